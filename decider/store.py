@@ -1,0 +1,135 @@
+"""Names and wire formats of everything Sluice keeps in Valkey. Nothing here cannot be rebuilt.
+
+All values are msgpack of the named struct. Keys carry the prefix of `VALKEY_URL`'s database only; two
+installations share a server by using two databases.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+EVENTS_STREAM = "sluice:events"
+"""Stream of `event.EventBatch`, field `b`; capped at EVENTS_MAXLEN entries."""
+EVENTS_GROUP = "ingest"
+EVENTS_MAXLEN = 20_000
+
+OUTCOMES_STREAM = "sluice:outcomes"
+"""Stream of lists of `requests.Outcome`, field `b`; every decider reads all of it, from "now"."""
+OUTCOMES_MAXLEN = 10_000
+
+CONFIG_KEY = "sluice:config"
+"""The newest signed config document (`config.Signed`)."""
+CONFIG_CHANNEL = "sluice:config:push"
+"""Pub/sub: the same bytes, the moment they are published."""
+
+PROFILE_PREFIX = "sluice:profile:"
+"""`Profile` of one app, at PROFILE_PREFIX + app id."""
+PROFILES_CHANNEL = "sluice:profiles:push"
+"""Pub/sub: a `Profile` that changed."""
+
+MODEL_PREFIX = "sluice:model:"
+"""Model artifact (`artifact` bytes), at MODEL_PREFIX + digest."""
+
+ACKS_PREFIX = "sluice:acks:"
+"""Hash of node -> `Ack`, at ACKS_PREFIX + config version; kept for ACKS_TTL_S."""
+ACKS_TTL_S = 86_400
+
+NODE_PREFIX = "sluice:node:"
+"""`NodeStatus` of one decider, at NODE_PREFIX + node; expires after NODE_TTL_S when the decider falls silent."""
+NODE_TTL_S = 15
+NODES_KEY = "sluice:nodes"
+"""Sorted set of node names by the unix time of their last status, so that a lost decider is still known."""
+
+QUOTA_PREFIX = "sluice:quota:"
+"""Hash of app -> requests leased to all deciders, at QUOTA_PREFIX + UTC day (YYYYMMDD)."""
+
+INGEST_STATUS_KEY = "sluice:ingest"
+"""`IngestStatus`, rewritten by each ingest worker after each batch."""
+
+
+class Profile(msgspec.Struct, array_like=True, frozen=True):
+    """What is known of an app apart from its behaviour. The default values are the cold start of an unknown app."""
+
+    app: str
+    name: str = ""
+    tenant: str = ""
+    tier: int = 0
+    created_at: float = 0.0
+    """Unix seconds the app was registered; 0 when unknown."""
+    verified: bool = False
+    cohort_prior: float = 0.05
+    """Share of abusive apps in its cohort, 0 to 1."""
+    abuse_history: int = 0
+    """Confirmed abuse reports, matured."""
+    chargeback_history: int = 0
+    false_throttle_history: int = 0
+    """Refusals that support or the label feed found wrong."""
+
+
+class Ack(msgspec.Struct, array_like=True, frozen=True):
+    """A decider's answer to a config version."""
+
+    node: str
+    region: str
+    version: int
+    ok: bool
+    error: str
+    """Why it was refused; empty when applied."""
+    received_at: float
+    applied_at: float
+    took_ms: float
+    """Verify, compile and swap, milliseconds."""
+    last_old_decision_at: float
+    """Unix time of the last decision made under the version before; 0 when there was none."""
+    source: str = "push"
+    """How it came: push, poll, file or disk."""
+
+
+class ServiceStatus(msgspec.Struct, array_like=True, frozen=True):
+    """A service as one decider sees it."""
+
+    name: str
+    utilisation: float
+    """Cost units served per second over capacity, region-wide, last 10 s."""
+    price: float
+    """Price per cost unit, 0 when there is room."""
+    latency_ms: float
+    """Mean latency, last 10 s."""
+    error_share: float
+    feedback_age_s: float
+    """Seconds since the last outcome; large when the feed is late."""
+
+
+class NodeStatus(msgspec.Struct, array_like=True, frozen=True):
+    """Heartbeat of a decider, once a second."""
+
+    node: str
+    region: str
+    at: float
+    started_at: float
+    config_version: int
+    model: str
+    ml_state: int
+    decisions: int
+    """Since start, exact (not sampled)."""
+    by_action: list[int]
+    """Since start, exact, in `Action` order."""
+    events_sent: int
+    events_dropped: int
+    apps: int
+    latency_p99_us: float
+    """Decision time over the last second, microseconds."""
+    services: list[ServiceStatus]
+    last_error: str = ""
+
+
+class IngestStatus(msgspec.Struct, array_like=True, frozen=True):
+    """How far ingest is."""
+
+    at: float
+    lag_s: float
+    """Age of the newest event when its batch was committed, seconds."""
+    rows: int
+    """Rows stored since this worker started."""
+    pending: int
+    """Batches in the stream not yet stored."""
