@@ -1,0 +1,53 @@
+"""How long a sign-in lasts: 12 hours at most, and 30 minutes without a person doing something."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from django.conf import settings
+from django.contrib.auth import logout
+from django.http import HttpRequest, HttpResponse
+
+_SIGNED_IN = "signed_in_at"
+_SEEN = "seen_at"
+_PAGE = "seen_page"
+_REMEMBER_S = 60.0
+"""How exactly activity is remembered, seconds; bounds session writes to one a minute."""
+
+
+class SessionLimits:
+    """Signs a person out at the end of the session's life. A page that refreshes itself does not count as activity."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if request.user.is_authenticated:
+            now = time.time()
+            if _expired(request, now):
+                logout(request)
+            else:
+                _remember(request, now)
+        return self.get_response(request)
+
+
+def _expired(request: HttpRequest, now: float) -> bool:
+    signed_in = request.session.get(_SIGNED_IN, now)
+    seen = request.session.get(_SEEN, now)
+    return bool(now - signed_in > settings.SESSION_COOKIE_AGE or now - seen > settings.SESSION_IDLE_S)
+
+
+def _remember(request: HttpRequest, now: float) -> None:
+    session = request.session
+    session.setdefault(_SIGNED_IN, now)
+    if _SEEN not in session or (_by_a_person(request) and now - session[_SEEN] > _REMEMBER_S):
+        session[_SEEN] = now
+        session[_PAGE] = request.headers.get("hx-current-url", request.build_absolute_uri())
+
+
+def _by_a_person(request: HttpRequest) -> bool:
+    """Whether someone did this: a full page, a change, or a fragment asked for from another page than last time."""
+    if request.headers.get("hx-request") != "true" or request.headers.get("hx-boosted") == "true":
+        return True
+    return request.method not in {"GET", "HEAD"} or request.headers.get("hx-current-url") != request.session.get(_PAGE)

@@ -1,0 +1,218 @@
+"""The one settings file. Everything that differs between installations comes from the environment."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from csp.constants import NONE, SELF
+
+from console import environment
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+SLUICE_VAR = Path(os.environ.get("SLUICE_VAR") or BASE_DIR / "var").resolve()
+SLUICE_KEYS = SLUICE_VAR / "keys"
+SLUICE_MODELS = SLUICE_VAR / "models"
+
+env = environment.read(SLUICE_VAR)
+
+SLUICE_REGION = env.str("SLUICE_REGION", "local")
+SLUICE_ENV_NAME = env.str("SLUICE_ENV_NAME", "Demo")
+SLUICE_PORTS = {
+    "console": environment.port(env, "SLUICE_CONSOLE_PORT", 8000),
+    "gateway": environment.port(env, "SLUICE_GATEWAY_PORT", 8080),
+    "d01": environment.port(env, "SLUICE_D01_PORT", 9101),
+    "d02": environment.port(env, "SLUICE_D02_PORT", 9102),
+    "services": environment.port(env, "SLUICE_SERVICES_PORT", 9200),
+    "envoy-check": environment.port(env, "SLUICE_ENVOY_CHECK_PORT", 9300),
+    "envoy-admin": environment.port(env, "SLUICE_ENVOY_ADMIN_PORT", 9301),
+    "postgres": environment.port(env, "SLUICE_POSTGRES_PORT", 54329),
+    "valkey": environment.port(env, "SLUICE_VALKEY_PORT", 63799),
+}
+"""Ports `manage.py up` listens on, each by its own variable."""
+
+_START = "Set it to your server's address, or start the embedded one with `make run`."
+DATABASE_URL = environment.required(env, "DATABASE_URL", _START)
+VALKEY_URL = environment.required(env, "VALKEY_URL", _START)
+SECRET_KEY = environment.secret(env, SLUICE_KEYS / "session.key")
+DEBUG = environment.flag(env, "SLUICE_DEBUG")
+ALLOWED_HOSTS = env.list("SLUICE_ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
+CSRF_TRUSTED_ORIGINS = env.list("SLUICE_TRUSTED_ORIGINS", [])
+HTTPS = environment.flag(env, "SLUICE_HTTPS")
+
+INSTALLED_APPS = [
+    "console",
+    "decisions",
+    "explain",
+    "control",
+    "rollouts",
+    "monitoring",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django.contrib.humanize",
+    "rest_framework",
+    "django_htmx",
+    "axes",
+    "csp",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "console.sessions.SessionLimits",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+    "axes.middleware.AxesMiddleware",
+]
+
+ROOT_URLCONF = "console.urls"
+WSGI_APPLICATION = "console.wsgi.application"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+# Storage
+
+DATABASES = {
+    "default": {
+        **environment.database(DATABASE_URL),
+        "CONN_MAX_AGE": environment.whole(env, "SLUICE_DB_CONN_MAX_AGE", 60),  # seconds
+        "CONN_HEALTH_CHECKS": True,
+    }
+}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+CACHES = {
+    "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": VALKEY_URL, "KEY_PREFIX": "sluice:cache"}
+}
+
+# People
+
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "home"
+LOGOUT_REDIRECT_URL = "login"
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+]
+AXES_FAILURE_LIMIT = 8
+AXES_COOLOFF_TIME = 0.25  # hours
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_RESET_ON_SUCCESS = True
+AXES_VERBOSE = False
+
+SESSION_COOKIE_AGE = 12 * 3600  # seconds from sign-in, whatever happens (console.sessions)
+SESSION_IDLE_S = 30 * 60  # seconds without a person's doing
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+SESSION_COOKIE_NAME = "sluice_session"
+CSRF_COOKIE_NAME = "sluice_csrf"
+CSRF_COOKIE_SAMESITE = "Lax"
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+
+# What a browser may do
+
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [SELF],
+        "script-src": [SELF],
+        "style-src": [SELF],
+        "img-src": [SELF],
+        "font-src": [SELF],
+        "connect-src": [SELF],
+        "object-src": [NONE],
+        "base-uri": [NONE],
+        "form-action": [SELF],
+        "frame-ancestors": [NONE],
+    }
+}
+X_FRAME_OPTIONS = "DENY"
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
+SECURE_SSL_REDIRECT = HTTPS
+SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if environment.flag(env, "SLUICE_BEHIND_PROXY") else None
+DATA_UPLOAD_MAX_MEMORY_SIZE = 2_500_000  # bytes
+
+# Words and time
+
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+USE_I18N = False
+
+# Static files: served by whitenoise, hashed and compressed by `manage.py collectstatic`
+
+STATIC_URL = "/static/"
+STATIC_ROOT = SLUICE_VAR / "static"
+WHITENOISE_USE_FINDERS = DEBUG
+_STATIC = (
+    "django.contrib.staticfiles.storage.StaticFilesStorage" if DEBUG else "whitenoise.storage.CompressedManifestStaticFilesStorage"
+)
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": _STATIC},
+}
+MEDIA_ROOT = SLUICE_VAR / "media"
+
+# The REST API
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["rest_framework.authentication.SessionAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+}
+
+# Background work
+
+CELERY_BROKER_URL = VALKEY_URL
+CELERY_RESULT_BACKEND = None  # results are rows, not messages
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_SERIALIZER = "json"
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = True
+CELERY_TASK_TIME_LIMIT = 900  # seconds
+CELERY_TASK_SOFT_TIME_LIMIT = 840  # seconds
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_MAX_TASKS_PER_CHILD = 1000
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_TRANSPORT_OPTIONS = {"global_keyprefix": "sluice:celery:", "visibility_timeout": 3600}
+CELERY_TIMEZONE = "UTC"
+
+# Logs: one line each, to standard output
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
+    "handlers": {"stdout": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "formatter": "line"}},
+    "root": {"handlers": ["stdout"], "level": env.str("SLUICE_LOG_LEVEL", "INFO").upper()},
+    "loggers": {"axes": {"level": "WARNING"}, "django.server": {"level": "WARNING"}},
+}
