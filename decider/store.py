@@ -27,6 +27,9 @@ PROFILE_PREFIX = "sluice:profile:"
 PROFILES_CHANNEL = "sluice:profiles:push"
 """Pub/sub: a `Profile` that changed."""
 
+FILLED_KEY = "sluice:filled"
+"""Set to the number of profiles once all of them are there; absent in an emptied store, which is then filled again."""
+
 MODEL_PREFIX = "sluice:model:"
 """Model artifact (`artifact` bytes), at MODEL_PREFIX + digest."""
 
