@@ -170,12 +170,11 @@ USE_I18N = False
 STATIC_URL = "/static/"
 STATIC_ROOT = SLUICE_VAR / "static"
 WHITENOISE_USE_FINDERS = DEBUG
-_STATIC = (
-    "django.contrib.staticfiles.storage.StaticFilesStorage" if DEBUG else "whitenoise.storage.CompressedManifestStaticFilesStorage"
-)
+_PLAIN = "django.contrib.staticfiles.storage.StaticFilesStorage"
+_HASHED = "whitenoise.storage.CompressedManifestStaticFilesStorage"
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
-    "staticfiles": {"BACKEND": _STATIC},
+    "staticfiles": {"BACKEND": _PLAIN if DEBUG else _HASHED},
 }
 MEDIA_ROOT = SLUICE_VAR / "media"
 

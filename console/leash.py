@@ -1,0 +1,85 @@
+"""Starts one program that must not outlive its parent: `python -m console.leash [--nobody] -- PROGRAM ARGUMENTS...`.
+
+The kernel ends the program when the process that started it dies, however that happened (prctl(2), PR_SET_PDEATHSIG;
+Linux only: elsewhere the supervisor's own stop is all there is). With `--nobody` it gives up root first, as PostgreSQL
+demands, and keeps only the right to read paths that root alone may walk, such as a checkout under /root (capabilities(7)).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pwd
+import signal
+import sys
+from typing import NoReturn
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_KEEPCAPS = 8
+_PR_CAP_AMBIENT = 47
+_PR_CAP_AMBIENT_RAISE = 2
+_CAP_DAC_OVERRIDE = 1
+_CAP_DAC_READ_SEARCH = 2
+_CAPABILITY_VERSION_3 = 0x20080522
+
+
+class _Header(ctypes.Structure):
+    _fields_ = [("version", ctypes.c_uint32), ("pid", ctypes.c_int)]
+
+
+class _Data(ctypes.Structure):
+    _fields_ = [("effective", ctypes.c_uint32), ("permitted", ctypes.c_uint32), ("inheritable", ctypes.c_uint32)]
+
+
+def command(program: list[str], *, nobody: bool = False) -> list[str]:
+    """The argument list that starts `program` on the leash."""
+    drop = ["--nobody"] if nobody and os.geteuid() == 0 else []
+    return [sys.executable, "-I", os.path.abspath(__file__), *drop, "--", *program]  # noqa: PTH100 - runs before imports are set up
+
+
+def end_with_parent() -> None:
+    """Has this process ended when its parent dies; does nothing where the kernel cannot."""
+    if sys.platform == "linux":
+        parent = os.getppid()
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        if os.getppid() != parent:
+            sys.exit(1)
+
+
+def become_nobody() -> None:
+    """Gives up root for the user "nobody", keeping the right to read what root may.
+
+    Raises:
+        OSError: when the kernel refuses to change the user.
+    """
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if libc is not None:
+        libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0)
+    user = pwd.getpwnam("nobody")
+    os.setgroups([])
+    os.setgid(user.pw_gid)
+    os.setuid(user.pw_uid)
+    if libc is not None:
+        for capability in (_CAP_DAC_READ_SEARCH, _CAP_DAC_OVERRIDE):
+            if _keep(libc, capability):
+                break
+
+
+def _keep(libc: ctypes.CDLL, capability: int) -> bool:
+    header, bit = _Header(_CAPABILITY_VERSION_3, 0), 1 << capability
+    data = (_Data * 2)(_Data(bit, bit, bit), _Data(0, 0, 0))
+    kept = libc.capset(ctypes.byref(header), data) == 0
+    return kept and libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, capability, 0, 0) == 0
+
+
+def main() -> NoReturn:
+    split = sys.argv.index("--")
+    program = sys.argv[split + 1 :]
+    if "--nobody" in sys.argv[1:split]:
+        become_nobody()
+    end_with_parent()
+    os.execv(program[0], program)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""Fixtures shared by all rooms. The servers themselves start in `tests.settings`, before Django reads its settings."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+
+@pytest.fixture
+def valkey() -> Iterator[redis.Redis]:
+    """A client of the real Valkey, its database emptied."""
+    client = redis.Redis.from_url(os.environ["VALKEY_URL"])
+    client.flushdb()
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Path:
+    """A folder with fresh signing keys and the token key, in the layout of var/keys."""
+    folder = tmp_path / "keys"
+    write_keys(folder)
+    return folder
+
+
+def write_keys(folder: Path) -> None:
+    """Writes config.key, config.pub and token.key as hex."""
+    import secrets
+
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    folder.mkdir(parents=True, exist_ok=True)
+    key = Ed25519PrivateKey.generate()
+    (folder / "config.key").write_text(key.private_bytes_raw().hex())
+    (folder / "config.pub").write_text(key.public_key().public_bytes_raw().hex())
+    (folder / "token.key").write_text(secrets.token_hex(32))
