@@ -78,7 +78,7 @@ def main() -> NoReturn:
     if "--nobody" in sys.argv[1:split]:
         become_nobody()
     end_with_parent()
-    os.execv(program[0], program)
+    os.execv(program[0], program)  # noqa: S606 - that is the point
 
 
 if __name__ == "__main__":
