@@ -1,0 +1,36 @@
+"""`manage.py ingest`: stores decision events until it is told to stop."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+
+import redis
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandParser
+
+from decisions.ingest import Worker
+
+
+class Command(BaseCommand):
+    help = "Stores decision events from Valkey in PostgreSQL, each exactly once. Several may run at once."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--name", default=f"{socket.gethostname()}-{os.getpid()}", help="this worker's name in the consumer group"
+        )
+
+    def handle(self, *, name: str, **options: object) -> None:
+        stop = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stop.set())
+        client = redis.Redis.from_url(settings.VALKEY_URL, socket_timeout=5, socket_connect_timeout=2, health_check_interval=15)
+        worker = Worker(client, name)
+        self.stdout.write(f"ingest {name} is running")
+        worker.run(stop)
+        with contextlib.suppress(redis.RedisError):  # leaving is a courtesy; a name left behind does no harm
+            worker.leave()
+        self.stdout.write(f"ingest {name} stopped after {worker.rows} rows, {worker.dead} batches buried")

@@ -1,0 +1,92 @@
+"""Daily partitions: made ahead, made on demand for late events, dropped by retention.
+
+A row whose day has no partition falls into the table's default partition, so nothing is lost to a strange clock;
+when that day gets its partition, its rows move there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+
+from django.db import connection, transaction
+from django.utils import timezone
+
+LOCK = 0x51_C1_CE_01
+"""Advisory lock under which partitions are made and dropped: two workers never make the same day."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parted:
+    """A table partitioned by day on its column `at`."""
+
+    table: str
+    stored: str
+    """Column with the time a row was stored: what retention of the default partition goes by."""
+
+
+DECISIONS = Parted("decisions_decision", "stored_at")
+PARTED: list[Parted] = [DECISIONS]
+"""Every table kept here; a room above adds its own."""
+
+
+def name_of(parted: Parted, day: date) -> str:
+    return f"{parted.table}_{day:%Y%m%d}"
+
+
+def existing(parted: Parted) -> set[date]:
+    """Days that have a partition."""
+    pattern = re.compile(re.escape(parted.table) + r"_(\d{8})")
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = %s::regclass", [parted.table])
+        matches = (pattern.fullmatch(name) for (name,) in cursor.fetchall())
+        return {datetime.strptime(m[1], "%Y%m%d").replace(tzinfo=UTC).date() for m in matches if m}
+
+
+def ensure(days_ahead: int = 3, today: date | None = None) -> int:
+    """Makes the partitions of today and the next `days_ahead` days of every table. Returns how many were made."""
+    today = today or timezone.now().astimezone(UTC).date()
+    days = [today + timedelta(days=k) for k in range(days_ahead + 1)]
+    return sum(make(parted, days) for parted in PARTED)
+
+
+def make(parted: Parted, days: Iterable[date]) -> int:
+    """Makes the partitions of these days that do not exist yet. Returns how many were made."""
+    if not (missing := set(days) - existing(parted)):
+        return 0
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
+        missing -= existing(parted)
+        for day in sorted(missing):
+            _make_one(cursor, parted, day)
+    return len(missing)
+
+
+def _make_one(cursor, parted: Parted, day: date) -> None:
+    """One partition, with the rows of its day that were waiting in the default partition."""
+    name, table = name_of(parted, day), parted.table
+    start, end = f"{day.isoformat()} 00:00:00+00", f"{(day + timedelta(days=1)).isoformat()} 00:00:00+00"
+    cursor.execute(f"LOCK TABLE {table}_default IN ACCESS EXCLUSIVE MODE")
+    cursor.execute(f"CREATE TABLE {name} (LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS)")
+    moved = f"DELETE FROM {table}_default WHERE at >= %s AND at < %s RETURNING *"  # noqa: S608
+    cursor.execute(f"WITH moved AS ({moved}) INSERT INTO {name} SELECT * FROM moved", [start, end])  # noqa: S608
+    cursor.execute(f"ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM ('{start}') TO ('{end}')")
+
+
+def drop(keep_days: int, today: date | None = None) -> int:
+    """Drops partitions older than `keep_days` days, and rows that long in a default partition. Returns how many partitions."""
+    today = today or timezone.now().astimezone(UTC).date()
+    first = today - timedelta(days=keep_days)
+    return sum(_drop_before(parted, first) for parted in PARTED)
+
+
+def _drop_before(parted: Parted, first: date) -> int:
+    old = sorted(day for day in existing(parted) if day < first)
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
+        for day in old:
+            cursor.execute(f"DROP TABLE IF EXISTS {name_of(parted, day)}")
+        cursor.execute(f"DELETE FROM {parted.table}_default WHERE {parted.stored} < %s", [first])  # noqa: S608
+    return len(old)

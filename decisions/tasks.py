@@ -1,0 +1,25 @@
+"""Housekeeping of the decision tables."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from celery import shared_task
+from django.conf import settings
+from django.utils import timezone
+
+from . import partitions
+from .models import IngestedBatch
+
+DAYS_AHEAD = 3
+KEEP_BATCHES_DAYS = 7
+"""Batch ids are kept far longer than a batch can stay in the stream, which holds 20,000 of them."""
+
+
+@shared_task(name="decisions.tasks.keep_partitions")
+def keep_partitions() -> dict[str, int]:
+    """Makes the partitions of the days ahead and drops what is older than SLUICE_KEEP_DAYS (default 30)."""
+    made = partitions.ensure(DAYS_AHEAD)
+    dropped = partitions.drop(getattr(settings, "SLUICE_KEEP_DAYS", 30))
+    forgotten, _ = IngestedBatch.objects.filter(stored_at__lt=timezone.now() - timedelta(days=KEEP_BATCHES_DAYS)).delete()
+    return {"made": made, "dropped": dropped, "batches_forgotten": forgotten}
