@@ -1,0 +1,166 @@
+"""How far a config version has reached, and when the last decision under the old state was made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from itertools import groupby
+
+import msgspec
+
+from decider.store import ACKS_PREFIX, NODE_PREFIX, NODES_KEY, Ack, NodeStatus
+
+from .models import ConfigVersion
+from .valkey import answering
+
+FORGET_S = 3600.0
+"""A decider silent for longer is no longer waited for."""
+
+
+class NodeState(Enum):
+    """Where a decider stands with a version."""
+
+    ACKED = "acked"
+    WAITING = "waiting"
+    """It answers, but has not acknowledged."""
+    REFUSED = "refused"
+    SILENT = "silent"
+    """It has sent no heartbeat for a while."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """One decider and one config version."""
+
+    name: str
+    region: str
+    state: NodeState
+    version: int | None
+    """Version it runs by its last heartbeat; None when it is silent."""
+    ms: float | None
+    """From the change to its last decision under the old state, milliseconds; None when it has not acked or did not run then."""
+    error: str
+    """Why it refused."""
+    source: str
+    """How the version came to it: push, poll, file or disk."""
+    seen_at: float
+    """Unix time of its last heartbeat."""
+
+    @property
+    def acked(self) -> bool:
+        return self.state is NodeState.ACKED
+
+
+@dataclass(frozen=True)
+class Region:
+    """The deciders of one region."""
+
+    name: str
+    nodes: tuple[Node, ...]
+
+    @property
+    def acked(self) -> int:
+        return sum(node.acked for node in self.nodes)
+
+
+@dataclass(frozen=True)
+class Propagation:
+    """How far one version has reached."""
+
+    version: int
+    made_at: float
+    """Unix seconds."""
+    published: bool
+    regions: tuple[Region, ...]
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        return tuple(node for region in self.regions for node in region.nodes)
+
+    @property
+    def total(self) -> int:
+        return len(self.nodes)
+
+    @property
+    def acked(self) -> int:
+        return sum(node.acked for node in self.nodes)
+
+    @property
+    def late(self) -> tuple[Node, ...]:
+        """Those that answer or answered, and have not acknowledged or have refused."""
+        return tuple(node for node in self.nodes if not node.acked)
+
+    @property
+    def complete(self) -> bool:
+        return self.total > 0 and self.acked == self.total
+
+    @property
+    def ms(self) -> float | None:
+        """From the change to the last decision anywhere under the old state, over the nodes that acked; None when none ran then."""
+        return max((node.ms for node in self.nodes if node.ms is not None), default=None)
+
+
+def heartbeats(now: float) -> dict[str, tuple[float, NodeStatus | None]]:
+    """Every decider heard of within the hour: unix time of its last status, and the status while it is fresh.
+
+    Raises StoreUnavailable.
+    """
+    with answering() as valkey:
+        seen = valkey.zrangebyscore(NODES_KEY, now - FORGET_S, "+inf", withscores=True)
+        names = [name.decode() for name, _ in seen]
+        raw = valkey.mget([NODE_PREFIX + name for name in names]) if names else []
+    status = [msgspec.msgpack.decode(data, type=NodeStatus) if data else None for data in raw]
+    return {name: (at, known) for name, (_, at), known in zip(names, seen, status, strict=True)}
+
+
+def acks(version: int) -> dict[str, Ack]:
+    """The acks of a version by node. Raises StoreUnavailable."""
+    with answering() as valkey:
+        raw = valkey.hgetall(ACKS_PREFIX + str(version))
+    return {name.decode(): msgspec.msgpack.decode(data, type=Ack) for name, data in raw.items()}
+
+
+def propagation(row: ConfigVersion, now: float) -> Propagation:
+    """How far a committed version has reached at `now` (unix seconds). Raises StoreUnavailable."""
+    return reach(row.version, row.made_at.timestamp(), row.published_at is not None, now)
+
+
+def reach(version: int, made_at: float, published: bool, now: float) -> Propagation:
+    """The same for a version that PostgreSQL may not know yet. Raises StoreUnavailable."""
+    answers = acks(version)
+    nodes = [_node(name, seen, status, answers.get(name), version, made_at) for name, (seen, status) in heartbeats(now).items()]
+    nodes.sort(key=lambda node: (node.region, node.name))
+    regions = tuple(Region(name, tuple(group)) for name, group in groupby(nodes, key=lambda node: node.region))
+    return Propagation(version, made_at, published, regions)
+
+
+def old_state_ms(ack: Ack, status: NodeStatus | None, made_at: float) -> float | None:
+    """Milliseconds from the change to the node's last decision under the old state.
+
+    A node that decided nothing after the change could have done so until it applied the new one, so that moment counts.
+    None for a node that started later: it never ran the old state.
+    """
+    if status is not None and status.started_at > made_at:
+        return None
+    last = ack.last_old_decision_at if ack.last_old_decision_at >= made_at else ack.applied_at
+    return max(0.0, (last - made_at) * 1000)
+
+
+def _node(name: str, seen: float, status: NodeStatus | None, ack: Ack | None, version: int, made_at: float) -> Node:
+    if ack is not None and not ack.ok:
+        state = NodeState.REFUSED
+    elif ack is not None or (status is not None and status.config_version >= version):
+        state = NodeState.ACKED
+    else:
+        state = NodeState.SILENT if status is None else NodeState.WAITING
+    known = ack or status
+    return Node(
+        name=name,
+        region=known.region if known is not None else "unknown region",
+        state=state,
+        version=status.config_version if status is not None else None,
+        ms=old_state_ms(ack, status, made_at) if ack is not None and ack.ok else None,
+        error=ack.error if ack is not None else "",
+        source=ack.source if ack is not None else "",
+        seen_at=seen,
+    )

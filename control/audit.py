@@ -1,0 +1,157 @@
+"""The audit log: appending to its hash chain, and checking the chain.
+
+Each entry's hash is SHA-256 over the hash before it and the entry's canonical JSON, so that changing, removing or
+inserting one breaks every hash after it (Schneier and Kelsey 1999, Secure audit logs to support computer forensics).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from django.db import connection, transaction
+from django.utils import timezone
+
+from .actors import Actor
+from .errors import Refused
+from .models import AuditEntry, ConfigVersion
+
+Json = dict[str, object] | None
+
+FIRST_PREV = "0" * 64
+REASON_MAX = 1000
+LOCK = 0x534C_5543
+"""Advisory lock that every operator change holds until it commits, so that versions and entries never interleave."""
+
+
+@dataclass(frozen=True)
+class Break:
+    """The first place at which the chain does not hold."""
+
+    seq: int
+    why: str
+
+
+@dataclass(frozen=True)
+class ChainState:
+    """What a check of the whole chain found."""
+
+    entries: int
+    head: str
+    """Hash of the last entry that holds; write it down elsewhere to notice a cut-off end."""
+    broken: Break | None
+
+
+def lock() -> None:
+    """Waits for the turn to change something. Call it inside a transaction, before reading what will be changed."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
+
+
+def check_reason(reason: str) -> str:
+    """The reason without surrounding space. Raises Refused when it says nothing or cannot be stored."""
+    reason = reason.strip()
+    if not reason:
+        raise Refused("A reason is needed: what is wrong, and where to read more.")
+    if len(reason) > REASON_MAX:
+        raise Refused(f"The reason has {len(reason):,} characters; at most {REASON_MAX:,} are kept.")
+    if any(ord(c) < 32 and c not in "\n\r\t" for c in reason):
+        raise Refused("The reason holds a control character, which cannot be kept.")
+    return reason
+
+
+@transaction.atomic
+def append(
+    *,
+    by: Actor,
+    reason: str,
+    action: str,
+    subject: str,
+    summary: str,
+    before: Json = None,
+    after: Json = None,
+    config_version: ConfigVersion | None = None,
+    at: datetime | None = None,
+) -> AuditEntry:
+    """Writes one entry at the end of the chain. Belongs in the transaction of the change it tells of."""
+    lock()
+    last = AuditEntry.objects.order_by("-seq").values_list("seq", "hash").first() or (0, FIRST_PREV)
+    entry = AuditEntry(
+        seq=last[0] + 1,
+        at=at or timezone.now(),
+        actor=by.name,
+        actor_login=by.login,
+        actor_role=by.role,
+        action=action,
+        subject=subject,
+        summary=summary,
+        reason=check_reason(reason),
+        before=_plain(before),
+        after=_plain(after),
+        config_version=config_version,
+        prev_hash=last[1],
+    )
+    entry.hash = digest(entry)
+    entry.save(force_insert=True)
+    return entry
+
+
+def digest(entry: AuditEntry) -> str:
+    """The hash an entry must have, 64 hex digits."""
+    content = [
+        entry.prev_hash,
+        entry.seq,
+        entry.at.astimezone(UTC).isoformat(timespec="microseconds"),
+        entry.actor,
+        entry.actor_login,
+        entry.actor_role,
+        entry.action,
+        entry.subject,
+        entry.summary,
+        entry.reason,
+        entry.before,
+        entry.after,
+        entry.config_version_id,
+    ]
+    text = json.dumps(content, ensure_ascii=True, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def verify() -> ChainState:
+    """Reads the whole log in order and checks every link."""
+    entries, head = 0, FIRST_PREV
+    for entry, why in _judged(AuditEntry.objects.order_by("seq").iterator(chunk_size=2000)):
+        if why:
+            return ChainState(entries, head, Break(entry.seq, why))
+        entries, head = entries + 1, entry.hash
+    return ChainState(entries, head, None)
+
+
+def _judged(entries: Iterable[AuditEntry]) -> Iterator[tuple[AuditEntry, str]]:
+    seq, head = 0, FIRST_PREV
+    for entry in entries:
+        seq += 1
+        if entry.seq != seq:
+            yield entry, f"entry {seq} is missing"
+        elif entry.prev_hash != head:
+            yield entry, "it does not continue the entry before it"
+        elif entry.hash != digest(entry):
+            yield entry, "its content is not what was written"
+        else:
+            yield entry, ""
+        head = entry.hash
+
+
+def _plain(value: Json) -> Json:
+    """A JSON value that comes back from PostgreSQL as it went in: jsonb has no difference between 2.0e16 and 20000000000000000."""
+    if value is None:
+        return None
+    return json.loads(json.dumps(value, allow_nan=False), parse_float=_number)
+
+
+def _number(text: str) -> float | int:
+    number = float(text)
+    return int(number) if number.is_integer() else number

@@ -1,0 +1,135 @@
+"""The one way to change what deciders do: the change, its audit row and the new config version in one transaction.
+
+Everything that ends up in a config document goes through `make`. Publishing follows the commit; until it succeeded,
+`publish.pending` tries again. The database refuses a config version without its audit row, whoever writes it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import datetime
+
+import msgspec
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from decider import config as document
+from decider import defaults
+from decider.config import Config, ConfigError, Switch
+
+from . import audit, keys, publish
+from .actors import Actor
+from .errors import Refused, StoreUnavailable
+from .models import ConfigVersion
+
+log = logging.getLogger(__name__)
+
+
+def latest() -> ConfigVersion | None:
+    """The newest config version; None in a new installation."""
+    return ConfigVersion.objects.order_by("-version").first()
+
+
+def current() -> Config:
+    """The newest document. Raises Refused in an installation that was not seeded."""
+    if (row := latest()) is None:
+        raise Refused("There is no config version yet. `manage.py seed` makes the first one.")
+    return document.decode(bytes(row.payload))
+
+
+def in_force(switches: list[Switch], now: float) -> list[Switch]:
+    """Those that have not ended by themselves at `now` (unix seconds)."""
+    return [s for s in switches if s.until is None or s.until > now]
+
+
+def make(
+    *,
+    by: Actor,
+    reason: str,
+    action: str,
+    subject: str,
+    summary: str,
+    edit: Callable[[Config], Config],
+    before: audit.Json = None,
+    after: audit.Json = None,
+    within: Callable[[ConfigVersion, Config], None] | None = None,
+) -> ConfigVersion:
+    """Makes a new config version out of the newest one and tells the deciders once it is committed.
+
+    `edit` maps the document before to the document after (its version and time are set here); `within` writes what else
+    belongs to the change, in the same transaction, given the new version and the document before. Raises Refused when
+    the change is not possible; then nothing is kept.
+    """
+    reason = audit.check_reason(reason)
+    with transaction.atomic():
+        audit.lock()
+        old = current()
+        now = timezone.now()
+        edited = edit(old)
+        new = msgspec.structs.replace(
+            edited,
+            version=old.version + 1,
+            issued_at=now.timestamp(),
+            switches=in_force(edited.switches, now.timestamp()),
+        )
+        row = store(new, by=by, reason=reason, made_at=now)
+        if within is not None:
+            within(row, old)
+        audit.append(
+            by=by,
+            reason=reason,
+            action=action,
+            subject=subject,
+            summary=summary,
+            before=before,
+            after=after,
+            config_version=row,
+            at=now,
+        )
+        transaction.on_commit(lambda: publish_now(row))
+    return row
+
+
+def first(*, by: Actor, reason: str) -> ConfigVersion | None:
+    """Makes version 1 from the defaults; None when there is a version already."""
+    with transaction.atomic():
+        audit.lock()
+        if latest() is not None:
+            return None
+        now = timezone.now()
+        row = store(defaults.config(1, now.timestamp()), by=by, reason=reason, made_at=now)
+        audit.append(
+            by=by,
+            reason=reason,
+            action="config.first",
+            subject="config",
+            summary="made the first config document",
+            config_version=row,
+            at=now,
+        )
+        transaction.on_commit(lambda: publish_now(row))
+    return row
+
+
+def store(new: Config, *, by: Actor, reason: str, made_at: datetime, signed: bytes | None = None) -> ConfigVersion:
+    """Writes the row of a document; signs it unless it is signed already. Its audit row must follow in the same transaction."""
+    try:
+        document.check(document.decode(msgspec.msgpack.encode(new)))
+    except ConfigError as error:
+        raise Refused(f"This change would make a config document that deciders refuse: {error}.") from error
+    if signed is None:
+        signed = document.sign(new, keys.load_signing_key(settings.SLUICE_KEYS))
+    payload = msgspec.msgpack.decode(signed, type=document.Signed).payload
+    return ConfigVersion.objects.create(
+        version=new.version, payload=payload, signed=signed, made_at=made_at, by=by.name, reason=reason
+    )
+
+
+def publish_now(row: ConfigVersion) -> None:
+    """Pushes a committed version. A failure is logged, not raised: the change stands, and `publish.pending` goes on trying."""
+    try:
+        publish.push_version(row)
+    except StoreUnavailable as error:
+        log.warning("config %d is committed but not published yet: %s", row.version, error)

@@ -1,0 +1,70 @@
+"""Flips made while PostgreSQL was down: one file each, until they are taken into it.
+
+A file is written whole or not at all, and moves to `done/` only after PostgreSQL has committed it.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+from django.conf import settings
+
+from .errors import ControlError
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One flip, with the document that was signed for it."""
+
+    at: float
+    """Unix seconds."""
+    verb: Literal["engage", "extend", "clear"]
+    name: str
+    reason: str
+    until: float | None
+    by: str
+    version: int
+    signed: bytes
+
+
+def directory() -> Path:
+    return settings.SLUICE_VAR / "journal"
+
+
+def write(entry: Entry) -> Path:
+    """Keeps an entry on disk, flushed. Raises ControlError when the disk does not take it."""
+    path = directory() / f"{entry.version:012d}-{uuid.uuid4().hex[:8]}.json"
+    draft = path.with_suffix(".draft")
+    try:
+        directory().mkdir(parents=True, exist_ok=True)
+        with draft.open("wb") as file:
+            file.write(msgspec.json.encode(entry))
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except OSError as error:
+        raise ControlError(f"The journal in {directory()} cannot be written: {error.strerror or error}.") from error
+    return path
+
+
+def waiting() -> list[Path]:
+    """Entries not yet taken in, oldest version first."""
+    return sorted(directory().glob("*.json"))
+
+
+def read(path: Path) -> Entry:
+    """Raises ControlError when it is not an entry."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Entry)
+    except (OSError, msgspec.DecodeError) as error:
+        raise ControlError(f"The journal entry {path.name} cannot be read: {error}.") from error
+
+
+def settle(path: Path) -> None:
+    """Moves a committed entry out of the way."""
+    done = directory() / "done"
+    done.mkdir(exist_ok=True)
+    path.replace(done / path.name)

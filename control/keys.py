@@ -1,0 +1,90 @@
+"""The installation's keys: the Ed25519 pair that signs config documents and the key that digests credentials.
+
+Three files of hexadecimal text in one directory: `config.key` (private, 32 bytes), `config.pub` (public, 32 bytes) and
+`token.key` (32 bytes). A decider's host needs `config.pub` and `token.key` only.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from decider import config
+
+from .errors import KeysError
+
+KEY_BYTES = 32
+
+
+def ensure(directory: Path) -> None:
+    """Makes what is absent, leaves what is there. Safe when several processes do it at once.
+
+    Raises KeysError when the directory cannot be written or a present file is not a key.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _create(directory / "config.key", Ed25519PrivateKey.generate().private_bytes_raw())
+        _create(directory / "config.pub", load_signing_key(directory).public_key().public_bytes_raw())
+        _create(directory / "token.key", secrets.token_bytes(KEY_BYTES))
+    except OSError as error:
+        raise KeysError(f"The keys cannot be written to {directory}: {error.strerror or error}.") from error
+    _check_pair(directory)
+
+
+def load_signing_key(directory: Path) -> Ed25519PrivateKey:
+    """The private key that signs config documents. Raises KeysError."""
+    return Ed25519PrivateKey.from_private_bytes(_read(directory / "config.key"))
+
+
+def load_public_keys(directory: Path) -> dict[str, Ed25519PublicKey]:
+    """The keys a document may be signed with, by their id (`decider.config.key_id`). Raises KeysError."""
+    key = Ed25519PublicKey.from_public_bytes(_read(directory / "config.pub"))
+    return {config.key_id(key): key}
+
+
+def load_token_key(directory: Path) -> bytes:
+    """The key of `decider.ids.token_digest`. Raises KeysError."""
+    return _read(directory / "token.key")
+
+
+def _check_pair(directory: Path) -> None:
+    public = load_signing_key(directory).public_key()
+    if config.key_id(public) not in load_public_keys(directory):
+        raise KeysError(f"config.pub does not belong to config.key in {directory}. Delete config.pub; it is made again.")
+    load_token_key(directory)
+
+
+def _create(path: Path, raw: bytes) -> None:
+    """Writes a new file with mode 0600 in one step: a reader never sees half a key, and the first writer wins."""
+    if path.exists():
+        return
+    draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(raw.hex() + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            return
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        raw = bytes.fromhex(path.read_text(encoding="ascii").strip())
+    except FileNotFoundError as error:
+        raise KeysError(f"{path.name} is missing in {path.parent}. `manage.py seed` makes it.") from error
+    except OSError as error:
+        raise KeysError(f"{path.name} in {path.parent} cannot be read: {error.strerror or error}.") from error
+    except ValueError as error:
+        raise KeysError(f"{path.name} in {path.parent} is not hexadecimal text.") from error
+    if len(raw) != KEY_BYTES:
+        raise KeysError(f"{path.name} in {path.parent} holds {len(raw)} bytes, not {KEY_BYTES}.")
+    return raw

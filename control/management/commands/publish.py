@@ -1,0 +1,26 @@
+"""`manage.py publish`: brings the config store up to date by hand."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+
+from django.core.management.base import BaseCommand, CommandError
+
+from control import offline, publish
+from control.errors import ControlError
+
+
+class Command(BaseCommand):
+    help = "Publishes the newest config version if it is not out yet; with --all, refills the store: config, live model, profiles."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--all", action="store_true", dest="everything", help="publish everything again, whatever is there")
+
+    def handle(self, *, everything: bool, **options: object) -> None:
+        try:
+            for said in offline.reconcile():
+                self.stdout.write(said)
+            did = f"published everything, {publish.rebuild():,} profiles" if everything else publish.pending()
+        except ControlError as error:
+            raise CommandError(str(error)) from error
+        self.stdout.write(did.capitalize() if did else "Nothing was waiting.")

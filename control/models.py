@@ -1,0 +1,162 @@
+"""What people decide, kept in PostgreSQL: tenants and apps, config versions, switch flips, and the audit log.
+
+The invariants that matter most also live in the database, as triggers in the first migration: the audit log can only be
+appended to, and a config version cannot be committed without its audit row.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+from django.db.models import F, Q
+from django.utils import timezone
+
+from decider.store import Profile
+from decider.vocabulary import Tier
+
+TIER_CHOICES = [(int(t), t.word.capitalize()) for t in Tier]
+
+
+class Tenant(models.Model):
+    """A customer organisation; its apps share a fair share."""
+
+    id = models.CharField(primary_key=True, max_length=128)
+    name = models.CharField(max_length=200)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class App(models.Model):
+    """A client application and what is known of it apart from its behaviour: the truth behind `store.Profile`."""
+
+    id = models.CharField(primary_key=True, max_length=128)
+    name = models.CharField(max_length=200)
+    tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT, related_name="apps")
+    tier = models.PositiveSmallIntegerField(choices=TIER_CHOICES)
+    created_at = models.DateTimeField(default=timezone.now)
+    verified = models.BooleanField(default=False)
+    cohort_prior = models.FloatField(default=0.05, validators=[MinValueValidator(0), MaxValueValidator(1)])
+    abuse_history = models.PositiveIntegerField(default=0)
+    chargeback_history = models.PositiveIntegerField(default=0)
+    false_throttle_history = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=Q(tier__lte=int(max(Tier))), name="app_tier_known"),
+            models.CheckConstraint(condition=Q(cohort_prior__gte=0, cohort_prior__lte=1), name="app_prior_is_share"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def profile(self) -> Profile:
+        """The form in which deciders know this app."""
+        return Profile(
+            app=self.id,
+            name=self.name,
+            tenant=self.tenant_id,
+            tier=self.tier,
+            created_at=self.created_at.timestamp(),
+            verified=self.verified,
+            cohort_prior=self.cohort_prior,
+            abuse_history=self.abuse_history,
+            chargeback_history=self.chargeback_history,
+            false_throttle_history=self.false_throttle_history,
+        )
+
+
+class ConfigVersion(models.Model):
+    """One config document as it was signed. Only `published_at` ever changes after it is written."""
+
+    version = models.PositiveBigIntegerField(primary_key=True)
+    payload = models.BinaryField()
+    """msgpack of `decider.config.Config`."""
+    signed = models.BinaryField()
+    """The payload with its signature, as published (`decider.config.Signed`)."""
+    made_at = models.DateTimeField()
+    """When the change was made; the propagation time counts from here."""
+    by = models.CharField(max_length=200)
+    reason = models.CharField(max_length=1000)
+    published_at = models.DateTimeField(null=True, blank=True)
+    """When the config store took it; empty while that is still to be done."""
+
+    class Meta:
+        ordering = ["-version"]
+        default_permissions = ("view",)
+
+    def __str__(self) -> str:
+        return f"config {self.version}"
+
+
+class SwitchFlip(models.Model):
+    """One time a kill switch was engaged, from its beginning to its end."""
+
+    name = models.CharField(max_length=64)
+    """`decider.config.SwitchName`."""
+    reason = models.CharField(max_length=1000)
+    by = models.CharField(max_length=200)
+    engaged_at = models.DateTimeField()
+    until = models.DateTimeField(null=True, blank=True)
+    """When it ends by itself; empty: until someone clears it."""
+    engaged_version = models.ForeignKey(ConfigVersion, on_delete=models.PROTECT, related_name="+")
+    ended_at = models.DateTimeField(null=True, blank=True)
+    ended_by = models.CharField(max_length=200, blank=True)
+    """Empty when it ended by itself."""
+    ended_reason = models.CharField(max_length=1000, blank=True)
+    ended_version = models.ForeignKey(ConfigVersion, on_delete=models.PROTECT, related_name="+", null=True, blank=True)
+
+    class Meta:
+        ordering = ["-engaged_at"]
+        default_permissions = ("view",)
+        permissions = [("engage_switch", "May engage, extend and clear kill switches")]
+        constraints = [
+            models.UniqueConstraint(fields=["name"], condition=Q(ended_at=None), name="one_open_flip_per_switch"),
+            models.CheckConstraint(condition=Q(until=None) | Q(until__gt=F("engaged_at")), name="flip_ends_after_it_began"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} from {self.engaged_at:%Y-%m-%d %H:%M:%S}"
+
+    def end(self, now: datetime) -> datetime | None:
+        """When it ended, by hand or by itself; None while it is engaged."""
+        if self.ended_at is not None:
+            return self.ended_at
+        return self.until if self.until is not None and self.until <= now else None
+
+
+class AuditEntry(models.Model):
+    """One act, in a hash chain (`control.audit`). Appended to, never changed: the database refuses it."""
+
+    seq = models.BigIntegerField(primary_key=True)
+    """1, 2, 3 ... without gaps."""
+    at = models.DateTimeField()
+    actor = models.CharField(max_length=200)
+    actor_login = models.CharField(max_length=200, blank=True)
+    actor_role = models.CharField(max_length=200)
+    action = models.CharField(max_length=64)
+    """Machine name, "noun.verb": switch.engage, model.make_live."""
+    subject = models.CharField(max_length=200)
+    summary = models.CharField(max_length=500)
+    """What was done, a sentence without its actor: "engaged the switch “All ML” until 14:00 UTC"."""
+    reason = models.CharField(max_length=1000)
+    before = models.JSONField(null=True, blank=True)
+    after = models.JSONField(null=True, blank=True)
+    config_version = models.ForeignKey(
+        ConfigVersion, on_delete=models.PROTECT, related_name="audit", null=True, blank=True, db_column="config_version"
+    )
+    prev_hash = models.CharField(max_length=64)
+    """Hash of the entry before; 64 zeros for the first."""
+    hash = models.CharField(max_length=64, unique=True)
+
+    class Meta:
+        ordering = ["-seq"]
+        verbose_name_plural = "audit entries"
+        default_permissions = ()
+        permissions = [("view_audit", "May read the audit log")]
+
+    def __str__(self) -> str:
+        return f"{self.seq}: {self.actor} {self.summary}"

@@ -1,0 +1,252 @@
+"""Flipping a switch with PostgreSQL or Valkey down, and taking those flips into PostgreSQL afterwards.
+
+With PostgreSQL down the next document is made from the newest signed one in Valkey (or on a node's disk), signed,
+published, and journalled. `reconcile` later gives it its row, its audit entry and its place in the history; where the
+version number was taken meanwhile, the flip is made again on top.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from decider import config as document
+from decider.config import Config, ConfigError
+
+from . import audit, changes, journal, keys, publish, switches
+from .actors import SYSTEM, Actor
+from .errors import ControlError, KeysError, Refused, StoreUnavailable
+from .models import ConfigVersion
+
+log = logging.getLogger(__name__)
+
+NODE_FILES = ("config.bin", "switch.bin")
+TRIES = 5
+
+
+@dataclass(frozen=True)
+class Reached:
+    """What a flip without PostgreSQL got to."""
+
+    version: int
+    made_at: datetime
+    in_store: bool
+    files: tuple[Path, ...]
+    journal: Path
+
+
+def flip(verb: switches.Verb, name: str, *, by: Actor, reason: str, until: datetime | None, files: list[Path] | None) -> Reached:
+    """Signs and spreads a flip without PostgreSQL: through Valkey, and into `files` when given.
+
+    Raises Refused for an impossible flip, ControlError when it could be spread in no way.
+    """
+    reason = audit.check_reason(reason)
+    switches.check_until(until)
+    for _ in range(TRIES):
+        now = timezone.now()
+        base = newest_signed()
+        edited = switches.edited(base, verb, name, until.timestamp() if until else None)
+        new = msgspec.structs.replace(edited, version=base.version + 1, issued_at=now.timestamp())
+        signed = document.sign(new, keys.load_signing_key(settings.SLUICE_KEYS))
+        in_store = _push(signed, new.version, needed=files is None)
+        if in_store is False:
+            continue  # someone published in between: begin again from their document
+        written = tuple(write_file(path, signed) for path in files or [])
+        entry = journal.Entry(
+            at=now.timestamp(),
+            verb=verb,
+            name=name,
+            reason=reason,
+            until=until.timestamp() if until else None,
+            by=by.name,
+            version=new.version,
+            signed=signed,
+        )
+        return Reached(new.version, now, bool(in_store), written, journal.write(entry))
+    raise ControlError("Others were publishing at the same time; the switch was not flipped. Try again.")
+
+
+def newest_signed() -> Config:
+    """The newest document signed with our key in Valkey or on the disk of a node here. Raises ControlError when there is none."""
+    found: list[Config] = []
+    try:
+        if (kept := publish.held()) is not None:
+            found.append(kept[0])
+    except StoreUnavailable as error:
+        log.info("looking on disk only: %s", error)
+    trusted = keys.load_public_keys(settings.SLUICE_KEYS)
+    for path in (p for name in NODE_FILES for p in (settings.SLUICE_VAR / "nodes").glob(f"*/{name}")):
+        try:
+            found.append(document.verify(path.read_bytes(), trusted))
+        except (OSError, ConfigError) as error:
+            log.warning("%s is left out: %s", path, error)
+    if not found:
+        raise ControlError(
+            "No signed config document was found, neither in Valkey nor under nodes/: there is nothing to begin from."
+        )
+    return max(found, key=lambda config: config.version)
+
+
+def node_files(patterns: list[str]) -> list[Path]:
+    """Paths of switch files from patterns such as var/nodes/*/switch.bin; the directories must exist, the files need not.
+
+    Raises Refused when a pattern meets no directory.
+    """
+    paths: list[Path] = []
+    for pattern in patterns or [str(settings.SLUICE_VAR / "nodes" / "*" / "switch.bin")]:
+        wanted = Path(pattern).absolute()
+        root = Path(wanted.anchor)
+        here = [d for d in root.glob(str(wanted.parent.relative_to(root))) if d.is_dir()]
+        if not here:
+            raise Refused(f"There is no node directory that matches {wanted.parent}.")
+        paths += [d / wanted.name for d in here]
+    return paths
+
+
+def write_file(path: Path, signed: bytes) -> Path:
+    """Replaces a node's switch file in one step. Raises ControlError."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        draft.write_bytes(signed)
+        draft.replace(path)
+    except OSError as error:
+        raise ControlError(f"{path} cannot be written: {error.strerror or error}.") from error
+    return path
+
+
+def reconcile() -> list[str]:
+    """Takes into PostgreSQL what was flipped without it; returns a sentence for each flip, nothing when there was none."""
+    done = [_take_in(path) for path in journal.waiting()]
+    try:
+        kept = publish.held()
+    except StoreUnavailable as error:
+        log.info("nothing to take over: %s", error)
+        return done
+    adopted = _adopt(*kept) if kept else ""
+    return done + ([adopted] if adopted else [])
+
+
+def _push(signed: bytes, version: int, *, needed: bool) -> bool | None:
+    """True when Valkey took it, False when it holds a newer one, None when it does not answer and need not."""
+    try:
+        return publish.push(signed, version)
+    except StoreUnavailable as error:
+        if needed:
+            raise ControlError(f"{error} Use --file to write the switch into the nodes' directories on their hosts.") from error
+        return None
+
+
+def _take_in(path: Path) -> str:
+    entry = journal.read(path)
+    verb, by, until = entry.verb, Actor(entry.by, entry.by, "Shell"), _time(entry.until)
+    with transaction.atomic():
+        audit.lock()
+        latest = changes.latest()
+        if ConfigVersion.objects.filter(version=entry.version, signed=entry.signed).exists():
+            said = f"Config {entry.version} was there already."
+        elif latest is not None and entry.version > latest.version:
+            _insert(entry, by, until)
+            said = f"Took in config {entry.version}: {by.name} {switches.summary(verb, entry.name, until)}."
+        else:
+            said = _again(entry, by, until)
+    journal.settle(path)
+    return said
+
+
+def _insert(entry: journal.Entry, by: Actor, until: datetime | None) -> None:
+    """The document exactly as it was signed and published."""
+    try:
+        config = document.verify(entry.signed, keys.load_public_keys(settings.SLUICE_KEYS))
+    except (ConfigError, KeysError) as error:
+        raise ControlError(f"The journal entry for config {entry.version} does not hold: {error}.") from error
+    at = datetime.fromtimestamp(entry.at, UTC)
+    row = changes.store(config, by=by, reason=entry.reason, made_at=at, signed=entry.signed)
+    switches.record(entry.verb, entry.name, by=by, reason=entry.reason, until=until, version=row)
+    audit.append(
+        by=by,
+        reason=entry.reason,
+        action=f"switch.{entry.verb}",
+        subject=entry.name,
+        summary=f"{switches.summary(entry.verb, entry.name, until)}, while PostgreSQL was down",
+        config_version=row,
+        at=at,
+    )
+
+
+def _again(entry: journal.Entry, by: Actor, until: datetime | None) -> str:
+    """The number is taken: the same flip once more, on top of what is there."""
+    try:
+        if entry.verb == "clear":
+            row = switches.clear(entry.name, by=by, reason=entry.reason)
+        elif entry.verb == "extend":
+            row = switches.extend(entry.name, by=by, reason=entry.reason, until=until)
+        else:
+            row = switches.engage(entry.name, by=by, reason=entry.reason, until=until)
+    except Refused as error:
+        audit.append(
+            by=by,
+            reason=entry.reason,
+            action="switch.superseded",
+            subject=entry.name,
+            summary=f"{switches.summary(entry.verb, entry.name, until)} while PostgreSQL was down, which no longer applies",
+            after={"version": entry.version, "why": str(error)},
+        )
+        return f"The flip of config {entry.version} no longer applies: {error}"
+    return f"Config {entry.version} was taken by another change; made the flip again as config {row.version}."
+
+
+def _adopt(config: Config, signed: bytes) -> str:
+    """A document in Valkey that is ours but not in PostgreSQL, with no journal here: its switches are taken over."""
+    reason = "Found in the config store, signed with this installation's key"
+    with transaction.atomic():
+        audit.lock()
+        latest = changes.latest()
+        if latest is None or config.version < latest.version or signed == bytes(latest.signed):
+            return ""
+        if config.version == latest.version:
+            # Deciders that run the other document of this number would not take ours: both go into the next one.
+            row = changes.make(
+                by=SYSTEM,
+                reason=reason,
+                action="config.adopt",
+                subject="config",
+                summary=f"took over the switches of another config {config.version}, published while PostgreSQL was down",
+                edit=lambda ours: msgspec.structs.replace(ours, switches=config.switches),
+                within=lambda made, _: _follow(config, made, reason),
+            )
+            return f"Took over the switches of another config {config.version} as config {row.version}."
+        row = changes.store(config, by=SYSTEM, reason=reason, made_at=datetime.fromtimestamp(config.issued_at, UTC), signed=signed)
+        _follow(config, row, reason)
+        audit.append(
+            by=SYSTEM,
+            reason=reason,
+            action="config.adopt",
+            subject="config",
+            summary=f"took over config {config.version}, published while PostgreSQL was down",
+            config_version=row,
+        )
+        return f"Took over config {config.version} from the config store."
+
+
+def _follow(config: Config, row: ConfigVersion, reason: str) -> None:
+    """Makes the switch history agree with an adopted document."""
+    now = row.made_at
+    wanted = {s.name: _time(s.until) for s in changes.in_force(config.switches, now.timestamp())}
+    there = switches.engaged(now)
+    for name in there.keys() - wanted.keys():
+        switches.record("clear", name, by=SYSTEM, reason=reason, until=None, version=row)
+    for name, until in wanted.items():
+        verb: switches.Verb = "extend" if name in there else "engage"
+        switches.record(verb, name, by=SYSTEM, reason=reason, until=until, version=row)
+
+
+def _time(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

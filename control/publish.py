@@ -1,0 +1,149 @@
+"""How what people decided reaches the deciders: signed documents, models and app profiles in Valkey.
+
+Valkey may be emptied at any time; `rebuild` fills it again from PostgreSQL and the model files, and `pending` does so by
+itself. An older document never replaces a newer one, however many processes publish at once.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from functools import cache
+from itertools import islice
+from pathlib import Path
+
+import msgspec
+from django.conf import settings
+from django.utils import timezone
+
+from decider import artifact
+from decider import config as document
+from decider.config import Config, ConfigError
+from decider.store import CONFIG_CHANNEL, CONFIG_KEY, FILLED_KEY, MODEL_PREFIX, PROFILE_PREFIX, PROFILES_CHANNEL
+
+from . import keys
+from .errors import ControlError
+from .models import App, ConfigVersion
+from .valkey import answering
+
+log = logging.getLogger(__name__)
+
+PROFILE_BATCH = 1000
+CAS_TRIES = 20
+
+
+def push_version(row: ConfigVersion) -> bool:
+    """Publishes a version, its model first, and notes when. False when the store already holds a newer one.
+
+    Raises StoreUnavailable when Valkey does not answer.
+    """
+    config = document.decode(bytes(row.payload))
+    push_model(config)
+    pushed = push(bytes(row.signed), config.version)
+    if pushed:
+        ConfigVersion.objects.filter(version=row.version, published_at=None).update(published_at=timezone.now())
+    return pushed
+
+
+def push(signed: bytes, version: int) -> bool:
+    """Sets the document and tells the deciders, unless the store holds a newer one. Raises StoreUnavailable."""
+    with answering() as valkey:
+        put = valkey.register_script(_put_script())
+        for _ in range(CAS_TRIES):
+            seen = valkey.get(CONFIG_KEY) or b""
+            if (
+                seen
+                and (held := _trusted(seen)) is not None
+                and (held.version > version or (held.version == version and seen != signed))
+            ):
+                return False
+            if put(keys=[CONFIG_KEY], args=[seen, signed, CONFIG_CHANNEL]):
+                return True
+    raise ControlError(f"Config {version} could not be published: the document in the store changed {CAS_TRIES} times meanwhile.")
+
+
+def held() -> tuple[Config, bytes] | None:
+    """The document in the store, if it is there and signed with our key. Raises StoreUnavailable."""
+    with answering() as valkey:
+        data = valkey.get(CONFIG_KEY)
+    config = _trusted(data) if data else None
+    return (config, data) if config else None
+
+
+def push_model(config: Config) -> None:
+    """Makes sure the store holds the live model's artifact. A missing file is logged: deciders then fall back, and say so."""
+    if config.model is None:
+        return
+    path = model_path(config.model.digest)
+    with answering() as valkey:
+        if valkey.exists(MODEL_PREFIX + config.model.digest):
+            return
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            log.error("the live model %s %d cannot be read: %s", config.model.name, config.model.version, error)
+            return
+        if artifact.digest_of(data) != config.model.digest:
+            log.error("the file of the live model %s %d is not what was registered", config.model.name, config.model.version)
+            return
+        valkey.set(MODEL_PREFIX + config.model.digest, data)
+
+
+def model_path(digest: str) -> Path:
+    """Where a registered artifact is kept."""
+    return settings.SLUICE_MODELS / digest
+
+
+def push_profiles(apps: Iterable[App]) -> int:
+    """Publishes apps' profiles in pipelines of 1,000; returns how many. Raises StoreUnavailable."""
+    rows, count = iter(apps), 0
+    while batch := list(islice(rows, PROFILE_BATCH)):
+        with answering() as valkey, valkey.pipeline(transaction=False) as pipe:
+            for app in batch:
+                data = msgspec.msgpack.encode(app.profile)
+                pipe.set(PROFILE_PREFIX + app.id, data)
+                pipe.publish(PROFILES_CHANNEL, data)
+            pipe.execute()
+        count += len(batch)
+    return count
+
+
+def rebuild() -> int:
+    """Fills an emptied store: the newest document with its model, and every profile. Returns the number of profiles."""
+    newest = ConfigVersion.objects.order_by("-version").first()
+    if newest is not None:
+        push_version(newest)
+    count = push_profiles(App.objects.iterator(chunk_size=PROFILE_BATCH))
+    with answering() as valkey:
+        valkey.set(FILLED_KEY, count)
+    return count
+
+
+def pending() -> str:
+    """Brings the store up to what is committed; returns what it did in a few words, "" when there was nothing to do."""
+    newest = ConfigVersion.objects.order_by("-version").first()
+    if newest is None:
+        return ""
+    with answering() as valkey:
+        filled = valkey.exists(FILLED_KEY)
+    if not filled:
+        return f"filled an empty store: config {newest.version}, {rebuild()} profiles"
+    now = held()
+    if newest.published_at is None or now is None or now[0].version < newest.version:
+        return f"published config {newest.version}" if push_version(newest) else ""
+    push_model(now[0])
+    return ""
+
+
+def _trusted(data: bytes) -> Config | None:
+    """A document signed with our key; None for anything else, which may be overwritten."""
+    try:
+        return document.verify(data, keys.load_public_keys(settings.SLUICE_KEYS))
+    except ConfigError as error:
+        log.error("the config store holds a document that is not ours: %s", error)
+        return None
+
+
+@cache
+def _put_script() -> str:
+    return (Path(__file__).parent / "resources" / "put_config.lua").read_text(encoding="ascii")

@@ -1,0 +1,11 @@
+DROP TRIGGER version_is_audited ON control_configversion;
+DROP TRIGGER version_no_truncate ON control_configversion;
+DROP TRIGGER version_stays ON control_configversion;
+DROP TRIGGER version_fixed ON control_configversion;
+DROP TRIGGER audit_continues ON control_auditentry;
+DROP TRIGGER audit_no_truncate ON control_auditentry;
+DROP TRIGGER audit_append_only ON control_auditentry;
+DROP FUNCTION control_version_is_audited();
+DROP FUNCTION control_version_fixed();
+DROP FUNCTION control_continue_chain();
+DROP FUNCTION control_refuse();

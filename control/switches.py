@@ -1,0 +1,190 @@
+"""Kill switches: which exist, which are engaged, and engaging, extending and clearing them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal, get_args
+
+import msgspec
+from django.db.models import Q
+from django.utils import timezone
+
+from decider.config import Config, Switch, SwitchName
+
+from . import changes
+from .actors import Actor
+from .errors import NotAllowed, Refused
+from .models import ConfigVersion, SwitchFlip
+
+Verb = Literal["engage", "extend", "clear"]
+PERMISSION = "control.engage_switch"
+LONGEST = timedelta(days=90)
+
+
+@dataclass(frozen=True)
+class SwitchKind:
+    """A switch that exists."""
+
+    name: SwitchName
+    label: str
+    effect: str
+    """What happens while it is engaged, a clause for the table."""
+    consequence: str
+    """The same as a whole sentence about the future, for the sheet that asks."""
+    cleared: str
+    """What happens once it is cleared, a whole sentence."""
+    group: str
+    """How wide it reaches; groups are shown in the catalogue's order, widest first."""
+
+    @property
+    def confirm(self) -> str:
+        """What a person types to confirm a flip."""
+        return self.label.lower()
+
+
+CATALOGUE: dict[str, SwitchKind] = {
+    kind.name: kind
+    for kind in (
+        SwitchKind(
+            name="all_ml",
+            label="All ML",
+            effect="The fallback limiter decides everything",
+            consequence="The fallback limiter will decide, in all regions, for all tiers.",
+            cleared="The model will rank again what triage passes on, in all regions, for all tiers.",
+            group="Everything",
+        ),
+    )
+}
+
+
+def kind(name: str) -> SwitchKind:
+    """The switch of that name. Raises Refused when there is none."""
+    if (found := CATALOGUE.get(name)) is None:
+        raise Refused(f"There is no switch “{name}”. There is: {', '.join(CATALOGUE)}.")
+    return found
+
+
+def may_flip(user: object) -> bool:
+    """Whether this person may flip switches; the button asks this, the endpoint asks `check_may_flip`."""
+    has_perm = getattr(user, "has_perm", None)
+    return bool(has_perm is not None and has_perm(PERMISSION))
+
+
+def check_may_flip(user: object) -> None:
+    """Raises NotAllowed."""
+    if not may_flip(user):
+        raise NotAllowed(f"{user} may not flip switches.")
+
+
+def engaged(now: datetime | None = None) -> dict[str, SwitchFlip]:
+    """The flips in force, by switch name."""
+    now = now or timezone.now()
+    rows = SwitchFlip.objects.filter(Q(until=None) | Q(until__gt=now), ended_at=None)
+    return {row.name: row for row in rows}
+
+
+def ended(since: datetime, now: datetime | None = None) -> list[SwitchFlip]:
+    """Flips that ended at or after `since`, by hand or by themselves, latest end first."""
+    now = now or timezone.now()
+    rows = SwitchFlip.objects.filter(Q(ended_at__gte=since) | Q(ended_at=None, until__gte=since, until__lte=now))
+    return sorted(rows, key=lambda row: row.end(now) or now, reverse=True)
+
+
+def last_flips() -> dict[str, SwitchFlip]:
+    """The latest flip of each switch that was ever engaged."""
+    return {row.name: row for row in SwitchFlip.objects.order_by("name", "-engaged_at").distinct("name")}
+
+
+def engage(name: str, *, by: Actor, reason: str, until: datetime | None) -> ConfigVersion:
+    """Engages a clear switch until a time, or until someone clears it (None). Immediate: deciders follow the commit.
+
+    Raises Refused when it is engaged already, the end is not ahead, or the reason is blank.
+    """
+    return _flip("engage", name, by=by, reason=reason, until=until)
+
+
+def extend(name: str, *, by: Actor, reason: str, until: datetime | None) -> ConfigVersion:
+    """Gives an engaged switch another end. Raises Refused when it is clear or the end is not ahead."""
+    return _flip("extend", name, by=by, reason=reason, until=until)
+
+
+def clear(name: str, *, by: Actor, reason: str) -> ConfigVersion:
+    """Clears an engaged switch. Raises Refused when it is clear already."""
+    return _flip("clear", name, by=by, reason=reason, until=None)
+
+
+def edited(config: Config, verb: Verb, name: str, until: float | None) -> Config:
+    """The document after a flip; `until` in unix seconds. Pure. Raises Refused when the switch is not in the state the verb needs."""
+    label, now = kind(name).label, timezone.now().timestamp()
+    is_engaged = any(s.name == name for s in changes.in_force(config.switches, now))
+    if verb == "engage" and is_engaged:
+        raise Refused(f"“{label}” is engaged already. It can be extended or cleared.")
+    if verb != "engage" and not is_engaged:
+        raise Refused(f"“{label}” is clear already.")
+    others = [s for s in config.switches if s.name != name]
+    mine = [] if verb == "clear" else [Switch(name=_name(name), until=until)]
+    return msgspec.structs.replace(config, switches=others + mine)
+
+
+def check_until(until: datetime | None) -> None:
+    """Raises Refused unless the end is ahead and within 90 days."""
+    if until is None:
+        return
+    now = timezone.now()
+    if until <= now:
+        raise Refused(f"The end, {until:%d %b %H:%M} UTC, is past. Pick a later one.")
+    if until > now + LONGEST:
+        raise Refused(f"The end is more than {LONGEST.days} days ahead. Pick an earlier one, or “until I turn it off”.")
+
+
+def summary(verb: Verb, name: str, until: datetime | None) -> str:
+    """What a flip did, as the audit log says it."""
+    label = kind(name).label
+    if verb == "clear":
+        return f"cleared the switch “{label}”"
+    end = "until someone clears it" if until is None else f"until {until:%d %b %H:%M} UTC"
+    return f"engaged the switch “{label}” {end}" if verb == "engage" else f"extended the switch “{label}” {end}"
+
+
+def _flip(verb: Verb, name: str, *, by: Actor, reason: str, until: datetime | None) -> ConfigVersion:
+    kind(name)
+    check_until(until)
+    seconds = until.timestamp() if until else None
+    return changes.make(
+        by=by,
+        reason=reason,
+        action=f"switch.{verb}",
+        subject=name,
+        summary=summary(verb, name, until),
+        edit=lambda config: edited(config, verb, name, seconds),
+        before={"state": "clear" if verb == "engage" else "engaged"},
+        after={"state": "clear"} if verb == "clear" else {"state": "engaged", "until": until.isoformat() if until else None},
+        within=lambda row, _: record(verb, name, by=by, reason=reason, until=until, version=row),
+    )
+
+
+def record(verb: Verb, name: str, *, by: Actor, reason: str, until: datetime | None, version: ConfigVersion) -> None:
+    """Keeps the history rows in step with a new version. Part of the change's transaction."""
+    now, reason = version.made_at, reason.strip()
+    settle(now)
+    mine = SwitchFlip.objects.filter(name=name, ended_at=None)
+    if verb == "clear":
+        mine.update(ended_at=now, ended_by=by.name, ended_reason=reason, ended_version=version)
+    elif verb == "extend":
+        mine.update(until=until)
+    else:
+        SwitchFlip.objects.create(name=name, reason=reason, by=by.name, engaged_at=now, until=until, engaged_version=version)
+
+
+def settle(now: datetime) -> None:
+    """Writes down the end of flips that ended by themselves, so that the switch may be engaged again."""
+    for row in SwitchFlip.objects.filter(ended_at=None, until__lte=now):
+        SwitchFlip.objects.filter(pk=row.pk).update(ended_at=row.until)
+
+
+def _name(name: str) -> SwitchName:
+    for known in get_args(SwitchName):
+        if known == name:
+            return known
+    raise Refused(f"Deciders know no switch “{name}”.")

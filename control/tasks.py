@@ -1,0 +1,26 @@
+"""Background work of the control room."""
+
+from __future__ import annotations
+
+import logging
+
+from celery import shared_task
+
+from . import offline, publish
+from .errors import ControlError
+
+log = logging.getLogger(__name__)
+
+PUBLISH_EVERY_S = 2.0
+
+
+@shared_task(name="control.tasks.publish_pending", expires=10)
+def publish_pending() -> None:
+    """Takes in flips made while PostgreSQL was down, then publishes what is committed and not yet out."""
+    try:
+        for said in offline.reconcile():
+            log.warning("%s", said)
+        if did := publish.pending():
+            log.info("%s", did)
+    except ControlError as error:
+        log.warning("publishing is retried in %.0f s: %s", PUBLISH_EVERY_S, error)

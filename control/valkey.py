@@ -1,0 +1,42 @@
+"""The config store's client, with limits short enough for a request to wait for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+
+import redis
+from django.conf import settings
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from .errors import StoreUnavailable
+
+TIMEOUT_S = 2.0
+
+
+def client() -> redis.Redis:
+    """A connection pool to `VALKEY_URL`, one per process and address."""
+    return _client(settings.VALKEY_URL)
+
+
+@lru_cache(maxsize=4)
+def _client(url: str) -> redis.Redis:
+    # One retry without waiting: a pooled connection that a restarted server has dropped is opened again.
+    return redis.Redis.from_url(
+        url,
+        socket_connect_timeout=TIMEOUT_S,
+        socket_timeout=TIMEOUT_S,
+        retry=Retry(NoBackoff(), 1),
+        retry_on_error=[redis.ConnectionError],
+    )
+
+
+@contextmanager
+def answering() -> Iterator[redis.Redis]:
+    """The client; an error of the connection or the server comes out as StoreUnavailable."""
+    try:
+        yield client()
+    except redis.RedisError as error:
+        raise StoreUnavailable(f"Valkey does not answer ({error}).") from error
