@@ -6,15 +6,15 @@ from . import features
 from .config import Config, EndpointPolicy, Service, TierPolicy
 
 TIERS = [
-    TierPolicy(rate=5, burst=50, quota_per_day=50_000, weight=1, friction=1.0, harm=2.0, error_budget_per_hour=20, rank_from=0.12),
+    TierPolicy(rate=5, burst=50, quota_per_day=50_000, weight=1, friction=1.0, harm=1.4, error_budget_per_hour=20, rank_from=0.12),
     TierPolicy(
-        rate=15, burst=300, quota_per_day=2_000_000, weight=2, friction=1.5, harm=2.0, error_budget_per_hour=10, rank_from=0.15
+        rate=15, burst=300, quota_per_day=2_000_000, weight=2, friction=1.5, harm=1.2, error_budget_per_hour=10, rank_from=0.15
     ),
     TierPolicy(
-        rate=50, burst=1_000, quota_per_day=10_000_000, weight=4, friction=2.5, harm=2.0, error_budget_per_hour=5, rank_from=0.2
+        rate=50, burst=1_000, quota_per_day=10_000_000, weight=4, friction=2.5, harm=1.1, error_budget_per_hour=5, rank_from=0.2
     ),
     TierPolicy(
-        rate=200, burst=4_000, quota_per_day=50_000_000, weight=8, friction=6.0, harm=2.0, error_budget_per_hour=1, rank_from=0.3
+        rate=200, burst=4_000, quota_per_day=50_000_000, weight=8, friction=6.0, harm=1.0, error_budget_per_hour=1, rank_from=0.3
     ),
 ]
 

@@ -51,7 +51,7 @@ class Event(msgspec.Struct, array_like=True, gc=False):
     inclusion_probability: float
     """Probability with which this decision was kept; weigh by its inverse."""
     latency_us: float
-    """The decider's own time for this decision (its batch's time divided by the batch), microseconds."""
+    """The decider's own time until this decision was made (that of its whole batch), microseconds."""
     payload_bytes: int
 
 

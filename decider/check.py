@@ -1,0 +1,123 @@
+"""Reads a check, as a gateway asks it, out of a parsed HTTP request.
+
+Three gateways ask in three ways, told apart by the address alone:
+Envoy (HTTP ext_authz with path_prefix /v1/check) appends the original path and keeps the method;
+nginx (auth_request to /v1/check?answer=nginx) names them in X-Original-Method and X-Original-URI;
+Caddy (forward_auth to /v1/check) names them in X-Forwarded-Method and X-Forwarded-Uri.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from .problem import Problem, RefusedError, malformed, url_too_long
+from .requests import CheckRequest
+
+PREFIX = b"/v1/check"
+MAX_PATH = 1024
+MAX_ATTEMPT = 1_000_000
+MAX_BYTES = 2**53
+
+Fields = dict[bytes, bytes]
+"""Header fields that matter, by lower-case name."""
+
+APP_PATTERN = r"[!-+\--~]{1,128}"
+"""Visible ASCII without the comma, which is what a gateway makes of a field that was sent twice."""
+METHOD_PATTERN = r"[A-Z][A-Z_-]{0,31}"
+PATH_PATTERN = r"/[!-\"$->@-~]{0,1023}"
+"""Visible ASCII without "?" and "#"."""
+TOKEN_PATTERN = r"[ -~]{0,8192}"  # noqa: S105 - the form of a credential, none itself
+SOURCE_PATTERN = r"[!-~]{0,64}"
+REQUEST_ID_PATTERN = r"[!-~]{0,128}"
+
+_app = re.compile(APP_PATTERN.encode()).fullmatch
+_method = re.compile(METHOD_PATTERN.encode()).fullmatch
+_path = re.compile(PATH_PATTERN.encode()).fullmatch
+_token = re.compile(TOKEN_PATTERN.encode()).fullmatch
+_source = re.compile(SOURCE_PATTERN.encode()).fullmatch
+_request_id = re.compile(REQUEST_ID_PATTERN.encode()).fullmatch
+_number = re.compile(rb"[0-9]{1,16}").fullmatch
+
+_NO_APP = malformed("The header x-sluice-app is missing: the gateway must say which app is asking.")
+_BAD_APP = malformed("The header x-sluice-app must hold one app id of 1 to 128 visible ASCII characters, without a comma.")
+_BAD_PATH = malformed("The original path must begin with a slash and be visible ASCII.")
+_LONG_PATH = url_too_long("The original path", MAX_PATH)
+
+
+def read(url: bytes, method: bytes, fields: Fields, body_bytes: int) -> CheckRequest:
+    """The request to decide. `url` begins with PREFIX; `body_bytes` counts the check's own body.
+
+    Raises RefusedError saying which part of it is wrong.
+    """
+    if (app := fields.get(b"x-sluice-app")) is None:
+        raise RefusedError(_NO_APP)
+    if _app(app) is None:
+        raise RefusedError(_BAD_APP)
+    path = url[9:]
+    if path[:1] != b"/":
+        method, path = _named(path, fields)
+    if (query := path.find(b"?")) >= 0:
+        path = path[:query]
+    if _path(path) is None:
+        raise RefusedError(_LONG_PATH if len(path) > MAX_PATH else _BAD_PATH)
+    request = CheckRequest(app.decode("ascii"), method.decode("ascii"), path.decode("ascii"))
+    if body_bytes:
+        request.payload_bytes = body_bytes
+    if len(fields) > 2:  # more than Host and the app
+        _read_optional(request, fields)
+    return request
+
+
+def wants_nginx(url: bytes, fields: Fields) -> bool:
+    """Whether the answer must be one that nginx understands. In `url` only what the gateway itself wrote counts."""
+    if (form := fields.get(b"x-sluice-answer")) is not None:
+        return form == b"nginx"
+    return url[9:10] == b"?" and b"answer=nginx" in url[10:].split(b"&")
+
+
+def _named(rest: bytes, fields: Fields) -> tuple[bytes, bytes]:
+    """Method and path of the original request from header fields."""
+    kind = b"original" if wants_nginx(PREFIX + rest, fields) else b"forwarded"
+    method, path = fields.get(b"x-" + kind + b"-method"), fields.get(b"x-" + kind + b"-uri")
+    if method is None or path is None:
+        names = f"x-{kind.decode()}-method and x-{kind.decode()}-uri"
+        raise RefusedError(malformed(f"The check names no original request: append its path to {PREFIX.decode()}, or set {names}."))
+    if _method(method) is None:
+        raise RefusedError(malformed(f"The header x-{kind.decode()}-method must be an HTTP method in upper case."))
+    return method, path
+
+
+def _read_optional(request: CheckRequest, fields: Fields) -> None:
+    """Adds what the gateway may say about a request. Raises RefusedError."""
+    get = fields.get
+    if (value := get(b"authorization")) is not None:
+        scheme, _, credential = value.partition(b" ")
+        request.token = _text(credential.strip() or scheme, _token, "authorization", "visible ASCII of at most 8,192 characters")
+    if (value := get(b"x-forwarded-for")) is not None:
+        first = value.partition(b",")[0].strip()
+        request.source = _text(first, _source, "x-forwarded-for", "a list of addresses")
+    if (value := get(b"x-request-id")) is not None:
+        request.request_id = _text(value, _request_id, "x-request-id", "visible ASCII of at most 128 characters")
+    if (value := get(b"x-sluice-bytes")) is not None:
+        request.payload_bytes = _whole(value, "x-sluice-bytes", MAX_BYTES)
+    if (value := get(b"x-sluice-attempt")) is not None:
+        request.attempt = _whole(value, "x-sluice-attempt", MAX_ATTEMPT)
+    elif (value := get(b"x-envoy-attempt-count")) is not None:  # counts the first try as 1
+        request.attempt = max(0, _whole(value, "x-envoy-attempt-count", MAX_ATTEMPT) - 1)
+
+
+def _text(value: bytes, matches: Callable[[bytes], object], name: str, form: str) -> str:
+    if matches(value) is None:
+        raise RefusedError(_bad_field(name, form))
+    return value.decode("ascii")
+
+
+def _whole(value: bytes, name: str, most: int) -> int:
+    if _number(value) is None or (number := int(value)) > most:
+        raise RefusedError(_bad_field(name, f"a whole number from 0 to {most}"))
+    return number
+
+
+def _bad_field(name: str, form: str) -> Problem:
+    return malformed(f"The header {name} must be {form}.")

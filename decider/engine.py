@@ -1,0 +1,323 @@
+"""The engine: packs requests, runs the compiled passes, asks the model in between, unpacks decisions.
+
+It knows no network and no file. One thread uses it; a config or model is swapped between two calls.
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections import deque
+from collections.abc import Sequence
+
+import numpy as np
+
+from . import passes, policy, region, state, subjects
+from .config import Config, ConfigError
+from .event import Event
+from .features import N_FEATURES, SCHEMA
+from .ids import IdSource, token_digest
+from .models import Model
+from .requests import CheckRequest, Decision, Outcome
+from .routing import Route, Router
+from .signals import N_SIGNALS
+from .store import Profile, ServiceStatus
+from .vocabulary import Arm, MlState
+
+MAX_BATCH = 1024
+MAX_TENANTS = 65_536
+"""Rows for tenants; past them new tenants share rows, so memory stays bounded."""
+EVENT_BUFFER = 20_000
+LATE_PAUSE_S = 1.0
+PRIOR_VALUE = 0.5
+LEASE_BELOW = 0.02
+"""Share of the daily quota under which a node asks for more."""
+
+_PACK = struct.Struct(passes.REQUEST_FORMAT)
+_UNPACK = struct.Struct(passes.ANSWER_FORMAT)
+_OUTCOME = struct.Struct(passes.OUTCOME_FORMAT)
+
+
+def _batch(size: int) -> passes.Batch:
+    return passes.Batch(
+        request=np.zeros(size, passes.REQUEST),
+        answer=np.zeros(size, passes.ANSWER),
+        features=np.zeros((size, N_FEATURES), np.float32),
+        signals=np.zeros((size, N_SIGNALS)),
+        scores=np.full((size, 4), np.nan),
+        rows=np.zeros(size, np.int64),
+        world=np.zeros(4),
+    )
+
+
+class Engine:
+    """Decides requests. Times are unix seconds; `now` may be given for simulation and replay and must not run backwards."""
+
+    def __init__(
+        self, node: str, region: str, token_key: bytes, capacity: int = 1_000_000, quota_share: float = 1.0, keep_all: bool = False
+    ) -> None:
+        """`capacity`: tracked apps. `quota_share`: share of each daily quota this node owns without a lease.
+
+        `keep_all` keeps every non-admit and ignores the sampling budget (for replays of a log).
+        """
+        self.node, self.region_name, self.quota_share = node, region, quota_share
+        self.token_key, self.keep_all = token_key, keep_all
+        self.config: Config | None = None
+        self.model: Model | None = None
+        self.state = state.allocate(capacity)
+        self.batch, self._ahead = _batch(MAX_BATCH), _batch(MAX_BATCH)
+        self.features, self.signals, self.scores = self.batch.features, self.batch.signals, self.batch.scores
+        self.sample = passes.Sample(np.zeros(4), np.ones(5), np.zeros(5, np.int64))
+        self.events: deque[Event] = deque()
+        self.events_dropped = 0
+        self.wanted_profiles: dict[str, None] = {}
+        self.wanted_leases: dict[str, float] = {}
+        self.last_decision_at = 0.0
+        self.batch_us: deque[tuple[float, int]] = deque(maxlen=4096)
+        self._ids = IdSource()
+        self._outcomes = np.zeros(MAX_BATCH, passes.OUTCOME)
+        self._requests_view = memoryview(self.batch.request).cast("B")
+        self._answers_view = memoryview(self.batch.answer).cast("B")
+        self._unknown = np.zeros(state.N_PROFILE, np.float32)
+        self._tenants: dict[str, int] = {"": 0}
+        self._tenant_names: list[str] = [""]
+        self._low, self._high = np.zeros(MAX_BATCH, np.int64), np.zeros(MAX_BATCH, np.int64)
+        self._late_until = self._ticked_at = 0.0
+
+    # ---- configuration -------------------------------------------------------------------------------------------
+
+    def apply(self, config: Config, model: Model | None) -> None:
+        """Swaps in a config document and its model. Raises ConfigError when the model is not the one it names."""
+        if config.model is not None and model is not None and model.digest != config.model.digest:
+            raise ConfigError(f"the document names model {config.model.digest[:12]}, got {model.digest[:12]}")
+        rules, found, router = policy.rules_of(config), subjects.compile_subjects(config), Router(config)
+        shared = self._shared(config)
+        sampling = config.sampling
+        rates = (sampling.budget_per_s, sampling.admit, sampling.refuse, sampling.block, sampling.enterprise_refuse)
+        self.sample.rate[:] = (1e12, sampling.admit, 1.0, 1.0, 1.0) if self.keep_all else rates
+        self._unknown[:] = (config.unknown_tier, 0, 0, Profile("").cohort_prior, 0, 0, 0, 0)
+        self._weights = {t.tenant: t.weight for t in config.tenants}
+        self.rules, self.subjects, self.router, self.shared = rules, found, router, shared
+        self.config, self.model = config, model
+
+    def _shared(self, config: Config) -> region.Region:
+        """Services of the document with what is known of those that stay."""
+        old = getattr(self, "shared", None)
+        shared = region.allocate(len(config.services), MAX_TENANTS) if old is None or len(old.service) != len(config.services) else old
+        before = {} if old is None else {name: old.service[row].copy() for name, row in self.router.index.items()}
+        if shared is not old and old is not None:
+            shared.weight[:], shared.tenant_key[:] = old.weight, old.tenant_key
+        for row, service in enumerate(config.services):
+            if service.name in before:
+                shared.service[row] = before[service.name]
+            else:
+                shared.service[row] = 0.0
+                shared.service[row, region.LEVEL], shared.service[row, region.LATENCY] = np.inf, service.latency_ms
+            shared.service[row, : region.USUAL_MS + 1] = (service.capacity, service.target, service.latency_ms)
+        return shared
+
+    def ml_state(self, now: float) -> MlState:
+        """Whether ML speaks now, and if not, why not."""
+        if self.config is not None and any(s.name == "all_ml" and (s.until is None or now < s.until) for s in self.config.switches):
+            return MlState.SWITCHED_OFF
+        if self.model is None:
+            return MlState.NO_MODEL
+        return MlState.LATE if now < self._late_until else MlState.LIVE
+
+    def observing(self, now: float) -> bool:
+        """Observe-only mode: decide and record, but admit."""
+        assert self.config is not None
+        return any(s.name == "observe_only" and (s.until is None or now < s.until) for s in self.config.switches)
+
+    # ---- what is known ---------------------------------------------------------------------------------------------
+
+    def know(self, profiles: Sequence[Profile], now: float | None = None) -> None:
+        """Takes in profiles of apps, tracked from now on."""
+        now = time.time() if now is None else now
+        for profile in profiles:
+            slot = state.place(self.state, np.uint64(hash(profile.app) & 0xFFFFFFFFFFFFFFFF), now, self._unknown)
+            created = profile.created_at / 86_400.0
+            self.state.profile[slot] = (
+                profile.tier, created, profile.verified, profile.cohort_prior, profile.abuse_history, profile.chargeback_history,
+                profile.false_throttle_history, state.KNOWN,
+            )  # fmt: skip
+            self.state.tenant[slot] = self._tenant_row(profile)
+
+    def _tenant_row(self, profile: Profile) -> int:
+        row = self._tenants.get(profile.tenant)
+        if row is None:
+            if len(self._tenant_names) < MAX_TENANTS:
+                row = len(self._tenant_names)
+                self._tenants[profile.tenant] = row
+                self._tenant_names.append(profile.tenant)
+            else:
+                return 1 + hash(profile.tenant) % (MAX_TENANTS - 1)
+        self.shared.tenant_key[row] = hash(profile.tenant)
+        self.shared.weight[row] = self.rules.tiers[profile.tier, policy.T_WEIGHT] * self._weights.get(profile.tenant, 1.0)
+        return row
+
+    def grant(self, app: str, requests: float) -> None:
+        """Adds a quota lease of so many requests to an app that is still tracked."""
+        slot = state.find(self.state, np.uint64(hash(app) & 0xFFFFFFFFFFFFFFFF))
+        if slot >= 0:
+            self.state.clock[slot, state.QUOTA_LEFT] += requests
+
+    def learn(self, outcomes: Sequence[Outcome], now: float | None = None) -> None:
+        """Takes in what became of requests. Outcomes of services the document does not know are ignored."""
+        now = time.time() if now is None else now
+        index, buffer, count = self.router.index, memoryview(self._outcomes).cast("B"), 0
+        for outcome in outcomes:
+            if (service := index.get(outcome.service)) is None:
+                continue
+            _OUTCOME.pack_into(buffer, count * _OUTCOME.size, hash(outcome.app), service, outcome.status, outcome.latency_ms)
+            count += 1
+            if count == MAX_BATCH:
+                passes.learn(self.state, self.shared, self._outcomes, count, now)
+                count = 0
+        if count:
+            passes.learn(self.state, self.shared, self._outcomes, count, now)
+
+    def tick(self, now: float | None = None) -> None:
+        """One step of the controllers (price, fair share); about five a second."""
+        now = time.time() if now is None else now
+        seconds = now - self._ticked_at
+        if self._ticked_at and seconds > 0.0:
+            region.control(self.shared, min(seconds, 5.0), now)
+        if not self._ticked_at or seconds > 0.0:
+            self._ticked_at = now
+
+    # ---- deciding ----------------------------------------------------------------------------------------------------
+
+    def decide(self, requests: Sequence[CheckRequest], now: float | None = None) -> list[Decision]:
+        """Decides requests in order. Needs a config: call `apply` first."""
+        if len(requests) > MAX_BATCH:
+            done: list[Decision] = []
+            for start in range(0, len(requests), MAX_BATCH):
+                done += self.decide(requests[start : start + MAX_BATCH], now)
+            return done
+        started = time.perf_counter()
+        now = time.time() if now is None else now
+        now = self.last_decision_at = max(now, self.last_decision_at)
+        routes, count = self._pack(requests), len(requests)
+        self.batch.world[:] = (self.ml_state(now), self.observing(now), self.quota_share, PRIOR_VALUE)
+        ranked = passes.observe(self.state, self.shared, self.subjects, self.rules, self.batch, self._unknown, count, now)
+        if ranked:
+            self._score(self.batch, ranked, now)
+        lease_below = LEASE_BELOW if self.quota_share < 1.0 else -1.0
+        waiting = passes.settle(self.state, self.shared, self.rules, self.batch, count, now, lease_below)
+        if waiting:
+            self._forecast(waiting, now)
+        kept = passes.finish(self.state, self.rules, self.batch, self.sample, count, now)
+        elapsed_us = (time.perf_counter() - started) * 1e6
+        self.batch_us.append((elapsed_us, count))
+        return self._unpack(requests, routes, kept, now, elapsed_us)
+
+    def _pack(self, requests: Sequence[CheckRequest]) -> list[Route]:
+        route, view, size, pack, at = self.router.route, self._requests_view, _PACK.size, _PACK.pack_into, 0
+        routes = []
+        for q in requests:
+            found = route(q.method, q.path)
+            routes.append(found)
+            pack(
+                view, at, hash(q.app), hash(q.token) if q.token else 0, hash(q.source) if q.source else 0, hash(q.path),
+                found.endpoint_hash, found.cost, q.payload_bytes / 1024.0, found.service, found.write, found.batch != "", q.attempt,
+            )  # fmt: skip
+            at += size
+        return routes
+
+    def _score(self, batch: passes.Batch, count: int, now: float) -> None:
+        """Scores the rows listed first in `batch.rows`; a slow model counts as late for a while."""
+        assert self.model is not None and self.config is not None
+        started = time.perf_counter()
+        self.model.score_into(batch.features, batch.rows, count, batch.scores)
+        if (time.perf_counter() - started) * 1e3 > self.config.ml_time_limit_ms:
+            self._late_until = now + LATE_PAUSE_S
+
+    def _forecast(self, count: int, now: float) -> None:
+        """Finds, for the refused rows listed first in `batch.rows`, the shortest wait after which they would be admitted."""
+        low, high, ahead = self._low, self._high, self._ahead
+        low[:count], high[:count] = 0, len(passes.WAITS) - 1
+        assert self.model is not None
+        for _ in range(3):
+            passes.project(self.state, self.shared, self.rules, self.batch, ahead, low, high, count, now)
+            self.model.score_into(ahead.features, _FIRST, count, ahead.scores)
+            passes.narrow(self.batch, ahead, self.rules, low, high, count)
+        passes.promise(self.batch, high, count)
+
+    def _unpack(self, requests: Sequence[CheckRequest], routes: list[Route], kept: int, now: float, elapsed_us: float) -> list[Decision]:
+        count = len(requests)
+        ids = self._ids.many(count, now)
+        observe = bool(self.batch.world[passes.W_OBSERVE])
+        decisions = []
+        rows = _UNPACK.iter_unpack(self._answers_view[: count * _UNPACK.size])
+        for i, (action, stage, reason, wait, rate, burst, tokens, keep, _, wants, _, probability) in enumerate(rows):
+            decisions.append(
+                Decision(
+                    ids[i], 0 if observe else action, stage, reason, 0.0 if observe else wait, int(burst), int(burst / rate) + 1,
+                    int(tokens) if tokens > 0.0 else 0, (burst - tokens) / rate, routes[i].batch if action == 2 else "",
+                )
+            )  # fmt: skip
+            if wants:
+                self._want(requests[i].app, wants, i)
+            if keep:
+                self._keep(requests[i], routes[i], ids[i], i, now, probability, elapsed_us, observe)
+        return decisions
+
+    def _want(self, app: str, wants: int, i: int) -> None:
+        if wants & passes.WANTS_PROFILE and len(self.wanted_profiles) < EVENT_BUFFER:
+            self.wanted_profiles[app] = None
+        if wants & passes.WANTS_LEASE and len(self.wanted_leases) < EVENT_BUFFER:
+            self.wanted_leases[app] = float(self.signals[i, passes.S_QUOTA_LIMIT])
+
+    def _keep(
+        self, q: CheckRequest, route: Route, decision_id: bytes, i: int, now: float, probability: float, elapsed_us: float, observed: bool
+    ) -> None:
+        if len(self.events) >= EVENT_BUFFER:
+            self.events.popleft()
+            self.events_dropped += 1
+        assert self.config is not None
+        answer, sig = self.batch.answer[i], self.signals[i]
+        ranked = bool(answer["ranked"])
+        raw_risk, raw_value, risk, value = self.scores[i].tolist()
+        slot = int(answer["slot"])
+        self.events.append(
+            Event(
+                id=decision_id, at=now, request_id=q.request_id, region=self.region_name, node=self.node, app=q.app,
+                tenant=self._tenant_names[min(int(self.state.tenant[slot]), len(self._tenant_names) - 1)],
+                tier=int(self.state.profile[slot, state.P_TIER]),
+                token_digest=token_digest(self.token_key, q.token) if q.token else "", method=q.method, endpoint=route.endpoint,
+                service=self.router.names[route.service], action=int(answer["action"]), observed=observed, stage=int(answer["stage"]),
+                reason=int(answer["reason"]), retry_after=float(answer["wait"]), risk=risk if ranked else None,
+                value=value if ranked else None, raw_risk=raw_risk if ranked else None, raw_value=raw_value if ranked else None,
+                model=self.model.digest if self.model else "", arm=int(Arm.LIVE if ranked else Arm.NONE),
+                ml_state=int(sig[policy.S_ML]), config_version=self.config.version, feature_schema=SCHEMA,
+                features=self.features[i].tobytes(), signals=sig.tobytes(), inclusion_probability=probability,
+                latency_us=elapsed_us, payload_bytes=q.payload_bytes,
+            )
+        )  # fmt: skip
+
+    def take_events(self, most: int = EVENT_BUFFER) -> list[Event]:
+        """Sampled decisions since the last call, oldest first; at most `most`."""
+        taken = [self.events.popleft() for _ in range(min(most, len(self.events)))]
+        return taken
+
+    # ---- how it stands -----------------------------------------------------------------------------------------------
+
+    def services(self, now: float) -> list[ServiceStatus]:
+        """The services as this node sees them."""
+        rows = self.shared.service
+        return [
+            ServiceStatus(
+                name, float(row[region.UTILISATION]), float(row[region.PRICE]), float(row[region.LATENCY]), float(row[region.ERRORS]),
+                float(now - row[region.FEEDBACK_AT]) if row[region.FEEDBACK_AT] else 1e9,
+            )
+            for name, row in zip(self.router.names, rows, strict=True)
+        ]  # fmt: skip
+
+    @property
+    def apps(self) -> int:
+        """Tracked apps."""
+        return int(self.state.meta[state.M_USED])
+
+
+_FIRST = np.arange(MAX_BATCH, dtype=np.int64)

@@ -1,0 +1,149 @@
+"""A model as deciders use it: checked against its digest, its feature schema and its golden vectors, then compiled."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from decider import artifact as artifacts
+from decider import features, trees
+from decider.artifact import Artifact, ArtifactError, Calibration, Golden
+from decider.features import N_FEATURES
+from decider.trees import TreeEnsemble
+
+MAX_BYTES = 96 * 1024 * 1024
+"""Largest artifact that is looked at, bytes."""
+MAX_GOLDEN = 100_000
+"""Most golden vectors that are recomputed."""
+
+
+class Scores(NamedTuple):
+    """What a model says about n rows; each float64 (n,)."""
+
+    raw_risk: NDArray[np.float64]
+    """Log-odds before calibration, bit-equal to LightGBM's raw score."""
+    raw_value: NDArray[np.float64]
+    risk: NDArray[np.float64]
+    """Calibrated, 0 to 1."""
+    value: NDArray[np.float64]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def probability(raw: float, slope: float, intercept: float) -> float:
+    """Platt scaling of a raw score, 0 to 1. The one compiled function that engine, replay and golden check share.
+
+    1 / (1 + exp(-(slope * raw + intercept))); Platt (1999), Probabilistic Outputs for SVMs.
+    """
+    return 1.0 / (1.0 + math.exp(-(slope * raw + intercept)))
+
+
+@njit(cache=True, nogil=True)
+def _probabilities(raw: Any, slope: float, intercept: float, out: Any) -> None:
+    for i in range(len(raw)):
+        out[i] = probability(raw[i], slope, intercept)
+
+
+def calibrated(raw: NDArray[np.float64], calibration: Calibration) -> NDArray[np.float64]:
+    """`probability` of each raw score (n,)."""
+    out = np.empty(len(raw))
+    _probabilities(raw, float(calibration.slope), float(calibration.intercept), out)
+    return out
+
+
+class Model:
+    """A usable model. Made by `load`; immutable but for its scratch, so one thread at a time may score."""
+
+    def __init__(self, artifact: Artifact, digest: str) -> None:
+        """Compiles both ensembles of an artifact for the present feature schema. Raises ArtifactError."""
+        if artifact.feature_schema != features.SCHEMA:
+            raise ArtifactError(f"made for feature schema {artifact.feature_schema[:40]}, this is {features.SCHEMA}")
+        self.artifact = artifact
+        self.digest = digest
+        self.risk = _ensemble("risk", artifact.risk_model)
+        self.value = _ensemble("value", artifact.value_model)
+        self.risk_slope, self.risk_intercept = _calibration("risk", artifact.risk_calibration)
+        self.value_slope, self.value_intercept = _calibration("value", artifact.value_calibration)
+
+    @classmethod
+    def load(cls, data: bytes, digest: str | None = None) -> Self:
+        """A model from an encoded artifact whose golden vectors came out as they must, bit for bit.
+
+        Raises ArtifactError that says what is wrong: size, digest, format, feature schema, a tree, or which golden score.
+        """
+        if len(data) > MAX_BYTES:
+            raise ArtifactError(f"artifact of {len(data)} bytes is larger than {MAX_BYTES}")
+        model = cls(artifacts.decode(data, digest), digest or artifacts.digest_of(data))
+        model.check_golden()
+        return model
+
+    def score(self, rows: NDArray[np.float32]) -> Scores:
+        """Raw and calibrated risk and value of float32 rows (n, N_FEATURES). Raises ValueError for another shape or dtype."""
+        raw_risk, raw_value = self.risk.raw(rows), self.value.raw(rows)
+        risk = calibrated(raw_risk, self.artifact.risk_calibration)
+        return Scores(raw_risk, raw_value, risk, calibrated(raw_value, self.artifact.value_calibration))
+
+    def check_golden(self) -> None:
+        """Raises ArtifactError that names the first golden score which differs in any bit."""
+        golden = self.artifact.golden
+        scores = self.score(_golden_rows(golden))
+        for name, found in scores._asdict().items():
+            wanted = np.array(getattr(golden, name), np.float64)
+            if wanted.shape != found.shape:
+                raise ArtifactError(f"golden vectors: {len(wanted)} {name} scores for {len(found)} rows")
+            differs = np.flatnonzero(wanted.view(np.int64) != found.view(np.int64))
+            if len(differs):
+                row = differs[0]
+                raise ArtifactError(
+                    f"golden vectors: {name} of row {row} is {found[row]!s}, expected {wanted[row]!s}"
+                    f" ({len(differs)} of {len(found)} rows differ)"
+                )
+
+
+def _ensemble(which: str, text: str) -> TreeEnsemble:
+    try:
+        return TreeEnsemble.from_text(text)
+    except ArtifactError as error:
+        raise ArtifactError(f"{which} model: {error}") from error
+
+
+def _calibration(which: str, calibration: Calibration) -> tuple[float, float]:
+    if not (math.isfinite(calibration.slope) and math.isfinite(calibration.intercept)):
+        raise ArtifactError(f"{which} calibration is not finite: {calibration.slope}, {calibration.intercept}")
+    return float(calibration.slope), float(calibration.intercept)
+
+
+def _golden_rows(golden: Golden) -> NDArray[np.float32]:
+    count, rest = divmod(len(golden.features), 4 * N_FEATURES)
+    if rest or not 1 <= count <= MAX_GOLDEN:
+        raise ArtifactError(
+            f"golden vectors: {len(golden.features)} bytes are not 1 to {MAX_GOLDEN} rows of {N_FEATURES} float32 features"
+        )
+    return np.frombuffer(golden.features, "<f4").astype(np.float32).reshape(count, N_FEATURES)
+
+
+def make_golden(
+    rows: NDArray[np.float32], risk_text: str, value_text: str, risk_cal: Calibration, value_cal: Calibration
+) -> Golden:
+    """Golden vectors from float32 rows (n, N_FEATURES); let some hold NaN. Raises ArtifactError for unusable texts.
+
+    The scores are ours; that they are LightGBM's too is for the maker of the artifact to compare before it signs for them.
+    """
+    raw_risk, raw_value = _ensemble("risk", risk_text).raw(rows), _ensemble("value", value_text).raw(rows)
+    return Golden(
+        features=np.ascontiguousarray(rows, "<f4").tobytes(),
+        raw_risk=raw_risk.tolist(),
+        raw_value=raw_value.tolist(),
+        risk=calibrated(raw_risk, risk_cal).tolist(),
+        value=calibrated(raw_value, value_cal).tolist(),
+    )
+
+
+def warm_up() -> None:
+    """Compiles all that a model needs, or loads it from numba's cache, so that a hot swap takes well under a second."""
+    trees.warm_up()
+    calibrated(np.zeros(1), Calibration(1.0, 0.0))
+    probability(0.0, 1.0, 0.0)

@@ -1,0 +1,306 @@
+"""The compiled passes of one batch: observe, settle, project, finish.
+
+A batch is decided in order and exactly: what an earlier request of a batch consumes, a later one finds gone. `observe`
+counts every request, writes features and signals and lists the rows the model must score; `settle` re-reads what
+earlier rows consumed, calls the policy function and consumes; `project` asks what a waiting client would meet;
+`finish` records refusals and draws the sample.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from . import measure as m
+from . import policy as p
+from . import region as r
+from . import state as st
+from . import subjects as sj
+from .signals import INDEX as S
+from .vocabulary import MlState
+
+S_OBSERVE, S_QUOTA_LIMIT, S_MULTIPLIER, S_UTILISATION = S["observe_only"], S["quota_limit"], S["override_multiplier"], S["service_utilisation"]
+
+REQUEST = np.dtype(
+    [("app", "i8"), ("token", "i8"), ("source", "i8"), ("path", "i8"), ("endpoint", "i8"), ("cost", "f8"), ("kilobytes", "f8"),
+     ("service", "i8"), ("write", "i8"), ("batchable", "i8"), ("attempt", "i8")]
+)  # fmt: skip
+REQUEST_FORMAT = "<qqqqqddqqqq"
+
+ANSWER = np.dtype(
+    [("action", "i8"), ("stage", "i8"), ("reason", "i8"), ("wait", "f8"), ("rate", "f8"), ("burst", "f8"), ("tokens", "f8"),
+     ("kept", "i8"), ("slot", "i8"), ("wants", "i8"), ("ranked", "i8"), ("probability", "f8")]
+)  # fmt: skip
+ANSWER_FORMAT = "<qqqddddqqqqd"
+
+# bits of ANSWER["wants"]: what the engine must fetch for the app
+WANTS_LEASE, WANTS_PROFILE = 1, 2
+
+# columns of Batch.world (float64): what holds for the whole batch
+W_ML, W_OBSERVE, W_QUOTA_SHARE, W_PRIOR_VALUE = range(4)
+# columns of Sample.state (float64)
+K_SECOND, K_KEPT, K_DEMAND, K_LAST_DEMAND = range(4)
+# columns of Sample.rate (float64)
+K_BUDGET, K_ADMIT, K_REFUSE, K_BLOCK, K_ENTERPRISE = range(5)
+
+ML_LIVE, ML_BAD_SCORE = int(MlState.LIVE), int(MlState.BAD_SCORE)
+WAITS = np.array([1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 300.0])
+
+
+class Batch(NamedTuple):
+    """Flat buffers of one batch of at most `MAX_BATCH` requests."""
+
+    request: np.ndarray
+    answer: np.ndarray
+    features: np.ndarray
+    """float32 (MAX_BATCH, N_FEATURES)."""
+    signals: np.ndarray
+    """float64 (MAX_BATCH, N_SIGNALS)."""
+    scores: np.ndarray
+    """float64 (MAX_BATCH, 4): raw risk, raw value, risk, value; NaN where not ranked."""
+    rows: np.ndarray
+    """int64 (MAX_BATCH,): rows to rank, then rows to forecast."""
+    world: np.ndarray
+
+
+class Sample(NamedTuple):
+    """What decides which decisions are kept."""
+
+    state: np.ndarray
+    rate: np.ndarray
+    counts: np.ndarray
+    """int64 (5,): decisions by action since the start, all of them."""
+
+
+@njit(cache=True)
+def _share_of(region: r.Region, service: int, tenant: int) -> float:
+    return min(1.0, region.demand[service, tenant] / region.service[service, r.CAPACITY])
+
+
+@njit(cache=True)
+def _service_view(region: r.Region, service: int, view: np.ndarray) -> None:
+    row = region.service[service]
+    view[0] = row[r.UTILISATION]
+    view[1] = row[r.LATENCY] / row[r.USUAL_MS] if row[r.LATENCY] > 0.0 else 1.0
+    view[2] = row[r.ERRORS]
+
+
+@njit(cache=True)
+def _standing_signals(
+    state: st.State, slot: int, region: r.Region, subjects: sj.Subjects, rules: p.Rules, batch: Batch, i: int, now: float
+) -> None:
+    """Signals that earlier rows of the batch cannot change: tier, rules in force, prices, priors."""
+    request, sig, world = batch.request[i], batch.signals[i], batch.world
+    tier, tenant, service = int(state.profile[slot, st.P_TIER]), state.tenant[slot], request["service"]
+    found = np.zeros(4)
+    found[2], found[3] = -1.0, 1.0
+    sj.consult(subjects, sj.APP, request["app"], now, found)
+    sj.consult(subjects, sj.TENANT, region.tenant_key[tenant], now, found)
+    if request["source"] != 0:
+        sj.consult(subjects, sj.SOURCE, request["source"], now, found)
+    sig[p.S_TIER], sig[p.S_ML], sig[S_OBSERVE] = tier, world[W_ML], world[W_OBSERVE]
+    sig[p.S_LIST], sig[p.S_COMPLIANCE], sig[p.S_OVERRIDE], sig[S_MULTIPLIER] = found[0], found[1], found[2], found[3]
+    sig[S_QUOTA_LIMIT] = rules.tiers[tier, p.T_QUOTA]
+    sig[p.S_QUOTA_RESET] = 86_400.0 - now % 86_400.0
+    sig[p.S_RATE], sig[p.S_BURST] = rules.tiers[tier, p.T_RATE] * found[3], rules.tiers[tier, p.T_BURST] * found[3]
+    sig[p.S_COST], sig[p.S_BATCHABLE] = request["cost"], request["batchable"]
+    row = region.service[service]
+    sig[p.S_PRICE], sig[S_UTILISATION] = row[r.PRICE], row[r.UTILISATION]
+    sig[p.S_FAIR] = row[r.LEVEL] * region.weight[tenant]
+    sig[p.S_PRIOR_RISK], sig[p.S_PRIOR_VALUE] = state.profile[slot, st.P_COHORT], world[W_PRIOR_VALUE]
+    sig[p.S_RETRY_HINT] = 0.0
+
+
+@njit(cache=True)
+def _spent_signals(state: st.State, slot: int, region: r.Region, rules: p.Rules, batch: Batch, i: int, now: float) -> None:
+    """Signals that each admitted request consumes: tokens, quota, error budget, the tenant's use."""
+    sig, tier = batch.signals[i], int(batch.signals[i][p.S_TIER])
+    sig[p.S_TOKENS] = st.refill(state, slot, now, sig[p.S_RATE], sig[p.S_BURST])
+    own = rules.tiers[tier, p.T_QUOTA] * batch.world[W_QUOTA_SHARE]
+    sig[p.S_QUOTA_LEFT] = st.quota_left(state, slot, now, own)
+    sig[p.S_BUDGET] = st.error_budget(state, slot, now, rules.tiers[tier, p.T_ERROR_BUDGET])
+    sig[p.S_USAGE] = region.use[batch.request[i]["service"], state.tenant[slot]]
+
+
+@njit(cache=True)
+def observe(
+    state: st.State, region: r.Region, subjects: sj.Subjects, rules: p.Rules, batch: Batch, unknown: np.ndarray, count: int, now: float
+) -> int:
+    """Counts `count` requests, writes features and signals; returns how many rows, listed in `batch.rows`, want a score."""
+    for i in range(count):
+        batch.answer[i]["slot"] = st.place(state, np.uint64(batch.request[i]["app"]), now, unknown)
+    view, ranked = np.zeros(3), 0
+    for i in range(count):
+        request, slot = batch.request[i], batch.answer[i]["slot"]
+        service, tenant = request["service"], state.tenant[slot]
+        st.observe(
+            state, slot, now, np.uint64(request["token"]), np.uint64(request["source"]), np.uint64(request["path"]),
+            np.uint64(request["endpoint"]), request["cost"], request["kilobytes"], request["write"] != 0, request["attempt"],
+        )  # fmt: skip
+        r.note_demand(region, service, tenant, request["cost"], now)
+        _standing_signals(state, slot, region, subjects, rules, batch, i, now)
+        _spent_signals(state, slot, region, rules, batch, i, now)
+        _service_view(region, service, view)
+        used = state.clock[slot, st.QUOTA_USED] / batch.signals[i][S_QUOTA_LIMIT]
+        m.features_of(
+            state, slot, now, request["cost"], request["kilobytes"], used, view, _share_of(region, service, tenant), batch.features[i]
+        )
+        state.clock[slot, st.LAST] = now
+        batch.scores[i, :] = np.nan
+        # as if all earlier rows of this app were admitted: whoever may want a score later gets one now
+        batch.signals[i][p.S_TOKENS] -= state.clock[slot, st.PENDING]
+        state.clock[slot, st.PENDING] += 1.0
+        wanted = p.wants_rank(batch.signals[i], batch.features[i], rules)
+        batch.answer[i]["ranked"] = wanted
+        if wanted:
+            batch.rows[ranked] = i
+            ranked += 1
+    for i in range(count):
+        state.clock[batch.answer[i]["slot"], st.PENDING] = 0.0
+    return ranked
+
+
+@njit(cache=True)
+def _consume(state: st.State, region: r.Region, batch: Batch, i: int, slot: int, admitted: bool, now: float) -> None:
+    sig, request, clock = batch.signals[i], batch.request[i], state.clock
+    if admitted:
+        clock[slot, st.TOKENS] = max(-sig[p.S_BURST], clock[slot, st.TOKENS] - 1.0)
+        clock[slot, st.QUOTA_LEFT] -= 1.0
+        clock[slot, st.QUOTA_USED] += 1.0
+        r.note_admitted(region, request["service"], state.tenant[slot], request["cost"])
+        return
+    state.count[slot, st.C_REFUSED] += 1.0
+    state.bits[slot, st.B_REFUSED_PATH] = np.uint64(request["path"])
+    stage = batch.answer[i]["stage"]
+    if stage == p.TRIAGE or stage == p.RANK or stage == p.RERANK:
+        clock[slot, st.BUDGET] = max(0.0, clock[slot, st.BUDGET] - (1.0 - batch.scores[i, 2]))
+
+
+@njit(cache=True)
+def settle(state: st.State, region: r.Region, rules: p.Rules, batch: Batch, count: int, now: float, lease_below: float) -> int:
+    """Decides and consumes, row by row; returns how many rows, listed in `batch.rows`, want their wait forecast."""
+    waiting = 0
+    for i in range(count):
+        answer, sig = batch.answer[i], batch.signals[i]
+        slot = answer["slot"]
+        _spent_signals(state, slot, region, rules, batch, i, now)
+        if not p.wants_rank(sig, batch.features[i], rules):
+            batch.scores[i, :] = np.nan
+            answer["ranked"] = 0
+        elif not (0.0 <= batch.scores[i, 2] <= 1.0 and 0.0 <= batch.scores[i, 3] <= 1.0):
+            sig[p.S_ML] = ML_BAD_SCORE
+            batch.scores[i, :] = np.nan
+            answer["ranked"] = 0
+        action, stage, reason, wait = p.decide(sig, batch.features[i], batch.scores[i, 2], batch.scores[i, 3], rules)
+        answer["action"], answer["stage"], answer["reason"], answer["wait"] = action, stage, reason, wait
+        answer["rate"], answer["burst"] = sig[p.S_RATE], sig[p.S_BURST]
+        _consume(state, region, batch, i, slot, action == p.ADMIT or sig[S_OBSERVE] != 0.0, now)
+        answer["tokens"] = state.clock[slot, st.TOKENS]
+        wants = WANTS_LEASE if state.clock[slot, st.QUOTA_LEFT] < lease_below * sig[S_QUOTA_LIMIT] else 0
+        if state.profile[slot, st.P_KNOWN] == 0.0:
+            state.profile[slot, st.P_KNOWN] = st.ASKED
+            wants |= WANTS_PROFILE
+        answer["wants"] = wants
+        promised = state.clock[slot, st.RETRY_UNTIL] - now
+        if wait > 0.0 and answer["ranked"] != 0 and action != p.SHED and stage != p.OVERRIDE:
+            if promised >= 1.0:
+                sig[p.S_RETRY_HINT] = promised
+            else:
+                batch.rows[waiting] = i
+                waiting += 1
+    return waiting
+
+
+@njit(cache=True)
+def project(
+    state: st.State, region: r.Region, rules: p.Rules, batch: Batch, ahead: Batch, low: np.ndarray, high: np.ndarray, count: int, now: float
+) -> None:
+    """Writes into `ahead` what the refused rows `batch.rows[:count]` would look like after WAITS[(low + high) // 2] without a request."""
+    view = np.zeros(3)
+    for k in range(count):
+        i = batch.rows[k]
+        request, slot, sig = batch.request[i], batch.answer[i]["slot"], ahead.signals[k]
+        wait = WAITS[(low[k] + high[k]) // 2]
+        service = request["service"]
+        _service_view(region, service, view)
+        m.features_of(
+            state, slot, now + wait, request["cost"], request["kilobytes"], batch.features[i][m.QUOTA_USED], view,
+            batch.features[i][m.TENANT_SHARE], ahead.features[k],
+        )  # fmt: skip
+        sig[:] = batch.signals[i]
+        sig[p.S_TOKENS] = min(sig[p.S_BURST], state.clock[slot, st.TOKENS] + wait * sig[p.S_RATE])
+
+
+@njit(cache=True)
+def narrow(batch: Batch, ahead: Batch, rules: p.Rules, low: np.ndarray, high: np.ndarray, count: int) -> None:
+    """One step of the search for the shortest wait that admits: moves `high` down where `ahead` is admitted, `low` up where not."""
+    for k in range(count):
+        middle = (low[k] + high[k]) // 2
+        action = p.decide(ahead.signals[k], ahead.features[k], ahead.scores[k, 2], ahead.scores[k, 3], rules)[0]
+        if action == p.ADMIT:
+            high[k] = middle
+        else:
+            low[k] = min(middle + 1, high[k])
+
+
+@njit(cache=True)
+def promise(batch: Batch, high: np.ndarray, count: int) -> None:
+    """Writes the waits found into the signals."""
+    for k in range(count):
+        batch.signals[batch.rows[k]][p.S_RETRY_HINT] = WAITS[high[k]]
+
+
+@njit(cache=True)
+def _inclusion(sample: Sample, action: int, tier: int, now: float) -> float:
+    """Probability of keeping a decision, from what came before only, so that weighing by its inverse stays unbiased."""
+    state, rate = sample.state, sample.rate
+    if now // 1.0 != state[K_SECOND]:
+        state[K_LAST_DEMAND] = state[K_DEMAND] if now // 1.0 == state[K_SECOND] + 1.0 else 0.0
+        state[K_SECOND], state[K_KEPT], state[K_DEMAND] = now // 1.0, 0.0, 0.0
+    if action == p.BLOCK:
+        base = rate[K_BLOCK]
+    elif action == p.ADMIT:
+        base = rate[K_ADMIT]
+    else:
+        base = rate[K_ENTERPRISE] if tier == p.ENTERPRISE else rate[K_REFUSE]
+    state[K_DEMAND] += base
+    scale = min(1.0, rate[K_BUDGET] / max(state[K_LAST_DEMAND], 1e-9))
+    return base * scale * min(1.0, max(0.001, 2.0 * (1.0 - state[K_KEPT] / rate[K_BUDGET])))
+
+
+@njit(cache=True)
+def finish(state: st.State, rules: p.Rules, batch: Batch, sample: Sample, count: int, now: float) -> int:
+    """Waits as recorded, deadlines kept, actions counted, the sample drawn; returns how many rows are kept."""
+    kept = 0
+    for i in range(count):
+        answer, sig = batch.answer[i], batch.signals[i]
+        action = answer["action"]
+        if sig[p.S_RETRY_HINT] > 0.0:
+            answer["wait"] = p.retry_after(action, answer["reason"], sig)
+        if answer["wait"] > 0.0 and sig[S_OBSERVE] == 0.0:
+            slot = answer["slot"]
+            state.clock[slot, st.RETRY_UNTIL] = max(state.clock[slot, st.RETRY_UNTIL], now + answer["wait"])
+        sample.counts[action] += 1
+        probability = _inclusion(sample, action, int(sig[p.S_TIER]), now)
+        answer["probability"] = probability
+        answer["kept"] = np.random.random() < probability
+        if answer["kept"]:
+            sample.state[K_KEPT] += 1.0
+            kept += 1
+    return kept
+
+
+@njit(cache=True)
+def learn(state: st.State, region: r.Region, outcomes: np.ndarray, count: int, now: float) -> None:
+    """Takes in the first `count` outcomes (dtype OUTCOME)."""
+    for i in range(count):
+        r.note_answer(region, int(outcomes[i]["service"]), int(outcomes[i]["status"]), outcomes[i]["latency_ms"], now)
+        slot = st.find(state, np.uint64(outcomes[i]["app"]))
+        if slot >= 0:
+            st.note_answer(state, slot, now, int(outcomes[i]["status"]))
+
+
+OUTCOME = np.dtype([("app", "i8"), ("service", "i8"), ("status", "i8"), ("latency_ms", "f8")])
+OUTCOME_FORMAT = "<qqqd"

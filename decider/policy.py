@@ -1,0 +1,245 @@
+"""The policy: one pure, compiled function from (signals, features, scores, rules) to an action.
+
+It serves the online path, the replay of a stored decision, and every "what if". It reads no clock and no state: two
+calls with the same arguments give the same answer, to the bit.
+
+Utility of an action `a` for a request of risk `r` and value `v` at price `p` per cost unit:
+
+    U(a) = (1 - r) * ((0.5 + v) * keep[a] - friction[a] * F) - r * harm * leak[a] - (p * cost + overrun) * load[a]
+
+`F` is the tier's friction, raised as the app's false-throttle error budget is spent; `overrun` grows as the app goes
+into the headroom above its burst. It is the expected utility of a classification with asymmetric costs (Elkan, 2001,
+"The foundations of cost-sensitive learning") with a congestion price (Kelly, Maulloo and Tan, 1998).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from . import measure as m
+from .config import Config
+from .signals import INDEX as S
+from .vocabulary import Action, MlState, Reason, Stage, Tier
+
+ADMIT, DEFER, BATCH, SHED, BLOCK = (int(a) for a in Action)
+GUARD, OVERRIDE, TRIAGE, RANK, RERANK, FALLBACK = (int(s) for s in Stage)
+ENTERPRISE = int(Tier.ENTERPRISE)
+ML_LIVE, ML_BAD_SCORE = int(MlState.LIVE), int(MlState.BAD_SCORE)
+NO_REASON, COMPLIANCE, BLOCK_LISTED, ALLOW_LISTED = int(Reason.NONE), int(Reason.COMPLIANCE), int(Reason.BLOCK_LISTED), int(Reason.ALLOW_LISTED)
+QUOTA_EXHAUSTED, OVERRIDE_ADMIT, OVERRIDE_REFUSE = int(Reason.QUOTA_EXHAUSTED), int(Reason.OVERRIDE_ADMIT), int(Reason.OVERRIDE_REFUSE)
+HARMLESS, BURST_EXHAUSTED = int(Reason.HARMLESS), int(Reason.BURST_EXHAUSTED)
+RISK_LOW, RISK_HIGH, VALUE_HIGH, VALUE_LOW = int(Reason.RISK_LOW), int(Reason.RISK_HIGH), int(Reason.VALUE_HIGH), int(Reason.VALUE_LOW)
+SERVICE_OVERLOADED, TENANT_OVER_SHARE = int(Reason.SERVICE_OVERLOADED), int(Reason.TENANT_OVER_SHARE)
+ERROR_BUDGET_SPENT, TOKENS_LEFT, TOKENS_EMPTY = int(Reason.ERROR_BUDGET_SPENT), int(Reason.TOKENS_LEFT), int(Reason.TOKENS_EMPTY)
+
+S_TIER, S_ML, S_LIST, S_COMPLIANCE = S["tier"], S["ml_state"], S["list_verdict"], S["compliance"]
+S_QUOTA_LEFT, S_QUOTA_RESET, S_OVERRIDE = S["quota_left"], S["quota_reset"], S["override_action"]
+S_TOKENS, S_RATE, S_BURST, S_COST, S_BATCHABLE = S["tokens"], S["bucket_rate"], S["bucket_burst"], S["cost"], S["batchable"]
+S_PRICE, S_USAGE, S_FAIR, S_BUDGET = S["service_price"], S["tenant_usage"], S["tenant_fair_share"], S["error_budget_left"]
+S_PRIOR_RISK, S_PRIOR_VALUE, S_RETRY_HINT = S["prior_risk"], S["prior_value"], S["retry_hint"]
+
+# columns of Rules.tiers
+T_RATE, T_BURST, T_QUOTA, T_WEIGHT, T_FRICTION, T_HARM, T_ERROR_BUDGET, T_RANK_FROM = range(8)
+# rows of Rules.actions
+A_KEEP, A_LEAK, A_LOAD, A_FRICTION = range(4)
+
+OVERRUN_COST = 0.6
+"""Utility that admitting costs at the bottom of the headroom, where admitting ends altogether."""
+LONGEST_WAIT_S = 300.0
+BLOCK_DEFER_S = 60.0
+SHED_WAIT_S = 4.0
+"""Seconds to wait per unit of a service's price; the price halves in about that time once load falls."""
+
+# which findings a call may use; all of them when deciding, fewer when asking what was decisive
+USE_TRIAGE, USE_PRICE, USE_SHARE, USE_BUDGET = 1, 2, 4, 8
+USE_RERANK = USE_PRICE | USE_SHARE | USE_BUDGET
+USE_ALL = USE_TRIAGE | USE_RERANK
+
+
+class Rules(NamedTuple):
+    """What the policy function needs of a config document."""
+
+    tiers: np.ndarray
+    """float64 (4, 8): a row per tier."""
+    actions: np.ndarray
+    """float64 (4, 5): keep, leak, load and friction of each action."""
+
+
+def rules_of(config: Config) -> Rules:
+    """The numbers of a document in the layout the policy function reads."""
+    tiers = [
+        (t.rate, t.burst, t.quota_per_day, t.weight, t.friction, t.harm, t.error_budget_per_hour, t.rank_from) for t in config.tiers
+    ]
+    a = config.actions
+    return Rules(np.array(tiers, np.float64), np.array([a.keep, a.leak, a.load, a.friction], np.float64))
+
+
+@njit(cache=True)
+def cheap_score(features: np.ndarray, signals: np.ndarray) -> float:
+    """Triage's own score in [0, 1]: what stands out without asking a model. It only chooses whom to rank, never refuses."""
+    pace = features[m.RATE_10S] / max(signals[S_RATE], 1e-9)
+    score = 0.5 * features[m.COHORT]
+    score += 0.12 * min(2.0, max(0.0, pace - 0.5))
+    score += 0.04 * min(4.0, max(0.0, math.log2(max(features[m.BURST_RATIO], 1.0)) - 1.0))
+    score += 0.5 * features[m.ERRORS_AUTH] + 0.5 * features[m.ERRORS_PAYMENT] + 0.35 * features[m.ERRORS_MISSING]
+    score += 0.15 * features[m.ERRORS_4XX] + 0.4 * features[m.EARLY] + 0.25 * features[m.REFUSED] + 0.15 * features[m.RETRIES]
+    score += 0.01 * min(20.0, max(0.0, features[m.TOKENS_SEEN] - 3.0))
+    score += 0.004 * min(50.0, max(0.0, features[m.PATHS] - 20.0))
+    score += 0.15 * min(2.0, features[m.ABUSE]) + 0.1 * min(2.0, features[m.CHARGEBACKS]) - 0.05 * min(2.0, features[m.WRONG])
+    if features[m.APP_AGE] < 7.0:
+        score += 0.05
+    return min(1.0, max(0.0, score))
+
+
+@njit(cache=True)
+def busy(signals: np.ndarray) -> bool:
+    return signals[S_PRICE] > 0.0
+
+
+@njit(cache=True)
+def wants_rank(signals: np.ndarray, features: np.ndarray, rules: Rules) -> bool:
+    """Whether triage passes a request on to the model: guard leaves it open, and it is not plainly harmless."""
+    if signals[S_ML] != ML_LIVE or guard_reason(signals) != NO_REASON:
+        return False
+    return signals[S_TOKENS] < 1.0 or busy(signals) or cheap_score(features, signals) >= rules.tiers[int(signals[S_TIER]), T_RANK_FROM]
+
+
+@njit(cache=True)
+def guard_reason(signals: np.ndarray) -> int:
+    """The guard rule that settles the request, NO_REASON when none does. Quota binds the allow list too."""
+    if signals[S_COMPLIANCE] > 0.0:
+        return COMPLIANCE
+    if signals[S_LIST] == 2.0:
+        return BLOCK_LISTED
+    if signals[S_QUOTA_LEFT] < 1.0:
+        return QUOTA_EXHAUSTED
+    return ALLOW_LISTED if signals[S_LIST] == 1.0 else NO_REASON
+
+
+@njit(cache=True)
+def headroom_spent(signals: np.ndarray) -> bool:
+    return signals[S_TOKENS] <= 1.0 - signals[S_BURST]
+
+
+@njit(cache=True)
+def price_for(signals: np.ndarray, use: int) -> float:
+    """Price per cost unit for this tenant: nothing under four fifths of its fair share, the full price at it, up to three times above."""
+    if not use & USE_PRICE:
+        return 0.0
+    if not use & USE_SHARE or signals[S_FAIR] == np.inf:
+        return signals[S_PRICE]
+    ratio = signals[S_USAGE] / max(signals[S_FAIR], 1e-9)
+    return signals[S_PRICE] * min(3.0, max(0.0, (ratio - 0.8) / 0.2))
+
+
+@njit(cache=True)
+def utility(action: int, risk: float, value: float, signals: np.ndarray, rules: Rules, use: int) -> float:
+    """Expected utility of an action, in units of one ordinary request; the formula stands at the top of this module."""
+    tier = int(signals[S_TIER])
+    friction = rules.tiers[tier, T_FRICTION]
+    if use & USE_BUDGET and rules.tiers[tier, T_ERROR_BUDGET] > 0.0:
+        friction *= 2.0 - min(1.0, max(0.0, signals[S_BUDGET] / rules.tiers[tier, T_ERROR_BUDGET]))
+    overrun = 0.0
+    if use & USE_TRIAGE:
+        overrun = OVERRUN_COST * min(1.0, max(0.0, 1.0 - signals[S_TOKENS]) / signals[S_BURST])
+    good = (0.5 + value) * rules.actions[A_KEEP, action] - rules.actions[A_FRICTION, action] * friction
+    bad = rules.tiers[tier, T_HARM] * rules.actions[A_LEAK, action]
+    load = price_for(signals, use) * signals[S_COST] + overrun
+    return (1.0 - risk) * good - risk * bad - load * rules.actions[A_LOAD, action]
+
+
+@njit(cache=True)
+def choose(risk: float, value: float, signals: np.ndarray, rules: Rules, use: int) -> int:
+    """The candidate action with the highest utility; the milder one of two equals."""
+    if use & USE_BUDGET and signals[S_TIER] == ENTERPRISE and signals[S_BUDGET] < 1.0 - risk:
+        return ADMIT  # one more refusal would overspend an enterprise app's error budget
+    best, best_utility = -1, -np.inf
+    for action in range(5):
+        if action == ADMIT and use & USE_TRIAGE and headroom_spent(signals):
+            continue
+        if action == BATCH and signals[S_BATCHABLE] == 0.0:
+            continue
+        if action == SHED and not (use & USE_PRICE and busy(signals)):
+            continue
+        candidate = utility(action, risk, value, signals, rules, use)
+        if candidate > best_utility:
+            best, best_utility = action, candidate
+    return best
+
+
+@njit(cache=True)
+def _decisive(action: int, risk: float, value: float, signals: np.ndarray, rules: Rules) -> tuple[int, int]:
+    """(stage, reason) of the first finding without which a ranked request's action would have been another."""
+    if choose(risk, value, signals, rules, USE_RERANK) != action:
+        return TRIAGE, BURST_EXHAUSTED
+    if choose(signals[S_PRIOR_RISK], value, signals, rules, USE_ALL) != action:
+        return RANK, RISK_LOW if risk < signals[S_PRIOR_RISK] else RISK_HIGH
+    if choose(risk, signals[S_PRIOR_VALUE], signals, rules, USE_ALL) != action:
+        return RANK, VALUE_HIGH if value > signals[S_PRIOR_VALUE] else VALUE_LOW
+    if choose(risk, value, signals, rules, USE_ALL ^ USE_BUDGET) != action:
+        return RERANK, ERROR_BUDGET_SPENT
+    if choose(risk, value, signals, rules, USE_ALL ^ USE_SHARE) != action:
+        return RERANK, TENANT_OVER_SHARE
+    if choose(risk, value, signals, rules, USE_ALL ^ USE_PRICE) != action:
+        return RERANK, SERVICE_OVERLOADED
+    return RANK, RISK_LOW if action == ADMIT else RISK_HIGH
+
+
+@njit(cache=True)
+def _fallback(signals: np.ndarray) -> tuple[int, int, int]:
+    if signals[S_TOKENS] >= 1.0:
+        return ADMIT, FALLBACK, TOKENS_LEFT
+    return DEFER, FALLBACK, TOKENS_EMPTY
+
+
+@njit(cache=True)
+def _settle(signals: np.ndarray, features: np.ndarray, risk: float, value: float, rules: Rules) -> tuple[int, int, int]:
+    """(action, stage, reason) by triage, ranking and re-ranking, or by the fallback limiter when ML may not speak."""
+    if signals[S_ML] != ML_LIVE:
+        return _fallback(signals)
+    if not wants_rank(signals, features, rules):
+        return ADMIT, TRIAGE, HARMLESS
+    if not (0.0 <= risk <= 1.0 and 0.0 <= value <= 1.0):
+        return _fallback(signals)
+    action = choose(risk, value, signals, rules, USE_ALL)
+    stage, reason = _decisive(action, risk, value, signals, rules)
+    return action, stage, reason
+
+
+@njit(cache=True)
+def retry_after(action: int, reason: int, signals: np.ndarray) -> float:
+    """Seconds to wait: the engine's forecast where there is one, else when the rule that fired lets go."""
+    if action == ADMIT or action == BLOCK:
+        return 0.0
+    if reason == QUOTA_EXHAUSTED:
+        return signals[S_QUOTA_RESET]
+    if signals[S_RETRY_HINT] > 0.0:
+        return signals[S_RETRY_HINT]
+    if action == SHED:
+        return min(30.0, max(1.0, SHED_WAIT_S * signals[S_PRICE]))
+    if reason == OVERRIDE_REFUSE:
+        return BLOCK_DEFER_S
+    return min(LONGEST_WAIT_S, max(1.0, (1.0 - signals[S_TOKENS]) / signals[S_RATE]))
+
+
+@njit(cache=True)
+def decide(signals: np.ndarray, features: np.ndarray, risk: float, value: float, rules: Rules) -> tuple[int, int, int, float]:
+    """The whole decision from what was seen.
+
+    `signals`: float64 (N_SIGNALS,), `features`: float32 (N_FEATURES,), `risk` and `value` calibrated, NaN where no
+    model was asked. Returns (action, stage, reason, seconds to wait).
+    """
+    reason = guard_reason(signals)
+    if reason != NO_REASON:
+        action = ADMIT if reason == ALLOW_LISTED else DEFER if reason == QUOTA_EXHAUSTED else BLOCK
+        return action, GUARD, reason, retry_after(action, reason, signals)
+    action, stage, reason = _settle(signals, features, risk, value, rules)
+    forced = int(signals[S_OVERRIDE])
+    if forced >= 0 and forced != action:
+        action, stage = forced, OVERRIDE
+        reason = OVERRIDE_ADMIT if forced == ADMIT else OVERRIDE_REFUSE
+    return action, stage, reason, retry_after(action, reason, signals)

@@ -1,0 +1,90 @@
+"""Errors as RFC 9457 problem details: what went wrong with a request, in words its sender can act on."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+import msgspec
+
+CONTENT_TYPE = "application/problem+json"
+PREFIX = "urn:sluice:problem:"
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """One kind of failure. Equal slugs always carry the same status and title."""
+
+    slug: str
+    """Last part of the type URI; stable, so that a client may branch on it."""
+    status: int
+    title: str
+    detail: str
+    """What to do about it; may quote the request, never internal state."""
+    headers: tuple[tuple[str, str], ...] = ()
+    """Fields the status demands, for example Allow with 405."""
+
+
+class RefusedError(Exception):
+    """A request that is answered with a problem before it reaches the engine."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.detail)
+        self.problem = problem
+
+
+class _Body(msgspec.Struct):
+    type: str
+    title: str
+    status: int
+    detail: str
+
+
+def body(problem: Problem) -> bytes:
+    """The problem as an application/problem+json document."""
+    return msgspec.json.encode(_Body(PREFIX + problem.slug, problem.title, problem.status, problem.detail))
+
+
+def phrase(status: int) -> str:
+    """Reason phrase of an HTTP status."""
+    return HTTPStatus(status).phrase
+
+
+def malformed(detail: str) -> Problem:
+    """400: the request cannot be understood as it stands."""
+    return Problem("malformed-request", 400, "Malformed request", detail)
+
+
+def not_found(detail: str) -> Problem:
+    return Problem("not-found", 404, "No such address", detail)
+
+
+def wrong_method(method: str, allow: str) -> Problem:
+    """405 with its Allow field."""
+    return Problem(
+        "method-not-allowed", 405, "Method not allowed", f"{method} is not possible here; use {allow}.", (("allow", allow),)
+    )
+
+
+def too_large(limit: int) -> Problem:
+    return Problem("body-too-large", 413, "Body too large", f"The body may have at most {limit} bytes here.")
+
+
+def url_too_long(what: str, limit: int) -> Problem:
+    return Problem("url-too-long", 414, "URL too long", f"{what} may have at most {limit} characters.")
+
+
+def unsupported_type(detail: str) -> Problem:
+    return Problem("unsupported-media-type", 415, "Unsupported media type", detail)
+
+
+def head_too_large(detail: str) -> Problem:
+    return Problem("header-fields-too-large", 431, "Header fields too large", detail)
+
+
+def too_busy(detail: str) -> Problem:
+    """503 of the decider itself, not of a decision."""
+    return Problem("decider-busy", 503, "Decider busy", detail, (("retry-after", "1"),))
+
+
+REQUEST_TIMEOUT = Problem("request-timeout", 408, "Request timeout", "The request did not arrive in time; send it again.")
+EXPECTATION_FAILED = Problem("expectation-failed", 417, "Expectation failed", "The only expectation met here is 100-continue.")
+INTERNAL = Problem("internal-error", 500, "Internal error", "The decider failed to decide this request; nothing was changed by it.")

@@ -1,0 +1,74 @@
+"""The RateLimit and RateLimit-Policy response fields, as of draft-ietf-httpapi-ratelimit-headers-10.
+
+    RateLimit-Policy: "burst";q=300;w=20      300 requests in 20 seconds
+    RateLimit: "burst";r=12;t=4               12 of them left, all again in 4 seconds
+
+Both are RFC 9651 structured fields: a list of strings with integer parameters. This is the only place that knows the draft.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+DRAFT = "draft-ietf-httpapi-ratelimit-headers-10"
+POLICY = "burst"
+"""Name of the one policy that is told: the app's token bucket."""
+
+_MAX = 999_999_999_999_999
+"""Largest integer of RFC 9651, section 3.3.1."""
+_FIT = 1_000_000_000
+"""Every value below this needs no bounding; real ones always are."""
+
+
+def lines(limit: int, window: int, remaining: int, reset: float) -> str:
+    """Both field lines with their line ends.
+
+    `limit` and `remaining` in requests, `window` and `reset` in seconds; `reset` is rounded up, all are bounded to what
+    the fields may carry. `limit` and `window` are at least 1, as a policy of nothing cannot be stated.
+    """
+    if not (0 < limit < _FIT and 0 < window < _FIT and 0 <= remaining < _FIT and 0.0 <= reset < _FIT):
+        limit, window, remaining, reset = _bound(limit, 1), _bound(window, 1), _bound(remaining, 0), _bound(reset, 0)
+    return f'ratelimit-policy: "burst";q={limit};w={window}\r\nratelimit: "burst";r={remaining};t={math.ceil(reset)}\r\n'
+
+
+def _bound(value: float, least: int) -> int:
+    """Nearest whole number, rounded up, that the fields may carry; NaN counts as the least."""
+    if not value > least:
+        return least
+    return _MAX if value >= _MAX else math.ceil(value)
+
+
+_ITEM = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"((?:; *[a-z*][a-z0-9_.*-]*(?:=(?:-?\d{1,15}|"(?:[ !#-\[\]-~]|\\["\\])*"))?)*)')
+_PARAMETER = re.compile(r'; *([a-z*][a-z0-9_.*-]*)(?:=(?:(-?\d{1,15})|"((?:[ !#-\[\]-~]|\\["\\])*)"))?')
+_COMMA = re.compile(r"[ \t]*,[ \t]*")
+
+
+def parse(value: str) -> dict[str, dict[str, int | str | bool]]:
+    """Policies of a RateLimit or RateLimit-Policy field by name, each with its parameters.
+
+    A strict reader of the part of RFC 9651 the draft uses: a list of strings with integer, string or bare parameters.
+    Raises ValueError on anything else.
+    """
+    policies: dict[str, dict[str, int | str | bool]] = {}
+    value, position = value.strip(" "), 0
+    while True:
+        if (item := _ITEM.match(value, position)) is None:
+            raise ValueError(f"not a RateLimit field at character {position}: {value!r}")
+        policies[_unescape(item[1])] = {p[1]: _parameter(p) for p in _PARAMETER.finditer(item[2])}
+        position = item.end()
+        if position == len(value):
+            return policies
+        if (comma := _COMMA.match(value, position)) is None:
+            raise ValueError(f"expected a comma at character {position}: {value!r}")
+        position = comma.end()
+
+
+def _parameter(match: re.Match[str]) -> int | str | bool:
+    if match[2] is not None:
+        return int(match[2])
+    return True if match[3] is None else _unescape(match[3])
+
+
+def _unescape(text: str) -> str:
+    return re.sub(r"\\(.)", r"\1", text)

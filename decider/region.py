@@ -1,0 +1,140 @@
+"""What all apps share: the services with their prices, and the tenants with their use of them; compiled.
+
+A service's price is an integral controller on its pressure: utilisation over target, latency over its usual, errors.
+The fair share is weighted max-min (Bertsekas and Gallager, Data Networks, 6.5.2): the level at which the demands of all
+active tenants, each capped at its weight times the level, fill the target capacity.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+# columns of Region.service (float64)
+(CAPACITY, TARGET, USUAL_MS, UTILISATION, PRICE, LATENCY, ERRORS, FEEDBACK_AT, OFFERED, ADMITTED, REQUESTS, ANSWERS, MS_SUM, FAILED,
+ LOCAL_RATE, ANSWER_RATE, MEAN_COST, LEVEL) = range(18)  # fmt: skip
+N_SERVICE = 18
+
+USE_TAU_S = 5.0
+"""Time constant of a tenant's use."""
+RATE_TAU_S = 2.0
+PRICE_GAIN = 0.5
+PRICE_MAX = 4.0
+PRICE_FLOOR = 0.02
+"""A price below this is 0: the service counts as not busy."""
+LATE_FEEDBACK_S = 10.0
+
+
+class Region(NamedTuple):
+    service: np.ndarray
+    """float64 (services, N_SERVICE)."""
+    use: np.ndarray
+    """float64 (services, tenants): cost units a second admitted, decayed, as of `use_at`."""
+    demand: np.ndarray
+    """float64 (services, tenants): cost units a second asked for."""
+    use_at: np.ndarray
+    """float64 (services, tenants)."""
+    weight: np.ndarray
+    """float64 (tenants,)."""
+    tenant_key: np.ndarray
+    """int64 (tenants,): hash of the tenant id, for rules."""
+
+
+def allocate(services: int, tenants: int) -> Region:
+    shape = (services, tenants)
+    zeros = np.zeros
+    return Region(zeros((services, N_SERVICE)), zeros(shape), zeros(shape), zeros(shape), np.ones(tenants), zeros(tenants, np.int64))
+
+
+@njit(cache=True)
+def note_demand(region: Region, service: int, tenant: int, cost: float, now: float) -> None:
+    """Adds a request to what its tenant asks of a service, decaying both use and demand to `now`."""
+    at = region.use_at[service, tenant]
+    if now > at:
+        decay = math.exp((at - now) / USE_TAU_S) if at > 0.0 else 0.0
+        region.use[service, tenant] *= decay
+        region.demand[service, tenant] *= decay
+        region.use_at[service, tenant] = now
+    region.demand[service, tenant] += cost / USE_TAU_S
+    region.service[service, OFFERED] += cost
+    region.service[service, REQUESTS] += 1.0
+
+
+@njit(cache=True)
+def note_admitted(region: Region, service: int, tenant: int, cost: float) -> None:
+    region.use[service, tenant] += cost / USE_TAU_S
+    region.service[service, ADMITTED] += cost
+
+
+@njit(cache=True)
+def note_answer(region: Region, service: int, status: int, latency_ms: float, now: float) -> None:
+    """One outcome of a service."""
+    row = region.service[service]
+    row[ANSWERS] += 1.0
+    row[MS_SUM] += latency_ms
+    if status >= 500:
+        row[FAILED] += 1.0
+    row[FEEDBACK_AT] = now
+
+
+@njit(cache=True)
+def _fair_level(region: Region, service: int, supply: float, now: float) -> float:
+    """Level of the weighted max-min share; infinite when all demand fits. Bisection, 24 halvings."""
+    row = region.demand[service]
+    total = peak = 0.0
+    active = np.empty(row.shape[0], np.int64)
+    count = 0
+    for t in range(row.shape[0]):
+        if row[t] > 0.0 and now - region.use_at[service, t] < 3.0 * USE_TAU_S:
+            active[count] = t
+            count += 1
+            total += row[t]
+            peak = max(peak, row[t] / region.weight[t])
+    if total <= supply:
+        return np.inf
+    low, high = 0.0, peak
+    for _ in range(24):
+        level = 0.5 * (low + high)
+        filled = 0.0
+        for k in range(count):
+            t = active[k]
+            filled += min(row[t], region.weight[t] * level)
+        if filled > supply:
+            high = level
+        else:
+            low = level
+    return low
+
+
+@njit(cache=True)
+def _measure(row: np.ndarray, seconds: float, now: float) -> None:
+    """Turns what was counted since the last tick into smoothed rates."""
+    blend = 1.0 - math.exp(-seconds / RATE_TAU_S)
+    row[LOCAL_RATE] += blend * (row[ADMITTED] / seconds - row[LOCAL_RATE])
+    row[ANSWER_RATE] += blend * (row[ANSWERS] / seconds - row[ANSWER_RATE])
+    if row[REQUESTS] > 0.0:
+        row[MEAN_COST] += blend * (row[OFFERED] / row[REQUESTS] - row[MEAN_COST])
+    if row[ANSWERS] > 0.0:
+        row[LATENCY] += blend * (row[MS_SUM] / row[ANSWERS] - row[LATENCY])
+        row[ERRORS] += blend * (row[FAILED] / row[ANSWERS] - row[ERRORS])
+    elif now - row[FEEDBACK_AT] > LATE_FEEDBACK_S:
+        row[LATENCY] += blend * (row[USUAL_MS] - row[LATENCY])
+        row[ERRORS] -= blend * row[ERRORS]
+    row[OFFERED] = row[ADMITTED] = row[REQUESTS] = row[ANSWERS] = row[MS_SUM] = row[FAILED] = 0.0
+    row[UTILISATION] = max(row[LOCAL_RATE], row[ANSWER_RATE] * row[MEAN_COST]) / row[CAPACITY]
+
+
+@njit(cache=True)
+def control(region: Region, seconds: float, now: float) -> None:
+    """One step of every service's controller, `seconds` after the one before."""
+    for s in range(region.service.shape[0]):
+        row = region.service[s]
+        _measure(row, seconds, now)
+        pressure = row[UTILISATION] / row[TARGET] - 1.0
+        pressure += 0.15 * max(0.0, row[LATENCY] / row[USUAL_MS] - 2.0) + max(0.0, row[ERRORS] - 0.05)
+        price = row[PRICE] + PRICE_GAIN * seconds * (pressure if pressure > 0.0 else min(pressure, -0.1))
+        row[PRICE] = min(PRICE_MAX, price) if price > PRICE_FLOOR else (max(0.0, price) if pressure > 0.0 else 0.0)
+        row[LEVEL] = _fair_level(region, s, row[CAPACITY] * row[TARGET], now) if row[PRICE] > 0.0 else np.inf
