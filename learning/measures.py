@@ -1,0 +1,80 @@
+"""Calibration, and figures by which a model is judged. All take row weights: a row may stand for many requests."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.metrics import log_loss, roc_auc_score
+
+from decider.artifact import Calibration
+from decider.vocabulary import Tier
+
+Floats = npt.NDArray[np.float64]
+CATCH = 0.8
+"""Share of abusive requests caught, at which false throttles are compared."""
+
+
+def platt(raw: Floats, label: Floats, weight: Floats) -> Calibration:
+    """Slope and intercept that minimise the weighted cross-entropy of `label` in [0, 1].
+
+    Newton's method on two parameters; Platt (1999), with the damping of Lin, Lin and Weng (2007)."""
+    slope, intercept = 1.0, 0.0
+    weight = weight / weight.sum()
+    for _ in range(50):
+        p = sigmoid(slope * raw + intercept)
+        wrong, spread = weight * (p - label), weight * p * (1 - p)
+        gradient = np.array([(wrong * raw).sum(), wrong.sum()])
+        hessian = np.array([[(spread * raw * raw).sum(), (spread * raw).sum()], [(spread * raw).sum(), spread.sum()]])
+        step = np.linalg.solve(hessian + 1e-9 * np.eye(2), gradient)
+        step *= min(1.0, 2.0 / (1e-12 + float(np.abs(step).max())))
+        slope, intercept = slope - float(step[0]), intercept - float(step[1])
+        if float(np.abs(step).max()) < 1e-10:
+            break
+    return Calibration(slope, intercept)
+
+
+def sigmoid(x: Floats) -> Floats:
+    return 1.0 / (1.0 + np.exp(-np.clip(x, -500, 500)))
+
+
+def calibrated(raw: Floats, calibration: Calibration) -> Floats:
+    return sigmoid(calibration.slope * raw + calibration.intercept)
+
+
+def ece(label: Floats, p: Floats, weight: Floats, bins: int = 15) -> float:
+    """Expected calibration error over equal-width bins. Guo et al. (2017), On Calibration of Modern Neural Networks."""
+    place = np.minimum((p * bins).astype(int), bins - 1)
+    mass = np.bincount(place, weight, bins)
+    gap = np.abs(np.bincount(place, weight * p, bins) - np.bincount(place, weight * label, bins))
+    return float(gap.sum() / mass.sum())
+
+
+def of_risk(abusive: npt.NDArray[np.bool_], p: Floats, weight: Floats, tier: npt.NDArray[np.int8]) -> dict[str, float]:
+    """AUC, log loss and ECE of the risk model, and each tier's false throttles where CATCH of the abuse is caught."""
+    order = np.argsort(-p)
+    caught = np.cumsum((weight * abusive)[order]) / (weight * abusive).sum()
+    threshold = float(p[order][int(np.searchsorted(caught, CATCH))])
+    out = {
+        "risk_auc": float(roc_auc_score(abusive, p, sample_weight=weight)),
+        "risk_log_loss": float(log_loss(abusive, p, sample_weight=weight, labels=[False, True])),
+        "risk_ece": ece(abusive.astype(np.float64), p, weight),
+        "risk_threshold_at_80_caught": threshold,
+    }
+    for name in Tier:
+        honest = ~abusive & (tier == name)
+        share = float((weight * (p >= threshold))[honest].sum() / max(weight[honest].sum(), 1e-9))
+        out[f"false_throttle_{name.word}_at_80_caught"] = share
+    return out
+
+
+def of_value(value: Floats, p: Floats, weight: Floats) -> dict[str, float]:
+    """Figures of the value model; its AUC is for "worth more than a half"."""
+    p = np.clip(p, 1e-7, 1 - 1e-7)
+    loss = -(value * np.log(p) + (1 - value) * np.log(1 - p))
+    high = value > 0.5
+    out = {"value_log_loss": float((weight * loss).sum() / weight.sum()), "value_ece": ece(value, p, weight)}
+    if high.any() and not high.all():
+        out["value_auc"] = float(roc_auc_score(high, p, sample_weight=weight))
+    return {k: v for k, v in out.items() if math.isfinite(v)}
