@@ -11,7 +11,7 @@ A tree of 33 to 64 leaves takes two words, one per half of its leaves; the half 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numba
@@ -69,7 +69,7 @@ def new_scratch(features: int = N_FEATURES) -> NDArray[np.uint32]:
 
 
 # numba's tools for writing LLVM instructions carry no types
-instruction: Any = intrinsic
+instruction: Callable[[Callable[..., Any]], Any] = intrinsic
 cg: Any = cgutils
 
 
