@@ -131,9 +131,8 @@ def verify() -> ChainState:
 
 
 def _judged(entries: Iterable[AuditEntry]) -> Iterator[tuple[AuditEntry, str]]:
-    seq, head = 0, FIRST_PREV
-    for entry in entries:
-        seq += 1
+    head = FIRST_PREV
+    for seq, entry in enumerate(entries, start=1):
         if entry.seq != seq:
             yield entry, f"entry {seq} is missing"
         elif entry.prev_hash != head:

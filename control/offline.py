@@ -89,9 +89,7 @@ def newest_signed() -> Config:
         except (OSError, ConfigError) as error:
             log.warning("%s is left out: %s", path, error)
     if not found:
-        raise ControlError(
-            "No signed config document was found, neither in Valkey nor under nodes/: there is nothing to begin from."
-        )
+        raise ControlError("No signed config document was found in Valkey or under nodes/: there is nothing to begin from.")
     return max(found, key=lambda config: config.version)
 
 

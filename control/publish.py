@@ -46,16 +46,15 @@ def push_version(row: ConfigVersion) -> bool:
 
 
 def push(signed: bytes, version: int) -> bool:
-    """Sets the document and tells the deciders, unless the store holds a newer one. Raises StoreUnavailable."""
+    """Sets the document and tells the deciders; False when the store holds a newer one or another of that number.
+
+    Raises StoreUnavailable.
+    """
     with answering() as valkey:
         put = valkey.register_script(_put_script())
         for _ in range(CAS_TRIES):
             seen = valkey.get(CONFIG_KEY) or b""
-            if (
-                seen
-                and (held := _trusted(seen)) is not None
-                and (held.version > version or (held.version == version and seen != signed))
-            ):
+            if seen != signed and (there := _trusted(seen)) is not None and there.version >= version:
                 return False
             if put(keys=[CONFIG_KEY], args=[seen, signed, CONFIG_CHANNEL]):
                 return True
@@ -66,7 +65,7 @@ def held() -> tuple[Config, bytes] | None:
     """The document in the store, if it is there and signed with our key. Raises StoreUnavailable."""
     with answering() as valkey:
         data = valkey.get(CONFIG_KEY)
-    config = _trusted(data) if data else None
+    config = _trusted(data or b"")
     return (config, data) if config else None
 
 
@@ -137,6 +136,8 @@ def pending() -> str:
 
 def _trusted(data: bytes) -> Config | None:
     """A document signed with our key; None for anything else, which may be overwritten."""
+    if not data:
+        return None
     try:
         return document.verify(data, keys.load_public_keys(settings.SLUICE_KEYS))
     except ConfigError as error:

@@ -115,7 +115,7 @@ def clear(name: str, *, by: Actor, reason: str) -> ConfigVersion:
 
 
 def edited(config: Config, verb: Verb, name: str, until: float | None) -> Config:
-    """The document after a flip; `until` in unix seconds. Pure. Raises Refused when the switch is not in the state the verb needs."""
+    """The document after a flip; `until` in unix seconds. Raises Refused when the switch is not in the state the verb needs."""
     label, now = kind(name).label, timezone.now().timestamp()
     is_engaged = any(s.name == name for s in changes.in_force(config.switches, now))
     if verb == "engage" and is_engaged:

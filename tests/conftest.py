@@ -10,6 +10,24 @@ import pytest
 import redis
 
 
+@pytest.fixture(scope="session", autouse=True)
+def append_only_tables_can_be_emptied_between_tests() -> Iterator[None]:
+    """The clean-up after a transactional test truncates every table; the triggers that refuse it rest meanwhile,
+    as only a superuser can make them."""
+    from django.db import transaction
+    from django.db.backends.postgresql.operations import DatabaseOperations
+
+    def execute(self: DatabaseOperations, statements: list[str]) -> None:
+        with transaction.atomic(using=self.connection.alias), self.connection.cursor() as cursor:
+            cursor.execute("SET LOCAL session_replication_role = replica")
+            for statement in statements:
+                cursor.execute(statement)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DatabaseOperations, "execute_sql_flush", execute)
+        yield
+
+
 @pytest.fixture
 def valkey() -> Iterator[redis.Redis]:
     """A client of the real Valkey, its database emptied."""

@@ -25,8 +25,8 @@ CREATE TRIGGER audit_continues BEFORE INSERT ON control_auditentry
 -- A config version is never rewritten or removed; only the time it was published is filled in.
 CREATE FUNCTION control_version_fixed() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-  IF (NEW.version, NEW.payload, NEW.signed, NEW.made_at, NEW.by, NEW.reason)
-     IS DISTINCT FROM (OLD.version, OLD.payload, OLD.signed, OLD.made_at, OLD.by, OLD.reason) THEN
+  OLD.published_at := NEW.published_at;
+  IF NEW IS DISTINCT FROM OLD THEN
     RAISE EXCEPTION 'config version % is fixed', OLD.version USING ERRCODE = 'restrict_violation';
   END IF;
   RETURN NEW;

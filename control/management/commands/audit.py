@@ -19,6 +19,7 @@ class Command(BaseCommand):
         state = audit.verify()
         if state.broken is not None:
             raise CommandError(
-                f"The audit log breaks at entry {state.broken.seq}: {state.broken.why}. The {state.entries:,} entries before it hold."
+                f"The audit log breaks at entry {state.broken.seq}: {state.broken.why}. "
+                f"The {state.entries:,} entries before it hold."
             )
         self.stdout.write(f"The audit log holds: {state.entries:,} entries, the last with hash {state.head}.")

@@ -139,6 +139,4 @@ class Command(BaseCommand):
             last = "" if reached.ms is None else f" The last decision under the old state was {reached.ms:.0f} ms after the change."
             self.stdout.write(f"All {reached.total} deciders acked.{last}")
         else:
-            self.stdout.write(
-                f"{reached.acked} of {reached.total} deciders acked so far. `manage.py switch` and the page /switches go on showing it."
-            )
+            self.stdout.write(f"{reached.acked} of {reached.total} deciders acked so far. The page /switches goes on showing it.")

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from control import acks
+from control.acks import NodeState
+from control.errors import StoreUnavailable
+from decider.store import NODES_KEY
+
+from .conftest import ack, beat, status
+
+
+@pytest.fixture
+def made_at() -> float:
+    return time.time() - 2
+
+
+def test_nodes_are_acked_waiting_refused_or_silent(valkey, made_at) -> None:
+    for node, region in (("d01", "eu"), ("d02", "eu"), ("d03", "us")):
+        beat(valkey, status(node, region=region, config_version=4))
+    valkey.zadd(NODES_KEY, {"d04": time.time() - 60, "d99": time.time() - 7200})
+    ack(valkey, 5, "d01", region="eu", last_old_decision_at=made_at + 0.031)
+    ack(valkey, 5, "d03", region="us", ok=False, error="the signature does not match")
+    reached = acks.reach(5, made_at, True, time.time())
+    states = {node.name: node.state for node in reached.nodes}
+    assert states == {"d01": NodeState.ACKED, "d02": NodeState.WAITING, "d03": NodeState.REFUSED, "d04": NodeState.SILENT}
+    assert [(region.name, region.acked, len(region.nodes)) for region in reached.regions] == [
+        ("eu", 1, 2),
+        ("unknown region", 0, 1),
+        ("us", 0, 1),
+    ]
+    assert (reached.acked, reached.total, reached.complete) == (1, 4, False)
+    assert reached.ms == pytest.approx(31, abs=0.1)
+    assert {node.name: node.error for node in reached.late}["d03"] == "the signature does not match"
+
+
+def test_a_node_without_traffic_counts_until_it_applied_the_change(valkey, made_at) -> None:
+    beat(valkey, status("d01"))
+    beat(valkey, status("d02"))
+    ack(valkey, 5, "d01", applied_at=made_at + 0.004, last_old_decision_at=made_at - 30)
+    ack(valkey, 5, "d02", applied_at=made_at + 0.003, last_old_decision_at=0)
+    reached = acks.reach(5, made_at, True, time.time())
+    assert [node.ms for node in reached.nodes] == [pytest.approx(4, abs=0.1), pytest.approx(3, abs=0.1)]
+    assert (reached.complete, reached.ms) == (True, pytest.approx(4, abs=0.1))
+
+
+def test_a_node_that_started_after_the_change_never_ran_the_old_state(valkey, made_at) -> None:
+    beat(valkey, status("d01", started_at=made_at + 1))
+    ack(valkey, 5, "d01", source="disk")
+    reached = acks.reach(5, made_at, True, time.time())
+    assert (reached.complete, reached.ms) == (True, None)
+
+
+def test_without_any_decider_nothing_is_complete(valkey, made_at) -> None:
+    reached = acks.reach(5, made_at, True, time.time())
+    assert (reached.total, reached.complete, reached.ms) == (0, False, None)
+
+
+def test_a_store_that_does_not_answer_is_said_in_a_sentence(settings) -> None:
+    settings.VALKEY_URL = "redis://127.0.0.1:1/0"
+    with pytest.raises(StoreUnavailable, match="Valkey does not answer"):
+        acks.reach(5, 0.0, True, time.time())
