@@ -83,6 +83,7 @@ class Batcher:
         self._owners: list[Owner] = []
         self._marks: list[int] = []
         self._jobs: deque[Job] = deque()
+        self._logged_at = -1.0
 
     def add(self, owner: Owner, request: CheckRequest, mark: int) -> None:
         """Queues a check for the end of this turn."""
@@ -110,7 +111,8 @@ class Batcher:
         """One response per request. A failing engine answers 500, which gateways treat by their own failure policy."""
         try:
             decisions = self._engine.decide(requests)
-            texts = list(map(self._answers.check, decisions, marks, strict=True))
+            render = self._answers.check
+            texts = [render(decision, mark) for decision, mark in zip(decisions, marks, strict=True)]
         except Exception:  # noqa: BLE001 - whatever the engine raises, the connections need an answer
             self._failed(len(requests))
             return [self._answers.problem(INTERNAL, mark).decode("ascii") for mark in marks]
@@ -123,8 +125,11 @@ class Batcher:
         self._on_decided()
 
     def _failed(self, count: int) -> None:
+        """Counts every failure and logs one a second, so that a broken engine does not fill the disk as well."""
         self._stats.failed += count
-        log.exception("the engine failed to decide %d requests", count)
+        if (now := self._loop.time()) - self._logged_at >= 1.0:
+            self._logged_at = now
+            log.exception("the engine failed to decide %d requests, %d so far", count, self._stats.failed)
 
     @staticmethod
     def _deliver(owners: list[Owner], texts: list[str]) -> None:

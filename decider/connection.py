@@ -175,7 +175,8 @@ class Connection(asyncio.Protocol):
         self._reset()
         self._later.clear()
         self._done = True
-        self._transport = self._parser = self._job = None  # breaks the reference cycles, as the collector is frozen
+        self._transport = self._job = None
+        del self._parser  # it refers back to this object, and the garbage collector should find nothing to do
 
     def data_received(self, data: bytes) -> None:
         self.last = self._hub.now

@@ -87,4 +87,4 @@ def too_busy(detail: str) -> Problem:
 
 REQUEST_TIMEOUT = Problem("request-timeout", 408, "Request timeout", "The request did not arrive in time; send it again.")
 EXPECTATION_FAILED = Problem("expectation-failed", 417, "Expectation failed", "The only expectation met here is 100-continue.")
-INTERNAL = Problem("internal-error", 500, "Internal error", "The decider failed to decide this request; nothing was changed by it.")
+INTERNAL = Problem("internal-error", 500, "Internal error", "The decider failed to decide this request.")
