@@ -1,5 +1,16 @@
+"""Addresses of the frame: home, sign-in, and the fragments that pages refresh themselves with."""
+
 from __future__ import annotations
 
-from django.urls import URLPattern, URLResolver
+from django.urls import URLPattern, URLResolver, path
 
-urlpatterns: list[URLPattern | URLResolver] = []
+from console import views
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("", views.home, name="home"),
+    path("ui/home/mix", views.home_mix, name="ui-home-mix"),
+    path("ui/strip", views.strip, name="ui-strip"),
+    path("login", views.login, name="login"),
+    path("logout", views.logout, name="logout"),
+    path("preference", views.preference, name="preference"),
+]

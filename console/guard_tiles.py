@@ -1,0 +1,79 @@
+"""The guardrail tiles of home: the figures that can be computed honestly now, each beside its limit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from console import charts, words
+from console.mix import Mix
+from decider.vocabulary import Action
+from monitoring import guardrails
+from monitoring.fleet import Fleet
+from monitoring.guardrails import Verdict
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One guardrail."""
+
+    label: str
+    verdict: Verdict
+    figure: str
+    limit: str
+    finding: str
+    """What the line shows, in words."""
+    path: str = ""
+    """Line of the figure over the range, empty when it is not kept over time."""
+    limit_y: float = 0.0
+    """Where the limit lies, percent from the top."""
+
+
+def tiles(history: Mix, fleet: Fleet | None) -> tuple[Tile, ...]:
+    """The four tiles, in the order of the page."""
+    return (
+        Tile(
+            "False-throttle rate",
+            guardrails.judge(None, 1),
+            words.UNKNOWN,
+            "",
+            "No labels yet: refusals count as wrong once their outcome is known.",
+        ),
+        _share("Shed rate", history.share(action=Action.SHED), history.shares(action=Action.SHED), guardrails.SHED_LIMIT),
+        _share(
+            "Enterprise not admitted", history.share(enterprise=True), history.shares(enterprise=True), guardrails.ENTERPRISE_LIMIT
+        ),
+        _decision_time(fleet),
+    )
+
+
+def _share(label: str, value: float | None, over_time: list[float], limit: float) -> Tile:
+    if value is None:
+        return Tile(
+            label,
+            guardrails.judge(None, limit),
+            words.UNKNOWN,
+            f"limit {words.percent(limit)}",
+            "Nothing was decided in this time.",
+        )
+    top = max(1.25 * limit, max(over_time))
+    finding = f"{label} {words.percent(min(over_time))} to {words.percent(max(over_time))}, limit {words.percent(limit)}"
+    return Tile(
+        label,
+        guardrails.judge(value, limit),
+        words.percent(value),
+        f"limit {words.percent(limit)}",
+        finding,
+        charts.line(over_time, top),
+        round(100 - 100 * limit / top, 2),
+    )
+
+
+def _decision_time(fleet: Fleet | None) -> Tile:
+    label, limit = "Decision time p99", guardrails.DECISION_TIME_LIMIT_MS
+    if fleet is None or not fleet.nodes:
+        return Tile(label, guardrails.judge(None, limit), words.UNKNOWN, f"limit {words.duration_ms(limit)}", "No decider reports.")
+    slowest = max(node.latency_p99_us for node in fleet.nodes) / 1_000
+    each = ", ".join(f"{node.node} {words.duration_ms(node.latency_p99_us / 1_000)}" for node in fleet.nodes[:4])
+    more = f" and {len(fleet.nodes) - 4} more" if len(fleet.nodes) > 4 else ""
+    finding = f"Slowest decider over the last second. {each}{more}."
+    return Tile(label, guardrails.judge(slowest, limit), words.duration_ms(slowest), f"limit {words.duration_ms(limit)}", finding)

@@ -1,0 +1,51 @@
+"""`manage.py demo_users`: one person per role to sign in as, with one random password."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth.models import Group, User
+from django.core.management.base import BaseCommand
+from django.db import transaction
+
+from console import roles
+
+
+class Command(BaseCommand):
+    help = "Makes the demo's people, one per role, and prints how to sign in. Running it again changes nothing."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        password = demo_password(settings.SLUICE_KEYS)
+        make_people(password)
+        for person in roles.DEMO_PEOPLE:
+            self.stdout.write(f"{person.email}  {person.first} {person.last}, {roles.ROLE_LABELS[person.role]}")
+        self.stdout.write(f"Password for all of them: {password}")
+
+
+def demo_password(folder: Path) -> str:
+    """The demo's password, made on first use and kept where only this user can read it."""
+    path = folder / "demo-password"
+    if path.is_file() and (kept := path.read_text().strip()):
+        return kept
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    password = "-".join(secrets.token_hex(2) for _ in range(4))
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(password + "\n")
+    return password
+
+
+@transaction.atomic
+def make_people(password: str) -> None:
+    """Makes or completes the five people; a password that already fits is left alone."""
+    roles.ensure()
+    for person in roles.DEMO_PEOPLE:
+        user, _ = User.objects.get_or_create(username=person.email, defaults={"email": person.email})
+        user.first_name, user.last_name, user.is_active = person.first, person.last, True
+        if not user.check_password(password):
+            user.set_password(password)
+        user.save()
+        user.groups.set([Group.objects.get(name=person.role)])

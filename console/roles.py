@@ -1,0 +1,104 @@
+"""The five roles: which permissions each has, and the words for what someone may not do.
+
+A role is a Django group; `ensure` makes them and gives each its permissions after every migration.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from django.contrib.auth.models import Group, Permission
+from django.db import connections
+from django.db.models import Q
+
+from control.actors import ROLE_LABELS
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AbstractUser, AnonymousUser
+
+_READ = (
+    "decisions.view_decision",
+    "control.view_app",
+    "control.view_switchflip",
+    "control.view_audit",
+)
+"""What everyone with a role may see: what was decided, for whom, and who changed what."""
+
+PERMISSIONS: dict[str, tuple[str, ...]] = {
+    "support": (*_READ, "decisions.view_token_digest"),
+    "sre": (*_READ, "control.engage_switch"),
+    "ml_owner": _READ,
+    "policy_admin": (*_READ, "control.engage_switch"),
+    "auditor": (*_READ, "decisions.view_token_digest"),
+}
+"""Permissions of each role, "app.codename"."""
+
+
+@dataclass(frozen=True)
+class DemoPerson:
+    """Someone to sign in as in the demo."""
+
+    role: str
+    first: str
+    last: str
+
+    @property
+    def email(self) -> str:
+        """Also the user name."""
+        return f"{self.role.replace('_', '-')}@demo.sluice.example"
+
+
+DEMO_PEOPLE = (
+    DemoPerson("support", "Mara", "Lindqvist"),
+    DemoPerson("sre", "Dele", "Okafor"),
+    DemoPerson("ml_owner", "Ines", "Caldeira"),
+    DemoPerson("policy_admin", "Priya", "Raman"),
+    DemoPerson("auditor", "Tomasz", "Wrona"),
+)
+
+
+def ensure() -> list[str]:
+    """Makes the five groups and gives each exactly its permissions.
+
+    Returns the permissions that do not exist (yet): during a migration the rooms come one after the other.
+    """
+    wanted = {name for names in PERMISSIONS.values() for name in names}
+    found = _permissions(wanted)
+    for role, names in PERMISSIONS.items():
+        group, _ = Group.objects.get_or_create(name=role)
+        group.permissions.set(found[name] for name in names if name in found)
+    return sorted(wanted - set(found))
+
+
+def ensure_after_migrate(using: str, **_: object) -> None:
+    """Receiver of `post_migrate`; a migration of a single app may come before the tables of people and groups."""
+    if Group._meta.db_table in connections[using].introspection.table_names():
+        ensure()
+
+
+def _permissions(names: set[str]) -> dict[str, Permission]:
+    match = Q()
+    for name in names:
+        app, _, codename = name.partition(".")
+        match |= Q(content_type__app_label=app, codename=codename)
+    rows = Permission.objects.filter(match).select_related("content_type")
+    return {f"{row.content_type.app_label}.{row.codename}": row for row in rows}
+
+
+def who_can(permission: str) -> str:
+    """Who may, for the description of a disabled button: "SRE or Policy admin can do this"."""
+    names = [ROLE_LABELS[role] for role, granted in PERMISSIONS.items() if permission in granted]
+    if not names:
+        return "No role can do this"
+    listed = f"{', '.join(names[:-1])} or {names[-1]}" if len(names) > 1 else names[0]
+    return f"{listed} can do this"
+
+
+def label(user: AbstractUser | AnonymousUser) -> str:
+    """The role of someone in words; the first of several, as in the order above."""
+    groups = set(user.groups.values_list("name", flat=True))
+    held = [text for role, text in ROLE_LABELS.items() if role in groups]
+    if held:
+        return held[0]
+    return "Administrator" if user.is_superuser else "No role"

@@ -1,0 +1,75 @@
+"""The words and marks of the console for templates: icons, action chips, states, and the filters of `console.words`."""
+
+from __future__ import annotations
+
+from django import template
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from console import shell as frame
+from console import words
+from decider.vocabulary import Action
+
+register = template.Library()
+
+_STATES = ("ok", "warn", "bad", "off")
+
+
+@register.simple_tag
+def icon(name: str, css: str = "") -> SafeString:
+    """One icon of the sprite (`partials/icons.html`); decoration only, the word beside it carries the meaning."""
+    return format_html('<svg class="i{}" aria-hidden="true"><use href="#i-{}"/></svg>', f" {css}" if css else "", name)
+
+
+@register.simple_tag
+def action_chip(action: int | str | Action, look: str = "", text: str = "") -> SafeString:
+    """An action as colour, glyph and word. `look`: empty, `plain` (no ground) or `big`; `text` replaces the word."""
+    act = words.action(action)
+    return format_html(
+        '<span class="act act-{0}{1}">{2}{3}</span>',
+        act.word,
+        f" {look}" if look else "",
+        icon(act.word),
+        text or act.word.capitalize(),
+    )
+
+
+@register.simple_tag
+def state(level: str, text: object) -> SafeString:
+    """A state as shape and word; `level` is ok, warn, bad or off."""
+    if level not in _STATES:
+        raise template.TemplateSyntaxError(f"a state is one of {', '.join(_STATES)}, not {level!r}")
+    return format_html('<span class="st st-{}">{}{}</span>', level, icon(level), text)
+
+
+@register.simple_tag
+def tag(text: object, kind: str = "") -> SafeString:
+    """A small label; `kind`: empty, warn or accent."""
+    return format_html('<span class="tag{}">{}</span>', f" tag-{kind}" if kind else "", text)
+
+
+@register.simple_tag(takes_context=True)
+def shell(context: template.Context) -> frame.Shell:
+    """What the frame around every page needs: theme, navigation, status strip, commands (`console.shell`)."""
+    return frame.of(context.get("request"), str(context.get("page", "")))
+
+
+for _filter in (
+    words.action_word,
+    words.stage_label,
+    words.tier_word,
+    words.number,
+    words.percent,
+    words.risk2,
+    words.signed,
+    words.utc_time,
+    words.utc_minute,
+    words.utc_ms,
+    words.utc_datetime,
+    words.iso,
+    words.span,
+    words.ago,
+    words.duration_ms,
+    words.decision_id,
+):
+    register.filter(_filter.__name__, _filter)

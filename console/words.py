@@ -1,0 +1,109 @@
+"""How the console writes things: actions, figures, shares, times, lengths of time. Plain text, no markup."""
+
+from __future__ import annotations
+
+import math
+import uuid
+from datetime import UTC, datetime
+
+from django.utils import timezone
+
+from decider.ids import format_decision_id
+from decider.vocabulary import Action, Stage, Tier
+from monitoring.lengths import UNKNOWN, span
+
+_MINUS = "\u2212"
+
+
+def action(value: int | str | Action) -> Action:
+    """An action from its number or its word."""
+    return Action[value.upper()] if isinstance(value, str) else Action(value)
+
+
+def action_word(value: int | Action) -> str:
+    return Action(value).word
+
+
+def stage_label(value: int | Stage) -> str:
+    return Stage(value).label
+
+
+def tier_word(value: int | Tier) -> str:
+    return Tier(value).word
+
+
+def number(value: float | None, places: int = 0) -> str:
+    """A figure with thousands separated by commas and a true minus sign."""
+    if value is None or not math.isfinite(value):
+        return UNKNOWN
+    text = f"{abs(value):,.{int(places)}f}"
+    return f"{_MINUS}{text}" if value < 0 and text.strip("0.,") else text
+
+
+def percent(value: float | None, places: int = 2) -> str:
+    """A share (0 to 1) in percent: 0.0608 is 6.08%."""
+    return UNKNOWN if value is None or not math.isfinite(value) else f"{number(value * 100, places)}%"
+
+
+def risk2(value: float | None) -> str:
+    """A probability with two decimals."""
+    return number(value, 2)
+
+
+def signed(value: float | None, places: int = 2) -> str:
+    """A difference with its sign."""
+    text = number(value, places)
+    return f"+{text}" if text != UNKNOWN and not text.startswith(_MINUS) and value else text
+
+
+def as_datetime(value: datetime | float | None) -> datetime | None:
+    """A moment from a datetime or unix seconds, in UTC; None when there is none."""
+    if value is None:
+        return None
+    if isinstance(value, datetime):
+        return value.astimezone(UTC)
+    return datetime.fromtimestamp(value, UTC) if value > 0 and math.isfinite(value) else None
+
+
+def utc_time(value: datetime | float | None) -> str:
+    """HH:MM:SS."""
+    return f"{at:%H:%M:%S}" if (at := as_datetime(value)) else UNKNOWN
+
+
+def utc_minute(value: datetime | float | None) -> str:
+    """HH:MM."""
+    return f"{at:%H:%M}" if (at := as_datetime(value)) else UNKNOWN
+
+
+def utc_ms(value: datetime | float | None) -> str:
+    """HH:MM:SS.mmm."""
+    return f"{at:%H:%M:%S}.{at.microsecond // 1000:03d}" if (at := as_datetime(value)) else UNKNOWN
+
+
+def utc_datetime(value: datetime | float | None) -> str:
+    """Tue 18 Nov 2025, 14:21:36 UTC."""
+    return f"{at:%a} {at.day} {at:%b %Y, %H:%M:%S} UTC" if (at := as_datetime(value)) else UNKNOWN
+
+
+def iso(value: datetime | float | None) -> str:
+    """For the `datetime` attribute of `<time>`."""
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z") if (at := as_datetime(value)) else ""
+
+
+def ago(value: datetime | float | None) -> str:
+    """How long ago: 7 m 57 s ago."""
+    at = as_datetime(value)
+    return f"{span((timezone.now() - at).total_seconds())} ago" if at else UNKNOWN
+
+
+def duration_ms(value: float | None) -> str:
+    """Milliseconds with their unit: 0.042 ms, 3.8 ms, 412 ms, 1,840 ms."""
+    if value is None or not math.isfinite(value):
+        return UNKNOWN
+    places = 0 if value >= 10 else 1 if value >= 1 else 3
+    return f"{number(value, places)} ms"
+
+
+def decision_id(value: bytes | memoryview | uuid.UUID) -> str:
+    """`dec_` and 32 hexadecimal digits."""
+    return format_decision_id(value.bytes if isinstance(value, uuid.UUID) else bytes(value))

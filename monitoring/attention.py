@@ -1,0 +1,237 @@
+"""What needs someone's attention now, most urgent first. Pure: from facts to lines, each with who it is for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from decider.config import Config, Switch
+from decider.store import NodeStatus
+from decider.vocabulary import ML_STATE_TEXT, MlState
+from monitoring.fleet import FEEDBACK_LATE_S, INGEST_WARN_S, Fleet
+from monitoring.lengths import span
+
+Role = Literal["SRE", "ML", "Support", "Policy"]
+Where = Literal["switches", "propagation", "ingest", "services", "lookup"]
+
+ENDS_SOON_S = 7_200.0
+"""A switch that clears by itself within this time is worth a look."""
+OLD_CONFIG_S = 10.0
+"""How long a decider may take to follow before it is said to be behind; a push takes milliseconds, a poll seconds."""
+BACKLOG = 200
+"""Refusals stored but not yet explained, from which support is likely to open one without its reasons."""
+MOST = 6
+
+SWITCH_NAMES = {"all_ml": "All ML", "observe_only": "Observe only"}
+
+
+@dataclass(frozen=True)
+class Item:
+    """One line: a finding, what is known about it, whose it is, and where to act."""
+
+    urgency: int
+    """Higher comes first: 90 traffic is decided blindly, 70 something is broken, 50 late or degraded, 30 ends soon."""
+    icon: str
+    title: str
+    detail: str
+    role: Role
+    where: Where
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the findings are made from. None: this source did not answer or is not there."""
+
+    fleet: Fleet | None
+    unexplained: int | None = None
+    """Refusals ranked by ML and stored in the last hour that have no explanation yet."""
+    mismatches: int | None = None
+    """Explanations of the last day that do not add up to their score."""
+    targets: dict[str, float] = field(default_factory=dict)
+    """Share of capacity at which each service's price starts to rise."""
+
+
+def find(facts: Facts) -> list[Item]:
+    """At most `MOST` lines, most urgent first."""
+    items = []
+    if facts.fleet is None:
+        items.append(
+            Item(
+                95,
+                "alert",
+                "Valkey does not answer",
+                "Deciders go on with their last config. What they report is not known here.",
+                "SRE",
+                "switches",
+            )
+        )
+    else:
+        items += _deciders(facts.fleet) + _ml(facts.fleet) + _switches(facts.fleet) + _feeds(facts.fleet)
+        items += _services(facts.fleet, facts.targets)
+    items += _explanations(facts)
+    return sorted(items, key=lambda item: -item.urgency)[:MOST]
+
+
+def _deciders(fleet: Fleet) -> list[Item]:
+    items = []
+    if fleet.config_error:
+        items.append(
+            Item(
+                92,
+                "alert",
+                "The published config cannot be used",
+                f"{_first_up(fleet.config_error)}. Deciders keep the last good one.",
+                "SRE",
+                "switches",
+            )
+        )
+    for lost in fleet.lost:
+        detail = f"Last report {span(fleet.at - lost.seen_at)} ago. The gateway gives its apps to the others."
+        items.append(Item(85, "alert", f"{lost.node} has stopped reporting", detail, "SRE", "propagation"))
+    items += [
+        _late(node, fleet.config, fleet.at) for node in fleet.nodes if fleet.config and _is_late(node, fleet.config, fleet.at)
+    ]
+    dropped = sum(node.events_dropped for node in fleet.nodes)
+    if dropped:
+        items.append(
+            Item(
+                45,
+                "alert",
+                f"{dropped:,} sampled decisions were dropped",
+                "Their buffer was full while Valkey did not take them. Counts are too low by that much.",
+                "SRE",
+                "ingest",
+            )
+        )
+    return items
+
+
+def _is_late(node: NodeStatus, config: Config, now: float) -> bool:
+    return node.config_version != config.version and now - config.issued_at > OLD_CONFIG_S
+
+
+def _late(node: NodeStatus, config: Config, now: float) -> Item:
+    why = f" {_first_up(node.last_error)}." if node.last_error else ""
+    detail = f"Still on cfg {node.config_version} after {span(now - config.issued_at)}.{why}"
+    return Item(70, "alert", f"{node.node} is {_behind(config.version, node.config_version)}", detail, "SRE", "propagation")
+
+
+def _behind(newest: int, own: int) -> str:
+    if own > newest:
+        return "ahead of the published config"
+    if own == 0:
+        return "without a config"
+    return "one config behind" if newest - own == 1 else f"{newest - own} configs behind"
+
+
+def _ml(fleet: Fleet) -> list[Item]:
+    if fleet.engaged("all_ml"):
+        return []
+    if fleet.config and fleet.config.model is None:
+        return [Item(80, "alert", "No model is live", "The fallback limiter decides until one is promoted.", "ML", "switches")]
+    return [
+        Item(
+            80,
+            "alert",
+            f"ML is off on {node.node}",
+            f"{_first_up(ML_STATE_TEXT[MlState(node.ml_state)])}; the fallback limiter decides there.",
+            "ML",
+            "propagation",
+        )
+        for node in fleet.without_ml
+    ]
+
+
+def _switches(fleet: Fleet) -> list[Item]:
+    return [_switch(switch, fleet.at) for switch in fleet.switches]
+
+
+def _switch(switch: Switch, now: float) -> Item:
+    name = SWITCH_NAMES.get(switch.name, switch.name)
+    if switch.until is not None and switch.until - now < ENDS_SOON_S:
+        detail = "It clears by itself then. Extend it or let it clear."
+        return Item(55, "defer", f"Switch “{name}” ends in {span(switch.until - now)}", detail, "SRE", "switches")
+    end = "until someone clears it" if switch.until is None else f"for another {span(switch.until - now)}"
+    effect = (
+        "The fallback limiter decides everything."
+        if switch.name == "all_ml"
+        else "Decisions are recorded, and everything is admitted."
+    )
+    return Item(75, "switch", f"Switch “{name}” is engaged {end}", effect, "SRE", "switches")
+
+
+def _feeds(fleet: Fleet) -> list[Item]:
+    items = []
+    lag = fleet.ingest_lag_s
+    if lag is not None and lag >= INGEST_WARN_S:
+        items.append(
+            Item(
+                60,
+                "alert",
+                f"Storing is {span(lag)} behind",
+                f"{fleet.waiting:,} batches wait in the stream. Lookup and this page miss the newest decisions.",
+                "SRE",
+                "ingest",
+            )
+        )
+    late = [service.name for service in fleet.services if service.late]
+    if late:
+        names = ", ".join(late[:3]) + (f" and {len(late) - 3} more" if len(late) > 3 else "")
+        items.append(
+            Item(
+                50,
+                "alert",
+                "Feedback is late",
+                f"No outcome in {span(FEEDBACK_LATE_S)} from {names}. Their load is not known.",
+                "SRE",
+                "services",
+            )
+        )
+    return items
+
+
+def _services(fleet: Fleet, targets: dict[str, float]) -> list[Item]:
+    return [
+        Item(
+            65,
+            "alert",
+            f"{load.name} is at {load.utilisation:.0%} of its capacity",
+            f"It answers in {load.latency_ms:,.0f} ms, {load.error_share:.1%} errors. What is worth least is shed first.",
+            "SRE",
+            "services",
+        )
+        for load in fleet.services
+        if not load.late and load.utilisation >= max(1.0, targets.get(load.name, 0.85))
+    ]
+
+
+def _explanations(facts: Facts) -> list[Item]:
+    items = []
+    if facts.mismatches:
+        title = f"{facts.mismatches:,} explanation{'s' if facts.mismatches > 1 else ''} did not add up"
+        items.append(
+            Item(
+                72,
+                "alert",
+                title,
+                "Base and contributions differ from the score that was served. They are marked on their pages.",
+                "ML",
+                "lookup",
+            )
+        )
+    if facts.unexplained and facts.unexplained >= BACKLOG:
+        items.append(
+            Item(
+                40,
+                "alert",
+                f"{facts.unexplained:,} refusals wait for their reasons",
+                "Explaining is behind. Their pages say so until it has caught up.",
+                "ML",
+                "lookup",
+            )
+        )
+    return items
+
+
+def _first_up(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,195 @@
+"""The deciders as they report themselves: heartbeats, the config they run, and how far ingest is, read from Valkey."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import msgspec
+import redis
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from django.conf import settings
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from decider import config as configs
+from decider import store
+from decider.vocabulary import MlState
+
+TIMEOUT_S = 0.5
+"""How long a page waits for Valkey before it says that it does not know."""
+FORGET_LOST_S = 3_600.0
+"""A decider that has been silent for longer is taken as withdrawn, no longer as lost."""
+INGEST_WARN_S = 5.0
+INGEST_BAD_S = 30.0
+FEEDBACK_LATE_S = 60.0
+"""Behavioural features promise to be this fresh."""
+
+
+class Unreachable(Exception):
+    """Valkey did not answer in time, or answered nonsense."""
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A decider that has stopped reporting."""
+
+    node: str
+    seen_at: float
+    """Unix seconds of its last report."""
+
+
+@dataclass(frozen=True)
+class ServiceLoad:
+    """One service as all live deciders together see it."""
+
+    name: str
+    utilisation: float
+    """Highest share of capacity any decider reports; each one sees the whole region."""
+    price: float
+    latency_ms: float
+    error_share: float
+    feedback_age_s: float
+    """Age of the freshest outcome any decider has."""
+
+    @property
+    def late(self) -> bool:
+        return self.feedback_age_s > FEEDBACK_LATE_S
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """One reading of everything the deciders report."""
+
+    at: float
+    """Unix seconds of the reading."""
+    nodes: tuple[store.NodeStatus, ...]
+    lost: tuple[Lost, ...]
+    config: configs.Config | None
+    """The newest published document; None when nothing was published or it cannot be used."""
+    config_error: str
+    ingest: store.IngestStatus | None
+    waiting: int
+    """Batches in the stream that no ingest worker has taken or finished."""
+
+    @property
+    def size(self) -> int:
+        return len(self.nodes) + len(self.lost)
+
+    @property
+    def in_sync(self) -> int:
+        return sum(self.config is not None and node.config_version == self.config.version for node in self.nodes)
+
+    @property
+    def without_ml(self) -> tuple[store.NodeStatus, ...]:
+        return tuple(node for node in self.nodes if node.ml_state != MlState.LIVE)
+
+    @property
+    def switches(self) -> tuple[configs.Switch, ...]:
+        """Kill switches in force now; one past its end clears by itself on every decider."""
+        engaged = self.config.switches if self.config else []
+        return tuple(switch for switch in engaged if switch.until is None or switch.until > self.at)
+
+    def engaged(self, name: str) -> bool:
+        return any(switch.name == name for switch in self.switches)
+
+    @property
+    def ingest_lag_s(self) -> float | None:
+        """Age of the oldest thing not yet stored, about; None before anything was stored.
+
+        With nothing waiting it is the lag of the last batch; with a backlog it grows until a worker reports again.
+        """
+        if self.ingest is None:
+            return None
+        silent = max(0.0, self.at - self.ingest.at) if self.waiting else 0.0
+        return max(self.ingest.lag_s, silent)
+
+    @property
+    def services(self) -> tuple[ServiceLoad, ...]:
+        """Services by share of capacity, highest first."""
+        by_name: dict[str, list[store.ServiceStatus]] = {}
+        for node in self.nodes:
+            for service in node.services:
+                by_name.setdefault(service.name, []).append(service)
+        loads = [_together(name, reports) for name, reports in by_name.items()]
+        return tuple(sorted(loads, key=lambda load: -load.utilisation))
+
+
+def _together(name: str, reports: list[store.ServiceStatus]) -> ServiceLoad:
+    freshest = min(reports, key=lambda r: r.feedback_age_s)
+    return ServiceLoad(
+        name=name,
+        utilisation=max(r.utilisation for r in reports),
+        price=max(r.price for r in reports),
+        latency_ms=freshest.latency_ms,
+        error_share=freshest.error_share,
+        feedback_age_s=freshest.feedback_age_s,
+    )
+
+
+@lru_cache(maxsize=4)
+def client(url: str) -> redis.Redis:
+    """A client that gives up quickly: a page says what it does not know rather than hang."""
+    retry = Retry(NoBackoff(), 1)
+    return redis.Redis.from_url(url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S, retry=retry)
+
+
+def read(now: float | None = None) -> Fleet:
+    """Everything at once, in two round trips. Raises Unreachable."""
+    now = time.time() if now is None else now
+    valkey = client(settings.VALKEY_URL)
+    try:
+        known = valkey.zrangebyscore(store.NODES_KEY, now - FORGET_LOST_S, "+inf", withscores=True)
+        pipe = valkey.pipeline(transaction=False)
+        for name, _ in known:
+            pipe.get(store.NODE_PREFIX + name.decode())
+        pipe.get(store.CONFIG_KEY)
+        pipe.get(store.INGEST_STATUS_KEY)
+        pipe.exists(store.EVENTS_STREAM)
+        *statuses, config, ingest, has_stream = pipe.execute()
+        waiting = _waiting(valkey) if has_stream else 0
+    except (redis.RedisError, OSError) as error:
+        raise Unreachable(str(error)) from error
+    return _fleet(now, [(name.decode(), seen) for name, seen in known], statuses, config, ingest, waiting)
+
+
+def _fleet(
+    now: float,
+    known: list[tuple[str, float]],
+    statuses: list[bytes | None],
+    config: bytes | None,
+    ingest: bytes | None,
+    waiting: int,
+) -> Fleet:
+    try:
+        nodes = [msgspec.msgpack.decode(raw, type=store.NodeStatus) for raw in statuses if raw]
+        status = msgspec.msgpack.decode(ingest, type=store.IngestStatus) if ingest else None
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise Unreachable(f"a status could not be read: {error}") from error
+    lost = [Lost(name, seen) for (name, seen), raw in zip(known, statuses, strict=True) if not raw]
+    document, problem = _document(config)
+    return Fleet(now, tuple(sorted(nodes, key=lambda n: n.node)), tuple(lost), document, problem, status, waiting)
+
+
+def _waiting(valkey: redis.Redis) -> int:
+    """Batches no worker has finished: those not yet handed out and those handed out but not acknowledged."""
+    groups = valkey.xinfo_groups(store.EVENTS_STREAM)
+    mine: Iterable[dict[str, object]] = (g for g in groups if g["name"] == store.EVENTS_GROUP.encode())
+    return sum(int(str(g["pending"] or 0)) + int(str(g["lag"] or 0)) for g in mine)
+
+
+def _document(data: bytes | None) -> tuple[configs.Config | None, str]:
+    if not data:
+        return None, ""
+    try:
+        return configs.verify(data, _keys(settings.SLUICE_KEYS)), ""
+    except (configs.ConfigError, OSError, ValueError) as error:
+        return None, str(error)
+
+
+def _keys(folder: Path) -> dict[str, Ed25519PublicKey]:
+    key = Ed25519PublicKey.from_public_bytes(bytes.fromhex((folder / "config.pub").read_text().strip()))
+    return {configs.key_id(key): key}

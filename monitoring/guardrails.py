@@ -1,0 +1,31 @@
+"""Guardrails: a figure next to the limit it must keep, and whether it does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SHED_LIMIT = 0.01
+"""Share of all requests that may be shed; more means capacity is missing, not that clients misbehave."""
+ENTERPRISE_LIMIT = 0.001
+"""Share of enterprise requests that may not be admitted; the promise to them is near zero."""
+DECISION_TIME_LIMIT_MS = 8.0
+"""99th percentile of the decider's own time; about half of the 15 ms after which the gateway goes on alone."""
+CLOSE = 0.8
+"""From this share of its limit a figure is close to it."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A state and its word: inside, close, over, or not measured."""
+
+    level: str
+    word: str
+
+
+def judge(value: float | None, limit: float) -> Verdict:
+    """Where a figure stands against an upper limit."""
+    if value is None:
+        return Verdict("off", "Not measured")
+    if value > limit:
+        return Verdict("bad", "Over")
+    return Verdict("warn", "Close") if value >= CLOSE * limit else Verdict("ok", "Inside")
