@@ -1,0 +1,103 @@
+"""Starts and ends the processes a gateway test needs."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from console import gateway, parts
+
+HERE = Path(__file__).parent
+NAMES = ("gateway", "envoy-check", "envoy-admin", "d01", "d02", "services")
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: dict[str, str]
+    body: str
+
+    def json(self) -> dict[str, object]:
+        return dict(json.loads(self.body))
+
+
+@dataclass
+class Gateway:
+    """A running Envoy and the processes around it."""
+
+    ports: dict[str, int]
+    log: Path
+    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    def get(self, app: str | None, path: str = "/v2/orders/1", *, method: str = "GET", body: bytes = b"", **headers: str) -> Answer:
+        """One request through the gateway; underscores in header names stand for dashes."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.ports["gateway"], timeout=5)
+        named = {name.replace("_", "-"): value for name, value in headers.items()} | ({"x-sluice-app": app} if app else {})
+        connection.request(method, path, body or None, named)
+        response = connection.getresponse()
+        answer = Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read().decode())
+        connection.close()
+        return answer
+
+    def start(self, name: str, command: list[str]) -> None:
+        with (self.log.parent / f"{name}.err").open("wb") as errors:
+            self.processes[name] = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)
+
+    def kill(self, name: str) -> None:
+        self.processes[name].kill()
+        self.processes.pop(name).wait()
+
+    def stop(self) -> None:
+        for process in self.processes.values():
+            process.terminate()
+        for process in self.processes.values():
+            process.wait(10)
+
+    def log_lines(self, count: int) -> list[dict[str, object]]:
+        """The access log once it holds `count` lines; Envoy writes it in its own time."""
+        until(lambda: self.log.exists() and self.log.read_bytes().count(b"\n") >= count, "the access log")
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+
+def until(true: Callable[[], bool], what: str, within_s: float = 15.0) -> None:
+    """Returns as soon as `true()`."""
+    give_up = time.monotonic() + within_s
+    while not true():
+        if time.monotonic() > give_up:
+            raise AssertionError(f"{what} did not come within {within_s} s")
+        time.sleep(0.05)
+
+
+def stub(name: str, port: int) -> list[str]:
+    return [sys.executable, str(HERE / "stub_decider.py"), name, str(port)]
+
+
+def both_asked(gateway: Gateway) -> bool:
+    """Whether requests meet both deciders."""
+    return len({gateway.get(f"warm-{i}").headers.get("ratelimit", "") for i in range(12)} - {""}) == 2
+
+
+@contextmanager
+def envoy(folder: Path, *, patience: str = "0.5s") -> Iterator[Gateway]:
+    """Envoy with the example configuration and a service that echoes; the caller starts the deciders.
+
+    `patience` replaces the 15 ms that a check may take, which a busy test machine does not always give a stub.
+    """
+    running = Gateway({name: parts.free_port() for name in NAMES}, folder / "envoy-access.json")
+    config = folder / "envoy.yaml"
+    config.write_text(gateway.render(running.ports, running.log).replace("0.015s", patience))
+    try:
+        running.start("services", [sys.executable, str(HERE / "stub_service.py"), str(running.ports["services"])])
+        running.start("envoy", parts.envoy_command(config))
+        until(lambda: not parts.is_free(running.ports["gateway"]), "Envoy")
+        until(lambda: not parts.is_free(running.ports["services"]), "the service")
+        yield running
+    finally:
+        running.stop()

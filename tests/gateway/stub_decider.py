@@ -1,0 +1,53 @@
+"""Answers checks by the app's name alone: `python stub_decider.py NAME PORT`. For answers and faults a real one shows rarely."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+STATUS = {"defer": 429, "shed": 503, "block": 403, "malformed": 400}
+
+
+class Stub(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        app = self.headers.get("x-sluice-app", "")
+        if app == "slow":
+            time.sleep(2)
+        if app == "broken":
+            self.send(500, {}, b"")
+            return
+        true_status = STATUS.get(app, 200)
+        seen = {name.lower(): value for name, value in self.headers.items()}
+        answered = 403 if true_status != 200 and seen.get("x-sluice-answer") == "nginx" else true_status
+        fields = {
+            "sluice-decision": "dec_" + "0" * 32,
+            "ratelimit": f'"burst";r=1;{sys.argv[1]}',
+            "sluice-status": str(true_status),
+        }
+        if true_status in {429, 503}:
+            fields["retry-after"] = "7"
+        body = b""
+        if true_status != 200:
+            fields["content-type"] = "application/problem+json"
+            body = json.dumps({"status": true_status, "path": self.path, "seen": seen}).encode()
+        self.send(answered, fields, body)
+
+    do_POST = do_PUT = do_DELETE = do_HEAD = do_GET
+
+    def send(self, status: int, fields: dict[str, str], body: bytes) -> None:
+        self.send_response(status)
+        for name, value in {**fields, "content-length": str(len(body))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        return
+
+
+if __name__ == "__main__":
+    ThreadingHTTPServer(("127.0.0.1", int(sys.argv[2])), Stub).serve_forever()

@@ -1,0 +1,121 @@
+"""The example configuration on a real Envoy, with deciders that answer as told."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from console.gateway import EXAMPLE
+from tests.gateway import running
+from tests.gateway.running import Gateway, stub, until
+
+pytestmark = pytest.mark.parts
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    with running.envoy(tmp_path_factory.mktemp("gateway")) as it:
+        for node in ("d01", "d02"):
+            it.start(node, stub(node, it.ports[node]))
+        until(lambda: running.both_asked(it), "both deciders")
+        yield it
+
+
+@pytest.mark.parametrize(("app", "status"), [("defer", 429), ("shed", 503), ("block", 403), ("malformed", 400)])
+def test_a_refusal_reaches_the_client_with_its_true_status_and_fields(gateway: Gateway, app: str, status: int) -> None:
+    answer = gateway.get(app)
+    assert answer.status == status
+    assert answer.json()["status"] == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["sluice-decision"].startswith("dec_")
+    assert "ratelimit" in answer.headers
+    assert "sluice-status" not in answer.headers
+    assert answer.headers.get("retry-after") == ("7" if status in {429, 503} else None)
+
+
+def test_an_admitted_request_reaches_its_service_and_its_answer_carries_the_fields(gateway: Gateway) -> None:
+    answer = gateway.get("good")
+    assert answer.status == 200
+    assert answer.headers["sluice-decision"].startswith("dec_")
+    assert "ratelimit" in answer.headers
+    assert "x-envoy-auth-failure-mode-allowed" not in answer.json()
+
+
+def test_the_decider_is_told_the_path_the_size_and_the_client(gateway: Gateway) -> None:
+    told = gateway.get(
+        "defer", "/v2/orders/1?secret=2", method="POST", body=b"12345", authorization="Bearer t", x_request_id="r-1"
+    ).json()
+    seen = told["seen"]
+    assert str(told["path"]).startswith("/v1/check/v2/orders/1")
+    assert isinstance(seen, dict)
+    assert (seen["x-sluice-bytes"], seen["authorization"], seen["x-request-id"]) == ("5", "Bearer t", "r-1")
+    assert seen["x-forwarded-for"]
+
+
+def test_a_client_cannot_speak_for_the_gateway(gateway: Gateway) -> None:
+    claims = {"x_sluice_bytes": "99999", "x_sluice_answer": "plain", "x_envoy_auth_failure_mode_allowed": "true"}
+    told = gateway.get("defer", **claims).json()["seen"]
+    assert isinstance(told, dict)
+    assert told.get("x-sluice-bytes", "0") == "0"
+    assert told["x-sluice-answer"] == "nginx"
+    answer = gateway.get("good", **claims)
+    assert "x-envoy-auth-failure-mode-allowed" not in answer.json()
+
+
+def test_an_app_always_meets_the_same_decider(gateway: Gateway) -> None:
+    deciders = {app: {gateway.get(app).headers["ratelimit"] for _ in range(6)} for app in (f"app-{i}" for i in range(8))}
+    assert all(len(met) == 1 for met in deciders.values())
+    assert len(set.union(*deciders.values())) == 2
+
+
+@pytest.mark.parametrize("app", ["slow", "broken"])
+def test_a_late_or_failing_decider_does_not_stop_the_request(gateway: Gateway, app: str) -> None:
+    begun = time.monotonic()
+    answer = gateway.get(app)
+    assert answer.status == 200
+    assert answer.json()["x-envoy-auth-failure-mode-allowed"] == "true"
+    assert time.monotonic() - begun < 1.5
+
+
+def test_the_shipped_configuration_waits_15_milliseconds_for_a_decision() -> None:
+    assert "cluster: check, timeout: 0.015s" in EXAMPLE.read_text()
+
+
+def test_the_access_log_tells_what_became_of_a_request(gateway: Gateway) -> None:
+    gateway.get("logged", "/v2/search?q=private", x_request_id="r-log-1")
+    gateway.get("defer", "/v2/search", x_request_id="r-log-2")
+    until(lambda: "r-log-2" in gateway.log.read_text(), "the lines")
+    lines = {line["request_id"]: line for line in gateway.log_lines(2)}
+    served, refused = lines["r-log-1"], lines["r-log-2"]
+    assert (served["service"], served["status"], served["app"], served["path"]) == ("search", 200, "logged", "/v2/search")
+    assert re.fullmatch(r"dec_0{32}", str(served["decision"]))
+    assert (refused["status"], refused["flags"]) == (429, "UAEX")
+
+
+def test_killed_deciders_apps_move_and_with_none_left_the_gateways_own_limit_holds(tmp_path: Path) -> None:
+    with running.envoy(tmp_path) as gateway:
+        for node in ("d01", "d02"):
+            gateway.start(node, stub(node, gateway.ports[node]))
+        until(lambda: running.both_asked(gateway), "both deciders")
+        homes = {app: gateway.get(app).headers["ratelimit"] for app in (f"app-{i}" for i in range(8))}
+        assert len(set(homes.values())) == 2
+
+        gateway.kill("d01")
+        unasked = [app for app in homes if "sluice-decision" not in gateway.get(app).headers]
+        assert unasked == []
+        assert {gateway.get(app).headers["ratelimit"] for app in homes} == {'"burst";r=1;d02'}
+
+        gateway.kill("d02")
+        answers = [gateway.get("hungry") for _ in range(60)]
+        refused = [answer for answer in answers if answer.status == 429]
+        assert 15 <= len(answers) - len(refused) <= 40
+        assert refused[0].headers["retry-after"] == "1"
+        assert refused[0].headers["content-type"] == "application/problem+json"
+        assert gateway.get("modest").status == 200
+
+        gateway.start("d02", stub("d02", gateway.ports["d02"]))
+        until(lambda: "sluice-decision" in gateway.get("hungry").headers, "the decider's return")
