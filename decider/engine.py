@@ -12,7 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from . import passes, policy, region, state, subjects
+from . import arena, passes, policy, region, state, subjects
+from . import passes_layout as layout
 from .config import Config, ConfigError
 from .event import Event
 from .features import N_FEATURES, SCHEMA
@@ -22,7 +23,7 @@ from .requests import CheckRequest, Decision, Outcome
 from .routing import Route, Router
 from .signals import N_SIGNALS
 from .store import Profile, ServiceStatus
-from .vocabulary import Arm, MlState
+from .vocabulary import Action, Arm, MlState
 
 MAX_BATCH = 1024
 MAX_TENANTS = 65_536
@@ -33,15 +34,15 @@ PRIOR_VALUE = 0.5
 LEASE_BELOW = 0.02
 """Share of the daily quota under which a node asks for more."""
 
-_PACK = struct.Struct(passes.REQUEST_FORMAT)
-_UNPACK = struct.Struct(passes.ANSWER_FORMAT)
-_OUTCOME = struct.Struct(passes.OUTCOME_FORMAT)
+_PACK = struct.Struct(layout.REQUEST_FORMAT)
+_UNPACK = struct.Struct(layout.ANSWER_FORMAT)
+_OUTCOME = struct.Struct(layout.OUTCOME_FORMAT)
 
 
-def _batch(size: int) -> passes.Batch:
-    return passes.Batch(
-        request=np.zeros(size, passes.REQUEST),
-        answer=np.zeros(size, passes.ANSWER),
+def _batch(size: int) -> layout.Batch:
+    return layout.Batch(
+        request=np.zeros(size, layout.REQUEST),
+        answer=np.zeros(size, layout.ANSWER),
         features=np.zeros((size, N_FEATURES), np.float32),
         signals=np.zeros((size, N_SIGNALS)),
         scores=np.full((size, 4), np.nan),
@@ -67,7 +68,7 @@ class Engine:
         self.state = state.allocate(capacity)
         self.batch, self._ahead = _batch(MAX_BATCH), _batch(MAX_BATCH)
         self.features, self.signals, self.scores = self.batch.features, self.batch.signals, self.batch.scores
-        self.sample = passes.Sample(np.zeros(4), np.ones(5), np.zeros(5, np.int64))
+        self.sample = layout.Sample(np.zeros(4), np.ones(5), np.zeros(5, np.int64))
         self.events: deque[Event] = deque()
         self.events_dropped = 0
         self.wanted_profiles: dict[str, None] = {}
@@ -75,7 +76,7 @@ class Engine:
         self.last_decision_at = 0.0
         self.batch_us: deque[tuple[float, int]] = deque(maxlen=4096)
         self._ids = IdSource()
-        self._outcomes = np.zeros(MAX_BATCH, passes.OUTCOME)
+        self._outcomes = np.zeros(MAX_BATCH, layout.OUTCOME)
         self._requests_view = memoryview(self.batch.request).cast("B")
         self._answers_view = memoryview(self.batch.answer).cast("B")
         self._unknown = np.zeros(state.N_PROFILE, np.float32)
@@ -83,6 +84,9 @@ class Engine:
         self._tenant_names: list[str] = [""]
         self._low, self._high = np.zeros(MAX_BATCH, np.int64), np.zeros(MAX_BATCH, np.int64)
         self._late_until = self._ticked_at = 0.0
+        self.arena = arena.Arena()
+        self.arena.hold(state=self.state, batch=self.batch, ahead=self._ahead, sample=self.sample, unknown=self._unknown)
+        self._table = self.arena.table
 
     # ---- configuration -------------------------------------------------------------------------------------------
 
@@ -97,7 +101,9 @@ class Engine:
         self.sample.rate[:] = (1e12, sampling.admit, 1.0, 1.0, 1.0) if self.keep_all else rates
         self._unknown[:] = (config.unknown_tier, 0, 0, Profile("").cohort_prior, 0, 0, 0, 0)
         self._weights = {t.tenant: t.weight for t in config.tenants}
-        self.rules, self.subjects, self.router, self.shared = rules, found, router, shared
+        self.router, self.rules, self.shared = router, rules, shared
+        self.arena.hold(region=shared, subjects=found, rules=rules)
+        self._ml_off_until, self._observe_until = _until(config, "all_ml"), _until(config, "observe_only")
         self.config, self.model = config, model
 
     def _shared(self, config: Config) -> region.Region:
@@ -118,16 +124,11 @@ class Engine:
 
     def ml_state(self, now: float) -> MlState:
         """Whether ML speaks now, and if not, why not."""
-        if self.config is not None and any(s.name == "all_ml" and (s.until is None or now < s.until) for s in self.config.switches):
+        if now < self._ml_off_until:
             return MlState.SWITCHED_OFF
         if self.model is None:
             return MlState.NO_MODEL
         return MlState.LATE if now < self._late_until else MlState.LIVE
-
-    def observing(self, now: float) -> bool:
-        """Observe-only mode: decide and record, but admit."""
-        assert self.config is not None
-        return any(s.name == "observe_only" and (s.until is None or now < s.until) for s in self.config.switches)
 
     # ---- what is known ---------------------------------------------------------------------------------------------
 
@@ -172,10 +173,10 @@ class Engine:
             _OUTCOME.pack_into(buffer, count * _OUTCOME.size, hash(outcome.app), service, outcome.status, outcome.latency_ms)
             count += 1
             if count == MAX_BATCH:
-                passes.learn(self.state, self.shared, self._outcomes, count, now)
+                passes.learn(self._table, self._outcomes, count, now)
                 count = 0
         if count:
-            passes.learn(self.state, self.shared, self._outcomes, count, now)
+            passes.learn(self._table, self._outcomes, count, now)
 
     def tick(self, now: float | None = None) -> None:
         """One step of the controllers (price, fair share); about five a second."""
@@ -198,19 +199,26 @@ class Engine:
         started = time.perf_counter()
         now = time.time() if now is None else now
         now = self.last_decision_at = max(now, self.last_decision_at)
-        routes, count = self._pack(requests), len(requests)
-        self.batch.world[:] = (self.ml_state(now), self.observing(now), self.quota_share, PRIOR_VALUE)
-        ranked = passes.observe(self.state, self.shared, self.subjects, self.rules, self.batch, self._unknown, count, now)
+        routes = self._pack(requests)
+        notable = self.decide_packed(len(requests), now)
+        elapsed_us = (time.perf_counter() - started) * 1e6
+        self.batch_us.append((elapsed_us, len(requests)))
+        return self._unpack(requests, routes, notable, now, elapsed_us)
+
+    def decide_packed(self, count: int, now: float) -> int:
+        """Decides the first `count` rows of `batch.request`; the answers stand in `batch.answer`.
+
+        Returns how many rows, listed first in `batch.rows`, are kept in the sample or want something fetched.
+        """
+        self.batch.world[:] = (self.ml_state(now), now < self._observe_until, self.quota_share, PRIOR_VALUE)
+        ranked = passes.observe(self._table, count, now)
         if ranked:
             self._score(self.batch, ranked, now)
         lease_below = LEASE_BELOW if self.quota_share < 1.0 else -1.0
-        waiting = passes.settle(self.state, self.shared, self.rules, self.batch, count, now, lease_below)
+        waiting = passes.settle(self._table, count, now, lease_below)
         if waiting:
             self._forecast(waiting, now)
-        kept = passes.finish(self.state, self.rules, self.batch, self.sample, count, now)
-        elapsed_us = (time.perf_counter() - started) * 1e6
-        self.batch_us.append((elapsed_us, count))
-        return self._unpack(requests, routes, kept, now, elapsed_us)
+        return passes.finish(self._table, count, now)
 
     def _pack(self, requests: Sequence[CheckRequest]) -> list[Route]:
         route, view, size, pack, at = self.router.route, self._requests_view, _PACK.size, _PACK.pack_into, 0
@@ -225,7 +233,7 @@ class Engine:
             at += size
         return routes
 
-    def _score(self, batch: passes.Batch, count: int, now: float) -> None:
+    def _score(self, batch: layout.Batch, count: int, now: float) -> None:
         """Scores the rows listed first in `batch.rows`; a slow model counts as late for a while."""
         assert self.model is not None and self.config is not None
         started = time.perf_counter()
@@ -236,42 +244,37 @@ class Engine:
     def _forecast(self, count: int, now: float) -> None:
         """Finds, for the refused rows listed first in `batch.rows`, the shortest wait after which they would be admitted."""
         low, high, ahead = self._low, self._high, self._ahead
-        low[:count], high[:count] = 0, len(passes.WAITS) - 1
+        low[:count], high[:count] = 0, len(layout.WAITS) - 1
         assert self.model is not None
         for _ in range(3):
-            passes.project(self.state, self.shared, self.rules, self.batch, ahead, low, high, count, now)
+            passes.project(self._table, low, high, count, now)
             self.model.score_into(ahead.features, _FIRST, count, ahead.scores)
-            passes.narrow(self.batch, ahead, self.rules, low, high, count)
-        passes.promise(self.batch, high, count)
+            passes.narrow(self._table, low, high, count)
+        passes.promise(self._table, high, count)
 
-    def _unpack(self, requests: Sequence[CheckRequest], routes: list[Route], kept: int, now: float, elapsed_us: float) -> list[Decision]:
+    def _unpack(
+        self, requests: Sequence[CheckRequest], routes: list[Route], notable: int, now: float, elapsed_us: float
+    ) -> list[Decision]:
         count = len(requests)
         ids = self._ids.many(count, now)
-        observe = bool(self.batch.world[passes.W_OBSERVE])
-        decisions = []
         rows = _UNPACK.iter_unpack(self._answers_view[: count * _UNPACK.size])
-        for i, (action, stage, reason, wait, rate, burst, tokens, keep, _, wants, _, probability) in enumerate(rows):
-            decisions.append(
-                Decision(
-                    ids[i], 0 if observe else action, stage, reason, 0.0 if observe else wait, int(burst), int(burst / rate) + 1,
-                    int(tokens) if tokens > 0.0 else 0, (burst - tokens) / rate, routes[i].batch if action == 2 else "",
-                )
-            )  # fmt: skip
-            if wants:
+        decisions = [Decision(decision_id, *row) for decision_id, row in zip(ids, rows, strict=True)]
+        for i in self.batch.rows[:notable].tolist():
+            answer = self.batch.answer[i]
+            decisions[i].batch_hint = routes[i].batch if answer["answered"] == Action.BATCH else ""
+            if wants := int(answer["wants"]):
                 self._want(requests[i].app, wants, i)
-            if keep:
-                self._keep(requests[i], routes[i], ids[i], i, now, probability, elapsed_us, observe)
+            if answer["kept"]:
+                self._keep(requests[i], routes[i], ids[i], i, now, elapsed_us)
         return decisions
 
     def _want(self, app: str, wants: int, i: int) -> None:
-        if wants & passes.WANTS_PROFILE and len(self.wanted_profiles) < EVENT_BUFFER:
+        if wants & layout.WANTS_PROFILE and len(self.wanted_profiles) < EVENT_BUFFER:
             self.wanted_profiles[app] = None
-        if wants & passes.WANTS_LEASE and len(self.wanted_leases) < EVENT_BUFFER:
+        if wants & layout.WANTS_LEASE and len(self.wanted_leases) < EVENT_BUFFER:
             self.wanted_leases[app] = float(self.signals[i, passes.S_QUOTA_LIMIT])
 
-    def _keep(
-        self, q: CheckRequest, route: Route, decision_id: bytes, i: int, now: float, probability: float, elapsed_us: float, observed: bool
-    ) -> None:
+    def _keep(self, q: CheckRequest, route: Route, decision_id: bytes, i: int, now: float, elapsed_us: float) -> None:
         if len(self.events) >= EVENT_BUFFER:
             self.events.popleft()
             self.events_dropped += 1
@@ -286,12 +289,12 @@ class Engine:
                 tenant=self._tenant_names[min(int(self.state.tenant[slot]), len(self._tenant_names) - 1)],
                 tier=int(self.state.profile[slot, state.P_TIER]),
                 token_digest=token_digest(self.token_key, q.token) if q.token else "", method=q.method, endpoint=route.endpoint,
-                service=self.router.names[route.service], action=int(answer["action"]), observed=observed, stage=int(answer["stage"]),
-                reason=int(answer["reason"]), retry_after=float(answer["wait"]), risk=risk if ranked else None,
+                service=self.router.names[route.service], action=int(answer["action"]), observed=now < self._observe_until, stage=int(answer["stage"]),
+                reason=int(answer["reason"]), retry_after=float(answer["retry_after"]), risk=risk if ranked else None,
                 value=value if ranked else None, raw_risk=raw_risk if ranked else None, raw_value=raw_value if ranked else None,
                 model=self.model.digest if self.model else "", arm=int(Arm.LIVE if ranked else Arm.NONE),
                 ml_state=int(sig[policy.S_ML]), config_version=self.config.version, feature_schema=SCHEMA,
-                features=self.features[i].tobytes(), signals=sig.tobytes(), inclusion_probability=probability,
+                features=self.features[i].tobytes(), signals=sig.tobytes(), inclusion_probability=float(answer["probability"]),
                 latency_us=elapsed_us, payload_bytes=q.payload_bytes,
             )
         )  # fmt: skip
@@ -318,6 +321,12 @@ class Engine:
     def apps(self) -> int:
         """Tracked apps."""
         return int(self.state.meta[state.M_USED])
+
+
+def _until(config: Config, switch: str) -> float:
+    """Unix time until which a switch is engaged: 0 when it is clear, inf when it stays until someone clears it."""
+    engaged = [np.inf if s.until is None else s.until for s in config.switches if s.name == switch]
+    return max(engaged, default=0.0)
 
 
 _FIRST = np.arange(MAX_BATCH, dtype=np.int64)

@@ -8,70 +8,24 @@ earlier rows consumed, calls the policy function and consumes; `project` asks wh
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from numba import njit
 
+from . import arena
 from . import measure as m
 from . import policy as p
 from . import region as r
 from . import state as st
 from . import subjects as sj
+from .passes_layout import (
+    K_ADMIT, K_BLOCK, K_BUDGET, K_DEMAND, K_ENTERPRISE, K_KEPT, K_LAST_DEMAND, K_REFUSE, K_SECOND, W_ML, W_OBSERVE, W_PRIOR_VALUE,
+    W_QUOTA_SHARE, WAITS, WANTS_LEASE, WANTS_PROFILE, Batch, Sample,
+)  # fmt: skip
 from .signals import INDEX as S
 from .vocabulary import MlState
 
 S_OBSERVE, S_QUOTA_LIMIT, S_MULTIPLIER, S_UTILISATION = S["observe_only"], S["quota_limit"], S["override_multiplier"], S["service_utilisation"]
-
-REQUEST = np.dtype(
-    [("app", "i8"), ("token", "i8"), ("source", "i8"), ("path", "i8"), ("endpoint", "i8"), ("cost", "f8"), ("kilobytes", "f8"),
-     ("service", "i8"), ("write", "i8"), ("batchable", "i8"), ("attempt", "i8")]
-)  # fmt: skip
-REQUEST_FORMAT = "<qqqqqddqqqq"
-
-ANSWER = np.dtype(
-    [("action", "i8"), ("stage", "i8"), ("reason", "i8"), ("wait", "f8"), ("rate", "f8"), ("burst", "f8"), ("tokens", "f8"),
-     ("kept", "i8"), ("slot", "i8"), ("wants", "i8"), ("ranked", "i8"), ("probability", "f8")]
-)  # fmt: skip
-ANSWER_FORMAT = "<qqqddddqqqqd"
-
-# bits of ANSWER["wants"]: what the engine must fetch for the app
-WANTS_LEASE, WANTS_PROFILE = 1, 2
-
-# columns of Batch.world (float64): what holds for the whole batch
-W_ML, W_OBSERVE, W_QUOTA_SHARE, W_PRIOR_VALUE = range(4)
-# columns of Sample.state (float64)
-K_SECOND, K_KEPT, K_DEMAND, K_LAST_DEMAND = range(4)
-# columns of Sample.rate (float64)
-K_BUDGET, K_ADMIT, K_REFUSE, K_BLOCK, K_ENTERPRISE = range(5)
-
 ML_LIVE, ML_BAD_SCORE = int(MlState.LIVE), int(MlState.BAD_SCORE)
-WAITS = np.array([1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 300.0])
-
-
-class Batch(NamedTuple):
-    """Flat buffers of one batch of at most `MAX_BATCH` requests."""
-
-    request: np.ndarray
-    answer: np.ndarray
-    features: np.ndarray
-    """float32 (MAX_BATCH, N_FEATURES)."""
-    signals: np.ndarray
-    """float64 (MAX_BATCH, N_SIGNALS)."""
-    scores: np.ndarray
-    """float64 (MAX_BATCH, 4): raw risk, raw value, risk, value; NaN where not ranked."""
-    rows: np.ndarray
-    """int64 (MAX_BATCH,): rows to rank, then rows to forecast."""
-    world: np.ndarray
-
-
-class Sample(NamedTuple):
-    """What decides which decisions are kept."""
-
-    state: np.ndarray
-    rate: np.ndarray
-    counts: np.ndarray
-    """int64 (5,): decisions by action since the start, all of them."""
 
 
 @njit(cache=True)
@@ -125,10 +79,10 @@ def _spent_signals(state: st.State, slot: int, region: r.Region, rules: p.Rules,
 
 
 @njit(cache=True)
-def observe(
-    state: st.State, region: r.Region, subjects: sj.Subjects, rules: p.Rules, batch: Batch, unknown: np.ndarray, count: int, now: float
-) -> int:
+def observe(table: np.ndarray, count: int, now: float) -> int:
     """Counts `count` requests, writes features and signals; returns how many rows, listed in `batch.rows`, want a score."""
+    state, region, batch = arena.state_in(table), arena.region_in(table), arena.batch_in(table)
+    subjects, rules, unknown = arena.subjects_in(table), arena.rules_in(table), arena.unknown_in(table)
     for i in range(count):
         batch.answer[i]["slot"] = st.place(state, np.uint64(batch.request[i]["app"]), now, unknown)
     view, ranked = np.zeros(3), 0
@@ -179,8 +133,9 @@ def _consume(state: st.State, region: r.Region, batch: Batch, i: int, slot: int,
 
 
 @njit(cache=True)
-def settle(state: st.State, region: r.Region, rules: p.Rules, batch: Batch, count: int, now: float, lease_below: float) -> int:
+def settle(table: np.ndarray, count: int, now: float, lease_below: float) -> int:
     """Decides and consumes, row by row; returns how many rows, listed in `batch.rows`, want their wait forecast."""
+    state, region, batch, rules = arena.state_in(table), arena.region_in(table), arena.batch_in(table), arena.rules_in(table)
     waiting = 0
     for i in range(count):
         answer, sig = batch.answer[i], batch.signals[i]
@@ -194,10 +149,8 @@ def settle(state: st.State, region: r.Region, rules: p.Rules, batch: Batch, coun
             batch.scores[i, :] = np.nan
             answer["ranked"] = 0
         action, stage, reason, wait = p.decide(sig, batch.features[i], batch.scores[i, 2], batch.scores[i, 3], rules)
-        answer["action"], answer["stage"], answer["reason"], answer["wait"] = action, stage, reason, wait
-        answer["rate"], answer["burst"] = sig[p.S_RATE], sig[p.S_BURST]
+        answer["action"], answer["stage"], answer["reason"], answer["retry_after"] = action, stage, reason, wait
         _consume(state, region, batch, i, slot, action == p.ADMIT or sig[S_OBSERVE] != 0.0, now)
-        answer["tokens"] = state.clock[slot, st.TOKENS]
         wants = WANTS_LEASE if state.clock[slot, st.QUOTA_LEFT] < lease_below * sig[S_QUOTA_LIMIT] else 0
         if state.profile[slot, st.P_KNOWN] == 0.0:
             state.profile[slot, st.P_KNOWN] = st.ASKED
@@ -214,10 +167,9 @@ def settle(state: st.State, region: r.Region, rules: p.Rules, batch: Batch, coun
 
 
 @njit(cache=True)
-def project(
-    state: st.State, region: r.Region, rules: p.Rules, batch: Batch, ahead: Batch, low: np.ndarray, high: np.ndarray, count: int, now: float
-) -> None:
+def project(table: np.ndarray, low: np.ndarray, high: np.ndarray, count: int, now: float) -> None:
     """Writes into `ahead` what the refused rows `batch.rows[:count]` would look like after WAITS[(low + high) // 2] without a request."""
+    state, region, batch, ahead = arena.state_in(table), arena.region_in(table), arena.batch_in(table), arena.ahead_in(table)
     view = np.zeros(3)
     for k in range(count):
         i = batch.rows[k]
@@ -234,8 +186,9 @@ def project(
 
 
 @njit(cache=True)
-def narrow(batch: Batch, ahead: Batch, rules: p.Rules, low: np.ndarray, high: np.ndarray, count: int) -> None:
+def narrow(table: np.ndarray, low: np.ndarray, high: np.ndarray, count: int) -> None:
     """One step of the search for the shortest wait that admits: moves `high` down where `ahead` is admitted, `low` up where not."""
+    ahead, rules = arena.ahead_in(table), arena.rules_in(table)
     for k in range(count):
         middle = (low[k] + high[k]) // 2
         action = p.decide(ahead.signals[k], ahead.features[k], ahead.scores[k, 2], ahead.scores[k, 3], rules)[0]
@@ -246,8 +199,9 @@ def narrow(batch: Batch, ahead: Batch, rules: p.Rules, low: np.ndarray, high: np
 
 
 @njit(cache=True)
-def promise(batch: Batch, high: np.ndarray, count: int) -> None:
+def promise(table: np.ndarray, high: np.ndarray, count: int) -> None:
     """Writes the waits found into the signals."""
+    batch = arena.batch_in(table)
     for k in range(count):
         batch.signals[batch.rows[k]][p.S_RETRY_HINT] = WAITS[high[k]]
 
@@ -271,36 +225,49 @@ def _inclusion(sample: Sample, action: int, tier: int, now: float) -> float:
 
 
 @njit(cache=True)
-def finish(state: st.State, rules: p.Rules, batch: Batch, sample: Sample, count: int, now: float) -> int:
-    """Waits as recorded, deadlines kept, actions counted, the sample drawn; returns how many rows are kept."""
-    kept = 0
-    for i in range(count):
-        answer, sig = batch.answer[i], batch.signals[i]
-        action = answer["action"]
-        if sig[p.S_RETRY_HINT] > 0.0:
-            answer["wait"] = p.retry_after(action, answer["reason"], sig)
-        if answer["wait"] > 0.0 and sig[S_OBSERVE] == 0.0:
-            slot = answer["slot"]
-            state.clock[slot, st.RETRY_UNTIL] = max(state.clock[slot, st.RETRY_UNTIL], now + answer["wait"])
-        sample.counts[action] += 1
-        probability = _inclusion(sample, action, int(sig[p.S_TIER]), now)
-        answer["probability"] = probability
-        answer["kept"] = np.random.random() < probability
-        if answer["kept"]:
-            sample.state[K_KEPT] += 1.0
-            kept += 1
-    return kept
+def _answer(answer: np.void, sig: np.ndarray, tokens: float) -> None:
+    """What the client is told: the action (admit in observe-only mode), the wait, and how its bucket stands."""
+    observed = sig[S_OBSERVE] != 0.0
+    burst, rate = sig[p.S_BURST], sig[p.S_RATE]
+    answer["answered"] = p.ADMIT if observed else answer["action"]
+    answer["wait"] = 0.0 if observed else answer["retry_after"]
+    answer["limit"] = np.int64(burst)
+    answer["window"] = np.int64(np.ceil(burst / rate))
+    answer["remaining"] = np.int64(max(0.0, tokens))
+    answer["reset"] = (burst - tokens) / rate
 
 
 @njit(cache=True)
-def learn(state: st.State, region: r.Region, outcomes: np.ndarray, count: int, now: float) -> None:
+def finish(table: np.ndarray, count: int, now: float) -> int:
+    """Waits and deadlines, the answer's figures, counts, the sample; returns how many rows, listed in `batch.rows`, Python must look at."""
+    state, batch, sample = arena.state_in(table), arena.batch_in(table), arena.sample_in(table)
+    notable = 0
+    for i in range(count):
+        answer, sig = batch.answer[i], batch.signals[i]
+        action, slot = answer["action"], answer["slot"]
+        if sig[p.S_RETRY_HINT] > 0.0:
+            answer["retry_after"] = p.retry_after(action, answer["reason"], sig)
+        _answer(answer, sig, state.clock[slot, st.TOKENS])
+        if answer["wait"] > 0.0:
+            state.clock[slot, st.RETRY_UNTIL] = max(state.clock[slot, st.RETRY_UNTIL], now + answer["wait"])
+        sample.counts[action] += 1
+        probability = _inclusion(sample, action, np.int64(sig[p.S_TIER]), now)
+        kept = np.random.random() < probability
+        answer["probability"], answer["kept"] = probability, kept
+        if kept:
+            sample.state[K_KEPT] += 1.0
+        if kept or answer["wants"] != 0 or answer["answered"] == p.BATCH:
+            batch.rows[notable] = i
+            notable += 1
+    return notable
+
+
+@njit(cache=True)
+def learn(table: np.ndarray, outcomes: np.ndarray, count: int, now: float) -> None:
     """Takes in the first `count` outcomes (dtype OUTCOME)."""
+    state, region = arena.state_in(table), arena.region_in(table)
     for i in range(count):
         r.note_answer(region, int(outcomes[i]["service"]), int(outcomes[i]["status"]), outcomes[i]["latency_ms"], now)
         slot = st.find(state, np.uint64(outcomes[i]["app"]))
         if slot >= 0:
             st.note_answer(state, slot, now, int(outcomes[i]["status"]))
-
-
-OUTCOME = np.dtype([("app", "i8"), ("service", "i8"), ("status", "i8"), ("latency_ms", "f8")])
-OUTCOME_FORMAT = "<qqqd"

@@ -1,0 +1,62 @@
+"""Layout of the buffers that the compiled passes of a batch share with Python."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+REQUEST = np.dtype(
+    [("app", "i8"), ("token", "i8"), ("source", "i8"), ("path", "i8"), ("endpoint", "i8"), ("cost", "f8"), ("kilobytes", "f8"),
+     ("service", "i8"), ("write", "i8"), ("batchable", "i8"), ("attempt", "i8")]
+)  # fmt: skip
+REQUEST_FORMAT = "<qqqqqddqqqq"
+
+ANSWER = np.dtype(
+    [("answered", "i8"), ("stage", "i8"), ("reason", "i8"), ("wait", "f8"), ("limit", "i8"), ("window", "i8"), ("remaining", "i8"),
+     ("reset", "f8"), ("action", "i8"), ("retry_after", "f8"), ("slot", "i8"), ("wants", "i8"), ("ranked", "i8"), ("kept", "i8"),
+     ("probability", "f8")]
+)  # fmt: skip
+"""What is answered (the fields of `requests.Decision` after its id, in order), then what was decided and how."""
+ANSWER_FORMAT = "<qqqdqqqd56x"
+
+# bits of ANSWER["wants"]: what the engine must fetch for the app
+WANTS_LEASE, WANTS_PROFILE = 1, 2
+
+# columns of Batch.world (float64): what holds for the whole batch
+W_ML, W_OBSERVE, W_QUOTA_SHARE, W_PRIOR_VALUE = range(4)
+# columns of Sample.state (float64)
+K_SECOND, K_KEPT, K_DEMAND, K_LAST_DEMAND = range(4)
+# columns of Sample.rate (float64)
+K_BUDGET, K_ADMIT, K_REFUSE, K_BLOCK, K_ENTERPRISE = range(5)
+
+WAITS = np.array([1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 300.0])
+
+
+class Batch(NamedTuple):
+    """Flat buffers of one batch of at most `MAX_BATCH` requests."""
+
+    request: np.ndarray
+    answer: np.ndarray
+    features: np.ndarray
+    """float32 (MAX_BATCH, N_FEATURES)."""
+    signals: np.ndarray
+    """float64 (MAX_BATCH, N_SIGNALS)."""
+    scores: np.ndarray
+    """float64 (MAX_BATCH, 4): raw risk, raw value, risk, value; NaN where not ranked."""
+    rows: np.ndarray
+    """int64 (MAX_BATCH,): rows to rank, then rows to forecast."""
+    world: np.ndarray
+
+
+class Sample(NamedTuple):
+    """What decides which decisions are kept."""
+
+    state: np.ndarray
+    rate: np.ndarray
+    counts: np.ndarray
+    """int64 (5,): decisions by action since the start, all of them."""
+
+
+OUTCOME = np.dtype([("app", "i8"), ("service", "i8"), ("status", "i8"), ("latency_ms", "f8")])
+OUTCOME_FORMAT = "<qqqd"
