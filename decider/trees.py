@@ -218,6 +218,7 @@ def _edges_of(threshold: NDArray[np.float64]) -> NDArray[np.float32]:
     limit = float(np.finfo(np.float32).max)
     edges = np.clip(threshold, -limit, limit).astype(np.float32)
     edges[threshold == np.inf] = np.inf
+    edges[threshold < -limit] = -np.inf
     too_high = edges.astype(np.float64) > threshold
     edges[too_high] = np.nextafter(edges[too_high], np.float32(-np.inf))
     edges[(threshold >= -float(ZERO)) & (threshold < 0)] = UNDER_ZERO
