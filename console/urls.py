@@ -9,3 +9,8 @@ urlpatterns = [
     path("", include("decisions.urls")),
     path("", include("control.urls")),
 ]
+
+handler400 = "console.views.bad_request"
+handler403 = "console.views.forbidden"
+handler404 = "console.views.not_found"
+handler500 = "console.views.server_error"
