@@ -47,6 +47,15 @@ def _probabilities(raw: Any, slope: float, intercept: float, out: Any) -> None:
         out[i] = probability(raw[i], slope, intercept)
 
 
+@njit(cache=True, nogil=True)
+def _write_scores(raw_risk: Any, raw_value: Any, index: Any, count: int, calibration: Any, out: Any) -> None:
+    for k in range(count):
+        i = index[k]
+        out[i, 0], out[i, 1] = raw_risk[i], raw_value[i]
+        out[i, 2] = probability(raw_risk[i], calibration[0], calibration[1])
+        out[i, 3] = probability(raw_value[i], calibration[2], calibration[3])
+
+
 def calibrated(raw: NDArray[np.float64], calibration: Calibration) -> NDArray[np.float64]:
     """`probability` of each raw score (n,)."""
     out = np.empty(len(raw))
@@ -67,6 +76,8 @@ class Model:
         self.value = _ensemble("value", artifact.value_model)
         self.risk_slope, self.risk_intercept = _calibration("risk", artifact.risk_calibration)
         self.value_slope, self.value_intercept = _calibration("value", artifact.value_calibration)
+        self._calibration = np.array([self.risk_slope, self.risk_intercept, self.value_slope, self.value_intercept])
+        self._raw = (np.empty(0), np.empty(0))
 
     @classmethod
     def load(cls, data: bytes, digest: str | None = None) -> Self:
@@ -85,6 +96,18 @@ class Model:
         raw_risk, raw_value = self.risk.raw(rows), self.value.raw(rows)
         risk = calibrated(raw_risk, self.artifact.risk_calibration)
         return Scores(raw_risk, raw_value, risk, calibrated(raw_value, self.artifact.value_calibration))
+
+    def score_into(self, rows: NDArray[np.float32], index: NDArray[np.int64], count: int, out: NDArray[np.float64]) -> None:
+        """Writes (raw risk, raw value, risk, value) of rows[i] into out[i] for the i in index[:count]; the rest of `out` stays.
+
+        rows float32 (n, N_FEATURES), index int64, out float64 (n, 4). Arguments are not checked: this is the engine's path.
+        """
+        if len(self._raw[0]) < len(rows):
+            self._raw = (np.empty(len(rows)), np.empty(len(rows)))
+        raw_risk, raw_value = self._raw
+        trees.score_rows(rows, index, count, raw_risk, *self.risk.tables, self.risk.scratch)
+        trees.score_rows(rows, index, count, raw_value, *self.value.tables, self.value.scratch)
+        _write_scores(raw_risk, raw_value, index, count, self._calibration, out)
 
     def check_golden(self) -> None:
         """Raises ArtifactError that names the first golden score which differs in any bit."""
