@@ -1,0 +1,77 @@
+"""`manage.py seed`: what a new installation starts with: keys, tenants and apps, the first config document, profiles."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from datetime import UTC, datetime
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+from django.db import transaction
+
+from control import audit, changes, keys, publish
+from control.actors import SYSTEM
+from control.errors import ControlError
+from control.models import App, Tenant
+from decider.store import Profile
+from learning import world
+
+SEED = 7
+"""Seed of the demo world, of which the demo traffic is made too."""
+APPS = 3000
+
+
+class Command(BaseCommand):
+    help = "Makes the keys, the demo world's tenants and apps, and the first config document; leaves what is there."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--seed", type=int, default=SEED)
+        parser.add_argument("--apps", type=int, default=APPS)
+
+    def handle(self, *, seed: int, apps: int, **options: object) -> None:
+        try:
+            keys.ensure(settings.SLUICE_KEYS)
+            made = populate(world.population(seed, apps))
+            first = changes.first(by=SYSTEM, reason="A new installation")
+            did = publish.rebuild() if made or first else publish.pending()
+        except (ControlError, ValueError) as error:
+            raise CommandError(str(error)) from error
+        self.stdout.write(f"{made:,} apps added, {App.objects.count():,} apps of {Tenant.objects.count():,} tenants in all.")
+        self.stdout.write(f"Config {changes.current().version} is the newest; {did or 'nothing'} published.")
+
+
+def populate(population: world.Population) -> int:
+    """Adds the tenants and apps that are not there yet; returns how many apps. An app that is there is left as it is."""
+    known = set(App.objects.values_list("id", flat=True))
+    fresh = [profile for profile in population.profiles() if profile.app not in known]
+    if not fresh:
+        return 0
+    with transaction.atomic():
+        Tenant.objects.bulk_create(
+            (Tenant(id=slug, name=name) for slug, name in population.tenants().items()), ignore_conflicts=True
+        )
+        App.objects.bulk_create((_app(profile) for profile in fresh), batch_size=1000)
+        audit.append(
+            by=SYSTEM,
+            reason="The demo world",
+            action="app.import",
+            subject="apps",
+            summary=f"added {len(fresh):,} apps",
+            after={"apps": len(fresh), "seed": population.seed},
+        )
+    return len(fresh)
+
+
+def _app(profile: Profile) -> App:
+    return App(
+        id=profile.app,
+        name=profile.name,
+        tenant_id=profile.tenant,
+        tier=profile.tier,
+        created_at=datetime.fromtimestamp(profile.created_at, UTC),
+        verified=profile.verified,
+        cohort_prior=profile.cohort_prior,
+        abuse_history=profile.abuse_history,
+        chargeback_history=profile.chargeback_history,
+        false_throttle_history=profile.false_throttle_history,
+    )

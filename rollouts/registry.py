@@ -1,0 +1,122 @@
+"""Registering model artifacts and making one of them live."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+import msgspec
+from django.db import transaction
+from django.db.models import Max
+from django.utils import timezone
+
+from control import audit, changes, publish
+from control.actors import Actor
+from control.errors import ControlError, Refused
+from control.models import ConfigVersion
+from decider.artifact import Artifact, ArtifactError, digest_of
+from decider.config import ModelRef
+from decider.models import Model
+
+from .models import ModelVersion
+
+
+def register(data: bytes, *, by: Actor, reason: str) -> ModelVersion:
+    """Keeps an artifact and gives it the next version of its name; the version it has when it is registered already.
+
+    It is loaded as a decider would: digest, form, feature schema, golden vectors. Raises Refused when it may not be used.
+    """
+    artifact, digest = check(data), digest_of(data)
+    reason = audit.check_reason(reason)
+    with transaction.atomic():
+        audit.lock()
+        if (there := ModelVersion.objects.filter(digest=digest).first()) is not None:
+            _keep(publish.model_path(digest), data)  # the file may have been lost since
+            return there
+        _keep(publish.model_path(digest), data)
+        last = ModelVersion.objects.filter(name=artifact.name).aggregate(last=Max("version"))["last"] or 0
+        row = ModelVersion.objects.create(
+            name=artifact.name,
+            version=last + 1,
+            digest=digest,
+            feature_schema=artifact.feature_schema,
+            card=msgspec.to_builtins(artifact.card),
+            registered_at=timezone.now(),
+            by=by.name,
+        )
+        audit.append(
+            by=by,
+            reason=reason,
+            action="model.register",
+            subject=str(row),
+            summary=f"registered the model {row}",
+            after={"digest": digest, "feature_schema": artifact.feature_schema},
+        )
+    return row
+
+
+def check(data: bytes) -> Artifact:
+    """The artifact, after everything a decider would check. Raises Refused with what is wrong."""
+    try:
+        return Model.load(data, digest_of(data)).artifact
+    except ArtifactError as error:
+        raise Refused(f"This model may not be used: {error}.") from error
+
+
+def make_live(model: ModelVersion, *, by: Actor, reason: str) -> ConfigVersion:
+    """Makes a registered version the live one, for all apps. Raises Refused when its file is gone or changed, or it is live."""
+    ref = ModelRef(model.name, model.version, model.digest)
+    _check_file(model)
+    if live() == model and changes.current().model == ref:
+        raise Refused(f"{model} is live already.")
+    before = live()
+    return changes.make(
+        by=by,
+        reason=reason,
+        action="model.make_live",
+        subject=str(model),
+        summary=f"made the model {model} live",
+        edit=lambda config: msgspec.structs.replace(config, model=ref),
+        before={"model": str(before) if before else None},
+        after={"model": str(model), "digest": model.digest},
+        within=lambda row, _: _move(model, row),
+    )
+
+
+def live() -> ModelVersion | None:
+    """The version that is live."""
+    return ModelVersion.objects.filter(state=ModelVersion.State.LIVE).first()
+
+
+def _move(model: ModelVersion, version: ConfigVersion) -> None:
+    states = ModelVersion.State
+    ModelVersion.objects.filter(state=states.LIVE).exclude(pk=model.pk).update(state=states.RETIRED)
+    ModelVersion.objects.filter(pk=model.pk).update(state=states.LIVE, live_since=version.made_at)
+
+
+def _check_file(model: ModelVersion) -> None:
+    try:
+        data = publish.model_path(model.digest).read_bytes()
+    except OSError as error:
+        raise Refused(f"The file of {model} cannot be read: {error.strerror or error}.") from error
+    if digest_of(data) != model.digest:
+        raise Refused(f"The file of {model} is not what was registered.")
+    check(data)
+
+
+def _keep(path: Path, data: bytes) -> None:
+    """Writes a file in one step: deciders never read half an artifact. A wrong file of that name is replaced."""
+    if path.exists() and digest_of(path.read_bytes()) == path.name:
+        return
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with draft.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise ControlError(f"The model cannot be kept in {path.parent}: {error.strerror or error}.") from error
