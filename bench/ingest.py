@@ -1,0 +1,153 @@
+"""Storing decision events: our binary COPY against psycopg's text COPY of the same rows."""
+
+from __future__ import annotations
+
+import os
+import signal
+import statistics
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, date, datetime, timedelta
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import psycopg
+
+from console import parts
+from decider import features, ids, signals
+from decider.event import Event
+from decisions import binary
+
+ROWS = 20_000
+"""Rows of one measurement."""
+COMMIT = 5_000
+"""Rows of one transaction, what a busy ingest takes at once."""
+TARGET = 2.3
+TEXT_COPY = binary.COPY.replace(" (FORMAT BINARY)", "")
+
+
+def measure(rounds: int = 3) -> list[dict[str, object]]:
+    """Median of `rounds` interleaved rounds after one that is not counted; client and server share one core."""
+    with _one_core(), _database() as connection:
+        ours, theirs = [], []
+        for _ in range(rounds + 1):
+            theirs.append(_rate(connection, _copy_text))
+            ours.append(_rate(connection, _copy_binary))
+    figure, peer = statistics.median(ours[1:]), statistics.median(theirs[1:])
+    ratio = figure / peer
+    return [
+        {
+            "name": "ingest",
+            "figure": round(figure),
+            "unit": "rows/s",
+            "peer": "psycopg text COPY, write_row",
+            "peer_figure": round(peer),
+            "ratio": round(ratio, 2),
+            "target": TARGET,
+            "met": ratio >= TARGET,
+            "conditions": f"{ROWS} decision events into one day of the partitioned table with its 4 indexes and range check, "
+            f"{COMMIT} rows a transaction, one connection, PostgreSQL and the client on one core, median of {rounds} rounds",
+        }
+    ]
+
+
+def _rate(connection: psycopg.Connection, copy: Callable[[psycopg.Cursor, list[Event]], None]) -> float:
+    """Rows a second, from events in memory to committed rows."""
+    events = _events(ROWS)
+    connection.execute("TRUNCATE decisions_decision")
+    connection.commit()
+    start = time.perf_counter()
+    for at in range(0, ROWS, COMMIT):
+        with connection.cursor() as cursor:
+            copy(cursor, events[at : at + COMMIT])
+        connection.commit()
+    return ROWS / (time.perf_counter() - start)
+
+
+def _copy_binary(cursor: psycopg.Cursor, events: list[Event]) -> None:
+    texts = binary.Texts()
+    with cursor.copy(binary.COPY) as copy:
+        for block in binary.blocks(binary.pack(event, texts) for event in events):
+            copy.write(block)
+
+
+def _copy_text(cursor: psycopg.Cursor, events: list[Event]) -> None:
+    """What psycopg's documentation shows: Python values, row by row."""
+    plain = binary.COLUMNS[2:]
+    with cursor.copy(TEXT_COPY) as copy:
+        for e in events:
+            values = [getattr(e, name) for name in plain]
+            copy.write_row([uuid.UUID(bytes=e.id), datetime.fromtimestamp(e.at, UTC), *values])
+
+
+def _events(count: int) -> list[Event]:
+    """Events like those of a busy decider: 300 apps, half of them scored."""
+    rng = np.random.default_rng(7)
+    now, source = time.time(), ids.IdSource()
+    rows = rng.gamma(1.0, 10.0, (count, features.N_FEATURES)).astype(np.float32)
+    seen = rng.gamma(1.0, 10.0, (count, signals.N_SIGNALS))
+    apps, risk = rng.integers(0, 300, count), rng.random(count)
+    out = []
+    for k, raw in enumerate(source.many(count, now)):
+        scored, app, token = k % 2 == 0, int(apps[k]), f"{int(apps[k]) * 7919:032x}"
+        scores = (risk[k].item(), 0.4, 1.1, -0.4) if scored else (None, None, None, None)
+        # fmt: off
+        out.append(Event(
+            raw, now + k * 1e-4, f"req_{raw.hex()}", "local", "d01", f"app_{app:08x}", f"ten_{app // 10:06x}", app % 4, token,
+            "GET", "/v2/orders/{id}", "orders-read", k % 5, False, 3, 31, 4.0, *scores, "8c1f9a52" * 8, 1, 0, 42, features.SCHEMA,
+            rows[k].tobytes(), seen[k].tobytes(), 0.5, 12.5, 120,
+        ))
+        # fmt: on
+    return out
+
+
+@contextmanager
+def _one_core() -> Iterator[None]:
+    """Client and, because it inherits this, server on one core, where the system can do that."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(allowed)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+@contextmanager
+def _database() -> Iterator[psycopg.Connection]:
+    """A PostgreSQL of its own, as `manage.py up` runs it, with the decision table and today's partition."""
+    with tempfile.TemporaryDirectory(prefix="sluice-bench-", ignore_cleanup_errors=True) as folder, ExitStack() as stack:
+        server = stack.enter_context(_server(Path(folder)))
+        connection = stack.enter_context(psycopg.connect(server.url()))
+        connection.execute(import_module("decisions.migrations.0001_initial").FORWARD)
+        today = datetime.now(UTC).date()
+        for day in (today - timedelta(days=1), today, today + timedelta(days=1)):
+            connection.execute(_partition(day))
+        connection.commit()
+        yield connection
+
+
+@contextmanager
+def _server(folder: Path) -> Iterator[parts.Postgres]:
+    server = parts.Postgres(folder / "postgres", parts.free_port(), "bench")
+    server.make()
+    process = subprocess.Popen(server.command(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+    try:
+        parts.wait_until_ready(server)
+        server.make_database()
+        yield server
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(30)
+
+
+def _partition(day: date) -> str:
+    name, end = f"decisions_decision_{day:%Y%m%d}", day + timedelta(days=1)
+    return f"CREATE TABLE {name} PARTITION OF decisions_decision FOR VALUES FROM ('{day} 00:00+00') TO ('{end} 00:00+00')"
