@@ -10,7 +10,7 @@ from django_htmx.http import HttpResponseClientRefresh
 
 
 class SignInRequired(LoginRequiredMiddleware):
-    """Sends a page to sign-in. A fragment of a page whose session has ended reloads that page rather than show sign-in inside it."""
+    """Sends a page to sign-in; a fragment whose session has ended reloads its page instead of showing sign-in inside it."""
 
     def handle_no_permission(self, request: HttpRequest, view_func: Callable[..., HttpResponse]) -> HttpResponse:
         if request.headers.get("hx-request") == "true":
