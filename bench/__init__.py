@@ -1,0 +1,1 @@
+"""Benches: each part measures Sluice against a peer in the same run."""
