@@ -1,0 +1,62 @@
+"""Who an app is, as far as the control room has been told. An app nobody registered is known by its id alone.
+
+The control room stands above this one, so its tables are reached through Django's app registry, not imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.apps import apps
+from django.db.models import Q
+
+
+@dataclass(frozen=True, slots=True)
+class KnownApp:
+    """An app's profile, as people keep it."""
+
+    id: str
+    name: str
+    tenant: str
+    tenant_name: str
+    tier: int
+    created_at: datetime
+    verified: bool
+    abuse_history: int
+    chargeback_history: int
+    false_throttle_history: int
+
+
+def _known(row) -> KnownApp:
+    return KnownApp(
+        row.id, row.name or row.id, row.tenant_id, row.tenant.name, row.tier, row.created_at, row.verified,
+        row.abuse_history, row.chargeback_history, row.false_throttle_history,
+    )  # fmt: skip
+
+
+def _rows():
+    return apps.get_model("control", "App").objects.select_related("tenant")
+
+
+def app(app_id: str) -> KnownApp | None:
+    """The app with exactly this id."""
+    return next((_known(row) for row in _rows().filter(pk=app_id)), None)
+
+
+def names(app_ids: Iterable[str]) -> dict[str, str]:
+    """Names of these apps; an unknown app has its id for a name."""
+    wanted = set(app_ids)
+    known = {
+        row.id: row.name or row.id for row in apps.get_model("control", "App").objects.filter(pk__in=wanted).only("id", "name")
+    }
+    return {app_id: known.get(app_id, app_id) for app_id in wanted}
+
+
+def named(text: str, limit: int = 50) -> list[KnownApp]:
+    """Apps whose own or whose tenant's name contains the text, or whose tenant has this id; exact names first."""
+    rows = _rows().filter(Q(name__icontains=text) | Q(tenant__name__icontains=text) | Q(tenant_id=text)).order_by("name", "id")
+    found = [_known(row) for row in rows[:limit]]
+    exact = [a for a in found if text.casefold() == a.name.casefold()]
+    return exact or found
