@@ -14,7 +14,7 @@ from typing import cast
 import httptools
 import msgspec
 
-from . import check, decide_api, problem
+from . import check, decide_api, plain, problem
 from .answers import CLOSE, HEAD, KEEP, NGINX, Answers
 from .batcher import Batcher, Job, Stats
 from .problem import Problem, RefusedError
@@ -71,6 +71,14 @@ class Hub:
         self.connections: set[Connection] = set()
         self.body_bytes = 0
         self.stopping = False
+        self.plain = plain.PlainReader(limits.headers)
+        self.plain_most = min(plain.MOST, limits.head, limits.url)
+        """Longest read, in bytes, that may be a plain check; 0 while stopping, when every answer says that it is the last."""
+
+    def stop(self) -> None:
+        """From now on connections close after their next answer."""
+        self.stopping = True
+        self.plain_most = 0
 
 
 _WANTED = frozenset(
@@ -179,9 +187,22 @@ class Connection(asyncio.Protocol):
         del self._parser  # it refers back to this object, and the garbage collector should find nothing to do
 
     def data_received(self, data: bytes) -> None:
-        self.last = self._hub.now
-        if self._done:
-            return
+        hub = self._hub
+        self.last = hub.now
+        if (
+            len(data) <= hub.plain_most
+            and data.endswith(plain.END)
+            and data.isascii()
+            and not (self.since or self._done or self._later)
+            and self._reading
+            and (request := hub.plain.read(data)) is not None
+        ):
+            self._batcher.add(self, request, 0)
+        elif not self._done:
+            self._receive(data)
+
+    def _receive(self, data: bytes) -> None:
+        """The long way, for whatever is not a plain check."""
         if self._later or not self._reading or len(data) > _HEAD_STEP:
             self._later += data
             if not self._pumping:
@@ -240,8 +261,6 @@ class Connection(asyncio.Protocol):
     # The parser's side
 
     def _feed(self, data: bytes) -> None:
-        if not self.since:
-            self.since = self._hub.now
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:  # its request was answered like any other; the protocol stays HTTP/1.1
@@ -269,9 +288,10 @@ class Connection(asyncio.Protocol):
         limits = self._limits
         return problem.head_too_large(f"A request may have {limits.headers} header fields, and {limits.head} bytes of them.")
 
+    def on_message_begin(self) -> None:
+        self.since = self._hub.now
+
     def on_url(self, part: bytes) -> None:
-        if not self.since:
-            self.since = self._hub.now
         self._url += part
         if len(self._url) > self._limits.url:
             raise RefusedError(problem.url_too_long("The URL", self._limits.url))

@@ -74,7 +74,7 @@ class HttpServer:
         if self._server is None:
             return
         hub = self._hub
-        hub.stopping = True
+        hub.stop()
         self._server.close()
         hub.batcher.run()
         end = hub.loop.time() + grace_s
