@@ -1,0 +1,210 @@
+"""Outcomes reach the stream from a log that rotates, is emptied, is hostile, and while Valkey comes and goes."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import pytest
+import redis
+from hypothesis import given
+from hypothesis import strategies as st
+
+from decider import feedback
+from decider.feedback import Feedback, Tail, outcome
+from decider.requests import Outcome
+from decider.store import OUTCOMES_STREAM
+
+NOW = datetime(2026, 3, 1, 12, 0, 1, tzinfo=UTC).timestamp()
+
+
+def line(**changes: object) -> bytes:
+    told: dict[str, object] = {
+        "ts": "2026-03-01T12:00:00.250Z",
+        "method": "GET",
+        "path": "/v2/orders/1",
+        "status": 200,
+        "duration_ms": 250,
+        "app": "app-1",
+        "request_id": "r-1",
+        "decision": "dec_" + "a" * 32,
+        "service": "orders-read",
+        "source": "127.0.0.1",
+        "bytes_in": 0,
+        "bytes_out": 120,
+        "flags": "-",
+    }
+    return json.dumps(told | changes).encode()
+
+
+def sent(client: redis.Redis) -> list[Outcome]:
+    entries = client.xrange(OUTCOMES_STREAM)
+    return [told for _, fields in entries for told in msgspec.msgpack.decode(fields[b"b"], type=list[Outcome])]
+
+
+Make = Callable[[Path, redis.Redis], Feedback]
+
+
+@pytest.fixture
+def make() -> Iterator[Make]:
+    made: list[Feedback] = []
+
+    def one(path: Path, client: redis.Redis) -> Feedback:
+        made.append(Feedback(Tail(path), client, clock=lambda: NOW))
+        return made[-1]
+
+    yield one
+    for moving in made:
+        moving.tail.close()
+
+
+def drain(moving: Feedback) -> None:
+    while moving.step():
+        pass
+
+
+def test_a_line_becomes_an_outcome_dated_when_the_response_ended() -> None:
+    expected = Outcome("app-1", "orders-read", NOW - 0.5, 200, 250.0, "r-1", "dec_" + "a" * 32, 120)
+    assert outcome(line(), NOW) == expected
+
+
+@pytest.mark.parametrize("changes", [{"flags": "UAEX"}, {"flags": "RL"}, {"service": None}, {"app": None}, {"status": 0}])
+def test_what_never_reached_a_service_is_no_outcome(changes: dict[str, object]) -> None:
+    assert outcome(line(**changes), NOW) is None
+
+
+def test_a_service_that_could_not_be_reached_is_an_outcome() -> None:
+    told = outcome(line(flags="UF,URX", status=503), NOW)
+    assert told is not None
+    assert told.status == 503
+
+
+HOSTILE = [
+    *(b"", b"{", b"\xff\xfe", b"[1]", b'{"ts": 1e400}', b"[" * 50_000, b'{"x": ' + b"[" * 50_000),
+    *(line(app="a b"), line(app="x" * 200), line(status="x"), line(status=99), line(duration_ms=-1), line(duration_ms=1e308)),
+    *(line(ts="9999-12-31T23:59:59Z"), line(ts="0001-01-01T00:00:00Z")),
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_hostile_line_is_refused(text: bytes) -> None:
+    with pytest.raises((ValueError, OverflowError, RecursionError)):
+        outcome(text, NOW)
+
+
+@given(st.binary(max_size=200))
+def test_no_line_can_raise_anything_else(text: bytes) -> None:
+    try:
+        outcome(text, NOW)
+    except (ValueError, OverflowError):
+        return
+
+
+def test_hostile_lines_are_counted_and_the_others_sent(make: Make, tmp_path: Path, valkey: redis.Redis) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(b"\n".join([line(), *HOSTILE, b"x" * 100_000, line(request_id="r-2"), b""]))
+    moving = make(path, valkey)
+    drain(moving)
+    assert [told.request_id for told in sent(valkey)] == ["r-1", "r-2"]
+    assert moving.skipped == len(HOSTILE) + 1
+
+
+def test_a_line_longer_than_any_read_is_passed_over(make: Make, tmp_path: Path, valkey: redis.Redis) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(b"x" * (3 * feedback.READ_BYTES) + b"\n" + line() + b"\n")
+    moving = make(path, valkey)
+    for _ in range(8):
+        moving.step()
+    assert [told.request_id for told in sent(valkey)] == ["r-1"]
+
+
+def test_half_a_line_waits_for_its_end(make: Make, tmp_path: Path, valkey: redis.Redis) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(line()[:40])
+    moving = make(path, valkey)
+    drain(moving)
+    assert sent(valkey) == []
+    with path.open("ab") as file:
+        file.write(line()[40:] + b"\n")
+    drain(moving)
+    assert len(sent(valkey)) == 1
+
+
+def test_rotation_and_truncation_lose_nothing(make: Make, tmp_path: Path, valkey: redis.Redis) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(line(request_id="1") + b"\n")
+    moving = make(path, valkey)
+    drain(moving)
+    with path.open("ab") as file:
+        file.write(line(request_id="2") + b"\n")
+    path.rename(tmp_path / "log.1")
+    path.write_bytes(line(request_id="3") + b"\n")
+    drain(moving)
+    drain(moving)
+    path.write_bytes(b"")
+    drain(moving)
+    path.write_bytes(line(request_id="4") + b"\n")
+    drain(moving)
+    assert [told.request_id for told in sent(valkey)] == ["1", "2", "3", "4"]
+
+
+def test_a_long_log_is_emptied_once_read(make: Make, tmp_path: Path, valkey: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feedback, "TRUNCATE_AT", 1000)
+    path = tmp_path / "log"
+    with path.open("ab", buffering=0) as writer:
+        writer.write((line() + b"\n") * 10)
+        moving = make(path, valkey)
+        drain(moving)
+        assert path.stat().st_size == 0
+        writer.write(line(request_id="after") + b"\n")
+    drain(moving)
+    assert sent(valkey)[-1].request_id == "after"
+
+
+def test_a_restart_goes_on_where_it_stopped(make: Make, tmp_path: Path, valkey: redis.Redis) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(line(request_id="1") + b"\n")
+    drain(make(path, valkey))
+    with path.open("ab") as file:
+        file.write(line(request_id="2") + b"\n")
+    drain(make(path, valkey))
+    assert [told.request_id for told in sent(valkey)] == ["1", "2"]
+
+
+def test_while_valkey_is_away_the_place_is_kept(make: Make, tmp_path: Path, valkey: redis.Redis) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(line() + b"\n")
+    moving = make(path, redis.Redis(port=1, socket_connect_timeout=0.2))
+    for _ in range(3):
+        with pytest.raises(redis.RedisError):
+            moving.step()
+    moving.client = valkey
+    drain(moving)
+    assert len(sent(valkey)) == 1
+
+
+def test_too_much_unread_log_is_given_up_from_its_oldest_end(
+    make: Make, tmp_path: Path, valkey: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feedback, "MAX_BEHIND", 5000)
+    monkeypatch.setattr(feedback, "TRUNCATE_AT", 1000)
+    path = tmp_path / "log"
+    path.write_bytes(b"".join(line(request_id=str(i)) + b"\n" for i in range(100)))
+    drain(make(path, valkey))
+    got = [int(told.request_id) for told in sent(valkey)]
+    assert got[-1] == 99
+    assert 1 <= len(got) < 10
+
+
+def test_ten_thousand_lines_take_well_under_a_second(make: Make, tmp_path: Path, valkey: redis.Redis) -> None:
+    path = tmp_path / "log"
+    path.write_bytes((line() + b"\n") * 10_000)
+    moving = make(path, valkey)
+    begun = time.perf_counter()
+    drain(moving)
+    assert moving.sent == 10_000
+    assert time.perf_counter() - begun < 1.0
