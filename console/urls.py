@@ -7,7 +7,7 @@ from django.urls import include, path
 urlpatterns = [
     path("", include("console.routes")),
     path("", include("decisions.urls")),
-    path("", include("control.urls")),
+    path("", include("console.switch_routes")),
 ]
 
 handler400 = "console.views.bad_request"

@@ -45,6 +45,8 @@ class Node:
     """How the version came to it: push, poll, file or disk."""
     seen_at: float
     """Unix time of its last heartbeat."""
+    started_later: bool
+    """It started after the change, so it never ran the old state."""
 
     @property
     def acked(self) -> bool:
@@ -93,6 +95,11 @@ class Propagation:
     @property
     def complete(self) -> bool:
         return self.total > 0 and self.acked == self.total
+
+    @property
+    def scale(self) -> float:
+        """Milliseconds that fill a node's bar; at least 1."""
+        return max(1.0, self.ms or 0.0)
 
     @property
     def ms(self) -> float | None:
@@ -163,4 +170,5 @@ def _node(name: str, seen: float, status: NodeStatus | None, ack: Ack | None, ve
         error=ack.error if ack is not None else "",
         source=ack.source if ack is not None else "",
         seen_at=seen,
+        started_later=status is not None and status.started_at > made_at,
     )

@@ -1,0 +1,74 @@
+"""The form that asks before a switch is flipped."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from django import forms
+from django.utils import timezone
+
+from control import audit
+from control.switches import SwitchKind, Verb
+
+LENGTHS = {"30m": timedelta(minutes=30), "2h": timedelta(hours=2), "8h": timedelta(hours=8)}
+_WORDS = {"30m": "30 minutes", "2h": "2 hours", "8h": "8 hours"}
+
+
+class FlipForm(forms.Form):
+    """Reason, end, and the switch's name typed out. Times are UTC."""
+
+    reason = forms.CharField(required=False, max_length=audit.REASON_MAX, strip=True)
+    ends = forms.ChoiceField(required=False)
+    at = forms.DateTimeField(required=False, input_formats=["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"])
+    confirm = forms.CharField(required=False, max_length=100, strip=True)
+
+    def __init__(self, kind: SwitchKind, verb: Verb, *args: object, **kwargs: object) -> None:
+        super().__init__(*args, **kwargs)
+        self.kind, self.verb = kind, verb
+        now = timezone.now()
+        lengths = [(key, f"{_WORDS[key]}, at {now + length:%H:%M} UTC") for key, length in LENGTHS.items()]
+        self.fields["ends"].choices = [*lengths, ("at", "Pick a time"), ("open", "Until I turn it off")]
+        self.fields["ends"].initial = "2h"
+        self.fields["at"].error_messages["invalid"] = "This is not a date and time. Use for example 2026-01-31T16:30."
+
+    @property
+    def asks_end(self) -> bool:
+        return self.verb != "clear"
+
+    def clean_reason(self) -> str:
+        if not self.cleaned_data["reason"]:
+            raise forms.ValidationError("Say what is wrong; it is shown to everyone and kept.")
+        return self.cleaned_data["reason"]
+
+    def clean_confirm(self) -> str:
+        typed = self.cleaned_data["confirm"]
+        if typed.lower() != self.kind.confirm:
+            raise forms.ValidationError(f"Type {self.kind.confirm} to confirm.")
+        return typed
+
+    def clean_ends(self) -> str:
+        if self.asks_end and not self.cleaned_data["ends"]:
+            raise forms.ValidationError("Say when it ends.")
+        return self.cleaned_data["ends"]
+
+    def clean(self) -> dict[str, object]:
+        data = super().clean() or self.cleaned_data
+        if (
+            self.asks_end
+            and data.get("ends") == "at"
+            and "at" not in self.errors
+            and (self.until is None or self.until <= timezone.now())
+        ):
+            self.add_error("at", f"Pick a time after {timezone.now():%d %b, %H:%M} UTC.")
+        return data
+
+    @property
+    def until(self) -> datetime | None:
+        """When it shall end; None for until someone turns it off. Only of a form that was checked."""
+        if not self.asks_end:
+            return None
+        ends = self.cleaned_data.get("ends")
+        if ends == "at":
+            at = self.cleaned_data.get("at")
+            return at.astimezone(UTC) if at else None
+        return timezone.now() + LENGTHS[ends] if ends in LENGTHS else None

@@ -1,0 +1,184 @@
+"""What a flip would have changed: the last hour's stored decisions, decided again by the real policy function."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import lru_cache
+from typing import Literal
+
+from django.db.models import BigIntegerField
+from django.db.models.expressions import RawSQL
+from django.utils import timezone
+
+from control import changes, publish
+from decider.artifact import ArtifactError
+from decider.config import Config, ModelRef
+from decider.event import Event
+from decider.models import Model
+from decider.replay import ReplayError, decide_under
+from decider.vocabulary import Action, MlState, Tier
+from decisions.models import Decision
+
+log = logging.getLogger(__name__)
+
+WINDOW = timedelta(hours=1)
+MOST_ROWS = 4_000
+MOST_S = 2.5
+"""Time a preview may take; what was decided again until then is a fair sample, because the order is random."""
+RISKY = 0.9
+EXAMPLES = 4
+_TAIL = "('x' || right(decisions_decision.id::text, 8))::bit(32)::bigint"
+"""The last 32 bits of a UUIDv7 are random, so they pick a uniform sample without sorting."""
+
+Turn = Literal["engage", "clear"]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One stored decision that would have been another."""
+
+    id: str
+    app: str
+    tier: Tier
+    before: Action
+    after: Action
+    risk: float | None
+
+
+@dataclass(frozen=True)
+class ActionChange:
+    """How the count of an action would change, weighted."""
+
+    action: Action
+    by: float
+
+
+@dataclass(frozen=True)
+class TierChange:
+    """How many decisions of a tier would change, weighted."""
+
+    tier: Tier
+    count: float
+
+
+@dataclass(frozen=True)
+class Preview:
+    """The effect of a flip on the last hour. Counts are weighted by the inverse of the inclusion probability."""
+
+    stored: int
+    """Decisions kept in the last hour."""
+    looked_at: int
+    """Of them, decided again."""
+    unreadable: int
+    """Of them, recorded under another feature schema."""
+    total: float
+    """Decisions they stand for."""
+    changed: float
+    actions: tuple[ActionChange, ...]
+    tiers: tuple[TierChange, ...]
+    """Highest tier first."""
+    risky: float
+    """Newly admitted with a recorded risk of `RISKY` or more."""
+    examples: tuple[Example, ...]
+
+    @property
+    def share(self) -> float:
+        return self.changed / self.total if self.total else 0.0
+
+    @property
+    def sampled(self) -> bool:
+        return self.looked_at < self.stored
+
+
+def of_all_ml(turn: Turn) -> Preview:
+    """What the last hour would have been with ML off (engage) or on (clear)."""
+    config = changes.current()
+    since = timezone.now() - WINDOW
+    recent = Decision.objects.filter(at__gte=since)
+    stored = recent.count()
+    return compare(_sample(recent, stored), stored, config, turn, _model(config.model) if turn == "clear" else None)
+
+
+def compare(events: Iterable[Event], stored: int, config: Config, turn: Turn, model: Model | None) -> Preview:
+    """Decides each event again until the time is up and adds up the differences, scaled to all `stored` decisions."""
+    state = MlState.SWITCHED_OFF if turn == "engage" else MlState.LIVE if config.model else MlState.NO_MODEL
+    stop, tally = time.monotonic() + MOST_S, _Tally()
+    for event in events:
+        try:
+            again = decide_under(event, config, model, ml_state=state)
+        except ReplayError:
+            tally.unreadable += 1
+            continue
+        tally.add(event, Action(again.action))
+        if time.monotonic() > stop:
+            break
+    return tally.preview(stored)
+
+
+class _Tally:
+    def __init__(self) -> None:
+        self.unreadable, self.seen = 0, 0
+        self.total = self.changed = self.risky = 0.0
+        self.actions: Counter[Action] = Counter()
+        self.tiers: Counter[Tier] = Counter()
+        self.examples: list[Example] = []
+
+    def add(self, event: Event, after: Action) -> None:
+        before, tier, weight = Action(event.action), Tier(event.tier), 1.0 / event.inclusion_probability
+        self.seen += 1
+        self.total += weight
+        if after == before:
+            return
+        self.changed += weight
+        self.actions[before] -= weight
+        self.actions[after] += weight
+        self.tiers[tier] += weight
+        if after == Action.ADMIT and event.risk is not None and event.risk >= RISKY:
+            self.risky += weight
+        self.examples.append(Example("dec_" + event.id.hex(), event.app, tier, before, after, event.risk))
+
+    def preview(self, stored: int) -> Preview:
+        readable = self.seen + self.unreadable
+        scale = stored / readable if readable else 1.0
+        self.examples.sort(key=lambda e: (-e.tier, -(e.risk or 0.0)))  # the best protected first, then the riskiest
+        return Preview(
+            stored=stored,
+            looked_at=readable,
+            unreadable=self.unreadable,
+            total=self.total * scale,
+            changed=self.changed * scale,
+            actions=tuple(ActionChange(a, self.actions[a] * scale) for a in Action),
+            tiers=tuple(TierChange(t, self.tiers[t] * scale) for t in sorted(Tier, reverse=True)),
+            risky=self.risky * scale,
+            examples=tuple(self.examples[:EXAMPLES]),
+        )
+
+
+def _sample(recent: object, stored: int) -> list[Event]:
+    rows = recent.annotate(tail=RawSQL(_TAIL, (), output_field=BigIntegerField()))  # noqa: S611 - a constant, no input in it
+    if stored > MOST_ROWS:
+        rows = rows.filter(tail__lt=(1 << 32) * MOST_ROWS // stored)
+    events = [row.event() for row in rows]
+    random.Random(0).shuffle(events)  # noqa: S311 - the same order each time, so that a preview read twice agrees
+    return events
+
+
+def _model(ref: ModelRef | None) -> Model | None:
+    if ref is None:
+        return None
+    try:
+        return _load(ref.digest)
+    except (OSError, ArtifactError) as error:
+        log.warning("the preview goes without the live model: %s", error)
+        return None
+
+
+@lru_cache(maxsize=2)
+def _load(digest: str) -> Model:
+    return Model.load(publish.model_path(digest).read_bytes(), digest)
