@@ -21,7 +21,9 @@ from decider.models import Model
 from decider.trees import TreeEnsemble
 
 TREES, LEAVES, BATCH = 200, 31, 256
-CONDITIONS = f"{TREES} trees x {LEAVES} leaves, {N_FEATURES} float32 features of which 5% are NaN, random rows, one core, one thread, CPU time"
+CONDITIONS = (
+    f"{TREES} trees x {LEAVES} leaves, {N_FEATURES} float32 features of which 5% are NaN, random rows, CPU time of one thread"
+)
 RAW_SCORE, FLOAT32 = 1, 0
 """C_API_PREDICT_RAW_SCORE and C_API_DTYPE_FLOAT32 of LightGBM's c_api.h."""
 
