@@ -1,0 +1,81 @@
+"""Why a decision was made, in one clause, from its machine reason and the policy signals it recorded.
+
+A room above can tell it better for some decisions: it adds a teller.
+"""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from decider.signals import INDEX, N_SIGNALS
+from decider.vocabulary import ML_STATE_TEXT, REASONS, MlState, Reason
+
+from .models import Decision
+
+Teller = Callable[[Sequence[Decision]], dict[uuid.UUID, str]]
+TELLERS: list[Teller] = []
+"""Each is asked for short reasons of some decisions, by id; the first that answers is heard."""
+
+
+def short(decisions: Sequence[Decision]) -> dict[uuid.UUID, str]:
+    """A short reason for each decision, for a table."""
+    told: dict[uuid.UUID, str] = {}
+    for teller in TELLERS:
+        told |= {k: v for k, v in teller([d for d in decisions if d.id not in told]).items() if v}
+    return {d.id: told.get(d.id) or _capital(clause(d)) for d in decisions}
+
+
+def clause(decision: Decision) -> str:
+    """What was decisive, as it continues "because", with the figures that were seen."""
+    reason = Reason(decision.reason)
+    seen = signals(decision)
+    return (_figures(reason, decision, seen) if seen else "") or REASONS[reason].text
+
+
+def _figures(reason: Reason, d: Decision, seen: dict[str, float]) -> str:
+    match reason:
+        case Reason.QUOTA_EXHAUSTED:
+            return f"its daily quota of {seen['quota_limit']:,.0f} requests is used up"
+        case Reason.BURST_EXHAUSTED:
+            return f"its burst of {seen['bucket_burst']:,.0f} requests and the headroom above it are used up"
+        case Reason.TOKENS_EMPTY:
+            rate, burst = seen["bucket_rate"], seen["bucket_burst"]
+            return f"its bucket of {burst:,.0f} requests, refilled at {rate:,.4g} a second, was empty, and {_ml(d)}"
+        case Reason.TOKENS_LEFT:
+            return f"its bucket still held {max(0.0, seen['tokens']):,.0f} of {seen['bucket_burst']:,.0f} requests, and {_ml(d)}"
+        case Reason.SERVICE_OVERLOADED:
+            return f"{d.service} was at {seen['service_utilisation'] * 100:.0f}% of its capacity"
+        case Reason.TENANT_OVER_SHARE if seen["tenant_fair_share"] > 0 and math.isfinite(seen["tenant_fair_share"]):
+            times = seen["tenant_usage"] / seen["tenant_fair_share"]
+            return f"its tenant used {times:.1f} times its fair share of {d.service}"
+    return ""
+
+
+def _ml(d: Decision) -> str:
+    return ML_STATE_TEXT[MlState(d.ml_state)] if d.ml_state in set(MlState) else "no model was asked"
+
+
+def signals(decision: Decision) -> dict[str, float] | None:
+    """The recorded policy signals by name; None when they were recorded in another layout."""
+    row = np.frombuffer(bytes(decision.signals), "<f8")
+    return dict(zip(INDEX, row.tolist(), strict=True)) if len(row) == N_SIGNALS else None
+
+
+def figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+def duration(seconds: float) -> str:
+    """4 s, 2 min, 5 h: a wait in its largest unit."""
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:,.0f} {unit}"
+    return f"{seconds:,.0f} s"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

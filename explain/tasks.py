@@ -1,0 +1,64 @@
+"""Explaining in the background. Each task can run twice, or be lost, without harm: what is missing is found again."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from datetime import timedelta
+
+from celery import shared_task
+from django.db.models import Q
+from django.utils import timezone
+
+from decider.artifact import ArtifactError
+from decisions.models import Decision
+
+from . import compute, shap_values
+from .models import ModelCheck
+
+log = logging.getLogger("sluice.explain")
+
+
+@shared_task(name="explain.tasks.explain_pending", expires=30)
+def explain_pending() -> dict[str, int]:
+    """Explains what was stored lately; run every two seconds. A model seen for the first time is checked."""
+    done = compute.run(time.time() - compute.HORIZON_S)
+    check_new_models()
+    return {"explained": done.explained, "mismatched": done.mismatched, "failed": done.failed}
+
+
+@shared_task(name="explain.tasks.explain_backlog", expires=600)
+def explain_backlog() -> dict[str, int]:
+    """Explains what an outage left behind; run every five minutes."""
+    done = compute.run(time.time() - compute.SWEEP_S, most=4 * compute.RUN)
+    return {"explained": done.explained, "mismatched": done.mismatched, "failed": done.failed}
+
+
+@shared_task(name="explain.tasks.explain_one", expires=60)
+def explain_one(decision: str) -> int:
+    """Explains the decision (UUID as text) whose page someone has opened."""
+    return compute.one(uuid.UUID(decision)).explained
+
+
+@shared_task(name="explain.tasks.check_model")
+def check_model(digest: str) -> bool:
+    """Checks one model's SHAP values against `shap.TreeExplainer` and keeps the outcome."""
+    try:
+        found = shap_values.check(digest)
+        row = {"rows": found.rows, "max_difference": found.max_difference, "max_sum_error": found.max_sum_error, "ok": found.ok}
+    except ArtifactError as error:
+        row = {"rows": 0, "max_difference": 0.0, "max_sum_error": 0.0, "ok": False, "error": str(error)}
+    ModelCheck.objects.update_or_create(model=digest, defaults={"error": "", "at": timezone.now(), **row})
+    if not row["ok"]:
+        log.error("SHAP values of model %s are not confirmed: %s", digest[:12], row)
+    return bool(row["ok"])
+
+
+def check_new_models() -> None:
+    """Checks each model that made the newest explanations and was never checked."""
+    newest = Decision.objects.filter(raw_risk__isnull=False).order_by("-id").values_list("model", flat=True)[:1]
+    again = timezone.now() - timedelta(minutes=10)  # a model that was not there yet
+    known = ModelCheck.objects.filter(Q(error="") | Q(at__gte=again))
+    for digest in set(newest) - set(known.values_list("model", flat=True)):
+        check_model.delay(digest)
