@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from console import charts, words
+from console import charts, mix, words
 from console.mix import Mix
-from decider.vocabulary import Action
 from monitoring import guardrails
 from monitoring.fleet import Fleet
 from monitoring.guardrails import Verdict
@@ -27,6 +26,11 @@ class Tile:
     limit_y: float = 0.0
     """Where the limit lies, percent from the top."""
 
+    @property
+    def over(self) -> str:
+        """The clause for those who watch, when the limit is not kept; empty otherwise."""
+        return f"{self.label} is {self.figure}, {self.limit}" if self.verdict.word == "Over" else ""
+
 
 def tiles(history: Mix, fleet: Fleet | None) -> tuple[Tile, ...]:
     """The four tiles, in the order of the page."""
@@ -38,9 +42,12 @@ def tiles(history: Mix, fleet: Fleet | None) -> tuple[Tile, ...]:
             "",
             "No labels yet: refusals count as wrong once their outcome is known.",
         ),
-        _share("Shed rate", history.share(action=Action.SHED), history.shares(action=Action.SHED), guardrails.SHED_LIMIT),
+        _share("Shed rate", history.share(mix.shed, mix.every), history.shares(mix.shed, mix.every), guardrails.SHED_LIMIT),
         _share(
-            "Enterprise not admitted", history.share(enterprise=True), history.shares(enterprise=True), guardrails.ENTERPRISE_LIMIT
+            "Enterprise not admitted",
+            history.share(mix.refused, mix.enterprise),
+            history.shares(mix.refused, mix.enterprise),
+            guardrails.ENTERPRISE_LIMIT,
         ),
         _decision_time(fleet),
     )

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from django.db.models import Exists, OuterRef
 from django.urls import reverse
+from django.utils.text import Truncator
 
 from console import charts, guard_tiles, mix, mix_chart, words
 from console.guard_tiles import Tile
@@ -15,8 +17,11 @@ from console.mix import RANGES, Mix, Range
 from console.mix_chart import Chart, Mark
 from control.models import AuditEntry
 from decider.vocabulary import Action
+from decisions import lookup
+from decisions.models import Decision
+from explain.models import Explanation
 from monitoring import attention, fleet
-from monitoring.attention import Facts, Item
+from monitoring.attention import Explained, Facts, Item
 from monitoring.fleet import Fleet, ServiceLoad
 
 if TYPE_CHECKING:
@@ -101,7 +106,9 @@ def compose(user: AbstractUser, asked: str = "", now: float | None = None) -> Ho
     history, lately = mix.over(span, until), mix.lately(until, NOW_S)
     report = _fleet(at)
     targets = {s.name: s.target for s in report.config.services} if report and report.config else {}
-    items = attention.find(Facts(report, targets=targets, **_explained()))
+    tiles = guard_tiles.tiles(history, report)
+    over = tuple(tile.over for tile in tiles if tile.over)
+    items = attention.find(Facts(report, over=over, targets=targets, explained=_explained(at)))
     may_audit = user.has_perm("control.view_audit")
     entries = list(AuditEntry.objects.order_by("-seq")[:_ACTIONS]) if may_audit else []
     return Home(
@@ -113,7 +120,7 @@ def compose(user: AbstractUser, asked: str = "", now: float | None = None) -> Ho
         chart=mix_chart.draw(history, lately, _marks(history) if may_audit else []) if history.total else None,
         now=lately,
         attention=tuple(Attention(item, _href(item)) for item in items),
-        tiles=guard_tiles.tiles(history, report),
+        tiles=tiles,
         services=tuple(_service(load, targets.get(load.name, _DEFAULT_TARGET), lately) for load in report.services)
         if report
         else (),
@@ -163,7 +170,7 @@ def _how(report: Fleet, lately: Mix) -> str:
 
 def _lead(report: Fleet | None, lately: Mix) -> str:
     """One line under the headline."""
-    refused = lately.share()
+    refused = lately.share(mix.refused, mix.every)
     if refused is None:
         traffic = "Nothing was decided in the last minute."
     else:
@@ -187,13 +194,17 @@ def _marks(history: Mix) -> list[Mark]:
     """The last changes of the config within the time shown."""
     since, until = (datetime.fromtimestamp(t, UTC) for t in (history.since, history.until))
     entries = AuditEntry.objects.filter(at__gte=since, at__lt=until, config_version__isnull=False).order_by("-seq")[:3]
-    return [Mark(entry.at.timestamp(), f"{entry.at:%H:%M} cfg {entry.config_version_id}") for entry in reversed(entries)]
+    return [Mark(entry.at.timestamp(), f"{entry.at:%H:%M} {_short(entry.summary)}") for entry in reversed(entries)]
+
+
+def _short(summary: str) -> str:
+    """What fits beside a line in the chart: the act without its end."""
+    return str(Truncator(summary.partition(" until ")[0]).chars(32))
 
 
 def _service(load: ServiceLoad, target: float, lately: Mix) -> ServiceRow:
-    mine = [cell for cell in lately.cells if cell.service == load.name]
-    deferred = sum(cell.count for cell in mine if cell.action in (Action.DEFER, Action.BATCH)) / lately.minutes
-    shed = sum(cell.count for cell in mine if cell.action == Action.SHED) / lately.minutes
+    deferred = lately.count(lambda cell: cell.service == load.name and cell.action in (Action.DEFER, Action.BATCH)) / lately.minutes
+    shed = lately.count(lambda cell: cell.service == load.name and mix.shed(cell)) / lately.minutes
     level, word = _pressure(load, target, shed)
     return ServiceRow(load.name, load.utilisation, target, load.latency_ms, deferred, shed, level, word)
 
@@ -218,8 +229,12 @@ def _ingest(report: Fleet | None, lately: Mix) -> str:
     return f"{lagging}Figures are weighted from {lately.kept:,} decisions kept in the last minute.{feed}"
 
 
-def _explained() -> dict[str, int | None]:
-    return {}
+def _explained(at: float) -> Explained:
+    """How well explaining keeps up: the refusals of one recent minute, and the sums of the last day."""
+    refusals = lookup.within(Decision.objects.filter(raw_risk__isnull=False).exclude(action=Action.ADMIT), at - 180, at - 120)
+    waiting = refusals.filter(~Exists(Explanation.objects.filter(decision=OuterRef("id"), at=OuterRef("at"))))
+    day = datetime.fromtimestamp(at - 86_400, UTC)
+    return Explained(waiting.count(), refusals.count(), Explanation.objects.filter(at__gte=day, mismatch=True).count())
 
 
 _PLACES = {
@@ -227,6 +242,7 @@ _PLACES = {
     "propagation": ("switches", "#propagation"),
     "ingest": ("home", "#ingest"),
     "services": ("home", "#services"),
+    "guardrails": ("home", "#guardrails"),
     "lookup": ("lookup", ""),
 }
 

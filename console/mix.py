@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from django.db import connection
-
-from decider.vocabulary import Action, Stage, Tier
+from decider.vocabulary import Action, Tier
+from decisions import aggregate, lookup
+from decisions.aggregate import Cell
+from decisions.models import Decision
 
 SETTLED_S = 60.0
 """A bucket this long over is complete: what ingest has not stored by then counts as lost or late."""
@@ -41,20 +42,23 @@ RANGES: dict[str, Range] = {
 }
 
 
-@dataclass(frozen=True)
-class Cell:
-    """Decisions of one kind in one bucket."""
+Test = Callable[[Cell], bool]
 
-    start: int
-    """Unix seconds at which the bucket begins."""
-    action: Action
-    stage: Stage
-    service: str
-    enterprise: bool
-    count: float
-    """Weighted: how many decisions there were, about."""
-    kept: int
-    """Stored rows it was estimated from."""
+
+def every(cell: Cell) -> bool:
+    return True
+
+
+def enterprise(cell: Cell) -> bool:
+    return cell.tier == Tier.ENTERPRISE
+
+
+def refused(cell: Cell) -> bool:
+    return cell.action != Action.ADMIT
+
+
+def shed(cell: Cell) -> bool:
+    return cell.action == Action.SHED
 
 
 @dataclass(frozen=True)
@@ -80,30 +84,31 @@ class Mix:
 
     @property
     def total(self) -> float:
-        return sum(cell.count for cell in self.cells)
+        return self.count(every)
 
     def series(self, action: Action) -> list[float]:
         """Decisions a minute with this action, one figure a bucket."""
-        return self._per_minute(cell for cell in self.cells if cell.action == action)
+        return self._per_minute(lambda cell: cell.action == action)
 
-    def shares(self, *, enterprise: bool = False, action: Action | None = None) -> list[float]:
-        """Share of decisions that were `action` (None: anything but admit), one figure a bucket, 0 where there was none."""
-        chosen = [cell for cell in self.cells if cell.enterprise or not enterprise]
-        every = self._per_minute(chosen)
-        some = self._per_minute(cell for cell in chosen if (cell.action == action if action else cell.action != Action.ADMIT))
+    def shares(self, part: Test, of: Test) -> list[float]:
+        """Which share of the decisions `of` are also `part`, one figure a bucket, 0 where there was none."""
+        some, every = self._per_minute(lambda cell: of(cell) and part(cell)), self._per_minute(of)
         return [s / e if e else 0.0 for s, e in zip(some, every, strict=True)]
 
-    def share(self, *, enterprise: bool = False, action: Action | None = None) -> float | None:
+    def share(self, part: Test, of: Test) -> float | None:
         """The same share over the whole time; None when nothing was decided."""
-        chosen = [cell for cell in self.cells if cell.enterprise or not enterprise]
-        every = sum(cell.count for cell in chosen)
-        some = sum(cell.count for cell in chosen if (cell.action == action if action else cell.action != Action.ADMIT))
-        return some / every if every else None
+        every = self.count(of)
+        return self.count(lambda cell: of(cell) and part(cell)) / every if every else None
 
-    def _per_minute(self, cells: Iterable[Cell]) -> list[float]:
-        sums: defaultdict[int, float] = defaultdict(float)
-        for cell in cells:
-            sums[cell.start] += cell.count
+    def count(self, of: Test) -> float:
+        """How many of these decisions there were, about."""
+        return sum(cell.count for cell in self.cells if of(cell))
+
+    def _per_minute(self, of: Test) -> list[float]:
+        sums: defaultdict[float, float] = defaultdict(float)
+        for cell in self.cells:
+            if of(cell):
+                sums[cell.start] += cell.count
         return [sums[start] * 60 / self._length(start) for start in self.starts]
 
     def _length(self, start: int) -> int:
@@ -121,7 +126,7 @@ def over(span: Range, until: float) -> Mix:
     starts = range(since, end, span.bucket_s)
     known = {start: _settled[span.bucket_s, start] for start in starts if (span.bucket_s, start) in _settled}
     missing = [start for start in starts if start not in known]
-    fresh = _query(missing[0], end, span.bucket_s) if missing else []
+    fresh = _count(missing[0], end, span.bucket_s) if missing else []
     for start in missing:
         known[start] = [cell for cell in fresh if cell.start == start]
     _remember(span, {start: known[start] for start in missing if start + span.bucket_s + SETTLED_S < until})
@@ -131,34 +136,17 @@ def over(span: Range, until: float) -> Mix:
 def lately(until: float, seconds: int = 60) -> Mix:
     """The last `seconds` in one piece."""
     end = math.floor(until)
-    return Mix(end - seconds, end, seconds, tuple(_query(end - seconds, end, seconds, align=end - seconds)))
+    return Mix(end - seconds, end, seconds, tuple(_count(end - seconds, end, seconds)))
 
 
 def oldest() -> float | None:
     """Unix seconds of the oldest stored decision; None when there is none."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT extract(epoch FROM at)::float8 FROM decisions_decision ORDER BY id LIMIT 1")
-        row = cursor.fetchone()
-    return row[0] if row else None
+    first = Decision.objects.order_by("id").values_list("at", flat=True).first()
+    return first.timestamp() if first else None
 
 
-_SQL = """
-SELECT %(align)s + floor((extract(epoch FROM at) - %(align)s) / %(width)s)::bigint * %(width)s AS start,
-       action, stage, service, tier = %(enterprise)s, sum(1 / inclusion_probability), count(*)
-FROM decisions_decision
-WHERE at >= to_timestamp(%(since)s) AND at < to_timestamp(%(until)s)
-GROUP BY 1, 2, 3, 4, 5
-"""
-
-
-def _query(since: int, until: int, width: int, align: int = 0) -> list[Cell]:
-    values = {"since": since, "until": until, "width": width, "align": align, "enterprise": int(Tier.ENTERPRISE)}
-    with connection.cursor() as cursor:
-        cursor.execute(_SQL, values)
-        return [
-            Cell(int(start), Action(action), Stage(stage), service, enterprise, count, kept)
-            for start, action, stage, service, enterprise, count, kept in cursor.fetchall()
-        ]
+def _count(since: int, until: int, width: int) -> list[Cell]:
+    return aggregate.cells(lookup.within(Decision.objects.all(), since, until), since, width)
 
 
 def forget() -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from console import charts, words
+from console import charts, mix, words
 from console.mix import Mix
 from decider.vocabulary import Action, Stage
+from decisions import aggregate
 
 _REFUSALS = (Action.DEFER, Action.BATCH, Action.SHED, Action.BLOCK)
 """Bottom to top: from the mildest."""
@@ -102,7 +103,7 @@ def draw(history: Mix, lately: Mix, marks: list[Mark]) -> Chart:
     sums = [sum(column) for column in zip(*(values for _, values in refused), strict=True)]
     top = charts.nice_ceiling(max(sums))
     all_top = charts.nice_ceiling(max(sum(column) for column in zip(*(values for _, values in every), strict=True)))
-    share = lately.share()
+    share = lately.share(mix.refused, mix.every)
     return Chart(
         refused=tuple(charts.stacked(refused, top)),
         every=tuple(charts.stacked(every, all_top)),
@@ -126,15 +127,15 @@ def _place(mark: Mark, history: Mix, k: int) -> PlacedMark:
 
 
 def _now(lately: Mix, action: Action) -> Now:
-    count = sum(cell.count for cell in lately.cells if cell.action == action)
+    count = lately.count(lambda cell: cell.action == action)
     return Now(action, count / lately.minutes, count / lately.total if lately.total else 0.0)
 
 
 def _decided_by(lately: Mix) -> tuple[tuple[str, float], ...]:
     """Refusals a minute by the stage that was decisive, most first."""
-    refused = [cell for cell in lately.cells if cell.action != Action.ADMIT]
-    sums = [(stage.label, sum(c.count for c in refused if c.stage == stage) / lately.minutes) for stage in Stage]
-    return tuple(sorted((pair for pair in sums if pair[1]), key=lambda pair: -pair[1]))
+    refused = [cell for cell in lately.cells if mix.refused(cell)]
+    sums = aggregate.totals(refused, lambda cell: Stage(cell.stage).label)
+    return tuple(sorted(((label, count / lately.minutes) for label, count in sums.items()), key=lambda pair: -pair[1]))
 
 
 def _finding(history: Mix, sums: list[float]) -> str:

@@ -12,14 +12,18 @@ from monitoring.fleet import FEEDBACK_LATE_S, INGEST_WARN_S, Fleet
 from monitoring.lengths import span
 
 Role = Literal["SRE", "ML", "Support", "Policy"]
-Where = Literal["switches", "propagation", "ingest", "services", "lookup"]
+Where = Literal["switches", "propagation", "ingest", "services", "guardrails", "lookup"]
 
 ENDS_SOON_S = 7_200.0
 """A switch that clears by itself within this time is worth a look."""
 OLD_CONFIG_S = 10.0
 """How long a decider may take to follow before it is said to be behind; a push takes milliseconds, a poll seconds."""
-BACKLOG = 200
-"""Refusals stored but not yet explained, from which support is likely to open one without its reasons."""
+BACKLOG = 0.1
+"""Share of a recent minute's refusals without an explanation, from which support is likely to open one without its reasons."""
+BURIED_S = 86_400.0
+"""How long a batch that could not be stored is worth a line."""
+FEW = 10
+"""Fewer refusals than this say nothing about a backlog."""
 MOST = 6
 
 SWITCH_NAMES = {"all_ml": "All ML", "observe_only": "Observe only"}
@@ -39,14 +43,25 @@ class Item:
 
 
 @dataclass(frozen=True)
+class Explained:
+    """How far explaining is."""
+
+    waiting: int
+    """Refusals of the minute two minutes ago that have no explanation yet."""
+    refusals: int
+    """Refusals of that minute that should have one."""
+    mismatches: int
+    """Explanations of the last day that do not add up to their score."""
+
+
+@dataclass(frozen=True)
 class Facts:
     """What the findings are made from. None: this source did not answer or is not there."""
 
     fleet: Fleet | None
-    unexplained: int | None = None
-    """Refusals ranked by ML and stored in the last hour that have no explanation yet."""
-    mismatches: int | None = None
-    """Explanations of the last day that do not add up to their score."""
+    explained: Explained | None = None
+    over: tuple[str, ...] = ()
+    """Guardrails that are over their limit, as clauses: "Shed rate is 2.10%, over its limit of 1.00%"."""
     targets: dict[str, float] = field(default_factory=dict)
     """Share of capacity at which each service's price starts to rise."""
 
@@ -68,7 +83,8 @@ def find(facts: Facts) -> list[Item]:
     else:
         items += _deciders(facts.fleet) + _ml(facts.fleet) + _switches(facts.fleet) + _feeds(facts.fleet)
         items += _services(facts.fleet, facts.targets)
-    items += _explanations(facts)
+    items += _explanations(facts.explained)
+    items += [Item(68, "alert", clause, "Over the time shown on this page.", "SRE", "guardrails") for clause in facts.over]
     return sorted(items, key=lambda item: -item.urgency)[:MOST]
 
 
@@ -174,6 +190,9 @@ def _feeds(fleet: Fleet) -> list[Item]:
                 "ingest",
             )
         )
+    if fleet.buried_at is not None and fleet.at - fleet.buried_at < BURIED_S:
+        detail = f"Last {span(fleet.at - fleet.buried_at)} ago. It is kept aside with its reason; the others were stored."
+        items.append(Item(71, "alert", "A batch of decisions could not be stored", detail, "SRE", "ingest"))
     late = [service.name for service in fleet.services if service.late]
     if late:
         names = ", ".join(late[:3]) + (f" and {len(late) - 3} more" if len(late) > 3 else "")
@@ -205,30 +224,16 @@ def _services(fleet: Fleet, targets: dict[str, float]) -> list[Item]:
     ]
 
 
-def _explanations(facts: Facts) -> list[Item]:
+def _explanations(explained: Explained | None) -> list[Item]:
     items = []
-    if facts.mismatches:
-        title = f"{facts.mismatches:,} explanation{'s' if facts.mismatches > 1 else ''} did not add up"
+    if explained and explained.mismatches:
+        title = f"{explained.mismatches:,} explanation{'s' if explained.mismatches > 1 else ''} did not add up"
+        detail = "Base and contributions differ from the score that was served. They are marked on their pages."
+        items.append(Item(72, "alert", title, detail, "ML", "lookup"))
+    if explained and explained.refusals >= FEW and explained.waiting > BACKLOG * explained.refusals:
+        title = f"{explained.waiting:,} of {explained.refusals:,} refusals wait for their reasons"
         items.append(
-            Item(
-                72,
-                "alert",
-                title,
-                "Base and contributions differ from the score that was served. They are marked on their pages.",
-                "ML",
-                "lookup",
-            )
-        )
-    if facts.unexplained and facts.unexplained >= BACKLOG:
-        items.append(
-            Item(
-                40,
-                "alert",
-                f"{facts.unexplained:,} refusals wait for their reasons",
-                "Explaining is behind. Their pages say so until it has caught up.",
-                "ML",
-                "lookup",
-            )
+            Item(40, "alert", title, "Of the minute two minutes ago. Explaining is behind; their pages say so.", "ML", "lookup")
         )
     return items
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from redis.retry import Retry
 from decider import config as configs
 from decider import store
 from decider.vocabulary import MlState
+from decisions.ingest import DEAD_STREAM, waiting
 
 TIMEOUT_S = 0.5
 """How long a page waits for Valkey before it says that it does not know."""
@@ -74,6 +74,8 @@ class Fleet:
     ingest: store.IngestStatus | None
     waiting: int
     """Batches in the stream that no ingest worker has taken or finished."""
+    buried_at: float | None = None
+    """When ingest last put a batch aside that it cannot store, unix seconds."""
 
     @property
     def size(self) -> int:
@@ -149,11 +151,13 @@ def read(now: float | None = None) -> Fleet:
         pipe.get(store.CONFIG_KEY)
         pipe.get(store.INGEST_STATUS_KEY)
         pipe.exists(store.EVENTS_STREAM)
-        *statuses, config, ingest, has_stream = pipe.execute()
-        waiting = _waiting(valkey) if has_stream else 0
+        pipe.xrevrange(DEAD_STREAM, count=1)
+        *statuses, config, ingest, has_stream, buried = pipe.execute()
+        backlog = waiting(valkey) if has_stream else 0
     except (redis.RedisError, OSError) as error:
         raise Unreachable(str(error)) from error
-    return _fleet(now, [(name.decode(), seen) for name, seen in known], statuses, config, ingest, waiting)
+    fleet = _fleet(now, [(name.decode(), seen) for name, seen in known], statuses, config, ingest, backlog)
+    return replace(fleet, buried_at=int(buried[0][0].split(b"-")[0]) / 1_000) if buried else fleet
 
 
 def _fleet(
@@ -162,7 +166,7 @@ def _fleet(
     statuses: list[bytes | None],
     config: bytes | None,
     ingest: bytes | None,
-    waiting: int,
+    backlog: int,
 ) -> Fleet:
     try:
         nodes = [msgspec.msgpack.decode(raw, type=store.NodeStatus) for raw in statuses if raw]
@@ -171,14 +175,7 @@ def _fleet(
         raise Unreachable(f"a status could not be read: {error}") from error
     lost = [Lost(name, seen) for (name, seen), raw in zip(known, statuses, strict=True) if not raw]
     document, problem = _document(config)
-    return Fleet(now, tuple(sorted(nodes, key=lambda n: n.node)), tuple(lost), document, problem, status, waiting)
-
-
-def _waiting(valkey: redis.Redis) -> int:
-    """Batches no worker has finished: those not yet handed out and those handed out but not acknowledged."""
-    groups = valkey.xinfo_groups(store.EVENTS_STREAM)
-    mine: Iterable[dict[str, object]] = (g for g in groups if g["name"] == store.EVENTS_GROUP.encode())
-    return sum(int(str(g["pending"] or 0)) + int(str(g["lag"] or 0)) for g in mine)
+    return Fleet(now, tuple(sorted(nodes, key=lambda n: n.node)), tuple(lost), document, problem, status, backlog)
 
 
 def _document(data: bytes | None) -> tuple[configs.Config | None, str]:
