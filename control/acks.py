@@ -40,7 +40,7 @@ class Node:
     ms: float | None
     """From the change to its last decision under the old state, milliseconds; None when it has not acked or did not run then."""
     error: str
-    """Why it refused."""
+    """Why it refused this version, or, when it acked, another document since."""
     source: str
     """How the version came to it: push, poll, file or disk."""
     seen_at: float
@@ -134,8 +134,12 @@ def propagation(row: ConfigVersion, now: float) -> Propagation:
 
 def reach(version: int, made_at: float, published: bool, now: float) -> Propagation:
     """The same for a version that PostgreSQL may not know yet. Raises StoreUnavailable."""
-    answers = acks(version)
-    nodes = [_node(name, seen, status, answers.get(name), version, made_at) for name, (seen, status) in heartbeats(now).items()]
+    answers, beats = acks(version), heartbeats(now)
+    refusals = _refusals({name: status.config_version for name, (_, status) in beats.items() if status is not None}, made_at)
+    nodes = [
+        _node(name, seen, status, answers.get(name), refusals.get(name, ""), version, made_at)
+        for name, (seen, status) in beats.items()
+    ]
     nodes.sort(key=lambda node: (node.region, node.name))
     regions = tuple(Region(name, tuple(group)) for name, group in groupby(nodes, key=lambda node: node.region))
     return Propagation(version, made_at, published, regions)
@@ -153,11 +157,24 @@ def old_state_ms(ack: Ack, status: NodeStatus | None, made_at: float) -> float |
     return max(0.0, (last - made_at) * 1000)
 
 
-def _node(name: str, seen: float, status: NodeStatus | None, ack: Ack | None, version: int, made_at: float) -> Node:
-    if ack is not None and not ack.ok:
-        state = NodeState.REFUSED
-    elif ack is not None or (status is not None and status.config_version >= version):
+def _refusals(running: dict[str, int], made_at: float) -> dict[str, str]:
+    """Why nodes refused a document since `made_at`. A node cannot trust the version in a document it refuses, so it acks the
+    refusal under the version it runs."""
+    if not running:
+        return {}
+    with answering() as valkey, valkey.pipeline(transaction=False) as pipe:
+        for name, version in running.items():
+            pipe.hget(ACKS_PREFIX + str(version), name)
+        raw = pipe.execute()
+    found = {name: msgspec.msgpack.decode(data, type=Ack) for name, data in zip(running, raw, strict=True) if data}
+    return {name: ack.error for name, ack in found.items() if not ack.ok and ack.received_at >= made_at}
+
+
+def _node(name: str, seen: float, status: NodeStatus | None, ack: Ack | None, refusal: str, version: int, made_at: float) -> Node:
+    if (ack is not None and ack.ok) or (status is not None and status.config_version >= version):
         state = NodeState.ACKED
+    elif refusal or ack is not None:
+        state = NodeState.REFUSED
     else:
         state = NodeState.SILENT if status is None else NodeState.WAITING
     known = ack or status
@@ -167,7 +184,7 @@ def _node(name: str, seen: float, status: NodeStatus | None, ack: Ack | None, ve
         state=state,
         version=status.config_version if status is not None else None,
         ms=old_state_ms(ack, status, made_at) if ack is not None and ack.ok else None,
-        error=ack.error if ack is not None else "",
+        error=refusal or (ack.error if ack is not None else ""),
         source=ack.source if ack is not None else "",
         seen_at=seen,
         started_later=status is not None and status.started_at > made_at,

@@ -40,9 +40,12 @@ def load_signing_key(directory: Path) -> Ed25519PrivateKey:
 
 
 def load_public_keys(directory: Path) -> dict[str, Ed25519PublicKey]:
-    """The keys a document may be signed with, by their id (`decider.config.key_id`). Raises KeysError."""
-    key = Ed25519PublicKey.from_public_bytes(_read(directory / "config.pub"))
-    return {config.key_id(key): key}
+    """The keys a document may be signed with, by their id (`decider.config.key_id`): one a line, so that keys can be rotated.
+
+    Raises KeysError.
+    """
+    found = [Ed25519PublicKey.from_public_bytes(raw) for raw in _read_all(directory / "config.pub")]
+    return {config.key_id(key): key for key in found}
 
 
 def load_token_key(directory: Path) -> bytes:
@@ -77,14 +80,20 @@ def _create(path: Path, raw: bytes) -> None:
 
 
 def _read(path: Path) -> bytes:
+    return _read_all(path)[0]
+
+
+def _read_all(path: Path) -> list[bytes]:
+    """The keys of a file, one a line, at least one."""
     try:
-        raw = bytes.fromhex(path.read_text(encoding="ascii").strip())
+        found = [bytes.fromhex(line) for line in path.read_text(encoding="ascii").split()]
     except FileNotFoundError as error:
         raise KeysError(f"{path.name} is missing in {path.parent}. `manage.py seed` makes it.") from error
     except OSError as error:
         raise KeysError(f"{path.name} in {path.parent} cannot be read: {error.strerror or error}.") from error
     except ValueError as error:
         raise KeysError(f"{path.name} in {path.parent} is not hexadecimal text.") from error
-    if len(raw) != KEY_BYTES:
-        raise KeysError(f"{path.name} in {path.parent} holds {len(raw)} bytes, not {KEY_BYTES}.")
-    return raw
+    for raw in found or [b""]:
+        if len(raw) != KEY_BYTES:
+            raise KeysError(f"{path.name} in {path.parent} holds {len(raw)} bytes, not {KEY_BYTES}.")
+    return found

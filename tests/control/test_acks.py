@@ -53,6 +53,21 @@ def test_a_node_that_started_after_the_change_never_ran_the_old_state(valkey, ma
     assert (reached.complete, reached.ms) == (True, None)
 
 
+def test_a_refusal_acked_under_the_running_version_is_found(valkey, made_at) -> None:
+    beat(valkey, status("d01", config_version=4))
+    ack(valkey, 4, "d01", ok=False, error="the signature does not match")
+    beat(valkey, status("d02", config_version=5))
+    ack(valkey, 5, "d02", ok=False, error="malformed config document")
+    beat(valkey, status("d03", config_version=4))
+    ack(valkey, 4, "d03", ok=False, error="long ago", received_at=made_at - 60)
+    nodes = {node.name: (node.state, node.error) for node in acks.reach(5, made_at, True, time.time()).nodes}
+    assert nodes == {
+        "d01": (NodeState.REFUSED, "the signature does not match"),
+        "d02": (NodeState.ACKED, "malformed config document"),
+        "d03": (NodeState.WAITING, ""),
+    }
+
+
 def test_without_any_decider_nothing_is_complete(valkey, made_at) -> None:
     reached = acks.reach(5, made_at, True, time.time())
     assert (reached.total, reached.complete, reached.ms) == (0, False, None)
