@@ -236,8 +236,7 @@ class Connection(asyncio.Protocol):
         if self._transport is None or self.stalled_since or self._job is not None:
             return
         if self._later and not self._done:
-            if not self._pumping:
-                self._pump()
+            self._book_pump()
         elif not self._reading and not self._transport.is_closing():
             self._reading = True
             self._transport.resume_reading()
@@ -253,10 +252,15 @@ class Connection(asyncio.Protocol):
         self._feed(piece)
         if self._later and not self._done:
             self._pause()
-            self._pumping = True
-            self._hub.loop.call_soon(self._pump)
+            self._book_pump()
         else:
             self._go_on()
+
+    def _book_pump(self) -> None:
+        """Always for a later turn: this one may be inside the parser, which cannot be fed twice at once."""
+        if not self._pumping:
+            self._pumping = True
+            self._hub.loop.call_soon(self._pump)
 
     # The parser's side
 
@@ -436,6 +440,8 @@ class Connection(asyncio.Protocol):
 
     def _send(self, data: bytes, mark: int) -> None:
         """An answer that needs no decision; those asked before it come first."""
+        if self._job is not None:
+            self._batcher.finish(self._job)
         if self.waiting:
             self._batcher.run()
         if self._transport is not None:
@@ -446,8 +452,6 @@ class Connection(asyncio.Protocol):
     def _refuse(self, what: Problem) -> None:
         """Answers and gives the connection up, but reads on for a while: a reset would take the answer with it."""
         self._hub.stats.refused += 1
-        if self._job is not None:
-            self._batcher.finish(self._job)
         self._done = True
         self._send(self._hub.answers.problem(what, CLOSE), 0)
         self._reset()

@@ -32,19 +32,14 @@ class HttpServer:
         """`on_decided` is called after each engine.decide, before its answers are written; it must be quick."""
         self.limits = limits or Limits()
         self.stats = Stats()
+        self.port = 0
+        """The port that was bound; of use when 0 was asked for."""
         self._engine = engine
         self._health = health
         self._metrics = metrics
         self._on_decided = on_decided
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.TimerHandle | None = None
-
-    @property
-    def port(self) -> int:
-        """The port that was bound; of use when 0 was asked for."""
-        if self._server is None:
-            raise RuntimeError("the server has not been started")
-        return int(self._server.sockets[0].getsockname()[1])
 
     @property
     def connections(self) -> int:
@@ -58,6 +53,7 @@ class HttpServer:
         batcher = Batcher(self._engine, answers, self.stats, self._on_decided)
         self._hub = Hub(batcher, answers, self.stats, self.limits, self._health, self._metrics)
         self._server = await loop.create_server(lambda: Connection(self._hub), host, port, backlog=BACKLOG)
+        self.port = int(self._server.sockets[0].getsockname()[1])
         self._sweep()
 
     def _sweep(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TypeVar
 
 import httptools
@@ -98,9 +98,18 @@ class World:
     def __init__(self, server: HttpServer, engine: FakeEngine) -> None:
         self.server = server
         self.engine = engine
+        self._writers: list[asyncio.StreamWriter] = []
 
     async def open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        return await asyncio.open_connection("127.0.0.1", self.server.port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.server.port)
+        self._writers.append(writer)
+        return reader, writer
+
+    async def close(self) -> None:
+        for writer in self._writers:
+            writer.transport.abort()
+            with suppress(OSError):
+                await writer.wait_closed()
 
     async def raw(self, *pieces: bytes, pause_s: float = 0.0, eof: bool = True) -> bytes:
         """All that comes back until the server closes; each piece is its own write."""
@@ -130,9 +139,11 @@ async def serving(limits: Limits | None = None, health: dict[str, object] | None
     told = {"config_version": 7, "ml": "live"} if health is None else health
     server = HttpServer(engine, lambda: told, lambda: b"sluice_decisions_total 1\n", limits)
     await server.start("127.0.0.1", 0)
+    world = World(server, engine)
     try:
-        yield World(server, engine)
+        yield world
     finally:
+        await world.close()
         await server.stop(0.2)
 
 

@@ -6,13 +6,13 @@ import pytest
 from decider.answers import CLOSE, HEAD, KEEP, NGINX, WORDS, Answers, retry_after
 from decider.problem import wrong_method
 from decider.vocabulary import HTTP_STATUS, Action
-from tests.decider.http_client import decision, parse
+from tests.decider.http_client import Response, decision, parse
 
 ANSWERS = Answers(1_700_000_000.0)
 REFUSALS = [a for a in Action if a != Action.ADMIT]
 
 
-def answer(action: Action, mark: int = 0, **changes: object):  # noqa: ANN201
+def answer(action: Action, mark: int = 0, **changes: object) -> Response:
     (response,) = parse(ANSWERS.check(decision(action, **changes), mark).encode())
     return response
 

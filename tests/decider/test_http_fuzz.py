@@ -1,0 +1,227 @@
+"""Whatever bytes come, however they are cut: no exception, no hang, the same answers, and no invalid request decided."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterator
+from itertools import pairwise
+from unittest import mock
+
+import msgspec
+import pytest
+import uvloop
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from decider import check, connection
+from decider.answers import Answers
+from decider.batcher import Batcher, Stats
+from decider.connection import Connection, Hub, Limits
+from tests.decider.http_client import FakeEngine, parse, request
+
+LIMITS = Limits(head=2048, url=512, headers=20, body=1000, decide_body=3000, outstanding=8)
+DECIDE = msgspec.json.encode(
+    {"requests": [{"app": "app_1", "method": "GET", "path": "/x"}, {"app": "shed", "method": "GET", "path": "/"}]}
+)
+SEEDS = [
+    request(),
+    request("POST", x_request_id="r1", authorization="Bearer t", x_forwarded_for="1.2.3.4, 5.6.7.8", x_sluice_bytes="7"),
+    request("HEAD", x_sluice_app="shed").replace(b"HEAD", b"PUT"),
+    request(x_sluice_app=""),
+    request(content_length="0"),
+    request(Connection="keep-alive", X_Request_Id="r2"),
+    request(connection="close"),
+    request(upgrade="h2c", connection="upgrade"),
+    request(target="/v1/check?answer=nginx", x_original_method="GET", x_original_uri="/a?b"),
+    request(target="/v1/check", x_forwarded_method="GET", x_forwarded_uri="/a"),
+    request("POST", body=b"body\r\n\r\n"),
+    request("POST", transfer_encoding="chunked") + b"4\r\nbody\r\n0\r\nx-sluice-app: evil\r\n\r\n",
+    request("POST", "/v1/decide", DECIDE, content_type="application/json"),
+    request("POST", "/v1/decide", b"{}", content_type="application/json"),
+    request("GET", "/v1/decide"),
+    request(target="/healthz"),
+    request(target="/metrics"),
+    request(target="/nowhere"),
+    request(expect="100-continue", content_length="2") + b"ok",
+    request(x_big="b" * 1500),
+    request(x_bigger="b" * 2500),
+    request(target="/v1/check/" + "p" * 600),
+    b"\r\n\r\n",
+]
+
+
+class FakeTransport:
+    """What a connection writes to; it closes as an event loop's transport does, a turn later."""
+
+    def __init__(self, connection: Connection, loop: asyncio.AbstractEventLoop) -> None:
+        self.written = b""
+        self.closing = False
+        self.reading = True
+        self._connection = connection
+        self._loop = loop
+
+    def write(self, data: bytes) -> None:
+        assert not self.closing, "wrote after close"
+        self.written += data
+
+    def close(self) -> None:
+        if not self.closing:
+            self.closing = True
+            self._loop.call_soon(self._connection.connection_lost, None)
+
+    abort = close
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def write_eof(self) -> None:
+        assert not self.closing
+
+    def pause_reading(self) -> None:
+        assert self.reading
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        assert not self.reading
+        self.reading = True
+
+
+async def _converse(pieces: list[bytes], plain: bool, errors: list[object]) -> tuple[bytes, FakeEngine]:
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: errors.append(context))
+    engine, answers, stats = FakeEngine(), Answers(0.0), Stats()
+    hub = Hub(
+        Batcher(engine, answers, stats, lambda: None), answers, stats, LIMITS, lambda: {"config_version": 1}, lambda: b"m 1\n"
+    )
+    if not plain:
+        hub.plain_most = 0
+    one = Connection(hub)
+    transport = FakeTransport(one, loop)
+    one.connection_made(transport)  # type: ignore[arg-type]
+    for piece in pieces:
+        for _ in range(10_000):
+            if transport.reading or transport.closing:
+                break
+            await asyncio.sleep(0)
+        else:
+            pytest.fail("reading stays paused")
+        if transport.closing:
+            break
+        one.data_received(piece)
+        await asyncio.sleep(0)
+    for _ in range(10_000):
+        await asyncio.sleep(0)
+        if transport.closing or (transport.reading and not one.waiting):
+            break
+    else:
+        pytest.fail("answers never came")
+    if not transport.closing and not one.eof_received():
+        transport.close()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert transport.closing
+    assert (hub.connections, hub.body_bytes, stats.failed) == (set(), 0, 0)
+    return transport.written, engine
+
+
+@pytest.fixture(scope="module")
+def runner() -> Iterator[asyncio.Runner]:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as one:
+        yield one
+
+
+def converse(runner: asyncio.Runner, pieces: list[bytes], plain: bool = True) -> tuple[bytes, FakeEngine]:
+    """All that one connection answers to `pieces`, and the engine it asked."""
+    errors: list[object] = []
+    written, engine = runner.run(_converse(pieces, plain, errors))
+    assert not errors, errors
+    return written, engine
+
+
+def cut(data: bytes, places: list[int]) -> list[bytes]:
+    edges = sorted({0, len(data), *(p % (len(data) + 1) for p in places)})
+    return [data[a:b] for a, b in pairwise(edges)]
+
+
+def mutate(data: bytes, changes: list[tuple[int, int, bytes]]) -> bytes:
+    for place, removed, added in changes:
+        at = place % (len(data) + 1)
+        data = data[:at] + added + data[at + removed :]
+    return data
+
+
+def assert_valid(engine: FakeEngine) -> None:
+    for r in engine.seen:
+        assert re.fullmatch(check.APP_PATTERN, r.app)
+        assert re.fullmatch(check.METHOD_PATTERN, r.method)
+        assert re.fullmatch(check.PATH_PATTERN, r.path)
+        assert re.fullmatch(check.TOKEN_PATTERN, r.token)
+        assert re.fullmatch(check.SOURCE_PATTERN, r.source)
+        assert re.fullmatch(check.REQUEST_ID_PATTERN, r.request_id)
+        assert 0 <= r.payload_bytes <= check.MAX_BYTES
+        assert 0 <= r.attempt <= check.MAX_ATTEMPT
+
+
+PLACES = st.lists(st.integers(0, 5000), max_size=8)
+TRICKY = st.sampled_from(
+    [b"\r\n", b"\r\n\r\n", b"\n", b" ", b":", b"\x00", b"\xff", b"#", b"?", b",", b"0", b"\t", b"A", b"HTTP/1.0"]
+)
+CHANGES = st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 6), TRICKY | st.binary(max_size=4)), max_size=4)
+REQUESTS = st.lists(st.sampled_from(SEEDS), min_size=1, max_size=5).map(b"".join)
+
+
+@settings(max_examples=400, deadline=None)
+@given(data=REQUESTS, changes=CHANGES, places=PLACES)
+def test_mutated_requests_are_answered_alike_however_they_are_cut(
+    runner: asyncio.Runner, data: bytes, changes: list, places: list[int]
+) -> None:
+    data = mutate(data, changes)
+    whole, engine = converse(runner, [data], plain=False)
+    assert_valid(engine)
+    for plain in (True, False):
+        answers, other = converse(runner, cut(data, places), plain)
+        assert answers == whole
+        assert other.seen == engine.seen
+    parse(whole)
+
+
+@settings(max_examples=150, deadline=None)
+@given(parts=st.lists(st.sampled_from(SEEDS), min_size=1, max_size=5), changes=CHANGES)
+def test_one_request_a_read_is_answered_as_one_stream(runner: asyncio.Runner, parts: list[bytes], changes: list) -> None:
+    parts[-1] = mutate(parts[-1], changes)
+    parts = [p for p in parts if p]
+    short, engine = converse(runner, parts)
+    full, other = converse(runner, [b"".join(parts)], plain=False)
+    assert_valid(engine)
+    assert short == full
+    assert other.seen == engine.seen
+
+
+@settings(max_examples=150, deadline=None)
+@given(parts=st.lists(st.sampled_from(SEEDS), min_size=2, max_size=30), step=st.integers(16, 3000), places=PLACES)
+def test_a_long_read_is_parsed_in_pieces_and_answered_alike(
+    runner: asyncio.Runner, parts: list[bytes], step: int, places: list[int]
+) -> None:
+    data = b"".join(parts)
+    whole, engine = converse(runner, [data])
+    with mock.patch.object(connection, "_HEAD_STEP", step), mock.patch.object(connection, "_BODY_STEP", step):
+        answers, other = converse(runner, cut(data, places))
+    assert answers == whole
+    assert other.seen == engine.seen
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.binary(min_size=1, max_size=400), places=PLACES)
+def test_random_bytes_decide_nothing(runner: asyncio.Runner, data: bytes, places: list[int]) -> None:
+    _, engine = converse(runner, cut(data, places))
+    assert engine.seen == []
+
+
+def test_every_seed_is_answered_the_same_byte_by_byte(runner: asyncio.Runner) -> None:
+    for seed in SEEDS:
+        whole, engine = converse(runner, [seed])
+        drip, other = converse(runner, [bytes([b]) for b in seed])
+        assert whole == drip
+        assert engine.seen == other.seen
+        assert bool(whole) == bool(seed.strip())
