@@ -21,6 +21,7 @@ def start() -> None:
         os.environ["SLUICE_VAR"] = str(folder)
         os.environ["SLUICE_TEST_SERVERS"] = "1"
     folder = Path(os.environ["SLUICE_VAR"])
+    (folder / "static").mkdir(parents=True, exist_ok=True)  # as `collectstatic` leaves it; its absence is a warning
     os.environ.setdefault("SLUICE_SECRET_KEY", "only-for-tests-" + "0123456789" * 5)
     os.environ.setdefault("SLUICE_DEBUG", "true")
     if "DATABASE_URL" not in os.environ:
