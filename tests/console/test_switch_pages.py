@@ -23,7 +23,7 @@ from decider.vocabulary import Action, MlState, Stage, Tier
 from decisions import partitions
 from decisions.models import Decision, utc
 from tests.control.conftest import ack, beat, status
-from tests.decisions.factory import event, unranked
+from tests.decisions.factory import event, signal_vector, unranked
 
 pytestmark = pytest.mark.django_db
 HTMX = {"HTTP_HX_REQUEST": "true"}
@@ -71,7 +71,7 @@ def test_an_sre_engages_from_the_sheet_and_the_page_shows_it_on_top(sre, django_
     page = sre.get(reverse("switches")).content.decode()
     assert "<h1>1 kill switch engaged</h1>" in page
     assert "Scores look wrong, INC-7" in page
-    assert "ends in 1 h 59 m" in page
+    assert "ends in 2 h" in page
     entry = AuditEntry.objects.first()
     assert (entry.actor, entry.actor_role, entry.action) == ("Dele Okafor", "SRE", "switch.engage")
     assert [s.name for s in changes.current().switches] == ["all_ml"]
@@ -186,7 +186,7 @@ def test_the_propagation_panel_polls_fast_until_all_have_acked_then_slowly(sre, 
 
 
 def test_a_refusing_and_a_silent_decider_are_named(sre, valkey) -> None:
-    beat(valkey, status("d01"))
+    beat(valkey, status("d01", config_version=0))
     ack(valkey, 1, "d01", ok=False, error="the signature does not match")
     valkey.zadd("sluice:nodes", {"d02": time.time() - 90})
     panel = sre.get(reverse("propagation")).content.decode()
@@ -206,7 +206,7 @@ def a_ranked_block(**fields) -> Event:
 
 
 def test_the_preview_weighs_scales_and_shows_who_is_affected() -> None:
-    events = [a_ranked_block() for _ in range(3)] + [unranked(inclusion_probability=0.5) for _ in range(6)]
+    events = [a_ranked_block() for _ in range(3)] + [unranked(inclusion_probability=0.5, signals=signal_vector()) for _ in range(6)]
     seen = switch_preview.compare(events, 18, changes.current(), "engage", None)
     assert seen.looked_at == 9
     assert seen.total == pytest.approx((3 * 4 + 6 * 2) * 2)
