@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 from .answers import Answers
 from .batcher import Batcher, Decides, Stats
-from .connection import Connection, Health, Hub, Limits, Metrics
+from .connection import Connection
+from .hub import Health, Hub, Limits, Metrics
 
 BACKLOG = 4096
 """Connections the kernel holds until they are accepted."""

@@ -11,8 +11,8 @@ import httptools
 import msgspec
 import uvloop
 
-from decider.connection import Limits
 from decider.http import HttpServer
+from decider.hub import Limits
 from decider.requests import CheckRequest, Decision
 from decider.vocabulary import Action, Reason, Stage
 

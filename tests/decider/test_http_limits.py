@@ -6,7 +6,7 @@ import logging
 import msgspec
 import pytest
 
-from decider.connection import Limits
+from decider.hub import Limits
 from tests.decider.http_client import World, parse, request, run
 
 CHECK = request()
