@@ -41,6 +41,11 @@ class Reading:
     apps: tuple[str, ...] = ()
     decision: uuid.UUID | None = None
 
+    @property
+    def made_at(self) -> float:
+        """Unix seconds in the id that was read; 0 when none was."""
+        return decision_time(self.decision.bytes) if self.decision else 0.0
+
 
 @dataclass(frozen=True, slots=True)
 class Filters:

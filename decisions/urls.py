@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
-from django.urls import URLPattern
+from django.urls import URLPattern, path
 
-urlpatterns: list[URLPattern] = []
+from . import views
+
+urlpatterns: list[URLPattern] = [
+    path("lookup", views.lookup_page, name="lookup"),
+    path("apps/<str:app_id>", views.app, name="app"),
+]

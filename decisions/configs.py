@@ -1,0 +1,41 @@
+"""Config documents that decisions were made under, found again by version.
+
+The control room that keeps them stands above this one; its table is reached through Django's app registry.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from django.apps import apps
+
+from decider import config as configs
+from decider.config import Config, ConfigError, Sampling
+
+
+@lru_cache(maxsize=32)
+def _decoded(payload: bytes) -> Config:
+    return configs.decode(payload)
+
+
+def config(version: int) -> Config | None:
+    """A config document by its version; None when it is not kept, or was made for another feature schema."""
+    return _usable(apps.get_model("control", "ConfigVersion").objects.filter(version=version))
+
+
+def newest() -> Config | None:
+    """The newest config document; None before there is one."""
+    return _usable(apps.get_model("control", "ConfigVersion").objects.order_by("-version"))
+
+
+def sampling() -> Sampling:
+    """How likely a decision is to be kept now, before the budget scales it down."""
+    return found.sampling if (found := newest()) else Sampling()
+
+
+def _usable(rows) -> Config | None:
+    row = rows.only("payload").first()
+    try:
+        return _decoded(bytes(row.payload)) if row else None
+    except ConfigError:
+        return None
