@@ -12,13 +12,13 @@ from django.core.exceptions import ImproperlyConfigured
 def main() -> None:
     """Runs one command. A wrong or missing setting ends in one sentence, never in a traceback."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "console.settings")
-    if sys.argv[1:2] == ["up"]:
-        from console.surroundings import prepare
-
-        prepare()
-    from django.core.management import execute_from_command_line
-
     try:
+        if sys.argv[1:2] == ["up"]:
+            from console.surroundings import prepare
+
+            prepare()
+        from django.core.management import execute_from_command_line
+
         execute_from_command_line(sys.argv)
     except ImproperlyConfigured as error:
         sys.exit(f"sluice: {error}")

@@ -1,4 +1,4 @@
-"""Starts one program that must not outlive its parent: `python -m console.leash [--nobody] -- PROGRAM ARGUMENTS...`.
+"""Starts one program that must not outlive its parent: `leash.py [--nobody] [--nice=N] -- PROGRAM ARGUMENTS...`.
 
 The kernel ends the program when the process that started it dies, however that happened (prctl(2), PR_SET_PDEATHSIG;
 Linux only: elsewhere the supervisor's own stop is all there is). With `--nobody` it gives up root first, as PostgreSQL
@@ -31,10 +31,11 @@ class _Data(ctypes.Structure):
     _fields_ = [("effective", ctypes.c_uint32), ("permitted", ctypes.c_uint32), ("inheritable", ctypes.c_uint32)]
 
 
-def command(program: list[str], *, nobody: bool = False) -> list[str]:
-    """The argument list that starts `program` on the leash."""
+def command(program: list[str], *, nobody: bool = False, nice: int = 0) -> list[str]:
+    """The argument list that starts `program` on the leash; `nice` lets others go first (nice(2))."""
     drop = ["--nobody"] if nobody and os.geteuid() == 0 else []
-    return [sys.executable, "-I", os.path.abspath(__file__), *drop, "--", *program]  # noqa: PTH100 - runs before imports are set up
+    calm = [f"--nice={nice}"] if nice else []
+    return [sys.executable, "-I", os.path.abspath(__file__), *drop, *calm, "--", *program]  # noqa: PTH100 - runs before imports are set up
 
 
 def end_with_parent() -> None:
@@ -77,6 +78,9 @@ def main() -> NoReturn:
     program = sys.argv[split + 1 :]
     if "--nobody" in sys.argv[1:split]:
         become_nobody()
+    for option in sys.argv[1:split]:
+        if option.startswith("--nice="):
+            os.nice(int(option.removeprefix("--nice=")))
     end_with_parent()
     os.execv(program[0], program)  # noqa: S606 - that is the point
 

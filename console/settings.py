@@ -7,7 +7,7 @@ from pathlib import Path
 
 from csp.constants import NONE, SELF
 
-from console import environment
+from console import environment, surroundings
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 SLUICE_VAR = Path(os.environ.get("SLUICE_VAR") or BASE_DIR / "var").resolve()
@@ -26,8 +26,8 @@ SLUICE_PORTS = {
     "services": environment.port(env, "SLUICE_SERVICES_PORT", 9200),
     "envoy-check": environment.port(env, "SLUICE_ENVOY_CHECK_PORT", 9300),
     "envoy-admin": environment.port(env, "SLUICE_ENVOY_ADMIN_PORT", 9301),
-    "postgres": environment.port(env, "SLUICE_POSTGRES_PORT", 54329),
-    "valkey": environment.port(env, "SLUICE_VALKEY_PORT", 63799),
+    "postgres": environment.port(env, "SLUICE_POSTGRES_PORT", surroundings.POSTGRES_PORT),
+    "valkey": environment.port(env, "SLUICE_VALKEY_PORT", surroundings.VALKEY_PORT),
 }
 """Ports `manage.py up` listens on, each by its own variable."""
 

@@ -1,0 +1,70 @@
+"""The programs of one installation on one machine, and how to tell that they are up."""
+
+from __future__ import annotations
+
+import http.client
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from console import leash, parts, surroundings
+from console.supervise import Program
+
+ROOT = surroundings.ROOT
+DECIDERS = ("d01", "d02")
+
+
+def servers(var: Path) -> list[Program]:
+    """PostgreSQL and Valkey, where they are ours to run."""
+    found = []
+    if surroundings.is_embedded("postgres"):
+        found.append(Program("postgres", surroundings.postgres(var).command(), 10, "INT", 30, group=False))
+    if surroundings.is_embedded("valkey"):
+        found.append(Program("valkey", surroundings.valkey(var).command(), 10, group=False))
+    return found
+
+
+def workers(var: Path, ports: Mapping[str, int], region: str) -> list[Program]:
+    """Everything between a request and a page."""
+    found = [_decider(node, var, ports[node], region) for node in DECIDERS]
+    found.append(_python("services", 30, "-m", "learning.demo_services", "--listen", f"127.0.0.1:{ports['services']}"))
+    found.append(Program("envoy", parts.envoy_command(var / "run" / "envoy.yaml"), 40))
+    found.append(_python("feedback", 50, "-m", "decider.feedback", "--log", str(access_log(var))))
+    found.append(_python("ingest", 50, "manage.py", "ingest"))
+    beat = ["-B", "--schedule", str(var / "run" / "beat")]
+    options = ["--concurrency", "1", "--loglevel", "INFO", "--without-gossip", "--without-mingle"]
+    found.append(_python("worker", 60, "-m", "celery", "-A", "console", "worker", *options, *beat, patience_s=20, nice=10))
+    serve = ["--bind", f"127.0.0.1:{ports['console']}", "--worker-class", "gthread", "--threads", "8", "--timeout", "60"]
+    found.append(_python("console", 60, "-m", "gunicorn", "console.wsgi", *serve, "--access-logfile", "/dev/null"))
+    return found
+
+
+def traffic(ports: Mapping[str, int]) -> Program:
+    """The simulated clients, through the gateway."""
+    return _python("traffic", 70, "-m", "learning.drive", "--gateway", f"http://127.0.0.1:{ports['gateway']}", nice=5)
+
+
+def access_log(var: Path) -> Path:
+    """Where the gateway writes what became of each request."""
+    return var / "log" / "envoy-access.json"
+
+
+def answers(port: int, path: str) -> bool:
+    """Whether a server of ours gives a page."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+    try:
+        connection.request("GET", path, headers={"host": f"localhost:{port}"})
+        return connection.getresponse().status < 400
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _decider(node: str, var: Path, port: int, region: str) -> Program:
+    where = ["--node", node, "--region", region, "--listen", f"127.0.0.1:{port}", "--data", str(var / "nodes" / node)]
+    return _python(node, 20, "-m", "decider", *where, "--models", str(var / "models"), "--keys", str(var / "keys"))
+
+
+def _python(name: str, order: int, *arguments: str, patience_s: int = 10, nice: int = 0) -> Program:
+    return Program(name, leash.command([sys.executable, *arguments], nice=nice), order, stop_within_s=patience_s)
