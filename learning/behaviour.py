@@ -53,7 +53,7 @@ SESSION = Call("GET", "/v2/auth/session", "auth", 0.5)
 ROLES: dict[str, tuple[tuple[Call, ...], tuple[int, ...]]] = {
     "sync": ((ORDER, ORDERS, ORDER_BATCH, ORDER_PUT, SESSION), (70, 9, 6, 11, 4)),
     "catalogue": ((SEARCH, SUGGEST, STOCK, ORDER, SESSION), (26, 10, 30, 30, 4)),
-    "checkout": ((CHARGE, REFUND, PAYMENT, ORDER, ORDER_PUT, SIGN_IN, SEARCH), (14, 3, 12, 42, 12, 10, 7)),
+    "checkout": ((CHARGE, REFUND, PAYMENT, ORDER, ORDER_PUT, SIGN_IN, SEARCH), (10, 2, 12, 46, 13, 10, 7)),
     "portal": ((SIGN_IN, SESSION, ORDER, ORDERS, SEARCH), (20, 26, 40, 6, 8)),
     "dashboard": ((ORDER, ORDERS, LEDGER, STOCK, SESSION), (58, 10, 10, 16, 6)),
     "books": ((LEDGER_POST, LEDGER, LEDGER_BATCH, ORDER, ORDERS), (34, 24, 3, 33, 6)),
@@ -101,10 +101,10 @@ class Voice:
         self._ids = _between(rng, 12, ID_SPAN)
         self._walks = rng.random() < (0.5 if app.kind == Kind.POLLER else 0.05)
         self._next_id = self._first_id
-        self._stale = rng.random() ** 3 * 0.12
+        self._stale = rng.random() ** 3
         self._declined = rng.uniform(0.1, 0.5) if rng.random() < 0.15 else rng.uniform(0.02, 0.08)
-        self._failed_sign_in = rng.uniform(0.02, 0.3)
-        self._disguise = rng.uniform(0.05, 0.65) if app.kind == Kind.DRIPPER else rng.uniform(0.0, 0.5)
+        self._failed_sign_in = rng.random() ** 2 * 0.6
+        self._disguise = rng.uniform(0.1, 0.8) if app.kind == Kind.DRIPPER else rng.uniform(0.0, 0.75)
         self._worth = 0.6 if app.role == "dashboard" else 1.0
         self._always = app.kind == Kind.DRIPPER
         self._prepare_abuse()
@@ -112,7 +112,7 @@ class Voice:
     def _prepare_abuse(self) -> None:
         """What an abuser has beside the ordinary; drawn for every app, so that kinds do not shift each other's dice."""
         rng = self._rng
-        self._hit_rate = rng.uniform(0.03, 0.55)
+        self._hit_rate = rng.uniform(0.05, 0.8)
         self._pool = [address(rng) for _ in range(_between(rng, 1, 200 if self.abusive else 1))]
         self._scan_from = services.SPARSE_FROM + rng.randrange(10**7) if rng.random() < 0.35 else rng.randrange(10**7)
         errands = {Kind.SCRAPER: self._scrape, Kind.STUFFER: self._stuff, Kind.CARD_TESTER: self._test_card}

@@ -17,8 +17,8 @@ from .behaviour import Planned, Voice
 from .world import ABUSIVE, Kind, Population
 
 HOUR_S = 300.0
-"""A simulated "hour", seconds: schedules are compressed so that minutes show them."""
-TOP_OF_HOUR = 0.6
+"""A simulated "hour", seconds: schedules are compressed so that minutes show them. It begins when unix time divides by it."""
+TOP_OF_HOUR = 0.4
 """Share of bursty apps whose schedule begins at the top of the hour."""
 HELD_MOST = 20
 """Requests an obeying client keeps for later while it waits; the rest are given up."""
@@ -48,6 +48,7 @@ class Crowd:
         self._storms = [a.kind == Kind.STORM for a in population.apps]
         self._abuses = [a.abusive for a in population.apps]
         self._obeys = [a.obeys for a in population.apps]
+        self._coming: list[tuple[float, int, bool]] = []
         self._later: list[tuple[float, int, Planned]] = []
         self._ticket = count()
         self._schedule()
@@ -73,7 +74,7 @@ class Crowd:
         self._offset = rng.uniform(0, HOUR_S, n)
         bursty = kinds == Kind.BURSTY
         at_top = bursty & (rng.random(n) < TOP_OF_HOUR)
-        self._offset[at_top] = rng.uniform(-3, 0, at_top.sum())
+        self._offset[at_top] = rng.uniform(-12, 0, at_top.sum())
         self._period[bursty & ~at_top] *= rng.choice([0.5, 1.0, 2.0], (bursty & ~at_top).sum())
         self._duty[bursty] = rng.uniform(0.03, 0.12, bursty.sum())
         for kind, periods, duties in (
@@ -105,13 +106,13 @@ class Crowd:
         thin = min(1.0, ABUSE_SHARE * rate / abuse) if abuse else 1.0
         self._duty = np.where(self._abusive & (kinds != Kind.DRIPPER), self._duty * thin, self._duty)
         base = np.where(kinds == Kind.BURSTY, 0.6, 1.0) * np.where(self._abusive, 0.0, weight / weight.sum())
-        leap = base * rng.uniform(6, 25, n)
+        leap = base * rng.uniform(3, 11, n)
         mean = float(np.where(kinds == Kind.BURSTY, base + (leap - base) * self._duty, base).sum())
         scale = (rate - min(abuse, ABUSE_SHARE * rate)) / max(mean, 1e-9)
         spike = np.where(rng.random(n) < 0.15, rng.lognormal(0.7, 0.7, n), 0.0)
         abuser_base = np.where(kinds == Kind.DRIPPER, peak, np.minimum(0.2, 0.02 * peak))
         self._base = np.where(self._abusive, abuser_base, base * scale)
-        honest_peak = np.where(kinds == Kind.BURSTY, np.minimum(leap * scale + spike, 80.0), base * scale)
+        honest_peak = np.where(kinds == Kind.BURSTY, np.minimum(leap * scale + spike, 40.0), base * scale)
         self._peak = np.where(peak > 0, peak, honest_peak)
 
     def incident(self, kind: Kind, apps: int, now: float, lasts: float) -> list[int]:
@@ -125,7 +126,7 @@ class Crowd:
 
     def active(self, now: float) -> np.ndarray:
         """Which apps are inside their active time; bool, one for each app."""
-        phase = (now - self.start + self._offset) % self._period
+        phase = (now + self._offset) % self._period
         return (phase < self._duty * self._period) | (self._forced_until > now)
 
     def rates(self, now: float, active: np.ndarray) -> np.ndarray:
@@ -140,18 +141,26 @@ class Crowd:
         if span <= 0:
             return []
         active = self.active(upto)
-        moments = self._moments(self.rates(upto, active), span)
-        out = [p for at, index in moments if (p := self._speak(index, at, bool(active[index]))) is not None]
+        for at, index in self._moments(self.rates(upto, active), span):
+            heapq.heappush(self._coming, (at, index, bool(active[index])))
+        out = []
+        while self._coming and self._coming[0][0] <= upto:
+            at, index, is_active = heapq.heappop(self._coming)
+            if (planned := self._speak(index, at, is_active)) is not None:
+                out.append(planned)
         while self._later and self._later[0][0] <= upto:
             planned = heapq.heappop(self._later)[2]
-            self._held[planned.app] = max(0, self._held[planned.app] - 1)
-            out.append(planned)
+            self._held[planned.app] -= 1
+            if planned.at < self._hold_until[planned.app]:
+                self._postpone(planned, self._hold_until[planned.app] + 2.0 * self._rng.random())
+            else:
+                out.append(planned)
         self.now = upto
         out.sort(key=lambda p: p.at)
         return out
 
     def _moments(self, rates: np.ndarray, span: float) -> list[tuple[float, int]]:
-        """When and who: Poisson clumps for most, even gaps with a little jitter for the rest."""
+        """When and who, a clump may reach beyond the span: Poisson clumps for most, even gaps with a little jitter for the rest."""
         rng, random = self._np, self._rng.random
         clumps = rng.poisson(np.where(self._even, 0.0, rates * span / self._clumps))
         out = []

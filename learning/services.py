@@ -16,7 +16,7 @@ from decider.config import Service
 
 WINDOW_S = 5.0
 """Time over which offered load is averaged, seconds."""
-IMPATIENT_AFTER_S = 0.6
+IMPATIENT_AFTER_S = 1.0
 """Wait at which the first requests fail; twice and a half of it fails nearly all."""
 EXPIRED_PREFIX = "exp_"
 """Credentials that begin so are expired or never were valid: every service answers 401."""
@@ -65,20 +65,23 @@ class ServiceModel:
 
     def capacity(self, now: float) -> float:
         """Cost units a second at `now`."""
-        factor = min((s.factor for s in self.slowdowns if s.holds(now - self.started)), default=1.0)
-        return self.policy.capacity * factor
+        if not self.slowdowns:
+            return self.policy.capacity
+        return self.policy.capacity * min((s.factor for s in self.slowdowns if s.holds(now - self.started)), default=1.0)
 
     def offer(self, cost: float, now: float, draw: float) -> tuple[bool, float]:
         """Whether a request of `cost` is served, and its latency in ms. `draw` in [0, 1) is the dice of this request."""
         capacity = self.capacity(now)
-        passed = max(0.0, now - self.at) if self.at else 0.0
-        self.at = max(self.at, now)
-        self.backlog = max(0.0, self.backlog - capacity * passed)
-        self.load = self.load * math.exp(-passed / WINDOW_S) + cost / WINDOW_S
+        if now > self.at:
+            passed = now - self.at if self.at else 0.0
+            self.at = now
+            self.backlog = max(0.0, self.backlog - capacity * passed)
+            self.load *= math.exp(-passed / WINDOW_S)
+        self.load += cost / WINDOW_S
         wait = self.backlog / capacity
-        failing = min(0.95, max(0.0, wait - IMPATIENT_AFTER_S) / (1.5 * IMPATIENT_AFTER_S))
-        latency = self.policy.latency_ms * (0.7 + 0.6 * draw) / max(0.08, 1.0 - min(1.0, self.load / capacity)) ** 0.5 + 1000 * wait
-        if draw < failing:
+        room = 1.0 - self.load / capacity
+        latency = self.policy.latency_ms * (0.7 + 0.6 * draw) / (room if room > 0.08 else 0.08) ** 0.5 + 1000 * wait
+        if wait > IMPATIENT_AFTER_S and draw < min(0.95, (wait - IMPATIENT_AFTER_S) / (1.5 * IMPATIENT_AFTER_S)):
             return False, latency
         self.backlog += cost
         return True, latency

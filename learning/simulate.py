@@ -15,13 +15,14 @@ from itertools import count
 from random import Random
 
 import numpy as np
+from msgspec import structs
 
-from decider import defaults, ids
+from decider import defaults
 from decider.config import Config, Switch
 from decider.engine import Engine
 from decider.features import N_FEATURES
 from decider.models import Model
-from decider.requests import CheckRequest, Decision, Outcome
+from decider.requests import CheckRequest, Outcome
 from decider.signals import INDEX as SIGNAL
 from decider.vocabulary import HTTP_STATUS, Action
 
@@ -29,15 +30,21 @@ from . import services, world
 from .behaviour import Planned
 from .crowd import Crowd
 
+USUAL_RATE = 300.0
+"""First tries a second for which the default capacities leave the usual headroom."""
 STEP_S = 0.1
 """Simulated time the crowd is asked for at once, seconds."""
-BATCH_S = 0.02
+BATCH_S = 0.025
 """Requests within it are decided together, with one clock reading."""
 TICK_S = 0.2
 LEARN_S = 0.5
 """Outcomes reach the engine in batches, this far apart: as an access log read by the feedback process."""
 LABEL_DELAY_DAYS = {True: (1.0, 45.0), False: (30.0, 30.0)}
 """Abusive? -> least and most days until that is known: reports and chargebacks trickle in; good conduct is assumed after 30."""
+
+_ADMIT = int(Action.ADMIT)
+_STATUS = [HTTP_STATUS[a] for a in Action]
+_COST = SIGNAL["cost"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +157,8 @@ class Loop:
         self.engine.apply(self.config, model)
         self._rng = Random(scenario.seed + 1)
         self._rows = _Rows(scenario.most_per_app, self._rng)
-        self._coming: list[tuple[float, int, Outcome]] = []
-        self._answers: list[tuple[float, int, Planned, int, float]] = []
+        self._answers: list[tuple[float, int, Planned, Outcome]] = []
+        self._outcomes: list[Outcome] = []
         self._ticket = count()
         self._ticked = self._learned = scenario.start
         self.by_action = [0] * len(Action)
@@ -160,7 +167,7 @@ class Loop:
     def run(self, progress: Callable[[float], object] | None = None) -> Run:
         """Plays the scenario to its end; `progress` is told the simulated seconds of each step."""
         began = time.perf_counter()
-        self.engine.know(self.population.profiles())
+        self.engine.know(self.population.profiles(), now=self.scenario.start - world.DAY_S)
         if not self.scenario.fresh:
             self._remember()
         steps = math.ceil(self.scenario.seconds / STEP_S)
@@ -196,18 +203,18 @@ class Loop:
     def _decide(self, batch: list[Planned], now: float) -> None:
         decisions = self.engine.decide([p.request for p in batch], now=now)
         keep = now >= self.scenario.start + self.scenario.warm_up
-        costs = self.engine.signals[: len(batch), SIGNAL["cost"]].tolist()
+        costs = self.engine.signals[: len(batch), _COST].tolist()
         rows = self.engine.features
         for k, (planned, decision) in enumerate(zip(batch, decisions, strict=True)):
             self.by_action[decision.action] += 1
             if keep:
                 self._rows.offer(planned, rows[k], decision.action, now)
-            if decision.action == Action.ADMIT:
-                self._serve(planned, decision, costs[k], now)
+            if decision.action == _ADMIT:
+                self._serve(planned, costs[k], now)
             else:
-                self.crowd.react(planned, HTTP_STATUS[Action(decision.action)], decision.retry_after, now)
+                self.crowd.react(planned, _STATUS[decision.action], decision.retry_after, now)
 
-    def _serve(self, planned: Planned, decision: Decision, cost: float, now: float) -> None:
+    def _serve(self, planned: Planned, cost: float, now: float) -> None:
         """The service answers after its latency; its client and the access log hear of it then."""
         ok, latency = self.services[planned.service].offer(cost, now, self._rng.random())
         request = planned.request
@@ -215,36 +222,29 @@ class Loop:
         self.served += ok
         self.failed += not ok
         at = now + latency / 1000
-        outcome = Outcome(
-            request.app, planned.service, at, status, latency, request.request_id, ids.format_decision_id(decision.id)
-        )
-        heapq.heappush(self._coming, (at, next(self._ticket), outcome))
-        heapq.heappush(self._answers, (at, next(self._ticket), planned, status, at))
+        outcome = Outcome(request.app, planned.service, at, status, latency, request.request_id)
+        heapq.heappush(self._answers, (at, next(self._ticket), planned, outcome))
 
     def _deliver(self, upto: float) -> None:
+        """Clients hear their answers; the engine hears of them by the batch."""
         while self._answers and self._answers[0][0] <= upto:
-            _, _, planned, status, at = heapq.heappop(self._answers)
-            self.crowd.react(planned, status, 0.0, at)
-        if upto < self._learned + LEARN_S:
-            return
-        self._learned = upto
-        outcomes = []
-        while self._coming and self._coming[0][0] <= upto:
-            outcomes.append(heapq.heappop(self._coming)[2])
-        if outcomes:
-            self.engine.learn(outcomes, now=upto)
+            at, _, planned, outcome = heapq.heappop(self._answers)
+            self.crowd.react(planned, outcome.status, 0.0, at)
+            self._outcomes.append(outcome)
+        if upto >= self._learned + LEARN_S:
+            self._learned = upto
+            self.engine.learn(self._outcomes, now=upto)
+            self._outcomes = []
 
 
 def _config(scenario: Scenario) -> Config:
-    switches = [Switch("observe_only")] if scenario.observe_only else []
+    """The starting config; capacities grow with the rate they were made for, so that any crowd finds the same headroom."""
     start = defaults.config(version=1, issued_at=scenario.start)
-    return Config(
-        version=1,
-        feature_schema=start.feature_schema,
-        issued_at=start.issued_at,
-        tiers=start.tiers,
-        services=start.services,
-        switches=switches,
+    scale = scenario.rate / USUAL_RATE
+    return structs.replace(
+        start,
+        services=[structs.replace(s, capacity=s.capacity * scale) for s in start.services],
+        switches=[Switch("observe_only")] if scenario.observe_only else [],
     )
 
 

@@ -157,16 +157,16 @@ def _app(rng: np.random.Generator, seed: int, index: int, tenant: _Tenant, taken
     kind = _pick(rng, ABUSE_MIX if abusive else HONEST_MIX)
     role = _pick(rng, ROLES)
     born_late = bool(rng.random() < (0.12 if abusive else 0.04))
-    age = 0.01 if born_late else cohort.age_days * float(rng.lognormal(-0.5 if abusive else 0.0, 1.0))
+    age = 0.01 if born_late else cohort.age_days * float(rng.lognormal(-0.25 if abusive else 0.0, 1.1))
     profile = Profile(
         app=_app_id(seed, index),
         name=_name(rng, role, taken),
         tenant=tenant.slug,
         tier=int(tenant.tier),
         created_at=round(now - age * DAY_S),
-        verified=bool(rng.random() < cohort.verified * (0.55 if abusive else 1.0)),
+        verified=bool(rng.random() < cohort.verified * (0.7 if abusive else 1.0)),
         cohort_prior=cohort.prior,
-        abuse_history=int(rng.poisson(0.35 if abusive and not born_late else 0.02)),
+        abuse_history=int(rng.poisson(0.3 if abusive and not born_late else 0.03)),
         chargeback_history=int(rng.poisson((0.9 if kind == Kind.CARD_TESTER else 0.25) if role == "checkout" or abusive else 0.02)),
         false_throttle_history=int(rng.poisson(0.25 if kind in (Kind.BURSTY, Kind.POLLER) else 0.03)),
     )
