@@ -1,0 +1,139 @@
+"""What the console's tests share: an installation, people of each role, deciders played by hand, and the templates rendered."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+import redis
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from django.contrib.auth.models import Group, User
+from django.db import transaction
+from django.dispatch import receiver
+from django.test import Client
+from django.test.signals import template_rendered
+
+from console import mix, roles
+from decider import config, defaults, store
+from decisions import binary, ingest
+
+PASSWORD = "a-password-for-tests"
+RENDERED: set[str] = set()
+"""Names of all templates rendered so far in this session, by whatever test."""
+
+
+@receiver(template_rendered, weak=False)
+def _remember(template: object, **_: object) -> None:
+    RENDERED.add(str(getattr(template, "name", "")))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What looks back on all the others comes last."""
+    items.sort(key=lambda item: item.name == "test_every_template_is_rendered_by_some_test")
+
+
+@pytest.fixture(autouse=True)
+def installation(settings, tmp_path: Path, keys: Path, valkey: redis.Redis) -> Path:
+    """An installation's folder with keys, nothing in Valkey, and nothing remembered."""
+    settings.SLUICE_VAR = tmp_path
+    settings.SLUICE_KEYS = keys
+    mix.forget()
+    return tmp_path
+
+
+@pytest.fixture
+def person(db) -> Callable[[str], User]:
+    """Makes someone with a role; an empty role is nobody's."""
+    roles.ensure()
+
+    def make(role: str) -> User:
+        user = User.objects.create_user(
+            f"{role or 'nobody'}@example.org", password=PASSWORD, first_name="Mara", last_name="Lindqvist"
+        )
+        if role:
+            user.groups.add(Group.objects.get(name=role))
+        return user
+
+    return make
+
+
+@pytest.fixture
+def signed_in(person) -> Callable[[str], Client]:
+    """A browser signed in with a role."""
+
+    def make(role: str) -> Client:
+        client = Client()
+        client.force_login(person(role), backend="django.contrib.auth.backends.ModelBackend")
+        return client
+
+    return make
+
+
+@pytest.fixture
+def publish(keys: Path, valkey: redis.Redis) -> Callable[..., config.Config]:
+    """Puts a signed config document into the store; any field may be given."""
+
+    def put(**fields) -> config.Config:
+        document = msgspec.structs.replace(defaults.config(7, time.time() - 60), **fields)
+        key = Ed25519PrivateKey.from_private_bytes(bytes.fromhex((keys / "config.key").read_text()))
+        valkey.set(store.CONFIG_KEY, config.sign(document, key))
+        return document
+
+    return put
+
+
+MODEL = config.ModelRef(name="risk", version=1, digest="ab" * 32)
+
+
+@pytest.fixture
+def beat(valkey: redis.Redis) -> Callable[..., store.NodeStatus]:
+    """Does what a decider does once a second; `ago` plays one that stopped."""
+
+    def put(node: str = "d01", *, ago: float = 0.0, **fields) -> store.NodeStatus:
+        said = status(node, time.time() - ago, **fields)
+        if not ago:
+            valkey.set(store.NODE_PREFIX + node, msgspec.msgpack.encode(said), ex=store.NODE_TTL_S)
+        valkey.zadd(store.NODES_KEY, {node: said.at})
+        return said
+
+    return put
+
+
+def status(node: str, at: float, **fields) -> store.NodeStatus:
+    """A heartbeat of a healthy decider at config 7; any field may be given."""
+    base = {
+        "node": node,
+        "region": "local",
+        "at": at,
+        "started_at": at - 600,
+        "config_version": 7,
+        "model": MODEL.digest,
+        "ml_state": 0,
+        "decisions": 0,
+        "by_action": [0] * 5,
+        "events_sent": 0,
+        "events_dropped": 0,
+        "apps": 3,
+        "latency_p99_us": 900.0,
+        "services": [load("orders-read", 0.4)],
+    }
+    return store.NodeStatus(**(base | fields))
+
+
+def load(name: str, utilisation: float, **fields) -> store.ServiceStatus:
+    base = {"name": name, "utilisation": utilisation, "price": 0.0, "latency_ms": 41.0, "error_share": 0.01, "feedback_age_s": 1.0}
+    return store.ServiceStatus(**(base | fields))
+
+
+@pytest.fixture
+def stored(db) -> Callable[[list], None]:
+    """Stores decision events as ingest does."""
+
+    def put(events: list) -> None:
+        with transaction.atomic():
+            ingest.copy_events(events, binary.Texts())
+
+    return put

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import time
+
+import pytest
+from django.urls import reverse
+
+from console import strip
+from decider.config import Switch
+from decider.vocabulary import MlState
+from monitoring import fleet
+from tests.console.conftest import MODEL
+
+
+def cells() -> dict[str, strip.Cell]:
+    return {cell.label: cell for cell in strip.read().cells}
+
+
+def test_a_calm_installation_has_a_calm_strip(publish, beat) -> None:
+    publish(model=MODEL)
+    beat("d01")
+    beat("d02")
+    status = strip.read()
+    assert status.level == "calm"
+    texts = [(cell.text, cell.more) for cell in status.cells]
+    assert texts[:4] == [("Live", ""), ("risk v1", ""), ("All clear", ""), ("2 / 2", "at cfg 7")]
+
+
+def test_ml_off_by_its_switch_is_an_incident_and_names_what_decides(publish, beat) -> None:
+    publish(model=MODEL, switches=[Switch("all_ml")])
+    beat(ml_state=int(MlState.SWITCHED_OFF))
+    ml = cells()["ML ranking"]
+    assert (ml.text, ml.bad) == ("Off, fallback limiter", True)
+    assert cells()["Kill switches"].text == "1 engaged"
+
+
+def test_a_switch_past_its_end_is_not_engaged(publish, beat) -> None:
+    publish(model=MODEL, switches=[Switch("all_ml", until=time.time() - 1)])
+    beat()
+    assert cells()["Kill switches"].text == "All clear"
+
+
+def test_ml_off_on_one_decider_says_on_how_many(publish, beat) -> None:
+    publish(model=MODEL)
+    beat("d01", ml_state=int(MlState.LATE))
+    beat("d02")
+    assert (cells()["ML ranking"].text, cells()["ML ranking"].more) == ("Live", "off on 1 of 2")
+
+
+def test_a_lost_decider_still_counts(publish, beat) -> None:
+    publish(model=MODEL)
+    beat("d01")
+    beat("d02", ago=40)
+    assert (cells()["Deciders in sync"].text, cells()["Deciders in sync"].level) == ("1 / 2", "warn")
+
+
+def test_drift_is_not_claimed_before_it_is_measured(publish) -> None:
+    assert cells()["Drift"] == strip.Cell("Drift", reverse("home"), "off", "Not measured yet")
+
+
+def test_a_document_with_a_wrong_signature_is_not_believed(publish, beat, keys) -> None:
+    publish(model=MODEL)
+    beat()
+    (keys / "config.pub").write_text("11" * 32)
+    assert cells()["Deciders in sync"].more == "no usable config"
+    assert cells()["Model"].text == "None"
+
+
+def test_without_valkey_every_cell_is_unknown_and_none_keeps_its_last_value(publish, beat, settings) -> None:
+    publish(model=MODEL)
+    beat()
+    good = strip.read()
+    settings.VALKEY_URL = "redis://127.0.0.1:1/0"
+    away = strip.read()
+    assert away.level == "unknown"
+    assert {cell.text for cell in away.cells} == {f"Status unknown since {good.at:%H:%M:%S}"}
+
+
+def test_an_unreadable_heartbeat_is_unknown_too(valkey, beat) -> None:
+    beat()
+    valkey.set("sluice:node:d01", b"\xc1")
+    with pytest.raises(fleet.Unreachable):
+        fleet.read()
+
+
+def test_the_strip_answers_304_until_something_changes(signed_in, publish, beat) -> None:
+    client = signed_in("sre")
+    publish(model=MODEL)
+    beat()
+    first = client.get(reverse("ui-strip"))
+    assert first.status_code == 200
+    assert first["Sluice-Level"] == "calm"
+    same = client.get(reverse("ui-strip"), headers={"if-none-match": first["ETag"]})
+    assert (same.status_code, same.content) == (304, b"")
+    publish(model=MODEL, switches=[Switch("all_ml")])
+    assert client.get(reverse("ui-strip"), headers={"if-none-match": first["ETag"]}).status_code == 200
+
+
+def test_an_incident_tints_its_cell(signed_in, publish, beat) -> None:
+    publish(model=MODEL, switches=[Switch("all_ml")])
+    beat(ml_state=int(MlState.SWITCHED_OFF))
+    page = signed_in("auditor").get(reverse("ui-strip")).content.decode()
+    assert 'class="bad"><span class="k">ML ranking' in page
+
+
+def test_a_strip_whose_session_has_ended_reloads_its_page(client, db) -> None:
+    answer = client.get(reverse("ui-strip"), headers={"hx-request": "true"})
+    assert answer["HX-Refresh"] == "true"
+    assert b"Sign in" not in answer.content

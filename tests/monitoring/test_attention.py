@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+from decider import defaults
+from decider.config import ModelRef, Switch
+from decider.store import IngestStatus
+from decider.vocabulary import MlState
+from monitoring import attention, guardrails
+from monitoring.attention import Explained, Facts
+from monitoring.fleet import Fleet, Lost
+from tests.console.conftest import load, status
+
+NOW = 1_763_476_327.0
+MODEL = ModelRef(name="risk", version=1, digest="ab" * 32)
+
+
+def config(**fields):
+    import msgspec
+
+    return msgspec.structs.replace(defaults.config(7, NOW - 477), **({"model": MODEL} | fields))
+
+
+CALM = Fleet(NOW, (status("d01", NOW), status("d02", NOW)), (), config(), "", IngestStatus(NOW, 1.8, 100, 0), 0)
+
+
+def titles(fleet: Fleet | None = CALM, **facts) -> list[str]:
+    return [item.title for item in attention.find(Facts(fleet, **facts))]
+
+
+def test_a_calm_installation_needs_nobody() -> None:
+    assert titles() == []
+
+
+def test_valkey_away_comes_first() -> None:
+    assert titles(None) == ["Valkey does not answer"]
+
+
+def test_a_lost_decider_and_one_behind_are_named_with_since_when() -> None:
+    behind = replace(
+        CALM,
+        nodes=(status("d01", NOW, config_version=6, last_error="the signature does not match"),),
+        lost=(Lost("d02", NOW - 40),),
+    )
+    lost, late = attention.find(Facts(behind))
+    assert (lost.title, lost.detail[:24]) == ("d02 has stopped reporting", "Last report 40 s ago. Th")
+    assert late.title == "d01 is one config behind"
+    assert late.detail == "Still on cfg 6 after 7 m 57 s. The signature does not match."
+
+
+def test_a_decider_has_a_moment_to_follow() -> None:
+    fresh = replace(CALM, nodes=(status("d01", NOW, config_version=6),), config=config(issued_at=NOW - 2))
+    assert titles(fresh) == []
+
+
+def test_no_model_is_said_once_not_per_decider() -> None:
+    none = replace(CALM, nodes=(status("d01", NOW, ml_state=int(MlState.NO_MODEL)),), config=config(model=None))
+    assert titles(none) == ["No model is live"]
+
+
+def test_ml_off_on_one_decider_says_why() -> None:
+    late = replace(CALM, nodes=(status("d01", NOW, ml_state=int(MlState.LATE)), status("d02", NOW)))
+    assert [i.detail for i in attention.find(Facts(late))] == [
+        "Scoring took longer than its time limit; the fallback limiter decides there."
+    ]
+
+
+def test_a_switch_says_when_it_ends_or_that_it_does_not() -> None:
+    soon = replace(CALM, config=config(switches=[Switch("all_ml", until=NOW + 6_720)]))
+    assert titles(soon) == ["Switch “All ML” ends in 1 h 52 m"]
+    forever = replace(CALM, config=config(switches=[Switch("observe_only")]))
+    assert titles(forever) == ["Switch “Observe only” is engaged until someone clears it"]
+
+
+def test_a_late_feed_is_named() -> None:
+    late = replace(CALM, nodes=(status("d01", NOW, services=[load("payments", 0.4, feedback_age_s=300)]),))
+    assert titles(late) == ["Feedback is late"]
+
+
+def test_a_feed_is_fresh_when_one_decider_has_it_fresh() -> None:
+    nodes = (
+        status("d01", NOW, services=[load("auth", 0.2, feedback_age_s=300)]),
+        status("d02", NOW, services=[load("auth", 0.3, feedback_age_s=1)]),
+    )
+    assert titles(replace(CALM, nodes=nodes)) == []
+
+
+def test_an_overloaded_service_is_named_with_its_load() -> None:
+    hot = replace(CALM, nodes=(status("d01", NOW, services=[load("ledger-write", 1.03)]),))
+    assert titles(hot) == ["ledger-write is at 103% of its capacity"]
+
+
+def test_a_backlog_in_the_stream_makes_ingest_lag_grow() -> None:
+    stuck = replace(CALM, ingest=IngestStatus(NOW - 90, 1.8, 100, 4), waiting=40)
+    assert stuck.ingest_lag_s == 90
+    assert titles(stuck) == ["Storing is 1 m 30 s behind"]
+
+
+def test_an_idle_stream_is_not_late() -> None:
+    assert replace(CALM, ingest=IngestStatus(NOW - 900, 1.8, 100, 0)).ingest_lag_s == 1.8
+
+
+def test_a_batch_that_was_set_aside_is_said_for_a_day() -> None:
+    assert titles(replace(CALM, buried_at=NOW - 60)) == ["A batch of decisions could not be stored"]
+    assert titles(replace(CALM, buried_at=NOW - 100_000)) == []
+
+
+def test_explanations_that_are_missing_or_wrong_are_counted() -> None:
+    assert titles(explained=Explained(40, 50, 2)) == ["2 explanations did not add up", "40 of 50 refusals wait for their reasons"]
+    assert titles(explained=Explained(2, 50, 0)) == []
+    assert titles(explained=Explained(5, 5, 0)) == []
+
+
+def test_there_are_never_more_than_six() -> None:
+    lost = tuple(Lost(f"d{k:02d}", NOW - 40) for k in range(9))
+    assert len(titles(replace(CALM, lost=lost))) == 6
+
+
+def test_a_guardrail_is_inside_close_over_or_not_measured() -> None:
+    words = [guardrails.judge(value, 0.01).word for value in (0.001, 0.009, 0.011, None)]
+    assert words == ["Inside", "Close", "Over", "Not measured"]
