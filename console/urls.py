@@ -7,6 +7,7 @@ from django.urls import include, path
 urlpatterns = [
     path("", include("console.routes")),
     path("", include("decisions.urls")),
+    path("", include("explain.urls")),
     path("", include("console.switch_routes")),
 ]
 
