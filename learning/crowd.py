@@ -116,9 +116,10 @@ class Crowd:
         self._peak = np.where(peak > 0, peak, honest_peak)
 
     def incident(self, kind: Kind, apps: int, now: float, lasts: float) -> list[int]:
-        """Makes up to `apps` apps of `kind` active from `now` for `lasts` seconds; gives their indices."""
+        """Makes up to `apps` of the louder apps of `kind` active from `now` for `lasts` seconds; gives their indices."""
         mine = np.flatnonzero((self.kinds == kind) & (self._begins <= now))
-        chosen = self._np.permutation(mine)[:apps]
+        loud = mine[np.argsort(-self._peak[mine])][: max(apps, len(mine) // 2)]
+        chosen = self._np.permutation(loud)[:apps]
         self._forced_until[chosen] = now + lasts
         self._quiet_until[chosen] = 0.0
         self._pace[chosen] = 1.0

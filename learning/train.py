@@ -45,7 +45,7 @@ NOT_OF_THE_APP = ("service_utilisation", "service_latency_ratio", "service_error
 """The state of a service is no evidence against an app; risk does not see it, the policy does."""
 RISK_ROUNDS, VALUE_ROUNDS, LEAVES = 200, 80, 31
 SHAP_ROWS = 2_000
-SECONDS, APPS = 120.0, 4_500
+SECONDS, APPS = 240.0, 2_400
 """Length and population of each of the four runs."""
 
 
@@ -102,6 +102,11 @@ def collect(runs: list[Scenario], workers: int = 0, progress: Callable[[float], 
             if progress is not None:
                 progress(scenario.seconds)
     return simulate.join(parts)
+
+
+def _usual_workers() -> int:
+    """One process for each core, up to the number of runs; none where this process may not start any (a Celery worker)."""
+    return 0 if multiprocessing.current_process().daemon else min(4, os.cpu_count() or 1)
 
 
 @contextmanager
@@ -171,13 +176,13 @@ def _dataset(x: npt.NDArray[np.float32], y: npt.NDArray[np.float32]) -> lightgbm
 
 
 def train(
-    seed: int = 7, by: str = "learning.train", seconds: float = SECONDS, apps: int = APPS, workers: int = 0,
+    seed: int = 7, by: str = "learning.train", seconds: float = SECONDS, apps: int = APPS, workers: int | None = None,
     progress: Callable[[float], object] | None = None,
 ) -> Trained:  # fmt: skip
     """Simulates `seconds` of each scenario, trains, calibrates, measures and wraps. Raises TrainingError."""
     began = time.perf_counter()
     runs = scenarios(seed, seconds, apps)
-    traffic = collect(runs, workers, progress)
+    traffic = collect(runs, _usual_workers() if workers is None else workers, progress)
     simulated = time.perf_counter() - began
     parts = split(traffic, seed)
     with ThreadPoolExecutor(2) as side_by_side:  # one thread each: two threads in one model wait for each other
@@ -301,7 +306,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder for the artifact")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=SECONDS, help="simulated seconds of each of the four runs")
-    parser.add_argument("--workers", type=int, default=min(4, os.cpu_count() or 1), help="processes that simulate")
+    parser.add_argument("--workers", type=int, default=None, help="processes that simulate; 0: this one")
     asked = parser.parse_args()
     try:
         with tqdm(

@@ -1,0 +1,148 @@
+"""A small HTTP/1.1 client for many short requests: kept-alive connections, no redirects, bodies thrown away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from typing import cast
+from urllib.parse import urlsplit
+
+import httptools
+
+from decider.requests import CheckRequest
+
+FILLER = b"x" * 65_536
+"""Bodies have a size and no content."""
+
+
+class GatewayError(Exception):
+    """The gateway did not answer: refused, reset, too late, or not HTTP."""
+
+
+class Unreachable(GatewayError):
+    """No connection could be made at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back. `retry_after` in seconds, 0 when there was none; `decision` as in the header, may be empty."""
+
+    status: int
+    retry_after: float
+    decision: str
+
+
+class _Connection(asyncio.Protocol):
+    """One connection; one request at a time."""
+
+    def __init__(self) -> None:
+        self._answer: asyncio.Future[Answer] | None = None
+        self._transport: asyncio.Transport | None = None
+        self._parser = httptools.HttpResponseParser(self)
+        self._retry_after, self._decision = 0.0, ""
+        self.open = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport, self.open = cast(asyncio.Transport, transport), True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.open = False
+        self._fail("the gateway closed the connection")
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self.close()
+            self._fail(f"the gateway's answer is not HTTP: {error}")
+
+    def on_message_begin(self) -> None:
+        self._retry_after, self._decision = 0.0, ""
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        match name.lower():
+            case b"retry-after" if value.isdigit():
+                self._retry_after = float(value)
+            case b"sluice-decision":
+                self._decision = value.decode("latin-1")
+
+    def on_message_complete(self) -> None:
+        answer = Answer(self._parser.get_status_code(), self._retry_after, self._decision)
+        if not self._parser.should_keep_alive():
+            self.close()
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_result(answer)
+
+    def ask(self, data: bytes) -> asyncio.Future[Answer]:
+        if self._transport is None or not self.open:
+            raise GatewayError("the gateway closed the connection")
+        self._answer = asyncio.get_running_loop().create_future()
+        self._transport.write(data)
+        return self._answer
+
+    def close(self) -> None:
+        self.open = False
+        if self._transport is not None:
+            self._transport.close()
+
+    def _fail(self, why: str) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(GatewayError(why))
+
+
+class Client:
+    """Connections to one gateway, at most `most` at once; more requests wait for one. `url` is http://host:port."""
+
+    def __init__(self, url: str, most: int = 128, timeout_s: float = 20.0) -> None:
+        parts = urlsplit(url)
+        if parts.scheme != "http" or not parts.hostname:
+            raise ValueError(f"{url!r} is not a gateway's address, for example http://127.0.0.1:8080")
+        self._host, self._port, self._timeout = parts.hostname, parts.port or 80, timeout_s
+        self._idle: deque[_Connection] = deque()
+        self._room = asyncio.Semaphore(most)
+        self._authority = parts.netloc.encode("ascii")
+
+    async def send(self, request: CheckRequest, query: str = "") -> Answer:
+        """Sends one request and waits for its answer. Raises GatewayError, Unreachable when there is no gateway."""
+        async with self._room:
+            connection = await self._connection()
+            try:
+                answer = await asyncio.wait_for(connection.ask(self._encode(request, query)), self._timeout)
+            except TimeoutError:
+                connection.close()
+                raise GatewayError(f"no answer within {self._timeout:.0f} s") from None
+            except asyncio.CancelledError:
+                connection.close()
+                raise
+            if connection.open:
+                self._idle.append(connection)
+            return answer
+
+    async def _connection(self) -> _Connection:
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.open:
+                return connection
+        try:
+            _, connection = await asyncio.get_running_loop().create_connection(_Connection, self._host, self._port)
+        except OSError as error:
+            raise Unreachable(f"cannot connect to {self._host}:{self._port}: {error.strerror or error}") from error
+        return connection
+
+    def _encode(self, request: CheckRequest, query: str) -> bytes:
+        target = f"{request.path}?{query}" if query else request.path
+        lines = [
+            f"{request.method} {target} HTTP/1.1\r\nx-sluice-app: {request.app}\r\nx-request-id: {request.request_id}\r\n",
+            f"authorization: Bearer {request.token}\r\n" if request.token else "",
+            f"x-forwarded-for: {request.source}\r\n" if request.source else "",
+            f"x-sluice-attempt: {request.attempt}\r\n" if request.attempt else "",
+            f"content-length: {request.payload_bytes}\r\n" if request.payload_bytes else "",
+            "host: ",
+        ]
+        head = "".join(lines).encode("ascii", "replace") + self._authority + b"\r\n\r\n"
+        return head + FILLER[: request.payload_bytes] if request.payload_bytes else head
+
+    def close(self) -> None:
+        while self._idle:
+            self._idle.pop().close()
