@@ -14,7 +14,7 @@ import numpy as np
 
 from . import arena, passes, policy, region, state, subjects
 from . import passes_layout as layout
-from .config import Config, ConfigError
+from .config import Config
 from .event import Event
 from .features import N_FEATURES, SCHEMA
 from .ids import IdSource, token_digest
@@ -83,7 +83,7 @@ class Engine:
         self._tenants: dict[str, int] = {"": 0}
         self._tenant_names: list[str] = [""]
         self._low, self._high = np.zeros(MAX_BATCH, np.int64), np.zeros(MAX_BATCH, np.int64)
-        self._late_until = self._ticked_at = 0.0
+        self._late_until = self._ticked_at = self._ml_off_until = self._observe_until = 0.0
         self.arena = arena.Arena()
         self.arena.hold(state=self.state, batch=self.batch, ahead=self._ahead, sample=self.sample, unknown=self._unknown)
         self._table = self.arena.table
@@ -91,9 +91,10 @@ class Engine:
     # ---- configuration -------------------------------------------------------------------------------------------
 
     def apply(self, config: Config, model: Model | None) -> None:
-        """Swaps in a config document and its model. Raises ConfigError when the model is not the one it names."""
-        if config.model is not None and model is not None and model.digest != config.model.digest:
-            raise ConfigError(f"the document names model {config.model.digest[:12]}, got {model.digest[:12]}")
+        """Swaps in a config document and the model to use with it.
+
+        While the document's model is still being loaded that is the one before; each event records which one spoke.
+        """
         rules, found, router = policy.rules_of(config), subjects.compile_subjects(config), Router(config)
         shared = self._shared(config)
         sampling = config.sampling
@@ -109,7 +110,9 @@ class Engine:
     def _shared(self, config: Config) -> region.Region:
         """Services of the document with what is known of those that stay."""
         old = getattr(self, "shared", None)
-        shared = region.allocate(len(config.services), MAX_TENANTS) if old is None or len(old.service) != len(config.services) else old
+        shared = (
+            region.allocate(len(config.services), MAX_TENANTS) if old is None or len(old.service) != len(config.services) else old
+        )
         before = {} if old is None else {name: old.service[row].copy() for name, row in self.router.index.items()}
         if shared is not old and old is not None:
             shared.weight[:], shared.tenant_key[:] = old.weight, old.tenant_key
@@ -316,6 +319,16 @@ class Engine:
             )
             for name, row in zip(self.router.names, rows, strict=True)
         ]  # fmt: skip
+
+    def latency_p99_us(self) -> float:
+        """99th percentile of decision times over the last batches (up to 4,096), microseconds; each batch counts by its size."""
+        batches = sorted(self.batch_us)
+        rest = 0.01 * sum(size for _, size in batches)
+        for elapsed, size in reversed(batches):
+            rest -= size
+            if rest < 0:
+                return elapsed
+        return 0.0
 
     @property
     def apps(self) -> int:

@@ -24,7 +24,12 @@ from .passes_layout import (
 from .signals import INDEX as S
 from .vocabulary import MlState
 
-S_OBSERVE, S_QUOTA_LIMIT, S_MULTIPLIER, S_UTILISATION = S["observe_only"], S["quota_limit"], S["override_multiplier"], S["service_utilisation"]
+S_OBSERVE, S_QUOTA_LIMIT, S_MULTIPLIER, S_UTILISATION = (
+    S["observe_only"],
+    S["quota_limit"],
+    S["override_multiplier"],
+    S["service_utilisation"],
+)
 ML_LIVE, ML_BAD_SCORE = int(MlState.LIVE), int(MlState.BAD_SCORE)
 
 
@@ -99,7 +104,15 @@ def observe(table: np.ndarray, count: int, now: float) -> int:
         _service_view(region, service, view)
         used = state.clock[slot, st.QUOTA_USED] / batch.signals[i][S_QUOTA_LIMIT]
         m.features_of(
-            state, slot, now, request["cost"], request["kilobytes"], used, view, _share_of(region, service, tenant), batch.features[i]
+            state,
+            slot,
+            now,
+            request["cost"],
+            request["kilobytes"],
+            used,
+            view,
+            _share_of(region, service, tenant),
+            batch.features[i],
         )
         state.clock[slot, st.LAST] = now
         batch.scores[i, :] = np.nan

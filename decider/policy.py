@@ -29,10 +29,24 @@ ADMIT, DEFER, BATCH, SHED, BLOCK = (int(a) for a in Action)
 GUARD, OVERRIDE, TRIAGE, RANK, RERANK, FALLBACK = (int(s) for s in Stage)
 ENTERPRISE = int(Tier.ENTERPRISE)
 ML_LIVE, ML_BAD_SCORE = int(MlState.LIVE), int(MlState.BAD_SCORE)
-NO_REASON, COMPLIANCE, BLOCK_LISTED, ALLOW_LISTED = int(Reason.NONE), int(Reason.COMPLIANCE), int(Reason.BLOCK_LISTED), int(Reason.ALLOW_LISTED)
-QUOTA_EXHAUSTED, OVERRIDE_ADMIT, OVERRIDE_REFUSE = int(Reason.QUOTA_EXHAUSTED), int(Reason.OVERRIDE_ADMIT), int(Reason.OVERRIDE_REFUSE)
+NO_REASON, COMPLIANCE, BLOCK_LISTED, ALLOW_LISTED = (
+    int(Reason.NONE),
+    int(Reason.COMPLIANCE),
+    int(Reason.BLOCK_LISTED),
+    int(Reason.ALLOW_LISTED),
+)
+QUOTA_EXHAUSTED, OVERRIDE_ADMIT, OVERRIDE_REFUSE = (
+    int(Reason.QUOTA_EXHAUSTED),
+    int(Reason.OVERRIDE_ADMIT),
+    int(Reason.OVERRIDE_REFUSE),
+)
 HARMLESS, BURST_EXHAUSTED = int(Reason.HARMLESS), int(Reason.BURST_EXHAUSTED)
-RISK_LOW, RISK_HIGH, VALUE_HIGH, VALUE_LOW = int(Reason.RISK_LOW), int(Reason.RISK_HIGH), int(Reason.VALUE_HIGH), int(Reason.VALUE_LOW)
+RISK_LOW, RISK_HIGH, VALUE_HIGH, VALUE_LOW = (
+    int(Reason.RISK_LOW),
+    int(Reason.RISK_HIGH),
+    int(Reason.VALUE_HIGH),
+    int(Reason.VALUE_LOW),
+)
 SERVICE_OVERLOADED, TENANT_OVER_SHARE = int(Reason.SERVICE_OVERLOADED), int(Reason.TENANT_OVER_SHARE)
 ERROR_BUDGET_SPENT, TOKENS_LEFT, TOKENS_EMPTY = int(Reason.ERROR_BUDGET_SPENT), int(Reason.TOKENS_LEFT), int(Reason.TOKENS_EMPTY)
 
@@ -105,7 +119,9 @@ def wants_rank(signals: np.ndarray, features: np.ndarray, rules: Rules) -> bool:
     """Whether triage passes a request on to the model: guard leaves it open, and it is not plainly harmless."""
     if signals[S_ML] != ML_LIVE or guard_reason(signals) != NO_REASON:
         return False
-    return signals[S_TOKENS] < 1.0 or busy(signals) or cheap_score(features, signals) >= rules.tiers[int(signals[S_TIER]), T_RANK_FROM]
+    return (
+        signals[S_TOKENS] < 1.0 or busy(signals) or cheap_score(features, signals) >= rules.tiers[int(signals[S_TIER]), T_RANK_FROM]
+    )
 
 
 @njit(cache=True)

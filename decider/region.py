@@ -46,7 +46,9 @@ class Region(NamedTuple):
 def allocate(services: int, tenants: int) -> Region:
     shape = (services, tenants)
     zeros = np.zeros
-    return Region(zeros((services, N_SERVICE)), zeros(shape), zeros(shape), zeros(shape), np.ones(tenants), zeros(tenants, np.int64))
+    return Region(
+        zeros((services, N_SERVICE)), zeros(shape), zeros(shape), zeros(shape), np.ones(tenants), zeros(tenants, np.int64)
+    )
 
 
 @njit(cache=True)

@@ -22,7 +22,9 @@ EPOCH = 1_600_000_000.0
 EVICTION_PROBES = 16
 
 # columns of State.clock (float64)
-FIRST, LAST, BUCKET_AT, TOKENS, QUOTA_DAY, QUOTA_USED, QUOTA_LEFT, BUDGET_AT, BUDGET, RETRY_UNTIL, FEEDBACK_AT, SEEN, PENDING = range(13)
+FIRST, LAST, BUCKET_AT, TOKENS, QUOTA_DAY, QUOTA_USED, QUOTA_LEFT, BUDGET_AT, BUDGET, RETRY_UNTIL, FEEDBACK_AT, SEEN, PENDING = (
+    range(13)
+)
 N_CLOCK = 13
 
 # columns of State.count (float32): each pair is (current window, previous window)

@@ -1,0 +1,5 @@
+"""`python -m decider`: one decider process."""
+
+from .server import main
+
+raise SystemExit(main())

@@ -1,0 +1,201 @@
+"""The decider's link to Valkey, all of it on the event loop: config push and poll, acks, events, outcomes, profiles, leases.
+
+Whatever happens here, deciding goes on: every duty runs for itself, waits out an absent store, and says so in the heartbeat.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import msgspec
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from . import store
+from .engine import Engine
+from .event import EventBatch, encode_batch
+from .ids import IdSource
+from .keeper import Keeper
+from .requests import Outcome
+from .store import NodeStatus, Profile
+
+PUSH_S, POLL_S, FILE_S, FLUSH_S, STATUS_S, FETCH_S = 1.0, 2.0, 0.25, 0.05, 1.0, 0.02
+BATCH_EVENTS = 500
+RETRY_S = 0.5
+POOL_SHARE = 0.5
+"""Share of a daily quota that is leased; the other half is split evenly as the nodes' own shares."""
+LEASE_SHARE = 0.05
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_profile = msgspec.msgpack.Decoder(Profile).decode
+_decode_outcomes = msgspec.msgpack.Decoder(list[Outcome]).decode
+_LEASE = (Path(__file__).parent / "resources" / "lease.lua").read_text()
+
+
+class Link:
+    """Duties between one engine and the store. `run` returns when cancelled."""
+
+    def __init__(self, url: str, engine: Engine, started_at: float) -> None:
+        self.store: Redis = Redis.from_url(url, socket_timeout=2.0, socket_connect_timeout=1.0, health_check_interval=10)
+        self.engine, self.started_at = engine, started_at
+        self.keeper: Keeper | None = None
+        self.events_sent = 0
+        self.last_error = ""
+        self._patient: Redis = Redis.from_url(url, socket_timeout=10.0, socket_connect_timeout=1.0)
+        self._ids = IdSource()
+        self._unsent: EventBatch | None = None
+        self._outcomes_from: bytes | str = "$"
+        self._exhausted: dict[str, str] = {}
+
+    async def fetch_model(self, digest: str) -> bytes | None:
+        """Artifact bytes from the store. Raises OSError when it is out of reach."""
+        try:
+            data: bytes | None = await self.store.get(store.MODEL_PREFIX + digest)
+        except RedisError as error:
+            raise OSError(f"the store is out of reach: {error}") from error
+        return data
+
+    async def run(self, keeper: Keeper) -> None:
+        """All duties until cancelled."""
+        self.keeper = keeper
+        duties: list[tuple[Callable[[], Awaitable[None]], float]] = [
+            (self._push, PUSH_S), (self._poll, POLL_S), (self._ack, 0.0), (self._flush, FLUSH_S), (self._learn, 0.0), (self._fetch, FETCH_S),
+            (self._status, STATUS_S),
+        ]  # fmt: skip
+        async with asyncio.TaskGroup() as group:
+            for duty, pause in duties:
+                group.create_task(self._keep_doing(duty, pause))
+
+    async def _keep_doing(self, duty: Callable[[], Awaitable[None]], pause: float) -> None:
+        while True:
+            try:
+                await duty()
+            except (RedisError, OSError) as error:
+                self.last_error = f"store: {error}"
+                await asyncio.sleep(RETRY_S)
+            except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
+                self.last_error = f"unreadable message from the store: {error}"
+            await asyncio.sleep(pause)
+
+    async def _push(self) -> None:
+        """Listens for pushed documents and profiles, and polls once right after subscribing so that none is missed."""
+        assert self.keeper is not None
+        async with self._patient.pubsub() as channel:
+            await channel.subscribe(store.CONFIG_CHANNEL, store.PROFILES_CHANNEL)
+            await self._poll()
+            while True:
+                message = await channel.get_message(ignore_subscribe_messages=True, timeout=5.0)
+                if message is None:
+                    await channel.ping()
+                elif message["type"] == "message":
+                    if message["channel"] == store.CONFIG_CHANNEL.encode():
+                        self.keeper.offer(message["data"], "push")
+                    else:
+                        self.engine.know([_decode_profile(message["data"])])
+
+    async def _poll(self) -> None:
+        assert self.keeper is not None
+        data = await self.store.get(store.CONFIG_KEY)
+        self.last_error = ""
+        if data is not None:
+            self.keeper.offer(data, "poll")
+        if self.keeper.needs_model():
+            self.keeper.load_soon()
+
+    async def _ack(self) -> None:
+        assert self.keeper is not None
+        ack = await self.keeper.acks.get()
+        key = f"{store.ACKS_PREFIX}{ack.version}"
+        while True:
+            try:
+                async with self.store.pipeline(transaction=False) as pipe:
+                    pipe.hset(key, ack.node, _encode(ack))
+                    pipe.expire(key, store.ACKS_TTL_S)
+                    await pipe.execute()
+                return
+            except RedisError as error:
+                self.last_error = f"store: {error}"
+                await asyncio.sleep(RETRY_S)
+
+    async def _flush(self) -> None:
+        """Sends what the sample kept; a batch that could not be sent is sent again under the same id."""
+        while self._unsent is not None or self.engine.events:
+            if self._unsent is None:
+                events = self.engine.take_events(BATCH_EVENTS)
+                batch_id = self._ids.many(1)[0]
+                self._unsent = EventBatch(batch_id, self.engine.node, time.time(), self.engine.events_dropped, events)
+            data = encode_batch(self._unsent)
+            await self.store.xadd(store.EVENTS_STREAM, {"b": data}, maxlen=store.EVENTS_MAXLEN, approximate=True)
+            self.events_sent += len(self._unsent.events)
+            self._unsent = None
+
+    async def _learn(self) -> None:
+        """Takes in outcomes of the whole region, from now on; after a pause of the store from where it stopped."""
+        if self._outcomes_from == "$":
+            newest = await self._patient.xrevrange(store.OUTCOMES_STREAM, count=1)
+            self._outcomes_from = newest[0][0] if newest else "0"
+        found = await self._patient.xread({store.OUTCOMES_STREAM: self._outcomes_from}, count=100, block=5000)
+        for _, entries in found:
+            for entry_id, fields in entries:
+                self._outcomes_from = entry_id
+                self.engine.learn(_decode_outcomes(fields[b"b"]))
+
+    async def _fetch(self) -> None:
+        """Profiles of apps seen for the first time, and leases for those near the end of their share."""
+        if self.engine.wanted_profiles:
+            apps = list(self.engine.wanted_profiles)[:500]
+            found = await self.store.mget([store.PROFILE_PREFIX + app for app in apps])
+            for app in apps:
+                self.engine.wanted_profiles.pop(app, None)
+            self.engine.know([_decode_profile(data) for data in found if data is not None])
+        if self.engine.wanted_leases:
+            await self._lease()
+
+    async def _lease(self) -> None:
+        day = time.strftime("%Y%m%d", time.gmtime())
+        asked = [(app, quota) for app, quota in list(self.engine.wanted_leases.items())[:200] if self._exhausted.get(app) != day]
+        self.engine.wanted_leases.clear()
+        async with self.store.pipeline(transaction=False) as pipe:
+            for app, quota in asked:
+                pipe.eval(_LEASE, 1, store.QUOTA_PREFIX + day, app, max(1, int(quota * LEASE_SHARE)), int(quota * POOL_SHARE))
+            granted = await pipe.execute()
+        if time.strftime("%Y%m%d", time.gmtime()) != day:
+            return  # the lease was for a day that has ended
+        if len(self._exhausted) > 10_000:
+            self._exhausted.clear()
+        for (app, _), requests in zip(asked, granted, strict=True):
+            if requests:
+                self.engine.grant(app, float(requests))
+            else:
+                self._exhausted[app] = day
+
+    async def _status(self) -> None:
+        data, node = _encode(self.status()), self.engine.node
+        async with self.store.pipeline(transaction=False) as pipe:
+            pipe.set(store.NODE_PREFIX + node, data, ex=store.NODE_TTL_S)
+            pipe.zadd(store.NODES_KEY, {node: time.time()})
+            await pipe.execute()
+
+    def status(self) -> NodeStatus:
+        """How this node stands."""
+        engine, now = self.engine, time.time()
+        keeper_error = "" if self.keeper is None else self.keeper.model_error or self.keeper.last_error
+        return NodeStatus(
+            node=engine.node, region=engine.region_name, at=now, started_at=self.started_at,
+            config_version=engine.config.version if engine.config else 0, model=engine.model.digest if engine.model else "",
+            ml_state=int(engine.ml_state(now)), decisions=int(engine.sample.counts.sum()), by_action=engine.sample.counts.tolist(),
+            events_sent=self.events_sent, events_dropped=engine.events_dropped, apps=engine.apps, latency_p99_us=engine.latency_p99_us(),
+            services=engine.services(now) if engine.config else [], last_error=keeper_error or self.last_error,
+        )  # fmt: skip
+
+    async def close(self) -> None:
+        """Sends what is left, if the store answers, and hangs up."""
+        try:
+            await asyncio.wait_for(self._flush(), 1.0)
+        except (RedisError, OSError, TimeoutError) as error:
+            self.last_error = f"store: {error}"
+        await self.store.aclose()
+        await self._patient.aclose()

@@ -1,0 +1,190 @@
+"""One decider process: engine, HTTP server and link on one uvloop event loop."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import signal
+import sys
+import time
+from pathlib import Path
+
+import uvloop
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from . import config as configs
+from . import defaults
+from .engine import Engine
+from .http import HttpServer
+from .keeper import Keeper, write_atomically
+from .link import POOL_SHARE, Link
+from .requests import CheckRequest, Outcome
+from .store import Profile
+from .vocabulary import Action, MlState
+
+TICK_S = 0.2
+FIRST_CONFIG_S = 0.2
+RESTART_SHARE, RESTARTS = 0.1, 16
+
+
+class StartError(Exception):
+    """The decider cannot start; the text says what to set."""
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """Command line of `python -m decider`."""
+    parser = argparse.ArgumentParser(prog="python -m decider", description="One Sluice decider.")
+    parser.add_argument("--node", required=True, help="name of this node, unique in all regions")
+    parser.add_argument("--region", default="local")
+    parser.add_argument("--listen", default="127.0.0.1:9101", help="host:port")
+    parser.add_argument("--valkey", required=True, help="URL of Valkey")
+    parser.add_argument("--data", type=Path, required=True, help="this node's directory")
+    parser.add_argument("--models", type=Path, required=True, help="directory of model artifacts")
+    parser.add_argument("--keys", type=Path, required=True, help="directory with config.pub and token.key")
+    parser.add_argument("--capacity", type=int, default=250_000, help="apps tracked at once; about 450 bytes each")
+    return parser.parse_args(arguments)
+
+
+def read_keys(directory: Path) -> tuple[dict[str, Ed25519PublicKey], bytes]:
+    """(config keys by id, token key). Every line of config.pub is a key, so that keys can be rotated. Raises StartError."""
+    try:
+        lines = (directory / "config.pub").read_text().split()
+        keys = [Ed25519PublicKey.from_public_bytes(bytes.fromhex(line)) for line in lines]
+        token_key = bytes.fromhex((directory / "token.key").read_text().strip())
+    except (OSError, ValueError) as error:
+        raise StartError(f"keys in {directory} cannot be read ({error}); --keys must hold config.pub and token.key") from error
+    if not keys or not token_key:
+        raise StartError(f"config.pub or token.key in {directory} is empty")
+    return {configs.key_id(key): key for key in keys}, token_key
+
+
+def own_share(data: Path, nodes: int) -> float:
+    """Share of each quota that this node owns without a lease, from now until the day (UTC) ends.
+
+    Half of every quota is leased; of the other half nine tenths are split evenly among the nodes. A node that starts
+    again on the same day has forgotten what it spent, so it gets a sixteenth of its part of the last tenth, sixteen
+    times at most: enough until its first lease arrives, and in sum never over quota.
+    """
+    day = time.strftime("%Y%m%d", time.gmtime())
+    marker = data / "starts"
+    found = marker.read_text().split() if marker.is_file() else []
+    starts = int(found[1]) if len(found) == 2 and found[0] == day and found[1].isdigit() else 0
+    write_atomically(marker, f"{day} {starts + 1}".encode())
+    own = (1.0 - POOL_SHARE) / nodes
+    if starts == 0:
+        return own * (1.0 - RESTART_SHARE)
+    return own * RESTART_SHARE / RESTARTS if starts <= RESTARTS else 0.0
+
+
+def warm_up(engine: Engine) -> None:
+    """Runs every compiled path once on a throw-away engine, so that no request waits for a compiler."""
+    scratch = Engine("warm", engine.region_name, engine.token_key, capacity=4096, quota_share=0.5)
+    scratch.apply(defaults.config(), None)
+    now = time.time()
+    scratch.know([Profile("warm")], now)
+    for step in range(3):
+        scratch.decide([CheckRequest("warm", "GET", f"/v2/orders/{k}") for k in range(600)], now + step)
+        scratch.learn([Outcome("warm", "orders-read", now, 200, 10.0)], now + step)
+        scratch.tick(now + step)
+    scratch.grant("warm", 1.0)
+
+
+class Decider:
+    """A process's parts, started and stopped in order."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        keys, token_key = read_keys(options.keys)
+        self.options = options
+        self.engine = Engine(options.node, options.region, token_key, options.capacity, quota_share=0.0)
+        self.link = Link(options.valkey, self.engine, time.time())
+        self.keeper = Keeper(self.engine, keys, options.data, options.models, self.link.fetch_model)
+        self.http = HttpServer(self.engine, self.health, self.metrics)
+        self._day = ""
+
+    def health(self) -> dict[str, object]:
+        """What /healthz tells."""
+        now = time.time()
+        return {
+            "node": self.engine.node, "config_version": self.keeper.version, "model": self.engine.model.digest if self.engine.model else "",
+            "ml_state": MlState(self.engine.ml_state(now)).name.lower(), "error": self.keeper.model_error or self.keeper.last_error,
+        }  # fmt: skip
+
+    def metrics(self) -> bytes:
+        """Prometheus text, format 0.0.4."""
+        status = self.link.status()
+        lines = ["# TYPE sluice_decisions_total counter"]
+        lines += [f'sluice_decisions_total{{action="{Action(k).word}"}} {count}' for k, count in enumerate(status.by_action)]
+        figures = {
+            "sluice_config_version": ("gauge", status.config_version), "sluice_ml_state": ("gauge", status.ml_state),
+            "sluice_events_sent_total": ("counter", status.events_sent), "sluice_events_dropped_total": ("counter", status.events_dropped),
+            "sluice_apps": ("gauge", status.apps), "sluice_decision_p99_seconds": ("gauge", status.latency_p99_us / 1e6),
+            "sluice_http_refused_total": ("counter", self.http.stats.refused), "sluice_http_timeouts_total": ("counter", self.http.stats.timeouts),
+        }  # fmt: skip
+        for name, (kind, value) in figures.items():
+            lines += [f"# TYPE {name} {kind}", f"{name} {value}"]
+        return ("\n".join(lines) + "\n").encode()
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            self.engine.tick()
+            self._own_share()
+
+    def _own_share(self) -> None:
+        day = time.strftime("%Y%m%d", time.gmtime())
+        if day != self._day and self.engine.config is not None:
+            self.engine.quota_share = own_share(self.options.data, self.engine.config.nodes)
+            self._day = day
+
+    async def _watch_file(self) -> None:
+        while True:
+            self.keeper.look_at_file()
+            await asyncio.sleep(0.25)
+
+    async def run(self) -> None:
+        """Serves until SIGTERM or SIGINT. Raises StartError."""
+        stop = asyncio.Event()
+        for name in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(name, stop.set)
+        self.keeper.start_from_disk()
+        duties = [asyncio.create_task(self.link.run(self.keeper)), asyncio.create_task(self._watch_file())]
+        warm_up(self.engine)
+        while not self.keeper.version and not stop.is_set() and not any(duty.done() for duty in duties):
+            await asyncio.sleep(FIRST_CONFIG_S)
+        if self.keeper.version and not stop.is_set():
+            duties.append(asyncio.create_task(self._tick()))
+            await self._serve(stop, duties)
+        broken = [duty for duty in duties if duty.done()]
+        for duty in duties:
+            duty.cancel()
+        await asyncio.gather(*duties, return_exceptions=True)
+        await self.link.close()
+        for duty in broken:
+            duty.result()
+
+    async def _serve(self, stop: asyncio.Event, duties: list[asyncio.Task[None]]) -> None:
+        self._own_share()
+        host, _, port = self.options.listen.rpartition(":")
+        try:
+            await self.http.start(host, int(port))
+        except (OSError, ValueError) as error:
+            raise StartError(f"cannot listen on {self.options.listen}: {error}") from error
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 100)
+        print(f"decider {self.engine.node} listens on {self.options.listen}, config {self.keeper.version}", flush=True)  # noqa: T201
+        stopped = asyncio.create_task(stop.wait())
+        await asyncio.wait([stopped, *duties], return_when=asyncio.FIRST_COMPLETED)
+        await self.http.stop()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point; 2 when it cannot start."""
+    options = parse(sys.argv[1:] if arguments is None else arguments)
+    try:
+        uvloop.run(Decider(options).run())
+    except StartError as error:
+        print(f"decider: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    return 0
