@@ -20,6 +20,10 @@ SETTLED_S = 60.0
 """A bucket this long over is complete: what ingest has not stored by then counts as lost or late."""
 
 
+_BEGUN_S = 15.0
+"""A rate over less than this, or than a quarter of a bucket, is mostly noise."""
+
+
 @dataclass(frozen=True)
 class Range:
     """A length of time a page can show."""
@@ -117,10 +121,10 @@ class Mix:
 
 
 def over(span: Range, until: float) -> Mix:
-    """The mix of the last `span` up to `until`. The newest bucket is left out while less than a quarter of it has passed."""
+    """The mix of the last `span` up to `until`. The newest bucket is left out while it has only just begun."""
     end = math.floor(until)
     newest = end - end % span.bucket_s
-    if end - newest < span.bucket_s / 4:
+    if end - newest < min(span.bucket_s / 4, _BEGUN_S):
         end = newest
     since = newest - span.length_s + (span.bucket_s if end > newest else 0)
     starts = range(since, end, span.bucket_s)

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import time
+
+import pytest
+from django.urls import reverse
+
+from console import home, mix
+from control import changes
+from control.actors import SYSTEM
+from decider.config import Switch
+from decider.vocabulary import Action, MlState
+from tests.console.conftest import MODEL, load
+from tests.decisions.factory import event, unranked
+
+
+def compose(person, role: str = "sre", asked: str = "") -> home.Home:
+    return home.compose(person(role), asked)
+
+
+def traffic() -> list:
+    now = time.time() - 20
+    refused = [event(at=now - k, inclusion_probability=0.5, tier=3) for k in range(3)]
+    return [*refused, *(unranked(at=now - k) for k in range(4)), event(at=now, action=int(Action.SHED), inclusion_probability=0.5)]
+
+
+def test_a_fresh_installation_says_what_is_true(person, publish) -> None:
+    page = compose(person)
+    assert page.headline == "Ready. No decider has reported yet"
+    assert page.chart is None
+    assert page.span.key == "15m"
+
+
+def test_a_calm_day_reads_as_one(person, publish, beat, stored) -> None:
+    publish(model=MODEL)
+    beat("d01")
+    beat("d02")
+    stored([unranked(at=time.time() - 20) for _ in range(6)])
+    page = compose(person)
+    assert page.headline == "Running normally"
+    assert page.lead == "100.0% of about 300 requests a minute are admitted. ML decides on all 2 deciders, with risk v1."
+    assert page.attention == ()
+
+
+def test_the_headline_counts_what_to_look_at(person, publish, beat, stored) -> None:
+    publish(model=MODEL)
+    beat("d01")
+    beat("d02", ago=40)
+    stored(traffic())
+    page = compose(person)
+    assert page.headline == f"Running, degraded, {len(page.attention)} things to look at"
+    assert page.attention[0].item.title == "d02 has stopped reporting"
+    assert page.attention[0].href == "/switches#propagation"
+
+
+@pytest.mark.parametrize(
+    ("switch", "says"),
+    [("all_ml", "ML is off, the fallback limiter decides"), ("observe_only", "Observing only, everything is admitted")],
+)
+def test_a_switch_is_the_headline(person, publish, beat, switch: str, says: str) -> None:
+    publish(model=MODEL, switches=[Switch(switch)])
+    beat(ml_state=int(MlState.SWITCHED_OFF if switch == "all_ml" else MlState.LIVE))
+    assert compose(person).headline.startswith(says)
+
+
+def test_counts_are_weighted(person, stored) -> None:
+    stored(traffic())
+    chart = compose(person).chart
+    assert chart is not None
+    shown = {now.action: now.rate for now in chart.now}
+    assert shown == {Action.ADMIT: 200, Action.DEFER: 6, Action.BATCH: 0, Action.SHED: 2, Action.BLOCK: 0}
+    assert chart.refused_rate == pytest.approx(8)
+    assert chart.decided_by == (("ML ranking", 8.0),)
+
+
+def test_guardrails_show_their_limit_and_admit_what_is_not_measured(person, stored, publish, beat) -> None:
+    publish(model=MODEL)
+    beat(latency_p99_us=12_000.0)
+    stored(traffic())
+    throttle, shed, enterprise, latency = compose(person).tiles
+    assert (throttle.figure, throttle.verdict.word) == ("–", "Not measured")
+    assert (shed.figure, shed.limit, shed.verdict.word) == ("0.96%", "limit 1.00%", "Close")
+    assert (enterprise.figure, enterprise.verdict.word) == ("100.00%", "Over")
+    assert (latency.figure, latency.verdict.word) == ("12 ms", "Over")
+
+
+def test_services_are_ordered_by_pressure_and_a_late_feed_says_so(person, publish, beat, stored) -> None:
+    publish(model=MODEL)
+    beat(services=[load("orders-read", 0.5), load("ledger-write", 0.93), load("auth", 0.2, feedback_age_s=400)])
+    stored([event(at=time.time() - 20, service="ledger-write", action=int(Action.SHED), inclusion_probability=0.5)])
+    rows = compose(person).services
+    assert [(row.name, row.word) for row in rows] == [("ledger-write", "Shedding"), ("orders-read", "Fine"), ("auth", "Late feed")]
+    assert (rows[0].shed, rows[0].bar, rows[0].look) == (2, 93, "bad")
+
+
+def test_operator_actions_are_shown_to_those_who_may_read_the_audit_log(person, publish) -> None:
+    changes.first(by=SYSTEM, reason="A new installation")
+    assert [entry.actor for entry in compose(person, "auditor").actions] == ["System"]
+    assert compose(person, "").actions == ()
+
+
+@pytest.mark.parametrize("asked", list(mix.RANGES))
+def test_every_range_draws(signed_in, stored, publish, beat, asked: str) -> None:
+    publish(model=MODEL)
+    beat()
+    stored(traffic())
+    page = signed_in("sre").get(reverse("home"), {"range": asked}).content.decode()
+    assert 'role="img" aria-label="Decisions a minute by action' in page
+    assert f'?range={asked}" aria-current="true"' in page
+
+
+def test_a_range_that_does_not_exist_falls_back(signed_in) -> None:
+    assert signed_in("sre").get(reverse("home"), {"range": "'; DROP TABLE"}).status_code == 200
+
+
+def test_the_live_part_is_the_same_without_the_frame(signed_in, publish) -> None:
+    part = signed_in("sre").get(reverse("ui-home-mix"), {"range": "1h"}).content.decode()
+    assert "<h1>" in part
+    assert "<html" not in part
+
+
+def test_without_valkey_the_page_stands_and_says_what_is_missing(signed_in, settings, stored) -> None:
+    stored(traffic())
+    client = signed_in("sre")
+    settings.VALKEY_URL = "redis://127.0.0.1:1/0"
+    page = client.get(reverse("home"))
+    text = page.content.decode()
+    assert page.status_code == 200
+    assert "Status unknown: Valkey does not answer" in text
+    assert "what deciders report of the services is not known" in text
+    assert "Not admitted: 8 a minute" in text
+
+
+def test_names_from_traffic_are_escaped(signed_in, publish, beat, stored) -> None:
+    publish(model=MODEL)
+    beat("<img src=x>", services=[load("<script>alert(1)</script>", 1.2)])
+    stored(traffic())
+    page = signed_in("sre").get(reverse("home")).content.decode()
+    assert "<script>alert" not in page
+    assert "<img src=x>" not in page
