@@ -1,20 +1,13 @@
-"""Models and config documents that decisions were made with, found again by digest and version.
-
-The rooms that keep them stand above this one: artifacts are files named by their digest, and config versions are reached
-through Django's app registry.
-"""
+"""The models that decisions were made with: files named by their digest, checked before they are used."""
 
 from __future__ import annotations
 
 from functools import lru_cache
 
-from django.apps import apps
 from django.conf import settings
 
 from decider import artifact as artifacts
-from decider import config as configs
 from decider.artifact import Artifact, ArtifactError
-from decider.config import Config, ConfigError
 from decider.models import Model
 
 
@@ -43,27 +36,3 @@ def forget() -> None:
     """Drops what is remembered of artifacts: for tests that change files."""
     artifact.cache_clear()
     model.cache_clear()
-
-
-@lru_cache(maxsize=32)
-def _decoded(payload: bytes) -> Config:
-    return configs.decode(payload)
-
-
-def config(version: int) -> Config | None:
-    """A config document by its version; None when it is not kept, or was made for another feature schema."""
-    row = apps.get_model("control", "ConfigVersion").objects.filter(version=version).only("payload").first()
-    return _usable(bytes(row.payload)) if row else None
-
-
-def newest_config() -> Config | None:
-    """The newest config document."""
-    row = apps.get_model("control", "ConfigVersion").objects.order_by("-version").only("payload").first()
-    return _usable(bytes(row.payload)) if row else None
-
-
-def _usable(payload: bytes) -> Config | None:
-    try:
-        return _decoded(payload)
-    except ConfigError:
-        return None

@@ -10,7 +10,6 @@ import math
 from dataclasses import dataclass
 
 from decider.replay import Thresholds
-from decider.signals import INDEX
 from decider.vocabulary import HTTP_STATUS, ML_STATE_TEXT, REASONS, Action, MlState, Reason, Stage, Tier
 from decisions import why
 from decisions.models import Decision
@@ -113,10 +112,10 @@ def _risk(d: Decision, thresholds: Thresholds | None) -> str:
     if len(thresholds.bands) == 1:
         return f"the risk was {risk}, and at any other risk it would have been {DID[Action(d.action)]} too."
     if Action(d.action) == Action.ADMIT or thresholds.up is None:
-        bands = [(r, a) for r, a in thresholds.bands if r > (d.risk or 0)]
-        return f"risk {risk}, below the {_cut(bands[0][0], d.risk)} where {tier} would be {DID[Action(bands[0][1])]} here." if bands else (
-            f"risk {risk}."
-        )  # fmt: skip
+        following = next(((r, a) for r, a in thresholds.bands if r > (d.risk or 0.0)), None)
+        if following is None:
+            return f"risk {risk}."
+        return f"risk {risk}, below the {_cut(following[0], d.risk)} where {tier} would be {DID[Action(following[1])]} here."
     return f"risk {risk}, at or above the {_cut(thresholds.up, d.risk)} where {tier} is {DID[Action(d.action)]} here."
 
 
@@ -127,8 +126,3 @@ def _cut(cut: float, risk: float | None) -> str:
         if risk is None or text != f"{risk:.{places}f}":
             return text
     return f"{cut:.6f}"
-
-
-def signals_of(d: Decision) -> dict[str, float]:
-    """The recorded policy signals by name."""
-    return why.signals(d) or dict.fromkeys(INDEX, math.nan)

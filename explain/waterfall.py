@@ -36,6 +36,16 @@ class Row:
         return round(self.after - self.before, 2)
 
     @property
+    def left(self) -> float:
+        """Where its bar begins, percent of the risk scale."""
+        return round(100 * min(self.before, self.after), 2)
+
+    @property
+    def width(self) -> float:
+        """Of its bar, percent; a step too small to see is drawn as a line."""
+        return max(0.4, round(100 * abs(self.after - self.before), 2))
+
+    @property
     def shown_value(self) -> str:
         return format_value(self.feature, self.value)
 
@@ -66,12 +76,24 @@ class Waterfall:
         return self.rest_raises + self.rest_lowers + self.rest_none
 
     @property
+    def rest_left(self) -> float:
+        return round(100 * min(self.rest_before, self.score), 2)
+
+    @property
+    def rest_width(self) -> float:
+        return max(0.4, round(100 * abs(self.rest), 2))
+
+    @property
     def total(self) -> float:
         return round(self.score - self.base, 2)
 
 
 def build(
-    base: float, contributions: NDArray[np.float64], values: NDArray[np.float32], typical: list[float] | None, calibration: Calibration
+    base: float,
+    contributions: NDArray[np.float64],
+    values: NDArray[np.float32],
+    typical: list[float] | None,
+    calibration: Calibration,
 ) -> Waterfall:
     """The waterfall of one decision: base and contributions in log-odds, feature values and medians in registry order."""
     order = np.argsort(-np.abs(contributions), kind="stable")

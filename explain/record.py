@@ -1,0 +1,49 @@
+"""The stored record of a decision as JSON text."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+
+from decider.event import Event
+from decider.features import NAMES
+from decider.vocabulary import Action, Arm, MlState, Reason, Stage, Tier
+from decisions import why
+from decisions.models import Decision
+
+from .models import Explanation
+
+
+def text(d: Decision, explanation: Explanation | None, *, with_token: bool) -> str:
+    """The stored record as JSON text, as the decider wrote it, with its explanation."""
+    fields: dict[str, object] = {"id": d.name, "at": d.at.isoformat(), **{n: getattr(d, n) for n in _PLAIN}}
+    if with_token:
+        fields["token_digest"] = d.token_digest
+    words = {"tier": Tier(d.tier).word, "action": Action(d.action).word, "stage": Stage(d.stage).name.lower()}
+    words |= {"reason": Reason(d.reason).name.lower(), "arm": Arm(d.arm).name.lower(), "ml_state": MlState(d.ml_state).name.lower()}
+    fields |= words
+    fields["signals"] = why.signals(d)
+    row = np.frombuffer(bytes(d.features), "<f4").tolist()
+    fields["features"] = dict(zip(NAMES, row, strict=False)) if len(row) == len(NAMES) else row
+    if e := explanation:
+        fields["explain"] = {
+            "method": "tree_shap", "unit": "log_odds", "base": e.base, "raw": e.raw, "sum_error": e.sum_error,
+            "contributions": dict(zip(NAMES, e.values.tolist(), strict=True)),
+        }  # fmt: skip
+    return json.dumps(_finite(fields), indent=2, ensure_ascii=False)
+
+
+_PLAIN = tuple(n for n in Event.__struct_fields__ if n not in ("id", "at", "token_digest", "features", "signals"))
+
+
+def _finite(value: object) -> object:
+    """JSON knows neither NaN nor infinity: they become null and a word."""
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_finite(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else "infinity" if value > 0 else "-infinity"
+    return value

@@ -1,0 +1,13 @@
+"""Addresses of this room."""
+
+from __future__ import annotations
+
+from django.urls import URLPattern, path
+
+from . import views
+
+urlpatterns: list[URLPattern] = [
+    path("decisions/<str:decision_id>", views.decision, name="decision"),
+    path("ui/decisions/<str:decision_id>/explanation", views.explanation, name="ui-explanation"),
+    path("ui/decisions/<str:decision_id>/now", views.now, name="ui-decided-now"),
+]

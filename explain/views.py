@@ -1,0 +1,93 @@
+"""The decision page and the parts of it that load by themselves."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+
+from celery import current_app
+from django.contrib.auth.decorators import permission_required
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils import timezone
+from django.views.decorators.http import require_GET, require_POST
+from kombu.exceptions import OperationalError as BrokerError
+
+from decider.ids import decision_time, parse_decision_id
+from decisions import listing, lookup
+from decisions.models import Decision
+
+from . import again, page
+
+log = logging.getLogger("sluice.explain")
+
+READ = "decisions.view_decision"
+POLLS = 45
+"""How often an open page asks for its explanation before it says that none comes."""
+
+
+def _found(decision_id: str) -> Decision:
+    """Raises Http404 for what is no id, and for a decision that was not kept."""
+    raw = parse_decision_id(decision_id)
+    if raw is None:
+        raise Http404(f"“{decision_id[:60]}” is not a decision id: it would be dec_ and 32 hexadecimal digits.")
+    decision = lookup.find(uuid.UUID(bytes=raw))
+    if decision is None:
+        raise Http404("This decision was not kept.")
+    return decision
+
+
+@require_GET
+@permission_required(READ, raise_exception=True)
+def decision(request: HttpRequest, decision_id: str) -> HttpResponse:
+    """Why was this decided?"""
+    raw = parse_decision_id(decision_id)
+    if raw is not None and lookup.find(uuid.UUID(bytes=raw)) is None:
+        return render(request, "explain/not_kept.html", {"page": "lookup", "id": decision_id, **_not_kept(raw)}, status=404)
+    found = _found(decision_id)
+    if found.name != decision_id:
+        return redirect("decision", found.name, permanent=True)
+    with_token = request.user.has_perm("decisions.view_token_digest")
+    shown = page.compose(found, with_token=with_token)
+    context = {"page": "lookup", "p": shown, "d": found, "with_token": with_token, "at": timezone.now(), "polls": 0}
+    return render(request, "explain/decision.html", {**context, "here": request.build_absolute_uri()})
+
+
+def _not_kept(raw: bytes) -> dict[str, object]:
+    return {"made_at": decision_time(raw), "kept_how_often": listing.kept_how_often()}
+
+
+@require_GET
+@permission_required(READ, raise_exception=True)
+def explanation(request: HttpRequest, decision_id: str) -> HttpResponse:
+    """The panels that wait for the explanation; they ask again until it is there or nobody makes one."""
+    found = _found(decision_id)
+    try:
+        polls = min(POLLS, max(0, int(request.GET.get("n", "0"))))
+    except ValueError:
+        polls = 0
+    shown = page.compose(found, with_token=False)
+    if shown.explained.state == "pending" and polls == 0:
+        _ask_for(found)
+    context = {"p": shown, "d": found, "polls": polls + 1, "gave_up": polls >= POLLS, "swap": True}
+    return render(request, "explain/explanation.html", context)
+
+
+def _ask_for(found: Decision) -> None:
+    """Has the decision someone looks at explained at once. Without a broker the periodic run still comes to it."""
+    try:
+        current_app.send_task("explain.tasks.explain_one", [str(found.id)], retry=False)
+    except BrokerError as error:
+        log.warning("nobody could be asked to explain %s: %s", found.name, error)
+
+
+@require_POST
+@permission_required(READ, raise_exception=True)
+def now(request: HttpRequest, decision_id: str) -> HttpResponse:
+    """The same request decided with the config of now. Nothing is changed."""
+    found = _found(decision_id)
+    rows, problem = again.decided_now(found)
+    context = {"d": found, "rows": rows, "problem": problem, "at": timezone.now()}
+    if not request.htmx:
+        return render(request, "explain/now_page.html", {"page": "lookup", **context})
+    return render(request, "explain/now.html", context)
