@@ -42,8 +42,8 @@ class Arena:
         self._held[first] = arrays
 
     def hold(
-        self, *, state: State | None = None, region: Region | None = None, subjects: Subjects | None = None, rules: Rules | None = None,
-        batch: Batch | None = None, ahead: Batch | None = None, sample: Sample | None = None, unknown: np.ndarray | None = None,
+        self, *, state: State | None = None, region: Region | None = None, subjects: Subjects | None = None,
+        rules: Rules | None = None, batch: Batch | None = None, ahead: Batch | None = None, sample: Sample | None = None, unknown: np.ndarray | None = None,
     ) -> None:  # fmt: skip
         """Puts arrays into the table, in place of those that were there."""
         groups: list[tuple[int, tuple[np.ndarray, ...] | None]] = [
@@ -80,7 +80,8 @@ def state_in(t):  # type: ignore[no-untyped-def]
     """State from the table."""
     return State(
         _row(t, _STATE, np.uint64), _row(t, _STATE + 1, np.int32), _grid(t, _STATE + 2, np.float64), _grid(t, _STATE + 3, np.int32),
-        _grid(t, _STATE + 4, np.float32), _grid(t, _STATE + 5, np.uint64), _grid(t, _STATE + 6, np.uint16), _grid(t, _STATE + 7, np.float32),
+        _grid(t, _STATE + 4, np.float32), _grid(t, _STATE + 5, np.uint64), _grid(t, _STATE + 6, np.uint16),
+        _grid(t, _STATE + 7, np.float32),
         _row(t, _STATE + 8, np.int32), _row(t, _STATE + 9, np.int64),
     )  # fmt: skip
 
@@ -89,7 +90,8 @@ def state_in(t):  # type: ignore[no-untyped-def]
 def region_in(t):  # type: ignore[no-untyped-def]
     """Region from the table."""
     return Region(
-        _grid(t, _REGION, np.float64), _grid(t, _REGION + 1, np.float64), _grid(t, _REGION + 2, np.float64), _grid(t, _REGION + 3, np.float64),
+        _grid(t, _REGION, np.float64), _grid(t, _REGION + 1, np.float64), _grid(t, _REGION + 2, np.float64),
+        _grid(t, _REGION + 3, np.float64),
         _row(t, _REGION + 4, np.float64), _row(t, _REGION + 5, np.int64),
     )  # fmt: skip
 

@@ -217,6 +217,7 @@ def check(config: Config) -> None:
     if len(set(names)) != len(names):
         raise ConfigError("two services have the same name")
     times = [config.issued_at, *(o.until for o in config.overrides)]
-    times += [x.until for x in (*config.switches, *config.lists) if x.until is not None]
+    times += [switch.until for switch in config.switches if switch.until is not None]
+    times += [entry.until for entry in config.lists if entry.until is not None]
     if not all(math.isfinite(t) for t in times):
         raise ConfigError("a time is not a finite number")

@@ -51,6 +51,10 @@ def _batch(size: int) -> layout.Batch:
     )
 
 
+def _bytes_of(array: np.ndarray) -> memoryview:
+    return memoryview(array.data).cast("B")
+
+
 class Engine:
     """Decides requests. Times are unix seconds; `now` may be given for simulation and replay and must not run backwards."""
 
@@ -77,8 +81,8 @@ class Engine:
         self.batch_us: deque[tuple[float, int]] = deque(maxlen=4096)
         self._ids = IdSource()
         self._outcomes = np.zeros(MAX_BATCH, layout.OUTCOME)
-        self._requests_view = memoryview(self.batch.request).cast("B")
-        self._answers_view = memoryview(self.batch.answer).cast("B")
+        self._requests_view = _bytes_of(self.batch.request)
+        self._answers_view = _bytes_of(self.batch.answer)
         self._unknown = np.zeros(state.N_PROFILE, np.float32)
         self._tenants: dict[str, int] = {"": 0}
         self._tenant_names: list[str] = [""]
@@ -169,7 +173,7 @@ class Engine:
     def learn(self, outcomes: Sequence[Outcome], now: float | None = None) -> None:
         """Takes in what became of requests. Outcomes of services the document does not know are ignored."""
         now = time.time() if now is None else now
-        index, buffer, count = self.router.index, memoryview(self._outcomes).cast("B"), 0
+        index, buffer, count = self.router.index, _bytes_of(self._outcomes), 0
         for outcome in outcomes:
             if (service := index.get(outcome.service)) is None:
                 continue
@@ -292,7 +296,8 @@ class Engine:
                 tenant=self._tenant_names[min(int(self.state.tenant[slot]), len(self._tenant_names) - 1)],
                 tier=int(self.state.profile[slot, state.P_TIER]),
                 token_digest=token_digest(self.token_key, q.token) if q.token else "", method=q.method, endpoint=route.endpoint,
-                service=self.router.names[route.service], action=int(answer["action"]), observed=now < self._observe_until, stage=int(answer["stage"]),
+                service=self.router.names[route.service], action=int(answer["action"]), observed=now < self._observe_until,
+                stage=int(answer["stage"]),
                 reason=int(answer["reason"]), retry_after=float(answer["retry_after"]), risk=risk if ranked else None,
                 value=value if ranked else None, raw_risk=raw_risk if ranked else None, raw_value=raw_value if ranked else None,
                 model=self.model.digest if self.model else "", arm=int(Arm.LIVE if ranked else Arm.NONE),
@@ -304,8 +309,7 @@ class Engine:
 
     def take_events(self, most: int = EVENT_BUFFER) -> list[Event]:
         """Sampled decisions since the last call, oldest first; at most `most`."""
-        taken = [self.events.popleft() for _ in range(min(most, len(self.events)))]
-        return taken
+        return [self.events.popleft() for _ in range(min(most, len(self.events)))]
 
     # ---- how it stands -----------------------------------------------------------------------------------------------
 
@@ -314,7 +318,8 @@ class Engine:
         rows = self.shared.service
         return [
             ServiceStatus(
-                name, float(row[region.UTILISATION]), float(row[region.PRICE]), float(row[region.LATENCY]), float(row[region.ERRORS]),
+                name, float(row[region.UTILISATION]), float(row[region.PRICE]), float(row[region.LATENCY]),
+                float(row[region.ERRORS]),
                 float(now - row[region.FEEDBACK_AT]) if row[region.FEEDBACK_AT] else 1e9,
             )
             for name, row in zip(self.router.names, rows, strict=True)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Source = Literal["request", "counters", "feedback", "profile", "service", "clock"]
 Unit = Literal[
@@ -45,7 +45,7 @@ class Feature:
     dtype: str = "float32"
 
 
-def _f(name: str, unit: Unit, label: str, code: str, high: str, low: str, source: Source, **more) -> Feature:
+def _f(name: str, unit: Unit, label: str, code: str, high: str, low: str, source: Source, **more: Any) -> Feature:
     freshness = {"request": 0.0, "counters": 1.0, "clock": 1.0, "feedback": 60.0, "service": 60.0, "profile": 86_400.0}[source]
     owner = {"profile": "accounts", "service": "sre"}.get(source, "traffic")
     return Feature(name, unit, label, code, high, low, source, owner, freshness, **{"default": 0.0, **more})

@@ -104,7 +104,7 @@ class Tail:
         """The next whole lines, at most READ_BYTES of them; empty when there is nothing new."""
         if not self._opened():
             return []
-        assert self._file is not None  # noqa: S101 - _opened says so
+        assert self._file is not None
         self._catch_up(os.fstat(self._file.fileno()).st_size)
         self._file.seek(self._offset)
         read = self._file.read(READ_BYTES)

@@ -129,7 +129,8 @@ class Keeper:
         self, version: int, received_at: float, started: float, source: str, *, error: str = "", last_old: float = 0.0
     ) -> None:  # fmt: skip
         ack = Ack(
-            node=self.engine.node, region=self.engine.region_name, version=version, ok=not error, error=error, received_at=received_at,
+            node=self.engine.node, region=self.engine.region_name, version=version, ok=not error, error=error,
+            received_at=received_at,
             applied_at=time.time(), took_ms=(time.perf_counter() - started) * 1e3, last_old_decision_at=last_old, source=source,
         )  # fmt: skip
         if self.acks.full():

@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from redis.asyncio import Redis
@@ -39,15 +40,15 @@ class Link:
     """Duties between one engine and the store. `run` returns when cancelled."""
 
     def __init__(self, url: str, engine: Engine, started_at: float) -> None:
-        self.store: Redis = Redis.from_url(url, socket_timeout=2.0, socket_connect_timeout=1.0, health_check_interval=10)
+        self.store: Any = Redis.from_url(url, socket_timeout=2.0, socket_connect_timeout=1.0, health_check_interval=10)
         self.engine, self.started_at = engine, started_at
         self.keeper: Keeper | None = None
         self.events_sent = 0
         self.last_error = ""
-        self._patient: Redis = Redis.from_url(url, socket_timeout=10.0, socket_connect_timeout=1.0)
+        self._patient: Any = Redis.from_url(url, socket_timeout=10.0, socket_connect_timeout=1.0)
         self._ids = IdSource()
         self._unsent: EventBatch | None = None
-        self._outcomes_from: bytes | str = "$"
+        self._outcomes_from: Any = "$"
         self._exhausted: dict[str, str] = {}
 
     async def fetch_model(self, digest: str) -> bytes | None:
@@ -62,7 +63,8 @@ class Link:
         """All duties until cancelled."""
         self.keeper = keeper
         duties: list[tuple[Callable[[], Awaitable[None]], float]] = [
-            (self._push, PUSH_S), (self._poll, POLL_S), (self._ack, 0.0), (self._flush, FLUSH_S), (self._learn, 0.0), (self._fetch, FETCH_S),
+            (self._push, PUSH_S), (self._poll, POLL_S), (self._ack, 0.0), (self._flush, FLUSH_S), (self._learn, 0.0),
+            (self._fetch, FETCH_S),
             (self._status, STATUS_S),
         ]  # fmt: skip
         async with asyncio.TaskGroup() as group:
@@ -187,7 +189,8 @@ class Link:
             node=engine.node, region=engine.region_name, at=now, started_at=self.started_at,
             config_version=engine.config.version if engine.config else 0, model=engine.model.digest if engine.model else "",
             ml_state=int(engine.ml_state(now)), decisions=int(engine.sample.counts.sum()), by_action=engine.sample.counts.tolist(),
-            events_sent=self.events_sent, events_dropped=engine.events_dropped, apps=engine.apps, latency_p99_us=engine.latency_p99_us(),
+            events_sent=self.events_sent, events_dropped=engine.events_dropped, apps=engine.apps,
+            latency_p99_us=engine.latency_p99_us(),
             services=engine.services(now) if engine.config else [], last_error=keeper_error or self.last_error,
         )  # fmt: skip
 

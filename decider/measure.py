@@ -9,9 +9,38 @@ from numba import njit
 
 from .features import INDEX
 from .state import (
-    B_ENDPOINTS, B_PATHS, B_SOURCES, B_TOKENS, C_4XX, C_5XX, C_ANSWERS, C_AUTH, C_BYTES, C_COST, C_EARLY, C_MISSING, C_PAYMENT,
-    C_REFUSED, C_RETRIES, C_WRITES, ENTROPY_BINS, EPOCH, FEEDBACK_AT, FIRST, GAP_MEAN, GAP_SQUARE, LAST, P_ABUSE, P_CHARGEBACKS,
-    P_COHORT, P_CREATED_DAY, P_TIER, P_VERIFIED, P_WRONG, WINDOWS, State,
+    B_ENDPOINTS,
+    B_PATHS,
+    B_SOURCES,
+    B_TOKENS,
+    C_4XX,
+    C_5XX,
+    C_ANSWERS,
+    C_AUTH,
+    C_BYTES,
+    C_COST,
+    C_EARLY,
+    C_MISSING,
+    C_PAYMENT,
+    C_REFUSED,
+    C_RETRIES,
+    C_WRITES,
+    ENTROPY_BINS,
+    EPOCH,
+    FEEDBACK_AT,
+    FIRST,
+    GAP_MEAN,
+    GAP_SQUARE,
+    LAST,
+    P_ABUSE,
+    P_CHARGEBACKS,
+    P_COHORT,
+    P_CREATED_DAY,
+    P_TIER,
+    P_VERIFIED,
+    P_WRONG,
+    WINDOWS,
+    State,
 )  # fmt: skip
 
 F = INDEX
@@ -35,7 +64,7 @@ _C_LOG_C = np.array([0.0] + [c * math.log2(c) for c in range(1, 2049)])
 
 
 @njit(cache=True, inline="always")
-def _ones(x: np.uint64) -> int:
+def _ones(x: np.uint64) -> np.int64:
     x = x - ((x >> np.uint64(1)) & np.uint64(0x5555555555555555))
     x = (x & np.uint64(0x3333333333333333)) + ((x >> np.uint64(2)) & np.uint64(0x3333333333333333))
     x = (x + (x >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
@@ -65,10 +94,10 @@ def _entropy(state: State, slot: int, previous: bool) -> float:
 
 @njit(cache=True, inline="always")
 def _in_window(state: State, slot: int, column: int, keep: float, moved: int) -> float:
-    """Count in a sliding window: `keep` is the share of the previous window still inside, `moved` windows since the slot was rolled."""
+    """Count in a sliding window: `keep` is the share of the previous window still inside, `moved` windows since the last roll."""
     if moved == 0:
-        return state.count[slot, column] + keep * state.count[slot, column + 1]
-    return keep * state.count[slot, column] if moved == 1 else 0.0
+        return state.counts[slot, column] + keep * state.counts[slot, column + 1]
+    return keep * state.counts[slot, column] if moved == 1 else 0.0
 
 
 @njit(cache=True)
@@ -81,9 +110,9 @@ def features_of(
     Only reads: `now` may lie after the slot's windows were rolled, which tells what a request that waits would look like.
     `service` is (utilisation, latency ratio, error share).
     """
-    count, clock, profile = state.count, state.clock, state.profile
+    count, clock, profile = state.counts, state.clock, state.profile
     rates = np.empty(4)
-    keep = moved = 0.0
+    keep, moved = 0.0, 0
     for w in range(4):
         position = (now - EPOCH) / WINDOWS[w]
         steps = int(position // 1.0) - state.window[slot, w]
@@ -130,7 +159,7 @@ def features_of(
 
 @njit(cache=True)
 def _variety(state: State, slot: int, moved: int, out: np.ndarray) -> None:
-    """Distinct counts and entropy; after a minute without requests the current map is the previous one, after two all is forgotten."""
+    """Distinct counts and entropy; a minute without requests makes the current map the previous one, two forget all."""
     if moved > 1:
         out[ENDPOINTS] = out[PATHS] = out[TOKENS_SEEN] = out[SOURCES] = out[ENTROPY] = 0.0
         return

@@ -18,8 +18,24 @@ from . import region as r
 from . import state as st
 from . import subjects as sj
 from .passes_layout import (
-    K_ADMIT, K_BLOCK, K_BUDGET, K_DEMAND, K_ENTERPRISE, K_KEPT, K_LAST_DEMAND, K_REFUSE, K_SECOND, W_ML, W_OBSERVE, W_PRIOR_VALUE,
-    W_QUOTA_SHARE, WAITS, WANTS_LEASE, WANTS_PROFILE, Batch, Sample,
+    K_ADMIT,
+    K_BLOCK,
+    K_BUDGET,
+    K_DEMAND,
+    K_ENTERPRISE,
+    K_KEPT,
+    K_LAST_DEMAND,
+    K_REFUSE,
+    K_SECOND,
+    W_ML,
+    W_OBSERVE,
+    W_PRIOR_VALUE,
+    W_QUOTA_SHARE,
+    WAITS,
+    WANTS_LEASE,
+    WANTS_PROFILE,
+    Batch,
+    Sample,
 )  # fmt: skip
 from .signals import INDEX as S
 from .vocabulary import MlState
@@ -138,7 +154,7 @@ def _consume(state: st.State, region: r.Region, batch: Batch, i: int, slot: int,
         clock[slot, st.QUOTA_USED] += 1.0
         r.note_admitted(region, request["service"], state.tenant[slot], request["cost"])
         return
-    state.count[slot, st.C_REFUSED] += 1.0
+    state.counts[slot, st.C_REFUSED] += 1.0
     state.bits[slot, st.B_REFUSED_PATH] = np.uint64(request["path"])
     stage = batch.answer[i]["stage"]
     if stage == p.TRIAGE or stage == p.RANK or stage == p.RERANK:
@@ -181,7 +197,7 @@ def settle(table: np.ndarray, count: int, now: float, lease_below: float) -> int
 
 @njit(cache=True)
 def project(table: np.ndarray, low: np.ndarray, high: np.ndarray, count: int, now: float) -> None:
-    """Writes into `ahead` what the refused rows `batch.rows[:count]` would look like after WAITS[(low + high) // 2] without a request."""
+    """Writes into `ahead` how the refused rows `batch.rows[:count]` would look after WAITS[(low + high) // 2] of silence."""
     state, region, batch, ahead = arena.state_in(table), arena.region_in(table), arena.batch_in(table), arena.ahead_in(table)
     view = np.zeros(3)
     for k in range(count):
@@ -252,7 +268,7 @@ def _answer(answer: np.void, sig: np.ndarray, tokens: float) -> None:
 
 @njit(cache=True)
 def finish(table: np.ndarray, count: int, now: float) -> int:
-    """Waits and deadlines, the answer's figures, counts, the sample; returns how many rows, listed in `batch.rows`, Python must look at."""
+    """Waits, deadlines, figures, counts and the sample; returns how many rows, listed in `batch.rows`, Python must look at."""
     state, batch, sample = arena.state_in(table), arena.batch_in(table), arena.sample_in(table)
     notable = 0
     for i in range(count):
@@ -264,7 +280,7 @@ def finish(table: np.ndarray, count: int, now: float) -> int:
         if answer["wait"] > 0.0:
             state.clock[slot, st.RETRY_UNTIL] = max(state.clock[slot, st.RETRY_UNTIL], now + answer["wait"])
         sample.counts[action] += 1
-        probability = _inclusion(sample, action, np.int64(sig[p.S_TIER]), now)
+        probability = _inclusion(sample, action, int(sig[p.S_TIER]), now)
         kept = np.random.random() < probability
         answer["probability"], answer["kept"] = probability, kept
         if kept:

@@ -143,7 +143,7 @@ def headroom_spent(signals: np.ndarray) -> bool:
 
 @njit(cache=True)
 def price_for(signals: np.ndarray, use: int) -> float:
-    """Price per cost unit for this tenant: nothing under four fifths of its fair share, the full price at it, up to three times above."""
+    """Price per cost unit for this tenant: none under four fifths of its fair share, full at it, up to three times above."""
     if not use & USE_PRICE:
         return 0.0
     if not use & USE_SHARE or signals[S_FAIR] == np.inf:
@@ -229,7 +229,7 @@ def _settle(signals: np.ndarray, features: np.ndarray, risk: float, value: float
 @njit(cache=True)
 def retry_after(action: int, reason: int, signals: np.ndarray) -> float:
     """Seconds to wait: the engine's forecast where there is one, else when the rule that fired lets go."""
-    if action == ADMIT or action == BLOCK:
+    if action in (ADMIT, BLOCK):
         return 0.0
     if reason == QUOTA_EXHAUSTED:
         return signals[S_QUOTA_RESET]

@@ -6,6 +6,7 @@ Also asks it questions: at which risk would the action have changed, and what di
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -138,7 +139,7 @@ def threshold(event: Event, config: Config, model: Model | None = None) -> Thres
 
     bands = [(0.0, action_at(0.0))]
     points = [k / _STEPS for k in range(_STEPS + 1)]
-    for left, right in zip(points, points[1:], strict=False):
+    for left, right in pairwise(points):
         while action_at(right) != bands[-1][1]:
             low, high, before = max(left, bands[-1][0]), right, bands[-1][1]
             for _ in range(48):
@@ -183,12 +184,14 @@ def trace(event: Event, config: Config) -> list[StageTrace]:
         {} if event.risk is None or event.value is None else {"risk": event.risk, "value": event.value}
     )
     return [
-        found(Stage.GUARD, True, int(guard_action) if settled else None, ("quota_left", "quota_limit", "list_verdict", "compliance"),
+        found(Stage.GUARD, True, int(guard_action) if settled else None,
+              ("quota_left", "quota_limit", "list_verdict", "compliance"),
               reason=REASONS[Reason(guard)].text if settled else ""),
         found(Stage.OVERRIDE, not settled, forced if forced >= 0 else None, ("override_action", "override_multiplier")),
         found(Stage.TRIAGE, not settled and ml_live, int(Action.ADMIT) if harmless else None,
               ("tokens", "bucket_rate", "bucket_burst", "service_price"), **cheap),
-        found(Stage.RANK, ranked, event.action if ranked and stage == Stage.RANK else None, ("prior_risk", "prior_value"), **rank_facts),
+        found(Stage.RANK, ranked, event.action if ranked and stage == Stage.RANK else None,
+              ("prior_risk", "prior_value"), **rank_facts),
         found(Stage.RERANK, ranked, event.action if ranked and stage == Stage.RERANK else None,
               ("service_price", "service_utilisation", "tenant_usage", "tenant_fair_share", "error_budget_left", "cost")),
         found(Stage.FALLBACK, fell_back, event.action if fell_back else None, ("tokens", "bucket_rate", "bucket_burst"),

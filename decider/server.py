@@ -106,7 +106,8 @@ class Decider:
         """What /healthz tells."""
         now = time.time()
         return {
-            "node": self.engine.node, "config_version": self.keeper.version, "model": self.engine.model.digest if self.engine.model else "",
+            "node": self.engine.node, "config_version": self.keeper.version,
+            "model": self.engine.model.digest if self.engine.model else "",
             "ml_state": MlState(self.engine.ml_state(now)).name.lower(), "error": self.keeper.model_error or self.keeper.last_error,
         }  # fmt: skip
 
@@ -117,9 +118,11 @@ class Decider:
         lines += [f'sluice_decisions_total{{action="{Action(k).word}"}} {count}' for k, count in enumerate(status.by_action)]
         figures = {
             "sluice_config_version": ("gauge", status.config_version), "sluice_ml_state": ("gauge", status.ml_state),
-            "sluice_events_sent_total": ("counter", status.events_sent), "sluice_events_dropped_total": ("counter", status.events_dropped),
+            "sluice_events_sent_total": ("counter", status.events_sent),
+            "sluice_events_dropped_total": ("counter", status.events_dropped),
             "sluice_apps": ("gauge", status.apps), "sluice_decision_p99_seconds": ("gauge", status.latency_p99_us / 1e6),
-            "sluice_http_refused_total": ("counter", self.http.stats.refused), "sluice_http_timeouts_total": ("counter", self.http.stats.timeouts),
+            "sluice_http_refused_total": ("counter", self.http.stats.refused),
+            "sluice_http_timeouts_total": ("counter", self.http.stats.timeouts),
         }  # fmt: skip
         for name, (kind, value) in figures.items():
             lines += [f"# TYPE {name} {kind}", f"{name} {value}"]

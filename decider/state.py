@@ -27,7 +27,7 @@ FIRST, LAST, BUCKET_AT, TOKENS, QUOTA_DAY, QUOTA_USED, QUOTA_LEFT, BUDGET_AT, BU
 )
 N_CLOCK = 13
 
-# columns of State.count (float32): each pair is (current window, previous window)
+# columns of State.counts (float32): each pair is (current window, previous window)
 C_1S, C_10S, C_60S, C_600S = 0, 2, 4, 6
 C_COST, C_WRITES, C_RETRIES, C_EARLY, C_REFUSED, C_BYTES = 8, 10, 12, 14, 16, 18
 C_ANSWERS, C_4XX, C_5XX, C_AUTH, C_MISSING, C_PAYMENT = 20, 22, 24, 26, 28, 30
@@ -52,17 +52,17 @@ M_USED, M_HAND, M_EVICTED = 0, 1, 2
 
 
 class State(NamedTuple):
-    """Arrays of `capacity` slots; `index` is the hash table over them (slot + 1, 0 for empty)."""
+    """Arrays of `capacity` slots; `table` is the hash table over them (slot + 1, 0 for empty)."""
 
     key: np.ndarray
     """uint64 (capacity,): keyed hash of the app id."""
-    index: np.ndarray
+    table: np.ndarray
     """int32 (power of two of at least twice the capacity,)."""
     clock: np.ndarray
     """float64 (capacity, N_CLOCK)."""
     window: np.ndarray
     """int32 (capacity, 4): number of the current window of each length in WINDOWS."""
-    count: np.ndarray
+    counts: np.ndarray
     """float32 (capacity, N_COUNT)."""
     bits: np.ndarray
     """uint64 (capacity, N_BITS)."""
@@ -78,13 +78,13 @@ class State(NamedTuple):
 
 def allocate(capacity: int) -> State:
     """Empty state for `capacity` apps."""
-    table = 1 << max(4, int(2 * capacity - 1).bit_length())
+    size = 1 << max(4, int(2 * capacity - 1).bit_length())
     return State(
         key=np.zeros(capacity, np.uint64),
-        index=np.zeros(table, np.int32),
+        table=np.zeros(size, np.int32),
         clock=np.zeros((capacity, N_CLOCK), np.float64),
         window=np.zeros((capacity, 4), np.int32),
-        count=np.zeros((capacity, N_COUNT), np.float32),
+        counts=np.zeros((capacity, N_COUNT), np.float32),
         bits=np.zeros((capacity, N_BITS), np.uint64),
         bins=np.zeros((capacity, 2 * ENTROPY_BINS), np.uint16),
         profile=np.zeros((capacity, N_PROFILE), np.float32),
@@ -99,17 +99,17 @@ def bytes_per_app(state: State) -> float:
 
 
 @njit(cache=True, inline="always")
-def _home(key: np.uint64, mask: int) -> int:
+def _home(key: np.uint64, mask: int) -> np.int64:
     return np.int64((key ^ (key >> np.uint64(32))) & np.uint64(mask))
 
 
 @njit(cache=True)
 def find(state: State, key: np.uint64) -> int:
     """Slot of an app, -1 when it is not tracked."""
-    mask = state.index.shape[0] - 1
+    mask = state.table.shape[0] - 1
     at = _home(key, mask)
-    while state.index[at] != 0:
-        slot = state.index[at] - 1
+    while state.table[at] != 0:
+        slot = state.table[at] - 1
         if state.key[slot] == key:
             return slot
         at = (at + 1) & mask
@@ -119,20 +119,20 @@ def find(state: State, key: np.uint64) -> int:
 @njit(cache=True)
 def _forget(state: State, slot: int) -> None:
     """Takes a slot out of the table, closing the gap it leaves (Knuth, volume 3, 6.4, algorithm R)."""
-    mask = state.index.shape[0] - 1
+    mask = state.table.shape[0] - 1
     at = _home(state.key[slot], mask)
-    while state.index[at] != slot + 1:
+    while state.table[at] != slot + 1:
         at = (at + 1) & mask
     gap = at
     while True:
         at = (at + 1) & mask
-        if state.index[at] == 0:
+        if state.table[at] == 0:
             break
-        home = _home(state.key[state.index[at] - 1], mask)
+        home = _home(state.key[state.table[at] - 1], mask)
         if ((at - home) & mask) >= ((at - gap) & mask):
-            state.index[gap] = state.index[at]
+            state.table[gap] = state.table[at]
             gap = at
-    state.index[gap] = 0
+    state.table[gap] = 0
 
 
 @njit(cache=True)
@@ -156,7 +156,7 @@ def _free_slot(state: State, now: float) -> int:
 
 @njit(cache=True)
 def place(state: State, key: np.uint64, now: float, unknown: np.ndarray) -> int:
-    """Slot of an app, made (and another one evicted, if need be) when it is new. `unknown`: profile of a cold start, (N_PROFILE,)."""
+    """Slot of an app, made when it is new, evicting another if need be. `unknown`: profile of a cold start, (N_PROFILE,)."""
     slot = find(state, key)
     if slot < 0:
         slot = _free_slot(state, now)
@@ -166,18 +166,18 @@ def place(state: State, key: np.uint64, now: float, unknown: np.ndarray) -> int:
         state.clock[slot, QUOTA_DAY] = -1.0
         state.clock[slot, BUCKET_AT] = -1.0
         state.clock[slot, BUDGET_AT] = -1.0
-        state.count[slot, :] = 0.0
+        state.counts[slot, :] = 0.0
         state.bits[slot, :] = 0
         state.bins[slot, :] = 0
         state.profile[slot, :] = unknown
         state.tenant[slot] = 0
         for w in range(4):
             state.window[slot, w] = int((now - EPOCH) // WINDOWS[w])
-        mask = state.index.shape[0] - 1
+        mask = state.table.shape[0] - 1
         at = _home(key, mask)
-        while state.index[at] != 0:
+        while state.table[at] != 0:
             at = (at + 1) & mask
-        state.index[at] = slot + 1
+        state.table[at] = slot + 1
     state.clock[slot, SEEN] = now
     return slot
 
@@ -191,7 +191,7 @@ def _shift(count: np.ndarray, slot: int, column: int, step: int) -> None:
 @njit(cache=True)
 def _shift_minute(state: State, slot: int, step: int) -> None:
     for column in range(C_COST, GAP_MEAN, 2):
-        _shift(state.count, slot, column, step)
+        _shift(state.counts, slot, column, step)
     for column in range(0, B_REFUSED_PATH, 2):
         state.bits[slot, column + 1] = state.bits[slot, column] if step == 1 else np.uint64(0)
         state.bits[slot, column] = 0
@@ -208,7 +208,7 @@ def roll(state: State, slot: int, now: float) -> None:
         step = number - state.window[slot, w]
         if step > 0:
             state.window[slot, w] = number
-            _shift(state.count, slot, 2 * w, step)
+            _shift(state.counts, slot, 2 * w, step)
             if w == 2:
                 _shift_minute(state, slot, step)
 
@@ -225,7 +225,7 @@ def observe(
 ) -> None:  # fmt: skip
     """Counts one request. Hashes of absent parts are 0 and not counted."""
     roll(state, slot, now)
-    count, clock = state.count, state.clock
+    count, clock = state.counts, state.clock
     for w in range(4):
         count[slot, 2 * w] += 1.0
     count[slot, C_COST] += cost
@@ -258,7 +258,7 @@ def note_answer(state: State, slot: int, now: float, status: int) -> None:
     """Counts one outcome that came back from the service."""
     roll(state, slot, now)
     state.clock[slot, FEEDBACK_AT] = now
-    count = state.count
+    count = state.counts
     count[slot, C_ANSWERS] += 1.0
     if status >= 500:
         count[slot, C_5XX] += 1.0
