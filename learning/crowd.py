@@ -22,6 +22,8 @@ TOP_OF_HOUR = 0.4
 """Share of bursty apps whose schedule begins at the top of the hour."""
 HELD_MOST = 20
 """Requests an obeying client keeps for later while it waits; the rest are given up."""
+PAGE_LOADERS = 0.08
+"""Share of apps whose users load whole pages: many requests at once, then silence."""
 STORM_ATTEMPTS = 10
 ABUSE_SHARE = 0.18
 """Share of first tries that abusers may be on average; their active times are thinned to it."""
@@ -64,7 +66,8 @@ class Crowd:
         self._held = [0] * n
         self._refused = [0.0] * n
         self._patience = self._np.exponential(ABUSER_PATIENCE, n) + 5
-        self._clumps = np.where(self._even, 1.0, 1.0 + self._np.exponential(1.2, n) * (self._np.random(n) < 0.6))
+        pages = np.where(self._np.random(n) < PAGE_LOADERS, self._np.uniform(6, 30, n), 0.0)
+        self._clumps = np.where(self._even, 1.0, 1.0 + self._np.exponential(1.2, n) * (self._np.random(n) < 0.6) + pages)
 
     def _schedule(self) -> None:
         """Each app's period, offset and share of active time; the steady are always active."""

@@ -18,7 +18,7 @@ import numpy as np
 from msgspec import structs
 
 from decider import defaults
-from decider.config import Config, Switch
+from decider.config import Config, Sampling, Switch
 from decider.engine import Engine
 from decider.features import N_FEATURES
 from decider.models import Model
@@ -39,6 +39,8 @@ BATCH_S = 0.025
 TICK_S = 0.2
 LEARN_S = 0.5
 """Outcomes reach the engine in batches, this far apart: as an access log read by the feedback process."""
+UNKNOWN_SHARE = 0.1
+"""Apps whose profile never reached the engine: it must judge them by what they do."""
 LABEL_DELAY_DAYS = {True: (1.0, 45.0), False: (30.0, 30.0)}
 """Abusive? -> least and most days until that is known: reports and chargebacks trickle in; good conduct is assumed after 30."""
 
@@ -167,7 +169,8 @@ class Loop:
     def run(self, progress: Callable[[float], object] | None = None) -> Run:
         """Plays the scenario to its end; `progress` is told the simulated seconds of each step."""
         began = time.perf_counter()
-        self.engine.know(self.population.profiles(), now=self.scenario.start - world.DAY_S)
+        known = [p for p in self.population.profiles() if self._rng.random() >= UNKNOWN_SHARE]
+        self.engine.know(known, now=self.scenario.start - world.DAY_S)
         if not self.scenario.fresh:
             self._remember()
         steps = math.ceil(self.scenario.seconds / STEP_S)
@@ -175,7 +178,6 @@ class Loop:
             self._step(self.scenario.start + step * STEP_S)
             if progress is not None:
                 progress(STEP_S)
-        self.engine.take_events()
         traffic = self._rows.traffic(self.population, Random(self.scenario.seed + 2))
         wall = time.perf_counter() - began
         return Run(traffic, sum(self.by_action), tuple(self.by_action), self.served, self.failed, wall)
@@ -245,6 +247,7 @@ def _config(scenario: Scenario) -> Config:
         start,
         services=[structs.replace(s, capacity=s.capacity * scale) for s in start.services],
         switches=[Switch("observe_only")] if scenario.observe_only else [],
+        sampling=Sampling(admit=0, refuse=0, block=0, enterprise_refuse=0),
     )
 
 
