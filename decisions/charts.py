@@ -57,8 +57,13 @@ class Columns:
     """The same as a table: bucket start, count of each action."""
 
 
-def columns(found: Iterable[Cell], since: float, width: float, count: int, floor: float, height: float) -> Columns:
-    """`count` buckets of `width` seconds from `since`; the columns stand on `floor` and are at most `height` pixels high."""
+def columns(
+    found: Iterable[Cell], since: float, width: float, count: int, floor: float, height: float, *, exact: bool = False
+) -> Columns:
+    """`count` buckets of `width` seconds from `since`; the columns stand on `floor`, at most `height` pixels high.
+
+    `exact`: the fullest bucket has the full height, for a chart without an axis of counts.
+    """
     buckets: dict[int, dict[int, float]] = defaultdict(lambda: defaultdict(float))
     for cell in found:
         k = round((cell.start - since) / width)
@@ -67,7 +72,7 @@ def columns(found: Iterable[Cell], since: float, width: float, count: int, floor
     sums = {k: sum(b.values()) for k, b in buckets.items()}
     peak_k = max(sums, key=sums.__getitem__, default=0)
     peak = sums.get(peak_k, 0.0)
-    top = ceiling(peak)
+    top = max(peak, 1.0) if exact else ceiling(peak)
     slot = 100 / count
     return Columns(
         pieces=tuple(p for k in sorted(buckets) for p in _stack(buckets[k], k * slot, slot * 0.8, floor, height / top)),

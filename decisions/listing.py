@@ -106,7 +106,7 @@ def compose(reading: Reading, filters: Filters, now: float, *, before: uuid.UUID
         since = filters.since(now) or _oldest(unfiltered, now)
         width = (now - since) / BUCKETS
         cells = aggregate.cells(unfiltered, since, width)
-        chart = charts.columns((c for c in cells if _passes(c, filters)), since, width, BUCKETS, floor=44, height=38)
+        chart = charts.columns((c for c in cells if _passes(c, filters)), since, width, BUCKETS, floor=44, height=40, exact=True)
     inside = [c for c in cells if _passes(c, filters)]
     kept = sum(c.kept for c in inside) if counted else len(some)
     dropped = lookup.widest(filters) if counted and not some else None
@@ -176,9 +176,10 @@ def _facet(
 ) -> Facet:  # fmt: skip
     counts = aggregate.totals((c for c in cells if _passes(c, filters, but=group)), key)
     chosen = getattr(filters, group)
-    largest = max((counts.get(v, 0.0) for v, _, _ in values if not chosen or v in chosen), default=0.0)
+    counted = {v for v, _, _ in values if (not chosen or v in chosen) and counts.get(v)}
+    largest = max((counts[v] for v in counted), default=1.0)
     choices = [
-        Choice(field, name, label, count, round(min(100.0, 100 * count / largest), 2) if largest else 0.0, value in chosen)
+        Choice(field, name, label, count, round(100 * count / largest, 2) if value in counted else 0.0, value in chosen)
         for value, name, label in values
         if (count := counts.get(value, 0.0)) or value in chosen or group == "actions"
     ]

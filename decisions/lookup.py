@@ -153,7 +153,7 @@ def page(found: QuerySet[Decision], before: uuid.UUID | None = None, size: int =
     """The newest `size` decisions older than `before`, and whether there are more."""
     if before is not None:
         found = found.filter(id__lt=before)
-    some = list(found.defer("features")[: size + 1])
+    some = list(found[: size + 1])
     return some[:size], len(some) > size
 
 

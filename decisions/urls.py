@@ -8,5 +8,5 @@ from . import views
 
 urlpatterns: list[URLPattern] = [
     path("lookup", views.lookup_page, name="lookup"),
-    path("apps/<str:app_id>", views.app, name="app"),
+    path("apps/<path:app_id>", views.app, name="app"),
 ]

@@ -26,7 +26,39 @@ def short(decisions: Sequence[Decision]) -> dict[uuid.UUID, str]:
     told: dict[uuid.UUID, str] = {}
     for teller in TELLERS:
         told |= {k: v for k, v in teller([d for d in decisions if d.id not in told]).items() if v}
-    return {d.id: told.get(d.id) or _capital(clause(d)) for d in decisions}
+    return {d.id: told.get(d.id) or brief(d) for d in decisions}
+
+
+BRIEF: dict[Reason, str] = {
+    Reason.COMPLIANCE: "Compliance rule",
+    Reason.BLOCK_LISTED: "On the block list",
+    Reason.ALLOW_LISTED: "On the allow list",
+    Reason.QUOTA_EXHAUSTED: "Daily quota used up",
+    Reason.OVERRIDE_ADMIT: "Override admits it",
+    Reason.OVERRIDE_REFUSE: "Override refuses it",
+    Reason.HARMLESS: "Nothing stood out",
+    Reason.BURST_EXHAUSTED: "Burst and headroom used up",
+    Reason.RISK_LOW: "Risk low enough",
+    Reason.RISK_HIGH: "Traffic looks abusive",
+    Reason.VALUE_HIGH: "Worth more than it costs",
+    Reason.VALUE_LOW: "Worth less than it costs",
+    Reason.SERVICE_OVERLOADED: "Service near its capacity",
+    Reason.TENANT_OVER_SHARE: "Tenant over its fair share",
+    Reason.ERROR_BUDGET_SPENT: "Error budget spent",
+    Reason.TOKENS_LEFT: "Bucket had tokens, no ML",
+    Reason.TOKENS_EMPTY: "Bucket empty, no ML",
+}
+"""A machine reason in a few words, for a line of a table."""
+
+
+def brief(decision: Decision) -> str:
+    """The machine reason in a few words, with the figure that matters most."""
+    reason, seen = Reason(decision.reason), signals(decision)
+    if seen and reason == Reason.SERVICE_OVERLOADED:
+        return f"{decision.service} at {seen['service_utilisation'] * 100:.0f}% load"
+    if seen and reason == Reason.TENANT_OVER_SHARE and 0 < seen["tenant_fair_share"] < math.inf:
+        return f"Tenant at {seen['tenant_usage'] / seen['tenant_fair_share']:.1f} × its share"
+    return BRIEF.get(reason, REASONS[reason].text)
 
 
 def clause(decision: Decision) -> str:
@@ -75,7 +107,3 @@ def duration(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:,.0f} {unit}"
     return f"{seconds:,.0f} s"
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

@@ -30,9 +30,9 @@ def _strongest(explanation: Explanation, d: Decision) -> str:
     value = float(np.frombuffer(bytes(d.features), "<f4")[k])
     if explanation.values[k] <= 0 or value != value:
         return ""
-    text = f"{FEATURES[k].label}: {format_value(FEATURES[k], value)}"
+    text = f"{FEATURES[k].label.split(',')[0]}: {format_value(FEATURES[k], value)}"
     try:
         typical = reasons.typical(artifacts.artifact(explanation.model), d.tier)
     except ArtifactError:
         typical = None
-    return f"{text}, similar apps {format_value(FEATURES[k], typical[k])}" if typical else text
+    return f"{text}, peers {format_value(FEATURES[k], typical[k])}" if typical else text
