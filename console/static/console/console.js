@@ -9,11 +9,12 @@ const hms = (ms) => new Date(ms).toISOString().slice(11, 19);
 
 // ---- clicks ---------------------------------------------------------------------
 document.addEventListener('click', (e) => {
-  const el = e.target.closest('[data-open],[data-close],[data-copy],[data-submit],[role=tab]');
+  const el = e.target.closest('[data-open],[data-close],[data-copy],[data-submit],[data-print],[role=tab]');
   if (!el) { if (e.target.matches('dialog')) e.target.close(); return; }
   if (el.dataset.open && $(el.dataset.open)) { e.preventDefault(); show(el.dataset.open); }
   if ('close' in el.dataset) el.closest('dialog')?.close();
   if (el.dataset.copy) copy(el);
+  if ('print' in el.dataset) window.print();
   if ('submit' in el.dataset) { e.preventDefault(); $('#palette form').requestSubmit(); }
   if (el.role === 'tab') pick(el);
 });
