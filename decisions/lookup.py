@@ -24,6 +24,7 @@ RANGES: dict[str, tuple[str, float | None]] = {
     "all": ("All that is kept", None),
 }
 """Time ranges by their name in an address: words, and seconds back from now (None: no limit)."""
+SHORT_RANGES = {"15m": "15 min", "1h": "1 h", "6h": "6 h", "24h": "24 h", "7d": "7 d", "all": "All"}
 
 Kind = Literal["all", "decision", "request", "app", "apps", "tenant", "nothing"]
 READINGS = ("request", "app", "name")

@@ -66,7 +66,7 @@ def _context(
         "live": may_live and request.GET.get("live", "1") != "0",
         "ranges": [
             (words, listing.address(text, replace(filters, range=key), insist=insist), key == filters.range)
-            for key, (words, _) in RANGES.items()
+            for key, words in lookup.SHORT_RANGES.items()
         ],
         "here": listing.address(text, filters, insist=insist),
         "clear": listing.address(text, Filters("all"), insist=insist),

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from decider.signals import INDEX, N_SIGNALS
-from decider.vocabulary import ML_STATE_TEXT, REASONS, MlState, Reason
+from decider.vocabulary import REASONS, Reason
 
 from .models import Decision
 
@@ -37,7 +37,7 @@ BRIEF: dict[Reason, str] = {
     Reason.OVERRIDE_ADMIT: "Override admits it",
     Reason.OVERRIDE_REFUSE: "Override refuses it",
     Reason.HARMLESS: "Nothing stood out",
-    Reason.BURST_EXHAUSTED: "Burst and headroom used up",
+    Reason.BURST_EXHAUSTED: "Burst used up",
     Reason.RISK_LOW: "Risk low enough",
     Reason.RISK_HIGH: "Traffic looks abusive",
     Reason.VALUE_HIGH: "Worth more than it costs",
@@ -73,22 +73,21 @@ def _figures(reason: Reason, d: Decision, seen: dict[str, float]) -> str:
         case Reason.QUOTA_EXHAUSTED:
             return f"its daily quota of {seen['quota_limit']:,.0f} requests is used up"
         case Reason.BURST_EXHAUSTED:
-            return f"its burst of {seen['bucket_burst']:,.0f} requests and the headroom above it are used up"
+            burst, tokens = seen["bucket_burst"], seen["tokens"]
+            if tokens > 1 - burst:
+                return f"its burst of {burst:,.0f} requests is used up and it was {max(0.0, -tokens):,.0f} into the headroom above"
+            return f"its burst of {burst:,.0f} requests and the headroom above it are used up"
         case Reason.TOKENS_EMPTY:
             rate, burst = seen["bucket_rate"], seen["bucket_burst"]
-            return f"its bucket of {burst:,.0f} requests, refilled at {rate:,.4g} a second, was empty, and {_ml(d)}"
+            return f"its bucket of {burst:,.0f} requests, refilled at {rate:,.4g} a second, was empty"
         case Reason.TOKENS_LEFT:
-            return f"its bucket still held {max(0.0, seen['tokens']):,.0f} of {seen['bucket_burst']:,.0f} requests, and {_ml(d)}"
+            return f"its bucket still held {max(0.0, seen['tokens']):,.0f} of {seen['bucket_burst']:,.0f} requests"
         case Reason.SERVICE_OVERLOADED:
             return f"{d.service} was at {seen['service_utilisation'] * 100:.0f}% of its capacity"
         case Reason.TENANT_OVER_SHARE if seen["tenant_fair_share"] > 0 and math.isfinite(seen["tenant_fair_share"]):
             times = seen["tenant_usage"] / seen["tenant_fair_share"]
             return f"its tenant used {times:.1f} times its fair share of {d.service}"
     return ""
-
-
-def _ml(d: Decision) -> str:
-    return ML_STATE_TEXT[MlState(d.ml_state)] if d.ml_state in set(MlState) else "no model was asked"
 
 
 def signals(decision: Decision) -> dict[str, float] | None:

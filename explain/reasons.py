@@ -37,9 +37,14 @@ def typical(artifact: Artifact, tier: int) -> list[float] | None:
 
 
 def ranked(fall: Waterfall) -> list[Reason]:
-    """The strongest adverse findings of a waterfall, at most MOST, strongest first."""
-    adverse = (row for row in fall.rows if row.contribution > 0 and not math.isnan(row.value))
-    return [_reason(row.feature, row.value, row.typical, row.effect) for row in adverse][:MOST]
+    """The strongest adverse findings of a waterfall, at most MOST, largest effect first.
+
+    A finding that moves risk by less than can be shown is left out, unless it would leave nothing.
+    """
+    adverse = [row for row in fall.rows if row.contribution > 0 and not math.isnan(row.value)]
+    visible = [row for row in adverse if row.effect > 0] or adverse[:1]
+    strongest = sorted(visible, key=lambda row: -row.effect)[:MOST]
+    return [_reason(row.feature, row.value, row.typical, row.effect) for row in strongest]
 
 
 def _reason(feature: Feature, value: float, usual: float | None, effect: float) -> Reason:
