@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -31,8 +32,8 @@ BATCH_S = 0.02
 """Requests this close are decided together, seconds."""
 BATCH_MOST = 256
 TICK_S = 0.2
-QUIET_TICKS = 25
-"""Controller steps made up for after a quiet time; by then prices have come down."""
+LONGEST_TICK_S, QUIET_TICKS = 5.0, 5
+"""After a quiet time the controllers take this many steps of this length at most; by then prices have come down."""
 EVENTS_PER_BATCH = 500
 REFUSED_SHOWN = 8
 IN_FLIGHT_MOST = 256
@@ -176,11 +177,13 @@ class Offline:
         if due:
             self._outcomes = [waiting for waiting in self._outcomes if waiting[0] > now]
             self._engine.learn(due, now=now)
-        steps = min(QUIET_TICKS, int((now - self._ticked) / TICK_S))
-        for step in range(steps):
-            self._engine.tick(now=now - (steps - 1 - step) * TICK_S)
-        if steps:
-            self._ticked = now
+        quiet = now - self._ticked
+        if quiet < TICK_S:
+            return
+        steps = min(QUIET_TICKS, math.ceil(quiet / LONGEST_TICK_S))
+        for step in range(steps - 1, -1, -1):
+            self._engine.tick(now=now - step * min(LONGEST_TICK_S, quiet / steps))
+        self._ticked = now
 
     def _introduce(self, now: float) -> None:
         """Tells the engine of apps it asked about; pseudonyms have no profile."""

@@ -32,7 +32,7 @@ from .crowd import Crowd
 
 USUAL_RATE = 300.0
 """First tries a second for which the default capacities leave the usual headroom."""
-STEP_S = 0.1
+STEP_S = 0.2
 """Simulated time the crowd is asked for at once, seconds."""
 BATCH_S = 0.025
 """Requests within it are decided together, with one clock reading."""

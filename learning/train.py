@@ -45,7 +45,7 @@ NOT_OF_THE_APP = ("service_utilisation", "service_latency_ratio", "service_error
 """The state of a service is no evidence against an app; risk does not see it, the policy does."""
 RISK_ROUNDS, VALUE_ROUNDS, LEAVES = 200, 80, 31
 SHAP_ROWS = 2_000
-SECONDS, APPS = 240.0, 2_400
+SECONDS, APPS = 240.0, 2_000
 """Length and population of each of the four runs."""
 
 

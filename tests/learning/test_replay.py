@@ -1,0 +1,122 @@
+"""Replaying logs through the engine, and the command that does it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import redis
+from django.core.management import CommandError, call_command
+
+from control import keys as key_files
+from decider import defaults, event, store
+from decider.engine import Engine
+from learning import replay
+from tests.learning import logs
+from tests.learning.logs import KEY, combined
+
+NOW = 1_790_000_000.0
+
+
+def engine() -> Engine:
+    made = Engine(node=replay.NODE, region="local", token_key=KEY, capacity=4096, keep_all=True)
+    made.apply(defaults.config(), None)
+    return made
+
+
+def burst(path: Path, requests: int = 400) -> Path:
+    """One address far over its plan, another one quiet."""
+    lines = [combined(k // 40, request=f"GET /v2/orders/{k} HTTP/1.1") for k in range(requests)]
+    lines += [combined(k, address="198.51.100.99") for k in range(5)]
+    path.write_text("\n".join(lines))
+    return path
+
+
+def play(path: Path, limit: int | None = None) -> tuple[replay.Summary, list[event.EventBatch]]:
+    published: list[bytes] = []
+    summary = replay.Offline(engine(), published.append, lambda apps: []).run([path], KEY, limit=limit, end=NOW)
+    return summary, [event.decode_batch(data) for data in published]
+
+
+def test_a_log_ends_now_and_keeps_its_own_pace(tmp_path: Path) -> None:
+    summary, _ = play(burst(tmp_path / "a.log"))
+    assert summary.last == NOW
+    assert summary.last - summary.first == 9.0
+    assert summary.requests == 405
+
+
+def test_every_refusal_is_kept_and_sent_as_the_node_replay(tmp_path: Path) -> None:
+    summary, batches = play(burst(tmp_path / "a.log"))
+    refused = sum(r.count for r in summary.refused.values())
+    kept = [e for batch in batches for e in batch.events]
+    assert refused > 100
+    assert sum(e.action != 0 for e in kept) == refused
+    assert {batch.node for batch in batches} == {"replay"}
+    assert all(e.inclusion_probability == 1.0 for e in kept if e.action)
+    assert "198.51.100" not in repr(kept) + replay.describe(summary)
+
+
+def test_the_summary_names_the_app_refused_most_and_a_decision_to_look_up(tmp_path: Path) -> None:
+    summary, batches = play(burst(tmp_path / "a.log"))
+    (app, most), *_ = summary.refused.items()
+    assert app in replay.describe(summary)
+    assert most.decision in replay.describe(summary)
+    assert most.decision[4:] in {e.id.hex() for batch in batches for e in batch.events}
+
+
+def test_a_limit_stops_early(tmp_path: Path) -> None:
+    assert play(burst(tmp_path / "a.log"), limit=50)[0].requests == 50
+
+
+def test_a_log_without_a_request_is_refused_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "a.log").write_text("nothing\nhere\n")
+    with pytest.raises(replay.ReplayError, match="2 lines: not a line of a known format"):
+        play(tmp_path / "a.log")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "zanbil_shop_access_2019-01-22_first10018.log.gz",
+        "rootly_apache_access_2025-01-29.log.gz",
+        "scanner_w3af_apache_2016.log.gz",
+    ],
+)
+def test_a_real_log_replays_to_its_end(name: str) -> None:
+    summary, batches = play(logs.real(name), limit=4000)
+    assert summary.requests > 3_900
+    assert summary.kept == sum(len(batch.events) for batch in batches)
+    assert sum(summary.answers.values()) == summary.requests
+
+
+def test_several_logs_overlay_each_other_and_all_end_now(tmp_path: Path) -> None:
+    early, late = tmp_path / "early.log", tmp_path / "late.log"
+    early.write_text("\n".join(combined(k) for k in range(10)))
+    late.write_text("\n".join(combined(k, address="198.51.100.9").replace("2019", "2021") for k in range(5)))
+    summary = replay.Offline(engine(), lambda data: None, lambda apps: []).run([early, late], KEY, end=NOW)
+    assert (summary.first, summary.last, summary.requests) == (NOW - 9, NOW, 15)
+
+
+@pytest.fixture
+def installation(tmp_path: Path, settings) -> Path:
+    settings.SLUICE_KEYS = tmp_path / "keys"
+    settings.SLUICE_MODELS = tmp_path / "models"
+    key_files.ensure(settings.SLUICE_KEYS)
+    return tmp_path
+
+
+def test_the_command_replays_into_the_events_stream(installation: Path, valkey: redis.Redis, capsys) -> None:
+    call_command("replay", str(burst(installation / "a.log")))
+    out = capsys.readouterr()
+    assert "405" in out.out
+    assert "starting config" in out.err
+    sent = [event.decode_batch(fields[b"b"]) for _, fields in valkey.xrange(store.EVENTS_STREAM)]
+    assert {batch.node for batch in sent} == {"replay"}
+    assert sum(len(batch.events) for batch in sent) > 100
+
+
+def test_the_command_says_what_is_wrong_with_a_file(installation: Path, valkey: redis.Redis) -> None:
+    with pytest.raises(CommandError, match="There is no file"):
+        call_command("replay", str(installation / "missing.log"))
+    with pytest.raises(CommandError, match="limit"):
+        call_command("replay", str(installation / "missing.log"), "--limit", "0")

@@ -1,0 +1,129 @@
+"""The closed loop and what is learnt from it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from decider import artifact, features
+from decider.models import Model
+from learning import degenerate, measures, simulate, train
+from learning.degenerate import TrainingError, check_label
+from learning.simulate import Loop, Scenario
+from tests.learning import logs
+
+START = train.MONDAY + 8 * 3600.0
+
+
+def scenario(**more) -> Scenario:
+    return Scenario(**{"seed": 5, "start": START, "seconds": 20.0, "warm_up": 5.0, "apps": 400, "rate": 80.0, **more})
+
+
+@pytest.fixture(scope="module")
+def trained() -> train.Trained:
+    return train.train(seed=3, seconds=70.0, apps=500, workers=0)
+
+
+def test_the_loop_collects_features_and_truth_for_what_the_engine_decided() -> None:
+    run = Loop(scenario()).run()
+    traffic = run.traffic
+    n = len(traffic.at)
+    assert run.requests == sum(run.by_action) > 500
+    assert traffic.features.shape == (n, features.N_FEATURES)
+    assert traffic.features.dtype == np.float32
+    assert {len(getattr(traffic, name)) for name in simulate.Traffic.__slots__} == {n}
+    assert traffic.features[:, features.INDEX["rate_10s"]].max() > 1
+    assert (traffic.matured_at > traffic.at).all()
+    assert 0 <= traffic.value.min() <= traffic.value.max() <= 1
+
+
+def test_observe_only_admits_everything_and_the_fallback_does_not() -> None:
+    calm = Loop(scenario(observe_only=True, seconds=30.0)).run()
+    assert calm.by_action[0] == calm.requests
+    strict = Loop(scenario(apps=1200, rate=240.0, seconds=60.0)).run()
+    assert strict.by_action[0] < strict.requests
+
+
+def test_the_same_scenario_gives_the_same_labels_and_outcomes() -> None:
+    one, two = (Loop(scenario(observe_only=True)).run() for _ in range(2))
+    assert one.requests == two.requests
+    assert np.array_equal(one.traffic.features, two.traffic.features)
+
+
+def test_no_app_is_on_two_sides_of_the_split() -> None:
+    traffic = Loop(scenario()).run().traffic
+    parts = train.split(traffic, 1)
+    sides = [set(traffic.app[mask]) for mask in (parts.train, parts.calibrate, parts.test)]
+    assert sum(map(len, sides)) == len(set.union(*sides)) == len(set(traffic.app))
+
+
+def test_a_trained_artifact_loads_and_its_golden_vectors_hold(trained: train.Trained) -> None:
+    model = Model.load(trained.data, trained.digest)
+    assert model.digest == artifact.digest_of(trained.data)
+    with pytest.raises(artifact.ArtifactError):
+        Model.load(trained.data[:-1], trained.digest)
+
+
+def test_a_first_model_is_useful_on_apps_it_never_saw_but_not_an_oracle(trained: train.Trained) -> None:
+    figures = trained.artifact.card.metrics
+    assert 0.85 < figures["risk_auc"] < 0.9995
+    assert figures["risk_ece"] < 0.1
+    assert figures["value_auc"] > 0.7
+
+
+def test_the_card_tells_what_is_typical_of_each_tier(trained: train.Trained) -> None:
+    card = trained.artifact.card
+    assert set(card.typical) == {"free", "standard", "premium", "enterprise"}
+    for rows in card.quantiles.values():
+        assert len(rows) == features.N_FEATURES
+        assert all(low <= middle <= high for low, middle, high in rows)
+    assert len(card.importance) == features.N_FEATURES
+    assert all(card.importance[features.INDEX[name]] == 0 for name in (*train.UNTAUGHT, *train.NOT_OF_THE_APP))
+    assert trained.digest in train.describe(trained)
+
+
+def test_the_artifact_is_written_under_its_digest(trained: train.Trained, tmp_path) -> None:
+    path = train.write(trained, tmp_path / "models")
+    assert path.name == trained.digest
+    assert path.read_bytes() == trained.data
+    assert [p.name for p in path.parent.iterdir()] == [trained.digest]
+
+
+def test_a_label_that_one_column_decides_is_refused_by_name() -> None:
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=2000)
+    columns = {"noise": rng.normal(size=2000), "leak": x, "word": np.where(x > 1, "a", "b")}
+    with pytest.raises(TrainingError, match="'leak' alone decides"):
+        check_label({k: columns[k] for k in ("noise", "leak")}, x > 0.3)
+    with pytest.raises(TrainingError, match="'word' alone decides"):
+        check_label({k: columns[k] for k in ("noise", "word")}, x > 1)
+    check_label(columns, rng.random(2000) < 0.3)
+
+
+def test_a_label_known_only_by_what_is_missing_is_refused() -> None:
+    label = np.arange(1000) % 3 == 0
+    with pytest.raises(TrainingError, match="'hole'"):
+        check_label({"hole": np.where(label, np.nan, np.arange(1000.0))}, label)
+
+
+def test_a_label_of_one_class_is_refused() -> None:
+    with pytest.raises(TrainingError, match="one class only"):
+        check_label({"x": np.arange(10.0)}, np.zeros(10, bool))
+
+
+def test_the_degenerate_published_table_is_refused_and_its_column_named() -> None:
+    rows = logs.table("tangodelta_api_behaviour_supervised_1699.csv.gz")
+    columns = degenerate.read_columns(rows, drop=["_id", "classification"])
+    label = np.array([row["classification"] == "outlier" for row in rows])
+    with pytest.raises(TrainingError, match="'num_users' alone decides"):
+        check_label(columns, label)
+
+
+def test_platt_scaling_finds_the_scale_it_was_made_with() -> None:
+    rng = np.random.default_rng(2)
+    raw = rng.normal(size=200_000) * 2
+    label = (rng.random(len(raw)) < measures.sigmoid(0.7 * raw - 1.1)).astype(float)
+    found = measures.platt(raw, label, np.ones(len(raw)))
+    assert found.slope == pytest.approx(0.7, abs=0.02)
+    assert found.intercept == pytest.approx(-1.1, abs=0.02)
+    assert measures.ece(label, measures.calibrated(raw, found), np.ones(len(raw))) < 0.01
