@@ -4,3 +4,7 @@ Nothing here imports Django. The contracts are `vocabulary`, `features`, `signal
 `requests` and `store`; the engine is `state`, `policy`, `trees` and `engine`; the edges are `http`, `link`
 and `server`.
 """
+
+from .compiled_cache import use_own_folder
+
+use_own_folder()

@@ -43,7 +43,8 @@ class Arena:
 
     def hold(
         self, *, state: State | None = None, region: Region | None = None, subjects: Subjects | None = None,
-        rules: Rules | None = None, batch: Batch | None = None, ahead: Batch | None = None, sample: Sample | None = None, unknown: np.ndarray | None = None,
+        rules: Rules | None = None, batch: Batch | None = None, ahead: Batch | None = None, sample: Sample | None = None,
+        unknown: np.ndarray | None = None,
     ) -> None:  # fmt: skip
         """Puts arrays into the table, in place of those that were there."""
         groups: list[tuple[int, tuple[np.ndarray, ...] | None]] = [

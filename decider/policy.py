@@ -98,7 +98,8 @@ def cheap_score(features: np.ndarray, signals: np.ndarray) -> float:
     pace = features[m.RATE_10S] / max(signals[S_RATE], 1e-9)
     score = 0.5 * features[m.COHORT]
     score += 0.12 * min(2.0, max(0.0, pace - 0.5))
-    score += 0.04 * min(4.0, max(0.0, math.log2(max(features[m.BURST_RATIO], 1.0)) - 1.0))
+    spike = min(4.0, max(0.0, math.log2(max(features[m.BURST_RATIO], 1.0)) - 1.0))
+    score += 0.04 * spike * min(1.0, 2.0 * pace)  # one request after a pause is no spike
     score += 0.5 * features[m.ERRORS_AUTH] + 0.5 * features[m.ERRORS_PAYMENT] + 0.35 * features[m.ERRORS_MISSING]
     score += 0.15 * features[m.ERRORS_4XX] + 0.4 * features[m.EARLY] + 0.25 * features[m.REFUSED] + 0.15 * features[m.RETRIES]
     score += 0.01 * min(20.0, max(0.0, features[m.TOKENS_SEEN] - 3.0))
