@@ -40,6 +40,7 @@ def installation(settings, tmp_path: Path, keys: Path, valkey: redis.Redis) -> P
     """An installation's folder with keys, nothing in Valkey, and nothing remembered."""
     settings.SLUICE_VAR = tmp_path
     settings.SLUICE_KEYS = keys
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # the real one is slow on purpose
     mix.forget()
     return tmp_path
 
