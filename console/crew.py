@@ -7,6 +7,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from django.conf import settings
+
 from console import leash, parts, surroundings
 from console.supervise import Program
 
@@ -35,7 +37,7 @@ def workers(var: Path, ports: Mapping[str, int], region: str) -> list[Program]:
     options = ["--concurrency", "1", "--loglevel", "INFO", "--without-gossip", "--without-mingle"]
     found.append(_python("worker", 60, "-m", "celery", "-A", "console", "worker", *options, *beat, patience_s=20, nice=10))
     serve = ["--bind", f"127.0.0.1:{ports['console']}", "--worker-class", "gthread", "--threads", "8", "--timeout", "60"]
-    found.append(_python("console", 60, "-m", "gunicorn", "console.wsgi", *serve, "--access-logfile", "/dev/null"))
+    found.append(_python("console", 60, "-m", "gunicorn", "console.wsgi", *serve, "--no-control-socket"))
     return found
 
 
@@ -62,7 +64,8 @@ def answers(port: int, path: str) -> bool:
 
 
 def _decider(node: str, var: Path, port: int, region: str) -> Program:
-    where = ["--node", node, "--region", region, "--listen", f"127.0.0.1:{port}", "--data", str(var / "nodes" / node)]
+    where = ["--node", node, "--region", region, "--listen", f"127.0.0.1:{port}", "--valkey", settings.VALKEY_URL]
+    where += ["--data", str(var / "nodes" / node)]
     return _python(node, 20, "-m", "decider", *where, "--models", str(var / "models"), "--keys", str(var / "keys"))
 
 

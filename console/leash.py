@@ -14,6 +14,10 @@ import signal
 import sys
 from typing import NoReturn
 
+HOLDER = "SLUICE_LEASH_HOLDER"
+"""Variable with the process id of who holds the leash; not passed on."""
+OWN_PID = "SLUICE_LEASH_PID"
+"""Variable in which a leashed program finds its own process id, to hold others by."""
 _PR_SET_PDEATHSIG = 1
 _PR_SET_KEEPCAPS = 8
 _PR_CAP_AMBIENT = 47
@@ -39,12 +43,15 @@ def command(program: list[str], *, nobody: bool = False, nice: int = 0) -> list[
 
 
 def end_with_parent() -> None:
-    """Has this process ended when its parent dies; does nothing where the kernel cannot."""
+    """Has this process ended when its parent dies; does nothing where the kernel cannot.
+
+    A parent that names itself in HOLDER may even die before this is in force.
+    """
+    holder = os.environ.pop(HOLDER, "")
     if sys.platform == "linux":
-        parent = os.getppid()
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-        if os.getppid() != parent:
-            sys.exit(1)
+        if holder and os.getppid() != int(holder):
+            sys.exit("the process that started this one is gone")
 
 
 def become_nobody() -> None:
@@ -82,6 +89,7 @@ def main() -> NoReturn:
         if option.startswith("--nice="):
             os.nice(int(option.removeprefix("--nice=")))
     end_with_parent()
+    os.environ[OWN_PID] = str(os.getpid())
     os.execv(program[0], program)  # noqa: S606 - that is the point
 
 

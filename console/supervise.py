@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -85,7 +86,13 @@ class Supervisor:
         program = [sys.executable, "-m", "supervisor.supervisord", "--nodaemon", "-c", str(config)]
         with self.log_path("supervisord").open("ab") as log:
             self._process = subprocess.Popen(
-                leash.command(program), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, pass_fds=keep_open
+                leash.command(program),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, leash.HOLDER: str(os.getpid())},
+                start_new_session=True,  # so that Ctrl-C in the terminal reaches us alone
+                pass_fds=keep_open,
             )
         give_up = time.monotonic() + 15
         while not self.answers():
@@ -99,7 +106,8 @@ class Supervisor:
     def answers(self) -> bool:
         """Whether supervisord runs and can be asked."""
         try:
-            self._ask().getState()
+            with self.asking() as they:
+                they.getState()
         except (OSError, http.client.HTTPException):
             return False
         return True
@@ -112,15 +120,11 @@ class Supervisor:
         """
         for name in names:
             try:
-                self._ask().startProcess(name, False)
+                with self.asking() as they:
+                    they.startProcess(name, False)
             except Fault as fault:
                 if "ALREADY_STARTED" not in fault.faultString:
                     raise SuperviseError(f"{name} could not be started: {fault.faultString}; see {self.log_path(name)}.") from fault
-
-    def has_failed(self, name: str) -> bool:
-        """Whether a program was given up, or ended before it was up."""
-        info = self._ask().getProcessInfo(name)
-        return bool(info["state"] in {ProcessStates.FATAL, ProcessStates.BACKOFF})
 
     def troubles(self) -> Iterator[Trouble]:
         """What went wrong since the last call, each in a sentence. Programs that were given up are tried again.
@@ -129,7 +133,8 @@ class Supervisor:
             SuperviseError: when supervisord itself is gone.
         """
         try:
-            infos = self._ask().getAllProcessInfo()
+            with self.asking() as they:
+                infos = they.getAllProcessInfo()
         except (OSError, http.client.HTTPException) as error:
             raise SuperviseError(f"The supervisor is gone; see {self.log_path('supervisord')}.") from error
         now = time.monotonic()
@@ -177,19 +182,26 @@ class Supervisor:
             return path
         return Path(tempfile.gettempdir()) / f"sluice-{os.getpid()}.sock"
 
-    def _ask(self) -> Any:
+    @contextmanager
+    def asking(self) -> Iterator[Any]:
+        """supervisord's methods, http://supervisord.org/api.html."""
         transport = SupervisorTransport(None, None, serverurl=f"unix://{self._socket}")
-        return ServerProxy("http://127.0.0.1", transport=transport).supervisor
+        try:
+            yield ServerProxy("http://127.0.0.1", transport=transport).supervisor
+        finally:
+            transport.close()
 
     def _config(self) -> Iterator[str]:
         yield from ("[unix_http_server]", f"file={_plain(self._socket)}", "chmod=0700")
+        yield from ("[supervisorctl]", f"serverurl=unix://{_plain(self._socket)}")
         yield from ("[rpcinterface:supervisor]", "supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface")
         yield from ("[supervisord]", "nodaemon=true", "silent=true", f"pidfile={_plain(self.var / 'run' / 'supervisord.pid')}")
         yield from (f"logfile={_plain(self.log_path('supervisord'))}", f"logfile_maxbytes={LOG_BYTES}", "logfile_backups=1")
         for program in self.programs:
             yield f"[program:{program.name}]"
+            yield f'environment={leash.HOLDER}="%(ENV_{leash.OWN_PID})s"'
             yield f"command={_plain(shlex.join(program.command))}"
-            yield from (f"priority={program.order}", "autostart=false", "autorestart=true", "startsecs=1", "startretries=5")
+            yield from (f"priority={program.order}", "autostart=false", "autorestart=true", "startsecs=4", "startretries=4")
             yield from (f"stopsignal={program.stop_signal}", f"stopwaitsecs={program.stop_within_s}")
             yield from (f"stopasgroup={str(program.group).lower()}", "killasgroup=true", "redirect_stderr=true")
             yield from (f"stdout_logfile={_plain(self.log_path(program.name))}", f"stdout_logfile_maxbytes={LOG_BYTES}")

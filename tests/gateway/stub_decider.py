@@ -22,7 +22,8 @@ class Stub(BaseHTTPRequestHandler):
             return
         true_status = STATUS.get(app, 200)
         seen = {name.lower(): value for name, value in self.headers.items()}
-        answered = 403 if true_status != 200 and seen.get("x-sluice-answer") == "nginx" else true_status
+        for_nginx = seen.get("x-sluice-answer") == "nginx" or "?answer=nginx" in self.path
+        answered = 403 if true_status != 200 and for_nginx else true_status
         fields = {
             "sluice-decision": "dec_" + "0" * 32,
             "ratelimit": f'"burst";r=1;{sys.argv[1]}',

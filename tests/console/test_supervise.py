@@ -1,0 +1,108 @@
+"""Programs are kept running, their troubles are said, and none is left behind however the run ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from console import leash
+from console.supervise import Program, Supervisor
+
+pytestmark = pytest.mark.parts
+ROOT = Path(__file__).parents[2]
+SLEEPER = leash.command([sys.executable, "-c", "import time; time.sleep(600)"])
+FAILING = leash.command([sys.executable, "-c", "raise SystemExit('cannot')"])
+
+
+def until(true: Callable[[], bool], within_s: float = 20.0) -> None:
+    give_up = time.monotonic() + within_s
+    while not true():
+        assert time.monotonic() < give_up
+        time.sleep(0.1)
+
+
+def info(supervisor: Supervisor, name: str) -> dict[str, Any]:
+    with supervisor.asking() as they:
+        return dict(they.getProcessInfo(name))
+
+
+def pid_of(supervisor: Supervisor, name: str) -> int:
+    return int(info(supervisor, name)["pid"])
+
+
+@pytest.fixture
+def supervisor(tmp_path: Path) -> Iterator[Supervisor]:
+    it = Supervisor(tmp_path, [Program("sleeper", SLEEPER, 1), Program("failing", FAILING, 2)])
+    it.start()
+    yield it
+    it.stop()
+
+
+def test_a_killed_program_is_started_again_and_that_is_said_with_its_log(supervisor: Supervisor) -> None:
+    supervisor.run("sleeper")
+    until(lambda: info(supervisor, "sleeper")["statename"] == "RUNNING")
+    assert list(supervisor.troubles()) == []
+    first = pid_of(supervisor, "sleeper")
+    time.sleep(1.1)  # supervisor tells starts apart by whole seconds
+    os.kill(first, signal.SIGKILL)
+    said: list[str] = []
+    until(lambda: bool(said.extend(trouble.sentence for trouble in supervisor.troubles()) or said))
+    assert "sleeper" in said[0]
+    assert str(supervisor.log_path("sleeper")) in said[0]
+    until(lambda: pid_of(supervisor, "sleeper") not in {0, first})
+
+
+def test_a_program_that_ends_at_once_is_said_once_and_tried_again(supervisor: Supervisor) -> None:
+    supervisor.run("failing")
+    said: list[str] = []
+    until(lambda: bool(said.extend(trouble.sentence for trouble in supervisor.troubles()) or said))
+    assert said == [f"failing ended right after its start and is tried again; see {supervisor.log_path('failing')}."]
+    assert list(supervisor.troubles()) == []
+    until(lambda: "cannot" in supervisor.log_path("failing").read_text())
+
+
+def test_stopping_leaves_no_process(supervisor: Supervisor) -> None:
+    supervisor.run("sleeper")
+    pid = pid_of(supervisor, "sleeper")
+    assert psutil.pid_exists(pid)
+    supervisor.stop()
+    assert not psutil.pid_exists(pid)
+    assert not supervisor.answers()
+
+
+ALONE = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, {root!r})
+from console import leash
+from console.supervise import Program, Supervisor
+it = Supervisor(Path({var!r}), [Program("sleeper", leash.command([sys.executable, "-c", "import time; time.sleep(600)"]), 1)])
+it.start()
+it.run("sleeper")
+with it.asking() as they:
+    print(they.getPID(), they.getProcessInfo("sleeper")["pid"], flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("victim", ["run", "supervisor"])
+def test_no_program_outlives_a_killed_run_or_a_killed_supervisor(tmp_path: Path, victim: str) -> None:
+    script = ALONE.format(root=str(ROOT), var=str(tmp_path))
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as run:
+        try:
+            assert run.stdout is not None
+            supervisor, program = (int(pid) for pid in run.stdout.readline().split())
+            os.kill(run.pid if victim == "run" else supervisor, signal.SIGKILL)
+            until(lambda: not psutil.pid_exists(program))
+        finally:
+            run.kill()
+    until(lambda: not psutil.pid_exists(supervisor) or psutil.Process(supervisor).status() == psutil.STATUS_ZOMBIE)

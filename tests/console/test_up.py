@@ -1,0 +1,69 @@
+"""`manage.py up` says in one sentence why it cannot start."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+from django.core.management.base import CommandError
+
+from console import gateway
+from console.management.commands import up
+from console.settings import SLUICE_PORTS
+
+ROOT = Path(__file__).parents[2]
+Usage = namedtuple("Usage", "total used free")
+
+
+def test_a_taken_port_is_named_with_the_variable_that_moves_it() -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(CommandError, match=rf"Port {port} is taken .* SLUICE_ENVOY_ADMIN_PORT={port + 1}"):
+            up.check_ports({"envoy-admin": port})
+
+
+def test_a_full_disk_is_a_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(up.shutil, "disk_usage", lambda path: Usage(10**12, 10**12 - 10**8, 10**8))
+    with pytest.raises(CommandError, match=r"Only 0\.1 GB are free"):
+        up.check_disk(tmp_path)
+
+
+def test_a_second_run_on_the_same_data_is_refused_and_the_lock_ends_with_the_first(tmp_path: Path) -> None:
+    with (
+        up.only_one(tmp_path),
+        pytest.raises(CommandError, match=f"already runs on .*process {os.getpid()}"),
+        up.only_one(tmp_path),
+    ):
+        pass
+    with up.only_one(tmp_path):
+        pass
+
+
+def test_what_goes_wrong_reaches_the_terminal_without_a_traceback(tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        surroundings = {**os.environ, "SLUICE_VAR": str(tmp_path), "SLUICE_CONSOLE_PORT": str(other.getsockname()[1])}
+        surroundings["DJANGO_SETTINGS_MODULE"] = "console.settings"
+        done = subprocess.run(
+            [sys.executable, "manage.py", "up"], cwd=ROOT, env=surroundings, capture_output=True, text=True, check=False
+        )
+    assert done.returncode == 1
+    assert done.stderr.startswith("sluice: Port ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_every_marked_line_of_the_gateways_example_is_filled_in(tmp_path: Path) -> None:
+    ports = {name: 20_000 + i for i, name in enumerate(SLUICE_PORTS)}
+    text = gateway.render(ports, tmp_path / "log.json")
+    marked = [line for line in text.splitlines() if "# up: " in line and "port_value" in line]
+    assert len(marked) >= 10
+    assert all(str(ports[line.rpartition("# up: ")[2]]) in line for line in marked)
+    assert f"path: {tmp_path / 'log.json'}" in text
