@@ -1,0 +1,314 @@
+"""The kill switch: from the click on the page to the last decision under the old state, and the push by itself.
+
+Everything is as shipped and runs in processes of its own: PostgreSQL that flushes its commits, Valkey, eight deciders
+with a live model, and traffic that keeps the deciders' core 70% busy. There is no peer to compare with.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from bench.steady_traffic import APPS
+from console import parts
+
+DECIDERS = 8
+BUSY = 0.70
+"""Share of the deciders' core that they shall use."""
+CLICK_TARGET_MS, PUSH_TARGET_MS = 250.0, 5.0
+START_S, ACK_S, GAP_S = 240.0, 10.0, 0.15
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def measure(rounds: int = 100) -> list[dict[str, object]]:
+    """99th percentiles over `rounds` flips from the page and five times as many pushes."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sluice-bench-")))
+        deciding, rest = _cores()
+        environment = os.environ | _servers(stack, folder, rest)
+        command = [sys.executable, "-m", "bench.kill_switch", str(rounds), ",".join(map(str, deciding))]
+        done = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _cores() -> tuple[set[int], set[int]]:
+    """The deciders' core, and those of everything else."""
+    allowed = sorted(os.sched_getaffinity(0))
+    return {allowed[-1]}, set(allowed[:-1] or allowed)
+
+
+def _servers(stack: ExitStack, folder: Path, cores: set[int]) -> dict[str, str]:
+    """Starts PostgreSQL and Valkey on these cores; gives the environment that names them."""
+    postgres = parts.Postgres(folder / "postgres", parts.free_port(), secrets.token_hex(8))
+    valkey = parts.Valkey(folder / "valkey", parts.free_port(), secrets.token_hex(8))
+    for part, end in ((postgres, signal.SIGINT), (valkey, signal.SIGTERM)):
+        part.make()
+        os.sched_setaffinity(stack.enter_context(_process(part.command(), end)).pid, cores)
+        parts.wait_until_ready(part)
+    postgres.make_database()
+    (folder / "static").mkdir()
+    return {
+        "DATABASE_URL": postgres.url(),
+        "VALKEY_URL": valkey.url(),
+        "SLUICE_VAR": str(folder),
+        "SLUICE_DEBUG": "true",  # static files without collecting them
+        "OMP_NUM_THREADS": "1",
+        "SLUICE_LOG_LEVEL": "error",
+        "SLUICE_ALLOWED_HOSTS": "testserver",
+        "SLUICE_SECRET_KEY": secrets.token_hex(32),
+        "DJANGO_SETTINGS_MODULE": "console.settings",
+    }
+
+
+@contextmanager
+def _process(command: list[str], end: signal.Signals) -> Iterator[subprocess.Popen[bytes]]:
+    """A process for as long as the body runs; what it says comes out with the error when the body fails."""
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
+        try:
+            yield process
+        except RuntimeError as error:
+            said.seek(0)
+            error.add_note(f"{' '.join(command[:5])} said: {said.read()[-2000:].decode(errors='replace')}")
+            raise
+        finally:
+            _stop(process, end)
+
+
+def _stop(process: subprocess.Popen[bytes], end: signal.Signals) -> None:
+    if process.poll() is None:
+        process.send_signal(end)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _pin(pid: int, cores: set[int]) -> None:
+    """Keeps a process and all its threads on these cores."""
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        os.sched_setaffinity(int(thread.name), cores)
+
+
+# ---- the measuring process, with Django --------------------------------------------------------------------------------
+
+
+def main(rounds: int, deciding: set[int]) -> list[dict[str, object]]:
+    """Sets an installation up, then measures clicks with eight deciders and pushes with two."""
+    import django
+
+    django.setup()
+    _install()
+    clicks, click_busy = _with_deciders([f"d{k:02d}" for k in range(1, DECIDERS + 1)], deciding, lambda n: _clicks(rounds, n))
+    pushes, push_busy = _with_deciders(["e01", "e02"], deciding, lambda n: _pushes(rounds * 5, n))
+    where = (
+        f"with a live model of 200 trees on one core, {{:.0%}} busy with checks of {APPS:,} apps; console, PostgreSQL (flushing "
+        f"commits), Valkey and the traffic on {len(os.sched_getaffinity(0))} other core(s), load average {os.getloadavg()[1]:.1f}"
+    )
+    return [
+        _row("kill switch, page click to last old decision, p99", _p99(clicks), CLICK_TARGET_MS,
+             f"{len(clicks)} flips by POST to the page's own view, median {statistics.median(clicks):.1f} ms; {DECIDERS} deciders "
+             + where.format(click_busy)),
+        _row("kill switch, push to applied, p99", _p99(pushes), PUSH_TARGET_MS,
+             f"{len(pushes):,} applied documents, median {statistics.median(pushes):.2f} ms; 2 deciders " + where.format(push_busy)),
+    ]  # fmt: skip
+
+
+def _with_deciders(names: list[str], deciding: set[int], run: Callable[[int], list[float]]) -> tuple[list[float], float]:
+    """What `run` (given their number) measures while deciders of these names are busy, and how busy they were."""
+    with ExitStack() as stack:
+        ports, deciders = [parts.free_port() for _ in names], []
+        for name, port in zip(names, ports, strict=True):  # in turn: the first fills the cache of compiled code for the rest
+            deciders.append(stack.enter_context(_process(_decider(name, port), signal.SIGTERM)))
+            _wait_for(lambda name=name: _ranks(name), START_S, f"decider {name} did not come up with its model")
+        for decider in deciders:
+            _pin(decider.pid, deciding)
+        pids, before = [p.pid for p in deciders], os.sched_getaffinity(0)
+        os.sched_setaffinity(0, (before - deciding) or deciding)
+        stack.callback(os.sched_setaffinity, 0, before)
+        traffic, at_first = _traffic(stack, pids, ports)
+        values = run(len(names))
+        at_last = _busy(pids, 2.0)
+        if traffic.poll() is not None:
+            raise RuntimeError("the traffic stopped before the end")
+    return values, statistics.mean([at_first, at_last])
+
+
+def _row(name: str, figure: float, target: float, conditions: str) -> dict[str, object]:
+    return {
+        "name": name,
+        "figure": round(figure, 2),
+        "unit": "ms",
+        "peer": None,
+        "peer_figure": None,
+        "ratio": None,
+        "target": target,
+        "met": figure <= target,
+        "conditions": conditions,
+    }
+
+
+def _p99(values: list[float]) -> float:
+    """The smallest value that 99% of them do not exceed."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, -(-len(ordered) * 99 // 100) - 1)]
+
+
+def _install() -> None:
+    """Tables, keys, the first config, a live model, and someone who may flip switches."""
+    from django.conf import settings
+    from django.contrib.auth import get_user_model
+    from django.contrib.auth.models import Group
+    from django.core.management import call_command
+
+    from control import changes, keys
+    from control.actors import SYSTEM
+    from rollouts import registry
+
+    call_command("migrate", verbosity=0)
+    keys.ensure(settings.SLUICE_KEYS)
+    changes.first(by=SYSTEM, reason="A measurement")
+    registry.make_live(registry.register(_model(), by=SYSTEM, reason="A measurement"), by=SYSTEM, reason="A measurement")
+    user = get_user_model().objects.create_user("sre@bench.example")
+    user.groups.add(Group.objects.get(name="sre"))
+
+
+def _model() -> bytes:
+    from bench import model_scoring
+    from decider import artifact, features, models
+
+    rows = model_scoring.make_rows(20_000)
+    text, even = model_scoring.train(rows).model_to_string(), artifact.Calibration(1.0, 0.0)
+    card = artifact.ModelCard(
+        title="Random rows", trained_at=0, trained_by="bench", data="random rows", data_from=0, data_to=0, label_maturity="none",
+        rows=len(rows), positives=0, parameters={}, metrics={}, limits="Worth nothing.", typical={},
+    )  # fmt: skip
+    golden = models.make_golden(rows[:32], text, text, even, even)
+    return artifact.encode(artifact.Artifact(
+        name="risk", feature_schema=features.SCHEMA, risk_model=text, value_model=text, risk_calibration=even,
+        value_calibration=even, golden=golden, card=card,
+    ))  # fmt: skip
+
+
+def _decider(name: str, port: int) -> list[str]:
+    from django.conf import settings
+
+    return [
+        sys.executable, "-m", "decider", "--node", name, "--region", "local", "--listen", f"127.0.0.1:{port}",
+        "--valkey", settings.VALKEY_URL, "--data", str(settings.SLUICE_VAR / "nodes" / name),
+        "--models", str(settings.SLUICE_MODELS), "--keys", str(settings.SLUICE_KEYS), "--capacity", "20000",
+    ]  # fmt: skip
+
+
+def _wait_for(done: Callable[[], bool], limit_s: float, failed: str) -> None:
+    stop = time.monotonic() + limit_s
+    while not done():
+        if time.monotonic() > stop:
+            raise RuntimeError(failed)
+        time.sleep(0.005)
+
+
+def _ranks(name: str) -> bool:
+    """Whether a decider reports a live model."""
+    from control import acks
+    from decider.vocabulary import MlState
+
+    _, status = acks.heartbeats(time.time()).get(name, (0.0, None))
+    return status is not None and status.ml_state == MlState.LIVE and bool(status.model)
+
+
+def _all_acked(version: int, count: int) -> bool:
+    from control import acks
+
+    return sum(ack.ok for ack in acks.acks(version).values()) == count
+
+
+def _clicks(rounds: int, deciders: int) -> list[float]:
+    """Milliseconds from the POST to the last decision anywhere under the old state, engaging and clearing by turns."""
+    from django.contrib.auth import get_user_model
+    from django.test import Client
+    from django.urls import reverse
+
+    from control import acks, changes
+
+    browser = Client()
+    browser.force_login(get_user_model().objects.get(), backend="django.contrib.auth.backends.ModelBackend")
+    took = []
+    for turn in range(rounds + 2):
+        address = reverse("switch-flip", args=["all_ml", "clear" if turn % 2 else "engage"])
+        clicked = time.time()
+        answer = browser.post(address, {"reason": "A measurement", "ends": "2h", "confirm": "all ml"}, HTTP_HX_REQUEST="true")
+        if "HX-Redirect" not in answer:
+            raise RuntimeError(f"the page did not flip: {answer.status_code}")
+        version = changes.latest().version
+        _wait_for(lambda version=version: _all_acked(version, deciders), ACK_S, f"config {version} was not acked by all")
+        ends = (max(ack.last_old_decision_at, clicked) for ack in acks.acks(version).values())
+        took.append((max(ends) - clicked) * 1000)
+        time.sleep(GAP_S)
+    return took[2:]
+
+
+def _pushes(rounds: int, deciders: int) -> list[float]:
+    """Milliseconds from publishing to applied, of every decider and every document."""
+    import msgspec
+    from django.conf import settings
+
+    from control import acks, changes, keys, publish
+    from decider import config
+
+    base, key, took = changes.current(), keys.load_signing_key(settings.SLUICE_KEYS), []
+    for version in range(base.version + 1, base.version + 1 + rounds):
+        engaged = [config.Switch("all_ml")] if version % 2 else []
+        document = config.sign(msgspec.structs.replace(base, version=version, issued_at=time.time(), switches=engaged), key)
+        began = time.time()
+        publish.push(document, version)
+        _wait_for(lambda version=version: _all_acked(version, deciders), ACK_S, f"config {version} was not acked by all")
+        took += [(ack.applied_at - began) * 1000 for ack in acks.acks(version).values() if ack.source == "push"]
+        time.sleep(GAP_S / 3)
+    return took
+
+
+# ---- traffic -------------------------------------------------------------------------------------------------------------
+
+
+def _traffic(stack: ExitStack, pids: list[int], ports: list[int]) -> tuple[subprocess.Popen[bytes], float]:
+    """Traffic at the rate that keeps the deciders as busy as they shall be, found by trying; and how busy they are."""
+    rate = 6000.0
+    for last in (False, False, False, True):
+        command = [sys.executable, "-m", "bench.steady_traffic", str(rate), ",".join(map(str, ports))]
+        with ExitStack() as trial:
+            process = trial.enter_context(_process(command, signal.SIGTERM))
+            time.sleep(2.5)
+            busy = _busy(pids, 2.0)
+            if last or abs(busy - BUSY) < 0.03:
+                stack.push(trial.pop_all())
+                return process, busy
+        rate *= min(4.0, BUSY / max(busy, 0.02))
+    raise AssertionError("the last trial returns")
+
+
+def _busy(pids: list[int], seconds: float) -> float:
+    """Share of one core that the processes used together."""
+    before, start = _ticks(pids), time.monotonic()
+    time.sleep(seconds)
+    return (_ticks(pids) - before) / os.sysconf("SC_CLK_TCK") / (time.monotonic() - start)
+
+
+def _ticks(pids: list[int]) -> int:
+    fields = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in pids]
+    return sum(int(f[11]) + int(f[12]) for f in fields)
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(int(sys.argv[1]), {int(core) for core in sys.argv[2].split(",")})))

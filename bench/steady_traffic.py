@@ -1,0 +1,58 @@
+"""Checks at a steady rate: `python -m bench.steady_traffic RATE PORT,PORT...`, until it is stopped.
+
+Small pipelined groups from one thread, so that the traffic itself costs little. A decider that falls behind is not
+given more: what is due then is left out, not sent later.
+"""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import sys
+import time
+
+APPS, PIPELINE, MOST_OPEN = 2000, 8, 64
+REQUEST = "GET /v1/check/v2/orders/{0} HTTP/1.1\r\nHost: bench\r\nx-sluice-app: app_{0}\r\nauthorization: Bearer t{0}\r\n\r\n"
+ANSWER = b"HTTP/1.1 "
+
+
+class Line:
+    """One connection to a decider."""
+
+    def __init__(self, port: int) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port))
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.open = 0
+        """Requests sent and not answered."""
+
+    def send(self, group: bytes) -> None:
+        if self.open + PIPELINE <= MOST_OPEN:
+            self.socket.sendall(group)
+            self.open += PIPELINE
+
+    def take(self) -> None:
+        """Counts answers; a status line split over two reads is made up for when nothing else can be open."""
+        data = self.socket.recv(1 << 18)
+        if not data:
+            raise ConnectionError("a decider hung up")
+        self.open = max(0, self.open - data.count(ANSWER))
+
+
+def send(rate: float, ports: list[int]) -> None:
+    """Sends `rate` checks a second to all ports together. Raises ConnectionError when a decider hangs up."""
+    groups = ["".join(REQUEST.format(g + k) for k in range(PIPELINE)).encode() for g in range(0, APPS, PIPELINE)]
+    lines, reading = [Line(port) for port in ports], selectors.DefaultSelector()
+    for line in lines:
+        reading.register(line.socket, selectors.EVENT_READ, line)
+    sent, began = 0, time.monotonic()
+    while True:
+        due = int((time.monotonic() - began) * rate / PIPELINE)
+        for turn in range(max(sent, due - 4 * len(lines)), due):
+            lines[turn % len(lines)].send(groups[turn % len(groups)])
+        sent = due
+        for key, _ in reading.select(0.001):
+            key.data.take()
+
+
+if __name__ == "__main__":
+    send(float(sys.argv[1]), [int(port) for port in sys.argv[2].split(",")])
