@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
@@ -15,7 +16,7 @@ ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 UV = VENV / "bin" / "uv"
-QUIET = ["--quiet", "--disable-pip-version-check", "--root-user-action=ignore"]
+QUIET = ["--quiet", "--disable-pip-version-check"]
 
 
 def stop(sentence: str) -> NoReturn:
@@ -56,6 +57,7 @@ def make_uv(lock: str) -> None:
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as wanted:
         wanted.write(stanza[0] + "\n")
         wanted.flush()
+        os.environ["PIP_ROOT_USER_ACTION"] = "ignore"  # an option only of `pip install`, and unknown to uv
         arguments = ["install", "--require-hashes", "--no-deps", "-r", wanted.name]
         if (VENV / "bin" / "pip").exists():
             installer: list[str | Path] = [PYTHON, "-m", "pip", *QUIET]
