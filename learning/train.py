@@ -44,7 +44,7 @@ UNTAUGHT = ("hour_of_week", "quota_used", "rate_600s")
 NOT_OF_THE_APP = ("service_utilisation", "service_latency_ratio", "service_error_share", "feedback_age")
 """The state of a service is no evidence against an app; risk does not see it, the policy does."""
 RISK_ROUNDS, VALUE_ROUNDS, LEAVES = 200, 80, 31
-SHAP_ROWS = 2_000
+SHAP_ROWS = 1_000
 SECONDS, APPS = 240.0, 2_000
 """Length and population of each of the four runs."""
 
@@ -203,13 +203,12 @@ class _Origin:
 
 def wrap(traffic: Traffic, parts: Split, risk: lightgbm.Booster, value: lightgbm.Booster, origin: _Origin) -> Artifact:
     """Calibrates on one third of the held-out apps, measures on the rest, and puts all into an artifact."""
-    raw = {name: model.predict(traffic.features, raw_score=True) for name, model in (("risk", risk), ("value", value))}
-    c, t, weight = parts.calibrate, parts.test, traffic.weight
-    worth, abusive = traffic.value.astype(np.float64), traffic.abusive
-    risk_cal = measures.platt(raw["risk"][c], abusive[c].astype(np.float64), weight[c])
-    value_cal = measures.platt(raw["value"][c], worth[c], weight[c])
-    figures = measures.of_risk(abusive[t], measures.calibrated(raw["risk"][t], risk_cal), weight[t], traffic.tier[t])
-    figures |= measures.of_value(worth[t], measures.calibrated(raw["value"][t], value_cal), weight[t])
+    c, t = parts.calibrate, parts.test
+    risk_cal = measures.platt(_raw(risk, traffic, c), traffic.abusive[c].astype(np.float64), traffic.weight[c])
+    value_cal = measures.platt(_raw(value, traffic, c), traffic.value[c].astype(np.float64), traffic.weight[c])
+    p_risk, p_value = measures.calibrated(_raw(risk, traffic, t), risk_cal), measures.calibrated(_raw(value, traffic, t), value_cal)
+    figures = measures.of_risk(traffic.abusive[t], p_risk, traffic.weight[t], traffic.tier[t])
+    figures |= measures.of_value(traffic.value[t].astype(np.float64), p_value, traffic.weight[t])
     importance = _importance(risk, traffic.features[t], origin.seed)
     figures["seconds_to_simulate"] = round(origin.simulated_s, 2)
     figures["seconds_to_train"] = round(time.perf_counter() - origin.began, 2)
@@ -224,6 +223,10 @@ def wrap(traffic: Traffic, parts: Split, risk: lightgbm.Booster, value: lightgbm
         golden=models.make_golden(_golden_rows(traffic.features[t]), *texts, risk_cal, value_cal),
         card=_card(traffic, origin, figures, importance),
     )
+
+
+def _raw(model: lightgbm.Booster, traffic: Traffic, rows: npt.NDArray[np.bool_]) -> measures.Floats:
+    return np.asarray(model.predict(traffic.features[rows], raw_score=True), dtype=np.float64)
 
 
 def _importance(risk: lightgbm.Booster, rows: npt.NDArray[np.float32], seed: int) -> list[float]:
