@@ -114,14 +114,16 @@ def main(rounds: int, deciding: set[int]) -> list[dict[str, object]]:
     pushes, push_busy = _with_deciders(["e01", "e02"], deciding, lambda n: _pushes(rounds * 5, n))
     where = (
         f"with a live model of 200 trees on one core, {{:.0%}} busy with checks of {APPS:,} apps; console, PostgreSQL (flushing "
-        f"commits), Valkey and the traffic on {len(os.sched_getaffinity(0))} other core(s), load average {os.getloadavg()[1]:.1f}"
+        f"commits), Valkey and the traffic on {len(os.sched_getaffinity(0) - deciding) or 'no'} other core(s), load average "
+        f"{os.getloadavg()[1]:.1f}"
     )
     return [
         _row("kill switch, page click to last old decision, p99", _p99(clicks), CLICK_TARGET_MS,
              f"{len(clicks)} flips by POST to the page's own view, median {statistics.median(clicks):.1f} ms; {DECIDERS} deciders "
              + where.format(click_busy)),
         _row("kill switch, push to applied, p99", _p99(pushes), PUSH_TARGET_MS,
-             f"{len(pushes):,} applied documents, median {statistics.median(pushes):.2f} ms; 2 deciders " + where.format(push_busy)),
+             f"{len(pushes):,} applied documents, median {statistics.median(pushes):.2f} ms; 2 deciders "
+             + where.format(push_busy)),
     ]  # fmt: skip
 
 
