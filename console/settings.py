@@ -206,7 +206,7 @@ CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_TRANSPORT_OPTIONS = {"global_keyprefix": "sluice:celery:", "visibility_timeout": 3600}
 CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE = {  # seconds; messages that waited too long for a busy worker expire instead of piling up
-    "publish what is pending": {"task": "control.tasks.publish_pending", "schedule": 5.0, "options": {"expires": 10}},
+    "publish what is pending": {"task": "control.tasks.publish_pending", "schedule": 2.0, "options": {"expires": 10}},
     "explain new decisions": {"task": "explain.tasks.explain_pending", "schedule": 2.0, "options": {"expires": 30}},
     "explain what an outage left": {"task": "explain.tasks.explain_backlog", "schedule": 300.0, "options": {"expires": 600}},
     "keep partitions": {"task": "decisions.tasks.keep_partitions", "schedule": 3600.0, "options": {"expires": 3600}},
