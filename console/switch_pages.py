@@ -22,7 +22,7 @@ from console import roles, switch_preview, words
 from console.switch_form import FlipForm
 from control import acks, changes, switches
 from control.actors import Actor
-from control.errors import NotAllowed, Refused, StoreUnavailable
+from control.errors import ControlError, NotAllowed, StoreUnavailable
 from control.models import SwitchFlip
 
 _VIEW = "control.view_switchflip"
@@ -104,7 +104,7 @@ def flip(request: HttpRequest, name: str, verb: str) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         try:
             _flip(asked, name, form, Actor.of(request.user))
-        except Refused as error:
+        except ControlError as error:
             form.add_error(None, str(error))
         else:
             there = reverse("switches")

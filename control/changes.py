@@ -21,7 +21,7 @@ from decider.config import Config, ConfigError, Switch
 
 from . import audit, keys, publish
 from .actors import Actor
-from .errors import Refused, StoreUnavailable
+from .errors import ControlError, Refused
 from .models import ConfigVersion
 
 log = logging.getLogger(__name__)
@@ -131,5 +131,5 @@ def publish_now(row: ConfigVersion) -> None:
     """Pushes a committed version. A failure is logged, not raised: the change stands, and `publish.pending` goes on trying."""
     try:
         publish.push_version(row)
-    except StoreUnavailable as error:
+    except ControlError as error:
         log.warning("config %d is committed but not published yet: %s", row.version, error)

@@ -14,7 +14,7 @@ from django.conf import settings as live_settings
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from control import audit, changes, journal, keys, offline, publish, switches
+from control import audit, changes, journal, keys, offline, publish, switches, tasks
 from control.actors import Actor
 from control.errors import ControlError, Refused
 from control.models import AuditEntry, ConfigVersion
@@ -201,6 +201,15 @@ def test_a_forged_journal_entry_is_not_taken_in(first, tmp_path) -> None:
     with pytest.raises(ControlError, match="cannot be read"):
         offline.reconcile()
     assert ConfigVersion.objects.count() == 1
+
+
+def test_a_journal_that_cannot_be_read_does_not_hold_up_publishing(first, published, valkey, caplog) -> None:
+    journal.directory().mkdir()
+    (journal.directory() / "000000000002-x.json").write_bytes(b"{nonsense")
+    valkey.flushdb()
+    tasks.publish_pending()
+    assert published().version == 1
+    assert "the journal is not taken in" in caplog.text
 
 
 def test_nothing_to_begin_from_is_said_in_a_sentence(installation) -> None:
