@@ -206,6 +206,11 @@ class DecisionPage:
     clause: str
 
     @property
+    def tenant(self) -> str:
+        """The tenant's name, or its id when nobody registered the app."""
+        return self.known.tenant_name if self.known else self.d.tenant or "no tenant"
+
+    @property
     def risk_percent(self) -> float:
         return round((self.d.risk or 0.0) * 100, 2)
 

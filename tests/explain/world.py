@@ -77,9 +77,9 @@ def _artifact(risk: lgb.Booster, value: lgb.Booster, golden: np.ndarray) -> Arti
             value=calibrated(raw_value, flat).tolist(),
         ),
         card=ModelCard(
-            title="Risk v1", trained_at=0.0, trained_by="tests", data="simulated", data_from=0.0, data_to=0.0, label_maturity="full",
-            rows=4_000, positives=1, parameters={}, metrics={}, limits="tests",
-            typical={t: usual for t in ("free", "standard", "premium", "enterprise")},
+            title="Risk v1", trained_at=0.0, trained_by="tests", data="simulated", data_from=0.0, data_to=0.0,
+            label_maturity="full", rows=4_000, positives=1, parameters={}, metrics={}, limits="tests",
+            typical=dict.fromkeys(("free", "standard", "premium", "enterprise"), usual),
         ),
     )  # fmt: skip
 
@@ -119,12 +119,11 @@ def decided(row: np.ndarray, *, tier: int = 1, ml_state: int = MlState.LIVE, doc
     risk, value = (float(scores.risk[0]), float(scores.value[0])) if scores else (np.nan, np.nan)
     action, stage, reason, wait = policy.decide(vector, row, risk, value, rules)
     made_of = {
-        "tier": tier, "action": action, "stage": stage, "reason": reason, "retry_after": wait, "signals": signal, "features": row.tobytes(),
+        "tier": tier, "action": action, "stage": stage, "reason": reason, "retry_after": wait,
+        "signals": signal, "features": row.tobytes(),
         "risk": risk if scores else None, "value": value if scores else None,
         "raw_risk": float(scores.raw_risk[0]) if scores else None, "raw_value": float(scores.raw_value[0]) if scores else None,
         "arm": int(Arm.LIVE if scores else Arm.NONE), "ml_state": int(ml_state), "config_version": document.version,
         "model": document.model.digest if document.model else "", "inclusion_probability": 0.02 if action == 0 else 0.5,
     }  # fmt: skip
     return event(**(made_of | fields))
-
-

@@ -1,0 +1,78 @@
+"""An installation with a small real model, its config document and decisions made with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+from django.contrib.auth.models import Group, User
+from django.db import connection, transaction
+from django.test import Client
+
+from console import roles
+from decider.config import Config
+from decisions import binary, ingest
+from explain import artifacts, compute, shap_values
+from tests.explain import world
+
+
+@pytest.fixture
+def models(settings, tmp_path: Path) -> Path:
+    """A folder with the small model's artifact; nothing of other tests is remembered."""
+    settings.SLUICE_MODELS = tmp_path / "models"
+    world.install(settings.SLUICE_MODELS)
+    forget()
+    yield settings.SLUICE_MODELS
+    forget()
+
+
+_BOOSTER_OF = shap_values.booster_of  # a test may put another in its place
+
+
+def forget() -> None:
+    artifacts.forget()
+    _BOOSTER_OF.cache_clear()
+    compute._shelf.clear()
+
+
+@pytest.fixture
+def document(db) -> Config:
+    """Config version 1, kept as the control room keeps it."""
+    made = world.config(1)
+    with connection.cursor() as cursor:  # the audit row that a config version needs is another room's concern
+        cursor.execute("SET LOCAL session_replication_role = replica")
+        columns = "version, payload, signed, made_at, by, reason"
+        values = [msgspec.msgpack.encode(made)]
+        cursor.execute(f"INSERT INTO control_configversion ({columns}) VALUES (1, %s, '', now(), 'test', 'test')", values)  # noqa: S608
+        cursor.execute("SET LOCAL session_replication_role = origin")
+    return made
+
+
+@pytest.fixture
+def store(db) -> Callable[[list], list]:
+    """Stores events as ingest does."""
+
+    def put(events: list) -> list:
+        with transaction.atomic():
+            ingest.copy_events(events, binary.Texts())
+        return events
+
+    return put
+
+
+@pytest.fixture
+def browser(db) -> Callable[[str], Client]:
+    """A browser signed in with a role; with none it is signed in and may see nothing."""
+    roles.ensure()
+
+    def make(role: str = "support") -> Client:
+        user = User.objects.create(username=f"{role or 'nobody'}@example.org")
+        if role:
+            user.groups.add(Group.objects.get(name=role))
+        client = Client()
+        client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
+        return client
+
+    return make

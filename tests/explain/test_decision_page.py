@@ -1,0 +1,233 @@
+"""The decision page answers for every kind of decision and every kind of reader."""
+
+from __future__ import annotations
+
+import html
+import re
+
+import numpy as np
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from decider.ids import format_decision_id
+from decider.vocabulary import Action, MlState, Reason, Stage
+from explain import compute, tasks, views
+from explain.models import Explanation
+from tests.decisions.factory import id_at
+from tests.explain import world
+
+pytestmark = pytest.mark.django_db
+ROLES = ("support", "sre", "ml_owner", "policy_admin", "auditor")
+
+
+def address(event) -> str:
+    return reverse("decision", args=[format_decision_id(event.id)])
+
+
+def text_of(response) -> str:
+    found = re.sub(r"<(script|style|svg).*?</\1>", " ", response.content.decode(), flags=re.S)
+    return html.unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", found)))
+
+
+@pytest.fixture
+def events(models, document, store) -> list:
+    """Decisions of every stage, explained."""
+    rows = world.rows(120, seed=22, missing=False)
+    quiet = world.rows(400, seed=3, missing=False)
+    found = [world.decided(row, document=document) for row in rows]
+    found += [world.decided(row, document=document, seen_tokens=100.0) for row in quiet]
+    found += [world.decided(row, document=document, seen_service_price=1.1, seen_service_utilisation=0.97) for row in rows[:60]]
+    found.append(world.decided(rows[0], document=document, seen_quota_left=0.0, seen_quota_reset=3600.0))
+    found.append(world.decided(rows[0], document=document, seen_list_verdict=2.0))
+    found.append(world.decided(quiet[0], document=document, seen_override_action=float(Action.SHED)))
+    found.append(world.decided(rows[0], document=document, ml_state=MlState.SWITCHED_OFF))
+    store(found)
+    compute.run(0.0, most=1_000)
+    return found
+
+
+def first(events: list, **wanted):
+    return next(e for e in events if all(getattr(e, k) == v for k, v in wanted.items()))
+
+
+def test_a_decision_by_risk_says_what_was_done_and_why_and_adds_up(events, browser) -> None:
+    refused = first(events, reason=Reason.RISK_HIGH, action=Action.DEFER)
+    response = browser().get(address(refused))
+    text = text_of(response)
+    assert response.status_code == 200
+    assert re.search(r"was asked to wait \d+ seconds? because (it|its|the) ", text)
+    assert f"risk {refused.risk:.2f}, at or above the" in text
+    assert "Replay verified" in text
+    assert "How the score adds up Each bar starts where the last one ended" in text
+    assert "Decided: defer" in text
+    base, total, score = re.search(r"adds up: ([\d.]+) [+−] ([\d.]+) = (\d\.\d+)", text).groups()
+    assert float(score) == round(refused.risk, 2)
+    assert abs(float(score) - float(base)) == pytest.approx(float(total))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        ({"reason": Reason.QUOTA_EXHAUSTED}, "its daily quota of 2,000,000 requests is used up"),
+        ({"reason": Reason.BLOCK_LISTED}, "was blocked because it is on the block list"),
+        ({"stage": Stage.OVERRIDE}, "an operator override refuses it"),
+        ({"reason": Reason.HARMLESS}, "was admitted because it is within its plan"),
+        ({"stage": Stage.FALLBACK}, "ML was switched off by the switch “All ML”, so token buckets by tier decided"),
+        ({"reason": Reason.SERVICE_OVERLOADED}, "orders-read was at 97% of its capacity"),
+        ({"reason": Reason.RISK_LOW, "action": Action.ADMIT}, "was admitted because its risk is low enough"),
+        ({"action": Action.BLOCK, "reason": Reason.RISK_HIGH}, "was blocked because"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_every_stage_tells_its_own_story(events, browser, wanted, said) -> None:
+    response = browser().get(address(first(events, **wanted)))
+    assert response.status_code == 200
+    assert said in text_of(response)
+
+
+def test_a_decision_without_a_score_says_which_stage_decided(events, browser) -> None:
+    text = text_of(browser().get(address(first(events, stage=Stage.GUARD))))
+    assert "There is no score. Guard decided" in text
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_role_may_read_it(events, browser, role) -> None:
+    refused = first(events, reason=Reason.RISK_HIGH)
+    text = browser(role).get(address(refused)).content.decode()
+    assert (refused.token_digest in text) == (role in ("support", "auditor"))
+
+
+def test_someone_without_a_role_may_not(events, browser) -> None:
+    assert browser("").get(address(events[0])).status_code == 403
+
+
+def test_someone_signed_out_is_asked_to_sign_in(events) -> None:
+    response = Client().get(address(events[0]))
+    assert response.status_code == 302
+    assert response["Location"].startswith(reverse("login"))
+
+
+def test_a_decision_that_was_not_kept_says_so(document, browser) -> None:
+    response = browser().get(reverse("decision", args=[format_decision_id(id_at(1_780_000_000.0))]))
+    assert response.status_code == 404
+    assert "This decision was not kept" in text_of(response)
+    assert "Admits are kept 1 in 50" in text_of(response)
+
+
+@pytest.mark.parametrize("wrong", ["nonsense", "dec_12", "dec_" + "z" * 32, "x" * 5000])
+def test_what_is_no_decision_id_is_not_found(browser, wrong) -> None:
+    assert browser().get(reverse("decision", args=[wrong])).status_code == 404
+
+
+def test_an_id_in_another_form_leads_to_the_one_address(events, browser) -> None:
+    response = browser().get(reverse("decision", args=[events[0].id.hex().upper()]))
+    assert response.status_code == 301
+    assert response["Location"] == address(events[0])
+
+
+def test_hostile_texts_are_shown_and_not_run(document, models, store, browser) -> None:
+    bad = '"><img src=x onerror=alert(1)><script>alert(2)</script>{{ d }}'
+    row = world.rows(1, missing=False)[0]
+    (event,) = store(
+        [world.decided(row, document=document, app=bad, request_id=bad, endpoint=bad, tenant=bad, node=bad, service=bad)]
+    )
+    response = browser().get(address(event))
+    assert response.status_code == 200
+    assert "<img src=x" not in response.content.decode()
+    assert "<script>alert" not in response.content.decode()
+    assert bad in html.unescape(response.content.decode())
+
+
+def test_while_the_explanation_waits_the_panel_asks_again_and_then_stops(models, document, store, browser, monkeypatch) -> None:
+    monkeypatch.setattr(views, "_ask_for", lambda found: None)
+    event = next(
+        e for e in store([world.decided(r, document=document) for r in world.rows(30, seed=2)]) if e.reason == Reason.RISK_HIGH
+    )
+    client, panel = browser(), reverse("ui-explanation", args=[format_decision_id(event.id)])
+    page = client.get(address(event)).content.decode()
+    assert f'hx-get="{panel}?n=0"' in page
+    waiting = client.get(panel + "?n=0").content.decode()
+    assert f'hx-get="{panel}?n=1"' in waiting
+    assert "hx-get" not in client.get(f"{panel}?n={views.POLLS}").content.decode()
+    compute.run(0.0)
+    ready = client.get(panel + "?n=3").content.decode()
+    assert "hx-get" not in ready
+    assert "How the score adds up" in ready
+    assert 'id="why" hx-swap-oob="true"' in ready
+    assert 'id="h-verdict" hx-swap-oob="true"' in ready
+
+
+def test_opening_a_page_asks_for_its_explanation(models, document, store, browser, monkeypatch) -> None:
+    asked = []
+    monkeypatch.setattr(views.current_app, "send_task", lambda name, arguments, **_: asked.append((name, arguments)))
+    event = next(e for e in store([world.decided(r, document=document) for r in world.rows(30, seed=2)]) if e.raw_risk is not None)
+    browser().get(reverse("ui-explanation", args=[format_decision_id(event.id)]))
+    ((name, (text,)),) = asked
+    assert name == tasks.explain_one.name
+    assert tasks.explain_one(text) == 1
+
+
+def test_without_a_broker_the_page_still_works(models, document, store, browser, monkeypatch) -> None:
+    def away(*_: object, **__: object) -> None:
+        raise views.BrokerError("away")
+
+    monkeypatch.setattr(views.current_app, "send_task", away)
+    event = next(e for e in store([world.decided(r, document=document) for r in world.rows(30, seed=2)]) if e.raw_risk is not None)
+    assert browser().get(reverse("ui-explanation", args=[format_decision_id(event.id)])).status_code == 200
+
+
+def test_values_that_do_not_add_up_are_shown_with_a_warning(events, browser) -> None:
+    refused = first(events, reason=Reason.RISK_HIGH)
+    Explanation.objects.filter(decision=refused.id.hex()).update(mismatch=True, sum_error=0.25)
+    assert "do not add up to the score that was used" in text_of(browser().get(address(refused)))
+
+
+def test_a_record_that_decides_otherwise_is_called_different(models, document, store, browser) -> None:
+    row = world.rows(1, seed=8, missing=False)[0]
+    (event,) = store([world.decided(row, document=document, risk=0.123456789)])
+    text = text_of(browser().get(address(event)))
+    assert "Replay differs" in text
+    assert "0.123456789" in text
+
+
+def test_with_the_model_file_gone_the_page_says_what_it_cannot_show(models, document, store, browser) -> None:
+    from tests.explain.conftest import forget
+
+    event = next(e for e in store([world.decided(r, document=document) for r in world.rows(30, seed=2)]) if e.raw_risk is not None)
+    next(models.iterdir()).unlink()
+    forget()
+    text = text_of(browser().get(address(event)))
+    assert "The score cannot be explained here" in text
+    assert "Policy verified" in text
+
+
+def test_an_unknown_config_version_is_said(models, store, browser) -> None:
+    (event,) = store([world.decided(world.rows(1)[0], config_version=77)])
+    text = text_of(browser().get(address(event)))
+    assert "config 77 is not kept here" in text
+
+
+def test_a_record_of_another_feature_schema_still_has_a_page(models, document, store, browser) -> None:
+    row = world.rows(1, missing=False)[0]
+    (event,) = store(
+        [world.decided(row, document=document, feature_schema="0123456789abcdef", features=np.zeros(3, "<f4").tobytes())]
+    )
+    text = text_of(browser().get(address(event)))
+    assert "recorded under feature schema" in text
+
+
+def test_it_can_be_decided_now_with_and_without_script(events, browser) -> None:
+    refused, client = first(events, reason=Reason.RISK_HIGH, action=Action.DEFER), browser()
+    where = reverse("ui-decided-now", args=[format_decision_id(refused.id)])
+    fragment = text_of(client.post(where, headers={"hx-request": "true"}))
+    assert "Same request, config 1 Defer" in fragment
+    assert "no change" in fragment
+    assert "<html" in client.post(where).content.decode()
+    assert client.get(where).status_code == 405
+
+
+def test_newer_and_older_decisions_of_the_app_are_a_key_away(events, browser) -> None:
+    page = browser().get(address(events[5])).content.decode()
+    assert f'href="{address(events[6])}" data-key="k"' in page
+    assert f'href="{address(events[4])}" data-key="j"' in page

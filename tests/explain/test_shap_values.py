@@ -1,0 +1,147 @@
+"""SHAP values add up to the score that was used, agree with a second implementation, and say so when they do not."""
+
+from __future__ import annotations
+
+import logging
+
+import lightgbm as lgb
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from decider import artifact as artifacts
+from decider import features
+from decider.artifact import ArtifactError, Calibration
+from explain import compute, shap_values, tasks, waterfall
+from explain.models import Explanation, ModelCheck
+from tests.explain import world
+
+pytestmark = pytest.mark.django_db
+
+
+def digest() -> str:
+    return artifacts.digest_of(world.made())
+
+
+def test_values_and_base_add_up_to_the_raw_score(models) -> None:
+    rows = world.rows(500, seed=31)
+    found = shap_values.values(digest(), rows)
+    assert np.abs(found.errors(world.model().score(rows).raw_risk)).max() <= shap_values.TOLERANCE
+
+
+def test_values_agree_with_an_implementation_that_is_not_lightgbms(models) -> None:
+    found = shap_values.check(digest())
+    assert found.rows == 120
+    assert 0 < found.max_difference <= shap_values.TOLERANCE
+    assert found.ok
+
+
+def test_the_second_implementation_would_notice_a_wrong_value(models, monkeypatch) -> None:
+    honest = shap_values.values
+
+    def wrong(name: str, rows: np.ndarray) -> shap_values.Values:
+        found = honest(name, rows)
+        found.contributions[3, 5] += 1e-4
+        return found
+
+    monkeypatch.setattr(shap_values, "values", wrong)
+    assert not shap_values.check(digest()).ok
+
+
+def test_decisions_are_explained_once_and_add_up(models, document, store) -> None:
+    store([world.decided(row, document=document) for row in world.rows(60, seed=2)])
+    first = compute.run(0.0)
+    assert first.explained > 5
+    assert first.mismatched == first.failed == 0
+    assert compute.run(0.0).explained == 0
+    for e in Explanation.objects.all():
+        assert abs(e.base + e.values.sum() - e.raw) <= shap_values.TOLERANCE
+        assert not e.mismatch
+
+
+def test_every_ranked_refusal_and_a_fixed_share_of_admits_is_explained(models, document, store) -> None:
+    events = store([world.decided(row, document=document, seen_tokens=1.0) for row in world.rows(300, seed=4)])
+    compute.run(0.0)
+    explained = {e.decision.bytes for e in Explanation.objects.all()}
+    ranked = [e for e in events if e.raw_risk is not None]
+    assert {e.id for e in ranked if e.action} <= explained
+    admits = [e for e in ranked if not e.action]
+    assert {e.id for e in admits} & explained == {e.id for e in admits if e.id[15] & 15 < compute.ADMITS_OF_16}
+    assert not {e.id for e in events if e.raw_risk is None} & explained
+
+
+def test_a_tampered_booster_is_marked_and_alarmed(models, document, store, monkeypatch, caplog) -> None:
+    store([world.decided(row, document=document) for row in world.rows(20, seed=2)])
+    tampered = lgb.Booster(model_str=artifacts.decode(world.made()).risk_model)
+    for leaf in range(tampered.dump_model()["tree_info"][0]["num_leaves"]):
+        tampered.set_leaf_output(0, leaf, tampered.get_leaf_output(0, leaf) + 0.25)
+    monkeypatch.setattr(shap_values, "booster_of", lambda _: tampered)
+    with caplog.at_level(logging.ERROR, "sluice.explain"):
+        done = compute.run(0.0)
+    assert done.mismatched == done.explained > 0
+    assert Explanation.objects.filter(mismatch=True).count() == done.mismatched == compute.mismatched()
+    assert "do not add up to their score" in caplog.text
+
+
+def test_a_missing_model_costs_only_its_own_decisions(models, document, store, caplog) -> None:
+    gone = msgspec.structs.replace(document.model, digest="ab" * 32)
+    other = msgspec.structs.replace(document, model=gone)
+    rows = world.rows(40, seed=2)
+    store([world.decided(row, document=document) for row in rows[:20]] + [world.decided(row, document=other) for row in rows[20:]])
+    done = compute.run(0.0)
+    assert done.explained > 0
+    assert done.failed > 0
+    assert compute.run(0.0) == compute.Done()
+    assert "is not here" in caplog.text
+
+
+def test_the_backlog_counts_what_waits(models, document, store) -> None:
+    store([world.decided(row, document=document) for row in world.rows(40, seed=2)])
+    waiting = compute.waiting()
+    assert waiting == compute.run(0.0).explained > 0
+    assert compute.waiting() == 0
+
+
+def test_a_model_is_checked_when_it_is_first_seen(models, document, store, monkeypatch) -> None:
+    store([world.decided(row, document=document) for row in world.rows(20, seed=2)])
+    monkeypatch.setattr(tasks.check_model, "delay", tasks.check_model)
+    assert tasks.explain_pending()["explained"] > 0
+    assert ModelCheck.objects.get().ok
+    monkeypatch.setattr(tasks.check_model, "delay", pytest.fail)
+    tasks.explain_pending()
+
+
+def test_a_model_that_is_not_there_is_kept_as_unchecked(models) -> None:
+    assert tasks.check_model("ab" * 32) is False
+    assert "is not here" in ModelCheck.objects.get().error
+
+
+def test_one_decision_can_be_explained_out_of_turn(models, document, store) -> None:
+    admit = next(
+        e for e in store([world.decided(r, document=document) for r in world.rows(60, seed=4)]) if not e.action and e.raw_risk
+    )
+    assert tasks.explain_one(admit.id.hex()) == 1
+    assert tasks.explain_one(admit.id.hex()) == 0
+
+
+def test_a_path_is_not_a_digest(models) -> None:
+    with pytest.raises(ArtifactError, match="not a digest"):
+        shap_values.values("../../etc/passwd", world.rows(1))
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    base=st.floats(-6, 6),
+    contributions=st.lists(st.floats(-4, 4), min_size=features.N_FEATURES, max_size=features.N_FEATURES),
+    slope=st.floats(0.2, 3),
+    intercept=st.floats(-2, 2),
+)
+def test_the_shown_column_adds_up_to_the_last_digit(base, contributions, slope, intercept) -> None:
+    values = np.zeros(features.N_FEATURES, np.float32)
+    fall = waterfall.build(base, np.array(contributions), values, None, Calibration(slope, intercept))
+    shown = round(fall.base * 100) + sum(round(r.effect * 100) for r in fall.rows) + round(fall.rest * 100)
+    assert shown == round(fall.score * 100)
+    assert round(fall.base * 100) + round(fall.total * 100) == round(fall.score * 100)
+    assert len(fall.rows) + fall.rest_count == features.N_FEATURES
