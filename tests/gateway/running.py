@@ -46,6 +46,14 @@ class Gateway:
         connection.close()
         return answer
 
+    def admin(self, path: str) -> str:
+        """A page of Envoy's admin interface."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.ports["envoy-admin"], timeout=5)
+        connection.request("GET", path)
+        text = connection.getresponse().read().decode()
+        connection.close()
+        return text
+
     def start(self, name: str, command: list[str]) -> None:
         with (self.log.parent / f"{name}.err").open("wb") as errors:
             self.processes[name] = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)

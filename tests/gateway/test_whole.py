@@ -1,0 +1,119 @@
+"""Real Envoy, real deciders, real feedback: what a client gets, what comes back, and what survives a killed decider."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import pytest
+import redis
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from decider import config, defaults, store
+from decider.config import ListEntry
+from decider.requests import Outcome
+from tests.conftest import write_keys
+from tests.gateway import running
+from tests.gateway.running import Gateway, until
+
+pytestmark = pytest.mark.parts
+BLOCKED = "app-blocked"
+START_S = 180.0
+"""A decider whose code is not compiled yet needs a while."""
+
+
+class Whole(NamedTuple):
+    gateway: Gateway
+    client: redis.Redis
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
+    folder = tmp_path_factory.mktemp("whole")
+    write_keys(folder / "keys")
+    client = redis.Redis.from_url(os.environ["VALKEY_URL"])
+    client.flushdb()
+    publish(client, folder / "keys")
+    with running.envoy(folder) as gateway:
+        for node in ("d01", "d02"):
+            gateway.start(node, decider(folder, node, gateway.ports[node]))
+        log = ["--log", str(gateway.log), "--valkey", os.environ["VALKEY_URL"]]
+        gateway.start("feedback", [sys.executable, "-m", "decider.feedback", *log])
+        until(lambda: decided_by_both(gateway), "both deciders", START_S)
+        yield Whole(gateway, client)
+    client.close()
+
+
+def publish(client: redis.Redis, keys: Path) -> None:
+    key = Ed25519PrivateKey.from_private_bytes(bytes.fromhex((keys / "config.key").read_text()))
+    document = msgspec.structs.replace(
+        defaults.config(), issued_at=time.time(), lists=[ListEntry(verdict="block", kind="app", subject=BLOCKED)]
+    )
+    client.set(store.CONFIG_KEY, config.sign(document, key))
+
+
+def decider(folder: Path, node: str, port: int) -> list[str]:
+    where = ["--node", node, "--listen", f"127.0.0.1:{port}", "--data", str(folder / node), "--models", str(folder / "models")]
+    shared = ["--keys", str(folder / "keys"), "--valkey", os.environ["VALKEY_URL"], "--capacity", "20000"]
+    return [sys.executable, "-m", "decider", *where, *shared]
+
+
+def decided_by_both(gateway: Gateway) -> bool:
+    """Whether Envoy finds both deciders healthy."""
+    lines = gateway.admin("/clusters").splitlines()
+    return sum("deciders::" in line and "health_flags::healthy" in line for line in lines) == 2
+
+
+def test_an_admitted_request_carries_its_decision_and_rate_limit_fields(whole: Whole) -> None:
+    answer = whole.gateway.get("app-modest")
+    assert answer.status == 200
+    assert answer.headers["sluice-decision"].startswith("dec_")
+    assert answer.headers["ratelimit"]
+    assert answer.headers["ratelimit-policy"]
+
+
+def test_an_app_beyond_its_plan_is_told_when_to_come_back(whole: Whole) -> None:
+    answers = [whole.gateway.get("app-hungry") for _ in range(400)]
+    refused = [answer for answer in answers if answer.status == 429]
+    assert refused
+    assert int(refused[-1].headers["retry-after"]) >= 1
+    assert refused[-1].headers["content-type"] == "application/problem+json"
+    told = refused[-1].json()
+    assert told["status"] == 429
+    assert told["decision"] == refused[-1].headers["sluice-decision"]
+
+
+def test_a_block_listed_app_gets_403_and_no_retry_after(whole: Whole) -> None:
+    answer = whole.gateway.get(BLOCKED)
+    assert answer.status == 403
+    assert "retry-after" not in answer.headers
+    assert answer.json()["status"] == 403
+
+
+def test_a_request_without_an_app_is_malformed(whole: Whole) -> None:
+    assert whole.gateway.get(None).status == 400
+
+
+def test_outcomes_of_served_requests_reach_the_stream_within_seconds(whole: Whole) -> None:
+    whole.gateway.get("app-outcome", "/v2/search/fail", x_request_id="r-outcome")
+
+    def told() -> list[Outcome]:
+        entries = whole.client.xrevrange(store.OUTCOMES_STREAM, count=50)
+        every = [one for _, fields in entries for one in msgspec.msgpack.decode(fields[b"b"], type=list[Outcome])]
+        return [one for one in every if one.request_id == "r-outcome"]
+
+    until(lambda: bool(told()), "the outcome")
+    assert (told()[0].app, told()[0].service, told()[0].status) == ("app-outcome", "search", 500)
+
+
+def test_a_killed_deciders_apps_are_decided_by_the_other(whole: Whole) -> None:
+    apps = [f"app-{i}" for i in range(12)]
+    whole.gateway.kill("d01")
+    answers = [whole.gateway.get(app) for app in apps]
+    assert [answer.status for answer in answers] == [200] * 12
+    assert sum("sluice-decision" in answer.headers for answer in answers) == 12
