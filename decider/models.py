@@ -168,5 +168,7 @@ def make_golden(
 def warm_up() -> None:
     """Compiles all that a model needs, or loads it from numba's cache, so that a hot swap takes well under a second."""
     trees.warm_up()
-    calibrated(np.zeros(1), Calibration(1.0, 0.0))
+    one = np.zeros(1)
+    calibrated(one, Calibration(1.0, 0.0))
     probability(0.0, 1.0, 0.0)
+    _write_scores(one, one, np.zeros(1, np.int64), 1, np.zeros(4), np.zeros((1, 4)))

@@ -135,8 +135,10 @@ def control(region: Region, seconds: float, now: float) -> None:
     for s in range(region.service.shape[0]):
         row = region.service[s]
         _measure(row, seconds, now)
-        pressure = row[UTILISATION] / row[TARGET] - 1.0
-        pressure += 0.15 * max(0.0, row[LATENCY] / row[USUAL_MS] - 2.0) + max(0.0, row[ERRORS] - 0.05)
+        fill = row[UTILISATION] / row[TARGET]
+        strain = min(1.0, 0.15 * max(0.0, row[LATENCY] / row[USUAL_MS] - 2.0) + max(0.0, row[ERRORS] - 0.05))
+        # a service that is slow though it has little to do is not helped by refusing more
+        pressure = fill - 1.0 + strain * min(1.0, max(0.0, (fill - 0.3) / 0.4))
         price = row[PRICE] + PRICE_GAIN * seconds * (pressure if pressure > 0.0 else min(pressure, -0.1))
         row[PRICE] = min(PRICE_MAX, price) if price > PRICE_FLOOR else (max(0.0, price) if pressure > 0.0 else 0.0)
         row[LEVEL] = _fair_level(region, s, row[CAPACITY] * row[TARGET], now) if row[PRICE] > 0.0 else np.inf

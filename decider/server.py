@@ -10,11 +10,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import uvloop
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from . import config as configs
-from . import defaults
+from . import defaults, models, passes
 from .engine import Engine
 from .http import HttpServer
 from .keeper import Keeper, write_atomically
@@ -78,7 +79,8 @@ def own_share(data: Path, nodes: int) -> float:
 
 
 def warm_up(engine: Engine) -> None:
-    """Runs every compiled path once on a throw-away engine, so that no request waits for a compiler."""
+    """Runs every compiled path once on a throw-away engine, so that neither a request nor a model swap waits for a compiler."""
+    models.warm_up()
     scratch = Engine("warm", engine.region_name, engine.token_key, capacity=4096, quota_share=0.5)
     scratch.apply(defaults.config(), None)
     now = time.time()
@@ -88,6 +90,10 @@ def warm_up(engine: Engine) -> None:
         scratch.learn([Outcome("warm", "orders-read", now, 200, 10.0)], now + step)
         scratch.tick(now + step)
     scratch.grant("warm", 1.0)
+    table, none = scratch.arena.table, np.zeros(1, np.int64)
+    passes.project(table, none, none, 0, now)
+    passes.narrow(table, none, none, 0)
+    passes.promise(table, none, 0)
 
 
 class Decider:
