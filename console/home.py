@@ -151,10 +151,11 @@ def _headline(report: Fleet | None, items: Sequence[Item], lately: Mix) -> str:
         return "Ready. No decider has reported yet"
     count = len(items)
     look = f", {count} thing{'s' if count > 1 else ''} to look at" if count else ""
-    return f"{_how(report, lately)}{look}"
+    over = any(item.where == "guardrails" for item in items)
+    return f"{_how(report, lately, over)}{look}"
 
 
-def _how(report: Fleet, lately: Mix) -> str:
+def _how(report: Fleet, lately: Mix, over: bool) -> str:
     if not report.nodes:
         return "No decider reports"
     if report.engaged("observe_only"):
@@ -165,6 +166,8 @@ def _how(report: Fleet, lately: Mix) -> str:
         return "Running without ML, the fallback limiter decides"
     if report.lost or report.without_ml or any(load.utilisation >= 1 and not load.late for load in report.services):
         return "Running, degraded"
+    if over:
+        return "Running, over a guardrail"
     return "Running normally" if lately.total else "Running, without traffic"
 
 
