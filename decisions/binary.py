@@ -9,6 +9,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Iterator
 
+from msgspec.structs import astuple
+
 from decider.event import Event
 
 COLUMNS = (
@@ -20,7 +22,7 @@ COLUMNS = (
 COPY = f"COPY decisions_decision ({', '.join(COLUMNS)}) FROM STDIN (FORMAT BINARY)"
 HEADER = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
 TRAILER = b"\xff\xff"
-BLOCK = 256 * 1024
+BLOCK = 120 * 1024
 """Bytes handed to PostgreSQL at once."""
 
 EPOCH_US = 946_684_800_000_000
@@ -31,10 +33,11 @@ _LATEST_US = 7_258_118_400_000_000  # 2200-01-01: a later clock is a broken one
 _N = len(COLUMNS)
 _LEAD = ">h i16s iq ih ih i? ih ih id ih ih iq id id iq".replace(" ", "")
 _SCORED = struct.Struct(_LEAD + "idididid")
-_UNSCORED = struct.Struct(_LEAD + "iiii")
+_UNSCORED = struct.Struct(_LEAD)
 _FLOAT = struct.Struct(">id")
 _LENGTH = struct.Struct(">i")
 _NULL = _LENGTH.pack(-1)
+_NULLS = 4 * _NULL
 
 
 class PoisonError(ValueError):
@@ -68,53 +71,48 @@ def pack(event: Event, texts: Texts) -> bytes:
     """One event as a row. Raises PoisonError."""
     try:
         return _pack(event, texts)
-    except (struct.error, OverflowError) as error:
+    except (struct.error, OverflowError, ValueError) as error:
         raise PoisonError(f"a value is out of its range: {error}") from error
 
 
-def _pack(e: Event, texts: Texts) -> bytes:
-    micros = _micros(e)
-    a, b, c, d = e.risk, e.value, e.raw_risk, e.raw_value
+def _pack(event: Event, texts: Texts, fields=astuple, scored=_SCORED.pack, length=_LENGTH.pack, join=b"".join) -> bytes:
+    """The hot loop of ingest: one tuple of all fields, one struct call, one join; callables are bound as defaults."""
     # fmt: off
-    if a is not None and b is not None and c is not None and d is not None:
-        lead = _SCORED.pack(
-            _N, 16, e.id, 8, micros, 2, e.tier, 2, e.action, 1, e.observed, 2, e.stage, 2, e.reason, 8, e.retry_after,
-            2, e.arm, 2, e.ml_state, 8, e.config_version, 8, e.inclusion_probability, 8, e.latency_us, 8, e.payload_bytes,
-            8, a, 8, b, 8, c, 8, d,
-        )
-    else:
+    (id, at, request_id, region, node, app, tenant, tier, token_digest, method, endpoint, service, action, observed, stage, reason,
+     retry_after, risk, value, raw_risk, raw_value, model, arm, ml_state, config_version, feature_schema, features, signals,
+     probability, latency_us, payload_bytes) = fields(event)
+    micros = round(at * 1e6)
+    if len(id) != 16 or not _EARLIEST_US <= micros <= _LATEST_US:
+        raise PoisonError(f"an id of {len(id)} bytes or a time out of range: {at}")
+    if risk is None or value is None or raw_risk is None or raw_value is None:
         lead = _UNSCORED.pack(
-            _N, 16, e.id, 8, micros, 2, e.tier, 2, e.action, 1, e.observed, 2, e.stage, 2, e.reason, 8, e.retry_after,
-            2, e.arm, 2, e.ml_state, 8, e.config_version, 8, e.inclusion_probability, 8, e.latency_us, 8, e.payload_bytes,
-            -1, -1, -1, -1,
+            _N, 16, id, 8, micros - EPOCH_US, 2, tier, 2, action, 1, observed, 2, stage, 2, reason, 8, retry_after,
+            2, arm, 2, ml_state, 8, config_version, 8, probability, 8, latency_us, 8, payload_bytes,
+        ) + (_NULLS if risk is value is raw_risk is raw_value else _some((risk, value, raw_risk, raw_value)))
+    else:
+        lead = scored(
+            _N, 16, id, 8, micros - EPOCH_US, 2, tier, 2, action, 1, observed, 2, stage, 2, reason, 8, retry_after,
+            2, arm, 2, ml_state, 8, config_version, 8, probability, 8, latency_us, 8, payload_bytes,
+            8, risk, 8, value, 8, raw_risk, 8, raw_value,
         )
-        if not (a is b is c is d is None):
-            lead = lead[:-16] + b"".join(_NULL if x is None else _FLOAT.pack(8, x) for x in (a, b, c, d))
-    features, signals = e.features, e.signals
-    return b"".join((
-        lead, _pack_text(e.request_id), texts[e.region], texts[e.node], texts[e.app], texts[e.tenant], texts[e.token_digest],
-        texts[e.method], texts[e.endpoint], texts[e.service], texts[e.model], texts[e.feature_schema],
-        _LENGTH.pack(len(features)), features, _LENGTH.pack(len(signals)), signals,
+    asked = _pack_text(request_id)
+    return join((
+        lead, asked, texts[region], texts[node], texts[app], texts[tenant], texts[token_digest], texts[method], texts[endpoint],
+        texts[service], texts[model], texts[feature_schema], length(len(features)), features, length(len(signals)), signals,
     ))
     # fmt: on
 
 
-def _micros(event: Event) -> int:
-    """Time of an event in PostgreSQL's microseconds. Raises PoisonError where the id or the time cannot be one."""
-    if len(event.id) != 16:
-        raise PoisonError(f"an id has {len(event.id)} bytes, not 16")
-    if event.at != event.at:
-        raise PoisonError("a time is not a number")
-    micros = round(event.at * 1e6)
-    if not _EARLIEST_US <= micros <= _LATEST_US:
-        raise PoisonError(f"a time is out of range: {event.at}")
-    return micros - EPOCH_US
+def _some(scores: tuple[float | None, ...]) -> bytes:
+    """Scores of which some are missing."""
+    return b"".join(_NULL if x is None else _FLOAT.pack(8, x) for x in scores)
 
 
-def blocks(rows: Iterable[bytes]) -> Iterator[bytes]:
-    """A whole COPY stream, header to trailer, in blocks of about BLOCK bytes."""
+def blocks(events: Iterable[Event], texts: Texts) -> Iterator[bytes]:
+    """A whole COPY stream, header to trailer, in blocks of about BLOCK bytes. Raises PoisonError."""
     held, size = [HEADER], len(HEADER)
-    for row in rows:
+    for event in events:
+        row = pack(event, texts)
         held.append(row)
         size += len(row)
         if size >= BLOCK:

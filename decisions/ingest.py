@@ -206,7 +206,7 @@ DEAD_COUNT_KEY = "sluice:events:dead:count"
 def copy_events(rows: Iterable[events.Event], texts: binary.Texts) -> None:
     """Copies events into their partitions, within the caller's transaction. Raises PoisonError, DataError, IntegrityError."""
     with connection.wrap_database_errors, connection.cursor() as cursor, cursor.copy(binary.COPY) as copy:
-        for block in binary.blocks(binary.pack(row, texts) for row in rows):
+        for block in binary.blocks(rows, texts):
             copy.write(block)
 
 

@@ -30,10 +30,10 @@ log = logging.getLogger("sluice.explain")
 
 ADMITS_OF_16 = 1
 """Explained admits: those whose id's last hex digit is below this, of 16."""
-HORIZON_S = 900.0
+HORIZON_S = 180.0
 """How far back the frequent run looks."""
-SWEEP_S = 7 * 86_400.0
-"""How far back the rare run looks, for what an outage left behind."""
+SWEEP_S = 7_200.0
+"""How far back the rare run looks, for what an outage left behind. What is older is explained when someone opens it."""
 RUN = 500
 """Decisions of one run at most."""
 

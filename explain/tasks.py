@@ -12,6 +12,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from decider.artifact import ArtifactError
+from decisions import lookup
 from decisions.models import Decision
 
 from . import compute, shap_values
@@ -57,7 +58,8 @@ def check_model(digest: str) -> bool:
 
 def check_new_models() -> None:
     """Checks each model that made the newest explanations and was never checked."""
-    newest = Decision.objects.filter(raw_risk__isnull=False).order_by("-id").values_list("model", flat=True)[:1]
+    lately = lookup.within(Decision.objects.filter(raw_risk__isnull=False), time.time() - compute.HORIZON_S)
+    newest = lately.order_by("-id").values_list("model", flat=True)[:1]
     again = timezone.now() - timedelta(minutes=10)  # a model that was not there yet
     known = ModelCheck.objects.filter(Q(error="") | Q(at__gte=again))
     for digest in set(newest) - set(known.values_list("model", flat=True)):

@@ -48,7 +48,6 @@ CREATE TABLE decisions_decision (
 
 CREATE INDEX decisions_decision_app ON decisions_decision (app, id);
 CREATE INDEX decisions_decision_request ON decisions_decision (request_id) WHERE request_id <> '';
-CREATE INDEX decisions_decision_ranked ON decisions_decision (id) WHERE raw_risk IS NOT NULL;
 
 CREATE TABLE decisions_decision_default PARTITION OF decisions_decision DEFAULT;
 """
