@@ -1,0 +1,88 @@
+"""The ingest process itself: killed without warning it loses and doubles nothing, told to stop it finishes."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import redis
+from django.conf import settings
+from django.db import connection
+
+from decider import store
+from decider.event import encode_batch
+from decisions import ingest
+from decisions.models import Decision, IngestedBatch
+from tests.decisions.factory import batch, event
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.parts]
+
+
+def start(name: str) -> subprocess.Popen[bytes]:
+    """`manage.py ingest` on the test database."""
+    base, _, _ = os.environ["DATABASE_URL"].rpartition("/")
+    environment = {
+        **os.environ,
+        "DATABASE_URL": f"{base}/{connection.settings_dict['NAME']}",
+        "DJANGO_SETTINGS_MODULE": "console.settings",
+    }
+    command = [sys.executable, str(Path(settings.BASE_DIR) / "manage.py"), "ingest", "--name", name]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def until(true, seconds: float = 40.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def test_killed_again_and_again_it_stores_every_event_once(valkey: redis.Redis) -> None:
+    stop, sent = threading.Event(), []
+
+    def send() -> None:
+        client = redis.Redis.from_url(os.environ["VALKEY_URL"])
+        while not stop.is_set():
+            one = batch([event() for _ in range(40)])
+            client.xadd(store.EVENTS_STREAM, {"b": encode_batch(one)})
+            sent.append([e.id for e in one.events])
+            time.sleep(0.002)
+        client.close()
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        for k in range(2):
+            stored = IngestedBatch.objects.count()
+            process = start(f"killed-{k}")
+            until(lambda seen=stored: IngestedBatch.objects.count() > seen)
+            time.sleep(random.random() * 0.1)
+            process.kill()
+            process.communicate()
+    finally:
+        stop.set()
+        sender.join()
+    last = ingest.Worker(valkey, "last", claim_idle_ms=0, block_ms=5)
+    until(lambda: (last.step(), ingest.waiting(valkey))[1] == 0)
+    ids = [i for one in sent for i in one]
+    assert Decision.objects.count() == len(ids)
+    assert {d.bytes for d in Decision.objects.values_list("id", flat=True)} == set(ids)
+    assert ingest.dead_letters(valkey) == 0
+
+
+def test_told_to_stop_it_leaves_the_group_and_says_what_it_did(valkey: redis.Redis) -> None:
+    valkey.xadd(store.EVENTS_STREAM, {"b": encode_batch(batch([event(), event()]))})
+    process = start("polite")
+    until(lambda: Decision.objects.count() == 2)
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert b"stopped after 2 rows, 0 batches buried" in said
+    assert valkey.xinfo_consumers(store.EVENTS_STREAM, store.EVENTS_GROUP) == []
