@@ -11,6 +11,8 @@ import threading
 import redis
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from decisions.ingest import Worker
 
@@ -27,7 +29,9 @@ class Command(BaseCommand):
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
-        client = redis.Redis.from_url(settings.VALKEY_URL, socket_timeout=5, socket_connect_timeout=2, health_check_interval=15)
+        # the worker has its own patience; the client's would only keep it from stopping when told to
+        times = {"socket_timeout": 3, "socket_connect_timeout": 2, "health_check_interval": 15, "retry": Retry(NoBackoff(), 0)}
+        client = redis.Redis.from_url(settings.VALKEY_URL, **times)
         worker = Worker(client, name)
         self.stdout.write(f"ingest {name} is running")
         worker.run(stop)
