@@ -143,7 +143,7 @@ class Link:
         for _, entries in found:
             for entry_id, fields in entries:
                 self._outcomes_from = entry_id
-                self.engine.learn(_decode_outcomes(fields[b"b"]))
+                self.engine.learn(_decode_outcomes(fields.get(b"b", b"")))
 
     async def _fetch(self) -> None:
         """Profiles of apps seen for the first time, and leases for those near the end of their share."""

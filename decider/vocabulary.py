@@ -143,7 +143,7 @@ REASONS: dict[Reason, ReasonInfo] = {
     Reason.VALUE_LOW: ReasonInfo(Stage.RANK, "it is worth less than what it costs to serve now"),
     Reason.SERVICE_OVERLOADED: ReasonInfo(Stage.RERANK, "the service behind it is near its capacity"),
     Reason.TENANT_OVER_SHARE: ReasonInfo(Stage.RERANK, "its tenant uses more than its fair share of a busy service"),
-    Reason.ERROR_BUDGET_SPENT: ReasonInfo(Stage.RERANK, "its false-throttle error budget is nearly spent, so it is treated more gently"),
+    Reason.ERROR_BUDGET_SPENT: ReasonInfo(Stage.RERANK, "its false-throttle error budget is nearly spent, so it is treated gently"),
     Reason.TOKENS_LEFT: ReasonInfo(Stage.FALLBACK, "its token bucket had tokens left"),
     Reason.TOKENS_EMPTY: ReasonInfo(Stage.FALLBACK, "its token bucket was empty"),
 }

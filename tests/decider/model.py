@@ -32,16 +32,17 @@ def small_model() -> Model:
     value = (rows[:, INDEX["app_age"]] > 1).astype(int)
     settings = {"objective": "binary", "num_leaves": 15, "verbosity": -1, "num_threads": 1, "seed": 3, "deterministic": True}
     texts = [
-        lgb.train(settings, lgb.Dataset(rows, label, feature_name=list(NAMES)), num_boost_round=30).model_to_string() for label in (risk, value)
+        lgb.train(settings, lgb.Dataset(rows, label, feature_name=list(NAMES)), num_boost_round=30).model_to_string()
+        for label in (risk, value)
     ]
     same = Calibration(1.0, 0.0)
     golden = make_golden(_rows(50, 4), texts[0], texts[1], same, same)
     card = ModelCard(
-        title="test", trained_at=0.0, trained_by="test", data="made up", data_from=0.0, data_to=0.0, label_maturity="made up", rows=6000,
-        positives=int(risk.sum()), parameters={}, metrics={}, limits="tests only", typical={},
+        title="test", trained_at=0.0, trained_by="test", data="made up", data_from=0.0, data_to=0.0, label_maturity="none",
+        rows=6000, positives=int(risk.sum()), parameters={}, metrics={}, limits="tests only", typical={},
     )  # fmt: skip
     made = Artifact(
-        name="test", feature_schema=SCHEMA, risk_model=texts[0], value_model=texts[1], risk_calibration=same, value_calibration=same,
-        golden=golden, card=card,
+        name="test", feature_schema=SCHEMA, risk_model=texts[0], value_model=texts[1], risk_calibration=same,
+        value_calibration=same, golden=golden, card=card,
     )  # fmt: skip
     return Model.load(artifacts.encode(made))

@@ -206,7 +206,9 @@ def test_an_enterprise_app_is_not_throttled_past_its_error_budget() -> None:
     of_tier(made, Tier.ENTERPRISE)
     answers = ask(made, NOW, count=1000) + ask(made, NOW + 0.2, count=1000) + ask(made, NOW + 0.4, count=1000)
     events = made.take_events()
-    spent = sum(1.0 - e.risk for e in events if e.action != Action.ADMIT and e.risk is not None and e.stage in (Stage.RANK, Stage.RERANK))
+    spent = sum(
+        1.0 - e.risk for e in events if e.action != Action.ADMIT and e.risk is not None and e.stage in (Stage.RANK, Stage.RERANK)
+    )
     assert len(answers) == 3000
     assert spent <= defaults.TIERS[Tier.ENTERPRISE].error_budget_per_hour + 1e-6
 

@@ -1,0 +1,144 @@
+"""What a decider accepts as its config, from anywhere."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import msgspec
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from decider import artifact as artifacts
+from decider import config as configs
+from decider import defaults, keeper
+from decider.config import Config, ModelRef
+from decider.engine import Engine
+from decider.requests import CheckRequest
+from tests.decider.model import small_model
+
+KEY = Ed25519PrivateKey.generate()
+OTHER = Ed25519PrivateKey.generate()
+
+
+async def nowhere(digest: str) -> bytes | None:
+    return None
+
+
+def made(folder: Path, fetch: keeper.FetchModel = nowhere) -> keeper.Keeper:
+    engine = Engine("d01", "local", b"k" * 32, capacity=1024)
+    keys = {configs.key_id(KEY.public_key()): KEY.public_key()}
+    return keeper.Keeper(engine, keys, folder / "node", folder / "models", fetch)
+
+
+def document(version: int, **changes: object) -> Config:
+    return msgspec.structs.replace(defaults.config(version), **changes)
+
+
+def test_a_newer_document_is_applied_and_acked_and_an_older_one_ignored(tmp_path: Path) -> None:
+    kept = made(tmp_path)
+    assert kept.offer(configs.sign(document(5), KEY), "push")
+    assert not kept.offer(configs.sign(document(4), KEY), "poll")
+    ack = kept.acks.get_nowait()
+    assert (ack.version, ack.ok, ack.source, kept.version) == (5, True, "push", 5)
+    assert kept.acks.empty()
+
+
+def test_the_ack_says_when_the_last_decision_under_the_old_state_was_made(tmp_path: Path) -> None:
+    kept = made(tmp_path)
+    kept.offer(configs.sign(document(1), KEY), "push")
+    kept.acks.get_nowait()
+    kept.engine.decide([CheckRequest("app_1", "GET", "/")], 1_790_000_000.0)
+    kept.offer(configs.sign(document(2), KEY), "push")
+    assert kept.acks.get_nowait().last_old_decision_at == 1_790_000_000.0
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (configs.sign(defaults.config(9), OTHER), "unknown key"),
+        (configs.sign(msgspec.structs.replace(defaults.config(9), feature_schema="0" * 16), KEY), "feature schema"),
+        (b"rubbish", "not a signed config document"),
+        (msgspec.msgpack.encode(configs.Signed(b"x", b"y" * 64, configs.key_id(KEY.public_key()))), "signature does not match"),
+    ],
+)
+def test_a_bad_document_is_refused_with_its_reason_once_and_the_last_good_one_stays(tmp_path: Path, data: bytes, says: str) -> None:
+    kept = made(tmp_path)
+    kept.offer(configs.sign(document(3), KEY), "push")
+    kept.acks.get_nowait()
+    assert not kept.offer(data, "push")
+    assert not kept.offer(data, "poll")
+    ack = kept.acks.get_nowait()
+    assert (ack.ok, kept.version) == (False, 3)
+    assert says in ack.error
+    assert kept.acks.empty()
+
+
+def test_a_document_with_one_bit_changed_is_refused(tmp_path: Path) -> None:
+    kept, signed = made(tmp_path), bytearray(configs.sign(document(3), KEY))
+    signed[len(signed) // 2] ^= 1
+    assert not kept.offer(bytes(signed), "push")
+    assert kept.version == 0
+
+
+def test_the_last_good_document_is_there_at_the_next_start(tmp_path: Path) -> None:
+    made(tmp_path).offer(configs.sign(document(7), KEY), "push")
+    again = made(tmp_path)
+    again.start_from_disk()
+    assert again.version == 7
+
+
+def test_a_spoilt_last_good_document_does_not_stop_the_start(tmp_path: Path) -> None:
+    (tmp_path / "node").mkdir()
+    (tmp_path / "node" / "config.bin").write_bytes(b"\x00" * 50)
+    kept = made(tmp_path)
+    kept.start_from_disk()
+    assert kept.version == 0
+    assert "refused" in kept.last_error
+
+
+def test_a_file_on_the_node_is_applied_when_it_appears(tmp_path: Path) -> None:
+    kept = made(tmp_path)
+    kept.look_at_file()
+    keeper.write_atomically(tmp_path / "node" / "switch.bin", configs.sign(document(4, switches=[configs.Switch("all_ml")]), KEY))
+    kept.look_at_file()
+    assert kept.version == 4
+    assert kept.acks.get_nowait().source == "file"
+
+
+def test_a_model_is_loaded_beside_the_running_one_and_kept_on_disk(tmp_path: Path) -> None:
+    model = small_model()
+    data = artifacts.encode(model.artifact)
+
+    async def fetch(digest: str) -> bytes | None:
+        return data if digest == model.digest else None
+
+    async def play() -> keeper.Keeper:
+        kept = made(tmp_path, fetch)
+        kept.offer(configs.sign(document(1, model=ModelRef("test", 1, model.digest)), KEY), "push")
+        assert kept.needs_model()
+        while kept.needs_model():
+            await asyncio.sleep(0.01)
+        return kept
+
+    kept = asyncio.run(asyncio.wait_for(play(), 30))
+    assert kept.engine.model is not None
+    assert (tmp_path / "models" / model.digest).read_bytes() == data
+
+
+def test_a_model_that_is_nowhere_or_spoilt_leaves_the_fallback_in_charge_and_says_so(tmp_path: Path) -> None:
+    async def play(fetch: keeper.FetchModel) -> keeper.Keeper:
+        kept = made(tmp_path, fetch)
+        kept.offer(configs.sign(document(1, model=ModelRef("test", 1, "a" * 64)), KEY), "push")
+        while not kept.model_error:
+            await asyncio.sleep(0.01)
+        return kept
+
+    async def spoilt(digest: str) -> bytes | None:
+        return b"not a model"
+
+    for fetch, says in ((nowhere, "neither this node nor the store"), (spoilt, "digest")):
+        kept = asyncio.run(asyncio.wait_for(play(fetch), 30))
+        assert says in kept.model_error
+        assert kept.engine.model is None
+        assert kept.engine.ml_state(0.0).name == "NO_MODEL"

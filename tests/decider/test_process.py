@@ -1,0 +1,225 @@
+"""A real decider process with a real Valkey of its own, which comes, goes and comes back."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+import redis
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from console import parts
+from decider import config as configs
+from decider import defaults, store
+from decider.config import Config, Sampling, Switch
+from decider.event import Event, decode_batch
+from decider.requests import Outcome
+from decider.store import Ack, NodeStatus, Profile
+
+pytestmark = pytest.mark.parts
+KEEP_ALL = Sampling(budget_per_s=1e9, admit=1.0, refuse=1.0, block=1.0, enterprise_refuse=1.0)
+
+
+def until(true: Callable[[], bool], what: str, within_s: float = 60.0) -> None:
+    give_up = time.monotonic() + within_s
+    while not true():
+        assert time.monotonic() < give_up, f"{what} did not come within {within_s} s"
+        time.sleep(0.02)
+
+
+class World:
+    """One Valkey, one decider, one signing key."""
+
+    def __init__(self, folder: Path, keys: Path) -> None:
+        self.folder, self.keys = folder, keys
+        self.key = Ed25519PrivateKey.from_private_bytes(bytes.fromhex((keys / "config.key").read_text()))
+        self.valkey = parts.Valkey(folder / "valkey", parts.free_port(), "test")
+        self.valkey.make()
+        self.port = parts.free_port()
+        self.version = 0
+        self.servers: dict[str, subprocess.Popen[bytes]] = {}
+        self.start_valkey()
+
+    def start_valkey(self) -> None:
+        self.servers["valkey"] = subprocess.Popen(self.valkey.command(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        parts.wait_until_ready(self.valkey)
+        self.store = redis.Redis.from_url(self.valkey.url())
+
+    def start_decider(self) -> None:
+        command = [
+            sys.executable,
+            "-m",
+            "decider",
+            "--node",
+            "d01",
+            "--listen",
+            f"127.0.0.1:{self.port}",
+            "--valkey",
+            self.valkey.url(),
+        ]
+        command += ["--data", str(self.folder / "node"), "--models", str(self.folder / "models"), "--keys", str(self.keys)]
+        self.servers["decider"] = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        until(self.healthy, "the decider", 240)  # a cold cache is compiled first
+
+    def end(self, name: str, with_signal: signal.Signals = signal.SIGKILL) -> int:
+        process = self.servers.pop(name)
+        process.send_signal(with_signal)
+        return process.wait(15)
+
+    def publish(self, document: Config | None = None, **changes: object) -> int:
+        self.version += 1
+        plain = msgspec.structs.replace(document or defaults.config(), version=self.version, sampling=KEEP_ALL, **changes)
+        data = configs.sign(plain, self.key)
+        self.store.set(store.CONFIG_KEY, data)
+        self.store.publish(store.CONFIG_CHANNEL, data)
+        return self.version
+
+    def get(self, path: str, app: str | None = None) -> tuple[int, dict[str, str], bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        connection.request("GET", path, headers={"x-sluice-app": app} if app else {})
+        answer = connection.getresponse()
+        got = answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
+        connection.close()
+        return got
+
+    def healthy(self) -> bool:
+        try:
+            return self.get("/healthz")[0] == 200
+        except OSError:
+            return False
+
+    def running(self) -> int:
+        return int(json.loads(self.get("/healthz")[2])["config_version"])
+
+    def status(self) -> NodeStatus | None:
+        data = self.store.get(store.NODE_PREFIX + "d01")
+        return None if data is None else msgspec.msgpack.decode(data, type=NodeStatus)
+
+    def events(self) -> list[Event]:
+        entries = self.store.xrange(store.EVENTS_STREAM)
+        return [event for _, fields in entries for event in decode_batch(fields[b"b"]).events]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    from tests.conftest import write_keys
+
+    folder = tmp_path_factory.mktemp("decider")
+    write_keys(folder / "keys")
+    made = World(folder, folder / "keys")
+    try:
+        made.publish()
+        made.start_decider()
+        yield made
+    finally:
+        for name in list(made.servers):
+            made.end(name, signal.SIGTERM)
+
+
+def test_a_pushed_document_is_in_force_at_once_and_acked(world: World) -> None:
+    version = world.publish(switches=[Switch("all_ml")])
+    until(lambda: world.store.hget(f"{store.ACKS_PREFIX}{version}", "d01") is not None, "the ack", 5)
+    ack = msgspec.msgpack.decode(world.store.hget(f"{store.ACKS_PREFIX}{version}", "d01"), type=Ack)
+    assert (ack.ok, ack.source, ack.version) == (True, "push", version)
+    assert world.running() == version
+
+
+def test_a_document_only_stored_is_found_by_poll(world: World) -> None:
+    world.version += 1
+    plain = msgspec.structs.replace(defaults.config(world.version), sampling=KEEP_ALL)
+    world.store.set(store.CONFIG_KEY, configs.sign(plain, world.key))
+    until(lambda: world.running() == world.version, "the poll", 10)
+
+
+def test_a_forged_document_is_refused_and_acked_with_its_reason(world: World) -> None:
+    running = world.running()
+    forged = configs.sign(defaults.config(world.version + 1), Ed25519PrivateKey.generate())
+    world.store.publish(store.CONFIG_CHANNEL, forged)
+    until(lambda: (s := world.status()) is not None and "refused" in s.last_error, "the refusal", 10)
+    assert world.running() == running
+    world.publish()
+    until(lambda: world.running() == world.version, "the next good one", 10)
+
+
+def test_rubbish_on_every_channel_stops_nothing(world: World) -> None:
+    world.store.publish(store.CONFIG_CHANNEL, b"\xff\xfe rubbish")
+    world.store.publish(store.PROFILES_CHANNEL, b"\xff\xfe rubbish")
+    world.store.xadd(store.OUTCOMES_STREAM, {"b": b"\xff rubbish"})
+    world.store.xadd(store.OUTCOMES_STREAM, {"other": b"field"})
+    time.sleep(1.0)
+    assert world.get("/v1/check/v2/orders/1", "app_r")[0] == 200
+    version = world.publish()
+    until(lambda: world.running() == version, "a push after rubbish", 10)
+
+
+def test_a_profile_is_fetched_when_an_app_is_first_seen(world: World) -> None:
+    profile = Profile("app_known", "Known", "t1", 2)
+    world.store.set(store.PROFILE_PREFIX + "app_known", msgspec.msgpack.encode(profile))
+    world.get("/v1/check/v2/orders/1", "app_known")
+    until(lambda: "q=1000" in world.get("/v1/check/v2/orders/1", "app_known")[1]["ratelimit-policy"], "the profile", 10)
+
+
+def test_decisions_reach_the_stream_and_outcomes_reach_the_services(world: World) -> None:
+    before = len(world.events())
+    ids = {world.get(f"/v1/check/v2/orders/{k}", "app_e")[1]["sluice-decision"] for k in range(5)}
+    until(lambda: len(world.events()) >= before + 5, "the events", 10)
+    assert ids <= {f"dec_{e.id.hex()}" for e in world.events()}
+    world.store.xadd(store.OUTCOMES_STREAM, {"b": msgspec.msgpack.encode([Outcome("app_e", "orders-read", time.time(), 200, 9.0)])})
+    until(lambda: (s := world.status()) is not None and s.services[0].feedback_age_s < 60, "the outcome", 10)
+
+
+def test_without_valkey_it_decides_on_and_nothing_kept_is_lost(world: World) -> None:
+    before = len(world.events())
+    world.end("valkey", signal.SIGTERM)
+    answers = [world.get(f"/v1/check/v2/orders/{k}", "app_away")[0] for k in range(20)]
+    assert answers == [200] * 20
+    switched = configs.sign(defaults.config(world.version + 1), world.key)
+    world.version += 1
+    (world.folder / "node" / "switch.bin").write_bytes(switched)
+    until(lambda: world.running() == world.version, "the file on the node", 5)
+    world.start_valkey()
+    until(lambda: len(world.events()) >= before + 20, "the buffered events", 20)
+    assert len({e.id for e in world.events()}) == len(world.events())
+    until(lambda: (s := world.status()) is not None and s.config_version == world.version, "the heartbeat", 10)
+    assert world.publish() == world.version
+    until(lambda: world.running() == world.version, "a push after the restart", 10)
+
+
+def test_a_killed_decider_starts_again_on_its_last_good_document_without_valkey(world: World) -> None:
+    world.publish(switches=[Switch("all_ml")])
+    until(lambda: world.running() == world.version, "the config", 10)
+    world.end("decider")
+    world.end("valkey", signal.SIGTERM)
+    world.start_decider()
+    assert world.running() == world.version
+    assert world.get("/v1/check/v2/orders/1", "app_1")[0] in (200, 429)
+    world.start_valkey()
+
+
+def test_quota_is_leased_from_the_store_and_never_beyond_it(world: World) -> None:
+    tiers = [msgspec.structs.replace(t, quota_per_day=400, rate=1000, burst=10_000) for t in defaults.TIERS]
+    version = world.publish(msgspec.structs.replace(defaults.config(), tiers=tiers))
+    until(lambda: world.running() == version, "the config", 10)
+    admitted = 0
+    for _ in range(900):
+        status = world.get("/v1/check/v2/orders/1", "app_quota")[0]
+        admitted += status == 200
+        if status != 200:
+            time.sleep(0.01)
+            admitted += world.get("/v1/check/v2/orders/1", "app_quota")[0] == 200
+    assert 200 <= admitted <= 400
+
+
+def test_it_ends_on_sigterm_with_its_last_events_sent(world: World) -> None:
+    before = len(world.events())
+    world.get("/v1/check/v2/orders/1", "app_last")
+    assert world.end("decider", signal.SIGTERM) == 0
+    assert len(world.events()) > before
