@@ -12,8 +12,9 @@ from django.conf import settings
 from console import leash, parts, surroundings
 from console.supervise import Program
 
-ROOT = surroundings.ROOT
 DECIDERS = ("d01", "d02")
+BEHIND, FAR_BEHIND = 5, 15
+"""Niceness of what may wait, and of what may wait long: on a small machine a decision has 15 ms, come what may."""
 
 
 def servers(var: Path) -> list[Program]:
@@ -29,21 +30,39 @@ def servers(var: Path) -> list[Program]:
 def workers(var: Path, ports: Mapping[str, int], region: str) -> list[Program]:
     """Everything between a request and a page."""
     found = [_decider(node, var, ports[node], region) for node in DECIDERS]
-    found.append(_python("services", 30, "-m", "learning.demo_services", "--listen", f"127.0.0.1:{ports['services']}"))
-    found.append(Program("envoy", parts.envoy_command(var / "run" / "envoy.yaml"), 40))
-    found.append(_python("feedback", 50, "-m", "decider.feedback", "--log", str(access_log(var))))
-    found.append(_python("ingest", 50, "manage.py", "ingest"))
+    services = ["-m", "learning.demo_services", "--listen", f"127.0.0.1:{ports['services']}"]
+    found.append(_python("services", 30, *services, nice=BEHIND))
+    found.append(Program("envoy", parts.envoy_command(var / "run" / "envoy.yaml"), 30))
+    found.append(_python("feedback", 30, "-m", "decider.feedback", "--log", str(access_log(var)), nice=BEHIND))
+    found.append(_python("ingest", 30, "manage.py", "ingest", nice=BEHIND))
     beat = ["-B", "--schedule", str(var / "run" / "beat")]
     options = ["--concurrency", "1", "--loglevel", "INFO", "--without-gossip", "--without-mingle"]
-    found.append(_python("worker", 60, "-m", "celery", "-A", "console", "worker", *options, *beat, patience_s=20, nice=10))
-    serve = ["--bind", f"127.0.0.1:{ports['console']}", "--worker-class", "gthread", "--threads", "8", "--timeout", "60"]
-    found.append(_python("console", 60, "-m", "gunicorn", "console.wsgi", *serve, "--no-control-socket"))
+    found.append(_python("worker", 30, "-m", "celery", "-A", "console", "worker", *options, *beat, patience_s=20, nice=FAR_BEHIND))
+    serve = [
+        "--bind",
+        f"127.0.0.1:{ports['console']}",
+        "--worker-class",
+        "gthread",
+        "--threads",
+        "8",
+        "--timeout",
+        "60",
+        "--graceful-timeout",
+        "2",
+    ]
+    found.append(_python("console", 30, "-m", "gunicorn", "console.wsgi", *serve, "--no-control-socket", nice=BEHIND))
     return found
 
 
 def traffic(ports: Mapping[str, int]) -> Program:
     """The simulated clients, through the gateway."""
-    return _python("traffic", 70, "-m", "learning.drive", "--gateway", f"http://127.0.0.1:{ports['gateway']}", nice=5)
+    return _python("traffic", 30, "-m", "learning.drive", "--gateway", f"http://127.0.0.1:{ports['gateway']}", nice=BEHIND)
+
+
+def is_compiled(var: Path) -> bool:
+    """Whether the compiler's cache is newer than the decider's code, so that deciders start in seconds."""
+    newest = max((path.stat().st_mtime for path in (surroundings.ROOT / "decider").glob("*.py")), default=0.0)
+    return any(path.stat().st_mtime > newest for path in (var / "numba").rglob("*.nbi"))
 
 
 def access_log(var: Path) -> Path:

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,6 +34,9 @@ SAY_AGAIN_AFTER_S = 60.0
 """The same trouble of the same program is said again after so long at the earliest."""
 
 
+STOPPABLE = frozenset({ProcessStates.STARTING, ProcessStates.RUNNING, ProcessStates.BACKOFF, ProcessStates.STOPPING})
+
+
 class SuperviseError(Exception):
     """The supervisor could not be started or did not obey."""
 
@@ -46,7 +49,7 @@ class Program:
     command: list[str]
     """With an absolute path first, on a leash."""
     order: int
-    """Started in this order, stopped in the other."""
+    """Programs of a lower order are stopped after those of a higher one."""
     stop_signal: str = "TERM"
     stop_within_s: int = 10
     group: bool = True
@@ -145,18 +148,32 @@ class Supervisor:
                 yield Trouble(info["name"], sentence)
 
     def stop(self) -> None:
-        """Stops everything in order and returns when nothing is left."""
+        """Stops everything, the last order first and each order at once, and returns when nothing is left."""
         if self._process is None:
             return
+        with suppress(OSError, http.client.HTTPException, Fault):  # then supervisord stops them, one after the other
+            for order in sorted({program.order for program in self.programs}, reverse=True):
+                self._stop_together([program for program in self.programs if program.order == order])
         self._process.send_signal(signal.SIGTERM)
-        patience = 10.0 + sum(program.stop_within_s for program in self.programs)
         try:
-            self._process.wait(patience)
+            self._process.wait(10.0 + sum(program.stop_within_s for program in self.programs))
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
         self._process = None
         self._socket.unlink(missing_ok=True)
+
+    def _stop_together(self, programs: Sequence[Program]) -> None:
+        with self.asking() as they:
+            for program in programs:
+                with suppress(Fault):  # it does not run
+                    they.stopProcess(program.name, False)
+            give_up = time.monotonic() + 5 + max(program.stop_within_s for program in programs)
+            names = {program.name for program in programs}
+            while time.monotonic() < give_up and any(
+                info["name"] in names and info["state"] in STOPPABLE for info in they.getAllProcessInfo()
+            ):
+                time.sleep(0.1)
 
     def _judge(self, info: dict[str, Any], now: float) -> str:
         name, state, log = info["name"], info["state"], self.log_path(info["name"])

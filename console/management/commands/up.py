@@ -99,13 +99,17 @@ class Command(BaseCommand):
             run_to_end([sys.executable, "manage.py", "first_model"])
         self.say("Starting the gateway, the deciders and the console ...")
         names = [program.name for program in supervisor.programs if program.name not in {"postgres", "valkey", "traffic"}]
+        if not crew.is_compiled(var):
+            self.say("The first decider compiles its code, about half a minute; the others then load it ...")
+            supervisor.run(crew.DECIDERS[0])
+            self.wait_until_up(supervisor, {crew.DECIDERS[0]: (ports[crew.DECIDERS[0]], "/healthz")})
         supervisor.run(*names)
-        self.wait_until_up(supervisor, ports)
+        pages = {"console": (ports["console"], "/login"), **{node: (ports[node], "/healthz") for node in crew.DECIDERS}}
+        self.wait_until_up(supervisor, pages)
         supervisor.run(*(program.name for program in supervisor.programs if program.name == "traffic"))
 
-    def wait_until_up(self, supervisor: Supervisor, ports: dict[str, int]) -> None:
-        """Returns when pages and checks are answered; says what keeps it from that. Raises CommandError."""
-        wanted = {"console": (ports["console"], "/login"), **{node: (ports[node], "/healthz") for node in crew.DECIDERS}}
+    def wait_until_up(self, supervisor: Supervisor, wanted: dict[str, tuple[int, str]]) -> None:
+        """Returns when the (port, path) of each name gives a page; says what keeps it from that. Raises CommandError."""
         give_up = time.monotonic() + UP_WITHIN_S
         while wanted:
             wanted = {name: place for name, place in wanted.items() if not crew.answers(*place)}
