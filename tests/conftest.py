@@ -6,8 +6,12 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import redis
+
+hypothesis.settings.register_profile("sluice", deadline=None)  # speed is measured by `make bench`, never by a test's clock
+hypothesis.settings.load_profile("sluice")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -25,7 +25,8 @@ KEEP_ALL = Sampling(budget_per_s=1e9, admit=1.0, refuse=1.0, block=1.0, enterpri
 
 
 def config(**changes: object) -> Config:
-    return msgspec.structs.replace(defaults.config(), sampling=KEEP_ALL, **changes)
+    patient = {"ml_time_limit_ms": 1e6, **changes}  # a busy machine must not make the model late
+    return msgspec.structs.replace(defaults.config(), sampling=KEEP_ALL, **patient)
 
 
 def with_model(**changes: object) -> Config:
