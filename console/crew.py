@@ -36,7 +36,7 @@ def workers(var: Path, ports: Mapping[str, int], region: str) -> list[Program]:
     found.append(_python("feedback", 30, "-m", "decider.feedback", "--log", str(access_log(var)), nice=BEHIND))
     found.append(_python("ingest", 30, "manage.py", "ingest", nice=BEHIND))
     beat = ["-B", "--schedule", str(var / "run" / "beat")]
-    options = ["--concurrency", "1", "--loglevel", "INFO", "--without-gossip", "--without-mingle"]
+    options = ["--concurrency", "1", "--loglevel", "WARNING", "--without-gossip", "--without-mingle"]
     found.append(_python("worker", 30, "-m", "celery", "-A", "console", "worker", *options, *beat, patience_s=20, nice=FAR_BEHIND))
     serve = [
         "--bind",
