@@ -47,7 +47,7 @@ def _batch(size: int) -> layout.Batch:
         signals=np.zeros((size, N_SIGNALS)),
         scores=np.full((size, 4), np.nan),
         rows=np.zeros(size, np.int64),
-        world=np.zeros(4),
+        world=np.array([0.0, 0.0, 0.0, PRIOR_VALUE]),
     )
 
 
@@ -142,14 +142,16 @@ class Engine:
     def know(self, profiles: Sequence[Profile], now: float | None = None) -> None:
         """Takes in profiles of apps, tracked from now on."""
         now = time.time() if now is None else now
-        for profile in profiles:
-            slot = state.place(self.state, np.uint64(hash(profile.app) & 0xFFFFFFFFFFFFFFFF), now, self._unknown)
-            created = profile.created_at / 86_400.0
-            self.state.profile[slot] = (
-                profile.tier, created, profile.verified, profile.cohort_prior, profile.abuse_history, profile.chargeback_history,
-                profile.false_throttle_history, state.KNOWN,
-            )  # fmt: skip
-            self.state.tenant[slot] = self._tenant_row(profile)
+        if not profiles:
+            return
+        keys, slots = np.array([hash(p.app) for p in profiles]), np.zeros(len(profiles), np.int64)
+        passes.track(self._table, keys, slots, len(keys), now)
+        self.state.profile[slots] = [
+            (p.tier, p.created_at / 86_400.0, p.verified, p.cohort_prior, p.abuse_history, p.chargeback_history,
+             p.false_throttle_history, state.KNOWN)
+            for p in profiles
+        ]  # fmt: skip
+        self.state.tenant[slots] = [self._tenant_row(p) for p in profiles]
 
     def _tenant_row(self, profile: Profile) -> int:
         row = self._tenants.get(profile.tenant)
@@ -217,15 +219,18 @@ class Engine:
 
         Returns how many rows, listed first in `batch.rows`, are kept in the sample or want something fetched.
         """
-        self.batch.world[:] = (self.ml_state(now), now < self._observe_until, self.quota_share, PRIOR_VALUE)
-        ranked = passes.observe(self._table, count, now)
-        if ranked:
-            self._score(self.batch, ranked, now)
-        lease_below = LEASE_BELOW if self.quota_share < 1.0 else -1.0
-        waiting = passes.settle(self._table, count, now, lease_below)
-        if waiting:
-            self._forecast(waiting, now)
-        return passes.finish(self._table, count, now)
+        ml = int(_LIVE if self.model is not None and now >= self._ml_off_until and now >= self._late_until else self.ml_state(now))
+        share = self.quota_share
+        lease_below = LEASE_BELOW if share < 1.0 else -1.0
+        found: int = passes.begin(self._table, count, now, ml, now < self._observe_until, share, lease_below)
+        if found >= 0:
+            return found
+        self._score(self.batch, -1 - found, now)
+        found = passes.conclude(self._table, count, now, lease_below)
+        if found >= 0:
+            return found
+        self._forecast(-1 - found, now)
+        return int(passes.finish(self._table, count, now))
 
     def _pack(self, requests: Sequence[CheckRequest]) -> list[Route]:
         route, view, size, pack, at = self.router.route, self._requests_view, _PACK.size, _PACK.pack_into, 0
@@ -266,6 +271,8 @@ class Engine:
         ids = self._ids.many(count, now)
         rows = _UNPACK.iter_unpack(self._answers_view[: count * _UNPACK.size])
         decisions = [Decision(decision_id, *row) for decision_id, row in zip(ids, rows, strict=True)]
+        if not notable:
+            return decisions
         for i in self.batch.rows[:notable].tolist():
             answer = self.batch.answer[i]
             decisions[i].batch_hint = routes[i].batch if answer["answered"] == Action.BATCH else ""
@@ -347,4 +354,5 @@ def _until(config: Config, switch: str) -> float:
     return max(engaged, default=0.0)
 
 
+_LIVE = MlState.LIVE
 _FIRST = np.arange(MAX_BATCH, dtype=np.int64)

@@ -11,6 +11,8 @@ import time
 import numpy as np
 
 PREFIX = "dec_"
+AHEAD = 512
+"""Random numbers made ahead; few enough that the call that makes them is hardly longer than the others."""
 _ID = struct.Struct(">QQ")
 _PATTERN = re.compile(r"(?:dec_)?([0-9a-f]{8}-?[0-9a-f]{4}-?7[0-9a-f]{3}-?[89ab][0-9a-f]{3}-?[0-9a-f]{12})", re.I)
 
@@ -29,7 +31,7 @@ class IdSource:
         """`count` ids of 16 bytes, strictly increasing, of the millisecond of `now` (default: the clock) or just after."""
         random, pack = self._random, _ID.pack
         if len(random) < count:
-            fresh = np.frombuffer(os.urandom(8 * (count + 4096)), np.uint64)
+            fresh = np.frombuffer(os.urandom(8 * (count + AHEAD)), np.uint64)
             random = self._random = ((fresh >> np.uint64(2)) | np.uint64(1 << 63)).tolist()
         high = max(int((time.time() if now is None else now) * 1000) << 12, self._high)
         made = [pack((step >> 12 << 16) | 0x7000 | (step & 0xFFF), random.pop()) for step in range(high, high + count)]

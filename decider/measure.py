@@ -100,7 +100,21 @@ def _in_window(state: State, slot: int, column: int, keep: float, moved: int) ->
     return keep * state.counts[slot, column] if moved == 1 else 0.0
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")
+def _position(state: State, slot: int, w: int, now: float) -> tuple[float, int]:
+    """Share of the window before that is still inside at `now`, and windows since the slot was rolled."""
+    position = (now - EPOCH) / WINDOWS[w]
+    number = math.floor(position)
+    return 1.0 - (position - number), number - state.window[slot, w]
+
+
+@njit(cache=True, inline="always")
+def _rate(state: State, slot: int, w: int, now: float) -> float:
+    keep, moved = _position(state, slot, w, now)
+    return _in_window(state, slot, 2 * w, keep, moved) / WINDOWS[w]
+
+
+@njit(cache=True, error_model="numpy")
 def features_of(
     state: State, slot: int, now: float, cost: float, kilobytes: float, quota_used: float, service: np.ndarray, tenant_share: float,
     out: np.ndarray,
@@ -111,17 +125,11 @@ def features_of(
     `service` is (utilisation, latency ratio, error share).
     """
     count, clock, profile = state.counts, state.clock, state.profile
-    rates = np.empty(4)
-    keep, moved = 0.0, 0
-    for w in range(4):
-        position = (now - EPOCH) / WINDOWS[w]
-        steps = int(position // 1.0) - state.window[slot, w]
-        inside = 1.0 - (position - position // 1.0)
-        rates[w] = _in_window(state, slot, 2 * w, inside, steps) / WINDOWS[w]
-        if w == 2:
-            keep, moved = inside, steps
-    out[RATE_1S], out[RATE_10S], out[RATE_60S], out[RATE_600S] = rates[0], rates[1], rates[2], rates[3]
-    out[BURST_RATIO] = rates[0] / max(rates[2], 1.0 / 60.0)
+    second, minute = _rate(state, slot, 0, now), _rate(state, slot, 2, now)
+    out[RATE_1S], out[RATE_10S] = second, _rate(state, slot, 1, now)
+    out[RATE_60S], out[RATE_600S] = minute, _rate(state, slot, 3, now)
+    keep, moved = _position(state, slot, 2, now)
+    out[BURST_RATIO] = second / max(minute, 1.0 / 60.0)
     mean = count[slot, GAP_MEAN]
     out[GAP_CV] = math.sqrt(max(0.0, count[slot, GAP_SQUARE] - mean * mean)) / mean if mean > 0.0 else 1.0
     requests = max(_in_window(state, slot, 4, keep, moved), 1e-9)
@@ -145,7 +153,7 @@ def features_of(
     out[QUOTA_USED] = quota_used
     out[SINCE_LAST] = min(86_400.0, max(0.0, now - clock[slot, LAST]))
     out[SINCE_FIRST] = max(0.0, now - clock[slot, FIRST])
-    out[HOUR] = (now // 3600.0 + 72.0) % 168.0  # 1 January 1970 was a Thursday, the fourth day of its week
+    out[HOUR] = (math.floor(now / 3600.0) + 72) % 168  # 1 January 1970 was a Thursday, the fourth day of its week
     out[TIER] = profile[slot, P_TIER]
     created = profile[slot, P_CREATED_DAY]
     out[APP_AGE] = max(0.0, now / 86_400.0 - created) if created > 0.0 else 0.0

@@ -8,6 +8,8 @@ earlier rows consumed, calls the policy function and consumes; `project` asks wh
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numba import njit
 
@@ -64,13 +66,13 @@ def _service_view(region: r.Region, service: int, view: np.ndarray) -> None:
 
 @njit(cache=True)
 def _standing_signals(
-    state: st.State, slot: int, region: r.Region, subjects: sj.Subjects, rules: p.Rules, batch: Batch, i: int, now: float
-) -> None:
+    state: st.State, slot: int, region: r.Region, subjects: sj.Subjects, rules: p.Rules, batch: Batch, i: int, now: float,
+    found: np.ndarray,
+) -> None:  # fmt: skip
     """Signals that earlier rows of the batch cannot change: tier, rules in force, prices, priors."""
     request, sig, world = batch.request[i], batch.signals[i], batch.world
     tier, tenant, service = int(state.profile[slot, st.P_TIER]), state.tenant[slot], request["service"]
-    found = np.zeros(4)
-    found[2], found[3] = -1.0, 1.0
+    found[0], found[1], found[2], found[3] = 0.0, 0.0, -1.0, 1.0
     sj.consult(subjects, sj.APP, request["app"], now, found)
     sj.consult(subjects, sj.TENANT, region.tenant_key[tenant], now, found)
     if request["source"] != 0:
@@ -78,7 +80,7 @@ def _standing_signals(
     sig[p.S_TIER], sig[p.S_ML], sig[S_OBSERVE] = tier, world[W_ML], world[W_OBSERVE]
     sig[p.S_LIST], sig[p.S_COMPLIANCE], sig[p.S_OVERRIDE], sig[S_MULTIPLIER] = found[0], found[1], found[2], found[3]
     sig[S_QUOTA_LIMIT] = rules.tiers[tier, p.T_QUOTA]
-    sig[p.S_QUOTA_RESET] = 86_400.0 - now % 86_400.0
+    sig[p.S_QUOTA_RESET] = 86_400.0 * (1 + math.floor(now / 86_400.0)) - now
     sig[p.S_RATE], sig[p.S_BURST] = rules.tiers[tier, p.T_RATE] * found[3], rules.tiers[tier, p.T_BURST] * found[3]
     sig[p.S_COST], sig[p.S_BATCHABLE] = request["cost"], request["batchable"]
     row = region.service[service]
@@ -105,8 +107,12 @@ def observe(table: np.ndarray, count: int, now: float) -> int:
     state, region, batch = arena.state_in(table), arena.region_in(table), arena.batch_in(table)
     subjects, rules, unknown = arena.subjects_in(table), arena.rules_in(table), arena.unknown_in(table)
     for i in range(count):
+        st.expect(state, np.uint64(batch.request[i]["app"]))
+    for i in range(count):
+        st.fetch(state, np.uint64(batch.request[i]["app"]))
+    for i in range(count):
         batch.answer[i]["slot"] = st.place(state, np.uint64(batch.request[i]["app"]), now, unknown)
-    view, ranked = np.zeros(3), 0
+    view, found, ranked = np.zeros(3), np.zeros(4), 0
     for i in range(count):
         request, slot = batch.request[i], batch.answer[i]["slot"]
         service, tenant = request["service"], state.tenant[slot]
@@ -115,7 +121,7 @@ def observe(table: np.ndarray, count: int, now: float) -> int:
             np.uint64(request["endpoint"]), request["cost"], request["kilobytes"], request["write"] != 0, request["attempt"],
         )  # fmt: skip
         r.note_demand(region, service, tenant, request["cost"], now)
-        _standing_signals(state, slot, region, subjects, rules, batch, i, now)
+        _standing_signals(state, slot, region, subjects, rules, batch, i, now, found)
         _spent_signals(state, slot, region, rules, batch, i, now)
         _service_view(region, service, view)
         used = state.clock[slot, st.QUOTA_USED] / batch.signals[i][S_QUOTA_LIMIT]
@@ -289,6 +295,39 @@ def finish(table: np.ndarray, count: int, now: float) -> int:
             batch.rows[notable] = i
             notable += 1
     return notable
+
+
+@njit(cache=True)
+def begin(table: np.ndarray, count: int, now: float, ml: int, observe_only: bool, quota_share: float, lease_below: float) -> int:
+    """Observes `count` requests and, when no row wants a score, decides them at once.
+
+    Returns -1 - rows to rank, listed in `batch.rows`; or, when all is decided, what `finish` returns.
+    """
+    world = arena.batch_in(table).world
+    world[W_ML], world[W_OBSERVE], world[W_QUOTA_SHARE] = ml, observe_only, quota_share
+    ranked = observe(table, count, now)
+    if ranked > 0:
+        return -1 - ranked
+    settle(table, count, now, lease_below)
+    return finish(table, count, now)
+
+
+@njit(cache=True)
+def conclude(table: np.ndarray, count: int, now: float, lease_below: float) -> int:
+    """Decides rows that are observed and scored.
+
+    Returns -1 - rows to forecast, listed in `batch.rows`, after which `finish` is due; or what `finish` returns.
+    """
+    waiting = settle(table, count, now, lease_below)
+    return -1 - waiting if waiting > 0 else finish(table, count, now)
+
+
+@njit(cache=True)
+def track(table: np.ndarray, keys: np.ndarray, slots: np.ndarray, count: int, now: float) -> None:
+    """Finds or makes the slots of `count` apps by the hashes of their ids, int64."""
+    state, unknown = arena.state_in(table), arena.unknown_in(table)
+    for k in range(count):
+        slots[k] = st.place(state, np.uint64(keys[k]), now, unknown)
 
 
 @njit(cache=True)

@@ -12,14 +12,20 @@ the current and the previous clock minute.
 
 from __future__ import annotations
 
+import math
+import mmap
 from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
+from .prefetch import prefetch
+
 EPOCH = 1_600_000_000.0
 """Subtracted from unix times before they become window numbers, so that these fit 32 bits."""
 EVICTION_PROBES = 16
+HUGE_FROM = 8 << 20
+"""Bytes of an array from which huge pages are asked for."""
 
 # columns of State.clock (float64)
 FIRST, LAST, BUCKET_AT, TOKENS, QUOTA_DAY, QUOTA_USED, QUOTA_LEFT, BUDGET_AT, BUDGET, RETRY_UNTIL, FEEDBACK_AT, SEEN, PENDING = (
@@ -80,17 +86,28 @@ def allocate(capacity: int) -> State:
     """Empty state for `capacity` apps."""
     size = 1 << max(4, int(2 * capacity - 1).bit_length())
     return State(
-        key=np.zeros(capacity, np.uint64),
-        table=np.zeros(size, np.int32),
-        clock=np.zeros((capacity, N_CLOCK), np.float64),
-        window=np.zeros((capacity, 4), np.int32),
-        counts=np.zeros((capacity, N_COUNT), np.float32),
-        bits=np.zeros((capacity, N_BITS), np.uint64),
-        bins=np.zeros((capacity, 2 * ENTROPY_BINS), np.uint16),
-        profile=np.zeros((capacity, N_PROFILE), np.float32),
-        tenant=np.zeros(capacity, np.int32),
+        key=_room((capacity,), np.uint64),
+        table=_room((size,), np.int32),
+        clock=_room((capacity, N_CLOCK), np.float64),
+        window=_room((capacity, 4), np.int32),
+        counts=_room((capacity, N_COUNT), np.float32),
+        bits=_room((capacity, N_BITS), np.uint64),
+        bins=_room((capacity, 2 * ENTROPY_BINS), np.uint16),
+        profile=_room((capacity, N_PROFILE), np.float32),
+        tenant=_room((capacity,), np.int32),
         meta=np.zeros(4, np.int64),
     )
+
+
+def _room(shape: tuple[int, ...], dtype: type[np.generic]) -> np.ndarray:
+    """Zeros; large ones on huge pages where the system has them, as apps come in random order, too many for the TLB."""
+    count = math.prod(shape)
+    size = count * np.dtype(dtype).itemsize
+    if size < HUGE_FROM or not hasattr(mmap, "MADV_HUGEPAGE"):
+        return np.zeros(shape, dtype)
+    room = mmap.mmap(-1, size)
+    room.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(room, dtype, count).reshape(shape)
 
 
 def bytes_per_app(state: State) -> float:
@@ -114,6 +131,32 @@ def find(state: State, key: np.uint64) -> int:
             return slot
         at = (at + 1) & mask
     return -1
+
+
+@njit(cache=True)
+def expect(state: State, key: np.uint64) -> None:
+    """Asks the processor to fetch the entry of the hash table where an app should stand."""
+    prefetch(state.table, _home(key, state.table.shape[0] - 1))
+
+
+@njit(cache=True)
+def fetch(state: State, key: np.uint64) -> None:
+    """Asks the processor to fetch what an app's slot holds, all at once: read one by one, each line would be waited for.
+
+    It follows the first entry in the table only, which nearly always is the right one; a wrong guess costs time alone.
+    """
+    slot = max(0, state.table[_home(key, state.table.shape[0] - 1)] - 1)
+    prefetch(state.key, slot)
+    prefetch(state.tenant, slot)
+    prefetch(state.window, 4 * slot)
+    prefetch(state.profile, N_PROFILE * slot)
+    prefetch(state.clock, N_CLOCK * slot)
+    prefetch(state.clock, N_CLOCK * slot + 8)
+    for k in range(0, N_COUNT + 15, 16):
+        prefetch(state.counts, N_COUNT * slot + min(k, N_COUNT - 1))
+    prefetch(state.bits, N_BITS * slot)
+    prefetch(state.bits, N_BITS * slot + N_BITS - 1)
+    prefetch(state.bins, 2 * ENTROPY_BINS * slot)
 
 
 @njit(cache=True)
@@ -172,7 +215,7 @@ def place(state: State, key: np.uint64, now: float, unknown: np.ndarray) -> int:
         state.profile[slot, :] = unknown
         state.tenant[slot] = 0
         for w in range(4):
-            state.window[slot, w] = int((now - EPOCH) // WINDOWS[w])
+            state.window[slot, w] = math.floor((now - EPOCH) / WINDOWS[w])
         mask = state.table.shape[0] - 1
         at = _home(key, mask)
         while state.table[at] != 0:
@@ -204,7 +247,7 @@ def _shift_minute(state: State, slot: int, step: int) -> None:
 def roll(state: State, slot: int, now: float) -> None:
     """Moves a slot's windows on to `now`. Time that runs backwards changes nothing."""
     for w in range(4):
-        number = int((now - EPOCH) // WINDOWS[w])
+        number = math.floor((now - EPOCH) / WINDOWS[w])
         step = number - state.window[slot, w]
         if step > 0:
             state.window[slot, w] = number
@@ -299,7 +342,7 @@ def error_budget(state: State, slot: int, now: float, per_hour: float) -> float:
 @njit(cache=True)
 def quota_left(state: State, slot: int, now: float, own_share: float) -> float:
     """Requests this node may still admit for the app today (UTC); a new day starts with the node's own share."""
-    day = now // 86_400.0
+    day = float(math.floor(now / 86_400.0))
     if state.clock[slot, QUOTA_DAY] != day:
         state.clock[slot, QUOTA_DAY] = day
         state.clock[slot, QUOTA_USED] = 0.0
