@@ -52,13 +52,13 @@ def make_rows(count: int, seed: int = 1) -> np.ndarray:
     return rows
 
 
-def train(rows: np.ndarray) -> lgb.Booster:
-    """A full-grown model of TREES x LEAVES that splits on all columns."""
+def train(rows: np.ndarray, trees: int = TREES) -> lgb.Booster:
+    """A full-grown model of `trees` x LEAVES that splits on all columns."""
     random = np.random.default_rng(2)
     known = np.log1p(np.nan_to_num(rows))
     target = known @ random.normal(size=N_FEATURES) + 3 * np.sin(known[:, 3] * 3) + random.normal(0, 2, len(rows))
     data = lgb.Dataset(rows, (target > np.median(target)).astype(float), feature_name=list(NAMES))
-    return lgb.train({"objective": "binary", "num_leaves": LEAVES, "verbose": -1, "seed": 1}, data, TREES)
+    return lgb.train({"objective": "binary", "num_leaves": LEAVES, "verbose": -1, "seed": 1}, data, trees)
 
 
 class SingleRowFast:

@@ -1,0 +1,97 @@
+"""`python -m bench [part]`: measures, prints one table, writes var/bench.json."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from importlib import import_module
+from pathlib import Path
+
+import msgspec
+
+from bench import peers
+from decider import compiled_cache
+
+PARTS = ("model_scoring", "engine_alone", "memory", "http_decision", "ingest", "kill_switch")
+"""Modules with a `measure() -> list of rows`, in the order they run."""
+FIELDS = ("name", "figure", "unit", "peer", "peer_figure", "ratio", "target", "met", "conditions")
+RESULT = Path(os.environ.get("SLUICE_VAR", "var")) / "bench.json"
+
+
+def main(wanted: list[str]) -> int:
+    """Runs the parts that are wanted, all by default; 0 when every one could be measured."""
+    if unknown := [part for part in wanted if part not in PARTS]:
+        print(f"bench: there is no part {unknown[0]!r}; there are {', '.join(PARTS)}", file=sys.stderr)
+        return 2
+    if (why := peers.install()) is not None:
+        print(f"bench: {why}", file=sys.stderr)
+        return 1
+    compiled_cache.use_own_folder()
+    rows, failed = [], 0
+    for part in wanted or PARTS:
+        started = time.monotonic()
+        try:
+            found = import_module(f"bench.{part}").measure()
+        except (OSError, RuntimeError) as error:
+            failed += 1
+            found = [missing(part, str(error))]
+        print(f"bench: {part} took {time.monotonic() - started:.0f} s", file=sys.stderr)
+        rows += [{"part": part, **{field: row[field] for field in FIELDS}} for row in found]
+    print(table(rows))
+    write(rows)
+    return 1 if failed else 0
+
+
+def missing(name: str, why: str, target: object = None, unit: str = "") -> dict[str, object]:
+    """The row of a figure that could not be measured, with the reason."""
+    return {
+        "name": name, "figure": None, "unit": unit, "peer": None, "peer_figure": None, "ratio": None, "target": target, "met": None,
+        "conditions": f"not measured: {why}",
+    }  # fmt: skip
+
+
+def write(rows: list[dict[str, object]]) -> None:
+    """Puts rows into var/bench.json in place of those of the same parts; the other parts keep theirs."""
+    RESULT.parent.mkdir(parents=True, exist_ok=True)
+    parts = {row["part"] for row in rows}
+    kept = [row for row in _before() if part_of(row) not in parts]
+    found = [{field: row[field] for field in FIELDS} for row in rows]
+    RESULT.write_bytes(msgspec.json.format(msgspec.json.encode(sorted([*kept, *found], key=_place)), indent=1) + b"\n")
+
+
+def _before() -> list[dict[str, object]]:
+    try:
+        return msgspec.json.decode(RESULT.read_bytes(), type=list[dict[str, object]])
+    except (OSError, msgspec.DecodeError):
+        return []
+
+
+def part_of(row: dict[str, object]) -> str:
+    """Part that a row came from: rows are named "part: figure"."""
+    return str(row["name"]).partition(":")[0].replace(" ", "_").partition(",")[0]
+
+
+def _place(row: dict[str, object]) -> int:
+    return PARTS.index(part_of(row)) if part_of(row) in PARTS else len(PARTS)
+
+
+def table(rows: list[dict[str, object]]) -> str:
+    """The rows as aligned text; conditions follow below, as they are long."""
+    head = ("what", "figure", "unit", "peer", "peer's", "ratio", "target", "met")
+    cells = [[_text(row[field]) for field in FIELDS[:-1]] for row in rows]
+    widths = [max(len(line[k]) for line in [head, *cells]) for k in range(len(head))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in [head, *cells]]
+    return "\n".join([*lines, "", "Conditions", *dict.fromkeys(f"- {row['name']}: {row['conditions']}" for row in rows)])
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "NO"
+    return f"{value:,}" if isinstance(value, int | float) else str(value)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main([part for argument in sys.argv[1:] for part in argument.split(",")]))

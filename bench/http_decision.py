@@ -1,0 +1,250 @@
+"""Whole decisions over HTTP: the decider process as shipped on one core, wrk on the other; peers by turns with it."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import redis
+
+from bench import apps, load, peers, processes
+from bench.__main__ import missing
+from console import parts
+from control import keys
+from decider import artifact, config, event, store
+from decider.vocabulary import Arm
+
+APPS, CONNECTIONS, FEW = 100_000, 64, 4
+SECONDS = 4
+"""Of one run of wrk."""
+PRICE_PER_CORE_HOUR, BUDGET = 0.04, 0.00002
+"""Dollars."""
+SPREAD = 64
+START_S = 180.0
+FIFTH, ALL, ASGI, FASTAPI, NGINX, FIXED = "fifth", "all", "asgi", "fastapi", "nginx", "fixed"
+
+
+class Server(NamedTuple):
+    """Something to load."""
+
+    port: int
+    pid: int
+    before: Callable[[], None] = lambda: None
+    """Called before each run."""
+
+
+Runs = dict[str, list[load.Found]]
+
+
+def measure(rounds: int = 3) -> list[dict[str, object]]:
+    """Medians of interleaved rounds after a short one that is not counted."""
+    if why := load.missing():
+        return [missing("http decision", why, 80_000, "requests/s")]
+    core, other = processes.cores()
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sluice-bench-")))
+        data = apps.model_data()
+        decider = Decider(stack, folder, data, core, other)
+        servers = {FIFTH: decider.server(rank_all=False), ALL: decider.server(rank_all=True)} | _peers(stack, folder, data, core)
+        runs: Runs = {name: [] for name in servers}
+        few, shares = [], {}
+        for turn in range(rounds + 1):
+            for name, server in servers.items():
+                server.before()
+                began = time.time()
+                seconds = SECONDS if turn else 2
+                runs[name].append(load.run(server.port, server.pid, other, CONNECTIONS, seconds, APPS))
+                if turn and name in (FIFTH, ALL):
+                    shares[name] = decider.ranked_share(began)
+                if name == FIFTH:
+                    few.append(load.run(server.port, server.pid, other, FEW, seconds, APPS))
+    return _rows({name: found[1:] for name, found in runs.items()}, few[1:], shares, rounds)
+
+
+class Decider:
+    """A Valkey and `python -m decider` that tracks all apps and knows their profiles."""
+
+    def __init__(self, stack: ExitStack, folder: Path, model: bytes, core: int, other: int) -> None:
+        keys.ensure(folder / "keys")
+        self._key = keys.load_signing_key(folder / "keys")
+        self._digest, self._version = artifact.digest_of(model), 0
+        valkey = parts.Valkey(folder / "valkey", parts.free_port(), "bench", durable=False)
+        valkey.make()
+        stack.enter_context(processes.running(valkey.command(), other, valkey.port, 20.0))
+        self._store = redis.Redis.from_url(valkey.url())
+        self._store.set(store.MODEL_PREFIX + self._digest, model)
+        for first in range(0, APPS, 5000):
+            found = (apps.profile(k) for k in range(first, first + 5000))
+            self._store.mset({store.PROFILE_PREFIX + p.app: msgspec.msgpack.encode(p) for p in found})
+        self.publish(rank_all=False)
+        self.port = parts.free_port()
+        command = [
+            sys.executable, "-m", "decider", "--node", "d01", "--listen", f"127.0.0.1:{self.port}", "--valkey", valkey.url(),
+            "--data", str(folder / "node"), "--models", str(folder / "models"), "--keys", str(folder / "keys"),
+        ]  # fmt: skip
+        self.pid = stack.enter_context(processes.running(command, core, self.port, START_S)).pid
+        _introduce(self.port)
+        self._wait_for_model()
+
+    def publish(self, rank_all: bool) -> None:
+        """Pushes the next document, as the control room does."""
+        self._version += 1
+        document = msgspec.structs.replace(apps.config(self._digest, rank_all), version=self._version, issued_at=time.time())
+        data = config.sign(document, self._key)
+        self._store.set(store.CONFIG_KEY, data)
+        self._store.publish(store.CONFIG_CHANNEL, data)
+
+    def server(self, rank_all: bool) -> Server:
+        """This decider, ranking a fifth of the apps or all of them."""
+
+        def before() -> None:
+            self.publish(rank_all)
+            time.sleep(0.5)
+
+        return Server(self.port, self.pid, before)
+
+    def _wait_for_model(self) -> None:
+        end = time.monotonic() + START_S
+        while True:
+            beat = self._store.get(store.NODE_PREFIX + "d01")
+            status = msgspec.msgpack.decode(beat, type=store.NodeStatus) if beat else None
+            if status is not None and status.model == self._digest and status.apps >= APPS:
+                return
+            if time.monotonic() > end:
+                raise RuntimeError(f"the decider did not come up with its model and all apps: {status}")
+            time.sleep(0.2)
+
+    def ranked_share(self, since: float) -> float:
+        """Share of decisions since then that the model was asked about, from the stored sample weighed as its readers do."""
+        time.sleep(0.3)
+        ranked = total = 0.0
+        for _, fields in self._store.xrange(store.EVENTS_STREAM, min=int(since * 1000)):
+            for found in event.decode_batch(fields[b"b"]).events:
+                total += 1 / found.inclusion_probability
+                ranked += (found.arm != Arm.NONE) / found.inclusion_probability
+        return ranked / total if total else float("nan")
+
+
+def _introduce(port: int) -> None:
+    """Asks once for each app, no faster than profiles are fetched."""
+    head = "GET /v1/check/v2/orders/1 HTTP/1.1\r\nHost: bench\r\nx-sluice-app: "
+    with socket.create_connection(("127.0.0.1", port)) as line:
+        for first in range(0, APPS, SPREAD):
+            group = range(first, min(APPS, first + SPREAD))
+            line.sendall("".join(f"{head}{apps.profile(k).app}\r\n\r\n" for k in group).encode())
+            answered = 0
+            while answered < len(group):
+                answered += line.recv(1 << 18).count(b"HTTP/1.1 ")
+            time.sleep(0.003)
+
+
+def _peers(stack: ExitStack, folder: Path, data: bytes, core: int) -> dict[str, Server]:
+    """Every peer that can be had, started on the decider's core."""
+    text = folder / "risk.txt"
+    text.write_text(artifact.decode(data).risk_model)
+    commands = {
+        ASGI: lambda port: peers.command("asgi_plain.py", str(port), str(text)),
+        FASTAPI: lambda port: peers.command("fastapi_sklearn.py", str(port), str(text)),
+        FIXED: lambda port: peers.command("fixed_answer.py", str(port)),
+    }
+    if shutil.which("nginx") is not None:
+        commands[NGINX] = lambda port: _nginx(folder, port)
+    servers = {}
+    for name, command in commands.items():
+        port = parts.free_port()
+        process = stack.enter_context(processes.running(command(port), core, port, START_S))
+        servers[name] = Server(port, _worker(process.pid) if name == NGINX else process.pid)
+    return servers
+
+
+def _nginx(folder: Path, port: int) -> list[str]:
+    template = load.SCRIPT.with_name("nginx.conf").read_text()
+    path = folder / "nginx.conf"
+    path.write_text(template.format(folder=folder, port=port))
+    folder.chmod(0o755)  # its worker runs as another user
+    return ["nginx", "-c", str(path), "-e", str(folder / "error.log")]
+
+
+def _worker(pid: int) -> int:
+    """The process that does nginx's work."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return int(children[0]) if children else pid
+
+
+def _rows(runs: Runs, few: list[load.Found], shares: dict[str, float], rounds: int) -> list[dict[str, object]]:
+    rates = {name: statistics.median(found.rate for found in each) for name, each in runs.items()}
+    refused = sum(f.refused for f in runs[FIFTH]) / sum(f.requests for f in runs[FIFTH])
+    where = (
+        f"decider process, {apps.MODEL_WORDS}, {APPS:,} tracked apps with profiles, server on one core, wrk and Valkey on another, "
+        f"both ahead of other work where allowed, {CONNECTIONS} connections; median of {rounds} interleaved runs of {SECONDS} s; "
+    )
+    fifth = f"{where}{shares[FIFTH]:.0%} ranked by the model, {refused:.1%} refused, {_cpu(runs[FIFTH])}"
+    everyone = f"{where}{shares[ALL]:.0%} ranked by the model, {_cpu(runs[ALL])}"
+    asgi, fastapi = "ASGI on uvicorn, Booster.predict, numpy row", "FastAPI, LGBMClassifier, pandas row"
+    rows = [
+        _rate("http decision: a fifth ranked", rates, FIFTH, FIXED, "fixed answer, uvloop protocol", 80_000, fifth),
+        _rate("http decision: a fifth ranked, to ASGI", rates, FIFTH, ASGI, asgi, "5x", fifth),
+        _rate("http decision: a fifth ranked, to FastAPI", rates, FIFTH, FASTAPI, fastapi, "50x", fifth),
+        _rate("http decision: all ranked", rates, ALL, FIXED, "fixed answer, uvloop protocol", 80_000, everyone),
+        _rate("http decision: all ranked, to ASGI", rates, ALL, ASGI, asgi, "5x", everyone),
+        _rate("http decision: all ranked, to FastAPI", rates, ALL, FASTAPI, fastapi, "50x", everyone),
+    ]
+    if NGINX in rates:
+        rows.append(_rate("http decision: beside nginx", rates, FIFTH, NGINX, "nginx limit_req, no model", None, fifth))
+    else:
+        rows.append(missing("http decision: beside nginx", "nginx is not installed"))
+    return [*rows, *_tails(runs, few, fifth), _cost(runs, fifth)]
+
+
+def _rate(name: str, rates: dict[str, float], own: str, peer: str, words: str, target: object, where: str) -> dict[str, object]:
+    """A rate beside a peer's; a target with an x is one for the ratio."""
+    ratio = rates[own] / rates[peer]
+    met = None
+    if target is not None:
+        met = ratio >= float(target[:-1]) if isinstance(target, str) else rates[own] >= float(str(target))
+    return {
+        "name": name, "figure": round(rates[own]), "unit": "requests/s", "peer": words, "peer_figure": round(rates[peer]),
+        "ratio": round(ratio, 2), "target": target, "met": met, "conditions": where,
+    }  # fmt: skip
+
+
+def _tails(runs: Runs, few: list[load.Found], where: str) -> list[dict[str, object]]:
+    p99, fixed = (statistics.median(found.p99_ms for found in runs[name]) for name in (FIFTH, FIXED))
+    p50_few, p99_few = (statistics.median(getattr(f, field) for f in few) for field in ("p50_ms", "p99_ms"))
+    return [
+        {
+            "name": "http decision: p99, 64 connections", "figure": round(p99, 2), "unit": "ms",
+            "peer": "fixed answer, uvloop protocol", "peer_figure": round(fixed, 2), "ratio": round(p99 / fixed, 2),
+            "target": "under 3 ms", "met": p99 < 3.0, "conditions": where,
+        },
+        {
+            "name": "http decision: p99, 4 connections", "figure": round(p99_few, 3), "unit": "ms", "peer": "its own p50",
+            "peer_figure": round(p50_few, 3), "ratio": round(p99_few / p50_few, 2), "target": "at most 3x",
+            "met": p99_few <= 3.0 * p50_few, "conditions": where.replace(f"{CONNECTIONS} connections", f"{FEW} connections"),
+        },
+    ]  # fmt: skip
+
+
+def _cpu(found: list[load.Found]) -> str:
+    """How busy the server was: under 100% of its core, the client or others held it back."""
+    used, asked = sum(f.cpu_s for f in found), sum(f.requests for f in found)
+    return f"{used / asked * 1e6:.1f} us of the server's CPU time each, so {asked / used:,.0f} per second of it"
+
+
+def _cost(runs: Runs, where: str) -> dict[str, object]:
+    seconds = statistics.median(found.cpu_s / found.requests for found in runs[FIFTH])
+    dollars = seconds * PRICE_PER_CORE_HOUR / 3600
+    return {
+        "name": "http decision: cost of a request", "figure": float(f"{dollars:.3g}"), "unit": "$", "peer": "the budget",
+        "peer_figure": BUDGET, "ratio": float(f"{dollars / BUDGET:.3g}"), "target": BUDGET, "met": dollars <= BUDGET,
+        "conditions": f"{seconds * 1e6:.1f} us of the decider's CPU time x ${PRICE_PER_CORE_HOUR} per core-hour; {where}",
+    }  # fmt: skip

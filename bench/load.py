@@ -1,0 +1,63 @@
+"""wrk, and what it found."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+from bench import processes
+
+SCRIPT = Path(__file__).resolve().parent / "resources" / "checks.lua"
+_UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 6e4}
+
+
+class Found(NamedTuple):
+    """One run."""
+
+    rate: float
+    """Answers a second."""
+    p50_ms: float
+    p99_ms: float
+    requests: int
+    refused: int
+    """Answers other than 2xx and 3xx."""
+    cpu_s: float
+    """CPU time of the server."""
+
+
+def missing() -> str | None:
+    """Why nothing can be measured."""
+    return None if shutil.which("wrk") else "wrk is not installed"
+
+
+def run(port: int, pid: int, core: int, connections: int, seconds: int, apps: int) -> Found:
+    """Loads a server for so long. Raises RuntimeError when wrk or the server failed."""
+    before = processes.cpu_seconds(pid)
+    done = subprocess.run(
+        [*processes.on_core(core), "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "--timeout", "20s",
+         "-s", str(SCRIPT),
+         f"http://127.0.0.1:{port}", "--", str(apps)],
+        capture_output=True, text=True, timeout=seconds + 60,
+    )  # fmt: skip
+    used, text = processes.cpu_seconds(pid) - before, done.stdout
+    errors = re.search(r"Socket errors: (?:connect 0, read 0, write )?(\d+)", text)
+    total = re.search(r"(\d+) requests in ([\d.]+)s", text)
+    if done.returncode or total is None or int(total[1]) == 0 or (errors is not None and errors[1] != "0"):
+        raise RuntimeError(f"wrk failed: {(text + done.stderr)[-500:]}")
+    rate = re.search(r"Requests/sec:\s+([\d.]+)", text)
+    refused = re.search(r"Non-2xx or 3xx responses: (\d+)", text)
+    assert rate is not None
+    return Found(
+        float(rate[1]), _latency(text, "50%"), _latency(text, "99%"), int(total[1]), int(refused[1]) if refused else 0, used
+    )
+
+
+def _latency(text: str, which: str) -> float:
+    """Milliseconds of a percentile in wrk's words."""
+    found = re.search(rf"^\s+{which}\s+([\d.]+)(us|ms|s|m)\s*$", text, re.M)
+    if found is None:
+        raise RuntimeError(f"wrk told no {which}: {text[-500:]}")
+    return float(found[1]) * _UNITS[found[2]]

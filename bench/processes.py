@@ -1,0 +1,71 @@
+"""Processes of a measurement: started on a core, stopped at the end, their CPU time read."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+NICE = -10
+"""Priority of what is measured and of what measures it, where it may be raised: others' work on the machine then decides less."""
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def cores() -> tuple[int, int]:
+    """(the core of what is measured, the core of what measures it); the same one twice where there is only one."""
+    allowed = sorted(os.sched_getaffinity(0))
+    return allowed[-1], allowed[0]
+
+
+def on_core(core: int) -> list[str]:
+    """What to put before a command so that it runs on a core, ahead of others."""
+    return [*(["nice", "-n", str(NICE)] if os.geteuid() == 0 else []), "taskset", "-c", str(core)]
+
+
+@contextmanager
+def running(command: list[str], core: int, port: int, limit_s: float) -> Iterator[subprocess.Popen[bytes]]:
+    """A process on one core that listens on `port` by now. Raises RuntimeError with what it said when it does not in time."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    with tempfile.TemporaryFile() as said:
+        pinned = [*on_core(core), *command]
+        process = subprocess.Popen(pinned, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
+        try:
+            if not _listens(process, port, limit_s):
+                said.seek(0)
+                raise RuntimeError(f"{' '.join(command[:4])} did not start: {said.read()[-1000:].decode(errors='replace')}")
+            yield process
+        finally:
+            _stop(process)
+
+
+def _listens(process: subprocess.Popen[bytes], port: int, limit_s: float) -> bool:
+    end = time.monotonic() + limit_s
+    while process.poll() is None and time.monotonic() < end:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1.0).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return True
+    return False
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(15)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time that a process has used so far, all its threads, user and system."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
