@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Annotated, NamedTuple
 
 import msgspec
@@ -39,6 +41,36 @@ class DecideBody(msgspec.Struct, forbid_unknown_fields=True):
     """The whole body that is sent."""
 
     requests: Annotated[list[DecideRequest], Meta(min_length=1, max_length=MAX_REQUESTS)]
+
+
+class _QuickRequest(CheckRequest, gc=False, forbid_unknown_fields=True):
+    """`DecideRequest` without the patterns of its texts, which are checked for all requests at once (`_fits`)."""
+
+    payload_bytes: Annotated[int, Meta(ge=0, le=check.MAX_BYTES)] = 0
+    attempt: Annotated[int, Meta(ge=0, le=check.MAX_ATTEMPT)] = 0
+
+
+class _QuickBody(msgspec.Struct, forbid_unknown_fields=True):
+    requests: Annotated[list[_QuickRequest], Meta(min_length=1, max_length=MAX_REQUESTS)]
+
+
+_TEXTS = [
+    (attrgetter(name), re.compile(rf"(?>(?:{pattern})\n)*+").fullmatch)
+    for name, pattern in (
+        ("app", check.APP_PATTERN), ("method", check.METHOD_PATTERN), ("path", check.PATH_PATTERN), ("token", check.TOKEN_PATTERN),
+        ("source", check.SOURCE_PATTERN), ("request_id", check.REQUEST_ID_PATTERN),
+    )
+]  # fmt: skip
+"""For each text field: its value, and whether lines of values all have the documented form."""
+
+
+def _fits(requests: Sequence[CheckRequest]) -> bool:
+    """Whether every text has its documented form: one match per field, a tenth of the time of one per text."""
+    for value, fits in _TEXTS:
+        lines = "\n".join(map(value, requests)) + "\n"
+        if lines.count("\n") != len(requests) or not fits(lines):
+            return False
+    return True
 
 
 class RateLimit(msgspec.Struct, gc=False):
@@ -80,11 +112,22 @@ class Form(NamedTuple):
 
     content_type: str
     decode: Callable[[bytes], DecideBody]
+    quick: Callable[[bytes], _QuickBody]
     encode: Callable[[DecideReply], bytes]
 
 
-JSON = Form("application/json", msgspec.json.Decoder(DecideBody).decode, msgspec.json.Encoder().encode)
-MSGPACK = Form("application/msgpack", msgspec.msgpack.Decoder(DecideBody).decode, msgspec.msgpack.Encoder().encode)
+JSON = Form(
+    "application/json",
+    msgspec.json.Decoder(DecideBody).decode,
+    msgspec.json.Decoder(_QuickBody).decode,
+    msgspec.json.Encoder().encode,
+)
+MSGPACK = Form(
+    "application/msgpack",
+    msgspec.msgpack.Decoder(DecideBody).decode,
+    msgspec.msgpack.Decoder(_QuickBody).decode,
+    msgspec.msgpack.Encoder().encode,
+)
 _FORMS = {
     b"application/json": JSON,
     b"application/msgpack": MSGPACK,
@@ -106,9 +149,11 @@ def form_of(fields: check.Fields) -> Form:
     return form
 
 
-def read(form: Form, body: bytes) -> list[DecideRequest]:
+def read(form: Form, body: bytes) -> Sequence[CheckRequest]:
     """All requests of a body, every one of them checked. Raises RefusedError (400) naming the first that is wrong."""
     try:
+        if _fits(found := form.quick(body).requests):
+            return found
         return form.decode(body).requests
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RefusedError(malformed(f"The body is not a valid list of requests: {_plain(str(error))}")) from error

@@ -269,6 +269,8 @@ class Engine:
     ) -> list[Decision]:
         count = len(requests)
         ids = self._ids.many(count, now)
+        if count == 1 and not notable:
+            return [Decision(ids[0], *_UNPACK.unpack_from(self._answers_view))]
         rows = _UNPACK.iter_unpack(self._answers_view[: count * _UNPACK.size])
         decisions = [Decision(decision_id, *row) for decision_id, row in zip(ids, rows, strict=True)]
         if not notable:

@@ -34,6 +34,9 @@ class IdSource:
             fresh = np.frombuffer(os.urandom(8 * (count + AHEAD)), np.uint64)
             random = self._random = ((fresh >> np.uint64(2)) | np.uint64(1 << 63)).tolist()
         high = max(int((time.time() if now is None else now) * 1000) << 12, self._high)
+        if count == 1:
+            self._high = high + 1
+            return [pack((high >> 12 << 16) | 0x7000 | (high & 0xFFF), random.pop())]
         made = [pack((step >> 12 << 16) | 0x7000 | (step & 0xFFF), random.pop()) for step in range(high, high + count)]
         self._high = high + count
         return made
