@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from functools import cache
 
 import msgspec
 
@@ -26,6 +27,7 @@ EASY, SUSPECT = 0.05, 0.9
 MODEL_WORDS = f"risk model of {model_scoring.TREES} trees x {model_scoring.LEAVES} leaves, value model of {VALUE_TREES} x 31"
 
 
+@cache
 def model_data() -> bytes:
     """An artifact with a risk model of TREES x LEAVES and a smaller value model, made from random rows; its risks are low."""
     rows = model_scoring.make_rows(20_000)
