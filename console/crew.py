@@ -85,8 +85,10 @@ def answers(port: int, path: str) -> bool:
 def _decider(node: str, var: Path, port: int, region: str) -> Program:
     where = ["--node", node, "--region", region, "--listen", f"127.0.0.1:{port}", "--valkey", settings.VALKEY_URL]
     where += ["--data", str(var / "nodes" / node)]
-    return _python(node, 20, "-m", "decider", *where, "--models", str(var / "models"), "--keys", str(var / "keys"))
+    where += ["--models", str(var / "models"), "--keys", str(var / "keys")]
+    return _python(node, 20, "-m", "decider", *where, prompt=True)
 
 
-def _python(name: str, order: int, *arguments: str, patience_s: int = 10, nice: int = 0) -> Program:
-    return Program(name, leash.command([sys.executable, *arguments], nice=nice), order, stop_within_s=patience_s)
+def _python(name: str, order: int, *arguments: str, patience_s: int = 10, nice: int = 0, prompt: bool = False) -> Program:
+    command = leash.command([sys.executable, *arguments], nice=nice, prompt=prompt)
+    return Program(name, command, order, stop_within_s=patience_s)

