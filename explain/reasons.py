@@ -47,6 +47,17 @@ def ranked(fall: Waterfall) -> list[Reason]:
     return [_reason(row.feature, row.value, row.typical, row.effect) for row in strongest]
 
 
+_BEHAVIOUR = frozenset({"request", "counters", "feedback"})
+_ENOUGH = 0.3
+"""Share of the strongest effect from which a finding about behaviour leads."""
+
+
+def leading(found: list[Reason]) -> Reason:
+    """The finding that a sentence opens with: the strongest one about behaviour, unless who the app is weighs far more."""
+    behaviour = (r for r in found if r.feature.source in _BEHAVIOUR and r.effect >= _ENOUGH * found[0].effect)
+    return next(behaviour, found[0])
+
+
 def _reason(feature: Feature, value: float, usual: float | None, effect: float) -> Reason:
     high = usual is None or value >= usual
     sentence = (feature.high if high else feature.low).format(

@@ -82,7 +82,7 @@ def _act(d: Decision) -> str:
 
 def _because(d: Decision, found: list[reasons.Reason]) -> str:
     if Reason(d.reason) in _BEHAVIOUR and found:
-        return reasons.clause(found[0])
+        return reasons.clause(reasons.leading(found))
     return why.clause(d)
 
 
