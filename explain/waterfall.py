@@ -1,8 +1,8 @@
 """How a score adds up, in risk points.
 
-SHAP values add up in log-odds. To show them as risk, they are laid end to end, strongest first, and each partial sum goes
-through the model's calibration; a feature's effect is the step it makes there. The steps add up to the risk by construction,
-and each depends on the order, which is why the order is fixed.
+SHAP values add up in log-odds. To show them as risk, all are multiplied by one factor: the slope of the line from the base
+rate to the score on the calibration curve. Since that curve only rises, the factor is positive and at most a quarter of its
+steepness, so signs and proportions stay, the effects add up to the risk exactly, and none depends on the order.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ SHOWN = 8
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One feature's step. `before` and `after` are running risks, `effect` their difference, all rounded to shown places."""
+    """One feature's step. `before` and `after` are running sums, `effect` their difference, all rounded to shown places.
+
+    With findings for and against, a running sum may leave the scale of 0 to 1; its bar ends at the edge.
+    """
 
     feature: Feature
     value: float
@@ -38,12 +41,12 @@ class Row:
     @property
     def left(self) -> float:
         """Where its bar begins, percent of the risk scale."""
-        return round(100 * min(self.before, self.after), 2)
+        return _percent(min(self.before, self.after))
 
     @property
     def width(self) -> float:
         """Of its bar, percent; a step too small to see is drawn as a line."""
-        return max(0.4, round(100 * abs(self.after - self.before), 2))
+        return max(0.4, round(abs(_percent(self.after) - _percent(self.before)), 2))
 
     @property
     def shown_value(self) -> str:
@@ -77,11 +80,11 @@ class Waterfall:
 
     @property
     def rest_left(self) -> float:
-        return round(100 * min(self.rest_before, self.score), 2)
+        return _percent(min(self.rest_before, self.score))
 
     @property
     def rest_width(self) -> float:
-        return max(0.4, round(100 * abs(self.rest), 2))
+        return max(0.4, round(abs(_percent(self.score) - _percent(self.rest_before)), 2))
 
     @property
     def total(self) -> float:
@@ -99,8 +102,9 @@ def build(
     order = np.argsort(-np.abs(contributions), kind="stable")
     shown = [int(k) for k in order[:SHOWN] if contributions[k] != 0]
     others = contributions[np.setdiff1d(order, shown)]
-    running = base + np.concatenate([[0.0], np.cumsum(contributions[shown]), [contributions.sum()]])
-    risks = [round(float(r), 2) for r in _probability(running, calibration)]
+    running = np.concatenate([[0.0], np.cumsum(contributions[shown]), [contributions.sum()]])
+    start = float(_probability(np.array([base]), calibration)[0])
+    risks = [round(start + float(step), 2) for step in running * _factor(base, float(contributions.sum()), calibration)]
     rows = tuple(
         Row(FEATURES[k], float(values[k]), None if typical is None else typical[k], float(contributions[k]), risks[n], risks[n + 1])
         for n, k in enumerate(shown)
@@ -117,6 +121,19 @@ def build(
         base_log_odds=base,
         sum_log_odds=float(contributions.sum()),
     )
+
+
+def _factor(base: float, total: float, calibration: Calibration) -> float:
+    """Risk points for one unit of log-odds: the slope from base to base + total on the calibration curve."""
+    start, end = _probability(np.array([base, base + total]), calibration)
+    if abs(total) > 1e-9:
+        return float((end - start) / total)
+    return float(calibration.slope * start * (1.0 - start))
+
+
+def _percent(risk: float) -> float:
+    """Place on the drawn scale, percent, at its edge when the running sum lies beyond."""
+    return round(100 * min(1.0, max(0.0, risk)), 2)
 
 
 def _probability(raw: NDArray[np.float64], calibration: Calibration) -> NDArray[np.float64]:
