@@ -7,8 +7,6 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from django.conf import settings
-
 from console import leash, parts, surroundings
 from console.supervise import Program
 
@@ -83,7 +81,7 @@ def answers(port: int, path: str) -> bool:
 
 
 def _decider(node: str, var: Path, port: int, region: str) -> Program:
-    where = ["--node", node, "--region", region, "--listen", f"127.0.0.1:{port}", "--valkey", settings.VALKEY_URL]
+    where = ["--node", node, "--region", region, "--listen", f"127.0.0.1:{port}"]
     where += ["--data", str(var / "nodes" / node)]
     where += ["--models", str(var / "models"), "--keys", str(var / "keys")]
     return _python(node, 20, "-m", "decider", *where, prompt=True)

@@ -30,6 +30,8 @@ MAX_TENANTS = 65_536
 """Rows for tenants; past them new tenants share rows, so memory stays bounded."""
 EVENT_BUFFER = 20_000
 LATE_PAUSE_S = 1.0
+SLOW_IN_A_ROW = 3
+"""One slow batch is the operating system's doing more often than the model's."""
 PRIOR_VALUE = 0.5
 LEASE_BELOW = 0.02
 """Share of the daily quota under which a node asks for more."""
@@ -87,6 +89,7 @@ class Engine:
         self._tenants: dict[str, int] = {"": 0}
         self._tenant_names: list[str] = [""]
         self._low, self._high = np.zeros(MAX_BATCH, np.int64), np.zeros(MAX_BATCH, np.int64)
+        self._slow_in_a_row = 0
         self._late_until = self._ticked_at = self._ml_off_until = self._observe_until = 0.0
         self.arena = arena.Arena()
         self.arena.hold(state=self.state, batch=self.batch, ahead=self._ahead, sample=self.sample, unknown=self._unknown)
@@ -246,11 +249,13 @@ class Engine:
         return routes
 
     def _score(self, batch: layout.Batch, count: int, now: float) -> None:
-        """Scores the rows listed first in `batch.rows`; a slow model counts as late for a while."""
+        """Scores the rows listed first in `batch.rows`; a model that is slow again and again counts as late for a while."""
         assert self.model is not None and self.config is not None
         started = time.perf_counter()
         self.model.score_into(batch.features, batch.rows, count, batch.scores)
-        if (time.perf_counter() - started) * 1e3 > self.config.ml_time_limit_ms:
+        slow = (time.perf_counter() - started) * 1e3 > self.config.ml_time_limit_ms
+        self._slow_in_a_row = self._slow_in_a_row + 1 if slow else 0
+        if self._slow_in_a_row >= SLOW_IN_A_ROW:
             self._late_until = now + LATE_PAUSE_S
 
     def _forecast(self, count: int, now: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import os
 import signal
 import sys
 import time
@@ -39,12 +40,15 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--node", required=True, help="name of this node, unique in all regions")
     parser.add_argument("--region", default="local")
     parser.add_argument("--listen", default="127.0.0.1:9101", help="host:port")
-    parser.add_argument("--valkey", required=True, help="URL of Valkey")
+    parser.add_argument("--valkey", default=os.environ.get("VALKEY_URL"), help="URL of Valkey; VALKEY_URL when left out")
     parser.add_argument("--data", type=Path, required=True, help="this node's directory")
     parser.add_argument("--models", type=Path, required=True, help="directory of model artifacts")
     parser.add_argument("--keys", type=Path, required=True, help="directory with config.pub and token.key")
     parser.add_argument("--capacity", type=int, default=250_000, help="apps tracked at once; about 450 bytes each")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if not options.valkey:
+        parser.error("set VALKEY_URL, or name Valkey with --valkey")
+    return options
 
 
 def read_keys(directory: Path) -> tuple[dict[str, Ed25519PublicKey], bytes]:

@@ -166,7 +166,8 @@ def test_a_model_that_answers_nan_leaves_the_decision_to_the_fallback() -> None:
 def test_a_slow_model_counts_as_late_for_a_while() -> None:
     made = engine(with_model(ml_time_limit_ms=1e-6), ml=True)
     of_tier(made, Tier.FREE, cohort_prior=0.9)
-    assert ask(made, NOW)[0].stage != Stage.FALLBACK
+    for _ in range(3):
+        assert ask(made, NOW)[0].stage != Stage.FALLBACK
     assert made.ml_state(NOW + 0.5) == MlState.LATE
     assert ask(made, NOW + 0.5)[0].stage == Stage.FALLBACK
     assert made.ml_state(NOW + 1.6) == MlState.LIVE
