@@ -145,7 +145,7 @@ async def drive(url: str, rate: float, seed: int, apps: int) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m learning.drive", description="Simulated clients against a real gateway.")
     parser.add_argument("--gateway", default="http://127.0.0.1:8080", metavar="URL")
-    parser.add_argument("--rate", type=float, default=300.0, help="first tries a second")
+    parser.add_argument("--rate", type=float, default=150.0, help="first tries a second")
     parser.add_argument("--seed", type=int, default=7, help="the demo world's is 7")
     parser.add_argument("--apps", type=int, default=3000)
     asked = parser.parse_args()
