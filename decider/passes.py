@@ -218,6 +218,7 @@ def project(table: np.ndarray, low: np.ndarray, high: np.ndarray, count: int, no
         )  # fmt: skip
         sig[:] = batch.signals[i]
         sig[p.S_TOKENS] = min(sig[p.S_BURST], state.clock[slot, st.TOKENS] + wait * sig[p.S_RATE])
+        sig[p.S_PRICE] = max(0.0, sig[p.S_PRICE] - r.RECOVERY * wait)
 
 
 @njit(cache=True)

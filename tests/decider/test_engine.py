@@ -234,6 +234,15 @@ def test_an_overloaded_service_gets_a_price_and_sheds_whoever_is_over_the_fair_s
     assert sum(a.action == Action.ADMIT for a in greedy) / len(greedy) < 0.6
 
 
+def test_an_overload_passes_so_nobody_is_sent_away_for_minutes_because_of_it() -> None:
+    made = engine(ml=True)
+    of_tier(made, Tier.STANDARD)
+    made.shared.service[3, region.PRICE] = 0.9
+    answer = ask(made, NOW, path="/v2/payments/charges")[0]
+    assert (answer.action, answer.reason) == (Action.DEFER, Reason.SERVICE_OVERLOADED)
+    assert 1 <= answer.retry_after <= 30
+
+
 def test_outcomes_reach_the_features_of_their_app() -> None:
     made = engine()
     ask(made, NOW)
