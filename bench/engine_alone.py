@@ -25,6 +25,7 @@ _seeds = iter(range(1, 1_000_000))
 def measure(rounds: int = 5) -> list[dict[str, object]]:
     """Medians of `rounds` interleaved rounds after one that is not counted; CPU time of the calling thread."""
     models.warm_up()
+    apps.model_data()
     with one_core(), _limits() as hits:
         engine = _engine()
         runs: dict[str, list[float]] = {"hit": [], "one": [], "batch": [], "core": []}
