@@ -98,9 +98,12 @@ def build(
     typical: list[float] | None,
     calibration: Calibration,
 ) -> Waterfall:
-    """The waterfall of one decision: base and contributions in log-odds, feature values and medians in registry order."""
+    """The waterfall of one decision: base and contributions in log-odds, feature values and medians in registry order.
+
+    What raises comes before what lowers, each strongest first, so that the running sum stays on the scale where it can.
+    """
     order = np.argsort(-np.abs(contributions), kind="stable")
-    shown = [int(k) for k in order[:SHOWN] if contributions[k] != 0]
+    shown = [int(k) for k in order[:SHOWN] if contributions[k] > 0] + [int(k) for k in order[:SHOWN] if contributions[k] < 0]
     others = contributions[np.setdiff1d(order, shown)]
     running = np.concatenate([[0.0], np.cumsum(contributions[shown]), [contributions.sum()]])
     start = float(_probability(np.array([base]), calibration)[0])
