@@ -23,7 +23,7 @@ from .requests import CheckRequest, Decision, Outcome
 from .routing import Route, Router
 from .signals import N_SIGNALS
 from .store import Profile, ServiceStatus
-from .vocabulary import Action, Arm, MlState
+from .vocabulary import Arm, MlState
 
 MAX_BATCH = 1024
 MAX_TENANTS = 65_536
@@ -280,12 +280,15 @@ class Engine:
         decisions = [Decision(decision_id, *row) for decision_id, row in zip(ids, rows, strict=True)]
         if not notable:
             return decisions
-        for i in self.batch.rows[:notable].tolist():
-            answer = self.batch.answer[i]
-            decisions[i].batch_hint = routes[i].batch if answer["answered"] == Action.BATCH else ""
-            if wants := int(answer["wants"]):
+        found = self.batch.rows[:notable]
+        answers = self.batch.answer[found]
+        columns = (found.tolist(), answers["answered"].tolist(), answers["wants"].tolist(), answers["kept"].tolist())
+        for i, answered, wants, kept in zip(*columns, strict=True):
+            if answered == policy.BATCH:
+                decisions[i].batch_hint = routes[i].batch
+            if wants:
                 self._want(requests[i].app, wants, i)
-            if answer["kept"]:
+            if kept:
                 self._keep(requests[i], routes[i], ids[i], i, now, elapsed_us)
         return decisions
 
