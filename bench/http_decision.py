@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import socket
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,6 +44,19 @@ class Server(NamedTuple):
     """Called before each run."""
 
 
+@contextmanager
+def _alone(server: Server, servers: dict[str, Server]) -> Iterator[None]:
+    """Halts the others, whose timers would interrupt the one that is measured on the core they share."""
+    others = {each.pid for each in servers.values()} - {server.pid}
+    for pid in others:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in others:
+            os.kill(pid, signal.SIGCONT)
+
+
 Runs = dict[str, list[load.Found]]
 
 
@@ -56,18 +71,21 @@ def measure(rounds: int = 3) -> list[dict[str, object]]:
         decider = Decider(stack, folder, data, core, other)
         servers = {FIFTH: decider.server(rank_all=False), ALL: decider.server(rank_all=True)} | _peers(stack, folder, data, core)
         runs: Runs = {name: [] for name in servers}
-        few, shares = [], {}
+        few: Runs = {FIFTH: [], FIXED: []}
+        shares = {}
         for turn in range(rounds + 1):
             for name, server in servers.items():
                 server.before()
                 began = time.time()
                 seconds = SECONDS if turn else 2
-                runs[name].append(load.run(server.port, server.pid, other, CONNECTIONS, seconds, APPS))
+                with _alone(server, servers):
+                    runs[name].append(load.run(server.port, server.pid, other, CONNECTIONS, seconds, APPS))
+                    if name in few:
+                        few[name].append(load.run(server.port, server.pid, other, FEW, seconds, APPS))
                 if turn and name in (FIFTH, ALL):
                     shares[name] = decider.ranked_share(began)
-                if name == FIFTH:
-                    few.append(load.run(server.port, server.pid, other, FEW, seconds, APPS))
-    return _rows({name: found[1:] for name, found in runs.items()}, few[1:], shares, rounds)
+    runs, few = ({name: found[1:] for name, found in each.items()} for each in (runs, few))
+    return _rows(runs, few, shares, rounds)
 
 
 class Decider:
@@ -180,7 +198,7 @@ def _worker(pid: int) -> int:
     return int(children[0]) if children else pid
 
 
-def _rows(runs: Runs, few: list[load.Found], shares: dict[str, float], rounds: int) -> list[dict[str, object]]:
+def _rows(runs: Runs, few: Runs, shares: dict[str, float], rounds: int) -> list[dict[str, object]]:
     rates = {name: statistics.median(found.rate for found in each) for name, each in runs.items()}
     refused = sum(f.refused for f in runs[FIFTH]) / sum(f.requests for f in runs[FIFTH])
     where = (
@@ -217,9 +235,10 @@ def _rate(name: str, rates: dict[str, float], own: str, peer: str, words: str, t
     }  # fmt: skip
 
 
-def _tails(runs: Runs, few: list[load.Found], where: str) -> list[dict[str, object]]:
+def _tails(runs: Runs, few: Runs, where: str) -> list[dict[str, object]]:
     p99, fixed = (statistics.median(found.p99_ms for found in runs[name]) for name in (FIFTH, FIXED))
-    p50_few, p99_few = (statistics.median(getattr(f, field) for f in few) for field in ("p50_ms", "p99_ms"))
+    p50_few, p99_few = _middle(few[FIFTH])
+    p50_floor, p99_floor = _middle(few[FIXED])
     return [
         {
             "name": "http decision: p99, 64 connections", "figure": round(p99, 2), "unit": "ms",
@@ -229,9 +248,16 @@ def _tails(runs: Runs, few: list[load.Found], where: str) -> list[dict[str, obje
         {
             "name": "http decision: p99, 4 connections", "figure": round(p99_few, 3), "unit": "ms", "peer": "its own p50",
             "peer_figure": round(p50_few, 3), "ratio": round(p99_few / p50_few, 2), "target": "at most 3x",
-            "met": p99_few <= 3.0 * p50_few, "conditions": where.replace(f"{CONNECTIONS} connections", f"{FEW} connections"),
+            "met": p99_few <= 3.0 * p50_few,
+            "conditions": f"the fixed answer's p99 is {p99_floor / p50_floor:.1f}x its p50 ({p50_floor:.3f} ms) here; "
+            + where.replace(f"{CONNECTIONS} connections", f"{FEW} connections"),
         },
     ]  # fmt: skip
+
+
+def _middle(found: list[load.Found]) -> tuple[float, float]:
+    """Medians of (p50, p99), milliseconds."""
+    return statistics.median(f.p50_ms for f in found), statistics.median(f.p99_ms for f in found)
 
 
 def _cpu(found: list[load.Found]) -> str:

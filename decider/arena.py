@@ -23,7 +23,7 @@ from .subjects import Subjects
 
 SLOTS = 3
 """Numbers per array in the table: address, rows, columns."""
-_STATE, _REGION, _SUBJECTS, _RULES, _BATCH, _AHEAD, _SAMPLE, _UNKNOWN, _END = 0, 10, 16, 19, 21, 28, 35, 38, 39
+_STATE, _REGION, _SUBJECTS, _RULES, _BATCH, _AHEAD, _SAMPLE, _UNKNOWN, _END = 0, 10, 16, 19, 21, 30, 39, 42, 43
 
 
 class Arena:
@@ -114,6 +114,7 @@ def _batch_at(t, k):  # type: ignore[no-untyped-def]
     return Batch(
         _row(t, k, REQUEST), _row(t, k + 1, ANSWER), _grid(t, k + 2, np.float32), _grid(t, k + 3, np.float64),
         _grid(t, k + 4, np.float64), _row(t, k + 5, np.int64), _row(t, k + 6, np.float64),
+        _row(t, k + 7, np.uint64), _row(t, k + 8, np.int64),
     )  # fmt: skip
 
 

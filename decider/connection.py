@@ -65,17 +65,20 @@ class Connection(Channel):
     def data_received(self, data: bytes) -> None:
         hub = self._hub
         self.last = hub.now
-        if (
-            len(data) <= hub.plain_most
-            and data.endswith(plain.END)
-            and data.isascii()
-            and not (self.since or self._done or self._later)
-            and self._reading
-            and (request := hub.plain.read(data)) is not None
-        ):
+        if self.since or self._done or self._later or not self._reading or len(data) > hub.plain_most:
+            if not self._done:
+                self._receive(data)
+        elif (request := hub.plain.read(data)) is not None:
             self._batcher.add(self, request, 0)
-        elif not self._done:
-            self._receive(data)
+        else:
+            self._receive_first(data)
+
+    def _receive_first(self, data: bytes) -> None:
+        """The long way, from a request's first byte; the shape of what turns out to be one plain check is kept."""
+        waiting = self.waiting
+        self._receive(data)
+        if self.waiting == waiting + 1 and not self.since and data.endswith(plain.END):
+            self._hub.plain.learn(data, self._hub.now)
 
     def _feed(self, data: bytes) -> None:
         try:

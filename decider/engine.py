@@ -8,7 +8,8 @@ from __future__ import annotations
 import struct
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import starmap
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from . import passes_layout as layout
 from .config import Config
 from .event import Event
 from .features import N_FEATURES, SCHEMA
-from .ids import IdSource, token_digest
+from .ids import random_tails, token_digest
 from .models import Model
 from .requests import CheckRequest, Decision, Outcome
 from .routing import Route, Router
@@ -50,6 +51,8 @@ def _batch(size: int) -> layout.Batch:
         scores=np.full((size, 4), np.nan),
         rows=np.zeros(size, np.int64),
         world=np.array([0.0, 0.0, 0.0, PRIOR_VALUE]),
+        tails=np.zeros(2 * size, np.uint64),
+        serial=np.zeros(2, np.int64),
     )
 
 
@@ -80,8 +83,8 @@ class Engine:
         self.wanted_profiles: dict[str, None] = {}
         self.wanted_leases: dict[str, float] = {}
         self.last_decision_at = 0.0
-        self.batch_us: deque[tuple[float, int]] = deque(maxlen=4096)
-        self._ids = IdSource()
+        self.batch_us: deque[tuple[float, int]] = deque(maxlen=1024)
+        self._tails_left = 0
         self._outcomes = np.zeros(MAX_BATCH, layout.OUTCOME)
         self._requests_view = _bytes_of(self.batch.request)
         self._answers_view = _bytes_of(self.batch.answer)
@@ -192,12 +195,21 @@ class Engine:
 
     def tick(self, now: float | None = None) -> None:
         """One step of the controllers (price, fair share); about five a second."""
+        for _ in self.tick_in_parts(now):
+            pass
+
+    def tick_in_parts(self, now: float | None = None) -> Iterator[None]:
+        """As `tick`, in parts of at most about 1 ms between which requests may be decided."""
         now = time.time() if now is None else now
-        seconds = now - self._ticked_at
-        if self._ticked_at and seconds > 0.0:
-            region.control(self.shared, min(seconds, 5.0), now)
-        if not self._ticked_at or seconds > 0.0:
-            self._ticked_at = now
+        seconds, shared = now - self._ticked_at, self.shared
+        if self._ticked_at and seconds <= 0.0:
+            return
+        if self._ticked_at:
+            region.control(shared, min(seconds, 5.0), now)
+            for service in range(len(shared.service)):
+                yield
+                region.share_out(shared, service, now)
+        self._ticked_at = now
 
     # ---- deciding ----------------------------------------------------------------------------------------------------
 
@@ -222,6 +234,9 @@ class Engine:
 
         Returns how many rows, listed first in `batch.rows`, are kept in the sample or want something fetched.
         """
+        if self._tails_left < count:
+            self._draw_tails()
+        self._tails_left -= count
         ml = int(_LIVE if self.model is not None and now >= self._ml_off_until and now >= self._late_until else self.ml_state(now))
         share = self.quota_share
         lease_below = LEASE_BELOW if share < 1.0 else -1.0
@@ -235,6 +250,12 @@ class Engine:
         self._forecast(-1 - found, now)
         return int(passes.finish(self._table, count, now))
 
+    def _draw_tails(self) -> None:
+        """Random numbers for the ids to come; few enough that the call that draws them is hardly longer than the others."""
+        tails = self.batch.tails
+        tails[:] = random_tails(len(tails))
+        self.batch.serial[layout.TAILS_LEFT] = self._tails_left = len(tails)
+
     def _pack(self, requests: Sequence[CheckRequest]) -> list[Route]:
         route, view, size, pack, at = self.router.route, self._requests_view, _PACK.size, _PACK.pack_into, 0
         routes = []
@@ -243,7 +264,7 @@ class Engine:
             routes.append(found)
             pack(
                 view, at, hash(q.app), hash(q.token) if q.token else 0, hash(q.source) if q.source else 0, hash(q.path),
-                found.endpoint_hash, found.cost, q.payload_bytes / 1024.0, found.service, found.write, found.batch != "", q.attempt,
+                q.payload_bytes / 1024.0, q.attempt, found.packed,
             )  # fmt: skip
             at += size
         return routes
@@ -273,11 +294,9 @@ class Engine:
         self, requests: Sequence[CheckRequest], routes: list[Route], notable: int, now: float, elapsed_us: float
     ) -> list[Decision]:
         count = len(requests)
-        ids = self._ids.many(count, now)
         if count == 1 and not notable:
-            return [Decision(ids[0], *_UNPACK.unpack_from(self._answers_view))]
-        rows = _UNPACK.iter_unpack(self._answers_view[: count * _UNPACK.size])
-        decisions = [Decision(decision_id, *row) for decision_id, row in zip(ids, rows, strict=True)]
+            return [Decision(*_UNPACK.unpack_from(self._answers_view))]
+        decisions = list(starmap(Decision, _UNPACK.iter_unpack(self._answers_view[: count * _UNPACK.size])))
         if not notable:
             return decisions
         found = self.batch.rows[:notable]
@@ -289,12 +308,15 @@ class Engine:
             if wants:
                 self._want(requests[i].app, wants, i)
             if kept:
-                self._keep(requests[i], routes[i], ids[i], i, now, elapsed_us)
+                self._keep(requests[i], routes[i], decisions[i].id, i, now, elapsed_us)
         return decisions
 
     def _want(self, app: str, wants: int, i: int) -> None:
-        if wants & layout.WANTS_PROFILE and len(self.wanted_profiles) < EVENT_BUFFER:
-            self.wanted_profiles[app] = None
+        if wants & layout.WANTS_PROFILE:
+            if len(self.wanted_profiles) < EVENT_BUFFER:
+                self.wanted_profiles[app] = None
+            else:  # its next request asks again
+                self.state.profile[self.batch.answer[i]["slot"], state.P_KNOWN] = 0.0
         if wants & layout.WANTS_LEASE and len(self.wanted_leases) < EVENT_BUFFER:
             self.wanted_leases[app] = float(self.signals[i, passes.S_QUOTA_LIMIT])
 
@@ -343,7 +365,7 @@ class Engine:
         ]  # fmt: skip
 
     def latency_p99_us(self) -> float:
-        """99th percentile of decision times over the last batches (up to 4,096), microseconds; each batch counts by its size."""
+        """99th percentile of decision times over the last batches (up to 1,024), microseconds; each batch counts by its size."""
         batches = sorted(self.batch_us)
         rest = 0.01 * sum(size for _, size in batches)
         for elapsed, size in reversed(batches):

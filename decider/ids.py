@@ -9,10 +9,9 @@ import struct
 import time
 
 import numpy as np
+from numpy.typing import NDArray
 
 PREFIX = "dec_"
-AHEAD = 512
-"""Random numbers made ahead; few enough that the call that makes them is hardly longer than the others."""
 _ID = struct.Struct(">QQ")
 _PATTERN = re.compile(r"(?:dec_)?([0-9a-f]{8}-?[0-9a-f]{4}-?7[0-9a-f]{3}-?[89ab][0-9a-f]{3}-?[0-9a-f]{12})", re.I)
 
@@ -20,26 +19,27 @@ _PATTERN = re.compile(r"(?:dec_)?([0-9a-f]{8}-?[0-9a-f]{4}-?7[0-9a-f]{3}-?[89ab]
 class IdSource:
     """Makes UUIDv7s that increase within one process: milliseconds, a counter in rand_a (RFC 9562, 6.2, method 1), random rand_b.
 
-    More than 4,096 in a millisecond run ahead of the clock, as the RFC allows.
+    More than 4,096 in a millisecond run ahead of the clock, as the RFC allows. Decisions get theirs from `passes.finish`.
     """
 
     def __init__(self) -> None:
-        self._high = 0
-        self._random: list[int] = []
+        self._next = 0
+        """Milliseconds and counter (12 bits) of the next id."""
+
+    def one(self, now: float | None = None) -> bytes:
+        """An id of 16 bytes, greater than those before it, of the millisecond of `now` (default: the clock) or just after."""
+        step = max(int((time.time() if now is None else now) * 1000) << 12, self._next)
+        self._next = step + 1
+        return _ID.pack((step >> 12 << 16) | 0x7000 | (step & 0xFFF), random_tails(1).byteswap().item())
 
     def many(self, count: int, now: float | None = None) -> list[bytes]:
-        """`count` ids of 16 bytes, strictly increasing, of the millisecond of `now` (default: the clock) or just after."""
-        random, pack = self._random, _ID.pack
-        if len(random) < count:
-            fresh = np.frombuffer(os.urandom(8 * (count + AHEAD)), np.uint64)
-            random = self._random = ((fresh >> np.uint64(2)) | np.uint64(1 << 63)).tolist()
-        high = max(int((time.time() if now is None else now) * 1000) << 12, self._high)
-        if count == 1:
-            self._high = high + 1
-            return [pack((high >> 12 << 16) | 0x7000 | (high & 0xFFF), random.pop())]
-        made = [pack((step >> 12 << 16) | 0x7000 | (step & 0xFFF), random.pop()) for step in range(high, high + count)]
-        self._high = high + count
-        return made
+        """`count` ids as of `one`."""
+        return [self.one(now) for _ in range(count)]
+
+
+def random_tails(count: int) -> NDArray[np.uint64]:
+    """Last 8 bytes of `count` UUIDv7s, as they stand in memory: the variant in the first byte, the rest random."""
+    return (np.frombuffer(os.urandom(8 * count), np.uint64) & ~np.uint64(0xC0)) | np.uint64(0x80)
 
 
 def format_decision_id(raw: bytes) -> str:

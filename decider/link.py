@@ -23,7 +23,7 @@ from .keeper import Keeper
 from .requests import Outcome
 from .store import NodeStatus, Profile
 
-PUSH_S, POLL_S, FILE_S, FLUSH_S, STATUS_S, FETCH_S = 1.0, 2.0, 0.25, 0.05, 1.0, 0.02
+PUSH_S, POLL_S, FILE_S, FLUSH_S, STATUS_S, FETCH_S = 1.0, 2.0, 0.25, 0.2, 1.0, 0.02
 BATCH_EVENTS = 500
 RETRY_S = 0.5
 POOL_SHARE = 0.5
@@ -50,6 +50,12 @@ class Link:
         self._unsent: EventBatch | None = None
         self._outcomes_from: Any = "$"
         self._exhausted: dict[str, str] = {}
+        self._wanted = asyncio.Event()
+
+    def look_at_wants(self) -> None:
+        """To be called after decisions: what they want fetched is fetched soon."""
+        if self.engine.wanted_profiles or self.engine.wanted_leases:
+            self._wanted.set()
 
     async def fetch_model(self, digest: str) -> bytes | None:
         """Artifact bytes from the store. Raises OSError when it is out of reach."""
@@ -127,7 +133,7 @@ class Link:
         while self._unsent is not None or self.engine.events:
             if self._unsent is None:
                 events = self.engine.take_events(BATCH_EVENTS)
-                batch_id = self._ids.many(1)[0]
+                batch_id = self._ids.one()
                 self._unsent = EventBatch(batch_id, self.engine.node, time.time(), self.engine.events_dropped, events)
             data = encode_batch(self._unsent)
             await self.store.xadd(store.EVENTS_STREAM, {"b": data}, maxlen=store.EVENTS_MAXLEN, approximate=True)
@@ -146,7 +152,8 @@ class Link:
                 self.engine.learn(_decode_outcomes(fields.get(b"b", b"")))
 
     async def _fetch(self) -> None:
-        """Profiles of apps seen for the first time, and leases for those near the end of their share."""
+        """Waits for wants: profiles of apps seen for the first time, leases for those near the end of their share."""
+        await self._wanted.wait()
         if self.engine.wanted_profiles:
             apps = list(self.engine.wanted_profiles)[:500]
             found = await self.store.mget([store.PROFILE_PREFIX + app for app in apps])
@@ -155,6 +162,8 @@ class Link:
             self.engine.know([_decode_profile(data) for data in found if data is not None])
         if self.engine.wanted_leases:
             await self._lease()
+        if not (self.engine.wanted_profiles or self.engine.wanted_leases):
+            self._wanted.clear()
 
     async def _lease(self) -> None:
         day = time.strftime("%Y%m%d", time.gmtime())

@@ -29,6 +29,8 @@ from .passes_layout import (
     K_LAST_DEMAND,
     K_REFUSE,
     K_SECOND,
+    NEXT_ID,
+    TAILS_LEFT,
     W_ML,
     W_OBSERVE,
     W_PRIOR_VALUE,
@@ -273,10 +275,33 @@ def _answer(answer: np.void, sig: np.ndarray, tokens: float) -> None:
     answer["reset"] = (burst - tokens) / rate
 
 
+@njit(cache=True, inline="always")
+def _swapped(word: np.uint64) -> np.uint64:
+    """The same 8 bytes in the other order."""
+    found = np.uint64(0)
+    for k in range(8):
+        found |= ((word >> np.uint64(8 * k)) & np.uint64(0xFF)) << np.uint64(56 - 8 * k)
+    return found
+
+
+@njit(cache=True)
+def _identify(batch: Batch, count: int, now: float) -> None:
+    """Gives each decision its id, as of `ids.IdSource`; needs as many tails."""
+    serial = batch.serial
+    step = max(np.int64(now * 1000.0) << 12, serial[NEXT_ID])
+    serial[NEXT_ID] = step + count
+    for i in range(count):
+        serial[TAILS_LEFT] -= 1
+        batch.answer[i]["id_high"] = _swapped(np.uint64((step >> 12 << 16) | 0x7000 | (step & 0xFFF)))
+        batch.answer[i]["id_low"] = batch.tails[serial[TAILS_LEFT]]
+        step += 1
+
+
 @njit(cache=True)
 def finish(table: np.ndarray, count: int, now: float) -> int:
     """Waits, deadlines, figures, counts and the sample; returns how many rows, listed in `batch.rows`, Python must look at."""
     state, batch, sample = arena.state_in(table), arena.batch_in(table), arena.sample_in(table)
+    _identify(batch, count, now)
     notable = 0
     for i in range(count):
         answer, sig = batch.answer[i], batch.signals[i]

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import struct
 from typing import NamedTuple
 
 import numpy as np
 
+ROUTE_FIELDS = [("endpoint", "i8"), ("cost", "f8"), ("service", "i8"), ("write", "i8"), ("batchable", "i8")]
+ROUTE_FORMAT = "<qdqqq"
 REQUEST = np.dtype(
-    [("app", "i8"), ("token", "i8"), ("source", "i8"), ("path", "i8"), ("endpoint", "i8"), ("cost", "f8"), ("kilobytes", "f8"),
-     ("service", "i8"), ("write", "i8"), ("batchable", "i8"), ("attempt", "i8")]
-)  # fmt: skip
-REQUEST_FORMAT = "<qqqqqddqqqq"
+    [("app", "i8"), ("token", "i8"), ("source", "i8"), ("path", "i8"), ("kilobytes", "f8"), ("attempt", "i8"), *ROUTE_FIELDS]
+)
+REQUEST_FORMAT = f"<qqqqdq{struct.calcsize(ROUTE_FORMAT)}s"
+"""The fields of a route, which many requests share, are packed once."""
 
 ANSWER = np.dtype(
-    [("answered", "i8"), ("stage", "i8"), ("reason", "i8"), ("wait", "f8"), ("limit", "i8"), ("window", "i8"), ("remaining", "i8"),
+    [("id_high", "u8"), ("id_low", "u8"),
+     ("answered", "i8"), ("stage", "i8"), ("reason", "i8"), ("wait", "f8"), ("limit", "i8"), ("window", "i8"), ("remaining", "i8"),
      ("reset", "f8"), ("action", "i8"), ("retry_after", "f8"), ("slot", "i8"), ("wants", "i8"), ("ranked", "i8"), ("kept", "i8"),
      ("probability", "f8")]
 )  # fmt: skip
-"""What is answered (the fields of `requests.Decision` after its id, in order), then what was decided and how."""
-ANSWER_FORMAT = "<qqqdqqqd56x"
+"""What is answered (the fields of `requests.Decision`, in order), then what was decided and how."""
+ANSWER_FORMAT = "<16sqqqdqqqd56x"
 
 # bits of ANSWER["wants"]: what the engine must fetch for the app
 WANTS_LEASE, WANTS_PROFILE = 1, 2
 
+# places in Batch.serial
+NEXT_ID, TAILS_LEFT = 0, 1
 # columns of Batch.world (float64): what holds for the whole batch
 W_ML, W_OBSERVE, W_QUOTA_SHARE, W_PRIOR_VALUE = range(4)
 # columns of Sample.state (float64)
@@ -47,6 +53,10 @@ class Batch(NamedTuple):
     rows: np.ndarray
     """int64 (MAX_BATCH,): rows to rank, then rows to forecast."""
     world: np.ndarray
+    tails: np.ndarray
+    """uint64: random last halves of ids to come."""
+    serial: np.ndarray
+    """int64 (2,): the next id's millisecond and counter (12 bits); how many tails are left."""
 
 
 class Sample(NamedTuple):

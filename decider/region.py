@@ -133,7 +133,7 @@ def _measure(row: np.ndarray, seconds: float, now: float) -> None:
 
 @njit(cache=True)
 def control(region: Region, seconds: float, now: float) -> None:
-    """One step of every service's controller, `seconds` after the one before."""
+    """One step of every service's controller, `seconds` after the one before; `share_out` is due for each service then."""
     for s in range(region.service.shape[0]):
         row = region.service[s]
         _measure(row, seconds, now)
@@ -143,4 +143,10 @@ def control(region: Region, seconds: float, now: float) -> None:
         pressure = fill - 1.0 + strain * min(1.0, max(0.0, (fill - 0.3) / 0.4))
         price = row[PRICE] + PRICE_GAIN * seconds * (pressure if pressure > 0.0 else min(pressure, -0.1))
         row[PRICE] = min(PRICE_MAX, price) if price > PRICE_FLOOR else (max(0.0, price) if pressure > 0.0 else 0.0)
-        row[LEVEL] = _fair_level(region, s, row[CAPACITY] * row[TARGET], now) if row[PRICE] > 0.0 else np.inf
+
+
+@njit(cache=True)
+def share_out(region: Region, service: int, now: float) -> None:
+    """Finds a service's fair share anew; apart from `control`, as it takes about 1 ms with 65,000 active tenants."""
+    row = region.service[service]
+    row[LEVEL] = _fair_level(region, service, row[CAPACITY] * row[TARGET], now) if row[PRICE] > 0.0 else np.inf

@@ -6,9 +6,11 @@ Path segments that look like identifiers become `{id}`, so that endpoints are fe
 from __future__ import annotations
 
 import re
+import struct
 from typing import NamedTuple
 
 from .config import Config, EndpointPolicy
+from .passes_layout import ROUTE_FORMAT
 
 _IDENTIFIER = re.compile(
     r"\d+|[0-9a-fA-F]{8}-[0-9a-fA-F-]{27}|(?=[^/]*\d)[0-9a-fA-F]{12,}|[A-Za-z]{1,8}_[0-9A-Za-z]{4,}|(?=[^/]*\d)[0-9A-Za-z_-]{20,}"
@@ -18,17 +20,20 @@ _LONGEST_TEMPLATE = 200
 WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 
-class Route(NamedTuple):
-    """Where a request goes. `endpoint_hash` is this process's own."""
+_PACK = struct.Struct(ROUTE_FORMAT).pack
 
+
+class Route(NamedTuple):
+    """Where a request goes."""
+
+    packed: bytes
+    """What the compiled passes read, as `passes_layout.ROUTE_FIELDS`; the endpoint's hash is this process's own."""
     endpoint: str
-    endpoint_hash: int
     service: int
     """Row of the service in the config document."""
     cost: float
     batch: str
     """How to ask for many at once, empty when there is no batch form."""
-    write: int
 
 
 def template_of(path: str) -> str:
@@ -49,20 +54,38 @@ class Router:
         self._endpoints: dict[tuple[int, str, str], EndpointPolicy] = {
             (row, e.method, e.template): e for row, s in enumerate(config.services) for e in s.endpoints
         }
-        self._cache: dict[str, Route] = {}
+        self._tails_count = any(prefix.rpartition("/")[2].isdigit() for s in config.services for prefix in s.prefixes)
+        self._forget()
+
+    def _forget(self) -> None:
+        self._numbered: dict[str, dict[str, Route]] = {}  # by method and the path before a last segment of digits
+        self._named: dict[str, dict[str, Route]] = {}  # by method and path
+        self._made: dict[tuple[str, str, int], Route] = {}
+        self._kept = 0
 
     def route(self, method: str, path: str) -> Route:
-        key = method + path
-        if (found := self._cache.get(key)) is not None:
+        head, _, tail = path.rpartition("/")
+        known, key = (self._numbered, head) if tail.isdigit() and not self._tails_count else (self._named, path)
+        try:
+            return known[method][key]
+        except KeyError:
+            found = self._find(method, path)
+            known.setdefault(method, {})[key] = found
             return found
-        if len(self._cache) >= _CACHED_PATHS:
-            self._cache.clear()
+
+    def _find(self, method: str, path: str) -> Route:
+        if self._kept >= _CACHED_PATHS:
+            self._forget()
+        self._kept += 1
         template = template_of(path)
         service = next((row for prefix, row in self._prefixes if _under(path, prefix)), 0)
+        if (made := self._made.get((method, template, service))) is not None:
+            return made
         policy = self._endpoints.get((service, method, template))
         cost, batch = (policy.cost, policy.batch) if policy else (1.0, "")
-        made = self._cache[key] = Route(template, hash(method + template), service, cost, batch, int(method in WRITES))
-        return made
+        packed = _PACK(hash(method + template), cost, service, method in WRITES, batch != "")
+        route = self._made[method, template, service] = Route(packed, template, service, cost, batch)
+        return route
 
 
 def _under(path: str, prefix: str) -> bool:

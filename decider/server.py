@@ -109,7 +109,7 @@ class Decider:
         self.engine = Engine(options.node, options.region, token_key, options.capacity, quota_share=0.0)
         self.link = Link(options.valkey, self.engine, time.time())
         self.keeper = Keeper(self.engine, keys, options.data, options.models, self.link.fetch_model)
-        self.http = HttpServer(self.engine, self.health, self.metrics)
+        self.http = HttpServer(self.engine, self.health, self.metrics, on_decided=self.link.look_at_wants)
         self._day = ""
 
     def health(self) -> dict[str, object]:
@@ -141,7 +141,8 @@ class Decider:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
-            self.engine.tick()
+            for _ in self.engine.tick_in_parts():
+                await asyncio.sleep(0)
             self._own_share()
 
     def _own_share(self) -> None:

@@ -13,7 +13,6 @@ the current and the previous clock minute.
 from __future__ import annotations
 
 import math
-import mmap
 from typing import NamedTuple
 
 import numpy as np
@@ -24,8 +23,6 @@ from .prefetch import prefetch
 EPOCH = 1_600_000_000.0
 """Subtracted from unix times before they become window numbers, so that these fit 32 bits."""
 EVICTION_PROBES = 16
-HUGE_FROM = 8 << 20
-"""Bytes of an array from which huge pages are asked for."""
 
 # columns of State.clock (float64)
 FIRST, LAST, BUCKET_AT, TOKENS, QUOTA_DAY, QUOTA_USED, QUOTA_LEFT, BUDGET_AT, BUDGET, RETRY_UNTIL, FEEDBACK_AT, SEEN, PENDING = (
@@ -83,31 +80,20 @@ class State(NamedTuple):
 
 
 def allocate(capacity: int) -> State:
-    """Empty state for `capacity` apps."""
+    """Empty state for `capacity` apps; numpy asks for huge pages, as apps come in random order, too many for the TLB."""
     size = 1 << max(4, int(2 * capacity - 1).bit_length())
     return State(
-        key=_room((capacity,), np.uint64),
-        table=_room((size,), np.int32),
-        clock=_room((capacity, N_CLOCK), np.float64),
-        window=_room((capacity, 4), np.int32),
-        counts=_room((capacity, N_COUNT), np.float32),
-        bits=_room((capacity, N_BITS), np.uint64),
-        bins=_room((capacity, 2 * ENTROPY_BINS), np.uint16),
-        profile=_room((capacity, N_PROFILE), np.float32),
-        tenant=_room((capacity,), np.int32),
+        key=np.zeros((capacity,), np.uint64),
+        table=np.zeros((size,), np.int32),
+        clock=np.zeros((capacity, N_CLOCK), np.float64),
+        window=np.zeros((capacity, 4), np.int32),
+        counts=np.zeros((capacity, N_COUNT), np.float32),
+        bits=np.zeros((capacity, N_BITS), np.uint64),
+        bins=np.zeros((capacity, 2 * ENTROPY_BINS), np.uint16),
+        profile=np.zeros((capacity, N_PROFILE), np.float32),
+        tenant=np.zeros((capacity,), np.int32),
         meta=np.zeros(4, np.int64),
     )
-
-
-def _room(shape: tuple[int, ...], dtype: type[np.generic]) -> np.ndarray:
-    """Zeros; large ones on huge pages where the system has them, as apps come in random order, too many for the TLB."""
-    count = math.prod(shape)
-    size = count * np.dtype(dtype).itemsize
-    if size < HUGE_FROM or not hasattr(mmap, "MADV_HUGEPAGE"):
-        return np.zeros(shape, dtype)
-    room = mmap.mmap(-1, size)
-    room.madvise(mmap.MADV_HUGEPAGE)
-    return np.frombuffer(room, dtype, count).reshape(shape)
 
 
 def bytes_per_app(state: State) -> float:

@@ -196,7 +196,7 @@ class Offline:
         """Publishes what was kept, when it is at least `least` decisions."""
         while self._waiting and len(self._waiting) >= least:
             part, self._waiting = self._waiting[:EVENTS_PER_BATCH], self._waiting[EVENTS_PER_BATCH:]
-            batch = EventBatch(self._ids.many(1)[0], NODE, time.time(), self._engine.events_dropped, part)
+            batch = EventBatch(self._ids.one(), NODE, time.time(), self._engine.events_dropped, part)
             self._publish(event.encode_batch(batch))
             summary.kept += len(part)
 

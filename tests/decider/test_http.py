@@ -52,8 +52,9 @@ def test_everything_a_gateway_says_reaches_the_engine(plain: bool) -> None:
     }
 
     async def check(world: World) -> None:
-        await world.one(request("POST", "/v1/check/v2/orders?x=1", **fields))
-        assert world.engine.seen == [CheckRequest("app_1", "POST", "/v2/orders", "s3cret", "203.0.113.9", "req-1", 120, 2)]
+        asked = request("POST", "/v1/check/v2/orders?x=1", **fields)
+        await world.ask(asked, asked, pause_s=0.05)
+        assert world.engine.seen == [CheckRequest("app_1", "POST", "/v2/orders", "s3cret", "203.0.113.9", "req-1", 120, 2)] * 2
 
     run(check)
 

@@ -51,7 +51,7 @@ def event(**fields) -> Event:
     at = fields.pop("at", None) or time.time()
     n = next(_count)
     base = {
-        "id": _ids.many(1)[0] if abs(at - time.time()) < 1 else id_at(at),
+        "id": _ids.one() if abs(at - time.time()) < 1 else id_at(at),
         "at": at,
         "request_id": f"req_{n:012x}",
         "region": "local",
