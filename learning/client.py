@@ -41,6 +41,7 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._retry_after, self._decision = 0.0, ""
+        self._bodiless = False
         self.open = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -67,17 +68,26 @@ class _Connection(asyncio.Protocol):
             case b"sluice-decision":
                 self._decision = value.decode("latin-1")
 
+    def on_headers_complete(self) -> None:
+        """A HEAD's answer names a body that never comes, which this parser cannot be told: it was the connection's last."""
+        if self._bodiless:
+            self.close()
+            self._done()
+
     def on_message_complete(self) -> None:
-        answer = Answer(self._parser.get_status_code(), self._retry_after, self._decision)
         if not self._parser.should_keep_alive():
             self.close()
+        self._done()
+
+    def _done(self) -> None:
+        answer = Answer(self._parser.get_status_code(), self._retry_after, self._decision)
         if self._answer is not None and not self._answer.done():
             self._answer.set_result(answer)
 
-    def ask(self, data: bytes) -> asyncio.Future[Answer]:
+    def ask(self, data: bytes, bodiless: bool = False) -> asyncio.Future[Answer]:
         if self._transport is None or not self.open:
             raise GatewayError("the gateway closed the connection")
-        self._answer = asyncio.get_running_loop().create_future()
+        self._answer, self._bodiless = asyncio.get_running_loop().create_future(), bodiless
         self._transport.write(data)
         return self._answer
 
@@ -108,7 +118,7 @@ class Client:
         async with self._room:
             connection = await self._connection()
             try:
-                answer = await asyncio.wait_for(connection.ask(self._encode(request, query)), self._timeout)
+                answer = await asyncio.wait_for(connection.ask(self._encode(request, query), request.method == "HEAD"), self._timeout)
             except TimeoutError:
                 connection.close()
                 raise GatewayError(f"no answer within {self._timeout:.0f} s") from None

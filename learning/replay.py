@@ -77,8 +77,8 @@ class Summary:
     answers: Counter[str] = field(default_factory=Counter)
     """Action (offline) or status (through a gateway) -> requests."""
     refused: dict[str, Refused] = field(default_factory=dict)
-    kept: int = 0
-    """Decisions sent to the console."""
+    kept: int | None = None
+    """Decisions sent to the console; None when that is for the deciders behind a gateway to do."""
 
     def note(self, app: str, why: str, decision: str) -> None:
         """Counts one refusal."""
@@ -129,7 +129,7 @@ class Offline:
     ) -> Summary:  # fmt: skip
         """Replays the logs, ending at `end` (unix seconds, default now). Raises LogError, ReplayError."""
         span = span or look(paths, key, form, limit)
-        summary = Summary(Report())
+        summary = Summary(Report(), kept=0)
         began = time.perf_counter()
         stream = islice(_shifted(paths, key, form, span, time.time() if end is None else end, summary.report), limit)
         for batch in _batches(stream):
@@ -198,7 +198,7 @@ class Offline:
             part, self._waiting = self._waiting[:EVENTS_PER_BATCH], self._waiting[EVENTS_PER_BATCH:]
             batch = EventBatch(self._ids.one(), NODE, time.time(), self._engine.events_dropped, part)
             self._publish(event.encode_batch(batch))
-            summary.kept += len(part)
+            summary.kept = (summary.kept or 0) + len(part)
 
 
 def _batches(found: Iterable[Entry]) -> Iterator[list[Entry]]:
@@ -269,7 +269,7 @@ def describe(summary: Summary) -> str:
         ),
         ("of the log", f"{_span(span)}, {summary.requests / span:.2f} requests a second" if span > 0 else "one moment"),
         *((answer, f"{n:,} ({n / max(summary.requests, 1):.1%})") for answer, n in summary.answers.most_common()),
-        ("kept", f"{summary.kept:,} decisions for the console"),
+        ("kept", "the deciders' own sample" if summary.kept is None else f"{summary.kept:,} decisions for the console"),
         *(("skipped", f"{n:,} lines: {reason}") for reason, n in report.skipped.most_common()),
         *(("noticed", f"{n:,} lines: {oddity}") for oddity, n in report.noticed.most_common()),
     ]

@@ -16,9 +16,10 @@ class Echo(BaseHTTPRequestHandler):
         self.send_response(500 if "fail" in self.path else 200)
         self.send_header("content-length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
-    do_POST = do_GET
+    do_POST = do_HEAD = do_GET
 
     def log_message(self, format: str, *args: object) -> None:
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 import time
@@ -17,9 +18,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from decider import config, defaults, store
 from decider.config import ListEntry
 from decider.requests import Outcome
+from learning import replay
 from tests.conftest import write_keys
 from tests.gateway import running
 from tests.gateway.running import Gateway, until
+from tests.learning.logs import KEY, combined
 
 pytestmark = pytest.mark.parts
 BLOCKED = "app-blocked"
@@ -109,6 +112,17 @@ def test_outcomes_of_served_requests_reach_the_stream_within_seconds(whole: Whol
 
     until(lambda: bool(told()), "the outcome")
     assert (told()[0].app, told()[0].service, told()[0].status) == ("app-outcome", "search", 500)
+
+
+def test_a_log_is_played_through_the_gateway_and_its_busiest_client_is_slowed(whole: Whole, tmp_path: Path) -> None:
+    path = tmp_path / "access.log"
+    lines = [combined(k // 200, request=f"{'HEAD' if k % 50 == 0 else 'GET'} /v2/orders/{k} HTTP/1.1") for k in range(400)]
+    path.write_text("\n".join([*lines, combined(2, address="198.51.100.99")]))
+    found = asyncio.run(replay.through_gateway([path], KEY, f"http://127.0.0.1:{whole.gateway.ports['gateway']}", 1000.0))
+    assert found.requests == sum(found.answers.values()) == 401
+    assert set(found.answers) <= {"200", "429"}
+    assert found.answers["429"] > 0
+    assert "the deciders' own sample" in replay.describe(found)
 
 
 def test_a_killed_deciders_apps_are_decided_by_the_other(whole: Whole) -> None:
