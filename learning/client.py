@@ -118,7 +118,8 @@ class Client:
         async with self._room:
             connection = await self._connection()
             try:
-                answer = await asyncio.wait_for(connection.ask(self._encode(request, query), request.method == "HEAD"), self._timeout)
+                asked = connection.ask(self._encode(request, query), request.method == "HEAD")
+                answer = await asyncio.wait_for(asked, self._timeout)
             except TimeoutError:
                 connection.close()
                 raise GatewayError(f"no answer within {self._timeout:.0f} s") from None
