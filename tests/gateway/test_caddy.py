@@ -1,0 +1,72 @@
+"""The example configuration on a real Caddy, where one is installed, with deciders that answer as told."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from console import gateway as example
+from console import parts
+from tests.gateway import running
+from tests.gateway.running import HERE, NAMES, Gateway, stub, until
+
+CADDY = shutil.which("caddy")
+pytestmark = [pytest.mark.parts, pytest.mark.skipif(CADDY is None, reason="caddy is not installed")]
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    folder = tmp_path_factory.mktemp("caddy")
+    it = Gateway({name: parts.free_port() for name in NAMES}, folder / "unused.json")
+    text = (example.EXAMPLE.parent / "Caddyfile").read_text().replace("15ms", "500ms")
+    for name, shipped in {"d01": 9101, "d02": 9102, "services": 9200, "gateway": 8091}.items():
+        text = re.sub(rf"127\.0\.0\.1:{shipped}\b", f"127.0.0.1:{it.ports[name]}", text)
+    config = folder / "Caddyfile"
+    config.write_text("{\n\tadmin off\n}\n" + text)
+    try:
+        it.start("services", [sys.executable, str(HERE / "stub_service.py"), str(it.ports["services"])])
+        for node in ("d01", "d02"):
+            it.start(node, stub(node, it.ports[node]))
+        it.start("caddy", [str(CADDY), "run", "--adapter", "caddyfile", "--config", str(config)])
+        until(lambda: not parts.is_free(it.ports["gateway"]), "Caddy")
+        until(lambda: running.both_asked(it), "both deciders")
+        yield it
+    finally:
+        it.stop()
+
+
+@pytest.mark.parametrize(("app", "status"), [("defer", 429), ("shed", 503), ("block", 403), ("malformed", 400)])
+def test_a_refusal_reaches_the_client_with_its_true_status_and_fields(gateway: Gateway, app: str, status: int) -> None:
+    answer = gateway.get(app)
+    assert answer.status == status
+    assert answer.json()["status"] == status
+    assert answer.headers["sluice-decision"].startswith("dec_")
+    assert "ratelimit" in answer.headers
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers.get("retry-after") == ("7" if status in {429, 503} else None)
+
+
+def test_an_admitted_request_reaches_its_service_and_its_answer_carries_the_fields(gateway: Gateway) -> None:
+    answer = gateway.get("good", method="POST", body=b"12345")
+    assert answer.status == 200
+    assert answer.headers["sluice-decision"].startswith("dec_")
+    assert answer.json()["content-length"] == "5"
+
+
+def test_a_client_cannot_choose_how_the_decider_answers(gateway: Gateway) -> None:
+    assert gateway.get("shed", x_sluice_answer="nginx").status == 503
+
+
+def test_an_app_always_meets_the_same_decider(gateway: Gateway) -> None:
+    deciders = {app: {gateway.get(app).headers["ratelimit"] for _ in range(5)} for app in (f"app-{i}" for i in range(8))}
+    assert all(len(met) == 1 for met in deciders.values())
+
+
+def test_with_no_decider_left_requests_are_refused_not_let_through(gateway: Gateway) -> None:
+    for node in ("d01", "d02"):
+        gateway.kill(node)
+    assert {gateway.get("hungry").status for _ in range(5)} <= {502, 503}
