@@ -1,0 +1,109 @@
+"""Which levels of each lever are tried, smallest change first, and how large a change is.
+
+Levels are round figures (two digits, whole percents, whole seconds), so that what is found can be said as it was verified.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from decider.features import INDEX as F
+from decider.levers import DAY_S, insisting
+from decider.signals import INDEX as S
+from decider.vocabulary import Reason
+
+Levels = NDArray[np.float64]
+
+WAITS_S = np.array([*range(1, 61), *range(65, 181, 5), *range(210, 601, 30)], np.float64)
+SIZES = np.array([2, 3, 4, 5, 8, 10, 15, 20, 30, 40, 50, 100], np.float64)
+SLOWEST = 0.1
+"""Six requests a minute: nobody is advised to be slower."""
+ONE_THING = frozenset({frozenset({"spread", "pace"}), frozenset({"pace", "day"}), frozenset({"spread", "day"})})
+"""Pairs that are one change said twice."""
+_NONE: Levels = np.empty(0)
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """As levers are pulled together: how the app behaves first, then the wait."""
+    return sorted(names, key=lambda name: name == "wait")
+
+
+def coarse(levels: Levels, most: int) -> Levels:
+    """At most so many of the levels, the first and the last among them."""
+    if len(levels) <= most:
+        return levels
+    return levels[np.unique(np.linspace(0, len(levels) - 1, most).astype(int))]
+
+
+def now(name: str, x: Levels, s: Levels) -> float:
+    """Where a lever stands in a record."""
+    match name:
+        case "spread" | "pace":
+            return float(np.nanmax([0.0, *x[[F["rate_1s"], F["rate_10s"], F["rate_60s"]]]]))
+        case "day":
+            return float(x[F["quota_used"]] * s[S["quota_limit"]] / max(1.0, DAY_S - s[S["quota_reset"]]))
+        case "retries":
+            return float(insisting(x[None, :])[0])
+        case "errors":
+            return float(np.nan_to_num(x[F["client_error_share_60s"]]))
+        case "resources":
+            return float(np.nan_to_num(x[F["distinct_paths_60s"]]))
+        case "credentials":
+            return float(np.nan_to_num(x[F["distinct_tokens_60s"]]))
+        case "batch":
+            return 1.0
+    return 0.0
+
+
+def of(name: str, x: Levels, s: Levels, batchable: bool, reason: int) -> Levels:
+    """The levels to try for a record, smallest change first; none when the lever does not apply."""
+    quota = reason == Reason.QUOTA_EXHAUSTED
+    here = now(name, x, s)
+    match name:
+        case "wait":
+            return np.array([math.ceil(s[S["quota_reset"]])], np.float64) if quota else WAITS_S
+        case "day":
+            lasting = s[S["quota_limit"]] / DAY_S
+            return _round_down(min(here * 0.99, lasting), lasting / 100.0) if quota and here > 0.0 else _NONE
+        case "spread":
+            return _NONE if quota else _round_down(here, float(x[F["rate_60s"]]))
+        case "pace":
+            return _NONE if quota else _round_down(min(here, float(x[F["rate_60s"]]) * 1.1), SLOWEST)
+        case "batch":
+            return SIZES if batchable and s[S["batchable"]] > 0.0 else _NONE
+        case "retries" | "errors":
+            return np.arange(math.ceil(here * 100.0) - 1, -1, -1) / 100.0 if here > 0.005 else _NONE
+    return _round_down(here, 1.0, whole=True)
+
+
+def _round_down(high: float, low: float, *, whole: bool = False) -> Levels:
+    """Figures of two digits below `high` down to `low`, falling."""
+    if not (math.isfinite(high) and math.isfinite(low) and high > max(low, 0.0)):
+        return _NONE
+    low = max(low, 1e-3)
+    decades = range(math.floor(math.log10(low)), math.floor(math.log10(high)) + 1)
+    found = np.array([round(k * 10.0 ** (d - 1), 6) for d in reversed(decades) for k in range(99, 9, -1)])
+    found = found[(found < high * 0.985) & (found >= low)]
+    return found[found == np.floor(found)] if whole else found
+
+
+def effort(name: str, before: float, after: float) -> float:
+    """How large a change is. Unlike levers have no common unit; these weights put waiting a minute, halving the volume and
+    fetching ten items in a call about level, and keep the volume's shape cheaper than the volume."""
+    halvings = math.log2(max(before, 1e-9) / max(after, 1e-9)) if after > 0.0 and before > after else 0.0
+    match name:
+        case "wait":
+            return 0.1 * math.log2(1.0 + after)
+        case "spread":
+            return 0.05 + 0.15 * halvings
+        case "pace" | "resources" | "credentials":
+            return 0.3 + 0.25 * halvings
+        case "day":
+            return 0.5 + 0.25 * halvings
+        case "batch":
+            return 0.4 + 0.05 * math.log2(after)
+    return 0.15 + (before - after)

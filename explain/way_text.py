@@ -1,0 +1,132 @@
+"""A way back in words: what the owner would have done, and what it did instead."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from decider.event import Event
+from decider.vocabulary import Action
+from decisions import why
+
+
+class Pulled(Protocol):
+    """What of a change is said."""
+
+    @property
+    def lever(self) -> str: ...
+    @property
+    def before(self) -> float: ...
+    @property
+    def after(self) -> float: ...
+
+
+class Said(NamedTuple):
+    """A way in words."""
+
+    sentence: str
+    short: str
+    was: str
+
+
+def of(changes: Sequence[Pulled], event: Event, batch: str, action: int, *, price: float) -> Said:
+    """`batch`: the endpoint's batch form. `price`: of the service, which a wait expects to fall."""
+    parts = [_short(change) for change in changes]
+    short = " and ".join(parts)
+    full = " and ".join(_full(change, batch) for change in changes)
+    end = "this request would have been admitted" if action == Action.ADMIT else f"it would still have been {_DID[Action(action)]}"
+    recovery = price > 0.0 and any(change.lever == "wait" for change in changes)
+    hope = f", if {event.service} recovers as expected" if recovery else ""
+    notes = [_was(change, event) for change in changes] + ([f"Expects {event.service} to recover"] if recovery else [])
+    return Said(f"{full[:1].upper()}{full[1:]}, {end}{hope}.", short, ". ".join(note for note in notes if note))
+
+
+_DID = {
+    Action.ADMIT: "admitted",
+    Action.DEFER: "deferred",
+    Action.BATCH: "asked to batch",
+    Action.SHED: "shed",
+    Action.BLOCK: "blocked",
+}
+
+
+def pace(per_second: float) -> str:
+    """"12 requests a second", or a minute where a second is too short to say it."""
+    if per_second >= 0.995:
+        figure = f"{per_second:,.3g}" if per_second < 999.5 else f"{per_second:,.0f}"
+        return f"{figure} request{'' if figure == '1' else 's'} a second"
+    minute = per_second * 60.0
+    return f"{minute:,.2g} request{'' if math.isclose(round(minute, 1), 1.0) else 's'} a minute"
+
+
+def percent(share: float) -> str:
+    return f"{share * 100:.0f}%"
+
+
+def _short(change: Pulled) -> str:
+    after = change.after
+    match change.lever:
+        case "wait":
+            return f"after waiting {why.duration(after)}"
+        case "spread":
+            return f"at no more than {pace(after)}, same volume"
+        case "pace":
+            return f"at {pace(after)}, spread evenly"
+        case "day":
+            return f"at {pace(after)} over the day"
+        case "batch":
+            return f"with {after:.0f} items in a call"
+        case "retries":
+            return "without asking again too soon" if after == 0 else f"with {percent(after)} asked again too soon"
+        case "errors":
+            return "without 4xx answers" if after == 0 else f"with {percent(after)} of answers 4xx"
+        case "resources":
+            return f"with {after:,.0f} different resource{_s(after)} a minute"
+    return f"with {after:,.0f} credential{_s(after)} a minute"
+
+
+def _full(change: Pulled, batch: str) -> str:
+    before, after = change.before, change.after
+    match change.lever:
+        case "wait":
+            return f"after waiting {why.duration(after)}"
+        case "spread":
+            return f"with the same requests spread evenly, at no more than {pace(after)} instead of {pace(before)}"
+        case "pace":
+            return f"at {pace(after)} instead of {pace(before)}, spread evenly"
+        case "day":
+            return f"at {pace(after)} over the whole day instead of {pace(before)}"
+        case "batch":
+            return f"with {after:.0f} items in each call{f' of {batch}' if batch else ''}"
+        case "retries":
+            if after == 0:
+                return f"without sending requests again too soon, as {percent(before)} were"
+            return f"with {percent(after)} of its requests sent again too soon instead of {percent(before)}"
+        case "errors":
+            if after == 0:
+                return f"without 4xx answers, which were {percent(before)}"
+            return f"with {percent(after)} of its answers 4xx instead of {percent(before)}"
+        case "resources":
+            return f"asking for {after:,.0f} different resource{_s(after)} a minute instead of {before:,.0f}"
+    return f"with {after:,.0f} credential{_s(after)} in a minute instead of {before:,.0f}"
+
+
+def _was(change: Pulled, event: Event) -> str:
+    before = change.before
+    match change.lever:
+        case "wait":
+            told = math.ceil(event.retry_after)
+            same = told > 0 and abs(change.after - told) <= 0.5
+            return "This is the Retry-After it got" if same else f"Its Retry-After was {why.duration(told)}" if told else ""
+        case "spread" | "pace" | "day":
+            return f"It sent {pace(before)}"
+        case "batch":
+            return "It asked for one item in a call"
+        case "retries" | "errors":
+            return f"It was {percent(before)}"
+    return f"It was {before:,.0f}"
+
+
+def _s(count: float) -> str:
+    return "" if count == 1 else "s"
