@@ -6,12 +6,12 @@ service, not what other apps or tenants do. A test compares these sets with the 
 
 | lever | level | moves |
 | --- | --- | --- |
-| spread | requests a second at most, the minute's volume kept | the 1 s and 10 s pace, burst ratio, clumps, tokens, the app's own part of its tenant's use |
-| pace | requests a second, evenly, for the last ten minutes | the same, and the pace over 60 s and 600 s, cost, quota, resources asked for |
+| spread | requests a second at most, same volume | pace over 1 s and 10 s, burst ratio, clumps, tokens, own use of the service |
+| pace | requests a second, evenly, for ten minutes | as spread, and pace over 60 s and 600 s, cost, quota, resources |
 | day | requests a second at most over the whole UTC day | as pace, and the quota by the whole day |
-| wait | seconds of silence before asking again | every window as it empties, tokens, error budget, price as the engine's own forecast expects it |
+| wait | seconds of silence before asking again | windows as they empty, tokens, error budget, price as the engine forecasts it |
 | batch | items in one call of the endpoint's batch form | pace, cost, resources, tokens, writes, this request's cost |
-| retries | share of requests sent again too soon, or while being refused | retry, early-retry and refused shares, pace |
+| retries | share of requests sent again too soon | retry, early-retry and refused shares, pace |
 | errors | share of answers that were 4xx | all 4xx shares |
 | credentials | different credentials in a minute | that count |
 | resources | different resources in a minute | that count |
@@ -193,7 +193,8 @@ def _pass_time(x: Rows, s: Rows, level: Levels, ground: Ground) -> None:
     silent = level > 0.0
     x[:, F["seconds_since_last"]] = np.where(silent, np.minimum(DAY_S, level), x[:, F["seconds_since_last"]])
     x[:, F["seconds_since_first"]] += level
-    x[:, F["feedback_age"]] = np.where(x[:, F["feedback_age"]] < 3600.0, np.minimum(3600.0, x[:, F["feedback_age"]] + level), 3600.0)
+    age = x[:, F["feedback_age"]]
+    x[:, F["feedback_age"]] = np.where(age < 3600.0, np.minimum(3600.0, age + level), age)
     s[:, S["tokens"]] = np.minimum(s[:, S["bucket_burst"]], s[:, S["tokens"]] + level * s[:, S["bucket_rate"]])
     s[:, S["service_price"]] = np.maximum(0.0, s[:, S["service_price"]] - RECOVERY * level)
     budget = s[:, S["error_budget_left"]]
@@ -211,8 +212,7 @@ def batched_share(x: Rows) -> Levels:
 
     No distribution of entropy H bits has a largest share under 2^-H.
     """
-    entropy = np.asarray(np.exp2(-np.maximum(0.0, np.nan_to_num(x[:, F["endpoint_entropy_60s"]]))), np.float64)
-    return entropy
+    return np.asarray(np.exp2(-np.maximum(0.0, np.nan_to_num(x[:, F["endpoint_entropy_60s"]]))), np.float64)
 
 
 def _batch(x: Rows, s: Rows, level: Levels, ground: Ground) -> None:

@@ -72,12 +72,17 @@ def of(name: str, x: Levels, s: Levels, batchable: bool, reason: int) -> Levels:
         case "spread":
             return _NONE if quota else _round_down(here, float(x[F["rate_60s"]]))
         case "pace":
-            return _NONE if quota else _round_down(min(here, float(x[F["rate_60s"]]) * 1.1), SLOWEST)
+            return _NONE if quota else _round_down(min(here, float(x[F["rate_60s"]]) * 1.1, _lasting(s)), SLOWEST)
         case "batch":
             return SIZES if batchable and s[S["batchable"]] > 0.0 else _NONE
         case "retries" | "errors":
             return np.arange(math.ceil(here * 100.0) - 1, -1, -1) / 100.0 if here > 0.005 else _NONE
     return _round_down(here, 1.0, whole=True)
+
+
+def _lasting(s: Levels) -> float:
+    """The pace that a spent bucket sustains: a little less than too much would only be refused a little later."""
+    return float(s[S["bucket_rate"]]) * 1.02 if s[S["tokens"]] < 1.0 else math.inf
 
 
 def _round_down(high: float, low: float, *, whole: bool = False) -> Levels:

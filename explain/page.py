@@ -20,7 +20,7 @@ from decisions import aggregate, charts, configs, directory, lookup, why
 from decisions.directory import KnownApp
 from decisions.models import Decision
 
-from . import again, artifacts, reasons, record, story, trace_view, waterfall
+from . import artifacts, reasons, record, story, trace_view, waterfall, worlds
 from .models import Explanation, ModelCheck
 from .trace_view import Step
 from .waterfall import Waterfall
@@ -197,7 +197,7 @@ class DecisionPage:
     around: Around
     newer: Decision | None
     older: Decision | None
-    replay: again.Replay
+    replay: worlds.Replay
     model_name: str
     check: ModelCheck | None
     kept_because: str
@@ -288,7 +288,7 @@ def compose(d: Decision, *, with_token: bool) -> DecisionPage:
         d=d, name=name, known=known,
         story=story.tell(d, name, marks, list(found.reasons)),
         explained=found, cut=cut(d, marks), bands=bands(marks), steps=steps(d, event, config),
-        around=around(d), newer=newer, older=older, replay=again.replayed(d, event, config),
+        around=around(d), newer=newer, older=older, replay=worlds.replayed(d, event, config),
         model_name=_model_name(d.model), check=ModelCheck.objects.filter(model=d.model).first() if d.model else None,
         kept_because=kept_because(d), record=record.text(d, found.explanation, with_token=with_token),
         code=Reason(d.reason).name, clause=why.clause(d),

@@ -17,7 +17,7 @@ from decider.ids import decision_time, parse_decision_id
 from decisions import listing, lookup
 from decisions.models import Decision
 
-from . import again, page
+from . import page, panels, worlds
 
 log = logging.getLogger("sluice.explain")
 
@@ -50,6 +50,7 @@ def decision(request: HttpRequest, decision_id: str) -> HttpResponse:
     with_token = request.user.has_perm("decisions.view_token_digest")
     shown = page.compose(found, with_token=with_token)
     context = {"page": "lookup", "p": shown, "d": found, "with_token": with_token, "at": timezone.now(), "polls": 0}
+    context |= panels.beside(found, shown)
     return render(request, "explain/decision.html", {**context, "here": request.build_absolute_uri()})
 
 
@@ -84,10 +85,9 @@ def _ask_for(found: Decision) -> None:
 @require_POST
 @permission_required(READ, raise_exception=True)
 def now(request: HttpRequest, decision_id: str) -> HttpResponse:
-    """The same request decided with the config of now. Nothing is changed."""
+    """The same request in the three worlds, as of now. Nothing is changed."""
     found = _found(decision_id)
-    rows, problem = again.decided_now(found)
-    context = {"d": found, "rows": rows, "problem": problem, "at": timezone.now()}
+    context = {"d": found, "worlds": worlds.of(found), "at": timezone.now()}
     if not request.htmx:
         return render(request, "explain/now_page.html", {"page": "lookup", **context})
     return render(request, "explain/now.html", context)

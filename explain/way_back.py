@@ -67,6 +67,11 @@ class Way:
     def admits(self) -> bool:
         return self.action == Action.ADMIT
 
+    @property
+    def percent(self) -> float:
+        """Place of its risk on the scale, percent."""
+        return round(100.0 * (self.risk or 0.0), 2)
+
 
 @dataclass(frozen=True, slots=True)
 class WayBack:
@@ -241,4 +246,3 @@ def _way(case: _Case, pulls: tuple[tuple[str, float], ...], action: int, risk: f
     )
     said = way_text.of(changes, case.event, case.batch, action, price=float(case.s[S["service_price"]]))
     return Way(changes, action, risk, said.sentence, said.short, said.was, _effort(case, pulls))
-

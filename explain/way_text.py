@@ -52,7 +52,7 @@ _DID = {
 
 
 def pace(per_second: float) -> str:
-    """"12 requests a second", or a minute where a second is too short to say it."""
+    """ "12 requests a second", or a minute where a second is too short to say it."""
     if per_second >= 0.995:
         figure = f"{per_second:,.3g}" if per_second < 999.5 else f"{per_second:,.0f}"
         return f"{figure} request{'' if figure == '1' else 's'} a second"

@@ -221,7 +221,7 @@ def test_it_can_be_decided_now_with_and_without_script(events, browser) -> None:
     refused, client = first(events, reason=Reason.RISK_HIGH, action=Action.DEFER), browser()
     where = reverse("ui-decided-now", args=[format_decision_id(refused.id)])
     fragment = text_of(client.post(where, headers={"hx-request": "true"}))
-    assert "Same request, config 1 Defer" in fragment
+    assert "As decided now, config 1 Defer" in fragment
     assert "no change" in fragment
     assert "<html" in client.post(where).content.decode()
     assert client.get(where).status_code == 405

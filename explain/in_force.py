@@ -1,0 +1,184 @@
+"""What of a config document was in force for one request at a moment, and which lines of two documents differ for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from msgspec import structs
+
+from decider import policy
+from decider.config import Config, ListEntry, Override
+from decider.event import Event
+from decider.signals import INDEX as S
+from decider.subjects import APP, TENANT, compile_subjects, consult
+from decider.vocabulary import Action, Tier
+
+TIER_LINES = {
+    "rate": "requests a second",
+    "burst": "burst",
+    "quota_per_day": "requests a day",
+    "friction": "friction",
+    "harm": "harm",
+    "error_budget_per_hour": "error budget an hour",
+    "rank_from": "ranked from cheap score",
+}
+"""Fields of a tier that the policy function reads, in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a config document that differs."""
+
+    text: str
+    old: str
+    new: str
+    put: Callable[[Config], Config]
+    """The older document with this line as in the newer one."""
+
+    @property
+    def sentence(self) -> str:
+        return f"{self.text}: {self.old} → {self.new}"
+
+
+def at(config: Config, event: Event, now: float) -> Config:
+    """The document with only those lists and overrides that concern the app and are in force, and switches engaged."""
+    return structs.replace(
+        config,
+        switches=[s for s in config.switches if s.until is None or now < s.until],
+        overrides=[o for o in config.overrides if now < o.until and _concerns(o, event)],
+        lists=[e for e in config.lists if (e.until is None or now < e.until) and _concerns(e, event)],
+    )
+
+
+def _concerns(rule: Override | ListEntry, event: Event) -> bool:
+    return rule.subject == {"app": event.app, "tenant": event.tenant}.get(rule.kind)
+
+
+def rules_about(config: Config, event: Event, now: float) -> np.ndarray:
+    """float64 (4,): list verdict, compliance, override action, multiplier, as the engine would find them by app and tenant."""
+    subjects, found = compile_subjects(config), np.array([0.0, 0.0, -1.0, 1.0])
+    consult(subjects, APP, hash(event.app), now, found)
+    consult(subjects, TENANT, hash(event.tenant), now, found)
+    return found
+
+
+def record_under(event: Event, then: Config, config: Config, now: float) -> Event:
+    """The record with the signals that `config` decides put in: lists, overrides, quota, cost. What was seen stays as seen.
+
+    A list verdict that the app and tenant do not account for came from the source address, which is not stored: it stays.
+    """
+    s = np.frombuffer(event.signals, "<f8").copy()
+    before, after = rules_about(then, event, event.at), rules_about(config, event, now)
+    if s[S["list_verdict"]] == before[0]:
+        s[S["list_verdict"]] = after[0]
+    if s[S["compliance"]] == before[1]:
+        s[S["compliance"]] = after[1]
+    s[S["override_action"]], s[S["override_multiplier"]] = after[2], after[3]
+    tiers = policy.rules_of(config).tiers[event.tier]
+    quota = float(tiers[policy.T_QUOTA])
+    s[S["quota_left"]] += (quota - s[S["quota_limit"]]) / max(1, config.nodes)
+    s[S["quota_limit"]] = quota
+    s[S["tokens"]] = min(s[S["tokens"]], tiers[policy.T_BURST] * after[3])
+    found = endpoint(config, event)
+    s[S["cost"]], s[S["batchable"]] = found if found else (s[S["cost"]], s[S["batchable"]])
+    return structs.replace(event, signals=s.astype("<f8").tobytes())
+
+
+def endpoint(config: Config, event: Event) -> tuple[float, float] | None:
+    """(cost, batchable) of the request's endpoint; None when its service is gone."""
+    service = next((s for s in config.services if s.name == event.service), None)
+    if service is None:
+        return None
+    found = next((e for e in service.endpoints if (e.method, e.template) == (event.method, event.endpoint)), None)
+    return (found.cost, float(bool(found.batch))) if found else (1.0, 0.0)
+
+
+def lines(old: Config, new: Config, event: Event) -> list[Line]:
+    """The lines that differ and bear on the request; both documents as `at` leaves them."""
+    return [*_tier(old, new, event.tier), *_weights(old, new), *_service(old, new, event), *_subjects(old, new)]
+
+
+def _tier(old: Config, new: Config, tier: int) -> list[Line]:
+    name = Tier(tier).word.capitalize()
+    return [
+        Line(f"{name} tier, {words}", _figure(a), _figure(b), _put_tier(tier, field, b))
+        for field, words in TIER_LINES.items()
+        if (a := getattr(old.tiers[tier], field)) != (b := getattr(new.tiers[tier], field))
+    ]
+
+
+def _put_tier(tier: int, field: str, value: float) -> Callable[[Config], Config]:
+    def put(config: Config) -> Config:
+        tiers = [structs.replace(t, **{field: value}) if k == tier else t for k, t in enumerate(config.tiers)]
+        return structs.replace(config, tiers=tiers)
+
+    return put
+
+
+def _weights(old: Config, new: Config) -> list[Line]:
+    found = []
+    for field in ("keep", "leak", "load", "friction"):
+        for k, (a, b) in enumerate(zip(getattr(old.actions, field), getattr(new.actions, field), strict=True)):
+            if a != b:
+                found.append(Line(f"Action {Action(k).word}, {field}", _figure(a), _figure(b), _put_weight(field, k, b)))
+    return found
+
+
+def _put_weight(field: str, place: int, value: float) -> Callable[[Config], Config]:
+    def put(config: Config) -> Config:
+        row = tuple(value if k == place else v for k, v in enumerate(getattr(config.actions, field)))
+        return structs.replace(config, actions=structs.replace(config.actions, **{field: row}))
+
+    return put
+
+
+def _service(old: Config, new: Config, event: Event) -> list[Line]:
+    """The endpoint's cost and batch form, and figures of the service, which act through the price that was seen."""
+    found = []
+    one, two = (next((s for s in c.services if s.name == event.service), None) for c in (old, new))
+    if one is None or two is None:
+        return []
+    for k, (words, a, b) in enumerate(
+        zip(("cost", "batch form"), endpoint(old, event) or (), endpoint(new, event) or (), strict=True)
+    ):
+        if a != b:
+            shown = (_figure(a), _figure(b)) if k == 0 else ("yes" if a else "none", "yes" if b else "none")
+            found.append(Line(f"{event.method} {event.endpoint}, {words}", *shown, _put_service(two)))
+    for field in ("capacity", "target", "latency_ms"):
+        if (a := getattr(one, field)) != (b := getattr(two, field)):
+            found.append(Line(f"Service {event.service}, {field.replace('_', ' ')}", _figure(a), _figure(b), _put_service(two)))
+    return found
+
+
+def _put_service(service) -> Callable[[Config], Config]:
+    return lambda config: structs.replace(config, services=[service if s.name == service.name else s for s in config.services])
+
+
+def _subjects(old: Config, new: Config) -> list[Line]:
+    found = []
+    if old.overrides != new.overrides:
+        put = lambda config: structs.replace(config, overrides=new.overrides)  # noqa: E731
+        found.append(Line("Overrides in force", _overrides(old), _overrides(new), put))
+    if old.lists != new.lists:
+        put_lists = lambda config: structs.replace(config, lists=new.lists)  # noqa: E731
+        found.append(Line("Lists and compliance rules", _lists(old), _lists(new), put_lists))
+    return found
+
+
+def _overrides(config: Config) -> str:
+    return ", ".join(_override(o) for o in config.overrides) or "none"
+
+
+def _override(o: Override) -> str:
+    does = f"plan × {o.multiplier:g}" if o.action is None else Action(o.action).word
+    return f"{o.id} ({does})"
+
+
+def _lists(config: Config) -> str:
+    return ", ".join(f"{e.verdict} {e.kind}" for e in config.lists) or "none"
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.6g}"

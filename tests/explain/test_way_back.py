@@ -1,0 +1,180 @@
+"""A way back to admit is real: decided again it is admitted, and only what an owner controls was changed."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec import structs
+
+from decider import replay
+from decider.config import ModelRef, Sampling
+from decider.event import Event
+from decider.features import FEATURES
+from decider.features import INDEX as F
+from decider.levers import BY_NAME, LEVERS
+from decider.models import Model
+from decider.signals import INDEX as S
+from decider.vocabulary import Action, MlState, Reason
+from explain import way_back
+from learning import services, simulate, train
+from tests.explain import world
+
+NEVER = {f.name for f in FEATURES if f.source == "profile"} | {
+    "hour_of_week", "service_utilisation", "service_latency_ratio", "service_error_share", "distinct_sources_60s",
+}  # fmt: skip
+"""Features that no owner's doing moves: who the app is, what hour it is, how the service fares."""
+NEVER_SEEN = {
+    "tier", "ml_state", "observe_only", "list_verdict", "compliance", "quota_limit", "override_action", "override_multiplier",
+    "bucket_rate", "bucket_burst", "service_utilisation", "tenant_fair_share", "prior_risk", "prior_value",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def trained() -> Model:
+    return Model.load(train.train(seed=3, seconds=70.0, apps=500, workers=0).data)
+
+
+@pytest.fixture(scope="module")
+def refusals(trained: Model) -> tuple[list[Event], dict]:
+    """Refusals of simulated apps by the real engine, its services short of room for a while."""
+    found, documents = [], {}
+    for k, rate in enumerate((90.0, 150.0), 1):
+        slow = (services.Slowdown("search", 25, 60, 60, 0.25),)
+        scenario = simulate.Scenario(seed=90 + k, start=train.MONDAY + 9 * 3600, seconds=70, apps=600, rate=rate, slowdowns=slow)
+        documents[k] = structs.replace(
+            simulate._config(scenario), version=k, model=ModelRef("risk", 1, trained.digest),
+            sampling=Sampling(admit=0.0, refuse=1, block=1, enterprise_refuse=1, budget_per_s=1e9),
+        )  # fmt: skip
+        loop = simulate.Loop(scenario, documents[k], trained)
+        loop.run()
+        found += loop.engine.take_events()
+    chosen = np.random.default_rng(4).permutation(len(found))[:250]
+    return [found[k] for k in chosen], documents
+
+
+def moved(before: Event, after: Event) -> tuple[set[str], set[str]]:
+    one, two = replay.vectors(before), replay.vectors(after)
+    differs = [~((a == b) | (np.isnan(a) & np.isnan(b))) for a, b in zip(one, two, strict=True)]
+    return {n for n, k in F.items() if differs[1][k]}, {n for n, k in S.items() if differs[0][k]} - {"retry_hint"}
+
+
+def test_nearly_every_simulated_refusal_has_a_way_back_and_quickly(refusals, trained) -> None:
+    events, documents = refusals
+    assert len(events) > 200
+    way_back.find(events[0], documents[events[0].config_version], trained)
+    begun = time.perf_counter()
+    found = [way_back.find(e, documents[e.config_version], trained) for e in events]
+    assert (time.perf_counter() - begun) / len(events) < 0.2
+    assert sum(bool(f.ways) for f in found) / len(found) >= 0.95
+    assert all(bool(f.none) != bool(f.ways) for f in found)
+
+
+def test_every_way_is_admitted_when_the_changed_record_is_decided_again(refusals, trained) -> None:
+    events, documents = refusals
+    count = 0
+    for e in events:
+        document = documents[e.config_version]
+        for way in way_back.find(e, document, trained).ways:
+            again = replay.decide_under(way_back.changed(e, document, way.changes), document, trained)
+            assert again.action == Action.ADMIT == way.action
+            assert again.risk == way.risk
+            count += 1
+    assert count > 200
+
+
+def test_no_way_moves_what_an_owner_cannot_change(refusals, trained) -> None:
+    events, documents = refusals
+    for e in events:
+        document = documents[e.config_version]
+        for way in way_back.find(e, document, trained).ways:
+            features, signals = moved(e, way_back.changed(e, document, way.changes))
+            allowed = set().union(*(BY_NAME[c.lever].features for c in way.changes))
+            assert features <= allowed
+            assert signals <= set().union(*(BY_NAME[c.lever].signals for c in way.changes))
+            assert not features & NEVER
+            assert not signals & NEVER_SEEN
+            assert signals or features
+
+
+@settings(max_examples=60)
+@given(
+    k=st.integers(0, 199),
+    lever=st.sampled_from(LEVERS),
+    share=st.floats(0.0, 1.0),
+    tokens=st.floats(-300.0, 300.0),
+    price=st.floats(0.0, 3.0),
+)
+def test_a_lever_moves_only_what_it_says_and_no_feature_leaves_its_range(k, lever, share, tokens, price) -> None:
+    row = world.rows(200, seed=11)[k]
+    event = world.decided(row, seen_tokens=tokens, seen_service_price=price, seen_tenant_usage=4.0, seen_quota_reset=3600.0)
+    case = way_back._Case(event, world.config(), None)
+    level = np.array([600.0 * share if lever.rises else share * 20.0])
+    x, s = case.moved((lever, level))
+    changed = {n for n, i in F.items() if not (x[0, i] == case.x[i] or (np.isnan(x[0, i]) and np.isnan(case.x[i])))}
+    assert changed <= lever.features
+    assert {n for n, i in S.items() if s[0, i] != case.s[i]} <= lever.signals
+    for feature in FEATURES:
+        value = x[0, F[feature.name]]
+        assert np.isnan(value) or value >= 0.0
+        assert np.isnan(value) or feature.unit != "share" or value <= 1.0 or value == case.x[F[feature.name]]
+    assert s[0, S["tokens"]] <= s[0, S["bucket_burst"]]
+    assert 0.0 <= s[0, S["service_price"]] <= price
+
+
+def test_the_levers_name_features_of_the_registry_and_cover_what_it_says_an_owner_controls() -> None:
+    named = set().union(*(lever.features for lever in LEVERS))
+    assert named <= set(F)
+    assert set().union(*(lever.signals for lever in LEVERS)) <= set(S)
+    assert not named & NEVER
+    untouched = {f.name for f in FEATURES if f.owner_controls} - named
+    assert untouched <= {"payload_mean_60s", "payload_now"}  # what a request carries is the customer's business
+
+
+@pytest.mark.parametrize(
+    ("seen", "said"),
+    [
+        ({"seen_list_verdict": 2.0}, "block list"),
+        ({"seen_compliance": 1.0}, "compliance rule"),
+        ({"seen_override_action": float(Action.SHED), "seen_tokens": 100.0}, "override"),
+    ],
+)
+def test_what_is_not_the_owners_to_change_has_no_way_back_and_says_why(seen, said) -> None:
+    found = way_back.find(world.decided(world.rows(1, seed=3, missing=False)[0], **seen), world.config(), world.model())
+    assert found.ways == ()
+    assert said in found.none
+
+
+def test_a_spent_quota_comes_back_with_the_day_or_with_fewer_requests_over_it() -> None:
+    row = world.rows(1, seed=3, missing=False)[0]
+    row[F["quota_used"]] = 1.0
+    event = world.decided(row, seen_quota_left=0.0, seen_quota_reset=3600.0, seen_tokens=200.0)
+    assert event.reason == Reason.QUOTA_EXHAUSTED
+    found = way_back.find(event, world.config(), world.model())
+    assert {way.changes[0].lever for way in found.ways} == {"wait", "day"}
+    day = next(way for way in found.ways if way.changes[0].lever == "day")
+    assert "over the whole day instead of" in day.sentence
+    assert day.changes[0].after < 2_000_000 / 86_400
+
+
+def test_an_empty_bucket_without_a_model_is_a_matter_of_pace() -> None:
+    row = world.rows(1, seed=3, missing=False)[0]
+    for name in ("rate_1s", "rate_10s", "rate_60s", "rate_600s"):
+        row[F[name]] = 40.0
+    event = world.decided(row, ml_state=MlState.SWITCHED_OFF, seen_tokens=-2.0)
+    assert event.reason == Reason.TOKENS_EMPTY
+    found = way_back.find(event, world.config(), None)
+    pace = next(way for way in found.ways if way.changes[0].lever == "pace")
+    assert pace.changes[0].after == 15.0  # what standard tier is refilled at
+    assert pace.sentence == (
+        "At 15 requests a second instead of 40 requests a second, spread evenly, this request would have been admitted."
+    )
+
+
+def test_without_its_model_nothing_is_claimed() -> None:
+    events = (world.decided(row) for row in world.rows(40, seed=2))
+    refused = next(e for e in events if e.action != Action.ADMIT)
+    assert way_back.find(refused, world.config(), None).none == way_back.MODEL_AWAY

@@ -1,0 +1,127 @@
+"""The three worlds: bit-equal then, the config of now, another model; and every difference is traced to what made it."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from django.db import connection
+from django.utils import timezone
+from msgspec import structs
+
+from decider.config import Config, ListEntry, Override, Switch
+from decider.vocabulary import Action, MlState, Reason
+from decisions.models import Decision
+from explain import worlds
+from rollouts.models import ModelVersion
+from tests.explain import world
+
+pytestmark = pytest.mark.django_db
+
+
+def publish(document: Config) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL session_replication_role = replica")
+        columns = "version, payload, signed, made_at, by, reason"
+        values = [document.version, msgspec.msgpack.encode(document)]
+        cursor.execute(f"INSERT INTO control_configversion ({columns}) VALUES (%s, %s, '', now(), 'test', 'test')", values)  # noqa: S608
+        cursor.execute("SET LOCAL session_replication_role = origin")
+
+
+@pytest.fixture
+def stored(models, document, store):
+    """Stores one decision and reads it back; by default a request refused by risk."""
+
+    def put(**seen) -> Decision:
+        rows = world.rows(60, seed=2, missing=False)
+        events = (world.decided(row, document=document, **seen) for row in rows)
+        event = next(e for e in events if e.action != Action.ADMIT)
+        store([event])
+        return Decision.objects.get(id=event.id.hex())
+
+    return put
+
+
+def test_then_is_equal_to_the_bit_and_now_is_the_same_while_nothing_changed(stored) -> None:
+    then, now, alone = worlds.of(stored())
+    assert (then.level, then.word) == ("ok", "Replay verified")
+    assert "no change" in now.note
+    assert now.because == ()
+    assert alone.title == "By the fallback limiter alone"
+
+
+def test_a_changed_tier_line_is_named_with_old_and_new(stored, document) -> None:
+    d = stored(ml_state=MlState.SWITCHED_OFF)
+    off = [Switch("all_ml")]
+    tiers = [structs.replace(t, friction=t.friction + 1, harm=9.0, rank_from=0.9) for t in document.tiers]
+    publish(structs.replace(document, version=2, switches=off, tiers=tiers))
+    now = worlds.of(d)[1]
+    assert now.action == d.action
+    assert "without effect here" in now.note
+    assert "Standard tier, harm: 1.2 → 9" in now.note
+
+
+def test_a_difference_is_traced_to_the_one_line_that_makes_it(stored, document) -> None:
+    d = stored(seen_tokens=100.0)
+    assert d.reason == Reason.RISK_HIGH
+    tiers = [structs.replace(t, harm=0.01, friction=20.0, weight=3.0) for t in document.tiers]
+    publish(structs.replace(document, version=2, tiers=tiers))
+    now = worlds.of(d)[1]
+    assert now.action == Action.ADMIT
+    assert len(now.because) >= 1
+    assert "Standard tier, " in now.because[0]
+    assert "→" in now.because[0]
+
+
+@pytest.mark.parametrize(
+    ("rule", "action", "said"),
+    [
+        ({"overrides": [Override(id="o1", kind="app", subject="app_7q2m4kx9", until=9e9, action=0)]}, Action.ADMIT, "o1 (admit)"),
+        ({"overrides": [Override(id="o2", kind="tenant", subject="ten_tidewell", until=9e9, action=3)]}, Action.SHED, "o2 (shed)"),
+        ({"lists": [ListEntry(verdict="block", kind="app", subject="app_7q2m4kx9")]}, Action.BLOCK, "block app"),
+    ],
+)
+def test_a_rule_about_the_app_that_is_new_since_is_named(stored, document, rule, action, said) -> None:
+    d = stored()
+    publish(structs.replace(document, version=2, **rule))
+    now = worlds.of(d)[1]
+    if d.action != action:
+        assert now.because[0].endswith(f"none → {said}")
+    assert now.action == action
+
+
+def test_a_rule_about_someone_else_or_out_of_force_changes_nothing(stored, document) -> None:
+    d = stored()
+    gone = Override(id="o1", kind="app", subject="app_7q2m4kx9", until=1.0, action=0)
+    other = Override(id="o2", kind="app", subject="app_other", until=9e9, action=0)
+    publish(structs.replace(document, version=2, overrides=[gone, other]))
+    now = worlds.of(d)[1]
+    assert now.action == d.action
+    assert "No line that bears on it has changed" in now.note
+
+
+def test_a_switch_engaged_since_is_the_reason(stored, document) -> None:
+    d = stored(seen_tokens=100.0)
+    publish(structs.replace(document, version=2, switches=[Switch("all_ml")]))
+    now = worlds.of(d)[1]
+    assert now.action == Action.ADMIT
+    assert now.because == ("ML was live → ML was switched off by the switch “All ML”",)
+
+
+def test_another_registered_model_is_asked_and_named(stored, document) -> None:
+    d = stored()
+    ModelVersion.objects.create(
+        name="risk", version=7, digest="ab" * 32, feature_schema="x", card={}, registered_at=timezone.now(), by="test"
+    )
+    other = next(w for w in worlds.of(d) if "risk v7" in w.title)
+    assert other.action is None  # its file is not here
+    assert "cannot be asked" in other.note
+    ModelVersion.objects.filter(version=7).update(digest=d.model)
+    assert not any("risk v7" in w.title for w in worlds.of(d))  # it is the live one
+
+
+def test_without_a_usable_record_the_worlds_say_so(stored) -> None:
+    d = stored()
+    Decision.objects.filter(id=d.id).update(feature_schema="0123456789abcdef")
+    then, now = worlds.of(Decision.objects.get(id=d.id))
+    assert then.word == "Not replayed"
+    assert "cannot be decided again" in now.note
