@@ -209,7 +209,7 @@ def _add_lanes(index: Any, i: int, word: int, out: Any, leaves: Any, scratch: An
 # -- building ----------------------------------------------------------------------------------------------------------
 
 
-def _edges_of(threshold: NDArray[np.float64]) -> NDArray[np.float32]:
+def edges_of(threshold: NDArray[np.float64]) -> NDArray[np.float32]:
     """For each threshold the float32 edge with `v <= edge` exactly where LightGBM finds `v <= threshold`, for float32 v.
 
     A float32 is <= t if and only if it is <= t rounded down to float32. LightGBM reads all within kZeroThreshold of zero as
@@ -241,7 +241,7 @@ class _Nodes(NamedTuple):
 def _lay_out(trees: Sequence[Tree]) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64], _Nodes]:
     """`plan`, `edges`, the number of bins up to zero's of each used feature, and the nodes in terms of them."""
     feature, threshold, decision, left, right = (np.concatenate(column) for column in list(zip(*trees, strict=True))[:5])
-    wanted, missing = _edges_of(threshold), decision >> 2
+    wanted, missing = edges_of(threshold), decision >> 2
     slot, cut = np.zeros(len(feature), np.int64), np.zeros(len(feature), np.int64)
     plan: list[tuple[int, ...]] = []
     blocks, zeros = [np.empty(0, np.float32)], []

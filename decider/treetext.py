@@ -20,6 +20,8 @@ from decider.artifact import ArtifactError
 MAX_TREES = 2000
 MAX_LEAVES = 64
 MAX_FEATURES = 256
+MAX_ROWS = 2**31 - 1
+"""Training rows; LightGBM counts in 32 bits."""
 MAX_TEXT = 32 * 1024 * 1024
 """Characters; 2,000 trees of 64 leaves take about half of it."""
 
@@ -41,6 +43,10 @@ class Tree(NamedTuple):
     right: NDArray[np.int32]
     leaf: NDArray[np.float64]
     """(n,) what the tree adds to the raw score."""
+    node_rows: NDArray[np.float64] = np.empty(0)
+    """(n - 1,) training rows that came through each node; empty in a text that does not say."""
+    leaf_rows: NDArray[np.float64] = np.empty(0)
+    """(n,) training rows that ended in each leaf; empty in a text that does not say."""
 
 
 def parse(text: str, names: Sequence[str]) -> list[Tree]:
@@ -124,9 +130,17 @@ def _parse_tree(number: int, body: str, features: int) -> Tree:
         if key != "threshold"
     )
     threshold = np.array(list(_floats(fields, "threshold", leaves - 1, where)) if leaves > 1 else [], np.float64)
-    tree = Tree(feature, threshold, decision, left, right, leaf)
+    rows = (_rows(fields, "internal_count", leaves - 1, where), _rows(fields, "leaf_count", leaves, where))
+    tree = Tree(feature, threshold, decision, left, right, leaf, *rows)
     _check_nodes(tree, features, where)
     return tree
+
+
+def _rows(fields: dict[str, str], key: str, count: int, where: str) -> NDArray[np.float64]:
+    """Numbers of training rows. Scores do not need them, so a text may leave them out."""
+    if key not in fields or count == 0:
+        return np.empty(0)
+    return np.array(list(_integers(fields, key, count, where, MAX_ROWS)), np.float64)
 
 
 def _split(fields: dict[str, str], key: str, count: int, where: str) -> list[str]:
@@ -151,13 +165,13 @@ def _floats(fields: dict[str, str], key: str, count: int, where: str) -> Iterato
         yield number
 
 
-def _integers(fields: dict[str, str], key: str, count: int, where: str) -> Iterator[int]:
+def _integers(fields: dict[str, str], key: str, count: int, where: str, most: int = 1_000_000) -> Iterator[int]:
     for word in _split(fields, key, count, where):
         try:
             number = int(word[:12])
         except ValueError as error:
             raise ArtifactError(f"{where}: {key} holds {word[:40]!r}, not a whole number") from error
-        if abs(number) > 1_000_000:
+        if abs(number) > most:
             raise ArtifactError(f"{where}: {key} holds {word[:40]}, which is out of range")
         yield number
 
