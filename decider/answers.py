@@ -8,9 +8,10 @@ from __future__ import annotations
 import email.utils
 import json
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
-from . import problem, ratelimit_fields
+from . import problem, ratelimit_fields, receipt
 from .problem import Problem
 from .requests import Decision
 from .vocabulary import HTTP_STATUS, Action
@@ -103,6 +104,7 @@ class Answers:
             body = _refusal_body(decision, dec, wait)
             extra += f"content-type: {problem.CONTENT_TYPE}\r\ncache-control: no-store\r\n"
             extra += f"retry-after: {wait}\r\n" if wait else ""
+            extra += f"{receipt.HEADER}: {decision.receipt}\r\n" if decision.receipt else ""
         head = (
             f"{_STATUS_LINES[status]}{self._date}content-length: {len(body)}\r\n{extra}{_ACTION_LINES[action]}{dec}\r\n{fields}\r\n"
         )
@@ -138,4 +140,11 @@ def _refusal_body(decision: Decision, dec: str, wait: int) -> str:
     """RFC 9457 problem as ASCII JSON; it says what to do, and nothing of how the decision was reached."""
     retry = f',"retry_after":{wait}' if wait else ""
     hint = f',"batch":{json.dumps(decision.batch_hint)}' if decision.batch_hint else ""
-    return f'{_PROBLEM_START[decision.action]}{dec}"{retry}{hint}}}'
+    return f'{_PROBLEM_START[decision.action]}{dec}"{retry}{hint}{_reasons(decision.told)}}}'
+
+
+@lru_cache(maxsize=1024)  # a few causes in a few orders
+def _reasons(told: tuple[tuple[str, str], ...]) -> str:
+    if not told:
+        return ""
+    return ',"reasons":' + json.dumps([{"code": code, "text": text} for code, text in told], separators=(",", ":"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
+from itertools import starmap
 from operator import attrgetter
 from typing import Annotated, NamedTuple
 
@@ -85,6 +86,13 @@ class RateLimit(msgspec.Struct, gc=False):
     """Seconds until the bucket is full again, rounded up."""
 
 
+class ToldReason(msgspec.Struct, gc=False):
+    """One cause of a refusal that the client may be told."""
+
+    code: str
+    text: str
+
+
 class DecideAnswer(msgspec.Struct, gc=False, omit_defaults=True):
     """One decision, in the place of its request."""
 
@@ -99,6 +107,9 @@ class DecideAnswer(msgspec.Struct, gc=False, omit_defaults=True):
     """Seconds; 0 when admitted or when a retry will not help."""
     ratelimit: RateLimit
     batch: str = ""
+    receipt: str = ""
+    """For a refusal: what the client may show to support."""
+    reasons: list[ToldReason] = []
 
 
 class DecideReply(msgspec.Struct):
@@ -174,6 +185,9 @@ def answers(decisions: Sequence[Decision]) -> list[DecideAnswer]:
 def _answer(d: Decision) -> DecideAnswer:
     word, status = _ACTIONS[d.action]
     limits = RateLimit(d.limit, d.window, d.remaining, math.ceil(d.reset))
-    return DecideAnswer(
-        ids.PREFIX + d.id.hex(), status, word, _STAGES[d.stage], _REASONS[d.reason], retry_after(d), limits, d.batch_hint
+    answer = DecideAnswer(
+        ids.PREFIX + d.id.hex(), status, word, _STAGES[d.stage], _REASONS[d.reason], retry_after(d), limits, d.batch_hint, d.receipt
     )
+    if d.told:
+        answer.reasons = list(starmap(ToldReason, d.told))
+    return answer

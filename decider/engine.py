@@ -20,6 +20,7 @@ from .event import Event
 from .features import N_FEATURES, SCHEMA
 from .ids import random_tails, token_digest
 from .models import Model
+from .refusals import Basis, Teller
 from .requests import CheckRequest, Decision, Outcome
 from .routing import Route, Router
 from .signals import N_SIGNALS
@@ -74,6 +75,8 @@ class Engine:
         self.token_key, self.keep_all = token_key, keep_all
         self.config: Config | None = None
         self.model: Model | None = None
+        self.teller: Teller | None = None
+        """What tells refused clients why; None where there are no clients."""
         self.state = state.allocate(capacity)
         self.batch, self._ahead = _batch(MAX_BATCH), _batch(MAX_BATCH)
         self.features, self.signals, self.scores = self.batch.features, self.batch.signals, self.batch.scores
@@ -305,11 +308,19 @@ class Engine:
         for i, answered, wants, kept in zip(*columns, strict=True):
             if answered == policy.BATCH:
                 decisions[i].batch_hint = routes[i].batch
+            if answered != policy.ADMIT and self.teller is not None:
+                self.teller.tell(decisions[i], requests[i].app, now, self._told_by(i))
             if wants:
                 self._want(requests[i].app, wants, i)
             if kept:
                 self._keep(requests[i], routes[i], decisions[i].id, i, now, elapsed_us)
         return decisions
+
+    def _told_by(self, i: int) -> Basis:
+        """What row `i` was decided by."""
+        assert self.config is not None
+        row = self.features[i : i + 1] if self.batch.answer[i]["ranked"] else None
+        return Basis(self.config.version, self.model, row, int(self.signals[i, policy.S_TIER]))
 
     def _want(self, app: str, wants: int, i: int) -> None:
         if wants & layout.WANTS_PROFILE:

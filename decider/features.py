@@ -35,6 +35,8 @@ class Feature:
     low: str
     """Sentence for staff when a low value is adverse."""
     source: Source
+    cause: str
+    """Code of what it has in common with others (`causes.CAUSES`): findings of one cause are told once."""
     owner: str
     """Team that answers for it."""
     freshness_s: float
@@ -45,10 +47,10 @@ class Feature:
     dtype: str = "float32"
 
 
-def _f(name: str, unit: Unit, label: str, code: str, high: str, low: str, source: Source, **more: Any) -> Feature:
+def _f(name: str, unit: Unit, label: str, code: str, high: str, low: str, source: Source, cause: str, **more: Any) -> Feature:
     freshness = {"request": 0.0, "counters": 1.0, "clock": 1.0, "feedback": 60.0, "service": 60.0, "profile": 86_400.0}[source]
     owner = {"profile": "accounts", "service": "sre"}.get(source, "traffic")
-    return Feature(name, unit, label, code, high, low, source, owner, freshness, **{"default": 0.0, **more})
+    return Feature(name, unit, label, code, high, low, source, cause, owner, freshness, **{"default": 0.0, **more})
 
 
 FEATURES: tuple[Feature, ...] = (
@@ -60,6 +62,7 @@ FEATURES: tuple[Feature, ...] = (
         "It sent {value} requests in the last second. Similar apps send {typical}.",
         "It sent only {value} requests in the last second. Similar apps send {typical}.",
         "counters",
+        "PACE",
         owner_controls=True,
     ),
     _f(
@@ -70,6 +73,7 @@ FEATURES: tuple[Feature, ...] = (
         "It sent {value} requests a second over 10 s. Similar apps send {typical}.",
         "It sent only {value} requests a second over 10 s. Similar apps send {typical}.",
         "counters",
+        "PACE",
         owner_controls=True,
     ),
     _f(
@@ -80,6 +84,7 @@ FEATURES: tuple[Feature, ...] = (
         "It sent {value} requests a second over the last minute. Similar apps send {typical}.",
         "It sent only {value} requests a second over the last minute. Similar apps send {typical}.",
         "counters",
+        "PACE",
         owner_controls=True,
     ),
     _f(
@@ -90,6 +95,7 @@ FEATURES: tuple[Feature, ...] = (
         "It sent {value} requests a second over ten minutes. Similar apps send {typical}.",
         "It was quiet for ten minutes, {value} requests a second, and then began. Similar apps send {typical}.",
         "counters",
+        "PACE",
         owner_controls=True,
     ),
     _f(
@@ -100,6 +106,7 @@ FEATURES: tuple[Feature, ...] = (
         "Traffic came as a spike: {value} the pace of its own last minute. Similar apps {typical}.",
         "Traffic is unusually even: {value} the pace of its own last minute. Similar apps {typical}.",
         "counters",
+        "PACE",
         default=1.0,
         owner_controls=True,
     ),
@@ -111,6 +118,7 @@ FEATURES: tuple[Feature, ...] = (
         "Its requests come in clumps: gaps vary by {value} their mean. Similar apps {typical}.",
         "Its requests come like clockwork: gaps vary by only {value} their mean. Similar apps {typical}.",
         "counters",
+        "PACE",
         default=1.0,
         owner_controls=True,
     ),
@@ -122,6 +130,7 @@ FEATURES: tuple[Feature, ...] = (
         "It asked for {value} cost units a second. Similar apps ask for {typical}.",
         "It asked for only {value} cost units a second. Similar apps ask for {typical}.",
         "counters",
+        "PACE",
         owner_controls=True,
     ),
     _f(
@@ -132,6 +141,7 @@ FEATURES: tuple[Feature, ...] = (
         "This endpoint is expensive: {value} cost units. Similar requests cost {typical}.",
         "This endpoint is cheap: {value} cost units. Similar requests cost {typical}.",
         "request",
+        "SIZE",
         default=1.0,
         owner_controls=True,
     ),
@@ -143,6 +153,7 @@ FEATURES: tuple[Feature, ...] = (
         "{value} of the last minute's answers were errors. Similar apps see {typical}.",
         "Only {value} of the last minute's answers were errors. Similar apps see {typical}.",
         "feedback",
+        "ERRORS",
         owner_controls=True,
     ),
     _f(
@@ -153,6 +164,7 @@ FEATURES: tuple[Feature, ...] = (
         "{value} of the last minute's requests ended in a 4xx. Similar apps see {typical}.",
         "Only {value} of the last minute's requests ended in a 4xx. Similar apps see {typical}.",
         "feedback",
+        "ERRORS",
         owner_controls=True,
     ),
     _f(
@@ -163,6 +175,7 @@ FEATURES: tuple[Feature, ...] = (
         "{value} of the last minute's requests ended in a 5xx. Similar apps see {typical}.",
         "Only {value} of the last minute's requests ended in a 5xx. Similar apps see {typical}.",
         "feedback",
+        "SERVICE",
     ),
     _f(
         "auth_error_share_60s",
@@ -172,6 +185,7 @@ FEATURES: tuple[Feature, ...] = (
         "{value} of its sign-ins or credentials were refused by the service. Similar apps see {typical}.",
         "Only {value} of its credentials were refused by the service. Similar apps see {typical}.",
         "feedback",
+        "ERRORS",
         owner_controls=True,
     ),
     _f(
@@ -182,6 +196,7 @@ FEATURES: tuple[Feature, ...] = (
         "{value} of its requests asked for things that do not exist. Similar apps {typical}.",
         "Only {value} of its requests asked for things that do not exist. Similar apps {typical}.",
         "feedback",
+        "ERRORS",
         owner_controls=True,
     ),
     _f(
@@ -192,6 +207,7 @@ FEATURES: tuple[Feature, ...] = (
         "{value} of its payments were declined. Similar apps see {typical}.",
         "Only {value} of its payments were declined. Similar apps see {typical}.",
         "feedback",
+        "ERRORS",
         owner_controls=True,
     ),
     _f(
@@ -202,6 +218,7 @@ FEATURES: tuple[Feature, ...] = (
         "{value} of its requests were already being refused and it went on. Similar apps {typical}.",
         "Only {value} of its requests were being refused. Similar apps {typical}.",
         "counters",
+        "RETRIES",
         owner_controls=True,
     ),
     _f(
@@ -212,6 +229,7 @@ FEATURES: tuple[Feature, ...] = (
         "{value} of its requests repeat one that had just failed or been refused. Similar apps {typical}.",
         "Only {value} of its requests were retries. Similar apps {typical}.",
         "counters",
+        "RETRIES",
         owner_controls=True,
     ),
     _f(
@@ -222,6 +240,7 @@ FEATURES: tuple[Feature, ...] = (
         "{value} of its requests came back before the wait they were told. Similar apps {typical}.",
         "Only {value} of its requests came back too early. Similar apps {typical}.",
         "counters",
+        "RETRIES",
         owner_controls=True,
     ),
     _f(
@@ -232,6 +251,7 @@ FEATURES: tuple[Feature, ...] = (
         "It called {value} different endpoints in a minute. Similar apps call {typical}.",
         "It called only {value} endpoints in a minute. Similar apps call {typical}.",
         "counters",
+        "SPREAD",
         default=1.0,
         owner_controls=True,
     ),
@@ -243,6 +263,7 @@ FEATURES: tuple[Feature, ...] = (
         "Its requests are spread widely over endpoints, {value}. Similar apps {typical}.",
         "Its requests all go to the same place, {value}. Similar apps {typical}.",
         "counters",
+        "SPREAD",
         owner_controls=True,
     ),
     _f(
@@ -253,6 +274,7 @@ FEATURES: tuple[Feature, ...] = (
         "It asked for {value} different resources in a minute. Similar apps ask for {typical}.",
         "It asked for only {value} resources again and again. Similar apps ask for {typical}.",
         "counters",
+        "SPREAD",
         default=1.0,
         owner_controls=True,
     ),
@@ -264,6 +286,7 @@ FEATURES: tuple[Feature, ...] = (
         "It used {value} different credentials in a minute. Similar apps use {typical}.",
         "It used only {value} credentials in a minute. Similar apps use {typical}.",
         "counters",
+        "IDENTITY",
         default=1.0,
         owner_controls=True,
     ),
@@ -275,6 +298,7 @@ FEATURES: tuple[Feature, ...] = (
         "It came from {value} different addresses in a minute. Similar apps from {typical}.",
         "It came from only {value} addresses in a minute. Similar apps from {typical}.",
         "counters",
+        "IDENTITY",
         default=1.0,
     ),
     _f(
@@ -285,6 +309,7 @@ FEATURES: tuple[Feature, ...] = (
         "{value} of its requests were writes. Similar apps {typical}.",
         "Only {value} of its requests were writes. Similar apps {typical}.",
         "counters",
+        "WRITES",
         owner_controls=True,
     ),
     _f(
@@ -295,6 +320,7 @@ FEATURES: tuple[Feature, ...] = (
         "Its requests carry {value} each. Similar apps {typical}.",
         "Its requests carry only {value} each. Similar apps {typical}.",
         "counters",
+        "SIZE",
         owner_controls=True,
     ),
     _f(
@@ -305,6 +331,7 @@ FEATURES: tuple[Feature, ...] = (
         "This request carries {value}. Similar requests {typical}.",
         "This request carries only {value}. Similar requests {typical}.",
         "request",
+        "SIZE",
         owner_controls=True,
     ),
     _f(
@@ -315,6 +342,7 @@ FEATURES: tuple[Feature, ...] = (
         "It has used {value} of its daily quota. Similar apps {typical}.",
         "It has used only {value} of its daily quota. Similar apps {typical}.",
         "counters",
+        "QUOTA",
     ),
     _f(
         "seconds_since_last",
@@ -324,6 +352,7 @@ FEATURES: tuple[Feature, ...] = (
         "Its last request was {value} ago. Similar apps pause {typical}.",
         "Its last request was only {value} ago. Similar apps pause {typical}.",
         "counters",
+        "PACE",
         default=86_400.0,
         owner_controls=True,
     ),
@@ -335,6 +364,7 @@ FEATURES: tuple[Feature, ...] = (
         "It has been seen here for {value}. Similar apps {typical}.",
         "It was first seen here {value} ago. Similar apps {typical}.",
         "counters",
+        "STANDING",
     ),
     _f(
         "hour_of_week",
@@ -344,6 +374,7 @@ FEATURES: tuple[Feature, ...] = (
         "It is {value} of the week, late for traffic like this. Similar apps call around {typical}.",
         "It is {value} of the week, early for traffic like this. Similar apps call around {typical}.",
         "clock",
+        "CLOCK",
     ),
     _f(
         "tier",
@@ -353,6 +384,7 @@ FEATURES: tuple[Feature, ...] = (
         "Apps on the {value} tier turn out abusive more often.",
         "Apps on the {value} tier turn out abusive more often.",
         "profile",
+        "STANDING",
     ),
     _f(
         "app_age",
@@ -362,6 +394,7 @@ FEATURES: tuple[Feature, ...] = (
         "The app is {value} old. Similar apps {typical}.",
         "The app is only {value} old. Similar apps {typical}.",
         "profile",
+        "STANDING",
     ),
     _f(
         "verified",
@@ -371,6 +404,7 @@ FEATURES: tuple[Feature, ...] = (
         "Its owner is verified, as are those of many apps that misbehave like this.",
         "Its owner is not verified.",
         "profile",
+        "STANDING",
     ),
     _f(
         "cohort_prior",
@@ -380,6 +414,7 @@ FEATURES: tuple[Feature, ...] = (
         "{value} of the apps in its cohort turned out abusive. Overall {typical}.",
         "Only {value} of the apps in its cohort turned out abusive. Overall {typical}.",
         "profile",
+        "STANDING",
         default=0.05,
     ),
     _f(
@@ -390,6 +425,7 @@ FEATURES: tuple[Feature, ...] = (
         "Confirmed abuse reports against it: {value}. Similar apps {typical}.",
         "Confirmed abuse reports against it: {value}. Similar apps {typical}.",
         "profile",
+        "HISTORY",
     ),
     _f(
         "chargeback_history",
@@ -399,6 +435,7 @@ FEATURES: tuple[Feature, ...] = (
         "Chargebacks against it: {value}. Similar apps {typical}.",
         "Chargebacks against it: {value}. Similar apps {typical}.",
         "profile",
+        "HISTORY",
     ),
     _f(
         "false_throttle_history",
@@ -408,6 +445,7 @@ FEATURES: tuple[Feature, ...] = (
         "Refusals of it that were found wrong: {value}. Similar apps {typical}.",
         "Refusals of it that were found wrong: {value}. Similar apps {typical}.",
         "profile",
+        "HISTORY",
     ),
     _f(
         "service_utilisation",
@@ -417,6 +455,7 @@ FEATURES: tuple[Feature, ...] = (
         "The service behind it was at {value} of its capacity. Usually {typical}.",
         "The service behind it was at only {value} of its capacity. Usually {typical}.",
         "service",
+        "SERVICE",
     ),
     _f(
         "service_latency_ratio",
@@ -426,6 +465,7 @@ FEATURES: tuple[Feature, ...] = (
         "The service behind it was slow: {value} its usual time. Usually {typical}.",
         "The service behind it was fast: {value} its usual time. Usually {typical}.",
         "service",
+        "SERVICE",
         default=1.0,
     ),
     _f(
@@ -436,6 +476,7 @@ FEATURES: tuple[Feature, ...] = (
         "{value} of all answers of the service were errors. Usually {typical}.",
         "Only {value} of all answers of the service were errors. Usually {typical}.",
         "service",
+        "SERVICE",
     ),
     _f(
         "tenant_share",
@@ -445,6 +486,7 @@ FEATURES: tuple[Feature, ...] = (
         "Its tenant used {value} of the service. Similar tenants {typical}.",
         "Its tenant used only {value} of the service. Similar tenants {typical}.",
         "service",
+        "TENANT",
     ),
     _f(
         "feedback_age",
@@ -454,6 +496,7 @@ FEATURES: tuple[Feature, ...] = (
         "Nothing has come back about its requests for {value}. Similar apps {typical}.",
         "Outcomes of its requests are fresh, {value}. Similar apps {typical}.",
         "feedback",
+        "FEEDBACK",
         default=3_600.0,
     ),
 )

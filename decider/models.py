@@ -10,10 +10,12 @@ from numba import njit
 from numpy.typing import NDArray
 
 from decider import artifact as artifacts
-from decider import features, trees
+from decider import features, shap, trees, treetext
 from decider.artifact import Artifact, ArtifactError, Calibration, Golden
-from decider.features import N_FEATURES
+from decider.features import N_FEATURES, NAMES
+from decider.shap import Explainer
 from decider.trees import TreeEnsemble
+from decider.treetext import Tree
 
 MAX_BYTES = 96 * 1024 * 1024
 """Largest artifact that is looked at, bytes."""
@@ -72,8 +74,10 @@ class Model:
             raise ArtifactError(f"made for feature schema {artifact.feature_schema[:40]}, this is {features.SCHEMA}")
         self.artifact = artifact
         self.digest = digest
-        self.risk = _ensemble("risk", artifact.risk_model)
-        self.value = _ensemble("value", artifact.value_model)
+        trees_of_risk = _trees("risk", artifact.risk_model)
+        self.risk = _ensemble("risk", trees_of_risk)
+        self.value = _ensemble("value", _trees("value", artifact.value_model))
+        self.explainer, self.unexplained = _explainer(trees_of_risk)
         self.risk_slope, self.risk_intercept = _calibration("risk", artifact.risk_calibration)
         self.value_slope, self.value_intercept = _calibration("value", artifact.value_calibration)
         self._calibration = np.array([self.risk_slope, self.risk_intercept, self.value_slope, self.value_intercept])
@@ -126,11 +130,26 @@ class Model:
                 )
 
 
-def _ensemble(which: str, text: str) -> TreeEnsemble:
+def _trees(which: str, text: str) -> list[Tree]:
     try:
-        return TreeEnsemble.from_text(text)
+        return treetext.parse(text, NAMES)
     except ArtifactError as error:
         raise ArtifactError(f"{which} model: {error}") from error
+
+
+def _ensemble(which: str, found: list[Tree]) -> TreeEnsemble:
+    try:
+        return TreeEnsemble(found, N_FEATURES)
+    except ArtifactError as error:
+        raise ArtifactError(f"{which} model: {error}") from error
+
+
+def _explainer(found: list[Tree]) -> tuple[Explainer | None, str]:
+    """What gives the SHAP values of the risk model, or why there is none: such a model decides all the same."""
+    try:
+        return Explainer(found, N_FEATURES), ""
+    except ArtifactError as error:
+        return None, str(error)
 
 
 def _calibration(which: str, calibration: Calibration) -> tuple[float, float]:
@@ -155,7 +174,9 @@ def make_golden(
 
     The scores are ours; that they are LightGBM's too is for the maker of the artifact to compare before it signs for them.
     """
-    raw_risk, raw_value = _ensemble("risk", risk_text).raw(rows), _ensemble("value", value_text).raw(rows)
+    raw_risk, raw_value = (
+        _ensemble(which, _trees(which, text)).raw(rows) for which, text in (("risk", risk_text), ("value", value_text))
+    )
     return Golden(
         features=np.ascontiguousarray(rows, "<f4").tobytes(),
         raw_risk=raw_risk.tolist(),
@@ -168,6 +189,7 @@ def make_golden(
 def warm_up() -> None:
     """Compiles all that a model needs, or loads it from numba's cache, so that a hot swap takes well under a second."""
     trees.warm_up()
+    shap.warm_up()
     one = np.zeros(1)
     calibrated(one, Calibration(1.0, 0.0))
     probability(0.0, 1.0, 0.0)

@@ -317,7 +317,7 @@ def finish(table: np.ndarray, count: int, now: float) -> int:
         answer["probability"], answer["kept"] = probability, kept
         if kept:
             sample.state[K_KEPT] += 1.0
-        if kept or answer["wants"] != 0 or answer["answered"] == p.BATCH:
+        if kept or answer["wants"] != 0 or answer["answered"] != p.ADMIT:
             batch.rows[notable] = i
             notable += 1
     return notable

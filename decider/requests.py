@@ -46,6 +46,10 @@ class Decision(msgspec.Struct, gc=False):
     """Seconds until the bucket is full again (RateLimit t)."""
     batch_hint: str = ""
     """For BATCH: how to batch, from the service's config."""
+    receipt: str = ""
+    """What the refused client may show to support (`receipt.seal`); empty when admitted."""
+    told: tuple[tuple[str, str], ...] = ()
+    """For a refusal: code and customer's sentence of each cause that may be told, strongest first."""
 
 
 class Outcome(msgspec.Struct, array_like=True, gc=False):

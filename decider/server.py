@@ -21,6 +21,7 @@ from .engine import Engine
 from .http import HttpServer
 from .keeper import Keeper, write_atomically
 from .link import POOL_SHARE, Link
+from .refusals import Teller
 from .requests import CheckRequest, Outcome
 from .store import Profile
 from .vocabulary import Action, MlState
@@ -107,6 +108,7 @@ class Decider:
         keys, token_key = read_keys(options.keys)
         self.options = options
         self.engine = Engine(options.node, options.region, token_key, options.capacity, quota_share=0.0)
+        self.teller = self.engine.teller = Teller(token_key)
         self.link = Link(options.valkey, self.engine, time.time())
         self.keeper = Keeper(self.engine, keys, options.data, options.models, self.link.fetch_model)
         self.http = HttpServer(self.engine, self.health, self.metrics, on_decided=self.link.look_at_wants)
@@ -133,6 +135,8 @@ class Decider:
             "sluice_apps": ("gauge", status.apps), "sluice_decision_p99_seconds": ("gauge", status.latency_p99_us / 1e6),
             "sluice_http_refused_total": ("counter", self.http.stats.refused),
             "sluice_http_timeouts_total": ("counter", self.http.stats.timeouts),
+            "sluice_refusals_explained_total": ("counter", self.teller.explained),
+            "sluice_refusals_over_budget_total": ("counter", self.teller.over_budget),
         }  # fmt: skip
         for name, (kind, value) in figures.items():
             lines += [f"# TYPE {name} {kind}", f"{name} {value}"]

@@ -3,6 +3,7 @@
 import msgspec
 import pytest
 
+from decider import decide_api
 from decider.answers import CLOSE, HEAD, KEEP, NGINX, WORDS, Answers, retry_after
 from decider.problem import wrong_method
 from decider.vocabulary import HTTP_STATUS, Action
@@ -31,6 +32,23 @@ def test_the_problem_says_what_to_do_and_nothing_of_scores(action: Action) -> No
     assert set(body) <= {"type", "title", "status", "detail", "decision", "retry_after", "batch"}
     assert (body["title"], body["detail"]) == WORDS[action]
     assert not any(word in body["detail"].lower() for word in ("risk", "score", "abus", "threshold", "model"))
+
+
+def test_a_refusal_carries_its_receipt_and_what_the_client_may_be_told() -> None:
+    told = (("PACE", 'Say "slower".'), ("ERRORS", "Correct them."))
+    response = answer(Action.DEFER, receipt="AQAB", told=told)
+    assert response.headers["sluice-receipt"] == "AQAB"
+    assert response.json["reasons"] == [{"code": code, "text": text} for code, text in told]
+    plain = answer(Action.DEFER)
+    assert "sluice-receipt" not in plain.headers
+    assert "reasons" not in plain.json
+
+
+def test_an_answer_to_many_at_once_tells_the_same() -> None:
+    refusal = decision(Action.DEFER, receipt="AQAB", told=(("PACE", "Slower."),))
+    (admit, found) = msgspec.json.decode(msgspec.json.encode(decide_api.answers([decision(), refusal])))
+    assert not {"receipt", "reasons"} & set(admit)
+    assert (found["receipt"], found["reasons"]) == ("AQAB", [{"code": "PACE", "text": "Slower."}])
 
 
 @pytest.mark.parametrize(("seconds", "told"), [(0.0, 1), (0.01, 1), (1.0, 1), (1.0001, 2), (86_400.0, 86_400)])

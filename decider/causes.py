@@ -1,0 +1,62 @@
+"""What features have in common: the registry of causes, by which findings are grouped and told to customers.
+
+One burst raises a dozen features; told feature by feature it would be told a dozen times. So every feature belongs to one
+cause (`Feature.cause`), and a cause is told once, by its strongest feature.
+
+A customer's sentence speaks of what was sent and says what to do. A cause without one is never told: it concerns who the app
+is, what became of it before, or signs of abuse, which a reply would teach to avoid.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from .vocabulary import Reason
+
+
+class Cause(NamedTuple):
+    """One cause."""
+
+    code: str
+    """Stable code, as customers get it."""
+    label: str
+    """Plain-language name, sentence case."""
+    high: str = ""
+    """Customer's sentence when high values were adverse; empty when it is not told."""
+    low: str = ""
+    """Customer's sentence when low values were adverse; empty when it is not told."""
+
+
+_PACE = "The pace of the requests and the work they ask for stood out. Spread them evenly over time."
+
+CAUSES: dict[str, Cause] = {
+    cause.code: cause
+    for cause in (
+        Cause("PACE", "Pace", _PACE, _PACE),
+        Cause("SIZE", "Size of requests", "The requests are large or expensive to serve. Ask for less in one request."),
+        Cause("ERRORS", "Errors", "Many of the requests ended in errors. Correct what they ask for before sending more."),
+        Cause("RETRIES", "Retries", "Many of the requests were retries. Wait as long as Retry-After says before trying again."),
+        Cause(
+            "SPREAD", "Spread of requests",
+            "The requests went to many different resources. Ask for many items in one request where that is possible.",
+        ),
+        Cause("WRITES", "Writes", "Many of the requests were writes. Join writes where that is possible."),
+        Cause("QUOTA", "Daily quota", "Much of the daily quota is used. It starts anew at midnight UTC."),
+        Cause("SERVICE", "State of the service", "The service was busy or failing. Wait as long as Retry-After says."),
+        Cause("TENANT", "Its tenant's use", "Your organisation as a whole used much of this service. Spread its use over time."),
+        Cause("IDENTITY", "Credentials and addresses"),
+        Cause("STANDING", "Who the app is"),
+        Cause("HISTORY", "What became of it before"),
+        Cause("CLOCK", "Time of the week"),
+        Cause("FEEDBACK", "Age of what is known"),
+    )
+}  # fmt: skip
+
+OF_REASON: dict[Reason, str] = {
+    Reason.QUOTA_EXHAUSTED: "QUOTA",
+    Reason.BURST_EXHAUSTED: "PACE",
+    Reason.TOKENS_EMPTY: "PACE",
+    Reason.SERVICE_OVERLOADED: "SERVICE",
+    Reason.TENANT_OVER_SHARE: "TENANT",
+}
+"""The cause that a machine reason names by itself. The others are not told to customers, or leave it to the model's findings."""

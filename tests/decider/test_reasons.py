@@ -1,0 +1,223 @@
+"""Reasons are grouped by cause, told to clients in words that are safe to tell, and found within a budget."""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from decider import reasons
+from decider.causes import CAUSES, OF_REASON
+from decider.config import ListEntry
+from decider.features import FEATURES, INDEX, N_FEATURES, format_value
+from decider.receipt import Key, keys_of, open_sealed
+from decider.refusals import BURST_S, SHARE, Basis, Budget, Teller
+from decider.requests import Decision
+from decider.vocabulary import Action, Reason, Stage, Tier
+from tests.decider.model import small_model
+from tests.decider.test_engine import NOW, ask, engine, of_tier, with_model
+
+KEY = b"k" * 32
+BURST = ("rate_1s", "rate_10s", "rate_60s", "burst_ratio", "gap_cv", "cost_rate_60s", "seconds_since_last")
+
+
+def values(**some: float) -> list[float]:
+    """SHAP values or feature values in registry order, 0 but for some."""
+    found = [0.0] * N_FEATURES
+    for name, value in some.items():
+        found[INDEX[name]] = value
+    return found
+
+
+# -- the registry ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("feature", FEATURES, ids=lambda f: f.name)
+def test_every_feature_has_its_texts_and_a_cause(feature) -> None:
+    assert feature.label and feature.code.isascii() and feature.code == feature.code.upper()
+    assert feature.cause in CAUSES
+    figures = {"value": format_value(feature, 0.37), "typical": format_value(feature, 0.11)}
+    for text in (feature.high, feature.low):
+        assert (len(text) > 20 and text[0].isupper()) or text.startswith("{value}")
+        assert text.endswith(".")
+        told = text.format(**figures)
+        assert "{" not in told
+        assert set(re.findall(r"{(\w+)}", text)) <= set(figures)
+
+
+def test_no_two_features_have_a_code_or_a_text_in_common() -> None:
+    codes = [feature.code for feature in FEATURES]
+    assert len(set(codes)) == len(codes)
+    for feature in FEATURES:
+        others = {text for f in FEATURES if f is not feature for text in (f.high, f.low)}
+        assert not {feature.high, feature.low} & others
+
+
+def test_every_cause_has_a_feature_and_a_name_of_its_own() -> None:
+    assert {feature.cause for feature in FEATURES} == set(CAUSES)
+    assert len({cause.label for cause in CAUSES.values()}) == len(CAUSES)
+    told = [text for cause in CAUSES.values() for text in {cause.high, cause.low} if text]
+    assert len(set(told)) == len(told) > 5
+    assert all(CAUSES[code].high for code in OF_REASON.values())
+
+
+def test_what_a_customer_is_told_holds_no_score_threshold_peer_or_sign_of_abuse() -> None:
+    forbidden = re.compile(r"\d|risk|score|threshold|model|abus|similar|other app|average|median|suspic|fraud|block ?list", re.I)
+    for cause in CAUSES.values():
+        assert not forbidden.search(cause.high + cause.low), cause.code
+    assert not any(CAUSES[code].high or CAUSES[code].low for code in ("IDENTITY", "STANDING", "HISTORY", "CLOCK", "FEEDBACK"))
+
+
+# -- findings ----------------------------------------------------------------------------------------------------------
+
+
+def test_one_burst_is_told_once() -> None:
+    contributions = values(**dict.fromkeys(BURST, 0.5), auth_error_share_60s=0.4, app_age=0.2)
+    found = reasons.findings(contributions, [1.0] * N_FEATURES, None)
+    assert [f.feature.cause for f in found] == ["PACE", "ERRORS", "STANDING"]
+    assert found[0].weight == pytest.approx(0.5 * len(BURST))
+    assert {FEATURES[k].name for k in found[0].members} == set(BURST)
+
+
+def test_a_finding_that_its_own_cause_outweighs_is_none() -> None:
+    assert reasons.findings(values(rate_1s=0.5, rate_60s=-0.6), [1.0] * N_FEATURES, None) == []
+
+
+def test_what_is_unknown_is_no_finding() -> None:
+    unknown = values()
+    unknown[INDEX["tier"]] = np.nan
+    assert reasons.findings(values(tier=0.5), unknown, None) == []
+
+
+def test_the_code_says_which_way_the_value_stood_out() -> None:
+    usual = [2.0] * N_FEATURES
+    for value, code in ((3.0, "PACE_10S_HIGH"), (1.0, "PACE_10S_LOW")):
+        assert [f.code for f in reasons.findings(values(rate_10s=1.0), values(rate_10s=value), usual)] == [code]
+
+
+NUMBERS = st.lists(st.one_of(st.floats(-3, 3), st.just(0.0)), min_size=N_FEATURES, max_size=N_FEATURES)
+
+
+@given(contributions=NUMBERS, row=st.lists(st.floats(allow_infinity=False), min_size=N_FEATURES, max_size=N_FEATURES))
+def test_findings_are_few_adverse_and_each_of_another_cause(contributions: list[float], row: list[float]) -> None:
+    found = reasons.findings(contributions, row, None)
+    assert len(found) <= reasons.MOST
+    weights = [f.weight for f in found]
+    assert weights == sorted(weights, reverse=True)
+    assert all(weight > 0 for weight in weights)
+    assert len({f.feature.cause for f in found}) == len(found)
+    assert all(contributions[k] > 0 and row[k] == row[k] for f in found for k in f.members)
+
+
+def test_customers_are_told_the_findings_only_where_these_were_decisive() -> None:
+    found = reasons.findings(values(rate_1s=0.9, abuse_history=0.8, not_found_share_60s=0.5), [1.0] * N_FEATURES, None)
+    assert [code for code, _ in reasons.told(Reason.RISK_HIGH, found)] == ["PACE", "ERRORS"]
+    assert [code for code, _ in reasons.told(Reason.SERVICE_OVERLOADED, found)] == ["SERVICE"]
+    assert reasons.told(Reason.BLOCK_LISTED, found) == ()
+    assert reasons.told(Reason.RISK_HIGH, []) == ()
+
+
+# -- the budget --------------------------------------------------------------------------------------------------------
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_explaining_never_takes_more_than_its_share_of_the_time() -> None:
+    clock = Clock()
+    budget, spent, piece = Budget(clock), 0.0, 0.0002
+    for _ in range(20_000):
+        clock.now += 0.0001
+        if (started := budget.start()) is not None:
+            clock.now += piece
+            spent += piece
+            budget.end(started)
+    assert spent <= BURST_S + SHARE * (clock.now - 100.0) + piece
+    assert spent >= 0.9 * SHARE * (clock.now - 100.0)
+
+
+def test_at_once_it_takes_little_more_than_a_millisecond() -> None:
+    clock = Clock()
+    budget, taken = Budget(clock), 0
+    clock.now += 3600.0
+    while (started := budget.start()) is not None:
+        clock.now += 0.0001
+        taken += 1
+        budget.end(started)
+    assert taken * 0.0001 <= 1.2 * BURST_S
+
+
+# -- refusals ----------------------------------------------------------------------------------------------------------
+
+
+def refused(teller: Teller | None, count: int = 400, **profile: object) -> list[Decision]:
+    """Refusals of a flood by one app, which the model answers for."""
+    made = engine(with_model(), ml=True)
+    made.teller = teller
+    of_tier(made, Tier.FREE, **profile)
+    answers = [a for step in range(4) for a in ask(made, NOW + step / 10, count=count)]
+    admitted = [a for a in answers if a.action == Action.ADMIT]
+    assert admitted and not any(a.receipt or a.told for a in admitted)
+    return [a for a in answers if a.action != Action.ADMIT]
+
+
+class Endless(Budget):
+    def end(self, started: float) -> None:
+        """Nothing is booked."""
+
+
+def test_a_refusal_carries_a_receipt_that_tells_its_story() -> None:
+    teller = Teller(KEY, Endless())
+    found = refused(teller)
+    receipts = [open_sealed(a.receipt, keys_of([KEY])) for a in found]
+    assert found and teller.explained > 0 and teller.over_budget == 0
+    for a, receipt in zip(found, receipts, strict=True):
+        assert (receipt.decision, receipt.action, receipt.stage, receipt.reason) == (a.id, a.action, a.stage, a.reason)
+        assert receipt.app == Key(KEY).pseudonym("app_1")
+        assert receipt.model == small_model().digest[:12]
+        assert receipt.at == pytest.approx(NOW, abs=1)
+        assert len(receipt.codes) <= reasons.MOST
+    ranked = [r for r in receipts if r.stage in (Stage.RANK, Stage.RERANK)]
+    assert ranked and all(r.codes for r in ranked)
+
+
+def test_a_flood_over_the_budget_is_told_by_stage_and_machine_reason_alone() -> None:
+    clock = Clock()
+    teller = Teller(KEY, Budget(clock))
+    teller._budget._left = 0.0
+    receipts = [open_sealed(a.receipt, keys_of([KEY])) for a in refused(teller)]
+    assert teller.explained == 0 and teller.over_budget > 0
+    assert {r.codes for r in receipts} == {()}
+    assert Reason.NONE not in {r.reason for r in receipts}
+
+
+def test_without_a_teller_nothing_is_told() -> None:
+    assert not any(a.receipt or a.told for a in refused(None))
+
+
+def test_an_app_on_the_block_list_gets_a_receipt_and_is_not_told_why() -> None:
+    made = engine(with_model(lists=[ListEntry(verdict="block", kind="app", subject="app_1")]))
+    made.teller = Teller(KEY)
+    answer = ask(made, NOW)[0]
+    assert answer.told == ()
+    assert open_sealed(answer.receipt, keys_of([KEY])).reason == Reason.BLOCK_LISTED
+
+
+def test_a_model_that_cannot_be_explained_refuses_all_the_same() -> None:
+    model = small_model()
+    plain = "".join(line for line in model.artifact.risk_model.splitlines(keepends=True) if not line.startswith("leaf_count="))
+    mute = type(model)(msgspec.structs.replace(model.artifact, risk_model=plain), model.digest)
+    assert mute.explainer is None
+    assert "no row counts" in mute.unexplained
+    row, decision = np.zeros((1, N_FEATURES), np.float32), Decision(bytes(16), 1, 3, int(Reason.RISK_HIGH), 1.2, 1, 1, 0, 1.0)
+    Teller(KEY).tell(decision, "app_1", NOW, Basis(1, mute, row, 0))
+    assert open_sealed(decision.receipt, keys_of([KEY])).codes == ()
+    assert open_sealed(decision.receipt, keys_of([KEY])).retry_after == 2
