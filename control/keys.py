@@ -1,7 +1,8 @@
 """The installation's keys: the Ed25519 pair that signs config documents and the key that digests credentials.
 
 Three files of hexadecimal text in one directory: `config.key` (private, 32 bytes), `config.pub` (public, 32 bytes) and
-`token.key` (32 bytes). A decider's host needs `config.pub` and `token.key` only.
+`token.key` (32 bytes). A decider's host needs `config.pub` and `token.key` only. When `token.key` is replaced, the one before it
+may go into `token.old`, so that receipts made with it can still be read.
 """
 
 from __future__ import annotations
@@ -51,6 +52,12 @@ def load_public_keys(directory: Path) -> dict[str, Ed25519PublicKey]:
 def load_token_key(directory: Path) -> bytes:
     """The key of `decider.ids.token_digest`. Raises KeysError."""
     return _read(directory / "token.key")
+
+
+def load_token_keys(directory: Path) -> list[bytes]:
+    """The token key and those before it, newest first, for what was sealed with them: `token.old`, one a line. Raises KeysError."""
+    before = directory / "token.old"
+    return [load_token_key(directory), *(_read_all(before) if before.exists() else [])]
 
 
 def _check_pair(directory: Path) -> None:

@@ -52,3 +52,11 @@ def test_a_broken_key_file_is_named_in_a_sentence(tmp_path: Path, name: str, tex
 def test_a_missing_key_says_what_makes_it(tmp_path: Path) -> None:
     with pytest.raises(KeysError, match=r"token.key is missing .* `manage.py seed` makes it"):
         keys.load_token_key(tmp_path)
+
+
+def test_a_token_key_that_was_replaced_is_still_known(tmp_path: Path) -> None:
+    keys.ensure(tmp_path)
+    present, before = keys.load_token_key(tmp_path), bytes(range(32))
+    assert keys.load_token_keys(tmp_path) == [present]
+    (tmp_path / "token.old").write_text(before.hex() + "\n")
+    assert keys.load_token_keys(tmp_path) == [present, before]

@@ -34,6 +34,7 @@ class Stub(BaseHTTPRequestHandler):
         body = b""
         if true_status != 200:
             fields["content-type"] = "application/problem+json"
+            fields["sluice-receipt"] = "AQAB"
             body = json.dumps({"status": true_status, "path": self.path, "seen": seen}).encode()
         self.send(answered, fields, body)
 

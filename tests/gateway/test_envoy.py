@@ -31,6 +31,7 @@ def test_a_refusal_reaches_the_client_with_its_true_status_and_fields(gateway: G
     assert answer.status == status
     assert answer.json()["status"] == status
     assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["sluice-receipt"] == "AQAB"
     assert answer.headers["sluice-decision"].startswith("dec_")
     assert "ratelimit" in answer.headers
     assert "sluice-status" not in answer.headers

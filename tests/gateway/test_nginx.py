@@ -46,6 +46,7 @@ def test_a_refusal_reaches_the_client_with_its_true_status_and_fields(gateway: G
     answer = gateway.get(app)
     assert answer.status == status
     assert answer.json()["status"] == status
+    assert answer.headers["sluice-receipt"] == "AQAB"
     assert answer.headers["sluice-decision"].startswith("dec_")
     assert "ratelimit" in answer.headers
     assert answer.headers["content-type"] == "application/problem+json"
