@@ -54,6 +54,8 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "django.contrib.humanize",
     "rest_framework",
+    "knox",
+    "drf_spectacular",
     "django_htmx",
     "axes",
     "csp",
@@ -182,10 +184,33 @@ MEDIA_ROOT = SLUICE_VAR / "media"
 # The REST API
 
 REST_FRAMEWORK = {
-    "DEFAULT_AUTHENTICATION_CLASSES": ["rest_framework.authentication.SessionAuthentication"],
-    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_AUTHENTICATION_CLASSES": ["knox.auth.TokenAuthentication", "rest_framework.authentication.SessionAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["console.api.access.RolePermission"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_THROTTLE_CLASSES": [f"console.api.access.{name}Throttle" for name in ("Person", "Stranger", "Scope")],
+    "DEFAULT_THROTTLE_RATES": {
+        "user": env.str("SLUICE_API_RATE", "600/min"),
+        "anon": "30/min",
+        "export": "20/hour",
+        "heavy": "120/min",
+    },
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "console.api.problems.handler",
+    "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
+    "NUM_PROXIES": 1 if environment.flag(env, "SLUICE_BEHIND_PROXY") else 0,
+}
+REST_KNOX = {"AUTO_REFRESH": False, "TOKEN_PREFIX": "sluice_", "AUTH_HEADER_PREFIX": "Token"}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Sluice",
+    "VERSION": "1",
+    "DESCRIPTION": "Why every request was admitted, deferred, batched, shed or blocked, for machines.",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_PUBLIC": True,
+    "SERVE_PERMISSIONS": ["console.api.access.RolePermission"],
+    "COMPONENT_SPLIT_REQUEST": True,
+    "SCHEMA_PATH_PREFIX": "/api/v1/",
+    "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "console.api.document.with_problems"],
 }
 
 # Background work

@@ -9,6 +9,7 @@ urlpatterns = [
     path("", include("decisions.urls")),
     path("", include("explain.urls")),
     path("", include("console.switch_routes")),
+    path("api/v1/", include("console.api.routes")),
 ]
 
 handler400 = "console.views.bad_request"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from http import HTTPStatus
 
 from django.conf import settings
 from django.contrib.auth import login as sign_in
@@ -21,10 +22,19 @@ from console import home as home_page
 from console import shell
 from console import sign_in as sign_ins
 from console import strip as strips
+from console.api import problems
 from console.mix import RANGES
 
 _READ = "decisions.view_decision"
 _YEAR_S = 31_536_000
+_PROBLEMS = {
+    400: "The request is not as it must be.",
+    403: "Your role may not do this.",
+    404: "There is nothing at this address.",
+    500: "This is a defect; it was logged.",
+    503: "The database does not answer. Deciders go on without it; try again soon.",
+}
+"""What a machine is told in place of an error page."""
 
 
 @require_GET
@@ -135,7 +145,9 @@ def server_error(request: HttpRequest) -> HttpResponse:
 
 
 def _error(request: HttpRequest, status: int) -> HttpResponse:
-    """An error page that needs neither database nor session."""
+    """An error page that needs neither database nor session; a problem for an address of the API."""
+    if problem := problems.for_path(request, HTTPStatus(status), _PROBLEMS[status]):
+        return problem
     theme = request.COOKIES.get(shell.THEME_COOKIE, "")
     page = render_to_string(f"{status}.html", {"theme": theme if theme in ("light", "dark") else "", "path": request.path})
     response = HttpResponse(page, status=status)

@@ -1,0 +1,47 @@
+"""What the OpenAPI document says of every operation alike."""
+
+from __future__ import annotations
+
+_PROBLEM = {
+    "type": "object",
+    "description": "A problem (RFC 9457).",
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {"pointer": {"type": "string"}, "detail": {"type": "string"}},
+                "required": ["pointer", "detail"],
+            },
+        },
+    },
+    "required": ["type", "title", "status", "detail"],
+}
+_ANSWERS = {
+    "400": "A value is not as it must be.",
+    "401": "No valid token or session.",
+    "403": "Your role may not do this.",
+    "404": "There is nothing of that name.",
+    "405": "Not with this method.",
+    "406": "Only JSON is spoken here.",
+    "409": "Not possible as things stand.",
+    "413": "Too large.",
+    "415": "Only what is documented is read.",
+    "429": "Too many calls; retry-after says when to go on.",
+    "503": "A server behind this one is away; retry-after says when to try again.",
+}
+
+
+def with_problems(result: dict, generator: object, request: object, public: bool) -> dict:
+    """Adds the answers that every operation can give."""
+    result["components"].setdefault("schemas", {})["Problem"] = _PROBLEM
+    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    for methods in result["paths"].values():
+        for operation in methods.values():
+            for status, words in _ANSWERS.items():
+                operation["responses"][status] = {"description": words, "content": content}
+    return result

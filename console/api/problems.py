@@ -1,0 +1,83 @@
+"""Errors of the REST API as problems (RFC 9457), whatever raised them."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from django.core.exceptions import BadRequest
+from django.db import InterfaceError, OperationalError
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from rest_framework.exceptions import APIException, ErrorDetail, ParseError, ValidationError
+from rest_framework.response import Response
+from rest_framework.views import exception_handler
+
+from control.errors import ControlError, NotAllowed, Refused, StoreUnavailable
+
+CONTENT_TYPE = "application/problem+json"
+PREFIX = "/api/"
+RETRY_S = 5
+"""How soon to try again when a server behind the API is away, seconds."""
+
+_CONTROL: dict[type[ControlError], HTTPStatus] = {
+    NotAllowed: HTTPStatus.FORBIDDEN,
+    Refused: HTTPStatus.CONFLICT,
+    StoreUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+
+
+def handler(error: Exception, context: dict[str, object]) -> Response | None:
+    """DRF's exception handler. None for what is a defect: Django answers 500 and logs it."""
+    response = exception_handler(_known(error), context)
+    if response is None:
+        return None
+    data, response.content_type = response.data, CONTENT_TYPE
+    response.data = _problem(HTTPStatus(response.status_code), _detail(data))
+    if isinstance(error, ValidationError):
+        response.data["errors"] = list(_faults(data))
+    if response.status_code == HTTPStatus.SERVICE_UNAVAILABLE:
+        response["Retry-After"] = str(RETRY_S)
+    return response
+
+
+def _known(error: Exception) -> Exception:
+    """The error as one that DRF answers; others as they are."""
+    if isinstance(error, BadRequest):
+        return ParseError(str(error))
+    if isinstance(error, ControlError):
+        return _coded(_CONTROL.get(type(error), HTTPStatus.CONFLICT), str(error))
+    if isinstance(error, (OperationalError, InterfaceError)):
+        return _coded(HTTPStatus.SERVICE_UNAVAILABLE, "The database does not answer. Deciders go on without it; try again soon.")
+    return error
+
+
+def _coded(status: HTTPStatus, detail: str) -> APIException:
+    found = APIException(detail)
+    found.status_code = status
+    return found
+
+
+def _detail(data: object) -> str:
+    if isinstance(data, dict) and isinstance(data.get("detail"), ErrorDetail):
+        return str(data["detail"])
+    faults = list(_faults(data))
+    return faults[0]["detail"] if len(faults) == 1 else f"{len(faults)} values are not as they must be."
+
+
+def _faults(data: object, at: str = "") -> list[dict[str, str]]:
+    """What is wrong with which value: `pointer` is a JSON pointer (RFC 6901) into the body, or the name of a parameter."""
+    if isinstance(data, dict):
+        return [fault for name, value in data.items() for fault in _faults(value, at if name == "non_field_errors" else f"{at}/{name}")]
+    if isinstance(data, list) and any(isinstance(item, (dict, list)) for item in data):
+        return [fault for k, item in enumerate(data) for fault in _faults(item, f"{at}/{k}")]
+    return [{"pointer": at, "detail": str(item)} for item in (data if isinstance(data, list) else [data])]
+
+
+def _problem(status: HTTPStatus, detail: str) -> dict[str, object]:
+    return {"type": "about:blank", "title": status.phrase, "status": int(status), "detail": detail}
+
+
+def for_path(request: HttpRequest, status: HTTPStatus, detail: str) -> HttpResponse | None:
+    """A problem in place of an error page, for an address of the API; None for any other."""
+    if not request.path.startswith(PREFIX):
+        return None
+    return JsonResponse(_problem(status, detail), status=int(status), content_type=CONTENT_TYPE)

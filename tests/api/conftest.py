@@ -1,0 +1,38 @@
+"""Callers of the REST API: people with a role, by session and by token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from django.contrib.auth.models import Group, User
+from rest_framework.test import APIClient
+
+from console import roles
+from console.api import tokens
+
+
+@pytest.fixture
+def person(db) -> Callable[[str], User]:
+    """Someone with a role; an empty one may do nothing."""
+    roles.ensure()
+
+    def make(role: str = "support") -> User:
+        user = User.objects.create(username=f"{role or 'nobody'}-{User.objects.count()}@example.org")
+        if role:
+            user.groups.add(Group.objects.get(name=role))
+        return user
+
+    return make
+
+
+@pytest.fixture
+def caller(person) -> Callable[[str], APIClient]:
+    """A machine with the token of someone with a role."""
+
+    def make(role: str = "support") -> APIClient:
+        client = APIClient()
+        client.credentials(HTTP_AUTHORIZATION=f"Token {tokens.make(person(role), days=1, reason='a test')[1]}")
+        return client
+
+    return make
