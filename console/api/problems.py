@@ -66,7 +66,8 @@ def _detail(data: object) -> str:
 def _faults(data: object, at: str = "") -> list[dict[str, str]]:
     """What is wrong with which value: `pointer` is a JSON pointer (RFC 6901) into the body, or the name of a parameter."""
     if isinstance(data, dict):
-        return [fault for name, value in data.items() for fault in _faults(value, at if name == "non_field_errors" else f"{at}/{name}")]
+        places = {name: at if name == "non_field_errors" else f"{at}/{name}" for name in data}
+        return [fault for name, value in data.items() for fault in _faults(value, places[name])]
     if isinstance(data, list) and any(isinstance(item, (dict, list)) for item in data):
         return [fault for k, item in enumerate(data) for fault in _faults(item, f"{at}/{k}")]
     return [{"pointer": at, "detail": str(item)} for item in (data if isinstance(data, list) else [data])]
