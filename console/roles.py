@@ -22,15 +22,16 @@ _READ = (
     "control.view_app",
     "control.view_switchflip",
     "control.view_audit",
+    "control.view_appnote",
 )
 """What everyone with a role may see: what was decided, for whom, and who changed what."""
 
 PERMISSIONS: dict[str, tuple[str, ...]] = {
-    "support": (*_READ, "decisions.view_token_digest"),
-    "sre": (*_READ, "control.engage_switch"),
-    "ml_owner": _READ,
-    "policy_admin": (*_READ, "control.engage_switch"),
-    "auditor": (*_READ, "decisions.view_token_digest"),
+    "support": (*_READ, "decisions.view_token_digest", "control.add_appnote"),
+    "sre": (*_READ, "control.engage_switch", "control.add_appnote", "control.reset_bucket"),
+    "ml_owner": (*_READ, "control.add_appnote"),
+    "policy_admin": (*_READ, "control.engage_switch", "control.add_appnote", "control.reset_bucket", "control.view_looks"),
+    "auditor": (*_READ, "decisions.view_token_digest", "control.view_looks"),
 }
 """Permissions of each role, "app.codename"."""
 

@@ -13,4 +13,5 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("login", views.login, name="login"),
     path("logout", views.logout, name="logout"),
     path("preference", views.preference, name="preference"),
+    path("ticket", views.work_on, name="ticket"),
 ]

@@ -10,7 +10,7 @@ from django.conf import settings
 from django.http import HttpRequest
 from django.urls import reverse
 
-from console import roles, strip
+from console import looking, roles, strip
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractUser
@@ -60,6 +60,8 @@ class Shell:
     items: tuple[NavItem, ...]
     commands: tuple[Command, ...]
     strip: strip.Strip | None
+    ticket: str
+    """What this person works on; looks into apps' data are written down with it. Empty when they named none."""
 
     @property
     def clock(self) -> str:
@@ -97,6 +99,7 @@ def of(request: HttpRequest | None, page: str = "") -> Shell:
         items=_items(user, status) if signed_in else (),
         commands=_commands(user) if signed_in else (),
         strip=status,
+        ticket=looking.ticket(request) if signed_in and request else "",
     )
 
 

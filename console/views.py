@@ -6,6 +6,7 @@ import sys
 from http import HTTPStatus
 
 from django.conf import settings
+from django.contrib import messages
 from django.contrib.auth import login as sign_in
 from django.contrib.auth import logout as sign_out
 from django.contrib.auth.decorators import login_not_required, permission_required
@@ -19,11 +20,13 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_GET, require_POST
 
 from console import home as home_page
-from console import shell
+from console import looking, shell
 from console import sign_in as sign_ins
 from console import strip as strips
 from console.api import problems
 from console.mix import RANGES
+from control import looks
+from control.errors import Refused
 
 _READ = "decisions.view_decision"
 _YEAR_S = 31_536_000
@@ -113,6 +116,16 @@ def preference(request: HttpRequest) -> HttpResponse:
     response = redirect(_next(request))
     response.set_cookie(cookie, value, max_age=_YEAR_S, samesite="Lax", secure=settings.HTTPS)
     return response
+
+
+@require_POST
+def work_on(request: HttpRequest) -> HttpResponse:
+    """Names the ticket that looks are written down with from now on, or none."""
+    try:
+        request.session[looking.TICKET] = looks.check_ticket(request.POST.get("ticket", "")[:200])
+    except Refused as error:
+        messages.error(request, str(error))
+    return redirect(_next(request))
 
 
 def _next(request: HttpRequest) -> str:

@@ -48,6 +48,7 @@ class App(models.Model):
             models.CheckConstraint(condition=Q(tier__lte=int(max(Tier))), name="app_tier_known"),
             models.CheckConstraint(condition=Q(cohort_prior__gte=0, cohort_prior__lte=1), name="app_prior_is_share"),
         ]
+        permissions = [("reset_bucket", "May have the deciders fill a bucket of an app")]
 
     def __str__(self) -> str:
         return self.name
@@ -156,7 +157,27 @@ class AuditEntry(models.Model):
         ordering = ["-seq"]
         verbose_name_plural = "audit entries"
         default_permissions = ()
-        permissions = [("view_audit", "May read the audit log")]
+        permissions = [("view_audit", "May read the audit log"), ("view_looks", "May see who looked at an app's data")]
+        indexes = [models.Index(fields=["subject", "actor_login", "at"], condition=Q(action="app.look"), name="audit_looks")]
 
     def __str__(self) -> str:
         return f"{self.seq}: {self.actor} {self.summary}"
+
+
+class AppNote(models.Model):
+    """What someone wrote down about an app for their colleagues. Kept as written: the database refuses changes."""
+
+    app = models.CharField(max_length=128)
+    """The app's id; an app nobody registered can have notes too."""
+    text = models.CharField(max_length=1000)
+    by = models.CharField(max_length=200)
+    by_role = models.CharField(max_length=200)
+    at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["-at", "-pk"]
+        default_permissions = ("add", "view")
+        indexes = [models.Index(fields=["app", "-at"], name="app_notes")]
+
+    def __str__(self) -> str:
+        return f"note of {self.by} about {self.app}"

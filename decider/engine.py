@@ -175,10 +175,17 @@ class Engine:
         self.shared.weight[row] = self.rules.tiers[profile.tier, policy.T_WEIGHT] * self._weights.get(profile.tenant, 1.0)
         return row
 
+    def slot_of(self, app: str) -> int:
+        """Where an app is tracked, -1 where it is not. Looking changes nothing."""
+        return int(state.find(self.state, np.uint64(hash(app) & 0xFFFFFFFFFFFFFFFF)))
+
+    def tenant_in(self, slot: int) -> str:
+        """Id of the tenant of the app in a slot; empty for an app whose profile is not known."""
+        return self._tenant_names[min(int(self.state.tenant[slot]), len(self._tenant_names) - 1)]
+
     def grant(self, app: str, requests: float) -> None:
         """Adds a quota lease of so many requests to an app that is still tracked."""
-        slot = state.find(self.state, np.uint64(hash(app) & 0xFFFFFFFFFFFFFFFF))
-        if slot >= 0:
+        if (slot := self.slot_of(app)) >= 0:
             self.state.clock[slot, state.QUOTA_LEFT] += requests
 
     def learn(self, outcomes: Sequence[Outcome], now: float | None = None) -> None:
@@ -343,7 +350,7 @@ class Engine:
         self.events.append(
             Event(
                 id=decision_id, at=now, request_id=q.request_id, region=self.region_name, node=self.node, app=q.app,
-                tenant=self._tenant_names[min(int(self.state.tenant[slot]), len(self._tenant_names) - 1)],
+                tenant=self.tenant_in(slot),
                 tier=int(self.state.profile[slot, state.P_TIER]),
                 token_digest=token_digest(self.token_key, q.token) if q.token else "", method=q.method, endpoint=route.endpoint,
                 service=self.router.names[route.service], action=int(answer["action"]), observed=now < self._observe_until,

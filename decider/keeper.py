@@ -54,6 +54,11 @@ class Keeper:
         """Version of the document in force, 0 before the first."""
         return self.engine.config.version if self.engine.config else 0
 
+    @property
+    def keys(self) -> dict[str, Ed25519PublicKey]:
+        """The console's public keys by id."""
+        return self._keys
+
     def offer(self, data: bytes, source: str) -> bool:
         """Takes a signed document; True when it is in force now. A refused one is acked with its reason, once."""
         received_at, started = time.time(), time.perf_counter()

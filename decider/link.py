@@ -15,7 +15,7 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from . import store
+from . import peek, store
 from .engine import Engine
 from .event import EventBatch, encode_batch
 from .ids import IdSource
@@ -71,6 +71,7 @@ class Link:
         duties: list[tuple[Callable[[], Awaitable[None]], float]] = [
             (self._push, PUSH_S), (self._poll, POLL_S), (self._ack, 0.0), (self._flush, FLUSH_S), (self._learn, 0.0),
             (self._fetch, FETCH_S),
+            (self._obey, PUSH_S),
             (self._status, STATUS_S),
         ]  # fmt: skip
         async with asyncio.TaskGroup() as group:
@@ -103,6 +104,30 @@ class Link:
                         self.keeper.offer(message["data"], "push")
                     else:
                         self.engine.know([_decode_profile(message["data"])])
+
+    async def _obey(self) -> None:
+        """Listens for signed commands about one app; apart from `_push`, so that no number of them holds up a config."""
+        assert self.keeper is not None
+        desk = peek.Desk(self.engine, self.keeper.keys, self.started_at)
+        async with self._patient.pubsub() as channel:
+            await channel.subscribe(store.COMMANDS_CHANNEL)
+            while True:
+                message = await channel.get_message(ignore_subscribe_messages=True, timeout=5.0)
+                if message is None:
+                    await channel.ping()
+                elif message["type"] == "message":
+                    await self._answer(desk, message["data"])
+
+    async def _answer(self, desk: peek.Desk, data: bytes) -> None:
+        try:
+            answer = desk.obey(data, time.time())
+        except peek.CommandError as error:
+            self.last_error = f"command refused: {error}"
+            return
+        async with self.store.pipeline(transaction=False) as pipe:
+            pipe.rpush(store.ANSWERS_PREFIX + answer.nonce, _encode(answer))
+            pipe.expire(store.ANSWERS_PREFIX + answer.nonce, store.ANSWERS_TTL_S)
+            await pipe.execute()
 
     async def _poll(self) -> None:
         assert self.keeper is not None

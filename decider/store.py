@@ -30,6 +30,12 @@ PROFILES_CHANNEL = "sluice:profiles:push"
 FILLED_KEY = "sluice:filled"
 """Set to the number of profiles once all of them are there; absent in an emptied store, which is then filled again."""
 
+COMMANDS_CHANNEL = "sluice:commands"
+"""Pub/sub: signed `peek.Command`s about one app. Nothing keeps them, so none can reach a decider that starts later."""
+ANSWERS_PREFIX = "sluice:answers:"
+"""List of `peek.Answer`, one per decider, at ANSWERS_PREFIX + the command's nonce; gone after ANSWERS_TTL_S."""
+ANSWERS_TTL_S = 30
+
 MODEL_PREFIX = "sluice:model:"
 """Model artifact (`artifact` bytes), at MODEL_PREFIX + digest."""
 

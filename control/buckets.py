@@ -1,0 +1,193 @@
+"""One app's buckets on the running deciders: looking into them, and having one filled.
+
+Only the decider that the ring hash gives an app to has its live bucket, and which that is changes as deciders come and go.
+So all are asked, and each answers for itself.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+from django.conf import settings
+from django.db import transaction
+
+from decider import peek as wire
+from decider.peek import Answer, Command, View
+from decider.store import ANSWERS_PREFIX, COMMANDS_CHANNEL
+
+from . import acks, audit, keys
+from .actors import Actor
+from .errors import NotAllowed, Refused, StoreUnavailable
+from .valkey import answering
+
+Bucket = Literal["burst", "errors"]
+PERMISSION = "control.reset_bucket"
+WAIT_S = 1.0
+"""How long all deciders together have for their answers."""
+_VERBS: dict[Bucket, wire.Verb] = {"burst": "fill_burst", "errors": "fill_errors"}
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A bucket that can be filled."""
+
+    name: Bucket
+    label: str
+    consequence: str
+    """What filling does, a sentence about the future."""
+
+
+KINDS: dict[str, Kind] = {
+    "burst": Kind(
+        "burst",
+        "Burst bucket",
+        "Its burst bucket becomes full on every decider that tracks it, and the wait its clients were told ends at once. "
+        "Its daily quota, rules and risk stay as they are, so it may be refused again.",
+    ),
+    "errors": Kind(
+        "errors",
+        "False-throttle budget",
+        "Its false-throttle error budget becomes full on every decider that tracks it, so ML may refuse it as when it was new. "
+        "Its tokens, daily quota and rules stay as they are.",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One decider and its answer."""
+
+    name: str
+    answer: Answer | None
+    """None when it did not answer in time."""
+
+    @property
+    def view(self) -> View | None:
+        return self.answer.view if self.answer else None
+
+
+@dataclass(frozen=True, slots=True)
+class Peek:
+    """What all deciders say about one app."""
+
+    at: float
+    """Unix seconds at which they were asked."""
+    nodes: tuple[Node, ...]
+    """All that are known to run, by name."""
+
+    @property
+    def tracking(self) -> tuple[Node, ...]:
+        """Those that track the app, the one that saw it last first."""
+        known = [n for n in self.nodes if n.view is not None]
+        return tuple(sorted(known, key=lambda n: -n.view.last_seen if n.view else 0.0))
+
+    @property
+    def silent(self) -> tuple[str, ...]:
+        return tuple(n.name for n in self.nodes if n.answer is None)
+
+    @property
+    def done(self) -> tuple[str, ...]:
+        """Those that filled the bucket."""
+        return tuple(n.name for n in self.nodes if n.answer is not None and n.answer.done)
+
+
+def may_reset(user: object) -> bool:
+    """Whether this person may have a bucket filled; the button asks this, the endpoint asks `check_may_reset`."""
+    has_perm = getattr(user, "has_perm", None)
+    return bool(has_perm is not None and has_perm(PERMISSION))
+
+
+def check_may_reset(user: object) -> None:
+    """Raises NotAllowed."""
+    if not may_reset(user):
+        raise NotAllowed(f"{user} may not reset buckets.")
+
+
+def kind(name: str) -> Kind:
+    """The bucket of that name. Raises Refused when there is none that can be filled."""
+    if (found := KINDS.get(name)) is None:
+        raise Refused(f"There is no bucket “{name}” that can be reset. There is: {', '.join(KINDS)}.")
+    return found
+
+
+def peek(app: str) -> Peek:
+    """An app's buckets right now, on every decider; consumes nothing. Raises StoreUnavailable, and Refused for no app id."""
+    return _ask("peek", app)
+
+
+def reset(name: str, *, app: str, by: Actor, reason: str) -> Peek:
+    """Has every decider that tracks an app fill one of its buckets, once; returns what each did.
+
+    The audit log has it before the deciders are asked, and what they answered after. Raises Refused when the reason is blank or
+    the bucket or app cannot be; StoreUnavailable when Valkey does not answer, and then nobody knows whether one was filled.
+    """
+    which = kind(name)
+    _command(_VERBS[which.name], app)  # an app id that is none is refused before it is written down
+    with transaction.atomic(durable=True):
+        audit.append(
+            by=by, reason=reason, action="bucket.reset", subject=app, after={"bucket": which.name},
+            summary=f"asked the deciders to fill the {which.label.lower()} of app {app}",
+        )  # fmt: skip
+    try:
+        found = _ask(_VERBS[which.name], app)
+    except StoreUnavailable:
+        _note_outcome(which, app, by, reason, "heard from no decider, as Valkey did not answer", {})
+        raise
+    where = f"filled it on {', '.join(found.done)}" if found.done else "filled it on no decider"
+    _note_outcome(which, app, by, reason, where, {n.name: _said(n) for n in found.nodes})
+    return found
+
+
+def _note_outcome(which: Kind, app: str, by: Actor, reason: str, what: str, nodes: dict[str, str]) -> None:
+    summary = f"asked for a full {which.label.lower()} of app {app} and {what}"[:500]
+    after: audit.Json = {"bucket": which.name, "nodes": nodes}
+    audit.append(by=by, reason=reason, action="bucket.reset_acked", subject=app, summary=summary, after=after)
+
+
+def _said(node: Node) -> str:
+    if node.answer is None:
+        return "no answer"
+    return "filled" if node.answer.done else node.answer.error or "not done"
+
+
+def _ask(verb: wire.Verb, app: str) -> Peek:
+    return _sent(_command(verb, app))
+
+
+def _command(verb: wire.Verb, app: str) -> Command:
+    now = time.time()
+    command = Command(verb, app, secrets.token_hex(16), now, now + wire.LIFE_S)
+    try:
+        return msgspec.convert(msgspec.to_builtins(command), Command)
+    except msgspec.ValidationError as error:
+        raise Refused("This is not an app id: 1 to 128 visible ASCII characters without spaces.") from error
+
+
+def _sent(command: Command) -> Peek:
+    """Asks all deciders and gathers their answers, until all that live have answered or the time is up."""
+    data = wire.sign(command, keys.load_signing_key(settings.SLUICE_KEYS))
+    living = {name for name, (_, status) in acks.heartbeats(command.issued_at).items() if status is not None}
+    with answering() as valkey:
+        valkey.publish(COMMANDS_CHANNEL, data)
+    answers: dict[str, Answer] = {}
+    for answer in _answers(command.nonce):
+        answers[answer.node] = answer
+        if living <= set(answers):
+            break
+    nodes = tuple(Node(name, answers.get(name)) for name in sorted(living | set(answers)))
+    return Peek(command.issued_at, nodes)
+
+
+def _answers(nonce: str) -> Iterator[Answer]:
+    give_up = time.monotonic() + WAIT_S
+    while (left := give_up - time.monotonic()) > 0.01:
+        with answering() as valkey:
+            found = valkey.blpop([ANSWERS_PREFIX + nonce], timeout=left)
+        if found is None:
+            return
+        yield msgspec.msgpack.decode(found[1], type=Answer)

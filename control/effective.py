@@ -1,0 +1,231 @@
+"""The policy that holds for one app now, line by line: each value, what sets it, and the config version that set it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+
+from decider import config as document
+from decider.config import Config, ConfigError, Override, Service, Switch
+from decider.plan import lists_of, plan_of
+from decider.vocabulary import Action, Tier
+
+from .models import ConfigVersion
+
+FURTHEST = 500
+"""Config versions that are read back for the one that set a value."""
+
+Reading = Callable[[Config], object]
+"""What a line's value depends on, out of a document; the version that set it is the first of the latest run of equal readings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A config version that set something."""
+
+    number: int
+    made_at: datetime
+    by: str
+    exactly: bool
+    """False when the value is older than the versions that were read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of the policy."""
+
+    name: str
+    value: str
+    source: str
+    """tier, tenant, override, list, compliance, service, switch, model or profile; with the name of it."""
+    kind: str
+    version: Version | None
+    """None where the value is no part of the config."""
+    until: float | None = None
+    """When it ends by itself, unix seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Whose policy is asked for."""
+
+    app: str
+    tenant: str
+    """Empty when nobody knows it."""
+    tenant_name: str
+    tier: int | None
+    """None for an app nobody registered: the document says which tier it gets."""
+    services: tuple[str, ...] = ()
+    """The services it uses, by name."""
+
+
+def lines(config: Config, about: Subject, now: float) -> list[Line]:
+    """All lines, the ones that overrule the others first. `now` in unix seconds."""
+    history = _history(config.version)
+    return [
+        *_switches(config, history, now),
+        *_lists(config, about, history, now),
+        *_overrides(config, about, history, now),
+        *_tier(config, about, history, now),
+        *_shares(config, about, history),
+        *_services(config, about, history),
+    ]
+
+
+def overrides(config: Config, app: str, tenant: str, now: float) -> list[Override]:
+    """All overrides about an app or its tenant that have not expired, the one that counts first."""
+    about = {("app", app), ("tenant", tenant)}
+    latest_first = [o for o in reversed(config.overrides) if (o.kind, o.subject) in about and now < o.until]
+    return sorted(latest_first, key=lambda o: o.kind != "app")
+
+
+def effect(override: Override) -> str:
+    """What an override does, in words."""
+    stretch = f"{override.multiplier:,.4g} times rate and burst" if override.multiplier != 1.0 else ""
+    force = f"always {Action(override.action).word}" if override.action is not None else ""
+    return ", ".join(part for part in (force, stretch) if part) or "nothing"
+
+
+def _switches(config: Config, history: _History, now: float) -> Iterable[Line]:
+    words = {"all_ml": ("ML ranking", "Off, fallback limiter"), "observe_only": ("Observe only", "Every answer is admit")}
+    for s in config.switches:
+        if s.until is None or now < s.until:
+            name, value = words[s.name]
+            yield Line(name, value, "Kill switch", "switch", history.set_by(_of_switch(s)), s.until)
+
+
+def _of_switch(switch: Switch) -> Reading:
+    return lambda c: next((s for s in c.switches if s.name == switch.name), None)
+
+
+def _lists(config: Config, about: Subject, history: _History, now: float) -> Iterable[Line]:
+    verdicts = {"compliance": ("Compliance", "Every request is blocked"), "block": ("Block list", "Every request is blocked")}
+    found = sorted(lists_of(config, app=about.app, tenant=about.tenant, now=now), key=lambda e: e.verdict, reverse=True)
+    for e in sorted(found, key=lambda e: ("compliance", "block", "allow").index(e.verdict)):
+        name, value = verdicts.get(e.verdict, ("Allow list", "Every request is admitted, up to the daily quota"))
+        whose = "Its tenant is listed" if e.kind == "tenant" else "The app is listed"
+        kind = "compliance" if e.verdict == "compliance" else "list"
+        yield Line(name, value, whose, kind, history.set_by(lambda c, e=e: e in c.lists), e.until)
+
+
+def _overrides(config: Config, about: Subject, history: _History, now: float) -> Iterable[Line]:
+    plan = plan_of(config, app=about.app, tenant=about.tenant, tier=_tier_of(config, about), now=now)
+    if (o := plan.override) is not None and o.action is not None:
+        yield Line("Action", f"Always {Action(o.action).word}", _override_name(o), "override", history.set_by(_holds(o)), o.until)
+
+
+def _holds(override: Override) -> Reading:
+    return lambda c: override in c.overrides
+
+
+def _override_name(o: Override) -> str:
+    return f"Override {o.id}{' of its tenant' if o.kind == 'tenant' else ''}"
+
+
+def _tier_of(config: Config, about: Subject) -> int:
+    return config.unknown_tier if about.tier is None else about.tier
+
+
+def _tier(config: Config, about: Subject, history: _History, now: float) -> Iterable[Line]:
+    tier = _tier_of(config, about)
+    policy, plan = config.tiers[tier], plan_of(config, app=about.app, tenant=about.tenant, tier=tier, now=now)
+    word = f"{Tier(tier).word.capitalize()} tier"
+    if about.tier is None:
+        yield Line("Tier", Tier(tier).word.capitalize(), "Apps nobody registered", "tier", history.set_by(lambda c: c.unknown_tier))
+    else:
+        yield Line("Tier", Tier(tier).word.capitalize(), "Its registration", "profile", None)
+
+    def line(name: str, value: str, field: str) -> Line:
+        return Line(name, value, word, "tier", history.set_by(lambda c: getattr(c.tiers[tier], field)))
+
+    if plan.override is not None and plan.override.multiplier != 1.0:
+        o, times = plan.override, f"{plan.override.multiplier:,.4g} × {word}"
+        version, source = history.set_by(_holds(o)), f"{_override_name(o)}, {times}"
+        yield Line("Refill", f"{plan.rate:,.4g} requests a second", source, "override", version, o.until)
+        yield Line("Burst", f"{plan.burst:,.4g} requests, the same again as headroom", source, "override", version, o.until)
+    else:
+        yield line("Refill", f"{policy.rate:,.4g} requests a second", "rate")
+        yield line("Burst", f"{policy.burst:,.4g} requests, the same again as headroom", "burst")
+    yield line("Daily quota", f"{policy.quota_per_day:,.0f} requests", "quota_per_day")
+    yield line(
+        "False throttles", f"{policy.error_budget_per_hour:,.4g} expected an hour, then ML refuses no more", "error_budget_per_hour"
+    )
+    yield line("Asks the model", f"from a first score of {policy.rank_from:.2f}", "rank_from")
+
+
+def _shares(config: Config, about: Subject, history: _History) -> Iterable[Line]:
+    tier = _tier_of(config, about)
+    weight, tenant = config.tiers[tier].weight, _of_tenant(about.tenant)
+    own = tenant(config)
+    if isinstance(own, float) and own != 1.0:
+        text = f"weight {weight * own:,.4g}: {own:,.4g} × {weight:,.4g} of its tier"
+        yield Line("Fair share", text, f"Tenant {about.tenant_name}", "tenant", history.set_by(tenant))
+    else:
+        source = f"{Tier(tier).word.capitalize()} tier"
+        yield Line("Fair share", f"weight {weight:,.4g}", source, "tier", history.set_by(lambda c: c.tiers[tier].weight))
+    if config.model is not None:
+        name = f"{config.model.name} {config.model.version}"
+        yield Line("Model", name, "Live model", "model", history.set_by(lambda c: c.model))
+    else:
+        yield Line("Model", "none, fallback limiter", "Live model", "model", history.set_by(lambda c: c.model))
+
+
+def _of_tenant(tenant: str) -> Reading:
+    return lambda c: next((t.weight for t in reversed(c.tenants) if t.tenant == tenant), None)
+
+
+def _services(config: Config, about: Subject, history: _History) -> Iterable[Line]:
+    for s in config.services:
+        if s.name in about.services:
+            value = f"{s.capacity:,.4g} cost units a second, dear from {s.target:.0%}"
+            yield Line("Capacity", value, f"Service {s.name}", "service", history.set_by(_of_service(s.name)))
+
+
+def _of_service(name: str) -> Reading:
+    def read(c: Config) -> object:
+        found: Service | None = next((s for s in c.services if s.name == name), None)
+        return found and (found.capacity, found.target)
+
+    return read
+
+
+class _History:
+    """The documents before and including one, newest first."""
+
+    def __init__(self, documents: tuple[tuple[Version, Config], ...]) -> None:
+        self._documents = documents
+
+    def set_by(self, reading: Reading) -> Version | None:
+        """The version in which the present value first stood; None when no version is kept."""
+        found: Version | None = None
+        present: object = None
+        for version, config in self._documents:
+            value = reading(config)
+            if found is not None and value != present:
+                return found
+            found, present = version, value
+        if found is None or found.number == 1:
+            return found
+        return Version(found.number, found.made_at, found.by, exactly=False)
+
+
+def _history(version: int) -> _History:
+    rows = ConfigVersion.objects.filter(version__lte=version).order_by("-version")
+    newest = rows.values_list("signed", flat=True).first()
+    return _read(version, bytes(newest)) if newest else _History(())
+
+
+@lru_cache(maxsize=4)
+def _read(version: int, signed: bytes) -> _History:
+    """Keyed by the newest document's own bytes too: versions before it cannot change any more."""
+    found = []
+    rows = ConfigVersion.objects.filter(version__lte=version).order_by("-version")
+    for number, payload, made_at, by in rows.values_list("version", "payload", "made_at", "by")[:FURTHEST]:
+        try:
+            config = document.decode(bytes(payload))
+        except ConfigError:
+            break  # made for another feature schema: what is older cannot be compared
+        found.append((Version(number, made_at, by, exactly=True), config))
+    return _History(tuple(found))

@@ -1,0 +1,32 @@
+"""Notes people leave about an app for their colleagues: added, never edited."""
+
+from __future__ import annotations
+
+from django.db import transaction
+
+from . import audit
+from .actors import Actor
+from .errors import Refused
+from .models import AppNote
+
+PERMISSION = "control.add_appnote"
+LONGEST = 1000
+
+
+def add(*, by: Actor, app: str, text: str) -> AppNote:
+    """Keeps a note with its audit row. Raises Refused when it says nothing, is too long or cannot be stored."""
+    text = text.strip()
+    if not text:
+        raise Refused("The note is empty. Write what a colleague should know.")
+    if len(text) > LONGEST:
+        raise Refused(f"The note has {len(text):,} characters; at most {LONGEST:,} are kept.")
+    if not app or len(app) > 128 or not app.isprintable():
+        raise Refused("This is not an app id, so it cannot have notes.")
+    with transaction.atomic():
+        audit.append(by=by, reason=text, action="note.add", subject=app, summary=f"added a note about app {app}")
+        return AppNote.objects.create(app=app, text=text, by=by.name, by_role=by.role)
+
+
+def of(app: str, most: int = 50) -> list[AppNote]:
+    """The latest notes about an app, newest first."""
+    return list(AppNote.objects.filter(app=app)[:most]) if app.isprintable() else []
