@@ -10,6 +10,7 @@ urlpatterns = [
     path("", include("explain.urls")),
     path("", include("console.switch_routes")),
     path("api/v1/", include("console.api.routes")),
+    path("", include("console.app_routes")),
 ]
 
 handler400 = "console.views.bad_request"

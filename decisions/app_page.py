@@ -1,12 +1,14 @@
-"""What the page of an app shows."""
+"""What stored decisions say about one app: how it is, its day, and what happened around its bursts."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
-from django.db.models import F, Q, Sum
+from django.db.models import F, Min, Q, QuerySet, Sum
+from django.db.models.functions import TruncHour
 
-from decider.vocabulary import Action
+from decider.vocabulary import Action, Stage
 
 from . import aggregate, charts, directory, listing, lookup
 from .directory import KnownApp
@@ -14,7 +16,54 @@ from .lookup import DAY_S
 from .models import Decision
 
 BUCKET_S = 1_800.0
+RECENT_S = 600.0
+"""What "now" means in the finding."""
 LATEST = 15
+LOOK_BACK_S = 6 * DAY_S
+"""A credential not seen in this time before the day shown is new."""
+MARKS, BURSTS, NEW_TOKENS = 3, 3, 6
+FLOOR, HEIGHT = 136.0, 100.0
+ALL_FLOOR, ALL_HEIGHT = 208.0, 34.0
+"""Where the two charts stand, pixels from the top."""
+_JUDGED = (Stage.TRIAGE, Stage.RANK, Stage.RERANK)
+"""Stages whose refusals spend the error budget (`passes._consume`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """Something that may have to do with a burst."""
+
+    at: float
+    """Unix seconds."""
+    text: str
+    short: str = ""
+    """For the chart; the text when empty."""
+    burst: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A happening in the chart: a line at `x` percent, its label `y` pixels down."""
+
+    x: float
+    y: int
+    text: str
+    anchor: str
+    dx: int
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An endpoint the app asked for; counts are estimated."""
+
+    name: str
+    service: str
+    count: float
+    refused: float
+
+    @property
+    def admitted_share(self) -> float:
+        return 1.0 - self.refused / self.count
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,49 +74,156 @@ class AppPage:
     name: str
     known: KnownApp | None
     latest: tuple[listing.Row, ...]
+    """Newest refusals of the day."""
     count: float
     """Decisions of the last 24 h, estimated."""
     refused: float
     kept: int
+    recent: float
+    """Decisions of the last 10 min, estimated."""
+    recent_refused: float
     mix: tuple[tuple[Action, float, float], ...]
     """Action, estimated count, share of all."""
-    endpoints: tuple[tuple[str, str, float, float], ...]
-    """Method and endpoint, service, estimated count, share admitted; the busiest of the newest kept decisions."""
+    endpoints: tuple[Endpoint, ...]
     chart: charts.Columns | None
+    """Not admitted, per half hour."""
+    all: charts.Columns | None
+    """All requests, per half hour."""
+    marks: tuple[Mark, ...]
+    story: tuple[Happening, ...]
+    """What happened and the bursts, in order of time."""
+    wrong_per_hour: float
+    """Expected false throttles in the hour that had most of them."""
+    wrong_at: float
+    tokens: int
+    """Credentials seen in kept decisions of the day."""
+    regions: tuple[str, ...]
     all_href: str
+    refused_href: str
 
     @property
     def refused_share(self) -> float:
         return self.refused / self.count if self.count else 0.0
 
+    @property
+    def finding(self) -> str:
+        """How the app is, in one sentence without a full stop."""
+        if not self.count:
+            return f"{self.name}: nothing is known of the last 24 h"
+        if self.recent_refused and self.recent_refused >= 0.1 * self.recent:
+            return f"{self.name} is being refused now: about {self.recent_refused:,.0f} of {self.recent:,.0f} in the last 10 min"
+        if not self.refused:
+            return f"{self.name} is well: everything was admitted in the last 24 h"
+        state = "is well now" if self.recent else "is quiet now"
+        when = f"{int(self.chart.peak_at) // 3600 % 24:02d}:{int(self.chart.peak_at) // 60 % 60:02d}" if self.chart else ""
+        return f"{self.name} {state}; its worst half hour began at {when} with about {self.chart.peak:,.0f} refused" if when else ""
 
-def compose(app_id: str, now: float) -> AppPage:
-    """Reads everything the page shows."""
+    @property
+    def services(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(e.service for e in self.endpoints))
+
+
+def compose(app_id: str, now: float, happenings: Iterable[Happening] = ()) -> AppPage:
+    """Reads everything; `happenings` are what the reader knows besides, such as config changes."""
     known = directory.app(app_id) if "\x00" not in app_id else None
     rows = Decision.objects.filter(app=app_id.replace("\x00", "\ufffd"))
     since = (now - DAY_S) // BUCKET_S * BUCKET_S + BUCKET_S
-    cells = aggregate.cells(lookup.within(rows, since), since, BUCKET_S)
+    day = lookup.within(rows, since)
+    cells = aggregate.cells(day, since, BUCKET_S)
     counts = aggregate.totals(cells, lambda c: c.action)
-    total = sum(counts.values())
-    refused = [c for c in cells if c.action != Action.ADMIT]
-    latest, _ = lookup.page(rows.order_by("-id"), size=LATEST)
+    total, refused = sum(counts.values()), [c for c in cells if c.action != Action.ADMIT]
+    recent = aggregate.cells(lookup.within(rows, now - RECENT_S), now - RECENT_S, RECENT_S)
+    latest, _ = lookup.page(day.exclude(action=Action.ADMIT).order_by("-id"), size=LATEST)
+    credentials = _credentials(day)
+    chart, every = _charts(cells, refused, since)
+    mine = [*happenings, *_new_credentials(rows, credentials, since), *_model_changes(day)]
+    wrong_at, wrong = _wrong(day)
+    name = known.name if known else app_id
     return AppPage(
-        id=app_id,
-        name=known.name if known else app_id,
-        known=known,
-        latest=tuple(listing.rows_of(latest)),
-        count=total,
-        refused=sum(c.count for c in refused),
-        kept=sum(c.kept for c in cells),
+        id=app_id, name=name, known=known, latest=tuple(listing.rows_of(latest)),
+        count=total, refused=sum(c.count for c in refused), kept=sum(c.kept for c in cells),
+        recent=sum(c.count for c in recent), recent_refused=sum(c.count for c in recent if c.action != Action.ADMIT),
         mix=tuple((a, counts.get(a, 0.0), counts.get(a, 0.0) / total) for a in Action) if total else (),
-        endpoints=_endpoints(rows, since),
-        chart=charts.columns(refused, since, BUCKET_S, int(DAY_S / BUCKET_S), floor=136, height=100) if refused else None,
+        endpoints=_endpoints(day), chart=chart, all=every, marks=marks(mine, since),
+        story=tuple(sorted([*mine, *_bursts(chart)], key=lambda h: h.at)), wrong_per_hour=wrong, wrong_at=wrong_at,
+        tokens=len(credentials), regions=tuple(sorted(set(day.order_by().values_list("region", flat=True).distinct()))),
         all_href=listing.address(app_id, lookup.Filters(range="24h"), insist="app" if known else ""),
-    )
+        refused_href=listing.address(app_id, lookup.Filters(range="24h", actions=listing.REFUSED), insist="app" if known else ""),
+    )  # fmt: skip
 
 
-def _endpoints(rows, since: float, most: int = 8) -> tuple[tuple[str, str, float, float], ...]:
+def _charts(
+    cells: list[aggregate.Cell], refused: list[aggregate.Cell], since: float
+) -> tuple[charts.Columns | None, charts.Columns | None]:  # fmt: skip
+    buckets = int(DAY_S / BUCKET_S)
+    chart = charts.columns(refused, since, BUCKET_S, buckets, floor=FLOOR, height=HEIGHT) if refused else None
+    plain = [replace(c, action=int(Action.ADMIT)) for c in cells]
+    every = charts.columns(plain, since, BUCKET_S, buckets, floor=ALL_FLOOR, height=ALL_HEIGHT, exact=True) if cells else None
+    return chart, every
+
+
+def _endpoints(day: QuerySet[Decision], most: int = 8) -> tuple[Endpoint, ...]:
     weight = 1.0 / F("inclusion_probability")
-    grouped = lookup.within(rows, since).values("method", "endpoint", "service")
-    counted = grouped.annotate(n=Sum(weight), admitted=Sum(weight, filter=Q(action=int(Action.ADMIT)))).order_by("-n")[:most]
-    return tuple((f"{r['method']} {r['endpoint']}", r["service"], r["n"], (r["admitted"] or 0.0) / r["n"]) for r in counted)
+    grouped = day.order_by().values("method", "endpoint", "service")
+    counted = grouped.annotate(n=Sum(weight), refused=Sum(weight, filter=~Q(action=int(Action.ADMIT)))).order_by("-n")[:most]
+    return tuple(Endpoint(f"{r['method']} {r['endpoint']}", r["service"], r["n"], r["refused"] or 0.0) for r in counted)
+
+
+def _wrong(day: QuerySet[Decision]) -> tuple[float, float]:
+    """(start, figure) of the hour in which most false throttles are to be expected: each refusal counts 1 - its risk."""
+    judged = day.order_by().exclude(action=Action.ADMIT).filter(stage__in=_JUDGED, risk__isnull=False)
+    counted = judged.annotate(hour=TruncHour("at")).values("hour").annotate(n=Sum((1.0 - F("risk")) / F("inclusion_probability")))
+    worst = counted.order_by("-n").first()
+    return (worst["hour"].timestamp(), worst["n"]) if worst else (0.0, 0.0)
+
+
+def _credentials(day: QuerySet[Decision]) -> dict[str, float]:
+    """When each credential was first seen in the day, unix seconds, by its digest."""
+    seen = day.order_by().exclude(token_digest="").values_list("token_digest").annotate(first=Min("at"))
+    return {digest: first.timestamp() for digest, first in seen}
+
+
+def _new_credentials(rows: QuerySet[Decision], found: dict[str, float], since: float) -> list[Happening]:
+    """Credentials of the day that were not seen in the days before it, when the app was seen then at all."""
+    before = lookup.within(rows, since - LOOK_BACK_S, since).order_by()
+    if not found or not before.exists():
+        return []
+    old = set(before.filter(token_digest__in=list(found)).values_list("token_digest", flat=True).distinct())
+    new = sorted(at for digest, at in found.items() if digest not in old)
+    if len(new) > NEW_TOKENS:
+        return [Happening(new[0], f"The first of {len(new):,} new credentials was seen", f"{len(new):,} new credentials")]
+    return [Happening(at, "A credential was seen for the first time", "new credential") for at in new]
+
+
+def _model_changes(day: QuerySet[Decision]) -> list[Happening]:
+    """When another model first scored a kept decision of this app."""
+    spoke = day.order_by().exclude(model="").values("model").annotate(first=Min("at")).order_by("first")
+    return [
+        Happening(r["first"].timestamp(), f"Model {r['model'][:8]} began to score it", f"model {r['model'][:8]}")
+        for r in list(spoke)[1:]
+    ]
+
+
+def _bursts(chart: charts.Columns | None) -> list[Happening]:
+    """The half hours that hold at least a quarter of the day's refusals, at most three."""
+    if chart is None:
+        return []
+    sums = sorted(((sum(counts), at) for at, counts in chart.rows), reverse=True)
+    total = sum(count for count, _ in sums)
+    return [
+        Happening(at, f"Burst: about {count:,.0f} not admitted in this half hour", burst=True)
+        for count, at in sums[:BURSTS]
+        if count >= 0.25 * total and count >= 5
+    ]
+
+
+def marks(found: Iterable[Happening], since: float) -> tuple[Mark, ...]:
+    """The latest happenings as marks of the chart, each label on a line of its own."""
+    inside = sorted((h for h in found if since <= h.at < since + DAY_S), key=lambda h: h.at)[-MARKS:]
+    out = []
+    for k, h in enumerate(inside):
+        x = round(100 * (h.at - since) / DAY_S, 2)
+        clock = f"{int(h.at) // 3600 % 24:02d}:{int(h.at) // 60 % 60:02d}"
+        anchor, dx = ("start", 5) if x < 50 else ("end", -5)
+        out.append(Mark(x, 12 + 14 * k, f"{clock} {h.short or h.text}", anchor, dx))
+    return tuple(out)

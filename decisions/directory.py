@@ -27,12 +27,14 @@ class KnownApp:
     abuse_history: int
     chargeback_history: int
     false_throttle_history: int
+    cohort_prior: float = 0.05
+    """Share of abusive apps among those like it."""
 
 
 def _known(row) -> KnownApp:
     return KnownApp(
         row.id, row.name or row.id, row.tenant_id, row.tenant.name, row.tier, row.created_at, row.verified,
-        row.abuse_history, row.chargeback_history, row.false_throttle_history,
+        row.abuse_history, row.chargeback_history, row.false_throttle_history, row.cohort_prior,
     )  # fmt: skip
 
 

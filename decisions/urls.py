@@ -8,5 +8,4 @@ from . import views
 
 urlpatterns: list[URLPattern] = [
     path("lookup", views.lookup_page, name="lookup"),
-    path("apps/<path:app_id>", views.app, name="app"),
 ]

@@ -1,4 +1,4 @@
-"""Lookup, and the page of an app."""
+"""Lookup."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from django.core.exceptions import BadRequest
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import redirect, render
 from django.utils.cache import patch_vary_headers
-from django.views.decorators.http import require_GET, require_http_methods
+from django.views.decorators.http import require_http_methods
 
 from decider.vocabulary import Action, Stage, Tier
 
-from . import app_page, listing, lookup
+from . import listing, lookup
 from .lookup import RANGES, READINGS, Filters
 
 READ = "decisions.view_decision"
@@ -102,10 +102,3 @@ def _cursor(text: str) -> uuid.UUID | None:
         return uuid.UUID(text) if text else None
     except ValueError as error:
         raise BadRequest("“before” is the id of a decision.") from error
-
-
-@require_GET
-@permission_required(READ, raise_exception=True)
-def app(request: HttpRequest, app_id: str) -> HttpResponse:
-    """An app: who it is, what was decided about it lately. An app nobody registered has a page too."""
-    return render(request, "decisions/app.html", {"page": "lookup", "app": app_page.compose(app_id, time.time())})

@@ -15,6 +15,7 @@ from kombu.exceptions import OperationalError as BrokerError
 
 from decider.ids import decision_time, parse_decision_id
 from decisions import listing, lookup
+from decisions.looks import note as look
 from decisions.models import Decision
 
 from . import page, panels, worlds
@@ -47,6 +48,7 @@ def decision(request: HttpRequest, decision_id: str) -> HttpResponse:
     found = _found(decision_id)
     if found.name != decision_id:
         return redirect("decision", found.name, permanent=True)
+    look(request, found.app, f"decision {found.name}")
     with_token = request.user.has_perm("decisions.view_token_digest")
     shown = page.compose(found, with_token=with_token)
     context = {"page": "lookup", "p": shown, "d": found, "with_token": with_token, "at": timezone.now(), "polls": 0}
@@ -63,6 +65,7 @@ def _not_kept(raw: bytes) -> dict[str, object]:
 def explanation(request: HttpRequest, decision_id: str) -> HttpResponse:
     """The panels that wait for the explanation; they ask again until it is there or nobody makes one."""
     found = _found(decision_id)
+    look(request, found.app, f"decision {found.name}")
     try:
         polls = min(POLLS, max(0, int(request.GET.get("n", "0"))))
     except ValueError:
@@ -87,6 +90,7 @@ def _ask_for(found: Decision) -> None:
 def now(request: HttpRequest, decision_id: str) -> HttpResponse:
     """The same request in the three worlds, as of now. Nothing is changed."""
     found = _found(decision_id)
+    look(request, found.app, f"decision {found.name}")
     context = {"d": found, "worlds": worlds.of(found), "at": timezone.now()}
     if not request.htmx:
         return render(request, "explain/now_page.html", {"page": "lookup", **context})

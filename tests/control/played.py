@@ -1,0 +1,56 @@
+"""Deciders for tests: a real engine behind a real desk, answering commands over the real Valkey as `decider.link` does."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import msgspec
+import redis
+
+from control.keys import load_public_keys
+from decider import defaults, peek, store
+from decider.config import Config
+from decider.engine import Engine
+from decider.requests import CheckRequest
+from decider.store import Profile
+
+
+class Played:
+    """One decider that lives in a thread."""
+
+    def __init__(self, valkey: redis.Redis, keys: Path, node: str = "d01", config: Config | None = None) -> None:
+        self.engine = Engine(node, "local", b"k" * 32, capacity=256)
+        self.engine.apply(config or defaults.config(1), None)
+        self.heard: list[bytes] = []
+        self.valkey, self.node = valkey, node
+        self.desk = peek.Desk(self.engine, load_public_keys(keys), time.time() - 600)
+        self._channel = valkey.pubsub(ignore_subscribe_messages=True)
+        self._channel.subscribe(store.COMMANDS_CHANNEL)
+        self._channel.get_message(timeout=1)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def track(self, app: str, requests: int, tier: int = 1, tenant: str = "t1") -> None:
+        """Knows an app and decides that many requests of it now."""
+        self.engine.know([Profile(app, app, tenant, tier)])
+        self.engine.decide([CheckRequest(app, "GET", "/v2/orders/1") for _ in range(requests)])
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            message = self._channel.get_message(timeout=0.05)
+            if message is None:
+                continue
+            self.heard.append(message["data"])
+            try:
+                answer = self.desk.obey(message["data"], time.time())
+            except peek.CommandError:
+                continue
+            self.valkey.rpush(store.ANSWERS_PREFIX + answer.nonce, msgspec.msgpack.encode(answer))
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join(5)
+        self._channel.close()

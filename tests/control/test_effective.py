@@ -1,0 +1,135 @@
+"""The policy of one app, line by line, with the version that set each line."""
+
+from __future__ import annotations
+
+import time
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from control import changes, effective
+from control.effective import Subject
+from decider import defaults
+from decider.config import Config, ListEntry, ModelRef, Override, Switch, TenantPolicy
+from decider.plan import plan_of
+from tests.control.conftest import DELE
+
+pytestmark = pytest.mark.django_db
+NOW = time.time()
+ABOUT = Subject("app_1", "ten_1", "Tidewell Retail", 1, ("orders-read",))
+
+
+def change(**fields) -> int:
+    """Makes a config version with other fields."""
+    row = changes.make(
+        by=DELE,
+        reason="A test",
+        action="test.change",
+        subject="config",
+        summary="changed something",
+        edit=lambda c: msgspec.structs.replace(c, **fields),
+    )
+    return row.version
+
+
+def lines(about: Subject = ABOUT) -> dict[str, effective.Line]:
+    return {line.name: line for line in effective.lines(changes.current(), about, NOW)}
+
+
+def test_without_anything_special_the_tier_says_everything(first) -> None:
+    found = lines()
+    assert {
+        "Tier",
+        "Refill",
+        "Burst",
+        "Daily quota",
+        "False throttles",
+        "Asks the model",
+        "Fair share",
+        "Model",
+        "Capacity",
+    } == set(found)
+    assert (found["Refill"].value, found["Refill"].source, found["Refill"].version.number) == (
+        "15 requests a second", "Standard tier", 1,
+    )  # fmt: skip
+    assert found["Capacity"].source == "Service orders-read"
+    assert found["Tier"].version is None
+
+
+def test_each_line_names_the_version_that_set_it(first) -> None:
+    tiers = [msgspec.structs.replace(t, burst=400) if k == 1 else t for k, t in enumerate(defaults.TIERS)]
+    second = change(tiers=tiers)
+    third = change(tenants=[TenantPolicy("ten_1", 3.0)])
+    change(switches=[Switch("observe_only", NOW + 60)])
+    change(switches=[])
+    found = lines()
+    assert (found["Burst"].value, found["Burst"].version.number) == ("400 requests, the same again as headroom", second)
+    assert (found["Fair share"].source, found["Fair share"].version.number) == ("Tenant Tidewell Retail", third)
+    assert found["Refill"].version.number == 1
+    assert found["Refill"].version.exactly
+
+
+def test_a_value_that_went_and_came_back_was_set_when_it_came_back(first) -> None:
+    change(sampling=msgspec.structs.replace(changes.current().sampling, admit=0.1))
+    change(unknown_tier=2)
+    back = change(unknown_tier=0)
+    assert lines(Subject("stranger", "", "", None))["Tier"].version.number == back
+
+
+def test_an_override_is_told_with_its_end_and_hides_the_tier(first) -> None:
+    version = change(overrides=[Override(id="ovr_1", kind="app", subject="app_1", until=NOW + 3_600, multiplier=2.0, action=0)])
+    found = lines()
+    assert (found["Action"].value, found["Action"].until) == ("Always admit", NOW + 3_600)
+    assert found["Refill"].value == "30 requests a second"
+    assert found["Refill"].source == "Override ovr_1, 2 × Standard tier"
+    assert found["Refill"].version.number == found["Action"].version.number == version
+    (mine,) = effective.overrides(changes.current(), "app_1", "ten_1", NOW)
+    assert effective.effect(mine) == "always admit, 2 times rate and burst"
+
+
+def test_one_that_has_expired_holds_no_longer(first) -> None:
+    change(overrides=[Override(id="ovr_1", kind="app", subject="app_1", until=NOW - 1, multiplier=2.0)])
+    assert lines()["Refill"].source == "Standard tier"
+    assert effective.overrides(changes.current(), "app_1", "ten_1", NOW) == []
+
+
+def test_lists_and_compliance_come_first(first) -> None:
+    entries = [
+        ListEntry(verdict="allow", kind="app", subject="app_1"),
+        ListEntry(verdict="compliance", kind="tenant", subject="ten_1"),
+        ListEntry(verdict="block", kind="app", subject="app_1", until=NOW + 60),
+        ListEntry(verdict="block", kind="app", subject="another"),
+    ]
+    version = change(lists=entries, switches=[Switch("all_ml")])
+    found = effective.lines(changes.current(), ABOUT, NOW)
+    assert [line.name for line in found[:4]] == ["ML ranking", "Compliance", "Block list", "Allow list"]
+    assert {line.version.number for line in found[:4]} == {version}
+
+
+def test_the_model_line_names_the_live_model(first) -> None:
+    version = change(model=ModelRef("risk", 3, "ab" * 32))
+    assert (lines()["Model"].value, lines()["Model"].version.number) == ("risk 3", version)
+
+
+def test_beyond_what_is_read_it_says_before(first, monkeypatch) -> None:
+    monkeypatch.setattr(effective, "FURTHEST", 2)
+    for tier in (1, 2, 3):
+        change(unknown_tier=tier)
+    found = lines()["Refill"].version
+    assert (found.number, found.exactly) == (3, False)
+
+
+@given(
+    tier=st.integers(0, 3), multiplier=st.sampled_from([0.5, 1.0, 4.0]), kind=st.sampled_from(["app", "tenant"]),
+    subject=st.sampled_from(["app_1", "ten_1", "other"]), left=st.floats(-10, 10),
+)  # fmt: skip
+def test_the_lines_say_what_the_plan_is(tier: int, multiplier: float, kind: str, subject: str, left: float) -> None:
+    o = Override(id="o", kind=kind, subject=subject, until=NOW + left, multiplier=multiplier)
+    document: Config = msgspec.structs.replace(defaults.config(1), overrides=[o])
+    about = Subject("app_1", "ten_1", "T", tier)
+    found = {line.name: line for line in effective.lines(document, about, NOW)}
+    plan = plan_of(document, app="app_1", tenant="ten_1", tier=tier, now=NOW)
+    assert found["Refill"].value == f"{plan.rate:,.4g} requests a second"
+    assert found["Burst"].value.startswith(f"{plan.burst:,.4g} requests")

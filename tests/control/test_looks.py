@@ -1,0 +1,120 @@
+"""Looks into an app's data are written down once, whoever looks, whatever they look at."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+from django.db import IntegrityError, InternalError, connection, connections, transaction
+from django.utils import timezone
+
+from control import audit, looks, notes
+from control.actors import SYSTEM, Actor
+from control.errors import Refused
+from control.models import AppNote, AuditEntry
+from tests.control.conftest import DELE
+
+pytestmark = pytest.mark.django_db
+MARA = Actor("Mara Lindqvist", "support@demo.sluice.example", "Support")
+
+
+def test_a_look_says_who_what_when_and_for_which_ticket() -> None:
+    row = looks.record(by=MARA, app="app_1", what="the page", ticket="SUP-48119")
+    (found,) = looks.of("app_1")
+    assert (found.name, found.role, found.what, found.ticket) == ("Mara Lindqvist", "Support", "the page", "SUP-48119")
+    assert (row.summary, row.reason) == ("looked at the page of app app_1", "Ticket SUP-48119")
+    assert audit.verify().broken is None
+
+
+def test_the_same_look_within_five_minutes_is_one_row(monkeypatch) -> None:
+    for _ in range(20):
+        looks.record(by=MARA, app="app_1", what="the page")
+    assert AuditEntry.objects.count() == 1
+    later = timezone.now() + looks.AGAIN + timedelta(seconds=1)
+    monkeypatch.setattr(timezone, "now", lambda: later)
+    assert looks.record(by=MARA, app="app_1", what="the page") is not None
+
+
+def test_another_person_page_app_or_ticket_is_another_look() -> None:
+    looks.record(by=MARA, app="app_1", what="the page")
+    looks.record(by=DELE, app="app_1", what="the page")
+    looks.record(by=MARA, app="app_2", what="the page")
+    looks.record(by=MARA, app="app_1", what="the buckets")
+    looks.record(by=MARA, app="app_1", what="the page", ticket="SUP-1")
+    assert AuditEntry.objects.count() == 5
+    assert [(x.name, x.what, x.ticket) for x in looks.of("app_1")] == [
+        ("Mara Lindqvist", "the page", "SUP-1"),
+        ("Mara Lindqvist", "the buckets", ""),
+        ("Dele Okafor", "the page", ""),
+        ("Mara Lindqvist", "the page", ""),
+    ]
+
+
+@pytest.mark.parametrize("text", ["SUP-48119", "#1234", "INC-2291", "a/b.c_9", " SUP-1 "])
+def test_a_ticket_is_taken(text: str) -> None:
+    assert looks.check_ticket(text) == text.strip()
+
+
+@pytest.mark.parametrize("text", ["SUP", "x", "SUP 1", "<b>1</b>", "1" * 41, "a\x001", "Ü-1"])
+def test_what_is_no_ticket_is_refused(text: str) -> None:
+    with pytest.raises(Refused, match="for example SUP-48119"):
+        looks.record(by=MARA, app="app_1", what="the page", ticket=text)
+    assert not AuditEntry.objects.exists()
+
+
+@pytest.mark.parametrize("app", ["", "a\x00b", "x" * 5_000, "\ud83d", "<script>"])
+def test_a_look_at_whatever_was_in_an_address_is_kept(app: str) -> None:
+    assert looks.record(by=MARA, app=app, what="the page") is not None
+    assert len(looks.of(app)) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_looks_at_the_same_moment_are_one_row() -> None:
+    def look(_: int) -> None:
+        looks.record(by=MARA, app="app_1", what="the page")
+        connections.close_all()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(look, range(12)))
+    assert AuditEntry.objects.count() == 1
+
+
+def test_a_look_is_cheap_the_second_time_and_found_by_an_index() -> None:
+    for k in range(300):
+        looks.record(by=SYSTEM, app=f"app_{k % 7}", what=f"decision {k}")
+    looks.record(by=MARA, app="app_1", what="the page")
+    started = time.perf_counter()
+    for _ in range(50):
+        looks.record(by=MARA, app="app_1", what="the page")
+    assert (time.perf_counter() - started) / 50 < 0.05
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off")
+        same = AuditEntry.objects.filter(action=looks.ACTION, subject="app_1", actor_login=MARA.login, at__gt=timezone.now())
+        assert "audit_looks" in same.explain()
+
+
+def test_a_note_is_kept_with_its_author_and_its_audit_row() -> None:
+    notes.add(by=MARA, app="app_1", text=" They rotated a token. \nExpect a burst. ")
+    (found,) = notes.of("app_1")
+    assert (found.text, found.by, found.by_role) == ("They rotated a token. \nExpect a burst.", "Mara Lindqvist", "Support")
+    assert AuditEntry.objects.get().action == "note.add"
+
+
+@pytest.mark.parametrize(("app", "text"), [("app_1", " "), ("app_1", "x" * 1001), ("app_1", "a\x00"), ("", "a"), ("a\x00", "a")])
+def test_a_note_that_cannot_be_kept_says_why(app: str, text: str) -> None:
+    with pytest.raises(Refused):
+        notes.add(by=MARA, app=app, text=text)
+    assert not AppNote.objects.exists()
+    assert not AuditEntry.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "change", ["UPDATE control_appnote SET text = 'x'", "DELETE FROM control_appnote", "TRUNCATE control_appnote"]
+)
+def test_the_database_keeps_notes_as_written(change: str) -> None:
+    notes.add(by=MARA, app="app_1", text="Expect a burst.")
+    with pytest.raises((InternalError, IntegrityError), match="append-only"), transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(change)
+    assert notes.of("app_1")[0].text == "Expect a burst."
