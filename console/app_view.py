@@ -24,6 +24,8 @@ from monitoring.guardrails import Verdict, judge
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractUser
 
+MOST_CHANGES = 8
+"""Config changes listed beside the bursts, the latest."""
 LATE_S = 30.0
 """From this age of the newest stored decision the page says that it is behind."""
 
@@ -97,9 +99,10 @@ def _plan(config: Config | None, about: Subject) -> tuple[float, float, str]:
 def config_changes() -> list[Happening]:
     """What people changed in the config in the last day, from the audit log."""
     since = timezone.now() - timedelta(days=1)
-    rows = AuditEntry.objects.filter(config_version__isnull=False, at__gt=since).order_by("-seq")[:50]
+    rows = AuditEntry.objects.filter(config_version__isnull=False, at__gt=since).order_by("-seq")[:MOST_CHANGES]
     return [
-        Happening(r.at.timestamp(), f"cfg {r.config_version_id}: {r.actor} {r.summary}", f"cfg {r.config_version_id}") for r in rows
+        Happening(r.at.timestamp(), f"cfg {r.config_version_id}: {r.actor} {r.summary}", f"cfg {r.config_version_id}", own=False)
+        for r in rows
     ]
 
 

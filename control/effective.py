@@ -148,7 +148,7 @@ def _tier(config: Config, about: Subject, history: _History, now: float) -> Iter
     else:
         yield line("Refill", f"{policy.rate:,.4g} requests a second", "rate")
         yield line("Burst", f"{policy.burst:,.4g} requests, the same again as headroom", "burst")
-    yield line("Daily quota", f"{policy.quota_per_day:,.0f} requests", "quota_per_day")
+    yield line("Daily quota", f"{policy.quota_per_day:,.0f} requests, hard", "quota_per_day")
     yield line(
         "False throttles", f"{policy.error_budget_per_hour:,.4g} expected an hour, then ML refuses no more", "error_budget_per_hour"
     )
@@ -179,7 +179,7 @@ def _of_tenant(tenant: str) -> Reading:
 def _services(config: Config, about: Subject, history: _History) -> Iterable[Line]:
     for s in config.services:
         if s.name in about.services:
-            value = f"{s.capacity:,.4g} cost units a second, dear from {s.target:.0%}"
+            value = f"{s.capacity:,.4g} cost units a second; its price rises from {s.target:.0%}"
             yield Line("Capacity", value, f"Service {s.name}", "service", history.set_by(_of_service(s.name)))
 
 

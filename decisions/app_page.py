@@ -18,7 +18,7 @@ from .models import Decision
 BUCKET_S = 1_800.0
 RECENT_S = 600.0
 """What "now" means in the finding."""
-LATEST = 15
+LATEST = 10
 LOOK_BACK_S = 6 * DAY_S
 """A credential not seen in this time before the day shown is new."""
 MARKS, BURSTS, NEW_TOKENS = 3, 3, 6
@@ -39,6 +39,8 @@ class Happening:
     short: str = ""
     """For the chart; the text when empty."""
     burst: bool = False
+    own: bool = True
+    """Whether it is about this app alone; what is about all apps gives way where there is little room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,10 +220,10 @@ def _bursts(chart: charts.Columns | None) -> list[Happening]:
 
 
 def marks(found: Iterable[Happening], since: float) -> tuple[Mark, ...]:
-    """The latest happenings as marks of the chart, each label on a line of its own."""
-    inside = sorted((h for h in found if since <= h.at < since + DAY_S), key=lambda h: h.at)[-MARKS:]
+    """The latest happenings as marks of the chart, the app's own before those of all, each label on a line of its own."""
+    inside = sorted((h for h in found if since <= h.at < since + DAY_S), key=lambda h: (h.own, h.at))[-MARKS:]
     out = []
-    for k, h in enumerate(inside):
+    for k, h in enumerate(sorted(inside, key=lambda h: h.at)):
         x = round(100 * (h.at - since) / DAY_S, 2)
         clock = f"{int(h.at) // 3600 % 24:02d}:{int(h.at) // 60 % 60:02d}"
         anchor, dx = ("start", 5) if x < 50 else ("end", -5)

@@ -72,7 +72,7 @@ def test_every_role_sees_how_the_app_is(signed_in, stored, decider, role: str) -
     assert "Admitted today 32 of 2,000,000" in text
     assert "of 300 tokens" in text
     assert "d01 decides for it, cfg 1. Looking takes nothing out." in text
-    assert "Daily quota 2,000,000 requests Standard tier cfg 1" in text
+    assert "Daily quota 2,000,000 requests, hard Standard tier cfg 1" in text
     assert "None. Standard tier applies." in text
     assert "Burst: about" in text
     assert "cfg 1: System made the first config document" in text
