@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import secrets
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from console import parts
 from decider import config as configs
-from decider import defaults, store
+from decider import defaults, peek, store
 from decider.config import Config, Sampling, Switch
 from decider.event import Event, decode_batch
 from decider.requests import Outcome
@@ -202,6 +203,34 @@ def test_a_killed_decider_starts_again_on_its_last_good_document_without_valkey(
     assert world.running() == world.version
     assert world.get("/v1/check/v2/orders/1", "app_1")[0] in (200, 429)
     world.start_valkey()
+
+
+def asked(world: World, verb: peek.Verb, app: str, nonce: str) -> peek.Answer:
+    """Sends a signed command as the console does and waits for the answer."""
+    now = time.time()
+    world.store.publish(store.COMMANDS_CHANNEL, peek.sign(peek.Command(verb, app, nonce, now, now + peek.LIFE_S), world.key))
+    found = world.store.blpop([store.ANSWERS_PREFIX + nonce], timeout=10)
+    assert found is not None, "no answer came"
+    return msgspec.msgpack.decode(found[1], type=peek.Answer)
+
+
+def test_a_signed_command_looks_into_a_bucket_and_fills_it_once(world: World) -> None:
+    world.publish(switches=[Switch("all_ml")])
+    until(lambda: world.running() == world.version, "the config", 10)
+    until(
+        lambda: not asked(world, "fill_burst", "app_none", secrets.token_hex(16)).error.startswith("this node has"), "its start", 30
+    )
+    for k in range(40):
+        world.get(f"/v1/check/v2/orders/{k}", "app_peek")
+    seen = asked(world, "peek", "app_peek", "1" * 32)
+    assert seen.node == "d01"
+    assert 0 <= seen.view.tokens < seen.view.burst == 50
+    assert seen.view.quota_used == 40
+    filled = asked(world, "fill_burst", "app_peek", "2" * 32)
+    assert (filled.done, filled.view.tokens) == (True, 50)
+    assert asked(world, "fill_burst", "app_peek", "2" * 32).error == "it was done already"
+    world.store.publish(store.COMMANDS_CHANNEL, b"\xff rubbish")
+    assert asked(world, "peek", "app_peek", "3" * 32).view.quota_used == 40
 
 
 def test_quota_is_leased_from_the_store_and_never_beyond_it(world: World) -> None:
