@@ -7,7 +7,9 @@ class ConsoleConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from console import roles
+        from console import audit_journal, roles
+        from decisions import audited
 
+        audited.use(audit_journal.JOURNAL)
         *_, last = apps.get_app_configs()  # by then every app's permissions exist
         post_migrate.connect(roles.ensure_after_migrate, sender=last, dispatch_uid="console.roles")

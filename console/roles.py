@@ -23,14 +23,27 @@ _READ = (
     "control.view_switchflip",
     "control.view_audit",
     "control.view_appnote",
+    "decisions.view_dispute",
+    "decisions.view_outcome",
 )
 """What everyone with a role may see: what was decided, for whom, and who changed what."""
 
+_DISPUTES = ("decisions.open_dispute", "decisions.adjudicate_dispute")
+"""Opening disputes, and deciding those that someone else opened."""
+
 PERMISSIONS: dict[str, tuple[str, ...]] = {
-    "support": (*_READ, "decisions.view_token_digest", "control.add_appnote"),
-    "sre": (*_READ, "control.engage_switch", "control.add_appnote", "control.reset_bucket"),
-    "ml_owner": (*_READ, "control.add_appnote"),
-    "policy_admin": (*_READ, "control.engage_switch", "control.add_appnote", "control.reset_bucket", "control.view_looks"),
+    "support": (*_READ, "decisions.view_token_digest", "control.add_appnote", "decisions.open_dispute"),
+    "sre": (*_READ, "control.engage_switch", "control.add_appnote", "control.reset_bucket", *_DISPUTES),
+    "ml_owner": (*_READ, "control.add_appnote", *_DISPUTES, "decisions.report_outcome"),
+    "policy_admin": (
+        *_READ,
+        "control.engage_switch",
+        "control.add_appnote",
+        "control.reset_bucket",
+        "control.view_looks",
+        *_DISPUTES,
+        "decisions.report_outcome",
+    ),
     "auditor": (*_READ, "decisions.view_token_digest", "control.view_looks"),
 }
 """Permissions of each role, "app.codename"."""

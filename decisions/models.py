@@ -12,6 +12,10 @@ from django.db import models
 from decider.event import Event
 from decider.ids import format_decision_id
 
+from .outcome_models import Dispute, Outcome
+
+__all__ = ["Decision", "Dispute", "IngestedBatch", "Outcome", "utc"]
+
 
 class Decision(models.Model):
     """One kept decision, column for column the fields of `decider.event.Event`, and when it was stored.

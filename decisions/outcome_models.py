@@ -1,0 +1,145 @@
+"""What became of decisions: outcomes reported later, and disputes about refusals.
+
+Decisions are dropped by retention and partitioned, so nothing here refers to their rows; what must outlive them is copied.
+"""
+
+from __future__ import annotations
+
+from django.db import models
+from django.db.models import F, Q
+
+from decider.vocabulary import Action
+
+
+class Kind(models.TextChoices):
+    """What happened later."""
+
+    FRAUD = "fraud_confirmed", "Fraud confirmed"
+    CHARGEBACK = "chargeback", "Chargeback"
+    INCIDENT = "downstream_incident", "Downstream incident"
+    RETRY_STORM = "retry_storm", "Retry storm"
+    CHURN = "churn", "Churn"
+    FALSE_THROTTLE = "false_throttle", "False throttle"
+    CORRECT_REFUSAL = "correct_refusal", "Refusal found correct"
+
+
+class Outcome(models.Model):
+    """One thing that happened later, about an app, a credential, a request or a decision. Never changed: the database refuses it."""
+
+    key = models.CharField(max_length=200, unique=True)
+    """The reporter's own name for it: the same key never counts twice."""
+    kind = models.CharField(max_length=32, choices=Kind.choices)
+    occurred_at = models.DateTimeField()
+    reported_at = models.DateTimeField()
+    matured_at = models.DateTimeField()
+    """From when it may be learned from and counted."""
+    source = models.CharField(max_length=32)
+    """How it came: csv, api, dispute."""
+    weight = models.FloatField(default=1.0)
+    """How many such events it stands for; for a verdict about a sampled decision the inverse of how likely that was to be kept."""
+    app = models.TextField(blank=True)
+    token_digest = models.CharField(max_length=32, blank=True)
+    request_id = models.TextField(blank=True)
+    decision = models.UUIDField(null=True, blank=True)
+    note = models.CharField(max_length=500, blank=True)
+    by = models.CharField(max_length=200)
+    digest = models.CharField(max_length=64)
+    """SHA-256 of what was reported: tells a repetition from a conflict."""
+    stored_at = models.DateTimeField(db_default=models.functions.Now())
+
+    class Meta:
+        db_table = "decisions_outcome"
+        default_permissions = ("view",)
+        permissions = [("report_outcome", "May report outcomes and upload them")]
+        indexes = [
+            models.Index(fields=["app", "-occurred_at"], name="outcome_app"),
+            models.Index(fields=["decision"], condition=Q(decision__isnull=False), name="outcome_decision"),
+            models.Index(fields=["request_id"], condition=~Q(request_id=""), name="outcome_request"),
+            models.Index(fields=["token_digest"], condition=~Q(token_digest=""), name="outcome_token"),
+            models.Index(fields=["matured_at"], name="outcome_matured"),
+        ]
+        constraints = [
+            models.CheckConstraint(condition=Q(kind__in=Kind.values), name="outcome_kind_known"),
+            models.CheckConstraint(condition=~Q(key=""), name="outcome_has_key"),
+            models.CheckConstraint(
+                condition=~Q(app="") | ~Q(token_digest="") | ~Q(request_id="") | Q(decision__isnull=False),
+                name="outcome_is_about_something",
+            ),
+            models.CheckConstraint(
+                condition=Q(reported_at__gte=F("occurred_at"), matured_at__gte=F("occurred_at")), name="outcome_times_in_order"
+            ),
+            models.CheckConstraint(condition=Q(weight__gt=0, weight__lte=1e9), name="outcome_weight_in_range"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()}: {self.key}"
+
+
+class State(models.TextChoices):
+    """Where a dispute is."""
+
+    OPEN = "open", "Open"
+    UPHELD = "upheld", "Upheld: false throttle"
+    DECLINED = "declined", "Declined: correct"
+
+
+_UNDECIDED = Q(state=State.OPEN, decided_at=None, decided_by="", verdict_reason="", outcome=None)
+_DECIDED = (
+    Q(state__in=(State.UPHELD, State.DECLINED), decided_at__gte=F("opened_at"), outcome__isnull=False)
+    & ~Q(decided_by="")
+    & ~Q(verdict_reason="")
+)
+
+
+class Dispute(models.Model):
+    """Someone says that a refusal was wrong; a second person finds whether it was. Fixed once it is decided."""
+
+    decision = models.UUIDField()
+    at = models.DateTimeField()
+    """The decision's time."""
+    app = models.TextField()
+    action = models.SmallIntegerField()
+    reason_code = models.SmallIntegerField()
+    """The decision's machine reason."""
+    weight = models.FloatField()
+    """Inverse of how likely the decision was to be kept."""
+    state = models.CharField(max_length=16, choices=State.choices, default=State.OPEN)
+    claim = models.CharField(max_length=1000)
+    """Why the opener holds it for wrong."""
+    ticket = models.CharField(max_length=100, blank=True)
+    opened_by = models.CharField(max_length=200)
+    """Sign-in name."""
+    opened_name = models.CharField(max_length=200)
+    opened_at = models.DateTimeField()
+    decided_by = models.CharField(max_length=200, blank=True)
+    decided_name = models.CharField(max_length=200, blank=True)
+    decided_at = models.DateTimeField(null=True, blank=True)
+    verdict_reason = models.CharField(max_length=1000, blank=True)
+    outcome = models.OneToOneField(Outcome, on_delete=models.PROTECT, null=True, blank=True, related_name="dispute")
+    """What the verdict became."""
+
+    class Meta:
+        db_table = "decisions_dispute"
+        default_permissions = ("view",)
+        permissions = [
+            ("open_dispute", "May say that a refusal was wrong"),
+            ("adjudicate_dispute", "May decide a dispute that someone else opened"),
+        ]
+        indexes = [models.Index(fields=["state", "opened_at"], name="dispute_queue")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["decision"], condition=Q(state__in=(State.OPEN, State.UPHELD)), name="one_standing_dispute_per_decision"
+            ),
+            models.CheckConstraint(condition=_UNDECIDED | _DECIDED, name="dispute_verdict_is_whole"),
+            models.CheckConstraint(condition=~Q(decided_by=F("opened_by")), name="dispute_second_person"),
+            models.CheckConstraint(condition=Q(action__gt=int(Action.ADMIT), action__lte=int(max(Action))), name="dispute_of_refusal"),
+            models.CheckConstraint(condition=Q(weight__gte=1), name="dispute_weight_in_range"),
+            models.CheckConstraint(condition=~Q(claim="") & ~Q(opened_by=""), name="dispute_has_opener"),
+        ]
+
+    def __str__(self) -> str:
+        return f"dispute {self.pk} of {self.decision}, {self.state}"
+
+    @property
+    def is_open(self) -> bool:
+        return self.state == State.OPEN
