@@ -17,7 +17,7 @@ from console.mix import RANGES, Mix, Range
 from console.mix_chart import Chart, Mark
 from control.models import AuditEntry
 from decider.vocabulary import Action
-from decisions import lookup
+from decisions import disputes, lookup
 from decisions.models import Decision
 from explain.models import Explanation
 from monitoring import attention, fleet
@@ -108,7 +108,8 @@ def compose(user: AbstractUser, asked: str = "", now: float | None = None) -> Ho
     targets = {s.name: s.target for s in report.config.services} if report and report.config else {}
     tiles = guard_tiles.tiles(history, report)
     over = tuple(tile.over for tile in tiles if tile.over)
-    items = attention.find(Facts(report, over=over, targets=targets, explained=_explained(at)))
+    facts = Facts(report, over=over, targets=targets, explained=_explained(at), old_disputes=_old_disputes(at))
+    items = attention.find(facts)
     may_audit = user.has_perm("control.view_audit")
     entries = list(AuditEntry.objects.order_by("-seq")[:_ACTIONS]) if may_audit else []
     return Home(
@@ -240,7 +241,14 @@ def _explained(at: float) -> Explained:
     return Explained(waiting.count(), refusals.count(), Explanation.objects.filter(at__gte=day, mismatch=True).count())
 
 
+def _old_disputes(at: float) -> tuple[int, float]:
+    """Disputes that wait too long, and the age of the oldest, seconds."""
+    waiting = disputes.waiting(datetime.fromtimestamp(at, UTC))
+    return waiting.old, at - waiting.oldest_at.timestamp() if waiting.old and waiting.oldest_at else 0.0
+
+
 _PLACES = {
+    "disputes": ("disputes", ""),
     "switches": ("switches", ""),
     "propagation": ("switches", "#propagation"),
     "ingest": ("home", "#ingest"),

@@ -11,6 +11,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 
 from console import looking, roles, strip
+from decisions import disputes
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractUser
@@ -31,6 +32,8 @@ class NavItem:
     """Letter after `g` that goes there."""
     count: int = 0
     """Things on that page that need attention."""
+    count_word: str = ""
+    """What they are, for those who hear the page."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ _PAGES = (
     ("home", "Home", "home", "h", ""),
     ("lookup", "Lookup", "search", "l", "decisions.view_decision"),
     ("switches", "Switches", "switch", "s", "control.view_switchflip"),
+    ("disputes", "Disputes", "flag", "w", "decisions.view_dispute"),
 )
 """Page and url name, label, icon, key, permission to see it."""
 
@@ -108,9 +112,10 @@ def _may(user: AbstractUser, permission: str) -> bool:
 
 
 def _items(user: AbstractUser, status: strip.Strip | None) -> tuple[NavItem, ...]:
-    counts = {"switches": len(status.fleet.switches) if status and status.fleet else 0}
+    waiting = disputes.waiting().open if user.has_perm(disputes.ADJUDICATE_PERMISSION) else 0
+    counts = {"switches": (len(status.fleet.switches) if status and status.fleet else 0, "engaged"), "disputes": (waiting, "open")}
     return tuple(
-        NavItem(page, label, icon, reverse(page), key, counts.get(page, 0))
+        NavItem(page, label, icon, reverse(page), key, *counts.get(page, (0, "")))
         for page, label, icon, key, permission in _PAGES
         if _may(user, permission)
     )

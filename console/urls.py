@@ -9,6 +9,7 @@ urlpatterns = [
     path("", include("decisions.urls")),
     path("", include("explain.urls")),
     path("", include("console.switch_routes")),
+    path("", include("console.dispute_routes")),
     path("api/v1/", include("console.api.routes")),
     path("", include("console.app_routes")),
 ]

@@ -1,7 +1,7 @@
 """Disputes: someone says that a refusal was wrong, a second person finds whether it was, and the verdict becomes an outcome.
 
-    open --uphold--> upheld     the refusal was a false throttle
-    open --decline--> declined  the refusal was correct
+open --uphold--> upheld     the refusal was a false throttle
+open --decline--> declined  the refusal was correct
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from django.db import IntegrityError, transaction
+from django.db import transaction
 from django.db.models import F, Min, QuerySet
 from django.utils import timezone
 
@@ -22,7 +22,7 @@ from . import audited
 from .audited import Person
 from .errors import NotAllowed, Refused
 from .models import Decision
-from .outcome_models import Dispute, Kind, Outcome, State
+from .outcome_models import KEY_PREFIX, Dispute, Kind, Outcome, State
 
 Verdict = Literal["uphold", "decline"]
 OPEN_PERMISSION = "decisions.open_dispute"
@@ -149,15 +149,11 @@ def adjudicate(number: int, verdict: Verdict, *, by: Person, reason: str) -> Dis
 
 def _outcome(dispute: Dispute, kind: Kind, by: Person, now: datetime) -> Outcome:
     """The verdict as an outcome. It is settled when it is spoken, and weighs as much as the decision it is about."""
-    key = f"dispute:{dispute.pk}"
-    try:
-        with transaction.atomic():
-            return Outcome.objects.create(
-                key=key, kind=kind, occurred_at=dispute.at, reported_at=max(now, dispute.at), matured_at=max(now, dispute.at),
-                source="dispute", weight=dispute.weight, app=dispute.app, decision=dispute.decision, by=by.name, digest=key,
-            )  # fmt: skip
-    except IntegrityError as error:
-        raise Refused(f"The key {key} was reported as another outcome, so the verdict cannot be kept under it.") from error
+    key = f"{KEY_PREFIX}{dispute.pk}"
+    return Outcome.objects.create(
+        key=key, kind=kind, occurred_at=dispute.at, reported_at=max(now, dispute.at), matured_at=max(now, dispute.at),
+        source="dispute", weight=dispute.weight, app=dispute.app, decision=dispute.decision, by=by.name, digest=key,
+    )  # fmt: skip
 
 
 def by_number(number: int) -> Dispute:

@@ -7,8 +7,12 @@ from __future__ import annotations
 
 from django.db import models
 from django.db.models import F, Q
+from django.utils import timezone
 
 from decider.vocabulary import Action
+
+KEY_PREFIX = "dispute:"
+"""Keys of verdicts; no report may take one."""
 
 
 class Kind(models.TextChoices):
@@ -24,7 +28,7 @@ class Kind(models.TextChoices):
 
 
 class Outcome(models.Model):
-    """One thing that happened later, about an app, a credential, a request or a decision. Never changed: the database refuses it."""
+    """One thing that happened later, about an app, a credential, a request or a decision. The database keeps it as it is."""
 
     key = models.CharField(max_length=200, unique=True)
     """The reporter's own name for it: the same key never counts twice."""
@@ -73,6 +77,11 @@ class Outcome(models.Model):
 
     def __str__(self) -> str:
         return f"{self.get_kind_display()}: {self.key}"
+
+    @property
+    def is_mature(self) -> bool:
+        """Whether it counts by now."""
+        return self.matured_at <= timezone.now()
 
 
 class State(models.TextChoices):
@@ -132,7 +141,7 @@ class Dispute(models.Model):
             ),
             models.CheckConstraint(condition=_UNDECIDED | _DECIDED, name="dispute_verdict_is_whole"),
             models.CheckConstraint(condition=~Q(decided_by=F("opened_by")), name="dispute_second_person"),
-            models.CheckConstraint(condition=Q(action__gt=int(Action.ADMIT), action__lte=int(max(Action))), name="dispute_of_refusal"),
+            models.CheckConstraint(condition=Q(action__range=(int(Action.DEFER), int(max(Action)))), name="dispute_of_refusal"),
             models.CheckConstraint(condition=Q(weight__gte=1), name="dispute_weight_in_range"),
             models.CheckConstraint(condition=~Q(claim="") & ~Q(opened_by=""), name="dispute_has_opener"),
         ]

@@ -27,7 +27,7 @@ from . import audited, lookup
 from .audited import Person
 from .errors import Conflict, NotAllowed, Refused
 from .models import Decision, utc
-from .outcome_models import Kind, Outcome
+from .outcome_models import KEY_PREFIX, Kind, Outcome
 
 PERMISSION = "decisions.report_outcome"
 MOST = 10_000
@@ -150,12 +150,17 @@ def check(r: Report, number: int = 0, now: datetime | None = None) -> list[Probl
 def _wrong_texts(r: Report) -> Iterator[tuple[str, str]]:
     if not _KEY.fullmatch(r.key):
         yield "key", "A key has 1 to 200 letters, digits and . _ : / # -, and begins with a letter or digit."
+    elif r.key.lower().startswith(KEY_PREFIX):
+        yield "key", f"Keys that begin with {KEY_PREFIX} belong to verdicts."
     if r.kind not in Kind.values:
         yield "kind", f"A kind is one of {', '.join(Kind.values)}."
     if r.app and not _APP.fullmatch(r.app):
         yield "app", "An app id has at most 128 printable characters and no space."
     if r.token_digest and not _TOKEN.fullmatch(r.token_digest):
-        yield "token_digest", "A token digest has 32 hexadecimal digits, as decision pages show it. A credential itself is never taken."
+        yield (
+            "token_digest",
+            "A token digest has 32 hexadecimal digits, as decision pages show it. A credential itself is never taken.",
+        )
     if r.request_id and not _REQUEST.fullmatch(r.request_id):
         yield "request_id", "A request id has at most 200 characters and no control character."
     if not _NOTE.fullmatch(r.note):
@@ -255,7 +260,6 @@ class Later:
     outcome: Outcome
     about: str
     """What it is about: this decision, this request, its credential, its app."""
-    matured: bool
 
 
 def of_decision(d: Decision, most: int = 20) -> list[Later]:
@@ -267,8 +271,7 @@ def of_decision(d: Decision, most: int = 20) -> list[Later]:
     if d.token_digest:
         after |= Q(token_digest=d.token_digest, decision=None, request_id="")
     found = Outcome.objects.filter(mine | (after & Q(occurred_at__gte=d.at))).order_by("occurred_at", "id")[: 4 * most]
-    now = timezone.now()
-    later = [Later(o, _about(o, d), o.matured_at <= now) for o in found]
+    later = [Later(o, _about(o, d)) for o in found]
     return sorted(later, key=lambda one: _NEAREST.index(one.about))[:most]
 
 

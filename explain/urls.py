@@ -8,6 +8,7 @@ from . import views
 
 urlpatterns: list[URLPattern] = [
     path("decisions/<str:decision_id>", views.decision, name="decision"),
+    path("decisions/<str:decision_id>/print", views.printed, name="decision-print"),
     path("ui/decisions/<str:decision_id>/explanation", views.explanation, name="ui-explanation"),
     path("ui/decisions/<str:decision_id>/now", views.now, name="ui-decided-now"),
 ]

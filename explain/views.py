@@ -9,6 +9,7 @@ from celery import current_app
 from django.contrib.auth.decorators import permission_required
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 from kombu.exceptions import OperationalError as BrokerError
@@ -18,7 +19,7 @@ from decisions import listing, lookup
 from decisions.looks import note as look
 from decisions.models import Decision
 
-from . import page, panels, worlds
+from . import answer, page, panels, worlds
 
 log = logging.getLogger("sluice.explain")
 
@@ -52,8 +53,20 @@ def decision(request: HttpRequest, decision_id: str) -> HttpResponse:
     with_token = request.user.has_perm("decisions.view_token_digest")
     shown = page.compose(found, with_token=with_token)
     context = {"page": "lookup", "p": shown, "d": found, "with_token": with_token, "at": timezone.now(), "polls": 0}
-    context |= panels.beside(found, shown)
-    return render(request, "explain/decision.html", {**context, "here": request.build_absolute_uri()})
+    context |= panels.beside(found, shown) | {"answer": answer.compose(shown), "here": request.build_absolute_uri()}
+    return render(request, "explain/decision.html", context)
+
+
+@require_GET
+@permission_required(READ, raise_exception=True)
+def printed(request: HttpRequest, decision_id: str) -> HttpResponse:
+    """The decision on paper: verdict, facts, reasons, and what the customer may be told."""
+    found = _found(decision_id)
+    shown = page.compose(found, with_token=False)
+    context = {"page": "lookup", "p": shown, "d": found, "answer": answer.compose(shown), "at": timezone.now()}
+    return render(
+        request, "explain/print.html", {**context, "here": request.build_absolute_uri(reverse("decision", args=[found.name]))}
+    )
 
 
 def _not_kept(raw: bytes) -> dict[str, object]:
@@ -73,7 +86,7 @@ def explanation(request: HttpRequest, decision_id: str) -> HttpResponse:
     shown = page.compose(found, with_token=False)
     if shown.explained.state == "pending" and polls == 0:
         _ask_for(found)
-    context = {"p": shown, "d": found, "polls": polls + 1, "gave_up": polls >= POLLS, "swap": True}
+    context = {"p": shown, "d": found, "polls": polls + 1, "gave_up": polls >= POLLS, "swap": True, "said": answer.said(shown)}
     return render(request, "explain/explanation.html", context)
 
 

@@ -12,7 +12,7 @@ from monitoring.fleet import FEEDBACK_LATE_S, INGEST_WARN_S, Fleet
 from monitoring.lengths import span
 
 Role = Literal["SRE", "ML", "Support", "Policy"]
-Where = Literal["switches", "propagation", "ingest", "services", "guardrails", "lookup"]
+Where = Literal["switches", "propagation", "ingest", "services", "guardrails", "lookup", "disputes"]
 
 ENDS_SOON_S = 7_200.0
 """A switch that clears by itself within this time is worth a look."""
@@ -62,6 +62,8 @@ class Facts:
     explained: Explained | None = None
     over: tuple[str, ...] = ()
     """Guardrails that are over their limit, as clauses: "Shed rate is 2.10%, over its limit of 1.00%"."""
+    old_disputes: tuple[int, float] = (0, 0.0)
+    """Disputes that have waited for a verdict for longer than a day, and the age of the oldest, seconds."""
     targets: dict[str, float] = field(default_factory=dict)
     """Share of capacity at which each service's price starts to rise."""
 
@@ -83,7 +85,7 @@ def find(facts: Facts) -> list[Item]:
     else:
         items += _deciders(facts.fleet) + _ml(facts.fleet) + _switches(facts.fleet) + _feeds(facts.fleet)
         items += _services(facts.fleet, facts.targets)
-    items += _explanations(facts.explained)
+    items += _explanations(facts.explained) + _disputes(*facts.old_disputes)
     items += [Item(68, "alert", clause, "Over the time shown on this page.", "SRE", "guardrails") for clause in facts.over]
     return sorted(items, key=lambda item: -item.urgency)[:MOST]
 
@@ -236,6 +238,14 @@ def _explanations(explained: Explained | None) -> list[Item]:
             Item(40, "alert", title, "Of the minute two minutes ago. Explaining is behind; their pages say so.", "ML", "lookup")
         )
     return items
+
+
+def _disputes(count: int, oldest_s: float) -> list[Item]:
+    if not count:
+        return []
+    title = f"{count:,} dispute{'s have' if count > 1 else ' has'} waited longer than a day"
+    detail = f"The oldest for {span(oldest_s)}. A second person finds whether the refusal was wrong."
+    return [Item(35, "flag", title, detail, "Policy", "disputes")]
 
 
 def _first_up(text: str) -> str:

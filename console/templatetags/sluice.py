@@ -6,8 +6,8 @@ from django import template
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from console import roles, words
 from console import shell as frame
-from console import words
 from decider.vocabulary import Action
 
 register = template.Library()
@@ -46,6 +46,12 @@ def state(level: str, text: object) -> SafeString:
 def tag(text: object, kind: str = "") -> SafeString:
     """A small label; `kind`: empty, warn or accent."""
     return format_html('<span class="tag{}">{}</span>', f" tag-{kind}" if kind else "", text)
+
+
+@register.simple_tag
+def who_can(permission: str) -> str:
+    """Who may, for the description of a disabled button (`console.roles.who_can`)."""
+    return roles.who_can(permission)
 
 
 @register.simple_tag(takes_context=True)

@@ -37,7 +37,10 @@ async function copy(el) {
     await navigator.clipboard.writeText($(el.dataset.copy).innerText);
     say('Copied');
     const word = $('span', el);
-    if (word) word.textContent = 'Copied';
+    if (!word || word.dataset.was) return;
+    word.dataset.was = word.textContent;
+    word.textContent = 'Copied';
+    setTimeout(() => { word.textContent = word.dataset.was; delete word.dataset.was; }, 2000);
   } catch { say('Copying is not allowed here; select the text instead'); }
 }
 

@@ -1,0 +1,275 @@
+"""The reviewed catalogue of what a customer may be told, and when each text applies.
+
+Texts hold no figure of their own: every number comes in by one of the fields in FIELDS, which are the customer's own affairs (the
+wait they were told, their allowance, their own pace over it) or what they hold already (time, status, reference). Whoever changes
+a text raises VERSION.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import NamedTuple
+
+from decider.features import FEATURES
+from decider.vocabulary import Action, Reason, Stage
+
+VERSION = 1
+"""Of the catalogue; shown where a text is shown."""
+
+FIELDS = frozenset({"app", "when", "status", "wait", "wait_words", "rate", "burst", "quota", "pace", "batch", "reference"})
+"""All that a text may be filled with."""
+
+
+class Cause(Enum):
+    """What the customer is told it was. UNSAID: something that is not told, because telling it would help those who mean harm."""
+
+    ACCEPTED = auto()
+    QUOTA = auto()
+    LEGAL = auto()
+    BARRED = auto()
+    HELD = auto()
+    ALLOWANCE = auto()
+    BUSY = auto()
+    SHARE = auto()
+    CHOSEN = auto()
+    PACE = auto()
+    BURST = auto()
+    WORK = auto()
+    ERRORS = auto()
+    OUR_ERRORS = auto()
+    RETRIES = auto()
+    SIZE = auto()
+    UNSAID = auto()
+
+
+class Ask(Enum):
+    """Where the cause depends on more than stage and reason."""
+
+    FINDINGS = auto()
+    """On what spoke most against the request."""
+    SITUATION = auto()
+    """On whether the service was busy, or the allowance used up."""
+
+
+CAUSES: dict[tuple[Stage, Reason], Cause | Ask] = {
+    (Stage.GUARD, Reason.NONE): Ask.SITUATION,
+    (Stage.GUARD, Reason.COMPLIANCE): Cause.LEGAL,
+    (Stage.GUARD, Reason.BLOCK_LISTED): Cause.BARRED,
+    (Stage.GUARD, Reason.ALLOW_LISTED): Ask.SITUATION,
+    (Stage.GUARD, Reason.QUOTA_EXHAUSTED): Cause.QUOTA,
+    (Stage.OVERRIDE, Reason.OVERRIDE_ADMIT): Ask.SITUATION,
+    (Stage.OVERRIDE, Reason.OVERRIDE_REFUSE): Cause.HELD,
+    (Stage.TRIAGE, Reason.HARMLESS): Ask.SITUATION,
+    (Stage.TRIAGE, Reason.BURST_EXHAUSTED): Cause.ALLOWANCE,
+    (Stage.RANK, Reason.RISK_LOW): Ask.SITUATION,
+    (Stage.RANK, Reason.RISK_HIGH): Ask.FINDINGS,
+    (Stage.RANK, Reason.VALUE_HIGH): Ask.SITUATION,
+    (Stage.RANK, Reason.VALUE_LOW): Ask.SITUATION,
+    (Stage.RERANK, Reason.SERVICE_OVERLOADED): Cause.BUSY,
+    (Stage.RERANK, Reason.TENANT_OVER_SHARE): Cause.SHARE,
+    (Stage.RERANK, Reason.ERROR_BUDGET_SPENT): Ask.SITUATION,
+    (Stage.FALLBACK, Reason.TOKENS_LEFT): Ask.SITUATION,
+    (Stage.FALLBACK, Reason.TOKENS_EMPTY): Cause.ALLOWANCE,
+}
+"""Stage and reason of every decision there can be. A refusal whose reason is a mild one (a low risk, say) was refused by what
+surrounded it, so the situation is asked."""
+
+_SAID = {
+    Cause.PACE: ("rate_1s:high", "rate_10s:high", "rate_60s:high", "rate_600s:high", "seconds_since_last:low"),
+    Cause.BURST: ("burst_ratio:high", "gap_cv:high"),
+    Cause.WORK: ("cost_rate_60s:high", "request_cost:high"),
+    Cause.ERRORS: ("error_share_60s:high", "client_error_share_60s:high"),
+    Cause.OUR_ERRORS: ("server_error_share_60s:high", "service_error_share:high", "service_latency_ratio:high"),
+    Cause.RETRIES: ("refused_share_60s:high", "retry_share_60s:high", "early_retry_share_60s:high"),
+    Cause.SIZE: ("payload_mean_60s:high", "payload_now:high"),
+    Cause.CHOSEN: ("service_utilisation:high",),
+    Cause.SHARE: ("tenant_share:high",),
+}
+"""Findings that may be told, as feature and direction: the customer's own pace, errors, retries and sizes, and our load."""
+
+ABUSE = frozenset(
+    {
+        "auth_error_share_60s",
+        "not_found_share_60s",
+        "payment_error_share_60s",
+        "distinct_endpoints_60s",
+        "endpoint_entropy_60s",
+        "distinct_paths_60s",
+        "distinct_tokens_60s",
+        "distinct_sources_60s",
+        "write_share_60s",
+        "abuse_history",
+        "chargeback_history",
+    }
+)
+"""Features that are signs of abuse: never told, and where one weighs most, nothing else is told in its place."""
+_UNTOLD = ABUSE | frozenset(
+    {
+        "quota_used",
+        "seconds_since_first",
+        "hour_of_week",
+        "tier",
+        "app_age",
+        "verified",
+        "cohort_prior",
+        "false_throttle_history",
+        "feedback_age",
+    }
+)
+"""With them, who the app is and what others did: never told, whichever way they point."""
+
+
+def _findings() -> dict[str, Cause]:
+    """The cause of every reason code. Raises KeyError at import when a feature is in neither list above."""
+    told = {one: cause for cause, ones in _SAID.items() for one in ones}
+    found = {}
+    for feature in FEATURES:
+        sides = {side: told.get(f"{feature.name}:{side}") for side in ("high", "low")}
+        if not any(sides.values()) and feature.name not in _UNTOLD:
+            raise KeyError(f"the customer catalogue does not say whether {feature.name} may be told")
+        found |= {f"{feature.code}_{side.upper()}": cause or Cause.UNSAID for side, cause in sides.items()}
+    return found
+
+
+FINDINGS: dict[str, Cause] = _findings()
+"""What may be told of a reason code (`reasons.Reason.code`)."""
+
+
+class Words(NamedTuple):
+    """Texts of one cause. Each is one or more whole sentences."""
+
+    why: str
+    line: str
+    """The same in a clause, for one line."""
+    advice: str
+    """What the customer can do so that it does not happen again."""
+    why_known: str = ""
+    """In place of `why` when the figures it names are known."""
+
+
+_REVIEW = "If you think this was wrong, reply with the reference below and a person will look at it."
+
+WORDS: dict[Cause, Words] = {
+    Cause.ACCEPTED: Words(
+        "No limit was applied to it.", "The request was accepted; no limit was applied to it.", "There is nothing to change."
+    ),
+    Cause.QUOTA: Words(
+        "The daily quota of your plan is used up.",
+        "The daily quota of your plan is used up",
+        "To stay within the quota, spread the work over the day or leave out requests you do not need. If you need more, ask us "
+        "about a larger plan.",
+        "The daily quota of your plan, {quota} requests, is used up.",
+    ),
+    Cause.LEGAL: Words(
+        "A legal rule that we have to follow does not let us serve it.",
+        "A legal rule that we have to follow does not let us serve this request",
+        _REVIEW,
+    ),
+    Cause.BARRED: Words(
+        "Our team has stopped requests from this app, organisation or network address.",
+        "Our team has stopped requests from this app, organisation or network address",
+        "Reply with the reference below and a person will tell you what is needed to lift it.",
+    ),
+    Cause.HELD: Words(
+        "Our team has limited requests from this app or organisation for some time, by hand.",
+        "Our team has limited requests from this app or organisation for some time",
+        "Reply with the reference below and a person will tell you why and until when.",
+    ),
+    Cause.ALLOWANCE: Words(
+        "More requests had arrived than your plan allows at once.",
+        "More requests arrived than your plan allows at once",
+        "To avoid this, spread your requests evenly over time.",
+        "Your allowance at this time is a burst of {burst} requests, refilled at {rate} a second, and it was used up.",
+    ),
+    Cause.BUSY: Words(
+        "Our service was busy and could not take every request.",
+        "Our service was busy",
+        "Your integration does not need to change, as long as it waits when it is told to.",
+    ),
+    Cause.SHARE: Words(
+        "Our service was busy, and the apps of your organisation together were already using much of it.",
+        "Our service was busy and your organisation’s apps were already using much of it",
+        "To avoid this, spread the work of your apps over time, and do what can wait at another hour.",
+    ),
+    Cause.CHOSEN: Words(
+        "Our service was busy, and our automatic protection put other requests first.",
+        "Our service was busy and other requests were put first",
+        "To lower the chance of this, spread your requests evenly over time.",
+    ),
+    Cause.PACE: Words(
+        "Our automatic protection limited it, in part because of how quickly requests from your app were arriving.",
+        "Requests from your app were arriving quickly and our automatic protection limited them",
+        "To avoid this, spread your requests evenly over time.",
+        "Our automatic protection limited it, in part because of how quickly requests from your app were arriving: about {pace} a "
+        "second, where your allowance is refilled at {rate} a second.",
+    ),
+    Cause.BURST: Words(
+        "Our automatic protection limited it, in part because requests from your app arrived in a sudden burst.",
+        "Requests from your app arrived in a sudden burst and our automatic protection limited them",
+        "To avoid this, spread your requests evenly instead of sending many at the same moment.",
+    ),
+    Cause.WORK: Words(
+        "Our automatic protection limited it, in part because the requests from your app take a lot of work to answer.",
+        "Requests from your app take a lot of work to answer and our automatic protection limited them",
+        "To avoid this, ask for less at a time, and spread the larger requests over time.",
+    ),
+    Cause.ERRORS: Words(
+        "Our automatic protection limited it, in part because many of your app’s latest requests ended in an error.",
+        "Many of your app’s latest requests ended in an error and our automatic protection limited them",
+        "To avoid this, look at the errors your app receives, and do not send again what cannot succeed.",
+    ),
+    Cause.OUR_ERRORS: Words(
+        "Our service was answering slowly or with errors, and our automatic protection limited what it let through.",
+        "Our service was answering slowly or with errors, so requests were limited",
+        "Your integration does not need to change, as long as it waits when it is told to.",
+    ),
+    Cause.RETRIES: Words(
+        "Our automatic protection limited it, in part because your app kept sending requests again that had just been refused or "
+        "had failed.",
+        "Your app kept repeating requests that had just been refused or failed",
+        "To avoid this, wait as long as the Retry-After field says before you try again, and longer after each further failure.",
+    ),
+    Cause.SIZE: Words(
+        "Our automatic protection limited it, in part because the requests from your app were large.",
+        "Requests from your app were large and our automatic protection limited them",
+        "To avoid this, send less in each request.",
+    ),
+    Cause.UNSAID: Words(
+        "Our automatic protection did not let it through. We do not describe what it looks at, because that would help people who "
+        "try to get around it.",
+        "Our automatic protection did not let it through",
+        _REVIEW,
+    ),
+}
+
+WHAT: dict[Action, str] = {
+    Action.ADMIT: "At {when}, a request from {app} was accepted.",
+    Action.DEFER: "At {when}, a request from {app} was not served straight away: it was answered with status {status} and "
+    "“Retry-After: {wait}”, which asks to wait {wait_words}.",
+    Action.BATCH: "At {when}, a request from {app} was answered with status {status} and “Retry-After: {wait}”, which asks to send "
+    "many items in one request, or to wait {wait_words}.",
+    Action.SHED: "At {when}, a request from {app} was turned away for the moment: it was answered with status {status} and "
+    "“Retry-After: {wait}”, which asks to wait {wait_words}.",
+    Action.BLOCK: "At {when}, a request from {app} was refused: it was answered with status {status}.",
+}
+"""What happened, by action."""
+
+NOW: dict[Action, str] = {
+    Action.ADMIT: "",
+    Action.DEFER: "Requests that wait that long before they are sent again have the best chance of being served.",
+    Action.BATCH: "Asking for many items at once needs fewer requests.",
+    Action.SHED: "Requests that wait that long before they are sent again have the best chance of being served.",
+    Action.BLOCK: "Sending the same request again will not help.",
+}
+"""What to do about it now, by action."""
+
+BATCH_KNOWN = "Use {batch} to send many items in one request."
+
+LINE_END: dict[Action, str] = {
+    Action.ADMIT: "",
+    Action.DEFER: "; wait {wait_words}, then send the request again.",
+    Action.BATCH: "; send many items in one request, or wait {wait_words}.",
+    Action.SHED: "; wait {wait_words}, then send the request again.",
+    Action.BLOCK: "; sending the request again will not help.",
+}
+REFERENCE = "Reference: {reference}"

@@ -1,0 +1,284 @@
+"""What a customer is told is there for every decision, is true to its cause, and tells nothing that must not be told."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import string
+import uuid
+from dataclasses import fields, replace
+from datetime import UTC, datetime
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from decider import answers, features, signals
+from decider.requests import Decision as Answered
+from decider.vocabulary import HTTP_STATUS, REASONS, STAGE_LABELS, Action, Arm, MlState, Reason, Stage, Tier
+from decisions.models import Decision, utc
+from explain import customer, customer_words, reasons
+from explain.customer import Case
+from explain.customer_words import Ask, Cause
+from tests.decisions.factory import event
+
+AT = datetime(2025, 11, 18, 14, 21, 36, tzinfo=UTC)
+CODES = ["", "STRANGE_HIGH", *(f"{f.code}_{side}" for f in features.FEATURES for side in ("HIGH", "LOW"))]
+FORBIDDEN = re.compile(
+    r"\b(scor\w*|threshold\w*|risk\w*|models?|shap|machine.learning|ml|peers?|similar|other apps|cohort\w*|percentile\w*|median|"
+    r"tiers?|free|standard|premium|enterprise|triage|rank\w*|re-?rank\w*|guard|fallback|overrid\w*|rule engine|abus\w*|fraud\w*|"
+    r"chargeback\w*|bots?|scrap\w*|scan\w*|credential\w*|tokens?|passwords?|block.?list\w*|allow.?list\w*|kill|switch\w*|features?|"
+    r"deciders?|config\w*|nodes?|canary|shadow|tenants?|prices?|utility|harm\w*|error.budget|observe\w*|sampl\w*|weight\w*|"
+    r"probabilit\w*|suspici\w*|detect\w*|verified|history|verdict|dispute\w*)\b",
+    re.IGNORECASE,
+)
+ABUSE_WORDS = re.compile(
+    r"sign-?in|declin|not exist|endpoints?|addresses|resources?|writes?|evenly spaced|clockwork|new app", re.IGNORECASE
+)
+
+
+def a_case(**given) -> Case:
+    base = {"action": Action.DEFER, "stage": Stage.RANK, "reason": Reason.RISK_HIGH, "wait_s": 4, "reference": "dec_" + "0a" * 16}
+    return Case(**(base | {"at": AT} | given))
+
+
+def texts(case: Case) -> list[str]:
+    said = customer.say(case)
+    return [said.reply, said.line, said.api]
+
+
+def stripped(text: str, case: Case) -> str:
+    """A text without the facts it was filled with, and without the members of the response that the customer has already."""
+    told = [*customer.facts(case).values(), f'"status": {HTTP_STATUS[customer.answered(case)]}', f'"retry_after": {case.wait_s}']
+    told += re.findall(r'"type": "urn:[a-z:]+"', text)
+    for fact in sorted((t for t in told if t), key=len, reverse=True):
+        text = text.replace(fact, " ")
+    return text
+
+
+def is_safe(text: str, case: Case) -> None:
+    left = stripped(text, case)
+    assert text
+    assert not re.search(r"\d", left), (case, text)
+    assert not FORBIDDEN.search(left), (FORBIDDEN.search(left), case, text)
+    assert "nan" not in left.lower().split()
+
+
+CHECKED: set[str] = set()
+"""Texts that were looked at; most combinations share theirs."""
+EVERY = list(itertools.product(Stage, Reason, Action))
+
+
+@pytest.mark.parametrize("code", CODES)
+@pytest.mark.parametrize("known", [True, False], ids=["record", "receipt"])
+def test_every_combination_has_texts_that_tell_nothing_forbidden(code: str, known: bool) -> None:
+    figures = {"rate": 15.0, "burst": 300.0, "quota": 2e6, "pace": 42.0, "spent": True, "app_name": "Order sync"} if known else {}
+    for stage, reason, action in EVERY:
+        for observed, busy in itertools.product((False, True), repeat=2):
+            case = a_case(stage=stage, reason=reason, action=action, code=code, observed=observed, busy=busy, **figures)
+            for text in texts(case):
+                if text not in CHECKED:
+                    is_safe(text, case)
+                    CHECKED.add(text)
+
+
+def test_the_catalogue_holds_no_figure_and_only_the_allowed_fields() -> None:
+    every = [t for words in customer_words.WORDS.values() for t in words]
+    every += [*customer_words.WHAT.values(), *customer_words.NOW.values(), *customer_words.LINE_END.values()]
+    every += [customer_words.BATCH_KNOWN, customer_words.REFERENCE]
+    for text in every:
+        named = {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
+        assert named <= customer_words.FIELDS, text
+        assert not re.search(r"\d", text)
+        assert not FORBIDDEN.search(re.sub(r"{\w+}", "", text)), text
+
+
+def test_a_case_can_carry_nothing_that_must_not_be_told() -> None:
+    allowed = {"action", "stage", "reason", "wait_s", "reference", "at", "observed", "app_name", "code", "busy", "spent"}
+    assert {f.name for f in fields(Case)} == allowed | {"rate", "burst", "quota", "pace", "batch"}
+    assert set(customer.facts(a_case())) == customer_words.FIELDS
+
+
+def test_every_reason_of_its_own_stage_is_in_the_catalogue_and_no_other() -> None:
+    assert set(customer_words.CAUSES) == {(info.stage, reason) for reason, info in REASONS.items()}
+    assert set(customer_words.WORDS) == set(Cause)
+    for by_action in (customer_words.WHAT, customer_words.NOW, customer_words.LINE_END):
+        assert set(by_action) == set(Action)
+
+
+def test_every_finding_of_the_registry_is_told_or_kept_back_on_purpose() -> None:
+    assert set(customer_words.FINDINGS) == {f"{f.code}_{side}" for f in features.FEATURES for side in ("HIGH", "LOW")}
+    for feature in features.FEATURES:
+        if feature.name in customer_words.ABUSE or feature.source in ("profile", "clock"):
+            for side in ("HIGH", "LOW"):
+                assert customer_words.FINDINGS[f"{feature.code}_{side}"] == Cause.UNSAID, feature.name
+
+
+def test_a_new_feature_without_a_place_in_the_catalogue_fails_at_import(monkeypatch) -> None:
+    new = replace(features.FEATURES[0], name="brand_new", code="BRAND_NEW")
+    monkeypatch.setattr(customer_words, "FEATURES", (*features.FEATURES, new))
+    with pytest.raises(KeyError, match="brand_new"):
+        customer_words._findings()
+
+
+@pytest.mark.parametrize("code", sorted(c for c, cause in customer_words.FINDINGS.items() if cause == Cause.UNSAID))
+@pytest.mark.parametrize("action", [Action.DEFER, Action.BATCH, Action.BLOCK])
+def test_a_refusal_about_abuse_is_honest_and_names_no_sign_of_it(code: str, action: Action) -> None:
+    said = customer.say(a_case(code=code, action=action))
+    assert "Our automatic protection did not let it through. We do not describe what it looks at" in said.reply
+    assert "a person will look at it" in said.reply
+    assert not ABUSE_WORDS.search(stripped(said.reply, a_case(code=code, action=action)))
+    assert said.reply == customer.say(a_case(code="ABUSE_HISTORY_HIGH", action=action)).reply
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            {"reason": Reason.QUOTA_EXHAUSTED, "stage": Stage.GUARD, "quota": 2e6, "wait_s": 20_000},
+            "The daily quota of your plan, 2,000,000 requests",
+        ),
+        ({"reason": Reason.QUOTA_EXHAUSTED, "stage": Stage.GUARD, "wait_s": 20_000}, "asks to wait about 6 hours"),
+        ({"reason": Reason.COMPLIANCE, "stage": Stage.GUARD, "action": Action.BLOCK}, "A legal rule"),
+        ({"reason": Reason.BLOCK_LISTED, "stage": Stage.GUARD, "action": Action.BLOCK}, "Our team has stopped requests"),
+        ({"reason": Reason.OVERRIDE_REFUSE, "stage": Stage.OVERRIDE, "action": Action.SHED}, "by hand"),
+        (
+            {"reason": Reason.TOKENS_EMPTY, "stage": Stage.FALLBACK, "rate": 15.0, "burst": 300.0, "spent": True},
+            "a burst of 300 requests, refilled at 15 a second",
+        ),
+        ({"reason": Reason.TOKENS_EMPTY, "stage": Stage.FALLBACK}, "More requests had arrived than your plan allows at once"),
+        ({"reason": Reason.SERVICE_OVERLOADED, "stage": Stage.RERANK, "action": Action.SHED}, "Our service was busy and could not"),
+        ({"reason": Reason.TENANT_OVER_SHARE, "stage": Stage.RERANK}, "the apps of your organisation together"),
+        ({"code": "PACE_10S_HIGH", "rate": 15.0, "pace": 42.0}, "about 42 a second, where your allowance is refilled at 15 a"),
+        ({"code": "PACE_10S_HIGH", "rate": 15.0, "pace": 12.0}, "how quickly requests from your app were arriving."),
+        ({"code": "RETRIES_HIGH"}, "wait as long as the Retry-After field says"),
+        ({"code": "RETRIES_LOW"}, "We do not describe what it looks at"),
+        ({"action": Action.SHED, "code": "RETRIES_HIGH"}, "put other requests first"),
+        ({"reason": Reason.VALUE_LOW, "busy": True}, "put other requests first"),
+        ({"reason": Reason.RISK_LOW, "spent": True, "rate": 15.0, "burst": 300.0}, "it was used up"),
+        ({"observed": True, "code": "ABUSE_HISTORY_HIGH"}, "was accepted. No limit was applied to it."),
+        ({"action": Action.ADMIT, "stage": Stage.TRIAGE, "reason": Reason.HARMLESS, "wait_s": 0}, "was accepted"),
+        ({"action": Action.BATCH, "batch": "POST /v2/orders:batchGet"}, "Use POST /v2/orders:batchGet to send many items"),
+        ({"action": Action.BLOCK, "wait_s": 0}, "Sending the same request again will not help"),
+    ],
+)  # fmt: skip
+def test_the_text_differs_as_the_cause_differs(given: dict, said: str) -> None:
+    assert said in customer.say(a_case(**given)).reply
+
+
+def test_what_must_not_be_retried_names_no_wait() -> None:
+    said = customer.say(a_case(action=Action.BLOCK, wait_s=0))
+    assert "wait" not in f"{said.line}{said.api}"
+    assert "retry_after" not in json.loads(said.api)
+
+
+def test_the_api_error_has_the_members_of_the_response() -> None:
+    body = json.loads(customer.say(a_case(batch="POST /v2/orders:batchGet")).api)
+    assert body | {"detail": ""} == {
+        "type": "urn:sluice:problem:defer", "title": "Too many requests", "status": 429, "detail": "",
+        "decision": "dec_" + "0a" * 16, "retry_after": 4, "batch": "POST /v2/orders:batchGet",
+    }  # fmt: skip
+
+
+def test_a_hostile_name_stays_on_its_line_and_is_never_a_template() -> None:
+    said = customer.say(a_case(app_name="x\n\nReference: {wait} \u202eevil\x00" + "y" * 500))
+    assert "“x Reference: {wait} evil" in said.reply
+    assert said.reply.count("\n\n") == 2
+    assert max(len(line) for line in said.reply.splitlines()) < 700
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0, "0 seconds"),
+        (1, "1 second"),
+        (119, "119 seconds"),
+        (120, "about 2 minutes"),
+        (121, "about 3 minutes"),
+        (7200, "about 2 hours"),
+    ],
+)
+def test_a_wait_is_spoken_rounded_up(seconds: int, words: str) -> None:
+    assert customer.facts(a_case(wait_s=seconds))["wait_words"] == words
+
+
+def stored(e) -> Decision:
+    return Decision(**(msgspec.structs.asdict(e) | {"id": uuid.UUID(bytes=e.id), "at": utc(e.at)}))
+
+
+TOLD_SIGNALS = ("bucket_rate", "bucket_burst", "quota_limit", "tokens", "service_price")
+FINITE = st.floats(-1e6, 1e9, width=32)
+
+
+@st.composite
+def records(draw):
+    """Two stored decisions that agree in all that may be told, and differ at random in all the rest."""
+    reason = draw(st.sampled_from(Reason))
+    kept = {
+        "action": draw(st.sampled_from([int(a) for a in Action])), "reason": int(reason), "stage": int(REASONS[reason].stage),
+        "observed": draw(st.booleans()), "retry_after": draw(st.floats(0, 86_400)), "method": "GET", "endpoint": "/v2/orders/{id}",
+        "at": 1_763_476_327.0,
+    }  # fmt: skip
+    pace = draw(FINITE)
+    told = {name: draw(st.floats(0, 1e7)) for name in TOLD_SIGNALS}
+
+    def one():
+        luck = np.random.default_rng(draw(st.integers(0, 2**32)))
+        row = luck.lognormal(0, 4, features.N_FEATURES).astype(np.float32)
+        row[features.INDEX["rate_10s"]] = pace
+        seen = luck.lognormal(0, 4, signals.N_SIGNALS)
+        for name, value in told.items():
+            seen[signals.INDEX[name]] = value
+        secret = draw(st.floats(0, 1))
+        return event(
+            **kept, features=row.tobytes(), signals=seen.tobytes(), risk=secret, value=secret, raw_risk=secret, raw_value=secret,
+            model=draw(st.sampled_from(["", "8c1f9a52" * 8])), arm=draw(st.sampled_from([int(a) for a in Arm])),
+            ml_state=draw(st.sampled_from([int(s) for s in MlState])), tier=draw(st.sampled_from([int(t) for t in Tier])),
+            tenant=draw(st.text(max_size=9)), token_digest=draw(st.sampled_from(["", "9f20" * 8])), node=draw(st.text(max_size=9)),
+            region=draw(st.text(max_size=9)), service=draw(st.text(max_size=9)), inclusion_probability=draw(st.floats(0.01, 1)),
+            request_id=draw(st.text(max_size=9)), config_version=draw(st.integers(1, 9)),
+        )  # fmt: skip
+
+    first, second = one(), one()
+    return first, msgspec.structs.replace(second, id=first.id), draw(st.sampled_from(CODES))
+
+
+@given(records())
+def test_nothing_that_must_not_be_told_changes_a_text(found) -> None:
+    first, second, code = found
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(customer.configs, "config", lambda version: None)
+        told = [customer.of_decision(stored(e), "Order sync", code) for e in (first, second)]
+    assert texts(told[0]) == texts(told[1])
+    for text in texts(told[0]):
+        is_safe(text, told[0])
+
+
+@given(records())
+def test_the_wait_that_is_told_is_the_one_that_was_answered(found) -> None:
+    made = found[0]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(customer.configs, "config", lambda version: None)
+        case = customer.of_decision(stored(made))
+    answered = Answered(made.id, made.action, made.stage, made.reason, made.retry_after, limit=1, window=1, remaining=0, reset=1.0)
+    assert case.wait_s == answers.retry_after(answered)
+
+
+def test_a_sign_of_abuse_that_weighs_most_is_never_hidden_behind_another_finding() -> None:
+    def finding(name: str, effect: float) -> reasons.Reason:
+        feature = features.FEATURES[features.INDEX[name]]
+        return reasons.Reason(f"{feature.code}_HIGH", "", effect, feature, 1.0, None)
+
+    assert customer.code_of([finding("abuse_history", 0.3), finding("rate_10s", 0.2)]) == "ABUSE_HISTORY_HIGH"
+    assert customer.code_of([finding("app_age", 0.3), finding("rate_10s", 0.2)]) == "PACE_10S_HIGH"
+    assert customer.code_of([]) == ""
+
+
+def test_the_words_for_staff_would_not_pass_as_words_for_customers() -> None:
+    """The check can fail: it finds what staff may read."""
+    for text in ("ML ranking decided: risk 0.81", "Similar apps send 3.5", *STAGE_LABELS.values()):
+        assert FORBIDDEN.search(text), text
+    assert any(isinstance(v, Ask) for v in customer_words.CAUSES.values())
