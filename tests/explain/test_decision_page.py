@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import html
+import json
 import re
+import uuid
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 from django.test import Client
 from django.urls import reverse
 
+from control.actors import Actor
 from decider.ids import format_decision_id
 from decider.vocabulary import Action, MlState, Reason, Stage
+from decisions import outcomes
 from explain import compute, tasks, views
 from explain.models import Explanation
 from tests.decisions.factory import id_at
@@ -231,3 +236,49 @@ def test_newer_and_older_decisions_of_the_app_are_a_key_away(events, browser) ->
     page = browser().get(address(events[5])).content.decode()
     assert f'href="{address(events[6])}" data-key="k"' in page
     assert f'href="{address(events[4])}" data-key="j"' in page
+
+
+def test_the_page_says_what_the_customer_may_be_told_in_three_forms(events, browser) -> None:
+    refused = first(events, reason=Reason.RISK_HIGH)
+    page = browser().get(address(refused)).content.decode()
+    reply = html.unescape(re.search(r'id="say-text">(.*?)</p>', page, re.S)[1])
+    assert reply.endswith(f"Reference: {format_decision_id(refused.id)}")
+    assert "was not served straight away" in reply
+    body = json.loads(html.unescape(re.search(r'id="say-body" tabindex="0">(.*?)</pre>', page, re.S)[1]))
+    assert body["detail"] == html.unescape(re.search(r'id="say-line">(.*?)</p>', page, re.S)[1])
+    assert 'data-copy="#say-text" data-key="c"' in page
+    assert f"{refused.risk:.2f}" not in reply
+
+
+def test_the_text_for_the_customer_follows_when_the_reasons_arrive(models, document, store, browser) -> None:
+    row = world.rows(1, seed=22, missing=False)[0]
+    made = store(
+        [world.decided(row, document=document, stage=int(Stage.RANK), reason=int(Reason.RISK_HIGH), action=int(Action.DEFER))]
+    )[0]
+    compute.run(made.at - 60)
+    swapped = browser().get(reverse("ui-explanation", args=[format_decision_id(made.id)])).content.decode()
+    assert '<section class="panel no-print say" id="say" aria-labelledby="h-say" hx-swap-oob="true">' in swapped
+
+
+def test_the_print_view_has_verdict_facts_reasons_and_the_reply_and_no_frame(events, browser) -> None:
+    refused = first(events, reason=Reason.RISK_HIGH)
+    response = browser().get(reverse("decision-print", args=[format_decision_id(refused.id)]))
+    page, text = response.content.decode(), text_of(response)
+    assert response.status_code == 200
+    assert page.count("<h1") == 1
+    for there in ("because", "What spoke against it", "Safe to tell the customer", "Reference: dec_", "Internal: only"):
+        assert there in text
+    for frame in ('class="topbar"', 'class="strip"', 'class="nav"'):
+        assert frame not in page
+    assert address(refused) in text
+    assert browser("").get(reverse("decision-print", args=[format_decision_id(refused.id)])).status_code == 403
+
+
+def test_outcomes_that_came_later_are_on_the_page(events, browser) -> None:
+    refused = first(events, reason=Reason.RISK_HIGH)
+    assert "Nothing has been reported." in text_of(browser().get(address(refused)))
+    told = outcomes.Report("cb-1", "chargeback", datetime.now(UTC), decision=uuid.UUID(bytes=refused.id), note="<b>PAY-812</b>")
+    outcomes.report(told, by=Actor("Priya Raman", "p", "Policy admin"), reason="By hand", source="api")
+    page = browser("sre").get(address(refused))
+    assert "Chargeback, this decision Counts" in text_of(page)
+    assert "<b>PAY-812" not in page.content.decode()

@@ -1,0 +1,74 @@
+"""Uploading outcomes: stored as a whole or refused line by line, by role, bounded, and shown afterwards."""
+
+from __future__ import annotations
+
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.urls import reverse
+
+from console import uploads
+from control.models import AuditEntry
+from decisions.models import Outcome
+
+pytestmark = pytest.mark.django_db
+GOOD = (
+    "key,kind,occurred_at,app,note\ncb-1,chargeback,2026-01-14T09:30:00Z,app_1,<i>x</i>\ncb-2,churn,2026-01-15T09:30:00Z,app_1,\n"
+)
+URL = "/outcomes"
+
+
+def send(client, text: str | bytes = GOOD, **fields):
+    data = text if isinstance(text, bytes) else text.encode()
+    return client.post(URL, {"file": SimpleUploadedFile("x.csv", data, "text/csv"), "reason": "October, PAY-812"} | fields)
+
+
+def test_an_upload_is_stored_audited_shown_and_may_be_repeated(signed_in) -> None:
+    owner = signed_in("ml_owner")
+    assert "None is stored." in owner.get(URL).content.decode()
+    assert send(owner)["Location"] == reverse("outcomes")
+    page = owner.get(URL).content.decode()
+    assert "2 outcomes stored." in page
+    assert "&lt;i&gt;x&lt;/i&gt;" in page
+    assert AuditEntry.objects.get().summary == "reported 2 outcomes: 1 chargeback, 1 churn"
+    send(owner)
+    assert "0 outcomes stored, 2 known already." in owner.get(URL).content.decode()
+    assert Outcome.objects.count() == 2
+
+
+def test_a_bad_line_is_named_escaped_and_nothing_is_stored(signed_in) -> None:
+    back = send(signed_in("policy_admin"), GOOD + "cb-3,<script>,<b>soon</b>,app_1,=x\n")
+    page = back.content.decode()
+    assert back.status_code == 422
+    assert "Nothing was stored.</b> 2 things to put right" in page
+    assert "Line 4, occurred_at: “&lt;b&gt;soon" in page
+    assert "Line 4, note: It begins with “=”" in page
+    assert not Outcome.objects.exists()
+
+
+def test_many_bad_lines_are_counted_and_the_first_shown(signed_in) -> None:
+    page = send(signed_in("ml_owner"), GOOD + "x\n" * 120).content.decode()
+    assert "120 things to put right, the first 50 here" in page
+
+
+def test_a_file_and_a_reason_are_needed(signed_in) -> None:
+    owner = signed_in("ml_owner")
+    assert "Choose a file." in owner.post(URL, {"reason": "x"}).content.decode()
+    assert "Say where these outcomes are from." in send(owner, reason="").content.decode()
+    assert "The header lacks key" in send(owner, b"").content.decode()
+    assert not Outcome.objects.exists()
+
+
+def test_a_file_over_the_bound_is_refused_before_it_is_read(signed_in) -> None:
+    owner = signed_in("ml_owner")
+    assert "at most 2,000,000 are taken" in send(owner, b"x" * 2_000_001).content.decode()
+    assert send(owner, b"x" * (uploads.LARGEST + 1)).status_code == 400
+
+
+@pytest.mark.parametrize("role", ["support", "sre", "auditor"])
+def test_who_may_not_report_is_told_who_can(signed_in, role: str) -> None:
+    client = signed_in(role)
+    page = client.get(URL).content.decode()
+    assert "ML owner or Policy admin can do this" in page
+    assert '<input class="input" type="file"' not in page
+    assert send(client).status_code == 403
+    assert not Outcome.objects.exists()
