@@ -19,18 +19,18 @@ from django.views.decorators.http import require_GET, require_http_methods
 from django.views.decorators.vary import vary_on_headers
 from django_htmx.http import HttpResponseClientRedirect
 
-from console import roles, words
+from console import looking, roles, words
 from console.dispute_forms import OpenForm, VerdictForm
 from control.actors import Actor
 from decider.ids import format_decision_id, parse_decision_id
 from decider.vocabulary import REASONS, Reason
-from decisions import directory, disputes, lookup, why
+from decisions import directory, disputes, looks, lookup, why
 from decisions.errors import NotAllowed, Refused
 from decisions.models import Decision, Dispute
 
 _VIEW = "decisions.view_dispute"
 FILTERS = {"open": "Open", "mine": "Mine", "decided": "Decided"}
-ROWS = 50
+ROWS = 25
 
 
 @dataclass(frozen=True)
@@ -68,11 +68,14 @@ def queue(request: HttpRequest) -> HttpResponse:
         raise BadRequest(f"“show” is one of {', '.join(FILTERS)}.")
     some = Paginator(disputes.queue(which, request.user.get_username()), ROWS).get_page(request.GET.get("page"))
     waiting = disputes.waiting()
+    rows = rows_of(list(some), request.user)
+    for row in rows:
+        looks.note(request, row.dispute.app, "the queue of disputes")
     context = {
         "page": "disputes",
         "which": which,
         "filters": [(key, label, f"{reverse('disputes')}?show={key}") for key, label in FILTERS.items()],
-        "rows": rows_of(list(some), request.user),
+        "rows": rows,
         "some": some,
         "pages": _pages(some, which),
         "waiting": waiting,
@@ -112,7 +115,8 @@ def open_dispute(request: HttpRequest, decision_id: str) -> HttpResponse:
     """Asks why a refusal was wrong, and opens a dispute: a sheet for htmx, a page without script."""
     _allow(request, disputes.check_may_open, disputes.OPEN_PERMISSION)
     found = _decision(decision_id)
-    form = OpenForm(request.POST if request.method == "POST" else None)
+    looks.note(request, found.app, f"decision {found.name}, to dispute it")
+    form = OpenForm(request.POST if request.method == "POST" else None, initial={"ticket": looking.ticket(request)})
     if request.method == "POST" and form.is_valid():
         given = form.cleaned_data
         try:
@@ -146,6 +150,7 @@ def dispute(request: HttpRequest, number: int) -> HttpResponse:
             else:
                 messages.info(request, f"The verdict is kept: {done.get_state_display().lower()}.")
                 return _go(request, reverse("disputes"))
+    looks.note(request, found.app, f"dispute {number}")
     (row,) = rows_of([found], request.user)
     kept = lookup.find(found.decision) is not None
     reason = REASONS[Reason(found.reason_code)].text

@@ -17,9 +17,11 @@ import numpy as np
 
 from decider import answers, problem
 from decider.features import INDEX, SCHEMA
+from decider.ids import format_decision_id
+from decider.receipt import Receipt
 from decider.vocabulary import HTTP_STATUS, REASONS, Action, Reason, Stage
 from decisions import configs, why
-from decisions.models import Decision
+from decisions.models import Decision, utc
 
 from . import customer_words as words
 from . import reasons
@@ -129,7 +131,7 @@ def code_of(found: Sequence[reasons.Reason]) -> str:
     """The reason code a text may go by: what leads the staff's own sentence, unless a sign of abuse weighs most."""
     if not found:
         return ""
-    return (found[0] if found[0].feature.name in words.ABUSE else reasons.leading(list(found))).code
+    return (found[0] if found[0].code in words.ABUSE_CODES else reasons.leading(list(found))).code
 
 
 def _knows(cause: Cause, case: Case) -> bool:
@@ -163,6 +165,16 @@ def of_decision(d: Decision, app_name: str = "", code: str = "") -> Case:
         wait_s=0 if action in (Action.ADMIT, Action.BLOCK) else max(1, waits(d.retry_after)),
         app_name=app_name, code=code, busy=seen.get("service_price", 0.0) > 0, spent=seen.get("tokens", 1.0) < 1,
         rate=seen.get("bucket_rate"), burst=seen.get("bucket_burst"), quota=seen.get("quota_limit"), pace=_pace(d), batch=_batch(d),
+    )  # fmt: skip
+
+
+def of_receipt(r: Receipt) -> Case:
+    """The case of a receipt, which carries no app name and no figures. Of its codes, strongest first, the first two may be told."""
+    strong = [code for code in r.codes[:2] if code in words.FINDINGS]
+    told = (code for code in strong if code in words.ABUSE_CODES or words.FINDINGS[code] != Cause.UNSAID)
+    return Case(
+        action=r.action, stage=r.stage, reason=r.reason, reference=format_decision_id(r.decision), at=utc(r.at),
+        wait_s=r.retry_after, code=next(told, ""),
     )  # fmt: skip
 
 

@@ -103,6 +103,7 @@ ABUSE = frozenset(
     }
 )
 """Features that are signs of abuse: never told, and where one weighs most, nothing else is told in its place."""
+ABUSE_CODES = frozenset(f"{f.code}_{side}" for f in FEATURES if f.name in ABUSE for side in ("HIGH", "LOW"))
 _UNTOLD = ABUSE | frozenset(
     {
         "quota_used",

@@ -15,7 +15,7 @@ from django.views.decorators.http import require_GET, require_POST
 from kombu.exceptions import OperationalError as BrokerError
 
 from decider.ids import decision_time, parse_decision_id
-from decisions import listing, lookup
+from decisions import listing, looks, lookup
 from decisions.looks import note as look
 from decisions.models import Decision
 
@@ -62,6 +62,7 @@ def decision(request: HttpRequest, decision_id: str) -> HttpResponse:
 def printed(request: HttpRequest, decision_id: str) -> HttpResponse:
     """The decision on paper: verdict, facts, reasons, and what the customer may be told."""
     found = _found(decision_id)
+    looks.note(request, found.app, f"decision {found.name}, to print")
     shown = page.compose(found, with_token=False)
     context = {"page": "lookup", "p": shown, "d": found, "answer": answer.compose(shown), "at": timezone.now()}
     return render(

@@ -17,6 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from decider import answers, features, signals
+from decider.causes import CAUSES
+from decider.receipt import Receipt
 from decider.requests import Decision as Answered
 from decider.vocabulary import HTTP_STATUS, REASONS, STAGE_LABELS, Action, Arm, MlState, Reason, Stage, Tier
 from decisions.models import Decision, utc
@@ -115,6 +117,37 @@ def test_every_finding_of_the_registry_is_told_or_kept_back_on_purpose() -> None
         if feature.name in customer_words.ABUSE or feature.source in ("profile", "clock"):
             for side in ("HIGH", "LOW"):
                 assert customer_words.FINDINGS[f"{feature.code}_{side}"] == Cause.UNSAID, feature.name
+
+
+def test_nothing_is_told_here_that_the_response_itself_keeps_back() -> None:
+    """The response carries causes of its own (`decider.causes`); the reply never goes beyond them."""
+    for feature in features.FEATURES:
+        cause = CAUSES[feature.cause]
+        for side, sentence in (("HIGH", cause.high), ("LOW", cause.low)):
+            assert sentence or customer_words.FINDINGS[f"{feature.code}_{side}"] == Cause.UNSAID, feature.name
+
+
+@pytest.mark.parametrize(
+    ("codes", "cause"),
+    [
+        ((), Cause.UNSAID),
+        (("PACE_10S_HIGH", "ERRORS_HIGH"), Cause.PACE),
+        (("AGE_LOW", "PACE_10S_HIGH"), Cause.PACE),
+        (("AGE_LOW", "TIER_HIGH", "PACE_10S_HIGH"), Cause.UNSAID),
+        (("NOT_FOUND_HIGH", "PACE_10S_HIGH"), Cause.UNSAID),
+        (("OF_ANOTHER_VERSION_HIGH", "RETRIES_HIGH"), Cause.RETRIES),
+    ],
+)
+def test_a_receipt_alone_is_enough_for_a_text(codes: tuple[str, ...], cause: Cause) -> None:
+    receipt = Receipt(
+        decision=event().id, at=AT.timestamp(), action=Action.DEFER, stage=Stage.RANK, reason=Reason.RISK_HIGH, retry_after=4,
+        config_version=1, model="", app="", codes=codes,
+    )  # fmt: skip
+    case = customer.of_receipt(receipt)
+    said = customer.say(case)
+    assert said.cause == cause
+    assert "asks to wait 4 seconds" in said.reply
+    is_safe(said.reply, case)
 
 
 def test_a_new_feature_without_a_place_in_the_catalogue_fails_at_import(monkeypatch) -> None:
