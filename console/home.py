@@ -19,6 +19,7 @@ from control.models import AuditEntry
 from decider.vocabulary import Action
 from decisions import disputes, lookup
 from decisions.models import Decision
+from explain import compute
 from explain.models import Explanation
 from monitoring import attention, fleet
 from monitoring.attention import Explained, Facts, Item
@@ -108,8 +109,9 @@ def compose(user: AbstractUser, asked: str = "", now: float | None = None) -> Ho
     targets = {s.name: s.target for s in report.config.services} if report and report.config else {}
     tiles = guard_tiles.tiles(history, report)
     over = tuple(tile.over for tile in tiles if tile.over)
-    facts = Facts(report, over=over, targets=targets, explained=_explained(at), old_disputes=_old_disputes(at))
-    items = attention.find(facts)
+    progress = compute.progress(at)
+    explained, old_disputes = _explained(at, progress), _old_disputes(at)
+    items = attention.find(Facts(report, over=over, targets=targets, explained=explained, old_disputes=old_disputes))
     may_audit = user.has_perm("control.view_audit")
     entries = list(AuditEntry.objects.order_by("-seq")[:_ACTIONS]) if may_audit else []
     return Home(
@@ -126,7 +128,7 @@ def compose(user: AbstractUser, asked: str = "", now: float | None = None) -> Ho
         if report
         else (),
         fleet=report,
-        ingest=_ingest(report, lately),
+        ingest=f"{_ingest(report, lately)} {_explaining(progress)}",
         actions=tuple(entries),
         may_audit=may_audit,
     )
@@ -233,12 +235,25 @@ def _ingest(report: Fleet | None, lately: Mix) -> str:
     return f"{lagging}Figures are weighted from {lately.kept:,} decisions kept in the last minute.{feed}"
 
 
-def _explained(at: float) -> Explained:
+def _explaining(progress: compute.Progress) -> str:
+    """Backlog, its age and the rate."""
+    if not progress.waiting:
+        return f"No decision waits for its explanation; {progress.per_s:,.1f} a second were explained in the last minute."
+    wait = (
+        f"{progress.waiting:,} decision{'s wait for their explanations' if progress.waiting > 1 else ' waits for its explanation'}"
+    )
+    return (
+        f"{wait}, the oldest for {words.span(progress.oldest_s)}; {progress.per_s:,.1f} a second were explained in the last minute."
+    )
+
+
+def _explained(at: float, progress: compute.Progress) -> Explained:
     """How well explaining keeps up: the refusals of one recent minute, and the sums of the last day."""
     refusals = lookup.within(Decision.objects.filter(raw_risk__isnull=False).exclude(action=Action.ADMIT), at - 180, at - 120)
     waiting = refusals.filter(~Exists(Explanation.objects.filter(decision=OuterRef("id"), at=OuterRef("at"))))
     day = datetime.fromtimestamp(at - 86_400, UTC)
-    return Explained(waiting.count(), refusals.count(), Explanation.objects.filter(at__gte=day, mismatch=True).count())
+    mismatches = Explanation.objects.filter(at__gte=day, mismatch=True).count()
+    return Explained(waiting.count(), refusals.count(), mismatches, progress.oldest_s)
 
 
 def _old_disputes(at: float) -> tuple[int, float]:

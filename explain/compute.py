@@ -11,10 +11,11 @@ import time
 import uuid
 from collections import defaultdict
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 from django.db import connection
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import Count, Exists, Min, OuterRef, Q, QuerySet
 from django.db.models.expressions import RawSQL
 
 from decider.artifact import ArtifactError
@@ -34,8 +35,13 @@ HORIZON_S = 180.0
 """How far back the frequent run looks."""
 SWEEP_S = 7_200.0
 """How far back the rare run looks, for what an outage left behind. What is older is explained when someone opens it."""
-RUN = 500
-"""Decisions of one run at most."""
+RUN = 2_000
+"""Decisions of one run at most: what five seconds bring at a sampling budget of 400 a second, all of it refusals."""
+LATE_S = 30.0
+"""Age of the oldest waiting decision from which explaining is behind."""
+RATE_S = 60.0
+SAMPLE = 2
+"""Rows of each run and model that LightGBM explains too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +121,17 @@ def _made(digest: str, rows: list[Row]) -> list[Explanation]:
     matrix = np.frombuffer(b"".join(bytes(row[3]) for row in rows), "<f4").reshape(-1, N_FEATURES)
     found = shap_values.values(digest, matrix)
     errors = found.errors(np.array([row[4] for row in rows]))
+    some = min(SAMPLE, len(rows))
+    wrong = np.zeros(len(rows), bool)
+    wrong[:some] = shap_values.differing(digest, matrix[:some], found.part(some))
     return [
         Explanation(
             decision=row[0], at=row[1], model=digest, base=base, contributions=values.astype("<f8").tobytes(), raw=row[4],
-            sum_error=error, mismatch=not abs(error) <= shap_values.TOLERANCE,
+            sum_error=error, mismatch=differs or not abs(error) <= shap_values.TOLERANCE,
         )
-        for row, base, values, error in zip(rows, found.base.tolist(), found.contributions, errors.tolist(), strict=True)
+        for row, base, values, error, differs in zip(
+            rows, found.base.tolist(), found.contributions, errors.tolist(), wrong.tolist(), strict=True
+        )
     ]  # fmt: skip
 
 
@@ -129,7 +140,10 @@ def _alarm(digest: str, made: list[Explanation]) -> int:
     if wrong:
         worst = max(abs(e.sum_error) for e in wrong)
         log.error(
-            "SHAP values of %d decisions do not add up to their score, by up to %.3g: model %s", len(wrong), worst, digest[:12]
+            "SHAP values of %d decisions do not add up to their score, by up to %.3g, or are not LightGBM's: model %s",
+            len(wrong),
+            worst,
+            digest[:12],
         )
     return len(wrong)
 
@@ -138,6 +152,32 @@ def waiting(now: float | None = None, seconds: float = HORIZON_S, most: int = 10
     """Decisions of the last `seconds` that still wait for their explanation, counted up to `most`."""
     now = time.time() if now is None else now
     return wanted(now - seconds, now).order_by()[:most].count()
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How explaining keeps up."""
+
+    waiting: int
+    """Decisions of the last HORIZON_S that wait for their explanation."""
+    oldest_s: float
+    """For how long the oldest of them has been stored, seconds; 0 when none waits."""
+    per_s: float
+    """Explanations a second over the last minute."""
+
+    @property
+    def late(self) -> bool:
+        return self.oldest_s > LATE_S
+
+
+def progress(now: float | None = None) -> Progress:
+    """Backlog, age and rate at this moment."""
+    now = time.time() if now is None else now
+    found = wanted(now - HORIZON_S, now).order_by().aggregate(count=Count("*"), oldest=Min("stored_at"))
+    since = datetime.fromtimestamp(now - RATE_S, UTC)
+    made = Explanation.objects.filter(at__gte=since - timedelta(seconds=HORIZON_S), computed_at__gte=since).count()
+    age = now - found["oldest"].timestamp() if found["oldest"] else 0.0
+    return Progress(found["count"], max(0.0, age), made / RATE_S)
 
 
 def mismatched(now: float | None = None, seconds: float = 86_400.0) -> int:

@@ -57,7 +57,7 @@ class ModelCheck(models.Model):
     rows = models.IntegerField()
     """Golden vectors that were compared."""
     max_difference = models.FloatField()
-    """Largest difference of any value between LightGBM's pred_contrib and shap.TreeExplainer, log-odds."""
+    """Largest difference of any value from LightGBM's pred_contrib or from shap.TreeExplainer, log-odds."""
     max_sum_error = models.FloatField()
     """Largest difference between base + sum of values and the golden raw score."""
     ok = models.BooleanField()

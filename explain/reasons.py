@@ -1,50 +1,49 @@
-"""Reason codes: what spoke most against a request, in the feature registry's own words."""
+"""Reason codes: what spoke most against a request, once for each cause, in the feature registry's own words."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-from decider.artifact import Artifact
 from decider.features import FEATURES, Feature, format_value
-from decider.vocabulary import Tier
+from decider.reasons import MOST, Finding, findings, typical
 
 from .waterfall import Waterfall
 
-MOST = 4
-"""Reasons shown at most."""
+__all__ = ["MOST", "Reason", "clause", "leading", "ranked", "typical"]
 
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """One adverse finding."""
+    """One adverse cause, told by the feature that weighs most in it."""
 
     code: str
     text: str
     """One or two sentences for staff."""
     effect: float
-    """Risk points, as in its row of the waterfall."""
+    """Risk points of the cause: all its features together."""
     feature: Feature
     value: float
     typical: float | None
     """Median of similar apps; None when the model card has none."""
+    others: tuple[Feature, ...] = ()
+    """What else of the same cause spoke against it, strongest first."""
 
+    @property
+    def shown_value(self) -> str:
+        return format_value(self.feature, self.value)
 
-def typical(artifact: Artifact, tier: int) -> list[float] | None:
-    """Medians of similar apps (same tier) in registry order, from the model card; None when it has none."""
-    found = artifact.card.typical.get(Tier(tier).word)
-    return list(found) if found and len(found) == len(FEATURES) else None
+    @property
+    def shown_typical(self) -> str:
+        return "not known" if self.typical is None else format_value(self.feature, self.typical)
 
 
 def ranked(fall: Waterfall) -> list[Reason]:
-    """The strongest adverse findings of a waterfall, at most MOST, largest effect first.
+    """The strongest adverse causes of a waterfall, at most MOST, largest effect first.
 
-    A finding that moves risk by less than can be shown is left out, unless it would leave nothing.
+    A cause that moves risk by less than can be shown is left out, unless it would leave nothing.
     """
-    adverse = [row for row in fall.rows if row.contribution > 0 and not math.isnan(row.value)]
-    visible = [row for row in adverse if row.effect > 0] or adverse[:1]
-    strongest = sorted(visible, key=lambda row: -row.effect)[:MOST]
-    return [_reason(row.feature, row.value, row.typical, row.effect) for row in strongest]
+    found = [_reason(finding, fall) for finding in findings(fall.contributions, fall.values, fall.typical)]
+    return [reason for reason in found if reason.effect > 0] or found[:1]
 
 
 _BEHAVIOUR = frozenset({"request", "counters", "feedback"})
@@ -58,14 +57,16 @@ def leading(found: list[Reason]) -> Reason:
     return next(behaviour, found[0])
 
 
-def _reason(feature: Feature, value: float, usual: float | None, effect: float) -> Reason:
-    high = usual is None or value >= usual
-    sentence = (feature.high if high else feature.low).format(
+def _reason(finding: Finding, fall: Waterfall) -> Reason:
+    feature, value = finding.feature, fall.values[finding.lead]
+    usual = None if fall.typical is None else fall.typical[finding.lead]
+    sentence = (feature.high if finding.high else feature.low).format(
         value=format_value(feature, value), typical=format_value(feature, usual) if usual is not None else "unknown"
     )
     if usual is None:
         sentence = sentence.split(". ")[0].rstrip(".") + "."
-    return Reason(f"{feature.code}_{'HIGH' if high else 'LOW'}", sentence, effect, feature, value, usual)
+    others = tuple(FEATURES[k] for k in finding.members[1:])
+    return Reason(finding.code, sentence, round(finding.weight * fall.points, 2), feature, value, usual, others)
 
 
 def clause(reason: Reason) -> str:

@@ -44,7 +44,7 @@ def explain_one(decision: str) -> int:
 
 @shared_task(name="explain.tasks.check_model")
 def check_model(digest: str) -> bool:
-    """Checks one model's SHAP values against `shap.TreeExplainer` and keeps the outcome."""
+    """Checks one model's SHAP values against `pred_contrib` and `shap.TreeExplainer` and keeps the outcome."""
     try:
         found = shap_values.check(digest)
         row = {"rows": found.rows, "max_difference": found.max_difference, "max_sum_error": found.max_sum_error, "ok": found.ok}

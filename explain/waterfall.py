@@ -73,6 +73,12 @@ class Waterfall:
     score: float
     base_log_odds: float
     sum_log_odds: float
+    contributions: tuple[float, ...]
+    """Of all features in registry order, log-odds."""
+    values: tuple[float, ...]
+    typical: tuple[float, ...] | None
+    points: float
+    """Risk points for one unit of log-odds."""
 
     @property
     def rest_count(self) -> int:
@@ -106,8 +112,9 @@ def build(
     shown = [int(k) for k in order[:SHOWN] if contributions[k] > 0] + [int(k) for k in order[:SHOWN] if contributions[k] < 0]
     others = contributions[np.setdiff1d(order, shown)]
     running = np.concatenate([[0.0], np.cumsum(contributions[shown]), [contributions.sum()]])
+    points = _factor(base, float(contributions.sum()), calibration)
     start = float(_probability(np.array([base]), calibration)[0])
-    risks = [round(start + float(step), 2) for step in running * _factor(base, float(contributions.sum()), calibration)]
+    risks = [round(start + float(step), 2) for step in running * points]
     rows = tuple(
         Row(FEATURES[k], float(values[k]), None if typical is None else typical[k], float(contributions[k]), risks[n], risks[n + 1])
         for n, k in enumerate(shown)
@@ -123,6 +130,10 @@ def build(
         score=risks[-1],
         base_log_odds=base,
         sum_log_odds=float(contributions.sum()),
+        contributions=tuple(contributions.tolist()),
+        values=tuple(values.tolist()),
+        typical=None if typical is None else tuple(typical),
+        points=points,
     )
 
 

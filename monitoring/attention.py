@@ -22,6 +22,8 @@ BACKLOG = 0.1
 """Share of a recent minute's refusals without an explanation, from which support is likely to open one without its reasons."""
 BURIED_S = 86_400.0
 """How long a batch that could not be stored is worth a line."""
+BACKLOG_S = 30.0
+"""A decision may wait this long for its explanation."""
 FEW = 10
 """Fewer refusals than this say nothing about a backlog."""
 MOST = 6
@@ -52,6 +54,8 @@ class Explained:
     """Refusals of that minute that should have one."""
     mismatches: int
     """Explanations of the last day that do not add up to their score."""
+    oldest_s: float = 0.0
+    """For how long the oldest decision without its explanation has been stored, seconds."""
 
 
 @dataclass(frozen=True)
@@ -232,7 +236,10 @@ def _explanations(explained: Explained | None) -> list[Item]:
         title = f"{explained.mismatches:,} explanation{'s' if explained.mismatches > 1 else ''} did not add up"
         detail = "Base and contributions differ from the score that was served. They are marked on their pages."
         items.append(Item(72, "alert", title, detail, "ML", "lookup"))
-    if explained and explained.refusals >= FEW and explained.waiting > BACKLOG * explained.refusals:
+    if explained and explained.oldest_s > BACKLOG_S:
+        title = f"A decision has waited {span(explained.oldest_s)} for its explanation"
+        items.append(Item(41, "alert", title, f"Explaining is behind: {BACKLOG_S:.0f} s is the limit.", "ML", "lookup"))
+    elif explained and explained.refusals >= FEW and explained.waiting > BACKLOG * explained.refusals:
         title = f"{explained.waiting:,} of {explained.refusals:,} refusals wait for their reasons"
         items.append(
             Item(40, "alert", title, "Of the minute two minutes ago. Explaining is behind; their pages say so.", "ML", "lookup")

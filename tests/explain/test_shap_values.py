@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 
 import lightgbm as lgb
 import msgspec
@@ -11,9 +12,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from console import settings as settings_module
 from decider import artifact as artifacts
-from decider import features
+from decider import defaults, features
 from decider.artifact import ArtifactError, Calibration
+from decider.shap import Explainer
+from explain import artifacts as explain_artifacts
 from explain import compute, shap_values, tasks, waterfall
 from explain.models import Explanation, ModelCheck
 from tests.explain import world
@@ -72,17 +76,41 @@ def test_every_ranked_refusal_and_a_fixed_share_of_admits_is_explained(models, d
     assert not {e.id for e in events if e.raw_risk is None} & explained
 
 
-def test_a_tampered_booster_is_marked_and_alarmed(models, document, store, monkeypatch, caplog) -> None:
+def tampered() -> lgb.Booster:
+    """The model with one tree that adds a quarter more."""
+    found = lgb.Booster(model_str=artifacts.decode(world.made()).risk_model)
+    for leaf in range(found.dump_model()["tree_info"][0]["num_leaves"]):
+        found.set_leaf_output(0, leaf, found.get_leaf_output(0, leaf) + 0.25)
+    return found
+
+
+def test_values_of_a_tampered_model_are_marked_and_alarmed(models, document, store, monkeypatch, caplog) -> None:
     store([world.decided(row, document=document) for row in world.rows(20, seed=2)])
-    tampered = lgb.Booster(model_str=artifacts.decode(world.made()).risk_model)
-    for leaf in range(tampered.dump_model()["tree_info"][0]["num_leaves"]):
-        tampered.set_leaf_output(0, leaf, tampered.get_leaf_output(0, leaf) + 0.25)
-    monkeypatch.setattr(shap_values, "booster_of", lambda _: tampered)
+    other = Explainer.from_text(tampered().model_to_string())
+    monkeypatch.setattr(shap_values, "explainer_of", lambda _: other)
     with caplog.at_level(logging.ERROR, "sluice.explain"):
         done = compute.run(0.0)
     assert done.mismatched == done.explained > 0
     assert Explanation.objects.filter(mismatch=True).count() == done.mismatched == compute.mismatched()
     assert "do not add up to their score" in caplog.text
+
+
+def test_values_that_lightgbm_does_not_confirm_are_marked(models, document, store, monkeypatch, caplog) -> None:
+    store([world.decided(row, document=document) for row in world.rows(60, seed=2)])
+    other = tampered()
+    monkeypatch.setattr(shap_values, "booster_of", lambda _: other)
+    with caplog.at_level(logging.ERROR, "sluice.explain"):
+        done = compute.run(0.0)
+    assert done.mismatched == compute.SAMPLE < done.explained
+    assert "are not LightGBM's" in caplog.text
+
+
+def test_a_model_without_row_counts_costs_only_its_explanations(models, document, store, monkeypatch) -> None:
+    store([world.decided(row, document=document) for row in world.rows(20, seed=2)])
+    monkeypatch.setattr(explain_artifacts.model(digest()), "explainer", None)
+    done = compute.run(0.0)
+    assert (done.explained, done.mismatched) == (0, 0)
+    assert done.failed > 0
 
 
 def test_a_missing_model_costs_only_its_own_decisions(models, document, store, caplog) -> None:
@@ -102,6 +130,35 @@ def test_the_backlog_counts_what_waits(models, document, store) -> None:
     waiting = compute.waiting()
     assert waiting == compute.run(0.0).explained > 0
     assert compute.waiting() == 0
+
+
+def test_how_explaining_keeps_up_is_measured(models, document, store) -> None:
+    store([world.decided(row, document=document) for row in world.rows(40, seed=2)])
+    now = time.time()
+    before = compute.progress(now + 40)
+    assert before.waiting == compute.waiting() > 0
+    assert 39 < before.oldest_s < 60
+    assert before.late
+    assert before.per_s == 0
+    done = compute.run(0.0)
+    after = compute.progress(time.time())
+    assert (after.waiting, after.oldest_s, after.late) == (0, 0.0, False)
+    assert after.per_s == pytest.approx(done.explained / compute.RATE_S)
+
+
+def test_two_seconds_at_the_sampling_budget_are_explained_before_the_next_two_are_over(models, document, store) -> None:
+    budget = defaults.config().sampling.budget_per_s
+    every = settings_module.CELERY_BEAT_SCHEDULE["explain new decisions"]["schedule"]
+    arriving = int(budget * every)
+    assert arriving < compute.RUN
+    rows = world.rows(arriving, seed=5)
+    store([world.decided(row, document=document, seen_tokens=-1.0) for row in rows])
+    started = time.monotonic()
+    done = compute.run(0.0)
+    assert done.explained == compute.progress().per_s * compute.RATE_S
+    assert compute.waiting() == 0
+    per_row = (time.monotonic() - started) / done.explained
+    assert per_row * arriving < every
 
 
 def test_a_model_is_checked_when_it_is_first_seen(models, document, store, monkeypatch) -> None:

@@ -1,0 +1,62 @@
+"""Reason codes on the page: one for each cause, with the value, the cohort's median and what else belongs to it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from decider.artifact import Calibration
+from decider.features import FEATURES, INDEX, N_FEATURES
+from explain import reasons, waterfall
+
+SAME = Calibration(1.0, 0.0)
+
+
+def fall(typical: list[float] | None = None, value: float = 3.0, **some: float) -> waterfall.Waterfall:
+    contributions = np.zeros(N_FEATURES)
+    for name, contribution in some.items():
+        contributions[INDEX[name]] = contribution
+    return waterfall.build(-1.0, contributions, np.full(N_FEATURES, value, np.float32), typical, SAME)
+
+
+def test_one_burst_is_one_reason_that_names_what_belongs_to_it() -> None:
+    found = reasons.ranked(fall(rate_1s=0.5, rate_10s=0.9, burst_ratio=0.4, cost_rate_60s=0.2, not_found_share_60s=0.6))
+    assert [r.feature.name for r in found] == ["rate_10s", "not_found_share_60s"]
+    assert [f.name for f in found[0].others] == ["rate_1s", "burst_ratio", "cost_rate_60s"]
+    assert found[0].effect > found[1].effect > 0
+
+
+def test_a_reason_shows_the_value_and_the_median_of_its_cohort() -> None:
+    (found,) = reasons.ranked(fall([1.5] * N_FEATURES, rate_10s=1.0))
+    assert (found.shown_value, found.shown_typical) == ("3", "1.5")
+    assert found.code == "PACE_10S_HIGH"
+    assert "3 requests a second" in found.text and "1.5" in found.text
+
+
+def test_without_a_median_it_says_so_and_makes_no_comparison() -> None:
+    (found,) = reasons.ranked(fall(rate_10s=1.0))
+    assert found.shown_typical == "not known"
+    assert "imilar apps" not in found.text
+
+
+@pytest.mark.parametrize("direction", [1.0, -1.0])
+def test_no_two_causes_are_told_in_the_same_words(direction: float) -> None:
+    texts = {}
+    for feature in FEATURES:
+        (found,) = reasons.ranked(fall([3.0 - direction] * N_FEATURES, **{feature.name: 1.0}))
+        texts.setdefault(found.text, set()).add(feature.cause)
+    assert len(texts) == len(FEATURES)
+
+
+@settings(max_examples=100)
+@given(contributions=st.lists(st.floats(-2, 2), min_size=N_FEATURES, max_size=N_FEATURES))
+def test_reasons_are_at_most_four_adverse_and_strongest_first(contributions: list[float]) -> None:
+    built = waterfall.build(-1.0, np.array(contributions), np.ones(N_FEATURES, np.float32), None, SAME)
+    found = reasons.ranked(built)
+    assert len(found) <= reasons.MOST
+    assert len({r.feature.cause for r in found}) == len(found)
+    effects = [r.effect for r in found]
+    assert effects == sorted(effects, reverse=True)
+    assert all(effect >= 0 for effect in effects)
