@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from decider.causes import CAUSES
 from decider.features import FEATURES, Feature, format_value
 from decider.reasons import MOST, Finding, findings, typical
 
@@ -27,6 +28,11 @@ class Reason:
     """Median of similar apps; None when the model card has none."""
     others: tuple[Feature, ...] = ()
     """What else of the same cause spoke against it, strongest first."""
+
+    @property
+    def cause(self) -> str:
+        """Plain-language name of the cause."""
+        return CAUSES[self.feature.cause].label
 
     @property
     def shown_value(self) -> str:

@@ -15,9 +15,10 @@ import pytest
 import redis
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from decider import config, defaults, store
+from decider import config, defaults, ids, receipt, store
 from decider.config import ListEntry
 from decider.requests import Outcome
+from decider.vocabulary import Action, Reason, Stage
 from learning import replay
 from tests.conftest import write_keys
 from tests.gateway import running
@@ -33,6 +34,7 @@ START_S = 180.0
 class Whole(NamedTuple):
     gateway: Gateway
     client: redis.Redis
+    keys: dict[bytes, receipt.Key]
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +50,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
         log = ["--log", str(gateway.log), "--valkey", os.environ["VALKEY_URL"]]
         gateway.start("feedback", [sys.executable, "-m", "decider.feedback", *log])
         until(lambda: decided_by_both(gateway), "both deciders", START_S)
-        yield Whole(gateway, client)
+        token_key = bytes.fromhex((folder / "keys" / "token.key").read_text())
+        yield Whole(gateway, client, receipt.keys_of([token_key]))
     client.close()
 
 
@@ -89,6 +92,21 @@ def test_an_app_beyond_its_plan_is_told_when_to_come_back(whole: Whole) -> None:
     told = refused[-1].json()
     assert told["status"] == 429
     assert told["decision"] == refused[-1].headers["sluice-decision"]
+    assert [reason["code"] for reason in told["reasons"]] == ["PACE"]
+
+
+def test_a_refusal_carries_a_receipt_that_opens_with_the_installations_key(whole: Whole) -> None:
+    answers = [whole.gateway.get("app-greedy") for _ in range(400)]
+    assert not any("sluice-receipt" in answer.headers for answer in answers if answer.status == 200)
+    refused = next(answer for answer in reversed(answers) if answer.status == 429)
+    text = refused.headers["sluice-receipt"]
+    found = receipt.open_sealed(text, whole.keys)
+    assert ids.format_decision_id(found.decision) == refused.headers["sluice-decision"]
+    assert (found.action, found.stage, found.reason) == (Action.DEFER, Stage.FALLBACK, Reason.TOKENS_EMPTY)
+    assert found.retry_after == int(refused.headers["retry-after"])
+    assert found.app == next(iter(whole.keys.values())).pseudonym("app-greedy")
+    assert len(text) <= receipt.MAX_TEXT
+    assert "app-greedy" not in text
 
 
 def test_a_block_listed_app_gets_403_and_no_retry_after(whole: Whole) -> None:
