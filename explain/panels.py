@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
+
+from decider.features import FEATURES
 from decider.replay import ReplayError
 from decider.vocabulary import Action
-from decisions import configs
+from decisions import configs, directory
 from decisions.models import Decision
 
-from . import limits, way_back, worlds
+from . import limits, peers, shared_cause, timeline, way_back, worlds
+from .models import Explanation
 from .page import DecisionPage
 
 
@@ -38,4 +42,22 @@ def limits_of(d: Decision, cut: float | None) -> list[limits.Limit]:
 def beside(d: Decision, shown: DecisionPage) -> dict[str, object]:
     """Template variables of these panels."""
     cut = shown.cut.at if shown.cut else None
-    return {"way": way_of(d), "worlds": worlds.of(d), "limits": limits_of(d, cut)}
+    happened = timeline.of(d, shown.story.http)
+    return {"way": way_of(d), "worlds": worlds.of(d), "limits": limits_of(d, cut), "happened": happened}
+
+
+def around(d: Decision) -> dict[str, object]:
+    """Template variables of the panels that read many decisions and load by themselves."""
+    known = directory.app(d.app)
+    return {
+        "d": d, "name": known.name if known else d.app, "peers": peers.of(d, telling(d)), "shared": shared_cause.of(d),
+    }  # fmt: skip
+
+
+def telling(d: Decision) -> tuple[str, ...]:
+    """The behaviour that spoke most against a decision, filled up with the usual features; names, at most `peers.MOST`."""
+    found = Explanation.objects.filter(decision=d.id, at=d.at).first()
+    values = found.values if found else np.zeros(len(FEATURES))
+    order = [int(k) for k in np.argsort(-values) if values[k] > 0]
+    names = [FEATURES[k].name for k in order if FEATURES[k].source in ("counters", "feedback")]
+    return tuple(dict.fromkeys([*names, *peers.USUAL]))[: peers.MOST]

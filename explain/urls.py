@@ -11,4 +11,5 @@ urlpatterns: list[URLPattern] = [
     path("decisions/<str:decision_id>/print", views.printed, name="decision-print"),
     path("ui/decisions/<str:decision_id>/explanation", views.explanation, name="ui-explanation"),
     path("ui/decisions/<str:decision_id>/now", views.now, name="ui-decided-now"),
+    path("ui/decisions/<str:decision_id>/around", views.around, name="ui-around"),
 ]

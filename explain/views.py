@@ -106,6 +106,21 @@ def now(request: HttpRequest, decision_id: str) -> HttpResponse:
     found = _found(decision_id)
     look(request, found.app, f"decision {found.name}")
     context = {"d": found, "worlds": worlds.of(found), "at": timezone.now()}
-    if not request.htmx:
-        return render(request, "explain/now_page.html", {"page": "lookup", **context})
-    return render(request, "explain/now.html", context)
+    return _panel(request, found, "Then, now, and by another model", "explain/now.html", context)
+
+
+@require_GET
+@permission_required(READ, raise_exception=True)
+def around(request: HttpRequest, decision_id: str) -> HttpResponse:
+    """The decision among its peers, and who else loaded the limit that fired."""
+    found = _found(decision_id)
+    return _panel(request, found, "Similar apps and shared load", "explain/around_panels.html", panels.around(found))
+
+
+def _panel(request: HttpRequest, found: Decision, title: str, template: str, context: dict[str, object]) -> HttpResponse:
+    """A panel of a decision page by itself: a fragment for htmx, a page without script."""
+    if request.htmx:
+        return render(request, template, context)
+    back = reverse("decision", args=[found.name])
+    page_of = {"page": "lookup", "title": title, "back": back, "back_text": found.name, "fragment": template}
+    return render(request, "explain/panel_page.html", {**context, **page_of})
