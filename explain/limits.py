@@ -120,9 +120,10 @@ def _cheap(event: Event, score: float, rank_from: float, see: dict[str, float]) 
 def _risk(event: Event, cut: float | None) -> _Row:
     if event.risk is None:
         return "risk", Stage.RANK.label, "Risk", "–", "–", "–", "not asked"
-    refused = event.action != Action.ADMIT
-    limit = "no risk would change it" if cut is None else f"{'from' if refused else 'below'} {cut:.2f}"
-    return "risk", Stage.RANK.label, "Risk", figure(event.risk), limit, "–", "over" if refused and cut is not None else "within"
+    if cut is None:
+        return "risk", Stage.RANK.label, "Risk", figure(event.risk), "no risk would change it", "–", "within"
+    over = event.risk >= cut
+    return "risk", Stage.RANK.label, "Risk", figure(event.risk), f"changes at {cut:.2f}", "–", "over" if over else "within"
 
 
 def _service(event: Event, config: Config, see: dict[str, float]) -> _Row:

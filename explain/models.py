@@ -70,3 +70,45 @@ class ModelCheck(models.Model):
 
     def __str__(self) -> str:
         return f"{self.model[:12]}: {'agrees' if self.ok else 'differs'}"
+
+
+class Forecast(models.Model):
+    """What was said about an app's next hour, and what then happened. One app is forecast at most once a minute."""
+
+    app = models.TextField()
+    made_at = models.DateTimeField()
+    minute = models.BigIntegerField()
+    """Unix minute of `made_at`."""
+    minutes = models.FloatField(null=True)
+    """Minutes until it is refused, at the pace of then; null when not within the horizon."""
+    limit = models.TextField()
+    """Which limit comes first: bucket, quota or risk; empty when none does."""
+    because = models.TextField()
+    due_at = models.DateTimeField()
+    """From when on it can be said whether it was right."""
+    settled_at = models.DateTimeField(null=True)
+    refused_after = models.FloatField(null=True)
+    """Minutes until the first kept refusal before `due_at`; null when there was none, or not settled."""
+    right = models.BooleanField(null=True)
+    """Null until settled."""
+
+    class Meta:
+        default_permissions = ("view",)
+        constraints = [
+            models.UniqueConstraint(fields=["app", "minute"], name="forecast_once_a_minute"),
+            models.CheckConstraint(
+                condition=models.Q(settled_at__isnull=True, right__isnull=True)
+                | models.Q(settled_at__isnull=False, right__isnull=False),
+                name="forecast_settled_has_verdict",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(minutes__isnull=True) | models.Q(minutes__gte=0), name="forecast_not_in_past"
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["due_at"], condition=models.Q(settled_at__isnull=True), name="forecast_waiting"),
+            models.Index(fields=["app", "-made_at"], name="forecast_by_app"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.app}: {'not within the hour' if self.minutes is None else f'{self.minutes:.0f} min'}"

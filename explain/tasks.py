@@ -15,7 +15,7 @@ from decider.artifact import ArtifactError
 from decisions import lookup
 from decisions.models import Decision
 
-from . import compute, shap_values
+from . import compute, forecast, shap_values
 from .models import ModelCheck
 
 log = logging.getLogger("sluice.explain")
@@ -34,6 +34,13 @@ def explain_backlog() -> dict[str, int]:
     """Explains what an outage left behind; run every five minutes."""
     done = compute.run(time.time() - compute.SWEEP_S, most=4 * compute.RUN)
     return {"explained": done.explained, "mismatched": done.mismatched, "failed": done.failed}
+
+
+@shared_task(name="explain.tasks.look_ahead", expires=120)
+def look_ahead() -> dict[str, int]:
+    """Forecasts the busiest apps and settles the forecasts that came due; run every five minutes."""
+    now = time.time()
+    return {"settled": forecast.settle(now), "made": forecast.look_ahead(now), "forgotten": forecast.forget()}
 
 
 @shared_task(name="explain.tasks.explain_one", expires=60)

@@ -12,4 +12,5 @@ urlpatterns: list[URLPattern] = [
     path("ui/decisions/<str:decision_id>/explanation", views.explanation, name="ui-explanation"),
     path("ui/decisions/<str:decision_id>/now", views.now, name="ui-decided-now"),
     path("ui/decisions/<str:decision_id>/around", views.around, name="ui-around"),
+    path("ui/forecast/<path:app_id>", views.forecast, name="ui-forecast"),
 ]

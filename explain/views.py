@@ -20,6 +20,7 @@ from decisions.looks import note as look
 from decisions.models import Decision
 
 from . import answer, page, panels, worlds
+from . import forecast as forecasts
 
 log = logging.getLogger("sluice.explain")
 
@@ -115,6 +116,23 @@ def around(request: HttpRequest, decision_id: str) -> HttpResponse:
     """The decision among its peers, and who else loaded the limit that fired."""
     found = _found(decision_id)
     return _panel(request, found, "Similar apps and shared load", "explain/around_panels.html", panels.around(found))
+
+
+@require_GET
+@permission_required(READ, raise_exception=True)
+def forecast(request: HttpRequest, app_id: str) -> HttpResponse:
+    """What is to be expected of an app's next hour, and how often that was right."""
+    if "\x00" in app_id:
+        raise Http404("That is no app id.")
+    at = timezone.now()
+    now = at.timestamp()
+    found = forecasts.outlook(app_id, now)
+    forecasts.keep(app_id, found, now)
+    context = {"app_id": app_id, "outlook": found, "record": forecasts.record(app_id, now), "at": at}
+    if request.htmx:
+        return render(request, "explain/forecast.html", context)
+    of_page = {"page": "lookup", "title": "The next hour", "back": reverse("app", args=[app_id]), "back_text": app_id}
+    return render(request, "explain/panel_page.html", {**context, **of_page, "fragment": "explain/forecast.html"})
 
 
 def _panel(request: HttpRequest, found: Decision, title: str, template: str, context: dict[str, object]) -> HttpResponse:

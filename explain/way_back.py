@@ -31,6 +31,8 @@ MOST = 4
 STEADY = 3
 """A level counts when so many further ones, in steps of the search, are admitted too: advice on the edge helps nobody."""
 MISSES = 2
+_TELLING = frozenset({"errors", "retries", "pace", "spread"})
+"""Levers whose miss tells an owner something."""
 COARSE = 9
 """Levels of each lever that are tried in pairs."""
 
@@ -88,7 +90,7 @@ _NOT_THE_OWNERS = {
     Reason.COMPLIANCE: "A compliance rule forbids it, whatever the app does.",
     Reason.OVERRIDE_REFUSE: "An operator override refuses it until it expires, whatever the app does.",
 }
-NOTHING_FOUND = "Nothing the owner could change within the last ten minutes, alone or in pairs, would have been admitted."
+NOTHING_FOUND = "No one change and no two changes that its owner could have made would have been admitted."
 MODEL_AWAY = "The model that decided is not here, so no change can be verified."
 
 
@@ -158,13 +160,13 @@ def find(event: Event, config: Config, model: Model | None) -> WayBack:
         ways = [way]
     ways = sorted(ways, key=lambda way: way.effort)[:MOST]
     missed = _telling(missed, event, {change.lever for way in ways for change in way.changes})
-    return WayBack(tuple(ways), tuple(missed[: max(0, MOST - len(ways))]), "" if ways else NOTHING_FOUND)
+    return WayBack(tuple(ways), tuple(missed[: max(0, MOST - len(ways))]), "" if ways else _why_none(case, levels))
 
 
 def _telling(missed: list[Way], event: Event, used: set[str]) -> list[Way]:
     """The misses that say something: a lever that lowers the risk and yet is not enough alone; not one that a way uses."""
     before = 1.0 if event.risk is None else event.risk
-    found = [way for way in missed if way.changes[0].lever not in used and way.risk is not None and way.risk < before - 0.01]
+    found = [way for way in missed if way.changes[0].lever in _TELLING - used and way.risk is not None and way.risk < before - 0.01]
     if used & {"pace", "spread"}:
         found = [way for way in found if way.changes[0].lever not in ("pace", "spread")]
     return found[:MISSES]
@@ -214,6 +216,20 @@ def _pair(case: _Case, levels: dict[str, NDArray[np.float64]]) -> Way | None:
     admitted = [pair for pair, action in zip(tried, actions, strict=True) if action == Action.ADMIT]
     admitted.sort(key=lambda pair: _effort(case, pair))
     return next((way for pair in admitted if (way := _verified(case, *pair))), None)
+
+
+def _why_none(case: _Case, levels: dict[str, NDArray[np.float64]]) -> str:
+    """What stands in the way when every lever is at its end."""
+    if not levels:
+        return NOTHING_FOUND
+    x, s = case.moved(*((BY_NAME[name], levels[name][-1:]) for name in lever_levels.in_order(levels) if name != "batch"))
+    (action,), (risk,) = case.decide(x, s)
+    if action == Action.ADMIT or math.isnan(risk):
+        return NOTHING_FOUND
+    return (
+        f"{NOTHING_FOUND} Even with all of them at once its risk would be {risk:.2f}: what is left is who the app is, "
+        "its age, cohort and history, which no owner changes."
+    )
 
 
 def _effort(case: _Case, pulls: tuple[tuple[str, float], ...]) -> float:

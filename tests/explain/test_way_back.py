@@ -178,3 +178,15 @@ def test_without_its_model_nothing_is_claimed() -> None:
     events = (world.decided(row) for row in world.rows(40, seed=2))
     refused = next(e for e in events if e.action != Action.ADMIT)
     assert way_back.find(refused, world.config(), None).none == way_back.MODEL_AWAY
+
+
+def test_one_whom_nothing_helps_is_told_what_stands_in_the_way() -> None:
+    row = world.rows(1, seed=3, missing=False)[0]
+    row[F["abuse_history"]], row[F["app_age"]], row[F["cohort_prior"]] = 40.0, 0.5, 0.9
+    for name in ("rate_1s", "rate_10s", "rate_60s", "rate_600s"):
+        row[F[name]] = 60.0
+    document = world.config()
+    harsh = structs.replace(document, tiers=[structs.replace(t, harm=60.0, rank_from=0.0) for t in document.tiers])
+    found = way_back.find(world.decided(row, document=harsh), harsh, world.model())
+    assert found.ways == ()
+    assert "Even with all of them at once its risk would be" in found.none

@@ -1,0 +1,172 @@
+"""A forecast says when and why, is kept, and is later told whether it was right."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from django.db import IntegrityError, transaction
+from django.urls import reverse
+from hypothesis import given
+from hypothesis import strategies as st
+
+from decider.config import Override, Switch
+from decider.vocabulary import MlState
+from explain import forecast, tasks
+from explain.models import Forecast
+from tests.decisions.factory import event, id_at, signal_vector, unranked, vector
+from tests.explain.test_decision_page import text_of
+from tests.explain.test_worlds import publish
+
+pytestmark = pytest.mark.django_db
+APP = "app_7q2m4kx9"
+
+
+def seen(ago: float, now: float, make=unranked, *, pace: float = 5.0, features: dict | None = None, **signals):
+    moment = now - ago
+    base = {"tier": 1, "quota_reset": 40_000.0, "quota_left": 200_000.0}
+    return make(
+        at=moment,
+        id=id_at(moment),
+        features=vector(**({"rate_60s": pace} | (features or {}))),
+        signals=signal_vector(**(base | signals)),
+    )
+
+
+def test_a_draining_bucket_is_forecast_with_its_reason(document, store) -> None:
+    now = time.time()
+    store([seen(0.0, now, pace=16.0, tokens=300.0)])
+    found = forecast.outlook(APP, now)
+    assert found.limit == "bucket"
+    assert found.minutes == pytest.approx((300 + 299) / 1.0 / 60.0, rel=0.01)  # the bucket and the headroom below it
+    assert found.sentence == (
+        "At this pace it is refused in about 10 minutes, because it sends 16 requests a second and its bucket of 300 is "
+        "refilled at 15 a second."
+    )
+
+
+def test_without_ml_there_is_no_headroom_and_time_since_the_record_counts(document, store) -> None:
+    now = time.time()
+    store([seen(60.0, now, pace=16.0, tokens=300.0, ml_state=float(MlState.SWITCHED_OFF))])
+    store([])
+    found = forecast.outlook(APP, now)
+    assert found.minutes == pytest.approx((300 - 60 + 299) / 60.0, rel=0.01)  # recorded with ML live in its column
+    off = seen(30.0, now, pace=16.0, tokens=300.0)
+    off.ml_state = int(MlState.SWITCHED_OFF)
+    store([off])
+    assert forecast.outlook(APP, now).minutes == pytest.approx((300 - 30 - 1) / 60.0, rel=0.01)
+
+
+def test_an_override_that_stretches_the_plan_is_reckoned_with(document, store) -> None:
+    from msgspec import structs
+
+    now = time.time()
+    store([seen(0.0, now, pace=16.0, tokens=300.0)])
+    publish(structs.replace(document, version=2, overrides=[Override(id="o", kind="app", subject=APP, until=9e9, multiplier=2.0)]))
+    assert forecast.outlook(APP, now).state == "clear"
+
+
+def test_a_quota_that_ends_within_the_hour_comes_first(document, store) -> None:
+    now = time.time()
+    store([seen(0.0, now, pace=10.0, quota_left=7_200.0, quota_limit=2_000_000)])
+    found = forecast.outlook(APP, now)
+    assert (found.limit, round(found.minutes)) == ("quota", 12)
+    assert "refused in about 12 minutes, because about 7,200 of its 2,000,000 requests a day are left" in found.sentence
+
+
+def test_a_risk_that_rises_is_followed_to_where_the_action_changes(document, store) -> None:
+    now = time.time()
+    calm = {"features": vector(rate_60s=5.0, cohort_prior=0.4), "action": 0, "value": 0.5, "retry_after": 0.0}
+    calm["signals"] = signal_vector(tier=1, tokens=200, quota_left=1e6, quota_reset=4e4)
+    rising = [event(at=now - 10 * k, id=id_at(now - 10 * k), risk=0.3 - 0.012 * k, **calm) for k in range(20)]
+    store(rising)
+    found = forecast.outlook(APP, now)
+    assert found.limit == "risk"
+    assert 0.5 < found.minutes < 10
+    assert "looks more and more like abuse" in found.sentence
+
+
+def test_calm_refused_and_unknown_are_told_apart(document, store) -> None:
+    now = time.time()
+    assert forecast.outlook(APP, now).state == "unknown"
+    store([seen(20.0, now)])
+    assert forecast.outlook(APP, now).state == "clear"
+    store([event(at=now - 1, id=id_at(now - 1)), event(at=now, id=id_at(now))] + [event(at=now, id=id_at(now)) for _ in range(60)])
+    assert forecast.outlook(APP, now).state == "refused"
+
+
+@pytest.mark.parametrize(
+    ("minutes", "refused_after", "right"),
+    [(12.0, 12.5, True), (12.0, 6.0, True), (12.0, 18.0, True), (12.0, 4.0, False), (12.0, None, False), (None, None, True),
+     (None, 30.0, False), (1.0, 2.9, True), (1.0, 0.0, True)],
+)  # fmt: skip
+def test_right_means_half_to_one_and_a_half_times_the_time_said(minutes, refused_after, right) -> None:
+    assert forecast.right(minutes, refused_after) is right
+
+
+@given(st.floats(0.0, 60.0), st.floats(0.0, 200.0))
+def test_a_refusal_after_the_last_moment_never_makes_a_forecast_right(minutes, after) -> None:
+    assert forecast.right(minutes, after) <= (after <= forecast._late(minutes))
+
+
+def test_a_forecast_is_kept_once_a_minute_and_settled_when_due(document, store) -> None:
+    then = time.time() - 4_000.0
+    store([seen(0.0, then, pace=20.0, tokens=300.0)])
+    found = forecast.outlook(APP, then)
+    assert forecast.keep(APP, found, then) is not None
+    assert forecast.keep(APP, found, then + 1.0 if int((then + 1) // 60) == int(then // 60) else then) is None
+    assert forecast.settle(then + 60.0) == 0
+    store([event(at=then + 60 * found.minutes + 20, id=id_at(then + 60 * found.minutes + 20))])
+    assert forecast.settle(time.time()) == 1
+    assert forecast.settle(time.time()) == 0
+    kept = Forecast.objects.get()
+    assert kept.right
+    assert kept.refused_after == pytest.approx(found.minutes + 20 / 60, abs=0.01)
+    said = forecast.record(APP, time.time())
+    assert (said.right, said.settled, said.own) == (1, 1, False)
+    assert "Right 1 of 1 times" in said.sentence
+
+
+def test_one_that_did_not_come_true_is_counted_as_wrong(document, store) -> None:
+    then = time.time() - 4_000.0
+    store([seen(0.0, then, pace=20.0, tokens=300.0)])
+    forecast.keep(APP, forecast.outlook(APP, then), then)
+    forecast.settle(time.time())
+    assert Forecast.objects.get().right is False
+    assert Forecast.objects.get().refused_after is None
+
+
+def test_the_database_refuses_a_verdict_without_a_settlement() -> None:
+    row = {"app": APP, "made_at": "2026-01-01T00:00Z", "minute": 1, "limit": "", "because": "", "due_at": "2026-01-01T01:00Z"}
+    with pytest.raises(IntegrityError), transaction.atomic():
+        Forecast.objects.create(**row, right=True)
+    with pytest.raises(IntegrityError), transaction.atomic():
+        Forecast.objects.create(**row, minutes=-1.0)
+
+
+def test_the_task_forecasts_the_busiest_apps_and_settles(document, store) -> None:
+    now = time.time()
+    store([seen(1.0, now, pace=16.0, tokens=300.0)])
+    assert tasks.look_ahead() == {"settled": 0, "made": 1, "forgotten": 0}
+
+
+@pytest.mark.parametrize("htmx", [True, False])
+def test_the_panel_says_it_and_how_far_to_trust_it(document, store, browser, htmx) -> None:
+    store([seen(0.0, time.time(), pace=16.0, tokens=300.0)])
+    where = reverse("ui-forecast", args=[APP])
+    response = browser().get(where, headers={"hx-request": "true"} if htmx else {})
+    assert "refused in about 10 minutes" in text_of(response)
+    assert "how far to trust it is not known" in text_of(response)
+    assert ("<html" in response.content.decode()) != htmx
+    assert Forecast.objects.count() == 1
+    assert browser("").get(where).status_code == 403
+    assert browser("sre").post(where).status_code == 405
+
+
+def test_a_switched_off_ml_is_not_mistaken_for_the_apps_doing(document, store) -> None:
+    from msgspec import structs
+
+    now = time.time()
+    store([seen(0.0, now)])
+    publish(structs.replace(document, version=2, switches=[Switch("all_ml")]))
+    assert forecast.outlook(APP, now).state == "clear"

@@ -1,0 +1,77 @@
+"""An app among its peers, and what happened to it around a decision."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from django.urls import reverse
+
+from decider.ids import format_decision_id
+from decider.vocabulary import Action
+from decisions.models import Decision
+from explain import peers, timeline
+from tests.decisions.factory import event, id_at, signal_vector, unranked, vector
+from tests.explain import world
+from tests.explain.test_decision_page import text_of
+
+pytestmark = pytest.mark.django_db
+AT = time.time() - 600.0
+
+
+def at(seconds: float, make=unranked, **fields):
+    return make(at=AT + seconds, id=id_at(AT + seconds), **fields)
+
+
+def stored(store, decision, others) -> Decision:
+    store([decision, *others])
+    return Decision.objects.get(id=decision.id.hex())
+
+
+def test_each_app_counts_once_by_its_weighted_mean(store) -> None:
+    others = [at(-k, app=f"app_{k}", features=vector(rate_10s=float(k + 1))) for k in range(9)]
+    # one app that is kept often when it is fast: its two refusals count 1 each, its admit counts 50
+    others += [at(-20, event, app="app_8", features=vector(rate_10s=900.0), inclusion_probability=1.0) for _ in range(2)]
+    d = stored(store, at(0, event, features=vector(rate_10s=20.0)), others)
+    found = peers.of(d, ("rate_10s",))
+    assert found.apps == 9
+    (row,) = found.rows
+    assert row.value == "20"
+    assert row.median_text == "5"
+    assert row.rank == "top 11%"  # only the loud one is above
+    assert row.low < row.median < row.low + row.width < 100
+
+
+def test_fewer_than_five_similar_apps_are_not_compared_with(store) -> None:
+    others = [at(-k, app=f"app_{k % 4}") for k in range(20)] + [at(-k, app=f"app_s{k}", service="search") for k in range(9)]
+    found = peers.of(stored(store, at(0, event), others))
+    assert found.rows == ()
+    assert found.apps == 0
+
+
+def test_the_timeline_tells_what_led_to_it_and_what_came_after(store) -> None:
+    empty = signal_vector(tier=1, tokens=0.2)
+    others = [at(-50, signals=signal_vector(tier=1, tokens=40)), at(-30, signals=empty), at(-10, event, signals=empty)]
+    others += [at(3, event, signals=empty, inclusion_probability=0.25), at(6, event, signals=empty), at(9)]
+    d = stored(store, at(0, event, signals=empty), others)
+    found = [(round(line.at.timestamp() - AT), line.text) for line in timeline.of(d, "HTTP 429, Retry-After 4")]
+    assert found == [
+        (-30, "Burst bucket is empty from here on"),
+        (-10, "First refusal kept: defer"),
+        (0, "This decision: defer, HTTP 429, Retry-After 4"),
+        (6, "Last refusal kept here. About 6 more after this one"),
+        (9, "Same endpoint again, 9.0 s later: admit"),
+    ]
+
+
+@pytest.mark.parametrize("htmx", [True, False])
+def test_the_panels_load_by_themselves_and_without_script(models, document, store, browser, htmx) -> None:
+    rows = world.rows(40, seed=2, missing=False)
+    refused = next(e for e in (world.decided(r, document=document, at=AT, id=id_at(AT)) for r in rows) if e.action != Action.ADMIT)
+    store([refused, *(at(-k, app=f"app_{k}", features=vector(rate_10s=float(k + 1))) for k in range(9))])
+    where = reverse("ui-around", args=[format_decision_id(refused.id)])
+    response = browser().get(where, headers={"hx-request": "true"} if htmx else {})
+    assert "9 standard-tier apps on orders-read" in text_of(response)
+    assert "Who loaded the limit" in text_of(response)
+    assert ("<html" in response.content.decode()) != htmx
+    assert browser("").get(where).status_code == 403

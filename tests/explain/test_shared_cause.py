@@ -1,0 +1,126 @@
+"""Who else loaded a limit: estimated with honest ranges, and never told of fewer than five others."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from decider.vocabulary import Action, Reason, Stage
+from decisions.models import Decision
+from explain import shared_cause
+from explain.shared_cause import FEWEST, _Group
+from tests.decisions.factory import event, id_at, signal_vector, unranked
+
+pytestmark = pytest.mark.django_db
+AT = time.time() - 600.0
+
+
+def admitted(app: str, tenant: str, *, seconds: float = 0.0, p: float = 0.5, **more):
+    at = AT + seconds
+    return unranked(app=app, tenant=tenant, at=at, id=id_at(at), inclusion_probability=p, **more)
+
+
+def refused(reason: Reason, **more):
+    base = {"reason": int(reason), "stage": int(Stage.RERANK), "at": AT, "id": id_at(AT)}
+    base["signals"] = signal_vector(tier=1, service_price=1.1, tenant_usage=30, tenant_fair_share=10)
+    return event(**(base | more))
+
+
+def cause(store, document, decision, others) -> shared_cause.SharedCause:
+    store([decision, *others])
+    return shared_cause.of(Decision.objects.get(id=decision.id.hex()))
+
+
+def test_an_overloaded_service_is_split_into_app_tenant_and_other_tenants_by_cost(document, store) -> None:
+    others = [admitted("app_7q2m4kx9", "ten_tidewell") for _ in range(4)]
+    others += [admitted(f"app_t{k}", "ten_tidewell") for k in range(6)]
+    others += [admitted(f"app_o{k}", f"ten_o{k}", endpoint="/v2/orders") for k in range(5)]  # 3 cost units each
+    found = cause(store, document, refused(Reason.SERVICE_OVERLOADED, action=int(Action.SHED)), others)
+    parts = {part.label: part for part in found.parts}
+    assert parts["Other tenants"].share == pytest.approx(15 / 25)
+    assert parts["Other apps of the tenant"].share == pytest.approx(6 / 25)
+    assert parts["This app"].share == pytest.approx(4 / 25)
+    assert parts["Other tenants"].participants == 5
+    assert all(part.low < part.share < part.high for part in found.parts)
+    assert "About 84% of the load on it came from others" in found.sentence
+    assert found.kept == 15
+
+
+def test_what_happened_elsewhere_refused_or_at_another_time_does_not_count(document, store) -> None:
+    others = [admitted(f"app_o{k}", f"ten_o{k}") for k in range(5)]
+    others += [admitted(f"app_x{k}", f"ten_x{k}", service="search") for k in range(9)]
+    others += [admitted(f"app_y{k}", f"ten_y{k}", seconds=300.0) for k in range(9)]
+    others += [refused(Reason.SERVICE_OVERLOADED, app=f"app_z{k}", tenant=f"ten_z{k}") for k in range(9)]
+    found = cause(store, document, refused(Reason.SERVICE_OVERLOADED), others)
+    assert found.kept == 5
+    assert next(p for p in found.parts if p.label == "Other tenants").participants == 5
+
+
+def test_the_share_of_a_tenant_is_split_among_its_apps(document, store) -> None:
+    others = [admitted(f"app_t{k}", "ten_tidewell") for k in range(5)] + [admitted("app_o", "ten_o") for _ in range(50)]
+    found = cause(store, document, refused(Reason.TENANT_OVER_SHARE), others)
+    assert found.limit == "Its tenant’s share of orders-read"
+    assert [part.label for part in found.parts] == ["Other apps of the tenant", "This app"]
+    assert found.parts[0].share == 1.0
+
+
+def test_a_limit_of_the_apps_own_is_nobody_elses_but_its_credentials(document, store) -> None:
+    others = [admitted("app_7q2m4kx9", "ten_tidewell", token_digest=f"{k:032d}") for k in range(6)]
+    found = cause(store, document, refused(Reason.BURST_EXHAUSTED, stage=int(Stage.TRIAGE)), others)
+    assert "the app’s own" in found.sentence
+    assert found.parts[0].label == "Other credentials of the app"
+    assert found.parts[0].participants == 6
+
+
+def test_fewer_than_five_others_are_neither_named_nor_counted_nor_to_be_subtracted(document, store) -> None:
+    others = [admitted("app_7q2m4kx9", "ten_tidewell") for _ in range(4)]
+    others += [admitted(f"app_o{k}", f"ten_o{k}") for k in range(4)]
+    found = cause(store, document, refused(Reason.SERVICE_OVERLOADED), others)
+    assert found.parts == ()
+    assert found.suppressed
+    assert "Fewer than five" in found.sentence
+
+
+def test_without_kept_requests_it_says_so(document, store) -> None:
+    found = cause(store, document, refused(Reason.SERVICE_OVERLOADED), [])
+    assert found.parts == ()
+    assert "cannot be said" in found.sentence
+
+
+group = st.builds(
+    _Group,
+    key=st.sampled_from(["own", "apps", "tenants"]),
+    load=st.floats(0.1, 1e4),
+    variance=st.floats(0.0, 1e6),
+    kept=st.integers(1, 1000),
+    participants=st.integers(1, 12),
+)
+
+
+@given(st.lists(group, min_size=1, max_size=3, unique_by=lambda g: g.key))
+def test_no_group_of_others_under_five_can_be_told_apart(groups) -> None:
+    parts, held = shared_cause.shares(groups, "This app")
+    assert all(part.participants is None or part.participants >= FEWEST for part in parts)
+    others = [g for g in groups if g.key != "own"]
+    if parts and others:  # what is left after taking away every shown part belongs to nobody
+        assert sum(part.share for part in parts) == pytest.approx(1.0)
+        assert sum(g.participants for g in others) >= FEWEST
+    assert held == any(g.participants < FEWEST for g in others)
+    assert all(0.0 <= part.low <= part.share <= part.high <= 1.0 for part in parts)
+
+
+def test_the_ranges_hold_about_95_times_in_100() -> None:
+    rng = np.random.default_rng(8)
+    truth, hits, runs = 300 / 1000, 0, 400
+    for _ in range(runs):
+        groups = []
+        for key, count, p in (("own", 300, 0.2), ("tenants", 700, 0.1)):
+            kept = int((rng.random(count) < p).sum())
+            groups.append(_Group(key, kept / p, kept * (1 - p) / p**2, kept, 9))
+        own = next(part for part in shared_cause.shares(groups, "This app")[0] if part.label == "This app")
+        hits += own.low <= truth <= own.high
+    assert 0.92 <= hits / runs <= 0.98
