@@ -11,6 +11,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_GET, require_POST
 from kombu.exceptions import OperationalError as BrokerError
 
@@ -115,6 +116,7 @@ def now(request: HttpRequest, decision_id: str) -> HttpResponse:
 def around(request: HttpRequest, decision_id: str) -> HttpResponse:
     """The decision among its peers, and who else loaded the limit that fired."""
     found = _found(decision_id)
+    look(request, found.app, f"decision {found.name}")
     return _panel(request, found, "Similar apps and shared load", "explain/around_panels.html", panels.around(found))
 
 
@@ -126,19 +128,23 @@ def forecast(request: HttpRequest, app_id: str) -> HttpResponse:
         raise Http404("That is no app id.")
     at = timezone.now()
     now = at.timestamp()
+    look(request, app_id, "the forecast")
     found = forecasts.outlook(app_id, now)
     forecasts.keep(app_id, found, now)
     context = {"app_id": app_id, "outlook": found, "record": forecasts.record(app_id, now), "at": at}
-    if request.htmx:
-        return render(request, "explain/forecast.html", context)
-    of_page = {"page": "lookup", "title": "The next hour", "back": reverse("app", args=[app_id]), "back_text": app_id}
-    return render(request, "explain/panel_page.html", {**context, **of_page, "fragment": "explain/forecast.html"})
+    return _alone(request, (reverse("app", args=[app_id]), app_id), "The next hour", "explain/forecast.html", context)
 
 
 def _panel(request: HttpRequest, found: Decision, title: str, template: str, context: dict[str, object]) -> HttpResponse:
-    """A panel of a decision page by itself: a fragment for htmx, a page without script."""
+    return _alone(request, (reverse("decision", args=[found.name]), found.name), title, template, context)
+
+
+def _alone(request: HttpRequest, back: tuple[str, str], title: str, template: str, context: dict[str, object]) -> HttpResponse:
+    """A panel by itself: a fragment for htmx, a page without script. `back`: address and text of the page it belongs to."""
     if request.htmx:
-        return render(request, template, context)
-    back = reverse("decision", args=[found.name])
-    page_of = {"page": "lookup", "title": title, "back": back, "back_text": found.name, "fragment": template}
-    return render(request, "explain/panel_page.html", {**context, **page_of})
+        response = render(request, template, context)
+    else:
+        of_page = {"page": "lookup", "title": title, "back": back[0], "back_text": back[1], "fragment": template}
+        response = render(request, "explain/panel_page.html", {**context, **of_page})
+    patch_vary_headers(response, ["HX-Request"])
+    return response
