@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from django.db import transaction
-from django.db.models import F, Min, QuerySet
+from django.db.models import Count, F, Min, Q, QuerySet
 from django.utils import timezone
 
 from decider.ids import format_decision_id
@@ -185,9 +185,9 @@ def queue(which: str, login: str) -> QuerySet[Dispute]:
 
 def waiting(now: datetime | None = None) -> Waiting:
     """How many disputes wait for a second person, and since when."""
+    old = Q(opened_at__lt=(now or timezone.now()) - OLD)
     there = Dispute.objects.filter(state=State.OPEN)
-    old = there.filter(opened_at__lt=(now or timezone.now()) - OLD).count()
-    return Waiting(there.count(), old, there.aggregate(first=Min("opened_at"))["first"])
+    return Waiting(**there.aggregate(open=Count("pk"), old=Count("pk", filter=old), oldest_at=Min("opened_at")))
 
 
 def _checked_ticket(ticket: str) -> str:

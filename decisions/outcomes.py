@@ -270,8 +270,9 @@ def of_decision(d: Decision, most: int = 20) -> list[Later]:
     after = Q(app=d.app, decision=None, request_id="")
     if d.token_digest:
         after |= Q(token_digest=d.token_digest, decision=None, request_id="")
-    found = Outcome.objects.filter(mine | (after & Q(occurred_at__gte=d.at))).order_by("occurred_at", "id")[: 4 * most]
-    later = [Later(o, _about(o, d)) for o in found]
+    near = Outcome.objects.filter(mine).order_by("occurred_at", "id")[:most]
+    far = Outcome.objects.filter(after, occurred_at__gte=d.at).order_by("occurred_at", "id")[:most]
+    later = [Later(o, _about(o, d)) for o in (*near, *far)]
     return sorted(later, key=lambda one: _NEAREST.index(one.about))[:most]
 
 

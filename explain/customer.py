@@ -85,9 +85,17 @@ def say(case: Case) -> Said:
     texts = words.WORDS[cause]
     why_so = texts.why_known if texts.why_known and _knows(cause, case) else texts.why
     now = words.BATCH_KNOWN if action == Action.BATCH and case.batch else words.NOW[action]
-    parts = [f"{words.WHAT[action]} {why_so}", f"{now} {texts.advice}".strip(), words.REFERENCE]
+    parts = [f"{words.WHAT[action]} {why_so}", f"{now} {_advice(cause, action)}".strip(), words.REFERENCE]
     line = f"{texts.line}{words.LINE_END[action]}".format_map(told)
     return Said("\n\n".join(part.format_map(told) for part in parts), line, _api(case, action, line), cause)
+
+
+def _advice(cause: Cause, action: Action) -> str:
+    """What to do so that it does not happen again, and whom to ask after a block."""
+    if action == Action.BATCH and cause in words.NOT_IN_BATCHES:
+        return ""
+    review = f" {words.REVIEW}" if action == Action.BLOCK and cause not in words.WITH_REVIEW else ""
+    return f"{words.WORDS[cause].advice}{review}"
 
 
 def answered(case: Case) -> Action:

@@ -148,23 +148,23 @@ class Words(NamedTuple):
     """In place of `why` when the figures it names are known."""
 
 
-_REVIEW = "If you think this was wrong, reply with the reference below and a person will look at it."
+REVIEW = "If you think this was wrong, reply with the reference below and a person will look at it."
 
 WORDS: dict[Cause, Words] = {
     Cause.ACCEPTED: Words(
         "No limit was applied to it.", "The request was accepted; no limit was applied to it.", "There is nothing to change."
     ),
     Cause.QUOTA: Words(
-        "The daily quota of your plan is used up.",
-        "The daily quota of your plan is used up",
+        "The daily quota of your plan was used up.",
+        "The daily quota of your plan was used up",
         "To stay within the quota, spread the work over the day or leave out requests you do not need. If you need more, ask us "
         "about a larger plan.",
-        "The daily quota of your plan, {quota} requests, is used up.",
+        "The daily quota of your plan, {quota} requests, was used up.",
     ),
     Cause.LEGAL: Words(
         "A legal rule that we have to follow does not let us serve it.",
         "A legal rule that we have to follow does not let us serve this request",
-        _REVIEW,
+        REVIEW,
     ),
     Cause.BARRED: Words(
         "Our team has stopped requests from this app, organisation or network address.",
@@ -239,7 +239,7 @@ WORDS: dict[Cause, Words] = {
         "Our automatic protection did not let it through. We do not describe what it looks at, because that would help people who "
         "try to get around it.",
         "Our automatic protection did not let it through",
-        _REVIEW,
+        REVIEW,
     ),
 }
 
@@ -257,13 +257,17 @@ WHAT: dict[Action, str] = {
 
 NOW: dict[Action, str] = {
     Action.ADMIT: "",
-    Action.DEFER: "Requests that wait that long before they are sent again have the best chance of being served.",
+    Action.DEFER: "A request that waits that long before it is sent again has the best chance of being served.",
     Action.BATCH: "Asking for many items at once needs fewer requests.",
-    Action.SHED: "Requests that wait that long before they are sent again have the best chance of being served.",
+    Action.SHED: "A request that waits that long before it is sent again has the best chance of being served.",
     Action.BLOCK: "Sending the same request again will not help.",
 }
 """What to do about it now, by action."""
 
+WITH_REVIEW = frozenset({Cause.UNSAID, Cause.LEGAL, Cause.BARRED, Cause.HELD})
+"""Causes whose advice says already that a person will look at it; a block for any other gets REVIEW added."""
+NOT_IN_BATCHES = frozenset({Cause.WORK, Cause.SIZE})
+"""Causes whose advice, to ask for less at a time, would contradict an answer that asks for batches."""
 BATCH_KNOWN = "Use {batch} to send many items in one request."
 
 LINE_END: dict[Action, str] = {

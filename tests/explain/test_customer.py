@@ -90,7 +90,7 @@ def test_every_combination_has_texts_that_tell_nothing_forbidden(code: str, know
 def test_the_catalogue_holds_no_figure_and_only_the_allowed_fields() -> None:
     every = [t for words in customer_words.WORDS.values() for t in words]
     every += [*customer_words.WHAT.values(), *customer_words.NOW.values(), *customer_words.LINE_END.values()]
-    every += [customer_words.BATCH_KNOWN, customer_words.REFERENCE]
+    every += [customer_words.BATCH_KNOWN, customer_words.REFERENCE, customer_words.REVIEW]
     for text in every:
         named = {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
         assert named <= customer_words.FIELDS, text
@@ -200,6 +200,20 @@ def test_a_refusal_about_abuse_is_honest_and_names_no_sign_of_it(code: str, acti
 )  # fmt: skip
 def test_the_text_differs_as_the_cause_differs(given: dict, said: str) -> None:
     assert said in customer.say(a_case(**given)).reply
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_whoever_is_blocked_is_told_that_a_person_can_look_at_it_once(code: str) -> None:
+    for stage, reason in customer_words.CAUSES:
+        reply = customer.say(a_case(stage=stage, reason=reason, action=Action.BLOCK, wait_s=0, code=code)).reply
+        assert reply.count("a person will") == 1, reply
+
+
+def test_whoever_is_asked_to_batch_is_not_asked_for_less_at_a_time() -> None:
+    for code in ("REQUEST_COST_HIGH", "PAYLOAD_HIGH"):
+        reply = customer.say(a_case(action=Action.BATCH, code=code, batch="POST /v2/orders:batchGet")).reply
+        assert "for less" not in reply
+        assert "send less" not in reply
 
 
 def test_what_must_not_be_retried_names_no_wait() -> None:
