@@ -31,9 +31,25 @@ _READ = (
 _DISPUTES = ("decisions.open_dispute", "decisions.adjudicate_dispute")
 """Opening disputes, and deciding those that someone else opened."""
 
+_EXPORT = "decisions.view_decision_export"
+"""Taking decisions away as a file; on record."""
+
 PERMISSIONS: dict[str, tuple[str, ...]] = {
-    "support": (*_READ, "decisions.view_token_digest", "control.add_appnote", "decisions.open_dispute"),
-    "sre": (*_READ, "control.engage_switch", "control.add_appnote", "control.reset_bucket", *_DISPUTES),
+    "support": (
+        *_READ,
+        "decisions.view_token_digest",
+        _EXPORT,
+        "control.add_appnote",
+        "decisions.open_dispute",
+    ),
+    "sre": (
+        *_READ,
+        _EXPORT,
+        "control.engage_switch",
+        "control.add_appnote",
+        "control.reset_bucket",
+        *_DISPUTES,
+    ),
     "ml_owner": (*_READ, "control.add_appnote", *_DISPUTES, "decisions.report_outcome"),
     "policy_admin": (
         *_READ,
@@ -44,7 +60,7 @@ PERMISSIONS: dict[str, tuple[str, ...]] = {
         *_DISPUTES,
         "decisions.report_outcome",
     ),
-    "auditor": (*_READ, "decisions.view_token_digest", "control.view_looks"),
+    "auditor": (*_READ, "decisions.view_token_digest", _EXPORT, "control.view_looks"),
 }
 """Permissions of each role, "app.codename"."""
 

@@ -12,6 +12,7 @@ from decider.vocabulary import Action, Stage
 
 from . import aggregate, charts, directory, listing, lookup
 from .directory import KnownApp
+from .filters import REFUSED
 from .lookup import DAY_S
 from .models import Decision
 
@@ -150,7 +151,7 @@ def compose(app_id: str, now: float, happenings: Iterable[Happening] = ()) -> Ap
         story=tuple(sorted([*mine, *_bursts(chart)], key=lambda h: h.at)), wrong_per_hour=wrong, wrong_at=wrong_at,
         tokens=len(credentials), regions=tuple(sorted(set(day.order_by().values_list("region", flat=True).distinct()))),
         all_href=listing.address(app_id, lookup.Filters(range="24h"), insist="app" if known else ""),
-        refused_href=listing.address(app_id, lookup.Filters(range="24h", actions=listing.REFUSED), insist="app" if known else ""),
+        refused_href=listing.address(app_id, lookup.Filters(range="24h", actions=REFUSED), insist="app" if known else ""),
     )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ The control room that keeps them stands above this one; its table is reached thr
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from functools import lru_cache
 
 from django.apps import apps
@@ -39,3 +40,12 @@ def _usable(rows) -> Config | None:
         return _decoded(bytes(row.payload)) if row else None
     except ConfigError:
         return None
+
+
+def in_force(at: float) -> tuple[int, Config | None]:
+    """The newest version made by a moment (unix seconds) and its document; 0 and None when none was, or it is not usable here."""
+    made = (
+        apps.get_model("control", "ConfigVersion").objects.filter(made_at__lte=datetime.fromtimestamp(at, UTC)).order_by("-version")
+    )
+    row = made.only("version").first()
+    return (row.version, config(row.version)) if row else (0, None)

@@ -14,7 +14,7 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 
@@ -26,7 +26,7 @@ from decider import event as events
 from decider import store
 from decider.event import EventBatch
 
-from . import binary, partitions
+from . import binary, partitions, rollup
 from .models import IngestedBatch, utc
 
 log = logging.getLogger("sluice.ingest")
@@ -71,6 +71,7 @@ class Worker:
     _days: set[date] = field(default_factory=set)
     """Days this worker has seen a partition for."""
     _texts: binary.Texts = field(default_factory=binary.Texts)
+    _counts: rollup.Counts = field(default_factory=rollup.Counts)
     _claimed_at: float = float("-inf")
     _status_at: float = float("-inf")
 
@@ -152,7 +153,8 @@ class Worker:
         self._make_days(batches.values())
         with transaction.atomic():
             fresh = [batches[key] for key in _take(batches)]
-            copy_events((e for b in fresh for e in b.events), self._texts)
+            copy_events([e for b in fresh for e in b.events], self._texts, self._counts)
+        self._counts.settle()
         if newest := max((e.at for b in fresh for e in b.events), default=0.0):
             self.lag_s = max(0.0, time.time() - newest)
         return sum(len(b.events) for b in fresh)
@@ -203,11 +205,15 @@ DEAD_COUNT_KEY = "sluice:events:dead:count"
 """Batches ever buried."""
 
 
-def copy_events(rows: Iterable[events.Event], texts: binary.Texts) -> None:
-    """Copies events into their partitions, within the caller's transaction. Raises PoisonError, DataError, IntegrityError."""
+def copy_events(rows: Sequence[events.Event], texts: binary.Texts, counts: rollup.Counts | None = None) -> None:
+    """Copies events into their partitions and counts them, within the caller's transaction.
+
+    Who passes `counts` calls its `settle` after the commit. Raises PoisonError, DataError, IntegrityError.
+    """
     with connection.wrap_database_errors, connection.cursor() as cursor, cursor.copy(binary.COPY) as copy:
         for block in binary.blocks(rows, texts):
             copy.write(block)
+    (counts or rollup.Counts()).add(rows)
 
 
 def _take(batches: dict[uuid.UUID, EventBatch]) -> list[uuid.UUID]:

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import urlencode
 
-from django.db.models import F, Min, Sum
+from django.db.models import F, QuerySet, Sum
 from django.urls import reverse
 
-from decider.vocabulary import Action, Stage, Tier
-
-from . import aggregate, charts, configs, directory, lookup, why
-from .aggregate import Cell
-from .lookup import RANGES, Filters, Reading
+from . import charts, configs, directory, facets, lookup, tallies, why
+from .estimate import NOTHING, Estimate, of_row, total
+from .facets import Chip, Facet
+from .filters import Filters
+from .lookup import Reading
 from .models import Decision
+from .tallies import Counted
 
-BUCKETS = 60
-REFUSED = frozenset({Action.DEFER, Action.BATCH, Action.SHED, Action.BLOCK})
-_COUNTED = ("all", "app", "apps", "tenant")
+COUNTED = ("all", "app", "apps", "tenant", "token")
 """Readings that select many decisions, so that counts, facets and a histogram say something."""
 
 
@@ -34,34 +33,6 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """One value of a facet."""
-
-    name: str
-    """Of the form field."""
-    value: str
-    label: str
-    count: float
-    share: float
-    """Of the largest in its facet, percent."""
-    chosen: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Facet:
-    title: str
-    choices: tuple[Choice, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Chip:
-    """A filter in force, and the address without it."""
-
-    text: str
-    href: str
-
-
-@dataclass(frozen=True, slots=True)
 class Listing:
     """All of the page's results."""
 
@@ -70,60 +41,86 @@ class Listing:
     rows: tuple[Row, ...]
     older: str
     """Address of the next page; empty on the last."""
-    kept: int
-    count: float
+    number: Estimate
+    """Decisions inside the filters."""
     counted: bool
     """Whether counts, facets and histogram are there."""
     finding: str
     facets: tuple[Facet, ...]
+    apps: Facet | None
     chart: charts.Columns | None
     chips: tuple[Chip, ...]
     drop: Chip | None
     """What to drop when nothing was found."""
+    newest: uuid.UUID | None
+    """Id of the newest row: where a live tail goes on."""
 
 
-def address(text: str, filters: Filters, *, insist: str = "", before: uuid.UUID | None = None) -> str:
-    """The lookup page's address for a text and filters."""
+def address(text: str, filters: Filters, *, insist: str = "", before: uuid.UUID | None = None, page: str = "lookup") -> str:
+    """The lookup page's address for a text and filters; with `page`, that of another view of the same search."""
     values: list[tuple[str, str]] = [("q", text)] if text else []
     values += [("as", insist)] if insist else []
-    values += [("range", filters.range), ("f", "1")]
-    values += [("action", Action(a).word) for a in sorted(filters.actions)]
-    values += [("stage", Stage(s).name.lower()) for s in sorted(filters.stages)]
-    values += [("tier", Tier(t).word) for t in sorted(filters.tiers)]
-    values += [("service", s) for s in sorted(filters.services)]
+    values += filters.query()
     values += [("before", str(before))] if before else []
-    return f"{reverse('lookup')}?{urlencode(values)}"
+    return f"{reverse(page)}?{urlencode(values)}"
 
 
 def compose(reading: Reading, filters: Filters, now: float, *, before: uuid.UUID | None = None, insist: str = "") -> Listing:
     """Reads everything the page shows."""
-    found = lookup.rows(reading, filters, now)
-    some, more = lookup.page(found, before)
-    cells: list[Cell] = []
-    chart, counted = None, reading.kind in _COUNTED
-    if counted:
-        unfiltered = lookup.rows(reading, Filters(range=filters.range), now)
-        since = filters.since(now) or _oldest(unfiltered, now)
-        width = (now - since) / BUCKETS
-        cells = aggregate.cells(unfiltered, since, width)
-        chart = charts.columns((c for c in cells if _passes(c, filters)), since, width, BUCKETS, floor=44, height=40, exact=True)
-    inside = [c for c in cells if _passes(c, filters)]
-    kept = sum(c.kept for c in inside) if counted else len(some)
+
+    def to(changed: Filters) -> str:
+        return address(reading.text, changed, insist=insist)
+
+    counted = count(reading, filters, now) if reading.kind in COUNTED else None
+    number = total(t.number for t in counted.inside(filters)) if counted else NOTHING
+    some, more = _page(reading, filters, now, before, counted, number)
     dropped = lookup.widest(filters) if counted and not some else None
     return Listing(
         reading=reading,
         filters=filters,
         rows=tuple(rows_of(some)),
         older=address(reading.text, filters, insist=insist, before=some[-1].id) if more else "",
-        kept=kept,
-        count=sum(c.count for c in inside) if counted else sum(d.weight for d in some),
-        counted=counted,
-        finding=_finding(reading, found, inside, filters, now) if counted and some else "",
-        facets=_facets(cells, filters) if counted else (),
-        chart=chart if inside else None,
-        chips=_chips(reading, filters, insist) if counted else (),
-        drop=Chip(dropped[0], address(reading.text, dropped[1], insist=insist)) if dropped else None,
+        number=number if counted else total(of_row(d.inclusion_probability) for d in some),
+        counted=counted is not None,
+        finding=_finding(reading, filters, counted, number, now) if counted and some else "",
+        facets=facets.of(counted, filters, to) if counted else (),
+        apps=facets.of_apps(counted, lambda app: address(app, filters, insist="app")) if counted else None,
+        chart=_chart(counted) if counted and counted.cells else None,
+        chips=_chips(filters, to) if counted else (),
+        drop=Chip(dropped[0], to(dropped[1])) if dropped else None,
+        newest=some[0].id if some else None,
     )
+
+
+def _chips(filters: Filters, to: Callable[[Filters], str]) -> tuple[Chip, ...]:
+    """All filters in force, time first."""
+    whole = replace(filters, range="all", start=None, end=None)
+    time = () if filters == whole else (Chip(filters.time_words, to(whole)),)
+    return time + facets.chips(filters, to)
+
+
+def count(reading: Reading, filters: Filters, now: float) -> Counted:
+    """Everything a reading of COUNTED selects, counted: from the counts kept ready where they hold it, else from the rows."""
+    if reading.kind == "all" and tallies.held(filters, now):
+        return tallies.ready(filters, now)
+    return tallies.from_rows(lookup.unfiltered(reading, filters, now), filters, now)
+
+
+def _page(
+    reading: Reading, filters: Filters, now: float, before: uuid.UUID | None, counted: Counted | None, number: Estimate
+) -> tuple[list[Decision], bool]:
+    """The rows of a page. Where the counts say how few there are and when they were, only those times are looked at."""
+    if counted and not number.kept:
+        return [], False
+    found = lookup.rows(reading, filters, now)
+    whole = sum(t.number.kept for t in counted.tallies) if counted else 0
+    if counted and counted.keys and number.kept * 20 < whole:
+        found = lookup.spans(found, tallies.times(counted, before, lookup.PAGE + 1))
+    return lookup.page(found.defer("features"), before)
+
+
+def _chart(counted: Counted) -> charts.Columns:
+    return charts.columns(counted.cells, counted.since, counted.width, counted.buckets, floor=44, height=40, exact=True)
 
 
 def rows_of(decisions: Sequence[Decision]) -> list[Row]:
@@ -145,83 +142,33 @@ def _one_in(probability: float) -> str:
     return "always" if probability >= 1 else "never" if probability <= 0 else f"1 in {1 / probability:,.0f}"
 
 
-def _oldest(found, now: float) -> float:
-    oldest = found.order_by().aggregate(oldest=Min("at"))["oldest"]
-    return min(oldest.timestamp(), now - 60) if oldest else now - 3_600
+def _finding(reading: Reading, filters: Filters, counted: Counted, number: Estimate, now: float) -> str:
+    """What stands out: against the time before, and what most of them have in common."""
+    parts, window = [], filters.window(now)
+    if window.since is not None:
+        until = window.until if window.until is not None else now
+        earlier = _before(reading, filters, counted, 2 * window.since - until, window.since, now)
+        parts += _against(number.count, earlier, filters.time_words)
+    return " ".join(parts + facets.pattern(counted, filters, directory.names))
 
 
-def _passes(cell: Cell, filters: Filters, *, but: str = "") -> bool:
-    """Whether a cell is inside the filters, leaving out the one called `but`."""
-    wanted = {"actions": cell.action, "stages": cell.stage, "tiers": cell.tier, "services": cell.service}
-    return all(name == but or not getattr(filters, name) or value in getattr(filters, name) for name, value in wanted.items())
+def _before(reading: Reading, filters: Filters, counted: Counted, since: float, until: float, now: float) -> float:
+    """Decisions of the time before, as long as the window."""
+    if reading.kind == "all" and tallies.held(filters, now):
+        first = since // counted.width * counted.width
+        return tallies.before(filters, first, until).count * ((until - since) / (until - first))
+    everything = replace(filters, range="all", start=None, end=None)
+    found: QuerySet[Decision] = lookup.within(lookup.rows(reading, everything, now).order_by(), since, until)
+    return float(found.aggregate(n=Sum(1.0 / F("inclusion_probability")))["n"] or 0.0)
 
 
-def _facets(cells: list[Cell], filters: Filters) -> tuple[Facet, ...]:
-    """Counts by every property, each with all filters but its own."""
-    actions = [(a, a.word, a.word.capitalize()) for a in (Action.DEFER, Action.BATCH, Action.SHED, Action.BLOCK, Action.ADMIT)]
-    stages = [(s, s.name.lower(), s.label) for s in Stage]
-    tiers = [(t, t.word, t.word.capitalize()) for t in reversed(Tier)]
-    services = [(s, s, s) for s in sorted({c.service for c in cells} | filters.services)]
-    return (
-        _facet("Action", "action", "actions", cells, filters, lambda c: c.action, actions),
-        _facet("Decided by", "stage", "stages", cells, filters, lambda c: c.stage, stages),
-        _facet("Tier", "tier", "tiers", cells, filters, lambda c: c.tier, tiers),
-        _facet("Service", "service", "services", cells, filters, lambda c: c.service, services),
-    )
-
-
-def _facet(
-    title: str, field: str, group: str, cells: list[Cell], filters: Filters,
-    key: Callable[[Cell], object], values: Iterable[tuple[object, str, str]],
-) -> Facet:  # fmt: skip
-    counts = aggregate.totals((c for c in cells if _passes(c, filters, but=group)), key)
-    chosen = getattr(filters, group)
-    counted = {v for v, _, _ in values if (not chosen or v in chosen) and counts.get(v)}
-    largest = max((counts[v] for v in counted), default=1.0)
-    choices = [
-        Choice(field, name, label, count, round(100 * count / largest, 2) if value in counted else 0.0, value in chosen)
-        for value, name, label in values
-        if (count := counts.get(value, 0.0)) or value in chosen or group == "actions"
-    ]
-    return Facet(title, tuple(choices))
-
-
-def _chips(reading: Reading, filters: Filters, insist: str) -> tuple[Chip, ...]:
-    def without(**change) -> str:
-        return address(reading.text, replace(filters, **change), insist=insist)
-
-    chips = [] if filters.range == "all" else [Chip(RANGES[filters.range][0], without(range="all"))]
-    if filters.actions == REFUSED:
-        chips.append(Chip("Not admitted", without(actions=frozenset())))
-    else:
-        chips += [Chip(Action(a).word.capitalize(), without(actions=filters.actions - {a})) for a in sorted(filters.actions)]
-    chips += [Chip(Stage(s).label, without(stages=filters.stages - {s})) for s in sorted(filters.stages)]
-    chips += [Chip(Tier(t).word.capitalize(), without(tiers=filters.tiers - {t})) for t in sorted(filters.tiers)]
-    return tuple(chips + [Chip(s, without(services=filters.services - {s})) for s in sorted(filters.services)])
-
-
-def _finding(reading: Reading, found, inside: list[Cell], filters: Filters, now: float) -> str:
-    """What stands out: against the time before, and which app or service most of it is."""
-    total, parts = sum(c.count for c in inside), []
-    if (since := filters.since(now)) is not None:
-        earlier = lookup.rows(reading, replace(filters, range="all"), now).order_by()
-        before = lookup.within(earlier, 2 * since - now, since).aggregate(n=Sum(1.0 / F("inclusion_probability")))["n"] or 0.0
-        parts += _against(total, before, RANGES[filters.range][0].removeprefix("Last "))
-    apps = aggregate.largest_apps(found.order_by(), 1) if len(reading.apps) != 1 else []
-    if apps and total and apps[0][1] / total >= 0.25:
-        name = directory.names([apps[0][0]])[apps[0][0]]
-        parts.append(f"{apps[0][1] / total:.0%} are one app, {name}.")
-    else:
-        service, count = max(aggregate.totals(inside, lambda c: c.service).items(), key=lambda item: item[1])
-        if count / total >= 0.5 and service:
-            parts.append(f"{count / total:.0%} are on {service}.")
-    return " ".join(parts)
-
-
-def _against(total: float, before: float, span: str) -> list[str]:
+def _against(number: float, before: float, span: str) -> list[str]:
     if before <= 0:
         return []
-    times = total / before
+    times, then = (
+        number / before,
+        f"the {span.removeprefix('Last ')} before" if span.startswith("Last ") else "the same time before",
+    )
     if 0.8 <= times <= 1.25:
-        return [f"About as many as in the {span} before."]
-    return [f"{times:.1f} times the {span} before."] if times > 1 else [f"{times:.0%} of the {span} before."]
+        return [f"About as many as in {then}."]
+    return [f"{times:.1f} times {then}."] if times > 1 else [f"{times:.0%} of {then}."]

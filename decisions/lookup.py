@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
+import re
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
-from decider.ids import decision_time, format_decision_id, parse_decision_id
+from decider.ids import PREFIX, decision_time, format_decision_id, parse_decision_id
 
-from . import directory
+from . import directory, seen_tokens
+from .filters import DAY_S, DIMENSIONS, Filters
 from .models import Decision, utc
 
 PAGE = 50
-DAY_S = 86_400.0
-RANGES: dict[str, tuple[str, float | None]] = {
-    "15m": ("Last 15 min", 900.0),
-    "1h": ("Last 1 h", 3_600.0),
-    "6h": ("Last 6 h", 21_600.0),
-    "24h": ("Last 24 h", DAY_S),
-    "7d": ("Last 7 d", 7 * DAY_S),
-    "all": ("All that is kept", None),
-}
-"""Time ranges by their name in an address: words, and seconds back from now (None: no limit)."""
 SHORT_RANGES = {"15m": "15 min", "1h": "1 h", "6h": "6 h", "24h": "24 h", "7d": "7 d", "all": "All"}
+TOKEN = "token:"  # noqa: S105
+"""Before the digest of a credential, in an address."""
 
-Kind = Literal["all", "decision", "request", "app", "apps", "tenant", "nothing"]
+Kind = Literal["all", "decision", "request", "app", "apps", "tenant", "token", "nothing"]
 READINGS = ("request", "app", "name")
 """What the reader may insist on, when the box read a text otherwise."""
 
@@ -41,6 +36,10 @@ class Reading:
     """What it was read as, in words, after "Read as "."""
     apps: tuple[str, ...] = ()
     decision: uuid.UUID | None = None
+    digest: str = ""
+    """Of the credential that was read."""
+    hint: str = ""
+    """For what was read as nothing: what it looks like and what is wrong with it."""
 
     @property
     def made_at(self) -> float:
@@ -48,25 +47,11 @@ class Reading:
         return decision_time(self.decision.bytes) if self.decision else 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Filters:
-    """What narrows a list. An empty set filters nothing."""
-
-    range: str = "1h"
-    actions: frozenset[int] = frozenset()
-    stages: frozenset[int] = frozenset()
-    tiers: frozenset[int] = frozenset()
-    services: frozenset[str] = frozenset()
-
-    def since(self, now: float) -> float | None:
-        seconds = RANGES[self.range][1]
-        return None if seconds is None else now - seconds
-
-
 def read(text: str, insist: str = "") -> Reading:
-    """Reads what was typed: decision id, app id, request id, then names of apps and tenants.
+    """Reads what was typed: decision id, token digest, app id, request id, then names of apps and tenants.
 
-    `insist` is one of READINGS, for a text that could be several things.
+    `insist` is one of READINGS, for a text that could be several things. A raw credential is never given to this:
+    `credentials` comes first.
     """
     text = text.strip()
     if not text:
@@ -74,12 +59,41 @@ def read(text: str, insist: str = "") -> Reading:
     if not insist and (raw := parse_decision_id(text)):
         return Reading("decision", text, f"decision {format_decision_id(raw)}", decision=uuid.UUID(bytes=raw))
     if "\x00" in text:
-        return Reading("nothing", text)
+        return Reading("nothing", text, hint="It holds a NUL character, which no id and no name does.")
+    if not insist and text.startswith(TOKEN):
+        return of_digest(text.removeprefix(TOKEN))
     readers = {"app": (_as_app,), "request": (_as_request,), "name": (_as_name,)}
     for reader in readers.get(insist, (_as_app, _as_request, _as_stranger, _as_name)):
         if reading := reader(text):
             return reading
-    return Reading("nothing", text)
+    return Reading("nothing", text, hint=_almost(text))
+
+
+_ALMOST_ID = re.compile(r"[0-9a-fA-F-]{20,48}")
+
+
+def _almost(text: str) -> str:
+    """What a text that was read as nothing was probably meant to be; empty when it looks like nothing in particular."""
+    digits = text.removeprefix(PREFIX).replace("-", "")
+    if text.startswith(PREFIX) or _ALMOST_ID.fullmatch(text):
+        if odd := re.sub(r"[0-9a-fA-F]", "", digits):
+            return f"It looks like a decision id, but “{odd[0]}” is no hexadecimal digit."
+        if len(digits) != 32:
+            return f"It looks like a decision id with {len(digits)} digits; a whole one has {PREFIX} and 32. Copy it again, whole."
+        return "It looks like a decision id, but Sluice makes version 7 UUIDs, and this is none. It may be another system’s id."
+    return ""
+
+
+def of_digest(digest: str) -> Reading:
+    """A credential, by its keyed digest."""
+    text = f"{TOKEN}{digest}"
+    if not seen_tokens.is_digest(digest):
+        return Reading(
+            "nothing", text, hint="A token’s digest has 32 hexadecimal digits. Paste the token itself, it is hashed here."
+        )
+    if not (apps := seen_tokens.apps(digest)):
+        return Reading("nothing", text, hint="No stored decision carried this token.")
+    return Reading("token", text, f"a token with digest {digest[:8]}…", apps=apps, digest=digest)
 
 
 def _as_app(text: str) -> Reading | None:
@@ -124,18 +138,20 @@ def rows(reading: Reading, filters: Filters, now: float) -> QuerySet[Decision]:
         return Decision.objects.none()
     if reading.kind == "decision":
         return near(reading.decision)
-    found = Decision.objects.order_by("-id")
     if reading.kind == "request":
-        return found.filter(request_id=reading.text)
+        return Decision.objects.order_by("-id").filter(request_id=reading.text)
+    return unfiltered(reading, filters, now).filter(filters.condition())
+
+
+def unfiltered(reading: Reading, filters: Filters, now: float) -> QuerySet[Decision]:
+    """The decisions a reading selects in the filters' time, newest first, whatever else is filtered by."""
+    found = Decision.objects.order_by("-id")
     if reading.apps:
         found = found.filter(app__in=reading.apps)
-    if (since := filters.since(now)) is not None:
-        found = within(found, since)
-    columns = {"action": filters.actions, "stage": filters.stages, "tier": filters.tiers, "service": filters.services}
-    for column, wanted in columns.items():
-        if wanted:
-            found = found.filter(**{f"{column}__in": sorted(wanted)})
-    return found
+    if reading.digest:
+        found = found.filter(token_digest=reading.digest)
+    window = filters.window(now)
+    return found if window.since is None else within(found, window.since, window.until)
 
 
 def within(found: QuerySet[Decision], since: float, until: float | None = None) -> QuerySet[Decision]:
@@ -182,9 +198,17 @@ def neighbours(decision: Decision) -> tuple[Decision | None, Decision | None]:
 
 def widest(filters: Filters) -> tuple[str, Filters] | None:
     """The filter to drop when nothing was found: its words, and what is left without it."""
-    if filters.range != "all":
-        return f"the time range “{RANGES[filters.range][0]}”", replace(filters, range="all")
-    for name in ("services", "tiers", "stages", "actions"):
-        if getattr(filters, name):
-            return f"the filter on {name}", replace(filters, **{name: frozenset()})
+    if filters.start is not None or filters.range != "all":
+        return f"the time range “{filters.time_words}”", replace(filters, range="all", start=None, end=None)
+    for dimension in reversed(DIMENSIONS):
+        if filters.wanted(dimension) or filters.unwanted(dimension):
+            return f"the filter on {dimension.title.lower()}", filters.without(dimension)
     return None
+
+
+def spans(found: QuerySet[Decision], times: Iterable[tuple[float, float]]) -> QuerySet[Decision]:
+    """Narrows to any of several times, so that a scan for something rare looks only where it is."""
+    where = Q()
+    for since, until in times:
+        where |= Q(at__gte=utc(since), at__lt=utc(until), id__gte=id_at(since), id__lt=id_at(until + _ID_AHEAD_S))
+    return found.filter(where)

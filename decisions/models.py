@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from django.conf import settings
 from django.db import models
+from django.utils import timezone
 
 from decider.event import Event
 from decider.ids import format_decision_id
@@ -60,7 +62,10 @@ class Decision(models.Model):
     class Meta:
         db_table = "decisions_decision"
         default_permissions = ("view",)
-        permissions = [("view_token_digest", "Can see the keyed digest of the credential a request carried")]
+        permissions = [
+            ("view_token_digest", "Can see the keyed digest of the credential a request carried"),
+            ("view_decision_export", "Can export decisions as CSV"),
+        ]
 
     def __str__(self) -> str:
         return self.name
@@ -98,6 +103,117 @@ class IngestedBatch(models.Model):
 
     def __str__(self) -> str:
         return f"{self.rows} rows of {self.node}"
+
+
+class FacetKey(models.Model):
+    """A combination of everything decisions are filtered by, and its number (`rollup.FACETS`)."""
+
+    id = models.IntegerField(primary_key=True)
+    action = models.SmallIntegerField()
+    stage = models.SmallIntegerField()
+    tier = models.SmallIntegerField()
+    service = models.TextField()
+    method = models.TextField()
+    endpoint = models.TextField()
+    reason = models.SmallIntegerField()
+    arm = models.SmallIntegerField()
+
+    class Meta:
+        db_table = "decisions_facetkey"
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.endpoint}"
+
+
+class AppCountKey(models.Model):
+    """An app under one action, and its number (`rollup.APPS`)."""
+
+    id = models.IntegerField(primary_key=True)
+    app = models.TextField()
+    tier = models.SmallIntegerField()
+    action = models.SmallIntegerField()
+
+    class Meta:
+        db_table = "decisions_appcountkey"
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return self.app
+
+
+class ReadyCount(models.Model):
+    """Decisions of a time that share a key (`rollup`). Rows are appended and added up; several may stand for the same time."""
+
+    pk = models.CompositePrimaryKey("minute", "span", "key")
+    """Names a row for Django; the tables have no such constraint, and nothing looks rows up by it."""
+    minute = models.IntegerField()
+    """Since 1970."""
+    span = models.SmallIntegerField()
+    """Minutes it stands for; 0 as ingest appended it."""
+    key = models.IntegerField()
+    kept = models.IntegerField()
+    weight = models.FloatField()
+    """Sum of 1 / inclusion probability."""
+    square = models.FloatField()
+    """Sum of the squares of that."""
+
+    class Meta:
+        abstract = True
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.kept} kept of key {self.key}"
+
+
+class FacetCount(ReadyCount):
+    """By everything decisions are filtered by."""
+
+    class Meta(ReadyCount.Meta):
+        db_table = "decisions_facet"
+
+
+class AppCount(ReadyCount):
+    """By app and action."""
+
+    class Meta(ReadyCount.Meta):
+        db_table = "decisions_appcount"
+
+
+class TokenDay(models.Model):
+    """A credential's digest, and an app that used it on a day (`seen_tokens`)."""
+
+    pk = models.CompositePrimaryKey("digest", "day", "app")
+    digest = models.UUIDField()
+    day = models.DateField()
+    app = models.TextField()
+
+    class Meta:
+        db_table = "decisions_tokenday"
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.app} on {self.day}"
+
+
+class SavedSearch(models.Model):
+    """A search someone keeps under a name."""
+
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="saved_searches")
+    name = models.CharField(max_length=60)
+    query = models.CharField(max_length=2000)
+    """The address's part behind the question mark, as `listing.address` writes it."""
+    shared = models.BooleanField(default=False)
+    """Whether everyone sees it."""
+    saved_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["name", "id"]
+        default_permissions = ()
+        constraints = [models.UniqueConstraint(fields=["owner", "name"], name="one_saved_search_per_name")]
+
+    def __str__(self) -> str:
+        return self.name
 
 
 def utc(seconds: float) -> datetime:

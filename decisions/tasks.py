@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 
 from celery import shared_task
 from django.conf import settings
 from django.utils import timezone
 
-from . import partitions
+from . import partitions, rollup, seen_tokens
 from .models import IngestedBatch
 
 DAYS_AHEAD = 3
@@ -20,6 +21,15 @@ KEEP_BATCHES_DAYS = 7
 def keep_partitions() -> dict[str, int]:
     """Makes the partitions of the days ahead and drops what is older than SLUICE_KEEP_DAYS (default 30)."""
     made = partitions.ensure(DAYS_AHEAD)
-    dropped = partitions.drop(getattr(settings, "SLUICE_KEEP_DAYS", 30))
+    keep_days = getattr(settings, "SLUICE_KEEP_DAYS", 30)
+    dropped = partitions.drop(keep_days)
+    rollup.drop(keep_days, time.time())
+    seen_tokens.drop(keep_days, time.time())
     forgotten, _ = IngestedBatch.objects.filter(stored_at__lt=timezone.now() - timedelta(days=KEEP_BATCHES_DAYS)).delete()
     return {"made": made, "dropped": dropped, "batches_forgotten": forgotten}
+
+
+@shared_task(name="decisions.tasks.compact_counts")
+def compact_counts() -> int:
+    """Adds up the counts of the minutes that are over. Returns how many rows that saved."""
+    return rollup.compact(time.time())

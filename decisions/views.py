@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Mapping
 from dataclasses import replace
 
 from django.contrib.auth.decorators import permission_required
@@ -12,17 +11,23 @@ from django.core.exceptions import BadRequest
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import redirect, render
 from django.utils.cache import patch_vary_headers
-from django.views.decorators.http import require_http_methods
+from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.http import require_GET, require_http_methods
+from django_htmx.http import HttpResponseClientRedirect, push_url
 
-from decider.vocabulary import Action, Stage, Tier
-
-from . import listing, lookup
-from .lookup import RANGES, READINGS, Filters
+from . import asking, listing, lookup, pasted, saved, tail
+from .asking import Asked
+from .looks import note as look
+from .lookup import READINGS, Filters, Reading
 
 READ = "decisions.view_decision"
+SEE_DIGEST = "decisions.view_token_digest"
+EXPORT = "decisions.view_decision_export"
 LONGEST_TEXT = 200
+"""Of what is looked up by address; what is pasted may be a credential or a receipt, and longer."""
 
 
+@sensitive_post_parameters("q")
 @require_http_methods(["GET", "HEAD", "POST"])
 @permission_required(READ, raise_exception=True)
 def lookup_page(request: HttpRequest) -> HttpResponse:
@@ -31,74 +36,100 @@ def lookup_page(request: HttpRequest) -> HttpResponse:
     A posted text becomes an address when it was read as something; what was not could be a credential and goes nowhere.
     """
     given = request.POST if request.method == "POST" else request.GET
-    text, insist = given.get("q", "").strip()[:LONGEST_TEXT], given.get("as", "")
+    insist = given.get("as", "")
+    asked = asking.read(given)
     if insist not in ("", *READINGS):
-        raise BadRequest(f"“as” is one of {', '.join(READINGS)}.")
-    filters, before = _filters(given), _cursor(given.get("before", ""))
-    reading = lookup.read(text, insist)
-    if request.method == "POST" and reading.kind != "nothing":
-        return redirect(listing.address(text, filters, insist=insist))
-    response = render(request, _template(request), _context(request, reading, filters, before, insist))
+        problems = (*asked.problems, f"A text is read as one of {', '.join(READINGS)}, so “as” was left out.")
+        asked, insist = replace(asked, problems=problems), ""
+    if request.method == "POST":
+        return _posted(request, given, asked, insist)
+    reading = _seen_by(request, lookup.read(given.get("q", "").strip()[:LONGEST_TEXT], insist))
+    return _page(request, reading, asked, insist)
+
+
+def _posted(request: HttpRequest, given: QueryDict, asked: Asked, insist: str) -> HttpResponse:
+    """What was typed or pasted, without a trace of what was not understood."""
+    found = pasted.read(given.get("q", ""), insist, with_token=request.user.has_perm(SEE_DIGEST))
+    if found.elsewhere:
+        return HttpResponseClientRedirect(found.elsewhere) if request.htmx else redirect(found.elsewhere)
+    address = listing.address(found.reading.text, asked.filters, insist=insist)
+    if found.reading.kind == "nothing":
+        return _page(request, found.reading, asked, insist)
+    if not request.htmx:
+        return redirect(address)
+    return push_url(_page(request, found.reading, asked, insist), address)
+
+
+def _seen_by(request: HttpRequest, reading: Reading) -> Reading:
+    """A token's digest is not for every role."""
+    if reading.kind == "token" and not request.user.has_perm(SEE_DIGEST):
+        return Reading("nothing", "", hint=pasted.NOT_YOURS)
+    return reading
+
+
+def _page(request: HttpRequest, reading: Reading, asked: Asked, insist: str) -> HttpResponse:
+    whole = not request.htmx or request.htmx.history_restore_request
+    status = 422 if asked.problems else 200
+    template = "decisions/lookup.html" if whole else "decisions/found.html"
+    response = render(request, template, _context(request, reading, asked, insist), status=status)
     patch_vary_headers(response, ["HX-Request"])
     return response
 
 
-def _template(request: HttpRequest) -> str:
-    if not request.htmx or request.htmx.history_restore_request:
-        return "decisions/lookup.html"
-    return "decisions/results.html" if request.GET.get("part") == "results" else "decisions/found.html"
-
-
-def _context(
-    request: HttpRequest, reading: lookup.Reading, filters: Filters, before: uuid.UUID | None, insist: str
-) -> dict[str, object]:
-    now = time.time()
-    found = listing.compose(reading, filters, now, before=before, insist=insist)
-    text = "" if request.method == "POST" else reading.text
-    may_live = before is None and found.counted
+def _context(request: HttpRequest, reading: Reading, asked: Asked, insist: str) -> dict[str, object]:
+    now, filters = time.time(), asked.filters
+    found = listing.compose(reading, filters, now, before=asked.before, insist=insist)
+    one = reading.kind in ("request", "decision")
+    for app in {row.decision.app for row in found.rows} if one else reading.apps:
+        look(request, app, "lookup results")
+    may_live = asked.before is None and found.counted and filters.start is None
+    here = listing.address(reading.text, filters, insist=insist)
     return {
         "page": "lookup",
         "found": found,
-        "text": text,
+        "text": reading.text,
         "insist": insist,
-        "before": before,
+        "before": asked.before,
+        "problems": asked.problems,
         "may_live": may_live,
-        "live": may_live and request.GET.get("live", "1") != "0",
-        "ranges": [
-            (words, listing.address(text, replace(filters, range=key), insist=insist), key == filters.range)
-            for key, words in lookup.SHORT_RANGES.items()
-        ],
-        "here": listing.address(text, filters, insist=insist),
-        "clear": listing.address(text, Filters("all"), insist=insist),
-        "kept_how_often": "" if found.rows else listing.kept_how_often(),
+        "live": may_live and request.GET.get("live") == "1",
+        "tail_href": tail.address(reading.text, filters, insist, found.newest, now),
+        "ranges": _ranges(reading, filters, insist),
+        "filled": filters.query(),
+        "here": here,
+        "query": here.partition("?")[2],
+        "clear": listing.address(reading.text, Filters("all"), insist=insist),
+        "csv_href": listing.address(reading.text, filters, insist=insist, page="lookup-csv"),
+        "may_export": request.user.has_perm(EXPORT),
+        "saved": saved.visible(request.user),
+        "kept_how_often": listing.kept_how_often(),
         "at": now,
     }
 
 
-def _filters(given: QueryDict) -> Filters:
-    """Filters from an address; a first visit shows what was not admitted. Raises BadRequest for a value that does not exist."""
-    span = given.get("range") or "1h"
-    if span not in RANGES:
-        raise BadRequest(f"“range” is one of {', '.join(RANGES)}.")
-    actions = _chosen(given, "action", {a.word: int(a) for a in Action})
-    return Filters(
-        range=span,
-        actions=actions if "f" in given or actions else listing.REFUSED,
-        stages=_chosen(given, "stage", {s.name.lower(): int(s) for s in Stage}),
-        tiers=_chosen(given, "tier", {t.word: int(t) for t in Tier}),
-        services=frozenset(s[:128] for s in given.getlist("service") if s and "\x00" not in s),
-    )
+def _ranges(reading: Reading, filters: Filters, insist: str) -> list[tuple[str, str, bool]]:
+    """Time ranges to go to: words, address, whether it is the present one."""
+    own = filters.start is not None
+    return [
+        (words, listing.address(reading.text, replace(filters, range=key, start=None, end=None), insist=insist),
+         key == filters.range and not own)
+        for key, words in lookup.SHORT_RANGES.items()
+    ]  # fmt: skip
 
 
-def _chosen(given: QueryDict, name: str, known: Mapping[str, int]) -> frozenset[int]:
+@require_GET
+@permission_required(READ, raise_exception=True)
+def lookup_tail(request: HttpRequest) -> HttpResponse:
+    """What was stored since the newest row on the page; with `hold`, only how many wait."""
+    asked, insist = asking.read(request.GET), request.GET.get("as", "")
     try:
-        return frozenset(known[word] for word in given.getlist(name))
-    except KeyError as error:
-        raise BadRequest(f"“{name}” is one of {', '.join(known)}.") from error
-
-
-def _cursor(text: str) -> uuid.UUID | None:
-    try:
-        return uuid.UUID(text) if text else None
+        after = uuid.UUID(request.GET.get("after", ""))
     except ValueError as error:
-        raise BadRequest("“before” is the id of a decision.") from error
+        raise BadRequest("“after” is the id of a decision.") from error
+    if asked.problems or insist not in ("", *READINGS):
+        raise BadRequest(" ".join(asked.problems) or f"“as” is one of {', '.join(READINGS)}.")
+    reading = _seen_by(request, lookup.read(request.GET.get("q", "").strip()[:LONGEST_TEXT], insist))
+    hold = request.GET.get("hold") == "1"
+    found = tail.read(reading, asked.filters, after, time.time(), hold=hold)
+    href = tail.address(reading.text, asked.filters, insist, found.newest, found.at)
+    return render(request, "decisions/tail.html", {"found": found, "tail_href": href, "at": found.at})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 import uuid
 
 from celery import current_app
@@ -15,12 +16,12 @@ from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_GET, require_POST
 from kombu.exceptions import OperationalError as BrokerError
 
-from decider.ids import decision_time, parse_decision_id
-from decisions import listing, looks, lookup
+from decider.ids import parse_decision_id
+from decisions import looks, lookup
 from decisions.looks import note as look
 from decisions.models import Decision
 
-from . import answer, page, panels, worlds
+from . import answer, not_kept, page, panels, worlds
 from . import forecast as forecasts
 
 log = logging.getLogger("sluice.explain")
@@ -47,7 +48,11 @@ def decision(request: HttpRequest, decision_id: str) -> HttpResponse:
     """Why was this decided?"""
     raw = parse_decision_id(decision_id)
     if raw is not None and lookup.find(uuid.UUID(bytes=raw)) is None:
-        return render(request, "explain/not_kept.html", {"page": "lookup", "id": decision_id, **_not_kept(raw)}, status=404)
+        missing = not_kept.compose(raw, request.GET.get("app", ""), time.time())
+        if missing.app:
+            look(request, missing.app, f"the minute of decision {missing.id}")
+        status = 200 if missing.app else 404  # about one app it is an answer, and the look is on record
+        return render(request, "explain/not_kept.html", {"page": "lookup", "p": missing}, status=status)
     found = _found(decision_id)
     if found.name != decision_id:
         return redirect("decision", found.name, permanent=True)
@@ -70,10 +75,6 @@ def printed(request: HttpRequest, decision_id: str) -> HttpResponse:
     return render(
         request, "explain/print.html", {**context, "here": request.build_absolute_uri(reverse("decision", args=[found.name]))}
     )
-
-
-def _not_kept(raw: bytes) -> dict[str, object]:
-    return {"made_at": decision_time(raw), "kept_how_often": listing.kept_how_often()}
 
 
 @require_GET

@@ -87,6 +87,10 @@ def test_filters_narrow_by_time_action_stage_tier_and_service(store) -> None:
     b = unranked(at=now - 2_000, tier=3, service="search")
     store([a, b])
     assert found("", Filters(range="15m")) == {a.id}
+    assert found("", Filters(range="all", out=frozenset({("action", 0)}))) == {a.id}
+    assert found("", Filters(range="all", endpoints=frozenset({"GET /v2/orders/{id}"}), services=frozenset({"search"}))) == {b.id}
+    assert found("", Filters(range="all", out=frozenset({("endpoint", "GET /v2/orders/{id}")}))) == set()
+    assert found("", Filters(start=now - 2_100, end=now - 1_900)) == {b.id}
     assert found("", Filters(range="all", actions=frozenset({Action.ADMIT}))) == {b.id}
     assert found("", Filters(range="all", stages=frozenset({Stage.RANK}))) == {a.id}
     assert found("", Filters(range="all", tiers=frozenset({3}))) == {b.id}

@@ -66,22 +66,18 @@ def test_htmx_gets_the_results_alone(store, browser) -> None:
     part = client.get(LOOKUP, headers={"hx-request": "true"})
     assert "<html" not in part.content.decode()
     assert "HX-Request" in part["Vary"]
-    results = client.get(LOOKUP + "?part=results", headers={"hx-request": "true"}).content.decode()
-    assert results.lstrip().startswith('<section class="panel" id="results"')
-    assert "facets" not in results
 
 
-def test_only_the_newest_page_refreshes_itself(store, browser) -> None:
+def test_a_live_tail_is_asked_for_and_only_of_the_newest_page(store, browser) -> None:
     rows = store([event(at=time.time() - k) for k in range(60)])
     client = browser()
     first = client.get(LOOKUP).content.decode()
-    live = 'hx-trigger="every 5s, refresh" hx-swap="outerHTML"'
-    assert live in first
+    assert "data-tail" not in first
+    assert "data-tail" in client.get(LOOKUP + "?live=1").content.decode()
     older = html.unescape(re.search(r'href="([^"]*before=[^"]*)"', first)[1])
-    second = client.get(older).content.decode()
-    assert live not in second
+    second = client.get(older + "&live=1").content.decode()
+    assert "data-tail" not in second
     assert format_decision_id(rows[-1].id) in second
-    assert live not in client.get(LOOKUP + "?live=0").content.decode()
 
 
 def test_a_decision_that_was_not_kept_says_how_likely_that_is(browser) -> None:
@@ -114,8 +110,13 @@ def test_what_was_posted_and_known_becomes_an_address(store, known, browser) -> 
 
 
 @pytest.mark.parametrize("query", ["range=9y", "action=explode", "stage=x", "tier=gold", "before=1", "as=token"])
-def test_a_filter_that_does_not_exist_is_refused(browser, query) -> None:
-    assert browser().get(f"{LOOKUP}?{query}").status_code == 400
+def test_a_filter_that_does_not_exist_gets_a_sentence_and_loses_nothing(store, browser, query) -> None:
+    kept, _ = store([event(service="orders-read"), event(service="search")])
+    page = browser().get(f"{LOOKUP}?f=1&service=orders-read&{query}")
+    assert page.status_code == 422
+    assert "note-warn" in page.content.decode()
+    assert format_decision_id(kept.id) in page.content.decode()
+    assert "Remove the filter orders-read" in page.content.decode()
 
 
 def test_hostile_texts_are_shown_and_not_run(store, browser) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
+import time
 import uuid
 from datetime import UTC, datetime
 
@@ -115,10 +116,9 @@ def test_someone_signed_out_is_asked_to_sign_in(events) -> None:
 
 
 def test_a_decision_that_was_not_kept_says_so(document, browser) -> None:
-    response = browser().get(reverse("decision", args=[format_decision_id(id_at(1_780_000_000.0))]))
+    response = browser().get(reverse("decision", args=[format_decision_id(id_at(time.time() - 3_600))]))
     assert response.status_code == 404
     assert "This decision was not kept" in text_of(response)
-    assert "Admits are kept 1 in 50" in text_of(response)
 
 
 @pytest.mark.parametrize("wrong", ["nonsense", "dec_12", "dec_" + "z" * 32, "x" * 5000])

@@ -61,11 +61,16 @@ document.addEventListener('input', (e) => {
   if (box.matches('#palette input[name=q]')) narrow(box.value.trim());
 });
 
+document.addEventListener('toggle', (e) => { // a small form that opens takes the focus
+  if (e.target.matches('.who-menu[open]')) $('input:not([type=hidden])', e.target)?.focus();
+}, true);
+
 function narrow(q) { // the palette's commands by what is typed; anything typed can also be looked up
   for (const li of $$('#palette [data-command]')) li.hidden = !li.textContent.toLowerCase().includes(q.toLowerCase());
   for (const li of $$('#palette [data-asks]')) li.hidden = !q;
+  $('#palette-found').replaceChildren(); // of another text
   $('#palette [data-asked]').textContent = q;
-  for (const head of $$('#palette .sub:not([data-asks])')) {
+  for (const head of $$('#palette [data-commands] .sub:not([data-asks])')) {
     let next = head.nextElementSibling, any = false;
     for (; next && !next.matches('.sub'); next = next.nextElementSibling) any ||= !next.hidden;
     head.hidden = !any;
@@ -106,7 +111,7 @@ function choose(e) { // arrows walk the lines; Enter in the box runs the first c
   if (e.key === 'Enter') {
     if (n >= 0) return;
     e.preventDefault();
-    const command = $('#palette [data-command]:not([hidden]) a'), q = $('#palette input[name=q]').value.trim();
+    const command = $('#palette-found a') || $('#palette [data-command]:not([hidden]) a'), q = $('#palette input[name=q]').value.trim();
     if (command) command.click(); else if (q) $('#palette form').requestSubmit();
     return;
   }
@@ -114,6 +119,27 @@ function choose(e) { // arrows walk the lines; Enter in the box runs the first c
   if (e.key === 'ArrowUp' && n <= 0) $('#palette input[name=q]').focus();
   else all[Math.min(all.length - 1, Math.max(0, n + (e.key === 'ArrowDown' ? 1 : -1)))]?.focus();
 }
+
+// ---- live tail: new rows on top, at most 200, never under the reader's hands --------------------------------------
+const TAIL_MOST = 200;
+
+function reading() { // the pointer or the focus is in the results, or some of their text is selected
+  const results = $('#results'), picked = getSelection();
+  return results && ($('table:hover', results) || $('table', results)?.contains(document.activeElement)
+    || (picked && !picked.isCollapsed && results.contains(picked.anchorNode)));
+}
+
+document.addEventListener('htmx:configRequest', (e) => {
+  if (e.target.matches('[data-tail]') && reading()) e.detail.parameters.hold = '1';
+});
+
+document.addEventListener('htmx:beforeRequest', (e) => {
+  if (document.hidden && e.target.matches('[data-tail]')) e.preventDefault();
+});
+
+document.addEventListener('htmx:oobAfterSwap', (e) => {
+  if (e.target.id === 'rows') for (const row of $$('#rows > tr').slice(TAIL_MOST)) row.remove();
+});
 
 // ---- polling: never in the background, never under the reader's hands, never pretending ----------
 const STALE_MS = 15000;

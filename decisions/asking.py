@@ -1,0 +1,100 @@
+"""Reads filters from an address or a form. What is wrong is said in a sentence each; what is right is kept."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from django.http import QueryDict
+
+from .filters import DIMENSIONS, LONGEST_VALUE, MOST_VALUES, RANGES, REFUSED, Dimension, Filters, Value
+
+_SHOWN = 40
+"""Characters of a wrong value that are repeated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Filters, and what could not be read of them."""
+
+    filters: Filters
+    before: uuid.UUID | None
+    """Show what is older than this decision."""
+    problems: tuple[str, ...]
+
+
+def read(given: QueryDict, *, first_visit: bool = True) -> Asked:
+    """What was asked for. With `first_visit`, an address without any filter means what was not admitted."""
+    problems: list[str] = []
+    filters = replace(_time(given, problems), **_values(given, problems))
+    if first_visit and "f" not in given and not filters.narrows():
+        filters = replace(filters, actions=REFUSED)
+    return Asked(filters, _cursor(given.get("before", ""), problems), tuple(problems))
+
+
+def _values(given: QueryDict, problems: list[str]) -> Mapping[str, frozenset[Value] | frozenset[tuple[str, Value]]]:
+    found: dict[str, frozenset[Value] | frozenset[tuple[str, Value]]] = {}
+    out: set[tuple[str, Value]] = set()
+    for dimension in DIMENSIONS:
+        unwanted = _read_all(dimension, f"-{dimension.name}", given, problems)
+        found[dimension.field] = _read_all(dimension, dimension.name, given, problems) - unwanted
+        out |= {(dimension.name, value) for value in unwanted}
+    return {**found, "out": frozenset(out)}
+
+
+def _read_all(dimension: Dimension, name: str, given: QueryDict, problems: list[str]) -> frozenset[Value]:
+    words, found = [word for word in given.getlist(name) if word], set()
+    if len(words) > MOST_VALUES:
+        problems.append(f"At most {MOST_VALUES} values of “{name}” are read; {len(words) - MOST_VALUES} were left out.")
+    for word in words[:MOST_VALUES]:
+        try:
+            found.add(dimension.read(word))
+        except ValueError:
+            problems.append(f"“{_short(word)}” is no {dimension.name}, so it filters nothing. “{name}” is {dimension.known}.")
+    return frozenset(found)
+
+
+def _time(given: QueryDict, problems: list[str]) -> Filters:
+    span = given.get("range") or "1h"
+    if span not in RANGES:
+        problems.append(f"“{_short(span)}” is no time range; the last hour is shown. “range” is one of {', '.join(RANGES)}.")
+        span = "1h"
+    first, last = given.get("from", ""), given.get("to", "")
+    if not first and not last:
+        return Filters(range=span)
+    start, end = _moment("from", first, problems), _moment("to", last, problems)
+    if start is None or end is None:
+        return Filters(range=span)
+    if end <= start:
+        problems.append("“to” is not after “from”, so the two filter nothing. Swap them.")
+        return Filters(range=span)
+    return Filters(range=span, start=start, end=end)
+
+
+def _moment(name: str, text: str, problems: list[str]) -> float | None:
+    """Unix seconds of a UTC minute."""
+    try:
+        at = datetime.fromisoformat(text.strip())
+        seconds = (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+        if not 0 <= seconds < 7e9:
+            raise ValueError(text)
+    except (ValueError, OverflowError):
+        said = f"“{_short(text)}” is no time" if text else f"“{name}” is missing"
+        problems.append(f"{said}, so “from” and “to” filter nothing. Write both in UTC, as 2025-11-18T14:21.")
+        return None
+    return seconds
+
+
+def _cursor(text: str, problems: list[str]) -> uuid.UUID | None:
+    try:
+        return uuid.UUID(text.removeprefix("dec_")) if text else None
+    except ValueError:
+        problems.append(f"“{_short(text)}” is no decision id, so the newest are shown. “before” is the id of a decision.")
+        return None
+
+
+def _short(text: str) -> str:
+    text = text[:LONGEST_VALUE].replace("\x00", "�")
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"

@@ -1,0 +1,83 @@
+"""Estimates from a sample whose rows were kept independently, each with its own known probability (Poisson sampling).
+
+The total is Horvitz and Thompson's (1952, A generalization of sampling without replacement from a finite universe): the sum
+of w = 1/p. The estimate of its variance is sum((1 - p) / p^2) = sum(w^2) - sum(w) (Sarndal, Swensson, Wretman 1992, Model
+Assisted Survey Sampling, 3.5), so two sums are enough to know both, and sums of sums stay exact.
+
+The interval is Wilson's (1927, Probable inference, the law of succession, and statistical inference) carried over to a count: the
+totals Y that the estimate does not contradict, |estimate - Y| <= z sqrt(c Y), where c = sum(w^2) / sum(w) - 1 is the variance
+per decision. Unlike estimate +- z sqrt(variance) it stays above zero and covers when few rows were kept.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+Z95 = 1.959964
+"""Normal quantile of a two-sided 95% interval."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """How many decisions there were."""
+
+    count: float = 0.0
+    """Estimated, unbiased."""
+    square: float = 0.0
+    """Sum of the squared weights."""
+    kept: int = 0
+    """Rows it was estimated from."""
+
+    def __add__(self, other: Estimate) -> Estimate:
+        return Estimate(self.count + other.count, self.square + other.square, self.kept + other.kept)
+
+    @property
+    def variance(self) -> float:
+        """Of the count, estimated."""
+        return max(0.0, self.square - self.count)
+
+    @property
+    def exact(self) -> bool:
+        """Whether every row was certain to be kept, so that the count is no estimate."""
+        return self.variance <= 1e-9 * max(1.0, self.count)
+
+    @property
+    def rate(self) -> float:
+        """Share of the decisions that were kept, 0 to 1; 1 when there were none."""
+        return min(1.0, self.kept / self.count) if self.count > 0 else 1.0
+
+    @property
+    def low(self) -> float:
+        """Lower end of the 95% interval; never below what was seen."""
+        return max(float(self.kept), self._ends()[0])
+
+    @property
+    def high(self) -> float:
+        """Upper end of the 95% interval."""
+        return max(float(self.kept), self._ends()[1])
+
+    def _ends(self, z: float = Z95) -> tuple[float, float]:
+        if self.exact:
+            return self.count, self.count
+        spread = z * z * self.variance / self.count
+        middle, half = self.count + spread / 2, math.sqrt(spread * self.count + spread * spread / 4)
+        return middle - half, middle + half
+
+
+NOTHING = Estimate()
+
+
+def total(parts: Iterable[Estimate]) -> Estimate:
+    """All of them together."""
+    count, square, kept = 0.0, 0.0, 0
+    for part in parts:
+        count, square, kept = count + part.count, square + part.square, kept + part.kept
+    return Estimate(count, square, kept)
+
+
+def of_row(probability: float) -> Estimate:
+    """What one row with this inclusion probability stands for."""
+    weight = 1.0 / probability
+    return Estimate(weight, weight * weight, 1)

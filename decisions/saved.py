@@ -1,0 +1,72 @@
+"""Saved searches: a person's own, and those that others share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.contrib.auth.models import AbstractBaseUser
+from django.db import IntegrityError, transaction
+from django.db.models import Q
+from django.http import QueryDict
+from django.urls import reverse
+
+from . import asking, listing
+from .lookup import TOKEN
+from .models import SavedSearch
+
+MOST = 50
+"""Of one person."""
+LONGEST_NAME = 60
+
+
+class SaveError(ValueError):
+    """A search that cannot be saved, and why, in a sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A saved search as someone sees it."""
+
+    id: int
+    name: str
+    href: str
+    shared: bool
+    mine: bool
+    owner: str
+
+
+def visible(user: AbstractBaseUser) -> list[Saved]:
+    """One's own and the shared ones, by name."""
+    rows = SavedSearch.objects.filter(Q(owner=user) | Q(shared=True)).select_related("owner")
+    return [
+        Saved(r.id, r.name, f"{reverse('lookup')}?{r.query}", r.shared, r.owner_id == user.pk,
+              r.owner.get_full_name() or r.owner.get_username())
+        for r in rows
+    ]  # fmt: skip
+
+
+def save(*, by: AbstractBaseUser, name: str, query: str, shared: bool) -> SavedSearch:
+    """Keeps a search under a name; one of the same name is replaced. Raises SaveError."""
+    name, text = " ".join(name.split()), QueryDict(query).get("q", "")
+    if not name:
+        raise SaveError("A saved search needs a name.")
+    if len(name) > LONGEST_NAME or "\x00" in name:
+        raise SaveError(f"A name has at most {LONGEST_NAME} characters.")
+    if shared and text.startswith(TOKEN):
+        raise SaveError("A search for a token is one’s own: not everyone may see its digest.")
+    given = QueryDict(query)
+    kept = listing.address(text, asking.read(given).filters, insist=given.get("as", "")).partition("?")[2]
+    if len(kept) > 2_000:
+        raise SaveError("This search has too many filters to be saved.")
+    if not SavedSearch.objects.filter(owner=by, name=name).exists() and SavedSearch.objects.filter(owner=by).count() >= MOST:
+        raise SaveError(f"You have {MOST} saved searches. Delete one first.")
+    try:
+        with transaction.atomic():
+            return SavedSearch.objects.update_or_create(owner=by, name=name, defaults={"query": kept, "shared": shared})[0]
+    except IntegrityError as error:
+        raise SaveError("A search of this name was saved at the same moment. Look again.") from error
+
+
+def remove(*, by: AbstractBaseUser, number: int) -> bool:
+    """Deletes one's own saved search; False when there is none of this number."""
+    return SavedSearch.objects.filter(owner=by, pk=number).delete()[0] > 0

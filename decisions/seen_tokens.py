@@ -1,0 +1,80 @@
+"""Which app used which credential on which day, by the credential's keyed digest.
+
+It is how a decision is found by its token without an index over every stored row: digest to apps here, then the apps' rows.
+A row is written once per digest, app and day, in the transaction that stores the decision.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from operator import attrgetter
+
+from django.db import connection
+
+from decider.event import Event
+
+TABLE = "decisions_tokenday"
+_USED = attrgetter("token_digest", "app")
+_DIGEST = re.compile(r"[0-9a-f]{32}")
+_EPOCH = date(1970, 1, 1)
+Used = tuple[str, str, int]
+"""Digest, app, day since 1970."""
+
+
+@dataclass(slots=True)
+class Seen:
+    """What one worker knows to be stored."""
+
+    LIMIT = 200_000
+    known: set[Used] = field(default_factory=set)
+    _new: set[Used] = field(default_factory=set)
+
+    def add(self, events: Sequence[Event]) -> None:
+        """Stores what is new, within the caller's transaction; `settle` belongs after its commit."""
+        first, last = min(e.at for e in events) // 86_400, max(e.at for e in events) // 86_400
+        if first == last:
+            used = {(digest, app, int(first)) for digest, app in set(map(_USED, events))}
+        else:
+            used = {(e.token_digest, e.app, int(e.at // 86_400)) for e in events}
+        self._new = {u for u in used - self.known if _DIGEST.fullmatch(u[0])}
+        rows = [(uuid.UUID(hex=d), app, _EPOCH + timedelta(days=day)) for d, app, day in sorted(self._new)]
+        with connection.cursor() as cursor:
+            for start in range(0, len(rows), 5_000):
+                some = rows[start : start + 5_000]
+                places = ", ".join(["(%s, %s, %s)"] * len(some))
+                sql = f"INSERT INTO {TABLE} (digest, app, day) VALUES {places} ON CONFLICT DO NOTHING"  # noqa: S608
+                cursor.execute(sql, [value for row in some for value in row])
+
+    def settle(self) -> None:
+        """Remembers what the transaction that was just committed stored."""
+        if len(self.known) + len(self._new) > self.LIMIT:
+            self.known.clear()
+        self.known |= self._new
+        self._new = set()
+
+
+def is_digest(text: str) -> bool:
+    """Whether a text has the form of a digest (`decider.ids.token_digest`)."""
+    return _DIGEST.fullmatch(text) is not None
+
+
+def apps(digest: str, most: int = 50) -> tuple[str, ...]:
+    """Apps that used a credential, those of late first. Empty for what is no digest or was not seen."""
+    if not is_digest(digest):
+        return ()
+    with connection.cursor() as cursor:
+        sql = f"SELECT app FROM {TABLE} WHERE digest = %s GROUP BY app ORDER BY max(day) DESC, app LIMIT %s"  # noqa: S608
+        cursor.execute(sql, [uuid.UUID(hex=digest), most])
+        return tuple(app for (app,) in cursor.fetchall())
+
+
+def drop(keep_days: int, now: float) -> int:
+    """Forgets what was last seen on days that are no longer stored. Returns how many rows."""
+    with connection.cursor() as cursor:
+        first = datetime.fromtimestamp(now, UTC).date() - timedelta(days=keep_days)
+        cursor.execute(f"DELETE FROM {TABLE} WHERE day < %s", [first])  # noqa: S608
+        return cursor.rowcount

@@ -1,0 +1,44 @@
+"""The live tail: what was stored since the newest row someone sees."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+
+from . import listing, lookup
+from .listing import Row
+from .lookup import Filters, Reading
+
+MOST = 200
+"""Rows of a tail; older ones fall off its end."""
+BEHIND_S = 3.0
+"""How far a tail is behind: within it every node's batch is stored, so that rows come in order and none is missed."""
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What there is to add."""
+
+    rows: tuple[Row, ...]
+    """Newest first; empty while it is held."""
+    waiting: int
+    """Held back rows, up to MOST."""
+    newest: uuid.UUID
+    """To go on from."""
+    at: float
+
+
+def read(reading: Reading, filters: Filters, after: uuid.UUID, now: float, *, hold: bool) -> News:
+    """Decisions after one, newest first; with `hold` they are counted only."""
+    if reading.kind not in listing.COUNTED:
+        return News((), 0, after, now)
+    found = lookup.rows(reading, filters, now).filter(id__gt=after, id__lt=lookup.id_at(now - BEHIND_S))
+    if hold:
+        return News((), found[:MOST].count(), after, now)
+    rows = listing.rows_of(list(found.defer("features")[:MOST]))
+    return News(tuple(rows), 0, rows[0].decision.id if rows else after, now)
+
+
+def address(text: str, filters: Filters, insist: str, newest: uuid.UUID | None, now: float) -> str:
+    """Where a tail that has seen `newest` (None: nothing) asks next."""
+    return f"{listing.address(text, filters, insist=insist, page='ui-lookup-tail')}&after={newest or lookup.id_at(now - BEHIND_S)}"

@@ -1,0 +1,174 @@
+"""Counts kept ready say exactly what the rows say, whatever was stored, compacted, killed or sent twice."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from django.db import connection
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from decider import store as names
+from decider.event import encode_batch
+from decisions import ingest, lookup, rollup, seen_tokens, tallies
+from decisions.estimate import total
+from decisions.filters import Filters
+from decisions.ingest import Worker
+from decisions.models import Decision, IngestedBatch
+from tests.decisions.factory import batch, event, unranked
+
+pytestmark = pytest.mark.django_db
+
+
+def events(now: float, picks: list[tuple[int, int, int, float]]) -> list:
+    """One event per pick: minutes ago, action, service and app, probability."""
+    return [
+        event(
+            at=now - 60 * ago, action=action, service=f"s{which % 3}", app=f"app_{which}", tier=which % 4, inclusion_probability=p
+        )
+        for ago, action, which, p in picks
+    ]
+
+
+picks = st.lists(
+    st.tuples(st.integers(0, 3_000), st.integers(0, 4), st.integers(0, 5), st.sampled_from([1.0, 0.5, 0.02])),
+    min_size=1,
+    max_size=40,
+)
+CASES = [
+    Filters(range="1h"),
+    Filters(range="24h"),
+    Filters(range="all", actions=frozenset({1, 4})),
+    Filters(range="all", services=frozenset({"s1"})),
+    Filters(range="all", out=frozenset({("action", 0), ("service", "s2")})),
+    Filters(range="7d", tiers=frozenset({2})),
+]
+
+
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(picks, st.booleans())
+def test_counts_kept_ready_are_those_of_the_rows(store, some, compacted) -> None:
+    now = time.time()
+    Decision.objects.all().delete()
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM decisions_facet; DELETE FROM decisions_appcount")
+    store(events(now, some))
+    if compacted:
+        rollup.compact(now)
+        rollup.compact(now + 3_600)
+    for filters in CASES:
+        ready = tallies.ready(filters, now)
+        rows = tallies.from_rows(lookup.unfiltered(lookup.read(""), filters, now), filters, now)
+        assert shape(ready, filters) == shape(rows, filters)
+
+
+def shape(counted: tallies.Counted, filters: Filters) -> list:
+    """What a page says: totals by value of each dimension, and the apps."""
+    whole = total(t.number for t in counted.inside(filters))
+    by_action = {k: (round(v.count, 6), v.kept) for k, v in tallies.sums(counted.inside(filters), lambda t: t.values[0]).items()}
+    drawn = round(sum(c.count for c in counted.cells), 6)
+    apps = {app: (round(n.count, 6), n.kept) for app, n in counted.apps} if not filters.services and not filters.out else {}
+    return [whole.kept, round(whole.count, 6), round(whole.square, 4), by_action, drawn, sorted(apps.items())]
+
+
+def test_compaction_saves_rows_and_loses_nothing(store) -> None:
+    now = time.time()
+    for _ in range(4):
+        store(events(now, [(ago, 1, 0, 0.5) for ago in (5, 5, 600, 601, 3_000, 3_001)]))
+    before = sums()
+    assert rollup.compact(now) > 0
+    assert sums() == before
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT DISTINCT span FROM decisions_facet ORDER BY 1")
+        assert [span for (span,) in cursor.fetchall()] == [1, 30, 180]
+    assert rollup.compact(now) == 0
+
+
+def sums() -> tuple:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT sum(kept), sum(weight), sum(square) FROM decisions_facet")
+        return cursor.fetchone()
+
+
+def test_a_window_never_begins_inside_a_coarse_row() -> None:
+    now = time.time()
+    for span in ("15m", "1h", "6h", "24h", "7d"):
+        window = Filters(range=span).window(now)
+        assert window.since % (60 * rollup.grain(now - window.since)) == 0
+
+
+def test_counts_of_days_no_longer_stored_are_dropped(store) -> None:
+    now = time.time()
+    store([event(at=now - 40 * 86_400), event()])
+    assert rollup.drop(30, now) == 2
+    assert seen_tokens.drop(30, now) == 1
+    assert sums()[0] == 1
+
+
+def test_a_token_is_found_by_its_digest_alone(store) -> None:
+    one, other = event(token_digest="ab" * 16, app="app_a"), event(token_digest="cd" * 16, app="app_b")
+    store([one, event(token_digest="", app="app_a"), other])
+    assert seen_tokens.apps("ab" * 16) == ("app_a",)
+    reading = lookup.read(f"token:{'ab' * 16}")
+    assert reading.kind == "token"
+    assert [d.id.bytes for d in lookup.rows(reading, Filters(range="all"), time.time())] == [one.id]
+    assert lookup.read("token:zz").kind == "nothing"
+    assert "No stored decision carried" in lookup.read(f"token:{'ef' * 16}").hint
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing may catch it."""
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_decision_is_counted_exactly_when_it_is_stored(valkey, monkeypatch) -> None:
+    sent = batch([event(), unranked(), event(service="search")])
+    for _ in range(2):
+        valkey.xadd(names.EVENTS_STREAM, {"b": encode_batch(sent)})
+    first = worker(valkey, "w1")
+    add = rollup.Counts.add
+
+    def add_and_die(self, rows) -> None:
+        add(self, rows)
+        raise Killed
+
+    monkeypatch.setattr(rollup.Counts, "add", add_and_die)
+    with pytest.raises(Killed):
+        first.step()
+    monkeypatch.undo()
+    assert sums() == (None, None, None)
+    second = worker(valkey, "w2")
+    assert second.step() == 3
+    valkey.xadd(names.EVENTS_STREAM, {"b": encode_batch(batch([event(), event(service="new")]))})
+    assert second.step() == 2
+    assert sums()[0] == Decision.objects.count() == 5
+    assert sums()[1] == pytest.approx(sum(d.weight for d in Decision.objects.all()))
+    assert IngestedBatch.objects.count() == 2
+
+
+def worker(valkey, name: str) -> Worker:
+    one = Worker(valkey, name, claim_idle_ms=0, block_ms=5)
+    one.join()
+    return one
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_a_failed_transaction_learnt_is_not_believed(valkey, monkeypatch) -> None:
+    """Keys made in a transaction that was rolled back do not exist; the next one makes them again."""
+    one = worker(valkey, "w1")
+    copy = ingest.copy_events
+
+    def copy_and_fail(*arguments) -> None:
+        copy(*arguments)
+        raise ingest.OperationalError("the server went away")
+
+    valkey.xadd(names.EVENTS_STREAM, {"b": encode_batch(batch([event()]))})
+    monkeypatch.setattr(ingest, "copy_events", copy_and_fail)
+    with pytest.raises(ingest.OperationalError):
+        one.step()
+    monkeypatch.setattr(ingest, "copy_events", copy)
+    one._claimed_at = float("-inf")  # it asks at once for what it did not acknowledge
+    assert one.step() == 1
+    counted = tallies.ready(Filters(range="1h"), time.time())
+    assert total(t.number for t in counted.tallies).kept == 1
