@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from django.urls import URLPattern, path
 
-from . import views
+from . import global_page, views
 
 urlpatterns: list[URLPattern] = [
+    path("models/explanations", global_page.explanations, name="model-explanations"),
     path("decisions/<str:decision_id>", views.decision, name="decision"),
     path("decisions/<str:decision_id>/print", views.printed, name="decision-print"),
     path("ui/decisions/<str:decision_id>/explanation", views.explanation, name="ui-explanation"),
