@@ -10,7 +10,7 @@ Nobody is told of fewer than five others, neither their number nor, by subtracti
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from django.db import connection
 
@@ -36,6 +36,8 @@ class Part:
     high: float
     participants: int | None
     """How many others it is, at least FEWEST, as far as they are in the sample; None for the app or credential itself."""
+    whole: int = 0
+    """The share in whole percent, so rounded that all parts make 100."""
 
     @property
     def percent(self) -> float:
@@ -165,7 +167,15 @@ def shares(groups: list[_Group], own_label: str) -> tuple[list[Part], bool]:
     labels = {"own": own_label, **{key: text[:1].upper() + text[1:] for key, text in _OTHERS.items()}}
     whole = sum(g.variance for g in groups)
     parts = [_part(g, labels.get(g.key, "All others"), total, whole) for g in [*own, *others]]
-    return sorted(parts, key=lambda part: -part.share), held
+    return sorted(_rounded(parts), key=lambda part: -part.share), held
+
+
+def _rounded(parts: list[Part]) -> list[Part]:
+    """Whole percents by the largest remainder, so that they add up."""
+    down = [math.floor(part.share * 100.0 + 1e-9) for part in parts]
+    order = sorted(range(len(parts)), key=lambda k: down[k] - parts[k].share * 100.0)
+    up = set(order[: max(0, 100 - sum(down))])
+    return [replace(part, whole=down[k] + (k in up)) for k, part in enumerate(parts)]
 
 
 def _part(group: _Group, label: str, total: float, variance: float) -> Part:
@@ -192,6 +202,6 @@ def _sentence(d: Decision, scope: str, parts: list[Part], groups: list[_Group]) 
         return f"{lead}No admitted request was kept in the four minutes around it, so who loaded it cannot be said."
     if not parts:
         return f"{lead}Fewer than five others took part, so what came from whom is not shown."
-    others = sum(part.share for part in parts if part.participants is not None)
+    others = sum(part.whole for part in parts if part.participants is not None)
     whom = {"app": "other credentials", "tenant": "other apps of its tenant", "service": "others"}[scope]
-    return f"{lead}About {others * 100:.0f}% of the load on it came from {whom} in the four minutes around it."
+    return f"{lead}About {others}% of the load on it came from {whom} in the four minutes around it."

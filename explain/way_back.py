@@ -227,8 +227,8 @@ def _why_none(case: _Case, levels: dict[str, NDArray[np.float64]]) -> str:
     if action == Action.ADMIT or math.isnan(risk):
         return NOTHING_FOUND
     return (
-        f"{NOTHING_FOUND} Even with all of them at once its risk would be {risk:.2f}: what is left is who the app is, "
-        "its age, cohort and history, which no owner changes."
+        f"{NOTHING_FOUND} Even with all of them at once its risk would be {risk:.2f}. What remains is what no owner changes: "
+        "its tier, age, cohort and history."
     )
 
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from decider.event import Event
+from decider.features import FEATURES, INDEX, format_value
 from decider.vocabulary import Action
-from decisions import why
 
 
 class Pulled(Protocol):
@@ -60,6 +60,11 @@ def pace(per_second: float) -> str:
     return f"{minute:,.2g} request{'' if math.isclose(round(minute, 1), 1.0) else 's'} a minute"
 
 
+def duration(seconds: float) -> str:
+    """8 s, 1.5 min, 5.3 h."""
+    return format_value(FEATURES[INDEX["seconds_since_last"]], seconds)
+
+
 def percent(share: float) -> str:
     return f"{share * 100:.0f}%"
 
@@ -68,7 +73,7 @@ def _short(change: Pulled) -> str:
     after = change.after
     match change.lever:
         case "wait":
-            return f"after waiting {why.duration(after)}"
+            return f"after waiting {duration(after)}"
         case "spread":
             return f"at no more than {pace(after)}, same volume"
         case "pace":
@@ -90,7 +95,7 @@ def _full(change: Pulled, batch: str) -> str:
     before, after = change.before, change.after
     match change.lever:
         case "wait":
-            return f"after waiting {why.duration(after)}"
+            return f"after waiting {duration(after)}"
         case "spread":
             return f"with the same requests spread evenly, at no more than {pace(after)} instead of {pace(before)}"
         case "pace":
@@ -118,7 +123,7 @@ def _was(change: Pulled, event: Event) -> str:
         case "wait":
             told = math.ceil(event.retry_after)
             same = told > 0 and abs(change.after - told) <= 0.5
-            return "This is the Retry-After it got" if same else f"Its Retry-After was {why.duration(told)}" if told else ""
+            return "This is the Retry-After it got" if same else f"Its Retry-After was {duration(told)}" if told else ""
         case "spread" | "pace" | "day":
             return f"It sent {pace(before)}"
         case "batch":

@@ -108,6 +108,7 @@ def test_no_group_of_others_under_five_can_be_told_apart(groups) -> None:
     others = [g for g in groups if g.key != "own"]
     if parts and others:  # what is left after taking away every shown part belongs to nobody
         assert sum(part.share for part in parts) == pytest.approx(1.0)
+        assert sum(part.whole for part in parts) == 100
         assert sum(g.participants for g in others) >= FEWEST
     assert held == any(g.participants < FEWEST for g in others)
     assert all(0.0 <= part.low <= part.share <= part.high <= 1.0 for part in parts)
