@@ -30,7 +30,9 @@ def measure() -> list[dict[str, object]]:
         started = time.perf_counter()
         found += bool(way_back.find(event, document, model).ways)
         took.append((time.perf_counter() - started) * 1e3)
-    said = f"{len(refused):,} refusals of {len(RUNS)} simulated runs, all reasons as they came, the model of a first start, one thread, wall time"
+    said = (
+        f"{len(refused):,} refusals of {len(RUNS)} simulated runs, all reasons as they came, the model of a first start, wall time"
+    )
     share, slowest = found / len(refused), max(took)
     return [
         _row("way back: refusals that have one", round(share, 3), "share", SHARE_TARGET, share >= SHARE_TARGET, said),

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import struct
+import uuid
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
+from decider.ids import format_decision_id
+from decider.signals import INDEX, N_SIGNALS
 from decider.vocabulary import Action
-from decisions import lookup, why
+from decisions import lookup
 from decisions.models import Decision
 
 SIDE_S = 120.0
-ROWS = 2_000
-"""Kept decisions read at most."""
+ROWS = 400
+"""Kept decisions read at most on either side."""
 MOST = 7
+_TOKENS = struct.Struct(f"<{8 * INDEX['tokens']}xd")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +32,33 @@ class Happened:
     here: bool = False
 
 
+class _Kept(NamedTuple):
+    """What the lines need of a stored decision, in the order it is read."""
+
+    id: uuid.UUID
+    at: datetime
+    action: int
+    method: str
+    endpoint: str
+    inclusion_probability: float
+    signals: bytes
+
+    @property
+    def name(self) -> str:
+        return format_decision_id(self.id.bytes)
+
+    @property
+    def tokens(self) -> float | None:
+        """Tokens in the bucket; None when the signals were recorded in another layout."""
+        return _TOKENS.unpack_from(self.signals)[0] if len(self.signals) == 8 * N_SIGNALS else None
+
+
 def of(d: Decision, http: str) -> tuple[Happened, ...]:
     """The lines around a decision, oldest first; `http` is what its client got."""
     at = d.at.timestamp()
-    near = lookup.within(Decision.objects.filter(app=d.app), at - SIDE_S, at + SIDE_S).order_by("id")
-    rows = list(near.defer("features")[:ROWS])
-    before, after = [r for r in rows if r.id < d.id], [r for r in rows if r.id > d.id]
+    near = lookup.within(Decision.objects.filter(app=d.app), at - SIDE_S, at + SIDE_S).values_list(*_Kept._fields)
+    before = [_Kept(*row) for row in near.filter(id__lt=d.id).order_by("-id")[:ROWS]][::-1]
+    after = [_Kept(*row) for row in near.filter(id__gt=d.id).order_by("id")[:ROWS]]
     lines = [_first_refusal(before), _ran_empty(d, before), _this(d, http), _next(d, after), _end(d, after)]
     found = sorted((line for line in lines if line), key=lambda line: (line.at, not line.here))
     return tuple(found[:MOST])
@@ -41,23 +68,23 @@ def _this(d: Decision, http: str) -> Happened:
     return Happened(d.at, f"This decision: {Action(d.action).word}, {http}", here=True)
 
 
-def _first_refusal(before: list[Decision]) -> Happened | None:
+def _first_refusal(before: list[_Kept]) -> Happened | None:
     first = next((r for r in before if r.action != Action.ADMIT), None)
     return Happened(first.at, f"First refusal kept: {Action(first.action).word}", first.name) if first else None
 
 
-def _ran_empty(d: Decision, before: list[Decision]) -> Happened | None:
+def _ran_empty(d: Decision, before: list[_Kept]) -> Happened | None:
     """The first kept decision from which on the burst bucket stayed without a whole token."""
-    since = None
-    for row in [*before, d]:
-        seen = why.signals(row)
-        if seen is None:
+    here = _Kept(d.id, d.at, d.action, d.method, d.endpoint, d.inclusion_probability, bytes(d.signals))
+    since: _Kept | None = None
+    for row in [*before, here]:
+        if row.tokens is None:
             return None
-        since = (since or row) if seen["tokens"] < 1.0 else None
+        since = (since or row) if row.tokens < 1.0 else None
     return Happened(since.at, "Burst bucket is empty from here on", since.name) if since and since.id != d.id else None
 
 
-def _next(d: Decision, after: list[Decision]) -> Happened | None:
+def _next(d: Decision, after: list[_Kept]) -> Happened | None:
     """The next kept request to the same endpoint that had another answer."""
     asked = (r for r in after if (r.method, r.endpoint) == (d.method, d.endpoint) and (r.action == 0) != (d.action == 0))
     found = next(asked, None)
@@ -67,10 +94,10 @@ def _next(d: Decision, after: list[Decision]) -> Happened | None:
     return Happened(found.at, f"Same endpoint again, {seconds:.1f} s later: {Action(found.action).word}", found.name)
 
 
-def _end(d: Decision, after: list[Decision]) -> Happened | None:
+def _end(d: Decision, after: list[_Kept]) -> Happened | None:
     """The last refusal of the stretch, and how many there were after this one, estimated."""
     refused = [r for r in after if r.action != Action.ADMIT]
     if not refused or d.action == Action.ADMIT:
         return None
-    count = sum(r.weight for r in refused)
+    count = sum(1.0 / r.inclusion_probability for r in refused)
     return Happened(refused[-1].at, f"Last refusal kept here. About {count:,.0f} more after this one", refused[-1].name)
