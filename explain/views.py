@@ -17,7 +17,7 @@ from django.views.decorators.http import require_GET, require_POST
 from kombu.exceptions import OperationalError as BrokerError
 
 from decider.ids import parse_decision_id
-from decisions import looks, lookup
+from decisions import lookup
 from decisions.looks import note as look
 from decisions.models import Decision
 
@@ -69,7 +69,7 @@ def decision(request: HttpRequest, decision_id: str) -> HttpResponse:
 def printed(request: HttpRequest, decision_id: str) -> HttpResponse:
     """The decision on paper: verdict, facts, reasons, and what the customer may be told."""
     found = _found(decision_id)
-    looks.note(request, found.app, f"decision {found.name}, to print")
+    look(request, found.app, f"decision {found.name}, to print")
     shown = page.compose(found, with_token=False)
     context = {"page": "lookup", "p": shown, "d": found, "answer": answer.compose(shown), "at": timezone.now()}
     return render(
