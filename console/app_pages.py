@@ -21,10 +21,12 @@ from control.actors import Actor
 from control.buckets import Kind, Node, Peek
 from control.effective import Subject
 from control.errors import ControlError, NotAllowed, Refused
-from decisions import configs, directory
+from decisions import configs, directory, outcomes
 from decisions.looks import note as look
 
 _READ = "decisions.view_decision"
+OUTCOMES = 8
+"""Shown on the page, latest first."""
 
 
 @require_GET
@@ -33,7 +35,8 @@ _READ = "decisions.view_decision"
 def page(request: HttpRequest, app_id: str) -> HttpResponse:
     """Is this customer well? An app nobody registered has a page too."""
     look(request, app_id, "the page")
-    return render(request, "decisions/app.html", {"page": "lookup", "p": app_view.compose(request.user, app_id)})
+    context = {"page": "lookup", "p": app_view.compose(request.user, app_id), "outcomes": outcomes.of_app(app_id, OUTCOMES)}
+    return render(request, "decisions/app.html", context)
 
 
 @require_GET

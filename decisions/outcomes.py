@@ -288,5 +288,7 @@ def _about(o: Outcome, d: Decision) -> str:
 
 
 def of_app(app: str, most: int = 50) -> list[Outcome]:
-    """Outcomes of an app, latest first."""
+    """Outcomes of an app, latest first; none for a text that can be no app's id."""
+    if "\x00" in app:
+        return []
     return list(Outcome.objects.filter(app=app).order_by("-occurred_at", "-id")[:most])

@@ -35,6 +35,16 @@ def test_an_upload_is_stored_audited_shown_and_may_be_repeated(signed_in) -> Non
     assert Outcome.objects.count() == 2
 
 
+def test_the_page_of_an_app_shows_what_came_later(signed_in) -> None:
+    owner = signed_in("ml_owner")
+    assert "No fraud, chargeback, incident or wrong refusal was reported" in owner.get("/apps/app_1").content.decode()
+    send(owner)
+    page = owner.get("/apps/app_1").content.decode()
+    assert "Chargeback</span>" in page
+    assert "&lt;i&gt;x&lt;/i&gt;" in page
+    assert owner.get("/apps/a%00b").status_code in (200, 404)
+
+
 def test_a_bad_line_is_named_escaped_and_nothing_is_stored(signed_in) -> None:
     back = send(signed_in("policy_admin"), GOOD + "cb-3,<script>,<b>soon</b>,app_1,=x\n")
     page = back.content.decode()
