@@ -224,6 +224,8 @@ def _feature(event: Event, one: str, two: str) -> tuple[str, ...]:
     except ArtifactError:
         return ()
     k = int(np.argmax(np.abs(gap)))
+    if not abs(gap[k]) > 1e-9:
+        return ("Same trees, another calibration",)
     more = "more" if gap[k] > 0 else "less"
     return (f"{FEATURES[k].label} at {format_value(FEATURES[k], float(row[0, k]))} counts {more} against it",)
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import lightgbm as lgb
 import msgspec
 import pytest
 from django.db import connection
 from django.utils import timezone
 from msgspec import structs
 
-from decider.config import Config, ListEntry, Override, Switch
+from decider import artifact as artifacts
+from decider import features
+from decider.artifact import Calibration
+from decider.config import Config, ListEntry, ModelRef, Override, Switch
+from decider.models import make_golden
 from decider.vocabulary import Action, MlState, Reason
 from decisions.models import Decision
 from explain import worlds
@@ -117,6 +122,48 @@ def test_another_registered_model_is_asked_and_named(stored, document) -> None:
     assert "cannot be asked" in other.note
     ModelVersion.objects.filter(version=7).update(digest=d.model)
     assert not any("risk v7" in w.title for w in worlds.of(d))  # it is the live one
+
+
+def milder(settings, *, seed: int = 0) -> str:
+    """Installs another model that sees less risk: the same trees calibrated lower, or trees of another seed. Its digest."""
+    made = artifacts.decode(world.made(), artifacts.digest_of(world.made()))
+    risk = made.risk_model
+    if seed:
+        matrix = world.rows(2_000, seed=seed)
+        odd = matrix[:, features.INDEX["abuse_history"]] > 0
+        options = {"objective": "binary", "num_leaves": 7, "verbose": -1, "num_threads": 1, "seed": seed, "deterministic": True}
+        risk = lgb.train(options, lgb.Dataset(matrix, odd, feature_name=list(features.NAMES)), 10).model_to_string()
+    low = Calibration(0.9, -9.0)
+    golden = make_golden(world.rows(20, seed=9), risk, made.value_model, low, made.value_calibration)
+    data = artifacts.encode(structs.replace(made, risk_model=risk, risk_calibration=low, golden=golden))
+    digest = artifacts.digest_of(data)
+    (settings.SLUICE_MODELS / digest).write_bytes(data)
+    return digest
+
+
+def register(digest: str) -> None:
+    card = {"feature_schema": "x", "card": {}, "registered_at": timezone.now(), "by": "test"}
+    ModelVersion.objects.create(name="risk", version=7, digest=digest, **card)
+
+
+@pytest.mark.parametrize(("seed", "said"), [(0, "Same trees, another calibration"), (6, "counts less against it")])
+def test_a_milder_model_is_named_and_so_is_what_it_sees_otherwise(stored, settings, seed, said) -> None:
+    d = stored(seen_tokens=100.0)
+    register(milder(settings, seed=seed))
+    other = next(w for w in worlds.of(d) if "risk v7" in w.title)
+    assert other.action == Action.ADMIT
+    assert other.because[0].endswith("→ risk v7")
+    assert other.because[1].endswith(said)
+
+
+def test_a_model_made_live_since_is_the_reason_and_named(stored, document, settings) -> None:
+    d = stored(seen_tokens=100.0)
+    digest = milder(settings)
+    register(digest)
+    publish(structs.replace(document, version=2, model=ModelRef("risk", 7, digest)))
+    now = worlds.of(d)[1]
+    assert now.action == Action.ADMIT
+    assert now.because[0] == f"Live model: {d.model[:8]} → risk v7"
 
 
 def test_without_a_usable_record_the_worlds_say_so(stored) -> None:
