@@ -46,6 +46,8 @@ class Dimension:
     label: Callable[[Value], str]
     known: str
     """Which values there are, for who gave another."""
+    words: tuple[str, ...] = ()
+    """All of them, where they are fixed."""
 
     @property
     def field(self) -> str:
@@ -78,7 +80,8 @@ def _text(word: str) -> str:
 def _fixed(name: str, title: str, kinds: type[Action | Stage | Tier | Reason | Arm], label: Callable[[Value], str]) -> Dimension:
     words = {kind.name.lower().replace("_", "-"): int(kind) for kind in kinds}
     back = {value: word for word, value in words.items()}
-    return Dimension(name, title, _of(words), lambda value: back[int(value)], label, f"one of {', '.join(words)}")
+    known = f"one of {', '.join(words)}"
+    return Dimension(name, title, _of(words), lambda value: back[int(value)], label, known, tuple(words))
 
 
 ARM_LABELS = {Arm.NONE: "No model", Arm.LIVE: "Live model"}

@@ -17,7 +17,12 @@ from .models import Explanation
 
 
 def text(d: Decision, explanation: Explanation | None, *, with_token: bool) -> str:
-    """The stored record as JSON text, as the decider wrote it, with its explanation."""
+    """The stored record as JSON text."""
+    return json.dumps(fields(d, explanation, with_token=with_token), indent=2, ensure_ascii=False)
+
+
+def fields(d: Decision, explanation: Explanation | None, *, with_token: bool) -> object:
+    """The stored record as values of JSON, as the decider wrote it, with its explanation."""
     fields: dict[str, object] = {"id": d.name, "at": d.at.isoformat(), **{n: getattr(d, n) for n in _PLAIN}}
     if with_token:
         fields["token_digest"] = d.token_digest
@@ -32,7 +37,7 @@ def text(d: Decision, explanation: Explanation | None, *, with_token: bool) -> s
             "method": "tree_shap", "unit": "log_odds", "base": e.base, "raw": e.raw, "sum_error": e.sum_error,
             "contributions": dict(zip(NAMES, e.values.tolist(), strict=True)),
         }  # fmt: skip
-    return json.dumps(_finite(fields), indent=2, ensure_ascii=False)
+    return _finite(fields)
 
 
 _PLAIN = tuple(n for n in Event.__struct_fields__ if n not in ("id", "at", "token_digest", "features", "signals"))

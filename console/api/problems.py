@@ -11,18 +11,20 @@ from rest_framework.exceptions import APIException, ErrorDetail, ParseError, Val
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
-from control.errors import ControlError, NotAllowed, Refused, StoreUnavailable
+from control import errors as control
+from decisions import errors as decisions
 
 CONTENT_TYPE = "application/problem+json"
 PREFIX = "/api/"
 RETRY_S = 5
 """How soon to try again when a server behind the API is away, seconds."""
 
-_CONTROL: dict[type[ControlError], HTTPStatus] = {
-    NotAllowed: HTTPStatus.FORBIDDEN,
-    Refused: HTTPStatus.CONFLICT,
-    StoreUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+_STATUS: dict[type[Exception], HTTPStatus] = {
+    control.NotAllowed: HTTPStatus.FORBIDDEN,
+    control.StoreUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    decisions.NotAllowed: HTTPStatus.FORBIDDEN,
 }
+"""What the rooms refuse is a conflict, unless it is one of these."""
 
 
 def handler(error: Exception, context: dict[str, object]) -> Response | None:
@@ -43,8 +45,8 @@ def _known(error: Exception) -> Exception:
     """The error as one that DRF answers; others as they are."""
     if isinstance(error, BadRequest):
         return ParseError(str(error))
-    if isinstance(error, ControlError):
-        return _coded(_CONTROL.get(type(error), HTTPStatus.CONFLICT), str(error))
+    if isinstance(error, (control.ControlError, decisions.DecisionsError)):
+        return _coded(_STATUS.get(type(error), HTTPStatus.CONFLICT), str(error))
     if isinstance(error, (OperationalError, InterfaceError)):
         return _coded(HTTPStatus.SERVICE_UNAVAILABLE, "The database does not answer. Deciders go on without it; try again soon.")
     return error

@@ -5,7 +5,9 @@ from __future__ import annotations
 from django.urls import path
 from drf_spectacular.views import SpectacularAPIView
 
-from console.api import tokens
+from console.api import apps, outcomes, tokens
+from decisions import api as decisions
+from explain import api as explain
 
 
 class Schema(SpectacularAPIView):
@@ -14,8 +16,26 @@ class Schema(SpectacularAPIView):
     permission = "decisions.view_decision"
 
 
+_DECISION = "decisions/<str:decision_id>"
+
 urlpatterns = [
     path("schema", Schema.as_view(), name="api-schema"),
+    path("decisions", decisions.Decisions.as_view(), name="api-decisions"),
+    path(_DECISION, explain.DecisionDetail.as_view(), name="api-decision"),
+    path(f"{_DECISION}/record", explain.DecisionRecord.as_view(), name="api-record"),
+    path(f"{_DECISION}/explanation", explain.ExplanationDetail.as_view(), name="api-explanation"),
+    path(f"{_DECISION}/counterfactual", explain.WayBackDetail.as_view(), name="api-counterfactual"),
+    path(f"{_DECISION}/replay", explain.Replay.as_view(), name="api-replay"),
+    path(f"{_DECISION}/customer-text", explain.CustomerTextDetail.as_view(), name="api-customer-text"),
+    path("receipts", explain.Receipts.as_view(), name="api-receipts"),
+    path("exports/decisions", decisions.Export.as_view(), name="api-export"),
+    path("apps/<str:app>", apps.AppDetail.as_view(), name="api-app"),
+    path("apps/<str:app>/policy", apps.AppPolicy.as_view(), name="api-app-policy"),
+    path("apps/<str:app>/forecast", apps.AppForecast.as_view(), name="api-app-forecast"),
+    path("outcomes", outcomes.Outcomes.as_view(), name="api-outcomes"),
+    path("disputes", outcomes.Disputes.as_view(), name="api-disputes"),
+    path("disputes/<int:number>", outcomes.DisputeDetail.as_view(), name="api-dispute"),
+    path("disputes/<int:number>/verdict", outcomes.Verdict.as_view(), name="api-verdict"),
     path("tokens", tokens.Tokens.as_view(), name="api-tokens"),
     path("tokens/<str:token>", tokens.TokenDetail.as_view(), name="api-token"),
 ]

@@ -1,15 +1,23 @@
-"""Callers of the REST API: people with a role, by session and by token."""
+"""Callers of the REST API: people with a role, by session and by token; and an installation with decisions in it."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import pytest
 from django.contrib.auth.models import Group, User
+from django.core.cache import cache
 from rest_framework.test import APIClient
 
 from console import roles
 from console.api import tokens
+from tests.explain.conftest import document, models, store  # noqa: F401 - an installation with a small real model
+
+
+@pytest.fixture(autouse=True)
+def nobody_has_called_yet() -> None:
+    cache.clear()
 
 
 @pytest.fixture
@@ -36,3 +44,11 @@ def caller(person) -> Callable[[str], APIClient]:
         return client
 
     return make
+
+
+def problem(response) -> dict:
+    """The problem a call was answered with."""
+    assert response["Content-Type"] == "application/problem+json"
+    found = json.loads(response.content)
+    assert found["status"] == response.status_code
+    return found

@@ -5,28 +5,16 @@ from __future__ import annotations
 import json
 
 import pytest
-from django.core.cache import cache
 from django.test import Client
 from rest_framework.test import APIClient
 
 from console.api import tokens
 from control.errors import Refused
 from control.models import AuditEntry
+from tests.api.conftest import problem
 
 SCHEMA = "/api/v1/schema?format=json"
 TOKENS = "/api/v1/tokens"
-
-
-@pytest.fixture(autouse=True)
-def nobody_has_called_yet() -> None:
-    cache.clear()
-
-
-def problem(response) -> dict:
-    assert response["Content-Type"] == "application/problem+json"
-    found = json.loads(response.content)
-    assert found["status"] == response.status_code
-    return found
 
 
 def test_without_a_credential_the_answer_is_401_and_says_how_to_sign_in(db) -> None:

@@ -1,0 +1,218 @@
+"""Outcomes and disputes over REST: what happened later, and whether a refusal was wrong."""
+
+from __future__ import annotations
+
+import uuid
+
+from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_field
+from rest_framework import serializers, status
+from rest_framework.exceptions import NotFound, ValidationError
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from control import audit
+from control.actors import Actor
+from decider.ids import format_decision_id, parse_decision_id
+from decider.vocabulary import Action
+from decisions import disputes, looks, outcomes
+from decisions.api import WordField, found
+from decisions.errors import Refused
+from decisions.models import Dispute, Outcome
+from decisions.outcome_models import Kind
+
+LISTED = 200
+_REASON = {"max_length": audit.REASON_MAX, "trim_whitespace": True}
+
+
+@extend_schema_field({"type": "string", "pattern": "^dec_[0-9a-f]{12}7[0-9a-f]{3}[89ab][0-9a-f]{15}$"})
+class DecisionId(serializers.Field):
+    """A decision id: dec_ and 32 hexadecimal digits."""
+
+    default_error_messages = {"invalid": "A decision id is dec_ and 32 hexadecimal digits."}
+
+    def to_internal_value(self, data: object) -> uuid.UUID:
+        if not isinstance(data, str) or (raw := parse_decision_id(data)) is None:
+            self.fail("invalid")
+        return uuid.UUID(bytes=raw)
+
+    def to_representation(self, value: uuid.UUID) -> str:
+        return format_decision_id(value.bytes)
+
+
+class OutcomeIn(serializers.Serializer):
+    """One thing that happened later, about an app, a credential's digest, a request or a decision."""
+
+    key = serializers.CharField(max_length=200, help_text="Your own name for it: sent again, it changes nothing.")
+    kind = serializers.ChoiceField(Kind.choices)
+    occurred_at = serializers.DateTimeField()
+    reported_at = serializers.DateTimeField(allow_null=True, default=None, help_text="When its source knew of it; now unless told.")
+    matured_at = serializers.DateTimeField(allow_null=True, default=None, help_text="From when it counts; at once unless told.")
+    app = serializers.CharField(allow_blank=True, default="", max_length=128)
+    token_digest = serializers.CharField(allow_blank=True, default="", max_length=32, help_text="Never the token itself.")
+    request_id = serializers.CharField(allow_blank=True, default="", max_length=200)
+    decision = DecisionId(allow_null=True, default=None)
+    weight = serializers.FloatField(default=1.0, help_text="How many such events it stands for.")
+    note = serializers.CharField(allow_blank=True, default="", max_length=500)
+
+
+class OutcomesIn(serializers.Serializer):
+    """A report."""
+
+    outcomes = serializers.ListField(child=OutcomeIn(), min_length=1, max_length=outcomes.MOST)
+    reason = serializers.CharField(**_REASON, help_text="Where these are from; kept in the audit log.")
+
+
+class OutcomesDone(serializers.Serializer):
+    """What a report did."""
+
+    stored = serializers.IntegerField()
+    repeated = serializers.IntegerField(help_text="Keys that were there with the same content.")
+
+
+class OutcomeOut(serializers.ModelSerializer):
+    """A kept outcome."""
+
+    decision = DecisionId(allow_null=True)
+    mature = serializers.BooleanField(source="is_mature", help_text="Whether it counts by now.")
+
+    class Meta:
+        model = Outcome
+        fields = ["key", "kind", "occurred_at", "reported_at", "matured_at", "mature", "source", "weight", "app", "request_id",
+                  "decision", "note", "by"]  # fmt: skip
+
+
+class Outcomes(APIView):
+    """What happened later."""
+
+    permission = {"GET": "decisions.view_outcome", "POST": outcomes.PERMISSION}
+
+    @extend_schema(
+        operation_id="outcomes_list", responses=OutcomeOut(many=True),
+        parameters=[OpenApiParameter("app", str, description="Only what is about this app.")],
+    )  # fmt: skip
+    def get(self, request: Request) -> Response:
+        """The latest outcomes, at most 200."""
+        app = request.query_params.get("app", "")
+        if len(app) > 128 or "\x00" in app:
+            raise ValidationError({"app": "An app id has at most 128 characters, and no NUL."})
+        if app:
+            looks.note(request, app, "outcomes over the API")
+        some = outcomes.of_app(app, LISTED) if app else Outcome.objects.order_by("-stored_at", "-pk")[:LISTED]
+        return Response(OutcomeOut(some, many=True).data)
+
+    @extend_schema(operation_id="outcomes_report", request=OutcomesIn, responses={201: OutcomesDone})
+    def post(self, request: Request) -> Response:
+        """Stores all of them, or none. The same key with other content is a conflict."""
+        given = OutcomesIn(data=request.data)
+        given.is_valid(raise_exception=True)
+        reports = [outcomes.Report(**one) for one in given.validated_data["outcomes"]]
+        try:
+            done = outcomes.report_all(reports, by=Actor.of(request.user), reason=given.validated_data["reason"], source="api")
+        except outcomes.Conflicts:
+            raise
+        except outcomes.Invalid as error:
+            raise ValidationError({"outcomes": _placed(error, len(reports))}) from error
+        return Response(OutcomesDone(done).data, status=status.HTTP_201_CREATED)
+
+
+def _placed(error: outcomes.Invalid, count: int) -> list[dict[str, list[str]]]:
+    """What is wrong, at the place of each report."""
+    places: list[dict[str, list[str]]] = [{} for _ in range(count)]
+    for problem in error.problems:
+        places[problem.number].setdefault(problem.field, []).append(problem.text)
+    return places
+
+
+class DisputeIn(serializers.Serializer):
+    """Saying that a refusal was wrong."""
+
+    decision = DecisionId()
+    reason = serializers.CharField(**_REASON)
+    ticket = serializers.CharField(max_length=disputes.TICKET_MAX, allow_blank=True, default="")
+
+
+class VerdictIn(serializers.Serializer):
+    """A second person's verdict."""
+
+    verdict = serializers.ChoiceField(["uphold", "decline"], help_text="uphold: it was a false throttle; decline: it was correct.")
+    reason = serializers.CharField(**_REASON)
+
+
+class DisputeOut(serializers.ModelSerializer):
+    """A dispute."""
+
+    number = serializers.IntegerField(source="pk")
+    decision = DecisionId()
+    action = WordField(Action)
+
+    class Meta:
+        model = Dispute
+        fields = ["number", "decision", "at", "app", "action", "state", "claim", "ticket", "opened_name", "opened_at",
+                  "decided_name", "decided_at", "verdict_reason", "weight"]  # fmt: skip
+
+
+class Disputes(APIView):
+    """The queue of disputes."""
+
+    permission = {"GET": "decisions.view_dispute", "POST": disputes.OPEN_PERMISSION}
+
+    @extend_schema(
+        operation_id="disputes_list", responses=DisputeOut(many=True),
+        parameters=[OpenApiParameter("show", str, enum=["open", "mine", "decided"], description="open unless told.")],
+    )  # fmt: skip
+    def get(self, request: Request) -> Response:
+        """At most 200 disputes: those that wait oldest first, decided ones latest first."""
+        which = request.query_params.get("show", "open")
+        if which not in ("open", "mine", "decided"):
+            raise ValidationError({"show": "One of open, mine, decided."})
+        some = list(disputes.queue(which, request.user.get_username())[:LISTED])
+        for one in some:
+            looks.note(request, one.app, "disputes over the API")
+        return Response(DisputeOut(some, many=True).data)
+
+    @extend_schema(operation_id="disputes_open", request=DisputeIn, responses={201: DisputeOut})
+    def post(self, request: Request) -> Response:
+        """Opens a dispute about a stored refusal."""
+        given = DisputeIn(data=request.data)
+        given.is_valid(raise_exception=True)
+        values = given.validated_data
+        decision = found(format_decision_id(values["decision"].bytes))
+        made = disputes.open_dispute(decision, by=Actor.of(request.user), reason=values["reason"], ticket=values["ticket"])
+        return Response(DisputeOut(made).data, status=status.HTTP_201_CREATED)
+
+
+class DisputeDetail(APIView):
+    """One dispute."""
+
+    permission = "decisions.view_dispute"
+
+    @extend_schema(operation_id="disputes_retrieve", responses=DisputeOut)
+    def get(self, request: Request, number: int) -> Response:
+        """A dispute and how it stands."""
+        return Response(DisputeOut(_dispute(request, number)).data)
+
+
+class Verdict(APIView):
+    """Deciding a dispute."""
+
+    permission = disputes.ADJUDICATE_PERMISSION
+
+    @extend_schema(operation_id="disputes_decide", request=VerdictIn, responses=DisputeOut)
+    def post(self, request: Request, number: int) -> Response:
+        """Decides an open dispute, once, as a second person; the verdict becomes a matured outcome."""
+        _dispute(request, number)
+        given = VerdictIn(data=request.data)
+        given.is_valid(raise_exception=True)
+        values = given.validated_data
+        decided = disputes.adjudicate(number, values["verdict"], by=Actor.of(request.user), reason=values["reason"])
+        return Response(DisputeOut(decided).data)
+
+
+def _dispute(request: Request, number: int) -> Dispute:
+    try:
+        one = disputes.by_number(number)
+    except Refused as error:
+        raise NotFound(str(error)) from error
+    looks.note(request, one.app, f"dispute {number} over the API")
+    return one

@@ -1,0 +1,191 @@
+"""Decisions over REST: the list behind lookup, and its export."""
+
+from __future__ import annotations
+
+import time
+import uuid
+
+from django.http import StreamingHttpResponse
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from rest_framework import serializers
+from rest_framework.exceptions import NotFound, ValidationError
+from rest_framework.negotiation import BaseContentNegotiation
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from decider.ids import parse_decision_id
+from decider.vocabulary import Action, Arm, MlState, Reason, Stage, Tier
+
+from . import asking, export, looks, lookup, why
+from .filters import DIMENSIONS, RANGES
+from .lookup import Reading
+from .models import Decision
+
+READ = "decisions.view_decision"
+MOST, USUAL = 200, 50
+"""Decisions on a page."""
+
+
+class WordField(serializers.ChoiceField):
+    """A fixed word of the vocabulary for its stored number, spelled as in the filters."""
+
+    def __init__(self, kind: type[Action | Arm | MlState | Reason | Stage | Tier], **options: object) -> None:
+        self._kind = kind
+        super().__init__(choices=[_word(k) for k in kind], **options)
+
+    def to_representation(self, value: object) -> str:
+        return _word(self._kind(value))
+
+
+def _word(kind: Action | Arm | MlState | Reason | Stage | Tier) -> str:
+    return kind.name.lower().replace("_", "-")
+
+
+class DecisionOut(serializers.Serializer):
+    """A stored decision as it is listed."""
+
+    id = serializers.CharField(source="name", help_text="dec_ and 32 hexadecimal digits, as in the response header.")
+    at = serializers.DateTimeField()
+    request_id = serializers.CharField()
+    app = serializers.CharField()
+    tenant = serializers.CharField()
+    tier = WordField(Tier)
+    method = serializers.CharField()
+    endpoint = serializers.CharField()
+    service = serializers.CharField()
+    action = WordField(Action)
+    stage = WordField(Stage, help_text="The deciding stage: the first without which the action would have been another.")
+    reason = WordField(Reason)
+    why = serializers.SerializerMethodField(help_text="The reason in one clause, with the figures that were seen.")
+    retry_after = serializers.FloatField(help_text="Seconds; 0 when a retry would not help.")
+    observed = serializers.BooleanField(help_text="Decided in observe-only mode: recorded, and admitted.")
+    risk = serializers.FloatField(allow_null=True)
+    value = serializers.FloatField(allow_null=True)
+    arm = WordField(Arm)
+    model = serializers.CharField(help_text="Digest of the live model; empty when there was none.")
+    config_version = serializers.IntegerField()
+    inclusion_probability = serializers.FloatField(help_text="How likely such a decision was to be kept.")
+    weight = serializers.FloatField(help_text="How many decisions this one stands for.")
+
+    def get_why(self, decision: Decision) -> str:
+        return why.clause(decision)
+
+
+class DecisionsPage(serializers.Serializer):
+    """A page of a list."""
+
+    results = DecisionOut(many=True)
+    next = serializers.CharField(allow_null=True, help_text="Give it as `before` for the next page; null on the last.")
+
+
+FILTERS = [
+    OpenApiParameter("q", str, description="Decision, request or app id, or the name of an app or tenant. Never a credential."),
+    OpenApiParameter("as", str, enum=["request", "app", "name"], description="What q is, when it could be several things."),
+    OpenApiParameter("range", str, enum=list(RANGES), description="How far back; 1h unless told."),
+    OpenApiParameter("from", str, description="Begin of a time of one's own, UTC, ISO 8601; needs `to`."),
+    OpenApiParameter("to", str, description="Its end, exclusive."),
+    *(
+        OpenApiParameter(
+            f"{sign}{d.name}", str, many=True, explode=True, enum=d.words or None, description=f"{does} this {d.name}: {d.known}."
+        )
+        for d in DIMENSIONS
+        for sign, does in (("", "Only"), ("-", "Without"))
+    ),
+]
+
+
+def _asked(request: Request) -> tuple[Reading, asking.Asked]:
+    """What the address asks for. Raises ValidationError that names each value which is not one."""
+    asked = asking.read(request.query_params, first_visit=False)
+    problems = list(asked.problems)
+    text, insist = request.query_params.get("q", "").strip(), request.query_params.get("as", "")
+    if len(text) > 200 or "\x00" in text:
+        problems.append("“q” has at most 200 characters, and no NUL.")
+    if insist not in ("", *lookup.READINGS):
+        problems.append(f"“as” is one of {', '.join(lookup.READINGS)}.")
+    if problems:
+        raise ValidationError({"query": problems})
+    return lookup.read(text, insist), asked
+
+
+def _note(request: Request, reading: Reading, what: str) -> None:
+    """A list narrowed to one app shows that app's data."""
+    if len(reading.apps) == 1:
+        looks.note(request, reading.apps[0], what)
+
+
+_LIMIT = {"type": "integer", "minimum": 1, "maximum": MOST, "default": USUAL}
+
+
+class Decisions(APIView):
+    """Stored decisions, newest first."""
+
+    permission = READ
+
+    @extend_schema(
+        operation_id="decisions_list",
+        parameters=[
+            *FILTERS,
+            OpenApiParameter("before", str, description="Show what is older than this decision: a page's `next`."),
+            OpenApiParameter("limit", _LIMIT, description=f"Decisions on a page, 1 to {MOST}; {USUAL} unless told."),
+        ],
+        responses=DecisionsPage,
+    )
+    def get(self, request: Request) -> Response:
+        """Lists stored decisions that pass every filter. A row stands for `weight` decisions."""
+        reading, asked = _asked(request)
+        size = _limit(request)
+        rows = lookup.rows(reading, asked.filters, time.time()).defer("features")
+        some, more = lookup.page(rows, asked.before, size)
+        _note(request, reading, "decisions over the API")
+        return Response(DecisionsPage({"results": some, "next": some[-1].name if more else None}).data)
+
+
+def _limit(request: Request) -> int:
+    text = request.query_params.get("limit", str(USUAL))
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:6]) <= MOST):
+        raise ValidationError({"limit": f"A whole number from 1 to {MOST}."})
+    return int(text)
+
+
+class _CsvAlways(BaseContentNegotiation):
+    """The export is CSV whatever is accepted; errors are problems."""
+
+    def select_parser(self, request: Request, parsers: list) -> object:
+        return parsers[0]
+
+    def select_renderer(self, request: Request, renderers: list, format_suffix: str = "") -> tuple:
+        return renderers[0], renderers[0].media_type
+
+
+class Export(APIView):
+    """The list as a file."""
+
+    permission = READ
+    throttle_scope = "export"
+    content_negotiation_class = _CsvAlways
+
+    @extend_schema(
+        operation_id="decisions_export", parameters=FILTERS,
+        responses={(200, "text/csv"): OpenApiResponse(OpenApiTypes.STR, "One line a decision, with its weight.")},
+    )  # fmt: skip
+    def get(self, request: Request) -> StreamingHttpResponse:
+        """Streams every stored decision that passes the filters as CSV, with probability and weight of each."""
+        reading, asked = _asked(request)
+        _note(request, reading, "a CSV export over the API")
+        rows = lookup.rows(reading, asked.filters, time.time())
+        answer = StreamingHttpResponse(export.lines(rows), content_type="text/csv; charset=utf-8")
+        answer["Content-Disposition"] = 'attachment; filename="decisions.csv"'
+        return answer
+
+
+def found(decision_id: str) -> Decision:
+    """The decision of this id. Raises NotFound for what is no id, and for a decision that was not kept."""
+    raw = parse_decision_id(decision_id)
+    if raw is None:
+        raise NotFound("This is no decision id: it would be dec_ and 32 hexadecimal digits.")
+    if (decision := lookup.find(uuid.UUID(bytes=raw))) is None:
+        raise NotFound("This decision is not stored: it was not in the sample, or is older than what is kept.")
+    return decision

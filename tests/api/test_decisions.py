@@ -1,0 +1,115 @@
+"""Decisions over REST: finding them, why they were made, what would have changed them."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import pytest
+
+from control.models import AuditEntry
+from decider.vocabulary import Action
+from decisions import lookup
+from explain import compute
+from tests.api.conftest import problem
+from tests.explain import world
+
+LIST = "/api/v1/decisions"
+
+
+@pytest.fixture
+def events(models, document, store) -> list:
+    """Decisions of a small real model, explained."""
+    rows = [world.decided(row, document=document) for row in world.rows(120, seed=22, missing=False)]
+    store(rows)
+    compute.run(0.0, most=1_000)
+    return rows
+
+
+@pytest.fixture
+def refusal(events):
+    return next(e for e in events if e.action != Action.ADMIT and e.risk is not None)
+
+
+def name(event) -> str:
+    return f"dec_{event.id.hex()}"
+
+
+def test_pages_follow_each_other_and_hold_every_decision_once(events, caller) -> None:
+    client, seen, before = caller(), [], None
+    while True:
+        answer = client.get(LIST, {"range": "all", "limit": 50} | ({"before": before} if before else {}))
+        assert answer.status_code == 200
+        seen += [row["id"] for row in answer.json()["results"]]
+        if (before := answer.json()["next"]) is None:
+            break
+    assert sorted(seen) == sorted(name(e) for e in events)
+    assert seen == sorted(seen, reverse=True)
+
+
+def test_filters_include_and_exclude_and_a_wrong_one_is_named(events, caller) -> None:
+    client = caller()
+    refused = client.get(LIST, {"range": "all", "limit": 200, "-action": "admit"}).json()["results"]
+    assert {row["id"] for row in refused} == {name(e) for e in events if e.action != Action.ADMIT}
+    assert all(row["weight"] == pytest.approx(1 / row["inclusion_probability"]) for row in refused)
+    assert "shout" in problem(client.get(LIST, {"action": "shout"}))["detail"]
+    assert problem(client.get(LIST, {"limit": "0"}))["errors"][0]["pointer"] == "/limit"
+
+
+def test_a_decision_and_its_record_are_told_and_the_look_is_written_down(refusal, caller) -> None:
+    client = caller()
+    told = client.get(f"{LIST}/{name(refusal)}").json()
+    assert (told["id"], told["action"]) == (name(refusal), Action(refusal.action).word)
+    kept = client.get(f"{LIST}/{name(refusal)}/record").json()
+    assert kept["token_digest"] == refusal.token_digest
+    assert AuditEntry.objects.filter(action="app.look", subject=refusal.app).exists()
+
+
+def test_who_may_not_see_credentials_digests_is_not_given_them(refusal, caller) -> None:
+    assert "token_digest" not in caller("sre").get(f"{LIST}/{name(refusal)}/record").json()
+
+
+def test_an_explanation_adds_up_to_the_raw_score(refusal, caller) -> None:
+    told = caller().get(f"{LIST}/{name(refusal)}/explanation").json()
+    assert told["state"] == "ready"
+    assert told["base"] + sum(c["contribution"] for c in told["contributions"]) == pytest.approx(refusal.raw_risk, abs=1e-6)
+    assert told["reasons"]
+
+
+def test_the_way_back_and_the_replay_are_told(refusal, caller) -> None:
+    client = caller()
+    back = client.get(f"{LIST}/{name(refusal)}/counterfactual").json()
+    assert back["ways"] or back["none"]
+    first = client.get(f"{LIST}/{name(refusal)}/replay").json()[0]
+    assert (first["state"], first["action"]) == ("ok", Action(refusal.action).word)
+
+
+def test_the_text_for_the_customer_is_told(refusal, caller) -> None:
+    told = caller().get(f"{LIST}/{name(refusal)}/customer-text").json()
+    assert name(refusal) in told["reply"]
+
+
+@pytest.mark.parametrize("part", ["", "/record", "/explanation", "/counterfactual", "/replay", "/customer-text"])
+def test_what_is_not_stored_or_no_id_is_a_404(part, caller, db) -> None:
+    client = caller()
+    for wrong in (f"dec_{'0' * 32}", "nonsense", "dec_01a20777c3fc7005b21a5db821e4b8c6"):
+        assert problem(client.get(f"{LIST}/{wrong}{part}"))["status"] == 404
+
+
+def test_the_export_holds_every_decision_with_its_weight(events, caller) -> None:
+    answer = caller().get("/api/v1/exports/decisions", {"range": "all"})
+    assert answer["Content-Type"].startswith("text/csv")
+    rows = list(csv.DictReader(io.StringIO(b"".join(answer.streaming_content).decode())))
+    assert {row["decision"] for row in rows} == {name(e) for e in events}
+    assert all(float(row["weight"]) >= 1 for row in rows)
+
+
+def test_an_export_that_may_not_be_asked_for_is_a_problem(caller, db) -> None:
+    assert problem(caller("").get("/api/v1/exports/decisions"))["status"] == 403
+
+
+def test_the_list_does_not_read_more_than_a_page(events, caller, django_assert_max_num_queries) -> None:
+    client = caller()
+    with django_assert_max_num_queries(30):
+        client.get(LIST, {"range": "all", "limit": 100})
+    assert lookup.PAGE
