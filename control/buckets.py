@@ -29,6 +29,8 @@ Bucket = Literal["burst", "errors"]
 PERMISSION = "control.reset_bucket"
 WAIT_S = 1.0
 """How long all deciders together have for their answers."""
+HOPE_S = 0.2
+"""The same when none has reported lately: one that has only just come may still answer."""
 _VERBS: dict[Bucket, wire.Verb] = {"burst": "fill_burst", "errors": "fill_errors"}
 
 
@@ -175,7 +177,7 @@ def _sent(command: Command) -> Peek:
     with answering() as valkey:
         valkey.publish(COMMANDS_CHANNEL, data)
     answers: dict[str, Answer] = {}
-    for answer in _answers(command.nonce):
+    for answer in _answers(command.nonce, WAIT_S if living else HOPE_S):
         answers[answer.node] = answer
         if living <= set(answers):
             break
@@ -183,8 +185,8 @@ def _sent(command: Command) -> Peek:
     return Peek(command.issued_at, nodes)
 
 
-def _answers(nonce: str) -> Iterator[Answer]:
-    give_up = time.monotonic() + WAIT_S
+def _answers(nonce: str, within_s: float) -> Iterator[Answer]:
+    give_up = time.monotonic() + within_s
     while (left := give_up - time.monotonic()) > 0.01:
         with answering() as valkey:
             found = valkey.blpop([ANSWERS_PREFIX + nonce], timeout=left)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from django.db.models import F, Min, Q, QuerySet, Sum
-from django.db.models.functions import TruncHour
+from django.db.models import QuerySet
 
-from decider.vocabulary import Action, Stage
+from decider.vocabulary import Action
 
-from . import aggregate, charts, directory, listing, lookup
+from . import aggregate, app_day, charts, directory, listing, lookup
+from .app_day import Endpoint
 from .directory import KnownApp
 from .filters import REFUSED
 from .lookup import DAY_S
@@ -22,12 +22,10 @@ RECENT_S = 600.0
 LATEST = 10
 LOOK_BACK_S = 6 * DAY_S
 """A credential not seen in this time before the day shown is new."""
-MARKS, BURSTS, NEW_TOKENS = 3, 3, 6
+ENDPOINTS, MARKS, BURSTS, NEW_TOKENS = 8, 3, 3, 6
 FLOOR, HEIGHT = 136.0, 100.0
 ALL_FLOOR, ALL_HEIGHT = 208.0, 34.0
 """Where the two charts stand, pixels from the top."""
-_JUDGED = (Stage.TRIAGE, Stage.RANK, Stage.RERANK)
-"""Stages whose refusals spend the error budget (`passes._consume`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,20 +51,6 @@ class Mark:
     text: str
     anchor: str
     dx: int
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """An endpoint the app asked for; counts are estimated."""
-
-    name: str
-    service: str
-    count: float
-    refused: float
-
-    @property
-    def admitted_share(self) -> float:
-        return 1.0 - self.refused / self.count
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +112,8 @@ class AppPage:
 
 def compose(app_id: str, now: float, happenings: Iterable[Happening] = ()) -> AppPage:
     """Reads everything; `happenings` are what the reader knows besides, such as config changes."""
-    known = directory.app(app_id) if "\x00" not in app_id else None
-    rows = Decision.objects.filter(app=app_id.replace("\x00", "\ufffd"))
+    storable = app_id.replace("\x00", "\ufffd")
+    known, rows = directory.app(storable), Decision.objects.filter(app=storable)
     since = (now - DAY_S) // BUCKET_S * BUCKET_S + BUCKET_S
     day = lookup.within(rows, since)
     cells = aggregate.cells(day, since, BUCKET_S)
@@ -137,19 +121,18 @@ def compose(app_id: str, now: float, happenings: Iterable[Happening] = ()) -> Ap
     total, refused = sum(counts.values()), [c for c in cells if c.action != Action.ADMIT]
     recent = aggregate.cells(lookup.within(rows, now - RECENT_S), now - RECENT_S, RECENT_S)
     latest, _ = lookup.page(day.exclude(action=Action.ADMIT).order_by("-id"), size=LATEST)
-    credentials = _credentials(day)
+    seen = app_day.read(storable, since)
     chart, every = _charts(cells, refused, since)
-    mine = [*happenings, *_new_credentials(rows, credentials, since), *_model_changes(day)]
-    wrong_at, wrong = _wrong(day)
+    mine = [*happenings, *_new_credentials(rows, seen.tokens, since), *_model_changes(seen.models)]
     name = known.name if known else app_id
     return AppPage(
         id=app_id, name=name, known=known, latest=tuple(listing.rows_of(latest)),
         count=total, refused=sum(c.count for c in refused), kept=sum(c.kept for c in cells),
         recent=sum(c.count for c in recent), recent_refused=sum(c.count for c in recent if c.action != Action.ADMIT),
         mix=tuple((a, counts.get(a, 0.0), counts.get(a, 0.0) / total) for a in Action) if total else (),
-        endpoints=_endpoints(day), chart=chart, all=every, marks=marks(mine, since),
-        story=tuple(sorted([*mine, *_bursts(chart)], key=lambda h: h.at)), wrong_per_hour=wrong, wrong_at=wrong_at,
-        tokens=len(credentials), regions=tuple(sorted(set(day.order_by().values_list("region", flat=True).distinct()))),
+        endpoints=tuple(seen.endpoints[:ENDPOINTS]), chart=chart, all=every, marks=marks(mine, since),
+        story=tuple(sorted([*mine, *_bursts(chart)], key=lambda h: h.at)), wrong_at=seen.wrong[0], wrong_per_hour=seen.wrong[1],
+        tokens=len(seen.tokens), regions=tuple(seen.regions),
         all_href=listing.address(app_id, lookup.Filters(range="24h"), insist="app" if known else ""),
         refused_href=listing.address(app_id, lookup.Filters(range="24h", actions=REFUSED), insist="app" if known else ""),
     )  # fmt: skip
@@ -165,27 +148,6 @@ def _charts(
     return chart, every
 
 
-def _endpoints(day: QuerySet[Decision], most: int = 8) -> tuple[Endpoint, ...]:
-    weight = 1.0 / F("inclusion_probability")
-    grouped = day.order_by().values("method", "endpoint", "service")
-    counted = grouped.annotate(n=Sum(weight), refused=Sum(weight, filter=~Q(action=int(Action.ADMIT)))).order_by("-n")[:most]
-    return tuple(Endpoint(f"{r['method']} {r['endpoint']}", r["service"], r["n"], r["refused"] or 0.0) for r in counted)
-
-
-def _wrong(day: QuerySet[Decision]) -> tuple[float, float]:
-    """(start, figure) of the hour in which most false throttles are to be expected: each refusal counts 1 - its risk."""
-    judged = day.order_by().exclude(action=Action.ADMIT).filter(stage__in=_JUDGED, risk__isnull=False)
-    counted = judged.annotate(hour=TruncHour("at")).values("hour").annotate(n=Sum((1.0 - F("risk")) / F("inclusion_probability")))
-    worst = counted.order_by("-n").first()
-    return (worst["hour"].timestamp(), worst["n"]) if worst else (0.0, 0.0)
-
-
-def _credentials(day: QuerySet[Decision]) -> dict[str, float]:
-    """When each credential was first seen in the day, unix seconds, by its digest."""
-    seen = day.order_by().exclude(token_digest="").values_list("token_digest").annotate(first=Min("at"))
-    return {digest: first.timestamp() for digest, first in seen}
-
-
 def _new_credentials(rows: QuerySet[Decision], found: dict[str, float], since: float) -> list[Happening]:
     """Credentials of the day that were not seen in the days before it, when the app was seen then at all."""
     before = lookup.within(rows, since - LOOK_BACK_S, since).order_by()
@@ -198,13 +160,10 @@ def _new_credentials(rows: QuerySet[Decision], found: dict[str, float], since: f
     return [Happening(at, "A credential was seen for the first time", "new credential") for at in new]
 
 
-def _model_changes(day: QuerySet[Decision]) -> list[Happening]:
-    """When another model first scored a kept decision of this app."""
-    spoke = day.order_by().exclude(model="").values("model").annotate(first=Min("at")).order_by("first")
-    return [
-        Happening(r["first"].timestamp(), f"Model {r['model'][:8]} began to score it", f"model {r['model'][:8]}")
-        for r in list(spoke)[1:]
-    ]
+def _model_changes(models: dict[str, float]) -> list[Happening]:
+    """When another model took over from the first of the day."""
+    later = list(models.items())[1:]
+    return [Happening(at, f"Model {digest[:8]} began to score it", f"model {digest[:8]}") for digest, at in later]
 
 
 def _bursts(chart: charts.Columns | None) -> list[Happening]:

@@ -178,6 +178,11 @@ document.addEventListener('htmx:afterRequest', (e) => {
   announce(xhr.getResponseHeader('Sluice-Level') || el.dataset.level);
 });
 
+document.addEventListener('htmx:afterRequest', (e) => { // a live panel that got no answer says how old it is
+  const mark = e.detail.successful || !e.target.matches('[data-poll]') ? null : $('[data-live]', e.target);
+  if (mark) mark.textContent = `Not refreshed since ${mark.dataset.live}`;
+});
+
 function announce(level) { // only a change of level is said, once
   const el = strip(), words = { calm: 'System status: normal', degraded: 'System status: degraded', incident: 'System status: incident', unknown: 'System status unknown' };
   if (level === el.dataset.level) return;
