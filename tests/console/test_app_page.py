@@ -108,7 +108,7 @@ def test_expected_false_throttles_stand_next_to_their_limit(signed_in, stored) -
     at = time.time() // 3_600 * 3_600 - 1_800
     stored([event(at=at + k, risk=0.5, inclusion_probability=0.1) for k in range(3)])
     text = text_of(signed_in("support").get(url()))
-    assert re.search(r"Expected false throttles, worst hour, from \d\d:00 15.0 limit 10 Over", text)
+    assert re.search(r"Expected false throttles in the worst hour, from \d\d:00: 15.0 , limit 10 Over", text)
 
 
 def test_an_app_nobody_tracks_finds_full_buckets(signed_in, decider) -> None:
