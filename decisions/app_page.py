@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from django.db.models import QuerySet
+from django.db.models import Count, QuerySet
 
 from decider.vocabulary import Action
 
@@ -14,12 +14,15 @@ from .app_day import Endpoint
 from .directory import KnownApp
 from .filters import REFUSED
 from .lookup import DAY_S
-from .models import Decision
+from .models import Decision, utc
+from .outcome_models import Dispute, Kind, Outcome, State
 
 BUCKET_S = 1_800.0
 RECENT_S = 600.0
 """What "now" means in the finding."""
 LATEST = 10
+LABELS_S = 30 * DAY_S
+_ALWAYS = (Kind.FALSE_THROTTLE, Kind.CORRECT_REFUSAL, Kind.FRAUD)
 LOOK_BACK_S = 6 * DAY_S
 """A credential not seen in this time before the day shown is new."""
 ENDPOINTS, MARKS, BURSTS, NEW_TOKENS = 8, 3, 3, 6
@@ -54,6 +57,18 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
+class Labels:
+    """What became of the app's requests, as reported for the last 30 days."""
+
+    counts: tuple[tuple[str, int], ...]
+    """Matured outcomes by kind, in words; the three that are asked for most are always there."""
+    settling: int
+    """Reported and not matured yet."""
+    disputed: int
+    """Open disputes."""
+
+
+@dataclass(frozen=True, slots=True)
 class AppPage:
     """An app and the last day of decisions about it."""
 
@@ -85,6 +100,7 @@ class AppPage:
     tokens: int
     """Credentials seen in kept decisions of the day."""
     regions: tuple[str, ...]
+    labels: Labels
     all_href: str
     refused_href: str
 
@@ -132,10 +148,22 @@ def compose(app_id: str, now: float, happenings: Iterable[Happening] = ()) -> Ap
         mix=tuple((a, counts.get(a, 0.0), counts.get(a, 0.0) / total) for a in Action) if total else (),
         endpoints=tuple(seen.endpoints[:ENDPOINTS]), chart=chart, all=every, marks=marks(mine, since),
         story=tuple(sorted([*mine, *_bursts(chart)], key=lambda h: h.at)), wrong_at=seen.wrong[0], wrong_per_hour=seen.wrong[1],
-        tokens=len(seen.tokens), regions=tuple(seen.regions),
+        tokens=len(seen.tokens), regions=tuple(seen.regions), labels=labels(storable, now),
         all_href=listing.address(app_id, lookup.Filters(range="24h"), insist="app" if known else ""),
         refused_href=listing.address(app_id, lookup.Filters(range="24h", actions=REFUSED), insist="app" if known else ""),
     )  # fmt: skip
+
+
+def labels(app_id: str, now: float) -> Labels:
+    """The outcomes about an app that occurred in the last 30 days, and its open disputes."""
+    reported = Outcome.objects.filter(app=app_id, occurred_at__gte=utc(now - LABELS_S))
+    matured = dict(reported.filter(matured_at__lte=utc(now)).values_list("kind").annotate(n=Count("*")))
+    kinds = [k for k in Kind if k in _ALWAYS or matured.get(k)]
+    return Labels(
+        tuple((k.label, matured.get(k, 0)) for k in kinds),
+        reported.filter(matured_at__gt=utc(now)).count(),
+        Dispute.objects.filter(app=app_id, state=State.OPEN).count(),
+    )
 
 
 def _charts(

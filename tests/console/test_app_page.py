@@ -5,19 +5,25 @@ from __future__ import annotations
 import html
 import re
 import time
+import uuid
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import redis
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from console import app_gauges, roles
 from control import buckets, changes, notes
-from control.actors import SYSTEM
+from control.actors import SYSTEM, Actor
 from control.models import App, AppNote, AuditEntry, Tenant
 from decider.ids import format_decision_id
+from decisions import disputes
+from decisions.models import Decision
+from decisions.outcome_models import Outcome
 from tests.control.played import Played
 from tests.decisions.factory import event, unranked
 
@@ -109,6 +115,24 @@ def test_expected_false_throttles_stand_next_to_their_limit(signed_in, stored) -
     stored([event(at=at + k, risk=0.5, inclusion_probability=0.1) for k in range(3)])
     text = text_of(signed_in("support").get(url()))
     assert re.search(r"Expected false throttles in the worst hour, from \d\d:00: 15.0 , limit 10 Over", text)
+
+
+def test_what_became_of_it_is_shown_matured_and_settling(signed_in, stored) -> None:
+    now = timezone.now()
+    base = {"app": APP, "source": "csv", "by": "x", "digest": "", "reported_at": now}
+    days = [timedelta(days=d) for d in (1, 2, 40)]
+    for k, ago in enumerate(days):
+        Outcome.objects.create(key=f"f{k}", kind="false_throttle", occurred_at=now - ago, matured_at=now, **base)
+    Outcome.objects.create(key="c", kind="chargeback", occurred_at=now - days[0], matured_at=now, **base)
+    Outcome.objects.create(key="s", kind="churn", occurred_at=now - days[0], matured_at=now + days[0], **base)
+    one = event()
+    stored([one])
+    d = Decision.objects.get(id=uuid.UUID(bytes=one.id))
+    disputes.open_dispute(d, by=Actor("Olu Ade", "olu@example.org", "Support"), reason="It was announced")
+    text = text_of(signed_in("support").get(url()))
+    assert "Chargeback 1 False throttle 2 Refusal found correct 0 Still settling 1" in text
+    assert "Fraud confirmed 0" in text
+    assert "1 open dispute" in text
 
 
 def test_an_app_nobody_tracks_finds_full_buckets(signed_in, decider) -> None:
