@@ -14,6 +14,7 @@ from control.effective import Subject
 from control.errors import ControlError
 from decider.config import Config
 from decider.plan import Plan, plan_of
+from decider.vocabulary import Tier
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractUser
@@ -85,7 +86,7 @@ def tiles(found: Peek, now: float) -> tuple[Gauge, ...]:
     return (
         _quota(sum(v.quota_used for v in views), owner.quota_per_day, min(v.tracked_since for v in views), now),
         _burst(owner.tokens, owner.burst, owner.rate, owner.wait_until - now),
-        _errors(owner.errors_left, owner.errors_per_hour),
+        _errors(owner.errors_left, owner.errors_per_hour, owner.tier),
         _pace(sum(v.pace for v in views), owner.rate, sum(v.refused for v in views)),
     )
 
@@ -111,9 +112,16 @@ def _burst(tokens: float, burst: float, rate: float, wait: float) -> Gauge:
     return Gauge("Burst bucket", words.number(math.floor(tokens)), f"of {words.number(burst)} tokens", _bar(left), None, css, note)
 
 
-def _errors(left: float, per_hour: float) -> Gauge:
+def _errors(left: float, per_hour: float, tier: int) -> Gauge:
     share = left / per_hour if per_hour else 0.0
-    note = "ML refuses no more once it is spent." if per_hour else "Its tier has none: ML may refuse it as often as it finds right."
+    strict = tier == Tier.ENTERPRISE
+    note = (
+        "Once it is spent, ML refuses no more."
+        if strict
+        else "The more is spent, the milder ML."
+        if per_hour
+        else "Its tier has none."
+    )
     css = "accent" if share >= 0.2 or not per_hour else "warn"
     return Gauge("False throttles left", words.number(left, 1), f"of {per_hour:,.4g} an hour", _bar(share), None, css, note)
 

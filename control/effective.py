@@ -149,10 +149,13 @@ def _tier(config: Config, about: Subject, history: _History, now: float) -> Iter
         yield line("Refill", f"{policy.rate:,.4g} requests a second", "rate")
         yield line("Burst", f"{policy.burst:,.4g} requests, the same again as headroom", "burst")
     yield line("Daily quota", f"{policy.quota_per_day:,.0f} requests, hard", "quota_per_day")
-    yield line(
-        "False throttles", f"{policy.error_budget_per_hour:,.4g} expected an hour, then ML refuses no more", "error_budget_per_hour"
-    )
+    yield line("False throttles", f"{policy.error_budget_per_hour:,.4g} expected an hour; {_spent(tier)}", "error_budget_per_hour")
     yield line("Asks the model", f"from a first score of {policy.rank_from:.2f}", "rank_from")
+
+
+def _spent(tier: int) -> str:
+    """What a spent false-throttle budget means (`policy.choose`, `policy.utility`)."""
+    return "once spent, ML refuses no more" if tier == Tier.ENTERPRISE else "the more is spent, the milder ML"
 
 
 def _shares(config: Config, about: Subject, history: _History) -> Iterable[Line]:

@@ -58,6 +58,11 @@ def test_without_anything_special_the_tier_says_everything(first) -> None:
     assert found["Tier"].version is None
 
 
+@pytest.mark.parametrize(("tier", "words"), [(1, "the milder ML"), (3, "ML refuses no more")])
+def test_what_a_spent_budget_means_is_said_as_the_policy_has_it(first, tier: int, words: str) -> None:
+    assert lines(Subject("app_1", "", "", tier))["False throttles"].value.endswith(words)
+
+
 def test_each_line_names_the_version_that_set_it(first) -> None:
     tiers = [msgspec.structs.replace(t, burst=400) if k == 1 else t for k, t in enumerate(defaults.TIERS)]
     second = change(tiers=tiers)
