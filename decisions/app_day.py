@@ -9,6 +9,7 @@ from django.db import connection
 
 from decider.vocabulary import Action, Stage
 
+from .estimate import NOTHING, Estimate
 from .lookup import id_at
 from .models import Decision, utc
 
@@ -19,6 +20,7 @@ _SQL = f"""
 SELECT grouping(endpoint, model, region, token_digest), method, endpoint, service, model, region, token_digest,
        date_trunc('hour', at), min(at), sum(1 / inclusion_probability),
        coalesce(sum(1 / inclusion_probability) FILTER (WHERE action <> %(admit)s), 0),
+       coalesce(sum(inclusion_probability ^ -2) FILTER (WHERE action <> %(admit)s), 0), count(*) FILTER (WHERE action <> %(admit)s),
        coalesce(sum((1 - risk) / inclusion_probability) FILTER (WHERE action <> %(admit)s AND stage = ANY(%(judged)s)), 0)
 FROM {Decision._meta.db_table} WHERE app = %(app)s AND at >= %(since)s AND id >= %(first)s
 GROUP BY GROUPING SETS ((method, endpoint, service), (model), (region), (token_digest), (date_trunc('hour', at)))
@@ -52,6 +54,8 @@ class Day:
     tokens: dict[str, float] = field(default_factory=dict)
     """Digest of each credential, and when it was first seen, unix seconds."""
     regions: list[str] = field(default_factory=list)
+    refused: Estimate = NOTHING
+    """Requests that were not admitted."""
     wrong: tuple[float, float] = (0.0, 0.0)
     """(start, figure) of the hour in which most false throttles are to be expected: each refusal counts 1 - its risk."""
 
@@ -72,7 +76,7 @@ def read(app: str, since: float) -> Day:
 
 def _take(
     day: Day, kind: int, method: str, endpoint: str, service: str, model: str, region: str, token: str,
-    hour: datetime, first: datetime, count: float, refused: float, wrong: float,
+    hour: datetime, first: datetime, count: float, refused: float, square: float, kept: int, wrong: float,
 ) -> None:  # fmt: skip
     if kind == _ENDPOINT:
         day.endpoints.append(Endpoint(f"{method} {endpoint}", service, count, refused))
@@ -80,6 +84,7 @@ def _take(
         day.models[model] = first.timestamp()
     elif kind == _REGION:
         day.regions.append(region)
+        day.refused += Estimate(refused, square, kept)
     elif kind == _TOKEN and token:
         day.tokens[token] = first.timestamp()
     elif kind == _HOUR and wrong > day.wrong[1]:

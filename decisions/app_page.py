@@ -12,6 +12,7 @@ from decider.vocabulary import Action
 from . import aggregate, app_day, charts, directory, listing, lookup
 from .app_day import Endpoint
 from .directory import KnownApp
+from .estimate import Estimate
 from .filters import REFUSED
 from .lookup import DAY_S
 from .models import Decision, utc
@@ -80,6 +81,8 @@ class AppPage:
     count: float
     """Decisions of the last 24 h, estimated."""
     refused: float
+    between: Estimate
+    """The same with its interval."""
     kept: int
     recent: float
     """Decisions of the last 10 min, estimated."""
@@ -143,7 +146,7 @@ def compose(app_id: str, now: float, happenings: Iterable[Happening] = ()) -> Ap
     name = known.name if known else app_id
     return AppPage(
         id=app_id, name=name, known=known, latest=tuple(listing.rows_of(latest)),
-        count=total, refused=sum(c.count for c in refused), kept=sum(c.kept for c in cells),
+        count=total, refused=sum(c.count for c in refused), between=seen.refused, kept=sum(c.kept for c in cells),
         recent=sum(c.count for c in recent), recent_refused=sum(c.count for c in recent if c.action != Action.ADMIT),
         mix=tuple((a, counts.get(a, 0.0), counts.get(a, 0.0) / total) for a in Action) if total else (),
         endpoints=tuple(seen.endpoints[:ENDPOINTS]), chart=chart, all=every, marks=marks(mine, since),

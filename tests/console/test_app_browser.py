@@ -42,6 +42,7 @@ def tab(browser, live_server, person, decider, stored) -> Iterator[Callable]:  #
 
     yield go
     for context in made:
+        context.pages[0].wait_for_load_state("networkidle")
         context.close()
     assert problems == []
 
