@@ -13,7 +13,7 @@ import msgspec
 from bench import peers
 from decider import compiled_cache
 
-PARTS = ("model_scoring", "shap", "way_back", "engine_alone", "memory", "http_decision", "ingest", "kill_switch")
+PARTS = ("model_scoring", "shap", "way_back", "engine_alone", "memory", "http_decision", "ingest", "kill_switch", "lookup")
 """Modules with a `measure() -> list of rows`, in the order they run."""
 FIELDS = ("name", "figure", "unit", "peer", "peer_figure", "ratio", "target", "met", "conditions")
 RESULT = Path(os.environ.get("SLUICE_VAR", "var")) / "bench.json"

@@ -62,7 +62,7 @@ def read(text: str, insist: str = "") -> Reading:
         return Reading("nothing", text, hint="It holds a NUL character, which no id and no name does.")
     if not insist and text.startswith(TOKEN):
         return of_digest(text.removeprefix(TOKEN))
-    readers = {"app": (_as_app,), "request": (_as_request,), "name": (_as_name,)}
+    readers = {"app": (_as_app, _as_stranger), "request": (_as_request,), "name": (_as_name,)}
     for reader in readers.get(insist, (_as_app, _as_request, _as_stranger, _as_name)):
         if reading := reader(text):
             return reading

@@ -1,0 +1,201 @@
+"""The lookup page over millions of stored decisions: by id, an app's day, and facets over all; the real views, the real database.
+
+Rows are stored by ingest's own code (`ingest.copy_events`: binary COPY, and the counts kept ready), a week of them, in time order,
+and compacted as they would be by now. Requests go through Django's test client with all middleware, signed in as support. There is
+no peer to compare with. `SLUICE_BENCH_ROWS` sets how many rows, for a quick try.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import secrets
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+
+from bench import kill_switch
+from decider import features, signals
+from decider.event import Event
+
+ROWS = int(os.environ.get("SLUICE_BENCH_ROWS", "5000000"))
+DAYS, COMMIT, APPS = 7, 20_000, 3_000
+ID_MS, APP_MS, FACETS_MS = 50.0, 150.0, 500.0
+ROOT = Path(__file__).resolve().parent.parent
+SERVICES = ("orders-read", "search-query", "exports", "ledger-write", "catalog", "accounts")
+PATHS = ("/v2/orders/{id}", "/v2/search", "/v2/refunds", "/v2/items/{id}", "/v2/stock")
+KINDS = (  # action, stage, reason, model arm, inclusion probability, share of the stored rows
+    (0, 2, 20, 0, 0.02, 0.40), (0, 3, 30, 1, 0.02, 0.14), (1, 3, 31, 1, 0.5, 0.16), (1, 2, 21, 0, 0.5, 0.10),
+    (2, 4, 41, 1, 0.5, 0.05), (3, 4, 40, 1, 0.5, 0.08), (4, 0, 2, 0, 1.0, 0.04), (1, 5, 51, 0, 0.5, 0.03),
+)  # fmt: skip
+
+
+def measure() -> list[dict[str, object]]:
+    """95th percentiles of three kinds of requests."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sluice-bench-")))
+        environment = os.environ | kill_switch._servers(stack, folder, os.sched_getaffinity(0))
+        command = [sys.executable, "-m", "bench.lookup"]
+        done = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main() -> list[dict[str, object]]:
+    """What runs inside an installation of its own."""
+    _install()
+    began = time.monotonic()
+    now = time.time()
+    apps, ids = _fill(now)
+    built = time.monotonic() - began
+    browser, rng = _browser(), random.Random(5)
+    told = f"{ROWS:,} stored decisions of {DAYS} days, {APPS:,} apps, built in {built:.0f} s by ingest's own code, warm cache, "
+    told += "Django's test client with all middleware, PostgreSQL as shipped, all on this machine"
+    by_id = [f"/lookup?q=dec_{one}" for one in rng.sample(ids, min(len(ids), 300))]
+    by_app = [f"/lookup?q={app}&as=app&range=24h&f=1" for app in rng.sample(apps, min(len(apps), 120))]
+    return [
+        _row("lookup: by id, p95", _p95(browser, by_id), ID_MS, f"{len(by_id)} ids; {told}"),
+        _row("lookup: an app's last 24 h, p95", _p95(browser, by_app), APP_MS, f"{len(by_app)} apps, by their traffic; {told}"),
+        *_facets(browser, rng, told),
+    ]
+
+
+def _facets(browser: object, rng: random.Random, told: str) -> Iterator[dict[str, object]]:
+    """Facets, histogram, finding and rows over every app, under filters drawn at random."""
+    chosen = [
+        "",
+        "&action=defer&action=block",
+        "&-action=admit",
+        "&stage=rank",
+        "&service=exports",
+        "&-service=orders-read&tier=premium",
+    ]
+    chosen += [
+        "&reason=service-overloaded",
+        "&arm=live&action=shed",
+        "&endpoint=GET+%2Fv2%2Fsearch",
+        "&reason=block-listed&service=exports",
+    ]
+    for spans, words in ((("1h", "6h", "24h"), "up to a day"), (("7d", "all"), "a week")):
+        addresses = [f"/lookup?range={rng.choice(spans)}&f=1{rng.choice(chosen)}" for _ in range(80)]
+        conditions = f"{len(addresses)} requests over all apps, {len(chosen)} filters; {told}"
+        yield _row(f"lookup: facets, {words}, p95", _p95(browser, addresses), FACETS_MS, conditions)
+
+
+def _p95(browser: object, addresses: list[str]) -> float:
+    """Milliseconds of the 95th percentile, after three that are not counted."""
+    for address in addresses[:3]:
+        _get(browser, address)
+    took = sorted(_get(browser, address) for address in addresses)
+    return took[-(-len(took) * 95 // 100) - 1]
+
+
+def _get(browser: object, address: str) -> float:
+    began = time.perf_counter()
+    answer = browser.get(address)  # type: ignore[attr-defined]
+    took = (time.perf_counter() - began) * 1000
+    if answer.status_code != 200 or b"rowlink" not in answer.content:
+        raise RuntimeError(f"{address} answered {answer.status_code} without a decision")
+    return took
+
+
+def _row(name: str, figure: float, target: float, conditions: str) -> dict[str, object]:
+    return {
+        "name": name, "figure": round(figure, 1), "unit": "ms", "peer": None, "peer_figure": None, "ratio": None, "target": target,
+        "met": figure <= target, "conditions": conditions,
+    }  # fmt: skip
+
+
+def _install() -> None:
+    import django
+
+    django.setup()
+    from django.conf import settings
+    from django.contrib.auth import get_user_model
+    from django.contrib.auth.models import Group
+    from django.core.management import call_command
+
+    from control import changes, keys
+    from control.actors import SYSTEM
+
+    call_command("migrate", verbosity=0)
+    keys.ensure(settings.SLUICE_KEYS)
+    changes.first(by=SYSTEM, reason="A measurement")
+    user = get_user_model().objects.create_user("support@bench.example")
+    user.groups.add(Group.objects.get(name="support"))
+
+
+def _browser() -> object:
+    from django.contrib.auth import get_user_model
+    from django.test import Client
+
+    browser = Client()
+    browser.force_login(get_user_model().objects.get(), backend="django.contrib.auth.backends.ModelBackend")
+    return browser
+
+
+def _fill(now: float) -> tuple[list[str], list[str]]:
+    """Stores the rows. Returns apps and ids of some of them, drawn by their share of the traffic."""
+    from datetime import UTC, datetime
+
+    from django.db import connection, transaction
+
+    from decisions import binary, ingest, partitions, rollup
+
+    partitions.make(partitions.DECISIONS, {datetime.fromtimestamp(now - 86_400 * k, UTC).date() for k in range(DAYS + 1)})
+    texts, counts, draw = binary.Texts(), rollup.Counts(), _drawing()
+    apps: list[str] = []
+    ids: list[str] = []
+    for start in range(0, ROWS, COMMIT):
+        events = draw(min(COMMIT, ROWS - start), now - DAYS * 86_400 * (1 - start / ROWS), DAYS * 86_400 / ROWS)
+        with transaction.atomic():
+            ingest.copy_events(events, texts, counts)
+        counts.settle()
+        if start / ROWS >= 0.88:
+            apps += [e.app for e in events[:: COMMIT // 50]]
+        ids += [e.id.hex() for e in events[:: COMMIT // 5]]
+    rollup.compact(now)
+    with connection.cursor() as cursor:
+        cursor.execute("VACUUM ANALYZE")
+    return apps, ids
+
+
+def _drawing() -> Callable[[int, float, float], list[Event]]:
+    """Draws events: apps by a long-tailed share, kinds by theirs, in time order from a moment."""
+    rng = np.random.default_rng(3)
+    weights = rng.lognormal(0, 1.2, APPS)
+    kinds = np.array([k[5] for k in KINDS])
+    row, seen = np.zeros(features.N_FEATURES, "<f4"), np.zeros(signals.N_SIGNALS)
+    model, digests = "8c1f9a52" * 8, [secrets.token_hex(16) for _ in range(APPS)]
+
+    def draw(count: int, at: float, step: float) -> list[Event]:
+        app, kind = rng.choice(APPS, count, p=weights / weights.sum()), rng.choice(len(KINDS), count, p=kinds)
+        service, path, noise = rng.integers(0, 6, count), rng.integers(0, 5, count), rng.bytes(8 * count)
+        vectors = rng.gamma(1.0, 10.0, (64, row.size)).astype("<f4")
+        plain, signal = [v.tobytes() for v in vectors], seen.tobytes()
+        out = []
+        for k in range(count):
+            a, when, tail = int(app[k]), at + k * step, noise[8 * k : 8 * k + 8]
+            action, stage, reason, arm, p, _ = KINDS[kind[k]]
+            raw = int(when * 1000).to_bytes(6, "big") + bytes((0x70 | k >> 8 & 15, k & 255, 0x80 | tail[0] & 63)) + tail[1:]
+            scores = (0.4, 0.4, 1.1, -0.4) if arm else (None, None, None, None)
+            # fmt: off
+            out.append(Event(
+                raw, when, f"req_{raw.hex()}", "local", "d01", f"app_{a:08x}", f"ten_{a // 10:06x}", a % 4, digests[a],
+                "GET", PATHS[path[k]], SERVICES[service[k]], action, False, stage, reason, 4.0, *scores, model, arm, 0, 1,
+                features.SCHEMA, plain[k & 63], signal, p, 12.5, 120,
+            ))
+            # fmt: on
+        return out
+
+    return draw
+
+
+if __name__ == "__main__":
+    print(json.dumps(main()))
