@@ -109,7 +109,7 @@ def chips(filters: Filters, address: Address) -> tuple[Chip, ...]:
         else:
             found += [Chip(_label(dimension, v), address(filters.including(dimension, v))) for v in sorted(wanted)]
         found += [
-            Chip(f"Not {_label(dimension, v)}", address(filters.excluding(dimension, v)))
+            Chip(f"Without {_label(dimension, v)}", address(filters.excluding(dimension, v)))
             for v in sorted(filters.unwanted(dimension))
         ]
     return tuple(found)

@@ -15,9 +15,18 @@ LONGEST = 8_192
 NOT_YOURS = "Looking up a token needs the right to see token digests. Support and auditors have it."
 _UNKNOWN = "It looks like a credential. It was hashed and not kept, and no stored decision carried it."
 
-Reader = Callable[[str], str]
+
+@dataclass(frozen=True, slots=True)
+class Reread:
+    """What a room above made of a text: the address of the page about it, or what is wrong with it."""
+
+    address: str = ""
+    hint: str = ""
+
+
+Reader = Callable[[str], Reread | None]
 READERS: list[Reader] = []
-"""A room above reads more: each gives the address of the page about a text, or an empty text."""
+"""A room above reads more; None: not its kind of text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +43,17 @@ def read(text: str, insist: str = "", *, with_token: bool) -> Found:
     text = text.strip()
     if len(text) > LONGEST:
         return _nothing(f"It has {len(text):,} characters; at most {LONGEST:,} are read.")
+    hint = ""
     for reader in () if insist else READERS:
-        if address := reader(text):
-            return Found(Reading("nothing", ""), address)
+        if reread := reader(text):
+            if reread.address:
+                return Found(Reading("nothing", ""), reread.address)
+            hint = reread.hint
     plain = not text or bool(insist) or parse_decision_id(text) is not None or text.startswith(lookup.TOKEN)
     if not plain and (secret := _as_credential(text, with_token=with_token)):
-        return Found(secret)
+        return Found(secret) if secret.kind == "token" or not hint else _nothing(hint)
+    if hint:
+        return _nothing(hint)
     reading = lookup.read(text[:200], insist)
     return Found(reading) if reading.kind != "nothing" else _nothing(reading.hint)
 

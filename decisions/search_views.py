@@ -69,8 +69,8 @@ def _lines(request: HttpRequest, text: str) -> list[Line]:
         name = format_decision_id(raw)
         return [Line("search", name, "Decision", reverse("decision", args=[name]))]
     for reader in pasted.READERS:
-        if address := reader(text):
-            return [Line("search", "A receipt", "Open its story", address)]
+        if (reread := reader(text)) and reread.address:
+            return [Line("search", "A receipt", "Open its story", reread.address)]
     if credentials.looks_secret(text) or len(text) < 2:
         return []
     exact = directory.app(text)
