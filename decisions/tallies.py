@@ -131,8 +131,12 @@ def times(counted: Counted, before: uuid.UUID | None, enough: int) -> list[tuple
         cursor.execute(sql, [int(counted.since // MINUTE_S), int(latest // MINUTE_S) + 1, list(counted.keys)])
         kept = 0
         for minute, span, some in cursor.fetchall():
-            found.append((minute * 60.0, (minute + span) * 60.0))
-            kept += some if before is None or found[-1][1] < latest - MINUTE_S else 0  # the cursor's own time holds newer ones too
+            start, end = minute * 60.0, (minute + span) * 60.0
+            if found and found[-1][0] <= end:
+                found[-1] = (start, found[-1][1])  # one range for neighbours: each costs the planner every partition
+            else:
+                found.append((start, end))
+            kept += some if before is None or end < latest - MINUTE_S else 0  # the cursor's own time holds newer ones too
             if kept >= enough:
                 break
     return found
