@@ -247,6 +247,21 @@ def test_quota_is_leased_from_the_store_and_never_beyond_it(world: World) -> Non
     assert 200 <= admitted <= 400
 
 
+def test_an_app_that_was_unknown_at_first_gets_a_lease_of_its_own_plan(world: World) -> None:
+    small, large = ({"quota_per_day": quota, "rate": 1000, "burst": 10_000} for quota in (40, 4_000_000))
+    free, *others = defaults.TIERS
+    tiers = [msgspec.structs.replace(free, **small), *(msgspec.structs.replace(t, **large) for t in others)]
+    version = world.publish(msgspec.structs.replace(defaults.config(), tiers=tiers))
+    until(lambda: world.running() == version, "the config", 10)
+    world.end("decider")
+    world.start_decider()  # one that starts again on the same day has hardly a share of its own
+    app = "app_late"
+    world.store.set(store.PROFILE_PREFIX + app, msgspec.msgpack.encode(Profile(app, "Late", "t1", 3)))
+    # the region has leased more of its quota today than the pool of an unknown app holds: an empty one, until it is known
+    world.store.hset(f"{store.QUOTA_PREFIX}{time.strftime('%Y%m%d', time.gmtime())}", app, 200_000)
+    until(lambda: [world.get("/v1/check/v2/orders/1", app)[0] for _ in range(20)] == [200] * 20, "its lease", 10)
+
+
 def test_it_ends_on_sigterm_with_its_last_events_sent(world: World) -> None:
     before = len(world.events())
     world.get("/v1/check/v2/orders/1", "app_last")
