@@ -30,14 +30,14 @@ def read(text: str) -> Reread | None:
     if not _FORM.fullmatch(text):
         return None
     try:
-        _open(text)
+        opened(text)
     except (ReceiptError, KeysError) as error:
         return Reread(hint=f"Read as a receipt. {error}")
     return Reread(address=reverse("receipt", args=[text]))
 
 
-def _open(text: str) -> Receipt:
-    """Raises ReceiptError, KeysError."""
+def opened(text: str) -> Receipt:
+    """What a receipt of this installation says. Raises ReceiptError, KeysError."""
     return receipts.open_sealed(text, receipts.keys_of(keys.load_token_keys(settings.SLUICE_KEYS)))
 
 
@@ -46,17 +46,17 @@ def _open(text: str) -> Receipt:
 def receipt(request: HttpRequest, text: str) -> HttpResponse:
     """The story of a receipt."""
     try:
-        opened = _open(text)
+        found = opened(text)
     except (ReceiptError, KeysError) as error:
         return render(request, "explain/receipt.html", {"page": "lookup", "r": None, "problem": str(error)}, status=404)
-    app = _app(opened)
+    app = _app(found)
     if app:
         look(request, app, "a receipt")
-    return render(request, "explain/receipt.html", {"page": "lookup", "r": receipt_story.tell(opened, app), "problem": ""})
+    return render(request, "explain/receipt.html", {"page": "lookup", "r": receipt_story.tell(found, app), "problem": ""})
 
 
-def _app(opened: Receipt) -> str:
+def _app(found: Receipt) -> str:
     """The registered app behind a receipt's pseudonym; "" when it is none of them."""
     sealers = receipts.keys_of(keys.load_token_keys(settings.SLUICE_KEYS)).values()
     registered = apps.get_model("control", "App").objects.values_list("id", flat=True)
-    return next((a for a in registered.iterator() if any(k.pseudonym(a) == opened.app for k in sealers)), "")
+    return next((a for a in registered.iterator() if any(k.pseudonym(a) == found.app for k in sealers)), "")

@@ -1,16 +1,13 @@
-"""Decisions over REST: the list behind lookup, and its export."""
+"""Decisions over REST: the list behind lookup."""
 
 from __future__ import annotations
 
 import time
 import uuid
 
-from django.http import StreamingHttpResponse
-from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
-from rest_framework.exceptions import NotFound, ValidationError
-from rest_framework.negotiation import BaseContentNegotiation
+from rest_framework.exceptions import NotFound, PermissionDenied, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -18,12 +15,12 @@ from rest_framework.views import APIView
 from decider.ids import parse_decision_id
 from decider.vocabulary import Action, Arm, MlState, Reason, Stage, Tier
 
-from . import asking, export, looks, lookup, why
+from . import asking, looks, lookup, why
 from .filters import DIMENSIONS, RANGES
 from .lookup import Reading
 from .models import Decision
+from .views import READ, SEE_DIGEST
 
-READ = "decisions.view_decision"
 MOST, USUAL = 200, 50
 """Decisions on a page."""
 
@@ -96,8 +93,8 @@ FILTERS = [
 ]
 
 
-def _asked(request: Request) -> tuple[Reading, asking.Asked]:
-    """What the address asks for. Raises ValidationError that names each value which is not one."""
+def asked_of(request: Request) -> tuple[Reading, asking.Asked]:
+    """What the address asks for. Raises ValidationError that names each value which is not one, PermissionDenied for a digest."""
     asked = asking.read(request.query_params, first_visit=False)
     problems = list(asked.problems)
     text, insist = request.query_params.get("q", "").strip(), request.query_params.get("as", "")
@@ -107,13 +104,10 @@ def _asked(request: Request) -> tuple[Reading, asking.Asked]:
         problems.append(f"“as” is one of {', '.join(lookup.READINGS)}.")
     if problems:
         raise ValidationError({"query": problems})
-    return lookup.read(text, insist), asked
-
-
-def _note(request: Request, reading: Reading, what: str) -> None:
-    """A list narrowed to one app shows that app's data."""
-    if len(reading.apps) == 1:
-        looks.note(request, reading.apps[0], what)
+    reading = lookup.read(text, insist)
+    if reading.kind == "token" and not request.user.has_perm(SEE_DIGEST):
+        raise PermissionDenied("Your role may not see digests of credentials.")
+    return reading, asked
 
 
 _LIMIT = {"type": "integer", "minimum": 1, "maximum": MOST, "default": USUAL}
@@ -135,11 +129,12 @@ class Decisions(APIView):
     )
     def get(self, request: Request) -> Response:
         """Lists stored decisions that pass every filter. A row stands for `weight` decisions."""
-        reading, asked = _asked(request)
+        reading, asked = asked_of(request)
         size = _limit(request)
         rows = lookup.rows(reading, asked.filters, time.time()).defer("features")
         some, more = lookup.page(rows, asked.before, size)
-        _note(request, reading, "decisions over the API")
+        if len(reading.apps) == 1:
+            looks.note(request, reading.apps[0], "decisions over the API")
         return Response(DecisionsPage({"results": some, "next": some[-1].name if more else None}).data)
 
 
@@ -148,37 +143,6 @@ def _limit(request: Request) -> int:
     if not (text.isascii() and text.isdigit() and 1 <= int(text[:6]) <= MOST):
         raise ValidationError({"limit": f"A whole number from 1 to {MOST}."})
     return int(text)
-
-
-class _CsvAlways(BaseContentNegotiation):
-    """The export is CSV whatever is accepted; errors are problems."""
-
-    def select_parser(self, request: Request, parsers: list) -> object:
-        return parsers[0]
-
-    def select_renderer(self, request: Request, renderers: list, format_suffix: str = "") -> tuple:
-        return renderers[0], renderers[0].media_type
-
-
-class Export(APIView):
-    """The list as a file."""
-
-    permission = READ
-    throttle_scope = "export"
-    content_negotiation_class = _CsvAlways
-
-    @extend_schema(
-        operation_id="decisions_export", parameters=FILTERS,
-        responses={(200, "text/csv"): OpenApiResponse(OpenApiTypes.STR, "One line a decision, with its weight.")},
-    )  # fmt: skip
-    def get(self, request: Request) -> StreamingHttpResponse:
-        """Streams every stored decision that passes the filters as CSV, with probability and weight of each."""
-        reading, asked = _asked(request)
-        _note(request, reading, "a CSV export over the API")
-        rows = lookup.rows(reading, asked.filters, time.time())
-        answer = StreamingHttpResponse(export.lines(rows), content_type="text/csv; charset=utf-8")
-        answer["Content-Disposition"] = 'attachment; filename="decisions.csv"'
-        return answer
 
 
 def found(decision_id: str) -> Decision:

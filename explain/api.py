@@ -1,28 +1,24 @@
-"""Why a decision was made, over REST: record, explanation, way back, worlds, text for the customer, receipts."""
+"""Why a decision was made, over REST: record, explanation, way back, worlds, text for the customer."""
 
 from __future__ import annotations
 
 import math
-import uuid
 
 import numpy as np
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
-from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from decider.features import NAMES
-from decider.ids import format_decision_id
-from decider.receipt import Receipt, ReceiptError
-from decider.vocabulary import REASONS, Action, Reason, Stage
-from decisions import configs, looks, lookup
+from decider.vocabulary import Action
+from decisions import configs, looks
 from decisions.api import READ, DecisionOut, WordField, found
-from decisions.models import Decision, utc
+from decisions.models import Decision
 
-from . import answer, customer, page, receipts, record, way_back, worlds
+from . import answer, page, record, way_back, worlds
 from .models import Explanation
 
 
@@ -200,52 +196,3 @@ def _looked_at(request: Request, decision_id: str) -> Decision:
     d = found(decision_id)
     looks.note(request, d.app, f"decision {d.name} over the API")
     return d
-
-
-class ReceiptIn(serializers.Serializer):
-    """A receipt, as a refusal's response carried it."""
-
-    receipt = serializers.CharField(max_length=1000)
-
-
-class ReceiptOut(serializers.Serializer):
-    """What a receipt says. It holds no score and no app id; `stored` tells whether the whole record is here too."""
-
-    decision = serializers.CharField()
-    at = serializers.DateTimeField()
-    action = WordField(Action)
-    stage = WordField(Stage)
-    reason = WordField(Reason)
-    why = serializers.CharField(help_text="The reason in one clause.")
-    codes = serializers.ListField(child=serializers.CharField(), help_text="What spoke against it, strongest first.")
-    retry_after = serializers.IntegerField(help_text="Seconds; 0 when a retry would not help.")
-    config_version = serializers.IntegerField()
-    model = serializers.CharField(allow_blank=True, help_text="Begin of the model's digest.")
-    stored = serializers.BooleanField()
-    customer_text = CustomerText()
-
-
-class Receipts(APIView):
-    """Opening receipts."""
-
-    permission = READ
-
-    @extend_schema(operation_id="receipts_open", request=ReceiptIn, responses=ReceiptOut)
-    def post(self, request: Request) -> Response:
-        """What a receipt says, also of a decision that was not stored. One that was changed in any bit is refused."""
-        given = ReceiptIn(data=request.data)
-        given.is_valid(raise_exception=True)
-        try:
-            opened = receipts.opened(given.validated_data["receipt"])
-        except ReceiptError as error:
-            raise ValidationError({"receipt": str(error)}) from error
-        return Response(ReceiptOut(_told(opened)).data)
-
-
-def _told(r: Receipt) -> dict[str, object]:
-    return {
-        "decision": format_decision_id(r.decision), "at": utc(r.at), "action": r.action, "stage": r.stage, "reason": r.reason,
-        "why": REASONS[r.reason].text, "codes": r.codes, "retry_after": r.retry_after, "config_version": r.config_version,
-        "model": r.model, "stored": lookup.find(uuid.UUID(bytes=r.decision)) is not None,
-        "customer_text": customer.say(customer.of_receipt(r)),
-    }  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.urls import path
 from drf_spectacular.views import SpectacularAPIView
 
-from console.api import apps, outcomes, tokens
+from console.api import apps, exports, outcomes, receipts, tokens
 from decisions import api as decisions
 from explain import api as explain
 
@@ -27,8 +27,8 @@ urlpatterns = [
     path(f"{_DECISION}/counterfactual", explain.WayBackDetail.as_view(), name="api-counterfactual"),
     path(f"{_DECISION}/replay", explain.Replay.as_view(), name="api-replay"),
     path(f"{_DECISION}/customer-text", explain.CustomerTextDetail.as_view(), name="api-customer-text"),
-    path("receipts", explain.Receipts.as_view(), name="api-receipts"),
-    path("exports/decisions", decisions.Export.as_view(), name="api-export"),
+    path("receipts", receipts.Receipts.as_view(), name="api-receipts"),
+    path("exports/decisions", exports.Export.as_view(), name="api-export"),
     path("apps/<str:app>", apps.AppDetail.as_view(), name="api-app"),
     path("apps/<str:app>/policy", apps.AppPolicy.as_view(), name="api-app-policy"),
     path("apps/<str:app>/forecast", apps.AppForecast.as_view(), name="api-app-forecast"),

@@ -102,10 +102,11 @@ def test_the_export_holds_every_decision_with_its_weight(events, caller) -> None
     rows = list(csv.DictReader(io.StringIO(b"".join(answer.streaming_content).decode())))
     assert {row["decision"] for row in rows} == {name(e) for e in events}
     assert all(float(row["weight"]) >= 1 for row in rows)
+    assert AuditEntry.objects.filter(action="decisions.export").count() == 1
 
 
 def test_an_export_that_may_not_be_asked_for_is_a_problem(caller, db) -> None:
-    assert problem(caller("").get("/api/v1/exports/decisions"))["status"] == 403
+    assert problem(caller("ml_owner").get("/api/v1/exports/decisions"))["status"] == 403
 
 
 def test_the_list_does_not_read_more_than_a_page(events, caller, django_assert_max_num_queries) -> None:
