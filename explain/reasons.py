@@ -66,10 +66,9 @@ def leading(found: list[Reason]) -> Reason:
 def _reason(finding: Finding, fall: Waterfall) -> Reason:
     feature, value = finding.feature, fall.values[finding.lead]
     usual = None if fall.typical is None else fall.typical[finding.lead]
-    sentence = (feature.high if finding.high else feature.low).format(
-        value=format_value(feature, value), typical=format_value(feature, usual) if usual is not None else "unknown"
-    )
-    if usual is None:
+    shown, shown_usual = format_value(feature, value), format_value(feature, usual) if usual is not None else "unknown"
+    sentence = (feature.high if finding.high else feature.low).format(value=shown, typical=shown_usual)
+    if usual is None or shown == shown_usual:  # nothing to compare with, or nothing that differs
         sentence = sentence.split(". ")[0].rstrip(".") + "."
     others = tuple(FEATURES[k] for k in finding.members[1:])
     return Reason(finding.code, sentence, round(finding.weight * fall.points, 2), feature, value, usual, others)

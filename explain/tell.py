@@ -26,13 +26,17 @@ def short(decisions: Sequence[Decision]) -> dict[uuid.UUID, str]:
 
 
 def _strongest(explanation: Explanation, d: Decision) -> str:
-    k = int(np.argmax(explanation.values))
-    value = float(np.frombuffer(bytes(d.features), "<f4")[k])
-    if explanation.values[k] <= 0 or value != value:
+    """What weighs most of what is unlike similar apps; what weighs most where nothing is, or nobody knows how those are."""
+    values, row = explanation.values, np.frombuffer(bytes(d.features), "<f4").astype(float)
+    adverse = [int(k) for k in np.argsort(-values) if values[k] > 0 and not np.isnan(row[k])]
+    if not adverse:
         return ""
-    text = f"{FEATURES[k].label.split(',')[0]}: {format_value(FEATURES[k], value)}"
     try:
         typical = reasons.typical(artifacts.artifact(explanation.model), d.tier)
     except ArtifactError:
         typical = None
-    return f"{text}, peers {format_value(FEATURES[k], typical[k])}" if typical else text
+    found = ((FEATURES[k], row[k], typical[k] if typical else None) for k in adverse)
+    told = [(f, format_value(f, x), "" if usual is None else format_value(f, usual)) for f, x, usual in found]
+    feature, value, usual = next((one for one in told if one[1] != one[2]), told[0])
+    text = f"{feature.label.split(',')[0]}: {value}"
+    return f"{text}, peers {usual}" if usual and usual != value else text

@@ -60,3 +60,9 @@ def test_reasons_are_at_most_four_adverse_and_strongest_first(contributions: lis
     effects = [r.effect for r in found]
     assert effects == sorted(effects, reverse=True)
     assert all(effect >= 0 for effect in effects)
+
+
+def test_a_value_that_is_the_median_is_compared_with_nothing() -> None:
+    (found,) = reasons.ranked(fall([3.0] * N_FEATURES, rate_10s=1.0))
+    assert found.shown_value == found.shown_typical
+    assert "imilar apps" not in found.text
