@@ -120,9 +120,9 @@ def _risk(d: Decision, thresholds: Thresholds | None) -> str:
 
 
 def _cut(cut: float, risk: float | None) -> str:
-    """A threshold with two decimals, or as many as it takes to tell it from the risk."""
+    """A threshold with two decimals, or as many as it takes to tell it from the risk and from 0."""
     for places in range(2, 7):
         text = f"{cut:.{places}f}"
-        if risk is None or text != f"{risk:.{places}f}":
+        if float(text) > 0.0 and (risk is None or text != f"{risk:.{places}f}"):
             return text
     return f"{cut:.6f}"
