@@ -36,11 +36,8 @@ CAUSES: dict[str, Cause] = {
         Cause("SIZE", "Size of requests", "The requests are large or expensive to serve. Ask for less in one request."),
         Cause("ERRORS", "Errors", "Many of the requests ended in errors. Correct what they ask for before sending more."),
         Cause("RETRIES", "Retries", "Many of the requests were retries. Wait as long as Retry-After says before trying again."),
-        Cause(
-            "SPREAD", "Spread of requests",
-            "The requests went to many different resources. Ask for many items in one request where that is possible.",
-        ),
-        Cause("WRITES", "Writes", "Many of the requests were writes. Join writes where that is possible."),
+        Cause("SPREAD", "Spread of requests"),
+        Cause("WRITES", "Writes"),
         Cause("QUOTA", "Daily quota", "Much of the daily quota is used. It starts anew at midnight UTC."),
         Cause("SERVICE", "State of the service", "The service was busy or failing. Wait as long as Retry-After says."),
         Cause("TENANT", "Its tenant's use", "Your organisation as a whole used much of this service. Spread its use over time."),
@@ -51,6 +48,23 @@ CAUSES: dict[str, Cause] = {
         Cause("FEEDBACK", "Age of what is known"),
     )
 }  # fmt: skip
+
+SIGNS_OF_ABUSE = frozenset(
+    {
+        "auth_error_share_60s",
+        "not_found_share_60s",
+        "payment_error_share_60s",
+        "distinct_endpoints_60s",
+        "endpoint_entropy_60s",
+        "distinct_paths_60s",
+        "distinct_tokens_60s",
+        "distinct_sources_60s",
+        "write_share_60s",
+        "abuse_history",
+        "chargeback_history",
+    }
+)
+"""Features that no customer is told of, whatever their cause; where one weighs most, nothing else is told in its place."""
 
 OF_REASON: dict[Reason, str] = {
     Reason.QUOTA_EXHAUSTED: "QUOTA",

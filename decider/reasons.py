@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from .artifact import Artifact
-from .causes import CAUSES, OF_REASON
+from .causes import CAUSES, OF_REASON, SIGNS_OF_ABUSE
 from .features import FEATURES, Feature
 from .vocabulary import Reason, Tier
 
@@ -64,12 +64,13 @@ def findings(contributions: Sequence[float], values: Sequence[float], usual: Seq
 def told(reason: Reason, found: Sequence[Finding]) -> tuple[tuple[str, str], ...]:
     """What a refused customer is told: code and sentence of each cause.
 
-    Where the rule that was decisive names a cause, that alone; where the model's findings were decisive, those that may be told.
+    Where the rule that was decisive names a cause, that alone; where the model's findings were decisive, those that may be told,
+    and none when a sign of abuse weighs most: what came after it would be told as the reason, and is not.
     """
     if reason in OF_REASON:
         cause = CAUSES[OF_REASON[reason]]
         return ((cause.code, cause.high),)
-    if reason != Reason.RISK_HIGH:
+    if reason != Reason.RISK_HIGH or not found or found[0].feature.name in SIGNS_OF_ABUSE:
         return ()
-    causes = ((CAUSES[finding.feature.cause], finding.high) for finding in found)
+    causes = ((CAUSES[f.feature.cause], f.high) for f in found if f.feature.name not in SIGNS_OF_ABUSE)
     return tuple((cause.code, text) for cause, high in causes if (text := cause.high if high else cause.low))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import NamedTuple
 
+from decider.causes import SIGNS_OF_ABUSE
 from decider.features import FEATURES
 from decider.vocabulary import Action, Reason, Stage
 
@@ -87,24 +88,9 @@ _SAID = {
 }
 """Findings that may be told, as feature and direction: the customer's own pace, errors, retries and sizes, and our load."""
 
-ABUSE = frozenset(
-    {
-        "auth_error_share_60s",
-        "not_found_share_60s",
-        "payment_error_share_60s",
-        "distinct_endpoints_60s",
-        "endpoint_entropy_60s",
-        "distinct_paths_60s",
-        "distinct_tokens_60s",
-        "distinct_sources_60s",
-        "write_share_60s",
-        "abuse_history",
-        "chargeback_history",
-    }
-)
-"""Features that are signs of abuse: never told, and where one weighs most, nothing else is told in its place."""
-ABUSE_CODES = frozenset(f"{f.code}_{side}" for f in FEATURES if f.name in ABUSE for side in ("HIGH", "LOW"))
-_UNTOLD = ABUSE | frozenset(
+ABUSE_CODES = frozenset(f"{f.code}_{side}" for f in FEATURES if f.name in SIGNS_OF_ABUSE for side in ("HIGH", "LOW"))
+"""Reason codes of signs of abuse: never told, and where one weighs most, nothing else is told in its place."""
+_UNTOLD = SIGNS_OF_ABUSE | frozenset(
     {
         "quota_used",
         "seconds_since_first",

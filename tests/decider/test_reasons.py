@@ -115,7 +115,7 @@ def test_findings_are_few_adverse_and_each_of_another_cause(contributions: list[
 
 def test_customers_are_told_the_findings_only_where_these_were_decisive() -> None:
     found = reasons.findings(values(rate_1s=0.9, abuse_history=0.8, not_found_share_60s=0.5), [1.0] * N_FEATURES, None)
-    assert [code for code, _ in reasons.told(Reason.RISK_HIGH, found)] == ["PACE", "ERRORS"]
+    assert [code for code, _ in reasons.told(Reason.RISK_HIGH, found)] == ["PACE"]  # 404 answers are a sign of abuse
     assert [code for code, _ in reasons.told(Reason.SERVICE_OVERLOADED, found)] == ["SERVICE"]
     assert reasons.told(Reason.BLOCK_LISTED, found) == ()
     assert reasons.told(Reason.RISK_HIGH, []) == ()

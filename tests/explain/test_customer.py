@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from decider import answers, features, signals
-from decider.causes import CAUSES
+from decider.causes import CAUSES, SIGNS_OF_ABUSE
+from decider.reasons import findings, told
 from decider.receipt import Receipt
 from decider.requests import Decision as Answered
 from decider.vocabulary import HTTP_STATUS, REASONS, STAGE_LABELS, Action, Arm, MlState, Reason, Stage, Tier
@@ -114,7 +115,7 @@ def test_every_reason_of_its_own_stage_is_in_the_catalogue_and_no_other() -> Non
 def test_every_finding_of_the_registry_is_told_or_kept_back_on_purpose() -> None:
     assert set(customer_words.FINDINGS) == {f"{f.code}_{side}" for f in features.FEATURES for side in ("HIGH", "LOW")}
     for feature in features.FEATURES:
-        if feature.name in customer_words.ABUSE or feature.source in ("profile", "clock"):
+        if feature.name in SIGNS_OF_ABUSE or feature.source in ("profile", "clock"):
             for side in ("HIGH", "LOW"):
                 assert customer_words.FINDINGS[f"{feature.code}_{side}"] == Cause.UNSAID, feature.name
 
@@ -329,3 +330,14 @@ def test_the_words_for_staff_would_not_pass_as_words_for_customers() -> None:
     for text in ("ML ranking decided: risk 0.81", "Similar apps send 3.5", *STAGE_LABELS.values()):
         assert FORBIDDEN.search(text), text
     assert any(isinstance(v, Ask) for v in customer_words.CAUSES.values())
+
+
+def test_the_response_tells_no_sign_of_abuse_that_the_reply_keeps_back() -> None:
+    """Where one weighs most, both tell nothing; where one comes later, the response leaves it out."""
+    values, nothing = [1.0] * len(features.FEATURES), [0.0] * len(features.FEATURES)
+    for sign in SIGNS_OF_ABUSE:
+        most, later = nothing.copy(), nothing.copy()
+        most[features.INDEX[sign]], most[features.INDEX["rate_10s"]] = 2.0, 1.0
+        later[features.INDEX[sign]], later[features.INDEX["rate_10s"]] = 1.0, 2.0
+        assert told(Reason.RISK_HIGH, findings(most, values, None)) == ()
+        assert [code for code, _ in told(Reason.RISK_HIGH, findings(later, values, None))] == ["PACE"]
