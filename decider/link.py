@@ -23,7 +23,7 @@ from .keeper import Keeper
 from .requests import Outcome
 from .store import NodeStatus, Profile
 
-PUSH_S, POLL_S, FILE_S, FLUSH_S, STATUS_S, FETCH_S = 1.0, 2.0, 0.25, 0.2, 1.0, 0.02
+PUSH_S, POLL_S, FLUSH_S, STATUS_S, FETCH_S = 1.0, 2.0, 0.2, 1.0, 0.02
 BATCH_EVENTS = 500
 RETRY_S = 0.5
 POOL_SHARE = 0.5

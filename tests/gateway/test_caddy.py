@@ -12,6 +12,11 @@ import pytest
 from console import gateway as example
 from console import parts
 from tests.gateway import running
+from tests.gateway.alike import (  # noqa: F401 - run here, on this gateway
+    test_a_refusal_reaches_the_client_with_its_true_status_and_fields,
+    test_an_admitted_request_reaches_its_service_and_its_answer_carries_the_fields,
+    test_an_app_always_meets_the_same_decider,
+)
 from tests.gateway.running import HERE, NAMES, Gateway, stub, until
 
 CADDY = shutil.which("caddy")
@@ -39,32 +44,8 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         it.stop()
 
 
-@pytest.mark.parametrize(("app", "status"), [("defer", 429), ("shed", 503), ("block", 403), ("malformed", 400)])
-def test_a_refusal_reaches_the_client_with_its_true_status_and_fields(gateway: Gateway, app: str, status: int) -> None:
-    answer = gateway.get(app)
-    assert answer.status == status
-    assert answer.json()["status"] == status
-    assert answer.headers["sluice-receipt"] == "AQAB"
-    assert answer.headers["sluice-decision"].startswith("dec_")
-    assert "ratelimit" in answer.headers
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.headers.get("retry-after") == ("7" if status in {429, 503} else None)
-
-
-def test_an_admitted_request_reaches_its_service_and_its_answer_carries_the_fields(gateway: Gateway) -> None:
-    answer = gateway.get("good", method="POST", body=b"12345")
-    assert answer.status == 200
-    assert answer.headers["sluice-decision"].startswith("dec_")
-    assert answer.json()["content-length"] == "5"
-
-
 def test_a_client_cannot_choose_how_the_decider_answers(gateway: Gateway) -> None:
     assert gateway.get("shed", x_sluice_answer="nginx").status == 503
-
-
-def test_an_app_always_meets_the_same_decider(gateway: Gateway) -> None:
-    deciders = {app: {gateway.get(app).headers["ratelimit"] for _ in range(5)} for app in (f"app-{i}" for i in range(8))}
-    assert all(len(met) == 1 for met in deciders.values())
 
 
 def test_with_no_decider_left_requests_are_refused_not_let_through(gateway: Gateway) -> None:
