@@ -146,7 +146,7 @@ def _fill(now: float) -> tuple[list[str], list[str]]:
 
     from django.db import connection, transaction
 
-    from decisions import binary, ingest, partitions, rollup
+    from decisions import binary, ingest, levels, partitions, rollup
 
     partitions.make(partitions.DECISIONS, {datetime.fromtimestamp(now - 86_400 * k, UTC).date() for k in range(DAYS + 1)})
     texts, counts, draw = binary.Texts(), rollup.Counts(), _drawing()
@@ -160,7 +160,7 @@ def _fill(now: float) -> tuple[list[str], list[str]]:
         if start / ROWS >= 0.88:
             apps += [e.app for e in events[:: COMMIT // 50]]
         ids += [e.id.hex() for e in events[:: COMMIT // 5]]
-    rollup.compact(now)
+    levels.compact(now)
     with connection.cursor() as cursor:
         cursor.execute("VACUUM ANALYZE")
     return apps, ids

@@ -12,7 +12,7 @@ from django.db.models import Q
 
 from decider.vocabulary import REASONS, Action, Arm, Reason, Stage, Tier
 
-from . import rollup
+from . import levels
 from .why import BRIEF
 
 Value = int | str
@@ -225,7 +225,7 @@ _BUCKETS = 60
 def _own(start: float, end: float, now: float) -> Window:
     """A time of one's own: to the minute while the counts are or the rows are few, else as coarse as the counts."""
     minute = 60.0
-    grain = rollup.grain(now - start) * minute
+    grain = levels.grain(now - start) * minute
     if end - start <= ROWS_WINDOW_S:
         grain = minute
     first, last = start // grain * grain, -(-end // grain) * grain

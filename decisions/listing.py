@@ -115,7 +115,7 @@ def _page(
     found = lookup.rows(reading, filters, now)
     whole = sum(t.number.kept for t in counted.tallies) if counted else 0
     if counted and counted.keys and number.kept * 20 < whole:
-        found = lookup.spans(found, tallies.times(counted, before, lookup.PAGE + 1))
+        found = lookup.spans(found, tallies.times(counted, before, lookup.PAGE + 1, now))
     return lookup.page(found.defer("features"), before)
 
 
@@ -147,16 +147,15 @@ def _finding(reading: Reading, filters: Filters, counted: Counted, number: Estim
     parts, window = [], filters.window(now)
     if window.since is not None:
         until = window.until if window.until is not None else now
-        earlier = _before(reading, filters, counted, 2 * window.since - until, window.since, now)
+        earlier = _before(reading, filters, 2 * window.since - until, window.since, now)
         parts += _against(number.count, earlier, filters.time_words)
     return " ".join(parts + facets.pattern(counted, filters, directory.names))
 
 
-def _before(reading: Reading, filters: Filters, counted: Counted, since: float, until: float, now: float) -> float:
+def _before(reading: Reading, filters: Filters, since: float, until: float, now: float) -> float:
     """Decisions of the time before, as long as the window."""
     if reading.kind == "all" and tallies.held(filters, now):
-        first = since // counted.width * counted.width
-        return tallies.before(filters, first, until).count * ((until - since) / (until - first))
+        return tallies.before(filters, since, until, now)
     everything = replace(filters, range="all", start=None, end=None)
     found: QuerySet[Decision] = lookup.within(lookup.rows(reading, everything, now).order_by(), since, until)
     return float(found.aggregate(n=Sum(1.0 / F("inclusion_probability")))["n"] or 0.0)

@@ -143,7 +143,7 @@ class AppCountKey(models.Model):
 
 
 class ReadyCount(models.Model):
-    """Decisions of a time that share a key (`rollup`). Rows are appended and added up; several may stand for the same time."""
+    """Decisions of a time that share a key (`rollup`). Rows are appended and added up in blocks of several lengths (`levels`)."""
 
     pk = models.CompositePrimaryKey("minute", "span", "key")
     """Names a row for Django; the tables have no such constraint, and nothing looks rows up by it."""
@@ -178,6 +178,23 @@ class AppCount(ReadyCount):
 
     class Meta(ReadyCount.Meta):
         db_table = "decisions_appcount"
+
+
+class CountLevel(models.Model):
+    """Up to which minute, exclusive, the blocks of one length are complete (`levels`)."""
+
+    pk = models.CompositePrimaryKey("counts", "span")
+    counts = models.TextField()
+    """The table of the counts."""
+    span = models.SmallIntegerField()
+    minute = models.IntegerField()
+
+    class Meta:
+        db_table = "decisions_countlevel"
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.counts} of {self.span} min"
 
 
 class TokenDay(models.Model):

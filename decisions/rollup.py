@@ -1,8 +1,8 @@
 """Counts that are kept ready: decisions of a minute by everything that is filtered by, and by app and action.
 
 Ingest appends a batch's sums in the transaction that stores its rows, so a decision is counted exactly when it is stored.
-Appending needs no lock on rows that other workers write too; every minute `compact` adds up what belongs together,
-and makes old minutes coarser. Readers add up whatever rows they find, so it never matters how far compaction came.
+Appending needs no lock on rows that other workers write too; `levels` adds up what belongs together, in blocks of several
+lengths, and knows which blocks answer for a time.
 
 What is counted has a number (`Keys`), so a row is small and grouping compares integers.
 """
@@ -15,14 +15,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 
-from django.db import connection, transaction
+from django.db import connection
 
 from decider.event import Event
 
 from . import seen_tokens
 
-LOCK = 0x51_C1_CE_02
-"""Advisory lock of compaction: one process at a time."""
 MINUTE_S = 60
 
 
@@ -43,25 +41,6 @@ FACETS = Family("decisions_facet", ("action", "stage", "tier", "service", "metho
 APPS = Family("decisions_appcount", ("app", "tier", "action"))
 FAMILIES = (FACETS, APPS)
 
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """Rows of `span` minutes (0: as ingest appended them) older than `after_s` seconds become rows of `into` minutes."""
-
-    span: int
-    into: int
-    after_s: int
-
-
-STEPS = (Step(0, 1, 120), Step(1, 30, 7 * 3_600), Step(30, 180, 26 * 3_600))
-
-
-def grain(age_s: float) -> int:
-    """Minutes of the coarsest row that a moment so long ago may be counted in."""
-    return max([1, *(step.into for step in STEPS if age_s > step.after_s)])
-
-
-# ---- writing ---------------------------------------------------------------------------------------------------------------
 
 Key = tuple[int | str, ...]
 
@@ -170,46 +149,3 @@ def _minutes(events: Sequence[Event]) -> Iterator[tuple[int, Sequence[Event]]]:
     for event in events:
         by_minute.setdefault(int(event.at // MINUTE_S), []).append(event)
     yield from by_minute.items()
-
-
-# ---- compaction ------------------------------------------------------------------------------------------------------------
-
-
-def compact(now: float) -> int:
-    """Adds up rows that belong together and makes old ones coarser. Returns how many rows that saved."""
-    saved = 0
-    for family in FAMILIES:
-        for step in STEPS:
-            saved += _step(family, step, now)
-    return saved
-
-
-@transaction.atomic
-def _step(family: Family, step: Step, now: float) -> int:
-    """One step of one family. Readers see the rows before or after, never both."""
-    before = int((now - step.after_s) // MINUTE_S) // step.into * step.into
-    taken = f"DELETE FROM {family.table} WHERE span = %s AND minute < %s RETURNING minute, key, kept, weight, square"  # noqa: S608
-    merged = (
-        f"INSERT INTO {family.table} (minute, span, key, kept, weight, square) "  # noqa: S608
-        "SELECT minute / %s * %s, %s, key, sum(kept), sum(weight), sum(square) FROM taken GROUP BY 1, key RETURNING 1"
-    )
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
-        cursor.execute(
-            f"WITH taken AS ({taken}), merged AS ({merged}) "  # noqa: S608
-            "SELECT (SELECT count(*) FROM taken), (SELECT count(*) FROM merged)",
-            [step.span, before, step.into, step.into, step.into],
-        )
-        many, few = cursor.fetchone()
-    return many - few
-
-
-def drop(keep_days: int, now: float) -> int:
-    """Drops counts of days that are no longer stored. Returns how many rows."""
-    first = int(now // 86_400 - keep_days) * 1_440
-    with connection.cursor() as cursor:
-        dropped = 0
-        for family in FAMILIES:
-            cursor.execute(f"DELETE FROM {family.table} WHERE minute + greatest(span, 1) <= %s", [first])  # noqa: S608
-            dropped += cursor.rowcount
-        return dropped

@@ -19,9 +19,9 @@ from django.db.models.functions import Floor
 
 from decider.ids import decision_time
 
-from . import rollup
+from . import levels
 from .aggregate import Cell
-from .estimate import NOTHING, Estimate, total
+from .estimate import NOTHING, Estimate
 from .filters import Filters
 from .models import Decision
 from .rollup import APPS, FACETS, MINUTE_S
@@ -100,12 +100,12 @@ def _named(numbers: Iterable[int]) -> dict[int, Values]:
 def ready(filters: Filters, now: float) -> Counted:
     """Everything counted, from the counts kept ready. The window's ends are where the counts have theirs."""
     since, until, width = _bounds(filters, now)
-    rows = _grouped(FACETS, since, until)
+    rows = _grouped(since, until, now)
     names = _named(number for number, *_ in rows)
     tallies = tuple(Tally(names[n], "", Estimate(weight, square, kept)) for n, kept, weight, square in rows if n in names)
     inside = [n for n, *_ in rows if n in names and filters.passes(names[n])]
-    apps = tuple(_apps(filters, since, until)) if inside and _apps_held(filters) else ()
-    cells = tuple(_cells(inside, names, since, until, width))
+    apps = tuple(_apps(filters, since, until, now)) if inside and _apps_held(filters) else ()
+    cells = tuple(_cells(inside, names, since, until, width, now))
     return Counted(since, width, max(1, round((until - since) / width)), tallies, cells, apps, tuple(inside))
 
 
@@ -114,21 +114,22 @@ def held(filters: Filters, now: float) -> bool:
     window = filters.window(now)
     if window.since is None or filters.start is None:
         return True
-    grain = rollup.grain(now - window.since) * MINUTE_S
+    grain = levels.grain(now - window.since) * MINUTE_S
     return window.since % grain == 0 and (window.until or now) % grain == 0
 
 
-def times(counted: Counted, before: uuid.UUID | None, enough: int) -> list[tuple[float, float]]:
+def times(counted: Counted, before: uuid.UUID | None, enough: int, now: float) -> list[tuple[float, float]]:
     """The newest times that hold `enough` decisions inside the filters, older than `before`: where to look for what is rare."""
     until = counted.since + counted.width * counted.buckets
     latest = min(until, decision_time(before.bytes) + MINUTE_S) if before else until
+    some, values = levels.within(FACETS, int(counted.since // MINUTE_S), int(latest // MINUTE_S) + 1, now, most=5)
     sql = (
         f"SELECT minute, max(greatest(span, 1)), sum(kept) FROM {FACETS.table} "  # noqa: S608
-        "WHERE minute >= %s AND minute < %s AND key = ANY(%s) GROUP BY minute ORDER BY minute DESC"
+        f"WHERE {some} AND key = ANY(%s) GROUP BY minute ORDER BY minute DESC"
     )
     found: list[tuple[float, float]] = []
     with connection.cursor() as cursor:
-        cursor.execute(sql, [int(counted.since // MINUTE_S), int(latest // MINUTE_S) + 1, list(counted.keys)])
+        cursor.execute(sql, [*values, list(counted.keys)])
         kept = 0
         for minute, span, some in cursor.fetchall():
             start, end = minute * 60.0, (minute + span) * 60.0
@@ -142,11 +143,13 @@ def times(counted: Counted, before: uuid.UUID | None, enough: int) -> list[tuple
     return found
 
 
-def before(filters: Filters, since: float, until: float) -> Estimate:
-    """Decisions inside the filters between two moments, from the counts kept ready."""
-    rows = _grouped(FACETS, since, until)
+def before(filters: Filters, since: float, until: float, now: float) -> float:
+    """Decisions inside the filters between two moments, from the counts kept ready; in proportion where those are coarser."""
+    first = levels.edge(since, now)
+    rows = _grouped(first, until, now)
     names = _named(number for number, *_ in rows)
-    return total(Estimate(w, s, k) for n, k, w, s in rows if n in names and filters.passes(names[n]))
+    whole = sum(weight for n, _, weight, _ in rows if n in names and filters.passes(names[n]))
+    return whole * (until - since) / (until - first)
 
 
 def _bounds(filters: Filters, now: float) -> tuple[float, float, float]:
@@ -155,37 +158,35 @@ def _bounds(filters: Filters, now: float) -> tuple[float, float, float]:
     if window.since is not None:
         end = window.until if window.until is not None else (now // window.width + 1) * window.width
         return window.since, end, window.width
-    with connection.cursor() as cursor:
-        cursor.execute(f"SELECT min(minute) FROM {FACETS.table}")  # noqa: S608
-        first = cursor.fetchone()[0]
+    first = levels.oldest(FACETS)
     oldest = min(first * MINUTE_S if first is not None else now, now)
-    grain = rollup.grain(now - oldest) * MINUTE_S
+    grain = levels.grain(now - oldest) * MINUTE_S
     width = max(1, -(-(now - oldest) // (grain * _BUCKETS))) * grain
     return oldest // width * width, (now // width + 1) * width, width
 
 
-def _grouped(family: rollup.Family, since: float, until: float) -> list[tuple[int, int, float, float]]:
-    """Key, kept, weight and squared weight between two moments."""
+def _grouped(since: float, until: float, now: float) -> list[tuple[int, int, float, float]]:
+    """Key of FACETS, kept, weight and squared weight between two moments."""
+    where, values = levels.within(FACETS, int(since // MINUTE_S), int(until // MINUTE_S), now)
     with connection.cursor() as cursor:
-        cursor.execute(
-            f"SELECT key, sum(kept), sum(weight), sum(square) FROM {family.table} WHERE minute >= %s AND minute < %s GROUP BY key",  # noqa: S608
-            [int(since // MINUTE_S), int(until // MINUTE_S)],
-        )
+        cursor.execute(f"SELECT key, sum(kept), sum(weight), sum(square) FROM {FACETS.table} WHERE {where} GROUP BY key", values)  # noqa: S608
         return [(key, int(kept), weight, square) for key, kept, weight, square in cursor.fetchall()]
 
 
-def _cells(inside: list[int], names: dict[int, Values], since: float, until: float, width: float) -> Iterable[Cell]:
+def _cells(inside: list[int], names: dict[int, Values], since: float, until: float, width: float, now: float) -> Iterable[Cell]:
     """The histogram: the keys inside the filters by bucket and action."""
     if not inside:
         return
     first, minutes = int(since // MINUTE_S), int(width // MINUTE_S)
-    chosen = "" if len(inside) == len(names) else "AND r.key = ANY(%s)"
+    where, values = levels.within(FACETS, first, int(until // MINUTE_S), now, most=levels.inside(first, minutes))
+    chosen = "" if len(inside) == len(names) else "AND key = ANY(%s)"
     sql = (
-        f"SELECT (r.minute - %s) / %s, k.action, sum(r.weight), sum(r.kept) FROM {FACETS.table} r "  # noqa: S608
-        f"JOIN {FACETS.keys} k ON k.id = r.key WHERE r.minute >= %s AND r.minute < %s {chosen} GROUP BY 1, 2"
+        "SELECT r.bucket, k.action, sum(r.weight), sum(r.kept) FROM "  # noqa: S608
+        f"(SELECT (minute - %s) / %s AS bucket, key, sum(weight) AS weight, sum(kept) AS kept FROM {FACETS.table} "
+        f"WHERE {where} {chosen} GROUP BY 1, key) r JOIN {FACETS.keys} k ON k.id = r.key GROUP BY 1, 2"
     )
     with connection.cursor() as cursor:
-        cursor.execute(sql, [first, minutes, first, int(until // MINUTE_S), *([inside] if chosen else [])])
+        cursor.execute(sql, [first, minutes, *values, *([inside] if chosen else [])])
         for bucket, action, weight, kept in cursor.fetchall():
             yield Cell(since + bucket * width, action, 0, 0, "", weight, int(kept))
 
@@ -196,18 +197,19 @@ def _apps_held(filters: Filters) -> bool:
     return not others and all(name in ("action", "tier") for name, _ in filters.out)
 
 
-def _apps(filters: Filters, since: float, until: float) -> Iterable[tuple[str, Estimate]]:
+def _apps(filters: Filters, since: float, until: float, now: float) -> Iterable[tuple[str, Estimate]]:
     """The apps with the most decisions inside the filters."""
     actions = [a for a in range(5) if filters.passes((a, 0, 0, "", "", 0, 0), but="tier")]
     tiers = [t for t in range(4) if filters.passes((0, 0, t, "", "", 0, 0), but="action")]
+    where, values = levels.within(APPS, int(since // MINUTE_S), int(until // MINUTE_S), now)
     sql = (
         "SELECT k.app, sum(r.weight), sum(r.square), sum(r.kept) FROM "  # noqa: S608
         f"(SELECT key, sum(weight) AS weight, sum(square) AS square, sum(kept) AS kept FROM {APPS.table} "
-        f"WHERE minute >= %s AND minute < %s GROUP BY key) r JOIN {APPS.keys} k ON k.id = r.key "
+        f"WHERE {where} GROUP BY key) r JOIN {APPS.keys} k ON k.id = r.key "
         "WHERE k.action = ANY(%s) AND k.tier = ANY(%s) GROUP BY k.app ORDER BY 2 DESC, 1 LIMIT %s"
     )
     with connection.cursor() as cursor:
-        cursor.execute(sql, [int(since // MINUTE_S), int(until // MINUTE_S), actions, tiers, MOST_APPS])
+        cursor.execute(sql, [*values, actions, tiers, MOST_APPS])
         for app, weight, square, kept in cursor.fetchall():
             yield app, Estimate(weight, square, int(kept))
 
@@ -228,22 +230,21 @@ def from_rows(rows: QuerySet[Decision], filters: Filters, now: float) -> Counted
         width = -(-(now - begin) // (_BUCKETS * MINUTE_S)) * MINUTE_S
         since = begin // width * width
     end = until if until is not None else (now // width + 1) * width
+    tallies = tuple(_of_rows(rows))
+    apps = sums((t for t in tallies if filters.passes(t.values)), lambda t: t.app)
+    cells = tuple(_cells_of_rows(rows.filter(filters.condition()), since, width)) if apps else ()
+    return Counted(since, width, max(1, round((end - since) / width)), tallies, cells, tuple(apps.items())[:MOST_APPS])
+
+
+def _of_rows(rows: QuerySet[Decision]) -> Iterable[Tally]:
+    grouped = rows.values_list("app", *FACETS.fields).annotate(weight=Sum(_W), square=Sum(_W * _W), kept=Count("*"))
+    for app, action, stage, tier, service, method, endpoint, reason, arm, weight, square, kept in grouped.order_by():
+        values = (action, stage, tier, service, f"{method} {endpoint}", reason, arm)
+        yield Tally(values, app, Estimate(weight, square, kept))
+
+
+def _cells_of_rows(rows: QuerySet[Decision], since: float, width: float) -> Iterable[Cell]:
     bucket = Floor((_EPOCH - Value(since)) / Value(width), output_field=FloatField())
-    grouped = rows.annotate(bucket=bucket).values("bucket", "app", *FACETS.fields)
-    counted = grouped.annotate(weight=Sum(_W), square=Sum(_W * _W), kept=Count("*")).order_by()
-    return _of_rows(counted, filters, since, width, max(1, round((end - since) / width)))
-
-
-def _of_rows(counted: Iterable[dict[str, object]], filters: Filters, since: float, width: float, buckets: int) -> Counted:
-    tallies: dict[tuple[Values, str], Estimate] = defaultdict(lambda: NOTHING)
-    cells: dict[tuple[float, int], Estimate] = defaultdict(lambda: NOTHING)
-    for r in counted:
-        values = (r["action"], r["stage"], r["tier"], r["service"], f"{r['method']} {r['endpoint']}", r["reason"], r["arm"])
-        number = Estimate(r["weight"], r["square"], r["kept"])
-        tallies[values, r["app"]] += number
-        if filters.passes(values):
-            cells[r["bucket"], r["action"]] += number
-    told = tuple(Tally(values, app, number) for (values, app), number in tallies.items())
-    apps = sums((t for t in told if filters.passes(t.values)), lambda t: t.app)
-    drawn = tuple(Cell(since + k * width, action, 0, 0, "", n.count, n.kept) for (k, action), n in cells.items())
-    return Counted(since, width, buckets, told, drawn, tuple(apps.items())[:MOST_APPS])
+    grouped = rows.annotate(bucket=bucket).values_list("bucket", "action").annotate(weight=Sum(_W), kept=Count("*"))
+    for number, action, weight, kept in grouped.order_by():
+        yield Cell(since + number * width, action, 0, 0, "", weight, kept)

@@ -9,7 +9,7 @@ from celery import shared_task
 from django.conf import settings
 from django.utils import timezone
 
-from . import partitions, rollup, seen_tokens
+from . import levels, partitions, seen_tokens
 from .models import IngestedBatch
 
 DAYS_AHEAD = 3
@@ -23,7 +23,7 @@ def keep_partitions() -> dict[str, int]:
     made = partitions.ensure(DAYS_AHEAD)
     keep_days = getattr(settings, "SLUICE_KEEP_DAYS", 30)
     dropped = partitions.drop(keep_days)
-    rollup.drop(keep_days, time.time())
+    levels.drop(keep_days, time.time())
     seen_tokens.drop(keep_days, time.time())
     forgotten, _ = IngestedBatch.objects.filter(stored_at__lt=timezone.now() - timedelta(days=KEEP_BATCHES_DAYS)).delete()
     return {"made": made, "dropped": dropped, "batches_forgotten": forgotten}
@@ -32,4 +32,4 @@ def keep_partitions() -> dict[str, int]:
 @shared_task(name="decisions.tasks.compact_counts")
 def compact_counts() -> int:
     """Adds up the counts of the minutes that are over. Returns how many rows that saved."""
-    return rollup.compact(time.time())
+    return levels.compact(time.time())

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from decider import store as names
 from decider.event import encode_batch
-from decisions import ingest, lookup, rollup, seen_tokens, tallies
+from decisions import ingest, levels, lookup, rollup, seen_tokens, tallies
 from decisions.estimate import total
 from decisions.filters import Filters
 from decisions.ingest import Worker
@@ -47,20 +47,24 @@ CASES = [
 
 
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(picks, st.booleans())
-def test_counts_kept_ready_are_those_of_the_rows(store, some, compacted) -> None:
+@given(picks, picks, st.booleans())
+def test_counts_kept_ready_are_those_of_the_rows(store, some, late, compacted) -> None:
+    """Whether nothing was compacted yet, or all levels were made and what is stored then comes late."""
     now = time.time()
     Decision.objects.all().delete()
     with connection.cursor() as cursor:
-        cursor.execute("DELETE FROM decisions_facet; DELETE FROM decisions_appcount")
+        cursor.execute("DELETE FROM decisions_facet; DELETE FROM decisions_appcount; DELETE FROM decisions_countlevel")
     store(events(now, some))
     if compacted:
-        rollup.compact(now)
-        rollup.compact(now + 3_600)
-    for filters in CASES:
-        ready = tallies.ready(filters, now)
-        rows = tallies.from_rows(lookup.unfiltered(lookup.read(""), filters, now), filters, now)
-        assert shape(ready, filters) == shape(rows, filters)
+        levels.compact(now - 3_600)
+        levels.compact(now)
+    store(events(now, late))
+    for _ in range(2):
+        for filters in CASES:
+            ready = tallies.ready(filters, now)
+            rows = tallies.from_rows(lookup.unfiltered(lookup.read(""), filters, now), filters, now)
+            assert shape(ready, filters) == shape(rows, filters)
+        levels.compact(now)
 
 
 def shape(counted: tallies.Counted, filters: Filters) -> list:
@@ -72,36 +76,74 @@ def shape(counted: tallies.Counted, filters: Filters) -> list:
     return [whole.kept, round(whole.count, 6), round(whole.square, 4), by_action, drawn, sorted(apps.items())]
 
 
-def test_compaction_saves_rows_and_loses_nothing(store) -> None:
+def test_compaction_takes_in_what_was_appended_once_and_drops_fine_rows_that_are_old(store) -> None:
     now = time.time()
     for _ in range(4):
         store(events(now, [(ago, 1, 0, 0.5) for ago in (5, 5, 600, 601, 3_000, 3_001)]))
-    before = sums()
-    assert rollup.compact(now) > 0
-    assert sums() == before
+    assert levels.compact(now) > 0
+    assert levels.compact(now) == 0
+    assert counted(0) == 0
+    assert counted(1) == 8  # those of five minutes ago
+    assert counted(30) in (8, 16)  # those of ten hours, and those of five minutes when a half hour ended since
+    assert counted(180) >= 16
+
+
+def counted(span: int) -> int:
+    """Decisions in the rows of one length."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT DISTINCT span FROM decisions_facet ORDER BY 1")
-        assert [span for (span,) in cursor.fetchall()] == [1, 30, 180]
-    assert rollup.compact(now) == 0
+        cursor.execute("SELECT coalesce(sum(kept), 0) FROM decisions_facet WHERE span = %s", [span])
+        return cursor.fetchone()[0]
 
 
 def sums() -> tuple:
+    """What was appended."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT sum(kept), sum(weight), sum(square) FROM decisions_facet")
         return cursor.fetchone()
+
+
+NOW = 1_795_000_000.0
+MINUTE = int(NOW // 60)
+
+
+@given(st.integers(0, 20_000), st.integers(1, 20_000), st.integers(0, 600), st.sampled_from([1, 5, 30, 180, 1_440]))
+def test_a_window_is_covered_once_and_whole(ago: int, length: int, behind: int, most: int) -> None:
+    """By blocks that are kept, complete and no longer than asked for; however far compaction came."""
+    settled = MINUTE - 2 - behind
+    complete = {level.span: settled // level.span * level.span for level in levels.LEVELS[1:]}
+    since = int(levels.edge(60.0 * (MINUTE - ago), NOW)) // 60
+    grain = levels.grain(NOW - 60 * since)
+    until = min(MINUTE + 1, since + length)
+    until += -until % grain
+    at = since
+    for one in levels.cover(since, until, NOW, complete, most=most):
+        assert one.since == at
+        assert one.since % one.span == one.until % one.span == 0
+        assert one.span == 1 or one.until <= complete[one.span]
+        assert one.span <= max(most, levels.grain(NOW - 60 * one.since))
+        at = one.until
+    assert at >= min(until, settled // grain * grain)
+
+
+def test_a_day_is_read_from_few_rows() -> None:
+    settled = MINUTE - 2
+    complete = {level.span: settled // level.span * level.span for level in levels.LEVELS[1:]}
+    since = (MINUTE - 1_440) // 30 * 30
+    blocks = sum((s.until - s.since) // s.span for s in levels.cover(since, MINUTE + 1, NOW, complete))
+    assert blocks < 60
 
 
 def test_a_window_never_begins_inside_a_coarse_row() -> None:
     now = time.time()
     for span in ("15m", "1h", "6h", "24h", "7d"):
         window = Filters(range=span).window(now)
-        assert window.since % (60 * rollup.grain(now - window.since)) == 0
+        assert window.since % (60 * levels.grain(now - window.since)) == 0
 
 
 def test_counts_of_days_no_longer_stored_are_dropped(store) -> None:
     now = time.time()
     store([event(at=now - 40 * 86_400), event()])
-    assert rollup.drop(30, now) == 2
+    assert levels.drop(30, now) == 2
     assert seen_tokens.drop(30, now) == 1
     assert sums()[0] == 1
 
