@@ -181,6 +181,10 @@ def sign(config: Config, key: Ed25519PrivateKey) -> bytes:
     return msgspec.msgpack.encode(Signed(payload, key.sign(payload), key_id(key.public_key())))
 
 
+MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What decoding raises: wrong form or types, text that is not UTF-8, nesting without end."""
+
+
 def verify(data: bytes, keys: dict[str, Ed25519PublicKey]) -> Config:
     """Checks signature, form, and feature schema.
 
@@ -188,7 +192,7 @@ def verify(data: bytes, keys: dict[str, Ed25519PublicKey]) -> Config:
     """
     try:
         signed = msgspec.msgpack.decode(data, type=Signed)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except MALFORMED as error:
         raise ConfigError(f"not a signed config document: {error}") from error
     if (key := keys.get(signed.key_id)) is None:
         raise ConfigError(f"signed by an unknown key {signed.key_id[:16]!r}")
@@ -203,7 +207,7 @@ def decode(payload: bytes) -> Config:
     """A document from its unsigned msgpack form. Raises ConfigError."""
     try:
         config = msgspec.msgpack.decode(payload, type=Config)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except MALFORMED as error:
         raise ConfigError(f"malformed config document: {error}") from error
     check(config)
     return config

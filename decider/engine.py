@@ -352,7 +352,7 @@ class Engine:
                 id=decision_id, at=now, request_id=q.request_id, region=self.region_name, node=self.node, app=q.app,
                 tenant=self.tenant_in(slot),
                 tier=int(self.state.profile[slot, state.P_TIER]),
-                token_digest=token_digest(self.token_key, q.token) if q.token else "", method=q.method, endpoint=route.endpoint,
+                token_digest=token_digest(self.token_key, q.token) if q.token else "", method=route.method, endpoint=route.endpoint,
                 service=self.router.names[route.service], action=int(answer["action"]), observed=now < self._observe_until,
                 stage=int(answer["stage"]),
                 reason=int(answer["reason"]), retry_after=float(answer["retry_after"]), risk=risk if ranked else None,

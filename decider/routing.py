@@ -17,7 +17,12 @@ _IDENTIFIER = re.compile(
 )
 _CACHED_PATHS = 65_536
 _LONGEST_TEMPLATE = 200
+MOST_OTHERS = 500
+"""Endpoints of a service that are told apart though the config does not name them: clients choose their paths."""
+OTHER, OTHER_METHOD = "/{other}", "OTHER"
+"""Stand for all further ones, and for their methods when those are of the client's own making."""
 WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+_METHODS = WRITES | {"GET", "HEAD", "OPTIONS", "TRACE", "CONNECT"}
 
 
 _PACK = struct.Struct(ROUTE_FORMAT).pack
@@ -28,7 +33,9 @@ class Route(NamedTuple):
 
     packed: bytes
     """What the compiled passes read, as `passes_layout.ROUTE_FIELDS`; the endpoint's hash is this process's own."""
+    method: str
     endpoint: str
+    """With the method, what the endpoint is called."""
     service: int
     """Row of the service in the config document."""
     cost: float
@@ -43,7 +50,10 @@ def template_of(path: str) -> str:
 
 
 class Router:
-    """Routes of one config document, with a bounded cache."""
+    """Routes of one config document, with a bounded cache.
+
+    What is stored and counted by endpoint stays small whatever clients ask for; the features still see every path apart.
+    """
 
     def __init__(self, config: Config) -> None:
         self.names = [s.name for s in config.services]
@@ -55,6 +65,7 @@ class Router:
             (row, e.method, e.template): e for row, s in enumerate(config.services) for e in s.endpoints
         }
         self._tails_count = any(prefix.rpartition("/")[2].isdigit() for s in config.services for prefix in s.prefixes)
+        self._others: dict[int, set[tuple[str, str]]] = {}
         self._forget()
 
     def _forget(self) -> None:
@@ -84,8 +95,18 @@ class Router:
         policy = self._endpoints.get((service, method, template))
         cost, batch = (policy.cost, policy.batch) if policy else (1.0, "")
         packed = _PACK(hash(method + template), cost, service, method in WRITES, batch != "")
-        route = self._made[method, template, service] = Route(packed, template, service, cost, batch)
+        names = (method, template)
+        if policy is None and not self._told_apart(service, names):
+            names = (method if method in _METHODS else OTHER_METHOD, OTHER)
+        route = self._made[method, template, service] = Route(packed, *names, service, cost, batch)
         return route
+
+    def _told_apart(self, service: int, names: tuple[str, str]) -> bool:
+        """Whether an endpoint that the config does not name has a name of its own: the first ones have."""
+        others = self._others.setdefault(service, set())
+        if len(others) < MOST_OTHERS:
+            others.add(names)
+        return names in others
 
 
 def _under(path: str, prefix: str) -> bool:

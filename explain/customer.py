@@ -114,7 +114,7 @@ def cause_of(case: Case) -> Cause:
         return words.FINDINGS.get(case.code, Cause.UNSAID)
     if case.busy or case.action == Action.SHED:
         return Cause.CHOSEN
-    return Cause.ALLOWANCE if case.spent else Cause.UNSAID
+    return Cause.ALLOWANCE if case.spent else words.SURROUNDED.get(case.reason, Cause.UNSAID)
 
 
 def facts(case: Case) -> dict[str, str]:

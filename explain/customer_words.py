@@ -14,7 +14,7 @@ from decider.causes import SIGNS_OF_ABUSE
 from decider.features import FEATURES
 from decider.vocabulary import Action, Reason, Stage
 
-VERSION = 1
+VERSION = 2
 """Of the catalogue; shown where a text is shown."""
 
 FIELDS = frozenset({"app", "when", "status", "wait", "wait_words", "rate", "burst", "quota", "pace", "batch", "reference"})
@@ -33,6 +33,7 @@ class Cause(Enum):
     BUSY = auto()
     SHARE = auto()
     CHOSEN = auto()
+    BEHIND = auto()
     PACE = auto()
     BURST = auto()
     WORK = auto()
@@ -49,7 +50,7 @@ class Ask(Enum):
     FINDINGS = auto()
     """On what spoke most against the request."""
     SITUATION = auto()
-    """On whether the service was busy, or the allowance used up."""
+    """On whether the service was busy, or the allowance used up; else on SURROUNDED."""
 
 
 CAUSES: dict[tuple[Stage, Reason], Cause | Ask] = {
@@ -74,6 +75,9 @@ CAUSES: dict[tuple[Stage, Reason], Cause | Ask] = {
 }
 """Stage and reason of every decision there can be. A refusal whose reason is a mild one (a low risk, say) was refused by what
 surrounded it, so the situation is asked."""
+
+SURROUNDED: dict[Reason, Cause] = {Reason.VALUE_LOW: Cause.BEHIND}
+"""What is told where the situation was asked and neither was so; UNSAID for the others."""
 
 _SAID = {
     Cause.PACE: ("rate_1s:high", "rate_10s:high", "rate_60s:high", "rate_600s:high", "seconds_since_last:low"),
@@ -182,6 +186,11 @@ WORDS: dict[Cause, Words] = {
         "Our service was busy, and our automatic protection put other requests first.",
         "Our service was busy and other requests were put first",
         "To lower the chance of this, spread your requests evenly over time.",
+    ),
+    Cause.BEHIND: Words(
+        "Our automatic protection put other requests first.",
+        "Our automatic protection put other requests first",
+        "To lower the chance of this, leave out requests that nobody waits for, and do what can wait at another hour.",
     ),
     Cause.PACE: Words(
         "Our automatic protection limited it, in part because of how quickly requests from your app were arriving.",

@@ -1,0 +1,38 @@
+"""From a path to an endpoint, whatever clients make up."""
+
+import time
+
+from decider import defaults
+from decider.routing import MOST_OTHERS, OTHER, OTHER_METHOD, Router, template_of
+
+CONFIG = defaults.config(1, time.time())
+
+
+def test_identifiers_do_not_make_endpoints() -> None:
+    assert template_of("/v2/orders/123/items/3f2a9c1b7d4e") == "/v2/orders/{id}/items/{id}"
+
+
+def test_endpoints_stay_few_whatever_clients_ask_for() -> None:
+    """Beyond the path cache too, which forgets; the config's own endpoints keep their names."""
+    router = Router(CONFIG)
+    names = {(r.method, r.endpoint, r.service) for r in (router.route("GET", f"/v2/orders/word-{k:x}-x") for k in range(70_000))}
+    assert len(names) == MOST_OTHERS + 1
+    assert any(endpoint == OTHER for _, endpoint, _ in names)
+    policy = CONFIG.services[0].endpoints[0]
+    path = policy.template.replace("{id}", "12345")
+    assert router.route(policy.method, path).endpoint == policy.template
+
+
+def test_methods_of_a_clients_own_making_are_one() -> None:
+    router = Router(CONFIG)
+    for k in range(MOST_OTHERS):
+        router.route("GET", f"/v2/orders/word-{k}-x")
+    made_up = {router.route("A" * (k % 30 + 1) + "B" * (k // 30), "/v2/orders/x").method for k in range(200)}
+    assert made_up == {OTHER_METHOD}
+    assert router.route("DELETE", "/v2/orders/y").method == "DELETE"
+
+
+def test_what_has_no_name_of_its_own_is_still_told_apart_by_the_features() -> None:
+    router = Router(CONFIG)
+    packed = {router.route("GET", f"/v2/orders/word-{k}-x").packed for k in range(MOST_OTHERS + 50)}
+    assert len(packed) == MOST_OTHERS + 50
