@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import URLPattern, URLResolver, path
 
-from console import export_pages, receipt_pages, views
+from console import export_pages, receipt_pages, token_pages, views
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", views.home, name="home"),
@@ -15,5 +15,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("lookup.csv", export_pages.lookup_csv, name="lookup-csv"),
     path("logout", views.logout, name="logout"),
     path("preference", views.preference, name="preference"),
+    path("tokens", token_pages.page, name="tokens"),
+    path("tokens/<str:token>/revoke", token_pages.revoke, name="token-revoke"),
     path("ticket", views.work_on, name="ticket"),
 ]

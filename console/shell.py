@@ -11,6 +11,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 
 from console import looking, roles, strip
+from control import tokens
 from decisions import disputes
 
 if TYPE_CHECKING:
@@ -131,4 +132,6 @@ def _commands(user: AbstractUser) -> tuple[Command, ...]:
     for page, label, icon, key, permission in _PAGES:
         if _may(user, permission):
             found.append(Command("Go to", label, f"g {key}", icon, reverse(page)))
+    if user.has_perm(tokens.PERMISSION):
+        found.append(Command("Go to", "API tokens", "Yours", "key", reverse("tokens")))
     return tuple(found)

@@ -11,7 +11,7 @@ from django.core.cache import cache
 from rest_framework.test import APIClient
 
 from console import roles
-from console.api import tokens
+from control import tokens
 from tests.explain.conftest import document, models, store  # noqa: F401 - an installation with a small real model
 
 
@@ -40,7 +40,7 @@ def caller(person) -> Callable[[str], APIClient]:
 
     def make(role: str = "support") -> APIClient:
         client = APIClient()
-        client.credentials(HTTP_AUTHORIZATION=f"Token {tokens.make(person(role), days=1, reason='a test')[1]}")
+        client.credentials(HTTP_AUTHORIZATION=f"Token {tokens.make(by=person(role), days=1, reason='a test')[1]}")
         return client
 
     return make

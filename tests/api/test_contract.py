@@ -13,8 +13,8 @@ from rest_framework.throttling import SimpleRateThrottle
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from console.api import tokens
 from console.wsgi import application
+from control import tokens
 from tests.decisions.factory import event
 
 EXAMPLES = 20
@@ -27,7 +27,7 @@ def document_of_the_api(person, store, monkeypatch):
         each.disconnect(close_old_connections)  # as Django's own test client does: the test's transaction must stay open
     monkeypatch.setattr(SimpleRateThrottle, "THROTTLE_RATES", dict.fromkeys(SimpleRateThrottle.THROTTLE_RATES, "1000000/min"))
     store([event() for _ in range(3)])
-    _, text = tokens.make(person("policy_admin"), days=1, reason="a test")
+    _, text = tokens.make(by=person("policy_admin"), days=1, reason="a test")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         address, head = "/api/v1/schema?format=json", {"Authorization": f"Token {text}"}

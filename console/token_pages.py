@@ -1,0 +1,77 @@
+"""One's own API tokens: made, shown once, revoked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from django import forms
+from django.contrib import messages
+from django.contrib.auth.decorators import permission_required
+from django.contrib.auth.models import AbstractUser
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.cache import never_cache
+from django.views.decorators.debug import sensitive_variables
+from django.views.decorators.http import require_http_methods, require_POST
+
+from control import audit, tokens
+from control.errors import Refused
+from control.models import AuditEntry
+
+
+class TokenForm(forms.Form):
+    """A wish for a token."""
+
+    reason = forms.CharField(max_length=audit.REASON_MAX, error_messages={"required": "Say what the token is for."})
+    days = forms.IntegerField(
+        min_value=tokens.SHORTEST_DAYS, max_value=tokens.LONGEST_DAYS, initial=tokens.USUAL_DAYS,
+        error_messages={"required": f"Say how many days it lives, {tokens.SHORTEST_DAYS} to {tokens.LONGEST_DAYS}."},
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A token as it is listed: never the token itself."""
+
+    key: str
+    """Its first characters."""
+    reason: str
+    created: datetime
+    expiry: datetime
+
+
+@require_http_methods(["GET", "POST"])
+@never_cache
+@sensitive_variables("text")
+@permission_required(tokens.PERMISSION, raise_exception=True)
+def page(request: HttpRequest) -> HttpResponse:
+    """Lists them and makes one. The answer to a post is the only page that ever shows a token."""
+    form = TokenForm(request.POST if request.method == "POST" else None)
+    text, refused = "", ""
+    if form.is_valid():
+        try:
+            _, text = tokens.make(by=request.user, days=form.cleaned_data["days"], reason=form.cleaned_data["reason"])
+            form = TokenForm()
+        except Refused as error:
+            refused = str(error)
+    bad = bool(refused or form.errors)
+    context = {"page": "", "form": form, "text": text, "refused": refused, "rows": _rows(request.user), "most": tokens.MOST}
+    return render(request, "console/tokens.html", context, status=422 if bad else 201 if text else 200)
+
+
+def _rows(user: AbstractUser) -> list[Row]:
+    living = list(tokens.living(user))
+    made = AuditEntry.objects.filter(action="token_made", subject__in=[f"token {one.token_key}" for one in living])
+    reasons = dict(made.values_list("subject", "reason"))
+    return [Row(one.token_key, reasons.get(f"token {one.token_key}", ""), one.created, one.expiry) for one in living]
+
+
+@require_POST
+@permission_required(tokens.PERMISSION, raise_exception=True)
+def revoke(request: HttpRequest, token: str) -> HttpResponse:
+    """Ends one at once."""
+    if not tokens.revoke(by=request.user, token=token):
+        raise Http404("There is no such token of yours.")
+    messages.info(request, f"The token {token}… is revoked. Calls with it are refused from now on.")
+    return redirect("tokens")

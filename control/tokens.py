@@ -1,0 +1,59 @@
+"""Tokens for machines: made and revoked by the person they speak for, shown once, stored as a digest."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from django.contrib.auth.models import AbstractUser
+from django.db import transaction
+from django.db.models import QuerySet
+from django.utils import timezone
+from knox.models import AuthToken
+from knox.settings import knox_settings
+
+from . import audit
+from .actors import Actor
+from .errors import Refused
+
+PERMISSION = "decisions.view_decision"
+"""Whoever may read over the API may have a token; it may do what they may."""
+MOST = 10
+"""Tokens one person may have at once."""
+SHORTEST_DAYS, LONGEST_DAYS, USUAL_DAYS = 1, 365, 90
+
+
+def living(user: AbstractUser) -> QuerySet[AuthToken]:
+    """A person's tokens that have not ended, the oldest first."""
+    return AuthToken.objects.filter(user=user, expiry__gt=timezone.now()).order_by("created")
+
+
+def make(*, by: AbstractUser, days: int, reason: str) -> tuple[AuthToken, str]:
+    """A new token of a person, and its text, which nobody can read again.
+
+    Raises Refused when they have MOST already, ask for no possible time, or give no reason.
+    """
+    reason = audit.check_reason(reason)
+    if not SHORTEST_DAYS <= days <= LONGEST_DAYS:
+        raise Refused(f"A token lives {SHORTEST_DAYS} to {LONGEST_DAYS} days.")
+    with transaction.atomic():
+        audit.lock()
+        if living(by).count() >= MOST:
+            raise Refused(f"You have {MOST} tokens. Revoke one before you make another.")
+        made, text = AuthToken.objects.create(by, expiry=timedelta(days=days), prefix=knox_settings.TOKEN_PREFIX)
+        audit.append(
+            by=Actor.of(by), reason=reason, action="token_made", subject=f"token {made.token_key}",
+            summary=f"made an API token that ends in {days} days",
+        )  # fmt: skip
+    return made, text
+
+
+@transaction.atomic
+def revoke(*, by: AbstractUser, token: str) -> bool:
+    """Ends one of a person's tokens at once, by its first characters; False when they have no such token."""
+    deleted, _ = AuthToken.objects.filter(user=by, token_key=token).delete()
+    if deleted:
+        audit.append(
+            by=Actor.of(by), reason="Revoked by its owner.", action="token_revoked", subject=f"token {token}",
+            summary="revoked an API token",
+        )  # fmt: skip
+    return bool(deleted)
