@@ -15,10 +15,10 @@ from rest_framework.views import APIView
 from decider.ids import parse_decision_id
 from decider.vocabulary import Action, Arm, MlState, Reason, Stage, Tier
 
-from . import asking, looks, lookup, why
+from . import asking, listing, looks, lookup, why
 from .filters import DIMENSIONS, RANGES
 from .lookup import Reading
-from .models import Decision
+from .models import Decision, utc
 from .views import READ, SEE_DIGEST
 
 MOST, USUAL = 200, 50
@@ -136,6 +136,74 @@ class Decisions(APIView):
         if len(reading.apps) == 1:
             looks.note(request, reading.apps[0], "decisions over the API")
         return Response(DecisionsPage({"results": some, "next": some[-1].name if more else None}).data)
+
+
+class EstimateOut(serializers.Serializer):
+    """How many decisions there were, estimated from those that were kept, with a 95% interval."""
+
+    count = serializers.FloatField()
+    low = serializers.FloatField()
+    high = serializers.FloatField()
+    kept = serializers.IntegerField(help_text="Stored decisions it rests on.")
+
+
+class ChoiceOut(EstimateOut):
+    """One value of a facet."""
+
+    value = serializers.CharField(source="word", help_text="As a filter takes it.")
+    label = serializers.CharField()
+    count = serializers.FloatField(source="number.count")
+    low = serializers.FloatField(source="number.low")
+    high = serializers.FloatField(source="number.high")
+    kept = serializers.IntegerField(source="number.kept")
+
+
+class FacetOut(serializers.Serializer):
+    """The decisions by the values of one dimension, counted with all filters but its own."""
+
+    name = serializers.CharField(help_text="Of the filter; app for the apps with the most.")
+    title = serializers.CharField()
+    choices = ChoiceOut(many=True)
+    more = serializers.IntegerField(help_text="Values that are not listed.")
+
+
+class BucketOut(serializers.Serializer):
+    """Decisions of one action that began in one stretch of time."""
+
+    at = serializers.DateTimeField()
+    action = WordField(Action)
+    count = serializers.FloatField()
+    kept = serializers.IntegerField()
+
+
+class CountsOut(serializers.Serializer):
+    """Everything a search selects, counted."""
+
+    number = EstimateOut()
+    finding = serializers.CharField(allow_blank=True, help_text="What stands out; empty when nothing does.")
+    facets = FacetOut(many=True)
+    bucket_seconds = serializers.FloatField()
+    histogram = BucketOut(many=True)
+
+
+class DecisionCounts(APIView):
+    """The counts beside the list."""
+
+    permission = READ
+    throttle_scope = "heavy"
+
+    @extend_schema(operation_id="decisions_counts", parameters=FILTERS, responses=CountsOut)
+    def get(self, request: Request) -> Response:
+        """How many decisions pass the filters, by everything they are filtered by, and over time. Empty for a single id."""
+        reading, asked = asked_of(request)
+        found = listing.compose(reading, asked.filters, time.time())
+        for app in reading.apps:
+            looks.note(request, app, "counts over the API")
+        by_time, width = (found.by_time.cells, found.by_time.width) if found.by_time else ((), 0.0)
+        cells = [{"at": utc(c.start), "action": c.action, "count": c.count, "kept": c.kept} for c in by_time]
+        facets = [*found.facets, *([found.apps] if found.apps else [])]
+        told = {"number": found.number, "finding": found.finding, "facets": facets, "bucket_seconds": width, "histogram": cells}
+        return Response(CountsOut(told).data)
 
 
 def _limit(request: Request) -> int:

@@ -43,8 +43,8 @@ class Listing:
     """Address of the next page; empty on the last."""
     number: Estimate
     """Decisions inside the filters."""
-    counted: bool
-    """Whether counts, facets and histogram are there."""
+    by_time: Counted | None
+    """All that was counted; None where a search selects single decisions."""
     finding: str
     facets: tuple[Facet, ...]
     apps: Facet | None
@@ -54,6 +54,11 @@ class Listing:
     """What to drop when nothing was found."""
     newest: uuid.UUID | None
     """Id of the newest row: where a live tail goes on."""
+
+    @property
+    def counted(self) -> bool:
+        """Whether counts, facets and histogram are there."""
+        return self.by_time is not None
 
 
 def address(text: str, filters: Filters, *, insist: str = "", before: uuid.UUID | None = None, page: str = "lookup") -> str:
@@ -81,7 +86,7 @@ def compose(reading: Reading, filters: Filters, now: float, *, before: uuid.UUID
         rows=tuple(rows_of(some)),
         older=address(reading.text, filters, insist=insist, before=some[-1].id) if more else "",
         number=number if counted else total(of_row(d.inclusion_probability) for d in some),
-        counted=counted is not None,
+        by_time=counted,
         finding=_finding(reading, filters, counted, number, now) if counted and some else "",
         facets=facets.of(counted, filters, to) if counted else (),
         apps=facets.of_apps(counted, lambda app: address(app, filters, insist="app")) if counted else None,

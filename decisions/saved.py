@@ -29,17 +29,22 @@ class Saved:
 
     id: int
     name: str
-    href: str
+    query: str
+    """The address's part behind the question mark."""
     shared: bool
     mine: bool
     owner: str
+
+    @property
+    def href(self) -> str:
+        return f"{reverse('lookup')}?{self.query}"
 
 
 def visible(user: AbstractBaseUser) -> list[Saved]:
     """One's own and the shared ones, by name."""
     rows = SavedSearch.objects.filter(Q(owner=user) | Q(shared=True)).select_related("owner")
     return [
-        Saved(r.id, r.name, f"{reverse('lookup')}?{r.query}", r.shared, r.owner_id == user.pk,
+        Saved(r.id, r.name, r.query, r.shared, r.owner_id == user.pk,
               r.owner.get_full_name() or r.owner.get_username())
         for r in rows
     ]  # fmt: skip

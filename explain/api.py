@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import math
+import time
 
 import numpy as np
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
+from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from decider.features import NAMES
+from decider.ids import parse_decision_id
 from decider.vocabulary import Action
-from decisions import configs, looks
-from decisions.api import READ, DecisionOut, WordField, found
-from decisions.models import Decision
+from decisions import looks
+from decisions.api import READ, DecisionOut, EstimateOut, WordField, found
+from decisions.models import Decision, utc
 
-from . import answer, page, record, way_back, worlds
+from . import answer, not_kept, page, panels, record, timeline, worlds
 from .models import Explanation
 
 
@@ -138,14 +141,138 @@ class WayBackDetail(APIView):
     def get(self, request: Request, decision_id: str) -> Response:
         """Found and verified by deciding again with the record's own policy and model."""
         d = _looked_at(request, decision_id)
-        config = configs.config(d.config_version)
-        if d.action == Action.ADMIT:
-            return Response({"ways": [], "none": "This request was admitted."})
-        if config is None:
-            return Response({"ways": [], "none": f"Config {d.config_version} is not kept here, so no change can be verified."})
-        with worlds.scoring:
-            back = way_back.find(d.event(), config, worlds.model_of(d.model) if d.model else None)
-        return Response(WayBackOut(back).data)
+        back = panels.way_of(d)
+        return Response(WayBackOut(back or {"ways": [], "none": "This request was admitted."}).data)
+
+
+class LimitOut(serializers.Serializer):
+    """One limit, and how the request stood to it."""
+
+    key = serializers.CharField()
+    stage = serializers.CharField()
+    label = serializers.CharField()
+    before = serializers.CharField()
+    limit = serializers.CharField()
+    after = serializers.CharField()
+    stood = serializers.ChoiceField(["within", "over", "spent", "not asked"], source="word")
+    fired = serializers.BooleanField()
+
+
+class LimitList(APIView):
+    """Every limit."""
+
+    permission = READ
+
+    @extend_schema(operation_id="decisions_limits", responses=LimitOut(many=True))
+    def get(self, request: Request, decision_id: str) -> Response:
+        """Every limit that was evaluated, in the order of the stages, before and after; empty when its config is not kept."""
+        d = _looked_at(request, decision_id)
+        cut = page.compose(d, with_token=False).cut
+        return Response(LimitOut(panels.limits_of(d, cut.at if cut else None), many=True).data)
+
+
+class HappenedOut(serializers.Serializer):
+    """Something that happened to the app."""
+
+    at = serializers.DateTimeField()
+    text = serializers.CharField()
+    decision = serializers.CharField(source="name", allow_blank=True)
+
+
+class PeerOut(serializers.Serializer):
+    """One feature against similar apps."""
+
+    label = serializers.CharField()
+    value = serializers.CharField()
+    median = serializers.CharField(source="median_text")
+    rank = serializers.CharField(allow_blank=True, help_text="Empty in the middle half.")
+
+
+class PartOut(serializers.Serializer):
+    """One group's part of the load, 0 to 1, with a 95% interval."""
+
+    label = serializers.CharField()
+    share = serializers.FloatField()
+    low = serializers.FloatField()
+    high = serializers.FloatField()
+    participants = serializers.IntegerField(allow_null=True)
+
+
+class SharedOut(serializers.Serializer):
+    """Who loaded the limit that fired; nobody is told of fewer than five others."""
+
+    limit = serializers.CharField()
+    sentence = serializers.CharField()
+    parts = PartOut(many=True)
+    kept = serializers.IntegerField()
+    suppressed = serializers.BooleanField()
+
+
+class AroundOut(serializers.Serializer):
+    """A decision's surroundings."""
+
+    timeline = HappenedOut(many=True)
+    similar_apps = serializers.IntegerField(help_text="0 when there are fewer than five.")
+    peers = PeerOut(many=True)
+    shared_cause = SharedOut()
+
+
+class Around(APIView):
+    """What was around a decision."""
+
+    permission = READ
+    throttle_scope = "heavy"
+
+    @extend_schema(operation_id="decisions_around", responses=AroundOut)
+    def get(self, request: Request, decision_id: str) -> Response:
+        """The app two minutes either side, its place among similar apps, and how much of the load came from others."""
+        d = _looked_at(request, decision_id)
+        beside = panels.around(d)
+        return Response(AroundOut({
+            "timeline": timeline.of(d, page.compose(d, with_token=False).story.http), "similar_apps": beside["peers"].apps,
+            "peers": beside["peers"].rows, "shared_cause": beside["shared"],
+        }).data)  # fmt: skip
+
+
+class MinuteOut(serializers.Serializer):
+    """What is known of a decision that is not stored."""
+
+    id = serializers.CharField()
+    at = serializers.DateTimeField()
+    state = serializers.ChoiceField(["sampled", "young", "expired", "future"], help_text="Why it is not stored.")
+    app = serializers.CharField(allow_blank=True, help_text="Whom the counts are about; empty: every app.")
+    number = EstimateOut(help_text="Decisions of its minute.")
+    by_action = serializers.DictField(child=EstimateOut())
+    config_version = serializers.IntegerField(allow_null=True, help_text="In force then, where it is kept.")
+    similar = DecisionOut(many=True, help_text="The stored ones nearest in time.")
+
+
+class Minute(APIView):
+    """The minute of a decision, whether it is stored or not."""
+
+    permission = READ
+    throttle_scope = "heavy"
+
+    @extend_schema(
+        operation_id="decisions_minute",
+        parameters=[OpenApiParameter("app", str, description="Id or name of the app it was about, where that is known.")],
+        responses=MinuteOut,
+    )
+    def get(self, request: Request, decision_id: str) -> Response:
+        """What was decided in the minute that the id holds, under which config, and similar stored decisions."""
+        if (raw := parse_decision_id(decision_id)) is None:
+            raise NotFound("This is no decision id: it would be dec_ and 32 hexadecimal digits.")
+        known = not_kept.compose(raw, request.query_params.get("app", ""), time.time())
+        if known.asked:
+            raise ValidationError({"app": "No app of this id or name is known."})
+        if known.app:
+            looks.note(request, known.app, f"the minute of decision {known.id} over the API")
+        minute = known.minute
+        return Response(MinuteOut({
+            "id": known.id, "at": utc(known.at), "state": known.state, "app": known.app, "number": minute.number,
+            "by_action": {share.action.word: share.number for share in minute.shares},
+            "config_version": known.rules.version if known.rules else None, "similar": [row.decision for row in known.similar],
+        }).data)  # fmt: skip
 
 
 class WorldOut(serializers.Serializer):

@@ -1,24 +1,38 @@
-"""Apps over REST: who it is, what was decided about it in the last day, the policy that holds for it, what is to be expected."""
+"""Apps over REST: who it is, its day, the policy that holds for it, its forecast, its buckets, its notes, and who looked."""
 
 from __future__ import annotations
 
 import time
 
-from drf_spectacular.utils import extend_schema
-from rest_framework import serializers
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework import serializers, status
 from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from console import app_view
-from control import effective
+from control import audit, buckets, effective, notes
+from control import looks as control_looks
+from control.actors import Actor
+from control.buckets import Node
+from decider import check
 from decider.vocabulary import Tier
 from decisions import app_page, configs, looks
+from decisions.api import EstimateOut
 from decisions.app_page import AppPage
 from explain import forecast
 
 READ = "decisions.view_decision"
+
+
+class EndpointOut(serializers.Serializer):
+    """An endpoint the app asked for in the last day; counts are estimated."""
+
+    name = serializers.CharField()
+    service = serializers.CharField()
+    count = serializers.FloatField()
+    refused = serializers.FloatField()
 
 
 class AppOut(serializers.Serializer):
@@ -30,7 +44,11 @@ class AppOut(serializers.Serializer):
     tier = serializers.CharField(allow_blank=True)
     kept = serializers.IntegerField(help_text="Stored decisions of the last day.")
     count = serializers.FloatField(help_text="Decisions of the last day, estimated.")
-    refused = serializers.FloatField()
+    refused = EstimateOut(help_text="Those that were not admitted.")
+    actions = serializers.DictField(child=serializers.FloatField(), help_text="Decisions by action.")
+    endpoints = EndpointOut(many=True, help_text="The busiest.")
+    credentials = serializers.IntegerField(help_text="Different ones in stored decisions of the day.")
+    overrides = serializers.ListField(child=serializers.CharField(), help_text="In force now, in words.")
     finding = serializers.CharField()
 
 
@@ -64,12 +82,14 @@ class AppDetail(APIView):
     @extend_schema(operation_id="apps_retrieve", responses=AppOut)
     def get(self, request: Request, app: str) -> Response:
         """Who an app is, and the last day of decisions about it. An app nobody registered is known by its decisions."""
-        found = _app(request, app)
-        known = found.known
+        found, config = _app(request, app), configs.newest()
+        known, about = found.known, app_view.subject(found)
+        mine = effective.overrides(config, found.id, about.tenant, time.time()) if config else []
         return Response(AppOut({
             "id": found.id, "name": known.name if known else "", "tenant": known.tenant if known else "",
-            "tier": Tier(known.tier).word if known else "", "kept": found.kept, "count": found.count, "refused": found.refused,
-            "finding": found.finding,
+            "tier": Tier(known.tier).word if known else "", "kept": found.kept, "count": found.count, "refused": found.between,
+            "actions": {action.word: count for action, count, _ in found.mix}, "endpoints": found.endpoints,
+            "credentials": found.tokens, "overrides": [effective.effect(o) for o in mine], "finding": found.finding,
         }).data)  # fmt: skip
 
 
@@ -103,11 +123,135 @@ class AppForecast(APIView):
         }).data)  # fmt: skip
 
 
+class BucketsOut(serializers.Serializer):
+    """An app's buckets on one decider."""
+
+    node = serializers.CharField(source="name")
+    tracked = serializers.SerializerMethodField(help_text="Whether it knows the app; the figures are null when not.")
+    tokens = serializers.FloatField(source="view.tokens", default=None, allow_null=True, help_text="In the burst bucket.")
+    burst = serializers.FloatField(source="view.burst", default=None, allow_null=True)
+    rate = serializers.FloatField(source="view.rate", default=None, allow_null=True, help_text="Tokens refilled a second.")
+    quota_used = serializers.FloatField(source="view.quota_used", default=None, allow_null=True)
+    errors_left = serializers.FloatField(
+        source="view.errors_left", default=None, allow_null=True, help_text="False throttles it may still suffer."
+    )
+    error = serializers.SerializerMethodField(help_text="What the decider could not do, or that it did not answer.")
+
+    def get_tracked(self, node: Node) -> bool:
+        return node.view is not None
+
+    def get_error(self, node: Node) -> str:
+        return "did not answer in time" if node.answer is None else node.answer.error
+
+
+class AppBuckets(APIView):
+    """An app's buckets."""
+
+    permission = READ
+    throttle_scope = "heavy"
+
+    @extend_schema(operation_id="apps_buckets", responses=BucketsOut(many=True))
+    def get(self, request: Request, app: str) -> Response:
+        """How they stand right now, on every decider. Looking consumes nothing."""
+        found = buckets.peek(_named(app))
+        looks.note(request, app, "the buckets over the API")
+        return Response(BucketsOut(found.nodes, many=True).data)
+
+
+class ReasonIn(serializers.Serializer):
+    """Why someone does something."""
+
+    reason = serializers.CharField(max_length=audit.REASON_MAX)
+
+
+class BucketReset(APIView):
+    """Filling one bucket of an app."""
+
+    permission = buckets.PERMISSION
+
+    @extend_schema(
+        operation_id="apps_reset_bucket", request=ReasonIn, responses=BucketsOut(many=True),
+        parameters=[OpenApiParameter("bucket", str, OpenApiParameter.PATH, enum=list(buckets.KINDS))],
+    )  # fmt: skip
+    def post(self, request: Request, app: str, bucket: str) -> Response:
+        """Has every decider that tracks the app fill the bucket, once; written down before and after."""
+        given = ReasonIn(data=request.data)
+        given.is_valid(raise_exception=True)
+        if bucket not in buckets.KINDS:
+            raise NotFound(f"There is no such bucket. There is: {', '.join(buckets.KINDS)}.")
+        done = buckets.reset(bucket, app=_named(app), by=Actor.of(request.user), reason=given.validated_data["reason"])
+        looks.note(request, app, "the buckets over the API")
+        return Response(BucketsOut(done.nodes, many=True).data)
+
+
+class NoteIn(serializers.Serializer):
+    """A note for colleagues."""
+
+    text = serializers.CharField(max_length=notes.LONGEST)
+
+
+class NoteOut(serializers.Serializer):
+    """A note, as written."""
+
+    at = serializers.DateTimeField()
+    by = serializers.CharField()
+    role = serializers.CharField(source="by_role")
+    text = serializers.CharField()
+
+
+class AppNotes(APIView):
+    """Notes about an app."""
+
+    permission = {"GET": READ, "POST": notes.PERMISSION}
+
+    @extend_schema(operation_id="apps_notes", responses=NoteOut(many=True))
+    def get(self, request: Request, app: str) -> Response:
+        """The latest 50, newest first."""
+        looks.note(request, _named(app), "the notes over the API")
+        return Response(NoteOut(notes.of(app), many=True).data)
+
+    @extend_schema(operation_id="apps_add_note", request=NoteIn, responses={201: NoteOut})
+    def post(self, request: Request, app: str) -> Response:
+        """Adds one. Notes are never edited."""
+        given = NoteIn(data=request.data)
+        given.is_valid(raise_exception=True)
+        made = notes.add(by=Actor.of(request.user), app=_named(app), text=given.validated_data["text"])
+        return Response(NoteOut(made).data, status=status.HTTP_201_CREATED)
+
+
+class LookOut(serializers.Serializer):
+    """Someone looked at an app's data."""
+
+    at = serializers.DateTimeField()
+    name = serializers.CharField()
+    login = serializers.CharField()
+    role = serializers.CharField()
+    what = serializers.CharField()
+    ticket = serializers.CharField(allow_blank=True)
+    audit_row = serializers.IntegerField(source="seq")
+
+
+class AppLooks(APIView):
+    """Who looked at an app's data."""
+
+    permission = control_looks.PERMISSION
+
+    @extend_schema(operation_id="apps_looks", responses=LookOut(many=True))
+    def get(self, request: Request, app: str) -> Response:
+        """The latest 200 looks, newest first, from the audit log."""
+        return Response(LookOut(control_looks.of(_named(app)), many=True).data)
+
+
+def _named(app: str) -> str:
+    """Raises NotFound for what cannot be an app id."""
+    if not check.APP(app.encode()):
+        raise NotFound("This is not an app id: 1 to 128 visible ASCII characters, without a comma.")
+    return app
+
+
 def _app(request: Request, app: str) -> AppPage:
-    """Raises NotFound for what is neither registered nor in any stored decision of the last day."""
-    if len(app) > 128 or "\x00" in app:
-        raise NotFound("An app id has at most 128 characters, and no NUL.")
-    found = app_page.compose(app, time.time())
+    """Raises NotFound for what is no app id, and for what is neither registered nor in any stored decision of the last day."""
+    found = app_page.compose(_named(app), time.time())
     if found.known is None and not found.kept:
         raise NotFound("No app of this id is registered, and none was seen in the last day.")
     looks.note(request, app, "the app over the API")

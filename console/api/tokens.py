@@ -17,7 +17,12 @@ class TokenIn(serializers.Serializer):
     """A wish for a token."""
 
     reason = serializers.CharField(max_length=200, help_text="What it is for; kept in the audit log.")
-    days = serializers.IntegerField(min_value=tokens.SHORTEST_DAYS, max_value=tokens.LONGEST_DAYS, default=tokens.USUAL_DAYS, help_text="Days until it ends by itself.")
+    days = serializers.IntegerField(
+        min_value=tokens.SHORTEST_DAYS,
+        max_value=tokens.LONGEST_DAYS,
+        default=tokens.USUAL_DAYS,
+        help_text="Days until it ends by itself.",
+    )
 
 
 class TokenOut(serializers.Serializer):

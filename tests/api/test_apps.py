@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from control.models import App, AuditEntry, Tenant
 from tests.api.conftest import problem
+from tests.control.played import Played
 from tests.decisions.factory import event
 
 APP = "/api/v1/apps/app_7q2m4kx9"
@@ -40,3 +43,66 @@ def test_its_forecast_says_how_often_forecasts_were_right(known, document, calle
 @pytest.mark.parametrize("part", ["", "/policy", "/forecast"])
 def test_an_app_nobody_knows_is_a_404(db, caller, part) -> None:
     assert problem(caller().get(f"/api/v1/apps/app_unheard_of{part}"))["status"] == 404
+
+
+def test_an_app_id_may_hold_slashes(db, store, caller) -> None:
+    store([event(app="shop/eu/1")])
+    assert caller().get("/api/v1/apps/shop/eu/1").json()["id"] == "shop/eu/1"
+    assert caller().get("/api/v1/apps/shop/eu/1/notes").json() == []
+
+
+def test_its_day_says_actions_and_endpoints_with_an_interval(known, store, caller) -> None:
+    store([event(inclusion_probability=0.5) for _ in range(4)])
+    told = caller().get(APP).json()
+    assert told["refused"]["count"] == pytest.approx(8.0)
+    assert told["refused"]["low"] < 8.0 < told["refused"]["high"]
+    assert told["actions"]["defer"] == pytest.approx(8.0)
+    assert told["endpoints"][0]["count"] == pytest.approx(8.0)
+
+
+def test_notes_are_added_and_read_by_those_who_may(known, caller) -> None:
+    made = caller("support").post(f"{APP}/notes", {"text": "They rotate tokens on Mondays."}, format="json")
+    assert made.status_code == 201
+    assert [n["text"] for n in caller("auditor").get(f"{APP}/notes").json()] == ["They rotate tokens on Mondays."]
+    assert problem(caller("auditor").post(f"{APP}/notes", {"text": "x"}, format="json"))["status"] == 403
+    assert problem(caller("support").post(f"{APP}/notes", {"text": " "}, format="json"))["status"] == 400
+
+
+def test_who_looked_is_for_those_who_may_see_it(known, store, caller) -> None:
+    store([event()])
+    caller("support").get(APP)
+    looks = caller("auditor").get(f"{APP}/looks").json()
+    assert [(one["what"], one["role"]) for one in looks] == [("the app over the API", "Support")]
+    assert problem(caller("support").get(f"{APP}/looks"))["status"] == 403
+
+
+@pytest.fixture
+def decider(valkey, keys, settings) -> Iterator[Played]:
+    """One that lives in a thread and has decided ten requests of the app."""
+    settings.SLUICE_KEYS = keys
+    played = Played(valkey, keys)
+    played.track("app_7q2m4kx9", 10)
+    yield played
+    played.stop()
+
+
+def test_buckets_are_told_by_each_decider_and_looking_takes_nothing(known, decider, caller) -> None:
+    for _ in range(2):
+        (told,) = caller().get(f"{APP}/buckets").json()
+        assert (told["node"], told["tracked"], told["quota_used"], told["error"]) == ("d01", True, 10.0, "")
+        assert told["tokens"] == pytest.approx(told["burst"] - 10, abs=2)
+
+
+def test_an_app_no_decider_tracks_has_no_figures(known, decider, caller) -> None:
+    (told,) = caller().get("/api/v1/apps/app_other/buckets").json()
+    assert (told["tracked"], told["tokens"]) == (False, None)
+
+
+def test_a_bucket_is_reset_only_by_those_who_may_and_with_a_reason(known, decider, caller) -> None:
+    sre = caller("sre")
+    (told,) = sre.post(f"{APP}/buckets/burst/reset", {"reason": "INC-7"}, format="json").json()
+    assert told["tokens"] == told["burst"]
+    assert AuditEntry.objects.filter(action="bucket.reset", subject="app_7q2m4kx9", reason="INC-7").count() == 1
+    assert problem(sre.post(f"{APP}/buckets/burst/reset", {}, format="json"))["status"] == 400
+    assert problem(sre.post(f"{APP}/buckets/quota/reset", {"reason": "INC-7"}, format="json"))["status"] == 404
+    assert problem(caller("support").post(f"{APP}/buckets/burst/reset", {"reason": "x"}, format="json"))["status"] == 403

@@ -8,9 +8,12 @@ import io
 import pytest
 
 from control.models import AuditEntry
+from decider.ids import format_decision_id
 from decider.vocabulary import Action
+from decisions.models import Decision
 from explain import compute
 from tests.api.conftest import problem
+from tests.decisions.factory import event
 from tests.explain import world
 
 LIST = "/api/v1/decisions"
@@ -112,3 +115,48 @@ def test_the_list_does_not_read_more_than_a_page(events, caller, django_assert_m
     client = caller()
     with django_assert_max_num_queries(30):
         assert len(client.get(LIST, {"range": "all", "limit": 100}).json()["results"]) == 100
+
+
+def test_counts_are_those_of_the_page(events, caller) -> None:
+    told = caller().get("/api/v1/decisions/counts", {"range": "all", "-action": "admit"}).json()
+    listed = caller().get(LIST, {"range": "all", "-action": "admit", "limit": 200}).json()["results"]
+    assert told["number"]["kept"] == len(listed)
+    assert told["number"]["count"] == pytest.approx(sum(row["weight"] for row in listed))
+    assert told["number"]["low"] <= told["number"]["count"] <= told["number"]["high"]
+    (actions,) = (facet for facet in told["facets"] if facet["name"] == "action")
+    assert {c["value"] for c in actions["choices"]} == {"defer", "batch", "shed", "block", "admit"}
+    assert sum(b["kept"] for b in told["histogram"]) == len(listed)
+
+
+def test_a_search_is_kept_shared_and_deleted(db, caller) -> None:
+    mine, other = caller("support"), caller("sre")
+    made = mine.post("/api/v1/searches", {"name": "Blocks", "query": "range=24h&action=block", "shared": True}, format="json")
+    assert made.status_code == 201
+    assert "action=block" in made.json()["query"]
+    (seen,) = other.get("/api/v1/searches").json()
+    assert (seen["name"], seen["mine"]) == ("Blocks", False)
+    assert problem(other.delete(f"/api/v1/searches/{seen['id']}"))["status"] == 404
+    assert mine.delete(f"/api/v1/searches/{seen['id']}").status_code == 204
+
+
+def test_a_decision_that_is_not_stored_is_told_by_its_minute(store, document, caller) -> None:
+    store([event() for _ in range(3)])
+    one = Decision.objects.first()
+    near = format_decision_id(one.id.bytes[:6] + bytes.fromhex("7000800000000000") + b"\0\0")
+    told = caller().get(f"{LIST}/{near}/minute", {"app": one.app}).json()
+    assert told["state"] in ("young", "sampled")
+    assert told["number"]["kept"] == 3
+    assert told["by_action"]["defer"]["count"] == pytest.approx(6.0)
+    assert len(told["similar"]) == 3
+    assert problem(caller().get(f"{LIST}/{near}/minute", {"app": "nobody at all"}))["status"] == 400
+    assert problem(caller().get(f"{LIST}/nonsense/minute"))["status"] == 404
+
+
+def test_limits_and_surroundings_are_those_of_the_page(refusal, caller) -> None:
+    limits = caller().get(f"{LIST}/{name(refusal)}/limits").json()
+    assert limits[0]["key"] == "quota"
+    assert sum(one["fired"] for one in limits) == 1
+    around = caller().get(f"{LIST}/{name(refusal)}/around").json()
+    assert any(line["text"].startswith("This decision") for line in around["timeline"])
+    assert around["shared_cause"]["sentence"]
+    assert not around["shared_cause"]["suppressed"] or not around["shared_cause"]["parts"]
