@@ -23,7 +23,7 @@ from .subjects import Subjects
 
 SLOTS = 3
 """Numbers per array in the table: address, rows, columns."""
-_STATE, _REGION, _SUBJECTS, _RULES, _BATCH, _AHEAD, _SAMPLE, _UNKNOWN, _END = 0, 10, 16, 19, 21, 30, 39, 42, 43
+_STATE, _REGION, _SUBJECTS, _RULES, _BATCH, _AHEAD, _SAMPLE, _UNKNOWN, _TRIAL, _END = 0, 10, 16, 19, 21, 30, 39, 42, 43, 53
 
 
 class Arena:
@@ -44,12 +44,12 @@ class Arena:
     def hold(
         self, *, state: State | None = None, region: Region | None = None, subjects: Subjects | None = None,
         rules: Rules | None = None, batch: Batch | None = None, ahead: Batch | None = None, sample: Sample | None = None,
-        unknown: np.ndarray | None = None,
+        unknown: np.ndarray | None = None, trial: State | None = None,
     ) -> None:  # fmt: skip
         """Puts arrays into the table, in place of those that were there."""
         groups: list[tuple[int, tuple[np.ndarray, ...] | None]] = [
             (_STATE, state), (_REGION, region), (_SUBJECTS, subjects), (_RULES, rules), (_BATCH, batch), (_AHEAD, ahead),
-            (_SAMPLE, sample), (_UNKNOWN, None if unknown is None else (unknown,)),
+            (_SAMPLE, sample), (_UNKNOWN, None if unknown is None else (unknown,)), (_TRIAL, trial),
         ]  # fmt: skip
         for first, arrays in groups:
             if arrays is not None:
@@ -77,14 +77,24 @@ def _grid(t, k, dtype):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, inline="always")
+def _state_at(t, k):  # type: ignore[no-untyped-def]
+    return State(
+        _row(t, k, np.uint64), _row(t, k + 1, np.int32), _grid(t, k + 2, np.float64), _grid(t, k + 3, np.int32),
+        _grid(t, k + 4, np.float32), _grid(t, k + 5, np.uint64), _grid(t, k + 6, np.uint16), _grid(t, k + 7, np.float32),
+        _row(t, k + 8, np.int32), _row(t, k + 9, np.int64),
+    )  # fmt: skip
+
+
+@njit(cache=True, inline="always")
 def state_in(t):  # type: ignore[no-untyped-def]
     """State from the table."""
-    return State(
-        _row(t, _STATE, np.uint64), _row(t, _STATE + 1, np.int32), _grid(t, _STATE + 2, np.float64), _grid(t, _STATE + 3, np.int32),
-        _grid(t, _STATE + 4, np.float32), _grid(t, _STATE + 5, np.uint64), _grid(t, _STATE + 6, np.uint16),
-        _grid(t, _STATE + 7, np.float32),
-        _row(t, _STATE + 8, np.int32), _row(t, _STATE + 9, np.int64),
-    )  # fmt: skip
+    return _state_at(t, _STATE)
+
+
+@njit(cache=True, inline="always")
+def trial_in(t):  # type: ignore[no-untyped-def]
+    """State of one slot, in which a further request is tried."""
+    return _state_at(t, _TRIAL)
 
 
 @njit(cache=True, inline="always")

@@ -193,8 +193,8 @@ def settle(table: np.ndarray, count: int, now: float, lease_below: float) -> int
             state.profile[slot, st.P_KNOWN] = st.ASKED
             wants |= WANTS_PROFILE
         answer["wants"] = wants
-        promised = state.clock[slot, st.RETRY_UNTIL] - now
         if wait > 0.0 and answer["ranked"] != 0 and action != p.SHED and stage != p.OVERRIDE:
+            promised = state.clock[slot, st.RETRY_UNTIL] - now
             if promised >= 1.0:
                 sig[p.S_RETRY_HINT] = promised
             else:
@@ -205,22 +205,31 @@ def settle(table: np.ndarray, count: int, now: float, lease_below: float) -> int
 
 @njit(cache=True)
 def project(table: np.ndarray, low: np.ndarray, high: np.ndarray, count: int, now: float) -> None:
-    """Writes into `ahead` how the refused rows `batch.rows[:count]` would look after WAITS[(low + high) // 2] of silence."""
+    """Writes into `ahead` how the refused rows `batch.rows[:count]` would look when they are sent again after WAITS[(low + high) // 2].
+
+    The request that comes again is counted in a copy of its app's slot, as `observe` will count it.
+    """
     state, region, batch, ahead = arena.state_in(table), arena.region_in(table), arena.batch_in(table), arena.ahead_in(table)
-    view = np.zeros(3)
+    trial, rules, view = arena.trial_in(table), arena.rules_in(table), np.zeros(3)
     for k in range(count):
         i = batch.rows[k]
         request, slot, sig = batch.request[i], batch.answer[i]["slot"], ahead.signals[k]
         wait = WAITS[(low[k] + high[k]) // 2]
-        service = request["service"]
-        _service_view(region, service, view)
+        st.copy(state, slot, trial)
+        st.observe(
+            trial, 0, now + wait, np.uint64(request["token"]), np.uint64(request["source"]), np.uint64(request["path"]),
+            np.uint64(request["endpoint"]), request["cost"], request["kilobytes"], request["write"] != 0, request["attempt"],
+        )  # fmt: skip
+        _service_view(region, request["service"], view)
         m.features_of(
-            state, slot, now + wait, request["cost"], request["kilobytes"], batch.features[i][m.QUOTA_USED], view,
+            trial, 0, now + wait, request["cost"], request["kilobytes"], batch.features[i][m.QUOTA_USED], view,
             batch.features[i][m.TENANT_SHARE], ahead.features[k],
         )  # fmt: skip
         sig[:] = batch.signals[i]
         sig[p.S_TOKENS] = min(sig[p.S_BURST], state.clock[slot, st.TOKENS] + wait * sig[p.S_RATE])
         sig[p.S_PRICE] = max(0.0, sig[p.S_PRICE] - r.RECOVERY * wait)
+        per_hour = rules.tiers[int(sig[p.S_TIER]), p.T_ERROR_BUDGET]
+        sig[p.S_BUDGET] = min(per_hour, state.clock[slot, st.BUDGET] + wait * per_hour / 3600.0)
 
 
 @njit(cache=True)

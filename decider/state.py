@@ -283,6 +283,17 @@ def observe(
 
 
 @njit(cache=True)
+def copy(state: State, slot: int, trial: State) -> None:
+    """Copies a slot's rows into the only slot of `trial`, where what a further request would do can be tried."""
+    trial.clock[0, :] = state.clock[slot, :]
+    trial.counts[0, :] = state.counts[slot, :]
+    trial.profile[0, :] = state.profile[slot, :]
+    trial.window[0, :] = state.window[slot, :]
+    trial.bits[0, :] = state.bits[slot, :]
+    trial.bins[0, :] = state.bins[slot, :]
+
+
+@njit(cache=True)
 def note_answer(state: State, slot: int, now: float, status: int) -> None:
     """Counts one outcome that came back from the service."""
     roll(state, slot, now)

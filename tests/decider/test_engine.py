@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from decider import defaults, policy, region, state
+from decider import defaults, passes, policy, region, state
 from decider.config import Config, ListEntry, ModelRef, Override, Sampling, Switch
 from decider.engine import Engine
 from decider.features import INDEX
+from decider.passes_layout import WAITS
 from decider.replay import decide_again
 from decider.requests import CheckRequest, Outcome
 from decider.store import Profile
@@ -181,6 +182,26 @@ def test_a_storm_is_ranked_and_refused_and_the_wait_it_is_told_is_true() -> None
     wait = refused[-1].retry_after
     assert wait > 0
     assert ask(made, NOW + wait + 0.01)[0].action == Action.ADMIT
+
+
+@settings(max_examples=40)
+@given(st.lists(st.tuples(st.floats(0, 90), st.integers(1, 60), st.integers(0, 3)), min_size=1, max_size=6), st.integers(0, 7))
+def test_a_forecast_looks_at_what_the_request_that_comes_again_will_show(bursts, which: int) -> None:
+    """The retry counts itself, as a retry, in every window: after silence the features are those of the forecast, to the bit."""
+    made, now = engine(ml=True), NOW
+    of_tier(made, Tier.FREE, cohort_prior=0.5)
+    for gap, count, path in bursts:
+        now += gap
+        asked = f"/v2/orders/word{path}"
+        ask(made, now, count=count, path=asked)
+    made.batch.rows[0] = count - 1
+    step = np.array([which])
+    passes.project(made.arena.table, step, step, 1, now)
+    forecast = made._ahead.features[0].copy()
+    ask(made, now + float(WAITS[which]), path=asked)
+    later = made.features[0]
+    moving = [INDEX["quota_used"], INDEX["tenant_share"]]  # what others and admits do meanwhile is not forecast
+    assert np.delete(forecast, moving).tolist() == np.delete(later, moving).tolist()
 
 
 def test_every_kept_decision_decides_the_same_again_to_the_bit() -> None:
