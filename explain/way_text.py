@@ -121,9 +121,7 @@ def _was(change: Pulled, event: Event) -> str:
     before = change.before
     match change.lever:
         case "wait":
-            told = math.ceil(event.retry_after)
-            same = told > 0 and abs(change.after - told) <= 0.5
-            return "This is the Retry-After it got" if same else f"Its Retry-After was {duration(told)}" if told else ""
+            return _against_told(change.after, math.ceil(event.retry_after))
         case "spread" | "pace" | "day":
             return f"It sent {pace(before)}"
         case "batch":
@@ -131,6 +129,17 @@ def _was(change: Pulled, event: Event) -> str:
         case "retries" | "errors":
             return f"It was {percent(before)}"
     return f"It was {before:,.0f}"
+
+
+def _against_told(seconds: float, told: int) -> str:
+    """A wait beside the one that was answered, which the decider forecast from its own counters and kept for later requests."""
+    if not told:
+        return ""
+    if abs(seconds - told) <= 0.5:
+        return "This is the Retry-After it got"
+    if seconds < told:
+        return f"Sooner than the Retry-After it got, {duration(told)}"
+    return f"It was told {duration(told)}, a forecast for one that goes quiet at once. This record alone makes no less certain"
 
 
 def _s(count: float) -> str:

@@ -41,7 +41,7 @@ def forget() -> None:
 def document(db) -> Config:
     """Config version 1, kept as the control room keeps it."""
     made = world.config(1)
-    with connection.cursor() as cursor:  # the audit row that a config version needs is another room's concern
+    with transaction.atomic(), connection.cursor() as cursor:  # the audit row that a config version needs is another room's concern
         cursor.execute("SET LOCAL session_replication_role = replica")
         columns = "version, payload, signed, made_at, by, reason"
         values = [msgspec.msgpack.encode(made)]
