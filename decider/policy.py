@@ -190,20 +190,35 @@ def choose(risk: float, value: float, signals: np.ndarray, rules: Rules, use: in
 
 @njit(cache=True)
 def _decisive(action: int, risk: float, value: float, signals: np.ndarray, rules: Rules) -> tuple[int, int]:
-    """(stage, reason) of the first finding without which a ranked request's action would have been another."""
+    """(stage, reason) of the first finding without which a ranked request's action would have been another.
+
+    A refusal is told by what spoke against the request, an admit by what spoke for it: a finding that only kept a refusal
+    from being a harder one explains no refusal, so it is passed over.
+    """
+    refused, prior_risk, prior_value = action != ADMIT, signals[S_PRIOR_RISK], signals[S_PRIOR_VALUE]
     if choose(risk, value, signals, rules, USE_RERANK) != action:
         return TRIAGE, BURST_EXHAUSTED
-    if choose(signals[S_PRIOR_RISK], value, signals, rules, USE_ALL) != action:
-        return RANK, RISK_LOW if risk < signals[S_PRIOR_RISK] else RISK_HIGH
-    if choose(risk, signals[S_PRIOR_VALUE], signals, rules, USE_ALL) != action:
-        return RANK, VALUE_HIGH if value > signals[S_PRIOR_VALUE] else VALUE_LOW
-    if choose(risk, value, signals, rules, USE_ALL ^ USE_BUDGET) != action:
-        return RERANK, ERROR_BUDGET_SPENT
-    if choose(risk, value, signals, rules, USE_ALL ^ USE_SHARE) != action:
+    if (risk > prior_risk) == refused and choose(prior_risk, value, signals, rules, USE_ALL) != action:
+        return RANK, RISK_HIGH if refused else RISK_LOW
+    if (value < prior_value) == refused and choose(risk, prior_value, signals, rules, USE_ALL) != action:
+        return RANK, VALUE_LOW if refused else VALUE_HIGH
+    if not refused:
+        return (RERANK, ERROR_BUDGET_SPENT) if choose(risk, value, signals, rules, USE_ALL ^ USE_BUDGET) != action else (RANK, RISK_LOW)
+    if signals[S_USAGE] > signals[S_FAIR] and choose(risk, value, signals, rules, USE_ALL ^ USE_SHARE) != action:
         return RERANK, TENANT_OVER_SHARE
     if choose(risk, value, signals, rules, USE_ALL ^ USE_PRICE) != action:
         return RERANK, SERVICE_OVERLOADED
-    return RANK, RISK_LOW if action == ADMIT else RISK_HIGH
+    return _heaviest(risk, signals)
+
+
+@njit(cache=True)
+def _heaviest(risk: float, signals: np.ndarray) -> tuple[int, int]:
+    """What a refusal is told by when no finding alone was decisive: several together were."""
+    if busy(signals):
+        return RERANK, SERVICE_OVERLOADED
+    if signals[S_TOKENS] < 1.0 and risk <= signals[S_PRIOR_RISK]:
+        return TRIAGE, BURST_EXHAUSTED
+    return RANK, RISK_HIGH
 
 
 @njit(cache=True)

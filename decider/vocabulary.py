@@ -141,7 +141,7 @@ REASONS: dict[Reason, ReasonInfo] = {
     Reason.RISK_HIGH: ReasonInfo(Stage.RANK, "its traffic looks abusive"),
     Reason.VALUE_HIGH: ReasonInfo(Stage.RANK, "it is worth more than it costs"),
     Reason.VALUE_LOW: ReasonInfo(Stage.RANK, "it is worth less than what it costs to serve now"),
-    Reason.SERVICE_OVERLOADED: ReasonInfo(Stage.RERANK, "the service behind it is near its capacity"),
+    Reason.SERVICE_OVERLOADED: ReasonInfo(Stage.RERANK, "the service behind it is overloaded, or was a moment ago"),
     Reason.TENANT_OVER_SHARE: ReasonInfo(Stage.RERANK, "its tenant uses more than its fair share of a busy service"),
     Reason.ERROR_BUDGET_SPENT: ReasonInfo(Stage.RERANK, "its false-throttle error budget is nearly spent, so it is treated gently"),
     Reason.TOKENS_LEFT: ReasonInfo(Stage.FALLBACK, "its token bucket had tokens left"),

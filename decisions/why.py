@@ -14,6 +14,7 @@ import numpy as np
 from decider.signals import INDEX, N_SIGNALS
 from decider.vocabulary import REASONS, Reason
 
+from . import configs
 from .models import Decision
 
 Teller = Callable[[Sequence[Decision]], dict[uuid.UUID, str]]
@@ -42,7 +43,7 @@ BRIEF: dict[Reason, str] = {
     Reason.RISK_HIGH: "Traffic looks abusive",
     Reason.VALUE_HIGH: "Worth more than it costs",
     Reason.VALUE_LOW: "Worth less than it costs",
-    Reason.SERVICE_OVERLOADED: "Service near its capacity",
+    Reason.SERVICE_OVERLOADED: "Service overloaded",
     Reason.TENANT_OVER_SHARE: "Tenant over its fair share",
     Reason.ERROR_BUDGET_SPENT: "Error budget spent",
     Reason.TOKENS_LEFT: "Bucket had tokens, no ML",
@@ -55,7 +56,7 @@ def brief(decision: Decision) -> str:
     """The machine reason in a few words, with the figure that matters most."""
     reason, seen = Reason(decision.reason), signals(decision)
     if seen and reason == Reason.SERVICE_OVERLOADED:
-        return f"{decision.service} at {seen['service_utilisation'] * 100:.0f}% load"
+        return f"{decision.service} at {seen['service_utilisation'] * 100:.0f}% load, price {seen['service_price']:.2f}"
     if seen and reason == Reason.TENANT_OVER_SHARE and 0 < seen["tenant_fair_share"] < math.inf:
         return f"Tenant at {seen['tenant_usage'] / seen['tenant_fair_share']:.1f} × its share"
     return BRIEF.get(reason, REASONS[reason].text)
@@ -83,11 +84,20 @@ def _figures(reason: Reason, d: Decision, seen: dict[str, float]) -> str:
         case Reason.TOKENS_LEFT:
             return f"its bucket still held {max(0.0, seen['tokens']):,.0f} of {seen['bucket_burst']:,.0f} requests"
         case Reason.SERVICE_OVERLOADED:
-            return f"{d.service} was at {seen['service_utilisation'] * 100:.0f}% of its capacity"
+            return _strained(d, seen["service_utilisation"], seen["service_price"])
         case Reason.TENANT_OVER_SHARE if seen["tenant_fair_share"] > 0 and math.isfinite(seen["tenant_fair_share"]):
             times = seen["tenant_usage"] / seen["tenant_fair_share"]
             return f"its tenant used {times:.1f} times its fair share of {d.service}"
     return ""
+
+
+def _strained(d: Decision, load: float, price: float) -> str:
+    """A price falls more slowly than the load does, and rises with latency and errors too: low load is no contradiction."""
+    config = configs.config(d.config_version)
+    target = next((s.target for s in config.services if s.name == d.service), 1.0) if config else 1.0
+    if load >= target:
+        return f"{d.service} was at {load * 100:.0f}% of its capacity"
+    return f"{d.service} was still recovering from overload: its price was {price:.2f}, at {load * 100:.0f}% of its capacity"
 
 
 def signals(decision: Decision) -> dict[str, float] | None:
