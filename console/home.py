@@ -15,6 +15,7 @@ from console import charts, guard_tiles, mix, mix_chart, words
 from console.guard_tiles import Tile
 from console.mix import RANGES, Mix, Range
 from console.mix_chart import Chart, Mark
+from control import looks
 from control.models import AuditEntry
 from decider.vocabulary import Action
 from decisions import disputes, lookup
@@ -113,7 +114,7 @@ def compose(user: AbstractUser, asked: str = "", now: float | None = None) -> Ho
     explained, old_disputes = _explained(at, progress), _old_disputes(at)
     items = attention.find(Facts(report, over=over, targets=targets, explained=explained, old_disputes=old_disputes))
     may_audit = user.has_perm("control.view_audit")
-    entries = list(AuditEntry.objects.order_by("-seq")[:_ACTIONS]) if may_audit else []
+    entries = list(AuditEntry.objects.exclude(action=looks.ACTION).order_by("-seq")[:_ACTIONS]) if may_audit else []
     return Home(
         at=datetime.fromtimestamp(lately.until, UTC),
         headline=_headline(report, items, lately),

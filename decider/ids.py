@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 PREFIX = "dec_"
 _ID = struct.Struct(">QQ")
+_LATEST_S = 7e9
+"""The year 2191."""
 _PATTERN = re.compile(r"(?:dec_)?([0-9a-f]{8}-?[0-9a-f]{4}-?7[0-9a-f]{3}-?[89ab][0-9a-f]{3}-?[0-9a-f]{12})", re.I)
 
 
@@ -48,9 +50,10 @@ def format_decision_id(raw: bytes) -> str:
 
 
 def parse_decision_id(text: str) -> bytes | None:
-    """The 16 bytes of a decision id with or without prefix and dashes; None when it is not one."""
+    """The 16 bytes of a decision id with or without prefix and dashes; None when it is not one, or of a time no clock here shows."""
     match = _PATTERN.fullmatch(text.strip())
-    return bytes.fromhex(match[1].replace("-", "")) if match else None
+    raw = bytes.fromhex(match[1].replace("-", "")) if match else b""
+    return raw if raw and decision_time(raw) < _LATEST_S else None
 
 
 def decision_time(raw: bytes) -> float:

@@ -5,7 +5,8 @@ The control room stands above this one, so its tables are reached through Django
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -54,6 +55,23 @@ def names(app_ids: Iterable[str]) -> dict[str, str]:
         row.id: row.name or row.id for row in apps.get_model("control", "App").objects.filter(pk__in=wanted).only("id", "name")
     }
     return {app_id: known.get(app_id, app_id) for app_id in wanted}
+
+
+def labels(app_ids: Sequence[str]) -> dict[str, str]:
+    """Names of these apps as they are told apart: with the tenant where several have the same name, with the id where that is not enough."""
+    rows = apps.get_model("control", "App").objects.filter(pk__in=set(app_ids)).select_related("tenant")
+    known = {row.id: (row.name or row.id, row.tenant.name) for row in rows}
+    by_name, by_both = Counter(name for name, _ in known.values()), Counter(known.values())
+
+    def label(app_id: str) -> str:
+        if app_id not in known:
+            return app_id
+        name, tenant = known[app_id]
+        if by_name[name] == 1:
+            return name
+        return f"{name}, {tenant}" if by_both[name, tenant] == 1 else f"{name}, {app_id}"
+
+    return {app_id: label(app_id) for app_id in app_ids}
 
 
 def named(text: str, limit: int = 50) -> list[KnownApp]:

@@ -91,7 +91,7 @@ def of_apps(counted: Counted, address: Callable[[str], str]) -> Facet | None:
     """The apps with the most decisions; None when they are not counted under these filters, or there is one only."""
     if len(counted.apps) < 2:
         return None
-    names, largest = directory.names(app for app, _ in counted.apps), counted.apps[0][1].count
+    names, largest = directory.labels([app for app, _ in counted.apps]), counted.apps[0][1].count
     choices = tuple(
         Choice(app, names[app], number, round(100 * number.count / largest, 2), "", address(app), "")
         for app, number in counted.apps
@@ -119,7 +119,7 @@ def _label(dimension: Dimension, value: Value) -> str:
     return dimension.label(value) or "none"
 
 
-def pattern(counted: Counted, filters: Filters, names: Callable[[Sequence[str]], dict[str, str]]) -> list[str]:
+def pattern(counted: Counted, filters: Filters, labels: Callable[[Sequence[str]], dict[str, str]]) -> list[str]:
     """What most of the decisions inside the filters have in common, in sentences; empty when nothing stands out."""
     inside = list(counted.inside(filters))
     whole = sum(t.number.count for t in inside)
@@ -128,7 +128,7 @@ def pattern(counted: Counted, filters: Filters, names: Callable[[Sequence[str]],
     found, parts = [], {"arm": 6, "endpoint": 4, "service": 3, "reason": 5}
     if len(counted.apps) > 1 and (share := counted.apps[0][1].count / whole) >= 0.25:
         app = counted.apps[0][0]
-        found.append(f"{min(share, 1):.0%} are one app, {names([app])[app]}{_on_one_arm(inside, app)}.")
+        found.append(f"{min(share, 1):.0%} are one app, {labels([app])[app]}{_on_one_arm(inside, app)}.")
     for name, least, words in (("endpoint", 0.5, "are on"), ("service", 0.5, "are on"), ("reason", 0.5, "say")):
         dimension = DIMENSIONS[parts[name]]
         by_value = sums(inside, lambda t, at=parts[name]: t.values[at])

@@ -130,7 +130,7 @@ def _chart(counted: Counted) -> charts.Columns:
 
 def rows_of(decisions: Sequence[Decision]) -> list[Row]:
     """Decisions with the names of their apps and their reasons."""
-    names, reasons = directory.names(d.app for d in decisions), why.short(decisions)
+    names, reasons = directory.labels([d.app for d in decisions]), why.short(decisions)
     return [Row(d, names[d.app], reasons[d.id]) for d in decisions]
 
 
@@ -154,7 +154,7 @@ def _finding(reading: Reading, filters: Filters, counted: Counted, number: Estim
         until = window.until if window.until is not None else now
         earlier = _before(reading, filters, 2 * window.since - until, window.since, now)
         parts += _against(number.count, earlier, filters.time_words)
-    return " ".join(parts + facets.pattern(counted, filters, directory.names))
+    return " ".join(parts + facets.pattern(counted, filters, directory.labels))
 
 
 def _before(reading: Reading, filters: Filters, since: float, until: float, now: float) -> float:

@@ -57,8 +57,8 @@ def _chip(d: Decision) -> str:
 
 
 def _http(d: Decision) -> str:
-    if d.observed:
-        return "HTTP 200, observe-only"
+    if d.observed or d.action == Action.ADMIT:
+        return "passed on to the service" + (", observe-only" if d.observed else "")
     wait = f", Retry-After {waits(d.retry_after)}" if d.retry_after > 0 else ""
     return f"HTTP {HTTP_STATUS[Action(d.action)]}{wait}"
 

@@ -9,7 +9,7 @@ import pytest
 
 from decider.ids import format_decision_id
 from decider.vocabulary import Action, Stage
-from decisions import lookup
+from decisions import directory, lookup
 from decisions.lookup import Filters
 from tests.decisions.factory import event, id_at, unranked
 
@@ -117,3 +117,24 @@ def test_the_neighbours_of_a_decision_are_its_apps(store) -> None:
     store([first, third, other])
     newer, older = lookup.neighbours(lookup.find(uuid.UUID(bytes=third.id)))
     assert (newer.id.bytes, older.id.bytes) == (other.id, first.id)
+
+
+def test_apps_of_one_name_are_told_apart_by_their_tenant(db) -> None:
+    from control.models import App, Tenant
+
+    one, two = (Tenant.objects.create(id=f"ten_{n}", name=n.title()) for n in ("north", "south"))
+    for app, tenant in (("app_a", one), ("app_b", two), ("app_c", two)):
+        App.objects.create(id=app, name="Staff portal", tenant=tenant, tier=0)
+    App.objects.create(id="app_d", name="Order sync", tenant=one, tier=0)
+    told = directory.labels(["app_a", "app_b", "app_c", "app_d", "app_e"])
+    assert told == {
+        "app_a": "Staff portal, North", "app_b": "Staff portal, app_b", "app_c": "Staff portal, app_c",
+        "app_d": "Order sync", "app_e": "app_e",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("digits", ["ffffffffffff7000b5fb05101e6a941a", "0fffffffffff7000b5fb05101e6a941a"])
+def test_an_id_of_a_time_no_clock_shows_is_no_id(db, digits: str) -> None:
+    reading = lookup.read(f"dec_{digits}")
+    assert reading.kind == "nothing"
+    assert "of the present" in reading.hint

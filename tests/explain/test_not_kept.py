@@ -38,7 +38,7 @@ def test_its_minute_is_told_with_intervals(store, document, client) -> None:
     assert "This decision was not kept, but its minute was" in text
     assert "In that minute there were about 52 decisions, 2 of them kept." in text
     assert text.count("Admit 50 9 and 279") == 2
-    assert "Similar stored decisions" in text
+    assert "Stored decisions nearest in time" in text
 
 
 def test_one_app_is_told_apart(store, document, client) -> None:
