@@ -98,7 +98,8 @@ class Engine:
         self._slow_in_a_row = 0
         self._late_until = self._ticked_at = self._ml_off_until = self._observe_until = 0.0
         self.arena = arena.Arena()
-        self.arena.hold(state=self.state, batch=self.batch, ahead=self._ahead, sample=self.sample, unknown=self._unknown, trial=state.allocate(1))
+        self.arena.hold(state=self.state, batch=self.batch, ahead=self._ahead, sample=self.sample)
+        self.arena.hold(unknown=self._unknown, trial=state.allocate(1))
         self._table = self.arena.table
 
     # ---- configuration -------------------------------------------------------------------------------------------

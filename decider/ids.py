@@ -50,7 +50,7 @@ def format_decision_id(raw: bytes) -> str:
 
 
 def parse_decision_id(text: str) -> bytes | None:
-    """The 16 bytes of a decision id with or without prefix and dashes; None when it is not one, or of a time no clock here shows."""
+    """The 16 bytes of a decision id with or without prefix and dashes; None when it is none, or of a time no clock here shows."""
     match = _PATTERN.fullmatch(text.strip())
     raw = bytes.fromhex(match[1].replace("-", "")) if match else b""
     return raw if raw and decision_time(raw) < _LATEST_S else None

@@ -205,7 +205,7 @@ def settle(table: np.ndarray, count: int, now: float, lease_below: float) -> int
 
 @njit(cache=True)
 def project(table: np.ndarray, low: np.ndarray, high: np.ndarray, count: int, now: float) -> None:
-    """Writes into `ahead` how the refused rows `batch.rows[:count]` would look when they are sent again after WAITS[(low + high) // 2].
+    """Writes into `ahead` how the refused rows `batch.rows[:count]` would look, sent again after WAITS[(low + high) // 2].
 
     The request that comes again is counted in a copy of its app's slot, as `observe` will count it.
     """

@@ -203,7 +203,8 @@ def _decisive(action: int, risk: float, value: float, signals: np.ndarray, rules
     if (value < prior_value) == refused and choose(risk, prior_value, signals, rules, USE_ALL) != action:
         return RANK, VALUE_LOW if refused else VALUE_HIGH
     if not refused:
-        return (RERANK, ERROR_BUDGET_SPENT) if choose(risk, value, signals, rules, USE_ALL ^ USE_BUDGET) != action else (RANK, RISK_LOW)
+        spared = choose(risk, value, signals, rules, USE_ALL ^ USE_BUDGET) != action
+        return (RERANK, ERROR_BUDGET_SPENT) if spared else (RANK, RISK_LOW)
     if signals[S_USAGE] > signals[S_FAIR] and choose(risk, value, signals, rules, USE_ALL ^ USE_SHARE) != action:
         return RERANK, TENANT_OVER_SHARE
     if choose(risk, value, signals, rules, USE_ALL ^ USE_PRICE) != action:

@@ -58,7 +58,7 @@ def names(app_ids: Iterable[str]) -> dict[str, str]:
 
 
 def labels(app_ids: Sequence[str]) -> dict[str, str]:
-    """Names of these apps as they are told apart: with the tenant where several have the same name, with the id where that is not enough."""
+    """Names of these apps, told apart: with the tenant where several have one name, with the id where that is not enough."""
     rows = apps.get_model("control", "App").objects.filter(pk__in=set(app_ids)).select_related("tenant")
     known = {row.id: (row.name or row.id, row.tenant.name) for row in rows}
     by_name, by_both = Counter(name for name, _ in known.values()), Counter(known.values())

@@ -80,7 +80,10 @@ def _almost(text: str) -> str:
             return f"It looks like a decision id, but “{odd[0]}” is no hexadecimal digit."
         if len(digits) != 32:
             return f"It looks like a decision id with {len(digits)} digits; a whole one has {PREFIX} and 32. Copy it again, whole."
-        return "It looks like a decision id, but Sluice makes version 7 UUIDs of the present, and this is none. It may be another system’s id."
+        return (
+            "It looks like a decision id, but Sluice makes version 7 UUIDs of the present, and this is none. "
+            "It may be another system’s id."
+        )
     return ""
 
 

@@ -1,4 +1,4 @@
-"""A support person's whole day with one customer, in a real browser: from their question to an answer, a dispute and its verdict."""
+"""A support person's day with one customer, in a real browser: from their question to an answer, a dispute, its verdict."""
 
 from __future__ import annotations
 

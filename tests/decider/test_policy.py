@@ -22,7 +22,8 @@ def requests(draw):
     tier = draw(st.integers(0, 3))
     burst = float(RULES.tiers[tier, policy.T_BURST])
     values = {
-        "tier": tier, "ml_state": int(MlState.LIVE), "override_action": -1, "override_multiplier": 1, "quota_left": 100, "quota_limit": 1e6,
+        "tier": tier, "ml_state": int(MlState.LIVE), "override_action": -1, "override_multiplier": 1,
+        "quota_left": 100, "quota_limit": 1e6,
         "bucket_rate": float(RULES.tiers[tier, policy.T_RATE]), "bucket_burst": burst, "tokens": draw(st.floats(-burst, burst)),
         "cost": draw(st.sampled_from([1.0, 5.0, 20.0])), "batchable": draw(st.integers(0, 1)),
         "service_price": draw(st.sampled_from([0.0, 0.0, 0.3, 0.9, 2.0])), "tenant_usage": draw(st.floats(0, 20)),
