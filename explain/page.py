@@ -225,8 +225,12 @@ class DecisionPage:
     @property
     def cut_away(self) -> tuple[bool, bool]:
         """Whether the axis labels at 0.25 and at 0.50 are clear of the threshold's."""
-        at = self.cut.at if self.cut else -1.0
-        return abs(at - 0.25) > 0.16, abs(at - 0.5) > 0.16
+        if self.cut is None:
+            return True, True
+        at, width = self.cut.at, 0.34  # of the label, on the axis
+        first = {"start": at, "end": at - width}.get(self.cut.anchor, at - width / 2)
+        quarter, half = (first > place + 0.1 or first + width < place - 0.1 for place in (0.25, 0.5))
+        return quarter, half
 
     @property
     def fall_rows(self) -> list[Bar]:

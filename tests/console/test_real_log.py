@@ -1,0 +1,50 @@
+"""A real shop's log through the engine, and its worst client explained on the page in words its owner would understand.
+
+The log is not part of the product: where the folder with real data is absent, this is skipped and says so.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from pathlib import Path
+
+import pytest
+from django.conf import settings as site
+from django.utils.html import strip_tags
+
+from decider import defaults, event
+from decider.engine import Engine
+from learning import replay
+from tests.explain.conftest import document, models  # noqa: F401 - fixtures
+from tests.explain.world import model
+
+LOG = Path(site.BASE_DIR).parent / "shared" / "data" / "zanbil_shop_access_2019-01-22_first10018.log.gz"
+KEY = b"k" * 32
+
+pytestmark = [pytest.mark.django_db, pytest.mark.skipif(not LOG.is_file(), reason="the folder with real data is absent")]
+
+
+@pytest.fixture
+def worst(models, document, stored) -> str:  # noqa: F811
+    """Replays the log with the small real model; gives the first refusal of the client that was refused most."""
+    engine, published = Engine(node=replay.NODE, region="local", token_key=KEY, capacity=8192, keep_all=True), []
+    engine.apply(document, model())
+    assert document.tiers == defaults.config().tiers
+    summary = replay.Offline(engine, published.append, lambda apps: []).run([LOG], KEY)
+    stored([e for data in published for e in event.decode_batch(data).events])
+    return max(summary.refused.values(), key=lambda refused: refused.count).decision
+
+
+def test_the_worst_client_is_explained_in_words_its_owner_understands(worst, signed_in) -> None:
+    page = signed_in("support").get(f"/decisions/{worst}").content.decode()
+    text = re.sub(r"\s+", " ", html.unescape(strip_tags(page)))
+    assert re.search(r"anon_[0-9a-f]+ was (asked to wait|asked to batch|blocked|turned away)", text)
+    assert "Replay verified" in text
+    assert re.search(r"Admit (at no more than|after waiting)", text)
+    reply = html.unescape(re.search(r'id="say-text">(.*?)</p>', page, re.S)[1])
+    assert "Your allowance at this time is a burst of 50 requests, refilled at 5 a second, and it was used up." in reply
+    assert "spread your requests evenly over time" in reply
+    assert reply.endswith(f"Reference: {worst}")
+    assert not re.search(r"risk|score|model|tier|triage|peer|headroom|\b0\.\d", reply.replace(worst, ""))
+    assert not re.search(r"\d+\.\d+\.\d+\.\d+", text), "an address of the log is shown"
