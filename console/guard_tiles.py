@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from console import charts, mix, words
 from console.mix import Mix
+from decisions import outcomes
+from decisions.models import utc
 from monitoring import guardrails
 from monitoring.fleet import Fleet
 from monitoring.guardrails import Verdict
@@ -35,13 +37,7 @@ class Tile:
 def tiles(history: Mix, fleet: Fleet | None) -> tuple[Tile, ...]:
     """The four tiles, in the order of the page."""
     return (
-        Tile(
-            "False-throttle rate",
-            guardrails.judge(None, 1),
-            words.UNKNOWN,
-            "",
-            "No labels yet: refusals count as wrong once their outcome is known.",
-        ),
+        _wrong(history),
         _share("Shed rate", history.share(mix.shed, mix.every), history.shares(mix.shed, mix.every), guardrails.SHED_LIMIT),
         _share(
             "Enterprise not admitted",
@@ -51,6 +47,20 @@ def tiles(history: Mix, fleet: Fleet | None) -> tuple[Tile, ...]:
         ),
         _decision_time(fleet),
     )
+
+
+def _wrong(history: Mix) -> Tile:
+    """What is known of refusals that were wrong: a lower bound, as most have no outcome yet."""
+    label, refused = "False-throttle rate", history.count(mix.refused)
+    known = outcomes.judged(utc(history.since), utc(history.until))
+    if not known.wrong + known.right or not refused:
+        nothing = "No refusal of this time has a matured outcome yet."
+        return Tile(label, guardrails.judge(None, 1), words.UNKNOWN, "", nothing)
+    finding = (
+        f"{known.wrong:,} found wrong and {known.right:,} found right, of about {refused:,.0f} not admitted. The others have no "
+        "outcome yet."
+    )
+    return Tile(label, Verdict("off", "Few labels"), f"≥ {words.percent(known.wrong_weight / refused)}", "of refusals", finding)
 
 
 def _share(label: str, value: float | None, over_time: list[float], limit: float) -> Tile:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Count, Q, Sum
 from django.utils import timezone
 
 from decider.ids import decision_time
@@ -251,6 +251,25 @@ def _summary(rows: Sequence[Outcome]) -> str:
 
 def _after(rows: Sequence[Outcome]) -> audited.Json:
     return {"stored": len(rows), "source": rows[0].source, "keys": [row.key for row in rows[:20]]}
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Refusals of a time whose outcome is known. They are those that someone asked about, no sample of all."""
+
+    wrong: int
+    right: int
+    wrong_weight: float
+    """Refusals that the wrong ones stand for."""
+
+
+def judged(since: datetime, until: datetime) -> Judged:
+    """The matured verdicts about refusals that happened in [since, until)."""
+    counts = Outcome.objects.filter(occurred_at__gte=since, occurred_at__lt=until, matured_at__lte=timezone.now())
+    rows = {row["kind"]: row for row in counts.values("kind").annotate(n=Count("*"), weight=Sum("weight")).order_by()}
+    none = {"n": 0, "weight": 0.0}
+    wrong, right = rows.get(Kind.FALSE_THROTTLE, none), rows.get(Kind.CORRECT_REFUSAL, none)
+    return Judged(wrong["n"], right["n"], wrong["weight"])
 
 
 @dataclass(frozen=True, slots=True)

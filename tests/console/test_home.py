@@ -10,6 +10,10 @@ from control import changes
 from control.actors import SYSTEM
 from decider.config import Switch
 from decider.vocabulary import Action, MlState
+from decisions import outcomes
+from decisions.models import utc
+from decisions.outcome_models import Kind
+from decisions.outcomes import Report
 from tests.console.conftest import MODEL, load
 from tests.decisions.factory import event, unranked
 
@@ -138,3 +142,15 @@ def test_names_from_traffic_are_escaped(signed_in, publish, beat, stored) -> Non
     page = signed_in("sre").get(reverse("home")).content.decode()
     assert "<script>alert" not in page
     assert "<img src=x>" not in page
+
+
+def test_a_refusal_found_wrong_is_a_lower_bound_of_the_false_throttle_rate(stored, person) -> None:
+    now = time.time()
+    made = [event(at=now - 200, inclusion_probability=0.5) for _ in range(10)]
+    stored(made)
+    assert "No refusal of this time" in compose(person, "auditor").tiles[0].finding
+    about = Report("c-1", Kind.FALSE_THROTTLE, utc(now - 200), utc(now - 150), utc(now - 100), app=made[0].app, weight=2.0)
+    outcomes.report(about, by=SYSTEM, reason="found wrong", source="api")
+    tile = compose(person).tiles[0]
+    assert (tile.figure, tile.limit) == ("≥ 10.00%", "of refusals")
+    assert "1 found wrong and 0 found right, of about 20 not admitted." in tile.finding
