@@ -56,8 +56,8 @@ def record_all(seen: Iterable[tuple[str, str]], *, by: Actor, ticket: str = "") 
     """Writes down, in one transaction, that someone was shown data of these apps. Returns what was not written down in the last
     5 minutes.
 
-    `seen` is pairs of app and what was shown, a noun as it continues "looked at": "the page", "decision dec_01…". `EVERY_APP` stands
-    for all of them. Raises Refused for a ticket that is none.
+    `seen` is pairs of app and what was shown, a noun as it continues "looked at": "the page", "decision dec_01…". `EVERY_APP` means
+    all of them. Raises Refused for a ticket that is none.
     """
     ticket = check_ticket(ticket)
     reason = f"Ticket {ticket}" if ticket else _NO_TICKET
