@@ -16,13 +16,13 @@ from django.views.decorators.vary import vary_on_headers
 from django_htmx.http import HttpResponseClientRedirect
 
 from console import app_gauges, app_view, roles, words
-from control import buckets, looks, notes
+from control import buckets, notes
+from control import looks as control_looks
 from control.actors import Actor
 from control.buckets import Kind, Node, Peek
 from control.effective import Subject
 from control.errors import ControlError, NotAllowed, Refused
-from decisions import configs, directory, outcomes
-from decisions.looks import note as look
+from decisions import configs, directory, looks, outcomes
 
 _READ = "decisions.view_decision"
 OUTCOMES = 8
@@ -34,8 +34,9 @@ OUTCOMES = 8
 @permission_required(_READ, raise_exception=True)
 def page(request: HttpRequest, app_id: str) -> HttpResponse:
     """Is this customer well? An app nobody registered has a page too."""
-    look(request, app_id, "the page")
-    context = {"page": "lookup", "p": app_view.compose(request.user, app_id), "outcomes": outcomes.of_app(app_id, OUTCOMES)}
+    shown, later = app_view.compose(request.user, app_id), list(outcomes.of_app(app_id, OUTCOMES))
+    looks.note_known(request, app_id, "the page", shown=bool(later or shown.notes or shown.gauges.tiles))
+    context = {"page": "lookup", "p": shown, "outcomes": later}
     return render(request, "decisions/app.html", context)
 
 
@@ -44,12 +45,14 @@ def page(request: HttpRequest, app_id: str) -> HttpResponse:
 @permission_required(_READ, raise_exception=True)
 def gauges(request: HttpRequest, app_id: str) -> HttpResponse:
     """The panel of buckets, which asks for itself anew."""
-    look(request, app_id, "the buckets")
     return render(request, "decisions/app_gauges.html", {"g": _gauges(request, app_id)})
 
 
 def _gauges(request: HttpRequest, app_id: str) -> app_gauges.Gauges:
-    return app_gauges.compose(request.user, app_id, _subject(app_id), configs.newest())
+    """The buckets, with the look at them."""
+    found = app_gauges.compose(request.user, app_id, _subject(app_id), configs.newest())
+    looks.note_known(request, app_id, "the buckets", shown=bool(found.tiles))
+    return found
 
 
 def _subject(app_id: str) -> Subject:
@@ -70,11 +73,13 @@ def add_note(request: HttpRequest, app_id: str) -> HttpResponse:
 
 @require_GET
 @never_cache
-@permission_required(looks.PERMISSION, raise_exception=True)
+@permission_required(control_looks.PERMISSION, raise_exception=True)
 def looked(request: HttpRequest, app_id: str) -> HttpResponse:
     """Who looked at this app's data."""
     name = directory.names([app_id])[app_id] if "\x00" not in app_id else app_id
-    return render(request, "decisions/looks.html", {"page": "lookup", "id": app_id, "name": name, "looks": looks.of(app_id)})
+    return render(
+        request, "decisions/looks.html", {"page": "lookup", "id": app_id, "name": name, "looks": control_looks.of(app_id)}
+    )
 
 
 @require_http_methods(["GET", "POST"])
@@ -93,7 +98,6 @@ def reset(request: HttpRequest, app_id: str, bucket: str) -> HttpResponse:
         else:
             there = reverse("app", args=[app_id])
             return HttpResponseClientRedirect(there) if request.htmx else redirect(there)
-    look(request, app_id, "the buckets")
     context = {"page": "lookup", "kind": kind, "g": _gauges(request, app_id), "reason": reason, "error": error, "at": time.time()}
     template = "decisions/reset_sheet.html" if request.htmx else "decisions/reset.html"
     return render(request, template, context, status=422 if error else 200)

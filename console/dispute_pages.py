@@ -69,8 +69,7 @@ def queue(request: HttpRequest) -> HttpResponse:
     some = Paginator(disputes.queue(which, request.user.get_username()), ROWS).get_page(request.GET.get("page"))
     waiting = disputes.waiting()
     rows = rows_of(list(some), request.user)
-    for row in rows:
-        looks.note(request, row.dispute.app, "the queue of disputes")
+    looks.note_rows(request, (row.dispute for row in rows), "the queue of disputes")
     context = {
         "page": "disputes",
         "which": which,

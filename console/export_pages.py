@@ -7,15 +7,18 @@ from datetime import UTC, datetime
 
 from django.contrib.auth.decorators import permission_required
 from django.core.exceptions import BadRequest
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponseBase, StreamingHttpResponse
 from django.views.decorators.http import require_GET
 
 from control import audit
 from control.actors import Actor
-from decisions import asking, export, listing, lookup
-from decisions.looks import note as look
-from decisions.lookup import READINGS
+from decisions import asking, export, listing, looks, lookup
+from decisions.lookup import READINGS, Reading
+from decisions.models import Decision
 from decisions.views import EXPORT, READ, SEE_DIGEST
+
+NOTHING = "There is nothing to export: the search was read as nothing that is known here."
 
 
 @require_GET
@@ -27,15 +30,21 @@ def lookup_csv(request: HttpRequest) -> HttpResponseBase:
         raise BadRequest(" ".join(asked.problems) or f"“as” is one of {', '.join(READINGS)}.")
     reading = lookup.read(request.GET.get("q", "").strip()[:200], insist)
     if reading.kind == "nothing" or (reading.kind == "token" and not request.user.has_perm(SEE_DIGEST)):
-        raise BadRequest("There is nothing to export: the search was read as nothing that is known here.")
+        raise BadRequest(NOTHING)
     now = time.time()
     rows = lookup.rows(reading, asked.filters, now)
-    for app in reading.apps:
-        look(request, app, "a CSV export")
+    looks.note_apps(request, apps_of(reading, rows), "a CSV export")
     record(by=Actor.of(request.user), what=reading.label or "every app", filters=asked.filters, apps=reading.apps)
     name = f"decisions-{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%SZ}.csv"
     headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
     return StreamingHttpResponse(export.lines(rows), content_type="text/csv; charset=utf-8", headers=headers)
+
+
+def apps_of(reading: Reading, rows: QuerySet[Decision]) -> tuple[str, ...]:
+    """Whose decisions an export holds, as it is written into the log of looks."""
+    if reading.kind in ("request", "decision"):
+        return tuple(rows.order_by("app").values_list("app", flat=True).distinct())
+    return reading.apps or (looks.EVERY_APP,)
 
 
 def record(*, by: Actor, what: str, filters: lookup.Filters, apps: tuple[str, ...]) -> None:

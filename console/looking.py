@@ -22,10 +22,8 @@ class LooksRecorded:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         response = self.get_response(request)
-        if response.status_code < 400 and (seen := noted(request)):
-            by, about = Actor.of(request.user), ticket(request)
-            for app, what in seen:
-                looks.record(by=by, app=app, what=what, ticket=about)
+        if seen := noted(request):  # whatever the status: a refused filter and a missing decision are answered with rows, too
+            looks.record_all(seen, by=Actor.of(request.user), ticket=ticket(request))
         return response
 
 

@@ -14,7 +14,7 @@ from django.views.decorators.http import require_http_methods
 from console import roles
 from control import audit
 from control.actors import Actor
-from decisions import outcome_csv, outcomes
+from decisions import looks, outcome_csv, outcomes
 from decisions.errors import NotAllowed, Refused
 from decisions.models import Outcome
 from decisions.outcome_csv import LineProblem
@@ -48,7 +48,9 @@ def page(request: HttpRequest) -> HttpResponse:
             except Refused as error:
                 problems = outcome_csv.problems_of(error)
     bad = bool(problems or form.errors)
-    return render(request, "decisions/outcomes.html", _context(request, form, problems), status=422 if bad else 200)
+    context = _context(request, form, problems)
+    looks.note_rows(request, context["latest"], "outcomes")
+    return render(request, "decisions/outcomes.html", context, status=422 if bad else 200)
 
 
 def _allow(request: HttpRequest) -> None:
@@ -72,7 +74,7 @@ def _context(request: HttpRequest, form: UploadForm, problems: tuple[LineProblem
         "form": form,
         "problems": problems[:SHOWN],
         "problem_count": len(problems),
-        "latest": Outcome.objects.order_by("-stored_at", "-pk")[:LATEST],
+        "latest": list(Outcome.objects.order_by("-stored_at", "-pk")[:LATEST]),
         "may_report": outcomes.may_report(request.user),
         "columns": outcome_csv.COLUMNS,
         "required": outcome_csv.REQUIRED,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import uuid
+from dataclasses import dataclass
 
 from django.apps import apps
 from django.conf import settings
@@ -15,7 +17,8 @@ from django.views.decorators.http import require_GET
 from control import keys
 from control.errors import KeysError
 from decider import receipt as receipts
-from decider.receipt import Receipt, ReceiptError
+from decider.receipt import Key, Receipt, ReceiptError
+from decisions import lookup
 from decisions.looks import note as look
 from decisions.pasted import Reread
 from decisions.views import READ
@@ -36,9 +39,20 @@ def read(text: str) -> Reread | None:
     return Reread(address=reverse("receipt", args=[text]))
 
 
-def opened(text: str) -> Receipt:
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A receipt that holds, with the app it is about."""
+
+    receipt: Receipt
+    app: str
+    """Id of the app; "" when its pseudonym is nobody's who is known here."""
+
+
+def opened(text: str) -> Opened:
     """What a receipt of this installation says. Raises ReceiptError, KeysError."""
-    return receipts.open_sealed(text, receipts.keys_of(keys.load_token_keys(settings.SLUICE_KEYS)))
+    sealers = receipts.keys_of(keys.load_token_keys(settings.SLUICE_KEYS))
+    found = receipts.open_sealed(text, sealers)
+    return Opened(found, _app(found, receipts.key_of(text, sealers)))
 
 
 @require_GET
@@ -49,14 +63,17 @@ def receipt(request: HttpRequest, text: str) -> HttpResponse:
         found = opened(text)
     except (ReceiptError, KeysError) as error:
         return render(request, "explain/receipt.html", {"page": "lookup", "r": None, "problem": str(error)}, status=404)
-    app = _app(found)
-    if app:
-        look(request, app, "a receipt")
-    return render(request, "explain/receipt.html", {"page": "lookup", "r": receipt_story.tell(found, app), "problem": ""})
+    if found.app:
+        look(request, found.app, "a receipt")
+    story = receipt_story.tell(found.receipt, found.app)
+    return render(request, "explain/receipt.html", {"page": "lookup", "r": story, "problem": ""})
 
 
-def _app(found: Receipt) -> str:
-    """The registered app behind a receipt's pseudonym; "" when it is none of them."""
-    sealers = receipts.keys_of(keys.load_token_keys(settings.SLUICE_KEYS)).values()
+def _app(found: Receipt, sealer: Key) -> str:
+    """The app behind a receipt's pseudonym: that of its stored decision when it is the same, else a registered one; "" when it is
+    none of them."""
+    stored = lookup.find(uuid.UUID(bytes=found.decision))
+    if stored is not None and sealer.pseudonym(stored.app) == found.app:
+        return stored.app
     registered = apps.get_model("control", "App").objects.values_list("id", flat=True)
-    return next((a for a in registered.iterator() if any(k.pseudonym(a) == found.app for k in sealers)), "")
+    return next((a for a in registered.iterator() if sealer.pseudonym(a) == found.app), "")

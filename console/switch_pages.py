@@ -24,6 +24,7 @@ from control import acks, changes, switches
 from control.actors import Actor
 from control.errors import ControlError, NotAllowed, StoreUnavailable
 from control.models import SwitchFlip
+from decisions import looks
 
 _VIEW = "control.view_switchflip"
 ENDED_DAYS = 7
@@ -112,7 +113,7 @@ def flip(request: HttpRequest, name: str, verb: str) -> HttpResponse:
     context = {"page": "switches", "kind": kind, "verb": asked, "form": form, "engaged": switches.engaged().get(name)}
     context["at_least"] = timezone.now() + timedelta(minutes=1)
     if not request.htmx and asked != "extend":
-        context["preview"] = _preview(asked)
+        context["preview"] = _preview(request, asked)
     template = "control/flip_sheet.html" if request.htmx else "control/flip.html"
     return render(request, template, context, status=422 if form.errors else 200)
 
@@ -123,7 +124,7 @@ def flip(request: HttpRequest, name: str, verb: str) -> HttpResponse:
 def preview(request: HttpRequest, name: str, verb: str) -> HttpResponse:
     """What the flip would have changed in the last hour; loaded after the form, which never waits for it."""
     _, asked = _asked(request, name, verb)
-    return render(request, "control/preview.html", {"preview": _preview(asked), "verb": asked})
+    return render(request, "control/preview.html", {"preview": _preview(request, asked), "verb": asked})
 
 
 def compose(user: object) -> Page:
@@ -168,8 +169,11 @@ def _flip(verb: switches.Verb, name: str, form: FlipForm, by: Actor) -> None:
         switches.engage(name, by=by, reason=reason, until=form.until)
 
 
-def _preview(verb: switches.Verb) -> switch_preview.Preview:
-    return switch_preview.of_all_ml("clear" if verb == "clear" else "engage")
+def _preview(request: HttpRequest, verb: switches.Verb) -> switch_preview.Preview:
+    """The preview, with the looks at its examples."""
+    found = switch_preview.of_all_ml("clear" if verb == "clear" else "engage")
+    looks.note_rows(request, found.examples, "an example of what a switch would change")
+    return found
 
 
 def _reached() -> dict[str, object]:

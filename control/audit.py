@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -78,24 +78,47 @@ def append(
 ) -> AuditEntry:
     """Writes one entry at the end of the chain. Belongs in the transaction of the change it tells of."""
     lock()
-    last = AuditEntry.objects.order_by("-seq").values_list("seq", "hash").first() or (0, FIRST_PREV)
-    entry = AuditEntry(
-        seq=last[0] + 1,
-        at=at or timezone.now(),
-        actor=by.name,
-        actor_login=by.login,
-        actor_role=by.role,
-        action=action,
-        subject=subject,
-        summary=summary,
-        reason=check_reason(reason),
-        before=_plain(before),
-        after=_plain(after),
-        config_version=config_version,
-        prev_hash=last[1],
-    )
-    entry.hash = digest(entry)
+    entry = _next(
+        _last(), at=at or timezone.now(), actor=by.name, actor_login=by.login, actor_role=by.role, action=action, subject=subject,
+        summary=summary, reason=check_reason(reason), before=_plain(before), after=_plain(after), config_version=config_version,
+    )  # fmt: skip
     entry.save(force_insert=True)
+    return entry
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What one of many entries says that the others do not."""
+
+    subject: str
+    summary: str
+    after: Json = None
+
+
+@transaction.atomic
+def append_all(said: Sequence[Said], *, by: Actor, reason: str, action: str) -> list[AuditEntry]:
+    """Writes entries of one person, reason and action at the end of the chain, in order, with one statement."""
+    lock()
+    reason, at, end, made = check_reason(reason), timezone.now(), _last(), []
+    for one in said:
+        entry = _next(
+            end, at=at, actor=by.name, actor_login=by.login, actor_role=by.role, action=action, subject=one.subject,
+            summary=one.summary, reason=reason, after=_plain(one.after),
+        )  # fmt: skip
+        end = (entry.seq, entry.hash)
+        made.append(entry)
+    return AuditEntry.objects.bulk_create(made)
+
+
+def _last() -> tuple[int, str]:
+    """Number and hash of the last entry."""
+    return AuditEntry.objects.order_by("-seq").values_list("seq", "hash").first() or (0, FIRST_PREV)
+
+
+def _next(last: tuple[int, str], **fields: object) -> AuditEntry:
+    """The entry that continues the chain after the one of this number and hash."""
+    entry = AuditEntry(seq=last[0] + 1, prev_hash=last[1], **fields)
+    entry.hash = digest(entry)
     return entry
 
 

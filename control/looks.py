@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -18,6 +19,8 @@ ACTION = "app.look"
 PERMISSION = "control.view_looks"
 AGAIN = timedelta(minutes=5)
 """The same person looking at the same page of an app for the same ticket within this time is one look."""
+EVERY_APP = "every app"
+"""Whose data it was when nobody can say whose it was not: an export without an app. No app's id holds a space."""
 _TICKET = re.compile(r"(?=.*\d)[A-Za-z0-9#][A-Za-z0-9/._-]{1,39}")
 _NO_TICKET = "No ticket named"
 
@@ -45,33 +48,51 @@ def check_ticket(text: str) -> str:
 
 
 def record(*, by: Actor, app: str, what: str, ticket: str = "") -> AuditEntry | None:
-    """Writes down that someone was shown data of an app; None when the same look was written down in the last 5 minutes.
+    """Writes down one look, as `record_all` does; None when it was written down in the last 5 minutes."""
+    return next(iter(record_all([(app, what)], by=by, ticket=ticket)), None)
 
-    `what` is a noun for the page, as it continues "looked at": "the page", "decision dec_01…". Raises Refused for a ticket that
-    is none.
+
+def record_all(seen: Iterable[tuple[str, str]], *, by: Actor, ticket: str = "") -> list[AuditEntry]:
+    """Writes down, in one transaction, that someone was shown data of these apps. Returns what was not written down in the last
+    5 minutes.
+
+    `seen` is pairs of app and what was shown, a noun as it continues "looked at": "the page", "decision dec_01…". `EVERY_APP` means
+    all of them. Raises Refused for a ticket that is none.
     """
-    ticket, app, what = check_ticket(ticket), _kept(app, 128), _kept(what, 120)
-    reason, summary = (f"Ticket {ticket}" if ticket else _NO_TICKET), f"looked at {what} of app {app}"
-    same = AuditEntry.objects.filter(action=ACTION, subject=app, actor_login=by.login, summary=summary, reason=reason)
-    if same.filter(at__gt=timezone.now() - AGAIN).exists():
-        return None
+    ticket = check_ticket(ticket)
+    reason = f"Ticket {ticket}" if ticket else _NO_TICKET
+    said = list(dict.fromkeys((_kept(app, 128), _kept(what, 120)) for app, what in seen))
+    if not _unwritten(said, by, reason):
+        return []
     with transaction.atomic():
         audit.lock()
-        if same.filter(at__gt=timezone.now() - AGAIN).exists():
-            return None  # written between the first question and our turn
-        after: audit.Json = {"what": what, "ticket": ticket}
-        return audit.append(by=by, reason=reason, action=ACTION, subject=app, summary=summary, after=after)
+        new = _unwritten(said, by, reason)  # some may have been written between the first question and our turn
+        rows = [audit.Said(app, _summary(app, what), {"what": what, "ticket": ticket}) for app, what in new]
+        return audit.append_all(rows, by=by, reason=reason, action=ACTION) if rows else []
+
+
+def _unwritten(said: list[tuple[str, str]], by: Actor, reason: str) -> list[tuple[str, str]]:
+    """Those of these looks that this person did not have, for the same reason, within `AGAIN`."""
+    apps = {app for app, _ in said}
+    same = AuditEntry.objects.filter(action=ACTION, subject__in=apps, actor_login=by.login, at__gt=timezone.now() - AGAIN)
+    old = set(same.filter(reason=reason).values_list("subject", "summary"))
+    return [(app, what) for app, what in said if (app, _summary(app, what)) not in old]
+
+
+def _summary(app: str, what: str) -> str:
+    return f"looked at {what} of {app if app == EVERY_APP else f'app {app}'}"
 
 
 def of(app: str, most: int = 200) -> list[Look]:
-    """The latest looks into an app's data, newest first."""
-    rows = AuditEntry.objects.filter(action=ACTION, subject=_kept(app, 128)).order_by("-at")[:most]
+    """The latest looks into an app's data, newest first, with those into every app's."""
+    rows = AuditEntry.objects.filter(action=ACTION, subject__in=[_kept(app, 128), EVERY_APP]).order_by("-at")[:most]
     return [_look(row) for row in rows]
 
 
 def _look(row: AuditEntry) -> Look:
     said = row.after or {}
-    return Look(row.seq, row.at, row.actor, row.actor_login, row.actor_role, str(said.get("what", "")), str(said.get("ticket", "")))
+    what = str(said.get("what", "")) + (f" of {EVERY_APP}" if row.subject == EVERY_APP else "")
+    return Look(row.seq, row.at, row.actor, row.actor_login, row.actor_role, what, str(said.get("ticket", "")))
 
 
 def _kept(text: str, most: int) -> str:

@@ -111,6 +111,12 @@ def keys_of(token_keys: Iterable[bytes]) -> dict[bytes, Key]:
     return {key.id: key for key in map(Key, token_keys)}
 
 
+def key_of(text: str, keys: Mapping[bytes, Key]) -> Key:
+    """The key that a receipt which `open_sealed` opened was sealed with, whose pseudonym it holds."""
+    _, key_id, _ = _HEAD.unpack(_raw(text.strip())[: _HEAD.size])
+    return keys[key_id]
+
+
 def open_sealed(text: str, keys: Mapping[bytes, Key]) -> Receipt:
     """What a receipt says, as it was sealed. Spaces around it are ignored. Raises ReceiptError."""
     raw = _raw(text.strip())

@@ -133,8 +133,7 @@ class Decisions(APIView):
         size = _limit(request)
         rows = lookup.rows(reading, asked.filters, time.time()).defer("features")
         some, more = lookup.page(rows, asked.before, size)
-        if len(reading.apps) == 1:
-            looks.note(request, reading.apps[0], "decisions over the API")
+        looks.note_rows(request, some, "decisions over the API")
         return Response(DecisionsPage({"results": some, "next": some[-1].name if more else None}).data)
 
 
@@ -197,8 +196,7 @@ class DecisionCounts(APIView):
         """How many decisions pass the filters, by everything they are filtered by, and over time. Empty for a single id."""
         reading, asked = asked_of(request)
         found = listing.compose(reading, asked.filters, time.time())
-        for app in reading.apps:
-            looks.note(request, app, "counts over the API")
+        looks.note_apps(request, found.shown_apps, "counts over the API")
         by_time, width = (found.by_time.cells, found.by_time.width) if found.by_time else ((), 0.0)
         cells = [{"at": utc(c.start), "action": c.action, "count": c.count, "kept": c.kept} for c in by_time]
         facets = [*found.facets, *([found.apps] if found.apps else [])]

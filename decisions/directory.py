@@ -48,6 +48,14 @@ def app(app_id: str) -> KnownApp | None:
     return next((_known(row) for row in _rows().filter(pk=app_id)), None)
 
 
+def is_known(app_id: str) -> bool:
+    """Whether an app is registered, or was seen in a stored decision."""
+    if not app_id or "\x00" in app_id:
+        return False
+    registered = apps.get_model("control", "App").objects.filter(pk=app_id)
+    return registered.exists() or apps.get_model("decisions", "Decision").objects.filter(app=app_id).exists()
+
+
 def names(app_ids: Iterable[str]) -> dict[str, str]:
     """Names of these apps; an unknown app has its id for a name."""
     wanted = set(app_ids)

@@ -56,6 +56,12 @@ class Listing:
     """Id of the newest row: where a live tail goes on."""
 
     @property
+    def shown_apps(self) -> tuple[str, ...]:
+        """Apps that something is shown of: those searched for, those of the rows, and those counted one by one."""
+        one_by_one = [str(choice.word) for choice in self.apps.choices] if self.apps else []
+        return tuple(dict.fromkeys([*self.reading.apps, *(row.decision.app for row in self.rows), *one_by_one]))
+
+    @property
     def counted(self) -> bool:
         """Whether counts, facets and histogram are there."""
         return self.by_time is not None

@@ -5,10 +5,15 @@ The log stands above this room, so a page only leaves a note on its request (`no
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 from django.http import HttpRequest
 
+from . import directory
+
+EVERY_APP = "every app"
+"""For what shows data of whatever apps there are, unlisted: a look that is found from each of them."""
 _KEY = "sluice_looks"
 
 
@@ -19,6 +24,30 @@ def note(request: HttpRequest, app: str, what: str) -> None:
     """
     plain = getattr(request, "_request", request)  # the REST framework wraps Django's request
     plain.__dict__.setdefault(_KEY, []).append((app, what))
+
+
+class OfAnApp(Protocol):
+    """A row that is about an app: a stored decision, a dispute, an outcome."""
+
+    app: str
+
+
+def note_rows(request: HttpRequest, rows: Iterable[OfAnApp], what: str) -> None:
+    """Marks that the answer shows these rows: a look for each of their apps. A row about no app is none."""
+    note_apps(request, (row.app for row in rows if row.app), what)
+
+
+def note_apps(request: HttpRequest, apps: Iterable[str], what: str) -> None:
+    """Marks that the answer shows data of these apps, a look for each."""
+    for app in dict.fromkeys(apps):
+        note(request, app, what)
+
+
+def note_known(request: HttpRequest, app: str, what: str, *, shown: bool = False) -> None:
+    """Marks a look at an app that an address names, unless there is nothing of it to see: nobody registered it, no decision of it
+    is stored, and the answer shows (`shown`) nothing else of it."""
+    if shown or directory.is_known(app):
+        note(request, app, what)
 
 
 def noted(request: HttpRequest) -> Sequence[tuple[str, str]]:

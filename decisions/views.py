@@ -15,14 +15,15 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_GET, require_http_methods
 from django_htmx.http import HttpResponseClientRedirect, push_url
 
-from . import asking, listing, lookup, pasted, saved, tail
+from . import asking, listing, looks, lookup, pasted, saved, tail
 from .asking import Asked
-from .looks import note as look
 from .lookup import READINGS, Filters, Reading
 
 READ = "decisions.view_decision"
 SEE_DIGEST = "decisions.view_token_digest"
 EXPORT = "decisions.view_decision_export"
+LOOK = "lookup results"
+"""What a search shows, in the log of looks; the same for the tail, so that what it adds of an app is no look of its own."""
 LONGEST_TEXT = 200
 """Of what is looked up by address; what is pasted may be a credential or a receipt, and longer."""
 
@@ -79,9 +80,7 @@ def _page(request: HttpRequest, reading: Reading, asked: Asked, insist: str) -> 
 def _context(request: HttpRequest, reading: Reading, asked: Asked, insist: str) -> dict[str, object]:
     now, filters = time.time(), asked.filters
     found = listing.compose(reading, filters, now, before=asked.before, insist=insist)
-    one = reading.kind in ("request", "decision")
-    for app in {row.decision.app for row in found.rows} if one else reading.apps:
-        look(request, app, "lookup results")
+    looks.note_apps(request, found.shown_apps, LOOK)
     may_live = asked.before is None and found.counted and filters.start is None
     here = listing.address(reading.text, filters, insist=insist)
     return {
@@ -131,5 +130,6 @@ def lookup_tail(request: HttpRequest) -> HttpResponse:
     reading = _seen_by(request, lookup.read(request.GET.get("q", "").strip()[:LONGEST_TEXT], insist))
     hold = request.GET.get("hold") == "1"
     found = tail.read(reading, asked.filters, after, time.time(), hold=hold)
+    looks.note_rows(request, (row.decision for row in found.rows), LOOK)
     href = tail.address(reading.text, asked.filters, insist, found.newest, found.at)
     return render(request, "decisions/tail.html", {"found": found, "tail_href": href, "at": found.at})

@@ -265,8 +265,7 @@ class Minute(APIView):
         known = not_kept.compose(raw, request.query_params.get("app", ""), time.time())
         if known.asked:
             raise ValidationError({"app": "No app of this id or name is known."})
-        if known.app:
-            looks.note(request, known.app, f"the minute of decision {known.id} over the API")
+        looks.note_apps(request, known.shown_apps, f"the minute of decision {known.id} over the API")
         minute = known.minute
         return Response(MinuteOut({
             "id": known.id, "at": utc(known.at), "state": known.state, "app": known.app, "number": minute.number,

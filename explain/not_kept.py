@@ -77,6 +77,12 @@ class NotKept:
     keep_days: int
 
     @property
+    def shown_apps(self) -> tuple[str, ...]:
+        """Apps that something is shown of."""
+        named = [self.app] if self.app else []
+        return tuple(dict.fromkeys([*named, *(row.decision.app for row in self.similar)]))
+
+    @property
     def minute(self) -> Time:
         return self.times[0]
 

@@ -41,7 +41,7 @@ class ReceiptStory:
     model: str
     """Name and version when this installation knows it, else the first digits of its digest; empty without one."""
     app: str
-    """Id of the app, empty when its pseudonym is nobody's who is registered here."""
+    """Id of the app, empty when its pseudonym is nobody's who is known here."""
     name: str
     tier: str
     pseudonym: str
@@ -52,7 +52,7 @@ class ReceiptStory:
 def tell(receipt: Receipt, app: str) -> ReceiptStory:
     """The story of a receipt; `app` is the id its pseudonym stands for, "" when that is not known."""
     known = directory.app(app) if app else None
-    who = known.name if known else "an app that is not registered here"
+    who = known.name if known else f"{app}, which is not registered," if app else "an app that is not known here"
     clause = REASONS[receipt.reason].text
     wait = f", Retry-After {receipt.retry_after}" if receipt.retry_after else ""
     return ReceiptStory(
@@ -67,7 +67,7 @@ def tell(receipt: Receipt, app: str) -> ReceiptStory:
         config_version=receipt.config_version,
         model=_model(receipt),
         app=app,
-        name=known.name if known else "",
+        name=known.name if known else app,
         tier=Tier(known.tier).word.capitalize() if known else "",
         pseudonym=receipt.app,
         stored=lookup.find(uuid.UUID(bytes=receipt.decision)) is not None,

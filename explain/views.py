@@ -17,7 +17,7 @@ from django.views.decorators.http import require_GET, require_POST
 from kombu.exceptions import OperationalError as BrokerError
 
 from decider.ids import parse_decision_id
-from decisions import lookup
+from decisions import looks, lookup
 from decisions.looks import note as look
 from decisions.models import Decision
 
@@ -49,8 +49,7 @@ def decision(request: HttpRequest, decision_id: str) -> HttpResponse:
     raw = parse_decision_id(decision_id)
     if raw is not None and lookup.find(uuid.UUID(bytes=raw)) is None:
         missing = not_kept.compose(raw, request.GET.get("app", ""), time.time())
-        if missing.app:
-            look(request, missing.app, f"the minute of decision {missing.id}")
+        looks.note_apps(request, missing.shown_apps, f"the minute of decision {missing.id}")
         status = 200 if missing.app else 404  # about one app it is an answer, and the look is on record
         return render(request, "explain/not_kept.html", {"page": "lookup", "p": missing}, status=status)
     found = _found(decision_id)
@@ -129,7 +128,7 @@ def forecast(request: HttpRequest, app_id: str) -> HttpResponse:
         raise Http404("That is no app id.")
     at = timezone.now()
     now = at.timestamp()
-    look(request, app_id, "the forecast")
+    looks.note_known(request, app_id, "the forecast")
     found = forecasts.outlook(app_id, now)
     forecasts.keep(app_id, found, now)
     context = {"app_id": app_id, "outlook": found, "record": forecasts.record(app_id, now), "at": at}

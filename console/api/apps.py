@@ -154,7 +154,7 @@ class AppBuckets(APIView):
     def get(self, request: Request, app: str) -> Response:
         """How they stand right now, on every decider. Looking consumes nothing."""
         found = buckets.peek(_named(app))
-        looks.note(request, app, "the buckets over the API")
+        looks.note_known(request, app, "the buckets over the API", shown=bool(found.tracking))
         return Response(BucketsOut(found.nodes, many=True).data)
 
 
@@ -180,7 +180,7 @@ class BucketReset(APIView):
         if bucket not in buckets.KINDS:
             raise NotFound(f"There is no such bucket. There is: {', '.join(buckets.KINDS)}.")
         done = buckets.reset(bucket, app=_named(app), by=Actor.of(request.user), reason=given.validated_data["reason"])
-        looks.note(request, app, "the buckets over the API")
+        looks.note_known(request, app, "the buckets over the API", shown=bool(done.tracking))
         return Response(BucketsOut(done.nodes, many=True).data)
 
 
@@ -207,8 +207,9 @@ class AppNotes(APIView):
     @extend_schema(operation_id="apps_notes", responses=NoteOut(many=True))
     def get(self, request: Request, app: str) -> Response:
         """The latest 50, newest first."""
-        looks.note(request, _named(app), "the notes over the API")
-        return Response(NoteOut(notes.of(app), many=True).data)
+        found = notes.of(_named(app))
+        looks.note_known(request, app, "the notes over the API", shown=bool(found))
+        return Response(NoteOut(found, many=True).data)
 
     @extend_schema(operation_id="apps_add_note", request=NoteIn, responses={201: NoteOut})
     def post(self, request: Request, app: str) -> Response:

@@ -7,11 +7,12 @@ import time
 from django.http import StreamingHttpResponse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiResponse, extend_schema
+from rest_framework.exceptions import ValidationError
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from console.export_pages import record
+from console.export_pages import NOTHING, apps_of, record
 from control.actors import Actor
 from decisions import export, looks, lookup
 from decisions.api import FILTERS, asked_of
@@ -42,9 +43,10 @@ class Export(APIView):
     def get(self, request: Request) -> StreamingHttpResponse:
         """Streams every stored decision that passes the filters as CSV, with probability and weight of each."""
         reading, asked = asked_of(request)
-        for app in reading.apps:
-            looks.note(request, app, "a CSV export over the API")
+        if reading.kind == "nothing":
+            raise ValidationError({"q": NOTHING})
         rows = lookup.rows(reading, asked.filters, time.time())
+        looks.note_apps(request, apps_of(reading, rows), "a CSV export over the API")
         record(by=Actor.of(request.user), what=reading.label or "every app", filters=asked.filters, apps=reading.apps)
         answer = StreamingHttpResponse(export.lines(rows), content_type="text/csv; charset=utf-8")
         answer["Content-Disposition"] = 'attachment; filename="decisions.csv"'

@@ -96,9 +96,10 @@ class Outcomes(APIView):
         app = request.query_params.get("app", "")
         if len(app) > 128 or "\x00" in app:
             raise ValidationError({"app": "An app id has at most 128 characters, and no NUL."})
-        if app:
-            looks.note(request, app, "outcomes over the API")
-        some = outcomes.of_app(app, LISTED) if app else Outcome.objects.order_by("-stored_at", "-pk")[:LISTED]
+        some = list(outcomes.of_app(app, LISTED) if app else Outcome.objects.order_by("-stored_at", "-pk")[:LISTED])
+        looks.note_rows(request, some, "outcomes over the API")
+        if app and not some:
+            looks.note_known(request, app, "outcomes over the API")  # that there is none is said of an app, too
         return Response(OutcomeOut(some, many=True).data)
 
     @extend_schema(operation_id="outcomes_report", request=OutcomesIn, responses={201: OutcomesDone})
@@ -167,8 +168,7 @@ class Disputes(APIView):
         if which not in ("open", "mine", "decided"):
             raise ValidationError({"show": "One of open, mine, decided."})
         some = list(disputes.queue(which, request.user.get_username())[:LISTED])
-        for one in some:
-            looks.note(request, one.app, "disputes over the API")
+        looks.note_rows(request, some, "disputes over the API")
         return Response(DisputeOut(some, many=True).data)
 
     @extend_schema(operation_id="disputes_open", request=DisputeIn, responses={201: DisputeOut})
@@ -178,6 +178,7 @@ class Disputes(APIView):
         given.is_valid(raise_exception=True)
         values = given.validated_data
         decision = found(format_decision_id(values["decision"].bytes))
+        looks.note(request, decision.app, f"decision {decision.name}, to dispute it over the API")
         made = disputes.open_dispute(decision, by=Actor.of(request.user), reason=values["reason"], ticket=values["ticket"])
         return Response(DisputeOut(made).data, status=status.HTTP_201_CREATED)
 

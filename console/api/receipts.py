@@ -11,12 +11,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from console.receipt_pages import opened
+from console.receipt_pages import Opened, opened
 from control.errors import KeysError
 from decider.ids import format_decision_id
-from decider.receipt import Receipt, ReceiptError
+from decider.receipt import ReceiptError
 from decider.vocabulary import REASONS, Action, Reason, Stage
-from decisions import lookup
+from decisions import looks, lookup
 from decisions.api import READ, WordField
 from decisions.models import utc
 from explain import customer
@@ -30,9 +30,13 @@ class ReceiptIn(serializers.Serializer):
 
 
 class ReceiptOut(serializers.Serializer):
-    """What a receipt says. It holds no score and no app id; `stored` tells whether the whole record is here too."""
+    """What a receipt says. It holds no score; `stored` tells whether the whole record is here too."""
 
     decision = serializers.CharField()
+    app = serializers.CharField(
+        allow_blank=True, help_text="Id of the app whose pseudonym it holds; empty when nobody known here has it."
+    )
+    pseudonym = serializers.CharField(help_text="What stands for the app in the receipt: 16 hexadecimal digits.")
     at = serializers.DateTimeField()
     action = WordField(Action)
     stage = WordField(Stage)
@@ -60,11 +64,15 @@ class Receipts(APIView):
             found = opened(given.validated_data["receipt"])
         except (ReceiptError, KeysError) as error:
             raise ValidationError({"receipt": str(error)}) from error
+        if found.app:
+            looks.note(request, found.app, "a receipt over the API")
         return Response(ReceiptOut(_told(found)).data)
 
 
-def _told(r: Receipt) -> dict[str, object]:
+def _told(found: Opened) -> dict[str, object]:
+    r = found.receipt
     return {
+        "app": found.app, "pseudonym": r.app,
         "decision": format_decision_id(r.decision), "at": utc(r.at), "action": r.action, "stage": r.stage, "reason": r.reason,
         "why": REASONS[r.reason].text, "codes": r.codes, "retry_after": r.retry_after, "config_version": r.config_version,
         "model": r.model, "stored": lookup.find(uuid.UUID(bytes=r.decision)) is not None,

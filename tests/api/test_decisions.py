@@ -160,3 +160,11 @@ def test_limits_and_surroundings_are_those_of_the_page(refusal, caller) -> None:
     assert any(line["text"].startswith("This decision") for line in around["timeline"])
     assert around["shared_cause"]["sentence"]
     assert not around["shared_cause"]["suppressed"] or not around["shared_cause"]["parts"]
+
+
+@pytest.mark.parametrize("query", [{"q": "nonsense of nobody"}, {"q": "token:" + "ab" * 16}])
+def test_an_export_of_what_was_read_as_nothing_is_refused_and_not_recorded(query, db, caller) -> None:
+    client = caller()
+    before = AuditEntry.objects.count()
+    assert "nothing to export" in problem(client.get("/api/v1/exports/decisions", query))["detail"]
+    assert AuditEntry.objects.count() == before

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from control.models import App, AuditEntry, Tenant
 from decider.ids import IdSource
 from decider.receipt import Key, Receipt
 from decider.vocabulary import Action, Reason, Stage
@@ -32,6 +33,13 @@ def test_a_receipt_tells_its_story_though_nothing_was_stored(sealed, caller) -> 
     assert (told["action"], told["stage"], told["reason"], told["stored"]) == ("defer", "rank", "risk-high", False)
     assert told["codes"] == ["BURST_HIGH"]
     assert told["decision"] in told["customer_text"]["reply"]
+    assert (told["app"], len(told["pseudonym"])) == ("", 16)
+
+
+def test_the_app_is_told_when_it_is_registered_and_the_look_is_kept(sealed, caller) -> None:
+    App.objects.create(id="app_1", name="One", tenant=Tenant.objects.create(id="t", name="Tidewell"), tier=1)
+    assert caller().post(URL, {"receipt": sealed}, format="json").json()["app"] == "app_1"
+    assert AuditEntry.objects.get(action="app.look").subject == "app_1"
 
 
 @pytest.mark.parametrize("place", [3, 20, 60])

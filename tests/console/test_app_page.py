@@ -323,11 +323,11 @@ def test_what_is_no_ticket_is_refused_and_the_old_one_stays(signed_in) -> None:
 def test_nothing_is_shown_that_cannot_be_written_down(signed_in, monkeypatch) -> None:
     from control import looks
 
-    def full(**_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError("no space")
 
     client = signed_in("support")
-    monkeypatch.setattr(looks, "record", full)
+    monkeypatch.setattr(looks, "record_all", full)
     with pytest.raises(OSError, match="no space"):
         client.get(url())
 

@@ -7,7 +7,7 @@ import time
 import pytest
 from django.urls import reverse
 
-from control.models import App, Tenant
+from control.models import App, AuditEntry, Tenant
 from decider.ids import format_decision_id
 from decider.receipt import Key, Receipt
 from decider.vocabulary import Action, Reason, Stage
@@ -49,7 +49,16 @@ def test_a_stored_decision_is_linked(key, signed_in, stored) -> None:
     page = signed_in("support").get(reverse("receipt", args=[sealed(key, one.id, app="app_unknown", codes=())])).content.decode()
     assert "Open the decision" in page
     assert reverse("decision", args=[format_decision_id(one.id)]) in page
-    assert "an app that is not registered here" in page
+    assert "an app that is not known here" in page
+
+
+def test_the_app_of_a_stored_decision_is_named_though_nobody_registered_it_and_the_look_is_kept(key, signed_in, stored) -> None:
+    one = event(app="app_stranger")
+    stored([one])
+    page = signed_in("support").get(reverse("receipt", args=[sealed(key, one.id, app="app_stranger")])).content.decode()
+    assert "A request of app_stranger, which is not registered, was deferred" in page
+    assert reverse("app", args=["app_stranger"]) in page
+    assert AuditEntry.objects.get(action="app.look").subject == "app_stranger"
 
 
 @pytest.mark.parametrize("place", [0, 3, 20, 60, -1])

@@ -37,6 +37,21 @@ def test_the_same_look_within_five_minutes_is_one_row(monkeypatch) -> None:
     assert looks.record(by=MARA, app="app_1", what="the page") is not None
 
 
+def test_the_looks_of_one_answer_are_one_transaction_and_hold_in_the_chain(django_assert_max_num_queries) -> None:
+    looks.record(by=MARA, app="app_3", what="lookup results")
+    with django_assert_max_num_queries(10):
+        made = looks.record_all([(f"app_{k}", "lookup results") for k in range(200)] * 2, by=MARA)
+    assert [row.subject for row in made] == [f"app_{k}" for k in range(200) if k != 3]
+    assert (AuditEntry.objects.count(), audit.verify().broken) == (200, None)
+    assert looks.record_all([("app_5", "lookup results"), ("app_3", "lookup results")], by=MARA) == []
+
+
+def test_a_look_at_every_app_is_found_from_each() -> None:
+    row = looks.record(by=MARA, app=looks.EVERY_APP, what="a CSV export")
+    assert row.summary == "looked at a CSV export of every app"
+    assert [x.what for x in looks.of("app_1")] == ["a CSV export of every app"]
+
+
 def test_another_person_page_app_or_ticket_is_another_look() -> None:
     looks.record(by=MARA, app="app_1", what="the page")
     looks.record(by=DELE, app="app_1", what="the page")
