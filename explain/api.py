@@ -154,7 +154,7 @@ class LimitOut(serializers.Serializer):
     before = serializers.CharField()
     limit = serializers.CharField()
     after = serializers.CharField()
-    stood = serializers.ChoiceField(["within", "over", "spent", "not asked"], source="word")
+    stood = serializers.ChoiceField(["within", "below", "over", "spent", "not asked"], source="word")
     fired = serializers.BooleanField()
 
 
