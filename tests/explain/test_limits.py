@@ -77,8 +77,8 @@ def test_no_refusal_is_decided_for_a_reason_without_a_limit(
 ) -> None:
     seen = signal_vector(
         tier=1, tokens=tokens, bucket_rate=15.0, bucket_burst=300.0, service_price=price, tenant_usage=usage,
-        tenant_fair_share=fair, error_budget_left=budget, quota_left=quota, list_verdict=listed, prior_risk=prior, prior_value=prior, ml_state=float(ml),
-        override_action=float(forced), cost=2.0,
+        tenant_fair_share=fair, error_budget_left=budget, quota_left=quota, list_verdict=listed, prior_risk=prior,
+        prior_value=prior, ml_state=float(ml), override_action=float(forced), cost=2.0,
     )  # fmt: skip
     action, _, reason, _ = policy.decide(np.frombuffer(seen, np.float64), ROW, risk, value, policy.rules_of(world.config()))
     assert action == Action.ADMIT or Reason(reason) in REFUSALS
