@@ -66,6 +66,22 @@ SIGNS_OF_ABUSE = frozenset(
 )
 """Features that no customer is told of, whatever their cause; where one weighs most, nothing else is told in its place."""
 
+TELLING = frozenset(
+    {
+        *("rate_1s:high", "rate_10s:high", "rate_60s:high", "rate_600s:high", "seconds_since_last:low"),
+        *("burst_ratio:high", "gap_cv:high", "cost_rate_60s:high"),
+        *("request_cost:high", "payload_mean_60s:high", "payload_now:high"),
+        *("error_share_60s:high", "client_error_share_60s:high"),
+        *("refused_share_60s:high", "retry_share_60s:high", "early_retry_share_60s:high"),
+        *("server_error_share_60s:high", "service_error_share:high", "service_latency_ratio:high", "service_utilisation:high"),
+        "tenant_share:high",
+    }
+)
+"""Findings that may be told, as feature and side: the customer's own pace, errors, retries and sizes, and the service's load.
+
+The other side of most is not: that gaps are even, say, is how a script is noticed.
+"""
+
 OF_REASON: dict[Reason, str] = {
     Reason.QUOTA_EXHAUSTED: "QUOTA",
     Reason.BURST_EXHAUSTED: "PACE",

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from .artifact import Artifact
-from .causes import CAUSES, OF_REASON, SIGNS_OF_ABUSE
+from .causes import CAUSES, OF_REASON, SIGNS_OF_ABUSE, TELLING, Cause
 from .features import FEATURES, Feature
-from .vocabulary import Reason, Tier
+from .vocabulary import Action, Reason, Tier
 
 MOST = 4
 """Findings told at most."""
@@ -61,16 +61,44 @@ def findings(contributions: Sequence[float], values: Sequence[float], usual: Seq
     return found[:MOST]
 
 
-def told(reason: Reason, found: Sequence[Finding]) -> tuple[tuple[str, str], ...]:
-    """What a refused customer is told: code and sentence of each cause.
+_SIDES = ("high", "low")
+ABUSE_CODES = frozenset(f"{f.code}_{side.upper()}" for f in FEATURES if f.name in SIGNS_OF_ABUSE for side in _SIDES)
+"""Reason codes of signs of abuse."""
+TOLD_AS: dict[str, Cause] = {
+    f"{f.code}_{side.upper()}": CAUSES[f.cause] for f in FEATURES for side in _SIDES if f"{f.name}:{side}" in TELLING
+}
+"""The cause that each reason code is told as; codes that are not here are not told."""
+_KNOWN = frozenset(f"{f.code}_{side.upper()}" for f in FEATURES for side in _SIDES)
 
-    Where the rule that was decisive names a cause, that alone; where the model's findings were decisive, those that may be told,
-    and none when a sign of abuse weighs most: what came after it would be told as the reason, and is not.
+
+def told_code(codes: Sequence[str]) -> str:
+    """The one reason code, of `codes` strongest first, by which a customer is told why risk refused a request; "" for none.
+
+    The strongest that may be told; none when a sign of abuse weighs most, because what came after it would be told as the reason,
+    and is not. Body, receipt and reply all choose by this, so that one refusal has one story. Codes of another registry are passed
+    by.
+    """
+    known = [code for code in codes if code in _KNOWN]
+    if not known or known[0] in ABUSE_CODES:
+        return ""
+    return next((code for code in known if code in TOLD_AS), "")
+
+
+def told(action: Action, reason: Reason, found: Sequence[Finding]) -> tuple[tuple[str, str], ...]:
+    """What a refused customer is told: code and sentence of the cause, or nothing.
+
+    That which the decisive rule names; where risk was decisive, by `told_code`. Shedding is chosen only when the service is short
+    of room, whoever asks, so that is what is told of it.
     """
     if reason in OF_REASON:
         cause = CAUSES[OF_REASON[reason]]
         return ((cause.code, cause.high),)
-    if reason != Reason.RISK_HIGH or not found or found[0].feature.name in SIGNS_OF_ABUSE:
+    if reason != Reason.RISK_HIGH:
         return ()
-    causes = ((CAUSES[f.feature.cause], f.high) for f in found if f.feature.name not in SIGNS_OF_ABUSE)
-    return tuple((cause.code, text) for cause, high in causes if (text := cause.high if high else cause.low))
+    if action == Action.SHED:
+        return (("SERVICE", CAUSES["SERVICE"].high),)
+    code = told_code([finding.code for finding in found])
+    if not code:
+        return ()
+    cause = TOLD_AS[code]
+    return ((cause.code, cause.high if code.endswith("_HIGH") else cause.low),)

@@ -69,7 +69,7 @@ class Teller:
     def tell(self, decision: Decision, app: str, now: float, basis: Basis) -> None:
         """Writes into a refusal decided at `now`, unix seconds."""
         found, reason, model = self._findings(basis), Reason(decision.reason), basis.model
-        decision.told = reasons.told(reason, found)
+        decision.told = reasons.told(Action(decision.action), reason, found)
         decision.receipt = self._key.seal(
             Receipt(
                 decision=decision.id, at=now, action=Action(decision.action), stage=Stage(decision.stage), reason=reason,

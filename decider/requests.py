@@ -49,7 +49,7 @@ class Decision(msgspec.Struct, gc=False):
     receipt: str = ""
     """What the refused client may show to support (`receipt.seal`); empty when admitted."""
     told: tuple[tuple[str, str], ...] = ()
-    """For a refusal: code and customer's sentence of each cause that may be told, strongest first."""
+    """For a refusal: code and customer's sentence of the cause that is told (`reasons.told`); empty when none is."""
 
 
 class Outcome(msgspec.Struct, array_like=True, gc=False):

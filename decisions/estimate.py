@@ -81,3 +81,12 @@ def of_row(probability: float) -> Estimate:
     """What one row with this inclusion probability stands for."""
     weight = 1.0 / probability
     return Estimate(weight, weight * weight, 1)
+
+
+def share_within(hits: int, of: int, z: float = Z95) -> tuple[float, float]:
+    """The 95% interval of a share by Wilson's score (1927, as above), 0 to 1; all of it when there is nothing to go by."""
+    if of <= 0:
+        return 0.0, 1.0
+    share, weight = hits / of, z * z / of
+    half = math.sqrt(weight * share * (1.0 - share) + weight * weight / 4.0)
+    return max(0.0, (share + weight / 2.0 - half) / (1.0 + weight)), min(1.0, (share + weight / 2.0 + half) / (1.0 + weight))

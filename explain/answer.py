@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from decider.reasons import told_code
 from decider.vocabulary import Action
 from decisions import disputes, outcomes
 from decisions.models import Dispute
@@ -32,7 +33,7 @@ class Answer:
 def said(shown: DecisionPage) -> customer.Said:
     """The texts for the customer. An app nobody registered has no name to call it by."""
     name = shown.known.name if shown.known else ""
-    return customer.say(customer.of_decision(shown.d, name, customer.code_of(shown.explained.reasons)))
+    return customer.say(customer.of_decision(shown.d, name, told_code(shown.explained.codes)))
 
 
 def compose(shown: DecisionPage) -> Answer:

@@ -154,7 +154,7 @@ class LimitOut(serializers.Serializer):
     before = serializers.CharField()
     limit = serializers.CharField()
     after = serializers.CharField()
-    stood = serializers.ChoiceField(["within", "over", "spent", "not asked"], source="word")
+    stood = serializers.ChoiceField(["within", "below", "over", "spent", "not asked"], source="word")
     fired = serializers.BooleanField()
 
 
@@ -189,7 +189,7 @@ class PeerOut(serializers.Serializer):
 
 
 class PartOut(serializers.Serializer):
-    """One group's part of the load, 0 to 1, with a 95% interval."""
+    """One group's part of the load, 0 to 1 in whole percents, with a 95% interval."""
 
     label = serializers.CharField()
     share = serializers.FloatField()
@@ -204,8 +204,8 @@ class SharedOut(serializers.Serializer):
     limit = serializers.CharField()
     sentence = serializers.CharField()
     parts = PartOut(many=True)
-    kept = serializers.IntegerField()
-    suppressed = serializers.BooleanField()
+    kept = serializers.IntegerField(allow_null=True, help_text="Stored decisions it rests on; null when something is left out.")
+    suppressed = serializers.BooleanField(help_text="Something is left out because fewer than five others took part.")
 
 
 class AroundOut(serializers.Serializer):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import unicodedata
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -18,13 +17,13 @@ import numpy as np
 from decider import answers, problem
 from decider.features import INDEX, SCHEMA
 from decider.ids import format_decision_id
+from decider.reasons import told_code
 from decider.receipt import Receipt
 from decider.vocabulary import HTTP_STATUS, REASONS, Action, Reason, Stage
 from decisions import configs, why
 from decisions.models import Decision, utc
 
 from . import customer_words as words
-from . import reasons
 from .customer_words import Ask, Cause
 from .story import waits
 
@@ -50,7 +49,7 @@ class Case:
     app_name: str = ""
     """As the customer registered it."""
     code: str = ""
-    """Reason code of what spoke most against the request, for example BURST_HIGH; only its cause may show."""
+    """Reason code of the finding that is told, for example BURST_HIGH; only its cause may show."""
     busy: bool = False
     """The service was priced: it had little room."""
     spent: bool = False
@@ -114,7 +113,7 @@ def cause_of(case: Case) -> Cause:
         return words.FINDINGS.get(case.code, Cause.UNSAID)
     if case.busy or case.action == Action.SHED:
         return Cause.CHOSEN
-    return Cause.ALLOWANCE if case.spent else words.SURROUNDED.get(case.reason, Cause.UNSAID)
+    return words.SURROUNDED.get(case.reason) or (Cause.ALLOWANCE if case.spent else Cause.UNSAID)
 
 
 def facts(case: Case) -> dict[str, str]:
@@ -133,13 +132,6 @@ def facts(case: Case) -> dict[str, str]:
         "batch": _plain(case.batch),
         "reference": case.reference,
     }
-
-
-def code_of(found: Sequence[reasons.Reason]) -> str:
-    """The reason code a text may go by: what leads the staff's own sentence, unless a sign of abuse weighs most."""
-    if not found:
-        return ""
-    return (found[0] if found[0].code in words.ABUSE_CODES else reasons.leading(list(found))).code
 
 
 def _knows(cause: Cause, case: Case) -> bool:
@@ -165,7 +157,7 @@ def _api(case: Case, action: Action, line: str) -> str:
 
 
 def of_decision(d: Decision, app_name: str = "", code: str = "") -> Case:
-    """The case of a stored decision. `app_name` as registered, `code` of what spoke most against it, both when known."""
+    """The case of a stored decision. `app_name` as registered, `code` as `decider.reasons.told_code` chose it, both when known."""
     seen = why.signals(d) or {}
     action = Action(d.action)
     return Case(
@@ -177,12 +169,10 @@ def of_decision(d: Decision, app_name: str = "", code: str = "") -> Case:
 
 
 def of_receipt(r: Receipt) -> Case:
-    """The case of a receipt, which carries no app name and no figures. Of its codes, strongest first, the first two may be told."""
-    strong = [code for code in r.codes[:2] if code in words.FINDINGS]
-    told = (code for code in strong if code in words.ABUSE_CODES or words.FINDINGS[code] != Cause.UNSAID)
+    """The case of a receipt, which carries no app name and no figures."""
     return Case(
         action=r.action, stage=r.stage, reason=r.reason, reference=format_decision_id(r.decision), at=utc(r.at),
-        wait_s=r.retry_after, code=next(told, ""),
+        wait_s=r.retry_after, code=told_code(r.codes),
     )  # fmt: skip
 
 

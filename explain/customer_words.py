@@ -10,7 +10,7 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import NamedTuple
 
-from decider.causes import SIGNS_OF_ABUSE
+from decider.causes import SIGNS_OF_ABUSE, TELLING
 from decider.features import FEATURES
 from decider.vocabulary import Action, Reason, Stage
 
@@ -50,7 +50,7 @@ class Ask(Enum):
     FINDINGS = auto()
     """On what spoke most against the request."""
     SITUATION = auto()
-    """On whether the service was busy, or the allowance used up; else on SURROUNDED."""
+    """On whether the service was busy; else on SURROUNDED; else on whether the allowance was used up."""
 
 
 CAUSES: dict[tuple[Stage, Reason], Cause | Ask] = {
@@ -77,7 +77,7 @@ CAUSES: dict[tuple[Stage, Reason], Cause | Ask] = {
 surrounded it, so the situation is asked."""
 
 SURROUNDED: dict[Reason, Cause] = {Reason.VALUE_LOW: Cause.BEHIND}
-"""What is told where the situation was asked and neither was so; UNSAID for the others."""
+"""What is told, whatever the allowance was, where the situation was asked and the service was not busy."""
 
 _SAID = {
     Cause.PACE: ("rate_1s:high", "rate_10s:high", "rate_60s:high", "rate_600s:high", "seconds_since_last:low"),
@@ -90,10 +90,8 @@ _SAID = {
     Cause.CHOSEN: ("service_utilisation:high",),
     Cause.SHARE: ("tenant_share:high",),
 }
-"""Findings that may be told, as feature and direction: the customer's own pace, errors, retries and sizes, and our load."""
+"""How each finding that may be told (`decider.causes.TELLING`) is told, as feature and direction."""
 
-ABUSE_CODES = frozenset(f"{f.code}_{side}" for f in FEATURES if f.name in SIGNS_OF_ABUSE for side in ("HIGH", "LOW"))
-"""Reason codes of signs of abuse: never told, and where one weighs most, nothing else is told in its place."""
 _UNTOLD = SIGNS_OF_ABUSE | frozenset(
     {
         "quota_used",
@@ -111,8 +109,11 @@ _UNTOLD = SIGNS_OF_ABUSE | frozenset(
 
 
 def _findings() -> dict[str, Cause]:
-    """The cause of every reason code. Raises KeyError at import when a feature is in neither list above."""
+    """The cause of every reason code. Raises KeyError at import when a feature is in neither list above, or the response tells
+    another set of findings."""
     told = {one: cause for cause, ones in _SAID.items() for one in ones}
+    if differ := set(told) ^ TELLING:
+        raise KeyError(f"the response and the customer catalogue do not tell the same findings: {sorted(differ)}")
     found = {}
     for feature in FEATURES:
         sides = {side: told.get(f"{feature.name}:{side}") for side in ("high", "low")}

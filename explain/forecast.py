@@ -4,30 +4,39 @@ From its newest kept decisions and the policy in force: the burst bucket (tokens
 (what is left over its pace), and the trend of its risk against the risk at which its action would change. The limit that is
 reached first is named. Its error budget is no limit of this kind: as it is spent, refusals become fewer, not more.
 
-A forecast is kept, and settled once it can be said what happened: right when the first kept refusal came within half to one
-and a half times the time said (give or take two minutes), or when none was said and none came.
+A forecast is kept, and settled once it can be said what happened. "Soon" came true when the first kept refusal came within half
+to one and a half times the time said (give or take two minutes); "clear" stayed clear when none was kept within the hour. What
+was only recorded in observe-only mode is no refusal. The two are counted apart: most apps are calm, and would hide the others.
+
+Refusals are a sample, each kept with a known probability. So it stays unknown how much earlier than the first kept refusal the
+first one came, and whether a few came that were all missed. Where even LEAST of them would have been missed more often than one
+time in twenty, a forecast with no kept refusal is settled without a verdict.
 """
 
 from __future__ import annotations
 
 import logging
 import math
+import statistics
 from dataclasses import dataclass
 from datetime import timedelta
 
 import numpy as np
-from django.db.models import Count, Q
+from django.db import connection
+from django.db.models import F, QuerySet, Window
+from django.db.models.functions import RowNumber
 from django.utils import timezone
 
 from decider import replay
 from decider.config import Config
-from decider.features import INDEX as F
-from decider.features import SCHEMA
+from decider.features import INDEX, SCHEMA
 from decider.replay import ReplayError
 from decider.signals import INDEX as S
-from decider.vocabulary import Action, MlState
-from decisions import aggregate, configs, lookup
+from decider.vocabulary import Action, MlState, Tier
+from decisions import aggregate, configs, levels, lookup
+from decisions.estimate import share_within
 from decisions.models import Decision, utc
+from decisions.rollup import APPS, MINUTE_S
 
 from . import in_force
 from .models import Forecast
@@ -46,7 +55,11 @@ TREND_ROWS = 8
 """Ranked decisions from which a trend of risk is believed, if its slope is twice its standard error."""
 RECORD_DAYS = 7
 ENOUGH = 10
-"""Settled forecasts of one app from which its own record is shown instead of that of all apps."""
+"""Settled forecasts of a kind: of one app, from which its own are shown instead of those of all apps; and from which a share
+and its interval are said instead of plain numbers."""
+LEAST = 10
+"""Refusals that an app which is being refused meets at least."""
+SURE = 0.95
 KEEP_DAYS = 30
 
 
@@ -65,22 +78,58 @@ class Outlook:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
-    """How often forecasts were right."""
+class Kind:
+    """How often forecasts of one kind were right, one of each app and hour: the next ones look at much of the same."""
 
+    state: str
+    """soon or clear."""
     right: int
     settled: int
+    unsettled: int
+    """Came due as well, but too few refusals were kept to tell."""
     own: bool
     """Whether these are the app's own forecasts, not those of all apps."""
+    error_minutes: float | None = None
+    """Of soon: median of how far off the time was, where it was refused before the forecast came due."""
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Of the share that was right, 95%; None with few."""
+        return share_within(self.right, self.settled) if self.settled >= ENOUGH else None
 
     @property
     def sentence(self) -> str:
-        whose = "its own" if self.own else "all apps’"
+        word, did = ("Refused soon", "came true") if self.state == "soon" else ("Clear", "stayed so")
         if not self.settled:
-            return "No forecast of the last 7 days has come due yet, so how far to trust it is not known."
-        return (
-            f"Right {self.right:,} of {self.settled:,} times over the last {RECORD_DAYS} days, by {whose} forecasts that came due."
-        )
+            said = f"No “{word}” of the last {RECORD_DAYS} days can be settled yet, so how far to trust it is not known."
+        else:
+            whose = "its own" if self.own else "all apps’"
+            said = (
+                f"“{word}” {did} {self.right:,} of {self.settled:,} times{self._share}, by {whose} of the last {RECORD_DAYS} days"
+            )
+            said += (
+                "." if self.error_minutes is None else f"; half of the times said were off by at most {_off(self.error_minutes)}."
+            )
+        more = f" {self.unsettled:,} more cannot be settled: too few refusals were kept." if self.unsettled else ""
+        return f"{said}{more}"
+
+    @property
+    def _share(self) -> str:
+        if (ends := self.interval) is None:
+            return ""
+        return f", {self.right / self.settled:.0%} (95% interval {ends[0]:.0%} to {ends[1]:.0%})"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """How often forecasts were right, by what they said."""
+
+    soon: Kind
+    clear: Kind
+
+
+def _off(minutes: float) -> str:
+    return f"{minutes:.1f} minutes" if minutes < 9.95 else f"{minutes:.0f} minutes"
 
 
 def outlook(app: str, now: float) -> Outlook:
@@ -93,6 +142,8 @@ def outlook(app: str, now: float) -> Outlook:
     config = configs.newest()
     if config is None:
         return Outlook("unknown", "There is no config document, so nothing is forecast.", "")
+    if rows[0].observed:
+        return Outlook("unknown", "Decisions are recorded and not enforced (observe-only), so it is not refused.", "")
     if _being_refused(rows):
         return Outlook("refused", "It is being refused now: at least half of its last minute’s requests.", "")
     found = [one for one in (_bucket(rows, config, now), _quota(rows[0], config, now), _risk(rows)) if one]
@@ -111,13 +162,13 @@ def _about(minutes: float) -> str:
 def _being_refused(rows: list[Decision]) -> bool:
     newest = rows[0].at
     last = [row for row in rows if (newest - row.at).total_seconds() < 60.0]
-    refused = sum(row.weight for row in last if row.action != Action.ADMIT)
+    refused = sum(row.weight for row in last if row.action != Action.ADMIT and not row.observed)
     return rows[0].action != Action.ADMIT and refused >= 0.5 * sum(row.weight for row in last)
 
 
 def _pace(row: Decision) -> float:
     """Requests a second over its last minute, as the decider counted them."""
-    return float(np.frombuffer(bytes(row.features), "<f4")[F["rate_60s"]])
+    return float(np.frombuffer(bytes(row.features), "<f4")[INDEX["rate_60s"]])
 
 
 def _signals(row: Decision) -> np.ndarray:
@@ -230,22 +281,66 @@ def settle(now: float, most: int = 500) -> int:
 
 def _settle(row: Forecast, now: float) -> int:
     made, due = row.made_at.timestamp(), row.due_at.timestamp()
-    refused = lookup.within(Decision.objects.filter(app=row.app).exclude(action=int(Action.ADMIT)), made, due)
-    first = refused.order_by("id").values_list("at", flat=True).first()
-    after = None if first is None else max(0.0, (first - row.made_at).total_seconds() / 60.0)
-    verdict = {"refused_after": after, "right": right(row.minutes, after), "settled_at": utc(now)}
+    refused = Decision.objects.filter(app=row.app, observed=False).exclude(action=int(Action.ADMIT))
+    found = list(lookup.within(refused, made, due).order_by("id").values_list("at", "inclusion_probability"))
+    after = max(0.0, (min(at for at, _ in found) - row.made_at).total_seconds() / 60.0) if found else None
+    chance = min(p for _, p in found) if found else chance_kept(row.app, made, due, now)
+    verdict = {
+        "refused_after": after, "refusals": sum(1.0 / p for _, p in found), "chance": chance, "settled_at": utc(now),
+        "right": right(row.minutes, after) if found or would_show(chance) else None,
+    }  # fmt: skip
     return Forecast.objects.filter(pk=row.pk, settled_at__isnull=True).update(**verdict)
 
 
+def would_show(chance: float) -> bool:
+    """Whether one of LEAST refusals would have been kept for sure enough, each with probability `chance`."""
+    return 1.0 - (1.0 - min(1.0, chance)) ** LEAST >= SURE
+
+
+def chance_kept(app: str, since: float, until: float, now: float) -> float:
+    """Probability with which a refusal of an app was kept between two moments.
+
+    By all refusals of its tier then, from the counts kept ready: kept over what they stand for. Where its tier had none, what the
+    newest config says, which holds while the sampling budget does.
+    """
+    newest = lookup.within(Decision.objects.filter(app=app), since - LOOK_BACK_S, until).order_by("-id")
+    tier = newest.values_list("tier", flat=True).first()
+    tier = int(Tier.STANDARD) if tier is None else tier
+    where, values = levels.within(APPS, int(since // MINUTE_S), int(-(-until // MINUTE_S)), now)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT sum(r.kept), sum(r.weight) FROM {APPS.table} r JOIN {APPS.keys} k ON k.id = r.key "  # noqa: S608
+            f"WHERE ({where}) AND k.tier = %s AND k.action IN (1, 2, 3)",
+            [*values, tier],
+        )
+        kept, weight = cursor.fetchone()
+    if weight:
+        return float(min(1.0, kept / weight))
+    config = configs.newest()
+    if config is None:
+        return 0.0
+    return config.sampling.enterprise_refuse if tier == Tier.ENTERPRISE else config.sampling.refuse
+
+
 def record(app: str, now: float) -> Record:
-    """How often forecasts of the last days were right: the app's own when there are enough, else those of all apps."""
-    settled = Forecast.objects.filter(settled_at__isnull=False, made_at__gte=utc(now) - timedelta(days=RECORD_DAYS))
-    counts = {"right": Count("pk", filter=Q(right=True)), "settled": Count("pk")}
-    own = settled.filter(app=app).aggregate(**counts)
-    if own["settled"] >= ENOUGH:
-        return Record(own["right"], own["settled"], True)
-    every = settled.aggregate(**counts)
-    return Record(every["right"], every["settled"], False)
+    """How often forecasts of the last days were right, by kind: the app's own when there are enough, else those of all apps."""
+    due = Forecast.objects.filter(settled_at__isnull=False, made_at__gte=utc(now) - timedelta(days=RECORD_DAYS))
+    return Record(*(_kind(state, due.filter(minutes__isnull=state == "clear"), app) for state in ("soon", "clear")))
+
+
+_OF_HOUR = Window(RowNumber(), partition_by=[F("app"), F("minute") / 60], order_by="minute")
+
+
+def _kind(state: str, rows: QuerySet[Forecast], app: str) -> Kind:
+    first = rows.annotate(of_hour=_OF_HOUR).filter(of_hour=1)
+    every = list(first.values_list("app", "minutes", "refused_after", "right"))
+    mine = [row for row in every if row[0] == app]
+    own = sum(row[3] is not None for row in mine) >= ENOUGH
+    shown = mine if own else every
+    settled = [row for row in shown if row[3] is not None]
+    off = [abs(after - minutes) for _, minutes, after, _ in settled if minutes is not None and after is not None]
+    error = statistics.median(off) if off else None
+    return Kind(state, sum(row[3] for row in settled), len(settled), len(shown) - len(settled), own, error)
 
 
 def look_ahead(now: float, most: int = 20) -> int:

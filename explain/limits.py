@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
+
 from decider import policy, replay
 from decider.config import Config
 from decider.event import Event
@@ -23,6 +25,8 @@ FIRED: dict[Reason, str] = {
     Reason.BURST_EXHAUSTED: "bucket",
     Reason.RISK_HIGH: "risk",
     Reason.RISK_LOW: "risk",
+    Reason.VALUE_HIGH: "value",
+    Reason.VALUE_LOW: "value",
     Reason.SERVICE_OVERLOADED: "service",
     Reason.TENANT_OVER_SHARE: "share",
     Reason.ERROR_BUDGET_SPENT: "budget",
@@ -30,8 +34,8 @@ FIRED: dict[Reason, str] = {
     Reason.TOKENS_LEFT: "bucket",
     Reason.HARMLESS: "cheap",
 }
-"""Which limit a machine reason is about."""
-LEVELS = {"within": "ok", "over": "warn", "spent": "bad", "not asked": "off"}
+"""Which limit a machine reason is about: every one that the policy function can return, so not NONE."""
+LEVELS = {"within": "ok", "below": "warn", "over": "warn", "spent": "bad", "not asked": "off"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,7 @@ class Limit:
     limit: str
     after: str
     word: str
-    """within, over, spent or not asked."""
+    """within, below, over, spent or not asked."""
     fired: bool
 
     @property
@@ -65,6 +69,7 @@ def of(event: Event, config: Config, cut: float | None = None) -> list[Limit]:
         _bucket(event, see, admitted),
         _cheap(event, float(policy.cheap_score(features, signals)), config.tiers[event.tier].rank_from, see),
         _risk(event, cut),
+        _value(event, signals, see),
         _service(event, config, see),
         _share(event, see, admitted),
         _budget(event, config, see, admitted),
@@ -124,6 +129,18 @@ def _risk(event: Event, cut: float | None) -> _Row:
         return "risk", Stage.RANK.label, "Risk", figure(event.risk), "no risk would change it", "–", "within"
     over = event.risk >= cut
     return "risk", Stage.RANK.label, "Risk", figure(event.risk), f"changes at {cut:.2f}", "–", "over" if over else "within"
+
+
+def _value(event: Event, signals: np.ndarray, see: dict[str, float]) -> _Row:
+    """Its worth beside the worth assumed where no model speaks, and beside what serving it costs at the price of then."""
+    label = "Worth of the request"
+    if event.value is None:
+        return "value", Stage.RANK.label, label, "–", "–", "–", "not asked"
+    cost = policy.price_for(signals, policy.USE_ALL) * see["cost"]
+    price = f"serving it costs {figure(cost)} now" if cost > 0.0 else "serving it costs nothing now"
+    limit = f"{figure(see['prior_value'])} is usual, {price}"
+    word = "below" if event.value < see["prior_value"] or 0.5 + event.value < cost else "within"
+    return "value", Stage.RANK.label, label, figure(event.value), limit, "–", word
 
 
 def _service(event: Event, config: Config, see: dict[str, float]) -> _Row:

@@ -89,17 +89,20 @@ class Forecast(models.Model):
     settled_at = models.DateTimeField(null=True)
     refused_after = models.FloatField(null=True)
     """Minutes until the first kept refusal before `due_at`; null when there was none, or not settled."""
+    refusals = models.FloatField(null=True)
+    """Refusals until `due_at`, estimated from those that were kept; null until settled."""
+    chance = models.FloatField(null=True)
+    """Probability with which a refusal of then was kept; null until settled."""
     right = models.BooleanField(null=True)
-    """Null until settled."""
+    """Null until settled, and where too few refusals were kept to tell."""
 
     class Meta:
         default_permissions = ("view",)
         constraints = [
             models.UniqueConstraint(fields=["app", "minute"], name="forecast_once_a_minute"),
             models.CheckConstraint(
-                condition=models.Q(settled_at__isnull=True, right__isnull=True)
-                | models.Q(settled_at__isnull=False, right__isnull=False),
-                name="forecast_settled_has_verdict",
+                condition=models.Q(settled_at__isnull=False) | models.Q(right__isnull=True),
+                name="forecast_verdict_is_settled",
             ),
             models.CheckConstraint(
                 condition=models.Q(minutes__isnull=True) | models.Q(minutes__gte=0), name="forecast_not_in_past"

@@ -14,6 +14,7 @@ from decider.artifact import ArtifactError
 from decider.config import Config
 from decider.event import Event
 from decider.features import SCHEMA
+from decider.reasons import findings
 from decider.replay import ReplayError, Thresholds
 from decider.vocabulary import Action, Reason, Stage, Tier
 from decisions import aggregate, charts, configs, directory, lookup, why
@@ -41,6 +42,15 @@ class Explained:
     explanation: Explanation | None = None
     fall: Waterfall | None = None
     reasons: tuple[reasons.Reason, ...] = ()
+
+    @property
+    def codes(self) -> list[str]:
+        """Reason codes of all findings, strongest first, as the decider had them for the response; empty while not explained."""
+        return (
+            [finding.code for finding in findings(self.fall.contributions, self.fall.values, self.fall.typical)]
+            if self.fall
+            else []
+        )
 
 
 @dataclass(frozen=True, slots=True)

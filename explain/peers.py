@@ -69,13 +69,20 @@ def of(d: Decision, names: tuple[str, ...] = ()) -> Peers:
 
 
 def _means(rows: list[tuple]) -> np.ndarray:
-    """float64 (apps, N_FEATURES): each app's weighted mean."""
+    """float64 (apps, N_FEATURES): each app's weighted mean of what is known, feature by feature; NaN where nothing is."""
     values = np.frombuffer(b"".join(bytes(row[1]) for row in rows), "<f4").reshape(-1, N_FEATURES).astype(np.float64)
     by_app: dict[str, list[int]] = defaultdict(list)
     for k, row in enumerate(rows):
         by_app[row[0]].append(k)
     weights = np.array([1.0 / row[2] for row in rows])
-    return np.array([np.average(values[some], axis=0, weights=weights[some]) for some in by_app.values()])
+    return np.array([_known_mean(values[some], weights[some]) for some in by_app.values()])
+
+
+def _known_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """float64 (columns,): weighted mean of each column's values that are no NaN; NaN in a column without any."""
+    weight = np.where(np.isnan(values), 0.0, weights[:, None])
+    total = weight.sum(axis=0)
+    return np.divide((weight * np.nan_to_num(values)).sum(axis=0), total, out=np.full(len(total), np.nan), where=total > 0.0)
 
 
 def _peer(feature: Feature, own: float, peers: np.ndarray) -> Peer | None:

@@ -4,12 +4,21 @@ Loads are estimated from stored decisions: each counts for its endpoint's cost o
 Thompson, 1952). The 95% interval of a share is that of a ratio, linearised (Särndal, Swensson and Wretman, 1992, 5.6), for
 decisions kept independently of each other.
 
-Nobody is told of fewer than five others, neither their number nor, by subtraction, their load.
+Nobody is told of fewer than five others, neither their number nor, by subtraction, their load. This protects the panel and the
+REST answer and what is copied from them into a reply or a ticket:
+
+- the four minutes are cells of a fixed grid and are looked at when they are over, so two decisions look at the same requests or
+  at none in common, and what one request added cannot be had by subtracting one answer from the next;
+- what is returned are whole percents; ranges are rounded outwards;
+- where something is held back, so is the number of decisions it rests on, and what the tenant's own panel would complete.
+
+It does not protect against someone who may look up all decisions: they can add them up. Each such look is in the audit log.
 """
 
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass, replace
 
 from django.db import connection
@@ -19,8 +28,10 @@ from decider.vocabulary import Action, Reason
 from decisions import configs, lookup, why
 from decisions.models import Decision, utc
 
-SIDE_S = 120.0
-"""Seconds either side of the decision."""
+CELL_S = 240.0
+"""Seconds of the window that a decision falls in: a cell of a grid that begins at unix time 0."""
+LATE_S = 15.0
+"""Events of a cell may arrive so long after it."""
 FEWEST = 5
 """Participants below which a group is not shown."""
 Z95 = 1.96
@@ -32,24 +43,23 @@ class Part:
 
     label: str
     share: float
+    """Whole percents, so rounded that all parts make 100; as a share of 1, like the ends of its range."""
     low: float
     high: float
     participants: int | None
     """How many others it is, at least FEWEST, as far as they are in the sample; None for the app or credential itself."""
-    whole: int = 0
-    """The share in whole percent, so rounded that all parts make 100."""
 
     @property
-    def percent(self) -> float:
-        return round(self.share * 100, 1)
+    def percent(self) -> int:
+        return round(self.share * 100)
 
     @property
-    def low_percent(self) -> float:
-        return round(self.low * 100, 1)
+    def low_percent(self) -> int:
+        return round(self.low * 100)
 
     @property
-    def span_percent(self) -> float:
-        return round((self.high - self.low) * 100, 1)
+    def span_percent(self) -> int:
+        return round((self.high - self.low) * 100)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +71,8 @@ class SharedCause:
     sentence: str
     parts: tuple[Part, ...]
     """Largest first; empty when nothing may be shown or nothing is known."""
-    kept: int
-    """Stored decisions it rests on."""
+    kept: int | None
+    """Stored decisions it rests on; None when something is left out."""
     suppressed: bool
     """Whether something is left out because fewer than five others took part."""
 
@@ -113,24 +123,35 @@ def scope_of(d: Decision) -> str:
     return "app"
 
 
-def of(d: Decision) -> SharedCause:
-    """The shared cause of one stored decision."""
+def window(at: float) -> tuple[float, float]:
+    """The cell of the grid that a moment falls in, unix seconds, its end exclusive."""
+    since = math.floor(at / CELL_S) * CELL_S
+    return since, since + CELL_S
+
+
+def of(d: Decision, now: float | None = None) -> SharedCause:
+    """The shared cause of one stored decision; `now` in unix seconds, by default the present."""
     scope = scope_of(d)
     if scope == "app" and not d.token_digest:
         return SharedCause(_limit(d, scope), _alone(d), (), 0, False)
+    until = window(d.at.timestamp())[1] + LATE_S
+    if (time.time() if now is None else now) < until:
+        return SharedCause(_limit(d, scope), f"Who loaded it is not said before {utc(until):%H:%M:%S} UTC, {_UNTIL}", (), 0, False)
     groups = _groups(d, scope, configs.config(d.config_version))
     parts, suppressed = shares(groups, "This credential" if scope == "app" else "This app")
-    kept = sum(g.kept for g in groups)
+    kept = None if suppressed else sum(g.kept for g in groups)
     return SharedCause(_limit(d, scope), _sentence(d, scope, parts, groups), tuple(parts), kept, suppressed)
+
+
+_UNTIL = "when the four minutes it fell in are over and stored."
 
 
 def _groups(d: Decision, scope: str, config: Config | None) -> list[_Group]:
     group, who, where = _SCOPES[scope]
-    at = d.at.timestamp()
+    since, until = window(d.at.timestamp())
     values = {
         "app": d.app, "tenant": d.tenant, "service": d.service, "token": d.token_digest, "region": d.region,
-        "since": utc(at - SIDE_S), "until": utc(at + SIDE_S), "first": lookup.id_at(at - SIDE_S),
-        "last": lookup.id_at(at + SIDE_S + 300.0),
+        "since": utc(since), "until": utc(until), "first": lookup.id_at(since), "last": lookup.id_at(until + 300.0),
     }  # fmt: skip
     with connection.cursor() as cursor:
         cursor.execute(_SQL.format(group=group, who=who, where=where), values)
@@ -150,7 +171,8 @@ def shares(groups: list[_Group], own_label: str) -> tuple[list[Part], bool]:
     """The parts that may be shown, and whether something is held back.
 
     A group of fewer than FEWEST is joined with the other groups of others; where they are still too few, nothing is shown at
-    all, because the app's own share would tell theirs.
+    all, because the app's own share would tell theirs. Nor is it where other tenants alone are too few: the panel of the tenant's
+    share shows what its apps loaded, and the app's share of both would tell the rest.
     """
     total = sum(g.load for g in groups)
     others = [g for g in groups if g.key != "own"]
@@ -160,7 +182,8 @@ def shares(groups: list[_Group], own_label: str) -> tuple[list[Part], bool]:
     if held:
         joined = _Group("+".join(g.key for g in others), sum(g.load for g in others), sum(g.variance for g in others),
                         sum(g.kept for g in others), sum(g.participants for g in others))  # fmt: skip
-        if len(others) == 1 or joined.participants < FEWEST:
+        completed = any(g.key == "apps" and g.participants >= FEWEST for g in others)
+        if len(others) == 1 or joined.participants < FEWEST or completed:
             return [], True
         others = [joined]
     own = [g for g in groups if g.key == "own"] or [_Group("own", 0.0, 0.0, 0, 0)]
@@ -171,11 +194,16 @@ def shares(groups: list[_Group], own_label: str) -> tuple[list[Part], bool]:
 
 
 def _rounded(parts: list[Part]) -> list[Part]:
-    """Whole percents by the largest remainder, so that they add up."""
+    """Whole percents by the largest remainder, so that they add up; ranges rounded outwards."""
     down = [math.floor(part.share * 100.0 + 1e-9) for part in parts]
     order = sorted(range(len(parts)), key=lambda k: down[k] - parts[k].share * 100.0)
     up = set(order[: max(0, 100 - sum(down))])
-    return [replace(part, whole=down[k] + (k in up)) for k, part in enumerate(parts)]
+    found = []
+    for k, part in enumerate(parts):
+        whole = down[k] + (k in up)
+        low, high = min(whole, math.floor(part.low * 100.0)), max(whole, math.ceil(part.high * 100.0))
+        found.append(replace(part, share=whole / 100.0, low=low / 100.0, high=min(100, high) / 100.0))
+    return found
 
 
 def _part(group: _Group, label: str, total: float, variance: float) -> Part:
@@ -199,9 +227,15 @@ def _sentence(d: Decision, scope: str, parts: list[Part], groups: list[_Group]) 
     """The finding in one sentence."""
     lead = _alone(d) + " " if scope == "app" else ""
     if not groups:
-        return f"{lead}No admitted request was kept in the four minutes around it, so who loaded it cannot be said."
+        return f"{lead}No admitted request of {_when(d)} was kept, so who loaded it cannot be said."
     if not parts:
         return f"{lead}Fewer than five others took part, so what came from whom is not shown."
-    others = sum(part.whole for part in parts if part.participants is not None)
+    others = sum(part.percent for part in parts if part.participants is not None)
     whom = {"app": "other credentials", "tenant": "other apps of its tenant", "service": "others"}[scope]
-    return f"{lead}About {others}% of the load on it came from {whom} in the four minutes around it."
+    return f"{lead}About {others}% of the load on it came from {whom}, {_when(d)}."
+
+
+def _when(d: Decision) -> str:
+    """The cell, as minutes of the clock: "14:20 to 14:24 UTC"."""
+    since, until = window(d.at.timestamp())
+    return f"{utc(since):%H:%M} to {utc(until):%H:%M} UTC"

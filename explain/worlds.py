@@ -163,12 +163,12 @@ def _untouched(changed: list[Line]) -> str:
     return f"Changed since, without effect here: {shown}."
 
 
-def _trace(event: Event, then: Config | None, now: _Setting, answer: Again) -> tuple[str, ...]:
-    """Which change brings the answer of now about: the first that does so alone, else all up to the one that tips it."""
+def _trace(event: Event, then: Config | None, now: _Setting, answer: Again, model_word: str = "Live model") -> tuple[str, ...]:
+    """Which change brings the answer under `now` about: the first that does so alone, else all up to the one that tips it."""
     if then is None:
         return (f"Config {event.config_version} is not kept here, so what changed since cannot be said.",)
     base = _Setting(in_force.at(then, event, event.at), event.model, MlState(event.ml_state), event.at)
-    steps = _steps(event, base, now)
+    steps = _steps(event, base, now, model_word)
     for said, put in steps:
         if (again := _try(event, then, put(base))) and again.action == answer.action:
             return (said, *_feature(event, base.digest, put(base).digest))
@@ -181,15 +181,15 @@ def _trace(event: Event, then: Config | None, now: _Setting, answer: Again) -> t
     return ("No single change since accounts for it.",)
 
 
-def _steps(event: Event, base: _Setting, now: _Setting) -> list:
-    """Each change from then to now, in words and as a step from one setting to the next."""
+def _steps(event: Event, base: _Setting, now: _Setting, model_word: str) -> list:
+    """Each change from then to now, in words and as a step from one setting to the next. `model_word`: what its model is called."""
     steps = []
     if base.ml_state != now.ml_state:
         said = f"{_sentence(base.ml_state)} → {ML_STATE_TEXT[now.ml_state]}"
         digest = now.digest if base.ml_state != MlState.LIVE else base.digest
         steps.append((said, lambda s: _with(s, ml_state=now.ml_state, digest=digest)))
     if base.digest != now.digest and now.digest:
-        said = f"Live model: {model_name(base.digest)} → {model_name(now.digest)}"
+        said = f"{model_word}: {model_name(base.digest)} → {model_name(now.digest)}"
         steps.append((said, lambda s: _with(s, digest=now.digest)))
     for line in in_force.lines(base.config, now.config, event):
         steps.append((line.sentence, lambda s, put=line.put: _with(s, config=put(s.config))))
@@ -231,7 +231,7 @@ def _feature(event: Event, one: str, two: str) -> tuple[str, ...]:
 
 
 def _other_model(d: Decision, event: Event, then: Config | None, setting: _Setting) -> list[World]:
-    """As the canary or shadow model would decide under the config of now; where there is none, the newest registered one."""
+    """As the challenger would decide under the config of now; empty when there is none."""
     found = _challenger(setting.digest)
     if found is None:
         return []
@@ -241,14 +241,14 @@ def _other_model(d: Decision, event: Event, then: Config | None, setting: _Setti
         again = _decide(event, then, other)
     except ReplayError as error:
         return [World(title, None, f"It cannot be asked here: {error}.")]
-    because = (f"Model: {model_name(d.model)} → {found}", *_feature(event, d.model, found.digest))
-    return [World(title, again.action, _note(d, again), because if again.action != d.action else (), risk=again.risk)]
+    because = _trace(event, then, other, again, "Model") if again.action != d.action else ()
+    return [World(title, again.action, _note(d, again), because, risk=again.risk)]
 
 
 def _challenger(live: str):
-    """The model version in canary or shadow; without one the newest registered that is not live; None when there is none."""
-    rows = apps.get_model("rollouts", "ModelVersion").objects.exclude(digest=live).order_by("-registered_at")
-    return rows.filter(state__in=("canary", "shadow")).first() or rows.filter(state="registered").first()
+    """The model version registered last that neither is live nor was; None when there is none."""
+    rows = apps.get_model("rollouts", "ModelVersion").objects.filter(state="registered")
+    return rows.exclude(digest=live).order_by("-registered_at").first()
 
 
 def _alone(event: Event, then: Config | None, setting: _Setting) -> World:

@@ -62,6 +62,26 @@ class PolicyLine(serializers.Serializer):
     config_version = serializers.IntegerField(source="version.number", allow_null=True, default=None)
 
 
+class ForecastKindOut(serializers.Serializer):
+    """How often forecasts of one kind were right in the last 7 days, one of each app and hour."""
+
+    right = serializers.IntegerField(help_text="So many were right ...")
+    settled = serializers.IntegerField(help_text="... of so many that came due.")
+    unsettled = serializers.IntegerField(help_text="Came due as well, but too few refusals were kept to tell.")
+    low = serializers.SerializerMethodField(help_text="Of the share, 95% interval by Wilson; null with few.")
+    high = serializers.SerializerMethodField()
+    own = serializers.BooleanField(help_text="Forecasts of this app; else there were few, and these are of all apps.")
+    error_minutes = serializers.FloatField(
+        allow_null=True, help_text="Median of how far off the time was, of those that were refused before it came due."
+    )
+
+    def get_low(self, kind: forecast.Kind) -> float | None:
+        return kind.interval[0] if kind.interval else None
+
+    def get_high(self, kind: forecast.Kind) -> float | None:
+        return kind.interval[1] if kind.interval else None
+
+
 class ForecastOut(serializers.Serializer):
     """What is to be expected within the hour, and how often that was right."""
 
@@ -70,8 +90,8 @@ class ForecastOut(serializers.Serializer):
     because = serializers.CharField(allow_blank=True)
     minutes = serializers.FloatField(allow_null=True)
     limit = serializers.CharField(allow_blank=True)
-    right = serializers.IntegerField(help_text="Forecasts of the last 7 days that were right ...")
-    settled = serializers.IntegerField(help_text="... of so many that came due.")
+    soon = ForecastKindOut(help_text="How far to trust soon: right when it was refused about when it was said.")
+    clear = ForecastKindOut(help_text="How far to trust clear: right when no refusal was kept within the hour.")
 
 
 class AppDetail(APIView):
@@ -119,7 +139,7 @@ class AppForecast(APIView):
         said, record = forecast.outlook(found.id, now), forecast.record(found.id, now)
         return Response(ForecastOut({
             "state": said.state, "sentence": said.sentence, "because": said.because, "minutes": said.minutes, "limit": said.limit,
-            "right": record.right, "settled": record.settled,
+            "soon": record.soon, "clear": record.clear,
         }).data)  # fmt: skip
 
 

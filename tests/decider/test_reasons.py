@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from decider import reasons
-from decider.causes import CAUSES, OF_REASON
+from decider.causes import CAUSES, OF_REASON, TELLING
 from decider.config import ListEntry
 from decider.features import FEATURES, INDEX, N_FEATURES, format_value
 from decider.receipt import Key, keys_of, open_sealed
@@ -115,10 +115,39 @@ def test_findings_are_few_adverse_and_each_of_another_cause(contributions: list[
 
 def test_customers_are_told_the_findings_only_where_these_were_decisive() -> None:
     found = reasons.findings(values(rate_1s=0.9, abuse_history=0.8, not_found_share_60s=0.5), [1.0] * N_FEATURES, None)
-    assert [code for code, _ in reasons.told(Reason.RISK_HIGH, found)] == ["PACE"]  # 404 answers are a sign of abuse
-    assert [code for code, _ in reasons.told(Reason.SERVICE_OVERLOADED, found)] == ["SERVICE"]
-    assert reasons.told(Reason.BLOCK_LISTED, found) == ()
-    assert reasons.told(Reason.RISK_HIGH, []) == ()
+    assert told_of(Reason.RISK_HIGH, found) == ["PACE"]  # 404 answers are a sign of abuse
+    assert told_of(Reason.SERVICE_OVERLOADED, found) == ["SERVICE"]
+    assert told_of(Reason.BLOCK_LISTED, found) == []
+    assert told_of(Reason.RISK_HIGH, []) == []
+
+
+def told_of(reason: Reason, found: list[reasons.Finding], action: Action = Action.DEFER) -> list[str]:
+    return [code for code, _ in reasons.told(action, reason, found)]
+
+
+def test_of_several_findings_the_strongest_that_may_be_told_is() -> None:
+    found = reasons.findings(values(app_age=0.9, retry_share_60s=0.8, rate_1s=0.7), [1.0] * N_FEATURES, None)
+    assert told_of(Reason.RISK_HIGH, found) == ["RETRIES"]
+
+
+def test_that_gaps_are_even_is_not_told() -> None:
+    """How a script is noticed; what stands out on the other side of its usual is told of few features."""
+    found = reasons.findings(values(gap_cv=0.9), values(gap_cv=0.1), [1.0] * N_FEATURES)
+    assert [f.code for f in found] == ["GAPS_LOW"]
+    assert told_of(Reason.RISK_HIGH, found) == []
+
+
+def test_whoever_is_shed_is_told_that_the_service_was_busy() -> None:
+    found = reasons.findings(values(abuse_history=0.9), [1.0] * N_FEATURES, None)
+    assert told_of(Reason.RISK_HIGH, found, Action.SHED) == ["SERVICE"]
+    assert told_of(Reason.RISK_HIGH, found) == []
+
+
+def test_every_finding_that_is_told_has_a_sentence_and_is_no_sign_of_abuse() -> None:
+    assert len(reasons.TOLD_AS) == len(TELLING)
+    for code, cause in reasons.TOLD_AS.items():
+        assert cause.high if code.endswith("_HIGH") else cause.low
+    assert not reasons.ABUSE_CODES & set(reasons.TOLD_AS)
 
 
 # -- the budget --------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from decisions.estimate import NOTHING, Estimate, of_row, total
+from decisions.estimate import NOTHING, Estimate, of_row, share_within, total
 
 probabilities = st.floats(0.001, 1.0)
 
@@ -70,3 +70,10 @@ def test_a_narrower_interval_would_not_cover() -> None:
         e = drawn(rng, [5_000], [0.02])
         found.append(abs(e.count - 5_000) <= (e.high - e.low) / 4)
     assert sum(found) / len(found) < 0.8
+
+
+@pytest.mark.parametrize(
+    ("hits", "of", "low", "high"), [(0, 10, 0.0, 0.2775), (5, 10, 0.2366, 0.7634), (10, 10, 0.7225, 1.0), (0, 0, 0.0, 1.0)]
+)
+def test_the_interval_of_a_share_is_wilsons(hits, of, low, high) -> None:
+    assert share_within(hits, of) == pytest.approx((low, high), abs=1e-4)

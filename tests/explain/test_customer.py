@@ -17,13 +17,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from decider import answers, features, signals
-from decider.causes import CAUSES, SIGNS_OF_ABUSE
-from decider.reasons import findings, told
+from decider.artifact import Calibration
+from decider.causes import CAUSES, OF_REASON, SIGNS_OF_ABUSE
+from decider.reasons import ABUSE_CODES, TOLD_AS, findings, told, told_code
 from decider.receipt import Receipt
 from decider.requests import Decision as Answered
 from decider.vocabulary import HTTP_STATUS, REASONS, STAGE_LABELS, Action, Arm, MlState, Reason, Stage, Tier
 from decisions.models import Decision, utc
-from explain import customer, customer_words, reasons
+from explain import customer, customer_words, page, waterfall
 from explain.customer import Case
 from explain.customer_words import Ask, Cause
 from tests.decisions.factory import event
@@ -134,7 +135,8 @@ def test_nothing_is_told_here_that_the_response_itself_keeps_back() -> None:
         ((), Cause.UNSAID),
         (("PACE_10S_HIGH", "ERRORS_HIGH"), Cause.PACE),
         (("AGE_LOW", "PACE_10S_HIGH"), Cause.PACE),
-        (("AGE_LOW", "TIER_HIGH", "PACE_10S_HIGH"), Cause.UNSAID),
+        (("AGE_LOW", "TIER_HIGH", "PACE_10S_HIGH"), Cause.PACE),
+        (("AGE_LOW", "TIER_HIGH"), Cause.UNSAID),
         (("NOT_FOUND_HIGH", "PACE_10S_HIGH"), Cause.UNSAID),
         (("OF_ANOTHER_VERSION_HIGH", "RETRIES_HIGH"), Cause.RETRIES),
     ],
@@ -317,13 +319,65 @@ def test_the_wait_that_is_told_is_the_one_that_was_answered(found) -> None:
 
 
 def test_a_sign_of_abuse_that_weighs_most_is_never_hidden_behind_another_finding() -> None:
-    def finding(name: str, effect: float) -> reasons.Reason:
-        feature = features.FEATURES[features.INDEX[name]]
-        return reasons.Reason(f"{feature.code}_HIGH", "", effect, feature, 1.0, None)
+    assert told_code(["ABUSE_HISTORY_HIGH", "PACE_10S_HIGH"]) == ""
+    assert told_code(["AGE_LOW", "PACE_10S_HIGH"]) == "PACE_10S_HIGH"
+    assert told_code([]) == ""
 
-    assert customer.code_of([finding("abuse_history", 0.3), finding("rate_10s", 0.2)]) == "ABUSE_HISTORY_HIGH"
-    assert customer.code_of([finding("app_age", 0.3), finding("rate_10s", 0.2)]) == "PACE_10S_HIGH"
-    assert customer.code_of([]) == ""
+
+FAMILY = {
+    Cause.QUOTA: "QUOTA", Cause.ALLOWANCE: "PACE", Cause.PACE: "PACE", Cause.BURST: "PACE", Cause.WORK: "PACE SIZE",
+    Cause.BUSY: "SERVICE", Cause.CHOSEN: "SERVICE", Cause.OUR_ERRORS: "SERVICE", Cause.SHARE: "TENANT", Cause.ERRORS: "ERRORS",
+    Cause.RETRIES: "RETRIES", Cause.SIZE: "SIZE", Cause.UNSAID: "",
+}  # fmt: skip
+"""The codes of the response that go with each cause of a reply."""
+ODDS = st.lists(st.one_of(st.floats(-2, 2), st.just(0.0)), min_size=features.N_FEATURES, max_size=features.N_FEATURES)
+ROW = st.lists(st.floats(0, 10, width=32), min_size=features.N_FEATURES, max_size=features.N_FEATURES)
+
+
+def explained(contributions: list[float], row: list[float], usual: list[float]) -> page.Explained:
+    made = np.array(contributions), np.array(row, np.float32)
+    return page.Explained("ready", fall=waterfall.build(-1.0, *made, usual, Calibration(1.0, 0.0)))
+
+
+@given(
+    contributions=ODDS, row=ROW, usual=ROW, action=st.sampled_from([a for a in Action if a != Action.ADMIT]),
+    reason=st.sampled_from([Reason.RISK_HIGH, Reason.RISK_HIGH, *OF_REASON]), busy=st.booleans(), spent=st.booleans(),
+)  # fmt: skip
+def test_body_receipt_and_reply_tell_one_cause(contributions, row, usual, action, reason, busy, spent) -> None:
+    found = findings(contributions, row, usual)
+    body = told(action, reason, found)
+    receipt = Receipt(
+        decision=event().id, at=AT.timestamp(), action=action, stage=REASONS[reason].stage, reason=reason, retry_after=4,
+        config_version=1, model="", app="", codes=tuple(f.code for f in found),
+    )  # fmt: skip
+    code = told_code(explained(contributions, row, usual).codes)
+    reply = a_case(action=action, reason=reason, stage=REASONS[reason].stage, code=code, busy=busy, spent=spent)
+    if reason == Reason.RISK_HIGH:
+        assert customer.cause_of(customer.of_receipt(receipt)) == customer.cause_of(reply)
+    for case in (customer.of_receipt(receipt), reply):
+        family = FAMILY[customer.cause_of(case)]
+        assert (body[0][0] in family.split()) if body else family == ""
+
+
+@given(order=st.permutations(sorted(customer_words.FINDINGS)))
+def test_of_any_codes_the_one_that_is_told_may_be_and_hides_no_sign_of_abuse(order: list[str]) -> None:
+    for k in range(1, 5):
+        code = told_code(order[:k])
+        assert not code or (order[0] not in ABUSE_CODES and customer_words.FINDINGS[code] != Cause.UNSAID)
+
+
+def test_the_response_and_the_reply_tell_the_same_findings() -> None:
+    assert {code for code, cause in customer_words.FINDINGS.items() if cause != Cause.UNSAID} == set(TOLD_AS)
+
+
+def test_a_low_worth_is_told_as_itself_whatever_the_allowance_was() -> None:
+    low = {"reason": Reason.VALUE_LOW, "stage": Stage.RANK}
+    assert customer.cause_of(a_case(**low, spent=True)) == Cause.BEHIND == customer.cause_of(a_case(**low))
+
+
+def test_while_the_explanation_is_pending_the_reply_names_no_cause() -> None:
+    assert page.Explained("pending").codes == []
+    assert customer.cause_of(a_case(code=told_code(page.Explained("pending").codes))) == Cause.UNSAID
 
 
 def test_the_words_for_staff_would_not_pass_as_words_for_customers() -> None:
@@ -340,5 +394,5 @@ def test_the_response_tells_no_sign_of_abuse_that_the_reply_keeps_back() -> None
         most, later = nothing.copy(), nothing.copy()
         most[features.INDEX[sign]], most[features.INDEX["rate_10s"]] = 2.0, 1.0
         later[features.INDEX[sign]], later[features.INDEX["rate_10s"]] = 1.0, 2.0
-        assert told(Reason.RISK_HIGH, findings(most, values, None)) == ()
-        assert [code for code, _ in told(Reason.RISK_HIGH, findings(later, values, None))] == ["PACE"]
+        assert told(Action.DEFER, Reason.RISK_HIGH, findings(most, values, None)) == ()
+        assert [code for code, _ in told(Action.DEFER, Reason.RISK_HIGH, findings(later, values, None))] == ["PACE"]

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from decider.config import Override, Switch
 from decider.vocabulary import MlState
+from decisions.models import utc
 from explain import forecast, tasks
 from explain.models import Forecast
 from tests.decisions.factory import event, id_at, signal_vector, unranked, vector
@@ -122,9 +123,13 @@ def test_a_forecast_is_kept_once_a_minute_and_settled_when_due(document, store) 
     kept = Forecast.objects.get()
     assert kept.right
     assert kept.refused_after == pytest.approx(found.minutes + 20 / 60, abs=0.01)
-    said = forecast.record(APP, time.time())
-    assert (said.right, said.settled, said.own) == (1, 1, False)
-    assert "Right 1 of 1 times" in said.sentence
+    assert (kept.refusals, kept.chance) == (2.0, 0.5)
+    said = forecast.record(APP, time.time()).soon
+    assert (said.right, said.settled, said.own, said.interval) == (1, 1, False, None)
+    assert said.error_minutes == pytest.approx(20 / 60, abs=0.01)
+    assert said.sentence.startswith(
+        "“Refused soon” came true 1 of 1 times, by all apps’ of the last 7 days; half of the times said"
+    )
 
 
 def test_one_that_did_not_come_true_is_counted_as_wrong(document, store) -> None:
@@ -134,6 +139,75 @@ def test_one_that_did_not_come_true_is_counted_as_wrong(document, store) -> None
     forecast.settle(time.time())
     assert Forecast.objects.get().right is False
     assert Forecast.objects.get().refused_after is None
+
+
+def test_what_was_only_recorded_in_observe_only_mode_is_no_refusal(document, store) -> None:
+    then = time.time() - 4_000.0
+    store([seen(0.0, then)])
+    forecast.keep(APP, forecast.outlook(APP, then), then)
+    store([event(at=then + 60, id=id_at(then + 60), observed=True)])
+    forecast.settle(time.time())
+    kept = Forecast.objects.get()
+    assert (kept.right, kept.refused_after, kept.refusals) == (True, None, 0.0)
+
+
+def test_in_observe_only_mode_nothing_is_forecast(document, store) -> None:
+    now = time.time()
+    store([event(at=now - k, id=id_at(now - k), observed=True) for k in range(9)])
+    found = forecast.outlook(APP, now)
+    assert found.state == "unknown"
+    assert "observe-only" in found.sentence
+
+
+@pytest.mark.parametrize(("p", "right"), [(0.5, True), (0.05, None)])
+def test_none_kept_proves_nothing_where_few_are_kept(document, store, p, right) -> None:
+    """Another app of its tier was refused then; how many of those were kept says what would have been seen."""
+    then = time.time() - 4_000.0
+    store([seen(0.0, then), event(app="app_other", at=then + 90, id=id_at(then + 90), inclusion_probability=p)])
+    forecast.keep(APP, forecast.outlook(APP, then), then)
+    forecast.settle(time.time())
+    kept = Forecast.objects.get()
+    assert kept.chance == pytest.approx(p)
+    assert kept.right is right
+    said = forecast.record(APP, time.time()).clear
+    assert (said.settled, said.unsettled) == ((1, 0) if right else (0, 1))
+    assert right or "1 more cannot be settled" in said.sentence
+
+
+@given(st.floats(0.001, 1.0))
+def test_ten_refusals_would_show_nineteen_times_in_twenty_or_there_is_no_verdict(p) -> None:
+    missed = (1.0 - p) ** forecast.LEAST
+    assert forecast.would_show(p) == (1.0 - missed >= 0.95)
+
+
+def settled(app: str, hour: int, *, minutes: float | None, after: float | None, minute: int = 0) -> None:
+    at = utc(time.time() // 3600 * 3600 - 3600 * (hour + 2) + 60 * minute)
+    Forecast.objects.create(
+        app=app, made_at=at, minute=int(at.timestamp() // 60), minutes=minutes, limit="", because="", due_at=at,
+        settled_at=at, refused_after=after, right=forecast.right(minutes, after), refusals=0.0, chance=0.5,
+    )  # fmt: skip
+
+
+def test_calm_apps_do_not_make_the_record_of_soon_look_good() -> None:
+    for hour in range(20):
+        settled(f"app_calm{hour}", hour, minutes=None, after=None)
+    for hour in range(12):
+        settled("app_busy", hour, minutes=10.0, after=12.0 if hour < 3 else None)
+    found = forecast.record("app_other", time.time())
+    assert (found.soon.right, found.soon.settled) == (3, 12)
+    assert (found.clear.right, found.clear.settled) == (20, 20)
+    assert found.soon.interval == pytest.approx((0.089, 0.532), abs=0.001)  # Wilson
+    assert found.soon.error_minutes == pytest.approx(2.0)
+    assert "came true 3 of 12 times, 25% (95% interval 9% to 53%)" in found.soon.sentence
+    assert "stayed so 20 of 20 times, 100% (95% interval 84% to 100%)" in found.clear.sentence
+    assert forecast.record("app_busy", time.time()).soon.own
+    assert not forecast.record("app_busy", time.time()).clear.own
+
+
+def test_forecasts_of_one_app_and_hour_count_once() -> None:
+    for minute in range(0, 60, 5):
+        settled(APP, 1, minutes=None, after=None, minute=minute)
+    assert forecast.record(APP, time.time()).clear.settled == 1
 
 
 def test_the_database_refuses_a_verdict_without_a_settlement() -> None:
@@ -156,7 +230,7 @@ def test_the_panel_says_it_and_how_far_to_trust_it(document, store, browser, htm
     where = reverse("ui-forecast", args=[APP])
     response = browser().get(where, headers={"hx-request": "true"} if htmx else {})
     assert "refused in about 10 minutes" in text_of(response)
-    assert "how far to trust it is not known" in text_of(response)
+    assert "No “Clear” of the last 7 days can be settled yet, so how far to trust it is not known" in text_of(response)
     assert ("<html" in response.content.decode()) != htmx
     assert Forecast.objects.count() == 1
     assert browser("").get(where).status_code == 403

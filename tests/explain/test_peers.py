@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import numpy as np
 import pytest
 from django.urls import reverse
 
@@ -40,6 +41,23 @@ def test_each_app_counts_once_by_its_weighted_mean(store) -> None:
     assert row.median_text == "5"
     assert row.rank == "top 11%"  # only the loud one is above
     assert row.low < row.median < row.low + row.width < 100
+
+
+def test_one_unknown_value_takes_no_app_out_of_the_comparison(store) -> None:
+    nothing = float("nan")
+    others = [at(-k, app=f"app_{k}", features=vector(client_error_share_60s=0.01 * (k + 1))) for k in range(5)]
+    others += [at(-9, app="app_4", features=vector(client_error_share_60s=nothing)) for _ in range(3)]
+    d = stored(store, at(0, event, features=vector(client_error_share_60s=0.5)), others)
+    (row,) = peers.of(d, ("client_error_share_60s",)).rows
+    assert row.median_text == "3.0%"
+    assert row.rank == "highest of 6"
+
+
+def test_the_mean_is_of_what_is_known_and_unknown_where_nothing_is() -> None:
+    nothing = np.nan
+    values = np.array([[1.0, nothing, nothing], [3.0, 8.0, nothing]])
+    assert peers._known_mean(values, np.array([3.0, 1.0])).tolist()[:2] == [1.5, 8.0]
+    assert np.isnan(peers._known_mean(values, np.array([3.0, 1.0]))[2])
 
 
 def test_fewer_than_five_similar_apps_are_not_compared_with(store) -> None:

@@ -152,8 +152,33 @@ def test_a_milder_model_is_named_and_so_is_what_it_sees_otherwise(stored, settin
     register(milder(settings, seed=seed))
     other = next(w for w in worlds.of(d) if "risk v7" in w.title)
     assert other.action == Action.ADMIT
-    assert other.because[0].endswith("→ risk v7")
+    assert other.because[0] == f"Model: {d.model[:8]} → risk v7"
     assert other.because[1].endswith(said)
+
+
+def test_another_model_is_not_blamed_for_what_a_block_list_entry_did(stored, document, settings) -> None:
+    d = stored(seen_tokens=100.0)
+    register(milder(settings))
+    barred = ListEntry(verdict="block", kind="app", subject="app_7q2m4kx9")
+    publish(structs.replace(document, version=2, lists=[barred]))
+    other = next(w for w in worlds.of(d) if "risk v7" in w.title)
+    assert other.action == Action.BLOCK
+    assert other.because == ("Lists and compliance rules: none → block app",)
+
+
+def test_another_model_asked_where_ml_was_off_is_traced_to_both(stored, document, settings) -> None:
+    d = stored(ml_state=MlState.SWITCHED_OFF)
+    register(milder(settings))
+    other = next(w for w in worlds.of(d) if "risk v7" in w.title)
+    assert other.action == Action.ADMIT
+    assert any(line.startswith("ML was switched off") for line in other.because)
+
+
+def test_a_model_that_was_live_once_is_not_the_other_one(stored, settings) -> None:
+    d = stored()
+    register(milder(settings))
+    ModelVersion.objects.filter(version=7).update(state="retired")
+    assert len(worlds.of(d)) == 3
 
 
 def test_a_model_made_live_since_is_the_reason_and_named(stored, document, settings) -> None:
