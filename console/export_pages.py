@@ -13,7 +13,7 @@ from django.views.decorators.http import require_GET
 
 from control import audit
 from control.actors import Actor
-from decisions import asking, export, listing, looks, lookup
+from decisions import asking, export, listing, looks, lookup, pasted
 from decisions.lookup import READINGS, Reading
 from decisions.models import Decision
 from decisions.views import EXPORT, READ, SEE_DIGEST
@@ -28,7 +28,10 @@ def lookup_csv(request: HttpRequest) -> HttpResponseBase:
     asked, insist = asking.read(request.GET), request.GET.get("as", "")
     if asked.problems or insist not in ("", *READINGS):
         raise BadRequest(" ".join(asked.problems) or f"“as” is one of {', '.join(READINGS)}.")
-    reading = lookup.read(request.GET.get("q", "").strip()[:200], insist)
+    found = pasted.in_address(request.GET.get("q", ""), insist, with_token=False)
+    if found.withheld:
+        raise BadRequest(pasted.IN_ADDRESS)
+    reading = found.reading
     if reading.kind == "nothing" or (reading.kind == "token" and not request.user.has_perm(SEE_DIGEST)):
         raise BadRequest(NOTHING)
     now = time.time()

@@ -33,10 +33,11 @@ def read(text: str) -> Reread | None:
     if not _FORM.fullmatch(text):
         return None
     try:
-        opened(text)
+        found = opened(text)
     except (ReceiptError, KeysError) as error:
         return Reread(hint=f"Read as a receipt. {error}")
-    return Reread(address=reverse("receipt", args=[text]))
+    decision = uuid.UUID(bytes=found.receipt.decision)
+    return Reread(reverse("receipt", args=[text]), kind="receipt", decision=decision, app=found.app)
 
 
 @dataclass(frozen=True, slots=True)

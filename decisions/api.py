@@ -15,7 +15,7 @@ from rest_framework.views import APIView
 from decider.ids import parse_decision_id
 from decider.vocabulary import Action, Arm, MlState, Reason, Stage, Tier
 
-from . import asking, listing, looks, lookup, why
+from . import asking, listing, looks, lookup, pasted, why
 from .filters import DIMENSIONS, RANGES
 from .lookup import Reading
 from .models import Decision, utc
@@ -104,7 +104,10 @@ def asked_of(request: Request) -> tuple[Reading, asking.Asked]:
         problems.append(f"“as” is one of {', '.join(lookup.READINGS)}.")
     if problems:
         raise ValidationError({"query": problems})
-    reading = lookup.read(text, insist)
+    found = pasted.in_address(text, insist, with_token=False)
+    if found.withheld:
+        raise ValidationError({"q": f"{pasted.IN_ADDRESS[:-1]} to /api/v1/lookup."})
+    reading = found.reading
     if reading.kind == "token" and not request.user.has_perm(SEE_DIGEST):
         raise PermissionDenied("Your role may not see digests of credentials.")
     return reading, asked

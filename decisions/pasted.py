@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from .lookup import Reading
 LONGEST = 8_192
 """Characters; a credential a decider takes is not longer."""
 NOT_YOURS = "Looking up a token needs the right to see token digests. Support and auditors have it."
+IN_ADDRESS = "It is, or looks like, a credential or a receipt, which has no place in an address. Send it in the body of a POST."
 _UNKNOWN = "It looks like a credential. It was hashed and not kept, and no stored decision carried it."
 
 
@@ -22,6 +24,12 @@ class Reread:
 
     address: str = ""
     hint: str = ""
+    kind: str = ""
+    """What it is, in a word."""
+    decision: uuid.UUID | None = None
+    """What it is about."""
+    app: str = ""
+    """"" when that is not known."""
 
 
 Reader = Callable[[str], Reread | None]
@@ -31,15 +39,25 @@ READERS: list[Reader] = []
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a pasted text was read as."""
+    """What a text was read as."""
 
     reading: Reading
     elsewhere: str = ""
     """Address of the page about it, when lookup is not the one."""
+    reread: Reread | None = None
+    """What a room above made of it, when `elsewhere` is its page."""
+    withheld: bool = False
+    """Whether it is, or may be, a credential or a receipt: the reading does not hold it, and no query did."""
 
 
 def read(text: str, insist: str = "", *, with_token: bool) -> Found:
     """Reads a pasted text. What was read as nothing is not repeated in the reading; `with_token`: may see token digests."""
+    found = in_address(text, insist, with_token=with_token)
+    return found if found.withheld or found.reading.kind != "nothing" else _nothing(found.reading.hint, withheld=False)
+
+
+def in_address(text: str, insist: str = "", *, with_token: bool) -> Found:
+    """The same for a text from an address, where a plain one that was read as nothing stands anyway and is repeated."""
     text = text.strip()
     if len(text) > LONGEST:
         return _nothing(f"It has {len(text):,} characters; at most {LONGEST:,} are read.")
@@ -47,29 +65,32 @@ def read(text: str, insist: str = "", *, with_token: bool) -> Found:
     for reader in () if insist else READERS:
         if reread := reader(text):
             if reread.address:
-                return Found(Reading("nothing", ""), reread.address)
+                return Found(Reading("nothing", ""), reread.address, reread, withheld=True)
             hint = reread.hint
-    plain = not text or bool(insist) or parse_decision_id(text) is not None or text.startswith(lookup.TOKEN)
-    if not plain and (secret := _as_credential(text, with_token=with_token)):
-        return Found(secret) if secret.kind == "token" or not hint else _nothing(hint)
-    if hint:
-        return _nothing(hint)
-    reading = lookup.read(text[:200], insist)
-    return Found(reading) if reading.kind != "nothing" else _nothing(reading.hint)
+    if not _is_plain(text) and (secret := _as_credential(text, with_token=with_token, insisted=bool(insist))):
+        return Found(secret, withheld=True) if secret.kind == "token" or not hint else _nothing(hint)
+    return _nothing(hint) if hint else Found(lookup.read(text[:200], insist))
 
 
-def _as_credential(text: str, *, with_token: bool) -> Reading | None:
-    """By its digest alone: the text itself is given to no query. None when it is no credential."""
-    if not with_token:
-        return _nothing(NOT_YOURS).reading if credentials.looks_secret(text) else None
+def _is_plain(text: str) -> bool:
+    """Whether a text is an id or a digest, which is no credential whatever else it looks like."""
+    digest = text.startswith(lookup.TOKEN) and not credentials.looks_secret(text.removeprefix(lookup.TOKEN))
+    return not text or digest or parse_decision_id(text) is not None
+
+
+def _as_credential(text: str, *, with_token: bool, insisted: bool) -> Reading | None:
+    """By its digest first, and the text itself is given to no query. None when it is no credential."""
+    shaped = credentials.has_shape(text) if insisted else credentials.looks_secret(text)
     try:
         digest = credentials.known(text)
     except credentials.NoKeyError as error:
-        return _nothing(str(error)).reading if credentials.looks_secret(text) else None
-    if digest:
-        return lookup.of_digest(digest)
-    return _nothing(_UNKNOWN).reading if credentials.looks_secret(text) else None
+        return _nothing(str(error) if with_token else NOT_YOURS).reading if shaped else None
+    if not digest and not shaped:
+        return None
+    if not with_token:
+        return _nothing(NOT_YOURS).reading
+    return lookup.of_digest(digest) if digest else _nothing(_UNKNOWN).reading
 
 
-def _nothing(hint: str) -> Found:
-    return Found(Reading("nothing", "", hint=hint))
+def _nothing(hint: str, *, withheld: bool = True) -> Found:
+    return Found(Reading("nothing", "", hint=hint), withheld=withheld)

@@ -10,8 +10,8 @@ from django.db.models import Q
 from django.http import QueryDict
 from django.urls import reverse
 
-from . import asking, listing
-from .lookup import TOKEN
+from . import asking, credentials, listing, seen_tokens
+from .lookup import READINGS, TOKEN
 from .models import SavedSearch
 
 MOST = 50
@@ -21,6 +21,10 @@ LONGEST_NAME = 60
 
 class SaveError(ValueError):
     """A search that cannot be saved, and why, in a sentence."""
+
+
+class SecretError(SaveError):
+    """A search whose text is, or looks like, a credential: it is neither kept nor repeated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +55,22 @@ def visible(user: AbstractBaseUser) -> list[Saved]:
 
 
 def save(*, by: AbstractBaseUser, name: str, query: str, shared: bool) -> SavedSearch:
-    """Keeps a search under a name; one of the same name is replaced. Raises SaveError."""
-    name, text = " ".join(name.split()), QueryDict(query).get("q", "")
+    """Keeps a search under a name; one of the same name is replaced. Raises SaveError, SecretError.
+
+    The filters are kept as given: none are added to a search that has none.
+    """
+    given = QueryDict(query)
+    name, text, insist = " ".join(name.split()), given.get("q", "").strip(), given.get("as", "")
     if not name:
         raise SaveError("A saved search needs a name.")
     if len(name) > LONGEST_NAME or "\x00" in name:
         raise SaveError(f"A name has at most {LONGEST_NAME} characters.")
+    if not _is_digest(text) and credentials.is_secret(text):
+        raise SecretError("This search holds what looks like a credential. Look it up in the box, and save what that finds.")
     if shared and text.startswith(TOKEN):
         raise SaveError("A search for a token is one’s own: not everyone may see its digest.")
-    given = QueryDict(query)
-    kept = listing.address(text, asking.read(given).filters, insist=given.get("as", "")).partition("?")[2]
+    filters = asking.read(given, first_visit=False).filters
+    kept = listing.address(text, filters, insist=insist if insist in READINGS else "").partition("?")[2]
     if len(kept) > 2_000:
         raise SaveError("This search has too many filters to be saved.")
     if not SavedSearch.objects.filter(owner=by, name=name).exists() and SavedSearch.objects.filter(owner=by).count() >= MOST:
@@ -70,6 +80,10 @@ def save(*, by: AbstractBaseUser, name: str, query: str, shared: bool) -> SavedS
             return SavedSearch.objects.update_or_create(owner=by, name=name, defaults={"query": kept, "shared": shared})[0]
     except IntegrityError as error:
         raise SaveError("A search of this name was saved at the same moment. Look again.") from error
+
+
+def _is_digest(text: str) -> bool:
+    return text.startswith(TOKEN) and seen_tokens.is_digest(text.removeprefix(TOKEN))
 
 
 def remove(*, by: AbstractBaseUser, number: int) -> bool:

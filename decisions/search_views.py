@@ -25,6 +25,9 @@ def save(request: HttpRequest) -> HttpResponse:
     query = request.POST.get("query", "")[:4_000]
     try:
         kept = saved.save(by=request.user, name=request.POST.get("name", ""), query=query, shared="shared" in request.POST)
+    except saved.SecretError as error:
+        messages.error(request, str(error))
+        return redirect("lookup")  # without the query, which holds it
     except saved.SaveError as error:
         messages.error(request, str(error))
         return redirect(f"{reverse('lookup')}?{query}")
@@ -71,7 +74,7 @@ def _lines(request: HttpRequest, text: str) -> list[Line]:
     for reader in pasted.READERS:
         if (reread := reader(text)) and reread.address:
             return [Line("search", "A receipt", "Open its story", reread.address)]
-    if credentials.looks_secret(text) or len(text) < 2:
+    if credentials.is_secret(text) or len(text) < 2:
         return []
     exact = directory.app(text)
     apps = [

@@ -6,6 +6,7 @@ import time
 import uuid
 from dataclasses import replace
 
+from django.contrib import messages
 from django.contrib.auth.decorators import permission_required
 from django.core.exceptions import BadRequest
 from django.http import HttpRequest, HttpResponse, QueryDict
@@ -24,8 +25,6 @@ SEE_DIGEST = "decisions.view_token_digest"
 EXPORT = "decisions.view_decision_export"
 LOOK = "lookup results"
 """What a search shows, in the log of looks; the same for the tail, so that what it adds of an app is no look of its own."""
-LONGEST_TEXT = 200
-"""Of what is looked up by address; what is pasted may be a credential or a receipt, and longer."""
 
 
 @sensitive_post_parameters("q")
@@ -44,8 +43,23 @@ def lookup_page(request: HttpRequest) -> HttpResponse:
         asked, insist = replace(asked, problems=problems), ""
     if request.method == "POST":
         return _posted(request, given, asked, insist)
-    reading = _seen_by(request, lookup.read(given.get("q", "").strip()[:LONGEST_TEXT], insist))
-    return _page(request, reading, asked, insist)
+    found = _in_address(request, insist)
+    return _withheld(request, found, asked) if found.withheld else _page(request, _seen_by(request, found.reading), asked, insist)
+
+
+def _in_address(request: HttpRequest, insist: str) -> pasted.Found:
+    """What the address asks for; a credential or a receipt in it is withheld."""
+    return pasted.in_address(request.GET.get("q", ""), insist, with_token=request.user.has_perm(SEE_DIGEST))
+
+
+def _withheld(request: HttpRequest, found: pasted.Found, asked: Asked) -> HttpResponse:
+    """Goes on to an address without the credential that stood in this one, so that no page, link or history repeats it."""
+    if request.htmx and not found.elsewhere:
+        return push_url(_page(request, found.reading, asked, ""), listing.address(found.reading.text, asked.filters))
+    if found.reading.hint:
+        messages.error(request, f"{found.reading.hint} It stood in an address: whoever can read logs has it, so have it replaced.")
+    there = found.elsewhere or listing.address(found.reading.text, asked.filters)
+    return HttpResponseClientRedirect(there) if request.htmx else redirect(there)
 
 
 def _posted(request: HttpRequest, given: QueryDict, asked: Asked, insist: str) -> HttpResponse:
@@ -127,7 +141,7 @@ def lookup_tail(request: HttpRequest) -> HttpResponse:
         raise BadRequest("“after” is the id of a decision.") from error
     if asked.problems or insist not in ("", *READINGS):
         raise BadRequest(" ".join(asked.problems) or f"“as” is one of {', '.join(READINGS)}.")
-    reading = _seen_by(request, lookup.read(request.GET.get("q", "").strip()[:LONGEST_TEXT], insist))
+    reading = _seen_by(request, _in_address(request, insist).reading)
     hold = request.GET.get("hold") == "1"
     found = tail.read(reading, asked.filters, after, time.time(), hold=hold)
     looks.note_rows(request, (row.decision for row in found.rows), LOOK)

@@ -263,7 +263,7 @@ class Minute(APIView):
         if (raw := parse_decision_id(decision_id)) is None:
             raise NotFound("This is no decision id: it would be dec_ and 32 hexadecimal digits.")
         known = not_kept.compose(raw, request.query_params.get("app", ""), time.time())
-        if known.asked:
+        if known.unknown:
             raise ValidationError({"app": "No app of this id or name is known."})
         looks.note_apps(request, known.shown_apps, f"the minute of decision {known.id} over the API")
         minute = known.minute

@@ -9,7 +9,7 @@ from django.conf import settings
 from decider.config import Config, TierPolicy
 from decider.ids import decision_time, format_decision_id
 from decider.vocabulary import Action, Tier
-from decisions import configs, directory, listing, lookup, tallies
+from decisions import configs, credentials, directory, listing, lookup, tallies
 from decisions.estimate import Estimate, total
 from decisions.filters import DAY_S, Filters
 from decisions.listing import Row
@@ -69,8 +69,8 @@ class NotKept:
     """sampled, young, expired or future."""
     app: str
     name: str
-    asked: str
-    """What was given for an app and is none that was seen; empty when there is nothing to say."""
+    unknown: bool
+    """Whether something was given for an app that is none; it may be a credential, so it is not repeated."""
     times: tuple[Time, ...]
     rules: Rules | None
     similar: tuple[Row, ...]
@@ -100,7 +100,7 @@ def compose(raw: bytes, app: str, now: float) -> NotKept:
         state=_state(at, now),
         app=app_id,
         name=known.name if known else app_id,
-        asked=app if app and not app_id else "",
+        unknown=bool(app) and not app_id,
         times=(
             _time("That minute", reading, minute, minute + MINUTE_S, now),
             _time("Ten minutes around it", reading, minute - 5 * MINUTE_S, minute + 5 * MINUTE_S, now),
@@ -111,10 +111,15 @@ def compose(raw: bytes, app: str, now: float) -> NotKept:
     )
 
 
+def app_of(text: str) -> str:
+    """The id of the app that someone named, by id or name; "" for what is none, and for what looks like a credential."""
+    return "" if credentials.looks_secret(text) else _app(text)[1]
+
+
 def _app(text: str) -> tuple[directory.KnownApp | None, str]:
     """The app someone named, and its id; an app that was seen and never registered has an id only."""
     text = text.strip()[:200]
-    if not text or "\x00" in text:
+    if not text or "\x00" in text or credentials.is_secret(text, insisted=True):
         return None, ""
     found = directory.app(text) or next(iter(directory.named(text, limit=1)), None)
     if found:

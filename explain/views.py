@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
+from dataclasses import replace
 
 from celery import current_app
 from django.contrib.auth.decorators import permission_required
@@ -13,10 +14,12 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.cache import patch_vary_headers
-from django.views.decorators.http import require_GET, require_POST
+from django.utils.http import urlencode
+from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
 from kombu.exceptions import OperationalError as BrokerError
 
-from decider.ids import parse_decision_id
+from decider.ids import format_decision_id, parse_decision_id
 from decisions import looks, lookup
 from decisions.looks import note as look
 from decisions.models import Decision
@@ -42,16 +45,16 @@ def _found(decision_id: str) -> Decision:
     return decision
 
 
-@require_GET
+@sensitive_post_parameters("app")
+@require_http_methods(["GET", "HEAD", "POST"])
 @permission_required(READ, raise_exception=True)
 def decision(request: HttpRequest, decision_id: str) -> HttpResponse:
-    """Why was this decided?"""
+    """Why was this decided? Of a decision that was not kept, an app can be named: posted, as it may be a credential by mistake."""
     raw = parse_decision_id(decision_id)
     if raw is not None and lookup.find(uuid.UUID(bytes=raw)) is None:
-        missing = not_kept.compose(raw, request.GET.get("app", ""), time.time())
-        looks.note_apps(request, missing.shown_apps, f"the minute of decision {missing.id}")
-        status = 200 if missing.app else 404  # about one app it is an answer, and the look is on record
-        return render(request, "explain/not_kept.html", {"page": "lookup", "p": missing}, status=status)
+        return _not_kept(request, raw)
+    if request.method == "POST":
+        return redirect("decision", decision_id)
     found = _found(decision_id)
     if found.name != decision_id:
         return redirect("decision", found.name, permanent=True)
@@ -61,6 +64,21 @@ def decision(request: HttpRequest, decision_id: str) -> HttpResponse:
     context = {"page": "lookup", "p": shown, "d": found, "with_token": with_token, "at": timezone.now(), "polls": 0}
     context |= panels.beside(found, shown) | {"answer": answer.compose(shown), "here": request.build_absolute_uri()}
     return render(request, "explain/decision.html", context)
+
+
+def _not_kept(request: HttpRequest, raw: bytes) -> HttpResponse:
+    """What is known of its minute; a posted app leads to the address of its id."""
+    named, unknown = request.GET.get("app", ""), False
+    if request.method == "POST":
+        named = not_kept.app_of(request.POST.get("app", ""))
+        if named:
+            return redirect(f"{reverse('decision', args=[format_decision_id(raw)])}?{urlencode({'app': named})}")
+        unknown = bool(request.POST.get("app"))
+    missing = not_kept.compose(raw, named, time.time())
+    missing = replace(missing, unknown=unknown or missing.unknown)
+    looks.note_apps(request, missing.shown_apps, f"the minute of decision {missing.id}")
+    status = 200 if missing.app else 404  # about one app it is an answer, and the look is on record
+    return render(request, "explain/not_kept.html", {"page": "lookup", "p": missing}, status=status)
 
 
 @require_GET

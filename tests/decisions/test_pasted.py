@@ -79,6 +79,56 @@ def test_htmx_gets_the_results_and_the_safe_address(store, known, browser) -> No
     assert response["HX-Push-Url"].startswith(f"{LOOKUP}?q=order+sync&range=1h")
 
 
+BASE62 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+
+
+def of(alphabet: str, size: int) -> st.SearchStrategy[str]:
+    """A secret of that many characters, with a digit and a letter that is no hexadecimal digit in it, as all but one in thousands have."""
+    return st.text(alphabet, min_size=size, max_size=size).map(lambda text: f"z1{text[2:]}")
+
+
+SECRETS = st.one_of(
+    st.builds("{}_{}".format, st.sampled_from(["sk", "pk_live", "rk_test", "tok", "key"]), of(BASE62, 24)),
+    st.builds("{}_{}".format, st.sampled_from(["ghp", "gho", "ghs", "github_pat", "npm", "hf", "sluice"]), of(BASE62, 36)),
+    st.builds("{}-{}".format, st.sampled_from(["xoxb", "xoxp", "glpat", "xapp"]), of(BASE62 + "-", 40)),
+    st.builds("AKIA{}".format, st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", min_size=16, max_size=16)),
+    st.builds("eyJ{}.eyJ{}.{}".format, of(BASE62, 20), of(BASE62, 30), of(BASE62 + "-_", 43)),
+    st.builds("{}:{}".format, st.from_regex(r"[a-z_]{3,20}", fullmatch=True).filter(lambda t: t not in _NAMED), of(BASE62, 24)),
+    st.builds("{} {}".format, st.sampled_from(["Bearer", "bearer", "Token", "Basic", "apikey"]), of(BASE62, 20)),
+    st.builds("https://{}:{}@example.org/x".format, of(BASE62, 8), of(BASE62, 12)),
+    of(BASE62, 44),
+    st.text("0123456789abcdef", min_size=64, max_size=64).map(lambda text: f"a1{text[2:]}"),
+)
+_NAMED = credentials._NAMED_IDS
+HEX = "0123456789abcdef"
+WORDS = st.lists(st.sampled_from(["order", "sync", "Tidewell", "Retail", "key", "token", "api", "basic", "north", "accounts"]),
+                 min_size=1, max_size=7)  # fmt: skip
+INNOCENT = st.one_of(
+    st.uuids().map(str),
+    st.text(HEX, min_size=32, max_size=32),
+    st.builds("req_{}".format, st.text(HEX, min_size=12, max_size=12)),
+    st.builds("{}:{}".format, st.sampled_from(["req", "id", "trace", "Request-Id"]), st.text(HEX, min_size=32, max_size=32)),
+    st.builds("00-{}-{}-01".format, st.text(HEX, min_size=32, max_size=32), st.text(HEX, min_size=16, max_size=16)),
+    st.builds("Root=1-{}-{}".format, st.text(HEX, min_size=8, max_size=8), st.text(HEX, min_size=24, max_size=24)),
+    st.text("0123456789ABCDEFGHJKMNPQRSTVWXYZ", min_size=26, max_size=26),  # a ULID
+    st.builds("{}_{}".format, st.sampled_from(["app", "ten"]), st.text(BASE62.lower(), min_size=4, max_size=12)),
+    st.builds("shop/{}/{}".format, st.sampled_from(["eu", "us"]), st.integers(1, 99)),
+    st.builds(lambda words, sep: sep.join(words), WORDS, st.sampled_from([" ", "-", "_", ", ", " & "])),
+    st.builds("{} {}".format, st.sampled_from(["Token", "Basic", "Key"]), st.sampled_from(["service", "Plan", "accounts"])),
+    st.builds("web-{}:{}".format, st.integers(1, 99), st.integers(1, 65_535)),
+)
+
+
+@given(SECRETS)
+def test_a_credential_looks_like_one(text) -> None:
+    assert credentials.looks_secret(f" {text} ")
+
+
+@given(INNOCENT)
+def test_ids_and_names_do_not_look_like_credentials(text) -> None:
+    assert not credentials.looks_secret(text)
+
+
 @given(st.integers(0, 2**48 - 1))
 def test_a_decision_id_never_looks_like_a_secret(milliseconds) -> None:
     assert not credentials.looks_secret(format_decision_id(id_at(milliseconds / 1000)))
@@ -108,3 +158,62 @@ def test_the_palette_finds_apps_decisions_and_saved_searches(known, browser) -> 
     assert client.post("/ui/palette", {"q": SECRET}).content.decode().strip() == ""
     assert client.get("/ui/palette").status_code == 405
     assert browser("").post("/ui/palette", {"q": "order"}).status_code == 403
+
+
+ODD = "hunter2 for orders"
+"""A credential that looks like nothing: only its digest tells."""
+
+
+@pytest.mark.parametrize("insist", ["", "request"])
+@pytest.mark.parametrize("written", [SECRET, "Bearer abc", "AKIAIOSFODNN7EXAMPLE", "billing:s3cr3tS3cr3tS3cr3t"])
+def test_a_credential_in_an_address_is_neither_searched_nor_repeated(browser, caplog, written, insist) -> None:
+    client = browser()
+    with CaptureQueriesContext(connection) as queries:
+        response = client.get(LOOKUP, {"q": written, "as": insist, "range": "24h", "f": "1"})
+        page = client.get(response["Location"])
+        part = client.get(LOOKUP, {"q": written, "as": insist}, headers={"hx-request": "true"})
+        tail = client.get(
+            "/ui/lookup/tail", {"q": written, "as": insist, "after": "019e7044-8800-7659-9965-58f77ba88f92", "f": "1"}
+        )
+        csv = client.get("/lookup.csv", {"q": written, "as": insist})
+    assert response["Location"] == f"{LOOKUP}?range=24h&f=1"
+    assert "looks like a credential" in page.content.decode()
+    assert "looks like a credential" in part.content.decode()
+    assert csv.status_code == 400
+    for answer in (page, part, tail):
+        assert written not in answer.content.decode() + str(answer.headers)
+    assert not any(written in q["sql"] for q in queries)
+
+
+@pytest.mark.parametrize("role", ["support", "sre"])
+@pytest.mark.parametrize("insist", ["", "name"])
+def test_what_a_stored_decision_carried_is_a_credential_whatever_it_looks_like(store, browser, token_key, role, insist) -> None:
+    digest = token_digest(token_key, ODD.partition(" ")[2])
+    store([event(token_digest=digest)])
+    client = browser(role)
+    with CaptureQueriesContext(connection) as queries:
+        answer = client.get(LOOKUP, {"q": ODD, "as": insist}, follow=True)
+        client.post(LOOKUP, {"q": ODD, "as": insist})
+        client.post("/ui/palette", {"q": ODD})
+        client.post("/lookup/saved", {"name": "One", "query": f"q={ODD}"})
+    assert not any(ODD in q["sql"] for q in queries)
+    assert ODD not in answer.content.decode()
+    assert ("Read as <b>a token" in answer.content.decode()) is (role == "support")
+    assert not SavedSearch.objects.exists()
+
+
+def test_a_token_of_before_the_key_was_replaced_is_found(store, browser, settings, token_key) -> None:
+    digest = token_digest(token_key, SECRET)
+    store([event(token_digest=digest)])
+    (settings.SLUICE_KEYS / "token.old").write_text(f"{'07' * 32}\n{token_key.hex()}\n")
+    (settings.SLUICE_KEYS / "token.key").write_text("08" * 32)
+    assert f"token%3A{digest}" in browser().post(LOOKUP, {"q": SECRET})["Location"]
+    (settings.SLUICE_KEYS / "token.old").write_text("no key")
+    assert "token.old cannot be read" in browser("auditor").post(LOOKUP, {"q": SECRET}).content.decode()
+
+
+def test_a_digest_prefix_hides_no_token(browser) -> None:
+    with CaptureQueriesContext(connection) as queries:
+        page = browser().get(LOOKUP, {"q": f"token:{SECRET}"}, follow=True).content.decode()
+    assert SECRET not in page
+    assert not any(SECRET in q["sql"] for q in queries)

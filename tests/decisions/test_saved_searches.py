@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from urllib.parse import urlencode
 
 import pytest
 
@@ -47,6 +48,29 @@ def test_what_cannot_be_saved_is_said(browser, form) -> None:
     client = browser()
     assert "note-bad" in client.post(SAVE, {"query": "", **form}, follow=True).content.decode()
     assert not SavedSearch.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "text", ["sk_live_4eC39HqLyjWDarjtT1zdp7dc", " AKIAIOSFODNN7EXAMPLE", "token:sk_live_4eC39HqLyjWDarjtT1zdp7dc"]
+)
+def test_a_credential_is_not_kept_and_not_repeated(browser, text) -> None:
+    answer = browser().post(SAVE, {"name": "One", "query": urlencode({"q": text}), "shared": "1"}, follow=True)
+    assert "looks like a credential" in answer.content.decode()
+    assert text.strip() not in answer.content.decode() + str(answer.redirect_chain)
+    assert not SavedSearch.objects.exists()
+
+
+def test_a_digest_is_not_shared_whatever_stands_before_it(browser) -> None:
+    client, digest = browser(), "token:" + "ab" * 16
+    client.post(SAVE, {"name": "One", "query": urlencode({"q": f"  {digest}"}), "shared": "1"})
+    assert not SavedSearch.objects.exists()
+    client.post(SAVE, {"name": "One", "query": urlencode({"q": f"  {digest}"})})
+    assert SavedSearch.objects.get().query.startswith(urlencode({"q": digest}))
+
+
+def test_no_filter_is_added_to_what_is_kept(browser) -> None:
+    browser().post(SAVE, {"name": "One", "query": "range=6h&as=sk_live_4eC39HqLyjWDarjtT1zdp7dc"})
+    assert SavedSearch.objects.get().query == "range=6h&f=1"
 
 
 def test_there_is_a_most(browser, monkeypatch) -> None:

@@ -7,6 +7,8 @@ import re
 import time
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from control.models import App, Tenant
@@ -51,6 +53,19 @@ def test_one_app_is_told_apart(store, document, client) -> None:
         assert "about 2 decisions about Order sync, 1 of them kept." in text_of(response)
         assert format_decision_id(mine.id) in response.content.decode()
     assert "No app of this id or name was seen." in text_of(page(client, at + 20, app="nobody\x00"))
+
+
+def test_an_app_is_named_by_post_and_a_credential_leaves_no_trace(store, document, client) -> None:
+    at = time.time() // 60 * 60 - 300
+    store([event(at=at + 1, app="app_mine")])
+    address, secret = reverse("decision", args=[format_decision_id(id_at(at))]), "sk_live_4eC39HqLyjWDarjtT1zdp7dc"
+    assert client.post(address, {"app": " app_mine "})["Location"] == f"{address}?app=app_mine"
+    with CaptureQueriesContext(connection) as queries:
+        posted, asked = client.post(address, {"app": secret}), client.get(address, {"app": secret})
+    assert "No app of this id or name was seen." in text_of(posted)
+    assert secret not in posted.content.decode()
+    assert secret not in asked.content.decode().partition("<main")[2]
+    assert not any(secret in q["sql"] for q in queries)
 
 
 def test_the_rules_are_those_of_then(document, client) -> None:
