@@ -9,15 +9,16 @@ service, not what other apps or tenants do. A test compares these sets with the 
 | spread | requests a second at most, same volume | pace over 1 s and 10 s, burst ratio, clumps, tokens, own use of the service |
 | pace | requests a second, evenly, for ten minutes | as spread, and pace over 60 s and 600 s, cost, quota, resources |
 | day | requests a second at most over the whole UTC day | as pace, and the quota by the whole day |
-| wait | seconds of silence before asking again | windows as they empty, tokens, error budget, price as the engine forecasts it |
+| wait | seconds of silence before asking again | windows as they empty, retries, tokens, error budget, price as forecast |
 | batch | items in one call of the endpoint's batch form | pace, cost, resources, tokens, writes, this request's cost |
 | retries | share of requests sent again too soon | retry, early-retry and refused shares, pace |
 | errors | share of answers that were 4xx | all 4xx shares |
 | credentials | different credentials in a minute | that count |
 | resources | different resources in a minute | that count |
 
-Where the record does not say what a move would do exactly, the estimate favours refusing: tokens are a lower bound, and a
-request that is asked again after a wait counts in its own windows.
+Where the record does not say what a move would do exactly, the estimate favours refusing: tokens are a lower bound; of a sliding
+window, whose two buckets are recorded as one rate, as much is left as can be (`most_left`); and a request that is asked again
+counts in its own windows, as a retry, and as an early one before the client's Retry-After has passed.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from .features import INDEX as F
 from .features import Unit
 from .region import RECOVERY, USE_TAU_S
 from .signals import INDEX as S
+from .state import EPOCH
 
 Rows = NDArray[np.float64]
 Levels = NDArray[np.float64]
@@ -59,6 +61,10 @@ class Ground:
     """Cost units of one call of the endpoint's batch form."""
     batch_writes: bool
     """Whether that call counts as a write."""
+    at: float
+    """When it was decided, unix seconds: it places the sliding windows."""
+    told: float
+    """Seconds the client was told to wait, 0 for none: who asks again sooner counts as an early retry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,17 +169,34 @@ def _day(x: Rows, s: Rows, level: Levels, ground: Ground) -> None:
     x[:, F["quota_used"]] = np.maximum(0.0, (used - saved) / np.maximum(s[:, S["quota_limit"]], 1.0))
 
 
+def most_left(at: float, level: Levels, window: float) -> Levels:
+    """Of what a sliding window counts at `at`, unix seconds, the largest share still in it after a silence of `level` seconds (n,).
+
+    The count is the bucket that runs plus the rest of the one before (`measure._in_window`), and the record does not say how much
+    is in which. Most is left when all of it is in the one that runs.
+    """
+    before, after = np.floor((at - EPOCH) / window), (at + level - EPOCH) / window
+    moved, keep = np.floor(after) - before, 1.0 - (after - np.floor(after))
+    return np.where(moved <= 0.0, 1.0, np.where(moved == 1.0, keep, 0.0))
+
+
 def _wait(x: Rows, s: Rows, level: Levels, ground: Ground) -> None:
     """As `passes.project` sees a client that asks again after a silence, with the request itself counted."""
-    own = own_use(x, s)
-    old, count = x[:, F["rate_60s"]].copy(), np.maximum(1.0, 60.0 * x[:, F["rate_60s"]])
+    own, silent = own_use(x, s), level > 0.0
+    usual = 60.0 * x[:, F["rate_60s"]] * np.maximum(0.0, 1.0 - level / 60.0)  # left of even traffic, to which a retry adds
     for name, window in WINDOWS_S.items():
-        left = x[:, F[name]] * np.maximum(0.0, 1.0 - level / window) + 1.0 / window
-        x[:, F[name]] = np.where(level > 0.0, np.minimum(np.maximum(x[:, F[name]], 1.0 / window), left), x[:, F[name]])
-    x[:, F["cost_rate_60s"]] *= np.minimum(1.0, x[:, F["rate_60s"]] / np.maximum(old, 1.0 / 60.0))
-    retried = (level > 0.0) & (level < RETRY_S)
-    for name in ("refused_share_60s", "retry_share_60s"):
-        x[:, F[name]] = np.where(retried, (x[:, F[name]] * count + 1.0) / (count + 1.0), x[:, F[name]])
+        left = x[:, F[name]] * most_left(ground.at, level, window) + 1.0 / window
+        x[:, F[name]] = np.where(silent, left, x[:, F[name]])
+    x[:, F["cost_rate_60s"]] = np.where(
+        silent, x[:, F["cost_rate_60s"]] * most_left(ground.at, level, 60.0) + s[:, S["cost"]] / 60.0, x[:, F["cost_rate_60s"]]
+    )
+    retried = silent & (level < RETRY_S)
+    for name, counts in (
+        ("refused_share_60s", silent),
+        ("retry_share_60s", retried),
+        ("early_retry_share_60s", retried & (level < ground.told)),
+    ):
+        x[:, F[name]] = np.where(counts, (x[:, F[name]] * usual + 1.0) / (usual + 1.0), x[:, F[name]])
     _forget(x, level >= FORGOTTEN_S)
     _burst_ratio(x)
     _pass_time(x, s, level, ground)

@@ -120,8 +120,9 @@ class WayOut(serializers.Serializer):
     """Changes that together would have been admitted."""
 
     changes = ChangeOut(many=True)
-    sentence = serializers.CharField()
+    sentence = serializers.CharField(help_text="Names the Retry-After that was answered where its own wait is another.")
     risk = serializers.FloatField(allow_null=True)
+    steady = serializers.BooleanField(help_text="Whether a little more of the same change is admitted as well.")
 
 
 class WayBackOut(serializers.Serializer):

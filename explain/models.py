@@ -6,7 +6,12 @@ import numpy as np
 from django.db import models
 from numpy.typing import NDArray
 
+from decider.artifact import Artifact
 from decisions import partitions
+from decisions.models import Decision
+
+from . import reasons, waterfall
+from .waterfall import Waterfall
 
 EXPLANATIONS = partitions.Parted("explain_explanation", "computed_at")
 """Explanations are partitioned and dropped by the day of their decision."""
@@ -47,6 +52,11 @@ class Explanation(models.Model):
     def values(self) -> NDArray[np.float64]:
         """The contributions as float64 (number of features,)."""
         return np.frombuffer(bytes(self.contributions), "<f8")
+
+    def fall(self, d: Decision, artifact: Artifact) -> Waterfall:
+        """How the score of its decision adds up; `artifact` is the one the decision was made with."""
+        values, typical = np.frombuffer(bytes(d.features), "<f4"), reasons.typical(artifact, d.tier)
+        return waterfall.build(self.base, self.values, values, typical, artifact.risk_calibration)
 
 
 class ModelCheck(models.Model):

@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 from datetime import timedelta
 
-import numpy as np
 from django.utils import timezone
 
 from decider import replay
@@ -101,9 +100,7 @@ def explained(d: Decision) -> Explained:
     found = Explanation.objects.filter(decision=d.id, at=d.at).first()
     if found is None:
         return Explained("pending")
-    typical = reasons.typical(artifact, d.tier)
-    values = np.frombuffer(bytes(d.features), "<f4")
-    fall = waterfall.build(found.base, found.values, values, typical, artifact.risk_calibration)
+    fall = found.fall(d, artifact)
     return Explained("ready", "", found, fall, tuple(reasons.ranked(fall)))
 
 

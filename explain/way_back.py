@@ -64,6 +64,8 @@ class Way:
     """What it was instead."""
     effort: float
     """How large the change is, to compare levers: no unit."""
+    steady: bool = True
+    """Whether a little more of the change is admitted as well; shown where not, and only where no other way is."""
 
     @property
     def admits(self) -> bool:
@@ -138,6 +140,8 @@ def _ground(event: Event, config: Config, s: NDArray[np.float64], batch: str) ->
         budget_per_hour=config.tiers[event.tier].error_budget_per_hour,
         batch_cost=costs[0] if costs else float(s[S["cost"]]),
         batch_writes=method in WRITES,
+        at=event.at,
+        told=0.0 if event.observed else event.retry_after,
     )
 
 
@@ -173,7 +177,10 @@ def _telling(missed: list[Way], event: Event, used: set[str]) -> list[Way]:
 
 
 def _single(case: _Case, levels: dict[str, NDArray[np.float64]]) -> tuple[list[Way], list[Way]]:
-    """The smallest admitted level of each lever; for levers without one, what their largest would have led to."""
+    """The smallest admitted level of each lever; for levers without one, what their largest would have led to.
+
+    Levels that are admitted while the next ones are not are left out when any lever has one that is not so.
+    """
     ways, missed = [], []
     stacked = [case.moved((BY_NAME[name], found)) for name, found in levels.items()]
     if not stacked:
@@ -184,21 +191,24 @@ def _single(case: _Case, levels: dict[str, NDArray[np.float64]]) -> tuple[list[W
         mine = slice(start, start + len(found))
         start += len(found)
         first = _first(actions[mine] == Action.ADMIT)
-        if first is not None and (way := _verified(case, (name, found[first]))):
+        if first is not None and (way := _verified(case, (name, found[first[0]]), steady=first[1])):
             ways.append(way)
         elif first is None:
             risk = float(risks[mine][-1])
             missed.append(_way(case, ((name, float(found[-1])),), int(actions[mine][-1]), None if math.isnan(risk) else risk))
+    ways = [way for way in ways if way.steady] or ways
     if any(way.changes[0].lever == "spread" for way in ways):
         ways = [way for way in ways if way.changes[0].lever != "pace"]  # it asks for more than spreading does
     return ways, sorted(missed, key=lambda way: 1.0 if way.risk is None else way.risk)
 
 
-def _first(admitted: NDArray[np.bool_]) -> int | None:
-    """The first level that is admitted and whose next ones are too; else the first admitted at all; None without any."""
+def _first(admitted: NDArray[np.bool_]) -> tuple[int, bool] | None:
+    """The first level that is admitted and whose next ones are too, else the first admitted at all, and which; None without any."""
     hits = np.flatnonzero(admitted)
-    steady = (k for k in hits if admitted[k : k + STEADY].all())
-    return int(next(steady, hits[0])) if len(hits) else None
+    steady = next((int(k) for k in hits if admitted[k : k + STEADY].all()), None)
+    if steady is not None:
+        return steady, True
+    return (int(hits[0]), False) if len(hits) else None
 
 
 def _pair(case: _Case, levels: dict[str, NDArray[np.float64]]) -> Way | None:
@@ -249,16 +259,16 @@ def _record(case: _Case, pulls: tuple[tuple[str, float], ...]) -> Event:
     )
 
 
-def _verified(case: _Case, *pulls: tuple[str, float]) -> Way | None:
+def _verified(case: _Case, *pulls: tuple[str, float], steady: bool = True) -> Way | None:
     """The way, if the changed record is admitted when it is decided again as any stored one is."""
     again = replay.decide_under(_record(case, pulls), case.config, case.model)
-    return _way(case, pulls, again.action, again.risk) if again.action == Action.ADMIT else None
+    return _way(case, pulls, again.action, again.risk, steady=steady) if again.action == Action.ADMIT else None
 
 
-def _way(case: _Case, pulls: tuple[tuple[str, float], ...], action: int, risk: float | None) -> Way:
+def _way(case: _Case, pulls: tuple[tuple[str, float], ...], action: int, risk: float | None, *, steady: bool = True) -> Way:
     changes = tuple(
         Change(name, BY_NAME[name].label, lever_levels.now(name, case.x, case.s), float(level), BY_NAME[name].unit)
         for name, level in pulls
     )
-    said = way_text.of(changes, case.event, case.batch, action, price=float(case.s[S["service_price"]]))
-    return Way(changes, action, risk, said.sentence, said.short, said.was, _effort(case, pulls))
+    said = way_text.of(changes, case.event, case.batch, action, price=float(case.s[S["service_price"]]), steady=steady)
+    return Way(changes, action, risk, said.sentence, said.short, said.was, _effort(case, pulls), steady)

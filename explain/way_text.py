@@ -8,7 +8,11 @@ from typing import NamedTuple, Protocol
 
 from decider.event import Event
 from decider.features import FEATURES, INDEX, format_value
+from decider.levers import RETRY_S
 from decider.vocabulary import Action
+
+SAME_S = 0.5
+"""Waits that differ by no more are one."""
 
 
 class Pulled(Protocol):
@@ -30,16 +34,20 @@ class Said(NamedTuple):
     was: str
 
 
-def of(changes: Sequence[Pulled], event: Event, batch: str, action: int, *, price: float) -> Said:
-    """`batch`: the endpoint's batch form. `price`: of the service, which a wait expects to fall."""
+def of(changes: Sequence[Pulled], event: Event, batch: str, action: int, *, price: float, steady: bool = True) -> Said:
+    """`batch`: the endpoint's batch form. `price`: of the service, which a wait expects to fall. `steady`: `way_back.Way`."""
     parts = [_short(change) for change in changes]
     short = " and ".join(parts)
     full = " and ".join(_full(change, batch) for change in changes)
     end = "this request would have been admitted" if action == Action.ADMIT else f"it would still have been {_DID[Action(action)]}"
     recovery = price > 0.0 and any(change.lever == "wait" for change in changes)
     hope = f", if {event.service} recovers as expected" if recovery else ""
+    told = _beside_told(changes, event) if action == Action.ADMIT else ""
     notes = [_was(change, event) for change in changes] + ([f"Expects {event.service} to recover"] if recovery else [])
-    return Said(f"{full[:1].upper()}{full[1:]}, {end}{hope}.", short, ". ".join(note for note in notes if note))
+    if not steady:
+        told += " It is on the edge: with a little more of the same it would have been refused again."
+        notes.append("On the edge: with a little more it is refused again")
+    return Said(f"{full[:1].upper()}{full[1:]}, {end}{hope}.{told}", short, ". ".join(note for note in notes if note))
 
 
 _DID = {
@@ -121,7 +129,7 @@ def _was(change: Pulled, event: Event) -> str:
     before = change.before
     match change.lever:
         case "wait":
-            return _against_told(change.after, math.ceil(event.retry_after))
+            return _against_told(change.after, _told(event))
         case "spread" | "pace" | "day":
             return f"It sent {pace(before)}"
         case "batch":
@@ -131,14 +139,34 @@ def _was(change: Pulled, event: Event) -> str:
     return f"It was {before:,.0f}"
 
 
+def _told(event: Event) -> int:
+    """Whole seconds of the Retry-After that was answered, 0 for none."""
+    return 0 if event.observed else math.ceil(event.retry_after)
+
+
+def _beside_told(changes: Sequence[Pulled], event: Event) -> str:
+    """A second sentence where a way's wait is another than the one that was answered: nobody is to read one without the other."""
+    seconds, told = next((change.after for change in changes if change.lever == "wait"), 0.0), _told(event)
+    if not seconds or not told or abs(seconds - told) <= SAME_S:
+        return ""
+    if seconds > told:
+        return (
+            f" It was told {duration(told)}: the decider knew its counters better than this record, from which less cannot be said."
+        )
+    if seconds < RETRY_S:
+        return f" It was told {duration(told)}, so this is an early retry, and is counted as one here and in its later requests."
+    return f" It was told {duration(told)}; after a minute of silence the decider no longer counts it as a retry."
+
+
 def _against_told(seconds: float, told: int) -> str:
-    """A wait beside the one that was answered, which the decider forecast from its own counters and kept for later requests."""
+    """A wait beside the one that was answered, in a note. That one is a promise the decider keeps, not a limit."""
     if not told:
         return ""
-    if abs(seconds - told) <= 0.5:
+    if abs(seconds - told) <= SAME_S:
         return "This is the Retry-After it got"
     if seconds < told:
-        return f"Sooner than the Retry-After it got, {duration(told)}"
+        early = ", so it counts as an early retry" if seconds < RETRY_S else ""
+        return f"Sooner than the Retry-After it got, {duration(told)}{early}"
     return f"It was told {duration(told)}, a forecast for one that goes quiet at once. This record alone makes no less certain"
 
 

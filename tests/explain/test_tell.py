@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import time
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
+from decider.artifact import Calibration
 from decider.features import INDEX, N_FEATURES
-from explain import reasons, tell
+from decider.vocabulary import Reason
+from decisions.models import Decision
+from explain import compute, page, reasons, story, tell
 from explain.models import Explanation
 from tests.decisions.factory import event, vector
+from tests.explain import world
 
 
 @pytest.fixture
@@ -19,10 +26,11 @@ def told(monkeypatch):
         values, typical = np.zeros(N_FEATURES), [0.0] * N_FEATURES
         for name, contribution, _, usual in found:
             values[INDEX[name]], typical[INDEX[name]] = contribution, usual
-        monkeypatch.setattr(tell.artifacts, "artifact", lambda digest: None)
+        card = SimpleNamespace(risk_calibration=Calibration(1.0, 0.0))
+        monkeypatch.setattr(tell.artifacts, "artifact", lambda digest: card)
         monkeypatch.setattr(reasons, "typical", lambda artifact, tier: typical)
         decision = event(features=vector(**{name: value for name, _, value, _ in found}))
-        return tell._strongest(Explanation(contributions=values.tobytes(), model="m"), decision)
+        return tell._leading(Explanation(contributions=values.tobytes(), model="m", base=-1.0), decision)
 
     return tell_of
 
@@ -39,3 +47,27 @@ def test_where_everything_is_like_similar_apps_nothing_is_compared(told) -> None
 
 def test_what_only_lowers_risk_is_no_reason(told) -> None:
     assert told(("cohort_prior", -2.0, 0.01, 0.07)) == ""
+
+
+def test_a_cause_of_several_features_is_told_before_one_strong_feature(told) -> None:
+    """As the page ranks: by cause, told by its strongest feature."""
+    pace = [("rate_1s", 0.6, 48.0, 12.0), ("rate_10s", 0.6, 40.0, 12.0), ("rate_60s", 0.6, 30.0, 12.0)]
+    assert told(("client_error_share_60s", 1.0, 0.4, 0.01), *pace).startswith("Requests a second: 48")
+
+
+@pytest.mark.django_db
+def test_table_and_page_name_the_same_reason(models, document, store) -> None:
+    events = [e for e in (world.decided(row, document=document) for row in world.rows(120, seed=2)) if e.reason == Reason.RISK_HIGH]
+    store(events)
+    compute.run(time.time() - 600.0)
+    decisions = list(Decision.objects.filter(reason=int(Reason.RISK_HIGH)))
+    short = tell.short(decisions)
+    assert len(short) > 20
+    for d in decisions:
+        found = list(page.explained(d).reasons)
+        if not found:
+            assert d.id not in short
+            continue
+        lead = reasons.leading(found)
+        assert short[d.id].startswith(f"{lead.feature.label.split(',')[0]}: {lead.shown_value}")
+        assert reasons.clause(lead) in story.tell(d, "It", None, found).verdict

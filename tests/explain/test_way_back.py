@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import math
 
 import numpy as np
 import pytest
@@ -19,7 +19,8 @@ from decider.levers import BY_NAME, LEVERS
 from decider.models import Model
 from decider.signals import INDEX as S
 from decider.vocabulary import Action, MlState, Reason
-from explain import way_back
+from explain import lever_levels, way_back
+from explain.way_back import WayBack
 from learning import services, simulate, train
 from tests.explain import world
 
@@ -31,6 +32,9 @@ NEVER_SEEN = {
     "tier", "ml_state", "observe_only", "list_verdict", "compliance", "quota_limit", "override_action", "override_multiplier",
     "bucket_rate", "bucket_burst", "service_utilisation", "tenant_fair_share", "prior_risk", "prior_value",
 }  # fmt: skip
+
+
+REFUSALS = 1_000
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +56,27 @@ def refusals(trained: Model) -> tuple[list[Event], dict]:
         loop = simulate.Loop(scenario, documents[k], trained)
         loop.run()
         found += loop.engine.take_events()
-    chosen = np.random.default_rng(4).permutation(len(found))[:250]
+    chosen = np.random.default_rng(4).permutation(len(found))[:REFUSALS]
     return [found[k] for k in chosen], documents
+
+
+@pytest.fixture(scope="module")
+def ways(refusals, trained) -> list[tuple[Event, WayBack, int]]:
+    """Each refusal with its ways back and with how many changed records were decided to find them."""
+    counted = [0]
+
+    class Counting(way_back._Case):
+        def decide(self, x, s):
+            counted[0] += len(x)
+            return super().decide(x, s)
+
+    def find(event: Event) -> tuple[Event, WayBack, int]:
+        counted[0] = 0
+        return event, way_back.find(event, refusals[1][event.config_version], trained), counted[0]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(way_back, "_Case", Counting)
+        return [find(event) for event in refusals[0]]
 
 
 def moved(before: Event, after: Event) -> tuple[set[str], set[str]]:
@@ -62,42 +85,95 @@ def moved(before: Event, after: Event) -> tuple[set[str], set[str]]:
     return {n for n, k in F.items() if differs[1][k]}, {n for n, k in S.items() if differs[0][k]} - {"retry_hint"}
 
 
-def test_nearly_every_simulated_refusal_has_a_way_back_and_quickly(refusals, trained) -> None:
-    events, documents = refusals
-    assert len(events) > 200
-    way_back.find(events[0], documents[events[0].config_version], trained)
-    begun = time.perf_counter()
-    found = [way_back.find(e, documents[e.config_version], trained) for e in events]
-    assert (time.perf_counter() - begun) / len(events) < 0.2
-    assert sum(bool(f.ways) for f in found) / len(found) >= 0.95
-    assert all(bool(f.none) != bool(f.ways) for f in found)
+def test_nearly_every_simulated_refusal_has_a_way_back(ways) -> None:
+    assert len(ways) == REFUSALS
+    assert sum(bool(found.ways) for _, found, _ in ways) / len(ways) >= 0.95
+    assert all(bool(found.none) != bool(found.ways) for _, found, _ in ways)
 
 
-def test_every_way_is_admitted_when_the_changed_record_is_decided_again(refusals, trained) -> None:
-    events, documents = refusals
+def test_none_takes_more_than_a_bounded_number_of_decisions(ways) -> None:
+    """All levels of nine levers, of which five have at most 90 a decade; then every pair at coarse levels; then all at once."""
+    singles = len(lever_levels.WAITS_S) + len(lever_levels.SIZES) + 2 * 100 + 5 * 90 * 5
+    pairs = len(LEVERS) * (len(LEVERS) - 1) // 2 * way_back.COARSE**2
+    assert 0 < max(count for *_, count in ways) <= singles + pairs + 1
+
+
+def test_every_way_is_admitted_when_the_changed_record_is_decided_again(refusals, ways, trained) -> None:
     count = 0
-    for e in events:
-        document = documents[e.config_version]
-        for way in way_back.find(e, document, trained).ways:
+    for e, found, _ in ways:
+        document = refusals[1][e.config_version]
+        for way in found.ways:
             again = replay.decide_under(way_back.changed(e, document, way.changes), document, trained)
             assert again.action == Action.ADMIT == way.action
             assert again.risk == way.risk
             count += 1
-    assert count > 200
+    assert count >= REFUSALS
 
 
-def test_no_way_moves_what_an_owner_cannot_change(refusals, trained) -> None:
-    events, documents = refusals
-    for e in events:
-        document = documents[e.config_version]
-        for way in way_back.find(e, document, trained).ways:
-            features, signals = moved(e, way_back.changed(e, document, way.changes))
+def test_no_way_moves_what_an_owner_cannot_change(refusals, ways) -> None:
+    for e, found, _ in ways:
+        for way in found.ways:
+            features, signals = moved(e, way_back.changed(e, refusals[1][e.config_version], way.changes))
             allowed = set().union(*(BY_NAME[c.lever].features for c in way.changes))
             assert features <= allowed
             assert signals <= set().union(*(BY_NAME[c.lever].signals for c in way.changes))
             assert not features & NEVER
             assert not signals & NEVER_SEEN
             assert signals or features
+
+
+def test_a_wait_other_than_the_one_that_was_told_says_so_and_sooner_ones_count_as_early(refusals, ways) -> None:
+    sooner = later = 0
+    for e, found, _ in ways:
+        told = math.ceil(e.retry_after)
+        for way in found.ways:
+            wait = next((c.after for c in way.changes if c.lever == "wait"), None)
+            if wait is None or not told:
+                assert "It was told" not in way.sentence
+                continue
+            assert ("It was told" in way.sentence) == (abs(wait - told) > 0.5)
+            sooner, later = sooner + (wait < told - 0.5), later + (wait > told + 0.5)
+            if wait < min(told - 0.5, 60.0):
+                assert "early retry" in way.sentence
+                changed = way_back.changed(e, refusals[1][e.config_version], (wait_of(way),))
+                before, after = (replay.vectors(one)[1][F["early_retry_share_60s"]] for one in (e, changed))
+                assert after > before or before == 1.0
+    assert sooner > 50
+    assert later > 10
+
+
+def wait_of(way: way_back.Way) -> way_back.Change:
+    return next(change for change in way.changes if change.lever == "wait")
+
+
+def test_steady_ways_come_before_those_on_the_edge(ways) -> None:
+    for _, found, _ in ways:
+        assert len({way.steady for way in found.ways}) <= 1
+        assert all(way.steady or "on the edge" in way.sentence for way in found.ways)
+
+
+@pytest.mark.parametrize(
+    ("admitted", "found"),
+    [([0, 1, 0, 1, 1, 1], (3, True)), ([0, 1, 0, 1, 0, 0], (1, False)), ([0, 0, 0, 0, 1, 1], (4, True)), ([0, 0], None)],
+)
+def test_the_first_level_is_the_first_whose_next_ones_are_admitted_too(admitted, found) -> None:
+    assert way_back._first(np.array(admitted, bool)) == found
+
+
+def test_a_level_on_the_edge_is_left_out_when_another_lever_has_a_steady_one(monkeypatch) -> None:
+    """Waiting is admitted at one level alone; spreading from its third level on."""
+    row = world.rows(60, seed=2, missing=False)
+    event = next(e for e in (world.decided(r, seen_tokens=100.0) for r in row) if e.reason == Reason.RISK_HIGH)
+    case = way_back._Case(event, world.config(), world.model())
+    levels = {"wait": np.arange(1.0, 9.0), "spread": np.arange(8.0, 0.0, -1.0)}
+    actions = np.array([Action.DEFER] * 4 + [Action.ADMIT] + [Action.DEFER] * 3 + [Action.DEFER] * 2 + [Action.ADMIT] * 6)
+    monkeypatch.setattr(way_back._Case, "decide", lambda self, x, s: (actions[: len(x)], np.full(len(x), 0.5)))
+    monkeypatch.setattr(way_back.replay, "decide_under", lambda *_: replay.Again(0, 3, 30, 0.0, 0.1, 0.5, False))
+    both, _ = way_back._single(case, levels)
+    assert [(way.changes[0].lever, way.steady) for way in both] == [("spread", True)]
+    alone, _ = way_back._single(case, {"wait": levels["wait"]})
+    assert [(way.changes[0].lever, way.steady) for way in alone] == [("wait", False)]
+    assert "on the edge" in alone[0].sentence
 
 
 @settings(max_examples=60)
