@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -50,9 +51,28 @@ class Found:
     """Whether it is, or may be, a credential or a receipt: the reading does not hold it, and no query did."""
 
 
+_RECEIPT = re.compile(r"\bsluice-receipt\W{1,4}([\w-]{20,})", re.I)
+_DECISION = re.compile(r"\bdec_[0-9a-f]{32}\b", re.I)
+_HEADER = re.compile(r"(?:proxy-)?authorization:\s*(\S.*)|[\w-]*(?:api|access|auth)[\w-]*(?:key|token):\s*(\S+)", re.I)
+
+
+def meant(text: str) -> str:
+    """The receipt, decision id or credential inside what people really paste: a reply, an error's body, lines of headers.
+
+    The text itself when it holds none of them, or several different decisions.
+    """
+    text = text.strip()
+    if receipt := _RECEIPT.search(text):
+        return receipt[1]
+    if len(ids := set(_DECISION.findall(text))) == 1:
+        return str(ids.pop())
+    header = _HEADER.fullmatch(text)
+    return str(header[1] or header[2]) if header else text
+
+
 def read(text: str, insist: str = "", *, with_token: bool) -> Found:
     """Reads a pasted text. What was read as nothing is not repeated in the reading; `with_token`: may see token digests."""
-    found = in_address(text, insist, with_token=with_token)
+    found = in_address(text if insist else meant(text), insist, with_token=with_token)
     return found if found.withheld or found.reading.kind != "nothing" else _nothing(found.reading.hint, withheld=False)
 
 

@@ -61,7 +61,7 @@ class Line:
 @permission_required(READ, raise_exception=True)
 def palette(request: HttpRequest) -> HttpResponse:
     """Decisions, apps and saved searches for what is typed; posted, and never repeated when it may be a credential."""
-    text = request.POST.get("q", "").strip()
+    text = pasted.meant(request.POST.get("q", ""))
     return render(request, "decisions/palette_found.html", {"lines": _lines(request, text)})
 
 

@@ -11,10 +11,13 @@ from django.contrib.auth.decorators import permission_required
 from django.core.exceptions import BadRequest
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils.cache import patch_vary_headers
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_GET, require_http_methods
 from django_htmx.http import HttpResponseClientRedirect, push_url
+
+from decider.ids import format_decision_id
 
 from . import asking, listing, looks, lookup, pasted, saved, tail
 from .asking import Asked
@@ -67,6 +70,9 @@ def _posted(request: HttpRequest, given: QueryDict, asked: Asked, insist: str) -
     found = pasted.read(given.get("q", ""), insist, with_token=request.user.has_perm(SEE_DIGEST))
     if found.elsewhere:
         return HttpResponseClientRedirect(found.elsewhere) if request.htmx else redirect(found.elsewhere)
+    if found.reading.decision is not None:  # its page answers for one that is not stored, too
+        there = reverse("decision", args=[format_decision_id(found.reading.decision.bytes)])
+        return HttpResponseClientRedirect(there) if request.htmx else redirect(there)
     address = listing.address(found.reading.text, asked.filters, insist=insist)
     if found.reading.kind == "nothing":
         return _page(request, found.reading, asked, insist)

@@ -151,7 +151,6 @@ def _reads_a_receipt_of_a_decision_that_was_not_stored(page, keys) -> None:
 
 def _asks_for_a_decision_that_was_not_stored(page) -> None:
     look_up(page, format_decision_id(id_at(time.time() - 120)))
-    page.get_by_role("link", name="What is known of that moment").click()
     expect(page.locator("h1")).to_have_text("This decision was not kept, but its minute was")
     expect(page.get_by_role("columnheader", name="That minute")).to_be_visible()
 

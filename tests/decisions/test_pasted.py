@@ -83,7 +83,7 @@ BASE62 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
 
 def of(alphabet: str, size: int) -> st.SearchStrategy[str]:
-    """A secret of that many characters, with a digit and a letter that is no hexadecimal digit in it, as all but one in thousands have."""
+    """A secret of that many characters, with a digit and a letter that is no hexadecimal digit in it, as nearly all have."""
     return st.text(alphabet, min_size=size, max_size=size).map(lambda text: f"z1{text[2:]}")
 
 
@@ -217,3 +217,32 @@ def test_a_digest_prefix_hides_no_token(browser) -> None:
         page = browser().get(LOOKUP, {"q": f"token:{SECRET}"}, follow=True).content.decode()
     assert SECRET not in page
     assert not any(SECRET in q["sql"] for q in queries)
+
+
+ID = "dec_01a21087bc6470008123456789abcdef"
+RECEIPT = "AX_" + "r" * 60
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (f"Reference: {ID}", ID),
+        (f"sluice-decision: {ID}", ID),
+        (f'{{"title": "Too many requests", "status": 429, "decision": "{ID}", "retry_after": 4}}', ID),
+        (f"HTTP/1.1 429 Too Many Requests\r\nsluice-decision: {ID}\r\nsluice-receipt: {RECEIPT}\r\n", RECEIPT),
+        (f"Sluice-Receipt: {RECEIPT}", RECEIPT),
+        (f"Authorization: Bearer {SECRET}", f"Bearer {SECRET}"),
+        (f"X-Api-Key: {SECRET}", SECRET),
+        (f"{ID} and {ID[:-1]}0", f"{ID} and {ID[:-1]}0"),
+        ("order sync", "order sync"),
+        (" app_7q2m4kx9 ", "app_7q2m4kx9"),
+    ],
+)
+def test_what_people_really_paste_holds_what_they_mean(text: str, found: str) -> None:
+    assert pasted.meant(text) == found
+
+
+@pytest.mark.parametrize("headers", [{}, {"hx-request": "true"}])
+def test_a_typed_decision_id_opens_its_page_stored_or_not(browser, headers) -> None:
+    answer = browser().post(LOOKUP, {"q": f"Reference: {ID}"}, headers=headers)
+    assert answer.headers.get("Location", answer.headers.get("HX-Redirect")) == f"/decisions/{ID}"
