@@ -242,6 +242,7 @@ CELERY_BEAT_SCHEDULE = {  # seconds; messages that waited too long for a busy wo
     "explain what an outage left": {"task": "explain.tasks.explain_backlog", "schedule": 300.0, "options": {"expires": 600}},
     "forecast and settle": {"task": "explain.tasks.look_ahead", "schedule": 300.0, "options": {"expires": 120}},
     "compact counts": {"task": "decisions.tasks.compact_counts", "schedule": 60.0, "options": {"expires": 60}},
+    "tell found wrong": {"task": "console.tasks.tell_found_wrong", "schedule": 60.0, "options": {"expires": 60}},
     "keep partitions": {"task": "decisions.tasks.keep_partitions", "schedule": 3600.0, "options": {"expires": 3600}},
 }
 SLUICE_KEEP_DAYS = environment.whole(env, "SLUICE_KEEP_DAYS", 30, low=1)

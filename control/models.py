@@ -42,6 +42,9 @@ class App(models.Model):
     abuse_history = models.PositiveIntegerField(default=0)
     chargeback_history = models.PositiveIntegerField(default=0)
     false_throttle_history = models.PositiveIntegerField(default=0)
+    """What it brought along when it was registered."""
+    found_wrong = models.PositiveIntegerField(default=0, db_default=0)
+    """Refusals of it that were found wrong here lately, as last told to the deciders (`profiles.tell_found_wrong`)."""
 
     class Meta:
         constraints = [
@@ -66,7 +69,7 @@ class App(models.Model):
             cohort_prior=self.cohort_prior,
             abuse_history=self.abuse_history,
             chargeback_history=self.chargeback_history,
-            false_throttle_history=self.false_throttle_history,
+            false_throttle_history=self.false_throttle_history + self.found_wrong,
         )
 
 

@@ -9,7 +9,7 @@ from django.db.models import Count, QuerySet
 
 from decider.vocabulary import Action
 
-from . import aggregate, app_day, charts, directory, listing, lookup
+from . import aggregate, app_day, charts, directory, listing, lookup, outcomes
 from .app_day import Endpoint
 from .directory import KnownApp
 from .estimate import Estimate
@@ -67,6 +67,8 @@ class Labels:
     """Reported and not matured yet."""
     disputed: int
     """Open disputes."""
+    found_wrong: int
+    """Refusals found wrong in the last 90 days (`outcomes.found_wrong`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +168,7 @@ def labels(app_id: str, now: float) -> Labels:
         tuple((k.label, matured.get(k, 0)) for k in kinds),
         reported.filter(matured_at__gt=utc(now)).count(),
         Dispute.objects.filter(app=app_id, state=State.OPEN).count(),
+        outcomes.found_wrong(now, app_id).get(app_id, 0) if app_id else 0,
     )
 
 

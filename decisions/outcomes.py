@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from django.db import transaction
-from django.db.models import Count, Q, Sum
+from django.db.models import Count, F, Q, Sum, TextField
+from django.db.models.functions import Cast, Coalesce
 from django.utils import timezone
 
 from decider.ids import decision_time
@@ -35,6 +36,8 @@ MOST = 10_000
 AHEAD = timedelta(minutes=5)
 """How far a reporter's clock may run ahead."""
 OLDEST = timedelta(days=3650)
+FOUND_DAYS = 90
+"""For so long a refusal that was found wrong speaks for its app."""
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/#-]{0,199}")
 _APP = re.compile(r"[!-~]{1,128}")
 _TOKEN = re.compile(r"[0-9a-f]{32}")
@@ -134,6 +137,18 @@ def report_all(reports: Sequence[Report], *, by: Person, reason: str, source: st
                 by=by, reason=reason, action="outcome.report", subject=_subject(rows), summary=_summary(rows), after=_after(rows)
             )
     return Reported(len(rows), len(reports) - len(rows))
+
+
+def found_wrong(now: float, app: str = "") -> dict[str, int]:
+    """Refusals of each app that were found wrong: matured false throttles of the last FOUND_DAYS, each decision once.
+
+    `now` in unix seconds; `app` narrows to one. Apps without any are not there.
+    """
+    at = utc(now)
+    rows = Outcome.objects.filter(kind=Kind.FALSE_THROTTLE, matured_at__lte=at, occurred_at__gte=at - timedelta(days=FOUND_DAYS))
+    rows = rows.filter(app=app) if app else rows.exclude(app="")
+    which = Coalesce(Cast("decision", TextField()), F("key"))
+    return dict(rows.values_list("app").annotate(n=Count(which, distinct=True)).order_by())
 
 
 def check(r: Report, number: int = 0, now: datetime | None = None) -> list[Problem]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decider.features import INDEX as F
-from decider.levers import DAY_S, insisting
+from decider.levers import DAY_S, WINDOWS_S, insisting
 from decider.signals import INDEX as S
 from decider.vocabulary import Reason
 
@@ -43,7 +43,7 @@ def now(name: str, x: Levels, s: Levels) -> float:
     """Where a lever stands in a record."""
     match name:
         case "spread" | "pace":
-            return float(np.nanmax([0.0, *x[[F["rate_1s"], F["rate_10s"], F["rate_60s"]]]]))
+            return _pace(x)
         case "day":
             return float(x[F["quota_used"]] * s[S["quota_limit"]] / max(1.0, DAY_S - s[S["quota_reset"]]))
         case "retries":
@@ -57,6 +57,13 @@ def now(name: str, x: Levels, s: Levels) -> float:
         case "batch":
             return 1.0
     return 0.0
+
+
+def _pace(x: Levels) -> float:
+    """The fastest pace of the last second, ten and minute; a window that holds the request alone says nothing about it."""
+    paces = {window: float(x[F[name]]) for name, window in WINDOWS_S.items() if name != "rate_600s"}
+    several = (pace for window, pace in paces.items() if pace * window > 1.5)
+    return max([0.0 if math.isnan(paces[60.0]) else paces[60.0], *several])
 
 
 def of(name: str, x: Levels, s: Levels, batchable: bool, reason: int) -> Levels:

@@ -86,8 +86,8 @@ def _quota(see: dict[str, float], admitted: bool) -> _Row:
     left = see["quota_left"]
     after = left - 1.0 if admitted else left
     word = "within" if left >= 1.0 else "spent"
-    limit = f"of {see['quota_limit']:,.0f} a day"
-    return "quota", Stage.GUARD.label, "Quota left here today", f"{max(0.0, left):,.0f}", limit, f"{max(0.0, after):,.0f}", word
+    limit = f"{see['quota_limit']:,.0f} a day, all deciders"
+    return "quota", Stage.GUARD.label, "This decider’s share of the quota, left", f"{max(0.0, left):,.0f}", limit, f"{max(0.0, after):,.0f}", word
 
 
 def _lists(see: dict[str, float]) -> _Row:
@@ -145,10 +145,10 @@ def _value(event: Event, signals: np.ndarray, see: dict[str, float]) -> _Row:
 
 def _service(event: Event, config: Config, see: dict[str, float]) -> _Row:
     service = next((s for s in config.services if s.name == event.service), None)
-    limit = "not known" if service is None else f"{service.target * 100:.0f}% of {service.capacity:,.0f} units/s"
+    limit = "not known" if service is None else f"rises from {service.target * 100:.0f}% of {service.capacity:,.0f} units/s"
     load, price = see["service_utilisation"], see["service_price"]
-    shown = f"{load * 100:.0f}%, price {price:.2f}" if price > 0 else f"{load * 100:.0f}%, no price"
-    return "service", Stage.RERANK.label, f"Load of {event.service}", shown, limit, "–", "over" if price > 0 else "within"
+    shown = f"{price:.2f} at {load * 100:.0f}% load" if price > 0 else f"none at {load * 100:.0f}% load"
+    return "service", Stage.RERANK.label, f"Price of {event.service}", shown, limit, "–", "over" if price > 0 else "within"
 
 
 def _share(event: Event, see: dict[str, float], admitted: bool) -> _Row:

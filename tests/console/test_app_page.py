@@ -10,18 +10,22 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 import redis
+from django.db import connection
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from console import app_gauges, roles
-from control import buckets, changes, notes
+from console import app_gauges, roles, tasks
+from control import buckets, changes, notes, profiles
 from control.actors import SYSTEM, Actor
+from control.errors import StoreUnavailable
 from control.models import App, AppNote, AuditEntry, Tenant
 from decider.ids import format_decision_id
-from decisions import disputes
+from decider.store import PROFILE_PREFIX, Profile
+from decisions import disputes, outcomes
 from decisions.models import Decision
 from decisions.outcome_models import Outcome
 from tests.control.played import Played
@@ -136,6 +140,64 @@ def test_what_became_of_it_is_shown_matured_and_settling(signed_in, stored) -> N
     assert "Chargeback 1 False throttle 2 Refusal found correct 0 Still settling 1" in text
     assert "Fraud confirmed 0" in text
     assert "1 open dispute" in text
+
+
+def wrong(key: str, *, days: int = 1, decision: uuid.UUID | None = None, settles: int = 0, app: str = APP) -> None:
+    now = timezone.now()
+    Outcome.objects.create(
+        key=key, kind="false_throttle", occurred_at=now - timedelta(days=days), reported_at=now, decision=decision, app=app,
+        matured_at=now + timedelta(days=settles), source="csv", by="x", digest="",
+    )  # fmt: skip
+
+
+def test_an_upheld_dispute_counts_among_the_refusals_found_wrong(signed_in, stored) -> None:
+    one = event()
+    stored([one])
+    d = Decision.objects.get(id=uuid.UUID(bytes=one.id))
+    assert "Refusals found wrong, 90 d 0" in text_of(signed_in("support").get(url()))
+    opened = disputes.open_dispute(d, by=Actor("Olu Ade", "olu@example.org", "Support"), reason="It was announced")
+    disputes.adjudicate(opened.pk, "uphold", by=Actor("Priya Raman", "priya@example.org", "Admin"), reason="It was announced")
+    assert "Refusals found wrong, 90 d 1" in text_of(signed_in("sre").get(url()))
+
+
+def test_each_refusal_is_found_wrong_once_when_it_is_settled_and_recent(signed_in, stored) -> None:
+    which = uuid.uuid4()
+    wrong("a", decision=which)
+    wrong("b", decision=which)
+    wrong("c")
+    wrong("d", days=91)
+    wrong("e", settles=1)
+    wrong("f", app="app_other")
+    App.objects.filter(id=APP).update(false_throttle_history=4)
+    text = text_of(signed_in("support").get(url()))
+    assert "Refusals found wrong, 90 d 2 Found wrong before it was registered here 4" in text
+    assert outcomes.found_wrong(time.time()) == {APP: 2, "app_other": 1}
+
+
+def test_the_deciders_are_told_of_it_once_and_of_its_end(valkey, signed_in, stored) -> None:
+    App.objects.filter(id=APP).update(false_throttle_history=4)
+    wrong("a")
+    wrong("b", app="app_nobody_registered")
+    assert (tasks.tell_found_wrong(), tasks.tell_found_wrong()) == (1, 0)
+    assert msgspec.msgpack.decode(valkey.get(PROFILE_PREFIX + APP), type=Profile).false_throttle_history == 5
+    with connection.cursor() as cursor:  # 90 days later
+        cursor.execute("SET LOCAL session_replication_role = replica")
+        cursor.execute("UPDATE decisions_outcome SET occurred_at = occurred_at - interval '90 days'")
+        cursor.execute("SET LOCAL session_replication_role = origin")
+    assert tasks.tell_found_wrong() == 1
+    assert msgspec.msgpack.decode(valkey.get(PROFILE_PREFIX + APP), type=Profile).false_throttle_history == 4
+
+
+def test_what_could_not_be_told_is_told_the_next_time(valkey, signed_in, stored, monkeypatch) -> None:
+    def away(apps):
+        raise StoreUnavailable("away")
+
+    wrong("a")
+    with monkeypatch.context() as patch:
+        patch.setattr(profiles.publish, "push_profiles", away)
+        assert tasks.tell_found_wrong() == 0
+    assert App.objects.get(id=APP).found_wrong == 0
+    assert tasks.tell_found_wrong() == 1
 
 
 def test_an_app_nobody_tracks_finds_full_buckets(signed_in, decider) -> None:

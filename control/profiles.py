@@ -1,0 +1,27 @@
+"""What is found out about an app later, brought into the profile that the deciders know it by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from django.db import transaction
+from django.db.models import Q
+
+from . import publish
+from .models import App
+
+
+@transaction.atomic
+def tell_found_wrong(found: Mapping[str, int]) -> int:
+    """Sets how many refusals of each app were found wrong, 0 for apps not in `found`, and publishes the profiles that changed.
+
+    Returns how many changed. Apps that nobody registered have no profile and are passed by. Raises StoreUnavailable, and then
+    nothing is set, so that the next call tells it again.
+    """
+    rows = App.objects.select_for_update().filter(Q(id__in=list(found)) | Q(found_wrong__gt=0)).order_by("id")
+    changed = [app for app in rows if app.found_wrong != found.get(app.id, 0)]
+    for app in changed:
+        app.found_wrong = found.get(app.id, 0)
+    App.objects.bulk_update(changed, ["found_wrong"])
+    publish.push_profiles(changed)
+    return len(changed)
