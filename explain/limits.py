@@ -87,7 +87,8 @@ def _quota(see: dict[str, float], admitted: bool) -> _Row:
     after = left - 1.0 if admitted else left
     word = "within" if left >= 1.0 else "spent"
     limit = f"{see['quota_limit']:,.0f} a day, all deciders"
-    return "quota", Stage.GUARD.label, "This decider’s share of the quota, left", f"{max(0.0, left):,.0f}", limit, f"{max(0.0, after):,.0f}", word
+    label = "This decider’s share of the quota, left"
+    return "quota", Stage.GUARD.label, label, f"{max(0.0, left):,.0f}", limit, f"{max(0.0, after):,.0f}", word
 
 
 def _lists(see: dict[str, float]) -> _Row:

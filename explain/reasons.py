@@ -80,7 +80,8 @@ def clause(reason: Reason) -> str:
     first = first[0].lower() + first[1:]
     if times := _times(reason):
         return f"{first}, {times} times {_WHAT.get(reason.feature.unit, 'the usual of similar apps')}"
-    if reason.shown_value != reason.shown_typical and reason.typical is not None and reason.feature.unit in ("share", "count", "ratio"):
+    differs = reason.typical is not None and reason.shown_value != reason.shown_typical
+    if differs and reason.feature.unit in ("share", "count", "ratio"):
         return f"{first}, similar apps {format_value(reason.feature, reason.typical)}"
     return first
 
