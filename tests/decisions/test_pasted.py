@@ -83,7 +83,7 @@ BASE62 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
 
 def of(alphabet: str, size: int) -> st.SearchStrategy[str]:
-    """A secret of that many characters, with a digit and a letter that is no hexadecimal digit in it, as all but one in thousands have."""
+    """A secret of that many characters, with a digit and a letter that is no hexadecimal digit, as nearly all have."""
     return st.text(alphabet, min_size=size, max_size=size).map(lambda text: f"z1{text[2:]}")
 
 
