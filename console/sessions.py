@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable
 
@@ -43,11 +44,16 @@ def _remember(request: HttpRequest, now: float) -> None:
     session.setdefault(_SIGNED_IN, now)
     if _SEEN not in session or (_by_a_person(request) and now - session[_SEEN] > _REMEMBER_S):
         session[_SEEN] = now
-        session[_PAGE] = request.headers.get("hx-current-url", request.build_absolute_uri())
+        session[_PAGE] = _digest(request.headers.get("hx-current-url", request.build_absolute_uri()))
 
 
 def _by_a_person(request: HttpRequest) -> bool:
     """Whether someone did this: a full page, a change, or a fragment asked for from another page than last time."""
     if request.headers.get("hx-request") != "true" or request.headers.get("hx-boosted") == "true":
         return True
-    return request.method not in {"GET", "HEAD"} or request.headers.get("hx-current-url") != request.session.get(_PAGE)
+    return request.method not in {"GET", "HEAD"} or _digest(request.headers.get("hx-current-url", "")) != request.session.get(_PAGE)
+
+
+def _digest(address: str) -> str:
+    """Enough to know a page again. The address itself is not kept: someone may have put a credential into it."""
+    return hashlib.blake2b(address.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()

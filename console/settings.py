@@ -216,7 +216,11 @@ SPECTACULAR_SETTINGS = {
     "SERVE_PERMISSIONS": ["console.api.access.RolePermission"],
     "COMPONENT_SPLIT_REQUEST": True,
     "SCHEMA_PATH_PREFIX": "/api/v1/",
-    "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "console.api.document.with_problems"],
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "console.api.document.with_problems",
+        "console.api.document.with_ticket",
+    ],
 }
 
 # Background work

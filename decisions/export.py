@@ -32,13 +32,13 @@ class _Line:
 
 
 def safe(text: str) -> str:
-    """A text that no spreadsheet takes for a formula: one that could be gets an apostrophe in front."""
+    """A text that no spreadsheet takes for a formula: one that could be gets an apostrophe in front, inside the quotes."""
     return f"'{text}" if text.lstrip(" ").startswith(_FORMULA) else text
 
 
 def lines(rows: QuerySet[Decision]) -> Iterator[str]:
     """The lines of the file, header first. Reads one snapshot, in chunks."""
-    writer = csv.writer(_Line())
+    writer = csv.writer(_Line(), quoting=csv.QUOTE_ALL)  # no reader is left to guess where a cell ends, or its type
     yield writer.writerow(COLUMNS)
     with transaction.atomic():
         for some in _chunks(rows.defer("features", "signals").iterator(chunk_size=CHUNK)):

@@ -1,4 +1,8 @@
-"""The live tail: what was stored since the newest row someone sees."""
+"""The live tail: what was decided since the newest row someone sees, as far as it is stored when the tail passes.
+
+It follows decision ids, so rows come in the order of their decisions, each once. What is stored later than `BEHIND_S` after its
+decision is passed over: a batch that a node or ingest held back in an outage is in the list and its counts, not in the tail.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,8 @@ from .lookup import Filters, Reading
 MOST = 200
 """Rows of a tail; older ones fall off its end."""
 BEHIND_S = 3.0
-"""How far a tail is behind: within it every node's batch is stored, so that rows come in order and none is missed."""
+"""How far a tail is behind: while all goes well every node's batch is stored within it. Waiting longer would miss less and show
+later; a tail is for watching, and the list is for finding."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -211,8 +211,8 @@ WORDS: dict[Cause, Words] = {
         "To avoid this, ask for less at a time, and spread the larger requests over time.",
     ),
     Cause.ERRORS: Words(
-        "Our automatic protection limited it, in part because many of your app’s latest requests ended in an error.",
-        "Many of your app’s latest requests ended in an error and our automatic protection limited them",
+        "Our automatic protection limited it, in part because of how many of your app’s latest requests ended in an error.",
+        "Requests from your app ended in errors and our automatic protection limited them",
         "To avoid this, look at the errors your app receives, and do not send again what cannot succeed.",
     ),
     Cause.OUR_ERRORS: Words(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from console.looking import HEADER
+from control import looks
+
 _PROBLEM = {
     "type": "object",
     "description": "A problem (RFC 9457).",
@@ -34,6 +37,25 @@ _ANSWERS = {
     "429": "Too many calls; retry-after says when to go on.",
     "503": "A server behind this one is away; retry-after says when to try again.",
 }
+
+
+_TICKET = {
+    "name": HEADER,
+    "in": "header",
+    "required": False,
+    "description": "The ticket you work on: written down with every look into an app's data. A session's own ticket unless given.",
+    "schema": {"type": "string", "pattern": looks.TICKET_FORM, "minLength": 2, "maxLength": looks.LONGEST_TICKET},
+    "example": "SUP-48119",
+}
+
+
+def with_ticket(result: dict, generator: object, request: object, public: bool) -> dict:
+    """Adds the header that every operation reads."""
+    result["components"].setdefault("parameters", {})["Ticket"] = _TICKET
+    for methods in result["paths"].values():
+        for operation in methods.values():
+            operation.setdefault("parameters", []).append({"$ref": "#/components/parameters/Ticket"})
+    return result
 
 
 def with_problems(result: dict, generator: object, request: object, public: bool) -> dict:

@@ -7,6 +7,7 @@ from drf_spectacular.views import SpectacularAPIView
 
 from console.api import apps, exports, outcomes, receipts, tokens
 from decisions import api as decisions
+from decisions import lookup_api as lookup
 from decisions import search_api as searches
 from explain import api as explain
 
@@ -34,6 +35,7 @@ urlpatterns = [
     path(f"{_DECISION}/around", explain.Around.as_view(), name="api-around"),
     path(f"{_DECISION}/minute", explain.Minute.as_view(), name="api-minute"),
     path(f"{_DECISION}/customer-text", explain.CustomerTextDetail.as_view(), name="api-customer-text"),
+    path("lookup", lookup.Lookup.as_view(), name="api-lookup"),
     path("receipts", receipts.Receipts.as_view(), name="api-receipts"),
     path("exports/decisions", exports.Export.as_view(), name="api-export"),
     path(f"{_APP}/policy", apps.AppPolicy.as_view(), name="api-app-policy"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from django.test import Client
 
 from control.models import App, AuditEntry, Tenant
 from tests.api.conftest import problem
@@ -75,6 +76,38 @@ def test_who_looked_is_for_those_who_may_see_it(known, store, caller) -> None:
     looks = caller("auditor").get(f"{APP}/looks").json()
     assert [(one["what"], one["role"]) for one in looks] == [("the app over the API", "Support")]
     assert problem(caller("support").get(f"{APP}/looks"))["status"] == 403
+
+
+def test_a_call_names_its_ticket_and_what_is_none_is_refused_before_anything_is_done(known, store, caller) -> None:
+    store([event()])
+    client = caller()
+    assert client.get(APP, headers={"sluice-ticket": "SUP-48119"}).status_code == 200
+    assert AuditEntry.objects.get(action="app.look").reason == "Ticket SUP-48119"
+    for wrong in ("none", "", "SUP 1", "x" * 50):
+        refused = client.post(f"{APP}/notes", {"text": "x"}, format="json", headers={"sluice-ticket": wrong})
+        assert problem(refused)["detail"].startswith("Sluice-Ticket: ")
+        assert refused.status_code == 400
+    assert client.get(f"{APP}/notes").json() == []
+
+
+def test_a_session_keeps_its_ticket_unless_the_call_names_another(known, store, person) -> None:
+    store([event()])
+    client = Client()
+    client.force_login(person(), backend="django.contrib.auth.backends.ModelBackend")
+    client.post("/ticket", {"ticket": "SUP-1"})
+    client.get(APP)
+    client.get(APP, headers={"sluice-ticket": "SUP-2"})
+    client.get("/apps/app_7q2m4kx9", headers={"sluice-ticket": "SUP-3"})
+    reasons = AuditEntry.objects.filter(action="app.look").order_by("seq").values_list("reason", flat=True)
+    assert list(reasons) == ["Ticket SUP-1", "Ticket SUP-2", "Ticket SUP-1"]
+
+
+def test_every_operation_of_the_document_has_the_ticket(caller, db) -> None:
+    document = caller().get("/api/v1/schema?format=json").json()
+    assert document["components"]["parameters"]["Ticket"]["name"] == "Sluice-Ticket"
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            assert {"$ref": "#/components/parameters/Ticket"} in operation["parameters"]
 
 
 @pytest.fixture

@@ -164,6 +164,7 @@ SHOWS: dict[str, Call] = {
     "api-around": _get("api-around", "$name"),
     "api-minute": _get("api-minute", "$near"),
     "api-customer-text": _get("api-customer-text", "$name"),
+    "api-lookup": _sent("api-lookup", lambda there: {"text": there.one.request_id}),
     "api-receipts": _sent("api-receipts", lambda there: {"receipt": there.receipt}),
     "api-export": _get("api-export", q=APP),
     "api-app": _get("api-app", APP),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -9,6 +10,8 @@ from datetime import timedelta
 import pytest
 from django.db import IntegrityError, InternalError, connection, connections, transaction
 from django.utils import timezone
+from hypothesis import given
+from hypothesis import strategies as st
 
 from control import audit, looks, notes
 from control.actors import SYSTEM, Actor
@@ -77,6 +80,12 @@ def test_what_is_no_ticket_is_refused(text: str) -> None:
     with pytest.raises(Refused, match="for example SUP-48119"):
         looks.record(by=MARA, app="app_1", what="the page", ticket=text)
     assert not AuditEntry.objects.exists()
+
+
+@given(st.text("aZ09#/._- \n", max_size=42) | st.from_regex(looks.TICKET_FORM, fullmatch=True))
+def test_the_form_in_the_api_document_is_the_one_that_is_checked(text: str) -> None:
+    fits = 2 <= len(text) <= looks.LONGEST_TICKET and re.fullmatch(looks.TICKET_FORM[1:-1], text) is not None
+    assert (looks._TICKET.fullmatch(text) is not None) is fits
 
 
 @pytest.mark.parametrize("app", ["", "a\x00b", "x" * 5_000, "\ud83d", "<script>"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import time
 
 import pytest
@@ -65,6 +66,16 @@ def test_hostile_texts_stay_text(store, browser) -> None:
     store([event(app="=HYPERLINK(1)", endpoint='/x,"y"\n', request_id="@cmd", service="-1")])
     (row,) = rows_of(browser().get(CSV))
     assert (row["app"], row["endpoint"], row["request_id"], row["service"]) == ("'=HYPERLINK(1)", '/x,"y"\n', "'@cmd", "'-1")
+
+
+def test_every_cell_is_quoted(store, browser) -> None:
+    store([event(app="=1+1", risk=None, raw_risk=None), event(request_id='a"b')])
+    head, *lines = b"".join(browser().get(CSV).streaming_content).decode().splitlines()
+    assert head == ",".join(f'"{name}"' for name in export.COLUMNS)
+    for line in lines:
+        assert re.fullmatch(r'"(?:[^"]|"")*"(?:,"(?:[^"]|"")*")*', line)
+    assert any(',"\'=1+1",' in line for line in lines)
+    assert any(',"a""b",' in line for line in lines)
 
 
 def test_few_rows_are_held_at_once(store, monkeypatch) -> None:

@@ -83,7 +83,7 @@ BASE62 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
 
 def of(alphabet: str, size: int) -> st.SearchStrategy[str]:
-    """A secret of that many characters, with a digit and a letter that is no hexadecimal digit in it, as nearly all have."""
+    """A secret of that many characters, with a digit and a letter that is no hexadecimal digit, as nearly all have."""
     return st.text(alphabet, min_size=size, max_size=size).map(lambda text: f"z1{text[2:]}")
 
 
@@ -180,6 +180,7 @@ def test_a_credential_in_an_address_is_neither_searched_nor_repeated(browser, ca
     assert "looks like a credential" in page.content.decode()
     assert "looks like a credential" in part.content.decode()
     assert csv.status_code == 400
+    assert written not in str(dict(client.session))
     for answer in (page, part, tail):
         assert written not in answer.content.decode() + str(answer.headers)
     assert not any(written in q["sql"] for q in queries)

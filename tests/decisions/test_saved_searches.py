@@ -100,6 +100,17 @@ def test_the_tail_brings_what_is_newer_once_and_in_order(store, browser) -> None
     assert f"after={uuid.UUID(bytes=later[3].id)}" in page
 
 
+def test_what_is_stored_late_is_passed_over_by_the_tail_and_is_in_the_list(store) -> None:
+    now = time.time()
+    first, seen = store([event(at=now - 30), event(at=now - 10)])
+    reading, filters = lookup.read(""), lookup.Filters()
+    news = tail.read(reading, filters, uuid.UUID(bytes=first.id), now, hold=False)
+    (late,) = store([event(at=now - 20)])
+    assert news.newest == uuid.UUID(bytes=seen.id)
+    assert tail.read(reading, filters, news.newest, now + 5, hold=False).rows == ()
+    assert uuid.UUID(bytes=late.id) in {d.id for d in lookup.rows(reading, filters, now)}
+
+
 def test_a_held_tail_counts_and_moves_nothing(store, browser) -> None:
     now = time.time()
     first, *_ = store([event(at=now - 30 + k) for k in range(4)])
