@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from django.apps import apps
-from django.db.models import Q
+from django.db.models import Case, IntegerField, Q, When
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +82,33 @@ def labels(app_ids: Sequence[str]) -> dict[str, str]:
     return {app_id: label(app_id) for app_id in app_ids}
 
 
-def named(text: str, limit: int = 50) -> list[KnownApp]:
-    """Apps whose own or whose tenant's name contains the text, or whose tenant has this id; exact names first."""
-    rows = _rows().filter(Q(name__icontains=text) | Q(tenant__name__icontains=text) | Q(tenant_id=text)).order_by("name", "id")
-    found = [_known(row) for row in rows[:limit]]
-    exact = [a for a in found if text.casefold() == a.name.casefold()]
-    return exact or found
+MOST_NAMED = 500
+"""Apps that a name may stand for at once; a tenant stands for all of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """Apps found by a name."""
+
+    apps: tuple[KnownApp, ...]
+    """Exact names first; at most as many as were asked for, unless they are a tenant's."""
+    total: int
+    """How many there are."""
+    tenant: str = ""
+    """The tenant's name, when the text names one tenant and these are its apps."""
+
+
+def named(text: str, limit: int = MOST_NAMED) -> Named:
+    """Apps whose own or whose tenant's name contains the text, or whose tenant has this id."""
+    everywhere = Q(name__icontains=text) | Q(tenant__name__icontains=text) | Q(tenant_id=text)
+    exact = Case(When(name__iexact=text, then=0), default=1, output_field=IntegerField())
+    rows = _rows().filter(everywhere).order_by(exact, "name", "id")
+    found, total = [_known(row) for row in rows[:limit]], rows.count()
+    if same := [a for a in found if text.casefold() == a.name.casefold()]:
+        return Named(tuple(same), rows.filter(name__iexact=text).count())
+    tenants = dict(rows.order_by().values_list("tenant_id", "tenant__name").distinct()[:2])
+    if total > 1 and len(tenants) == 1:
+        (tenant_id, name), *_ = tenants.items()
+        if text == tenant_id or text.casefold() in name.casefold():
+            return Named(tuple(_known(row) for row in rows), total, name)
+    return Named(tuple(found), total)

@@ -79,7 +79,7 @@ def _lines(request: HttpRequest, text: str) -> list[Line]:
     exact = directory.app(text)
     apps = [
         Line("key", known.name, f"{known.id}, {known.tenant_name}", reverse("app", args=[known.id]))
-        for known in ([exact] if exact else directory.named(text, limit=6))
+        for known in ([exact] if exact else directory.named(text, limit=6).apps[:6])
     ]
     kept = [
         Line("search", s.name, "Saved search" if s.mine else f"Shared by {s.owner}", s.href)

@@ -62,7 +62,7 @@ def is_digest(text: str) -> bool:
     return _DIGEST.fullmatch(text) is not None
 
 
-def apps(digest: str, most: int = 50) -> tuple[str, ...]:
+def apps(digest: str, most: int = 1_000) -> tuple[str, ...]:
     """Apps that used a credential, those of late first. Empty for what is no digest or was not seen."""
     if not is_digest(digest):
         return ()

@@ -121,7 +121,7 @@ def _app(text: str) -> tuple[directory.KnownApp | None, str]:
     text = text.strip()[:200]
     if not text or "\x00" in text or credentials.is_secret(text, insisted=True):
         return None, ""
-    found = directory.app(text) or next(iter(directory.named(text, limit=1)), None)
+    found = directory.app(text) or next(iter(directory.named(text, limit=1).apps), None)
     if found:
         return found, found.id
     return None, text if Decision.objects.filter(app=text).exists() else ""

@@ -138,3 +138,28 @@ def test_an_id_of_a_time_no_clock_shows_is_no_id(db, digits: str) -> None:
     reading = lookup.read(f"dec_{digits}")
     assert reading.kind == "nothing"
     assert "of the present" in reading.hint
+
+
+@pytest.fixture
+def many(db) -> None:
+    """A tenant of sixty apps, and six hundred apps of others that share a word with it."""
+    from control.models import App, Tenant
+
+    big, other = (Tenant.objects.create(id=f"ten_{n}", name=n) for n in ("Big Corp", "Other"))
+    App.objects.bulk_create(App(id=f"app_b{k:03}", name=f"Worker {k}", tenant=big, tier=0) for k in range(60))
+    App.objects.bulk_create(App(id=f"app_o{k:03}", name=f"Portal {k}", tenant=other, tier=0) for k in range(600))
+
+
+def test_a_tenant_is_whole_however_many_apps_it_has(many) -> None:
+    reading = lookup.read("big corp")
+    assert (reading.kind, len(reading.apps), reading.label) == ("tenant", 60, "tenant Big Corp, 60 apps")
+    assert len(lookup.read("Other").apps) == 600
+
+
+def test_a_name_that_fits_too_many_says_so(many) -> None:
+    from control.models import App
+
+    App.objects.filter(id="app_b000").update(name="Portal of Big Corp")
+    reading = lookup.read("portal")
+    assert reading.label == "a name, the first 500 of 601 apps; type more of it"
+    assert lookup.read("Portal 7").apps == ("app_o007",)
