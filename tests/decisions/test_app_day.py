@@ -44,8 +44,11 @@ def test_every_figure_is_that_of_the_rows(store, rows: list[dict]) -> None:
     expected = total(of_row(e.inclusion_probability) for e in refused)
     assert (day.refused.count, day.refused.square) == pytest.approx((expected.count, expected.square))
     assert day.refused.kept == len(refused)
-    assert sum(e.count for e in day.endpoints) == pytest.approx(sum(1 / e.inclusion_probability for e in mine))
-    assert sum(e.refused for e in day.endpoints) == pytest.approx(expected.count)
+    whole = total(of_row(e.inclusion_probability) for e in mine)
+    for numbers in ([e.number for e in day.endpoints], [day.number], list(day.actions.values())):
+        found = total(numbers)
+        assert (found.count, found.square, found.kept) == pytest.approx((whole.count, whole.square, whole.kept))
+    assert total(e.refused for e in day.endpoints).count == pytest.approx(expected.count)
     assert day.regions == sorted({e.region for e in mine})
     assert day.tokens == pytest.approx(
         {t: min(e.at for e in mine if e.token_digest == t) for t in {e.token_digest for e in mine} - {""}}
@@ -53,9 +56,11 @@ def test_every_figure_is_that_of_the_rows(store, rows: list[dict]) -> None:
     assert list(day.models) == sorted(day.models, key=lambda m: min(e.at for e in mine if e.model == m))
     hours: dict[float, float] = {}
     for e in refused:
-        if e.stage in (2, 3, 4) and e.risk is not None:
+        if e.stage in (3, 4) and e.risk is not None:
             hours[e.at // 3_600 * 3_600] = hours.get(e.at // 3_600 * 3_600, 0.0) + (1 - e.risk) / e.inclusion_probability
-    assert day.wrong[1] == pytest.approx(max(hours.values(), default=0.0))
+    assert day.worst.wrong == pytest.approx(max(hours.values(), default=0.0))
+    bursts = [e for e in refused if e.stage == 2 and e.at // 3_600 * 3_600 == day.worst.at]
+    assert day.worst.bursts == pytest.approx(sum(1 / e.inclusion_probability for e in bursts))
 
 
 def test_an_app_nobody_saw_has_an_empty_day() -> None:
