@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import lru_cache
 
 from decider import config as document
-from decider.config import Config, ConfigError, Override, Service, Switch
+from decider.config import ActionWeights, Config, ConfigError, Override, Service, Switch
 from decider.plan import lists_of, plan_of
 from decider.vocabulary import Action, Tier
 
@@ -39,8 +39,9 @@ class Line:
     name: str
     value: str
     source: str
-    """tier, tenant, override, list, compliance, service, switch, model or profile; with the name of it."""
+    """The tier, tenant, override, list, service, switch or profile that sets it, by name; or that it holds for all apps."""
     kind: str
+    """tier, tenant, override, list, compliance, service, switch, model, profile, or all for what every app has alike."""
     version: Version | None
     """None where the value is no part of the config."""
     until: float | None = None
@@ -71,6 +72,7 @@ def lines(config: Config, about: Subject, now: float) -> list[Line]:
         *_tier(config, about, history, now),
         *_shares(config, about, history),
         *_services(config, about, history),
+        *_alike(config, history),
     ]
 
 
@@ -151,6 +153,8 @@ def _tier(config: Config, about: Subject, history: _History, now: float) -> Iter
     yield line("Daily quota", f"{policy.quota_per_day:,.0f} requests, hard", "quota_per_day")
     yield line("False throttles", f"{policy.error_budget_per_hour:,.4g} expected an hour; {_spent(tier)}", "error_budget_per_hour")
     yield line("Asks the model", f"from a first score of {policy.rank_from:.2f}", "rank_from")
+    yield line("Wrong block", f"counts as {policy.friction:,.4g} ordinary requests lost: the more, the milder ML", "friction")
+    yield line("Abuse let in", f"counts as {policy.harm:,.4g} ordinary requests lost: the more, the stricter ML", "harm")
 
 
 def _spent(tier: int) -> str:
@@ -192,6 +196,30 @@ def _of_service(name: str) -> Reading:
         return found and (found.capacity, found.target)
 
     return read
+
+
+def _alike(config: Config, history: _History) -> Iterable[Line]:
+    """What every app has alike: how ML weighs each action, and the time that a model may take."""
+    for action in Action:
+        value, reading = _weighed(config.actions, action), _of_action(action)
+        yield Line(f"ML weighs {action.word}", value, "All apps alike", "all", history.set_by(reading))
+    limit = f"{config.ml_time_limit_ms:,.4g} ms for one batch; when it is slow again and again, the fallback limiter decides"
+    yield Line("Time for the model", limit, "All apps alike", "all", history.set_by(lambda c: c.ml_time_limit_ms))
+
+
+def _weighed(w: ActionWeights, action: Action) -> str:
+    """What an action does to a request, in shares of what admitting does, and of a block for the client's trouble."""
+    keeps, leaks, loads, hurts = (f"{row[action]:.3g}" for row in _percents(w))
+    gain = f"keeps {keeps}% of a good request’s value, lets {leaks}% of abuse in, costs {loads}% of its load"
+    return f"{gain}; when wrong it hurts {hurts}% as much as a block"
+
+
+def _percents(w: ActionWeights) -> Iterable[list[float]]:
+    return ([100.0 * share for share in row] for row in (w.keep, w.leak, w.load, w.friction))
+
+
+def _of_action(action: Action) -> Reading:
+    return lambda c: tuple(row[action] for row in (c.actions.keep, c.actions.leak, c.actions.load, c.actions.friction))
 
 
 class _History:

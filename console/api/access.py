@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from django.core.exceptions import ImproperlyConfigured
 from redis.exceptions import RedisError
+from rest_framework.exceptions import MethodNotAllowed
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 from rest_framework.throttling import AnonRateThrottle, ScopedRateThrottle, UserRateThrottle
@@ -26,13 +27,17 @@ class RolePermission(BasePermission):
     """
 
     def has_permission(self, request: Request, view: APIView) -> bool:
+        """Raises MethodNotAllowed for a method the view does not have: DRF asks for permission before it looks for the method."""
         needed = getattr(view, "permission", None)
         if isinstance(needed, dict):
             needed = needed.get("GET" if request.method in ("HEAD", "OPTIONS") else request.method)
-        if needed is None:
+        supported = request.method in view.allowed_methods
+        if needed is None and supported:
             raise ImproperlyConfigured(f"{type(view).__name__} names no permission for {request.method}.")
         if not request.user.is_authenticated:
             return False
+        if not supported:
+            raise MethodNotAllowed(request.method)
         self.message = f"Your role may not do this. {roles.who_can(needed)}."
         return bool(request.user.has_perm(needed))
 

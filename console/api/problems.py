@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import Any
 
-from django.core.exceptions import BadRequest
+from django.conf import settings
+from django.core.exceptions import BadRequest, RequestDataTooBig
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from rest_framework.exceptions import APIException, ErrorDetail, ParseError, ValidationError
+from rest_framework.renderers import JSONRenderer
+from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
@@ -27,11 +31,12 @@ _STATUS: dict[type[Exception], HTTPStatus] = {
 """What the rooms refuse is a conflict, unless it is one of these."""
 
 
-def handler(error: Exception, context: dict[str, object]) -> Response | None:
+def handler(error: Exception, context: dict[str, Any]) -> Response | None:
     """DRF's exception handler. None for what is a defect: Django answers 500 and logs it."""
     response = exception_handler(_known(error), context)
     if response is None:
         return None
+    _as_json(context["request"])
     data, response.content_type = response.data, CONTENT_TYPE
     response.data = _problem(HTTPStatus(response.status_code), _detail(data))
     if isinstance(error, ValidationError):
@@ -41,10 +46,18 @@ def handler(error: Exception, context: dict[str, object]) -> Response | None:
     return response
 
 
+def _as_json(request: Request) -> None:
+    """A problem is JSON whatever form the answer would have had: the OpenAPI document is YAML unless told."""
+    request.accepted_renderer, request.accepted_media_type = JSONRenderer(), JSONRenderer.media_type
+
+
 def _known(error: Exception) -> Exception:
     """The error as one that DRF answers; others as they are."""
     if isinstance(error, BadRequest):
         return ParseError(str(error))
+    if isinstance(error, RequestDataTooBig):
+        most = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+        return _coded(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The body is larger than {most:,} bytes. Send it in parts.")
     if isinstance(error, (control.ControlError, decisions.DecisionsError)):
         return _coded(_STATUS.get(type(error), HTTPStatus.CONFLICT), str(error))
     if isinstance(error, (OperationalError, InterfaceError)):

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from control import changes, effective
 from control.effective import Subject
 from decider import defaults
-from decider.config import Config, ListEntry, ModelRef, Override, Switch, TenantPolicy
+from decider.config import ActionWeights, Config, ListEntry, ModelRef, Override, Switch, TenantPolicy, TierPolicy
 from decider.plan import plan_of
+from decider.vocabulary import Action
 from tests.control.conftest import DELE
 
 pytestmark = pytest.mark.django_db
@@ -50,6 +51,14 @@ def test_without_anything_special_the_tier_says_everything(first) -> None:
         "Fair share",
         "Model",
         "Capacity",
+        "Wrong block",
+        "Abuse let in",
+        "ML weighs admit",
+        "ML weighs defer",
+        "ML weighs batch",
+        "ML weighs shed",
+        "ML weighs block",
+        "Time for the model",
     } == set(found)
     assert (found["Refill"].value, found["Refill"].source, found["Refill"].version.number) == (
         "15 requests a second", "Standard tier", 1,
@@ -124,6 +133,55 @@ def test_beyond_what_is_read_it_says_before(first, monkeypatch) -> None:
         change(unknown_tier=tier)
     found = lines()["Refill"].version
     assert (found.number, found.exactly) == (3, False)
+
+
+def other_than(value: float) -> float:
+    return value / 2 if value else 0.5
+
+
+def differing(before: dict[str, effective.Line], version: int) -> list[str]:
+    """Names of the lines that read otherwise than before, and are set by this version."""
+    return [n for n, line in lines().items() if line.value != before[n].value and line.version and line.version.number == version]
+
+
+@pytest.mark.parametrize("field", TierPolicy.__struct_fields__)
+def test_every_value_of_a_tier_has_a_line_that_tells_it_and_who_set_it(first, field: str) -> None:
+    before, other = lines(), msgspec.structs.replace(defaults.TIERS[1], **{field: other_than(getattr(defaults.TIERS[1], field))})
+    version = change(tiers=[other if k == 1 else t for k, t in enumerate(defaults.TIERS)])
+    assert len(differing(before, version)) == 1
+
+
+@pytest.mark.parametrize("action", list(Action))
+@pytest.mark.parametrize("field", ActionWeights.__struct_fields__)
+def test_every_weight_of_an_action_has_a_line(first, field: str, action: Action) -> None:
+    before, row = lines(), list(getattr(ActionWeights(), field))
+    row[action] = other_than(row[action])
+    version = change(actions=ActionWeights(**{field: tuple(row)}))
+    assert differing(before, version) == [f"ML weighs {action.word}"]
+
+
+def test_the_time_for_the_model_has_a_line(first) -> None:
+    before = lines()
+    assert differing(before, change(ml_time_limit_ms=12.5)) == ["Time for the model"]
+    assert lines()["Time for the model"].value.startswith("12.5 ms")
+
+
+def test_no_part_of_a_document_is_left_out_without_a_reason() -> None:
+    told = {
+        "tiers",
+        "services",
+        "switches",
+        "model",
+        "tenants",
+        "overrides",
+        "lists",
+        "actions",
+        "ml_time_limit_ms",
+        "unknown_tier",
+    }
+    of_the_document = {"version", "feature_schema", "issued_at"}
+    no_part_of_an_answer = {"sampling", "nodes"}  # what is kept of decisions, and how a quota is shared among deciders
+    assert set(Config.__struct_fields__) == told | of_the_document | no_part_of_an_answer
 
 
 @given(
