@@ -5,11 +5,12 @@ from __future__ import annotations
 from django.urls import path
 from drf_spectacular.views import SpectacularAPIView
 
-from console.api import apps, exports, outcomes, receipts, tokens
+from console.api import apps, exports, outcomes, receipts, status, tokens
 from decisions import api as decisions
 from decisions import lookup_api as lookup
 from decisions import search_api as searches
 from explain import api as explain
+from explain import model_api as models
 
 
 class Schema(SpectacularAPIView):
@@ -51,6 +52,8 @@ urlpatterns = [
     path("disputes/<int:number>/verdict", outcomes.Verdict.as_view(), name="api-verdict"),
     path("searches", searches.Searches.as_view(), name="api-searches"),
     path("searches/<int:number>", searches.SearchDetail.as_view(), name="api-search"),
+    path("models/explanations", models.ModelExplanations.as_view(), name="api-models"),
+    path("status", status.Status.as_view(), name="api-status"),
     path("tokens", tokens.Tokens.as_view(), name="api-tokens"),
     path("tokens/<str:token>", tokens.TokenDetail.as_view(), name="api-token"),
 ]

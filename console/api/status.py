@@ -1,0 +1,52 @@
+"""How well the console keeps up, over REST."""
+
+from __future__ import annotations
+
+import time
+
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from decisions import disputes
+from explain import compute
+from monitoring import fleet
+
+READ = "decisions.view_decision"
+
+
+class ExplainingOut(serializers.Serializer):
+    """How explaining keeps up with the sample."""
+
+    waiting = serializers.IntegerField(help_text="Decisions that wait for their explanation.")
+    oldest_s = serializers.FloatField(help_text="For how long the oldest of them has waited, seconds.")
+    per_s = serializers.FloatField(help_text="Explanations a second over the last minute.")
+
+
+class StatusOut(serializers.Serializer):
+    """What home says of the console itself."""
+
+    ingest_lag_s = serializers.FloatField(allow_null=True, help_text="Null when Valkey does not answer or nothing was stored yet.")
+    deciders = serializers.IntegerField(allow_null=True, help_text="Deciders that report; null when Valkey does not answer.")
+    explanations = ExplainingOut()
+    disputes_open = serializers.IntegerField()
+
+
+class Status(APIView):
+    """The console's own state."""
+
+    permission = READ
+
+    @extend_schema(operation_id="status_retrieve", responses=StatusOut)
+    def get(self, request: Request) -> Response:
+        """Ingest lag, deciders that report, the backlog of explanations and of disputes."""
+        try:
+            report = fleet.read(time.time())
+        except fleet.Unreachable:
+            report = None
+        return Response(StatusOut({
+            "ingest_lag_s": report.ingest_lag_s if report else None, "deciders": len(report.nodes) if report else None,
+            "explanations": compute.progress(), "disputes_open": disputes.waiting().open,
+        }).data)  # fmt: skip

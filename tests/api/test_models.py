@@ -1,0 +1,39 @@
+"""What a model uses and how the console keeps up, over REST."""
+
+from __future__ import annotations
+
+import pytest
+
+from explain import compute, global_views
+from tests.api.conftest import problem
+from tests.explain import world
+
+USE = "/api/v1/models/explanations"
+
+
+def test_what_a_model_uses_is_what_its_page_shows(models, document, store, caller) -> None:
+    store([world.decided(row, document=document) for row in world.rows(60, seed=22, missing=False)])
+    compute.run(0.0, most=1_000)
+    told = caller("ml_owner").get(USE).json()
+    (digest,) = global_views.models()
+    rows = global_views.rows(global_views.sample(digest))
+    assert [f["name"] for f in told["features"]] == [row.feature.name for row in rows]
+    assert told["features"][0]["importance"] == pytest.approx(rows[0].importance)
+    quantiles = list(told["features"][0]["quantiles"].values())
+    assert quantiles == sorted(quantiles)
+    assert told["dependence"]["feature"] == told["features"][0]["name"]
+    assert told["stands_for"] >= told["decisions"] > 0
+    assert problem(caller().get(USE, {"tier": "gold"}))["status"] == 404
+
+
+def test_with_nothing_explained_it_says_so(db, caller) -> None:
+    told = caller().get(USE).json()
+    assert (told["decisions"], told["features"], told["dependence"]) == (0, [], None)
+
+
+def test_the_backlog_of_explanations_is_told(models, document, store, caller) -> None:
+    store([world.decided(row, document=document) for row in world.rows(20, seed=22, missing=False)])
+    before = caller().get("/api/v1/status").json()["explanations"]
+    compute.run(0.0, most=1_000)
+    after = caller().get("/api/v1/status").json()["explanations"]
+    assert before["waiting"] > 0 == after["waiting"]
