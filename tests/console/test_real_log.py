@@ -13,11 +13,13 @@ import pytest
 from django.conf import settings as site
 from django.utils.html import strip_tags
 
-from decider import defaults, event
+from decider import event
+from decider.config import ModelRef
 from decider.engine import Engine
-from learning import replay
-from tests.explain.conftest import document, models  # noqa: F401 - fixtures
-from tests.explain.world import model
+from decider.models import Model
+from explain import compute
+from learning import replay, train
+from tests.explain.conftest import keep_version
 
 LOG = Path(site.BASE_DIR).parent / "shared" / "data" / "zanbil_shop_access_2019-01-22_first10018.log.gz"
 KEY = b"k" * 32
@@ -26,13 +28,19 @@ pytestmark = [pytest.mark.django_db, pytest.mark.skipif(not LOG.is_file(), reaso
 
 
 @pytest.fixture
-def worst(models, document, stored) -> str:  # noqa: F811
-    """Replays the log with the small real model; gives the first refusal of the client that was refused most."""
+def worst(settings, tmp_path, publish, stored) -> str:
+    """Replays the log with a model trained on simulated traffic; gives the first refusal of the client that was refused most."""
+    made = train.train(seed=3, seconds=70.0, apps=500, workers=0).data
+    model, settings.SLUICE_MODELS = Model.load(made), tmp_path / "models"
+    settings.SLUICE_MODELS.mkdir()
+    (settings.SLUICE_MODELS / model.digest).write_bytes(made)
+    config = publish(model=ModelRef(name="risk", version=1, digest=model.digest))
     engine, published = Engine(node=replay.NODE, region="local", token_key=KEY, capacity=8192, keep_all=True), []
-    engine.apply(document, model())
-    assert document.tiers == defaults.config().tiers
+    engine.apply(config, model)
     summary = replay.Offline(engine, published.append, lambda apps: []).run([LOG], KEY)
     stored([e for data in published for e in event.decode_batch(data).events])
+    keep_version(config)
+    compute.run(0.0, most=2_000)
     return max(summary.refused.values(), key=lambda refused: refused.count).decision
 
 

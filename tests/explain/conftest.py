@@ -41,13 +41,20 @@ def forget() -> None:
 def document(db) -> Config:
     """Config version 1, kept as the control room keeps it."""
     made = world.config(1)
-    with transaction.atomic(), connection.cursor() as cursor:  # the audit row that a config version needs is another room's concern
+    keep_version(made)
+    return made
+
+
+def keep_version(config: Config) -> None:
+    """Keeps a config document as the control room does; the audit row that one needs is another room's concern."""
+    with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SET LOCAL session_replication_role = replica")
         columns = "version, payload, signed, made_at, by, reason"
-        values = [msgspec.msgpack.encode(made)]
-        cursor.execute(f"INSERT INTO control_configversion ({columns}) VALUES (1, %s, '', now(), 'test', 'test')", values)  # noqa: S608
+        cursor.execute(
+            f"INSERT INTO control_configversion ({columns}) VALUES (%s, %s, '', now(), 'test', 'test')",  # noqa: S608
+            [config.version, msgspec.msgpack.encode(config)],
+        )
         cursor.execute("SET LOCAL session_replication_role = origin")
-    return made
 
 
 @pytest.fixture

@@ -89,6 +89,7 @@ def test_nearly_every_simulated_refusal_has_a_way_back(ways) -> None:
     assert len(ways) == REFUSALS
     assert sum(bool(found.ways) for _, found, _ in ways) / len(ways) >= 0.95
     assert all(bool(found.none) != bool(found.ways) for _, found, _ in ways)
+    assert all("What remains is what no owner changes" in found.none for _, found, _ in ways if not found.ways)
 
 
 def test_none_takes_more_than_a_bounded_number_of_decisions(ways) -> None:
