@@ -82,9 +82,41 @@ def labels(app_ids: Sequence[str]) -> dict[str, str]:
     return {app_id: label(app_id) for app_id in app_ids}
 
 
-def named(text: str, limit: int = 50) -> list[KnownApp]:
-    """Apps whose own or whose tenant's name contains the text, or whose tenant has this id; exact names first."""
-    rows = _rows().filter(Q(name__icontains=text) | Q(tenant__name__icontains=text) | Q(tenant_id=text)).order_by("name", "id")
-    found = [_known(row) for row in rows[:limit]]
-    exact = [a for a in found if text.casefold() == a.name.casefold()]
-    return exact or found
+@dataclass(frozen=True, slots=True)
+class Match:
+    """The apps that a text names."""
+
+    apps: tuple[KnownApp, ...]
+    """All of a tenant; of other names the first by name, at most `MOST`."""
+    count: int
+    """All that match."""
+    tenant: str
+    """The tenant's name when the text names one tenant, whose apps they are; else empty."""
+
+
+MOST = 50
+"""Apps that a name selects, when it is no tenant's."""
+
+
+def named(text: str, limit: int = MOST) -> list[KnownApp]:
+    """Apps whose own or whose tenant’s name holds the text, or whose tenant has this id; if it is the name of some, those alone."""
+    return [_known(row) for row in (_exactly(text) or _like(text))[:limit]]
+
+
+def match(text: str) -> Match:
+    """The apps of `named`, whole when they are a tenant's, and how many match when they are not."""
+    exact = _exactly(text)
+    found = exact or _like(text)
+    tenants = {} if exact else dict(found.order_by().values_list("tenant_id", "tenant__name").distinct()[:2])
+    tenant = next((name for key, name in tenants.items() if text == key or text.casefold() in name.casefold()), "")
+    whole = tenant if len(tenants) == 1 else ""
+    some = [_known(row) for row in (found if whole else found[:MOST])]
+    return Match(tuple(some), len(some) if len(some) < MOST or whole else found.count(), whole)
+
+
+def _exactly(text: str):
+    return _rows().filter(name__iexact=text).order_by("name", "id")
+
+
+def _like(text: str):
+    return _rows().filter(Q(name__icontains=text) | Q(tenant__name__icontains=text) | Q(tenant_id=text)).order_by("name", "id")

@@ -119,14 +119,16 @@ def _as_request(text: str) -> Reading | None:
 
 
 def _as_name(text: str) -> Reading | None:
-    found = directory.named(text) if len(text) > 1 else []
-    if not found:
+    found = directory.match(text) if len(text) > 1 else None
+    if found is None or not found.apps:
         return None
-    ids, tenants = tuple(a.id for a in found), {a.tenant_name for a in found}
-    if len(found) == 1:
-        return Reading("app", text, f"app {found[0].name}", apps=ids)
-    if len(tenants) == 1 and (text.casefold() in found[0].tenant_name.casefold() or text == found[0].tenant):
-        return Reading("tenant", text, f"tenant {found[0].tenant_name}, {len(ids)} apps", apps=ids)
+    ids = tuple(a.id for a in found.apps)
+    if len(ids) == 1:
+        return Reading("app", text, f"app {found.apps[0].name}", apps=ids)
+    if found.tenant:
+        return Reading("tenant", text, f"tenant {found.tenant}, {len(ids):,} apps", apps=ids)
+    if found.count > len(ids):
+        return Reading("apps", text, f"a name, the first {len(ids)} of {found.count:,} apps; type more of it", apps=ids)
     return Reading("apps", text, f"a name, {len(ids)} apps", apps=ids)
 
 

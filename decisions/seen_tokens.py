@@ -62,8 +62,8 @@ def is_digest(text: str) -> bool:
     return _DIGEST.fullmatch(text) is not None
 
 
-def apps(digest: str, most: int = 50) -> tuple[str, ...]:
-    """Apps that used a credential, those of late first. Empty for what is no digest or was not seen."""
+def apps(digest: str, most: int | None = None) -> tuple[str, ...]:
+    """Apps that used a credential, those of late first; all of them unless told. Empty for what is no digest or was not seen."""
     if not is_digest(digest):
         return ()
     with connection.cursor() as cursor:
