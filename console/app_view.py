@@ -49,7 +49,7 @@ class Page:
     gauges: Gauges
     tier_word: str
     wrong: Verdict
-    """Where the worst hour's expected false throttles stand against the tier's budget."""
+    """Where the expected false throttles of ML in the worst hour stand against the tier's budget."""
     wrong_limit: float
     sustained: float
     """Requests in half an hour at the plan's pace."""
@@ -73,7 +73,7 @@ def compose(user: AbstractUser, app_id: str) -> Page:
         app=app, lines=tuple(effective.lines(config, about, now)) if config else (),
         overrides=tuple(InForce(o, effective.effect(o)) for o in mine), notes=tuple(notes.of(app_id)),
         gauges=app_gauges.compose(user, app_id, about, config), tier_word=word,
-        wrong=judge(app.wrong_per_hour, limit), wrong_limit=limit, sustained=sustained, late_s=_late(now),
+        wrong=judge(app.worst.wrong, limit), wrong_limit=limit, sustained=sustained, late_s=_late(now),
         config_version=config.version if config else 0, may_note=user.has_perm(notes.PERMISSION),
         who_may_note=roles.who_can(notes.PERMISSION), sees_looks=user.has_perm(looks.PERMISSION),
     )  # fmt: skip

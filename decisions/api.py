@@ -166,13 +166,15 @@ class FacetOut(serializers.Serializer):
     more = serializers.IntegerField(help_text="Values that are not listed.")
 
 
-class BucketOut(serializers.Serializer):
+class BucketOut(EstimateOut):
     """Decisions of one action that began in one stretch of time."""
 
     at = serializers.DateTimeField()
     action = WordField(Action)
-    count = serializers.FloatField()
-    kept = serializers.IntegerField()
+    count = serializers.FloatField(source="number.count")
+    low = serializers.FloatField(source="number.low")
+    high = serializers.FloatField(source="number.high")
+    kept = serializers.IntegerField(source="number.kept")
 
 
 class CountsOut(serializers.Serializer):
@@ -198,7 +200,7 @@ class DecisionCounts(APIView):
         found = listing.compose(reading, asked.filters, time.time())
         looks.note_apps(request, found.shown_apps, "counts over the API")
         by_time, width = (found.by_time.cells, found.by_time.width) if found.by_time else ((), 0.0)
-        cells = [{"at": utc(c.start), "action": c.action, "count": c.count, "kept": c.kept} for c in by_time]
+        cells = [{"at": utc(c.start), "action": c.action, "number": c.number} for c in by_time]
         facets = [*found.facets, *([found.apps] if found.apps else [])]
         told = {"number": found.number, "finding": found.finding, "facets": facets, "bucket_seconds": width, "histogram": cells}
         return Response(CountsOut(told).data)

@@ -13,15 +13,24 @@ from .estimate import NOTHING, Estimate
 from .lookup import id_at
 from .models import Decision, utc
 
-_JUDGED = (int(Stage.TRIAGE), int(Stage.RANK), int(Stage.RERANK))
-"""Stages whose refusals spend the error budget (`passes._consume`)."""
+_ML = (int(Stage.RANK), int(Stage.RERANK))
+"""Stages whose refusals are a judgement of ML. Triage refuses as well, for bursts that the plan does not hold."""
+
+_WORDS = {"admit": int(Action.ADMIT), "triage": int(Stage.TRIAGE), "ml": list(_ML)}
+_REFUSED = "action <> %(admit)s"
+
+
+def _number(which: str) -> str:
+    """The three columns of an estimate of those decisions."""
+    sums = (f"coalesce(sum(inclusion_probability ^ {power}) FILTER (WHERE {which}), 0)" for power in (-1, -2))
+    return f"{', '.join(sums)}, count(*) FILTER (WHERE {which})"
+
 
 _SQL = f"""
 SELECT grouping(endpoint, model, region, token_digest), method, endpoint, service, model, region, token_digest,
-       date_trunc('hour', at), min(at), sum(1 / inclusion_probability),
-       coalesce(sum(1 / inclusion_probability) FILTER (WHERE action <> %(admit)s), 0),
-       coalesce(sum(inclusion_probability ^ -2) FILTER (WHERE action <> %(admit)s), 0), count(*) FILTER (WHERE action <> %(admit)s),
-       coalesce(sum((1 - risk) / inclusion_probability) FILTER (WHERE action <> %(admit)s AND stage = ANY(%(judged)s)), 0)
+       date_trunc('hour', at), min(at),
+       {_number("true")}, {_number(_REFUSED)}, {_number(f"{_REFUSED} AND stage = %(triage)s")},
+       coalesce(sum((1 - risk) / inclusion_probability) FILTER (WHERE {_REFUSED} AND stage = ANY(%(ml)s)), 0)
 FROM {Decision._meta.db_table} WHERE app = %(app)s AND at >= %(since)s AND id >= %(first)s
 GROUP BY GROUPING SETS ((method, endpoint, service), (model), (region), (token_digest), (date_trunc('hour', at)))
 """  # noqa: S608 - the table's name is ours
@@ -31,16 +40,28 @@ _ENDPOINT, _MODEL, _REGION, _TOKEN, _HOUR = 0b0111, 0b1011, 0b1101, 0b1110, 0b11
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """An endpoint the app asked for; counts are estimated."""
+    """An endpoint the app asked for."""
 
     name: str
     service: str
-    count: float
-    refused: float
+    number: Estimate
+    refused: Estimate
 
     @property
     def admitted_share(self) -> float:
-        return 1.0 - self.refused / self.count
+        return 1.0 - self.refused.count / self.number.count
+
+
+@dataclass(frozen=True, slots=True)
+class Hour:
+    """What one hour held of refusals that may have been wrong."""
+
+    at: float = 0.0
+    """Unix seconds at which it began."""
+    wrong: float = 0.0
+    """False throttles to be expected of ML: each of its refusals counts 1 - its risk."""
+    bursts: Estimate = NOTHING
+    """Refused because the burst was used up."""
 
 
 @dataclass(slots=True)
@@ -56,19 +77,20 @@ class Day:
     regions: list[str] = field(default_factory=list)
     refused: Estimate = NOTHING
     """Requests that were not admitted."""
-    wrong: tuple[float, float] = (0.0, 0.0)
-    """(start, figure) of the hour in which most false throttles are to be expected: each refusal counts 1 - its risk."""
+    worst: Hour = Hour()
+    """The hour in which most false throttles of ML are to be expected; without any, that with most refusals for bursts."""
 
 
 def read(app: str, since: float) -> Day:
     """Reads an app's kept decisions since a moment, unix seconds."""
-    asked = {"app": app, "since": utc(since), "first": id_at(since), "admit": int(Action.ADMIT), "judged": list(_JUDGED)}
+    asked = {"app": app, "since": utc(since), "first": id_at(since)} | _WORDS
     day = Day()
     with connection.cursor() as cursor:
         cursor.execute(_SQL, asked)
         for row in cursor.fetchall():
-            _take(day, *row)
-    day.endpoints.sort(key=lambda e: -e.count)
+            numbers = (Estimate(*row[at : at + 3]) for at in (9, 12, 15))
+            _take(day, *row[:9], *numbers, wrong=row[18])
+    day.endpoints.sort(key=lambda e: -e.number.count)
     day.regions.sort()
     day.models = dict(sorted(day.models.items(), key=lambda item: item[1]))
     return day
@@ -76,16 +98,16 @@ def read(app: str, since: float) -> Day:
 
 def _take(
     day: Day, kind: int, method: str, endpoint: str, service: str, model: str, region: str, token: str,
-    hour: datetime, first: datetime, count: float, refused: float, square: float, kept: int, wrong: float,
+    hour: datetime, first: datetime, number: Estimate, refused: Estimate, bursts: Estimate, *, wrong: float,
 ) -> None:  # fmt: skip
     if kind == _ENDPOINT:
-        day.endpoints.append(Endpoint(f"{method} {endpoint}", service, count, refused))
+        day.endpoints.append(Endpoint(f"{method} {endpoint}", service, number, refused))
     elif kind == _MODEL and model:
         day.models[model] = first.timestamp()
     elif kind == _REGION:
         day.regions.append(region)
-        day.refused += Estimate(refused, square, kept)
+        day.refused += refused
     elif kind == _TOKEN and token:
         day.tokens[token] = first.timestamp()
-    elif kind == _HOUR and wrong > day.wrong[1]:
-        day.wrong = (hour.timestamp(), wrong)
+    elif kind == _HOUR and (wrong, bursts.count) > (day.worst.wrong, day.worst.bursts.count):
+        day.worst = Hour(hour.timestamp(), wrong, bursts)

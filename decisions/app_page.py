@@ -10,9 +10,9 @@ from django.db.models import Count, QuerySet
 from decider.vocabulary import Action
 
 from . import aggregate, app_day, charts, directory, listing, lookup
-from .app_day import Endpoint
+from .app_day import Endpoint, Hour
 from .directory import KnownApp
-from .estimate import Estimate
+from .estimate import NOTHING, Estimate, total
 from .filters import REFUSED
 from .lookup import DAY_S
 from .models import Decision, utc
@@ -78,17 +78,15 @@ class AppPage:
     known: KnownApp | None
     latest: tuple[listing.Row, ...]
     """Newest refusals of the day."""
-    count: float
-    """Decisions of the last 24 h, estimated."""
-    refused: float
+    number: Estimate
+    """Decisions of the last 24 h."""
     between: Estimate
-    """The same with its interval."""
-    kept: int
-    recent: float
-    """Decisions of the last 10 min, estimated."""
-    recent_refused: float
-    mix: tuple[tuple[Action, float, float], ...]
-    """Action, estimated count, share of all."""
+    """Those that were not admitted."""
+    recent: Estimate
+    """Decisions of the last 10 min."""
+    recent_refused: Estimate
+    mix: tuple[tuple[Action, Estimate, float], ...]
+    """Action, decisions, share of all."""
     endpoints: tuple[Endpoint, ...]
     chart: charts.Columns | None
     """Not admitted, per half hour."""
@@ -97,15 +95,31 @@ class AppPage:
     marks: tuple[Mark, ...]
     story: tuple[Happening, ...]
     """What happened and the bursts, in order of time."""
-    wrong_per_hour: float
-    """Expected false throttles in the hour that had most of them."""
-    wrong_at: float
+    worst: Hour
+    """The hour in which most false throttles are to be expected."""
     tokens: int
     """Credentials seen in kept decisions of the day."""
     regions: tuple[str, ...]
     labels: Labels
     all_href: str
     refused_href: str
+
+    @property
+    def count(self) -> float:
+        return self.number.count
+
+    @property
+    def kept(self) -> int:
+        return self.number.kept
+
+    @property
+    def refused(self) -> float:
+        return self.between.count
+
+    @property
+    def refused_now(self) -> bool:
+        """Whether a tenth or more of the last 10 min was not admitted."""
+        return bool(self.recent_refused.count) and self.recent_refused.count >= 0.1 * self.recent.count
 
     @property
     def refused_share(self) -> float:
@@ -116,11 +130,12 @@ class AppPage:
         """How the app is, in one sentence without a full stop."""
         if not self.count:
             return f"{self.name}: nothing is known of the last 24 h"
-        if self.recent_refused and self.recent_refused >= 0.1 * self.recent:
-            return f"{self.name} is being refused now: about {self.recent_refused:,.0f} of {self.recent:,.0f} in the last 10 min"
+        if self.refused_now:
+            refused, recent = self.recent_refused.count, self.recent.count
+            return f"{self.name} is being refused now: about {refused:,.0f} of {recent:,.0f} in the last 10 min"
         if not self.refused:
             return f"{self.name} is well: everything was admitted in the last 24 h"
-        state = "is well now" if self.recent else "is quiet now"
+        state = "is well now" if self.recent.count else "is quiet now"
         when = f"{int(self.chart.peak_at) // 3600 % 24:02d}:{int(self.chart.peak_at) // 60 % 60:02d}" if self.chart else ""
         return f"{self.name} {state}; its worst half hour began at {when} with about {self.chart.peak:,.0f} refused" if when else ""
 
@@ -136,8 +151,8 @@ def compose(app_id: str, now: float, happenings: Iterable[Happening] = ()) -> Ap
     since = (now - DAY_S) // BUCKET_S * BUCKET_S + BUCKET_S
     day = lookup.within(rows, since)
     cells = aggregate.cells(day, since, BUCKET_S)
-    counts = aggregate.totals(cells, lambda c: c.action)
-    total, refused = sum(counts.values()), [c for c in cells if c.action != Action.ADMIT]
+    counts = aggregate.estimates(cells, lambda c: c.action)
+    number, refused = total(counts.values()), [c for c in cells if c.action != Action.ADMIT]
     recent = aggregate.cells(lookup.within(rows, now - RECENT_S), now - RECENT_S, RECENT_S)
     latest, _ = lookup.page(day.exclude(action=Action.ADMIT).order_by("-id"), size=LATEST)
     seen = app_day.read(storable, since)
@@ -146,15 +161,18 @@ def compose(app_id: str, now: float, happenings: Iterable[Happening] = ()) -> Ap
     name = known.name if known else app_id
     return AppPage(
         id=app_id, name=name, known=known, latest=tuple(listing.rows_of(latest)),
-        count=total, refused=sum(c.count for c in refused), between=seen.refused, kept=sum(c.kept for c in cells),
-        recent=sum(c.count for c in recent), recent_refused=sum(c.count for c in recent if c.action != Action.ADMIT),
-        mix=tuple((a, counts.get(a, 0.0), counts.get(a, 0.0) / total) for a in Action) if total else (),
+        number=number, between=seen.refused, recent=total(c.number for c in recent),
+        recent_refused=total(c.number for c in recent if c.action != Action.ADMIT), mix=_mix(counts, number.count),
         endpoints=tuple(seen.endpoints[:ENDPOINTS]), chart=chart, all=every, marks=marks(mine, since),
-        story=tuple(sorted([*mine, *_bursts(chart)], key=lambda h: h.at)), wrong_at=seen.wrong[0], wrong_per_hour=seen.wrong[1],
+        story=tuple(sorted([*mine, *_bursts(chart)], key=lambda h: h.at)), worst=seen.worst,
         tokens=len(seen.tokens), regions=tuple(seen.regions), labels=labels(storable, now),
         all_href=listing.address(app_id, lookup.Filters(range="24h"), insist="app" if known else ""),
         refused_href=listing.address(app_id, lookup.Filters(range="24h", actions=REFUSED), insist="app" if known else ""),
     )  # fmt: skip
+
+
+def _mix(counts: dict[int, Estimate], whole: float) -> tuple[tuple[Action, Estimate, float], ...]:
+    return tuple((a, counts.get(a, NOTHING), counts.get(a, NOTHING).count / whole) for a in Action) if whole else ()
 
 
 def labels(app_id: str, now: float) -> Labels:
@@ -202,11 +220,11 @@ def _bursts(chart: charts.Columns | None) -> list[Happening]:
     if chart is None:
         return []
     sums = sorted(((sum(counts), at) for at, counts in chart.rows), reverse=True)
-    total = sum(count for count, _ in sums)
+    whole = sum(count for count, _ in sums)
     return [
         Happening(at, f"Burst: about {count:,.0f} not admitted in this half hour", burst=True)
         for count, at in sums[:BURSTS]
-        if count >= 0.25 * total and count >= 5
+        if count >= 0.25 * whole and count >= 5
     ]
 
 

@@ -27,12 +27,12 @@ READ = "decisions.view_decision"
 
 
 class EndpointOut(serializers.Serializer):
-    """An endpoint the app asked for in the last day; counts are estimated."""
+    """An endpoint the app asked for in the last day."""
 
     name = serializers.CharField()
     service = serializers.CharField()
-    count = serializers.FloatField()
-    refused = serializers.FloatField()
+    count = EstimateOut(source="number")
+    refused = EstimateOut(help_text="Those that were not admitted.")
 
 
 class AppOut(serializers.Serializer):
@@ -43,9 +43,11 @@ class AppOut(serializers.Serializer):
     tenant = serializers.CharField(allow_blank=True)
     tier = serializers.CharField(allow_blank=True)
     kept = serializers.IntegerField(help_text="Stored decisions of the last day.")
-    count = serializers.FloatField(help_text="Decisions of the last day, estimated.")
+    count = EstimateOut(help_text="Decisions of the last day.")
     refused = EstimateOut(help_text="Those that were not admitted.")
-    actions = serializers.DictField(child=serializers.FloatField(), help_text="Decisions by action.")
+    recent = EstimateOut(help_text="Decisions of the last 10 minutes.")
+    recent_refused = EstimateOut(help_text="Those of them that were not admitted.")
+    actions = serializers.DictField(child=EstimateOut(), help_text="Decisions by action.")
     endpoints = EndpointOut(many=True, help_text="The busiest.")
     credentials = serializers.IntegerField(help_text="Different ones in stored decisions of the day.")
     overrides = serializers.ListField(child=serializers.CharField(), help_text="In force now, in words.")
@@ -107,8 +109,9 @@ class AppDetail(APIView):
         mine = effective.overrides(config, found.id, about.tenant, time.time()) if config else []
         return Response(AppOut({
             "id": found.id, "name": known.name if known else "", "tenant": known.tenant if known else "",
-            "tier": Tier(known.tier).word if known else "", "kept": found.kept, "count": found.count, "refused": found.between,
-            "actions": {action.word: count for action, count, _ in found.mix}, "endpoints": found.endpoints,
+            "tier": Tier(known.tier).word if known else "", "kept": found.kept, "count": found.number, "refused": found.between,
+            "recent": found.recent, "recent_refused": found.recent_refused,
+            "actions": {action.word: number for action, number, _ in found.mix}, "endpoints": found.endpoints,
             "credentials": found.tokens, "overrides": [effective.effect(o) for o in mine], "finding": found.finding,
         }).data)  # fmt: skip
 
