@@ -110,7 +110,8 @@ def asked_of(request: Request) -> tuple[Reading, asking.Asked]:
     return reading, asked
 
 
-_LIMIT = {"type": "integer", "minimum": 1, "maximum": MOST, "default": USUAL}
+LIMIT = {"type": "integer", "minimum": 1, "maximum": MOST, "default": USUAL}
+"""The schema of what `limit_of` reads."""
 
 
 class Decisions(APIView):
@@ -123,14 +124,14 @@ class Decisions(APIView):
         parameters=[
             *FILTERS,
             OpenApiParameter("before", str, description="Show what is older than this decision: a page's `next`."),
-            OpenApiParameter("limit", _LIMIT, description=f"Decisions on a page, 1 to {MOST}; {USUAL} unless told."),
+            OpenApiParameter("limit", LIMIT, description=f"Decisions on a page, 1 to {MOST}; {USUAL} unless told."),
         ],
         responses=DecisionsPage,
     )
     def get(self, request: Request) -> Response:
         """Lists stored decisions that pass every filter. A row stands for `weight` decisions."""
         reading, asked = asked_of(request)
-        size = _limit(request)
+        size = limit_of(request)
         rows = lookup.rows(reading, asked.filters, time.time()).defer("features")
         some, more = lookup.page(rows, asked.before, size)
         looks.note_rows(request, some, "decisions over the API")
@@ -206,7 +207,8 @@ class DecisionCounts(APIView):
         return Response(CountsOut(told).data)
 
 
-def _limit(request: Request) -> int:
+def limit_of(request: Request) -> int:
+    """How many rows a page is to have. Raises ValidationError."""
     text = request.query_params.get("limit", str(USUAL))
     if not (text.isascii() and text.isdigit() and 1 <= int(text[:6]) <= MOST):
         raise ValidationError({"limit": f"A whole number from 1 to {MOST}."})
