@@ -61,8 +61,8 @@ class Mark:
 class Labels:
     """What became of the app's requests, as reported for the last 30 days."""
 
-    counts: tuple[tuple[str, int], ...]
-    """Matured outcomes by kind, in words; the three that are asked for most are always there."""
+    counts: tuple[tuple[Kind, int], ...]
+    """Matured outcomes by kind; the three that are asked for most are always there."""
     settling: int
     """Reported and not matured yet."""
     disputed: int
@@ -181,7 +181,7 @@ def labels(app_id: str, now: float) -> Labels:
     matured = dict(reported.filter(matured_at__lte=utc(now)).values_list("kind").annotate(n=Count("*")))
     kinds = [k for k in Kind if k in _ALWAYS or matured.get(k)]
     return Labels(
-        tuple((k.label, matured.get(k, 0)) for k in kinds),
+        tuple((k, matured.get(k, 0)) for k in kinds),
         reported.filter(matured_at__gt=utc(now)).count(),
         Dispute.objects.filter(app=app_id, state=State.OPEN).count(),
     )
