@@ -49,7 +49,7 @@ class Page:
     gauges: Gauges
     tier_word: str
     wrong: Verdict
-    """Where the worst hour's expected false throttles stand against the tier's budget."""
+    """Where the expected false throttles of ML in the worst hour stand against the tier's budget."""
     wrong_limit: float
     sustained: float
     """Requests in half an hour at the plan's pace."""

@@ -55,5 +55,5 @@ def record(*, by: Actor, what: str, filters: lookup.Filters, apps: tuple[str, ..
     address = listing.address("", filters).partition("?")[2]
     audit.append(
         by=by, reason="Export from lookup", action="decisions.export", subject=what[:200],
-        summary=f"exported decisions of {what[:300]} as CSV", after={"filters": address, "apps": list(apps[:50])},
+        summary=f"exported decisions of {what[:300]} as CSV", after={"filters": address, "apps": list(apps)},
     )  # fmt: skip

@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from decider.ids import format_decision_id
 from decider.vocabulary import Action, Stage, Tier
+from decisions.estimate import Estimate
 from monitoring.lengths import UNKNOWN, span
 
 _MINUS = "\u2212"
@@ -38,6 +39,11 @@ def number(value: float | None, places: int = 0) -> str:
         return UNKNOWN
     text = f"{abs(value):,.{int(places)}f}"
     return f"{_MINUS}{text}" if value < 0 and text.strip("0.,") else text
+
+
+def low_to_high(estimate: Estimate) -> str:
+    """The 95% interval of an estimated count: "12 to 31". Empty where the count is no estimate."""
+    return "" if estimate.exact else f"{number(estimate.low)} to {number(estimate.high)}"
 
 
 def percent(value: float | None, places: int = 2) -> str:

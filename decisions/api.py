@@ -113,7 +113,8 @@ def asked_of(request: Request) -> tuple[Reading, asking.Asked]:
     return reading, asked
 
 
-_LIMIT = {"type": "integer", "minimum": 1, "maximum": MOST, "default": USUAL}
+LIMIT = {"type": "integer", "minimum": 1, "maximum": MOST, "default": USUAL}
+"""The schema of what `limit_of` reads."""
 
 
 class Decisions(APIView):
@@ -126,14 +127,14 @@ class Decisions(APIView):
         parameters=[
             *FILTERS,
             OpenApiParameter("before", str, description="Show what is older than this decision: a page's `next`."),
-            OpenApiParameter("limit", _LIMIT, description=f"Decisions on a page, 1 to {MOST}; {USUAL} unless told."),
+            OpenApiParameter("limit", LIMIT, description=f"Decisions on a page, 1 to {MOST}; {USUAL} unless told."),
         ],
         responses=DecisionsPage,
     )
     def get(self, request: Request) -> Response:
         """Lists stored decisions that pass every filter. A row stands for `weight` decisions."""
         reading, asked = asked_of(request)
-        size = _limit(request)
+        size = limit_of(request)
         rows = lookup.rows(reading, asked.filters, time.time()).defer("features")
         some, more = lookup.page(rows, asked.before, size)
         looks.note_rows(request, some, "decisions over the API")
@@ -169,13 +170,15 @@ class FacetOut(serializers.Serializer):
     more = serializers.IntegerField(help_text="Values that are not listed.")
 
 
-class BucketOut(serializers.Serializer):
+class BucketOut(EstimateOut):
     """Decisions of one action that began in one stretch of time."""
 
     at = serializers.DateTimeField()
     action = WordField(Action)
-    count = serializers.FloatField()
-    kept = serializers.IntegerField()
+    count = serializers.FloatField(source="number.count")
+    low = serializers.FloatField(source="number.low")
+    high = serializers.FloatField(source="number.high")
+    kept = serializers.IntegerField(source="number.kept")
 
 
 class CountsOut(serializers.Serializer):
@@ -201,13 +204,14 @@ class DecisionCounts(APIView):
         found = listing.compose(reading, asked.filters, time.time())
         looks.note_apps(request, found.shown_apps, "counts over the API")
         by_time, width = (found.by_time.cells, found.by_time.width) if found.by_time else ((), 0.0)
-        cells = [{"at": utc(c.start), "action": c.action, "count": c.count, "kept": c.kept} for c in by_time]
+        cells = [{"at": utc(c.start), "action": c.action, "number": c.number} for c in by_time]
         facets = [*found.facets, *([found.apps] if found.apps else [])]
         told = {"number": found.number, "finding": found.finding, "facets": facets, "bucket_seconds": width, "histogram": cells}
         return Response(CountsOut(told).data)
 
 
-def _limit(request: Request) -> int:
+def limit_of(request: Request) -> int:
+    """How many rows a page is to have. Raises ValidationError."""
     text = request.query_params.get("limit", str(USUAL))
     if not (text.isascii() and text.isdigit() and 1 <= int(text[:6]) <= MOST):
         raise ValidationError({"limit": f"A whole number from 1 to {MOST}."})

@@ -9,24 +9,32 @@ from django.db import connection
 
 from decider.vocabulary import Action, Stage
 
-from .estimate import Estimate, total
+from .estimate import NOTHING, Estimate
 from .lookup import id_at
 from .models import Decision, utc
 
 _ML = (int(Stage.RANK), int(Stage.RERANK))
-"""Stages whose refusals a model had a part in: false throttles are to be expected of them, each 1 - its risk."""
+"""Stages whose refusals are a judgement of ML. Triage refuses as well, for bursts that the plan does not hold."""
+
+_WORDS = {"admit": int(Action.ADMIT), "triage": int(Stage.TRIAGE), "ml": list(_ML)}
+_REFUSED = "action <> %(admit)s"
+
+
+def _number(which: str) -> str:
+    """The three columns of an estimate of those decisions."""
+    sums = (f"coalesce(sum(inclusion_probability ^ {power}) FILTER (WHERE {which}), 0)" for power in (-1, -2))
+    return f"{', '.join(sums)}, count(*) FILTER (WHERE {which})"
+
 
 _SQL = f"""
-SELECT grouping(endpoint, model, region, token_digest, action), method, endpoint, service, model, region, token_digest, action,
-       date_trunc('hour', at), min(at), sum(1 / inclusion_probability), sum(inclusion_probability ^ -2), count(*),
-       coalesce(sum(1 / inclusion_probability) FILTER (WHERE action <> %(admit)s), 0),
-       coalesce(sum(inclusion_probability ^ -2) FILTER (WHERE action <> %(admit)s), 0), count(*) FILTER (WHERE action <> %(admit)s),
-       coalesce(sum((1 - risk) / inclusion_probability) FILTER (WHERE action <> %(admit)s AND stage = ANY(%(ml)s)), 0),
-       coalesce(sum(1 / inclusion_probability) FILTER (WHERE action <> %(admit)s AND stage = %(triage)s), 0)
+SELECT grouping(endpoint, model, region, token_digest), method, endpoint, service, model, region, token_digest,
+       date_trunc('hour', at), min(at),
+       {_number("true")}, {_number(_REFUSED)}, {_number(f"{_REFUSED} AND stage = %(triage)s")},
+       coalesce(sum((1 - risk) / inclusion_probability) FILTER (WHERE {_REFUSED} AND stage = ANY(%(ml)s)), 0)
 FROM {Decision._meta.db_table} WHERE app = %(app)s AND at >= %(since)s AND id >= %(first)s
-GROUP BY GROUPING SETS ((method, endpoint, service), (model), (region), (token_digest), (action), (date_trunc('hour', at)))
+GROUP BY GROUPING SETS ((method, endpoint, service), (model), (region), (token_digest), (date_trunc('hour', at)))
 """  # noqa: S608 - the table's name is ours
-_ENDPOINT, _MODEL, _REGION, _TOKEN, _ACTION, _HOUR = 0b01111, 0b10111, 0b11011, 0b11101, 0b11110, 0b11111
+_ENDPOINT, _MODEL, _REGION, _TOKEN, _HOUR = 0b0111, 0b1011, 0b1101, 0b1110, 0b1111
 """Values of grouping(): a bit is 0 where the row is grouped by that column."""
 
 
@@ -37,9 +45,7 @@ class Endpoint:
     name: str
     service: str
     number: Estimate
-    """Requests."""
     refused: Estimate
-    """Those that were not admitted."""
 
     @property
     def admitted_share(self) -> float:
@@ -48,21 +54,20 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Hour:
-    """The hour of a day in which most false throttles are to be expected."""
+    """What one hour held of refusals that may have been wrong."""
 
     at: float = 0.0
-    """Unix seconds at which it begins; 0 when no hour had any."""
+    """Unix seconds at which it began."""
     wrong: float = 0.0
-    """Expected false throttles of a model: each refusal it had a part in counts 1 - its risk."""
-    bursts: float = 0.0
-    """Requests refused in it for bursts beyond the plan, whatever a model said."""
+    """False throttles to be expected of ML: each of its refusals counts 1 - its risk."""
+    bursts: Estimate = NOTHING
+    """Refused because the burst was used up."""
 
 
 @dataclass(slots=True)
 class Day:
-    """What the day held; numbers are estimates."""
+    """What the day held."""
 
-    actions: dict[int, Estimate] = field(default_factory=dict)
     endpoints: list[Endpoint] = field(default_factory=list)
     """Busiest first."""
     models: dict[str, float] = field(default_factory=dict)
@@ -70,30 +75,21 @@ class Day:
     tokens: dict[str, float] = field(default_factory=dict)
     """Digest of each credential, and when it was first seen, unix seconds."""
     regions: list[str] = field(default_factory=list)
+    refused: Estimate = NOTHING
+    """Requests that were not admitted."""
     worst: Hour = Hour()
-
-    @property
-    def number(self) -> Estimate:
-        """All requests."""
-        return total(self.actions.values())
-
-    @property
-    def refused(self) -> Estimate:
-        """Requests that were not admitted."""
-        return total(number for action, number in self.actions.items() if action != Action.ADMIT)
+    """The hour in which most false throttles of ML are to be expected; without any, that with most refusals for bursts."""
 
 
 def read(app: str, since: float) -> Day:
     """Reads an app's kept decisions since a moment, unix seconds."""
-    asked = {
-        "app": app, "since": utc(since), "first": id_at(since),
-        "admit": int(Action.ADMIT), "ml": list(_ML), "triage": int(Stage.TRIAGE),
-    }  # fmt: skip
+    asked = {"app": app, "since": utc(since), "first": id_at(since)} | _WORDS
     day = Day()
     with connection.cursor() as cursor:
         cursor.execute(_SQL, asked)
         for row in cursor.fetchall():
-            _take(day, *row)
+            numbers = (Estimate(*row[at : at + 3]) for at in (9, 12, 15))
+            _take(day, *row[:9], *numbers, wrong=row[18])
     day.endpoints.sort(key=lambda e: -e.number.count)
     day.regions.sort()
     day.models = dict(sorted(day.models.items(), key=lambda item: item[1]))
@@ -101,20 +97,17 @@ def read(app: str, since: float) -> Day:
 
 
 def _take(
-    day: Day, kind: int, method: str, endpoint: str, service: str, model: str, region: str, token: str, action: int,
-    hour: datetime, first: datetime, count: float, square: float, kept: int, refused: float, refused_square: float,
-    refused_kept: int, wrong: float, bursts: float,
+    day: Day, kind: int, method: str, endpoint: str, service: str, model: str, region: str, token: str,
+    hour: datetime, first: datetime, number: Estimate, refused: Estimate, bursts: Estimate, *, wrong: float,
 ) -> None:  # fmt: skip
-    number = Estimate(count, square, kept)
     if kind == _ENDPOINT:
-        day.endpoints.append(Endpoint(f"{method} {endpoint}", service, number, Estimate(refused, refused_square, refused_kept)))
+        day.endpoints.append(Endpoint(f"{method} {endpoint}", service, number, refused))
     elif kind == _MODEL and model:
         day.models[model] = first.timestamp()
     elif kind == _REGION:
         day.regions.append(region)
+        day.refused += refused
     elif kind == _TOKEN and token:
         day.tokens[token] = first.timestamp()
-    elif kind == _ACTION:
-        day.actions[action] = number
-    elif kind == _HOUR and wrong > day.worst.wrong:
+    elif kind == _HOUR and (wrong, bursts.count) > (day.worst.wrong, day.worst.bursts.count):
         day.worst = Hour(hour.timestamp(), wrong, bursts)

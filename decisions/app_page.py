@@ -12,7 +12,7 @@ from decider.vocabulary import Action
 from . import aggregate, app_day, charts, directory, listing, lookup, outcomes
 from .app_day import Endpoint, Hour
 from .directory import KnownApp
-from .estimate import NOTHING, Estimate
+from .estimate import NOTHING, Estimate, total
 from .filters import REFUSED
 from .lookup import DAY_S
 from .models import Decision, utc
@@ -61,8 +61,8 @@ class Mark:
 class Labels:
     """What became of the app's requests, as reported for the last 30 days."""
 
-    counts: tuple[tuple[str, int], ...]
-    """Matured outcomes by kind, in words; the three that are asked for most are always there."""
+    counts: tuple[tuple[Kind, int], ...]
+    """Matured outcomes by kind; the three that are asked for most are always there."""
     settling: int
     """Reported and not matured yet."""
     disputed: int
@@ -88,7 +88,7 @@ class AppPage:
     """Decisions of the last 10 min."""
     recent_refused: Estimate
     mix: tuple[tuple[Action, Estimate, float], ...]
-    """Action, number, share of all."""
+    """Action, decisions, share of all."""
     endpoints: tuple[Endpoint, ...]
     chart: charts.Columns | None
     """Not admitted, per half hour."""
@@ -98,6 +98,7 @@ class AppPage:
     story: tuple[Happening, ...]
     """What happened and the bursts, in order of time."""
     worst: Hour
+    """The hour in which most false throttles are to be expected."""
     tokens: int
     """Credentials seen in kept decisions of the day."""
     regions: tuple[str, ...]
@@ -107,7 +108,6 @@ class AppPage:
 
     @property
     def count(self) -> float:
-        """Decisions of the last 24 h, estimated."""
         return self.number.count
 
     @property
@@ -116,8 +116,12 @@ class AppPage:
 
     @property
     def refused(self) -> float:
-        """Decisions of the last 24 h that were not admitted, estimated."""
         return self.between.count
+
+    @property
+    def refused_now(self) -> bool:
+        """Whether a tenth or more of the last 10 min was not admitted."""
+        return bool(self.recent_refused.count) and self.recent_refused.count >= 0.1 * self.recent.count
 
     @property
     def refused_share(self) -> float:
@@ -128,12 +132,12 @@ class AppPage:
         """How the app is, in one sentence without a full stop."""
         if not self.count:
             return f"{self.name}: nothing is known of the last 24 h"
-        lately, refused = self.recent, self.recent_refused
-        if refused.kept and refused.count >= 0.1 * lately.count:
-            return f"{self.name} is being refused now: about {refused.count:,.0f} of {lately.count:,.0f} in the last 10 min"
+        if self.refused_now:
+            refused, recent = self.recent_refused.count, self.recent.count
+            return f"{self.name} is being refused now: about {refused:,.0f} of {recent:,.0f} in the last 10 min"
         if not self.refused:
             return f"{self.name} is well: everything was admitted in the last 24 h"
-        state = "is well now" if lately.kept else "is quiet now"
+        state = "is well now" if self.recent.count else "is quiet now"
         when = f"{int(self.chart.peak_at) // 3600 % 24:02d}:{int(self.chart.peak_at) // 60 % 60:02d}" if self.chart else ""
         return f"{self.name} {state}; its worst half hour began at {when} with about {self.chart.peak:,.0f} refused" if when else ""
 
@@ -149,8 +153,9 @@ def compose(app_id: str, now: float, happenings: Iterable[Happening] = ()) -> Ap
     since = (now - DAY_S) // BUCKET_S * BUCKET_S + BUCKET_S
     day = lookup.within(rows, since)
     cells = aggregate.cells(day, since, BUCKET_S)
-    refused = [c for c in cells if c.action != Action.ADMIT]
-    recent = app_day.read(storable, now - RECENT_S)
+    counts = aggregate.estimates(cells, lambda c: c.action)
+    number, refused = total(counts.values()), [c for c in cells if c.action != Action.ADMIT]
+    recent = aggregate.cells(lookup.within(rows, now - RECENT_S), now - RECENT_S, RECENT_S)
     latest, _ = lookup.page(day.exclude(action=Action.ADMIT).order_by("-id"), size=LATEST)
     seen = app_day.read(storable, since)
     chart, every = _charts(cells, refused, since)
@@ -158,14 +163,18 @@ def compose(app_id: str, now: float, happenings: Iterable[Happening] = ()) -> Ap
     name = known.name if known else app_id
     return AppPage(
         id=app_id, name=name, known=known, latest=tuple(listing.rows_of(latest)),
-        number=seen.number, between=seen.refused, recent=recent.number, recent_refused=recent.refused, mix=_mix(seen),
+        number=number, between=seen.refused, recent=total(c.number for c in recent),
+        recent_refused=total(c.number for c in recent if c.action != Action.ADMIT), mix=_mix(counts, number.count),
         endpoints=tuple(seen.endpoints[:ENDPOINTS]), chart=chart, all=every, marks=marks(mine, since),
-        story=tuple(sorted([*mine, *_bursts(chart)], key=lambda h: h.at)),
-        worst=seen.worst,
+        story=tuple(sorted([*mine, *_bursts(chart)], key=lambda h: h.at)), worst=seen.worst,
         tokens=len(seen.tokens), regions=tuple(seen.regions), labels=labels(storable, now),
         all_href=listing.address(app_id, lookup.Filters(range="24h"), insist="app" if known else ""),
         refused_href=listing.address(app_id, lookup.Filters(range="24h", actions=REFUSED), insist="app" if known else ""),
     )  # fmt: skip
+
+
+def _mix(counts: dict[int, Estimate], whole: float) -> tuple[tuple[Action, Estimate, float], ...]:
+    return tuple((a, counts.get(a, NOTHING), counts.get(a, NOTHING).count / whole) for a in Action) if whole else ()
 
 
 def labels(app_id: str, now: float) -> Labels:
@@ -174,16 +183,11 @@ def labels(app_id: str, now: float) -> Labels:
     matured = dict(reported.filter(matured_at__lte=utc(now)).values_list("kind").annotate(n=Count("*")))
     kinds = [k for k in Kind if k in _ALWAYS or matured.get(k)]
     return Labels(
-        tuple((k.label, matured.get(k, 0)) for k in kinds),
+        tuple((k, matured.get(k, 0)) for k in kinds),
         reported.filter(matured_at__gt=utc(now)).count(),
         Dispute.objects.filter(app=app_id, state=State.OPEN).count(),
         outcomes.found_wrong(now, app_id).get(app_id, 0) if app_id else 0,
     )
-
-
-def _mix(day: app_day.Day) -> tuple[tuple[Action, Estimate, float], ...]:
-    whole = day.number.count
-    return tuple((a, n := day.actions.get(a, NOTHING), n.count / whole) for a in Action) if whole else ()
 
 
 def _charts(
@@ -219,11 +223,11 @@ def _bursts(chart: charts.Columns | None) -> list[Happening]:
     if chart is None:
         return []
     sums = sorted(((sum(counts), at) for at, counts in chart.rows), reverse=True)
-    total = sum(count for count, _ in sums)
+    whole = sum(count for count, _ in sums)
     return [
         Happening(at, f"Burst: about {count:,.0f} not admitted in this half hour", burst=True)
         for count, at in sums[:BURSTS]
-        if count >= 0.25 * total and count >= 5
+        if count >= 0.25 * whole and count >= 5
     ]
 
 

@@ -183,6 +183,19 @@ def queue(which: str, login: str) -> QuerySet[Dispute]:
     return Dispute.objects.filter(state=State.OPEN).order_by("opened_at", "pk")
 
 
+def after(which: str, login: str, last: Dispute, was_open: bool) -> QuerySet[Dispute]:
+    """What follows a dispute in a queue; `was_open` when it was listed, as it may have been decided since."""
+    there = queue(which, login)
+    opened = Q(opened_at__gt=last.opened_at) | Q(opened_at=last.opened_at, pk__gt=last.pk)
+    if which == "decided":
+        return there.filter(Q(decided_at__lt=last.decided_at) | Q(decided_at=last.decided_at, pk__lt=last.pk))
+    if which == "open":
+        return there.filter(opened)
+    if was_open:
+        return there.filter(Q(decided_at=None) & opened | Q(decided_at__isnull=False))
+    return there.filter(Q(decided_at__lt=last.decided_at) | Q(decided_at=last.decided_at) & opened)
+
+
 def waiting(now: datetime | None = None) -> Waiting:
     """How many disputes wait for a second person, and since when."""
     old = Q(opened_at__lt=(now or timezone.now()) - OLD)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from django.db import transaction
-from django.db.models import Count, F, Q, Sum, TextField
+from django.db.models import Count, F, Q, QuerySet, Sum, TextField
 from django.db.models.functions import Cast, Coalesce
 from django.utils import timezone
 
@@ -321,8 +321,17 @@ def _about(o: Outcome, d: Decision) -> str:
     return "its credential" if o.token_digest and o.token_digest == d.token_digest else "its app"
 
 
+def latest(app: str = "", before: Outcome | None = None) -> QuerySet[Outcome]:
+    """Outcomes of an app, those that occurred last first, or all, those stored last first; older ones than `before`."""
+    order, found = ("occurred_at", Outcome.objects.filter(app=app)) if app else ("stored_at", Outcome.objects.all())
+    if before is not None:
+        at = getattr(before, order)
+        found = found.filter(Q(**{f"{order}__lt": at}) | Q(**{order: at, "pk__lt": before.pk}))
+    return found.order_by(f"-{order}", "-pk")
+
+
 def of_app(app: str, most: int = 50) -> list[Outcome]:
     """Outcomes of an app, latest first; none for a text that can be no app's id."""
     if "\x00" in app:
         return []
-    return list(Outcome.objects.filter(app=app).order_by("-occurred_at", "-id")[:most])
+    return list(latest(app)[:most]) if app else []

@@ -181,14 +181,14 @@ def _cells(inside: list[int], names: dict[int, Values], since: float, until: flo
     where, values = levels.within(FACETS, first, int(until // MINUTE_S), now, most=levels.inside(first, minutes))
     chosen = "" if len(inside) == len(names) else "AND key = ANY(%s)"
     sql = (
-        "SELECT r.bucket, k.action, sum(r.weight), sum(r.kept) FROM "  # noqa: S608
-        f"(SELECT (minute - %s) / %s AS bucket, key, sum(weight) AS weight, sum(kept) AS kept FROM {FACETS.table} "
-        f"WHERE {where} {chosen} GROUP BY 1, key) r JOIN {FACETS.keys} k ON k.id = r.key GROUP BY 1, 2"
+        "SELECT r.bucket, k.action, sum(r.weight), sum(r.square), sum(r.kept) FROM "  # noqa: S608
+        "(SELECT (minute - %s) / %s AS bucket, key, sum(weight) AS weight, sum(square) AS square, sum(kept) AS kept "
+        f"FROM {FACETS.table} WHERE {where} {chosen} GROUP BY 1, key) r JOIN {FACETS.keys} k ON k.id = r.key GROUP BY 1, 2"
     )
     with connection.cursor() as cursor:
         cursor.execute(sql, [first, minutes, *values, *([inside] if chosen else [])])
-        for bucket, action, weight, kept in cursor.fetchall():
-            yield Cell(since + bucket * width, action, 0, 0, "", weight, int(kept))
+        for bucket, action, weight, square, kept in cursor.fetchall():
+            yield Cell(since + bucket * width, action, 0, 0, "", Estimate(weight, square, int(kept)))
 
 
 def _apps_held(filters: Filters) -> bool:
@@ -245,6 +245,8 @@ def _of_rows(rows: QuerySet[Decision]) -> Iterable[Tally]:
 
 def _cells_of_rows(rows: QuerySet[Decision], since: float, width: float) -> Iterable[Cell]:
     bucket = Floor((_EPOCH - Value(since)) / Value(width), output_field=FloatField())
-    grouped = rows.annotate(bucket=bucket).values_list("bucket", "action").annotate(weight=Sum(_W), kept=Count("*"))
-    for number, action, weight, kept in grouped.order_by():
-        yield Cell(since + number * width, action, 0, 0, "", weight, kept)
+    grouped = (
+        rows.annotate(bucket=bucket).values_list("bucket", "action").annotate(weight=Sum(_W), square=Sum(_W * _W), kept=Count("*"))
+    )
+    for number, action, weight, square, kept in grouped.order_by():
+        yield Cell(since + number * width, action, 0, 0, "", Estimate(weight, square, kept))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
+from datetime import datetime
 
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_field
 from rest_framework import serializers, status
 from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
@@ -20,7 +22,9 @@ from decider import check
 from decider.vocabulary import Tier
 from decisions import app_page, configs, looks
 from decisions.api import EstimateOut
-from decisions.app_page import AppPage
+from decisions.app_day import Hour
+from decisions.app_page import AppPage, Happening, Labels
+from decisions.models import utc
 from explain import forecast
 
 READ = "decisions.view_decision"
@@ -32,7 +36,53 @@ class EndpointOut(serializers.Serializer):
     name = serializers.CharField()
     service = serializers.CharField()
     count = EstimateOut(source="number")
-    refused = EstimateOut()
+    refused = EstimateOut(help_text="Those that were not admitted.")
+
+
+class ProfileOut(serializers.Serializer):
+    """What people keep about a registered app."""
+
+    registered_at = serializers.DateTimeField(source="created_at")
+    verified = serializers.BooleanField(help_text="Whether its owner is.")
+    cohort_share = serializers.FloatField(source="cohort_prior", help_text="Share of abusive apps among those like it, 0 to 1.")
+    abuse = serializers.IntegerField(source="abuse_history", help_text="Confirmed cases of abuse so far.")
+    chargebacks = serializers.IntegerField(source="chargeback_history")
+    false_throttles = serializers.IntegerField(source="false_throttle_history", help_text="Refusals that were found wrong.")
+
+
+class LabelsOut(serializers.Serializer):
+    """What became of its requests, as reported for the last 30 days."""
+
+    matured = serializers.SerializerMethodField(help_text="Outcomes that count by now, by kind.")
+    settling = serializers.IntegerField(help_text="Reported, and not counted yet.")
+    open_disputes = serializers.IntegerField(source="disputed")
+
+    @extend_schema_field(serializers.DictField(child=serializers.IntegerField()))
+    def get_matured(self, labels: Labels) -> dict[str, int]:
+        return {kind.value: count for kind, count in labels.counts}
+
+
+class StoryOut(serializers.Serializer):
+    """A line of the day's story: a burst, or a change that may have to do with one."""
+
+    at = serializers.SerializerMethodField()
+    text = serializers.CharField()
+    burst = serializers.BooleanField()
+    own = serializers.BooleanField(help_text="Whether it is about this app alone.")
+
+    def get_at(self, line: Happening) -> datetime:
+        return utc(line.at)
+
+
+class WorstHourOut(serializers.Serializer):
+    """The hour of the day in which most false throttles of ML are to be expected."""
+
+    at = serializers.SerializerMethodField(help_text="Null on a day without any.")
+    false_throttles = serializers.FloatField(source="wrong", help_text="To be expected: each refusal by ML counts 1 - its risk.")
+    bursts = EstimateOut(help_text="Refused in that hour because the burst was used up, beside those of ML.")
+
+    def get_at(self, hour: Hour) -> datetime | None:
+        return utc(hour.at) if hour.at else None
 
 
 class AppOut(serializers.Serializer):
@@ -42,13 +92,21 @@ class AppOut(serializers.Serializer):
     name = serializers.CharField(allow_blank=True, help_text="Empty for an app nobody registered.")
     tenant = serializers.CharField(allow_blank=True)
     tier = serializers.CharField(allow_blank=True)
+    kept = serializers.IntegerField(help_text="Stored decisions of the last day.")
     count = EstimateOut(help_text="Decisions of the last day.")
     refused = EstimateOut(help_text="Those that were not admitted.")
+    recent = EstimateOut(help_text="Decisions of the last 10 minutes.")
+    recent_refused = EstimateOut(help_text="Those of them that were not admitted.")
     actions = serializers.DictField(child=EstimateOut(), help_text="Decisions by action.")
     endpoints = EndpointOut(many=True, help_text="The busiest.")
     credentials = serializers.IntegerField(help_text="Different ones in stored decisions of the day.")
     overrides = serializers.ListField(child=serializers.CharField(), help_text="In force now, in words.")
     finding = serializers.CharField()
+    profile = ProfileOut(allow_null=True, help_text="Null for an app nobody registered.")
+    regions = serializers.ListField(child=serializers.CharField(), help_text="Where it asked in the last day.")
+    outcomes = LabelsOut()
+    worst_hour = WorstHourOut()
+    story = StoryOut(many=True, help_text="Bursts of the day and what changed around them, in order of time.")
 
 
 class PolicyLine(serializers.Serializer):
@@ -101,14 +159,16 @@ class AppDetail(APIView):
     @extend_schema(operation_id="apps_retrieve", responses=AppOut)
     def get(self, request: Request, app: str) -> Response:
         """Who an app is, and the last day of decisions about it. An app nobody registered is known by its decisions."""
-        found, config = _app(request, app), configs.newest()
+        found, config = _app(request, app, app_view.config_changes()), configs.newest()
         known, about = found.known, app_view.subject(found)
         mine = effective.overrides(config, found.id, about.tenant, time.time()) if config else []
         return Response(AppOut({
             "id": found.id, "name": known.name if known else "", "tenant": known.tenant if known else "",
-            "tier": Tier(known.tier).word if known else "", "count": found.number, "refused": found.between,
+            "tier": Tier(known.tier).word if known else "", "kept": found.kept, "count": found.number, "refused": found.between,
+            "recent": found.recent, "recent_refused": found.recent_refused,
             "actions": {action.word: number for action, number, _ in found.mix}, "endpoints": found.endpoints,
             "credentials": found.tokens, "overrides": [effective.effect(o) for o in mine], "finding": found.finding,
+            "profile": known, "regions": found.regions, "outcomes": found.labels, "worst_hour": found.worst, "story": found.story,
         }).data)  # fmt: skip
 
 
@@ -269,9 +329,9 @@ def _named(app: str) -> str:
     return app
 
 
-def _app(request: Request, app: str) -> AppPage:
+def _app(request: Request, app: str, happenings: Iterable[Happening] = ()) -> AppPage:
     """Raises NotFound for what is no app id, and for what is neither registered nor in any stored decision of the last day."""
-    found = app_page.compose(_named(app), time.time())
+    found = app_page.compose(_named(app), time.time(), happenings)
     if found.known is None and not found.kept:
         raise NotFound("No app of this id is registered, and none was seen in the last day.")
     looks.note(request, app, "the app over the API")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 
+from django.db.models import QuerySet
 from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_field
 from rest_framework import serializers, status
 from rest_framework.exceptions import NotFound, ValidationError
@@ -16,16 +18,16 @@ from control.actors import Actor
 from decider.ids import format_decision_id, parse_decision_id
 from decider.vocabulary import Action
 from decisions import disputes, looks, outcomes
-from decisions.api import WordField, found
+from decisions.api import LIMIT, WordField, found, limit_of
 from decisions.errors import Refused
 from decisions.models import Dispute, Outcome
 from decisions.outcome_models import Kind
 
-LISTED = 200
+_PLACE = re.compile(r"([0-9]{1,18})([od])")
 _REASON = {"max_length": audit.REASON_MAX, "trim_whitespace": True}
 
 
-@extend_schema_field({"type": "string", "pattern": "^dec_[0-9a-f]{12}7[0-9a-f]{3}[89ab][0-9a-f]{15}$"})
+@extend_schema_field({"type": "string", "pattern": "^dec_0[0-5][0-9a-f]{10}7[0-9a-f]{3}[89ab][0-9a-f]{15}$"})
 class DecisionId(serializers.Field):
     """A decision id: dec_ and 32 hexadecimal digits."""
 
@@ -82,25 +84,40 @@ class OutcomeOut(serializers.ModelSerializer):
                   "decision", "note", "by"]  # fmt: skip
 
 
+class OutcomesPage(serializers.Serializer):
+    """A page of outcomes."""
+
+    results = OutcomeOut(many=True)
+    next = serializers.CharField(allow_null=True, help_text="Give it as `before` for the next page; null on the last.")
+
+
+_PAGE = OpenApiParameter("limit", LIMIT, description=f"Rows on a page, 1 to {LIMIT['maximum']}; {LIMIT['default']} unless told.")
+
+
 class Outcomes(APIView):
     """What happened later."""
 
     permission = {"GET": "decisions.view_outcome", "POST": outcomes.PERMISSION}
 
     @extend_schema(
-        operation_id="outcomes_list", responses=OutcomeOut(many=True),
-        parameters=[OpenApiParameter("app", str, description="Only what is about this app.")],
+        operation_id="outcomes_list", responses=OutcomesPage,
+        parameters=[
+            OpenApiParameter("app", str, description="Only what is about this app."),
+            OpenApiParameter("before", str, description="Show what is older than the outcome of this key: a page's `next`."), _PAGE,
+        ],
     )  # fmt: skip
     def get(self, request: Request) -> Response:
-        """The latest outcomes, at most 200."""
+        """The latest outcomes: of an app by when they occurred, else by when they were stored."""
         app = request.query_params.get("app", "")
         if len(app) > 128 or "\x00" in app:
             raise ValidationError({"app": "An app id has at most 128 characters, and no NUL."})
-        some = list(outcomes.of_app(app, LISTED) if app else Outcome.objects.order_by("-stored_at", "-pk")[:LISTED])
+        size = limit_of(request)
+        rows = list(outcomes.latest(app, _before(request.query_params.get("before", ""), app))[: size + 1])
+        some = rows[:size]
         looks.note_rows(request, some, "outcomes over the API")
         if app and not some:
             looks.note_known(request, app, "outcomes over the API")  # that there is none is said of an app, too
-        return Response(OutcomeOut(some, many=True).data)
+        return Response(OutcomesPage({"results": some, "next": some[-1].key if len(rows) > size else None}).data)
 
     @extend_schema(operation_id="outcomes_report", request=OutcomesIn, responses={201: OutcomesDone})
     def post(self, request: Request) -> Response:
@@ -115,6 +132,16 @@ class Outcomes(APIView):
         except outcomes.Invalid as error:
             raise ValidationError({"outcomes": _placed(error, len(reports))}) from error
         return Response(OutcomesDone(done).data, status=status.HTTP_201_CREATED)
+
+
+def _before(key: str, app: str) -> Outcome | None:
+    """The outcome that a page begins after. Raises ValidationError for a key that is not in the list."""
+    if not key:
+        return None
+    last = Outcome.objects.filter(key=key).first() if "\x00" not in key else None
+    if last is None or (app and last.app != app):
+        raise ValidationError({"before": "No outcome of this list has this key."})
+    return last
 
 
 def _placed(error: outcomes.Invalid, count: int) -> list[dict[str, list[str]]]:
@@ -153,23 +180,35 @@ class DisputeOut(serializers.ModelSerializer):
                   "decided_name", "decided_at", "verdict_reason", "weight"]  # fmt: skip
 
 
+class DisputesPage(serializers.Serializer):
+    """A page of disputes."""
+
+    results = DisputeOut(many=True)
+    next = serializers.CharField(allow_null=True, help_text="Give it as `after` for the next page; null on the last.")
+
+
 class Disputes(APIView):
     """The queue of disputes."""
 
     permission = {"GET": "decisions.view_dispute", "POST": disputes.OPEN_PERMISSION}
 
     @extend_schema(
-        operation_id="disputes_list", responses=DisputeOut(many=True),
-        parameters=[OpenApiParameter("show", str, enum=["open", "mine", "decided"], description="open unless told.")],
+        operation_id="disputes_list", responses=DisputesPage,
+        parameters=[
+            OpenApiParameter("show", str, enum=["open", "mine", "decided"], description="open unless told."),
+            OpenApiParameter("after", str, description="Show what follows in the queue: a page's `next`."), _PAGE,
+        ],
     )  # fmt: skip
     def get(self, request: Request) -> Response:
-        """At most 200 disputes: those that wait oldest first, decided ones latest first."""
+        """Disputes: those that wait oldest first, decided ones latest first."""
         which = request.query_params.get("show", "open")
         if which not in ("open", "mine", "decided"):
             raise ValidationError({"show": "One of open, mine, decided."})
-        some = list(disputes.queue(which, request.user.get_username())[:LISTED])
+        size = limit_of(request)
+        rows = list(_queue(which, request.user.get_username(), request.query_params.get("after", ""))[: size + 1])
+        some = rows[:size]
         looks.note_rows(request, some, "disputes over the API")
-        return Response(DisputeOut(some, many=True).data)
+        return Response(DisputesPage({"results": some, "next": _place(some[-1]) if len(rows) > size else None}).data)
 
     @extend_schema(operation_id="disputes_open", request=DisputeIn, responses={201: DisputeOut})
     def post(self, request: Request) -> Response:
@@ -208,6 +247,22 @@ class Verdict(APIView):
         values = given.validated_data
         decided = disputes.adjudicate(number, values["verdict"], by=Actor.of(request.user), reason=values["reason"])
         return Response(DisputeOut(decided).data)
+
+
+def _place(one: Dispute) -> str:
+    """Where a page ended: the dispute's number, and whether it was open then, as its place changes when it is decided."""
+    return f"{one.pk}{'o' if one.is_open else 'd'}"
+
+
+def _queue(which: str, login: str, place: str) -> QuerySet[Dispute]:
+    """A queue, or what follows a place in it. Raises ValidationError for what is no place."""
+    if not place:
+        return disputes.queue(which, login)
+    match = _PLACE.fullmatch(place)
+    last = Dispute.objects.filter(pk=int(match[1])).first() if match else None
+    if match is None or last is None or (last.is_open and (match[2] == "d" or which == "decided")):
+        raise ValidationError({"after": "This is no place in the queue: give back a page's `next`."})
+    return disputes.after(which, login, last, match[2] == "o")
 
 
 def _dispute(request: Request, number: int) -> Dispute:

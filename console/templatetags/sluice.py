@@ -65,6 +65,7 @@ for _filter in (
     words.stage_label,
     words.tier_word,
     words.number,
+    words.low_to_high,
     words.percent,
     words.risk2,
     words.signed,

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 
 import pytest
 from django.test import Client
+from django.utils import timezone
 
 from control.models import App, AuditEntry, Tenant
+from decider.vocabulary import Stage
+from decisions.models import Outcome
 from tests.api.conftest import problem
 from tests.control.played import Played
 from tests.decisions.factory import event
@@ -24,7 +28,7 @@ def known(db) -> App:
 def test_an_app_is_told_with_its_day_and_the_look_is_written_down(known, store, caller) -> None:
     store([event(), event(action=0, reason=20, stage=2)])
     told = caller().get(APP).json()
-    assert (told["name"], told["tier"], told["count"]["kept"]) == ("Order sync", "standard", 2)
+    assert (told["name"], told["tier"], told["kept"]) == ("Order sync", "standard", 2)
     assert told["count"]["count"] == pytest.approx(4.0)
     assert AuditEntry.objects.filter(action="app.look", subject="app_7q2m4kx9").count() == 1
 
@@ -58,8 +62,43 @@ def test_its_day_says_actions_and_endpoints_with_an_interval(known, store, calle
     told = caller().get(APP).json()
     assert told["refused"]["count"] == pytest.approx(8.0)
     assert told["refused"]["low"] < 8.0 < told["refused"]["high"]
-    assert told["actions"]["defer"]["count"] == pytest.approx(8.0)
-    assert told["endpoints"][0]["count"]["count"] == pytest.approx(8.0)
+    same = [told["count"], told["recent"], told["recent_refused"], told["actions"]["defer"]]
+    same += [told["endpoints"][0]["count"], told["endpoints"][0]["refused"]]
+    assert all(one == told["refused"] for one in same)
+
+
+def test_it_tells_of_an_app_what_its_page_tells(known, document, store, caller) -> None:
+    App.objects.filter(pk=known.pk).update(verified=True, cohort_prior=0.12, abuse_history=1, chargeback_history=2)
+    now = timezone.now()
+    base = {"app": known.pk, "source": "csv", "by": "x", "digest": "", "reported_at": now, "occurred_at": now - timedelta(days=3)}
+    Outcome.objects.create(key="c", kind="chargeback", matured_at=now, **base)
+    Outcome.objects.create(key="s", kind="churn", matured_at=now + timedelta(days=3), **base)
+    sent = store([event(inclusion_probability=0.1, risk=0.5) for _ in range(3)] + [event(stage=int(Stage.TRIAGE))])
+    opened = {"decision": f"dec_{sent[0].id.hex()}", "reason": "It was announced"}
+    assert caller("sre").post("/api/v1/disputes", opened, format="json").status_code == 201
+    told = caller().get(APP).json()
+    known.refresh_from_db()
+    assert told["profile"] == {
+        "registered_at": serialized(known.created_at), "verified": True, "cohort_share": 0.12, "abuse": 1, "chargebacks": 2,
+        "false_throttles": 0,
+    }  # fmt: skip
+    assert told["regions"] == ["local"]
+    outcomes = told["outcomes"]
+    assert (outcomes["matured"]["chargeback"], outcomes["settling"], outcomes["open_disputes"]) == (1, 1, 1)
+    assert told["worst_hour"]["false_throttles"] == pytest.approx(15.0)
+    assert told["worst_hour"]["bursts"]["count"] == pytest.approx(2.0)
+    assert [line["burst"] for line in told["story"]].count(True) == 1
+    assert all(line["text"] and line["at"] for line in told["story"])
+
+
+def serialized(moment: datetime) -> str:
+    return moment.isoformat().replace("+00:00", "Z")
+
+
+def test_an_app_nobody_registered_has_no_profile(store, caller) -> None:
+    store([event(app="app_else", action=0)])
+    told = caller().get("/api/v1/apps/app_else").json()
+    assert (told["profile"], told["worst_hour"]["at"]) == (None, None)
 
 
 def test_notes_are_added_and_read_by_those_who_may(known, caller) -> None:

@@ -126,6 +126,8 @@ def test_counts_are_those_of_the_page(events, caller) -> None:
     (actions,) = (facet for facet in told["facets"] if facet["name"] == "action")
     assert {c["value"] for c in actions["choices"]} == {"defer", "batch", "shed", "block", "admit"}
     assert sum(b["kept"] for b in told["histogram"]) == len(listed)
+    assert all(b["low"] <= b["count"] <= b["high"] for b in told["histogram"])
+    assert any(b["low"] < b["high"] for b in told["histogram"])
 
 
 def test_a_search_is_kept_shared_and_deleted(db, caller) -> None:

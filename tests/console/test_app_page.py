@@ -25,6 +25,7 @@ from control.errors import StoreUnavailable
 from control.models import App, AppNote, AuditEntry, Tenant
 from decider.ids import format_decision_id
 from decider.store import PROFILE_PREFIX, Profile
+from decider.vocabulary import Stage
 from decisions import disputes, outcomes
 from decisions.models import Decision
 from decisions.outcome_models import Outcome
@@ -94,9 +95,35 @@ def test_every_role_sees_how_the_app_is(signed_in, stored, decider, role: str) -
 def test_one_that_is_refused_now_says_so_first(signed_in, stored) -> None:
     stored([event() for _ in range(4)])
     assert (
-        "<h1>Order sync is being refused now: about 8 of 8 in the last 10 min</h1>"
+        '<h1 title="4 to 16 of 4 to 16, 95%">Order sync is being refused now: about 8 of 8 in the last 10 min</h1>'
         in signed_in("support").get(url()).content.decode()
     )
+
+
+def test_what_is_estimated_stands_beside_its_interval(signed_in, stored) -> None:
+    stored([event() for _ in range(4)])
+    page = signed_in("support").get(url())
+    text = text_of(page)
+    assert "between 4 and 16 were not, of 4 to 16 (95%)." in text
+    assert "In the last 10 min, between 4 and 16 were not admitted (95%)." in text
+    assert "Defer 8 100.0% , 4 to 16" in text
+    assert "/v2/orders/{id} orders-read 8 4 to 16 0.0% 8 4 to 16" in text
+
+
+def test_what_was_counted_whole_has_no_interval(signed_in, stored) -> None:
+    stored([event(inclusion_probability=1.0) for _ in range(4)])
+    page = signed_in("support").get(url())
+    assert "(95%)" not in text_of(page)
+    assert ", 95%" not in page.content.decode()
+
+
+def test_refusals_for_bursts_are_told_apart_from_those_of_ml(signed_in, stored) -> None:
+    at = time.time() // 3_600 * 3_600 - 1_800
+    stored([event(at=at, risk=0.5, inclusion_probability=1.0)])
+    stored([event(at=at + k, risk=0.1, stage=int(Stage.TRIAGE), inclusion_probability=0.1) for k in range(3)])
+    text = text_of(signed_in("support").get(url()))
+    assert re.search(r"by ML in the worst hour, from \d\d:00: 0.5 , limit 10 About 30 more were refused in that hour", text)
+    assert "for bursts beyond the plan Inside" in text
 
 
 def test_a_new_credential_is_put_beside_the_burst(signed_in, stored) -> None:
@@ -121,7 +148,7 @@ def test_expected_false_throttles_stand_next_to_their_limit(signed_in, stored) -
     at = time.time() // 3_600 * 3_600 - 1_800
     stored([event(at=at + k, risk=0.5, inclusion_probability=0.1) for k in range(3)])
     text = text_of(signed_in("support").get(url()))
-    assert re.search(r"Expected false throttles in the worst hour, from \d\d:00: 15.0 , limit 10 Over", text)
+    assert re.search(r"Expected false throttles by ML in the worst hour, from \d\d:00: 15.0 , limit 10 Over", text)
 
 
 def test_what_became_of_it_is_shown_matured_and_settling(signed_in, stored) -> None:

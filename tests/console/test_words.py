@@ -7,6 +7,7 @@ import pytest
 from django.template import Context, Template, TemplateSyntaxError
 
 from console import words
+from decisions.estimate import of_row, total
 
 AT = datetime(2025, 11, 18, 14, 21, 36, 412_900, tzinfo=UTC)
 
@@ -15,6 +16,11 @@ def test_figures_have_thousands_and_a_true_minus() -> None:
     assert words.number(62708.4) == "62,708"
     assert words.number(-0.49, 2) == "−0.49"
     assert words.number(-0.001, 2) == "0.00"
+
+
+def test_an_interval_is_low_to_high_and_nothing_for_what_was_counted_whole() -> None:
+    assert words.low_to_high(total([of_row(0.01)] * 20)) == "1,298 to 3,083"
+    assert words.low_to_high(of_row(1.0)) == ""
 
 
 @pytest.mark.parametrize("nothing", [None, float("nan"), float("inf")])

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from decisions import aggregate, charts, lookup
+from decisions.estimate import Estimate
 from decisions.models import Decision
 from tests.decisions.factory import event, unranked
 
@@ -50,7 +51,7 @@ def test_the_largest_apps_are_those_with_the_most_weight(store) -> None:
 
 
 def test_columns_stand_on_the_floor_and_none_is_higher_than_the_plot() -> None:
-    cells = [aggregate.Cell(10.0 * k, k % 5, 0, 0, "s", float(k + 1), 1) for k in range(30)]
+    cells = [aggregate.Cell(10.0 * k, k % 5, 0, 0, "s", Estimate(float(k + 1), float(k + 1), 1)) for k in range(30)]
     chart = charts.columns(cells, 0.0, 10.0, 30, floor=100, height=80)
     assert all(p.y >= 20 - charts.SMALLEST and p.y + p.height <= 100.1 for p in chart.pieces)
     assert chart.peak == 30

@@ -7,9 +7,10 @@ import uuid
 
 import pytest
 
+from control.models import App, Tenant
 from decider.ids import format_decision_id
 from decider.vocabulary import Action, Stage
-from decisions import directory, lookup
+from decisions import directory, export, listing, lookup, seen_tokens
 from decisions.lookup import Filters
 from tests.decisions.factory import event, id_at, unranked
 
@@ -61,6 +62,58 @@ def test_a_tenant_is_read_as_all_its_apps(store, known) -> None:
     assert reading.kind == "tenant"
     assert reading.label == "tenant Tidewell Retail, 2 apps"
     assert len(found("tidewell")) == len(found("ten_tidewell")) == 2
+
+
+def many(count: int, *tenants: str) -> list[str]:
+    """Registers apps, one tenant after another in turn. Their ids."""
+    owners = [Tenant.objects.create(id=f"ten_{k}", name=name) for k, name in enumerate(tenants)]
+    rows = [App(id=f"app_{k:03}", name=f"Sync {k:03}", tenant=owners[k % len(owners)], tier=1) for k in range(count)]
+    return [row.id for row in App.objects.bulk_create(rows)]
+
+
+def test_a_tenant_of_many_apps_is_whole_in_list_counts_and_export(store) -> None:
+    ids = many(60, "Big Corp")
+    store([event(app=app) for app in ids])
+    for text in ("big corp", "ten_0"):
+        reading = lookup.read(text)
+        assert (reading.kind, reading.label, len(reading.apps)) == ("tenant", "tenant Big Corp, 60 apps", 60)
+        rows = lookup.rows(reading, EVERYTHING, time.time())
+        assert rows.count() == 60
+        assert listing.compose(reading, EVERYTHING, time.time()).number.kept == 60
+        assert len("".join(export.lines(rows)).splitlines()) == 61
+
+
+def test_a_name_that_matches_too_many_apps_says_so(store) -> None:
+    many(312, "Tidewell Retail", "Grid Mobility")
+    reading = lookup.read("sync")
+    assert (reading.kind, len(reading.apps)) == ("apps", 312)
+    many_more = lookup.directory.MOST_NAMED
+    App.objects.bulk_create(App(id=f"app_x{k}", name=f"Sync x{k}", tenant_id="ten_0", tier=1) for k in range(many_more))
+    assert lookup.read("sync").label == f"a name, the first {many_more} of {many_more + 312} apps; type more of it"
+    assert lookup.read("sync 00").label == "a name, 10 apps"
+
+
+def test_exactly_fifty_of_a_name_are_all_of_them(store) -> None:
+    many(50, "Tidewell Retail", "Grid Mobility")
+    assert lookup.read("sync").label == "a name, 50 apps"
+
+
+def test_an_app_of_exactly_this_name_is_found_among_many_that_hold_it(store) -> None:
+    many(60, "Tidewell Retail", "Grid Mobility")
+    App.objects.create(id="app_last", name="Zync", tenant_id="ten_0", tier=1)
+    App.objects.create(id="app_longer", name="A zync", tenant_id="ten_1", tier=1)
+    assert lookup.read("zync").apps == ("app_last",)
+    assert lookup.read("sync 059").apps == ("app_059",)
+
+
+def test_a_credential_that_many_apps_used_finds_all_of_them(store) -> None:
+    sent = [event(app=f"app_{k}", token_digest="cd" * 16) for k in range(60)]
+    seen = seen_tokens.Seen()
+    store(sent)
+    seen.add(sent)
+    reading = lookup.read(f"token:{'cd' * 16}")
+    assert (reading.kind, len(reading.apps)) == ("token", 60)
+    assert lookup.rows(reading, EVERYTHING, time.time()).count() == 60
 
 
 def test_the_reader_may_insist_on_another_reading(store, known) -> None:
@@ -120,7 +173,6 @@ def test_the_neighbours_of_a_decision_are_its_apps(store) -> None:
 
 
 def test_apps_of_one_name_are_told_apart_by_their_tenant(db) -> None:
-    from control.models import App, Tenant
 
     one, two = (Tenant.objects.create(id=f"ten_{n}", name=n.title()) for n in ("north", "south"))
     for app, tenant in (("app_a", one), ("app_b", two), ("app_c", two)):
@@ -138,28 +190,3 @@ def test_an_id_of_a_time_no_clock_shows_is_no_id(db, digits: str) -> None:
     reading = lookup.read(f"dec_{digits}")
     assert reading.kind == "nothing"
     assert "of the present" in reading.hint
-
-
-@pytest.fixture
-def many(db) -> None:
-    """A tenant of sixty apps, and six hundred apps of others that share a word with it."""
-    from control.models import App, Tenant
-
-    big, other = (Tenant.objects.create(id=f"ten_{n}", name=n) for n in ("Big Corp", "Other"))
-    App.objects.bulk_create(App(id=f"app_b{k:03}", name=f"Worker {k}", tenant=big, tier=0) for k in range(60))
-    App.objects.bulk_create(App(id=f"app_o{k:03}", name=f"Portal {k}", tenant=other, tier=0) for k in range(600))
-
-
-def test_a_tenant_is_whole_however_many_apps_it_has(many) -> None:
-    reading = lookup.read("big corp")
-    assert (reading.kind, len(reading.apps), reading.label) == ("tenant", 60, "tenant Big Corp, 60 apps")
-    assert len(lookup.read("Other").apps) == 600
-
-
-def test_a_name_that_fits_too_many_says_so(many) -> None:
-    from control.models import App
-
-    App.objects.filter(id="app_b000").update(name="Portal of Big Corp")
-    reading = lookup.read("portal")
-    assert reading.label == "a name, the first 500 of 601 apps; type more of it"
-    assert lookup.read("Portal 7").apps == ("app_o007",)
