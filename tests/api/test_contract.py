@@ -67,7 +67,7 @@ STRICT = {
     "receipts_open",
 }
 """Operations that read more than a name from the address, so that there is something to forbid."""
-BOUND = STRICT - {"disputes_list", "disputes_open", "disputes_decide"} | {"decisions_minute"}
+BOUND = STRICT - {"disputes_list", "disputes_decide"} | {"decisions_minute"}
 """Those whose values depend on each other, on what there is, or on a seal, which no schema can say: some that fit are refused."""
 
 
