@@ -36,6 +36,24 @@ class WordField(serializers.ChoiceField):
         return _word(self._kind(value))
 
 
+class Text(serializers.CharField):
+    """A text as the document says: a number is none, which the framework would write out and take."""
+
+    def to_internal_value(self, data: object) -> str:
+        if not isinstance(data, str):
+            self.fail("invalid")
+        return str(super().to_internal_value(data))
+
+
+class Flag(serializers.BooleanField):
+    """True or false and nothing that could stand for them, such as 1 or "no"."""
+
+    def to_internal_value(self, data: object) -> bool:
+        if not isinstance(data, bool):
+            self.fail("invalid", input=data)
+        return data
+
+
 def _word(kind: Action | Arm | MlState | Reason | Stage | Tier) -> str:
     return kind.name.lower().replace("_", "-")
 

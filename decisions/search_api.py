@@ -11,16 +11,16 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from . import saved
-from .rest_fields import FlagField, TextField
+from .api import Flag, Text
 from .views import READ
 
 
 class SearchIn(serializers.Serializer):
     """A search to keep."""
 
-    name = TextField(max_length=saved.LONGEST_NAME, help_text="One of the same name is replaced.")
-    query = TextField(max_length=2_000, allow_blank=True, help_text="Filters as the list's address has them.")
-    shared = FlagField(default=False, help_text="Whether everyone sees it.")
+    name = Text(max_length=saved.LONGEST_NAME, help_text="One of the same name is replaced.")
+    query = Text(max_length=2_000, allow_blank=True, help_text="Filters as the list's address has them.")
+    shared = Flag(default=False, help_text="Whether everyone sees it.")
 
 
 class SearchOut(serializers.Serializer):

@@ -21,7 +21,7 @@ from control.buckets import Node
 from decider import check
 from decider.vocabulary import Tier
 from decisions import app_page, configs, looks
-from decisions.api import EstimateOut
+from decisions.api import EstimateOut, Text
 from decisions.app_day import Hour
 from decisions.app_page import AppPage, Happening, Labels
 from decisions.models import utc
@@ -240,7 +240,7 @@ class AppBuckets(APIView):
 class ReasonIn(serializers.Serializer):
     """Why someone does something."""
 
-    reason = serializers.CharField(max_length=audit.REASON_MAX)
+    reason = Text(max_length=audit.REASON_MAX)
 
 
 class BucketReset(APIView):
@@ -266,7 +266,7 @@ class BucketReset(APIView):
 class NoteIn(serializers.Serializer):
     """A note for colleagues."""
 
-    text = serializers.CharField(max_length=notes.LONGEST)
+    text = Text(max_length=notes.LONGEST)
 
 
 class NoteOut(serializers.Serializer):

@@ -18,12 +18,13 @@ from control.actors import Actor
 from decider.ids import format_decision_id, parse_decision_id
 from decider.vocabulary import Action
 from decisions import disputes, looks, outcomes
-from decisions.api import LIMIT, WordField, found, limit_of
+from decisions.api import LIMIT, Text, WordField, found, limit_of
 from decisions.errors import Refused
 from decisions.models import Dispute, Outcome
 from decisions.outcome_models import Kind
 
 _PLACE = re.compile(r"([0-9]{1,18})([od])")
+"""A dispute, and whether it was open (o) or decided (d) when it was listed."""
 _REASON = {"max_length": audit.REASON_MAX, "trim_whitespace": True}
 
 
@@ -45,24 +46,24 @@ class DecisionId(serializers.Field):
 class OutcomeIn(serializers.Serializer):
     """One thing that happened later, about an app, a credential's digest, a request or a decision."""
 
-    key = serializers.CharField(max_length=200, help_text="Your own name for it: sent again, it changes nothing.")
+    key = Text(max_length=200, help_text="Your own name for it: sent again, it changes nothing.")
     kind = serializers.ChoiceField(Kind.choices)
     occurred_at = serializers.DateTimeField()
     reported_at = serializers.DateTimeField(allow_null=True, default=None, help_text="When its source knew of it; now unless told.")
     matured_at = serializers.DateTimeField(allow_null=True, default=None, help_text="From when it counts; at once unless told.")
-    app = serializers.CharField(allow_blank=True, default="", max_length=128)
-    token_digest = serializers.CharField(allow_blank=True, default="", max_length=32, help_text="Never the token itself.")
-    request_id = serializers.CharField(allow_blank=True, default="", max_length=200)
+    app = Text(allow_blank=True, default="", max_length=128)
+    token_digest = Text(allow_blank=True, default="", max_length=32, help_text="Never the token itself.")
+    request_id = Text(allow_blank=True, default="", max_length=200)
     decision = DecisionId(allow_null=True, default=None)
     weight = serializers.FloatField(default=1.0, help_text="How many such events it stands for.")
-    note = serializers.CharField(allow_blank=True, default="", max_length=500)
+    note = Text(allow_blank=True, default="", max_length=500)
 
 
 class OutcomesIn(serializers.Serializer):
     """A report."""
 
     outcomes = serializers.ListField(child=OutcomeIn(), min_length=1, max_length=outcomes.MOST)
-    reason = serializers.CharField(**_REASON, help_text="Where these are from; kept in the audit log.")
+    reason = Text(**_REASON, help_text="Where these are from; kept in the audit log.")
 
 
 class OutcomesDone(serializers.Serializer):
@@ -91,6 +92,7 @@ class OutcomesPage(serializers.Serializer):
     next = serializers.CharField(allow_null=True, help_text="Give it as `before` for the next page; null on the last.")
 
 
+_AT = {"type": "string", "pattern": "^([0-9]{1,18}[od])?$"}
 _PAGE = OpenApiParameter("limit", LIMIT, description=f"Rows on a page, 1 to {LIMIT['maximum']}; {LIMIT['default']} unless told.")
 
 
@@ -135,12 +137,12 @@ class Outcomes(APIView):
 
 
 def _before(key: str, app: str) -> Outcome | None:
-    """The outcome that a page begins after. Raises ValidationError for a key that is not in the list."""
+    """The outcome that a page begins after. Raises NotFound for a key that is not in the list."""
     if not key:
         return None
     last = Outcome.objects.filter(key=key).first() if "\x00" not in key else None
     if last is None or (app and last.app != app):
-        raise ValidationError({"before": "No outcome of this list has this key."})
+        raise NotFound("No outcome of this list has the key in “before”.")
     return last
 
 
@@ -156,15 +158,15 @@ class DisputeIn(serializers.Serializer):
     """Saying that a refusal was wrong."""
 
     decision = DecisionId()
-    reason = serializers.CharField(**_REASON)
-    ticket = serializers.CharField(max_length=disputes.TICKET_MAX, allow_blank=True, default="")
+    reason = Text(**_REASON)
+    ticket = Text(max_length=disputes.TICKET_MAX, allow_blank=True, default="")
 
 
 class VerdictIn(serializers.Serializer):
     """A second person's verdict."""
 
     verdict = serializers.ChoiceField(["uphold", "decline"], help_text="uphold: it was a false throttle; decline: it was correct.")
-    reason = serializers.CharField(**_REASON)
+    reason = Text(**_REASON)
 
 
 class DisputeOut(serializers.ModelSerializer):
@@ -196,7 +198,7 @@ class Disputes(APIView):
         operation_id="disputes_list", responses=DisputesPage,
         parameters=[
             OpenApiParameter("show", str, enum=["open", "mine", "decided"], description="open unless told."),
-            OpenApiParameter("after", str, description="Show what follows in the queue: a page's `next`."), _PAGE,
+            OpenApiParameter("after", _AT, description="Show what follows in the queue: a page's `next`."), _PAGE,
         ],
     )  # fmt: skip
     def get(self, request: Request) -> Response:
@@ -255,13 +257,14 @@ def _place(one: Dispute) -> str:
 
 
 def _queue(which: str, login: str, place: str) -> QuerySet[Dispute]:
-    """A queue, or what follows a place in it. Raises ValidationError for what is no place."""
+    """A queue, or what follows a place in it. Raises ValidationError for what is no place, NotFound for one that is not there."""
     if not place:
         return disputes.queue(which, login)
-    match = _PLACE.fullmatch(place)
-    last = Dispute.objects.filter(pk=int(match[1])).first() if match else None
-    if match is None or last is None or (last.is_open and (match[2] == "d" or which == "decided")):
+    if (match := _PLACE.fullmatch(place)) is None:
         raise ValidationError({"after": "This is no place in the queue: give back a page's `next`."})
+    last = Dispute.objects.filter(pk=int(match[1])).first()
+    if last is None or (last.is_open and (match[2] == "d" or which == "decided")):
+        raise NotFound("This queue has no such place.")
     return disputes.after(which, login, last, match[2] == "o")
 
 

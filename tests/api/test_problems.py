@@ -91,3 +91,16 @@ def test_a_defect_is_500_as_a_problem_without_details(anyone: APIClient, monkeyp
     answer = anyone.get(DISPUTES)
     assert problem(answer)["status"] == 500
     assert "division" not in answer.content.decode()
+
+
+@pytest.mark.parametrize(
+    ("address", "body", "pointer"),
+    [
+        (NOTES, {"text": 5}, "/text"),
+        ("/api/v1/searches", {"name": 5, "query": ""}, "/name"),
+        ("/api/v1/searches", {"name": "mine", "query": "", "shared": 0}, "/shared"),
+    ],
+)
+def test_a_value_of_another_type_is_refused_not_guessed(anyone: APIClient, address: str, body: dict, pointer: str) -> None:
+    found = problem(anyone.post(address, body, format="json"))
+    assert (found["status"], [fault["pointer"] for fault in found["errors"]]) == (400, [pointer])

@@ -25,7 +25,8 @@ def tab(browser, live_server, person, decider, stored) -> Iterator[Callable]:  #
 
     def go(role: str = "sre", width: int = 1440):
         now = time.time()
-        stored([event(at=now - 3_000 - k) for k in range(9)] + [unranked(at=now - 60 - k) for k in range(20)])
+        stored([event(at=now - 3_000 - k, stage=2 + k % 2, inclusion_probability=0.02) for k in range(9)])
+        stored([event(at=now - 60)] + [unranked(at=now - 60 - k) for k in range(20)])
         notes.add(by=SYSTEM, app=APP, text="An_unbroken_line_" * 12)
         decider("d01").track(APP, 310)
         client = Client()
@@ -85,6 +86,7 @@ def test_gauges_without_an_answer_say_how_old_they_are_and_recover(tab) -> None:
 @pytest.mark.parametrize("width", [1440, 1024, 390, 320])
 def test_nothing_runs_over_the_edge(tab, width: int) -> None:
     page = tab("support", width)
+    page.locator("#policy-alike summary").click()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
