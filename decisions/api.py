@@ -118,6 +118,7 @@ def asked_of(request: Request) -> tuple[Reading, asking.Asked]:
     text, insist = request.query_params.get("q", "").strip(), request.query_params.get("as", "")
     if len(text) > 200 or "\x00" in text:
         problems.append("“q” has at most 200 characters, and no NUL.")
+    problems += [f"“{name}” is empty." for name, values in request.query_params.lists() if name != "q" and "" in values]
     if insist not in ("", *lookup.READINGS):
         problems.append(f"“as” is one of {', '.join(lookup.READINGS)}.")
     if problems:

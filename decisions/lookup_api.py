@@ -13,6 +13,7 @@ from rest_framework.views import APIView
 from decider.ids import format_decision_id
 
 from . import looks, lookup, pasted
+from .api import Text
 from .lookup import TOKEN, Reading
 from .models import Decision
 from .views import READ, SEE_DIGEST
@@ -25,7 +26,7 @@ KINDS = ("decision", "request", "app", "apps", "tenant", "token", "receipt", "no
 class LookupIn(serializers.Serializer):
     """Something pasted."""
 
-    text = serializers.CharField(
+    text = Text(
         max_length=pasted.LONGEST,
         help_text="Decision or request id, id or name of an app or tenant, token or receipt. A token is hashed and not kept.",
     )

@@ -17,7 +17,7 @@ from decider.ids import format_decision_id
 from decider.receipt import ReceiptError
 from decider.vocabulary import REASONS, Action, Reason, Stage
 from decisions import looks, lookup
-from decisions.api import READ, WordField
+from decisions.api import READ, Text, WordField
 from decisions.models import utc
 from explain import customer
 from explain.api import CustomerText
@@ -26,7 +26,7 @@ from explain.api import CustomerText
 class ReceiptIn(serializers.Serializer):
     """A receipt, as a refusal's response carried it."""
 
-    receipt = serializers.CharField(max_length=1000)
+    receipt = Text(max_length=1000)
 
 
 class ReceiptOut(serializers.Serializer):

@@ -11,12 +11,13 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from control import tokens
+from decisions.api import Text
 
 
 class TokenIn(serializers.Serializer):
     """A wish for a token."""
 
-    reason = serializers.CharField(max_length=200, help_text="What it is for; kept in the audit log.")
+    reason = Text(max_length=200, help_text="What it is for; kept in the audit log.")
     days = serializers.IntegerField(
         min_value=tokens.SHORTEST_DAYS,
         max_value=tokens.LONGEST_DAYS,

@@ -184,7 +184,7 @@ ELSEWHERE = {"switch-flip", "switch-preview"}
 SHOWS_NONE = {
     "home", "ui-home-mix", "ui-strip", "login", "logout", "preference", "tokens", "token-revoke", "ticket",
     "save-search", "delete-search", "ui-palette", "model-explanations", "switches", "propagation", "app-note", "app-looks",
-    "api-schema", "api-app-looks", "api-searches", "api-search", "api-tokens", "api-token",
+    "api-schema", "api-app-looks", "api-searches", "api-search", "api-tokens", "api-token", "api-models", "api-status",
 }  # fmt: skip
 """Sums over all apps, people's own things, and what says itself who looked."""
 
