@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import http.client
 import json
 import secrets
@@ -19,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from console import parts
 from decider import config as configs
-from decider import defaults, peek, store
+from decider import defaults, peek, server, store
 from decider.config import Config, Sampling, Switch
 from decider.event import Event, decode_batch
 from decider.requests import Outcome
@@ -267,3 +269,26 @@ def test_it_ends_on_sigterm_with_its_last_events_sent(world: World) -> None:
     world.get("/v1/check/v2/orders/1", "app_last")
     assert world.end("decider", signal.SIGTERM) == 0
     assert len(world.events()) > before
+
+
+def test_a_task_that_loses_a_cancellation_does_not_keep_the_process_alive() -> None:
+    """As the store's client does when a timeout ends at the same moment, inside a group that cancels its tasks only once."""
+
+    async def deaf(times: int) -> None:
+        for _ in range(times):
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(60)
+
+    async def group() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(deaf(2))
+            tasks.create_task(deaf(3))
+
+    async def run() -> None:
+        duty = asyncio.create_task(group())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        await server._end_all()
+        assert duty.done()
+
+    asyncio.run(run())
