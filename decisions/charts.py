@@ -78,7 +78,7 @@ def columns(
         pieces=tuple(p for k in sorted(buckets) for p in _stack(buckets[k], k * slot, slot * 0.8, floor, height / top)),
         times=times(since, since + width * count),
         counts=tuple(
-            Label(floor - height * share, f"{top * share:,.4g}", "end", floor - height * share + 4) for share in (0, 0.5, 1)
+            Label(floor - height * share, f"{top * share:,.0f}", "end", floor - height * share + 4) for share in (0, 0.5, 1)
         ),
         top=top,
         peak_at=since + peak_k * width,
@@ -86,10 +86,6 @@ def columns(
         peak_x=round(peak_k * slot, 2),
         rows=tuple((since + k * width, tuple(buckets[k].get(int(a), 0.0) for a in Action)) for k in sorted(buckets)),
     )
-
-
-def _level(share: float, top: float, y: float) -> Label:
-    return Label(y, f"{top * share:,.4g}", "end", y + 4)
 
 
 def _stack(bucket: dict[int, float], x: float, width: float, floor: float, scale: float) -> list[Piece]:

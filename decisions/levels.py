@@ -19,9 +19,8 @@ LOCK = 0x51_C1_CE_02
 """Advisory lock of compaction: one process at a time."""
 SETTLED_S = 120
 """A minute is over for ingest this long after its beginning; what comes later still is late."""
-
-
 FOR_GOOD_S = 1e11
+"""Longer than any installation lives."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,3 +62,8 @@ def test_columns_stand_on_the_floor_and_none_is_higher_than_the_plot() -> None:
 @pytest.mark.parametrize(("value", "top"), [(0, 2), (2, 2), (3, 4), (11, 20), (100, 100), (101, 200), (12_345, 20_000)])
 def test_an_axis_ends_at_a_round_figure(value, top) -> None:
     assert charts.ceiling(value) == top
+
+
+def test_an_axis_of_many_is_read_as_numbers() -> None:
+    cell = aggregate.Cell(0.0, 1, 3, 0, "s", Estimate(37_000.0, 37_000.0, 37_000))
+    assert [label.text for label in charts.columns([cell], 0.0, 60.0, 2, 100.0, 90.0).counts] == ["0", "20,000", "40,000"]
