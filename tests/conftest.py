@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,6 +32,18 @@ def append_only_tables_can_be_emptied_between_tests() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(DatabaseOperations, "execute_sql_flush", execute)
         yield
+
+
+@pytest.fixture
+def live_server(live_server, transactional_db) -> Iterator:
+    """The live server; a test's tables are emptied only when the last request of its pages has ended. A request still on
+    its way would hold locks against that, or write rows into the next test."""
+    yield live_server
+    last = time.monotonic() + 30
+    for thread in threading.enumerate():
+        if thread.name.endswith("(process_request_thread)"):
+            thread.join(last - time.monotonic())
+            assert not thread.is_alive(), "a page is still connected: close its browser context before the test ends"
 
 
 @pytest.fixture
