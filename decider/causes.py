@@ -39,6 +39,7 @@ CAUSES: dict[str, Cause] = {
         Cause("SPREAD", "Spread of requests"),
         Cause("WRITES", "Writes"),
         Cause("QUOTA", "Daily quota", "Much of the daily quota is used. It starts anew at midnight UTC."),
+        Cause("LEASE", "Part of the daily quota", "The next part of the quota was not at hand. Wait as long as Retry-After says."),
         Cause("SERVICE", "State of the service", "The service was busy or failing. Wait as long as Retry-After says."),
         Cause("TENANT", "Its tenant's use", "Your organisation as a whole used much of this service. Spread its use over time."),
         Cause("IDENTITY", "Credentials and addresses"),
@@ -84,6 +85,7 @@ The other side of most is not: that gaps are even, say, is how a script is notic
 
 OF_REASON: dict[Reason, str] = {
     Reason.QUOTA_EXHAUSTED: "QUOTA",
+    Reason.LEASE_AWAITED: "LEASE",
     Reason.BURST_EXHAUSTED: "PACE",
     Reason.TOKENS_EMPTY: "PACE",
     Reason.SERVICE_OVERLOADED: "SERVICE",

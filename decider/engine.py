@@ -188,6 +188,12 @@ class Engine:
         """Adds a quota lease of so many requests to an app that is still tracked."""
         if (slot := self.slot_of(app)) >= 0:
             self.state.clock[slot, state.QUOTA_LEFT] += requests
+            self.state.clock[slot, state.LEASE_ASKED] = self.state.clock[slot, state.LEASED_OUT] = 0.0
+
+    def leased_out(self, app: str, quota: float) -> None:
+        """Takes in that of a daily quota of so many requests nothing is left to lease today."""
+        if (slot := self.slot_of(app)) >= 0:
+            self.state.clock[slot, state.LEASE_ASKED], self.state.clock[slot, state.LEASED_OUT] = 0.0, quota
 
     def learn(self, outcomes: Sequence[Outcome], now: float | None = None) -> None:
         """Takes in what became of requests. Outcomes of services the document does not know are ignored."""

@@ -224,6 +224,8 @@ def _pass_time(x: Rows, s: Rows, level: Levels, ground: Ground) -> None:
     s[:, S["error_budget_left"]] = np.minimum(
         np.maximum(budget, ground.budget_per_hour), budget + level * ground.budget_per_hour / 3600.0
     )
+    leased = (s[:, S["lease_due"]] > 0.0) & (level >= s[:, S["lease_due"]])  # expected to arrive, as prices are to fall
+    s[:, S["quota_left"]] = np.where(leased, np.maximum(1.0, s[:, S["quota_left"]]), s[:, S["quota_left"]])
     over = level >= s[:, S["quota_reset"]]
     s[:, S["quota_left"]] = np.where(over, ground.quota, s[:, S["quota_left"]])
     x[:, F["quota_used"]] = np.where(over, 0.0, x[:, F["quota_used"]])

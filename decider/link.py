@@ -49,7 +49,6 @@ class Link:
         self._ids = IdSource()
         self._unsent: EventBatch | None = None
         self._outcomes_from: Any = "$"
-        self._exhausted: dict[str, tuple[str, float]] = {}  # app: day on which its pool was empty, and the quota it was told for
         self._wanted = asyncio.Event()
 
     def look_at_wants(self) -> None:
@@ -192,8 +191,7 @@ class Link:
 
     async def _lease(self) -> None:
         day = time.strftime("%Y%m%d", time.gmtime())
-        wanted = list(self.engine.wanted_leases.items())[:200]
-        asked = [(app, quota) for app, quota in wanted if self._exhausted.get(app) != (day, quota)]
+        asked = list(self.engine.wanted_leases.items())[:200]
         self.engine.wanted_leases.clear()
         async with self.store.pipeline(transaction=False) as pipe:
             for app, quota in asked:
@@ -201,13 +199,11 @@ class Link:
             granted = await pipe.execute()
         if time.strftime("%Y%m%d", time.gmtime()) != day:
             return  # the lease was for a day that has ended
-        if len(self._exhausted) > 10_000:
-            self._exhausted.clear()
         for (app, quota), requests in zip(asked, granted, strict=True):
             if requests:
                 self.engine.grant(app, float(requests))
             else:
-                self._exhausted[app] = (day, quota)  # an app that was not known yet asks again with its own plan's quota
+                self.engine.leased_out(app, quota)
 
     async def _status(self) -> None:
         data, node = _encode(self.status()), self.engine.node

@@ -99,6 +99,7 @@ def _spent_signals(state: st.State, slot: int, region: r.Region, rules: p.Rules,
     sig[p.S_TOKENS] = st.refill(state, slot, now, sig[p.S_RATE], sig[p.S_BURST])
     own = rules.tiers[tier, p.T_QUOTA] * batch.world[W_QUOTA_SHARE]
     sig[p.S_QUOTA_LEFT] = st.quota_left(state, slot, now, own)
+    sig[p.S_LEASE] = st.lease_due(state, slot, now, sig[S_QUOTA_LIMIT]) if batch.world[W_QUOTA_SHARE] < 1.0 else 0.0
     sig[p.S_BUDGET] = st.error_budget(state, slot, now, rules.tiers[tier, p.T_ERROR_BUDGET])
     sig[p.S_USAGE] = region.use[batch.request[i]["service"], state.tenant[slot]]
 
@@ -188,7 +189,11 @@ def settle(table: np.ndarray, count: int, now: float, lease_below: float) -> int
         action, stage, reason, wait = p.decide(sig, batch.features[i], batch.scores[i, 2], batch.scores[i, 3], rules)
         answer["action"], answer["stage"], answer["reason"], answer["retry_after"] = action, stage, reason, wait
         _consume(state, region, batch, i, slot, action == p.ADMIT or sig[S_OBSERVE] != 0.0, now)
-        wants = WANTS_LEASE if state.clock[slot, st.QUOTA_LEFT] < lease_below * sig[S_QUOTA_LIMIT] else 0
+        wants, limit, clock = 0, sig[S_QUOTA_LIMIT], state.clock
+        if clock[slot, st.QUOTA_LEFT] < lease_below * limit and clock[slot, st.LEASED_OUT] < limit:
+            wants = WANTS_LEASE
+            if clock[slot, st.LEASE_ASKED] == 0.0:
+                clock[slot, st.LEASE_ASKED] = now
         if state.profile[slot, st.P_KNOWN] == 0.0:
             state.profile[slot, st.P_KNOWN] = st.ASKED
             wants |= WANTS_PROFILE

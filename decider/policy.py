@@ -35,8 +35,9 @@ NO_REASON, COMPLIANCE, BLOCK_LISTED, ALLOW_LISTED = (
     int(Reason.BLOCK_LISTED),
     int(Reason.ALLOW_LISTED),
 )
-QUOTA_EXHAUSTED, OVERRIDE_ADMIT, OVERRIDE_REFUSE = (
+QUOTA_EXHAUSTED, LEASE_AWAITED, OVERRIDE_ADMIT, OVERRIDE_REFUSE = (
     int(Reason.QUOTA_EXHAUSTED),
+    int(Reason.LEASE_AWAITED),
     int(Reason.OVERRIDE_ADMIT),
     int(Reason.OVERRIDE_REFUSE),
 )
@@ -54,7 +55,7 @@ S_TIER, S_ML, S_LIST, S_COMPLIANCE = S["tier"], S["ml_state"], S["list_verdict"]
 S_QUOTA_LEFT, S_QUOTA_RESET, S_OVERRIDE = S["quota_left"], S["quota_reset"], S["override_action"]
 S_TOKENS, S_RATE, S_BURST, S_COST, S_BATCHABLE = S["tokens"], S["bucket_rate"], S["bucket_burst"], S["cost"], S["batchable"]
 S_PRICE, S_USAGE, S_FAIR, S_BUDGET = S["service_price"], S["tenant_usage"], S["tenant_fair_share"], S["error_budget_left"]
-S_PRIOR_RISK, S_PRIOR_VALUE, S_RETRY_HINT = S["prior_risk"], S["prior_value"], S["retry_hint"]
+S_PRIOR_RISK, S_PRIOR_VALUE, S_RETRY_HINT, S_LEASE = S["prior_risk"], S["prior_value"], S["retry_hint"], S["lease_due"]
 
 # columns of Rules.tiers
 T_RATE, T_BURST, T_QUOTA, T_WEIGHT, T_FRICTION, T_HARM, T_ERROR_BUDGET, T_RANK_FROM = range(8)
@@ -133,8 +134,16 @@ def guard_reason(signals: np.ndarray) -> int:
     if signals[S_LIST] == 2.0:
         return BLOCK_LISTED
     if signals[S_QUOTA_LEFT] < 1.0:
-        return QUOTA_EXHAUSTED
+        return LEASE_AWAITED if signals[S_LEASE] > 0.0 else QUOTA_EXHAUSTED
     return ALLOW_LISTED if signals[S_LIST] == 1.0 else NO_REASON
+
+
+@njit(cache=True)
+def guard_action(reason: int) -> int:
+    """What a guard rule asks for."""
+    if reason == ALLOW_LISTED:
+        return ADMIT
+    return DEFER if reason in (QUOTA_EXHAUSTED, LEASE_AWAITED) else BLOCK
 
 
 @njit(cache=True)
@@ -250,6 +259,8 @@ def retry_after(action: int, reason: int, signals: np.ndarray) -> float:
         return 0.0
     if reason == QUOTA_EXHAUSTED:
         return signals[S_QUOTA_RESET]
+    if reason == LEASE_AWAITED:
+        return min(signals[S_LEASE], signals[S_QUOTA_RESET])
     if signals[S_RETRY_HINT] > 0.0:
         return signals[S_RETRY_HINT]
     if action == SHED:
@@ -268,7 +279,7 @@ def decide(signals: np.ndarray, features: np.ndarray, risk: float, value: float,
     """
     reason = guard_reason(signals)
     if reason != NO_REASON:
-        action = ADMIT if reason == ALLOW_LISTED else DEFER if reason == QUOTA_EXHAUSTED else BLOCK
+        action = guard_action(reason)
         return action, GUARD, reason, retry_after(action, reason, signals)
     action, stage, reason = _settle(signals, features, risk, value, rules)
     forced = int(signals[S_OVERRIDE])

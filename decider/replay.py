@@ -17,7 +17,7 @@ from .event import Event
 from .features import N_FEATURES, SCHEMA
 from .models import Model
 from .signals import INDEX as S
-from .signals import N_SIGNALS
+from .signals import unpack
 from .vocabulary import ML_STATE_TEXT, REASONS, Action, MlState, Reason, Stage
 
 _STEPS = 64
@@ -67,9 +67,12 @@ def vectors(event: Event) -> tuple[np.ndarray, np.ndarray]:
     """(signals float64 (N_SIGNALS,), features float32 (N_FEATURES,)) of a record. Raises ReplayError."""
     if event.feature_schema != SCHEMA:
         raise ReplayError(f"recorded under feature schema {event.feature_schema[:40]}, this is {SCHEMA}")
-    signals, features = np.frombuffer(event.signals, "<f8").copy(), np.frombuffer(event.features, "<f4").copy()
-    if len(signals) != N_SIGNALS or len(features) != N_FEATURES:
-        raise ReplayError(f"recorded {len(signals)} signals and {len(features)} features, expected {N_SIGNALS} and {N_FEATURES}")
+    try:
+        signals, features = unpack(event.signals), np.frombuffer(event.features, "<f4").copy()
+    except ValueError as error:
+        raise ReplayError(str(error)) from error
+    if len(features) != N_FEATURES:
+        raise ReplayError(f"recorded {len(features)} features, expected {N_FEATURES}")
     return signals, features
 
 
@@ -173,7 +176,7 @@ def trace(event: Event, config: Config) -> list[StageTrace]:
         return StageTrace(which, ran, action, which == stage, {**{n: see[n] for n in names}, **more})
 
     forced = int(see["override_action"])
-    guard_action = {Reason.ALLOW_LISTED: Action.ADMIT, Reason.QUOTA_EXHAUSTED: Action.DEFER}.get(Reason(guard), Action.BLOCK)
+    guard_action = policy.guard_action(guard)
     harmless = not settled and ml_live and not ranked and not fell_back
     tier = int(see["tier"])
     cheap: dict[str, float | str] = {
@@ -184,7 +187,7 @@ def trace(event: Event, config: Config) -> list[StageTrace]:
         {} if event.risk is None or event.value is None else {"risk": event.risk, "value": event.value}
     )
     return [
-        found(Stage.GUARD, True, int(guard_action) if settled else None,
+        found(Stage.GUARD, True, guard_action if settled else None,
               ("quota_left", "quota_limit", "list_verdict", "compliance"),
               reason=REASONS[Reason(guard)].text if settled else ""),
         found(Stage.OVERRIDE, not settled, forced if forced >= 0 else None, ("override_action", "override_multiplier")),

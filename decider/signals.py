@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 
 @dataclass(frozen=True, slots=True)
 class Signal:
@@ -40,7 +43,18 @@ SIGNALS: tuple[Signal, ...] = (
     Signal("prior_risk", "probability", "risk assumed where no model speaks: the cohort's prior"),
     Signal("prior_value", "share", "value assumed where no model speaks"),
     Signal("retry_hint", "seconds", "wait after which the engine's forecast admits; 0 when not forecast"),
+    Signal("lease_due", "seconds", "wait after which more of the quota may be leased; 0 when no more can be had today"),
 )
 
 N_SIGNALS = len(SIGNALS)
 INDEX: dict[str, int] = {s.name: i for i, s in enumerate(SIGNALS)}
+_FEWEST = INDEX["lease_due"]
+"""Signals of the first records; those that came after are 0 where they were not recorded."""
+
+
+def unpack(recorded: bytes) -> NDArray[np.float64]:
+    """The signals of a record, float64 (N_SIGNALS,), which may be written to. Raises ValueError for another layout."""
+    seen = np.frombuffer(recorded, "<f8")
+    if not _FEWEST <= len(seen) <= N_SIGNALS:
+        raise ValueError(f"recorded {len(seen)} signals, expected {N_SIGNALS}")
+    return np.concatenate([seen, np.zeros(N_SIGNALS - len(seen))])

@@ -112,6 +112,7 @@ class Reason(IntEnum):
     BLOCK_LISTED = 2
     ALLOW_LISTED = 3
     QUOTA_EXHAUSTED = 4
+    LEASE_AWAITED = 5
     OVERRIDE_ADMIT = 10
     OVERRIDE_REFUSE = 11
     HARMLESS = 20
@@ -133,6 +134,9 @@ REASONS: dict[Reason, ReasonInfo] = {
     Reason.BLOCK_LISTED: ReasonInfo(Stage.GUARD, "it is on the block list"),
     Reason.ALLOW_LISTED: ReasonInfo(Stage.GUARD, "it is on the allow list"),
     Reason.QUOTA_EXHAUSTED: ReasonInfo(Stage.GUARD, "its daily quota is used up"),
+    Reason.LEASE_AWAITED: ReasonInfo(
+        Stage.GUARD, "the part of its daily quota that this decider holds is used up, and no more of it has arrived yet"
+    ),
     Reason.OVERRIDE_ADMIT: ReasonInfo(Stage.OVERRIDE, "an operator override admits it"),
     Reason.OVERRIDE_REFUSE: ReasonInfo(Stage.OVERRIDE, "an operator override refuses it"),
     Reason.HARMLESS: ReasonInfo(Stage.TRIAGE, "it is within its plan and nothing about it stands out"),

@@ -9,9 +9,7 @@ import math
 import uuid
 from collections.abc import Callable, Sequence
 
-import numpy as np
-
-from decider.signals import INDEX, N_SIGNALS
+from decider.signals import INDEX, unpack
 from decider.vocabulary import REASONS, Reason
 
 from . import configs
@@ -35,6 +33,7 @@ BRIEF: dict[Reason, str] = {
     Reason.BLOCK_LISTED: "On the block list",
     Reason.ALLOW_LISTED: "On the allow list",
     Reason.QUOTA_EXHAUSTED: "Daily quota used up",
+    Reason.LEASE_AWAITED: "Part of its quota not arrived",
     Reason.OVERRIDE_ADMIT: "Override admits it",
     Reason.OVERRIDE_REFUSE: "Override refuses it",
     Reason.HARMLESS: "Nothing stood out",
@@ -73,6 +72,9 @@ def _figures(reason: Reason, d: Decision, seen: dict[str, float]) -> str:
     match reason:
         case Reason.QUOTA_EXHAUSTED:
             return f"its daily quota of {seen['quota_limit']:,.0f} requests is used up"
+        case Reason.LEASE_AWAITED:
+            quota = f"{seen['quota_limit']:,.0f}"
+            return f"this decider’s part of its daily quota of {quota} requests is used up, and no more of it has arrived yet"
         case Reason.BURST_EXHAUSTED:
             burst, tokens = seen["bucket_burst"], seen["tokens"]
             if tokens > 1 - burst:
@@ -102,8 +104,10 @@ def _strained(d: Decision, load: float, price: float) -> str:
 
 def signals(decision: Decision) -> dict[str, float] | None:
     """The recorded policy signals by name; None when they were recorded in another layout."""
-    row = np.frombuffer(bytes(decision.signals), "<f8")
-    return dict(zip(INDEX, row.tolist(), strict=True)) if len(row) == N_SIGNALS else None
+    try:
+        return dict(zip(INDEX, unpack(bytes(decision.signals)).tolist(), strict=True))
+    except ValueError:
+        return None
 
 
 def figure(value: float | None) -> str:

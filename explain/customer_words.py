@@ -14,7 +14,7 @@ from decider.causes import SIGNS_OF_ABUSE, TELLING
 from decider.features import FEATURES
 from decider.vocabulary import Action, Reason, Stage
 
-VERSION = 2
+VERSION = 3
 """Of the catalogue; shown where a text is shown."""
 
 FIELDS = frozenset({"app", "when", "status", "wait", "wait_words", "rate", "burst", "quota", "pace", "batch", "reference"})
@@ -26,6 +26,7 @@ class Cause(Enum):
 
     ACCEPTED = auto()
     QUOTA = auto()
+    QUOTA_PART = auto()
     LEGAL = auto()
     BARRED = auto()
     HELD = auto()
@@ -59,6 +60,7 @@ CAUSES: dict[tuple[Stage, Reason], Cause | Ask] = {
     (Stage.GUARD, Reason.BLOCK_LISTED): Cause.BARRED,
     (Stage.GUARD, Reason.ALLOW_LISTED): Ask.SITUATION,
     (Stage.GUARD, Reason.QUOTA_EXHAUSTED): Cause.QUOTA,
+    (Stage.GUARD, Reason.LEASE_AWAITED): Cause.QUOTA_PART,
     (Stage.OVERRIDE, Reason.OVERRIDE_ADMIT): Ask.SITUATION,
     (Stage.OVERRIDE, Reason.OVERRIDE_REFUSE): Cause.HELD,
     (Stage.TRIAGE, Reason.HARMLESS): Ask.SITUATION,
@@ -151,6 +153,11 @@ WORDS: dict[Cause, Words] = {
         "To stay within the quota, spread the work over the day or leave out requests you do not need. If you need more, ask us "
         "about a larger plan.",
         "The daily quota of your plan, {quota} requests, was used up.",
+    ),
+    Cause.QUOTA_PART: Words(
+        "We give out the daily quota of your plan in parts, and the next part was not at hand yet.",
+        "We give out the daily quota of your plan in parts and the next part was not at hand yet",
+        "Your integration does not need to change, as long as it waits when it is told to.",
     ),
     Cause.LEGAL: Words(
         "A legal rule that we have to follow does not let us serve it.",

@@ -32,6 +32,7 @@ from decider.config import Config
 from decider.features import INDEX, SCHEMA
 from decider.replay import ReplayError
 from decider.signals import INDEX as S
+from decider.signals import unpack
 from decider.vocabulary import Action, MlState, Tier
 from decisions import aggregate, configs, levels, lookup
 from decisions.estimate import share_within
@@ -172,7 +173,7 @@ def _pace(row: Decision) -> float:
 
 
 def _signals(row: Decision) -> np.ndarray:
-    return np.frombuffer(bytes(row.signals), "<f8")
+    return unpack(bytes(row.signals))
 
 
 _Due = tuple[float, str, str]
@@ -203,11 +204,21 @@ def _quota(row: Decision, config: Config, now: float) -> _Due | None:
     pace, seen = _pace(row), _signals(row)
     quota = _plan(row, config, now)[2]
     age = max(0.0, now - row.at.timestamp())
-    left = float(seen[S["quota_left"]]) + (quota - float(seen[S["quota_limit"]])) / max(1, config.nodes) - pace * age
+    left = _left_today(row, quota, config) - pace * age
     seconds = max(0.0, left) / pace if pace > 0.0 else math.inf
     if seconds >= float(seen[S["quota_reset"]]) - age:
         return None
-    return seconds / 60.0, "quota", f"about {max(0.0, left):,.0f} of its {quota:,.0f} requests a day are left where it is served"
+    return seconds / 60.0, "quota", f"about {max(0.0, left):,.0f} of its {quota:,.0f} requests a day are left"
+
+
+def _left_today(row: Decision, quota: float, config: Config) -> float:
+    """Requests of today's quota: all that its decider has not counted while more may be leased, else what that decider holds."""
+    seen = _signals(row)
+    held = float(seen[S["quota_left"]]) + (quota - float(seen[S["quota_limit"]])) / max(1, config.nodes)
+    if seen[S["lease_due"]] == 0.0:
+        return held
+    used = float(np.frombuffer(bytes(row.features), "<f4")[INDEX["quota_used"]]) * float(seen[S["quota_limit"]])
+    return max(held, quota - used)
 
 
 def _risk(rows: list[Decision]) -> _Due | None:

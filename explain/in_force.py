@@ -12,6 +12,7 @@ from decider import policy
 from decider.config import Config, ListEntry, Override
 from decider.event import Event
 from decider.signals import INDEX as S
+from decider.signals import unpack
 from decider.subjects import APP, TENANT, compile_subjects, consult
 from decider.vocabulary import Action, Tier
 
@@ -69,7 +70,7 @@ def record_under(event: Event, then: Config, config: Config, now: float) -> Even
 
     A list verdict that the app and tenant do not account for came from the source address, which is not stored: it stays.
     """
-    s = np.frombuffer(event.signals, "<f8").copy()
+    s = unpack(event.signals)
     before, after = rules_about(then, event, event.at), rules_about(config, event, now)
     if s[S["list_verdict"]] == before[0]:
         s[S["list_verdict"]] = after[0]

@@ -20,6 +20,7 @@ FIRED: dict[Reason, str] = {
     Reason.BLOCK_LISTED: "lists",
     Reason.ALLOW_LISTED: "lists",
     Reason.QUOTA_EXHAUSTED: "quota",
+    Reason.LEASE_AWAITED: "quota",
     Reason.OVERRIDE_ADMIT: "override",
     Reason.OVERRIDE_REFUSE: "override",
     Reason.BURST_EXHAUSTED: "bucket",
@@ -86,7 +87,8 @@ def _quota(see: dict[str, float], admitted: bool) -> _Row:
     left = see["quota_left"]
     after = left - 1.0 if admitted else left
     word = "within" if left >= 1.0 else "spent"
-    limit = f"{see['quota_limit']:,.0f} a day, all deciders"
+    more = "more may be leased" if see["lease_due"] > 0.0 else "all deciders"
+    limit = f"{see['quota_limit']:,.0f} a day, {more}"
     label = "This decider’s share of the quota, left"
     return "quota", Stage.GUARD.label, label, f"{max(0.0, left):,.0f}", limit, f"{max(0.0, after):,.0f}", word
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import struct
 import uuid
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
 from decider.ids import format_decision_id
-from decider.signals import INDEX, N_SIGNALS
+from decider.signals import INDEX, unpack
 from decider.vocabulary import Action
 from decisions import lookup
 from decisions.models import Decision
@@ -18,7 +17,6 @@ SIDE_S = 120.0
 ROWS = 400
 """Kept decisions read at most on either side."""
 MOST = 7
-_TOKENS = struct.Struct(f"<{8 * INDEX['tokens']}xd")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +48,10 @@ class _Kept(NamedTuple):
     @property
     def tokens(self) -> float | None:
         """Tokens in the bucket; None when the signals were recorded in another layout."""
-        return _TOKENS.unpack_from(self.signals)[0] if len(self.signals) == 8 * N_SIGNALS else None
+        try:
+            return float(unpack(self.signals)[INDEX["tokens"]])
+        except ValueError:
+            return None
 
 
 def of(d: Decision, http: str) -> tuple[Happened, ...]:

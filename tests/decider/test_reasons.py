@@ -57,8 +57,8 @@ def test_no_two_features_have_a_code_or_a_text_in_common() -> None:
         assert not {feature.high, feature.low} & others
 
 
-def test_every_cause_has_a_feature_and_a_name_of_its_own() -> None:
-    assert {feature.cause for feature in FEATURES} == set(CAUSES)
+def test_every_cause_has_a_feature_or_a_reason_and_a_name_of_its_own() -> None:
+    assert {feature.cause for feature in FEATURES} | set(OF_REASON.values()) == set(CAUSES)
     assert len({cause.label for cause in CAUSES.values()}) == len(CAUSES)
     told = [text for cause in CAUSES.values() for text in {cause.high, cause.low} if text]
     assert len(set(told)) == len(told) > 5

@@ -177,6 +177,7 @@ def test_a_refusal_about_abuse_is_honest_and_names_no_sign_of_it(code: str, acti
             {"reason": Reason.QUOTA_EXHAUSTED, "stage": Stage.GUARD, "quota": 2e6, "wait_s": 20_000},
             "The daily quota of your plan, 2,000,000 requests",
         ),
+        ({"reason": Reason.LEASE_AWAITED, "stage": Stage.GUARD, "quota": 2e6}, "the next part was not at hand yet"),
         ({"reason": Reason.QUOTA_EXHAUSTED, "stage": Stage.GUARD, "wait_s": 20_000}, "asks to wait about 6 hours"),
         ({"reason": Reason.COMPLIANCE, "stage": Stage.GUARD, "action": Action.BLOCK}, "A legal rule"),
         ({"reason": Reason.BLOCK_LISTED, "stage": Stage.GUARD, "action": Action.BLOCK}, "Our team has stopped requests"),
@@ -325,7 +326,8 @@ def test_a_sign_of_abuse_that_weighs_most_is_never_hidden_behind_another_finding
 
 
 FAMILY = {
-    Cause.QUOTA: "QUOTA", Cause.ALLOWANCE: "PACE", Cause.PACE: "PACE", Cause.BURST: "PACE", Cause.WORK: "PACE SIZE",
+    Cause.QUOTA: "QUOTA", Cause.QUOTA_PART: "LEASE",
+    Cause.ALLOWANCE: "PACE", Cause.PACE: "PACE", Cause.BURST: "PACE", Cause.WORK: "PACE SIZE",
     Cause.BUSY: "SERVICE", Cause.CHOSEN: "SERVICE", Cause.OUR_ERRORS: "SERVICE", Cause.SHARE: "TENANT", Cause.ERRORS: "ERRORS",
     Cause.RETRIES: "RETRIES", Cause.SIZE: "SIZE", Cause.UNSAID: "",
 }  # fmt: skip

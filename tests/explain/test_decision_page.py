@@ -45,6 +45,7 @@ def events(models, document, store) -> list:
     found += [world.decided(row, document=document, seen_tokens=100.0) for row in quiet]
     found += [world.decided(row, document=document, seen_service_price=1.1, seen_service_utilisation=0.97) for row in rows[:60]]
     found.append(world.decided(rows[0], document=document, seen_quota_left=0.0, seen_quota_reset=3600.0))
+    found.append(world.decided(rows[0], document=document, seen_quota_left=0.0, seen_quota_reset=3600.0, seen_lease_due=2.0))
     found.append(world.decided(rows[0], document=document, seen_list_verdict=2.0))
     found.append(world.decided(quiet[0], document=document, seen_override_action=float(Action.SHED)))
     found.append(world.decided(rows[0], document=document, ml_state=MlState.SWITCHED_OFF))
@@ -77,6 +78,7 @@ def test_a_decision_by_risk_says_what_was_done_and_why_and_adds_up(events, brows
     ("wanted", "said"),
     [
         ({"reason": Reason.QUOTA_EXHAUSTED}, "its daily quota of 2,000,000 requests is used up"),
+        ({"reason": Reason.LEASE_AWAITED}, "this decider’s part of its daily quota of 2,000,000 requests is used up, and no more"),
         ({"reason": Reason.BLOCK_LISTED}, "was blocked because it is on the block list"),
         ({"stage": Stage.OVERRIDE}, "an operator override refuses it"),
         ({"reason": Reason.HARMLESS}, "was admitted because it is within its plan"),

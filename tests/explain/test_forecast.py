@@ -75,6 +75,16 @@ def test_a_quota_that_ends_within_the_hour_comes_first(document, store) -> None:
     assert "refused in about 12 minutes, because about 7,200 of its 2,000,000 requests a day are left" in found.sentence
 
 
+def test_while_more_may_be_leased_the_quota_is_what_was_not_used_of_it(document, store) -> None:
+    now = time.time()
+    plan = {"quota_left": 300.0, "quota_limit": 2_000_000, "lease_due": 1.0, "tokens": 300.0}
+    store([seen(0.0, now, pace=10.0, features={"quota_used": 0.5}, **plan)])
+    assert forecast.outlook(APP, now).state == "clear"
+    store([seen(0.0, now, pace=10.0, features={"quota_used": 0.9964}, **plan)])
+    found = forecast.outlook(APP, now)
+    assert (found.limit, round(found.minutes)) == ("quota", 12)
+
+
 def test_a_risk_that_rises_is_followed_to_where_the_action_changes(document, store) -> None:
     now = time.time()
     calm = {"features": vector(rate_60s=5.0, cohort_prior=0.4), "action": 0, "value": 0.5, "retry_after": 0.0}

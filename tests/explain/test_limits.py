@@ -28,6 +28,7 @@ def by_key(**seen) -> dict[str, limits.Limit]:
     ("seen", "fired", "word"),
     [
         ({"seen_quota_left": 0.0}, "quota", "spent"),
+        ({"seen_quota_left": 0.0, "seen_lease_due": 1.0}, "quota", "spent"),
         ({"seen_list_verdict": 2.0}, "lists", "over"),
         ({"seen_override_action": 3.0}, "override", "over"),
         ({"ml_state": MlState.SWITCHED_OFF}, "bucket", "spent"),

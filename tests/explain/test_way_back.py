@@ -237,6 +237,14 @@ def test_a_spent_quota_comes_back_with_the_day_or_with_fewer_requests_over_it() 
     assert day.changes[0].after < 2_000_000 / 86_400
 
 
+def test_a_lease_that_is_awaited_is_a_matter_of_waiting_for_it() -> None:
+    calm = next(r for r in world.rows(60, seed=3, missing=False) if world.decided(r, seen_tokens=200.0).action == Action.ADMIT)
+    event = world.decided(calm, seen_quota_left=0.0, seen_quota_reset=3600.0, seen_lease_due=2.0, seen_tokens=200.0)
+    assert (event.reason, event.retry_after) == (Reason.LEASE_AWAITED, 2.0)
+    found = way_back.find(event, world.config(), world.model())
+    assert ("wait", 2.0) in {(way.changes[0].lever, way.changes[0].after) for way in found.ways}
+
+
 def test_an_empty_bucket_without_a_model_is_a_matter_of_pace() -> None:
     row = world.rows(1, seed=3, missing=False)[0]
     for name in ("rate_1s", "rate_10s", "rate_60s", "rate_600s"):
