@@ -9,7 +9,7 @@ from django.db import connection
 
 from decider.vocabulary import Action, Stage
 
-from .estimate import NOTHING, Estimate
+from .estimate import NOTHING, Estimate, within
 from .lookup import id_at
 from .models import Decision, utc
 
@@ -18,6 +18,7 @@ _ML = (int(Stage.RANK), int(Stage.RERANK))
 
 _WORDS = {"admit": int(Action.ADMIT), "triage": int(Stage.TRIAGE), "ml": list(_ML)}
 _REFUSED = "action <> %(admit)s"
+_JUDGED = f"{_REFUSED} AND stage = ANY(%(ml)s)"
 
 
 def _number(which: str) -> str:
@@ -30,7 +31,8 @@ _SQL = f"""
 SELECT grouping(endpoint, model, region, token_digest), method, endpoint, service, model, region, token_digest,
        date_trunc('hour', at), min(at),
        {_number("true")}, {_number(_REFUSED)}, {_number(f"{_REFUSED} AND stage = %(triage)s")},
-       coalesce(sum((1 - risk) / inclusion_probability) FILTER (WHERE {_REFUSED} AND stage = ANY(%(ml)s)), 0)
+       coalesce(sum((1 - risk) / inclusion_probability) FILTER (WHERE {_JUDGED}), 0),
+       coalesce(sum((1 - risk) ^ 2 * (inclusion_probability ^ -2 - inclusion_probability ^ -1)) FILTER (WHERE {_JUDGED}), 0)
 FROM {Decision._meta.db_table} WHERE app = %(app)s AND at >= %(since)s AND id >= %(first)s
 GROUP BY GROUPING SETS ((method, endpoint, service), (model), (region), (token_digest), (date_trunc('hour', at)))
 """  # noqa: S608 - the table's name is ours
@@ -62,6 +64,23 @@ class Hour:
     """False throttles to be expected of ML: each of its refusals counts 1 - its risk."""
     bursts: Estimate = NOTHING
     """Refused because the burst was used up."""
+    variance: float = 0.0
+    """Of `wrong`, for the sampling: of a total of y / p over kept rows it is the sum of y^2 (1 - p) / p^2, as in `estimate`."""
+
+    @property
+    def low(self) -> float:
+        """Lower end of the 95% interval of `wrong`."""
+        return within(self.wrong, self.variance)[0]
+
+    @property
+    def high(self) -> float:
+        """Upper end of the 95% interval of `wrong`."""
+        return within(self.wrong, self.variance)[1]
+
+    @property
+    def estimated(self) -> bool:
+        """Whether the sampling leaves `wrong` uncertain."""
+        return self.high > self.low
 
 
 @dataclass(slots=True)
@@ -89,7 +108,7 @@ def read(app: str, since: float) -> Day:
         cursor.execute(_SQL, asked)
         for row in cursor.fetchall():
             numbers = (Estimate(*row[at : at + 3]) for at in (9, 12, 15))
-            _take(day, *row[:9], *numbers, wrong=row[18])
+            _take(day, *row[:9], *numbers, wrong=row[18], variance=row[19])
     day.endpoints.sort(key=lambda e: -e.number.count)
     day.regions.sort()
     day.models = dict(sorted(day.models.items(), key=lambda item: item[1]))
@@ -98,7 +117,7 @@ def read(app: str, since: float) -> Day:
 
 def _take(
     day: Day, kind: int, method: str, endpoint: str, service: str, model: str, region: str, token: str,
-    hour: datetime, first: datetime, number: Estimate, refused: Estimate, bursts: Estimate, *, wrong: float,
+    hour: datetime, first: datetime, number: Estimate, refused: Estimate, bursts: Estimate, *, wrong: float, variance: float,
 ) -> None:  # fmt: skip
     if kind == _ENDPOINT:
         day.endpoints.append(Endpoint(f"{method} {endpoint}", service, number, refused))
@@ -110,4 +129,4 @@ def _take(
     elif kind == _TOKEN and token:
         day.tokens[token] = first.timestamp()
     elif kind == _HOUR and (wrong, bursts.count) > (day.worst.wrong, day.worst.bursts.count):
-        day.worst = Hour(hour.timestamp(), wrong, bursts)
+        day.worst = Hour(hour.timestamp(), wrong, bursts, variance)

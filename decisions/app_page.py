@@ -135,11 +135,11 @@ class AppPage:
         if self.refused_now:
             refused, recent = self.recent_refused.count, self.recent.count
             return f"{self.name} is being refused now: about {refused:,.0f} of {recent:,.0f} in the last 10 min"
-        if not self.refused:
+        if self.chart is None:
             return f"{self.name} is well: everything was admitted in the last 24 h"
         state = "is well now" if self.recent.count else "is quiet now"
-        when = f"{int(self.chart.peak_at) // 3600 % 24:02d}:{int(self.chart.peak_at) // 60 % 60:02d}" if self.chart else ""
-        return f"{self.name} {state}; its worst half hour began at {when} with about {self.chart.peak:,.0f} refused" if when else ""
+        when = f"{int(self.chart.peak_at) // 3600 % 24:02d}:{int(self.chart.peak_at) // 60 % 60:02d}"
+        return f"{self.name} {state}; its worst half hour began at {when} with about {self.chart.peak.count:,.0f} refused"
 
     @property
     def services(self) -> tuple[str, ...]:
@@ -166,7 +166,7 @@ def compose(app_id: str, now: float, happenings: Iterable[Happening] = ()) -> Ap
         number=number, between=seen.refused, recent=total(c.number for c in recent),
         recent_refused=total(c.number for c in recent if c.action != Action.ADMIT), mix=_mix(counts, number.count),
         endpoints=tuple(seen.endpoints[:ENDPOINTS]), chart=chart, all=every, marks=marks(mine, since),
-        story=tuple(sorted([*mine, *_bursts(chart)], key=lambda h: h.at)), worst=seen.worst,
+        story=tuple(sorted([*mine, *_bursts(refused)], key=lambda h: h.at)), worst=seen.worst,
         tokens=len(seen.tokens), regions=tuple(seen.regions), labels=labels(storable, now),
         all_href=listing.address(app_id, lookup.Filters(range="24h"), insist="app" if known else ""),
         refused_href=listing.address(app_id, lookup.Filters(range="24h", actions=REFUSED), insist="app" if known else ""),
@@ -218,16 +218,15 @@ def _model_changes(models: dict[str, float]) -> list[Happening]:
     return [Happening(at, f"Model {digest[:8]} began to score it", f"model {digest[:8]}") for digest, at in later]
 
 
-def _bursts(chart: charts.Columns | None) -> list[Happening]:
+def _bursts(refused: list[aggregate.Cell]) -> list[Happening]:
     """The half hours that hold at least a quarter of the day's refusals, at most three."""
-    if chart is None:
-        return []
-    sums = sorted(((sum(counts), at) for at, counts in chart.rows), reverse=True)
-    whole = sum(count for count, _ in sums)
+    by_time = aggregate.estimates(refused, lambda c: c.start)
+    whole = total(by_time.values()).count
+    fullest = sorted(by_time.items(), key=lambda one: (-one[1].count, -one[0]))[:BURSTS]
     return [
-        Happening(at, f"Burst: about {count:,.0f} not admitted in this half hour", burst=True)
-        for count, at in sums[:BURSTS]
-        if count >= 0.25 * whole and count >= 5
+        Happening(at, f"Burst: {number.words} not admitted in this half hour", burst=True)
+        for at, number in fullest
+        if number.count >= 0.25 * whole and number.count >= 5
     ]
 
 

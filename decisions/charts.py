@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from decider.vocabulary import Action
 
 from .aggregate import Cell
+from .estimate import NOTHING, Estimate
 
 SMALLEST = 2.0
 """Height of the smallest count that is not zero, pixels: nothing that happened is invisible."""
@@ -49,8 +50,8 @@ class Columns:
     """The count at full height."""
     peak_at: float
     """Unix seconds of the fullest bucket."""
-    peak: float
-    """Its count."""
+    peak: Estimate
+    """What it holds."""
     peak_x: float
     """Its place, percent."""
     rows: tuple[tuple[float, tuple[float, ...]], ...]
@@ -65,14 +66,15 @@ def columns(
     `exact`: the fullest bucket has the full height, for a chart without an axis of counts.
     """
     buckets: dict[int, dict[int, float]] = defaultdict(lambda: defaultdict(float))
+    sums: dict[int, Estimate] = {}
     for cell in found:
         k = round((cell.start - since) / width)
         if 0 <= k < count:
             buckets[k][cell.action] += cell.count
-    sums = {k: sum(b.values()) for k, b in buckets.items()}
-    peak_k = max(sums, key=sums.__getitem__, default=0)
-    peak = sums.get(peak_k, 0.0)
-    top = max(peak, 1.0) if exact else ceiling(peak)
+            sums[k] = sums.get(k, NOTHING) + cell.number
+    peak_k = max(sums, key=lambda k: sums[k].count, default=0)
+    peak = sums.get(peak_k, NOTHING)
+    top = max(peak.count, 1.0) if exact else ceiling(peak.count)
     slot = 100 / count
     return Columns(
         pieces=tuple(p for k in sorted(buckets) for p in _stack(buckets[k], k * slot, slot * 0.8, floor, height / top)),

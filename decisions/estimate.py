@@ -17,6 +17,8 @@ from dataclasses import dataclass
 
 Z95 = 1.959964
 """Normal quantile of a two-sided 95% interval."""
+_EXACT = 1e-9
+"""A variance of less than this, relative to the total, is rounding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,7 @@ class Estimate:
     @property
     def exact(self) -> bool:
         """Whether every row was certain to be kept, so that the count is no estimate."""
-        return self.variance <= 1e-9 * max(1.0, self.count)
+        return self.variance <= _EXACT * max(1.0, self.count)
 
     @property
     def rate(self) -> float:
@@ -51,19 +53,26 @@ class Estimate:
     @property
     def low(self) -> float:
         """Lower end of the 95% interval; never below what was seen."""
-        return max(float(self.kept), self._ends()[0])
+        return max(float(self.kept), within(self.count, self.variance)[0])
 
     @property
     def high(self) -> float:
         """Upper end of the 95% interval."""
-        return max(float(self.kept), self._ends()[1])
+        return max(float(self.kept), within(self.count, self.variance)[1])
 
-    def _ends(self, z: float = Z95) -> tuple[float, float]:
-        if self.exact:
-            return self.count, self.count
-        spread = z * z * self.variance / self.count
-        middle, half = self.count + spread / 2, math.sqrt(spread * self.count + spread * spread / 4)
-        return middle - half, middle + half
+    @property
+    def words(self) -> str:
+        """The count with its interval, as in a sentence: "about 20 (12 to 31)"; the plain count where it is no estimate."""
+        return f"{self.count:,.0f}" if self.exact else f"about {self.count:,.0f} ({self.low:,.0f} to {self.high:,.0f})"
+
+
+def within(count: float, variance: float, z: float = Z95) -> tuple[float, float]:
+    """The 95% interval of an estimated total of positive terms, (low, high); the total itself where it is no estimate."""
+    if variance <= _EXACT * max(1.0, count):
+        return count, count
+    spread = z * z * variance / count
+    middle, half = count + spread / 2, math.sqrt(spread * count + spread * spread / 4)
+    return middle - half, middle + half
 
 
 NOTHING = Estimate()

@@ -11,6 +11,7 @@ from decider.ids import format_decision_id
 from decider.signals import INDEX, unpack
 from decider.vocabulary import Action
 from decisions import lookup
+from decisions.estimate import of_row, total
 from decisions.models import Decision
 
 SIDE_S = 120.0
@@ -100,5 +101,5 @@ def _end(d: Decision, after: list[_Kept]) -> Happened | None:
     refused = [r for r in after if r.action != Action.ADMIT]
     if not refused or d.action == Action.ADMIT:
         return None
-    count = sum(1.0 / r.inclusion_probability for r in refused)
-    return Happened(refused[-1].at, f"Last refusal kept here. About {count:,.0f} more after this one", refused[-1].name)
+    more = total(of_row(r.inclusion_probability) for r in refused).words
+    return Happened(refused[-1].at, f"Last refusal kept here; {more} more after this one", refused[-1].name)

@@ -79,6 +79,8 @@ class WorstHourOut(serializers.Serializer):
 
     at = serializers.SerializerMethodField(help_text="Null on a day without any.")
     false_throttles = serializers.FloatField(source="wrong", help_text="To be expected: each refusal by ML counts 1 - its risk.")
+    false_throttles_low = serializers.FloatField(source="low", help_text="Of the 95% interval that the sampling leaves.")
+    false_throttles_high = serializers.FloatField(source="high")
     bursts = EstimateOut(help_text="Refused in that hour because the burst was used up, beside those of ML.")
 
     def get_at(self, hour: Hour) -> datetime | None:

@@ -77,7 +77,8 @@ def test_every_role_sees_how_the_app_is(signed_in, stored, decider, role: str) -
     page = signed_in(role).get(url())
     text = text_of(page)
     assert re.search(
-        r"<h1>Order sync is well now; its worst half hour began at \d\d:\d\d with about \d+ refused</h1>", page.content.decode()
+        r'<h1 title="\d+ to \d+, 95%">Order sync is well now; its worst half hour began at \d\d:\d\d with about \d+ refused</h1>',
+        page.content.decode(),
     )
     assert (
         "About 12 of 62 requests in the last 24 h were not admitted, 19.35%. Estimated from 7 kept decisions: between 7 and "
@@ -148,7 +149,7 @@ def test_expected_false_throttles_stand_next_to_their_limit(signed_in, stored) -
     at = time.time() // 3_600 * 3_600 - 1_800
     stored([event(at=at + k, risk=0.5, inclusion_probability=0.1) for k in range(3)])
     text = text_of(signed_in("support").get(url()))
-    assert re.search(r"Expected false throttles by ML in the worst hour, from \d\d:00: 15.0 , limit 10 Over", text)
+    assert re.search(r"Expected false throttles by ML in the worst hour, from \d\d:00: 15.0 \(5.4 to 41.9\), limit 10 Over", text)
 
 
 def test_what_became_of_it_is_shown_matured_and_settling(signed_in, stored) -> None:

@@ -54,7 +54,7 @@ def test_columns_stand_on_the_floor_and_none_is_higher_than_the_plot() -> None:
     cells = [aggregate.Cell(10.0 * k, k % 5, 0, 0, "s", Estimate(float(k + 1), float(k + 1), 1)) for k in range(30)]
     chart = charts.columns(cells, 0.0, 10.0, 30, floor=100, height=80)
     assert all(p.y >= 20 - charts.SMALLEST and p.y + p.height <= 100.1 for p in chart.pieces)
-    assert chart.peak == 30
+    assert chart.peak.count == 30
     assert chart.top == 40
     assert chart.counts[-1].text == "40"
 

@@ -55,13 +55,17 @@ def test_every_figure_is_that_of_the_rows(store, rows: list[dict]) -> None:
     assert list(day.models) == sorted(day.models, key=lambda m: min(e.at for e in mine if e.model == m))
     wrong: dict[float, float] = defaultdict(float)
     bursts: dict[float, float] = defaultdict(float)
+    variance: dict[float, float] = defaultdict(float)
     for e in refused:
         hour = e.at // 3_600 * 3_600
         if e.stage in (Stage.RANK, Stage.RERANK) and e.risk is not None:
             wrong[hour] += (1 - e.risk) / e.inclusion_probability
+            variance[hour] += (1 - e.risk) ** 2 * (1 - e.inclusion_probability) / e.inclusion_probability**2
         if e.stage == Stage.TRIAGE:
             bursts[hour] += 1 / e.inclusion_probability
     assert day.worst.wrong == pytest.approx(max(wrong.values(), default=0.0))
+    assert day.worst.variance == pytest.approx(variance[day.worst.at] if day.worst.wrong else 0.0, abs=1e-9)
+    assert day.worst.low <= day.worst.wrong <= day.worst.high
     assert day.worst.bursts.count == pytest.approx(bursts[day.worst.at] if day.worst.wrong else max(bursts.values(), default=0.0))
 
 
