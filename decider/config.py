@@ -156,7 +156,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     sampling: Sampling = Sampling()
     actions: ActionWeights = ActionWeights()
     ml_time_limit_ms: Positive = 5.0
-    """Time scoring one batch may take; over it ML counts as late for a second."""
+    """Time scoring one batch may take; over it three times in a row, ML counts as late for a second."""
     unknown_tier: Annotated[int, Meta(ge=0, le=3)] = 0
     nodes: Annotated[int, Meta(ge=1, le=4096)] = 8
     """Deciders that may run at once, all regions; bounds each node's own share of a quota."""
