@@ -78,7 +78,7 @@ def test_a_quota_that_ends_within_the_hour_comes_first(document, store) -> None:
 def test_while_more_may_be_leased_the_quota_is_what_was_not_used_of_it(document, store) -> None:
     now = time.time()
     plan = {"quota_left": 300.0, "quota_limit": 2_000_000, "lease_due": 1.0, "tokens": 300.0}
-    store([seen(0.0, now, pace=10.0, features={"quota_used": 0.5}, **plan)])
+    store([seen(5.0, now, pace=10.0, features={"quota_used": 0.5}, **plan)])
     assert forecast.outlook(APP, now).state == "clear"
     store([seen(0.0, now, pace=10.0, features={"quota_used": 0.9964}, **plan)])
     found = forecast.outlook(APP, now)
