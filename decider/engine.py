@@ -19,6 +19,7 @@ from .config import Config
 from .event import Event
 from .features import N_FEATURES, SCHEMA
 from .ids import random_tails, token_digest
+from .leases import Leases
 from .models import Model
 from .refusals import Basis, Teller
 from .requests import CheckRequest, Decision, Outcome
@@ -35,8 +36,6 @@ LATE_PAUSE_S = 1.0
 SLOW_IN_A_ROW = 3
 """One slow batch is the operating system's doing more often than the model's."""
 PRIOR_VALUE = 0.5
-LEASE_BELOW = 0.02
-"""Share of the daily quota under which a node asks for more."""
 
 _PACK = struct.Struct(layout.REQUEST_FORMAT)
 _UNPACK = struct.Struct(layout.ANSWER_FORMAT)
@@ -78,13 +77,13 @@ class Engine:
         self.teller: Teller | None = None
         """What tells refused clients why; None where there are no clients."""
         self.state = state.allocate(capacity)
+        self.leases = Leases(self.state, self.slot_of)
         self.batch, self._ahead = _batch(MAX_BATCH), _batch(MAX_BATCH)
         self.features, self.signals, self.scores = self.batch.features, self.batch.signals, self.batch.scores
         self.sample = layout.Sample(np.zeros(4), np.ones(5), np.zeros(5, np.int64))
         self.events: deque[Event] = deque()
         self.events_dropped = 0
         self.wanted_profiles: dict[str, None] = {}
-        self.wanted_leases: dict[str, float] = {}
         self.last_decision_at = 0.0
         self.batch_us: deque[tuple[float, int]] = deque(maxlen=1024)
         self._tails_left = 0
@@ -184,17 +183,6 @@ class Engine:
         """Id of the tenant of the app in a slot; empty for an app whose profile is not known."""
         return self._tenant_names[min(int(self.state.tenant[slot]), len(self._tenant_names) - 1)]
 
-    def grant(self, app: str, requests: float) -> None:
-        """Adds a quota lease of so many requests to an app that is still tracked."""
-        if (slot := self.slot_of(app)) >= 0:
-            self.state.clock[slot, state.QUOTA_LEFT] += requests
-            self.state.clock[slot, state.LEASE_ASKED] = self.state.clock[slot, state.LEASED_OUT] = 0.0
-
-    def leased_out(self, app: str, quota: float) -> None:
-        """Takes in that of a daily quota of so many requests nothing is left to lease today."""
-        if (slot := self.slot_of(app)) >= 0:
-            self.state.clock[slot, state.LEASE_ASKED], self.state.clock[slot, state.LEASED_OUT] = 0.0, quota
-
     def learn(self, outcomes: Sequence[Outcome], now: float | None = None) -> None:
         """Takes in what became of requests. Outcomes of services the document does not know are ignored."""
         now = time.time() if now is None else now
@@ -255,13 +243,11 @@ class Engine:
             self._draw_tails()
         self._tails_left -= count
         ml = int(_LIVE if self.model is not None and now >= self._ml_off_until and now >= self._late_until else self.ml_state(now))
-        share = self.quota_share
-        lease_below = LEASE_BELOW if share < 1.0 else -1.0
-        found: int = passes.begin(self._table, count, now, ml, now < self._observe_until, share, lease_below)
+        found: int = passes.begin(self._table, count, now, ml, now < self._observe_until, self.quota_share)
         if found >= 0:
             return found
         self._score(self.batch, -1 - found, now)
-        found = passes.conclude(self._table, count, now, lease_below)
+        found = passes.conclude(self._table, count, now)
         if found >= 0:
             return found
         self._forecast(-1 - found, now)
@@ -342,8 +328,10 @@ class Engine:
                 self.wanted_profiles[app] = None
             else:  # its next request asks again
                 self.state.profile[self.batch.answer[i]["slot"], state.P_KNOWN] = 0.0
-        if wants & layout.WANTS_LEASE and len(self.wanted_leases) < EVENT_BUFFER:
-            self.wanted_leases[app] = float(self.signals[i, passes.S_QUOTA_LIMIT])
+        if wants & layout.WANTS_LEASE:
+            slot, sig = int(self.batch.answer[i]["slot"]), self.signals[i]
+            rate, burst, limit = float(sig[policy.S_RATE]), float(sig[policy.S_BURST]), float(sig[passes.S_QUOTA_LIMIT])
+            self.leases.want(app, slot, rate, burst, limit)
 
     def _keep(self, q: CheckRequest, route: Route, decision_id: bytes, i: int, now: float, elapsed_us: float) -> None:
         if len(self.events) >= EVENT_BUFFER:

@@ -20,20 +20,18 @@ from .engine import Engine
 from .event import EventBatch, encode_batch
 from .ids import IdSource
 from .keeper import Keeper
+from .quota import POOL_SHARE
 from .requests import Outcome
 from .store import NodeStatus, Profile
 
 PUSH_S, POLL_S, FLUSH_S, STATUS_S, FETCH_S = 1.0, 2.0, 0.2, 1.0, 0.02
 BATCH_EVENTS = 500
 RETRY_S = 0.5
-POOL_SHARE = 0.5
-"""Share of a daily quota that is leased; the other half is split evenly as the nodes' own shares."""
-LEASE_SHARE = 0.05
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_profile = msgspec.msgpack.Decoder(Profile).decode
 _decode_outcomes = msgspec.msgpack.Decoder(list[Outcome]).decode
-_LEASE = (Path(__file__).parent / "resources" / "lease.lua").read_text()
+_LEASE, _GIVE_BACK = ((Path(__file__).parent / "resources" / name).read_text() for name in ("lease.lua", "give_back.lua"))
 
 
 class Link:
@@ -53,7 +51,7 @@ class Link:
 
     def look_at_wants(self) -> None:
         """To be called after decisions: what they want fetched is fetched soon."""
-        if self.engine.wanted_profiles or self.engine.wanted_leases:
+        if self.engine.wanted_profiles or self.engine.leases.wanted:
             self._wanted.set()
 
     async def fetch_model(self, digest: str) -> bytes | None:
@@ -184,26 +182,37 @@ class Link:
             for app in apps:
                 self.engine.wanted_profiles.pop(app, None)
             self.engine.know([_decode_profile(data) for data in found if data is not None])
-        if self.engine.wanted_leases:
+        if self.engine.leases.wanted:
             await self._lease()
-        if not (self.engine.wanted_profiles or self.engine.wanted_leases):
+        if not (self.engine.wanted_profiles or self.engine.leases.wanted):
             self._wanted.clear()
 
     async def _lease(self) -> None:
         day = time.strftime("%Y%m%d", time.gmtime())
-        asked = list(self.engine.wanted_leases.items())[:200]
-        self.engine.wanted_leases.clear()
+        asked = list(self.engine.leases.wanted.items())[:200]
+        self.engine.leases.wanted.clear()
         async with self.store.pipeline(transaction=False) as pipe:
-            for app, quota in asked:
-                pipe.eval(_LEASE, 1, store.QUOTA_PREFIX + day, app, max(1, int(quota * LEASE_SHARE)), int(quota * POOL_SHARE))
+            for app, (quota, size) in asked:
+                pipe.eval(_LEASE, 1, store.QUOTA_PREFIX + day, app, size, int(quota * POOL_SHARE))
             granted = await pipe.execute()
         if time.strftime("%Y%m%d", time.gmtime()) != day:
             return  # the lease was for a day that has ended
-        for (app, quota), requests in zip(asked, granted, strict=True):
+        for (app, (quota, _)), requests in zip(asked, granted, strict=True):
             if requests:
-                self.engine.grant(app, float(requests))
+                self.engine.leases.grant(app, float(requests))
             else:
-                self.engine.leased_out(app, quota)
+                self.engine.leases.leased_out(app, quota)
+
+    async def _give_back(self) -> None:
+        """Gives the store back what was leased and not used; to be called when nothing is decided any more."""
+        now = time.time()
+        key = store.QUOTA_PREFIX + time.strftime("%Y%m%d", time.gmtime(now))
+        unused = list(self.engine.leases.give_back(now).items())
+        for at in range(0, len(unused), 500):
+            async with self.store.pipeline(transaction=False) as pipe:
+                for app, requests in unused[at : at + 500]:
+                    pipe.eval(_GIVE_BACK, 1, key, app, requests)
+                await pipe.execute()
 
     async def _status(self) -> None:
         data, node = _encode(self.status()), self.engine.node
@@ -226,10 +235,11 @@ class Link:
         )  # fmt: skip
 
     async def close(self) -> None:
-        """Sends what is left, if the store answers, and hangs up."""
-        try:
-            await asyncio.wait_for(self._flush(), 1.0)
-        except (RedisError, OSError, TimeoutError) as error:
-            self.last_error = f"store: {error}"
+        """Sends what is left and gives leases back, if the store answers, and hangs up."""
+        for duty in (self._flush, self._give_back):
+            try:
+                await asyncio.wait_for(duty(), 1.0)
+            except (RedisError, OSError, TimeoutError) as error:
+                self.last_error = f"store: {error}"
         await self.store.aclose()
         await self._patient.aclose()

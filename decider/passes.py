@@ -13,7 +13,7 @@ import math
 import numpy as np
 from numba import njit
 
-from . import arena
+from . import arena, quota
 from . import measure as m
 from . import policy as p
 from . import region as r
@@ -98,8 +98,8 @@ def _spent_signals(state: st.State, slot: int, region: r.Region, rules: p.Rules,
     sig, tier = batch.signals[i], int(batch.signals[i][p.S_TIER])
     sig[p.S_TOKENS] = st.refill(state, slot, now, sig[p.S_RATE], sig[p.S_BURST])
     own = rules.tiers[tier, p.T_QUOTA] * batch.world[W_QUOTA_SHARE]
-    sig[p.S_QUOTA_LEFT] = st.quota_left(state, slot, now, own)
-    sig[p.S_LEASE] = st.lease_due(state, slot, now, sig[S_QUOTA_LIMIT]) if batch.world[W_QUOTA_SHARE] < 1.0 else 0.0
+    sig[p.S_QUOTA_LEFT] = quota.left(state, slot, now, own)
+    sig[p.S_LEASE] = quota.lease_due(state, slot, now, sig[S_QUOTA_LIMIT]) if batch.world[W_QUOTA_SHARE] < 1.0 else 0.0
     sig[p.S_BUDGET] = st.error_budget(state, slot, now, rules.tiers[tier, p.T_ERROR_BUDGET])
     sig[p.S_USAGE] = region.use[batch.request[i]["service"], state.tenant[slot]]
 
@@ -171,7 +171,7 @@ def _consume(state: st.State, region: r.Region, batch: Batch, i: int, slot: int,
 
 
 @njit(cache=True)
-def settle(table: np.ndarray, count: int, now: float, lease_below: float) -> int:
+def settle(table: np.ndarray, count: int, now: float) -> int:
     """Decides and consumes, row by row; returns how many rows, listed in `batch.rows`, want their wait forecast."""
     state, region, batch, rules = arena.state_in(table), arena.region_in(table), arena.batch_in(table), arena.rules_in(table)
     waiting = 0
@@ -189,11 +189,10 @@ def settle(table: np.ndarray, count: int, now: float, lease_below: float) -> int
         action, stage, reason, wait = p.decide(sig, batch.features[i], batch.scores[i, 2], batch.scores[i, 3], rules)
         answer["action"], answer["stage"], answer["reason"], answer["retry_after"] = action, stage, reason, wait
         _consume(state, region, batch, i, slot, action == p.ADMIT or sig[S_OBSERVE] != 0.0, now)
-        wants, limit, clock = 0, sig[S_QUOTA_LIMIT], state.clock
-        if clock[slot, st.QUOTA_LEFT] < lease_below * limit and clock[slot, st.LEASED_OUT] < limit:
-            wants = WANTS_LEASE
-            if clock[slot, st.LEASE_ASKED] == 0.0:
-                clock[slot, st.LEASE_ASKED] = now
+        wants = 0
+        if batch.world[W_QUOTA_SHARE] < 1.0:
+            size = quota.lease_size(state, slot, sig[p.S_RATE], sig[p.S_BURST], sig[S_QUOTA_LIMIT])
+            wants = WANTS_LEASE if quota.wants_lease(state, slot, now, size, sig[S_QUOTA_LIMIT]) else 0
         if state.profile[slot, st.P_KNOWN] == 0.0:
             state.profile[slot, st.P_KNOWN] = st.ASKED
             wants |= WANTS_PROFILE
@@ -338,7 +337,7 @@ def finish(table: np.ndarray, count: int, now: float) -> int:
 
 
 @njit(cache=True)
-def begin(table: np.ndarray, count: int, now: float, ml: int, observe_only: bool, quota_share: float, lease_below: float) -> int:
+def begin(table: np.ndarray, count: int, now: float, ml: int, observe_only: bool, quota_share: float) -> int:
     """Observes `count` requests and, when no row wants a score, decides them at once.
 
     Returns -1 - rows to rank, listed in `batch.rows`; or, when all is decided, what `finish` returns.
@@ -348,17 +347,17 @@ def begin(table: np.ndarray, count: int, now: float, ml: int, observe_only: bool
     ranked = observe(table, count, now)
     if ranked > 0:
         return -1 - ranked
-    settle(table, count, now, lease_below)
+    settle(table, count, now)
     return finish(table, count, now)
 
 
 @njit(cache=True)
-def conclude(table: np.ndarray, count: int, now: float, lease_below: float) -> int:
+def conclude(table: np.ndarray, count: int, now: float) -> int:
     """Decides rows that are observed and scored.
 
     Returns -1 - rows to forecast, listed in `batch.rows`, after which `finish` is due; or what `finish` returns.
     """
-    waiting = settle(table, count, now, lease_below)
+    waiting = settle(table, count, now)
     return -1 - waiting if waiting > 0 else finish(table, count, now)
 
 

@@ -15,6 +15,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from msgspec import Meta, Struct
 
+from . import quota
 from . import state as st
 from .config import Config, Name, Signed, key_id
 from .engine import Engine
@@ -170,7 +171,7 @@ def view(engine: Engine, config: Config, app: str, slot: int, now: float) -> Vie
     return View(
         config.version, tier, _tokens(clock, plan, now), plan.burst, plan.rate,
         quota_used=clock[st.QUOTA_USED] if today else 0.0,
-        quota_left=clock[st.QUOTA_LEFT] if today else plan.quota_per_day * engine.quota_share,
+        quota_left=quota.seen(clock, now, plan.quota_per_day * engine.quota_share),
         quota_per_day=plan.quota_per_day, errors_left=_errors(clock, plan, now), errors_per_hour=plan.error_budget_per_hour,
         pace=_last_minute(state, slot, st.C_60S, now) / 60.0, refused=_last_minute(state, slot, st.C_REFUSED, now),
         wait_until=clock[st.RETRY_UNTIL], tracked_since=clock[st.FIRST], last_seen=clock[st.SEEN],

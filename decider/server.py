@@ -20,7 +20,8 @@ from . import defaults, models, passes
 from .engine import Engine
 from .http import HttpServer
 from .keeper import Keeper, write_atomically
-from .link import POOL_SHARE, Link
+from .link import Link
+from .quota import POOL_SHARE
 from .refusals import Teller
 from .requests import CheckRequest, Outcome
 from .store import Profile
@@ -28,7 +29,7 @@ from .vocabulary import Action, MlState
 
 TICK_S = 0.2
 FIRST_CONFIG_S = 0.2
-RESTART_SHARE, RESTARTS = 0.1, 16
+RESTART_SHARE, RESTARTS = 0.5, 16
 
 
 class StartError(Exception):
@@ -68,9 +69,9 @@ def read_keys(directory: Path) -> tuple[dict[str, Ed25519PublicKey], bytes]:
 def own_share(data: Path, nodes: int) -> float:
     """Share of each quota that this node owns without a lease, from now until the day (UTC) ends.
 
-    Half of every quota is leased; of the other half nine tenths are split evenly among the nodes. A node that starts
-    again on the same day has forgotten what it spent, so it gets a sixteenth of its part of the last tenth, sixteen
-    times at most: enough until its first lease arrives, and in sum never over quota.
+    What is not leased is split evenly among the nodes. Half of its part is a node's for the day; a node that starts again on
+    the same day has forgotten what it spent, so it gets a sixteenth of the other half, sixteen times at most: enough until
+    its first lease arrives, and in sum never over quota.
     """
     day = time.strftime("%Y%m%d", time.gmtime())
     marker = data / "starts"
@@ -94,7 +95,8 @@ def warm_up(engine: Engine) -> None:
         scratch.decide([CheckRequest("warm", "GET", f"/v2/orders/{k}") for k in range(600)], now + step)
         scratch.learn([Outcome("warm", "orders-read", now, 200, 10.0)], now + step)
         scratch.tick(now + step)
-    scratch.grant("warm", 1.0)
+    scratch.quota_share = 0.0
+    scratch.decide([CheckRequest("warm lessee", "GET", "/v2/orders/1")], now + 4)
     table, none = scratch.arena.table, np.zeros(1, np.int64)
     passes.project(table, none, none, 0, now)
     passes.narrow(table, none, none, 0)

@@ -23,15 +23,15 @@ from .prefetch import prefetch
 EPOCH = 1_600_000_000.0
 """Subtracted from unix times before they become window numbers, so that these fit 32 bits."""
 EVICTION_PROBES = 16
-LONGEST_LEASE_WAIT_S = 300.0
 
 # columns of State.clock (float64)
 FIRST, LAST, BUCKET_AT, TOKENS, QUOTA_DAY, QUOTA_USED, QUOTA_LEFT, BUDGET_AT, BUDGET, RETRY_UNTIL, FEEDBACK_AT, SEEN, PENDING = (
     range(13)
 )
-LEASE_ASKED, LEASED_OUT = 13, 14
-"""Since when a lease is asked for without an answer, 0 when none is; the quota of which the store had nothing left today."""
-N_CLOCK = 15
+LEASE_ASKED, LEASED_OUT, QUOTA_OWN = 13, 14, 15
+"""Since when a lease is asked for without an answer, 0 when none is; the quota of which the store had nothing left today; what of
+QUOTA_LEFT and QUOTA_USED was the node's own share and not leased."""
+N_CLOCK = 16
 
 # columns of State.counts (float32): each pair is (current window, previous window)
 C_1S, C_10S, C_60S, C_600S = 0, 2, 4, 6
@@ -337,25 +337,3 @@ def error_budget(state: State, slot: int, now: float, per_hour: float) -> float:
         clock[slot, BUDGET] = min(per_hour, clock[slot, BUDGET] + max(0.0, now - clock[slot, BUDGET_AT]) * per_hour / 3600.0)
     clock[slot, BUDGET_AT] = max(now, clock[slot, BUDGET_AT])
     return clock[slot, BUDGET]
-
-
-@njit(cache=True)
-def lease_due(state: State, slot: int, now: float, quota: float) -> float:
-    """Seconds after which to ask again for more of a quota: as long as it is awaited already, as nothing else is known of
-    when the store answers. 0 when it has answered that nothing is left today."""
-    if state.clock[slot, LEASED_OUT] >= quota:
-        return 0.0
-    asked = state.clock[slot, LEASE_ASKED]
-    return min(LONGEST_LEASE_WAIT_S, max(1.0, now - asked)) if asked > 0.0 else 1.0
-
-
-@njit(cache=True)
-def quota_left(state: State, slot: int, now: float, own_share: float) -> float:
-    """Requests this node may still admit for the app today (UTC); a new day starts with the node's own share."""
-    day = float(math.floor(now / 86_400.0))
-    if state.clock[slot, QUOTA_DAY] != day:
-        state.clock[slot, QUOTA_DAY] = day
-        state.clock[slot, QUOTA_USED] = 0.0
-        state.clock[slot, QUOTA_LEFT] = own_share
-        state.clock[slot, LEASE_ASKED] = state.clock[slot, LEASED_OUT] = 0.0
-    return state.clock[slot, QUOTA_LEFT]

@@ -71,7 +71,7 @@ def clause(decision: Decision) -> str:
 def _figures(reason: Reason, d: Decision, seen: dict[str, float]) -> str:
     match reason:
         case Reason.QUOTA_EXHAUSTED:
-            return f"its daily quota of {seen['quota_limit']:,.0f} requests is used up"
+            return f"its daily quota of {seen['quota_limit']:,.0f} requests is used up: no decider can lease more of it today"
         case Reason.LEASE_AWAITED:
             quota = f"{seen['quota_limit']:,.0f}"
             return f"this decider’s part of its daily quota of {quota} requests is used up, and no more of it has arrived yet"

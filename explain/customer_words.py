@@ -148,11 +148,11 @@ WORDS: dict[Cause, Words] = {
         "No limit was applied to it.", "The request was accepted; no limit was applied to it.", "There is nothing to change."
     ),
     Cause.QUOTA: Words(
-        "The daily quota of your plan was used up.",
-        "The daily quota of your plan was used up",
+        "No more of the daily quota of your plan can be given out today.",
+        "No more of the daily quota of your plan can be given out today",
         "To stay within the quota, spread the work over the day or leave out requests you do not need. If you need more, ask us "
         "about a larger plan.",
-        "The daily quota of your plan, {quota} requests, was used up.",
+        "No more of the daily quota of your plan, {quota} requests, can be given out today.",
     ),
     Cause.QUOTA_PART: Words(
         "We give out the daily quota of your plan in parts, and the next part was not at hand yet.",

@@ -92,51 +92,6 @@ def test_quota_exhausted_defers_until_the_day_ends_and_binds_the_allow_list_too(
     assert ask(made, NOW + answers[3].retry_after + 1)[0].action == Action.ADMIT
 
 
-def test_a_lease_lets_an_app_go_on_past_this_nodes_own_share() -> None:
-    made = engine(config(tiers=[msgspec.structs.replace(t, quota_per_day=100) for t in defaults.TIERS]), quota_share=0.05)
-    assert [a.action for a in ask(made, NOW, count=6)].count(Action.ADMIT) == 5
-    assert "app_1" in made.wanted_leases
-    made.grant("app_1", 10)
-    assert [a.action for a in ask(made, NOW, count=11)].count(Action.ADMIT) == 10
-
-
-def leased(quota: int = 100) -> Engine:
-    """An engine whose own share of a quota of 100 is 5."""
-    return engine(config(tiers=[msgspec.structs.replace(t, quota_per_day=quota) for t in defaults.TIERS]), quota_share=0.05)
-
-
-def test_while_a_lease_is_awaited_no_app_is_told_that_its_quota_is_used_up() -> None:
-    made = leased()
-    ask(made, NOW, count=5)
-    waits = []
-    for later in (0.0, 0.5, 10.0, 4_000.0):
-        told = ask(made, NOW + later)[0]
-        assert (told.action, told.stage, told.reason) == (Action.DEFER, Stage.GUARD, Reason.LEASE_AWAITED)
-        waits.append(told.retry_after)
-    assert waits == pytest.approx([1.0, 1.0, 10.0, 300.0])  # as long again as it is awaited
-    made.grant("app_1", 1)
-    assert [a.action for a in ask(made, NOW + 4_000.0, count=2)] == [Action.ADMIT, Action.DEFER]
-    assert ask(made, NOW + 4_000.0)[0].retry_after == 1.0
-
-
-def test_a_quota_that_is_all_leased_out_is_used_up_until_the_day_ends_or_the_plan_grows() -> None:
-    made = leased()
-    ask(made, NOW, count=6)
-    made.leased_out("app_1", 100.0)
-    made.leased_out("app_unknown", 100.0)
-    made.wanted_leases.clear()
-    told = ask(made, NOW + 1)[0]
-    assert (told.reason, made.wanted_leases) == (Reason.QUOTA_EXHAUSTED, {})
-    assert (NOW + 1 + told.retry_after) % 86_400 == pytest.approx(0.0, abs=1e-3)
-    made.apply(config(version=2, tiers=[msgspec.structs.replace(t, quota_per_day=101) for t in defaults.TIERS]), None)
-    assert ask(made, NOW + 2)[0].reason == Reason.LEASE_AWAITED
-    assert made.wanted_leases == {"app_1": 101.0}
-    made.leased_out("app_1", 101.0)
-    tomorrow = ask(made, NOW + 86_400, count=7)
-    assert [a.action for a in tomorrow].count(Action.ADMIT) == 5
-    assert tomorrow[-1].reason == Reason.LEASE_AWAITED
-
-
 def test_records_of_before_a_signal_are_read_with_none_of_it() -> None:
     row = np.arange(N_SIGNALS, dtype="<f8")
     assert unpack(row.tobytes()).tolist() == row.tolist()

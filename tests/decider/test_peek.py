@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from decider import config as configs
-from decider import defaults, peek, policy, state, subjects
+from decider import defaults, peek, policy, quota, state, subjects
 from decider.config import Override
 from decider.engine import Engine
 from decider.passes_layout import Batch
@@ -59,7 +59,7 @@ def test_a_look_changes_no_bit_and_sees_what_the_next_request_finds(gaps, counts
     seen, slot = answer.view, made.slot_of("app_1")
     assert seen is not None
     rate, burst = made.rules.tiers[tier, policy.T_RATE], made.rules.tiers[tier, policy.T_BURST]
-    assert seen.quota_left == state.quota_left(made.state, slot, now, made.rules.tiers[tier, policy.T_QUOTA])
+    assert seen.quota_left == quota.left(made.state, slot, now, made.rules.tiers[tier, policy.T_QUOTA])
     assert seen.quota_used == made.state.clock[slot, state.QUOTA_USED]
     assert seen.tokens == state.refill(made.state, slot, now, rate, burst)
     assert seen.errors_left == state.error_budget(made.state, slot, now, made.rules.tiers[tier, policy.T_ERROR_BUDGET])

@@ -264,6 +264,26 @@ def test_an_app_that_was_unknown_at_first_gets_a_lease_of_its_own_plan(world: Wo
     until(lambda: [world.get("/v1/check/v2/orders/1", app)[0] for _ in range(20)] == [200] * 20, "its lease", 10)
 
 
+def test_what_a_node_leased_goes_back_when_it_ends_and_little_is_lost_when_it_is_killed(world: World) -> None:
+    version = world.publish()
+    until(lambda: world.running() == version, "the config", 10)
+    world.end("decider", signal.SIGTERM)
+    key = f"{store.QUOTA_PREFIX}{time.strftime('%Y%m%d', time.gmtime())}"
+
+    def leased_by_a_life_that_ends_with(how: signal.Signals) -> int:
+        before = int(world.store.hget(key, "app_thrift") or 0)
+        world.start_decider()
+        assert world.get("/v1/check/v2/orders/1", "app_thrift")[0] == 200
+        until(lambda: int(world.store.hget(key, "app_thrift") or 0) > before, "a lease", 10)
+        world.end("decider", how)
+        return int(world.store.hget(key, "app_thrift")) - before
+
+    free = defaults.TIERS[0]
+    assert leased_by_a_life_that_ends_with(signal.SIGTERM) == 0
+    assert leased_by_a_life_that_ends_with(signal.SIGKILL) == 30 * free.rate + free.burst
+    world.start_decider()
+
+
 def test_it_ends_on_sigterm_with_its_last_events_sent(world: World) -> None:
     before = len(world.events())
     world.get("/v1/check/v2/orders/1", "app_last")

@@ -175,7 +175,7 @@ def test_a_refusal_about_abuse_is_honest_and_names_no_sign_of_it(code: str, acti
     [
         (
             {"reason": Reason.QUOTA_EXHAUSTED, "stage": Stage.GUARD, "quota": 2e6, "wait_s": 20_000},
-            "The daily quota of your plan, 2,000,000 requests",
+            "No more of the daily quota of your plan, 2,000,000 requests, can be given out today",
         ),
         ({"reason": Reason.LEASE_AWAITED, "stage": Stage.GUARD, "quota": 2e6}, "the next part was not at hand yet"),
         ({"reason": Reason.QUOTA_EXHAUSTED, "stage": Stage.GUARD, "wait_s": 20_000}, "asks to wait about 6 hours"),

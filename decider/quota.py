@@ -1,0 +1,104 @@
+"""An app's daily quota on one node: what it holds of it, and what it asks the store for.
+
+Every node owns a small share of each quota; the rest is leased from the store (`resources/lease.lua`), which never leases more than
+the pool. So all nodes together cannot admit more than the quota, whatever is cut off from what. What a node holds when it is killed
+is lost for the day: therefore leases begin small and grow with what the app really uses.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from .state import LEASE_ASKED, LEASED_OUT, QUOTA_DAY, QUOTA_LEFT, QUOTA_OWN, QUOTA_USED, State
+
+POOL_SHARE = 0.95
+"""Share of a daily quota that is leased; the rest is split evenly as the nodes' own shares, for when they cannot ask.
+
+An app is served by one node, so of that rest it hardly gets anything: it is what a strict quota costs it.
+"""
+LEASE_SHARE = 0.05
+"""The most one lease holds, as a share of the quota."""
+LEASE_S = 30.0
+"""The least it holds: what the plan lets through in this time, seconds, besides one burst."""
+LONGEST_WAIT_S = 300.0
+
+
+@njit(cache=True)
+def left(state: State, slot: int, now: float, own_share: float) -> float:
+    """Requests this node may still admit for the app today (UTC).
+
+    A new day begins with the node's own share, in requests; when that changes (another tier, another document) the difference
+    is put in or taken away, so that the figure may be negative.
+    """
+    clock, day = state.clock, float(math.floor(now / 86_400.0))
+    if clock[slot, QUOTA_DAY] != day:
+        clock[slot, QUOTA_DAY] = day
+        clock[slot, QUOTA_USED] = clock[slot, LEASE_ASKED] = clock[slot, LEASED_OUT] = 0.0
+        clock[slot, QUOTA_LEFT] = clock[slot, QUOTA_OWN] = own_share
+    elif clock[slot, QUOTA_OWN] != own_share:
+        clock[slot, QUOTA_LEFT] += own_share - clock[slot, QUOTA_OWN]
+        clock[slot, QUOTA_OWN] = own_share
+    return float(clock[slot, QUOTA_LEFT])
+
+
+@njit(cache=True)
+def lease_due(state: State, slot: int, now: float, quota: float) -> float:
+    """Seconds after which to ask again for more of a quota: as long as it is awaited already, as nothing else is known of
+    when the store answers. 0 when it has answered that nothing is left today."""
+    if state.clock[slot, LEASED_OUT] >= quota:
+        return 0.0
+    asked = state.clock[slot, LEASE_ASKED]
+    return min(LONGEST_WAIT_S, max(1.0, now - asked)) if asked > 0.0 else 1.0
+
+
+@njit(cache=True)
+def lease_size(state: State, slot: int, rate: float, burst: float, quota: float) -> float:
+    """Requests to lease at once: what the plan (`rate` a second, `burst`) lets through in LEASE_S, or what the app has used of
+    this node today if that is more, up to LEASE_SHARE of the quota.
+
+    As much again as was used: however often a node is killed, at most that and the least lease is lost each time.
+    """
+    used = float(state.clock[slot, QUOTA_USED])
+    return max(1.0, min(LEASE_SHARE * quota, max(LEASE_S * rate + burst, used)))
+
+
+@njit(cache=True)
+def wants_lease(state: State, slot: int, now: float, size: float, quota: float) -> bool:
+    """Whether to ask for a lease now: less than half of one, or no request, is left, and the store is not known to have none.
+    Notes when it was first asked for."""
+    if state.clock[slot, QUOTA_LEFT] >= max(1.0, 0.5 * size) or state.clock[slot, LEASED_OUT] >= quota:
+        return False
+    if state.clock[slot, LEASE_ASKED] == 0.0:
+        state.clock[slot, LEASE_ASKED] = now
+    return True
+
+
+def grant(state: State, slot: int, requests: float) -> None:
+    """Adds a lease of so many requests."""
+    state.clock[slot, QUOTA_LEFT] += requests
+    state.clock[slot, LEASE_ASKED] = state.clock[slot, LEASED_OUT] = 0.0
+
+
+def leased_out(state: State, slot: int, quota: float) -> None:
+    """Notes that of a daily quota of so many requests nothing is left to lease today."""
+    state.clock[slot, LEASE_ASKED], state.clock[slot, LEASED_OUT] = 0.0, quota
+
+
+def give_back(state: State, slot: int, now: float) -> int:
+    """Takes what is left of today's leases out of a slot: whole requests that another node may lease."""
+    clock = state.clock[slot]
+    if clock[QUOTA_DAY] != math.floor(now / 86_400.0):
+        return 0
+    leased = clock[QUOTA_LEFT] + clock[QUOTA_USED] - clock[QUOTA_OWN]
+    unused = max(0, math.floor(float(min(clock[QUOTA_LEFT], leased)) + 1e-6))
+    clock[QUOTA_LEFT] -= unused
+    return unused
+
+
+def seen(clock: np.ndarray | list[float], now: float, own_share: float) -> float:
+    """What `left` would find, changing nothing."""
+    today = clock[QUOTA_DAY] == math.floor(now / 86_400.0)
+    return float(clock[QUOTA_LEFT] + own_share - clock[QUOTA_OWN] if today else own_share)
