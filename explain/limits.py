@@ -90,7 +90,7 @@ def _quota(see: dict[str, float], admitted: bool) -> _Row:
     more = "more may be leased" if see["lease_due"] > 0.0 else "all deciders"
     limit = f"{see['quota_limit']:,.0f} a day, {more}"
     label = "This decider’s share of the quota, left"
-    return "quota", Stage.GUARD.label, label, f"{max(0.0, left):,.0f}", limit, f"{max(0.0, after):,.0f}", word
+    return "quota", Stage.GUARD.label, label, f"{max(0, math.floor(left)):,}", limit, f"{max(0, math.floor(after)):,}", word
 
 
 def _lists(see: dict[str, float]) -> _Row:

@@ -57,7 +57,7 @@ def _guard(facts: dict[str, float | str], d: Decision, one: StageTrace) -> str:
     if reason := str(facts.get("reason", "")):
         return f"{reason[:1].upper()}{reason[1:]}."
     left, limit = _n(facts, "quota_left"), _n(facts, "quota_limit")
-    share = f"{max(0.0, left):,.0f} requests left today of this decider’s own share"
+    share = f"{max(0, math.floor(left)):,} requests left today of this decider’s own share"
     return f"{share}; the app’s quota is {limit:,.0f}. No list or compliance rule."
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 from decider.event import Event
 from decider.features import FEATURES, INDEX, format_value
 from decider.levers import RETRY_S
-from decider.vocabulary import Action
+from decider.vocabulary import Action, Reason
 
 SAME_S = 0.5
 """Waits that differ by no more are one."""
@@ -129,7 +129,7 @@ def _was(change: Pulled, event: Event) -> str:
     before = change.before
     match change.lever:
         case "wait":
-            return _against_told(change.after, _told(event))
+            return _against_told(change.after, _told(event), event.reason)
         case "spread" | "pace" | "day":
             return f"It sent {pace(before)}"
         case "batch":
@@ -149,6 +149,8 @@ def _beside_told(changes: Sequence[Pulled], event: Event) -> str:
     seconds, told = next((change.after for change in changes if change.lever == "wait"), 0.0), _told(event)
     if not seconds or not told or abs(seconds - told) <= SAME_S:
         return ""
+    if seconds > told and event.reason == Reason.LEASE_AWAITED:
+        return f" It was told {duration(told)}, which was for its quota alone; other limits hold longer."
     if seconds > told:
         return (
             f" It was told {duration(told)}: the decider knew its counters better than this record, from which less cannot be said."
@@ -158,7 +160,7 @@ def _beside_told(changes: Sequence[Pulled], event: Event) -> str:
     return f" It was told {duration(told)}; after a minute of silence the decider no longer counts it as a retry."
 
 
-def _against_told(seconds: float, told: int) -> str:
+def _against_told(seconds: float, told: int, reason: int) -> str:
     """A wait beside the one that was answered, in a note. That one is a promise the decider keeps, not a limit."""
     if not told:
         return ""
@@ -167,6 +169,8 @@ def _against_told(seconds: float, told: int) -> str:
     if seconds < told:
         early = ", so it counts as an early retry" if seconds < RETRY_S else ""
         return f"Sooner than the Retry-After it got, {duration(told)}{early}"
+    if reason == Reason.LEASE_AWAITED:
+        return f"It was told {duration(told)}, which was for its quota alone. Other limits hold longer"
     return f"It was told {duration(told)}, a forecast for one that goes quiet at once. This record alone makes no less certain"
 
 

@@ -49,6 +49,10 @@ def test_an_admit_takes_a_token_a_request_of_the_quota_and_nothing_of_the_error_
     assert found["budget"].before == found["budget"].after
 
 
+def test_a_part_of_a_request_is_none() -> None:
+    assert by_key(seen_quota_left=0.8, seen_lease_due=1.0)["quota"].before == "0"
+
+
 def test_a_refusal_takes_no_token_but_its_chance_to_be_wrong_from_the_error_budget() -> None:
     refused = next(e for e in (world.decided(r) for r in world.rows(60, seed=2, missing=False)) if e.reason == Reason.RISK_HIGH)
     found = {one.key: one for one in limits.of(refused, world.config(), cut=0.4)}

@@ -243,6 +243,12 @@ def test_a_lease_that_is_awaited_is_a_matter_of_waiting_for_it() -> None:
     assert (event.reason, event.retry_after) == (Reason.LEASE_AWAITED, 2.0)
     found = way_back.find(event, world.config(), world.model())
     assert ("wait", 2.0) in {(way.changes[0].lever, way.changes[0].after) for way in found.ways}
+    hasty = world.decided(
+        world.rows(1, seed=3, missing=False)[0], seen_quota_left=0.7, seen_quota_reset=3600.0, seen_lease_due=2.0, seen_tokens=200.0
+    )
+    said = way_back.find(hasty, world.config(), world.model()).ways[0]
+    assert said.changes[0].after > 2.0
+    assert said.sentence.endswith("It was told 2 s, which was for its quota alone; other limits hold longer.")
 
 
 def test_an_empty_bucket_without_a_model_is_a_matter_of_pace() -> None:
