@@ -89,8 +89,12 @@ class Forecast(models.Model):
     made_at = models.DateTimeField()
     minute = models.BigIntegerField()
     """Unix minute of `made_at`."""
+    state = models.TextField()
+    """soon, some or clear, as `forecast.Outlook` says it."""
+    pace = models.FloatField(default=0.0)
+    """Requests a second it rests on."""
     minutes = models.FloatField(null=True)
-    """Minutes until it is refused, at the pace of then; null when not within the horizon."""
+    """Of soon: minutes until it is refused, at that pace."""
     limit = models.TextField()
     """Which limit comes first: bucket, quota or risk; empty when none does."""
     because = models.TextField()
@@ -104,12 +108,18 @@ class Forecast(models.Model):
     chance = models.FloatField(null=True)
     """Probability with which a refusal of then was kept; null until settled."""
     right = models.BooleanField(null=True)
-    """Null until settled, and where too few refusals were kept to tell."""
+    """Null until settled, where too few refusals were kept to tell, and where it slowed down."""
+    slowed = models.BooleanField(default=False)
+    """Of soon: the app did not keep its pace until then."""
 
     class Meta:
         default_permissions = ("view",)
         constraints = [
             models.UniqueConstraint(fields=["app", "minute"], name="forecast_once_a_minute"),
+            models.CheckConstraint(condition=models.Q(state__in=("soon", "some", "clear")), name="forecast_has_a_state"),
+            models.CheckConstraint(
+                condition=models.Q(slowed=False) | models.Q(right__isnull=True), name="forecast_slowed_has_no_verdict"
+            ),
             models.CheckConstraint(
                 condition=models.Q(settled_at__isnull=False) | models.Q(right__isnull=True),
                 name="forecast_verdict_is_settled",

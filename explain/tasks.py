@@ -15,7 +15,7 @@ from decider.artifact import ArtifactError
 from decisions import lookup
 from decisions.models import Decision
 
-from . import compute, forecast, shap_values
+from . import compute, forecast_record, shap_values
 from .models import ModelCheck
 
 log = logging.getLogger("sluice.explain")
@@ -40,7 +40,7 @@ def explain_backlog() -> dict[str, int]:
 def look_ahead() -> dict[str, int]:
     """Forecasts the busiest apps and settles the forecasts that came due; run every five minutes."""
     now = time.time()
-    return {"settled": forecast.settle(now), "made": forecast.look_ahead(now), "forgotten": forecast.forget()}
+    return {"settled": forecast_record.settle(now), "made": forecast_record.look_ahead(now), "forgotten": forecast_record.forget()}
 
 
 @shared_task(name="explain.tasks.explain_one", expires=60)

@@ -24,7 +24,7 @@ from decisions import looks, lookup
 from decisions.looks import note as look
 from decisions.models import Decision
 
-from . import answer, not_kept, page, panels, worlds
+from . import answer, forecast_record, not_kept, page, panels, worlds
 from . import forecast as forecasts
 
 log = logging.getLogger("sluice.explain")
@@ -148,8 +148,8 @@ def forecast(request: HttpRequest, app_id: str) -> HttpResponse:
     now = at.timestamp()
     looks.note_known(request, app_id, "the forecast")
     found = forecasts.outlook(app_id, now)
-    forecasts.keep(app_id, found, now)
-    context = {"app_id": app_id, "outlook": found, "record": forecasts.record(app_id, now), "at": at}
+    forecast_record.keep(app_id, found, now)
+    context = {"app_id": app_id, "outlook": found, "record": forecast_record.record(app_id, now), "at": at}
     return _alone(request, (reverse("app", args=[app_id]), app_id), "The next hour", "explain/forecast.html", context)
 
 

@@ -25,7 +25,7 @@ from decisions.api import EstimateOut, Text
 from decisions.app_day import Hour
 from decisions.app_page import AppPage, Happening, Labels
 from decisions.models import utc
-from explain import forecast
+from explain import forecast, forecast_record
 
 READ = "decisions.view_decision"
 
@@ -127,6 +127,7 @@ class ForecastKindOut(serializers.Serializer):
     right = serializers.IntegerField(help_text="So many were right ...")
     settled = serializers.IntegerField(help_text="... of so many that came due.")
     unsettled = serializers.IntegerField(help_text="Came due as well, but too few refusals were kept to tell.")
+    slowed = serializers.IntegerField(help_text="Of soon: came due as well, but the app had slowed down before.")
     low = serializers.SerializerMethodField(help_text="Of the share, 95% interval by Wilson; null with few.")
     high = serializers.SerializerMethodField()
     own = serializers.BooleanField(help_text="Forecasts of this app; else there were few, and these are of all apps.")
@@ -134,22 +135,23 @@ class ForecastKindOut(serializers.Serializer):
         allow_null=True, help_text="Median of how far off the time was, of those that were refused before it came due."
     )
 
-    def get_low(self, kind: forecast.Kind) -> float | None:
+    def get_low(self, kind: forecast_record.Kind) -> float | None:
         return kind.interval[0] if kind.interval else None
 
-    def get_high(self, kind: forecast.Kind) -> float | None:
+    def get_high(self, kind: forecast_record.Kind) -> float | None:
         return kind.interval[1] if kind.interval else None
 
 
 class ForecastOut(serializers.Serializer):
     """What is to be expected within the hour, and how often that was right."""
 
-    state = serializers.ChoiceField(["soon", "clear", "refused", "unknown"])
+    state = serializers.ChoiceField(["soon", "some", "clear", "refused", "unknown"])
     sentence = serializers.CharField()
     because = serializers.CharField(allow_blank=True)
     minutes = serializers.FloatField(allow_null=True)
     limit = serializers.CharField(allow_blank=True)
     soon = ForecastKindOut(help_text="How far to trust soon: right when it was refused about when it was said.")
+    some = ForecastKindOut(help_text="How far to trust some: right when any refusal was kept within the hour.")
     clear = ForecastKindOut(help_text="How far to trust clear: right when no refusal was kept within the hour.")
 
 
@@ -197,10 +199,10 @@ class AppForecast(APIView):
     def get(self, request: Request, app: str) -> Response:
         """Whether it is refused within the hour at its present pace, with the forecast's own record."""
         found, now = _app(request, app), time.time()
-        said, record = forecast.outlook(found.id, now), forecast.record(found.id, now)
+        said, record = forecast.outlook(found.id, now), forecast_record.record(found.id, now)
         return Response(ForecastOut({
             "state": said.state, "sentence": said.sentence, "because": said.because, "minutes": said.minutes, "limit": said.limit,
-            "soon": record.soon, "clear": record.clear,
+            "soon": record.soon, "some": record.some, "clear": record.clear,
         }).data)  # fmt: skip
 
 

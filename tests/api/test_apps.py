@@ -42,8 +42,17 @@ def test_its_policy_says_what_sets_each_value(known, document, caller) -> None:
 def test_its_forecast_says_how_often_forecasts_were_right(known, document, caller) -> None:
     told = caller().get(f"{APP}/forecast").json()
     assert told["state"] == "unknown"
-    nothing = {"right": 0, "settled": 0, "unsettled": 0, "low": None, "high": None, "own": False, "error_minutes": None}
-    assert told["soon"] == told["clear"] == nothing
+    nothing = {
+        "right": 0,
+        "settled": 0,
+        "unsettled": 0,
+        "slowed": 0,
+        "low": None,
+        "high": None,
+        "own": False,
+        "error_minutes": None,
+    }
+    assert told["soon"] == told["some"] == told["clear"] == nothing
 
 
 @pytest.mark.parametrize("part", ["", "/policy", "/forecast"])

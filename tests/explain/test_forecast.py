@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from decider.config import Override, Switch
-from decider.vocabulary import MlState
+from decider.vocabulary import MlState, Reason
 from decisions.models import utc
-from explain import forecast, tasks
+from explain import forecast, forecast_record, tasks
 from explain.models import Forecast
 from tests.decisions.factory import event, id_at, signal_vector, unranked, vector
 from tests.explain.test_decision_page import text_of
@@ -112,29 +112,29 @@ def test_calm_refused_and_unknown_are_told_apart(document, store) -> None:
      (None, 30.0, False), (1.0, 2.9, True), (1.0, 0.0, True)],
 )  # fmt: skip
 def test_right_means_half_to_one_and_a_half_times_the_time_said(minutes, refused_after, right) -> None:
-    assert forecast.right(minutes, refused_after) is right
+    assert forecast_record.right("clear" if minutes is None else "soon", minutes, refused_after) is right
 
 
 @given(st.floats(0.0, 60.0), st.floats(0.0, 200.0))
 def test_a_refusal_after_the_last_moment_never_makes_a_forecast_right(minutes, after) -> None:
-    assert forecast.right(minutes, after) <= (after <= forecast._late(minutes))
+    assert forecast_record.right("soon", minutes, after) <= (after <= forecast_record._late(minutes))
 
 
 def test_a_forecast_is_kept_once_a_minute_and_settled_when_due(document, store) -> None:
     then = time.time() - 4_000.0
     store([seen(0.0, then, pace=20.0, tokens=300.0)])
     found = forecast.outlook(APP, then)
-    assert forecast.keep(APP, found, then) is not None
-    assert forecast.keep(APP, found, then + 1.0 if int((then + 1) // 60) == int(then // 60) else then) is None
-    assert forecast.settle(then + 60.0) == 0
+    assert forecast_record.keep(APP, found, then) is not None
+    assert forecast_record.keep(APP, found, then + 1.0 if int((then + 1) // 60) == int(then // 60) else then) is None
+    assert forecast_record.settle(then + 60.0) == 0
     store([event(at=then + 60 * found.minutes + 20, id=id_at(then + 60 * found.minutes + 20))])
-    assert forecast.settle(time.time()) == 1
-    assert forecast.settle(time.time()) == 0
+    assert forecast_record.settle(time.time()) == 1
+    assert forecast_record.settle(time.time()) == 0
     kept = Forecast.objects.get()
     assert kept.right
     assert kept.refused_after == pytest.approx(found.minutes + 20 / 60, abs=0.01)
     assert (kept.refusals, kept.chance) == (2.0, 0.5)
-    said = forecast.record(APP, time.time()).soon
+    said = forecast_record.record(APP, time.time()).soon
     assert (said.right, said.settled, said.own, said.interval) == (1, 1, False, None)
     assert said.error_minutes == pytest.approx(20 / 60, abs=0.01)
     assert said.sentence.startswith(
@@ -142,11 +142,60 @@ def test_a_forecast_is_kept_once_a_minute_and_settled_when_due(document, store) 
     )
 
 
+def test_an_app_that_was_refused_lately_is_not_called_clear(document, store) -> None:
+    now = time.time()
+    store([seen(20.0, now), event(at=now - 1_800, id=id_at(now - 1_800))])
+    assert forecast.outlook(APP, now).state == "clear"  # one may have been chance
+    store([event(at=now - k, id=id_at(now - k), reason=int(Reason.SERVICE_OVERLOADED)) for k in (1_200, 1_500)])
+    found = forecast.outlook(APP, now)
+    assert (found.state, found.minutes) == ("some", None)
+    assert found.sentence == (
+        "Some of its requests are refused now and then: about 6 (3 to 13) in the last hour, so expect some in the next."
+    )
+    assert found.because == "Most often because the service behind it is overloaded, or was a moment ago."
+    assert forecast.outlook(APP, now + 3_000.0).state == "unknown"
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_some_come_true_when_any_is_refused_within_the_hour(document, store, again) -> None:
+    then = time.time() - 4_000.0
+    store([seen(20.0, then), *(event(at=then - k, id=id_at(then - k)) for k in (1_200, 1_500))])
+    forecast_record.keep(APP, forecast.outlook(APP, then), then)
+    store([event(at=then + 3_000, id=id_at(then + 3_000))] if again else [])
+    forecast_record.settle(time.time())
+    said = forecast_record.record(APP, time.time())
+    assert (said.some.right, said.some.settled) == (int(again), 1)
+    assert (said.soon.settled, said.clear.settled) == (0, 0)
+
+
+def test_one_that_slowed_down_before_its_time_came_says_nothing_about_forecasts(document, store) -> None:
+    then = time.time() - 4_000.0
+    store([seen(0.0, then, pace=20.0, tokens=300.0)])
+    found = forecast.outlook(APP, then)
+    forecast_record.keep(APP, found, then)
+    store([seen(-30.0, then, pace=20.0), seen(-60.0, then, pace=2.0), seen(-61.0, then, pace=2.0)])
+    forecast_record.settle(time.time())
+    kept = Forecast.objects.get()
+    assert (kept.right, kept.slowed, kept.pace) == (None, True, 20.0)
+    said = forecast_record.record(APP, time.time()).soon
+    assert (said.settled, said.unsettled, said.slowed) == (0, 0, 1)
+    assert said.sentence.endswith("is not known. 1 more had slowed down before.")
+
+
+def test_one_that_kept_its_pace_and_was_not_refused_was_wrong(document, store) -> None:
+    then = time.time() - 4_000.0
+    store([seen(0.0, then, pace=20.0, tokens=300.0)])
+    forecast_record.keep(APP, forecast.outlook(APP, then), then)
+    store([seen(-k, then, pace=19.0) for k in (30.0, 60.0, 90.0)])
+    forecast_record.settle(time.time())
+    assert (Forecast.objects.get().right, Forecast.objects.get().slowed) == (False, False)
+
+
 def test_one_that_did_not_come_true_is_counted_as_wrong(document, store) -> None:
     then = time.time() - 4_000.0
     store([seen(0.0, then, pace=20.0, tokens=300.0)])
-    forecast.keep(APP, forecast.outlook(APP, then), then)
-    forecast.settle(time.time())
+    forecast_record.keep(APP, forecast.outlook(APP, then), then)
+    forecast_record.settle(time.time())
     assert Forecast.objects.get().right is False
     assert Forecast.objects.get().refused_after is None
 
@@ -154,9 +203,9 @@ def test_one_that_did_not_come_true_is_counted_as_wrong(document, store) -> None
 def test_what_was_only_recorded_in_observe_only_mode_is_no_refusal(document, store) -> None:
     then = time.time() - 4_000.0
     store([seen(0.0, then)])
-    forecast.keep(APP, forecast.outlook(APP, then), then)
+    forecast_record.keep(APP, forecast.outlook(APP, then), then)
     store([event(at=then + 60, id=id_at(then + 60), observed=True)])
-    forecast.settle(time.time())
+    forecast_record.settle(time.time())
     kept = Forecast.objects.get()
     assert (kept.right, kept.refused_after, kept.refusals) == (True, None, 0.0)
 
@@ -174,27 +223,27 @@ def test_none_kept_proves_nothing_where_few_are_kept(document, store, p, right) 
     """Another app of its tier was refused then; how many of those were kept says what would have been seen."""
     then = time.time() - 4_000.0
     store([seen(0.0, then), event(app="app_other", at=then + 90, id=id_at(then + 90), inclusion_probability=p)])
-    forecast.keep(APP, forecast.outlook(APP, then), then)
-    forecast.settle(time.time())
+    forecast_record.keep(APP, forecast.outlook(APP, then), then)
+    forecast_record.settle(time.time())
     kept = Forecast.objects.get()
     assert kept.chance == pytest.approx(p)
     assert kept.right is right
-    said = forecast.record(APP, time.time()).clear
+    said = forecast_record.record(APP, time.time()).clear
     assert (said.settled, said.unsettled) == ((1, 0) if right else (0, 1))
     assert right or "1 more cannot be settled" in said.sentence
 
 
 @given(st.floats(0.001, 1.0))
 def test_ten_refusals_would_show_nineteen_times_in_twenty_or_there_is_no_verdict(p) -> None:
-    missed = (1.0 - p) ** forecast.LEAST
-    assert forecast.would_show(p) == (1.0 - missed >= 0.95)
+    missed = (1.0 - p) ** forecast_record.LEAST
+    assert forecast_record.would_show(p) == (1.0 - missed >= 0.95)
 
 
 def settled(app: str, hour: int, *, minutes: float | None, after: float | None, minute: int = 0) -> None:
-    at = utc(time.time() // 3600 * 3600 - 3600 * (hour + 2) + 60 * minute)
+    at, state = utc(time.time() // 3600 * 3600 - 3600 * (hour + 2) + 60 * minute), "clear" if minutes is None else "soon"
     Forecast.objects.create(
-        app=app, made_at=at, minute=int(at.timestamp() // 60), minutes=minutes, limit="", because="", due_at=at,
-        settled_at=at, refused_after=after, right=forecast.right(minutes, after), refusals=0.0, chance=0.5,
+        app=app, made_at=at, minute=int(at.timestamp() // 60), state=state, minutes=minutes, limit="", because="", due_at=at,
+        settled_at=at, refused_after=after, right=forecast_record.right(state, minutes, after), refusals=0.0, chance=0.5,
     )  # fmt: skip
 
 
@@ -203,29 +252,34 @@ def test_calm_apps_do_not_make_the_record_of_soon_look_good() -> None:
         settled(f"app_calm{hour}", hour, minutes=None, after=None)
     for hour in range(12):
         settled("app_busy", hour, minutes=10.0, after=12.0 if hour < 3 else None)
-    found = forecast.record("app_other", time.time())
+    found = forecast_record.record("app_other", time.time())
     assert (found.soon.right, found.soon.settled) == (3, 12)
     assert (found.clear.right, found.clear.settled) == (20, 20)
     assert found.soon.interval == pytest.approx((0.089, 0.532), abs=0.001)  # Wilson
     assert found.soon.error_minutes == pytest.approx(2.0)
     assert "came true 3 of 12 times, 25% (95% interval 9% to 53%)" in found.soon.sentence
     assert "stayed so 20 of 20 times, 100% (95% interval 84% to 100%)" in found.clear.sentence
-    assert forecast.record("app_busy", time.time()).soon.own
-    assert not forecast.record("app_busy", time.time()).clear.own
+    assert forecast_record.record("app_busy", time.time()).soon.own
+    assert not forecast_record.record("app_busy", time.time()).clear.own
 
 
 def test_forecasts_of_one_app_and_hour_count_once() -> None:
     for minute in range(0, 60, 5):
         settled(APP, 1, minutes=None, after=None, minute=minute)
-    assert forecast.record(APP, time.time()).clear.settled == 1
+    assert forecast_record.record(APP, time.time()).clear.settled == 1
 
 
 def test_the_database_refuses_a_verdict_without_a_settlement() -> None:
     row = {"app": APP, "made_at": "2026-01-01T00:00Z", "minute": 1, "limit": "", "because": "", "due_at": "2026-01-01T01:00Z"}
+    row |= {"state": "soon"}
     with pytest.raises(IntegrityError), transaction.atomic():
         Forecast.objects.create(**row, right=True)
     with pytest.raises(IntegrityError), transaction.atomic():
         Forecast.objects.create(**row, minutes=-1.0)
+    with pytest.raises(IntegrityError), transaction.atomic():
+        Forecast.objects.create(**row, settled_at="2026-01-01T01:00Z", right=True, slowed=True)
+    with pytest.raises(IntegrityError), transaction.atomic():
+        Forecast.objects.create(**(row | {"state": "refused"}))
 
 
 def test_the_task_forecasts_the_busiest_apps_and_settles(document, store) -> None:
