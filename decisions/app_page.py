@@ -139,7 +139,9 @@ class AppPage:
             return f"{self.name} is well: everything was admitted in the last 24 h"
         state = "is well now" if self.recent.count else "is quiet now"
         when = f"{int(self.chart.peak_at) // 3600 % 24:02d}:{int(self.chart.peak_at) // 60 % 60:02d}"
-        return f"{self.name} {state}; its worst half hour began at {when} with about {self.chart.peak.count:,.0f} refused"
+        peak = self.chart.peak
+        about = "" if peak.exact else "about "
+        return f"{self.name} {state}; its worst half hour began at {when} with {about}{peak.count:,.0f} refused"
 
     @property
     def services(self) -> tuple[str, ...]:
