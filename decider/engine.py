@@ -50,7 +50,7 @@ def _batch(size: int) -> layout.Batch:
         signals=np.zeros((size, N_SIGNALS)),
         scores=np.full((size, 4), np.nan),
         rows=np.zeros(size, np.int64),
-        world=np.array([0.0, 0.0, 0.0, PRIOR_VALUE]),
+        world=np.array([0.0, 0.0, 0.0, PRIOR_VALUE, 0.0]),
         tails=np.zeros(2 * size, np.uint64),
         serial=np.zeros(2, np.int64),
     )
@@ -243,7 +243,8 @@ class Engine:
             self._draw_tails()
         self._tails_left -= count
         ml = int(_LIVE if self.model is not None and now >= self._ml_off_until and now >= self._late_until else self.ml_state(now))
-        found: int = passes.begin(self._table, count, now, ml, now < self._observe_until, self.quota_share)
+        lease_wait = self.leases.wait(now) if self.quota_share < 1.0 else 0.0
+        found: int = passes.begin(self._table, count, now, ml, now < self._observe_until, self.quota_share, lease_wait)
         if found >= 0:
             return found
         self._score(self.batch, -1 - found, now)

@@ -174,20 +174,31 @@ class Link:
                 self.engine.learn(_decode_outcomes(fields.get(b"b", b"")))
 
     async def _fetch(self) -> None:
-        """Waits for wants: profiles of apps seen for the first time, leases for those near the end of their share."""
+        """Waits for wants: profiles of apps seen for the first time, leases for those near the end of what is held for them."""
         await self._wanted.wait()
-        if self.engine.wanted_profiles:
-            apps = list(self.engine.wanted_profiles)[:500]
-            found = await self.store.mget([store.PROFILE_PREFIX + app for app in apps])
-            for app in apps:
-                self.engine.wanted_profiles.pop(app, None)
-            self.engine.know([_decode_profile(data) for data in found if data is not None])
-        if self.engine.leases.wanted:
+        asked_at = time.time()
+        try:
+            await self._profiles()
             await self._lease()
+        except (RedisError, OSError):
+            self.engine.leases.heard(asked_at, answered=False)
+            raise
+        self.engine.leases.heard(asked_at, answered=True)
         if not (self.engine.wanted_profiles or self.engine.leases.wanted):
             self._wanted.clear()
 
+    async def _profiles(self) -> None:
+        if not self.engine.wanted_profiles:
+            return
+        apps = list(self.engine.wanted_profiles)[:500]
+        found = await self.store.mget([store.PROFILE_PREFIX + app for app in apps])
+        for app in apps:
+            self.engine.wanted_profiles.pop(app, None)
+        self.engine.know([_decode_profile(data) for data in found if data is not None])
+
     async def _lease(self) -> None:
+        if not self.engine.leases.wanted:
+            return
         day = time.strftime("%Y%m%d", time.gmtime())
         asked = list(self.engine.leases.wanted.items())[:200]
         self.engine.leases.wanted.clear()

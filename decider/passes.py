@@ -31,6 +31,7 @@ from .passes_layout import (
     K_SECOND,
     NEXT_ID,
     TAILS_LEFT,
+    W_LEASE_WAIT,
     W_ML,
     W_OBSERVE,
     W_PRIOR_VALUE,
@@ -99,7 +100,7 @@ def _spent_signals(state: st.State, slot: int, region: r.Region, rules: p.Rules,
     sig[p.S_TOKENS] = st.refill(state, slot, now, sig[p.S_RATE], sig[p.S_BURST])
     own = rules.tiers[tier, p.T_QUOTA] * batch.world[W_QUOTA_SHARE]
     sig[p.S_QUOTA_LEFT] = quota.left(state, slot, now, own)
-    sig[p.S_LEASE] = quota.lease_due(state, slot, now, sig[S_QUOTA_LIMIT]) if batch.world[W_QUOTA_SHARE] < 1.0 else 0.0
+    sig[p.S_LEASE] = batch.world[W_LEASE_WAIT] if quota.may_lease(state, slot, sig[S_QUOTA_LIMIT]) else 0.0
     sig[p.S_BUDGET] = st.error_budget(state, slot, now, rules.tiers[tier, p.T_ERROR_BUDGET])
     sig[p.S_USAGE] = region.use[batch.request[i]["service"], state.tenant[slot]]
 
@@ -192,7 +193,7 @@ def settle(table: np.ndarray, count: int, now: float) -> int:
         wants = 0
         if batch.world[W_QUOTA_SHARE] < 1.0:
             size = quota.lease_size(state, slot, sig[p.S_RATE], sig[p.S_BURST], sig[S_QUOTA_LIMIT])
-            wants = WANTS_LEASE if quota.wants_lease(state, slot, now, size, sig[S_QUOTA_LIMIT]) else 0
+            wants = WANTS_LEASE if quota.wants_lease(state, slot, size, sig[S_QUOTA_LIMIT]) else 0
         if state.profile[slot, st.P_KNOWN] == 0.0:
             state.profile[slot, st.P_KNOWN] = st.ASKED
             wants |= WANTS_PROFILE
@@ -337,13 +338,15 @@ def finish(table: np.ndarray, count: int, now: float) -> int:
 
 
 @njit(cache=True)
-def begin(table: np.ndarray, count: int, now: float, ml: int, observe_only: bool, quota_share: float) -> int:
+def begin(
+    table: np.ndarray, count: int, now: float, ml: int, observe_only: bool, quota_share: float, lease_wait: float
+) -> int:  # fmt: skip
     """Observes `count` requests and, when no row wants a score, decides them at once.
 
     Returns -1 - rows to rank, listed in `batch.rows`; or, when all is decided, what `finish` returns.
     """
     world = arena.batch_in(table).world
-    world[W_ML], world[W_OBSERVE], world[W_QUOTA_SHARE] = ml, observe_only, quota_share
+    world[W_ML], world[W_OBSERVE], world[W_QUOTA_SHARE], world[W_LEASE_WAIT] = ml, observe_only, quota_share, lease_wait
     ranked = observe(table, count, now)
     if ranked > 0:
         return -1 - ranked

@@ -30,7 +30,7 @@ WANTS_LEASE, WANTS_PROFILE = 1, 2
 # places in Batch.serial
 NEXT_ID, TAILS_LEFT = 0, 1
 # columns of Batch.world (float64): what holds for the whole batch
-W_ML, W_OBSERVE, W_QUOTA_SHARE, W_PRIOR_VALUE = range(4)
+W_ML, W_OBSERVE, W_QUOTA_SHARE, W_PRIOR_VALUE, W_LEASE_WAIT = range(5)
 # columns of Sample.state (float64)
 K_SECOND, K_KEPT, K_DEMAND, K_LAST_DEMAND = range(4)
 # columns of Sample.rate (float64)

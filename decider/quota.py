@@ -12,7 +12,7 @@ import math
 import numpy as np
 from numba import njit
 
-from .state import LEASE_ASKED, LEASED_OUT, QUOTA_DAY, QUOTA_LEFT, QUOTA_OWN, QUOTA_USED, State
+from .state import LEASED_OUT, QUOTA_DAY, QUOTA_LEFT, QUOTA_OWN, QUOTA_USED, State
 
 POOL_SHARE = 0.95
 """Share of a daily quota that is leased; the rest is split evenly as the nodes' own shares, for when they cannot ask.
@@ -23,7 +23,6 @@ LEASE_SHARE = 0.05
 """The most one lease holds, as a share of the quota."""
 LEASE_S = 30.0
 """The least it holds: what the plan lets through in this time, seconds, besides one burst."""
-LONGEST_WAIT_S = 300.0
 
 
 @njit(cache=True)
@@ -36,22 +35,12 @@ def left(state: State, slot: int, now: float, own_share: float) -> float:
     clock, day = state.clock, float(math.floor(now / 86_400.0))
     if clock[slot, QUOTA_DAY] != day:
         clock[slot, QUOTA_DAY] = day
-        clock[slot, QUOTA_USED] = clock[slot, LEASE_ASKED] = clock[slot, LEASED_OUT] = 0.0
+        clock[slot, QUOTA_USED] = clock[slot, LEASED_OUT] = 0.0
         clock[slot, QUOTA_LEFT] = clock[slot, QUOTA_OWN] = own_share
     elif clock[slot, QUOTA_OWN] != own_share:
         clock[slot, QUOTA_LEFT] += own_share - clock[slot, QUOTA_OWN]
         clock[slot, QUOTA_OWN] = own_share
     return float(clock[slot, QUOTA_LEFT])
-
-
-@njit(cache=True)
-def lease_due(state: State, slot: int, now: float, quota: float) -> float:
-    """Seconds after which to ask again for more of a quota: as long as it is awaited already, as nothing else is known of
-    when the store answers. 0 when it has answered that nothing is left today."""
-    if state.clock[slot, LEASED_OUT] >= quota:
-        return 0.0
-    asked = state.clock[slot, LEASE_ASKED]
-    return min(LONGEST_WAIT_S, max(1.0, now - asked)) if asked > 0.0 else 1.0
 
 
 @njit(cache=True)
@@ -66,25 +55,26 @@ def lease_size(state: State, slot: int, rate: float, burst: float, quota: float)
 
 
 @njit(cache=True)
-def wants_lease(state: State, slot: int, now: float, size: float, quota: float) -> bool:
-    """Whether to ask for a lease now: less than half of one, or no request, is left, and the store is not known to have none.
-    Notes when it was first asked for."""
-    if state.clock[slot, QUOTA_LEFT] >= max(1.0, 0.5 * size) or state.clock[slot, LEASED_OUT] >= quota:
-        return False
-    if state.clock[slot, LEASE_ASKED] == 0.0:
-        state.clock[slot, LEASE_ASKED] = now
-    return True
+def may_lease(state: State, slot: int, quota: float) -> bool:
+    """Whether more may be had today: the store has not answered that nothing is left."""
+    return bool(state.clock[slot, LEASED_OUT] < quota)
+
+
+@njit(cache=True)
+def wants_lease(state: State, slot: int, size: float, quota: float) -> bool:
+    """Whether to ask for a lease of this size now: less than half of it, or no request, is left."""
+    return bool(state.clock[slot, QUOTA_LEFT] < max(1.0, 0.5 * size)) and may_lease(state, slot, quota)
 
 
 def grant(state: State, slot: int, requests: float) -> None:
     """Adds a lease of so many requests."""
     state.clock[slot, QUOTA_LEFT] += requests
-    state.clock[slot, LEASE_ASKED] = state.clock[slot, LEASED_OUT] = 0.0
+    state.clock[slot, LEASED_OUT] = 0.0
 
 
 def leased_out(state: State, slot: int, quota: float) -> None:
     """Notes that of a daily quota of so many requests nothing is left to lease today."""
-    state.clock[slot, LEASE_ASKED], state.clock[slot, LEASED_OUT] = 0.0, quota
+    state.clock[slot, LEASED_OUT] = quota
 
 
 def give_back(state: State, slot: int, now: float) -> int:

@@ -28,10 +28,10 @@ EVICTION_PROBES = 16
 FIRST, LAST, BUCKET_AT, TOKENS, QUOTA_DAY, QUOTA_USED, QUOTA_LEFT, BUDGET_AT, BUDGET, RETRY_UNTIL, FEEDBACK_AT, SEEN, PENDING = (
     range(13)
 )
-LEASE_ASKED, LEASED_OUT, QUOTA_OWN = 13, 14, 15
-"""Since when a lease is asked for without an answer, 0 when none is; the quota of which the store had nothing left today; what of
-QUOTA_LEFT and QUOTA_USED was the node's own share and not leased."""
-N_CLOCK = 16
+LEASED_OUT, QUOTA_OWN = 13, 14
+"""The quota of which the store had nothing left today, 0 while that is not known; what of QUOTA_LEFT and QUOTA_USED was the
+node's own share and not leased."""
+N_CLOCK = 16  # one more than there are: a row is two cache lines
 
 # columns of State.counts (float32): each pair is (current window, previous window)
 C_1S, C_10S, C_60S, C_600S = 0, 2, 4, 6

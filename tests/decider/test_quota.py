@@ -36,10 +36,12 @@ def test_while_a_lease_is_awaited_no_app_is_told_that_its_quota_is_used_up() -> 
         told = ask(made, NOW + later)[0]
         assert (told.action, told.stage, told.reason) == (Action.DEFER, Stage.GUARD, Reason.LEASE_AWAITED)
         waits.append(told.retry_after)
-    assert waits == pytest.approx([1.0, 1.0, 10.0, 300.0])  # as long again as it is awaited
+        made.leases.heard(NOW + later, answered=False)
+    assert waits == pytest.approx([1.0, 1.0, 10.0, 300.0])  # as long again as the store is silent
+    made.leases.heard(NOW + 4_000.0, answered=True)
+    assert ask(made, NOW + 4_000.0)[0].retry_after == 1.0
     made.leases.grant("app_1", 1)
     assert [a.action for a in ask(made, NOW + 4_000.0, count=2)] == [Action.ADMIT, Action.DEFER]
-    assert ask(made, NOW + 4_000.0)[0].retry_after == 1.0
 
 
 def test_a_quota_that_is_all_leased_out_is_used_up_until_the_day_ends_or_the_plan_grows() -> None:
