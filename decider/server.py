@@ -29,7 +29,8 @@ from .vocabulary import Action, MlState
 
 TICK_S = 0.2
 FIRST_CONFIG_S = 0.2
-RESTART_SHARE, RESTARTS = 0.5, 16
+ZETA = 2.612375348685488
+"""zeta(1.5), the sum of k^-1.5 over all k from 1."""
 
 
 class StartError(Exception):
@@ -69,19 +70,16 @@ def read_keys(directory: Path) -> tuple[dict[str, Ed25519PublicKey], bytes]:
 def own_share(data: Path, nodes: int) -> float:
     """Share of each quota that this node owns without a lease, from now until the day (UTC) ends.
 
-    What is not leased is split evenly among the nodes. Half of its part is a node's for the day; a node that starts again on
-    the same day has forgotten what it spent, so it gets a sixteenth of the other half, sixteen times at most: enough until
-    its first lease arrives, and in sum never over quota.
+    What is not leased is split evenly among the nodes. A node that starts again on the same day has forgotten what it spent, so
+    each of its lives that day has a part of its own: k^-1.5 over their sum, Riemann's zeta(1.5). However often it starts they
+    sum up to no more than all, and a late life still has enough until its first lease arrives.
     """
     day = time.strftime("%Y%m%d", time.gmtime())
     marker = data / "starts"
     found = marker.read_text().split() if marker.is_file() else []
-    starts = int(found[1]) if len(found) == 2 and found[0] == day and found[1].isdigit() else 0
-    write_atomically(marker, f"{day} {starts + 1}".encode())
-    own = (1.0 - POOL_SHARE) / nodes
-    if starts == 0:
-        return own * (1.0 - RESTART_SHARE)
-    return own * RESTART_SHARE / RESTARTS if starts <= RESTARTS else 0.0
+    lives = 1 + (int(found[1]) if len(found) == 2 and found[0] == day and found[1].isdigit() else 0)
+    write_atomically(marker, f"{day} {lives}".encode())
+    return float((1.0 - POOL_SHARE) / nodes * lives**-1.5 / ZETA)
 
 
 def warm_up(engine: Engine) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from decider import defaults, quota, state
+from decider import defaults, quota, server, state
 from decider.engine import Engine
 from decider.vocabulary import Action, Reason, Stage
 from tests.decider.test_engine import NOW, ask, config, engine
@@ -160,3 +160,16 @@ def test_nodes_that_lease_die_and_come_back_never_admit_more_than_the_quota(step
 def leased_node(per_day: int) -> Engine:
     tiers = [msgspec.structs.replace(t, quota_per_day=per_day, rate=1e6, burst=1e6) for t in defaults.TIERS]
     return engine(config(tiers=tiers), quota_share=(1 - quota.POOL_SHARE) / 3 / LIVES)
+
+
+def test_the_lives_of_a_node_share_what_it_owns_and_none_is_left_with_nothing(tmp_path) -> None:
+    parts = [server.own_share(tmp_path, nodes=8) for _ in range(200)]
+    assert sum(parts) < (1 - quota.POOL_SHARE) / 8
+    assert parts[0] > 0.35 * (1 - quota.POOL_SHARE) / 8
+    assert parts == sorted(parts, reverse=True)
+    assert parts[19] * defaults.TIERS[0].quota_per_day > 1
+    assert parts[-1] * defaults.TIERS[-1].quota_per_day > 30
+    (tmp_path / "starts").write_text("20200101 9")
+    assert server.own_share(tmp_path, nodes=8) == parts[0]  # of another day
+    (tmp_path / "starts").write_text("rubbish")
+    assert server.own_share(tmp_path, nodes=8) == parts[0]
