@@ -330,9 +330,7 @@ class Engine:
             else:  # its next request asks again
                 self.state.profile[self.batch.answer[i]["slot"], state.P_KNOWN] = 0.0
         if wants & layout.WANTS_LEASE:
-            slot, sig = int(self.batch.answer[i]["slot"]), self.signals[i]
-            rate, burst, limit = float(sig[policy.S_RATE]), float(sig[policy.S_BURST]), float(sig[passes.S_QUOTA_LIMIT])
-            self.leases.want(app, slot, rate, burst, limit)
+            self.leases.want(app, float(self.signals[i, passes.S_QUOTA_LIMIT]), int(self.batch.answer[i]["lease"]))
 
     def _keep(self, q: CheckRequest, route: Route, decision_id: bytes, i: int, now: float, elapsed_us: float) -> None:
         if len(self.events) >= EVENT_BUFFER:

@@ -192,8 +192,8 @@ def settle(table: np.ndarray, count: int, now: float) -> int:
         _consume(state, region, batch, i, slot, action == p.ADMIT or sig[S_OBSERVE] != 0.0, now)
         wants = 0
         if batch.world[W_QUOTA_SHARE] < 1.0:
-            size = quota.lease_size(state, slot, sig[p.S_RATE], sig[p.S_BURST], sig[S_QUOTA_LIMIT])
-            wants = WANTS_LEASE if quota.wants_lease(state, slot, size, sig[S_QUOTA_LIMIT]) else 0
+            answer["lease"] = quota.lease_size(state, slot, sig[p.S_RATE], sig[p.S_BURST], sig[S_QUOTA_LIMIT])
+            wants = WANTS_LEASE if quota.wants_lease(state, slot, answer["lease"], sig[S_QUOTA_LIMIT]) else 0
         if state.profile[slot, st.P_KNOWN] == 0.0:
             state.profile[slot, st.P_KNOWN] = st.ASKED
             wants |= WANTS_PROFILE

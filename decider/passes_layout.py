@@ -19,10 +19,10 @@ ANSWER = np.dtype(
     [("id_high", "u8"), ("id_low", "u8"),
      ("answered", "i8"), ("stage", "i8"), ("reason", "i8"), ("wait", "f8"), ("limit", "i8"), ("window", "i8"), ("remaining", "i8"),
      ("reset", "f8"), ("action", "i8"), ("retry_after", "f8"), ("slot", "i8"), ("wants", "i8"), ("ranked", "i8"), ("kept", "i8"),
-     ("probability", "f8")]
+     ("probability", "f8"), ("lease", "f8")]
 )  # fmt: skip
 """What is answered (the fields of `requests.Decision`, in order), then what was decided and how."""
-ANSWER_FORMAT = "<16sqqqdqqqd56x"
+ANSWER_FORMAT = "<16sqqqdqqqd64x"
 
 # bits of ANSWER["wants"]: what the engine must fetch for the app
 WANTS_LEASE, WANTS_PROFILE = 1, 2

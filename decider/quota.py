@@ -66,28 +66,6 @@ def wants_lease(state: State, slot: int, size: float, quota: float) -> bool:
     return bool(state.clock[slot, QUOTA_LEFT] < max(1.0, 0.5 * size)) and may_lease(state, slot, quota)
 
 
-def grant(state: State, slot: int, requests: float) -> None:
-    """Adds a lease of so many requests."""
-    state.clock[slot, QUOTA_LEFT] += requests
-    state.clock[slot, LEASED_OUT] = 0.0
-
-
-def leased_out(state: State, slot: int, quota: float) -> None:
-    """Notes that of a daily quota of so many requests nothing is left to lease today."""
-    state.clock[slot, LEASED_OUT] = quota
-
-
-def give_back(state: State, slot: int, now: float) -> int:
-    """Takes what is left of today's leases out of a slot: whole requests that another node may lease."""
-    clock = state.clock[slot]
-    if clock[QUOTA_DAY] != math.floor(now / 86_400.0):
-        return 0
-    leased = clock[QUOTA_LEFT] + clock[QUOTA_USED] - clock[QUOTA_OWN]
-    unused = max(0, math.floor(float(min(clock[QUOTA_LEFT], leased)) + 1e-6))
-    clock[QUOTA_LEFT] -= unused
-    return unused
-
-
 def seen(clock: np.ndarray | list[float], now: float, own_share: float) -> float:
     """What `left` would find, changing nothing."""
     today = clock[QUOTA_DAY] == math.floor(now / 86_400.0)

@@ -93,8 +93,6 @@ def warm_up(engine: Engine) -> None:
         scratch.decide([CheckRequest("warm", "GET", f"/v2/orders/{k}") for k in range(600)], now + step)
         scratch.learn([Outcome("warm", "orders-read", now, 200, 10.0)], now + step)
         scratch.tick(now + step)
-    scratch.quota_share = 0.0
-    scratch.decide([CheckRequest("warm lessee", "GET", "/v2/orders/1")], now + 4)
     table, none = scratch.arena.table, np.zeros(1, np.int64)
     passes.project(table, none, none, 0, now)
     passes.narrow(table, none, none, 0)

@@ -110,9 +110,13 @@ def _lately(app: str, now: float, pace: float) -> Outlook | None:
     return Outlook("some", sentence, f"Most often because {commonest}.", pace=pace)
 
 
+def pace_in(features: bytes) -> float:
+    """Requests a second over the last minute, as the decider counted them, from a recorded feature vector."""
+    return float(np.frombuffer(features, "<f4")[INDEX["rate_60s"]])
+
+
 def _pace(row: Decision) -> float:
-    """Requests a second over its last minute, as the decider counted them."""
-    return float(np.frombuffer(bytes(row.features), "<f4")[INDEX["rate_60s"]])
+    return pace_in(bytes(row.features))
 
 
 def _signals(row: Decision) -> np.ndarray:

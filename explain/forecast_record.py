@@ -24,18 +24,16 @@ from django.db.models import F, QuerySet, Window
 from django.db.models.functions import RowNumber
 from django.utils import timezone
 
-from decider.features import INDEX, SCHEMA
+from decider.features import SCHEMA
 from decider.vocabulary import Action, Tier
 from decisions import aggregate, configs, levels, lookup
 from decisions.estimate import share_within
 from decisions.models import Decision, utc
 from decisions.rollup import APPS, MINUTE_S
 
-from .forecast import FRESH_S, HORIZON_MIN, LOOK_BACK_S, Outlook, outlook
-from .models import Forecast
+from .forecast import FRESH_S, HORIZON_MIN, LOOK_BACK_S, Outlook, outlook, pace_in
+from .models import STATES, Forecast
 
-STATES = ("soon", "some", "clear")
-"""Of outlooks that say something about the future."""
 SLACK_MIN = 2.0
 """A forecast off by this much is right however short it was."""
 SLOWED = 0.8
@@ -167,7 +165,7 @@ def _slowed(row: Forecast) -> bool:
     kept = list(lookup.within(mine, made, until).order_by("id").values_list("features", "inclusion_probability")[:PACE_ROWS])
     if not kept:
         return False
-    paces = [float(np.frombuffer(bytes(features), "<f4")[INDEX["rate_60s"]]) for features, _ in kept]
+    paces = [pace_in(bytes(features)) for features, _ in kept]
     return float(np.average(paces, weights=[1.0 / p for _, p in kept])) < SLOWED * row.pace
 
 

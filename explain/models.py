@@ -82,6 +82,10 @@ class ModelCheck(models.Model):
         return f"{self.model[:12]}: {'agrees' if self.ok else 'differs'}"
 
 
+STATES = ("soon", "some", "clear")
+"""What a forecast may say of the future."""
+
+
 class Forecast(models.Model):
     """What was said about an app's next hour, and what then happened. One app is forecast at most once a minute."""
 
@@ -116,7 +120,7 @@ class Forecast(models.Model):
         default_permissions = ("view",)
         constraints = [
             models.UniqueConstraint(fields=["app", "minute"], name="forecast_once_a_minute"),
-            models.CheckConstraint(condition=models.Q(state__in=("soon", "some", "clear")), name="forecast_has_a_state"),
+            models.CheckConstraint(condition=models.Q(state__in=STATES), name="forecast_has_a_state"),
             models.CheckConstraint(
                 condition=models.Q(slowed=False) | models.Q(right__isnull=True), name="forecast_slowed_has_no_verdict"
             ),

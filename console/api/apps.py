@@ -26,6 +26,7 @@ from decisions.app_day import Hour
 from decisions.app_page import AppPage, Happening, Labels
 from decisions.models import utc
 from explain import forecast, forecast_record
+from explain.models import STATES
 
 READ = "decisions.view_decision"
 
@@ -145,7 +146,7 @@ class ForecastKindOut(serializers.Serializer):
 class ForecastOut(serializers.Serializer):
     """What is to be expected within the hour, and how often that was right."""
 
-    state = serializers.ChoiceField(["soon", "some", "clear", "refused", "unknown"])
+    state = serializers.ChoiceField([*STATES, "refused", "unknown"])
     sentence = serializers.CharField()
     because = serializers.CharField(allow_blank=True)
     minutes = serializers.FloatField(allow_null=True)
