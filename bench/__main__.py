@@ -13,7 +13,17 @@ import msgspec
 from bench import peers
 from decider import compiled_cache
 
-PARTS = ("model_scoring", "shap", "way_back", "engine_alone", "memory", "http_decision", "ingest", "kill_switch", "lookup")
+PARTS = (
+    "model_scoring",
+    "shap",
+    "way_back",
+    "engine_alone",
+    "memory",
+    "http_decision",
+    "ingest",
+    "kill_switch",
+    "lookup",
+)
 """Modules with a `measure() -> list of rows`, in the order they run."""
 FIELDS = ("name", "figure", "unit", "peer", "peer_figure", "ratio", "target", "met", "conditions")
 RESULT = Path(os.environ.get("SLUICE_VAR", "var")) / "bench.json"
@@ -22,7 +32,9 @@ RESULT = Path(os.environ.get("SLUICE_VAR", "var")) / "bench.json"
 def main(wanted: list[str]) -> int:
     """Runs the parts that are wanted, all by default; 0 when every one could be measured."""
     if unknown := [part for part in wanted if part not in PARTS]:
-        print(f"bench: there is no part {unknown[0]!r}; there are {', '.join(PARTS)}", file=sys.stderr)
+        print(
+            f"bench: there is no part {unknown[0]!r}; there are {', '.join(PARTS)}", file=sys.stderr
+        )
         return 2
     if (why := peers.install()) is not None:
         print(f"bench: {why}", file=sys.stderr)
@@ -46,18 +58,30 @@ def main(wanted: list[str]) -> int:
 def missing(name: str, why: str, target: object = None, unit: str = "") -> dict[str, object]:
     """The row of a figure that could not be measured, with the reason."""
     return {
-        "name": name, "figure": None, "unit": unit, "peer": None, "peer_figure": None, "ratio": None, "target": target, "met": None,
+        "name": name,
+        "figure": None,
+        "unit": unit,
+        "peer": None,
+        "peer_figure": None,
+        "ratio": None,
+        "target": target,
+        "met": None,
         "conditions": f"not measured: {why}",
-    }  # fmt: skip
+    }
 
 
 def write(rows: list[dict[str, object]]) -> None:
-    """Puts rows into var/bench.json in place of those of the same parts; the other parts keep theirs."""
+    """Puts rows into var/bench.json in place of those of the same parts; the other parts keep
+    theirs.
+    """
     RESULT.parent.mkdir(parents=True, exist_ok=True)
     parts = {row["part"] for row in rows}
     kept = [row for row in _before() if part_of(row) not in parts]
     found = [{field: row[field] for field in FIELDS} for row in rows]
-    RESULT.write_bytes(msgspec.json.format(msgspec.json.encode(sorted([*kept, *found], key=_place)), indent=1) + b"\n")
+    RESULT.write_bytes(
+        msgspec.json.format(msgspec.json.encode(sorted([*kept, *found], key=_place)), indent=1)
+        + b"\n"
+    )
 
 
 def _before() -> list[dict[str, object]]:
@@ -81,8 +105,18 @@ def table(rows: list[dict[str, object]]) -> str:
     head = ("what", "figure", "unit", "peer", "peer's", "ratio", "target", "met")
     cells = [[_text(row[field]) for field in FIELDS[:-1]] for row in rows]
     widths = [max(len(line[k]) for line in [head, *cells]) for k in range(len(head))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in [head, *cells]]
-    return "\n".join([*lines, "", "Conditions", *dict.fromkeys(f"- {row['name']}: {row['conditions']}" for row in rows)])
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in [head, *cells]
+    ]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            "Conditions",
+            *dict.fromkeys(f"- {row['name']}: {row['conditions']}" for row in rows),
+        ]
+    )
 
 
 def _text(value: object) -> str:

@@ -1,4 +1,6 @@
-"""The engine by itself at a million tracked apps, against one hit of `limits` in memory at a million keys."""
+"""The engine by itself at a million tracked apps, against one hit of `limits` in memory at a
+million keys.
+"""
 
 from __future__ import annotations
 
@@ -23,21 +25,30 @@ _seeds = iter(range(1, 1_000_000))
 
 
 def measure(rounds: int = 5) -> list[dict[str, object]]:
-    """Medians of `rounds` interleaved rounds after one that is not counted; CPU time of the calling thread."""
+    """Medians of `rounds` interleaved rounds after one that is not counted; CPU time of the calling
+    thread.
+    """
     models.warm_up()
     apps.model_data()
     with one_core(), _limits() as hits:
         engine = _engine()
         runs: dict[str, list[float]] = {"hit": [], "one": [], "batch": [], "core": []}
         for turn in range(rounds + 1):
-            found = {"hit": hits(), "one": _singles(engine), "batch": _batches(engine), "core": _packed(engine)}
+            found = {
+                "hit": hits(),
+                "one": _singles(engine),
+                "batch": _batches(engine),
+                "core": _packed(engine),
+            }
             for name in runs if turn else ():
                 runs[name].append(found[name])
             engine.tick()
             engine.take_events()
         gc.unfreeze()
         gc.enable()
-    hit, one, batch, core = (statistics.median(runs[name]) * 1e6 for name in ("hit", "one", "batch", "core"))
+    hit, one, batch, core = (
+        statistics.median(runs[name]) * 1e6 for name in ("hit", "one", "batch", "core")
+    )
     counts = engine.sample.counts
     where = (
         f"{APPS:,} tracked apps in random order, every fifth ranked ({apps.MODEL_WORDS}), "
@@ -47,24 +58,38 @@ def measure(rounds: int = 5) -> list[dict[str, object]]:
     return [
         _row("engine alone: Engine.decide, one request", one, hit, 1.0, where),
         _row(f"engine alone: Engine.decide, batches of {BATCH}", batch, hit, 0.2, where),
-        _row(f"engine alone: compiled core, batches of {BATCH}", core, hit, 0.2, f"Engine.decide_packed only: without packing "
-             f"requests and making ids and decisions; {where}"),
-    ]  # fmt: skip
+        _row(
+            f"engine alone: compiled core, batches of {BATCH}",
+            core,
+            hit,
+            0.2,
+            f"Engine.decide_packed only: without packing "
+            f"requests and making ids and decisions; {where}",
+        ),
+    ]
 
 
 def _row(name: str, own: float, hit: float, target: float, where: str) -> dict[str, object]:
     return {
-        "name": name, "figure": round(own, 2), "unit": "us/request", "peer": PEER, "peer_figure": round(hit, 2),
+        "name": name,
+        "figure": round(own, 2),
+        "unit": "us/request",
+        "peer": PEER,
+        "peer_figure": round(hit, 2),
         "ratio": round(own / hit, 2),
-        "target": f"at most {target:g} of the peer's", "met": own <= target * hit, "conditions": where,
-    }  # fmt: skip
+        "target": f"at most {target:g} of the peer's",
+        "met": own <= target * hit,
+        "conditions": where,
+    }
 
 
 @contextmanager
 def _limits() -> Iterator[Callable[[], float]]:
     """A process with the peer in it; the function gives CPU seconds of one hit."""
     command = peers.command("limits_hit.py", str(APPS))
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdin is not None and process.stdout is not None
         yield lambda: _ask(process.stdin, process.stdout)  # type: ignore[arg-type]
         process.terminate()

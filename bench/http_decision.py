@@ -1,4 +1,6 @@
-"""Whole decisions over HTTP: the decider process as shipped on one core, wrk on the other; peers by turns with it."""
+"""Whole decisions over HTTP: the decider process as shipped on one core, wrk on the other; peers by
+turns with it.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,9 @@ class Server(NamedTuple):
 
 @contextmanager
 def _alone(server: Server, servers: dict[str, Server]) -> Iterator[None]:
-    """Halts the others, whose timers would interrupt the one that is measured on the core they share."""
+    """Halts the others, whose timers would interrupt the one that is measured on the core they
+    share.
+    """
     others = {each.pid for each in servers.values()} - {server.pid}
     for pid in others:
         os.kill(pid, signal.SIGSTOP)
@@ -69,7 +73,10 @@ def measure(rounds: int = 3) -> list[dict[str, object]]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sluice-bench-")))
         data = apps.model_data()
         decider = Decider(stack, folder, data, core, other)
-        servers = {FIFTH: decider.server(rank_all=False), ALL: decider.server(rank_all=True)} | _peers(stack, folder, data, core)
+        servers = {
+            FIFTH: decider.server(rank_all=False),
+            ALL: decider.server(rank_all=True),
+        } | _peers(stack, folder, data, core)
         runs: Runs = {name: [] for name in servers}
         few: Runs = {FIFTH: [], FIXED: []}
         shares = {}
@@ -79,9 +86,13 @@ def measure(rounds: int = 3) -> list[dict[str, object]]:
                 began = time.time()
                 seconds = SECONDS if turn else 2
                 with _alone(server, servers):
-                    runs[name].append(load.run(server.port, server.pid, other, CONNECTIONS, seconds, APPS))
+                    runs[name].append(
+                        load.run(server.port, server.pid, other, CONNECTIONS, seconds, APPS)
+                    )
                     if name in few:
-                        few[name].append(load.run(server.port, server.pid, other, FEW, seconds, APPS))
+                        few[name].append(
+                            load.run(server.port, server.pid, other, FEW, seconds, APPS)
+                        )
                 if turn and name in (FIFTH, ALL):
                     shares[name] = decider.ranked_share(began)
     runs, few = ({name: found[1:] for name, found in each.items()} for each in (runs, few))
@@ -102,13 +113,28 @@ class Decider:
         self._store.set(store.MODEL_PREFIX + self._digest, model)
         for first in range(0, APPS, 5000):
             found = (apps.profile(k) for k in range(first, first + 5000))
-            self._store.mset({store.PROFILE_PREFIX + p.app: msgspec.msgpack.encode(p) for p in found})
+            self._store.mset(
+                {store.PROFILE_PREFIX + p.app: msgspec.msgpack.encode(p) for p in found}
+            )
         self.publish(rank_all=False)
         self.port = parts.free_port()
         command = [
-            sys.executable, "-m", "decider", "--node", "d01", "--listen", f"127.0.0.1:{self.port}", "--valkey", valkey.url(),
-            "--data", str(folder / "node"), "--models", str(folder / "models"), "--keys", str(folder / "keys"),
-        ]  # fmt: skip
+            sys.executable,
+            "-m",
+            "decider",
+            "--node",
+            "d01",
+            "--listen",
+            f"127.0.0.1:{self.port}",
+            "--valkey",
+            valkey.url(),
+            "--data",
+            str(folder / "node"),
+            "--models",
+            str(folder / "models"),
+            "--keys",
+            str(folder / "keys"),
+        ]
         self.pid = stack.enter_context(processes.running(command, core, self.port, START_S)).pid
         _introduce(self.port)
         self._wait_for_model()
@@ -116,7 +142,9 @@ class Decider:
     def publish(self, rank_all: bool) -> None:
         """Pushes the next document, as the control room does."""
         self._version += 1
-        document = msgspec.structs.replace(apps.config(self._digest, rank_all), version=self._version, issued_at=time.time())
+        document = msgspec.structs.replace(
+            apps.config(self._digest, rank_all), version=self._version, issued_at=time.time()
+        )
         data = config.sign(document, self._key)
         self._store.set(store.CONFIG_KEY, data)
         self._store.publish(store.CONFIG_CHANNEL, data)
@@ -138,11 +166,15 @@ class Decider:
             if status is not None and status.model == self._digest and status.apps >= APPS:
                 return
             if time.monotonic() > end:
-                raise RuntimeError(f"the decider did not come up with its model and all apps: {status}")
+                raise RuntimeError(
+                    f"the decider did not come up with its model and all apps: {status}"
+                )
             time.sleep(0.2)
 
     def ranked_share(self, since: float) -> float:
-        """Share of decisions since then that the model was asked about, from the stored sample weighed as its readers do."""
+        """Share of decisions since then that the model was asked about, from the stored sample
+        weighed as its readers do.
+        """
         time.sleep(0.3)
         ranked = total = 0.0
         for _, fields in self._store.xrange(store.EVENTS_STREAM, min=int(since * 1000)):
@@ -202,57 +234,128 @@ def _rows(runs: Runs, few: Runs, shares: dict[str, float], rounds: int) -> list[
     rates = {name: statistics.median(found.rate for found in each) for name, each in runs.items()}
     refused = sum(f.refused for f in runs[FIFTH]) / sum(f.requests for f in runs[FIFTH])
     where = (
-        f"decider process, {apps.MODEL_WORDS}, {APPS:,} tracked apps with profiles, server on one core, wrk and Valkey on another, "
-        f"both ahead of other work where allowed, {CONNECTIONS} connections; median of {rounds} interleaved runs of {SECONDS} s; "
+        f"decider process, {apps.MODEL_WORDS}, {APPS:,} tracked apps with profiles, server on one"
+        f" core, wrk and Valkey on another, both ahead of other work where allowed, {CONNECTIONS}"
+        f" connections; median of {rounds} interleaved runs of {SECONDS} s; "
     )
-    fifth = f"{where}{shares[FIFTH]:.0%} ranked by the model, {refused:.1%} refused, {_cpu(runs[FIFTH])}"
+    fifth = (
+        f"{where}{shares[FIFTH]:.0%} ranked by the model, {refused:.1%} refused,"
+        f" {_cpu(runs[FIFTH])}"
+    )
     everyone = f"{where}{shares[ALL]:.0%} ranked by the model, {_cpu(runs[ALL])}"
-    asgi, fastapi = "ASGI on uvicorn, Booster.predict, numpy row", "FastAPI, LGBMClassifier, pandas row"
+    asgi, fastapi = (
+        "ASGI on uvicorn, Booster.predict, numpy row",
+        "FastAPI, LGBMClassifier, pandas row",
+    )
     rows = [
-        _rate("http decision: a fifth ranked", rates, FIFTH, FIXED, "fixed answer, uvloop protocol", 80_000, fifth),
+        _rate(
+            "http decision: a fifth ranked",
+            rates,
+            FIFTH,
+            FIXED,
+            "fixed answer, uvloop protocol",
+            80_000,
+            fifth,
+        ),
         _rate("http decision: a fifth ranked, to ASGI", rates, FIFTH, ASGI, asgi, "5x", fifth),
-        _rate("http decision: a fifth ranked, to FastAPI", rates, FIFTH, FASTAPI, fastapi, "50x", fifth),
-        _rate("http decision: all ranked", rates, ALL, FIXED, "fixed answer, uvloop protocol", 80_000, everyone),
+        _rate(
+            "http decision: a fifth ranked, to FastAPI",
+            rates,
+            FIFTH,
+            FASTAPI,
+            fastapi,
+            "50x",
+            fifth,
+        ),
+        _rate(
+            "http decision: all ranked",
+            rates,
+            ALL,
+            FIXED,
+            "fixed answer, uvloop protocol",
+            80_000,
+            everyone,
+        ),
         _rate("http decision: all ranked, to ASGI", rates, ALL, ASGI, asgi, "5x", everyone),
-        _rate("http decision: all ranked, to FastAPI", rates, ALL, FASTAPI, fastapi, "50x", everyone),
+        _rate(
+            "http decision: all ranked, to FastAPI", rates, ALL, FASTAPI, fastapi, "50x", everyone
+        ),
     ]
     if NGINX in rates:
-        rows.append(_rate("http decision: beside nginx", rates, FIFTH, NGINX, "nginx limit_req, no model", None, fifth))
+        rows.append(
+            _rate(
+                "http decision: beside nginx",
+                rates,
+                FIFTH,
+                NGINX,
+                "nginx limit_req, no model",
+                None,
+                fifth,
+            )
+        )
     else:
         rows.append(missing("http decision: beside nginx", "nginx is not installed"))
     return [*rows, *_tails(runs, few, fifth), _cost(runs, fifth)]
 
 
-def _rate(name: str, rates: dict[str, float], own: str, peer: str, words: str, target: object, where: str) -> dict[str, object]:
+def _rate(
+    name: str, rates: dict[str, float], own: str, peer: str, words: str, target: object, where: str
+) -> dict[str, object]:
     """A rate beside a peer's; a target with an x is one for the ratio."""
     ratio = rates[own] / rates[peer]
     met = None
     if target is not None:
-        met = ratio >= float(target[:-1]) if isinstance(target, str) else rates[own] >= float(str(target))
+        met = (
+            ratio >= float(target[:-1])
+            if isinstance(target, str)
+            else rates[own] >= float(str(target))
+        )
     return {
-        "name": name, "figure": round(rates[own]), "unit": "requests/s", "peer": words, "peer_figure": round(rates[peer]),
-        "ratio": round(ratio, 2), "target": target, "met": met, "conditions": where,
-    }  # fmt: skip
+        "name": name,
+        "figure": round(rates[own]),
+        "unit": "requests/s",
+        "peer": words,
+        "peer_figure": round(rates[peer]),
+        "ratio": round(ratio, 2),
+        "target": target,
+        "met": met,
+        "conditions": where,
+    }
 
 
 def _tails(runs: Runs, few: Runs, where: str) -> list[dict[str, object]]:
-    p99, fixed = (statistics.median(found.p99_ms for found in runs[name]) for name in (FIFTH, FIXED))
+    p99, fixed = (
+        statistics.median(found.p99_ms for found in runs[name]) for name in (FIFTH, FIXED)
+    )
     p50_few, p99_few = _middle(few[FIFTH])
     p50_floor, p99_floor = _middle(few[FIXED])
     return [
         {
-            "name": "http decision: p99, 64 connections", "figure": round(p99, 2), "unit": "ms",
-            "peer": "fixed answer, uvloop protocol", "peer_figure": round(fixed, 2), "ratio": round(p99 / fixed, 2),
-            "target": "under 3 ms", "met": p99 < 3.0, "conditions": where,
+            "name": "http decision: p99, 64 connections",
+            "figure": round(p99, 2),
+            "unit": "ms",
+            "peer": "fixed answer, uvloop protocol",
+            "peer_figure": round(fixed, 2),
+            "ratio": round(p99 / fixed, 2),
+            "target": "under 3 ms",
+            "met": p99 < 3.0,
+            "conditions": where,
         },
         {
-            "name": "http decision: p99, 4 connections", "figure": round(p99_few, 3), "unit": "ms", "peer": "its own p50",
-            "peer_figure": round(p50_few, 3), "ratio": round(p99_few / p50_few, 2), "target": "at most 3x",
+            "name": "http decision: p99, 4 connections",
+            "figure": round(p99_few, 3),
+            "unit": "ms",
+            "peer": "its own p50",
+            "peer_figure": round(p50_few, 3),
+            "ratio": round(p99_few / p50_few, 2),
+            "target": "at most 3x",
             "met": p99_few <= 3.0 * p50_few,
-            "conditions": f"the fixed answer's p99 is {p99_floor / p50_floor:.1f}x its p50 ({p50_floor:.3f} ms) here; "
-            + where.replace(f"{CONNECTIONS} connections", f"{FEW} connections"),
+            "conditions": (
+                f"the fixed answer's p99 is {p99_floor / p50_floor:.1f}x its p50 ({p50_floor:.3f}"
+                " ms) here; " + where.replace(f"{CONNECTIONS} connections", f"{FEW} connections")
+            ),
         },
-    ]  # fmt: skip
+    ]
 
 
 def _middle(found: list[load.Found]) -> tuple[float, float]:
@@ -263,14 +366,26 @@ def _middle(found: list[load.Found]) -> tuple[float, float]:
 def _cpu(found: list[load.Found]) -> str:
     """How busy the server was: under 100% of its core, the client or others held it back."""
     used, asked = sum(f.cpu_s for f in found), sum(f.requests for f in found)
-    return f"{used / asked * 1e6:.1f} us of the server's CPU time each, so {asked / used:,.0f} per second of it"
+    return (
+        f"{used / asked * 1e6:.1f} us of the server's CPU time each, so {asked / used:,.0f} per"
+        " second of it"
+    )
 
 
 def _cost(runs: Runs, where: str) -> dict[str, object]:
     seconds = statistics.median(found.cpu_s / found.requests for found in runs[FIFTH])
     dollars = seconds * PRICE_PER_CORE_HOUR / 3600
     return {
-        "name": "http decision: cost of a request", "figure": float(f"{dollars:.3g}"), "unit": "$", "peer": "the budget",
-        "peer_figure": BUDGET, "ratio": float(f"{dollars / BUDGET:.3g}"), "target": BUDGET, "met": dollars <= BUDGET,
-        "conditions": f"{seconds * 1e6:.1f} us of the decider's CPU time x ${PRICE_PER_CORE_HOUR} per core-hour; {where}",
-    }  # fmt: skip
+        "name": "http decision: cost of a request",
+        "figure": float(f"{dollars:.3g}"),
+        "unit": "$",
+        "peer": "the budget",
+        "peer_figure": BUDGET,
+        "ratio": float(f"{dollars / BUDGET:.3g}"),
+        "target": BUDGET,
+        "met": dollars <= BUDGET,
+        "conditions": (
+            f"{seconds * 1e6:.1f} us of the decider's CPU time x ${PRICE_PER_CORE_HOUR} per"
+            f" core-hour; {where}"
+        ),
+    }

@@ -32,7 +32,9 @@ TEXT_COPY = binary.COPY.replace(" (FORMAT BINARY)", "")
 
 
 def measure(rounds: int = 3) -> list[dict[str, object]]:
-    """Median of `rounds` interleaved rounds after one that is not counted; client and server share one core."""
+    """Median of `rounds` interleaved rounds after one that is not counted; client and server share
+    one core.
+    """
     with _one_core(), _database() as connection:
         ours, theirs = [], []
         for _ in range(rounds + 1):
@@ -50,13 +52,18 @@ def measure(rounds: int = 3) -> list[dict[str, object]]:
             "ratio": round(ratio, 2),
             "target": TARGET,
             "met": ratio >= TARGET,
-            "conditions": f"{ROWS} decision events into one day of the partitioned table with its 3 indexes and range check, "
-            f"{COMMIT} rows a transaction, one connection, PostgreSQL and the client on one core, median of {rounds} rounds",
+            "conditions": (
+                f"{ROWS} decision events into one day of the partitioned table with its 3 indexes"
+                f" and range check, {COMMIT} rows a transaction, one connection, PostgreSQL and the"
+                f" client on one core, median of {rounds} rounds"
+            ),
         }
     ]
 
 
-def _rate(connection: psycopg.Connection, copy: Callable[[psycopg.Cursor, list[Event]], None]) -> float:
+def _rate(
+    connection: psycopg.Connection, copy: Callable[[psycopg.Cursor, list[Event]], None]
+) -> float:
     """Rows a second, from events in memory to committed rows."""
     events = _events(ROWS)
     connection.execute("TRUNCATE decisions_decision")
@@ -96,13 +103,40 @@ def _events(count: int) -> list[Event]:
     for k, raw in enumerate(source.many(count, now)):
         scored, app, token = k % 2 == 0, int(apps[k]), f"{int(apps[k]) * 7919:032x}"
         scores = (risk[k].item(), 0.4, 1.1, -0.4) if scored else (None, None, None, None)
-        # fmt: off
-        out.append(Event(
-            raw, now + k * 1e-4, f"req_{raw.hex()}", "local", "d01", f"app_{app:08x}", f"ten_{app // 10:06x}", app % 4, token,
-            "GET", "/v2/orders/{id}", "orders-read", k % 5, False, 3, 31, 4.0, *scores, "8c1f9a52" * 8, 1, 0, 42, features.SCHEMA,
-            rows[k].tobytes(), seen[k].tobytes(), 0.5, 12.5, 120,
-        ))
-        # fmt: on
+
+        out.append(
+            Event(
+                raw,
+                now + k * 1e-4,
+                f"req_{raw.hex()}",
+                "local",
+                "d01",
+                f"app_{app:08x}",
+                f"ten_{app // 10:06x}",
+                app % 4,
+                token,
+                "GET",
+                "/v2/orders/{id}",
+                "orders-read",
+                k % 5,
+                False,
+                3,
+                31,
+                4.0,
+                *scores,
+                "8c1f9a52" * 8,
+                1,
+                0,
+                42,
+                features.SCHEMA,
+                rows[k].tobytes(),
+                seen[k].tobytes(),
+                0.5,
+                12.5,
+                120,
+            )
+        )
+
     return out
 
 
@@ -122,8 +156,13 @@ def _one_core() -> Iterator[None]:
 
 @contextmanager
 def _database() -> Iterator[psycopg.Connection]:
-    """A PostgreSQL of its own, as `manage.py up` runs it, with the decision table and today's partition."""
-    with tempfile.TemporaryDirectory(prefix="sluice-bench-", ignore_cleanup_errors=True) as folder, ExitStack() as stack:
+    """A PostgreSQL of its own, as `manage.py up` runs it, with the decision table and today's
+    partition.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="sluice-bench-", ignore_cleanup_errors=True) as folder,
+        ExitStack() as stack,
+    ):
         server = stack.enter_context(_server(Path(folder)))
         connection = stack.enter_context(psycopg.connect(server.url()))
         connection.execute(import_module("decisions.migrations.0001_initial").FORWARD)
@@ -138,7 +177,12 @@ def _database() -> Iterator[psycopg.Connection]:
 def _server(folder: Path) -> Iterator[parts.Postgres]:
     server = parts.Postgres(folder / "postgres", parts.free_port(), "bench")
     server.make()
-    process = subprocess.Popen(server.command(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        server.command(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        stdin=subprocess.DEVNULL,
+    )
     try:
         parts.wait_until_ready(server)
         server.make_database()
@@ -150,4 +194,7 @@ def _server(folder: Path) -> Iterator[parts.Postgres]:
 
 def _partition(day: date) -> str:
     name, end = f"decisions_decision_{day:%Y%m%d}", day + timedelta(days=1)
-    return f"CREATE TABLE {name} PARTITION OF decisions_decision FOR VALUES FROM ('{day} 00:00+00') TO ('{end} 00:00+00')"
+    return (
+        f"CREATE TABLE {name} PARTITION OF decisions_decision FOR VALUES FROM ('{day} 00:00+00') TO"
+        f" ('{end} 00:00+00')"
+    )

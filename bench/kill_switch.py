@@ -1,7 +1,9 @@
-"""The kill switch: from the click on the page to the last decision under the old state, and the push by itself.
+"""The kill switch: from the click on the page to the last decision under the old state, and the
+push by itself.
 
-Everything is as shipped and runs in processes of its own: PostgreSQL that flushes its commits, Valkey, eight deciders
-with a live model, and traffic that keeps the deciders' core 70% busy. There is no peer to compare with.
+Everything is as shipped and runs in processes of its own: PostgreSQL that flushes its commits,
+Valkey, eight deciders with a live model, and traffic that keeps the deciders' core 70% busy. There
+is no peer to compare with.
 """
 
 from __future__ import annotations
@@ -36,8 +38,16 @@ def measure(rounds: int = 100) -> list[dict[str, object]]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sluice-bench-")))
         deciding, rest = _cores()
         environment = os.environ | _servers(stack, folder, rest)
-        command = [sys.executable, "-m", "bench.kill_switch", str(rounds), ",".join(map(str, deciding))]
-        done = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+        command = [
+            sys.executable,
+            "-m",
+            "bench.kill_switch",
+            str(rounds),
+            ",".join(map(str, deciding)),
+        ]
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True
+        )
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -72,14 +82,20 @@ def _servers(stack: ExitStack, folder: Path, cores: set[int]) -> dict[str, str]:
 
 @contextmanager
 def _process(command: list[str], end: signal.Signals) -> Iterator[subprocess.Popen[bytes]]:
-    """A process for as long as the body runs; what it says comes out with the error when the body fails."""
+    """A process for as long as the body runs; what it says comes out with the error when the body
+    fails.
+    """
     with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
+        process = subprocess.Popen(
+            command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=said, stderr=said
+        )
         try:
             yield process
         except RuntimeError as error:
             said.seek(0)
-            error.add_note(f"{' '.join(command[:5])} said: {said.read()[-2000:].decode(errors='replace')}")
+            error.add_note(
+                f"{' '.join(command[:5])} said: {said.read()[-2000:].decode(errors='replace')}"
+            )
             raise
         finally:
             _stop(process, end)
@@ -101,7 +117,8 @@ def _pin(pid: int, cores: set[int]) -> None:
         os.sched_setaffinity(int(thread.name), cores)
 
 
-# ---- the measuring process, with Django --------------------------------------------------------------------------------
+# ---- the measuring process, with Django
+# ---------------------------------------------------------------------
 
 
 def main(rounds: int, deciding: set[int]) -> list[dict[str, object]]:
@@ -110,30 +127,51 @@ def main(rounds: int, deciding: set[int]) -> list[dict[str, object]]:
 
     django.setup()
     _install()
-    clicks, click_busy = _with_deciders([f"d{k:02d}" for k in range(1, DECIDERS + 1)], deciding, lambda n: _clicks(rounds, n))
+    clicks, click_busy = _with_deciders(
+        [f"d{k:02d}" for k in range(1, DECIDERS + 1)], deciding, lambda n: _clicks(rounds, n)
+    )
     pushes, push_busy = _with_deciders(["e01", "e02"], deciding, lambda n: _pushes(rounds * 5, n))
     where = (
-        f"with a live model of 200 trees on one core, {{:.0%}} busy with checks of {APPS:,} apps; console, PostgreSQL (flushing "
-        f"commits), Valkey and the traffic on {len(os.sched_getaffinity(0) - deciding) or 'no'} other core(s), load average "
-        f"{os.getloadavg()[1]:.1f}"
+        f"with a live model of 200 trees on one core, {{:.0%}} busy with checks of {APPS:,} apps;"
+        " console, PostgreSQL (flushing commits), Valkey and the traffic on"
+        f" {len(os.sched_getaffinity(0) - deciding) or 'no'} other core(s), load average"
+        f" {os.getloadavg()[1]:.1f}"
     )
     return [
-        _row("kill switch, page click to last old decision, p99", _p99(clicks), CLICK_TARGET_MS,
-             f"{len(clicks)} flips by POST to the page's own view, median {statistics.median(clicks):.1f} ms; {DECIDERS} deciders "
-             + where.format(click_busy)),
-        _row("kill switch, push to applied, p99", _p99(pushes), PUSH_TARGET_MS,
-             f"{len(pushes):,} applied documents, median {statistics.median(pushes):.2f} ms; 2 deciders "
-             + where.format(push_busy)),
-    ]  # fmt: skip
+        _row(
+            "kill switch, page click to last old decision, p99",
+            _p99(clicks),
+            CLICK_TARGET_MS,
+            f"{len(clicks)} flips by POST to the page's own view, median"
+            f" {statistics.median(clicks):.1f} ms; {DECIDERS} deciders " + where.format(click_busy),
+        ),
+        _row(
+            "kill switch, push to applied, p99",
+            _p99(pushes),
+            PUSH_TARGET_MS,
+            f"{len(pushes):,} applied documents, median {statistics.median(pushes):.2f} ms; 2"
+            " deciders " + where.format(push_busy),
+        ),
+    ]
 
 
-def _with_deciders(names: list[str], deciding: set[int], run: Callable[[int], list[float]]) -> tuple[list[float], float]:
-    """What `run` (given their number) measures while deciders of these names are busy, and how busy they were."""
+def _with_deciders(
+    names: list[str], deciding: set[int], run: Callable[[int], list[float]]
+) -> tuple[list[float], float]:
+    """What `run` (given their number) measures while deciders of these names are busy, and how busy
+    they were.
+    """
     with ExitStack() as stack:
         ports, deciders = [parts.free_port() for _ in names], []
-        for name, port in zip(names, ports, strict=True):  # in turn: the first fills the cache of compiled code for the rest
+        for name, port in zip(
+            names, ports, strict=True
+        ):  # in turn: the first fills the cache of compiled code for the rest
             deciders.append(stack.enter_context(_process(_decider(name, port), signal.SIGTERM)))
-            _wait_for(lambda name=name: _ranks(name), START_S, f"decider {name} did not come up with its model")
+            _wait_for(
+                lambda name=name: _ranks(name),
+                START_S,
+                f"decider {name} did not come up with its model",
+            )
         for decider in deciders:
             _pin(decider.pid, deciding)
         pids, before = [p.pid for p in deciders], os.sched_getaffinity(0)
@@ -181,7 +219,11 @@ def _install() -> None:
     call_command("migrate", verbosity=0)
     keys.ensure(settings.SLUICE_KEYS)
     changes.first(by=SYSTEM, reason="A measurement")
-    registry.make_live(registry.register(_model(), by=SYSTEM, reason="A measurement"), by=SYSTEM, reason="A measurement")
+    registry.make_live(
+        registry.register(_model(), by=SYSTEM, reason="A measurement"),
+        by=SYSTEM,
+        reason="A measurement",
+    )
     user = get_user_model().objects.create_user("sre@bench.example")
     user.groups.add(Group.objects.get(name="sre"))
 
@@ -193,24 +235,59 @@ def _model() -> bytes:
     rows = model_scoring.make_rows(20_000)
     text, even = model_scoring.train(rows).model_to_string(), artifact.Calibration(1.0, 0.0)
     card = artifact.ModelCard(
-        title="Random rows", trained_at=0, trained_by="bench", data="random rows", data_from=0, data_to=0, label_maturity="none",
-        rows=len(rows), positives=0, parameters={}, metrics={}, limits="Worth nothing.", typical={},
-    )  # fmt: skip
+        title="Random rows",
+        trained_at=0,
+        trained_by="bench",
+        data="random rows",
+        data_from=0,
+        data_to=0,
+        label_maturity="none",
+        rows=len(rows),
+        positives=0,
+        parameters={},
+        metrics={},
+        limits="Worth nothing.",
+        typical={},
+    )
     golden = models.make_golden(rows[:32], text, text, even, even)
-    return artifact.encode(artifact.Artifact(
-        name="risk", feature_schema=features.SCHEMA, risk_model=text, value_model=text, risk_calibration=even,
-        value_calibration=even, golden=golden, card=card,
-    ))  # fmt: skip
+    return artifact.encode(
+        artifact.Artifact(
+            name="risk",
+            feature_schema=features.SCHEMA,
+            risk_model=text,
+            value_model=text,
+            risk_calibration=even,
+            value_calibration=even,
+            golden=golden,
+            card=card,
+        )
+    )
 
 
 def _decider(name: str, port: int) -> list[str]:
     from django.conf import settings
 
     return [
-        sys.executable, "-m", "decider", "--node", name, "--region", "local", "--listen", f"127.0.0.1:{port}",
-        "--valkey", settings.VALKEY_URL, "--data", str(settings.SLUICE_VAR / "nodes" / name),
-        "--models", str(settings.SLUICE_MODELS), "--keys", str(settings.SLUICE_KEYS), "--capacity", "20000",
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "decider",
+        "--node",
+        name,
+        "--region",
+        "local",
+        "--listen",
+        f"127.0.0.1:{port}",
+        "--valkey",
+        settings.VALKEY_URL,
+        "--data",
+        str(settings.SLUICE_VAR / "nodes" / name),
+        "--models",
+        str(settings.SLUICE_MODELS),
+        "--keys",
+        str(settings.SLUICE_KEYS),
+        "--capacity",
+        "20000",
+    ]
 
 
 def _wait_for(done: Callable[[], bool], limit_s: float, failed: str) -> None:
@@ -237,7 +314,9 @@ def _all_acked(version: int, count: int) -> bool:
 
 
 def _clicks(rounds: int, deciders: int) -> list[float]:
-    """Milliseconds from the POST to the last decision anywhere under the old state, engaging and clearing by turns."""
+    """Milliseconds from the POST to the last decision anywhere under the old state, engaging and
+    clearing by turns.
+    """
     from django.contrib.auth import get_user_model
     from django.test import Client
     from django.urls import reverse
@@ -245,16 +324,26 @@ def _clicks(rounds: int, deciders: int) -> list[float]:
     from control import acks, changes
 
     browser = Client()
-    browser.force_login(get_user_model().objects.get(), backend="django.contrib.auth.backends.ModelBackend")
+    browser.force_login(
+        get_user_model().objects.get(), backend="django.contrib.auth.backends.ModelBackend"
+    )
     took = []
     for turn in range(rounds + 2):
         address = reverse("switch-flip", args=["all_ml", "clear" if turn % 2 else "engage"])
         clicked = time.time()
-        answer = browser.post(address, {"reason": "A measurement", "ends": "2h", "confirm": "all ml"}, HTTP_HX_REQUEST="true")
+        answer = browser.post(
+            address,
+            {"reason": "A measurement", "ends": "2h", "confirm": "all ml"},
+            HTTP_HX_REQUEST="true",
+        )
         if "HX-Redirect" not in answer:
             raise RuntimeError(f"the page did not flip: {answer.status_code}")
         version = changes.latest().version
-        _wait_for(lambda version=version: _all_acked(version, deciders), ACK_S, f"config {version} was not acked by all")
+        _wait_for(
+            lambda version=version: _all_acked(version, deciders),
+            ACK_S,
+            f"config {version} was not acked by all",
+        )
         ends = (max(ack.last_old_decision_at, clicked) for ack in acks.acks(version).values())
         took.append((max(ends) - clicked) * 1000)
         time.sleep(GAP_S)
@@ -272,23 +361,45 @@ def _pushes(rounds: int, deciders: int) -> list[float]:
     base, key, took = changes.current(), keys.load_signing_key(settings.SLUICE_KEYS), []
     for version in range(base.version + 1, base.version + 1 + rounds):
         engaged = [config.Switch("all_ml")] if version % 2 else []
-        document = config.sign(msgspec.structs.replace(base, version=version, issued_at=time.time(), switches=engaged), key)
+        document = config.sign(
+            msgspec.structs.replace(base, version=version, issued_at=time.time(), switches=engaged),
+            key,
+        )
         began = time.time()
         publish.push(document, version)
-        _wait_for(lambda version=version: _all_acked(version, deciders), ACK_S, f"config {version} was not acked by all")
-        took += [(ack.applied_at - began) * 1000 for ack in acks.acks(version).values() if ack.source == "push"]
+        _wait_for(
+            lambda version=version: _all_acked(version, deciders),
+            ACK_S,
+            f"config {version} was not acked by all",
+        )
+        took += [
+            (ack.applied_at - began) * 1000
+            for ack in acks.acks(version).values()
+            if ack.source == "push"
+        ]
         time.sleep(GAP_S / 3)
     return took
 
 
-# ---- traffic -------------------------------------------------------------------------------------------------------------
+# ---- traffic
+# ---------------------------------------------------------------------
 
 
-def _traffic(stack: ExitStack, pids: list[int], ports: list[int]) -> tuple[subprocess.Popen[bytes], float]:
-    """Traffic at the rate that keeps the deciders as busy as they shall be, found by trying; and how busy they are."""
+def _traffic(
+    stack: ExitStack, pids: list[int], ports: list[int]
+) -> tuple[subprocess.Popen[bytes], float]:
+    """Traffic at the rate that keeps the deciders as busy as they shall be, found by trying; and
+    how busy they are.
+    """
     rate = 6000.0
     for last in (False, False, False, True):
-        command = [sys.executable, "-m", "bench.steady_traffic", str(rate), ",".join(map(str, ports))]
+        command = [
+            sys.executable,
+            "-m",
+            "bench.steady_traffic",
+            str(rate),
+            ",".join(map(str, ports)),
+        ]
         with ExitStack() as trial:
             process = trial.enter_context(_process(command, signal.SIGTERM))
             time.sleep(2.5)

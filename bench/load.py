@@ -37,21 +37,45 @@ def run(port: int, pid: int, core: int, connections: int, seconds: int, apps: in
     """Loads a server for so long. Raises RuntimeError when wrk or the server failed."""
     before = processes.cpu_seconds(pid)
     done = subprocess.run(
-        [*processes.on_core(core), "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "--timeout", "20s",
-         "-s", str(SCRIPT),
-         f"http://127.0.0.1:{port}", "--", str(apps)],
-        capture_output=True, text=True, timeout=seconds + 60,
-    )  # fmt: skip
+        [
+            *processes.on_core(core),
+            "wrk",
+            "-t1",
+            f"-c{connections}",
+            f"-d{seconds}s",
+            "--latency",
+            "--timeout",
+            "20s",
+            "-s",
+            str(SCRIPT),
+            f"http://127.0.0.1:{port}",
+            "--",
+            str(apps),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=seconds + 60,
+    )
     used, text = processes.cpu_seconds(pid) - before, done.stdout
     errors = re.search(r"Socket errors: (?:connect 0, read 0, write )?(\d+)", text)
     total = re.search(r"(\d+) requests in ([\d.]+)s", text)
-    if done.returncode or total is None or int(total[1]) == 0 or (errors is not None and errors[1] != "0"):
+    if (
+        done.returncode
+        or total is None
+        or int(total[1]) == 0
+        or (errors is not None and errors[1] != "0")
+    ):
         raise RuntimeError(f"wrk failed: {(text + done.stderr)[-500:]}")
     rate = re.search(r"Requests/sec:\s+([\d.]+)", text)
     refused = re.search(r"Non-2xx or 3xx responses: (\d+)", text)
     assert rate is not None
     return Found(
-        float(rate[1]), _latency(text, "50%"), _latency(text, "99%"), int(total[1]), int(refused[1]) if refused else 0, used
+        float(rate[1]),
+        _latency(text, "50%"),
+        _latency(text, "99%"),
+        int(total[1]),
+        int(refused[1]) if refused else 0,
+        used,
     )
 
 

@@ -1,8 +1,10 @@
-"""Support over millions of stored decisions: by id, an app's day, facets over all; pages and API, the real views and database.
+"""Support over millions of stored decisions: by id, an app's day, facets over all; pages and API,
+the real views and database.
 
-Rows are stored by ingest's own code (`ingest.copy_events`: binary COPY, and the counts kept ready), a week of them, in time order,
-and compacted as they would be by now. Requests go through Django's test client with all middleware, signed in as support. There is
-no peer to compare with. `SLUICE_BENCH_ROWS` sets how many rows, for a quick try.
+Rows are stored by ingest's own code (`ingest.copy_events`: binary COPY, and the counts kept ready),
+a week of them, in time order, and compacted as they would be by now. Requests go through Django's
+test client with all middleware, signed in as support. There is no peer to compare with.
+`SLUICE_BENCH_ROWS` sets how many rows, for a quick try.
 """
 
 from __future__ import annotations
@@ -34,9 +36,15 @@ ROOT = Path(__file__).resolve().parent.parent
 SERVICES = ("orders-read", "search-query", "exports", "ledger-write", "catalog", "accounts")
 PATHS = ("/v2/orders/{id}", "/v2/search", "/v2/refunds", "/v2/items/{id}", "/v2/stock")
 KINDS = (  # action, stage, reason, model arm, inclusion probability, share of the stored rows
-    (0, 2, 20, 0, 0.02, 0.40), (0, 3, 30, 1, 0.02, 0.14), (1, 3, 31, 1, 0.5, 0.16), (1, 2, 21, 0, 0.5, 0.10),
-    (2, 4, 41, 1, 0.5, 0.05), (3, 4, 40, 1, 0.5, 0.08), (4, 0, 2, 0, 1.0, 0.04), (1, 5, 51, 0, 0.5, 0.03),
-)  # fmt: skip
+    (0, 2, 20, 0, 0.02, 0.40),
+    (0, 3, 30, 1, 0.02, 0.14),
+    (1, 3, 31, 1, 0.5, 0.16),
+    (1, 2, 21, 0, 0.5, 0.10),
+    (2, 4, 41, 1, 0.5, 0.05),
+    (3, 4, 40, 1, 0.5, 0.08),
+    (4, 0, 2, 0, 1.0, 0.04),
+    (1, 5, 51, 0, 0.5, 0.03),
+)
 
 
 def measure() -> list[dict[str, object]]:
@@ -45,7 +53,9 @@ def measure() -> list[dict[str, object]]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sluice-bench-")))
         environment = os.environ | kill_switch._servers(stack, folder, os.sched_getaffinity(0))
         command = [sys.executable, "-m", "bench.lookup"]
-        done = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True
+        )
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -57,22 +67,47 @@ def main() -> list[dict[str, object]]:
     apps, ids, stored_s = _fill(now)
     built = time.monotonic() - began
     browser, rng = _browser(), random.Random(5)
-    told = f"{ROWS:,} stored decisions of {DAYS} days, {APPS:,} apps, built in {built:.0f} s by ingest's own code, warm cache, "
+    told = (
+        f"{ROWS:,} stored decisions of {DAYS} days, {APPS:,} apps, built in {built:.0f} s by"
+        " ingest's own code, warm cache, "
+    )
     told += "Django's test client with all middleware, PostgreSQL as shipped, all on this machine"
     chosen, busy = rng.sample(ids, min(len(ids), 300)), rng.sample(apps, min(len(apps), 120))
     many = f"{len(chosen)} ids; {told}"
     return [
-        _row("lookup: by id, p95", _p95(browser, [f"/lookup?q=dec_{one}" for one in chosen]), ID_MS, many),
-        _row("API: a decision by id, p95", _p95(browser, [f"/api/v1/decisions/dec_{one}" for one in chosen]), ID_MS, many),
-        _row("lookup: an app's last 24 h, p95", _p95(browser, [f"/lookup?q={app}&as=app&range=24h&f=1" for app in busy]), APP_MS,
-             f"{len(busy)} apps, by their traffic; {told}"),
-        _row("app page with its last 24 h, p95", _p95(browser, [f"/apps/{app}" for app in busy]), APP_MS,
-             f"{len(busy)} apps, by their traffic, no decider to ask for buckets; {told}"),
-        _row("API: an app's last 24 h, p95", _p95(browser, [f"/api/v1/apps/{app}" for app in busy]), APP_MS,
-             f"{len(busy)} apps, by their traffic; {told}"),
+        _row(
+            "lookup: by id, p95",
+            _p95(browser, [f"/lookup?q=dec_{one}" for one in chosen]),
+            ID_MS,
+            many,
+        ),
+        _row(
+            "API: a decision by id, p95",
+            _p95(browser, [f"/api/v1/decisions/dec_{one}" for one in chosen]),
+            ID_MS,
+            many,
+        ),
+        _row(
+            "lookup: an app's last 24 h, p95",
+            _p95(browser, [f"/lookup?q={app}&as=app&range=24h&f=1" for app in busy]),
+            APP_MS,
+            f"{len(busy)} apps, by their traffic; {told}",
+        ),
+        _row(
+            "app page with its last 24 h, p95",
+            _p95(browser, [f"/apps/{app}" for app in busy]),
+            APP_MS,
+            f"{len(busy)} apps, by their traffic, no decider to ask for buckets; {told}",
+        ),
+        _row(
+            "API: an app's last 24 h, p95",
+            _p95(browser, [f"/api/v1/apps/{app}" for app in busy]),
+            APP_MS,
+            f"{len(busy)} apps, by their traffic; {told}",
+        ),
         *_facets(browser, rng, told),
         _stored(ROWS / stored_s, told),
-    ]  # fmt: skip
+    ]
 
 
 def _facets(browser: object, rng: random.Random, told: str) -> Iterator[dict[str, object]]:
@@ -92,10 +127,15 @@ def _facets(browser: object, rng: random.Random, told: str) -> Iterator[dict[str
         "&reason=block-listed&service=exports",
     ]
     for spans, words in ((("1h", "6h", "24h"), "up to a day"), (("7d", "all"), "a week")):
-        addresses = [f"/lookup?range={rng.choice(spans)}&f=1{rng.choice(chosen)}" for _ in range(80)]
+        addresses = [
+            f"/lookup?range={rng.choice(spans)}&f=1{rng.choice(chosen)}" for _ in range(80)
+        ]
         conditions = f"{len(addresses)} requests over all apps, {len(chosen)} filters; {told}"
         yield _row(f"lookup: facets, {words}, p95", _p95(browser, addresses), FACETS_MS, conditions)
-        counts = [address.replace("/lookup", "/api/v1/decisions/counts", 1).replace("&f=1", "") for address in addresses]
+        counts = [
+            address.replace("/lookup", "/api/v1/decisions/counts", 1).replace("&f=1", "")
+            for address in addresses
+        ]
         yield _row(f"API: facets, {words}, p95", _p95(browser, counts), FACETS_MS, conditions)
 
 
@@ -111,17 +151,34 @@ def _get(browser: object, address: str) -> float:
     began = time.perf_counter()
     answer = browser.get(address)  # type: ignore[attr-defined]
     took = (time.perf_counter() - began) * 1000
-    if answer.status_code != 200 or not any(sign in answer.content for sign in (b"rowlink", b'"kept":', b'"weight":')):
+    if answer.status_code != 200 or not any(
+        sign in answer.content for sign in (b"rowlink", b'"kept":', b'"weight":')
+    ):
         raise RuntimeError(f"{address} answered {answer.status_code} without a decision")
     return took
 
 
-def _row(name: str, figure: float, target: float, conditions: str, unit: str = "ms", *, least: bool = False) -> dict[str, object]:
+def _row(
+    name: str,
+    figure: float,
+    target: float,
+    conditions: str,
+    unit: str = "ms",
+    *,
+    least: bool = False,
+) -> dict[str, object]:
     """A figure that must not be over its target, or with `least` not under it."""
     return {
-        "name": name, "figure": round(figure, 1), "unit": unit, "peer": None, "peer_figure": None, "ratio": None, "target": target,
-        "met": figure >= target if least else figure <= target, "conditions": conditions,
-    }  # fmt: skip
+        "name": name,
+        "figure": round(figure, 1),
+        "unit": unit,
+        "peer": None,
+        "peer_figure": None,
+        "ratio": None,
+        "target": target,
+        "met": figure >= target if least else figure <= target,
+        "conditions": conditions,
+    }
 
 
 def _install() -> None:
@@ -138,7 +195,9 @@ def _install() -> None:
     from control.actors import SYSTEM
 
     buckets.HOPE_S = 0.0  # there is no decider, so there is nothing to hope for
-    SimpleRateThrottle.THROTTLE_RATES = dict.fromkeys(SimpleRateThrottle.THROTTLE_RATES, "1000000/min")
+    SimpleRateThrottle.THROTTLE_RATES = dict.fromkeys(
+        SimpleRateThrottle.THROTTLE_RATES, "1000000/min"
+    )
 
     call_command("migrate", verbosity=0)
     keys.ensure(settings.SLUICE_KEYS)
@@ -152,30 +211,43 @@ def _browser() -> object:
     from django.test import Client
 
     browser = Client()
-    browser.force_login(get_user_model().objects.get(), backend="django.contrib.auth.backends.ModelBackend")
+    browser.force_login(
+        get_user_model().objects.get(), backend="django.contrib.auth.backends.ModelBackend"
+    )
     return browser
 
 
 def _stored(rate: float, told: str) -> dict[str, object]:
     name = "ingest, counts kept ready included"
-    return _row(name, rate, INGEST_PER_S, f"{COMMIT:,} rows a transaction; {told}", "rows/s", least=True)
+    return _row(
+        name, rate, INGEST_PER_S, f"{COMMIT:,} rows a transaction; {told}", "rows/s", least=True
+    )
 
 
 def _fill(now: float) -> tuple[list[str], list[str], float]:
-    """Stores the rows. Returns apps and ids of some of them, drawn by their share of the traffic, and how many seconds it took."""
+    """Stores the rows. Returns apps and ids of some of them, drawn by their share of the traffic,
+    and how many seconds it took.
+    """
     from datetime import UTC, datetime
 
     from django.db import connection, transaction
 
     from decisions import binary, ingest, levels, partitions, rollup
 
-    partitions.make(partitions.DECISIONS, {datetime.fromtimestamp(now - 86_400 * k, UTC).date() for k in range(DAYS + 1)})
+    partitions.make(
+        partitions.DECISIONS,
+        {datetime.fromtimestamp(now - 86_400 * k, UTC).date() for k in range(DAYS + 1)},
+    )
     texts, counts, draw = binary.Texts(), rollup.Counts(), _drawing()
     apps: list[str] = []
     ids: list[str] = []
     stored_s = 0.0
     for start in range(0, ROWS, COMMIT):
-        events = draw(min(COMMIT, ROWS - start), now - DAYS * 86_400 * (1 - start / ROWS), DAYS * 86_400 / ROWS)
+        events = draw(
+            min(COMMIT, ROWS - start),
+            now - DAYS * 86_400 * (1 - start / ROWS),
+            DAYS * 86_400 / ROWS,
+        )
         began = time.perf_counter()
         with transaction.atomic():
             ingest.copy_events(events, texts, counts)
@@ -199,23 +271,61 @@ def _drawing() -> Callable[[int, float, float], list[Event]]:
     model, digests = "8c1f9a52" * 8, [secrets.token_hex(16) for _ in range(APPS)]
 
     def draw(count: int, at: float, step: float) -> list[Event]:
-        app, kind = rng.choice(APPS, count, p=weights / weights.sum()), rng.choice(len(KINDS), count, p=kinds)
-        service, path, noise = rng.integers(0, 6, count), rng.integers(0, 5, count), rng.bytes(8 * count)
+        app, kind = (
+            rng.choice(APPS, count, p=weights / weights.sum()),
+            rng.choice(len(KINDS), count, p=kinds),
+        )
+        service, path, noise = (
+            rng.integers(0, 6, count),
+            rng.integers(0, 5, count),
+            rng.bytes(8 * count),
+        )
         vectors = rng.gamma(1.0, 10.0, (64, row.size)).astype("<f4")
         plain, signal = [v.tobytes() for v in vectors], seen.tobytes()
         out = []
         for k in range(count):
             a, when, tail = int(app[k]), at + k * step, noise[8 * k : 8 * k + 8]
             action, stage, reason, arm, p, _ = KINDS[kind[k]]
-            raw = int(when * 1000).to_bytes(6, "big") + bytes((0x70 | k >> 8 & 15, k & 255, 0x80 | tail[0] & 63)) + tail[1:]
+            raw = (
+                int(when * 1000).to_bytes(6, "big")
+                + bytes((0x70 | k >> 8 & 15, k & 255, 0x80 | tail[0] & 63))
+                + tail[1:]
+            )
             scores = (0.4, 0.4, 1.1, -0.4) if arm else (None, None, None, None)
-            # fmt: off
-            out.append(Event(
-                raw, when, f"req_{raw.hex()}", "local", "d01", f"app_{a:08x}", f"ten_{a // 10:06x}", a % 4, digests[a],
-                "GET", PATHS[path[k]], SERVICES[service[k]], action, False, stage, reason, 4.0, *scores, model, arm, 0, 1,
-                features.SCHEMA, plain[k & 63], signal, p, 12.5, 120,
-            ))
-            # fmt: on
+
+            out.append(
+                Event(
+                    raw,
+                    when,
+                    f"req_{raw.hex()}",
+                    "local",
+                    "d01",
+                    f"app_{a:08x}",
+                    f"ten_{a // 10:06x}",
+                    a % 4,
+                    digests[a],
+                    "GET",
+                    PATHS[path[k]],
+                    SERVICES[service[k]],
+                    action,
+                    False,
+                    stage,
+                    reason,
+                    4.0,
+                    *scores,
+                    model,
+                    arm,
+                    0,
+                    1,
+                    features.SCHEMA,
+                    plain[k & 63],
+                    signal,
+                    p,
+                    12.5,
+                    120,
+                )
+            )
+
         return out
 
     return draw

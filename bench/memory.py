@@ -21,7 +21,9 @@ WORST_OF = 0.9999
 
 
 def measure(rounds: int = 10) -> list[dict[str, object]]:
-    """Growth of resident memory while apps arrive, and times of single decisions with and without evictions."""
+    """Growth of resident memory while apps arrive, and times of single decisions with and without
+    evictions.
+    """
     models.warm_up()
     data = apps.model_data()
     with one_core():
@@ -42,7 +44,10 @@ def measure(rounds: int = 10) -> list[dict[str, object]]:
         gc.unfreeze()
     per_app, arrays = (filled - before) / APPS, state.bytes_per_app(engine.state)
     evicted = int(engine.state.meta[state.M_EVICTED])
-    return [*_sizes(per_app, arrays, filled - before, after - filled, evicted), *_stalls(kept, made_room, rounds)]
+    return [
+        *_sizes(per_app, arrays, filled - before, after - filled, evicted),
+        *_stalls(kept, made_room, rounds),
+    ]
 
 
 def _engine(capacity: int, data: bytes) -> Engine:
@@ -53,9 +58,16 @@ def _engine(capacity: int, data: bytes) -> Engine:
 
 
 def _ask(engine: Engine, first: int, last: int) -> None:
-    """One request of each of these apps, in batches; their samples and wishes are taken away as the decider does."""
+    """One request of each of these apps, in batches; their samples and wishes are taken away as the
+    decider does.
+    """
     for start in range(first, last, 256):
-        engine.decide([CheckRequest(f"app_{k:07d}", "GET", f"/v2/orders/{k % 5000}") for k in range(start, min(last, start + 256))])
+        engine.decide(
+            [
+                CheckRequest(f"app_{k:07d}", "GET", f"/v2/orders/{k % 5000}")
+                for k in range(start, min(last, start + 256))
+            ]
+        )
         engine.take_events()
         engine.wanted_profiles.clear()
 
@@ -63,15 +75,21 @@ def _ask(engine: Engine, first: int, last: int) -> None:
 def _resident() -> int:
     """Bytes of this process in memory."""
     return next(
-        int(line.split()[1]) * 1024 for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmRSS")
+        int(line.split()[1]) * 1024
+        for line in Path("/proc/self/status").read_text().splitlines()
+        if line.startswith("VmRSS")
     )
 
 
 def _times(engine: Engine, rounds: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """CPU milliseconds of each decision of known apps and of new ones, each of which evicts another; by turns."""
+    """CPU milliseconds of each decision of known apps and of new ones, each of which evicts
+    another; by turns.
+    """
     kept, made_room, new = [], [], 10 * APPS
     for _ in range(rounds):
-        kept.append(_single(engine, [f"app_{3 * APPS - 1 - k % (APPS // 2):07d}" for k in range(STEPS)]))
+        kept.append(
+            _single(engine, [f"app_{3 * APPS - 1 - k % (APPS // 2):07d}" for k in range(STEPS)])
+        )
         made_room.append(_single(engine, [f"app_{new + k:07d}" for k in range(STEPS)]))
         new += STEPS
     return kept, made_room
@@ -90,36 +108,67 @@ def _single(engine: Engine, names: list[str]) -> np.ndarray:
     return took / 1e6
 
 
-def _sizes(per_app: float, arrays: float, grown: int, later: int, evicted: int) -> list[dict[str, object]]:
+def _sizes(
+    per_app: float, arrays: float, grown: int, later: int, evicted: int
+) -> list[dict[str, object]]:
     return [
         {
-            "name": "memory: bytes of a tracked app", "figure": round(per_app), "unit": "bytes", "peer": "sizes of the arrays",
-            "peer_figure": round(arrays), "ratio": round(per_app / arrays, 2), "target": f"under {BYTES}", "met": per_app < BYTES,
-            "conditions": f"growth of the process's resident memory from an idle engine with a model to {APPS:,} tracked apps",
+            "name": "memory: bytes of a tracked app",
+            "figure": round(per_app),
+            "unit": "bytes",
+            "peer": "sizes of the arrays",
+            "peer_figure": round(arrays),
+            "ratio": round(per_app / arrays, 2),
+            "target": f"under {BYTES}",
+            "met": per_app < BYTES,
+            "conditions": (
+                "growth of the process's resident memory from an idle engine with a model to"
+                f" {APPS:,} tracked apps"
+            ),
         },
         {
-            "name": "memory: growth past capacity", "figure": round(later / 1e6, 2), "unit": "MB",
-            "peer": "memory of full capacity", "peer_figure": round(grown / 1e6, 1), "ratio": round(later / grown, 4),
+            "name": "memory: growth past capacity",
+            "figure": round(later / 1e6, 2),
+            "unit": "MB",
+            "peer": "memory of full capacity",
+            "peer_figure": round(grown / 1e6, 1),
+            "ratio": round(later / grown, 4),
             "target": f"under {GROWTH:.0%} of it",
             "met": later < GROWTH * grown,
-            "conditions": f"resident memory after {2 * APPS:,} more apps than the {APPS:,} it may track; {evicted:,} "
-            "evictions in all",
+            "conditions": (
+                f"resident memory after {2 * APPS:,} more apps than the {APPS:,} it may track;"
+                f" {evicted:,} evictions in all"
+            ),
         },
-    ]  # fmt: skip
+    ]
 
 
-def _stalls(kept: list[np.ndarray], made_room: list[np.ndarray], rounds: int) -> list[dict[str, object]]:
-    """The most that evicting adds: of each kind the calmest round, because the kernel's own work counts as CPU time too."""
+def _stalls(
+    kept: list[np.ndarray], made_room: list[np.ndarray], rounds: int
+) -> list[dict[str, object]]:
+    """The most that evicting adds: of each kind the calmest round, because the kernel's own work
+    counts as CPU time too.
+    """
     where = (
-        f"single decisions, CPU time, calmest of {rounds} rounds by turns of {STEPS:,} decisions; the peer's apps are all tracked"
+        f"single decisions, CPU time, calmest of {rounds} rounds by turns of {STEPS:,} decisions;"
+        " the peer's apps are all tracked"
     )
     rows = []
     for name, figure in (("worst", 1.0), ("p99.99", WORST_OF), ("median", 0.5)):
-        own, peer = (min(float(np.quantile(each, figure)) for each in runs) for runs in (made_room, kept))
-        rows.append({
-            "name": f"memory: decision that evicts, {name}", "figure": round(own, 4), "unit": "ms",
-            "peer": "decision that does not", "peer_figure": round(peer, 4), "ratio": round(own / peer, 2),
-            "target": f"at most {STALL_MS:g} ms more",
-            "met": own - peer <= STALL_MS, "conditions": where,
-        })  # fmt: skip
+        own, peer = (
+            min(float(np.quantile(each, figure)) for each in runs) for runs in (made_room, kept)
+        )
+        rows.append(
+            {
+                "name": f"memory: decision that evicts, {name}",
+                "figure": round(own, 4),
+                "unit": "ms",
+                "peer": "decision that does not",
+                "peer_figure": round(peer, 4),
+                "ratio": round(own / peer, 2),
+                "target": f"at most {STALL_MS:g} ms more",
+                "met": own - peer <= STALL_MS,
+                "conditions": where,
+            }
+        )
     return rows

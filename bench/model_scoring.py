@@ -1,4 +1,6 @@
-"""Scoring a tree ensemble: our bin masks against LightGBM's own predictors, on one model in one process."""
+"""Scoring a tree ensemble: our bin masks against LightGBM's own predictors, on one model in one
+process.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ from decider.trees import TreeEnsemble
 
 TREES, LEAVES, BATCH = 200, 31, 256
 CONDITIONS = (
-    f"{TREES} trees x {LEAVES} leaves, {N_FEATURES} float32 features of which 5% are NaN, random rows, CPU time of one thread"
+    f"{TREES} trees x {LEAVES} leaves, {N_FEATURES} float32 features of which 5% are NaN, random"
+    " rows, CPU time of one thread"
 )
 RAW_SCORE, FLOAT32 = 1, 0
 """C_API_PREDICT_RAW_SCORE and C_API_DTYPE_FLOAT32 of LightGBM's c_api.h."""
@@ -56,13 +59,23 @@ def train(rows: np.ndarray, trees: int = TREES) -> lgb.Booster:
     """A full-grown model of `trees` x LEAVES that splits on all columns."""
     random = np.random.default_rng(2)
     known = np.log1p(np.nan_to_num(rows))
-    target = known @ random.normal(size=N_FEATURES) + 3 * np.sin(known[:, 3] * 3) + random.normal(0, 2, len(rows))
+    target = (
+        known @ random.normal(size=N_FEATURES)
+        + 3 * np.sin(known[:, 3] * 3)
+        + random.normal(0, 2, len(rows))
+    )
     data = lgb.Dataset(rows, (target > np.median(target)).astype(float), feature_name=list(NAMES))
-    return lgb.train({"objective": "binary", "num_leaves": LEAVES, "verbose": -1, "seed": 1, "num_threads": 1}, data, trees)
+    return lgb.train(
+        {"objective": "binary", "num_leaves": LEAVES, "verbose": -1, "seed": 1, "num_threads": 1},
+        data,
+        trees,
+    )
 
 
 class SingleRowFast:
-    """LightGBM's fastest way to score one row, `LGBM_BoosterPredictForMatSingleRowFast`, set up once."""
+    """LightGBM's fastest way to score one row, `LGBM_BoosterPredictForMatSingleRowFast`, set up
+    once.
+    """
 
     def __init__(self, booster: lgb.Booster) -> None:
         self.booster = booster  # owns the handle
@@ -71,7 +84,14 @@ class SingleRowFast:
         self._out = ctypes.byref(self.length), ctypes.byref(self.result)
         self._call = _LIB.LGBM_BoosterPredictForMatSingleRowFast
         done = _LIB.LGBM_BoosterPredictForMatSingleRowFastInit(
-            booster._handle, RAW_SCORE, 0, -1, FLOAT32, ctypes.c_int32(N_FEATURES), b"num_threads=1", ctypes.byref(self.config)
+            booster._handle,
+            RAW_SCORE,
+            0,
+            -1,
+            FLOAT32,
+            ctypes.c_int32(N_FEATURES),
+            b"num_threads=1",
+            ctypes.byref(self.config),
         )
         if done != 0:
             raise RuntimeError("LightGBM would not set up its single-row predictor")
@@ -97,8 +117,9 @@ def one_core() -> Iterator[None]:
 
 
 def interleaved(rounds: int, *runs: Callable[[], None]) -> list[float]:
-    """Median CPU seconds of each run, taken in turns; the first turn is not counted. Nothing here waits, so CPU time is
-    the time on a core of its own."""
+    """Median CPU seconds of each run, taken in turns; the first turn is not counted. Nothing here
+    waits, so CPU time is the time on a core of its own.
+    """
     seconds: list[list[float]] = [[] for _ in runs]
     for turn in range(rounds + 1):
         for run, taken in zip(runs, seconds, strict=True):
@@ -109,7 +130,9 @@ def interleaved(rounds: int, *runs: Callable[[], None]) -> list[float]:
     return [statistics.median(taken) for taken in seconds]
 
 
-def _entry(name: str, seconds: float, peer: str, peer_seconds: float, target: float, conditions: str) -> dict[str, object]:
+def _entry(
+    name: str, seconds: float, peer: str, peer_seconds: float, target: float, conditions: str
+) -> dict[str, object]:
     """A figure in microseconds a row, and how many times longer the peer takes."""
     ratio = peer_seconds / seconds
     return {
@@ -126,7 +149,10 @@ def _entry(name: str, seconds: float, peer: str, peer_seconds: float, target: fl
 
 
 def _equality(booster: lgb.Booster, text: str, rows: np.ndarray) -> dict[str, object]:
-    ours, theirs = TreeEnsemble.from_text(text).raw(rows), booster.predict(rows, raw_score=True, num_threads=1)
+    ours, theirs = (
+        TreeEnsemble.from_text(text).raw(rows),
+        booster.predict(rows, raw_score=True, num_threads=1),
+    )
     equal = int((ours.view(np.int64) == theirs.view(np.int64)).sum())
     return {
         "name": "model scoring: equal to the bit",
@@ -141,7 +167,9 @@ def _equality(booster: lgb.Booster, text: str, rows: np.ndarray) -> dict[str, ob
     }
 
 
-def _single_rows(booster: lgb.Booster, text: str, rows: np.ndarray, rounds: int) -> list[dict[str, object]]:
+def _single_rows(
+    booster: lgb.Booster, text: str, rows: np.ndarray, rounds: int
+) -> list[dict[str, object]]:
     ensemble, fast = TreeEnsemble.from_text(text), SingleRowFast(booster)
     tables, scratch = tuple(ensemble.tables), ensemble.scratch
     ours = [row.copy() for row in rows]
@@ -162,13 +190,27 @@ def _single_rows(booster: lgb.Booster, text: str, rows: np.ndarray, rounds: int)
 
     wanted = ensemble.raw(rows[:100]).tolist()
     if [fast.score(address) for address in addresses[:100]] != wanted:
-        raise RuntimeError("LightGBM's single-row predictor gives other scores: it is not set up as it should be")
-    own, theirs, fastest = (seconds / len(rows) for seconds in interleaved(rounds, masks, predict, single_row_fast))
+        raise RuntimeError(
+            "LightGBM's single-row predictor gives other scores: it is not set up as it should be"
+        )
+    own, theirs, fastest = (
+        seconds / len(rows) for seconds in interleaved(rounds, masks, predict, single_row_fast)
+    )
     fast.close()
-    conditions = f"{CONDITIONS}; called from Python row by row, median of {rounds} rounds over {len(rows)} rows"
+    conditions = (
+        f"{CONDITIONS}; called from Python row by row, median of {rounds} rounds over {len(rows)}"
+        " rows"
+    )
     return [
         _entry("model scoring: one row", own, "Booster.predict, one row", theirs, 12.0, conditions),
-        _entry("model scoring: one row, C API", own, "LGBM_BoosterPredictForMatSingleRowFast", fastest, 4.0, conditions),
+        _entry(
+            "model scoring: one row, C API",
+            own,
+            "LGBM_BoosterPredictForMatSingleRowFast",
+            fastest,
+            4.0,
+            conditions,
+        ),
     ]
 
 
@@ -185,22 +227,48 @@ def _batches(booster: lgb.Booster, text: str, rows: np.ndarray, rounds: int) -> 
             booster.predict(batch, raw_score=True, num_threads=1)
 
     own, theirs = (seconds / len(rows) for seconds in interleaved(rounds, masks, predict))
-    conditions = f"{CONDITIONS}; batches of {BATCH}, median of {rounds} rounds over {len(rows)} rows"
-    return _entry(f"model scoring: batches of {BATCH}", own, "Booster.predict, the same batch", theirs, 5.0, conditions)
+    conditions = (
+        f"{CONDITIONS}; batches of {BATCH}, median of {rounds} rounds over {len(rows)} rows"
+    )
+    return _entry(
+        f"model scoring: batches of {BATCH}",
+        own,
+        "Booster.predict, the same batch",
+        theirs,
+        5.0,
+        conditions,
+    )
 
 
 def _hot_swap(text: str, rows: np.ndarray, rounds: int) -> dict[str, object]:
     """From the bytes of an artifact to a checked model that may be swapped in."""
     plain = Calibration(1.0, 0.0)
     card = ModelCard(
-        title="Bench", trained_at=0.0, trained_by="bench", data="random", data_from=0.0, data_to=0.0, label_maturity="none",
-        rows=0, positives=0, parameters={}, metrics={}, limits="bench only", typical={},
-    )  # fmt: skip
+        title="Bench",
+        trained_at=0.0,
+        trained_by="bench",
+        data="random",
+        data_from=0.0,
+        data_to=0.0,
+        label_maturity="none",
+        rows=0,
+        positives=0,
+        parameters={},
+        metrics={},
+        limits="bench only",
+        typical={},
+    )
     golden = models.make_golden(rows, text, text, plain, plain)
     artifact = Artifact(
-        name="bench", feature_schema=SCHEMA, risk_model=text, value_model=text, risk_calibration=plain, value_calibration=plain,
-        golden=golden, card=card,
-    )  # fmt: skip
+        name="bench",
+        feature_schema=SCHEMA,
+        risk_model=text,
+        value_model=text,
+        risk_calibration=plain,
+        value_calibration=plain,
+        golden=golden,
+        card=card,
+    )
     data = artifacts.encode(artifact)
     digest = artifacts.digest_of(data)
 
@@ -221,6 +289,8 @@ def _hot_swap(text: str, rows: np.ndarray, rounds: int) -> dict[str, object]:
         "ratio": round(theirs / own, 2),
         "target": "under 1 s",
         "met": own < 1.0,
-        "conditions": f"artifact of two models, each {TREES} trees x {LEAVES} leaves: digest, parsing, tables and {len(rows)} "
-        f"golden vectors; CPU time, median of {rounds} rounds, one core",
+        "conditions": (
+            f"artifact of two models, each {TREES} trees x {LEAVES} leaves: digest, parsing, tables"
+            f" and {len(rows)} golden vectors; CPU time, median of {rounds} rounds, one core"
+        ),
     }

@@ -13,12 +13,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 NICE = -10
-"""Priority of what is measured and of what measures it, where it may be raised: others' work on the machine then decides less."""
+"""Priority of what is measured and of what measures it, where it may be raised: others' work on the
+machine then decides less.
+"""
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def cores() -> tuple[int, int]:
-    """(the core of what is measured, the core of what measures it); the same one twice where there is only one."""
+    """(the core of what is measured, the core of what measures it); the same one twice where there
+    is only one.
+    """
     allowed = sorted(os.sched_getaffinity(0))
     return allowed[-1], allowed[0]
 
@@ -29,16 +33,25 @@ def on_core(core: int) -> list[str]:
 
 
 @contextmanager
-def running(command: list[str], core: int, port: int, limit_s: float) -> Iterator[subprocess.Popen[bytes]]:
-    """A process on one core that listens on `port` by now. Raises RuntimeError with what it said when it does not in time."""
+def running(
+    command: list[str], core: int, port: int, limit_s: float
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process on one core that listens on `port` by now. Raises RuntimeError with what it said
+    when it does not in time.
+    """
     environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     with tempfile.TemporaryFile() as said:
         pinned = [*on_core(core), *command]
-        process = subprocess.Popen(pinned, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
+        process = subprocess.Popen(
+            pinned, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=said, stderr=said
+        )
         try:
             if not _listens(process, port, limit_s):
                 said.seek(0)
-                raise RuntimeError(f"{' '.join(command[:4])} did not start: {said.read()[-1000:].decode(errors='replace')}")
+                raise RuntimeError(
+                    f"{' '.join(command[:4])} did not start:"
+                    f" {said.read()[-1000:].decode(errors='replace')}"
+                )
             yield process
         finally:
             _stop(process)

@@ -1,4 +1,6 @@
-"""Exact SHAP values: ours against LightGBM's `pred_contrib` and `shap.TreeExplainer`, on one model in one process."""
+"""Exact SHAP values: ours against LightGBM's `pred_contrib` and `shap.TreeExplainer`, on one model
+in one process.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ def measure(rounds: int = 3) -> list[dict[str, object]]:
     rows = make_rows(100_000)
     booster = train(rows[:40_000])
     explainer, theirs = Explainer.from_text(booster.model_to_string()), shap.TreeExplainer(booster)
-    theirs.model.model_type = "internal"  # its own walk; else it asks pred_contrib, and takes a third longer
+    theirs.model.model_type = (
+        "internal"  # its own walk; else it asks pred_contrib, and takes a third longer
+    )
 
     def pred_contrib(some: np.ndarray) -> np.ndarray:
         return booster.predict(some, pred_contrib=True, num_threads=1)
@@ -33,28 +37,48 @@ def measure(rounds: int = 3) -> list[dict[str, object]]:
         every = [pred_contrib, tree_explainer]
         return [
             _differences(explainer, pred_contrib(many), tree_explainer(many), many),
-            *_compare("one row", explainer, every, [row[None].copy() for row in rows[:100]], ONE_TARGET, rounds),
+            *_compare(
+                "one row",
+                explainer,
+                every,
+                [row[None].copy() for row in rows[:100]],
+                ONE_TARGET,
+                rounds,
+            ),
             *_compare(f"{ROWS:,} rows", explainer, every, [many], MANY_TARGET, rounds),
         ]
 
 
-def _differences(explainer: Explainer, contrib: np.ndarray, values: np.ndarray, rows: np.ndarray) -> dict[str, object]:
+def _differences(
+    explainer: Explainer, contrib: np.ndarray, values: np.ndarray, rows: np.ndarray
+) -> dict[str, object]:
     """The largest difference from either peer, base included."""
     found = explainer.values(rows)
     worst = max(
-        float(np.abs(found - contrib[:, :-1]).max()), float(np.abs(explainer.base - contrib[:, -1]).max()),
+        float(np.abs(found - contrib[:, :-1]).max()),
+        float(np.abs(explainer.base - contrib[:, -1]).max()),
         float(np.abs(found - values).max()),
-    )  # fmt: skip
+    )
     return {
-        "name": "shap: largest difference", "figure": float(f"{worst:.2g}"), "unit": "log-odds",
-        "peer": "pred_contrib, TreeExplainer", "peer_figure": None, "ratio": None,
-        "target": f"at most {CLOSE:g}", "met": worst <= CLOSE,
+        "name": "shap: largest difference",
+        "figure": float(f"{worst:.2g}"),
+        "unit": "log-odds",
+        "peer": "pred_contrib, TreeExplainer",
+        "peer_figure": None,
+        "ratio": None,
+        "target": f"at most {CLOSE:g}",
+        "met": worst <= CLOSE,
         "conditions": f"{CONDITIONS}; every value of {len(rows):,} rows and the base",
-    }  # fmt: skip
+    }
 
 
 def _compare(
-    what: str, explainer: Explainer, peers: list, batches: list[np.ndarray], target: float, rounds: int
+    what: str,
+    explainer: Explainer,
+    peers: list,
+    batches: list[np.ndarray],
+    target: float,
+    rounds: int,
 ) -> list[dict[str, object]]:
     """One row per peer: microseconds a row, and how many times longer the peer takes."""
 
@@ -66,9 +90,19 @@ def _compare(
     own, *others = (seconds / count * 1e6 for seconds in taken)
     return [
         {
-            "name": f"shap: {what}", "figure": round(own, 1), "unit": "us/row", "peer": peer, "peer_figure": round(other, 1),
-            "ratio": round(other / own, 1), "target": target, "met": other / own >= target,
+            "name": f"shap: {what}",
+            "figure": round(own, 1),
+            "unit": "us/row",
+            "peer": peer,
+            "peer_figure": round(other, 1),
+            "ratio": round(other / own, 1),
+            "target": target,
+            "met": other / own >= target,
             "conditions": f"{CONDITIONS}; median of {rounds} rounds over {count:,} rows",
         }
-        for peer, other in zip(("Booster.predict(pred_contrib)", "shap.TreeExplainer, its own walk"), others, strict=True)
-    ]  # fmt: skip
+        for peer, other in zip(
+            ("Booster.predict(pred_contrib)", "shap.TreeExplainer, its own walk"),
+            others,
+            strict=True,
+        )
+    ]

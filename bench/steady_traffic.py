@@ -1,7 +1,7 @@
 """Checks at a steady rate: `python -m bench.steady_traffic RATE PORT,PORT...`, until it is stopped.
 
-Small pipelined groups from one thread, so that the traffic itself costs little. A decider that falls behind is not
-given more: what is due then is left out, not sent later.
+Small pipelined groups from one thread, so that the traffic itself costs little. A decider that
+falls behind is not given more: what is due then is left out, not sent later.
 """
 
 from __future__ import annotations
@@ -12,7 +12,10 @@ import sys
 import time
 
 APPS, PIPELINE, MOST_OPEN = 2000, 8, 64
-REQUEST = "GET /v1/check/v2/orders/{0} HTTP/1.1\r\nHost: bench\r\nx-sluice-app: app_{0}\r\nauthorization: Bearer t{0}\r\n\r\n"
+REQUEST = (
+    "GET /v1/check/v2/orders/{0} HTTP/1.1\r\nHost: bench\r\nx-sluice-app: app_{0}\r\nauthorization:"
+    " Bearer t{0}\r\n\r\n"
+)
 ANSWER = b"HTTP/1.1 "
 
 
@@ -31,7 +34,9 @@ class Line:
             self.open += PIPELINE
 
     def take(self) -> None:
-        """Counts answers; a status line split over two reads is made up for when nothing else can be open."""
+        """Counts answers; a status line split over two reads is made up for when nothing else can
+        be open.
+        """
         data = self.socket.recv(1 << 18)
         if not data:
             raise ConnectionError("a decider hung up")
@@ -39,8 +44,13 @@ class Line:
 
 
 def send(rate: float, ports: list[int]) -> None:
-    """Sends `rate` checks a second to all ports together. Raises ConnectionError when a decider hangs up."""
-    groups = ["".join(REQUEST.format(g + k) for k in range(PIPELINE)).encode() for g in range(0, APPS, PIPELINE)]
+    """Sends `rate` checks a second to all ports together. Raises ConnectionError when a decider
+    hangs up.
+    """
+    groups = [
+        "".join(REQUEST.format(g + k) for k in range(PIPELINE)).encode()
+        for g in range(0, APPS, PIPELINE)
+    ]
     lines, reading = [Line(port) for port in ports], selectors.DefaultSelector()
     for line in lines:
         reading.register(line.socket, selectors.EVENT_READ, line)

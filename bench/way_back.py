@@ -1,4 +1,6 @@
-"""Ways back to admit: for how many of 1,000 refusals one is found and verified, and how long one takes."""
+"""Ways back to admit: for how many of 1,000 refusals one is found and verified, and how long one
+takes.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ RUNS = ((91, 140.0, 1.0), (92, 220.0, 0.5), (93, 120.0, 1.0))
 
 
 def measure() -> list[dict[str, object]]:
-    """Refusals by the real engine in simulated traffic; each asked once, after one that is not counted."""
+    """Refusals by the real engine in simulated traffic; each asked once, after one that is not
+    counted.
+    """
     model = Model.load(train.train().data)
     refused = list(islice(_refusals(model), REFUSALS))
     way_back.find(*refused[0], model)
@@ -31,11 +35,19 @@ def measure() -> list[dict[str, object]]:
         found += bool(way_back.find(event, document, model).ways)
         took.append((time.perf_counter() - started) * 1e3)
     said = (
-        f"{len(refused):,} refusals of {len(RUNS)} simulated runs, all reasons as they came, the model of a first start, wall time"
+        f"{len(refused):,} refusals of {len(RUNS)} simulated runs, all reasons as they came, the"
+        " model of a first start, wall time"
     )
     share, slowest = found / len(refused), max(took)
     return [
-        _row("way back: refusals that have one", round(share, 3), "share", SHARE_TARGET, share >= SHARE_TARGET, said),
+        _row(
+            "way back: refusals that have one",
+            round(share, 3),
+            "share",
+            SHARE_TARGET,
+            share >= SHARE_TARGET,
+            said,
+        ),
         _row("way back: median", round(float(np.median(took)), 1), "ms", None, None, said),
         _row("way back: slowest", round(slowest, 1), "ms", MS_TARGET, slowest <= MS_TARGET, said),
     ]
@@ -46,13 +58,19 @@ def _refusals(model: Model) -> list[tuple[Event, Config]]:
     found: list[tuple[Event, Config]] = []
     for k, (seed, rate, room) in enumerate(RUNS, 1):
         slow = (services.Slowdown("search", 40, 90, 60, 0.25),) if k != 2 else ()
-        scenario = simulate.Scenario(seed, train.MONDAY + 9 * 3600.0 + 60, 110.0, apps=900, rate=rate, slowdowns=slow)
+        scenario = simulate.Scenario(
+            seed, train.MONDAY + 9 * 3600.0 + 60, 110.0, apps=900, rate=rate, slowdowns=slow
+        )
         base = simulate.Loop(scenario).config
         document = structs.replace(
-            base, version=k, model=ModelRef("risk", 1, model.digest),
+            base,
+            version=k,
+            model=ModelRef("risk", 1, model.digest),
             services=[structs.replace(s, capacity=s.capacity * room) for s in base.services],
-            sampling=Sampling(budget_per_s=1e9, admit=0.0, refuse=1.0, block=1.0, enterprise_refuse=1.0),
-        )  # fmt: skip
+            sampling=Sampling(
+                budget_per_s=1e9, admit=0.0, refuse=1.0, block=1.0, enterprise_refuse=1.0
+            ),
+        )
         loop = simulate.Loop(scenario, document, model)
         loop.run()
         found += [(event, document) for event in loop.engine.take_events()]
@@ -60,8 +78,17 @@ def _refusals(model: Model) -> list[tuple[Event, Config]]:
     return found
 
 
-def _row(name: str, figure: float, unit: str, target: float | None, met: bool | None, conditions: str) -> dict[str, object]:
+def _row(
+    name: str, figure: float, unit: str, target: float | None, met: bool | None, conditions: str
+) -> dict[str, object]:
     return {
-        "name": name, "figure": figure, "unit": unit, "peer": None, "peer_figure": None, "ratio": None, "target": target,
-        "met": met, "conditions": conditions,
-    }  # fmt: skip
+        "name": name,
+        "figure": figure,
+        "unit": unit,
+        "peer": None,
+        "peer_figure": None,
+        "ratio": None,
+        "target": target,
+        "met": met,
+        "conditions": conditions,
+    }

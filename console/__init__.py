@@ -1,4 +1,6 @@
-"""The Django project: settings, addresses, background work, roles, the pages around the rooms, `manage.py up`."""
+"""The Django project: settings, addresses, background work, roles, the pages around the rooms,
+`manage.py up`.
+"""
 
 from console.celery import app as celery_app
 

@@ -74,7 +74,16 @@ def compose(user: AbstractUser, app_id: str, about: Subject, config: Config | No
     tier = (config.unknown_tier if about.tier is None else about.tier) if config else 0
     plan = plan_of(config, app=app_id, tenant=about.tenant, tier=tier, now=now) if config else None
     may = buckets.may_reset(user)
-    return Gauges(app_id, now, found, problem, tiles(found, now) if found else (), plan, may, roles.who_can(buckets.PERMISSION))
+    return Gauges(
+        app_id,
+        now,
+        found,
+        problem,
+        tiles(found, now) if found else (),
+        plan,
+        may,
+        roles.who_can(buckets.PERMISSION),
+    )
 
 
 def tiles(found: Peek, now: float) -> tuple[Gauge, ...]:
@@ -84,7 +93,12 @@ def tiles(found: Peek, now: float) -> tuple[Gauge, ...]:
         return ()
     owner = views[0]
     return (
-        _quota(sum(v.quota_used for v in views), owner.quota_per_day, min(v.tracked_since for v in views), now),
+        _quota(
+            sum(v.quota_used for v in views),
+            owner.quota_per_day,
+            min(v.tracked_since for v in views),
+            now,
+        ),
         _burst(owner.tokens, owner.burst, owner.rate, owner.wait_until - now),
         _errors(owner.errors_left, owner.errors_per_hour, owner.tier),
         _pace(sum(v.pace for v in views), owner.rate, sum(v.refused for v in views)),
@@ -96,20 +110,39 @@ def _quota(used: float, limit: float, since: float, now: float) -> Gauge:
     css = "bad" if share >= 1 else "warn" if share > max(gone, 0.5) else ""
     counted = "" if since <= now - now % DAY_S else f" Counted since {words.utc_minute(since)}."
     note = f"{share:.0%} used, {gone:.0%} of the day gone (tick). Resets 00:00 UTC.{counted}"
-    return Gauge("Admitted today", words.number(used), f"of {words.number(limit)}", _bar(share), _bar(gone), css, note)
+    return Gauge(
+        "Admitted today",
+        words.number(used),
+        f"of {words.number(limit)}",
+        _bar(share),
+        _bar(gone),
+        css,
+        note,
+    )
 
 
 def _burst(tokens: float, burst: float, rate: float, wait: float) -> Gauge:
     left = tokens / burst
     note = f"Refills {rate:,.4g} a second."
     if tokens < 1:
-        note = f"{words.number(max(0.0, -tokens))} into the headroom. {note} One is back in {words.span((1 - tokens) / rate)}."
+        note = (
+            f"{words.number(max(0.0, -tokens))} into the headroom. {note} One is back in"
+            f" {words.span((1 - tokens) / rate)}."
+        )
     elif tokens < burst - 0.5:
         note += f" Full in {words.span((burst - tokens) / rate)}."
     if wait > 0.5:
         note += f" Clients were told to wait {words.span(wait)} more."
     css = "bad" if tokens < 1 else "warn" if left < 0.2 else "accent"
-    return Gauge("Burst bucket", words.number(math.floor(tokens)), f"of {words.number(burst)} tokens", _bar(left), None, css, note)
+    return Gauge(
+        "Burst bucket",
+        words.number(math.floor(tokens)),
+        f"of {words.number(burst)} tokens",
+        _bar(left),
+        None,
+        css,
+        note,
+    )
 
 
 def _errors(left: float, per_hour: float, tier: int) -> Gauge:
@@ -123,14 +156,33 @@ def _errors(left: float, per_hour: float, tier: int) -> Gauge:
         else "Its tier has none."
     )
     css = "accent" if share >= 0.2 or not per_hour else "warn"
-    return Gauge("False throttles left", words.number(left, 1), f"of {per_hour:,.4g} an hour", _bar(share), None, css, note)
+    return Gauge(
+        "False throttles left",
+        words.number(left, 1),
+        f"of {per_hour:,.4g} an hour",
+        _bar(share),
+        None,
+        css,
+        note,
+    )
 
 
 def _pace(pace: float, rate: float, refused: float) -> Gauge:
-    note = f"Over the last minute, {words.number(refused)} not admitted. Plan sustains {rate:,.4g} (tick)."
+    note = (
+        f"Over the last minute, {words.number(refused)} not admitted. Plan sustains {rate:,.4g}"
+        " (tick)."
+    )
     scale = max(pace, rate) * 1.1
     css = "warn" if pace > rate else ""
-    return Gauge("Pace", words.number(pace, 1), "requests a second", _bar(pace / scale), _bar(rate / scale), css, note)
+    return Gauge(
+        "Pace",
+        words.number(pace, 1),
+        "requests a second",
+        _bar(pace / scale),
+        _bar(rate / scale),
+        css,
+        note,
+    )
 
 
 def _bar(share: float) -> float:

@@ -1,4 +1,6 @@
-"""The page of an app, its gauges, its notes, who looked at it, and having one of its buckets filled."""
+"""The page of an app, its gauges, its notes, who looked at it, and having one of its buckets
+filled.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ OUTCOMES = 8
 def page(request: HttpRequest, app_id: str) -> HttpResponse:
     """Is this customer well? An app nobody registered has a page too."""
     shown, later = app_view.compose(request.user, app_id), list(outcomes.of_app(app_id, OUTCOMES))
-    looks.note_known(request, app_id, "the page", shown=bool(later or shown.notes or shown.gauges.tiles))
+    looks.note_known(
+        request, app_id, "the page", shown=bool(later or shown.notes or shown.gauges.tiles)
+    )
     context = {"page": "lookup", "p": shown, "outcomes": later}
     return render(request, "decisions/app.html", context)
 
@@ -57,7 +61,11 @@ def _gauges(request: HttpRequest, app_id: str) -> app_gauges.Gauges:
 
 def _subject(app_id: str) -> Subject:
     known = directory.app(app_id) if "\x00" not in app_id else None
-    return Subject(app_id, known.tenant, known.tenant_name, known.tier) if known else Subject(app_id, "", "", None)
+    return (
+        Subject(app_id, known.tenant, known.tenant_name, known.tier)
+        if known
+        else Subject(app_id, "", "", None)
+    )
 
 
 @require_POST
@@ -78,7 +86,9 @@ def looked(request: HttpRequest, app_id: str) -> HttpResponse:
     """Who looked at this app's data."""
     name = directory.names([app_id])[app_id] if "\x00" not in app_id else app_id
     return render(
-        request, "decisions/looks.html", {"page": "lookup", "id": app_id, "name": name, "looks": control_looks.of(app_id)}
+        request,
+        "decisions/looks.html",
+        {"page": "lookup", "id": app_id, "name": name, "looks": control_looks.of(app_id)},
     )
 
 
@@ -87,18 +97,31 @@ def looked(request: HttpRequest, app_id: str) -> HttpResponse:
 @vary_on_headers("HX-Request")
 @permission_required(_READ, raise_exception=True)
 def reset(request: HttpRequest, app_id: str, bucket: str) -> HttpResponse:
-    """Asks before a bucket is filled, and has it filled: a sheet for htmx, a page without script."""
+    """Asks before a bucket is filled, and has it filled: a sheet for htmx, a page without
+    script.
+    """
     kind, error = _kind(request, bucket), ""
     reason = request.POST.get("reason", "")
     if request.method == "POST":
         try:
-            _tell(request, kind, buckets.reset(kind.name, app=app_id, by=Actor.of(request.user), reason=reason))
+            _tell(
+                request,
+                kind,
+                buckets.reset(kind.name, app=app_id, by=Actor.of(request.user), reason=reason),
+            )
         except ControlError as refused:
             error = str(refused)
         else:
             there = reverse("app", args=[app_id])
             return HttpResponseClientRedirect(there) if request.htmx else redirect(there)
-    context = {"page": "lookup", "kind": kind, "g": _gauges(request, app_id), "reason": reason, "error": error, "at": time.time()}
+    context = {
+        "page": "lookup",
+        "kind": kind,
+        "g": _gauges(request, app_id),
+        "reason": reason,
+        "error": error,
+        "at": time.time(),
+    }
     template = "decisions/reset_sheet.html" if request.htmx else "decisions/reset.html"
     return render(request, template, context, status=422 if error else 200)
 
@@ -131,6 +154,12 @@ def _said(kind: Kind, node: Node) -> str:
     if not answer.done or answer.view is None or answer.before is None:
         return answer.error or "filled nothing"
     if kind.name == "burst":
-        return f"filled the burst bucket, {words.number(answer.before.tokens)} to {words.number(answer.view.tokens)} tokens"
-    before, after = words.number(answer.before.errors_left, 1), words.number(answer.view.errors_left, 1)
+        return (
+            f"filled the burst bucket, {words.number(answer.before.tokens)} to"
+            f" {words.number(answer.view.tokens)} tokens"
+        )
+    before, after = (
+        words.number(answer.before.errors_left, 1),
+        words.number(answer.view.errors_left, 1),
+    )
     return f"filled the false-throttle budget, {before} to {after}"

@@ -1,4 +1,6 @@
-"""Everything the page of an app shows: its decisions, its policy, its notes, and its buckets right now."""
+"""Everything the page of an app shows: its decisions, its policy, its notes, and its buckets right
+now.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,8 @@ class Page:
     gauges: Gauges
     tier_word: str
     wrong: Verdict
-    """Where the expected false throttles of ML in the worst hour stand against the tier's budget."""
+    """Where the expected false throttles of ML in the worst hour stand against the tier's budget.
+    """
     wrong_limit: float
     sustained: float
     """Requests in half an hour at the plan's pace."""
@@ -70,13 +73,21 @@ def compose(user: AbstractUser, app_id: str) -> Page:
     mine = effective.overrides(config, app_id, about.tenant, now) if config else []
     limit, sustained, word = _plan(config, about)
     return Page(
-        app=app, lines=tuple(effective.lines(config, about, now)) if config else (),
-        overrides=tuple(InForce(o, effective.effect(o)) for o in mine), notes=tuple(notes.of(app_id)),
-        gauges=app_gauges.compose(user, app_id, about, config), tier_word=word,
-        wrong=judge(app.worst.wrong, limit), wrong_limit=limit, sustained=sustained, late_s=_late(now),
-        config_version=config.version if config else 0, may_note=user.has_perm(notes.PERMISSION),
-        who_may_note=roles.who_can(notes.PERMISSION), sees_looks=user.has_perm(looks.PERMISSION),
-    )  # fmt: skip
+        app=app,
+        lines=tuple(effective.lines(config, about, now)) if config else (),
+        overrides=tuple(InForce(o, effective.effect(o)) for o in mine),
+        notes=tuple(notes.of(app_id)),
+        gauges=app_gauges.compose(user, app_id, about, config),
+        tier_word=word,
+        wrong=judge(app.worst.wrong, limit),
+        wrong_limit=limit,
+        sustained=sustained,
+        late_s=_late(now),
+        config_version=config.version if config else 0,
+        may_note=user.has_perm(notes.PERMISSION),
+        who_may_note=roles.who_can(notes.PERMISSION),
+        sees_looks=user.has_perm(looks.PERMISSION),
+    )
 
 
 def subject(app: AppPage) -> Subject:
@@ -99,9 +110,16 @@ def _plan(config: Config | None, about: Subject) -> tuple[float, float, str]:
 def config_changes() -> list[Happening]:
     """What people changed in the config in the last day, from the audit log."""
     since = timezone.now() - timedelta(days=1)
-    rows = AuditEntry.objects.filter(config_version__isnull=False, at__gt=since).order_by("-seq")[:MOST_CHANGES]
+    rows = AuditEntry.objects.filter(config_version__isnull=False, at__gt=since).order_by("-seq")[
+        :MOST_CHANGES
+    ]
     return [
-        Happening(r.at.timestamp(), f"cfg {r.config_version_id}: {r.actor} {r.summary}", f"cfg {r.config_version_id}", own=False)
+        Happening(
+            r.at.timestamp(),
+            f"cfg {r.config_version_id}: {r.actor} {r.summary}",
+            f"cfg {r.config_version_id}",
+            own=False,
+        )
         for r in rows
     ]
 

@@ -18,14 +18,26 @@ def check_reason(reason: str) -> str:
 
 
 def append(
-    *, by: Person, reason: str, action: str, subject: str, summary: str, before: Json = None, after: Json = None
+    *,
+    by: Person,
+    reason: str,
+    action: str,
+    subject: str,
+    summary: str,
+    before: Json = None,
+    after: Json = None,
 ) -> audit.AuditEntry:
     """As `control.audit.append`. Raises `decisions.errors.Refused`."""
     try:
         return audit.append(
-            by=Actor(by.name, by.login, by.role), reason=reason, action=action, subject=subject, summary=summary,
-            before=before, after=after,
-        )  # fmt: skip
+            by=Actor(by.name, by.login, by.role),
+            reason=reason,
+            action=action,
+            subject=subject,
+            summary=summary,
+            before=before,
+            after=after,
+        )
     except ControlRefused as error:
         raise Refused(str(error)) from error
 

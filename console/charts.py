@@ -1,8 +1,10 @@
-"""Shapes of server-rendered charts: pure functions from figures to SVG coordinates and path strings.
+"""Shapes of server-rendered charts: pure functions from figures to SVG coordinates and path
+strings.
 
-The outer `<svg class="chart">` of a chart has no viewBox and places x in percent, so that text never stretches; areas and lines
-are drawn in an inner `<svg viewBox="0 0 100 100" preserveAspectRatio="none">`, for which the paths here are made. Nothing here
-writes markup or styles.
+The outer `<svg class="chart">` of a chart has no viewBox and places x in percent, so that text
+never stretches; areas and lines are drawn in an inner `<svg viewBox="0 0 100 100"
+preserveAspectRatio="none">`, for which the paths here are made. Nothing here writes markup or
+styles.
 """
 
 from __future__ import annotations
@@ -46,7 +48,9 @@ class Bar:
 
 @dataclass(frozen=True)
 class Mark:
-    """One measure on a strip plot, in percent of its axis; `beyond` when the value lay outside and is drawn at the edge."""
+    """One measure on a strip plot, in percent of its axis; `beyond` when the value lay outside and
+    is drawn at the edge.
+    """
 
     at: float
     beyond: bool
@@ -54,7 +58,9 @@ class Mark:
 
 @dataclass(frozen=True)
 class StripPlot:
-    """Where one value stands among its peers: p5 to p95, p25 to p75, median, and the value itself, in percent."""
+    """Where one value stands among its peers: p5 to p95, p25 to p75, median, and the value itself,
+    in percent.
+    """
 
     low: float
     mid_low: float
@@ -78,11 +84,15 @@ def fixed(value: float) -> str:
 
 
 def nice_ceiling(value: float) -> float:
-    """The smallest of 1, 1.5, 2, 3, 4, 5, 6, 8 times a power of ten that is not below `value`; 1 for nothing."""
+    """The smallest of 1, 1.5, 2, 3, 4, 5, 6, 8 times a power of ten that is not below `value`; 1
+    for nothing.
+    """
     if not value > 0 or not math.isfinite(value):
         return 1.0
     unit = 10.0 ** math.floor(math.log10(value))
-    return next(step * unit for step in (1, 1.5, 2, 3, 4, 5, 6, 8, 10) if step * unit >= value * (1 - 1e-12))
+    return next(
+        step * unit for step in (1, 1.5, 2, 3, 4, 5, 6, 8, 10) if step * unit >= value * (1 - 1e-12)
+    )
 
 
 def ticks(top: float, most: int = 4) -> list[Tick]:
@@ -107,15 +117,23 @@ def spread(count: int) -> list[float]:
 
 
 def line(values: Sequence[float], top: float, bottom: float = 0.0) -> str:
-    """Path of a line; values above `top` or under `bottom` are held at the edge; one value is drawn as a level line."""
+    """Path of a line; values above `top` or under `bottom` are held at the edge; one value is drawn
+    as a level line.
+    """
     points = list(values) * 2 if len(values) == 1 else list(values)
     room = top - bottom or 1.0
     ys = [100 - 100 * min(1.0, max(0.0, (v - bottom) / room)) for v in points]
-    return "M" + " ".join(f"{fixed(x)},{fixed(y)}" for x, y in zip(spread(len(ys)), ys, strict=True)) if ys else ""
+    return (
+        "M" + " ".join(f"{fixed(x)},{fixed(y)}" for x, y in zip(spread(len(ys)), ys, strict=True))
+        if ys
+        else ""
+    )
 
 
 def stacked(series: Sequence[tuple[str, Sequence[float]]], top: float) -> list[Layer]:
-    """Layers of a stacked area, first one at the bottom. All series have the same length; `top` is the figure at full height."""
+    """Layers of a stacked area, first one at the bottom. All series have the same length; `top` is
+    the figure at full height.
+    """
     if not series or not series[0][1]:
         return []
     base = [0.0] * max(2, len(series[0][1]))
@@ -135,26 +153,38 @@ def _points(values: Sequence[float], top: float, *, backwards: bool = False) -> 
 
 
 def bars(values: Sequence[float], top: float | None = None, gap: float = 0.2) -> list[Bar]:
-    """Bars of a histogram over the full width; `gap` is the share of a slot left free; `top` defaults to the largest value."""
+    """Bars of a histogram over the full width; `gap` is the share of a slot left free; `top`
+    defaults to the largest value.
+    """
     if not values:
         return []
     full = top if top is not None else max(values) or 1.0
     slot = 100 / len(values)
     heights = [100 * min(1.0, v / full) if full else 0.0 for v in values]
     return [
-        Bar(round(k * slot + slot * gap / 2, 2), round(100 - h, 2), round(slot * (1 - gap), 2), round(h, 2), v)
+        Bar(
+            round(k * slot + slot * gap / 2, 2),
+            round(100 - h, 2),
+            round(slot * (1 - gap), 2),
+            round(h, 2),
+            v,
+        )
         for k, (v, h) in enumerate(zip(values, heights, strict=True))
     ]
 
 
 def scale(value: float, low: float, high: float) -> Mark:
-    """Where `value` stands on an axis from `low` to `high`; a value outside is drawn at the edge and says so."""
+    """Where `value` stands on an axis from `low` to `high`; a value outside is drawn at the edge
+    and says so.
+    """
     share = 100 * (value - low) / ((high - low) or 1.0)
     return Mark(round(min(100.0, max(0.0, share)), 2), not 0 <= share <= 100)
 
 
 def strip_plot(value: float, percentiles: Sequence[float]) -> StripPlot:
-    """A value against its peers' p5, p25, p50, p75, p95, on an axis from 0 to 1.25 times the 95th percentile."""
+    """A value against its peers' p5, p25, p50, p75, p95, on an axis from 0 to 1.25 times the 95th
+    percentile.
+    """
     p5, p25, p50, p75, p95 = percentiles
     high = p95 * 1.25 or 1.0
     low = min(0.0, p5)
@@ -166,10 +196,18 @@ def time_ticks(since: float, until: float, most: int = 6) -> list[Tick]:
     """Round UTC times (unix seconds) between two moments, with their place in percent."""
     room = until - since
     step = next(
-        (s for s in (60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 10_800, 21_600, 43_200, 86_400) if room / s <= most), 86_400
+        (
+            s
+            for s in (60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 10_800, 21_600, 43_200, 86_400)
+            if room / s <= most
+        ),
+        86_400,
     )
     first = math.ceil(since / step) * step
-    return [Tick(round(100 * (t - since) / room, 2), clock(t, step)) for t in range(first, math.floor(until) + 1, step)]
+    return [
+        Tick(round(100 * (t - since) / room, 2), clock(t, step))
+        for t in range(first, math.floor(until) + 1, step)
+    ]
 
 
 def clock(at: float, step: float) -> str:

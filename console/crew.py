@@ -12,14 +12,18 @@ from console.supervise import Program
 
 DECIDERS = ("d01", "d02")
 BEHIND, FAR_BEHIND = 5, 15
-"""Niceness of what may wait, and of what may wait long: on a small machine a decision has 15 ms, come what may."""
+"""Niceness of what may wait, and of what may wait long: on a small machine a decision has 15 ms,
+come what may.
+"""
 
 
 def servers(var: Path) -> list[Program]:
     """PostgreSQL and Valkey, where they are ours to run."""
     found = []
     if surroundings.is_embedded("postgres"):
-        found.append(Program("postgres", surroundings.postgres(var).command(), 10, "INT", 30, group=False))
+        found.append(
+            Program("postgres", surroundings.postgres(var).command(), 10, "INT", 30, group=False)
+        )
     if surroundings.is_embedded("valkey"):
         found.append(Program("valkey", surroundings.valkey(var).command(), 10, group=False))
     return found
@@ -31,11 +35,36 @@ def workers(var: Path, ports: Mapping[str, int], region: str) -> list[Program]:
     services = ["-m", "learning.demo_services", "--listen", f"127.0.0.1:{ports['services']}"]
     found.append(_python("services", 30, *services, nice=BEHIND))
     found.append(Program("envoy", parts.envoy_command(var / "run" / "envoy.yaml"), 30))
-    found.append(_python("feedback", 30, "-m", "decider.feedback", "--log", str(access_log(var)), nice=BEHIND))
+    found.append(
+        _python(
+            "feedback", 30, "-m", "decider.feedback", "--log", str(access_log(var)), nice=BEHIND
+        )
+    )
     found.append(_python("ingest", 30, "manage.py", "ingest", nice=BEHIND))
     beat = ["-B", "--schedule", str(var / "run" / "beat")]
-    options = ["--concurrency", "1", "--loglevel", "WARNING", "--without-gossip", "--without-mingle"]
-    found.append(_python("worker", 30, "-m", "celery", "-A", "console", "worker", *options, *beat, patience_s=20, nice=FAR_BEHIND))
+    options = [
+        "--concurrency",
+        "1",
+        "--loglevel",
+        "WARNING",
+        "--without-gossip",
+        "--without-mingle",
+    ]
+    found.append(
+        _python(
+            "worker",
+            30,
+            "-m",
+            "celery",
+            "-A",
+            "console",
+            "worker",
+            *options,
+            *beat,
+            patience_s=20,
+            nice=FAR_BEHIND,
+        )
+    )
     serve = [
         "--bind",
         f"127.0.0.1:{ports['console']}",
@@ -48,18 +77,41 @@ def workers(var: Path, ports: Mapping[str, int], region: str) -> list[Program]:
         "--graceful-timeout",
         "2",
     ]
-    found.append(_python("console", 30, "-m", "gunicorn", "console.wsgi", *serve, "--no-control-socket", nice=BEHIND))
+    found.append(
+        _python(
+            "console",
+            30,
+            "-m",
+            "gunicorn",
+            "console.wsgi",
+            *serve,
+            "--no-control-socket",
+            nice=BEHIND,
+        )
+    )
     return found
 
 
 def traffic(ports: Mapping[str, int]) -> Program:
     """The simulated clients, through the gateway."""
-    return _python("traffic", 30, "-m", "learning.drive", "--gateway", f"http://127.0.0.1:{ports['gateway']}", nice=BEHIND)
+    return _python(
+        "traffic",
+        30,
+        "-m",
+        "learning.drive",
+        "--gateway",
+        f"http://127.0.0.1:{ports['gateway']}",
+        nice=BEHIND,
+    )
 
 
 def is_compiled(var: Path) -> bool:
-    """Whether the compiler's cache is newer than the decider's code, so that deciders start in seconds."""
-    newest = max((path.stat().st_mtime for path in (surroundings.ROOT / "decider").glob("*.py")), default=0.0)
+    """Whether the compiler's cache is newer than the decider's code, so that deciders start in
+    seconds.
+    """
+    newest = max(
+        (path.stat().st_mtime for path in (surroundings.ROOT / "decider").glob("*.py")), default=0.0
+    )
     return any(path.stat().st_mtime > newest for path in (var / "numba").rglob("*.nbi"))
 
 
@@ -87,6 +139,13 @@ def _decider(node: str, var: Path, port: int, region: str) -> Program:
     return _python(node, 20, "-m", "decider", *where, prompt=True)
 
 
-def _python(name: str, order: int, *arguments: str, patience_s: int = 10, nice: int = 0, prompt: bool = False) -> Program:
+def _python(
+    name: str,
+    order: int,
+    *arguments: str,
+    patience_s: int = 10,
+    nice: int = 0,
+    prompt: bool = False,
+) -> Program:
     command = leash.command([sys.executable, *arguments], nice=nice, prompt=prompt)
     return Program(name, command, order, stop_within_s=patience_s)

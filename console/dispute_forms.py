@@ -14,7 +14,10 @@ class OpenForm(forms.Form):
     """Why a refusal is held for wrong."""
 
     reason = forms.CharField(
-        max_length=audit.REASON_MAX, error_messages={"required": "Say how you know that it was wrong; the second person reads it."}
+        max_length=audit.REASON_MAX,
+        error_messages={
+            "required": "Say how you know that it was wrong; the second person reads it."
+        },
     )
     ticket = forms.CharField(required=False, max_length=TICKET_MAX)
 
@@ -23,8 +26,13 @@ class VerdictForm(forms.Form):
     """What the second person found."""
 
     verdict = forms.ChoiceField(
-        choices=VERDICTS, error_messages={"required": "Say whether it was wrong.", "invalid_choice": "Say whether it was wrong."}
+        choices=VERDICTS,
+        error_messages={
+            "required": "Say whether it was wrong.",
+            "invalid_choice": "Say whether it was wrong.",
+        },
     )
     reason = forms.CharField(
-        max_length=audit.REASON_MAX, error_messages={"required": "Say what you found; whoever opened the dispute reads it."}
+        max_length=audit.REASON_MAX,
+        error_messages={"required": "Say what you found; whoever opened the dispute reads it."},
     )

@@ -1,4 +1,6 @@
-"""Disputes: saying that a refusal was wrong, the queue of those that wait, and deciding one as a second person."""
+"""Disputes: saying that a refusal was wrong, the queue of those that wait, and deciding one as a
+second person.
+"""
 
 from __future__ import annotations
 
@@ -66,14 +68,18 @@ def queue(request: HttpRequest) -> HttpResponse:
     which = request.GET.get("show", "open")
     if which not in FILTERS:
         raise BadRequest(f"“show” is one of {', '.join(FILTERS)}.")
-    some = Paginator(disputes.queue(which, request.user.get_username()), ROWS).get_page(request.GET.get("page"))
+    some = Paginator(disputes.queue(which, request.user.get_username()), ROWS).get_page(
+        request.GET.get("page")
+    )
     waiting = disputes.waiting()
     rows = rows_of(list(some), request.user)
     looks.note_rows(request, (row.dispute for row in rows), "the queue of disputes")
     context = {
         "page": "disputes",
         "which": which,
-        "filters": [(key, label, f"{reverse('disputes')}?show={key}") for key, label in FILTERS.items()],
+        "filters": [
+            (key, label, f"{reverse('disputes')}?show={key}") for key, label in FILTERS.items()
+        ],
         "rows": rows,
         "some": some,
         "pages": _pages(some, which),
@@ -87,7 +93,15 @@ def queue(request: HttpRequest) -> HttpResponse:
 def rows_of(found: Sequence[Dispute], user: object) -> list[Row]:
     """Disputes as rows, with the names of their apps."""
     names = directory.names(d.app for d in found)
-    return [Row(d, names[d.app], why.BRIEF.get(Reason(d.reason_code), ""), disputes.can_adjudicate(d, user)) for d in found]
+    return [
+        Row(
+            d,
+            names[d.app],
+            why.BRIEF.get(Reason(d.reason_code), ""),
+            disputes.can_adjudicate(d, user),
+        )
+        for d in found
+    ]
 
 
 def _pages(some: Page, which: str) -> dict[str, str]:
@@ -103,7 +117,10 @@ def _headline(waiting: disputes.Waiting) -> str:
     if not waiting.open or waiting.oldest_at is None:
         return "No dispute waits for a verdict"
     count, age = waiting.open, words.span(timezone.now() - waiting.oldest_at)
-    return f"{count:,} dispute{'s wait' if count > 1 else ' waits'} for a second person, the oldest for {age}"
+    return (
+        f"{count:,} dispute{'s wait' if count > 1 else ' waits'} for a second person, the oldest"
+        f" for {age}"
+    )
 
 
 @require_http_methods(["GET", "POST"])
@@ -111,21 +128,33 @@ def _headline(waiting: disputes.Waiting) -> str:
 @vary_on_headers("HX-Request")
 @permission_required(_VIEW, raise_exception=True)
 def open_dispute(request: HttpRequest, decision_id: str) -> HttpResponse:
-    """Asks why a refusal was wrong, and opens a dispute: a sheet for htmx, a page without script."""
+    """Asks why a refusal was wrong, and opens a dispute: a sheet for htmx, a page without
+    script.
+    """
     _allow(request, disputes.check_may_open, disputes.OPEN_PERMISSION)
     found = _decision(decision_id)
     looks.note(request, found.app, f"decision {found.name}, to dispute it")
-    form = OpenForm(request.POST if request.method == "POST" else None, initial={"ticket": looking.ticket(request)})
+    form = OpenForm(
+        request.POST if request.method == "POST" else None,
+        initial={"ticket": looking.ticket(request)},
+    )
     if request.method == "POST" and form.is_valid():
         given = form.cleaned_data
         try:
-            disputes.open_dispute(found, by=Actor.of(request.user), reason=given["reason"], ticket=given["ticket"])
+            disputes.open_dispute(
+                found, by=Actor.of(request.user), reason=given["reason"], ticket=given["ticket"]
+            )
         except Refused as error:
             form.add_error(None, str(error))
         else:
             messages.info(request, "The dispute is open. A second person decides it.")
             return _go(request, reverse("decision", args=[found.name]))
-    context = {"page": "disputes", "d": found, "form": form, "name": directory.names([found.app])[found.app]}
+    context = {
+        "page": "disputes",
+        "d": found,
+        "form": form,
+        "name": directory.names([found.app])[found.app],
+    }
     return _asked(request, "decisions/open_dispute", context, form)
 
 
@@ -142,7 +171,9 @@ def dispute(request: HttpRequest, number: int) -> HttpResponse:
         if form.is_valid():
             given = form.cleaned_data
             try:
-                done = disputes.adjudicate(number, given["verdict"], by=Actor.of(request.user), reason=given["reason"])
+                done = disputes.adjudicate(
+                    number, given["verdict"], by=Actor.of(request.user), reason=given["reason"]
+                )
             except Refused as error:
                 form.add_error(None, str(error))
                 found = _dispute(number)
@@ -153,11 +184,22 @@ def dispute(request: HttpRequest, number: int) -> HttpResponse:
     (row,) = rows_of([found], request.user)
     kept = lookup.find(found.decision) is not None
     reason = REASONS[Reason(found.reason_code)].text
-    context = {"page": "disputes", "row": row, "dispute": found, "form": form, "kept": kept, "reason": reason}
-    return _asked(request, "decisions/dispute", context | {"why_not": _why_not(found, request)}, form)
+    context = {
+        "page": "disputes",
+        "row": row,
+        "dispute": found,
+        "form": form,
+        "kept": kept,
+        "reason": reason,
+    }
+    return _asked(
+        request, "decisions/dispute", context | {"why_not": _why_not(found, request)}, form
+    )
 
 
-def _asked(request: HttpRequest, template: str, context: dict[str, object], form: OpenForm | VerdictForm) -> HttpResponse:
+def _asked(
+    request: HttpRequest, template: str, context: dict[str, object], form: OpenForm | VerdictForm
+) -> HttpResponse:
     name = f"{template}_sheet.html" if request.htmx else f"{template}.html"
     return render(request, name, context, status=422 if form.errors else 200)
 

@@ -1,4 +1,6 @@
-"""Typed readers for settings from the environment. Each failure is one sentence that says what to set."""
+"""Typed readers for settings from the environment. Each failure is one sentence that says what to
+set.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +15,16 @@ from psycopg.conninfo import conninfo_to_dict
 
 
 def running_demo(var: Path) -> Path:
-    """The file in which `manage.py up` leaves the addresses of the servers it runs, for other commands to find."""
+    """The file in which `manage.py up` leaves the addresses of the servers it runs, for other
+    commands to find.
+    """
     return var / "run" / "env"
 
 
 def read(var: Path) -> Env:
-    """An `Env` over the process environment, completed by a running `manage.py up`; real variables win."""
+    """An `Env` over the process environment, completed by a running `manage.py up`; real variables
+    win.
+    """
     env = Env()
     path = running_demo(var)
     if path.is_file():
@@ -47,7 +53,9 @@ def whole(env: Env, name: str, default: int, *, low: int = 0, high: int = 2**31 
     try:
         value = env.int(name, default)
     except EnvError as error:
-        raise ImproperlyConfigured(f"{name} must be a whole number, for example {name}={default}.") from error
+        raise ImproperlyConfigured(
+            f"{name} must be a whole number, for example {name}={default}."
+        ) from error
     if not low <= value <= high:
         raise ImproperlyConfigured(f"{name} must be between {low} and {high}, but is {value}.")
     return int(value)
@@ -71,7 +79,8 @@ def flag(env: Env, name: str, default: bool = False) -> bool:
 
 
 def database(url: str) -> dict[str, Any]:
-    """Django's description of the PostgreSQL database at `url`; the URL's parameters (sslmode, ...) become options.
+    """Django's description of the PostgreSQL database at `url`; the URL's parameters (sslmode, ...)
+    become options.
 
     Raises:
         ImproperlyConfigured: when it is not a PostgreSQL URL.
@@ -82,7 +91,9 @@ def database(url: str) -> dict[str, Any]:
     try:
         parts = conninfo_to_dict(url)
     except ProgrammingError as error:
-        raise ImproperlyConfigured(f"DATABASE_URL could not be read; it should look like {example}.") from error
+        raise ImproperlyConfigured(
+            f"DATABASE_URL could not be read; it should look like {example}."
+        ) from error
     return {
         "ENGINE": "django.db.backends.postgresql",
         "NAME": parts.pop("dbname", "sluice"),
@@ -104,5 +115,8 @@ def secret(env: Env, path: Path) -> str:
     if not value and path.is_file() and os.access(path, os.R_OK):
         value = path.read_text().strip()
     if not value:
-        raise ImproperlyConfigured("SLUICE_SECRET_KEY is not set. Set it to 50 or more random characters, or run `make run` once.")
+        raise ImproperlyConfigured(
+            "SLUICE_SECRET_KEY is not set. Set it to 50 or more random characters, or run `make"
+            " run` once."
+        )
     return value

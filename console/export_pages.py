@@ -24,7 +24,9 @@ NOTHING = "There is nothing to export: the search was read as nothing that is kn
 @require_GET
 @permission_required((READ, EXPORT), raise_exception=True)
 def lookup_csv(request: HttpRequest) -> HttpResponseBase:
-    """What a search finds, all of it, as CSV. The audit log has who took what before the first line leaves."""
+    """What a search finds, all of it, as CSV. The audit log has who took what before the first line
+    leaves.
+    """
     asked, insist = asking.read(request.GET), request.GET.get("as", "")
     if asked.problems or insist not in ("", *READINGS):
         raise BadRequest(" ".join(asked.problems) or f"“as” is one of {', '.join(READINGS)}.")
@@ -32,15 +34,24 @@ def lookup_csv(request: HttpRequest) -> HttpResponseBase:
     if found.withheld:
         raise BadRequest(pasted.IN_ADDRESS)
     reading = found.reading
-    if reading.kind == "nothing" or (reading.kind == "token" and not request.user.has_perm(SEE_DIGEST)):
+    if reading.kind == "nothing" or (
+        reading.kind == "token" and not request.user.has_perm(SEE_DIGEST)
+    ):
         raise BadRequest(NOTHING)
     now = time.time()
     rows = lookup.rows(reading, asked.filters, now)
     looks.note_apps(request, apps_of(reading, rows), "a CSV export")
-    record(by=Actor.of(request.user), what=reading.label or "every app", filters=asked.filters, apps=reading.apps)
+    record(
+        by=Actor.of(request.user),
+        what=reading.label or "every app",
+        filters=asked.filters,
+        apps=reading.apps,
+    )
     name = f"decisions-{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%SZ}.csv"
     headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
-    return StreamingHttpResponse(export.lines(rows), content_type="text/csv; charset=utf-8", headers=headers)
+    return StreamingHttpResponse(
+        export.lines(rows), content_type="text/csv; charset=utf-8", headers=headers
+    )
 
 
 def apps_of(reading: Reading, rows: QuerySet[Decision]) -> tuple[str, ...]:
@@ -54,6 +65,10 @@ def record(*, by: Actor, what: str, filters: lookup.Filters, apps: tuple[str, ..
     """Writes into the audit log that decisions were exported: whose, and by which filters."""
     address = listing.address("", filters).partition("?")[2]
     audit.append(
-        by=by, reason="Export from lookup", action="decisions.export", subject=what[:200],
-        summary=f"exported decisions of {what[:300]} as CSV", after={"filters": address, "apps": list(apps)},
-    )  # fmt: skip
+        by=by,
+        reason="Export from lookup",
+        action="decisions.export",
+        subject=what[:200],
+        summary=f"exported decisions of {what[:300]} as CSV",
+        after={"filters": address, "apps": list(apps)},
+    )

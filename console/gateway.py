@@ -1,4 +1,6 @@
-"""The gateway's configuration: the documented example, its marked lines filled in for this machine."""
+"""The gateway's configuration: the documented example, its marked lines filled in for this
+machine.
+"""
 
 from __future__ import annotations
 

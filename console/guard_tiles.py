@@ -1,4 +1,6 @@
-"""The guardrail tiles of home: the figures that can be computed honestly now, each beside its limit."""
+"""The guardrail tiles of home: the figures that can be computed honestly now, each beside its
+limit.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,12 @@ def tiles(history: Mix, fleet: Fleet | None) -> tuple[Tile, ...]:
     """The four tiles, in the order of the page."""
     return (
         _wrong(history),
-        _share("Shed rate", history.share(mix.shed, mix.every), history.shares(mix.shed, mix.every), guardrails.SHED_LIMIT),
+        _share(
+            "Shed rate",
+            history.share(mix.shed, mix.every),
+            history.shares(mix.shed, mix.every),
+            guardrails.SHED_LIMIT,
+        ),
         _share(
             "Enterprise not admitted",
             history.share(mix.refused, mix.enterprise),
@@ -57,10 +64,16 @@ def _wrong(history: Mix) -> Tile:
         nothing = "No refusal of this time has a matured outcome yet."
         return Tile(label, guardrails.judge(None, 1), words.UNKNOWN, "", nothing)
     finding = (
-        f"{known.wrong:,} found wrong and {known.right:,} found right, of about {refused:,.0f} not admitted. The others have no "
-        "outcome yet."
+        f"{known.wrong:,} found wrong and {known.right:,} found right, of about {refused:,.0f} not"
+        " admitted. The others have no outcome yet."
     )
-    return Tile(label, Verdict("off", "Few labels"), f"≥ {words.percent(known.wrong_weight / refused)}", "of refusals", finding)
+    return Tile(
+        label,
+        Verdict("off", "Few labels"),
+        f"≥ {words.percent(known.wrong_weight / refused)}",
+        "of refusals",
+        finding,
+    )
 
 
 def _share(label: str, value: float | None, over_time: list[float], limit: float) -> Tile:
@@ -73,7 +86,10 @@ def _share(label: str, value: float | None, over_time: list[float], limit: float
             "Nothing was decided in this time.",
         )
     top = max(1.25 * limit, max(over_time))
-    finding = f"{label} {words.percent(min(over_time))} to {words.percent(max(over_time))}, limit {words.percent(limit)}"
+    finding = (
+        f"{label} {words.percent(min(over_time))} to {words.percent(max(over_time))}, limit"
+        f" {words.percent(limit)}"
+    )
     return Tile(
         label,
         guardrails.judge(value, limit),
@@ -88,9 +104,23 @@ def _share(label: str, value: float | None, over_time: list[float], limit: float
 def _decision_time(fleet: Fleet | None) -> Tile:
     label, limit = "Decision time p99", guardrails.DECISION_TIME_LIMIT_MS
     if fleet is None or not fleet.nodes:
-        return Tile(label, guardrails.judge(None, limit), words.UNKNOWN, f"limit {words.duration_ms(limit)}", "No decider reports.")
+        return Tile(
+            label,
+            guardrails.judge(None, limit),
+            words.UNKNOWN,
+            f"limit {words.duration_ms(limit)}",
+            "No decider reports.",
+        )
     slowest = max(node.latency_p99_us for node in fleet.nodes) / 1_000
-    each = ", ".join(f"{node.node} {words.duration_ms(node.latency_p99_us / 1_000)}" for node in fleet.nodes[:4])
+    each = ", ".join(
+        f"{node.node} {words.duration_ms(node.latency_p99_us / 1_000)}" for node in fleet.nodes[:4]
+    )
     more = f" and {len(fleet.nodes) - 4} more" if len(fleet.nodes) > 4 else ""
     finding = f"Slowest decider over the last second. {each}{more}."
-    return Tile(label, guardrails.judge(slowest, limit), words.duration_ms(slowest), f"limit {words.duration_ms(limit)}", finding)
+    return Tile(
+        label,
+        guardrails.judge(slowest, limit),
+        words.duration_ms(slowest),
+        f"limit {words.duration_ms(limit)}",
+        finding,
+    )

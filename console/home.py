@@ -1,4 +1,6 @@
-"""The home page: is anything wrong, and is it mine? Composed from stored decisions, heartbeats and the audit log."""
+"""The home page: is anything wrong, and is it mine? Composed from stored decisions, heartbeats and
+the audit log.
+"""
 
 from __future__ import annotations
 
@@ -101,7 +103,9 @@ class Home:
 
 
 def compose(user: AbstractUser, asked: str = "", now: float | None = None) -> Home:
-    """The page for one person. `asked` is a key of RANGES or empty. Raises django's OperationalError when PostgreSQL is away."""
+    """The page for one person. `asked` is a key of RANGES or empty. Raises django's
+    OperationalError when PostgreSQL is away.
+    """
     at = datetime.now(UTC).timestamp() if now is None else now
     until = at - SETTLE_S
     span = RANGES[asked or _default(until)]
@@ -112,22 +116,37 @@ def compose(user: AbstractUser, asked: str = "", now: float | None = None) -> Ho
     over = tuple(tile.over for tile in tiles if tile.over)
     progress = compute.progress(at)
     explained, old_disputes = _explained(at, progress), _old_disputes(at)
-    items = attention.find(Facts(report, over=over, targets=targets, explained=explained, old_disputes=old_disputes))
+    items = attention.find(
+        Facts(report, over=over, targets=targets, explained=explained, old_disputes=old_disputes)
+    )
     may_audit = user.has_perm("control.view_audit")
-    entries = list(AuditEntry.objects.exclude(action=looks.ACTION).order_by("-seq")[:_ACTIONS]) if may_audit else []
+    entries = (
+        list(AuditEntry.objects.exclude(action=looks.ACTION).order_by("-seq")[:_ACTIONS])
+        if may_audit
+        else []
+    )
     return Home(
         at=datetime.fromtimestamp(lately.until, UTC),
         headline=_headline(report, items, lately),
         lead=_lead(report, lately),
         span=span,
         ranges=tuple(RANGES.values()),
-        chart=mix_chart.draw(history, lately, _marks(history) if may_audit else []) if history.total else None,
+        chart=(
+            mix_chart.draw(history, lately, _marks(history) if may_audit else [])
+            if history.total
+            else None
+        ),
         now=lately,
         attention=tuple(Attention(item, _href(item)) for item in items),
         tiles=tiles,
-        services=tuple(_service(load, targets.get(load.name, _DEFAULT_TARGET), lately) for load in report.services)
-        if report
-        else (),
+        services=(
+            tuple(
+                _service(load, targets.get(load.name, _DEFAULT_TARGET), lately)
+                for load in report.services
+            )
+            if report
+            else ()
+        ),
         fleet=report,
         ingest=f"{_ingest(report, lately)} {_explaining(progress)}",
         actions=tuple(entries),
@@ -168,7 +187,11 @@ def _how(report: Fleet, lately: Mix, over: bool) -> str:
         return "ML is off, the fallback limiter decides"
     if len(report.without_ml) == len(report.nodes):
         return "Running without ML, the fallback limiter decides"
-    if report.lost or report.without_ml or any(load.utilisation >= 1 and not load.late for load in report.services):
+    if (
+        report.lost
+        or report.without_ml
+        or any(load.utilisation >= 1 and not load.late for load in report.services)
+    ):
         return "Running, degraded"
     if over:
         return "Running, over a guardrail"
@@ -193,15 +216,22 @@ def _who_decides(report: Fleet) -> str:
     deciders = f"{every} decider{'s' if every > 1 else ''}"
     if not model or not live:
         return f"The fallback limiter decides on {deciders}."
-    where = deciders if every == 1 else f"all {deciders}" if live == every else f"{live} of {deciders}"
+    where = (
+        deciders if every == 1 else f"all {deciders}" if live == every else f"{live} of {deciders}"
+    )
     return f"ML decides on {where}, with {model.name} v{model.version}."
 
 
 def _marks(history: Mix) -> list[Mark]:
     """The last changes of the config within the time shown."""
     since, until = (datetime.fromtimestamp(t, UTC) for t in (history.since, history.until))
-    entries = AuditEntry.objects.filter(at__gte=since, at__lt=until, config_version__isnull=False).order_by("-seq")[:3]
-    return [Mark(entry.at.timestamp(), f"{entry.at:%H:%M} {_short(entry.summary)}") for entry in reversed(entries)]
+    entries = AuditEntry.objects.filter(
+        at__gte=since, at__lt=until, config_version__isnull=False
+    ).order_by("-seq")[:3]
+    return [
+        Mark(entry.at.timestamp(), f"{entry.at:%H:%M} {_short(entry.summary)}")
+        for entry in reversed(entries)
+    ]
 
 
 def _short(summary: str) -> str:
@@ -210,10 +240,17 @@ def _short(summary: str) -> str:
 
 
 def _service(load: ServiceLoad, target: float, lately: Mix) -> ServiceRow:
-    deferred = lately.count(lambda cell: cell.service == load.name and cell.action in (Action.DEFER, Action.BATCH)) / lately.minutes
+    deferred = (
+        lately.count(
+            lambda cell: cell.service == load.name and cell.action in (Action.DEFER, Action.BATCH)
+        )
+        / lately.minutes
+    )
     shed = lately.count(lambda cell: cell.service == load.name and mix.shed(cell)) / lately.minutes
     level, word = _pressure(load, target, shed)
-    return ServiceRow(load.name, load.utilisation, target, load.latency_ms, deferred, shed, level, word)
+    return ServiceRow(
+        load.name, load.utilisation, target, load.latency_ms, deferred, shed, level, word
+    )
 
 
 def _pressure(load: ServiceLoad, target: float, shed: float) -> tuple[str, str]:
@@ -228,30 +265,52 @@ def _pressure(load: ServiceLoad, target: float, shed: float) -> tuple[str, str]:
 
 def _ingest(report: Fleet | None, lately: Mix) -> str:
     if report is None:
-        return "Valkey does not answer: service load and ingest lag are not known. Decisions shown are those already stored."
+        return (
+            "Valkey does not answer: service load and ingest lag are not known. Decisions shown are"
+            " those already stored."
+        )
     lag = report.ingest_lag_s
-    lagging = f"Ingest lag {words.span(lag)}. " if lag is not None else "Nothing has been stored yet. "
+    lagging = (
+        f"Ingest lag {words.span(lag)}. " if lag is not None else "Nothing has been stored yet. "
+    )
     late = [load.name for load in report.services if load.late]
     feed = f" The feedback of {', '.join(late)} is late; its last value is shown." if late else ""
-    return f"{lagging}Figures are weighted from {lately.kept:,} decisions kept in the last minute.{feed}"
+    return (
+        f"{lagging}Figures are weighted from {lately.kept:,} decisions kept in the last"
+        f" minute.{feed}"
+    )
 
 
 def _explaining(progress: compute.Progress) -> str:
     """Backlog, its age and the rate."""
     if not progress.waiting:
-        return f"No decision waits for its explanation; {progress.per_s:,.1f} a second were explained in the last minute."
+        return (
+            f"No decision waits for its explanation; {progress.per_s:,.1f} a second were explained"
+            " in the last minute."
+        )
+    many = progress.waiting > 1
     wait = (
-        f"{progress.waiting:,} decision{'s wait for their explanations' if progress.waiting > 1 else ' waits for its explanation'}"
+        f"{progress.waiting:,}"
+        f" decision{'s wait for their explanations' if many else ' waits for its explanation'}"
     )
     return (
-        f"{wait}, the oldest for {words.span(progress.oldest_s)}; {progress.per_s:,.1f} a second were explained in the last minute."
+        f"{wait}, the oldest for {words.span(progress.oldest_s)}; {progress.per_s:,.1f} a second"
+        " were explained in the last minute."
     )
 
 
 def _explained(at: float, progress: compute.Progress) -> Explained:
-    """How well explaining keeps up: the refusals of one recent minute, and the sums of the last day."""
-    refusals = lookup.within(Decision.objects.filter(raw_risk__isnull=False).exclude(action=Action.ADMIT), at - 180, at - 120)
-    waiting = refusals.filter(~Exists(Explanation.objects.filter(decision=OuterRef("id"), at=OuterRef("at"))))
+    """How well explaining keeps up: the refusals of one recent minute, and the sums of the last
+    day.
+    """
+    refusals = lookup.within(
+        Decision.objects.filter(raw_risk__isnull=False).exclude(action=Action.ADMIT),
+        at - 180,
+        at - 120,
+    )
+    waiting = refusals.filter(
+        ~Exists(Explanation.objects.filter(decision=OuterRef("id"), at=OuterRef("at")))
+    )
     day = datetime.fromtimestamp(at - 86_400, UTC)
     mismatches = Explanation.objects.filter(at__gte=day, mismatch=True).count()
     return Explained(waiting.count(), refusals.count(), mismatches, progress.oldest_s)
@@ -260,7 +319,10 @@ def _explained(at: float, progress: compute.Progress) -> Explained:
 def _old_disputes(at: float) -> tuple[int, float]:
     """Disputes that wait too long, and the age of the oldest, seconds."""
     waiting = disputes.waiting(datetime.fromtimestamp(at, UTC))
-    return waiting.old, at - waiting.oldest_at.timestamp() if waiting.old and waiting.oldest_at else 0.0
+    return (
+        waiting.old,
+        at - waiting.oldest_at.timestamp() if waiting.old and waiting.oldest_at else 0.0,
+    )
 
 
 _PLACES = {

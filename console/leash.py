@@ -1,8 +1,10 @@
-"""Starts one program that must not outlive its parent: `leash.py [--nobody] [--nice=N] [--prompt] -- PROGRAM ARGUMENTS...`.
+"""Starts one program that must not outlive its parent: `leash.py [--nobody] [--nice=N] [--prompt]
+-- PROGRAM ARGUMENTS...`.
 
-The kernel ends the program when the process that started it dies, however that happened (prctl(2), PR_SET_PDEATHSIG;
-Linux only: elsewhere the supervisor's own stop is all there is). With `--nobody` it gives up root first, as PostgreSQL
-demands, and keeps only the right to read paths that root alone may walk, such as a checkout under /root (capabilities(7)).
+The kernel ends the program when the process that started it dies, however that happened (prctl(2),
+PR_SET_PDEATHSIG; Linux only: elsewhere the supervisor's own stop is all there is). With `--nobody`
+it gives up root first, as PostgreSQL demands, and keeps only the right to read paths that root
+alone may walk, such as a checkout under /root (capabilities(7)).
 """
 
 from __future__ import annotations
@@ -37,22 +39,39 @@ class _Header(ctypes.Structure):
 
 
 class _Data(ctypes.Structure):
-    _fields_ = [("effective", ctypes.c_uint32), ("permitted", ctypes.c_uint32), ("inheritable", ctypes.c_uint32)]
+    _fields_ = [
+        ("effective", ctypes.c_uint32),
+        ("permitted", ctypes.c_uint32),
+        ("inheritable", ctypes.c_uint32),
+    ]
 
 
 class _Turn(ctypes.Structure):
     """struct sched_attr of sched_setattr(2)."""
 
     _fields_ = [
-        *(("size", ctypes.c_uint32), ("policy", ctypes.c_uint32), ("flags", ctypes.c_uint64), ("nice", ctypes.c_int32)),
-        *(("priority", ctypes.c_uint32), ("runtime", ctypes.c_uint64), ("deadline", ctypes.c_uint64), ("period", ctypes.c_uint64)),
+        *(
+            ("size", ctypes.c_uint32),
+            ("policy", ctypes.c_uint32),
+            ("flags", ctypes.c_uint64),
+            ("nice", ctypes.c_int32),
+        ),
+        *(
+            ("priority", ctypes.c_uint32),
+            ("runtime", ctypes.c_uint64),
+            ("deadline", ctypes.c_uint64),
+            ("period", ctypes.c_uint64),
+        ),
     ]
 
 
-def command(program: list[str], *, nobody: bool = False, nice: int = 0, prompt: bool = False) -> list[str]:
+def command(
+    program: list[str], *, nobody: bool = False, nice: int = 0, prompt: bool = False
+) -> list[str]:
     """The argument list that starts `program` on the leash.
 
-    `nice` lets others go first (nice(2)); `prompt` asks for short turns, soon, instead of long ones later.
+    `nice` lets others go first (nice(2)); `prompt` asks for short turns, soon, instead of long ones
+    later.
     """
     drop = ["--nobody"] if nobody and os.geteuid() == 0 else []
     calm = [f"--nice={nice}"] if nice else []
@@ -73,10 +92,12 @@ def end_with_parent() -> None:
 
 
 def ask_for_short_turns() -> None:
-    """Has the scheduler wake this process soon when others compute: 0.1 ms at a time instead of 3 (EEVDF, Linux 6.12).
+    """Has the scheduler wake this process soon when others compute: 0.1 ms at a time instead of 3
+    (EEVDF, Linux 6.12).
 
-    Measured with three processes computing on two cores: 90 % of wake-ups within 0.2 ms instead of 0.7 when those are
-    nicer, and within 4 ms instead of 6 when they are not. An older kernel ignores it or refuses; either is fine.
+    Measured with three processes computing on two cores: 90 % of wake-ups within 0.2 ms instead of
+    0.7 when those are nicer, and within 4 ms instead of 6 when they are not. An older kernel
+    ignores it or refuses; either is fine.
     """
     number = _SCHED_SETATTR.get(platform.machine()) if sys.platform == "linux" else None
     if number is not None:

@@ -20,22 +20,31 @@ HEADER = "Sluice-Ticket"
 
 
 class LooksRecorded:
-    """Writes down what an answer shows before the answer leaves: what cannot be written down is not shown."""
+    """Writes down what an answer shows before the answer leaves: what cannot be written down is not
+    shown.
+    """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         if problem := _no_ticket(request):
-            return problem  # before anything is done: no change is made whose look could not be written down
+            # before anything is done: no change is made whose look could not be written down
+            return problem
         response = self.get_response(request)
-        if seen := noted(request):  # whatever the status: a refused filter and a missing decision are answered with rows, too
+        if (
+            seen := noted(request)
+            # whatever the status: a refused filter and a missing decision are answered with rows,
+            # too
+        ):
             looks.record_all(seen, by=Actor.of(request.user), ticket=ticket(request))
         return response
 
 
 def ticket(request: HttpRequest) -> str:
-    """The ticket this person works on, "" when they named none: of a call to the API its header, else the session's."""
+    """The ticket this person works on, "" when they named none: of a call to the API its header,
+    else the session's.
+    """
     if named := _header(request):
         return named.strip()
     session = getattr(request, "session", None)

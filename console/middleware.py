@@ -10,9 +10,13 @@ from django_htmx.http import HttpResponseClientRefresh
 
 
 class SignInRequired(LoginRequiredMiddleware):
-    """Sends a page to sign-in; a fragment whose session has ended reloads its page instead of showing sign-in inside it."""
+    """Sends a page to sign-in; a fragment whose session has ended reloads its page instead of
+    showing sign-in inside it.
+    """
 
-    def handle_no_permission(self, request: HttpRequest, view_func: Callable[..., HttpResponse]) -> HttpResponse:
+    def handle_no_permission(
+        self, request: HttpRequest, view_func: Callable[..., HttpResponse]
+    ) -> HttpResponse:
         if request.headers.get("hx-request") == "true":
             return HttpResponseClientRefresh()
         response: HttpResponse = super().handle_no_permission(request, view_func)

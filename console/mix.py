@@ -1,7 +1,9 @@
-"""What was decided over time: counts from stored decisions, each row weighed by the inverse of its inclusion probability.
+"""What was decided over time: counts from stored decisions, each row weighed by the inverse of its
+inclusion probability.
 
-Time is cut into buckets of a fixed width, aligned to the epoch. A bucket that has been over for a while does not change any
-more and is remembered, so a page that refreshes every ten seconds asks the database for the newest buckets only.
+Time is cut into buckets of a fixed width, aligned to the epoch. A bucket that has been over for a
+while does not change any more and is remembered, so a page that refreshes every ten seconds asks
+the database for the newest buckets only.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from decisions.aggregate import Cell
 from decisions.models import Decision
 
 SETTLED_S = 60.0
-"""A bucket this long over is complete: what ingest has not stored by then counts as lost or late."""
+"""A bucket this long over is complete: what ingest has not stored by then counts as lost or late.
+"""
 
 
 _BEGUN_S = 15.0
@@ -95,7 +98,9 @@ class Mix:
         return self._per_minute(lambda cell: cell.action == action)
 
     def shares(self, part: Test, of: Test) -> list[float]:
-        """Which share of the decisions `of` are also `part`, one figure a bucket, 0 where there was none."""
+        """Which share of the decisions `of` are also `part`, one figure a bucket, 0 where there was
+        none.
+        """
         some, every = self._per_minute(lambda cell: of(cell) and part(cell)), self._per_minute(of)
         return [s / e if e else 0.0 for s, e in zip(some, every, strict=True)]
 
@@ -121,19 +126,28 @@ class Mix:
 
 
 def over(span: Range, until: float) -> Mix:
-    """The mix of the last `span` up to `until`. The newest bucket is left out while it has only just begun."""
+    """The mix of the last `span` up to `until`. The newest bucket is left out while it has only
+    just begun.
+    """
     end = math.floor(until)
     newest = end - end % span.bucket_s
     if end - newest < min(span.bucket_s / 4, _BEGUN_S):
         end = newest
     since = newest - span.length_s + (span.bucket_s if end > newest else 0)
     starts = range(since, end, span.bucket_s)
-    known = {start: _settled[span.bucket_s, start] for start in starts if (span.bucket_s, start) in _settled}
+    known = {
+        start: _settled[span.bucket_s, start]
+        for start in starts
+        if (span.bucket_s, start) in _settled
+    }
     missing = [start for start in starts if start not in known]
     fresh = _count(missing[0], end, span.bucket_s) if missing else []
     for start in missing:
         known[start] = [cell for cell in fresh if cell.start == start]
-    _remember(span, {start: known[start] for start in missing if start + span.bucket_s + SETTLED_S < until})
+    _remember(
+        span,
+        {start: known[start] for start in missing if start + span.bucket_s + SETTLED_S < until},
+    )
     return Mix(since, end, span.bucket_s, tuple(cell for start in starts for cell in known[start]))
 
 
@@ -159,7 +173,9 @@ def forget() -> None:
 
 
 _settled: dict[tuple[int, int], list[Cell]] = {}
-"""Complete buckets by width and start; each worker process remembers its own, so nothing unpickled comes over a wire."""
+"""Complete buckets by width and start; each worker process remembers its own, so nothing unpickled
+comes over a wire.
+"""
 _MOST_SETTLED = 1_000
 
 

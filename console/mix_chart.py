@@ -1,4 +1,6 @@
-"""The chart of home: what was not admitted large, all decisions small below it, on one time axis."""
+"""The chart of home: what was not admitted large, all decisions small below it, on one time
+axis.
+"""
 
 from __future__ import annotations
 
@@ -102,12 +104,17 @@ def draw(history: Mix, lately: Mix, marks: list[Mark]) -> Chart:
     every = [(Action.ADMIT.word, history.series(Action.ADMIT)), *refused]
     sums = [sum(column) for column in zip(*(values for _, values in refused), strict=True)]
     top = charts.nice_ceiling(max(sums))
-    all_top = charts.nice_ceiling(max(sum(column) for column in zip(*(values for _, values in every), strict=True)))
+    all_top = charts.nice_ceiling(
+        max(sum(column) for column in zip(*(values for _, values in every), strict=True))
+    )
     share = lately.share(mix.refused, mix.every)
     return Chart(
         refused=tuple(charts.stacked(refused, top)),
         every=tuple(charts.stacked(every, all_top)),
-        levels=tuple(Level(round(_PLOT_TOP + _PLOT_HEIGHT * (1 - t.at / 100), 1), t.label) for t in charts.ticks(top)),
+        levels=tuple(
+            Level(round(_PLOT_TOP + _PLOT_HEIGHT * (1 - t.at / 100), 1), t.label)
+            for t in charts.ticks(top)
+        ),
         every_top=charts.short(all_top),
         times=tuple(t for t in charts.time_ticks(history.since, history.until) if 3 <= t.at <= 97),
         marks=tuple(_place(mark, history, k) for k, mark in enumerate(marks)),
@@ -135,16 +142,22 @@ def _decided_by(lately: Mix) -> tuple[tuple[str, float], ...]:
     """Refusals a minute by the stage that was decisive, most first."""
     refused = [cell for cell in lately.cells if mix.refused(cell)]
     sums = aggregate.totals(refused, lambda cell: Stage(cell.stage).label)
-    return tuple(sorted(((label, count / lately.minutes) for label, count in sums.items()), key=lambda pair: -pair[1]))
+    return tuple(
+        sorted(
+            ((label, count / lately.minutes) for label, count in sums.items()),
+            key=lambda pair: -pair[1],
+        )
+    )
 
 
 def _finding(history: Mix, sums: list[float]) -> str:
     """What the picture shows, for those who do not see it."""
     peak = max(range(len(sums)), key=sums.__getitem__)
     return (
-        f"Decisions a minute by action, {words.utc_minute(history.since)} to {words.utc_minute(history.until)} UTC. "
-        f"Not admitted went from about {words.number(sums[0])} to {words.number(sums[-1])} a minute, "
-        f"with a peak of {words.number(sums[peak])} at {words.utc_minute(history.starts[peak])}."
+        f"Decisions a minute by action, {words.utc_minute(history.since)} to"
+        f" {words.utc_minute(history.until)} UTC. Not admitted went from about"
+        f" {words.number(sums[0])} to {words.number(sums[-1])} a minute, with a peak of"
+        f" {words.number(sums[peak])} at {words.utc_minute(history.starts[peak])}."
     )
 
 

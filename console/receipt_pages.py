@@ -1,4 +1,6 @@
-"""The page of a receipt, and reading one from what someone pastes. Only a receipt that holds gets an address."""
+"""The page of a receipt, and reading one from what someone pastes. Only a receipt that holds gets
+an address.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ _FORM = re.compile(r"[\w-]{90,300}", re.ASCII)
 
 
 def read(text: str) -> Reread | None:
-    """What a pasted text is, when it has the form of a receipt: where its story is, or why it cannot be relied on."""
+    """What a pasted text is, when it has the form of a receipt: where its story is, or why it
+    cannot be relied on.
+    """
     if not _FORM.fullmatch(text):
         return None
     try:
@@ -63,7 +67,12 @@ def receipt(request: HttpRequest, text: str) -> HttpResponse:
     try:
         found = opened(text)
     except (ReceiptError, KeysError) as error:
-        return render(request, "explain/receipt.html", {"page": "lookup", "r": None, "problem": str(error)}, status=404)
+        return render(
+            request,
+            "explain/receipt.html",
+            {"page": "lookup", "r": None, "problem": str(error)},
+            status=404,
+        )
     if found.app:
         look(request, found.app, "a receipt")
     story = receipt_story.tell(found.receipt, found.app)
@@ -71,8 +80,9 @@ def receipt(request: HttpRequest, text: str) -> HttpResponse:
 
 
 def _app(found: Receipt, sealer: Key) -> str:
-    """The app behind a receipt's pseudonym: that of its stored decision when it is the same, else a registered one; "" when it is
-    none of them."""
+    """The app behind a receipt's pseudonym: that of its stored decision when it is the same, else a
+    registered one; "" when it is none of them.
+    """
     stored = lookup.find(uuid.UUID(bytes=found.decision))
     if stored is not None and sealer.pseudonym(stored.app) == found.app:
         return stored.app

@@ -91,7 +91,8 @@ DEMO_PEOPLE = (
 def ensure() -> list[str]:
     """Makes the five groups and gives each exactly its permissions.
 
-    Returns the permissions that do not exist (yet): during a migration the rooms come one after the other.
+    Returns the permissions that do not exist (yet): during a migration the rooms come one after the
+    other.
     """
     wanted = {name for names in PERMISSIONS.values() for name in names}
     found = _permissions(wanted)
@@ -102,7 +103,9 @@ def ensure() -> list[str]:
 
 
 def ensure_after_migrate(using: str, **_: object) -> None:
-    """Receiver of `post_migrate`; a migration of a single app may come before the tables of people and groups."""
+    """Receiver of `post_migrate`; a migration of a single app may come before the tables of people
+    and groups.
+    """
     if Group._meta.db_table in connections[using].introspection.table_names():
         ensure()
 

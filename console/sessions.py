@@ -18,7 +18,9 @@ _REMEMBER_S = 60.0
 
 
 class SessionLimits:
-    """Signs a person out at the end of the session's life. A page that refreshes itself does not count as activity."""
+    """Signs a person out at the end of the session's life. A page that refreshes itself does not
+    count as activity.
+    """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
@@ -36,7 +38,9 @@ class SessionLimits:
 def _expired(request: HttpRequest, now: float) -> bool:
     signed_in = request.session.get(_SIGNED_IN, now)
     seen = request.session.get(_SEEN, now)
-    return bool(now - signed_in > settings.SESSION_COOKIE_AGE or now - seen > settings.SESSION_IDLE_S)
+    return bool(
+        now - signed_in > settings.SESSION_COOKIE_AGE or now - seen > settings.SESSION_IDLE_S
+    )
 
 
 def _remember(request: HttpRequest, now: float) -> None:
@@ -44,16 +48,24 @@ def _remember(request: HttpRequest, now: float) -> None:
     session.setdefault(_SIGNED_IN, now)
     if _SEEN not in session or (_by_a_person(request) and now - session[_SEEN] > _REMEMBER_S):
         session[_SEEN] = now
-        session[_PAGE] = _digest(request.headers.get("hx-current-url", request.build_absolute_uri()))
+        session[_PAGE] = _digest(
+            request.headers.get("hx-current-url", request.build_absolute_uri())
+        )
 
 
 def _by_a_person(request: HttpRequest) -> bool:
-    """Whether someone did this: a full page, a change, or a fragment asked for from another page than last time."""
+    """Whether someone did this: a full page, a change, or a fragment asked for from another page
+    than last time.
+    """
     if request.headers.get("hx-request") != "true" or request.headers.get("hx-boosted") == "true":
         return True
-    return request.method not in {"GET", "HEAD"} or _digest(request.headers.get("hx-current-url", "")) != request.session.get(_PAGE)
+    return request.method not in {"GET", "HEAD"} or _digest(
+        request.headers.get("hx-current-url", "")
+    ) != request.session.get(_PAGE)
 
 
 def _digest(address: str) -> str:
-    """Enough to know a page again. The address itself is not kept: someone may have put a credential into it."""
+    """Enough to know a page again. The address itself is not kept: someone may have put a
+    credential into it.
+    """
     return hashlib.blake2b(address.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()

@@ -1,4 +1,6 @@
-"""The one settings file. Everything that differs between installations comes from the environment."""
+"""The one settings file. Everything that differs between installations comes from the
+environment.
+"""
 
 from __future__ import annotations
 
@@ -108,7 +110,11 @@ DATABASES = {
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 CACHES = {
-    "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": VALKEY_URL, "KEY_PREFIX": "sluice:cache"}
+    "default": {
+        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "LOCATION": VALKEY_URL,
+        "KEY_PREFIX": "sluice:cache",
+    }
 }
 
 # People
@@ -116,9 +122,15 @@ CACHES = {
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "home"
 LOGOUT_REDIRECT_URL = "login"
-AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
+AUTHENTICATION_BACKENDS = [
+    "axes.backends.AxesStandaloneBackend",
+    "django.contrib.auth.backends.ModelBackend",
+]
 AUTH_PASSWORD_VALIDATORS = [
-    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
+    {
+        "NAME": "django.contrib.auth.password_validation.MinimumLengthValidator",
+        "OPTIONS": {"min_length": 12},
+    },
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
 ]
@@ -159,7 +171,9 @@ SECURE_REFERRER_POLICY = "same-origin"
 SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 SECURE_SSL_REDIRECT = HTTPS
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
-SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if environment.flag(env, "SLUICE_BEHIND_PROXY") else None
+SECURE_PROXY_SSL_HEADER = (
+    ("HTTP_X_FORWARDED_PROTO", "https") if environment.flag(env, "SLUICE_BEHIND_PROXY") else None
+)
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2_500_000  # bytes
 FILE_UPLOAD_HANDLERS = [
     "console.uploads.Bounded",
@@ -190,11 +204,16 @@ MEDIA_ROOT = SLUICE_VAR / "media"
 # The REST API
 
 REST_FRAMEWORK = {
-    "DEFAULT_AUTHENTICATION_CLASSES": ["knox.auth.TokenAuthentication", "rest_framework.authentication.SessionAuthentication"],
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "knox.auth.TokenAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
     "DEFAULT_PERMISSION_CLASSES": ["console.api.access.RolePermission"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
-    "DEFAULT_THROTTLE_CLASSES": [f"console.api.access.{name}Throttle" for name in ("Person", "Stranger", "Scope")],
+    "DEFAULT_THROTTLE_CLASSES": [
+        f"console.api.access.{name}Throttle" for name in ("Person", "Stranger", "Scope")
+    ],
     "DEFAULT_THROTTLE_RATES": {
         "user": env.str("SLUICE_API_RATE", "600/min"),
         "anon": "30/min",
@@ -210,7 +229,9 @@ REST_KNOX = {"AUTO_REFRESH": False, "TOKEN_PREFIX": "sluice_", "AUTH_HEADER_PREF
 SPECTACULAR_SETTINGS = {
     "TITLE": "Sluice",
     "VERSION": "1",
-    "DESCRIPTION": "Why every request was admitted, deferred, batched, shed or blocked, for machines.",
+    "DESCRIPTION": (
+        "Why every request was admitted, deferred, batched, shed or blocked, for machines."
+    ),
     "SERVE_INCLUDE_SCHEMA": False,
     "SERVE_PUBLIC": True,
     "SERVE_PERMISSIONS": ["console.api.access.RolePermission"],
@@ -240,14 +261,43 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_TRANSPORT_OPTIONS = {"global_keyprefix": "sluice:celery:", "visibility_timeout": 3600}
 CELERY_TIMEZONE = "UTC"
-CELERY_BEAT_SCHEDULE = {  # seconds; messages that waited too long for a busy worker expire instead of piling up
-    "publish what is pending": {"task": "control.tasks.publish_pending", "schedule": 2.0, "options": {"expires": 10}},
-    "explain new decisions": {"task": "explain.tasks.explain_pending", "schedule": 2.0, "options": {"expires": 30}},
-    "explain what an outage left": {"task": "explain.tasks.explain_backlog", "schedule": 300.0, "options": {"expires": 600}},
-    "forecast and settle": {"task": "explain.tasks.look_ahead", "schedule": 300.0, "options": {"expires": 120}},
-    "compact counts": {"task": "decisions.tasks.compact_counts", "schedule": 60.0, "options": {"expires": 60}},
-    "tell found wrong": {"task": "console.tasks.tell_found_wrong", "schedule": 60.0, "options": {"expires": 60}},
-    "keep partitions": {"task": "decisions.tasks.keep_partitions", "schedule": 3600.0, "options": {"expires": 3600}},
+# seconds; messages that waited too long for a busy worker expire instead of piling up
+CELERY_BEAT_SCHEDULE = {
+    "publish what is pending": {
+        "task": "control.tasks.publish_pending",
+        "schedule": 2.0,
+        "options": {"expires": 10},
+    },
+    "explain new decisions": {
+        "task": "explain.tasks.explain_pending",
+        "schedule": 2.0,
+        "options": {"expires": 30},
+    },
+    "explain what an outage left": {
+        "task": "explain.tasks.explain_backlog",
+        "schedule": 300.0,
+        "options": {"expires": 600},
+    },
+    "forecast and settle": {
+        "task": "explain.tasks.look_ahead",
+        "schedule": 300.0,
+        "options": {"expires": 120},
+    },
+    "compact counts": {
+        "task": "decisions.tasks.compact_counts",
+        "schedule": 60.0,
+        "options": {"expires": 60},
+    },
+    "tell found wrong": {
+        "task": "console.tasks.tell_found_wrong",
+        "schedule": 60.0,
+        "options": {"expires": 60},
+    },
+    "keep partitions": {
+        "task": "decisions.tasks.keep_partitions",
+        "schedule": 3600.0,
+        "options": {"expires": 3600},
+    },
 }
 SLUICE_KEEP_DAYS = environment.whole(env, "SLUICE_KEEP_DAYS", 30, low=1)
 
@@ -257,7 +307,13 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
-    "handlers": {"stdout": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "formatter": "line"}},
+    "handlers": {
+        "stdout": {
+            "class": "logging.StreamHandler",
+            "stream": "ext://sys.stdout",
+            "formatter": "line",
+        }
+    },
     "root": {"handlers": ["stdout"], "level": env.str("SLUICE_LOG_LEVEL", "INFO").upper()},
     "loggers": {"axes": {"level": "WARNING"}, "django.server": {"level": "WARNING"}},
 }

@@ -65,7 +65,9 @@ class Shell:
     commands: tuple[Command, ...]
     strip: strip.Strip | None
     ticket: str
-    """What this person works on; looks into apps' data are written down with it. Empty when they named none."""
+    """What this person works on; looks into apps' data are written down with it. Empty when they
+    named none.
+    """
 
     @property
     def clock(self) -> str:
@@ -86,7 +88,9 @@ _PAGES = (
 
 
 def of(request: HttpRequest | None, page: str = "") -> Shell:
-    """The frame for this request; without one (an error page rendered on its own) only theme and name are there."""
+    """The frame for this request; without one (an error page rendered on its own) only theme and
+    name are there.
+    """
     user = getattr(request, "user", None)
     signed_in = bool(user is not None and user.is_authenticated)
     cookies = request.COOKIES if request else {}
@@ -114,7 +118,10 @@ def _may(user: AbstractUser, permission: str) -> bool:
 
 def _items(user: AbstractUser, status: strip.Strip | None) -> tuple[NavItem, ...]:
     waiting = disputes.waiting().open if user.has_perm(disputes.ADJUDICATE_PERMISSION) else 0
-    counts = {"switches": (len(status.fleet.switches) if status and status.fleet else 0, "engaged"), "disputes": (waiting, "open")}
+    counts = {
+        "switches": (len(status.fleet.switches) if status and status.fleet else 0, "engaged"),
+        "disputes": (waiting, "open"),
+    }
     return tuple(
         NavItem(page, label, icon, reverse(page), key, *counts.get(page, (0, "")))
         for page, label, icon, key, permission in _PAGES
@@ -126,9 +133,25 @@ def _commands(user: AbstractUser) -> tuple[Command, ...]:
     """What can be done and reached from here by this person, actions first."""
     found = []
     if user.has_perm("control.engage_switch"):
-        found.append(Command("Do", "Engage or clear a kill switch", "Asks for a reason and an end", "switch", reverse("switches")))
+        found.append(
+            Command(
+                "Do",
+                "Engage or clear a kill switch",
+                "Asks for a reason and an end",
+                "switch",
+                reverse("switches"),
+            )
+        )
     if user.has_perm("control.view_switchflip"):
-        found.append(Command("Do", "See which deciders follow", "Propagation", "live", reverse("switches") + "#propagation"))
+        found.append(
+            Command(
+                "Do",
+                "See which deciders follow",
+                "Propagation",
+                "live",
+                reverse("switches") + "#propagation",
+            )
+        )
     for page, label, icon, key, permission in _PAGES:
         if _may(user, permission):
             found.append(Command("Go to", label, f"g {key}", icon, reverse(page)))

@@ -35,7 +35,9 @@ class Attempt:
 
 
 def attempt(request: HttpRequest, email: str, password: str) -> Attempt:
-    """Tries to sign in. An error is one sentence, the same whether the e-mail or the password was wrong."""
+    """Tries to sign in. An error is one sentence, the same whether the e-mail or the password was
+    wrong.
+    """
     email = email.strip().lower()
     if not email or not password:
         return Attempt(email, "Give your email and your password.", status=422)
@@ -48,14 +50,26 @@ def attempt(request: HttpRequest, email: str, password: str) -> Attempt:
             return Attempt(email, user=user)
     left = settings.AXES_FAILURE_LIMIT - AxesProxyHandler.get_failures(request, credentials)
     if left <= 0:
-        return Attempt(email, f"Too many tries. Sign-in for this email is paused for {_pause(request)} from here.", status=429)
+        return Attempt(
+            email,
+            f"Too many tries. Sign-in for this email is paused for {_pause(request)} from here.",
+            status=429,
+        )
     tries = "1 try" if left == 1 else f"{left} tries"
-    return Attempt(email, f"That email and password do not match. {tries} left before a {_pause(request)} pause.", status=422)
+    return Attempt(
+        email,
+        f"That email and password do not match. {tries} left before a {_pause(request)} pause.",
+        status=422,
+    )
 
 
 def _pause(request: HttpRequest) -> str:
     length = get_cool_off(request) or timedelta(0)
-    return f"{round(length.total_seconds() / 60)} minute" if length < timedelta(hours=2) else words.span(length)
+    return (
+        f"{round(length.total_seconds() / 60)} minute"
+        if length < timedelta(hours=2)
+        else words.span(length)
+    )
 
 
 _PLACES = {"lookup": "lookup", "switches": "the switches"}

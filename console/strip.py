@@ -57,13 +57,21 @@ _last_known: list[datetime] = []
 
 
 def read() -> Strip:
-    """The strip now. When Valkey does not answer, every cell says since when the status is unknown, never the last good value."""
+    """The strip now. When Valkey does not answer, every cell says since when the status is unknown,
+    never the last good value.
+    """
     at = datetime.now(UTC)
     try:
         fleet = fleets.read(at.timestamp())
     except fleets.Unreachable:
         since = f" since {_last_known[0]:%H:%M:%S}" if _last_known else ""
-        return Strip(tuple(Cell(label, reverse("home"), "off", f"Status unknown{since}") for label in LABELS), at, None)
+        return Strip(
+            tuple(
+                Cell(label, reverse("home"), "off", f"Status unknown{since}") for label in LABELS
+            ),
+            at,
+            None,
+        )
     _last_known[:] = [at]
     return Strip(of(fleet), at, fleet)
 
@@ -81,7 +89,9 @@ def _ml(fleet: fleets.Fleet) -> Cell:
         return Cell(label, href, "off", "No decider reports", bad=bool(fleet.lost))
     off = fleet.without_ml
     if len(off) == len(fleet.nodes):
-        why = {MlState.NO_MODEL: "no model", MlState.LATE: "too late"}.get(MlState(off[0].ml_state), "")
+        why = {MlState.NO_MODEL: "no model", MlState.LATE: "too late"}.get(
+            MlState(off[0].ml_state), ""
+        )
         return Cell(label, href, "bad", "Off, fallback limiter", why, bad=True)
     if off:
         return Cell(label, href, "warn", "Live", f"off on {len(off)} of {len(fleet.nodes)}")
@@ -90,19 +100,32 @@ def _ml(fleet: fleets.Fleet) -> Cell:
 
 def _model(fleet: fleets.Fleet) -> Cell:
     model = fleet.config.model if fleet.config else None
-    return Cell(LABELS[1], reverse("home"), "", f"{model.name} v{model.version}" if model else "None")
+    return Cell(
+        LABELS[1], reverse("home"), "", f"{model.name} v{model.version}" if model else "None"
+    )
 
 
 def _switches(fleet: fleets.Fleet) -> Cell:
     count = len(fleet.switches)
-    return Cell(LABELS[2], reverse("switches"), "warn" if count else "ok", f"{count} engaged" if count else "All clear")
+    return Cell(
+        LABELS[2],
+        reverse("switches"),
+        "warn" if count else "ok",
+        f"{count} engaged" if count else "All clear",
+    )
 
 
 def _deciders(fleet: fleets.Fleet) -> Cell:
     href = reverse("switches") + "#propagation"
     if not fleet.size:
         return Cell(LABELS[3], href, "off", "None has reported")
-    at = f"at cfg {fleet.config.version}" if fleet.config else "no usable config" if fleet.config_error else "no config"
+    at = (
+        f"at cfg {fleet.config.version}"
+        if fleet.config
+        else "no usable config"
+        if fleet.config_error
+        else "no config"
+    )
     synced = fleet.in_sync
     level = "ok" if synced == fleet.size else "warn" if synced else "bad"
     return Cell(LABELS[3], href, level, f"{synced} / {fleet.size}", at, bad=not fleet.nodes)

@@ -1,6 +1,8 @@
-"""Runs programs under supervisord, which starts them again when they die and stops them in order; and watches supervisord itself.
+"""Runs programs under supervisord, which starts them again when they die and stops them in order;
+and watches supervisord itself.
 
-No program outlives this process: supervisord is told when its parent dies, and each program when supervisord does (`leash`).
+No program outlives this process: supervisord is told when its parent dies, and each program when
+supervisord does (`leash`).
 """
 
 from __future__ import annotations
@@ -34,7 +36,9 @@ SAY_AGAIN_AFTER_S = 60.0
 """The same trouble of the same program is said again after so long at the earliest."""
 
 
-STOPPABLE = frozenset({ProcessStates.STARTING, ProcessStates.RUNNING, ProcessStates.BACKOFF, ProcessStates.STOPPING})
+STOPPABLE = frozenset(
+    {ProcessStates.STARTING, ProcessStates.RUNNING, ProcessStates.BACKOFF, ProcessStates.STOPPING}
+)
 
 
 class SuperviseError(Exception):
@@ -75,7 +79,8 @@ class Supervisor:
     _given_up: dict[str, float] = field(default_factory=dict)
 
     def start(self, *, keep_open: Sequence[int] = ()) -> None:
-        """Starts supervisord with nothing running yet; `keep_open` are file descriptors it holds for as long as it lives.
+        """Starts supervisord with nothing running yet; `keep_open` are file descriptors it holds
+        for as long as it lives.
 
         Raises:
             SuperviseError: when it does not answer; its own words are in var/log/supervisord.log.
@@ -84,7 +89,9 @@ class Supervisor:
             (self.var / folder).mkdir(parents=True, exist_ok=True)
         self._socket.unlink(missing_ok=True)
         config = self.var / "run" / "supervisord.conf"
-        config.touch(mode=0o600)  # commands may hold the address of a server, and with it a password
+        config.touch(
+            mode=0o600
+        )  # commands may hold the address of a server, and with it a password
         config.write_text("\n".join(self._config()) + "\n")
         program = [sys.executable, "-m", "supervisor.supervisord", "--nodaemon", "-c", str(config)]
         with self.log_path("supervisord").open("ab") as log:
@@ -100,7 +107,9 @@ class Supervisor:
         give_up = time.monotonic() + 15
         while not self.answers():
             if self._process.poll() is not None or time.monotonic() > give_up:
-                raise SuperviseError(f"The supervisor did not start; see {self.log_path('supervisord')}.")
+                raise SuperviseError(
+                    f"The supervisor did not start; see {self.log_path('supervisord')}."
+                )
             time.sleep(0.05)
 
     def log_path(self, name: str) -> Path:
@@ -127,10 +136,14 @@ class Supervisor:
                     they.startProcess(name, False)
             except Fault as fault:
                 if "ALREADY_STARTED" not in fault.faultString:
-                    raise SuperviseError(f"{name} could not be started: {fault.faultString}; see {self.log_path(name)}.") from fault
+                    raise SuperviseError(
+                        f"{name} could not be started: {fault.faultString}; see"
+                        f" {self.log_path(name)}."
+                    ) from fault
 
     def troubles(self) -> Iterator[Trouble]:
-        """What went wrong since the last call, each in a sentence. Programs that were given up are tried again.
+        """What went wrong since the last call, each in a sentence. Programs that were given up are
+        tried again.
 
         Raises:
             SuperviseError: when supervisord itself is gone.
@@ -139,21 +152,32 @@ class Supervisor:
             with self.asking() as they:
                 infos = they.getAllProcessInfo()
         except (OSError, http.client.HTTPException) as error:
-            raise SuperviseError(f"The supervisor is gone; see {self.log_path('supervisord')}.") from error
+            raise SuperviseError(
+                f"The supervisor is gone; see {self.log_path('supervisord')}."
+            ) from error
         now = time.monotonic()
         for info in infos:
             sentence = self._judge(info, now)
-            if sentence and now - self._said.get(info["name"], -SAY_AGAIN_AFTER_S) >= SAY_AGAIN_AFTER_S:
+            if (
+                sentence
+                and now - self._said.get(info["name"], -SAY_AGAIN_AFTER_S) >= SAY_AGAIN_AFTER_S
+            ):
                 self._said[info["name"]] = now
                 yield Trouble(info["name"], sentence)
 
     def stop(self) -> None:
-        """Stops everything, the last order first and each order at once, and returns when nothing is left."""
+        """Stops everything, the last order first and each order at once, and returns when nothing
+        is left.
+        """
         if self._process is None:
             return
-        with suppress(OSError, http.client.HTTPException, Fault):  # then supervisord stops them, one after the other
+        with suppress(
+            OSError, http.client.HTTPException, Fault
+        ):  # then supervisord stops them, one after the other
             for order in sorted({program.order for program in self.programs}, reverse=True):
-                self._stop_together([program for program in self.programs if program.order == order])
+                self._stop_together(
+                    [program for program in self.programs if program.order == order]
+                )
         self._process.send_signal(signal.SIGTERM)
         try:
             self._process.wait(10.0 + sum(program.stop_within_s for program in self.programs))
@@ -171,7 +195,8 @@ class Supervisor:
             give_up = time.monotonic() + 5 + max(program.stop_within_s for program in programs)
             names = {program.name for program in programs}
             while time.monotonic() < give_up and any(
-                info["name"] in names and info["state"] in STOPPABLE for info in they.getAllProcessInfo()
+                info["name"] in names and info["state"] in STOPPABLE
+                for info in they.getAllProcessInfo()
             ):
                 time.sleep(0.1)
 
@@ -181,13 +206,20 @@ class Supervisor:
         if state == ProcessStates.RUNNING:
             self._started[name] = info["start"]
             self._given_up.pop(name, None)
-            return f"{name} stopped and was started again; see {log}." if before and info["start"] != before else ""
+            return (
+                f"{name} stopped and was started again; see {log}."
+                if before and info["start"] != before
+                else ""
+            )
         if state == ProcessStates.FATAL:
             since = self._given_up.setdefault(name, now)
             if now - since >= GIVE_UP_AGAIN_AFTER_S:
                 self._given_up[name] = now
                 self.run(name)
-            return f"{name} does not stay up and is tried again every {GIVE_UP_AGAIN_AFTER_S:.0f} s; see {log}."
+            return (
+                f"{name} does not stay up and is tried again every {GIVE_UP_AGAIN_AFTER_S:.0f} s;"
+                f" see {log}."
+            )
         if state == ProcessStates.BACKOFF:
             return f"{name} ended right after its start and is tried again; see {log}."
         return ""
@@ -211,17 +243,45 @@ class Supervisor:
     def _config(self) -> Iterator[str]:
         yield from ("[unix_http_server]", f"file={_plain(self._socket)}", "chmod=0700")
         yield from ("[supervisorctl]", f"serverurl=unix://{_plain(self._socket)}")
-        yield from ("[rpcinterface:supervisor]", "supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface")
-        yield from ("[supervisord]", "nodaemon=true", "silent=true", f"pidfile={_plain(self.var / 'run' / 'supervisord.pid')}")
-        yield from (f"logfile={_plain(self.log_path('supervisord'))}", f"logfile_maxbytes={LOG_BYTES}", "logfile_backups=1")
+        yield from (
+            "[rpcinterface:supervisor]",
+            "supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface",
+        )
+        yield from (
+            "[supervisord]",
+            "nodaemon=true",
+            "silent=true",
+            f"pidfile={_plain(self.var / 'run' / 'supervisord.pid')}",
+        )
+        yield from (
+            f"logfile={_plain(self.log_path('supervisord'))}",
+            f"logfile_maxbytes={LOG_BYTES}",
+            "logfile_backups=1",
+        )
         for program in self.programs:
             yield f"[program:{program.name}]"
             yield f'environment={leash.HOLDER}="%(ENV_{leash.OWN_PID})s"'
             yield f"command={_plain(shlex.join(program.command))}"
-            yield from (f"priority={program.order}", "autostart=false", "autorestart=true", "startsecs=4", "startretries=4")
-            yield from (f"stopsignal={program.stop_signal}", f"stopwaitsecs={program.stop_within_s}")
-            yield from (f"stopasgroup={str(program.group).lower()}", "killasgroup=true", "redirect_stderr=true")
-            yield from (f"stdout_logfile={_plain(self.log_path(program.name))}", f"stdout_logfile_maxbytes={LOG_BYTES}")
+            yield from (
+                f"priority={program.order}",
+                "autostart=false",
+                "autorestart=true",
+                "startsecs=4",
+                "startretries=4",
+            )
+            yield from (
+                f"stopsignal={program.stop_signal}",
+                f"stopwaitsecs={program.stop_within_s}",
+            )
+            yield from (
+                f"stopasgroup={str(program.group).lower()}",
+                "killasgroup=true",
+                "redirect_stderr=true",
+            )
+            yield from (
+                f"stdout_logfile={_plain(self.log_path(program.name))}",
+                f"stdout_logfile_maxbytes={LOG_BYTES}",
+            )
             yield "stdout_logfile_backups=2"
 
 

@@ -1,4 +1,6 @@
-"""What `manage.py up` decides before Django reads its settings: which servers are ours, and where children find them."""
+"""What `manage.py up` decides before Django reads its settings: which servers are ours, and where
+children find them.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ VALKEY_PORT = 63799
 
 
 def prepare() -> None:
-    """Names the embedded servers in the environment where it names none, and makes the secrets they need.
+    """Names the embedded servers in the environment where it names none, and makes the secrets they
+    need.
 
     Raises:
         ImproperlyConfigured: when a variable cannot be read.
@@ -36,7 +39,9 @@ def prepare() -> None:
 def postgres(var: Path) -> parts.Postgres:
     """The embedded PostgreSQL of this installation."""
     port = environment.port(Env(), "SLUICE_POSTGRES_PORT", POSTGRES_PORT)
-    return parts.Postgres(var / "postgres", port, parts.kept_secret(var / "keys" / "postgres.password"))
+    return parts.Postgres(
+        var / "postgres", port, parts.kept_secret(var / "keys" / "postgres.password")
+    )
 
 
 def valkey(var: Path) -> parts.Valkey:

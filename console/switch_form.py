@@ -26,10 +26,18 @@ class FlipForm(forms.Form):
         super().__init__(*args, **kwargs)
         self.kind, self.verb = kind, verb
         now = timezone.now()
-        lengths = [(key, f"{_WORDS[key]}, at {now + length:%H:%M} UTC") for key, length in LENGTHS.items()]
-        self.fields["ends"].choices = [*lengths, ("at", "Pick a time"), ("open", "Until I turn it off")]
+        lengths = [
+            (key, f"{_WORDS[key]}, at {now + length:%H:%M} UTC") for key, length in LENGTHS.items()
+        ]
+        self.fields["ends"].choices = [
+            *lengths,
+            ("at", "Pick a time"),
+            ("open", "Until I turn it off"),
+        ]
         self.fields["ends"].initial = "2h"
-        self.fields["at"].error_messages["invalid"] = "This is not a date and time. Use for example 2026-01-31T16:30."
+        self.fields["at"].error_messages["invalid"] = (
+            "This is not a date and time. Use for example 2026-01-31T16:30."
+        )
 
     @property
     def asks_end(self) -> bool:
@@ -64,7 +72,9 @@ class FlipForm(forms.Form):
 
     @property
     def until(self) -> datetime | None:
-        """When it shall end; None for until someone turns it off. Only of a form that was checked."""
+        """When it shall end; None for until someone turns it off. Only of a form that was
+        checked.
+        """
         if not self.asks_end:
             return None
         ends = self.cleaned_data.get("ends")

@@ -74,7 +74,11 @@ class Page:
     @property
     def headline(self) -> str:
         count = len(self.engaged)
-        return "All kill switches are clear" if not count else f"{count} kill switch{'es' if count > 1 else ''} engaged"
+        return (
+            "All kill switches are clear"
+            if not count
+            else f"{count} kill switch{'es' if count > 1 else ''} engaged"
+        )
 
 
 @require_GET
@@ -110,7 +114,13 @@ def flip(request: HttpRequest, name: str, verb: str) -> HttpResponse:
         else:
             there = reverse("switches")
             return HttpResponseClientRedirect(there) if request.htmx else redirect(there)
-    context = {"page": "switches", "kind": kind, "verb": asked, "form": form, "engaged": switches.engaged().get(name)}
+    context = {
+        "page": "switches",
+        "kind": kind,
+        "verb": asked,
+        "form": form,
+        "engaged": switches.engaged().get(name),
+    }
     context["at_least"] = timezone.now() + timedelta(minutes=1)
     if not request.htmx and asked != "extend":
         context["preview"] = _preview(request, asked)
@@ -122,19 +132,28 @@ def flip(request: HttpRequest, name: str, verb: str) -> HttpResponse:
 @never_cache
 @permission_required(_VIEW, raise_exception=True)
 def preview(request: HttpRequest, name: str, verb: str) -> HttpResponse:
-    """What the flip would have changed in the last hour; loaded after the form, which never waits for it."""
+    """What the flip would have changed in the last hour; loaded after the form, which never waits
+    for it.
+    """
     _, asked = _asked(request, name, verb)
-    return render(request, "control/preview.html", {"preview": _preview(request, asked), "verb": asked})
+    return render(
+        request, "control/preview.html", {"preview": _preview(request, asked), "verb": asked}
+    )
 
 
 def compose(user: object) -> Page:
     """The page for this person."""
     now = timezone.now()
     there, last = switches.engaged(now), switches.last_flips()
-    lines = [_line(kind, there.get(name), last.get(name), now) for name, kind in switches.CATALOGUE.items()]
+    lines = [
+        _line(kind, there.get(name), last.get(name), now)
+        for name, kind in switches.CATALOGUE.items()
+    ]
     ended = switches.ended(now - timedelta(days=ENDED_DAYS), now)
     return Page(
-        groups=tuple(Group(name, tuple(of)) for name, of in groupby(lines, key=lambda line: line.kind.group)),
+        groups=tuple(
+            Group(name, tuple(of)) for name, of in groupby(lines, key=lambda line: line.kind.group)
+        ),
         engaged=tuple(line for line in lines if line.flip is not None),
         ended=tuple(_ended(row, now) for row in ended),
         may_flip=switches.may_flip(user),
@@ -142,8 +161,14 @@ def compose(user: object) -> Page:
     )
 
 
-def _line(kind: switches.SwitchKind, flip: SwitchFlip | None, last: SwitchFlip | None, now: datetime) -> Line:
-    ends = f"ends in {words.span(flip.until - now)}" if flip is not None and flip.until is not None else ""
+def _line(
+    kind: switches.SwitchKind, flip: SwitchFlip | None, last: SwitchFlip | None, now: datetime
+) -> Line:
+    ends = (
+        f"ends in {words.span(flip.until - now)}"
+        if flip is not None and flip.until is not None
+        else ""
+    )
     return Line(kind, flip, _last(last, now), ends)
 
 
@@ -177,15 +202,21 @@ def _preview(request: HttpRequest, verb: switches.Verb) -> switch_preview.Previe
 
 
 def _reached() -> dict[str, object]:
-    """How far the newest version is, for the panel: `reached` is None when there is no version or Valkey does not answer,
-    which `reached_error` then says in a sentence."""
+    """How far the newest version is, for the panel: `reached` is None when there is no version or
+    Valkey does not answer, which `reached_error` then says in a sentence.
+    """
     if (row := changes.latest()) is None:
         return {"reached": None, "reached_error": ""}
     try:
         return {"reached": acks.propagation(row, time.time()), "reached_error": ""}
     except StoreUnavailable:
-        state = "was published" if row.published_at else "is not published; that is retried every 2 s"
-        said = f"Valkey does not answer, so acks cannot be read. Config {row.version} is committed and {state}."
+        state = (
+            "was published" if row.published_at else "is not published; that is retried every 2 s"
+        )
+        said = (
+            f"Valkey does not answer, so acks cannot be read. Config {row.version} is committed and"
+            f" {state}."
+        )
         return {"reached": None, "reached_error": said}
 
 
@@ -202,7 +233,9 @@ def _ended(row: SwitchFlip, now: datetime) -> Ended:
     kind = switches.CATALOGUE.get(row.name)
     last = f"{end:%H:%M}" if end.date() == row.engaged_at.date() else _day(end, now)
     how = f"Cleared by {row.ended_by}" if row.ended_by else f"Ended by itself. Engaged by {row.by}"
-    return Ended(kind.label if kind else row.name, f"{_day(row.engaged_at, now)} to {last} UTC", how)
+    return Ended(
+        kind.label if kind else row.name, f"{_day(row.engaged_at, now)} to {last} UTC", how
+    )
 
 
 def _day(at: datetime, now: datetime) -> str:

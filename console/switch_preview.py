@@ -1,4 +1,6 @@
-"""What a flip would have changed: the last hour's stored decisions, decided again by the real policy function."""
+"""What a flip would have changed: the last hour's stored decisions, decided again by the real
+policy function.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ log = logging.getLogger(__name__)
 WINDOW = timedelta(hours=1)
 MOST_ROWS = 4_000
 MOST_S = 2.5
-"""Time a preview may take; what was decided again until then is a fair sample, because the order is random."""
+"""Time a preview may take; what was decided again until then is a fair sample, because the order is
+random.
+"""
 RISKY = 0.9
 EXAMPLES = 4
 _TAIL = "('x' || right(decisions_decision.id::text, 8))::bit(32)::bigint"
@@ -70,7 +74,9 @@ class TierChange:
 
 @dataclass(frozen=True)
 class Preview:
-    """The effect of a flip on the last hour. Counts are weighted by the inverse of the inclusion probability."""
+    """The effect of a flip on the last hour. Counts are weighted by the inverse of the inclusion
+    probability.
+    """
 
     stored: int
     """Decisions kept in the last hour."""
@@ -103,12 +109,28 @@ def of_all_ml(turn: Turn) -> Preview:
     since = timezone.now() - WINDOW
     recent = Decision.objects.filter(at__gte=since)
     stored = recent.count()
-    return compare(_sample(recent, stored), stored, config, turn, _model(config.model) if turn == "clear" else None)
+    return compare(
+        _sample(recent, stored),
+        stored,
+        config,
+        turn,
+        _model(config.model) if turn == "clear" else None,
+    )
 
 
-def compare(events: Iterable[Event], stored: int, config: Config, turn: Turn, model: Model | None) -> Preview:
-    """Decides each event again until the time is up and adds up the differences, scaled to all `stored` decisions."""
-    state = MlState.SWITCHED_OFF if turn == "engage" else MlState.LIVE if config.model else MlState.NO_MODEL
+def compare(
+    events: Iterable[Event], stored: int, config: Config, turn: Turn, model: Model | None
+) -> Preview:
+    """Decides each event again until the time is up and adds up the differences, scaled to all
+    `stored` decisions.
+    """
+    state = (
+        MlState.SWITCHED_OFF
+        if turn == "engage"
+        else MlState.LIVE
+        if config.model
+        else MlState.NO_MODEL
+    )
     stop, tally = math.inf, _Tally()
     for event in events:
         try:
@@ -118,7 +140,9 @@ def compare(events: Iterable[Event], stored: int, config: Config, turn: Turn, mo
             continue
         tally.add(event, Action(again.action))
         now = time.monotonic()
-        stop = min(stop, now + MOST_S)  # the clock runs from the first answer, which may have waited for the compiler
+        stop = min(
+            stop, now + MOST_S
+        )  # the clock runs from the first answer, which may have waited for the compiler
         if now > stop:
             break
     return tally.preview(stored)
@@ -133,7 +157,11 @@ class _Tally:
         self.examples: list[Example] = []
 
     def add(self, event: Event, after: Action) -> None:
-        before, tier, weight = Action(event.action), Tier(event.tier), 1.0 / event.inclusion_probability
+        before, tier, weight = (
+            Action(event.action),
+            Tier(event.tier),
+            1.0 / event.inclusion_probability,
+        )
         self.seen += 1
         self.total += weight
         if after == before:
@@ -144,12 +172,16 @@ class _Tally:
         self.tiers[tier] += weight
         if after == Action.ADMIT and event.risk is not None and event.risk >= RISKY:
             self.risky += weight
-        self.examples.append(Example("dec_" + event.id.hex(), event.app, tier, before, after, event.risk))
+        self.examples.append(
+            Example("dec_" + event.id.hex(), event.app, tier, before, after, event.risk)
+        )
 
     def preview(self, stored: int) -> Preview:
         readable = self.seen + self.unreadable
         scale = stored / readable if readable else 1.0
-        self.examples.sort(key=lambda e: (-e.tier, -(e.risk or 0.0)))  # the best protected first, then the riskiest
+        self.examples.sort(
+            key=lambda e: (-e.tier, -(e.risk or 0.0))
+        )  # the best protected first, then the riskiest
         return Preview(
             stored=stored,
             looked_at=readable,

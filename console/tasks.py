@@ -16,7 +16,9 @@ log = logging.getLogger(__name__)
 
 @shared_task(name="console.tasks.tell_found_wrong", expires=60)
 def tell_found_wrong() -> int:
-    """Tells the deciders of refusals that were found wrong; one that fails is tried again. Returns how many profiles changed."""
+    """Tells the deciders of refusals that were found wrong; one that fails is tried again. Returns
+    how many profiles changed.
+    """
     try:
         return profiles.tell_found_wrong(outcomes.found_wrong(time.time()))
     except ControlError as error:

@@ -23,11 +23,19 @@ from control.models import AuditEntry
 class TokenForm(forms.Form):
     """A wish for a token."""
 
-    reason = forms.CharField(max_length=audit.REASON_MAX, error_messages={"required": "Say what the token is for."})
+    reason = forms.CharField(
+        max_length=audit.REASON_MAX, error_messages={"required": "Say what the token is for."}
+    )
     days = forms.IntegerField(
-        min_value=tokens.SHORTEST_DAYS, max_value=tokens.LONGEST_DAYS, initial=tokens.USUAL_DAYS,
-        error_messages={"required": f"Say how many days it lives, {tokens.SHORTEST_DAYS} to {tokens.LONGEST_DAYS}."},
-    )  # fmt: skip
+        min_value=tokens.SHORTEST_DAYS,
+        max_value=tokens.LONGEST_DAYS,
+        initial=tokens.USUAL_DAYS,
+        error_messages={
+            "required": (
+                f"Say how many days it lives, {tokens.SHORTEST_DAYS} to {tokens.LONGEST_DAYS}."
+            )
+        },
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,20 +59,36 @@ def page(request: HttpRequest) -> HttpResponse:
     text, refused = "", ""
     if form.is_valid():
         try:
-            _, text = tokens.make(by=request.user, days=form.cleaned_data["days"], reason=form.cleaned_data["reason"])
+            _, text = tokens.make(
+                by=request.user, days=form.cleaned_data["days"], reason=form.cleaned_data["reason"]
+            )
             form = TokenForm()
         except Refused as error:
             refused = str(error)
     bad = bool(refused or form.errors)
-    context = {"page": "", "form": form, "text": text, "refused": refused, "rows": _rows(request.user), "most": tokens.MOST}
-    return render(request, "console/tokens.html", context, status=422 if bad else 201 if text else 200)
+    context = {
+        "page": "",
+        "form": form,
+        "text": text,
+        "refused": refused,
+        "rows": _rows(request.user),
+        "most": tokens.MOST,
+    }
+    return render(
+        request, "console/tokens.html", context, status=422 if bad else 201 if text else 200
+    )
 
 
 def _rows(user: AbstractUser) -> list[Row]:
     living = list(tokens.living(user))
-    made = AuditEntry.objects.filter(action="token_made", subject__in=[f"token {one.token_key}" for one in living])
+    made = AuditEntry.objects.filter(
+        action="token_made", subject__in=[f"token {one.token_key}" for one in living]
+    )
     reasons = dict(made.values_list("subject", "reason"))
-    return [Row(one.token_key, reasons.get(f"token {one.token_key}", ""), one.created, one.expiry) for one in living]
+    return [
+        Row(one.token_key, reasons.get(f"token {one.token_key}", ""), one.created, one.expiry)
+        for one in living
+    ]
 
 
 @require_POST

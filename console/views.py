@@ -44,14 +44,22 @@ _PROBLEMS = {
 @permission_required(_READ, raise_exception=True)
 def home(request: HttpRequest) -> HttpResponse:
     """Is anything wrong, and is it mine?"""
-    return render(request, "console/home.html", {"page": "home", "home": home_page.compose(request.user, _range(request))})
+    return render(
+        request,
+        "console/home.html",
+        {"page": "home", "home": home_page.compose(request.user, _range(request))},
+    )
 
 
 @require_GET
 @permission_required(_READ, raise_exception=True)
 def home_mix(request: HttpRequest) -> HttpResponse:
     """The body of home that refreshes itself."""
-    return render(request, "partials/home_live.html", {"home": home_page.compose(request.user, _range(request))})
+    return render(
+        request,
+        "partials/home_live.html",
+        {"home": home_page.compose(request.user, _range(request))},
+    )
 
 
 def _range(request: HttpRequest) -> str:
@@ -83,7 +91,9 @@ def login(request: HttpRequest) -> HttpResponse:
         return redirect(after)
     attempt = sign_ins.Attempt()
     if request.method == "POST":
-        attempt = sign_ins.attempt(request, request.POST.get("email", ""), request.POST.get("password", ""))
+        attempt = sign_ins.attempt(
+            request, request.POST.get("email", ""), request.POST.get("password", "")
+        )
         if attempt.user is not None:
             sign_in(request, attempt.user)
             return redirect(after)
@@ -108,11 +118,17 @@ def logout(request: HttpRequest) -> HttpResponse:
 @require_POST
 def preference(request: HttpRequest) -> HttpResponse:
     """Keeps the theme or the state of single-key shortcuts in a cookie."""
-    allowed = {"theme": (shell.THEME_COOKIE, ("light", "dark")), "keys": (shell.KEYS_COOKIE, ("on", "off"))}
+    allowed = {
+        "theme": (shell.THEME_COOKIE, ("light", "dark")),
+        "keys": (shell.KEYS_COOKIE, ("on", "off")),
+    }
     cookie, values = allowed.get(request.POST.get("name", ""), ("", ()))
     value = request.POST.get("value", "")
     if value not in values:
-        return HttpResponseBadRequest("A preference is theme=light, theme=dark, keys=on or keys=off.", content_type="text/plain")
+        return HttpResponseBadRequest(
+            "A preference is theme=light, theme=dark, keys=on or keys=off.",
+            content_type="text/plain",
+        )
     response = redirect(_next(request))
     response.set_cookie(cookie, value, max_age=_YEAR_S, samesite="Lax", secure=settings.HTTPS)
     return response
@@ -131,7 +147,9 @@ def work_on(request: HttpRequest) -> HttpResponse:
 def _next(request: HttpRequest) -> str:
     """Where to go afterwards: an address of this console, else home."""
     asked = request.POST.get("next") or request.GET.get("next", "")
-    if url_has_allowed_host_and_scheme(asked, allowed_hosts={request.get_host()}, require_https=request.is_secure()):
+    if url_has_allowed_host_and_scheme(
+        asked, allowed_hosts={request.get_host()}, require_https=request.is_secure()
+    ):
         return str(asked)
     return str(resolve_url("home"))
 
@@ -158,11 +176,16 @@ def server_error(request: HttpRequest) -> HttpResponse:
 
 
 def _error(request: HttpRequest, status: int) -> HttpResponse:
-    """An error page that needs neither database nor session; a problem for an address of the API."""
+    """An error page that needs neither database nor session; a problem for an address of the
+    API.
+    """
     if problem := problems.for_path(request, HTTPStatus(status), _PROBLEMS[status]):
         return problem
     theme = request.COOKIES.get(shell.THEME_COOKIE, "")
-    page = render_to_string(f"{status}.html", {"theme": theme if theme in ("light", "dark") else "", "path": request.path})
+    page = render_to_string(
+        f"{status}.html",
+        {"theme": theme if theme in ("light", "dark") else "", "path": request.path},
+    )
     response = HttpResponse(page, status=status)
     if status == 503:
         response["Retry-After"] = "5"

@@ -1,4 +1,6 @@
-"""How the console writes things: actions, figures, shares, times, lengths of time. Plain text, no markup."""
+"""How the console writes things: actions, figures, shares, times, lengths of time. Plain text, no
+markup.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,9 @@ def low_to_high(estimate: Estimate) -> str:
 
 def percent(value: float | None, places: int = 2) -> str:
     """A share (0 to 1) in percent: 0.0608 is 6.08%."""
-    return UNKNOWN if value is None or not math.isfinite(value) else f"{number(value * 100, places)}%"
+    return (
+        UNKNOWN if value is None or not math.isfinite(value) else f"{number(value * 100, places)}%"
+    )
 
 
 def risk2(value: float | None) -> str:
@@ -93,7 +97,11 @@ def utc_datetime(value: datetime | float | None) -> str:
 
 def iso(value: datetime | float | None) -> str:
     """For the `datetime` attribute of `<time>`."""
-    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z") if (at := as_datetime(value)) else ""
+    return (
+        at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        if (at := as_datetime(value))
+        else ""
+    )
 
 
 def ago(value: datetime | float | None) -> str:

@@ -38,7 +38,9 @@ class Node:
     version: int | None
     """Version it runs by its last heartbeat; None when it is silent."""
     ms: float | None
-    """From the change to its last decision under the old state, milliseconds; None when it has not acked or did not run then."""
+    """From the change to its last decision under the old state, milliseconds; None when it has not
+    acked or did not run then.
+    """
     error: str
     """Why it refused this version, or, when it acked, another document since."""
     source: str
@@ -103,12 +105,15 @@ class Propagation:
 
     @property
     def ms(self) -> float | None:
-        """From the change to the last decision anywhere under the old state, over the nodes that acked; None when none ran then."""
+        """From the change to the last decision anywhere under the old state, over the nodes that
+        acked; None when none ran then.
+        """
         return max((node.ms for node in self.nodes if node.ms is not None), default=None)
 
 
 def heartbeats(now: float) -> dict[str, tuple[float, NodeStatus | None]]:
-    """Every decider heard of within the hour: unix time of its last status, and the status while it is fresh.
+    """Every decider heard of within the hour: unix time of its last status, and the status while it
+    is fresh.
 
     Raises StoreUnavailable.
     """
@@ -135,21 +140,26 @@ def propagation(row: ConfigVersion, now: float) -> Propagation:
 def reach(version: int, made_at: float, published: bool, now: float) -> Propagation:
     """The same for a version that PostgreSQL may not know yet. Raises StoreUnavailable."""
     answers, beats = acks(version), heartbeats(now)
-    refusals = _refusals({name: status.config_version for name, (_, status) in beats.items() if status is not None}, made_at)
+    refusals = _refusals(
+        {name: status.config_version for name, (_, status) in beats.items() if status is not None},
+        made_at,
+    )
     nodes = [
         _node(name, seen, status, answers.get(name), refusals.get(name, ""), version, made_at)
         for name, (seen, status) in beats.items()
     ]
     nodes.sort(key=lambda node: (node.region, node.name))
-    regions = tuple(Region(name, tuple(group)) for name, group in groupby(nodes, key=lambda node: node.region))
+    regions = tuple(
+        Region(name, tuple(group)) for name, group in groupby(nodes, key=lambda node: node.region)
+    )
     return Propagation(version, made_at, published, regions)
 
 
 def old_state_ms(ack: Ack, status: NodeStatus | None, made_at: float) -> float | None:
     """Milliseconds from the change to the node's last decision under the old state.
 
-    A node that decided nothing after the change could have done so until it applied the new one, so that moment counts.
-    None for a node that started later: it never ran the old state.
+    A node that decided nothing after the change could have done so until it applied the new one, so
+    that moment counts. None for a node that started later: it never ran the old state.
     """
     if status is not None and status.started_at > made_at:
         return None
@@ -158,19 +168,34 @@ def old_state_ms(ack: Ack, status: NodeStatus | None, made_at: float) -> float |
 
 
 def _refusals(running: dict[str, int], made_at: float) -> dict[str, str]:
-    """Why nodes refused a document since `made_at`. A node cannot trust the version in a document it refuses, so it acks the
-    refusal under the version it runs."""
+    """Why nodes refused a document since `made_at`. A node cannot trust the version in a document
+    it refuses, so it acks the refusal under the version it runs.
+    """
     if not running:
         return {}
     with answering() as valkey, valkey.pipeline(transaction=False) as pipe:
         for name, version in running.items():
             pipe.hget(ACKS_PREFIX + str(version), name)
         raw = pipe.execute()
-    found = {name: msgspec.msgpack.decode(data, type=Ack) for name, data in zip(running, raw, strict=True) if data}
-    return {name: ack.error for name, ack in found.items() if not ack.ok and ack.received_at >= made_at}
+    found = {
+        name: msgspec.msgpack.decode(data, type=Ack)
+        for name, data in zip(running, raw, strict=True)
+        if data
+    }
+    return {
+        name: ack.error for name, ack in found.items() if not ack.ok and ack.received_at >= made_at
+    }
 
 
-def _node(name: str, seen: float, status: NodeStatus | None, ack: Ack | None, refusal: str, version: int, made_at: float) -> Node:
+def _node(
+    name: str,
+    seen: float,
+    status: NodeStatus | None,
+    ack: Ack | None,
+    refusal: str,
+    version: int,
+    made_at: float,
+) -> Node:
     if (ack is not None and ack.ok) or (status is not None and status.config_version >= version):
         state = NodeState.ACKED
     elif refusal or ack is not None:

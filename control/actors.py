@@ -36,11 +36,17 @@ class Actor:
         roles = [label for group, label in ROLE_LABELS.items() if group in groups]
         if user.is_superuser:
             roles.append("Administrator")
-        return cls(user.get_full_name() or user.get_username(), user.get_username(), ", ".join(roles) or "No role")
+        return cls(
+            user.get_full_name() or user.get_username(),
+            user.get_username(),
+            ", ".join(roles) or "No role",
+        )
 
     @classmethod
     def at_shell(cls, login: str = "") -> Actor:
-        """Whoever runs a command on this machine; the operating system vouches for them, not the console."""
+        """Whoever runs a command on this machine; the operating system vouches for them, not the
+        console.
+        """
         login = login or getpass.getuser()
         return cls(login, login, "Shell")
 

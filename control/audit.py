@@ -1,7 +1,8 @@
 """The audit log: appending to its hash chain, and checking the chain.
 
-Each entry's hash is SHA-256 over the hash before it and the entry's canonical JSON, so that changing, removing or
-inserting one breaks every hash after it (Schneier and Kelsey 1999, Secure audit logs to support computer forensics).
+Each entry's hash is SHA-256 over the hash before it and the entry's canonical JSON, so that
+changing, removing or inserting one breaks every hash after it (Schneier and Kelsey 1999, Secure
+audit logs to support computer forensics).
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ Json = dict[str, object] | None
 FIRST_PREV = "0" * 64
 REASON_MAX = 1000
 LOCK = 0x534C_5543
-"""Advisory lock that every operator change holds until it commits, so that versions and entries never interleave."""
+"""Advisory lock that every operator change holds until it commits, so that versions and entries
+never interleave.
+"""
 
 
 @dataclass(frozen=True)
@@ -46,18 +49,24 @@ class ChainState:
 
 
 def lock() -> None:
-    """Waits for the turn to change something. Call it inside a transaction, before reading what will be changed."""
+    """Waits for the turn to change something. Call it inside a transaction, before reading what
+    will be changed.
+    """
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
 
 
 def check_reason(reason: str) -> str:
-    """The reason without surrounding space. Raises Refused when it says nothing or cannot be stored."""
+    """The reason without surrounding space. Raises Refused when it says nothing or cannot be
+    stored.
+    """
     reason = reason.strip()
     if not reason:
         raise Refused("A reason is needed: what is wrong, and where to read more.")
     if len(reason) > REASON_MAX:
-        raise Refused(f"The reason has {len(reason):,} characters; at most {REASON_MAX:,} are kept.")
+        raise Refused(
+            f"The reason has {len(reason):,} characters; at most {REASON_MAX:,} are kept."
+        )
     if any(ord(c) < 32 and c not in "\n\r\t" for c in reason):
         raise Refused("The reason holds a control character, which cannot be kept.")
     return reason
@@ -76,12 +85,24 @@ def append(
     config_version: ConfigVersion | None = None,
     at: datetime | None = None,
 ) -> AuditEntry:
-    """Writes one entry at the end of the chain. Belongs in the transaction of the change it tells of."""
+    """Writes one entry at the end of the chain. Belongs in the transaction of the change it tells
+    of.
+    """
     lock()
     entry = _next(
-        _last(), at=at or timezone.now(), actor=by.name, actor_login=by.login, actor_role=by.role, action=action, subject=subject,
-        summary=summary, reason=check_reason(reason), before=_plain(before), after=_plain(after), config_version=config_version,
-    )  # fmt: skip
+        _last(),
+        at=at or timezone.now(),
+        actor=by.name,
+        actor_login=by.login,
+        actor_role=by.role,
+        action=action,
+        subject=subject,
+        summary=summary,
+        reason=check_reason(reason),
+        before=_plain(before),
+        after=_plain(after),
+        config_version=config_version,
+    )
     entry.save(force_insert=True)
     return entry
 
@@ -97,14 +118,24 @@ class Said:
 
 @transaction.atomic
 def append_all(said: Sequence[Said], *, by: Actor, reason: str, action: str) -> list[AuditEntry]:
-    """Writes entries of one person, reason and action at the end of the chain, in order, with one statement."""
+    """Writes entries of one person, reason and action at the end of the chain, in order, with one
+    statement.
+    """
     lock()
     reason, at, end, made = check_reason(reason), timezone.now(), _last(), []
     for one in said:
         entry = _next(
-            end, at=at, actor=by.name, actor_login=by.login, actor_role=by.role, action=action, subject=one.subject,
-            summary=one.summary, reason=reason, after=_plain(one.after),
-        )  # fmt: skip
+            end,
+            at=at,
+            actor=by.name,
+            actor_login=by.login,
+            actor_role=by.role,
+            action=action,
+            subject=one.subject,
+            summary=one.summary,
+            reason=reason,
+            after=_plain(one.after),
+        )
         end = (entry.seq, entry.hash)
         made.append(entry)
     return AuditEntry.objects.bulk_create(made)
@@ -139,7 +170,9 @@ def digest(entry: AuditEntry) -> str:
         entry.after,
         entry.config_version_id,
     ]
-    text = json.dumps(content, ensure_ascii=True, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(
+        content, ensure_ascii=True, sort_keys=True, separators=(",", ":"), allow_nan=False
+    )
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
@@ -168,7 +201,9 @@ def _judged(entries: Iterable[AuditEntry]) -> Iterator[tuple[AuditEntry, str]]:
 
 
 def _plain(value: Json) -> Json:
-    """A JSON value that comes back from PostgreSQL as it went in: jsonb has no difference between 2.0e16 and 20000000000000000."""
+    """A JSON value that comes back from PostgreSQL as it went in: jsonb has no difference between
+    2.0e16 and 20000000000000000.
+    """
     if value is None:
         return None
     return json.loads(json.dumps(value, allow_nan=False), parse_float=_number)

@@ -1,7 +1,7 @@
 """One app's buckets on the running deciders: looking into them, and having one filled.
 
-Only the decider that the ring hash gives an app to has its live bucket, and which that is changes as deciders come and go.
-So all are asked, and each answers for itself.
+Only the decider that the ring hash gives an app to has its live bucket, and which that is changes
+as deciders come and go. So all are asked, and each answers for itself.
 """
 
 from __future__ import annotations
@@ -48,14 +48,15 @@ KINDS: dict[str, Kind] = {
     "burst": Kind(
         "burst",
         "Burst bucket",
-        "Its burst bucket becomes full on every decider that tracks it, and the wait its clients were told ends at once. "
-        "Its daily quota, rules and risk stay as they are, so it may be refused again.",
+        "Its burst bucket becomes full on every decider that tracks it, and the wait its clients"
+        " were told ends at once. Its daily quota, rules and risk stay as they are, so it may be"
+        " refused again.",
     ),
     "errors": Kind(
         "errors",
         "False-throttle budget",
-        "Its false-throttle error budget becomes full on every decider that tracks it, so ML may refuse it as when it was new. "
-        "Its tokens, daily quota and rules stay as they are.",
+        "Its false-throttle error budget becomes full on every decider that tracks it, so ML may"
+        " refuse it as when it was new. Its tokens, daily quota and rules stay as they are.",
     ),
 }
 
@@ -99,7 +100,9 @@ class Peek:
 
 
 def may_reset(user: object) -> bool:
-    """Whether this person may have a bucket filled; the button asks this, the endpoint asks `check_may_reset`."""
+    """Whether this person may have a bucket filled; the button asks this, the endpoint asks
+    `check_may_reset`.
+    """
     has_perm = getattr(user, "has_perm", None)
     return bool(has_perm is not None and has_perm(PERMISSION))
 
@@ -113,28 +116,37 @@ def check_may_reset(user: object) -> None:
 def kind(name: str) -> Kind:
     """The bucket of that name. Raises Refused when there is none that can be filled."""
     if (found := KINDS.get(name)) is None:
-        raise Refused(f"There is no bucket “{name}” that can be reset. There is: {', '.join(KINDS)}.")
+        raise Refused(
+            f"There is no bucket “{name}” that can be reset. There is: {', '.join(KINDS)}."
+        )
     return found
 
 
 def peek(app: str) -> Peek:
-    """An app's buckets right now, on every decider; consumes nothing. Raises StoreUnavailable, and Refused for no app id."""
+    """An app's buckets right now, on every decider; consumes nothing. Raises StoreUnavailable, and
+    Refused for no app id.
+    """
     return _ask("peek", app)
 
 
 def reset(name: str, *, app: str, by: Actor, reason: str) -> Peek:
     """Has every decider that tracks an app fill one of its buckets, once; returns what each did.
 
-    The audit log has it before the deciders are asked, and what they answered after. Raises Refused when the reason is blank or
-    the bucket or app cannot be; StoreUnavailable when Valkey does not answer, and then nobody knows whether one was filled.
+    The audit log has it before the deciders are asked, and what they answered after. Raises Refused
+    when the reason is blank or the bucket or app cannot be; StoreUnavailable when Valkey does not
+    answer, and then nobody knows whether one was filled.
     """
     which = kind(name)
     _command(_VERBS[which.name], app)  # an app id that is none is refused before it is written down
     with transaction.atomic(durable=True):
         audit.append(
-            by=by, reason=reason, action="bucket.reset", subject=app, after={"bucket": which.name},
+            by=by,
+            reason=reason,
+            action="bucket.reset",
+            subject=app,
+            after={"bucket": which.name},
             summary=f"asked the deciders to fill the {which.label.lower()} of app {app}",
-        )  # fmt: skip
+        )
     try:
         found = _ask(_VERBS[which.name], app)
     except StoreUnavailable:
@@ -145,10 +157,14 @@ def reset(name: str, *, app: str, by: Actor, reason: str) -> Peek:
     return found
 
 
-def _note_outcome(which: Kind, app: str, by: Actor, reason: str, what: str, nodes: dict[str, str]) -> None:
+def _note_outcome(
+    which: Kind, app: str, by: Actor, reason: str, what: str, nodes: dict[str, str]
+) -> None:
     summary = f"asked for a full {which.label.lower()} of app {app} and {what}"[:500]
     after: audit.Json = {"bucket": which.name, "nodes": nodes}
-    audit.append(by=by, reason=reason, action="bucket.reset_acked", subject=app, summary=summary, after=after)
+    audit.append(
+        by=by, reason=reason, action="bucket.reset_acked", subject=app, summary=summary, after=after
+    )
 
 
 def _said(node: Node) -> str:
@@ -167,13 +183,21 @@ def _command(verb: wire.Verb, app: str) -> Command:
     try:
         return msgspec.convert(msgspec.to_builtins(command), Command)
     except msgspec.ValidationError as error:
-        raise Refused("This is not an app id: 1 to 128 visible ASCII characters without spaces.") from error
+        raise Refused(
+            "This is not an app id: 1 to 128 visible ASCII characters without spaces."
+        ) from error
 
 
 def _sent(command: Command) -> Peek:
-    """Asks all deciders and gathers their answers, until all that live have answered or the time is up."""
+    """Asks all deciders and gathers their answers, until all that live have answered or the time is
+    up.
+    """
     data = wire.sign(command, keys.load_signing_key(settings.SLUICE_KEYS))
-    living = {name for name, (_, status) in acks.heartbeats(command.issued_at).items() if status is not None}
+    living = {
+        name
+        for name, (_, status) in acks.heartbeats(command.issued_at).items()
+        if status is not None
+    }
     with answering() as valkey:
         valkey.publish(COMMANDS_CHANNEL, data)
     answers: dict[str, Answer] = {}

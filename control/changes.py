@@ -1,7 +1,9 @@
-"""The one way to change what deciders do: the change, its audit row and the new config version in one transaction.
+"""The one way to change what deciders do: the change, its audit row and the new config version in
+one transaction.
 
-Everything that ends up in a config document goes through `make`. Publishing follows the commit; until it succeeded,
-`publish.pending` tries again. The database refuses a config version without its audit row, whoever writes it.
+Everything that ends up in a config document goes through `make`. Publishing follows the commit;
+until it succeeded, `publish.pending` tries again. The database refuses a config version without its
+audit row, whoever writes it.
 """
 
 from __future__ import annotations
@@ -58,9 +60,9 @@ def make(
 ) -> ConfigVersion:
     """Makes a new config version out of the newest one and tells the deciders once it is committed.
 
-    `edit` maps the document before to the document after (its version and time are set here); `within` writes what else
-    belongs to the change, in the same transaction, given the new version and the document before. Raises Refused when
-    the change is not possible; then nothing is kept.
+    `edit` maps the document before to the document after (its version and time are set here);
+    `within` writes what else belongs to the change, in the same transaction, given the new version
+    and the document before. Raises Refused when the change is not possible; then nothing is kept.
     """
     reason = audit.check_reason(reason)
     with transaction.atomic():
@@ -113,22 +115,35 @@ def first(*, by: Actor, reason: str) -> ConfigVersion | None:
     return row
 
 
-def store(new: Config, *, by: Actor, reason: str, made_at: datetime, signed: bytes | None = None) -> ConfigVersion:
-    """Writes the row of a document; signs it unless it is signed already. Its audit row must follow in the same transaction."""
+def store(
+    new: Config, *, by: Actor, reason: str, made_at: datetime, signed: bytes | None = None
+) -> ConfigVersion:
+    """Writes the row of a document; signs it unless it is signed already. Its audit row must follow
+    in the same transaction.
+    """
     try:
         document.check(document.decode(msgspec.msgpack.encode(new)))
     except ConfigError as error:
-        raise Refused(f"This change would make a config document that deciders refuse: {error}.") from error
+        raise Refused(
+            f"This change would make a config document that deciders refuse: {error}."
+        ) from error
     if signed is None:
         signed = document.sign(new, keys.load_signing_key(settings.SLUICE_KEYS))
     payload = msgspec.msgpack.decode(signed, type=document.Signed).payload
     return ConfigVersion.objects.create(
-        version=new.version, payload=payload, signed=signed, made_at=made_at, by=by.name, reason=reason
+        version=new.version,
+        payload=payload,
+        signed=signed,
+        made_at=made_at,
+        by=by.name,
+        reason=reason,
     )
 
 
 def publish_now(row: ConfigVersion) -> None:
-    """Pushes a committed version. A failure is logged, not raised: the change stands, and `publish.pending` goes on trying."""
+    """Pushes a committed version. A failure is logged, not raised: the change stands, and
+    `publish.pending` goes on trying.
+    """
     try:
         publish.push_version(row)
     except ControlError as error:

@@ -1,4 +1,6 @@
-"""The policy that holds for one app now, line by line: each value, what sets it, and the config version that set it."""
+"""The policy that holds for one app now, line by line: each value, what sets it, and the config
+version that set it.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ FURTHEST = 500
 """Config versions that are read back for the one that set a value."""
 
 Reading = Callable[[Config], object]
-"""What a line's value depends on, out of a document; the version that set it is the first of the latest run of equal readings."""
+"""What a line's value depends on, out of a document; the version that set it is the first of the
+latest run of equal readings.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +43,13 @@ class Line:
     name: str
     value: str
     source: str
-    """The tier, tenant, override, list, service, switch or profile that sets it, by name; or that it holds for all apps."""
+    """The tier, tenant, override, list, service, switch or profile that sets it, by name; or that
+    it holds for all apps.
+    """
     kind: str
-    """tier, tenant, override, list, compliance, service, switch, model, profile, or all for what every app has alike."""
+    """tier, tenant, override, list, compliance, service, switch, model, profile, or all for what
+    every app has alike.
+    """
     version: Version | None
     """None where the value is no part of the config."""
     until: float | None = None
@@ -79,19 +87,26 @@ def lines(config: Config, about: Subject, now: float) -> list[Line]:
 def overrides(config: Config, app: str, tenant: str, now: float) -> list[Override]:
     """All overrides about an app or its tenant that have not expired, the one that counts first."""
     about = {("app", app), ("tenant", tenant)}
-    latest_first = [o for o in reversed(config.overrides) if (o.kind, o.subject) in about and now < o.until]
+    latest_first = [
+        o for o in reversed(config.overrides) if (o.kind, o.subject) in about and now < o.until
+    ]
     return sorted(latest_first, key=lambda o: o.kind != "app")
 
 
 def effect(override: Override) -> str:
     """What an override does, in words."""
-    stretch = f"{override.multiplier:,.4g} times rate and burst" if override.multiplier != 1.0 else ""
+    stretch = (
+        f"{override.multiplier:,.4g} times rate and burst" if override.multiplier != 1.0 else ""
+    )
     force = f"always {Action(override.action).word}" if override.action is not None else ""
     return ", ".join(part for part in (force, stretch) if part) or "nothing"
 
 
 def _switches(config: Config, history: _History, now: float) -> Iterable[Line]:
-    words = {"all_ml": ("ML ranking", "Off, fallback limiter"), "observe_only": ("Observe only", "Every answer is admit")}
+    words = {
+        "all_ml": ("ML ranking", "Off, fallback limiter"),
+        "observe_only": ("Observe only", "Every answer is admit"),
+    }
     for s in config.switches:
         if s.until is None or now < s.until:
             name, value = words[s.name]
@@ -103,19 +118,37 @@ def _of_switch(switch: Switch) -> Reading:
 
 
 def _lists(config: Config, about: Subject, history: _History, now: float) -> Iterable[Line]:
-    verdicts = {"compliance": ("Compliance", "Every request is blocked"), "block": ("Block list", "Every request is blocked")}
-    found = sorted(lists_of(config, app=about.app, tenant=about.tenant, now=now), key=lambda e: e.verdict, reverse=True)
+    verdicts = {
+        "compliance": ("Compliance", "Every request is blocked"),
+        "block": ("Block list", "Every request is blocked"),
+    }
+    found = sorted(
+        lists_of(config, app=about.app, tenant=about.tenant, now=now),
+        key=lambda e: e.verdict,
+        reverse=True,
+    )
     for e in sorted(found, key=lambda e: ("compliance", "block", "allow").index(e.verdict)):
-        name, value = verdicts.get(e.verdict, ("Allow list", "Every request is admitted, up to the daily quota"))
+        name, value = verdicts.get(
+            e.verdict, ("Allow list", "Every request is admitted, up to the daily quota")
+        )
         whose = "Its tenant is listed" if e.kind == "tenant" else "The app is listed"
         kind = "compliance" if e.verdict == "compliance" else "list"
         yield Line(name, value, whose, kind, history.set_by(lambda c, e=e: e in c.lists), e.until)
 
 
 def _overrides(config: Config, about: Subject, history: _History, now: float) -> Iterable[Line]:
-    plan = plan_of(config, app=about.app, tenant=about.tenant, tier=_tier_of(config, about), now=now)
+    plan = plan_of(
+        config, app=about.app, tenant=about.tenant, tier=_tier_of(config, about), now=now
+    )
     if (o := plan.override) is not None and o.action is not None:
-        yield Line("Action", f"Always {Action(o.action).word}", _override_name(o), "override", history.set_by(_holds(o)), o.until)
+        yield Line(
+            "Action",
+            f"Always {Action(o.action).word}",
+            _override_name(o),
+            "override",
+            history.set_by(_holds(o)),
+            o.until,
+        )
 
 
 def _holds(override: Override) -> Reading:
@@ -132,34 +165,70 @@ def _tier_of(config: Config, about: Subject) -> int:
 
 def _tier(config: Config, about: Subject, history: _History, now: float) -> Iterable[Line]:
     tier = _tier_of(config, about)
-    policy, plan = config.tiers[tier], plan_of(config, app=about.app, tenant=about.tenant, tier=tier, now=now)
+    policy, plan = (
+        config.tiers[tier],
+        plan_of(config, app=about.app, tenant=about.tenant, tier=tier, now=now),
+    )
     word = f"{Tier(tier).word.capitalize()} tier"
     if about.tier is None:
-        yield Line("Tier", Tier(tier).word.capitalize(), "Apps nobody registered", "tier", history.set_by(lambda c: c.unknown_tier))
+        yield Line(
+            "Tier",
+            Tier(tier).word.capitalize(),
+            "Apps nobody registered",
+            "tier",
+            history.set_by(lambda c: c.unknown_tier),
+        )
     else:
         yield Line("Tier", Tier(tier).word.capitalize(), "Its registration", "profile", None)
 
     def line(name: str, value: str, field: str) -> Line:
-        return Line(name, value, word, "tier", history.set_by(lambda c: getattr(c.tiers[tier], field)))
+        return Line(
+            name, value, word, "tier", history.set_by(lambda c: getattr(c.tiers[tier], field))
+        )
 
     if plan.override is not None and plan.override.multiplier != 1.0:
         o, times = plan.override, f"{plan.override.multiplier:,.4g} × {word}"
         version, source = history.set_by(_holds(o)), f"{_override_name(o)}, {times}"
-        yield Line("Refill", f"{plan.rate:,.4g} requests a second", source, "override", version, o.until)
-        yield Line("Burst", f"{plan.burst:,.4g} requests, the same again as headroom", source, "override", version, o.until)
+        yield Line(
+            "Refill", f"{plan.rate:,.4g} requests a second", source, "override", version, o.until
+        )
+        yield Line(
+            "Burst",
+            f"{plan.burst:,.4g} requests, the same again as headroom",
+            source,
+            "override",
+            version,
+            o.until,
+        )
     else:
         yield line("Refill", f"{policy.rate:,.4g} requests a second", "rate")
         yield line("Burst", f"{policy.burst:,.4g} requests, the same again as headroom", "burst")
     yield line("Daily quota", f"{policy.quota_per_day:,.0f} requests, hard", "quota_per_day")
-    yield line("False throttles", f"{policy.error_budget_per_hour:,.4g} expected an hour; {_spent(tier)}", "error_budget_per_hour")
+    yield line(
+        "False throttles",
+        f"{policy.error_budget_per_hour:,.4g} expected an hour; {_spent(tier)}",
+        "error_budget_per_hour",
+    )
     yield line("Asks the model", f"from a first score of {policy.rank_from:.2f}", "rank_from")
-    yield line("Wrong block", f"counts as {policy.friction:,.4g} ordinary requests lost: the more, the milder ML", "friction")
-    yield line("Abuse let in", f"counts as {policy.harm:,.4g} ordinary requests lost: the more, the stricter ML", "harm")
+    yield line(
+        "Wrong block",
+        f"counts as {policy.friction:,.4g} ordinary requests lost: the more, the milder ML",
+        "friction",
+    )
+    yield line(
+        "Abuse let in",
+        f"counts as {policy.harm:,.4g} ordinary requests lost: the more, the stricter ML",
+        "harm",
+    )
 
 
 def _spent(tier: int) -> str:
     """What a spent false-throttle budget means (`policy.choose`, `policy.utility`)."""
-    return "once spent, ML refuses no more" if tier == Tier.ENTERPRISE else "the more is spent, the milder ML"
+    return (
+        "once spent, ML refuses no more"
+        if tier == Tier.ENTERPRISE
+        else "the more is spent, the milder ML"
+    )
 
 
 def _shares(config: Config, about: Subject, history: _History) -> Iterable[Line]:
@@ -168,15 +237,29 @@ def _shares(config: Config, about: Subject, history: _History) -> Iterable[Line]
     own = tenant(config)
     if isinstance(own, float) and own != 1.0:
         text = f"weight {weight * own:,.4g}: {own:,.4g} × {weight:,.4g} of its tier"
-        yield Line("Fair share", text, f"Tenant {about.tenant_name}", "tenant", history.set_by(tenant))
+        yield Line(
+            "Fair share", text, f"Tenant {about.tenant_name}", "tenant", history.set_by(tenant)
+        )
     else:
         source = f"{Tier(tier).word.capitalize()} tier"
-        yield Line("Fair share", f"weight {weight:,.4g}", source, "tier", history.set_by(lambda c: c.tiers[tier].weight))
+        yield Line(
+            "Fair share",
+            f"weight {weight:,.4g}",
+            source,
+            "tier",
+            history.set_by(lambda c: c.tiers[tier].weight),
+        )
     if config.model is not None:
         name = f"{config.model.name} {config.model.version}"
         yield Line("Model", name, "Live model", "model", history.set_by(lambda c: c.model))
     else:
-        yield Line("Model", "none, fallback limiter", "Live model", "model", history.set_by(lambda c: c.model))
+        yield Line(
+            "Model",
+            "none, fallback limiter",
+            "Live model",
+            "model",
+            history.set_by(lambda c: c.model),
+        )
 
 
 def _of_tenant(tenant: str) -> Reading:
@@ -187,7 +270,13 @@ def _services(config: Config, about: Subject, history: _History) -> Iterable[Lin
     for s in config.services:
         if s.name in about.services:
             value = f"{s.capacity:,.4g} cost units a second; its price rises from {s.target:.0%}"
-            yield Line("Capacity", value, f"Service {s.name}", "service", history.set_by(_of_service(s.name)))
+            yield Line(
+                "Capacity",
+                value,
+                f"Service {s.name}",
+                "service",
+                history.set_by(_of_service(s.name)),
+            )
 
 
 def _of_service(name: str) -> Reading:
@@ -202,15 +291,31 @@ def _alike(config: Config, history: _History) -> Iterable[Line]:
     """What every app has alike: how ML weighs each action, and the time that a model may take."""
     for action in Action:
         value, reading = _weighed(config.actions, action), _of_action(action)
-        yield Line(f"ML weighs {action.word}", value, "All apps alike", "all", history.set_by(reading))
-    limit = f"{config.ml_time_limit_ms:,.4g} ms for one batch; when it is slow again and again, the fallback limiter decides"
-    yield Line("Time for the model", limit, "All apps alike", "all", history.set_by(lambda c: c.ml_time_limit_ms))
+        yield Line(
+            f"ML weighs {action.word}", value, "All apps alike", "all", history.set_by(reading)
+        )
+    limit = (
+        f"{config.ml_time_limit_ms:,.4g} ms for one batch; when it is slow again and again, the"
+        " fallback limiter decides"
+    )
+    yield Line(
+        "Time for the model",
+        limit,
+        "All apps alike",
+        "all",
+        history.set_by(lambda c: c.ml_time_limit_ms),
+    )
 
 
 def _weighed(w: ActionWeights, action: Action) -> str:
-    """What an action does to a request, in shares of what admitting does, and of a block for the client's trouble."""
+    """What an action does to a request, in shares of what admitting does, and of a block for the
+    client's trouble.
+    """
     keeps, leaks, loads, hurts = (f"{row[action]:.3g}" for row in _percents(w))
-    gain = f"keeps {keeps}% of a good request’s value, lets {leaks}% of abuse in, costs {loads}% of its load"
+    gain = (
+        f"keeps {keeps}% of a good request’s value, lets {leaks}% of abuse in, costs {loads}% of"
+        " its load"
+    )
     return f"{gain}; when wrong it hurts {hurts}% as much as a block"
 
 
@@ -219,7 +324,9 @@ def _percents(w: ActionWeights) -> Iterable[list[float]]:
 
 
 def _of_action(action: Action) -> Reading:
-    return lambda c: tuple(row[action] for row in (c.actions.keep, c.actions.leak, c.actions.load, c.actions.friction))
+    return lambda c: tuple(
+        row[action] for row in (c.actions.keep, c.actions.leak, c.actions.load, c.actions.friction)
+    )
 
 
 class _History:
@@ -253,7 +360,9 @@ def _read(version: int, signed: bytes) -> _History:
     """Keyed by the newest document's own bytes too: versions before it cannot change any more."""
     found = []
     rows = ConfigVersion.objects.filter(version__lte=version).order_by("-version")
-    for number, payload, made_at, by in rows.values_list("version", "payload", "made_at", "by")[:FURTHEST]:
+    for number, payload, made_at, by in rows.values_list("version", "payload", "made_at", "by")[
+        :FURTHEST
+    ]:
         try:
             config = document.decode(bytes(payload))
         except ConfigError:

@@ -8,7 +8,9 @@ class ControlError(Exception):
 
 
 class Refused(ControlError):
-    """The change is not possible as asked: blank reason, past end, unknown switch, already in that state."""
+    """The change is not possible as asked: blank reason, past end, unknown switch, already in that
+    state.
+    """
 
 
 class NotAllowed(ControlError):

@@ -46,7 +46,9 @@ def write(entry: Entry) -> Path:
             os.fsync(file.fileno())
         draft.replace(path)
     except OSError as error:
-        raise ControlError(f"The journal in {directory()} cannot be written: {error.strerror or error}.") from error
+        raise ControlError(
+            f"The journal in {directory()} cannot be written: {error.strerror or error}."
+        ) from error
     return path
 
 

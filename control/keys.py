@@ -1,8 +1,10 @@
-"""The installation's keys: the Ed25519 pair that signs config documents and the key that digests credentials.
+"""The installation's keys: the Ed25519 pair that signs config documents and the key that digests
+credentials.
 
-Three files of hexadecimal text in one directory: `config.key` (private, 32 bytes), `config.pub` (public, 32 bytes) and
-`token.key` (32 bytes). A decider's host needs `config.pub` and `token.key` only. When `token.key` is replaced, the one before it
-may go into `token.old`, so that receipts made with it can still be read.
+Three files of hexadecimal text in one directory: `config.key` (private, 32 bytes), `config.pub`
+(public, 32 bytes) and `token.key` (32 bytes). A decider's host needs `config.pub` and `token.key`
+only. When `token.key` is replaced, the one before it may go into `token.old`, so that receipts made
+with it can still be read.
 """
 
 from __future__ import annotations
@@ -28,10 +30,14 @@ def ensure(directory: Path) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         _create(directory / "config.key", Ed25519PrivateKey.generate().private_bytes_raw())
-        _create(directory / "config.pub", load_signing_key(directory).public_key().public_bytes_raw())
+        _create(
+            directory / "config.pub", load_signing_key(directory).public_key().public_bytes_raw()
+        )
         _create(directory / "token.key", secrets.token_bytes(KEY_BYTES))
     except OSError as error:
-        raise KeysError(f"The keys cannot be written to {directory}: {error.strerror or error}.") from error
+        raise KeysError(
+            f"The keys cannot be written to {directory}: {error.strerror or error}."
+        ) from error
     _check_pair(directory)
 
 
@@ -41,7 +47,8 @@ def load_signing_key(directory: Path) -> Ed25519PrivateKey:
 
 
 def load_public_keys(directory: Path) -> dict[str, Ed25519PublicKey]:
-    """The keys a document may be signed with, by their id (`decider.config.key_id`): one a line, so that keys can be rotated.
+    """The keys a document may be signed with, by their id (`decider.config.key_id`): one a line, so
+    that keys can be rotated.
 
     Raises KeysError.
     """
@@ -55,7 +62,9 @@ def load_token_key(directory: Path) -> bytes:
 
 
 def load_token_keys(directory: Path) -> list[bytes]:
-    """The token key and those before it, newest first, for what was sealed with them: `token.old`, one a line. Raises KeysError."""
+    """The token key and those before it, newest first, for what was sealed with them: `token.old`,
+    one a line. Raises KeysError.
+    """
     before = directory / "token.old"
     return [load_token_key(directory), *(_read_all(before) if before.exists() else [])]
 
@@ -63,12 +72,17 @@ def load_token_keys(directory: Path) -> list[bytes]:
 def _check_pair(directory: Path) -> None:
     public = load_signing_key(directory).public_key()
     if config.key_id(public) not in load_public_keys(directory):
-        raise KeysError(f"config.pub does not belong to config.key in {directory}. Delete config.pub; it is made again.")
+        raise KeysError(
+            f"config.pub does not belong to config.key in {directory}. Delete config.pub; it is"
+            " made again."
+        )
     load_token_key(directory)
 
 
 def _create(path: Path, raw: bytes) -> None:
-    """Writes a new file with mode 0600 in one step: a reader never sees half a key, and the first writer wins."""
+    """Writes a new file with mode 0600 in one step: a reader never sees half a key, and the first
+    writer wins.
+    """
     if path.exists():
         return
     draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
@@ -95,12 +109,18 @@ def _read_all(path: Path) -> list[bytes]:
     try:
         found = [bytes.fromhex(line) for line in path.read_text(encoding="ascii").split()]
     except FileNotFoundError as error:
-        raise KeysError(f"{path.name} is missing in {path.parent}. `manage.py seed` makes it.") from error
+        raise KeysError(
+            f"{path.name} is missing in {path.parent}. `manage.py seed` makes it."
+        ) from error
     except OSError as error:
-        raise KeysError(f"{path.name} in {path.parent} cannot be read: {error.strerror or error}.") from error
+        raise KeysError(
+            f"{path.name} in {path.parent} cannot be read: {error.strerror or error}."
+        ) from error
     except ValueError as error:
         raise KeysError(f"{path.name} in {path.parent} is not hexadecimal text.") from error
     for raw in found or [b""]:
         if len(raw) != KEY_BYTES:
-            raise KeysError(f"{path.name} in {path.parent} holds {len(raw)} bytes, not {KEY_BYTES}.")
+            raise KeysError(
+                f"{path.name} in {path.parent} holds {len(raw)} bytes, not {KEY_BYTES}."
+            )
     return found

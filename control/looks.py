@@ -18,12 +18,18 @@ from .models import AuditEntry
 ACTION = "app.look"
 PERMISSION = "control.view_looks"
 AGAIN = timedelta(minutes=5)
-"""The same person looking at the same page of an app for the same ticket within this time is one look."""
+"""The same person looking at the same page of an app for the same ticket within this time is one
+look.
+"""
 EVERY_APP = "every app"
-"""Whose data it was when nobody can say whose it was not: an export without an app. No app's id holds a space."""
+"""Whose data it was when nobody can say whose it was not: an export without an app. No app's id
+holds a space.
+"""
 _TICKET = re.compile(r"(?=.*\d)[A-Za-z0-9#][A-Za-z0-9/._-]{1,39}")
 TICKET_FORM = r"^([0-9][A-Za-z0-9/._-]+|[A-Za-z0-9#][A-Za-z0-9/._-]*[0-9][A-Za-z0-9/._-]*)$"
-"""The same for readers that know no look-ahead (ECMA 262), beside the length: LONGEST_TICKET characters at most, 2 at least."""
+"""The same for readers that know no look-ahead (ECMA 262), beside the length: LONGEST_TICKET
+characters at most, 2 at least.
+"""
 LONGEST_TICKET = 40
 _NO_TICKET = "No ticket named"
 
@@ -43,24 +49,31 @@ class Look:
 
 
 def check_ticket(text: str) -> str:
-    """The ticket without surrounding space; "" for none. Raises Refused for what cannot be a ticket's name."""
+    """The ticket without surrounding space; "" for none. Raises Refused for what cannot be a
+    ticket's name.
+    """
     text = text.strip()
     if text and not _TICKET.fullmatch(text):
-        raise Refused("A ticket is letters, digits and - _ . / with at least one digit, 2 to 40 characters, for example SUP-48119.")
+        raise Refused(
+            "A ticket is letters, digits and - _ . / with at least one digit, 2 to 40 characters,"
+            " for example SUP-48119."
+        )
     return text
 
 
 def record(*, by: Actor, app: str, what: str, ticket: str = "") -> AuditEntry | None:
-    """Writes down one look, as `record_all` does; None when it was written down in the last 5 minutes."""
+    """Writes down one look, as `record_all` does; None when it was written down in the last 5
+    minutes.
+    """
     return next(iter(record_all([(app, what)], by=by, ticket=ticket)), None)
 
 
 def record_all(seen: Iterable[tuple[str, str]], *, by: Actor, ticket: str = "") -> list[AuditEntry]:
-    """Writes down, in one transaction, that someone was shown data of these apps. Returns what was not written down in the last
-    5 minutes.
+    """Writes down, in one transaction, that someone was shown data of these apps. Returns what was
+    not written down in the last 5 minutes.
 
-    `seen` is pairs of app and what was shown, a noun as it continues "looked at": "the page", "decision dec_01…". `EVERY_APP` means
-    all of them. Raises Refused for a ticket that is none.
+    `seen` is pairs of app and what was shown, a noun as it continues "looked at": "the page",
+    "decision dec_01…". `EVERY_APP` means all of them. Raises Refused for a ticket that is none.
     """
     ticket = check_ticket(ticket)
     reason = f"Ticket {ticket}" if ticket else _NO_TICKET
@@ -69,15 +82,22 @@ def record_all(seen: Iterable[tuple[str, str]], *, by: Actor, ticket: str = "") 
         return []
     with transaction.atomic():
         audit.lock()
-        new = _unwritten(said, by, reason)  # some may have been written between the first question and our turn
-        rows = [audit.Said(app, _summary(app, what), {"what": what, "ticket": ticket}) for app, what in new]
+        new = _unwritten(
+            said, by, reason
+        )  # some may have been written between the first question and our turn
+        rows = [
+            audit.Said(app, _summary(app, what), {"what": what, "ticket": ticket})
+            for app, what in new
+        ]
         return audit.append_all(rows, by=by, reason=reason, action=ACTION) if rows else []
 
 
 def _unwritten(said: list[tuple[str, str]], by: Actor, reason: str) -> list[tuple[str, str]]:
     """Those of these looks that this person did not have, for the same reason, within `AGAIN`."""
     apps = {app for app, _ in said}
-    same = AuditEntry.objects.filter(action=ACTION, subject__in=apps, actor_login=by.login, at__gt=timezone.now() - AGAIN)
+    same = AuditEntry.objects.filter(
+        action=ACTION, subject__in=apps, actor_login=by.login, at__gt=timezone.now() - AGAIN
+    )
     old = set(same.filter(reason=reason).values_list("subject", "summary"))
     return [(app, what) for app, what in said if (app, _summary(app, what)) not in old]
 
@@ -88,16 +108,28 @@ def _summary(app: str, what: str) -> str:
 
 def of(app: str, most: int = 200) -> list[Look]:
     """The latest looks into an app's data, newest first, with those into every app's."""
-    rows = AuditEntry.objects.filter(action=ACTION, subject__in=[_kept(app, 128), EVERY_APP]).order_by("-at")[:most]
+    rows = AuditEntry.objects.filter(
+        action=ACTION, subject__in=[_kept(app, 128), EVERY_APP]
+    ).order_by("-at")[:most]
     return [_look(row) for row in rows]
 
 
 def _look(row: AuditEntry) -> Look:
     said = row.after or {}
     what = str(said.get("what", "")) + (f" of {EVERY_APP}" if row.subject == EVERY_APP else "")
-    return Look(row.seq, row.at, row.actor, row.actor_login, row.actor_role, what, str(said.get("ticket", "")))
+    return Look(
+        row.seq,
+        row.at,
+        row.actor,
+        row.actor_login,
+        row.actor_role,
+        what,
+        str(said.get("ticket", "")),
+    )
 
 
 def _kept(text: str, most: int) -> str:
-    """Text that fits its column; what PostgreSQL cannot keep is replaced, what is too long is cut."""
+    """Text that fits its column; what PostgreSQL cannot keep is replaced, what is too long is
+    cut.
+    """
     return "".join(c if c.isprintable() else "\ufffd" for c in text)[:most]

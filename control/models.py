@@ -1,7 +1,8 @@
-"""What people decide, kept in PostgreSQL: tenants and apps, config versions, switch flips, and the audit log.
+"""What people decide, kept in PostgreSQL: tenants and apps, config versions, switch flips, and the
+audit log.
 
-The invariants that matter most also live in the database, as triggers in the first migration: the audit log can only be
-appended to, and a config version cannot be committed without its audit row.
+The invariants that matter most also live in the database, as triggers in the first migration: the
+audit log can only be appended to, and a config version cannot be committed without its audit row.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ class Tenant(models.Model):
 
 
 class App(models.Model):
-    """A client application and what is known of it apart from its behaviour: the truth behind `store.Profile`."""
+    """A client application and what is known of it apart from its behaviour: the truth behind
+    `store.Profile`.
+    """
 
     id = models.CharField(primary_key=True, max_length=128)
     name = models.CharField(max_length=200)
@@ -38,18 +41,24 @@ class App(models.Model):
     tier = models.PositiveSmallIntegerField(choices=TIER_CHOICES)
     created_at = models.DateTimeField(default=timezone.now)
     verified = models.BooleanField(default=False)
-    cohort_prior = models.FloatField(default=0.05, validators=[MinValueValidator(0), MaxValueValidator(1)])
+    cohort_prior = models.FloatField(
+        default=0.05, validators=[MinValueValidator(0), MaxValueValidator(1)]
+    )
     abuse_history = models.PositiveIntegerField(default=0)
     chargeback_history = models.PositiveIntegerField(default=0)
     false_throttle_history = models.PositiveIntegerField(default=0)
     """What it brought along when it was registered."""
     found_wrong = models.PositiveIntegerField(default=0, db_default=0)
-    """Refusals of it that were found wrong here lately, as last told to the deciders (`profiles.tell_found_wrong`)."""
+    """Refusals of it that were found wrong here lately, as last told to the deciders
+    (`profiles.tell_found_wrong`).
+    """
 
     class Meta:
         constraints = [
             models.CheckConstraint(condition=Q(tier__lte=int(max(Tier))), name="app_tier_known"),
-            models.CheckConstraint(condition=Q(cohort_prior__gte=0, cohort_prior__lte=1), name="app_prior_is_share"),
+            models.CheckConstraint(
+                condition=Q(cohort_prior__gte=0, cohort_prior__lte=1), name="app_prior_is_share"
+            ),
         ]
         permissions = [("reset_bucket", "May have the deciders fill a bucket of an app")]
 
@@ -74,7 +83,9 @@ class App(models.Model):
 
 
 class ConfigVersion(models.Model):
-    """One config document as it was signed. Only `published_at` ever changes after it is written."""
+    """One config document as it was signed. Only `published_at` ever changes after it is
+    written.
+    """
 
     version = models.PositiveBigIntegerField(primary_key=True)
     payload = models.BinaryField()
@@ -111,15 +122,22 @@ class SwitchFlip(models.Model):
     ended_by = models.CharField(max_length=200, blank=True)
     """Empty when it ended by itself."""
     ended_reason = models.CharField(max_length=1000, blank=True)
-    ended_version = models.ForeignKey(ConfigVersion, on_delete=models.PROTECT, related_name="+", null=True, blank=True)
+    ended_version = models.ForeignKey(
+        ConfigVersion, on_delete=models.PROTECT, related_name="+", null=True, blank=True
+    )
 
     class Meta:
         ordering = ["-engaged_at"]
         default_permissions = ("view",)
         permissions = [("engage_switch", "May engage, extend and clear kill switches")]
         constraints = [
-            models.UniqueConstraint(fields=["name"], condition=Q(ended_at=None), name="one_open_flip_per_switch"),
-            models.CheckConstraint(condition=Q(until=None) | Q(until__gt=F("engaged_at")), name="flip_ends_after_it_began"),
+            models.UniqueConstraint(
+                fields=["name"], condition=Q(ended_at=None), name="one_open_flip_per_switch"
+            ),
+            models.CheckConstraint(
+                condition=Q(until=None) | Q(until__gt=F("engaged_at")),
+                name="flip_ends_after_it_began",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -133,7 +151,9 @@ class SwitchFlip(models.Model):
 
 
 class AuditEntry(models.Model):
-    """One act, in a hash chain (`control.audit`). Appended to, never changed: the database refuses it."""
+    """One act, in a hash chain (`control.audit`). Appended to, never changed: the database refuses
+    it.
+    """
 
     seq = models.BigIntegerField(primary_key=True)
     """1, 2, 3 ... without gaps."""
@@ -145,12 +165,18 @@ class AuditEntry(models.Model):
     """Machine name, "noun.verb": switch.engage, model.make_live."""
     subject = models.CharField(max_length=200)
     summary = models.CharField(max_length=500)
-    """What was done, a sentence without its actor: "engaged the switch “All ML” until 14:00 UTC"."""
+    """What was done, a sentence without its actor: "engaged the switch “All ML” until 14:00 UTC".
+    """
     reason = models.CharField(max_length=1000)
     before = models.JSONField(null=True, blank=True)
     after = models.JSONField(null=True, blank=True)
     config_version = models.ForeignKey(
-        ConfigVersion, on_delete=models.PROTECT, related_name="audit", null=True, blank=True, db_column="config_version"
+        ConfigVersion,
+        on_delete=models.PROTECT,
+        related_name="audit",
+        null=True,
+        blank=True,
+        db_column="config_version",
     )
     prev_hash = models.CharField(max_length=64)
     """Hash of the entry before; 64 zeros for the first."""
@@ -160,15 +186,26 @@ class AuditEntry(models.Model):
         ordering = ["-seq"]
         verbose_name_plural = "audit entries"
         default_permissions = ()
-        permissions = [("view_audit", "May read the audit log"), ("view_looks", "May see who looked at an app's data")]
-        indexes = [models.Index(fields=["subject", "actor_login", "at"], condition=Q(action="app.look"), name="audit_looks")]
+        permissions = [
+            ("view_audit", "May read the audit log"),
+            ("view_looks", "May see who looked at an app's data"),
+        ]
+        indexes = [
+            models.Index(
+                fields=["subject", "actor_login", "at"],
+                condition=Q(action="app.look"),
+                name="audit_looks",
+            )
+        ]
 
     def __str__(self) -> str:
         return f"{self.seq}: {self.actor} {self.summary}"
 
 
 class AppNote(models.Model):
-    """What someone wrote down about an app for their colleagues. Kept as written: the database refuses changes."""
+    """What someone wrote down about an app for their colleagues. Kept as written: the database
+    refuses changes.
+    """
 
     app = models.CharField(max_length=128)
     """The app's id; an app nobody registered can have notes too."""

@@ -14,7 +14,9 @@ LONGEST = 1000
 
 
 def add(*, by: Actor, app: str, text: str) -> AppNote:
-    """Keeps a note with its audit row. Raises Refused when it says nothing, is too long or cannot be stored."""
+    """Keeps a note with its audit row. Raises Refused when it says nothing, is too long or cannot
+    be stored.
+    """
     text = text.strip()
     if not text:
         raise Refused("The note is empty. Write what a colleague should know.")
@@ -23,7 +25,13 @@ def add(*, by: Actor, app: str, text: str) -> AppNote:
     if not app or len(app) > 128 or not app.isprintable():
         raise Refused("This is not an app id, so it cannot have notes.")
     with transaction.atomic():
-        audit.append(by=by, reason=text, action="note.add", subject=app, summary=f"added a note about app {app}")
+        audit.append(
+            by=by,
+            reason=text,
+            action="note.add",
+            subject=app,
+            summary=f"added a note about app {app}",
+        )
         return AppNote.objects.create(app=app, text=text, by=by.name, by_role=by.role)
 
 

@@ -1,8 +1,10 @@
-"""Flipping a switch with PostgreSQL or Valkey down, and taking those flips into PostgreSQL afterwards.
+"""Flipping a switch with PostgreSQL or Valkey down, and taking those flips into PostgreSQL
+afterwards.
 
-With PostgreSQL down the next document is made from the newest signed one in Valkey (or on a node's disk), signed,
-published, and journalled. `reconcile` later gives it its row, its audit entry and its place in the history; where the
-version number was taken meanwhile, the flip is made again on top.
+With PostgreSQL down the next document is made from the newest signed one in Valkey (or on a node's
+disk), signed, published, and journalled. `reconcile` later gives it its row, its audit entry and
+its place in the history; where the version number was taken meanwhile, the flip is made again on
+top.
 """
 
 from __future__ import annotations
@@ -43,7 +45,15 @@ class Reached:
     journal: Path
 
 
-def flip(verb: switches.Verb, name: str, *, by: Actor, reason: str, until: datetime | None, files: list[Path] | None) -> Reached:
+def flip(
+    verb: switches.Verb,
+    name: str,
+    *,
+    by: Actor,
+    reason: str,
+    until: datetime | None,
+    files: list[Path] | None,
+) -> Reached:
     """Signs and spreads a flip without PostgreSQL: through Valkey, and into `files` when given.
 
     Raises Refused for an impossible flip, ControlError when it could be spread in no way.
@@ -71,11 +81,15 @@ def flip(verb: switches.Verb, name: str, *, by: Actor, reason: str, until: datet
             signed=signed,
         )
         return Reached(new.version, now, bool(in_store), written, journal.write(entry))
-    raise ControlError("Others were publishing at the same time; the switch was not flipped. Try again.")
+    raise ControlError(
+        "Others were publishing at the same time; the switch was not flipped. Try again."
+    )
 
 
 def newest_signed() -> Config:
-    """The newest document signed with our key in Valkey or on the disk of a node here. Raises ControlError when there is none."""
+    """The newest document signed with our key in Valkey or on the disk of a node here. Raises
+    ControlError when there is none.
+    """
     found: list[Config] = []
     try:
         if (kept := publish.held()) is not None:
@@ -83,18 +97,24 @@ def newest_signed() -> Config:
     except StoreUnavailable as error:
         log.info("looking on disk only: %s", error)
     trusted = keys.load_public_keys(settings.SLUICE_KEYS)
-    for path in (p for name in NODE_FILES for p in (settings.SLUICE_VAR / "nodes").glob(f"*/{name}")):
+    for path in (
+        p for name in NODE_FILES for p in (settings.SLUICE_VAR / "nodes").glob(f"*/{name}")
+    ):
         try:
             found.append(document.verify(path.read_bytes(), trusted))
         except (OSError, ConfigError) as error:
             log.warning("%s is left out: %s", path, error)
     if not found:
-        raise ControlError("No signed config document was found in Valkey or under nodes/: there is nothing to begin from.")
+        raise ControlError(
+            "No signed config document was found in Valkey or under nodes/: there is nothing to"
+            " begin from."
+        )
     return max(found, key=lambda config: config.version)
 
 
 def node_files(patterns: list[str]) -> list[Path]:
-    """Paths of switch files from patterns such as var/nodes/*/switch.bin; the directories must exist, the files need not.
+    """Paths of switch files from patterns such as var/nodes/*/switch.bin; the directories must
+    exist, the files need not.
 
     Raises Refused when a pattern meets no directory.
     """
@@ -121,7 +141,9 @@ def write_file(path: Path, signed: bytes) -> Path:
 
 
 def reconcile() -> list[str]:
-    """Takes into PostgreSQL what was flipped without it; returns a sentence for each flip, nothing when there was none."""
+    """Takes into PostgreSQL what was flipped without it; returns a sentence for each flip, nothing
+    when there was none.
+    """
     done = [_take_in(path) for path in journal.waiting()]
     try:
         kept = publish.held()
@@ -133,12 +155,17 @@ def reconcile() -> list[str]:
 
 
 def _push(signed: bytes, version: int, *, needed: bool) -> bool | None:
-    """True when Valkey took it, False when it holds a newer one, None when it does not answer and need not."""
+    """True when Valkey took it, False when it holds a newer one, None when it does not answer and
+    need not.
+    """
     try:
         return publish.push(signed, version)
     except StoreUnavailable as error:
         if needed:
-            raise ControlError(f"{error} Use --file to write the switch into the nodes' directories on their hosts.") from error
+            raise ControlError(
+                f"{error} Use --file to write the switch into the nodes' directories on their"
+                " hosts."
+            ) from error
         return None
 
 
@@ -152,7 +179,10 @@ def _take_in(path: Path) -> str:
             said = f"Config {entry.version} was there already."
         elif latest is not None and entry.version > latest.version:
             _insert(entry, by, until)
-            said = f"Took in config {entry.version}: {by.name} {switches.summary(verb, entry.name, until)}."
+            said = (
+                f"Took in config {entry.version}: {by.name}"
+                f" {switches.summary(verb, entry.name, until)}."
+            )
         else:
             said = _again(entry, by, until)
     journal.settle(path)
@@ -164,7 +194,9 @@ def _insert(entry: journal.Entry, by: Actor, until: datetime | None) -> None:
     try:
         config = document.verify(entry.signed, keys.load_public_keys(settings.SLUICE_KEYS))
     except (ConfigError, KeysError) as error:
-        raise ControlError(f"The journal entry for config {entry.version} does not hold: {error}.") from error
+        raise ControlError(
+            f"The journal entry for config {entry.version} does not hold: {error}."
+        ) from error
     at = datetime.fromtimestamp(entry.at, UTC)
     row = changes.store(config, by=by, reason=entry.reason, made_at=at, signed=entry.signed)
     switches.record(entry.verb, entry.name, by=by, reason=entry.reason, until=until, version=row)
@@ -194,15 +226,23 @@ def _again(entry: journal.Entry, by: Actor, until: datetime | None) -> str:
             reason=entry.reason,
             action="switch.superseded",
             subject=entry.name,
-            summary=f"{switches.summary(entry.verb, entry.name, until)} while PostgreSQL was down, which no longer applies",
+            summary=(
+                f"{switches.summary(entry.verb, entry.name, until)} while PostgreSQL was down,"
+                " which no longer applies"
+            ),
             after={"version": entry.version, "why": str(error)},
         )
         return f"The flip of config {entry.version} no longer applies: {error}"
-    return f"Config {entry.version} was taken by another change; made the flip again as config {row.version}."
+    return (
+        f"Config {entry.version} was taken by another change; made the flip again as config"
+        f" {row.version}."
+    )
 
 
 def _adopt(config: Config, signed: bytes) -> str:
-    """A document in Valkey that is ours but not in PostgreSQL, with no journal here: its switches are taken over."""
+    """A document in Valkey that is ours but not in PostgreSQL, with no journal here: its switches
+    are taken over.
+    """
     reason = "Found in the config store, signed with this installation's key"
     with transaction.atomic():
         audit.lock()
@@ -210,18 +250,31 @@ def _adopt(config: Config, signed: bytes) -> str:
         if latest is None or config.version < latest.version or signed == bytes(latest.signed):
             return ""
         if config.version == latest.version:
-            # Deciders that run the other document of this number would not take ours: both go into the next one.
+            # Deciders that run the other document of this number would not take ours: both go into
+            # the next one.
             row = changes.make(
                 by=SYSTEM,
                 reason=reason,
                 action="config.adopt",
                 subject="config",
-                summary=f"took over the switches of another config {config.version}, published while PostgreSQL was down",
+                summary=(
+                    f"took over the switches of another config {config.version}, published while"
+                    " PostgreSQL was down"
+                ),
                 edit=lambda ours: msgspec.structs.replace(ours, switches=config.switches),
                 within=lambda made, _: _follow(config, made, reason),
             )
-            return f"Took over the switches of another config {config.version} as config {row.version}."
-        row = changes.store(config, by=SYSTEM, reason=reason, made_at=datetime.fromtimestamp(config.issued_at, UTC), signed=signed)
+            return (
+                f"Took over the switches of another config {config.version} as config"
+                f" {row.version}."
+            )
+        row = changes.store(
+            config,
+            by=SYSTEM,
+            reason=reason,
+            made_at=datetime.fromtimestamp(config.issued_at, UTC),
+            signed=signed,
+        )
         _follow(config, row, reason)
         audit.append(
             by=SYSTEM,

@@ -13,12 +13,17 @@ from .models import App
 
 @transaction.atomic
 def tell_found_wrong(found: Mapping[str, int]) -> int:
-    """Sets how many refusals of each app were found wrong, 0 for apps not in `found`, and publishes the profiles that changed.
+    """Sets how many refusals of each app were found wrong, 0 for apps not in `found`, and publishes
+    the profiles that changed.
 
-    Returns how many changed. Apps that nobody registered have no profile and are passed by. Raises StoreUnavailable, and then
-    nothing is set, so that the next call tells it again.
+    Returns how many changed. Apps that nobody registered have no profile and are passed by. Raises
+    StoreUnavailable, and then nothing is set, so that the next call tells it again.
     """
-    rows = App.objects.select_for_update().filter(Q(id__in=list(found)) | Q(found_wrong__gt=0)).order_by("id")
+    rows = (
+        App.objects.select_for_update()
+        .filter(Q(id__in=list(found)) | Q(found_wrong__gt=0))
+        .order_by("id")
+    )
     changed = [app for app in rows if app.found_wrong != found.get(app.id, 0)]
     for app in changed:
         app.found_wrong = found.get(app.id, 0)

@@ -1,7 +1,9 @@
-"""How what people decided reaches the deciders: signed documents, models and app profiles in Valkey.
+"""How what people decided reaches the deciders: signed documents, models and app profiles in
+Valkey.
 
-Valkey may be emptied at any time; `rebuild` fills it again from PostgreSQL and the model files, and `pending` does so by
-itself. An older document never replaces a newer one, however many processes publish at once.
+Valkey may be emptied at any time; `rebuild` fills it again from PostgreSQL and the model files, and
+`pending` does so by itself. An older document never replaces a newer one, however many processes
+publish at once.
 """
 
 from __future__ import annotations
@@ -19,7 +21,14 @@ from django.utils import timezone
 from decider import artifact
 from decider import config as document
 from decider.config import Config, ConfigError
-from decider.store import CONFIG_CHANNEL, CONFIG_KEY, FILLED_KEY, MODEL_PREFIX, PROFILE_PREFIX, PROFILES_CHANNEL
+from decider.store import (
+    CONFIG_CHANNEL,
+    CONFIG_KEY,
+    FILLED_KEY,
+    MODEL_PREFIX,
+    PROFILE_PREFIX,
+    PROFILES_CHANNEL,
+)
 
 from . import keys
 from .errors import ControlError
@@ -33,7 +42,8 @@ CAS_TRIES = 20
 
 
 def push_version(row: ConfigVersion) -> bool:
-    """Publishes a version, its model first, and notes when. False when the store already holds a newer one.
+    """Publishes a version, its model first, and notes when. False when the store already holds a
+    newer one.
 
     Raises StoreUnavailable when Valkey does not answer.
     """
@@ -41,12 +51,15 @@ def push_version(row: ConfigVersion) -> bool:
     push_model(config)
     pushed = push(bytes(row.signed), config.version)
     if pushed:
-        ConfigVersion.objects.filter(version=row.version, published_at=None).update(published_at=timezone.now())
+        ConfigVersion.objects.filter(version=row.version, published_at=None).update(
+            published_at=timezone.now()
+        )
     return pushed
 
 
 def push(signed: bytes, version: int) -> bool:
-    """Sets the document and tells the deciders; False when the store holds a newer one or another of that number.
+    """Sets the document and tells the deciders; False when the store holds a newer one or another
+    of that number.
 
     Raises StoreUnavailable.
     """
@@ -54,15 +67,24 @@ def push(signed: bytes, version: int) -> bool:
         put = valkey.register_script(_put_script())
         for _ in range(CAS_TRIES):
             seen = valkey.get(CONFIG_KEY) or b""
-            if seen != signed and (there := _trusted(seen)) is not None and there.version >= version:
+            if (
+                seen != signed
+                and (there := _trusted(seen)) is not None
+                and there.version >= version
+            ):
                 return False
             if put(keys=[CONFIG_KEY], args=[seen, signed, CONFIG_CHANNEL]):
                 return True
-    raise ControlError(f"Config {version} could not be published: the document in the store changed {CAS_TRIES} times meanwhile.")
+    raise ControlError(
+        f"Config {version} could not be published: the document in the store changed {CAS_TRIES}"
+        " times meanwhile."
+    )
 
 
 def held() -> tuple[Config, bytes] | None:
-    """The document in the store, if it is there and signed with our key. Raises StoreUnavailable."""
+    """The document in the store, if it is there and signed with our key. Raises
+    StoreUnavailable.
+    """
     with answering() as valkey:
         data = valkey.get(CONFIG_KEY)
     config = _trusted(data or b"")
@@ -70,7 +92,9 @@ def held() -> tuple[Config, bytes] | None:
 
 
 def push_model(config: Config) -> None:
-    """Makes sure the store holds the live model's artifact. A missing file is logged: deciders then fall back, and say so."""
+    """Makes sure the store holds the live model's artifact. A missing file is logged: deciders then
+    fall back, and say so.
+    """
     if config.model is None:
         return
     path = model_path(config.model.digest)
@@ -80,10 +104,19 @@ def push_model(config: Config) -> None:
         try:
             data = path.read_bytes()
         except OSError as error:
-            log.error("the live model %s %d cannot be read: %s", config.model.name, config.model.version, error)
+            log.error(
+                "the live model %s %d cannot be read: %s",
+                config.model.name,
+                config.model.version,
+                error,
+            )
             return
         if artifact.digest_of(data) != config.model.digest:
-            log.error("the file of the live model %s %d is not what was registered", config.model.name, config.model.version)
+            log.error(
+                "the file of the live model %s %d is not what was registered",
+                config.model.name,
+                config.model.version,
+            )
             return
         valkey.set(MODEL_PREFIX + config.model.digest, data)
 
@@ -108,7 +141,9 @@ def push_profiles(apps: Iterable[App]) -> int:
 
 
 def rebuild() -> int:
-    """Fills an emptied store: the newest document with its model, and every profile. Returns the number of profiles."""
+    """Fills an emptied store: the newest document with its model, and every profile. Returns the
+    number of profiles.
+    """
     newest = ConfigVersion.objects.order_by("-version").first()
     if newest is not None:
         push_version(newest)
@@ -119,7 +154,9 @@ def rebuild() -> int:
 
 
 def pending() -> str:
-    """Brings the store up to what is committed; returns what it did in a few words, "" when there was nothing to do."""
+    """Brings the store up to what is committed; returns what it did in a few words, "" when there
+    was nothing to do.
+    """
     newest = ConfigVersion.objects.order_by("-version").first()
     if newest is None:
         return ""

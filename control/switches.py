@@ -51,7 +51,9 @@ CATALOGUE: dict[str, SwitchKind] = {
             label="All ML",
             effect="The fallback limiter decides everything",
             consequence="The fallback limiter will decide, in all regions, for all tiers.",
-            cleared="The model will rank again what triage passes on, in all regions, for all tiers.",
+            cleared=(
+                "The model will rank again what triage passes on, in all regions, for all tiers."
+            ),
             group="Everything",
         ),
     )
@@ -66,7 +68,9 @@ def kind(name: str) -> SwitchKind:
 
 
 def may_flip(user: object) -> bool:
-    """Whether this person may flip switches; the button asks this, the endpoint asks `check_may_flip`."""
+    """Whether this person may flip switches; the button asks this, the endpoint asks
+    `check_may_flip`.
+    """
     has_perm = getattr(user, "has_perm", None)
     return bool(has_perm is not None and has_perm(PERMISSION))
 
@@ -87,17 +91,22 @@ def engaged(now: datetime | None = None) -> dict[str, SwitchFlip]:
 def ended(since: datetime, now: datetime | None = None) -> list[SwitchFlip]:
     """Flips that ended at or after `since`, by hand or by themselves, latest end first."""
     now = now or timezone.now()
-    rows = SwitchFlip.objects.filter(Q(ended_at__gte=since) | Q(ended_at=None, until__gte=since, until__lte=now))
+    rows = SwitchFlip.objects.filter(
+        Q(ended_at__gte=since) | Q(ended_at=None, until__gte=since, until__lte=now)
+    )
     return sorted(rows, key=lambda row: row.end(now) or now, reverse=True)
 
 
 def last_flips() -> dict[str, SwitchFlip]:
     """The latest flip of each switch that was ever engaged."""
-    return {row.name: row for row in SwitchFlip.objects.order_by("name", "-engaged_at").distinct("name")}
+    return {
+        row.name: row for row in SwitchFlip.objects.order_by("name", "-engaged_at").distinct("name")
+    }
 
 
 def engage(name: str, *, by: Actor, reason: str, until: datetime | None) -> ConfigVersion:
-    """Engages a clear switch until a time, or until someone clears it (None). Immediate: deciders follow the commit.
+    """Engages a clear switch until a time, or until someone clears it (None). Immediate: deciders
+    follow the commit.
 
     Raises Refused when it is engaged already, the end is not ahead, or the reason is blank.
     """
@@ -105,7 +114,9 @@ def engage(name: str, *, by: Actor, reason: str, until: datetime | None) -> Conf
 
 
 def extend(name: str, *, by: Actor, reason: str, until: datetime | None) -> ConfigVersion:
-    """Gives an engaged switch another end. Raises Refused when it is clear or the end is not ahead."""
+    """Gives an engaged switch another end. Raises Refused when it is clear or the end is not
+    ahead.
+    """
     return _flip("extend", name, by=by, reason=reason, until=until)
 
 
@@ -115,7 +126,9 @@ def clear(name: str, *, by: Actor, reason: str) -> ConfigVersion:
 
 
 def edited(config: Config, verb: Verb, name: str, until: float | None) -> Config:
-    """The document after a flip; `until` in unix seconds. Raises Refused when the switch is not in the state the verb needs."""
+    """The document after a flip; `until` in unix seconds. Raises Refused when the switch is not in
+    the state the verb needs.
+    """
     label, now = kind(name).label, timezone.now().timestamp()
     is_engaged = any(s.name == name for s in changes.in_force(config.switches, now))
     if verb == "engage" and is_engaged:
@@ -135,7 +148,10 @@ def check_until(until: datetime | None) -> None:
     if until <= now:
         raise Refused(f"The end, {until:%d %b %H:%M} UTC, is past. Pick a later one.")
     if until > now + LONGEST:
-        raise Refused(f"The end is more than {LONGEST.days} days ahead. Pick an earlier one, or “until I turn it off”.")
+        raise Refused(
+            f"The end is more than {LONGEST.days} days ahead. Pick an earlier one, or “until I turn"
+            " it off”."
+        )
 
 
 def summary(verb: Verb, name: str, until: datetime | None) -> str:
@@ -144,10 +160,16 @@ def summary(verb: Verb, name: str, until: datetime | None) -> str:
     if verb == "clear":
         return f"cleared the switch “{label}”"
     end = "until someone clears it" if until is None else f"until {until:%d %b %H:%M} UTC"
-    return f"engaged the switch “{label}” {end}" if verb == "engage" else f"extended the switch “{label}” {end}"
+    return (
+        f"engaged the switch “{label}” {end}"
+        if verb == "engage"
+        else f"extended the switch “{label}” {end}"
+    )
 
 
-def _flip(verb: Verb, name: str, *, by: Actor, reason: str, until: datetime | None) -> ConfigVersion:
+def _flip(
+    verb: Verb, name: str, *, by: Actor, reason: str, until: datetime | None
+) -> ConfigVersion:
     kind(name)
     check_until(until)
     seconds = until.timestamp() if until else None
@@ -159,12 +181,18 @@ def _flip(verb: Verb, name: str, *, by: Actor, reason: str, until: datetime | No
         summary=summary(verb, name, until),
         edit=lambda config: edited(config, verb, name, seconds),
         before={"state": "clear" if verb == "engage" else "engaged"},
-        after={"state": "clear"} if verb == "clear" else {"state": "engaged", "until": until.isoformat() if until else None},
+        after=(
+            {"state": "clear"}
+            if verb == "clear"
+            else {"state": "engaged", "until": until.isoformat() if until else None}
+        ),
         within=lambda row, _: record(verb, name, by=by, reason=reason, until=until, version=row),
     )
 
 
-def record(verb: Verb, name: str, *, by: Actor, reason: str, until: datetime | None, version: ConfigVersion) -> None:
+def record(
+    verb: Verb, name: str, *, by: Actor, reason: str, until: datetime | None, version: ConfigVersion
+) -> None:
     """Keeps the history rows in step with a new version. Part of the change's transaction."""
     now, reason = version.made_at, reason.strip()
     settle(now)
@@ -174,11 +202,20 @@ def record(verb: Verb, name: str, *, by: Actor, reason: str, until: datetime | N
     elif verb == "extend":
         mine.update(until=until)
     else:
-        SwitchFlip.objects.create(name=name, reason=reason, by=by.name, engaged_at=now, until=until, engaged_version=version)
+        SwitchFlip.objects.create(
+            name=name,
+            reason=reason,
+            by=by.name,
+            engaged_at=now,
+            until=until,
+            engaged_version=version,
+        )
 
 
 def settle(now: datetime) -> None:
-    """Writes down the end of flips that ended by themselves, so that the switch may be engaged again."""
+    """Writes down the end of flips that ended by themselves, so that the switch may be engaged
+    again.
+    """
     for row in SwitchFlip.objects.filter(ended_at=None, until__lte=now):
         SwitchFlip.objects.filter(pk=row.pk).update(ended_at=row.until)
 

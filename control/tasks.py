@@ -16,7 +16,8 @@ PUBLISH_EVERY_S = 2.0
 
 @shared_task(name="control.tasks.publish_pending", expires=10)
 def publish_pending() -> None:
-    """Takes in flips made while PostgreSQL was down, then publishes what is committed and not yet out.
+    """Takes in flips made while PostgreSQL was down, then publishes what is committed and not yet
+    out.
 
     A journal entry that cannot be taken in is reported each time and does not hold up publishing.
     """

@@ -1,4 +1,6 @@
-"""Tokens for machines: made and revoked by the person they speak for, shown once, stored as a digest."""
+"""Tokens for machines: made and revoked by the person they speak for, shown once, stored as a
+digest.
+"""
 
 from __future__ import annotations
 
@@ -39,21 +41,31 @@ def make(*, by: AbstractUser, days: int, reason: str) -> tuple[AuthToken, str]:
         audit.lock()
         if living(by).count() >= MOST:
             raise Refused(f"You have {MOST} tokens. Revoke one before you make another.")
-        made, text = AuthToken.objects.create(by, expiry=timedelta(days=days), prefix=knox_settings.TOKEN_PREFIX)
+        made, text = AuthToken.objects.create(
+            by, expiry=timedelta(days=days), prefix=knox_settings.TOKEN_PREFIX
+        )
         audit.append(
-            by=Actor.of(by), reason=reason, action="token_made", subject=f"token {made.token_key}",
+            by=Actor.of(by),
+            reason=reason,
+            action="token_made",
+            subject=f"token {made.token_key}",
             summary=f"made an API token that ends in {days} days",
-        )  # fmt: skip
+        )
     return made, text
 
 
 @transaction.atomic
 def revoke(*, by: AbstractUser, token: str) -> bool:
-    """Ends one of a person's tokens at once, by its first characters; False when they have no such token."""
+    """Ends one of a person's tokens at once, by its first characters; False when they have no such
+    token.
+    """
     deleted, _ = AuthToken.objects.filter(user=by, token_key=token).delete()
     if deleted:
         audit.append(
-            by=Actor.of(by), reason="Revoked by its owner.", action="token_revoked", subject=f"token {token}",
+            by=Actor.of(by),
+            reason="Revoked by its owner.",
+            action="token_revoked",
+            subject=f"token {token}",
             summary="revoked an API token",
-        )  # fmt: skip
+        )
     return bool(deleted)

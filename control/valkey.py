@@ -23,7 +23,8 @@ def client() -> redis.Redis:
 
 @lru_cache(maxsize=4)
 def _client(url: str) -> redis.Redis:
-    # One retry without waiting: a pooled connection that a restarted server has dropped is opened again.
+    # One retry without waiting: a pooled connection that a restarted server has dropped is opened
+    # again.
     return redis.Redis.from_url(
         url,
         socket_connect_timeout=TIMEOUT_S,

@@ -1,7 +1,8 @@
-"""The model artifact: LightGBM text models for risk and value, their calibration, golden vectors and model card.
+"""The model artifact: LightGBM text models for risk and value, their calibration, golden vectors
+and model card.
 
-An artifact is one msgpack document, named by its SHA-256. `learning` makes it, `rollouts` registers it, deciders
-check and compile it, `explain` computes SHAP values from the same text.
+An artifact is one msgpack document, named by its SHA-256. `learning` makes it, `rollouts` registers
+it, deciders check and compile it, `explain` computes SHAP values from the same text.
 """
 
 from __future__ import annotations
@@ -13,11 +14,15 @@ from msgspec import Struct
 
 
 class ArtifactError(Exception):
-    """An artifact that may not be used: wrong digest, wrong feature schema, malformed, or its golden vectors disagree."""
+    """An artifact that may not be used: wrong digest, wrong feature schema, malformed, or its
+    golden vectors disagree.
+    """
 
 
 class Calibration(Struct, frozen=True, array_like=True):
-    """Platt scaling: probability = 1 / (1 + exp(-(slope * raw + intercept))). Platt (1999), Probabilistic Outputs for SVMs."""
+    """Platt scaling: probability = 1 / (1 + exp(-(slope * raw + intercept))). Platt (1999),
+    Probabilistic Outputs for SVMs.
+    """
 
     slope: float
     intercept: float
@@ -49,11 +54,14 @@ class ModelCard(Struct, frozen=True, kw_only=True):
     positives: int
     parameters: dict[str, float | int | str]
     metrics: dict[str, float]
-    """Held-out figures, for example risk_auc, risk_log_loss, risk_ece, value_auc, seconds_to_train."""
+    """Held-out figures, for example risk_auc, risk_log_loss, risk_ece, value_auc, seconds_to_train.
+    """
     limits: str
     """What it must not be used for and where it is weak."""
     typical: dict[str, list[float]]
-    """Tier word -> median of each feature in registry order: the "similar apps" of every explanation."""
+    """Tier word -> median of each feature in registry order: the "similar apps" of every
+    explanation.
+    """
     quantiles: dict[str, list[list[float]]] = {}
     """Tier word -> for each feature its 10th, 50th and 90th percentile."""
     importance: list[float] = []

@@ -1,7 +1,9 @@
-"""Decides in batches: all checks that arrive in one turn of the event loop go to the engine together.
+"""Decides in batches: all checks that arrive in one turn of the event loop go to the engine
+together.
 
-Nothing waits for a batch to fill: the batch is what the turn brought, so a lone request is decided at once and 64 busy
-connections share one call. Large `/v1/decide` bodies go in slices between turns, so that checks overtake them.
+Nothing waits for a batch to fill: the batch is what the turn brought, so a lone request is decided
+at once and 64 busy connections share one call. Large `/v1/decide` bodies go in slices between
+turns, so that checks overtake them.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ log = logging.getLogger(__name__)
 class Decides(Protocol):
     """The part of the engine that is used here."""
 
-    def decide(self, requests: Sequence[CheckRequest], now: float | None = None) -> list[Decision]: ...
+    def decide(
+        self, requests: Sequence[CheckRequest], now: float | None = None
+    ) -> list[Decision]: ...
 
 
 class Owner(Protocol):
@@ -62,7 +66,9 @@ class Job:
 
     __slots__ = ("answers", "form", "mark", "owner", "requests")
 
-    def __init__(self, owner: Owner, requests: Sequence[CheckRequest], form: decide_api.Form, mark: int) -> None:
+    def __init__(
+        self, owner: Owner, requests: Sequence[CheckRequest], form: decide_api.Form, mark: int
+    ) -> None:
         self.owner = owner
         self.requests = requests
         self.form = form
@@ -73,7 +79,9 @@ class Job:
 class Batcher:
     """One per process; everything runs on the event loop's thread."""
 
-    def __init__(self, engine: Decides, answers: Answers, stats: Stats, on_decided: Callable[[], None]) -> None:
+    def __init__(
+        self, engine: Decides, answers: Answers, stats: Stats, on_decided: Callable[[], None]
+    ) -> None:
         self._engine = engine
         self._answers = answers
         self._stats = stats
@@ -95,7 +103,9 @@ class Batcher:
         owner.waiting += 1
 
     def run(self) -> None:
-        """Decides and answers all that is queued. Also called to bring a connection's answers up to date at once."""
+        """Decides and answers all that is queued. Also called to bring a connection's answers up to
+        date at once.
+        """
         requests, owners, marks = self._requests, self._owners, self._marks
         if not requests:
             return
@@ -108,11 +118,15 @@ class Batcher:
             self._deliver(owners[part], self._texts(requests[part], marks[part]))
 
     def _texts(self, requests: list[CheckRequest], marks: list[int]) -> list[str]:
-        """One response per request. A failing engine answers 500, which gateways treat by their own failure policy."""
+        """One response per request. A failing engine answers 500, which gateways treat by their own
+        failure policy.
+        """
         try:
             decisions = self._engine.decide(requests)
             render = self._answers.check
-            texts = [render(decision, mark) for decision, mark in zip(decisions, marks, strict=True)]
+            texts = [
+                render(decision, mark) for decision, mark in zip(decisions, marks, strict=True)
+            ]
         except Exception:  # noqa: BLE001 - whatever the engine raises, the connections need an answer
             self._failed(len(requests))
             return [self._answers.problem(INTERNAL, mark).decode("ascii") for mark in marks]
@@ -125,11 +139,15 @@ class Batcher:
         self._on_decided()
 
     def _failed(self, count: int) -> None:
-        """Counts every failure and logs one a second, so that a broken engine does not fill the disk as well."""
+        """Counts every failure and logs one a second, so that a broken engine does not fill the
+        disk as well.
+        """
         self._stats.failed += count
         if (now := self._loop.time()) - self._logged_at >= 1.0:
             self._logged_at = now
-            log.exception("the engine failed to decide %d requests, %d so far", count, self._stats.failed)
+            log.exception(
+                "the engine failed to decide %d requests, %d so far", count, self._stats.failed
+            )
 
     @staticmethod
     def _deliver(owners: list[Owner], texts: list[str]) -> None:
@@ -181,4 +199,6 @@ class Batcher:
         if len(job.answers) >= len(job.requests):
             self._jobs.remove(job)
             body = job.form.encode(decide_api.DecideReply(job.answers))
-            job.owner.job_done(self._answers.document(200, job.form.content_type, body, job.mark), job.mark & CLOSE)
+            job.owner.job_done(
+                self._answers.document(200, job.form.content_type, body, job.mark), job.mark & CLOSE
+            )

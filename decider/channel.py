@@ -1,6 +1,7 @@
 """The transport's side of a connection: what comes in when, what goes out, how it ends.
 
-Limits on time and memory live here: back-pressure both ways, pieces for long reads, deadlines, orderly closing.
+Limits on time and memory live here: back-pressure both ways, pieces for long reads, deadlines,
+orderly closing.
 """
 
 from __future__ import annotations
@@ -74,12 +75,18 @@ class Channel(asyncio.Protocol):
     # Coming in
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's own class, which derives from neither
+        self._transport = cast(
+            asyncio.Transport, transport
+        )  # uvloop's own class, which derives from neither
         hub, most = self._hub, self._limits.connections
         hub.connections.add(self)
         if hub.stopping or len(hub.connections) > most:
             hub.stats.turned_away += 1
-            self._refuse(problem.too_busy("This decider has as many connections as it may have; try again in a second."))
+            self._refuse(
+                problem.too_busy(
+                    "This decider has as many connections as it may have; try again in a second."
+                )
+            )
 
     def connection_lost(self, error: Exception | None) -> None:
         self._hub.connections.discard(self)
@@ -131,7 +138,9 @@ class Channel(asyncio.Protocol):
             self._transport.resume_reading()
 
     def _pump(self) -> None:
-        """Parses the next piece of what was received; the rest has to wait for the other connections."""
+        """Parses the next piece of what was received; the rest has to wait for the other
+        connections.
+        """
         self._pumping = False
         if self._done or self.stalled_since or self._job is not None:
             return
@@ -146,7 +155,9 @@ class Channel(asyncio.Protocol):
             self._go_on()
 
     def _book_pump(self) -> None:
-        """Always for a later turn: this one may be inside the parser, which cannot be fed twice at once."""
+        """Always for a later turn: this one may be inside the parser, which cannot be fed twice at
+        once.
+        """
         if not self._pumping:
             self._pumping = True
             self._hub.loop.call_soon(self._pump)
@@ -181,7 +192,9 @@ class Channel(asyncio.Protocol):
                 self._close()
 
     def _refuse(self, what: Problem) -> None:
-        """Answers and gives the connection up, but reads on for a while: a reset would take the answer with it."""
+        """Answers and gives the connection up, but reads on for a while: a reset would take the
+        answer with it.
+        """
         self._hub.stats.refused += 1
         self._done = True
         self._send(self._hub.answers.problem(what, CLOSE), 0)

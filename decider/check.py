@@ -38,11 +38,21 @@ APP = re.compile(APP_PATTERN.encode()).fullmatch
 _method = re.compile(METHOD_PATTERN.encode()).fullmatch
 _path = re.compile(PATH_PATTERN.encode()).fullmatch
 _NO_APP = malformed("The header x-sluice-app is missing: the gateway must say which app is asking.")
-_BAD_APP = malformed("The header x-sluice-app must hold one app id of 1 to 128 visible ASCII characters, without a comma.")
+_BAD_APP = malformed(
+    "The header x-sluice-app must hold one app id of 1 to 128 visible ASCII characters, without a"
+    " comma."
+)
 _BAD_PATH = malformed("The original path must begin with a slash and be visible ASCII.")
-_BAD_TOKEN = malformed(f"The credential in the header authorization must be at most {MAX_TOKEN} printable ASCII characters.")
-_BAD_SOURCE = malformed("The header x-forwarded-for must be a list of addresses, separated by commas.")
-_BAD_REQUEST_ID = malformed("The header x-request-id must be visible ASCII of at most 128 characters.")
+_BAD_TOKEN = malformed(
+    f"The credential in the header authorization must be at most {MAX_TOKEN} printable ASCII"
+    " characters."
+)
+_BAD_SOURCE = malformed(
+    "The header x-forwarded-for must be a list of addresses, separated by commas."
+)
+_BAD_REQUEST_ID = malformed(
+    "The header x-request-id must be visible ASCII of at most 128 characters."
+)
 _LONG_PATH = url_too_long("The original path", MAX_PATH)
 
 
@@ -68,7 +78,9 @@ def read(url: bytes, method: bytes, fields: Fields, body_bytes: int) -> CheckReq
 
 
 def wants_nginx(url: bytes, fields: Fields) -> bool:
-    """Whether the answer must be one that nginx understands. In `url` only what the gateway itself wrote counts."""
+    """Whether the answer must be one that nginx understands. In `url` only what the gateway itself
+    wrote counts.
+    """
     if (form := fields.get(b"x-sluice-answer")) is not None:
         return form == b"nginx"
     return url[9:10] == b"?" and b"answer=nginx" in url[10:].split(b"&")
@@ -80,9 +92,16 @@ def _named(rest: bytes, fields: Fields) -> tuple[bytes, bytes]:
     method, path = fields.get(b"x-" + kind + b"-method"), fields.get(b"x-" + kind + b"-uri")
     if method is None or path is None:
         names = f"x-{kind.decode()}-method and x-{kind.decode()}-uri"
-        raise RefusedError(malformed(f"The check names no original request: append its path to {PREFIX.decode()}, or set {names}."))
+        raise RefusedError(
+            malformed(
+                f"The check names no original request: append its path to {PREFIX.decode()}, or set"
+                f" {names}."
+            )
+        )
     if _method(method) is None:
-        raise RefusedError(malformed(f"The header x-{kind.decode()}-method must be an HTTP method in upper case."))
+        raise RefusedError(
+            malformed(f"The header x-{kind.decode()}-method must be an HTTP method in upper case.")
+        )
     return method, path
 
 
@@ -113,7 +132,9 @@ def add_optional(request: CheckRequest, fields: Fields) -> None:
 
 
 def _visible(text: str, most: int) -> bool:
-    """Whether it is at most `most` visible ASCII characters; string methods, as they cost less than a pattern."""
+    """Whether it is at most `most` visible ASCII characters; string methods, as they cost less than
+    a pattern.
+    """
     return len(text) <= most and text.isascii() and text.isprintable() and " " not in text
 
 

@@ -1,8 +1,8 @@
 """Where numba keeps compiled code: one folder per state of the decider's source.
 
-numba notices when a function's own file changes, but not when one that it inlines did, or a constant it took from
-elsewhere. So compiled code is kept under the hash of all sources it comes from, and a changed policy can never run as
-its predecessor.
+numba notices when a function's own file changes, but not when one that it inlines did, or a
+constant it took from elsewhere. So compiled code is kept under the hash of all sources it comes
+from, and a changed policy can never run as its predecessor.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ _CONSTANTS = {"features.py", "passes_layout.py", "signals.py", "vocabulary.py"}
 
 
 def use_own_folder() -> None:
-    """Points NUMBA_CACHE_DIR at this source's folder, below the one it names or `__pycache__`. Call before numba is imported."""
+    """Points NUMBA_CACHE_DIR at this source's folder, below the one it names or `__pycache__`. Call
+    before numba is imported.
+    """
     here = Path(__file__).parent
     digest = hashlib.blake2b(digest_size=8)
     for source in sorted(here.glob("*.py")):

@@ -1,6 +1,7 @@
 """The config document: one typed, versioned, signed value that tells every decider how to decide.
 
-Published by the control room, verified and compiled by each decider (`compiled`), swapped in between two requests.
+Published by the control room, verified and compiled by each decider (`compiled`), swapped in
+between two requests.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ SwitchName = Literal["all_ml", "observe_only"]
 
 
 class ConfigError(Exception):
-    """A config document that may not be used: bad signature, bad form, or made for another feature schema."""
+    """A config document that may not be used: bad signature, bad form, or made for another feature
+    schema.
+    """
 
 
 class Switch(Struct, frozen=True, forbid_unknown_fields=True):
@@ -44,7 +47,9 @@ class ModelRef(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TierPolicy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What an app of a tier is owed, and how its errors weigh. Utilities are in units of one ordinary request."""
+    """What an app of a tier is owed, and how its errors weigh. Utilities are in units of one
+    ordinary request.
+    """
 
     rate: Positive
     """Requests a second its bucket refills."""
@@ -71,7 +76,9 @@ class EndpointPolicy(Struct, frozen=True, forbid_unknown_fields=True):
     template: Annotated[str, Meta(pattern=r"^/", max_length=256)]
     cost: Positive = 1.0
     batch: Annotated[str, Meta(max_length=120)] = ""
-    """How to ask for many at once, for example "POST /v2/orders:batchGet"; empty when there is no batch form."""
+    """How to ask for many at once, for example "POST /v2/orders:batchGet"; empty when there is no
+    batch form.
+    """
 
 
 class Service(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -96,7 +103,9 @@ class TenantPolicy(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Override(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """An operator override: forces an action or stretches the plan, for an app or a tenant, until it expires."""
+    """An operator override: forces an action or stretches the plan, for an app or a tenant, until
+    it expires.
+    """
 
     id: Name
     kind: Literal["app", "tenant"]
@@ -116,7 +125,9 @@ class ListEntry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Sampling(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Which decisions are kept. Every rate is a probability; the budget scales all of them down under load."""
+    """Which decisions are kept. Every rate is a probability; the budget scales all of them down
+    under load.
+    """
 
     budget_per_s: Positive = 400.0
     """Kept decisions a second, over which probabilities fall."""
@@ -128,8 +139,10 @@ class Sampling(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class ActionWeights(Struct, frozen=True, forbid_unknown_fields=True):
-    """How each action, in `Action` order (admit, defer, batch, shed, block), keeps value, leaks harm, loads the
-    service and hurts a legitimate client; shares of what ADMIT (keep, leak, load) or BLOCK (friction) does."""
+    """How each action, in `Action` order (admit, defer, batch, shed, block), keeps value, leaks
+    harm, loads the service and hurts a legitimate client; shares of what ADMIT (keep, leak, load)
+    or BLOCK (friction) does.
+    """
 
     keep: FiveShares = (1.0, 0.75, 0.8, 0.0, 0.0)
     leak: FiveShares = (1.0, 0.45, 0.5, 0.2, 0.0)
@@ -156,7 +169,9 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     sampling: Sampling = Sampling()
     actions: ActionWeights = ActionWeights()
     ml_time_limit_ms: Positive = 5.0
-    """Time scoring one batch may take; over it three times in a row, ML counts as late for a second."""
+    """Time scoring one batch may take; over it three times in a row, ML counts as late for a
+    second.
+    """
     unknown_tier: Annotated[int, Meta(ge=0, le=3)] = 0
     nodes: Annotated[int, Meta(ge=1, le=4096)] = 8
     """Deciders that may run at once, all regions; bounds each node's own share of a quota."""
@@ -216,7 +231,10 @@ def decode(payload: bytes) -> Config:
 def check(config: Config) -> None:
     """What types cannot say. Raises ConfigError naming the part that is wrong."""
     if config.feature_schema != features.SCHEMA:
-        raise ConfigError(f"made for feature schema {config.feature_schema[:40]}, this decider has {features.SCHEMA}")
+        raise ConfigError(
+            f"made for feature schema {config.feature_schema[:40]}, this decider has"
+            f" {features.SCHEMA}"
+        )
     names = [s.name for s in config.services]
     if len(set(names)) != len(names):
         raise ConfigError("two services have the same name")

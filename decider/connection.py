@@ -1,7 +1,7 @@
 """One HTTP/1.1 connection: bytes in, checks to the batcher, answers out in order.
 
-A bare asyncio protocol on llhttp (httptools), because a decision costs a few microseconds and a web framework a
-hundred. What a framework would do is done here and in `channel`.
+A bare asyncio protocol on llhttp (httptools), because a decision costs a few microseconds and a web
+framework a hundred. What a framework would do is done here and in `channel`.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from .problem import Problem, RefusedError
 log = logging.getLogger(__name__)
 
 _WANTED = frozenset(
-    b"host connection upgrade expect content-type content-encoding content-length authorization x-request-id x-forwarded-for "
-    b"x-original-method x-original-uri x-forwarded-method x-forwarded-uri x-envoy-attempt-count "
-    b"x-sluice-app x-sluice-answer x-sluice-bytes x-sluice-attempt".split()
+    b"host connection upgrade expect content-type content-encoding content-length authorization"
+    b" x-request-id x-forwarded-for x-original-method x-original-uri x-forwarded-method"
+    b" x-forwarded-uri x-envoy-attempt-count x-sluice-app x-sluice-answer x-sluice-bytes"
+    b" x-sluice-attempt".split()
 )
 _LISTS = frozenset((b"connection", b"upgrade", b"x-forwarded-for"))
 """Fields that may come more than once; the first one counts."""
@@ -35,7 +36,17 @@ _DOCUMENTS = (b"/healthz", b"/metrics")
 class Connection(Channel):
     """Protocol of the transport and of the parser, which calls the on_ methods while it is fed."""
 
-    __slots__ = ("_body", "_body_bytes", "_count", "_duplicate", "_fields", "_head_bytes", "_parser", "_unfinished", "_url")
+    __slots__ = (
+        "_body",
+        "_body_bytes",
+        "_count",
+        "_duplicate",
+        "_fields",
+        "_head_bytes",
+        "_parser",
+        "_unfinished",
+        "_url",
+    )
 
     def __init__(self, hub: Hub) -> None:
         super().__init__(hub)
@@ -60,12 +71,20 @@ class Connection(Channel):
 
     def connection_lost(self, error: Exception | None) -> None:
         super().connection_lost(error)
-        del self._parser  # it refers back to this object, and the garbage collector should find nothing to do
+        del (
+            self._parser
+        )  # it refers back to this object, and the garbage collector should find nothing to do
 
     def data_received(self, data: bytes) -> None:
         hub = self._hub
         self.last = hub.now
-        if self.since or self._done or self._later or not self._reading or len(data) > hub.plain_most:
+        if (
+            self.since
+            or self._done
+            or self._later
+            or not self._reading
+            or len(data) > hub.plain_most
+        ):
             if not self._done:
                 self._receive(data)
         elif (request := hub.plain.read(data)) is not None:
@@ -74,7 +93,9 @@ class Connection(Channel):
             self._receive_first(data)
 
     def _receive_first(self, data: bytes) -> None:
-        """The long way, from a request's first byte; the shape of what turns out to be one plain check is kept."""
+        """The long way, from a request's first byte; the shape of what turns out to be one plain
+        check is kept.
+        """
         waiting = self.waiting
         self._receive(data)
         if self.waiting == waiting + 1 and not self.since and data.endswith(plain.END):
@@ -83,7 +104,9 @@ class Connection(Channel):
     def _feed(self, data: bytes) -> None:
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:  # its request was answered like any other; the protocol stays HTTP/1.1
+        except (
+            httptools.HttpParserUpgrade
+        ):  # its request was answered like any other; the protocol stays HTTP/1.1
             self._finish_reading()
         except httptools.HttpParserCallbackError as error:
             self._refuse(self._cause(error))
@@ -106,7 +129,9 @@ class Connection(Channel):
 
     def _head_problem(self) -> Problem:
         limits = self._limits
-        return problem.head_too_large(f"A request may have {limits.headers} header fields, and {limits.head} bytes of them.")
+        return problem.head_too_large(
+            f"A request may have {limits.headers} header fields, and {limits.head} bytes of them."
+        )
 
     def on_message_begin(self) -> None:
         self.since = self._hub.now
@@ -123,7 +148,9 @@ class Connection(Channel):
             try:
                 value.decode()
             except UnicodeDecodeError:
-                raise RefusedError(problem.malformed("A header field is not valid UTF-8.")) from None
+                raise RefusedError(
+                    problem.malformed("A header field is not valid UTF-8.")
+                ) from None
         name = name.lower()
         if name in _WANTED and not self._head_done:  # trailers say nothing here
             if name not in self._fields:
@@ -134,11 +161,16 @@ class Connection(Channel):
     def on_headers_complete(self) -> None:
         self._head_done = True
         limits, fields = self._limits, self._fields
-        if self._count > limits.headers or self._head_bytes + 4 * self._count + len(self._url) > limits.head:
+        if (
+            self._count > limits.headers
+            or self._head_bytes + 4 * self._count + len(self._url) > limits.head
+        ):
             raise RefusedError(self._head_problem())
         if self._url[:1] != b"/":
             self._url = _origin_form(self._url)
-        if b"content-length" in fields and int(fields[b"content-length"]) > (most := self._body_limit()):
+        if b"content-length" in fields and int(fields[b"content-length"]) > (
+            most := self._body_limit()
+        ):
             raise RefusedError(problem.too_large(most))
         if b"expect" in fields:
             self._meet_expectation(fields[b"expect"])
@@ -163,7 +195,11 @@ class Connection(Channel):
             self._body += data
             self._hub.body_bytes += len(data)
             if self._hub.body_bytes > self._limits.all_bodies:
-                raise RefusedError(problem.too_busy("This decider is receiving too many bodies at once; try again in a second."))
+                raise RefusedError(
+                    problem.too_busy(
+                        "This decider is receiving too many bodies at once; try again in a second."
+                    )
+                )
 
     def on_message_complete(self) -> None:
         self.since = 0.0
@@ -199,7 +235,9 @@ class Connection(Channel):
         if b"host" not in fields and self._parser.get_http_version() == "1.1":
             raise RefusedError(problem.malformed("The header Host is missing."))
         if self._duplicate:
-            raise RefusedError(problem.malformed(f"The header {self._duplicate.decode()} came more than once."))
+            raise RefusedError(
+                problem.malformed(f"The header {self._duplicate.decode()} came more than once.")
+            )
         if url.startswith(check.PREFIX) and url[9:10] in (b"/", b"?", b""):
             request = check.read(url, self._parser.get_method(), fields, self._body_bytes)
             if check.wants_nginx(url, fields):
@@ -225,20 +263,28 @@ class Connection(Channel):
 
     def _document(self, path: bytes, mark: int) -> None:
         if path not in _DOCUMENTS:
-            raise RefusedError(problem.not_found("There are /v1/check, /v1/decide, /healthz and /metrics."))
+            raise RefusedError(
+                problem.not_found("There are /v1/check, /v1/decide, /healthz and /metrics.")
+            )
         if (method := self._parser.get_method()) not in (b"GET", b"HEAD"):
             raise RefusedError(problem.wrong_method(method.decode(), "GET, HEAD"))
         if path == b"/metrics":
-            data = self._hub.answers.document(200, "text/plain; version=0.0.4; charset=utf-8", self._hub.metrics(), mark)
+            data = self._hub.answers.document(
+                200, "text/plain; version=0.0.4; charset=utf-8", self._hub.metrics(), mark
+            )
         else:
             health = self._hub.health()
             status = 200 if health.get("config_version") else 503
-            data = self._hub.answers.document(status, "application/json", msgspec.json.encode(health), mark)
+            data = self._hub.answers.document(
+                status, "application/json", msgspec.json.encode(health), mark
+            )
         self._send(data, mark)
 
 
 def _origin_form(url: bytes) -> bytes:
-    """The path of an absolute-form request target (RFC 9112, section 3.2.2); anything else as it is."""
+    """The path of an absolute-form request target (RFC 9112, section 3.2.2); anything else as it
+    is.
+    """
     scheme, separator, rest = url.partition(b"://")
     if not separator or scheme.lower() not in (b"http", b"https"):
         return url

@@ -1,4 +1,6 @@
-"""Bodies of /v1/decide: up to 1,000 requests at once, as JSON or msgpack, and their decisions in the same form."""
+"""Bodies of /v1/decide: up to 1,000 requests at once, as JSON or msgpack, and their decisions in
+the same form.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,9 @@ class DecideBody(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _QuickRequest(CheckRequest, gc=False, forbid_unknown_fields=True):
-    """`DecideRequest` without the patterns of its texts, which are checked for all requests at once (`_fits`)."""
+    """`DecideRequest` without the patterns of its texts, which are checked for all requests at once
+    (`_fits`).
+    """
 
     payload_bytes: Annotated[int, Meta(ge=0, le=check.MAX_BYTES)] = 0
     attempt: Annotated[int, Meta(ge=0, le=check.MAX_ATTEMPT)] = 0
@@ -58,15 +62,21 @@ class _QuickBody(msgspec.Struct, forbid_unknown_fields=True):
 _TEXTS = [
     (attrgetter(name), re.compile(rf"(?>(?:{pattern})\n)*+").fullmatch)
     for name, pattern in (
-        ("app", check.APP_PATTERN), ("method", check.METHOD_PATTERN), ("path", check.PATH_PATTERN), ("token", check.TOKEN_PATTERN),
-        ("source", check.SOURCE_PATTERN), ("request_id", check.REQUEST_ID_PATTERN),
+        ("app", check.APP_PATTERN),
+        ("method", check.METHOD_PATTERN),
+        ("path", check.PATH_PATTERN),
+        ("token", check.TOKEN_PATTERN),
+        ("source", check.SOURCE_PATTERN),
+        ("request_id", check.REQUEST_ID_PATTERN),
     )
-]  # fmt: skip
+]
 """For each text field: its value, and whether lines of values all have the documented form."""
 
 
 def _fits(requests: Sequence[CheckRequest]) -> bool:
-    """Whether every text has its documented form: one match per field, a tenth of the time of one per text."""
+    """Whether every text has its documented form: one match per field, a tenth of the time of one
+    per text.
+    """
     for value, fits in _TEXTS:
         lines = "\n".join(map(value, requests)) + "\n"
         if lines.count("\n") != len(requests) or not fits(lines):
@@ -151,23 +161,31 @@ _ACTIONS = {int(a): (a.word, HTTP_STATUS[a]) for a in Action}
 
 
 def form_of(fields: check.Fields) -> Form:
-    """The encoding that content-type names. Raises RefusedError (415) for any other, and for compressed bodies."""
+    """The encoding that content-type names. Raises RefusedError (415) for any other, and for
+    compressed bodies.
+    """
     if fields.get(b"content-encoding", b"identity").strip().lower() != b"identity":
         raise RefusedError(unsupported_type("The body must not be compressed."))
     kind = fields.get(b"content-type", b"").partition(b";")[0].strip().lower()
     if (form := _FORMS.get(kind)) is None:
-        raise RefusedError(unsupported_type("Send content-type application/json or application/msgpack."))
+        raise RefusedError(
+            unsupported_type("Send content-type application/json or application/msgpack.")
+        )
     return form
 
 
 def read(form: Form, body: bytes) -> Sequence[CheckRequest]:
-    """All requests of a body, every one of them checked. Raises RefusedError (400) naming the first that is wrong."""
+    """All requests of a body, every one of them checked. Raises RefusedError (400) naming the first
+    that is wrong.
+    """
     try:
         if _fits(found := form.quick(body).requests):
             return found
         return form.decode(body).requests
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RefusedError(malformed(f"The body is not a valid list of requests: {_plain(str(error))}")) from error
+        raise RefusedError(
+            malformed(f"The body is not a valid list of requests: {_plain(str(error))}")
+        ) from error
 
 
 def _plain(text: str) -> str:
@@ -186,7 +204,15 @@ def _answer(d: Decision) -> DecideAnswer:
     word, status = _ACTIONS[d.action]
     limits = RateLimit(d.limit, d.window, d.remaining, math.ceil(d.reset))
     answer = DecideAnswer(
-        ids.PREFIX + d.id.hex(), status, word, _STAGES[d.stage], _REASONS[d.reason], retry_after(d), limits, d.batch_hint, d.receipt
+        ids.PREFIX + d.id.hex(),
+        status,
+        word,
+        _STAGES[d.stage],
+        _REASONS[d.reason],
+        retry_after(d),
+        limits,
+        d.batch_hint,
+        d.receipt,
     )
     if d.told:
         answer.reasons = list(starmap(ToldReason, d.told))

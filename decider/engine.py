@@ -1,4 +1,5 @@
-"""The engine: packs requests, runs the compiled passes, asks the model in between, unpacks decisions.
+"""The engine: packs requests, runs the compiled passes, asks the model in between, unpacks
+decisions.
 
 It knows no network and no file. One thread uses it; a config or model is swapped between two calls.
 """
@@ -61,12 +62,21 @@ def _bytes_of(array: np.ndarray) -> memoryview:
 
 
 class Engine:
-    """Decides requests. Times are unix seconds; `now` may be given for simulation and replay and must not run backwards."""
+    """Decides requests. Times are unix seconds; `now` may be given for simulation and replay and
+    must not run backwards.
+    """
 
     def __init__(
-        self, node: str, region: str, token_key: bytes, capacity: int = 1_000_000, quota_share: float = 1.0, keep_all: bool = False
+        self,
+        node: str,
+        region: str,
+        token_key: bytes,
+        capacity: int = 1_000_000,
+        quota_share: float = 1.0,
+        keep_all: bool = False,
     ) -> None:
-        """`capacity`: tracked apps. `quota_share`: share of each daily quota this node owns without a lease.
+        """`capacity`: tracked apps. `quota_share`: share of each daily quota this node owns without
+        a lease.
 
         `keep_all` keeps every non-admit and ignores the sampling budget (for replays of a log).
         """
@@ -79,7 +89,11 @@ class Engine:
         self.state = state.allocate(capacity)
         self.leases = Leases(self.state, self.slot_of)
         self.batch, self._ahead = _batch(MAX_BATCH), _batch(MAX_BATCH)
-        self.features, self.signals, self.scores = self.batch.features, self.batch.signals, self.batch.scores
+        self.features, self.signals, self.scores = (
+            self.batch.features,
+            self.batch.signals,
+            self.batch.scores,
+        )
         self.sample = layout.Sample(np.zeros(4), np.ones(5), np.zeros(5, np.int64))
         self.events: deque[Event] = deque()
         self.events_dropped = 0
@@ -101,32 +115,53 @@ class Engine:
         self.arena.hold(unknown=self._unknown, trial=state.allocate(1))
         self._table = self.arena.table
 
-    # ---- configuration -------------------------------------------------------------------------------------------
+    # ---- configuration
+    # ---------------------------------------------------------------------
 
     def apply(self, config: Config, model: Model | None) -> None:
         """Swaps in a config document and the model to use with it.
 
-        While the document's model is still being loaded that is the one before; each event records which one spoke.
+        While the document's model is still being loaded that is the one before; each event records
+        which one spoke.
         """
-        rules, found, router = policy.rules_of(config), subjects.compile_subjects(config), Router(config)
+        rules, found, router = (
+            policy.rules_of(config),
+            subjects.compile_subjects(config),
+            Router(config),
+        )
         shared = self._shared(config)
         sampling = config.sampling
-        rates = (sampling.budget_per_s, sampling.admit, sampling.refuse, sampling.block, sampling.enterprise_refuse)
+        rates = (
+            sampling.budget_per_s,
+            sampling.admit,
+            sampling.refuse,
+            sampling.block,
+            sampling.enterprise_refuse,
+        )
         self.sample.rate[:] = (1e12, sampling.admit, 1.0, 1.0, 1.0) if self.keep_all else rates
         self._unknown[:] = (config.unknown_tier, 0, 0, Profile("").cohort_prior, 0, 0, 0, 0)
         self._weights = {t.tenant: t.weight for t in config.tenants}
         self.router, self.rules, self.shared = router, rules, shared
         self.arena.hold(region=shared, subjects=found, rules=rules)
-        self._ml_off_until, self._observe_until = _until(config, "all_ml"), _until(config, "observe_only")
+        self._ml_off_until, self._observe_until = (
+            _until(config, "all_ml"),
+            _until(config, "observe_only"),
+        )
         self.config, self.model = config, model
 
     def _shared(self, config: Config) -> region.Region:
         """Services of the document with what is known of those that stay."""
         old = getattr(self, "shared", None)
         shared = (
-            region.allocate(len(config.services), MAX_TENANTS) if old is None or len(old.service) != len(config.services) else old
+            region.allocate(len(config.services), MAX_TENANTS)
+            if old is None or len(old.service) != len(config.services)
+            else old
         )
-        before = {} if old is None else {name: old.service[row].copy() for name, row in self.router.index.items()}
+        before = (
+            {}
+            if old is None
+            else {name: old.service[row].copy() for name, row in self.router.index.items()}
+        )
         if shared is not old and old is not None:
             shared.weight[:], shared.tenant_key[:] = old.weight, old.tenant_key
         for row, service in enumerate(config.services):
@@ -134,8 +169,15 @@ class Engine:
                 shared.service[row] = before[service.name]
             else:
                 shared.service[row] = 0.0
-                shared.service[row, region.LEVEL], shared.service[row, region.LATENCY] = np.inf, service.latency_ms
-            shared.service[row, : region.USUAL_MS + 1] = (service.capacity, service.target, service.latency_ms)
+                shared.service[row, region.LEVEL], shared.service[row, region.LATENCY] = (
+                    np.inf,
+                    service.latency_ms,
+                )
+            shared.service[row, : region.USUAL_MS + 1] = (
+                service.capacity,
+                service.target,
+                service.latency_ms,
+            )
         return shared
 
     def ml_state(self, now: float) -> MlState:
@@ -146,7 +188,8 @@ class Engine:
             return MlState.NO_MODEL
         return MlState.LATE if now < self._late_until else MlState.LIVE
 
-    # ---- what is known ---------------------------------------------------------------------------------------------
+    # ---- what is known
+    # ---------------------------------------------------------------------
 
     def know(self, profiles: Sequence[Profile], now: float | None = None) -> None:
         """Takes in profiles of apps, tracked from now on."""
@@ -156,10 +199,18 @@ class Engine:
         keys, slots = np.array([hash(p.app) for p in profiles]), np.zeros(len(profiles), np.int64)
         passes.track(self._table, keys, slots, len(keys), now)
         self.state.profile[slots] = [
-            (p.tier, p.created_at / 86_400.0, p.verified, p.cohort_prior, p.abuse_history, p.chargeback_history,
-             p.false_throttle_history, state.KNOWN)
+            (
+                p.tier,
+                p.created_at / 86_400.0,
+                p.verified,
+                p.cohort_prior,
+                p.abuse_history,
+                p.chargeback_history,
+                p.false_throttle_history,
+                state.KNOWN,
+            )
             for p in profiles
-        ]  # fmt: skip
+        ]
         self.state.tenant[slots] = [self._tenant_row(p) for p in profiles]
 
     def _tenant_row(self, profile: Profile) -> int:
@@ -172,7 +223,9 @@ class Engine:
             else:
                 return 1 + hash(profile.tenant) % (MAX_TENANTS - 1)
         self.shared.tenant_key[row] = hash(profile.tenant)
-        self.shared.weight[row] = self.rules.tiers[profile.tier, policy.T_WEIGHT] * self._weights.get(profile.tenant, 1.0)
+        self.shared.weight[row] = self.rules.tiers[
+            profile.tier, policy.T_WEIGHT
+        ] * self._weights.get(profile.tenant, 1.0)
         return row
 
     def slot_of(self, app: str) -> int:
@@ -184,13 +237,22 @@ class Engine:
         return self._tenant_names[min(int(self.state.tenant[slot]), len(self._tenant_names) - 1)]
 
     def learn(self, outcomes: Sequence[Outcome], now: float | None = None) -> None:
-        """Takes in what became of requests. Outcomes of services the document does not know are ignored."""
+        """Takes in what became of requests. Outcomes of services the document does not know are
+        ignored.
+        """
         now = time.time() if now is None else now
         index, buffer, count = self.router.index, _bytes_of(self._outcomes), 0
         for outcome in outcomes:
             if (service := index.get(outcome.service)) is None:
                 continue
-            _OUTCOME.pack_into(buffer, count * _OUTCOME.size, hash(outcome.app), service, outcome.status, outcome.latency_ms)
+            _OUTCOME.pack_into(
+                buffer,
+                count * _OUTCOME.size,
+                hash(outcome.app),
+                service,
+                outcome.status,
+                outcome.latency_ms,
+            )
             count += 1
             if count == MAX_BATCH:
                 passes.learn(self._table, self._outcomes, count, now)
@@ -216,7 +278,8 @@ class Engine:
                 region.share_out(shared, service, now)
         self._ticked_at = now
 
-    # ---- deciding ----------------------------------------------------------------------------------------------------
+    # ---- deciding
+    # ---------------------------------------------------------------------
 
     def decide(self, requests: Sequence[CheckRequest], now: float | None = None) -> list[Decision]:
         """Decides requests in order. Needs a config: call `apply` first."""
@@ -237,14 +300,21 @@ class Engine:
     def decide_packed(self, count: int, now: float) -> int:
         """Decides the first `count` rows of `batch.request`; the answers stand in `batch.answer`.
 
-        Returns how many rows, listed first in `batch.rows`, are kept in the sample or want something fetched.
+        Returns how many rows, listed first in `batch.rows`, are kept in the sample or want
+        something fetched.
         """
         if self._tails_left < count:
             self._draw_tails()
         self._tails_left -= count
-        ml = int(_LIVE if self.model is not None and now >= self._ml_off_until and now >= self._late_until else self.ml_state(now))
+        ml = int(
+            _LIVE
+            if self.model is not None and now >= self._ml_off_until and now >= self._late_until
+            else self.ml_state(now)
+        )
         lease_wait = self.leases.wait(now) if self.quota_share < 1.0 else 0.0
-        found: int = passes.begin(self._table, count, now, ml, now < self._observe_until, self.quota_share, lease_wait)
+        found: int = passes.begin(
+            self._table, count, now, ml, now < self._observe_until, self.quota_share, lease_wait
+        )
         if found >= 0:
             return found
         self._score(self.batch, -1 - found, now)
@@ -255,26 +325,43 @@ class Engine:
         return int(passes.finish(self._table, count, now))
 
     def _draw_tails(self) -> None:
-        """Random numbers for the ids to come; few enough that the call that draws them is hardly longer than the others."""
+        """Random numbers for the ids to come; few enough that the call that draws them is hardly
+        longer than the others.
+        """
         tails = self.batch.tails
         tails[:] = random_tails(len(tails))
         self.batch.serial[layout.TAILS_LEFT] = self._tails_left = len(tails)
 
     def _pack(self, requests: Sequence[CheckRequest]) -> list[Route]:
-        route, view, size, pack, at = self.router.route, self._requests_view, _PACK.size, _PACK.pack_into, 0
+        route, view, size, pack, at = (
+            self.router.route,
+            self._requests_view,
+            _PACK.size,
+            _PACK.pack_into,
+            0,
+        )
         routes = []
         for q in requests:
             found = route(q.method, q.path)
             routes.append(found)
             pack(
-                view, at, hash(q.app), hash(q.token) if q.token else 0, hash(q.source) if q.source else 0, hash(q.path),
-                q.payload_bytes / 1024.0, q.attempt, found.packed,
-            )  # fmt: skip
+                view,
+                at,
+                hash(q.app),
+                hash(q.token) if q.token else 0,
+                hash(q.source) if q.source else 0,
+                hash(q.path),
+                q.payload_bytes / 1024.0,
+                q.attempt,
+                found.packed,
+            )
             at += size
         return routes
 
     def _score(self, batch: layout.Batch, count: int, now: float) -> None:
-        """Scores the rows listed first in `batch.rows`; a model that is slow again and again counts as late for a while."""
+        """Scores the rows listed first in `batch.rows`; a model that is slow again and again counts
+        as late for a while.
+        """
         assert self.model is not None and self.config is not None
         started = time.perf_counter()
         self.model.score_into(batch.features, batch.rows, count, batch.scores)
@@ -284,7 +371,9 @@ class Engine:
             self._late_until = now + LATE_PAUSE_S
 
     def _forecast(self, count: int, now: float) -> None:
-        """Finds, for the refused rows listed first in `batch.rows`, the shortest wait after which they would be admitted."""
+        """Finds, for the refused rows listed first in `batch.rows`, the shortest wait after which
+        they would be admitted.
+        """
         low, high, ahead = self._low, self._high, self._ahead
         low[:count], high[:count] = 0, len(layout.WAITS) - 1
         assert self.model is not None
@@ -295,17 +384,29 @@ class Engine:
         passes.promise(self._table, high, count)
 
     def _unpack(
-        self, requests: Sequence[CheckRequest], routes: list[Route], notable: int, now: float, elapsed_us: float
+        self,
+        requests: Sequence[CheckRequest],
+        routes: list[Route],
+        notable: int,
+        now: float,
+        elapsed_us: float,
     ) -> list[Decision]:
         count = len(requests)
         if count == 1 and not notable:
             return [Decision(*_UNPACK.unpack_from(self._answers_view))]
-        decisions = list(starmap(Decision, _UNPACK.iter_unpack(self._answers_view[: count * _UNPACK.size])))
+        decisions = list(
+            starmap(Decision, _UNPACK.iter_unpack(self._answers_view[: count * _UNPACK.size]))
+        )
         if not notable:
             return decisions
         found = self.batch.rows[:notable]
         answers = self.batch.answer[found]
-        columns = (found.tolist(), answers["answered"].tolist(), answers["wants"].tolist(), answers["kept"].tolist())
+        columns = (
+            found.tolist(),
+            answers["answered"].tolist(),
+            answers["wants"].tolist(),
+            answers["kept"].tolist(),
+        )
         for i, answered, wants, kept in zip(*columns, strict=True):
             if answered == policy.BATCH:
                 decisions[i].batch_hint = routes[i].batch
@@ -330,9 +431,21 @@ class Engine:
             else:  # its next request asks again
                 self.state.profile[self.batch.answer[i]["slot"], state.P_KNOWN] = 0.0
         if wants & layout.WANTS_LEASE:
-            self.leases.want(app, float(self.signals[i, passes.S_QUOTA_LIMIT]), int(self.batch.answer[i]["lease"]))
+            self.leases.want(
+                app,
+                float(self.signals[i, passes.S_QUOTA_LIMIT]),
+                int(self.batch.answer[i]["lease"]),
+            )
 
-    def _keep(self, q: CheckRequest, route: Route, decision_id: bytes, i: int, now: float, elapsed_us: float) -> None:
+    def _keep(
+        self,
+        q: CheckRequest,
+        route: Route,
+        decision_id: bytes,
+        i: int,
+        now: float,
+        elapsed_us: float,
+    ) -> None:
         if len(self.events) >= EVENT_BUFFER:
             self.events.popleft()
             self.events_dropped += 1
@@ -343,41 +456,66 @@ class Engine:
         slot = int(answer["slot"])
         self.events.append(
             Event(
-                id=decision_id, at=now, request_id=q.request_id, region=self.region_name, node=self.node, app=q.app,
+                id=decision_id,
+                at=now,
+                request_id=q.request_id,
+                region=self.region_name,
+                node=self.node,
+                app=q.app,
                 tenant=self.tenant_in(slot),
                 tier=int(self.state.profile[slot, state.P_TIER]),
-                token_digest=token_digest(self.token_key, q.token) if q.token else "", method=route.method, endpoint=route.endpoint,
-                service=self.router.names[route.service], action=int(answer["action"]), observed=now < self._observe_until,
+                token_digest=token_digest(self.token_key, q.token) if q.token else "",
+                method=route.method,
+                endpoint=route.endpoint,
+                service=self.router.names[route.service],
+                action=int(answer["action"]),
+                observed=now < self._observe_until,
                 stage=int(answer["stage"]),
-                reason=int(answer["reason"]), retry_after=float(answer["retry_after"]), risk=risk if ranked else None,
-                value=value if ranked else None, raw_risk=raw_risk if ranked else None, raw_value=raw_value if ranked else None,
-                model=self.model.digest if self.model else "", arm=int(Arm.LIVE if ranked else Arm.NONE),
-                ml_state=int(sig[policy.S_ML]), config_version=self.config.version, feature_schema=SCHEMA,
-                features=self.features[i].tobytes(), signals=sig.tobytes(), inclusion_probability=float(answer["probability"]),
-                latency_us=elapsed_us, payload_bytes=q.payload_bytes,
+                reason=int(answer["reason"]),
+                retry_after=float(answer["retry_after"]),
+                risk=risk if ranked else None,
+                value=value if ranked else None,
+                raw_risk=raw_risk if ranked else None,
+                raw_value=raw_value if ranked else None,
+                model=self.model.digest if self.model else "",
+                arm=int(Arm.LIVE if ranked else Arm.NONE),
+                ml_state=int(sig[policy.S_ML]),
+                config_version=self.config.version,
+                feature_schema=SCHEMA,
+                features=self.features[i].tobytes(),
+                signals=sig.tobytes(),
+                inclusion_probability=float(answer["probability"]),
+                latency_us=elapsed_us,
+                payload_bytes=q.payload_bytes,
             )
-        )  # fmt: skip
+        )
 
     def take_events(self, most: int = EVENT_BUFFER) -> list[Event]:
         """Sampled decisions since the last call, oldest first; at most `most`."""
         return [self.events.popleft() for _ in range(min(most, len(self.events)))]
 
-    # ---- how it stands -----------------------------------------------------------------------------------------------
+    # ---- how it stands
+    # ---------------------------------------------------------------------
 
     def services(self, now: float) -> list[ServiceStatus]:
         """The services as this node sees them."""
         rows = self.shared.service
         return [
             ServiceStatus(
-                name, float(row[region.UTILISATION]), float(row[region.PRICE]), float(row[region.LATENCY]),
+                name,
+                float(row[region.UTILISATION]),
+                float(row[region.PRICE]),
+                float(row[region.LATENCY]),
                 float(row[region.ERRORS]),
                 float(now - row[region.FEEDBACK_AT]) if row[region.FEEDBACK_AT] else 1e9,
             )
             for name, row in zip(self.router.names, rows, strict=True)
-        ]  # fmt: skip
+        ]
 
     def latency_p99_us(self) -> float:
-        """99th percentile of decision times over the last batches (up to 1,024), microseconds; each batch counts by its size."""
+        """99th percentile of decision times over the last batches (up to 1,024), microseconds; each
+        batch counts by its size.
+        """
         batches = sorted(self.batch_us)
         rest = 0.01 * sum(size for _, size in batches)
         for elapsed, size in reversed(batches):
@@ -393,7 +531,9 @@ class Engine:
 
 
 def _until(config: Config, switch: str) -> float:
-    """Unix time until which a switch is engaged: 0 when it is clear, inf when it stays until someone clears it."""
+    """Unix time until which a switch is engaged: 0 when it is clear, inf when it stays until
+    someone clears it.
+    """
     engaged = [np.inf if s.until is None else s.until for s in config.switches if s.name == switch]
     return max(engaged, default=0.0)
 

@@ -51,12 +51,15 @@ class Event(msgspec.Struct, array_like=True, gc=False):
     inclusion_probability: float
     """Probability with which this decision was kept; weigh by its inverse."""
     latency_us: float
-    """The decider's own time until this decision was made (that of its whole batch), microseconds."""
+    """The decider's own time until this decision was made (that of its whole batch), microseconds.
+    """
     payload_bytes: int
 
 
 class EventBatch(msgspec.Struct, array_like=True):
-    """What one decider sends at once. `id` makes ingest exactly-once: a batch id is stored with its rows."""
+    """What one decider sends at once. `id` makes ingest exactly-once: a batch id is stored with its
+    rows.
+    """
 
     id: bytes
     """UUIDv7, 16 bytes."""

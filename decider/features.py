@@ -1,11 +1,11 @@
 """The feature registry: the only definition of what a model sees.
 
-The decider computes by it, training reads by it, explanations speak by it. Order is the layout of every
-feature vector (float32, shape `(N_FEATURES,)`). `SCHEMA` is the hash of all that changes meaning; a model or a
-config made for another one is refused.
+The decider computes by it, training reads by it, explanations speak by it. Order is the layout of
+every feature vector (float32, shape `(N_FEATURES,)`). `SCHEMA` is the hash of all that changes
+meaning; a model or a config made for another one is refused.
 
-Texts speak about behaviour, not about the model. `{value}` and `{typical}` are filled with figures formatted by
-the feature's `unit`; `typical` is the median of similar apps.
+Texts speak about behaviour, not about the model. `{value}` and `{typical}` are filled with figures
+formatted by the feature's `unit`; `typical` is the median of similar apps.
 """
 
 from __future__ import annotations
@@ -16,13 +16,27 @@ from typing import Any, Literal
 
 Source = Literal["request", "counters", "feedback", "profile", "service", "clock"]
 Unit = Literal[
-    "per_s", "count", "ratio", "share", "cost_per_s", "seconds", "days", "bits", "kilobytes", "hour", "level", "flag", "cost"
+    "per_s",
+    "count",
+    "ratio",
+    "share",
+    "cost_per_s",
+    "seconds",
+    "days",
+    "bits",
+    "kilobytes",
+    "hour",
+    "level",
+    "flag",
+    "cost",
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """One feature. `owner_controls` marks what the app's owner can change (pace, errors, batching, waiting)."""
+    """One feature. `owner_controls` marks what the app's owner can change (pace, errors, batching,
+    waiting).
+    """
 
     name: str
     unit: Unit
@@ -36,7 +50,9 @@ class Feature:
     """Sentence for staff when a low value is adverse."""
     source: Source
     cause: str
-    """Code of what it has in common with others (`causes.CAUSES`): findings of one cause are told once."""
+    """Code of what it has in common with others (`causes.CAUSES`): findings of one cause are told
+    once.
+    """
     owner: str
     """Team that answers for it."""
     freshness_s: float
@@ -47,10 +63,39 @@ class Feature:
     dtype: str = "float32"
 
 
-def _f(name: str, unit: Unit, label: str, code: str, high: str, low: str, source: Source, cause: str, **more: Any) -> Feature:
-    freshness = {"request": 0.0, "counters": 1.0, "clock": 1.0, "feedback": 60.0, "service": 60.0, "profile": 86_400.0}[source]
+def _f(
+    name: str,
+    unit: Unit,
+    label: str,
+    code: str,
+    high: str,
+    low: str,
+    source: Source,
+    cause: str,
+    **more: Any,
+) -> Feature:
+    freshness = {
+        "request": 0.0,
+        "counters": 1.0,
+        "clock": 1.0,
+        "feedback": 60.0,
+        "service": 60.0,
+        "profile": 86_400.0,
+    }[source]
     owner = {"profile": "accounts", "service": "sre"}.get(source, "traffic")
-    return Feature(name, unit, label, code, high, low, source, cause, owner, freshness, **{"default": 0.0, **more})
+    return Feature(
+        name,
+        unit,
+        label,
+        code,
+        high,
+        low,
+        source,
+        cause,
+        owner,
+        freshness,
+        **{"default": 0.0, **more},
+    )
 
 
 FEATURES: tuple[Feature, ...] = (
@@ -93,7 +138,8 @@ FEATURES: tuple[Feature, ...] = (
         "Requests a second, last 10 min",
         "PACE_10M",
         "It sent {value} requests a second over ten minutes. Similar apps send {typical}.",
-        "It was quiet for ten minutes, {value} requests a second, and then began. Similar apps send {typical}.",
+        "It was quiet for ten minutes, {value} requests a second, and then began. Similar apps send"
+        " {typical}.",
         "counters",
         "PACE",
         owner_controls=True,
@@ -104,7 +150,8 @@ FEATURES: tuple[Feature, ...] = (
         "Burst: 1 s pace over 60 s pace",
         "BURST",
         "Traffic came as a spike: {value} the pace of its own last minute. Similar apps {typical}.",
-        "Traffic is unusually even: {value} the pace of its own last minute. Similar apps {typical}.",
+        "Traffic is unusually even: {value} the pace of its own last minute. Similar apps"
+        " {typical}.",
         "counters",
         "PACE",
         default=1.0,
@@ -116,7 +163,8 @@ FEATURES: tuple[Feature, ...] = (
         "Irregularity of the gaps between requests",
         "GAPS",
         "Its requests come in clumps: gaps vary by {value} their mean. Similar apps {typical}.",
-        "Its requests come like clockwork: gaps vary by only {value} their mean. Similar apps {typical}.",
+        "Its requests come like clockwork: gaps vary by only {value} their mean. Similar apps"
+        " {typical}.",
         "counters",
         "PACE",
         default=1.0,
@@ -182,7 +230,8 @@ FEATURES: tuple[Feature, ...] = (
         "share",
         "401 and 403 answers, last minute",
         "AUTH_ERRORS",
-        "{value} of its sign-ins or credentials were refused by the service. Similar apps see {typical}.",
+        "{value} of its sign-ins or credentials were refused by the service. Similar apps see"
+        " {typical}.",
         "Only {value} of its credentials were refused by the service. Similar apps see {typical}.",
         "feedback",
         "ERRORS",
@@ -215,7 +264,8 @@ FEATURES: tuple[Feature, ...] = (
         "share",
         "Requests refused by Sluice, last minute",
         "REFUSED",
-        "{value} of its requests were already being refused and it went on. Similar apps {typical}.",
+        "{value} of its requests were already being refused and it went on. Similar apps"
+        " {typical}.",
         "Only {value} of its requests were being refused. Similar apps {typical}.",
         "counters",
         "RETRIES",
@@ -226,7 +276,8 @@ FEATURES: tuple[Feature, ...] = (
         "share",
         "Retries, last minute",
         "RETRIES",
-        "{value} of its requests repeat one that had just failed or been refused. Similar apps {typical}.",
+        "{value} of its requests repeat one that had just failed or been refused. Similar apps"
+        " {typical}.",
         "Only {value} of its requests were retries. Similar apps {typical}.",
         "counters",
         "RETRIES",
@@ -371,8 +422,10 @@ FEATURES: tuple[Feature, ...] = (
         "hour",
         "Hour of the week",
         "HOUR",
-        "It is {value} of the week, late for traffic like this. Similar apps call around {typical}.",
-        "It is {value} of the week, early for traffic like this. Similar apps call around {typical}.",
+        "It is {value} of the week, late for traffic like this. Similar apps call around"
+        " {typical}.",
+        "It is {value} of the week, early for traffic like this. Similar apps call around"
+        " {typical}.",
         "clock",
         "CLOCK",
     ),
@@ -507,7 +560,9 @@ NAMES: tuple[str, ...] = tuple(INDEX)
 
 
 def schema_of(features: tuple[Feature, ...]) -> str:
-    """Hash of all that changes the meaning of a vector: names, order, units, dtypes, sources, defaults. 16 hex digits."""
+    """Hash of all that changes the meaning of a vector: names, order, units, dtypes, sources,
+    defaults. 16 hex digits.
+    """
     lines = (f"{f.name}|{f.dtype}|{f.unit}|{f.source}|{f.default!r}" for f in features)
     return hashlib.blake2b("\n".join(lines).encode(), digest_size=8).hexdigest()
 

@@ -1,8 +1,10 @@
-"""Tells the deciders what became of requests: reads the gateway's JSON access log and sends outcomes to Valkey.
+"""Tells the deciders what became of requests: reads the gateway's JSON access log and sends
+outcomes to Valkey.
 
-`python -m decider.feedback --log FILE --valkey URL`. Nothing is lost while Valkey is away: the log itself is the buffer, up to
-MAX_BEHIND bytes, and the place reached is kept beside it. After a restart the last batch may be sent twice; the features
-it feeds are rates over a minute and bear that.
+`python -m decider.feedback --log FILE --valkey URL`. Nothing is lost while Valkey is away: the log
+itself is the buffer, up to MAX_BEHIND bytes, and the place reached is kept beside it. After a
+restart the last batch may be sent twice; the features it feeds are rates over a minute and bear
+that.
 """
 
 from __future__ import annotations
@@ -36,7 +38,9 @@ MAX_LINE = 1 << 16
 TRUNCATE_AT = 64 << 20
 """A log read to its end is emptied beyond this size, bytes."""
 MAX_BEHIND = 256 << 20
-"""Unread log beyond which the oldest is given up, bytes: outcomes that late tell nothing, and the disk is not ours to fill."""
+"""Unread log beyond which the oldest is given up, bytes: outcomes that late tell nothing, and the
+disk is not ours to fill.
+"""
 MAX_DURATION_MS = 3_600_000.0
 MAX_AHEAD_S = 60.0
 """A line from further in the future is not believed, seconds."""
@@ -50,7 +54,9 @@ _decision = re.compile(r"dec_[0-9a-f]{32}").fullmatch
 
 
 class LogLine(msgspec.Struct):
-    """One line of the gateway's access log, by the names in `examples/gateway/envoy.yaml`. What Envoy did not know is null."""
+    """One line of the gateway's access log, by the names in `examples/gateway/envoy.yaml`. What
+    Envoy did not know is null.
+    """
 
     ts: datetime
     status: int
@@ -68,28 +74,43 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 def outcome(line: bytes, now: float) -> Outcome | None:
-    """The outcome a line tells of; None when the request never reached a service or is not known to be an app's.
+    """The outcome a line tells of; None when the request never reached a service or is not known to
+    be an app's.
 
     Raises:
-        ValueError: when it is no line of the gateway's (msgspec's errors and undecodable text are ValueErrors).
+        ValueError: when it is no line of the gateway's (msgspec's errors and undecodable text are
+            ValueErrors).
     """
     read = _decode(line)
-    if not read.app or not read.service or read.status == 0 or not UNSERVED.isdisjoint((read.flags or "").split(",")):
+    if (
+        not read.app
+        or not read.service
+        or read.status == 0
+        or not UNSERVED.isdisjoint((read.flags or "").split(","))
+    ):
         return None
     at = read.ts.replace(tzinfo=read.ts.tzinfo or UTC).timestamp() + read.duration_ms / 1000
-    if not (100 <= read.status <= 599 and 0 <= read.duration_ms <= MAX_DURATION_MS and 0 <= at <= now + MAX_AHEAD_S):
+    if not (
+        100 <= read.status <= 599
+        and 0 <= read.duration_ms <= MAX_DURATION_MS
+        and 0 <= at <= now + MAX_AHEAD_S
+    ):
         raise ValueError("a number is out of range")
     if _app(read.app) is None or _name(read.service) is None:
         raise ValueError("app or service is not a name")
     request_id = read.request_id if read.request_id and _name(read.request_id) else ""
     decision = read.decision if read.decision and _decision(read.decision) else ""
     size = min(max(0, read.bytes_out or 0), 2**53)
-    return Outcome(read.app, read.service, at, read.status, read.duration_ms, request_id, decision, size)
+    return Outcome(
+        read.app, read.service, at, read.status, read.duration_ms, request_id, decision, size
+    )
 
 
 @dataclass
 class Tail:
-    """A log file read as it grows, through rotation and truncation, from where the last reader stopped."""
+    """A log file read as it grows, through rotation and truncation, from where the last reader
+    stopped.
+    """
 
     path: Path
     skipped: int = 0
@@ -123,7 +144,9 @@ class Tail:
         return found
 
     def keep_place(self) -> None:
-        """Writes down how far lines were dealt with, and empties a long log that was read to its end."""
+        """Writes down how far lines were dealt with, and empties a long log that was read to its
+        end.
+        """
         if self._file is None:
             return
         if self._offset >= TRUNCATE_AT and os.fstat(self._file.fileno()).st_size == self._offset:
@@ -143,15 +166,22 @@ class Tail:
         return self.path.with_name(self.path.name + ".place")
 
     def _opened(self) -> bool:
-        """Whether the file is open; opens it, or the new one that took its place once the old one is read."""
+        """Whether the file is open; opens it, or the new one that took its place once the old one
+        is read.
+        """
         try:
             there = self.path.stat()
         except FileNotFoundError:
             return self._file is not None
-        if self._file is not None and self._inode != there.st_ino and self._offset >= os.fstat(self._file.fileno()).st_size:
+        if (
+            self._file is not None
+            and self._inode != there.st_ino
+            and self._offset >= os.fstat(self._file.fileno()).st_size
+        ):
             self.close()
         if self._file is None:
-            # Writable, because emptying it is our task; unbuffered, because another process writes it.
+            # Writable, because emptying it is our task; unbuffered, because another process writes
+            # it.
             self._file = self.path.open("r+b", buffering=0)
             self._inode = os.fstat(self._file.fileno()).st_ino
             self._offset = self._remembered()
@@ -236,8 +266,14 @@ class Feedback:
                 told = outcome(line, now)
             except (ValueError, OverflowError, RecursionError) as error:
                 self.skipped += 1
-                if self.skipped & (self.skipped - 1) == 0:  # the 1st, 2nd, 4th, 8th, ...: a hostile log must not fill ours
-                    log.warning("%d lines of the log were not the gateway's so far; the last: %s", self.skipped, error)
+                if (
+                    self.skipped & (self.skipped - 1) == 0
+                ):  # the 1st, 2nd, 4th, 8th, ...: a hostile log must not fill ours
+                    log.warning(
+                        "%d lines of the log were not the gateway's so far; the last: %s",
+                        self.skipped,
+                        error,
+                    )
                 continue
             if told is not None:
                 yield told
@@ -245,13 +281,21 @@ class Feedback:
 
 def main() -> None:
     """Runs until SIGTERM or SIGINT."""
-    parser = argparse.ArgumentParser(prog="python -m decider.feedback", description="Sends a gateway's outcomes to the deciders.")
+    parser = argparse.ArgumentParser(
+        prog="python -m decider.feedback", description="Sends a gateway's outcomes to the deciders."
+    )
     parser.add_argument("--log", type=Path, required=True, help="the gateway's JSON access log")
-    parser.add_argument("--valkey", default=os.environ.get("VALKEY_URL"), help="address of Valkey (default: VALKEY_URL)")
+    parser.add_argument(
+        "--valkey",
+        default=os.environ.get("VALKEY_URL"),
+        help="address of Valkey (default: VALKEY_URL)",
+    )
     options = parser.parse_args()
     if not options.valkey:
         parser.error("say where Valkey is: --valkey redis://host:6379/0, or set VALKEY_URL")
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

@@ -20,7 +20,9 @@ def _nothing() -> None:
 
 
 class HttpServer:
-    """Serves one engine. Made and used on the event loop's thread; `stats` may be read at any time."""
+    """Serves one engine. Made and used on the event loop's thread; `stats` may be read at any
+    time.
+    """
 
     def __init__(
         self,
@@ -30,7 +32,9 @@ class HttpServer:
         limits: Limits | None = None,
         on_decided: Callable[[], None] = _nothing,
     ) -> None:
-        """`on_decided` is called after each engine.decide, before its answers are written; it must be quick."""
+        """`on_decided` is called after each engine.decide, before its answers are written; it must
+        be quick.
+        """
         self.limits = limits or Limits()
         self.stats = Stats()
         self.port = 0
@@ -53,12 +57,16 @@ class HttpServer:
         answers = Answers(time.time())
         batcher = Batcher(self._engine, answers, self.stats, self._on_decided)
         self._hub = Hub(batcher, answers, self.stats, self.limits, self._health, self._metrics)
-        self._server = await loop.create_server(lambda: Connection(self._hub), host, port, backlog=BACKLOG)
+        self._server = await loop.create_server(
+            lambda: Connection(self._hub), host, port, backlog=BACKLOG
+        )
         self.port = int(self._server.sockets[0].getsockname()[1])
         self._sweep()
 
     def _sweep(self) -> None:
-        """Refreshes the shared clock and the Date field, and looks at every connection's deadlines."""
+        """Refreshes the shared clock and the Date field, and looks at every connection's
+        deadlines.
+        """
         hub = self._hub
         hub.now = hub.loop.time()
         hub.answers.tick(time.time())
@@ -67,7 +75,9 @@ class HttpServer:
         self._sweeper = hub.loop.call_later(self.limits.sweep_s, self._sweep)
 
     async def stop(self, grace_s: float = 5.0) -> None:
-        """Accepts no more, answers what has been asked, closes; after `grace_s` seconds cuts what is left."""
+        """Accepts no more, answers what has been asked, closes; after `grace_s` seconds cuts what
+        is left.
+        """
         if self._server is None:
             return
         hub = self._hub

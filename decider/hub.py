@@ -62,7 +62,15 @@ class Member(Protocol):
 class Hub:
     """What all connections of a server share."""
 
-    def __init__(self, batcher: Batcher, answers: Answers, stats: Stats, limits: Limits, health: Health, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        batcher: Batcher,
+        answers: Answers,
+        stats: Stats,
+        limits: Limits,
+        health: Health,
+        metrics: Metrics,
+    ) -> None:
         self.loop = asyncio.get_running_loop()
         self.now = self.loop.time()
         """Loop time of the last sweep."""
@@ -77,7 +85,9 @@ class Hub:
         self.stopping = False
         self.plain = plain.PlainReader(limits.headers)
         self.plain_most = min(plain.MOST, limits.head, limits.url)
-        """Longest read, in bytes, that may be a plain check; 0 while stopping, when every answer says that it is the last."""
+        """Longest read, in bytes, that may be a plain check; 0 while stopping, when every answer
+        says that it is the last.
+        """
 
     def stop(self) -> None:
         """From now on connections close after their next answer."""

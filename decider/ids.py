@@ -15,13 +15,17 @@ PREFIX = "dec_"
 _ID = struct.Struct(">QQ")
 _LATEST_S = 7e9
 """The year 2191."""
-_PATTERN = re.compile(r"(?:dec_)?([0-9a-f]{8}-?[0-9a-f]{4}-?7[0-9a-f]{3}-?[89ab][0-9a-f]{3}-?[0-9a-f]{12})", re.I)
+_PATTERN = re.compile(
+    r"(?:dec_)?([0-9a-f]{8}-?[0-9a-f]{4}-?7[0-9a-f]{3}-?[89ab][0-9a-f]{3}-?[0-9a-f]{12})", re.I
+)
 
 
 class IdSource:
-    """Makes UUIDv7s that increase within one process: milliseconds, a counter in rand_a (RFC 9562, 6.2, method 1), random rand_b.
+    """Makes UUIDv7s that increase within one process: milliseconds, a counter in rand_a (RFC 9562,
+    6.2, method 1), random rand_b.
 
-    More than 4,096 in a millisecond run ahead of the clock, as the RFC allows. Decisions get theirs from `passes.finish`.
+    More than 4,096 in a millisecond run ahead of the clock, as the RFC allows. Decisions get theirs
+    from `passes.finish`.
     """
 
     def __init__(self) -> None:
@@ -29,10 +33,14 @@ class IdSource:
         """Milliseconds and counter (12 bits) of the next id."""
 
     def one(self, now: float | None = None) -> bytes:
-        """An id of 16 bytes, greater than those before it, of the millisecond of `now` (default: the clock) or just after."""
+        """An id of 16 bytes, greater than those before it, of the millisecond of `now` (default:
+        the clock) or just after.
+        """
         step = max(int((time.time() if now is None else now) * 1000) << 12, self._next)
         self._next = step + 1
-        return _ID.pack((step >> 12 << 16) | 0x7000 | (step & 0xFFF), random_tails(1).byteswap().item())
+        return _ID.pack(
+            (step >> 12 << 16) | 0x7000 | (step & 0xFFF), random_tails(1).byteswap().item()
+        )
 
     def many(self, count: int, now: float | None = None) -> list[bytes]:
         """`count` ids as of `one`."""
@@ -40,7 +48,9 @@ class IdSource:
 
 
 def random_tails(count: int) -> NDArray[np.uint64]:
-    """Last 8 bytes of `count` UUIDv7s, as they stand in memory: the variant in the first byte, the rest random."""
+    """Last 8 bytes of `count` UUIDv7s, as they stand in memory: the variant in the first byte, the
+    rest random.
+    """
     return (np.frombuffer(os.urandom(8 * count), np.uint64) & ~np.uint64(0xC0)) | np.uint64(0x80)
 
 
@@ -50,7 +60,9 @@ def format_decision_id(raw: bytes) -> str:
 
 
 def parse_decision_id(text: str) -> bytes | None:
-    """The 16 bytes of a decision id with or without prefix and dashes; None when it is none, or of a time no clock here shows."""
+    """The 16 bytes of a decision id with or without prefix and dashes; None when it is none, or of
+    a time no clock here shows.
+    """
     match = _PATTERN.fullmatch(text.strip())
     raw = bytes.fromhex(match[1].replace("-", "")) if match else b""
     return raw if raw and decision_time(raw) < _LATEST_S else None
@@ -62,5 +74,9 @@ def decision_time(raw: bytes) -> float:
 
 
 def token_digest(key: bytes, token: str) -> str:
-    """Keyed BLAKE2b digest of a credential, 16 bytes as hex: enough to find it again, not enough to use it."""
-    return hashlib.blake2b(token.encode("utf-8", "surrogateescape"), key=key, digest_size=16).hexdigest()
+    """Keyed BLAKE2b digest of a credential, 16 bytes as hex: enough to find it again, not enough to
+    use it.
+    """
+    return hashlib.blake2b(
+        token.encode("utf-8", "surrogateescape"), key=key, digest_size=16
+    ).hexdigest()

@@ -1,7 +1,8 @@
-"""Keeps the config: verifies what arrives from anywhere, applies what is newer, loads models, remembers the last good one.
+"""Keeps the config: verifies what arrives from anywhere, applies what is newer, loads models,
+remembers the last good one.
 
-A document can come by push, by poll, from a file an operator put on this node, or from this node's own disk at start.
-All go through `offer`, so all are verified alike.
+A document can come by push, by poll, from a file an operator put on this node, or from this node's
+own disk at start. All go through `offer`, so all are verified alike.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from .models import Model
 from .store import Ack
 
 FetchModel = Callable[[str], Awaitable[bytes | None]]
-"""Digest to artifact bytes, None when the store has none. Raises OSError when the store is out of reach."""
+"""Digest to artifact bytes, None when the store has none. Raises OSError when the store is out of
+reach.
+"""
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -37,7 +40,12 @@ class Keeper:
     """The config and model of one engine."""
 
     def __init__(
-        self, engine: Engine, keys: dict[str, Ed25519PublicKey], data: Path, models: Path, fetch_model: FetchModel
+        self,
+        engine: Engine,
+        keys: dict[str, Ed25519PublicKey],
+        data: Path,
+        models: Path,
+        fetch_model: FetchModel,
     ) -> None:
         """`data`: this node's directory (config.bin, switch.bin); `models`: artifacts by digest."""
         self.engine, self.data = engine, data
@@ -60,7 +68,9 @@ class Keeper:
         return self._keys
 
     def offer(self, data: bytes, source: str) -> bool:
-        """Takes a signed document; True when it is in force now. A refused one is acked with its reason, once."""
+        """Takes a signed document; True when it is in force now. A refused one is acked with its
+        reason, once.
+        """
         received_at, started = time.time(), time.perf_counter()
         try:
             config = configs.verify(data, self._keys)
@@ -95,7 +105,9 @@ class Keeper:
             self._loading = asyncio.get_running_loop().create_task(self._load())
 
     async def _load(self) -> None:
-        """Loads until the running model is the one named; a bad one leaves the fallback limiter in charge."""
+        """Loads until the running model is the one named; a bad one leaves the fallback limiter in
+        charge.
+        """
         while (config := self.engine.config) is not None and config.model is not None:
             digest = config.model.digest
             if self.engine.model is not None and self.engine.model.digest == digest:
@@ -113,7 +125,9 @@ class Keeper:
                 return
 
     async def _artifact(self, digest: str) -> bytes:
-        """Bytes of an artifact from this machine or the store. Raises ArtifactError when neither has it."""
+        """Bytes of an artifact from this machine or the store. Raises ArtifactError when neither
+        has it.
+        """
         path = self._models / digest
         if path.is_file():
             return await asyncio.to_thread(path.read_bytes)
@@ -131,13 +145,27 @@ class Keeper:
         return self.engine.model is None or self.engine.model.digest != config.model.digest
 
     def _ack(
-        self, version: int, received_at: float, started: float, source: str, *, error: str = "", last_old: float = 0.0
-    ) -> None:  # fmt: skip
+        self,
+        version: int,
+        received_at: float,
+        started: float,
+        source: str,
+        *,
+        error: str = "",
+        last_old: float = 0.0,
+    ) -> None:
         ack = Ack(
-            node=self.engine.node, region=self.engine.region_name, version=version, ok=not error, error=error,
+            node=self.engine.node,
+            region=self.engine.region_name,
+            version=version,
+            ok=not error,
+            error=error,
             received_at=received_at,
-            applied_at=time.time(), took_ms=(time.perf_counter() - started) * 1e3, last_old_decision_at=last_old, source=source,
-        )  # fmt: skip
+            applied_at=time.time(),
+            took_ms=(time.perf_counter() - started) * 1e3,
+            last_old_decision_at=last_old,
+            source=source,
+        )
         if self.acks.full():
             self.acks.get_nowait()
         self.acks.put_nowait(ack)
@@ -155,7 +183,9 @@ class Keeper:
             self.offer(path.read_bytes(), "disk")
 
     def look_at_file(self) -> None:
-        """Applies a document that an operator put on this node while the store was away (switch.bin)."""
+        """Applies a document that an operator put on this node while the store was away
+        (switch.bin).
+        """
         try:
             stat = (self.data / "switch.bin").stat()
         except OSError:

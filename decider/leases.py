@@ -1,4 +1,6 @@
-"""Leases of daily quotas: what this node asks the store for, what it was given, and what it gives back."""
+"""Leases of daily quotas: what this node asks the store for, what it was given, and what it gives
+back.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ from .state import LEASED_OUT, QUOTA_DAY, QUOTA_LEFT, QUOTA_OWN, QUOTA_USED, Sta
 MOST_WANTED = 20_000
 """Apps asked for at once; the next request of an app that found no room asks again."""
 MOST_LESSEES = 100_000
-"""Apps whose unused leases are given back when the node ends; those of more are lost for the day."""
+"""Apps whose unused leases are given back when the node ends; those of more are lost for the day.
+"""
 
 
 class Leases:
@@ -35,9 +38,12 @@ class Leases:
         self._silent_since = 0.0 if answered else self._silent_since or asked_at
 
     def wait(self, now: float) -> float:
-        """Seconds after which an app should ask again that has spent what is held for it: as long again as the store is silent
-        already, as nothing else is known of when it answers."""
-        return min(LONGEST_WAIT_S, max(1.0, now - self._silent_since)) if self._silent_since else 1.0
+        """Seconds after which an app should ask again that has spent what is held for it: as long
+        again as the store is silent already, as nothing else is known of when it answers.
+        """
+        return (
+            min(LONGEST_WAIT_S, max(1.0, now - self._silent_since)) if self._silent_since else 1.0
+        )
 
     def grant(self, app: str, requests: float) -> None:
         """Adds a lease of so many requests to an app that is still tracked."""
@@ -54,7 +60,9 @@ class Leases:
             self._clock[slot, LEASED_OUT] = of
 
     def give_back(self, now: float) -> dict[str, int]:
-        """Takes out what is left of today's leases, in whole requests by app, for the store to lease to others."""
+        """Takes out what is left of today's leases, in whole requests by app, for the store to
+        lease to others.
+        """
         slots = {app: self._slot_of(app) for app in self._lessees}
         unused = {app: self._take_out(slot, now) for app, slot in slots.items() if slot >= 0}
         self._lessees.clear()

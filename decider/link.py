@@ -1,6 +1,8 @@
-"""The decider's link to Valkey, all of it on the event loop: config push and poll, acks, events, outcomes, profiles, leases.
+"""The decider's link to Valkey, all of it on the event loop: config push and poll, acks, events,
+outcomes, profiles, leases.
 
-Whatever happens here, deciding goes on: every duty runs for itself, waits out an absent store, and says so in the heartbeat.
+Whatever happens here, deciding goes on: every duty runs for itself, waits out an absent store, and
+says so in the heartbeat.
 """
 
 from __future__ import annotations
@@ -31,14 +33,19 @@ RETRY_S = 0.5
 _encode = msgspec.msgpack.Encoder().encode
 _decode_profile = msgspec.msgpack.Decoder(Profile).decode
 _decode_outcomes = msgspec.msgpack.Decoder(list[Outcome]).decode
-_LEASE, _GIVE_BACK = ((Path(__file__).parent / "resources" / name).read_text() for name in ("lease.lua", "give_back.lua"))
+_LEASE, _GIVE_BACK = (
+    (Path(__file__).parent / "resources" / name).read_text()
+    for name in ("lease.lua", "give_back.lua")
+)
 
 
 class Link:
     """Duties between one engine and the store. `run` returns when cancelled."""
 
     def __init__(self, url: str, engine: Engine, started_at: float) -> None:
-        self.store: Any = Redis.from_url(url, socket_timeout=2.0, socket_connect_timeout=1.0, health_check_interval=10)
+        self.store: Any = Redis.from_url(
+            url, socket_timeout=2.0, socket_connect_timeout=1.0, health_check_interval=10
+        )
         self.engine, self.started_at = engine, started_at
         self.keeper: Keeper | None = None
         self.events_sent = 0
@@ -66,11 +73,15 @@ class Link:
         """All duties until cancelled."""
         self.keeper = keeper
         duties: list[tuple[Callable[[], Awaitable[None]], float]] = [
-            (self._push, PUSH_S), (self._poll, POLL_S), (self._ack, 0.0), (self._flush, FLUSH_S), (self._learn, 0.0),
+            (self._push, PUSH_S),
+            (self._poll, POLL_S),
+            (self._ack, 0.0),
+            (self._flush, FLUSH_S),
+            (self._learn, 0.0),
             (self._fetch, FETCH_S),
             (self._obey, PUSH_S),
             (self._status, STATUS_S),
-        ]  # fmt: skip
+        ]
         async with asyncio.TaskGroup() as group:
             for duty, pause in duties:
                 group.create_task(self._keep_doing(duty, pause))
@@ -87,7 +98,9 @@ class Link:
             await asyncio.sleep(pause)
 
     async def _push(self) -> None:
-        """Listens for pushed documents and profiles, and polls once right after subscribing so that none is missed."""
+        """Listens for pushed documents and profiles, and polls once right after subscribing so that
+        none is missed.
+        """
         assert self.keeper is not None
         async with self._patient.pubsub() as channel:
             await channel.subscribe(store.CONFIG_CHANNEL, store.PROFILES_CHANNEL)
@@ -103,7 +116,9 @@ class Link:
                         self.engine.know([_decode_profile(message["data"])])
 
     async def _obey(self) -> None:
-        """Listens for signed commands about one app; apart from `_push`, so that no number of them holds up a config."""
+        """Listens for signed commands about one app; apart from `_push`, so that no number of them
+        holds up a config.
+        """
         assert self.keeper is not None
         desk = peek.Desk(self.engine, self.keeper.keys, self.started_at)
         async with self._patient.pubsub() as channel:
@@ -151,30 +166,42 @@ class Link:
                 await asyncio.sleep(RETRY_S)
 
     async def _flush(self) -> None:
-        """Sends what the sample kept; a batch that could not be sent is sent again under the same id."""
+        """Sends what the sample kept; a batch that could not be sent is sent again under the same
+        id.
+        """
         while self._unsent is not None or self.engine.events:
             if self._unsent is None:
                 events = self.engine.take_events(BATCH_EVENTS)
                 batch_id = self._ids.one()
-                self._unsent = EventBatch(batch_id, self.engine.node, time.time(), self.engine.events_dropped, events)
+                self._unsent = EventBatch(
+                    batch_id, self.engine.node, time.time(), self.engine.events_dropped, events
+                )
             data = encode_batch(self._unsent)
-            await self.store.xadd(store.EVENTS_STREAM, {"b": data}, maxlen=store.EVENTS_MAXLEN, approximate=True)
+            await self.store.xadd(
+                store.EVENTS_STREAM, {"b": data}, maxlen=store.EVENTS_MAXLEN, approximate=True
+            )
             self.events_sent += len(self._unsent.events)
             self._unsent = None
 
     async def _learn(self) -> None:
-        """Takes in outcomes of the whole region, from now on; after a pause of the store from where it stopped."""
+        """Takes in outcomes of the whole region, from now on; after a pause of the store from where
+        it stopped.
+        """
         if self._outcomes_from == "$":
             newest = await self._patient.xrevrange(store.OUTCOMES_STREAM, count=1)
             self._outcomes_from = newest[0][0] if newest else "0"
-        found = await self._patient.xread({store.OUTCOMES_STREAM: self._outcomes_from}, count=100, block=5000)
+        found = await self._patient.xread(
+            {store.OUTCOMES_STREAM: self._outcomes_from}, count=100, block=5000
+        )
         for _, entries in found:
             for entry_id, fields in entries:
                 self._outcomes_from = entry_id
                 self.engine.learn(_decode_outcomes(fields.get(b"b", b"")))
 
     async def _fetch(self) -> None:
-        """Waits for wants: profiles of apps seen for the first time, leases for those near the end of what is held for them."""
+        """Waits for wants: profiles of apps seen for the first time, leases for those near the end
+        of what is held for them.
+        """
         await self._wanted.wait()
         asked_at = time.time()
         try:
@@ -215,7 +242,9 @@ class Link:
                 self.engine.leases.leased_out(app, quota)
 
     async def _give_back(self) -> None:
-        """Gives the store back what was leased and not used; to be called when nothing is decided any more."""
+        """Gives the store back what was leased and not used; to be called when nothing is decided
+        any more.
+        """
         now = time.time()
         key = store.QUOTA_PREFIX + time.strftime("%Y%m%d", time.gmtime(now))
         unused = list(self.engine.leases.give_back(now).items())
@@ -235,15 +264,26 @@ class Link:
     def status(self) -> NodeStatus:
         """How this node stands."""
         engine, now = self.engine, time.time()
-        keeper_error = "" if self.keeper is None else self.keeper.model_error or self.keeper.last_error
+        keeper_error = (
+            "" if self.keeper is None else self.keeper.model_error or self.keeper.last_error
+        )
         return NodeStatus(
-            node=engine.node, region=engine.region_name, at=now, started_at=self.started_at,
-            config_version=engine.config.version if engine.config else 0, model=engine.model.digest if engine.model else "",
-            ml_state=int(engine.ml_state(now)), decisions=int(engine.sample.counts.sum()), by_action=engine.sample.counts.tolist(),
-            events_sent=self.events_sent, events_dropped=engine.events_dropped, apps=engine.apps,
+            node=engine.node,
+            region=engine.region_name,
+            at=now,
+            started_at=self.started_at,
+            config_version=engine.config.version if engine.config else 0,
+            model=engine.model.digest if engine.model else "",
+            ml_state=int(engine.ml_state(now)),
+            decisions=int(engine.sample.counts.sum()),
+            by_action=engine.sample.counts.tolist(),
+            events_sent=self.events_sent,
+            events_dropped=engine.events_dropped,
+            apps=engine.apps,
             latency_p99_us=engine.latency_p99_us(),
-            services=engine.services(now) if engine.config else [], last_error=keeper_error or self.last_error,
-        )  # fmt: skip
+            services=engine.services(now) if engine.config else [],
+            last_error=keeper_error or self.last_error,
+        )
 
     async def close(self) -> None:
         """Sends what is left and gives leases back, if the store answers, and hangs up."""

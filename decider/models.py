@@ -1,4 +1,6 @@
-"""A model as deciders use it: checked against its digest, its feature schema and its golden vectors, then compiled."""
+"""A model as deciders use it: checked against its digest, its feature schema and its golden
+vectors, then compiled.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,8 @@ class Scores(NamedTuple):
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def probability(raw: float, slope: float, intercept: float) -> float:
-    """Platt scaling of a raw score, 0 to 1. The one compiled function that engine, replay and golden check share.
+    """Platt scaling of a raw score, 0 to 1. The one compiled function that engine, replay and
+    golden check share.
 
     1 / (1 + exp(-(slope * raw + intercept))); Platt (1999), Probabilistic Outputs for SVMs.
     """
@@ -50,7 +53,9 @@ def _probabilities(raw: Any, slope: float, intercept: float, out: Any) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _write_scores(raw_risk: Any, raw_value: Any, index: Any, count: int, calibration: Any, out: Any) -> None:
+def _write_scores(
+    raw_risk: Any, raw_value: Any, index: Any, count: int, calibration: Any, out: Any
+) -> None:
     for k in range(count):
         i = index[k]
         out[i, 0], out[i, 1] = raw_risk[i], raw_value[i]
@@ -66,12 +71,18 @@ def calibrated(raw: NDArray[np.float64], calibration: Calibration) -> NDArray[np
 
 
 class Model:
-    """A usable model. Made by `load`; immutable but for its scratch, so one thread at a time may score."""
+    """A usable model. Made by `load`; immutable but for its scratch, so one thread at a time may
+    score.
+    """
 
     def __init__(self, artifact: Artifact, digest: str) -> None:
-        """Compiles both ensembles of an artifact for the present feature schema. Raises ArtifactError."""
+        """Compiles both ensembles of an artifact for the present feature schema. Raises
+        ArtifactError.
+        """
         if artifact.feature_schema != features.SCHEMA:
-            raise ArtifactError(f"made for feature schema {artifact.feature_schema[:40]}, this is {features.SCHEMA}")
+            raise ArtifactError(
+                f"made for feature schema {artifact.feature_schema[:40]}, this is {features.SCHEMA}"
+            )
         self.artifact = artifact
         self.digest = digest
         trees_of_risk = _trees("risk", artifact.risk_model)
@@ -80,14 +91,17 @@ class Model:
         self.explainer, self.unexplained = _explainer(trees_of_risk)
         self.risk_slope, self.risk_intercept = _calibration("risk", artifact.risk_calibration)
         self.value_slope, self.value_intercept = _calibration("value", artifact.value_calibration)
-        self._calibration = np.array([self.risk_slope, self.risk_intercept, self.value_slope, self.value_intercept])
+        self._calibration = np.array(
+            [self.risk_slope, self.risk_intercept, self.value_slope, self.value_intercept]
+        )
         self._raw = (np.empty(0), np.empty(0))
 
     @classmethod
     def load(cls, data: bytes, digest: str | None = None) -> Self:
         """A model from an encoded artifact whose golden vectors came out as they must, bit for bit.
 
-        Raises ArtifactError that says what is wrong: size, digest, format, feature schema, a tree, or which golden score.
+        Raises ArtifactError that says what is wrong: size, digest, format, feature schema, a tree,
+        or which golden score.
         """
         if len(data) > MAX_BYTES:
             raise ArtifactError(f"artifact of {len(data)} bytes is larger than {MAX_BYTES}")
@@ -96,15 +110,27 @@ class Model:
         return model
 
     def score(self, rows: NDArray[np.float32]) -> Scores:
-        """Raw and calibrated risk and value of float32 rows (n, N_FEATURES). Raises ValueError for another shape or dtype."""
+        """Raw and calibrated risk and value of float32 rows (n, N_FEATURES). Raises ValueError for
+        another shape or dtype.
+        """
         raw_risk, raw_value = self.risk.raw(rows), self.value.raw(rows)
         risk = calibrated(raw_risk, self.artifact.risk_calibration)
-        return Scores(raw_risk, raw_value, risk, calibrated(raw_value, self.artifact.value_calibration))
+        return Scores(
+            raw_risk, raw_value, risk, calibrated(raw_value, self.artifact.value_calibration)
+        )
 
-    def score_into(self, rows: NDArray[np.float32], index: NDArray[np.int64], count: int, out: NDArray[np.float64]) -> None:
-        """Writes (raw risk, raw value, risk, value) of rows[i] into out[i] for the i in index[:count]; the rest of `out` stays.
+    def score_into(
+        self,
+        rows: NDArray[np.float32],
+        index: NDArray[np.int64],
+        count: int,
+        out: NDArray[np.float64],
+    ) -> None:
+        """Writes (raw risk, raw value, risk, value) of rows[i] into out[i] for the i in
+        index[:count]; the rest of `out` stays.
 
-        rows float32 (n, N_FEATURES), index int64, out float64 (n, 4). Arguments are not checked: this is the engine's path.
+        rows float32 (n, N_FEATURES), index int64, out float64 (n, 4). Arguments are not checked:
+        this is the engine's path.
         """
         if len(self._raw[0]) < len(rows):
             self._raw = (np.empty(len(rows)), np.empty(len(rows)))
@@ -120,13 +146,15 @@ class Model:
         for name, found in scores._asdict().items():
             wanted = np.array(getattr(golden, name), np.float64)
             if wanted.shape != found.shape:
-                raise ArtifactError(f"golden vectors: {len(wanted)} {name} scores for {len(found)} rows")
+                raise ArtifactError(
+                    f"golden vectors: {len(wanted)} {name} scores for {len(found)} rows"
+                )
             differs = np.flatnonzero(wanted.view(np.int64) != found.view(np.int64))
             if len(differs):
                 row = differs[0]
                 raise ArtifactError(
-                    f"golden vectors: {name} of row {row} is {found[row]!s}, expected {wanted[row]!s}"
-                    f" ({len(differs)} of {len(found)} rows differ)"
+                    f"golden vectors: {name} of row {row} is {found[row]!s}, expected"
+                    f" {wanted[row]!s} ({len(differs)} of {len(found)} rows differ)"
                 )
 
 
@@ -145,7 +173,9 @@ def _ensemble(which: str, found: list[Tree]) -> TreeEnsemble:
 
 
 def _explainer(found: list[Tree]) -> tuple[Explainer | None, str]:
-    """What gives the SHAP values of the risk model, or why there is none: such a model decides all the same."""
+    """What gives the SHAP values of the risk model, or why there is none: such a model decides all
+    the same.
+    """
     try:
         return Explainer(found, N_FEATURES), ""
     except ArtifactError as error:
@@ -154,7 +184,9 @@ def _explainer(found: list[Tree]) -> tuple[Explainer | None, str]:
 
 def _calibration(which: str, calibration: Calibration) -> tuple[float, float]:
     if not (math.isfinite(calibration.slope) and math.isfinite(calibration.intercept)):
-        raise ArtifactError(f"{which} calibration is not finite: {calibration.slope}, {calibration.intercept}")
+        raise ArtifactError(
+            f"{which} calibration is not finite: {calibration.slope}, {calibration.intercept}"
+        )
     return float(calibration.slope), float(calibration.intercept)
 
 
@@ -162,20 +194,28 @@ def _golden_rows(golden: Golden) -> NDArray[np.float32]:
     count, rest = divmod(len(golden.features), 4 * N_FEATURES)
     if rest or not 1 <= count <= MAX_GOLDEN:
         raise ArtifactError(
-            f"golden vectors: {len(golden.features)} bytes are not 1 to {MAX_GOLDEN} rows of {N_FEATURES} float32 features"
+            f"golden vectors: {len(golden.features)} bytes are not 1 to {MAX_GOLDEN} rows of"
+            f" {N_FEATURES} float32 features"
         )
     return np.frombuffer(golden.features, "<f4").astype(np.float32).reshape(count, N_FEATURES)
 
 
 def make_golden(
-    rows: NDArray[np.float32], risk_text: str, value_text: str, risk_cal: Calibration, value_cal: Calibration
+    rows: NDArray[np.float32],
+    risk_text: str,
+    value_text: str,
+    risk_cal: Calibration,
+    value_cal: Calibration,
 ) -> Golden:
-    """Golden vectors from float32 rows (n, N_FEATURES); let some hold NaN. Raises ArtifactError for unusable texts.
+    """Golden vectors from float32 rows (n, N_FEATURES); let some hold NaN. Raises ArtifactError for
+    unusable texts.
 
-    The scores are ours; that they are LightGBM's too is for the maker of the artifact to compare before it signs for them.
+    The scores are ours; that they are LightGBM's too is for the maker of the artifact to compare
+    before it signs for them.
     """
     raw_risk, raw_value = (
-        _ensemble(which, _trees(which, text)).raw(rows) for which, text in (("risk", risk_text), ("value", value_text))
+        _ensemble(which, _trees(which, text)).raw(rows)
+        for which, text in (("risk", risk_text), ("value", value_text))
     )
     return Golden(
         features=np.ascontiguousarray(rows, "<f4").tobytes(),
@@ -187,7 +227,9 @@ def make_golden(
 
 
 def warm_up() -> None:
-    """Compiles all that a model needs, or loads it from numba's cache, so that a hot swap takes well under a second."""
+    """Compiles all that a model needs, or loads it from numba's cache, so that a hot swap takes
+    well under a second.
+    """
     trees.warm_up()
     shap.warm_up()
     one = np.zeros(1)

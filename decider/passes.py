@@ -1,9 +1,9 @@
 """The compiled passes of one batch: observe, settle, project, finish.
 
-A batch is decided in order and exactly: what an earlier request of a batch consumes, a later one finds gone. `observe`
-counts every request, writes features and signals and lists the rows the model must score; `settle` re-reads what
-earlier rows consumed, calls the policy function and consumes; `project` asks what a waiting client would meet;
-`finish` records refusals and draws the sample.
+A batch is decided in order and exactly: what an earlier request of a batch consumes, a later one
+finds gone. `observe` counts every request, writes features and signals and lists the rows the model
+must score; `settle` re-reads what earlier rows consumed, calls the policy function and consumes;
+`project` asks what a waiting client would meet; `finish` records refusals and draws the sample.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from .passes_layout import (
     WANTS_PROFILE,
     Batch,
     Sample,
-)  # fmt: skip
+)
 from .signals import INDEX as S
 from .vocabulary import MlState
 
@@ -69,47 +69,83 @@ def _service_view(region: r.Region, service: int, view: np.ndarray) -> None:
 
 @njit(cache=True)
 def _standing_signals(
-    state: st.State, slot: int, region: r.Region, subjects: sj.Subjects, rules: p.Rules, batch: Batch, i: int, now: float,
+    state: st.State,
+    slot: int,
+    region: r.Region,
+    subjects: sj.Subjects,
+    rules: p.Rules,
+    batch: Batch,
+    i: int,
+    now: float,
     found: np.ndarray,
-) -> None:  # fmt: skip
-    """Signals that earlier rows of the batch cannot change: tier, rules in force, prices, priors."""
+) -> None:
+    """Signals that earlier rows of the batch cannot change: tier, rules in force, prices,
+    priors.
+    """
     request, sig, world = batch.request[i], batch.signals[i], batch.world
-    tier, tenant, service = int(state.profile[slot, st.P_TIER]), state.tenant[slot], request["service"]
+    tier, tenant, service = (
+        int(state.profile[slot, st.P_TIER]),
+        state.tenant[slot],
+        request["service"],
+    )
     found[0], found[1], found[2], found[3] = 0.0, 0.0, -1.0, 1.0
     sj.consult(subjects, sj.APP, request["app"], now, found)
     sj.consult(subjects, sj.TENANT, region.tenant_key[tenant], now, found)
     if request["source"] != 0:
         sj.consult(subjects, sj.SOURCE, request["source"], now, found)
     sig[p.S_TIER], sig[p.S_ML], sig[S_OBSERVE] = tier, world[W_ML], world[W_OBSERVE]
-    sig[p.S_LIST], sig[p.S_COMPLIANCE], sig[p.S_OVERRIDE], sig[S_MULTIPLIER] = found[0], found[1], found[2], found[3]
+    sig[p.S_LIST], sig[p.S_COMPLIANCE], sig[p.S_OVERRIDE], sig[S_MULTIPLIER] = (
+        found[0],
+        found[1],
+        found[2],
+        found[3],
+    )
     sig[S_QUOTA_LIMIT] = rules.tiers[tier, p.T_QUOTA]
     sig[p.S_QUOTA_RESET] = 86_400.0 * (1 + math.floor(now / 86_400.0)) - now
-    sig[p.S_RATE], sig[p.S_BURST] = rules.tiers[tier, p.T_RATE] * found[3], rules.tiers[tier, p.T_BURST] * found[3]
+    sig[p.S_RATE], sig[p.S_BURST] = (
+        rules.tiers[tier, p.T_RATE] * found[3],
+        rules.tiers[tier, p.T_BURST] * found[3],
+    )
     sig[p.S_COST], sig[p.S_BATCHABLE] = request["cost"], request["batchable"]
     row = region.service[service]
     sig[p.S_PRICE], sig[S_UTILISATION] = row[r.PRICE], row[r.UTILISATION]
     sig[p.S_FAIR] = row[r.LEVEL] * region.weight[tenant]
-    sig[p.S_PRIOR_RISK], sig[p.S_PRIOR_VALUE] = state.profile[slot, st.P_COHORT], world[W_PRIOR_VALUE]
+    sig[p.S_PRIOR_RISK], sig[p.S_PRIOR_VALUE] = (
+        state.profile[slot, st.P_COHORT],
+        world[W_PRIOR_VALUE],
+    )
     sig[p.S_RETRY_HINT] = 0.0
 
 
 @njit(cache=True)
-def _spent_signals(state: st.State, slot: int, region: r.Region, rules: p.Rules, batch: Batch, i: int, now: float) -> None:
-    """Signals that each admitted request consumes: tokens, quota, error budget, the tenant's use."""
+def _spent_signals(
+    state: st.State, slot: int, region: r.Region, rules: p.Rules, batch: Batch, i: int, now: float
+) -> None:
+    """Signals that each admitted request consumes: tokens, quota, error budget, the tenant's
+    use.
+    """
     sig, tier = batch.signals[i], int(batch.signals[i][p.S_TIER])
     sig[p.S_TOKENS] = st.refill(state, slot, now, sig[p.S_RATE], sig[p.S_BURST])
     own = rules.tiers[tier, p.T_QUOTA] * batch.world[W_QUOTA_SHARE]
     sig[p.S_QUOTA_LEFT] = quota.left(state, slot, now, own)
-    sig[p.S_LEASE] = batch.world[W_LEASE_WAIT] if quota.may_lease(state, slot, sig[S_QUOTA_LIMIT]) else 0.0
+    sig[p.S_LEASE] = (
+        batch.world[W_LEASE_WAIT] if quota.may_lease(state, slot, sig[S_QUOTA_LIMIT]) else 0.0
+    )
     sig[p.S_BUDGET] = st.error_budget(state, slot, now, rules.tiers[tier, p.T_ERROR_BUDGET])
     sig[p.S_USAGE] = region.use[batch.request[i]["service"], state.tenant[slot]]
 
 
 @njit(cache=True)
 def observe(table: np.ndarray, count: int, now: float) -> int:
-    """Counts `count` requests, writes features and signals; returns how many rows, listed in `batch.rows`, want a score."""
+    """Counts `count` requests, writes features and signals; returns how many rows, listed in
+    `batch.rows`, want a score.
+    """
     state, region, batch = arena.state_in(table), arena.region_in(table), arena.batch_in(table)
-    subjects, rules, unknown = arena.subjects_in(table), arena.rules_in(table), arena.unknown_in(table)
+    subjects, rules, unknown = (
+        arena.subjects_in(table),
+        arena.rules_in(table),
+        arena.unknown_in(table),
+    )
     for i in range(count):
         st.expect(state, np.uint64(batch.request[i]["app"]))
     for i in range(count):
@@ -121,9 +157,18 @@ def observe(table: np.ndarray, count: int, now: float) -> int:
         request, slot = batch.request[i], batch.answer[i]["slot"]
         service, tenant = request["service"], state.tenant[slot]
         st.observe(
-            state, slot, now, np.uint64(request["token"]), np.uint64(request["source"]), np.uint64(request["path"]),
-            np.uint64(request["endpoint"]), request["cost"], request["kilobytes"], request["write"] != 0, request["attempt"],
-        )  # fmt: skip
+            state,
+            slot,
+            now,
+            np.uint64(request["token"]),
+            np.uint64(request["source"]),
+            np.uint64(request["path"]),
+            np.uint64(request["endpoint"]),
+            request["cost"],
+            request["kilobytes"],
+            request["write"] != 0,
+            request["attempt"],
+        )
         r.note_demand(region, service, tenant, request["cost"], now)
         _standing_signals(state, slot, region, subjects, rules, batch, i, now, found)
         _spent_signals(state, slot, region, rules, batch, i, now)
@@ -142,7 +187,8 @@ def observe(table: np.ndarray, count: int, now: float) -> int:
         )
         state.clock[slot, st.LAST] = now
         batch.scores[i, :] = np.nan
-        # as if all earlier rows of this app were admitted: whoever may want a score later gets one now
+        # as if all earlier rows of this app were admitted: whoever may want a score later gets one
+        # now
         batch.signals[i][p.S_TOKENS] -= state.clock[slot, st.PENDING]
         state.clock[slot, st.PENDING] += 1.0
         wanted = p.wants_rank(batch.signals[i], batch.features[i], rules)
@@ -156,7 +202,9 @@ def observe(table: np.ndarray, count: int, now: float) -> int:
 
 
 @njit(cache=True)
-def _consume(state: st.State, region: r.Region, batch: Batch, i: int, slot: int, admitted: bool, now: float) -> None:
+def _consume(
+    state: st.State, region: r.Region, batch: Batch, i: int, slot: int, admitted: bool, now: float
+) -> None:
     sig, request, clock = batch.signals[i], batch.request[i], state.clock
     if admitted:
         clock[slot, st.TOKENS] = max(-sig[p.S_BURST], clock[slot, st.TOKENS] - 1.0)
@@ -173,8 +221,15 @@ def _consume(state: st.State, region: r.Region, batch: Batch, i: int, slot: int,
 
 @njit(cache=True)
 def settle(table: np.ndarray, count: int, now: float) -> int:
-    """Decides and consumes, row by row; returns how many rows, listed in `batch.rows`, want their wait forecast."""
-    state, region, batch, rules = arena.state_in(table), arena.region_in(table), arena.batch_in(table), arena.rules_in(table)
+    """Decides and consumes, row by row; returns how many rows, listed in `batch.rows`, want their
+    wait forecast.
+    """
+    state, region, batch, rules = (
+        arena.state_in(table),
+        arena.region_in(table),
+        arena.batch_in(table),
+        arena.rules_in(table),
+    )
     waiting = 0
     for i in range(count):
         answer, sig = batch.answer[i], batch.signals[i]
@@ -187,13 +242,26 @@ def settle(table: np.ndarray, count: int, now: float) -> int:
             sig[p.S_ML] = ML_BAD_SCORE
             batch.scores[i, :] = np.nan
             answer["ranked"] = 0
-        action, stage, reason, wait = p.decide(sig, batch.features[i], batch.scores[i, 2], batch.scores[i, 3], rules)
-        answer["action"], answer["stage"], answer["reason"], answer["retry_after"] = action, stage, reason, wait
+        action, stage, reason, wait = p.decide(
+            sig, batch.features[i], batch.scores[i, 2], batch.scores[i, 3], rules
+        )
+        answer["action"], answer["stage"], answer["reason"], answer["retry_after"] = (
+            action,
+            stage,
+            reason,
+            wait,
+        )
         _consume(state, region, batch, i, slot, action == p.ADMIT or sig[S_OBSERVE] != 0.0, now)
         wants = 0
         if batch.world[W_QUOTA_SHARE] < 1.0:
-            answer["lease"] = quota.lease_size(state, slot, sig[p.S_RATE], sig[p.S_BURST], sig[S_QUOTA_LIMIT])
-            wants = WANTS_LEASE if quota.wants_lease(state, slot, answer["lease"], sig[S_QUOTA_LIMIT]) else 0
+            answer["lease"] = quota.lease_size(
+                state, slot, sig[p.S_RATE], sig[p.S_BURST], sig[S_QUOTA_LIMIT]
+            )
+            wants = (
+                WANTS_LEASE
+                if quota.wants_lease(state, slot, answer["lease"], sig[S_QUOTA_LIMIT])
+                else 0
+            )
         if state.profile[slot, st.P_KNOWN] == 0.0:
             state.profile[slot, st.P_KNOWN] = st.ASKED
             wants |= WANTS_PROFILE
@@ -210,11 +278,17 @@ def settle(table: np.ndarray, count: int, now: float) -> int:
 
 @njit(cache=True)
 def project(table: np.ndarray, low: np.ndarray, high: np.ndarray, count: int, now: float) -> None:
-    """Writes into `ahead` how the refused rows `batch.rows[:count]` would look, sent again after WAITS[(low + high) // 2].
+    """Writes into `ahead` how the refused rows `batch.rows[:count]` would look, sent again after
+    WAITS[(low + high) // 2].
 
     The request that comes again is counted in a copy of its app's slot, as `observe` will count it.
     """
-    state, region, batch, ahead = arena.state_in(table), arena.region_in(table), arena.batch_in(table), arena.ahead_in(table)
+    state, region, batch, ahead = (
+        arena.state_in(table),
+        arena.region_in(table),
+        arena.batch_in(table),
+        arena.ahead_in(table),
+    )
     trial, rules, view = arena.trial_in(table), arena.rules_in(table), np.zeros(3)
     for k in range(count):
         i = batch.rows[k]
@@ -222,14 +296,30 @@ def project(table: np.ndarray, low: np.ndarray, high: np.ndarray, count: int, no
         wait = WAITS[(low[k] + high[k]) // 2]
         st.copy(state, slot, trial)
         st.observe(
-            trial, 0, now + wait, np.uint64(request["token"]), np.uint64(request["source"]), np.uint64(request["path"]),
-            np.uint64(request["endpoint"]), request["cost"], request["kilobytes"], request["write"] != 0, request["attempt"],
-        )  # fmt: skip
+            trial,
+            0,
+            now + wait,
+            np.uint64(request["token"]),
+            np.uint64(request["source"]),
+            np.uint64(request["path"]),
+            np.uint64(request["endpoint"]),
+            request["cost"],
+            request["kilobytes"],
+            request["write"] != 0,
+            request["attempt"],
+        )
         _service_view(region, request["service"], view)
         m.features_of(
-            trial, 0, now + wait, request["cost"], request["kilobytes"], batch.features[i][m.QUOTA_USED], view,
-            batch.features[i][m.TENANT_SHARE], ahead.features[k],
-        )  # fmt: skip
+            trial,
+            0,
+            now + wait,
+            request["cost"],
+            request["kilobytes"],
+            batch.features[i][m.QUOTA_USED],
+            view,
+            batch.features[i][m.TENANT_SHARE],
+            ahead.features[k],
+        )
         sig[:] = batch.signals[i]
         sig[p.S_TOKENS] = min(sig[p.S_BURST], state.clock[slot, st.TOKENS] + wait * sig[p.S_RATE])
         sig[p.S_PRICE] = max(0.0, sig[p.S_PRICE] - r.RECOVERY * wait)
@@ -239,11 +329,15 @@ def project(table: np.ndarray, low: np.ndarray, high: np.ndarray, count: int, no
 
 @njit(cache=True)
 def narrow(table: np.ndarray, low: np.ndarray, high: np.ndarray, count: int) -> None:
-    """One step of the search for the shortest wait that admits: moves `high` down where `ahead` is admitted, `low` up where not."""
+    """One step of the search for the shortest wait that admits: moves `high` down where `ahead` is
+    admitted, `low` up where not.
+    """
     ahead, rules = arena.ahead_in(table), arena.rules_in(table)
     for k in range(count):
         middle = (low[k] + high[k]) // 2
-        action = p.decide(ahead.signals[k], ahead.features[k], ahead.scores[k, 2], ahead.scores[k, 3], rules)[0]
+        action = p.decide(
+            ahead.signals[k], ahead.features[k], ahead.scores[k, 2], ahead.scores[k, 3], rules
+        )[0]
         if action == p.ADMIT:
             high[k] = middle
         else:
@@ -260,7 +354,9 @@ def promise(table: np.ndarray, high: np.ndarray, count: int) -> None:
 
 @njit(cache=True)
 def _inclusion(sample: Sample, action: int, tier: int, now: float) -> float:
-    """Probability of keeping a decision, from what came before only, so that weighing by its inverse stays unbiased."""
+    """Probability of keeping a decision, from what came before only, so that weighing by its
+    inverse stays unbiased.
+    """
     state, rate = sample.state, sample.rate
     if now // 1.0 != state[K_SECOND]:
         state[K_LAST_DEMAND] = state[K_DEMAND] if now // 1.0 == state[K_SECOND] + 1.0 else 0.0
@@ -278,7 +374,9 @@ def _inclusion(sample: Sample, action: int, tier: int, now: float) -> float:
 
 @njit(cache=True)
 def _answer(answer: np.void, sig: np.ndarray, tokens: float) -> None:
-    """What the client is told: the action (admit in observe-only mode), the wait, and how its bucket stands."""
+    """What the client is told: the action (admit in observe-only mode), the wait, and how its
+    bucket stands.
+    """
     observed = sig[S_OBSERVE] != 0.0
     burst, rate = sig[p.S_BURST], sig[p.S_RATE]
     answer["answered"] = p.ADMIT if observed else answer["action"]
@@ -306,14 +404,18 @@ def _identify(batch: Batch, count: int, now: float) -> None:
     serial[NEXT_ID] = step + count
     for i in range(count):
         serial[TAILS_LEFT] -= 1
-        batch.answer[i]["id_high"] = _swapped(np.uint64((step >> 12 << 16) | 0x7000 | (step & 0xFFF)))
+        batch.answer[i]["id_high"] = _swapped(
+            np.uint64((step >> 12 << 16) | 0x7000 | (step & 0xFFF))
+        )
         batch.answer[i]["id_low"] = batch.tails[serial[TAILS_LEFT]]
         step += 1
 
 
 @njit(cache=True)
 def finish(table: np.ndarray, count: int, now: float) -> int:
-    """Waits, deadlines, figures, counts and the sample; returns how many rows, listed in `batch.rows`, Python must look at."""
+    """Waits, deadlines, figures, counts and the sample; returns how many rows, listed in
+    `batch.rows`, Python must look at.
+    """
     state, batch, sample = arena.state_in(table), arena.batch_in(table), arena.sample_in(table)
     _identify(batch, count, now)
     notable = 0
@@ -324,7 +426,9 @@ def finish(table: np.ndarray, count: int, now: float) -> int:
             answer["retry_after"] = p.retry_after(action, answer["reason"], sig)
         _answer(answer, sig, state.clock[slot, st.TOKENS])
         if answer["wait"] > 0.0:
-            state.clock[slot, st.RETRY_UNTIL] = max(state.clock[slot, st.RETRY_UNTIL], now + answer["wait"])
+            state.clock[slot, st.RETRY_UNTIL] = max(
+                state.clock[slot, st.RETRY_UNTIL], now + answer["wait"]
+            )
         sample.counts[action] += 1
         probability = _inclusion(sample, action, int(sig[p.S_TIER]), now)
         kept = np.random.random() < probability
@@ -339,14 +443,26 @@ def finish(table: np.ndarray, count: int, now: float) -> int:
 
 @njit(cache=True)
 def begin(
-    table: np.ndarray, count: int, now: float, ml: int, observe_only: bool, quota_share: float, lease_wait: float
-) -> int:  # fmt: skip
+    table: np.ndarray,
+    count: int,
+    now: float,
+    ml: int,
+    observe_only: bool,
+    quota_share: float,
+    lease_wait: float,
+) -> int:
     """Observes `count` requests and, when no row wants a score, decides them at once.
 
-    Returns -1 - rows to rank, listed in `batch.rows`; or, when all is decided, what `finish` returns.
+    Returns -1 - rows to rank, listed in `batch.rows`; or, when all is decided, what `finish`
+    returns.
     """
     world = arena.batch_in(table).world
-    world[W_ML], world[W_OBSERVE], world[W_QUOTA_SHARE], world[W_LEASE_WAIT] = ml, observe_only, quota_share, lease_wait
+    world[W_ML], world[W_OBSERVE], world[W_QUOTA_SHARE], world[W_LEASE_WAIT] = (
+        ml,
+        observe_only,
+        quota_share,
+        lease_wait,
+    )
     ranked = observe(table, count, now)
     if ranked > 0:
         return -1 - ranked
@@ -358,7 +474,8 @@ def begin(
 def conclude(table: np.ndarray, count: int, now: float) -> int:
     """Decides rows that are observed and scored.
 
-    Returns -1 - rows to forecast, listed in `batch.rows`, after which `finish` is due; or what `finish` returns.
+    Returns -1 - rows to forecast, listed in `batch.rows`, after which `finish` is due; or what
+    `finish` returns.
     """
     waiting = settle(table, count, now)
     return -1 - waiting if waiting > 0 else finish(table, count, now)
@@ -377,7 +494,13 @@ def learn(table: np.ndarray, outcomes: np.ndarray, count: int, now: float) -> No
     """Takes in the first `count` outcomes (dtype OUTCOME)."""
     state, region = arena.state_in(table), arena.region_in(table)
     for i in range(count):
-        r.note_answer(region, int(outcomes[i]["service"]), int(outcomes[i]["status"]), outcomes[i]["latency_ms"], now)
+        r.note_answer(
+            region,
+            int(outcomes[i]["service"]),
+            int(outcomes[i]["status"]),
+            outcomes[i]["latency_ms"],
+            now,
+        )
         slot = st.find(state, np.uint64(outcomes[i]["app"]))
         if slot >= 0:
             st.note_answer(state, slot, now, int(outcomes[i]["status"]))

@@ -7,20 +7,50 @@ from typing import NamedTuple
 
 import numpy as np
 
-ROUTE_FIELDS = [("endpoint", "i8"), ("cost", "f8"), ("service", "i8"), ("write", "i8"), ("batchable", "i8")]
+ROUTE_FIELDS = [
+    ("endpoint", "i8"),
+    ("cost", "f8"),
+    ("service", "i8"),
+    ("write", "i8"),
+    ("batchable", "i8"),
+]
 ROUTE_FORMAT = "<qdqqq"
 REQUEST = np.dtype(
-    [("app", "i8"), ("token", "i8"), ("source", "i8"), ("path", "i8"), ("kilobytes", "f8"), ("attempt", "i8"), *ROUTE_FIELDS]
+    [
+        ("app", "i8"),
+        ("token", "i8"),
+        ("source", "i8"),
+        ("path", "i8"),
+        ("kilobytes", "f8"),
+        ("attempt", "i8"),
+        *ROUTE_FIELDS,
+    ]
 )
 REQUEST_FORMAT = f"<qqqqdq{struct.calcsize(ROUTE_FORMAT)}s"
 """The fields of a route, which many requests share, are packed once."""
 
 ANSWER = np.dtype(
-    [("id_high", "u8"), ("id_low", "u8"),
-     ("answered", "i8"), ("stage", "i8"), ("reason", "i8"), ("wait", "f8"), ("limit", "i8"), ("window", "i8"), ("remaining", "i8"),
-     ("reset", "f8"), ("action", "i8"), ("retry_after", "f8"), ("slot", "i8"), ("wants", "i8"), ("ranked", "i8"), ("kept", "i8"),
-     ("probability", "f8"), ("lease", "f8")]
-)  # fmt: skip
+    [
+        ("id_high", "u8"),
+        ("id_low", "u8"),
+        ("answered", "i8"),
+        ("stage", "i8"),
+        ("reason", "i8"),
+        ("wait", "f8"),
+        ("limit", "i8"),
+        ("window", "i8"),
+        ("remaining", "i8"),
+        ("reset", "f8"),
+        ("action", "i8"),
+        ("retry_after", "f8"),
+        ("slot", "i8"),
+        ("wants", "i8"),
+        ("ranked", "i8"),
+        ("kept", "i8"),
+        ("probability", "f8"),
+        ("lease", "f8"),
+    ]
+)
 """What is answered (the fields of `requests.Decision`, in order), then what was decided and how."""
 ANSWER_FORMAT = "<16sqqqdqqqd64x"
 

@@ -1,8 +1,10 @@
-"""Looking into one app's buckets on a running decider, and filling one: signed commands, each obeyed at most once.
+"""Looking into one app's buckets on a running decider, and filling one: signed commands, each
+obeyed at most once.
 
-Only the console can make a command: it signs with the key that signs config documents, in a domain of its own. A look
-reads the slot and writes nothing. A filling is done once: nonces are remembered until they expire, and for the longest
-time a command can live after a start none is done, so that one done before a restart cannot be done again after it.
+Only the console can make a command: it signs with the key that signs config documents, in a domain
+of its own. A look reads the slot and writes nothing. A filling is done once: nonces are remembered
+until they expire, and for the longest time a command can live after a start none is done, so that
+one done before a restart cannot be done again after it.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ LIFE_S = 5.0
 SKEW_S = 5.0
 """How far the clocks of console and decider may differ."""
 _DOMAIN = b"sluice-command\x00"
-"""Signed before the payload, so that no config document is ever a command, nor the other way round."""
+"""Signed before the payload, so that no config document is ever a command, nor the other way round.
+"""
 
 
 class CommandError(Exception):
@@ -45,7 +48,9 @@ class Command(Struct, array_like=True, frozen=True):
 
 
 class View(Struct, array_like=True, frozen=True):
-    """An app's buckets on one decider as its next request would find them. Times are unix seconds."""
+    """An app's buckets on one decider as its next request would find them. Times are unix
+    seconds.
+    """
 
     config_version: int
     tier: int
@@ -91,7 +96,9 @@ class Answer(Struct, array_like=True, frozen=True):
 def sign(command: Command, key: Ed25519PrivateKey) -> bytes:
     """The command as bytes to publish."""
     payload = msgspec.msgpack.encode(command)
-    return msgspec.msgpack.encode(Signed(payload, key.sign(_DOMAIN + payload), key_id(key.public_key())))
+    return msgspec.msgpack.encode(
+        Signed(payload, key.sign(_DOMAIN + payload), key_id(key.public_key()))
+    )
 
 
 def verify(data: bytes, keys: dict[str, Ed25519PublicKey]) -> Command:
@@ -104,7 +111,9 @@ def verify(data: bytes, keys: dict[str, Ed25519PublicKey]) -> Command:
         raise CommandError(f"not a signed command: {error}") from error
     except (KeyError, InvalidSignature) as error:
         raise CommandError("it is not signed by the console") from error
-    if not (math.isfinite(command.issued_at) and 0 <= command.expires_at - command.issued_at <= LIFE_S):
+    if not (
+        math.isfinite(command.issued_at) and 0 <= command.expires_at - command.issued_at <= LIFE_S
+    ):
         raise CommandError("it would live too long")
     return command
 
@@ -112,12 +121,16 @@ def verify(data: bytes, keys: dict[str, Ed25519PublicKey]) -> Command:
 class Desk:
     """Where one decider takes commands."""
 
-    def __init__(self, engine: Engine, keys: dict[str, Ed25519PublicKey], started_at: float) -> None:
+    def __init__(
+        self, engine: Engine, keys: dict[str, Ed25519PublicKey], started_at: float
+    ) -> None:
         self._engine, self._keys, self._started_at = engine, keys, started_at
         self._done: dict[str, float] = {}
 
     def obey(self, data: bytes, now: float) -> Answer:
-        """Does what a command says, or says why not. Raises CommandError for what is no command of the console."""
+        """Does what a command says, or says why not. Raises CommandError for what is no command of
+        the console.
+        """
         command = verify(data, self._keys)
         before = self._view(command.app, now)
         if command.verb == "peek":
@@ -138,7 +151,8 @@ class Desk:
             return "it was done already"
         if now < self._started_at + LIFE_S + SKEW_S:
             return (
-                f"this node has just started; in its first {LIFE_S + SKEW_S:.0f} s it fills nothing, so that nothing is done twice"
+                f"this node has just started; in its first {LIFE_S + SKEW_S:.0f} s it fills"
+                " nothing, so that nothing is done twice"
             )
         return "" if known else "this node does not track the app, so there is nothing to fill"
 
@@ -152,10 +166,19 @@ class Desk:
         clock[slot, st.RETRY_UNTIL] = min(clock[slot, st.RETRY_UNTIL], now)
 
     def _answer(
-        self, command: Command, now: float, view: View | None, *, before: View | None = None, done: bool = False, error: str = ""
-    ) -> Answer:  # fmt: skip
+        self,
+        command: Command,
+        now: float,
+        view: View | None,
+        *,
+        before: View | None = None,
+        done: bool = False,
+        error: str = "",
+    ) -> Answer:
         engine = self._engine
-        return Answer(engine.node, engine.region_name, command.nonce, now, view, before, done, error)
+        return Answer(
+            engine.node, engine.region_name, command.nonce, now, view, before, done, error
+        )
 
     def _view(self, app: str, now: float) -> View | None:
         config, slot = self._engine.config, self._engine.slot_of(app)
@@ -169,13 +192,22 @@ def view(engine: Engine, config: Config, app: str, slot: int, now: float) -> Vie
     plan = plan_of(config, app=app, tenant=engine.tenant_in(slot), tier=tier, now=now)
     today = clock[st.QUOTA_DAY] == float(math.floor(now / 86_400.0))
     return View(
-        config.version, tier, _tokens(clock, plan, now), plan.burst, plan.rate,
+        config.version,
+        tier,
+        _tokens(clock, plan, now),
+        plan.burst,
+        plan.rate,
         quota_used=clock[st.QUOTA_USED] if today else 0.0,
         quota_left=quota.seen(clock, now, plan.quota_per_day * engine.quota_share),
-        quota_per_day=plan.quota_per_day, errors_left=_errors(clock, plan, now), errors_per_hour=plan.error_budget_per_hour,
-        pace=_last_minute(state, slot, st.C_60S, now) / 60.0, refused=_last_minute(state, slot, st.C_REFUSED, now),
-        wait_until=clock[st.RETRY_UNTIL], tracked_since=clock[st.FIRST], last_seen=clock[st.SEEN],
-    )  # fmt: skip
+        quota_per_day=plan.quota_per_day,
+        errors_left=_errors(clock, plan, now),
+        errors_per_hour=plan.error_budget_per_hour,
+        pace=_last_minute(state, slot, st.C_60S, now) / 60.0,
+        refused=_last_minute(state, slot, st.C_REFUSED, now),
+        wait_until=clock[st.RETRY_UNTIL],
+        tracked_since=clock[st.FIRST],
+        last_seen=clock[st.SEEN],
+    )
 
 
 def _tokens(clock: list[float], plan: Plan, now: float) -> float:

@@ -1,9 +1,11 @@
-"""The short way for the plain check: one whole head in one read, HTTP/1.1, no body, shaped like one that came before.
+"""The short way for the plain check: one whole head in one read, HTTP/1.1, no body, shaped like one
+that came before.
 
-A gateway spells its checks alike: the same fields in the same order. Once the full parser has accepted one of them, its
-shape is kept as a pattern, and what matches a pattern needs no parser: one match reads and checks all of it, at a third
-of the cost. Whatever does not match is left, untouched, to `connection`, which reads it in full: this module may only
-ever say "not plain", never answer or refuse.
+A gateway spells its checks alike: the same fields in the same order. Once the full parser has
+accepted one of them, its shape is kept as a pattern, and what matches a pattern needs no parser:
+one match reads and checks all of it, at a third of the cost. Whatever does not match is left,
+untouched, to `connection`, which reads it in full: this module may only ever say "not plain", never
+answer or refuse.
 """
 
 from __future__ import annotations
@@ -19,7 +21,9 @@ MOST = 8 * 1024
 """Longest head, in bytes, that may be plain."""
 END = b"\r\n\r\n"
 SHAPES = 8
-"""Shapes that are kept, the latest; a server has few gateways, and one that matches none costs little."""
+"""Shapes that are kept, the latest; a server has few gateways, and one that matches none costs
+little.
+"""
 LEARN_EVERY_S = 0.1
 """Making a pattern takes about 1 ms, so clients that never look alike must not cause many."""
 
@@ -38,7 +42,9 @@ _VALUES = {
     "x-sluice-attempt": "(?P<attempt>[0-9]{1,6}+)",
     "x-envoy-attempt-count": "(?P<tries>[0-9]{1,6}+)",
 }
-"""What a field may hold to be plain; each at most what `check` accepts, and read to the same effect."""
+"""What a field may hold to be plain; each at most what `check` accepts, and read to the same
+effect.
+"""
 _ANY_VALUE = "[ -~]*+"
 _TEXTS = ("app", "token", "source", "request_id")
 
@@ -56,7 +62,9 @@ class PlainReader:
         self._learn_at = 0.0
 
     def read(self, data: bytes) -> CheckRequest | None:
-        """The check in `data`, which must begin at a request's first byte; None when it is not plain."""
+        """The check in `data`, which must begin at a request's first byte; None when it is not
+        plain.
+        """
         text = data.decode("latin-1")  # never fails; what is not ASCII matches no pattern
         for shape in self._shapes:
             if (request := shape(text)) is not None:
@@ -67,13 +75,19 @@ class PlainReader:
         return None
 
     def learn(self, data: bytes, now: float) -> None:
-        """Keeps the shape of a check that the full parser has accepted as the only request in `data`; `now` in loop time."""
+        """Keeps the shape of a check that the full parser has accepted as the only request in
+        `data`; `now` in loop time.
+        """
         if now < self._learn_at:
             return
         self._learn_at = now + LEARN_EVERY_S
         names = [line.partition(b":")[0] for line in data[: -len(END)].split(b"\r\n")[1:]]
         known = {name.lower() for name in names}
-        if len(known) == len(names) <= self._most_fields and known >= _NEEDED and known.isdisjoint(_UNUSUAL):
+        if (
+            len(known) == len(names) <= self._most_fields
+            and known >= _NEEDED
+            and known.isdisjoint(_UNUSUAL)
+        ):
             shape = _reader([name.decode("latin-1") for name in names])
             if shape(data.decode("latin-1")) is not None:
                 self._shapes = [shape, *self._shapes[: SHAPES - 1]]
@@ -81,7 +95,9 @@ class PlainReader:
 
 def _reader(names: list[str]) -> Reader:
     """Reads checks whose header fields have these names, spelled so and in this order."""
-    fields = "".join(rf"{re.escape(name)}: ?+{_VALUES.get(name.lower(), _ANY_VALUE)}\r\n" for name in names)
+    fields = "".join(
+        rf"{re.escape(name)}: ?+{_VALUES.get(name.lower(), _ANY_VALUE)}\r\n" for name in names
+    )
     pattern = re.compile(rf"{_START}{fields}\r\n()", re.ASCII)
     group, nothing = pattern.groupindex, pattern.groups
     app, *texts = (group.get(name, nothing) for name in _TEXTS)

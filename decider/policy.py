@@ -1,15 +1,17 @@
 """The policy: one pure, compiled function from (signals, features, scores, rules) to an action.
 
-It serves the online path, the replay of a stored decision, and every "what if". It reads no clock and no state: two
-calls with the same arguments give the same answer, to the bit.
+It serves the online path, the replay of a stored decision, and every "what if". It reads no clock
+and no state: two calls with the same arguments give the same answer, to the bit.
 
 Utility of an action `a` for a request of risk `r` and value `v` at price `p` per cost unit:
 
-    U(a) = (1 - r) * ((0.5 + v) * keep[a] - friction[a] * F) - r * harm * leak[a] - (p * cost + overrun) * load[a]
+    U(a) = (1 - r) * ((0.5 + v) * keep[a] - friction[a] * F)
+           - r * harm * leak[a] - (p * cost + overrun) * load[a]
 
-`F` is the tier's friction, raised as the app's false-throttle error budget is spent; `overrun` grows as the app goes
-into the headroom above its burst. It is the expected utility of a classification with asymmetric costs (Elkan, 2001,
-"The foundations of cost-sensitive learning") with a congestion price (Kelly, Maulloo and Tan, 1998).
+`F` is the tier's friction, raised as the app's false-throttle error budget is spent; `overrun`
+grows as the app goes into the headroom above its burst. It is the expected utility of a
+classification with asymmetric costs (Elkan, 2001, "The foundations of cost-sensitive learning")
+with a congestion price (Kelly, Maulloo and Tan, 1998).
 """
 
 from __future__ import annotations
@@ -48,14 +50,37 @@ RISK_LOW, RISK_HIGH, VALUE_HIGH, VALUE_LOW = (
     int(Reason.VALUE_HIGH),
     int(Reason.VALUE_LOW),
 )
-SERVICE_OVERLOADED, TENANT_OVER_SHARE = int(Reason.SERVICE_OVERLOADED), int(Reason.TENANT_OVER_SHARE)
-ERROR_BUDGET_SPENT, TOKENS_LEFT, TOKENS_EMPTY = int(Reason.ERROR_BUDGET_SPENT), int(Reason.TOKENS_LEFT), int(Reason.TOKENS_EMPTY)
+SERVICE_OVERLOADED, TENANT_OVER_SHARE = (
+    int(Reason.SERVICE_OVERLOADED),
+    int(Reason.TENANT_OVER_SHARE),
+)
+ERROR_BUDGET_SPENT, TOKENS_LEFT, TOKENS_EMPTY = (
+    int(Reason.ERROR_BUDGET_SPENT),
+    int(Reason.TOKENS_LEFT),
+    int(Reason.TOKENS_EMPTY),
+)
 
 S_TIER, S_ML, S_LIST, S_COMPLIANCE = S["tier"], S["ml_state"], S["list_verdict"], S["compliance"]
 S_QUOTA_LEFT, S_QUOTA_RESET, S_OVERRIDE = S["quota_left"], S["quota_reset"], S["override_action"]
-S_TOKENS, S_RATE, S_BURST, S_COST, S_BATCHABLE = S["tokens"], S["bucket_rate"], S["bucket_burst"], S["cost"], S["batchable"]
-S_PRICE, S_USAGE, S_FAIR, S_BUDGET = S["service_price"], S["tenant_usage"], S["tenant_fair_share"], S["error_budget_left"]
-S_PRIOR_RISK, S_PRIOR_VALUE, S_RETRY_HINT, S_LEASE = S["prior_risk"], S["prior_value"], S["retry_hint"], S["lease_due"]
+S_TOKENS, S_RATE, S_BURST, S_COST, S_BATCHABLE = (
+    S["tokens"],
+    S["bucket_rate"],
+    S["bucket_burst"],
+    S["cost"],
+    S["batchable"],
+)
+S_PRICE, S_USAGE, S_FAIR, S_BUDGET = (
+    S["service_price"],
+    S["tenant_usage"],
+    S["tenant_fair_share"],
+    S["error_budget_left"],
+)
+S_PRIOR_RISK, S_PRIOR_VALUE, S_RETRY_HINT, S_LEASE = (
+    S["prior_risk"],
+    S["prior_value"],
+    S["retry_hint"],
+    S["lease_due"],
+)
 
 # columns of Rules.tiers
 T_RATE, T_BURST, T_QUOTA, T_WEIGHT, T_FRICTION, T_HARM, T_ERROR_BUDGET, T_RANK_FROM = range(8)
@@ -67,7 +92,9 @@ OVERRUN_COST = 0.6
 LONGEST_WAIT_S = 300.0
 BLOCK_DEFER_S = 60.0
 SHED_WAIT_S = 4.0
-"""Seconds to wait per unit of a service's price; the price halves in about that time once load falls."""
+"""Seconds to wait per unit of a service's price; the price halves in about that time once load
+falls.
+"""
 
 # which findings a call may use; all of them when deciding, fewer when asking what was decisive
 USE_TRIAGE, USE_PRICE, USE_SHARE, USE_BUDGET = 1, 2, 4, 8
@@ -87,25 +114,52 @@ class Rules(NamedTuple):
 def rules_of(config: Config) -> Rules:
     """The numbers of a document in the layout the policy function reads."""
     tiers = [
-        (t.rate, t.burst, t.quota_per_day, t.weight, t.friction, t.harm, t.error_budget_per_hour, t.rank_from) for t in config.tiers
+        (
+            t.rate,
+            t.burst,
+            t.quota_per_day,
+            t.weight,
+            t.friction,
+            t.harm,
+            t.error_budget_per_hour,
+            t.rank_from,
+        )
+        for t in config.tiers
     ]
     a = config.actions
-    return Rules(np.array(tiers, np.float64), np.array([a.keep, a.leak, a.load, a.friction], np.float64))
+    return Rules(
+        np.array(tiers, np.float64), np.array([a.keep, a.leak, a.load, a.friction], np.float64)
+    )
 
 
 @njit(cache=True)
 def cheap_score(features: np.ndarray, signals: np.ndarray) -> float:
-    """Triage's own score in [0, 1]: what stands out without asking a model. It only chooses whom to rank, never refuses."""
+    """Triage's own score in [0, 1]: what stands out without asking a model. It only chooses whom to
+    rank, never refuses.
+    """
     pace = features[m.RATE_10S] / max(signals[S_RATE], 1e-9)
     score = 0.5 * features[m.COHORT]
     score += 0.12 * min(2.0, max(0.0, pace - 0.5))
     spike = min(4.0, max(0.0, math.log2(max(features[m.BURST_RATIO], 1.0)) - 1.0))
     score += 0.04 * spike * min(1.0, 2.0 * pace)  # one request after a pause is no spike
-    score += 0.5 * features[m.ERRORS_AUTH] + 0.5 * features[m.ERRORS_PAYMENT] + 0.35 * features[m.ERRORS_MISSING]
-    score += 0.15 * features[m.ERRORS_4XX] + 0.4 * features[m.EARLY] + 0.25 * features[m.REFUSED] + 0.15 * features[m.RETRIES]
+    score += (
+        0.5 * features[m.ERRORS_AUTH]
+        + 0.5 * features[m.ERRORS_PAYMENT]
+        + 0.35 * features[m.ERRORS_MISSING]
+    )
+    score += (
+        0.15 * features[m.ERRORS_4XX]
+        + 0.4 * features[m.EARLY]
+        + 0.25 * features[m.REFUSED]
+        + 0.15 * features[m.RETRIES]
+    )
     score += 0.01 * min(20.0, max(0.0, features[m.TOKENS_SEEN] - 3.0))
     score += 0.004 * min(50.0, max(0.0, features[m.PATHS] - 20.0))
-    score += 0.15 * min(2.0, features[m.ABUSE]) + 0.1 * min(2.0, features[m.CHARGEBACKS]) - 0.05 * min(2.0, features[m.WRONG])
+    score += (
+        0.15 * min(2.0, features[m.ABUSE])
+        + 0.1 * min(2.0, features[m.CHARGEBACKS])
+        - 0.05 * min(2.0, features[m.WRONG])
+    )
     if features[m.APP_AGE] < 7.0:
         score += 0.05
     return min(1.0, max(0.0, score))
@@ -118,17 +172,23 @@ def busy(signals: np.ndarray) -> bool:
 
 @njit(cache=True)
 def wants_rank(signals: np.ndarray, features: np.ndarray, rules: Rules) -> bool:
-    """Whether triage passes a request on to the model: guard leaves it open, and it is not plainly harmless."""
+    """Whether triage passes a request on to the model: guard leaves it open, and it is not plainly
+    harmless.
+    """
     if signals[S_ML] != ML_LIVE or guard_reason(signals) != NO_REASON:
         return False
     return (
-        signals[S_TOKENS] < 1.0 or busy(signals) or cheap_score(features, signals) >= rules.tiers[int(signals[S_TIER]), T_RANK_FROM]
+        signals[S_TOKENS] < 1.0
+        or busy(signals)
+        or cheap_score(features, signals) >= rules.tiers[int(signals[S_TIER]), T_RANK_FROM]
     )
 
 
 @njit(cache=True)
 def guard_reason(signals: np.ndarray) -> int:
-    """The guard rule that settles the request, NO_REASON when none does. Quota binds the allow list too."""
+    """The guard rule that settles the request, NO_REASON when none does. Quota binds the allow list
+    too.
+    """
     if signals[S_COMPLIANCE] > 0.0:
         return COMPLIANCE
     if signals[S_LIST] == 2.0:
@@ -153,7 +213,9 @@ def headroom_spent(signals: np.ndarray) -> bool:
 
 @njit(cache=True)
 def price_for(signals: np.ndarray, use: int) -> float:
-    """Price per cost unit for this tenant: none under four fifths of its fair share, full at it, up to three times above."""
+    """Price per cost unit for this tenant: none under four fifths of its fair share, full at it, up
+    to three times above.
+    """
     if not use & USE_PRICE:
         return 0.0
     if not use & USE_SHARE or signals[S_FAIR] == np.inf:
@@ -163,8 +225,12 @@ def price_for(signals: np.ndarray, use: int) -> float:
 
 
 @njit(cache=True)
-def utility(action: int, risk: float, value: float, signals: np.ndarray, rules: Rules, use: int) -> float:
-    """Expected utility of an action, in units of one ordinary request; the formula stands at the top of this module."""
+def utility(
+    action: int, risk: float, value: float, signals: np.ndarray, rules: Rules, use: int
+) -> float:
+    """Expected utility of an action, in units of one ordinary request; the formula stands at the
+    top of this module.
+    """
     tier = int(signals[S_TIER])
     friction = rules.tiers[tier, T_FRICTION]
     if use & USE_BUDGET and rules.tiers[tier, T_ERROR_BUDGET] > 0.0:
@@ -172,7 +238,9 @@ def utility(action: int, risk: float, value: float, signals: np.ndarray, rules: 
     overrun = 0.0
     if use & USE_TRIAGE:
         overrun = OVERRUN_COST * min(1.0, max(0.0, 1.0 - signals[S_TOKENS]) / signals[S_BURST])
-    good = (0.5 + value) * rules.actions[A_KEEP, action] - rules.actions[A_FRICTION, action] * friction
+    good = (0.5 + value) * rules.actions[A_KEEP, action] - rules.actions[
+        A_FRICTION, action
+    ] * friction
     bad = rules.tiers[tier, T_HARM] * rules.actions[A_LEAK, action]
     load = price_for(signals, use) * signals[S_COST] + overrun
     return (1.0 - risk) * good - risk * bad - load * rules.actions[A_LOAD, action]
@@ -198,23 +266,37 @@ def choose(risk: float, value: float, signals: np.ndarray, rules: Rules, use: in
 
 
 @njit(cache=True)
-def _decisive(action: int, risk: float, value: float, signals: np.ndarray, rules: Rules) -> tuple[int, int]:
-    """(stage, reason) of the first finding without which a ranked request's action would have been another.
+def _decisive(
+    action: int, risk: float, value: float, signals: np.ndarray, rules: Rules
+) -> tuple[int, int]:
+    """(stage, reason) of the first finding without which a ranked request's action would have been
+    another.
 
-    A refusal is told by what spoke against the request, an admit by what spoke for it: a finding that only kept a refusal
-    from being a harder one explains no refusal, so it is passed over.
+    A refusal is told by what spoke against the request, an admit by what spoke for it: a finding
+    that only kept a refusal from being a harder one explains no refusal, so it is passed over.
     """
-    refused, prior_risk, prior_value = action != ADMIT, signals[S_PRIOR_RISK], signals[S_PRIOR_VALUE]
+    refused, prior_risk, prior_value = (
+        action != ADMIT,
+        signals[S_PRIOR_RISK],
+        signals[S_PRIOR_VALUE],
+    )
     if choose(risk, value, signals, rules, USE_RERANK) != action:
         return TRIAGE, BURST_EXHAUSTED
-    if (risk > prior_risk) == refused and choose(prior_risk, value, signals, rules, USE_ALL) != action:
+    if (risk > prior_risk) == refused and choose(
+        prior_risk, value, signals, rules, USE_ALL
+    ) != action:
         return RANK, RISK_HIGH if refused else RISK_LOW
-    if (value < prior_value) == refused and choose(risk, prior_value, signals, rules, USE_ALL) != action:
+    if (value < prior_value) == refused and choose(
+        risk, prior_value, signals, rules, USE_ALL
+    ) != action:
         return RANK, VALUE_LOW if refused else VALUE_HIGH
     if not refused:
         spared = choose(risk, value, signals, rules, USE_ALL ^ USE_BUDGET) != action
         return (RERANK, ERROR_BUDGET_SPENT) if spared else (RANK, RISK_LOW)
-    if signals[S_USAGE] > signals[S_FAIR] and choose(risk, value, signals, rules, USE_ALL ^ USE_SHARE) != action:
+    if (
+        signals[S_USAGE] > signals[S_FAIR]
+        and choose(risk, value, signals, rules, USE_ALL ^ USE_SHARE) != action
+    ):
         return RERANK, TENANT_OVER_SHARE
     if choose(risk, value, signals, rules, USE_ALL ^ USE_PRICE) != action:
         return RERANK, SERVICE_OVERLOADED
@@ -239,8 +321,12 @@ def _fallback(signals: np.ndarray) -> tuple[int, int, int]:
 
 
 @njit(cache=True)
-def _settle(signals: np.ndarray, features: np.ndarray, risk: float, value: float, rules: Rules) -> tuple[int, int, int]:
-    """(action, stage, reason) by triage, ranking and re-ranking, or by the fallback limiter when ML may not speak."""
+def _settle(
+    signals: np.ndarray, features: np.ndarray, risk: float, value: float, rules: Rules
+) -> tuple[int, int, int]:
+    """(action, stage, reason) by triage, ranking and re-ranking, or by the fallback limiter when ML
+    may not speak.
+    """
     if signals[S_ML] != ML_LIVE:
         return _fallback(signals)
     if not wants_rank(signals, features, rules):
@@ -254,7 +340,9 @@ def _settle(signals: np.ndarray, features: np.ndarray, risk: float, value: float
 
 @njit(cache=True)
 def retry_after(action: int, reason: int, signals: np.ndarray) -> float:
-    """Seconds to wait: the engine's forecast where there is one, else when the rule that fired lets go."""
+    """Seconds to wait: the engine's forecast where there is one, else when the rule that fired lets
+    go.
+    """
     if action in (ADMIT, BLOCK):
         return 0.0
     if reason == QUOTA_EXHAUSTED:
@@ -271,11 +359,13 @@ def retry_after(action: int, reason: int, signals: np.ndarray) -> float:
 
 
 @njit(cache=True)
-def decide(signals: np.ndarray, features: np.ndarray, risk: float, value: float, rules: Rules) -> tuple[int, int, int, float]:
+def decide(
+    signals: np.ndarray, features: np.ndarray, risk: float, value: float, rules: Rules
+) -> tuple[int, int, int, float]:
     """The whole decision from what was seen.
 
-    `signals`: float64 (N_SIGNALS,), `features`: float32 (N_FEATURES,), `risk` and `value` calibrated, NaN where no
-    model was asked. Returns (action, stage, reason, seconds to wait).
+    `signals`: float64 (N_SIGNALS,), `features`: float32 (N_FEATURES,), `risk` and `value`
+    calibrated, NaN where no model was asked. Returns (action, stage, reason, seconds to wait).
     """
     reason = guard_reason(signals)
     if reason != NO_REASON:

@@ -17,7 +17,9 @@ cg: Any = cgutils
 
 @instruction
 def prefetch(_: Any, array: Any, at: Any) -> Any:
-    """`prefetch(array, at)`: begins to fetch the line of element `at` of a C-contiguous array, counted flat; waits for nothing."""
+    """`prefetch(array, at)`: begins to fetch the line of element `at` of a C-contiguous array,
+    counted flat; waits for nothing.
+    """
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
         data = context.make_array(signature.args[0])(context, builder, args[0]).data
@@ -25,7 +27,11 @@ def prefetch(_: Any, array: Any, at: Any) -> Any:
         kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
         function = cg.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
         place = builder.bitcast(builder.gep(data, [args[1]]), byte)
-        to_write, keep, as_data = ir.Constant(number, 1), ir.Constant(number, 3), ir.Constant(number, 1)
+        to_write, keep, as_data = (
+            ir.Constant(number, 1),
+            ir.Constant(number, 3),
+            ir.Constant(number, 1),
+        )
         builder.call(function, [place, to_write, keep, as_data])
         return context.get_dummy_value()
 

@@ -1,4 +1,6 @@
-"""Errors as RFC 9457 problem details: what went wrong with a request, in words its sender can act on."""
+"""Errors as RFC 9457 problem details: what went wrong with a request, in words its sender can act
+on.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ class _Body(msgspec.Struct):
 
 def body(problem: Problem) -> bytes:
     """The problem as an application/problem+json document."""
-    return msgspec.json.encode(_Body(PREFIX + problem.slug, problem.title, problem.status, problem.detail))
+    return msgspec.json.encode(
+        _Body(PREFIX + problem.slug, problem.title, problem.status, problem.detail)
+    )
 
 
 def phrase(status: int) -> str:
@@ -60,16 +64,24 @@ def not_found(detail: str) -> Problem:
 def wrong_method(method: str, allow: str) -> Problem:
     """405 with its Allow field."""
     return Problem(
-        "method-not-allowed", 405, "Method not allowed", f"{method} is not possible here; use {allow}.", (("allow", allow),)
+        "method-not-allowed",
+        405,
+        "Method not allowed",
+        f"{method} is not possible here; use {allow}.",
+        (("allow", allow),),
     )
 
 
 def too_large(limit: int) -> Problem:
-    return Problem("body-too-large", 413, "Body too large", f"The body may have at most {limit} bytes here.")
+    return Problem(
+        "body-too-large", 413, "Body too large", f"The body may have at most {limit} bytes here."
+    )
 
 
 def url_too_long(what: str, limit: int) -> Problem:
-    return Problem("url-too-long", 414, "URL too long", f"{what} may have at most {limit} characters.")
+    return Problem(
+        "url-too-long", 414, "URL too long", f"{what} may have at most {limit} characters."
+    )
 
 
 def unsupported_type(detail: str) -> Problem:
@@ -85,6 +97,15 @@ def too_busy(detail: str) -> Problem:
     return Problem("decider-busy", 503, "Decider busy", detail, (("retry-after", "1"),))
 
 
-REQUEST_TIMEOUT = Problem("request-timeout", 408, "Request timeout", "The request did not arrive in time; send it again.")
-EXPECTATION_FAILED = Problem("expectation-failed", 417, "Expectation failed", "The only expectation met here is 100-continue.")
-INTERNAL = Problem("internal-error", 500, "Internal error", "The decider failed to decide this request.")
+REQUEST_TIMEOUT = Problem(
+    "request-timeout", 408, "Request timeout", "The request did not arrive in time; send it again."
+)
+EXPECTATION_FAILED = Problem(
+    "expectation-failed",
+    417,
+    "Expectation failed",
+    "The only expectation met here is 100-continue.",
+)
+INTERNAL = Problem(
+    "internal-error", 500, "Internal error", "The decider failed to decide this request."
+)

@@ -1,8 +1,9 @@
 """An app's daily quota on one node: what it holds of it, and what it asks the store for.
 
-Every node owns a small share of each quota; the rest is leased from the store (`resources/lease.lua`), which never leases more than
-the pool. So all nodes together cannot admit more than the quota, whatever is cut off from what. What a node holds when it is killed
-is lost for the day: therefore leases begin small and grow with what the app really uses.
+Every node owns a small share of each quota; the rest is leased from the store
+(`resources/lease.lua`), which never leases more than the pool. So all nodes together cannot admit
+more than the quota, whatever is cut off from what. What a node holds when it is killed is lost for
+the day: therefore leases begin small and grow with what the app really uses.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from numba import njit
 from .state import LEASED_OUT, QUOTA_DAY, QUOTA_LEFT, QUOTA_OWN, QUOTA_USED, State
 
 POOL_SHARE = 0.95
-"""Share of a daily quota that is leased; the rest is split evenly as the nodes' own shares, for when they cannot ask.
+"""Share of a daily quota that is leased; the rest is split evenly as the nodes' own shares, for
+when they cannot ask.
 
-An app is served by one node, so of that rest it hardly gets anything: it is what a strict quota costs it.
+An app is served by one node, so of that rest it hardly gets anything: it is what a strict quota
+costs it.
 """
 LEASE_SHARE = 0.05
 """The most one lease holds, as a share of the quota."""
@@ -29,8 +32,8 @@ LEASE_S = 30.0
 def left(state: State, slot: int, now: float, own_share: float) -> float:
     """Requests this node may still admit for the app today (UTC).
 
-    A new day begins with the node's own share, in requests; when that changes (another tier, another document) the difference
-    is put in or taken away, so that the figure may be negative.
+    A new day begins with the node's own share, in requests; when that changes (another tier,
+    another document) the difference is put in or taken away, so that the figure may be negative.
     """
     clock, day = state.clock, float(math.floor(now / 86_400.0))
     if clock[slot, QUOTA_DAY] != day:
@@ -45,10 +48,11 @@ def left(state: State, slot: int, now: float, own_share: float) -> float:
 
 @njit(cache=True)
 def lease_size(state: State, slot: int, rate: float, burst: float, quota: float) -> float:
-    """Requests to lease at once: what the plan (`rate` a second, `burst`) lets through in LEASE_S, or what the app has used of
-    this node today if that is more, up to LEASE_SHARE of the quota.
+    """Requests to lease at once: what the plan (`rate` a second, `burst`) lets through in LEASE_S,
+    or what the app has used of this node today if that is more, up to LEASE_SHARE of the quota.
 
-    As much again as was used: however often a node is killed, at most that and the least lease is lost each time.
+    As much again as was used: however often a node is killed, at most that and the least lease is
+    lost each time.
     """
     used = float(state.clock[slot, QUOTA_USED])
     return max(1.0, min(LEASE_SHARE * quota, max(LEASE_S * rate + burst, used)))
@@ -63,7 +67,9 @@ def may_lease(state: State, slot: int, quota: float) -> bool:
 @njit(cache=True)
 def wants_lease(state: State, slot: int, size: float, quota: float) -> bool:
     """Whether to ask for a lease of this size now: less than half of it, or no request, is left."""
-    return bool(state.clock[slot, QUOTA_LEFT] < max(1.0, 0.5 * size)) and may_lease(state, slot, quota)
+    return bool(state.clock[slot, QUOTA_LEFT] < max(1.0, 0.5 * size)) and may_lease(
+        state, slot, quota
+    )
 
 
 def seen(clock: np.ndarray | list[float], now: float, own_share: float) -> float:

@@ -1,9 +1,11 @@
-"""The RateLimit and RateLimit-Policy response fields, as of draft-ietf-httpapi-ratelimit-headers-10.
+"""The RateLimit and RateLimit-Policy response fields, as of
+draft-ietf-httpapi-ratelimit-headers-10.
 
     RateLimit-Policy: "burst";q=300;w=20      300 requests in 20 seconds
     RateLimit: "burst";r=12;t=4               12 of them left, all again in 4 seconds
 
-Both are RFC 9651 structured fields: a list of strings with integer parameters. This is the only place that knows the draft.
+Both are RFC 9651 structured fields: a list of strings with integer parameters. This is the only
+place that knows the draft.
 """
 
 from __future__ import annotations
@@ -24,12 +26,23 @@ _FIT = 1_000_000_000
 def lines(limit: int, window: int, remaining: int, reset: float) -> str:
     """Both field lines with their line ends.
 
-    `limit` and `remaining` in requests, `window` and `reset` in seconds; `reset` is rounded up, all are bounded to what
-    the fields may carry. `limit` and `window` are at least 1, as a policy of nothing cannot be stated.
+    `limit` and `remaining` in requests, `window` and `reset` in seconds; `reset` is rounded up, all
+    are bounded to what the fields may carry. `limit` and `window` are at least 1, as a policy of
+    nothing cannot be stated.
     """
-    if not (0 < limit < _FIT and 0 < window < _FIT and 0 <= remaining < _FIT and 0.0 <= reset < _FIT):
-        limit, window, remaining, reset = _bound(limit, 1), _bound(window, 1), _bound(remaining, 0), _bound(reset, 0)
-    return f'ratelimit-policy: "burst";q={limit};w={window}\r\nratelimit: "burst";r={remaining};t={math.ceil(reset)}\r\n'
+    if not (
+        0 < limit < _FIT and 0 < window < _FIT and 0 <= remaining < _FIT and 0.0 <= reset < _FIT
+    ):
+        limit, window, remaining, reset = (
+            _bound(limit, 1),
+            _bound(window, 1),
+            _bound(remaining, 0),
+            _bound(reset, 0),
+        )
+    return (
+        f'ratelimit-policy: "burst";q={limit};w={window}\r\nratelimit:'
+        f' "burst";r={remaining};t={math.ceil(reset)}\r\n'
+    )
 
 
 def _bound(value: float, least: int) -> int:
@@ -39,16 +52,21 @@ def _bound(value: float, least: int) -> int:
     return _MAX if value >= _MAX else math.ceil(value)
 
 
-_ITEM = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"((?:; *[a-z*][a-z0-9_.*-]*(?:=(?:-?\d{1,15}|"(?:[ !#-\[\]-~]|\\["\\])*"))?)*)')
-_PARAMETER = re.compile(r'; *([a-z*][a-z0-9_.*-]*)(?:=(?:(-?\d{1,15})|"((?:[ !#-\[\]-~]|\\["\\])*)"))?')
+_ITEM = re.compile(
+    r'"((?:[ !#-\[\]-~]|\\["\\])*)"((?:; *[a-z*][a-z0-9_.*-]*(?:=(?:-?\d{1,15}|"(?:['
+    r' !#-\[\]-~]|\\["\\])*"))?)*)'
+)
+_PARAMETER = re.compile(
+    r'; *([a-z*][a-z0-9_.*-]*)(?:=(?:(-?\d{1,15})|"((?:[ !#-\[\]-~]|\\["\\])*)"))?'
+)
 _COMMA = re.compile(r"[ \t]*,[ \t]*")
 
 
 def parse(value: str) -> dict[str, dict[str, int | str | bool]]:
     """Policies of a RateLimit or RateLimit-Policy field by name, each with its parameters.
 
-    A strict reader of the part of RFC 9651 the draft uses: a list of strings with integer, string or bare parameters.
-    Raises ValueError on anything else.
+    A strict reader of the part of RFC 9651 the draft uses: a list of strings with integer, string
+    or bare parameters. Raises ValueError on anything else.
     """
     policies: dict[str, dict[str, int | str | bool]] = {}
     value, position = value.strip(" "), 0

@@ -1,7 +1,8 @@
 """What refused clients are told beside the action: causes, and a receipt for support.
 
-Explaining a row costs some 80 microseconds, so it has a budget. What is over it is told by stage and machine reason alone, and
-a flood of refusals, which is when time is scarce, cannot slow the decisions.
+Explaining a row costs some 80 microseconds, so it has a budget. What is over it is told by stage
+and machine reason alone, and a flood of refusals, which is when time is scarce, cannot slow the
+decisions.
 """
 
 from __future__ import annotations
@@ -72,12 +73,18 @@ class Teller:
         decision.told = reasons.told(Action(decision.action), reason, found)
         decision.receipt = self._key.seal(
             Receipt(
-                decision=decision.id, at=now, action=Action(decision.action), stage=Stage(decision.stage), reason=reason,
-                retry_after=math.ceil(decision.retry_after), config_version=basis.config_version,
-                model=model.digest[: 2 * MODEL_BYTES] if model else "", app=self._key.pseudonym(app),
+                decision=decision.id,
+                at=now,
+                action=Action(decision.action),
+                stage=Stage(decision.stage),
+                reason=reason,
+                retry_after=math.ceil(decision.retry_after),
+                config_version=basis.config_version,
+                model=model.digest[: 2 * MODEL_BYTES] if model else "",
+                app=self._key.pseudonym(app),
                 codes=tuple(finding.code for finding in found),
             )
-        )  # fmt: skip
+        )
 
     def _findings(self, basis: Basis) -> list[reasons.Finding]:
         """What the model held against a row; nothing when the budget is spent."""
@@ -88,7 +95,9 @@ class Teller:
             self.over_budget += 1
             return []
         contributions = model.explainer.values(row)[0].tolist()
-        found = reasons.findings(contributions, row[0].tolist(), reasons.typical(model.artifact, basis.tier))
+        found = reasons.findings(
+            contributions, row[0].tolist(), reasons.typical(model.artifact, basis.tier)
+        )
         self._budget.end(started)
         self.explained += 1
         return found

@@ -1,8 +1,10 @@
-"""What all apps share: the services with their prices, and the tenants with their use of them; compiled.
+"""What all apps share: the services with their prices, and the tenants with their use of them;
+compiled.
 
-A service's price is an integral controller on its pressure: utilisation over target, latency over its usual, errors.
-The fair share is weighted max-min (Bertsekas and Gallager, Data Networks, 6.5.2): the level at which the demands of all
-active tenants, each capped at its weight times the level, fill the target capacity.
+A service's price is an integral controller on its pressure: utilisation over target, latency over
+its usual, errors. The fair share is weighted max-min (Bertsekas and Gallager, Data Networks,
+6.5.2): the level at which the demands of all active tenants, each capped at its weight times the
+level, fill the target capacity.
 """
 
 from __future__ import annotations
@@ -14,8 +16,26 @@ import numpy as np
 from numba import njit
 
 # columns of Region.service (float64)
-(CAPACITY, TARGET, USUAL_MS, UTILISATION, PRICE, LATENCY, ERRORS, FEEDBACK_AT, OFFERED, ADMITTED, REQUESTS, ANSWERS, MS_SUM, FAILED,
- LOCAL_RATE, ANSWER_RATE, MEAN_COST, LEVEL) = range(18)  # fmt: skip
+(
+    CAPACITY,
+    TARGET,
+    USUAL_MS,
+    UTILISATION,
+    PRICE,
+    LATENCY,
+    ERRORS,
+    FEEDBACK_AT,
+    OFFERED,
+    ADMITTED,
+    REQUESTS,
+    ANSWERS,
+    MS_SUM,
+    FAILED,
+    LOCAL_RATE,
+    ANSWER_RATE,
+    MEAN_COST,
+    LEVEL,
+) = range(18)
 N_SERVICE = 18
 
 USE_TAU_S = 5.0
@@ -24,7 +44,9 @@ RATE_TAU_S = 2.0
 PRICE_GAIN = 0.5
 PRICE_MAX = 4.0
 RECOVERY = 0.1
-"""What a price is expected to lose in a second, when a wait is forecast; the controller's own fall is 0.05 or more."""
+"""What a price is expected to lose in a second, when a wait is forecast; the controller's own fall
+is 0.05 or more.
+"""
 PRICE_FLOOR = 0.02
 """A price below this is 0: the service counts as not busy."""
 LATE_FEEDBACK_S = 10.0
@@ -49,13 +71,20 @@ def allocate(services: int, tenants: int) -> Region:
     shape = (services, tenants)
     zeros = np.zeros
     return Region(
-        zeros((services, N_SERVICE)), zeros(shape), zeros(shape), zeros(shape), np.ones(tenants), zeros(tenants, np.int64)
+        zeros((services, N_SERVICE)),
+        zeros(shape),
+        zeros(shape),
+        zeros(shape),
+        np.ones(tenants),
+        zeros(tenants, np.int64),
     )
 
 
 @njit(cache=True)
 def note_demand(region: Region, service: int, tenant: int, cost: float, now: float) -> None:
-    """Adds a request to what its tenant asks of a service, decaying both use and demand to `now`."""
+    """Adds a request to what its tenant asks of a service, decaying both use and demand to
+    `now`.
+    """
     at = region.use_at[service, tenant]
     if now > at:
         decay = math.exp((at - now) / USE_TAU_S) if at > 0.0 else 0.0
@@ -86,7 +115,9 @@ def note_answer(region: Region, service: int, status: int, latency_ms: float, no
 
 @njit(cache=True)
 def _fair_level(region: Region, service: int, supply: float, now: float) -> float:
-    """Level of the weighted max-min share; infinite when all demand fits. Bisection, 24 halvings."""
+    """Level of the weighted max-min share; infinite when all demand fits. Bisection, 24
+    halvings.
+    """
     row = region.demand[service]
     total = peak = 0.0
     active = np.empty(row.shape[0], np.int64)
@@ -133,20 +164,36 @@ def _measure(row: np.ndarray, seconds: float, now: float) -> None:
 
 @njit(cache=True)
 def control(region: Region, seconds: float, now: float) -> None:
-    """One step of every service's controller, `seconds` after the one before; `share_out` is due for each service then."""
+    """One step of every service's controller, `seconds` after the one before; `share_out` is due
+    for each service then.
+    """
     for s in range(region.service.shape[0]):
         row = region.service[s]
         _measure(row, seconds, now)
         fill = row[UTILISATION] / row[TARGET]
-        strain = min(1.0, 0.15 * max(0.0, row[LATENCY] / row[USUAL_MS] - 2.0) + max(0.0, row[ERRORS] - 0.05))
+        strain = min(
+            1.0, 0.15 * max(0.0, row[LATENCY] / row[USUAL_MS] - 2.0) + max(0.0, row[ERRORS] - 0.05)
+        )
         # a service that is slow though it has little to do is not helped by refusing more
         pressure = fill - 1.0 + strain * min(1.0, max(0.0, (fill - 0.3) / 0.4))
-        price = row[PRICE] + PRICE_GAIN * seconds * (pressure if pressure > 0.0 else min(pressure, -0.1))
-        row[PRICE] = min(PRICE_MAX, price) if price > PRICE_FLOOR else (max(0.0, price) if pressure > 0.0 else 0.0)
+        price = row[PRICE] + PRICE_GAIN * seconds * (
+            pressure if pressure > 0.0 else min(pressure, -0.1)
+        )
+        row[PRICE] = (
+            min(PRICE_MAX, price)
+            if price > PRICE_FLOOR
+            else (max(0.0, price) if pressure > 0.0 else 0.0)
+        )
 
 
 @njit(cache=True)
 def share_out(region: Region, service: int, now: float) -> None:
-    """Finds a service's fair share anew; apart from `control`, as it takes about 1 ms with 65,000 active tenants."""
+    """Finds a service's fair share anew; apart from `control`, as it takes about 1 ms with 65,000
+    active tenants.
+    """
     row = region.service[service]
-    row[LEVEL] = _fair_level(region, service, row[CAPACITY] * row[TARGET], now) if row[PRICE] > 0.0 else np.inf
+    row[LEVEL] = (
+        _fair_level(region, service, row[CAPACITY] * row[TARGET], now)
+        if row[PRICE] > 0.0
+        else np.inf
+    )

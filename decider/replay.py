@@ -1,4 +1,5 @@
-"""Decides a stored decision again, from its own record: the same compiled policy function, the same model, the same answer.
+"""Decides a stored decision again, from its own record: the same compiled policy function, the same
+model, the same answer.
 
 Also asks it questions: at which risk would the action have changed, and what did each stage find.
 """
@@ -24,7 +25,9 @@ _STEPS = 64
 
 
 class ReplayError(Exception):
-    """A record that cannot be decided again here: another feature schema, or a vector of the wrong length."""
+    """A record that cannot be decided again here: another feature schema, or a vector of the wrong
+    length.
+    """
 
 
 class Again(NamedTuple):
@@ -46,7 +49,9 @@ class Thresholds(NamedTuple):
     bands: list[tuple[float, int]]
     """(risk from which, action), ascending, the first from 0."""
     up: float | None
-    """The nearest change at or below the request's own risk: where its action begins. None when it begins at 0."""
+    """The nearest change at or below the request's own risk: where its action begins. None when it
+    begins at 0.
+    """
     down: float | None
     """The nearest change above it. None when its action goes on to 1."""
 
@@ -64,9 +69,13 @@ class StageTrace(NamedTuple):
 
 
 def vectors(event: Event) -> tuple[np.ndarray, np.ndarray]:
-    """(signals float64 (N_SIGNALS,), features float32 (N_FEATURES,)) of a record. Raises ReplayError."""
+    """(signals float64 (N_SIGNALS,), features float32 (N_FEATURES,)) of a record. Raises
+    ReplayError.
+    """
     if event.feature_schema != SCHEMA:
-        raise ReplayError(f"recorded under feature schema {event.feature_schema[:40]}, this is {SCHEMA}")
+        raise ReplayError(
+            f"recorded under feature schema {event.feature_schema[:40]}, this is {SCHEMA}"
+        )
     try:
         signals, features = unpack(event.signals), np.frombuffer(event.features, "<f4").copy()
     except ValueError as error:
@@ -77,7 +86,9 @@ def vectors(event: Event) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _scores(event: Event, features: np.ndarray, model: Model | None) -> tuple[float, float]:
-    """Risk and value as recorded, or computed again when the model is at hand; NaN where no model was asked."""
+    """Risk and value as recorded, or computed again when the model is at hand; NaN where no model
+    was asked.
+    """
     if event.risk is None or event.value is None:
         return math.nan, math.nan
     if model is None:
@@ -91,27 +102,42 @@ def _same(a: float | None, b: float) -> bool:
 
 
 def decide_again(event: Event, config: Config, model: Model | None) -> Again:
-    """Decides the record under `config`; with its own config and model the result must be identical. Raises ReplayError."""
+    """Decides the record under `config`; with its own config and model the result must be
+    identical. Raises ReplayError.
+    """
     signals, features = vectors(event)
     risk, value = _scores(event, features, model)
-    action, stage, reason, wait = policy.decide(signals, features, risk, value, policy.rules_of(config))
-    identical = (action, stage, reason, wait) == (event.action, event.stage, event.reason, event.retry_after)
+    action, stage, reason, wait = policy.decide(
+        signals, features, risk, value, policy.rules_of(config)
+    )
+    identical = (action, stage, reason, wait) == (
+        event.action,
+        event.stage,
+        event.reason,
+        event.retry_after,
+    )
     identical = identical and _same(event.risk, risk) and _same(event.value, value)
     shown = (None if math.isnan(risk) else risk, None if math.isnan(value) else value)
     return Again(action, stage, reason, wait, *shown, identical)
 
 
-def decide_under(event: Event, config: Config, model: Model | None, *, ml_state: MlState | None = None) -> Again:
-    """Decides the recorded request under another config or model, with tier limits taken from that config.
+def decide_under(
+    event: Event, config: Config, model: Model | None, *, ml_state: MlState | None = None
+) -> Again:
+    """Decides the recorded request under another config or model, with tier limits taken from that
+    config.
 
-    `ml_state` replaces the recorded state of ML, for example SWITCHED_OFF to preview a kill switch. A request that was
-    not ranked then and would be now is scored when `model` is given, else the fallback limiter decides it.
+    `ml_state` replaces the recorded state of ML, for example SWITCHED_OFF to preview a kill switch.
+    A request that was not ranked then and would be now is scored when `model` is given, else the
+    fallback limiter decides it.
     """
     signals, features = vectors(event)
     rules = policy.rules_of(config)
     tier = int(signals[S["tier"]])
     signals[S["bucket_rate"]] = rules.tiers[tier, policy.T_RATE] * signals[S["override_multiplier"]]
-    signals[S["bucket_burst"]] = rules.tiers[tier, policy.T_BURST] * signals[S["override_multiplier"]]
+    signals[S["bucket_burst"]] = (
+        rules.tiers[tier, policy.T_BURST] * signals[S["override_multiplier"]]
+    )
     signals[S["retry_hint"]] = 0.0
     if ml_state is not None:
         signals[S["ml_state"]] = float(ml_state)
@@ -130,7 +156,8 @@ def decide_under(event: Event, config: Config, model: Model | None, *, ml_state:
 def threshold(event: Event, config: Config, model: Model | None = None) -> Thresholds | None:
     """The risks at which the action changes, found from the policy function by scan and bisection.
 
-    None when no model was asked, because then no risk would have changed anything. Raises ReplayError.
+    None when no model was asked, because then no risk would have changed anything. Raises
+    ReplayError.
     """
     if event.risk is None or event.value is None:
         return None
@@ -169,11 +196,17 @@ def trace(event: Event, config: Config) -> list[StageTrace]:
     settled = guard != Reason.NONE
     ml_live = int(see["ml_state"]) == MlState.LIVE
     ranked = event.risk is not None
-    fell_back = not settled and not (ml_live and (ranked or event.stage == Stage.TRIAGE or event.reason == Reason.HARMLESS))
+    fell_back = not settled and not (
+        ml_live and (ranked or event.stage == Stage.TRIAGE or event.reason == Reason.HARMLESS)
+    )
     stage = Stage(event.stage)
 
-    def found(which: Stage, ran: bool, action: int | None, names: tuple[str, ...], **more: float | str) -> StageTrace:
-        return StageTrace(which, ran, action, which == stage, {**{n: see[n] for n in names}, **more})
+    def found(
+        which: Stage, ran: bool, action: int | None, names: tuple[str, ...], **more: float | str
+    ) -> StageTrace:
+        return StageTrace(
+            which, ran, action, which == stage, {**{n: see[n] for n in names}, **more}
+        )
 
     forced = int(see["override_action"])
     guard_action = policy.guard_action(guard)
@@ -184,19 +217,56 @@ def trace(event: Event, config: Config) -> list[StageTrace]:
         "rank_from": float(rules.tiers[tier, policy.T_RANK_FROM]),
     }
     rank_facts: dict[str, float | str] = (
-        {} if event.risk is None or event.value is None else {"risk": event.risk, "value": event.value}
+        {}
+        if event.risk is None or event.value is None
+        else {"risk": event.risk, "value": event.value}
     )
     return [
-        found(Stage.GUARD, True, guard_action if settled else None,
-              ("quota_left", "quota_limit", "list_verdict", "compliance"),
-              reason=REASONS[Reason(guard)].text if settled else ""),
-        found(Stage.OVERRIDE, not settled, forced if forced >= 0 else None, ("override_action", "override_multiplier")),
-        found(Stage.TRIAGE, not settled and ml_live, int(Action.ADMIT) if harmless else None,
-              ("tokens", "bucket_rate", "bucket_burst", "service_price"), **cheap),
-        found(Stage.RANK, ranked, event.action if ranked and stage == Stage.RANK else None,
-              ("prior_risk", "prior_value"), **rank_facts),
-        found(Stage.RERANK, ranked, event.action if ranked and stage == Stage.RERANK else None,
-              ("service_price", "service_utilisation", "tenant_usage", "tenant_fair_share", "error_budget_left", "cost")),
-        found(Stage.FALLBACK, fell_back, event.action if fell_back else None, ("tokens", "bucket_rate", "bucket_burst"),
-              why=ML_STATE_TEXT[MlState(int(see["ml_state"]))] if fell_back or not ml_live else ""),
-    ]  # fmt: skip
+        found(
+            Stage.GUARD,
+            True,
+            guard_action if settled else None,
+            ("quota_left", "quota_limit", "list_verdict", "compliance"),
+            reason=REASONS[Reason(guard)].text if settled else "",
+        ),
+        found(
+            Stage.OVERRIDE,
+            not settled,
+            forced if forced >= 0 else None,
+            ("override_action", "override_multiplier"),
+        ),
+        found(
+            Stage.TRIAGE,
+            not settled and ml_live,
+            int(Action.ADMIT) if harmless else None,
+            ("tokens", "bucket_rate", "bucket_burst", "service_price"),
+            **cheap,
+        ),
+        found(
+            Stage.RANK,
+            ranked,
+            event.action if ranked and stage == Stage.RANK else None,
+            ("prior_risk", "prior_value"),
+            **rank_facts,
+        ),
+        found(
+            Stage.RERANK,
+            ranked,
+            event.action if ranked and stage == Stage.RERANK else None,
+            (
+                "service_price",
+                "service_utilisation",
+                "tenant_usage",
+                "tenant_fair_share",
+                "error_budget_left",
+                "cost",
+            ),
+        ),
+        found(
+            Stage.FALLBACK,
+            fell_back,
+            event.action if fell_back else None,
+            ("tokens", "bucket_rate", "bucket_burst"),
+            why=ML_STATE_TEXT[MlState(int(see["ml_state"]))] if fell_back or not ml_live else "",
+        ),
+    ]

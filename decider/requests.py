@@ -1,4 +1,6 @@
-"""What a gateway asks, what the engine answers, and what comes back later. All times are unix seconds (UTC)."""
+"""What a gateway asks, what the engine answers, and what comes back later. All times are unix
+seconds (UTC).
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,9 @@ import msgspec
 
 
 class CheckRequest(msgspec.Struct, gc=False):
-    """One request to decide. Strings are validated by the edge (`http`), so the engine trusts their form."""
+    """One request to decide. Strings are validated by the edge (`http`), so the engine trusts their
+    form.
+    """
 
     app: str
     """App id, 1 to 128 visible ASCII characters."""
@@ -49,7 +53,9 @@ class Decision(msgspec.Struct, gc=False):
     receipt: str = ""
     """What the refused client may show to support (`receipt.seal`); empty when admitted."""
     told: tuple[tuple[str, str], ...] = ()
-    """For a refusal: code and customer's sentence of the cause that is told (`reasons.told`); empty when none is."""
+    """For a refusal: code and customer's sentence of the cause that is told (`reasons.told`); empty
+    when none is.
+    """
 
 
 class Outcome(msgspec.Struct, array_like=True, gc=False):

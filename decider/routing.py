@@ -1,6 +1,7 @@
 """From a method and path to the endpoint, its service and its cost.
 
-Path segments that look like identifiers become `{id}`, so that endpoints are few and no identifier is stored.
+Path segments that look like identifiers become `{id}`, so that endpoints are few and no identifier
+is stored.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ _IDENTIFIER = re.compile(
 _CACHED_PATHS = 65_536
 _LONGEST_TEMPLATE = 200
 MOST_OTHERS = 500
-"""Endpoints of a service that are told apart though the config does not name them: clients choose their paths."""
+"""Endpoints of a service that are told apart though the config does not name them: clients choose
+their paths.
+"""
 OTHER, OTHER_METHOD = "/{other}", "OTHER"
 """Stand for all further ones, and for their methods when those are of the client's own making."""
 WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
@@ -32,7 +35,9 @@ class Route(NamedTuple):
     """Where a request goes."""
 
     packed: bytes
-    """What the compiled passes read, as `passes_layout.ROUTE_FIELDS`; the endpoint's hash is this process's own."""
+    """What the compiled passes read, as `passes_layout.ROUTE_FIELDS`; the endpoint's hash is this
+    process's own.
+    """
     method: str
     endpoint: str
     """With the method, what the endpoint is called."""
@@ -52,31 +57,43 @@ def template_of(path: str) -> str:
 class Router:
     """Routes of one config document, with a bounded cache.
 
-    What is stored and counted by endpoint stays small whatever clients ask for; the features still see every path apart.
+    What is stored and counted by endpoint stays small whatever clients ask for; the features still
+    see every path apart.
     """
 
     def __init__(self, config: Config) -> None:
         self.names = [s.name for s in config.services]
         self.index = {name: row for row, name in enumerate(self.names)}
         self._prefixes = sorted(
-            ((prefix, row) for row, s in enumerate(config.services) for prefix in s.prefixes), key=lambda item: -len(item[0])
+            ((prefix, row) for row, s in enumerate(config.services) for prefix in s.prefixes),
+            key=lambda item: -len(item[0]),
         )
         self._endpoints: dict[tuple[int, str, str], EndpointPolicy] = {
-            (row, e.method, e.template): e for row, s in enumerate(config.services) for e in s.endpoints
+            (row, e.method, e.template): e
+            for row, s in enumerate(config.services)
+            for e in s.endpoints
         }
-        self._tails_count = any(prefix.rpartition("/")[2].isdigit() for s in config.services for prefix in s.prefixes)
+        self._tails_count = any(
+            prefix.rpartition("/")[2].isdigit() for s in config.services for prefix in s.prefixes
+        )
         self._others: dict[int, set[tuple[str, str]]] = {}
         self._forget()
 
     def _forget(self) -> None:
-        self._numbered: dict[str, dict[str, Route]] = {}  # by method and the path before a last segment of digits
+        self._numbered: dict[
+            str, dict[str, Route]
+        ] = {}  # by method and the path before a last segment of digits
         self._named: dict[str, dict[str, Route]] = {}  # by method and path
         self._made: dict[tuple[str, str, int], Route] = {}
         self._kept = 0
 
     def route(self, method: str, path: str) -> Route:
         head, _, tail = path.rpartition("/")
-        known, key = (self._numbered, head) if tail.isdigit() and not self._tails_count else (self._named, path)
+        known, key = (
+            (self._numbered, head)
+            if tail.isdigit() and not self._tails_count
+            else (self._named, path)
+        )
         try:
             return known[method][key]
         except KeyError:
@@ -102,7 +119,9 @@ class Router:
         return route
 
     def _told_apart(self, service: int, names: tuple[str, str]) -> bool:
-        """Whether an endpoint that the config does not name has a name of its own: the first ones have."""
+        """Whether an endpoint that the config does not name has a name of its own: the first ones
+        have.
+        """
         others = self._others.setdefault(service, set())
         if len(others) < MOST_OTHERS:
             others.add(names)
@@ -110,5 +129,9 @@ class Router:
 
 
 def _under(path: str, prefix: str) -> bool:
-    """Whether a path is the prefix or lies below it; `/v2/orders:batchGet` lies below `/v2/orders`, `/v2/ordersX` does not."""
-    return path.startswith(prefix) and (prefix.endswith("/") or path[len(prefix) : len(prefix) + 1] in ("", "/", ":"))
+    """Whether a path is the prefix or lies below it; `/v2/orders:batchGet` lies below `/v2/orders`,
+    `/v2/ordersX` does not.
+    """
+    return path.startswith(prefix) and (
+        prefix.endswith("/") or path[len(prefix) : len(prefix) + 1] in ("", "/", ":")
+    )

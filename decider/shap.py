@@ -1,16 +1,19 @@
-"""Exact TreeSHAP of a LightGBM ensemble: the values of `Booster.predict(pred_contrib=True)`, several times faster.
+"""Exact TreeSHAP of a LightGBM ensemble: the values of `Booster.predict(pred_contrib=True)`,
+several times faster.
 
-A leaf's SHAP value for a feature f on its path is its value times (o_f - z_f) times the integral over t from 0 to 1 of the
-product, over the path's other features g, of z_g + t (o_g - z_g). Here z is the share of the training rows that follow the
-path at the splits on the feature (path-dependent TreeSHAP, Lundberg et al. 2020, From local explanations to global
-understanding), and o says whether the row itself follows them. The integrand is a polynomial of a degree below the number of
-distinct features on the path, so Gauss-Legendre quadrature at 8 points is exact, but for rounding, for 16 features. A tree
-with longer paths is walked once for each further 8 points of a larger rule.
+A leaf's SHAP value for a feature f on its path is its value times (o_f - z_f) times the integral
+over t from 0 to 1 of the product, over the path's other features g, of z_g + t (o_g - z_g). Here z
+is the share of the training rows that follow the path at the splits on the feature (path-dependent
+TreeSHAP, Lundberg et al. 2020, From local explanations to global understanding), and o says whether
+the row itself follows them. The integrand is a polynomial of a degree below the number of distinct
+features on the path, so Gauss-Legendre quadrature at 8 points is exact, but for rounding, for 16
+features. A tree with longer paths is walked once for each further 8 points of a larger rule.
 
-A product of factors at fixed points can be divided by any one of its factors. So one pass down the edges multiplies the
-factors on and one pass up sums the leaves and takes each feature's factor off again: Linear TreeSHAP (Yu et al. 2022, Linear
-TreeShap), which keeps the polynomial by its values at points as here. An edge has three cases: the row follows it; it does not; it
-had left the path at an earlier split on the feature, where nothing is added. What the passes multiply by in each of them
+A product of factors at fixed points can be divided by any one of its factors. So one pass down the
+edges multiplies the factors on and one pass up sums the leaves and takes each feature's factor off
+again: Linear TreeSHAP (Yu et al. 2022, Linear TreeShap), which keeps the polynomial by its values
+at points as here. An edge has three cases: the row follows it; it does not; it had left the path at
+an earlier split on the feature, where nothing is added. What the passes multiply by in each of them
 does not depend on the row and is kept in a table, so the passes hold no division and no branch.
 """
 
@@ -48,21 +51,27 @@ FOLLOW = -1
 
 
 class Tables(NamedTuple):
-    """A compiled ensemble. Pass it unpacked from Python; all arrays are writable and C-contiguous (see `trees.Tables`)."""
+    """A compiled ensemble. Pass it unpacked from Python; all arrays are writable and C-contiguous
+    (see `trees.Tables`).
+    """
 
     plan: NDArray[np.int32]
-    """(nodes, 8), walk by walk: feature; places of the children in `work`; first row in `table`; cases of an edge, 2 or 3;
-    place in `on` of the edge that split on the feature before, 0 for none; whether NaN goes left; whether zero does."""
+    """(nodes, 8), walk by walk: feature; places of the children in `work`; first row in `table`;
+    cases of an edge, 2 or 3; place in `on` of the edge that split on the feature before, 0 for
+    none; whether NaN goes left; whether zero does.
+    """
     cuts: NDArray[np.float32]
     """(nodes,) a value goes left if it is <= this."""
     walks: NDArray[np.int64]
     """(walks, 2): first node and number of nodes."""
     table: NDArray[np.float64]
-    """(edges x cases, 2 x POINTS): by what the path's product is multiplied, and by what the sum of leaves counts for the feature.
-    Cases: 0 not followed, 1 followed, 2 had left the path before."""
+    """(edges x cases, 2 x POINTS): by what the path's product is multiplied, and by what the sum of
+    leaves counts for the feature. Cases: 0 not followed, 1 followed, 2 had left the path before.
+    """
 
 
-# -- instructions that numba does not write by itself ------------------------------------------------------------------
+# -- instructions that numba does not write by itself
+# ---------------------------------------------------------------------
 
 # numba's tools for writing LLVM instructions carry no types
 instruction: Callable[[Callable[..., Any]], Any] = intrinsic
@@ -70,7 +79,9 @@ cg: Any = cgutils
 _LANES = ir.VectorType(ir.DoubleType(), POINTS)
 
 
-def _place(context: Any, builder: ir.IRBuilder, kind: types.Array, array: ir.Value, at: ir.Value) -> ir.Value:
+def _place(
+    context: Any, builder: ir.IRBuilder, kind: types.Array, array: ir.Value, at: ir.Value
+) -> ir.Value:
     """Pointer to the POINTS float64 at array[at:]."""
     data = context.make_array(kind)(context, builder, array).data
     return builder.bitcast(cg.gep(builder, data, at), _LANES.as_pointer())
@@ -78,8 +89,9 @@ def _place(context: Any, builder: ir.IRBuilder, kind: types.Array, array: ir.Val
 
 @instruction
 def _fan(_: Any, work: Any, at: Any, table: Any, a: Any, b: Any, left: Any, right: Any) -> Any:
-    """`_fan(work, at, table, a, b, left, right)`: work[left:] = work[at:] * table[a:], work[right:] = work[at:] * table[b:];
-    POINTS entries each, of flat arrays."""
+    """`_fan(work, at, table, a, b, left, right)`: work[left:] = work[at:] * table[a:], work[right:]
+    = work[at:] * table[b:]; POINTS entries each, of flat arrays.
+    """
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
         def of(which: int, place: int) -> ir.Value:
@@ -91,20 +103,39 @@ def _fan(_: Any, work: Any, at: Any, table: Any, a: Any, b: Any, left: Any, righ
         builder.store(second, of(0, 6), align=8)
         return context.get_dummy_value()
 
-    return types.void(work, types.int64, table, types.int64, types.int64, types.int64, types.int64), generate
+    return (
+        types.void(work, types.int64, table, types.int64, types.int64, types.int64, types.int64),
+        generate,
+    )
 
 
 @instruction
-def _gather(_: Any, work: Any, at: Any, table: Any, a: Any, b: Any, left: Any, right: Any, sums: Any, to: Any) -> Any:
-    """`_gather(work, at, table, a, b, left, right, sums, to)`: with l = work[left:] and r = work[right:],
-    sums[to:] += table[a:] * l + table[b:] * r and work[at:] = l + r; POINTS entries each, of flat arrays."""
+def _gather(
+    _: Any,
+    work: Any,
+    at: Any,
+    table: Any,
+    a: Any,
+    b: Any,
+    left: Any,
+    right: Any,
+    sums: Any,
+    to: Any,
+) -> Any:
+    """`_gather(work, at, table, a, b, left, right, sums, to)`: with l = work[left:] and r =
+    work[right:], sums[to:] += table[a:] * l + table[b:] * r and work[at:] = l + r; POINTS entries
+    each, of flat arrays.
+    """
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
         def of(which: int, place: int) -> ir.Value:
             return _place(context, builder, signature.args[which], args[which], args[place])
 
         below = [builder.load(of(0, k), align=8) for k in (5, 6)]
-        parts = [builder.fmul(leaves, builder.load(of(2, k), align=8)) for leaves, k in zip(below, (3, 4), strict=True)]
+        parts = [
+            builder.fmul(leaves, builder.load(of(2, k), align=8))
+            for leaves, k in zip(below, (3, 4), strict=True)
+        ]
         total = builder.fadd(builder.load(of(7, 8), align=8), builder.fadd(*parts))
         builder.store(total, of(7, 8), align=8)
         builder.store(builder.fadd(*below), of(0, 1), align=8)
@@ -114,7 +145,8 @@ def _gather(_: Any, work: Any, at: Any, table: Any, a: Any, b: Any, left: Any, r
     return types.void(work, place, table, place, place, place, place, sums, place), generate
 
 
-# -- explaining --------------------------------------------------------------------------------------------------------
+# -- explaining
+# ---------------------------------------------------------------------
 
 
 @njit(cache=True, nogil=True)
@@ -130,9 +162,21 @@ def _goes_left(value: float, cut: float, nan_left: int, zero_left: int) -> np.in
 
 @njit(cache=True, nogil=True)
 def _walk(
-    row: Any, plan: Any, cuts: Any, first: int, count: int, table: Any, work: Any, on: Any, taken: Any, sums: Any, to: int
+    row: Any,
+    plan: Any,
+    cuts: Any,
+    first: int,
+    count: int,
+    table: Any,
+    work: Any,
+    on: Any,
+    taken: Any,
+    sums: Any,
+    to: int,
 ) -> None:
-    """Adds one walk over one tree to sums[to:], flat (F x POINTS). `work`, `on`, `taken`: scratch; on[0] must be 1."""
+    """Adds one walk over one tree to sums[to:], flat (F x POINTS). `work`, `on`, `taken`: scratch;
+    on[0] must be 1.
+    """
     wide = 2 * POINTS
     work[:POINTS] = 1.0
     for k in range(count):
@@ -149,12 +193,24 @@ def _walk(
         n = first + k
         a, b = taken[2 * k] + POINTS, taken[2 * k + 1] + POINTS
         place = to + np.int64(plan[n, FEATURE]) * POINTS
-        _gather(work, k * POINTS, table, a, b, np.int64(plan[n, LEFT]), np.int64(plan[n, RIGHT]), sums, place)
+        _gather(
+            work,
+            k * POINTS,
+            table,
+            a,
+            b,
+            np.int64(plan[n, LEFT]),
+            np.int64(plan[n, RIGHT]),
+            sums,
+            place,
+        )
 
 
 @njit(cache=True, nogil=True)
 def explain_rows(rows: Any, out: Any, plan: Any, cuts: Any, walks: Any, table: Any) -> None:
-    """out[i] = SHAP values, float64 (n, F), of rows[i], float32 (n, F); `table` flat. Arguments are not checked."""
+    """out[i] = SHAP values, float64 (n, F), of rows[i], float32 (n, F); `table` flat. Arguments are
+    not checked.
+    """
     features = rows.shape[1]
     work, sums = np.empty(SLOTS * POINTS), np.empty(BLOCK * features * POINTS)
     on, taken = np.ones(SLOTS, np.int64), np.empty(SLOTS, np.int64)
@@ -164,18 +220,33 @@ def explain_rows(rows: Any, out: Any, plan: Any, cuts: Any, walks: Any, table: A
         for w in range(len(walks)):
             for i in range(count):
                 place = i * features * POINTS
-                _walk(rows[start + i], plan, cuts, walks[w, 0], walks[w, 1], table, work, on, taken, sums, place)
+                _walk(
+                    rows[start + i],
+                    plan,
+                    cuts,
+                    walks[w, 0],
+                    walks[w, 1],
+                    table,
+                    work,
+                    on,
+                    taken,
+                    sums,
+                    place,
+                )
         for i in range(count):
             for feature in range(features):
                 place = (i * features + feature) * POINTS
                 out[start + i, feature] = sums[place : place + POINTS].sum()
 
 
-# -- building ----------------------------------------------------------------------------------------------------------
+# -- building
+# ---------------------------------------------------------------------
 
 
 class _Paths(NamedTuple):
-    """What the path to each edge of a tree says about it; the edges of node n are 2 n and 2 n + 1."""
+    """What the path to each edge of a tree says about it; the edges of node n are 2 n and 2 n +
+    1.
+    """
 
     share: NDArray[np.float64]
     """Share of the rows at the node that take the edge."""
@@ -188,7 +259,11 @@ class _Paths(NamedTuple):
 @njit(cache=True)
 def _paths_of(feature: Any, left: Any, right: Any, node_rows: Any, leaf_rows: Any) -> Any:
     nodes = len(feature)
-    share, before, distinct = np.empty(2 * nodes), np.full(2 * nodes, -1), np.zeros(2 * nodes, np.int64)
+    share, before, distinct = (
+        np.empty(2 * nodes),
+        np.full(2 * nodes, -1),
+        np.zeros(2 * nodes, np.int64),
+    )
     above = np.full(nodes, -1)
     for node in range(nodes):
         last = above[node]
@@ -208,25 +283,47 @@ def _paths_of(feature: Any, left: Any, right: Any, node_rows: Any, leaf_rows: An
 def _paths(tree: Tree) -> _Paths:
     nodes = len(tree.feature)
     if len(tree.node_rows) != nodes or len(tree.leaf_rows) != nodes + 1:
-        raise ArtifactError("the model text has no row counts (internal_count, leaf_count), which SHAP values need")
+        raise ArtifactError(
+            "the model text has no row counts (internal_count, leaf_count), which SHAP values need"
+        )
     if tree.node_rows.min() < 1 or tree.leaf_rows.min() < 1:
-        raise ArtifactError("a node or leaf of the model has no training rows, so its SHAP values are not defined")
+        raise ArtifactError(
+            "a node or leaf of the model has no training rows, so its SHAP values are not defined"
+        )
     return _Paths(*_paths_of(tree.feature, tree.left, tree.right, tree.node_rows, tree.leaf_rows))
 
 
-def _cases(tree: Tree, paths: _Paths, points: NDArray[np.float64], weights: NDArray[np.float64]) -> list[NDArray[np.float64]]:
-    """Rows of `Tables.table`, (cases, 2 x POINTS) for each edge, for POINTS points in (0, 1) and their weights."""
+def _cases(
+    tree: Tree, paths: _Paths, points: NDArray[np.float64], weights: NDArray[np.float64]
+) -> list[NDArray[np.float64]]:
+    """Rows of `Tables.table`, (cases, 2 x POINTS) for each edge, for POINTS points in (0, 1) and
+    their weights.
+    """
     again = paths.before >= 0
     z = paths.share.copy()
     for edge in np.flatnonzero(again):
         z[edge] *= z[paths.before[edge]]  # a lower number, so it is final
     earlier = np.where(again, z[paths.before], 1.0)[:, None]
     z = z[:, None]
-    followed, missed, before = z + points * (1.0 - z), z * (1.0 - points), earlier + points * (1.0 - earlier)
-    taken_off = weights * (1.0 - earlier) / before  # zero where there was no split on the feature before
-    times = np.stack([missed / before, followed / before, np.broadcast_to(paths.share[:, None], followed.shape)], axis=1)
+    followed, missed, before = (
+        z + points * (1.0 - z),
+        z * (1.0 - points),
+        earlier + points * (1.0 - earlier),
+    )
+    taken_off = (
+        weights * (1.0 - earlier) / before
+    )  # zero where there was no split on the feature before
+    times = np.stack(
+        [missed / before, followed / before, np.broadcast_to(paths.share[:, None], followed.shape)],
+        axis=1,
+    )
     counts = np.stack(
-        [-weights / (1.0 - points) - taken_off, weights * (1.0 - z) / followed - taken_off, np.zeros_like(followed)], axis=1
+        [
+            -weights / (1.0 - points) - taken_off,
+            weights * (1.0 - z) / followed - taken_off,
+            np.zeros_like(followed),
+        ],
+        axis=1,
     )
     children = np.stack([tree.left, tree.right], axis=1).ravel()
     times[children < 0] *= tree.leaf[~children[children < 0]][:, None, None]
@@ -238,7 +335,9 @@ def _plan(tree: Tree, paths: _Paths, entry: int) -> NDArray[np.int32]:
     """`Tables.plan` of one tree whose rows in `table` begin at `entry`."""
     nodes = len(tree.feature)
     plan = np.zeros((nodes, 8), np.int32)
-    places = [np.where(child >= 0, child, nodes + ~child) * POINTS for child in (tree.left, tree.right)]
+    places = [
+        np.where(child >= 0, child, nodes + ~child) * POINTS for child in (tree.left, tree.right)
+    ]
     cases = np.where(paths.before[::2] >= 0, 3, 2)
     missing, default_left = tree.decision >> 2, (tree.decision & 2) != 0
     plan[:, FEATURE], plan[:, LEFT], plan[:, RIGHT] = tree.feature, *places
@@ -250,8 +349,15 @@ def _plan(tree: Tree, paths: _Paths, entry: int) -> NDArray[np.int32]:
 
 
 def build(trees: Sequence[Tree]) -> Tables:
-    """Tables of checked trees (`treetext.parse`). Raises ArtifactError when the text lacks what SHAP values need."""
-    plans, cuts, walks, cases = [np.empty((0, 8), np.int32)], [np.empty(0, np.float32)], [], [np.empty((0, 2 * POINTS))]
+    """Tables of checked trees (`treetext.parse`). Raises ArtifactError when the text lacks what
+    SHAP values need.
+    """
+    plans, cuts, walks, cases = (
+        [np.empty((0, 8), np.int32)],
+        [np.empty(0, np.float32)],
+        [],
+        [np.empty((0, 2 * POINTS))],
+    )
     nodes = entry = 0
     for tree in trees:
         if not len(tree.feature):
@@ -268,7 +374,9 @@ def build(trees: Sequence[Tree]) -> Tables:
             cases += rows
             nodes, entry = nodes + len(edges), entry + sum(map(len, rows))
     table = _aligned(np.concatenate(cases).ravel())
-    return Tables(np.concatenate(plans), np.concatenate(cuts), np.array(walks, np.int64).reshape(-1, 2), table)
+    return Tables(
+        np.concatenate(plans), np.concatenate(cuts), np.array(walks, np.int64).reshape(-1, 2), table
+    )
 
 
 def _aligned(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -281,28 +389,42 @@ def _aligned(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _expected(tree: Tree) -> float:
     """What a tree adds on average over its training rows."""
-    return float(tree.leaf[0]) if len(tree.leaf) == 1 else float((tree.leaf_rows / tree.node_rows[0] * tree.leaf).sum())
+    return (
+        float(tree.leaf[0])
+        if len(tree.leaf) == 1
+        else float((tree.leaf_rows / tree.node_rows[0] * tree.leaf).sum())
+    )
 
 
 class Explainer:
     """SHAP values of one LightGBM model. May be used by several threads at once."""
 
     def __init__(self, trees: Sequence[Tree], features: int) -> None:
-        """Raises ArtifactError when the text that the trees are from lacks what SHAP values need."""
+        """Raises ArtifactError when the text that the trees are from lacks what SHAP values
+        need.
+        """
         self.features = features
         self.tables = build(trees)
         self.base = sum(map(_expected, trees))
-        """Mean raw score over the training rows, log-odds: what the values of a row add up to its raw score with."""
+        """Mean raw score over the training rows, log-odds: what the values of a row add up to its
+        raw score with.
+        """
 
     @classmethod
     def from_text(cls, text: str, names: Sequence[str] = NAMES) -> Explainer:
-        """From LightGBM's text model for the columns `names`. Raises ArtifactError that says what is wrong."""
+        """From LightGBM's text model for the columns `names`. Raises ArtifactError that says what
+        is wrong.
+        """
         return cls(treetext.parse(text, names), len(names))
 
     def values(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
-        """SHAP values (n, F), log-odds, of float32 rows (n, F). Raises ValueError for another shape or dtype."""
+        """SHAP values (n, F), log-odds, of float32 rows (n, F). Raises ValueError for another shape
+        or dtype.
+        """
         if rows.dtype != np.float32 or rows.ndim != 2 or rows.shape[1] != self.features:
-            raise ValueError(f"rows must be float32 (n, {self.features}), not {rows.dtype} {rows.shape}")
+            raise ValueError(
+                f"rows must be float32 (n, {self.features}), not {rows.dtype} {rows.shape}"
+            )
         rows = np.ascontiguousarray(rows)
         if not rows.flags.writeable:
             rows = rows.copy()  # numba would compile everything a second time for read-only rows
@@ -314,5 +436,7 @@ class Explainer:
 def warm_up() -> None:
     """Compiles all of this module, or loads it from numba's cache."""
     node, rows = np.zeros(1, np.int32), np.ones(1)
-    stump = Tree(node, np.zeros(1), node, ~node, ~node - 1, np.array([0.25, 0.5]), 2 * rows, np.ones(2))
+    stump = Tree(
+        node, np.zeros(1), node, ~node, ~node - 1, np.array([0.25, 0.5]), 2 * rows, np.ones(2)
+    )
     Explainer([stump], N_FEATURES).values(np.zeros((1, N_FEATURES), np.float32))

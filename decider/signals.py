@@ -1,7 +1,7 @@
 """The policy signals: what the policy function sees besides features and scores.
 
-A signal vector is float64, shape `(N_SIGNALS,)`, in this order. It is recorded with each kept decision, so that
-the decision can be made again from its own record.
+A signal vector is float64, shape `(N_SIGNALS,)`, in this order. It is recorded with each kept
+decision, so that the decision can be made again from its own record.
 """
 
 from __future__ import annotations
@@ -25,25 +25,55 @@ SIGNALS: tuple[Signal, ...] = (
     Signal("observe_only", "flag", "1 when the answer is admit whatever is decided"),
     Signal("list_verdict", "enum", "0 not listed, 1 allow list, 2 block list"),
     Signal("compliance", "flag", "1 when a compliance rule forbids the request"),
-    Signal("quota_left", "requests", "requests this node may still admit today for the app, before this one"),
+    Signal(
+        "quota_left",
+        "requests",
+        "requests this node may still admit today for the app, before this one",
+    ),
     Signal("quota_limit", "requests", "daily quota of the app"),
     Signal("quota_reset", "seconds", "until the quota starts anew"),
     Signal("override_action", "enum", "action an override in force asks for, -1 for none"),
-    Signal("override_multiplier", "ratio", "what an override multiplies rate and burst by, 1 for none"),
-    Signal("tokens", "requests", "tokens in the burst bucket before this request; negative in the headroom"),
+    Signal(
+        "override_multiplier", "ratio", "what an override multiplies rate and burst by, 1 for none"
+    ),
+    Signal(
+        "tokens",
+        "requests",
+        "tokens in the burst bucket before this request; negative in the headroom",
+    ),
     Signal("bucket_rate", "per_s", "refill of the bucket"),
     Signal("bucket_burst", "requests", "size of the bucket"),
     Signal("cost", "cost units", "cost of this request"),
     Signal("batchable", "flag", "1 when the endpoint has a batch form"),
-    Signal("service_price", "utility per cost unit", "the controller's price for the service, 0 when there is room"),
+    Signal(
+        "service_price",
+        "utility per cost unit",
+        "the controller's price for the service, 0 when there is room",
+    ),
     Signal("service_utilisation", "share", "load of the service over its capacity"),
     Signal("tenant_usage", "cost units per s", "the tenant's use of the service"),
-    Signal("tenant_fair_share", "cost units per s", "what the tenant is owed of the service under load; inf when it is not busy"),
-    Signal("error_budget_left", "refusals", "expected false throttles the app may still suffer this hour"),
+    Signal(
+        "tenant_fair_share",
+        "cost units per s",
+        "what the tenant is owed of the service under load; inf when it is not busy",
+    ),
+    Signal(
+        "error_budget_left",
+        "refusals",
+        "expected false throttles the app may still suffer this hour",
+    ),
     Signal("prior_risk", "probability", "risk assumed where no model speaks: the cohort's prior"),
     Signal("prior_value", "share", "value assumed where no model speaks"),
-    Signal("retry_hint", "seconds", "wait after which the engine's forecast admits; 0 when not forecast"),
-    Signal("lease_due", "seconds", "wait after which more of the quota may be leased; 0 when no more can be had today"),
+    Signal(
+        "retry_hint",
+        "seconds",
+        "wait after which the engine's forecast admits; 0 when not forecast",
+    ),
+    Signal(
+        "lease_due",
+        "seconds",
+        "wait after which more of the quota may be leased; 0 when no more can be had today",
+    ),
 )
 
 N_SIGNALS = len(SIGNALS)
@@ -53,7 +83,9 @@ _FEWEST = INDEX["lease_due"]
 
 
 def unpack(recorded: bytes) -> NDArray[np.float64]:
-    """The signals of a record, float64 (N_SIGNALS,), which may be written to. Raises ValueError for another layout."""
+    """The signals of a record, float64 (N_SIGNALS,), which may be written to. Raises ValueError for
+    another layout.
+    """
     seen = np.frombuffer(recorded, "<f8")
     if not _FEWEST <= len(seen) <= N_SIGNALS:
         raise ValueError(f"recorded {len(seen)} signals, expected {N_SIGNALS}")

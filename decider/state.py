@@ -1,13 +1,15 @@
-"""State of every tracked app as a struct of flat arrays, and the compiled steps that read and write it.
+"""State of every tracked app as a struct of flat arrays, and the compiled steps that read and write
+it.
 
-One slot per app. A slot is found through an open-addressing table keyed by a 64-bit keyed hash of the app id, so a
-client cannot aim at another app's slot. Memory is bounded: when all slots are taken, the least recently seen of
-`EVICTION_PROBES` slots under a moving hand gives way (clock with sampling); no step walks the whole table.
+One slot per app. A slot is found through an open-addressing table keyed by a 64-bit keyed hash of
+the app id, so a client cannot aim at another app's slot. Memory is bounded: when all slots are
+taken, the least recently seen of `EVICTION_PROBES` slots under a moving hand gives way (clock with
+sampling); no step walks the whole table.
 
-Rates are sliding windows of two buckets: the current clock window plus the previous one, weighed by how much of it
-still lies inside (Cloudflare, "How we built rate limiting capable of scaling to millions of domains", 2017).
-Distinct counts are linear counting over 64 bits (Whang, Vander-Zanden and Taylor, 1990); they and the entropy look at
-the current and the previous clock minute.
+Rates are sliding windows of two buckets: the current clock window plus the previous one, weighed by
+how much of it still lies inside (Cloudflare, "How we built rate limiting capable of scaling to
+millions of domains", 2017). Distinct counts are linear counting over 64 bits (Whang, Vander-Zanden
+and Taylor, 1990); they and the entropy look at the current and the previous clock minute.
 """
 
 from __future__ import annotations
@@ -25,12 +27,25 @@ EPOCH = 1_600_000_000.0
 EVICTION_PROBES = 16
 
 # columns of State.clock (float64)
-FIRST, LAST, BUCKET_AT, TOKENS, QUOTA_DAY, QUOTA_USED, QUOTA_LEFT, BUDGET_AT, BUDGET, RETRY_UNTIL, FEEDBACK_AT, SEEN, PENDING = (
-    range(13)
-)
+(
+    FIRST,
+    LAST,
+    BUCKET_AT,
+    TOKENS,
+    QUOTA_DAY,
+    QUOTA_USED,
+    QUOTA_LEFT,
+    BUDGET_AT,
+    BUDGET,
+    RETRY_UNTIL,
+    FEEDBACK_AT,
+    SEEN,
+    PENDING,
+) = range(13)
 LEASED_OUT, QUOTA_OWN = 13, 14
-"""The quota of which the store had nothing left today, 0 while that is not known; what of QUOTA_LEFT and QUOTA_USED was the
-node's own share and not leased."""
+"""The quota of which the store had nothing left today, 0 while that is not known; what of
+QUOTA_LEFT and QUOTA_USED was the node's own share and not leased.
+"""
 N_CLOCK = 16  # one more than there are: a row is two cache lines
 
 # columns of State.counts (float32): each pair is (current window, previous window)
@@ -73,7 +88,8 @@ class State(NamedTuple):
     bits: np.ndarray
     """uint64 (capacity, N_BITS)."""
     bins: np.ndarray
-    """uint16 (capacity, 2 * ENTROPY_BINS): requests per endpoint bin, current and previous minute."""
+    """uint16 (capacity, 2 * ENTROPY_BINS): requests per endpoint bin, current and previous minute.
+    """
     profile: np.ndarray
     """float32 (capacity, N_PROFILE)."""
     tenant: np.ndarray
@@ -83,7 +99,9 @@ class State(NamedTuple):
 
 
 def allocate(capacity: int) -> State:
-    """Empty state for `capacity` apps; numpy asks for huge pages, as apps come in random order, too many for the TLB."""
+    """Empty state for `capacity` apps; numpy asks for huge pages, as apps come in random order, too
+    many for the TLB.
+    """
     size = 1 << max(4, int(2 * capacity - 1).bit_length())
     return State(
         key=np.zeros((capacity,), np.uint64),
@@ -130,9 +148,11 @@ def expect(state: State, key: np.uint64) -> None:
 
 @njit(cache=True)
 def fetch(state: State, key: np.uint64) -> None:
-    """Asks the processor to fetch what an app's slot holds, all at once: read one by one, each line would be waited for.
+    """Asks the processor to fetch what an app's slot holds, all at once: read one by one, each line
+    would be waited for.
 
-    It follows the first entry in the table only, which nearly always is the right one; a wrong guess costs time alone.
+    It follows the first entry in the table only, which nearly always is the right one; a wrong
+    guess costs time alone.
     """
     slot = max(0, state.table[_home(key, state.table.shape[0] - 1)] - 1)
     prefetch(state.key, slot)
@@ -150,7 +170,9 @@ def fetch(state: State, key: np.uint64) -> None:
 
 @njit(cache=True)
 def _forget(state: State, slot: int) -> None:
-    """Takes a slot out of the table, closing the gap it leaves (Knuth, volume 3, 6.4, algorithm R)."""
+    """Takes a slot out of the table, closing the gap it leaves (Knuth, volume 3, 6.4, algorithm
+    R).
+    """
     mask = state.table.shape[0] - 1
     at = _home(state.key[slot], mask)
     while state.table[at] != slot + 1:
@@ -169,7 +191,9 @@ def _forget(state: State, slot: int) -> None:
 
 @njit(cache=True)
 def _free_slot(state: State, now: float) -> int:
-    """An unused slot, or the least recently seen of the next ones under the hand; never one seen at `now` if another is there."""
+    """An unused slot, or the least recently seen of the next ones under the hand; never one seen at
+    `now` if another is there.
+    """
     capacity = state.key.shape[0]
     if state.meta[M_USED] < capacity:
         state.meta[M_USED] += 1
@@ -188,7 +212,9 @@ def _free_slot(state: State, now: float) -> int:
 
 @njit(cache=True)
 def place(state: State, key: np.uint64, now: float, unknown: np.ndarray) -> int:
-    """Slot of an app, made when it is new, evicting another if need be. `unknown`: profile of a cold start, (N_PROFILE,)."""
+    """Slot of an app, made when it is new, evicting another if need be. `unknown`: profile of a
+    cold start, (N_PROFILE,).
+    """
     slot = find(state, key)
     if slot < 0:
         slot = _free_slot(state, now)
@@ -252,9 +278,18 @@ def _mark(bits: np.ndarray, slot: int, column: int, hashed: np.uint64) -> None:
 
 @njit(cache=True)
 def observe(
-    state: State, slot: int, now: float, token: np.uint64, source: np.uint64, path: np.uint64, endpoint: np.uint64,
-    cost: float, kilobytes: float, write: bool, attempt: int,
-) -> None:  # fmt: skip
+    state: State,
+    slot: int,
+    now: float,
+    token: np.uint64,
+    source: np.uint64,
+    path: np.uint64,
+    endpoint: np.uint64,
+    cost: float,
+    kilobytes: float,
+    write: bool,
+    attempt: int,
+) -> None:
     """Counts one request. Hashes of absent parts are 0 and not counted."""
     roll(state, slot, now)
     count, clock = state.counts, state.clock
@@ -264,7 +299,9 @@ def observe(
     count[slot, C_BYTES] += kilobytes
     if write:
         count[slot, C_WRITES] += 1.0
-    retry = attempt > 0 or (path == state.bits[slot, B_REFUSED_PATH] and now - clock[slot, LAST] < 60.0)
+    retry = attempt > 0 or (
+        path == state.bits[slot, B_REFUSED_PATH] and now - clock[slot, LAST] < 60.0
+    )
     if retry:
         count[slot, C_RETRIES] += 1.0
         if now < clock[slot, RETRY_UNTIL]:
@@ -287,7 +324,9 @@ def observe(
 
 @njit(cache=True)
 def copy(state: State, slot: int, trial: State) -> None:
-    """Copies a slot's rows into the only slot of `trial`, where what a further request would do can be tried."""
+    """Copies a slot's rows into the only slot of `trial`, where what a further request would do can
+    be tried.
+    """
     trial.clock[0, :] = state.clock[slot, :]
     trial.counts[0, :] = state.counts[slot, :]
     trial.profile[0, :] = state.profile[slot, :]
@@ -317,23 +356,32 @@ def note_answer(state: State, slot: int, now: float, status: int) -> None:
 
 @njit(cache=True)
 def refill(state: State, slot: int, now: float, rate: float, burst: float) -> float:
-    """Refills the token bucket to `now` and returns its tokens; a new bucket is full, one in debt climbs out at `rate`."""
+    """Refills the token bucket to `now` and returns its tokens; a new bucket is full, one in debt
+    climbs out at `rate`.
+    """
     clock = state.clock
     if clock[slot, BUCKET_AT] < 0.0:
         clock[slot, TOKENS] = burst
     else:
-        clock[slot, TOKENS] = min(burst, clock[slot, TOKENS] + max(0.0, now - clock[slot, BUCKET_AT]) * rate)
+        clock[slot, TOKENS] = min(
+            burst, clock[slot, TOKENS] + max(0.0, now - clock[slot, BUCKET_AT]) * rate
+        )
     clock[slot, BUCKET_AT] = max(now, clock[slot, BUCKET_AT])
     return clock[slot, TOKENS]
 
 
 @njit(cache=True)
 def error_budget(state: State, slot: int, now: float, per_hour: float) -> float:
-    """Expected false throttles an app may still suffer: starts full, refills at `per_hour`, holds one hour's worth."""
+    """Expected false throttles an app may still suffer: starts full, refills at `per_hour`, holds
+    one hour's worth.
+    """
     clock = state.clock
     if clock[slot, BUDGET_AT] < 0.0:
         clock[slot, BUDGET] = per_hour
     else:
-        clock[slot, BUDGET] = min(per_hour, clock[slot, BUDGET] + max(0.0, now - clock[slot, BUDGET_AT]) * per_hour / 3600.0)
+        clock[slot, BUDGET] = min(
+            per_hour,
+            clock[slot, BUDGET] + max(0.0, now - clock[slot, BUDGET_AT]) * per_hour / 3600.0,
+        )
     clock[slot, BUDGET_AT] = max(now, clock[slot, BUDGET_AT])
     return clock[slot, BUDGET]

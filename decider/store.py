@@ -1,7 +1,7 @@
 """Names and wire formats of everything Sluice keeps in Valkey. Nothing here cannot be rebuilt.
 
-All values are msgpack of the named struct. Keys carry the prefix of `VALKEY_URL`'s database only; two
-installations share a server by using two databases.
+All values are msgpack of the named struct. Keys carry the prefix of `VALKEY_URL`'s database only;
+two installations share a server by using two databases.
 """
 
 from __future__ import annotations
@@ -28,12 +28,18 @@ PROFILES_CHANNEL = "sluice:profiles:push"
 """Pub/sub: a `Profile` that changed."""
 
 FILLED_KEY = "sluice:filled"
-"""Set to the number of profiles once all of them are there; absent in an emptied store, which is then filled again."""
+"""Set to the number of profiles once all of them are there; absent in an emptied store, which is
+then filled again.
+"""
 
 COMMANDS_CHANNEL = "sluice:commands"
-"""Pub/sub: signed `peek.Command`s about one app. Nothing keeps them, so none can reach a decider that starts later."""
+"""Pub/sub: signed `peek.Command`s about one app. Nothing keeps them, so none can reach a decider
+that starts later.
+"""
 ANSWERS_PREFIX = "sluice:answers:"
-"""List of `peek.Answer`, one per decider, at ANSWERS_PREFIX + the command's nonce; gone after ANSWERS_TTL_S."""
+"""List of `peek.Answer`, one per decider, at ANSWERS_PREFIX + the command's nonce; gone after
+ANSWERS_TTL_S.
+"""
 ANSWERS_TTL_S = 30
 
 MODEL_PREFIX = "sluice:model:"
@@ -44,10 +50,14 @@ ACKS_PREFIX = "sluice:acks:"
 ACKS_TTL_S = 86_400
 
 NODE_PREFIX = "sluice:node:"
-"""`NodeStatus` of one decider, at NODE_PREFIX + node; expires after NODE_TTL_S when the decider falls silent."""
+"""`NodeStatus` of one decider, at NODE_PREFIX + node; expires after NODE_TTL_S when the decider
+falls silent.
+"""
 NODE_TTL_S = 15
 NODES_KEY = "sluice:nodes"
-"""Sorted set of node names by the unix time of their last status, so that a lost decider is still known."""
+"""Sorted set of node names by the unix time of their last status, so that a lost decider is still
+known.
+"""
 
 QUOTA_PREFIX = "sluice:quota:"
 """Hash of app -> requests leased to all deciders, at QUOTA_PREFIX + UTC day (YYYYMMDD)."""
@@ -57,7 +67,9 @@ INGEST_STATUS_KEY = "sluice:ingest"
 
 
 class Profile(msgspec.Struct, array_like=True, frozen=True):
-    """What is known of an app apart from its behaviour. The default values are the cold start of an unknown app."""
+    """What is known of an app apart from its behaviour. The default values are the cold start of an
+    unknown app.
+    """
 
     app: str
     name: str = ""

@@ -1,4 +1,6 @@
-"""Guard lists and operator overrides as a small hash table that the engine reads for each request."""
+"""Guard lists and operator overrides as a small hash table that the engine reads for each
+request.
+"""
 
 from __future__ import annotations
 
@@ -22,18 +24,29 @@ class Subjects(NamedTuple):
     first: np.ndarray
     """int64 (same,): row of its first rule plus one, 0 for empty."""
     rule: np.ndarray
-    """float64 (rules or 1, 6): kind, until, list verdict (0 none), override action (-1 none), multiplier, next row (-1 none)."""
+    """float64 (rules or 1, 6): kind, until, list verdict (0 none), override action (-1 none),
+    multiplier, next row (-1 none).
+    """
 
 
 def compile_subjects(config: Config) -> Subjects:
-    """All lists and overrides of a document. Hashes are this process's own (`hash`), as those of the requests are."""
+    """All lists and overrides of a document. Hashes are this process's own (`hash`), as those of
+    the requests are.
+    """
     rows: list[tuple[str, list[float]]] = []
     for entry in config.lists:
         until = np.inf if entry.until is None else entry.until
-        rows.append((entry.subject, [KINDS[entry.kind], until, VERDICTS[entry.verdict], -1.0, 1.0, -1.0]))
+        rows.append(
+            (entry.subject, [KINDS[entry.kind], until, VERDICTS[entry.verdict], -1.0, 1.0, -1.0])
+        )
     for override in config.overrides:
         action = -1.0 if override.action is None else float(override.action)
-        rows.append((override.subject, [KINDS[override.kind], override.until, 0.0, action, override.multiplier, -1.0]))
+        rows.append(
+            (
+                override.subject,
+                [KINDS[override.kind], override.until, 0.0, action, override.multiplier, -1.0],
+            )
+        )
     size = 1 << max(2, (4 * len(rows)).bit_length())
     key, first = np.zeros(size, np.int64), np.zeros(size, np.int64)
     rule = np.zeros((max(1, len(rows)), 6))
@@ -49,7 +62,8 @@ def compile_subjects(config: Config) -> Subjects:
 
 @njit(cache=True)
 def consult(subjects: Subjects, kind: int, hashed: int, now: float, found: np.ndarray) -> None:
-    """Adds the rules in force about a subject to `found`, float64 (4,): list verdict, compliance, override action, multiplier.
+    """Adds the rules in force about a subject to `found`, float64 (4,): list verdict, compliance,
+    override action, multiplier.
 
     A block outweighs an allow; of two overrides the one listed last counts.
     """

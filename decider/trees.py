@@ -1,12 +1,14 @@
 """Scores a LightGBM ensemble with bin masks, bit-equal to `Booster.predict(raw_score=True)`.
 
-No tree is walked. A value becomes a bin among the distinct thresholds of its feature. For each bin there is one 32-bit
-word per tree that holds the leaves which that value leaves reachable. The words of all features are ANDed; the one
-bit that is left is the leaf, and the leaf values are added in tree order in float64, as LightGBM adds them.
-After Lucchese et al. (2015), QuickScorer, and Ye et al. (2018), RapidScorer, with the comparisons made per bin
-once and for all when the tables are built.
+No tree is walked. A value becomes a bin among the distinct thresholds of its feature. For each bin
+there is one 32-bit word per tree that holds the leaves which that value leaves reachable. The words
+of all features are ANDed; the one bit that is left is the leaf, and the leaf values are added in
+tree order in float64, as LightGBM adds them. After Lucchese et al. (2015), QuickScorer, and Ye et
+al. (2018), RapidScorer, with the comparisons made per bin once and for all when the tables are
+built.
 
-A tree of 33 to 64 leaves takes two words, one per half of its leaves; the half without the leaf adds an exact 0.0.
+A tree of 33 to 64 leaves takes two words, one per half of its leaves; the half without the leaf
+adds an exact 0.0.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ from decider.features import N_FEATURES, NAMES
 from decider.treetext import Tree
 
 WIDTH = 32
-"""Words of one step of the AND loop: four AVX2 registers, two cache lines. `masks` is padded to it."""
+"""Words of one step of the AND loop: four AVX2 registers, two cache lines. `masks` is padded to it.
+"""
 LANES = 4
 """Rows added up side by side, so that their chains of float64 additions overlap."""
 CHUNK = 256
@@ -44,18 +47,23 @@ UNDER_ZERO = np.nextafter(-ZERO, np.float32(-np.inf))
 class Tables(NamedTuple):
     """A compiled ensemble. Everything compiled code needs, as few flat arrays.
 
-    From Python pass them unpacked, `score_row(row, *tables, scratch)`: numba unpacks four arrays three times faster than
-    a named tuple of them. Compiled code names them one by one. All arrays must be writable and C-contiguous, or numba
-    compiles the callers anew for the other kind.
+    From Python pass them unpacked, `score_row(row, *tables, scratch)`: numba unpacks four arrays
+    three times faster than a named tuple of them. Compiled code names them one by one. All arrays
+    must be writable and C-contiguous, or numba compiles the callers anew for the other kind.
     """
 
     plan: NDArray[np.int64]
-    """(used features, 6): column of the feature; start of its fine and of its coarse edges in `edges`; blocks of 16
-    coarse edges; row of its first bin in `masks`; row of its NaN bin."""
+    """(used features, 6): column of the feature; start of its fine and of its coarse edges in
+    `edges`; blocks of 16 coarse edges; row of its first bin in `masks`; row of its NaN bin.
+    """
     edges: NDArray[np.float32]
-    """Thresholds rounded down to float32, in blocks of 16 padded with +inf: fine edges, and every 16th as coarse ones."""
+    """Thresholds rounded down to float32, in blocks of 16 padded with +inf: fine edges, and every
+    16th as coarse ones.
+    """
     masks: NDArray[np.uint32]
-    """(bins of all features, words): leaves that stay reachable; words padded to a multiple of WIDTH."""
+    """(bins of all features, words): leaves that stay reachable; words padded to a multiple of
+    WIDTH.
+    """
     leaves: NDArray[np.float64]
     """(words, STRIDE) leaf values, 0.0 behind the last."""
 
@@ -65,7 +73,8 @@ def new_scratch(features: int = N_FEATURES) -> NDArray[np.uint32]:
     return np.zeros(LANES * WIDTH + CHUNK * max(features, 1), np.uint32)
 
 
-# -- instructions that numba does not write by itself ------------------------------------------------------------------
+# -- instructions that numba does not write by itself
+# ---------------------------------------------------------------------
 
 
 # numba's tools for writing LLVM instructions carry no types
@@ -79,7 +88,9 @@ def _data(context: Any, builder: ir.IRBuilder, kind: types.Array, value: ir.Valu
 
 @instruction
 def _below(_: Any, edges: Any, start: Any, value: Any) -> Any:
-    """`_below(edges, start, value)`: how many of edges[start:start + 16] are below value; none for NaN."""
+    """`_below(edges, start, value)`: how many of edges[start:start + 16] are below value; none for
+    NaN.
+    """
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
         lanes = ir.VectorType(ir.FloatType(), 16)
@@ -87,7 +98,9 @@ def _below(_: Any, edges: Any, start: Any, value: Any) -> Any:
         block = builder.load(builder.bitcast(place, lanes.as_pointer()), align=4)
         empty = ir.Constant(lanes, ir.Undefined)
         first = builder.insert_element(empty, args[2], ir.Constant(ir.IntType(32), 0))
-        spread = builder.shuffle_vector(first, empty, ir.Constant(ir.VectorType(ir.IntType(32), 16), [0] * 16))
+        spread = builder.shuffle_vector(
+            first, empty, ir.Constant(ir.VectorType(ir.IntType(32), 16), [0] * 16)
+        )
         bits = builder.bitcast(builder.fcmp_ordered("<", block, spread), ir.IntType(16))
         return builder.zext(builder.ctpop(bits), ir.IntType(64))
 
@@ -95,9 +108,12 @@ def _below(_: Any, edges: Any, start: Any, value: Any) -> Any:
 
 
 @instruction
-def _reach(_: Any, masks: Any, word: Any, bins: Any, start: Any, count: Any, out: Any, at: Any) -> Any:
-    """`_reach(masks, word, bins, start, count, out, at)`: out[at:at + WIDTH] = AND of masks[b, word:word + WIDTH] over
-    the `count` bins b in bins[start:]. The accumulator stays in registers."""
+def _reach(
+    _: Any, masks: Any, word: Any, bins: Any, start: Any, count: Any, out: Any, at: Any
+) -> Any:
+    """`_reach(masks, word, bins, start, count, out, at)`: out[at:at + WIDTH] = AND of masks[b,
+    word:word + WIDTH] over the `count` bins b in bins[start:]. The accumulator stays in registers.
+    """
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
         lanes = ir.VectorType(ir.IntType(32), WIDTH)
@@ -116,7 +132,10 @@ def _reach(_: Any, masks: Any, word: Any, bins: Any, start: Any, count: Any, out
         builder.store(builder.load(kept), builder.bitcast(target, lanes.as_pointer()), align=4)
         return context.get_dummy_value()
 
-    return types.void(masks, types.int64, bins, types.int64, types.int64, out, types.int64), generate
+    return (
+        types.void(masks, types.int64, bins, types.int64, types.int64, out, types.int64),
+        generate,
+    )
 
 
 @instruction
@@ -124,15 +143,20 @@ def _leaf(_: Any, leaves: Any, word: Any, bits: Any, at: Any) -> Any:
     """`_leaf(leaves, word, bits, at)`: leaves[word, trailing zeros of bits[at]]."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        reached = builder.load(cg.gep(builder, _data(context, builder, signature.args[2], args[2]), args[3]))
+        reached = builder.load(
+            cg.gep(builder, _data(context, builder, signature.args[2], args[2]), args[3])
+        )
         lowest = builder.zext(builder.cttz(reached, ir.Constant(ir.IntType(1), 0)), ir.IntType(64))
         place = builder.add(builder.mul(args[1], ir.Constant(ir.IntType(64), STRIDE)), lowest)
-        return builder.load(cg.gep(builder, _data(context, builder, signature.args[0], args[0]), place))
+        return builder.load(
+            cg.gep(builder, _data(context, builder, signature.args[0], args[0]), place)
+        )
 
     return types.float64(leaves, types.int64, bits, types.int64), generate
 
 
-# -- scoring -----------------------------------------------------------------------------------------------------------
+# -- scoring
+# ---------------------------------------------------------------------
 
 
 @njit(cache=True, nogil=True)
@@ -150,7 +174,9 @@ def _find_bins(row: Any, plan: Any, edges: Any, bins: Any, start: int) -> None:
 
 @njit(cache=True, nogil=True)
 def score_row(row: Any, plan: Any, edges: Any, masks: Any, leaves: Any, scratch: Any) -> float:
-    """Raw score, float64, of one row: float32 (F,). `scratch` comes from `new_scratch`; arguments are not checked."""
+    """Raw score, float64, of one row: float32 (F,). `scratch` comes from `new_scratch`; arguments
+    are not checked.
+    """
     used = plan.shape[0]
     bins = LANES * WIDTH
     _find_bins(row, plan, edges, scratch, bins)
@@ -163,18 +189,34 @@ def score_row(row: Any, plan: Any, edges: Any, masks: Any, leaves: Any, scratch:
 
 
 @njit(cache=True, nogil=True)
-def score_rows(rows: Any, index: Any, count: int, out: Any, plan: Any, edges: Any, masks: Any, leaves: Any, scratch: Any) -> None:
-    """out[i] = raw score of rows[i] for the i in index[:count]; other entries of `out` keep what they hold.
+def score_rows(
+    rows: Any,
+    index: Any,
+    count: int,
+    out: Any,
+    plan: Any,
+    edges: Any,
+    masks: Any,
+    leaves: Any,
+    scratch: Any,
+) -> None:
+    """out[i] = raw score of rows[i] for the i in index[:count]; other entries of `out` keep what
+    they hold.
 
-    rows float32 (n, F), index int64 (>= count,), out float64 (n,); `scratch` comes from `new_scratch`. Arguments are not
-    checked. A block of WIDTH words is used for all rows of a chunk before the next one, so its masks stay in the cache.
+    rows float32 (n, F), index int64 (>= count,), out float64 (n,); `scratch` comes from
+    `new_scratch`. Arguments are not checked. A block of WIDTH words is used for all rows of a chunk
+    before the next one, so its masks stay in the cache.
     """
     for start in range(0, count, CHUNK):
-        _score_chunk(rows, index[start : min(count, start + CHUNK)], out, plan, edges, masks, leaves, scratch)
+        _score_chunk(
+            rows, index[start : min(count, start + CHUNK)], out, plan, edges, masks, leaves, scratch
+        )
 
 
 @njit(cache=True, nogil=True)
-def _score_chunk(rows: Any, index: Any, out: Any, plan: Any, edges: Any, masks: Any, leaves: Any, scratch: Any) -> None:
+def _score_chunk(
+    rows: Any, index: Any, out: Any, plan: Any, edges: Any, masks: Any, leaves: Any, scratch: Any
+) -> None:
     used, count = plan.shape[0], len(index)
     bins = LANES * WIDTH
     for i in range(count):
@@ -206,14 +248,17 @@ def _add_lanes(index: Any, i: int, word: int, out: Any, leaves: Any, scratch: An
     out[index[i]], out[index[i + 1]], out[index[i + 2]], out[index[i + 3]] = a, b, c, d
 
 
-# -- building ----------------------------------------------------------------------------------------------------------
+# -- building
+# ---------------------------------------------------------------------
 
 
 def edges_of(threshold: NDArray[np.float64]) -> NDArray[np.float32]:
-    """For each threshold the float32 edge with `v <= edge` exactly where LightGBM finds `v <= threshold`, for float32 v.
+    """For each threshold the float32 edge with `v <= edge` exactly where LightGBM finds `v <=
+    threshold`, for float32 v.
 
-    A float32 is <= t if and only if it is <= t rounded down to float32. LightGBM reads all within kZeroThreshold of zero as
-    0.0 (`RowFunctionFromDenseMatric`), so an edge inside that range moves to its border.
+    A float32 is <= t if and only if it is <= t rounded down to float32. LightGBM reads all within
+    kZeroThreshold of zero as 0.0 (`RowFunctionFromDenseMatric`), so an edge inside that range moves
+    to its border.
     """
     limit = float(np.finfo(np.float32).max)
     edges = np.clip(threshold, -limit, limit).astype(np.float32)
@@ -238,9 +283,15 @@ class _Nodes(NamedTuple):
     right: NDArray[np.int32]
 
 
-def _lay_out(trees: Sequence[Tree]) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64], _Nodes]:
-    """`plan`, `edges`, the number of bins up to zero's of each used feature, and the nodes in terms of them."""
-    feature, threshold, decision, left, right = (np.concatenate(column) for column in list(zip(*trees, strict=True))[:5])
+def _lay_out(
+    trees: Sequence[Tree],
+) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64], _Nodes]:
+    """`plan`, `edges`, the number of bins up to zero's of each used feature, and the nodes in terms
+    of them.
+    """
+    feature, threshold, decision, left, right = (
+        np.concatenate(column) for column in list(zip(*trees, strict=True))[:5]
+    )
     wanted, missing = edges_of(threshold), decision >> 2
     slot, cut = np.zeros(len(feature), np.int64), np.zeros(len(feature), np.int64)
     plan: list[tuple[int, ...]] = []
@@ -249,26 +300,40 @@ def _lay_out(trees: Sequence[Tree]) -> tuple[NDArray[np.int64], NDArray[np.float
     for column in np.unique(feature):
         here = np.flatnonzero(feature == column)
         # where zero is missing, zero needs a bin of its own
-        edges = np.unique(np.append(wanted[here], [UNDER_ZERO, ZERO] if (missing[here] == 1).any() else wanted[here[:1]]))
+        edges = np.unique(
+            np.append(
+                wanted[here], [UNDER_ZERO, ZERO] if (missing[here] == 1).any() else wanted[here[:1]]
+            )
+        )
         slot[here], cut[here] = len(plan), np.searchsorted(edges, wanted[here])
         groups = len(edges) // 16 + 1
         fine = np.full(groups * 16, np.inf, np.float32)
         fine[: len(edges)] = edges
         coarse = np.full(-(-groups // 16) * 16, np.inf, np.float32)
         coarse[:groups] = fine[15::16]
-        plan.append((column, place, place + len(fine), len(coarse) // 16, row, row + len(edges) + 1))
+        plan.append(
+            (column, place, place + len(fine), len(coarse) // 16, row, row + len(edges) + 1)
+        )
         zeros.append(np.searchsorted(edges, np.float32(0.0)))
         blocks += [fine, coarse]
         place += len(fine) + len(coarse)
         row += len(edges) + 2
     nodes = _Nodes(slot, cut, decision, left, right)
-    return np.array(plan, np.int64).reshape(-1, 6), np.concatenate(blocks), np.array(zeros, np.int64), nodes
+    return (
+        np.array(plan, np.int64).reshape(-1, 6),
+        np.concatenate(blocks),
+        np.array(zeros, np.int64),
+        nodes,
+    )
 
 
 @njit(cache=True, nogil=True)
-def _clear(masks: Any, plan: Any, zeros: Any, nodes: Any, first: int, count: int, word: int) -> None:
-    """Takes from the bins the leaves that each node of one tree makes unreachable: nodes first to first + count, words
-    from `word`. Missing values go as in LightGBM's `Tree::NumericalDecision`."""
+def _clear(
+    masks: Any, plan: Any, zeros: Any, nodes: Any, first: int, count: int, word: int
+) -> None:
+    """Takes from the bins the leaves that each node of one tree makes unreachable: nodes first to
+    first + count, words from `word`. Missing values go as in LightGBM's `Tree::NumericalDecision`.
+    """
     below = np.zeros(max(count, 1), np.uint64)
     both = np.zeros(2, np.uint64)
     for node in range(count - 1, -1, -1):
@@ -294,14 +359,19 @@ def _clear(masks: Any, plan: Any, zeros: Any, nodes: Any, first: int, count: int
 def _aligned(rows: int, words: int) -> NDArray[np.uint32]:
     """Zeros, shape (rows, words), that begin at a cache line."""
     if rows * words > MAX_MASK_WORDS:
-        raise ArtifactError(f"the ensemble needs {rows * words * 4 >> 20} MiB of masks, more than {MAX_MASK_WORDS * 4 >> 20}")
+        raise ArtifactError(
+            f"the ensemble needs {rows * words * 4 >> 20} MiB of masks, more than"
+            f" {MAX_MASK_WORDS * 4 >> 20}"
+        )
     room = np.zeros(rows * words + 16, np.uint32)
     skip = (-room.ctypes.data % 64) // 4
     return room[skip : skip + rows * words].reshape(rows, words)
 
 
 def build(trees: Sequence[Tree]) -> Tables:
-    """Tables of checked trees (`treetext.parse`). Raises ArtifactError if they would be too large."""
+    """Tables of checked trees (`treetext.parse`). Raises ArtifactError if they would be too
+    large.
+    """
     plan, edges, zeros, nodes = _lay_out(trees)
     sizes = [len(tree.leaf) for tree in trees]
     used = sum(1 if size <= 32 else 2 for size in sizes)
@@ -321,7 +391,9 @@ def build(trees: Sequence[Tree]) -> Tables:
 
 
 class TreeEnsemble:
-    """One LightGBM model, ready to score. Not for use by several threads at once: it has one scratch."""
+    """One LightGBM model, ready to score. Not for use by several threads at once: it has one
+    scratch.
+    """
 
     def __init__(self, trees: Sequence[Tree], features: int) -> None:
         self.features = features
@@ -331,13 +403,19 @@ class TreeEnsemble:
 
     @classmethod
     def from_text(cls, text: str, names: Sequence[str] = NAMES) -> TreeEnsemble:
-        """From LightGBM's text model for the columns `names`. Raises ArtifactError that says what is wrong."""
+        """From LightGBM's text model for the columns `names`. Raises ArtifactError that says what
+        is wrong.
+        """
         return cls(treetext.parse(text, names), len(names))
 
     def raw(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Raw scores (n,) of float32 rows (n, F), bit-equal to LightGBM's. Raises ValueError for another shape or dtype."""
+        """Raw scores (n,) of float32 rows (n, F), bit-equal to LightGBM's. Raises ValueError for
+        another shape or dtype.
+        """
         if rows.dtype != np.float32 or rows.ndim != 2 or rows.shape[1] != self.features:
-            raise ValueError(f"rows must be float32 (n, {self.features}), not {rows.dtype} {rows.shape}")
+            raise ValueError(
+                f"rows must be float32 (n, {self.features}), not {rows.dtype} {rows.shape}"
+            )
         rows = np.ascontiguousarray(rows)
         if not rows.flags.writeable:
             rows = rows.copy()  # numba would compile everything a second time for read-only rows
@@ -347,7 +425,9 @@ class TreeEnsemble:
 
 
 def warm_up() -> None:
-    """Compiles all of this module, or loads it from numba's cache, so that the first request does not wait for it."""
+    """Compiles all of this module, or loads it from numba's cache, so that the first request does
+    not wait for it.
+    """
     node = np.zeros(1, np.int32)
     stump = Tree(node, np.zeros(1), node, ~node, ~node - 1, np.array([0.25, 0.5]))
     ensemble = TreeEnsemble([stump], N_FEATURES)

@@ -1,8 +1,9 @@
 """Reads LightGBM's text model into checked trees, without LightGBM.
 
-The text may come from anyone who can register a model, so nothing in it is believed: sizes are bounded before they
-are used, numbers must be plain decimals, and the nodes of a tree must form one tree. The format is that of
-LightGBM 4 (`version=v4`), written by `Tree::ToString` and `GBDT::SaveModelToString`.
+The text may come from anyone who can register a model, so nothing in it is believed: sizes are
+bounded before they are used, numbers must be plain decimals, and the nodes of a tree must form one
+tree. The format is that of LightGBM 4 (`version=v4`), written by `Tree::ToString` and
+`GBDT::SaveModelToString`.
 """
 
 from __future__ import annotations
@@ -26,19 +27,32 @@ MAX_TEXT = 32 * 1024 * 1024
 """Characters; 2,000 trees of 64 leaves take about half of it."""
 
 _NUMBERS = re.compile(r"(?:[-+0-9.eE ]|inf\b)*", re.ASCII)
-_HEADER_KEYS = ("version", "num_class", "num_tree_per_iteration", "max_feature_idx", "feature_names", "tree_sizes")
+_HEADER_KEYS = (
+    "version",
+    "num_class",
+    "num_tree_per_iteration",
+    "max_feature_idx",
+    "feature_names",
+    "tree_sizes",
+)
 _NODE_KEYS = ("split_feature", "threshold", "decision_type", "left_child", "right_child")
 
 
 class Tree(NamedTuple):
-    """One tree of n leaves. Children: node number if >= 0, else the bitwise complement of a leaf number."""
+    """One tree of n leaves. Children: node number if >= 0, else the bitwise complement of a leaf
+    number.
+    """
 
     feature: NDArray[np.int32]
     """(n - 1,) column that each node looks at."""
     threshold: NDArray[np.float64]
-    """(n - 1,) a value goes left if it is <= the threshold; +inf where LightGBM splits NaN from all else."""
+    """(n - 1,) a value goes left if it is <= the threshold; +inf where LightGBM splits NaN from all
+    else.
+    """
     decision: NDArray[np.int32]
-    """(n - 1,) bit 1: missing goes left; bits 2 and 3: what counts as missing, 0 nothing, 1 zero, 2 NaN."""
+    """(n - 1,) bit 1: missing goes left; bits 2 and 3: what counts as missing, 0 nothing, 1 zero, 2
+    NaN.
+    """
     left: NDArray[np.int32]
     right: NDArray[np.int32]
     leaf: NDArray[np.float64]
@@ -50,13 +64,17 @@ class Tree(NamedTuple):
 
 
 def parse(text: str, names: Sequence[str]) -> list[Tree]:
-    """The trees of a text model made for the columns `names`, in order. Raises ArtifactError that says what is wrong."""
+    """The trees of a text model made for the columns `names`, in order. Raises ArtifactError that
+    says what is wrong.
+    """
     if len(names) > MAX_FEATURES:
         raise ArtifactError(f"{len(names)} features are more than {MAX_FEATURES}")
     if len(text) > MAX_TEXT:
         raise ArtifactError(f"model text of {len(text)} characters is longer than {MAX_TEXT}")
     if "\nend of trees" not in text:
-        raise ArtifactError("model text has no 'end of trees': it is cut short or not a LightGBM model")
+        raise ArtifactError(
+            "model text has no 'end of trees': it is cut short or not a LightGBM model"
+        )
     head, *bodies = text[: text.index("\nend of trees")].split("\nTree=")
     count = _check_header(head, names)
     if len(bodies) != count:
@@ -77,9 +95,14 @@ def _check_header(head: str, names: Sequence[str]) -> int:
             raise ArtifactError(f"header: {key} is missing")
     for key, wanted in (("version", "v4"), ("num_class", "1"), ("num_tree_per_iteration", "1")):
         if fields[key] != wanted:
-            raise ArtifactError(f"header: {key} is {fields[key][:40]!r}, only {wanted!r} is supported")
+            raise ArtifactError(
+                f"header: {key} is {fields[key][:40]!r}, only {wanted!r} is supported"
+            )
     if fields["max_feature_idx"] != str(len(names) - 1):
-        raise ArtifactError(f"header: max_feature_idx is {fields['max_feature_idx'][:40]!r}, expected {len(names) - 1}")
+        raise ArtifactError(
+            f"header: max_feature_idx is {fields['max_feature_idx'][:40]!r}, expected"
+            f" {len(names) - 1}"
+        )
     _check_names(fields["feature_names"].split(" "), names)
     count = len(fields["tree_sizes"].split())
     if not 1 <= count <= MAX_TREES:
@@ -92,11 +115,15 @@ def _check_names(found: list[str], names: Sequence[str]) -> None:
         raise ArtifactError(f"header: {len(found)} feature names, expected {len(names)}")
     for column, (have, want) in enumerate(zip(found, names, strict=True)):
         if have != want:
-            raise ArtifactError(f"header: feature {column} is named {have[:60]!r}, expected {want!r}")
+            raise ArtifactError(
+                f"header: feature {column} is named {have[:60]!r}, expected {want!r}"
+            )
 
 
 def _fields(lines: Sequence[str], where: str) -> dict[str, str]:
-    """key=value lines; a line without a value or a second one for a key is refused, for LightGBM might read it otherwise."""
+    """key=value lines; a line without a value or a second one for a key is refused, for LightGBM
+    might read it otherwise.
+    """
     fields: dict[str, str] = {}
     for line in lines:
         if not line:
@@ -129,8 +156,13 @@ def _parse_tree(number: int, body: str, features: int) -> Tree:
         for key in _NODE_KEYS
         if key != "threshold"
     )
-    threshold = np.array(list(_floats(fields, "threshold", leaves - 1, where)) if leaves > 1 else [], np.float64)
-    rows = (_rows(fields, "internal_count", leaves - 1, where), _rows(fields, "leaf_count", leaves, where))
+    threshold = np.array(
+        list(_floats(fields, "threshold", leaves - 1, where)) if leaves > 1 else [], np.float64
+    )
+    rows = (
+        _rows(fields, "internal_count", leaves - 1, where),
+        _rows(fields, "leaf_count", leaves, where),
+    )
     tree = Tree(feature, threshold, decision, left, right, leaf, *rows)
     _check_nodes(tree, features, where)
     return tree
@@ -165,12 +197,16 @@ def _floats(fields: dict[str, str], key: str, count: int, where: str) -> Iterato
         yield number
 
 
-def _integers(fields: dict[str, str], key: str, count: int, where: str, most: int = 1_000_000) -> Iterator[int]:
+def _integers(
+    fields: dict[str, str], key: str, count: int, where: str, most: int = 1_000_000
+) -> Iterator[int]:
     for word in _split(fields, key, count, where):
         try:
             number = int(word[:12])
         except ValueError as error:
-            raise ArtifactError(f"{where}: {key} holds {word[:40]!r}, not a whole number") from error
+            raise ArtifactError(
+                f"{where}: {key} holds {word[:40]!r}, not a whole number"
+            ) from error
         if abs(number) > most:
             raise ArtifactError(f"{where}: {key} holds {word[:40]}, which is out of range")
         yield number
@@ -181,7 +217,9 @@ def _single(fields: dict[str, str], key: str, where: str) -> int:
 
 
 def _check_nodes(tree: Tree, features: int, where: str) -> None:
-    """The nodes must form one tree that looks at known columns in a known way. Raises ArtifactError."""
+    """The nodes must form one tree that looks at known columns in a known way. Raises
+    ArtifactError.
+    """
     nodes = len(tree.feature)
     if nodes == 0:
         return
@@ -194,7 +232,8 @@ def _check_nodes(tree: Tree, features: int, where: str) -> None:
     children = np.concatenate([tree.left, tree.right])
     if children.min() < -nodes - 1 or children.max() >= nodes:
         raise ArtifactError(f"{where}: a child is out of range")
-    # LightGBM numbers nodes as it splits them, so a child always has the higher number: together with
+    # LightGBM numbers nodes as it splits them, so a child always has the higher number: together
+    # with
     # "everyone but the root is the child of exactly one" this leaves no room for a cycle.
     if ((children >= 0) & (children <= np.tile(np.arange(nodes), 2))).any():
         raise ArtifactError(f"{where}: a node is its own ancestor")

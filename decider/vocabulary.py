@@ -135,19 +135,31 @@ REASONS: dict[Reason, ReasonInfo] = {
     Reason.ALLOW_LISTED: ReasonInfo(Stage.GUARD, "it is on the allow list"),
     Reason.QUOTA_EXHAUSTED: ReasonInfo(Stage.GUARD, "its daily quota is used up"),
     Reason.LEASE_AWAITED: ReasonInfo(
-        Stage.GUARD, "the part of its daily quota that this decider holds is used up, and no more of it has arrived yet"
+        Stage.GUARD,
+        "the part of its daily quota that this decider holds is used up, and no more of it has"
+        " arrived yet",
     ),
     Reason.OVERRIDE_ADMIT: ReasonInfo(Stage.OVERRIDE, "an operator override admits it"),
     Reason.OVERRIDE_REFUSE: ReasonInfo(Stage.OVERRIDE, "an operator override refuses it"),
-    Reason.HARMLESS: ReasonInfo(Stage.TRIAGE, "it is within its plan and nothing about it stands out"),
-    Reason.BURST_EXHAUSTED: ReasonInfo(Stage.TRIAGE, "its burst and the headroom above it are used up"),
+    Reason.HARMLESS: ReasonInfo(
+        Stage.TRIAGE, "it is within its plan and nothing about it stands out"
+    ),
+    Reason.BURST_EXHAUSTED: ReasonInfo(
+        Stage.TRIAGE, "its burst and the headroom above it are used up"
+    ),
     Reason.RISK_LOW: ReasonInfo(Stage.RANK, "its risk is low enough for what it is worth"),
     Reason.RISK_HIGH: ReasonInfo(Stage.RANK, "its traffic looks abusive"),
     Reason.VALUE_HIGH: ReasonInfo(Stage.RANK, "it is worth more than it costs"),
     Reason.VALUE_LOW: ReasonInfo(Stage.RANK, "it is worth less than what it costs to serve now"),
-    Reason.SERVICE_OVERLOADED: ReasonInfo(Stage.RERANK, "the service behind it is overloaded, or was a moment ago"),
-    Reason.TENANT_OVER_SHARE: ReasonInfo(Stage.RERANK, "its tenant uses more than its fair share of a busy service"),
-    Reason.ERROR_BUDGET_SPENT: ReasonInfo(Stage.RERANK, "its false-throttle error budget is nearly spent, so it is treated gently"),
+    Reason.SERVICE_OVERLOADED: ReasonInfo(
+        Stage.RERANK, "the service behind it is overloaded, or was a moment ago"
+    ),
+    Reason.TENANT_OVER_SHARE: ReasonInfo(
+        Stage.RERANK, "its tenant uses more than its fair share of a busy service"
+    ),
+    Reason.ERROR_BUDGET_SPENT: ReasonInfo(
+        Stage.RERANK, "its false-throttle error budget is nearly spent, so it is treated gently"
+    ),
     Reason.TOKENS_LEFT: ReasonInfo(Stage.FALLBACK, "its token bucket had tokens left"),
     Reason.TOKENS_EMPTY: ReasonInfo(Stage.FALLBACK, "its token bucket was empty"),
 }

@@ -1,7 +1,7 @@
 """Weighted counts of stored decisions.
 
-Each row counts for 1 / (its inclusion probability): the Horvitz-Thompson estimator (1952), unbiased for the number of
-decisions whatever the sampling favours.
+Each row counts for 1 / (its inclusion probability): the Horvitz-Thompson estimator (1952), unbiased
+for the number of decisions whatever the sampling favours.
 """
 
 from __future__ import annotations
@@ -41,16 +41,23 @@ class Cell:
 
 K = TypeVar("K")
 _W = 1.0 / F("inclusion_probability")
-_EPOCH = Func(F("at"), template="extract(epoch FROM %(expressions)s)::float8", output_field=FloatField())
+_EPOCH = Func(
+    F("at"), template="extract(epoch FROM %(expressions)s)::float8", output_field=FloatField()
+)
 
 
 def cells(rows: QuerySet[Decision], since: float, width: float) -> list[Cell]:
-    """Counts of `rows` by time bucket of `width` seconds from `since`, action, stage, tier and service."""
+    """Counts of `rows` by time bucket of `width` seconds from `since`, action, stage, tier and
+    service.
+    """
     bucket = Floor((_EPOCH - Value(since)) / Value(width), output_field=FloatField())
     grouped = rows.annotate(bucket=bucket).values("bucket", "action", "stage", "tier", "service")
     counted = grouped.annotate(count=Sum(_W), square=Sum(_W * _W), kept=Count("*")).order_by()
     numbers = ((r, Estimate(r["count"], r["square"], r["kept"])) for r in counted)
-    return [Cell(since + r["bucket"] * width, r["action"], r["stage"], r["tier"], r["service"], number) for r, number in numbers]
+    return [
+        Cell(since + r["bucket"] * width, r["action"], r["stage"], r["tier"], r["service"], number)
+        for r, number in numbers
+    ]
 
 
 def totals(found: Iterable[Cell], key: Callable[[Cell], K]) -> dict[K, float]:

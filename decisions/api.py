@@ -28,7 +28,9 @@ MOST, USUAL = 200, 50
 class WordField(serializers.ChoiceField):
     """A fixed word of the vocabulary for its stored number, spelled as in the filters."""
 
-    def __init__(self, kind: type[Action | Arm | MlState | Reason | Stage | Tier], **options: object) -> None:
+    def __init__(
+        self, kind: type[Action | Arm | MlState | Reason | Stage | Tier], **options: object
+    ) -> None:
         self._kind = kind
         super().__init__(choices=[_word(k) for k in kind], **options)
 
@@ -37,7 +39,9 @@ class WordField(serializers.ChoiceField):
 
 
 class Text(serializers.CharField):
-    """A text as the document says: a number is none, which the framework would write out and take."""
+    """A text as the document says: a number is none, which the framework would write out and
+    take.
+    """
 
     def to_internal_value(self, data: object) -> str:
         if not isinstance(data, str):
@@ -61,7 +65,9 @@ def _word(kind: Action | Arm | MlState | Reason | Stage | Tier) -> str:
 class DecisionOut(serializers.Serializer):
     """A stored decision as it is listed."""
 
-    id = serializers.CharField(source="name", help_text="dec_ and 32 hexadecimal digits, as in the response header.")
+    id = serializers.CharField(
+        source="name", help_text="dec_ and 32 hexadecimal digits, as in the response header."
+    )
     at = serializers.DateTimeField()
     request_id = serializers.CharField()
     app = serializers.CharField()
@@ -71,17 +77,26 @@ class DecisionOut(serializers.Serializer):
     endpoint = serializers.CharField()
     service = serializers.CharField()
     action = WordField(Action)
-    stage = WordField(Stage, help_text="The deciding stage: the first without which the action would have been another.")
+    stage = WordField(
+        Stage,
+        help_text="The deciding stage: the first without which the action would have been another.",
+    )
     reason = WordField(Reason)
-    why = serializers.SerializerMethodField(help_text="The reason in one clause, with the figures that were seen.")
+    why = serializers.SerializerMethodField(
+        help_text="The reason in one clause, with the figures that were seen."
+    )
     retry_after = serializers.FloatField(help_text="Seconds; 0 when a retry would not help.")
-    observed = serializers.BooleanField(help_text="Decided in observe-only mode: recorded, and admitted.")
+    observed = serializers.BooleanField(
+        help_text="Decided in observe-only mode: recorded, and admitted."
+    )
     risk = serializers.FloatField(allow_null=True)
     value = serializers.FloatField(allow_null=True)
     arm = WordField(Arm)
     model = serializers.CharField(help_text="Digest of the live model; empty when there was none.")
     config_version = serializers.IntegerField()
-    inclusion_probability = serializers.FloatField(help_text="How likely such a decision was to be kept.")
+    inclusion_probability = serializers.FloatField(
+        help_text="How likely such a decision was to be kept."
+    )
     weight = serializers.FloatField(help_text="How many decisions this one stands for.")
 
     def get_why(self, decision: Decision) -> str:
@@ -92,18 +107,38 @@ class DecisionsPage(serializers.Serializer):
     """A page of a list."""
 
     results = DecisionOut(many=True)
-    next = serializers.CharField(allow_null=True, help_text="Give it as `before` for the next page; null on the last.")
+    next = serializers.CharField(
+        allow_null=True, help_text="Give it as `before` for the next page; null on the last."
+    )
 
 
 FILTERS = [
-    OpenApiParameter("q", str, description="Decision, request or app id, or the name of an app or tenant. Never a credential."),
-    OpenApiParameter("as", str, enum=["request", "app", "name"], description="What q is, when it could be several things."),
+    OpenApiParameter(
+        "q",
+        str,
+        description=(
+            "Decision, request or app id, or the name of an app or tenant. Never a credential."
+        ),
+    ),
+    OpenApiParameter(
+        "as",
+        str,
+        enum=["request", "app", "name"],
+        description="What q is, when it could be several things.",
+    ),
     OpenApiParameter("range", str, enum=list(RANGES), description="How far back; 1h unless told."),
-    OpenApiParameter("from", str, description="Begin of a time of one's own, UTC, ISO 8601; needs `to`."),
+    OpenApiParameter(
+        "from", str, description="Begin of a time of one's own, UTC, ISO 8601; needs `to`."
+    ),
     OpenApiParameter("to", str, description="Its end, exclusive."),
     *(
         OpenApiParameter(
-            f"{sign}{d.name}", str, many=True, explode=True, enum=d.words or None, description=f"{does} this {d.name}: {d.known}."
+            f"{sign}{d.name}",
+            str,
+            many=True,
+            explode=True,
+            enum=d.words or None,
+            description=f"{does} this {d.name}: {d.known}.",
         )
         for d in DIMENSIONS
         for sign, does in (("", "Only"), ("-", "Without"))
@@ -112,13 +147,19 @@ FILTERS = [
 
 
 def asked_of(request: Request) -> tuple[Reading, asking.Asked]:
-    """What the address asks for. Raises ValidationError that names each value which is not one, PermissionDenied for a digest."""
+    """What the address asks for. Raises ValidationError that names each value which is not one,
+    PermissionDenied for a digest.
+    """
     asked = asking.read(request.query_params, first_visit=False)
     problems = list(asked.problems)
     text, insist = request.query_params.get("q", "").strip(), request.query_params.get("as", "")
     if len(text) > 200 or "\x00" in text:
         problems.append("“q” has at most 200 characters, and no NUL.")
-    problems += [f"“{name}” is empty." for name, values in request.query_params.lists() if name != "q" and "" in values]
+    problems += [
+        f"“{name}” is empty."
+        for name, values in request.query_params.lists()
+        if name != "q" and "" in values
+    ]
     if insist not in ("", *lookup.READINGS):
         problems.append(f"“as” is one of {', '.join(lookup.READINGS)}.")
     if problems:
@@ -145,8 +186,14 @@ class Decisions(APIView):
         operation_id="decisions_list",
         parameters=[
             *FILTERS,
-            OpenApiParameter("before", str, description="Show what is older than this decision: a page's `next`."),
-            OpenApiParameter("limit", LIMIT, description=f"Decisions on a page, 1 to {MOST}; {USUAL} unless told."),
+            OpenApiParameter(
+                "before", str, description="Show what is older than this decision: a page's `next`."
+            ),
+            OpenApiParameter(
+                "limit",
+                LIMIT,
+                description=f"Decisions on a page, 1 to {MOST}; {USUAL} unless told.",
+            ),
         ],
         responses=DecisionsPage,
     )
@@ -157,7 +204,9 @@ class Decisions(APIView):
         rows = lookup.rows(reading, asked.filters, time.time()).defer("features")
         some, more = lookup.page(rows, asked.before, size)
         looks.note_rows(request, some, "decisions over the API")
-        return Response(DecisionsPage({"results": some, "next": some[-1].name if more else None}).data)
+        return Response(
+            DecisionsPage({"results": some, "next": some[-1].name if more else None}).data
+        )
 
 
 class EstimateOut(serializers.Serializer):
@@ -204,7 +253,9 @@ class CountsOut(serializers.Serializer):
     """Everything a search selects, counted."""
 
     number = EstimateOut()
-    finding = serializers.CharField(allow_blank=True, help_text="What stands out; empty when nothing does.")
+    finding = serializers.CharField(
+        allow_blank=True, help_text="What stands out; empty when nothing does."
+    )
     facets = FacetOut(many=True)
     bucket_seconds = serializers.FloatField()
     histogram = BucketOut(many=True)
@@ -218,14 +269,22 @@ class DecisionCounts(APIView):
 
     @extend_schema(operation_id="decisions_counts", parameters=FILTERS, responses=CountsOut)
     def get(self, request: Request) -> Response:
-        """How many decisions pass the filters, by everything they are filtered by, and over time. Empty for a single id."""
+        """How many decisions pass the filters, by everything they are filtered by, and over time.
+        Empty for a single id.
+        """
         reading, asked = asked_of(request)
         found = listing.compose(reading, asked.filters, time.time())
         looks.note_apps(request, found.shown_apps, "counts over the API")
         by_time, width = (found.by_time.cells, found.by_time.width) if found.by_time else ((), 0.0)
         cells = [{"at": utc(c.start), "action": c.action, "number": c.number} for c in by_time]
         facets = [*found.facets, *([found.apps] if found.apps else [])]
-        told = {"number": found.number, "finding": found.finding, "facets": facets, "bucket_seconds": width, "histogram": cells}
+        told = {
+            "number": found.number,
+            "finding": found.finding,
+            "facets": facets,
+            "bucket_seconds": width,
+            "histogram": cells,
+        }
         return Response(CountsOut(told).data)
 
 
@@ -238,10 +297,14 @@ def limit_of(request: Request) -> int:
 
 
 def found(decision_id: str) -> Decision:
-    """The decision of this id. Raises NotFound for what is no id, and for a decision that was not kept."""
+    """The decision of this id. Raises NotFound for what is no id, and for a decision that was not
+    kept.
+    """
     raw = parse_decision_id(decision_id)
     if raw is None:
         raise NotFound("This is no decision id: it would be dec_ and 32 hexadecimal digits.")
     if (decision := lookup.find(uuid.UUID(bytes=raw))) is None:
-        raise NotFound("This decision is not stored: it was not in the sample, or is older than what is kept.")
+        raise NotFound(
+            "This decision is not stored: it was not in the sample, or is older than what is kept."
+        )
     return decision

@@ -14,7 +14,9 @@ from .lookup import id_at
 from .models import Decision, utc
 
 _ML = (int(Stage.RANK), int(Stage.RERANK))
-"""Stages whose refusals are a judgement of ML. Triage refuses as well, for bursts that the plan does not hold."""
+"""Stages whose refusals are a judgement of ML. Triage refuses as well, for bursts that the plan
+does not hold.
+"""
 
 _WORDS = {"admit": int(Action.ADMIT), "triage": int(Stage.TRIAGE), "ml": list(_ML)}
 _REFUSED = "action <> %(admit)s"
@@ -23,18 +25,23 @@ _JUDGED = f"{_REFUSED} AND stage = ANY(%(ml)s)"
 
 def _number(which: str) -> str:
     """The three columns of an estimate of those decisions."""
-    sums = (f"coalesce(sum(inclusion_probability ^ {power}) FILTER (WHERE {which}), 0)" for power in (-1, -2))
+    sums = (
+        f"coalesce(sum(inclusion_probability ^ {power}) FILTER (WHERE {which}), 0)"
+        for power in (-1, -2)
+    )
     return f"{', '.join(sums)}, count(*) FILTER (WHERE {which})"
 
 
 _SQL = f"""
-SELECT grouping(endpoint, model, region, token_digest), method, endpoint, service, model, region, token_digest,
-       date_trunc('hour', at), min(at),
+SELECT grouping(endpoint, model, region, token_digest), method, endpoint, service, model, region,
+       token_digest, date_trunc('hour', at), min(at),
        {_number("true")}, {_number(_REFUSED)}, {_number(f"{_REFUSED} AND stage = %(triage)s")},
        coalesce(sum((1 - risk) / inclusion_probability) FILTER (WHERE {_JUDGED}), 0),
-       coalesce(sum((1 - risk) ^ 2 * (inclusion_probability ^ -2 - inclusion_probability ^ -1)) FILTER (WHERE {_JUDGED}), 0)
+       coalesce(sum((1 - risk) ^ 2 * (inclusion_probability ^ -2 - inclusion_probability ^ -1))
+                FILTER (WHERE {_JUDGED}), 0)
 FROM {Decision._meta.db_table} WHERE app = %(app)s AND at >= %(since)s AND id >= %(first)s
-GROUP BY GROUPING SETS ((method, endpoint, service), (model), (region), (token_digest), (date_trunc('hour', at)))
+GROUP BY GROUPING SETS ((method, endpoint, service), (model), (region), (token_digest),
+                        (date_trunc('hour', at)))
 """  # noqa: S608 - the table's name is ours
 _ENDPOINT, _MODEL, _REGION, _TOKEN, _HOUR = 0b0111, 0b1011, 0b1101, 0b1110, 0b1111
 """Values of grouping(): a bit is 0 where the row is grouped by that column."""
@@ -65,7 +72,9 @@ class Hour:
     bursts: Estimate = NOTHING
     """Refused because the burst was used up."""
     variance: float = 0.0
-    """Of `wrong`, for the sampling: of a total of y / p over kept rows it is the sum of y^2 (1 - p) / p^2, as in `estimate`."""
+    """Of `wrong`, for the sampling: of a total of y / p over kept rows it is the sum of y^2 (1 - p)
+    / p^2, as in `estimate`.
+    """
 
     @property
     def low(self) -> float:
@@ -90,14 +99,18 @@ class Day:
     endpoints: list[Endpoint] = field(default_factory=list)
     """Busiest first."""
     models: dict[str, float] = field(default_factory=dict)
-    """Digest of each model that scored a request, and when it first did, unix seconds; oldest first."""
+    """Digest of each model that scored a request, and when it first did, unix seconds; oldest
+    first.
+    """
     tokens: dict[str, float] = field(default_factory=dict)
     """Digest of each credential, and when it was first seen, unix seconds."""
     regions: list[str] = field(default_factory=list)
     refused: Estimate = NOTHING
     """Requests that were not admitted."""
     worst: Hour = Hour()
-    """The hour in which most false throttles of ML are to be expected; without any, that with most refusals for bursts."""
+    """The hour in which most false throttles of ML are to be expected; without any, that with most
+    refusals for bursts.
+    """
 
 
 def read(app: str, since: float) -> Day:
@@ -116,9 +129,23 @@ def read(app: str, since: float) -> Day:
 
 
 def _take(
-    day: Day, kind: int, method: str, endpoint: str, service: str, model: str, region: str, token: str,
-    hour: datetime, first: datetime, number: Estimate, refused: Estimate, bursts: Estimate, *, wrong: float, variance: float,
-) -> None:  # fmt: skip
+    day: Day,
+    kind: int,
+    method: str,
+    endpoint: str,
+    service: str,
+    model: str,
+    region: str,
+    token: str,
+    hour: datetime,
+    first: datetime,
+    number: Estimate,
+    refused: Estimate,
+    bursts: Estimate,
+    *,
+    wrong: float,
+    variance: float,
+) -> None:
     if kind == _ENDPOINT:
         day.endpoints.append(Endpoint(f"{method} {endpoint}", service, number, refused))
     elif kind == _MODEL and model:

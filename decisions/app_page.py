@@ -1,4 +1,6 @@
-"""What stored decisions say about one app: how it is, its day, and what happened around its bursts."""
+"""What stored decisions say about one app: how it is, its day, and what happened around its
+bursts.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,9 @@ class Happening:
     """For the chart; the text when empty."""
     burst: bool = False
     own: bool = True
-    """Whether it is about this app alone; what is about all apps gives way where there is little room."""
+    """Whether it is about this app alone; what is about all apps gives way where there is little
+    room.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +125,9 @@ class AppPage:
     @property
     def refused_now(self) -> bool:
         """Whether a tenth or more of the last 10 min was not admitted."""
-        return bool(self.recent_refused.count) and self.recent_refused.count >= 0.1 * self.recent.count
+        return (
+            bool(self.recent_refused.count) and self.recent_refused.count >= 0.1 * self.recent.count
+        )
 
     @property
     def refused_share(self) -> float:
@@ -134,14 +140,22 @@ class AppPage:
             return f"{self.name}: nothing is known of the last 24 h"
         if self.refused_now:
             refused, recent = self.recent_refused.count, self.recent.count
-            return f"{self.name} is being refused now: about {refused:,.0f} of {recent:,.0f} in the last 10 min"
+            return (
+                f"{self.name} is being refused now: about {refused:,.0f} of {recent:,.0f} in the"
+                " last 10 min"
+            )
         if self.chart is None:
             return f"{self.name} is well: everything was admitted in the last 24 h"
         state = "is well now" if self.recent.count else "is quiet now"
-        when = f"{int(self.chart.peak_at) // 3600 % 24:02d}:{int(self.chart.peak_at) // 60 % 60:02d}"
+        when = (
+            f"{int(self.chart.peak_at) // 3600 % 24:02d}:{int(self.chart.peak_at) // 60 % 60:02d}"
+        )
         peak = self.chart.peak
         about = "" if peak.exact else "about "
-        return f"{self.name} {state}; its worst half hour began at {when} with {about}{peak.count:,.0f} refused"
+        return (
+            f"{self.name} {state}; its worst half hour began at {when} with"
+            f" {about}{peak.count:,.0f} refused"
+        )
 
     @property
     def services(self) -> tuple[str, ...]:
@@ -164,25 +178,47 @@ def compose(app_id: str, now: float, happenings: Iterable[Happening] = ()) -> Ap
     mine = [*happenings, *_new_credentials(rows, seen.tokens, since), *_model_changes(seen.models)]
     name = known.name if known else app_id
     return AppPage(
-        id=app_id, name=name, known=known, latest=tuple(listing.rows_of(latest)),
-        number=number, between=seen.refused, recent=total(c.number for c in recent),
-        recent_refused=total(c.number for c in recent if c.action != Action.ADMIT), mix=_mix(counts, number.count),
-        endpoints=tuple(seen.endpoints[:ENDPOINTS]), chart=chart, all=every, marks=marks(mine, since),
-        story=tuple(sorted([*mine, *_bursts(refused)], key=lambda h: h.at)), worst=seen.worst,
-        tokens=len(seen.tokens), regions=tuple(seen.regions), labels=labels(storable, now),
-        all_href=listing.address(app_id, lookup.Filters(range="24h"), insist="app" if known else ""),
-        refused_href=listing.address(app_id, lookup.Filters(range="24h", actions=REFUSED), insist="app" if known else ""),
-    )  # fmt: skip
+        id=app_id,
+        name=name,
+        known=known,
+        latest=tuple(listing.rows_of(latest)),
+        number=number,
+        between=seen.refused,
+        recent=total(c.number for c in recent),
+        recent_refused=total(c.number for c in recent if c.action != Action.ADMIT),
+        mix=_mix(counts, number.count),
+        endpoints=tuple(seen.endpoints[:ENDPOINTS]),
+        chart=chart,
+        all=every,
+        marks=marks(mine, since),
+        story=tuple(sorted([*mine, *_bursts(refused)], key=lambda h: h.at)),
+        worst=seen.worst,
+        tokens=len(seen.tokens),
+        regions=tuple(seen.regions),
+        labels=labels(storable, now),
+        all_href=listing.address(
+            app_id, lookup.Filters(range="24h"), insist="app" if known else ""
+        ),
+        refused_href=listing.address(
+            app_id, lookup.Filters(range="24h", actions=REFUSED), insist="app" if known else ""
+        ),
+    )
 
 
 def _mix(counts: dict[int, Estimate], whole: float) -> tuple[tuple[Action, Estimate, float], ...]:
-    return tuple((a, counts.get(a, NOTHING), counts.get(a, NOTHING).count / whole) for a in Action) if whole else ()
+    return (
+        tuple((a, counts.get(a, NOTHING), counts.get(a, NOTHING).count / whole) for a in Action)
+        if whole
+        else ()
+    )
 
 
 def labels(app_id: str, now: float) -> Labels:
     """The outcomes about an app that occurred in the last 30 days, and its open disputes."""
     reported = Outcome.objects.filter(app=app_id, occurred_at__gte=utc(now - LABELS_S))
-    matured = dict(reported.filter(matured_at__lte=utc(now)).values_list("kind").annotate(n=Count("*")))
+    matured = dict(
+        reported.filter(matured_at__lte=utc(now)).values_list("kind").annotate(n=Count("*"))
+    )
     kinds = [k for k in Kind if k in _ALWAYS or matured.get(k)]
     return Labels(
         tuple((k, matured.get(k, 0)) for k in kinds),
@@ -194,30 +230,59 @@ def labels(app_id: str, now: float) -> Labels:
 
 def _charts(
     cells: list[aggregate.Cell], refused: list[aggregate.Cell], since: float
-) -> tuple[charts.Columns | None, charts.Columns | None]:  # fmt: skip
+) -> tuple[charts.Columns | None, charts.Columns | None]:
     buckets = int(DAY_S / BUCKET_S)
-    chart = charts.columns(refused, since, BUCKET_S, buckets, floor=FLOOR, height=HEIGHT) if refused else None
+    chart = (
+        charts.columns(refused, since, BUCKET_S, buckets, floor=FLOOR, height=HEIGHT)
+        if refused
+        else None
+    )
     plain = [replace(c, action=int(Action.ADMIT)) for c in cells]
-    every = charts.columns(plain, since, BUCKET_S, buckets, floor=ALL_FLOOR, height=ALL_HEIGHT, exact=True) if cells else None
+    every = (
+        charts.columns(
+            plain, since, BUCKET_S, buckets, floor=ALL_FLOOR, height=ALL_HEIGHT, exact=True
+        )
+        if cells
+        else None
+    )
     return chart, every
 
 
-def _new_credentials(rows: QuerySet[Decision], found: dict[str, float], since: float) -> list[Happening]:
-    """Credentials of the day that were not seen in the days before it, when the app was seen then at all."""
+def _new_credentials(
+    rows: QuerySet[Decision], found: dict[str, float], since: float
+) -> list[Happening]:
+    """Credentials of the day that were not seen in the days before it, when the app was seen then
+    at all.
+    """
     before = lookup.within(rows, since - LOOK_BACK_S, since).order_by()
     if not found or not before.exists():
         return []
-    old = set(before.filter(token_digest__in=list(found)).values_list("token_digest", flat=True).distinct())
+    old = set(
+        before.filter(token_digest__in=list(found))
+        .values_list("token_digest", flat=True)
+        .distinct()
+    )
     new = sorted(at for digest, at in found.items() if digest not in old)
     if len(new) > NEW_TOKENS:
-        return [Happening(new[0], f"The first of {len(new):,} new credentials was seen", f"{len(new):,} new credentials")]
-    return [Happening(at, "A credential was seen for the first time", "new credential") for at in new]
+        return [
+            Happening(
+                new[0],
+                f"The first of {len(new):,} new credentials was seen",
+                f"{len(new):,} new credentials",
+            )
+        ]
+    return [
+        Happening(at, "A credential was seen for the first time", "new credential") for at in new
+    ]
 
 
 def _model_changes(models: dict[str, float]) -> list[Happening]:
     """When another model took over from the first of the day."""
     later = list(models.items())[1:]
-    return [Happening(at, f"Model {digest[:8]} began to score it", f"model {digest[:8]}") for digest, at in later]
+    return [
+        Happening(at, f"Model {digest[:8]} began to score it", f"model {digest[:8]}")
+        for digest, at in later
+    ]
 
 
 def _bursts(refused: list[aggregate.Cell]) -> list[Happening]:
@@ -233,8 +298,12 @@ def _bursts(refused: list[aggregate.Cell]) -> list[Happening]:
 
 
 def marks(found: Iterable[Happening], since: float) -> tuple[Mark, ...]:
-    """The latest happenings as marks of the chart, the app's own before those of all, each label on a line of its own."""
-    inside = sorted((h for h in found if since <= h.at < since + DAY_S), key=lambda h: (h.own, h.at))[-MARKS:]
+    """The latest happenings as marks of the chart, the app's own before those of all, each label on
+    a line of its own.
+    """
+    inside = sorted(
+        (h for h in found if since <= h.at < since + DAY_S), key=lambda h: (h.own, h.at)
+    )[-MARKS:]
     out = []
     for k, h in enumerate(sorted(inside, key=lambda h: h.at)):
         x = round(100 * (h.at - since) / DAY_S, 2)

@@ -1,4 +1,6 @@
-"""Reads filters from an address or a form. What is wrong is said in a sentence each; what is right is kept."""
+"""Reads filters from an address or a form. What is wrong is said in a sentence each; what is right
+is kept.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,16 @@ from datetime import UTC, datetime
 
 from django.http import QueryDict
 
-from .filters import DIMENSIONS, LONGEST_VALUE, MOST_VALUES, RANGES, REFUSED, Dimension, Filters, Value
+from .filters import (
+    DIMENSIONS,
+    LONGEST_VALUE,
+    MOST_VALUES,
+    RANGES,
+    REFUSED,
+    Dimension,
+    Filters,
+    Value,
+)
 
 _SHOWN = 40
 """Characters of a wrong value that are repeated."""
@@ -26,7 +37,9 @@ class Asked:
 
 
 def read(given: QueryDict, *, first_visit: bool = True) -> Asked:
-    """What was asked for. With `first_visit`, an address without any filter means what was not admitted."""
+    """What was asked for. With `first_visit`, an address without any filter means what was not
+    admitted.
+    """
     problems: list[str] = []
     filters = replace(_time(given, problems), **_values(given, problems))
     if first_visit and "f" not in given and not filters.narrows():
@@ -34,7 +47,9 @@ def read(given: QueryDict, *, first_visit: bool = True) -> Asked:
     return Asked(filters, _cursor(given.get("before", ""), problems), tuple(problems))
 
 
-def _values(given: QueryDict, problems: list[str]) -> Mapping[str, frozenset[Value] | frozenset[tuple[str, Value]]]:
+def _values(
+    given: QueryDict, problems: list[str]
+) -> Mapping[str, frozenset[Value] | frozenset[tuple[str, Value]]]:
     found: dict[str, frozenset[Value] | frozenset[tuple[str, Value]]] = {}
     out: set[tuple[str, Value]] = set()
     for dimension in DIMENSIONS:
@@ -44,22 +59,33 @@ def _values(given: QueryDict, problems: list[str]) -> Mapping[str, frozenset[Val
     return {**found, "out": frozenset(out)}
 
 
-def _read_all(dimension: Dimension, name: str, given: QueryDict, problems: list[str]) -> frozenset[Value]:
+def _read_all(
+    dimension: Dimension, name: str, given: QueryDict, problems: list[str]
+) -> frozenset[Value]:
     words, found = [word for word in given.getlist(name) if word], set()
     if len(words) > MOST_VALUES:
-        problems.append(f"At most {MOST_VALUES} values of “{name}” are read; {len(words) - MOST_VALUES} were left out.")
+        problems.append(
+            f"At most {MOST_VALUES} values of “{name}” are read; {len(words) - MOST_VALUES} were"
+            " left out."
+        )
     for word in words[:MOST_VALUES]:
         try:
             found.add(dimension.read(word))
         except ValueError:
-            problems.append(f"“{_short(word)}” is no {dimension.name}, so it filters nothing. “{name}” is {dimension.known}.")
+            problems.append(
+                f"“{_short(word)}” is no {dimension.name}, so it filters nothing. “{name}” is"
+                f" {dimension.known}."
+            )
     return frozenset(found)
 
 
 def _time(given: QueryDict, problems: list[str]) -> Filters:
     span = given.get("range") or "1h"
     if span not in RANGES:
-        problems.append(f"“{_short(span)}” is no time range; the last hour is shown. “range” is one of {', '.join(RANGES)}.")
+        problems.append(
+            f"“{_short(span)}” is no time range; the last hour is shown. “range” is one of"
+            f" {', '.join(RANGES)}."
+        )
         span = "1h"
     first, last = given.get("from", ""), given.get("to", "")
     if not first and not last:
@@ -82,7 +108,9 @@ def _moment(name: str, text: str, problems: list[str]) -> float | None:
             raise ValueError(text)
     except (ValueError, OverflowError):
         said = f"“{_short(text)}” is no time" if text else f"“{name}” is missing"
-        problems.append(f"{said}, so “from” and “to” filter nothing. Write both in UTC, as 2025-11-18T14:21.")
+        problems.append(
+            f"{said}, so “from” and “to” filter nothing. Write both in UTC, as 2025-11-18T14:21."
+        )
         return None
     return seconds
 
@@ -91,7 +119,10 @@ def _cursor(text: str, problems: list[str]) -> uuid.UUID | None:
     try:
         return uuid.UUID(text.removeprefix("dec_")) if text else None
     except ValueError:
-        problems.append(f"“{_short(text)}” is no decision id, so the newest are shown. “before” is the id of a decision.")
+        problems.append(
+            f"“{_short(text)}” is no decision id, so the newest are shown. “before” is the id of a"
+            " decision."
+        )
         return None
 
 

@@ -1,4 +1,6 @@
-"""Geometry of the charts of this room: stacked columns over time, x in percent of the plot, y in pixels from the top."""
+"""Geometry of the charts of this room: stacked columns over time, x in percent of the plot, y in
+pixels from the top.
+"""
 
 from __future__ import annotations
 
@@ -59,9 +61,17 @@ class Columns:
 
 
 def columns(
-    found: Iterable[Cell], since: float, width: float, count: int, floor: float, height: float, *, exact: bool = False
+    found: Iterable[Cell],
+    since: float,
+    width: float,
+    count: int,
+    floor: float,
+    height: float,
+    *,
+    exact: bool = False,
 ) -> Columns:
-    """`count` buckets of `width` seconds from `since`; the columns stand on `floor`, at most `height` pixels high.
+    """`count` buckets of `width` seconds from `since`; the columns stand on `floor`, at most
+    `height` pixels high.
 
     `exact`: the fullest bucket has the full height, for a chart without an axis of counts.
     """
@@ -77,31 +87,47 @@ def columns(
     top = max(peak.count, 1.0) if exact else ceiling(peak.count)
     slot = 100 / count
     return Columns(
-        pieces=tuple(p for k in sorted(buckets) for p in _stack(buckets[k], k * slot, slot * 0.8, floor, height / top)),
+        pieces=tuple(
+            p
+            for k in sorted(buckets)
+            for p in _stack(buckets[k], k * slot, slot * 0.8, floor, height / top)
+        ),
         times=times(since, since + width * count),
         counts=tuple(
-            Label(floor - height * share, f"{top * share:,.0f}", "end", floor - height * share + 4) for share in (0, 0.5, 1)
+            Label(floor - height * share, f"{top * share:,.0f}", "end", floor - height * share + 4)
+            for share in (0, 0.5, 1)
         ),
         top=top,
         peak_at=since + peak_k * width,
         peak=peak,
         peak_x=round(peak_k * slot, 2),
-        rows=tuple((since + k * width, tuple(buckets[k].get(int(a), 0.0) for a in Action)) for k in sorted(buckets)),
+        rows=tuple(
+            (since + k * width, tuple(buckets[k].get(int(a), 0.0) for a in Action))
+            for k in sorted(buckets)
+        ),
     )
 
 
-def _stack(bucket: dict[int, float], x: float, width: float, floor: float, scale: float) -> list[Piece]:
+def _stack(
+    bucket: dict[int, float], x: float, width: float, floor: float, scale: float
+) -> list[Piece]:
     pieces, y = [], floor
     for action in sorted(bucket):
         if bucket[action] > 0:
             tall = max(SMALLEST, bucket[action] * scale)
             y -= tall
-            pieces.append(Piece(Action(action).word, round(x, 2), round(width, 2), round(y, 1), round(tall, 1)))
+            pieces.append(
+                Piece(
+                    Action(action).word, round(x, 2), round(width, 2), round(y, 1), round(tall, 1)
+                )
+            )
     return pieces
 
 
 def ceiling(value: float) -> float:
-    """The smallest of 1, 2, 4, 6, 8, 10 times a power of ten that is not below `value`; at least 2."""
+    """The smallest of 1, 2, 4, 6, 8, 10 times a power of ten that is not below `value`; at
+    least 2.
+    """
     if not value > 2:
         return 2.0
     unit = 10.0 ** math.floor(math.log10(value))
@@ -109,7 +135,9 @@ def ceiling(value: float) -> float:
 
 
 def times(since: float, until: float, most: int = 5) -> tuple[Label, ...]:
-    """Round UTC times between two moments, with their place in percent; none so near an edge that its text would be cut."""
+    """Round UTC times between two moments, with their place in percent; none so near an edge that
+    its text would be cut.
+    """
     room = until - since
     step = next((s for s in _STEPS if room / s <= most), _STEPS[-1])
     first = math.ceil(since / step) * step

@@ -1,6 +1,7 @@
 """Config documents that decisions were made under, found again by version.
 
-The control room that keeps them stands above this one; its table is reached through Django's app registry.
+The control room that keeps them stands above this one; its table is reached through Django's app
+registry.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ def _decoded(payload: bytes) -> Config:
 
 
 def config(version: int) -> Config | None:
-    """A config document by its version; None when it is not kept, or was made for another feature schema."""
+    """A config document by its version; None when it is not kept, or was made for another feature
+    schema.
+    """
     return _usable(apps.get_model("control", "ConfigVersion").objects.filter(version=version))
 
 
@@ -43,9 +46,13 @@ def _usable(rows) -> Config | None:
 
 
 def in_force(at: float) -> tuple[int, Config | None]:
-    """The newest version made by a moment (unix seconds) and its document; 0 and None when none was, or it is not usable here."""
+    """The newest version made by a moment (unix seconds) and its document; 0 and None when none
+    was, or it is not usable here.
+    """
     made = (
-        apps.get_model("control", "ConfigVersion").objects.filter(made_at__lte=datetime.fromtimestamp(at, UTC)).order_by("-version")
+        apps.get_model("control", "ConfigVersion")
+        .objects.filter(made_at__lte=datetime.fromtimestamp(at, UTC))
+        .order_by("-version")
     )
     row = made.only("version").first()
     return (row.version, config(row.version)) if row else (0, None)

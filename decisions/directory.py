@@ -1,6 +1,8 @@
-"""Who an app is, as far as the control room has been told. An app nobody registered is known by its id alone.
+"""Who an app is, as far as the control room has been told. An app nobody registered is known by its
+id alone.
 
-The control room stands above this one, so its tables are reached through Django's app registry, not imported.
+The control room stands above this one, so its tables are reached through Django's app registry, not
+imported.
 """
 
 from __future__ import annotations
@@ -34,9 +36,18 @@ class KnownApp:
 
 def _known(row) -> KnownApp:
     return KnownApp(
-        row.id, row.name or row.id, row.tenant_id, row.tenant.name, row.tier, row.created_at, row.verified,
-        row.abuse_history, row.chargeback_history, row.false_throttle_history, row.cohort_prior,
-    )  # fmt: skip
+        row.id,
+        row.name or row.id,
+        row.tenant_id,
+        row.tenant.name,
+        row.tier,
+        row.created_at,
+        row.verified,
+        row.abuse_history,
+        row.chargeback_history,
+        row.false_throttle_history,
+        row.cohort_prior,
+    )
 
 
 def _rows():
@@ -53,21 +64,31 @@ def is_known(app_id: str) -> bool:
     if not app_id or "\x00" in app_id:
         return False
     registered = apps.get_model("control", "App").objects.filter(pk=app_id)
-    return registered.exists() or apps.get_model("decisions", "Decision").objects.filter(app=app_id).exists()
+    return (
+        registered.exists()
+        or apps.get_model("decisions", "Decision").objects.filter(app=app_id).exists()
+    )
 
 
 def names(app_ids: Iterable[str]) -> dict[str, str]:
     """Names of these apps; an unknown app has its id for a name."""
     wanted = set(app_ids)
     known = {
-        row.id: row.name or row.id for row in apps.get_model("control", "App").objects.filter(pk__in=wanted).only("id", "name")
+        row.id: row.name or row.id
+        for row in apps.get_model("control", "App").objects.filter(pk__in=wanted).only("id", "name")
     }
     return {app_id: known.get(app_id, app_id) for app_id in wanted}
 
 
 def labels(app_ids: Sequence[str]) -> dict[str, str]:
-    """Names of these apps, told apart: with the tenant where several have one name, with the id where that is not enough."""
-    rows = apps.get_model("control", "App").objects.filter(pk__in=set(app_ids)).select_related("tenant")
+    """Names of these apps, told apart: with the tenant where several have one name, with the id
+    where that is not enough.
+    """
+    rows = (
+        apps.get_model("control", "App")
+        .objects.filter(pk__in=set(app_ids))
+        .select_related("tenant")
+    )
     known = {row.id: (row.name or row.id, row.tenant.name) for row in rows}
     by_name, by_both = Counter(name for name, _ in known.values()), Counter(known.values())
 

@@ -1,4 +1,5 @@
-"""Disputes: someone says that a refusal was wrong, a second person finds whether it was, and the verdict becomes an outcome.
+"""Disputes: someone says that a refusal was wrong, a second person finds whether it was, and the
+verdict becomes an outcome.
 
 open --uphold--> upheld     the refusal was a false throttle
 open --decline--> declined  the refusal was correct
@@ -79,13 +80,18 @@ def check_can_open(d: Decision) -> None:
 def check_can_adjudicate(dispute: Dispute, login: str) -> None:
     """In what state, and that it is a second person (`login`). Raises Refused."""
     if not TRANSITIONS[State(dispute.state)]:
-        raise Refused(f"This dispute was decided by {dispute.decided_name}: {dispute.get_state_display().lower()}.")
+        raise Refused(
+            f"This dispute was decided by {dispute.decided_name}:"
+            f" {dispute.get_state_display().lower()}."
+        )
     if dispute.opened_by == login:
         raise Refused("You opened this dispute, so someone else decides it.")
 
 
 def can_adjudicate(dispute: Dispute, user: object) -> bool:
-    """Whether this person may decide this dispute now; the button asks this, the endpoint asks the two checks."""
+    """Whether this person may decide this dispute now; the button asks this, the endpoint asks the
+    two checks.
+    """
     try:
         check_may_adjudicate(user)
         check_can_adjudicate(dispute, str(getattr(user, "username", "")))
@@ -95,16 +101,27 @@ def can_adjudicate(dispute: Dispute, user: object) -> bool:
 
 
 def open_dispute(d: Decision, *, by: Person, reason: str, ticket: str = "") -> Dispute:
-    """Says that a refusal was wrong. Raises Refused: admitted, disputed already, or a text that cannot be kept."""
+    """Says that a refusal was wrong. Raises Refused: admitted, disputed already, or a text that
+    cannot be kept.
+    """
     log = audited.journal()
     reason, ticket = log.check_reason(reason), _checked_ticket(ticket)
     with transaction.atomic():
         log.lock()
         check_can_open(d)
         dispute = Dispute.objects.create(
-            decision=d.id, at=d.at, app=d.app, action=d.action, reason_code=d.reason, weight=max(1.0, d.weight), claim=reason,
-            ticket=ticket, opened_by=by.login, opened_name=by.name, opened_at=timezone.now(),
-        )  # fmt: skip
+            decision=d.id,
+            at=d.at,
+            app=d.app,
+            action=d.action,
+            reason_code=d.reason,
+            weight=max(1.0, d.weight),
+            claim=reason,
+            ticket=ticket,
+            opened_by=by.login,
+            opened_name=by.name,
+            opened_at=timezone.now(),
+        )
         log.append(
             by=by,
             reason=reason,
@@ -117,9 +134,11 @@ def open_dispute(d: Decision, *, by: Person, reason: str, ticket: str = "") -> D
 
 
 def adjudicate(number: int, verdict: Verdict, *, by: Person, reason: str) -> Dispute:
-    """Decides an open dispute, once, as a second person; the verdict becomes a matured outcome in the same transaction.
+    """Decides an open dispute, once, as a second person; the verdict becomes a matured outcome in
+    the same transaction.
 
-    Raises Refused: no such dispute, decided already (meanwhile, too), own dispute, or a reason that cannot be kept.
+    Raises Refused: no such dispute, decided already (meanwhile, too), own dispute, or a reason that
+    cannot be kept.
     """
     log = audited.journal()
     reason = log.check_reason(reason)
@@ -129,9 +148,17 @@ def adjudicate(number: int, verdict: Verdict, *, by: Person, reason: str) -> Dis
         check_can_adjudicate(dispute, by.login)
         state = TRANSITIONS[State(dispute.state)][verdict]
         now = max(timezone.now(), dispute.opened_at)
-        verdict_of = {"state": state, "decided_by": by.login, "decided_name": by.name, "decided_at": now, "verdict_reason": reason}
+        verdict_of = {
+            "state": state,
+            "decided_by": by.login,
+            "decided_name": by.name,
+            "decided_at": now,
+            "verdict_reason": reason,
+        }
         outcome = _outcome(dispute, KINDS[verdict], by, now)
-        changed = Dispute.objects.filter(pk=number, state=dispute.state).update(**verdict_of, outcome=outcome)
+        changed = Dispute.objects.filter(pk=number, state=dispute.state).update(
+            **verdict_of, outcome=outcome
+        )
         if changed != 1:
             raise Refused("Someone else has decided this dispute meanwhile.")
         log.append(
@@ -139,21 +166,39 @@ def adjudicate(number: int, verdict: Verdict, *, by: Person, reason: str) -> Dis
             reason=reason,
             action=f"dispute.{verdict}",
             subject=format_decision_id(dispute.decision.bytes),
-            summary=f"decided a dispute that {dispute.opened_name} opened: {state.label.lower()}"[:500],
+            summary=f"decided a dispute that {dispute.opened_name} opened: {state.label.lower()}"[
+                :500
+            ],
             before={"dispute": dispute.pk, "state": dispute.state},
-            after={"dispute": dispute.pk, "state": state, "outcome": outcome.key, "weight": outcome.weight},
+            after={
+                "dispute": dispute.pk,
+                "state": state,
+                "outcome": outcome.key,
+                "weight": outcome.weight,
+            },
         )
     dispute.refresh_from_db()
     return dispute
 
 
 def _outcome(dispute: Dispute, kind: Kind, by: Person, now: datetime) -> Outcome:
-    """The verdict as an outcome. It is settled when it is spoken, and weighs as much as the decision it is about."""
+    """The verdict as an outcome. It is settled when it is spoken, and weighs as much as the
+    decision it is about.
+    """
     key = f"{KEY_PREFIX}{dispute.pk}"
     return Outcome.objects.create(
-        key=key, kind=kind, occurred_at=dispute.at, reported_at=max(now, dispute.at), matured_at=max(now, dispute.at),
-        source="dispute", weight=dispute.weight, app=dispute.app, decision=dispute.decision, by=by.name, digest=key,
-    )  # fmt: skip
+        key=key,
+        kind=kind,
+        occurred_at=dispute.at,
+        reported_at=max(now, dispute.at),
+        matured_at=max(now, dispute.at),
+        source="dispute",
+        weight=dispute.weight,
+        app=dispute.app,
+        decision=dispute.decision,
+        by=by.name,
+        digest=key,
+    )
 
 
 def by_number(number: int) -> Dispute:
@@ -164,7 +209,9 @@ def by_number(number: int) -> Dispute:
 
 
 def standing(decision: uuid.UUID) -> Dispute | None:
-    """The dispute of a decision that is open or was upheld: while there is one, no other can be opened."""
+    """The dispute of a decision that is open or was upheld: while there is one, no other can be
+    opened.
+    """
     return Dispute.objects.filter(decision=decision, state__in=(State.OPEN, State.UPHELD)).first()
 
 
@@ -174,7 +221,9 @@ def of_decision(decision: uuid.UUID) -> list[Dispute]:
 
 
 def queue(which: str, login: str) -> QuerySet[Dispute]:
-    """Disputes oldest first: `open`, `mine` (opened or decided by this person), or `decided`, latest verdict first."""
+    """Disputes oldest first: `open`, `mine` (opened or decided by this person), or `decided`,
+    latest verdict first.
+    """
     if which == "mine":
         mine = Dispute.objects.filter(opened_by=login) | Dispute.objects.filter(decided_by=login)
         return mine.order_by(F("decided_at").desc(nulls_first=True), "opened_at", "pk")
@@ -184,11 +233,15 @@ def queue(which: str, login: str) -> QuerySet[Dispute]:
 
 
 def after(which: str, login: str, last: Dispute, was_open: bool) -> QuerySet[Dispute]:
-    """What follows a dispute in a queue; `was_open` when it was listed, as it may have been decided since."""
+    """What follows a dispute in a queue; `was_open` when it was listed, as it may have been decided
+    since.
+    """
     there = queue(which, login)
     opened = Q(opened_at__gt=last.opened_at) | Q(opened_at=last.opened_at, pk__gt=last.pk)
     if which == "decided":
-        return there.filter(Q(decided_at__lt=last.decided_at) | Q(decided_at=last.decided_at, pk__lt=last.pk))
+        return there.filter(
+            Q(decided_at__lt=last.decided_at) | Q(decided_at=last.decided_at, pk__lt=last.pk)
+        )
     if which == "open":
         return there.filter(opened)
     if was_open:
@@ -200,7 +253,9 @@ def waiting(now: datetime | None = None) -> Waiting:
     """How many disputes wait for a second person, and since when."""
     old = Q(opened_at__lt=(now or timezone.now()) - OLD)
     there = Dispute.objects.filter(state=State.OPEN)
-    return Waiting(**there.aggregate(open=Count("pk"), old=Count("pk", filter=old), oldest_at=Min("opened_at")))
+    return Waiting(
+        **there.aggregate(open=Count("pk"), old=Count("pk", filter=old), oldest_at=Min("opened_at"))
+    )
 
 
 def _checked_ticket(ticket: str) -> str:
@@ -214,5 +269,8 @@ def _checked_ticket(ticket: str) -> str:
 
 def _already(there: Dispute) -> str:
     if there.is_open:
-        return f"{there.opened_name} has opened a dispute about this decision already; it waits for a second person."
+        return (
+            f"{there.opened_name} has opened a dispute about this decision already; it waits for a"
+            " second person."
+        )
     return f"This refusal was found wrong already, by {there.decided_name}."

@@ -1,4 +1,6 @@
-"""What can go wrong when a person adds to what is known of decisions, each with a sentence fit to be shown."""
+"""What can go wrong when a person adds to what is known of decisions, each with a sentence fit to
+be shown.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,9 @@ class DecisionsError(Exception):
 
 
 class Refused(DecisionsError):
-    """It is not possible as asked: blank reason, no such dispute, already decided, a value that cannot be."""
+    """It is not possible as asked: blank reason, no such dispute, already decided, a value that
+    cannot be.
+    """
 
 
 class NotAllowed(DecisionsError):

@@ -1,12 +1,15 @@
-"""Estimates from a sample whose rows were kept independently, each with its own known probability (Poisson sampling).
+"""Estimates from a sample whose rows were kept independently, each with its own known probability
+(Poisson sampling).
 
-The total is Horvitz and Thompson's (1952, A generalization of sampling without replacement from a finite universe): the sum
-of w = 1/p. The estimate of its variance is sum((1 - p) / p^2) = sum(w^2) - sum(w) (Sarndal, Swensson, Wretman 1992, Model
-Assisted Survey Sampling, 3.5), so two sums are enough to know both, and sums of sums stay exact.
+The total is Horvitz and Thompson's (1952, A generalization of sampling without replacement from a
+finite universe): the sum of w = 1/p. The estimate of its variance is sum((1 - p) / p^2) = sum(w^2)
+- sum(w) (Sarndal, Swensson, Wretman 1992, Model Assisted Survey Sampling, 3.5), so two sums are
+enough to know both, and sums of sums stay exact.
 
-The interval is Wilson's (1927, Probable inference, the law of succession, and statistical inference) carried over to a count: the
-totals Y that the estimate does not contradict, |estimate - Y| <= z sqrt(c Y), where c = sum(w^2) / sum(w) - 1 is the variance
-per decision. Unlike estimate +- z sqrt(variance) it stays above zero and covers when few rows were kept.
+The interval is Wilson's (1927, Probable inference, the law of succession, and statistical
+inference) carried over to a count: the totals Y that the estimate does not contradict, |estimate -
+Y| <= z sqrt(c Y), where c = sum(w^2) / sum(w) - 1 is the variance per decision. Unlike estimate +-
+z sqrt(variance) it stays above zero and covers when few rows were kept.
 """
 
 from __future__ import annotations
@@ -33,7 +36,9 @@ class Estimate:
     """Rows it was estimated from."""
 
     def __add__(self, other: Estimate) -> Estimate:
-        return Estimate(self.count + other.count, self.square + other.square, self.kept + other.kept)
+        return Estimate(
+            self.count + other.count, self.square + other.square, self.kept + other.kept
+        )
 
     @property
     def variance(self) -> float:
@@ -62,12 +67,20 @@ class Estimate:
 
     @property
     def words(self) -> str:
-        """The count with its interval, as in a sentence: "about 20 (12 to 31)"; the plain count where it is no estimate."""
-        return f"{self.count:,.0f}" if self.exact else f"about {self.count:,.0f} ({self.low:,.0f} to {self.high:,.0f})"
+        """The count with its interval, as in a sentence: "about 20 (12 to 31)"; the plain count
+        where it is no estimate.
+        """
+        return (
+            f"{self.count:,.0f}"
+            if self.exact
+            else f"about {self.count:,.0f} ({self.low:,.0f} to {self.high:,.0f})"
+        )
 
 
 def within(count: float, variance: float, z: float = Z95) -> tuple[float, float]:
-    """The 95% interval of an estimated total of positive terms, (low, high); the total itself where it is no estimate."""
+    """The 95% interval of an estimated total of positive terms, (low, high); the total itself where
+    it is no estimate.
+    """
     if variance <= _EXACT * max(1.0, count):
         return count, count
     spread = z * z * variance / count
@@ -93,9 +106,13 @@ def of_row(probability: float) -> Estimate:
 
 
 def share_within(hits: int, of: int, z: float = Z95) -> tuple[float, float]:
-    """The 95% interval of a share by Wilson's score (1927, as above), 0 to 1; all of it when there is nothing to go by."""
+    """The 95% interval of a share by Wilson's score (1927, as above), 0 to 1; all of it when there
+    is nothing to go by.
+    """
     if of <= 0:
         return 0.0, 1.0
     share, weight = hits / of, z * z / of
     half = math.sqrt(weight * share * (1.0 - share) + weight * weight / 4.0)
-    return max(0.0, (share + weight / 2.0 - half) / (1.0 + weight)), min(1.0, (share + weight / 2.0 + half) / (1.0 + weight))
+    return max(0.0, (share + weight / 2.0 - half) / (1.0 + weight)), min(
+        1.0, (share + weight / 2.0 + half) / (1.0 + weight)
+    )

@@ -1,4 +1,6 @@
-"""What narrows a search: a time, and values of seven dimensions to include or to exclude. All of it has a place in an address."""
+"""What narrows a search: a time, and values of seven dimensions to include or to exclude. All of it
+has a place in an address.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ RANGES: dict[str, tuple[str, float | None]] = {
 }
 """Time ranges by their name in an address: words, and seconds back from now (None: no limit)."""
 WIDTHS = {"15m": 60.0, "1h": 60.0, "6h": 300.0, "24h": 1_800.0, "7d": 10_800.0}
-"""Seconds of a histogram's bucket; a range begins where a bucket does, so that counts kept ready answer it exactly."""
+"""Seconds of a histogram's bucket; a range begins where a bucket does, so that counts kept ready
+answer it exactly.
+"""
 REFUSED = frozenset({Action.DEFER, Action.BATCH, Action.SHED, Action.BLOCK})
 LONGEST_VALUE = 300
 MOST_VALUES = 50
@@ -77,11 +81,18 @@ def _text(word: str) -> str:
     return word
 
 
-def _fixed(name: str, title: str, kinds: type[Action | Stage | Tier | Reason | Arm], label: Callable[[Value], str]) -> Dimension:
+def _fixed(
+    name: str,
+    title: str,
+    kinds: type[Action | Stage | Tier | Reason | Arm],
+    label: Callable[[Value], str],
+) -> Dimension:
     words = {kind.name.lower().replace("_", "-"): int(kind) for kind in kinds}
     back = {value: word for word, value in words.items()}
     known = f"one of {', '.join(words)}"
-    return Dimension(name, title, _of(words), lambda value: back[int(value)], label, known, tuple(words))
+    return Dimension(
+        name, title, _of(words), lambda value: back[int(value)], label, known, tuple(words)
+    )
 
 
 ARM_LABELS = {Arm.NONE: "No model", Arm.LIVE: "Live model"}
@@ -98,8 +109,22 @@ DIMENSIONS: tuple[Dimension, ...] = (
     _fixed("action", "Action", Action, lambda v: Action(v).word.capitalize()),
     _fixed("stage", "Decided by", Stage, lambda v: Stage(v).label),
     _fixed("tier", "Tier", Tier, lambda v: Tier(v).word.capitalize()),
-    Dimension("service", "Service", _text, str, str, f"a service's name of at most {LONGEST_VALUE} characters"),
-    Dimension("endpoint", "Endpoint", _text, str, str, "a method, a space and a path, as “GET /v2/orders/{id}”"),
+    Dimension(
+        "service",
+        "Service",
+        _text,
+        str,
+        str,
+        f"a service's name of at most {LONGEST_VALUE} characters",
+    ),
+    Dimension(
+        "endpoint",
+        "Endpoint",
+        _text,
+        str,
+        str,
+        "a method, a space and a path, as “GET /v2/orders/{id}”",
+    ),
     _fixed("reason", "Reason", Reason, reason_label),
     _fixed("arm", "Model arm", Arm, lambda v: ARM_LABELS.get(Arm(v), Arm(v).name.lower())),
 )
@@ -159,7 +184,9 @@ class Filters:
         return Window((now - seconds) // width * width, None, width)
 
     def passes(self, values: Sequence[Value], *, but: str = "") -> bool:
-        """Whether a combination of values, one of each dimension, is inside, leaving out the dimension called `but`."""
+        """Whether a combination of values, one of each dimension, is inside, leaving out the
+        dimension called `but`.
+        """
         for dimension, value in zip(DIMENSIONS, values, strict=True):
             if dimension.name == but:
                 continue
@@ -189,7 +216,11 @@ class Filters:
 
     def excluding(self, dimension: Dimension, value: Value) -> Filters:
         """With a value excluded, or no longer when it was."""
-        return replace(self, out=self.out ^ {(dimension.name, value)}, **{dimension.field: self.wanted(dimension) - {value}})
+        return replace(
+            self,
+            out=self.out ^ {(dimension.name, value)},
+            **{dimension.field: self.wanted(dimension) - {value}},
+        )
 
     def without(self, dimension: Dimension) -> Filters:
         """With nothing about a dimension."""
@@ -212,18 +243,27 @@ class Filters:
         else:
             out = [("range", self.range), ("f", "1")]
         for dimension in DIMENSIONS:
-            out += [(dimension.name, dimension.word(value)) for value in sorted(self.wanted(dimension))]
-            out += [(f"-{dimension.name}", dimension.word(value)) for value in sorted(self.unwanted(dimension))]
+            out += [
+                (dimension.name, dimension.word(value)) for value in sorted(self.wanted(dimension))
+            ]
+            out += [
+                (f"-{dimension.name}", dimension.word(value))
+                for value in sorted(self.unwanted(dimension))
+            ]
         return out
 
 
 ROWS_WINDOW_S = 6 * 3_600.0
-"""A time of one's own at most so long is counted from the rows when the counts kept ready are coarser than it."""
+"""A time of one's own at most so long is counted from the rows when the counts kept ready are
+coarser than it.
+"""
 _BUCKETS = 60
 
 
 def _own(start: float, end: float, now: float) -> Window:
-    """A time of one's own: to the minute while the counts are or the rows are few, else as coarse as the counts."""
+    """A time of one's own: to the minute while the counts are or the rows are few, else as coarse
+    as the counts.
+    """
     minute = 60.0
     grain = levels.grain(now - start) * minute
     if end - start <= ROWS_WINDOW_S:

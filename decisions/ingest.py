@@ -1,11 +1,12 @@
 """From the stream into PostgreSQL, every event once.
 
-A worker reads batches as one of a consumer group. One transaction takes the batch ids (`IngestedBatch`) and copies the
-rows; the stream is acknowledged after the commit. Whatever dies in between, the batch is delivered again: its id
-is then already taken, or nothing of it was stored.
+A worker reads batches as one of a consumer group. One transaction takes the batch ids
+(`IngestedBatch`) and copies the rows; the stream is acknowledged after the commit. Whatever dies in
+between, the batch is delivered again: its id is then already taken, or nothing of it was stored.
 
-Failure policy: PostgreSQL or Valkey away: wait and try again, nothing acknowledged. A batch that can never be stored
-(undecodable, a value no column holds): to the dead-letter stream with its reason, so that the batches behind it pass.
+Failure policy: PostgreSQL or Valkey away: wait and try again, nothing acknowledged. A batch that
+can never be stored (undecodable, a value no column holds): to the dead-letter stream with its
+reason, so that the batches behind it pass.
 """
 
 from __future__ import annotations
@@ -20,7 +21,14 @@ from datetime import UTC, date, datetime
 
 import msgspec
 import redis
-from django.db import DataError, IntegrityError, InterfaceError, OperationalError, connection, transaction
+from django.db import (
+    DataError,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    connection,
+    transaction,
+)
 
 from decider import event as events
 from decider import store
@@ -32,7 +40,9 @@ from .models import IngestedBatch, utc
 log = logging.getLogger("sluice.ingest")
 
 DEAD_STREAM = "sluice:events:dead"
-"""Batches that could not be stored: fields `b` (as received), `reason`, `entry` (id in EVENTS_STREAM), `at`."""
+"""Batches that could not be stored: fields `b` (as received), `reason`, `entry` (id in
+EVENTS_STREAM), `at`.
+"""
 DEAD_MAXLEN = 1_000
 
 READ_COUNT = 64
@@ -44,7 +54,13 @@ STATUS_EVERY_S = 2.0
 """A quiet ingest still says that it lives."""
 BACKOFF_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 
-TROUBLE = (OperationalError, InterfaceError, redis.ConnectionError, redis.TimeoutError, redis.exceptions.BusyLoadingError)
+TROUBLE = (
+    OperationalError,
+    InterfaceError,
+    redis.ConnectionError,
+    redis.TimeoutError,
+    redis.exceptions.BusyLoadingError,
+)
 """What passes by itself: a server is away or starting."""
 
 
@@ -94,16 +110,22 @@ class Worker:
                 wait(pause)
 
     def join(self) -> None:
-        """Makes the consumer group if it is not there: a restarted Valkey may have lost it. It starts at the first entry kept."""
+        """Makes the consumer group if it is not there: a restarted Valkey may have lost it. It
+        starts at the first entry kept.
+        """
         try:
-            self.client.xgroup_create(store.EVENTS_STREAM, store.EVENTS_GROUP, id="0", mkstream=True)
+            self.client.xgroup_create(
+                store.EVENTS_STREAM, store.EVENTS_GROUP, id="0", mkstream=True
+            )
         except redis.ResponseError as error:
             if "BUSYGROUP" not in str(error):
                 raise
 
     def leave(self) -> None:
         """Takes this worker's name out of the group, unless it still owes an acknowledgement."""
-        held = self.client.xpending_range(store.EVENTS_STREAM, store.EVENTS_GROUP, "-", "+", 1, consumername=self.name)
+        held = self.client.xpending_range(
+            store.EVENTS_STREAM, store.EVENTS_GROUP, "-", "+", 1, consumername=self.name
+        )
         if not held:
             self.client.xgroup_delconsumer(store.EVENTS_STREAM, store.EVENTS_GROUP, self.name)
 
@@ -135,7 +157,9 @@ class Worker:
         return stored
 
     def _one_by_one(self, received: list[Received], done: list[bytes]) -> int:
-        """One of these batches is poison: each gets its own transaction, so that it alone is buried."""
+        """One of these batches is poison: each gets its own transaction, so that it alone is
+        buried.
+        """
         stored = 0
         for one in received:
             try:
@@ -146,7 +170,9 @@ class Worker:
         return stored
 
     def _commit(self, received: list[Received]) -> int:
-        """Stores the batches whose ids are not taken yet, in one transaction. Returns the rows stored."""
+        """Stores the batches whose ids are not taken yet, in one transaction. Returns the rows
+        stored.
+        """
         if not received:
             return 0
         batches = {uuid.UUID(bytes=r.batch.id): r.batch for r in received}
@@ -160,9 +186,13 @@ class Worker:
         return sum(len(b.events) for b in fresh)
 
     def _make_days(self, batches: Iterable[EventBatch]) -> None:
-        """Makes the partitions these events fall in, within reason; others land in the default partition."""
+        """Makes the partitions these events fall in, within reason; others land in the default
+        partition.
+        """
         now = time.time()
-        near = {int(e.at // 86_400) for b in batches for e in b.events if abs(e.at - now) < 8 * 86_400}
+        near = {
+            int(e.at // 86_400) for b in batches for e in b.events if abs(e.at - now) < 8 * 86_400
+        }
         days = {datetime.fromtimestamp(day * 86_400, UTC).date() for day in near}
         if days - self._days:
             partitions.make(partitions.DECISIONS, days)
@@ -170,7 +200,11 @@ class Worker:
 
     def _new(self) -> list[tuple[bytes, dict[bytes, bytes]]]:
         answer = self.client.xreadgroup(
-            store.EVENTS_GROUP, self.name, {store.EVENTS_STREAM: ">"}, count=READ_COUNT, block=self.block_ms
+            store.EVENTS_GROUP,
+            self.name,
+            {store.EVENTS_STREAM: ">"},
+            count=READ_COUNT,
+            block=self.block_ms,
         )
         return answer[0][1] if answer else []
 
@@ -179,7 +213,11 @@ class Worker:
         if time.monotonic() - self._claimed_at < CLAIM_EVERY_S:
             return []
         answer = self.client.xautoclaim(
-            store.EVENTS_STREAM, store.EVENTS_GROUP, self.name, min_idle_time=self.claim_idle_ms, count=READ_COUNT
+            store.EVENTS_STREAM,
+            store.EVENTS_GROUP,
+            self.name,
+            min_idle_time=self.claim_idle_ms,
+            count=READ_COUNT,
         )
         if not answer[1]:
             self._claimed_at = time.monotonic()
@@ -188,15 +226,23 @@ class Worker:
     def _bury(self, entry: bytes, raw: bytes, reason: str) -> None:
         """To the dead-letter stream and acknowledged, both or neither."""
         with self.client.pipeline(transaction=True) as pipe:
-            pipe.xadd(DEAD_STREAM, {"b": raw, "reason": reason[:500], "entry": entry, "at": time.time()}, maxlen=DEAD_MAXLEN)
+            pipe.xadd(
+                DEAD_STREAM,
+                {"b": raw, "reason": reason[:500], "entry": entry, "at": time.time()},
+                maxlen=DEAD_MAXLEN,
+            )
             pipe.incr(DEAD_COUNT_KEY)
             pipe.xack(store.EVENTS_STREAM, store.EVENTS_GROUP, entry)
             pipe.execute()
         self.dead += 1
-        log.error("batch %s cannot be stored and went to %s: %s", entry.decode(), DEAD_STREAM, reason)
+        log.error(
+            "batch %s cannot be stored and went to %s: %s", entry.decode(), DEAD_STREAM, reason
+        )
 
     def _publish_status(self) -> None:
-        status = store.IngestStatus(at=time.time(), lag_s=self.lag_s, rows=self.rows, pending=waiting(self.client))
+        status = store.IngestStatus(
+            at=time.time(), lag_s=self.lag_s, rows=self.rows, pending=waiting(self.client)
+        )
         self.client.set(store.INGEST_STATUS_KEY, msgspec.msgpack.encode(status))
         self._status_at = time.monotonic()
 
@@ -205,25 +251,38 @@ DEAD_COUNT_KEY = "sluice:events:dead:count"
 """Batches ever buried."""
 
 
-def copy_events(rows: Sequence[events.Event], texts: binary.Texts, counts: rollup.Counts | None = None) -> None:
+def copy_events(
+    rows: Sequence[events.Event], texts: binary.Texts, counts: rollup.Counts | None = None
+) -> None:
     """Copies events into their partitions and counts them, within the caller's transaction.
 
-    Who passes `counts` calls its `settle` after the commit. Raises PoisonError, DataError, IntegrityError.
+    Who passes `counts` calls its `settle` after the commit. Raises PoisonError, DataError,
+    IntegrityError.
     """
-    with connection.wrap_database_errors, connection.cursor() as cursor, cursor.copy(binary.COPY) as copy:
+    with (
+        connection.wrap_database_errors,
+        connection.cursor() as cursor,
+        cursor.copy(binary.COPY) as copy,
+    ):
         for block in binary.blocks(rows, texts):
             copy.write(block)
     (counts or rollup.Counts()).add(rows)
 
 
 def _take(batches: dict[uuid.UUID, EventBatch]) -> list[uuid.UUID]:
-    """Takes the ids of these batches; returns those that were free. Waits for a worker that holds one uncommitted."""
+    """Takes the ids of these batches; returns those that were free. Waits for a worker that holds
+    one uncommitted.
+    """
     table = IngestedBatch._meta.db_table
-    rows = [(key, b.node, len(b.events), b.dropped, utc(b.sent_at)) for key, b in sorted(batches.items())]
+    rows = [
+        (key, b.node, len(b.events), b.dropped, utc(b.sent_at))
+        for key, b in sorted(batches.items())
+    ]
     places = ", ".join(["(%s, %s, %s, %s, %s)"] * len(rows))
     with connection.cursor() as cursor:
         cursor.execute(
-            f"INSERT INTO {table} (id, node, rows, dropped, sent_at) VALUES {places} ON CONFLICT DO NOTHING RETURNING id",  # noqa: S608
+            f"INSERT INTO {table} (id, node, rows, dropped, sent_at) VALUES {places} ON CONFLICT DO"  # noqa: S608
+            " NOTHING RETURNING id",
             [value for row in rows for value in row],
         )
         return [key for (key,) in cursor.fetchall()]

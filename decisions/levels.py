@@ -1,9 +1,11 @@
-"""Blocks of several lengths over the counts kept ready, so that a window of any length is answered from few rows.
+"""Blocks of several lengths over the counts kept ready, so that a window of any length is answered
+from few rows.
 
-What ingest appended (span 0) becomes minutes; minutes that are over are added up again in blocks of 5 and 30 minutes, 3 hours
-and a day, beside the finer ones. Fine levels are dropped when nobody asks for them any more. Every level holds the same
-decisions up to where it is complete, so a time is covered by the largest blocks that fit (as the dyadic intervals of a
-segment tree cover a range), and what was stored late is added to all levels that had passed its minute.
+What ingest appended (span 0) becomes minutes; minutes that are over are added up again in blocks of
+5 and 30 minutes, 3 hours and a day, beside the finer ones. Fine levels are dropped when nobody asks
+for them any more. Every level holds the same decisions up to where it is complete, so a time is
+covered by the largest blocks that fit (as the dyadic intervals of a segment tree cover a range),
+and what was stored late is added to all levels that had passed its minute.
 """
 
 from __future__ import annotations
@@ -31,7 +33,13 @@ class Level:
     kept_s: float
 
 
-LEVELS = (Level(1, 7 * 3_600.0), Level(5, 7 * 3_600.0), Level(30, 26 * 3_600.0), Level(180, FOR_GOOD_S), Level(1_440, FOR_GOOD_S))
+LEVELS = (
+    Level(1, 7 * 3_600.0),
+    Level(5, 7 * 3_600.0),
+    Level(30, 26 * 3_600.0),
+    Level(180, FOR_GOOD_S),
+    Level(1_440, FOR_GOOD_S),
+)
 """Each length divides the next."""
 
 
@@ -41,12 +49,17 @@ def grain(age_s: float) -> int:
 
 
 def edge(at: float, now: float) -> float:
-    """The last moment, not after `at`, at which a row that is kept then begins. All in unix seconds."""
+    """The last moment, not after `at`, at which a row that is kept then begins. All in unix
+    seconds.
+    """
     begins = (at // (MINUTE_S * level.span) * MINUTE_S * level.span for level in LEVELS)
-    return next(begin for begin, level in zip(begins, LEVELS, strict=True) if now - begin <= level.kept_s)
+    return next(
+        begin for begin, level in zip(begins, LEVELS, strict=True) if now - begin <= level.kept_s
+    )
 
 
-# ---- reading ---------------------------------------------------------------------------------------------------------------
+# ---- reading
+# ---------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,18 +71,25 @@ class Stretch:
     until: int
 
 
-def cover(since: int, until: int, now: float, complete: dict[int, int], *, most: int = LEVELS[-1].span) -> list[Stretch]:
+def cover(
+    since: int, until: int, now: float, complete: dict[int, int], *, most: int = LEVELS[-1].span
+) -> list[Stretch]:
     """The stretches that answer for [since, until) minutes, each decision once, in time order.
 
-    `complete` says up to which minute each level is (`completeness`). No block is longer than `most` minutes where a
-    shorter one is kept. Ends that no block is kept for are left out: a window of `Filters` has none.
+    `complete` says up to which minute each level is (`completeness`). No block is longer than
+    `most` minutes where a shorter one is kept. Ends that no block is kept for are left out: a
+    window of `Filters` has none.
     """
     first_kept = _first_kept(now, complete)
     out: list[Stretch] = []
     at = since
     while at < until:
         kept = [span for span, first in first_kept.items() if at >= first]
-        fits = [span for span in kept if at % span == 0 and (span == 1 or at + span <= min(until, complete.get(span, 0)))]
+        fits = [
+            span
+            for span in kept
+            if at % span == 0 and (span == 1 or at + span <= min(until, complete.get(span, 0)))
+        ]
         if not fits:
             at += kept[0] - at % kept[0]
             continue
@@ -84,25 +104,43 @@ def cover(since: int, until: int, now: float, complete: dict[int, int], *, most:
 
 
 def _first_kept(now: float, complete: dict[int, int]) -> dict[int, float]:
-    """The first minute of which each level still has rows: compaction that is behind has dropped nothing it still needs."""
+    """The first minute of which each level still has rows: compaction that is behind has dropped
+    nothing it still needs.
+    """
     coarser = {level.span: after.span for level, after in pairwise(LEVELS)}
-    return {level.span: min((now - level.kept_s) // MINUTE_S, complete.get(coarser.get(level.span, 0), 0)) for level in LEVELS}
+    return {
+        level.span: min(
+            (now - level.kept_s) // MINUTE_S, complete.get(coarser.get(level.span, 0), 0)
+        )
+        for level in LEVELS
+    }
 
 
 def inside(first: int, minutes: int) -> int:
-    """The longest block that never reaches over the edge of a bucket of `minutes` that begins at `first`."""
-    return max(level.span for level in LEVELS if minutes % level.span == 0 and first % level.span == 0)
+    """The longest block that never reaches over the edge of a bucket of `minutes` that begins at
+    `first`.
+    """
+    return max(
+        level.span for level in LEVELS if minutes % level.span == 0 and first % level.span == 0
+    )
 
 
 def completeness(family: Family) -> dict[int, int]:
-    """Up to which minute, exclusive, each level holds what was compacted. Only grows, so an old answer is a safe one."""
+    """Up to which minute, exclusive, each level holds what was compacted. Only grows, so an old
+    answer is a safe one.
+    """
     with connection.cursor() as cursor:
-        cursor.execute("SELECT span, minute FROM decisions_countlevel WHERE counts = %s", [family.table])
+        cursor.execute(
+            "SELECT span, minute FROM decisions_countlevel WHERE counts = %s", [family.table]
+        )
         return dict(cursor.fetchall())
 
 
-def within(family: Family, since: int, until: int, now: float, *, most: int = LEVELS[-1].span) -> tuple[str, list[int]]:
-    """An SQL condition on a family's rows, and its parameters: the rows that answer for [since, until) minutes, as `cover`.
+def within(
+    family: Family, since: int, until: int, now: float, *, most: int = LEVELS[-1].span
+) -> tuple[str, list[int]]:
+    """An SQL condition on a family's rows, and its parameters: the rows that answer for [since,
+    until) minutes, as `cover`.
 
     One statement with this condition sees each decision once, whatever compaction does meanwhile.
     """
@@ -127,11 +165,14 @@ def oldest(family: Family) -> int | None:
         return first
 
 
-# ---- compaction ------------------------------------------------------------------------------------------------------------
+# ---- compaction
+# ---------------------------------------------------------------------
 
 
 def compact(now: float) -> int:
-    """Takes in what ingest appended, completes levels, drops fine rows that are old. Returns how many rows were taken in."""
+    """Takes in what ingest appended, completes levels, drops fine rows that are old. Returns how
+    many rows were taken in.
+    """
     return sum(_compact(family, now) for family in FAMILIES)
 
 
@@ -150,24 +191,32 @@ def _compact(family: Family, now: float) -> int:
 
 
 def _take_in(family: Family, settled: int, complete: dict[int, int]) -> int:
-    """Appended rows become minutes; what came late is added to the levels that had passed its minute."""
+    """Appended rows become minutes; what came late is added to the levels that had passed its
+    minute.
+    """
     parts, values = ["SELECT minute, 1 AS span, key, kept, weight, square FROM taken"], [settled]
     for span, until in complete.items():
-        parts.append("SELECT minute / %s * %s, %s, key, kept, weight, square FROM taken WHERE minute < %s")
+        parts.append(
+            "SELECT minute / %s * %s, %s, key, kept, weight, square FROM taken WHERE minute < %s"
+        )
         values += [span, span, span, until]
     with connection.cursor() as cursor:
         cursor.execute(
-            f"WITH taken AS (DELETE FROM {family.table} WHERE span = 0 AND minute < %s RETURNING *), "  # noqa: S608
+            f"WITH taken AS (DELETE FROM {family.table} WHERE span = 0 AND minute < %s "  # noqa: S608
+            "RETURNING *), "
             f"made AS (INSERT INTO {family.table} (minute, span, key, kept, weight, square) "
             "SELECT minute, span, key, sum(kept), sum(weight), sum(square) "
-            f"FROM ({' UNION ALL '.join(parts)}) AS spread GROUP BY 1, 2, 3) SELECT count(*) FROM taken",
+            f"FROM ({' UNION ALL '.join(parts)}) AS spread GROUP BY 1, 2, 3) SELECT count(*) FROM"
+            " taken",
             values,
         )
         return int(cursor.fetchone()[0])
 
 
 def _complete(family: Family, finer: Level, level: Level, settled: int, since: int | None) -> None:
-    """Makes the blocks of a level that ended since it was last completed, out of the next finer one."""
+    """Makes the blocks of a level that ended since it was last completed, out of the next finer
+    one.
+    """
     until = settled // level.span * level.span
     with connection.cursor() as cursor:
         if since is None:
@@ -177,7 +226,8 @@ def _complete(family: Family, finer: Level, level: Level, settled: int, since: i
             return
         cursor.execute(
             f"INSERT INTO {family.table} (minute, span, key, kept, weight, square) "  # noqa: S608
-            f"SELECT minute / %s * %s, %s, key, sum(kept), sum(weight), sum(square) FROM {family.table} "
+            "SELECT minute / %s * %s, %s, key, sum(kept), sum(weight), sum(square) FROM"
+            f" {family.table} "
             "WHERE span = %s AND minute >= %s AND minute < %s GROUP BY 1, key",
             [level.span, level.span, level.span, finer.span, since, until],
         )
@@ -192,7 +242,10 @@ def _drop_old(family: Family, now: float) -> None:
     with connection.cursor() as cursor:
         for level in LEVELS:
             first = int((now - level.kept_s) // MINUTE_S)
-            cursor.execute(f"DELETE FROM {family.table} WHERE span = %s AND minute < %s", [level.span, first])  # noqa: S608
+            cursor.execute(
+                f"DELETE FROM {family.table} WHERE span = %s AND minute < %s",  # noqa: S608
+                [level.span, first],
+            )
 
 
 def drop(keep_days: int, now: float) -> int:

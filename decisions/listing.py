@@ -1,4 +1,6 @@
-"""What the lookup page shows: rows with their reasons, facets, a histogram, and sentences about them."""
+"""What the lookup page shows: rows with their reasons, facets, a histogram, and sentences about
+them.
+"""
 
 from __future__ import annotations
 
@@ -57,9 +59,15 @@ class Listing:
 
     @property
     def shown_apps(self) -> tuple[str, ...]:
-        """Apps that something is shown of: those searched for, those of the rows, and those counted one by one."""
+        """Apps that something is shown of: those searched for, those of the rows, and those counted
+        one by one.
+        """
         one_by_one = [str(choice.word) for choice in self.apps.choices] if self.apps else []
-        return tuple(dict.fromkeys([*self.reading.apps, *(row.decision.app for row in self.rows), *one_by_one]))
+        return tuple(
+            dict.fromkeys(
+                [*self.reading.apps, *(row.decision.app for row in self.rows), *one_by_one]
+            )
+        )
 
     @property
     def counted(self) -> bool:
@@ -67,8 +75,17 @@ class Listing:
         return self.by_time is not None
 
 
-def address(text: str, filters: Filters, *, insist: str = "", before: uuid.UUID | None = None, page: str = "lookup") -> str:
-    """The lookup page's address for a text and filters; with `page`, that of another view of the same search."""
+def address(
+    text: str,
+    filters: Filters,
+    *,
+    insist: str = "",
+    before: uuid.UUID | None = None,
+    page: str = "lookup",
+) -> str:
+    """The lookup page's address for a text and filters; with `page`, that of another view of the
+    same search.
+    """
     values: list[tuple[str, str]] = [("q", text)] if text else []
     values += [("as", insist)] if insist else []
     values += filters.query()
@@ -76,7 +93,14 @@ def address(text: str, filters: Filters, *, insist: str = "", before: uuid.UUID 
     return f"{reverse(page)}?{urlencode(values)}"
 
 
-def compose(reading: Reading, filters: Filters, now: float, *, before: uuid.UUID | None = None, insist: str = "") -> Listing:
+def compose(
+    reading: Reading,
+    filters: Filters,
+    now: float,
+    *,
+    before: uuid.UUID | None = None,
+    insist: str = "",
+) -> Listing:
     """Reads everything the page shows."""
 
     def to(changed: Filters) -> str:
@@ -95,7 +119,11 @@ def compose(reading: Reading, filters: Filters, now: float, *, before: uuid.UUID
         by_time=counted,
         finding=_finding(reading, filters, counted, number, now) if counted and some else "",
         facets=facets.of(counted, filters, to) if counted else (),
-        apps=facets.of_apps(counted, lambda app: address(app, filters, insist="app")) if counted else None,
+        apps=(
+            facets.of_apps(counted, lambda app: address(app, filters, insist="app"))
+            if counted
+            else None
+        ),
         chart=_chart(counted) if counted and counted.cells else None,
         chips=_chips(filters, to) if counted else (),
         drop=Chip(dropped[0], to(dropped[1])) if dropped else None,
@@ -111,16 +139,25 @@ def _chips(filters: Filters, to: Callable[[Filters], str]) -> tuple[Chip, ...]:
 
 
 def count(reading: Reading, filters: Filters, now: float) -> Counted:
-    """Everything a reading of COUNTED selects, counted: from the counts kept ready where they hold it, else from the rows."""
+    """Everything a reading of COUNTED selects, counted: from the counts kept ready where they hold
+    it, else from the rows.
+    """
     if reading.kind == "all" and tallies.held(filters, now):
         return tallies.ready(filters, now)
     return tallies.from_rows(lookup.unfiltered(reading, filters, now), filters, now)
 
 
 def _page(
-    reading: Reading, filters: Filters, now: float, before: uuid.UUID | None, counted: Counted | None, number: Estimate
+    reading: Reading,
+    filters: Filters,
+    now: float,
+    before: uuid.UUID | None,
+    counted: Counted | None,
+    number: Estimate,
 ) -> tuple[list[Decision], bool]:
-    """The rows of a page. Where the counts say how few there are and when they were, only those times are looked at."""
+    """The rows of a page. Where the counts say how few there are and when they were, only those
+    times are looked at.
+    """
     if counted and not number.kept:
         return [], False
     found = lookup.rows(reading, filters, now)
@@ -131,7 +168,15 @@ def _page(
 
 
 def _chart(counted: Counted) -> charts.Columns:
-    return charts.columns(counted.cells, counted.since, counted.width, counted.buckets, floor=44, height=40, exact=True)
+    return charts.columns(
+        counted.cells,
+        counted.since,
+        counted.width,
+        counted.buckets,
+        floor=44,
+        height=40,
+        exact=True,
+    )
 
 
 def rows_of(decisions: Sequence[Decision]) -> list[Row]:
@@ -144,16 +189,25 @@ def kept_how_often() -> str:
     """How likely a decision is to be kept, in a sentence."""
     s = configs.sampling()
     return (
-        f"Admits are kept {_one_in(s.admit)}, refusals {_one_in(s.refuse)}, blocks {_one_in(s.block)}, "
-        f"refusals of enterprise {_one_in(s.enterprise_refuse)}; less often when there are very many."
+        f"Admits are kept {_one_in(s.admit)}, refusals {_one_in(s.refuse)}, blocks"
+        f" {_one_in(s.block)}, refusals of enterprise {_one_in(s.enterprise_refuse)}; less often"
+        " when there are very many."
     )
 
 
 def _one_in(probability: float) -> str:
-    return "always" if probability >= 1 else "never" if probability <= 0 else f"1 in {1 / probability:,.0f}"
+    return (
+        "always"
+        if probability >= 1
+        else "never"
+        if probability <= 0
+        else f"1 in {1 / probability:,.0f}"
+    )
 
 
-def _finding(reading: Reading, filters: Filters, counted: Counted, number: Estimate, now: float) -> str:
+def _finding(
+    reading: Reading, filters: Filters, counted: Counted, number: Estimate, now: float
+) -> str:
     """What stands out: against the time before, and what most of them have in common."""
     parts, window = [], filters.window(now)
     if window.since is not None:
@@ -168,7 +222,9 @@ def _before(reading: Reading, filters: Filters, since: float, until: float, now:
     if reading.kind == "all" and tallies.held(filters, now):
         return tallies.before(filters, since, until, now)
     everything = replace(filters, range="all", start=None, end=None)
-    found: QuerySet[Decision] = lookup.within(lookup.rows(reading, everything, now).order_by(), since, until)
+    found: QuerySet[Decision] = lookup.within(
+        lookup.rows(reading, everything, now).order_by(), since, until
+    )
     return float(found.aggregate(n=Sum(1.0 / F("inclusion_probability")))["n"] or 0.0)
 
 
@@ -177,7 +233,11 @@ def _against(number: float, before: float, span: str) -> list[str]:
         return []
     times, then = (
         number / before,
-        f"the {span.removeprefix('Last ')} before" if span.startswith("Last ") else "the same time before",
+        (
+            f"the {span.removeprefix('Last ')} before"
+            if span.startswith("Last ")
+            else "the same time before"
+        ),
     )
     if 0.8 <= times <= 1.25:
         return [f"About as many as in {then}."]

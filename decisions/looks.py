@@ -1,6 +1,8 @@
-"""Pages say here whose data they show; the console writes it into the audit log before the answer leaves.
+"""Pages say here whose data they show; the console writes it into the audit log before the answer
+leaves.
 
-The log stands above this room, so a page only leaves a note on its request (`note`), and the console's middleware records it.
+The log stands above this room, so a page only leaves a note on its request (`note`), and the
+console's middleware records it.
 """
 
 from __future__ import annotations
@@ -13,14 +15,16 @@ from django.http import HttpRequest
 from . import directory
 
 EVERY_APP = "every app"
-"""For what shows data of whatever apps there are, unlisted: a look that is found from each of them."""
+"""For what shows data of whatever apps there are, unlisted: a look that is found from each of them.
+"""
 _KEY = "sluice_looks"
 
 
 def note(request: HttpRequest, app: str, what: str) -> None:
     """Marks that the answer to this request shows data of an app.
 
-    `what` continues "looked at … of app": "the page", "decision dec_…", "lookup results", "a CSV export".
+    `what` continues "looked at … of app": "the page", "decision dec_…", "lookup results", "a CSV
+    export".
     """
     plain = getattr(request, "_request", request)  # the REST framework wraps Django's request
     plain.__dict__.setdefault(_KEY, []).append((app, what))
@@ -33,7 +37,9 @@ class OfAnApp(Protocol):
 
 
 def note_rows(request: HttpRequest, rows: Iterable[OfAnApp], what: str) -> None:
-    """Marks that the answer shows these rows: a look for each of their apps. A row about no app is none."""
+    """Marks that the answer shows these rows: a look for each of their apps. A row about no app is
+    none.
+    """
     note_apps(request, (row.app for row in rows if row.app), what)
 
 
@@ -44,8 +50,9 @@ def note_apps(request: HttpRequest, apps: Iterable[str], what: str) -> None:
 
 
 def note_known(request: HttpRequest, app: str, what: str, *, shown: bool = False) -> None:
-    """Marks a look at an app that an address names, unless there is nothing of it to see: nobody registered it, no decision of it
-    is stored, and the answer shows (`shown`) nothing else of it."""
+    """Marks a look at an app that an address names, unless there is nothing of it to see: nobody
+    registered it, no decision of it is stored, and the answer shows (`shown`) nothing else of it.
+    """
     if shown or directory.is_known(app):
         note(request, app, what)
 

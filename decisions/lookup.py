@@ -1,4 +1,6 @@
-"""Finding decisions: what someone typed is read as an id or a name, filters narrow it, pages go back in time."""
+"""Finding decisions: what someone typed is read as an id or a name, filters narrow it, pages go
+back in time.
+"""
 
 from __future__ import annotations
 
@@ -48,18 +50,23 @@ class Reading:
 
 
 def read(text: str, insist: str = "") -> Reading:
-    """Reads what was typed: decision id, token digest, app id, request id, then names of apps and tenants.
+    """Reads what was typed: decision id, token digest, app id, request id, then names of apps and
+    tenants.
 
-    `insist` is one of READINGS, for a text that could be several things. A raw credential is never given to this:
-    `credentials` comes first.
+    `insist` is one of READINGS, for a text that could be several things. A raw credential is never
+    given to this: `credentials` comes first.
     """
     text = text.strip()
     if not text:
         return Reading("all", "")
     if not insist and (raw := parse_decision_id(text)):
-        return Reading("decision", text, f"decision {format_decision_id(raw)}", decision=uuid.UUID(bytes=raw))
+        return Reading(
+            "decision", text, f"decision {format_decision_id(raw)}", decision=uuid.UUID(bytes=raw)
+        )
     if "\x00" in text:
-        return Reading("nothing", text, hint="It holds a NUL character, which no id and no name does.")
+        return Reading(
+            "nothing", text, hint="It holds a NUL character, which no id and no name does."
+        )
     if not insist and text.startswith(TOKEN):
         return of_digest(text.removeprefix(TOKEN))
     readers = {"app": (_as_app, _as_stranger), "request": (_as_request,), "name": (_as_name,)}
@@ -73,16 +80,21 @@ _ALMOST_ID = re.compile(r"[0-9a-fA-F-]{20,48}")
 
 
 def _almost(text: str) -> str:
-    """What a text that was read as nothing was probably meant to be; empty when it looks like nothing in particular."""
+    """What a text that was read as nothing was probably meant to be; empty when it looks like
+    nothing in particular.
+    """
     digits = text.removeprefix(PREFIX).replace("-", "")
     if text.startswith(PREFIX) or _ALMOST_ID.fullmatch(text):
         if odd := re.sub(r"[0-9a-fA-F]", "", digits):
             return f"It looks like a decision id, but “{odd[0]}” is no hexadecimal digit."
         if len(digits) != 32:
-            return f"It looks like a decision id with {len(digits)} digits; a whole one has {PREFIX} and 32. Copy it again, whole."
+            return (
+                f"It looks like a decision id with {len(digits)} digits; a whole one has {PREFIX}"
+                " and 32. Copy it again, whole."
+            )
         return (
-            "It looks like a decision id, but Sluice makes version 7 UUIDs of the present, and this is none. "
-            "It may be another system’s id."
+            "It looks like a decision id, but Sluice makes version 7 UUIDs of the present, and this"
+            " is none. It may be another system’s id."
         )
     return ""
 
@@ -92,7 +104,12 @@ def of_digest(digest: str) -> Reading:
     text = f"{TOKEN}{digest}"
     if not seen_tokens.is_digest(digest):
         return Reading(
-            "nothing", text, hint="A token’s digest has 32 hexadecimal digits. Paste the token itself, it is hashed here."
+            "nothing",
+            text,
+            hint=(
+                "A token’s digest has 32 hexadecimal digits. Paste the token itself, it is hashed"
+                " here."
+            ),
         )
     if not (apps := seen_tokens.apps(digest)):
         return Reading("nothing", text, hint="No stored decision carried this token.")
@@ -127,7 +144,12 @@ def _as_name(text: str) -> Reading | None:
     if found.tenant:
         return Reading("tenant", text, f"tenant {found.tenant}, {len(ids):,} apps", apps=ids)
     if found.total > len(ids):
-        return Reading("apps", text, f"a name, the first {len(ids):,} of {found.total:,} apps; type more of it", apps=ids)
+        return Reading(
+            "apps",
+            text,
+            f"a name, the first {len(ids):,} of {found.total:,} apps; type more of it",
+            apps=ids,
+        )
     return Reading("apps", text, f"a name, {len(ids):,} apps", apps=ids)
 
 
@@ -148,7 +170,9 @@ def rows(reading: Reading, filters: Filters, now: float) -> QuerySet[Decision]:
 
 
 def unfiltered(reading: Reading, filters: Filters, now: float) -> QuerySet[Decision]:
-    """The decisions a reading selects in the filters' time, newest first, whatever else is filtered by."""
+    """The decisions a reading selects in the filters' time, newest first, whatever else is filtered
+    by.
+    """
     found = Decision.objects.order_by("-id")
     if reading.apps:
         found = found.filter(app__in=reading.apps)
@@ -158,8 +182,12 @@ def unfiltered(reading: Reading, filters: Filters, now: float) -> QuerySet[Decis
     return found if window.since is None else within(found, window.since, window.until)
 
 
-def within(found: QuerySet[Decision], since: float, until: float | None = None) -> QuerySet[Decision]:
-    """Narrows to a time range. Ids sort by time, so the primary key finds it; `at` picks the partitions."""
+def within(
+    found: QuerySet[Decision], since: float, until: float | None = None
+) -> QuerySet[Decision]:
+    """Narrows to a time range. Ids sort by time, so the primary key finds it; `at` picks the
+    partitions.
+    """
     found = found.filter(at__gte=utc(since), id__gte=id_at(since))
     if until is not None:
         found = found.filter(at__lt=utc(until), id__lt=id_at(until + _ID_AHEAD_S))
@@ -167,10 +195,14 @@ def within(found: QuerySet[Decision], since: float, until: float | None = None) 
 
 
 _ID_AHEAD_S = 300.0
-"""How far an id's time may run ahead of its event's: an id never goes back when a node's clock does."""
+"""How far an id's time may run ahead of its event's: an id never goes back when a node's clock
+does.
+"""
 
 
-def page(found: QuerySet[Decision], before: uuid.UUID | None = None, size: int = PAGE) -> tuple[list[Decision], bool]:
+def page(
+    found: QuerySet[Decision], before: uuid.UUID | None = None, size: int = PAGE
+) -> tuple[list[Decision], bool]:
     """The newest `size` decisions older than `before`, and whether there are more."""
     if before is not None:
         found = found.filter(id__lt=before)
@@ -203,7 +235,9 @@ def neighbours(decision: Decision) -> tuple[Decision | None, Decision | None]:
 def widest(filters: Filters) -> tuple[str, Filters] | None:
     """The filter to drop when nothing was found: its words, and what is left without it."""
     if filters.start is not None or filters.range != "all":
-        return f"the time range “{filters.time_words}”", replace(filters, range="all", start=None, end=None)
+        return f"the time range “{filters.time_words}”", replace(
+            filters, range="all", start=None, end=None
+        )
     for dimension in reversed(DIMENSIONS):
         if filters.wanted(dimension) or filters.unwanted(dimension):
             return f"the filter on {dimension.title.lower()}", filters.without(dimension)
@@ -214,5 +248,10 @@ def spans(found: QuerySet[Decision], times: Iterable[tuple[float, float]]) -> Qu
     """Narrows to any of several times, so that a scan for something rare looks only where it is."""
     where = Q()
     for since, until in times:
-        where |= Q(at__gte=utc(since), at__lt=utc(until), id__gte=id_at(since), id__lt=id_at(until + _ID_AHEAD_S))
+        where |= Q(
+            at__gte=utc(since),
+            at__lt=utc(until),
+            id__gte=id_at(since),
+            id__lt=id_at(until + _ID_AHEAD_S),
+        )
     return found.filter(where)

@@ -1,6 +1,7 @@
 """Stored decisions: a sample whose every row says how likely it was to be kept.
 
-The tables are partitioned by day (`partitions`), so they are made by SQL in the migrations; the models describe them.
+The tables are partitioned by day (`partitions`), so they are made by SQL in the migrations; the
+models describe them.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ __all__ = ["Decision", "Dispute", "IngestedBatch", "Outcome", "utc"]
 
 
 class Decision(models.Model):
-    """One kept decision, column for column the fields of `decider.event.Event`, and when it was stored.
+    """One kept decision, column for column the fields of `decider.event.Event`, and when it was
+    stored.
 
-    `id` is a UUIDv7, so ids sort by time: newest first is `ORDER BY id DESC`, and a page's cursor is an id.
+    `id` is a UUIDv7, so ids sort by time: newest first is `ORDER BY id DESC`, and a page's cursor
+    is an id.
     """
 
     pk = models.CompositePrimaryKey("id", "at")
@@ -83,12 +86,19 @@ class Decision(models.Model):
     def event(self) -> Event:
         """The event as the decider wrote it; its time is exact to the microsecond."""
         stored = {name: getattr(self, name) for name in Event.__struct_fields__}
-        stored |= {"id": self.id.bytes, "at": self.at.timestamp(), "features": bytes(self.features), "signals": bytes(self.signals)}
+        stored |= {
+            "id": self.id.bytes,
+            "at": self.at.timestamp(),
+            "features": bytes(self.features),
+            "signals": bytes(self.signals),
+        }
         return Event(**stored)
 
 
 class IngestedBatch(models.Model):
-    """A batch of events that is stored. Its id is taken in the transaction that stores its rows: exactly once."""
+    """A batch of events that is stored. Its id is taken in the transaction that stores its rows:
+    exactly once.
+    """
 
     id = models.UUIDField(primary_key=True)
     node = models.TextField()
@@ -143,10 +153,13 @@ class AppCountKey(models.Model):
 
 
 class ReadyCount(models.Model):
-    """Decisions of a time that share a key (`rollup`). Rows are appended and added up in blocks of several lengths (`levels`)."""
+    """Decisions of a time that share a key (`rollup`). Rows are appended and added up in blocks of
+    several lengths (`levels`).
+    """
 
     pk = models.CompositePrimaryKey("minute", "span", "key")
-    """Names a row for Django; the tables have no such constraint, and nothing looks rows up by it."""
+    """Names a row for Django; the tables have no such constraint, and nothing looks rows up by it.
+    """
     minute = models.IntegerField()
     """Since 1970."""
     span = models.SmallIntegerField()
@@ -216,7 +229,9 @@ class TokenDay(models.Model):
 class SavedSearch(models.Model):
     """A search someone keeps under a name."""
 
-    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="saved_searches")
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="saved_searches"
+    )
     name = models.CharField(max_length=60)
     query = models.CharField(max_length=2000)
     """The address's part behind the question mark, as `listing.address` writes it."""
@@ -227,7 +242,9 @@ class SavedSearch(models.Model):
     class Meta:
         ordering = ["name", "id"]
         default_permissions = ()
-        constraints = [models.UniqueConstraint(fields=["owner", "name"], name="one_saved_search_per_name")]
+        constraints = [
+            models.UniqueConstraint(fields=["owner", "name"], name="one_saved_search_per_name")
+        ]
 
     def __str__(self) -> str:
         return self.name

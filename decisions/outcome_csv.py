@@ -1,4 +1,6 @@
-"""Outcomes from a CSV file (RFC 4180, UTF-8, a header line). All of its lines are good, or none is used."""
+"""Outcomes from a CSV file (RFC 4180, UTF-8, a header line). All of its lines are good, or none is
+used.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,17 @@ from .outcomes import Invalid, Report, Reported
 LARGEST = 2_000_000
 """Bytes of a file at most."""
 REQUIRED = ("key", "kind", "occurred_at")
-COLUMNS = (*REQUIRED, "reported_at", "matured_at", "app", "token_digest", "request_id", "decision", "weight", "note")
+COLUMNS = (
+    *REQUIRED,
+    "reported_at",
+    "matured_at",
+    "app",
+    "token_digest",
+    "request_id",
+    "decision",
+    "weight",
+    "note",
+)
 _TIMES = ("occurred_at", "reported_at", "matured_at")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _SHOWN = 40
@@ -44,16 +56,22 @@ class BadFile(Refused):
 
 
 def upload(data: bytes, *, by: Person, reason: str) -> Reported:
-    """Stores the outcomes of a file. Raises BadFile, with nothing stored; Refused for a blank reason."""
+    """Stores the outcomes of a file. Raises BadFile, with nothing stored; Refused for a blank
+    reason.
+    """
     numbered = read(data)
     try:
         return outcomes.report_all([r for _, r in numbered], by=by, reason=reason, source="csv")
     except Invalid as error:
-        raise BadFile([LineProblem(numbered[p.number][0], p.field, p.text) for p in error.problems]) from error
+        raise BadFile(
+            [LineProblem(numbered[p.number][0], p.field, p.text) for p in error.problems]
+        ) from error
 
 
 def read(data: bytes) -> list[tuple[int, Report]]:
-    """The reports of a file with their lines. Raises BadFile with every line that cannot be read."""
+    """The reports of a file with their lines. Raises BadFile with every line that cannot be
+    read.
+    """
     if len(data) > LARGEST:
         raise _whole(f"The file has {len(data):,} bytes; at most {LARGEST:,} are taken. Split it.")
     rows = _rows(_text(data))
@@ -86,9 +104,17 @@ def _text(data: bytes) -> str:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise BadFile([LineProblem(line, "", "The file is not UTF-8 here. Save it as “CSV UTF-8”.")]) from error
+        raise BadFile(
+            [LineProblem(line, "", "The file is not UTF-8 here. Save it as “CSV UTF-8”.")]
+        ) from error
     if "\x00" in text:
-        raise BadFile([LineProblem(text.count("\n", 0, text.index("\x00")) + 1, "", "A zero byte is no text.")])
+        raise BadFile(
+            [
+                LineProblem(
+                    text.count("\n", 0, text.index("\x00")) + 1, "", "A zero byte is no text."
+                )
+            ]
+        )
     return text
 
 
@@ -112,9 +138,17 @@ def _header(cells: list[str]) -> list[str]:
     names = [cell.lower() for cell in cells]
     known = f"The columns are {', '.join(COLUMNS)}; {', '.join(REQUIRED)} must be there."
     if missing := [name for name in REQUIRED if name not in names]:
-        raise BadFile([LineProblem(1, missing[0], f"The header lacks {', '.join(missing)}. {known}")])
+        raise BadFile(
+            [LineProblem(1, missing[0], f"The header lacks {', '.join(missing)}. {known}")]
+        )
     if strange := [name for name in names if name not in COLUMNS]:
-        raise BadFile([LineProblem(1, strange[0][:_SHOWN], f"The header names “{strange[0][:_SHOWN]}”. {known}")])
+        raise BadFile(
+            [
+                LineProblem(
+                    1, strange[0][:_SHOWN], f"The header names “{strange[0][:_SHOWN]}”. {known}"
+                )
+            ]
+        )
     if len(set(names)) != len(names):
         raise BadFile([LineProblem(1, "", "The header names a column twice.")])
     return names
@@ -122,7 +156,9 @@ def _header(cells: list[str]) -> list[str]:
 
 def _report(header: list[str], cells: list[str], line: int) -> Report | list[LineProblem]:
     if len(cells) != len(header):
-        return [LineProblem(line, "", f"It has {len(cells)} cells where the header has {len(header)}.")]
+        return [
+            LineProblem(line, "", f"It has {len(cells)} cells where the header has {len(header)}.")
+        ]
     values: dict[str, object] = {}
     problems = []
     for name, cell in zip(header, cells, strict=True):
@@ -132,7 +168,11 @@ def _report(header: list[str], cells: list[str], line: int) -> Report | list[Lin
             values[name] = _value(name, cell)
         except ValueError as error:
             problems.append(LineProblem(line, name, str(error)))
-    problems += [LineProblem(line, name, "It is empty.") for name in REQUIRED if not cells[header.index(name)]]
+    problems += [
+        LineProblem(line, name, "It is empty.")
+        for name in REQUIRED
+        if not cells[header.index(name)]
+    ]
     if problems:
         return problems
     report = Report(**values)  # type: ignore[arg-type]
@@ -140,7 +180,9 @@ def _report(header: list[str], cells: list[str], line: int) -> Report | list[Lin
 
 
 def _value(name: str, cell: str) -> object:
-    """A cell as its column's type. Raises ValueError with a whole sentence; what was typed is shown cut, never as it is."""
+    """A cell as its column's type. Raises ValueError with a whole sentence; what was typed is shown
+    cut, never as it is.
+    """
     if name in _TIMES:
         return _time(cell)
     if name == "weight":
@@ -151,7 +193,9 @@ def _value(name: str, cell: str) -> object:
     if name == "decision":
         return _decision(cell)
     if cell.startswith(_FORMULA):
-        raise ValueError(f"It begins with “{cell[0]}”, which a spreadsheet would run. Write it otherwise.")
+        raise ValueError(
+            f"It begins with “{cell[0]}”, which a spreadsheet would run. Write it otherwise."
+        )
     return cell.lower() if name in ("kind", "token_digest") else cell
 
 
@@ -160,12 +204,16 @@ def _time(cell: str) -> datetime:
         at = datetime.fromisoformat(cell)
         return at.astimezone(UTC) if at.tzinfo else at
     except (ValueError, OverflowError):
-        raise ValueError(f"“{cell[:_SHOWN]}” is no time. Use for example 2026-01-31T16:30:00Z.") from None
+        raise ValueError(
+            f"“{cell[:_SHOWN]}” is no time. Use for example 2026-01-31T16:30:00Z."
+        ) from None
 
 
 def _decision(cell: str) -> uuid.UUID:
     if (raw := parse_decision_id(cell)) is None:
-        raise ValueError(f"“{cell[:_SHOWN]}” is no decision id: it would be dec_ and 32 hexadecimal digits.")
+        raise ValueError(
+            f"“{cell[:_SHOWN]}” is no decision id: it would be dec_ and 32 hexadecimal digits."
+        )
     return uuid.UUID(bytes=raw)
 
 

@@ -1,6 +1,7 @@
 """What became of decisions: outcomes reported later, and disputes about refusals.
 
-Decisions are dropped by retention and partitioned, so nothing here refers to their rows; what must outlive them is copied.
+Decisions are dropped by retention and partitioned, so nothing here refers to their rows; what must
+outlive them is copied.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ class Kind(models.TextChoices):
 
 
 class Outcome(models.Model):
-    """One thing that happened later, about an app, a credential, a request or a decision. The database keeps it as it is."""
+    """One thing that happened later, about an app, a credential, a request or a decision. The
+    database keeps it as it is.
+    """
 
     key = models.CharField(max_length=200, unique=True)
     """The reporter's own name for it: the same key never counts twice."""
@@ -40,7 +43,9 @@ class Outcome(models.Model):
     source = models.CharField(max_length=32)
     """How it came: csv, api, dispute."""
     weight = models.FloatField(default=1.0)
-    """How many such events it stands for; for a verdict about a sampled decision the inverse of how likely that was to be kept."""
+    """How many such events it stands for; for a verdict about a sampled decision the inverse of how
+    likely that was to be kept.
+    """
     app = models.TextField(blank=True)
     token_digest = models.CharField(max_length=32, blank=True)
     request_id = models.TextField(blank=True)
@@ -57,22 +62,34 @@ class Outcome(models.Model):
         permissions = [("report_outcome", "May report outcomes and upload them")]
         indexes = [
             models.Index(fields=["app", "-occurred_at"], name="outcome_app"),
-            models.Index(fields=["decision"], condition=Q(decision__isnull=False), name="outcome_decision"),
-            models.Index(fields=["request_id"], condition=~Q(request_id=""), name="outcome_request"),
-            models.Index(fields=["token_digest"], condition=~Q(token_digest=""), name="outcome_token"),
+            models.Index(
+                fields=["decision"], condition=Q(decision__isnull=False), name="outcome_decision"
+            ),
+            models.Index(
+                fields=["request_id"], condition=~Q(request_id=""), name="outcome_request"
+            ),
+            models.Index(
+                fields=["token_digest"], condition=~Q(token_digest=""), name="outcome_token"
+            ),
             models.Index(fields=["matured_at"], name="outcome_matured"),
         ]
         constraints = [
             models.CheckConstraint(condition=Q(kind__in=Kind.values), name="outcome_kind_known"),
             models.CheckConstraint(condition=~Q(key=""), name="outcome_has_key"),
             models.CheckConstraint(
-                condition=~Q(app="") | ~Q(token_digest="") | ~Q(request_id="") | Q(decision__isnull=False),
+                condition=~Q(app="")
+                | ~Q(token_digest="")
+                | ~Q(request_id="")
+                | Q(decision__isnull=False),
                 name="outcome_is_about_something",
             ),
             models.CheckConstraint(
-                condition=Q(reported_at__gte=F("occurred_at"), matured_at__gte=F("occurred_at")), name="outcome_times_in_order"
+                condition=Q(reported_at__gte=F("occurred_at"), matured_at__gte=F("occurred_at")),
+                name="outcome_times_in_order",
             ),
-            models.CheckConstraint(condition=Q(weight__gt=0, weight__lte=1e9), name="outcome_weight_in_range"),
+            models.CheckConstraint(
+                condition=Q(weight__gt=0, weight__lte=1e9), name="outcome_weight_in_range"
+            ),
         ]
 
     def __str__(self) -> str:
@@ -94,14 +111,20 @@ class State(models.TextChoices):
 
 _UNDECIDED = Q(state=State.OPEN, decided_at=None, decided_by="", verdict_reason="", outcome=None)
 _DECIDED = (
-    Q(state__in=(State.UPHELD, State.DECLINED), decided_at__gte=F("opened_at"), outcome__isnull=False)
+    Q(
+        state__in=(State.UPHELD, State.DECLINED),
+        decided_at__gte=F("opened_at"),
+        outcome__isnull=False,
+    )
     & ~Q(decided_by="")
     & ~Q(verdict_reason="")
 )
 
 
 class Dispute(models.Model):
-    """Someone says that a refusal was wrong; a second person finds whether it was. Fixed once it is decided."""
+    """Someone says that a refusal was wrong; a second person finds whether it was. Fixed once it is
+    decided.
+    """
 
     decision = models.UUIDField()
     at = models.DateTimeField()
@@ -124,7 +147,9 @@ class Dispute(models.Model):
     decided_name = models.CharField(max_length=200, blank=True)
     decided_at = models.DateTimeField(null=True, blank=True)
     verdict_reason = models.CharField(max_length=1000, blank=True)
-    outcome = models.OneToOneField(Outcome, on_delete=models.PROTECT, null=True, blank=True, related_name="dispute")
+    outcome = models.OneToOneField(
+        Outcome, on_delete=models.PROTECT, null=True, blank=True, related_name="dispute"
+    )
     """What the verdict became."""
 
     class Meta:
@@ -137,13 +162,24 @@ class Dispute(models.Model):
         indexes = [models.Index(fields=["state", "opened_at"], name="dispute_queue")]
         constraints = [
             models.UniqueConstraint(
-                fields=["decision"], condition=Q(state__in=(State.OPEN, State.UPHELD)), name="one_standing_dispute_per_decision"
+                fields=["decision"],
+                condition=Q(state__in=(State.OPEN, State.UPHELD)),
+                name="one_standing_dispute_per_decision",
             ),
-            models.CheckConstraint(condition=_UNDECIDED | _DECIDED, name="dispute_verdict_is_whole"),
-            models.CheckConstraint(condition=~Q(decided_by=F("opened_by")), name="dispute_second_person"),
-            models.CheckConstraint(condition=Q(action__range=(int(Action.DEFER), int(max(Action)))), name="dispute_of_refusal"),
+            models.CheckConstraint(
+                condition=_UNDECIDED | _DECIDED, name="dispute_verdict_is_whole"
+            ),
+            models.CheckConstraint(
+                condition=~Q(decided_by=F("opened_by")), name="dispute_second_person"
+            ),
+            models.CheckConstraint(
+                condition=Q(action__range=(int(Action.DEFER), int(max(Action)))),
+                name="dispute_of_refusal",
+            ),
             models.CheckConstraint(condition=Q(weight__gte=1), name="dispute_weight_in_range"),
-            models.CheckConstraint(condition=~Q(claim="") & ~Q(opened_by=""), name="dispute_has_opener"),
+            models.CheckConstraint(
+                condition=~Q(claim="") & ~Q(opened_by=""), name="dispute_has_opener"
+            ),
         ]
 
     def __str__(self) -> str:

@@ -1,8 +1,9 @@
-"""Outcomes: what happened later, as people and systems report it, and what of it concerns a decision or an app.
+"""Outcomes: what happened later, as people and systems report it, and what of it concerns a
+decision or an app.
 
-A report carries a key of its reporter's choosing. The same key with the same content changes nothing, so a report may be sent
-again whenever it is not known whether it arrived; the same key with other content is a conflict. A bulk report is stored as a
-whole or not at all.
+A report carries a key of its reporter's choosing. The same key with the same content changes
+nothing, so a report may be sent again whenever it is not known whether it arrived; the same key
+with other content is a conflict. A bulk report is stored as a whole or not at all.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ _NOTE = re.compile(r"[^\x00-\x1f\x7f]{0,500}")
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One outcome as it is reported. Times are aware; at least one of app, token digest, request id and decision is there."""
+    """One outcome as it is reported. Times are aware; at least one of app, token digest, request id
+    and decision is there.
+    """
 
     key: str
     kind: str
@@ -100,7 +103,9 @@ class Reported:
 
 
 def may_report(user: object) -> bool:
-    """Whether this person may report outcomes; the button asks this, the endpoint `check_may_report`."""
+    """Whether this person may report outcomes; the button asks this, the endpoint
+    `check_may_report`.
+    """
     has_perm = getattr(user, "has_perm", None)
     return bool(has_perm is not None and has_perm(PERMISSION))
 
@@ -117,7 +122,9 @@ def report(one: Report, *, by: Person, reason: str, source: str) -> Reported:
 
 
 def report_all(reports: Sequence[Report], *, by: Person, reason: str, source: str) -> Reported:
-    """Stores all of them or, raising Refused, Invalid or Conflicts, none. `source` is a word: csv, api."""
+    """Stores all of them or, raising Refused, Invalid or Conflicts, none. `source` is a word: csv,
+    api.
+    """
     log = audited.journal()
     reason = log.check_reason(reason)
     if len(reports) > MOST:
@@ -134,18 +141,28 @@ def report_all(reports: Sequence[Report], *, by: Person, reason: str, source: st
         Outcome.objects.bulk_create(rows, batch_size=1000)
         if rows:
             log.append(
-                by=by, reason=reason, action="outcome.report", subject=_subject(rows), summary=_summary(rows), after=_after(rows)
+                by=by,
+                reason=reason,
+                action="outcome.report",
+                subject=_subject(rows),
+                summary=_summary(rows),
+                after=_after(rows),
             )
     return Reported(len(rows), len(reports) - len(rows))
 
 
 def found_wrong(now: float, app: str = "") -> dict[str, int]:
-    """Refusals of each app that were found wrong: matured false throttles of the last FOUND_DAYS, each decision once.
+    """Refusals of each app that were found wrong: matured false throttles of the last FOUND_DAYS,
+    each decision once.
 
     `now` in unix seconds; `app` narrows to one. Apps without any are not there.
     """
     at = utc(now)
-    rows = Outcome.objects.filter(kind=Kind.FALSE_THROTTLE, matured_at__lte=at, occurred_at__gte=at - timedelta(days=FOUND_DAYS))
+    rows = Outcome.objects.filter(
+        kind=Kind.FALSE_THROTTLE,
+        matured_at__lte=at,
+        occurred_at__gte=at - timedelta(days=FOUND_DAYS),
+    )
     rows = rows.filter(app=app) if app else rows.exclude(app="")
     which = Coalesce(Cast("decision", TextField()), F("key"))
     return dict(rows.values_list("app").annotate(n=Count(which, distinct=True)).order_by())
@@ -156,15 +173,25 @@ def check(r: Report, number: int = 0, now: datetime | None = None) -> list[Probl
     now = now or timezone.now()
     found = [*_wrong_texts(r), *_wrong_times(r, now)]
     if not (r.app or r.token_digest or r.request_id or r.decision):
-        found.append(("app", "It is about nothing: give an app, a token digest, a request id or a decision."))
+        found.append(
+            ("app", "It is about nothing: give an app, a token digest, a request id or a decision.")
+        )
     if not (math.isfinite(r.weight) and 0 < r.weight <= 1e9):
-        found.append(("weight", f"A weight is above 0 and at most 1,000,000,000; this is {r.weight}."))
+        found.append(
+            ("weight", f"A weight is above 0 and at most 1,000,000,000; this is {r.weight}.")
+        )
     return [Problem(number, field, text) for field, text in found]
 
 
 def _wrong_texts(r: Report) -> Iterator[tuple[str, str]]:
     if not _KEY.fullmatch(r.key):
-        yield "key", "A key has 1 to 200 letters, digits and . _ : / # -, and begins with a letter or digit."
+        yield (
+            "key",
+            (
+                "A key has 1 to 200 letters, digits and . _ : / # -, and begins with a letter or"
+                " digit."
+            ),
+        )
     elif r.key.lower().startswith(KEY_PREFIX):
         yield "key", f"Keys that begin with {KEY_PREFIX} belong to verdicts."
     if r.kind not in Kind.values:
@@ -174,7 +201,10 @@ def _wrong_texts(r: Report) -> Iterator[tuple[str, str]]:
     if r.token_digest and not _TOKEN.fullmatch(r.token_digest):
         yield (
             "token_digest",
-            "A token digest has 32 hexadecimal digits, as decision pages show it. A credential itself is never taken.",
+            (
+                "A token digest has 32 hexadecimal digits, as decision pages show it. A credential"
+                " itself is never taken."
+            ),
         )
     if r.request_id and not _REQUEST.fullmatch(r.request_id):
         yield "request_id", "A request id has at most 200 characters and no control character."
@@ -188,7 +218,13 @@ def _wrong_times(r: Report, now: datetime) -> Iterator[tuple[str, str]]:
         yield naive[0], "The time has no zone; end it with Z for UTC."
         return
     if not now - OLDEST < r.occurred_at <= now + AHEAD:
-        yield "occurred_at", f"It would have occurred at {r.occurred_at:%Y-%m-%d %H:%M} UTC: ahead, or more than ten years ago."
+        yield (
+            "occurred_at",
+            (
+                f"It would have occurred at {r.occurred_at:%Y-%m-%d %H:%M} UTC: ahead, or more than"
+                " ten years ago."
+            ),
+        )
     if r.reported_at is not None and not r.occurred_at <= r.reported_at <= now + AHEAD:
         yield "reported_at", "It was reported before it occurred, or lies ahead."
     if r.matured_at is not None and not r.occurred_at <= r.matured_at <= now + OLDEST:
@@ -197,14 +233,30 @@ def _wrong_times(r: Report, now: datetime) -> Iterator[tuple[str, str]]:
 
 def digest(r: Report) -> str:
     """SHA-256 of what was said, 64 hexadecimal digits: equal reports have equal digests."""
-    times = [None if at is None else at.astimezone(UTC).isoformat() for at in (r.occurred_at, r.reported_at, r.matured_at)]
-    content = [r.kind, *times, r.app, r.token_digest, r.request_id, str(r.decision or ""), float(r.weight), r.note]
+    times = [
+        None if at is None else at.astimezone(UTC).isoformat()
+        for at in (r.occurred_at, r.reported_at, r.matured_at)
+    ]
+    content = [
+        r.kind,
+        *times,
+        r.app,
+        r.token_digest,
+        r.request_id,
+        str(r.decision or ""),
+        float(r.weight),
+        r.note,
+    ]
     return hashlib.sha256(json.dumps(content, ensure_ascii=True).encode("ascii")).hexdigest()
 
 
 def _fresh(reports: Sequence[Report]) -> list[int]:
-    """Numbers of those whose key is not stored yet. Raises Conflicts where a key stands for something else."""
-    known = dict(Outcome.objects.filter(key__in=[r.key for r in reports]).values_list("key", "digest"))
+    """Numbers of those whose key is not stored yet. Raises Conflicts where a key stands for
+    something else.
+    """
+    known = dict(
+        Outcome.objects.filter(key__in=[r.key for r in reports]).values_list("key", "digest")
+    )
     fresh: list[int] = []
     problems = []
     for number, r in enumerate(reports):
@@ -213,7 +265,9 @@ def _fresh(reports: Sequence[Report]) -> list[int]:
             known[r.key] = mine
             fresh.append(number)
         elif known[r.key] != mine:
-            problems.append(Problem(number, "key", f"The key {r.key} was used before for another outcome."))
+            problems.append(
+                Problem(number, "key", f"The key {r.key} was used before for another outcome.")
+            )
     if problems:
         raise Conflicts(problems)
     return fresh
@@ -222,23 +276,42 @@ def _fresh(reports: Sequence[Report]) -> list[int]:
 def _row(r: Report, by: Person, source: str, now: datetime) -> Outcome:
     reported = r.reported_at or max(now, r.occurred_at)
     return Outcome(
-        key=r.key, kind=r.kind, occurred_at=r.occurred_at, reported_at=reported, matured_at=r.matured_at or reported, source=source,
-        weight=r.weight, app=r.app, token_digest=r.token_digest, request_id=r.request_id, decision=r.decision, note=r.note,
-        by=by.name, digest=digest(r),
-    )  # fmt: skip
+        key=r.key,
+        kind=r.kind,
+        occurred_at=r.occurred_at,
+        reported_at=reported,
+        matured_at=r.matured_at or reported,
+        source=source,
+        weight=r.weight,
+        app=r.app,
+        token_digest=r.token_digest,
+        request_id=r.request_id,
+        decision=r.decision,
+        note=r.note,
+        by=by.name,
+        digest=digest(r),
+    )
 
 
 def _name_apps(rows: Sequence[Outcome], numbers: Sequence[int]) -> list[Problem]:
-    """Fills in the app where a stored decision tells it; returns where it tells another one than was reported."""
+    """Fills in the app where a stored decision tells it; returns where it tells another one than
+    was reported.
+    """
     by_decision = _apps_of_decisions({row.decision for row in rows if row.decision is not None})
     problems = []
     for row, number in zip(rows, numbers, strict=True):
         told = by_decision.get(row.decision) if row.decision is not None else None
         if told and row.app and told != row.app:
-            problems.append(Problem(number, "app", "The decision was about another app than the one given."))
+            problems.append(
+                Problem(number, "app", "The decision was about another app than the one given.")
+            )
         row.app = row.app or told or ""
     nameless = [row for row in rows if row.request_id and not row.app]
-    by_request = dict(Decision.objects.filter(request_id__in={row.request_id for row in nameless}).values_list("request_id", "app"))
+    by_request = dict(
+        Decision.objects.filter(request_id__in={row.request_id for row in nameless}).values_list(
+            "request_id", "app"
+        )
+    )
     for row in nameless:
         row.app = by_request.get(row.request_id, "")
     return problems
@@ -270,7 +343,9 @@ def _after(rows: Sequence[Outcome]) -> audited.Json:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """Refusals of a time whose outcome is known. They are those that someone asked about, no sample of all."""
+    """Refusals of a time whose outcome is known. They are those that someone asked about, no sample
+    of all.
+    """
 
     wrong: int
     right: int
@@ -280,8 +355,13 @@ class Judged:
 
 def judged(since: datetime, until: datetime) -> Judged:
     """The matured verdicts about refusals that happened in [since, until)."""
-    counts = Outcome.objects.filter(occurred_at__gte=since, occurred_at__lt=until, matured_at__lte=timezone.now())
-    rows = {row["kind"]: row for row in counts.values("kind").annotate(n=Count("*"), weight=Sum("weight")).order_by()}
+    counts = Outcome.objects.filter(
+        occurred_at__gte=since, occurred_at__lt=until, matured_at__lte=timezone.now()
+    )
+    rows = {
+        row["kind"]: row
+        for row in counts.values("kind").annotate(n=Count("*"), weight=Sum("weight")).order_by()
+    }
     none = {"n": 0, "weight": 0.0}
     wrong, right = rows.get(Kind.FALSE_THROTTLE, none), rows.get(Kind.CORRECT_REFUSAL, none)
     return Judged(wrong["n"], right["n"], wrong["weight"])
@@ -297,7 +377,9 @@ class Later:
 
 
 def of_decision(d: Decision, most: int = 20) -> list[Later]:
-    """What came of a decision, nearest first: of itself and its request, and what happened afterwards to its credential and app."""
+    """What came of a decision, nearest first: of itself and its request, and what happened
+    afterwards to its credential and app.
+    """
     mine = Q(decision=d.id)
     if d.request_id:
         mine |= Q(request_id=d.request_id, decision=None) & (Q(app="") | Q(app=d.app))
@@ -322,8 +404,14 @@ def _about(o: Outcome, d: Decision) -> str:
 
 
 def latest(app: str = "", before: Outcome | None = None) -> QuerySet[Outcome]:
-    """Outcomes of an app, those that occurred last first, or all, those stored last first; older ones than `before`."""
-    order, found = ("occurred_at", Outcome.objects.filter(app=app)) if app else ("stored_at", Outcome.objects.all())
+    """Outcomes of an app, those that occurred last first, or all, those stored last first; older
+    ones than `before`.
+    """
+    order, found = (
+        ("occurred_at", Outcome.objects.filter(app=app))
+        if app
+        else ("stored_at", Outcome.objects.all())
+    )
     if before is not None:
         at = getattr(before, order)
         found = found.filter(Q(**{f"{order}__lt": at}) | Q(**{order: at, "pk__lt": before.pk}))

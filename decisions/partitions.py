@@ -1,7 +1,7 @@
 """Daily partitions: made ahead, made on demand for late events, dropped by retention.
 
-A row whose day has no partition falls into the table's default partition, so nothing is lost to a strange clock;
-when that day gets its partition, its rows move there.
+A row whose day has no partition falls into the table's default partition, so nothing is lost to a
+strange clock; when that day gets its partition, its rows move there.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 LOCK = 0x51_C1_CE_01
-"""Advisory lock under which partitions are made and dropped: two workers never make the same day."""
+"""Advisory lock under which partitions are made and dropped: two workers never make the same day.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +41,18 @@ def existing(parted: Parted) -> set[date]:
     """Days that have a partition."""
     pattern = re.compile(re.escape(parted.table) + r"_(\d{8})")
     with connection.cursor() as cursor:
-        cursor.execute("SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = %s::regclass", [parted.table])
+        cursor.execute(
+            "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = %s::regclass",
+            [parted.table],
+        )
         matches = (pattern.fullmatch(name) for (name,) in cursor.fetchall())
         return {datetime.strptime(m[1], "%Y%m%d").replace(tzinfo=UTC).date() for m in matches if m}
 
 
 def ensure(days_ahead: int = 3, today: date | None = None) -> int:
-    """Makes the partitions of today and the next `days_ahead` days of every table. Returns how many were made."""
+    """Makes the partitions of today and the next `days_ahead` days of every table. Returns how many
+    were made.
+    """
     today = today or timezone.now().astimezone(UTC).date()
     days = [today + timedelta(days=k) for k in range(days_ahead + 1)]
     return sum(make(parted, days) for parted in PARTED)
@@ -67,16 +73,23 @@ def make(parted: Parted, days: Iterable[date]) -> int:
 def _make_one(cursor, parted: Parted, day: date) -> None:
     """One partition, with the rows of its day that were waiting in the default partition."""
     name, table = name_of(parted, day), parted.table
-    start, end = f"{day.isoformat()} 00:00:00+00", f"{(day + timedelta(days=1)).isoformat()} 00:00:00+00"
+    start, end = (
+        f"{day.isoformat()} 00:00:00+00",
+        f"{(day + timedelta(days=1)).isoformat()} 00:00:00+00",
+    )
     cursor.execute(f"LOCK TABLE {table}_default IN ACCESS EXCLUSIVE MODE")
     cursor.execute(f"CREATE TABLE {name} (LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS)")
     moved = f"DELETE FROM {table}_default WHERE at >= %s AND at < %s RETURNING *"  # noqa: S608
     cursor.execute(f"WITH moved AS ({moved}) INSERT INTO {name} SELECT * FROM moved", [start, end])  # noqa: S608
-    cursor.execute(f"ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM ('{start}') TO ('{end}')")
+    cursor.execute(
+        f"ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM ('{start}') TO ('{end}')"
+    )
 
 
 def drop(keep_days: int, today: date | None = None) -> int:
-    """Drops partitions older than `keep_days` days, and rows that long in a default partition. Returns how many partitions."""
+    """Drops partitions older than `keep_days` days, and rows that long in a default partition.
+    Returns how many partitions.
+    """
     today = today or timezone.now().astimezone(UTC).date()
     first = today - timedelta(days=keep_days)
     return sum(_drop_before(parted, first) for parted in PARTED)

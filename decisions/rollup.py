@@ -1,8 +1,10 @@
-"""Counts that are kept ready: decisions of a minute by everything that is filtered by, and by app and action.
+"""Counts that are kept ready: decisions of a minute by everything that is filtered by, and by app
+and action.
 
-Ingest appends a batch's sums in the transaction that stores its rows, so a decision is counted exactly when it is stored.
-Appending needs no lock on rows that other workers write too; `levels` adds up what belongs together, in blocks of several
-lengths, and knows which blocks answer for a time.
+Ingest appends a batch's sums in the transaction that stores its rows, so a decision is counted
+exactly when it is stored. Appending needs no lock on rows that other workers write too; `levels`
+adds up what belongs together, in blocks of several lengths, and knows which blocks answer for a
+time.
 
 What is counted has a number (`Keys`), so a row is small and grouping compares integers.
 """
@@ -37,7 +39,9 @@ class Family:
         return f"{self.table}key"
 
 
-FACETS = Family("decisions_facet", ("action", "stage", "tier", "service", "method", "endpoint", "reason", "arm"))
+FACETS = Family(
+    "decisions_facet", ("action", "stage", "tier", "service", "method", "endpoint", "reason", "arm")
+)
 APPS = Family("decisions_appcount", ("app", "tier", "action"))
 FAMILIES = (FACETS, APPS)
 
@@ -46,7 +50,9 @@ Key = tuple[int | str, ...]
 
 
 class Keys(dict[Key, int]):
-    """Numbers of one family's keys that are known to be committed. A worker's own: another process may know others."""
+    """Numbers of one family's keys that are known to be committed. A worker's own: another process
+    may know others.
+    """
 
     LIMIT = 200_000
 
@@ -55,10 +61,11 @@ class Keys(dict[Key, int]):
         self.family = family
 
     def learn(self, wanted: Iterable[Key]) -> dict[Key, int]:
-        """Numbers of keys that are not known yet, made where there is none, within the caller's transaction.
+        """Numbers of keys that are not known yet, made where there is none, within the caller's
+        transaction.
 
-        In sorted order, so that two workers that make the same ones wait for each other in turn. They are not
-        remembered here: the transaction may fail (see `Counts.settle`).
+        In sorted order, so that two workers that make the same ones wait for each other in turn.
+        They are not remembered here: the transaction may fail (see `Counts.settle`).
         """
         missing = sorted(set(wanted) - self.keys())
         if not missing:
@@ -68,14 +75,20 @@ class Keys(dict[Key, int]):
         values = [value for key in missing for value in key]
         with connection.cursor() as cursor:
             cursor.execute(
-                f"INSERT INTO {self.family.keys} ({columns}) VALUES {places} ON CONFLICT DO NOTHING",  # noqa: S608
+                f"INSERT INTO {self.family.keys} ({columns}) VALUES {places} ON CONFLICT DO"  # noqa: S608
+                " NOTHING",
                 values,
             )
-            cursor.execute(f"SELECT {columns}, id FROM {self.family.keys} WHERE ({columns}) IN ({places})", values)  # noqa: S608
+            cursor.execute(
+                f"SELECT {columns}, id FROM {self.family.keys} WHERE ({columns}) IN ({places})",  # noqa: S608
+                values,
+            )
             return {row[:-1]: row[-1] for row in cursor.fetchall()}
 
 
-_ROW = struct.Struct(">hiiihiiiiidid")  # fields; minute, span, key, kept, weight, square, each behind its length
+_ROW = struct.Struct(
+    ">hiiihiiiiidid"
+)  # fields; minute, span, key, kept, weight, square, each behind its length
 _HEADER, _TRAILER = b"PGCOPY\n\xff\r\n\x00" + bytes(8), b"\xff\xff"
 _MOST_KEYS = 2_000
 """Keys of one INSERT: PostgreSQL takes 65,535 parameters."""
@@ -90,7 +103,9 @@ class Counts:
     _learnt: list[tuple[Keys, dict[Key, int]]] = field(default_factory=list)
 
     def add(self, events: Sequence[Event]) -> None:
-        """Counts these events, within the caller's transaction; `settle` belongs after its commit."""
+        """Counts these events, within the caller's transaction; `settle` belongs after its
+        commit.
+        """
         self._learnt = []
         if not events:
             return
@@ -114,11 +129,32 @@ class Counts:
             new |= known.learn(wanted[start : start + _MOST_KEYS])
         self._learnt.append((known, new))
         rows = [
-            _ROW.pack(6, 4, minute, 2, 0, 4, known.get(key) or new[key], 4, int(kept), 8, weight, 8, square)
+            _ROW.pack(
+                6,
+                4,
+                minute,
+                2,
+                0,
+                4,
+                known.get(key) or new[key],
+                4,
+                int(kept),
+                8,
+                weight,
+                8,
+                square,
+            )
             for (minute, key), (kept, weight, square) in sums.items()
         ]
-        copy = f"COPY {family.table} (minute, span, key, kept, weight, square) FROM STDIN (FORMAT BINARY)"
-        with connection.wrap_database_errors, connection.cursor() as cursor, cursor.copy(copy) as out:
+        copy = (
+            f"COPY {family.table} (minute, span, key, kept, weight, square) FROM STDIN (FORMAT"
+            " BINARY)"
+        )
+        with (
+            connection.wrap_database_errors,
+            connection.cursor() as cursor,
+            cursor.copy(copy) as out,
+        ):
             out.write(b"".join([_HEADER, *rows, _TRAILER]))
 
 
@@ -126,7 +162,9 @@ _GETTERS = {f.table: attrgetter(*f.fields, "inclusion_probability") for f in FAM
 
 
 def _sums(family: Family, events: Sequence[Event]) -> dict[tuple[int, Key], list[float]]:
-    """Kept, weight and squared weight by minute and key. Equal rows are counted first, in C; few sums are left to make."""
+    """Kept, weight and squared weight by minute and key. Equal rows are counted first, in C; few
+    sums are left to make.
+    """
     sums: dict[tuple[int, Key], list[float]] = {}
     for minute, some in _minutes(events):
         for (*fields, p), kept in Counter(map(_GETTERS[family.table], some)).items():

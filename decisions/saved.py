@@ -48,10 +48,16 @@ def visible(user: AbstractBaseUser) -> list[Saved]:
     """One's own and the shared ones, by name."""
     rows = SavedSearch.objects.filter(Q(owner=user) | Q(shared=True)).select_related("owner")
     return [
-        Saved(r.id, r.name, r.query, r.shared, r.owner_id == user.pk,
-              r.owner.get_full_name() or r.owner.get_username())
+        Saved(
+            r.id,
+            r.name,
+            r.query,
+            r.shared,
+            r.owner_id == user.pk,
+            r.owner.get_full_name() or r.owner.get_username(),
+        )
         for r in rows
-    ]  # fmt: skip
+    ]
 
 
 def save(*, by: AbstractBaseUser, name: str, query: str, shared: bool) -> SavedSearch:
@@ -66,20 +72,32 @@ def save(*, by: AbstractBaseUser, name: str, query: str, shared: bool) -> SavedS
     if len(name) > LONGEST_NAME or "\x00" in name:
         raise SaveError(f"A name has at most {LONGEST_NAME} characters.")
     if not _is_digest(text) and credentials.is_secret(text):
-        raise SecretError("This search holds what looks like a credential. Look it up in the box, and save what that finds.")
+        raise SecretError(
+            "This search holds what looks like a credential. Look it up in the box, and save what"
+            " that finds."
+        )
     if shared and text.startswith(TOKEN):
         raise SaveError("A search for a token is one’s own: not everyone may see its digest.")
     filters = asking.read(given, first_visit=False).filters
-    kept = listing.address(text, filters, insist=insist if insist in READINGS else "").partition("?")[2]
+    kept = listing.address(text, filters, insist=insist if insist in READINGS else "").partition(
+        "?"
+    )[2]
     if len(kept) > 2_000:
         raise SaveError("This search has too many filters to be saved.")
-    if not SavedSearch.objects.filter(owner=by, name=name).exists() and SavedSearch.objects.filter(owner=by).count() >= MOST:
+    if (
+        not SavedSearch.objects.filter(owner=by, name=name).exists()
+        and SavedSearch.objects.filter(owner=by).count() >= MOST
+    ):
         raise SaveError(f"You have {MOST} saved searches. Delete one first.")
     try:
         with transaction.atomic():
-            return SavedSearch.objects.update_or_create(owner=by, name=name, defaults={"query": kept, "shared": shared})[0]
+            return SavedSearch.objects.update_or_create(
+                owner=by, name=name, defaults={"query": kept, "shared": shared}
+            )[0]
     except IntegrityError as error:
-        raise SaveError("A search of this name was saved at the same moment. Look again.") from error
+        raise SaveError(
+            "A search of this name was saved at the same moment. Look again."
+        ) from error
 
 
 def _is_digest(text: str) -> bool:

@@ -19,7 +19,9 @@ class SearchIn(serializers.Serializer):
     """A search to keep."""
 
     name = Text(max_length=saved.LONGEST_NAME, help_text="One of the same name is replaced.")
-    query = Text(max_length=2_000, allow_blank=True, help_text="Filters as the list's address has them.")
+    query = Text(
+        max_length=2_000, allow_blank=True, help_text="Filters as the list's address has them."
+    )
     shared = Flag(default=False, help_text="Whether everyone sees it.")
 
 

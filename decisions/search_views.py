@@ -24,14 +24,21 @@ def save(request: HttpRequest) -> HttpResponse:
     """Keeps the search on the page under a name."""
     query = request.POST.get("query", "")[:4_000]
     try:
-        kept = saved.save(by=request.user, name=request.POST.get("name", ""), query=query, shared="shared" in request.POST)
+        kept = saved.save(
+            by=request.user,
+            name=request.POST.get("name", ""),
+            query=query,
+            shared="shared" in request.POST,
+        )
     except saved.SecretError as error:
         messages.error(request, str(error))
         return redirect("lookup")  # without the query, which holds it
     except saved.SaveError as error:
         messages.error(request, str(error))
         return redirect(f"{reverse('lookup')}?{query}")
-    messages.info(request, f"Saved as “{kept.name}”{', for everyone' if kept.shared else ', for you alone'}.")
+    messages.info(
+        request, f"Saved as “{kept.name}”{', for everyone' if kept.shared else ', for you alone'}."
+    )
     return redirect(f"{reverse('lookup')}?{kept.query}")
 
 
@@ -60,7 +67,9 @@ class Line:
 @require_POST
 @permission_required(READ, raise_exception=True)
 def palette(request: HttpRequest) -> HttpResponse:
-    """Decisions, apps and saved searches for what is typed; posted, and never repeated when it may be a credential."""
+    """Decisions, apps and saved searches for what is typed; posted, and never repeated when it may
+    be a credential.
+    """
     text = pasted.meant(request.POST.get("q", ""))
     return render(request, "decisions/palette_found.html", {"lines": _lines(request, text)})
 

@@ -1,7 +1,8 @@
 """Which app used which credential on which day, by the credential's keyed digest.
 
-It is how a decision is found by its token without an index over every stored row: digest to apps here, then the apps' rows.
-A row is written once per digest, app and day, in the transaction that stores the decision.
+It is how a decision is found by its token without an index over every stored row: digest to apps
+here, then the apps' rows. A row is written once per digest, app and day, in the transaction that
+stores the decision.
 """
 
 from __future__ import annotations
@@ -34,19 +35,26 @@ class Seen:
     _new: set[Used] = field(default_factory=set)
 
     def add(self, events: Sequence[Event]) -> None:
-        """Stores what is new, within the caller's transaction; `settle` belongs after its commit."""
+        """Stores what is new, within the caller's transaction; `settle` belongs after its
+        commit.
+        """
         first, last = min(e.at for e in events) // 86_400, max(e.at for e in events) // 86_400
         if first == last:
             used = {(digest, app, int(first)) for digest, app in set(map(_USED, events))}
         else:
             used = {(e.token_digest, e.app, int(e.at // 86_400)) for e in events}
         self._new = {u for u in used - self.known if _DIGEST.fullmatch(u[0])}
-        rows = [(uuid.UUID(hex=d), app, _EPOCH + timedelta(days=day)) for d, app, day in sorted(self._new)]
+        rows = [
+            (uuid.UUID(hex=d), app, _EPOCH + timedelta(days=day))
+            for d, app, day in sorted(self._new)
+        ]
         with connection.cursor() as cursor:
             for start in range(0, len(rows), 5_000):
                 some = rows[start : start + 5_000]
                 places = ", ".join(["(%s, %s, %s)"] * len(some))
-                sql = f"INSERT INTO {TABLE} (digest, app, day) VALUES {places} ON CONFLICT DO NOTHING"  # noqa: S608
+                sql = (
+                    f"INSERT INTO {TABLE} (digest, app, day) VALUES {places} ON CONFLICT DO NOTHING"  # noqa: S608
+                )
                 cursor.execute(sql, [value for row in some for value in row])
 
     def settle(self) -> None:
@@ -63,11 +71,16 @@ def is_digest(text: str) -> bool:
 
 
 def apps(digest: str, most: int = 1_000) -> tuple[str, ...]:
-    """Apps that used a credential, those of late first. Empty for what is no digest or was not seen."""
+    """Apps that used a credential, those of late first. Empty for what is no digest or was not
+    seen.
+    """
     if not is_digest(digest):
         return ()
     with connection.cursor() as cursor:
-        sql = f"SELECT app FROM {TABLE} WHERE digest = %s GROUP BY app ORDER BY max(day) DESC, app LIMIT %s"  # noqa: S608
+        sql = (
+            f"SELECT app FROM {TABLE} WHERE digest = %s GROUP BY app "  # noqa: S608
+            "ORDER BY max(day) DESC, app LIMIT %s"
+        )
         cursor.execute(sql, [uuid.UUID(hex=digest), most])
         return tuple(app for (app,) in cursor.fetchall())
 

@@ -1,7 +1,9 @@
-"""The live tail: what was decided since the newest row someone sees, as far as it is stored when the tail passes.
+"""The live tail: what was decided since the newest row someone sees, as far as it is stored when
+the tail passes.
 
-It follows decision ids, so rows come in the order of their decisions, each once. What is stored later than `BEHIND_S` after its
-decision is passed over: a batch that a node or ingest held back in an outage is in the list and its counts, not in the tail.
+It follows decision ids, so rows come in the order of their decisions, each once. What is stored
+later than `BEHIND_S` after its decision is passed over: a batch that a node or ingest held back in
+an outage is in the list and its counts, not in the tail.
 """
 
 from __future__ import annotations
@@ -16,8 +18,9 @@ from .lookup import Filters, Reading
 MOST = 200
 """Rows of a tail; older ones fall off its end."""
 BEHIND_S = 3.0
-"""How far a tail is behind: while all goes well every node's batch is stored within it. Waiting longer would miss less and show
-later; a tail is for watching, and the list is for finding."""
+"""How far a tail is behind: while all goes well every node's batch is stored within it. Waiting
+longer would miss less and show later; a tail is for watching, and the list is for finding.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,9 @@ def read(reading: Reading, filters: Filters, after: uuid.UUID, now: float, *, ho
     """Decisions after one, newest first; with `hold` they are counted only."""
     if reading.kind not in listing.COUNTED:
         return News((), 0, after, now)
-    found = lookup.rows(reading, filters, now).filter(id__gt=after, id__lt=lookup.id_at(now - BEHIND_S))
+    found = lookup.rows(reading, filters, now).filter(
+        id__gt=after, id__lt=lookup.id_at(now - BEHIND_S)
+    )
     if hold:
         return News((), found[:MOST].count(), after, now)
     rows = listing.rows_of(list(found.defer("features")[:MOST]))
@@ -46,4 +51,5 @@ def read(reading: Reading, filters: Filters, after: uuid.UUID, now: float, *, ho
 
 def address(text: str, filters: Filters, insist: str, newest: uuid.UUID | None, now: float) -> str:
     """Where a tail that has seen `newest` (None: nothing) asks next."""
-    return f"{listing.address(text, filters, insist=insist, page='ui-lookup-tail')}&after={newest or lookup.id_at(now - BEHIND_S)}"
+    page = listing.address(text, filters, insist=insist, page="ui-lookup-tail")
+    return f"{page}&after={newest or lookup.id_at(now - BEHIND_S)}"

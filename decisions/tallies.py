@@ -1,7 +1,9 @@
-"""How many decisions there were, by everything they are filtered by: from the counts kept ready, or from the rows themselves.
+"""How many decisions there were, by everything they are filtered by: from the counts kept ready, or
+from the rows themselves.
 
-Every decision answers from `decisions.rollup`; what it does not hold (one app, one tenant, one token, minutes of long ago)
-is counted from the rows, exactly the same way. Both give estimates with their intervals.
+Every decision answers from `decisions.rollup`; what it does not hold (one app, one tenant, one
+token, minutes of long ago) is counted from the rows, exactly the same way. Both give estimates with
+their intervals.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ from .rollup import APPS, FACETS, MINUTE_S
 
 K = TypeVar("K")
 Values = tuple[int, int, int, str, str, int, int]
-"""Action, stage, tier, service, method and endpoint, reason, arm: in the order of `filters.DIMENSIONS`."""
+"""Action, stage, tier, service, method and endpoint, reason, arm: in the order of
+`filters.DIMENSIONS`.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,9 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """What was counted in a window. The tallies are of all values, so that a facet can leave out its own filter."""
+    """What was counted in a window. The tallies are of all values, so that a facet can leave out
+    its own filter.
+    """
 
     since: float
     """Unix seconds at which the first bucket begins."""
@@ -54,7 +60,9 @@ class Counted:
     cells: tuple[Cell, ...]
     """Inside the filters, by bucket and action: what a histogram draws."""
     apps: tuple[tuple[str, Estimate], ...]
-    """The apps with the most, inside the filters; empty where the counts kept ready do not hold them."""
+    """The apps with the most, inside the filters; empty where the counts kept ready do not hold
+    them.
+    """
     keys: tuple[int, ...] = ()
     """Of the counts kept ready, those inside the filters."""
 
@@ -75,7 +83,8 @@ def sums(tallies: Iterable[Tally], key: Callable[[Tally], K]) -> dict[K, Estimat
     return dict(sorted(out.items(), key=lambda item: -item[1].count))
 
 
-# ---- from the counts kept ready --------------------------------------------------------------------------------------------
+# ---- from the counts kept ready
+# ---------------------------------------------------------------------
 
 _names: dict[int, Values] = {}
 _names_lock = threading.Lock()
@@ -87,7 +96,10 @@ def _named(numbers: Iterable[int]) -> dict[int, Values]:
     wanted = set(numbers)
     if missing := wanted - _names.keys():
         with connection.cursor() as cursor:
-            cursor.execute(f"SELECT id, {', '.join(FACETS.fields)} FROM {FACETS.keys} WHERE id = ANY(%s)", [list(missing)])  # noqa: S608
+            cursor.execute(
+                f"SELECT id, {', '.join(FACETS.fields)} FROM {FACETS.keys} WHERE id = ANY(%s)",  # noqa: S608
+                [list(missing)],
+            )
             rows = cursor.fetchall()
         with _names_lock:
             if len(_names) > _NAMES_MOST:
@@ -98,15 +110,23 @@ def _named(numbers: Iterable[int]) -> dict[int, Values]:
 
 
 def ready(filters: Filters, now: float) -> Counted:
-    """Everything counted, from the counts kept ready. The window's ends are where the counts have theirs."""
+    """Everything counted, from the counts kept ready. The window's ends are where the counts have
+    theirs.
+    """
     since, until, width = _bounds(filters, now)
     rows = _grouped(since, until, now)
     names = _named(number for number, *_ in rows)
-    tallies = tuple(Tally(names[n], "", Estimate(weight, square, kept)) for n, kept, weight, square in rows if n in names)
+    tallies = tuple(
+        Tally(names[n], "", Estimate(weight, square, kept))
+        for n, kept, weight, square in rows
+        if n in names
+    )
     inside = [n for n, *_ in rows if n in names and filters.passes(names[n])]
     apps = tuple(_apps(filters, since, until, now)) if inside and _apps_held(filters) else ()
     cells = tuple(_cells(inside, names, since, until, width, now))
-    return Counted(since, width, max(1, round((until - since) / width)), tallies, cells, apps, tuple(inside))
+    return Counted(
+        since, width, max(1, round((until - since) / width)), tallies, cells, apps, tuple(inside)
+    )
 
 
 def held(filters: Filters, now: float) -> bool:
@@ -118,11 +138,17 @@ def held(filters: Filters, now: float) -> bool:
     return window.since % grain == 0 and (window.until or now) % grain == 0
 
 
-def times(counted: Counted, before: uuid.UUID | None, enough: int, now: float) -> list[tuple[float, float]]:
-    """The newest times that hold `enough` decisions inside the filters, older than `before`: where to look for what is rare."""
+def times(
+    counted: Counted, before: uuid.UUID | None, enough: int, now: float
+) -> list[tuple[float, float]]:
+    """The newest times that hold `enough` decisions inside the filters, older than `before`: where
+    to look for what is rare.
+    """
     until = counted.since + counted.width * counted.buckets
     latest = min(until, decision_time(before.bytes) + MINUTE_S) if before else until
-    some, values = levels.within(FACETS, int(counted.since // MINUTE_S), int(latest // MINUTE_S) + 1, now, most=5)
+    some, values = levels.within(
+        FACETS, int(counted.since // MINUTE_S), int(latest // MINUTE_S) + 1, now, most=5
+    )
     sql = (
         f"SELECT minute, max(greatest(span, 1)), sum(kept) FROM {FACETS.table} "  # noqa: S608
         f"WHERE {some} AND key = ANY(%s) GROUP BY minute ORDER BY minute DESC"
@@ -134,17 +160,24 @@ def times(counted: Counted, before: uuid.UUID | None, enough: int, now: float) -
         for minute, span, some in cursor.fetchall():
             start, end = minute * 60.0, (minute + span) * 60.0
             if found and found[-1][0] <= end:
-                found[-1] = (start, found[-1][1])  # one range for neighbours: each costs the planner every partition
+                found[-1] = (
+                    start,
+                    found[-1][1],
+                )  # one range for neighbours: each costs the planner every partition
             else:
                 found.append((start, end))
-            kept += some if before is None or end < latest - MINUTE_S else 0  # the cursor's own time holds newer ones too
+            kept += (
+                some if before is None or end < latest - MINUTE_S else 0
+            )  # the cursor's own time holds newer ones too
             if kept >= enough:
                 break
     return found
 
 
 def before(filters: Filters, since: float, until: float, now: float) -> float:
-    """Decisions inside the filters between two moments, from the counts kept ready; in proportion where those are coarser."""
+    """Decisions inside the filters between two moments, from the counts kept ready; in proportion
+    where those are coarser.
+    """
     first = levels.edge(since, now)
     rows = _grouped(first, until, now)
     names = _named(number for number, *_ in rows)
@@ -169,42 +202,64 @@ def _grouped(since: float, until: float, now: float) -> list[tuple[int, int, flo
     """Key of FACETS, kept, weight and squared weight between two moments."""
     where, values = levels.within(FACETS, int(since // MINUTE_S), int(until // MINUTE_S), now)
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT key, sum(kept), sum(weight), sum(square) FROM {FACETS.table} WHERE {where} GROUP BY key", values)  # noqa: S608
+        cursor.execute(
+            f"SELECT key, sum(kept), sum(weight), sum(square) FROM {FACETS.table} WHERE {where}"  # noqa: S608
+            " GROUP BY key",
+            values,
+        )
         return [(key, int(kept), weight, square) for key, kept, weight, square in cursor.fetchall()]
 
 
-def _cells(inside: list[int], names: dict[int, Values], since: float, until: float, width: float, now: float) -> Iterable[Cell]:
+def _cells(
+    inside: list[int],
+    names: dict[int, Values],
+    since: float,
+    until: float,
+    width: float,
+    now: float,
+) -> Iterable[Cell]:
     """The histogram: the keys inside the filters by bucket and action."""
     if not inside:
         return
     first, minutes = int(since // MINUTE_S), int(width // MINUTE_S)
-    where, values = levels.within(FACETS, first, int(until // MINUTE_S), now, most=levels.inside(first, minutes))
+    where, values = levels.within(
+        FACETS, first, int(until // MINUTE_S), now, most=levels.inside(first, minutes)
+    )
     chosen = "" if len(inside) == len(names) else "AND key = ANY(%s)"
     sql = (
         "SELECT r.bucket, k.action, sum(r.weight), sum(r.square), sum(r.kept) FROM "  # noqa: S608
-        "(SELECT (minute - %s) / %s AS bucket, key, sum(weight) AS weight, sum(square) AS square, sum(kept) AS kept "
-        f"FROM {FACETS.table} WHERE {where} {chosen} GROUP BY 1, key) r JOIN {FACETS.keys} k ON k.id = r.key GROUP BY 1, 2"
+        "(SELECT (minute - %s) / %s AS bucket, key, sum(weight) AS weight, sum(square) AS square,"
+        " sum(kept) AS kept "
+        f"FROM {FACETS.table} WHERE {where} {chosen} GROUP BY 1, key) r JOIN {FACETS.keys} k ON"
+        " k.id = r.key GROUP BY 1, 2"
     )
     with connection.cursor() as cursor:
         cursor.execute(sql, [first, minutes, *values, *([inside] if chosen else [])])
         for bucket, action, weight, square, kept in cursor.fetchall():
-            yield Cell(since + bucket * width, action, 0, 0, "", Estimate(weight, square, int(kept)))
+            yield Cell(
+                since + bucket * width, action, 0, 0, "", Estimate(weight, square, int(kept))
+            )
 
 
 def _apps_held(filters: Filters) -> bool:
     """Whether the counts by app hold these filters: they know tier and action."""
-    others = filters.stages or filters.services or filters.endpoints or filters.reasons or filters.arms
+    others = (
+        filters.stages or filters.services or filters.endpoints or filters.reasons or filters.arms
+    )
     return not others and all(name in ("action", "tier") for name, _ in filters.out)
 
 
-def _apps(filters: Filters, since: float, until: float, now: float) -> Iterable[tuple[str, Estimate]]:
+def _apps(
+    filters: Filters, since: float, until: float, now: float
+) -> Iterable[tuple[str, Estimate]]:
     """The apps with the most decisions inside the filters."""
     actions = [a for a in range(5) if filters.passes((a, 0, 0, "", "", 0, 0), but="tier")]
     tiers = [t for t in range(4) if filters.passes((0, 0, t, "", "", 0, 0), but="action")]
     where, values = levels.within(APPS, int(since // MINUTE_S), int(until // MINUTE_S), now)
     sql = (
         "SELECT k.app, sum(r.weight), sum(r.square), sum(r.kept) FROM "  # noqa: S608
-        f"(SELECT key, sum(weight) AS weight, sum(square) AS square, sum(kept) AS kept FROM {APPS.table} "
+        "(SELECT key, sum(weight) AS weight, sum(square) AS square, sum(kept) AS kept FROM"
+        f" {APPS.table} "
         f"WHERE {where} GROUP BY key) r JOIN {APPS.keys} k ON k.id = r.key "
         "WHERE k.action = ANY(%s) AND k.tier = ANY(%s) GROUP BY k.app ORDER BY 2 DESC, 1 LIMIT %s"
     )
@@ -214,9 +269,12 @@ def _apps(filters: Filters, since: float, until: float, now: float) -> Iterable[
             yield app, Estimate(weight, square, int(kept))
 
 
-# ---- from the rows ---------------------------------------------------------------------------------------------------------
+# ---- from the rows
+# ---------------------------------------------------------------------
 
-_EPOCH = Func(F("at"), template="extract(epoch FROM %(expressions)s)::float8", output_field=FloatField())
+_EPOCH = Func(
+    F("at"), template="extract(epoch FROM %(expressions)s)::float8", output_field=FloatField()
+)
 _W = 1.0 / F("inclusion_probability")
 
 
@@ -233,12 +291,34 @@ def from_rows(rows: QuerySet[Decision], filters: Filters, now: float) -> Counted
     tallies = tuple(_of_rows(rows))
     apps = sums((t for t in tallies if filters.passes(t.values)), lambda t: t.app)
     cells = tuple(_cells_of_rows(rows.filter(filters.condition()), since, width)) if apps else ()
-    return Counted(since, width, max(1, round((end - since) / width)), tallies, cells, tuple(apps.items())[:MOST_APPS])
+    return Counted(
+        since,
+        width,
+        max(1, round((end - since) / width)),
+        tallies,
+        cells,
+        tuple(apps.items())[:MOST_APPS],
+    )
 
 
 def _of_rows(rows: QuerySet[Decision]) -> Iterable[Tally]:
-    grouped = rows.values_list("app", *FACETS.fields).annotate(weight=Sum(_W), square=Sum(_W * _W), kept=Count("*"))
-    for app, action, stage, tier, service, method, endpoint, reason, arm, weight, square, kept in grouped.order_by():
+    grouped = rows.values_list("app", *FACETS.fields).annotate(
+        weight=Sum(_W), square=Sum(_W * _W), kept=Count("*")
+    )
+    for (
+        app,
+        action,
+        stage,
+        tier,
+        service,
+        method,
+        endpoint,
+        reason,
+        arm,
+        weight,
+        square,
+        kept,
+    ) in grouped.order_by():
         values = (action, stage, tier, service, f"{method} {endpoint}", reason, arm)
         yield Tally(values, app, Estimate(weight, square, kept))
 
@@ -246,7 +326,9 @@ def _of_rows(rows: QuerySet[Decision]) -> Iterable[Tally]:
 def _cells_of_rows(rows: QuerySet[Decision], since: float, width: float) -> Iterable[Cell]:
     bucket = Floor((_EPOCH - Value(since)) / Value(width), output_field=FloatField())
     grouped = (
-        rows.annotate(bucket=bucket).values_list("bucket", "action").annotate(weight=Sum(_W), square=Sum(_W * _W), kept=Count("*"))
+        rows.annotate(bucket=bucket)
+        .values_list("bucket", "action")
+        .annotate(weight=Sum(_W), square=Sum(_W * _W), kept=Count("*"))
     )
     for number, action, weight, square, kept in grouped.order_by():
         yield Cell(since + number * width, action, 0, 0, "", Estimate(weight, square, kept))

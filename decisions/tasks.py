@@ -19,13 +19,17 @@ KEEP_BATCHES_DAYS = 7
 
 @shared_task(name="decisions.tasks.keep_partitions")
 def keep_partitions() -> dict[str, int]:
-    """Makes the partitions of the days ahead and drops what is older than SLUICE_KEEP_DAYS (default 30)."""
+    """Makes the partitions of the days ahead and drops what is older than SLUICE_KEEP_DAYS (default
+    30).
+    """
     made = partitions.ensure(DAYS_AHEAD)
     keep_days = getattr(settings, "SLUICE_KEEP_DAYS", 30)
     dropped = partitions.drop(keep_days)
     levels.drop(keep_days, time.time())
     seen_tokens.drop(keep_days, time.time())
-    forgotten, _ = IngestedBatch.objects.filter(stored_at__lt=timezone.now() - timedelta(days=KEEP_BATCHES_DAYS)).delete()
+    forgotten, _ = IngestedBatch.objects.filter(
+        stored_at__lt=timezone.now() - timedelta(days=KEEP_BATCHES_DAYS)
+    ).delete()
     return {"made": made, "dropped": dropped, "batches_forgotten": forgotten}
 
 

@@ -27,7 +27,9 @@ READ = "decisions.view_decision"
 SEE_DIGEST = "decisions.view_token_digest"
 EXPORT = "decisions.view_decision_export"
 LOOK = "lookup results"
-"""What a search shows, in the log of looks; the same for the tail, so that what it adds of an app is no look of its own."""
+"""What a search shows, in the log of looks; the same for the tail, so that what it adds of an app
+is no look of its own.
+"""
 
 
 @sensitive_post_parameters("q")
@@ -36,31 +38,50 @@ LOOK = "lookup results"
 def lookup_page(request: HttpRequest) -> HttpResponse:
     """Finds decisions by what was typed. A request by htmx gets the results alone.
 
-    A posted text becomes an address when it was read as something; what was not could be a credential and goes nowhere.
+    A posted text becomes an address when it was read as something; what was not could be a
+    credential and goes nowhere.
     """
     given = request.POST if request.method == "POST" else request.GET
     insist = given.get("as", "")
     asked = asking.read(given)
     if insist not in ("", *READINGS):
-        problems = (*asked.problems, f"A text is read as one of {', '.join(READINGS)}, so “as” was left out.")
+        problems = (
+            *asked.problems,
+            f"A text is read as one of {', '.join(READINGS)}, so “as” was left out.",
+        )
         asked, insist = replace(asked, problems=problems), ""
     if request.method == "POST":
         return _posted(request, given, asked, insist)
     found = _in_address(request, insist)
-    return _withheld(request, found, asked) if found.withheld else _page(request, _seen_by(request, found.reading), asked, insist)
+    return (
+        _withheld(request, found, asked)
+        if found.withheld
+        else _page(request, _seen_by(request, found.reading), asked, insist)
+    )
 
 
 def _in_address(request: HttpRequest, insist: str) -> pasted.Found:
     """What the address asks for; a credential or a receipt in it is withheld."""
-    return pasted.in_address(request.GET.get("q", ""), insist, with_token=request.user.has_perm(SEE_DIGEST))
+    return pasted.in_address(
+        request.GET.get("q", ""), insist, with_token=request.user.has_perm(SEE_DIGEST)
+    )
 
 
 def _withheld(request: HttpRequest, found: pasted.Found, asked: Asked) -> HttpResponse:
-    """Goes on to an address without the credential that stood in this one, so that no page, link or history repeats it."""
+    """Goes on to an address without the credential that stood in this one, so that no page, link or
+    history repeats it.
+    """
     if request.htmx and not found.elsewhere:
-        return push_url(_page(request, found.reading, asked, ""), listing.address(found.reading.text, asked.filters))
+        return push_url(
+            _page(request, found.reading, asked, ""),
+            listing.address(found.reading.text, asked.filters),
+        )
     if found.reading.hint:
-        messages.error(request, f"{found.reading.hint} It stood in an address: whoever can read logs has it, so have it replaced.")
+        messages.error(
+            request,
+            f"{found.reading.hint} It stood in an address: whoever can read logs has it, so have it"
+            " replaced.",
+        )
     there = found.elsewhere or listing.address(found.reading.text, asked.filters)
     return HttpResponseClientRedirect(there) if request.htmx else redirect(there)
 
@@ -69,7 +90,11 @@ def _posted(request: HttpRequest, given: QueryDict, asked: Asked, insist: str) -
     """What was typed or pasted, without a trace of what was not understood."""
     found = pasted.read(given.get("q", ""), insist, with_token=request.user.has_perm(SEE_DIGEST))
     if found.elsewhere:
-        return HttpResponseClientRedirect(found.elsewhere) if request.htmx else redirect(found.elsewhere)
+        return (
+            HttpResponseClientRedirect(found.elsewhere)
+            if request.htmx
+            else redirect(found.elsewhere)
+        )
     if found.reading.decision is not None:  # its page answers for one that is not stored, too
         there = reverse("decision", args=[format_decision_id(found.reading.decision.bytes)])
         return HttpResponseClientRedirect(there) if request.htmx else redirect(there)
@@ -97,7 +122,9 @@ def _page(request: HttpRequest, reading: Reading, asked: Asked, insist: str) -> 
     return response
 
 
-def _context(request: HttpRequest, reading: Reading, asked: Asked, insist: str) -> dict[str, object]:
+def _context(
+    request: HttpRequest, reading: Reading, asked: Asked, insist: str
+) -> dict[str, object]:
     now, filters = time.time(), asked.filters
     found = listing.compose(reading, filters, now, before=asked.before, insist=insist)
     looks.note_apps(request, found.shown_apps, LOOK)
@@ -130,10 +157,15 @@ def _ranges(reading: Reading, filters: Filters, insist: str) -> list[tuple[str, 
     """Time ranges to go to: words, address, whether it is the present one."""
     own = filters.start is not None
     return [
-        (words, listing.address(reading.text, replace(filters, range=key, start=None, end=None), insist=insist),
-         key == filters.range and not own)
+        (
+            words,
+            listing.address(
+                reading.text, replace(filters, range=key, start=None, end=None), insist=insist
+            ),
+            key == filters.range and not own,
+        )
         for key, words in lookup.SHORT_RANGES.items()
-    ]  # fmt: skip
+    ]
 
 
 @require_GET
@@ -152,4 +184,6 @@ def lookup_tail(request: HttpRequest) -> HttpResponse:
     found = tail.read(reading, asked.filters, after, time.time(), hold=hold)
     looks.note_rows(request, (row.decision for row in found.rows), LOOK)
     href = tail.address(reading.text, asked.filters, insist, found.newest, found.at)
-    return render(request, "decisions/tail.html", {"found": found, "tail_href": href, "at": found.at})
+    return render(
+        request, "decisions/tail.html", {"found": found, "tail_href": href, "at": found.at}
+    )

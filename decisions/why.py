@@ -1,4 +1,5 @@
-"""Why a decision was made, in one clause, from its machine reason and the policy signals it recorded.
+"""Why a decision was made, in one clause, from its machine reason and the policy signals it
+recorded.
 
 A room above can tell it better for some decisions: it adds a teller.
 """
@@ -55,7 +56,10 @@ def brief(decision: Decision) -> str:
     """The machine reason in a few words, with the figure that matters most."""
     reason, seen = Reason(decision.reason), signals(decision)
     if seen and reason == Reason.SERVICE_OVERLOADED:
-        return f"{decision.service} at {seen['service_utilisation'] * 100:.0f}% load, price {seen['service_price']:.2f}"
+        return (
+            f"{decision.service} at {seen['service_utilisation'] * 100:.0f}% load, price"
+            f" {seen['service_price']:.2f}"
+        )
     if seen and reason == Reason.TENANT_OVER_SHARE and 0 < seen["tenant_fair_share"] < math.inf:
         return f"Tenant at {seen['tenant_usage'] / seen['tenant_fair_share']:.1f} × its share"
     return BRIEF.get(reason, REASONS[reason].text)
@@ -71,35 +75,58 @@ def clause(decision: Decision) -> str:
 def _figures(reason: Reason, d: Decision, seen: dict[str, float]) -> str:
     match reason:
         case Reason.QUOTA_EXHAUSTED:
-            return f"its daily quota of {seen['quota_limit']:,.0f} requests is used up: no decider can lease more of it today"
+            return (
+                f"its daily quota of {seen['quota_limit']:,.0f} requests is used up: no decider can"
+                " lease more of it today"
+            )
         case Reason.LEASE_AWAITED:
             quota = f"{seen['quota_limit']:,.0f}"
-            return f"this decider’s part of its daily quota of {quota} requests is used up, and no more of it has arrived yet"
+            return (
+                f"this decider’s part of its daily quota of {quota} requests is used up, and no"
+                " more of it has arrived yet"
+            )
         case Reason.BURST_EXHAUSTED:
             burst, tokens = seen["bucket_burst"], seen["tokens"]
             if tokens > 1 - burst:
-                return f"its burst of {burst:,.0f} requests is used up and it was {max(0.0, -tokens):,.0f} into the headroom above"
+                return (
+                    f"its burst of {burst:,.0f} requests is used up and it was"
+                    f" {max(0.0, -tokens):,.0f} into the headroom above"
+                )
             return f"its burst of {burst:,.0f} requests and the headroom above it are used up"
         case Reason.TOKENS_EMPTY:
             rate, burst = seen["bucket_rate"], seen["bucket_burst"]
-            return f"its bucket of {burst:,.0f} requests, refilled at {rate:,.4g} a second, was empty"
+            return (
+                f"its bucket of {burst:,.0f} requests, refilled at {rate:,.4g} a second, was empty"
+            )
         case Reason.TOKENS_LEFT:
-            return f"its bucket still held {max(0.0, seen['tokens']):,.0f} of {seen['bucket_burst']:,.0f} requests"
+            return (
+                f"its bucket still held {max(0.0, seen['tokens']):,.0f} of"
+                f" {seen['bucket_burst']:,.0f} requests"
+            )
         case Reason.SERVICE_OVERLOADED:
             return _strained(d, seen["service_utilisation"], seen["service_price"])
-        case Reason.TENANT_OVER_SHARE if seen["tenant_fair_share"] > 0 and math.isfinite(seen["tenant_fair_share"]):
+        case Reason.TENANT_OVER_SHARE if seen["tenant_fair_share"] > 0 and math.isfinite(
+            seen["tenant_fair_share"]
+        ):
             times = seen["tenant_usage"] / seen["tenant_fair_share"]
             return f"its tenant used {times:.1f} times its fair share of {d.service}"
     return ""
 
 
 def _strained(d: Decision, load: float, price: float) -> str:
-    """A price falls more slowly than the load does, and rises with latency and errors too: low load is no contradiction."""
+    """A price falls more slowly than the load does, and rises with latency and errors too: low load
+    is no contradiction.
+    """
     config = configs.config(d.config_version)
-    target = next((s.target for s in config.services if s.name == d.service), 1.0) if config else 1.0
+    target = (
+        next((s.target for s in config.services if s.name == d.service), 1.0) if config else 1.0
+    )
     if load >= target:
         return f"{d.service} was at {load * 100:.0f}% of its capacity"
-    return f"{d.service} was still recovering from overload: its price was {price:.2f}, at {load * 100:.0f}% of its capacity"
+    return (
+        f"{d.service} was still recovering from overload: its price was {price:.2f}, at"
+        f" {load * 100:.0f}% of its capacity"
+    )
 
 
 def signals(decision: Decision) -> dict[str, float] | None:

@@ -1,4 +1,6 @@
-"""What a decision page shows for those who answer the customer: the texts, what came later, and disputes."""
+"""What a decision page shows for those who answer the customer: the texts, what came later, and
+disputes.
+"""
 
 from __future__ import annotations
 
@@ -40,6 +42,13 @@ def compose(shown: DecisionPage) -> Answer:
     """Reads what the panels show."""
     d, found = shown.d, disputes.of_decision(shown.d.id)
     refused = d.action != Action.ADMIT and not d.observed
-    verdicts = {x.outcome_id for x in found}  # a verdict stands with its dispute, not once more as an outcome
+    verdicts = {
+        x.outcome_id for x in found
+    }  # a verdict stands with its dispute, not once more as an outcome
     later = tuple(one for one in outcomes.of_decision(d) if one.outcome.pk not in verdicts)
-    return Answer(said(shown), later, tuple(found), refused and not any(x.state in ("open", "upheld") for x in found))
+    return Answer(
+        said(shown),
+        later,
+        tuple(found),
+        refused and not any(x.state in ("open", "upheld") for x in found),
+    )

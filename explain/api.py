@@ -1,4 +1,6 @@
-"""Why a decision was made, over REST: record, explanation, way back, worlds, text for the customer."""
+"""Why a decision was made, over REST: record, explanation, way back, worlds, text for the
+customer.
+"""
 
 from __future__ import annotations
 
@@ -43,13 +45,16 @@ class DecisionRecord(APIView):
 
     @extend_schema(operation_id="decisions_record", responses=OpenApiTypes.OBJECT)
     def get(self, request: Request, decision_id: str) -> Response:
-        """Everything that was stored of a decision: the feature vector as served, the signals as seen, its SHAP values.
+        """Everything that was stored of a decision: the feature vector as served, the signals as
+        seen, its SHAP values.
 
         The digest of the credential is there for those who may see it.
         """
         d = _looked_at(request, decision_id)
         kept = Explanation.objects.filter(decision=d.id, at=d.at).first()
-        return Response(record.fields(d, kept, with_token=request.user.has_perm("decisions.view_token_digest")))
+        return Response(
+            record.fields(d, kept, with_token=request.user.has_perm("decisions.view_token_digest"))
+        )
 
 
 class ReasonOut(serializers.Serializer):
@@ -67,16 +72,24 @@ class ContributionOut(serializers.Serializer):
     """What one feature added to the score."""
 
     feature = serializers.CharField()
-    value = serializers.FloatField(allow_null=True, help_text="As served; null when it was missing.")
-    contribution = serializers.FloatField(help_text="Log-odds; base and all contributions add up to the raw score.")
+    value = serializers.FloatField(
+        allow_null=True, help_text="As served; null when it was missing."
+    )
+    contribution = serializers.FloatField(
+        help_text="Log-odds; base and all contributions add up to the raw score."
+    )
 
 
 class ExplanationOut(serializers.Serializer):
     """Why the score was what it was."""
 
-    state = serializers.ChoiceField(["ready", "pending", "impossible", "none"], help_text="none: no model was asked.")
+    state = serializers.ChoiceField(
+        ["ready", "pending", "impossible", "none"], help_text="none: no model was asked."
+    )
     error = serializers.CharField(allow_blank=True)
-    base = serializers.FloatField(allow_null=True, help_text="The model's expected raw score, log-odds.")
+    base = serializers.FloatField(
+        allow_null=True, help_text="The model's expected raw score, log-odds."
+    )
     raw = serializers.FloatField(allow_null=True)
     reasons = ReasonOut(many=True)
     contributions = ContributionOut(many=True)
@@ -93,17 +106,27 @@ class ExplanationDetail(APIView):
         d = _looked_at(request, decision_id)
         explained = page.compose(d, with_token=False).explained
         kept = explained.explanation
-        return Response(ExplanationOut({
-            "state": explained.state, "error": explained.error, "reasons": explained.reasons,
-            "base": kept.base if kept else None, "raw": kept.raw if kept else None,
-            "contributions": _contributions(d, kept) if kept else [],
-        }).data)  # fmt: skip
+        return Response(
+            ExplanationOut(
+                {
+                    "state": explained.state,
+                    "error": explained.error,
+                    "reasons": explained.reasons,
+                    "base": kept.base if kept else None,
+                    "raw": kept.raw if kept else None,
+                    "contributions": _contributions(d, kept) if kept else [],
+                }
+            ).data
+        )
 
 
 def _contributions(d: Decision, kept: Explanation) -> list[dict[str, object]]:
     row = np.frombuffer(bytes(d.features), "<f4").tolist()
     parts = zip(NAMES, row, kept.values.tolist(), strict=True)
-    return [{"feature": n, "value": v if math.isfinite(v) else None, "contribution": c} for n, v, c in parts]
+    return [
+        {"feature": n, "value": v if math.isfinite(v) else None, "contribution": c}
+        for n, v, c in parts
+    ]
 
 
 class ChangeOut(serializers.Serializer):
@@ -120,16 +143,24 @@ class WayOut(serializers.Serializer):
     """Changes that together would have been admitted."""
 
     changes = ChangeOut(many=True)
-    sentence = serializers.CharField(help_text="Names the Retry-After that was answered where its own wait is another.")
+    sentence = serializers.CharField(
+        help_text="Names the Retry-After that was answered where its own wait is another."
+    )
     risk = serializers.FloatField(allow_null=True)
-    steady = serializers.BooleanField(help_text="Whether a little more of the same change is admitted as well.")
+    steady = serializers.BooleanField(
+        help_text="Whether a little more of the same change is admitted as well."
+    )
 
 
 class WayBackOut(serializers.Serializer):
     """The way back to admit."""
 
-    ways = WayOut(many=True, help_text="Smallest change first; each was decided again and admitted.")
-    none = serializers.CharField(allow_blank=True, help_text="Why there is none; empty when there is one.")
+    ways = WayOut(
+        many=True, help_text="Smallest change first; each was decided again and admitted."
+    )
+    none = serializers.CharField(
+        allow_blank=True, help_text="Why there is none; empty when there is one."
+    )
 
 
 class WayBackDetail(APIView):
@@ -155,7 +186,9 @@ class LimitOut(serializers.Serializer):
     before = serializers.CharField()
     limit = serializers.CharField()
     after = serializers.CharField()
-    stood = serializers.ChoiceField(["within", "below", "over", "spent", "not asked"], source="word")
+    stood = serializers.ChoiceField(
+        ["within", "below", "over", "spent", "not asked"], source="word"
+    )
     fired = serializers.BooleanField()
 
 
@@ -166,7 +199,9 @@ class LimitList(APIView):
 
     @extend_schema(operation_id="decisions_limits", responses=LimitOut(many=True))
     def get(self, request: Request, decision_id: str) -> Response:
-        """Every limit that was evaluated, in the order of the stages, before and after; empty when its config is not kept."""
+        """Every limit that was evaluated, in the order of the stages, before and after; empty when
+        its config is not kept.
+        """
         d = _looked_at(request, decision_id)
         cut = page.compose(d, with_token=False).cut
         return Response(LimitOut(panels.limits_of(d, cut.at if cut else None), many=True).data)
@@ -205,8 +240,12 @@ class SharedOut(serializers.Serializer):
     limit = serializers.CharField()
     sentence = serializers.CharField()
     parts = PartOut(many=True)
-    kept = serializers.IntegerField(allow_null=True, help_text="Stored decisions it rests on; null when something is left out.")
-    suppressed = serializers.BooleanField(help_text="Something is left out because fewer than five others took part.")
+    kept = serializers.IntegerField(
+        allow_null=True, help_text="Stored decisions it rests on; null when something is left out."
+    )
+    suppressed = serializers.BooleanField(
+        help_text="Something is left out because fewer than five others took part."
+    )
 
 
 class AroundOut(serializers.Serializer):
@@ -226,13 +265,21 @@ class Around(APIView):
 
     @extend_schema(operation_id="decisions_around", responses=AroundOut)
     def get(self, request: Request, decision_id: str) -> Response:
-        """The app two minutes either side, its place among similar apps, and how much of the load came from others."""
+        """The app two minutes either side, its place among similar apps, and how much of the load
+        came from others.
+        """
         d = _looked_at(request, decision_id)
         beside = panels.around(d)
-        return Response(AroundOut({
-            "timeline": timeline.of(d, page.compose(d, with_token=False).story.http), "similar_apps": beside["peers"].apps,
-            "peers": beside["peers"].rows, "shared_cause": beside["shared"],
-        }).data)  # fmt: skip
+        return Response(
+            AroundOut(
+                {
+                    "timeline": timeline.of(d, page.compose(d, with_token=False).story.http),
+                    "similar_apps": beside["peers"].apps,
+                    "peers": beside["peers"].rows,
+                    "shared_cause": beside["shared"],
+                }
+            ).data
+        )
 
 
 class MinuteOut(serializers.Serializer):
@@ -240,11 +287,17 @@ class MinuteOut(serializers.Serializer):
 
     id = serializers.CharField()
     at = serializers.DateTimeField()
-    state = serializers.ChoiceField(["sampled", "young", "expired", "future"], help_text="Why it is not stored.")
-    app = serializers.CharField(allow_blank=True, help_text="Whom the counts are about; empty: every app.")
+    state = serializers.ChoiceField(
+        ["sampled", "young", "expired", "future"], help_text="Why it is not stored."
+    )
+    app = serializers.CharField(
+        allow_blank=True, help_text="Whom the counts are about; empty: every app."
+    )
     number = EstimateOut(help_text="Decisions of its minute.")
     by_action = serializers.DictField(child=EstimateOut())
-    config_version = serializers.IntegerField(allow_null=True, help_text="In force then, where it is kept.")
+    config_version = serializers.IntegerField(
+        allow_null=True, help_text="In force then, where it is kept."
+    )
     similar = DecisionOut(many=True, help_text="The stored ones nearest in time.")
 
 
@@ -256,23 +309,40 @@ class Minute(APIView):
 
     @extend_schema(
         operation_id="decisions_minute",
-        parameters=[OpenApiParameter("app", str, description="Id or name of the app it was about, where that is known.")],
+        parameters=[
+            OpenApiParameter(
+                "app", str, description="Id or name of the app it was about, where that is known."
+            )
+        ],
         responses=MinuteOut,
     )
     def get(self, request: Request, decision_id: str) -> Response:
-        """What was decided in the minute that the id holds, under which config, and similar stored decisions."""
+        """What was decided in the minute that the id holds, under which config, and similar stored
+        decisions.
+        """
         if (raw := parse_decision_id(decision_id)) is None:
             raise NotFound("This is no decision id: it would be dec_ and 32 hexadecimal digits.")
         known = not_kept.compose(raw, request.query_params.get("app", ""), time.time())
         if known.unknown:
             raise ValidationError({"app": "No app of this id or name is known."})
-        looks.note_apps(request, known.shown_apps, f"the minute of decision {known.id} over the API")
+        looks.note_apps(
+            request, known.shown_apps, f"the minute of decision {known.id} over the API"
+        )
         minute = known.minute
-        return Response(MinuteOut({
-            "id": known.id, "at": utc(known.at), "state": known.state, "app": known.app, "number": minute.number,
-            "by_action": {share.action.word: share.number for share in minute.shares},
-            "config_version": known.rules.version if known.rules else None, "similar": [row.decision for row in known.similar],
-        }).data)  # fmt: skip
+        return Response(
+            MinuteOut(
+                {
+                    "id": known.id,
+                    "at": utc(known.at),
+                    "state": known.state,
+                    "app": known.app,
+                    "number": minute.number,
+                    "by_action": {share.action.word: share.number for share in minute.shares},
+                    "config_version": known.rules.version if known.rules else None,
+                    "similar": [row.decision for row in known.similar],
+                }
+            ).data
+        )
 
 
 class WorldOut(serializers.Serializer):
@@ -282,8 +352,14 @@ class WorldOut(serializers.Serializer):
     action = WordField(Action, allow_null=True)
     risk = serializers.FloatField(allow_null=True)
     note = serializers.CharField(allow_blank=True)
-    because = serializers.ListField(child=serializers.CharField(), help_text="What makes it differ from the record.")
-    state = serializers.ChoiceField(["ok", "warn", "bad", "off", ""], source="level", help_text="Of the replay: ok is bit-equal.")
+    because = serializers.ListField(
+        child=serializers.CharField(), help_text="What makes it differ from the record."
+    )
+    state = serializers.ChoiceField(
+        ["ok", "warn", "bad", "off", ""],
+        source="level",
+        help_text="Of the replay: ok is bit-equal.",
+    )
 
 
 class Replay(APIView):
@@ -294,7 +370,9 @@ class Replay(APIView):
 
     @extend_schema(operation_id="decisions_replay", responses=WorldOut(many=True))
     def get(self, request: Request, decision_id: str) -> Response:
-        """As decided then, verified to the bit; as decided now; as another model would. Nothing is changed."""
+        """As decided then, verified to the bit; as decided now; as another model would. Nothing is
+        changed.
+        """
         return Response(WorldOut(worlds.of(_looked_at(request, decision_id)), many=True).data)
 
 
@@ -314,7 +392,9 @@ class CustomerTextDetail(APIView):
 
     @extend_schema(operation_id="decisions_customer_text", responses=CustomerText)
     def get(self, request: Request, decision_id: str) -> Response:
-        """True, in plain words, with what to do; without scores, limits of others, or what was noticed of abuse."""
+        """True, in plain words, with what to do; without scores, limits of others, or what was
+        noticed of abuse.
+        """
         shown = page.compose(_looked_at(request, decision_id), with_token=False)
         return Response(CustomerText(answer.said(shown)).data)
 

@@ -1,4 +1,6 @@
-"""The models that decisions were made with: files named by their digest, checked before they are used."""
+"""The models that decisions were made with: files named by their digest, checked before they are
+used.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Which stored decisions get an explanation, and computing it for them.
 
-Every stored non-admit that a model was asked about is explained, and a fixed tenth of the admits. An id decides: the same
-decision is in or out wherever and whenever it is looked at.
+Every stored non-admit that a model was asked about is explained, and a fixed tenth of the admits.
+An id decides: the same decision is in or out wherever and whenever it is looked at.
 """
 
 from __future__ import annotations
@@ -34,9 +34,13 @@ ADMITS_OF_16 = 1
 HORIZON_S = 180.0
 """How far back the frequent run looks."""
 SWEEP_S = 7_200.0
-"""How far back the rare run looks, for what an outage left behind. What is older is explained when someone opens it."""
+"""How far back the rare run looks, for what an outage left behind. What is older is explained when
+someone opens it.
+"""
 RUN = 2_000
-"""Decisions of one run at most: what five seconds bring at a sampling budget of 400 a second, all of it refusals."""
+"""Decisions of one run at most: what five seconds bring at a sampling budget of 400 a second, all
+of it refusals.
+"""
 LATE_S = 30.0
 """Age of the oldest waiting decision from which explaining is behind."""
 RATE_S = 60.0
@@ -55,10 +59,16 @@ class Done:
 
 
 def wanted(since: float, now: float) -> QuerySet[Decision]:
-    """Stored decisions since a moment that ought to have an explanation and have none, newest first."""
-    ranked = lookup.within(Decision.objects.filter(raw_risk__isnull=False, feature_schema=SCHEMA), since, now + 60)
+    """Stored decisions since a moment that ought to have an explanation and have none, newest
+    first.
+    """
+    ranked = lookup.within(
+        Decision.objects.filter(raw_risk__isnull=False, feature_schema=SCHEMA), since, now + 60
+    )
     last_digit = RawSQL("get_byte(uuid_send(id), 15) & 15", [])
-    chosen = ranked.alias(digit=last_digit).filter(~Q(action=int(Action.ADMIT)) | Q(digit__lt=ADMITS_OF_16))
+    chosen = ranked.alias(digit=last_digit).filter(
+        ~Q(action=int(Action.ADMIT)) | Q(digit__lt=ADMITS_OF_16)
+    )
     explained = Explanation.objects.filter(decision=OuterRef("id"), at=OuterRef("at"))
     return chosen.filter(~Exists(explained)).order_by("-id")
 
@@ -72,7 +82,9 @@ def run(since: float, now: float | None = None, most: int = RUN) -> Done:
 
 
 _shelf: dict[str, float] = {}
-"""Models that could not be used, and until when (monotonic) nobody tries again: their rows must not crowd out the others."""
+"""Models that could not be used, and until when (monotonic) nobody tries again: their rows must not
+crowd out the others.
+"""
 SHELVED_S = 60.0
 
 
@@ -98,7 +110,9 @@ Row = tuple[uuid.UUID, object, str, bytes, float]
 
 
 def explain(rows: list[Row]) -> Done:
-    """Computes and stores explanations, model by model; a model that cannot be used costs only its own rows."""
+    """Computes and stores explanations, model by model; a model that cannot be used costs only its
+    own rows.
+    """
     by_model: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         by_model[row[2]].append(row)
@@ -126,13 +140,24 @@ def _made(digest: str, rows: list[Row]) -> list[Explanation]:
     wrong[:some] = shap_values.differing(digest, matrix[:some], found.part(some))
     return [
         Explanation(
-            decision=row[0], at=row[1], model=digest, base=base, contributions=values.astype("<f8").tobytes(), raw=row[4],
-            sum_error=error, mismatch=differs or not abs(error) <= shap_values.TOLERANCE,
+            decision=row[0],
+            at=row[1],
+            model=digest,
+            base=base,
+            contributions=values.astype("<f8").tobytes(),
+            raw=row[4],
+            sum_error=error,
+            mismatch=differs or not abs(error) <= shap_values.TOLERANCE,
         )
         for row, base, values, error, differs in zip(
-            rows, found.base.tolist(), found.contributions, errors.tolist(), wrong.tolist(), strict=True
+            rows,
+            found.base.tolist(),
+            found.contributions,
+            errors.tolist(),
+            wrong.tolist(),
+            strict=True,
         )
-    ]  # fmt: skip
+    ]
 
 
 def _alarm(digest: str, made: list[Explanation]) -> int:
@@ -140,7 +165,8 @@ def _alarm(digest: str, made: list[Explanation]) -> int:
     if wrong:
         worst = max(abs(e.sum_error) for e in wrong)
         log.error(
-            "SHAP values of %d decisions do not add up to their score, by up to %.3g, or are not LightGBM's: model %s",
+            "SHAP values of %d decisions do not add up to their score, by up to %.3g, or are not"
+            " LightGBM's: model %s",
             len(wrong),
             worst,
             digest[:12],
@@ -149,7 +175,9 @@ def _alarm(digest: str, made: list[Explanation]) -> int:
 
 
 def waiting(now: float | None = None, seconds: float = HORIZON_S, most: int = 10_000) -> int:
-    """Decisions of the last `seconds` that still wait for their explanation, counted up to `most`."""
+    """Decisions of the last `seconds` that still wait for their explanation, counted up to
+    `most`.
+    """
     now = time.time() if now is None else now
     return wanted(now - seconds, now).order_by()[:most].count()
 
@@ -173,9 +201,13 @@ class Progress:
 def progress(now: float | None = None) -> Progress:
     """Backlog, age and rate at this moment."""
     now = time.time() if now is None else now
-    found = wanted(now - HORIZON_S, now).order_by().aggregate(count=Count("*"), oldest=Min("stored_at"))
+    found = (
+        wanted(now - HORIZON_S, now).order_by().aggregate(count=Count("*"), oldest=Min("stored_at"))
+    )
     since = datetime.fromtimestamp(now - RATE_S, UTC)
-    made = Explanation.objects.filter(at__gte=since - timedelta(seconds=HORIZON_S), computed_at__gte=since).count()
+    made = Explanation.objects.filter(
+        at__gte=since - timedelta(seconds=HORIZON_S), computed_at__gte=since
+    ).count()
     age = now - found["oldest"].timestamp() if found["oldest"] else 0.0
     return Progress(found["count"], max(0.0, age), made / RATE_S)
 
@@ -184,5 +216,8 @@ def mismatched(now: float | None = None, seconds: float = 86_400.0) -> int:
     """Decisions of the last `seconds` whose SHAP values do not add up to their score."""
     now = time.time() if now is None else now
     with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM explain_explanation WHERE mismatch AND at >= to_timestamp(%s)", [now - seconds])
+        cursor.execute(
+            "SELECT count(*) FROM explain_explanation WHERE mismatch AND at >= to_timestamp(%s)",
+            [now - seconds],
+        )
         return int(cursor.fetchone()[0])

@@ -1,7 +1,8 @@
-"""What the customer may be told about a decision: a reply, one line, and an API error, from the reviewed catalogue.
+"""What the customer may be told about a decision: a reply, one line, and an API error, from the
+reviewed catalogue.
 
-The texts depend on a `Case` alone, and a case holds nothing that must not be told: no score, threshold, model, tier, service,
-peer or signal of abuse. So they cannot leak what they never see.
+The texts depend on a `Case` alone, and a case holds nothing that must not be told: no score,
+threshold, model, tier, service, peer or signal of abuse. So they cannot leak what they never see.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ _OVER = 1.05
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What a text may depend on. Everything after `at` may be unknown, as it is when all there is is a receipt."""
+    """What a text may depend on. Everything after `at` may be unknown, as it is when all there is
+    is a receipt.
+    """
 
     action: Action
     stage: Stage
@@ -84,9 +87,15 @@ def say(case: Case) -> Said:
     texts = words.WORDS[cause]
     why_so = texts.why_known if texts.why_known and _knows(cause, case) else texts.why
     now = words.BATCH_KNOWN if action == Action.BATCH and case.batch else words.NOW[action]
-    parts = [f"{words.WHAT[action]} {why_so}", f"{now} {_advice(cause, action)}".strip(), words.REFERENCE]
+    parts = [
+        f"{words.WHAT[action]} {why_so}",
+        f"{now} {_advice(cause, action)}".strip(),
+        words.REFERENCE,
+    ]
     line = f"{texts.line}{words.LINE_END[action]}".format_map(told)
-    return Said("\n\n".join(part.format_map(told) for part in parts), line, _api(case, action, line), cause)
+    return Said(
+        "\n\n".join(part.format_map(told) for part in parts), line, _api(case, action, line), cause
+    )
 
 
 def _advice(cause: Cause, action: Action) -> str:
@@ -106,7 +115,10 @@ def cause_of(case: Case) -> Cause:
     """What the customer is told it was."""
     if answered(case) == Action.ADMIT:
         return Cause.ACCEPTED
-    found = words.CAUSES.get((case.stage, case.reason)) or words.CAUSES[REASONS[case.reason].stage, case.reason]
+    found = (
+        words.CAUSES.get((case.stage, case.reason))
+        or words.CAUSES[REASONS[case.reason].stage, case.reason]
+    )
     if isinstance(found, Cause):
         return found
     if found == Ask.FINDINGS and case.action != Action.SHED:
@@ -121,7 +133,10 @@ def facts(case: Case) -> dict[str, str]:
     name = _plain(case.app_name)
     return {
         "app": f"your app “{name}”" if name else "your app",
-        "when": f"{case.at.astimezone(UTC):%H:%M:%S} UTC on {case.at.astimezone(UTC).day} {case.at.astimezone(UTC):%B %Y}",
+        "when": (
+            f"{case.at.astimezone(UTC):%H:%M:%S} UTC on {case.at.astimezone(UTC).day}"
+            f" {case.at.astimezone(UTC):%B %Y}"
+        ),
         "status": str(HTTP_STATUS[answered(case)]),
         "wait": str(case.wait_s),
         "wait_words": _spoken(case.wait_s),
@@ -136,7 +151,9 @@ def facts(case: Case) -> dict[str, str]:
 
 def _knows(cause: Cause, case: Case) -> bool:
     """Whether the figures are there that the fuller text of a cause names, and say what it says."""
-    quota, rate, burst, pace = (_positive(v) for v in (case.quota, case.rate, case.burst, case.pace))
+    quota, rate, burst, pace = (
+        _positive(v) for v in (case.quota, case.rate, case.burst, case.pace)
+    )
     if cause == Cause.QUOTA:
         return quota > 0
     if cause == Cause.PACE:
@@ -147,8 +164,15 @@ def _knows(cause: Cause, case: Case) -> bool:
 def _api(case: Case, action: Action, line: str) -> str:
     """The body of the response, with the one line for its detail."""
     title = answers.WORDS[action].title if action in answers.WORDS else "Accepted"
-    members: dict[str, object] = {"type": problem.PREFIX + action.word} if action != Action.ADMIT else {}
-    members |= {"title": title, "status": HTTP_STATUS[action], "detail": line, "decision": case.reference}
+    members: dict[str, object] = (
+        {"type": problem.PREFIX + action.word} if action != Action.ADMIT else {}
+    )
+    members |= {
+        "title": title,
+        "status": HTTP_STATUS[action],
+        "detail": line,
+        "decision": case.reference,
+    }
     if action not in (Action.ADMIT, Action.BLOCK):
         members["retry_after"] = case.wait_s
     if case.batch and action in (Action.DEFER, Action.BATCH):
@@ -157,28 +181,51 @@ def _api(case: Case, action: Action, line: str) -> str:
 
 
 def of_decision(d: Decision, app_name: str = "", code: str = "") -> Case:
-    """The case of a stored decision. `app_name` as registered, `code` as `decider.reasons.told_code` chose it, both when known."""
+    """The case of a stored decision. `app_name` as registered, `code` as
+    `decider.reasons.told_code` chose it, both when known.
+    """
     seen = why.signals(d) or {}
     action = Action(d.action)
     return Case(
-        action=action, stage=Stage(d.stage), reason=Reason(d.reason), reference=d.name, at=d.at, observed=d.observed,
+        action=action,
+        stage=Stage(d.stage),
+        reason=Reason(d.reason),
+        reference=d.name,
+        at=d.at,
+        observed=d.observed,
         wait_s=0 if action in (Action.ADMIT, Action.BLOCK) else max(1, waits(d.retry_after)),
-        app_name=app_name, code=code, busy=seen.get("service_price", 0.0) > 0, spent=seen.get("tokens", 1.0) < 1,
-        rate=seen.get("bucket_rate"), burst=seen.get("bucket_burst"), quota=seen.get("quota_limit"), pace=_pace(d), batch=_batch(d),
-    )  # fmt: skip
+        app_name=app_name,
+        code=code,
+        busy=seen.get("service_price", 0.0) > 0,
+        spent=seen.get("tokens", 1.0) < 1,
+        rate=seen.get("bucket_rate"),
+        burst=seen.get("bucket_burst"),
+        quota=seen.get("quota_limit"),
+        pace=_pace(d),
+        batch=_batch(d),
+    )
 
 
 def of_receipt(r: Receipt) -> Case:
     """The case of a receipt, which carries no app name and no figures."""
     return Case(
-        action=r.action, stage=r.stage, reason=r.reason, reference=format_decision_id(r.decision), at=utc(r.at),
-        wait_s=r.retry_after, code=told_code(r.codes),
-    )  # fmt: skip
+        action=r.action,
+        stage=r.stage,
+        reason=r.reason,
+        reference=format_decision_id(r.decision),
+        at=utc(r.at),
+        wait_s=r.retry_after,
+        code=told_code(r.codes),
+    )
 
 
 def _pace(d: Decision) -> float | None:
     row = np.frombuffer(bytes(d.features), "<f4")
-    value = float(row[INDEX["rate_10s"]]) if d.feature_schema == SCHEMA and len(row) == len(INDEX) else None
+    value = (
+        float(row[INDEX["rate_10s"]])
+        if d.feature_schema == SCHEMA and len(row) == len(INDEX)
+        else None
+    )
     return value if value is not None and math.isfinite(value) else None
 
 
@@ -187,7 +234,9 @@ def _batch(d: Decision) -> str:
     if (config := configs.config(d.config_version)) is None:
         return ""
     endpoints = (e for s in config.services if s.name == d.service for e in s.endpoints)
-    return next((e.batch for e in endpoints if (e.method, e.template) == (d.method, d.endpoint)), "")
+    return next(
+        (e.batch for e in endpoints if (e.method, e.template) == (d.method, d.endpoint)), ""
+    )
 
 
 def _spoken(seconds: int) -> str:
@@ -206,11 +255,21 @@ def _positive(value: float | None) -> float:
 def _figure(value: float | None) -> str:
     """300, 2,000,000, 0.5: a figure of the customer's own."""
     known = _positive(value)
-    return f"{known:,.0f}" if known >= 10 else np.format_float_positional(known, precision=2, fractional=False, trim="-")
+    return (
+        f"{known:,.0f}"
+        if known >= 10
+        else np.format_float_positional(known, precision=2, fractional=False, trim="-")
+    )
 
 
 def _plain(text: str) -> str:
-    """A name from outside on one line: no control or direction-changing characters, at most 80 long."""
-    kept = "".join(" " if c.isspace() else c for c in text if c.isspace() or not unicodedata.category(c).startswith("C"))
+    """A name from outside on one line: no control or direction-changing characters, at most 80
+    long.
+    """
+    kept = "".join(
+        " " if c.isspace() else c
+        for c in text
+        if c.isspace() or not unicodedata.category(c).startswith("C")
+    )
     kept = " ".join(kept.split())
     return kept if len(kept) <= _NAME_MAX else f"{kept[: _NAME_MAX - 1]}…"

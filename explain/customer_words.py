@@ -1,8 +1,8 @@
 """The reviewed catalogue of what a customer may be told, and when each text applies.
 
-Texts hold no figure of their own: every number comes in by one of the fields in FIELDS, which are the customer's own affairs (the
-wait they were told, their allowance, their own pace over it) or what they hold already (time, status, reference). Whoever changes
-a text raises VERSION.
+Texts hold no figure of their own: every number comes in by one of the fields in FIELDS, which are
+the customer's own affairs (the wait they were told, their allowance, their own pace over it) or
+what they hold already (time, status, reference). Whoever changes a text raises VERSION.
 """
 
 from __future__ import annotations
@@ -17,12 +17,28 @@ from decider.vocabulary import Action, Reason, Stage
 VERSION = 3
 """Of the catalogue; shown where a text is shown."""
 
-FIELDS = frozenset({"app", "when", "status", "wait", "wait_words", "rate", "burst", "quota", "pace", "batch", "reference"})
+FIELDS = frozenset(
+    {
+        "app",
+        "when",
+        "status",
+        "wait",
+        "wait_words",
+        "rate",
+        "burst",
+        "quota",
+        "pace",
+        "batch",
+        "reference",
+    }
+)
 """All that a text may be filled with."""
 
 
 class Cause(Enum):
-    """What the customer is told it was. UNSAID: something that is not told, because telling it would help those who mean harm."""
+    """What the customer is told it was. UNSAID: something that is not told, because telling it
+    would help those who mean harm.
+    """
 
     ACCEPTED = auto()
     QUOTA = auto()
@@ -51,7 +67,9 @@ class Ask(Enum):
     FINDINGS = auto()
     """On what spoke most against the request."""
     SITUATION = auto()
-    """On whether the service was busy; else on SURROUNDED; else on whether the allowance was used up."""
+    """On whether the service was busy; else on SURROUNDED; else on whether the allowance was used
+    up.
+    """
 
 
 CAUSES: dict[tuple[Stage, Reason], Cause | Ask] = {
@@ -75,24 +93,38 @@ CAUSES: dict[tuple[Stage, Reason], Cause | Ask] = {
     (Stage.FALLBACK, Reason.TOKENS_LEFT): Ask.SITUATION,
     (Stage.FALLBACK, Reason.TOKENS_EMPTY): Cause.ALLOWANCE,
 }
-"""Stage and reason of every decision there can be. A refusal whose reason is a mild one (a low risk, say) was refused by what
-surrounded it, so the situation is asked."""
+"""Stage and reason of every decision there can be. A refusal whose reason is a mild one (a low
+risk, say) was refused by what surrounded it, so the situation is asked.
+"""
 
 SURROUNDED: dict[Reason, Cause] = {Reason.VALUE_LOW: Cause.BEHIND}
-"""What is told, whatever the allowance was, where the situation was asked and the service was not busy."""
+"""What is told, whatever the allowance was, where the situation was asked and the service was not
+busy.
+"""
 
 _SAID = {
-    Cause.PACE: ("rate_1s:high", "rate_10s:high", "rate_60s:high", "rate_600s:high", "seconds_since_last:low"),
+    Cause.PACE: (
+        "rate_1s:high",
+        "rate_10s:high",
+        "rate_60s:high",
+        "rate_600s:high",
+        "seconds_since_last:low",
+    ),
     Cause.BURST: ("burst_ratio:high", "gap_cv:high"),
     Cause.WORK: ("cost_rate_60s:high", "request_cost:high"),
     Cause.ERRORS: ("error_share_60s:high", "client_error_share_60s:high"),
-    Cause.OUR_ERRORS: ("server_error_share_60s:high", "service_error_share:high", "service_latency_ratio:high"),
+    Cause.OUR_ERRORS: (
+        "server_error_share_60s:high",
+        "service_error_share:high",
+        "service_latency_ratio:high",
+    ),
     Cause.RETRIES: ("refused_share_60s:high", "retry_share_60s:high", "early_retry_share_60s:high"),
     Cause.SIZE: ("payload_mean_60s:high", "payload_now:high"),
     Cause.CHOSEN: ("service_utilisation:high",),
     Cause.SHARE: ("tenant_share:high",),
 }
-"""How each finding that may be told (`decider.causes.TELLING`) is told, as feature and direction."""
+"""How each finding that may be told (`decider.causes.TELLING`) is told, as feature and direction.
+"""
 
 _UNTOLD = SIGNS_OF_ABUSE | frozenset(
     {
@@ -111,17 +143,25 @@ _UNTOLD = SIGNS_OF_ABUSE | frozenset(
 
 
 def _findings() -> dict[str, Cause]:
-    """The cause of every reason code. Raises KeyError at import when a feature is in neither list above, or the response tells
-    another set of findings."""
+    """The cause of every reason code. Raises KeyError at import when a feature is in neither list
+    above, or the response tells another set of findings.
+    """
     told = {one: cause for cause, ones in _SAID.items() for one in ones}
     if differ := set(told) ^ TELLING:
-        raise KeyError(f"the response and the customer catalogue do not tell the same findings: {sorted(differ)}")
+        raise KeyError(
+            "the response and the customer catalogue do not tell the same findings:"
+            f" {sorted(differ)}"
+        )
     found = {}
     for feature in FEATURES:
         sides = {side: told.get(f"{feature.name}:{side}") for side in ("high", "low")}
         if not any(sides.values()) and feature.name not in _UNTOLD:
-            raise KeyError(f"the customer catalogue does not say whether {feature.name} may be told")
-        found |= {f"{feature.code}_{side.upper()}": cause or Cause.UNSAID for side, cause in sides.items()}
+            raise KeyError(
+                f"the customer catalogue does not say whether {feature.name} may be told"
+            )
+        found |= {
+            f"{feature.code}_{side.upper()}": cause or Cause.UNSAID for side, cause in sides.items()
+        }
     return found
 
 
@@ -145,13 +185,15 @@ REVIEW = "If you think this was wrong, reply with the reference below and a pers
 
 WORDS: dict[Cause, Words] = {
     Cause.ACCEPTED: Words(
-        "No limit was applied to it.", "The request was accepted; no limit was applied to it.", "There is nothing to change."
+        "No limit was applied to it.",
+        "The request was accepted; no limit was applied to it.",
+        "There is nothing to change.",
     ),
     Cause.QUOTA: Words(
         "No more of the daily quota of your plan can be given out today.",
         "No more of the daily quota of your plan can be given out today",
-        "To stay within the quota, spread the work over the day or leave out requests you do not need. If you need more, ask us "
-        "about a larger plan.",
+        "To stay within the quota, spread the work over the day or leave out requests you do not"
+        " need. If you need more, ask us about a larger plan.",
         "No more of the daily quota of your plan, {quota} requests, can be given out today.",
     ),
     Cause.QUOTA_PART: Words(
@@ -178,7 +220,8 @@ WORDS: dict[Cause, Words] = {
         "More requests had arrived than your plan allows at once.",
         "More requests arrived than your plan allows at once",
         "To avoid this, spread your requests evenly over time.",
-        "Your allowance at this time is a burst of {burst} requests, refilled at {rate} a second, and it was used up.",
+        "Your allowance at this time is a burst of {burst} requests, refilled at {rate} a second,"
+        " and it was used up.",
     ),
     Cause.BUSY: Words(
         "Our service was busy and could not take every request.",
@@ -186,9 +229,11 @@ WORDS: dict[Cause, Words] = {
         "Your integration does not need to change, as long as it waits when it is told to.",
     ),
     Cause.SHARE: Words(
-        "Our service was busy, and the apps of your organisation together were already using much of it.",
+        "Our service was busy, and the apps of your organisation together were already using much"
+        " of it.",
         "Our service was busy and your organisation’s apps were already using much of it",
-        "To avoid this, spread the work of your apps over time, and do what can wait at another hour.",
+        "To avoid this, spread the work of your apps over time, and do what can wait at another"
+        " hour.",
     ),
     Cause.CHOSEN: Words(
         "Our service was busy, and our automatic protection put other requests first.",
@@ -198,49 +243,61 @@ WORDS: dict[Cause, Words] = {
     Cause.BEHIND: Words(
         "Our automatic protection put other requests first.",
         "Our automatic protection put other requests first",
-        "To lower the chance of this, leave out requests that nobody waits for, and do what can wait at another hour.",
+        "To lower the chance of this, leave out requests that nobody waits for, and do what can"
+        " wait at another hour.",
     ),
     Cause.PACE: Words(
-        "Our automatic protection limited it, in part because of how quickly requests from your app were arriving.",
+        "Our automatic protection limited it, in part because of how quickly requests from your app"
+        " were arriving.",
         "Requests from your app were arriving quickly and our automatic protection limited them",
         "To avoid this, spread your requests evenly over time.",
-        "Our automatic protection limited it, in part because of how quickly requests from your app were arriving: about {pace} a "
-        "second, where your allowance is refilled at {rate} a second.",
+        "Our automatic protection limited it, in part because of how quickly requests from your app"
+        " were arriving: about {pace} a second, where your allowance is refilled at {rate} a"
+        " second.",
     ),
     Cause.BURST: Words(
-        "Our automatic protection limited it, in part because requests from your app arrived in a sudden burst.",
-        "Requests from your app arrived in a sudden burst and our automatic protection limited them",
+        "Our automatic protection limited it, in part because requests from your app arrived in a"
+        " sudden burst.",
+        "Requests from your app arrived in a sudden burst and our automatic protection limited"
+        " them",
         "To avoid this, spread your requests evenly instead of sending many at the same moment.",
     ),
     Cause.WORK: Words(
-        "Our automatic protection limited it, in part because the requests from your app take a lot of work to answer.",
-        "Requests from your app take a lot of work to answer and our automatic protection limited them",
+        "Our automatic protection limited it, in part because the requests from your app take a lot"
+        " of work to answer.",
+        "Requests from your app take a lot of work to answer and our automatic protection limited"
+        " them",
         "To avoid this, ask for less at a time, and spread the larger requests over time.",
     ),
     Cause.ERRORS: Words(
-        "Our automatic protection limited it, in part because of how many of your app’s latest requests ended in an error.",
+        "Our automatic protection limited it, in part because of how many of your app’s latest"
+        " requests ended in an error.",
         "Requests from your app ended in errors and our automatic protection limited them",
-        "To avoid this, look at the errors your app receives, and do not send again what cannot succeed.",
+        "To avoid this, look at the errors your app receives, and do not send again what cannot"
+        " succeed.",
     ),
     Cause.OUR_ERRORS: Words(
-        "Our service was answering slowly or with errors, and our automatic protection limited what it let through.",
+        "Our service was answering slowly or with errors, and our automatic protection limited what"
+        " it let through.",
         "Our service was answering slowly or with errors, so requests were limited",
         "Your integration does not need to change, as long as it waits when it is told to.",
     ),
     Cause.RETRIES: Words(
-        "Our automatic protection limited it, in part because your app kept sending requests again that had just been refused or "
-        "had failed.",
+        "Our automatic protection limited it, in part because your app kept sending requests again"
+        " that had just been refused or had failed.",
         "Your app kept repeating requests that had just been refused or failed",
-        "To avoid this, wait as long as the Retry-After field says before you try again, and longer after each further failure.",
+        "To avoid this, wait as long as the Retry-After field says before you try again, and longer"
+        " after each further failure.",
     ),
     Cause.SIZE: Words(
-        "Our automatic protection limited it, in part because the requests from your app were large.",
+        "Our automatic protection limited it, in part because the requests from your app were"
+        " large.",
         "Requests from your app were large and our automatic protection limited them",
         "To avoid this, send less in each request.",
     ),
     Cause.UNSAID: Words(
-        "Our automatic protection did not let it through. We do not describe what it looks at, because that would help people who "
-        "try to get around it.",
+        "Our automatic protection did not let it through. We do not describe what it looks at,"
+        " because that would help people who try to get around it.",
         "Our automatic protection did not let it through",
         REVIEW,
     ),
@@ -248,29 +305,46 @@ WORDS: dict[Cause, Words] = {
 
 WHAT: dict[Action, str] = {
     Action.ADMIT: "At {when}, a request from {app} was accepted.",
-    Action.DEFER: "At {when}, a request from {app} was not served straight away: it was answered with status {status} and "
-    "“Retry-After: {wait}”, which asks to wait {wait_words}.",
-    Action.BATCH: "At {when}, a request from {app} was answered with status {status} and “Retry-After: {wait}”, which asks to send "
-    "many items in one request, or to wait {wait_words}.",
-    Action.SHED: "At {when}, a request from {app} was turned away for the moment: it was answered with status {status} and "
-    "“Retry-After: {wait}”, which asks to wait {wait_words}.",
-    Action.BLOCK: "At {when}, a request from {app} was refused: it was answered with status {status}.",
+    Action.DEFER: (
+        "At {when}, a request from {app} was not served straight away: it was answered with status"
+        " {status} and “Retry-After: {wait}”, which asks to wait {wait_words}."
+    ),
+    Action.BATCH: (
+        "At {when}, a request from {app} was answered with status {status} and “Retry-After:"
+        " {wait}”, which asks to send many items in one request, or to wait {wait_words}."
+    ),
+    Action.SHED: (
+        "At {when}, a request from {app} was turned away for the moment: it was answered with"
+        " status {status} and “Retry-After: {wait}”, which asks to wait {wait_words}."
+    ),
+    Action.BLOCK: (
+        "At {when}, a request from {app} was refused: it was answered with status {status}."
+    ),
 }
 """What happened, by action."""
 
 NOW: dict[Action, str] = {
     Action.ADMIT: "",
-    Action.DEFER: "A request that waits that long before it is sent again has the best chance of being served.",
+    Action.DEFER: (
+        "A request that waits that long before it is sent again has the best chance of being"
+        " served."
+    ),
     Action.BATCH: "Asking for many items at once needs fewer requests.",
-    Action.SHED: "A request that waits that long before it is sent again has the best chance of being served.",
+    Action.SHED: (
+        "A request that waits that long before it is sent again has the best chance of being"
+        " served."
+    ),
     Action.BLOCK: "Sending the same request again will not help.",
 }
 """What to do about it now, by action."""
 
 WITH_REVIEW = frozenset({Cause.UNSAID, Cause.LEGAL, Cause.BARRED, Cause.HELD})
-"""Causes whose advice says already that a person will look at it; a block for any other gets REVIEW added."""
+"""Causes whose advice says already that a person will look at it; a block for any other gets REVIEW
+added.
+"""
 NOT_IN_BATCHES = frozenset({Cause.WORK, Cause.SIZE})
-"""Causes whose advice, to ask for less at a time, would contradict an answer that asks for batches."""
+"""Causes whose advice, to ask for less at a time, would contradict an answer that asks for batches.
+"""
 BATCH_KNOWN = "Use {batch} to send many items in one request."
 
 LINE_END: dict[Action, str] = {

@@ -1,12 +1,14 @@
 """When an app will be refused if it goes on as it does.
 
-From its newest kept decisions and the policy in force: the burst bucket (tokens over what its pace drains), the daily quota
-(what is left over its pace), and the trend of its risk against the risk at which its action would change. The limit that is
-reached first is named. Its error budget is no limit of this kind: as it is spent, refusals become fewer, not more.
+From its newest kept decisions and the policy in force: the burst bucket (tokens over what its pace
+drains), the daily quota (what is left over its pace), and the trend of its risk against the risk at
+which its action would change. The limit that is reached first is named. Its error budget is no
+limit of this kind: as it is spent, refusals become fewer, not more.
 
-Where no limit is near, what was lately is the best that is known of what is next: an app of which some requests were refused in
-the last hour will meet some in the next one as well. On simulated traffic (two hours, 3,000 apps) that was so 86% of the time,
-and an app called clear stayed so 82% of the time; without the distinction 63%.
+Where no limit is near, what was lately is the best that is known of what is next: an app of which
+some requests were refused in the last hour will meet some in the next one as well. On simulated
+traffic (two hours, 3,000 apps) that was so 86% of the time, and an app called clear stayed so 82%
+of the time; without the distinction 63%.
 """
 
 from __future__ import annotations
@@ -37,7 +39,9 @@ ROWS = 300
 FRESH_S = 300.0
 """Without a kept decision within this time nothing is said."""
 TREND_ROWS = 8
-"""Ranked decisions from which a trend of risk is believed, if its slope is twice its standard error."""
+"""Ranked decisions from which a trend of risk is believed, if its slope is twice its standard
+error.
+"""
 LATELY_S = 3_600.0
 LATELY_KEPT = 2
 """Refusals kept within that time from which more are expected; one may have been chance."""
@@ -61,30 +65,60 @@ class Outlook:
 def outlook(app: str, now: float) -> Outlook:
     """The forecast for an app at unix time `now`."""
     rows = list(
-        lookup.within(Decision.objects.filter(app=app, feature_schema=SCHEMA), now - LOOK_BACK_S, now + 60.0).order_by("-id")[:ROWS]
+        lookup.within(
+            Decision.objects.filter(app=app, feature_schema=SCHEMA), now - LOOK_BACK_S, now + 60.0
+        ).order_by("-id")[:ROWS]
     )
     if not rows or now - rows[0].at.timestamp() > FRESH_S:
-        return Outlook("unknown", "No request of it was kept in the last five minutes, so nothing is forecast.", "")
+        return Outlook(
+            "unknown",
+            "No request of it was kept in the last five minutes, so nothing is forecast.",
+            "",
+        )
     config = configs.newest()
     if config is None:
         return Outlook("unknown", "There is no config document, so nothing is forecast.", "")
     if rows[0].observed:
-        return Outlook("unknown", "Decisions are recorded and not enforced (observe-only), so it is not refused.", "")
+        return Outlook(
+            "unknown",
+            "Decisions are recorded and not enforced (observe-only), so it is not refused.",
+            "",
+        )
     if _being_refused(rows):
-        return Outlook("refused", "It is being refused now: at least half of its last minute’s requests.", "")
-    found = [one for one in (_bucket(rows, config, now), _quota(rows[0], config, now), _risk(rows)) if one]
+        return Outlook(
+            "refused", "It is being refused now: at least half of its last minute’s requests.", ""
+        )
+    found = [
+        one
+        for one in (_bucket(rows, config, now), _quota(rows[0], config, now), _risk(rows))
+        if one
+    ]
     found = [one for one in found if one[0] <= HORIZON_MIN]
     pace = _pace(rows[0])
     if not found:
         return _lately(app, now, pace) or Outlook(
-            "clear", "At this pace it is not refused within the next hour.", f"It sends {pace_text(pace)}.", pace=pace
+            "clear",
+            "At this pace it is not refused within the next hour.",
+            f"It sends {pace_text(pace)}.",
+            pace=pace,
         )
     minutes, limit, because = min(found)
-    return Outlook("soon", f"At this pace it is refused in {_about(minutes)}, because {because}.", because, minutes, limit, pace)
+    return Outlook(
+        "soon",
+        f"At this pace it is refused in {_about(minutes)}, because {because}.",
+        because,
+        minutes,
+        limit,
+        pace,
+    )
 
 
 def _about(minutes: float) -> str:
-    return "less than a minute" if minutes < 1.0 else f"about {minutes:.0f} minute{'' if round(minutes) == 1 else 's'}"
+    return (
+        "less than a minute"
+        if minutes < 1.0
+        else f"about {minutes:.0f} minute{'' if round(minutes) == 1 else 's'}"
+    )
 
 
 def _being_refused(rows: list[Decision]) -> bool:
@@ -97,7 +131,11 @@ def _being_refused(rows: list[Decision]) -> bool:
 def _lately(app: str, now: float, pace: float) -> Outlook | None:
     """More of what the last hour held; None where it held no refusals to speak of."""
     refused = Decision.objects.filter(app=app, observed=False).exclude(action=int(Action.ADMIT))
-    rows = lookup.within(refused, now - LATELY_S, now).order_by("-id").values_list("inclusion_probability", "reason")[:LATELY_ROWS]
+    rows = (
+        lookup.within(refused, now - LATELY_S, now)
+        .order_by("-id")
+        .values_list("inclusion_probability", "reason")[:LATELY_ROWS]
+    )
     kept = list(rows)
     if len(kept) < LATELY_KEPT:
         return None
@@ -106,12 +144,17 @@ def _lately(app: str, now: float, pace: float) -> Outlook | None:
     for p, reason in kept:
         reasons[reason] += 1.0 / p
     commonest = REASONS[Reason(reasons.most_common(1)[0][0])].text
-    sentence = f"Some of its requests are refused now and then: {number.words} in the last hour, so expect some in the next."
+    sentence = (
+        f"Some of its requests are refused now and then: {number.words} in the last hour, so expect"
+        " some in the next."
+    )
     return Outlook("some", sentence, f"Most often because {commonest}.", pace=pace)
 
 
 def pace_in(features: bytes) -> float:
-    """Requests a second over the last minute, as the decider counted them, from a recorded feature vector."""
+    """Requests a second over the last minute, as the decider counted them, from a recorded feature
+    vector.
+    """
     return float(np.frombuffer(features, "<f4")[INDEX["rate_60s"]])
 
 
@@ -141,9 +184,18 @@ def _bucket(rows: list[Decision], config: Config, now: float) -> _Due | None:
     if pace <= rate * 1.01:
         return None
     floor = 1.0 - burst if row.ml_state == MlState.LIVE else 1.0
-    tokens = min(burst, float(_signals(row)[S["tokens"]])) + (rate - pace) * max(0.0, now - row.at.timestamp())
+    tokens = min(burst, float(_signals(row)[S["tokens"]])) + (rate - pace) * max(
+        0.0, now - row.at.timestamp()
+    )
     minutes = max(0.0, (tokens - floor) / (pace - rate) / 60.0)
-    return minutes, "bucket", f"it sends {pace_text(pace)} and its bucket of {burst:,.0f} is refilled at {rate:,.4g} a second"
+    return (
+        minutes,
+        "bucket",
+        (
+            f"it sends {pace_text(pace)} and its bucket of {burst:,.0f} is refilled at {rate:,.4g}"
+            " a second"
+        ),
+    )
 
 
 def _quota(row: Decision, config: Config, now: float) -> _Due | None:
@@ -155,16 +207,26 @@ def _quota(row: Decision, config: Config, now: float) -> _Due | None:
     seconds = max(0.0, left) / pace if pace > 0.0 else math.inf
     if seconds >= float(seen[S["quota_reset"]]) - age:
         return None
-    return seconds / 60.0, "quota", f"about {max(0.0, left):,.0f} of its {quota:,.0f} requests a day are left"
+    return (
+        seconds / 60.0,
+        "quota",
+        f"about {max(0.0, left):,.0f} of its {quota:,.0f} requests a day are left",
+    )
 
 
 def _left_today(row: Decision, quota: float, config: Config) -> float:
-    """Requests of today's quota: all that its decider has not counted while more may be leased, else what that decider holds."""
+    """Requests of today's quota: all that its decider has not counted while more may be leased,
+    else what that decider holds.
+    """
     seen = _signals(row)
-    held = float(seen[S["quota_left"]]) + (quota - float(seen[S["quota_limit"]])) / max(1, config.nodes)
+    held = float(seen[S["quota_left"]]) + (quota - float(seen[S["quota_limit"]])) / max(
+        1, config.nodes
+    )
     if seen[S["lease_due"]] == 0.0:
         return held
-    used = float(np.frombuffer(bytes(row.features), "<f4")[INDEX["quota_used"]]) * float(seen[S["quota_limit"]])
+    used = float(np.frombuffer(bytes(row.features), "<f4")[INDEX["quota_used"]]) * float(
+        seen[S["quota_limit"]]
+    )
     return max(held, quota - used)
 
 

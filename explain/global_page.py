@@ -60,13 +60,16 @@ class GlobalPage:
 @permission_required(READ, raise_exception=True)
 def explanations(request: HttpRequest) -> HttpResponse:
     """What does a model use, over the last day's decisions?"""
-    page = compose(request.GET.get("model", ""), request.GET.get("tier", ""), request.GET.get("feature", ""))
+    page = compose(
+        request.GET.get("model", ""), request.GET.get("tier", ""), request.GET.get("feature", "")
+    )
     return render(request, "explain/global.html", {"page": "models", "g": page})
 
 
 def compose(model: str, tier: str, feature: str) -> GlobalPage:
-    """The page for the beginning of a model's digest, a tier's word and a feature's name; empty: the most used model, all
-    tiers, the most important feature. A model that nothing was explained with lately gives an empty page.
+    """The page for the beginning of a model's digest, a tier's word and a feature's name; empty:
+    the most used model, all tiers, the most important feature. A model that nothing was explained
+    with lately gives an empty page.
 
     Raises Http404 for a tier or feature that is not known.
     """
@@ -84,7 +87,11 @@ def _composed(known: list[str], digest: str, tier: Tier | None, feature: str) ->
     found = global_views.sample(digest, None if tier is None else int(tier))
     ranked = global_views.rows(found)
     name = feature or (ranked[0].feature.name if ranked else "")
-    now = {"model": digest[:DIGITS], "tier": tier.word if tier is not None else "", "feature": feature}
+    now = {
+        "model": digest[:DIGITS],
+        "tier": tier.word if tier is not None else "",
+        "feature": feature,
+    }
 
     def link(**change: str) -> str:
         chosen = {key: value for key, value in {**now, **change}.items() if value}
@@ -100,9 +107,14 @@ def _composed(known: list[str], digest: str, tier: Tier | None, feature: str) ->
             Choice("All tiers", link(tier=""), tier is None),
             *(Choice(t.word.capitalize(), link(tier=t.word), t == tier) for t in Tier),
         ),
-        rows=tuple(Shown(row, link(feature=row.feature.name) + "#dependence", row.feature.name == name) for row in ranked),
+        rows=tuple(
+            Shown(row, link(feature=row.feature.name) + "#dependence", row.feature.name == name)
+            for row in ranked
+        ),
         limit=global_views.reach(found),
-        dependence=global_views.dependence(found, FEATURES[INDEX[name]]) if name and len(found) else None,
+        dependence=global_views.dependence(found, FEATURES[INDEX[name]])
+        if name and len(found)
+        else None,
     )
 
 

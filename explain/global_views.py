@@ -1,8 +1,10 @@
-"""What a model uses, over many decisions: importance, a beeswarm per feature, and the dependence of one.
+"""What a model uses, over many decisions: importance, a beeswarm per feature, and the dependence of
+one.
 
-Figures come from explained decisions of the last day, each weighed by one over the probability with which it was kept and then
-explained (Horvitz and Thompson 1952), so that they speak of the traffic and not of the sample. Beeswarm and dependence plot
-after Lundberg et al. (2020), From local explanations to global understanding.
+Figures come from explained decisions of the last day, each weighed by one over the probability with
+which it was kept and then explained (Horvitz and Thompson 1952), so that they speak of the traffic
+and not of the sample. Beeswarm and dependence plot after Lundberg et al. (2020), From local
+explanations to global understanding.
 """
 
 from __future__ import annotations
@@ -36,7 +38,8 @@ _SQL = """
 SELECT e.contributions, d.features, d.inclusion_probability, d.action, d.at
 FROM explain_explanation e JOIN decisions_decision d ON d.id = e.decision AND d.at = e.at
 WHERE e.model = %(model)s AND e.at >= %(since)s AND NOT e.mismatch AND d.feature_schema = %(schema)s
-  AND (d.action <> %(admit)s OR (get_byte(uuid_send(d.id), 15) & 15) < %(admits)s) AND (%(tier)s::int IS NULL OR d.tier = %(tier)s)
+  AND (d.action <> %(admit)s OR (get_byte(uuid_send(d.id), 15) & 15) < %(admits)s)
+  AND (%(tier)s::int IS NULL OR d.tier = %(tier)s)
 ORDER BY e.decision DESC LIMIT %(most)s
 """
 
@@ -114,28 +117,48 @@ def models(now: datetime | None = None) -> list[str]:
     since = (now or datetime.now(UTC)) - SPAN
     newest = "SELECT model FROM explain_explanation WHERE at >= %s ORDER BY decision DESC LIMIT %s"
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT model FROM ({newest}) m GROUP BY model ORDER BY count(*) DESC, model", [since, LATELY])  # noqa: S608
+        cursor.execute(
+            f"SELECT model FROM ({newest}) m GROUP BY model ORDER BY count(*) DESC, model",  # noqa: S608
+            [since, LATELY],
+        )
         return [row[0] for row in cursor.fetchall()]
 
 
-def sample(model: str, tier: int | None = None, now: datetime | None = None, most: int = MOST) -> Sample:
+def sample(
+    model: str, tier: int | None = None, now: datetime | None = None, most: int = MOST
+) -> Sample:
     """The newest explained decisions of a model in the last day, at most `most`.
 
-    Admits that were explained only because someone opened their page are left out: nobody knows how likely that was.
+    Admits that were explained only because someone opened their page are left out: nobody knows how
+    likely that was.
     """
-    asked = {"model": model, "tier": tier, "since": (now or datetime.now(UTC)) - SPAN, "schema": SCHEMA, "most": most}
+    asked = {
+        "model": model,
+        "tier": tier,
+        "since": (now or datetime.now(UTC)) - SPAN,
+        "schema": SCHEMA,
+        "most": most,
+    }
     with connection.cursor() as cursor:
         cursor.execute(_SQL, {**asked, "admit": int(Action.ADMIT), "admits": ADMITS_OF_16})
         rows = cursor.fetchall()
-    contributions = np.frombuffer(b"".join(bytes(row[0]) for row in rows), "<f8").reshape(-1, N_FEATURES)
-    values = np.frombuffer(b"".join(bytes(row[1]) for row in rows), "<f4").reshape(-1, N_FEATURES).astype(np.float64)
+    contributions = np.frombuffer(b"".join(bytes(row[0]) for row in rows), "<f8").reshape(
+        -1, N_FEATURES
+    )
+    values = (
+        np.frombuffer(b"".join(bytes(row[1]) for row in rows), "<f4")
+        .reshape(-1, N_FEATURES)
+        .astype(np.float64)
+    )
     explained = np.array([ADMITS_OF_16 / 16 if row[3] == Action.ADMIT else 1.0 for row in rows])
     weights = 1.0 / (explained * np.array([row[2] for row in rows]))
     return Sample(contributions, values, weights, rows[-1][4] if rows else None)
 
 
 def importance(found: Sample) -> Array:
-    """(N_FEATURES,): weighted mean of absolute contributions, log-odds; zeros for an empty sample."""
+    """(N_FEATURES,): weighted mean of absolute contributions, log-odds; zeros for an empty
+    sample.
+    """
     if not len(found):
         return np.zeros(N_FEATURES)
     weighted: Array = found.weights @ np.abs(found.contributions) / found.weights.sum()
@@ -150,22 +173,33 @@ def rows(found: Sample) -> tuple[Row, ...]:
     chosen = spread(found.weights, DOTS) if len(found) else np.empty(0, np.int64)
     return tuple(
         Row(
-            FEATURES[k], float(mean[k]), round(100 * float(mean[k] / mean[order[0]]), 1), _tends(found, k),
-            _swarm(found.contributions[chosen, k], shades(found.values[:, k], found.weights)[chosen], limit),
+            FEATURES[k],
+            float(mean[k]),
+            round(100 * float(mean[k] / mean[order[0]]), 1),
+            _tends(found, k),
+            _swarm(
+                found.contributions[chosen, k],
+                shades(found.values[:, k], found.weights)[chosen],
+                limit,
+            ),
         )
         for k in order
-    )  # fmt: skip
+    )
 
 
 def reach(found: Sample) -> float:
-    """The contribution at the edge of the plots, log-odds: one in 500 lies beyond and is drawn at the edge."""
+    """The contribution at the edge of the plots, log-odds: one in 500 lies beyond and is drawn at
+    the edge.
+    """
     if not len(found):
         return 1.0
     return max(1e-6, float(np.quantile(np.abs(found.contributions).max(axis=1), 0.998)))
 
 
 def spread(weights: Array, most: int) -> NDArray[np.int64]:
-    """Indices, each as often as its weight demands, in a systematic sample of `most`; each once where few weigh the same."""
+    """Indices, each as often as its weight demands, in a systematic sample of `most`; each once
+    where few weigh the same.
+    """
     if len(weights) <= most and np.ptp(weights) == 0.0:
         return np.arange(len(weights))
     places = (np.arange(most) + 0.5) / most * weights.sum()
@@ -173,7 +207,9 @@ def spread(weights: Array, most: int) -> NDArray[np.int64]:
 
 
 def ranks(values: Array, weights: Array) -> Array:
-    """Share of the traffic at or below each value, counting half of those that are equal, 0 to 1; NaN for NaN."""
+    """Share of the traffic at or below each value, counting half of those that are equal, 0 to 1;
+    NaN for NaN.
+    """
     place = np.full(len(values), np.nan)
     known = ~np.isnan(values)
     if known.any():
@@ -218,8 +254,9 @@ def _swarm(contributions: Array, shade: NDArray[np.int64], limit: float) -> tupl
 
 
 def dependence(found: Sample, feature: Feature) -> Dependence | None:
-    """One feature's contribution by its value, on an axis that gives each share of the traffic the same room; None when the
-    value was never known."""
+    """One feature's contribution by its value, on an axis that gives each share of the traffic the
+    same room; None when the value was never known.
+    """
     k = FEATURES.index(feature)
     place = ranks(found.values[:, k], found.weights)
     known = np.flatnonzero(~np.isnan(place))
@@ -234,15 +271,29 @@ def dependence(found: Sample, feature: Feature) -> Dependence | None:
     limit = max(1e-6, float(np.abs(contributions).max()))
     height = 50.0 - 50.0 * contributions / limit
     dots = tuple(
-        Dot(round(100 * float(place[i]), 1), round(float(height[i]), 1)) for i in np.unique(spread(weights, SCATTER)).tolist()
+        Dot(round(100 * float(place[i]), 1), round(float(height[i]), 1))
+        for i in np.unique(spread(weights, SCATTER)).tolist()
     )
     bins, points = [], []
     for part in _tenths(place):
         mean = float(np.average(contributions[part], weights=weights[part]))
-        bins.append(Bin(format_value(feature, values[part].min()), format_value(feature, values[part].max()), mean))
-        points.append((100 * float(np.average(place[part], weights=weights[part])), 50.0 - 50.0 * mean / limit))
+        bins.append(
+            Bin(
+                format_value(feature, values[part].min()),
+                format_value(feature, values[part].max()),
+                mean,
+            )
+        )
+        points.append(
+            (
+                100 * float(np.average(place[part], weights=weights[part])),
+                50.0 - 50.0 * mean / limit,
+            )
+        )
     line = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
-    ticks = tuple((100 * q, format_value(feature, _quantile(values, place, q))) for q in (0.1, 0.5, 0.9))
+    ticks = tuple(
+        (100 * q, format_value(feature, _quantile(values, place, q))) for q in (0.1, 0.5, 0.9)
+    )
     unknown = float(1.0 - weights.sum() / found.weights.sum())
     return Dependence(feature, dots, tuple(bins), line, ticks, limit, unknown)
 

@@ -1,4 +1,6 @@
-"""What of a config document was in force for one request at a moment, and which lines of two documents differ for it."""
+"""What of a config document was in force for one request at a moment, and which lines of two
+documents differ for it.
+"""
 
 from __future__ import annotations
 
@@ -44,12 +46,16 @@ class Line:
 
 
 def at(config: Config, event: Event, now: float) -> Config:
-    """The document with only those lists and overrides that concern the app and are in force, and switches engaged."""
+    """The document with only those lists and overrides that concern the app and are in force, and
+    switches engaged.
+    """
     return structs.replace(
         config,
         switches=[s for s in config.switches if s.until is None or now < s.until],
         overrides=[o for o in config.overrides if now < o.until and _concerns(o, event)],
-        lists=[e for e in config.lists if (e.until is None or now < e.until) and _concerns(e, event)],
+        lists=[
+            e for e in config.lists if (e.until is None or now < e.until) and _concerns(e, event)
+        ],
     )
 
 
@@ -58,7 +64,9 @@ def _concerns(rule: Override | ListEntry, event: Event) -> bool:
 
 
 def rules_about(config: Config, event: Event, now: float) -> np.ndarray:
-    """float64 (4,): list verdict, compliance, override action, multiplier, as the engine would find them by app and tenant."""
+    """float64 (4,): list verdict, compliance, override action, multiplier, as the engine would find
+    them by app and tenant.
+    """
     subjects, found = compile_subjects(config), np.array([0.0, 0.0, -1.0, 1.0])
     consult(subjects, APP, hash(event.app), now, found)
     consult(subjects, TENANT, hash(event.tenant), now, found)
@@ -66,9 +74,11 @@ def rules_about(config: Config, event: Event, now: float) -> np.ndarray:
 
 
 def record_under(event: Event, then: Config, config: Config, now: float) -> Event:
-    """The record with the signals that `config` decides put in: lists, overrides, quota, cost. What was seen stays as seen.
+    """The record with the signals that `config` decides put in: lists, overrides, quota, cost. What
+    was seen stays as seen.
 
-    A list verdict that the app and tenant do not account for came from the source address, which is not stored: it stays.
+    A list verdict that the app and tenant do not account for came from the source address, which is
+    not stored: it stays.
     """
     s = unpack(event.signals)
     before, after = rules_about(then, event, event.at), rules_about(config, event, now)
@@ -92,13 +102,21 @@ def endpoint(config: Config, event: Event) -> tuple[float, float] | None:
     service = next((s for s in config.services if s.name == event.service), None)
     if service is None:
         return None
-    found = next((e for e in service.endpoints if (e.method, e.template) == (event.method, event.endpoint)), None)
+    found = next(
+        (e for e in service.endpoints if (e.method, e.template) == (event.method, event.endpoint)),
+        None,
+    )
     return (found.cost, float(bool(found.batch))) if found else (1.0, 0.0)
 
 
 def lines(old: Config, new: Config, event: Event) -> list[Line]:
     """The lines that differ and bear on the request; both documents as `at` leaves them."""
-    return [*_tier(old, new, event.tier), *_weights(old, new), *_service(old, new, event), *_subjects(old, new)]
+    return [
+        *_tier(old, new, event.tier),
+        *_weights(old, new),
+        *_service(old, new, event),
+        *_subjects(old, new),
+    ]
 
 
 def _tier(old: Config, new: Config, tier: int) -> list[Line]:
@@ -112,7 +130,10 @@ def _tier(old: Config, new: Config, tier: int) -> list[Line]:
 
 def _put_tier(tier: int, field: str, value: float) -> Callable[[Config], Config]:
     def put(config: Config) -> Config:
-        tiers = [structs.replace(t, **{field: value}) if k == tier else t for k, t in enumerate(config.tiers)]
+        tiers = [
+            structs.replace(t, **{field: value}) if k == tier else t
+            for k, t in enumerate(config.tiers)
+        ]
         return structs.replace(config, tiers=tiers)
 
     return put
@@ -121,40 +142,73 @@ def _put_tier(tier: int, field: str, value: float) -> Callable[[Config], Config]
 def _weights(old: Config, new: Config) -> list[Line]:
     found = []
     for field in ("keep", "leak", "load", "friction"):
-        for k, (a, b) in enumerate(zip(getattr(old.actions, field), getattr(new.actions, field), strict=True)):
+        for k, (a, b) in enumerate(
+            zip(getattr(old.actions, field), getattr(new.actions, field), strict=True)
+        ):
             if a != b:
-                found.append(Line(f"Action {Action(k).word}, {field}", _figure(a), _figure(b), _put_weight(field, k, b)))
+                found.append(
+                    Line(
+                        f"Action {Action(k).word}, {field}",
+                        _figure(a),
+                        _figure(b),
+                        _put_weight(field, k, b),
+                    )
+                )
     return found
 
 
 def _put_weight(field: str, place: int, value: float) -> Callable[[Config], Config]:
     def put(config: Config) -> Config:
-        row = tuple(value if k == place else v for k, v in enumerate(getattr(config.actions, field)))
+        row = tuple(
+            value if k == place else v for k, v in enumerate(getattr(config.actions, field))
+        )
         return structs.replace(config, actions=structs.replace(config.actions, **{field: row}))
 
     return put
 
 
 def _service(old: Config, new: Config, event: Event) -> list[Line]:
-    """The endpoint's cost and batch form, and figures of the service, which act through the price that was seen."""
+    """The endpoint's cost and batch form, and figures of the service, which act through the price
+    that was seen.
+    """
     found = []
     one, two = (next((s for s in c.services if s.name == event.service), None) for c in (old, new))
     if one is None or two is None:
         return []
     for k, (words, a, b) in enumerate(
-        zip(("cost", "batch form"), endpoint(old, event) or (), endpoint(new, event) or (), strict=True)
+        zip(
+            ("cost", "batch form"),
+            endpoint(old, event) or (),
+            endpoint(new, event) or (),
+            strict=True,
+        )
     ):
         if a != b:
-            shown = (_figure(a), _figure(b)) if k == 0 else ("yes" if a else "none", "yes" if b else "none")
-            found.append(Line(f"{event.method} {event.endpoint}, {words}", *shown, _put_service(two)))
+            shown = (
+                (_figure(a), _figure(b))
+                if k == 0
+                else ("yes" if a else "none", "yes" if b else "none")
+            )
+            found.append(
+                Line(f"{event.method} {event.endpoint}, {words}", *shown, _put_service(two))
+            )
     for field in ("capacity", "target", "latency_ms"):
         if (a := getattr(one, field)) != (b := getattr(two, field)):
-            found.append(Line(f"Service {event.service}, {field.replace('_', ' ')}", _figure(a), _figure(b), _put_service(two)))
+            found.append(
+                Line(
+                    f"Service {event.service}, {field.replace('_', ' ')}",
+                    _figure(a),
+                    _figure(b),
+                    _put_service(two),
+                )
+            )
     return found
 
 
 def _put_service(service) -> Callable[[Config], Config]:
-    return lambda config: structs.replace(config, services=[service if s.name == service.name else s for s in config.services])
+    return lambda config: structs.replace(
+        config, services=[service if s.name == service.name else s for s in config.services]
+    )
 
 
 def _subjects(old: Config, new: Config) -> list[Line]:

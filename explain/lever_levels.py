@@ -1,6 +1,7 @@
 """Which levels of each lever are tried, smallest change first, and how large a change is.
 
-Levels are round figures (two digits, whole percents, whole seconds), so that what is found can be said as it was verified.
+Levels are round figures (two digits, whole percents, whole seconds), so that what is found can be
+said as it was verified.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ WAITS_S = np.array([*range(1, 61), *range(65, 181, 5), *range(210, 601, 30)], np
 SIZES = np.array([2, 3, 4, 5, 8, 10, 15, 20, 30, 40, 50, 100], np.float64)
 SLOWEST = 0.1
 """Six requests a minute: nobody is advised to be slower."""
-ONE_THING = frozenset({frozenset({"spread", "pace"}), frozenset({"pace", "day"}), frozenset({"spread", "day"})})
+ONE_THING = frozenset(
+    {frozenset({"spread", "pace"}), frozenset({"pace", "day"}), frozenset({"spread", "day"})}
+)
 """Pairs that are one change said twice."""
 _NONE: Levels = np.empty(0)
 
@@ -45,7 +48,9 @@ def now(name: str, x: Levels, s: Levels) -> float:
         case "spread" | "pace":
             return _pace(x)
         case "day":
-            return float(x[F["quota_used"]] * s[S["quota_limit"]] / max(1.0, DAY_S - s[S["quota_reset"]]))
+            return float(
+                x[F["quota_used"]] * s[S["quota_limit"]] / max(1.0, DAY_S - s[S["quota_reset"]])
+            )
         case "retries":
             return float(insisting(x[None, :])[0])
         case "errors":
@@ -60,7 +65,9 @@ def now(name: str, x: Levels, s: Levels) -> float:
 
 
 def _pace(x: Levels) -> float:
-    """The fastest pace of the last second, ten and minute; a window that holds the request alone says nothing about it."""
+    """The fastest pace of the last second, ten and minute; a window that holds the request alone
+    says nothing about it.
+    """
     paces = {window: float(x[F[name]]) for name, window in WINDOWS_S.items() if name != "rate_600s"}
     several = (pace for window, pace in paces.items() if pace * window > 1.5)
     return max([0.0 if math.isnan(paces[60.0]) else paces[60.0], *several])
@@ -75,11 +82,19 @@ def of(name: str, x: Levels, s: Levels, batchable: bool, reason: int) -> Levels:
             return np.array([math.ceil(s[S["quota_reset"]])], np.float64) if quota else WAITS_S
         case "day":
             lasting = s[S["quota_limit"]] / DAY_S
-            return _round_down(min(here * 0.99, lasting), lasting / 100.0) if quota and here > 0.0 else _NONE
+            return (
+                _round_down(min(here * 0.99, lasting), lasting / 100.0)
+                if quota and here > 0.0
+                else _NONE
+            )
         case "spread":
             return _NONE if quota else _round_down(here, float(x[F["rate_60s"]]))
         case "pace":
-            return _NONE if quota else _round_down(min(here, float(x[F["rate_60s"]]) * 1.1, _lasting(s)), SLOWEST)
+            return (
+                _NONE
+                if quota
+                else _round_down(min(here, float(x[F["rate_60s"]]) * 1.1, _lasting(s)), SLOWEST)
+            )
         case "batch":
             return SIZES if batchable and s[S["batchable"]] > 0.0 else _NONE
         case "retries" | "errors":
@@ -88,7 +103,9 @@ def of(name: str, x: Levels, s: Levels, batchable: bool, reason: int) -> Levels:
 
 
 def _lasting(s: Levels) -> float:
-    """The pace that a spent bucket sustains: a little less than too much would only be refused a little later."""
+    """The pace that a spent bucket sustains: a little less than too much would only be refused a
+    little later.
+    """
     return float(s[S["bucket_rate"]]) * 1.02 if s[S["tokens"]] < 1.0 else math.inf
 
 
@@ -98,15 +115,21 @@ def _round_down(high: float, low: float, *, whole: bool = False) -> Levels:
         return _NONE
     low = max(low, 1e-3)
     decades = range(math.floor(math.log10(low)), math.floor(math.log10(high)) + 1)
-    found = np.array([round(k * 10.0 ** (d - 1), 6) for d in reversed(decades) for k in range(99, 9, -1)])
+    found = np.array(
+        [round(k * 10.0 ** (d - 1), 6) for d in reversed(decades) for k in range(99, 9, -1)]
+    )
     found = found[(found < high * 0.985) & (found >= low)]
     return found[found == np.floor(found)] if whole else found
 
 
 def effort(name: str, before: float, after: float) -> float:
-    """How large a change is. Unlike levers have no common unit; these weights put waiting a minute, halving the volume and
-    fetching ten items in a call about level, and keep the volume's shape cheaper than the volume."""
-    halvings = math.log2(max(before, 1e-9) / max(after, 1e-9)) if after > 0.0 and before > after else 0.0
+    """How large a change is. Unlike levers have no common unit; these weights put waiting a minute,
+    halving the volume and fetching ten items in a call about level, and keep the volume's shape
+    cheaper than the volume.
+    """
+    halvings = (
+        math.log2(max(before, 1e-9) / max(after, 1e-9)) if after > 0.0 and before > after else 0.0
+    )
     match name:
         case "wait":
             return 0.1 * math.log2(1.0 + after)

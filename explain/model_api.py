@@ -25,8 +25,12 @@ class UsedFeature(serializers.Serializer):
     name = serializers.CharField()
     label = serializers.CharField()
     importance = serializers.FloatField(help_text="Mean absolute contribution, log-odds.")
-    tends = serializers.ChoiceField(["raise", "lower", "both"], help_text="What higher values do to the risk.")
-    quantiles = serializers.DictField(child=serializers.FloatField(), help_text="Of the contributions, log-odds, weighted.")
+    tends = serializers.ChoiceField(
+        ["raise", "lower", "both"], help_text="What higher values do to the risk."
+    )
+    quantiles = serializers.DictField(
+        child=serializers.FloatField(), help_text="Of the contributions, log-odds, weighted."
+    )
 
 
 class TenthOut(serializers.Serializer):
@@ -42,7 +46,9 @@ class DependenceOut(serializers.Serializer):
 
     feature = serializers.CharField(source="feature.name")
     bins = TenthOut(many=True)
-    unknown = serializers.FloatField(help_text="Share of the traffic for which the value was not known.")
+    unknown = serializers.FloatField(
+        help_text="Share of the traffic for which the value was not known."
+    )
 
 
 class ModelUse(serializers.Serializer):
@@ -64,15 +70,29 @@ class ModelExplanations(APIView):
     throttle_scope = "heavy"
 
     @extend_schema(
-        operation_id="models_explanations", responses=ModelUse,
+        operation_id="models_explanations",
+        responses=ModelUse,
         parameters=[
-            OpenApiParameter("model", str, description="Beginning of the model's digest; the most used one unless told."),
-            OpenApiParameter("tier", str, enum=[t.word for t in Tier], description="Of this tier alone."),
-            OpenApiParameter("feature", str, enum=list(INDEX), description="Whose dependence is told; the most important one's."),
+            OpenApiParameter(
+                "model",
+                str,
+                description="Beginning of the model's digest; the most used one unless told.",
+            ),
+            OpenApiParameter(
+                "tier", str, enum=[t.word for t in Tier], description="Of this tier alone."
+            ),
+            OpenApiParameter(
+                "feature",
+                str,
+                enum=list(INDEX),
+                description="Whose dependence is told; the most important one's.",
+            ),
         ],
-    )  # fmt: skip
+    )
     def get(self, request: Request) -> Response:
-        """Importance, the spread of contributions and one dependence, weighed so that they speak of the traffic."""
+        """Importance, the spread of contributions and one dependence, weighed so that they speak of
+        the traffic.
+        """
         asked = (request.query_params.get(name, "") for name in ("model", "tier", "feature"))
         return Response(ModelUse(_told(global_page.compose(*asked))).data)
 
@@ -82,14 +102,24 @@ def _told(page: GlobalPage) -> dict[str, object]:
     features = []
     for row in (shown.row for shown in page.rows):
         mine = sample.contributions[:, INDEX[row.feature.name]]
-        features.append({
-            "name": row.feature.name, "label": row.feature.label, "importance": row.importance, "tends": row.tends,
-            "quantiles": {f"{q:g}": _quantile(mine, sample.weights, q) for q in QUANTILES},
-        })  # fmt: skip
+        features.append(
+            {
+                "name": row.feature.name,
+                "label": row.feature.label,
+                "importance": row.importance,
+                "tends": row.tends,
+                "quantiles": {f"{q:g}": _quantile(mine, sample.weights, q) for q in QUANTILES},
+            }
+        )
     return {
-        "model": page.model, "headline": page.headline, "decisions": len(sample), "stands_for": page.standing_for,
-        "since": sample.since, "features": features, "dependence": page.dependence,
-    }  # fmt: skip
+        "model": page.model,
+        "headline": page.headline,
+        "decisions": len(sample),
+        "stands_for": page.standing_for,
+        "since": sample.since,
+        "features": features,
+        "dependence": page.dependence,
+    }
 
 
 def _quantile(values: np.ndarray, weights: np.ndarray, q: float) -> float:

@@ -21,7 +21,9 @@ if EXPLANATIONS not in partitions.PARTED:
 
 
 class Explanation(models.Model):
-    """SHAP values of one decision's risk, in log-odds. Row for row: base + sum(contributions) is the raw score."""
+    """SHAP values of one decision's risk, in log-odds. Row for row: base + sum(contributions) is
+    the raw score.
+    """
 
     pk = models.CompositePrimaryKey("decision", "at")
     decision = models.UUIDField()
@@ -54,7 +56,9 @@ class Explanation(models.Model):
         return np.frombuffer(bytes(self.contributions), "<f8")
 
     def fall(self, d: Decision, artifact: Artifact) -> Waterfall:
-        """How the score of its decision adds up; `artifact` is the one the decision was made with."""
+        """How the score of its decision adds up; `artifact` is the one the decision was made
+        with.
+        """
         values, typical = np.frombuffer(bytes(d.features), "<f4"), reasons.typical(artifact, d.tier)
         return waterfall.build(self.base, self.values, values, typical, artifact.risk_calibration)
 
@@ -67,7 +71,9 @@ class ModelCheck(models.Model):
     rows = models.IntegerField()
     """Golden vectors that were compared."""
     max_difference = models.FloatField()
-    """Largest difference of any value from LightGBM's pred_contrib or from shap.TreeExplainer, log-odds."""
+    """Largest difference of any value from LightGBM's pred_contrib or from shap.TreeExplainer,
+    log-odds.
+    """
     max_sum_error = models.FloatField()
     """Largest difference between base + sum of values and the golden raw score."""
     ok = models.BooleanField()
@@ -87,7 +93,9 @@ STATES = ("soon", "some", "clear")
 
 
 class Forecast(models.Model):
-    """What was said about an app's next hour, and what then happened. One app is forecast at most once a minute."""
+    """What was said about an app's next hour, and what then happened. One app is forecast at most
+    once a minute.
+    """
 
     app = models.TextField()
     made_at = models.DateTimeField()
@@ -106,7 +114,9 @@ class Forecast(models.Model):
     """From when on it can be said whether it was right."""
     settled_at = models.DateTimeField(null=True)
     refused_after = models.FloatField(null=True)
-    """Minutes until the first kept refusal before `due_at`; null when there was none, or not settled."""
+    """Minutes until the first kept refusal before `due_at`; null when there was none, or not
+    settled.
+    """
     refusals = models.FloatField(null=True)
     """Refusals until `due_at`, estimated from those that were kept; null until settled."""
     chance = models.FloatField(null=True)
@@ -120,22 +130,33 @@ class Forecast(models.Model):
         default_permissions = ("view",)
         constraints = [
             models.UniqueConstraint(fields=["app", "minute"], name="forecast_once_a_minute"),
-            models.CheckConstraint(condition=models.Q(state__in=STATES), name="forecast_has_a_state"),
             models.CheckConstraint(
-                condition=models.Q(slowed=False) | models.Q(right__isnull=True), name="forecast_slowed_has_no_verdict"
+                condition=models.Q(state__in=STATES), name="forecast_has_a_state"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(slowed=False) | models.Q(right__isnull=True),
+                name="forecast_slowed_has_no_verdict",
             ),
             models.CheckConstraint(
                 condition=models.Q(settled_at__isnull=False) | models.Q(right__isnull=True),
                 name="forecast_verdict_is_settled",
             ),
             models.CheckConstraint(
-                condition=models.Q(minutes__isnull=True) | models.Q(minutes__gte=0), name="forecast_not_in_past"
+                condition=models.Q(minutes__isnull=True) | models.Q(minutes__gte=0),
+                name="forecast_not_in_past",
             ),
         ]
         indexes = [
-            models.Index(fields=["due_at"], condition=models.Q(settled_at__isnull=True), name="forecast_waiting"),
+            models.Index(
+                fields=["due_at"],
+                condition=models.Q(settled_at__isnull=True),
+                name="forecast_waiting",
+            ),
             models.Index(fields=["app", "-made_at"], name="forecast_by_app"),
         ]
 
     def __str__(self) -> str:
-        return f"{self.app}: {'not within the hour' if self.minutes is None else f'{self.minutes:.0f} min'}"
+        return (
+            f"{self.app}:"
+            f" {'not within the hour' if self.minutes is None else f'{self.minutes:.0f} min'}"
+        )

@@ -1,4 +1,6 @@
-"""A decision that is not stored is still an answer: what was decided around it, under which rules, and why it is missing."""
+"""A decision that is not stored is still an answer: what was decided around it, under which rules,
+and why it is missing.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +72,9 @@ class NotKept:
     app: str
     name: str
     unknown: bool
-    """Whether something was given for an app that is none; it may be a credential, so it is not repeated."""
+    """Whether something was given for an app that is none; it may be a credential, so it is not
+    repeated.
+    """
     times: tuple[Time, ...]
     rules: Rules | None
     similar: tuple[Row, ...]
@@ -88,7 +92,9 @@ class NotKept:
 
 
 def compose(raw: bytes, app: str, now: float) -> NotKept:
-    """What is known of the moment in a decision's id; `app` (id or name, may be empty) narrows it to one app."""
+    """What is known of the moment in a decision's id; `app` (id or name, may be empty) narrows it
+    to one app.
+    """
     at = decision_time(raw)
     known, app_id = _app(app)
     reading = Reading("app", app_id, apps=(app_id,)) if app_id else Reading("all", "")
@@ -103,7 +109,9 @@ def compose(raw: bytes, app: str, now: float) -> NotKept:
         unknown=bool(app) and not app_id,
         times=(
             _time("That minute", reading, minute, minute + MINUTE_S, now),
-            _time("Ten minutes around it", reading, minute - 5 * MINUTE_S, minute + 5 * MINUTE_S, now),
+            _time(
+                "Ten minutes around it", reading, minute - 5 * MINUTE_S, minute + 5 * MINUTE_S, now
+            ),
         ),
         rules=_rules(version, document, known.tier if known else None, at) if document else None,
         similar=tuple(listing.rows_of(_similar(app_id, at))),
@@ -112,12 +120,16 @@ def compose(raw: bytes, app: str, now: float) -> NotKept:
 
 
 def app_of(text: str) -> str:
-    """The id of the app that someone named, by id or name; "" for what is none, and for what looks like a credential."""
+    """The id of the app that someone named, by id or name; "" for what is none, and for what looks
+    like a credential.
+    """
     return "" if credentials.looks_secret(text) else _app(text)[1]
 
 
 def _app(text: str) -> tuple[directory.KnownApp | None, str]:
-    """The app someone named, and its id; an app that was seen and never registered has an id only."""
+    """The app someone named, and its id; an app that was seen and never registered has an id
+    only.
+    """
     text = text.strip()[:200]
     if not text or "\x00" in text or credentials.is_secret(text, insisted=True):
         return None, ""
@@ -141,16 +153,28 @@ def _time(words: str, reading: Reading, since: float, until: float, now: float) 
     number = total(t.number for t in counted.tallies)
     by_action = tallies.sums(counted.tallies, lambda t: Action(t.values[0]))
     shares = tuple(Share(action, n, n.count / number.count) for action, n in by_action.items())
-    return Time(words, number, shares, listing.address(reading.text, filters, insist="app" if reading.apps else ""))
+    return Time(
+        words,
+        number,
+        shares,
+        listing.address(reading.text, filters, insist="app" if reading.apps else ""),
+    )
 
 
 def _rules(version: int, document: Config, tier: int | None, at: float) -> Rules:
     s = document.sampling
     return Rules(
         version=version,
-        switches=tuple(w.name.replace("_", " ") for w in document.switches if w.until is None or w.until > at),
+        switches=tuple(
+            w.name.replace("_", " ") for w in document.switches if w.until is None or w.until > at
+        ),
         model=f"{document.model.name} v{document.model.version}" if document.model else "",
-        kept=(("Admit", s.admit), ("Refusal", s.refuse), ("Block", s.block), ("Refusal of enterprise", s.enterprise_refuse)),
+        kept=(
+            ("Admit", s.admit),
+            ("Refusal", s.refuse),
+            ("Block", s.block),
+            ("Refusal of enterprise", s.enterprise_refuse),
+        ),
         tier="" if tier is None else Tier(tier).word.capitalize(),
         plan=None if tier is None else document.tiers[tier],
     )
@@ -158,7 +182,11 @@ def _rules(version: int, document: Config, tier: int | None, at: float) -> Rules
 
 def _similar(app: str, at: float) -> list[Decision]:
     """Stored decisions nearest in time, of the same app when it is known, newest first."""
-    rows = lookup.within(Decision.objects.filter(app=app) if app else Decision.objects.all(), at - NEAR_S, at + NEAR_S)
+    rows = lookup.within(
+        Decision.objects.filter(app=app) if app else Decision.objects.all(),
+        at - NEAR_S,
+        at + NEAR_S,
+    )
     rows, moment = rows.defer("features"), lookup.id_at(at)
     older = list(rows.filter(id__lt=moment).order_by("-id")[:SIMILAR])
     newer = list(rows.filter(id__gte=moment).order_by("id")[:SIMILAR])

@@ -44,9 +44,16 @@ class Explained:
 
     @property
     def codes(self) -> list[str]:
-        """Reason codes of all findings, strongest first, as the decider had them for the response; empty while not explained."""
+        """Reason codes of all findings, strongest first, as the decider had them for the response;
+        empty while not explained.
+        """
         return (
-            [finding.code for finding in findings(self.fall.contributions, self.fall.values, self.fall.typical)]
+            [
+                finding.code
+                for finding in findings(
+                    self.fall.contributions, self.fall.values, self.fall.typical
+                )
+            ]
             if self.fall
             else []
         )
@@ -91,7 +98,9 @@ def explained(d: Decision) -> Explained:
         return Explained("none")
     if d.feature_schema != SCHEMA:
         return Explained(
-            "impossible", f"It was recorded under feature schema {d.feature_schema[:16]}; this console speaks {SCHEMA}."
+            "impossible",
+            f"It was recorded under feature schema {d.feature_schema[:16]}; this console speaks"
+            f" {SCHEMA}.",
         )
     try:
         artifact = artifacts.artifact(d.model)
@@ -105,7 +114,9 @@ def explained(d: Decision) -> Explained:
 
 
 def thresholds(event: Event, config: Config | None) -> Thresholds | None:
-    """Where the action would have changed; None when no model was asked or the record cannot be decided again here."""
+    """Where the action would have changed; None when no model was asked or the record cannot be
+    decided again here.
+    """
     try:
         return replay.threshold(event, config) if config else None
     except ReplayError:
@@ -113,7 +124,9 @@ def thresholds(event: Event, config: Config | None) -> Thresholds | None:
 
 
 def cut(d: Decision, found: Thresholds | None) -> Cut | None:
-    """The threshold a page draws: where the action begins, or for an admit where the next one does."""
+    """The threshold a page draws: where the action begins, or for an admit where the next one
+    does.
+    """
     if found is None:
         return None
     at = found.down if Action(d.action) == Action.ADMIT or found.up is None else found.up
@@ -134,7 +147,11 @@ def bands(found: Thresholds | None) -> tuple[Band, ...]:
         word = Action(action).word
         text = (word.capitalize() if k == 0 else f"{word.capitalize()} {start:.2f}") if room else ""
         last = x if text else last
-        out.append(Band(word, start, x, round((end - start) * 100, 2), text, 100.0 if x > 92 else x, anchor))
+        out.append(
+            Band(
+                word, start, x, round((end - start) * 100, 2), text, 100.0 if x > 92 else x, anchor
+            )
+        )
     return tuple(out)
 
 
@@ -166,13 +183,24 @@ def around(d: Decision) -> Around:
     cells = aggregate.cells(rows, since, BUCKET_S)
     chart = charts.columns(cells, since, BUCKET_S, count, floor=186, height=160)
     seen = sorted({c.action for c in cells})
-    return Around(chart, sum(c.kept for c in cells), round(100 * (at - since) / (count * BUCKET_S), 2), tuple(seen))
+    return Around(
+        chart,
+        sum(c.kept for c in cells),
+        round(100 * (at - since) / (count * BUCKET_S), 2),
+        tuple(seen),
+    )
 
 
 def kept_because(d: Decision) -> str:
     """Why this decision was in the sample."""
     p = d.inclusion_probability
-    kind = "an admit" if d.action == Action.ADMIT else "a block" if d.action == Action.BLOCK else f"a {Action(d.action).word}"
+    kind = (
+        "an admit"
+        if d.action == Action.ADMIT
+        else "a block"
+        if d.action == Action.BLOCK
+        else f"a {Action(d.action).word}"
+    )
     if d.tier == Tier.ENTERPRISE and d.action != Action.ADMIT:
         kind = "a refusal of enterprise"
     return f"{kind}, always kept" if p >= 1 else f"{kind}, kept 1 in {1 / p:,.1f}".replace(".0", "")
@@ -236,14 +264,19 @@ class DecisionPage:
             return True, True
         at, width = self.cut.at, 0.34  # of the label, on the axis
         first = {"start": at, "end": at - width}.get(self.cut.anchor, at - width / 2)
-        quarter, half = (first > place + 0.1 or first + width < place - 0.1 for place in (0.25, 0.5))
+        quarter, half = (
+            first > place + 0.1 or first + width < place - 0.1 for place in (0.25, 0.5)
+        )
         return quarter, half
 
     @property
     def fall_rows(self) -> list[Bar]:
         at = self.cut.at if self.cut else math.inf
         rows = self.explained.fall.rows if self.explained.fall else ()
-        return [Bar(r, round(r.before * 100, 2), round(r.after * 100, 2), r.before < at <= r.after) for r in rows]
+        return [
+            Bar(r, round(r.before * 100, 2), round(r.after * 100, 2), r.before < at <= r.after)
+            for r in rows
+        ]
 
     @property
     def fall_base(self) -> float:
@@ -278,14 +311,19 @@ class DecisionPage:
         return {
             Stage.GUARD: "Guard rules are never overruled by a model.",
             Stage.OVERRIDE: "An override in force says what happens, whatever a model would say.",
-            Stage.TRIAGE: "Triage admits what is within its plan and plainly harmless, and asks the model about the rest.",
+            Stage.TRIAGE: (
+                "Triage admits what is within its plan and plainly harmless, and asks the model"
+                " about the rest."
+            ),
             Stage.FALLBACK: "The fallback limiter knows token buckets by tier, nothing else.",
         }.get(Stage(self.d.stage), "No model was asked.")
 
     @property
     def late(self) -> bool:
         """Whether a pending explanation takes longer than it should."""
-        return self.explained.state == "pending" and timezone.now() - self.d.stored_at > timedelta(seconds=PATIENCE_S)
+        return self.explained.state == "pending" and timezone.now() - self.d.stored_at > timedelta(
+            seconds=PATIENCE_S
+        )
 
 
 def compose(d: Decision, *, with_token: bool) -> DecisionPage:
@@ -296,14 +334,25 @@ def compose(d: Decision, *, with_token: bool) -> DecisionPage:
     found, marks = explained(d), thresholds(event, config)
     newer, older = lookup.neighbours(d)
     return DecisionPage(
-        d=d, name=name, known=known,
+        d=d,
+        name=name,
+        known=known,
         story=story.tell(d, name, marks, list(found.reasons)),
-        explained=found, cut=cut(d, marks), bands=bands(marks), steps=steps(d, event, config),
-        around=around(d), newer=newer, older=older, replay=worlds.replayed(d, event, config),
-        model_name=_model_name(d.model), check=ModelCheck.objects.filter(model=d.model).first() if d.model else None,
-        kept_because=kept_because(d), record=record.text(d, found.explanation, with_token=with_token),
-        code=Reason(d.reason).name, clause=why.clause(d),
-    )  # fmt: skip
+        explained=found,
+        cut=cut(d, marks),
+        bands=bands(marks),
+        steps=steps(d, event, config),
+        around=around(d),
+        newer=newer,
+        older=older,
+        replay=worlds.replayed(d, event, config),
+        model_name=_model_name(d.model),
+        check=ModelCheck.objects.filter(model=d.model).first() if d.model else None,
+        kept_because=kept_because(d),
+        record=record.text(d, found.explanation, with_token=with_token),
+        code=Reason(d.reason).name,
+        clause=why.clause(d),
+    )
 
 
 def _model_name(digest: str) -> str:

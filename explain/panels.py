@@ -1,4 +1,6 @@
-"""What stands beside the explanation on a decision page and needs the policy function again: the way back, worlds, limits."""
+"""What stands beside the explanation on a decision page and needs the policy function again: the
+way back, worlds, limits.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ def way_of(d: Decision) -> way_back.WayBack | None:
         return None
     config = configs.config(d.config_version)
     if config is None:
-        return way_back.WayBack(none=f"Config {d.config_version} is not kept here, so no change can be verified.")
+        return way_back.WayBack(
+            none=f"Config {d.config_version} is not kept here, so no change can be verified."
+        )
     model = worlds.model_of(d.model)
     try:
         with worlds.scoring:
@@ -43,19 +47,29 @@ def beside(d: Decision, shown: DecisionPage) -> dict[str, object]:
     """Template variables of these panels."""
     cut = shown.cut.at if shown.cut else None
     happened = timeline.of(d, shown.story.http)
-    return {"way": way_of(d), "worlds": worlds.of(d), "limits": limits_of(d, cut), "happened": happened}
+    return {
+        "way": way_of(d),
+        "worlds": worlds.of(d),
+        "limits": limits_of(d, cut),
+        "happened": happened,
+    }
 
 
 def around(d: Decision) -> dict[str, object]:
     """Template variables of the panels that read many decisions and load by themselves."""
     known = directory.app(d.app)
     return {
-        "d": d, "name": known.name if known else d.app, "peers": peers.of(d, telling(d)), "shared": shared_cause.of(d),
-    }  # fmt: skip
+        "d": d,
+        "name": known.name if known else d.app,
+        "peers": peers.of(d, telling(d)),
+        "shared": shared_cause.of(d),
+    }
 
 
 def telling(d: Decision) -> tuple[str, ...]:
-    """The behaviour that spoke most against a decision, filled up with the usual features; names, at most `peers.MOST`."""
+    """The behaviour that spoke most against a decision, filled up with the usual features; names,
+    at most `peers.MOST`.
+    """
     found = Explanation.objects.filter(decision=d.id, at=d.at).first()
     values = found.values if found else np.zeros(len(FEATURES))
     order = [int(k) for k in np.argsort(-values) if values[k] > 0]

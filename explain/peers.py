@@ -1,7 +1,9 @@
-"""Where an app's behaviour lay among similar apps: same tier and service, in the hour before the decision.
+"""Where an app's behaviour lay among similar apps: same tier and service, in the hour before the
+decision.
 
-Each app counts once, by the mean of its kept requests weighed by their inverse inclusion probability, so that neither the
-busy apps nor the refused requests, which are kept more often, bend the picture.
+Each app counts once, by the mean of its kept requests weighed by their inverse inclusion
+probability, so that neither the busy apps nor the refused requests, which are kept more often, bend
+the picture.
 """
 
 from __future__ import annotations
@@ -57,20 +59,38 @@ class Peers:
 def of(d: Decision, names: tuple[str, ...] = ()) -> Peers:
     """The app of a decision among its peers, in the features named (by default the usual ones)."""
     at = d.at.timestamp()
-    found = lookup.within(Decision.objects.filter(tier=d.tier, service=d.service, feature_schema=SCHEMA), at - HOUR_S, at + 1.0)
-    rows = list(found.exclude(app=d.app).order_by("-id").values_list("app", "features", "inclusion_probability", "at")[:ROWS])
+    found = lookup.within(
+        Decision.objects.filter(tier=d.tier, service=d.service, feature_schema=SCHEMA),
+        at - HOUR_S,
+        at + 1.0,
+    )
+    rows = list(
+        found.exclude(app=d.app)
+        .order_by("-id")
+        .values_list("app", "features", "inclusion_probability", "at")[:ROWS]
+    )
     if d.feature_schema != SCHEMA or len({row[0] for row in rows}) < FEWEST:
         return Peers((), 0, len(rows), HOUR_S)
     means = _means(rows)
     own = np.frombuffer(bytes(d.features), "<f4")
     chosen = [FEATURES[INDEX[name]] for name in (names or USUAL)[:MOST]]
-    shown = tuple(peer for f in chosen if (peer := _peer(f, float(own[INDEX[f.name]]), means[:, INDEX[f.name]])))
+    shown = tuple(
+        peer
+        for f in chosen
+        if (peer := _peer(f, float(own[INDEX[f.name]]), means[:, INDEX[f.name]]))
+    )
     return Peers(shown, len(means), len(rows), at - rows[-1][3].timestamp())
 
 
 def _means(rows: list[tuple]) -> np.ndarray:
-    """float64 (apps, N_FEATURES): each app's weighted mean of what is known, feature by feature; NaN where nothing is."""
-    values = np.frombuffer(b"".join(bytes(row[1]) for row in rows), "<f4").reshape(-1, N_FEATURES).astype(np.float64)
+    """float64 (apps, N_FEATURES): each app's weighted mean of what is known, feature by feature;
+    NaN where nothing is.
+    """
+    values = (
+        np.frombuffer(b"".join(bytes(row[1]) for row in rows), "<f4")
+        .reshape(-1, N_FEATURES)
+        .astype(np.float64)
+    )
     by_app: dict[str, list[int]] = defaultdict(list)
     for k, row in enumerate(rows):
         by_app[row[0]].append(k)
@@ -79,10 +99,17 @@ def _means(rows: list[tuple]) -> np.ndarray:
 
 
 def _known_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """float64 (columns,): weighted mean of each column's values that are no NaN; NaN in a column without any."""
+    """float64 (columns,): weighted mean of each column's values that are no NaN; NaN in a column
+    without any.
+    """
     weight = np.where(np.isnan(values), 0.0, weights[:, None])
     total = weight.sum(axis=0)
-    return np.divide((weight * np.nan_to_num(values)).sum(axis=0), total, out=np.full(len(total), np.nan), where=total > 0.0)
+    return np.divide(
+        (weight * np.nan_to_num(values)).sum(axis=0),
+        total,
+        out=np.full(len(total), np.nan),
+        where=total > 0.0,
+    )
 
 
 def _peer(feature: Feature, own: float, peers: np.ndarray) -> Peer | None:
@@ -95,9 +122,19 @@ def _peer(feature: Feature, own: float, peers: np.ndarray) -> Peer | None:
     first, last = min(float(scaled.min()), at), max(float(scaled.max()), at)
     if last <= first:
         return None
-    percent = [round(100.0 * (float(v) - first) / (last - first), 2) for v in (at, low, middle, high)]
-    return Peer(feature.label, format_value(feature, own), percent[0], percent[1], round(percent[3] - percent[1], 2), percent[2],
-                format_value(feature, float(np.median(peers))), _rank(own, peers))  # fmt: skip
+    percent = [
+        round(100.0 * (float(v) - first) / (last - first), 2) for v in (at, low, middle, high)
+    ]
+    return Peer(
+        feature.label,
+        format_value(feature, own),
+        percent[0],
+        percent[1],
+        round(percent[3] - percent[1], 2),
+        percent[2],
+        format_value(feature, float(np.median(peers))),
+        _rank(own, peers),
+    )
 
 
 def _scale(values: np.ndarray) -> np.ndarray:
@@ -110,4 +147,8 @@ def _rank(own: float, peers: np.ndarray) -> str:
     if above == 0 or below == 0:
         return f"{'highest' if above == 0 else 'lowest'} of {count + 1}"
     share = min(above, below) / count
-    return f"{'top' if above <= below else 'bottom'} {max(1.0, share * 100):.0f}%" if share <= 0.25 else ""
+    return (
+        f"{'top' if above <= below else 'bottom'} {max(1.0, share * 100):.0f}%"
+        if share <= 0.25
+        else ""
+    )

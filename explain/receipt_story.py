@@ -1,4 +1,6 @@
-"""A receipt's story: what was decided and why, as far as it says, whether the decision was stored or not."""
+"""A receipt's story: what was decided and why, as far as it says, whether the decision was stored
+or not.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ class ReceiptStory:
     """Code and what it says in words, strongest first."""
     config_version: int
     model: str
-    """Name and version when this installation knows it, else the first digits of its digest; empty without one."""
+    """Name and version when this installation knows it, else the first digits of its digest; empty
+    without one.
+    """
     app: str
     """Id of the app, empty when its pseudonym is nobody's who is known here."""
     name: str
@@ -50,9 +54,17 @@ class ReceiptStory:
 
 
 def tell(receipt: Receipt, app: str) -> ReceiptStory:
-    """The story of a receipt; `app` is the id its pseudonym stands for, "" when that is not known."""
+    """The story of a receipt; `app` is the id its pseudonym stands for, "" when that is not
+    known.
+    """
     known = directory.app(app) if app else None
-    who = known.name if known else f"{app}, which is not registered," if app else "an app that is not known here"
+    who = (
+        known.name
+        if known
+        else f"{app}, which is not registered,"
+        if app
+        else "an app that is not known here"
+    )
     clause = REASONS[receipt.reason].text
     wait = f", Retry-After {receipt.retry_after}" if receipt.retry_after else ""
     return ReceiptStory(
@@ -76,7 +88,9 @@ def tell(receipt: Receipt, app: str) -> ReceiptStory:
 
 
 _WORDS = {
-    f"{f.code}_{end}": f"{f.label}: {'high' if end == 'HIGH' else 'low'}" for f in features.FEATURES for end in ("HIGH", "LOW")
+    f"{f.code}_{end}": f"{f.label}: {'high' if end == 'HIGH' else 'low'}"
+    for f in features.FEATURES
+    for end in ("HIGH", "LOW")
 }
 
 
@@ -88,6 +102,11 @@ def _in_words(code: str) -> str:
 
 def _model(receipt: Receipt) -> str:
     document = configs.config(receipt.config_version)
-    if receipt.model and document and document.model and document.model.digest.startswith(receipt.model):
+    if (
+        receipt.model
+        and document
+        and document.model
+        and document.model.digest.startswith(receipt.model)
+    ):
         return f"{document.model.name} v{document.model.version}"
     return receipt.model

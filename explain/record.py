@@ -23,24 +23,44 @@ def text(d: Decision, explanation: Explanation | None, *, with_token: bool) -> s
 
 def fields(d: Decision, explanation: Explanation | None, *, with_token: bool) -> object:
     """The stored record as values of JSON, as the decider wrote it, with its explanation."""
-    fields: dict[str, object] = {"id": d.name, "at": d.at.isoformat(), **{n: getattr(d, n) for n in _PLAIN}}
+    fields: dict[str, object] = {
+        "id": d.name,
+        "at": d.at.isoformat(),
+        **{n: getattr(d, n) for n in _PLAIN},
+    }
     if with_token:
         fields["token_digest"] = d.token_digest
-    words = {"tier": Tier(d.tier).word, "action": Action(d.action).word, "stage": Stage(d.stage).name.lower()}
-    words |= {"reason": Reason(d.reason).name.lower(), "arm": Arm(d.arm).name.lower(), "ml_state": MlState(d.ml_state).name.lower()}
+    words = {
+        "tier": Tier(d.tier).word,
+        "action": Action(d.action).word,
+        "stage": Stage(d.stage).name.lower(),
+    }
+    words |= {
+        "reason": Reason(d.reason).name.lower(),
+        "arm": Arm(d.arm).name.lower(),
+        "ml_state": MlState(d.ml_state).name.lower(),
+    }
     fields |= words
     fields["signals"] = why.signals(d)
     row = np.frombuffer(bytes(d.features), "<f4").tolist()
     fields["features"] = dict(zip(NAMES, row, strict=False)) if len(row) == len(NAMES) else row
     if e := explanation:
         fields["explain"] = {
-            "method": "tree_shap", "unit": "log_odds", "base": e.base, "raw": e.raw, "sum_error": e.sum_error,
+            "method": "tree_shap",
+            "unit": "log_odds",
+            "base": e.base,
+            "raw": e.raw,
+            "sum_error": e.sum_error,
             "contributions": dict(zip(NAMES, e.values.tolist(), strict=True)),
-        }  # fmt: skip
+        }
     return _finite(fields)
 
 
-_PLAIN = tuple(n for n in Event.__struct_fields__ if n not in ("id", "at", "token_digest", "features", "signals"))
+_PLAIN = tuple(
+    n
+    for n in Event.__struct_fields__
+    if n not in ("id", "at", "token_digest", "features", "signals")
+)
 
 
 def _finite(value: object) -> object:

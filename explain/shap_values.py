@@ -1,8 +1,10 @@
-"""TreeSHAP (Lundberg et al. 2020, From local explanations to global understanding with explainable AI for trees).
+"""TreeSHAP (Lundberg et al. 2020, From local explanations to global understanding with explainable
+AI for trees).
 
-Values come from `decider.shap`, in log-odds. LightGBM's own `pred_contrib` is asked again for a few rows of each run, and
-`shap.TreeExplainer` once for each model. A row whose base and values do not add up to the raw score that the decider recorded,
-or that LightGBM explains otherwise, is marked: it explains another score than the one that was used.
+Values come from `decider.shap`, in log-odds. LightGBM's own `pred_contrib` is asked again for a few
+rows of each run, and `shap.TreeExplainer` once for each model. A row whose base and values do not
+add up to the raw score that the decider recorded, or that LightGBM explains otherwise, is marked:
+it explains another score than the one that was used.
 """
 
 from __future__ import annotations
@@ -46,24 +48,31 @@ class Values:
 def booster_of(digest: str) -> lgb.Booster:
     """LightGBM's own form of an artifact's risk model. Raises ArtifactError.
 
-    LightGBM ends the process on some broken texts, so it only sees one that our own parser and the golden vectors passed.
+    LightGBM ends the process on some broken texts, so it only sees one that our own parser and the
+    golden vectors passed.
     """
     try:
         return lgb.Booster(model_str=artifacts.model(digest).artifact.risk_model)
     except lgb.basic.LightGBMError as error:
-        raise ArtifactError(f"LightGBM does not take the risk model of {digest[:12]}: {error}") from error
+        raise ArtifactError(
+            f"LightGBM does not take the risk model of {digest[:12]}: {error}"
+        ) from error
 
 
 def explainer_of(digest: str) -> Explainer:
     """What explains an artifact's risk model. Raises ArtifactError."""
     model = artifacts.model(digest)
     if model.explainer is None:
-        raise ArtifactError(f"the risk model of {digest[:12]} cannot be explained: {model.unexplained}")
+        raise ArtifactError(
+            f"the risk model of {digest[:12]} cannot be explained: {model.unexplained}"
+        )
     return model.explainer
 
 
 def values(digest: str, rows: NDArray[np.float32]) -> Values:
-    """SHAP values of feature rows (n, N_FEATURES) under the risk model of an artifact. Raises ArtifactError."""
+    """SHAP values of feature rows (n, N_FEATURES) under the risk model of an artifact. Raises
+    ArtifactError.
+    """
     explainer = explainer_of(digest)
     return Values(np.full(len(rows), explainer.base), explainer.values(rows))
 
@@ -75,9 +84,14 @@ def lightgbm_values(digest: str, rows: NDArray[np.float32]) -> Values:
 
 
 def differing(digest: str, rows: NDArray[np.float32], found: Values) -> NDArray[np.bool_]:
-    """(n,): whether `found` differs from LightGBM's values by more than TOLERANCE anywhere; NaN differs. Raises ArtifactError."""
+    """(n,): whether `found` differs from LightGBM's values by more than TOLERANCE anywhere; NaN
+    differs. Raises ArtifactError.
+    """
     theirs = lightgbm_values(digest, rows)
-    apart = np.maximum(np.abs(found.contributions - theirs.contributions).max(axis=1), np.abs(found.base - theirs.base))
+    apart = np.maximum(
+        np.abs(found.contributions - theirs.contributions).max(axis=1),
+        np.abs(found.base - theirs.base),
+    )
     return ~(apart <= TOLERANCE)
 
 
@@ -95,7 +109,8 @@ class Check:
 
 
 def check(digest: str, most: int = 200) -> Check:
-    """Compares values with `pred_contrib` and `shap.TreeExplainer` on an artifact's golden vectors, and sums with their scores.
+    """Compares values with `pred_contrib` and `shap.TreeExplainer` on an artifact's golden vectors,
+    and sums with their scores.
 
     Raises ArtifactError.
     """
@@ -104,16 +119,25 @@ def check(digest: str, most: int = 200) -> Check:
     ours = values(digest, rows)
     theirs, base = _independent(digest, rows)
     lightgbm = lightgbm_values(digest, rows)
-    difference = max(float(np.abs(ours.contributions - other).max()) for other in (theirs, lightgbm.contributions))
-    difference = max(difference, float(np.abs(ours.base - base).max()), float(np.abs(ours.base - lightgbm.base).max()))
-    return Check(len(rows), difference, float(np.abs(ours.errors(np.array(golden.raw_risk[:most]))).max()))
+    difference = max(
+        float(np.abs(ours.contributions - other).max())
+        for other in (theirs, lightgbm.contributions)
+    )
+    difference = max(
+        difference,
+        float(np.abs(ours.base - base).max()),
+        float(np.abs(ours.base - lightgbm.base).max()),
+    )
+    return Check(
+        len(rows), difference, float(np.abs(ours.errors(np.array(golden.raw_risk[:most]))).max())
+    )
 
 
 def _independent(digest: str, rows: NDArray[np.float32]) -> tuple[NDArray[np.float64], float]:
     """The same from shap's own walk over the trees: values (n, N_FEATURES) and base, log-odds.
 
-    For a LightGBM model `TreeExplainer` hands the work back to `pred_contrib` and would agree with anything; told that the
-    model is its own, it computes.
+    For a LightGBM model `TreeExplainer` hands the work back to `pred_contrib` and would agree with
+    anything; told that the model is its own, it computes.
     """
     import shap  # its import takes seconds, and only this check needs it
 
@@ -122,7 +146,9 @@ def _independent(digest: str, rows: NDArray[np.float32]) -> tuple[NDArray[np.flo
     explainer.model.model_type = "internal"
     plain = rows.astype(np.float64)
     blind = sorted(_features_without_missing(booster.dump_model()))
-    plain[:, blind] = np.nan_to_num(plain[:, blind], nan=0.0)  # what LightGBM does where it saw no missing value in training
+    plain[:, blind] = np.nan_to_num(
+        plain[:, blind], nan=0.0
+    )  # what LightGBM does where it saw no missing value in training
     found = explainer.shap_values(plain, check_additivity=False)
     return np.asarray(found), float(np.ravel(explainer.expected_value)[0])
 

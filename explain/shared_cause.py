@@ -1,18 +1,22 @@
-"""How much of the load on the limit that fired came from others: other credentials or apps of its tenant, other tenants.
+"""How much of the load on the limit that fired came from others: other credentials or apps of its
+tenant, other tenants.
 
-Loads are estimated from stored decisions: each counts for its endpoint's cost over its inclusion probability (Horvitz and
-Thompson, 1952). The 95% interval of a share is that of a ratio, linearised (Särndal, Swensson and Wretman, 1992, 5.6), for
-decisions kept independently of each other.
+Loads are estimated from stored decisions: each counts for its endpoint's cost over its inclusion
+probability (Horvitz and Thompson, 1952). The 95% interval of a share is that of a ratio, linearised
+(Särndal, Swensson and Wretman, 1992, 5.6), for decisions kept independently of each other.
 
-Nobody is told of fewer than five others, neither their number nor, by subtraction, their load. This protects the panel and the
-REST answer and what is copied from them into a reply or a ticket:
+Nobody is told of fewer than five others, neither their number nor, by subtraction, their load. This
+protects the panel and the REST answer and what is copied from them into a reply or a ticket:
 
-- the four minutes are cells of a fixed grid and are looked at when they are over, so two decisions look at the same requests or
-  at none in common, and what one request added cannot be had by subtracting one answer from the next;
+- the four minutes are cells of a fixed grid and are looked at when they are over, so two decisions
+  look at the same requests or at none in common, and what one request added cannot be had by
+  subtracting one answer from the next;
 - what is returned are whole percents; ranges are rounded outwards;
-- where something is held back, so is the number of decisions it rests on, and what the tenant's own panel would complete.
+- where something is held back, so is the number of decisions it rests on, and what the tenant's own
+  panel would complete.
 
-It does not protect against someone who may look up all decisions: they can add them up. Each such look is in the audit log.
+It does not protect against someone who may look up all decisions: they can add them up. Each such
+look is in the audit log.
 """
 
 from __future__ import annotations
@@ -43,11 +47,15 @@ class Part:
 
     label: str
     share: float
-    """Whole percents, so rounded that all parts make 100; as a share of 1, like the ends of its range."""
+    """Whole percents, so rounded that all parts make 100; as a share of 1, like the ends of its
+    range.
+    """
     low: float
     high: float
     participants: int | None
-    """How many others it is, at least FEWEST, as far as they are in the sample; None for the app or credential itself."""
+    """How many others it is, at least FEWEST, as far as they are in the sample; None for the app or
+    credential itself.
+    """
 
     @property
     def percent(self) -> int:
@@ -90,26 +98,42 @@ class _Group:
 
 _SCOPES = {
     "app": (
-        "CASE WHEN token_digest = %(token)s THEN 'own' ELSE 'tokens' END", "token_digest", "app = %(app)s AND token_digest <> ''",
+        "CASE WHEN token_digest = %(token)s THEN 'own' ELSE 'tokens' END",
+        "token_digest",
+        "app = %(app)s AND token_digest <> ''",
     ),
     "tenant": (
-        "CASE WHEN app = %(app)s THEN 'own' ELSE 'apps' END", "app", "service = %(service)s AND tenant = %(tenant)s",
+        "CASE WHEN app = %(app)s THEN 'own' ELSE 'apps' END",
+        "app",
+        "service = %(service)s AND tenant = %(tenant)s",
     ),
     "service": (
-        "CASE WHEN app = %(app)s THEN 'own' WHEN tenant = %(tenant)s THEN 'apps' ELSE 'tenants' END",
+        (
+            "CASE WHEN app = %(app)s THEN 'own' WHEN tenant = %(tenant)s THEN 'apps' ELSE"
+            " 'tenants' END"
+        ),
         "CASE WHEN tenant = %(tenant)s THEN app ELSE tenant END",
         "service = %(service)s",
     ),
-}  # fmt: skip
-"""For each kind of limit: which group a decision belongs to, who its participant is, and which decisions load the limit."""
+}
+"""For each kind of limit: which group a decision belongs to, who its participant is, and which
+decisions load the limit.
+"""
 _SQL = """
-SELECT grp, method, endpoint, grouping(endpoint) = 1, sum(1 / p), sum((1 - p) / (p * p)), count(*), count(DISTINCT who)
-FROM (SELECT {group} AS grp, {who} AS who, method, endpoint, inclusion_probability AS p FROM decisions_decision
-      WHERE at >= %(since)s AND at < %(until)s AND id >= %(first)s AND id < %(last)s AND region = %(region)s
+SELECT grp, method, endpoint, grouping(endpoint) = 1, sum(1 / p), sum((1 - p) / (p * p)),
+       count(*), count(DISTINCT who)
+FROM (SELECT {group} AS grp, {who} AS who, method, endpoint, inclusion_probability AS p
+      FROM decisions_decision
+      WHERE at >= %(since)s AND at < %(until)s AND id >= %(first)s AND id < %(last)s
+        AND region = %(region)s
         AND (action = 0 OR observed) AND {where}) AS d
 GROUP BY GROUPING SETS ((grp, method, endpoint), (grp))
 """
-_OTHERS = {"tokens": "other credentials of the app", "apps": "other apps of the tenant", "tenants": "other tenants"}
+_OTHERS = {
+    "tokens": "other credentials of the app",
+    "apps": "other apps of the tenant",
+    "tenants": "other tenants",
+}
 
 
 def scope_of(d: Decision) -> str:
@@ -118,7 +142,11 @@ def scope_of(d: Decision) -> str:
         return "tenant"
     seen = why.signals(d)
     priced = seen is not None and seen["service_price"] > 0
-    if d.reason == Reason.SERVICE_OVERLOADED or (priced and d.reason == Reason.VALUE_LOW) or d.action == Action.SHED:
+    if (
+        d.reason == Reason.SERVICE_OVERLOADED
+        or (priced and d.reason == Reason.VALUE_LOW)
+        or d.action == Action.SHED
+    ):
         return "service"
     return "app"
 
@@ -136,11 +164,19 @@ def of(d: Decision, now: float | None = None) -> SharedCause:
         return SharedCause(_limit(d, scope), _alone(d), (), 0, False)
     until = window(d.at.timestamp())[1] + LATE_S
     if (time.time() if now is None else now) < until:
-        return SharedCause(_limit(d, scope), f"Who loaded it is not said before {utc(until):%H:%M:%S} UTC, {_UNTIL}", (), 0, False)
+        return SharedCause(
+            _limit(d, scope),
+            f"Who loaded it is not said before {utc(until):%H:%M:%S} UTC, {_UNTIL}",
+            (),
+            0,
+            False,
+        )
     groups = _groups(d, scope, configs.config(d.config_version))
     parts, suppressed = shares(groups, "This credential" if scope == "app" else "This app")
     kept = None if suppressed else sum(g.kept for g in groups)
-    return SharedCause(_limit(d, scope), _sentence(d, scope, parts, groups), tuple(parts), kept, suppressed)
+    return SharedCause(
+        _limit(d, scope), _sentence(d, scope, parts, groups), tuple(parts), kept, suppressed
+    )
 
 
 _UNTIL = "when the four minutes it fell in are over and stored."
@@ -150,19 +186,33 @@ def _groups(d: Decision, scope: str, config: Config | None) -> list[_Group]:
     group, who, where = _SCOPES[scope]
     since, until = window(d.at.timestamp())
     values = {
-        "app": d.app, "tenant": d.tenant, "service": d.service, "token": d.token_digest, "region": d.region,
-        "since": utc(since), "until": utc(until), "first": lookup.id_at(since), "last": lookup.id_at(until + 300.0),
-    }  # fmt: skip
+        "app": d.app,
+        "tenant": d.tenant,
+        "service": d.service,
+        "token": d.token_digest,
+        "region": d.region,
+        "since": utc(since),
+        "until": utc(until),
+        "first": lookup.id_at(since),
+        "last": lookup.id_at(until + 300.0),
+    }
     with connection.cursor() as cursor:
         cursor.execute(_SQL.format(group=group, who=who, where=where), values)
         rows = cursor.fetchall()
-    costs = {(e.method, e.template): e.cost for s in config.services for e in s.endpoints} if config else {}
+    costs = (
+        {(e.method, e.template): e.cost for s in config.services for e in s.endpoints}
+        if config
+        else {}
+    )
     found = []
     for key in sorted({row[0] for row in rows}):
         parts = [row for row in rows if row[0] == key and not row[3]]
         whole = next(row for row in rows if row[0] == key and row[3])
         by_cost = [(costs.get((row[1], row[2]), 1.0), row) for row in parts]
-        load, variance = sum(c * row[4] for c, row in by_cost), sum(c * c * row[5] for c, row in by_cost)
+        load, variance = (
+            sum(c * row[4] for c, row in by_cost),
+            sum(c * c * row[5] for c, row in by_cost),
+        )
         found.append(_Group(key, load, variance, whole[6], whole[7]))
     return found
 
@@ -170,9 +220,10 @@ def _groups(d: Decision, scope: str, config: Config | None) -> list[_Group]:
 def shares(groups: list[_Group], own_label: str) -> tuple[list[Part], bool]:
     """The parts that may be shown, and whether something is held back.
 
-    A group of fewer than FEWEST is joined with the other groups of others; where they are still too few, nothing is shown at
-    all, because the app's own share would tell theirs. Nor is it where other tenants alone are too few: the panel of the tenant's
-    share shows what its apps loaded, and the app's share of both would tell the rest.
+    A group of fewer than FEWEST is joined with the other groups of others; where they are still too
+    few, nothing is shown at all, because the app's own share would tell theirs. Nor is it where
+    other tenants alone are too few: the panel of the tenant's share shows what its apps loaded, and
+    the app's share of both would tell the rest.
     """
     total = sum(g.load for g in groups)
     others = [g for g in groups if g.key != "own"]
@@ -180,14 +231,22 @@ def shares(groups: list[_Group], own_label: str) -> tuple[list[Part], bool]:
         return [], False
     held = any(g.participants < FEWEST for g in others)
     if held:
-        joined = _Group("+".join(g.key for g in others), sum(g.load for g in others), sum(g.variance for g in others),
-                        sum(g.kept for g in others), sum(g.participants for g in others))  # fmt: skip
+        joined = _Group(
+            "+".join(g.key for g in others),
+            sum(g.load for g in others),
+            sum(g.variance for g in others),
+            sum(g.kept for g in others),
+            sum(g.participants for g in others),
+        )
         completed = any(g.key == "apps" and g.participants >= FEWEST for g in others)
         if len(others) == 1 or joined.participants < FEWEST or completed:
             return [], True
         others = [joined]
     own = [g for g in groups if g.key == "own"] or [_Group("own", 0.0, 0.0, 0, 0)]
-    labels = {"own": own_label, **{key: text[:1].upper() + text[1:] for key, text in _OTHERS.items()}}
+    labels = {
+        "own": own_label,
+        **{key: text[:1].upper() + text[1:] for key, text in _OTHERS.items()},
+    }
     whole = sum(g.variance for g in groups)
     parts = [_part(g, labels.get(g.key, "All others"), total, whole) for g in [*own, *others]]
     return sorted(_rounded(parts), key=lambda part: -part.share), held
@@ -201,8 +260,13 @@ def _rounded(parts: list[Part]) -> list[Part]:
     found = []
     for k, part in enumerate(parts):
         whole = down[k] + (k in up)
-        low, high = min(whole, math.floor(part.low * 100.0)), max(whole, math.ceil(part.high * 100.0))
-        found.append(replace(part, share=whole / 100.0, low=low / 100.0, high=min(100, high) / 100.0))
+        low, high = (
+            min(whole, math.floor(part.low * 100.0)),
+            max(whole, math.ceil(part.high * 100.0)),
+        )
+        found.append(
+            replace(part, share=whole / 100.0, low=low / 100.0, high=min(100, high) / 100.0)
+        )
     return found
 
 
@@ -210,7 +274,13 @@ def _part(group: _Group, label: str, total: float, variance: float) -> Part:
     share = group.load / total
     spread = (1.0 - share) ** 2 * group.variance + share**2 * (variance - group.variance)
     half = Z95 * math.sqrt(max(0.0, spread)) / total
-    return Part(label, share, max(0.0, share - half), min(1.0, share + half), group.participants if group.key != "own" else None)
+    return Part(
+        label,
+        share,
+        max(0.0, share - half),
+        min(1.0, share + half),
+        group.participants if group.key != "own" else None,
+    )
 
 
 def _limit(d: Decision, scope: str) -> str:
@@ -231,7 +301,9 @@ def _sentence(d: Decision, scope: str, parts: list[Part], groups: list[_Group]) 
     if not parts:
         return f"{lead}Fewer than five others took part, so what came from whom is not shown."
     others = sum(part.percent for part in parts if part.participants is not None)
-    whom = {"app": "other credentials", "tenant": "other apps of its tenant", "service": "others"}[scope]
+    whom = {"app": "other credentials", "tenant": "other apps of its tenant", "service": "others"}[
+        scope
+    ]
     return f"{lead}About {others}% of the load on it came from {whom}, {_when(d)}."
 
 

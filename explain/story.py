@@ -1,7 +1,8 @@
-"""The sentences a decision page opens with: what happened to whom and why, and which stage decided on what.
+"""The sentences a decision page opens with: what happened to whom and why, and which stage decided
+on what.
 
-They are composed from the record, its reasons and the policy function's own thresholds; nothing in them is fixed text about a
-figure.
+They are composed from the record, its reasons and the policy function's own thresholds; nothing in
+them is fixed text about a figure.
 """
 
 from __future__ import annotations
@@ -10,7 +11,16 @@ import math
 from dataclasses import dataclass
 
 from decider.replay import Thresholds
-from decider.vocabulary import HTTP_STATUS, ML_STATE_TEXT, REASONS, Action, MlState, Reason, Stage, Tier
+from decider.vocabulary import (
+    HTTP_STATUS,
+    ML_STATE_TEXT,
+    REASONS,
+    Action,
+    MlState,
+    Reason,
+    Stage,
+    Tier,
+)
 from decisions import why
 from decisions.models import Decision
 
@@ -39,9 +49,16 @@ class Story:
     lead: str
 
 
-def tell(decision: Decision, name: str, thresholds: Thresholds | None, found: list[reasons.Reason]) -> Story:
+def tell(
+    decision: Decision, name: str, thresholds: Thresholds | None, found: list[reasons.Reason]
+) -> Story:
     """The story of a decision about the app called `name`."""
-    return Story(_chip(decision), _http(decision), _verdict(decision, name, found), _lead(decision, thresholds))
+    return Story(
+        _chip(decision),
+        _http(decision),
+        _verdict(decision, name, found),
+        _lead(decision, thresholds),
+    )
 
 
 def waits(seconds: float) -> int:
@@ -51,7 +68,11 @@ def waits(seconds: float) -> int:
 
 def _chip(d: Decision) -> str:
     action = Action(d.action)
-    wait = f" {why.duration(waits(d.retry_after))}" if action in (Action.DEFER, Action.SHED) and d.retry_after > 0 else ""
+    wait = (
+        f" {why.duration(waits(d.retry_after))}"
+        if action in (Action.DEFER, Action.SHED) and d.retry_after > 0
+        else ""
+    )
     word = "Batch asked" if action == Action.BATCH else DID[action].capitalize()
     return f"{word}{wait}"
 
@@ -77,7 +98,11 @@ def _act(d: Decision) -> str:
         Action.SHED: "turned away",
         Action.BLOCK: "blocked",
     }[action]
-    return f"was admitted, in observe-only mode, and would have been {told}" if d.observed else f"was {told}"
+    return (
+        f"was admitted, in observe-only mode, and would have been {told}"
+        if d.observed
+        else f"was {told}"
+    )
 
 
 def _because(d: Decision, found: list[reasons.Reason]) -> str:
@@ -110,13 +135,22 @@ def _risk(d: Decision, thresholds: Thresholds | None) -> str:
     if thresholds is None:
         return f"risk {risk}."
     if len(thresholds.bands) == 1:
-        return f"the risk was {risk}, and at any other risk it would have been {DID[Action(d.action)]} too."
+        return (
+            f"the risk was {risk}, and at any other risk it would have been {DID[Action(d.action)]}"
+            " too."
+        )
     if Action(d.action) == Action.ADMIT or thresholds.up is None:
         following = next(((r, a) for r, a in thresholds.bands if r > (d.risk or 0.0)), None)
         if following is None:
             return f"risk {risk}."
-        return f"risk {risk}, below the {_cut(following[0], d.risk)} where {tier} would be {DID[Action(following[1])]} here."
-    return f"risk {risk}, at or above the {_cut(thresholds.up, d.risk)} where {tier} is {DID[Action(d.action)]} here."
+        return (
+            f"risk {risk}, below the {_cut(following[0], d.risk)} where {tier} would be"
+            f" {DID[Action(following[1])]} here."
+        )
+    return (
+        f"risk {risk}, at or above the {_cut(thresholds.up, d.risk)} where {tier} is"
+        f" {DID[Action(d.action)]} here."
+    )
 
 
 def _cut(cut: float, risk: float | None) -> str:

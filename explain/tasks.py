@@ -1,4 +1,6 @@
-"""Explaining in the background. Each task can run twice, or be lost, without harm: what is missing is found again."""
+"""Explaining in the background. Each task can run twice, or be lost, without harm: what is missing
+is found again.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ log = logging.getLogger("sluice.explain")
 
 @shared_task(name="explain.tasks.explain_pending", expires=30)
 def explain_pending() -> dict[str, int]:
-    """Explains what was stored lately; run every two seconds. A model seen for the first time is checked."""
+    """Explains what was stored lately; run every two seconds. A model seen for the first time is
+    checked.
+    """
     done = compute.run(time.time() - compute.HORIZON_S)
     check_new_models()
     return {"explained": done.explained, "mismatched": done.mismatched, "failed": done.failed}
@@ -38,9 +42,15 @@ def explain_backlog() -> dict[str, int]:
 
 @shared_task(name="explain.tasks.look_ahead", expires=120)
 def look_ahead() -> dict[str, int]:
-    """Forecasts the busiest apps and settles the forecasts that came due; run every five minutes."""
+    """Forecasts the busiest apps and settles the forecasts that came due; run every five
+    minutes.
+    """
     now = time.time()
-    return {"settled": forecast_record.settle(now), "made": forecast_record.look_ahead(now), "forgotten": forecast_record.forget()}
+    return {
+        "settled": forecast_record.settle(now),
+        "made": forecast_record.look_ahead(now),
+        "forgotten": forecast_record.forget(),
+    }
 
 
 @shared_task(name="explain.tasks.explain_one", expires=60)
@@ -51,13 +61,28 @@ def explain_one(decision: str) -> int:
 
 @shared_task(name="explain.tasks.check_model")
 def check_model(digest: str) -> bool:
-    """Checks one model's SHAP values against `pred_contrib` and `shap.TreeExplainer` and keeps the outcome."""
+    """Checks one model's SHAP values against `pred_contrib` and `shap.TreeExplainer` and keeps the
+    outcome.
+    """
     try:
         found = shap_values.check(digest)
-        row = {"rows": found.rows, "max_difference": found.max_difference, "max_sum_error": found.max_sum_error, "ok": found.ok}
+        row = {
+            "rows": found.rows,
+            "max_difference": found.max_difference,
+            "max_sum_error": found.max_sum_error,
+            "ok": found.ok,
+        }
     except ArtifactError as error:
-        row = {"rows": 0, "max_difference": 0.0, "max_sum_error": 0.0, "ok": False, "error": str(error)}
-    ModelCheck.objects.update_or_create(model=digest, defaults={"error": "", "at": timezone.now(), **row})
+        row = {
+            "rows": 0,
+            "max_difference": 0.0,
+            "max_sum_error": 0.0,
+            "ok": False,
+            "error": str(error),
+        }
+    ModelCheck.objects.update_or_create(
+        model=digest, defaults={"error": "", "at": timezone.now(), **row}
+    )
     if not row["ok"]:
         log.error("SHAP values of model %s are not confirmed: %s", digest[:12], row)
     return bool(row["ok"])
@@ -65,7 +90,9 @@ def check_model(digest: str) -> bool:
 
 def check_new_models() -> None:
     """Checks each model that made the newest explanations and was never checked."""
-    lately = lookup.within(Decision.objects.filter(raw_risk__isnull=False), time.time() - compute.HORIZON_S)
+    lately = lookup.within(
+        Decision.objects.filter(raw_risk__isnull=False), time.time() - compute.HORIZON_S
+    )
     newest = lately.order_by("-id").values_list("model", flat=True)[:1]
     again = timezone.now() - timedelta(minutes=10)  # a model that was not there yet
     known = ModelCheck.objects.filter(Q(error="") | Q(at__gte=again))

@@ -1,4 +1,6 @@
-"""Short reasons for tables of decisions, where the model's findings say more than the machine reason."""
+"""Short reasons for tables of decisions, where the model's findings say more than the machine
+reason.
+"""
 
 from __future__ import annotations
 
@@ -15,16 +17,24 @@ from .models import Explanation
 
 
 def short(decisions: Sequence[Decision]) -> dict[uuid.UUID, str]:
-    """For each decision that risk decided and that is explained, the finding its page opens with."""
-    told = {d.id: d for d in decisions if d.reason == Reason.RISK_HIGH and d.feature_schema == SCHEMA}
+    """For each decision that risk decided and that is explained, the finding its page opens
+    with.
+    """
+    told = {
+        d.id: d for d in decisions if d.reason == Reason.RISK_HIGH and d.feature_schema == SCHEMA
+    }
     if not told:
         return {}
-    found = Explanation.objects.filter(decision__in=list(told), at__in=[d.at for d in told.values()])
+    found = Explanation.objects.filter(
+        decision__in=list(told), at__in=[d.at for d in told.values()]
+    )
     return {e.decision: text for e in found if (text := _leading(e, told[e.decision]))}
 
 
 def _leading(explanation: Explanation, d: Decision) -> str:
-    """Feature, value and what is usual; empty when nothing spoke against it, or its model is not here, as its page says too."""
+    """Feature, value and what is usual; empty when nothing spoke against it, or its model is not
+    here, as its page says too.
+    """
     try:
         found = reasons.ranked(explanation.fall(d, artifacts.artifact(explanation.model)))
     except ArtifactError:

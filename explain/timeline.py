@@ -58,10 +58,18 @@ class _Kept(NamedTuple):
 def of(d: Decision, http: str) -> tuple[Happened, ...]:
     """The lines around a decision, oldest first; `http` is what its client got."""
     at = d.at.timestamp()
-    near = lookup.within(Decision.objects.filter(app=d.app), at - SIDE_S, at + SIDE_S).values_list(*_Kept._fields)
+    near = lookup.within(Decision.objects.filter(app=d.app), at - SIDE_S, at + SIDE_S).values_list(
+        *_Kept._fields
+    )
     before = [_Kept(*row) for row in near.filter(id__lt=d.id).order_by("-id")[:ROWS]][::-1]
     after = [_Kept(*row) for row in near.filter(id__gt=d.id).order_by("id")[:ROWS]]
-    lines = [_first_refusal(before), _ran_empty(d, before), _this(d, http), _next(d, after), _end(d, after)]
+    lines = [
+        _first_refusal(before),
+        _ran_empty(d, before),
+        _this(d, http),
+        _next(d, after),
+        _end(d, after),
+    ]
     found = sorted((line for line in lines if line), key=lambda line: (line.at, not line.here))
     return tuple(found[:MOST])
 
@@ -72,28 +80,46 @@ def _this(d: Decision, http: str) -> Happened:
 
 def _first_refusal(before: list[_Kept]) -> Happened | None:
     first = next((r for r in before if r.action != Action.ADMIT), None)
-    return Happened(first.at, f"First refusal kept: {Action(first.action).word}", first.name) if first else None
+    return (
+        Happened(first.at, f"First refusal kept: {Action(first.action).word}", first.name)
+        if first
+        else None
+    )
 
 
 def _ran_empty(d: Decision, before: list[_Kept]) -> Happened | None:
     """The first kept decision from which on the burst bucket stayed without a whole token."""
-    here = _Kept(d.id, d.at, d.action, d.method, d.endpoint, d.inclusion_probability, bytes(d.signals))
+    here = _Kept(
+        d.id, d.at, d.action, d.method, d.endpoint, d.inclusion_probability, bytes(d.signals)
+    )
     since: _Kept | None = None
     for row in [*before, here]:
         if row.tokens is None:
             return None
         since = (since or row) if row.tokens < 1.0 else None
-    return Happened(since.at, "Burst bucket is empty from here on", since.name) if since and since.id != d.id else None
+    return (
+        Happened(since.at, "Burst bucket is empty from here on", since.name)
+        if since and since.id != d.id
+        else None
+    )
 
 
 def _next(d: Decision, after: list[_Kept]) -> Happened | None:
     """The next kept request to the same endpoint that had another answer."""
-    asked = (r for r in after if (r.method, r.endpoint) == (d.method, d.endpoint) and (r.action == 0) != (d.action == 0))
+    asked = (
+        r
+        for r in after
+        if (r.method, r.endpoint) == (d.method, d.endpoint) and (r.action == 0) != (d.action == 0)
+    )
     found = next(asked, None)
     if found is None:
         return None
     seconds = (found.at - d.at).total_seconds()
-    return Happened(found.at, f"Same endpoint again, {seconds:.1f} s later: {Action(found.action).word}", found.name)
+    return Happened(
+        found.at,
+        f"Same endpoint again, {seconds:.1f} s later: {Action(found.action).word}",
+        found.name,
+    )
 
 
 def _end(d: Decision, after: list[_Kept]) -> Happened | None:
@@ -102,4 +128,6 @@ def _end(d: Decision, after: list[_Kept]) -> Happened | None:
     if not refused or d.action == Action.ADMIT:
         return None
     more = total(of_row(r.inclusion_probability) for r in refused).words
-    return Happened(refused[-1].at, f"Last refusal kept here; {more} more after this one", refused[-1].name)
+    return Happened(
+        refused[-1].at, f"Last refusal kept here; {more} more after this one", refused[-1].name
+    )

@@ -40,9 +40,19 @@ def _step(one: StageTrace, d: Decision) -> Step:
     detail = _DETAILS[one.stage](one.facts, d, one)
     decided = one.decisive
     level, word = (
-        ("ok", _PASSED.get(one.stage, "Passed")) if one.ran else ("off", "Not used" if one.stage == Stage.FALLBACK else "Not asked")
+        ("ok", _PASSED.get(one.stage, "Passed"))
+        if one.ran
+        else ("off", "Not used" if one.stage == Stage.FALLBACK else "Not asked")
     )
-    return Step(one.stage.label, level, word, d.action if decided else None, detail, decided, not one.ran and not decided)
+    return Step(
+        one.stage.label,
+        level,
+        word,
+        d.action if decided else None,
+        detail,
+        decided,
+        not one.ran and not decided,
+    )
 
 
 _PASSED = {Stage.TRIAGE: "Sent on", Stage.RANK: "Scored", Stage.RERANK: "Kept"}
@@ -67,15 +77,30 @@ def _override(facts: dict[str, float | str], d: Decision, one: StageTrace) -> st
     if one.action is not None:
         return f"An override in force asks for {Action(one.action).word}."
     times = _n(facts, "override_multiplier")
-    return f"An override stretches its plan {times:.4g} times." if times != 1 else "None in force covers this app."
+    return (
+        f"An override stretches its plan {times:.4g} times."
+        if times != 1
+        else "None in force covers this app."
+    )
 
 
 def _triage(facts: dict[str, float | str], d: Decision, one: StageTrace) -> str:
     if not one.ran:
-        return "Guard had settled it." if d.stage == Stage.GUARD else "It asks the model, which could not be asked."
+        return (
+            "Guard had settled it."
+            if d.stage == Stage.GUARD
+            else "It asks the model, which could not be asked."
+        )
     tokens, burst, rate = _n(facts, "tokens"), _n(facts, "bucket_burst"), _n(facts, "bucket_rate")
-    bucket = f"{tokens:,.0f} of {burst:,.0f}" if tokens >= 0 else f"0 of {burst:,.0f}, {-tokens:,.0f} into the headroom"
-    cheap = f"Cheap score {figure(_n(facts, 'cheap_score'))}, ranked from {figure(_n(facts, 'rank_from'))}."
+    bucket = (
+        f"{tokens:,.0f} of {burst:,.0f}"
+        if tokens >= 0
+        else f"0 of {burst:,.0f}, {-tokens:,.0f} into the headroom"
+    )
+    cheap = (
+        f"Cheap score {figure(_n(facts, 'cheap_score'))}, ranked from"
+        f" {figure(_n(facts, 'rank_from'))}."
+    )
     return f"Burst bucket: {bucket}, refills {rate:,.4g}/s. {cheap}"
 
 
@@ -93,7 +118,11 @@ def _rerank(facts: dict[str, float | str], d: Decision, one: StageTrace) -> str:
     price = _n(facts, "service_price")
     load += f", price {price:.2f}." if price > 0 else ", no price."
     fair = _n(facts, "tenant_fair_share")
-    share = f" Tenant at {_n(facts, 'tenant_usage') / fair:.1f} × its fair share." if math.isfinite(fair) and fair > 0 else ""
+    share = (
+        f" Tenant at {_n(facts, 'tenant_usage') / fair:.1f} × its fair share."
+        if math.isfinite(fair) and fair > 0
+        else ""
+    )
     return f"{load}{share} {_n(facts, 'error_budget_left'):.1f} false throttles left in its budget."
 
 
@@ -102,7 +131,11 @@ def _fallback(facts: dict[str, float | str], d: Decision, one: StageTrace) -> st
     why = f"{why[:1].upper()}{why[1:]}." if why else "ML was live."
     if not one.ran:
         return why
-    tokens, burst, rate = max(0.0, _n(facts, "tokens")), _n(facts, "bucket_burst"), _n(facts, "bucket_rate")
+    tokens, burst, rate = (
+        max(0.0, _n(facts, "tokens")),
+        _n(facts, "bucket_burst"),
+        _n(facts, "bucket_rate"),
+    )
     return f"{why} Bucket: {tokens:,.0f} of {burst:,.0f}, refills {rate:,.4g}/s."
 
 

@@ -38,7 +38,10 @@ def _found(decision_id: str) -> Decision:
     """Raises Http404 for what is no id, and for a decision that was not kept."""
     raw = parse_decision_id(decision_id)
     if raw is None:
-        raise Http404(f"“{decision_id[:60]}” is not a decision id: it would be dec_ and 32 hexadecimal digits.")
+        raise Http404(
+            f"“{decision_id[:60]}” is not a decision id: it would be dec_ and 32 hexadecimal"
+            " digits."
+        )
     decision = lookup.find(uuid.UUID(bytes=raw))
     if decision is None:
         raise Http404("This decision was not kept.")
@@ -49,7 +52,9 @@ def _found(decision_id: str) -> Decision:
 @require_http_methods(["GET", "HEAD", "POST"])
 @permission_required(READ, raise_exception=True)
 def decision(request: HttpRequest, decision_id: str) -> HttpResponse:
-    """Why was this decided? Of a decision that was not kept, an app can be named: posted, as it may be a credential by mistake."""
+    """Why was this decided? Of a decision that was not kept, an app can be named: posted, as it may
+    be a credential by mistake.
+    """
     raw = parse_decision_id(decision_id)
     if raw is not None and lookup.find(uuid.UUID(bytes=raw)) is None:
         return _not_kept(request, raw)
@@ -61,8 +66,18 @@ def decision(request: HttpRequest, decision_id: str) -> HttpResponse:
     look(request, found.app, f"decision {found.name}")
     with_token = request.user.has_perm("decisions.view_token_digest")
     shown = page.compose(found, with_token=with_token)
-    context = {"page": "lookup", "p": shown, "d": found, "with_token": with_token, "at": timezone.now(), "polls": 0}
-    context |= panels.beside(found, shown) | {"answer": answer.compose(shown), "here": request.build_absolute_uri()}
+    context = {
+        "page": "lookup",
+        "p": shown,
+        "d": found,
+        "with_token": with_token,
+        "at": timezone.now(),
+        "polls": 0,
+    }
+    context |= panels.beside(found, shown) | {
+        "answer": answer.compose(shown),
+        "here": request.build_absolute_uri(),
+    }
     return render(request, "explain/decision.html", context)
 
 
@@ -72,7 +87,9 @@ def _not_kept(request: HttpRequest, raw: bytes) -> HttpResponse:
     if request.method == "POST":
         named = not_kept.app_of(request.POST.get("app", ""))
         if named:
-            return redirect(f"{reverse('decision', args=[format_decision_id(raw)])}?{urlencode({'app': named})}")
+            return redirect(
+                f"{reverse('decision', args=[format_decision_id(raw)])}?{urlencode({'app': named})}"
+            )
         unknown = bool(request.POST.get("app"))
     missing = not_kept.compose(raw, named, time.time())
     missing = replace(missing, unknown=unknown or missing.unknown)
@@ -88,16 +105,26 @@ def printed(request: HttpRequest, decision_id: str) -> HttpResponse:
     found = _found(decision_id)
     look(request, found.app, f"decision {found.name}, to print")
     shown = page.compose(found, with_token=False)
-    context = {"page": "lookup", "p": shown, "d": found, "answer": answer.compose(shown), "at": timezone.now()}
+    context = {
+        "page": "lookup",
+        "p": shown,
+        "d": found,
+        "answer": answer.compose(shown),
+        "at": timezone.now(),
+    }
     return render(
-        request, "explain/print.html", {**context, "here": request.build_absolute_uri(reverse("decision", args=[found.name]))}
+        request,
+        "explain/print.html",
+        {**context, "here": request.build_absolute_uri(reverse("decision", args=[found.name]))},
     )
 
 
 @require_GET
 @permission_required(READ, raise_exception=True)
 def explanation(request: HttpRequest, decision_id: str) -> HttpResponse:
-    """The panels that wait for the explanation; they ask again until it is there or nobody makes one."""
+    """The panels that wait for the explanation; they ask again until it is there or nobody makes
+    one.
+    """
     found = _found(decision_id)
     look(request, found.app, f"decision {found.name}")
     try:
@@ -107,12 +134,21 @@ def explanation(request: HttpRequest, decision_id: str) -> HttpResponse:
     shown = page.compose(found, with_token=False)
     if shown.explained.state == "pending" and polls == 0:
         _ask_for(found)
-    context = {"p": shown, "d": found, "polls": polls + 1, "gave_up": polls >= POLLS, "swap": True, "said": answer.said(shown)}
+    context = {
+        "p": shown,
+        "d": found,
+        "polls": polls + 1,
+        "gave_up": polls >= POLLS,
+        "swap": True,
+        "said": answer.said(shown),
+    }
     return render(request, "explain/explanation.html", context)
 
 
 def _ask_for(found: Decision) -> None:
-    """Has the decision someone looks at explained at once. Without a broker the periodic run still comes to it."""
+    """Has the decision someone looks at explained at once. Without a broker the periodic run still
+    comes to it.
+    """
     try:
         current_app.send_task("explain.tasks.explain_one", [str(found.id)], retry=False)
     except BrokerError as error:
@@ -135,7 +171,13 @@ def around(request: HttpRequest, decision_id: str) -> HttpResponse:
     """The decision among its peers, and who else loaded the limit that fired."""
     found = _found(decision_id)
     look(request, found.app, f"decision {found.name}")
-    return _panel(request, found, "Similar apps and shared load", "explain/around_panels.html", panels.around(found))
+    return _panel(
+        request,
+        found,
+        "Similar apps and shared load",
+        "explain/around_panels.html",
+        panels.around(found),
+    )
 
 
 @require_GET
@@ -149,20 +191,49 @@ def forecast(request: HttpRequest, app_id: str) -> HttpResponse:
     looks.note_known(request, app_id, "the forecast")
     found = forecasts.outlook(app_id, now)
     forecast_record.keep(app_id, found, now)
-    context = {"app_id": app_id, "outlook": found, "record": forecast_record.record(app_id, now), "at": at}
-    return _alone(request, (reverse("app", args=[app_id]), app_id), "The next hour", "explain/forecast.html", context)
+    context = {
+        "app_id": app_id,
+        "outlook": found,
+        "record": forecast_record.record(app_id, now),
+        "at": at,
+    }
+    return _alone(
+        request,
+        (reverse("app", args=[app_id]), app_id),
+        "The next hour",
+        "explain/forecast.html",
+        context,
+    )
 
 
-def _panel(request: HttpRequest, found: Decision, title: str, template: str, context: dict[str, object]) -> HttpResponse:
-    return _alone(request, (reverse("decision", args=[found.name]), found.name), title, template, context)
+def _panel(
+    request: HttpRequest, found: Decision, title: str, template: str, context: dict[str, object]
+) -> HttpResponse:
+    return _alone(
+        request, (reverse("decision", args=[found.name]), found.name), title, template, context
+    )
 
 
-def _alone(request: HttpRequest, back: tuple[str, str], title: str, template: str, context: dict[str, object]) -> HttpResponse:
-    """A panel by itself: a fragment for htmx, a page without script. `back`: address and text of the page it belongs to."""
+def _alone(
+    request: HttpRequest,
+    back: tuple[str, str],
+    title: str,
+    template: str,
+    context: dict[str, object],
+) -> HttpResponse:
+    """A panel by itself: a fragment for htmx, a page without script. `back`: address and text of
+    the page it belongs to.
+    """
     if request.htmx:
         response = render(request, template, context)
     else:
-        of_page = {"page": "lookup", "title": title, "back": back[0], "back_text": back[1], "fragment": template}
+        of_page = {
+            "page": "lookup",
+            "title": title,
+            "back": back[0],
+            "back_text": back[1],
+            "fragment": template,
+        }
         response = render(request, "explain/panel_page.html", {**context, **of_page})
     patch_vary_headers(response, ["HX-Request"])
     return response

@@ -1,8 +1,9 @@
 """How a score adds up, in risk points.
 
-SHAP values add up in log-odds. To show them as risk, all are multiplied by one factor: the slope of the line from the base
-rate to the score on the calibration curve. Since that curve only rises, the factor is positive and at most a quarter of its
-steepness, so signs and proportions stay, the effects add up to the risk exactly, and none depends on the order.
+SHAP values add up in log-odds. To show them as risk, all are multiplied by one factor: the slope of
+the line from the base rate to the score on the calibration curve. Since that curve only rises, the
+factor is positive and at most a quarter of its steepness, so signs and proportions stay, the
+effects add up to the risk exactly, and none depends on the order.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ SHOWN = 8
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One feature's step. `before` and `after` are running sums, `effect` their difference, all rounded to shown places.
+    """One feature's step. `before` and `after` are running sums, `effect` their difference, all
+    rounded to shown places.
 
-    With findings for and against, a running sum may leave the scale of 0 to 1; its bar ends at the edge.
+    With findings for and against, a running sum may leave the scale of 0 to 1; its bar ends at the
+    edge.
     """
 
     feature: Feature
@@ -104,19 +107,30 @@ def build(
     typical: list[float] | None,
     calibration: Calibration,
 ) -> Waterfall:
-    """The waterfall of one decision: base and contributions in log-odds, feature values and medians in registry order.
+    """The waterfall of one decision: base and contributions in log-odds, feature values and medians
+    in registry order.
 
-    What raises comes before what lowers, each strongest first, so that the running sum stays on the scale where it can.
+    What raises comes before what lowers, each strongest first, so that the running sum stays on the
+    scale where it can.
     """
     order = np.argsort(-np.abs(contributions), kind="stable")
-    shown = [int(k) for k in order[:SHOWN] if contributions[k] > 0] + [int(k) for k in order[:SHOWN] if contributions[k] < 0]
+    shown = [int(k) for k in order[:SHOWN] if contributions[k] > 0] + [
+        int(k) for k in order[:SHOWN] if contributions[k] < 0
+    ]
     others = contributions[np.setdiff1d(order, shown)]
     running = np.concatenate([[0.0], np.cumsum(contributions[shown]), [contributions.sum()]])
     points = _factor(base, float(contributions.sum()), calibration)
     start = float(_probability(np.array([base]), calibration)[0])
     risks = [round(start + float(step), 2) for step in running * points]
     rows = tuple(
-        Row(FEATURES[k], float(values[k]), None if typical is None else typical[k], float(contributions[k]), risks[n], risks[n + 1])
+        Row(
+            FEATURES[k],
+            float(values[k]),
+            None if typical is None else typical[k],
+            float(contributions[k]),
+            risks[n],
+            risks[n + 1],
+        )
         for n, k in enumerate(shown)
     )
     return Waterfall(
@@ -138,7 +152,9 @@ def build(
 
 
 def _factor(base: float, total: float, calibration: Calibration) -> float:
-    """Risk points for one unit of log-odds: the slope from base to base + total on the calibration curve."""
+    """Risk points for one unit of log-odds: the slope from base to base + total on the calibration
+    curve.
+    """
     start, end = _probability(np.array([base, base + total]), calibration)
     if abs(total) > 1e-9:
         return float((end - start) / total)

@@ -34,20 +34,42 @@ class Said(NamedTuple):
     was: str
 
 
-def of(changes: Sequence[Pulled], event: Event, batch: str, action: int, *, price: float, steady: bool = True) -> Said:
-    """`batch`: the endpoint's batch form. `price`: of the service, which a wait expects to fall. `steady`: `way_back.Way`."""
+def of(
+    changes: Sequence[Pulled],
+    event: Event,
+    batch: str,
+    action: int,
+    *,
+    price: float,
+    steady: bool = True,
+) -> Said:
+    """`batch`: the endpoint's batch form. `price`: of the service, which a wait expects to fall.
+    `steady`: `way_back.Way`.
+    """
     parts = [_short(change) for change in changes]
     short = " and ".join(parts)
     full = " and ".join(_full(change, batch) for change in changes)
-    end = "this request would have been admitted" if action == Action.ADMIT else f"it would still have been {_DID[Action(action)]}"
+    end = (
+        "this request would have been admitted"
+        if action == Action.ADMIT
+        else f"it would still have been {_DID[Action(action)]}"
+    )
     recovery = price > 0.0 and any(change.lever == "wait" for change in changes)
     hope = f", if {event.service} recovers as expected" if recovery else ""
     told = _beside_told(changes, event) if action == Action.ADMIT else ""
-    notes = [_was(change, event) for change in changes] + ([f"Expects {event.service} to recover"] if recovery else [])
+    notes = [_was(change, event) for change in changes] + (
+        [f"Expects {event.service} to recover"] if recovery else []
+    )
     if not steady:
-        told += " It is on the edge: with a little more of the same it would have been refused again."
+        told += (
+            " It is on the edge: with a little more of the same it would have been refused again."
+        )
         notes.append("On the edge: with a little more it is refused again")
-    return Said(f"{full[:1].upper()}{full[1:]}, {end}{hope}.{told}", short, ". ".join(note for note in notes if note))
+    return Said(
+        f"{full[:1].upper()}{full[1:]}, {end}{hope}.{told}",
+        short,
+        ". ".join(note for note in notes if note),
+    )
 
 
 _DID = {
@@ -91,7 +113,11 @@ def _short(change: Pulled) -> str:
         case "batch":
             return f"with {after:.0f} items in a call"
         case "retries":
-            return "without asking again too soon" if after == 0 else f"with {percent(after)} asked again too soon"
+            return (
+                "without asking again too soon"
+                if after == 0
+                else f"with {percent(after)} asked again too soon"
+            )
         case "errors":
             return "without 4xx answers" if after == 0 else f"with {percent(after)} of answers 4xx"
         case "resources":
@@ -105,7 +131,10 @@ def _full(change: Pulled, batch: str) -> str:
         case "wait":
             return f"after waiting {duration(after)}"
         case "spread":
-            return f"with the same requests spread evenly, at no more than {pace(after)} instead of {pace(before)}"
+            return (
+                f"with the same requests spread evenly, at no more than {pace(after)} instead of"
+                f" {pace(before)}"
+            )
         case "pace":
             return f"at {pace(after)} instead of {pace(before)}, spread evenly"
         case "day":
@@ -115,13 +144,19 @@ def _full(change: Pulled, batch: str) -> str:
         case "retries":
             if after == 0:
                 return f"without sending requests again too soon, as {percent(before)} were"
-            return f"with {percent(after)} of its requests sent again too soon instead of {percent(before)}"
+            return (
+                f"with {percent(after)} of its requests sent again too soon instead of"
+                f" {percent(before)}"
+            )
         case "errors":
             if after == 0:
                 return f"without 4xx answers, which were {percent(before)}"
             return f"with {percent(after)} of its answers 4xx instead of {percent(before)}"
         case "resources":
-            return f"asking for {after:,.0f} different resource{_s(after)} a minute instead of {before:,.0f}"
+            return (
+                f"asking for {after:,.0f} different resource{_s(after)} a minute instead of"
+                f" {before:,.0f}"
+            )
     return f"with {after:,.0f} credential{_s(after)} in a minute instead of {before:,.0f}"
 
 
@@ -145,23 +180,40 @@ def _told(event: Event) -> int:
 
 
 def _beside_told(changes: Sequence[Pulled], event: Event) -> str:
-    """A second sentence where a way's wait is another than the one that was answered: nobody is to read one without the other."""
-    seconds, told = next((change.after for change in changes if change.lever == "wait"), 0.0), _told(event)
+    """A second sentence where a way's wait is another than the one that was answered: nobody is to
+    read one without the other.
+    """
+    seconds, told = (
+        next((change.after for change in changes if change.lever == "wait"), 0.0),
+        _told(event),
+    )
     if not seconds or not told or abs(seconds - told) <= SAME_S:
         return ""
     if seconds > told and event.reason == Reason.LEASE_AWAITED:
-        return f" It was told {duration(told)}, which was for its quota alone; other limits hold longer."
+        return (
+            f" It was told {duration(told)}, which was for its quota alone; other limits hold"
+            " longer."
+        )
     if seconds > told:
         return (
-            f" It was told {duration(told)}: the decider knew its counters better than this record, from which less cannot be said."
+            f" It was told {duration(told)}: the decider knew its counters better than this record,"
+            " from which less cannot be said."
         )
     if seconds < RETRY_S:
-        return f" It was told {duration(told)}, so this is an early retry, and is counted as one here and in its later requests."
-    return f" It was told {duration(told)}; after a minute of silence the decider no longer counts it as a retry."
+        return (
+            f" It was told {duration(told)}, so this is an early retry, and is counted as one here"
+            " and in its later requests."
+        )
+    return (
+        f" It was told {duration(told)}; after a minute of silence the decider no longer counts it"
+        " as a retry."
+    )
 
 
 def _against_told(seconds: float, told: int, reason: int) -> str:
-    """A wait beside the one that was answered, in a note. That one is a promise the decider keeps, not a limit."""
+    """A wait beside the one that was answered, in a note. That one is a promise the decider keeps,
+    not a limit.
+    """
     if not told:
         return ""
     if abs(seconds - told) <= SAME_S:
@@ -170,8 +222,13 @@ def _against_told(seconds: float, told: int, reason: int) -> str:
         early = ", so it counts as an early retry" if seconds < RETRY_S else ""
         return f"Sooner than the Retry-After it got, {duration(told)}{early}"
     if reason == Reason.LEASE_AWAITED:
-        return f"It was told {duration(told)}, which was for its quota alone. Other limits hold longer"
-    return f"It was told {duration(told)}, a forecast for one that goes quiet at once. This record alone makes no less certain"
+        return (
+            f"It was told {duration(told)}, which was for its quota alone. Other limits hold longer"
+        )
+    return (
+        f"It was told {duration(told)}, a forecast for one that goes quiet at once. This record"
+        " alone makes no less certain"
+    )
 
 
 def _s(count: float) -> str:

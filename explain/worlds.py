@@ -1,7 +1,8 @@
-"""Three worlds: the request as it was decided then, as the config in force now decides it, and as another model would.
+"""Three worlds: the request as it was decided then, as the config in force now decides it, and as
+another model would.
 
-A difference is traced by experiment, never by reading: each changed line is put alone into the document of then and the
-record decided again, until the answer of now comes out.
+A difference is traced by experiment, never by reading: each changed line is put alone into the
+document of then and the record decided again, until the answer of now comes out.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ class World:
     """None when it cannot be decided here; `note` says why."""
     note: str
     because: tuple[str, ...] = ()
-    """What makes it differ from the record: config lines old → new, a model version, a feature. Empty when it does not."""
+    """What makes it differ from the record: config lines old → new, a model version, a feature.
+    Empty when it does not.
+    """
     level: str = ""
     """State of the replay: ok, warn, bad or off; empty for the other worlds."""
     word: str = ""
@@ -72,7 +75,9 @@ def model_name(digest: str) -> str:
 
 
 def replayed(d: Decision, event: Event, config: Config | None) -> Replay:
-    """Decides the record again with its own config and model, and says whether the answer is the same to the bit."""
+    """Decides the record again with its own config and model, and says whether the answer is the
+    same to the bit.
+    """
     if config is None:
         return Replay("off", "Not replayed", f"config {d.config_version} is not kept here")
     model = model_of(d.model) if d.risk is not None else None
@@ -84,13 +89,20 @@ def replayed(d: Decision, event: Event, config: Config | None) -> Replay:
     if not again.identical:
         return Replay("bad", "Replay differs", _differs(d, again))
     if d.risk is not None and model is None:
-        return Replay("warn", "Policy verified", "same answer from the recorded scores; the model is not here to score again")
+        return Replay(
+            "warn",
+            "Policy verified",
+            "same answer from the recorded scores; the model is not here to score again",
+        )
     return Replay("ok", "Replay verified", f"{timezone.now():%H:%M:%S}, identical to the bit")
 
 
 def _differs(d: Decision, again: Again) -> str:
     then = f"{Action(d.action).word} at risk {_exact(d.risk)}, wait {d.retry_after:.6g} s"
-    return f"recorded {then}; now {Action(again.action).word} at risk {_exact(again.risk)}, wait {again.retry_after:.6g} s"
+    return (
+        f"recorded {then}; now {Action(again.action).word} at risk {_exact(again.risk)}, wait"
+        f" {again.retry_after:.6g} s"
+    )
 
 
 def _exact(value: float | None) -> str:
@@ -108,16 +120,27 @@ class _Setting:
 
 
 def of(d: Decision) -> list[World]:
-    """The worlds of a stored decision: then, now, another model where there is one, and the fallback limiter alone."""
+    """The worlds of a stored decision: then, now, another model where there is one, and the
+    fallback limiter alone.
+    """
     event, then = d.event(), configs.config(d.config_version)
     first = _then(d, event, then)
     newest = configs.newest()
     if newest is None:
         return [first, World("As decided now", None, "There is no config document to decide with.")]
     now = timezone.now().timestamp()
-    setting = _Setting(in_force.at(newest, event, now), newest.model.digest if newest.model else "", _ml_state(newest, now), now)
+    setting = _Setting(
+        in_force.at(newest, event, now),
+        newest.model.digest if newest.model else "",
+        _ml_state(newest, now),
+        now,
+    )
     try:
-        rest = [_now(d, event, then, setting), *_other_model(d, event, then, setting), _alone(event, then, setting)]
+        rest = [
+            _now(d, event, then, setting),
+            *_other_model(d, event, then, setting),
+            _alone(event, then, setting),
+        ]
     except ReplayError as error:
         rest = [World("As decided now", None, f"It cannot be decided again here: {error}.")]
     return [first, *rest]
@@ -125,7 +148,15 @@ def of(d: Decision) -> list[World]:
 
 def _then(d: Decision, event: Event, config: Config | None) -> World:
     found = replayed(d, event, config)
-    return World(f"As decided then, config {d.config_version}", d.action, found.detail, (), found.level, found.word, d.risk)
+    return World(
+        f"As decided then, config {d.config_version}",
+        d.action,
+        found.detail,
+        (),
+        found.level,
+        found.word,
+        d.risk,
+    )
 
 
 def _ml_state(config: Config, now: float) -> MlState:
@@ -135,7 +166,9 @@ def _ml_state(config: Config, now: float) -> MlState:
 
 
 def _decide(event: Event, then: Config | None, setting: _Setting) -> Again:
-    """The record under a setting. Raises ReplayError, also when the model is not here to score with."""
+    """The record under a setting. Raises ReplayError, also when the model is not here to score
+    with.
+    """
     model = model_of(setting.digest) if setting.ml_state == MlState.LIVE else None
     if setting.ml_state == MlState.LIVE and model is None:
         raise ReplayError("the model is not here to score with")
@@ -152,7 +185,9 @@ def _now(d: Decision, event: Event, then: Config | None, setting: _Setting) -> W
     because = _trace(event, then, setting, again) if again.action != d.action else ()
     note = _note(d, again)
     if again.action == d.action and then is not None and setting.config.version != d.config_version:
-        note += " " + _untouched(in_force.lines(in_force.at(then, event, event.at), setting.config, event))
+        note += " " + _untouched(
+            in_force.lines(in_force.at(then, event, event.at), setting.config, event)
+        )
     return World(title, again.action, note, because, risk=again.risk)
 
 
@@ -163,11 +198,22 @@ def _untouched(changed: list[Line]) -> str:
     return f"Changed since, without effect here: {shown}."
 
 
-def _trace(event: Event, then: Config | None, now: _Setting, answer: Again, model_word: str = "Live model") -> tuple[str, ...]:
-    """Which change brings the answer under `now` about: the first that does so alone, else all up to the one that tips it."""
+def _trace(
+    event: Event, then: Config | None, now: _Setting, answer: Again, model_word: str = "Live model"
+) -> tuple[str, ...]:
+    """Which change brings the answer under `now` about: the first that does so alone, else all up
+    to the one that tips it.
+    """
     if then is None:
-        return (f"Config {event.config_version} is not kept here, so what changed since cannot be said.",)
-    base = _Setting(in_force.at(then, event, event.at), event.model, MlState(event.ml_state), event.at)
+        return (
+            (
+                f"Config {event.config_version} is not kept here, so what changed since cannot be"
+                " said."
+            ),
+        )
+    base = _Setting(
+        in_force.at(then, event, event.at), event.model, MlState(event.ml_state), event.at
+    )
     steps = _steps(event, base, now, model_word)
     for said, put in steps:
         if (again := _try(event, then, put(base))) and again.action == answer.action:
@@ -182,7 +228,9 @@ def _trace(event: Event, then: Config | None, now: _Setting, answer: Again, mode
 
 
 def _steps(event: Event, base: _Setting, now: _Setting, model_word: str) -> list:
-    """Each change from then to now, in words and as a step from one setting to the next. `model_word`: what its model is called."""
+    """Each change from then to now, in words and as a step from one setting to the next.
+    `model_word`: what its model is called.
+    """
     steps = []
     if base.ml_state != now.ml_state:
         said = f"{_sentence(base.ml_state)} → {ML_STATE_TEXT[now.ml_state]}"
@@ -215,19 +263,29 @@ def _try(event: Event, then: Config, setting: _Setting) -> Again | None:
 
 
 def _feature(event: Event, one: str, two: str) -> tuple[str, ...]:
-    """The feature that two models see most differently in this request, in risk evidence; empty when it is one model."""
+    """The feature that two models see most differently in this request, in risk evidence; empty
+    when it is one model.
+    """
     if not one or not two or one == two:
         return ()
     row = np.frombuffer(event.features, "<f4").reshape(1, -1)
     try:
-        gap = shap_values.values(two, row).contributions[0] - shap_values.values(one, row).contributions[0]
+        gap = (
+            shap_values.values(two, row).contributions[0]
+            - shap_values.values(one, row).contributions[0]
+        )
     except ArtifactError:
         return ()
     k = int(np.argmax(np.abs(gap)))
     if not abs(gap[k]) > 1e-9:
         return ("Same trees, another calibration",)
     more = "more" if gap[k] > 0 else "less"
-    return (f"{FEATURES[k].label} at {format_value(FEATURES[k], float(row[0, k]))} counts {more} against it",)
+    return (
+        (
+            f"{FEATURES[k].label} at {format_value(FEATURES[k], float(row[0, k]))} counts {more}"
+            " against it"
+        ),
+    )
 
 
 def _other_model(d: Decision, event: Event, then: Config | None, setting: _Setting) -> list[World]:
@@ -261,5 +319,7 @@ def _note(d: Decision, again: Again) -> str:
     said = f"{Stage(again.stage).label}: {REASONS[Reason(again.reason)].text}."
     if again.risk is None:
         return said
-    then = "" if d.risk is None else ", no change" if again.risk == d.risk else f", was {d.risk:.2f}"
+    then = (
+        "" if d.risk is None else ", no change" if again.risk == d.risk else f", was {d.risk:.2f}"
+    )
     return f"Risk {again.risk:.2f}{then}. {said}"

@@ -1,8 +1,10 @@
-"""Reads access logs: common and combined format (Apache, nginx), and the gateway's JSON lines; plain or gzip.
+"""Reads access logs: common and combined format (Apache, nginx), and the gateway's JSON lines;
+plain or gzip.
 
-Logs come broken in every way: bad encodings, cut lines, lines in an extra pair of quotes, time running backwards. What
-cannot be read is skipped and counted by reason; nothing in a line can stop the reading. A client's address becomes a
-keyed pseudonym here and is not kept: nothing downstream has ever seen it.
+Logs come broken in every way: bad encodings, cut lines, lines in an extra pair of quotes, time
+running backwards. What cannot be read is skipped and counted by reason; nothing in a line can stop
+the reading. A client's address becomes a keyed pseudonym here and is not kept: nothing downstream
+has ever seen it.
 """
 
 from __future__ import annotations
@@ -39,11 +41,18 @@ MAX_DURATION_MS = 3_600_000.0
 SORT_WITHIN = 100_000
 """Lines held back to put them in order: only worse disorder is left."""
 SHARED_FROM = 8
-"""Different user agents from which an address counts as possibly shared (a CDN, a proxy, a company)."""
+"""Different user agents from which an address counts as possibly shared (a CDN, a proxy, a
+company).
+"""
 _AGENTS_KEPT = 64
 _QUOTED = r'"([^"\\]*(?:\\.[^"\\]*)*)"'
-_COMBINED = re.compile(rf"(\S+) \S+ [^\[]*\[([^\]]{{1,64}})\] {_QUOTED} (\d{{3}}) (\d+|-)(?: {_QUOTED} {_QUOTED})?", re.ASCII)
-_TIME = re.compile(r"(\d{1,2})/([A-Z][a-z]{2})/(\d{4}):(\d{2}):(\d{2}):(\d{2}) ([+-])(\d{2})(\d{2})", re.ASCII)
+_COMBINED = re.compile(
+    rf"(\S+) \S+ [^\[]*\[([^\]]{{1,64}})\] {_QUOTED} (\d{{3}}) (\d+|-)(?: {_QUOTED} {_QUOTED})?",
+    re.ASCII,
+)
+_TIME = re.compile(
+    r"(\d{1,2})/([A-Z][a-z]{2})/(\d{4}):(\d{2}):(\d{2}):(\d{2}) ([+-])(\d{2})(\d{2})", re.ASCII
+)
 _NAMES = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _MONTHS = {name: n for n, name in enumerate(_NAMES, 1)}
 _METHOD = re.compile(r"[A-Z][A-Z_-]{0,15}", re.ASCII)
@@ -56,12 +65,32 @@ _SAFE = "".join(map(chr, range(0x21, 0x7F)))
 _CDN = tuple(
     ipaddress.ip_network(network)
     for network in (
-        "173.245.48.0/20", "103.21.244.0/22", "103.22.200.0/22", "103.31.4.0/22", "141.101.64.0/18", "108.162.192.0/18",
-        "190.93.240.0/20", "188.114.96.0/20", "197.234.240.0/22", "198.41.128.0/17", "162.158.0.0/15", "104.16.0.0/13",
-        "104.24.0.0/14", "172.64.0.0/13", "131.0.72.0/22", "151.101.0.0/16", "199.232.0.0/16", "2400:cb00::/32",
-        "2606:4700::/32", "2803:f800::/32", "2405:b500::/32", "2405:8100::/32", "2a06:98c0::/29", "2c0f:f248::/32",
+        "173.245.48.0/20",
+        "103.21.244.0/22",
+        "103.22.200.0/22",
+        "103.31.4.0/22",
+        "141.101.64.0/18",
+        "108.162.192.0/18",
+        "190.93.240.0/20",
+        "188.114.96.0/20",
+        "197.234.240.0/22",
+        "198.41.128.0/17",
+        "162.158.0.0/15",
+        "104.16.0.0/13",
+        "104.24.0.0/14",
+        "172.64.0.0/13",
+        "131.0.72.0/22",
+        "151.101.0.0/16",
+        "199.232.0.0/16",
+        "2400:cb00::/32",
+        "2606:4700::/32",
+        "2803:f800::/32",
+        "2405:b500::/32",
+        "2405:8100::/32",
+        "2a06:98c0::/29",
+        "2c0f:f248::/32",
     )
-)  # fmt: skip
+)
 """Published ranges of Cloudflare and Fastly, whose addresses stand for many clients each."""
 
 
@@ -75,7 +104,9 @@ class LineError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One request of a log. `app` and `source` are pseudonyms, unless the gateway itself named the app."""
+    """One request of a log. `app` and `source` are pseudonyms, unless the gateway itself named the
+    app.
+    """
 
     at: float
     """Unix seconds by the log's own clock."""
@@ -115,7 +146,9 @@ class Report:
     """Requests from addresses of a content delivery network."""
 
     def shared(self) -> list[str]:
-        """Pseudonyms of addresses with so many user agents that many clients may stand behind each."""
+        """Pseudonyms of addresses with so many user agents that many clients may stand behind
+        each.
+        """
         return [app for app, agents in self.agents.items() if len(agents) >= SHARED_FROM]
 
 
@@ -140,8 +173,15 @@ _decode_envoy = msgspec.json.Decoder(_EnvoyLine).decode
 
 
 def pseudonym(key: bytes, address: str) -> str:
-    """`anon_` and 12 hexadecimal digits: the same address under the same key, and no way back without it."""
-    return "anon_" + hashlib.blake2b(address.encode("utf-8", "surrogatepass"), key=key[:64], digest_size=6).hexdigest()
+    """`anon_` and 12 hexadecimal digits: the same address under the same key, and no way back
+    without it.
+    """
+    return (
+        "anon_"
+        + hashlib.blake2b(
+            address.encode("utf-8", "surrogatepass"), key=key[:64], digest_size=6
+        ).hexdigest()
+    )
 
 
 @lru_cache(maxsize=65_536)
@@ -183,9 +223,23 @@ def _combined(text: str, key: bytes) -> Entry:
     address, when, line, status, size, _, agent = found.groups()
     method, path = _request_line(line)
     app = pseudonym(key, address)
-    agent_hash = zlib.crc32(agent.encode("utf-8", "surrogatepass")) + 1 if agent and agent != "-" else 0
+    agent_hash = (
+        zlib.crc32(agent.encode("utf-8", "surrogatepass")) + 1 if agent and agent != "-" else 0
+    )
     return Entry(
-        _combined_time(when), app, app, method, path, _status(status), None, 0, _size(size), "", True, agent_hash, _is_cdn(address)
+        _combined_time(when),
+        app,
+        app,
+        method,
+        path,
+        _status(status),
+        None,
+        0,
+        _size(size),
+        "",
+        True,
+        agent_hash,
+        _is_cdn(address),
     )
 
 
@@ -218,7 +272,11 @@ def _combined_time(when: str) -> float:
     except ValueError:
         raise LineError("no such time") from None
     ahead = int(found[8]) * 3600 + int(found[9]) * 60
-    return float(calendar.timegm(moment.timetuple()) + (second - min(second, 59)) - (ahead if found[7] == "+" else -ahead))
+    return float(
+        calendar.timegm(moment.timetuple())
+        + (second - min(second, 59))
+        - (ahead if found[7] == "+" else -ahead)
+    )
 
 
 def _envoy(text: str, key: bytes) -> Entry:
@@ -234,10 +292,20 @@ def _envoy(text: str, key: bytes) -> Entry:
         raise LineError("neither an app nor an address in it")
     request_id = read.request_id if read.request_id and _VISIBLE.fullmatch(read.request_id) else ""
     return Entry(
-        _envoy_time(read.ts), named or source, source, read.method, _path(read.path), _status(read.status),
-        _duration(read.duration_ms), _size(read.bytes_in), _size(read.bytes_out), request_id, bool(read.service), 0,
+        _envoy_time(read.ts),
+        named or source,
+        source,
+        read.method,
+        _path(read.path),
+        _status(read.status),
+        _duration(read.duration_ms),
+        _size(read.bytes_in),
+        _size(read.bytes_out),
+        request_id,
+        bool(read.service),
+        0,
         bool(read.source) and not named and _is_cdn(read.source or ""),
-    )  # fmt: skip
+    )
 
 
 def _envoy_time(ts: str | float) -> float:
@@ -251,7 +319,13 @@ def _envoy_time(ts: str | float) -> float:
 
 
 def _status(value: int | str) -> int:
-    status = value if isinstance(value, int) else int(value) if len(value) == 3 and value.isascii() and value.isdigit() else 0
+    status = (
+        value
+        if isinstance(value, int)
+        else int(value)
+        if len(value) == 3 and value.isascii() and value.isdigit()
+        else 0
+    )
     if not 100 <= status <= 599:
         raise LineError("no status in it")
     return status
@@ -273,7 +347,9 @@ def _duration(value: float | str | None) -> float | None:
 
 
 def entries(path: Path, key: bytes, report: Report, form: Format = "auto") -> Iterator[Entry]:
-    """The requests of a log in time order, as far as SORT_WITHIN lines put them so. Raises LogError."""
+    """The requests of a log in time order, as far as SORT_WITHIN lines put them so. Raises
+    LogError.
+    """
     return _in_order(_parsed(path, key, report, form), report)
 
 
@@ -294,7 +370,9 @@ def _parsed(path: Path, key: bytes, report: Report, form: Format) -> Iterator[En
 
 
 def _in_order(found: Iterator[Entry], report: Report, most: int = SORT_WITHIN) -> Iterator[Entry]:
-    """A bounded sort: holds back up to `most` entries. What is older still comes late and is counted."""
+    """A bounded sort: holds back up to `most` entries. What is older still comes late and is
+    counted.
+    """
     held: list[tuple[float, int, Entry]] = []
     ticket, newest, last = count(), -math.inf, -math.inf
     for entry in found:
@@ -312,7 +390,9 @@ def _in_order(found: Iterator[Entry], report: Report, most: int = SORT_WITHIN) -
 
 
 def lines(path: Path, report: Report) -> Iterator[bytes]:
-    """Raw lines of a plain or gzip file; an overlong one gives its first MAX_LINE bytes. Raises LogError."""
+    """Raw lines of a plain or gzip file; an overlong one gives its first MAX_LINE bytes. Raises
+    LogError.
+    """
     with _opened(path) as stream:
         while raw := _read(lambda: stream.readline(MAX_LINE), report):
             yield raw

@@ -1,8 +1,10 @@
-"""What each kind of app asks for: method, path, credential, address, size, and what the request is worth.
+"""What each kind of app asks for: method, path, credential, address, size, and what the request is
+worth.
 
-The outcome a request will have (401, 402, 404) is written into it by the conventions of `services.status_of`, so that
-the simulated and the real demo services answer alike. Abuse overlaps with honest traffic on purpose: portals have
-failed sign-ins, subscriptions have declined cards, partners walk ids in order, and abusers mix in ordinary calls.
+The outcome a request will have (401, 402, 404) is written into it by the conventions of
+`services.status_of`, so that the simulated and the real demo services answer alike. Abuse overlaps
+with honest traffic on purpose: portals have failed sign-ins, subscriptions have declined cards,
+partners walk ids in order, and abusers mix in ordinary calls.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ ID_SPAN = 5_000
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One kind of API call. `path` may end in "/#", which stands for a resource id; sizes are in bytes."""
+    """One kind of API call. `path` may end in "/#", which stands for a resource id; sizes are in
+    bytes.
+    """
 
     method: str
     path: str
@@ -53,7 +57,10 @@ SESSION = Call("GET", "/v2/auth/session", "auth", 0.5)
 ROLES: dict[str, tuple[tuple[Call, ...], tuple[int, ...]]] = {
     "sync": ((ORDER, ORDERS, ORDER_BATCH, ORDER_PUT, SESSION), (70, 9, 6, 11, 4)),
     "catalogue": ((SEARCH, SUGGEST, STOCK, ORDER, SESSION), (26, 10, 30, 30, 4)),
-    "checkout": ((CHARGE, REFUND, PAYMENT, ORDER, ORDER_PUT, SIGN_IN, SEARCH), (10, 2, 12, 46, 13, 10, 7)),
+    "checkout": (
+        (CHARGE, REFUND, PAYMENT, ORDER, ORDER_PUT, SIGN_IN, SEARCH),
+        (10, 2, 12, 46, 13, 10, 7),
+    ),
     "portal": ((SIGN_IN, SESSION, ORDER, ORDERS, SEARCH), (20, 26, 40, 6, 8)),
     "dashboard": ((ORDER, ORDERS, LEDGER, STOCK, SESSION), (58, 10, 10, 16, 6)),
     "books": ((LEDGER_POST, LEDGER, LEDGER_BATCH, ORDER, ORDERS), (34, 24, 3, 33, 6)),
@@ -88,12 +95,16 @@ class Planned:
 
 
 class Voice:
-    """How one app speaks. Draws only from `rng`, so a population says the same things for the same seed."""
+    """How one app speaks. Draws only from `rng`, so a population says the same things for the same
+    seed.
+    """
 
     def __init__(self, app: App, index: int, rng: Random) -> None:
         self.app, self.index, self._rng = app, index, rng
         self._id, self._kind, self.abusive = app.profile.app, app.kind, app.abusive
-        self._deck = [call for call, weight in zip(*ROLES[app.role], strict=True) for _ in range(weight)]
+        self._deck = [
+            call for call, weight in zip(*ROLES[app.role], strict=True) for _ in range(weight)
+        ]
         tokens, sources = CLIENT_SPREAD[app.role]
         self._tokens = [f"tok_{rng.getrandbits(64):016x}" for _ in range(_between(rng, *tokens))]
         self._sources = [address(rng) for _ in range(_between(rng, *sources))]
@@ -104,18 +115,30 @@ class Voice:
         self._stale = rng.random() ** 3
         self._declined = rng.uniform(0.1, 0.5) if rng.random() < 0.15 else rng.uniform(0.02, 0.08)
         self._failed_sign_in = rng.random() ** 2 * 0.6
-        self._disguise = rng.uniform(0.1, 0.8) if app.kind == Kind.DRIPPER else rng.uniform(0.0, 0.75)
+        self._disguise = (
+            rng.uniform(0.1, 0.8) if app.kind == Kind.DRIPPER else rng.uniform(0.0, 0.75)
+        )
         self._worth = 0.6 if app.role == "dashboard" else 1.0
         self._always = app.kind == Kind.DRIPPER
         self._prepare_abuse()
 
     def _prepare_abuse(self) -> None:
-        """What an abuser has beside the ordinary; drawn for every app, so that kinds do not shift each other's dice."""
+        """What an abuser has beside the ordinary; drawn for every app, so that kinds do not shift
+        each other's dice.
+        """
         rng = self._rng
         self._hit_rate = rng.uniform(0.05, 0.8)
         self._pool = [address(rng) for _ in range(_between(rng, 1, 200 if self.abusive else 1))]
-        self._scan_from = services.SPARSE_FROM + rng.randrange(10**7) if rng.random() < 0.35 else rng.randrange(10**7)
-        errands = {Kind.SCRAPER: self._scrape, Kind.STUFFER: self._stuff, Kind.CARD_TESTER: self._test_card}
+        self._scan_from = (
+            services.SPARSE_FROM + rng.randrange(10**7)
+            if rng.random() < 0.35
+            else rng.randrange(10**7)
+        )
+        errands = {
+            Kind.SCRAPER: self._scrape,
+            Kind.STUFFER: self._stuff,
+            Kind.CARD_TESTER: self._test_card,
+        }
         errand = rng.choice(list(errands.values()))
         self._abuse = errands.get(self._kind, errand)
 
@@ -124,8 +147,9 @@ class Voice:
         return items[int(self._rng.random() * len(items))]
 
     def speak(self, at: float, campaign: bool, expired: bool = False) -> Planned:
-        """The next request, sent at `at`. In a `campaign` an abuser does what it is there for; `expired` clients send an
-        expired credential."""
+        """The next request, sent at `at`. In a `campaign` an abuser does what it is there for;
+        `expired` clients send an expired credential.
+        """
         rng = self._rng
         if self.abusive and (campaign or self._always) and rng.random() >= self._disguise:
             return self._abuse(at)
@@ -135,14 +159,24 @@ class Voice:
         worth = call.value * self._worth + 0.3 * (rng.random() + rng.random() - 1.0)
         if token.startswith(services.EXPIRED_PREFIX):
             worth *= 0.5
-        return self._plan(at, call, self._path(call), query, token, self._one_of(self._sources), 0.06 if self.abusive else worth)
+        return self._plan(
+            at,
+            call,
+            self._path(call),
+            query,
+            token,
+            self._one_of(self._sources),
+            0.06 if self.abusive else worth,
+        )
 
     def _scrape(self, at: float) -> Planned:
         """Walks ids in order, over rotating addresses, through the call that gives most."""
         call = STOCK if self.index % 3 == 0 else ORDER
         self._scan_from += 1
         path = call.path[:-1] + str(self._scan_from)
-        return self._plan(at, call, path, "", self._one_of(self._tokens), self._one_of(self._pool), 0.02)
+        return self._plan(
+            at, call, path, "", self._one_of(self._tokens), self._one_of(self._pool), 0.02
+        )
 
     def _stuff(self, at: float) -> Planned:
         """Tries credentials that leaked elsewhere: a new one each time, few of them right."""
@@ -155,7 +189,15 @@ class Voice:
         """Tries stolen cards with charges as small as they get; many are declined."""
         rng = self._rng
         query = self._query(CHARGE, 1.0 - self._hit_rate)
-        planned = self._plan(at, CHARGE, CHARGE.path, query, self._one_of(self._tokens), self._one_of(self._pool), 0.01)
+        planned = self._plan(
+            at,
+            CHARGE,
+            CHARGE.path,
+            query,
+            self._one_of(self._tokens),
+            self._one_of(self._pool),
+            0.01,
+        )
         planned.request.payload_bytes = rng.randint(240, 520)
         return planned
 
@@ -169,7 +211,9 @@ class Voice:
         rng = self._rng
         if call is CHARGE:
             card = rng.randrange(10**8) * services.DECLINED_EVERY
-            return f"card={card if rng.random() < declined else card + rng.randint(1, services.DECLINED_EVERY - 1)}"
+            if rng.random() >= declined:
+                card += rng.randint(1, services.DECLINED_EVERY - 1)
+            return f"card={card}"
         return f"q={rng.getrandbits(20):x}" if call is SEARCH or call is SUGGEST else ""
 
     def _path(self, call: Call) -> str:
@@ -185,10 +229,23 @@ class Voice:
             resource += 1
         return call.path[:-1] + str(resource)
 
-    def _plan(self, at: float, call: Call, path: str, query: str, token: str, source: str, worth: float) -> Planned:
+    def _plan(
+        self, at: float, call: Call, path: str, query: str, token: str, source: str, worth: float
+    ) -> Planned:
         size = call.least + int((call.most - call.least) * self._rng.random())
-        request = CheckRequest(self._id, call.method, path, token, source, f"req_{self._rng.getrandbits(64):016x}", size, 0)
-        return Planned(at, self.index, request, query, call.service, min(1.0, max(0.0, worth)), self.abusive)
+        request = CheckRequest(
+            self._id,
+            call.method,
+            path,
+            token,
+            source,
+            f"req_{self._rng.getrandbits(64):016x}",
+            size,
+            0,
+        )
+        return Planned(
+            at, self.index, request, query, call.service, min(1.0, max(0.0, worth)), self.abusive
+        )
 
 
 def address(rng: Random) -> str:

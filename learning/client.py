@@ -1,4 +1,6 @@
-"""A small HTTP/1.1 client for many short requests: kept-alive connections, no redirects, bodies thrown away."""
+"""A small HTTP/1.1 client for many short requests: kept-alive connections, no redirects, bodies
+thrown away.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ class Unreachable(GatewayError):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back. `retry_after` in seconds, 0 when there was none; `decision` as in the header, may be empty."""
+    """What came back. `retry_after` in seconds, 0 when there was none; `decision` as in the header,
+    may be empty.
+    """
 
     status: int
     retry_after: float
@@ -69,7 +73,9 @@ class _Connection(asyncio.Protocol):
                 self._decision = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
-        """A HEAD's answer names a body that never comes, which this parser cannot be told: it was the connection's last."""
+        """A HEAD's answer names a body that never comes, which this parser cannot be told: it was
+        the connection's last.
+        """
         if self._bodiless:
             self.close()
             self._done()
@@ -102,19 +108,25 @@ class _Connection(asyncio.Protocol):
 
 
 class Client:
-    """Connections to one gateway, at most `most` at once; more requests wait for one. `url` is http://host:port."""
+    """Connections to one gateway, at most `most` at once; more requests wait for one. `url` is
+    http://host:port.
+    """
 
     def __init__(self, url: str, most: int = 128, timeout_s: float = 20.0) -> None:
         parts = urlsplit(url)
         if parts.scheme != "http" or not parts.hostname:
-            raise ValueError(f"{url!r} is not a gateway's address, for example http://127.0.0.1:8080")
+            raise ValueError(
+                f"{url!r} is not a gateway's address, for example http://127.0.0.1:8080"
+            )
         self._host, self._port, self._timeout = parts.hostname, parts.port or 80, timeout_s
         self._idle: deque[_Connection] = deque()
         self._room = asyncio.Semaphore(most)
         self._authority = parts.netloc.encode("ascii")
 
     async def send(self, request: CheckRequest, query: str = "") -> Answer:
-        """Sends one request and waits for its answer. Raises GatewayError, Unreachable when there is no gateway."""
+        """Sends one request and waits for its answer. Raises GatewayError, Unreachable when there
+        is no gateway.
+        """
         async with self._room:
             connection = await self._connection()
             try:
@@ -136,15 +148,22 @@ class Client:
             if connection.open:
                 return connection
         try:
-            _, connection = await asyncio.get_running_loop().create_connection(_Connection, self._host, self._port)
+            _, connection = await asyncio.get_running_loop().create_connection(
+                _Connection, self._host, self._port
+            )
         except OSError as error:
-            raise Unreachable(f"cannot connect to {self._host}:{self._port}: {error.strerror or error}") from error
+            raise Unreachable(
+                f"cannot connect to {self._host}:{self._port}: {error.strerror or error}"
+            ) from error
         return connection
 
     def _encode(self, request: CheckRequest, query: str) -> bytes:
         target = f"{request.path}?{query}" if query else request.path
         lines = [
-            f"{request.method} {target} HTTP/1.1\r\nx-sluice-app: {request.app}\r\nx-request-id: {request.request_id}\r\n",
+            (
+                f"{request.method} {target} HTTP/1.1\r\nx-sluice-app:"
+                f" {request.app}\r\nx-request-id: {request.request_id}\r\n"
+            ),
             f"authorization: Bearer {request.token}\r\n" if request.token else "",
             f"x-forwarded-for: {request.source}\r\n" if request.source else "",
             f"x-sluice-attempt: {request.attempt}\r\n" if request.attempt else "",

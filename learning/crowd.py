@@ -1,8 +1,9 @@
-"""The crowd of clients: when each app sends, and how it takes an answer. Used alike in simulated and in real time.
+"""The crowd of clients: when each app sends, and how it takes an answer. Used alike in simulated
+and in real time.
 
-`due` gives the requests of the next stretch of time, `react` tells an app what came of one. Clients that obey wait for
-Retry-After and hold back what comes meanwhile; others come again at once; retry storms come again and again; abusers back
-off when they are refused too often and return slower.
+`due` gives the requests of the next stretch of time, `react` tells an app what came of one. Clients
+that obey wait for Retry-After and hold back what comes meanwhile; others come again at once; retry
+storms come again and again; abusers back off when they are refused too often and return slower.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from .behaviour import Planned, Voice
 from .world import ABUSIVE, Kind, Population
 
 HOUR_S = 300.0
-"""A simulated "hour", seconds: schedules are compressed so that minutes show them. It begins when unix time divides by it."""
+"""A simulated "hour", seconds: schedules are compressed so that minutes show them. It begins when
+unix time divides by it.
+"""
 TOP_OF_HOUR = 0.4
 """Share of bursty apps whose schedule begins at the top of the hour."""
 HELD_MOST = 20
@@ -34,11 +37,13 @@ ABUSER_PATIENCE = 40.0
 class Crowd:
     """All clients of a population.
 
-    `rate` is the mean number of first tries a second of the whole crowd; `start` is unix seconds. Deterministic by
-    population, seed and the answers it gets.
+    `rate` is the mean number of first tries a second of the whole crowd; `start` is unix seconds.
+    Deterministic by population, seed and the answers it gets.
     """
 
-    def __init__(self, population: Population, seed: int, start: float, rate: float = 300.0) -> None:
+    def __init__(
+        self, population: Population, seed: int, start: float, rate: float = 300.0
+    ) -> None:
         if rate <= 0:
             raise ValueError(f"the rate must be positive, not {rate}")
         self._rng = Random((population.seed << 20) ^ seed)
@@ -67,7 +72,9 @@ class Crowd:
         self._refused = [0.0] * n
         self._patience = self._np.exponential(ABUSER_PATIENCE, n) + 5
         pages = np.where(self._np.random(n) < PAGE_LOADERS, self._np.uniform(6, 30, n), 0.0)
-        self._clumps = np.where(self._even, 1.0, 1.0 + self._np.exponential(1.2, n) * (self._np.random(n) < 0.6) + pages)
+        self._clumps = np.where(
+            self._even, 1.0, 1.0 + self._np.exponential(1.2, n) * (self._np.random(n) < 0.6) + pages
+        )
 
     def _schedule(self) -> None:
         """Each app's period, offset and share of active time; the steady are always active."""
@@ -90,7 +97,11 @@ class Crowd:
             self._period[mine] *= rng.uniform(*periods, mine.sum())
             self._duty[mine] = rng.uniform(*duties, mine.sum())
             self._offset[mine] = rng.uniform(0, 1, mine.sum()) * self._period[mine]
-        self._even = (kinds == Kind.POLLER) | ((kinds == Kind.SCRAPER) & (rng.random(n) < 0.5)) | (rng.random(n) < 0.04)
+        self._even = (
+            (kinds == Kind.POLLER)
+            | ((kinds == Kind.SCRAPER) & (rng.random(n) < 0.5))
+            | (rng.random(n) < 0.04)
+        )
 
     def _set_rates(self, weight: np.ndarray, rate: float) -> None:
         """Requests a second of each app outside (`base`) and inside (`peak`) its active time."""
@@ -107,19 +118,27 @@ class Crowd:
             peak[mine] = np.minimum(most, median * rng.lognormal(0, spread, mine.sum()))
         abuse = float((peak * self._duty)[self._abusive].sum())
         thin = min(1.0, ABUSE_SHARE * rate / abuse) if abuse else 1.0
-        self._duty = np.where(self._abusive & (kinds != Kind.DRIPPER), self._duty * thin, self._duty)
-        base = np.where(kinds == Kind.BURSTY, 0.6, 1.0) * np.where(self._abusive, 0.0, weight / weight.sum())
+        self._duty = np.where(
+            self._abusive & (kinds != Kind.DRIPPER), self._duty * thin, self._duty
+        )
+        base = np.where(kinds == Kind.BURSTY, 0.6, 1.0) * np.where(
+            self._abusive, 0.0, weight / weight.sum()
+        )
         leap = base * rng.uniform(3, 11, n)
         mean = float(np.where(kinds == Kind.BURSTY, base + (leap - base) * self._duty, base).sum())
         scale = (rate - min(abuse, ABUSE_SHARE * rate)) / max(mean, 1e-9)
         spike = np.where(rng.random(n) < 0.15, rng.lognormal(0.7, 0.7, n), 0.0)
         abuser_base = np.where(kinds == Kind.DRIPPER, peak, np.minimum(0.2, 0.02 * peak))
         self._base = np.where(self._abusive, abuser_base, base * scale)
-        honest_peak = np.where(kinds == Kind.BURSTY, np.minimum(leap * scale + spike, 40.0), base * scale)
+        honest_peak = np.where(
+            kinds == Kind.BURSTY, np.minimum(leap * scale + spike, 40.0), base * scale
+        )
         self._peak = np.where(peak > 0, peak, honest_peak)
 
     def incident(self, kind: Kind, apps: int, now: float, lasts: float) -> list[int]:
-        """Makes up to `apps` of the louder apps of `kind` active from `now` for `lasts` seconds; gives their indices."""
+        """Makes up to `apps` of the louder apps of `kind` active from `now` for `lasts` seconds;
+        gives their indices.
+        """
         mine = np.flatnonzero((self.kinds == kind) & (self._begins <= now))
         loud = mine[np.argsort(-self._peak[mine])][: max(apps, len(mine) // 2)]
         chosen = self._np.permutation(loud)[:apps]
@@ -140,7 +159,9 @@ class Crowd:
         return np.where((now >= self._begins) & (now >= self._quiet_until), rate, 0.0)
 
     def due(self, upto: float) -> list[Planned]:
-        """All requests from the last call until `upto`, in time order. Call it with small steps (0.02 to 0.2 s)."""
+        """All requests from the last call until `upto`, in time order. Call it with small steps
+        (0.02 to 0.2 s).
+        """
         span = upto - self.now
         if span <= 0:
             return []
@@ -164,12 +185,19 @@ class Crowd:
         return out
 
     def _moments(self, rates: np.ndarray, span: float) -> list[tuple[float, int]]:
-        """When and who, a clump may reach beyond the span: Poisson clumps for most, even gaps with a little jitter for the rest."""
+        """When and who, a clump may reach beyond the span: Poisson clumps for most, even gaps with
+        a little jitter for the rest.
+        """
         rng, random = self._np, self._rng.random
         clumps = rng.poisson(np.where(self._even, 0.0, rates * span / self._clumps))
         out = []
         who = np.flatnonzero(clumps)
-        for i, many, stop in zip(who.tolist(), clumps[who].tolist(), (1.0 - 1.0 / self._clumps[who]).tolist(), strict=True):
+        for i, many, stop in zip(
+            who.tolist(),
+            clumps[who].tolist(),
+            (1.0 - 1.0 / self._clumps[who]).tolist(),
+            strict=True,
+        ):
             for _ in range(many):
                 at = self.now + span * random()
                 out.append((at, i))
@@ -201,7 +229,9 @@ class Crowd:
         heapq.heappush(self._later, (at, next(self._ticket), planned))
 
     def react(self, sent: Planned, status: int, retry_after: float, now: float) -> None:
-        """What the client of `sent` does with its answer. `retry_after` is in seconds, 0 when there was none."""
+        """What the client of `sent` does with its answer. `retry_after` is in seconds, 0 when there
+        was none.
+        """
         if status < 400 or status in (402, 404, 405):
             if self._abuses[sent.app]:
                 self._pace[sent.app] = min(1.0, self._pace[sent.app] * 1.01)
@@ -217,28 +247,44 @@ class Crowd:
             self._hold_until[sent.app] = max(self._hold_until[sent.app], now + retry_after)
             self._again(sent, now + retry_after * (1.0 + 0.3 * self._rng.random()) + 0.01, most=4)
         elif status != 403 and self._obeys[sent.app]:
-            self._again(sent, now + 0.5 * 2**sent.request.attempt * (0.5 + self._rng.random()), most=3)
+            self._again(
+                sent, now + 0.5 * 2**sent.request.attempt * (0.5 + self._rng.random()), most=3
+            )
         elif status != 403 and self._rng.random() < 0.6:
             self._again(sent, now + 0.2 + 0.8 * self._rng.random(), most=3)
 
     def _storm(self, sent: Planned, now: float) -> None:
-        """Again at once, with nothing learnt from the answer: the later tries are worth next to nothing."""
+        """Again at once, with nothing learnt from the answer: the later tries are worth next to
+        nothing.
+        """
         if self._rng.random() < 0.93:
-            self._again(sent, now + 0.05 + 0.25 * self._rng.random(), most=STORM_ATTEMPTS, worth=0.15)
+            self._again(
+                sent, now + 0.05 + 0.25 * self._rng.random(), most=STORM_ATTEMPTS, worth=0.15
+            )
 
     def _again(self, sent: Planned, at: float, most: int, worth: float = 0.9) -> None:
         request = sent.request
         if request.attempt >= most:
             return
         retry = type(request)(
-            request.app, request.method, request.path, request.token, request.source,
-            f"req_{self._rng.getrandbits(64):016x}", request.payload_bytes, request.attempt + 1,
-        )  # fmt: skip
+            request.app,
+            request.method,
+            request.path,
+            request.token,
+            request.source,
+            f"req_{self._rng.getrandbits(64):016x}",
+            request.payload_bytes,
+            request.attempt + 1,
+        )
         value = min(sent.value, 0.15) if worth < 0.5 else sent.value * worth
-        self._postpone(Planned(at, sent.app, retry, sent.query, sent.service, value, sent.abusive), at)
+        self._postpone(
+            Planned(at, sent.app, retry, sent.query, sent.service, value, sent.abusive), at
+        )
 
     def _give_way(self, index: int, now: float) -> bool:
-        """Counts a refusal against an abuser's patience; when that is spent it goes quiet and comes back slower."""
+        """Counts a refusal against an abuser's patience; when that is spent it goes quiet and comes
+        back slower.
+        """
         self._refused[index] += 1.0
         if self._refused[index] < self._patience[index]:
             return False

@@ -1,7 +1,8 @@
-"""The five demo services over HTTP, in one process: `python -m learning.demo_services --listen 127.0.0.1:9200`.
+"""The five demo services over HTTP, in one process: `python -m learning.demo_services --listen
+127.0.0.1:9200`.
 
-They behave as `services` says, in real time: they slow down and fail when more is asked of them than they can do, and
-some have bad times on a schedule.
+They behave as `services` says, in real time: they slow down and fail when more is asked of them
+than they can do, and some have bad times on a schedule.
 """
 
 from __future__ import annotations
@@ -27,16 +28,23 @@ Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 WORDS = {
-    200: "ok", 201: "created", 401: "The credential is expired or unknown.", 402: "The card was declined.",
-    404: "There is nothing here by that id.", 405: "That method is not served.", 503: "The service is overloaded.",
-}  # fmt: skip
+    200: "ok",
+    201: "created",
+    401: "The credential is expired or unknown.",
+    402: "The card was declined.",
+    404: "There is nothing here by that id.",
+    405: "That method is not served.",
+    503: "The service is overloaded.",
+}
 LONGEST_WAIT_S = 5.0
 
 
 class DemoServices:
     """An ASGI application that answers for every service of a config document."""
 
-    def __init__(self, config: Config, slowdowns: tuple[services.Slowdown, ...] = services.SLOWDOWNS) -> None:
+    def __init__(
+        self, config: Config, slowdowns: tuple[services.Slowdown, ...] = services.SLOWDOWNS
+    ) -> None:
         self._router = Router(config)
         self._models = services.models(config.services, time.time(), slowdowns)
         self._rng = Random()
@@ -52,13 +60,17 @@ class DemoServices:
             return
         status, wait = self._decide(scope)
         await asyncio.sleep(min(wait, LONGEST_WAIT_S))
-        await _answer(send, status, json.dumps({"service": "demo", "detail": WORDS[status]}).encode())
+        await _answer(
+            send, status, json.dumps({"service": "demo", "detail": WORDS[status]}).encode()
+        )
 
     def _decide(self, scope: Message) -> tuple[int, float]:
         """Status and seconds to wait before it."""
         method, path = scope["method"], scope["path"]
         route = self._router.route(method, path)
-        ok, latency_ms = self._models[self._router.names[route.service]].offer(route.cost, time.time(), self._rng.random())
+        ok, latency_ms = self._models[self._router.names[route.service]].offer(
+            route.cost, time.time(), self._rng.random()
+        )
         if not ok:
             return 503, latency_ms / 1000
         query = scope["query_string"].decode("latin-1")
@@ -85,16 +97,25 @@ def address(text: str) -> tuple[str, int]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m learning.demo_services", description="The demo services.")
+    parser = argparse.ArgumentParser(
+        prog="python -m learning.demo_services", description="The demo services."
+    )
     parser.add_argument("--listen", type=address, default=("127.0.0.1", 9200), metavar="HOST:PORT")
     parser.add_argument("--steady", action="store_true", help="no scheduled bad times")
     asked = parser.parse_args()
     app = DemoServices(defaults.config(), () if asked.steady else services.SLOWDOWNS)
     host, port = asked.listen
     uvicorn.run(
-        app, host=host, port=port, log_level="warning", access_log=False, lifespan="off", server_header=False,
-        timeout_keep_alive=120, timeout_graceful_shutdown=2,
-    )  # fmt: skip
+        app,
+        host=host,
+        port=port,
+        log_level="warning",
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        timeout_keep_alive=120,
+        timeout_graceful_shutdown=2,
+    )
     return 0
 
 

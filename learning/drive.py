@@ -1,7 +1,8 @@
-"""Plays the simulated crowd against a real gateway: `python -m learning.drive --gateway http://127.0.0.1:8080`.
+"""Plays the simulated crowd against a real gateway: `python -m learning.drive --gateway
+http://127.0.0.1:8080`.
 
-Clients react to real answers. Every minute or two something happens: a retry storm, a wave of scrapers, a run on the
-sign-in. SIGTERM and SIGINT end it cleanly.
+Clients react to real answers. Every minute or two something happens: a retry storm, a wave of
+scrapers, a run on the sign-in. SIGTERM and SIGINT end it cleanly.
 """
 
 from __future__ import annotations
@@ -26,14 +27,18 @@ from .world import Kind
 STEP_S = 0.04
 REPORT_S = 60.0
 IN_FLIGHT_MOST = 1_500
-"""Requests under way; beyond it new ones are given up and counted, as a client out of sockets would."""
+"""Requests under way; beyond it new ones are given up and counted, as a client out of sockets
+would.
+"""
 SILENCE_S = 0.5
 """Pause after the gateway could not be reached."""
 
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """Something that happens to the traffic: `apps` apps of `kind` become active for `lasts` seconds."""
+    """Something that happens to the traffic: `apps` apps of `kind` become active for `lasts`
+    seconds.
+    """
 
     kind: Kind
     apps: int
@@ -143,7 +148,9 @@ async def drive(url: str, rate: float, seed: int, apps: int) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m learning.drive", description="Simulated clients against a real gateway.")
+    parser = argparse.ArgumentParser(
+        prog="python -m learning.drive", description="Simulated clients against a real gateway."
+    )
     parser.add_argument("--gateway", default="http://127.0.0.1:8080", metavar="URL")
     parser.add_argument("--rate", type=float, default=150.0, help="first tries a second")
     parser.add_argument("--seed", type=int, default=7, help="the demo world's is 7")

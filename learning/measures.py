@@ -1,4 +1,6 @@
-"""Calibration, and figures by which a model is judged. All take row weights: a row may stand for many requests."""
+"""Calibration, and figures by which a model is judged. All take row weights: a row may stand for
+many requests.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +21,20 @@ CATCH = 0.8
 def platt(raw: Floats, label: Floats, weight: Floats) -> Calibration:
     """Slope and intercept that minimise the weighted cross-entropy of `label` in [0, 1].
 
-    Newton's method on two parameters; Platt (1999), with the damping of Lin, Lin and Weng (2007)."""
+    Newton's method on two parameters; Platt (1999), with the damping of Lin, Lin and Weng (2007).
+    """
     slope, intercept = 1.0, 0.0
     weight = weight / weight.sum()
     for _ in range(50):
         p = sigmoid(slope * raw + intercept)
         wrong, spread = weight * (p - label), weight * p * (1 - p)
         gradient = np.array([(wrong * raw).sum(), wrong.sum()])
-        hessian = np.array([[(spread * raw * raw).sum(), (spread * raw).sum()], [(spread * raw).sum(), spread.sum()]])
+        hessian = np.array(
+            [
+                [(spread * raw * raw).sum(), (spread * raw).sum()],
+                [(spread * raw).sum(), spread.sum()],
+            ]
+        )
         step = np.linalg.solve(hessian + 1e-9 * np.eye(2), gradient)
         step *= min(1.0, 2.0 / (1e-12 + float(np.abs(step).max())))
         slope, intercept = slope - float(step[0]), intercept - float(step[1])
@@ -44,15 +52,21 @@ def calibrated(raw: Floats, calibration: Calibration) -> Floats:
 
 
 def ece(label: Floats, p: Floats, weight: Floats, bins: int = 15) -> float:
-    """Expected calibration error over equal-width bins. Guo et al. (2017), On Calibration of Modern Neural Networks."""
+    """Expected calibration error over equal-width bins. Guo et al. (2017), On Calibration of Modern
+    Neural Networks.
+    """
     place = np.minimum((p * bins).astype(int), bins - 1)
     mass = np.bincount(place, weight, bins)
     gap = np.abs(np.bincount(place, weight * p, bins) - np.bincount(place, weight * label, bins))
     return float(gap.sum() / mass.sum())
 
 
-def of_risk(abusive: npt.NDArray[np.bool_], p: Floats, weight: Floats, tier: npt.NDArray[np.int8]) -> dict[str, float]:
-    """AUC, log loss and ECE of the risk model, and each tier's false throttles where CATCH of the abuse is caught."""
+def of_risk(
+    abusive: npt.NDArray[np.bool_], p: Floats, weight: Floats, tier: npt.NDArray[np.int8]
+) -> dict[str, float]:
+    """AUC, log loss and ECE of the risk model, and each tier's false throttles where CATCH of the
+    abuse is caught.
+    """
     order = np.argsort(-p)
     caught = np.cumsum((weight * abusive)[order]) / (weight * abusive).sum()
     threshold = float(p[order][int(np.searchsorted(caught, CATCH))])
@@ -74,7 +88,10 @@ def of_value(value: Floats, p: Floats, weight: Floats) -> dict[str, float]:
     p = np.clip(p, 1e-7, 1 - 1e-7)
     loss = -(value * np.log(p) + (1 - value) * np.log(1 - p))
     high = value > 0.5
-    out = {"value_log_loss": float((weight * loss).sum() / weight.sum()), "value_ece": ece(value, p, weight)}
+    out = {
+        "value_log_loss": float((weight * loss).sum() / weight.sum()),
+        "value_ece": ece(value, p, weight),
+    }
     if high.any() and not high.all():
         out["value_auc"] = float(roc_auc_score(high, p, sample_weight=weight))
     return {k: v for k, v in out.items() if math.isfinite(v)}

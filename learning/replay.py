@@ -1,7 +1,9 @@
-"""Plays access logs through a private engine, as fast as it goes, or through a real gateway at a chosen speed.
+"""Plays access logs through a private engine, as fast as it goes, or through a real gateway at a
+chosen speed.
 
-Offline, each log is shifted as a whole so that it ends now: its own relative times are kept exactly, so rates are true,
-and the decisions are recent enough to be looked at. Several logs overlay each other, all ending now.
+Offline, each log is shifted as a whole so that it ends now: its own relative times are kept
+exactly, so rates are true, and the decisions are recent enough to be looked at. Several logs
+overlay each other, all ending now.
 """
 
 from __future__ import annotations
@@ -33,7 +35,9 @@ BATCH_S = 0.02
 BATCH_MOST = 256
 TICK_S = 0.2
 LONGEST_TICK_S, QUIET_TICKS = 5.0, 5
-"""After a quiet time the controllers take this many steps of this length at most; by then prices have come down."""
+"""After a quiet time the controllers take this many steps of this length at most; by then prices
+have come down.
+"""
 EVENTS_PER_BATCH = 500
 REFUSED_SHOWN = 8
 IN_FLIGHT_MOST = 256
@@ -88,7 +92,9 @@ class Summary:
 
 
 def look(paths: Sequence[Path], key: bytes, form: Format, limit: int | None) -> Span:
-    """Reads the logs once for their times. Raises LogError for one that cannot be read, ReplayError when none holds a request."""
+    """Reads the logs once for their times. Raises LogError for one that cannot be read, ReplayError
+    when none holds a request.
+    """
     last: list[float] = []
     total = 0
     for path in paths:
@@ -98,12 +104,17 @@ def look(paths: Sequence[Path], key: bytes, form: Format, limit: int | None) -> 
             total += 1
         last.append(newest)
         if newest == float("-inf"):
-            why = ", ".join(f"{n:,} lines: {reason}" for reason, n in report.skipped.most_common(3)) or "it is empty"
+            why = (
+                ", ".join(f"{n:,} lines: {reason}" for reason, n in report.skipped.most_common(3))
+                or "it is empty"
+            )
             raise ReplayError(f"{path} holds no request that can be read ({why}).")
     return Span(last, total if limit is None else min(total, limit))
 
 
-def _shifted(paths: Sequence[Path], key: bytes, form: Format, span: Span, end: float, report: Report) -> Iterator[Entry]:
+def _shifted(
+    paths: Sequence[Path], key: bytes, form: Format, span: Span, end: float, report: Report
+) -> Iterator[Entry]:
     """All logs in one, in time order, each moved as a whole so that it ends at `end`."""
 
     def moved(path: Path, by: float) -> Iterator[Entry]:
@@ -124,14 +135,25 @@ class Offline:
         self._ticked = 0.0
 
     def run(
-        self, paths: Sequence[Path], key: bytes, form: Format = "auto", limit: int | None = None, end: float | None = None,
-        span: Span | None = None, advance: Advance | None = None,
-    ) -> Summary:  # fmt: skip
-        """Replays the logs, ending at `end` (unix seconds, default now). Raises LogError, ReplayError."""
+        self,
+        paths: Sequence[Path],
+        key: bytes,
+        form: Format = "auto",
+        limit: int | None = None,
+        end: float | None = None,
+        span: Span | None = None,
+        advance: Advance | None = None,
+    ) -> Summary:
+        """Replays the logs, ending at `end` (unix seconds, default now). Raises LogError,
+        ReplayError.
+        """
         span = span or look(paths, key, form, limit)
         summary = Summary(Report(), kept=0)
         began = time.perf_counter()
-        stream = islice(_shifted(paths, key, form, span, time.time() if end is None else end, summary.report), limit)
+        stream = islice(
+            _shifted(paths, key, form, span, time.time() if end is None else end, summary.report),
+            limit,
+        )
         for batch in _batches(stream):
             self._decide(batch, summary)
             if advance is not None:
@@ -143,7 +165,10 @@ class Offline:
     def _decide(self, batch: list[Entry], summary: Summary) -> None:
         now = batch[-1].at
         self._catch_up(now)
-        requests = [CheckRequest(e.app, e.method, e.path, "", e.source, e.request_id, e.bytes_in) for e in batch]
+        requests = [
+            CheckRequest(e.app, e.method, e.path, "", e.source, e.request_id, e.bytes_in)
+            for e in batch
+        ]
         decisions = self._engine.decide(requests, now=now)
         summary.first = summary.first or batch[0].at
         summary.last = now
@@ -159,14 +184,27 @@ class Offline:
         action = Action(decision.action)
         summary.answers[action.word] += 1
         if action != Action.ADMIT:
-            summary.note(entry.app, REASONS[Reason(decision.reason)].text, ids.format_decision_id(decision.id))
+            summary.note(
+                entry.app,
+                REASONS[Reason(decision.reason)].text,
+                ids.format_decision_id(decision.id),
+            )
         elif entry.served:
             row = self._engine.router.route(entry.method, entry.path).service
             assert self._engine.config is not None
             service = self._engine.config.services[row]
             latency = service.latency_ms if entry.duration_ms is None else entry.duration_ms
             at = entry.at + latency / 1000
-            outcome = Outcome(entry.app, service.name, at, entry.status, latency, entry.request_id, "", entry.bytes_out)
+            outcome = Outcome(
+                entry.app,
+                service.name,
+                at,
+                entry.status,
+                latency,
+                entry.request_id,
+                "",
+                entry.bytes_out,
+            )
             self._outcomes.append((at, outcome))
 
     def _catch_up(self, now: float) -> None:
@@ -196,7 +234,9 @@ class Offline:
         """Publishes what was kept, when it is at least `least` decisions."""
         while self._waiting and len(self._waiting) >= least:
             part, self._waiting = self._waiting[:EVENTS_PER_BATCH], self._waiting[EVENTS_PER_BATCH:]
-            batch = EventBatch(self._ids.one(), NODE, time.time(), self._engine.events_dropped, part)
+            batch = EventBatch(
+                self._ids.one(), NODE, time.time(), self._engine.events_dropped, part
+            )
             self._publish(event.encode_batch(batch))
             summary.kept = (summary.kept or 0) + len(part)
 
@@ -214,14 +254,26 @@ def _batches(found: Iterable[Entry]) -> Iterator[list[Entry]]:
 
 
 async def through_gateway(
-    paths: Sequence[Path], key: bytes, url: str, speed: float, form: Format = "auto", limit: int | None = None,
-    span: Span | None = None, advance: Advance | None = None,
-) -> Summary:  # fmt: skip
-    """Sends the logs' requests to a gateway, `speed` times as fast as they came. Raises LogError, ReplayError, ValueError."""
+    paths: Sequence[Path],
+    key: bytes,
+    url: str,
+    speed: float,
+    form: Format = "auto",
+    limit: int | None = None,
+    span: Span | None = None,
+    advance: Advance | None = None,
+) -> Summary:
+    """Sends the logs' requests to a gateway, `speed` times as fast as they came. Raises LogError,
+    ReplayError, ValueError.
+    """
     if not speed > 0:
         raise ReplayError(f"The speed must be positive, not {speed}.")
     client = Client(url, most=IN_FLIGHT_MOST)
-    summary, room, tasks = Summary(Report()), asyncio.Semaphore(IN_FLIGHT_MOST), set[asyncio.Task[None]]()
+    summary, room, tasks = (
+        Summary(Report()),
+        asyncio.Semaphore(IN_FLIGHT_MOST),
+        set[asyncio.Task[None]](),
+    )
     span = span or look(paths, key, form, limit)
     began = time.perf_counter()
 
@@ -238,7 +290,9 @@ async def through_gateway(
     for entry in islice(_shifted(paths, key, form, span, time.time(), summary.report), limit):
         summary.first = summary.first or entry.at
         summary.last, summary.requests = entry.at, summary.requests + 1
-        await asyncio.sleep(max(0.0, (entry.at - summary.first) / speed - (time.perf_counter() - began)))
+        await asyncio.sleep(
+            max(0.0, (entry.at - summary.first) / speed - (time.perf_counter() - began))
+        )
         await room.acquire()
         tasks.add(task := asyncio.create_task(send(entry)))
         task.add_done_callback(tasks.discard)
@@ -249,7 +303,9 @@ async def through_gateway(
 
 
 def _request(entry: Entry) -> CheckRequest:
-    return CheckRequest(entry.app, entry.method, entry.path, "", "", entry.request_id, min(entry.bytes_in, 65_536))
+    return CheckRequest(
+        entry.app, entry.method, entry.path, "", "", entry.request_id, min(entry.bytes_in, 65_536)
+    )
 
 
 def _account(entry: Entry, answer: Answer, summary: Summary) -> None:
@@ -265,25 +321,68 @@ def describe(summary: Summary) -> str:
     rows = [
         (
             "requests",
-            f"{summary.requests:,} in {summary.wall_s:.1f} s, {summary.requests / max(summary.wall_s, 1e-9):,.0f} a second",
+            (
+                f"{summary.requests:,} in {summary.wall_s:.1f} s,"
+                f" {summary.requests / max(summary.wall_s, 1e-9):,.0f} a second"
+            ),
         ),
-        ("of the log", f"{_span(span)}, {summary.requests / span:.2f} requests a second" if span > 0 else "one moment"),
-        *((answer, f"{n:,} ({n / max(summary.requests, 1):.1%})") for answer, n in summary.answers.most_common()),
-        ("kept", "the deciders' own sample" if summary.kept is None else f"{summary.kept:,} decisions for the console"),
+        (
+            "of the log",
+            (
+                f"{_span(span)}, {summary.requests / span:.2f} requests a second"
+                if span > 0
+                else "one moment"
+            ),
+        ),
+        *(
+            (answer, f"{n:,} ({n / max(summary.requests, 1):.1%})")
+            for answer, n in summary.answers.most_common()
+        ),
+        (
+            "kept",
+            (
+                "the deciders' own sample"
+                if summary.kept is None
+                else f"{summary.kept:,} decisions for the console"
+            ),
+        ),
         *(("skipped", f"{n:,} lines: {reason}") for reason, n in report.skipped.most_common()),
         *(("noticed", f"{n:,} lines: {oddity}") for oddity, n in report.noticed.most_common()),
     ]
     if report.via_cdn:
         share = report.via_cdn / max(report.read, 1)
-        rows.append(("shared", f"{share:.0%} of the requests came from a CDN's addresses: many clients stand behind each"))
+        rows.append(
+            (
+                "shared",
+                (
+                    f"{share:.0%} of the requests came from a CDN's addresses: many clients stand"
+                    " behind each"
+                ),
+            )
+        )
     if shared := report.shared():
         count = sum(report.requests[app] for app in shared)
-        rows.append(("shared", f"{len(shared):,} addresses ({count:,} requests) show many user agents and may be shared"))
+        rows.append(
+            (
+                "shared",
+                (
+                    f"{len(shared):,} addresses ({count:,} requests) show many user agents and may"
+                    " be shared"
+                ),
+            )
+        )
     lines = [f"  {name:12} {text}" for name, text in rows]
     if summary.refused:
-        lines += ["", "  Refused most", f"  {'app':20} {'refused':>8}  {'main reason':60}  decision"]
+        lines += [
+            "",
+            "  Refused most",
+            f"  {'app':20} {'refused':>8}  {'main reason':60}  decision",
+        ]
         top = sorted(summary.refused.items(), key=lambda item: -item[1].count)[:REFUSED_SHOWN]
-        lines += [f"  {app:20.20} {r.count:>8,}  {r.reasons.most_common(1)[0][0]:60.60}  {r.decision}" for app, r in top]
+        lines += [
+            f"  {app:20.20} {r.count:>8,}  {r.reasons.most_common(1)[0][0]:60.60}  {r.decision}"
+            for app, r in top
+        ]
     return "\n".join(lines)
 
 

@@ -1,8 +1,10 @@
-"""The services behind the gateway: what they answer, how slow they get, when they fail. Pure; time is an argument.
+"""The services behind the gateway: what they answer, how slow they get, when they fail. Pure; time
+is an argument.
 
-A service is a fluid queue: work arrives in cost units, drains at the capacity, and a request waits for the work ahead of
-it. Latency is the usual latency over the room left (the shape of M/M/1: Kleinrock, Queueing Systems I, 1975) plus that
-wait. When the wait passes a client's patience, requests fail.
+A service is a fluid queue: work arrives in cost units, drains at the capacity, and a request waits
+for the work ahead of it. Latency is the usual latency over the room left (the shape of M/M/1:
+Kleinrock, Queueing Systems I, 1975) plus that wait. When the wait passes a client's patience,
+requests fail.
 """
 
 from __future__ import annotations
@@ -31,8 +33,9 @@ _CARD = re.compile(r"(?:^|&)card=(\d{1,18})(?:&|$)")
 
 @dataclass(frozen=True, slots=True)
 class Slowdown:
-    """A planned bad time of a service: for `lasts` seconds of every `every`, beginning `first` seconds after the start,
-    its capacity is multiplied by `factor`."""
+    """A planned bad time of a service: for `lasts` seconds of every `every`, beginning `first`
+    seconds after the start, its capacity is multiplied by `factor`.
+    """
 
     service: str
     first: float
@@ -67,10 +70,14 @@ class ServiceModel:
         """Cost units a second at `now`."""
         if not self.slowdowns:
             return self.policy.capacity
-        return self.policy.capacity * min((s.factor for s in self.slowdowns if s.holds(now - self.started)), default=1.0)
+        return self.policy.capacity * min(
+            (s.factor for s in self.slowdowns if s.holds(now - self.started)), default=1.0
+        )
 
     def offer(self, cost: float, now: float, draw: float) -> tuple[bool, float]:
-        """Whether a request of `cost` is served, and its latency in ms. `draw` in [0, 1) is the dice of this request."""
+        """Whether a request of `cost` is served, and its latency in ms. `draw` in [0, 1) is the
+        dice of this request.
+        """
         capacity = self.capacity(now)
         if now > self.at:
             passed = now - self.at if self.at else 0.0
@@ -80,20 +87,32 @@ class ServiceModel:
         self.load += cost / WINDOW_S
         wait = self.backlog / capacity
         room = 1.0 - self.load / capacity
-        latency = self.policy.latency_ms * (0.7 + 0.6 * draw) / (room if room > 0.08 else 0.08) ** 0.5 + 1000 * wait
-        if wait > IMPATIENT_AFTER_S and draw < min(0.95, (wait - IMPATIENT_AFTER_S) / (1.5 * IMPATIENT_AFTER_S)):
+        latency = (
+            self.policy.latency_ms * (0.7 + 0.6 * draw) / (room if room > 0.08 else 0.08) ** 0.5
+            + 1000 * wait
+        )
+        if wait > IMPATIENT_AFTER_S and draw < min(
+            0.95, (wait - IMPATIENT_AFTER_S) / (1.5 * IMPATIENT_AFTER_S)
+        ):
             return False, latency
         self.backlog += cost
         return True, latency
 
 
-def models(services: Iterable[Service], started: float, slowdowns: tuple[Slowdown, ...] = ()) -> dict[str, ServiceModel]:
+def models(
+    services: Iterable[Service], started: float, slowdowns: tuple[Slowdown, ...] = ()
+) -> dict[str, ServiceModel]:
     """A model for each service, by name."""
-    return {s.name: ServiceModel(s, started, tuple(d for d in slowdowns if d.service == s.name)) for s in services}
+    return {
+        s.name: ServiceModel(s, started, tuple(d for d in slowdowns if d.service == s.name))
+        for s in services
+    }
 
 
 def status_of(method: str, path: str, query: str, token: str) -> int:
-    """What a service that has room answers: 200, 201, 401, 402, 404 or 405. `path` is without its query."""
+    """What a service that has room answers: 200, 201, 401, 402, 404 or 405. `path` is without its
+    query.
+    """
     if token.startswith(EXPIRED_PREFIX):
         return 401
     if method not in ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH"):
@@ -102,7 +121,11 @@ def status_of(method: str, path: str, query: str, token: str) -> int:
         return 404
     if method != "POST":
         return 200
-    if path.startswith("/v2/payments") and (card := _CARD.search(query)) is not None and int(card[1]) % DECLINED_EVERY == 0:
+    if (
+        path.startswith("/v2/payments")
+        and (card := _CARD.search(query)) is not None
+        and int(card[1]) % DECLINED_EVERY == 0
+    ):
         return 402
     return 201
 

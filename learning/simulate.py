@@ -1,7 +1,9 @@
-"""The closed loop in simulated time: crowd -> engine -> services -> outcomes -> features, and answers -> crowd.
+"""The closed loop in simulated time: crowd -> engine -> services -> outcomes -> features, and
+answers -> crowd.
 
-Everything the engine sees here it would see behind a gateway: requests in small batches, outcomes some time after, its
-controllers five times a second. The hidden truth is collected beside the features for training.
+Everything the engine sees here it would see behind a gateway: requests in small batches, outcomes
+some time after, its controllers five times a second. The hidden truth is collected beside the
+features for training.
 """
 
 from __future__ import annotations
@@ -38,11 +40,15 @@ BATCH_S = 0.025
 """Requests within it are decided together, with one clock reading."""
 TICK_S = 0.2
 LEARN_S = 0.5
-"""Outcomes reach the engine in batches, this far apart: as an access log read by the feedback process."""
+"""Outcomes reach the engine in batches, this far apart: as an access log read by the feedback
+process.
+"""
 UNKNOWN_SHARE = 0.1
 """Apps whose profile never reached the engine: it must judge them by what they do."""
 LABEL_DELAY_DAYS = {True: (1.0, 45.0), False: (30.0, 30.0)}
-"""Abusive? -> least and most days until that is known: reports and chargebacks trickle in; good conduct is assumed after 30."""
+"""Abusive? -> least and most days until that is known: reports and chargebacks trickle in; good
+conduct is assumed after 30.
+"""
 
 _ADMIT = int(Action.ADMIT)
 _STATUS = [HTTP_STATUS[a] for a in Action]
@@ -63,7 +69,9 @@ class Scenario:
     observe_only: bool = False
     """Admit everything, so that nothing about the data is censored by refusals."""
     fresh: bool = False
-    """The engine's memory begins empty, as after an installation; otherwise it has seen the established apps before."""
+    """The engine's memory begins empty, as after an installation; otherwise it has seen the
+    established apps before.
+    """
     slowdowns: tuple[services.Slowdown, ...] = ()
     most_per_app: int = 200
     """Rows kept of one app: a reservoir, so that a few loud apps are not the whole data set."""
@@ -92,7 +100,9 @@ class Traffic:
     matured_at: np.ndarray
     """float64 (n,): unix seconds from which the label is known."""
     weight: np.ndarray
-    """float64 (n,): requests this row stands for, the inverse of the share of its app's requests that was kept."""
+    """float64 (n,): requests this row stands for, the inverse of the share of its app's requests
+    that was kept.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +121,9 @@ class Run:
 
 
 class _Rows:
-    """A reservoir of rows for each app. Vitter (1985), Random Sampling with a Reservoir, algorithm R."""
+    """A reservoir of rows for each app. Vitter (1985), Random Sampling with a Reservoir, algorithm
+    R.
+    """
 
     def __init__(self, most_per_app: int, rng: Random) -> None:
         self._most, self._rng = most_per_app, rng
@@ -129,7 +141,10 @@ class _Rows:
         keys = list(self._kept)
         kept = [self._kept[k] for k in keys]
         apps = [population.apps[i] for i, _ in keys]
-        wait = {i: delay.uniform(*LABEL_DELAY_DAYS[a.abusive]) * world.DAY_S for (i, _), a in zip(keys, apps, strict=True)}
+        wait = {
+            i: delay.uniform(*LABEL_DELAY_DAYS[a.abusive]) * world.DAY_S
+            for (i, _), a in zip(keys, apps, strict=True)
+        }
         at = np.array([k[3] for k in kept], dtype=np.float64)
         weight = {i: max(1.0, seen / self._most) for i, seen in self._seen.items()}
         return Traffic(
@@ -147,15 +162,24 @@ class _Rows:
 
 
 class Loop:
-    """One run in progress, by default under the starting config and without a model: the fallback limiter decides."""
+    """One run in progress, by default under the starting config and without a model: the fallback
+    limiter decides.
+    """
 
-    def __init__(self, scenario: Scenario, config: Config | None = None, model: Model | None = None) -> None:
+    def __init__(
+        self, scenario: Scenario, config: Config | None = None, model: Model | None = None
+    ) -> None:
         self.scenario = scenario
         self.population = world.population(scenario.seed, scenario.apps, now=scenario.start)
         self.crowd = Crowd(self.population, scenario.seed, scenario.start, scenario.rate)
         self.config = config or _config(scenario)
         self.services = services.models(self.config.services, scenario.start, scenario.slowdowns)
-        self.engine = Engine(node="simulation", region="local", token_key=bytes(32), capacity=2 * scenario.apps + 1024)
+        self.engine = Engine(
+            node="simulation",
+            region="local",
+            token_key=bytes(32),
+            capacity=2 * scenario.apps + 1024,
+        )
         self.engine.apply(self.config, model)
         self._rng = Random(scenario.seed + 1)
         self._rows = _Rows(scenario.most_per_app, self._rng)
@@ -180,14 +204,21 @@ class Loop:
                 progress(STEP_S)
         traffic = self._rows.traffic(self.population, Random(self.scenario.seed + 2))
         wall = time.perf_counter() - began
-        return Run(traffic, sum(self.by_action), tuple(self.by_action), self.served, self.failed, wall)
+        return Run(
+            traffic, sum(self.by_action), tuple(self.by_action), self.served, self.failed, wall
+        )
 
     def _remember(self) -> None:
-        """Established apps were seen before, within the last day: one request each, oldest first."""
+        """Established apps were seen before, within the last day: one request each, oldest
+        first.
+        """
         apps = [a for a in self.population.apps if not a.born_late]
         ago = sorted(((self._rng.uniform(60, 86_000), i) for i in range(len(apps))), reverse=True)
         for k in range(0, len(ago), 16):
-            requests = [CheckRequest(apps[i].profile.app, "GET", "/v2/auth/session") for _, i in ago[k : k + 16]]
+            requests = [
+                CheckRequest(apps[i].profile.app, "GET", "/v2/auth/session")
+                for _, i in ago[k : k + 16]
+            ]
             self.engine.decide(requests, now=self.scenario.start - ago[k][0])
 
     def _step(self, upto: float) -> None:
@@ -220,7 +251,11 @@ class Loop:
         """The service answers after its latency; its client and the access log hear of it then."""
         ok, latency = self.services[planned.service].offer(cost, now, self._rng.random())
         request = planned.request
-        status = services.status_of(request.method, request.path, planned.query, request.token) if ok else 503
+        status = (
+            services.status_of(request.method, request.path, planned.query, request.token)
+            if ok
+            else 503
+        )
         self.served += ok
         self.failed += not ok
         at = now + latency / 1000
@@ -240,7 +275,9 @@ class Loop:
 
 
 def _config(scenario: Scenario) -> Config:
-    """The starting config; capacities grow with the rate they were made for, so that any crowd finds the same headroom."""
+    """The starting config; capacities grow with the rate they were made for, so that any crowd
+    finds the same headroom.
+    """
     start = defaults.config(version=1, issued_at=scenario.start)
     scale = scenario.rate / USUAL_RATE
     return structs.replace(
@@ -253,4 +290,6 @@ def _config(scenario: Scenario) -> Config:
 
 def join(runs: list[Traffic]) -> Traffic:
     """Rows of several runs, one after another."""
-    return Traffic(*(np.concatenate([getattr(r, name) for r in runs]) for name in Traffic.__slots__))
+    return Traffic(
+        *(np.concatenate([getattr(r, name) for r in runs]) for name in Traffic.__slots__)
+    )

@@ -1,7 +1,8 @@
 """Trains the risk and value models on simulated, labelled traffic and wraps them as an artifact.
 
-`python -m learning.train --out DIR --seed N` writes DIR/<digest> and prints the model card. The same seed gives the same
-models on the same machine type; apps are split, never rows: an app is in training, calibration or test, not in two.
+`python -m learning.train --out DIR --seed N` writes DIR/<digest> and prints the model card. The
+same seed gives the same models on the same machine type; apps are split, never rows: an app is in
+training, calibration or test, not in two.
 """
 
 from __future__ import annotations
@@ -35,13 +36,28 @@ WEEK_HOURS = (34, 81, 130, 9)
 MONDAY = 1_789_344_000.0
 """A Monday at 00:00 UTC, from which the runs' hours count; ages are relative to it."""
 MONOTONE = {
-    "abuse_history": 1, "chargeback_history": 1, "cohort_prior": 1, "not_found_share_60s": 1, "auth_error_share_60s": 1,
-    "payment_error_share_60s": 1, "verified": -1, "app_age": -1,
-}  # fmt: skip
-"""Directions in which risk may only go; they keep explanations from saying the opposite of what anyone would defend."""
+    "abuse_history": 1,
+    "chargeback_history": 1,
+    "cohort_prior": 1,
+    "not_found_share_60s": 1,
+    "auth_error_share_60s": 1,
+    "payment_error_share_60s": 1,
+    "verified": -1,
+    "app_age": -1,
+}
+"""Directions in which risk may only go; they keep explanations from saying the opposite of what
+anyone would defend.
+"""
 UNTAUGHT = ("hour_of_week", "quota_used", "rate_600s")
-"""Minutes of simulation say nothing about a week, a day or a full ten minutes, so nothing may be learnt from these."""
-NOT_OF_THE_APP = ("service_utilisation", "service_latency_ratio", "service_error_share", "feedback_age")
+"""Minutes of simulation say nothing about a week, a day or a full ten minutes, so nothing may be
+learnt from these.
+"""
+NOT_OF_THE_APP = (
+    "service_utilisation",
+    "service_latency_ratio",
+    "service_error_share",
+    "feedback_age",
+)
 """The state of a service is no evidence against an app; risk does not see it, the policy does."""
 RISK_ROUNDS, VALUE_ROUNDS, LEAVES = 200, 80, 31
 SHAP_ROWS = 1_000
@@ -68,9 +84,13 @@ class Split:
 
 
 def scenarios(seed: int, seconds: float, apps: int) -> list[Scenario]:
-    """Four runs, so that no policy censors the data alone: two admit everything, two refuse by the fallback limiter; two
-    with an empty memory, two with services that have bad times."""
-    hard = (services.Slowdown("search", 90, 400, 40, 0.25), services.Slowdown("payments", 160, 400, 40, 0.3))
+    """Four runs, so that no policy censors the data alone: two admit everything, two refuse by the
+    fallback limiter; two with an empty memory, two with services that have bad times.
+    """
+    hard = (
+        services.Slowdown("search", 90, 400, 40, 0.25),
+        services.Slowdown("payments", 160, 400, 40, 0.3),
+    )
     return [
         Scenario(
             seed=seed * 10 + k,
@@ -86,17 +106,25 @@ def scenarios(seed: int, seconds: float, apps: int) -> list[Scenario]:
     ]
 
 
-def collect(runs: list[Scenario], workers: int = 0, progress: Callable[[float], object] | None = None) -> Traffic:
+def collect(
+    runs: list[Scenario], workers: int = 0, progress: Callable[[float], object] | None = None
+) -> Traffic:
     """Plays all scenarios and gives their rows together, in order.
 
-    With `workers`, in that many processes, which hash text alike: then the same scenarios give the same rows to the bit.
-    With none, in this process, where the distinct counts of two runs of Python may differ by a little.
+    With `workers`, in that many processes, which hash text alike: then the same scenarios give the
+    same rows to the bit. With none, in this process, where the distinct counts of two runs of
+    Python may differ by a little.
     """
     if not workers:
         return simulate.join([simulate.Loop(scenario).run(progress).traffic for scenario in runs])
-    simulate.Loop(replace(runs[0], seconds=1.0, apps=50, rate=5.0)).run()  # compiles once, not once in each process
+    simulate.Loop(
+        replace(runs[0], seconds=1.0, apps=50, rate=5.0)
+    ).run()  # compiles once, not once in each process
     parts: list[Traffic] = []
-    with _hash_seed("0"), ProcessPoolExecutor(min(workers, len(runs)), multiprocessing.get_context("spawn")) as pool:
+    with (
+        _hash_seed("0"),
+        ProcessPoolExecutor(min(workers, len(runs)), multiprocessing.get_context("spawn")) as pool,
+    ):
         for scenario, traffic in zip(runs, pool.map(_play, runs), strict=True):
             parts.append(traffic)
             if progress is not None:
@@ -105,7 +133,9 @@ def collect(runs: list[Scenario], workers: int = 0, progress: Callable[[float], 
 
 
 def _usual_workers() -> int:
-    """One process for each core, up to the number of runs; none where this process may not start any (a Celery worker)."""
+    """One process for each core, up to the number of runs; none where this process may not start
+    any (a Celery worker).
+    """
     return 0 if multiprocessing.current_process().daemon else min(4, os.cpu_count() or 1)
 
 
@@ -149,7 +179,9 @@ def fit_risk(traffic: Traffic, rows: npt.NDArray[np.bool_], seed: int) -> lightg
 def fit_value(traffic: Traffic, rows: npt.NDArray[np.bool_], seed: int) -> lightgbm.Booster:
     """The value model: cross-entropy on a worth between 0 and 1."""
     params = _params(seed + 1, ignore=UNTAUGHT) | {"objective": "cross_entropy"}
-    return lightgbm.train(params, _dataset(traffic.features[rows], traffic.value[rows]), num_boost_round=VALUE_ROUNDS)
+    return lightgbm.train(
+        params, _dataset(traffic.features[rows], traffic.value[rows]), num_boost_round=VALUE_ROUNDS
+    )
 
 
 def _params(seed: int, ignore: tuple[str, ...]) -> dict[str, object]:
@@ -176,17 +208,27 @@ def _dataset(x: npt.NDArray[np.float32], y: npt.NDArray[np.float32]) -> lightgbm
 
 
 def train(
-    seed: int = 7, by: str = "learning.train", seconds: float = SECONDS, apps: int = APPS, workers: int | None = None,
+    seed: int = 7,
+    by: str = "learning.train",
+    seconds: float = SECONDS,
+    apps: int = APPS,
+    workers: int | None = None,
     progress: Callable[[float], object] | None = None,
-) -> Trained:  # fmt: skip
-    """Simulates `seconds` of each scenario, trains, calibrates, measures and wraps. Raises TrainingError."""
+) -> Trained:
+    """Simulates `seconds` of each scenario, trains, calibrates, measures and wraps. Raises
+    TrainingError.
+    """
     began = time.perf_counter()
     runs = scenarios(seed, seconds, apps)
     traffic = collect(runs, _usual_workers() if workers is None else workers, progress)
     simulated = time.perf_counter() - began
     parts = split(traffic, seed)
-    with ThreadPoolExecutor(2) as side_by_side:  # one thread each: two threads in one model wait for each other
-        fits = [side_by_side.submit(fit, traffic, parts.train, seed) for fit in (fit_risk, fit_value)]
+    with ThreadPoolExecutor(
+        2
+    ) as side_by_side:  # one thread each: two threads in one model wait for each other
+        fits = [
+            side_by_side.submit(fit, traffic, parts.train, seed) for fit in (fit_risk, fit_value)
+        ]
         risk, value = (fit.result() for fit in fits)
     made = wrap(traffic, parts, risk, value, _Origin(seed, by, began, simulated, runs))
     return Trained(data := artifact.encode(made), artifact.digest_of(data), made)
@@ -201,12 +243,23 @@ class _Origin:
     runs: list[Scenario]
 
 
-def wrap(traffic: Traffic, parts: Split, risk: lightgbm.Booster, value: lightgbm.Booster, origin: _Origin) -> Artifact:
-    """Calibrates on one third of the held-out apps, measures on the rest, and puts all into an artifact."""
+def wrap(
+    traffic: Traffic, parts: Split, risk: lightgbm.Booster, value: lightgbm.Booster, origin: _Origin
+) -> Artifact:
+    """Calibrates on one third of the held-out apps, measures on the rest, and puts all into an
+    artifact.
+    """
     c, t = parts.calibrate, parts.test
-    risk_cal = measures.platt(_raw(risk, traffic, c), traffic.abusive[c].astype(np.float64), traffic.weight[c])
-    value_cal = measures.platt(_raw(value, traffic, c), traffic.value[c].astype(np.float64), traffic.weight[c])
-    p_risk, p_value = measures.calibrated(_raw(risk, traffic, t), risk_cal), measures.calibrated(_raw(value, traffic, t), value_cal)
+    risk_cal = measures.platt(
+        _raw(risk, traffic, c), traffic.abusive[c].astype(np.float64), traffic.weight[c]
+    )
+    value_cal = measures.platt(
+        _raw(value, traffic, c), traffic.value[c].astype(np.float64), traffic.weight[c]
+    )
+    p_risk, p_value = (
+        measures.calibrated(_raw(risk, traffic, t), risk_cal),
+        measures.calibrated(_raw(value, traffic, t), value_cal),
+    )
     figures = measures.of_risk(traffic.abusive[t], p_risk, traffic.weight[t], traffic.tier[t])
     figures |= measures.of_value(traffic.value[t].astype(np.float64), p_value, traffic.weight[t])
     importance = _importance(risk, traffic.features[t], origin.seed)
@@ -237,7 +290,9 @@ def _importance(risk: lightgbm.Booster, rows: npt.NDArray[np.float32], seed: int
 
 
 def _golden_rows(held_out: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Ordinary rows, rows with unknown values, the cold start, nothing known at all, and extremes."""
+    """Ordinary rows, rows with unknown values, the cold start, nothing known at all, and
+    extremes.
+    """
     rows = held_out[np.linspace(0, len(held_out) - 1, 64).astype(int)].copy()
     rows[40:48, ::3] = np.nan
     rows[48] = np.nan
@@ -247,50 +302,80 @@ def _golden_rows(held_out: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return rows
 
 
-def _card(traffic: Traffic, origin: _Origin, figures: dict[str, float], importance: list[float]) -> ModelCard:
+def _card(
+    traffic: Traffic, origin: _Origin, figures: dict[str, float], importance: list[float]
+) -> ModelCard:
     now = time.time()
     quantiles = {tier.word: _quantiles(traffic, tier) for tier in Tier}
     return ModelCard(
         title="Risk and value from simulated traffic",
         trained_at=now,
         trained_by=origin.by,
-        data=f"{len(traffic.at):,} requests of {len(np.unique(traffic.app)):,} simulated apps in {len(origin.runs)} runs, "
-        "two of them without refusals, two behind the fallback limiter",
+        data=(
+            f"{len(traffic.at):,} requests of {len(np.unique(traffic.app)):,} simulated apps in"
+            f" {len(origin.runs)} runs, two of them without refusals, two behind the fallback"
+            " limiter"
+        ),
         data_from=float(traffic.at.min()),
         data_to=float(traffic.at.max()),
-        label_maturity=f"All labels matured. In the simulation the last one was known "
-        f"{(float(traffic.matured_at.max()) - float(traffic.at.max())) / 86_400:.0f} days after the last request.",
+        label_maturity=(
+            "All labels matured. In the simulation the last one was known"
+            f" {(float(traffic.matured_at.max()) - float(traffic.at.max())) / 86_400:.0f} days"
+            " after the last request."
+        ),
         rows=len(traffic.at),
         positives=int(traffic.abusive.sum()),
         parameters={
-            "seed": origin.seed, "risk_trees": RISK_ROUNDS, "value_trees": VALUE_ROUNDS, "leaves": LEAVES,
-            "simulated_seconds": sum(r.seconds for r in origin.runs), "not_learnt_from": ", ".join((*UNTAUGHT, *NOT_OF_THE_APP)),
+            "seed": origin.seed,
+            "risk_trees": RISK_ROUNDS,
+            "value_trees": VALUE_ROUNDS,
+            "leaves": LEAVES,
+            "simulated_seconds": sum(r.seconds for r in origin.runs),
+            "not_learnt_from": ", ".join((*UNTAUGHT, *NOT_OF_THE_APP)),
         },
         metrics=figures,
-        limits="Trained on simulated clients only: a start, to be replaced by a model trained on matured outcomes of real "
-        "traffic. Weak on abuse at the pace and shape of ordinary use, and on apps seen for less than a minute. Not to be "
-        "used as the only ground for closing an account.",
+        limits=(
+            "Trained on simulated clients only: a start, to be replaced by a model trained on"
+            " matured outcomes of real traffic. Weak on abuse at the pace and shape of ordinary"
+            " use, and on apps seen for less than a minute. Not to be used as the only ground for"
+            " closing an account."
+        ),
         typical={word: [q[1] for q in rows] for word, rows in quantiles.items()},
         quantiles=quantiles,
         importance=importance,
-    )  # fmt: skip
+    )
 
 
 def _quantiles(traffic: Traffic, tier: Tier) -> list[list[float]]:
     """10th, 50th and 90th percentile of each feature over the honest requests of a tier."""
     rows = traffic.features[(traffic.tier == tier) & ~traffic.abusive]
     if not len(rows):
-        raise TrainingError(f"no honest request of tier {tier.word} was simulated: use more apps or more time")
-    return [[float(v) for v in column] for column in np.nanquantile(rows, (0.1, 0.5, 0.9), axis=0).T]
+        raise TrainingError(
+            f"no honest request of tier {tier.word} was simulated: use more apps or more time"
+        )
+    return [
+        [float(v) for v in column] for column in np.nanquantile(rows, (0.1, 0.5, 0.9), axis=0).T
+    ]
 
 
 def describe(trained: Trained) -> str:
     """The model card as text."""
     card = trained.artifact.card
     order = np.argsort(card.importance)[::-1][:8]
-    lines = [card.title, f"  digest     {trained.digest}", f"  data       {card.data}", f"  positives  {card.positives:,}"]
-    lines += [f"  labels     {card.label_maturity}", *(f"  {name:38} {value:.4f}" for name, value in card.metrics.items())]
-    lines += ["  most important: " + ", ".join(f"{features.NAMES[i]} {card.importance[i]:.2f}" for i in order)]
+    lines = [
+        card.title,
+        f"  digest     {trained.digest}",
+        f"  data       {card.data}",
+        f"  positives  {card.positives:,}",
+    ]
+    lines += [
+        f"  labels     {card.label_maturity}",
+        *(f"  {name:38} {value:.4f}" for name, value in card.metrics.items()),
+    ]
+    lines += [
+        "  most important: "
+        + ", ".join(f"{features.NAMES[i]} {card.importance[i]:.2f}" for i in order)
+    ]
     return "\n".join([*lines, f"  limits     {card.limits}"])
 
 
@@ -305,17 +390,30 @@ def write(trained: Trained, folder: Path) -> Path:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m learning.train", description="Train the first model on simulated traffic.")
+    parser = argparse.ArgumentParser(
+        prog="python -m learning.train", description="Train the first model on simulated traffic."
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for the artifact")
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="simulated seconds of each of the four runs")
-    parser.add_argument("--workers", type=int, default=None, help="processes that simulate; 0: this one")
+    parser.add_argument(
+        "--seconds", type=float, default=SECONDS, help="simulated seconds of each of the four runs"
+    )
+    parser.add_argument(
+        "--workers", type=int, default=None, help="processes that simulate; 0: this one"
+    )
     asked = parser.parse_args()
     try:
         with tqdm(
-            total=4 * asked.seconds, unit="s", desc="simulating", leave=False, disable=None, bar_format="{l_bar}{bar}| {n:.0f} s"
+            total=4 * asked.seconds,
+            unit="s",
+            desc="simulating",
+            leave=False,
+            disable=None,
+            bar_format="{l_bar}{bar}| {n:.0f} s",
         ) as bar:
-            trained = train(asked.seed, seconds=asked.seconds, workers=asked.workers, progress=bar.update)
+            trained = train(
+                asked.seed, seconds=asked.seconds, workers=asked.workers, progress=bar.update
+            )
         path = write(trained, asked.out)
     except (TrainingError, OSError) as error:
         print(f"learning.train: {error}", file=sys.stderr)

@@ -1,8 +1,8 @@
 """A population of tenants and apps, drawn from a seed, with the truth about each of them.
 
-What deciders may know of an app is its `Profile`. What it really is (`Kind`) stays here and becomes the label.
-Cohorts carry their own share of abusers, and the prior told to deciders is exactly that share: true on average, and
-never an answer for one app.
+What deciders may know of an app is its `Profile`. What it really is (`Kind`) stays here and becomes
+the label. Cohorts carry their own share of abusers, and the prior told to deciders is exactly that
+share: true on average, and never an answer for one app.
 """
 
 from __future__ import annotations
@@ -33,9 +33,12 @@ class Kind(IntEnum):
     BURSTY = 1
     """Honest bursts at the top of the hour or on a schedule of its own."""
     POLLER = 2
-    """Honest and even as a clock: monitors, cron jobs, partner synchronisation that walks ids in order."""
+    """Honest and even as a clock: monitors, cron jobs, partner synchronisation that walks ids in
+    order.
+    """
     STORM = 3
-    """Honest, but its client retries at once and without backoff when refused, failed or expired."""
+    """Honest, but its client retries at once and without backoff when refused, failed or expired.
+    """
     SCRAPER = 4
     STUFFER = 5
     CARD_TESTER = 6
@@ -45,8 +48,20 @@ class Kind(IntEnum):
 
 ABUSIVE = frozenset({Kind.SCRAPER, Kind.STUFFER, Kind.CARD_TESTER, Kind.DRIPPER})
 HONEST_MIX = ((Kind.STEADY, 0.62), (Kind.BURSTY, 0.18), (Kind.POLLER, 0.14), (Kind.STORM, 0.06))
-ABUSE_MIX = ((Kind.SCRAPER, 0.38), (Kind.STUFFER, 0.22), (Kind.CARD_TESTER, 0.18), (Kind.DRIPPER, 0.22))
-ROLES = (("sync", 0.23), ("catalogue", 0.23), ("checkout", 0.15), ("portal", 0.17), ("dashboard", 0.13), ("books", 0.09))
+ABUSE_MIX = (
+    (Kind.SCRAPER, 0.38),
+    (Kind.STUFFER, 0.22),
+    (Kind.CARD_TESTER, 0.18),
+    (Kind.DRIPPER, 0.22),
+)
+ROLES = (
+    ("sync", 0.23),
+    ("catalogue", 0.23),
+    ("checkout", 0.15),
+    ("portal", 0.17),
+    ("dashboard", 0.13),
+    ("books", 0.09),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +123,10 @@ class Population:
 
     def tenants(self) -> dict[str, str]:
         """Tenant id (`Profile.tenant`) -> the name people know it by."""
-        return {slug: slug.replace("-", " ").title() for slug in dict.fromkeys(app.profile.tenant for app in self.apps)}
+        return {
+            slug: slug.replace("-", " ").title()
+            for slug in dict.fromkeys(app.profile.tenant for app in self.apps)
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +139,9 @@ class _Tenant:
 
 
 def population(seed: int, apps: int = 3000, now: float | None = None) -> Population:
-    """`apps` apps over tenants of very different size. The seed decides all but the dates: ages count back from `now`
-    (unix seconds, default: the start of today, UTC)."""
+    """`apps` apps over tenants of very different size. The seed decides all but the dates: ages
+    count back from `now` (unix seconds, default: the start of today, UTC).
+    """
     if apps < 1:
         raise ValueError(f"a population needs at least one app, not {apps}")
     now = (time.time() // DAY_S) * DAY_S if now is None else now
@@ -135,7 +154,9 @@ def population(seed: int, apps: int = 3000, now: float | None = None) -> Populat
 
 
 def _tenants(rng: np.random.Generator, apps: int) -> list[_Tenant]:
-    """Tenants until their sizes add up to `apps`; sizes are Pareto, abuse-prone cohorts have small ones."""
+    """Tenants until their sizes add up to `apps`; sizes are Pareto, abuse-prone cohorts have small
+    ones.
+    """
     free = [f"{a} {b}" for a in names.FIRST for b in names.SECOND]
     order = rng.permutation(len(free))
     out: list[_Tenant] = []
@@ -151,13 +172,19 @@ def _tenants(rng: np.random.Generator, apps: int) -> list[_Tenant]:
     return out
 
 
-def _app(rng: np.random.Generator, seed: int, index: int, tenant: _Tenant, taken: set[str], now: float) -> App:
+def _app(
+    rng: np.random.Generator, seed: int, index: int, tenant: _Tenant, taken: set[str], now: float
+) -> App:
     cohort = tenant.cohort
     abusive = bool(rng.random() < cohort.prior)
     kind = _pick(rng, ABUSE_MIX if abusive else HONEST_MIX)
     role = _pick(rng, ROLES)
     born_late = bool(rng.random() < (0.12 if abusive else 0.04))
-    age = 0.01 if born_late else cohort.age_days * float(rng.lognormal(-0.25 if abusive else 0.0, 1.1))
+    age = (
+        0.01
+        if born_late
+        else cohort.age_days * float(rng.lognormal(-0.25 if abusive else 0.0, 1.1))
+    )
     profile = Profile(
         app=_app_id(seed, index),
         name=_name(rng, role, taken),
@@ -167,14 +194,32 @@ def _app(rng: np.random.Generator, seed: int, index: int, tenant: _Tenant, taken
         verified=bool(rng.random() < cohort.verified * (0.7 if abusive else 1.0)),
         cohort_prior=cohort.prior,
         abuse_history=int(rng.poisson(0.3 if abusive and not born_late else 0.03)),
-        chargeback_history=int(rng.poisson((0.9 if kind == Kind.CARD_TESTER else 0.25) if role == "checkout" or abusive else 0.02)),
-        false_throttle_history=int(rng.poisson(0.25 if kind in (Kind.BURSTY, Kind.POLLER) else 0.03)),
+        chargeback_history=int(
+            rng.poisson(
+                (0.9 if kind == Kind.CARD_TESTER else 0.25)
+                if role == "checkout" or abusive
+                else 0.02
+            )
+        ),
+        false_throttle_history=int(
+            rng.poisson(0.25 if kind in (Kind.BURSTY, Kind.POLLER) else 0.03)
+        ),
     )
-    return App(profile, kind, role, _weight(rng, kind, tenant.tier), cohort.name, born_late, _obeys(rng, kind))
+    return App(
+        profile,
+        kind,
+        role,
+        _weight(rng, kind, tenant.tier),
+        cohort.name,
+        born_late,
+        _obeys(rng, kind),
+    )
 
 
 def _weight(rng: np.random.Generator, kind: Kind, tier: Tier) -> float:
-    """Pareto weight, scaled and capped by tier: most apps are quiet, a few are most of the traffic."""
+    """Pareto weight, scaled and capped by tier: most apps are quiet, a few are most of the
+    traffic.
+    """
     scale, cap = {
         Tier.FREE: (0.25, 12.0),
         Tier.STANDARD: (0.7, 60.0),
@@ -186,7 +231,13 @@ def _weight(rng: np.random.Generator, kind: Kind, tier: Tier) -> float:
 
 
 def _obeys(rng: np.random.Generator, kind: Kind) -> bool:
-    share = {Kind.STORM: 0.0, Kind.SCRAPER: 0.3, Kind.STUFFER: 0.05, Kind.CARD_TESTER: 0.15, Kind.DRIPPER: 0.6}.get(kind, 0.82)
+    share = {
+        Kind.STORM: 0.0,
+        Kind.SCRAPER: 0.3,
+        Kind.STUFFER: 0.05,
+        Kind.CARD_TESTER: 0.15,
+        Kind.DRIPPER: 0.6,
+    }.get(kind, 0.82)
     return bool(rng.random() < share)
 
 

@@ -1,4 +1,6 @@
-"""What needs someone's attention now, most urgent first. Pure: from facts to lines, each with who it is for."""
+"""What needs someone's attention now, most urgent first. Pure: from facts to lines, each with who
+it is for.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +19,13 @@ Where = Literal["switches", "propagation", "ingest", "services", "guardrails", "
 ENDS_SOON_S = 7_200.0
 """A switch that clears by itself within this time is worth a look."""
 OLD_CONFIG_S = 10.0
-"""How long a decider may take to follow before it is said to be behind; a push takes milliseconds, a poll seconds."""
+"""How long a decider may take to follow before it is said to be behind; a push takes milliseconds,
+a poll seconds.
+"""
 BACKLOG = 0.1
-"""Share of a recent minute's refusals without an explanation, from which support is likely to open one without its reasons."""
+"""Share of a recent minute's refusals without an explanation, from which support is likely to open
+one without its reasons.
+"""
 BURIED_S = 86_400.0
 """How long a batch that could not be stored is worth a line."""
 BACKLOG_S = 30.0
@@ -36,7 +42,9 @@ class Item:
     """One line: a finding, what is known about it, whose it is, and where to act."""
 
     urgency: int
-    """Higher comes first: 90 traffic is decided blindly, 70 something is broken, 50 late or degraded, 30 ends soon."""
+    """Higher comes first: 90 traffic is decided blindly, 70 something is broken, 50 late or
+    degraded, 30 ends soon.
+    """
     icon: str
     title: str
     detail: str
@@ -65,9 +73,13 @@ class Facts:
     fleet: Fleet | None
     explained: Explained | None = None
     over: tuple[str, ...] = ()
-    """Guardrails that are over their limit, as clauses: "Shed rate is 2.10%, over its limit of 1.00%"."""
+    """Guardrails that are over their limit, as clauses: "Shed rate is 2.10%, over its limit of
+    1.00%".
+    """
     old_disputes: tuple[int, float] = (0, 0.0)
-    """Disputes that have waited for a verdict for longer than a day, and the age of the oldest, seconds."""
+    """Disputes that have waited for a verdict for longer than a day, and the age of the oldest,
+    seconds.
+    """
     targets: dict[str, float] = field(default_factory=dict)
     """Share of capacity at which each service's price starts to rise."""
 
@@ -87,10 +99,15 @@ def find(facts: Facts) -> list[Item]:
             )
         )
     else:
-        items += _deciders(facts.fleet) + _ml(facts.fleet) + _switches(facts.fleet) + _feeds(facts.fleet)
+        items += (
+            _deciders(facts.fleet) + _ml(facts.fleet) + _switches(facts.fleet) + _feeds(facts.fleet)
+        )
         items += _services(facts.fleet, facts.targets)
     items += _explanations(facts.explained) + _disputes(*facts.old_disputes)
-    items += [Item(68, "alert", clause, "Over the time shown on this page.", "SRE", "guardrails") for clause in facts.over]
+    items += [
+        Item(68, "alert", clause, "Over the time shown on this page.", "SRE", "guardrails")
+        for clause in facts.over
+    ]
     return sorted(items, key=lambda item: -item.urgency)[:MOST]
 
 
@@ -108,10 +125,17 @@ def _deciders(fleet: Fleet) -> list[Item]:
             )
         )
     for lost in fleet.lost:
-        detail = f"Last report {span(fleet.at - lost.seen_at)} ago. The gateway gives its apps to the others."
-        items.append(Item(85, "alert", f"{lost.node} has stopped reporting", detail, "SRE", "propagation"))
+        detail = (
+            f"Last report {span(fleet.at - lost.seen_at)} ago. The gateway gives its apps to the"
+            " others."
+        )
+        items.append(
+            Item(85, "alert", f"{lost.node} has stopped reporting", detail, "SRE", "propagation")
+        )
     items += [
-        _late(node, fleet.config, fleet.at) for node in fleet.nodes if fleet.config and _is_late(node, fleet.config, fleet.at)
+        _late(node, fleet.config, fleet.at)
+        for node in fleet.nodes
+        if fleet.config and _is_late(node, fleet.config, fleet.at)
     ]
     dropped = sum(node.events_dropped for node in fleet.nodes)
     if dropped:
@@ -120,7 +144,8 @@ def _deciders(fleet: Fleet) -> list[Item]:
                 45,
                 "alert",
                 f"{dropped:,} sampled decisions were dropped",
-                "Their buffer was full while Valkey did not take them. Counts are too low by that much.",
+                "Their buffer was full while Valkey did not take them. Counts are too low by that"
+                " much.",
                 "SRE",
                 "ingest",
             )
@@ -135,7 +160,14 @@ def _is_late(node: NodeStatus, config: Config, now: float) -> bool:
 def _late(node: NodeStatus, config: Config, now: float) -> Item:
     why = f" {_first_up(node.last_error)}." if node.last_error else ""
     detail = f"Still on cfg {node.config_version} after {span(now - config.issued_at)}.{why}"
-    return Item(70, "alert", f"{node.node} is {_behind(config.version, node.config_version)}", detail, "SRE", "propagation")
+    return Item(
+        70,
+        "alert",
+        f"{node.node} is {_behind(config.version, node.config_version)}",
+        detail,
+        "SRE",
+        "propagation",
+    )
 
 
 def _behind(newest: int, own: int) -> str:
@@ -150,13 +182,23 @@ def _ml(fleet: Fleet) -> list[Item]:
     if fleet.engaged("all_ml"):
         return []
     if fleet.config and fleet.config.model is None:
-        return [Item(80, "alert", "No model is live", "The fallback limiter decides until one is promoted.", "ML", "switches")]
+        return [
+            Item(
+                80,
+                "alert",
+                "No model is live",
+                "The fallback limiter decides until one is promoted.",
+                "ML",
+                "switches",
+            )
+        ]
     return [
         Item(
             80,
             "alert",
             f"ML is off on {node.node}",
-            f"{_first_up(ML_STATE_TEXT[MlState(node.ml_state)])}; the fallback limiter decides there.",
+            f"{_first_up(ML_STATE_TEXT[MlState(node.ml_state)])}; the fallback limiter decides"
+            " there.",
             "ML",
             "propagation",
         )
@@ -172,8 +214,19 @@ def _switch(switch: Switch, now: float) -> Item:
     name = SWITCH_NAMES.get(switch.name, switch.name)
     if switch.until is not None and switch.until - now < ENDS_SOON_S:
         detail = "It clears by itself then. Extend it or let it clear."
-        return Item(55, "defer", f"Switch “{name}” ends in {span(switch.until - now)}", detail, "SRE", "switches")
-    end = "until someone clears it" if switch.until is None else f"for another {span(switch.until - now)}"
+        return Item(
+            55,
+            "defer",
+            f"Switch “{name}” ends in {span(switch.until - now)}",
+            detail,
+            "SRE",
+            "switches",
+        )
+    end = (
+        "until someone clears it"
+        if switch.until is None
+        else f"for another {span(switch.until - now)}"
+    )
     effect = (
         "The fallback limiter decides everything."
         if switch.name == "all_ml"
@@ -191,14 +244,20 @@ def _feeds(fleet: Fleet) -> list[Item]:
                 60,
                 "alert",
                 f"Storing is {span(lag)} behind",
-                f"{fleet.waiting:,} batches wait in the stream. Lookup and this page miss the newest decisions.",
+                f"{fleet.waiting:,} batches wait in the stream. Lookup and this page miss the"
+                " newest decisions.",
                 "SRE",
                 "ingest",
             )
         )
     if fleet.buried_at is not None and fleet.at - fleet.buried_at < BURIED_S:
-        detail = f"Last {span(fleet.at - fleet.buried_at)} ago. It is kept aside with its reason; the others were stored."
-        items.append(Item(71, "alert", "A batch of decisions could not be stored", detail, "SRE", "ingest"))
+        detail = (
+            f"Last {span(fleet.at - fleet.buried_at)} ago. It is kept aside with its reason; the"
+            " others were stored."
+        )
+        items.append(
+            Item(71, "alert", "A batch of decisions could not be stored", detail, "SRE", "ingest")
+        )
     late = [service.name for service in fleet.services if service.late]
     if late:
         names = ", ".join(late[:3]) + (f" and {len(late) - 3} more" if len(late) > 3 else "")
@@ -221,7 +280,8 @@ def _services(fleet: Fleet, targets: dict[str, float]) -> list[Item]:
             65,
             "alert",
             f"{load.name} is at {load.utilisation:.0%} of its capacity",
-            f"It answers in {load.latency_ms:,.0f} ms, {load.error_share:.1%} errors. What is worth least is shed first.",
+            f"It answers in {load.latency_ms:,.0f} ms, {load.error_share:.1%} errors. What is worth"
+            " least is shed first.",
             "SRE",
             "services",
         )
@@ -233,16 +293,40 @@ def _services(fleet: Fleet, targets: dict[str, float]) -> list[Item]:
 def _explanations(explained: Explained | None) -> list[Item]:
     items = []
     if explained and explained.mismatches:
-        title = f"{explained.mismatches:,} explanation{'s' if explained.mismatches > 1 else ''} did not add up"
-        detail = "Base and contributions differ from the score that was served. They are marked on their pages."
+        title = (
+            f"{explained.mismatches:,} explanation{'s' if explained.mismatches > 1 else ''} did not"
+            " add up"
+        )
+        detail = (
+            "Base and contributions differ from the score that was served. They are marked on their"
+            " pages."
+        )
         items.append(Item(72, "alert", title, detail, "ML", "lookup"))
     if explained and explained.oldest_s > BACKLOG_S:
         title = f"A decision has waited {span(explained.oldest_s)} for its explanation"
-        items.append(Item(41, "alert", title, f"Explaining is behind: {BACKLOG_S:.0f} s is the limit.", "ML", "lookup"))
-    elif explained and explained.refusals >= FEW and explained.waiting > BACKLOG * explained.refusals:
+        items.append(
+            Item(
+                41,
+                "alert",
+                title,
+                f"Explaining is behind: {BACKLOG_S:.0f} s is the limit.",
+                "ML",
+                "lookup",
+            )
+        )
+    elif (
+        explained and explained.refusals >= FEW and explained.waiting > BACKLOG * explained.refusals
+    ):
         title = f"{explained.waiting:,} of {explained.refusals:,} refusals wait for their reasons"
         items.append(
-            Item(40, "alert", title, "Of the minute two minutes ago. Explaining is behind; their pages say so.", "ML", "lookup")
+            Item(
+                40,
+                "alert",
+                title,
+                "Of the minute two minutes ago. Explaining is behind; their pages say so.",
+                "ML",
+                "lookup",
+            )
         )
     return items
 
@@ -251,7 +335,9 @@ def _disputes(count: int, oldest_s: float) -> list[Item]:
     if not count:
         return []
     title = f"{count:,} dispute{'s have' if count > 1 else ' has'} waited longer than a day"
-    detail = f"The oldest for {span(oldest_s)}. A second person finds whether the refusal was wrong."
+    detail = (
+        f"The oldest for {span(oldest_s)}. A second person finds whether the refusal was wrong."
+    )
     return [Item(35, "flag", title, detail, "Policy", "disputes")]
 
 

@@ -1,4 +1,6 @@
-"""The deciders as they report themselves: heartbeats, the config they run, and how far ingest is, read from Valkey."""
+"""The deciders as they report themselves: heartbeats, the config they run, and how far ingest is,
+read from Valkey.
+"""
 
 from __future__ import annotations
 
@@ -83,7 +85,10 @@ class Fleet:
 
     @property
     def in_sync(self) -> int:
-        return sum(self.config is not None and node.config_version == self.config.version for node in self.nodes)
+        return sum(
+            self.config is not None and node.config_version == self.config.version
+            for node in self.nodes
+        )
 
     @property
     def without_ml(self) -> tuple[store.NodeStatus, ...]:
@@ -102,7 +107,8 @@ class Fleet:
     def ingest_lag_s(self) -> float | None:
         """Age of the oldest thing not yet stored, about; None before anything was stored.
 
-        With nothing waiting it is the lag of the last batch; with a backlog it grows until a worker reports again.
+        With nothing waiting it is the lag of the last batch; with a backlog it grows until a worker
+        reports again.
         """
         if self.ingest is None:
             return None
@@ -136,7 +142,9 @@ def _together(name: str, reports: list[store.ServiceStatus]) -> ServiceLoad:
 def client(url: str) -> redis.Redis:
     """A client that gives up quickly: a page says what it does not know rather than hang."""
     retry = Retry(NoBackoff(), 1)
-    return redis.Redis.from_url(url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S, retry=retry)
+    return redis.Redis.from_url(
+        url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S, retry=retry
+    )
 
 
 def read(now: float | None = None) -> Fleet:
@@ -156,7 +164,9 @@ def read(now: float | None = None) -> Fleet:
         backlog = waiting(valkey) if has_stream else 0
     except (redis.RedisError, OSError) as error:
         raise Unreachable(str(error)) from error
-    fleet = _fleet(now, [(name.decode(), seen) for name, seen in known], statuses, config, ingest, backlog)
+    fleet = _fleet(
+        now, [(name.decode(), seen) for name, seen in known], statuses, config, ingest, backlog
+    )
     return replace(fleet, buried_at=int(buried[0][0].split(b"-")[0]) / 1_000) if buried else fleet
 
 
@@ -175,7 +185,15 @@ def _fleet(
         raise Unreachable(f"a status could not be read: {error}") from error
     lost = [Lost(name, seen) for (name, seen), raw in zip(known, statuses, strict=True) if not raw]
     document, problem = _document(config)
-    return Fleet(now, tuple(sorted(nodes, key=lambda n: n.node)), tuple(lost), document, problem, status, backlog)
+    return Fleet(
+        now,
+        tuple(sorted(nodes, key=lambda n: n.node)),
+        tuple(lost),
+        document,
+        problem,
+        status,
+        backlog,
+    )
 
 
 def _document(data: bytes | None) -> tuple[configs.Config | None, str]:
@@ -188,5 +206,7 @@ def _document(data: bytes | None) -> tuple[configs.Config | None, str]:
 
 
 def _keys(folder: Path) -> dict[str, Ed25519PublicKey]:
-    key = Ed25519PublicKey.from_public_bytes(bytes.fromhex((folder / "config.pub").read_text().strip()))
+    key = Ed25519PublicKey.from_public_bytes(
+        bytes.fromhex((folder / "config.pub").read_text().strip())
+    )
     return {configs.key_id(key): key}

@@ -10,7 +10,9 @@ UNKNOWN = "–"
 
 
 def span(seconds: float | timedelta | None) -> str:
-    """A length of time in its two largest units: 7 m 57 s, 1 h 52 m, 3 d 4 h; tenths under ten seconds."""
+    """A length of time in its two largest units: 7 m 57 s, 1 h 52 m, 3 d 4 h; tenths under ten
+    seconds.
+    """
     if isinstance(seconds, timedelta):
         seconds = seconds.total_seconds()
     if seconds is None or not math.isfinite(seconds):
@@ -18,6 +20,11 @@ def span(seconds: float | timedelta | None) -> str:
     if 0 < seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = max(0, round(seconds))
-    parts = [(whole // 86_400, "d"), (whole % 86_400 // 3_600, "h"), (whole % 3_600 // 60, "m"), (whole % 60, "s")]
+    parts = [
+        (whole // 86_400, "d"),
+        (whole % 86_400 // 3_600, "h"),
+        (whole % 3_600 // 60, "m"),
+        (whole % 60, "s"),
+    ]
     first = next((k for k, (count, _) in enumerate(parts) if count), 3)
     return " ".join(f"{count} {unit}" for count, unit in parts[first : first + 2] if count) or "0 s"

@@ -20,7 +20,9 @@ class ModelVersion(models.Model):
     name = models.CharField(max_length=128)
     version = models.PositiveIntegerField()
     """1, 2, 3 ... per name."""
-    digest = models.CharField(max_length=64, unique=True, validators=[RegexValidator(r"^[0-9a-f]{64}$")])
+    digest = models.CharField(
+        max_length=64, unique=True, validators=[RegexValidator(r"^[0-9a-f]{64}$")]
+    )
     """SHA-256 of the artifact; the name of its file."""
     feature_schema = models.CharField(max_length=128)
     card = models.JSONField()
@@ -39,8 +41,13 @@ class ModelVersion(models.Model):
         ]
         constraints = [
             models.UniqueConstraint(fields=["name", "version"], name="model_version_once"),
-            models.UniqueConstraint(fields=["state"], condition=Q(state="live"), name="one_live_model"),
-            models.CheckConstraint(condition=~Q(state="live") | Q(live_since__isnull=False), name="live_model_has_since"),
+            models.UniqueConstraint(
+                fields=["state"], condition=Q(state="live"), name="one_live_model"
+            ),
+            models.CheckConstraint(
+                condition=~Q(state="live") | Q(live_since__isnull=False),
+                name="live_model_has_since",
+            ),
         ]
 
     def __str__(self) -> str:

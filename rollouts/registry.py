@@ -23,9 +23,11 @@ from .models import ModelVersion
 
 
 def register(data: bytes, *, by: Actor, reason: str) -> ModelVersion:
-    """Keeps an artifact and gives it the next version of its name; the version it has when it is registered already.
+    """Keeps an artifact and gives it the next version of its name; the version it has when it is
+    registered already.
 
-    It is loaded as a decider would: digest, form, feature schema, golden vectors. Raises Refused when it may not be used.
+    It is loaded as a decider would: digest, form, feature schema, golden vectors. Raises Refused
+    when it may not be used.
     """
     artifact, digest = check(data), digest_of(data)
     reason = audit.check_reason(reason)
@@ -35,7 +37,10 @@ def register(data: bytes, *, by: Actor, reason: str) -> ModelVersion:
             _keep(publish.model_path(digest), data)  # the file may have been lost since
             return there
         _keep(publish.model_path(digest), data)
-        last = ModelVersion.objects.filter(name=artifact.name).aggregate(last=Max("version"))["last"] or 0
+        last = (
+            ModelVersion.objects.filter(name=artifact.name).aggregate(last=Max("version"))["last"]
+            or 0
+        )
         row = ModelVersion.objects.create(
             name=artifact.name,
             version=last + 1,
@@ -65,7 +70,9 @@ def check(data: bytes) -> Artifact:
 
 
 def make_live(model: ModelVersion, *, by: Actor, reason: str) -> ConfigVersion:
-    """Makes a registered version the live one, for all apps. Raises Refused when its file is gone or changed, or it is live."""
+    """Makes a registered version the live one, for all apps. Raises Refused when its file is gone
+    or changed, or it is live.
+    """
     ref = ModelRef(model.name, model.version, model.digest)
     _check_file(model)
     if live() == model and changes.current().model == ref:
@@ -106,7 +113,9 @@ def _check_file(model: ModelVersion) -> None:
 
 
 def _keep(path: Path, data: bytes) -> None:
-    """Writes a file in one step: deciders never read half an artifact. A wrong file of that name is replaced."""
+    """Writes a file in one step: deciders never read half an artifact. A wrong file of that name is
+    replaced.
+    """
     if path.exists() and digest_of(path.read_bytes()) == path.name:
         return
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
@@ -119,4 +128,6 @@ def _keep(path: Path, data: bytes) -> None:
         draft.replace(path)
     except OSError as error:
         draft.unlink(missing_ok=True)
-        raise ControlError(f"The model cannot be kept in {path.parent}: {error.strerror or error}.") from error
+        raise ControlError(
+            f"The model cannot be kept in {path.parent}: {error.strerror or error}."
+        ) from error

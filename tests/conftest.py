@@ -1,4 +1,6 @@
-"""Fixtures shared by all rooms. The servers themselves start in `tests.settings`, before Django reads its settings."""
+"""Fixtures shared by all rooms. The servers themselves start in `tests.settings`, before Django
+reads its settings.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +14,17 @@ import hypothesis
 import pytest
 import redis
 
-hypothesis.settings.register_profile("sluice", deadline=None, derandomize=True)  # neither a clock nor luck decides a test
+hypothesis.settings.register_profile(
+    "sluice", deadline=None, derandomize=True
+)  # neither a clock nor luck decides a test
 hypothesis.settings.load_profile("sluice")
 
 
 @pytest.fixture(scope="session", autouse=True)
 def append_only_tables_can_be_emptied_between_tests() -> Iterator[None]:
-    """The clean-up after a transactional test truncates every table; the triggers that refuse it rest meanwhile,
-    as only a superuser can make them."""
+    """The clean-up after a transactional test truncates every table; the triggers that refuse it
+    rest meanwhile, as only a superuser can make them.
+    """
     from django.db import transaction
     from django.db.backends.postgresql.operations import DatabaseOperations
 
@@ -36,14 +41,18 @@ def append_only_tables_can_be_emptied_between_tests() -> Iterator[None]:
 
 @pytest.fixture
 def live_server(live_server, transactional_db) -> Iterator:
-    """The live server; a test's tables are emptied only when the last request of its pages has ended. A request still on
-    its way would hold locks against that, or write rows into the next test."""
+    """The live server; a test's tables are emptied only when the last request of its pages has
+    ended. A request still on its way would hold locks against that, or write rows into the next
+    test.
+    """
     yield live_server
     last = time.monotonic() + 30
     for thread in threading.enumerate():
         if thread.name.endswith("(process_request_thread)"):
             thread.join(last - time.monotonic())
-            assert not thread.is_alive(), "a page is still connected: close its browser context before the test ends"
+            assert not thread.is_alive(), (
+                "a page is still connected: close its browser context before the test ends"
+            )
 
 
 @pytest.fixture

@@ -1,4 +1,6 @@
-"""The real servers the tests run on: one PostgreSQL and one Valkey for the whole session, on free ports, in a temporary folder."""
+"""The real servers the tests run on: one PostgreSQL and one Valkey for the whole session, on free
+ports, in a temporary folder.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +16,18 @@ from console import parts
 
 
 def start() -> None:
-    """Starts what the environment does not already name, and names it there, so that settings and child processes find it."""
+    """Starts what the environment does not already name, and names it there, so that settings and
+    child processes find it.
+    """
     if "SLUICE_VAR" not in os.environ or "SLUICE_TEST_SERVERS" not in os.environ:
         folder = Path(tempfile.mkdtemp(prefix="sluice-tests-"))
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         os.environ["SLUICE_VAR"] = str(folder)
         os.environ["SLUICE_TEST_SERVERS"] = "1"
     folder = Path(os.environ["SLUICE_VAR"])
-    (folder / "static").mkdir(parents=True, exist_ok=True)  # as `collectstatic` leaves it; its absence is a warning
+    (folder / "static").mkdir(
+        parents=True, exist_ok=True
+    )  # as `collectstatic` leaves it; its absence is a warning
     os.environ.setdefault("SLUICE_SECRET_KEY", "only-for-tests-" + "0123456789" * 5)
     os.environ.setdefault("SLUICE_DEBUG", "true")
     if "DATABASE_URL" not in os.environ:
@@ -38,7 +44,9 @@ def start() -> None:
 def _run(part: parts.Postgres | parts.Valkey, stop: signal.Signals) -> None:
     part.make()
     with (part.data.parent / f"{type(part).__name__.lower()}.log").open("wb") as log:
-        process = subprocess.Popen(part.command(), stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
+        process = subprocess.Popen(
+            part.command(), stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+        )
     atexit.register(_stop, process, stop)
     parts.wait_until_ready(part)
 

@@ -11,17 +11,41 @@ import pytest
 from importlinter.cli import lint_imports
 
 ROOT = Path(__file__).parents[1]
-CHECKED = {".py", ".md", ".toml", ".yaml", ".yml", ".html", ".css", ".js", ".conf", ".lock", ".txt", ".json", ""}
+CHECKED = {
+    ".py",
+    ".md",
+    ".toml",
+    ".yaml",
+    ".yml",
+    ".html",
+    ".css",
+    ".js",
+    ".conf",
+    ".lock",
+    ".txt",
+    ".json",
+    "",
+}
 
 
 def committed_files() -> list[Path]:
     """Files git knows, or every file when this is no checkout."""
     done = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False)
-    names = [ROOT / name for name in done.stdout.decode().split("\0") if name] if done.returncode == 0 else list(ROOT.rglob("*"))
-    return [path for path in names if path.is_file() and path.suffix in CHECKED and ".venv" not in path.parts]
+    names = (
+        [ROOT / name for name in done.stdout.decode().split("\0") if name]
+        if done.returncode == 0
+        else list(ROOT.rglob("*"))
+    )
+    return [
+        path
+        for path in names
+        if path.is_file() and path.suffix in CHECKED and ".venv" not in path.parts
+    ]
 
 
-def test_imports_run_downwards(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_imports_run_downwards(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(ROOT)
     monkeypatch.syspath_prepend(str(ROOT))
     failed = lint_imports(config_filename=str(ROOT / "pyproject.toml"), cache_dir=None)
@@ -34,10 +58,22 @@ def test_an_upward_import_would_be_found(tmp_path: Path) -> None:
         (tmp_path / room / "__init__.py").write_text("")
     (tmp_path / "low" / "bad.py").write_text("import high\n")
     contract = ["[importlinter]", "root_packages =", "    low", "    high"]
-    contract += ["[importlinter:contract:1]", "name = down", "type = layers", "layers =", "    high", "    low"]
+    contract += [
+        "[importlinter:contract:1]",
+        "name = down",
+        "type = layers",
+        "layers =",
+        "    high",
+        "    low",
+    ]
     (tmp_path / ".importlinter").write_text("\n".join(contract) + "\n")
-    lint = "import sys; sys.path.insert(0, '.'); from importlinter.cli import lint_imports; sys.exit(lint_imports(cache_dir=None))"
-    done = subprocess.run([sys.executable, "-c", lint], cwd=tmp_path, capture_output=True, text=True, check=False)
+    lint = (
+        "import sys; sys.path.insert(0, '.'); from importlinter.cli import lint_imports;"
+        " sys.exit(lint_imports(cache_dir=None))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", lint], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 1
     assert "low is not allowed to import high" in done.stdout
 

@@ -15,7 +15,9 @@ _INSTALLED = HOME / "peers.txt"
 
 
 def install() -> str | None:
-    """Makes the environment, or renews it when the pins have changed. Gives a sentence when that fails."""
+    """Makes the environment, or renews it when the pins have changed. Gives a sentence when that
+    fails.
+    """
     if _INSTALLED.is_file() and _INSTALLED.read_bytes() == PINS.read_bytes():
         return None
     uv = str(Path(sys.executable).parent / "uv")

@@ -1,4 +1,6 @@
-"""Peer: plain ASGI on uvicorn (uvloop, httptools) that calls `lightgbm.Booster.predict` on one numpy row."""
+"""Peer: plain ASGI on uvicorn (uvloop, httptools) that calls `lightgbm.Booster.predict` on one
+numpy row.
+"""
 
 import sys
 
@@ -18,9 +20,19 @@ async def app(scope: dict, receive: object, send: object) -> None:
     turn = (turn + 1) % len(rows)
     risk = booster.predict(rows[turn : turn + 1], num_threads=1)[0]
     status = 200 if risk <= 1.0 else 429
-    await send({"type": "http.response.start", "status": status, "headers": [(b"content-length", b"0")]})
+    await send(
+        {"type": "http.response.start", "status": status, "headers": [(b"content-length", b"0")]}
+    )
     await send({"type": "http.response.body", "body": b""})
 
 
 if __name__ == "__main__":
-    uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), loop="uvloop", http="httptools", access_log=False, log_level="error")
+    uvicorn.run(
+        app,
+        host="127.0.0.1",
+        port=int(sys.argv[1]),
+        loop="uvloop",
+        http="httptools",
+        access_log=False,
+        log_level="error",
+    )

@@ -1,4 +1,6 @@
-"""Peer: FastAPI on uvicorn that calls LightGBM's scikit-learn wrapper on a pandas row, as tutorials show it."""
+"""Peer: FastAPI on uvicorn that calls LightGBM's scikit-learn wrapper on a pandas row, as tutorials
+show it.
+"""
 
 import sys
 
@@ -26,4 +28,12 @@ async def check(path: str) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), loop="uvloop", http="httptools", access_log=False, log_level="error")
+    uvicorn.run(
+        app,
+        host="127.0.0.1",
+        port=int(sys.argv[1]),
+        loop="uvloop",
+        http="httptools",
+        access_log=False,
+        log_level="error",
+    )

@@ -1,4 +1,6 @@
-"""Reference: a bare uvloop protocol that parses nothing and gives one fixed answer; what this machine can do now."""
+"""Reference: a bare uvloop protocol that parses nothing and gives one fixed answer; what this
+machine can do now.
+"""
 
 import asyncio
 import sys

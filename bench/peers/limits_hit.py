@@ -1,4 +1,6 @@
-"""Peer: `limits` with its in-memory storage and a fixed window. Reads hit counts from stdin, one a line, answers CPU seconds."""
+"""Peer: `limits` with its in-memory storage and a fixed window. Reads hit counts from stdin, one a
+line, answers CPU seconds.
+"""
 
 import random
 import sys

@@ -1,1 +1,3 @@
-"""The frame of the REST API: who may call, how often, how errors look, and which address is answered by which room."""
+"""The frame of the REST API: who may call, how often, how errors look, and which address is
+answered by which room.
+"""

@@ -21,19 +21,24 @@ log = logging.getLogger(__name__)
 
 
 class RolePermission(BasePermission):
-    """The same permissions as the pages: each view names its own in `permission`, by method where they differ.
+    """The same permissions as the pages: each view names its own in `permission`, by method where
+    they differ.
 
     A view that names none is a defect and answers nobody.
     """
 
     def has_permission(self, request: Request, view: APIView) -> bool:
-        """Raises MethodNotAllowed for a method the view does not have: DRF asks for permission before it looks for the method."""
+        """Raises MethodNotAllowed for a method the view does not have: DRF asks for permission
+        before it looks for the method.
+        """
         needed = getattr(view, "permission", None)
         if isinstance(needed, dict):
             needed = needed.get("GET" if request.method in ("HEAD", "OPTIONS") else request.method)
         supported = request.method in view.allowed_methods
         if needed is None and supported:
-            raise ImproperlyConfigured(f"{type(view).__name__} names no permission for {request.method}.")
+            raise ImproperlyConfigured(
+                f"{type(view).__name__} names no permission for {request.method}."
+            )
         if not request.user.is_authenticated:
             return False
         if not supported:
@@ -43,7 +48,9 @@ class RolePermission(BasePermission):
 
 
 class _FailsOpen:
-    """Failure policy: open. With Valkey away callers are not counted, as support must work in an incident; it is logged."""
+    """Failure policy: open. With Valkey away callers are not counted, as support must work in an
+    incident; it is logged.
+    """
 
     def allow_request(self, request: Request, view: APIView) -> bool:
         try:

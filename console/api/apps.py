@@ -1,4 +1,6 @@
-"""Apps over REST: who it is, its day, the policy that holds for it, its forecast, its buckets, its notes, and who looked."""
+"""Apps over REST: who it is, its day, the policy that holds for it, its forecast, its buckets, its
+notes, and who looked.
+"""
 
 from __future__ import annotations
 
@@ -45,10 +47,16 @@ class ProfileOut(serializers.Serializer):
 
     registered_at = serializers.DateTimeField(source="created_at")
     verified = serializers.BooleanField(help_text="Whether its owner is.")
-    cohort_share = serializers.FloatField(source="cohort_prior", help_text="Share of abusive apps among those like it, 0 to 1.")
-    abuse = serializers.IntegerField(source="abuse_history", help_text="Confirmed cases of abuse so far.")
+    cohort_share = serializers.FloatField(
+        source="cohort_prior", help_text="Share of abusive apps among those like it, 0 to 1."
+    )
+    abuse = serializers.IntegerField(
+        source="abuse_history", help_text="Confirmed cases of abuse so far."
+    )
     chargebacks = serializers.IntegerField(source="chargeback_history")
-    false_throttles = serializers.IntegerField(source="false_throttle_history", help_text="Refusals that were found wrong.")
+    false_throttles = serializers.IntegerField(
+        source="false_throttle_history", help_text="Refusals that were found wrong."
+    )
 
 
 class LabelsOut(serializers.Serializer):
@@ -79,10 +87,16 @@ class WorstHourOut(serializers.Serializer):
     """The hour of the day in which most false throttles of ML are to be expected."""
 
     at = serializers.SerializerMethodField(help_text="Null on a day without any.")
-    false_throttles = serializers.FloatField(source="wrong", help_text="To be expected: each refusal by ML counts 1 - its risk.")
-    false_throttles_low = serializers.FloatField(source="low", help_text="Of the 95% interval that the sampling leaves.")
+    false_throttles = serializers.FloatField(
+        source="wrong", help_text="To be expected: each refusal by ML counts 1 - its risk."
+    )
+    false_throttles_low = serializers.FloatField(
+        source="low", help_text="Of the 95% interval that the sampling leaves."
+    )
     false_throttles_high = serializers.FloatField(source="high")
-    bursts = EstimateOut(help_text="Refused in that hour because the burst was used up, beside those of ML.")
+    bursts = EstimateOut(
+        help_text="Refused in that hour because the burst was used up, beside those of ML."
+    )
 
     def get_at(self, hour: Hour) -> datetime | None:
         return utc(hour.at) if hour.at else None
@@ -102,14 +116,22 @@ class AppOut(serializers.Serializer):
     recent_refused = EstimateOut(help_text="Those of them that were not admitted.")
     actions = serializers.DictField(child=EstimateOut(), help_text="Decisions by action.")
     endpoints = EndpointOut(many=True, help_text="The busiest.")
-    credentials = serializers.IntegerField(help_text="Different ones in stored decisions of the day.")
-    overrides = serializers.ListField(child=serializers.CharField(), help_text="In force now, in words.")
+    credentials = serializers.IntegerField(
+        help_text="Different ones in stored decisions of the day."
+    )
+    overrides = serializers.ListField(
+        child=serializers.CharField(), help_text="In force now, in words."
+    )
     finding = serializers.CharField()
     profile = ProfileOut(allow_null=True, help_text="Null for an app nobody registered.")
-    regions = serializers.ListField(child=serializers.CharField(), help_text="Where it asked in the last day.")
+    regions = serializers.ListField(
+        child=serializers.CharField(), help_text="Where it asked in the last day."
+    )
     outcomes = LabelsOut()
     worst_hour = WorstHourOut()
-    story = StoryOut(many=True, help_text="Bursts of the day and what changed around them, in order of time.")
+    story = StoryOut(
+        many=True, help_text="Bursts of the day and what changed around them, in order of time."
+    )
 
 
 class PolicyLine(serializers.Serializer):
@@ -119,7 +141,9 @@ class PolicyLine(serializers.Serializer):
     value = serializers.CharField()
     source = serializers.CharField(help_text="What sets it.")
     kind = serializers.CharField()
-    config_version = serializers.IntegerField(source="version.number", allow_null=True, default=None)
+    config_version = serializers.IntegerField(
+        source="version.number", allow_null=True, default=None
+    )
 
 
 class ForecastKindOut(serializers.Serializer):
@@ -127,13 +151,24 @@ class ForecastKindOut(serializers.Serializer):
 
     right = serializers.IntegerField(help_text="So many were right ...")
     settled = serializers.IntegerField(help_text="... of so many that came due.")
-    unsettled = serializers.IntegerField(help_text="Came due as well, but too few refusals were kept to tell.")
-    slowed = serializers.IntegerField(help_text="Of soon: came due as well, but the app had slowed down before.")
-    low = serializers.SerializerMethodField(help_text="Of the share, 95% interval by Wilson; null with few.")
+    unsettled = serializers.IntegerField(
+        help_text="Came due as well, but too few refusals were kept to tell."
+    )
+    slowed = serializers.IntegerField(
+        help_text="Of soon: came due as well, but the app had slowed down before."
+    )
+    low = serializers.SerializerMethodField(
+        help_text="Of the share, 95% interval by Wilson; null with few."
+    )
     high = serializers.SerializerMethodField()
-    own = serializers.BooleanField(help_text="Forecasts of this app; else there were few, and these are of all apps.")
+    own = serializers.BooleanField(
+        help_text="Forecasts of this app; else there were few, and these are of all apps."
+    )
     error_minutes = serializers.FloatField(
-        allow_null=True, help_text="Median of how far off the time was, of those that were refused before it came due."
+        allow_null=True,
+        help_text=(
+            "Median of how far off the time was, of those that were refused before it came due."
+        ),
     )
 
     def get_low(self, kind: forecast_record.Kind) -> float | None:
@@ -151,9 +186,15 @@ class ForecastOut(serializers.Serializer):
     because = serializers.CharField(allow_blank=True)
     minutes = serializers.FloatField(allow_null=True)
     limit = serializers.CharField(allow_blank=True)
-    soon = ForecastKindOut(help_text="How far to trust soon: right when it was refused about when it was said.")
-    some = ForecastKindOut(help_text="How far to trust some: right when any refusal was kept within the hour.")
-    clear = ForecastKindOut(help_text="How far to trust clear: right when no refusal was kept within the hour.")
+    soon = ForecastKindOut(
+        help_text="How far to trust soon: right when it was refused about when it was said."
+    )
+    some = ForecastKindOut(
+        help_text="How far to trust some: right when any refusal was kept within the hour."
+    )
+    clear = ForecastKindOut(
+        help_text="How far to trust clear: right when no refusal was kept within the hour."
+    )
 
 
 class AppDetail(APIView):
@@ -163,18 +204,37 @@ class AppDetail(APIView):
 
     @extend_schema(operation_id="apps_retrieve", responses=AppOut)
     def get(self, request: Request, app: str) -> Response:
-        """Who an app is, and the last day of decisions about it. An app nobody registered is known by its decisions."""
+        """Who an app is, and the last day of decisions about it. An app nobody registered is known
+        by its decisions.
+        """
         found, config = _app(request, app, app_view.config_changes()), configs.newest()
         known, about = found.known, app_view.subject(found)
         mine = effective.overrides(config, found.id, about.tenant, time.time()) if config else []
-        return Response(AppOut({
-            "id": found.id, "name": known.name if known else "", "tenant": known.tenant if known else "",
-            "tier": Tier(known.tier).word if known else "", "kept": found.kept, "count": found.number, "refused": found.between,
-            "recent": found.recent, "recent_refused": found.recent_refused,
-            "actions": {action.word: number for action, number, _ in found.mix}, "endpoints": found.endpoints,
-            "credentials": found.tokens, "overrides": [effective.effect(o) for o in mine], "finding": found.finding,
-            "profile": known, "regions": found.regions, "outcomes": found.labels, "worst_hour": found.worst, "story": found.story,
-        }).data)  # fmt: skip
+        return Response(
+            AppOut(
+                {
+                    "id": found.id,
+                    "name": known.name if known else "",
+                    "tenant": known.tenant if known else "",
+                    "tier": Tier(known.tier).word if known else "",
+                    "kept": found.kept,
+                    "count": found.number,
+                    "refused": found.between,
+                    "recent": found.recent,
+                    "recent_refused": found.recent_refused,
+                    "actions": {action.word: number for action, number, _ in found.mix},
+                    "endpoints": found.endpoints,
+                    "credentials": found.tokens,
+                    "overrides": [effective.effect(o) for o in mine],
+                    "finding": found.finding,
+                    "profile": known,
+                    "regions": found.regions,
+                    "outcomes": found.labels,
+                    "worst_hour": found.worst,
+                    "story": found.story,
+                }
+            ).data
+        )
 
 
 class AppPolicy(APIView):
@@ -184,7 +244,9 @@ class AppPolicy(APIView):
 
     @extend_schema(operation_id="apps_policy", responses=PolicyLine(many=True))
     def get(self, request: Request, app: str) -> Response:
-        """The policy that holds for it now, line by line: each value, what sets it, and the config version that set it."""
+        """The policy that holds for it now, line by line: each value, what sets it, and the config
+        version that set it.
+        """
         about, config = app_view.subject(_app(request, app)), configs.newest()
         found = effective.lines(config, about, time.time()) if config else []
         return Response(PolicyLine(found, many=True).data)
@@ -198,28 +260,51 @@ class AppForecast(APIView):
 
     @extend_schema(operation_id="apps_forecast", responses=ForecastOut)
     def get(self, request: Request, app: str) -> Response:
-        """Whether it is refused within the hour at its present pace, with the forecast's own record."""
+        """Whether it is refused within the hour at its present pace, with the forecast's own
+        record.
+        """
         found, now = _app(request, app), time.time()
         said, record = forecast.outlook(found.id, now), forecast_record.record(found.id, now)
-        return Response(ForecastOut({
-            "state": said.state, "sentence": said.sentence, "because": said.because, "minutes": said.minutes, "limit": said.limit,
-            "soon": record.soon, "some": record.some, "clear": record.clear,
-        }).data)  # fmt: skip
+        return Response(
+            ForecastOut(
+                {
+                    "state": said.state,
+                    "sentence": said.sentence,
+                    "because": said.because,
+                    "minutes": said.minutes,
+                    "limit": said.limit,
+                    "soon": record.soon,
+                    "some": record.some,
+                    "clear": record.clear,
+                }
+            ).data
+        )
 
 
 class BucketsOut(serializers.Serializer):
     """An app's buckets on one decider."""
 
     node = serializers.CharField(source="name")
-    tracked = serializers.SerializerMethodField(help_text="Whether it knows the app; the figures are null when not.")
-    tokens = serializers.FloatField(source="view.tokens", default=None, allow_null=True, help_text="In the burst bucket.")
+    tracked = serializers.SerializerMethodField(
+        help_text="Whether it knows the app; the figures are null when not."
+    )
+    tokens = serializers.FloatField(
+        source="view.tokens", default=None, allow_null=True, help_text="In the burst bucket."
+    )
     burst = serializers.FloatField(source="view.burst", default=None, allow_null=True)
-    rate = serializers.FloatField(source="view.rate", default=None, allow_null=True, help_text="Tokens refilled a second.")
+    rate = serializers.FloatField(
+        source="view.rate", default=None, allow_null=True, help_text="Tokens refilled a second."
+    )
     quota_used = serializers.FloatField(source="view.quota_used", default=None, allow_null=True)
     errors_left = serializers.FloatField(
-        source="view.errors_left", default=None, allow_null=True, help_text="False throttles it may still suffer."
+        source="view.errors_left",
+        default=None,
+        allow_null=True,
+        help_text="False throttles it may still suffer.",
     )
-    error = serializers.SerializerMethodField(help_text="What the decider could not do, or that it did not answer.")
+    error = serializers.SerializerMethodField(
+        help_text="What the decider could not do, or that it did not answer."
+    )
 
     def get_tracked(self, node: Node) -> bool:
         return node.view is not None
@@ -254,16 +339,27 @@ class BucketReset(APIView):
     permission = buckets.PERMISSION
 
     @extend_schema(
-        operation_id="apps_reset_bucket", request=ReasonIn, responses=BucketsOut(many=True),
-        parameters=[OpenApiParameter("bucket", str, OpenApiParameter.PATH, enum=list(buckets.KINDS))],
-    )  # fmt: skip
+        operation_id="apps_reset_bucket",
+        request=ReasonIn,
+        responses=BucketsOut(many=True),
+        parameters=[
+            OpenApiParameter("bucket", str, OpenApiParameter.PATH, enum=list(buckets.KINDS))
+        ],
+    )
     def post(self, request: Request, app: str, bucket: str) -> Response:
-        """Has every decider that tracks the app fill the bucket, once; written down before and after."""
+        """Has every decider that tracks the app fill the bucket, once; written down before and
+        after.
+        """
         given = ReasonIn(data=request.data)
         given.is_valid(raise_exception=True)
         if bucket not in buckets.KINDS:
             raise NotFound(f"There is no such bucket. There is: {', '.join(buckets.KINDS)}.")
-        done = buckets.reset(bucket, app=_named(app), by=Actor.of(request.user), reason=given.validated_data["reason"])
+        done = buckets.reset(
+            bucket,
+            app=_named(app),
+            by=Actor.of(request.user),
+            reason=given.validated_data["reason"],
+        )
         looks.note_known(request, app, "the buckets over the API", shown=bool(done.tracking))
         return Response(BucketsOut(done.nodes, many=True).data)
 
@@ -300,7 +396,9 @@ class AppNotes(APIView):
         """Adds one. Notes are never edited."""
         given = NoteIn(data=request.data)
         given.is_valid(raise_exception=True)
-        made = notes.add(by=Actor.of(request.user), app=_named(app), text=given.validated_data["text"])
+        made = notes.add(
+            by=Actor.of(request.user), app=_named(app), text=given.validated_data["text"]
+        )
         return Response(NoteOut(made).data, status=status.HTTP_201_CREATED)
 
 
@@ -335,7 +433,9 @@ def _named(app: str) -> str:
 
 
 def _app(request: Request, app: str, happenings: Iterable[Happening] = ()) -> AppPage:
-    """Raises NotFound for what is no app id, and for what is neither registered nor in any stored decision of the last day."""
+    """Raises NotFound for what is no app id, and for what is neither registered nor in any stored
+    decision of the last day.
+    """
     found = app_page.compose(_named(app), time.time(), happenings)
     if found.known is None and not found.kept:
         raise NotFound("No app of this id is registered, and none was seen in the last day.")

@@ -43,8 +43,16 @@ _TICKET = {
     "name": HEADER,
     "in": "header",
     "required": False,
-    "description": "The ticket you work on: written down with every look into an app's data. A session's own ticket unless given.",
-    "schema": {"type": "string", "pattern": looks.TICKET_FORM, "minLength": 2, "maxLength": looks.LONGEST_TICKET},
+    "description": (
+        "The ticket you work on: written down with every look into an app's data. A session's own"
+        " ticket unless given."
+    ),
+    "schema": {
+        "type": "string",
+        "pattern": looks.TICKET_FORM,
+        "minLength": 2,
+        "maxLength": looks.LONGEST_TICKET,
+    },
     "example": "SUP-48119",
 }
 
@@ -54,7 +62,9 @@ def with_ticket(result: dict, generator: object, request: object, public: bool) 
     result["components"].setdefault("parameters", {})["Ticket"] = _TICKET
     for methods in result["paths"].values():
         for operation in methods.values():
-            operation.setdefault("parameters", []).append({"$ref": "#/components/parameters/Ticket"})
+            operation.setdefault("parameters", []).append(
+                {"$ref": "#/components/parameters/Ticket"}
+            )
     return result
 
 

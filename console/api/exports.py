@@ -37,17 +37,29 @@ class Export(APIView):
     content_negotiation_class = _CsvAlways
 
     @extend_schema(
-        operation_id="decisions_export", parameters=FILTERS,
-        responses={(200, "text/csv"): OpenApiResponse(OpenApiTypes.STR, "One line a decision, with its weight.")},
-    )  # fmt: skip
+        operation_id="decisions_export",
+        parameters=FILTERS,
+        responses={
+            (200, "text/csv"): OpenApiResponse(
+                OpenApiTypes.STR, "One line a decision, with its weight."
+            )
+        },
+    )
     def get(self, request: Request) -> StreamingHttpResponse:
-        """Streams every stored decision that passes the filters as CSV, with probability and weight of each."""
+        """Streams every stored decision that passes the filters as CSV, with probability and weight
+        of each.
+        """
         reading, asked = asked_of(request)
         if reading.kind == "nothing":
             raise ValidationError({"q": NOTHING})
         rows = lookup.rows(reading, asked.filters, time.time())
         looks.note_apps(request, apps_of(reading, rows), "a CSV export over the API")
-        record(by=Actor.of(request.user), what=reading.label or "every app", filters=asked.filters, apps=reading.apps)
+        record(
+            by=Actor.of(request.user),
+            what=reading.label or "every app",
+            filters=asked.filters,
+            apps=reading.apps,
+        )
         answer = StreamingHttpResponse(export.lines(rows), content_type="text/csv; charset=utf-8")
         answer["Content-Disposition"] = 'attachment; filename="decisions.csv"'
         return answer

@@ -28,7 +28,9 @@ _PLACE = re.compile(r"([0-9]{1,18})([od])")
 _REASON = {"max_length": audit.REASON_MAX, "trim_whitespace": True}
 
 
-@extend_schema_field({"type": "string", "pattern": "^dec_0[0-5][0-9a-f]{10}7[0-9a-f]{3}[89ab][0-9a-f]{15}$"})
+@extend_schema_field(
+    {"type": "string", "pattern": "^dec_0[0-5][0-9a-f]{10}7[0-9a-f]{3}[89ab][0-9a-f]{15}$"}
+)
 class DecisionId(serializers.Field):
     """A decision id: dec_ and 32 hexadecimal digits."""
 
@@ -44,15 +46,23 @@ class DecisionId(serializers.Field):
 
 
 class OutcomeIn(serializers.Serializer):
-    """One thing that happened later, about an app, a credential's digest, a request or a decision."""
+    """One thing that happened later, about an app, a credential's digest, a request or a
+    decision.
+    """
 
     key = Text(max_length=200, help_text="Your own name for it: sent again, it changes nothing.")
     kind = serializers.ChoiceField(Kind.choices)
     occurred_at = serializers.DateTimeField()
-    reported_at = serializers.DateTimeField(allow_null=True, default=None, help_text="When its source knew of it; now unless told.")
-    matured_at = serializers.DateTimeField(allow_null=True, default=None, help_text="From when it counts; at once unless told.")
+    reported_at = serializers.DateTimeField(
+        allow_null=True, default=None, help_text="When its source knew of it; now unless told."
+    )
+    matured_at = serializers.DateTimeField(
+        allow_null=True, default=None, help_text="From when it counts; at once unless told."
+    )
     app = Text(allow_blank=True, default="", max_length=128)
-    token_digest = Text(allow_blank=True, default="", max_length=32, help_text="Never the token itself.")
+    token_digest = Text(
+        allow_blank=True, default="", max_length=32, help_text="Never the token itself."
+    )
     request_id = Text(allow_blank=True, default="", max_length=200)
     decision = DecisionId(allow_null=True, default=None)
     weight = serializers.FloatField(default=1.0, help_text="How many such events it stands for.")
@@ -81,19 +91,38 @@ class OutcomeOut(serializers.ModelSerializer):
 
     class Meta:
         model = Outcome
-        fields = ["key", "kind", "occurred_at", "reported_at", "matured_at", "mature", "source", "weight", "app", "request_id",
-                  "decision", "note", "by"]  # fmt: skip
+        fields = [
+            "key",
+            "kind",
+            "occurred_at",
+            "reported_at",
+            "matured_at",
+            "mature",
+            "source",
+            "weight",
+            "app",
+            "request_id",
+            "decision",
+            "note",
+            "by",
+        ]
 
 
 class OutcomesPage(serializers.Serializer):
     """A page of outcomes."""
 
     results = OutcomeOut(many=True)
-    next = serializers.CharField(allow_null=True, help_text="Give it as `before` for the next page; null on the last.")
+    next = serializers.CharField(
+        allow_null=True, help_text="Give it as `before` for the next page; null on the last."
+    )
 
 
 _AT = {"type": "string", "pattern": "^([0-9]{1,18}[od])?$"}
-_PAGE = OpenApiParameter("limit", LIMIT, description=f"Rows on a page, 1 to {LIMIT['maximum']}; {LIMIT['default']} unless told.")
+_PAGE = OpenApiParameter(
+    "limit",
+    LIMIT,
+    description=f"Rows on a page, 1 to {LIMIT['maximum']}; {LIMIT['default']} unless told.",
+)
 
 
 class Outcomes(APIView):
@@ -102,33 +131,52 @@ class Outcomes(APIView):
     permission = {"GET": "decisions.view_outcome", "POST": outcomes.PERMISSION}
 
     @extend_schema(
-        operation_id="outcomes_list", responses=OutcomesPage,
+        operation_id="outcomes_list",
+        responses=OutcomesPage,
         parameters=[
             OpenApiParameter("app", str, description="Only what is about this app."),
-            OpenApiParameter("before", str, description="Show what is older than the outcome of this key: a page's `next`."), _PAGE,
+            OpenApiParameter(
+                "before",
+                str,
+                description="Show what is older than the outcome of this key: a page's `next`.",
+            ),
+            _PAGE,
         ],
-    )  # fmt: skip
+    )
     def get(self, request: Request) -> Response:
         """The latest outcomes: of an app by when they occurred, else by when they were stored."""
         app = request.query_params.get("app", "")
         if len(app) > 128 or "\x00" in app:
             raise ValidationError({"app": "An app id has at most 128 characters, and no NUL."})
         size = limit_of(request)
-        rows = list(outcomes.latest(app, _before(request.query_params.get("before", ""), app))[: size + 1])
+        rows = list(
+            outcomes.latest(app, _before(request.query_params.get("before", ""), app))[: size + 1]
+        )
         some = rows[:size]
         looks.note_rows(request, some, "outcomes over the API")
         if app and not some:
-            looks.note_known(request, app, "outcomes over the API")  # that there is none is said of an app, too
-        return Response(OutcomesPage({"results": some, "next": some[-1].key if len(rows) > size else None}).data)
+            looks.note_known(
+                request, app, "outcomes over the API"
+            )  # that there is none is said of an app, too
+        return Response(
+            OutcomesPage({"results": some, "next": some[-1].key if len(rows) > size else None}).data
+        )
 
-    @extend_schema(operation_id="outcomes_report", request=OutcomesIn, responses={201: OutcomesDone})
+    @extend_schema(
+        operation_id="outcomes_report", request=OutcomesIn, responses={201: OutcomesDone}
+    )
     def post(self, request: Request) -> Response:
         """Stores all of them, or none. The same key with other content is a conflict."""
         given = OutcomesIn(data=request.data)
         given.is_valid(raise_exception=True)
         reports = [outcomes.Report(**one) for one in given.validated_data["outcomes"]]
         try:
-            done = outcomes.report_all(reports, by=Actor.of(request.user), reason=given.validated_data["reason"], source="api")
+            done = outcomes.report_all(
+                reports,
+                by=Actor.of(request.user),
+                reason=given.validated_data["reason"],
+                source="api",
+            )
         except outcomes.Conflicts:
             raise
         except outcomes.Invalid as error:
@@ -165,7 +213,9 @@ class DisputeIn(serializers.Serializer):
 class VerdictIn(serializers.Serializer):
     """A second person's verdict."""
 
-    verdict = serializers.ChoiceField(["uphold", "decline"], help_text="uphold: it was a false throttle; decline: it was correct.")
+    verdict = serializers.ChoiceField(
+        ["uphold", "decline"], help_text="uphold: it was a false throttle; decline: it was correct."
+    )
     reason = Text(**_REASON)
 
 
@@ -178,15 +228,31 @@ class DisputeOut(serializers.ModelSerializer):
 
     class Meta:
         model = Dispute
-        fields = ["number", "decision", "at", "app", "action", "state", "claim", "ticket", "opened_name", "opened_at",
-                  "decided_name", "decided_at", "verdict_reason", "weight"]  # fmt: skip
+        fields = [
+            "number",
+            "decision",
+            "at",
+            "app",
+            "action",
+            "state",
+            "claim",
+            "ticket",
+            "opened_name",
+            "opened_at",
+            "decided_name",
+            "decided_at",
+            "verdict_reason",
+            "weight",
+        ]
 
 
 class DisputesPage(serializers.Serializer):
     """A page of disputes."""
 
     results = DisputeOut(many=True)
-    next = serializers.CharField(allow_null=True, help_text="Give it as `after` for the next page; null on the last.")
+    next = serializers.CharField(
+        allow_null=True, help_text="Give it as `after` for the next page; null on the last."
+    )
 
 
 class Disputes(APIView):
@@ -195,22 +261,36 @@ class Disputes(APIView):
     permission = {"GET": "decisions.view_dispute", "POST": disputes.OPEN_PERMISSION}
 
     @extend_schema(
-        operation_id="disputes_list", responses=DisputesPage,
+        operation_id="disputes_list",
+        responses=DisputesPage,
         parameters=[
-            OpenApiParameter("show", str, enum=["open", "mine", "decided"], description="open unless told."),
-            OpenApiParameter("after", _AT, description="Show what follows in the queue: a page's `next`."), _PAGE,
+            OpenApiParameter(
+                "show", str, enum=["open", "mine", "decided"], description="open unless told."
+            ),
+            OpenApiParameter(
+                "after", _AT, description="Show what follows in the queue: a page's `next`."
+            ),
+            _PAGE,
         ],
-    )  # fmt: skip
+    )
     def get(self, request: Request) -> Response:
         """Disputes: those that wait oldest first, decided ones latest first."""
         which = request.query_params.get("show", "open")
         if which not in ("open", "mine", "decided"):
             raise ValidationError({"show": "One of open, mine, decided."})
         size = limit_of(request)
-        rows = list(_queue(which, request.user.get_username(), request.query_params.get("after", ""))[: size + 1])
+        rows = list(
+            _queue(which, request.user.get_username(), request.query_params.get("after", ""))[
+                : size + 1
+            ]
+        )
         some = rows[:size]
         looks.note_rows(request, some, "disputes over the API")
-        return Response(DisputesPage({"results": some, "next": _place(some[-1]) if len(rows) > size else None}).data)
+        return Response(
+            DisputesPage(
+                {"results": some, "next": _place(some[-1]) if len(rows) > size else None}
+            ).data
+        )
 
     @extend_schema(operation_id="disputes_open", request=DisputeIn, responses={201: DisputeOut})
     def post(self, request: Request) -> Response:
@@ -220,7 +300,9 @@ class Disputes(APIView):
         values = given.validated_data
         decision = found(format_decision_id(values["decision"].bytes))
         looks.note(request, decision.app, f"decision {decision.name}, to dispute it over the API")
-        made = disputes.open_dispute(decision, by=Actor.of(request.user), reason=values["reason"], ticket=values["ticket"])
+        made = disputes.open_dispute(
+            decision, by=Actor.of(request.user), reason=values["reason"], ticket=values["ticket"]
+        )
         return Response(DisputeOut(made).data, status=status.HTTP_201_CREATED)
 
 
@@ -242,26 +324,36 @@ class Verdict(APIView):
 
     @extend_schema(operation_id="disputes_decide", request=VerdictIn, responses=DisputeOut)
     def post(self, request: Request, number: int) -> Response:
-        """Decides an open dispute, once, as a second person; the verdict becomes a matured outcome."""
+        """Decides an open dispute, once, as a second person; the verdict becomes a matured
+        outcome.
+        """
         _dispute(request, number)
         given = VerdictIn(data=request.data)
         given.is_valid(raise_exception=True)
         values = given.validated_data
-        decided = disputes.adjudicate(number, values["verdict"], by=Actor.of(request.user), reason=values["reason"])
+        decided = disputes.adjudicate(
+            number, values["verdict"], by=Actor.of(request.user), reason=values["reason"]
+        )
         return Response(DisputeOut(decided).data)
 
 
 def _place(one: Dispute) -> str:
-    """Where a page ended: the dispute's number, and whether it was open then, as its place changes when it is decided."""
+    """Where a page ended: the dispute's number, and whether it was open then, as its place changes
+    when it is decided.
+    """
     return f"{one.pk}{'o' if one.is_open else 'd'}"
 
 
 def _queue(which: str, login: str, place: str) -> QuerySet[Dispute]:
-    """A queue, or what follows a place in it. Raises ValidationError for what is no place, NotFound for one that is not there."""
+    """A queue, or what follows a place in it. Raises ValidationError for what is no place, NotFound
+    for one that is not there.
+    """
     if not place:
         return disputes.queue(which, login)
     if (match := _PLACE.fullmatch(place)) is None:
-        raise ValidationError({"after": "This is no place in the queue: give back a page's `next`."})
+        raise ValidationError(
+            {"after": "This is no place in the queue: give back a page's `next`."}
+        )
     last = Dispute.objects.filter(pk=int(match[1])).first()
     if last is None or (last.is_open and (match[2] == "d" or which == "decided")):
         raise NotFound("This queue has no such place.")

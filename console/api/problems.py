@@ -47,7 +47,9 @@ def handler(error: Exception, context: dict[str, Any]) -> Response | None:
 
 
 def _as_json(request: Request) -> None:
-    """A problem is JSON whatever form the answer would have had: the OpenAPI document is YAML unless told."""
+    """A problem is JSON whatever form the answer would have had: the OpenAPI document is YAML
+    unless told.
+    """
     request.accepted_renderer, request.accepted_media_type = JSONRenderer(), JSONRenderer.media_type
 
 
@@ -57,11 +59,17 @@ def _known(error: Exception) -> Exception:
         return ParseError(str(error))
     if isinstance(error, RequestDataTooBig):
         most = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
-        return _coded(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The body is larger than {most:,} bytes. Send it in parts.")
+        return _coded(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            f"The body is larger than {most:,} bytes. Send it in parts.",
+        )
     if isinstance(error, (control.ControlError, decisions.DecisionsError)):
         return _coded(_STATUS.get(type(error), HTTPStatus.CONFLICT), str(error))
     if isinstance(error, (OperationalError, InterfaceError)):
-        return _coded(HTTPStatus.SERVICE_UNAVAILABLE, "The database does not answer. Deciders go on without it; try again soon.")
+        return _coded(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            "The database does not answer. Deciders go on without it; try again soon.",
+        )
     return error
 
 
@@ -75,17 +83,26 @@ def _detail(data: object) -> str:
     if isinstance(data, dict) and isinstance(data.get("detail"), ErrorDetail):
         return str(data["detail"])
     faults = list(_faults(data))
-    return faults[0]["detail"] if len(faults) == 1 else f"{len(faults)} values are not as they must be."
+    return (
+        faults[0]["detail"]
+        if len(faults) == 1
+        else f"{len(faults)} values are not as they must be."
+    )
 
 
 def _faults(data: object, at: str = "") -> list[dict[str, str]]:
-    """What is wrong with which value: `pointer` is a JSON pointer (RFC 6901) into the body, or the name of a parameter."""
+    """What is wrong with which value: `pointer` is a JSON pointer (RFC 6901) into the body, or the
+    name of a parameter.
+    """
     if isinstance(data, dict):
         places = {name: at if name == "non_field_errors" else f"{at}/{name}" for name in data}
         return [fault for name, value in data.items() for fault in _faults(value, places[name])]
     if isinstance(data, list) and any(isinstance(item, (dict, list)) for item in data):
         return [fault for k, item in enumerate(data) for fault in _faults(item, f"{at}/{k}")]
-    return [{"pointer": at, "detail": str(item)} for item in (data if isinstance(data, list) else [data])]
+    return [
+        {"pointer": at, "detail": str(item)}
+        for item in (data if isinstance(data, list) else [data])
+    ]
 
 
 def _problem(status: HTTPStatus, detail: str) -> dict[str, object]:

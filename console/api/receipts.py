@@ -30,19 +30,26 @@ class ReceiptIn(serializers.Serializer):
 
 
 class ReceiptOut(serializers.Serializer):
-    """What a receipt says. It holds no score; `stored` tells whether the whole record is here too."""
+    """What a receipt says. It holds no score; `stored` tells whether the whole record is here
+    too.
+    """
 
     decision = serializers.CharField()
     app = serializers.CharField(
-        allow_blank=True, help_text="Id of the app whose pseudonym it holds; empty when nobody known here has it."
+        allow_blank=True,
+        help_text="Id of the app whose pseudonym it holds; empty when nobody known here has it.",
     )
-    pseudonym = serializers.CharField(help_text="What stands for the app in the receipt: 16 hexadecimal digits.")
+    pseudonym = serializers.CharField(
+        help_text="What stands for the app in the receipt: 16 hexadecimal digits."
+    )
     at = serializers.DateTimeField()
     action = WordField(Action)
     stage = WordField(Stage)
     reason = WordField(Reason)
     why = serializers.CharField(help_text="The reason in one clause.")
-    codes = serializers.ListField(child=serializers.CharField(), help_text="What spoke against it, strongest first.")
+    codes = serializers.ListField(
+        child=serializers.CharField(), help_text="What spoke against it, strongest first."
+    )
     retry_after = serializers.IntegerField(help_text="Seconds; 0 when a retry would not help.")
     config_version = serializers.IntegerField()
     model = serializers.CharField(allow_blank=True, help_text="Begin of the model's digest.")
@@ -57,7 +64,9 @@ class Receipts(APIView):
 
     @extend_schema(operation_id="receipts_open", request=ReceiptIn, responses=ReceiptOut)
     def post(self, request: Request) -> Response:
-        """What a receipt says, also of a decision that was not stored. One that was changed in any bit is refused."""
+        """What a receipt says, also of a decision that was not stored. One that was changed in any
+        bit is refused.
+        """
         given = ReceiptIn(data=request.data)
         given.is_valid(raise_exception=True)
         try:
@@ -72,9 +81,18 @@ class Receipts(APIView):
 def _told(found: Opened) -> dict[str, object]:
     r = found.receipt
     return {
-        "app": found.app, "pseudonym": r.app,
-        "decision": format_decision_id(r.decision), "at": utc(r.at), "action": r.action, "stage": r.stage, "reason": r.reason,
-        "why": REASONS[r.reason].text, "codes": r.codes, "retry_after": r.retry_after, "config_version": r.config_version,
-        "model": r.model, "stored": lookup.find(uuid.UUID(bytes=r.decision)) is not None,
+        "app": found.app,
+        "pseudonym": r.app,
+        "decision": format_decision_id(r.decision),
+        "at": utc(r.at),
+        "action": r.action,
+        "stage": r.stage,
+        "reason": r.reason,
+        "why": REASONS[r.reason].text,
+        "codes": r.codes,
+        "retry_after": r.retry_after,
+        "config_version": r.config_version,
+        "model": r.model,
+        "stored": lookup.find(uuid.UUID(bytes=r.decision)) is not None,
         "customer_text": customer.say(customer.of_receipt(r)),
-    }  # fmt: skip
+    }

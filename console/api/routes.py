@@ -35,7 +35,9 @@ urlpatterns = [
     path(f"{_DECISION}/limits", explain.LimitList.as_view(), name="api-limits"),
     path(f"{_DECISION}/around", explain.Around.as_view(), name="api-around"),
     path(f"{_DECISION}/minute", explain.Minute.as_view(), name="api-minute"),
-    path(f"{_DECISION}/customer-text", explain.CustomerTextDetail.as_view(), name="api-customer-text"),
+    path(
+        f"{_DECISION}/customer-text", explain.CustomerTextDetail.as_view(), name="api-customer-text"
+    ),
     path("lookup", lookup.Lookup.as_view(), name="api-lookup"),
     path("receipts", receipts.Receipts.as_view(), name="api-receipts"),
     path("exports/decisions", exports.Export.as_view(), name="api-export"),

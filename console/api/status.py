@@ -21,15 +21,21 @@ class ExplainingOut(serializers.Serializer):
     """How explaining keeps up with the sample."""
 
     waiting = serializers.IntegerField(help_text="Decisions that wait for their explanation.")
-    oldest_s = serializers.FloatField(help_text="For how long the oldest of them has waited, seconds.")
+    oldest_s = serializers.FloatField(
+        help_text="For how long the oldest of them has waited, seconds."
+    )
     per_s = serializers.FloatField(help_text="Explanations a second over the last minute.")
 
 
 class StatusOut(serializers.Serializer):
     """What home says of the console itself."""
 
-    ingest_lag_s = serializers.FloatField(allow_null=True, help_text="Null when Valkey does not answer or nothing was stored yet.")
-    deciders = serializers.IntegerField(allow_null=True, help_text="Deciders that report; null when Valkey does not answer.")
+    ingest_lag_s = serializers.FloatField(
+        allow_null=True, help_text="Null when Valkey does not answer or nothing was stored yet."
+    )
+    deciders = serializers.IntegerField(
+        allow_null=True, help_text="Deciders that report; null when Valkey does not answer."
+    )
     explanations = ExplainingOut()
     disputes_open = serializers.IntegerField()
 
@@ -46,7 +52,13 @@ class Status(APIView):
             report = fleet.read(time.time())
         except fleet.Unreachable:
             report = None
-        return Response(StatusOut({
-            "ingest_lag_s": report.ingest_lag_s if report else None, "deciders": len(report.nodes) if report else None,
-            "explanations": compute.progress(), "disputes_open": disputes.waiting().open,
-        }).data)  # fmt: skip
+        return Response(
+            StatusOut(
+                {
+                    "ingest_lag_s": report.ingest_lag_s if report else None,
+                    "deciders": len(report.nodes) if report else None,
+                    "explanations": compute.progress(),
+                    "disputes_open": disputes.waiting().open,
+                }
+            ).data
+        )

@@ -29,7 +29,9 @@ class TokenIn(serializers.Serializer):
 class TokenOut(serializers.Serializer):
     """A token as it is listed: never the token itself."""
 
-    id = serializers.CharField(source="token_key", help_text="Its first characters; names it here and in the audit log.")
+    id = serializers.CharField(
+        source="token_key", help_text="Its first characters; names it here and in the audit log."
+    )
     created = serializers.DateTimeField()
     expiry = serializers.DateTimeField(allow_null=True)
 
@@ -37,11 +39,15 @@ class TokenOut(serializers.Serializer):
 class TokenMade(TokenOut):
     """A new token, this once with the token."""
 
-    token = serializers.CharField(help_text="Send it as `Authorization: Token ...`. It is not shown again.")
+    token = serializers.CharField(
+        help_text="Send it as `Authorization: Token ...`. It is not shown again."
+    )
 
 
 class Tokens(APIView):
-    """One's own tokens. Only a signed-in session may make one, so that a leaked token cannot make others."""
+    """One's own tokens. Only a signed-in session may make one, so that a leaked token cannot make
+    others.
+    """
 
     authentication_classes = [SessionAuthentication]
     permission = tokens.PERMISSION

@@ -1,4 +1,6 @@
-"""The words and marks of the console for templates: icons, action chips, states, and the filters of `console.words`."""
+"""The words and marks of the console for templates: icons, action chips, states, and the filters of
+`console.words`.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +19,21 @@ _STATES = ("ok", "warn", "bad", "off")
 
 @register.simple_tag
 def icon(name: str, css: str = "") -> SafeString:
-    """One icon of the sprite (`partials/icons.html`); decoration only, the word beside it carries the meaning."""
-    return format_html('<svg class="i{}" aria-hidden="true"><use href="#i-{}"/></svg>', f" {css}" if css else "", name)
+    """One icon of the sprite (`partials/icons.html`); decoration only, the word beside it carries
+    the meaning.
+    """
+    return format_html(
+        '<svg class="i{}" aria-hidden="true"><use href="#i-{}"/></svg>',
+        f" {css}" if css else "",
+        name,
+    )
 
 
 @register.simple_tag
 def action_chip(action: int | str | Action, look: str = "", text: str = "") -> SafeString:
-    """An action as colour, glyph and word. `look`: empty, `plain` (no ground) or `big`; `text` replaces the word."""
+    """An action as colour, glyph and word. `look`: empty, `plain` (no ground) or `big`; `text`
+    replaces the word.
+    """
     act = words.action(action)
     return format_html(
         '<span class="act act-{0}{1}">{2}{3}</span>',
@@ -56,7 +66,9 @@ def who_can(permission: str) -> str:
 
 @register.simple_tag(takes_context=True)
 def shell(context: template.Context) -> frame.Shell:
-    """What the frame around every page needs: theme, navigation, status strip, commands (`console.shell`)."""
+    """What the frame around every page needs: theme, navigation, status strip, commands
+    (`console.shell`).
+    """
     return frame.of(context.get("request"), str(context.get("page", "")))
 
 

@@ -1,10 +1,14 @@
-"""The decision table, partitioned by day; Django's state is told about it, PostgreSQL gets the SQL below."""
+"""The decision table, partitioned by day; Django's state is told about it, PostgreSQL gets the SQL
+below.
+"""
 
 import django.db.models.functions
 from django.db import migrations, models
 
-# Fixed-width columns lead, so that rows carry no alignment padding and ingest packs them in one go. One constraint, because
-# each costs every copied row a call. No index on `at`: ids are UUIDv7, so the primary key is in time order within a day.
+# Fixed-width columns lead, so that rows carry no alignment padding and ingest packs them in one go.
+# One constraint, because
+# each costs every copied row a call. No index on `at`: ids are UUIDv7, so the primary key is in
+# time order within a day.
 FORWARD = """
 CREATE TABLE decisions_decision (
     id uuid NOT NULL,

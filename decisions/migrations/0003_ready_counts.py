@@ -1,11 +1,14 @@
-"""Counts kept ready for facets and histograms, credentials by app and day, saved searches, and who may export."""
+"""Counts kept ready for facets and histograms, credentials by app and day, saved searches, and who
+may export.
+"""
 
 import django.db.models.deletion
 import django.utils.timezone
 from django.conf import settings
 from django.db import migrations, models
 
-# `minute` counts from 1970; `span` is how many minutes a row stands for, 0 as ingest appended it (decisions/rollup.py).
+# `minute` counts from 1970; `span` is how many minutes a row stands for, 0 as ingest appended it
+# (decisions/rollup.py).
 COUNTS = """
 CREATE TABLE {name} (
     minute integer NOT NULL, span smallint NOT NULL, key integer NOT NULL,

@@ -1,4 +1,6 @@
-"""Callers of the REST API: people with a role, by session and by token; and an installation with decisions in it."""
+"""Callers of the REST API: people with a role, by session and by token; and an installation with
+decisions in it.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ def person(db) -> Callable[[str], User]:
     roles.ensure()
 
     def make(role: str = "support") -> User:
-        user = User.objects.create(username=f"{role or 'nobody'}-{User.objects.count()}@example.org")
+        user = User.objects.create(
+            username=f"{role or 'nobody'}-{User.objects.count()}@example.org"
+        )
         if role:
             user.groups.add(Group.objects.get(name=role))
         return user
@@ -40,7 +44,9 @@ def caller(person) -> Callable[[str], APIClient]:
 
     def make(role: str = "support") -> APIClient:
         client = APIClient()
-        client.credentials(HTTP_AUTHORIZATION=f"Token {tokens.make(by=person(role), days=1, reason='a test')[1]}")
+        client.credentials(
+            HTTP_AUTHORIZATION=f"Token {tokens.make(by=person(role), days=1, reason='a test')[1]}"
+        )
         return client
 
     return make

@@ -26,7 +26,10 @@ def test_without_a_credential_the_answer_is_401_and_says_how_to_sign_in(db) -> N
 
 
 def test_a_wrong_token_is_refused(db) -> None:
-    assert problem(APIClient().get(SCHEMA, headers={"Authorization": "Token sluice_wrong"}))["status"] == 401
+    assert (
+        problem(APIClient().get(SCHEMA, headers={"Authorization": "Token sluice_wrong"}))["status"]
+        == 401
+    )
 
 
 def test_someone_without_a_role_is_told_who_can(caller) -> None:
@@ -56,7 +59,9 @@ def signed_in(user) -> Client:
 def test_a_token_is_shown_once_kept_as_a_digest_and_audited(person) -> None:
     user = person()
     client = signed_in(user)
-    made = client.post(TOKENS, {"reason": "nightly report", "days": 30}, content_type="application/json")
+    made = client.post(
+        TOKENS, {"reason": "nightly report", "days": 30}, content_type="application/json"
+    )
     assert made.status_code == 201
     text = made.json()["token"]
     assert text.startswith("sluice_")
@@ -95,14 +100,18 @@ def test_a_person_has_ten_tokens_at_most(person) -> None:
 
 
 def test_what_is_wrong_with_a_body_is_said_value_by_value(person) -> None:
-    answer = signed_in(person()).post(TOKENS, {"reason": "", "days": 1000}, content_type="application/json")
+    answer = signed_in(person()).post(
+        TOKENS, {"reason": "", "days": 1000}, content_type="application/json"
+    )
     assert [e["pointer"] for e in problem(answer)["errors"]] == ["/reason", "/days"]
 
 
 def test_too_many_calls_are_told_when_to_come_back(caller, settings, monkeypatch) -> None:
     from rest_framework.throttling import SimpleRateThrottle
 
-    monkeypatch.setattr(SimpleRateThrottle, "THROTTLE_RATES", {**SimpleRateThrottle.THROTTLE_RATES, "user": "3/min"})
+    monkeypatch.setattr(
+        SimpleRateThrottle, "THROTTLE_RATES", {**SimpleRateThrottle.THROTTLE_RATES, "user": "3/min"}
+    )
     client = caller()
     answers = [client.get(SCHEMA) for _ in range(4)]
     assert [a.status_code for a in answers] == [200, 200, 200, 429]

@@ -77,23 +77,43 @@ def test_its_day_says_actions_and_endpoints_with_an_interval(known, store, calle
 
 
 def test_it_tells_of_an_app_what_its_page_tells(known, document, store, caller) -> None:
-    App.objects.filter(pk=known.pk).update(verified=True, cohort_prior=0.12, abuse_history=1, chargeback_history=2)
+    App.objects.filter(pk=known.pk).update(
+        verified=True, cohort_prior=0.12, abuse_history=1, chargeback_history=2
+    )
     now = timezone.now()
-    base = {"app": known.pk, "source": "csv", "by": "x", "digest": "", "reported_at": now, "occurred_at": now - timedelta(days=3)}
+    base = {
+        "app": known.pk,
+        "source": "csv",
+        "by": "x",
+        "digest": "",
+        "reported_at": now,
+        "occurred_at": now - timedelta(days=3),
+    }
     Outcome.objects.create(key="c", kind="chargeback", matured_at=now, **base)
     Outcome.objects.create(key="s", kind="churn", matured_at=now + timedelta(days=3), **base)
-    sent = store([event(inclusion_probability=0.1, risk=0.5) for _ in range(3)] + [event(stage=int(Stage.TRIAGE))])
+    sent = store(
+        [event(inclusion_probability=0.1, risk=0.5) for _ in range(3)]
+        + [event(stage=int(Stage.TRIAGE))]
+    )
     opened = {"decision": f"dec_{sent[0].id.hex()}", "reason": "It was announced"}
     assert caller("sre").post("/api/v1/disputes", opened, format="json").status_code == 201
     told = caller().get(APP).json()
     known.refresh_from_db()
     assert told["profile"] == {
-        "registered_at": serialized(known.created_at), "verified": True, "cohort_share": 0.12, "abuse": 1, "chargebacks": 2,
+        "registered_at": serialized(known.created_at),
+        "verified": True,
+        "cohort_share": 0.12,
+        "abuse": 1,
+        "chargebacks": 2,
         "false_throttles": 0,
-    }  # fmt: skip
+    }
     assert told["regions"] == ["local"]
     outcomes = told["outcomes"]
-    assert (outcomes["matured"]["chargeback"], outcomes["settling"], outcomes["open_disputes"]) == (1, 1, 1)
+    assert (outcomes["matured"]["chargeback"], outcomes["settling"], outcomes["open_disputes"]) == (
+        1,
+        1,
+        1,
+    )
     assert told["worst_hour"]["false_throttles"] == pytest.approx(15.0)
     assert told["worst_hour"]["bursts"]["count"] == pytest.approx(2.0)
     assert [line["burst"] for line in told["story"]].count(True) == 1
@@ -111,11 +131,21 @@ def test_an_app_nobody_registered_has_no_profile(store, caller) -> None:
 
 
 def test_notes_are_added_and_read_by_those_who_may(known, caller) -> None:
-    made = caller("support").post(f"{APP}/notes", {"text": "They rotate tokens on Mondays."}, format="json")
+    made = caller("support").post(
+        f"{APP}/notes", {"text": "They rotate tokens on Mondays."}, format="json"
+    )
     assert made.status_code == 201
-    assert [n["text"] for n in caller("auditor").get(f"{APP}/notes").json()] == ["They rotate tokens on Mondays."]
-    assert problem(caller("auditor").post(f"{APP}/notes", {"text": "x"}, format="json"))["status"] == 403
-    assert problem(caller("support").post(f"{APP}/notes", {"text": " "}, format="json"))["status"] == 400
+    assert [n["text"] for n in caller("auditor").get(f"{APP}/notes").json()] == [
+        "They rotate tokens on Mondays."
+    ]
+    assert (
+        problem(caller("auditor").post(f"{APP}/notes", {"text": "x"}, format="json"))["status"]
+        == 403
+    )
+    assert (
+        problem(caller("support").post(f"{APP}/notes", {"text": " "}, format="json"))["status"]
+        == 400
+    )
 
 
 def test_who_looked_is_for_those_who_may_see_it(known, store, caller) -> None:
@@ -126,13 +156,17 @@ def test_who_looked_is_for_those_who_may_see_it(known, store, caller) -> None:
     assert problem(caller("support").get(f"{APP}/looks"))["status"] == 403
 
 
-def test_a_call_names_its_ticket_and_what_is_none_is_refused_before_anything_is_done(known, store, caller) -> None:
+def test_a_call_names_its_ticket_and_what_is_none_is_refused_before_anything_is_done(
+    known, store, caller
+) -> None:
     store([event()])
     client = caller()
     assert client.get(APP, headers={"sluice-ticket": "SUP-48119"}).status_code == 200
     assert AuditEntry.objects.get(action="app.look").reason == "Ticket SUP-48119"
     for wrong in ("none", "", "SUP 1", "x" * 50):
-        refused = client.post(f"{APP}/notes", {"text": "x"}, format="json", headers={"sluice-ticket": wrong})
+        refused = client.post(
+            f"{APP}/notes", {"text": "x"}, format="json", headers={"sluice-ticket": wrong}
+        )
         assert problem(refused)["detail"].startswith("Sluice-Ticket: ")
         assert refused.status_code == 400
     assert client.get(f"{APP}/notes").json() == []
@@ -146,7 +180,11 @@ def test_a_session_keeps_its_ticket_unless_the_call_names_another(known, store, 
     client.get(APP)
     client.get(APP, headers={"sluice-ticket": "SUP-2"})
     client.get("/apps/app_7q2m4kx9", headers={"sluice-ticket": "SUP-3"})
-    reasons = AuditEntry.objects.filter(action="app.look").order_by("seq").values_list("reason", flat=True)
+    reasons = (
+        AuditEntry.objects.filter(action="app.look")
+        .order_by("seq")
+        .values_list("reason", flat=True)
+    )
     assert list(reasons) == ["Ticket SUP-1", "Ticket SUP-2", "Ticket SUP-1"]
 
 
@@ -171,7 +209,12 @@ def decider(valkey, keys, settings) -> Iterator[Played]:
 def test_buckets_are_told_by_each_decider_and_looking_takes_nothing(known, decider, caller) -> None:
     for _ in range(2):
         (told,) = caller().get(f"{APP}/buckets").json()
-        assert (told["node"], told["tracked"], told["quota_used"], told["error"]) == ("d01", True, 10.0, "")
+        assert (told["node"], told["tracked"], told["quota_used"], told["error"]) == (
+            "d01",
+            True,
+            10.0,
+            "",
+        )
         assert 0 < told["tokens"] <= told["burst"]  # ten fewer, and what a second or less gave back
 
 
@@ -184,7 +227,22 @@ def test_a_bucket_is_reset_only_by_those_who_may_and_with_a_reason(known, decide
     sre = caller("sre")
     (told,) = sre.post(f"{APP}/buckets/burst/reset", {"reason": "INC-7"}, format="json").json()
     assert told["tokens"] == told["burst"]
-    assert AuditEntry.objects.filter(action="bucket.reset", subject="app_7q2m4kx9", reason="INC-7").count() == 1
+    assert (
+        AuditEntry.objects.filter(
+            action="bucket.reset", subject="app_7q2m4kx9", reason="INC-7"
+        ).count()
+        == 1
+    )
     assert problem(sre.post(f"{APP}/buckets/burst/reset", {}, format="json"))["status"] == 400
-    assert problem(sre.post(f"{APP}/buckets/quota/reset", {"reason": "INC-7"}, format="json"))["status"] == 404
-    assert problem(caller("support").post(f"{APP}/buckets/burst/reset", {"reason": "x"}, format="json"))["status"] == 403
+    assert (
+        problem(sre.post(f"{APP}/buckets/quota/reset", {"reason": "INC-7"}, format="json"))[
+            "status"
+        ]
+        == 404
+    )
+    assert (
+        problem(
+            caller("support").post(f"{APP}/buckets/burst/reset", {"reason": "x"}, format="json")
+        )["status"]
+        == 403
+    )

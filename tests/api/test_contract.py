@@ -1,4 +1,6 @@
-"""The API keeps to its own document, whatever it is asked and whoever asks: every operation, with what that allows."""
+"""The API keeps to its own document, whatever it is asked and whoever asks: every operation, with
+what that allows.
+"""
 
 from __future__ import annotations
 
@@ -26,20 +28,32 @@ from tests.decisions.factory import event
 
 EXAMPLES = 20
 ALIKE = 2
-"""Cases of one kind about one parameter that are asked; the generator has many where a parameter is an enumeration."""
+"""Cases of one kind about one parameter that are asked; the generator has many where a parameter is
+an enumeration.
+"""
 
 
 def _call(case, operation, text: str = "", but: tuple = (), **how) -> object:
     headers = how.pop("headers", {"Authorization": f"Token {text}"})
-    return case.call_and_validate(headers=headers, excluded_checks=[*_not_for(operation), *but], **how)
+    return case.call_and_validate(
+        headers=headers, excluded_checks=[*_not_for(operation), *but], **how
+    )
 
 
 @pytest.fixture
 def document_of_the_api(person, store, keys, valkey, settings, monkeypatch):
-    """Its schema, called as someone who may do all that a machine may, with a few decisions to find."""
+    """Its schema, called as someone who may do all that a machine may, with a few decisions to
+    find.
+    """
     for each in (signals.request_started, signals.request_finished):
-        each.disconnect(close_old_connections)  # as Django's own test client does: the test's transaction must stay open
-    monkeypatch.setattr(SimpleRateThrottle, "THROTTLE_RATES", dict.fromkeys(SimpleRateThrottle.THROTTLE_RATES, "1000000/min"))
+        each.disconnect(
+            close_old_connections
+        )  # as Django's own test client does: the test's transaction must stay open
+    monkeypatch.setattr(
+        SimpleRateThrottle,
+        "THROTTLE_RATES",
+        dict.fromkeys(SimpleRateThrottle.THROTTLE_RATES, "1000000/min"),
+    )
     settings.SLUICE_KEYS = keys
     store([event() for _ in range(3)])
     anyone = person()
@@ -82,8 +96,9 @@ STRICT = {
 }
 """Operations that read more than a name from the address, so that there is something to forbid."""
 BOUND = STRICT - {"disputes_list"} | {"decisions_minute"}
-"""Those whose values depend on each other, on what there is, on a seal, or are text that must say something, which no schema can
-say: some that fit are refused."""
+"""Those whose values depend on each other, on what there is, on a seal, or are text that must say
+something, which no schema can say: some that fit are refused.
+"""
 
 
 def _not_for(operation) -> list:
@@ -103,7 +118,13 @@ def test_what_the_document_forbids_is_refused_and_never_a_defect(document_of_the
 
 def _check(operation, text: str, mode: GenerationMode = GenerationMode.POSITIVE) -> None:
     @given(case=operation.as_strategy(generation_mode=mode))
-    @settings(max_examples=EXAMPLES, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None)
+    @settings(
+        max_examples=EXAMPLES,
+        deadline=None,
+        derandomize=True,
+        suppress_health_check=list(HealthCheck),
+        database=None,
+    )
     def asked(case) -> None:
         _call(case, operation, text)
 
@@ -111,10 +132,14 @@ def _check(operation, text: str, mode: GenerationMode = GenerationMode.POSITIVE)
 
 
 def _covering(schema, operation, *modes: GenerationMode) -> Iterator:
-    """schemathesis' coverage phase: the edges of each value, parts left out, methods and forms nobody documented; no chance."""
+    """schemathesis' coverage phase: the edges of each value, parts left out, methods and forms
+    nobody documented; no chance.
+    """
     generation = schema.config.generation_for(operation=operation, phase="coverage")
     asked: Counter = Counter()
-    for case in schema.iter_coverage_cases(operation, generation_modes=list(modes), generation_config=generation):
+    for case in schema.iter_coverage_cases(
+        operation, generation_modes=list(modes), generation_config=generation
+    ):
         about = case.meta.phase.data
         kind = (about.scenario, about.parameter, case.method)
         asked[kind] += 1
@@ -126,7 +151,9 @@ LENIENT = (negative_data_rejection,)
 """Not asked of values of another type: DRF reads “true” for true and “3” for 3."""
 
 
-def test_edges_parts_left_out_and_undocumented_methods_are_answered_as_documented(document_of_the_api) -> None:
+def test_edges_parts_left_out_and_undocumented_methods_are_answered_as_documented(
+    document_of_the_api,
+) -> None:
     schema, text = document_of_the_api
     kinds = set()
     for found in schema.get_all_operations():
@@ -135,11 +162,16 @@ def test_edges_parts_left_out_and_undocumented_methods_are_answered_as_documente
             kind = case.meta.phase.data.scenario
             kinds.add(kind)
             _call(case, operation, text, LENIENT if kind == CoverageScenario.INCORRECT_TYPE else ())
-    assert {CoverageScenario.UNSPECIFIED_HTTP_METHOD, CoverageScenario.OBJECT_MISSING_REQUIRED_PROPERTY} <= kinds
+    assert {
+        CoverageScenario.UNSPECIFIED_HTTP_METHOD,
+        CoverageScenario.OBJECT_MISSING_REQUIRED_PROPERTY,
+    } <= kinds
 
 
 @pytest.mark.parametrize("role", sorted(roles.PERMISSIONS))
-def test_each_role_is_answered_as_documented_and_refused_what_is_not_its_own(document_of_the_api, person, role) -> None:
+def test_each_role_is_answered_as_documented_and_refused_what_is_not_its_own(
+    document_of_the_api, person, role
+) -> None:
     schema, _ = document_of_the_api
     user = person(role)
     _, text = tokens.make(by=user, days=1, reason="a test")
@@ -151,7 +183,9 @@ def test_each_role_is_answered_as_documented_and_refused_what_is_not_its_own(doc
         case = next(iter(_covering(schema, operation, GenerationMode.POSITIVE)))
         answer = _call(case, operation, text, (positive_data_acceptance,))
         allowed = user.has_perm(_permission(operation, case))
-        assert (answer.status_code == 403) == (not allowed), f"{role}: {operation.label} answers {answer.status_code}"
+        assert (answer.status_code == 403) == (not allowed), (
+            f"{role}: {operation.label} answers {answer.status_code}"
+        )
         refused += not allowed
     assert refused
 
@@ -161,7 +195,9 @@ def _permission(operation, case) -> str:
     return needed[operation.method.upper()] if isinstance(needed, dict) else needed
 
 
-def test_the_operations_on_tokens_answer_a_session_as_documented(document_of_the_api, person) -> None:
+def test_the_operations_on_tokens_answer_a_session_as_documented(
+    document_of_the_api, person
+) -> None:
     schema, _ = document_of_the_api
     session = Client()
     session.force_login(person("support"), backend="django.contrib.auth.backends.ModelBackend")
@@ -175,7 +211,13 @@ def test_the_operations_on_tokens_answer_a_session_as_documented(document_of_the
             about = case.meta.phase.data
             sent = {name: value for name, value in cookies.items() if name != about.parameter}
             but = LENIENT if about.scenario == CoverageScenario.INCORRECT_TYPE else ()
-            answer = _call(case, operation, but=but, headers={"X-CSRFToken": cookies["sluice_csrf"]}, cookies=sent)
+            answer = _call(
+                case,
+                operation,
+                but=but,
+                headers={"X-CSRFToken": cookies["sluice_csrf"]},
+                cookies=sent,
+            )
             met[operation.label, answer.status_code] += 1
     assert met["GET /api/v1/tokens", 200]
     assert met["POST /api/v1/tokens", 201]

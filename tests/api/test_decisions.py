@@ -22,7 +22,9 @@ LIST = "/api/v1/decisions"
 @pytest.fixture
 def events(models, document, store) -> list:
     """Decisions of a small real model, explained."""
-    rows = [world.decided(row, document=document) for row in world.rows(120, seed=22, missing=False)]
+    rows = [
+        world.decided(row, document=document) for row in world.rows(120, seed=22, missing=False)
+    ]
     store(rows)
     compute.run(0.0, most=1_000)
     return rows
@@ -40,7 +42,9 @@ def name(event) -> str:
 def test_pages_follow_each_other_and_hold_every_decision_once(events, caller) -> None:
     client, seen, before = caller(), [], None
     while True:
-        answer = client.get(LIST, {"range": "all", "limit": 50} | ({"before": before} if before else {}))
+        answer = client.get(
+            LIST, {"range": "all", "limit": 50} | ({"before": before} if before else {})
+        )
         assert answer.status_code == 200
         seen += [row["id"] for row in answer.json()["results"]]
         if (before := answer.json()["next"]) is None:
@@ -74,7 +78,9 @@ def test_who_may_not_see_credentials_digests_is_not_given_them(refusal, caller) 
 def test_an_explanation_adds_up_to_the_raw_score(refusal, caller) -> None:
     told = caller().get(f"{LIST}/{name(refusal)}/explanation").json()
     assert told["state"] == "ready"
-    assert told["base"] + sum(c["contribution"] for c in told["contributions"]) == pytest.approx(refusal.raw_risk, abs=1e-6)
+    assert told["base"] + sum(c["contribution"] for c in told["contributions"]) == pytest.approx(
+        refusal.raw_risk, abs=1e-6
+    )
     assert told["reasons"]
 
 
@@ -91,7 +97,9 @@ def test_the_text_for_the_customer_is_told(refusal, caller) -> None:
     assert name(refusal) in told["reply"]
 
 
-@pytest.mark.parametrize("part", ["", "/record", "/explanation", "/counterfactual", "/replay", "/customer-text"])
+@pytest.mark.parametrize(
+    "part", ["", "/record", "/explanation", "/counterfactual", "/replay", "/customer-text"]
+)
 def test_what_is_not_stored_or_no_id_is_a_404(part, caller, db) -> None:
     client = caller()
     for wrong in (f"dec_{'0' * 32}", "nonsense", "dec_01a20777c3fc7005b21a5db821e4b8c6"):
@@ -111,7 +119,9 @@ def test_an_export_that_may_not_be_asked_for_is_a_problem(caller, db) -> None:
     assert problem(caller("ml_owner").get("/api/v1/exports/decisions"))["status"] == 403
 
 
-def test_the_list_does_not_read_more_than_a_page(events, caller, django_assert_max_num_queries) -> None:
+def test_the_list_does_not_read_more_than_a_page(
+    events, caller, django_assert_max_num_queries
+) -> None:
     client = caller()
     with django_assert_max_num_queries(30):
         assert len(client.get(LIST, {"range": "all", "limit": 100}).json()["results"]) == 100
@@ -119,7 +129,9 @@ def test_the_list_does_not_read_more_than_a_page(events, caller, django_assert_m
 
 def test_counts_are_those_of_the_page(events, caller) -> None:
     told = caller().get("/api/v1/decisions/counts", {"range": "all", "-action": "admit"}).json()
-    listed = caller().get(LIST, {"range": "all", "-action": "admit", "limit": 200}).json()["results"]
+    listed = (
+        caller().get(LIST, {"range": "all", "-action": "admit", "limit": 200}).json()["results"]
+    )
     assert told["number"]["kept"] == len(listed)
     assert told["number"]["count"] == pytest.approx(sum(row["weight"] for row in listed))
     assert told["number"]["low"] <= told["number"]["count"] <= told["number"]["high"]
@@ -132,7 +144,11 @@ def test_counts_are_those_of_the_page(events, caller) -> None:
 
 def test_a_search_is_kept_shared_and_deleted(db, caller) -> None:
     mine, other = caller("support"), caller("sre")
-    made = mine.post("/api/v1/searches", {"name": "Blocks", "query": "range=24h&action=block", "shared": True}, format="json")
+    made = mine.post(
+        "/api/v1/searches",
+        {"name": "Blocks", "query": "range=24h&action=block", "shared": True},
+        format="json",
+    )
     assert made.status_code == 201
     assert "action=block" in made.json()["query"]
     (seen,) = other.get("/api/v1/searches").json()
@@ -165,7 +181,9 @@ def test_limits_and_surroundings_are_those_of_the_page(refusal, caller) -> None:
 
 
 @pytest.mark.parametrize("query", [{"q": "nonsense of nobody"}, {"q": "token:" + "ab" * 16}])
-def test_an_export_of_what_was_read_as_nothing_is_refused_and_not_recorded(query, db, caller) -> None:
+def test_an_export_of_what_was_read_as_nothing_is_refused_and_not_recorded(
+    query, db, caller
+) -> None:
     client = caller()
     before = AuditEntry.objects.count()
     assert "nothing to export" in problem(client.get("/api/v1/exports/decisions", query))["detail"]

@@ -1,4 +1,6 @@
-"""Looking up any text over REST: read as the search box reads it, and a credential never repeated."""
+"""Looking up any text over REST: read as the search box reads it, and a credential never
+repeated.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,12 @@ def token_key(settings, keys) -> bytes:
 @pytest.fixture
 def one(store, token_key):
     """A stored decision that carried the credential."""
-    App.objects.create(id=APP, name="Order sync", tenant=Tenant.objects.create(id="ten_x", name="Tidewell Retail"), tier=1)
+    App.objects.create(
+        id=APP,
+        name="Order sync",
+        tenant=Tenant.objects.create(id="ten_x", name="Tidewell Retail"),
+        tier=1,
+    )
     return store([event(token_digest=token_digest(token_key, SECRET))])[0]
 
 
@@ -60,7 +67,12 @@ def test_a_token_leads_to_its_apps_and_a_search_without_it(one, token_key, calle
 
 def test_who_may_not_see_digests_is_told_so(one, caller) -> None:
     told = ask(caller("sre"), SECRET)
-    assert (told["read_as"], told["apps"], told["q"], told["hint"]) == ("nothing", [], "", pasted.NOT_YOURS)
+    assert (told["read_as"], told["apps"], told["q"], told["hint"]) == (
+        "nothing",
+        [],
+        "",
+        pasted.NOT_YOURS,
+    )
     digest = ask(caller(), SECRET)["q"]
     assert ask(caller("sre"), digest)["hint"] == pasted.NOT_YOURS
 
@@ -74,9 +86,20 @@ def test_an_unknown_credential_is_said_to_be_one(token_key, caller) -> None:
 
 def test_ids_and_names_are_read(one, caller) -> None:
     client, name = caller(), format_decision_id(one.id)
-    by_id, by_request, by_name, by_app = (ask(client, text) for text in (name, one.request_id, "order sync", APP))
-    assert (by_id["read_as"], by_id["decision"], by_id["stored"], by_id["q"]) == ("decision", name, True, name)
-    assert (by_request["read_as"], by_request["decision"], by_request["q"]) == ("request", name, one.request_id)
+    by_id, by_request, by_name, by_app = (
+        ask(client, text) for text in (name, one.request_id, "order sync", APP)
+    )
+    assert (by_id["read_as"], by_id["decision"], by_id["stored"], by_id["q"]) == (
+        "decision",
+        name,
+        True,
+        name,
+    )
+    assert (by_request["read_as"], by_request["decision"], by_request["q"]) == (
+        "request",
+        name,
+        one.request_id,
+    )
     assert (by_name["read_as"], by_app["read_as"]) == ("app", "app")
     assert [told["apps"] for told in (by_id, by_request, by_name, by_app)] == [[APP]] * 4
     assert looks() == [APP]
@@ -91,10 +114,31 @@ def test_a_decision_that_is_not_stored_is_read_and_nothing_looked_at(one, caller
 
 def test_a_receipt_leads_to_its_decision_and_its_app(one, token_key, caller) -> None:
     key = Key(token_key)
-    sealed = key.seal(Receipt(one.id, one.at, Action.DEFER, Stage.RANK, Reason.RISK_HIGH, 4, 1, "", key.pseudonym(APP), ()))
+    sealed = key.seal(
+        Receipt(
+            one.id,
+            one.at,
+            Action.DEFER,
+            Stage.RANK,
+            Reason.RISK_HIGH,
+            4,
+            1,
+            "",
+            key.pseudonym(APP),
+            (),
+        )
+    )
     told = ask(caller(), sealed)
     name = format_decision_id(one.id)
-    assert told == {"read_as": "receipt", "label": "", "hint": "", "apps": [APP], "decision": name, "stored": True, "q": name}
+    assert told == {
+        "read_as": "receipt",
+        "label": "",
+        "hint": "",
+        "apps": [APP],
+        "decision": name,
+        "stored": True,
+        "q": name,
+    }
     broken = ask(caller(), sealed[:-1] + ("A" if sealed[-1] != "A" else "g"))
     assert (broken["read_as"], broken["q"]) == ("nothing", "")
     assert "Read as a receipt." in broken["hint"]

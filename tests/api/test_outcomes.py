@@ -12,7 +12,12 @@ OUTCOMES, DISPUTES = "/api/v1/outcomes", "/api/v1/disputes"
 
 
 def report(key: str = "cb-1", **changes: object) -> dict:
-    one = {"key": key, "kind": "chargeback", "occurred_at": "2026-11-01T12:00:00Z", "app": "app_7q2m4kx9"} | changes
+    one = {
+        "key": key,
+        "kind": "chargeback",
+        "occurred_at": "2026-11-01T12:00:00Z",
+        "app": "app_7q2m4kx9",
+    } | changes
     return {"outcomes": [one], "reason": "the bank's daily file"}
 
 
@@ -22,7 +27,9 @@ def test_a_report_sent_again_changes_nothing_and_another_content_is_a_conflict(c
     assert client.post(OUTCOMES, report(), format="json").json() == {"stored": 0, "repeated": 1}
     assert problem(client.post(OUTCOMES, report(weight=2.0), format="json"))["status"] == 409
     assert Outcome.objects.count() == 1
-    assert [row["key"] for row in client.get(OUTCOMES, {"app": "app_7q2m4kx9"}).json()["results"]] == ["cb-1"]
+    assert [
+        row["key"] for row in client.get(OUTCOMES, {"app": "app_7q2m4kx9"}).json()["results"]
+    ] == ["cb-1"]
 
 
 @pytest.mark.parametrize(
@@ -51,23 +58,39 @@ def test_support_reads_outcomes_and_reports_none(caller) -> None:
 def test_a_dispute_is_opened_by_one_and_decided_by_another(caller, store) -> None:
     (refused,) = store([event()])
     support, other = caller("support"), caller("sre")
-    asked = {"decision": f"dec_{refused.id.hex()}", "reason": "a nightly batch, agreed with us", "ticket": "SUP-1"}
+    asked = {
+        "decision": f"dec_{refused.id.hex()}",
+        "reason": "a nightly batch, agreed with us",
+        "ticket": "SUP-1",
+    }
     opened = support.post(DISPUTES, asked, format="json")
     assert opened.status_code == 201
     number = opened.json()["number"]
     assert [row["number"] for row in support.get(DISPUTES).json()["results"]] == [number]
     verdict = {"verdict": "uphold", "reason": "it was announced"}
-    assert problem(support.post(f"{DISPUTES}/{number}/verdict", verdict, format="json"))["status"] == 403
-    assert other.post(f"{DISPUTES}/{number}/verdict", verdict, format="json").json()["state"] == "upheld"
-    assert problem(other.post(f"{DISPUTES}/{number}/verdict", verdict, format="json"))["status"] == 409
+    assert (
+        problem(support.post(f"{DISPUTES}/{number}/verdict", verdict, format="json"))["status"]
+        == 403
+    )
+    assert (
+        other.post(f"{DISPUTES}/{number}/verdict", verdict, format="json").json()["state"]
+        == "upheld"
+    )
+    assert (
+        problem(other.post(f"{DISPUTES}/{number}/verdict", verdict, format="json"))["status"] == 409
+    )
     assert Outcome.objects.get().kind == "false_throttle"
 
 
 def test_who_opened_a_dispute_does_not_decide_it(caller, store) -> None:
     (refused,) = store([event()])
     one = caller("sre")
-    number = one.post(DISPUTES, {"decision": f"dec_{refused.id.hex()}", "reason": "odd"}, format="json").json()["number"]
-    answer = one.post(f"{DISPUTES}/{number}/verdict", {"verdict": "uphold", "reason": "I say so"}, format="json")
+    number = one.post(
+        DISPUTES, {"decision": f"dec_{refused.id.hex()}", "reason": "odd"}, format="json"
+    ).json()["number"]
+    answer = one.post(
+        f"{DISPUTES}/{number}/verdict", {"verdict": "uphold", "reason": "I say so"}, format="json"
+    )
     assert problem(answer)["status"] == 409
     assert Dispute.objects.get().state == "open"
 
@@ -92,8 +115,13 @@ def test_outcomes_go_back_page_by_page_without_gap_or_repeat(caller, asked) -> N
     client = caller("ml_owner")
     for key in range(7):  # two of each moment, stored in two reports
         at = f"2026-11-0{1 + key // 2}T12:00:00Z"
-        assert client.post(OUTCOMES, report(f"cb-{key}", occurred_at=at), format="json").status_code == 201
-    assert [row["key"] for row in walked(client, OUTCOMES, "before", **asked)] == [f"cb-{key}" for key in reversed(range(7))]
+        assert (
+            client.post(OUTCOMES, report(f"cb-{key}", occurred_at=at), format="json").status_code
+            == 201
+        )
+    assert [row["key"] for row in walked(client, OUTCOMES, "before", **asked)] == [
+        f"cb-{key}" for key in reversed(range(7))
+    ]
 
 
 @pytest.fixture
@@ -101,18 +129,28 @@ def queue(caller, store) -> tuple:
     """Someone who opened seven disputes, and a colleague who decided the even ones."""
     one, other = caller("sre"), caller("sre")
     numbers = [
-        one.post(DISPUTES, {"decision": f"dec_{e.id.hex()}", "reason": "odd"}, format="json").json()["number"]
+        one.post(
+            DISPUTES, {"decision": f"dec_{e.id.hex()}", "reason": "odd"}, format="json"
+        ).json()["number"]
         for e in store([event() for _ in range(7)])
     ]
     for number in numbers[::2]:
-        assert other.post(f"{DISPUTES}/{number}/verdict", {"verdict": "uphold", "reason": "so"}, format="json").status_code == 200
+        assert (
+            other.post(
+                f"{DISPUTES}/{number}/verdict", {"verdict": "uphold", "reason": "so"}, format="json"
+            ).status_code
+            == 200
+        )
     return one, other, numbers
 
 
 def test_each_queue_of_disputes_is_walked_without_gap_or_repeat(queue) -> None:
     one, _, numbers = queue
     waiting, decided = numbers[1::2], numbers[::2][::-1]
-    told = {show: [row["number"] for row in walked(one, DISPUTES, "after", show=show)] for show in ("open", "decided", "mine")}
+    told = {
+        show: [row["number"] for row in walked(one, DISPUTES, "after", show=show)]
+        for show in ("open", "decided", "mine")
+    }
     assert told == {"open": waiting, "decided": decided, "mine": [*waiting, *decided]}
 
 
@@ -120,12 +158,19 @@ def test_each_queue_of_disputes_is_walked_without_gap_or_repeat(queue) -> None:
 def test_a_dispute_decided_between_two_pages_hides_none_that_waits(queue, show: str) -> None:
     one, other, numbers = queue
     page = one.get(DISPUTES, {"show": show, "limit": 2}).json()
-    other.post(f"{DISPUTES}/{page['results'][-1]['number']}/verdict", {"verdict": "decline", "reason": "so"}, format="json")
+    other.post(
+        f"{DISPUTES}/{page['results'][-1]['number']}/verdict",
+        {"verdict": "decline", "reason": "so"},
+        format="json",
+    )
     rest = one.get(DISPUTES, {"show": show, "after": page["next"]}).json()["results"]
     assert numbers[5] in [row["number"] for row in rest]
 
 
-@pytest.mark.parametrize(("place", "status"), [("x", 400), ("1", 400), ("\x00", 400), ("1dd", 400), ("٣o", 400), ("999o", 404)])
+@pytest.mark.parametrize(
+    ("place", "status"),
+    [("x", 400), ("1", 400), ("\x00", 400), ("1dd", 400), ("٣o", 400), ("999o", 404)],
+)
 def test_what_is_no_place_in_a_list_is_refused(caller, place: str, status: int) -> None:
     client = caller("ml_owner")
     assert problem(client.get(DISPUTES, {"after": place}))["status"] == status

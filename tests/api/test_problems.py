@@ -1,4 +1,6 @@
-"""Whatever is asked with whatever method, an error of the REST API is a problem (RFC 9457) with a status that fits."""
+"""Whatever is asked with whatever method, an error of the REST API is a problem (RFC 9457) with a
+status that fits.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,12 @@ from tests.api.conftest import problem
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 NAMED = {
-    "decision_id": "dec_019a2b3c4d5e7f008000000000000000", "app": "nobody", "bucket": "burst", "number": 1, "token": "0" * 8,
-}  # fmt: skip
+    "decision_id": "dec_019a2b3c4d5e7f008000000000000000",
+    "app": "nobody",
+    "bucket": "burst",
+    "number": 1,
+    "token": "0" * 8,
+}
 """What stands in an address for each part that varies."""
 DISPUTES, OUTCOMES, NOTES = "/api/v1/disputes", "/api/v1/outcomes", "/api/v1/apps/nobody/notes"
 
@@ -28,7 +34,9 @@ def anyone(person) -> APIClient:
     """Someone with every role."""
     user, client = person(""), APIClient(raise_request_exception=False)
     user.groups.set(Group.objects.all())
-    client.credentials(HTTP_AUTHORIZATION=f"Token {tokens.make(by=user, days=1, reason='a test')[1]}")
+    client.credentials(
+        HTTP_AUTHORIZATION=f"Token {tokens.make(by=user, days=1, reason='a test')[1]}"
+    )
     return client
 
 
@@ -38,7 +46,9 @@ def _addresses() -> list[str]:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_no_method_at_any_address_is_a_defect_and_every_error_is_a_problem(anyone: APIClient, method: str) -> None:
+def test_no_method_at_any_address_is_a_defect_and_every_error_is_a_problem(
+    anyone: APIClient, method: str
+) -> None:
     for address in _addresses():
         answer = anyone.generic(method, address, "{}", content_type="application/json")
         assert answer.status_code < 500, f"{method} {address}: {answer.status_code}"
@@ -50,7 +60,9 @@ def test_no_method_at_any_address_is_a_defect_and_every_error_is_a_problem(anyon
 
 @pytest.mark.parametrize("address", [DISPUTES, OUTCOMES, NOTES])
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
-def test_a_method_that_is_not_there_is_405_with_those_that_are(anyone: APIClient, address: str, method: str) -> None:
+def test_a_method_that_is_not_there_is_405_with_those_that_are(
+    anyone: APIClient, address: str, method: str
+) -> None:
     answer = anyone.generic(method, address)
     assert problem(answer)["status"] == 405
     assert answer["Allow"] == "GET, POST, HEAD, OPTIONS"
@@ -64,17 +76,23 @@ def test_another_form_of_answer_than_json_is_406(anyone: APIClient) -> None:
     assert problem(anyone.get(DISPUTES, headers={"Accept": "text/html"}))["status"] == 406
 
 
-def test_a_body_over_the_limit_is_413_and_no_logged_defect(anyone: APIClient, settings, caplog) -> None:
+def test_a_body_over_the_limit_is_413_and_no_logged_defect(
+    anyone: APIClient, settings, caplog
+) -> None:
     settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 1_000
     with caplog.at_level(logging.ERROR):
-        answer = anyone.generic("POST", NOTES, json.dumps({"text": "x" * 2_000}), content_type="application/json")
+        answer = anyone.generic(
+            "POST", NOTES, json.dumps({"text": "x" * 2_000}), content_type="application/json"
+        )
     assert problem(answer)["status"] == 413
     assert "1,000 bytes" in problem(answer)["detail"]
     assert not [record for record in caplog.records if record.exc_info]
 
 
 def test_another_form_of_body_than_json_is_415(anyone: APIClient) -> None:
-    answer = anyone.generic("POST", NOTES, "text=hello", content_type="application/x-www-form-urlencoded")
+    answer = anyone.generic(
+        "POST", NOTES, "text=hello", content_type="application/x-www-form-urlencoded"
+    )
     assert problem(answer)["status"] == 415
 
 
@@ -101,6 +119,8 @@ def test_a_defect_is_500_as_a_problem_without_details(anyone: APIClient, monkeyp
         ("/api/v1/searches", {"name": "mine", "query": "", "shared": 0}, "/shared"),
     ],
 )
-def test_a_value_of_another_type_is_refused_not_guessed(anyone: APIClient, address: str, body: dict, pointer: str) -> None:
+def test_a_value_of_another_type_is_refused_not_guessed(
+    anyone: APIClient, address: str, body: dict, pointer: str
+) -> None:
     found = problem(anyone.post(address, body, format="json"))
     assert (found["status"], [fault["pointer"] for fault in found["errors"]]) == (400, [pointer])

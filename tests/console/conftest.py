@@ -1,4 +1,6 @@
-"""What the console's tests share: an installation, people of each role, deciders played by hand, and the templates rendered."""
+"""What the console's tests share: an installation, people of each role, deciders played by hand,
+and the templates rendered.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ def installation(settings, tmp_path: Path, keys: Path, valkey: redis.Redis) -> P
     """An installation's folder with keys, nothing in Valkey, and nothing remembered."""
     settings.SLUICE_VAR = tmp_path
     settings.SLUICE_KEYS = keys
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # the real one is slow on purpose
+    settings.PASSWORD_HASHERS = [
+        "django.contrib.auth.hashers.MD5PasswordHasher"
+    ]  # the real one is slow on purpose
     mix.forget()
     return tmp_path
 
@@ -52,7 +56,10 @@ def person(db) -> Callable[[str], User]:
 
     def make(role: str) -> User:
         user = User.objects.create_user(
-            f"{role or 'nobody'}@example.org", password=PASSWORD, first_name="Mara", last_name="Lindqvist"
+            f"{role or 'nobody'}@example.org",
+            password=PASSWORD,
+            first_name="Mara",
+            last_name="Lindqvist",
         )
         if role:
             user.groups.add(Group.objects.get(name=role))
@@ -125,7 +132,14 @@ def status(node: str, at: float, **fields) -> store.NodeStatus:
 
 
 def load(name: str, utilisation: float, **fields) -> store.ServiceStatus:
-    base = {"name": name, "utilisation": utilisation, "price": 0.0, "latency_ms": 41.0, "error_share": 0.01, "feedback_age_s": 1.0}
+    base = {
+        "name": name,
+        "utilisation": utilisation,
+        "price": 0.0,
+        "latency_ms": 41.0,
+        "error_share": 0.01,
+        "feedback_age_s": 1.0,
+    }
     return store.ServiceStatus(**(base | fields))
 
 

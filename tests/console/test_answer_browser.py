@@ -29,20 +29,31 @@ def refused(stored) -> str:
 
 @pytest.fixture
 def open_as(browser, live_server, person, refused) -> Iterator[Callable]:  # noqa: F811
-    """Opens an address as someone with a role; what a page throws or the CSP stops fails the test."""
+    """Opens an address as someone with a role; what a page throws or the CSP stops fails the
+    test.
+    """
     contexts, problems = [], []
 
     def go(role: str, path: str, **more):
         client = Client()
         client.force_login(person(role), backend="django.contrib.auth.backends.ModelBackend")
-        context = browser.new_context(**({"color_scheme": "light", "viewport": {"width": 1440, "height": 900}} | more))
+        context = browser.new_context(
+            **({"color_scheme": "light", "viewport": {"width": 1440, "height": 900}} | more)
+        )
         contexts.append(context)
         context.grant_permissions(["clipboard-read", "clipboard-write"], origin=live_server.url)
         cookie = client.cookies[settings.SESSION_COOKIE_NAME].value
-        context.add_cookies([{"name": settings.SESSION_COOKIE_NAME, "value": cookie, "url": live_server.url}])
+        context.add_cookies(
+            [{"name": settings.SESSION_COOKIE_NAME, "value": cookie, "url": live_server.url}]
+        )
         tab = context.new_page()
         tab.on("pageerror", lambda error: problems.append(str(error)))
-        tab.on("console", lambda said: problems.append(said.text) if "Content Security Policy" in said.text else None)
+        tab.on(
+            "console",
+            lambda said: (
+                problems.append(said.text) if "Content Security Policy" in said.text else None
+            ),
+        )
         tab.goto(f"{live_server.url}{path}")
         return tab
 
@@ -112,4 +123,6 @@ def test_the_print_view_is_black_on_white_paper_without_the_frame(open_as, refus
     assert page.locator("h1").is_visible()
     assert page.get_by_role("link", name="Back to the decision").is_hidden()
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
-    assert page.evaluate("getComputedStyle(document.querySelector('h1')).color") == "rgb(17, 23, 28)"
+    assert (
+        page.evaluate("getComputedStyle(document.querySelector('h1')).color") == "rgb(17, 23, 28)"
+    )

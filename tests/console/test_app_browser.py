@@ -1,4 +1,6 @@
-"""The page of an app in a real browser: gauges that refresh under the reader's hands, and a reset from the sheet."""
+"""The page of an app in a real browser: gauges that refresh under the reader's hands, and a reset
+from the sheet.
+"""
 
 from __future__ import annotations
 
@@ -25,18 +27,32 @@ def tab(browser, live_server, person, decider, stored) -> Iterator[Callable]:  #
 
     def go(role: str = "sre", width: int = 1440):
         now = time.time()
-        stored([event(at=now - 3_000 - k, stage=2 + k % 2, inclusion_probability=0.02) for k in range(9)])
+        stored(
+            [
+                event(at=now - 3_000 - k, stage=2 + k % 2, inclusion_probability=0.02)
+                for k in range(9)
+            ]
+        )
         stored([event(at=now - 60)] + [unranked(at=now - 60 - k) for k in range(20)])
         notes.add(by=SYSTEM, app=APP, text="An_unbroken_line_" * 12)
         decider("d01").track(APP, 310)
         client = Client()
         client.force_login(person(role), backend="django.contrib.auth.backends.ModelBackend")
-        context = browser.new_context(color_scheme="light", viewport={"width": width, "height": 900})
+        context = browser.new_context(
+            color_scheme="light", viewport={"width": width, "height": 900}
+        )
         cookie = client.cookies[settings.SESSION_COOKIE_NAME].value
-        context.add_cookies([{"name": settings.SESSION_COOKIE_NAME, "value": cookie, "url": live_server.url}])
+        context.add_cookies(
+            [{"name": settings.SESSION_COOKIE_NAME, "value": cookie, "url": live_server.url}]
+        )
         page = context.new_page()
         page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("console", lambda said: problems.append(said.text) if "Content Security Policy" in said.text else None)
+        page.on(
+            "console",
+            lambda said: (
+                problems.append(said.text) if "Content Security Policy" in said.text else None
+            ),
+        )
         page.goto(live_server.url + url())
         made.append(context)
         return page
@@ -69,7 +85,9 @@ def test_the_gauges_refresh_and_keep_the_focus(tab) -> None:
     page = tab()
     page.locator("#reset-burst").focus()
     before = page.locator("[data-live]").inner_text()
-    page.wait_for_function("was => document.querySelector('[data-live]').innerText !== was", arg=before, timeout=15_000)
+    page.wait_for_function(
+        "was => document.querySelector('[data-live]').innerText !== was", arg=before, timeout=15_000
+    )
     assert page.evaluate("document.activeElement.id") == "reset-burst"
 
 

@@ -72,17 +72,21 @@ def decider(valkey: redis.Redis, keys: Path, beat) -> Iterator[Callable[..., Pla
 @pytest.mark.parametrize("role", ROLES)
 def test_every_role_sees_how_the_app_is(signed_in, stored, decider, role: str) -> None:
     now = time.time()
-    stored([event(at=now - 40 * 60 - k) for k in range(6)] + [unranked(inclusion_probability=0.02, at=now - 60)])
+    stored(
+        [event(at=now - 40 * 60 - k) for k in range(6)]
+        + [unranked(inclusion_probability=0.02, at=now - 60)]
+    )
     decider().track(APP, 32)
     page = signed_in(role).get(url())
     text = text_of(page)
     assert re.search(
-        r'<h1 title="\d+ to \d+, 95%">Order sync is well now; its worst half hour began at \d\d:\d\d with about \d+ refused</h1>',
+        r'<h1 title="\d+ to \d+, 95%">Order sync is well now; its worst half hour began at'
+        r" \d\d:\d\d with about \d+ refused</h1>",
         page.content.decode(),
     )
     assert (
-        "About 12 of 62 requests in the last 24 h were not admitted, 19.35%. Estimated from 7 kept decisions: between 7 and "
-        in text
+        "About 12 of 62 requests in the last 24 h were not admitted, 19.35%. Estimated from 7 kept"
+        " decisions: between 7 and " in text
     )
     assert "Admitted today 32 of 2,000,000" in text
     assert "of 300 tokens" in text
@@ -96,8 +100,8 @@ def test_every_role_sees_how_the_app_is(signed_in, stored, decider, role: str) -
 def test_one_that_is_refused_now_says_so_first(signed_in, stored) -> None:
     stored([event() for _ in range(4)])
     assert (
-        '<h1 title="4 to 16 of 4 to 16, 95%">Order sync is being refused now: about 8 of 8 in the last 10 min</h1>'
-        in signed_in("support").get(url()).content.decode()
+        '<h1 title="4 to 16 of 4 to 16, 95%">Order sync is being refused now: about 8 of 8 in the'
+        " last 10 min</h1>" in signed_in("support").get(url()).content.decode()
     )
 
 
@@ -121,15 +125,29 @@ def test_what_was_counted_whole_has_no_interval(signed_in, stored) -> None:
 def test_refusals_for_bursts_are_told_apart_from_those_of_ml(signed_in, stored) -> None:
     at = time.time() // 3_600 * 3_600 - 1_800
     stored([event(at=at, risk=0.5, inclusion_probability=1.0)])
-    stored([event(at=at + k, risk=0.1, stage=int(Stage.TRIAGE), inclusion_probability=0.1) for k in range(3)])
+    stored(
+        [
+            event(at=at + k, risk=0.1, stage=int(Stage.TRIAGE), inclusion_probability=0.1)
+            for k in range(3)
+        ]
+    )
     text = text_of(signed_in("support").get(url()))
-    assert re.search(r"by ML in the worst hour, from \d\d:00: 0.5 , limit 10 About 30 more were refused in that hour", text)
+    assert re.search(
+        r"by ML in the worst hour, from \d\d:00: 0.5 , limit 10 About 30 more were refused in that"
+        r" hour",
+        text,
+    )
     assert "for bursts beyond the plan Inside" in text
 
 
 def test_a_new_credential_is_put_beside_the_burst(signed_in, stored) -> None:
     now = time.time()
-    stored([event(at=now - 3 * 86_400, token_digest="aa" * 32), event(at=now - 7_200, token_digest="aa" * 32)])
+    stored(
+        [
+            event(at=now - 3 * 86_400, token_digest="aa" * 32),
+            event(at=now - 7_200, token_digest="aa" * 32),
+        ]
+    )
     stored([event(at=now - 3_600, token_digest="bb" * 32)])
     page = signed_in("support").get(url())
     assert text_of(page).count("A credential was seen for the first time") == 1
@@ -139,7 +157,9 @@ def test_a_new_credential_is_put_beside_the_burst(signed_in, stored) -> None:
 
 def test_a_model_that_took_over_is_put_beside_the_burst(signed_in, stored) -> None:
     now = time.time()
-    stored([event(at=now - 7_200, model="aaaa1111" * 8), event(at=now - 3_600, model="bbbb2222" * 8)])
+    stored(
+        [event(at=now - 7_200, model="aaaa1111" * 8), event(at=now - 3_600, model="bbbb2222" * 8)]
+    )
     text = text_of(signed_in("support").get(url()))
     assert "Model bbbb2222 began to score it" in text
     assert "Model aaaa1111" not in text
@@ -149,7 +169,11 @@ def test_expected_false_throttles_stand_next_to_their_limit(signed_in, stored) -
     at = time.time() // 3_600 * 3_600 - 1_800
     stored([event(at=at + k, risk=0.5, inclusion_probability=0.1) for k in range(3)])
     text = text_of(signed_in("support").get(url()))
-    assert re.search(r"Expected false throttles by ML in the worst hour, from \d\d:00: 15.0 \(5.4 to 41.9\), limit 10 Over", text)
+    assert re.search(
+        r"Expected false throttles by ML in the worst hour, from \d\d:00: 15.0 \(5.4 to 41.9\),"
+        r" limit 10 Over",
+        text,
+    )
 
 
 def test_what_became_of_it_is_shown_matured_and_settling(signed_in, stored) -> None:
@@ -157,25 +181,43 @@ def test_what_became_of_it_is_shown_matured_and_settling(signed_in, stored) -> N
     base = {"app": APP, "source": "csv", "by": "x", "digest": "", "reported_at": now}
     days = [timedelta(days=d) for d in (1, 2, 40)]
     for k, ago in enumerate(days):
-        Outcome.objects.create(key=f"f{k}", kind="false_throttle", occurred_at=now - ago, matured_at=now, **base)
-    Outcome.objects.create(key="c", kind="chargeback", occurred_at=now - days[0], matured_at=now, **base)
-    Outcome.objects.create(key="s", kind="churn", occurred_at=now - days[0], matured_at=now + days[0], **base)
+        Outcome.objects.create(
+            key=f"f{k}", kind="false_throttle", occurred_at=now - ago, matured_at=now, **base
+        )
+    Outcome.objects.create(
+        key="c", kind="chargeback", occurred_at=now - days[0], matured_at=now, **base
+    )
+    Outcome.objects.create(
+        key="s", kind="churn", occurred_at=now - days[0], matured_at=now + days[0], **base
+    )
     one = event()
     stored([one])
     d = Decision.objects.get(id=uuid.UUID(bytes=one.id))
-    disputes.open_dispute(d, by=Actor("Olu Ade", "olu@example.org", "Support"), reason="It was announced")
+    disputes.open_dispute(
+        d, by=Actor("Olu Ade", "olu@example.org", "Support"), reason="It was announced"
+    )
     text = text_of(signed_in("support").get(url()))
     assert "Chargeback 1 False throttle 2 Refusal found correct 0 Still settling 1" in text
     assert "Fraud confirmed 0" in text
     assert "1 open dispute" in text
 
 
-def wrong(key: str, *, days: int = 1, decision: uuid.UUID | None = None, settles: int = 0, app: str = APP) -> None:
+def wrong(
+    key: str, *, days: int = 1, decision: uuid.UUID | None = None, settles: int = 0, app: str = APP
+) -> None:
     now = timezone.now()
     Outcome.objects.create(
-        key=key, kind="false_throttle", occurred_at=now - timedelta(days=days), reported_at=now, decision=decision, app=app,
-        matured_at=now + timedelta(days=settles), source="csv", by="x", digest="",
-    )  # fmt: skip
+        key=key,
+        kind="false_throttle",
+        occurred_at=now - timedelta(days=days),
+        reported_at=now,
+        decision=decision,
+        app=app,
+        matured_at=now + timedelta(days=settles),
+        source="csv",
+        by="x",
+        digest="",
+    )
 
 
 def test_an_upheld_dispute_counts_among_the_refusals_found_wrong(signed_in, stored) -> None:
@@ -183,8 +225,15 @@ def test_an_upheld_dispute_counts_among_the_refusals_found_wrong(signed_in, stor
     stored([one])
     d = Decision.objects.get(id=uuid.UUID(bytes=one.id))
     assert "Refusals found wrong, 90 d 0" in text_of(signed_in("support").get(url()))
-    opened = disputes.open_dispute(d, by=Actor("Olu Ade", "olu@example.org", "Support"), reason="It was announced")
-    disputes.adjudicate(opened.pk, "uphold", by=Actor("Priya Raman", "priya@example.org", "Admin"), reason="It was announced")
+    opened = disputes.open_dispute(
+        d, by=Actor("Olu Ade", "olu@example.org", "Support"), reason="It was announced"
+    )
+    disputes.adjudicate(
+        opened.pk,
+        "uphold",
+        by=Actor("Priya Raman", "priya@example.org", "Admin"),
+        reason="It was announced",
+    )
     assert "Refusals found wrong, 90 d 1" in text_of(signed_in("sre").get(url()))
 
 
@@ -207,16 +256,30 @@ def test_the_deciders_are_told_of_it_once_and_of_its_end(valkey, signed_in, stor
     wrong("a")
     wrong("b", app="app_nobody_registered")
     assert (tasks.tell_found_wrong(), tasks.tell_found_wrong()) == (1, 0)
-    assert msgspec.msgpack.decode(valkey.get(PROFILE_PREFIX + APP), type=Profile).false_throttle_history == 5
+    assert (
+        msgspec.msgpack.decode(
+            valkey.get(PROFILE_PREFIX + APP), type=Profile
+        ).false_throttle_history
+        == 5
+    )
     with connection.cursor() as cursor:  # 90 days later
         cursor.execute("SET LOCAL session_replication_role = replica")
-        cursor.execute("UPDATE decisions_outcome SET occurred_at = occurred_at - interval '90 days'")
+        cursor.execute(
+            "UPDATE decisions_outcome SET occurred_at = occurred_at - interval '90 days'"
+        )
         cursor.execute("SET LOCAL session_replication_role = origin")
     assert tasks.tell_found_wrong() == 1
-    assert msgspec.msgpack.decode(valkey.get(PROFILE_PREFIX + APP), type=Profile).false_throttle_history == 4
+    assert (
+        msgspec.msgpack.decode(
+            valkey.get(PROFILE_PREFIX + APP), type=Profile
+        ).false_throttle_history
+        == 4
+    )
 
 
-def test_what_could_not_be_told_is_told_the_next_time(valkey, signed_in, stored, monkeypatch) -> None:
+def test_what_could_not_be_told_is_told_the_next_time(
+    valkey, signed_in, stored, monkeypatch
+) -> None:
     def away(apps):
         raise StoreUnavailable("away")
 
@@ -231,7 +294,10 @@ def test_what_could_not_be_told_is_told_the_next_time(valkey, signed_in, stored,
 def test_an_app_nobody_tracks_finds_full_buckets(signed_in, decider) -> None:
     decider()
     text = text_of(signed_in("sre").get(url()))
-    assert "No decider tracks this app now. Its next request finds a full bucket of 300 and 15 requests a second." in text
+    assert (
+        "No decider tracks this app now. Its next request finds a full bucket of 300 and 15"
+        " requests a second." in text
+    )
     assert "Order sync: nothing is known of the last 24 h" in text
 
 
@@ -256,7 +322,9 @@ def test_two_that_track_it_are_both_shown(signed_in, decider) -> None:
     assert "2 deciders track it" in text
 
 
-def test_without_valkey_the_page_stands_and_says_what_is_not_known(signed_in, stored, settings) -> None:
+def test_without_valkey_the_page_stands_and_says_what_is_not_known(
+    signed_in, stored, settings
+) -> None:
     stored([event()])
     client = signed_in("support")
     settings.VALKEY_URL = "redis://127.0.0.1:1/0"
@@ -271,7 +339,10 @@ def test_ingest_that_is_behind_is_said(signed_in, beat, valkey) -> None:
     from decider import store
 
     beat()
-    valkey.set(store.INGEST_STATUS_KEY, msgspec.msgpack.encode(store.IngestStatus(time.time(), 240.0, 10, 0)))
+    valkey.set(
+        store.INGEST_STATUS_KEY,
+        msgspec.msgpack.encode(store.IngestStatus(time.time(), 240.0, 10, 0)),
+    )
     assert "Ingest is 4 m behind." in text_of(signed_in("support").get(url()))
 
 
@@ -341,7 +412,9 @@ def test_a_reset_that_reaches_nobody_says_so(signed_in, beat, monkeypatch) -> No
 def test_a_note_is_added_and_stays(signed_in) -> None:
     client = signed_in("support")
     done = client.post(
-        url("app-note"), {"text": "They replay their queue. https://example.org/SUP-1 <script>alert(1)</script>"}, follow=True
+        url("app-note"),
+        {"text": "They replay their queue. https://example.org/SUP-1 <script>alert(1)</script>"},
+        follow=True,
     )
     page = done.content.decode()
     assert "They replay their queue." in page
@@ -350,7 +423,9 @@ def test_a_note_is_added_and_stays(signed_in) -> None:
 
 
 def test_a_note_that_says_nothing_is_refused(signed_in) -> None:
-    assert "The note is empty." in text_of(signed_in("support").post(url("app-note"), {"text": "  "}, follow=True))
+    assert "The note is empty." in text_of(
+        signed_in("support").post(url("app-note"), {"text": "  "}, follow=True)
+    )
     assert not AppNote.objects.exists()
 
 
@@ -373,7 +448,9 @@ def test_who_sees_who_looked(signed_in, role: str) -> None:
 
 
 def test_nobody_looked_is_said(signed_in) -> None:
-    assert "Nobody has looked at app_none" in text_of(signed_in("auditor").get(url("app-looks", app="app_none")))
+    assert "Nobody has looked at app_none" in text_of(
+        signed_in("auditor").get(url("app-looks", app="app_none"))
+    )
 
 
 def test_polling_is_one_look(signed_in, stored) -> None:
@@ -435,7 +512,9 @@ def test_changes_are_posted(signed_in, name: str, before) -> None:
     assert signed_in("support").get(there).status_code == 405
 
 
-@pytest.mark.parametrize("app", ["a/b/../c", "a\x00b", '"><script>alert(1)</script>', "x" * 3_000, "ü ñ"])
+@pytest.mark.parametrize(
+    "app", ["a/b/../c", "a\x00b", '"><script>alert(1)</script>', "x" * 3_000, "ü ñ"]
+)
 def test_hostile_names_are_shown_and_not_run(signed_in, decider, app: str) -> None:
     decider()
     client = signed_in("policy_admin")

@@ -15,7 +15,9 @@ from tests.console.conftest import MODEL
 from tests.decisions.factory import event
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
 QUIET = [
     "--no-sandbox",
     "--disable-gpu",
@@ -51,11 +53,16 @@ def page(browser, live_server, person, publish, beat) -> Iterator:
     client.force_login(person("sre"), backend="django.contrib.auth.backends.ModelBackend")
     context = browser.new_context(color_scheme="light", viewport={"width": 1440, "height": 900})
     cookie = client.cookies[settings.SESSION_COOKIE_NAME].value
-    context.add_cookies([{"name": settings.SESSION_COOKIE_NAME, "value": cookie, "url": live_server.url}])
+    context.add_cookies(
+        [{"name": settings.SESSION_COOKIE_NAME, "value": cookie, "url": live_server.url}]
+    )
     tab = context.new_page()
     problems: list[str] = []
     tab.on("pageerror", lambda error: problems.append(str(error)))
-    tab.on("console", lambda said: problems.append(said.text) if "Content Security Policy" in said.text else None)
+    tab.on(
+        "console",
+        lambda said: problems.append(said.text) if "Content Security Policy" in said.text else None,
+    )
     tab.goto(live_server.url)
     yield tab
     context.close()
@@ -96,7 +103,11 @@ def test_the_theme_changes_at_once_and_stays(page) -> None:
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
     page.reload()
     assert page.locator("html").get_attribute("data-theme") == "dark"
-    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == dark == "rgb(13, 17, 20)"
+    assert (
+        page.evaluate("getComputedStyle(document.body).backgroundColor")
+        == dark
+        == "rgb(13, 17, 20)"
+    )
 
 
 def test_g_then_a_letter_goes_to_a_page(page) -> None:
@@ -123,7 +134,11 @@ def test_a_strip_without_an_answer_says_since_when_and_recovers(page) -> None:
     page.route("**/ui/strip", lambda route: route.abort())
     page.evaluate("answered = Date.now() - 16000")
     page.get_by_text("Status unknown since").first.wait_for()
-    assert page.locator(".strip a").count() == page.locator(".strip a:has-text('Status unknown since')").count() == 6
+    assert (
+        page.locator(".strip a").count()
+        == page.locator(".strip a:has-text('Status unknown since')").count()
+        == 6
+    )
     assert page.locator("#live").inner_text() == "System status unknown"
     page.unroute("**/ui/strip")
     page.evaluate("htmx.trigger('#strip', 'refresh')")

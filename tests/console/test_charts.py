@@ -19,7 +19,12 @@ def test_stacked_layers_stay_in_the_plot_and_meet(columns: list[tuple[float, flo
     low, high = [a for a, _ in columns], [b for _, b in columns]
     top = charts.nice_ceiling(max(a + b for a, b in columns))
     first, second = charts.stacked([("defer", low), ("shed", high)], top)
-    assert all(-0.01 <= v <= 100.01 for layer in (first, second) for point in coordinates(layer.area) for v in point)
+    assert all(
+        -0.01 <= v <= 100.01
+        for layer in (first, second)
+        for point in coordinates(layer.area)
+        for v in point
+    )
     assert coordinates(second.area)[len(coordinates(second.top)) :] == coordinates(first.top)[::-1]
 
 
@@ -69,4 +74,10 @@ def test_times_on_the_axis_are_round() -> None:
 
 
 def test_axis_figures_are_short() -> None:
-    assert [charts.short(v) for v in (0, 250, 1_500, 70_000, 2_000_000)] == ["0", "250", "1.5 k", "70 k", "2 M"]
+    assert [charts.short(v) for v in (0, 250, 1_500, 70_000, 2_000_000)] == [
+        "0",
+        "250",
+        "1.5 k",
+        "70 k",
+        "2 M",
+    ]

@@ -1,4 +1,6 @@
-"""Every text pair in use is readable and every control visible, in both themes: WCAG 2.2, 1.4.3 and 1.4.11."""
+"""Every text pair in use is readable and every control visible, in both themes: WCAG 2.2, 1.4.3 and
+1.4.11.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,10 @@ import pytest
 from django.conf import settings
 
 CSS = (Path(settings.BASE_DIR) / "console/static/console/console.css").read_text()
-TOKENS = {name: (light, dark) for name, light, dark in re.findall(r"--([\w-]+):\s*light-dark\((#\w{6}), (#\w{6})\)", CSS)}
+TOKENS = {
+    name: (light, dark)
+    for name, light, dark in re.findall(r"--([\w-]+):\s*light-dark\((#\w{6}), (#\w{6})\)", CSS)
+}
 
 INKS = product(("ink", "ink-2", "ink-3"), ("bg", "surface", "sunken", "hover"))
 ACTIONS = ("admit", "defer", "batch", "shed", "block")
@@ -22,7 +27,11 @@ TEXT = [
     *(("accent", ground) for ground in ("surface", "bg", "accent-wash", "hover")),
     ("on-solid", "solid"),
     ("on-solid", "bad-solid"),
-    *((ink, ground) for ink in ("ink", "ink-2") for ground in ("accent-wash", "warn-wash", "bad-wash", "defer-wash")),
+    *(
+        (ink, ground)
+        for ink in ("ink", "ink-2")
+        for ground in ("accent-wash", "warn-wash", "bad-wash", "defer-wash")
+    ),
     ("ink-3", "bad-wash"),
 ]
 SHAPES = [

@@ -16,7 +16,13 @@ def test_the_policy_has_no_exceptions(client, db) -> None:
     policy = client.get(reverse("login"))["Content-Security-Policy"]
     assert "unsafe" not in policy
     assert "nonce" not in policy
-    for directive in ("default-src 'self'", "script-src 'self'", "style-src 'self'", "object-src 'none'", "frame-ancestors 'none'"):
+    for directive in (
+        "default-src 'self'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "object-src 'none'",
+        "frame-ancestors 'none'",
+    ):
         assert directive in policy
 
 

@@ -1,4 +1,6 @@
-"""Saying that a refusal was wrong, the queue, and the verdict, as pages for every role, with script and without."""
+"""Saying that a refusal was wrong, the queue, and the verdict, as pages for every role, with script
+and without.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ def groups(db) -> None:
 
 def signed_in(role: str, name: str = "Mara Lindqvist") -> Client:
     first, _, last = name.partition(" ")
-    user, _ = User.objects.get_or_create(username=f"{first.lower()}@example.org", first_name=first, last_name=last)
+    user, _ = User.objects.get_or_create(
+        username=f"{first.lower()}@example.org", first_name=first, last_name=last
+    )
     if role:
         user.groups.add(Group.objects.get(name=role))
     client = Client()
@@ -52,7 +56,10 @@ def refused(stored) -> str:
 def opened(decision: str, **fields) -> Dispute:
     d = Decision.objects.get(id=uuid.UUID(decision.removeprefix("dec_")))
     made = disputes.open_dispute(
-        d, by=Actor("Olu Ade", "olu@example.org", "Support"), reason="<b>It was</b> announced", ticket="SUP-1"
+        d,
+        by=Actor("Olu Ade", "olu@example.org", "Support"),
+        reason="<b>It was</b> announced",
+        ticket="SUP-1",
     )
     Dispute.objects.filter(pk=made.pk).update(**fields)
     return made
@@ -67,12 +74,18 @@ def test_support_opens_a_dispute_from_the_sheet(refused) -> None:
     page = body(support.get(reverse("decision", args=[refused])))
     assert re.search(r'<a class="btn btn-primary"[^>]*data-key="f"[^>]*>', page)
     sheet = support.get(reverse("dispute-open", args=[refused]), **HTMX)
-    assert (sheet.status_code, "<html" in body(sheet), sheet["Vary"]) == (200, False, "HX-Request, Cookie")
+    assert (sheet.status_code, "<html" in body(sheet), sheet["Vary"]) == (
+        200,
+        False,
+        "HX-Request, Cookie",
+    )
     done = support.post(reverse("dispute-open", args=[refused]), CLAIM, **HTMX)
     assert done["HX-Redirect"] == reverse("decision", args=[refused])
     assert Dispute.objects.get().claim == CLAIM["reason"]
     assert AuditEntry.objects.get(action="dispute.open").actor_role == "Support"
-    assert AuditEntry.objects.filter(action="app.look", summary__contains="to dispute it").count() == 1
+    assert (
+        AuditEntry.objects.filter(action="app.look", summary__contains="to dispute it").count() == 1
+    )
     page = body(support.get(reverse("decision", args=[refused])))
     assert "The dispute is open. A second person decides it." in page
     assert "Mara Lindqvist: The customer announced this batch" in page
@@ -81,7 +94,9 @@ def test_support_opens_a_dispute_from_the_sheet(refused) -> None:
 
 def test_without_script_the_dispute_is_a_page_of_its_own(refused) -> None:
     support = signed_in("support")
-    assert "<h1>Say that this refusal was wrong</h1>" in body(support.get(reverse("dispute-open", args=[refused])))
+    assert "<h1>Say that this refusal was wrong</h1>" in body(
+        support.get(reverse("dispute-open", args=[refused]))
+    )
     done = support.post(reverse("dispute-open", args=[refused]), CLAIM)
     assert (done.status_code, done["Location"]) == (302, reverse("decision", args=[refused]))
 
@@ -95,7 +110,9 @@ def test_without_script_the_dispute_is_a_page_of_its_own(refused) -> None:
     ],
 )
 def test_a_wrong_answer_comes_back_in_the_sheet_escaped(refused, change, says) -> None:
-    back = signed_in("support").post(reverse("dispute-open", args=[refused]), CLAIM | {"ticket": '"><script>'} | change, **HTMX)
+    back = signed_in("support").post(
+        reverse("dispute-open", args=[refused]), CLAIM | {"ticket": '"><script>'} | change, **HTMX
+    )
     assert (back.status_code, says in body(back), "<script>" in body(back)) == (422, True, False)
     assert not Dispute.objects.exists()
 
@@ -109,7 +126,9 @@ def test_a_second_dispute_about_the_same_refusal_is_told_of_the_first(refused) -
 def test_the_auditor_reads_and_opens_nothing(refused) -> None:
     auditor = signed_in("auditor")
     page = body(auditor.get(reverse("decision", args=[refused])))
-    assert re.search(r'<button class="btn" type="button" disabled aria-describedby="who-disputes">', page)
+    assert re.search(
+        r'<button class="btn" type="button" disabled aria-describedby="who-disputes">', page
+    )
     assert "Support, SRE, ML owner or Policy admin can do this" in page
     url = reverse("dispute-open", args=[refused])
     assert (auditor.get(url).status_code, auditor.post(url, CLAIM).status_code) == (403, 403)
@@ -132,7 +151,9 @@ def test_a_second_person_decides_and_the_verdict_is_on_the_page_of_the_decision(
     number = opened(refused).pk
     admin = signed_in("policy_admin", "Priya Raman")
     queue = body(admin.get(reverse("disputes")))
-    assert re.search(r"<h1>1 dispute waits for a second person, the oldest for [\d.]+ s</h1>", queue)
+    assert re.search(
+        r"<h1>1 dispute waits for a second person, the oldest for [\d.]+ s</h1>", queue
+    )
     assert "&lt;b&gt;It was&lt;/b&gt; announced" in queue
     assert "Decide…" in queue
     assert '1<span class="sr"> open</span>' in queue
@@ -146,18 +167,31 @@ def test_a_second_person_decides_and_the_verdict_is_on_the_page_of_the_decision(
     assert "Priya Raman: It was announced on Monday" in page
     assert "False throttle, this decision" not in page
     assert "Keep the verdict" not in body(admin.get(reverse("dispute", args=[number])))
-    assert "A refusal of app_7q2m4kx9 was found wrong" in body(admin.get(reverse("dispute", args=[number])))
+    assert "A refusal of app_7q2m4kx9 was found wrong" in body(
+        admin.get(reverse("dispute", args=[number]))
+    )
 
 
 @pytest.mark.parametrize(
-    ("role", "may"), [("support", False), ("sre", True), ("ml_owner", True), ("policy_admin", True), ("auditor", False)]
+    ("role", "may"),
+    [
+        ("support", False),
+        ("sre", True),
+        ("ml_owner", True),
+        ("policy_admin", True),
+        ("auditor", False),
+    ],
 )
-def test_who_may_decide_is_the_same_for_the_button_and_the_endpoint(refused, role: str, may: bool) -> None:
+def test_who_may_decide_is_the_same_for_the_button_and_the_endpoint(
+    refused, role: str, may: bool
+) -> None:
     number = opened(refused).pk
     client = signed_in(role)
     assert ("Decide…" in body(client.get(reverse("disputes")))) is may
     assert ("Keep the verdict" in body(client.get(reverse("dispute", args=[number])))) is may
-    assert client.post(reverse("dispute", args=[number]), FOUND).status_code == (302 if may else 403)
+    assert client.post(reverse("dispute", args=[number]), FOUND).status_code == (
+        302 if may else 403
+    )
     assert Outcome.objects.exists() is may
 
 
@@ -175,7 +209,11 @@ def test_the_opener_is_told_that_someone_else_decides(refused) -> None:
 
 @pytest.mark.parametrize(
     ("change", "says"),
-    [({"verdict": ""}, "Say whether it was wrong"), ({"verdict": "maybe"}, "Say whether"), ({"reason": ""}, "Say what you found")],
+    [
+        ({"verdict": ""}, "Say whether it was wrong"),
+        ({"verdict": "maybe"}, "Say whether"),
+        ({"reason": ""}, "Say what you found"),
+    ],
 )
 def test_a_verdict_without_its_parts_comes_back(refused, change, says) -> None:
     number = opened(refused).pk
@@ -187,7 +225,9 @@ def test_a_verdict_without_its_parts_comes_back(refused, change, says) -> None:
 def test_the_second_verdict_is_told_of_the_first(refused) -> None:
     number = opened(refused).pk
     signed_in("policy_admin", "Priya Raman").post(reverse("dispute", args=[number]), FOUND)
-    back = signed_in("sre", "Dele Okafor").post(reverse("dispute", args=[number]), FOUND | {"verdict": "decline"}, **HTMX)
+    back = signed_in("sre", "Dele Okafor").post(
+        reverse("dispute", args=[number]), FOUND | {"verdict": "decline"}, **HTMX
+    )
     assert (back.status_code, "was decided by Priya Raman: upheld" in body(back)) == (422, True)
     assert Outcome.objects.count() == 1
 
@@ -231,7 +271,12 @@ def test_what_is_not_there_is_not_found_and_wrong_methods_are_refused(refused) -
     sre = signed_in("sre")
     assert sre.get(reverse("dispute", args=[999])).status_code == 404
     assert sre.get(reverse("dispute-open", args=["dec_12"])).status_code == 404
-    assert sre.get(reverse("dispute-open", args=["dec_" + "0" * 12 + "7" + "0" * 3 + "8" + "0" * 15])).status_code == 404
+    assert (
+        sre.get(
+            reverse("dispute-open", args=["dec_" + "0" * 12 + "7" + "0" * 3 + "8" + "0" * 15])
+        ).status_code
+        == 404
+    )
     assert sre.post(reverse("disputes")).status_code == 405
     assert sre.delete(reverse("dispute-open", args=[refused])).status_code == 405
 

@@ -25,7 +25,11 @@ def compose(person, role: str = "sre", asked: str = "") -> home.Home:
 def traffic() -> list:
     now = time.time() - 20
     refused = [event(at=now - k, inclusion_probability=0.5, tier=3) for k in range(3)]
-    return [*refused, *(unranked(at=now - k) for k in range(4)), event(at=now, action=int(Action.SHED), inclusion_probability=0.5)]
+    return [
+        *refused,
+        *(unranked(at=now - k) for k in range(4)),
+        event(at=now, action=int(Action.SHED), inclusion_probability=0.5),
+    ]
 
 
 def test_a_fresh_installation_says_what_is_true(person, publish) -> None:
@@ -42,7 +46,11 @@ def test_a_calm_day_reads_as_one(person, publish, beat, stored) -> None:
     stored([unranked(at=time.time() - 20) for _ in range(6)])
     page = compose(person)
     assert page.headline == "Running normally"
-    assert page.lead == "100.0% of about 300 requests a minute are admitted. ML decides on all 2 deciders, with risk v1."
+    assert (
+        page.lead
+        == "100.0% of about 300 requests a minute are admitted. ML decides on all 2 deciders, with"
+        " risk v1."
+    )
     assert page.attention == ()
 
 
@@ -59,7 +67,10 @@ def test_the_headline_counts_what_to_look_at(person, publish, beat, stored) -> N
 
 @pytest.mark.parametrize(
     ("switch", "says"),
-    [("all_ml", "ML is off, the fallback limiter decides"), ("observe_only", "Observing only, everything is admitted")],
+    [
+        ("all_ml", "ML is off, the fallback limiter decides"),
+        ("observe_only", "Observing only, everything is admitted"),
+    ],
 )
 def test_a_switch_is_the_headline(person, publish, beat, switch: str, says: str) -> None:
     publish(model=MODEL, switches=[Switch(switch)])
@@ -72,12 +83,20 @@ def test_counts_are_weighted(person, stored) -> None:
     chart = compose(person).chart
     assert chart is not None
     shown = {now.action: now.rate for now in chart.now}
-    assert shown == {Action.ADMIT: 200, Action.DEFER: 6, Action.BATCH: 0, Action.SHED: 2, Action.BLOCK: 0}
+    assert shown == {
+        Action.ADMIT: 200,
+        Action.DEFER: 6,
+        Action.BATCH: 0,
+        Action.SHED: 2,
+        Action.BLOCK: 0,
+    }
     assert chart.refused_rate == pytest.approx(8)
     assert chart.decided_by == (("ML ranking", 8.0),)
 
 
-def test_guardrails_show_their_limit_and_admit_what_is_not_measured(person, stored, publish, beat) -> None:
+def test_guardrails_show_their_limit_and_admit_what_is_not_measured(
+    person, stored, publish, beat
+) -> None:
     publish(model=MODEL)
     beat(latency_p99_us=12_000.0)
     stored(traffic())
@@ -88,12 +107,33 @@ def test_guardrails_show_their_limit_and_admit_what_is_not_measured(person, stor
     assert (latency.figure, latency.verdict.word) == ("12 ms", "Over")
 
 
-def test_services_are_ordered_by_pressure_and_a_late_feed_says_so(person, publish, beat, stored) -> None:
+def test_services_are_ordered_by_pressure_and_a_late_feed_says_so(
+    person, publish, beat, stored
+) -> None:
     publish(model=MODEL)
-    beat(services=[load("orders-read", 0.5), load("ledger-write", 0.93), load("auth", 0.2, feedback_age_s=400)])
-    stored([event(at=time.time() - 20, service="ledger-write", action=int(Action.SHED), inclusion_probability=0.5)])
+    beat(
+        services=[
+            load("orders-read", 0.5),
+            load("ledger-write", 0.93),
+            load("auth", 0.2, feedback_age_s=400),
+        ]
+    )
+    stored(
+        [
+            event(
+                at=time.time() - 20,
+                service="ledger-write",
+                action=int(Action.SHED),
+                inclusion_probability=0.5,
+            )
+        ]
+    )
     rows = compose(person).services
-    assert [(row.name, row.word) for row in rows] == [("ledger-write", "Shedding"), ("orders-read", "Fine"), ("auth", "Late feed")]
+    assert [(row.name, row.word) for row in rows] == [
+        ("ledger-write", "Shedding"),
+        ("orders-read", "Fine"),
+        ("auth", "Late feed"),
+    ]
     assert (rows[0].shed, rows[0].bar, rows[0].look) == (2, 93, "bad")
 
 
@@ -123,7 +163,9 @@ def test_the_live_part_is_the_same_without_the_frame(signed_in, publish) -> None
     assert "<html" not in part
 
 
-def test_without_valkey_the_page_stands_and_says_what_is_missing(signed_in, settings, stored) -> None:
+def test_without_valkey_the_page_stands_and_says_what_is_missing(
+    signed_in, settings, stored
+) -> None:
     stored(traffic())
     client = signed_in("sre")
     settings.VALKEY_URL = "redis://127.0.0.1:1/0"
@@ -149,7 +191,15 @@ def test_a_refusal_found_wrong_is_a_lower_bound_of_the_false_throttle_rate(store
     made = [event(at=now - 200, inclusion_probability=0.5) for _ in range(10)]
     stored(made)
     assert "No refusal of this time" in compose(person, "auditor").tiles[0].finding
-    about = Report("c-1", Kind.FALSE_THROTTLE, utc(now - 200), utc(now - 150), utc(now - 100), app=made[0].app, weight=2.0)
+    about = Report(
+        "c-1",
+        Kind.FALSE_THROTTLE,
+        utc(now - 200),
+        utc(now - 150),
+        utc(now - 100),
+        app=made[0].app,
+        weight=2.0,
+    )
     outcomes.report(about, by=SYSTEM, reason="found wrong", source="api")
     tile = compose(person).tiles[0]
     assert (tile.figure, tile.limit) == ("≥ 10.00%", "of refusals")

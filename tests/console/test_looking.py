@@ -1,4 +1,6 @@
-"""What an answer shows of an app is written down before it leaves, whatever its status and whoever asks."""
+"""What an answer shows of an app is written down before it leaves, whatever its status and whoever
+asks.
+"""
 
 from __future__ import annotations
 
@@ -36,10 +38,14 @@ def looks(app: str = APP) -> list[str]:
 
 
 class Stored:
-    """A stored refusal of a registered app, disputed, with an outcome and a receipt; the values that addresses are made of."""
+    """A stored refusal of a registered app, disputed, with an outcome and a receipt; the values
+    that addresses are made of.
+    """
 
     def __init__(self, keys) -> None:
-        App.objects.create(id=APP, name="Order sync", tenant=Tenant.objects.create(id="t", name="Tidewell"), tier=1)
+        App.objects.create(
+            id=APP, name="Order sync", tenant=Tenant.objects.create(id="t", name="Tidewell"), tier=1
+        )
         self.one = event(at=time.time() - 20)
         self.near = format_decision_id(id_at(self.one.at + 1))
         """An id of about the same moment that is not stored."""
@@ -51,9 +57,20 @@ class Stored:
 
     @property
     def receipt(self) -> str:
-        return self.key.seal(Receipt(
-            self.one.id, self.one.at, Action.DEFER, Stage.RANK, Reason.RISK_HIGH, 4, 1, "0123456789ab", self.key.pseudonym(APP), (),
-        ))  # fmt: skip
+        return self.key.seal(
+            Receipt(
+                self.one.id,
+                self.one.at,
+                Action.DEFER,
+                Stage.RANK,
+                Reason.RISK_HIGH,
+                4,
+                1,
+                "0123456789ab",
+                self.key.pseudonym(APP),
+                (),
+            )
+        )
 
     def dispute(self) -> Dispute:
         decision = find(uuid.UUID(bytes=self.one.id))
@@ -88,7 +105,10 @@ def _get(name: str, *args: str, **given: str) -> Call:
     """Asks for a page; values may be named attributes of `Stored`."""
 
     def call(client: Client, there: Stored) -> object:
-        return client.get(reverse(name, args=[getattr(there, a[1:]) if a.startswith("$") else a for a in args]), given)
+        return client.get(
+            reverse(name, args=[getattr(there, a[1:]) if a.startswith("$") else a for a in args]),
+            given,
+        )
 
     return call
 
@@ -115,7 +135,9 @@ def _with_dispute(name: str) -> Call:
 
 def _sent(name: str, body: Callable[[Stored], dict], *args: str) -> Call:
     def call(client: Client, there: Stored) -> object:
-        where = reverse(name, args=[getattr(there, a[1:]) if a.startswith("$") else a for a in args])
+        where = reverse(
+            name, args=[getattr(there, a[1:]) if a.startswith("$") else a for a in args]
+        )
         return client.post(where, body(there), content_type="application/json")
 
     return call
@@ -123,11 +145,15 @@ def _sent(name: str, body: Callable[[Stored], dict], *args: str) -> Call:
 
 def _verdict(client: Client, there: Stored) -> object:
     where = reverse("api-verdict", args=[there.dispute().pk])
-    return client.post(where, {"verdict": "uphold", "reason": "It was."}, content_type="application/json")
+    return client.post(
+        where, {"verdict": "uphold", "reason": "It was."}, content_type="application/json"
+    )
 
 
 def _tail(client: Client, there: Stored) -> object:
-    return client.get(reverse("ui-lookup-tail"), {"after": str(lookup.id_at(there.one.at - 60)), "f": "1"})
+    return client.get(
+        reverse("ui-lookup-tail"), {"after": str(lookup.id_at(there.one.at - 60)), "f": "1"}
+    )
 
 
 def _note(client: Client, there: Stored) -> object:
@@ -138,11 +164,15 @@ def _note(client: Client, there: Stored) -> object:
 SHOWS: dict[str, Call] = {
     "lookup": _get("lookup", f="1"),
     "ui-lookup-tail": _tail,
-    "lookup-csv": lambda client, there: client.get(reverse("lookup-csv"), {"q": there.one.request_id, "f": "1"}),
+    "lookup-csv": lambda client, there: client.get(
+        reverse("lookup-csv"), {"q": there.one.request_id, "f": "1"}
+    ),
     "decision": _get("decision", "$name"),
     "decision-print": _get("decision-print", "$name"),
     "ui-explanation": _get("ui-explanation", "$name"),
-    "ui-decided-now": lambda client, there: client.post(reverse("ui-decided-now", args=[there.name])),
+    "ui-decided-now": lambda client, there: client.post(
+        reverse("ui-decided-now", args=[there.name])
+    ),
     "ui-around": _get("ui-around", "$name"),
     "ui-forecast": _get("ui-forecast", APP),
     "app": _get("app", APP),
@@ -182,10 +212,32 @@ SHOWS: dict[str, Call] = {
 ELSEWHERE = {"switch-flip", "switch-preview"}
 """They show examples when a switch would change something; tested where switches are."""
 SHOWS_NONE = {
-    "home", "ui-home-mix", "ui-strip", "login", "logout", "preference", "tokens", "token-revoke", "ticket",
-    "save-search", "delete-search", "ui-palette", "model-explanations", "switches", "propagation", "app-note", "app-looks",
-    "api-schema", "api-app-looks", "api-searches", "api-search", "api-tokens", "api-token", "api-models", "api-status",
-}  # fmt: skip
+    "home",
+    "ui-home-mix",
+    "ui-strip",
+    "login",
+    "logout",
+    "preference",
+    "tokens",
+    "token-revoke",
+    "ticket",
+    "save-search",
+    "delete-search",
+    "ui-palette",
+    "model-explanations",
+    "switches",
+    "propagation",
+    "app-note",
+    "app-looks",
+    "api-schema",
+    "api-app-looks",
+    "api-searches",
+    "api-search",
+    "api-tokens",
+    "api-token",
+    "api-models",
+    "api-status",
+}
 """Sums over all apps, people's own things, and what says itself who looked."""
 
 
@@ -206,19 +258,27 @@ def test_whatever_shows_an_app_is_a_look(name, there, anyone) -> None:
 
 
 @pytest.mark.parametrize("name", ["decision", "api-minute"])
-def test_a_decision_that_was_not_kept_is_answered_with_others_which_are_looked_at(name, there, anyone) -> None:
+def test_a_decision_that_was_not_kept_is_answered_with_others_which_are_looked_at(
+    name, there, anyone
+) -> None:
     anyone.get(reverse(name, args=[there.near]))
-    assert looks() == [f"the minute of decision {there.near}" + " over the API" * (name == "api-minute")]
+    assert looks() == [
+        f"the minute of decision {there.near}" + " over the API" * (name == "api-minute")
+    ]
 
 
 def test_rows_beside_a_refused_filter_are_looked_at(there, anyone) -> None:
-    answer = anyone.get(reverse("lookup"), {"q": there.one.request_id, "action": "explode", "f": "1"})
+    answer = anyone.get(
+        reverse("lookup"), {"q": there.one.request_id, "action": "explode", "f": "1"}
+    )
     assert answer.status_code == 422
     assert there.name in answer.content.decode()
     assert looks() == ["lookup results"]
 
 
-def test_a_list_is_one_look_for_each_of_its_apps_and_the_tail_adds_none_again(there, stored, anyone) -> None:
+def test_a_list_is_one_look_for_each_of_its_apps_and_the_tail_adds_none_again(
+    there, stored, anyone
+) -> None:
     stored([event(app="app_two", at=time.time() - 15) for _ in range(3)])
     for _ in range(2):
         anyone.get(reverse("lookup"), {"f": "1"})
@@ -234,7 +294,16 @@ def test_an_export_of_every_app_is_found_from_each(there, anyone) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["app", "app-gauges", "ui-forecast", "api-app", "api-app-buckets", "api-app-notes", "api-app-policy"]
+    "name",
+    [
+        "app",
+        "app-gauges",
+        "ui-forecast",
+        "api-app",
+        "api-app-buckets",
+        "api-app-notes",
+        "api-app-policy",
+    ],
 )
 def test_an_id_that_nobody_has_leaves_nothing_in_the_log(name, anyone) -> None:
     anyone.get(reverse(name, args=["app_of_nobody"]))

@@ -1,4 +1,6 @@
-"""Lookup in a real browser: keys, include and exclude, the live tail, and a token that never reaches an address."""
+"""Lookup in a real browser: keys, include and exclude, the live tail, and a token that never
+reaches an address.
+"""
 
 from __future__ import annotations
 
@@ -22,16 +24,24 @@ def page(browser, live_server, person, publish, beat, stored) -> Iterator:  # no
     publish()
     beat()
     now = time.time()
-    stored([event(at=now - 20 - k, service=("orders-read", "search")[k % 2]) for k in range(6)] + [unranked(at=now - 40)])
+    stored(
+        [event(at=now - 20 - k, service=("orders-read", "search")[k % 2]) for k in range(6)]
+        + [unranked(at=now - 40)]
+    )
     client = Client()
     client.force_login(person("support"), backend="django.contrib.auth.backends.ModelBackend")
     context = browser.new_context(color_scheme="light", viewport={"width": 1440, "height": 900})
     cookie = client.cookies[settings.SESSION_COOKIE_NAME].value
-    context.add_cookies([{"name": settings.SESSION_COOKIE_NAME, "value": cookie, "url": live_server.url}])
+    context.add_cookies(
+        [{"name": settings.SESSION_COOKIE_NAME, "value": cookie, "url": live_server.url}]
+    )
     tab = context.new_page()
     problems: list[str] = []
     tab.on("pageerror", lambda error: problems.append(str(error)))
-    tab.on("console", lambda said: problems.append(said.text) if "Content Security Policy" in said.text else None)
+    tab.on(
+        "console",
+        lambda said: problems.append(said.text) if "Content Security Policy" in said.text else None,
+    )
     tab.goto(live_server.url + "/lookup")
     yield tab
     context.close()
@@ -64,7 +74,9 @@ def test_keys_move_through_rows_and_open_one(page) -> None:
 def test_slash_goes_to_the_box_and_what_is_typed_is_posted(page) -> None:
     page.keyboard.press("/")
     assert page.locator("#q").evaluate("box => box === document.activeElement")
-    with page.expect_response(lambda got: got.url.endswith("/lookup") and got.request.method == "POST"):
+    with page.expect_response(
+        lambda got: got.url.endswith("/lookup") and got.request.method == "POST"
+    ):
         page.keyboard.type("sk_live_4eC39HqLyjWDarjtT1zdp7dc")
     page.get_by_text("looks like a credential").wait_for()
     assert "sk_live" not in page.url

@@ -16,7 +16,13 @@ def at(seconds_ago: float, **fields):
 
 
 def test_each_row_counts_for_the_inverse_of_its_inclusion_probability(stored) -> None:
-    stored([at(30, inclusion_probability=0.5), at(31, inclusion_probability=0.1), unranked(at=NOW - 32, id=id_at(NOW - 32))])
+    stored(
+        [
+            at(30, inclusion_probability=0.5),
+            at(31, inclusion_probability=0.1),
+            unranked(at=NOW - 32, id=id_at(NOW - 32)),
+        ]
+    )
     found = mix.over(QUARTER, NOW)
     assert found.total == pytest.approx(2 + 10 + 50)
     assert found.kept == 3
@@ -45,7 +51,11 @@ def test_a_bucket_that_has_only_begun_is_left_out(db) -> None:
 
 def test_enterprise_is_counted_on_its_own(stored) -> None:
     stored(
-        [at(30, tier=3, inclusion_probability=1.0), at(31, tier=3, action=int(Action.ADMIT), inclusion_probability=0.02), at(33)]
+        [
+            at(30, tier=3, inclusion_probability=1.0),
+            at(31, tier=3, action=int(Action.ADMIT), inclusion_probability=0.02),
+            at(33),
+        ]
     )
     assert mix.over(QUARTER, NOW).share(mix.refused, mix.enterprise) == pytest.approx(1 / 51)
 
@@ -62,7 +72,9 @@ def test_settled_buckets_are_not_asked_for_again(stored, monkeypatch) -> None:
     before = mix.over(QUARTER, NOW)
     asked: list[int] = []
     count = mix._count
-    monkeypatch.setattr(mix, "_count", lambda since, until, width: asked.append(since) or count(since, until, width))
+    monkeypatch.setattr(
+        mix, "_count", lambda since, until, width: asked.append(since) or count(since, until, width)
+    )
     after = mix.over(QUARTER, NOW)
     assert after.cells == before.cells
     assert asked and min(asked) >= NOW - mix.SETTLED_S - 2 * QUARTER.bucket_s

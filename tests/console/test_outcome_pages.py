@@ -1,4 +1,6 @@
-"""Uploading outcomes: stored as a whole or refused line by line, by role, bounded, and shown afterwards."""
+"""Uploading outcomes: stored as a whole or refused line by line, by role, bounded, and shown
+afterwards.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +14,20 @@ from decisions.models import Outcome
 
 pytestmark = pytest.mark.django_db
 GOOD = (
-    "key,kind,occurred_at,app,note\ncb-1,chargeback,2026-01-14T09:30:00Z,app_1,<i>x</i>\ncb-2,churn,2026-01-15T09:30:00Z,app_1,\n"
+    "key,kind,occurred_at,app,note\n"
+    "cb-1,chargeback,2026-01-14T09:30:00Z,app_1,<i>x</i>\n"
+    "cb-2,churn,2026-01-15T09:30:00Z,app_1,\n"
 )
 URL = "/outcomes"
 
 
 def send(client, text: str | bytes = GOOD, **fields):
     data = text if isinstance(text, bytes) else text.encode()
-    return client.post(URL, {"file": SimpleUploadedFile("x.csv", data, "text/csv"), "reason": "October, PAY-812"} | fields)
+    return client.post(
+        URL,
+        {"file": SimpleUploadedFile("x.csv", data, "text/csv"), "reason": "October, PAY-812"}
+        | fields,
+    )
 
 
 def test_an_upload_is_stored_audited_shown_and_may_be_repeated(signed_in) -> None:
@@ -29,7 +37,10 @@ def test_an_upload_is_stored_audited_shown_and_may_be_repeated(signed_in) -> Non
     page = owner.get(URL).content.decode()
     assert "2 outcomes stored." in page
     assert "&lt;i&gt;x&lt;/i&gt;" in page
-    assert AuditEntry.objects.exclude(action="app.look").get().summary == "reported 2 outcomes: 1 chargeback, 1 churn"
+    assert (
+        AuditEntry.objects.exclude(action="app.look").get().summary
+        == "reported 2 outcomes: 1 chargeback, 1 churn"
+    )
     send(owner)
     assert "0 outcomes stored, 2 known already." in owner.get(URL).content.decode()
     assert Outcome.objects.count() == 2
@@ -37,7 +48,10 @@ def test_an_upload_is_stored_audited_shown_and_may_be_repeated(signed_in) -> Non
 
 def test_the_page_of_an_app_shows_what_came_later(signed_in) -> None:
     owner = signed_in("ml_owner")
-    assert "No fraud, chargeback, incident or wrong refusal was reported" in owner.get("/apps/app_1").content.decode()
+    assert (
+        "No fraud, chargeback, incident or wrong refusal was reported"
+        in owner.get("/apps/app_1").content.decode()
+    )
     send(owner)
     page = owner.get("/apps/app_1").content.decode()
     assert "Chargeback</span>" in page

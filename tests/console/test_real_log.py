@@ -1,6 +1,8 @@
-"""A real shop's log through the engine, and its worst client explained on the page in words its owner would understand.
+"""A real shop's log through the engine, and its worst client explained on the page in words its
+owner would understand.
 
-The log is not part of the product: where the folder with real data is absent, this is skipped and says so.
+The log is not part of the product: where the folder with real data is absent, this is skipped and
+says so.
 """
 
 from __future__ import annotations
@@ -21,21 +23,34 @@ from explain import compute
 from learning import replay, train
 from tests.explain.conftest import keep_version
 
-LOG = Path(site.BASE_DIR).parent / "shared" / "data" / "zanbil_shop_access_2019-01-22_first10018.log.gz"
+LOG = (
+    Path(site.BASE_DIR).parent
+    / "shared"
+    / "data"
+    / "zanbil_shop_access_2019-01-22_first10018.log.gz"
+)
 KEY = b"k" * 32
 
-pytestmark = [pytest.mark.django_db, pytest.mark.skipif(not LOG.is_file(), reason="the folder with real data is absent")]
+pytestmark = [
+    pytest.mark.django_db,
+    pytest.mark.skipif(not LOG.is_file(), reason="the folder with real data is absent"),
+]
 
 
 @pytest.fixture
 def worst(settings, tmp_path, publish, stored) -> str:
-    """Replays the log with a model trained on simulated traffic; gives the first refusal of the client that was refused most."""
+    """Replays the log with a model trained on simulated traffic; gives the first refusal of the
+    client that was refused most.
+    """
     made = train.train(seed=3, seconds=70.0, apps=500, workers=0).data
     model, settings.SLUICE_MODELS = Model.load(made), tmp_path / "models"
     settings.SLUICE_MODELS.mkdir()
     (settings.SLUICE_MODELS / model.digest).write_bytes(made)
     config = publish(model=ModelRef(name="risk", version=1, digest=model.digest))
-    engine, published = Engine(node=replay.NODE, region="local", token_key=KEY, capacity=8192, keep_all=True), []
+    engine, published = (
+        Engine(node=replay.NODE, region="local", token_key=KEY, capacity=8192, keep_all=True),
+        [],
+    )
     engine.apply(config, model)
     summary = replay.Offline(engine, published.append, lambda apps: []).run([LOG], KEY)
     stored([e for data in published for e in event.decode_batch(data).events])
@@ -51,8 +66,13 @@ def test_the_worst_client_is_explained_in_words_its_owner_understands(worst, sig
     assert "Replay verified" in text
     assert re.search(r"Admit (at no more than|after waiting)", text)
     reply = html.unescape(re.search(r'id="say-text">(.*?)</p>', page, re.S)[1])
-    assert "Your allowance at this time is a burst of 50 requests, refilled at 5 a second, and it was used up." in reply
+    assert (
+        "Your allowance at this time is a burst of 50 requests, refilled at 5 a second, and it was"
+        " used up." in reply
+    )
     assert "spread your requests evenly over time" in reply
     assert reply.endswith(f"Reference: {worst}")
-    assert not re.search(r"risk|score|model|tier|triage|peer|headroom|\b0\.\d", reply.replace(worst, ""))
+    assert not re.search(
+        r"risk|score|model|tier|triage|peer|headroom|\b0\.\d", reply.replace(worst, "")
+    )
     assert not re.search(r"\d+\.\d+\.\d+\.\d+", text), "an address of the log is shown"

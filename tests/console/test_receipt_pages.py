@@ -1,4 +1,6 @@
-"""A pasted receipt tells its story, stored or not; one that was changed gets a sentence and no address."""
+"""A pasted receipt tells its story, stored or not; one that was changed gets a sentence and no
+address.
+"""
 
 from __future__ import annotations
 
@@ -23,18 +25,34 @@ def key(keys) -> Key:
 
 def sealed(key: Key, raw: bytes, app: str = "app_7q2m4kx9", **fields) -> str:
     base = {
-        "decision": raw, "at": time.time() - 60, "action": Action.DEFER, "stage": Stage.RANK, "reason": Reason.RISK_HIGH,
-        "retry_after": 4, "config_version": 7, "model": "0123456789ab", "app": key.pseudonym(app), "codes": ("BURST_HIGH",),
-    }  # fmt: skip
+        "decision": raw,
+        "at": time.time() - 60,
+        "action": Action.DEFER,
+        "stage": Stage.RANK,
+        "reason": Reason.RISK_HIGH,
+        "retry_after": 4,
+        "config_version": 7,
+        "model": "0123456789ab",
+        "app": key.pseudonym(app),
+        "codes": ("BURST_HIGH",),
+    }
     return key.seal(Receipt(**(base | fields)))
 
 
 def test_a_pasted_receipt_leads_to_its_story(key, signed_in) -> None:
-    App.objects.create(id="app_7q2m4kx9", name="Order sync", tenant=Tenant.objects.create(id="t", name="Tidewell"), tier=1)
+    App.objects.create(
+        id="app_7q2m4kx9",
+        name="Order sync",
+        tenant=Tenant.objects.create(id="t", name="Tidewell"),
+        tier=1,
+    )
     client, text = signed_in("support"), sealed(key, id_at(time.time() - 60))
     response = client.post("/lookup", {"q": f" {text} "})
     assert response["Location"] == f"/receipts/{text}"
-    assert client.post("/lookup", {"q": text}, headers={"hx-request": "true"})["HX-Redirect"] == f"/receipts/{text}"
+    assert (
+        client.post("/lookup", {"q": text}, headers={"hx-request": "true"})["HX-Redirect"]
+        == f"/receipts/{text}"
+    )
     page = client.get(response["Location"]).content.decode()
     assert "A request of Order sync was deferred because its traffic looks abusive" in page
     assert "BURST_HIGH" in page
@@ -46,16 +64,26 @@ def test_a_pasted_receipt_leads_to_its_story(key, signed_in) -> None:
 def test_a_stored_decision_is_linked(key, signed_in, stored) -> None:
     one = event()
     stored([one])
-    page = signed_in("support").get(reverse("receipt", args=[sealed(key, one.id, app="app_unknown", codes=())])).content.decode()
+    page = (
+        signed_in("support")
+        .get(reverse("receipt", args=[sealed(key, one.id, app="app_unknown", codes=())]))
+        .content.decode()
+    )
     assert "Open the decision" in page
     assert reverse("decision", args=[format_decision_id(one.id)]) in page
     assert "an app that is not known here" in page
 
 
-def test_the_app_of_a_stored_decision_is_named_though_nobody_registered_it_and_the_look_is_kept(key, signed_in, stored) -> None:
+def test_the_app_of_a_stored_decision_is_named_though_nobody_registered_it_and_the_look_is_kept(
+    key, signed_in, stored
+) -> None:
     one = event(app="app_stranger")
     stored([one])
-    page = signed_in("support").get(reverse("receipt", args=[sealed(key, one.id, app="app_stranger")])).content.decode()
+    page = (
+        signed_in("support")
+        .get(reverse("receipt", args=[sealed(key, one.id, app="app_stranger")]))
+        .content.decode()
+    )
     assert "A request of app_stranger, which is not registered, was deferred" in page
     assert reverse("app", args=["app_stranger"]) in page
     assert AuditEntry.objects.get(action="app.look").subject == "app_stranger"
@@ -77,4 +105,7 @@ def test_a_changed_receipt_gets_a_sentence_and_no_address(key, signed_in, place)
 
 
 def test_only_who_may_see_decisions_sees_receipts(key, signed_in) -> None:
-    assert signed_in("").get(reverse("receipt", args=[sealed(key, id_at(time.time()))])).status_code == 403
+    assert (
+        signed_in("").get(reverse("receipt", args=[sealed(key, id_at(time.time()))])).status_code
+        == 403
+    )

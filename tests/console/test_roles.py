@@ -32,7 +32,14 @@ def test_the_auditor_changes_nothing(db) -> None:
 
 
 @pytest.mark.parametrize(
-    ("role", "may"), [("support", False), ("sre", True), ("ml_owner", False), ("policy_admin", True), ("auditor", False)]
+    ("role", "may"),
+    [
+        ("support", False),
+        ("sre", True),
+        ("ml_owner", False),
+        ("policy_admin", True),
+        ("auditor", False),
+    ],
 )
 def test_who_may_flip_a_switch(person, role: str, may: bool) -> None:
     assert person(role).has_perm("control.engage_switch") is may

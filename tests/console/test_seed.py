@@ -12,14 +12,22 @@ from decider.store import PROFILE_PREFIX
 
 @pytest.mark.django_db
 def test_seeding_makes_the_demo_world_once(settings, tmp_path, valkey) -> None:
-    settings.SLUICE_VAR, settings.SLUICE_KEYS, settings.SLUICE_MODELS = tmp_path, tmp_path / "keys", tmp_path / "models"
+    settings.SLUICE_VAR, settings.SLUICE_KEYS, settings.SLUICE_MODELS = (
+        tmp_path,
+        tmp_path / "keys",
+        tmp_path / "models",
+    )
     out = io.StringIO()
     for _ in range(2):
         call_command("seed", apps=200, stdout=out)
     first, second = out.getvalue().split("\n")[0::2][:2]
     assert first.startswith("200 apps added, 200 apps of")
     assert second.startswith("0 apps added, 200 apps of")
-    assert (App.objects.count(), Tenant.objects.filter(apps=None).count(), changes.current().version) == (200, 0, 1)
+    assert (
+        App.objects.count(),
+        Tenant.objects.filter(apps=None).count(),
+        changes.current().version,
+    ) == (200, 0, 1)
     assert len(valkey.keys(PROFILE_PREFIX + "*")) == 200
     assert audit.verify().broken is None
 

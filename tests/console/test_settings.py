@@ -18,13 +18,25 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
-    ("missing", "hint"), [("DATABASE_URL", "make run"), ("VALKEY_URL", "make run"), ("SLUICE_SECRET_KEY", "50 or more")]
+    ("missing", "hint"),
+    [("DATABASE_URL", "make run"), ("VALKEY_URL", "make run"), ("SLUICE_SECRET_KEY", "50 or more")],
 )
-def test_a_missing_setting_is_one_sentence_that_says_what_to_set(missing: str, hint: str, tmp_path: Path) -> None:
-    surroundings = {**os.environ, "DJANGO_SETTINGS_MODULE": "console.settings", "SLUICE_VAR": str(tmp_path)}
+def test_a_missing_setting_is_one_sentence_that_says_what_to_set(
+    missing: str, hint: str, tmp_path: Path
+) -> None:
+    surroundings = {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "console.settings",
+        "SLUICE_VAR": str(tmp_path),
+    }
     del surroundings[missing]
     done = subprocess.run(
-        [sys.executable, "manage.py", "check"], cwd=ROOT, env=surroundings, capture_output=True, text=True, check=False
+        [sys.executable, "manage.py", "check"],
+        cwd=ROOT,
+        env=surroundings,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 1
     assert done.stderr.startswith(f"sluice: {missing} is not set.")

@@ -26,7 +26,10 @@ def test_one_comes_back_to_where_one_was_going(client, person) -> None:
     assert post(client, next="/?range=1h")["Location"] == "/?range=1h"
 
 
-@pytest.mark.parametrize("elsewhere", ["https://evil.example/", "//evil.example/", "javascript:alert(1)", "/\\evil.example"])
+@pytest.mark.parametrize(
+    "elsewhere",
+    ["https://evil.example/", "//evil.example/", "javascript:alert(1)", "/\\evil.example"],
+)
 def test_sign_in_leads_nowhere_else(client, person, elsewhere: str) -> None:
     person("support")
     assert post(client, next=elsewhere)["Location"] == "/"
@@ -43,13 +46,18 @@ def test_a_wrong_password_says_how_many_tries_are_left(client, person, settings)
     answer = post(client, "not-it")
     assert answer.status_code == 422
     left = settings.AXES_FAILURE_LIMIT - 1
-    assert f"That email and password do not match. {left} tries left before a 15 minute pause." in answer.content.decode()
+    assert (
+        f"That email and password do not match. {left} tries left before a 15 minute pause."
+        in answer.content.decode()
+    )
     assert "not-it" not in answer.content.decode()
 
 
 def test_the_answer_is_the_same_for_an_email_nobody_has(client, person) -> None:
     person("support")
-    known, unknown = (post(client, "not-it", email).content.decode() for email in (EMAIL, "nobody@example.org"))
+    known, unknown = (
+        post(client, "not-it", email).content.decode() for email in (EMAIL, "nobody@example.org")
+    )
     assert "do not match. 7 tries left" in known
     assert "do not match. 7 tries left" in unknown
 
@@ -74,7 +82,10 @@ def test_a_good_sign_in_forgets_the_bad_tries(client, person) -> None:
     assert "7 tries left" in post(client, "not-it").content.decode()
 
 
-@pytest.mark.parametrize(("email", "password"), [("", "x"), (EMAIL, ""), ("a" * 300, "x"), (EMAIL, "x\0y"), (EMAIL, "x" * 2_000)])
+@pytest.mark.parametrize(
+    ("email", "password"),
+    [("", "x"), (EMAIL, ""), ("a" * 300, "x"), (EMAIL, "x\0y"), (EMAIL, "x" * 2_000)],
+)
 def test_nonsense_is_refused_without_a_trace(client, db, email: str, password: str) -> None:
     assert post(client, password, email).status_code == 422
 
@@ -105,6 +116,8 @@ def test_single_keys_can_be_turned_off(signed_in) -> None:
     assert 'data-keys="off"' in client.get(reverse("home")).content.decode()
 
 
-@pytest.mark.parametrize("wrong", [{"name": "theme", "value": "pink"}, {"name": "sessionid", "value": "x"}, {}])
+@pytest.mark.parametrize(
+    "wrong", [{"name": "theme", "value": "pink"}, {"name": "sessionid", "value": "x"}, {}]
+)
 def test_other_preferences_are_refused(client, wrong: dict[str, str]) -> None:
     assert client.post(reverse("preference"), wrong).status_code == 400

@@ -51,7 +51,10 @@ def test_a_lost_decider_still_counts(publish, beat) -> None:
     publish(model=MODEL)
     beat("d01")
     beat("d02", ago=40)
-    assert (cells()["Deciders in sync"].text, cells()["Deciders in sync"].level) == ("1 / 2", "warn")
+    assert (cells()["Deciders in sync"].text, cells()["Deciders in sync"].level) == (
+        "1 / 2",
+        "warn",
+    )
 
 
 def test_drift_is_not_claimed_before_it_is_measured(publish) -> None:
@@ -66,7 +69,9 @@ def test_a_document_with_a_wrong_signature_is_not_believed(publish, beat, keys) 
     assert cells()["Model"].text == "None"
 
 
-def test_without_valkey_every_cell_is_unknown_and_none_keeps_its_last_value(publish, beat, settings) -> None:
+def test_without_valkey_every_cell_is_unknown_and_none_keeps_its_last_value(
+    publish, beat, settings
+) -> None:
     publish(model=MODEL)
     beat()
     good = strip.read()
@@ -93,7 +98,9 @@ def test_the_strip_answers_304_until_something_changes(signed_in, publish, beat)
     same = client.get(reverse("ui-strip"), headers={"if-none-match": first["ETag"]})
     assert (same.status_code, same.content) == (304, b"")
     publish(model=MODEL, switches=[Switch("all_ml")])
-    assert client.get(reverse("ui-strip"), headers={"if-none-match": first["ETag"]}).status_code == 200
+    assert (
+        client.get(reverse("ui-strip"), headers={"if-none-match": first["ETag"]}).status_code == 200
+    )
 
 
 def test_an_incident_tints_its_cell(signed_in, publish, beat) -> None:

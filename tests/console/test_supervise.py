@@ -1,4 +1,6 @@
-"""Programs are kept running, their troubles are said, and none is left behind however the run ends."""
+"""Programs are kept running, their troubles are said, and none is left behind however the run
+ends.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,9 @@ def supervisor(tmp_path: Path) -> Iterator[Supervisor]:
     it.stop()
 
 
-def test_a_killed_program_is_started_again_and_that_is_said_with_its_log(supervisor: Supervisor) -> None:
+def test_a_killed_program_is_started_again_and_that_is_said_with_its_log(
+    supervisor: Supervisor,
+) -> None:
     supervisor.run("sleeper")
     until(lambda: info(supervisor, "sleeper")["statename"] == "RUNNING")
     assert list(supervisor.troubles()) == []
@@ -65,7 +69,10 @@ def test_a_program_that_ends_at_once_is_said_once_and_tried_again(supervisor: Su
     supervisor.run("failing")
     said: list[str] = []
     until(lambda: bool(said.extend(trouble.sentence for trouble in supervisor.troubles()) or said))
-    assert said == [f"failing ended right after its start and is tried again; see {supervisor.log_path('failing')}."]
+    assert said == [
+        "failing ended right after its start and is tried again; see"
+        f" {supervisor.log_path('failing')}."
+    ]
     assert list(supervisor.troubles()) == []
     until(lambda: "cannot" in supervisor.log_path("failing").read_text())
 
@@ -85,7 +92,8 @@ from pathlib import Path
 sys.path.insert(0, {root!r})
 from console import leash
 from console.supervise import Program, Supervisor
-it = Supervisor(Path({var!r}), [Program("sleeper", leash.command([sys.executable, "-c", "import time; time.sleep(600)"]), 1)])
+sleep = leash.command([sys.executable, "-c", "import time; time.sleep(600)"])
+it = Supervisor(Path({var!r}), [Program("sleeper", sleep, 1)])
 it.start()
 it.run("sleeper")
 with it.asking() as they:
@@ -95,7 +103,9 @@ time.sleep(600)
 
 
 @pytest.mark.parametrize("victim", ["run", "supervisor"])
-def test_no_program_outlives_a_killed_run_or_a_killed_supervisor(tmp_path: Path, victim: str) -> None:
+def test_no_program_outlives_a_killed_run_or_a_killed_supervisor(
+    tmp_path: Path, victim: str
+) -> None:
     script = ALONE.format(root=str(ROOT), var=str(tmp_path))
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as run:
         try:
@@ -105,4 +115,9 @@ def test_no_program_outlives_a_killed_run_or_a_killed_supervisor(tmp_path: Path,
             until(lambda: not psutil.pid_exists(program))
         finally:
             run.kill()
-    until(lambda: not psutil.pid_exists(supervisor) or psutil.Process(supervisor).status() == psutil.STATUS_ZOMBIE)
+    until(
+        lambda: (
+            not psutil.pid_exists(supervisor)
+            or psutil.Process(supervisor).status() == psutil.STATUS_ZOMBIE
+        )
+    )

@@ -1,4 +1,6 @@
-"""A support person's day with one customer, in a real browser: from their question to an answer, a dispute, its verdict."""
+"""A support person's day with one customer, in a real browser: from their question to an answer, a
+dispute, its verdict.
+"""
 
 from __future__ import annotations
 
@@ -27,13 +29,18 @@ APP = "app_7q2m4kx9"
 
 @pytest.fixture
 def refusals(models, document, stored, publish, beat) -> list:  # noqa: F811
-    """Decisions of a registered app by the small real model, explained; a config in force and a decider that reports."""
+    """Decisions of a registered app by the small real model, explained; a config in force and a
+    decider that reports.
+    """
     tenant = Tenant.objects.create(id="ten_tidewell", name="Tidewell Retail")
     App.objects.create(id=APP, name="Order sync", tenant=tenant, tier=1)
     publish(model=document.model)
     beat()
     rows, now = world.rows(90, seed=22, missing=False), time.time()
-    made = [world.decided(row, document=document, at=now - 400 + 4 * k, id=id_at(now - 400 + 4 * k)) for k, row in enumerate(rows)]
+    made = [
+        world.decided(row, document=document, at=now - 400 + 4 * k, id=id_at(now - 400 + 4 * k))
+        for k, row in enumerate(rows)
+    ]
     stored(made)
     compute.run(0.0, most=1_000)
     return [e for e in made if e.action in (Action.DEFER, Action.BATCH) and e.stage == Stage.RANK]
@@ -41,7 +48,9 @@ def refusals(models, document, stored, publish, beat) -> list:  # noqa: F811
 
 @pytest.fixture
 def sign_in(browser, live_server, person) -> Iterator[Callable]:  # noqa: F811
-    """Opens the console as someone would, by the form. What a page throws or the CSP stops fails the test."""
+    """Opens the console as someone would, by the form. What a page throws or the CSP stops fails
+    the test.
+    """
     contexts, problems = [], []
 
     def go(role: str):
@@ -50,7 +59,12 @@ def sign_in(browser, live_server, person) -> Iterator[Callable]:  # noqa: F811
         context.grant_permissions(["clipboard-read", "clipboard-write"], origin=live_server.url)
         tab = context.new_page()
         tab.on("pageerror", lambda error: problems.append(str(error)))
-        tab.on("console", lambda said: problems.append(said.text) if "Content Security Policy" in said.text else None)
+        tab.on(
+            "console",
+            lambda said: (
+                problems.append(said.text) if "Content Security Policy" in said.text else None
+            ),
+        )
         tab.goto(live_server.url)
         tab.get_by_label("Email").fill(person(role).username)
         tab.get_by_label("Password").fill(PASSWORD)
@@ -111,13 +125,17 @@ def _finds_the_app_and_a_refusal(page) -> None:
 
 
 def _reads_why(page) -> str:
-    """The verdict, the reasons, a way back, every limit, and a score that adds up. Returns the decision's id."""
+    """The verdict, the reasons, a way back, every limit, and a score that adds up. Returns the
+    decision's id.
+    """
     expect(page.locator("h1")).to_contain_text("because")
     assert 1 <= page.locator(".reasons > li").count() <= 4
     expect(page.get_by_role("heading", name="What would have changed it")).to_be_visible()
     expect(page.get_by_text("Replay verified").first).to_be_visible()
     assert page.get_by_role("row", name=re.compile("Tokens in the burst bucket")).count() == 1
-    rows = [row.locator("td").all_inner_texts()[-2:] for row in page.locator(".shap tbody tr").all()]
+    rows = [
+        row.locator("td").all_inner_texts()[-2:] for row in page.locator(".shap tbody tr").all()
+    ]
     effects = [float(effect.replace("−", "-")) for effect, _ in rows if effect]
     risks = [float(risk.split()[0]) for _, risk in rows]
     assert risks[0] + sum(effects[:-1]) == pytest.approx(risks[-1], abs=1e-9)
@@ -127,7 +145,9 @@ def _reads_why(page) -> str:
 
 def _answers(page, name: str) -> None:
     page.keyboard.press("c")
-    page.wait_for_function("navigator.clipboard.readText().then(text => text.includes('Reference'))")
+    page.wait_for_function(
+        "navigator.clipboard.readText().then(text => text.includes('Reference'))"
+    )
     reply = page.evaluate("navigator.clipboard.readText()")
     assert reply.endswith(f"Reference: {name}")
     assert "your app “Order sync”" in reply
@@ -139,10 +159,20 @@ def _answers(page, name: str) -> None:
 
 def _reads_a_receipt_of_a_decision_that_was_not_stored(page, keys) -> None:
     key, at = Key(bytes.fromhex((keys / "token.key").read_text())), time.time() - 90
-    receipt = key.seal(Receipt(
-        decision=id_at(at), at=at, action=Action.DEFER, stage=Stage.RANK, reason=Reason.RISK_HIGH, retry_after=4, config_version=7,
-        model="0123456789ab", app=key.pseudonym(APP), codes=("BURST_HIGH",),
-    ))  # fmt: skip
+    receipt = key.seal(
+        Receipt(
+            decision=id_at(at),
+            at=at,
+            action=Action.DEFER,
+            stage=Stage.RANK,
+            reason=Reason.RISK_HIGH,
+            retry_after=4,
+            config_version=7,
+            model="0123456789ab",
+            app=key.pseudonym(APP),
+            codes=("BURST_HIGH",),
+        )
+    )
     look_up(page, receipt)
     page.wait_for_url("**/receipts/**")
     expect(page.locator("h1")).to_contain_text("A request of Order sync was deferred")

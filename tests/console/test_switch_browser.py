@@ -1,4 +1,6 @@
-"""Flipping a switch in a real browser: the sheet, its preview, the typed name, and the panel that follows."""
+"""Flipping a switch in a real browser: the sheet, its preview, the typed name, and the panel that
+follows.
+"""
 
 from __future__ import annotations
 
@@ -33,11 +35,16 @@ def page(browser, live_server, person, valkey, stored) -> Iterator:  # noqa: F81
     client.force_login(person("sre"), backend="django.contrib.auth.backends.ModelBackend")
     context = browser.new_context(color_scheme="light", viewport={"width": 1440, "height": 900})
     cookie = client.cookies[settings.SESSION_COOKIE_NAME].value
-    context.add_cookies([{"name": settings.SESSION_COOKIE_NAME, "value": cookie, "url": live_server.url}])
+    context.add_cookies(
+        [{"name": settings.SESSION_COOKIE_NAME, "value": cookie, "url": live_server.url}]
+    )
     tab = context.new_page()
     problems: list[str] = []
     tab.on("pageerror", lambda error: problems.append(str(error)))
-    tab.on("console", lambda said: problems.append(said.text) if "Content Security Policy" in said.text else None)
+    tab.on(
+        "console",
+        lambda said: problems.append(said.text) if "Content Security Policy" in said.text else None,
+    )
     tab.goto(f"{live_server.url}/switches")
     yield tab
     context.close()

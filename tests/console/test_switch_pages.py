@@ -33,13 +33,19 @@ ENGAGE = ("all_ml", "engage")
 
 @pytest.fixture(autouse=True)
 def installation(settings, tmp_path: Path, keys: Path, valkey) -> None:
-    settings.SLUICE_VAR, settings.SLUICE_KEYS, settings.SLUICE_MODELS = tmp_path, keys, tmp_path / "models"
+    settings.SLUICE_VAR, settings.SLUICE_KEYS, settings.SLUICE_MODELS = (
+        tmp_path,
+        keys,
+        tmp_path / "models",
+    )
     roles.ensure()
     changes.first(by=SYSTEM, reason="A new installation")
 
 
 def signed_in(role: str) -> Client:
-    user = get_user_model().objects.create_user(f"{role}@demo.sluice.example", first_name="Dele", last_name="Okafor")
+    user = get_user_model().objects.create_user(
+        f"{role}@demo.sluice.example", first_name="Dele", last_name="Okafor"
+    )
     user.groups.add(Group.objects.get(name=role))
     client = Client()
     client.force_login(user)
@@ -62,9 +68,15 @@ def test_the_page_says_first_that_all_is_clear(sre) -> None:
     assert "No decider was heard of" in page
 
 
-def test_an_sre_engages_from_the_sheet_and_the_page_shows_it_on_top(sre, django_capture_on_commit_callbacks) -> None:
+def test_an_sre_engages_from_the_sheet_and_the_page_shows_it_on_top(
+    sre, django_capture_on_commit_callbacks
+) -> None:
     sheet = sre.get(flip_url(), **HTMX)
-    assert (sheet.status_code, "<html" in sheet.content.decode(), sheet["Vary"]) == (200, False, "HX-Request, Cookie")
+    assert (sheet.status_code, "<html" in sheet.content.decode(), sheet["Vary"]) == (
+        200,
+        False,
+        "HX-Request, Cookie",
+    )
     with django_capture_on_commit_callbacks(execute=True):
         done = sre.post(flip_url(), GOOD, **HTMX)
     assert (done.status_code, done["HX-Redirect"]) == (200, reverse("switches"))
@@ -109,7 +121,9 @@ def test_a_wrong_answer_comes_back_in_the_sheet_and_changes_nothing(sre, change,
 
 def test_what_was_typed_is_escaped_when_it_comes_back(sre) -> None:
     page = sre.post(
-        flip_url(), GOOD | {"reason": "</textarea><script>alert(1)</script>", "confirm": '"><b>'}, **HTMX
+        flip_url(),
+        GOOD | {"reason": "</textarea><script>alert(1)</script>", "confirm": '"><b>'},
+        **HTMX,
     ).content.decode()
     assert "<script>" not in page
     assert '"><b>' not in page
@@ -143,9 +157,15 @@ def test_an_engaged_switch_is_extended_and_cleared_from_the_page(sre) -> None:
 def test_who_may_not_flip_sees_the_button_disabled_and_who_can(role: str) -> None:
     client = signed_in(role)
     page = client.get(reverse("switches")).content.decode()
-    assert re.search(r'<button class="btn btn-s" type="button" disabled aria-describedby="who-can">', page)
+    assert re.search(
+        r'<button class="btn btn-s" type="button" disabled aria-describedby="who-can">', page
+    )
     assert re.search(r'id="who-can">[^<]*SRE', page)
-    for answer in (client.get(flip_url()), client.post(flip_url(), GOOD), client.get(reverse("switch-preview", args=ENGAGE))):
+    for answer in (
+        client.get(flip_url()),
+        client.post(flip_url(), GOOD),
+        client.get(reverse("switch-preview", args=ENGAGE)),
+    ):
         assert answer.status_code == 403
     assert not SwitchFlip.objects.exists()
 
@@ -198,15 +218,25 @@ def test_with_valkey_down_the_page_stays_and_says_so(sre, settings) -> None:
     settings.VALKEY_URL = "redis://127.0.0.1:1/0"
     page = sre.get(reverse("switches"))
     assert page.status_code == 200
-    assert "Valkey does not answer, so acks cannot be read. Config 1 is committed" in page.content.decode()
+    assert (
+        "Valkey does not answer, so acks cannot be read. Config 1 is committed"
+        in page.content.decode()
+    )
 
 
 def a_ranked_block(**fields) -> Event:
-    return event(**({"action": int(Action.BLOCK), "risk": 0.97, "inclusion_probability": 0.25, "tier": 3} | fields))
+    return event(
+        **(
+            {"action": int(Action.BLOCK), "risk": 0.97, "inclusion_probability": 0.25, "tier": 3}
+            | fields
+        )
+    )
 
 
 def test_the_preview_weighs_scales_and_shows_who_is_affected() -> None:
-    events = [a_ranked_block() for _ in range(3)] + [unranked(inclusion_probability=0.5, signals=signal_vector()) for _ in range(6)]
+    events = [a_ranked_block() for _ in range(3)] + [
+        unranked(inclusion_probability=0.5, signals=signal_vector()) for _ in range(6)
+    ]
     seen = switch_preview.compare(events, 18, changes.current(), "engage", None)
     assert seen.looked_at == 9
     assert seen.total == pytest.approx((3 * 4 + 6 * 2) * 2)
@@ -218,12 +248,16 @@ def test_the_preview_weighs_scales_and_shows_who_is_affected() -> None:
 
 
 def test_decisions_of_another_feature_schema_are_counted_and_left_out() -> None:
-    seen = switch_preview.compare([a_ranked_block(feature_schema="old"), unranked()], 2, changes.current(), "engage", None)
+    seen = switch_preview.compare(
+        [a_ranked_block(feature_schema="old"), unranked()], 2, changes.current(), "engage", None
+    )
     assert (seen.unreadable, seen.looked_at) == (1, 2)
 
 
 def test_the_preview_uses_the_stored_decisions_of_the_last_hour(sre, stored_decisions) -> None:
-    stored_decisions([a_ranked_block(app="app_hit") for _ in range(4)] + [a_ranked_block(at=time.time() - 3700)])
+    stored_decisions(
+        [a_ranked_block(app="app_hit") for _ in range(4)] + [a_ranked_block(at=time.time() - 3700)]
+    )
     page = sre.get(reverse("switch-preview", args=ENGAGE)).content.decode()
     assert "100.0% of the last hour’s decisions would change" in page
     assert "16 of 16, weighted from 4 stored decisions" in page
@@ -240,7 +274,9 @@ def stored_decisions():
     def store(events: list[Event]) -> None:
         for each in events:
             fields = msgspec.structs.asdict(each)
-            Decision.objects.create(**(fields | {"id": uuid.UUID(bytes=each.id), "at": utc(each.at)}))
+            Decision.objects.create(
+                **(fields | {"id": uuid.UUID(bytes=each.id), "at": utc(each.at)})
+            )
 
     return store
 
@@ -248,7 +284,11 @@ def stored_decisions():
 def test_after_the_flip_the_policy_function_itself_says_that_ml_is_off() -> None:
     switches.engage("all_ml", by=Actor("x", "x", "SRE"), reason="A try", until=None)
     switched_off = a_ranked_block(
-        ml_state=int(MlState.SWITCHED_OFF), stage=int(Stage.FALLBACK), action=int(Action.ADMIT), risk=None, value=None
+        ml_state=int(MlState.SWITCHED_OFF),
+        stage=int(Stage.FALLBACK),
+        action=int(Action.ADMIT),
+        risk=None,
+        value=None,
     )
     seen = switch_preview.compare([switched_off], 1, changes.current(), "clear", None)
     assert seen.looked_at == 1

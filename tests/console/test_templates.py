@@ -1,4 +1,6 @@
-"""Every template is rendered by some test, and an undefined variable fails the test that renders it (pytest's option)."""
+"""Every template is rendered by some test, and an undefined variable fails the test that renders it
+(pytest's option).
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,10 @@ def test_every_error_page_stands_alone(status: int) -> None:
 
 
 def test_a_message_is_shown_with_its_level() -> None:
-    shown = render_to_string("partials/messages.html", {"messages": [Message(INFO, "Kept"), Message(ERROR, "<b>Not kept</b>")]})
+    shown = render_to_string(
+        "partials/messages.html",
+        {"messages": [Message(INFO, "Kept"), Message(ERROR, "<b>Not kept</b>")]},
+    )
     assert shown.count('role="status"') == 2
     assert "note-bad" in shown
     assert "&lt;b&gt;" in shown
@@ -44,9 +49,17 @@ def test_an_undefined_variable_fails(request: pytest.FixtureRequest) -> None:
 def test_every_template_is_rendered_by_some_test(request: pytest.FixtureRequest) -> None:
     """Runs last. A room whose tests are not part of this run is not judged."""
     ran = {Path(item.path).parent.name for item in request.session.items}
-    if request.config.getoption("keyword") or request.config.getoption("markexpr") or not _whole(request, "console"):
+    if (
+        request.config.getoption("keyword")
+        or request.config.getoption("markexpr")
+        or not _whole(request, "console")
+    ):
         pytest.skip("only a selection of tests ran")
-    judged = [name for name in NAMES if name.split("/")[0] not in ROOMS or {name.split("/")[0], "console"} <= ran]
+    judged = [
+        name
+        for name in NAMES
+        if name.split("/")[0] not in ROOMS or {name.split("/")[0], "console"} <= ran
+    ]
     assert [name for name in judged if name not in RENDERED] == []
 
 

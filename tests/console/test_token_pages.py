@@ -26,14 +26,26 @@ def test_a_token_is_shown_once_and_works(signed_in) -> None:
     assert text not in again
     assert text[:8] in again
     assert "Nightly report" in again
-    assert APIClient().get(reverse("api-decisions"), headers={"Authorization": f"Token {text}"}).status_code == 200
+    assert (
+        APIClient()
+        .get(reverse("api-decisions"), headers={"Authorization": f"Token {text}"})
+        .status_code
+        == 200
+    )
 
 
 def test_a_revoked_token_is_refused_from_then_on(signed_in) -> None:
     browser = signed_in("auditor")
     made, text = tokens.make(by=User.objects.get(), days=1, reason="a test")
-    assert browser.post(reverse("token-revoke", args=[made.token_key]), follow=True).status_code == 200
-    assert APIClient().get(reverse("api-decisions"), headers={"Authorization": f"Token {text}"}).status_code == 401
+    assert (
+        browser.post(reverse("token-revoke", args=[made.token_key]), follow=True).status_code == 200
+    )
+    assert (
+        APIClient()
+        .get(reverse("api-decisions"), headers={"Authorization": f"Token {text}"})
+        .status_code
+        == 401
+    )
     assert AuditEntry.objects.filter(action="token_revoked").count() == 1
     assert browser.post(reverse("token-revoke", args=[made.token_key])).status_code == 404
 
@@ -41,7 +53,10 @@ def test_a_revoked_token_is_refused_from_then_on(signed_in) -> None:
 def test_nobody_revokes_a_token_of_another(signed_in) -> None:
     signed_in("support")
     made, _ = tokens.make(by=User.objects.get(), days=1, reason="a test")
-    assert signed_in("policy_admin").post(reverse("token-revoke", args=[made.token_key])).status_code == 404
+    assert (
+        signed_in("policy_admin").post(reverse("token-revoke", args=[made.token_key])).status_code
+        == 404
+    )
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,9 @@ def test_a_taken_port_is_named_with_the_variable_that_moves_it() -> None:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        with pytest.raises(CommandError, match=rf"Port {port} is taken .* SLUICE_ENVOY_ADMIN_PORT={port + 1}"):
+        with pytest.raises(
+            CommandError, match=rf"Port {port} is taken .* SLUICE_ENVOY_ADMIN_PORT={port + 1}"
+        ):
             up.check_ports({"envoy-admin": port})
 
 
@@ -35,7 +37,9 @@ def test_a_full_disk_is_a_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         up.check_disk(tmp_path)
 
 
-def test_a_second_run_on_the_same_data_is_refused_and_the_lock_ends_with_the_first(tmp_path: Path) -> None:
+def test_a_second_run_on_the_same_data_is_refused_and_the_lock_ends_with_the_first(
+    tmp_path: Path,
+) -> None:
     with (
         up.only_one(tmp_path),
         pytest.raises(CommandError, match=f"already runs on .*process {os.getpid()}"),
@@ -50,10 +54,19 @@ def test_what_goes_wrong_reaches_the_terminal_without_a_traceback(tmp_path: Path
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
-        surroundings = {**os.environ, "SLUICE_VAR": str(tmp_path), "SLUICE_CONSOLE_PORT": str(other.getsockname()[1])}
+        surroundings = {
+            **os.environ,
+            "SLUICE_VAR": str(tmp_path),
+            "SLUICE_CONSOLE_PORT": str(other.getsockname()[1]),
+        }
         surroundings["DJANGO_SETTINGS_MODULE"] = "console.settings"
         done = subprocess.run(
-            [sys.executable, "manage.py", "up"], cwd=ROOT, env=surroundings, capture_output=True, text=True, check=False
+            [sys.executable, "manage.py", "up"],
+            cwd=ROOT,
+            env=surroundings,
+            capture_output=True,
+            text=True,
+            check=False,
         )
     assert done.returncode == 1
     assert done.stderr.startswith("sluice: Port ")

@@ -25,7 +25,12 @@ def test_an_interval_is_low_to_high_and_nothing_for_what_was_counted_whole() -> 
 
 @pytest.mark.parametrize("nothing", [None, float("nan"), float("inf")])
 def test_what_is_not_known_is_a_dash(nothing: float | None) -> None:
-    assert {words.number(nothing), words.percent(nothing), words.risk2(nothing), words.duration_ms(nothing)} == {"–"}
+    assert {
+        words.number(nothing),
+        words.percent(nothing),
+        words.risk2(nothing),
+        words.duration_ms(nothing),
+    } == {"–"}
 
 
 def test_shares_are_percent() -> None:
@@ -44,7 +49,15 @@ def test_times_are_utc_whatever_the_zone_they_come_in() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0, "0 s"), (1.84, "1.8 s"), (9.96, "10 s"), (477, "7 m 57 s"), (6_720, "1 h 52 m"), (3_600, "1 h"), (273_600, "3 d 4 h")],
+    [
+        (0, "0 s"),
+        (1.84, "1.8 s"),
+        (9.96, "10 s"),
+        (477, "7 m 57 s"),
+        (6_720, "1 h 52 m"),
+        (3_600, "1 h"),
+        (273_600, "3 d 4 h"),
+    ],
 )
 def test_lengths_of_time_have_their_two_largest_units(seconds: float, text: str) -> None:
     assert words.span(seconds) == text
@@ -52,12 +65,21 @@ def test_lengths_of_time_have_their_two_largest_units(seconds: float, text: str)
 
 
 def test_milliseconds_have_the_precision_that_matters() -> None:
-    assert [words.duration_ms(v) for v in (0.0421, 3.81, 412.4, 1840)] == ["0.042 ms", "3.8 ms", "412 ms", "1,840 ms"]
+    assert [words.duration_ms(v) for v in (0.0421, 3.81, 412.4, 1840)] == [
+        "0.042 ms",
+        "3.8 ms",
+        "412 ms",
+        "1,840 ms",
+    ]
 
 
 def test_decision_ids_are_written_from_bytes_and_uuids() -> None:
     raw = bytes.fromhex("0199d0c2a4d57a31b6d1a4f62c90be7f")
-    assert words.decision_id(raw) == words.decision_id(uuid.UUID(bytes=raw)) == "dec_0199d0c2a4d57a31b6d1a4f62c90be7f"
+    assert (
+        words.decision_id(raw)
+        == words.decision_id(uuid.UUID(bytes=raw))
+        == "dec_0199d0c2a4d57a31b6d1a4f62c90be7f"
+    )
 
 
 def render(source: str, **values: object) -> str:
@@ -73,7 +95,9 @@ def test_an_action_is_colour_glyph_and_word() -> None:
 
 def test_marks_escape_what_they_are_given() -> None:
     hostile = "<script>alert(1)</script>"
-    assert "<script>" not in render("{% state 'ok' text %}{% tag text %}{% action_chip 4 '' text %}", text=hostile)
+    assert "<script>" not in render(
+        "{% state 'ok' text %}{% tag text %}{% action_chip 4 '' text %}", text=hostile
+    )
 
 
 def test_a_state_that_does_not_exist_is_refused() -> None:

@@ -14,7 +14,15 @@ from control import changes
 from control.actors import SYSTEM, Actor
 from control.models import ConfigVersion
 from decider.config import Signed, verify
-from decider.store import ACKS_PREFIX, CONFIG_KEY, NODE_PREFIX, NODE_TTL_S, NODES_KEY, Ack, NodeStatus
+from decider.store import (
+    ACKS_PREFIX,
+    CONFIG_KEY,
+    NODE_PREFIX,
+    NODE_TTL_S,
+    NODES_KEY,
+    Ack,
+    NodeStatus,
+)
 
 DELE = Actor("Dele Okafor", "sre@demo.sluice.example", "SRE")
 

@@ -1,4 +1,6 @@
-"""Deciders for tests: a real engine behind a real desk, answering commands over the real Valkey as `decider.link` does."""
+"""Deciders for tests: a real engine behind a real desk, answering commands over the real Valkey as
+`decider.link` does.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ from decider.store import Profile
 class Played:
     """One decider that lives in a thread."""
 
-    def __init__(self, valkey: redis.Redis, keys: Path, node: str = "d01", config: Config | None = None) -> None:
+    def __init__(
+        self, valkey: redis.Redis, keys: Path, node: str = "d01", config: Config | None = None
+    ) -> None:
         self.engine = Engine(node, "local", b"k" * 32, capacity=256)
         self.engine.apply(config or defaults.config(1), None)
         self.heard: list[bytes] = []

@@ -25,7 +25,12 @@ def test_nodes_are_acked_waiting_refused_or_silent(valkey, made_at) -> None:
     ack(valkey, 5, "d03", region="us", ok=False, error="the signature does not match")
     reached = acks.reach(5, made_at, True, time.time())
     states = {node.name: node.state for node in reached.nodes}
-    assert states == {"d01": NodeState.ACKED, "d02": NodeState.WAITING, "d03": NodeState.REFUSED, "d04": NodeState.SILENT}
+    assert states == {
+        "d01": NodeState.ACKED,
+        "d02": NodeState.WAITING,
+        "d03": NodeState.REFUSED,
+        "d04": NodeState.SILENT,
+    }
     assert [(region.name, region.acked, len(region.nodes)) for region in reached.regions] == [
         ("eu", 1, 2),
         ("unknown region", 0, 1),
@@ -42,7 +47,10 @@ def test_a_node_without_traffic_counts_until_it_applied_the_change(valkey, made_
     ack(valkey, 5, "d01", applied_at=made_at + 0.004, last_old_decision_at=made_at - 30)
     ack(valkey, 5, "d02", applied_at=made_at + 0.003, last_old_decision_at=0)
     reached = acks.reach(5, made_at, True, time.time())
-    assert [node.ms for node in reached.nodes] == [pytest.approx(4, abs=0.1), pytest.approx(3, abs=0.1)]
+    assert [node.ms for node in reached.nodes] == [
+        pytest.approx(4, abs=0.1),
+        pytest.approx(3, abs=0.1),
+    ]
     assert (reached.complete, reached.ms) == (True, pytest.approx(4, abs=0.1))
 
 
@@ -60,7 +68,10 @@ def test_a_refusal_acked_under_the_running_version_is_found(valkey, made_at) -> 
     ack(valkey, 5, "d02", ok=False, error="malformed config document")
     beat(valkey, status("d03", config_version=4))
     ack(valkey, 4, "d03", ok=False, error="long ago", received_at=made_at - 60)
-    nodes = {node.name: (node.state, node.error) for node in acks.reach(5, made_at, True, time.time()).nodes}
+    nodes = {
+        node.name: (node.state, node.error)
+        for node in acks.reach(5, made_at, True, time.time()).nodes
+    }
     assert nodes == {
         "d01": (NodeState.REFUSED, "the signature does not match"),
         "d02": (NodeState.ACKED, "malformed config document"),

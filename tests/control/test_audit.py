@@ -39,8 +39,14 @@ def three_entries() -> None:
         "UPDATE control_configversion SET payload = 'x'",
     ],
 )
-def test_the_database_refuses_to_rewrite_what_was_done(first: ConfigVersion, statement: str) -> None:
-    with pytest.raises(DatabaseError, match=r"append-only|is fixed"), transaction.atomic(), connection.cursor() as cursor:
+def test_the_database_refuses_to_rewrite_what_was_done(
+    first: ConfigVersion, statement: str
+) -> None:
+    with (
+        pytest.raises(DatabaseError, match=r"append-only|is fixed"),
+        transaction.atomic(),
+        connection.cursor() as cursor,
+    ):
         cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
         cursor.execute(statement)
 
@@ -51,7 +57,15 @@ def test_an_entry_that_does_not_continue_the_chain_is_refused_by_the_database() 
     for seq, prev in ((5, last.hash), (4, "f" * 64)):
         with pytest.raises(DatabaseError, match="does not continue"), transaction.atomic():
             AuditEntry(
-                seq=seq, at=last.at, actor="x", actor_role="x", action="x", subject="x", summary="x", reason="x", prev_hash=prev
+                seq=seq,
+                at=last.at,
+                actor="x",
+                actor_role="x",
+                action="x",
+                subject="x",
+                summary="x",
+                reason="x",
+                prev_hash=prev,
             ).save()
 
 
@@ -68,13 +82,23 @@ def test_an_untouched_chain_verifies() -> None:
 @pytest.mark.parametrize(
     ("statement", "seq", "why"),
     [
-        ("UPDATE control_auditentry SET reason = 'another' WHERE seq = 2", 2, "not what was written"),
+        (
+            "UPDATE control_auditentry SET reason = 'another' WHERE seq = 2",
+            2,
+            "not what was written",
+        ),
         ("UPDATE control_auditentry SET after = '{}' WHERE seq = 3", 3, "not what was written"),
         ("DELETE FROM control_auditentry WHERE seq = 2", 3, "entry 2 is missing"),
-        ("UPDATE control_auditentry SET prev_hash = repeat('a', 64) WHERE seq = 2", 2, "does not continue"),
+        (
+            "UPDATE control_auditentry SET prev_hash = repeat('a', 64) WHERE seq = 2",
+            2,
+            "does not continue",
+        ),
     ],
 )
-def test_a_row_changed_behind_the_triggers_back_is_found(statement: str, seq: int, why: str) -> None:
+def test_a_row_changed_behind_the_triggers_back_is_found(
+    statement: str, seq: int, why: str
+) -> None:
     three_entries()
     with connection.cursor() as cursor:
         cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
@@ -89,8 +113,13 @@ def test_a_row_changed_behind_the_triggers_back_is_found(statement: str, seq: in
 
 
 def test_a_config_version_without_its_audit_row_cannot_be_committed(first: ConfigVersion) -> None:
-    with pytest.raises(DatabaseError, match="config version 2 has no audit row"), transaction.atomic():
-        ConfigVersion.objects.create(version=2, payload=b"x", signed=b"x", made_at=first.made_at, by="x", reason="x")
+    with (
+        pytest.raises(DatabaseError, match="config version 2 has no audit row"),
+        transaction.atomic(),
+    ):
+        ConfigVersion.objects.create(
+            version=2, payload=b"x", signed=b"x", made_at=first.made_at, by="x", reason="x"
+        )
         with connection.cursor() as cursor:
             cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")  # as the commit does
 
@@ -117,5 +146,10 @@ def test_an_audit_row_for_a_config_version_that_is_not_there_cannot_be_committed
 
 def test_a_second_open_flip_of_a_switch_is_refused_by_the_database(first: ConfigVersion) -> None:
     switches.engage("all_ml", by=DELE, reason="Scores look wrong", until=None)
-    with pytest.raises((DatabaseError, InternalError), match="one_open_flip_per_switch"), transaction.atomic():
-        switches.SwitchFlip.objects.create(name="all_ml", reason="x", by="x", engaged_at=first.made_at, engaged_version=first)
+    with (
+        pytest.raises((DatabaseError, InternalError), match="one_open_flip_per_switch"),
+        transaction.atomic(),
+    ):
+        switches.SwitchFlip.objects.create(
+            name="all_ml", reason="x", by="x", engaged_at=first.made_at, engaged_version=first
+        )

@@ -74,10 +74,16 @@ def test_a_reset_fills_the_bucket_and_is_written_down_before_and_after(decider) 
     assert found.tracking[0].view.tokens == 300
     asked, acked = AuditEntry.objects.order_by("seq")
     assert (asked.action, asked.actor, asked.subject, asked.after) == (
-        "bucket.reset", "Dele Okafor", "app_1", {"bucket": "burst"},
-    )  # fmt: skip
+        "bucket.reset",
+        "Dele Okafor",
+        "app_1",
+        {"bucket": "burst"},
+    )
     assert acked.action == "bucket.reset_acked"
-    assert acked.after["nodes"] == {"d01": "filled", "d02": "this node does not track the app, so there is nothing to fill"}
+    assert acked.after["nodes"] == {
+        "d01": "filled",
+        "d02": "this node does not track the app, so there is nothing to fill",
+    }
 
 
 def test_the_false_throttle_budget_is_filled_the_same_way(decider) -> None:
@@ -124,7 +130,10 @@ def test_without_valkey_it_says_so_and_the_log_has_what_was_tried(settings) -> N
     settings.VALKEY_URL = "redis://127.0.0.1:1/0"
     with pytest.raises(StoreUnavailable):
         buckets.reset("burst", app="app_1", **WHY)
-    assert [row.action for row in AuditEntry.objects.order_by("seq")] == ["bucket.reset", "bucket.reset_acked"]
+    assert [row.action for row in AuditEntry.objects.order_by("seq")] == [
+        "bucket.reset",
+        "bucket.reset_acked",
+    ]
     assert "heard from no decider" in AuditEntry.objects.first().summary
 
 

@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from control import changes, effective
 from control.effective import Subject
 from decider import defaults
-from decider.config import ActionWeights, Config, ListEntry, ModelRef, Override, Switch, TenantPolicy, TierPolicy
+from decider.config import (
+    ActionWeights,
+    Config,
+    ListEntry,
+    ModelRef,
+    Override,
+    Switch,
+    TenantPolicy,
+    TierPolicy,
+)
 from decider.plan import plan_of
 from decider.vocabulary import Action
 from tests.control.conftest import DELE
@@ -61,26 +70,38 @@ def test_without_anything_special_the_tier_says_everything(first) -> None:
         "Time for the model",
     } == set(found)
     assert (found["Refill"].value, found["Refill"].source, found["Refill"].version.number) == (
-        "15 requests a second", "Standard tier", 1,
-    )  # fmt: skip
+        "15 requests a second",
+        "Standard tier",
+        1,
+    )
     assert found["Capacity"].source == "Service orders-read"
     assert found["Tier"].version is None
 
 
 @pytest.mark.parametrize(("tier", "words"), [(1, "the milder ML"), (3, "ML refuses no more")])
-def test_what_a_spent_budget_means_is_said_as_the_policy_has_it(first, tier: int, words: str) -> None:
+def test_what_a_spent_budget_means_is_said_as_the_policy_has_it(
+    first, tier: int, words: str
+) -> None:
     assert lines(Subject("app_1", "", "", tier))["False throttles"].value.endswith(words)
 
 
 def test_each_line_names_the_version_that_set_it(first) -> None:
-    tiers = [msgspec.structs.replace(t, burst=400) if k == 1 else t for k, t in enumerate(defaults.TIERS)]
+    tiers = [
+        msgspec.structs.replace(t, burst=400) if k == 1 else t for k, t in enumerate(defaults.TIERS)
+    ]
     second = change(tiers=tiers)
     third = change(tenants=[TenantPolicy("ten_1", 3.0)])
     change(switches=[Switch("observe_only", NOW + 60)])
     change(switches=[])
     found = lines()
-    assert (found["Burst"].value, found["Burst"].version.number) == ("400 requests, the same again as headroom", second)
-    assert (found["Fair share"].source, found["Fair share"].version.number) == ("Tenant Tidewell Retail", third)
+    assert (found["Burst"].value, found["Burst"].version.number) == (
+        "400 requests, the same again as headroom",
+        second,
+    )
+    assert (found["Fair share"].source, found["Fair share"].version.number) == (
+        "Tenant Tidewell Retail",
+        third,
+    )
     assert found["Refill"].version.number == 1
     assert found["Refill"].version.exactly
 
@@ -93,7 +114,13 @@ def test_a_value_that_went_and_came_back_was_set_when_it_came_back(first) -> Non
 
 
 def test_an_override_is_told_with_its_end_and_hides_the_tier(first) -> None:
-    version = change(overrides=[Override(id="ovr_1", kind="app", subject="app_1", until=NOW + 3_600, multiplier=2.0, action=0)])
+    version = change(
+        overrides=[
+            Override(
+                id="ovr_1", kind="app", subject="app_1", until=NOW + 3_600, multiplier=2.0, action=0
+            )
+        ]
+    )
     found = lines()
     assert (found["Action"].value, found["Action"].until) == ("Always admit", NOW + 3_600)
     assert found["Refill"].value == "30 requests a second"
@@ -104,7 +131,9 @@ def test_an_override_is_told_with_its_end_and_hides_the_tier(first) -> None:
 
 
 def test_one_that_has_expired_holds_no_longer(first) -> None:
-    change(overrides=[Override(id="ovr_1", kind="app", subject="app_1", until=NOW - 1, multiplier=2.0)])
+    change(
+        overrides=[Override(id="ovr_1", kind="app", subject="app_1", until=NOW - 1, multiplier=2.0)]
+    )
     assert lines()["Refill"].source == "Standard tier"
     assert effective.overrides(changes.current(), "app_1", "ten_1", NOW) == []
 
@@ -118,7 +147,12 @@ def test_lists_and_compliance_come_first(first) -> None:
     ]
     version = change(lists=entries, switches=[Switch("all_ml")])
     found = effective.lines(changes.current(), ABOUT, NOW)
-    assert [line.name for line in found[:4]] == ["ML ranking", "Compliance", "Block list", "Allow list"]
+    assert [line.name for line in found[:4]] == [
+        "ML ranking",
+        "Compliance",
+        "Block list",
+        "Allow list",
+    ]
     assert {line.version.number for line in found[:4]} == {version}
 
 
@@ -141,12 +175,21 @@ def other_than(value: float) -> float:
 
 def differing(before: dict[str, effective.Line], version: int) -> list[str]:
     """Names of the lines that read otherwise than before, and are set by this version."""
-    return [n for n, line in lines().items() if line.value != before[n].value and line.version and line.version.number == version]
+    return [
+        n
+        for n, line in lines().items()
+        if line.value != before[n].value and line.version and line.version.number == version
+    ]
 
 
 @pytest.mark.parametrize("field", TierPolicy.__struct_fields__)
 def test_every_value_of_a_tier_has_a_line_that_tells_it_and_who_set_it(first, field: str) -> None:
-    before, other = lines(), msgspec.structs.replace(defaults.TIERS[1], **{field: other_than(getattr(defaults.TIERS[1], field))})
+    before, other = (
+        lines(),
+        msgspec.structs.replace(
+            defaults.TIERS[1], **{field: other_than(getattr(defaults.TIERS[1], field))}
+        ),
+    )
     version = change(tiers=[other if k == 1 else t for k, t in enumerate(defaults.TIERS)])
     assert len(differing(before, version)) == 1
 
@@ -180,15 +223,23 @@ def test_no_part_of_a_document_is_left_out_without_a_reason() -> None:
         "unknown_tier",
     }
     of_the_document = {"version", "feature_schema", "issued_at"}
-    no_part_of_an_answer = {"sampling", "nodes"}  # what is kept of decisions, and how a quota is shared among deciders
+    no_part_of_an_answer = {
+        "sampling",
+        "nodes",
+    }  # what is kept of decisions, and how a quota is shared among deciders
     assert set(Config.__struct_fields__) == told | of_the_document | no_part_of_an_answer
 
 
 @given(
-    tier=st.integers(0, 3), multiplier=st.sampled_from([0.5, 1.0, 4.0]), kind=st.sampled_from(["app", "tenant"]),
-    subject=st.sampled_from(["app_1", "ten_1", "other"]), left=st.floats(-10, 10),
-)  # fmt: skip
-def test_the_lines_say_what_the_plan_is(tier: int, multiplier: float, kind: str, subject: str, left: float) -> None:
+    tier=st.integers(0, 3),
+    multiplier=st.sampled_from([0.5, 1.0, 4.0]),
+    kind=st.sampled_from(["app", "tenant"]),
+    subject=st.sampled_from(["app_1", "ten_1", "other"]),
+    left=st.floats(-10, 10),
+)
+def test_the_lines_say_what_the_plan_is(
+    tier: int, multiplier: float, kind: str, subject: str, left: float
+) -> None:
     o = Override(id="o", kind=kind, subject=subject, until=NOW + left, multiplier=multiplier)
     document: Config = msgspec.structs.replace(defaults.config(1), overrides=[o])
     about = Subject("app_1", "ten_1", "T", tier)

@@ -42,7 +42,9 @@ def test_processes_that_start_at_once_agree_on_the_keys(tmp_path: Path) -> None:
         ("config.pub", "00" * 32, "does not belong"),
     ],
 )
-def test_a_broken_key_file_is_named_in_a_sentence(tmp_path: Path, name: str, text: str, says: str) -> None:
+def test_a_broken_key_file_is_named_in_a_sentence(
+    tmp_path: Path, name: str, text: str, says: str
+) -> None:
     keys.ensure(tmp_path)
     (tmp_path / name).write_text(text)
     with pytest.raises(KeysError, match=says):

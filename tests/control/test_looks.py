@@ -26,7 +26,12 @@ MARA = Actor("Mara Lindqvist", "support@demo.sluice.example", "Support")
 def test_a_look_says_who_what_when_and_for_which_ticket() -> None:
     row = looks.record(by=MARA, app="app_1", what="the page", ticket="SUP-48119")
     (found,) = looks.of("app_1")
-    assert (found.name, found.role, found.what, found.ticket) == ("Mara Lindqvist", "Support", "the page", "SUP-48119")
+    assert (found.name, found.role, found.what, found.ticket) == (
+        "Mara Lindqvist",
+        "Support",
+        "the page",
+        "SUP-48119",
+    )
     assert (row.summary, row.reason) == ("looked at the page of app app_1", "Ticket SUP-48119")
     assert audit.verify().broken is None
 
@@ -40,13 +45,17 @@ def test_the_same_look_within_five_minutes_is_one_row(monkeypatch) -> None:
     assert looks.record(by=MARA, app="app_1", what="the page") is not None
 
 
-def test_the_looks_of_one_answer_are_one_transaction_and_hold_in_the_chain(django_assert_max_num_queries) -> None:
+def test_the_looks_of_one_answer_are_one_transaction_and_hold_in_the_chain(
+    django_assert_max_num_queries,
+) -> None:
     looks.record(by=MARA, app="app_3", what="lookup results")
     with django_assert_max_num_queries(10):
         made = looks.record_all([(f"app_{k}", "lookup results") for k in range(200)] * 2, by=MARA)
     assert [row.subject for row in made] == [f"app_{k}" for k in range(200) if k != 3]
     assert (AuditEntry.objects.count(), audit.verify().broken) == (200, None)
-    assert looks.record_all([("app_5", "lookup results"), ("app_3", "lookup results")], by=MARA) == []
+    assert (
+        looks.record_all([("app_5", "lookup results"), ("app_3", "lookup results")], by=MARA) == []
+    )
 
 
 def test_a_look_at_every_app_is_found_from_each() -> None:
@@ -84,7 +93,10 @@ def test_what_is_no_ticket_is_refused(text: str) -> None:
 
 @given(st.text("aZ09#/._- \n", max_size=42) | st.from_regex(looks.TICKET_FORM, fullmatch=True))
 def test_the_form_in_the_api_document_is_the_one_that_is_checked(text: str) -> None:
-    fits = 2 <= len(text) <= looks.LONGEST_TICKET and re.fullmatch(looks.TICKET_FORM[1:-1], text) is not None
+    fits = (
+        2 <= len(text) <= looks.LONGEST_TICKET
+        and re.fullmatch(looks.TICKET_FORM[1:-1], text) is not None
+    )
     assert (looks._TICKET.fullmatch(text) is not None) is fits
 
 
@@ -115,18 +127,27 @@ def test_a_look_is_cheap_the_second_time_and_found_by_an_index() -> None:
     assert (time.perf_counter() - started) / 50 < 0.05
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL enable_seqscan = off")
-        same = AuditEntry.objects.filter(action=looks.ACTION, subject="app_1", actor_login=MARA.login, at__gt=timezone.now())
+        same = AuditEntry.objects.filter(
+            action=looks.ACTION, subject="app_1", actor_login=MARA.login, at__gt=timezone.now()
+        )
         assert "audit_looks" in same.order_by().explain()  # as `exists` asks
 
 
 def test_a_note_is_kept_with_its_author_and_its_audit_row() -> None:
     notes.add(by=MARA, app="app_1", text=" They rotated a token. \nExpect a burst. ")
     (found,) = notes.of("app_1")
-    assert (found.text, found.by, found.by_role) == ("They rotated a token. \nExpect a burst.", "Mara Lindqvist", "Support")
+    assert (found.text, found.by, found.by_role) == (
+        "They rotated a token. \nExpect a burst.",
+        "Mara Lindqvist",
+        "Support",
+    )
     assert AuditEntry.objects.get().action == "note.add"
 
 
-@pytest.mark.parametrize(("app", "text"), [("app_1", " "), ("app_1", "x" * 1001), ("app_1", "a\x00"), ("", "a"), ("a\x00", "a")])
+@pytest.mark.parametrize(
+    ("app", "text"),
+    [("app_1", " "), ("app_1", "x" * 1001), ("app_1", "a\x00"), ("", "a"), ("a\x00", "a")],
+)
 def test_a_note_that_cannot_be_kept_says_why(app: str, text: str) -> None:
     with pytest.raises(Refused):
         notes.add(by=MARA, app=app, text=text)
@@ -135,10 +156,19 @@ def test_a_note_that_cannot_be_kept_says_why(app: str, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", ["UPDATE control_appnote SET text = 'x'", "DELETE FROM control_appnote", "TRUNCATE control_appnote"]
+    "change",
+    [
+        "UPDATE control_appnote SET text = 'x'",
+        "DELETE FROM control_appnote",
+        "TRUNCATE control_appnote",
+    ],
 )
 def test_the_database_keeps_notes_as_written(change: str) -> None:
     notes.add(by=MARA, app="app_1", text="Expect a burst.")
-    with pytest.raises((InternalError, IntegrityError), match="append-only"), transaction.atomic(), connection.cursor() as cursor:
+    with (
+        pytest.raises((InternalError, IntegrityError), match="append-only"),
+        transaction.atomic(),
+        connection.cursor() as cursor,
+    ):
         cursor.execute(change)
     assert notes.of("app_1")[0].text == "Expect a burst."

@@ -33,17 +33,31 @@ def switch(*arguments: str, **options: object) -> str:
     return out.getvalue()
 
 
-def switch_elsewhere(folder: Path, *arguments: str, valkey: str) -> subprocess.CompletedProcess[str]:
+def switch_elsewhere(
+    folder: Path, *arguments: str, valkey: str
+) -> subprocess.CompletedProcess[str]:
     """The real command in its own process, with PostgreSQL away."""
-    environment = os.environ | {"DATABASE_URL": GONE, "VALKEY_URL": valkey, "SLUICE_VAR": str(folder)}
+    environment = os.environ | {
+        "DATABASE_URL": GONE,
+        "VALKEY_URL": valkey,
+        "SLUICE_VAR": str(folder),
+    }
     command = [sys.executable, "manage.py", "switch", *arguments]
     return subprocess.run(
-        command, env=environment, cwd=live_settings.BASE_DIR, capture_output=True, text=True, timeout=60, check=False
+        command,
+        env=environment,
+        cwd=live_settings.BASE_DIR,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
 
 
 def flip_without_postgres(verb: switches.Verb = "engage") -> offline.Reached:
-    return offline.flip(verb, "all_ml", by=SHELL, reason="Everything is on fire", until=None, files=None)
+    return offline.flip(
+        verb, "all_ml", by=SHELL, reason="Everything is on fire", until=None, files=None
+    )
 
 
 def test_the_command_flips_through_the_same_function_and_says_who_acked(first, valkey) -> None:
@@ -56,7 +70,11 @@ def test_the_command_flips_through_the_same_function_and_says_who_acked(first, v
     assert "local d01: acked" in said
     assert "All 1 deciders acked." in said
     entry = AuditEntry.objects.first()
-    assert (entry.action, entry.actor_role, entry.config_version_id) == ("switch.engage", "Shell", 2)
+    assert (entry.action, entry.actor_role, entry.config_version_id) == (
+        "switch.engage",
+        "Shell",
+        2,
+    )
     assert "is cleared, config 3" in switch("all_ml", "--clear", "--reason", "It was the feed")
 
 
@@ -72,7 +90,18 @@ def test_the_command_flips_through_the_same_function_and_says_who_acked(first, v
         (["no_such", "--clear", "--reason", "x"], "There is no switch “no_such”"),
         (["--clear", "--reason", "x"], "Name the switch"),
         (["all_ml", "--clear", "--reason", "x", "--by", "nobody@example.org"], "There is no user"),
-        (["all_ml", "--engage", "--reason", "x", "--until-cleared", "--file", "no/such/place/*/switch.bin"], "no node directory"),
+        (
+            [
+                "all_ml",
+                "--engage",
+                "--reason",
+                "x",
+                "--until-cleared",
+                "--file",
+                "no/such/place/*/switch.bin",
+            ],
+            "no node directory",
+        ),
     ],
 )
 def test_a_wrong_command_is_told_so_in_a_sentence(first, arguments, says) -> None:
@@ -81,10 +110,19 @@ def test_a_wrong_command_is_told_so_in_a_sentence(first, arguments, says) -> Non
     assert ConfigVersion.objects.count() == 1
 
 
-def test_with_postgres_down_the_command_signs_publishes_and_journals_and_is_taken_in_later(first, published, installation) -> None:
+def test_with_postgres_down_the_command_signs_publishes_and_journals_and_is_taken_in_later(
+    first, published, installation
+) -> None:
     publish.rebuild()
     done = switch_elsewhere(
-        installation, "all_ml", "--engage", "--reason", "Everything is on fire", "--for", "2h", valkey=live_settings.VALKEY_URL
+        installation,
+        "all_ml",
+        "--engage",
+        "--reason",
+        "Everything is on fire",
+        "--for",
+        "2h",
+        valkey=live_settings.VALKEY_URL,
     )
     assert done.returncode == 0, done.stderr
     assert "PostgreSQL does not answer. Journalled in" in done.stdout
@@ -100,33 +138,55 @@ def test_with_postgres_down_the_command_signs_publishes_and_journals_and_is_take
     assert "The journal is empty" in switch("--reconcile")
 
 
-def test_with_both_down_the_signed_document_goes_into_every_nodes_directory(first, installation) -> None:
+def test_with_both_down_the_signed_document_goes_into_every_nodes_directory(
+    first, installation
+) -> None:
     for node in ("d01", "d02"):
         (installation / "nodes" / node).mkdir(parents=True)
     (installation / "nodes" / "d01" / "config.bin").write_bytes(bytes(first.signed))
     pattern = str(installation / "nodes" / "*" / "switch.bin")
-    arguments = ["all_ml", "--engage", "--reason", "Everything is on fire", "--until-cleared", "--file", pattern]
+    arguments = [
+        "all_ml",
+        "--engage",
+        "--reason",
+        "Everything is on fire",
+        "--until-cleared",
+        "--file",
+        pattern,
+    ]
     done = switch_elsewhere(installation, *arguments, valkey="redis://127.0.0.1:1/0")
     assert done.returncode == 0, done.stderr
     assert "Acks come through Valkey" in done.stdout
     trusted = keys.load_public_keys(live_settings.SLUICE_KEYS)
     for node in ("d01", "d02"):
-        document = config.verify((installation / "nodes" / node / "switch.bin").read_bytes(), trusted)
+        document = config.verify(
+            (installation / "nodes" / node / "switch.bin").read_bytes(), trusted
+        )
         assert (document.version, [s.name for s in document.switches]) == (2, ["all_ml"])
     assert offline.reconcile()[0].startswith("Took in config 2")
     again = switch_elsewhere(installation, *arguments[:-2], valkey="redis://127.0.0.1:1/0")
-    assert (again.returncode, "engaged already" in again.stderr, "Traceback" in again.stderr) == (1, True, False)
+    assert (again.returncode, "engaged already" in again.stderr, "Traceback" in again.stderr) == (
+        1,
+        True,
+        False,
+    )
 
 
-def test_with_valkey_down_alone_the_file_carries_the_committed_version(first, installation, settings) -> None:
+def test_with_valkey_down_alone_the_file_carries_the_committed_version(
+    first, installation, settings
+) -> None:
     settings.VALKEY_URL = "redis://127.0.0.1:1/0"
     (installation / "nodes" / "d01").mkdir(parents=True)
     switch("all_ml", "--engage", "--reason", "Valkey is gone", "--until-cleared", "--file")
-    assert (installation / "nodes" / "d01" / "switch.bin").read_bytes() == bytes(ConfigVersion.objects.get(version=2).signed)
+    assert (installation / "nodes" / "d01" / "switch.bin").read_bytes() == bytes(
+        ConfigVersion.objects.get(version=2).signed
+    )
     assert ConfigVersion.objects.get(version=2).published_at is None
 
 
-def test_a_flip_whose_number_was_taken_meanwhile_is_made_again_on_top(first, published, django_capture_on_commit_callbacks) -> None:
+def test_a_flip_whose_number_was_taken_meanwhile_is_made_again_on_top(
+    first, published, django_capture_on_commit_callbacks
+) -> None:
     publish.rebuild()
     flip_without_postgres()
     changes.make(
@@ -140,7 +200,11 @@ def test_a_flip_whose_number_was_taken_meanwhile_is_made_again_on_top(first, pub
     with django_capture_on_commit_callbacks(execute=True):
         (said,) = offline.reconcile()
     assert said == "Config 2 was taken by another change; made the flip again as config 3."
-    assert (published().version, published().nodes, [s.name for s in published().switches]) == (3, 12, ["all_ml"])
+    assert (published().version, published().nodes, [s.name for s in published().switches]) == (
+        3,
+        12,
+        ["all_ml"],
+    )
     assert switches.engaged()["all_ml"].engaged_version_id == 3
 
 
@@ -203,7 +267,9 @@ def test_a_forged_journal_entry_is_not_taken_in(first, tmp_path) -> None:
     assert ConfigVersion.objects.count() == 1
 
 
-def test_a_journal_that_cannot_be_read_does_not_hold_up_publishing(first, published, valkey, caplog) -> None:
+def test_a_journal_that_cannot_be_read_does_not_hold_up_publishing(
+    first, published, valkey, caplog
+) -> None:
     journal.directory().mkdir()
     (journal.directory() / "000000000002-x.json").write_bytes(b"{nonsense")
     valkey.flushdb()

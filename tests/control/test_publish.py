@@ -10,7 +10,14 @@ from django.conf import settings
 from control import keys, publish, switches
 from control.models import App, Tenant
 from decider import artifact, config, defaults
-from decider.store import CONFIG_CHANNEL, CONFIG_KEY, MODEL_PREFIX, PROFILE_PREFIX, PROFILES_CHANNEL, Profile
+from decider.store import (
+    CONFIG_CHANNEL,
+    CONFIG_KEY,
+    MODEL_PREFIX,
+    PROFILE_PREFIX,
+    PROFILES_CHANNEL,
+    Profile,
+)
 
 from .conftest import DELE
 
@@ -22,7 +29,9 @@ def signed(version: int, **fields) -> bytes:
     return config.sign(document, keys.load_signing_key(settings.SLUICE_KEYS))
 
 
-def test_an_older_version_never_replaces_a_newer_one_however_many_publish_at_once(published) -> None:
+def test_an_older_version_never_replaces_a_newer_one_however_many_publish_at_once(
+    published,
+) -> None:
     versions = list(range(1, 41))
     random.Random(7).shuffle(versions)
     documents = {version: signed(version) for version in versions}
@@ -51,7 +60,9 @@ def test_publishing_the_same_document_again_tells_the_deciders_again(valkey) -> 
 
 
 @pytest.mark.parametrize("rubbish", [b"\x00rubbish", b"", b"\x93\xc4\x01x\xc4\x01y\xa1z"])
-def test_a_document_in_the_store_that_is_not_ours_is_overwritten(valkey, published, rubbish: bytes) -> None:
+def test_a_document_in_the_store_that_is_not_ours_is_overwritten(
+    valkey, published, rubbish: bytes
+) -> None:
     valkey.set(CONFIG_KEY, rubbish)
     assert publish.held() is None
     assert publish.push(signed(1), 1)
@@ -60,7 +71,14 @@ def test_a_document_in_the_store_that_is_not_ours_is_overwritten(valkey, publish
 
 def test_a_profile_reaches_the_store_and_the_channel(valkey) -> None:
     tenant = Tenant.objects.create(id="ten_tidewell", name="Tidewell Retail")
-    app = App.objects.create(id="app_7q2m4kx9", name="Order sync", tenant=tenant, tier=1, verified=True, cohort_prior=0.02)
+    app = App.objects.create(
+        id="app_7q2m4kx9",
+        name="Order sync",
+        tenant=tenant,
+        tier=1,
+        verified=True,
+        cohort_prior=0.02,
+    )
     with valkey.pubsub(ignore_subscribe_messages=True) as heard:
         heard.subscribe(PROFILES_CHANNEL)
         heard.get_message(timeout=1)
@@ -71,9 +89,13 @@ def test_a_profile_reaches_the_store_and_the_channel(valkey) -> None:
     assert (profile.tenant, profile.tier, profile.verified) == ("ten_tidewell", 1, True)
 
 
-def test_an_emptied_store_is_noticed_and_filled_again_with_config_model_and_profiles(first, valkey, published) -> None:
+def test_an_emptied_store_is_noticed_and_filled_again_with_config_model_and_profiles(
+    first, valkey, published
+) -> None:
     tenant = Tenant.objects.create(id="ten_a", name="A")
-    App.objects.bulk_create(App(id=f"app_{k}", name=f"App {k}", tenant=tenant, tier=0) for k in range(2500))
+    App.objects.bulk_create(
+        App(id=f"app_{k}", name=f"App {k}", tenant=tenant, tier=0) for k in range(2500)
+    )
     data = b"a model"
     digest = artifact.digest_of(data)
     publish.model_path(digest).parent.mkdir()
@@ -90,23 +112,33 @@ def test_an_emptied_store_is_noticed_and_filled_again_with_config_model_and_prof
     )
     valkey.flushdb()
     assert publish.pending() == "filled an empty store: config 2, 2500 profiles"
-    assert (published().version, valkey.get(MODEL_PREFIX + digest), len(valkey.keys(PROFILE_PREFIX + "*"))) == (2, data, 2500)
+    assert (
+        published().version,
+        valkey.get(MODEL_PREFIX + digest),
+        len(valkey.keys(PROFILE_PREFIX + "*")),
+    ) == (2, data, 2500)
     assert publish.pending() == ""
     valkey.delete(CONFIG_KEY, MODEL_PREFIX + digest)
     assert publish.pending() == "published config 2"
     assert valkey.exists(MODEL_PREFIX + digest)
 
 
-def test_a_model_file_that_is_not_what_was_registered_is_not_published(first, valkey, caplog) -> None:
+def test_a_model_file_that_is_not_what_was_registered_is_not_published(
+    first, valkey, caplog
+) -> None:
     digest = "ab" * 32
     publish.model_path(digest).parent.mkdir()
     publish.model_path(digest).write_bytes(b"something else")
-    publish.push_model(msgspec.structs.replace(defaults.config(1, 1.0), model=config.ModelRef("risk", 1, digest)))
+    publish.push_model(
+        msgspec.structs.replace(defaults.config(1, 1.0), model=config.ModelRef("risk", 1, digest))
+    )
     assert not valkey.exists(MODEL_PREFIX + digest)
     assert "not what was registered" in caplog.text
 
 
-def test_a_switch_flip_reaches_a_subscribed_decider_within_the_commit(first, valkey, django_capture_on_commit_callbacks) -> None:
+def test_a_switch_flip_reaches_a_subscribed_decider_within_the_commit(
+    first, valkey, django_capture_on_commit_callbacks
+) -> None:
     with valkey.pubsub(ignore_subscribe_messages=True) as heard:
         heard.subscribe(CONFIG_CHANNEL)
         heard.get_message(timeout=1)

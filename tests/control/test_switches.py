@@ -28,7 +28,12 @@ def test_engaging_makes_the_change_its_audit_row_and_a_signed_version_together(
     entry, flip, config = AuditEntry.objects.first(), SwitchFlip.objects.get(), published()
     assert (row.version, config.version, entry.config_version_id) == (2, 2, 2)
     assert [(s.name, s.until) for s in config.switches] == [("all_ml", until.timestamp())]
-    assert (entry.actor, entry.actor_role, entry.action, entry.subject) == ("Dele Okafor", "SRE", "switch.engage", "all_ml")
+    assert (entry.actor, entry.actor_role, entry.action, entry.subject) == (
+        "Dele Okafor",
+        "SRE",
+        "switch.engage",
+        "all_ml",
+    )
     assert entry.reason == flip.reason == "Scores look wrong, INC-7"
     assert entry.after == {"state": "engaged", "until": until.isoformat()}
     assert ConfigVersion.objects.get(version=2).published_at is not None
@@ -41,7 +46,11 @@ def test_clearing_ends_the_flip_and_turns_ml_on_again(first) -> None:
     switches.clear("all_ml", by=DELE, reason="The model was not it")
     (flip,) = switches.ended(timezone.now() - timedelta(days=7))
     assert (switches.engaged(), changes.current().switches) == ({}, [])
-    assert (flip.ended_by, flip.ended_reason, flip.ended_version_id) == ("Dele Okafor", "The model was not it", 3)
+    assert (flip.ended_by, flip.ended_reason, flip.ended_version_id) == (
+        "Dele Okafor",
+        "The model was not it",
+        3,
+    )
 
 
 def test_extending_moves_the_end(first) -> None:
@@ -64,7 +73,9 @@ def test_an_impossible_flip_is_refused_with_a_sentence(first) -> None:
     with pytest.raises(Refused, match="is clear already"):
         switches.extend("all_ml", by=DELE, reason="Why not", until=None)
     with pytest.raises(Refused, match="is past"):
-        switches.engage("all_ml", by=DELE, reason="Why not", until=timezone.now() - timedelta(seconds=1))
+        switches.engage(
+            "all_ml", by=DELE, reason="Why not", until=timezone.now() - timedelta(seconds=1)
+        )
     with pytest.raises(Refused, match="no switch “alles”"):
         switches.engage("alles", by=DELE, reason="Why not", until=None)
     switches.engage("all_ml", by=DELE, reason="Scores look wrong", until=None)
@@ -72,7 +83,9 @@ def test_an_impossible_flip_is_refused_with_a_sentence(first) -> None:
         switches.engage("all_ml", by=DELE, reason="Again", until=None)
 
 
-def test_a_switch_that_ended_by_itself_is_clear_and_may_be_engaged_again(first, monkeypatch) -> None:
+def test_a_switch_that_ended_by_itself_is_clear_and_may_be_engaged_again(
+    first, monkeypatch
+) -> None:
     switches.engage("all_ml", by=DELE, reason="Scores look wrong", until=in_two_hours())
     later = timezone.now() + timedelta(hours=3)
     monkeypatch.setattr(timezone, "now", lambda: later)
@@ -84,7 +97,9 @@ def test_a_switch_that_ended_by_itself_is_clear_and_may_be_engaged_again(first, 
     assert SwitchFlip.objects.get(pk=flip.pk).ended_at == flip.until
 
 
-@pytest.mark.parametrize("where", ["control.audit.append", "control.switches.record", "control.changes.store"])
+@pytest.mark.parametrize(
+    "where", ["control.audit.append", "control.switches.record", "control.changes.store"]
+)
 def test_a_fault_anywhere_in_a_change_leaves_nothing_of_it(first, monkeypatch, where: str) -> None:
     def fail(*args, **kwargs):
         raise RuntimeError("the disk is on fire")
@@ -92,7 +107,11 @@ def test_a_fault_anywhere_in_a_change_leaves_nothing_of_it(first, monkeypatch, w
     monkeypatch.setattr(where, fail)
     with pytest.raises(RuntimeError):
         switches.engage("all_ml", by=DELE, reason="Scores look wrong", until=None)
-    assert (ConfigVersion.objects.count(), AuditEntry.objects.count(), SwitchFlip.objects.count()) == (1, 1, 0)
+    assert (
+        ConfigVersion.objects.count(),
+        AuditEntry.objects.count(),
+        SwitchFlip.objects.count(),
+    ) == (1, 1, 0)
 
 
 def test_a_change_that_deciders_would_refuse_is_refused_here(first) -> None:
@@ -114,11 +133,18 @@ def test_the_change_stands_when_the_store_is_down_and_is_published_later(
 ) -> None:
     publish.rebuild()
     with monkeypatch.context() as down:
-        down.setattr(publish, "push", lambda *_: (_ for _ in ()).throw(StoreUnavailable("Valkey does not answer.")))
+        down.setattr(
+            publish,
+            "push",
+            lambda *_: (_ for _ in ()).throw(StoreUnavailable("Valkey does not answer.")),
+        )
         with django_capture_on_commit_callbacks(execute=True):
             row = switches.engage("all_ml", by=DELE, reason="Scores look wrong", until=None)
         with pytest.raises(StoreUnavailable):
             publish.pending()
-    assert (ConfigVersion.objects.get(version=row.version).published_at, published().version) == (None, 1)
+    assert (ConfigVersion.objects.get(version=row.version).published_at, published().version) == (
+        None,
+        1,
+    )
     assert publish.pending() == "published config 2"
     assert (published().version, publish.pending()) == (2, "")

@@ -22,12 +22,16 @@ DEC = bytes(range(16))
 
 def decision(action: Action = Action.ADMIT, **changes: object) -> Decision:
     wait = 0.0 if action in (Action.ADMIT, Action.BLOCK) else 2.3
-    base = Decision(DEC, int(action), int(Stage.TRIAGE), int(Reason.HARMLESS), wait, 300, 20, 250, 3.4)
+    base = Decision(
+        DEC, int(action), int(Stage.TRIAGE), int(Reason.HARMLESS), wait, 300, 20, 250, 3.4
+    )
     return msgspec.structs.replace(base, **changes)
 
 
 class FakeEngine:
-    """Decides by app: an app called after an action gets it, `broken` raises. Ids count up, so that order shows."""
+    """Decides by app: an app called after an action gets it, `broken` raises. Ids count up, so that
+    order shows.
+    """
 
     def __init__(self) -> None:
         self.seen: list[CheckRequest] = []
@@ -134,7 +138,9 @@ class World:
 
 
 @asynccontextmanager
-async def serving(limits: Limits | None = None, health: dict[str, object] | None = None) -> AsyncIterator[World]:
+async def serving(
+    limits: Limits | None = None, health: dict[str, object] | None = None
+) -> AsyncIterator[World]:
     engine = FakeEngine()
     told = {"config_version": 7, "ml": "live"} if health is None else health
     server = HttpServer(engine, lambda: told, lambda: b"sluice_decisions_total 1\n", limits)
@@ -147,8 +153,14 @@ async def serving(limits: Limits | None = None, health: dict[str, object] | None
         await server.stop(0.2)
 
 
-def run(test: Callable[[World], Awaitable[T]], limits: Limits | None = None, health: dict[str, object] | None = None) -> T:
-    """Runs a test against a fresh server on uvloop, as in production; fails on whatever the loop reports."""
+def run(
+    test: Callable[[World], Awaitable[T]],
+    limits: Limits | None = None,
+    health: dict[str, object] | None = None,
+) -> T:
+    """Runs a test against a fresh server on uvloop, as in production; fails on whatever the loop
+    reports.
+    """
 
     async def whole() -> T:
         errors: list[dict[str, object]] = []
@@ -162,9 +174,15 @@ def run(test: Callable[[World], Awaitable[T]], limits: Limits | None = None, hea
         return runner.run(whole())
 
 
-def request(method: str = "GET", target: str = "/v1/check/v2/orders/1", body: bytes = b"", **headers: str) -> bytes:
-    """One request; header names with underscores for dashes, app_1 asks unless said otherwise ("" leaves a field out)."""
-    fields = {"host": "decider", "x-sluice-app": "app_1"} | {k.replace("_", "-"): v for k, v in headers.items()}
+def request(
+    method: str = "GET", target: str = "/v1/check/v2/orders/1", body: bytes = b"", **headers: str
+) -> bytes:
+    """One request; header names with underscores for dashes, app_1 asks unless said otherwise (""
+    leaves a field out).
+    """
+    fields = {"host": "decider", "x-sluice-app": "app_1"} | {
+        k.replace("_", "-"): v for k, v in headers.items()
+    }
     if body:
         fields.setdefault("content-length", str(len(body)))
     lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items() if value)

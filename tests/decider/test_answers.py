@@ -31,7 +31,9 @@ def test_the_problem_says_what_to_do_and_nothing_of_scores(action: Action) -> No
     body = answer(action).json
     assert set(body) <= {"type", "title", "status", "detail", "decision", "retry_after", "batch"}
     assert (body["title"], body["detail"]) == WORDS[action]
-    assert not any(word in body["detail"].lower() for word in ("risk", "score", "abus", "threshold", "model"))
+    assert not any(
+        word in body["detail"].lower() for word in ("risk", "score", "abus", "threshold", "model")
+    )
 
 
 def test_a_refusal_carries_its_receipt_and_what_the_client_may_be_told() -> None:
@@ -46,12 +48,16 @@ def test_a_refusal_carries_its_receipt_and_what_the_client_may_be_told() -> None
 
 def test_an_answer_to_many_at_once_tells_the_same() -> None:
     refusal = decision(Action.DEFER, receipt="AQAB", told=(("PACE", "Slower."),))
-    (admit, found) = msgspec.json.decode(msgspec.json.encode(decide_api.answers([decision(), refusal])))
+    (admit, found) = msgspec.json.decode(
+        msgspec.json.encode(decide_api.answers([decision(), refusal]))
+    )
     assert not {"receipt", "reasons"} & set(admit)
     assert (found["receipt"], found["reasons"]) == ("AQAB", [{"code": "PACE", "text": "Slower."}])
 
 
-@pytest.mark.parametrize(("seconds", "told"), [(0.0, 1), (0.01, 1), (1.0, 1), (1.0001, 2), (86_400.0, 86_400)])
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(0.0, 1), (0.01, 1), (1.0, 1), (1.0001, 2), (86_400.0, 86_400)]
+)
 def test_retry_after_is_rounded_up(seconds: float, told: int) -> None:
     assert retry_after(decision(Action.DEFER, retry_after=seconds)) == told
     assert answer(Action.DEFER, retry_after=seconds).headers["retry-after"] == str(told)

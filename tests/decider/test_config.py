@@ -17,7 +17,9 @@ TRUSTED = {msgspec.msgpack.decode(GOOD, type=config.Signed).key_id: KEY.public_k
 
 def signed(payload: bytes) -> bytes:
     made = msgspec.msgpack.decode(GOOD, type=config.Signed)
-    return msgspec.msgpack.encode(msgspec.structs.replace(made, payload=payload, signature=KEY.sign(payload)))
+    return msgspec.msgpack.encode(
+        msgspec.structs.replace(made, payload=payload, signature=KEY.sign(payload))
+    )
 
 
 def test_a_document_that_was_signed_is_read_back() -> None:
@@ -26,7 +28,14 @@ def test_a_document_that_was_signed_is_read_back() -> None:
 
 @pytest.mark.parametrize(
     "payload",
-    [b"", b"\xa3\xff\xfe\xfd", b"\x91" * 5_000, b"\xc1", msgspec.msgpack.encode({"version": "7"}), GOOD],
+    [
+        b"",
+        b"\xa3\xff\xfe\xfd",
+        b"\x91" * 5_000,
+        b"\xc1",
+        msgspec.msgpack.encode({"version": "7"}),
+        GOOD,
+    ],
     ids=["empty", "not UTF-8", "nested", "reserved", "typed wrong", "signed twice"],
 )
 def test_what_was_signed_and_is_no_document_is_refused(payload: bytes) -> None:
@@ -34,7 +43,10 @@ def test_what_was_signed_and_is_no_document_is_refused(payload: bytes) -> None:
         config.verify(signed(payload), TRUSTED)
 
 
-@given(st.binary(max_size=200) | st.integers(0, len(GOOD) - 1).map(lambda k: GOOD[:k] + bytes([GOOD[k] ^ 1]) + GOOD[k + 1 :]))
+@given(
+    st.binary(max_size=200)
+    | st.integers(0, len(GOOD) - 1).map(lambda k: GOOD[:k] + bytes([GOOD[k] ^ 1]) + GOOD[k + 1 :])
+)
 def test_no_byte_can_be_changed(data: bytes) -> None:
     with pytest.raises(config.ConfigError):
         config.verify(data, TRUSTED)

@@ -41,21 +41,36 @@ def engine(document: Config | None = None, *, ml: bool = False, **options: objec
     return made
 
 
-def ask(made: Engine, now: float, app: str = "app_1", count: int = 1, path: str = "/v2/orders/1", **more: object) -> list:
+def ask(
+    made: Engine,
+    now: float,
+    app: str = "app_1",
+    count: int = 1,
+    path: str = "/v2/orders/1",
+    **more: object,
+) -> list:
     return made.decide([CheckRequest(app, "GET", path, **more) for _ in range(count)], now)
 
 
-def of_tier(made: Engine, tier: Tier, app: str = "app_1", tenant: str = "t1", **more: object) -> None:
+def of_tier(
+    made: Engine, tier: Tier, app: str = "app_1", tenant: str = "t1", **more: object
+) -> None:
     made.know([Profile(app, app, tenant, int(tier), NOW - 9e6, True, **more)], NOW)
 
 
-def test_without_a_model_the_fallback_admits_a_burst_and_then_defers_until_a_token_is_back() -> None:
+def test_without_a_model_the_fallback_admits_a_burst_and_then_defers_until_a_token_is_back() -> (
+    None
+):
     made = engine()
     of_tier(made, Tier.STANDARD)
     answers = ask(made, NOW, count=301)
     assert [a.action for a in answers[:300]] == [Action.ADMIT] * 300
     last = answers[300]
-    assert (last.action, last.stage, last.reason) == (Action.DEFER, Stage.FALLBACK, Reason.TOKENS_EMPTY)
+    assert (last.action, last.stage, last.reason) == (
+        Action.DEFER,
+        Stage.FALLBACK,
+        Reason.TOKENS_EMPTY,
+    )
     assert ask(made, NOW + last.retry_after)[0].action == Action.ADMIT
 
 
@@ -66,12 +81,19 @@ def test_one_batch_decides_as_one_request_after_the_other_does() -> None:
     many = [a.action for a in ask(together, NOW, count=700)]
     one_by_one = [ask(apart, NOW)[0].action for _ in range(700)]
     assert Action.ADMIT in many and set(many) != {Action.ADMIT}
-    assert [a == Action.ADMIT for a in many].count(True) == [a == Action.ADMIT for a in one_by_one].count(True)
+    assert [a == Action.ADMIT for a in many].count(True) == [
+        a == Action.ADMIT for a in one_by_one
+    ].count(True)
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.lists(st.tuples(st.floats(0, 30), st.integers(1, 40)), min_size=1, max_size=40), st.integers(1, 60))
-def test_a_quota_is_never_exceeded_whatever_the_traffic(bursts: list[tuple[float, int]], quota: int) -> None:
+@given(
+    st.lists(st.tuples(st.floats(0, 30), st.integers(1, 40)), min_size=1, max_size=40),
+    st.integers(1, 60),
+)
+def test_a_quota_is_never_exceeded_whatever_the_traffic(
+    bursts: list[tuple[float, int]], quota: int
+) -> None:
     tiers = [msgspec.structs.replace(t, quota_per_day=quota) for t in defaults.TIERS]
     made = engine(config(tiers=tiers))
     now, admitted = NOW, 0
@@ -84,7 +106,9 @@ def test_a_quota_is_never_exceeded_whatever_the_traffic(bursts: list[tuple[float
 
 def test_quota_exhausted_defers_until_the_day_ends_and_binds_the_allow_list_too() -> None:
     tiers = [msgspec.structs.replace(t, quota_per_day=3) for t in defaults.TIERS]
-    made = engine(config(tiers=tiers, lists=[ListEntry(verdict="allow", kind="app", subject="app_1")]))
+    made = engine(
+        config(tiers=tiers, lists=[ListEntry(verdict="allow", kind="app", subject="app_1")])
+    )
     answers = ask(made, NOW, count=4)
     assert [a.stage for a in answers] == [Stage.GUARD] * 4
     assert (answers[3].action, answers[3].reason) == (Action.DEFER, Reason.QUOTA_EXHAUSTED)
@@ -104,23 +128,43 @@ def test_records_of_before_a_signal_are_read_with_none_of_it() -> None:
 def test_block_and_compliance_lists_block_and_end_by_themselves() -> None:
     for verdict, reason in (("block", Reason.BLOCK_LISTED), ("compliance", Reason.COMPLIANCE)):
         for kind, subject in (("app", "app_1"), ("tenant", "t1"), ("source", "203.0.113.7")):
-            made = engine(config(lists=[ListEntry(verdict=verdict, kind=kind, subject=subject, until=NOW + 10)]))
+            made = engine(
+                config(
+                    lists=[ListEntry(verdict=verdict, kind=kind, subject=subject, until=NOW + 10)]
+                )
+            )
             of_tier(made, Tier.ENTERPRISE)
             first = ask(made, NOW, source="203.0.113.7")[0]
-            assert (first.action, first.stage, first.reason) == (Action.BLOCK, Stage.GUARD, reason), (verdict, kind)
+            assert (first.action, first.stage, first.reason) == (
+                Action.BLOCK,
+                Stage.GUARD,
+                reason,
+            ), (verdict, kind)
             assert ask(made, NOW + 11, source="203.0.113.7")[0].action == Action.ADMIT
 
 
 def test_an_override_forces_an_action_until_it_expires_though_nobody_pushes() -> None:
-    forced = Override(id="o1", kind="app", subject="app_1", until=NOW + 60, action=int(Action.DEFER))
+    forced = Override(
+        id="o1", kind="app", subject="app_1", until=NOW + 60, action=int(Action.DEFER)
+    )
     made = engine(config(overrides=[forced]))
     first = ask(made, NOW)[0]
-    assert (first.action, first.stage, first.reason) == (Action.DEFER, Stage.OVERRIDE, Reason.OVERRIDE_REFUSE)
+    assert (first.action, first.stage, first.reason) == (
+        Action.DEFER,
+        Stage.OVERRIDE,
+        Reason.OVERRIDE_REFUSE,
+    )
     assert ask(made, NOW + 61)[0].action == Action.ADMIT
 
 
 def test_an_override_of_a_tenant_stretches_the_plan_of_all_its_apps() -> None:
-    made = engine(config(overrides=[Override(id="o1", kind="tenant", subject="t1", until=NOW + 60, multiplier=2.0)]))
+    made = engine(
+        config(
+            overrides=[
+                Override(id="o1", kind="tenant", subject="t1", until=NOW + 60, multiplier=2.0)
+            ]
+        )
+    )
     of_tier(made, Tier.FREE)
     assert ask(made, NOW)[0].limit == 100
     assert ask(made, NOW + 61)[0].limit == 50
@@ -147,7 +191,12 @@ def test_switching_all_ml_off_hands_over_to_the_fallback_until_the_switch_ends()
 
 
 def test_observe_only_records_the_decision_and_admits() -> None:
-    made = engine(config(switches=[Switch("observe_only")], lists=[ListEntry(verdict="block", kind="app", subject="app_1")]))
+    made = engine(
+        config(
+            switches=[Switch("observe_only")],
+            lists=[ListEntry(verdict="block", kind="app", subject="app_1")],
+        )
+    )
     answer = ask(made, NOW)[0]
     assert (answer.action, answer.retry_after) == (Action.ADMIT, 0.0)
     event = made.take_events()[0]
@@ -187,9 +236,18 @@ def test_a_storm_is_ranked_and_refused_and_the_wait_it_is_told_is_true() -> None
 
 
 @settings(max_examples=40)
-@given(st.lists(st.tuples(st.floats(0, 90), st.integers(1, 60), st.integers(0, 3)), min_size=1, max_size=6), st.integers(0, 7))
-def test_a_forecast_looks_at_what_the_request_that_comes_again_will_show(bursts, which: int) -> None:
-    """The retry counts itself, as a retry, in every window: after silence the features are those of the forecast, to the bit."""
+@given(
+    st.lists(
+        st.tuples(st.floats(0, 90), st.integers(1, 60), st.integers(0, 3)), min_size=1, max_size=6
+    ),
+    st.integers(0, 7),
+)
+def test_a_forecast_looks_at_what_the_request_that_comes_again_will_show(
+    bursts, which: int
+) -> None:
+    """The retry counts itself, as a retry, in every window: after silence the features are those of
+    the forecast, to the bit.
+    """
     made, now = engine(ml=True), NOW
     of_tier(made, Tier.FREE, cohort_prior=0.5)
     for gap, count, path in bursts:
@@ -202,7 +260,10 @@ def test_a_forecast_looks_at_what_the_request_that_comes_again_will_show(bursts,
     forecast = made._ahead.features[0].copy()
     ask(made, now + float(WAITS[which]), path=asked)
     later = made.features[0]
-    moving = [INDEX["quota_used"], INDEX["tenant_share"]]  # what others and admits do meanwhile is not forecast
+    moving = [
+        INDEX["quota_used"],
+        INDEX["tenant_share"],
+    ]  # what others and admits do meanwhile is not forecast
     assert np.delete(forecast, moving).tolist() == np.delete(later, moving).tolist()
 
 
@@ -214,9 +275,20 @@ def test_every_kept_decision_decides_the_same_again_to_the_bit() -> None:
     now = NOW
     for _ in range(60):
         now += float(rng.exponential(0.3))
-        asked = [CheckRequest(f"app_{int(rng.pareto(1)) % 40}", "GET", f"/v2/orders/{rng.integers(9)}", "tok") for _ in range(80)]
+        asked = [
+            CheckRequest(
+                f"app_{int(rng.pareto(1)) % 40}", "GET", f"/v2/orders/{rng.integers(9)}", "tok"
+            )
+            for _ in range(80)
+        ]
         made.decide(asked, now)
-        made.learn([Outcome(q.app, "orders-read", now, int(rng.choice([200, 404, 401, 503])), 30.0) for q in asked[:20]], now)
+        made.learn(
+            [
+                Outcome(q.app, "orders-read", now, int(rng.choice([200, 404, 401, 503])), 30.0)
+                for q in asked[:20]
+            ],
+            now,
+        )
         made.tick(now)
     events = made.take_events()
     assert len(events) == 4800
@@ -229,10 +301,16 @@ def test_every_kept_decision_decides_the_same_again_to_the_bit() -> None:
 def test_an_enterprise_app_is_not_throttled_past_its_error_budget() -> None:
     made = engine(ml=True)
     of_tier(made, Tier.ENTERPRISE)
-    answers = ask(made, NOW, count=1000) + ask(made, NOW + 0.2, count=1000) + ask(made, NOW + 0.4, count=1000)
+    answers = (
+        ask(made, NOW, count=1000)
+        + ask(made, NOW + 0.2, count=1000)
+        + ask(made, NOW + 0.4, count=1000)
+    )
     events = made.take_events()
     spent = sum(
-        1.0 - e.risk for e in events if e.action != Action.ADMIT and e.risk is not None and e.stage in (Stage.RANK, Stage.RERANK)
+        1.0 - e.risk
+        for e in events
+        if e.action != Action.ADMIT and e.risk is not None and e.stage in (Stage.RANK, Stage.RERANK)
     )
     assert len(answers) == 3000
     assert spent <= defaults.TIERS[Tier.ENTERPRISE].error_budget_per_hour + 1e-6
@@ -245,7 +323,9 @@ def test_an_overloaded_service_gets_a_price_and_sheds_whoever_is_over_the_fair_s
     now, greedy, modest = NOW, [], []
     for step in range(300):
         now += 0.05
-        greedy += made.decide([CheckRequest("greedy", "POST", "/v2/payments/charges") for _ in range(12)], now)
+        greedy += made.decide(
+            [CheckRequest("greedy", "POST", "/v2/payments/charges") for _ in range(12)], now
+        )
         if step % 10 == 0:
             modest += made.decide([CheckRequest("modest", "POST", "/v2/payments/charges")], now)
         if step % 4 == 0:
@@ -269,8 +349,17 @@ def test_an_overload_passes_so_nobody_is_sent_away_for_minutes_because_of_it() -
 def test_outcomes_reach_the_features_of_their_app() -> None:
     made = engine()
     ask(made, NOW)
-    made.learn([Outcome("app_1", "auth", NOW, 401, 10.0)] * 3 + [Outcome("app_1", "auth", NOW, 200, 10.0)], NOW)
-    made.learn([Outcome("app_1", "no-such-service", NOW, 500, 10.0), Outcome("nobody", "auth", NOW, 500, 1.0)], NOW)
+    made.learn(
+        [Outcome("app_1", "auth", NOW, 401, 10.0)] * 3 + [Outcome("app_1", "auth", NOW, 200, 10.0)],
+        NOW,
+    )
+    made.learn(
+        [
+            Outcome("app_1", "no-such-service", NOW, 500, 10.0),
+            Outcome("nobody", "auth", NOW, 500, 1.0),
+        ],
+        NOW,
+    )
     ask(made, NOW + 1)
     assert made.features[0, INDEX["auth_error_share_60s"]] == pytest.approx(0.75)
     assert made.features[0, INDEX["feedback_age"]] == pytest.approx(1.0)
@@ -358,19 +447,34 @@ def test_ids_of_one_process_only_grow() -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(
-    risk=st.floats(0, 1), more=st.floats(0, 1), value=st.floats(0, 1), tokens=st.floats(-300, 300), price=st.floats(0, 4),
-    tier=st.integers(0, 3), batchable=st.booleans(),
-)  # fmt: skip
+    risk=st.floats(0, 1),
+    more=st.floats(0, 1),
+    value=st.floats(0, 1),
+    tokens=st.floats(-300, 300),
+    price=st.floats(0, 4),
+    tier=st.integers(0, 3),
+    batchable=st.booleans(),
+)
 def test_more_risk_never_turns_a_refusal_into_an_admit(
     risk: float, more: float, value: float, tokens: float, price: float, tier: int, batchable: bool
 ) -> None:
     rules = policy.rules_of(defaults.config())
     signals = np.zeros(len(policy.S))
     for name, figure in {
-        "tier": tier, "quota_left": 10, "override_action": -1, "tokens": tokens, "bucket_rate": 15, "bucket_burst": 300, "cost": 1,
-        "batchable": batchable, "service_price": price, "tenant_fair_share": math.inf, "error_budget_left": 1e9, "prior_risk": 0.05,
+        "tier": tier,
+        "quota_left": 10,
+        "override_action": -1,
+        "tokens": tokens,
+        "bucket_rate": 15,
+        "bucket_burst": 300,
+        "cost": 1,
+        "batchable": batchable,
+        "service_price": price,
+        "tenant_fair_share": math.inf,
+        "error_budget_left": 1e9,
+        "prior_risk": 0.05,
         "prior_value": 0.5,
-    }.items():  # fmt: skip
+    }.items():
         signals[policy.S[name]] = figure
     features = np.zeros(len(INDEX), np.float32)
     low, high = sorted((risk, more))

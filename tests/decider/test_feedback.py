@@ -1,4 +1,6 @@
-"""Outcomes reach the stream from a log that rotates, is emptied, is hostile, and while Valkey comes and goes."""
+"""Outcomes reach the stream from a log that rotates, is emptied, is hostile, and while Valkey comes
+and goes.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,11 @@ def line(**changes: object) -> bytes:
 
 def sent(client: redis.Redis) -> list[Outcome]:
     entries = client.xrange(OUTCOMES_STREAM)
-    return [told for _, fields in entries for told in msgspec.msgpack.decode(fields[b"b"], type=list[Outcome])]
+    return [
+        told
+        for _, fields in entries
+        for told in msgspec.msgpack.decode(fields[b"b"], type=list[Outcome])
+    ]
 
 
 Make = Callable[[Path, redis.Redis], Feedback]
@@ -72,7 +78,9 @@ def test_a_line_becomes_an_outcome_dated_when_the_response_ended() -> None:
     assert outcome(line(), NOW) == expected
 
 
-@pytest.mark.parametrize("changes", [{"flags": "UAEX"}, {"flags": "RL"}, {"service": None}, {"app": None}, {"status": 0}])
+@pytest.mark.parametrize(
+    "changes", [{"flags": "UAEX"}, {"flags": "RL"}, {"service": None}, {"app": None}, {"status": 0}]
+)
 def test_what_never_reached_a_service_is_no_outcome(changes: dict[str, object]) -> None:
     assert outcome(line(**changes), NOW) is None
 
@@ -85,7 +93,14 @@ def test_a_service_that_could_not_be_reached_is_an_outcome() -> None:
 
 HOSTILE = [
     *(b"", b"{", b"\xff\xfe", b"[1]", b'{"ts": 1e400}', b"[" * 50_000, b'{"x": ' + b"[" * 50_000),
-    *(line(app="a b"), line(app="x" * 200), line(status="x"), line(status=99), line(duration_ms=-1), line(duration_ms=1e308)),
+    *(
+        line(app="a b"),
+        line(app="x" * 200),
+        line(status="x"),
+        line(status=99),
+        line(duration_ms=-1),
+        line(duration_ms=1e308),
+    ),
     *(line(ts="9999-12-31T23:59:59Z"), line(ts="0001-01-01T00:00:00Z")),
 ]
 
@@ -104,7 +119,9 @@ def test_no_line_can_raise_anything_else(text: bytes) -> None:
         return
 
 
-def test_hostile_lines_are_counted_and_the_others_sent(make: Make, tmp_path: Path, valkey: redis.Redis) -> None:
+def test_hostile_lines_are_counted_and_the_others_sent(
+    make: Make, tmp_path: Path, valkey: redis.Redis
+) -> None:
     path = tmp_path / "log"
     path.write_bytes(b"\n".join([line(), *HOSTILE, b"x" * 100_000, line(request_id="r-2"), b""]))
     moving = make(path, valkey)
@@ -113,7 +130,9 @@ def test_hostile_lines_are_counted_and_the_others_sent(make: Make, tmp_path: Pat
     assert moving.skipped == len(HOSTILE) + 1
 
 
-def test_a_line_longer_than_any_read_is_passed_over(make: Make, tmp_path: Path, valkey: redis.Redis) -> None:
+def test_a_line_longer_than_any_read_is_passed_over(
+    make: Make, tmp_path: Path, valkey: redis.Redis
+) -> None:
     path = tmp_path / "log"
     path.write_bytes(b"x" * (3 * feedback.READ_BYTES) + b"\n" + line() + b"\n")
     moving = make(path, valkey)
@@ -134,7 +153,9 @@ def test_half_a_line_waits_for_its_end(make: Make, tmp_path: Path, valkey: redis
     assert len(sent(valkey)) == 1
 
 
-def test_rotation_and_truncation_lose_nothing(make: Make, tmp_path: Path, valkey: redis.Redis) -> None:
+def test_rotation_and_truncation_lose_nothing(
+    make: Make, tmp_path: Path, valkey: redis.Redis
+) -> None:
     path = tmp_path / "log"
     path.write_bytes(line(request_id="1") + b"\n")
     moving = make(path, valkey)
@@ -152,7 +173,9 @@ def test_rotation_and_truncation_lose_nothing(make: Make, tmp_path: Path, valkey
     assert [told.request_id for told in sent(valkey)] == ["1", "2", "3", "4"]
 
 
-def test_a_long_log_is_emptied_once_read(make: Make, tmp_path: Path, valkey: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_log_is_emptied_once_read(
+    make: Make, tmp_path: Path, valkey: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(feedback, "TRUNCATE_AT", 1000)
     path = tmp_path / "log"
     with path.open("ab", buffering=0) as writer:
@@ -165,7 +188,9 @@ def test_a_long_log_is_emptied_once_read(make: Make, tmp_path: Path, valkey: red
     assert sent(valkey)[-1].request_id == "after"
 
 
-def test_a_restart_goes_on_where_it_stopped(make: Make, tmp_path: Path, valkey: redis.Redis) -> None:
+def test_a_restart_goes_on_where_it_stopped(
+    make: Make, tmp_path: Path, valkey: redis.Redis
+) -> None:
     path = tmp_path / "log"
     path.write_bytes(line(request_id="1") + b"\n")
     drain(make(path, valkey))
@@ -175,7 +200,9 @@ def test_a_restart_goes_on_where_it_stopped(make: Make, tmp_path: Path, valkey: 
     assert [told.request_id for told in sent(valkey)] == ["1", "2"]
 
 
-def test_while_valkey_is_away_the_place_is_kept(make: Make, tmp_path: Path, valkey: redis.Redis) -> None:
+def test_while_valkey_is_away_the_place_is_kept(
+    make: Make, tmp_path: Path, valkey: redis.Redis
+) -> None:
     path = tmp_path / "log"
     path.write_bytes(line() + b"\n")
     moving = make(path, redis.Redis(port=1, socket_connect_timeout=0.2))
@@ -200,7 +227,9 @@ def test_too_much_unread_log_is_given_up_from_its_oldest_end(
     assert 1 <= len(got) < 10
 
 
-def test_ten_thousand_lines_take_well_under_a_second(make: Make, tmp_path: Path, valkey: redis.Redis) -> None:
+def test_ten_thousand_lines_take_well_under_a_second(
+    make: Make, tmp_path: Path, valkey: redis.Redis
+) -> None:
     path = tmp_path / "log"
     path.write_bytes((line() + b"\n") * 10_000)
     moving = make(path, valkey)

@@ -18,16 +18,21 @@ def test_a_check_is_admitted_with_its_decision_id_and_rate_limit() -> None:
         assert answer.headers["sluice-action"] == "admit"
         assert answer.headers["sluice-decision"] == "dec_" + "0" * 32
         assert ratelimit_fields.parse(answer.headers["ratelimit"]) == {"burst": {"r": 250, "t": 4}}
-        assert ratelimit_fields.parse(answer.headers["ratelimit-policy"]) == {"burst": {"q": 300, "w": 20}}
+        assert ratelimit_fields.parse(answer.headers["ratelimit-policy"]) == {
+            "burst": {"q": 300, "w": 20}
+        }
         assert world.engine.seen == [CheckRequest("app_1", "GET", "/v2/orders/1")]
 
     run(check)
 
 
 @pytest.mark.parametrize(
-    ("action", "status", "wait"), [("defer", 429, "3"), ("batch", 429, "3"), ("shed", 503, "3"), ("block", 403, None)]
+    ("action", "status", "wait"),
+    [("defer", 429, "3"), ("batch", 429, "3"), ("shed", 503, "3"), ("block", 403, None)],
 )
-def test_a_refusal_carries_its_status_and_a_problem(action: str, status: int, wait: str | None) -> None:
+def test_a_refusal_carries_its_status_and_a_problem(
+    action: str, status: int, wait: str | None
+) -> None:
     async def check(world: World) -> None:
         answer = await world.one(request(x_sluice_app=action))
         assert answer.status == answer.json["status"] == status
@@ -35,7 +40,9 @@ def test_a_refusal_carries_its_status_and_a_problem(action: str, status: int, wa
         assert answer.headers.get("retry-after") == wait
         assert answer.json["type"] == f"urn:sluice:problem:{action}"
         assert answer.json["decision"] == answer.headers["sluice-decision"]
-        assert answer.json.get("batch") == ("POST /v2/orders:batchGet" if action == "batch" else None)
+        assert answer.json.get("batch") == (
+            "POST /v2/orders:batchGet" if action == "batch" else None
+        )
 
     run(check)
 
@@ -54,7 +61,15 @@ def test_everything_a_gateway_says_reaches_the_engine(plain: bool) -> None:
     async def check(world: World) -> None:
         asked = request("POST", "/v1/check/v2/orders?x=1", **fields)
         await world.ask(asked, asked, pause_s=0.05)
-        assert world.engine.seen == [CheckRequest("app_1", "POST", "/v2/orders", "s3cret", "203.0.113.9", "req-1", 120, 2)] * 2
+        assert (
+            world.engine.seen
+            == [
+                CheckRequest(
+                    "app_1", "POST", "/v2/orders", "s3cret", "203.0.113.9", "req-1", 120, 2
+                )
+            ]
+            * 2
+        )
 
     run(check)
 
@@ -71,7 +86,9 @@ def test_nginx_is_answered_with_what_it_understands() -> None:
     async def check(world: World) -> None:
         named = {"x_original_method": "PUT", "x_original_uri": "/v2/orders/9?a=b"}
         admitted = await world.one(request(target="/v1/check?answer=nginx", **named))
-        refused = await world.one(request(target="/v1/check", x_sluice_answer="nginx", x_sluice_app="defer", **named))
+        refused = await world.one(
+            request(target="/v1/check", x_sluice_answer="nginx", x_sluice_app="defer", **named)
+        )
         wrong = await world.one(request(target="/v1/check?answer=nginx", x_sluice_app="", **named))
         assert [(a.status, a.headers["sluice-status"]) for a in (admitted, refused, wrong)] == [
             (200, "200"),
@@ -85,7 +102,11 @@ def test_nginx_is_answered_with_what_it_understands() -> None:
 
 def test_caddy_names_the_original_request_in_its_own_fields() -> None:
     async def check(world: World) -> None:
-        answer = await world.one(request(target="/v1/check", x_forwarded_method="DELETE", x_forwarded_uri="/v2/orders/9?a=b"))
+        answer = await world.one(
+            request(
+                target="/v1/check", x_forwarded_method="DELETE", x_forwarded_uri="/v2/orders/9?a=b"
+            )
+        )
         assert answer.status == 200
         assert world.engine.seen == [CheckRequest("app_1", "DELETE", "/v2/orders/9")]
 
@@ -94,7 +115,11 @@ def test_caddy_names_the_original_request_in_its_own_fields() -> None:
 
 def test_a_client_cannot_choose_nginx_answers_or_paths_through_envoy() -> None:
     async def check(world: World) -> None:
-        answer = await world.one(request(target="/v1/check/real?answer=nginx", x_sluice_app="defer", x_original_uri="/fake"))
+        answer = await world.one(
+            request(
+                target="/v1/check/real?answer=nginx", x_sluice_app="defer", x_original_uri="/fake"
+            )
+        )
         assert answer.status == 429
         assert world.engine.seen[0].path == "/real"
 
@@ -122,18 +147,35 @@ def test_the_answer_to_head_has_no_body() -> None:
 
 def test_a_paths_escapes_are_kept_as_they_came() -> None:
     async def check(world: World) -> None:
-        await world.ask(request(target="/v1/check/a%2Fb//../%00?q"), request(target="http://decider/v1/check/absolute"))
+        await world.ask(
+            request(target="/v1/check/a%2Fb//../%00?q"),
+            request(target="http://decider/v1/check/absolute"),
+        )
         assert [r.path for r in world.engine.seen] == ["/a%2Fb//../%00", "/absolute"]
 
     run(check)
 
 
 def test_pipelined_answers_come_in_order_whatever_they_are() -> None:
-    decide = msgspec.json.encode({"requests": [{"app": "app_1", "method": "GET", "path": "/"}] * 600})
+    decide = msgspec.json.encode(
+        {"requests": [{"app": "app_1", "method": "GET", "path": "/"}] * 600}
+    )
     batch = request("POST", "/v1/decide", decide, content_type="application/json")
 
     async def check(world: World) -> None:
-        sent = b"".join([CHECK, CHECK, request(target="/healthz"), CHECK, request(x_sluice_app=""), CHECK, batch, CHECK, batch])
+        sent = b"".join(
+            [
+                CHECK,
+                CHECK,
+                request(target="/healthz"),
+                CHECK,
+                request(x_sluice_app=""),
+                CHECK,
+                batch,
+                CHECK,
+                batch,
+            ]
+        )
         answers = await world.ask(sent)
         assert [a.status for a in answers] == [200, 200, 200, 200, 400, 200, 200, 200, 200]
         assert [answers[k].number for k in (0, 1, 3, 5, 7)] == [0, 1, 2, 3, 604]
@@ -156,16 +198,24 @@ def test_a_failing_engine_is_told_as_500_and_the_server_lives_on() -> None:
     async def check(world: World) -> None:
         broken = await world.one(request(x_sluice_app="broken"))
         body = msgspec.json.encode({"requests": [{"app": "broken", "method": "GET", "path": "/"}]})
-        batch = await world.one(request("POST", "/v1/decide", body, content_type="application/json"))
+        batch = await world.one(
+            request("POST", "/v1/decide", body, content_type="application/json")
+        )
         assert (broken.status, batch.status, world.server.stats.failed) == (500, 500, 2)
         assert (await world.one(CHECK)).status == 200
 
     run(check)
 
 
-@pytest.mark.parametrize(("kind", "codec"), [("application/json; charset=utf-8", msgspec.json), ("application/msgpack", msgpack)])
+@pytest.mark.parametrize(
+    ("kind", "codec"),
+    [("application/json; charset=utf-8", msgspec.json), ("application/msgpack", msgpack)],
+)
 def test_decide_answers_in_the_form_it_was_asked(kind: str, codec: object) -> None:
-    asked = [{"app": app, "method": "GET", "path": "/v2/orders", "payload_bytes": 5} for app in ("app_1", "batch", "block")]
+    asked = [
+        {"app": app, "method": "GET", "path": "/v2/orders", "payload_bytes": 5}
+        for app in ("app_1", "batch", "block")
+    ]
     body = codec.encode({"requests": asked})  # type: ignore[attr-defined]
 
     async def check(world: World) -> None:
@@ -177,7 +227,12 @@ def test_decide_answers_in_the_form_it_was_asked(kind: str, codec: object) -> No
             (429, "batch", 3),
             (403, "block", 0),
         ]
-        assert decisions[0]["ratelimit"] == {"limit": 300, "window": 20, "remaining": 250, "reset": 4}
+        assert decisions[0]["ratelimit"] == {
+            "limit": 300,
+            "window": 20,
+            "remaining": 250,
+            "reset": 4,
+        }
         assert (decisions[0]["stage"], decisions[0]["reason"], decisions[0]["decision"]) == (
             "triage",
             "harmless",
@@ -221,7 +276,9 @@ def test_one_wrong_request_refuses_the_whole_body(wrong: str) -> None:
     body = f'{{"requests":[{GOOD},{wrong}]}}'.encode()
 
     async def check(world: World) -> None:
-        answer = await world.one(request("POST", "/v1/decide", body, content_type="application/json"))
+        answer = await world.one(
+            request("POST", "/v1/decide", body, content_type="application/json")
+        )
         assert (answer.status, answer.json["type"]) == (400, "urn:sluice:problem:malformed-request")
         assert world.engine.seen == []
 
@@ -229,23 +286,39 @@ def test_one_wrong_request_refuses_the_whole_body(wrong: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"[]", b"\xff\xfe", b'{"requests":[]}', b'{"requests":' + b"[" + b",".join([GOOD.encode()] * 1001) + b"]}"]
+    "body",
+    [
+        b"",
+        b"[]",
+        b"\xff\xfe",
+        b'{"requests":[]}',
+        b'{"requests":' + b"[" + b",".join([GOOD.encode()] * 1001) + b"]}",
+    ],
 )
 def test_a_body_that_is_no_list_of_requests_is_refused(body: bytes) -> None:
     async def check(world: World) -> None:
         for kind in ("application/json", "application/msgpack"):
-            assert (await world.one(request("POST", "/v1/decide", body, content_type=kind))).status == 400
+            assert (
+                await world.one(request("POST", "/v1/decide", body, content_type=kind))
+            ).status == 400
         assert world.engine.seen == []
 
     run(check)
 
 
 @pytest.mark.parametrize(
-    "fields", [{}, {"content_type": "text/plain"}, {"content_type": "application/json", "content_encoding": "gzip"}]
+    "fields",
+    [
+        {},
+        {"content_type": "text/plain"},
+        {"content_type": "application/json", "content_encoding": "gzip"},
+    ],
 )
 def test_decide_takes_only_what_it_can_read(fields: dict[str, str]) -> None:
     async def check(world: World) -> None:
-        assert (await world.one(request("POST", "/v1/decide", b'{"requests":[]}', **fields))).status == 415
+        assert (
+            await world.one(request("POST", "/v1/decide", b'{"requests":[]}', **fields))
+        ).status == 415
 
     run(check)
 
@@ -281,7 +354,9 @@ def test_metrics_are_prometheus_text() -> None:
         ("DELETE", "/metrics", 405, "GET, HEAD"),
     ],
 )
-def test_other_addresses_and_methods_are_refused(method: str, target: str, status: int, allow: str | None) -> None:
+def test_other_addresses_and_methods_are_refused(
+    method: str, target: str, status: int, allow: str | None
+) -> None:
     async def check(world: World) -> None:
         answer = await world.one(request(method, target))
         assert (answer.status, answer.headers.get("allow")) == (status, allow)

@@ -1,4 +1,6 @@
-"""Whatever bytes come, however they are cut: no exception, no hang, the same answers, and no invalid request decided."""
+"""Whatever bytes come, however they are cut: no exception, no hang, the same answers, and no
+invalid request decided.
+"""
 
 from __future__ import annotations
 
@@ -24,11 +26,22 @@ from tests.decider.http_client import FakeEngine, parse, request
 
 LIMITS = Limits(head=2048, url=512, headers=20, body=1000, decide_body=3000, outstanding=8)
 DECIDE = msgspec.json.encode(
-    {"requests": [{"app": "app_1", "method": "GET", "path": "/x"}, {"app": "shed", "method": "GET", "path": "/"}]}
+    {
+        "requests": [
+            {"app": "app_1", "method": "GET", "path": "/x"},
+            {"app": "shed", "method": "GET", "path": "/"},
+        ]
+    }
 )
 SEEDS = [
     request(),
-    request("POST", x_request_id="r1", authorization="Bearer t", x_forwarded_for="1.2.3.4, 5.6.7.8", x_sluice_bytes="7"),
+    request(
+        "POST",
+        x_request_id="r1",
+        authorization="Bearer t",
+        x_forwarded_for="1.2.3.4, 5.6.7.8",
+        x_sluice_bytes="7",
+    ),
     request("HEAD", x_sluice_app="shed").replace(b"HEAD", b"PUT"),
     request(x_sluice_app=""),
     request(content_length="0"),
@@ -101,12 +114,19 @@ class FakeTransport:
         self.reading = True
 
 
-async def _converse(pieces: list[bytes], plain: bool, errors: list[object]) -> tuple[bytes, FakeEngine]:
+async def _converse(
+    pieces: list[bytes], plain: bool, errors: list[object]
+) -> tuple[bytes, FakeEngine]:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: errors.append(context))
     engine, answers, stats = FakeEngine(), Answers(0.0), Stats()
     hub = Hub(
-        Batcher(engine, answers, stats, lambda: None), answers, stats, LIMITS, lambda: {"config_version": 1}, lambda: b"m 1\n"
+        Batcher(engine, answers, stats, lambda: None),
+        answers,
+        stats,
+        LIMITS,
+        lambda: {"config_version": 1},
+        lambda: b"m 1\n",
     )
     if plain:
         hub.plain = KNOWING
@@ -147,7 +167,9 @@ def runner() -> Iterator[asyncio.Runner]:
         yield one
 
 
-def converse(runner: asyncio.Runner, pieces: list[bytes], plain: bool = True) -> tuple[bytes, FakeEngine]:
+def converse(
+    runner: asyncio.Runner, pieces: list[bytes], plain: bool = True
+) -> tuple[bytes, FakeEngine]:
     """All that one connection answers to `pieces`, and the engine it asked."""
     errors: list[object] = []
     written, engine = runner.run(_converse(pieces, plain, errors))
@@ -168,7 +190,9 @@ def mutate(data: bytes, changes: list[tuple[int, int, bytes]]) -> bytes:
 
 
 def told(data: bytes) -> list[object]:
-    """Answers without what depends on the cut: which of two faults a parser meets first, and so its status and wording."""
+    """Answers without what depends on the cut: which of two faults a parser meets first, and so its
+    status and wording.
+    """
     return [FAULTY if r.status in (400, 414, 431) else r for r in parse(data)]
 
 
@@ -187,9 +211,26 @@ def assert_valid(engine: FakeEngine) -> None:
 FAULTY = "refused as malformed or too long"
 PLACES = st.lists(st.integers(0, 5000), max_size=8)
 TRICKY = st.sampled_from(
-    [b"\r\n", b"\r\n\r\n", b"\n", b" ", b":", b"\x00", b"\xff", b"#", b"?", b",", b"0", b"\t", b"A", b"HTTP/1.0"]
+    [
+        b"\r\n",
+        b"\r\n\r\n",
+        b"\n",
+        b" ",
+        b":",
+        b"\x00",
+        b"\xff",
+        b"#",
+        b"?",
+        b",",
+        b"0",
+        b"\t",
+        b"A",
+        b"HTTP/1.0",
+    ]
 )
-CHANGES = st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 6), TRICKY | st.binary(max_size=4)), max_size=4)
+CHANGES = st.lists(
+    st.tuples(st.integers(0, 5000), st.integers(0, 6), TRICKY | st.binary(max_size=4)), max_size=4
+)
 REQUESTS = st.lists(st.sampled_from(SEEDS), min_size=1, max_size=5).map(b"".join)
 
 
@@ -223,13 +264,17 @@ FIELDS = {
     "accept": "a b; c",
 }
 SHAPED = st.lists(st.sampled_from(sorted(FIELDS)), unique=True, min_size=2).map(
-    lambda names: "".join(["GET /v1/check/a?b HTTP/1.1\r\n", *(f"{n}: {FIELDS[n]}\r\n" for n in names), "\r\n"]).encode()
+    lambda names: "".join(
+        ["GET /v1/check/a?b HTTP/1.1\r\n", *(f"{n}: {FIELDS[n]}\r\n" for n in names), "\r\n"]
+    ).encode()
 )
 
 
 @settings(max_examples=600, deadline=None)
 @given(data=SHAPED, changes=CHANGES)
-def test_the_short_way_reads_what_the_parser_reads_or_nothing(runner: asyncio.Runner, data: bytes, changes: list) -> None:
+def test_the_short_way_reads_what_the_parser_reads_or_nothing(
+    runner: asyncio.Runner, data: bytes, changes: list
+) -> None:
     reader = PlainReader(LIMITS.headers)
     reader.learn(data, 0.0)
     for text in (data, mutate(data, changes)):
@@ -246,7 +291,9 @@ def test_ordinary_checks_take_the_short_way() -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(parts=st.lists(st.sampled_from(SEEDS), min_size=1, max_size=5), changes=CHANGES)
-def test_one_request_a_read_is_answered_as_one_stream(runner: asyncio.Runner, parts: list[bytes], changes: list) -> None:
+def test_one_request_a_read_is_answered_as_one_stream(
+    runner: asyncio.Runner, parts: list[bytes], changes: list
+) -> None:
     parts[-1] = mutate(parts[-1], changes)
     parts = [p for p in parts if p]
     short, engine = converse(runner, parts)
@@ -257,13 +304,20 @@ def test_one_request_a_read_is_answered_as_one_stream(runner: asyncio.Runner, pa
 
 
 @settings(max_examples=150, deadline=None)
-@given(parts=st.lists(st.sampled_from(SEEDS), min_size=2, max_size=30), step=st.integers(16, 3000), places=PLACES)
+@given(
+    parts=st.lists(st.sampled_from(SEEDS), min_size=2, max_size=30),
+    step=st.integers(16, 3000),
+    places=PLACES,
+)
 def test_a_long_read_is_parsed_in_pieces_and_answered_alike(
     runner: asyncio.Runner, parts: list[bytes], step: int, places: list[int]
 ) -> None:
     data = b"".join(parts)
     whole, engine = converse(runner, [data])
-    with mock.patch.object(channel, "HEAD_STEP", step), mock.patch.object(channel, "BODY_STEP", step):
+    with (
+        mock.patch.object(channel, "HEAD_STEP", step),
+        mock.patch.object(channel, "BODY_STEP", step),
+    ):
         answers, other = converse(runner, cut(data, places))
     assert answers == whole
     assert other.seen == engine.seen
@@ -271,7 +325,9 @@ def test_a_long_read_is_parsed_in_pieces_and_answered_alike(
 
 @settings(max_examples=150, deadline=None)
 @given(data=st.binary(min_size=1, max_size=400), places=PLACES)
-def test_random_bytes_decide_nothing(runner: asyncio.Runner, data: bytes, places: list[int]) -> None:
+def test_random_bytes_decide_nothing(
+    runner: asyncio.Runner, data: bytes, places: list[int]
+) -> None:
     _, engine = converse(runner, cut(data, places))
     assert engine.seen == []
 

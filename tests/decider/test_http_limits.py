@@ -71,7 +71,9 @@ GONE = (ConnectionResetError, BrokenPipeError)
 )
 def test_a_hostile_request_gets_a_clear_4xx_and_changes_nothing(sent: bytes, status: int) -> None:
     async def check(world: World) -> None:
-        answer = await world.one(sent, eof=False) if status not in (400, 414) else await world.one(sent)
+        answer = (
+            await world.one(sent, eof=False) if status not in (400, 414) else await world.one(sent)
+        )
         assert (answer.status, answer.json["status"]) == (status, status)
         assert answer.headers["content-type"] == "application/problem+json"
         assert world.engine.seen == []
@@ -83,7 +85,11 @@ def test_a_hostile_request_gets_a_clear_4xx_and_changes_nothing(sent: bytes, sta
 def test_a_refusal_reaches_a_client_that_is_still_sending() -> None:
     async def check(world: World) -> None:
         reader, writer = await world.open()
-        writer.write(request("POST", "/v1/decide", content_length="10485760", content_type="application/json"))
+        writer.write(
+            request(
+                "POST", "/v1/decide", content_length="10485760", content_type="application/json"
+            )
+        )
         for _ in range(160):
             writer.write(b"x" * 65_536)
             await writer.drain()
@@ -104,10 +110,17 @@ def test_a_well_formed_refusal_keeps_the_connection() -> None:
 
 def test_checks_may_carry_a_small_body_which_is_ignored() -> None:
     async def check(world: World) -> None:
-        chunked = request("POST", transfer_encoding="chunked") + b"3\r\nabc\r\n0\r\nx-sluice-app: evil\r\n\r\n"
+        chunked = (
+            request("POST", transfer_encoding="chunked")
+            + b"3\r\nabc\r\n0\r\nx-sluice-app: evil\r\n\r\n"
+        )
         answers = await world.ask(request("POST", body=b"b" * 60_000) + chunked + CHECK)
         assert [a.status for a in answers] == [200, 200, 200]
-        assert [(r.app, r.payload_bytes) for r in world.engine.seen] == [("app_1", 60_000), ("app_1", 3), ("app_1", 0)]
+        assert [(r.app, r.payload_bytes) for r in world.engine.seen] == [
+            ("app_1", 60_000),
+            ("app_1", 3),
+            ("app_1", 0),
+        ]
 
     run(check)
 
@@ -117,9 +130,18 @@ def test_a_client_that_expects_100_is_told_to_go_on() -> None:
 
     async def check(world: World) -> None:
         reader, writer = await world.open()
-        head = request("POST", "/v1/decide", expect="100-continue", content_length=str(len(body)), content_type="application/json")
+        head = request(
+            "POST",
+            "/v1/decide",
+            expect="100-continue",
+            content_length=str(len(body)),
+            content_type="application/json",
+        )
         writer.write(head)
-        assert await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        assert (
+            await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+            == b"HTTP/1.1 100 Continue\r\n\r\n"
+        )
         writer.write(body)
         writer.write_eof()
         (answer,) = parse(await reader.read())
@@ -157,7 +179,9 @@ def test_http_1_0_may_keep_its_connection() -> None:
 
 def test_connect_opens_no_tunnel() -> None:
     async def check(world: World) -> None:
-        answers = await world.ask(b"CONNECT decider:443 HTTP/1.1\r\nhost: decider\r\n\r\n" + CHECK, eof=False)
+        answers = await world.ask(
+            b"CONNECT decider:443 HTTP/1.1\r\nhost: decider\r\n\r\n" + CHECK, eof=False
+        )
         assert [a.status for a in answers] == [404]
 
     run(check)
@@ -167,7 +191,13 @@ QUICK = Limits(head_s=0.15, body_s=0.3, idle_s=0.4, stall_s=0.3, linger_s=0.2, s
 
 
 @pytest.mark.parametrize(
-    "sent", [b"G", b"GET /v1/check/a HTTP/1.1\r\nhost: a", CHECK + b"GET", request("POST", "/v1/decide", content_length="9") + b"x"]
+    "sent",
+    [
+        b"G",
+        b"GET /v1/check/a HTTP/1.1\r\nhost: a",
+        CHECK + b"GET",
+        request("POST", "/v1/decide", content_length="9") + b"x",
+    ],
 )
 def test_a_request_that_never_ends_is_timed_out(sent: bytes) -> None:
     async def check(world: World) -> None:
@@ -238,7 +268,9 @@ def test_bodies_in_flight_are_bounded_over_all_connections() -> None:
         _, writer = await world.open()
         writer.write(request("POST", "/v1/decide", content_length="60000") + b"x" * 50_000)
         await asyncio.sleep(0.1)
-        assert (await world.one(request("POST", "/v1/decide", b"x" * 60_000), eof=False)).status == 503
+        assert (
+            await world.one(request("POST", "/v1/decide", b"x" * 60_000), eof=False)
+        ).status == 503
         writer.close()
         await asyncio.sleep(0.1)
         assert (await world.one(request("POST", "/v1/decide", b"x" * 60_000))).status == 415

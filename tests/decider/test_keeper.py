@@ -57,12 +57,22 @@ def test_the_ack_says_when_the_last_decision_under_the_old_state_was_made(tmp_pa
     ("data", "says"),
     [
         (configs.sign(defaults.config(9), OTHER), "unknown key"),
-        (configs.sign(msgspec.structs.replace(defaults.config(9), feature_schema="0" * 16), KEY), "feature schema"),
+        (
+            configs.sign(msgspec.structs.replace(defaults.config(9), feature_schema="0" * 16), KEY),
+            "feature schema",
+        ),
         (b"rubbish", "not a signed config document"),
-        (msgspec.msgpack.encode(configs.Signed(b"x", b"y" * 64, configs.key_id(KEY.public_key()))), "signature does not match"),
+        (
+            msgspec.msgpack.encode(
+                configs.Signed(b"x", b"y" * 64, configs.key_id(KEY.public_key()))
+            ),
+            "signature does not match",
+        ),
     ],
 )
-def test_a_bad_document_is_refused_with_its_reason_once_and_the_last_good_one_stays(tmp_path: Path, data: bytes, says: str) -> None:
+def test_a_bad_document_is_refused_with_its_reason_once_and_the_last_good_one_stays(
+    tmp_path: Path, data: bytes, says: str
+) -> None:
     kept = made(tmp_path)
     kept.offer(configs.sign(document(3), KEY), "push")
     kept.acks.get_nowait()
@@ -100,7 +110,10 @@ def test_a_spoilt_last_good_document_does_not_stop_the_start(tmp_path: Path) -> 
 def test_a_file_on_the_node_is_applied_when_it_appears(tmp_path: Path) -> None:
     kept = made(tmp_path)
     kept.look_at_file()
-    keeper.write_atomically(tmp_path / "node" / "switch.bin", configs.sign(document(4, switches=[configs.Switch("all_ml")]), KEY))
+    keeper.write_atomically(
+        tmp_path / "node" / "switch.bin",
+        configs.sign(document(4, switches=[configs.Switch("all_ml")]), KEY),
+    )
     kept.look_at_file()
     assert kept.version == 4
     assert kept.acks.get_nowait().source == "file"
@@ -126,7 +139,9 @@ def test_a_model_is_loaded_beside_the_running_one_and_kept_on_disk(tmp_path: Pat
     assert (tmp_path / "models" / model.digest).read_bytes() == data
 
 
-def test_a_model_that_is_nowhere_or_spoilt_leaves_the_fallback_in_charge_and_says_so(tmp_path: Path) -> None:
+def test_a_model_that_is_nowhere_or_spoilt_leaves_the_fallback_in_charge_and_says_so(
+    tmp_path: Path,
+) -> None:
     async def play(fetch: keeper.FetchModel) -> keeper.Keeper:
         kept = made(tmp_path, fetch)
         kept.offer(configs.sign(document(1, model=ModelRef("test", 1, "a" * 64)), KEY), "push")

@@ -20,7 +20,9 @@ PATH = np.uint64(77)
 
 
 def ground(told: float, at: float = NOW) -> Ground:
-    return Ground(quota=1e6, budget_per_hour=10.0, batch_cost=1.0, batch_writes=False, at=at, told=told)
+    return Ground(
+        quota=1e6, budget_per_hour=10.0, batch_cost=1.0, batch_writes=False, at=at, told=told
+    )
 
 
 def asked(state: counters.State, now: float, path: np.uint64 = PATH) -> np.ndarray:
@@ -33,7 +35,9 @@ def asked(state: counters.State, now: float, path: np.uint64 = PATH) -> np.ndarr
 
 
 def refused(gaps: list[float], told: float) -> tuple[counters.State, np.ndarray]:
-    """An app whose last request, at NOW, is refused and told to wait. Its state and that request's features."""
+    """An app whose last request, at NOW, is refused and told to wait. Its state and that request's
+    features.
+    """
     state, at = counters.allocate(1), NOW - sum(gaps)
     for k, gap in enumerate(gaps):
         asked(state, at, np.uint64(1000 + k))
@@ -64,7 +68,8 @@ def test_a_wait_leaves_at_least_what_the_counters_will_show(gaps, level, told) -
 
 
 @pytest.mark.parametrize(
-    ("level", "told", "early"), [(10.0, 290.0, True), (290.0, 290.0, False), (75.0, 290.0, False), (5, 0, False)]
+    ("level", "told", "early"),
+    [(10.0, 290.0, True), (290.0, 290.0, False), (75.0, 290.0, False), (5, 0, False)],
 )
 def test_who_comes_back_before_the_retry_after_counts_as_early(level, told, early) -> None:
     """As the decider counts it: within a minute, and sooner than told."""
@@ -79,7 +84,9 @@ def test_without_silence_nothing_moves() -> None:
     assert waited(row, 0.0, 10.0) == pytest.approx(row.astype(np.float64), rel=1e-6)
 
 
-@given(st.floats(0.0, 1e6), st.floats(0.0, 1300.0), st.sampled_from(list(levers.WINDOWS_S.values())))
+@given(
+    st.floats(0.0, 1e6), st.floats(0.0, 1300.0), st.sampled_from(list(levers.WINDOWS_S.values()))
+)
 def test_a_window_empties_within_twice_its_length(offset, level, window) -> None:
     left = levers.most_left(NOW + offset, np.array([level]), window)[0]
     assert 0.0 <= left <= 1.0

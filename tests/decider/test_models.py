@@ -1,4 +1,6 @@
-"""A model is loaded only when its digest, its feature schema, its trees and its golden vectors are what they must be."""
+"""A model is loaded only when its digest, its feature schema, its trees and its golden vectors are
+what they must be.
+"""
 
 from __future__ import annotations
 
@@ -41,9 +43,20 @@ def boosters() -> tuple[lgb.Booster, lgb.Booster]:
 def artifact(boosters: tuple[lgb.Booster, lgb.Booster]) -> Artifact:
     risk, value = (booster.model_to_string() for booster in boosters)
     card = ModelCard(
-        title="Test", trained_at=0.0, trained_by="test", data="made up", data_from=0.0, data_to=1.0, label_maturity="full",
-        rows=3000, positives=1500, parameters={}, metrics={}, limits="tests only", typical={},
-    )  # fmt: skip
+        title="Test",
+        trained_at=0.0,
+        trained_by="test",
+        data="made up",
+        data_from=0.0,
+        data_to=1.0,
+        label_maturity="full",
+        rows=3000,
+        positives=1500,
+        parameters={},
+        metrics={},
+        limits="tests only",
+        typical={},
+    )
     return Artifact(
         name="test",
         feature_schema=SCHEMA,
@@ -60,13 +73,17 @@ def load(artifact: Artifact, **changes: object) -> Model:
     return Model.load(artifacts.encode(msgspec.structs.replace(artifact, **changes)))
 
 
-def test_a_loaded_model_scores_as_lightgbm_and_calibrates(artifact: Artifact, boosters: tuple[lgb.Booster, lgb.Booster]) -> None:
+def test_a_loaded_model_scores_as_lightgbm_and_calibrates(
+    artifact: Artifact, boosters: tuple[lgb.Booster, lgb.Booster]
+) -> None:
     data = artifacts.encode(artifact)
     model = Model.load(data, artifacts.digest_of(data))
     rows = make_rows(500, 9)
     scores = model.score(rows)
     for booster, raw in zip(boosters, (scores.raw_risk, scores.raw_value), strict=True):
-        assert np.array_equal(raw.view(np.int64), booster.predict(rows, raw_score=True).view(np.int64))
+        assert np.array_equal(
+            raw.view(np.int64), booster.predict(rows, raw_score=True).view(np.int64)
+        )
     assert np.allclose(scores.risk, 1 / (1 + np.exp(-(1.3 * scores.raw_risk - 0.2))), rtol=1e-14)
     assert np.allclose(scores.value, 1 / (1 + np.exp(-(0.7 * scores.raw_value + 0.1))), rtol=1e-14)
     assert model.digest == artifacts.digest_of(data)
@@ -75,7 +92,9 @@ def test_a_loaded_model_scores_as_lightgbm_and_calibrates(artifact: Artifact, bo
 def test_one_score_is_calibrated_as_many_are(artifact: Artifact) -> None:
     model = load(artifact)
     scores = model.score(make_rows(64, 5))
-    alone = [models.probability(raw, model.risk_slope, model.risk_intercept) for raw in scores.raw_risk]
+    alone = [
+        models.probability(raw, model.risk_slope, model.risk_intercept) for raw in scores.raw_risk
+    ]
     assert alone == scores.risk.tolist()
 
 
@@ -96,17 +115,23 @@ def test_another_feature_schema_is_refused(artifact: Artifact) -> None:
 
 
 @pytest.mark.parametrize("which", ["raw_risk", "raw_value", "risk", "value"])
-def test_a_golden_score_that_differs_in_its_last_bit_is_refused(artifact: Artifact, which: str) -> None:
+def test_a_golden_score_that_differs_in_its_last_bit_is_refused(
+    artifact: Artifact, which: str
+) -> None:
     scores = list(getattr(artifact.golden, which))
     scores[7] = math.nextafter(scores[7], math.inf)
-    with pytest.raises(ArtifactError, match=rf"golden vectors: {which} of row 7 .*\(1 of 50 rows differ\)"):
+    with pytest.raises(
+        ArtifactError, match=rf"golden vectors: {which} of row 7 .*\(1 of 50 rows differ\)"
+    ):
         load(artifact, golden=msgspec.structs.replace(artifact.golden, **{which: scores}))
 
 
 def test_a_changed_leaf_is_found_by_the_golden_vectors(artifact: Artifact) -> None:
     lines = artifact.risk_model.splitlines()
     at = next(i for i, line in enumerate(lines) if line.startswith("leaf_value="))
-    lines[at] = "leaf_value=" + " ".join(f"{float(word) + 1e-9:.17g}" for word in lines[at][11:].split())
+    lines[at] = "leaf_value=" + " ".join(
+        f"{float(word) + 1e-9:.17g}" for word in lines[at][11:].split()
+    )
     with pytest.raises(ArtifactError, match="golden vectors: raw_risk of row 0"):
         load(artifact, risk_model="\n".join(lines))
 
@@ -123,7 +148,9 @@ def test_a_calibration_that_is_not_finite_is_refused(artifact: Artifact) -> None
 
 def test_golden_scores_that_are_missing_are_refused(artifact: Artifact) -> None:
     with pytest.raises(ArtifactError, match="49 risk scores for 50 rows"):
-        load(artifact, golden=msgspec.structs.replace(artifact.golden, risk=artifact.golden.risk[1:]))
+        load(
+            artifact, golden=msgspec.structs.replace(artifact.golden, risk=artifact.golden.risk[1:])
+        )
 
 
 @pytest.mark.parametrize("features", [b"", b"\0" * 7, b"\0" * (4 * N_FEATURES - 4)])
@@ -137,7 +164,9 @@ def test_an_unusable_tree_says_which_model_it_is_in(artifact: Artifact) -> None:
         load(artifact, value_model=artifact.value_model.replace("num_class=1", "num_class=2"))
 
 
-@pytest.mark.parametrize("data", [b"", b"\x00", b"\xc1" * 30, b"\x81\xa6format\xa2\xff\xfe", b"\x9f" * 5000])
+@pytest.mark.parametrize(
+    "data", [b"", b"\x00", b"\xc1" * 30, b"\x81\xa6format\xa2\xff\xfe", b"\x9f" * 5000]
+)
 def test_bytes_that_are_no_artifact_are_refused(data: bytes) -> None:
     with pytest.raises(ArtifactError, match="malformed"):
         Model.load(data)

@@ -1,4 +1,6 @@
-"""Looking into a decider's buckets changes nothing; filling one happens once, and only when the console says so."""
+"""Looking into a decider's buckets changes nothing; filling one happens once, and only when the
+console says so.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,13 @@ KEYS = {configs.key_id(KEY.public_key()): KEY.public_key()}
 LONG_AGO = NOW - 3_600
 
 
-def command(verb: peek.Verb = "peek", app: str = "app_1", nonce: str = "0" * 32, at: float = NOW, **more: object) -> bytes:
+def command(
+    verb: peek.Verb = "peek",
+    app: str = "app_1",
+    nonce: str = "0" * 32,
+    at: float = NOW,
+    **more: object,
+) -> bytes:
     said = peek.Command(verb, app, nonce, at, at + peek.LIFE_S)
     return peek.sign(msgspec.structs.replace(said, **more), KEY)
 
@@ -35,7 +43,12 @@ def desk(made: Engine, started_at: float = LONG_AGO) -> peek.Desk:
 
 
 def everything(made: Engine) -> list[bytes]:
-    arrays: list = [*made.state, *made.shared, *made.sample, *(a for a in made.batch if isinstance(made.batch, Batch))]
+    arrays: list = [
+        *made.state,
+        *made.shared,
+        *made.sample,
+        *(a for a in made.batch if isinstance(made.batch, Batch)),
+    ]
     return [a.tobytes() for a in arrays]
 
 
@@ -46,7 +59,9 @@ def everything(made: Engine) -> list[bytes]:
     wait=st.floats(0, 200_000),
     tier=st.sampled_from(Tier),
 )
-def test_a_look_changes_no_bit_and_sees_what_the_next_request_finds(gaps, counts, wait, tier) -> None:
+def test_a_look_changes_no_bit_and_sees_what_the_next_request_finds(
+    gaps, counts, wait, tier
+) -> None:
     made, now = engine(), NOW
     of_tier(made, tier)
     for gap, count in zip(gaps, counts, strict=False):
@@ -59,10 +74,14 @@ def test_a_look_changes_no_bit_and_sees_what_the_next_request_finds(gaps, counts
     seen, slot = answer.view, made.slot_of("app_1")
     assert seen is not None
     rate, burst = made.rules.tiers[tier, policy.T_RATE], made.rules.tiers[tier, policy.T_BURST]
-    assert seen.quota_left == quota.left(made.state, slot, now, made.rules.tiers[tier, policy.T_QUOTA])
+    assert seen.quota_left == quota.left(
+        made.state, slot, now, made.rules.tiers[tier, policy.T_QUOTA]
+    )
     assert seen.quota_used == made.state.clock[slot, state.QUOTA_USED]
     assert seen.tokens == state.refill(made.state, slot, now, rate, burst)
-    assert seen.errors_left == state.error_budget(made.state, slot, now, made.rules.tiers[tier, policy.T_ERROR_BUDGET])
+    assert seen.errors_left == state.error_budget(
+        made.state, slot, now, made.rules.tiers[tier, policy.T_ERROR_BUDGET]
+    )
     state.roll(made.state, slot, now)
     window = made.state.counts[slot, state.C_60S : state.C_60S + 2].tolist()
     share = 1 - (now - state.EPOCH) / 60 % 1
@@ -133,8 +152,15 @@ def test_an_expired_command_fills_nothing(late: float) -> None:
     assert (answer.done, "expired" in answer.error) == (False, True)
 
 
-@given(skew=st.floats(-60, 60), done_after=st.floats(0, 10), down=st.floats(0, 60), replayed_after=st.floats(0, 60))
-def test_a_restart_never_replays_a_filling(skew: float, done_after: float, down: float, replayed_after: float) -> None:
+@given(
+    skew=st.floats(-60, 60),
+    done_after=st.floats(0, 10),
+    down=st.floats(0, 60),
+    replayed_after=st.floats(0, 60),
+)
+def test_a_restart_never_replays_a_filling(
+    skew: float, done_after: float, down: float, replayed_after: float
+) -> None:
     """Whatever the clocks say: what was done before a restart is not done after it."""
     said = command("fill_burst", at=NOW + skew)
     first = desk(emptied()).obey(said, NOW + done_after)
@@ -146,7 +172,13 @@ def test_a_restart_never_replays_a_filling(skew: float, done_after: float, down:
 @pytest.mark.parametrize(
     ("what", "data"),
     [
-        ("another's key", peek.sign(peek.Command("fill_burst", "app_1", "0" * 32, NOW, NOW + 5), Ed25519PrivateKey.generate())),
+        (
+            "another's key",
+            peek.sign(
+                peek.Command("fill_burst", "app_1", "0" * 32, NOW, NOW + 5),
+                Ed25519PrivateKey.generate(),
+            ),
+        ),
         ("a long life", command("fill_burst", expires_at=NOW + 3_600)),
         ("no time", command("fill_burst", issued_at=math.nan, expires_at=math.nan)),
         ("backwards", command("fill_burst", expires_at=NOW - 1)),

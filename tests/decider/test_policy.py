@@ -22,14 +22,24 @@ def requests(draw):
     tier = draw(st.integers(0, 3))
     burst = float(RULES.tiers[tier, policy.T_BURST])
     values = {
-        "tier": tier, "ml_state": int(MlState.LIVE), "override_action": -1, "override_multiplier": 1,
-        "quota_left": 100, "quota_limit": 1e6,
-        "bucket_rate": float(RULES.tiers[tier, policy.T_RATE]), "bucket_burst": burst, "tokens": draw(st.floats(-burst, burst)),
-        "cost": draw(st.sampled_from([1.0, 5.0, 20.0])), "batchable": draw(st.integers(0, 1)),
-        "service_price": draw(st.sampled_from([0.0, 0.0, 0.3, 0.9, 2.0])), "tenant_usage": draw(st.floats(0, 20)),
-        "tenant_fair_share": draw(st.sampled_from([np.inf, 5.0, 10.0])), "prior_risk": draw(SHARE), "prior_value": draw(SHARE),
+        "tier": tier,
+        "ml_state": int(MlState.LIVE),
+        "override_action": -1,
+        "override_multiplier": 1,
+        "quota_left": 100,
+        "quota_limit": 1e6,
+        "bucket_rate": float(RULES.tiers[tier, policy.T_RATE]),
+        "bucket_burst": burst,
+        "tokens": draw(st.floats(-burst, burst)),
+        "cost": draw(st.sampled_from([1.0, 5.0, 20.0])),
+        "batchable": draw(st.integers(0, 1)),
+        "service_price": draw(st.sampled_from([0.0, 0.0, 0.3, 0.9, 2.0])),
+        "tenant_usage": draw(st.floats(0, 20)),
+        "tenant_fair_share": draw(st.sampled_from([np.inf, 5.0, 10.0])),
+        "prior_risk": draw(SHARE),
+        "prior_value": draw(SHARE),
         "error_budget_left": draw(st.floats(0, float(RULES.tiers[tier, policy.T_ERROR_BUDGET]))),
-    }  # fmt: skip
+    }
     for name, value in values.items():
         s[INDEX[name]] = value
     x[features.INDEX["cohort_prior"]] = 1.0  # ranked whatever else
@@ -37,7 +47,9 @@ def requests(draw):
 
 
 @given(requests())
-def test_a_refusal_is_told_by_what_spoke_against_it_and_an_admit_by_what_spoke_for_it(request_) -> None:
+def test_a_refusal_is_told_by_what_spoke_against_it_and_an_admit_by_what_spoke_for_it(
+    request_,
+) -> None:
     s, x, risk, value = request_
     action, stage, reason, _ = policy.decide(s, x, risk, value, RULES)
     assert (Reason(reason) in MILD) == (action == Action.ADMIT)

@@ -43,7 +43,9 @@ class World:
 
     def __init__(self, folder: Path, keys: Path) -> None:
         self.folder, self.keys = folder, keys
-        self.key = Ed25519PrivateKey.from_private_bytes(bytes.fromhex((keys / "config.key").read_text()))
+        self.key = Ed25519PrivateKey.from_private_bytes(
+            bytes.fromhex((keys / "config.key").read_text())
+        )
         self.valkey = parts.Valkey(folder / "valkey", parts.free_port(), "test")
         self.valkey.make()
         self.port = parts.free_port()
@@ -52,7 +54,9 @@ class World:
         self.start_valkey()
 
     def start_valkey(self) -> None:
-        self.servers["valkey"] = subprocess.Popen(self.valkey.command(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.servers["valkey"] = subprocess.Popen(
+            self.valkey.command(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         parts.wait_until_ready(self.valkey)
         self.store = redis.Redis.from_url(self.valkey.url())
 
@@ -68,7 +72,14 @@ class World:
             "--valkey",
             self.valkey.url(),
         ]
-        command += ["--data", str(self.folder / "node"), "--models", str(self.folder / "models"), "--keys", str(self.keys)]
+        command += [
+            "--data",
+            str(self.folder / "node"),
+            "--models",
+            str(self.folder / "models"),
+            "--keys",
+            str(self.keys),
+        ]
         self.servers["decider"] = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         until(self.healthy, "the decider", 240)  # a cold cache is compiled first
 
@@ -79,7 +90,9 @@ class World:
 
     def publish(self, document: Config | None = None, **changes: object) -> int:
         self.version += 1
-        plain = msgspec.structs.replace(document or defaults.config(), version=self.version, sampling=KEEP_ALL, **changes)
+        plain = msgspec.structs.replace(
+            document or defaults.config(), version=self.version, sampling=KEEP_ALL, **changes
+        )
         data = configs.sign(plain, self.key)
         self.store.set(store.CONFIG_KEY, data)
         self.store.publish(store.CONFIG_CHANNEL, data)
@@ -129,7 +142,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 def test_a_pushed_document_is_in_force_at_once_and_acked(world: World) -> None:
     version = world.publish(switches=[Switch("all_ml")])
-    until(lambda: world.store.hget(f"{store.ACKS_PREFIX}{version}", "d01") is not None, "the ack", 5)
+    until(
+        lambda: world.store.hget(f"{store.ACKS_PREFIX}{version}", "d01") is not None, "the ack", 5
+    )
     ack = msgspec.msgpack.decode(world.store.hget(f"{store.ACKS_PREFIX}{version}", "d01"), type=Ack)
     assert (ack.ok, ack.source, ack.version) == (True, "push", version)
     assert world.running() == version
@@ -146,7 +161,9 @@ def test_a_forged_document_is_refused_and_acked_with_its_reason(world: World) ->
     running = world.running()
     forged = configs.sign(defaults.config(world.version + 1), Ed25519PrivateKey.generate())
     world.store.publish(store.CONFIG_CHANNEL, forged)
-    until(lambda: (s := world.status()) is not None and "refused" in s.last_error, "the refusal", 10)
+    until(
+        lambda: (s := world.status()) is not None and "refused" in s.last_error, "the refusal", 10
+    )
     assert world.running() == running
     world.publish()
     until(lambda: world.running() == world.version, "the next good one", 10)
@@ -167,7 +184,11 @@ def test_a_profile_is_fetched_when_an_app_is_first_seen(world: World) -> None:
     profile = Profile("app_known", "Known", "t1", 2)
     world.store.set(store.PROFILE_PREFIX + "app_known", msgspec.msgpack.encode(profile))
     world.get("/v1/check/v2/orders/1", "app_known")
-    until(lambda: "q=1000" in world.get("/v1/check/v2/orders/1", "app_known")[1]["ratelimit-policy"], "the profile", 10)
+    until(
+        lambda: "q=1000" in world.get("/v1/check/v2/orders/1", "app_known")[1]["ratelimit-policy"],
+        "the profile",
+        10,
+    )
 
 
 def test_decisions_reach_the_stream_and_outcomes_reach_the_services(world: World) -> None:
@@ -175,8 +196,15 @@ def test_decisions_reach_the_stream_and_outcomes_reach_the_services(world: World
     ids = {world.get(f"/v1/check/v2/orders/{k}", "app_e")[1]["sluice-decision"] for k in range(5)}
     until(lambda: len(world.events()) >= before + 5, "the events", 10)
     assert ids <= {f"dec_{e.id.hex()}" for e in world.events()}
-    world.store.xadd(store.OUTCOMES_STREAM, {"b": msgspec.msgpack.encode([Outcome("app_e", "orders-read", time.time(), 200, 9.0)])})
-    until(lambda: (s := world.status()) is not None and s.services[0].feedback_age_s < 60, "the outcome", 10)
+    world.store.xadd(
+        store.OUTCOMES_STREAM,
+        {"b": msgspec.msgpack.encode([Outcome("app_e", "orders-read", time.time(), 200, 9.0)])},
+    )
+    until(
+        lambda: (s := world.status()) is not None and s.services[0].feedback_age_s < 60,
+        "the outcome",
+        10,
+    )
 
 
 def test_without_valkey_it_decides_on_and_nothing_kept_is_lost(world: World) -> None:
@@ -191,12 +219,18 @@ def test_without_valkey_it_decides_on_and_nothing_kept_is_lost(world: World) -> 
     world.start_valkey()
     until(lambda: len(world.events()) >= before + 20, "the buffered events", 20)
     assert len({e.id for e in world.events()}) == len(world.events())
-    until(lambda: (s := world.status()) is not None and s.config_version == world.version, "the heartbeat", 10)
+    until(
+        lambda: (s := world.status()) is not None and s.config_version == world.version,
+        "the heartbeat",
+        10,
+    )
     assert world.publish() == world.version
     until(lambda: world.running() == world.version, "a push after the restart", 10)
 
 
-def test_a_killed_decider_starts_again_on_its_last_good_document_without_valkey(world: World) -> None:
+def test_a_killed_decider_starts_again_on_its_last_good_document_without_valkey(
+    world: World,
+) -> None:
     world.publish(switches=[Switch("all_ml")])
     until(lambda: world.running() == world.version, "the config", 10)
     world.end("decider")
@@ -210,7 +244,10 @@ def test_a_killed_decider_starts_again_on_its_last_good_document_without_valkey(
 def asked(world: World, verb: peek.Verb, app: str, nonce: str) -> peek.Answer:
     """Sends a signed command as the console does and waits for the answer."""
     now = time.time()
-    world.store.publish(store.COMMANDS_CHANNEL, peek.sign(peek.Command(verb, app, nonce, now, now + peek.LIFE_S), world.key))
+    world.store.publish(
+        store.COMMANDS_CHANNEL,
+        peek.sign(peek.Command(verb, app, nonce, now, now + peek.LIFE_S), world.key),
+    )
     found = world.store.blpop([store.ANSWERS_PREFIX + nonce], timeout=10)
     assert found is not None, "no answer came"
     return msgspec.msgpack.decode(found[1], type=peek.Answer)
@@ -220,7 +257,13 @@ def test_a_signed_command_looks_into_a_bucket_and_fills_it_once(world: World) ->
     world.publish(switches=[Switch("all_ml")])
     until(lambda: world.running() == world.version, "the config", 10)
     until(
-        lambda: not asked(world, "fill_burst", "app_none", secrets.token_hex(16)).error.startswith("this node has"), "its start", 30
+        lambda: (
+            not asked(world, "fill_burst", "app_none", secrets.token_hex(16)).error.startswith(
+                "this node has"
+            )
+        ),
+        "its start",
+        30,
     )
     for k in range(40):
         world.get(f"/v1/check/v2/orders/{k}", "app_peek")
@@ -236,7 +279,10 @@ def test_a_signed_command_looks_into_a_bucket_and_fills_it_once(world: World) ->
 
 
 def test_quota_is_leased_from_the_store_and_never_beyond_it(world: World) -> None:
-    tiers = [msgspec.structs.replace(t, quota_per_day=400, rate=1000, burst=10_000) for t in defaults.TIERS]
+    tiers = [
+        msgspec.structs.replace(t, quota_per_day=400, rate=1000, burst=10_000)
+        for t in defaults.TIERS
+    ]
     version = world.publish(msgspec.structs.replace(defaults.config(), tiers=tiers))
     until(lambda: world.running() == version, "the config", 10)
     admitted = 0
@@ -250,21 +296,35 @@ def test_quota_is_leased_from_the_store_and_never_beyond_it(world: World) -> Non
 
 
 def test_an_app_that_was_unknown_at_first_gets_a_lease_of_its_own_plan(world: World) -> None:
-    small, large = ({"quota_per_day": quota, "rate": 1000, "burst": 10_000} for quota in (40, 4_000_000))
+    small, large = (
+        {"quota_per_day": quota, "rate": 1000, "burst": 10_000} for quota in (40, 4_000_000)
+    )
     free, *others = defaults.TIERS
-    tiers = [msgspec.structs.replace(free, **small), *(msgspec.structs.replace(t, **large) for t in others)]
+    tiers = [
+        msgspec.structs.replace(free, **small),
+        *(msgspec.structs.replace(t, **large) for t in others),
+    ]
     version = world.publish(msgspec.structs.replace(defaults.config(), tiers=tiers))
     until(lambda: world.running() == version, "the config", 10)
     world.end("decider")
     world.start_decider()  # one that starts again on the same day has hardly a share of its own
     app = "app_late"
-    world.store.set(store.PROFILE_PREFIX + app, msgspec.msgpack.encode(Profile(app, "Late", "t1", 3)))
-    # the region has leased more of its quota today than the pool of an unknown app holds: an empty one, until it is known
+    world.store.set(
+        store.PROFILE_PREFIX + app, msgspec.msgpack.encode(Profile(app, "Late", "t1", 3))
+    )
+    # the region has leased more of its quota today than the pool of an unknown app holds: an empty
+    # one, until it is known
     world.store.hset(f"{store.QUOTA_PREFIX}{time.strftime('%Y%m%d', time.gmtime())}", app, 200_000)
-    until(lambda: [world.get("/v1/check/v2/orders/1", app)[0] for _ in range(20)] == [200] * 20, "its lease", 10)
+    until(
+        lambda: [world.get("/v1/check/v2/orders/1", app)[0] for _ in range(20)] == [200] * 20,
+        "its lease",
+        10,
+    )
 
 
-def test_what_a_node_leased_goes_back_when_it_ends_and_little_is_lost_when_it_is_killed(world: World) -> None:
+def test_what_a_node_leased_goes_back_when_it_ends_and_little_is_lost_when_it_is_killed(
+    world: World,
+) -> None:
     version = world.publish()
     until(lambda: world.running() == version, "the config", 10)
     world.end("decider", signal.SIGTERM)
@@ -292,7 +352,9 @@ def test_it_ends_on_sigterm_with_its_last_events_sent(world: World) -> None:
 
 
 def test_a_task_that_loses_a_cancellation_does_not_keep_the_process_alive() -> None:
-    """As the store's client does when a timeout ends at the same moment, inside a group that cancels its tasks only once."""
+    """As the store's client does when a timeout ends at the same moment, inside a group that
+    cancels its tasks only once.
+    """
 
     async def deaf(times: int) -> None:
         for _ in range(times):

@@ -1,4 +1,6 @@
-"""Daily quotas on nodes that lease from one pool: strict whatever happens, and nobody is told that one is used up which is not."""
+"""Daily quotas on nodes that lease from one pool: strict whatever happens, and nobody is told that
+one is used up which is not.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,10 @@ from tests.decider.test_engine import NOW, ask, config, engine
 
 
 def test_a_lease_lets_an_app_go_on_past_this_nodes_own_share() -> None:
-    made = engine(config(tiers=[msgspec.structs.replace(t, quota_per_day=100) for t in defaults.TIERS]), quota_share=0.05)
+    made = engine(
+        config(tiers=[msgspec.structs.replace(t, quota_per_day=100) for t in defaults.TIERS]),
+        quota_share=0.05,
+    )
     assert [a.action for a in ask(made, NOW, count=6)].count(Action.ADMIT) == 5
     assert "app_1" in made.leases.wanted
     made.leases.grant("app_1", 10)
@@ -25,7 +30,10 @@ def test_a_lease_lets_an_app_go_on_past_this_nodes_own_share() -> None:
 
 def leased(per_day: int = 100) -> Engine:
     """An engine whose own share of a quota is a twentieth."""
-    return engine(config(tiers=[msgspec.structs.replace(t, quota_per_day=per_day) for t in defaults.TIERS]), quota_share=0.05)
+    return engine(
+        config(tiers=[msgspec.structs.replace(t, quota_per_day=per_day) for t in defaults.TIERS]),
+        quota_share=0.05,
+    )
 
 
 def test_while_a_lease_is_awaited_no_app_is_told_that_its_quota_is_used_up() -> None:
@@ -34,7 +42,11 @@ def test_while_a_lease_is_awaited_no_app_is_told_that_its_quota_is_used_up() -> 
     waits = []
     for later in (0.0, 0.5, 10.0, 4_000.0):
         told = ask(made, NOW + later)[0]
-        assert (told.action, told.stage, told.reason) == (Action.DEFER, Stage.GUARD, Reason.LEASE_AWAITED)
+        assert (told.action, told.stage, told.reason) == (
+            Action.DEFER,
+            Stage.GUARD,
+            Reason.LEASE_AWAITED,
+        )
         waits.append(told.retry_after)
         made.leases.heard(NOW + later, answered=False)
     assert waits == pytest.approx([1.0, 1.0, 10.0, 300.0])  # as long again as the store is silent
@@ -53,7 +65,12 @@ def test_a_quota_that_is_all_leased_out_is_used_up_until_the_day_ends_or_the_pla
     told = ask(made, NOW + 1)[0]
     assert (told.reason, made.leases.wanted) == (Reason.QUOTA_EXHAUSTED, {})
     assert (NOW + 1 + told.retry_after) % 86_400 == pytest.approx(0.0, abs=1e-3)
-    made.apply(config(version=2, tiers=[msgspec.structs.replace(t, quota_per_day=101) for t in defaults.TIERS]), None)
+    made.apply(
+        config(
+            version=2, tiers=[msgspec.structs.replace(t, quota_per_day=101) for t in defaults.TIERS]
+        ),
+        None,
+    )
     assert ask(made, NOW + 2)[0].reason == Reason.LEASE_AWAITED
     assert made.leases.wanted == {"app_1": (101.0, 5)}
     made.leases.leased_out("app_1", 101.0)
@@ -67,7 +84,10 @@ def admitted(made: Engine, now: float, requests: int) -> int:
 
 
 def test_a_lease_is_half_a_minute_of_the_plan_at_first_and_grows_with_what_is_used() -> None:
-    made = engine(config(tiers=[msgspec.structs.replace(t, quota_per_day=1_000_000) for t in defaults.TIERS]), quota_share=0.0)
+    made = engine(
+        config(tiers=[msgspec.structs.replace(t, quota_per_day=1_000_000) for t in defaults.TIERS]),
+        quota_share=0.0,
+    )
     ask(made, NOW)
     plan = defaults.TIERS[0]
     assert made.leases.wanted == {"app_1": (1e6, plan.rate * 30 + plan.burst)}
@@ -84,9 +104,20 @@ def test_a_lease_is_half_a_minute_of_the_plan_at_first_and_grows_with_what_is_us
 def test_another_tier_or_plan_changes_what_the_node_owns_at_once() -> None:
     made = leased(1_000)
     assert admitted(made, NOW, 40) == 40  # of 50
-    made.apply(config(version=2, tiers=[msgspec.structs.replace(t, quota_per_day=2_000) for t in defaults.TIERS]), None)
+    made.apply(
+        config(
+            version=2,
+            tiers=[msgspec.structs.replace(t, quota_per_day=2_000) for t in defaults.TIERS],
+        ),
+        None,
+    )
     assert admitted(made, NOW + 100, 49) == 49
-    made.apply(config(version=3, tiers=[msgspec.structs.replace(t, quota_per_day=400) for t in defaults.TIERS]), None)
+    made.apply(
+        config(
+            version=3, tiers=[msgspec.structs.replace(t, quota_per_day=400) for t in defaults.TIERS]
+        ),
+        None,
+    )
     assert admitted(made, NOW + 200, 49) == 0
     slot = made.slot_of("app_1")
     assert made.state.clock[slot, state.QUOTA_LEFT] == 20 - 89
@@ -115,8 +146,12 @@ STEPS = st.lists(st.tuples(WHAT, st.integers(0, 2), st.integers(1, 40)), min_siz
 
 @settings(max_examples=150)
 @given(steps=STEPS, per_day=st.integers(20, 200))
-def test_nodes_that_lease_die_and_come_back_never_admit_more_than_the_quota(steps, per_day: int) -> None:
-    """Three nodes, which share the half that is not leased over their lives; the pool as `lease.lua` keeps it."""
+def test_nodes_that_lease_die_and_come_back_never_admit_more_than_the_quota(
+    steps, per_day: int
+) -> None:
+    """Three nodes, which share the half that is not leased over their lives; the pool as
+    `lease.lua` keeps it.
+    """
     nodes, lives = [leased_node(per_day) for _ in range(3)], [1, 1, 1]
     pool, used, later, largest = 0, 0, count(), per_day
 
@@ -147,18 +182,31 @@ def test_nodes_that_lease_die_and_come_back_never_admit_more_than_the_quota(step
                 per_day = max(1, per_day + size - 20)
                 largest = max(largest, per_day)
                 for node in nodes:
-                    node.apply(config(tiers=[msgspec.structs.replace(t, quota_per_day=per_day) for t in defaults.TIERS]), None)
+                    node.apply(
+                        config(
+                            tiers=[
+                                msgspec.structs.replace(t, quota_per_day=per_day)
+                                for t in defaults.TIERS
+                            ]
+                        ),
+                        None,
+                    )
     for node in nodes:  # until nothing is left
         while more := admitted(node, NOW + next(later), 50) + (taken := lease(node)):
             used, pool = used + more - taken, pool + taken
     assert 0 <= pool <= largest
     assert used <= largest
     if not {"kill", "plan"} & {step for step, _, _ in steps}:
-        assert used >= quota.POOL_SHARE * per_day - 1  # the pool at least: what is given back is not lost
+        assert (
+            used >= quota.POOL_SHARE * per_day - 1
+        )  # the pool at least: what is given back is not lost
 
 
 def leased_node(per_day: int) -> Engine:
-    tiers = [msgspec.structs.replace(t, quota_per_day=per_day, rate=1e6, burst=1e6) for t in defaults.TIERS]
+    tiers = [
+        msgspec.structs.replace(t, quota_per_day=per_day, rate=1e6, burst=1e6)
+        for t in defaults.TIERS
+    ]
     return engine(config(tiers=tiers), quota_share=(1 - quota.POOL_SHARE) / 3 / LIVES)
 
 

@@ -17,13 +17,21 @@ def fields_of(lines: str) -> dict[str, str]:
 
 
 def test_the_fields_read_as_the_draft_writes_them() -> None:
-    assert ratelimit_fields.lines(300, 20, 0, 3.2) == 'ratelimit-policy: "burst";q=300;w=20\r\nratelimit: "burst";r=0;t=4\r\n'
+    assert (
+        ratelimit_fields.lines(300, 20, 0, 3.2)
+        == 'ratelimit-policy: "burst";q=300;w=20\r\nratelimit: "burst";r=0;t=4\r\n'
+    )
 
 
 @given(limit=ANY_INT, window=ANY_INT, remaining=ANY_INT, reset=st.floats())
-def test_every_number_becomes_a_legal_integer(limit: int, window: int, remaining: int, reset: float) -> None:
+def test_every_number_becomes_a_legal_integer(
+    limit: int, window: int, remaining: int, reset: float
+) -> None:
     fields = fields_of(ratelimit_fields.lines(limit, window, remaining, reset))
-    numbers = ratelimit_fields.parse(fields["ratelimit-policy"])["burst"] | ratelimit_fields.parse(fields["ratelimit"])["burst"]
+    numbers = (
+        ratelimit_fields.parse(fields["ratelimit-policy"])["burst"]
+        | ratelimit_fields.parse(fields["ratelimit"])["burst"]
+    )
     assert set(numbers) == {"q", "w", "r", "t"}
     assert all(isinstance(n, int) and 0 <= n <= 999_999_999_999_999 for n in numbers.values())
     if 0 <= reset < 1e14:
@@ -36,7 +44,17 @@ def test_the_parser_reads_lists_strings_and_flags() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", ["", "burst;r=1", '"burst";r=1.5', '"burst";R=1', '"burst";r=1,', '"a" "b"', '"burst";r=1000000000000000', '"é";r=1']
+    "wrong",
+    [
+        "",
+        "burst;r=1",
+        '"burst";r=1.5',
+        '"burst";R=1',
+        '"burst";r=1,',
+        '"a" "b"',
+        '"burst";r=1000000000000000',
+        '"é";r=1',
+    ],
 )
 def test_the_parser_refuses_what_the_draft_does_not_allow(wrong: str) -> None:
     with pytest.raises(ValueError, match="character"):

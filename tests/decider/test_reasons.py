@@ -1,4 +1,6 @@
-"""Reasons are grouped by cause, told to clients in words that are safe to tell, and found within a budget."""
+"""Reasons are grouped by cause, told to clients in words that are safe to tell, and found within a
+budget.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,15 @@ from tests.decider.model import small_model
 from tests.decider.test_engine import NOW, ask, engine, of_tier, with_model
 
 KEY = b"k" * 32
-BURST = ("rate_1s", "rate_10s", "rate_60s", "burst_ratio", "gap_cv", "cost_rate_60s", "seconds_since_last")
+BURST = (
+    "rate_1s",
+    "rate_10s",
+    "rate_60s",
+    "burst_ratio",
+    "gap_cv",
+    "cost_rate_60s",
+    "seconds_since_last",
+)
 
 
 def values(**some: float) -> list[float]:
@@ -33,7 +43,8 @@ def values(**some: float) -> list[float]:
     return found
 
 
-# -- the registry ------------------------------------------------------------------------------------------------------
+# -- the registry
+# ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("feature", FEATURES, ids=lambda f: f.name)
@@ -66,13 +77,21 @@ def test_every_cause_has_a_feature_or_a_reason_and_a_name_of_its_own() -> None:
 
 
 def test_what_a_customer_is_told_holds_no_score_threshold_peer_or_sign_of_abuse() -> None:
-    forbidden = re.compile(r"\d|risk|score|threshold|model|abus|similar|other app|average|median|suspic|fraud|block ?list", re.I)
+    forbidden = re.compile(
+        r"\d|risk|score|threshold|model|abus|similar|other app|average|median|suspic|fraud|block"
+        r" ?list",
+        re.I,
+    )
     for cause in CAUSES.values():
         assert not forbidden.search(cause.high + cause.low), cause.code
-    assert not any(CAUSES[code].high or CAUSES[code].low for code in ("IDENTITY", "STANDING", "HISTORY", "CLOCK", "FEEDBACK"))
+    assert not any(
+        CAUSES[code].high or CAUSES[code].low
+        for code in ("IDENTITY", "STANDING", "HISTORY", "CLOCK", "FEEDBACK")
+    )
 
 
-# -- findings ----------------------------------------------------------------------------------------------------------
+# -- findings
+# ---------------------------------------------------------------------
 
 
 def test_one_burst_is_told_once() -> None:
@@ -96,14 +115,23 @@ def test_what_is_unknown_is_no_finding() -> None:
 def test_the_code_says_which_way_the_value_stood_out() -> None:
     usual = [2.0] * N_FEATURES
     for value, code in ((3.0, "PACE_10S_HIGH"), (1.0, "PACE_10S_LOW")):
-        assert [f.code for f in reasons.findings(values(rate_10s=1.0), values(rate_10s=value), usual)] == [code]
+        assert [
+            f.code for f in reasons.findings(values(rate_10s=1.0), values(rate_10s=value), usual)
+        ] == [code]
 
 
-NUMBERS = st.lists(st.one_of(st.floats(-3, 3), st.just(0.0)), min_size=N_FEATURES, max_size=N_FEATURES)
+NUMBERS = st.lists(
+    st.one_of(st.floats(-3, 3), st.just(0.0)), min_size=N_FEATURES, max_size=N_FEATURES
+)
 
 
-@given(contributions=NUMBERS, row=st.lists(st.floats(allow_infinity=False), min_size=N_FEATURES, max_size=N_FEATURES))
-def test_findings_are_few_adverse_and_each_of_another_cause(contributions: list[float], row: list[float]) -> None:
+@given(
+    contributions=NUMBERS,
+    row=st.lists(st.floats(allow_infinity=False), min_size=N_FEATURES, max_size=N_FEATURES),
+)
+def test_findings_are_few_adverse_and_each_of_another_cause(
+    contributions: list[float], row: list[float]
+) -> None:
     found = reasons.findings(contributions, row, None)
     assert len(found) <= reasons.MOST
     weights = [f.weight for f in found]
@@ -114,24 +142,32 @@ def test_findings_are_few_adverse_and_each_of_another_cause(contributions: list[
 
 
 def test_customers_are_told_the_findings_only_where_these_were_decisive() -> None:
-    found = reasons.findings(values(rate_1s=0.9, abuse_history=0.8, not_found_share_60s=0.5), [1.0] * N_FEATURES, None)
+    found = reasons.findings(
+        values(rate_1s=0.9, abuse_history=0.8, not_found_share_60s=0.5), [1.0] * N_FEATURES, None
+    )
     assert told_of(Reason.RISK_HIGH, found) == ["PACE"]  # 404 answers are a sign of abuse
     assert told_of(Reason.SERVICE_OVERLOADED, found) == ["SERVICE"]
     assert told_of(Reason.BLOCK_LISTED, found) == []
     assert told_of(Reason.RISK_HIGH, []) == []
 
 
-def told_of(reason: Reason, found: list[reasons.Finding], action: Action = Action.DEFER) -> list[str]:
+def told_of(
+    reason: Reason, found: list[reasons.Finding], action: Action = Action.DEFER
+) -> list[str]:
     return [code for code, _ in reasons.told(action, reason, found)]
 
 
 def test_of_several_findings_the_strongest_that_may_be_told_is() -> None:
-    found = reasons.findings(values(app_age=0.9, retry_share_60s=0.8, rate_1s=0.7), [1.0] * N_FEATURES, None)
+    found = reasons.findings(
+        values(app_age=0.9, retry_share_60s=0.8, rate_1s=0.7), [1.0] * N_FEATURES, None
+    )
     assert told_of(Reason.RISK_HIGH, found) == ["RETRIES"]
 
 
 def test_that_gaps_are_even_is_not_told() -> None:
-    """How a script is noticed; what stands out on the other side of its usual is told of few features."""
+    """How a script is noticed; what stands out on the other side of its usual is told of few
+    features.
+    """
     found = reasons.findings(values(gap_cv=0.9), values(gap_cv=0.1), [1.0] * N_FEATURES)
     assert [f.code for f in found] == ["GAPS_LOW"]
     assert told_of(Reason.RISK_HIGH, found) == []
@@ -150,7 +186,8 @@ def test_every_finding_that_is_told_has_a_sentence_and_is_no_sign_of_abuse() -> 
     assert not reasons.ABUSE_CODES & set(reasons.TOLD_AS)
 
 
-# -- the budget --------------------------------------------------------------------------------------------------------
+# -- the budget
+# ---------------------------------------------------------------------
 
 
 class Clock:
@@ -184,7 +221,8 @@ def test_at_once_it_takes_little_more_than_a_millisecond() -> None:
     assert taken * 0.0001 <= 1.2 * BURST_S
 
 
-# -- refusals ----------------------------------------------------------------------------------------------------------
+# -- refusals
+# ---------------------------------------------------------------------
 
 
 def refused(teller: Teller | None, count: int = 400, **profile: object) -> list[Decision]:
@@ -209,7 +247,12 @@ def test_a_refusal_carries_a_receipt_that_tells_its_story() -> None:
     receipts = [open_sealed(a.receipt, keys_of([KEY])) for a in found]
     assert found and teller.explained > 0 and teller.over_budget == 0
     for a, receipt in zip(found, receipts, strict=True):
-        assert (receipt.decision, receipt.action, receipt.stage, receipt.reason) == (a.id, a.action, a.stage, a.reason)
+        assert (receipt.decision, receipt.action, receipt.stage, receipt.reason) == (
+            a.id,
+            a.action,
+            a.stage,
+            a.reason,
+        )
         assert receipt.app == Key(KEY).pseudonym("app_1")
         assert receipt.model == small_model().digest[:12]
         assert receipt.at == pytest.approx(NOW, abs=1)
@@ -242,11 +285,18 @@ def test_an_app_on_the_block_list_gets_a_receipt_and_is_not_told_why() -> None:
 
 def test_a_model_that_cannot_be_explained_refuses_all_the_same() -> None:
     model = small_model()
-    plain = "".join(line for line in model.artifact.risk_model.splitlines(keepends=True) if not line.startswith("leaf_count="))
+    plain = "".join(
+        line
+        for line in model.artifact.risk_model.splitlines(keepends=True)
+        if not line.startswith("leaf_count=")
+    )
     mute = type(model)(msgspec.structs.replace(model.artifact, risk_model=plain), model.digest)
     assert mute.explainer is None
     assert "no row counts" in mute.unexplained
-    row, decision = np.zeros((1, N_FEATURES), np.float32), Decision(bytes(16), 1, 3, int(Reason.RISK_HIGH), 1.2, 1, 1, 0, 1.0)
+    row, decision = (
+        np.zeros((1, N_FEATURES), np.float32),
+        Decision(bytes(16), 1, 3, int(Reason.RISK_HIGH), 1.2, 1, 1, 0, 1.0),
+    )
     Teller(KEY).tell(decision, "app_1", NOW, Basis(1, mute, row, 0))
     assert open_sealed(decision.receipt, keys_of([KEY])).codes == ()
     assert open_sealed(decision.receipt, keys_of([KEY])).retry_after == 2

@@ -1,4 +1,6 @@
-"""Receipts come back as they were sealed, no bit of them can be changed, and they give nothing away."""
+"""Receipts come back as they were sealed, no bit of them can be changed, and they give nothing
+away.
+"""
 
 from __future__ import annotations
 
@@ -23,20 +25,32 @@ CODES = [f"{feature.code}_{way}" for feature in FEATURES for way in ("HIGH", "LO
 @st.composite
 def receipts(draw: st.DrawFn) -> Receipt:
     return Receipt(
-        decision=IdSource().one(draw(st.floats(1.6e9, 4e9))), at=draw(st.floats(1.6e9, 4e9)),
-        action=draw(st.sampled_from(Action)), stage=draw(st.sampled_from(Stage)), reason=draw(st.sampled_from(Reason)),
-        retry_after=draw(st.integers(0, 2**32 - 1)), config_version=draw(st.integers(0, 2**63)),
-        model=draw(st.sampled_from(["", "0123456789ab", "ffffffffffff"])), app=KEY.pseudonym(draw(st.text(max_size=128))),
+        decision=IdSource().one(draw(st.floats(1.6e9, 4e9))),
+        at=draw(st.floats(1.6e9, 4e9)),
+        action=draw(st.sampled_from(Action)),
+        stage=draw(st.sampled_from(Stage)),
+        reason=draw(st.sampled_from(Reason)),
+        retry_after=draw(st.integers(0, 2**32 - 1)),
+        config_version=draw(st.integers(0, 2**63)),
+        model=draw(st.sampled_from(["", "0123456789ab", "ffffffffffff"])),
+        app=KEY.pseudonym(draw(st.text(max_size=128))),
         codes=tuple(draw(st.lists(st.sampled_from(CODES), max_size=4))),
-    )  # fmt: skip
+    )
 
 
 def one(**changes: object) -> Receipt:
     fields = {
-        "decision": IdSource().one(1.7e9), "at": 1.7e9, "action": Action.DEFER, "stage": Stage.RANK, "reason": Reason.RISK_HIGH,
-        "retry_after": 4, "config_version": 4187, "model": "0123456789ab", "app": KEY.pseudonym("app_7q2m4kx9"),
+        "decision": IdSource().one(1.7e9),
+        "at": 1.7e9,
+        "action": Action.DEFER,
+        "stage": Stage.RANK,
+        "reason": Reason.RISK_HIGH,
+        "retry_after": 4,
+        "config_version": 4187,
+        "model": "0123456789ab",
+        "app": KEY.pseudonym("app_7q2m4kx9"),
         "codes": ("PACE_1S_HIGH", "ABUSE_HISTORY_HIGH"),
-    }  # fmt: skip
+    }
     return Receipt(**{**fields, **changes})
 
 
@@ -81,19 +95,32 @@ def test_malformed_forged_and_foreign_receipts_are_told_apart() -> None:
     text = KEY.seal(one())
     found = {}
     for name, wrong, keys in (
-        ("nonsense", "hello", KEYS), ("cut short", text[:60], KEYS), ("padded", text + "=" * (-len(text) % 4 or 4), KEYS),
-        ("too long", text + "A" * 300, KEYS), ("another form", flipped(text, 0), KEYS), ("another id", flipped(text, 9), KEYS),
-        ("another end", flipped(text, -1), KEYS), ("cut by a little", text[:-4], KEYS),
-        ("foreign", text, keys_of([b"another installation's token key"])), ("no key", text, {}),
-    ):  # fmt: skip
+        ("nonsense", "hello", KEYS),
+        ("cut short", text[:60], KEYS),
+        ("padded", text + "=" * (-len(text) % 4 or 4), KEYS),
+        ("too long", text + "A" * 300, KEYS),
+        ("another form", flipped(text, 0), KEYS),
+        ("another id", flipped(text, 9), KEYS),
+        ("another end", flipped(text, -1), KEYS),
+        ("cut by a little", text[:-4], KEYS),
+        ("foreign", text, keys_of([b"another installation's token key"])),
+        ("no key", text, {}),
+    ):
         with pytest.raises(ReceiptError) as raised:
             open_sealed(wrong, keys)
         found[name] = raised.value.kind
     assert found == {
-        "nonsense": "malformed", "cut short": "malformed", "padded": "malformed", "too long": "malformed",
-        "another form": "malformed", "another id": "forged", "another end": "forged", "cut by a little": "forged",
-        "foreign": "unknown_key", "no key": "unknown_key",
-    }  # fmt: skip
+        "nonsense": "malformed",
+        "cut short": "malformed",
+        "padded": "malformed",
+        "too long": "malformed",
+        "another form": "malformed",
+        "another id": "forged",
+        "another end": "forged",
+        "cut by a little": "forged",
+        "foreign": "unknown_key",
+        "no key": "unknown_key",
+    }
 
 
 def test_the_longest_codes_of_the_registry_fit() -> None:
@@ -117,7 +144,15 @@ def test_nothing_but_the_decision_id_can_be_read_from_a_receipt() -> None:
     receipt = one(model=digest[:12])
     text = KEY.seal(receipt)
     raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-    for hidden in (app.encode(), bytes.fromhex(receipt.app), bytes.fromhex(receipt.model), TOKEN_KEY, b"PACE", b"ABUSE", b"HIGH"):
+    for hidden in (
+        app.encode(),
+        bytes.fromhex(receipt.app),
+        bytes.fromhex(receipt.model),
+        TOKEN_KEY,
+        b"PACE",
+        b"ABUSE",
+        b"HIGH",
+    ):
         assert hidden not in raw
         assert hidden.decode("latin-1") not in text
     assert raw[5:21] == receipt.decision
@@ -133,7 +168,10 @@ def test_two_receipts_that_differ_in_one_field_share_no_sealed_beginning() -> No
 def test_a_pseudonym_is_the_same_for_an_app_and_differs_by_installation() -> None:
     other = Key(b"another")
     assert KEY.pseudonym("a") == Key(TOKEN_KEY).pseudonym("a")
-    assert len({KEY.pseudonym("a"), KEY.pseudonym("b"), other.pseudonym("a"), other.pseudonym("b")}) == 4
+    assert (
+        len({KEY.pseudonym("a"), KEY.pseudonym("b"), other.pseudonym("a"), other.pseudonym("b")})
+        == 4
+    )
 
 
 def test_receipts_open_after_the_key_was_rotated() -> None:

@@ -15,7 +15,10 @@ def test_identifiers_do_not_make_endpoints() -> None:
 def test_endpoints_stay_few_whatever_clients_ask_for() -> None:
     """Beyond the path cache too, which forgets; the config's own endpoints keep their names."""
     router = Router(CONFIG)
-    names = {(r.method, r.endpoint, r.service) for r in (router.route("GET", f"/v2/orders/word-{k:x}-x") for k in range(70_000))}
+    names = {
+        (r.method, r.endpoint, r.service)
+        for r in (router.route("GET", f"/v2/orders/word-{k:x}-x") for k in range(70_000))
+    }
     assert len(names) == MOST_OTHERS + 1
     assert any(endpoint == OTHER for _, endpoint, _ in names)
     policy = CONFIG.services[0].endpoints[0]
@@ -27,7 +30,10 @@ def test_methods_of_a_clients_own_making_are_one() -> None:
     router = Router(CONFIG)
     for k in range(MOST_OTHERS):
         router.route("GET", f"/v2/orders/word-{k}-x")
-    made_up = {router.route("A" * (k % 30 + 1) + "B" * (k // 30), "/v2/orders/x").method for k in range(200)}
+    made_up = {
+        router.route("A" * (k % 30 + 1) + "B" * (k // 30), "/v2/orders/x").method
+        for k in range(200)
+    }
     assert made_up == {OTHER_METHOD}
     assert router.route("DELETE", "/v2/orders/y").method == "DELETE"
 

@@ -1,4 +1,6 @@
-"""The compiled TreeSHAP gives LightGBM's own `pred_contrib` values, adds up to the score, and refuses what it cannot explain."""
+"""The compiled TreeSHAP gives LightGBM's own `pred_contrib` values, adds up to the score, and
+refuses what it cannot explain.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,16 @@ from decider import shap, treetext
 from decider.artifact import ArtifactError
 from decider.shap import EXACT, Explainer
 from decider.trees import TreeEnsemble
-from tests.decider.test_trees import FEATURES, MODELS, NAMES, NUMBERS, SPECIAL, hard_rows, make_rows, train
+from tests.decider.test_trees import (
+    FEATURES,
+    MODELS,
+    NAMES,
+    NUMBERS,
+    SPECIAL,
+    hard_rows,
+    make_rows,
+    train,
+)
 
 CLOSE = 1e-9
 """Largest difference accepted, log-odds."""
@@ -23,7 +34,10 @@ def difference(text: str, rows: np.ndarray, names: tuple[str, ...] = NAMES) -> f
     explainer = Explainer.from_text(text, names)
     wanted = lgb.Booster(model_str=text).predict(rows, pred_contrib=True, num_threads=1)
     assert np.isfinite(wanted).all()
-    return max(float(np.abs(explainer.values(rows) - wanted[:, :-1]).max()), float(np.abs(explainer.base - wanted[:, -1]).max()))
+    return max(
+        float(np.abs(explainer.values(rows) - wanted[:, :-1]).max()),
+        float(np.abs(explainer.base - wanted[:, -1]).max()),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +64,9 @@ def test_base_and_values_add_up_to_the_raw_score(kind: str) -> None:
 def test_a_wrong_row_count_would_be_noticed(text: str) -> None:
     line = next(line for line in text.splitlines() if line.startswith("leaf_count="))
     counts = line.partition("=")[2].split()
-    changed = text.replace(line, f"leaf_count={' '.join([str(3 * int(counts[0])), *counts[1:]])}", 1)
+    changed = text.replace(
+        line, f"leaf_count={' '.join([str(3 * int(counts[0])), *counts[1:]])}", 1
+    )
     rows = make_rows(50, 1)
     honest, wrong = (Explainer.from_text(t, NAMES).values(rows) for t in (text, changed))
     assert np.abs(honest - wrong).max() > CLOSE
@@ -60,7 +76,9 @@ def test_a_model_that_never_splits_has_only_a_base() -> None:
     text = train(min_data_in_leaf=5000).model_to_string()
     explainer, rows = Explainer.from_text(text, NAMES), make_rows(5, 1)
     assert not explainer.values(rows).any()
-    assert explainer.base == pytest.approx(TreeEnsemble.from_text(text, NAMES).raw(rows)[0], abs=CLOSE)
+    assert explainer.base == pytest.approx(
+        TreeEnsemble.from_text(text, NAMES).raw(rows)[0], abs=CLOSE
+    )
 
 
 def test_one_row_is_explained_as_it_is_among_many(text: str) -> None:
@@ -71,7 +89,11 @@ def test_one_row_is_explained_as_it_is_among_many(text: str) -> None:
 
 def test_rows_of_another_shape_or_type_are_refused(text: str) -> None:
     explainer = Explainer.from_text(text, NAMES)
-    for rows in (np.zeros((2, FEATURES)), np.zeros(FEATURES, np.float32), np.zeros((2, FEATURES + 1), np.float32)):
+    for rows in (
+        np.zeros((2, FEATURES)),
+        np.zeros(FEATURES, np.float32),
+        np.zeros((2, FEATURES + 1), np.float32),
+    ):
         with pytest.raises(ValueError, match="rows must be float32"):
             explainer.values(rows)
     assert explainer.values(np.zeros((0, FEATURES), np.float32)).shape == (0, FEATURES)
@@ -83,7 +105,8 @@ def test_read_only_rows_are_explained(text: str) -> None:
     assert np.array_equal(explainer.values(frozen), explainer.values(rows))
 
 
-# -- trees made by hand, with anything in them -------------------------------------------------------------------------
+# -- trees made by hand, with anything in them
+# ---------------------------------------------------------------------
 
 
 def write(bodies: list[dict[str, list]], names: tuple[str, ...]) -> str:
@@ -91,13 +114,20 @@ def write(bodies: list[dict[str, list]], names: tuple[str, ...]) -> str:
     sections = []
     for number, body in enumerate(bodies):
         lists = "".join(f"{key}={' '.join(map(repr, values))}\n" for key, values in body.items())
-        sections.append(f"Tree={number}\nnum_leaves={len(body['leaf_value'])}\nnum_cat=0\n{lists}is_linear=0\nshrinkage=1\n\n\n")
+        sections.append(
+            f"Tree={number}\nnum_leaves={len(body['leaf_value'])}\nnum_cat=0\n{lists}is_linear=0\nshrinkage=1\n\n\n"
+        )
     head = (
-        f"tree\nversion=v4\nnum_class=1\nnum_tree_per_iteration=1\nlabel_index=0\nmax_feature_idx={len(names) - 1}\n"
-        f"objective=regression\nfeature_names={' '.join(names)}\nfeature_infos={' '.join(['none'] * len(names))}\n"
+        "tree\nversion=v4\nnum_class=1\nnum_tree_per_iteration=1\nlabel_index=0\n"
+        f"max_feature_idx={len(names) - 1}\nobjective=regression\n"
+        f"feature_names={' '.join(names)}\nfeature_infos={' '.join(['none'] * len(names))}\n"
         f"tree_sizes={' '.join(str(len(section)) for section in sections)}\n\n"
     )
-    return head + "".join(sections) + "end of trees\n\nfeature_importances:\n\nparameters:\nend of parameters\n"
+    return (
+        head
+        + "".join(sections)
+        + "end of trees\n\nfeature_importances:\n\nparameters:\nend of parameters\n"
+    )
 
 
 def counted(left: list[int], right: list[int], leaf_rows: list[int]) -> list[int]:
@@ -126,18 +156,29 @@ def any_tree(draw: st.DrawFn, features: int) -> dict[str, list]:
 
     leaf_rows = each(st.one_of(st.integers(1, 50), st.just(200_000)), leaves)
     return {
-        "split_feature": each(st.integers(0, features - 1), nodes), "threshold": each(NUMBERS, nodes),
-        "decision_type": each(st.sampled_from([0, 2, 4, 6, 8, 10]), nodes), "left_child": left, "right_child": right,
-        "leaf_value": each(st.floats(-2, 2), leaves), "leaf_count": leaf_rows, "internal_count": counted(left, right, leaf_rows),
-    }  # fmt: skip
+        "split_feature": each(st.integers(0, features - 1), nodes),
+        "threshold": each(NUMBERS, nodes),
+        "decision_type": each(st.sampled_from([0, 2, 4, 6, 8, 10]), nodes),
+        "left_child": left,
+        "right_child": right,
+        "leaf_value": each(st.floats(-2, 2), leaves),
+        "leaf_count": leaf_rows,
+        "internal_count": counted(left, right, leaf_rows),
+    }
 
 
 @settings(max_examples=60, deadline=None)
 @given(data=st.data(), features=st.integers(1, FEATURES), seed=st.integers(0, 2**32 - 1))
-def test_any_well_formed_tree_is_explained_as_in_lightgbm(data: st.DataObject, features: int, seed: int) -> None:
+def test_any_well_formed_tree_is_explained_as_in_lightgbm(
+    data: st.DataObject, features: int, seed: int
+) -> None:
     bodies = [data.draw(any_tree(features)) for _ in range(data.draw(st.integers(1, 3)))]
-    near = np.concatenate([body["threshold"] for body in bodies]).clip(-3e38, 3e38).astype(np.float32)
-    pool = np.concatenate([SPECIAL, near, np.nextafter(near, np.float32(-9e9)), np.nextafter(near, np.float32(9e9))])
+    near = (
+        np.concatenate([body["threshold"] for body in bodies]).clip(-3e38, 3e38).astype(np.float32)
+    )
+    pool = np.concatenate(
+        [SPECIAL, near, np.nextafter(near, np.float32(-9e9)), np.nextafter(near, np.float32(9e9))]
+    )
     rows = np.random.default_rng(seed).choice(pool, (60, FEATURES))
     text = write(bodies, NAMES)
     assert difference(text, rows) <= CLOSE
@@ -153,15 +194,21 @@ def chain(features: int, seed: int, leaf_rows: list[int] | None = None) -> dict[
     right = [*range(1, features), ~features]
     leaf_rows = leaf_rows or random.integers(1, 30, leaves).tolist()
     return {
-        "split_feature": random.permutation(features).tolist(), "threshold": random.normal(-1, 1, features).tolist(),
-        "decision_type": [2] * features, "left_child": left, "right_child": right,
-        "leaf_value": random.normal(0, 1, leaves).tolist(), "leaf_count": leaf_rows,
+        "split_feature": random.permutation(features).tolist(),
+        "threshold": random.normal(-1, 1, features).tolist(),
+        "decision_type": [2] * features,
+        "left_child": left,
+        "right_child": right,
+        "leaf_value": random.normal(0, 1, leaves).tolist(),
+        "leaf_count": leaf_rows,
         "internal_count": counted(left, right, leaf_rows),
-    }  # fmt: skip
+    }
 
 
 def by_definition(body: dict[str, list], row: np.ndarray) -> np.ndarray:
-    """SHAP values of one row under a `chain`: every leaf's integral on its own, at 64 points, without any division."""
+    """SHAP values of one row under a `chain`: every leaf's integral on its own, at 64 points,
+    without any division.
+    """
     points, weights = np.polynomial.legendre.leggauss(64)
     points, weights, found = (points + 1) / 2, weights / 2, np.zeros(len(row))
     features, stop = body["split_feature"], len(body["split_feature"])
@@ -169,7 +216,11 @@ def by_definition(body: dict[str, list], row: np.ndarray) -> np.ndarray:
         path = [(node, node == leaf) for node in range(min(leaf + 1, stop))]
         shares, follows = [], []
         for node, turns_left in path:
-            below = body["leaf_count"][node] if turns_left else body["internal_count"][node] - body["leaf_count"][node]
+            below = (
+                body["leaf_count"][node]
+                if turns_left
+                else body["internal_count"][node] - body["leaf_count"][node]
+            )
             shares.append(below / body["internal_count"][node])
             follows.append(float((row[features[node]] <= body["threshold"][node]) == turns_left))
         factors = np.array([z + points * (o - z) for z, o in zip(shares, follows, strict=True)])
@@ -183,13 +234,17 @@ LONG = [EXACT - 1, EXACT, EXACT + 1, 2 * EXACT, 2 * EXACT + 1, 40, 63]
 
 
 @pytest.mark.parametrize("features", LONG)
-def test_paths_of_more_features_than_eight_points_are_exact_for_are_given_more_points(features: int) -> None:
+def test_paths_of_more_features_than_eight_points_are_exact_for_are_given_more_points(
+    features: int,
+) -> None:
     names, body = tuple(f"f{k}" for k in range(features)), chain(features, 3)
     text = write([body], names)
     rows = np.random.default_rng(1).normal(0, 1, (40, features)).astype(np.float32)
     explainer = Explainer.from_text(text, names)
     assert len(explainer.tables.walks) == -(-features // EXACT)
-    assert np.abs(explainer.values(rows) - [by_definition(body, row) for row in rows]).max() <= 1e-12
+    assert (
+        np.abs(explainer.values(rows) - [by_definition(body, row) for row in rows]).max() <= 1e-12
+    )
     if features <= 40:  # further on LightGBM's own recursion loses its digits
         assert difference(text, rows, names) <= CLOSE
 
@@ -203,11 +258,14 @@ def test_eight_points_would_not_be_exact_for_long_paths(monkeypatch: pytest.Monk
     assert difference(text, rows, names) > CLOSE
 
 
-# -- what cannot be explained ------------------------------------------------------------------------------------------
+# -- what cannot be explained
+# ---------------------------------------------------------------------
 
 
 def without(text: str, key: str) -> str:
-    return "".join(line for line in text.splitlines(keepends=True) if not line.startswith(f"{key}="))
+    return "".join(
+        line for line in text.splitlines(keepends=True) if not line.startswith(f"{key}=")
+    )
 
 
 @pytest.mark.parametrize("key", ["internal_count", "leaf_count"])
@@ -219,7 +277,8 @@ def test_a_text_without_row_counts_scores_but_is_not_explained(text: str, key: s
 
 
 @pytest.mark.parametrize(
-    ("count", "complaint"), [("0", "no training rows"), ("-4", "no training rows"), ("9" * 30, "out of range")]
+    ("count", "complaint"),
+    [("0", "no training rows"), ("-4", "no training rows"), ("9" * 30, "out of range")],
 )
 def test_row_counts_that_make_no_sense_are_refused(text: str, count: str, complaint: str) -> None:
     line = next(line for line in text.splitlines() if line.startswith("leaf_count="))

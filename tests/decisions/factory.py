@@ -77,7 +77,9 @@ def event(**fields) -> Event:
         "ml_state": int(MlState.LIVE),
         "config_version": 1,
         "feature_schema": features.SCHEMA,
-        "features": vector(rate_1s=48, rate_10s=42, rate_60s=12, burst_ratio=3.4, tier=1, app_age=1204),
+        "features": vector(
+            rate_1s=48, rate_10s=42, rate_60s=12, burst_ratio=3.4, tier=1, app_age=1204
+        ),
         "signals": signal_vector(tier=1, tokens=-300),
         "inclusion_probability": 0.5,
         "latency_us": 12.5,
@@ -111,5 +113,11 @@ def id_at(at: float) -> bytes:
 
 
 def batch(events: list[Event], **fields) -> EventBatch:
-    base = {"id": id_at(time.time()), "node": "d01", "sent_at": time.time(), "dropped": 0, "events": events}
+    base = {
+        "id": id_at(time.time()),
+        "node": "d01",
+        "sent_at": time.time(),
+        "dropped": 0,
+        "events": events,
+    }
     return EventBatch(**(base | fields))

@@ -43,16 +43,28 @@ def test_every_figure_is_that_of_the_rows(store, rows: list[dict]) -> None:
     refused = [e for e in mine if e.action != Action.ADMIT]
     day = app_day.read("app_1", since)
     expected = total(of_row(e.inclusion_probability) for e in refused)
-    assert (day.refused.count, day.refused.square) == pytest.approx((expected.count, expected.square))
+    assert (day.refused.count, day.refused.square) == pytest.approx(
+        (expected.count, expected.square)
+    )
     assert day.refused.kept == len(refused)
-    for told, counted in (([e.number for e in day.endpoints], mine), ([e.refused for e in day.endpoints], refused)):
+    for told, counted in (
+        ([e.number for e in day.endpoints], mine),
+        ([e.refused for e in day.endpoints], refused),
+    ):
         whole, truth = total(told), total(of_row(e.inclusion_probability) for e in counted)
-        assert (whole.count, whole.square, whole.kept) == pytest.approx((truth.count, truth.square, truth.kept))
+        assert (whole.count, whole.square, whole.kept) == pytest.approx(
+            (truth.count, truth.square, truth.kept)
+        )
     assert day.regions == sorted({e.region for e in mine})
     assert day.tokens == pytest.approx(
-        {t: min(e.at for e in mine if e.token_digest == t) for t in {e.token_digest for e in mine} - {""}}
+        {
+            t: min(e.at for e in mine if e.token_digest == t)
+            for t in {e.token_digest for e in mine} - {""}
+        }
     )
-    assert list(day.models) == sorted(day.models, key=lambda m: min(e.at for e in mine if e.model == m))
+    assert list(day.models) == sorted(
+        day.models, key=lambda m: min(e.at for e in mine if e.model == m)
+    )
     wrong: dict[float, float] = defaultdict(float)
     bursts: dict[float, float] = defaultdict(float)
     variance: dict[float, float] = defaultdict(float)
@@ -60,13 +72,19 @@ def test_every_figure_is_that_of_the_rows(store, rows: list[dict]) -> None:
         hour = e.at // 3_600 * 3_600
         if e.stage in (Stage.RANK, Stage.RERANK) and e.risk is not None:
             wrong[hour] += (1 - e.risk) / e.inclusion_probability
-            variance[hour] += (1 - e.risk) ** 2 * (1 - e.inclusion_probability) / e.inclusion_probability**2
+            variance[hour] += (
+                (1 - e.risk) ** 2 * (1 - e.inclusion_probability) / e.inclusion_probability**2
+            )
         if e.stage == Stage.TRIAGE:
             bursts[hour] += 1 / e.inclusion_probability
     assert day.worst.wrong == pytest.approx(max(wrong.values(), default=0.0))
-    assert day.worst.variance == pytest.approx(variance[day.worst.at] if day.worst.wrong else 0.0, abs=1e-9)
+    assert day.worst.variance == pytest.approx(
+        variance[day.worst.at] if day.worst.wrong else 0.0, abs=1e-9
+    )
     assert day.worst.low <= day.worst.wrong <= day.worst.high
-    assert day.worst.bursts.count == pytest.approx(bursts[day.worst.at] if day.worst.wrong else max(bursts.values(), default=0.0))
+    assert day.worst.bursts.count == pytest.approx(
+        bursts[day.worst.at] if day.worst.wrong else max(bursts.values(), default=0.0)
+    )
 
 
 def test_an_app_nobody_saw_has_an_empty_day() -> None:

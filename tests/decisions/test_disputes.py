@@ -1,4 +1,6 @@
-"""A dispute goes from open to one verdict by a second person, exactly once, and the verdict is an outcome with its weight."""
+"""A dispute goes from open to one verdict by a second person, exactly once, and the verdict is an
+outcome with its weight.
+"""
 
 from __future__ import annotations
 
@@ -38,18 +40,30 @@ def stored(store, made) -> Decision:
 
 
 def opened(d: Decision, by: Actor = MARA) -> Dispute:
-    return disputes.open_dispute(d, by=by, reason="It is a nightly batch the customer announced", ticket="SUP-48121")
+    return disputes.open_dispute(
+        d, by=by, reason="It is a nightly batch the customer announced", ticket="SUP-48121"
+    )
 
 
 @pytest.mark.django_db
-def test_an_upheld_dispute_becomes_one_matured_outcome_with_the_weight_of_its_decision(refused) -> None:
+def test_an_upheld_dispute_becomes_one_matured_outcome_with_the_weight_of_its_decision(
+    refused,
+) -> None:
     dispute = opened(refused)
     done = disputes.adjudicate(dispute.pk, "uphold", by=PRIYA, reason="The batch was announced")
     outcome = Outcome.objects.get()
     assert (done.state, done.decided_name, done.outcome) == (State.UPHELD, "Priya Raman", outcome)
-    assert (outcome.kind, outcome.weight, outcome.decision, outcome.app) == (Kind.FALSE_THROTTLE, 4.0, refused.id, refused.app)
+    assert (outcome.kind, outcome.weight, outcome.decision, outcome.app) == (
+        Kind.FALSE_THROTTLE,
+        4.0,
+        refused.id,
+        refused.app,
+    )
     assert (outcome.occurred_at, outcome.is_mature) == (refused.at, True)
-    assert [e.action for e in AuditEntry.objects.order_by("seq")] == ["dispute.open", "dispute.uphold"]
+    assert [e.action for e in AuditEntry.objects.order_by("seq")] == [
+        "dispute.open",
+        "dispute.uphold",
+    ]
     assert AuditEntry.objects.first().after["outcome"] == outcome.key
     assert audit.verify().broken is None
     assert [one.about for one in outcomes.of_decision(refused)] == ["this decision"]
@@ -90,7 +104,9 @@ def test_what_cannot_be_disputed_is_refused(store, refused) -> None:
         with pytest.raises(Refused, match="was admitted"):
             opened(stored(store, admitted))
     opened(refused)
-    with pytest.raises(Refused, match="Mara Lindqvist has opened a dispute about this decision already"):
+    with pytest.raises(
+        Refused, match="Mara Lindqvist has opened a dispute about this decision already"
+    ):
         opened(refused, DELE)
     with pytest.raises(Refused, match="There is no dispute 999"):
         disputes.adjudicate(999, "uphold", by=PRIYA, reason="x")
@@ -98,9 +114,12 @@ def test_what_cannot_be_disputed_is_refused(store, refused) -> None:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(
-    ("reason", "ticket"), [(" ", ""), ("x" * 1001, ""), ("a\x00b", ""), ("fine", "x" * 101), ("fine", "a\x00")]
+    ("reason", "ticket"),
+    [(" ", ""), ("x" * 1001, ""), ("a\x00b", ""), ("fine", "x" * 101), ("fine", "a\x00")],
 )
-def test_texts_that_cannot_be_kept_are_refused_and_leave_nothing(refused, reason: str, ticket: str) -> None:
+def test_texts_that_cannot_be_kept_are_refused_and_leave_nothing(
+    refused, reason: str, ticket: str
+) -> None:
     with pytest.raises(Refused):
         disputes.open_dispute(refused, by=MARA, reason=reason, ticket=ticket)
     assert not Dispute.objects.exists()
@@ -150,7 +169,13 @@ def test_the_database_refuses_every_illegal_state(store, refused) -> None:
     dispute = opened(refused)
     other = stored(store, event())
     outcome = Outcome.objects.create(
-        key="x", kind=Kind.CHURN, occurred_at=refused.at, reported_at=timezone.now(), matured_at=timezone.now(), app="a", digest="x"
+        key="x",
+        kind=Kind.CHURN,
+        occurred_at=refused.at,
+        reported_at=timezone.now(),
+        matured_at=timezone.now(),
+        app="a",
+        digest="x",
     )
     for change in illegal(dispute, outcome):
         with pytest.raises(IntegrityError), transaction.atomic():
@@ -171,7 +196,10 @@ def test_of_two_adjudicators_at_once_exactly_one_decides(store) -> None:
     def decide(k: int) -> str:
         try:
             return disputes.adjudicate(
-                dispute.pk, ("uphold", "decline")[k % 2], by=Actor(f"A{k}", f"a{k}@example.org", "SRE"), reason=f"Found {k}"
+                dispute.pk,
+                ("uphold", "decline")[k % 2],
+                by=Actor(f"A{k}", f"a{k}@example.org", "SRE"),
+                reason=f"Found {k}",
             ).decided_name
         except Refused:
             return ""
@@ -204,7 +232,9 @@ def test_of_two_who_dispute_at_once_exactly_one_opens(store) -> None:
 
 @pytest.mark.django_db
 def test_the_update_itself_gives_way_when_another_verdict_came_first(refused, monkeypatch) -> None:
-    """With neither the lock nor the first look, the compare-and-set alone keeps the first verdict."""
+    """With neither the lock nor the first look, the compare-and-set alone keeps the first
+    verdict.
+    """
     dispute = opened(refused)
     stale = disputes.by_number(dispute.pk)
     disputes.adjudicate(dispute.pk, "decline", by=PRIYA, reason="Correct")

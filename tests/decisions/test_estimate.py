@@ -1,4 +1,6 @@
-"""Estimates from samples: unbiased, never below what was seen, and their intervals cover the truth as often as they say."""
+"""Estimates from samples: unbiased, never below what was seen, and their intervals cover the truth
+as often as they say.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,9 @@ def test_what_was_certain_to_be_kept_is_exact() -> None:
     ],
 )
 def test_intervals_cover_the_truth_nineteen_times_in_twenty(counts, ps) -> None:
-    """4,000 samples of a known truth: the share covered is 95%, give or take what a skewed sum may cost; the mean is the truth."""
+    """4,000 samples of a known truth: the share covered is 95%, give or take what a skewed sum may
+    cost; the mean is the truth.
+    """
     rng, truth, rounds = np.random.default_rng(11), sum(counts), 4_000
     found = [drawn(rng, counts, ps) for _ in range(rounds)]
     covered = sum(e.low <= truth <= e.high for e in found) / rounds
@@ -73,7 +77,8 @@ def test_a_narrower_interval_would_not_cover() -> None:
 
 
 @pytest.mark.parametrize(
-    ("hits", "of", "low", "high"), [(0, 10, 0.0, 0.2775), (5, 10, 0.2366, 0.7634), (10, 10, 0.7225, 1.0), (0, 0, 0.0, 1.0)]
+    ("hits", "of", "low", "high"),
+    [(0, 10, 0.0, 0.2775), (5, 10, 0.2366, 0.7634), (10, 10, 0.7225, 1.0), (0, 0, 0.0, 1.0)],
 )
 def test_the_interval_of_a_share_is_wilsons(hits, of, low, high) -> None:
     assert share_within(hits, of) == pytest.approx((low, high), abs=1e-4)

@@ -1,4 +1,6 @@
-"""CSV export: every row with its weight, nothing a spreadsheet would run, only for who may, and on record."""
+"""CSV export: every row with its weight, nothing a spreadsheet would run, only for who may, and on
+record.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,11 @@ def test_it_holds_what_the_search_finds_with_the_weight(store, known, browser) -
     response = browser().get(CSV, {"f": "1", "action": "defer"})
     (row,) = rows_of(response)
     assert response["Content-Type"] == "text/csv; charset=utf-8"
-    assert (row["decision"], row["weight"], row["inclusion_probability"]) == (f"dec_{refused.id.hex()}", "4.0", "0.25")
+    assert (row["decision"], row["weight"], row["inclusion_probability"]) == (
+        f"dec_{refused.id.hex()}",
+        "4.0",
+        "0.25",
+    )
     assert (row["action"], row["app_name"], row["reason"]) == ("defer", "Order sync", "risk_high")
 
 
@@ -50,7 +56,9 @@ def test_others_may_not_and_nothing_is_recorded(store, browser, role) -> None:
     assert not AuditEntry.objects.exists()
 
 
-@pytest.mark.parametrize("query", ["?action=explode", "?as=x", "?q=nothing+like+this", "?q=token:" + "ab" * 16])
+@pytest.mark.parametrize(
+    "query", ["?action=explode", "?as=x", "?q=nothing+like+this", "?q=token:" + "ab" * 16]
+)
 def test_what_cannot_be_read_is_refused_and_not_recorded(browser, query) -> None:
     assert browser().get(CSV + query).status_code == 400
     assert not AuditEntry.objects.exists()
@@ -65,7 +73,12 @@ def test_no_cell_begins_as_a_formula(text, start) -> None:
 def test_hostile_texts_stay_text(store, browser) -> None:
     store([event(app="=HYPERLINK(1)", endpoint='/x,"y"\n', request_id="@cmd", service="-1")])
     (row,) = rows_of(browser().get(CSV))
-    assert (row["app"], row["endpoint"], row["request_id"], row["service"]) == ("'=HYPERLINK(1)", '/x,"y"\n', "'@cmd", "'-1")
+    assert (row["app"], row["endpoint"], row["request_id"], row["service"]) == (
+        "'=HYPERLINK(1)",
+        '/x,"y"\n',
+        "'@cmd",
+        "'-1",
+    )
 
 
 def test_every_cell_is_quoted(store, browser) -> None:

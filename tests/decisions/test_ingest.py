@@ -26,7 +26,9 @@ class Killed(BaseException):
 
 def send(valkey: redis.Redis, *batches) -> None:
     for one in batches:
-        valkey.xadd(store.EVENTS_STREAM, {"b": one if isinstance(one, bytes) else encode_batch(one)})
+        valkey.xadd(
+            store.EVENTS_STREAM, {"b": one if isinstance(one, bytes) else encode_batch(one)}
+        )
 
 
 def worker(valkey: redis.Redis, name: str = "w1") -> Worker:
@@ -36,7 +38,11 @@ def worker(valkey: redis.Redis, name: str = "w1") -> Worker:
 
 
 def test_an_event_is_stored_as_it_was_sent(valkey) -> None:
-    sent = [event(risk=None), unranked(), event(request_id="ünï\u2028<b>", payload_bytes=2**40, retry_after=0.1 + 0.2)]
+    sent = [
+        event(risk=None),
+        unranked(),
+        event(request_id="ünï\u2028<b>", payload_bytes=2**40, retry_after=0.1 + 0.2),
+    ]
     send(valkey, batch(sent, dropped=3))
     assert worker(valkey).step() == 3
     for one in sent:
@@ -48,7 +54,9 @@ def test_an_event_is_stored_as_it_was_sent(valkey) -> None:
     assert (taken.rows, taken.dropped, taken.node) == (3, 3, "d01")
 
 
-def test_a_worker_killed_between_copy_and_commit_leaves_nothing_and_loses_nothing(valkey, monkeypatch) -> None:
+def test_a_worker_killed_between_copy_and_commit_leaves_nothing_and_loses_nothing(
+    valkey, monkeypatch
+) -> None:
     send(valkey, batch([event(), event()]))
     copy = ingest.copy_events
 
@@ -65,7 +73,9 @@ def test_a_worker_killed_between_copy_and_commit_leaves_nothing_and_loses_nothin
     assert Decision.objects.count() == 2
 
 
-def test_a_worker_killed_after_commit_and_before_its_acknowledgement_doubles_nothing(valkey, monkeypatch) -> None:
+def test_a_worker_killed_after_commit_and_before_its_acknowledgement_doubles_nothing(
+    valkey, monkeypatch
+) -> None:
     send(valkey, batch([event(), event()]))
     first = worker(valkey)
 
@@ -95,7 +105,15 @@ def test_a_batch_sent_twice_is_stored_once(valkey) -> None:
 def test_two_workers_share_the_stream_and_store_every_event_once(valkey) -> None:
     for _ in range(40):
         send(valkey, batch([event(), unranked()]))
-    workers = [Worker(redis.Redis(connection_pool=valkey.connection_pool), f"w{k}", claim_idle_ms=0, block_ms=5) for k in range(2)]
+    workers = [
+        Worker(
+            redis.Redis(connection_pool=valkey.connection_pool),
+            f"w{k}",
+            claim_idle_ms=0,
+            block_ms=5,
+        )
+        for k in range(2)
+    ]
     workers[0].join()
     stop = threading.Event()
     threads = [threading.Thread(target=run_closed, args=(w, stop)) for w in workers]
@@ -161,7 +179,9 @@ def test_bytes_that_are_no_batch_are_buried(valkey, raw) -> None:
     assert ingest.dead_letters(valkey) == 1
 
 
-@pytest.mark.parametrize("fields", [{"id": b"x"}, {"sent_at": float("nan")}, {"dropped": 2**63}, {"node": "a\x00"}])
+@pytest.mark.parametrize(
+    "fields", [{"id": b"x"}, {"sent_at": float("nan")}, {"dropped": 2**63}, {"node": "a\x00"}]
+)
 def test_a_batch_whose_own_fields_cannot_be_stored_is_buried(valkey, fields) -> None:
     send(valkey, batch([event()], **fields), batch([event()]))
     assert worker(valkey).step() == 1
@@ -175,7 +195,9 @@ def test_an_event_id_that_is_stored_already_buries_only_its_batch(valkey) -> Non
     assert ingest.dead_letters(valkey) == 1
 
 
-def test_with_postgresql_away_nothing_is_acknowledged_and_all_is_stored_when_it_is_back(valkey, monkeypatch) -> None:
+def test_with_postgresql_away_nothing_is_acknowledged_and_all_is_stored_when_it_is_back(
+    valkey, monkeypatch
+) -> None:
     send(valkey, batch([event()]))
     stop, waits, copy = threading.Event(), [], ingest.copy_events
 

@@ -1,4 +1,6 @@
-"""The ingest process itself: killed without warning it loses and doubles nothing, told to stop it finishes."""
+"""The ingest process itself: killed without warning it loses and doubles nothing, told to stop it
+finishes.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ def start(name: str) -> subprocess.Popen[bytes]:
         "DJANGO_SETTINGS_MODULE": "console.settings",
     }
     command = [sys.executable, str(Path(settings.BASE_DIR) / "manage.py"), "ingest", "--name", name]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
 
 
 def until(true, seconds: float = 40.0) -> None:

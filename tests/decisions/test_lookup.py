@@ -1,4 +1,6 @@
-"""What is typed is read as what it is; filters narrow; pages go back in time without a gap or a repeat."""
+"""What is typed is read as what it is; filters narrow; pages go back in time without a gap or a
+repeat.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +69,10 @@ def test_a_tenant_is_read_as_all_its_apps(store, known) -> None:
 def many(count: int, *tenants: str) -> list[str]:
     """Registers apps, one tenant after another in turn. Their ids."""
     owners = [Tenant.objects.create(id=f"ten_{k}", name=name) for k, name in enumerate(tenants)]
-    rows = [App(id=f"app_{k:03}", name=f"Sync {k:03}", tenant=owners[k % len(owners)], tier=1) for k in range(count)]
+    rows = [
+        App(id=f"app_{k:03}", name=f"Sync {k:03}", tenant=owners[k % len(owners)], tier=1)
+        for k in range(count)
+    ]
     return [row.id for row in App.objects.bulk_create(rows)]
 
 
@@ -76,7 +81,11 @@ def test_a_tenant_of_many_apps_is_whole_in_list_counts_and_export(store) -> None
     store([event(app=app) for app in ids])
     for text in ("big corp", "ten_0"):
         reading = lookup.read(text)
-        assert (reading.kind, reading.label, len(reading.apps)) == ("tenant", "tenant Big Corp, 60 apps", 60)
+        assert (reading.kind, reading.label, len(reading.apps)) == (
+            "tenant",
+            "tenant Big Corp, 60 apps",
+            60,
+        )
         rows = lookup.rows(reading, EVERYTHING, time.time())
         assert rows.count() == 60
         assert listing.compose(reading, EVERYTHING, time.time()).number.kept == 60
@@ -88,8 +97,13 @@ def test_a_name_that_matches_too_many_apps_says_so(store) -> None:
     reading = lookup.read("sync")
     assert (reading.kind, len(reading.apps)) == ("apps", 312)
     many_more = lookup.directory.MOST_NAMED
-    App.objects.bulk_create(App(id=f"app_x{k}", name=f"Sync x{k}", tenant_id="ten_0", tier=1) for k in range(many_more))
-    assert lookup.read("sync").label == f"a name, the first {many_more} of {many_more + 312} apps; type more of it"
+    App.objects.bulk_create(
+        App(id=f"app_x{k}", name=f"Sync x{k}", tenant_id="ten_0", tier=1) for k in range(many_more)
+    )
+    assert (
+        lookup.read("sync").label
+        == f"a name, the first {many_more} of {many_more + 312} apps; type more of it"
+    )
     assert lookup.read("sync 00").label == "a name, 10 apps"
 
 
@@ -122,7 +136,9 @@ def test_the_reader_may_insist_on_another_reading(store, known) -> None:
     assert found("app_7q2m4kx9", insist="request") == {odd.id}
 
 
-@pytest.mark.parametrize("text", ["no such thing", "a\x00b", "%", "' OR 1=1 --", "\ud7ff", "x" * 500])
+@pytest.mark.parametrize(
+    "text", ["no such thing", "a\x00b", "%", "' OR 1=1 --", "\ud7ff", "x" * 500]
+)
 def test_what_nobody_knows_is_read_as_nothing(store, known, text) -> None:
     store([event()])
     assert lookup.read(text).kind == "nothing"
@@ -141,13 +157,29 @@ def test_filters_narrow_by_time_action_stage_tier_and_service(store) -> None:
     store([a, b])
     assert found("", Filters(range="15m")) == {a.id}
     assert found("", Filters(range="all", out=frozenset({("action", 0)}))) == {a.id}
-    assert found("", Filters(range="all", endpoints=frozenset({"GET /v2/orders/{id}"}), services=frozenset({"search"}))) == {b.id}
-    assert found("", Filters(range="all", out=frozenset({("endpoint", "GET /v2/orders/{id}")}))) == set()
+    assert found(
+        "",
+        Filters(
+            range="all",
+            endpoints=frozenset({"GET /v2/orders/{id}"}),
+            services=frozenset({"search"}),
+        ),
+    ) == {b.id}
+    assert (
+        found("", Filters(range="all", out=frozenset({("endpoint", "GET /v2/orders/{id}")})))
+        == set()
+    )
     assert found("", Filters(start=now - 2_100, end=now - 1_900)) == {b.id}
     assert found("", Filters(range="all", actions=frozenset({Action.ADMIT}))) == {b.id}
     assert found("", Filters(range="all", stages=frozenset({Stage.RANK}))) == {a.id}
     assert found("", Filters(range="all", tiers=frozenset({3}))) == {b.id}
-    assert found("", Filters(range="all", services=frozenset({"search"}), actions=frozenset({Action.DEFER}))) == set()
+    assert (
+        found(
+            "",
+            Filters(range="all", services=frozenset({"search"}), actions=frozenset({Action.DEFER})),
+        )
+        == set()
+    )
 
 
 def test_pages_go_back_in_time_without_gap_or_repeat(store) -> None:
@@ -156,7 +188,9 @@ def test_pages_go_back_in_time_without_gap_or_repeat(store) -> None:
     store(sent)
     seen, before = [], None
     while True:
-        some, more = lookup.page(lookup.rows(lookup.read(""), EVERYTHING, time.time()), before, size=5)
+        some, more = lookup.page(
+            lookup.rows(lookup.read(""), EVERYTHING, time.time()), before, size=5
+        )
         seen += [d.id.bytes for d in some]
         if not more:
             break
@@ -166,7 +200,9 @@ def test_pages_go_back_in_time_without_gap_or_repeat(store) -> None:
 
 def test_the_neighbours_of_a_decision_are_its_apps(store) -> None:
     now = time.time()
-    first, _, third, other = (event(at=now - 40 + 10 * k, app="app_b" if k == 1 else "app_a") for k in range(4))
+    first, _, third, other = (
+        event(at=now - 40 + 10 * k, app="app_b" if k == 1 else "app_a") for k in range(4)
+    )
     store([first, third, other])
     newer, older = lookup.neighbours(lookup.find(uuid.UUID(bytes=third.id)))
     assert (newer.id.bytes, older.id.bytes) == (other.id, first.id)
@@ -180,12 +216,17 @@ def test_apps_of_one_name_are_told_apart_by_their_tenant(db) -> None:
     App.objects.create(id="app_d", name="Order sync", tenant=one, tier=0)
     told = directory.labels(["app_a", "app_b", "app_c", "app_d", "app_e"])
     assert told == {
-        "app_a": "Staff portal, North", "app_b": "Staff portal, app_b", "app_c": "Staff portal, app_c",
-        "app_d": "Order sync", "app_e": "app_e",
-    }  # fmt: skip
+        "app_a": "Staff portal, North",
+        "app_b": "Staff portal, app_b",
+        "app_c": "Staff portal, app_c",
+        "app_d": "Order sync",
+        "app_e": "app_e",
+    }
 
 
-@pytest.mark.parametrize("digits", ["ffffffffffff7000b5fb05101e6a941a", "0fffffffffff7000b5fb05101e6a941a"])
+@pytest.mark.parametrize(
+    "digits", ["ffffffffffff7000b5fb05101e6a941a", "0fffffffffff7000b5fb05101e6a941a"]
+)
 def test_an_id_of_a_time_no_clock_shows_is_no_id(db, digits: str) -> None:
     reading = lookup.read(f"dec_{digits}")
     assert reading.kind == "nothing"

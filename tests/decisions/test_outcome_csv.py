@@ -1,4 +1,6 @@
-"""A CSV file of outcomes is stored as a whole, or refused line by line with nothing stored, whatever is in it."""
+"""A CSV file of outcomes is stored as a whole, or refused line by line with nothing stored,
+whatever is in it.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,10 @@ from decisions.outcome_csv import BadFile
 
 PRIYA = Actor("Priya Raman", "priya@example.org", "Policy admin")
 HEADER = "key,kind,occurred_at,app,note\n"
-GOOD = HEADER + 'cb-1,chargeback,2026-01-14T09:30:00Z,app_1,"PAY-812, first"\ncb-2,churn,2026-01-15T09:30:00+01:00,app_2,\n'
+GOOD = (
+    HEADER + 'cb-1,chargeback,2026-01-14T09:30:00Z,app_1,"PAY-812,'
+    ' first"\ncb-2,churn,2026-01-15T09:30:00+01:00,app_2,\n'
+)
 
 
 def upload(text: str | bytes):
@@ -29,11 +34,17 @@ def problems(text: str | bytes) -> list[tuple[int, str]]:
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("dress", [str, lambda t: "\ufeff" + t, lambda t: t.replace("\n", "\r\n"), lambda t: t + "\n\n,,,,\n"])
+@pytest.mark.parametrize(
+    "dress",
+    [str, lambda t: "\ufeff" + t, lambda t: t.replace("\n", "\r\n"), lambda t: t + "\n\n,,,,\n"],
+)
 def test_a_good_file_is_stored_once_however_often_it_comes(dress) -> None:
     assert upload(dress(GOOD)).stored == 2
     assert upload(dress(GOOD)).repeated == 2
-    assert set(Outcome.objects.values_list("note", "source")) == {("PAY-812, first", "csv"), ("", "csv")}
+    assert set(Outcome.objects.values_list("note", "source")) == {
+        ("PAY-812, first", "csv"),
+        ("", "csv"),
+    }
 
 
 @pytest.mark.parametrize(
@@ -58,13 +69,18 @@ def test_a_good_file_is_stored_once_however_often_it_comes(dress) -> None:
         (GOOD + "cb-3,churn,2026-01-14T09:30:00Z,app_1,\x00\n", [(4, "")]),
         (GOOD.encode() + b"cb-3,churn,2026-01-14T09:30:00Z,app_1,caf\xe9\n", [(4, "")]),
         (b"\xff\xfek\x00e\x00y\x00", [(1, "")]),
-        ("key,kind,occurred_at,weight,decision\nk,churn,2026-01-14T09:30:00Z,heavy,dec_1\n", [(2, "weight"), (2, "decision")]),
+        (
+            "key,kind,occurred_at,weight,decision\nk,churn,2026-01-14T09:30:00Z,heavy,dec_1\n",
+            [(2, "weight"), (2, "decision")],
+        ),
         ("key,kind,occurred_at,app,weight\nk,churn,2026-01-14T09:30:00Z,a,nan\n", [(2, "weight")]),
         ("key,kind,occurred_at,app\n" + "x" * 200_000, [(2, "")]),
     ],
     ids=range(22),
 )
-def test_a_bad_file_says_every_line_and_column_that_is_wrong(text: str | bytes, found: list) -> None:
+def test_a_bad_file_says_every_line_and_column_that_is_wrong(
+    text: str | bytes, found: list
+) -> None:
     assert problems(text) == found
 
 
@@ -74,7 +90,10 @@ def test_one_bad_line_keeps_all_others_out() -> None:
         upload(GOOD + "cb-3,luck,2026-01-14T09:30:00Z,app_1,\n")
     upload(GOOD)
     with pytest.raises(BadFile) as caught:
-        upload(HEADER + "\ncb-9,churn,2026-01-14T09:30:00Z,app_1,\ncb-1,churn,2026-01-14T09:30:00Z,app_1,\n")
+        upload(
+            HEADER
+            + "\ncb-9,churn,2026-01-14T09:30:00Z,app_1,\ncb-1,churn,2026-01-14T09:30:00Z,app_1,\n"
+        )
     assert [(p.line, p.column) for p in caught.value.problems] == [(4, "key")]
     assert Outcome.objects.count() == 2
 
@@ -86,7 +105,11 @@ def test_a_file_over_its_bounds_is_refused(monkeypatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [st.binary(max_size=300), st.text(max_size=300).map(lambda t: (HEADER + t).encode("utf-8", "replace"))]
+    "data",
+    [
+        st.binary(max_size=300),
+        st.text(max_size=300).map(lambda t: (HEADER + t).encode("utf-8", "replace")),
+    ],
 )
 def test_any_bytes_are_read_or_refused_with_a_sentence(data) -> None:
     @given(data)

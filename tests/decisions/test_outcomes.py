@@ -1,4 +1,6 @@
-"""Outcomes are stored once by their key, whole or not at all, under the audit log, and found again by what they are about."""
+"""Outcomes are stored once by their key, whole or not at all, under the audit log, and found again
+by what they are about.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ WHEN = datetime.now(UTC) - timedelta(hours=2)
 
 
 def a_report(key: str = "cb-1", **fields) -> Report:
-    return Report(**({"key": key, "kind": "chargeback", "occurred_at": WHEN, "app": "app_7q2m4kx9"} | fields))
+    return Report(
+        **({"key": key, "kind": "chargeback", "occurred_at": WHEN, "app": "app_7q2m4kx9"} | fields)
+    )
 
 
 def send(*reports: Report, reason: str = "Chargebacks of October"):
@@ -39,12 +43,21 @@ def test_an_outcome_is_stored_with_its_audit_row() -> None:
     done = outcomes.report(a_report(note="PAY-812"), by=PRIYA, reason="By hand", source="api")
     row = Outcome.objects.get()
     assert (done.stored, done.repeated) == (1, 0)
-    assert (row.kind, row.app, row.weight, row.by, row.source) == (Kind.CHARGEBACK, "app_7q2m4kx9", 1.0, "Priya Raman", "api")
+    assert (row.kind, row.app, row.weight, row.by, row.source) == (
+        Kind.CHARGEBACK,
+        "app_7q2m4kx9",
+        1.0,
+        "Priya Raman",
+        "api",
+    )
     assert row.matured_at == row.reported_at > row.occurred_at
     entry = AuditEntry.objects.get()
     assert (entry.action, entry.subject, entry.summary, entry.reason) == (
-        "outcome.report", "cb-1", "reported 1 outcome: 1 chargeback", "By hand",
-    )  # fmt: skip
+        "outcome.report",
+        "cb-1",
+        "reported 1 outcome: 1 chargeback",
+        "By hand",
+    )
 
 
 @pytest.mark.django_db
@@ -58,12 +71,22 @@ def test_the_same_report_again_changes_nothing_not_even_the_log() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"kind": "churn"}, {"occurred_at": WHEN - timedelta(seconds=1)}, {"weight": 2.0}, {"note": "other"}, {"app": "app_other"},
-        {"request_id": "r"}, {"decision": uuid.uuid4()}, {"token_digest": "0" * 32}, {"reported_at": WHEN}, {"matured_at": WHEN},
+        {"kind": "churn"},
+        {"occurred_at": WHEN - timedelta(seconds=1)},
+        {"weight": 2.0},
+        {"note": "other"},
+        {"app": "app_other"},
+        {"request_id": "r"},
+        {"decision": uuid.uuid4()},
+        {"token_digest": "0" * 32},
+        {"reported_at": WHEN},
+        {"matured_at": WHEN},
     ],
     ids=lambda change: next(iter(change)),
-)  # fmt: skip
-def test_a_key_that_stands_for_something_else_is_a_conflict_and_nothing_is_stored(change: dict) -> None:
+)
+def test_a_key_that_stands_for_something_else_is_a_conflict_and_nothing_is_stored(
+    change: dict,
+) -> None:
     send(a_report("a"))
     with pytest.raises(Conflict, match="The key a was used before"):
         send(a_report("new"), a_report("a", **change))
@@ -82,17 +105,27 @@ def test_a_key_twice_in_one_report_counts_once_or_conflicts() -> None:
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        ({"key": ""}, "key"), ({"key": "=1"}, "key"), ({"key": "x" * 201}, "key"), ({"key": "Dispute:7"}, "key"),
-        ({"kind": "bad luck"}, "kind"), ({"app": ""}, "app"), ({"app": "a b"}, "app"),
+        ({"key": ""}, "key"),
+        ({"key": "=1"}, "key"),
+        ({"key": "x" * 201}, "key"),
+        ({"key": "Dispute:7"}, "key"),
+        ({"kind": "bad luck"}, "kind"),
+        ({"app": ""}, "app"),
+        ({"app": "a b"}, "app"),
         ({"token_digest": "secret-token"}, "token_digest"),
-        ({"request_id": "x\n"}, "request_id"), ({"note": "\x00"}, "note"), ({"note": "x" * 501}, "note"),
-        ({"weight": 0.0}, "weight"), ({"weight": float("nan")}, "weight"), ({"weight": float("inf")}, "weight"),
+        ({"request_id": "x\n"}, "request_id"),
+        ({"note": "\x00"}, "note"),
+        ({"note": "x" * 501}, "note"),
+        ({"weight": 0.0}, "weight"),
+        ({"weight": float("nan")}, "weight"),
+        ({"weight": float("inf")}, "weight"),
         ({"occurred_at": datetime.now(UTC) + timedelta(days=1)}, "occurred_at"),
         ({"occurred_at": datetime(1999, 1, 1, tzinfo=UTC)}, "occurred_at"),
-        ({"occurred_at": WHEN.replace(tzinfo=None)}, "occurred_at"), ({"reported_at": WHEN - timedelta(days=1)}, "reported_at"),
+        ({"occurred_at": WHEN.replace(tzinfo=None)}, "occurred_at"),
+        ({"reported_at": WHEN - timedelta(days=1)}, "reported_at"),
         ({"matured_at": WHEN - timedelta(days=1)}, "matured_at"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_is_refused_by_field_and_nothing_is_stored(change: dict, field: str) -> None:
     with pytest.raises(Invalid) as caught:
         send(a_report("good"), a_report(**change))
@@ -129,7 +162,10 @@ def test_the_app_is_taken_from_the_stored_decision_and_may_not_contradict_it(sto
     made = event(request_id="req_known")
     store([made])
     decision = uuid.UUID(bytes=made.id)
-    send(a_report("by-decision", app="", decision=decision), a_report("by-request", app="", request_id="req_known"))
+    send(
+        a_report("by-decision", app="", decision=decision),
+        a_report("by-request", app="", request_id="req_known"),
+    )
     assert set(Outcome.objects.values_list("app", flat=True)) == {"app_7q2m4kx9"}
     with pytest.raises(Invalid, match="another app"):
         send(a_report("wrong", app="app_other", decision=decision))
@@ -142,17 +178,29 @@ def test_a_decision_finds_what_came_of_it_nearest_first_and_nothing_of_others(st
     d = Decision.objects.get(id=uuid.UUID(bytes=made.id))
     later, before = d.at + timedelta(minutes=5), d.at - timedelta(minutes=5)
     send(
-        a_report("app", occurred_at=later), a_report("app-before", occurred_at=before),
-        a_report("token", app="", token_digest=d.token_digest, occurred_at=later), a_report("request", app="", request_id="req_1"),
-        a_report("decision", app="", decision=d.id), a_report("other-decision", decision=uuid.uuid4()),
+        a_report("app", occurred_at=later),
+        a_report("app-before", occurred_at=before),
+        a_report("token", app="", token_digest=d.token_digest, occurred_at=later),
+        a_report("request", app="", request_id="req_1"),
+        a_report("decision", app="", decision=d.id),
+        a_report("other-decision", decision=uuid.uuid4()),
         a_report("other-app", app="app_other", occurred_at=later),
         a_report("same-request-other-app", app="app_other", request_id="req_1"),
-    )  # fmt: skip
+    )
     found = outcomes.of_decision(d)
     assert [(one.outcome.key, one.about) for one in found] == [
-        ("decision", "this decision"), ("request", "this request"), ("token", "its credential"), ("app", "its app"),
-    ]  # fmt: skip
-    assert {o.key for o in outcomes.of_app("app_7q2m4kx9")} == {"app", "app-before", "request", "decision", "other-decision"}
+        ("decision", "this decision"),
+        ("request", "this request"),
+        ("token", "its credential"),
+        ("app", "its app"),
+    ]
+    assert {o.key for o in outcomes.of_app("app_7q2m4kx9")} == {
+        "app",
+        "app-before",
+        "request",
+        "decision",
+        "other-decision",
+    }
 
 
 @pytest.mark.django_db
@@ -160,11 +208,21 @@ def test_the_database_refuses_illegal_outcomes_and_changes() -> None:
     send(a_report())
     row = Outcome.objects.get()
     wrong = [
-        {"kind": "luck"}, {"key": ""}, {"app": ""}, {"weight": 0}, {"weight": float("nan")},
-        {"reported_at": WHEN - timedelta(days=1)}, {"matured_at": WHEN - timedelta(days=1)}, {"key": row.key},
-    ]  # fmt: skip
+        {"kind": "luck"},
+        {"key": ""},
+        {"app": ""},
+        {"weight": 0},
+        {"weight": float("nan")},
+        {"reported_at": WHEN - timedelta(days=1)},
+        {"matured_at": WHEN - timedelta(days=1)},
+        {"key": row.key},
+    ]
     for change in wrong:
-        fields = {f.name: getattr(row, f.name) for f in Outcome._meta.fields if f.name not in ("id", "stored_at")}
+        fields = {
+            f.name: getattr(row, f.name)
+            for f in Outcome._meta.fields
+            if f.name not in ("id", "stored_at")
+        }
         with pytest.raises(IntegrityError), transaction.atomic():
             Outcome.objects.create(**(fields | {"key": "new"} | change))
     with pytest.raises(DatabaseError, match="is fixed"), transaction.atomic():
@@ -190,7 +248,9 @@ REPORTS = st.builds(
     kind=st.sampled_from(Kind.values),
     note=st.text(alphabet="ab", max_size=1),
     weight=st.sampled_from([1.0, 1, 2.0]),
-    occurred_at=st.sampled_from([WHEN, WHEN.astimezone(datetime.now().astimezone().tzinfo), WHEN - timedelta(seconds=1)]),
+    occurred_at=st.sampled_from(
+        [WHEN, WHEN.astimezone(datetime.now().astimezone().tzinfo), WHEN - timedelta(seconds=1)]
+    ),
 )
 
 

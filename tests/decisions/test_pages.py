@@ -36,7 +36,9 @@ def test_nobody_else_may(browser, address) -> None:
     assert Client().get(address).status_code == 302
 
 
-def test_a_first_visit_shows_what_was_not_admitted_and_a_chip_takes_that_away(store, browser) -> None:
+def test_a_first_visit_shows_what_was_not_admitted_and_a_chip_takes_that_away(
+    store, browser
+) -> None:
     refused, admitted = store([event(), unranked()])
     client = browser()
     page = client.get(LOOKUP)
@@ -109,8 +111,12 @@ def test_what_was_posted_and_known_becomes_an_address(store, known, browser) -> 
     assert response["Location"].startswith(LOOKUP + "?q=order+sync")
 
 
-@pytest.mark.parametrize("query", ["range=9y", "action=explode", "stage=x", "tier=gold", "before=1", "as=token"])
-def test_a_filter_that_does_not_exist_gets_a_sentence_and_loses_nothing(store, browser, query) -> None:
+@pytest.mark.parametrize(
+    "query", ["range=9y", "action=explode", "stage=x", "tier=gold", "before=1", "as=token"]
+)
+def test_a_filter_that_does_not_exist_gets_a_sentence_and_loses_nothing(
+    store, browser, query
+) -> None:
     kept, _ = store([event(service="orders-read"), event(service="search")])
     page = browser().get(f"{LOOKUP}?f=1&service=orders-read&{query}")
     assert page.status_code == 422
@@ -123,7 +129,11 @@ def test_hostile_texts_are_shown_and_not_run(store, browser) -> None:
     bad = '"><script>alert(1)</script>'
     (one,) = store([event(app=bad, endpoint=bad, service=bad, node=bad, request_id=bad)])
     client = browser()
-    for response in (client.get(LOOKUP), client.get(LOOKUP, {"q": bad}), client.get(reverse("app", args=[bad]))):
+    for response in (
+        client.get(LOOKUP),
+        client.get(LOOKUP, {"q": bad}),
+        client.get(reverse("app", args=[bad])),
+    ):
         assert response.status_code == 200
         assert "<script>alert" not in response.content.decode()
         assert format_decision_id(one.id) in response.content.decode()
@@ -144,4 +154,6 @@ def test_an_app_nobody_registered_has_a_page_too(store, browser) -> None:
 
 
 def test_an_app_that_was_never_seen_says_so(browser) -> None:
-    assert "No decision about it was kept" in text_of(browser().get(reverse("app", args=["app_none"])))
+    assert "No decision about it was kept" in text_of(
+        browser().get(reverse("app", args=["app_none"]))
+    )

@@ -30,7 +30,9 @@ def test_today_and_the_days_ahead_get_a_partition_once() -> None:
     today = date(2031, 5, 5)
     assert partitions.ensure(3, today) >= 4
     assert partitions.ensure(3, today) == 0
-    assert {today + timedelta(days=k) for k in range(4)} <= partitions.existing(partitions.DECISIONS)
+    assert {today + timedelta(days=k) for k in range(4)} <= partitions.existing(
+        partitions.DECISIONS
+    )
 
 
 def test_a_row_lands_in_the_partition_of_its_day() -> None:

@@ -1,4 +1,6 @@
-"""What is pasted: a credential is looked up by its digest and leaves no trace; everything else is read as what it is."""
+"""What is pasted: a credential is looked up by its digest and leaves no trace; everything else is
+read as what it is.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ def token_key(settings, keys) -> bytes:
 
 
 @pytest.mark.parametrize("written", [SECRET, f"Bearer {SECRET}", f"  bearer   {SECRET} "])
-def test_a_token_leads_to_its_digest_and_nowhere_else(store, browser, token_key, caplog, written) -> None:
+def test_a_token_leads_to_its_digest_and_nowhere_else(
+    store, browser, token_key, caplog, written
+) -> None:
     digest = token_digest(token_key, SECRET)
     (one,) = store([event(token_digest=digest, app="app_x")])
     client = browser()
@@ -42,10 +46,14 @@ def test_a_token_leads_to_its_digest_and_nowhere_else(store, browser, token_key,
     assert response["Location"].startswith(f"{LOOKUP}?q=token%3A{digest}&range=24h")
     assert format_decision_id(one.id) in page.content.decode()
     assert not any(SECRET in q["sql"] for q in queries)
-    assert SECRET not in caplog.text + page.content.decode() + response["Location"] + str(dict(client.session))
+    assert SECRET not in caplog.text + page.content.decode() + response["Location"] + str(
+        dict(client.session)
+    )
 
 
-@pytest.mark.parametrize("written", [SECRET, "Bearer abc", "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.x", "a" * 400])
+@pytest.mark.parametrize(
+    "written", [SECRET, "Bearer abc", "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.x", "a" * 400]
+)
 def test_an_unknown_credential_is_neither_searched_nor_repeated(browser, caplog, written) -> None:
     client = browser()
     for headers in ({}, {"hx-request": "true"}):
@@ -83,38 +91,85 @@ BASE62 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
 
 def of(alphabet: str, size: int) -> st.SearchStrategy[str]:
-    """A secret of that many characters, with a digit and a letter that is no hexadecimal digit, as nearly all have."""
+    """A secret of that many characters, with a digit and a letter that is no hexadecimal digit, as
+    nearly all have.
+    """
     return st.text(alphabet, min_size=size, max_size=size).map(lambda text: f"z1{text[2:]}")
 
 
 SECRETS = st.one_of(
-    st.builds("{}_{}".format, st.sampled_from(["sk", "pk_live", "rk_test", "tok", "key"]), of(BASE62, 24)),
-    st.builds("{}_{}".format, st.sampled_from(["ghp", "gho", "ghs", "github_pat", "npm", "hf", "sluice"]), of(BASE62, 36)),
-    st.builds("{}-{}".format, st.sampled_from(["xoxb", "xoxp", "glpat", "xapp"]), of(BASE62 + "-", 40)),
-    st.builds("AKIA{}".format, st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", min_size=16, max_size=16)),
+    st.builds(
+        "{}_{}".format, st.sampled_from(["sk", "pk_live", "rk_test", "tok", "key"]), of(BASE62, 24)
+    ),
+    st.builds(
+        "{}_{}".format,
+        st.sampled_from(["ghp", "gho", "ghs", "github_pat", "npm", "hf", "sluice"]),
+        of(BASE62, 36),
+    ),
+    st.builds(
+        "{}-{}".format, st.sampled_from(["xoxb", "xoxp", "glpat", "xapp"]), of(BASE62 + "-", 40)
+    ),
+    st.builds(
+        "AKIA{}".format, st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", min_size=16, max_size=16)
+    ),
     st.builds("eyJ{}.eyJ{}.{}".format, of(BASE62, 20), of(BASE62, 30), of(BASE62 + "-_", 43)),
-    st.builds("{}:{}".format, st.from_regex(r"[a-z_]{3,20}", fullmatch=True).filter(lambda t: t not in _NAMED), of(BASE62, 24)),
-    st.builds("{} {}".format, st.sampled_from(["Bearer", "bearer", "Token", "Basic", "apikey"]), of(BASE62, 20)),
+    st.builds(
+        "{}:{}".format,
+        st.from_regex(r"[a-z_]{3,20}", fullmatch=True).filter(lambda t: t not in _NAMED),
+        of(BASE62, 24),
+    ),
+    st.builds(
+        "{} {}".format,
+        st.sampled_from(["Bearer", "bearer", "Token", "Basic", "apikey"]),
+        of(BASE62, 20),
+    ),
     st.builds("https://{}:{}@example.org/x".format, of(BASE62, 8), of(BASE62, 12)),
     of(BASE62, 44),
     st.text("0123456789abcdef", min_size=64, max_size=64).map(lambda text: f"a1{text[2:]}"),
 )
 _NAMED = credentials._NAMED_IDS
 HEX = "0123456789abcdef"
-WORDS = st.lists(st.sampled_from(["order", "sync", "Tidewell", "Retail", "key", "token", "api", "basic", "north", "accounts"]),
-                 min_size=1, max_size=7)  # fmt: skip
+WORDS = st.lists(
+    st.sampled_from(
+        ["order", "sync", "Tidewell", "Retail", "key", "token", "api", "basic", "north", "accounts"]
+    ),
+    min_size=1,
+    max_size=7,
+)
 INNOCENT = st.one_of(
     st.uuids().map(str),
     st.text(HEX, min_size=32, max_size=32),
     st.builds("req_{}".format, st.text(HEX, min_size=12, max_size=12)),
-    st.builds("{}:{}".format, st.sampled_from(["req", "id", "trace", "Request-Id"]), st.text(HEX, min_size=32, max_size=32)),
-    st.builds("00-{}-{}-01".format, st.text(HEX, min_size=32, max_size=32), st.text(HEX, min_size=16, max_size=16)),
-    st.builds("Root=1-{}-{}".format, st.text(HEX, min_size=8, max_size=8), st.text(HEX, min_size=24, max_size=24)),
+    st.builds(
+        "{}:{}".format,
+        st.sampled_from(["req", "id", "trace", "Request-Id"]),
+        st.text(HEX, min_size=32, max_size=32),
+    ),
+    st.builds(
+        "00-{}-{}-01".format,
+        st.text(HEX, min_size=32, max_size=32),
+        st.text(HEX, min_size=16, max_size=16),
+    ),
+    st.builds(
+        "Root=1-{}-{}".format,
+        st.text(HEX, min_size=8, max_size=8),
+        st.text(HEX, min_size=24, max_size=24),
+    ),
     st.text("0123456789ABCDEFGHJKMNPQRSTVWXYZ", min_size=26, max_size=26),  # a ULID
-    st.builds("{}_{}".format, st.sampled_from(["app", "ten"]), st.text(BASE62.lower(), min_size=4, max_size=12)),
+    st.builds(
+        "{}_{}".format,
+        st.sampled_from(["app", "ten"]),
+        st.text(BASE62.lower(), min_size=4, max_size=12),
+    ),
     st.builds("shop/{}/{}".format, st.sampled_from(["eu", "us"]), st.integers(1, 99)),
-    st.builds(lambda words, sep: sep.join(words), WORDS, st.sampled_from([" ", "-", "_", ", ", " & "])),
-    st.builds("{} {}".format, st.sampled_from(["Token", "Basic", "Key"]), st.sampled_from(["service", "Plan", "accounts"])),
+    st.builds(
+        lambda words, sep: sep.join(words), WORDS, st.sampled_from([" ", "-", "_", ", ", " & "])
+    ),
+    st.builds(
+        "{} {}".format,
+        st.sampled_from(["Token", "Basic", "Key"]),
+        st.sampled_from(["service", "Plan", "accounts"]),
+    ),
     st.builds("web-{}:{}".format, st.integers(1, 99), st.integers(1, 65_535)),
 )
 
@@ -149,7 +204,11 @@ def test_what_is_almost_an_id_is_told_what_is_wrong_with_it(browser, written, sa
 
 def test_the_palette_finds_apps_decisions_and_saved_searches(known, browser) -> None:
     client = browser()
-    SavedSearch.objects.create(owner_id=client.session["_auth_user_id"], name="Order refusals", query="q=order+sync&range=1h&f=1")
+    SavedSearch.objects.create(
+        owner_id=client.session["_auth_user_id"],
+        name="Order refusals",
+        query="q=order+sync&range=1h&f=1",
+    )
     found = client.post("/ui/palette", {"q": "order"}).content.decode()
     assert "/apps/app_7q2m4kx9" in found
     assert "/lookup?q=order+sync&amp;range=1h&amp;f=1" in found
@@ -165,15 +224,20 @@ ODD = "hunter2 for orders"
 
 
 @pytest.mark.parametrize("insist", ["", "request"])
-@pytest.mark.parametrize("written", [SECRET, "Bearer abc", "AKIAIOSFODNN7EXAMPLE", "billing:s3cr3tS3cr3tS3cr3t"])
-def test_a_credential_in_an_address_is_neither_searched_nor_repeated(browser, caplog, written, insist) -> None:
+@pytest.mark.parametrize(
+    "written", [SECRET, "Bearer abc", "AKIAIOSFODNN7EXAMPLE", "billing:s3cr3tS3cr3tS3cr3t"]
+)
+def test_a_credential_in_an_address_is_neither_searched_nor_repeated(
+    browser, caplog, written, insist
+) -> None:
     client = browser()
     with CaptureQueriesContext(connection) as queries:
         response = client.get(LOOKUP, {"q": written, "as": insist, "range": "24h", "f": "1"})
         page = client.get(response["Location"])
         part = client.get(LOOKUP, {"q": written, "as": insist}, headers={"hx-request": "true"})
         tail = client.get(
-            "/ui/lookup/tail", {"q": written, "as": insist, "after": "019e7044-8800-7659-9965-58f77ba88f92", "f": "1"}
+            "/ui/lookup/tail",
+            {"q": written, "as": insist, "after": "019e7044-8800-7659-9965-58f77ba88f92", "f": "1"},
         )
         csv = client.get("/lookup.csv", {"q": written, "as": insist})
     assert response["Location"] == f"{LOOKUP}?range=24h&f=1"
@@ -188,7 +252,9 @@ def test_a_credential_in_an_address_is_neither_searched_nor_repeated(browser, ca
 
 @pytest.mark.parametrize("role", ["support", "sre"])
 @pytest.mark.parametrize("insist", ["", "name"])
-def test_what_a_stored_decision_carried_is_a_credential_whatever_it_looks_like(store, browser, token_key, role, insist) -> None:
+def test_what_a_stored_decision_carried_is_a_credential_whatever_it_looks_like(
+    store, browser, token_key, role, insist
+) -> None:
     digest = token_digest(token_key, ODD.partition(" ")[2])
     store([event(token_digest=digest)])
     client = browser(role)
@@ -203,14 +269,19 @@ def test_what_a_stored_decision_carried_is_a_credential_whatever_it_looks_like(s
     assert not SavedSearch.objects.exists()
 
 
-def test_a_token_of_before_the_key_was_replaced_is_found(store, browser, settings, token_key) -> None:
+def test_a_token_of_before_the_key_was_replaced_is_found(
+    store, browser, settings, token_key
+) -> None:
     digest = token_digest(token_key, SECRET)
     store([event(token_digest=digest)])
     (settings.SLUICE_KEYS / "token.old").write_text(f"{'07' * 32}\n{token_key.hex()}\n")
     (settings.SLUICE_KEYS / "token.key").write_text("08" * 32)
     assert f"token%3A{digest}" in browser().post(LOOKUP, {"q": SECRET})["Location"]
     (settings.SLUICE_KEYS / "token.old").write_text("no key")
-    assert "token.old cannot be read" in browser("auditor").post(LOOKUP, {"q": SECRET}).content.decode()
+    assert (
+        "token.old cannot be read"
+        in browser("auditor").post(LOOKUP, {"q": SECRET}).content.decode()
+    )
 
 
 def test_a_digest_prefix_hides_no_token(browser) -> None:
@@ -229,8 +300,20 @@ RECEIPT = "AX_" + "r" * 60
     [
         (f"Reference: {ID}", ID),
         (f"sluice-decision: {ID}", ID),
-        (f'{{"title": "Too many requests", "status": 429, "decision": "{ID}", "retry_after": 4}}', ID),
-        (f"HTTP/1.1 429 Too Many Requests\r\nsluice-decision: {ID}\r\nsluice-receipt: {RECEIPT}\r\n", RECEIPT),
+        (
+            (
+                f'{{"title": "Too many requests", "status": 429, "decision": "{ID}",'
+                ' "retry_after": 4}'
+            ),
+            ID,
+        ),
+        (
+            (
+                f"HTTP/1.1 429 Too Many Requests\r\nsluice-decision: {ID}\r\nsluice-receipt:"
+                f" {RECEIPT}\r\n"
+            ),
+            RECEIPT,
+        ),
         (f"Sluice-Receipt: {RECEIPT}", RECEIPT),
         (f"Authorization: Bearer {SECRET}", f"Bearer {SECRET}"),
         (f"X-Api-Key: {SECRET}", SECRET),

@@ -1,4 +1,6 @@
-"""Counts kept ready say exactly what the rows say, whatever was stored, compacted, killed or sent twice."""
+"""Counts kept ready say exactly what the rows say, whatever was stored, compacted, killed or sent
+twice.
+"""
 
 from __future__ import annotations
 
@@ -25,14 +27,24 @@ def events(now: float, picks: list[tuple[int, int, int, float]]) -> list:
     """One event per pick: minutes ago, action, service and app, probability."""
     return [
         event(
-            at=now - 60 * ago, action=action, service=f"s{which % 3}", app=f"app_{which}", tier=which % 4, inclusion_probability=p
+            at=now - 60 * ago,
+            action=action,
+            service=f"s{which % 3}",
+            app=f"app_{which}",
+            tier=which % 4,
+            inclusion_probability=p,
         )
         for ago, action, which, p in picks
     ]
 
 
 picks = st.lists(
-    st.tuples(st.integers(0, 3_000), st.integers(0, 4), st.integers(0, 5), st.sampled_from([1.0, 0.5, 0.02])),
+    st.tuples(
+        st.integers(0, 3_000),
+        st.integers(0, 4),
+        st.integers(0, 5),
+        st.sampled_from([1.0, 0.5, 0.02]),
+    ),
     min_size=1,
     max_size=40,
 )
@@ -49,11 +61,16 @@ CASES = [
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(picks, picks, st.booleans())
 def test_counts_kept_ready_are_those_of_the_rows(store, some, late, compacted) -> None:
-    """Whether nothing was compacted yet, or all levels were made and what is stored then comes late."""
+    """Whether nothing was compacted yet, or all levels were made and what is stored then comes
+    late.
+    """
     now = time.time()
     Decision.objects.all().delete()
     with connection.cursor() as cursor:
-        cursor.execute("DELETE FROM decisions_facet; DELETE FROM decisions_appcount; DELETE FROM decisions_countlevel")
+        cursor.execute(
+            "DELETE FROM decisions_facet; DELETE FROM decisions_appcount; DELETE FROM"
+            " decisions_countlevel"
+        )
     store(events(now, some))
     if compacted:
         levels.compact(now - 3_600)
@@ -70,10 +87,24 @@ def test_counts_kept_ready_are_those_of_the_rows(store, some, late, compacted) -
 def shape(counted: tallies.Counted, filters: Filters) -> list:
     """What a page says: totals by value of each dimension, and the apps."""
     whole = total(t.number for t in counted.inside(filters))
-    by_action = {k: (round(v.count, 6), v.kept) for k, v in tallies.sums(counted.inside(filters), lambda t: t.values[0]).items()}
+    by_action = {
+        k: (round(v.count, 6), v.kept)
+        for k, v in tallies.sums(counted.inside(filters), lambda t: t.values[0]).items()
+    }
     drawn = round(sum(c.count for c in counted.cells), 6)
-    apps = {app: (round(n.count, 6), n.kept) for app, n in counted.apps} if not filters.services and not filters.out else {}
-    return [whole.kept, round(whole.count, 6), round(whole.square, 4), by_action, drawn, sorted(apps.items())]
+    apps = (
+        {app: (round(n.count, 6), n.kept) for app, n in counted.apps}
+        if not filters.services and not filters.out
+        else {}
+    )
+    return [
+        whole.kept,
+        round(whole.count, 6),
+        round(whole.square, 4),
+        by_action,
+        drawn,
+        sorted(apps.items()),
+    ]
 
 
 def test_compaction_takes_in_what_was_appended_once_and_drops_fine_rows_that_are_old(store) -> None:
@@ -84,7 +115,10 @@ def test_compaction_takes_in_what_was_appended_once_and_drops_fine_rows_that_are
     assert levels.compact(now) == 0
     assert counted(0) == 0
     assert counted(1) == 8  # those of five minutes ago
-    assert counted(30) in (8, 16)  # those of ten hours, and those of five minutes when a half hour ended since
+    assert counted(30) in (
+        8,
+        16,
+    )  # those of ten hours, and those of five minutes when a half hour ended since
     assert counted(180) >= 16
 
 
@@ -106,9 +140,16 @@ NOW = 1_795_000_000.0
 MINUTE = int(NOW // 60)
 
 
-@given(st.integers(0, 20_000), st.integers(1, 20_000), st.integers(0, 600), st.sampled_from([1, 5, 30, 180, 1_440]))
+@given(
+    st.integers(0, 20_000),
+    st.integers(1, 20_000),
+    st.integers(0, 600),
+    st.sampled_from([1, 5, 30, 180, 1_440]),
+)
 def test_a_window_is_covered_once_and_whole(ago: int, length: int, behind: int, most: int) -> None:
-    """By blocks that are kept, complete and no longer than asked for; however far compaction came."""
+    """By blocks that are kept, complete and no longer than asked for; however far compaction
+    came.
+    """
     settled = MINUTE - 2 - behind
     complete = {level.span: settled // level.span * level.span for level in levels.LEVELS[1:]}
     since = int(levels.edge(60.0 * (MINUTE - ago), NOW)) // 60
@@ -129,7 +170,9 @@ def test_a_day_is_read_from_few_rows() -> None:
     settled = MINUTE - 2
     complete = {level.span: settled // level.span * level.span for level in levels.LEVELS[1:]}
     since = (MINUTE - 1_440) // 30 * 30
-    blocks = sum((s.until - s.since) // s.span for s in levels.cover(since, MINUTE + 1, NOW, complete))
+    blocks = sum(
+        (s.until - s.since) // s.span for s in levels.cover(since, MINUTE + 1, NOW, complete)
+    )
     assert blocks < 60
 
 
@@ -149,7 +192,10 @@ def test_counts_of_days_no_longer_stored_are_dropped(store) -> None:
 
 
 def test_a_token_is_found_by_its_digest_alone(store) -> None:
-    one, other = event(token_digest="ab" * 16, app="app_a"), event(token_digest="cd" * 16, app="app_b")
+    one, other = (
+        event(token_digest="ab" * 16, app="app_a"),
+        event(token_digest="cd" * 16, app="app_b"),
+    )
     store([one, event(token_digest="", app="app_a"), other])
     assert seen_tokens.apps("ab" * 16) == ("app_a",)
     reading = lookup.read(f"token:{'ab' * 16}")
@@ -197,7 +243,9 @@ def worker(valkey, name: str) -> Worker:
 
 @pytest.mark.django_db(transaction=True)
 def test_what_a_failed_transaction_learnt_is_not_believed(valkey, monkeypatch) -> None:
-    """Keys made in a transaction that was rolled back do not exist; the next one makes them again."""
+    """Keys made in a transaction that was rolled back do not exist; the next one makes them
+    again.
+    """
     one = worker(valkey, "w1")
     copy = ingest.copy_events
 

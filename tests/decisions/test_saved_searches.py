@@ -19,7 +19,13 @@ SAVE = "/lookup/saved"
 
 def test_a_search_is_saved_as_it_was_read_and_seen_by_its_owner_alone(browser) -> None:
     mine, other = browser("support"), browser("auditor")
-    answer = mine.post(SAVE, {"name": "  Enterprise   refusals ", "query": "tier=enterprise&f=1&-action=block&before=x&evil=1"})
+    answer = mine.post(
+        SAVE,
+        {
+            "name": "  Enterprise   refusals ",
+            "query": "tier=enterprise&f=1&-action=block&before=x&evil=1",
+        },
+    )
     assert answer["Location"] == "/lookup?range=1h&f=1&-action=block&tier=enterprise"
     assert "Enterprise refusals" in mine.get("/lookup").content.decode()
     assert "Enterprise refusals" not in other.get("/lookup").content.decode()
@@ -43,7 +49,14 @@ def test_the_same_name_replaces(browser) -> None:
     assert SavedSearch.objects.get().query.endswith("action=block")
 
 
-@pytest.mark.parametrize("form", [{"name": " "}, {"name": "x" * 61}, {"name": "t", "shared": "1", "query": "q=token:" + "ab" * 16}])
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"name": " "},
+        {"name": "x" * 61},
+        {"name": "t", "shared": "1", "query": "q=token:" + "ab" * 16},
+    ],
+)
 def test_what_cannot_be_saved_is_said(browser, form) -> None:
     client = browser()
     assert "note-bad" in client.post(SAVE, {"query": "", **form}, follow=True).content.decode()
@@ -51,10 +64,17 @@ def test_what_cannot_be_saved_is_said(browser, form) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["sk_live_4eC39HqLyjWDarjtT1zdp7dc", " AKIAIOSFODNN7EXAMPLE", "token:sk_live_4eC39HqLyjWDarjtT1zdp7dc"]
+    "text",
+    [
+        "sk_live_4eC39HqLyjWDarjtT1zdp7dc",
+        " AKIAIOSFODNN7EXAMPLE",
+        "token:sk_live_4eC39HqLyjWDarjtT1zdp7dc",
+    ],
 )
 def test_a_credential_is_not_kept_and_not_repeated(browser, text) -> None:
-    answer = browser().post(SAVE, {"name": "One", "query": urlencode({"q": text}), "shared": "1"}, follow=True)
+    answer = browser().post(
+        SAVE, {"name": "One", "query": urlencode({"q": text}), "shared": "1"}, follow=True
+    )
     assert "looks like a credential" in answer.content.decode()
     assert text.strip() not in answer.content.decode() + str(answer.redirect_chain)
     assert not SavedSearch.objects.exists()
@@ -77,7 +97,10 @@ def test_there_is_a_most(browser, monkeypatch) -> None:
     monkeypatch.setattr(saved, "MOST", 1)
     client = browser()
     client.post(SAVE, {"name": "a", "query": ""})
-    assert "Delete one first" in client.post(SAVE, {"name": "b", "query": ""}, follow=True).content.decode()
+    assert (
+        "Delete one first"
+        in client.post(SAVE, {"name": "b", "query": ""}, follow=True).content.decode()
+    )
 
 
 def test_only_posts_save_and_only_who_may_look(browser) -> None:
@@ -87,10 +110,13 @@ def test_only_posts_save_and_only_who_may_look(browser) -> None:
 
 def test_the_tail_brings_what_is_newer_once_and_in_order(store, browser) -> None:
     now = time.time()
-    first, *later = store([event(at=now - 30 + k) for k in range(5)] + [event(at=now), unranked(at=now - 10)])
+    first, *later = store(
+        [event(at=now - 30 + k) for k in range(5)] + [event(at=now), unranked(at=now - 10)]
+    )
     client, address = browser(), "/ui/lookup/tail?range=1h&f=1&action=defer"
     page = client.get(
-        address, {"after": str(uuid.UUID(bytes=first.id)), "range": "1h", "f": "1", "action": "defer"}
+        address,
+        {"after": str(uuid.UUID(bytes=first.id)), "range": "1h", "f": "1", "action": "defer"},
     ).content.decode()
     places = [page.find(format_decision_id(e.id)) for e in later[:4]]
     assert all(p > 0 for p in places)
@@ -115,7 +141,9 @@ def test_a_held_tail_counts_and_moves_nothing(store, browser) -> None:
     now = time.time()
     first, *_ = store([event(at=now - 30 + k) for k in range(4)])
     after = str(uuid.UUID(bytes=first.id))
-    page = browser().get("/ui/lookup/tail", {"after": after, "hold": "1", "f": "1"}).content.decode()
+    page = (
+        browser().get("/ui/lookup/tail", {"after": after, "hold": "1", "f": "1"}).content.decode()
+    )
     assert "3 wait" in page
     assert "<tr" not in page
     assert f"after={after}" in page
@@ -127,9 +155,13 @@ def test_a_tail_has_an_end(store, monkeypatch) -> None:
     monkeypatch.setattr(tail, "MOST", 4)
     news = tail.read(lookup.read(""), lookup.Filters(), lookup.id_at(now - 100), now, hold=False)
     assert len(news.rows) == 4
-    assert tail.read(lookup.read("nobody"), lookup.Filters(), news.newest, now, hold=False).rows == ()
+    assert (
+        tail.read(lookup.read("nobody"), lookup.Filters(), news.newest, now, hold=False).rows == ()
+    )
 
 
-@pytest.mark.parametrize("query", ["", "?after=1", "?after=019e7044-8800-7659-9965-58f77ba88f92&action=x"])
+@pytest.mark.parametrize(
+    "query", ["", "?after=1", "?after=019e7044-8800-7659-9965-58f77ba88f92&action=x"]
+)
 def test_a_tail_of_nothing_is_refused(browser, query) -> None:
     assert browser().get("/ui/lookup/tail" + query).status_code == 400

@@ -46,12 +46,15 @@ def document(db) -> Config:
 
 
 def keep_version(config: Config) -> None:
-    """Keeps a config document as the control room does; the audit row that one needs is another room's concern."""
+    """Keeps a config document as the control room does; the audit row that one needs is another
+    room's concern.
+    """
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SET LOCAL session_replication_role = replica")
         columns = "version, payload, signed, made_at, by, reason"
         cursor.execute(
-            f"INSERT INTO control_configversion ({columns}) VALUES (%s, %s, '', now(), 'test', 'test')",  # noqa: S608
+            f"INSERT INTO control_configversion ({columns}) VALUES (%s, %s, '', now(), 'test',"  # noqa: S608
+            " 'test')",
             [config.version, msgspec.msgpack.encode(config)],
         )
         cursor.execute("SET LOCAL session_replication_role = origin")

@@ -1,4 +1,6 @@
-"""What a customer is told is there for every decision, is true to its cause, and tells nothing that must not be told."""
+"""What a customer is told is there for every decision, is true to its cause, and tells nothing that
+must not be told.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,17 @@ from decider.causes import CAUSES, OF_REASON, SIGNS_OF_ABUSE
 from decider.reasons import ABUSE_CODES, TOLD_AS, findings, told, told_code
 from decider.receipt import Receipt
 from decider.requests import Decision as Answered
-from decider.vocabulary import HTTP_STATUS, REASONS, STAGE_LABELS, Action, Arm, MlState, Reason, Stage, Tier
+from decider.vocabulary import (
+    HTTP_STATUS,
+    REASONS,
+    STAGE_LABELS,
+    Action,
+    Arm,
+    MlState,
+    Reason,
+    Stage,
+    Tier,
+)
 from decisions.models import Decision, utc
 from explain import customer, customer_words, page, waterfall
 from explain.customer import Case
@@ -30,22 +42,36 @@ from explain.customer_words import Ask, Cause
 from tests.decisions.factory import event
 
 AT = datetime(2025, 11, 18, 14, 21, 36, tzinfo=UTC)
-CODES = ["", "STRANGE_HIGH", *(f"{f.code}_{side}" for f in features.FEATURES for side in ("HIGH", "LOW"))]
+CODES = [
+    "",
+    "STRANGE_HIGH",
+    *(f"{f.code}_{side}" for f in features.FEATURES for side in ("HIGH", "LOW")),
+]
 FORBIDDEN = re.compile(
-    r"\b(scor\w*|threshold\w*|risk\w*|models?|shap|machine.learning|ml|peers?|similar|other apps|cohort\w*|percentile\w*|median|"
-    r"tiers?|free|standard|premium|enterprise|triage|rank\w*|re-?rank\w*|guard|fallback|overrid\w*|rule engine|abus\w*|fraud\w*|"
+    r"\b(scor\w*|threshold\w*|risk\w*|models?|shap|machine.learning|ml|peers?|similar|other"
+    r" apps|cohort\w*|percentile\w*|median|"
+    r"tiers?|free|standard|premium|enterprise|triage|rank\w*|re-?rank\w*|guard|fallback|overrid\w*|rule"
+    r" engine|abus\w*|fraud\w*|"
     r"chargeback\w*|bots?|scrap\w*|scan\w*|credential\w*|tokens?|passwords?|block.?list\w*|allow.?list\w*|kill|switch\w*|features?|"
     r"deciders?|config\w*|nodes?|canary|shadow|tenants?|prices?|utility|harm\w*|error.budget|observe\w*|sampl\w*|weight\w*|"
     r"probabilit\w*|suspici\w*|detect\w*|verified|history|verdict|dispute\w*)\b",
     re.IGNORECASE,
 )
 ABUSE_WORDS = re.compile(
-    r"sign-?in|declin|not exist|endpoints?|addresses|resources?|writes?|evenly spaced|clockwork|new app", re.IGNORECASE
+    r"sign-?in|declin|not exist|endpoints?|addresses|resources?|writes?|evenly"
+    r" spaced|clockwork|new app",
+    re.IGNORECASE,
 )
 
 
 def a_case(**given) -> Case:
-    base = {"action": Action.DEFER, "stage": Stage.RANK, "reason": Reason.RISK_HIGH, "wait_s": 4, "reference": "dec_" + "0a" * 16}
+    base = {
+        "action": Action.DEFER,
+        "stage": Stage.RANK,
+        "reason": Reason.RISK_HIGH,
+        "wait_s": 4,
+        "reference": "dec_" + "0a" * 16,
+    }
     return Case(**(base | {"at": AT} | given))
 
 
@@ -55,8 +81,14 @@ def texts(case: Case) -> list[str]:
 
 
 def stripped(text: str, case: Case) -> str:
-    """A text without the facts it was filled with, and without the members of the response that the customer has already."""
-    told = [*customer.facts(case).values(), f'"status": {HTTP_STATUS[customer.answered(case)]}', f'"retry_after": {case.wait_s}']
+    """A text without the facts it was filled with, and without the members of the response that the
+    customer has already.
+    """
+    told = [
+        *customer.facts(case).values(),
+        f'"status": {HTTP_STATUS[customer.answered(case)]}',
+        f'"retry_after": {case.wait_s}',
+    ]
     told += re.findall(r'"type": "urn:[a-z:]+"', text)
     for fact in sorted((t for t in told if t), key=len, reverse=True):
         text = text.replace(fact, " ")
@@ -79,10 +111,29 @@ EVERY = list(itertools.product(Stage, Reason, Action))
 @pytest.mark.parametrize("code", CODES)
 @pytest.mark.parametrize("known", [True, False], ids=["record", "receipt"])
 def test_every_combination_has_texts_that_tell_nothing_forbidden(code: str, known: bool) -> None:
-    figures = {"rate": 15.0, "burst": 300.0, "quota": 2e6, "pace": 42.0, "spent": True, "app_name": "Order sync"} if known else {}
+    figures = (
+        {
+            "rate": 15.0,
+            "burst": 300.0,
+            "quota": 2e6,
+            "pace": 42.0,
+            "spent": True,
+            "app_name": "Order sync",
+        }
+        if known
+        else {}
+    )
     for stage, reason, action in EVERY:
         for observed, busy in itertools.product((False, True), repeat=2):
-            case = a_case(stage=stage, reason=reason, action=action, code=code, observed=observed, busy=busy, **figures)
+            case = a_case(
+                stage=stage,
+                reason=reason,
+                action=action,
+                code=code,
+                observed=observed,
+                busy=busy,
+                **figures,
+            )
             for text in texts(case):
                 if text not in CHECKED:
                     is_safe(text, case)
@@ -91,7 +142,11 @@ def test_every_combination_has_texts_that_tell_nothing_forbidden(code: str, know
 
 def test_the_catalogue_holds_no_figure_and_only_the_allowed_fields() -> None:
     every = [t for words in customer_words.WORDS.values() for t in words]
-    every += [*customer_words.WHAT.values(), *customer_words.NOW.values(), *customer_words.LINE_END.values()]
+    every += [
+        *customer_words.WHAT.values(),
+        *customer_words.NOW.values(),
+        *customer_words.LINE_END.values(),
+    ]
     every += [customer_words.BATCH_KNOWN, customer_words.REFERENCE, customer_words.REVIEW]
     for text in every:
         named = {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
@@ -101,7 +156,19 @@ def test_the_catalogue_holds_no_figure_and_only_the_allowed_fields() -> None:
 
 
 def test_a_case_can_carry_nothing_that_must_not_be_told() -> None:
-    allowed = {"action", "stage", "reason", "wait_s", "reference", "at", "observed", "app_name", "code", "busy", "spent"}
+    allowed = {
+        "action",
+        "stage",
+        "reason",
+        "wait_s",
+        "reference",
+        "at",
+        "observed",
+        "app_name",
+        "code",
+        "busy",
+        "spent",
+    }
     assert {f.name for f in fields(Case)} == allowed | {"rate", "burst", "quota", "pace", "batch"}
     assert set(customer.facts(a_case())) == customer_words.FIELDS
 
@@ -114,19 +181,27 @@ def test_every_reason_of_its_own_stage_is_in_the_catalogue_and_no_other() -> Non
 
 
 def test_every_finding_of_the_registry_is_told_or_kept_back_on_purpose() -> None:
-    assert set(customer_words.FINDINGS) == {f"{f.code}_{side}" for f in features.FEATURES for side in ("HIGH", "LOW")}
+    assert set(customer_words.FINDINGS) == {
+        f"{f.code}_{side}" for f in features.FEATURES for side in ("HIGH", "LOW")
+    }
     for feature in features.FEATURES:
         if feature.name in SIGNS_OF_ABUSE or feature.source in ("profile", "clock"):
             for side in ("HIGH", "LOW"):
-                assert customer_words.FINDINGS[f"{feature.code}_{side}"] == Cause.UNSAID, feature.name
+                assert customer_words.FINDINGS[f"{feature.code}_{side}"] == Cause.UNSAID, (
+                    feature.name
+                )
 
 
 def test_nothing_is_told_here_that_the_response_itself_keeps_back() -> None:
-    """The response carries causes of its own (`decider.causes`); the reply never goes beyond them."""
+    """The response carries causes of its own (`decider.causes`); the reply never goes beyond
+    them.
+    """
     for feature in features.FEATURES:
         cause = CAUSES[feature.cause]
         for side, sentence in (("HIGH", cause.high), ("LOW", cause.low)):
-            assert sentence or customer_words.FINDINGS[f"{feature.code}_{side}"] == Cause.UNSAID, feature.name
+            assert sentence or customer_words.FINDINGS[f"{feature.code}_{side}"] == Cause.UNSAID, (
+                feature.name
+            )
 
 
 @pytest.mark.parametrize(
@@ -143,9 +218,17 @@ def test_nothing_is_told_here_that_the_response_itself_keeps_back() -> None:
 )
 def test_a_receipt_alone_is_enough_for_a_text(codes: tuple[str, ...], cause: Cause) -> None:
     receipt = Receipt(
-        decision=event().id, at=AT.timestamp(), action=Action.DEFER, stage=Stage.RANK, reason=Reason.RISK_HIGH, retry_after=4,
-        config_version=1, model="", app="", codes=codes,
-    )  # fmt: skip
+        decision=event().id,
+        at=AT.timestamp(),
+        action=Action.DEFER,
+        stage=Stage.RANK,
+        reason=Reason.RISK_HIGH,
+        retry_after=4,
+        config_version=1,
+        model="",
+        app="",
+        codes=codes,
+    )
     case = customer.of_receipt(receipt)
     said = customer.say(case)
     assert said.cause == cause
@@ -160,11 +243,16 @@ def test_a_new_feature_without_a_place_in_the_catalogue_fails_at_import(monkeypa
         customer_words._findings()
 
 
-@pytest.mark.parametrize("code", sorted(c for c, cause in customer_words.FINDINGS.items() if cause == Cause.UNSAID))
+@pytest.mark.parametrize(
+    "code", sorted(c for c, cause in customer_words.FINDINGS.items() if cause == Cause.UNSAID)
+)
 @pytest.mark.parametrize("action", [Action.DEFER, Action.BATCH, Action.BLOCK])
 def test_a_refusal_about_abuse_is_honest_and_names_no_sign_of_it(code: str, action: Action) -> None:
     said = customer.say(a_case(code=code, action=action))
-    assert "Our automatic protection did not let it through. We do not describe what it looks at" in said.reply
+    assert (
+        "Our automatic protection did not let it through. We do not describe what it looks at"
+        in said.reply
+    )
     assert "a person will look at it" in said.reply
     assert not ABUSE_WORDS.search(stripped(said.reply, a_case(code=code, action=action)))
     assert said.reply == customer.say(a_case(code="ABUSE_HISTORY_HIGH", action=action)).reply
@@ -174,35 +262,91 @@ def test_a_refusal_about_abuse_is_honest_and_names_no_sign_of_it(code: str, acti
     ("given", "said"),
     [
         (
-            {"reason": Reason.QUOTA_EXHAUSTED, "stage": Stage.GUARD, "quota": 2e6, "wait_s": 20_000},
+            {
+                "reason": Reason.QUOTA_EXHAUSTED,
+                "stage": Stage.GUARD,
+                "quota": 2e6,
+                "wait_s": 20_000,
+            },
             "No more of the daily quota of your plan, 2,000,000 requests, can be given out today",
         ),
-        ({"reason": Reason.LEASE_AWAITED, "stage": Stage.GUARD, "quota": 2e6}, "the next part was not at hand yet"),
-        ({"reason": Reason.QUOTA_EXHAUSTED, "stage": Stage.GUARD, "wait_s": 20_000}, "asks to wait about 6 hours"),
-        ({"reason": Reason.COMPLIANCE, "stage": Stage.GUARD, "action": Action.BLOCK}, "A legal rule"),
-        ({"reason": Reason.BLOCK_LISTED, "stage": Stage.GUARD, "action": Action.BLOCK}, "Our team has stopped requests"),
-        ({"reason": Reason.OVERRIDE_REFUSE, "stage": Stage.OVERRIDE, "action": Action.SHED}, "by hand"),
         (
-            {"reason": Reason.TOKENS_EMPTY, "stage": Stage.FALLBACK, "rate": 15.0, "burst": 300.0, "spent": True},
+            {"reason": Reason.LEASE_AWAITED, "stage": Stage.GUARD, "quota": 2e6},
+            "the next part was not at hand yet",
+        ),
+        (
+            {"reason": Reason.QUOTA_EXHAUSTED, "stage": Stage.GUARD, "wait_s": 20_000},
+            "asks to wait about 6 hours",
+        ),
+        (
+            {"reason": Reason.COMPLIANCE, "stage": Stage.GUARD, "action": Action.BLOCK},
+            "A legal rule",
+        ),
+        (
+            {"reason": Reason.BLOCK_LISTED, "stage": Stage.GUARD, "action": Action.BLOCK},
+            "Our team has stopped requests",
+        ),
+        (
+            {"reason": Reason.OVERRIDE_REFUSE, "stage": Stage.OVERRIDE, "action": Action.SHED},
+            "by hand",
+        ),
+        (
+            {
+                "reason": Reason.TOKENS_EMPTY,
+                "stage": Stage.FALLBACK,
+                "rate": 15.0,
+                "burst": 300.0,
+                "spent": True,
+            },
             "a burst of 300 requests, refilled at 15 a second",
         ),
-        ({"reason": Reason.TOKENS_EMPTY, "stage": Stage.FALLBACK}, "More requests had arrived than your plan allows at once"),
-        ({"reason": Reason.SERVICE_OVERLOADED, "stage": Stage.RERANK, "action": Action.SHED}, "Our service was busy and could not"),
-        ({"reason": Reason.TENANT_OVER_SHARE, "stage": Stage.RERANK}, "the apps of your organisation together"),
-        ({"code": "PACE_10S_HIGH", "rate": 15.0, "pace": 42.0}, "about 42 a second, where your allowance is refilled at 15 a"),
-        ({"code": "PACE_10S_HIGH", "rate": 15.0, "pace": 12.0}, "how quickly requests from your app were arriving."),
+        (
+            {"reason": Reason.TOKENS_EMPTY, "stage": Stage.FALLBACK},
+            "More requests had arrived than your plan allows at once",
+        ),
+        (
+            {"reason": Reason.SERVICE_OVERLOADED, "stage": Stage.RERANK, "action": Action.SHED},
+            "Our service was busy and could not",
+        ),
+        (
+            {"reason": Reason.TENANT_OVER_SHARE, "stage": Stage.RERANK},
+            "the apps of your organisation together",
+        ),
+        (
+            {"code": "PACE_10S_HIGH", "rate": 15.0, "pace": 42.0},
+            "about 42 a second, where your allowance is refilled at 15 a",
+        ),
+        (
+            {"code": "PACE_10S_HIGH", "rate": 15.0, "pace": 12.0},
+            "how quickly requests from your app were arriving.",
+        ),
         ({"code": "RETRIES_HIGH"}, "wait as long as the Retry-After field says"),
         ({"code": "RETRIES_LOW"}, "We do not describe what it looks at"),
         ({"action": Action.SHED, "code": "RETRIES_HIGH"}, "put other requests first"),
-        ({"reason": Reason.VALUE_LOW, "busy": True}, "Our service was busy, and our automatic protection put other requests first"),
+        (
+            {"reason": Reason.VALUE_LOW, "busy": True},
+            "Our service was busy, and our automatic protection put other requests first",
+        ),
         ({"reason": Reason.VALUE_LOW}, "Our automatic protection put other requests first."),
-        ({"reason": Reason.RISK_LOW, "spent": True, "rate": 15.0, "burst": 300.0}, "it was used up"),
-        ({"observed": True, "code": "ABUSE_HISTORY_HIGH"}, "was accepted. No limit was applied to it."),
-        ({"action": Action.ADMIT, "stage": Stage.TRIAGE, "reason": Reason.HARMLESS, "wait_s": 0}, "was accepted"),
-        ({"action": Action.BATCH, "batch": "POST /v2/orders:batchGet"}, "Use POST /v2/orders:batchGet to send many items"),
+        (
+            {"reason": Reason.RISK_LOW, "spent": True, "rate": 15.0, "burst": 300.0},
+            "it was used up",
+        ),
+        (
+            {"observed": True, "code": "ABUSE_HISTORY_HIGH"},
+            "was accepted. No limit was applied to it.",
+        ),
+        (
+            {"action": Action.ADMIT, "stage": Stage.TRIAGE, "reason": Reason.HARMLESS, "wait_s": 0},
+            "was accepted",
+        ),
+        (
+            {"action": Action.BATCH, "batch": "POST /v2/orders:batchGet"},
+            "Use POST /v2/orders:batchGet to send many items",
+        ),
         ({"action": Action.BLOCK, "wait_s": 0}, "Sending the same request again will not help"),
     ],
-)  # fmt: skip
+)
 def test_the_text_differs_as_the_cause_differs(given: dict, said: str) -> None:
     assert said in customer.say(a_case(**given)).reply
 
@@ -210,13 +354,17 @@ def test_the_text_differs_as_the_cause_differs(given: dict, said: str) -> None:
 @pytest.mark.parametrize("code", CODES)
 def test_whoever_is_blocked_is_told_that_a_person_can_look_at_it_once(code: str) -> None:
     for stage, reason in customer_words.CAUSES:
-        reply = customer.say(a_case(stage=stage, reason=reason, action=Action.BLOCK, wait_s=0, code=code)).reply
+        reply = customer.say(
+            a_case(stage=stage, reason=reason, action=Action.BLOCK, wait_s=0, code=code)
+        ).reply
         assert reply.count("a person will") == 1, reply
 
 
 def test_whoever_is_asked_to_batch_is_not_asked_for_less_at_a_time() -> None:
     for code in ("REQUEST_COST_HIGH", "PAYLOAD_HIGH"):
-        reply = customer.say(a_case(action=Action.BATCH, code=code, batch="POST /v2/orders:batchGet")).reply
+        reply = customer.say(
+            a_case(action=Action.BATCH, code=code, batch="POST /v2/orders:batchGet")
+        ).reply
         assert "for less" not in reply
         assert "send less" not in reply
 
@@ -230,9 +378,14 @@ def test_what_must_not_be_retried_names_no_wait() -> None:
 def test_the_api_error_has_the_members_of_the_response() -> None:
     body = json.loads(customer.say(a_case(batch="POST /v2/orders:batchGet")).api)
     assert body | {"detail": ""} == {
-        "type": "urn:sluice:problem:defer", "title": "Too many requests", "status": 429, "detail": "",
-        "decision": "dec_" + "0a" * 16, "retry_after": 4, "batch": "POST /v2/orders:batchGet",
-    }  # fmt: skip
+        "type": "urn:sluice:problem:defer",
+        "title": "Too many requests",
+        "status": 429,
+        "detail": "",
+        "decision": "dec_" + "0a" * 16,
+        "retry_after": 4,
+        "batch": "POST /v2/orders:batchGet",
+    }
 
 
 def test_a_hostile_name_stays_on_its_line_and_is_never_a_template() -> None:
@@ -267,13 +420,20 @@ FINITE = st.floats(-1e6, 1e9, width=32)
 
 @st.composite
 def records(draw):
-    """Two stored decisions that agree in all that may be told, and differ at random in all the rest."""
+    """Two stored decisions that agree in all that may be told, and differ at random in all the
+    rest.
+    """
     reason = draw(st.sampled_from(Reason))
     kept = {
-        "action": draw(st.sampled_from([int(a) for a in Action])), "reason": int(reason), "stage": int(REASONS[reason].stage),
-        "observed": draw(st.booleans()), "retry_after": draw(st.floats(0, 86_400)), "method": "GET", "endpoint": "/v2/orders/{id}",
+        "action": draw(st.sampled_from([int(a) for a in Action])),
+        "reason": int(reason),
+        "stage": int(REASONS[reason].stage),
+        "observed": draw(st.booleans()),
+        "retry_after": draw(st.floats(0, 86_400)),
+        "method": "GET",
+        "endpoint": "/v2/orders/{id}",
         "at": 1_763_476_327.0,
-    }  # fmt: skip
+    }
     pace = draw(FINITE)
     told = {name: draw(st.floats(0, 1e7)) for name in TOLD_SIGNALS}
 
@@ -286,13 +446,26 @@ def records(draw):
             seen[signals.INDEX[name]] = value
         secret = draw(st.floats(0, 1))
         return event(
-            **kept, features=row.tobytes(), signals=seen.tobytes(), risk=secret, value=secret, raw_risk=secret, raw_value=secret,
-            model=draw(st.sampled_from(["", "8c1f9a52" * 8])), arm=draw(st.sampled_from([int(a) for a in Arm])),
-            ml_state=draw(st.sampled_from([int(s) for s in MlState])), tier=draw(st.sampled_from([int(t) for t in Tier])),
-            tenant=draw(st.text(max_size=9)), token_digest=draw(st.sampled_from(["", "9f20" * 8])), node=draw(st.text(max_size=9)),
-            region=draw(st.text(max_size=9)), service=draw(st.text(max_size=9)), inclusion_probability=draw(st.floats(0.01, 1)),
-            request_id=draw(st.text(max_size=9)), config_version=draw(st.integers(1, 9)),
-        )  # fmt: skip
+            **kept,
+            features=row.tobytes(),
+            signals=seen.tobytes(),
+            risk=secret,
+            value=secret,
+            raw_risk=secret,
+            raw_value=secret,
+            model=draw(st.sampled_from(["", "8c1f9a52" * 8])),
+            arm=draw(st.sampled_from([int(a) for a in Arm])),
+            ml_state=draw(st.sampled_from([int(s) for s in MlState])),
+            tier=draw(st.sampled_from([int(t) for t in Tier])),
+            tenant=draw(st.text(max_size=9)),
+            token_digest=draw(st.sampled_from(["", "9f20" * 8])),
+            node=draw(st.text(max_size=9)),
+            region=draw(st.text(max_size=9)),
+            service=draw(st.text(max_size=9)),
+            inclusion_probability=draw(st.floats(0.01, 1)),
+            request_id=draw(st.text(max_size=9)),
+            config_version=draw(st.integers(1, 9)),
+        )
 
     first, second = one(), one()
     return first, msgspec.structs.replace(second, id=first.id), draw(st.sampled_from(CODES))
@@ -315,7 +488,17 @@ def test_the_wait_that_is_told_is_the_one_that_was_answered(found) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(customer.configs, "config", lambda version: None)
         case = customer.of_decision(stored(made))
-    answered = Answered(made.id, made.action, made.stage, made.reason, made.retry_after, limit=1, window=1, remaining=0, reset=1.0)
+    answered = Answered(
+        made.id,
+        made.action,
+        made.stage,
+        made.reason,
+        made.retry_after,
+        limit=1,
+        window=1,
+        remaining=0,
+        reset=1.0,
+    )
     assert case.wait_s == answers.retry_after(answered)
 
 
@@ -326,14 +509,30 @@ def test_a_sign_of_abuse_that_weighs_most_is_never_hidden_behind_another_finding
 
 
 FAMILY = {
-    Cause.QUOTA: "QUOTA", Cause.QUOTA_PART: "LEASE",
-    Cause.ALLOWANCE: "PACE", Cause.PACE: "PACE", Cause.BURST: "PACE", Cause.WORK: "PACE SIZE",
-    Cause.BUSY: "SERVICE", Cause.CHOSEN: "SERVICE", Cause.OUR_ERRORS: "SERVICE", Cause.SHARE: "TENANT", Cause.ERRORS: "ERRORS",
-    Cause.RETRIES: "RETRIES", Cause.SIZE: "SIZE", Cause.UNSAID: "",
-}  # fmt: skip
+    Cause.QUOTA: "QUOTA",
+    Cause.QUOTA_PART: "LEASE",
+    Cause.ALLOWANCE: "PACE",
+    Cause.PACE: "PACE",
+    Cause.BURST: "PACE",
+    Cause.WORK: "PACE SIZE",
+    Cause.BUSY: "SERVICE",
+    Cause.CHOSEN: "SERVICE",
+    Cause.OUR_ERRORS: "SERVICE",
+    Cause.SHARE: "TENANT",
+    Cause.ERRORS: "ERRORS",
+    Cause.RETRIES: "RETRIES",
+    Cause.SIZE: "SIZE",
+    Cause.UNSAID: "",
+}
 """The codes of the response that go with each cause of a reply."""
-ODDS = st.lists(st.one_of(st.floats(-2, 2), st.just(0.0)), min_size=features.N_FEATURES, max_size=features.N_FEATURES)
-ROW = st.lists(st.floats(0, 10, width=32), min_size=features.N_FEATURES, max_size=features.N_FEATURES)
+ODDS = st.lists(
+    st.one_of(st.floats(-2, 2), st.just(0.0)),
+    min_size=features.N_FEATURES,
+    max_size=features.N_FEATURES,
+)
+ROW = st.lists(
+    st.floats(0, 10, width=32), min_size=features.N_FEATURES, max_size=features.N_FEATURES
+)
 
 
 def explained(contributions: list[float], row: list[float], usual: list[float]) -> page.Explained:
@@ -342,18 +541,35 @@ def explained(contributions: list[float], row: list[float], usual: list[float]) 
 
 
 @given(
-    contributions=ODDS, row=ROW, usual=ROW, action=st.sampled_from([a for a in Action if a != Action.ADMIT]),
-    reason=st.sampled_from([Reason.RISK_HIGH, Reason.RISK_HIGH, *OF_REASON]), busy=st.booleans(), spent=st.booleans(),
-)  # fmt: skip
-def test_body_receipt_and_reply_tell_one_cause(contributions, row, usual, action, reason, busy, spent) -> None:
+    contributions=ODDS,
+    row=ROW,
+    usual=ROW,
+    action=st.sampled_from([a for a in Action if a != Action.ADMIT]),
+    reason=st.sampled_from([Reason.RISK_HIGH, Reason.RISK_HIGH, *OF_REASON]),
+    busy=st.booleans(),
+    spent=st.booleans(),
+)
+def test_body_receipt_and_reply_tell_one_cause(
+    contributions, row, usual, action, reason, busy, spent
+) -> None:
     found = findings(contributions, row, usual)
     body = told(action, reason, found)
     receipt = Receipt(
-        decision=event().id, at=AT.timestamp(), action=action, stage=REASONS[reason].stage, reason=reason, retry_after=4,
-        config_version=1, model="", app="", codes=tuple(f.code for f in found),
-    )  # fmt: skip
+        decision=event().id,
+        at=AT.timestamp(),
+        action=action,
+        stage=REASONS[reason].stage,
+        reason=reason,
+        retry_after=4,
+        config_version=1,
+        model="",
+        app="",
+        codes=tuple(f.code for f in found),
+    )
     code = told_code(explained(contributions, row, usual).codes)
-    reply = a_case(action=action, reason=reason, stage=REASONS[reason].stage, code=code, busy=busy, spent=spent)
+    reply = a_case(
+        action=action, reason=reason, stage=REASONS[reason].stage, code=code, busy=busy, spent=spent
+    )
     if reason == Reason.RISK_HIGH:
         assert customer.cause_of(customer.of_receipt(receipt)) == customer.cause_of(reply)
     for case in (customer.of_receipt(receipt), reply):
@@ -362,24 +578,36 @@ def test_body_receipt_and_reply_tell_one_cause(contributions, row, usual, action
 
 
 @given(order=st.permutations(sorted(customer_words.FINDINGS)))
-def test_of_any_codes_the_one_that_is_told_may_be_and_hides_no_sign_of_abuse(order: list[str]) -> None:
+def test_of_any_codes_the_one_that_is_told_may_be_and_hides_no_sign_of_abuse(
+    order: list[str],
+) -> None:
     for k in range(1, 5):
         code = told_code(order[:k])
-        assert not code or (order[0] not in ABUSE_CODES and customer_words.FINDINGS[code] != Cause.UNSAID)
+        assert not code or (
+            order[0] not in ABUSE_CODES and customer_words.FINDINGS[code] != Cause.UNSAID
+        )
 
 
 def test_the_response_and_the_reply_tell_the_same_findings() -> None:
-    assert {code for code, cause in customer_words.FINDINGS.items() if cause != Cause.UNSAID} == set(TOLD_AS)
+    assert {
+        code for code, cause in customer_words.FINDINGS.items() if cause != Cause.UNSAID
+    } == set(TOLD_AS)
 
 
 def test_a_low_worth_is_told_as_itself_whatever_the_allowance_was() -> None:
     low = {"reason": Reason.VALUE_LOW, "stage": Stage.RANK}
-    assert customer.cause_of(a_case(**low, spent=True)) == Cause.BEHIND == customer.cause_of(a_case(**low))
+    assert (
+        customer.cause_of(a_case(**low, spent=True))
+        == Cause.BEHIND
+        == customer.cause_of(a_case(**low))
+    )
 
 
 def test_while_the_explanation_is_pending_the_reply_names_no_cause() -> None:
     assert page.Explained("pending").codes == []
-    assert customer.cause_of(a_case(code=told_code(page.Explained("pending").codes))) == Cause.UNSAID
+    assert (
+        customer.cause_of(a_case(code=told_code(page.Explained("pending").codes))) == Cause.UNSAID
+    )
 
 
 def test_the_words_for_staff_would_not_pass_as_words_for_customers() -> None:
@@ -390,11 +618,15 @@ def test_the_words_for_staff_would_not_pass_as_words_for_customers() -> None:
 
 
 def test_the_response_tells_no_sign_of_abuse_that_the_reply_keeps_back() -> None:
-    """Where one weighs most, both tell nothing; where one comes later, the response leaves it out."""
+    """Where one weighs most, both tell nothing; where one comes later, the response leaves it
+    out.
+    """
     values, nothing = [1.0] * len(features.FEATURES), [0.0] * len(features.FEATURES)
     for sign in SIGNS_OF_ABUSE:
         most, later = nothing.copy(), nothing.copy()
         most[features.INDEX[sign]], most[features.INDEX["rate_10s"]] = 2.0, 1.0
         later[features.INDEX[sign]], later[features.INDEX["rate_10s"]] = 1.0, 2.0
         assert told(Action.DEFER, Reason.RISK_HIGH, findings(most, values, None)) == ()
-        assert [code for code, _ in told(Action.DEFER, Reason.RISK_HIGH, findings(later, values, None))] == ["PACE"]
+        assert [
+            code for code, _ in told(Action.DEFER, Reason.RISK_HIGH, findings(later, values, None))
+        ] == ["PACE"]

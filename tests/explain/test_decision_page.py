@@ -43,11 +43,26 @@ def events(models, document, store) -> list:
     quiet = world.rows(400, seed=3, missing=False)
     found = [world.decided(row, document=document) for row in rows]
     found += [world.decided(row, document=document, seen_tokens=100.0) for row in quiet]
-    found += [world.decided(row, document=document, seen_service_price=1.1, seen_service_utilisation=0.97) for row in rows[:60]]
-    found.append(world.decided(rows[0], document=document, seen_quota_left=0.0, seen_quota_reset=3600.0))
-    found.append(world.decided(rows[0], document=document, seen_quota_left=0.0, seen_quota_reset=3600.0, seen_lease_due=2.0))
+    found += [
+        world.decided(row, document=document, seen_service_price=1.1, seen_service_utilisation=0.97)
+        for row in rows[:60]
+    ]
+    found.append(
+        world.decided(rows[0], document=document, seen_quota_left=0.0, seen_quota_reset=3600.0)
+    )
+    found.append(
+        world.decided(
+            rows[0],
+            document=document,
+            seen_quota_left=0.0,
+            seen_quota_reset=3600.0,
+            seen_lease_due=2.0,
+        )
+    )
     found.append(world.decided(rows[0], document=document, seen_list_verdict=2.0))
-    found.append(world.decided(quiet[0], document=document, seen_override_action=float(Action.SHED)))
+    found.append(
+        world.decided(quiet[0], document=document, seen_override_action=float(Action.SHED))
+    )
     found.append(world.decided(rows[0], document=document, ml_state=MlState.SWITCHED_OFF))
     store(found)
     compute.run(0.0, most=1_000)
@@ -78,13 +93,22 @@ def test_a_decision_by_risk_says_what_was_done_and_why_and_adds_up(events, brows
     ("wanted", "said"),
     [
         ({"reason": Reason.QUOTA_EXHAUSTED}, "its daily quota of 2,000,000 requests is used up"),
-        ({"reason": Reason.LEASE_AWAITED}, "this decider’s part of its daily quota of 2,000,000 requests is used up, and no more"),
+        (
+            {"reason": Reason.LEASE_AWAITED},
+            "this decider’s part of its daily quota of 2,000,000 requests is used up, and no more",
+        ),
         ({"reason": Reason.BLOCK_LISTED}, "was blocked because it is on the block list"),
         ({"stage": Stage.OVERRIDE}, "an operator override refuses it"),
         ({"reason": Reason.HARMLESS}, "was admitted because it is within its plan"),
-        ({"stage": Stage.FALLBACK}, "ML was switched off by the switch “All ML”, so token buckets by tier decided"),
+        (
+            {"stage": Stage.FALLBACK},
+            "ML was switched off by the switch “All ML”, so token buckets by tier decided",
+        ),
         ({"reason": Reason.SERVICE_OVERLOADED}, "orders-read was at 97% of its capacity"),
-        ({"reason": Reason.RISK_LOW, "action": Action.ADMIT}, "was admitted because its risk is low enough"),
+        (
+            {"reason": Reason.RISK_LOW, "action": Action.ADMIT},
+            "was admitted because its risk is low enough",
+        ),
         ({"action": Action.BLOCK, "reason": Reason.RISK_HIGH}, "was blocked because"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -118,7 +142,9 @@ def test_someone_signed_out_is_asked_to_sign_in(events) -> None:
 
 
 def test_a_decision_that_was_not_kept_says_so(document, browser) -> None:
-    response = browser().get(reverse("decision", args=[format_decision_id(id_at(time.time() - 3_600))]))
+    response = browser().get(
+        reverse("decision", args=[format_decision_id(id_at(time.time() - 3_600))])
+    )
     assert response.status_code == 404
     assert "This decision was not kept" in text_of(response)
 
@@ -138,7 +164,18 @@ def test_hostile_texts_are_shown_and_not_run(document, models, store, browser) -
     bad = '"><img src=x onerror=alert(1)><script>alert(2)</script>{{ d }}'
     row = world.rows(1, missing=False)[0]
     (event,) = store(
-        [world.decided(row, document=document, app=bad, request_id=bad, endpoint=bad, tenant=bad, node=bad, service=bad)]
+        [
+            world.decided(
+                row,
+                document=document,
+                app=bad,
+                request_id=bad,
+                endpoint=bad,
+                tenant=bad,
+                node=bad,
+                service=bad,
+            )
+        ]
     )
     response = browser().get(address(event))
     assert response.status_code == 200
@@ -147,10 +184,14 @@ def test_hostile_texts_are_shown_and_not_run(document, models, store, browser) -
     assert bad in html.unescape(response.content.decode())
 
 
-def test_while_the_explanation_waits_the_panel_asks_again_and_then_stops(models, document, store, browser, monkeypatch) -> None:
+def test_while_the_explanation_waits_the_panel_asks_again_and_then_stops(
+    models, document, store, browser, monkeypatch
+) -> None:
     monkeypatch.setattr(views, "_ask_for", lambda found: None)
     event = next(
-        e for e in store([world.decided(r, document=document) for r in world.rows(30, seed=2)]) if e.reason == Reason.RISK_HIGH
+        e
+        for e in store([world.decided(r, document=document) for r in world.rows(30, seed=2)])
+        if e.reason == Reason.RISK_HIGH
     )
     client, panel = browser(), reverse("ui-explanation", args=[format_decision_id(event.id)])
     page = client.get(address(event)).content.decode()
@@ -166,23 +207,40 @@ def test_while_the_explanation_waits_the_panel_asks_again_and_then_stops(models,
     assert 'id="h-verdict" hx-swap-oob="true"' in ready
 
 
-def test_opening_a_page_asks_for_its_explanation(models, document, store, browser, monkeypatch) -> None:
+def test_opening_a_page_asks_for_its_explanation(
+    models, document, store, browser, monkeypatch
+) -> None:
     asked = []
-    monkeypatch.setattr(views.current_app, "send_task", lambda name, arguments, **_: asked.append((name, arguments)))
-    event = next(e for e in store([world.decided(r, document=document) for r in world.rows(30, seed=2)]) if e.raw_risk is not None)
+    monkeypatch.setattr(
+        views.current_app, "send_task", lambda name, arguments, **_: asked.append((name, arguments))
+    )
+    event = next(
+        e
+        for e in store([world.decided(r, document=document) for r in world.rows(30, seed=2)])
+        if e.raw_risk is not None
+    )
     browser().get(reverse("ui-explanation", args=[format_decision_id(event.id)]))
     ((name, (text,)),) = asked
     assert name == tasks.explain_one.name
     assert tasks.explain_one(text) == 1
 
 
-def test_without_a_broker_the_page_still_works(models, document, store, browser, monkeypatch) -> None:
+def test_without_a_broker_the_page_still_works(
+    models, document, store, browser, monkeypatch
+) -> None:
     def away(*_: object, **__: object) -> None:
         raise views.BrokerError("away")
 
     monkeypatch.setattr(views.current_app, "send_task", away)
-    event = next(e for e in store([world.decided(r, document=document) for r in world.rows(30, seed=2)]) if e.raw_risk is not None)
-    assert browser().get(reverse("ui-explanation", args=[format_decision_id(event.id)])).status_code == 200
+    event = next(
+        e
+        for e in store([world.decided(r, document=document) for r in world.rows(30, seed=2)])
+        if e.raw_risk is not None
+    )
+    assert (
+        browser().get(reverse("ui-explanation", args=[format_decision_id(event.id)])).status_code
+        == 200
+    )
 
 
 def test_values_that_do_not_add_up_are_shown_with_a_warning(events, browser) -> None:
@@ -191,7 +249,9 @@ def test_values_that_do_not_add_up_are_shown_with_a_warning(events, browser) -> 
     assert "do not add up to the score that was used" in text_of(browser().get(address(refused)))
 
 
-def test_a_record_that_decides_otherwise_is_called_different(models, document, store, browser) -> None:
+def test_a_record_that_decides_otherwise_is_called_different(
+    models, document, store, browser
+) -> None:
     row = world.rows(1, seed=8, missing=False)[0]
     (event,) = store([world.decided(row, document=document, risk=0.123456789)])
     text = text_of(browser().get(address(event)))
@@ -199,10 +259,16 @@ def test_a_record_that_decides_otherwise_is_called_different(models, document, s
     assert "0.123456789" in text
 
 
-def test_with_the_model_file_gone_the_page_says_what_it_cannot_show(models, document, store, browser) -> None:
+def test_with_the_model_file_gone_the_page_says_what_it_cannot_show(
+    models, document, store, browser
+) -> None:
     from tests.explain.conftest import forget
 
-    event = next(e for e in store([world.decided(r, document=document) for r in world.rows(30, seed=2)]) if e.raw_risk is not None)
+    event = next(
+        e
+        for e in store([world.decided(r, document=document) for r in world.rows(30, seed=2)])
+        if e.raw_risk is not None
+    )
     next(models.iterdir()).unlink()
     forget()
     text = text_of(browser().get(address(event)))
@@ -216,10 +282,19 @@ def test_an_unknown_config_version_is_said(models, store, browser) -> None:
     assert "config 77 is not kept here" in text
 
 
-def test_a_record_of_another_feature_schema_still_has_a_page(models, document, store, browser) -> None:
+def test_a_record_of_another_feature_schema_still_has_a_page(
+    models, document, store, browser
+) -> None:
     row = world.rows(1, missing=False)[0]
     (event,) = store(
-        [world.decided(row, document=document, feature_schema="0123456789abcdef", features=np.zeros(3, "<f4").tobytes())]
+        [
+            world.decided(
+                row,
+                document=document,
+                feature_schema="0123456789abcdef",
+                features=np.zeros(3, "<f4").tobytes(),
+            )
+        ]
     )
     text = text_of(browser().get(address(event)))
     assert "recorded under feature schema" in text
@@ -247,41 +322,81 @@ def test_the_page_says_what_the_customer_may_be_told_in_three_forms(events, brow
     reply = html.unescape(re.search(r'id="say-text">(.*?)</p>', page, re.S)[1])
     assert reply.endswith(f"Reference: {format_decision_id(refused.id)}")
     assert "was not served straight away" in reply
-    body = json.loads(html.unescape(re.search(r'id="say-body" tabindex="0">(.*?)</pre>', page, re.S)[1]))
+    body = json.loads(
+        html.unescape(re.search(r'id="say-body" tabindex="0">(.*?)</pre>', page, re.S)[1])
+    )
     assert body["detail"] == html.unescape(re.search(r'id="say-line">(.*?)</p>', page, re.S)[1])
     assert 'data-copy="#say-text" data-key="c"' in page
     assert f"{refused.risk:.2f}" not in reply
 
 
-def test_the_text_for_the_customer_follows_when_the_reasons_arrive(models, document, store, browser) -> None:
+def test_the_text_for_the_customer_follows_when_the_reasons_arrive(
+    models, document, store, browser
+) -> None:
     row = world.rows(1, seed=22, missing=False)[0]
     made = store(
-        [world.decided(row, document=document, stage=int(Stage.RANK), reason=int(Reason.RISK_HIGH), action=int(Action.DEFER))]
+        [
+            world.decided(
+                row,
+                document=document,
+                stage=int(Stage.RANK),
+                reason=int(Reason.RISK_HIGH),
+                action=int(Action.DEFER),
+            )
+        ]
     )[0]
     compute.run(made.at - 60)
-    swapped = browser().get(reverse("ui-explanation", args=[format_decision_id(made.id)])).content.decode()
-    assert '<section class="panel no-print say" id="say" aria-labelledby="h-say" hx-swap-oob="true">' in swapped
+    swapped = (
+        browser()
+        .get(reverse("ui-explanation", args=[format_decision_id(made.id)]))
+        .content.decode()
+    )
+    assert (
+        '<section class="panel no-print say" id="say" aria-labelledby="h-say" hx-swap-oob="true">'
+        in swapped
+    )
 
 
-def test_the_print_view_has_verdict_facts_reasons_and_the_reply_and_no_frame(events, browser) -> None:
+def test_the_print_view_has_verdict_facts_reasons_and_the_reply_and_no_frame(
+    events, browser
+) -> None:
     refused = first(events, reason=Reason.RISK_HIGH)
     response = browser().get(reverse("decision-print", args=[format_decision_id(refused.id)]))
     page, text = response.content.decode(), text_of(response)
     assert response.status_code == 200
     assert page.count("<h1") == 1
-    for there in ("because", "What spoke against it", "Safe to tell the customer", "Reference: dec_", "Internal: only"):
+    for there in (
+        "because",
+        "What spoke against it",
+        "Safe to tell the customer",
+        "Reference: dec_",
+        "Internal: only",
+    ):
         assert there in text
     for frame in ('class="topbar"', 'class="strip"', 'class="nav"'):
         assert frame not in page
     assert address(refused) in text
-    assert browser("").get(reverse("decision-print", args=[format_decision_id(refused.id)])).status_code == 403
+    assert (
+        browser("")
+        .get(reverse("decision-print", args=[format_decision_id(refused.id)]))
+        .status_code
+        == 403
+    )
 
 
 def test_outcomes_that_came_later_are_on_the_page(events, browser) -> None:
     refused = first(events, reason=Reason.RISK_HIGH)
     assert "Nothing has been reported." in text_of(browser().get(address(refused)))
-    told = outcomes.Report("cb-1", "chargeback", datetime.now(UTC), decision=uuid.UUID(bytes=refused.id), note="<b>PAY-812</b>")
-    outcomes.report(told, by=Actor("Priya Raman", "p", "Policy admin"), reason="By hand", source="api")
+    told = outcomes.Report(
+        "cb-1",
+        "chargeback",
+        datetime.now(UTC),
+        decision=uuid.UUID(bytes=refused.id),
+        note="<b>PAY-812</b>",
+    )
+    outcomes.report(
+        told, by=Actor("Priya Raman", "p", "Policy admin"), reason="By hand", source="api"
+    )
     page = browser("sre").get(address(refused))
     assert "Chargeback, this decision Counts" in text_of(page)
     assert "<b>PAY-812" not in page.content.decode()

@@ -23,7 +23,15 @@ pytestmark = pytest.mark.django_db
 APP = "app_7q2m4kx9"
 
 
-def seen(ago: float, now: float, make=unranked, *, pace: float = 5.0, features: dict | None = None, **signals):
+def seen(
+    ago: float,
+    now: float,
+    make=unranked,
+    *,
+    pace: float = 5.0,
+    features: dict | None = None,
+    **signals,
+):
     moment = now - ago
     base = {"tier": 1, "quota_reset": 40_000.0, "quota_left": 200_000.0}
     return make(
@@ -39,10 +47,13 @@ def test_a_draining_bucket_is_forecast_with_its_reason(document, store) -> None:
     store([seen(0.0, now, pace=16.0, tokens=300.0)])
     found = forecast.outlook(APP, now)
     assert found.limit == "bucket"
-    assert found.minutes == pytest.approx((300 + 299) / 1.0 / 60.0, rel=0.01)  # the bucket and the headroom below it
-    assert found.sentence == (
-        "At this pace it is refused in about 10 minutes, because it sends 16 requests a second and its bucket of 300 is "
-        "refilled at 15 a second."
+    assert found.minutes == pytest.approx(
+        (300 + 299) / 1.0 / 60.0, rel=0.01
+    )  # the bucket and the headroom below it
+    assert (
+        found.sentence
+        == "At this pace it is refused in about 10 minutes, because it sends 16 requests a second"
+        " and its bucket of 300 is refilled at 15 a second."
     )
 
 
@@ -51,7 +62,9 @@ def test_without_ml_there_is_no_headroom_and_time_since_the_record_counts(docume
     store([seen(60.0, now, pace=16.0, tokens=300.0, ml_state=float(MlState.SWITCHED_OFF))])
     store([])
     found = forecast.outlook(APP, now)
-    assert found.minutes == pytest.approx((300 - 60 + 299) / 60.0, rel=0.01)  # recorded with ML live in its column
+    assert found.minutes == pytest.approx(
+        (300 - 60 + 299) / 60.0, rel=0.01
+    )  # recorded with ML live in its column
     off = seen(30.0, now, pace=16.0, tokens=300.0)
     off.ml_state = int(MlState.SWITCHED_OFF)
     store([off])
@@ -63,7 +76,13 @@ def test_an_override_that_stretches_the_plan_is_reckoned_with(document, store) -
 
     now = time.time()
     store([seen(0.0, now, pace=16.0, tokens=300.0)])
-    publish(structs.replace(document, version=2, overrides=[Override(id="o", kind="app", subject=APP, until=9e9, multiplier=2.0)]))
+    publish(
+        structs.replace(
+            document,
+            version=2,
+            overrides=[Override(id="o", kind="app", subject=APP, until=9e9, multiplier=2.0)],
+        )
+    )
     assert forecast.outlook(APP, now).state == "clear"
 
 
@@ -72,7 +91,10 @@ def test_a_quota_that_ends_within_the_hour_comes_first(document, store) -> None:
     store([seen(0.0, now, pace=10.0, quota_left=7_200.0, quota_limit=2_000_000)])
     found = forecast.outlook(APP, now)
     assert (found.limit, round(found.minutes)) == ("quota", 12)
-    assert "refused in about 12 minutes, because about 7,200 of its 2,000,000 requests a day are left" in found.sentence
+    assert (
+        "refused in about 12 minutes, because about 7,200 of its 2,000,000 requests a day are left"
+        in found.sentence
+    )
 
 
 def test_while_more_may_be_leased_the_quota_is_what_was_not_used_of_it(document, store) -> None:
@@ -87,9 +109,17 @@ def test_while_more_may_be_leased_the_quota_is_what_was_not_used_of_it(document,
 
 def test_a_risk_that_rises_is_followed_to_where_the_action_changes(document, store) -> None:
     now = time.time()
-    calm = {"features": vector(rate_60s=5.0, cohort_prior=0.4), "action": 0, "value": 0.5, "retry_after": 0.0}
+    calm = {
+        "features": vector(rate_60s=5.0, cohort_prior=0.4),
+        "action": 0,
+        "value": 0.5,
+        "retry_after": 0.0,
+    }
     calm["signals"] = signal_vector(tier=1, tokens=200, quota_left=1e6, quota_reset=4e4)
-    rising = [event(at=now - 10 * k, id=id_at(now - 10 * k), risk=0.3 - 0.012 * k, **calm) for k in range(20)]
+    rising = [
+        event(at=now - 10 * k, id=id_at(now - 10 * k), risk=0.3 - 0.012 * k, **calm)
+        for k in range(20)
+    ]
     store(rising)
     found = forecast.outlook(APP, now)
     assert found.limit == "risk"
@@ -102,22 +132,41 @@ def test_calm_refused_and_unknown_are_told_apart(document, store) -> None:
     assert forecast.outlook(APP, now).state == "unknown"
     store([seen(20.0, now)])
     assert forecast.outlook(APP, now).state == "clear"
-    store([event(at=now - 1, id=id_at(now - 1)), event(at=now, id=id_at(now))] + [event(at=now, id=id_at(now)) for _ in range(60)])
+    store(
+        [event(at=now - 1, id=id_at(now - 1)), event(at=now, id=id_at(now))]
+        + [event(at=now, id=id_at(now)) for _ in range(60)]
+    )
     assert forecast.outlook(APP, now).state == "refused"
 
 
 @pytest.mark.parametrize(
     ("minutes", "refused_after", "right"),
-    [(12.0, 12.5, True), (12.0, 6.0, True), (12.0, 18.0, True), (12.0, 4.0, False), (12.0, None, False), (None, None, True),
-     (None, 30.0, False), (1.0, 2.9, True), (1.0, 0.0, True)],
-)  # fmt: skip
-def test_right_means_half_to_one_and_a_half_times_the_time_said(minutes, refused_after, right) -> None:
-    assert forecast_record.right("clear" if minutes is None else "soon", minutes, refused_after) is right
+    [
+        (12.0, 12.5, True),
+        (12.0, 6.0, True),
+        (12.0, 18.0, True),
+        (12.0, 4.0, False),
+        (12.0, None, False),
+        (None, None, True),
+        (None, 30.0, False),
+        (1.0, 2.9, True),
+        (1.0, 0.0, True),
+    ],
+)
+def test_right_means_half_to_one_and_a_half_times_the_time_said(
+    minutes, refused_after, right
+) -> None:
+    assert (
+        forecast_record.right("clear" if minutes is None else "soon", minutes, refused_after)
+        is right
+    )
 
 
 @given(st.floats(0.0, 60.0), st.floats(0.0, 200.0))
 def test_a_refusal_after_the_last_moment_never_makes_a_forecast_right(minutes, after) -> None:
-    assert forecast_record.right("soon", minutes, after) <= (after <= forecast_record._late(minutes))
+    assert forecast_record.right("soon", minutes, after) <= (
+        after <= forecast_record._late(minutes)
+    )
 
 
 def test_a_forecast_is_kept_once_a_minute_and_settled_when_due(document, store) -> None:
@@ -125,7 +174,12 @@ def test_a_forecast_is_kept_once_a_minute_and_settled_when_due(document, store) 
     store([seen(0.0, then, pace=20.0, tokens=300.0)])
     found = forecast.outlook(APP, then)
     assert forecast_record.keep(APP, found, then) is not None
-    assert forecast_record.keep(APP, found, then + 1.0 if int((then + 1) // 60) == int(then // 60) else then) is None
+    assert (
+        forecast_record.keep(
+            APP, found, then + 1.0 if int((then + 1) // 60) == int(then // 60) else then
+        )
+        is None
+    )
     assert forecast_record.settle(then + 60.0) == 0
     store([event(at=then + 60 * found.minutes + 20, id=id_at(then + 60 * found.minutes + 20))])
     assert forecast_record.settle(time.time()) == 1
@@ -138,7 +192,8 @@ def test_a_forecast_is_kept_once_a_minute_and_settled_when_due(document, store) 
     assert (said.right, said.settled, said.own, said.interval) == (1, 1, False, None)
     assert said.error_minutes == pytest.approx(20 / 60, abs=0.01)
     assert said.sentence.startswith(
-        "“Refused soon” came true 1 of 1 times, by all apps’ of the last 7 days; half of the times said"
+        "“Refused soon” came true 1 of 1 times, by all apps’ of the last 7 days; half of the times"
+        " said"
     )
 
 
@@ -146,13 +201,23 @@ def test_an_app_that_was_refused_lately_is_not_called_clear(document, store) -> 
     now = time.time()
     store([seen(20.0, now), event(at=now - 1_800, id=id_at(now - 1_800))])
     assert forecast.outlook(APP, now).state == "clear"  # one may have been chance
-    store([event(at=now - k, id=id_at(now - k), reason=int(Reason.SERVICE_OVERLOADED)) for k in (1_200, 1_500)])
+    store(
+        [
+            event(at=now - k, id=id_at(now - k), reason=int(Reason.SERVICE_OVERLOADED))
+            for k in (1_200, 1_500)
+        ]
+    )
     found = forecast.outlook(APP, now)
     assert (found.state, found.minutes) == ("some", None)
-    assert found.sentence == (
-        "Some of its requests are refused now and then: about 6 (3 to 13) in the last hour, so expect some in the next."
+    assert (
+        found.sentence
+        == "Some of its requests are refused now and then: about 6 (3 to 13) in the last hour, so"
+        " expect some in the next."
     )
-    assert found.because == "Most often because the service behind it is overloaded, or was a moment ago."
+    assert (
+        found.because
+        == "Most often because the service behind it is overloaded, or was a moment ago."
+    )
     assert forecast.outlook(APP, now + 3_000.0).state == "unknown"
 
 
@@ -168,7 +233,9 @@ def test_some_come_true_when_any_is_refused_within_the_hour(document, store, aga
     assert (said.soon.settled, said.clear.settled) == (0, 0)
 
 
-def test_one_that_slowed_down_before_its_time_came_says_nothing_about_forecasts(document, store) -> None:
+def test_one_that_slowed_down_before_its_time_came_says_nothing_about_forecasts(
+    document, store
+) -> None:
     then = time.time() - 4_000.0
     store([seen(0.0, then, pace=20.0, tokens=300.0)])
     found = forecast.outlook(APP, then)
@@ -220,9 +287,16 @@ def test_in_observe_only_mode_nothing_is_forecast(document, store) -> None:
 
 @pytest.mark.parametrize(("p", "right"), [(0.5, True), (0.05, None)])
 def test_none_kept_proves_nothing_where_few_are_kept(document, store, p, right) -> None:
-    """Another app of its tier was refused then; how many of those were kept says what would have been seen."""
+    """Another app of its tier was refused then; how many of those were kept says what would have
+    been seen.
+    """
     then = time.time() - 4_000.0
-    store([seen(0.0, then), event(app="app_other", at=then + 90, id=id_at(then + 90), inclusion_probability=p)])
+    store(
+        [
+            seen(0.0, then),
+            event(app="app_other", at=then + 90, id=id_at(then + 90), inclusion_probability=p),
+        ]
+    )
     forecast_record.keep(APP, forecast.outlook(APP, then), then)
     forecast_record.settle(time.time())
     kept = Forecast.objects.get()
@@ -239,12 +313,28 @@ def test_ten_refusals_would_show_nineteen_times_in_twenty_or_there_is_no_verdict
     assert forecast_record.would_show(p) == (1.0 - missed >= 0.95)
 
 
-def settled(app: str, hour: int, *, minutes: float | None, after: float | None, minute: int = 0) -> None:
-    at, state = utc(time.time() // 3600 * 3600 - 3600 * (hour + 2) + 60 * minute), "clear" if minutes is None else "soon"
+def settled(
+    app: str, hour: int, *, minutes: float | None, after: float | None, minute: int = 0
+) -> None:
+    at, state = (
+        utc(time.time() // 3600 * 3600 - 3600 * (hour + 2) + 60 * minute),
+        "clear" if minutes is None else "soon",
+    )
     Forecast.objects.create(
-        app=app, made_at=at, minute=int(at.timestamp() // 60), state=state, minutes=minutes, limit="", because="", due_at=at,
-        settled_at=at, refused_after=after, right=forecast_record.right(state, minutes, after), refusals=0.0, chance=0.5,
-    )  # fmt: skip
+        app=app,
+        made_at=at,
+        minute=int(at.timestamp() // 60),
+        state=state,
+        minutes=minutes,
+        limit="",
+        because="",
+        due_at=at,
+        settled_at=at,
+        refused_after=after,
+        right=forecast_record.right(state, minutes, after),
+        refusals=0.0,
+        chance=0.5,
+    )
 
 
 def test_calm_apps_do_not_make_the_record_of_soon_look_good() -> None:
@@ -270,7 +360,14 @@ def test_forecasts_of_one_app_and_hour_count_once() -> None:
 
 
 def test_the_database_refuses_a_verdict_without_a_settlement() -> None:
-    row = {"app": APP, "made_at": "2026-01-01T00:00Z", "minute": 1, "limit": "", "because": "", "due_at": "2026-01-01T01:00Z"}
+    row = {
+        "app": APP,
+        "made_at": "2026-01-01T00:00Z",
+        "minute": 1,
+        "limit": "",
+        "because": "",
+        "due_at": "2026-01-01T01:00Z",
+    }
     row |= {"state": "soon"}
     with pytest.raises(IntegrityError), transaction.atomic():
         Forecast.objects.create(**row, right=True)
@@ -294,7 +391,10 @@ def test_the_panel_says_it_and_how_far_to_trust_it(document, store, browser, htm
     where = reverse("ui-forecast", args=[APP])
     response = browser().get(where, headers={"hx-request": "true"} if htmx else {})
     assert "refused in about 10 minutes" in text_of(response)
-    assert "No “Clear” of the last 7 days can be settled yet, so how far to trust it is not known" in text_of(response)
+    assert (
+        "No “Clear” of the last 7 days can be settled yet, so how far to trust it is not known"
+        in text_of(response)
+    )
     assert ("<html" in response.content.decode()) != htmx
     assert Forecast.objects.count() == 1
     assert browser("").get(where).status_code == 403

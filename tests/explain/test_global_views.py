@@ -1,4 +1,6 @@
-"""What a model uses, over many decisions: weighed, drawn within its box, and shown to whoever may see decisions."""
+"""What a model uses, over many decisions: weighed, drawn within its box, and shown to whoever may
+see decisions.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ def made(contributions: np.ndarray, values: np.ndarray, weights: np.ndarray) -> 
 
 
 def population(count: int, seed: int = 1) -> Sample:
-    """A traffic in which high values of one feature raise, of another lower, and a third does nothing."""
+    """A traffic in which high values of one feature raise, of another lower, and a third does
+    nothing.
+    """
     random = np.random.default_rng(seed)
     values = random.exponential(1.0, (count, N_FEATURES))
     contributions = np.zeros((count, N_FEATURES))
@@ -37,7 +41,8 @@ def population(count: int, seed: int = 1) -> Sample:
     return made(contributions, values, np.ones(count))
 
 
-# -- figures -----------------------------------------------------------------------------------------------------------
+# -- figures
+# ---------------------------------------------------------------------
 
 
 def test_importance_of_a_biased_sample_is_that_of_the_traffic_once_it_is_weighed() -> None:
@@ -54,7 +59,10 @@ def test_importance_of_a_biased_sample_is_that_of_the_traffic_once_it_is_weighed
 
 def test_features_come_by_importance_with_what_higher_values_do() -> None:
     found = global_views.rows(population(1500))
-    assert [(row.feature.name, row.tends) for row in found] == [("rate_10s", "raise"), ("app_age", "lower")]
+    assert [(row.feature.name, row.tends) for row in found] == [
+        ("rate_10s", "raise"),
+        ("app_age", "lower"),
+    ]
     assert found[0].share == 100.0 > found[1].share
 
 
@@ -83,9 +91,13 @@ def test_everything_is_drawn_within_its_box(count: int) -> None:
     found = population(count)
     found.values[::3, INDEX["rate_10s"]] = np.nan
     for row in global_views.rows(found):
-        assert all(0 <= dot.x <= 100 and 0 <= dot.y <= 100 and 0 <= dot.shade <= 5 for dot in row.dots)
+        assert all(
+            0 <= dot.x <= 100 and 0 <= dot.y <= 100 and 0 <= dot.shade <= 5 for dot in row.dots
+        )
         depends = global_views.dependence(found, row.feature)
-        assert depends is None or all(0 <= dot.x <= 100 and 0 <= dot.y <= 100 for dot in depends.dots)
+        assert depends is None or all(
+            0 <= dot.x <= 100 and 0 <= dot.y <= 100 for dot in depends.dots
+        )
 
 
 def test_dependence_follows_the_value_and_counts_what_is_not_known() -> None:
@@ -106,12 +118,15 @@ def test_an_empty_sample_has_no_rows() -> None:
     assert not global_views.importance(empty).any()
 
 
-# -- from the store ----------------------------------------------------------------------------------------------------
+# -- from the store
+# ---------------------------------------------------------------------
 
 
 @pytest.fixture
 def explained(models, document, store) -> list:
-    events = store([world.decided(row, document=document, seen_tokens=1.0) for row in world.rows(400, seed=22)])
+    events = store(
+        [world.decided(row, document=document, seen_tokens=1.0) for row in world.rows(400, seed=22)]
+    )
     compute.run(0.0)
     return events
 
@@ -120,8 +135,14 @@ def explained(models, document, store) -> list:
 def test_every_explained_decision_weighs_by_how_it_was_kept_and_explained(explained) -> None:
     digest = artifacts.digest_of(world.made())
     found = global_views.sample(digest)
-    ranked = [e for e in explained if e.raw_risk is not None and (e.action or e.id[15] & 15 < compute.ADMITS_OF_16)]
-    wanted = [(1 if e.action else 16 / compute.ADMITS_OF_16) / e.inclusion_probability for e in ranked]
+    ranked = [
+        e
+        for e in explained
+        if e.raw_risk is not None and (e.action or e.id[15] & 15 < compute.ADMITS_OF_16)
+    ]
+    wanted = [
+        (1 if e.action else 16 / compute.ADMITS_OF_16) / e.inclusion_probability for e in ranked
+    ]
     assert sorted(found.weights) == pytest.approx(sorted(wanted))
     assert global_views.models() == [digest]
 
@@ -130,12 +151,16 @@ def test_every_explained_decision_weighs_by_how_it_was_kept_and_explained(explai
 def test_an_admit_that_someone_opened_and_a_mismatch_are_left_out(explained) -> None:
     digest = artifacts.digest_of(world.made())
     before = len(global_views.sample(digest))
-    opened = next(e for e in explained if not e.action and e.raw_risk is not None and e.id[15] & 15 >= compute.ADMITS_OF_16)
+    opened = next(
+        e
+        for e in explained
+        if not e.action and e.raw_risk is not None and e.id[15] & 15 >= compute.ADMITS_OF_16
+    )
     assert compute.one(UUID(bytes=opened.id)).explained == 1
     assert len(global_views.sample(digest)) == before
-    Explanation.objects.filter(decision=Explanation.objects.exclude(decision=UUID(bytes=opened.id)).first().decision).update(
-        mismatch=True
-    )
+    Explanation.objects.filter(
+        decision=Explanation.objects.exclude(decision=UUID(bytes=opened.id)).first().decision
+    ).update(mismatch=True)
     assert len(global_views.sample(digest)) == before - 1
 
 
@@ -146,7 +171,8 @@ def test_a_tier_sees_its_own_decisions(explained) -> None:
     assert sum(by_tier) == len(global_views.sample(digest))
 
 
-# -- the page ----------------------------------------------------------------------------------------------------------
+# -- the page
+# ---------------------------------------------------------------------
 
 
 @pytest.mark.django_db
@@ -174,7 +200,9 @@ def test_model_tier_and_feature_can_be_chosen(explained, browser) -> None:
 @pytest.mark.django_db
 @pytest.mark.parametrize("asked", [{}, {"model": "ab" * 6}, {"feature": "tier"}])
 def test_with_nothing_explained_it_says_what_applies(models, browser, asked) -> None:
-    assert "No explained decision in the last 24 h." in browser().get(ADDRESS, asked).content.decode()
+    assert (
+        "No explained decision in the last 24 h." in browser().get(ADDRESS, asked).content.decode()
+    )
 
 
 @pytest.mark.django_db

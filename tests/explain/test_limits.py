@@ -54,7 +54,11 @@ def test_a_part_of_a_request_is_none() -> None:
 
 
 def test_a_refusal_takes_no_token_but_its_chance_to_be_wrong_from_the_error_budget() -> None:
-    refused = next(e for e in (world.decided(r) for r in world.rows(60, seed=2, missing=False)) if e.reason == Reason.RISK_HIGH)
+    refused = next(
+        e
+        for e in (world.decided(r) for r in world.rows(60, seed=2, missing=False))
+        if e.reason == Reason.RISK_HIGH
+    )
     found = {one.key: one for one in limits.of(refused, world.config(), cut=0.4)}
     assert found["bucket"].before == found["bucket"].after
     assert float(found["budget"].after) == pytest.approx(10.0 - (1.0 - refused.risk), abs=0.06)
@@ -68,24 +72,52 @@ REFUSALS = sorted(set(Reason) - ADMITS - {Reason.NONE})
 
 @pytest.mark.parametrize("reason", REFUSALS, ids=lambda r: r.name)
 def test_every_reason_a_refusal_can_have_marks_exactly_one_limit(reason) -> None:
-    event = structs.replace(world.decided(ROW), action=int(Action.DEFER), reason=int(reason), stage=int(REASONS[reason].stage))
+    event = structs.replace(
+        world.decided(ROW),
+        action=int(Action.DEFER),
+        reason=int(reason),
+        stage=int(REASONS[reason].stage),
+    )
     assert sum(one.fired for one in limits.of(event, world.config())) == 1
 
 
 @given(
-    tokens=st.floats(-320, 300), price=st.floats(0, 3), usage=st.floats(0, 40), fair=st.sampled_from([10.0, np.inf]),
-    budget=st.floats(0, 10), quota=st.sampled_from([0.0, 50.0]), listed=st.sampled_from([0.0, 1.0, 2.0]), risk=st.floats(0, 1),
-    value=st.floats(0, 1), prior=st.floats(0, 1), forced=st.sampled_from([-1, -1, *Action]), ml=st.sampled_from(MlState),
-)  # fmt: skip
+    tokens=st.floats(-320, 300),
+    price=st.floats(0, 3),
+    usage=st.floats(0, 40),
+    fair=st.sampled_from([10.0, np.inf]),
+    budget=st.floats(0, 10),
+    quota=st.sampled_from([0.0, 50.0]),
+    listed=st.sampled_from([0.0, 1.0, 2.0]),
+    risk=st.floats(0, 1),
+    value=st.floats(0, 1),
+    prior=st.floats(0, 1),
+    forced=st.sampled_from([-1, -1, *Action]),
+    ml=st.sampled_from(MlState),
+)
 def test_no_refusal_is_decided_for_a_reason_without_a_limit(
     tokens, price, usage, fair, budget, quota, listed, risk, value, prior, forced, ml
 ) -> None:
     seen = signal_vector(
-        tier=1, tokens=tokens, bucket_rate=15.0, bucket_burst=300.0, service_price=price, tenant_usage=usage,
-        tenant_fair_share=fair, error_budget_left=budget, quota_left=quota, list_verdict=listed, prior_risk=prior,
-        prior_value=prior, ml_state=float(ml), override_action=float(forced), cost=2.0,
-    )  # fmt: skip
-    action, _, reason, _ = policy.decide(np.frombuffer(seen, np.float64), ROW, risk, value, policy.rules_of(world.config()))
+        tier=1,
+        tokens=tokens,
+        bucket_rate=15.0,
+        bucket_burst=300.0,
+        service_price=price,
+        tenant_usage=usage,
+        tenant_fair_share=fair,
+        error_budget_left=budget,
+        quota_left=quota,
+        list_verdict=listed,
+        prior_risk=prior,
+        prior_value=prior,
+        ml_state=float(ml),
+        override_action=float(forced),
+        cost=2.0,
+    )
+    action, _, reason, _ = policy.decide(
+        np.frombuffer(seen, np.float64), ROW, risk, value, policy.rules_of(world.config())
+    )
     assert action == Action.ADMIT or Reason(reason) in REFUSALS
     assert Reason(reason) in limits.FIRED
 
@@ -100,8 +132,20 @@ def test_no_refusal_is_decided_for_a_reason_without_a_limit(
     ],
 )
 def test_what_a_request_is_worth_stands_beside_the_usual_and_the_price(seen, limit, word) -> None:
-    signals = signal_vector(tier=1, prior_value=0.5, service_price=seen.get("price", 0.0), cost=1.0, tenant_fair_share=np.inf)
-    event = structs.replace(world.decided(ROW), value=seen["value"], reason=int(Reason.VALUE_LOW), action=1, signals=signals)
+    signals = signal_vector(
+        tier=1,
+        prior_value=0.5,
+        service_price=seen.get("price", 0.0),
+        cost=1.0,
+        tenant_fair_share=np.inf,
+    )
+    event = structs.replace(
+        world.decided(ROW),
+        value=seen["value"],
+        reason=int(Reason.VALUE_LOW),
+        action=1,
+        signals=signals,
+    )
     found = next(one for one in limits.of(event, world.config()) if one.key == "value")
     assert (found.fired, found.limit, found.word) == (True, limit, word)
 

@@ -1,4 +1,6 @@
-"""A decision that is not stored: its page says why, what was decided then, and under which rules; it is never empty."""
+"""A decision that is not stored: its page says why, what was decided then, and under which rules;
+it is never empty.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,13 @@ def page(client, at: float, **given: str):
 
 def test_its_minute_is_told_with_intervals(store, document, client) -> None:
     at = time.time() // 60 * 60 - 300
-    store([event(at=at + 1, inclusion_probability=0.5), unranked(at=at + 2, inclusion_probability=0.02), event(at=at + 130)])
+    store(
+        [
+            event(at=at + 1, inclusion_probability=0.5),
+            unranked(at=at + 2, inclusion_probability=0.02),
+            event(at=at + 130),
+        ]
+    )
     response = page(client, at + 20)
     text = text_of(response)
     assert response.status_code == 404
@@ -47,7 +55,12 @@ def test_one_app_is_told_apart(store, document, client) -> None:
     tenant = Tenant.objects.create(id="ten_x", name="Tidewell Retail")
     App.objects.create(id="app_mine", name="Order sync", tenant=tenant, tier=1)
     at = time.time() // 60 * 60 - 300
-    mine, _ = store([event(at=at + 1, app="app_mine"), event(at=at + 2, app="app_other", inclusion_probability=0.1)])
+    mine, _ = store(
+        [
+            event(at=at + 1, app="app_mine"),
+            event(at=at + 2, app="app_other", inclusion_probability=0.1),
+        ]
+    )
     for named in ("app_mine", "order sync"):
         response = page(client, at + 20, app=named)
         assert "about 2 decisions about Order sync, 1 of them kept." in text_of(response)
@@ -58,7 +71,10 @@ def test_one_app_is_told_apart(store, document, client) -> None:
 def test_an_app_is_named_by_post_and_a_credential_leaves_no_trace(store, document, client) -> None:
     at = time.time() // 60 * 60 - 300
     store([event(at=at + 1, app="app_mine")])
-    address, secret = reverse("decision", args=[format_decision_id(id_at(at))]), "sk_live_4eC39HqLyjWDarjtT1zdp7dc"
+    address, secret = (
+        reverse("decision", args=[format_decision_id(id_at(at))]),
+        "sk_live_4eC39HqLyjWDarjtT1zdp7dc",
+    )
     assert client.post(address, {"app": " app_mine "})["Location"] == f"{address}?app=app_mine"
     with CaptureQueriesContext(connection) as queries:
         posted, asked = client.post(address, {"app": secret}), client.get(address, {"app": secret})
@@ -74,7 +90,9 @@ def test_the_rules_are_those_of_then(document, client) -> None:
     text = text_of(page(client, time.time() + 30, app="app_mine"))
     assert "cfg 1" in text
     assert "Standard: " in text
-    assert "No config version of that time is readable here." in text_of(page(client, time.time() - 86_400))
+    assert "No config version of that time is readable here." in text_of(
+        page(client, time.time() - 86_400)
+    )
 
 
 @pytest.mark.parametrize(

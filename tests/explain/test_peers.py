@@ -32,7 +32,10 @@ def stored(store, decision, others) -> Decision:
 def test_each_app_counts_once_by_its_weighted_mean(store) -> None:
     others = [at(-k, app=f"app_{k}", features=vector(rate_10s=float(k + 1))) for k in range(9)]
     # one app that is kept often when it is fast: its two refusals count 1 each, its admit counts 50
-    others += [at(-20, event, app="app_8", features=vector(rate_10s=900.0), inclusion_probability=1.0) for _ in range(2)]
+    others += [
+        at(-20, event, app="app_8", features=vector(rate_10s=900.0), inclusion_probability=1.0)
+        for _ in range(2)
+    ]
     d = stored(store, at(0, event, features=vector(rate_10s=20.0)), others)
     found = peers.of(d, ("rate_10s",))
     assert found.apps == 9
@@ -45,8 +48,13 @@ def test_each_app_counts_once_by_its_weighted_mean(store) -> None:
 
 def test_one_unknown_value_takes_no_app_out_of_the_comparison(store) -> None:
     nothing = float("nan")
-    others = [at(-k, app=f"app_{k}", features=vector(client_error_share_60s=0.01 * (k + 1))) for k in range(5)]
-    others += [at(-9, app="app_4", features=vector(client_error_share_60s=nothing)) for _ in range(3)]
+    others = [
+        at(-k, app=f"app_{k}", features=vector(client_error_share_60s=0.01 * (k + 1)))
+        for k in range(5)
+    ]
+    others += [
+        at(-9, app="app_4", features=vector(client_error_share_60s=nothing)) for _ in range(3)
+    ]
     d = stored(store, at(0, event, features=vector(client_error_share_60s=0.5)), others)
     (row,) = peers.of(d, ("client_error_share_60s",)).rows
     assert row.median_text == "3.0%"
@@ -61,7 +69,9 @@ def test_the_mean_is_of_what_is_known_and_unknown_where_nothing_is() -> None:
 
 
 def test_fewer_than_five_similar_apps_are_not_compared_with(store) -> None:
-    others = [at(-k, app=f"app_{k % 4}") for k in range(20)] + [at(-k, app=f"app_s{k}", service="search") for k in range(9)]
+    others = [at(-k, app=f"app_{k % 4}") for k in range(20)] + [
+        at(-k, app=f"app_s{k}", service="search") for k in range(9)
+    ]
     found = peers.of(stored(store, at(0, event), others))
     assert found.rows == ()
     assert found.apps == 0
@@ -69,10 +79,21 @@ def test_fewer_than_five_similar_apps_are_not_compared_with(store) -> None:
 
 def test_the_timeline_tells_what_led_to_it_and_what_came_after(store) -> None:
     empty = signal_vector(tier=1, tokens=0.2)
-    others = [at(-50, signals=signal_vector(tier=1, tokens=40)), at(-30, signals=empty), at(-10, event, signals=empty)]
-    others += [at(3, event, signals=empty, inclusion_probability=0.25), at(6, event, signals=empty), at(9)]
+    others = [
+        at(-50, signals=signal_vector(tier=1, tokens=40)),
+        at(-30, signals=empty),
+        at(-10, event, signals=empty),
+    ]
+    others += [
+        at(3, event, signals=empty, inclusion_probability=0.25),
+        at(6, event, signals=empty),
+        at(9),
+    ]
     d = stored(store, at(0, event, signals=empty), others)
-    found = [(round(line.at.timestamp() - AT), line.text) for line in timeline.of(d, "HTTP 429, Retry-After 4")]
+    found = [
+        (round(line.at.timestamp() - AT), line.text)
+        for line in timeline.of(d, "HTTP 429, Retry-After 4")
+    ]
     assert found == [
         (-30, "Burst bucket is empty from here on"),
         (-10, "First refusal kept: defer"),
@@ -83,10 +104,21 @@ def test_the_timeline_tells_what_led_to_it_and_what_came_after(store) -> None:
 
 
 @pytest.mark.parametrize("htmx", [True, False])
-def test_the_panels_load_by_themselves_and_without_script(models, document, store, browser, htmx) -> None:
+def test_the_panels_load_by_themselves_and_without_script(
+    models, document, store, browser, htmx
+) -> None:
     rows = world.rows(40, seed=2, missing=False)
-    refused = next(e for e in (world.decided(r, document=document, at=AT, id=id_at(AT)) for r in rows) if e.action != Action.ADMIT)
-    store([refused, *(at(-k, app=f"app_{k}", features=vector(rate_10s=float(k + 1))) for k in range(9))])
+    refused = next(
+        e
+        for e in (world.decided(r, document=document, at=AT, id=id_at(AT)) for r in rows)
+        if e.action != Action.ADMIT
+    )
+    store(
+        [
+            refused,
+            *(at(-k, app=f"app_{k}", features=vector(rate_10s=float(k + 1))) for k in range(9)),
+        ]
+    )
     where = reverse("ui-around", args=[format_decision_id(refused.id)])
     response = browser().get(where, headers={"hx-request": "true"} if htmx else {})
     assert "9 standard-tier apps on orders-read" in text_of(response)

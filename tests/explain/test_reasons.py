@@ -1,4 +1,6 @@
-"""Reason codes on the page: one for each cause, with the value, the cohort's median and what else belongs to it."""
+"""Reason codes on the page: one for each cause, with the value, the cohort's median and what else
+belongs to it.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +16,21 @@ from explain import reasons, waterfall
 SAME = Calibration(1.0, 0.0)
 
 
-def fall(typical: list[float] | None = None, value: float = 3.0, **some: float) -> waterfall.Waterfall:
+def fall(
+    typical: list[float] | None = None, value: float = 3.0, **some: float
+) -> waterfall.Waterfall:
     contributions = np.zeros(N_FEATURES)
     for name, contribution in some.items():
         contributions[INDEX[name]] = contribution
-    return waterfall.build(-1.0, contributions, np.full(N_FEATURES, value, np.float32), typical, SAME)
+    return waterfall.build(
+        -1.0, contributions, np.full(N_FEATURES, value, np.float32), typical, SAME
+    )
 
 
 def test_one_burst_is_one_reason_that_names_what_belongs_to_it() -> None:
-    found = reasons.ranked(fall(rate_1s=0.5, rate_10s=0.9, burst_ratio=0.4, cost_rate_60s=0.2, not_found_share_60s=0.6))
+    found = reasons.ranked(
+        fall(rate_1s=0.5, rate_10s=0.9, burst_ratio=0.4, cost_rate_60s=0.2, not_found_share_60s=0.6)
+    )
     assert [r.feature.name for r in found] == ["rate_10s", "not_found_share_60s"]
     assert [f.name for f in found[0].others] == ["rate_1s", "burst_ratio", "cost_rate_60s"]
     assert found[0].effect > found[1].effect > 0
@@ -53,7 +61,9 @@ def test_no_two_causes_are_told_in_the_same_words(direction: float) -> None:
 @settings(max_examples=100)
 @given(contributions=st.lists(st.floats(-2, 2), min_size=N_FEATURES, max_size=N_FEATURES))
 def test_reasons_are_at_most_four_adverse_and_strongest_first(contributions: list[float]) -> None:
-    built = waterfall.build(-1.0, np.array(contributions), np.ones(N_FEATURES, np.float32), None, SAME)
+    built = waterfall.build(
+        -1.0, np.array(contributions), np.ones(N_FEATURES, np.float32), None, SAME
+    )
     found = reasons.ranked(built)
     assert len(found) <= reasons.MOST
     assert len({r.feature.cause for r in found}) == len(found)

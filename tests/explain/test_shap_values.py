@@ -1,4 +1,6 @@
-"""SHAP values add up to the score that was used, agree with a second implementation, and say so when they do not."""
+"""SHAP values add up to the score that was used, agree with a second implementation, and say so
+when they do not.
+"""
 
 from __future__ import annotations
 
@@ -65,14 +67,20 @@ def test_decisions_are_explained_once_and_add_up(models, document, store) -> Non
         assert not e.mismatch
 
 
-def test_every_ranked_refusal_and_a_fixed_share_of_admits_is_explained(models, document, store) -> None:
-    events = store([world.decided(row, document=document, seen_tokens=1.0) for row in world.rows(300, seed=4)])
+def test_every_ranked_refusal_and_a_fixed_share_of_admits_is_explained(
+    models, document, store
+) -> None:
+    events = store(
+        [world.decided(row, document=document, seen_tokens=1.0) for row in world.rows(300, seed=4)]
+    )
     compute.run(0.0)
     explained = {e.decision.bytes for e in Explanation.objects.all()}
     ranked = [e for e in events if e.raw_risk is not None]
     assert {e.id for e in ranked if e.action} <= explained
     admits = [e for e in ranked if not e.action]
-    assert {e.id for e in admits} & explained == {e.id for e in admits if e.id[15] & 15 < compute.ADMITS_OF_16}
+    assert {e.id for e in admits} & explained == {
+        e.id for e in admits if e.id[15] & 15 < compute.ADMITS_OF_16
+    }
     assert not {e.id for e in events if e.raw_risk is None} & explained
 
 
@@ -84,18 +92,24 @@ def tampered() -> lgb.Booster:
     return found
 
 
-def test_values_of_a_tampered_model_are_marked_and_alarmed(models, document, store, monkeypatch, caplog) -> None:
+def test_values_of_a_tampered_model_are_marked_and_alarmed(
+    models, document, store, monkeypatch, caplog
+) -> None:
     store([world.decided(row, document=document) for row in world.rows(20, seed=2)])
     other = Explainer.from_text(tampered().model_to_string())
     monkeypatch.setattr(shap_values, "explainer_of", lambda _: other)
     with caplog.at_level(logging.ERROR, "sluice.explain"):
         done = compute.run(0.0)
     assert done.mismatched == done.explained > 0
-    assert Explanation.objects.filter(mismatch=True).count() == done.mismatched == compute.mismatched()
+    assert (
+        Explanation.objects.filter(mismatch=True).count() == done.mismatched == compute.mismatched()
+    )
     assert "do not add up to their score" in caplog.text
 
 
-def test_values_that_lightgbm_does_not_confirm_are_marked(models, document, store, monkeypatch, caplog) -> None:
+def test_values_that_lightgbm_does_not_confirm_are_marked(
+    models, document, store, monkeypatch, caplog
+) -> None:
     store([world.decided(row, document=document) for row in world.rows(60, seed=2)])
     other = tampered()
     monkeypatch.setattr(shap_values, "booster_of", lambda _: other)
@@ -105,7 +119,9 @@ def test_values_that_lightgbm_does_not_confirm_are_marked(models, document, stor
     assert "are not LightGBM's" in caplog.text
 
 
-def test_a_model_without_row_counts_costs_only_its_explanations(models, document, store, monkeypatch) -> None:
+def test_a_model_without_row_counts_costs_only_its_explanations(
+    models, document, store, monkeypatch
+) -> None:
     store([world.decided(row, document=document) for row in world.rows(20, seed=2)])
     monkeypatch.setattr(explain_artifacts.model(digest()), "explainer", None)
     done = compute.run(0.0)
@@ -117,7 +133,10 @@ def test_a_missing_model_costs_only_its_own_decisions(models, document, store, c
     gone = msgspec.structs.replace(document.model, digest="ab" * 32)
     other = msgspec.structs.replace(document, model=gone)
     rows = world.rows(40, seed=2)
-    store([world.decided(row, document=document) for row in rows[:20]] + [world.decided(row, document=other) for row in rows[20:]])
+    store(
+        [world.decided(row, document=document) for row in rows[:20]]
+        + [world.decided(row, document=other) for row in rows[20:]]
+    )
     done = compute.run(0.0)
     assert done.explained > 0
     assert done.failed > 0
@@ -146,7 +165,9 @@ def test_how_explaining_keeps_up_is_measured(models, document, store) -> None:
     assert after.per_s == pytest.approx(done.explained / compute.RATE_S)
 
 
-def test_two_seconds_at_the_sampling_budget_are_explained_before_the_next_two_are_over(models, document, store) -> None:
+def test_two_seconds_at_the_sampling_budget_are_explained_before_the_next_two_are_over(
+    models, document, store
+) -> None:
     budget = defaults.config().sampling.budget_per_s
     every = settings_module.CELERY_BEAT_SCHEDULE["explain new decisions"]["schedule"]
     arriving = int(budget * every)
@@ -177,7 +198,9 @@ def test_a_model_that_is_not_there_is_kept_as_unchecked(models) -> None:
 
 def test_one_decision_can_be_explained_out_of_turn(models, document, store) -> None:
     admit = next(
-        e for e in store([world.decided(r, document=document) for r in world.rows(60, seed=4)]) if not e.action and e.raw_risk
+        e
+        for e in store([world.decided(r, document=document) for r in world.rows(60, seed=4)])
+        if not e.action and e.raw_risk
     )
     assert tasks.explain_one(admit.id.hex()) == 1
     assert tasks.explain_one(admit.id.hex()) == 0
@@ -191,14 +214,22 @@ def test_a_path_is_not_a_digest(models) -> None:
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     base=st.floats(-6, 6),
-    contributions=st.lists(st.floats(-4, 4), min_size=features.N_FEATURES, max_size=features.N_FEATURES),
+    contributions=st.lists(
+        st.floats(-4, 4), min_size=features.N_FEATURES, max_size=features.N_FEATURES
+    ),
     slope=st.floats(0.2, 3),
     intercept=st.floats(-2, 2),
 )
 def test_the_shown_column_adds_up_to_the_last_digit(base, contributions, slope, intercept) -> None:
     values = np.zeros(features.N_FEATURES, np.float32)
-    fall = waterfall.build(base, np.array(contributions), values, None, Calibration(slope, intercept))
-    shown = round(fall.base * 100) + sum(round(r.effect * 100) for r in fall.rows) + round(fall.rest * 100)
+    fall = waterfall.build(
+        base, np.array(contributions), values, None, Calibration(slope, intercept)
+    )
+    shown = (
+        round(fall.base * 100)
+        + sum(round(r.effect * 100) for r in fall.rows)
+        + round(fall.rest * 100)
+    )
     assert shown == round(fall.score * 100)
     assert round(fall.base * 100) + round(fall.total * 100) == round(fall.score * 100)
     assert len(fall.rows) + fall.rest_count == features.N_FEATURES

@@ -1,4 +1,6 @@
-"""Who else loaded a limit: estimated with honest ranges, and never told of fewer than five others."""
+"""Who else loaded a limit: estimated with honest ranges, and never told of fewer than five
+others.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ def admitted(app: str, tenant: str, *, seconds: float = 0.0, p: float = 0.5, **m
 
 def refused(reason: Reason, **more):
     base = {"reason": int(reason), "stage": int(Stage.RERANK), "at": AT, "id": id_at(AT)}
-    base["signals"] = signal_vector(tier=1, service_price=1.1, tenant_usage=30, tenant_fair_share=10)
+    base["signals"] = signal_vector(
+        tier=1, service_price=1.1, tenant_usage=30, tenant_fair_share=10
+    )
     return event(**(base | more))
 
 
@@ -35,11 +39,17 @@ def cause(store, document, decision, others) -> shared_cause.SharedCause:
     return shared_cause.of(Decision.objects.get(id=decision.id.hex()))
 
 
-def test_an_overloaded_service_is_split_into_app_tenant_and_other_tenants_by_cost(document, store) -> None:
+def test_an_overloaded_service_is_split_into_app_tenant_and_other_tenants_by_cost(
+    document, store
+) -> None:
     others = [admitted("app_7q2m4kx9", "ten_tidewell") for _ in range(4)]
     others += [admitted(f"app_t{k}", "ten_tidewell") for k in range(6)]
-    others += [admitted(f"app_o{k}", f"ten_o{k}", endpoint="/v2/orders") for k in range(5)]  # 3 cost units each
-    found = cause(store, document, refused(Reason.SERVICE_OVERLOADED, action=int(Action.SHED)), others)
+    others += [
+        admitted(f"app_o{k}", f"ten_o{k}", endpoint="/v2/orders") for k in range(5)
+    ]  # 3 cost units each
+    found = cause(
+        store, document, refused(Reason.SERVICE_OVERLOADED, action=int(Action.SHED)), others
+    )
     parts = {part.label: part for part in found.parts}
     assert parts["Other tenants"].share == pytest.approx(15 / 25)
     assert parts["Other apps of the tenant"].share == pytest.approx(6 / 25)
@@ -55,14 +65,18 @@ def test_what_happened_elsewhere_refused_or_at_another_time_does_not_count(docum
     others += [admitted(f"app_x{k}", f"ten_x{k}", service="search") for k in range(9)]
     others += [admitted(f"app_y{k}", f"ten_y{k}", seconds=300.0) for k in range(9)]
     others += [admitted(f"app_w{k}", f"ten_w{k}", seconds=-61.0) for k in range(9)]
-    others += [refused(Reason.SERVICE_OVERLOADED, app=f"app_z{k}", tenant=f"ten_z{k}") for k in range(9)]
+    others += [
+        refused(Reason.SERVICE_OVERLOADED, app=f"app_z{k}", tenant=f"ten_z{k}") for k in range(9)
+    ]
     found = cause(store, document, refused(Reason.SERVICE_OVERLOADED), others)
     assert found.kept == 5  # and none of the cell before, however near
     assert next(p for p in found.parts if p.label == "Other tenants").participants == 5
 
 
 def test_the_share_of_a_tenant_is_split_among_its_apps(document, store) -> None:
-    others = [admitted(f"app_t{k}", "ten_tidewell") for k in range(5)] + [admitted("app_o", "ten_o") for _ in range(50)]
+    others = [admitted(f"app_t{k}", "ten_tidewell") for k in range(5)] + [
+        admitted("app_o", "ten_o") for _ in range(50)
+    ]
     found = cause(store, document, refused(Reason.TENANT_OVER_SHARE), others)
     assert found.limit == "Its tenant’s share of orders-read"
     assert [part.label for part in found.parts] == ["Other apps of the tenant", "This app"]
@@ -77,7 +91,9 @@ def test_a_limit_of_the_apps_own_is_nobody_elses_but_its_credentials(document, s
     assert found.parts[0].participants == 6
 
 
-def test_fewer_than_five_others_are_neither_named_nor_counted_nor_to_be_subtracted(document, store) -> None:
+def test_fewer_than_five_others_are_neither_named_nor_counted_nor_to_be_subtracted(
+    document, store
+) -> None:
     others = [admitted("app_7q2m4kx9", "ten_tidewell") for _ in range(4)]
     others += [admitted(f"app_o{k}", f"ten_o{k}") for k in range(4)]
     found = cause(store, document, refused(Reason.SERVICE_OVERLOADED), others)
@@ -88,15 +104,23 @@ def test_fewer_than_five_others_are_neither_named_nor_counted_nor_to_be_subtract
 
 
 def test_what_the_tenants_own_panel_would_complete_is_not_shown(document, store) -> None:
-    """With its tenant's panel, which shows what 6 apps loaded, the app's share here would tell what 4 other tenants loaded."""
+    """With its tenant's panel, which shows what 6 apps loaded, the app's share here would tell what
+    4 other tenants loaded.
+    """
     others = [admitted("app_7q2m4kx9", "ten_tidewell") for _ in range(4)]
-    others += [admitted(f"app_t{k}", "ten_tidewell") for k in range(6)] + [admitted(f"app_o{k}", f"ten_o{k}") for k in range(4)]
+    others += [admitted(f"app_t{k}", "ten_tidewell") for k in range(6)] + [
+        admitted(f"app_o{k}", f"ten_o{k}") for k in range(4)
+    ]
     found = cause(store, document, refused(Reason.SERVICE_OVERLOADED), others)
     assert (found.parts, found.kept, found.suppressed) == ((), None, True)
 
 
-def test_groups_too_small_apart_are_shown_joined_without_their_number_of_decisions(document, store) -> None:
-    others = [admitted(f"app_t{k}", "ten_tidewell") for k in range(2)] + [admitted(f"app_o{k}", f"ten_o{k}") for k in range(6)]
+def test_groups_too_small_apart_are_shown_joined_without_their_number_of_decisions(
+    document, store
+) -> None:
+    others = [admitted(f"app_t{k}", "ten_tidewell") for k in range(2)] + [
+        admitted(f"app_o{k}", f"ten_o{k}") for k in range(6)
+    ]
     found = cause(store, document, refused(Reason.SERVICE_OVERLOADED), others)
     assert [part.label for part in found.parts] == ["All others", "This app"]
     assert found.kept is None
@@ -110,18 +134,33 @@ def test_two_decisions_look_at_the_same_requests_or_at_none_in_common(at, apart)
 
 
 @given(
-    loads=st.lists(st.tuples(st.floats(0, 480, exclude_max=True), st.sampled_from("abcdefghij"), st.floats(0.5, 50)), min_size=1),
+    loads=st.lists(
+        st.tuples(
+            st.floats(0, 480, exclude_max=True), st.sampled_from("abcdefghij"), st.floats(0.5, 50)
+        ),
+        min_size=1,
+    ),
     moments=st.tuples(st.floats(0, 480, exclude_max=True), st.floats(0, 480, exclude_max=True)),
 )
-def test_what_one_request_added_cannot_be_had_from_two_overlapping_decisions(loads, moments) -> None:
-    """Whatever is asked, two answers rest on the same requests, and are equal, or share none that could be subtracted."""
+def test_what_one_request_added_cannot_be_had_from_two_overlapping_decisions(
+    loads, moments
+) -> None:
+    """Whatever is asked, two answers rest on the same requests, and are equal, or share none that
+    could be subtracted.
+    """
 
     def answer(at: float):
         since, until = shared_cause.window(at)
         seen = [one for one in loads if since <= one[0] < until]
         own, others = ([one for one in seen if (one[1] == "a") == mine] for mine in (True, False))
         groups = [
-            _Group(key, sum(load for _, _, load in some), 0.0, len(some), len({who for _, who, _ in some}))
+            _Group(
+                key,
+                sum(load for _, _, load in some),
+                0.0,
+                len(some),
+                len({who for _, who, _ in some}),
+            )
             for key, some in (("own", own), ("tenants", others))
             if some
         ]
@@ -135,7 +174,9 @@ def test_two_decisions_a_minute_apart_are_told_the_same(document, store) -> None
     others = [admitted(f"app_o{k}", f"ten_o{k}", seconds=float(k)) for k in range(6)] + [
         admitted("app_new", "ten_new", seconds=150.0)
     ]
-    one, two = (refused(Reason.SERVICE_OVERLOADED, at=AT + s, id=id_at(AT + s)) for s in (0.0, 60.0))
+    one, two = (
+        refused(Reason.SERVICE_OVERLOADED, at=AT + s, id=id_at(AT + s)) for s in (0.0, 60.0)
+    )
     found = cause(store, document, one, [two, *others])
     assert found == shared_cause.of(Decision.objects.get(id=two.id.hex()))
     assert found.parts
@@ -190,6 +231,8 @@ def test_the_ranges_hold_about_95_times_in_100() -> None:
         for key, count, p in (("own", 300, 0.2), ("tenants", 700, 0.1)):
             kept = int((rng.random(count) < p).sum())
             groups.append(_Group(key, kept / p, kept * (1 - p) / p**2, kept, 9))
-        own = next(part for part in shared_cause.shares(groups, "This app")[0] if part.label == "This app")
+        own = next(
+            part for part in shared_cause.shares(groups, "This app")[0] if part.label == "This app"
+        )
         hits += own.low <= truth <= own.high
     assert 0.93 <= hits / runs <= 0.99  # rounded outwards, so a little more often

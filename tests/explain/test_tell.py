@@ -20,7 +20,9 @@ from tests.explain import world
 
 @pytest.fixture
 def told(monkeypatch):
-    """What is told of a decision with these findings: (feature, contribution, value, median of similar apps)."""
+    """What is told of a decision with these findings: (feature, contribution, value, median of
+    similar apps).
+    """
 
     def tell_of(*found: tuple[str, float, float, float]) -> str:
         values, typical = np.zeros(N_FEATURES), [0.0] * N_FEATURES
@@ -30,13 +32,18 @@ def told(monkeypatch):
         monkeypatch.setattr(tell.artifacts, "artifact", lambda digest: card)
         monkeypatch.setattr(reasons, "typical", lambda artifact, tier: typical)
         decision = event(features=vector(**{name: value for name, _, value, _ in found}))
-        return tell._leading(Explanation(contributions=values.tobytes(), model="m", base=-1.0), decision)
+        return tell._leading(
+            Explanation(contributions=values.tobytes(), model="m", base=-1.0), decision
+        )
 
     return tell_of
 
 
 def test_what_is_like_similar_apps_gives_way_to_what_is_not(told) -> None:
-    assert told(("cohort_prior", 2.0, 0.07, 0.07), ("rate_1s", 1.0, 48.0, 12.0)) == "Requests a second: 48, peers 12"
+    assert (
+        told(("cohort_prior", 2.0, 0.07, 0.07), ("rate_1s", 1.0, 48.0, 12.0))
+        == "Requests a second: 48, peers 12"
+    )
 
 
 def test_where_everything_is_like_similar_apps_nothing_is_compared(told) -> None:
@@ -51,13 +58,23 @@ def test_what_only_lowers_risk_is_no_reason(told) -> None:
 
 def test_a_cause_of_several_features_is_told_before_one_strong_feature(told) -> None:
     """As the page ranks: by cause, told by its strongest feature."""
-    pace = [("rate_1s", 0.6, 48.0, 12.0), ("rate_10s", 0.6, 40.0, 12.0), ("rate_60s", 0.6, 30.0, 12.0)]
-    assert told(("client_error_share_60s", 1.0, 0.4, 0.01), *pace).startswith("Requests a second: 48")
+    pace = [
+        ("rate_1s", 0.6, 48.0, 12.0),
+        ("rate_10s", 0.6, 40.0, 12.0),
+        ("rate_60s", 0.6, 30.0, 12.0),
+    ]
+    assert told(("client_error_share_60s", 1.0, 0.4, 0.01), *pace).startswith(
+        "Requests a second: 48"
+    )
 
 
 @pytest.mark.django_db
 def test_table_and_page_name_the_same_reason(models, document, store) -> None:
-    events = [e for e in (world.decided(row, document=document) for row in world.rows(120, seed=2)) if e.reason == Reason.RISK_HIGH]
+    events = [
+        e
+        for e in (world.decided(row, document=document) for row in world.rows(120, seed=2))
+        if e.reason == Reason.RISK_HIGH
+    ]
     store(events)
     compute.run(time.time() - 600.0)
     decisions = list(Decision.objects.filter(reason=int(Reason.RISK_HIGH)))

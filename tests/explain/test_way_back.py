@@ -1,4 +1,6 @@
-"""A way back to admit is real: decided again it is admitted, and only what an owner controls was changed."""
+"""A way back to admit is real: decided again it is admitted, and only what an owner controls was
+changed.
+"""
 
 from __future__ import annotations
 
@@ -25,13 +27,29 @@ from learning import services, simulate, train
 from tests.explain import world
 
 NEVER = {f.name for f in FEATURES if f.source == "profile"} | {
-    "hour_of_week", "service_utilisation", "service_latency_ratio", "service_error_share", "distinct_sources_60s",
-}  # fmt: skip
+    "hour_of_week",
+    "service_utilisation",
+    "service_latency_ratio",
+    "service_error_share",
+    "distinct_sources_60s",
+}
 """Features that no owner's doing moves: who the app is, what hour it is, how the service fares."""
 NEVER_SEEN = {
-    "tier", "ml_state", "observe_only", "list_verdict", "compliance", "quota_limit", "override_action", "override_multiplier",
-    "bucket_rate", "bucket_burst", "service_utilisation", "tenant_fair_share", "prior_risk", "prior_value",
-}  # fmt: skip
+    "tier",
+    "ml_state",
+    "observe_only",
+    "list_verdict",
+    "compliance",
+    "quota_limit",
+    "override_action",
+    "override_multiplier",
+    "bucket_rate",
+    "bucket_burst",
+    "service_utilisation",
+    "tenant_fair_share",
+    "prior_risk",
+    "prior_value",
+}
 
 
 REFUSALS = 1_000
@@ -48,11 +66,20 @@ def refusals(trained: Model) -> tuple[list[Event], dict]:
     found, documents = [], {}
     for k, rate in enumerate((90.0, 150.0), 1):
         slow = (services.Slowdown("search", 25, 60, 60, 0.25),)
-        scenario = simulate.Scenario(seed=90 + k, start=train.MONDAY + 9 * 3600, seconds=70, apps=600, rate=rate, slowdowns=slow)
+        scenario = simulate.Scenario(
+            seed=90 + k,
+            start=train.MONDAY + 9 * 3600,
+            seconds=70,
+            apps=600,
+            rate=rate,
+            slowdowns=slow,
+        )
         documents[k] = structs.replace(
-            simulate._config(scenario), version=k, model=ModelRef("risk", 1, trained.digest),
+            simulate._config(scenario),
+            version=k,
+            model=ModelRef("risk", 1, trained.digest),
             sampling=Sampling(admit=0.0, refuse=1, block=1, enterprise_refuse=1, budget_per_s=1e9),
-        )  # fmt: skip
+        )
         loop = simulate.Loop(scenario, documents[k], trained)
         loop.run()
         found += loop.engine.take_events()
@@ -62,7 +89,9 @@ def refusals(trained: Model) -> tuple[list[Event], dict]:
 
 @pytest.fixture(scope="module")
 def ways(refusals, trained) -> list[tuple[Event, WayBack, int]]:
-    """Each refusal with its ways back and with how many changed records were decided to find them."""
+    """Each refusal with its ways back and with how many changed records were decided to find
+    them.
+    """
     counted = [0]
 
     class Counting(way_back._Case):
@@ -82,29 +111,41 @@ def ways(refusals, trained) -> list[tuple[Event, WayBack, int]]:
 def moved(before: Event, after: Event) -> tuple[set[str], set[str]]:
     one, two = replay.vectors(before), replay.vectors(after)
     differs = [~((a == b) | (np.isnan(a) & np.isnan(b))) for a, b in zip(one, two, strict=True)]
-    return {n for n, k in F.items() if differs[1][k]}, {n for n, k in S.items() if differs[0][k]} - {"retry_hint"}
+    return {n for n, k in F.items() if differs[1][k]}, {
+        n for n, k in S.items() if differs[0][k]
+    } - {"retry_hint"}
 
 
 def test_nearly_every_simulated_refusal_has_a_way_back(ways) -> None:
     assert len(ways) == REFUSALS
     assert sum(bool(found.ways) for _, found, _ in ways) / len(ways) >= 0.95
     assert all(bool(found.none) != bool(found.ways) for _, found, _ in ways)
-    assert all("What remains is what no owner changes" in found.none for _, found, _ in ways if not found.ways)
+    assert all(
+        "What remains is what no owner changes" in found.none
+        for _, found, _ in ways
+        if not found.ways
+    )
 
 
 def test_none_takes_more_than_a_bounded_number_of_decisions(ways) -> None:
-    """All levels of nine levers, of which five have at most 90 a decade; then every pair at coarse levels; then all at once."""
+    """All levels of nine levers, of which five have at most 90 a decade; then every pair at coarse
+    levels; then all at once.
+    """
     singles = len(lever_levels.WAITS_S) + len(lever_levels.SIZES) + 2 * 100 + 5 * 90 * 5
     pairs = len(LEVERS) * (len(LEVERS) - 1) // 2 * way_back.COARSE**2
     assert 0 < max(count for *_, count in ways) <= singles + pairs + 1
 
 
-def test_every_way_is_admitted_when_the_changed_record_is_decided_again(refusals, ways, trained) -> None:
+def test_every_way_is_admitted_when_the_changed_record_is_decided_again(
+    refusals, ways, trained
+) -> None:
     count = 0
     for e, found, _ in ways:
         document = refusals[1][e.config_version]
         for way in found.ways:
-            again = replay.decide_under(way_back.changed(e, document, way.changes), document, trained)
+            again = replay.decide_under(
+                way_back.changed(e, document, way.changes), document, trained
+            )
             assert again.action == Action.ADMIT == way.action
             assert again.risk == way.risk
             count += 1
@@ -114,7 +155,9 @@ def test_every_way_is_admitted_when_the_changed_record_is_decided_again(refusals
 def test_no_way_moves_what_an_owner_cannot_change(refusals, ways) -> None:
     for e, found, _ in ways:
         for way in found.ways:
-            features, signals = moved(e, way_back.changed(e, refusals[1][e.config_version], way.changes))
+            features, signals = moved(
+                e, way_back.changed(e, refusals[1][e.config_version], way.changes)
+            )
             allowed = set().union(*(BY_NAME[c.lever].features for c in way.changes))
             assert features <= allowed
             assert signals <= set().union(*(BY_NAME[c.lever].signals for c in way.changes))
@@ -123,7 +166,9 @@ def test_no_way_moves_what_an_owner_cannot_change(refusals, ways) -> None:
             assert signals or features
 
 
-def test_a_wait_other_than_the_one_that_was_told_says_so_and_sooner_ones_count_as_early(refusals, ways) -> None:
+def test_a_wait_other_than_the_one_that_was_told_says_so_and_sooner_ones_count_as_early(
+    refusals, ways
+) -> None:
     sooner = later = 0
     for e, found, _ in ways:
         told = math.ceil(e.retry_after)
@@ -137,7 +182,9 @@ def test_a_wait_other_than_the_one_that_was_told_says_so_and_sooner_ones_count_a
             if wait < min(told - 0.5, 60.0):
                 assert "early retry" in way.sentence
                 changed = way_back.changed(e, refusals[1][e.config_version], (wait_of(way),))
-                before, after = (replay.vectors(one)[1][F["early_retry_share_60s"]] for one in (e, changed))
+                before, after = (
+                    replay.vectors(one)[1][F["early_retry_share_60s"]] for one in (e, changed)
+                )
                 assert after > before or before == 1.0
     assert sooner > 50
     assert later > 10
@@ -155,7 +202,12 @@ def test_steady_ways_come_before_those_on_the_edge(ways) -> None:
 
 @pytest.mark.parametrize(
     ("admitted", "found"),
-    [([0, 1, 0, 1, 1, 1], (3, True)), ([0, 1, 0, 1, 0, 0], (1, False)), ([0, 0, 0, 0, 1, 1], (4, True)), ([0, 0], None)],
+    [
+        ([0, 1, 0, 1, 1, 1], (3, True)),
+        ([0, 1, 0, 1, 0, 0], (1, False)),
+        ([0, 0, 0, 0, 1, 1], (4, True)),
+        ([0, 0], None),
+    ],
 )
 def test_the_first_level_is_the_first_whose_next_ones_are_admitted_too(admitted, found) -> None:
     assert way_back._first(np.array(admitted, bool)) == found
@@ -164,12 +216,26 @@ def test_the_first_level_is_the_first_whose_next_ones_are_admitted_too(admitted,
 def test_a_level_on_the_edge_is_left_out_when_another_lever_has_a_steady_one(monkeypatch) -> None:
     """Waiting is admitted at one level alone; spreading from its third level on."""
     row = world.rows(60, seed=2, missing=False)
-    event = next(e for e in (world.decided(r, seen_tokens=100.0) for r in row) if e.reason == Reason.RISK_HIGH)
+    event = next(
+        e
+        for e in (world.decided(r, seen_tokens=100.0) for r in row)
+        if e.reason == Reason.RISK_HIGH
+    )
     case = way_back._Case(event, world.config(), world.model())
     levels = {"wait": np.arange(1.0, 9.0), "spread": np.arange(8.0, 0.0, -1.0)}
-    actions = np.array([Action.DEFER] * 4 + [Action.ADMIT] + [Action.DEFER] * 3 + [Action.DEFER] * 2 + [Action.ADMIT] * 6)
-    monkeypatch.setattr(way_back._Case, "decide", lambda self, x, s: (actions[: len(x)], np.full(len(x), 0.5)))
-    monkeypatch.setattr(way_back.replay, "decide_under", lambda *_: replay.Again(0, 3, 30, 0.0, 0.1, 0.5, False))
+    actions = np.array(
+        [Action.DEFER] * 4
+        + [Action.ADMIT]
+        + [Action.DEFER] * 3
+        + [Action.DEFER] * 2
+        + [Action.ADMIT] * 6
+    )
+    monkeypatch.setattr(
+        way_back._Case, "decide", lambda self, x, s: (actions[: len(x)], np.full(len(x), 0.5))
+    )
+    monkeypatch.setattr(
+        way_back.replay, "decide_under", lambda *_: replay.Again(0, 3, 30, 0.0, 0.1, 0.5, False)
+    )
     both, _ = way_back._single(case, levels)
     assert [(way.changes[0].lever, way.steady) for way in both] == [("spread", True)]
     alone, _ = way_back._single(case, {"wait": levels["wait"]})
@@ -185,30 +251,52 @@ def test_a_level_on_the_edge_is_left_out_when_another_lever_has_a_steady_one(mon
     tokens=st.floats(-300.0, 300.0),
     price=st.floats(0.0, 3.0),
 )
-def test_a_lever_moves_only_what_it_says_and_no_feature_leaves_its_range(k, lever, share, tokens, price) -> None:
+def test_a_lever_moves_only_what_it_says_and_no_feature_leaves_its_range(
+    k, lever, share, tokens, price
+) -> None:
     row = world.rows(200, seed=11)[k]
-    event = world.decided(row, seen_tokens=tokens, seen_service_price=price, seen_tenant_usage=4.0, seen_quota_reset=3600.0)
+    event = world.decided(
+        row,
+        seen_tokens=tokens,
+        seen_service_price=price,
+        seen_tenant_usage=4.0,
+        seen_quota_reset=3600.0,
+    )
     case = way_back._Case(event, world.config(), None)
     level = np.array([600.0 * share if lever.rises else share * 20.0])
     x, s = case.moved((lever, level))
-    changed = {n for n, i in F.items() if not (x[0, i] == case.x[i] or (np.isnan(x[0, i]) and np.isnan(case.x[i])))}
+    changed = {
+        n
+        for n, i in F.items()
+        if not (x[0, i] == case.x[i] or (np.isnan(x[0, i]) and np.isnan(case.x[i])))
+    }
     assert changed <= lever.features
     assert {n for n, i in S.items() if s[0, i] != case.s[i]} <= lever.signals
     for feature in FEATURES:
         value = x[0, F[feature.name]]
         assert np.isnan(value) or value >= 0.0
-        assert np.isnan(value) or feature.unit != "share" or value <= 1.0 or value == case.x[F[feature.name]]
+        assert (
+            np.isnan(value)
+            or feature.unit != "share"
+            or value <= 1.0
+            or value == case.x[F[feature.name]]
+        )
     assert s[0, S["tokens"]] <= s[0, S["bucket_burst"]]
     assert 0.0 <= s[0, S["service_price"]] <= price
 
 
-def test_the_levers_name_features_of_the_registry_and_cover_what_it_says_an_owner_controls() -> None:
+def test_the_levers_name_features_of_the_registry_and_cover_what_it_says_an_owner_controls() -> (
+    None
+):
     named = set().union(*(lever.features for lever in LEVERS))
     assert named <= set(F)
     assert set().union(*(lever.signals for lever in LEVERS)) <= set(S)
     assert not named & NEVER
     untouched = {f.name for f in FEATURES if f.owner_controls} - named
-    assert untouched <= {"payload_mean_60s", "payload_now"}  # what a request carries is the customer's business
+    assert untouched <= {
+        "payload_mean_60s",
+        "payload_now",
+    }  # what a request carries is the customer's business
 
 
 @pytest.mark.parametrize(
@@ -220,7 +308,11 @@ def test_the_levers_name_features_of_the_registry_and_cover_what_it_says_an_owne
     ],
 )
 def test_what_is_not_the_owners_to_change_has_no_way_back_and_says_why(seen, said) -> None:
-    found = way_back.find(world.decided(world.rows(1, seed=3, missing=False)[0], **seen), world.config(), world.model())
+    found = way_back.find(
+        world.decided(world.rows(1, seed=3, missing=False)[0], **seen),
+        world.config(),
+        world.model(),
+    )
     assert found.ways == ()
     assert said in found.none
 
@@ -238,17 +330,29 @@ def test_a_spent_quota_comes_back_with_the_day_or_with_fewer_requests_over_it() 
 
 
 def test_a_lease_that_is_awaited_is_a_matter_of_waiting_for_it() -> None:
-    calm = next(r for r in world.rows(60, seed=3, missing=False) if world.decided(r, seen_tokens=200.0).action == Action.ADMIT)
-    event = world.decided(calm, seen_quota_left=0.0, seen_quota_reset=3600.0, seen_lease_due=2.0, seen_tokens=200.0)
+    calm = next(
+        r
+        for r in world.rows(60, seed=3, missing=False)
+        if world.decided(r, seen_tokens=200.0).action == Action.ADMIT
+    )
+    event = world.decided(
+        calm, seen_quota_left=0.0, seen_quota_reset=3600.0, seen_lease_due=2.0, seen_tokens=200.0
+    )
     assert (event.reason, event.retry_after) == (Reason.LEASE_AWAITED, 2.0)
     found = way_back.find(event, world.config(), world.model())
     assert ("wait", 2.0) in {(way.changes[0].lever, way.changes[0].after) for way in found.ways}
     hasty = world.decided(
-        world.rows(1, seed=3, missing=False)[0], seen_quota_left=0.7, seen_quota_reset=3600.0, seen_lease_due=2.0, seen_tokens=200.0
+        world.rows(1, seed=3, missing=False)[0],
+        seen_quota_left=0.7,
+        seen_quota_reset=3600.0,
+        seen_lease_due=2.0,
+        seen_tokens=200.0,
     )
     said = way_back.find(hasty, world.config(), world.model()).ways[0]
     assert said.changes[0].after > 2.0
-    assert said.sentence.endswith("It was told 2 s, which was for its quota alone; other limits hold longer.")
+    assert said.sentence.endswith(
+        "It was told 2 s, which was for its quota alone; other limits hold longer."
+    )
 
 
 def test_an_empty_bucket_without_a_model_is_a_matter_of_pace() -> None:
@@ -260,8 +364,10 @@ def test_an_empty_bucket_without_a_model_is_a_matter_of_pace() -> None:
     found = way_back.find(event, world.config(), None)
     pace = next(way for way in found.ways if way.changes[0].lever == "pace")
     assert pace.changes[0].after == 15.0  # what standard tier is refilled at
-    assert pace.sentence == (
-        "At 15 requests a second instead of 40 requests a second, spread evenly, this request would have been admitted."
+    assert (
+        pace.sentence
+        == "At 15 requests a second instead of 40 requests a second, spread evenly, this request"
+        " would have been admitted."
     )
 
 
@@ -277,7 +383,9 @@ def test_one_whom_nothing_helps_is_told_what_stands_in_the_way() -> None:
     for name in ("rate_1s", "rate_10s", "rate_60s", "rate_600s"):
         row[F[name]] = 60.0
     document = world.config()
-    harsh = structs.replace(document, tiers=[structs.replace(t, harm=60.0, rank_from=0.0) for t in document.tiers])
+    harsh = structs.replace(
+        document, tiers=[structs.replace(t, harm=60.0, rank_from=0.0) for t in document.tiers]
+    )
     found = way_back.find(world.decided(row, document=harsh), harsh, world.model())
     assert found.ways == ()
     assert "Even with all of them at once its risk would be" in found.none

@@ -1,4 +1,6 @@
-"""The three worlds: bit-equal then, the config of now, another model; and every difference is traced to what made it."""
+"""The three worlds: bit-equal then, the config of now, another model; and every difference is
+traced to what made it.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,11 @@ def publish(document: Config) -> None:
         cursor.execute("SET LOCAL session_replication_role = replica")
         columns = "version, payload, signed, made_at, by, reason"
         values = [document.version, msgspec.msgpack.encode(document)]
-        cursor.execute(f"INSERT INTO control_configversion ({columns}) VALUES (%s, %s, '', now(), 'test', 'test')", values)  # noqa: S608
+        cursor.execute(
+            f"INSERT INTO control_configversion ({columns}) VALUES (%s, %s, '', now(), 'test',"  # noqa: S608
+            " 'test')",
+            values,
+        )
         cursor.execute("SET LOCAL session_replication_role = origin")
 
 
@@ -57,7 +63,9 @@ def test_then_is_equal_to_the_bit_and_now_is_the_same_while_nothing_changed(stor
 def test_a_changed_tier_line_is_named_with_old_and_new(stored, document) -> None:
     d = stored(ml_state=MlState.SWITCHED_OFF)
     off = [Switch("all_ml")]
-    tiers = [structs.replace(t, friction=t.friction + 1, harm=9.0, rank_from=0.9) for t in document.tiers]
+    tiers = [
+        structs.replace(t, friction=t.friction + 1, harm=9.0, rank_from=0.9) for t in document.tiers
+    ]
     publish(structs.replace(document, version=2, switches=off, tiers=tiers))
     now = worlds.of(d)[1]
     assert now.action == d.action
@@ -80,12 +88,34 @@ def test_a_difference_is_traced_to_the_one_line_that_makes_it(stored, document) 
 @pytest.mark.parametrize(
     ("rule", "action", "said"),
     [
-        ({"overrides": [Override(id="o1", kind="app", subject="app_7q2m4kx9", until=9e9, action=0)]}, Action.ADMIT, "o1 (admit)"),
-        ({"overrides": [Override(id="o2", kind="tenant", subject="ten_tidewell", until=9e9, action=3)]}, Action.SHED, "o2 (shed)"),
-        ({"lists": [ListEntry(verdict="block", kind="app", subject="app_7q2m4kx9")]}, Action.BLOCK, "block app"),
+        (
+            {
+                "overrides": [
+                    Override(id="o1", kind="app", subject="app_7q2m4kx9", until=9e9, action=0)
+                ]
+            },
+            Action.ADMIT,
+            "o1 (admit)",
+        ),
+        (
+            {
+                "overrides": [
+                    Override(id="o2", kind="tenant", subject="ten_tidewell", until=9e9, action=3)
+                ]
+            },
+            Action.SHED,
+            "o2 (shed)",
+        ),
+        (
+            {"lists": [ListEntry(verdict="block", kind="app", subject="app_7q2m4kx9")]},
+            Action.BLOCK,
+            "block app",
+        ),
     ],
 )
-def test_a_rule_about_the_app_that_is_new_since_is_named(stored, document, rule, action, said) -> None:
+def test_a_rule_about_the_app_that_is_new_since_is_named(
+    stored, document, rule, action, said
+) -> None:
     d = stored()
     publish(structs.replace(document, version=2, **rule))
     now = worlds.of(d)[1]
@@ -115,7 +145,13 @@ def test_a_switch_engaged_since_is_the_reason(stored, document) -> None:
 def test_another_registered_model_is_asked_and_named(stored, document) -> None:
     d = stored()
     ModelVersion.objects.create(
-        name="risk", version=7, digest="ab" * 32, feature_schema="x", card={}, registered_at=timezone.now(), by="test"
+        name="risk",
+        version=7,
+        digest="ab" * 32,
+        feature_schema="x",
+        card={},
+        registered_at=timezone.now(),
+        by="test",
     )
     other = next(w for w in worlds.of(d) if "risk v7" in w.title)
     assert other.action is None  # its file is not here
@@ -125,17 +161,32 @@ def test_another_registered_model_is_asked_and_named(stored, document) -> None:
 
 
 def milder(settings, *, seed: int = 0) -> str:
-    """Installs another model that sees less risk: the same trees calibrated lower, or trees of another seed. Its digest."""
+    """Installs another model that sees less risk: the same trees calibrated lower, or trees of
+    another seed. Its digest.
+    """
     made = artifacts.decode(world.made(), artifacts.digest_of(world.made()))
     risk = made.risk_model
     if seed:
         matrix = world.rows(2_000, seed=seed)
         odd = matrix[:, features.INDEX["abuse_history"]] > 0
-        options = {"objective": "binary", "num_leaves": 7, "verbose": -1, "num_threads": 1, "seed": seed, "deterministic": True}
-        risk = lgb.train(options, lgb.Dataset(matrix, odd, feature_name=list(features.NAMES)), 10).model_to_string()
+        options = {
+            "objective": "binary",
+            "num_leaves": 7,
+            "verbose": -1,
+            "num_threads": 1,
+            "seed": seed,
+            "deterministic": True,
+        }
+        risk = lgb.train(
+            options, lgb.Dataset(matrix, odd, feature_name=list(features.NAMES)), 10
+        ).model_to_string()
     low = Calibration(0.9, -9.0)
-    golden = make_golden(world.rows(20, seed=9), risk, made.value_model, low, made.value_calibration)
-    data = artifacts.encode(structs.replace(made, risk_model=risk, risk_calibration=low, golden=golden))
+    golden = make_golden(
+        world.rows(20, seed=9), risk, made.value_model, low, made.value_calibration
+    )
+    data = artifacts.encode(
+        structs.replace(made, risk_model=risk, risk_calibration=low, golden=golden)
+    )
     digest = artifacts.digest_of(data)
     (settings.SLUICE_MODELS / digest).write_bytes(data)
     return digest
@@ -146,8 +197,12 @@ def register(digest: str) -> None:
     ModelVersion.objects.create(name="risk", version=7, digest=digest, **card)
 
 
-@pytest.mark.parametrize(("seed", "said"), [(0, "Same trees, another calibration"), (6, "counts less against it")])
-def test_a_milder_model_is_named_and_so_is_what_it_sees_otherwise(stored, settings, seed, said) -> None:
+@pytest.mark.parametrize(
+    ("seed", "said"), [(0, "Same trees, another calibration"), (6, "counts less against it")]
+)
+def test_a_milder_model_is_named_and_so_is_what_it_sees_otherwise(
+    stored, settings, seed, said
+) -> None:
     d = stored(seen_tokens=100.0)
     register(milder(settings, seed=seed))
     other = next(w for w in worlds.of(d) if "risk v7" in w.title)
@@ -156,7 +211,9 @@ def test_a_milder_model_is_named_and_so_is_what_it_sees_otherwise(stored, settin
     assert other.because[1].endswith(said)
 
 
-def test_another_model_is_not_blamed_for_what_a_block_list_entry_did(stored, document, settings) -> None:
+def test_another_model_is_not_blamed_for_what_a_block_list_entry_did(
+    stored, document, settings
+) -> None:
     d = stored(seen_tokens=100.0)
     register(milder(settings))
     barred = ListEntry(verdict="block", kind="app", subject="app_7q2m4kx9")

@@ -18,7 +18,14 @@ from decider.models import Model, calibrated
 from decider.vocabulary import Arm, MlState
 from tests.decisions.factory import event, signal_vector
 
-TYPICAL = {"rate_1s": 3.5, "rate_10s": 3.5, "rate_60s": 3.1, "rate_600s": 3.0, "client_error_share_60s": 0.011, "app_age": 410.0}
+TYPICAL = {
+    "rate_1s": 3.5,
+    "rate_10s": 3.5,
+    "rate_60s": 3.1,
+    "rate_600s": 3.0,
+    "client_error_share_60s": 0.011,
+    "app_age": 410.0,
+}
 
 
 def rows(count: int, seed: int = 1, missing: bool = True) -> np.ndarray:
@@ -38,7 +45,9 @@ def rows(count: int, seed: int = 1, missing: bool = True) -> np.ndarray:
     }.items():
         found[:, features.INDEX[name]] = values
     for name in ("rate_1s", "rate_60s", "rate_600s"):
-        found[:, features.INDEX[name]] = found[:, features.INDEX["rate_10s"]] * rng.uniform(0.4, 1.3, count)
+        found[:, features.INDEX[name]] = found[:, features.INDEX["rate_10s"]] * rng.uniform(
+            0.4, 1.3, count
+        )
     if missing:
         found[rng.random(count) < 0.1, features.INDEX["client_error_share_60s"]] = np.nan
     return found
@@ -49,12 +58,31 @@ def made() -> bytes:
     """An encoded artifact of a model trained on a few thousand rows."""
     matrix = rows(4_000)
     at = features.INDEX
-    odds = 1.6 * np.log1p(matrix[:, at["rate_10s"]]) + 9 * np.nan_to_num(matrix[:, at["client_error_share_60s"]]) - 4.6
-    odds += 0.8 * matrix[:, at["abuse_history"]] + 0.5 * np.log(matrix[:, at["burst_ratio"]]) - 0.0006 * matrix[:, at["app_age"]]
+    odds = (
+        1.6 * np.log1p(matrix[:, at["rate_10s"]])
+        + 9 * np.nan_to_num(matrix[:, at["client_error_share_60s"]])
+        - 4.6
+    )
+    odds += (
+        0.8 * matrix[:, at["abuse_history"]]
+        + 0.5 * np.log(matrix[:, at["burst_ratio"]])
+        - 0.0006 * matrix[:, at["app_age"]]
+    )
     abusive = np.random.default_rng(5).random(len(odds)) < 1 / (1 + np.exp(-odds))
-    options = {"objective": "binary", "num_leaves": 15, "verbose": -1, "num_threads": 1, "seed": 3, "deterministic": True}
+    options = {
+        "objective": "binary",
+        "num_leaves": 15,
+        "verbose": -1,
+        "num_threads": 1,
+        "seed": 3,
+        "deterministic": True,
+    }
     risk = lgb.train(options, lgb.Dataset(matrix, abusive, feature_name=list(features.NAMES)), 40)
-    value = lgb.train({**options, "num_leaves": 4}, lgb.Dataset(matrix, ~abusive, feature_name=list(features.NAMES)), 5)
+    value = lgb.train(
+        {**options, "num_leaves": 4},
+        lgb.Dataset(matrix, ~abusive, feature_name=list(features.NAMES)),
+        5,
+    )
     return artifacts.encode(_artifact(risk, value, rows(120, seed=9)))
 
 
@@ -77,11 +105,21 @@ def _artifact(risk: lgb.Booster, value: lgb.Booster, golden: np.ndarray) -> Arti
             value=calibrated(raw_value, flat).tolist(),
         ),
         card=ModelCard(
-            title="Risk v1", trained_at=0.0, trained_by="tests", data="simulated", data_from=0.0, data_to=0.0,
-            label_maturity="full", rows=4_000, positives=1, parameters={}, metrics={}, limits="tests",
+            title="Risk v1",
+            trained_at=0.0,
+            trained_by="tests",
+            data="simulated",
+            data_from=0.0,
+            data_to=0.0,
+            label_maturity="full",
+            rows=4_000,
+            positives=1,
+            parameters={},
+            metrics={},
+            limits="tests",
             typical=dict.fromkeys(("free", "standard", "premium", "enterprise"), usual),
         ),
-    )  # fmt: skip
+    )
 
 
 @functools.cache
@@ -103,15 +141,35 @@ def config(version: int = 1) -> Config:
     return Config(**{n: getattr(base, n) for n in Config.__struct_fields__} | {"model": ref})
 
 
-def decided(row: np.ndarray, *, tier: int = 1, ml_state: int = MlState.LIVE, document: Config | None = None, **fields) -> Event:
-    """An event of a feature row, decided by the policy function as the engine would. `seen_` fields are signals."""
+def decided(
+    row: np.ndarray,
+    *,
+    tier: int = 1,
+    ml_state: int = MlState.LIVE,
+    document: Config | None = None,
+    **fields,
+) -> Event:
+    """An event of a feature row, decided by the policy function as the engine would. `seen_` fields
+    are signals.
+    """
     document = document or config()
     row = row.copy()
     row[features.INDEX["tier"]] = tier
     policy_of = document.tiers[tier]
-    seen = {k.removeprefix("seen_"): fields.pop(k) for k in [k for k in fields if k.startswith("seen_")]}
-    base = {"tier": tier, "ml_state": int(ml_state), "bucket_rate": policy_of.rate, "bucket_burst": policy_of.burst}
-    base |= {"quota_left": 1_000, "quota_limit": policy_of.quota_per_day, "error_budget_left": policy_of.error_budget_per_hour}
+    seen = {
+        k.removeprefix("seen_"): fields.pop(k) for k in [k for k in fields if k.startswith("seen_")]
+    }
+    base = {
+        "tier": tier,
+        "ml_state": int(ml_state),
+        "bucket_rate": policy_of.rate,
+        "bucket_burst": policy_of.burst,
+    }
+    base |= {
+        "quota_left": 1_000,
+        "quota_limit": policy_of.quota_per_day,
+        "error_budget_left": policy_of.error_budget_per_hour,
+    }
     signal = signal_vector(**(base | {"tokens": -5.0} | seen))
     vector, rules = np.frombuffer(signal, np.float64), policy.rules_of(document)
     scored = policy.wants_rank(vector, row, rules)
@@ -119,11 +177,21 @@ def decided(row: np.ndarray, *, tier: int = 1, ml_state: int = MlState.LIVE, doc
     risk, value = (float(scores.risk[0]), float(scores.value[0])) if scores else (np.nan, np.nan)
     action, stage, reason, wait = policy.decide(vector, row, risk, value, rules)
     made_of = {
-        "tier": tier, "action": action, "stage": stage, "reason": reason, "retry_after": wait,
-        "signals": signal, "features": row.tobytes(),
-        "risk": risk if scores else None, "value": value if scores else None,
-        "raw_risk": float(scores.raw_risk[0]) if scores else None, "raw_value": float(scores.raw_value[0]) if scores else None,
-        "arm": int(Arm.LIVE if scores else Arm.NONE), "ml_state": int(ml_state), "config_version": document.version,
-        "model": document.model.digest if document.model else "", "inclusion_probability": 0.02 if action == 0 else 0.5,
-    }  # fmt: skip
+        "tier": tier,
+        "action": action,
+        "stage": stage,
+        "reason": reason,
+        "retry_after": wait,
+        "signals": signal,
+        "features": row.tobytes(),
+        "risk": risk if scores else None,
+        "value": value if scores else None,
+        "raw_risk": float(scores.raw_risk[0]) if scores else None,
+        "raw_value": float(scores.raw_value[0]) if scores else None,
+        "arm": int(Arm.LIVE if scores else Arm.NONE),
+        "ml_state": int(ml_state),
+        "config_version": document.version,
+        "model": document.model.digest if document.model else "",
+        "inclusion_probability": 0.02 if action == 0 else 0.5,
+    }
     return event(**(made_of | fields))

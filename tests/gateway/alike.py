@@ -1,4 +1,6 @@
-"""What every gateway's example configuration must hold; a module with a `gateway` fixture imports these tests."""
+"""What every gateway's example configuration must hold; a module with a `gateway` fixture imports
+these tests.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +9,12 @@ import pytest
 from tests.gateway.running import Gateway
 
 
-@pytest.mark.parametrize(("app", "status"), [("defer", 429), ("shed", 503), ("block", 403), ("malformed", 400)])
-def test_a_refusal_reaches_the_client_with_its_true_status_and_fields(gateway: Gateway, app: str, status: int) -> None:
+@pytest.mark.parametrize(
+    ("app", "status"), [("defer", 429), ("shed", 503), ("block", 403), ("malformed", 400)]
+)
+def test_a_refusal_reaches_the_client_with_its_true_status_and_fields(
+    gateway: Gateway, app: str, status: int
+) -> None:
     answer = gateway.get(app)
     assert answer.status == status
     assert answer.json()["status"] == status
@@ -19,7 +25,9 @@ def test_a_refusal_reaches_the_client_with_its_true_status_and_fields(gateway: G
     assert answer.headers.get("retry-after") == ("7" if status in {429, 503} else None)
 
 
-def test_an_admitted_request_reaches_its_service_and_its_answer_carries_the_fields(gateway: Gateway) -> None:
+def test_an_admitted_request_reaches_its_service_and_its_answer_carries_the_fields(
+    gateway: Gateway,
+) -> None:
     answer = gateway.get("good", method="POST", body=b"12345")
     assert answer.status == 200
     assert answer.headers["sluice-decision"].startswith("dec_")
@@ -27,5 +35,8 @@ def test_an_admitted_request_reaches_its_service_and_its_answer_carries_the_fiel
 
 
 def test_an_app_always_meets_the_same_decider(gateway: Gateway) -> None:
-    deciders = {app: {gateway.get(app).headers["ratelimit"] for _ in range(5)} for app in (f"app-{i}" for i in range(8))}
+    deciders = {
+        app: {gateway.get(app).headers["ratelimit"] for _ in range(5)}
+        for app in (f"app-{i}" for i in range(8))
+    }
     assert all(len(met) == 1 for met in deciders.values())

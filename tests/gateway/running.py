@@ -36,13 +36,27 @@ class Gateway:
     log: Path
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
-    def get(self, app: str | None, path: str = "/v2/orders/1", *, method: str = "GET", body: bytes = b"", **headers: str) -> Answer:
+    def get(
+        self,
+        app: str | None,
+        path: str = "/v2/orders/1",
+        *,
+        method: str = "GET",
+        body: bytes = b"",
+        **headers: str,
+    ) -> Answer:
         """One request through the gateway; underscores in header names stand for dashes."""
         connection = http.client.HTTPConnection("127.0.0.1", self.ports["gateway"], timeout=5)
-        named = {name.replace("_", "-"): value for name, value in headers.items()} | ({"x-sluice-app": app} if app else {})
+        named = {name.replace("_", "-"): value for name, value in headers.items()} | (
+            {"x-sluice-app": app} if app else {}
+        )
         connection.request(method, path, body or None, named)
         response = connection.getresponse()
-        answer = Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read().decode())
+        answer = Answer(
+            response.status,
+            {k.lower(): v for k, v in response.getheaders()},
+            response.read().decode(),
+        )
         connection.close()
         return answer
 
@@ -56,7 +70,9 @@ class Gateway:
 
     def start(self, name: str, command: list[str]) -> None:
         with (self.log.parent / f"{name}.err").open("wb") as errors:
-            self.processes[name] = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)
+            self.processes[name] = subprocess.Popen(
+                command, stdout=subprocess.DEVNULL, stderr=errors
+            )
 
     def kill(self, name: str) -> None:
         self.processes[name].kill()
@@ -70,7 +86,10 @@ class Gateway:
 
     def log_lines(self, count: int) -> list[dict[str, object]]:
         """The access log once it holds `count` lines; Envoy writes it in its own time."""
-        until(lambda: self.log.exists() and self.log.read_bytes().count(b"\n") >= count, "the access log")
+        until(
+            lambda: self.log.exists() and self.log.read_bytes().count(b"\n") >= count,
+            "the access log",
+        )
         return [json.loads(line) for line in self.log.read_text().splitlines()]
 
 
@@ -89,20 +108,27 @@ def stub(name: str, port: int) -> list[str]:
 
 def both_asked(gateway: Gateway) -> bool:
     """Whether requests meet both deciders."""
-    return len({gateway.get(f"warm-{i}").headers.get("ratelimit", "") for i in range(12)} - {""}) == 2
+    return (
+        len({gateway.get(f"warm-{i}").headers.get("ratelimit", "") for i in range(12)} - {""}) == 2
+    )
 
 
 @contextmanager
 def envoy(folder: Path, *, patience: str = "0.5s") -> Iterator[Gateway]:
-    """Envoy with the example configuration and a service that echoes; the caller starts the deciders.
+    """Envoy with the example configuration and a service that echoes; the caller starts the
+    deciders.
 
-    `patience` replaces the 15 ms that a check may take, which a busy test machine does not always give a stub.
+    `patience` replaces the 15 ms that a check may take, which a busy test machine does not always
+    give a stub.
     """
     running = Gateway({name: parts.free_port() for name in NAMES}, folder / "envoy-access.json")
     config = folder / "envoy.yaml"
     config.write_text(gateway.render(running.ports, running.log).replace("0.015s", patience))
     try:
-        running.start("services", [sys.executable, str(HERE / "stub_service.py"), str(running.ports["services"])])
+        running.start(
+            "services",
+            [sys.executable, str(HERE / "stub_service.py"), str(running.ports["services"])],
+        )
         running.start("envoy", parts.envoy_command(config))
         until(lambda: not parts.is_free(running.ports["gateway"]), "Envoy")
         until(lambda: not parts.is_free(running.ports["services"]), "the service")

@@ -1,4 +1,6 @@
-"""Answers checks by the app's name alone: `python stub_decider.py NAME PORT`. For answers and faults a real one shows rarely."""
+"""Answers checks by the app's name alone: `python stub_decider.py NAME PORT`. For answers and
+faults a real one shows rarely.
+"""
 
 from __future__ import annotations
 

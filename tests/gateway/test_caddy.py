@@ -1,4 +1,6 @@
-"""The example configuration on a real Caddy, where one is installed, with deciders that answer as told."""
+"""The example configuration on a real Caddy, where one is installed, with deciders that answer as
+told.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     config = folder / "Caddyfile"
     config.write_text("{\n\tadmin off\n}\n" + text)
     try:
-        it.start("services", [sys.executable, str(HERE / "stub_service.py"), str(it.ports["services"])])
+        it.start(
+            "services", [sys.executable, str(HERE / "stub_service.py"), str(it.ports["services"])]
+        )
         for node in ("d01", "d02"):
             it.start(node, stub(node, it.ports[node]))
         it.start("caddy", [str(CADDY), "run", "--adapter", "caddyfile", "--config", str(config)])

@@ -25,8 +25,12 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         yield it
 
 
-@pytest.mark.parametrize(("app", "status"), [("defer", 429), ("shed", 503), ("block", 403), ("malformed", 400)])
-def test_a_refusal_reaches_the_client_with_its_true_status_and_fields(gateway: Gateway, app: str, status: int) -> None:
+@pytest.mark.parametrize(
+    ("app", "status"), [("defer", 429), ("shed", 503), ("block", 403), ("malformed", 400)]
+)
+def test_a_refusal_reaches_the_client_with_its_true_status_and_fields(
+    gateway: Gateway, app: str, status: int
+) -> None:
     answer = gateway.get(app)
     assert answer.status == status
     assert answer.json()["status"] == status
@@ -38,7 +42,9 @@ def test_a_refusal_reaches_the_client_with_its_true_status_and_fields(gateway: G
     assert answer.headers.get("retry-after") == ("7" if status in {429, 503} else None)
 
 
-def test_an_admitted_request_reaches_its_service_and_its_answer_carries_the_fields(gateway: Gateway) -> None:
+def test_an_admitted_request_reaches_its_service_and_its_answer_carries_the_fields(
+    gateway: Gateway,
+) -> None:
     answer = gateway.get("good")
     assert answer.status == 200
     assert answer.headers["sluice-decision"].startswith("dec_")
@@ -48,17 +54,30 @@ def test_an_admitted_request_reaches_its_service_and_its_answer_carries_the_fiel
 
 def test_the_decider_is_told_the_path_the_size_and_the_client(gateway: Gateway) -> None:
     told = gateway.get(
-        "defer", "/v2/orders/1?secret=2", method="POST", body=b"12345", authorization="Bearer t", x_request_id="r-1"
+        "defer",
+        "/v2/orders/1?secret=2",
+        method="POST",
+        body=b"12345",
+        authorization="Bearer t",
+        x_request_id="r-1",
     ).json()
     seen = told["seen"]
     assert str(told["path"]).startswith("/v1/check/v2/orders/1")
     assert isinstance(seen, dict)
-    assert (seen["x-sluice-bytes"], seen["authorization"], seen["x-request-id"]) == ("5", "Bearer t", "r-1")
+    assert (seen["x-sluice-bytes"], seen["authorization"], seen["x-request-id"]) == (
+        "5",
+        "Bearer t",
+        "r-1",
+    )
     assert seen["x-forwarded-for"]
 
 
 def test_a_client_cannot_speak_for_the_gateway(gateway: Gateway) -> None:
-    claims = {"x_sluice_bytes": "99999", "x_sluice_answer": "plain", "x_envoy_auth_failure_mode_allowed": "true"}
+    claims = {
+        "x_sluice_bytes": "99999",
+        "x_sluice_answer": "plain",
+        "x_envoy_auth_failure_mode_allowed": "true",
+    }
     told = gateway.get("defer", **claims).json()["seen"]
     assert isinstance(told, dict)
     assert told.get("x-sluice-bytes", "0") == "0"
@@ -68,7 +87,10 @@ def test_a_client_cannot_speak_for_the_gateway(gateway: Gateway) -> None:
 
 
 def test_an_app_always_meets_the_same_decider(gateway: Gateway) -> None:
-    deciders = {app: {gateway.get(app).headers["ratelimit"] for _ in range(6)} for app in (f"app-{i}" for i in range(8))}
+    deciders = {
+        app: {gateway.get(app).headers["ratelimit"] for _ in range(6)}
+        for app in (f"app-{i}" for i in range(8))
+    }
     assert all(len(met) == 1 for met in deciders.values())
     assert len(set.union(*deciders.values())) == 2
 
@@ -92,17 +114,26 @@ def test_the_access_log_tells_what_became_of_a_request(gateway: Gateway) -> None
     until(lambda: "r-log-2" in gateway.log.read_text(), "the lines")
     lines = {line["request_id"]: line for line in gateway.log_lines(2)}
     served, refused = lines["r-log-1"], lines["r-log-2"]
-    assert (served["service"], served["status"], served["app"], served["path"]) == ("search", 200, "logged", "/v2/search")
+    assert (served["service"], served["status"], served["app"], served["path"]) == (
+        "search",
+        200,
+        "logged",
+        "/v2/search",
+    )
     assert re.fullmatch(r"dec_0{32}", str(served["decision"]))
     assert (refused["status"], refused["flags"]) == (429, "UAEX")
 
 
-def test_killed_deciders_apps_move_and_with_none_left_the_gateways_own_limit_holds(tmp_path: Path) -> None:
+def test_killed_deciders_apps_move_and_with_none_left_the_gateways_own_limit_holds(
+    tmp_path: Path,
+) -> None:
     with running.envoy(tmp_path) as gateway:
         for node in ("d01", "d02"):
             gateway.start(node, stub(node, gateway.ports[node]))
         until(lambda: running.both_asked(gateway), "both deciders")
-        homes = {app: gateway.get(app).headers["ratelimit"] for app in (f"app-{i}" for i in range(8))}
+        homes = {
+            app: gateway.get(app).headers["ratelimit"] for app in (f"app-{i}" for i in range(8))
+        }
         assert len(set(homes.values())) == 2
 
         gateway.kill("d01")

@@ -1,4 +1,6 @@
-"""The example configuration on a real nginx, where one is installed, with deciders that answer as told."""
+"""The example configuration on a real nginx, where one is installed, with deciders that answer as
+told.
+"""
 
 from __future__ import annotations
 
@@ -31,11 +33,16 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     for name, shipped in {"d01": 9101, "d02": 9102, "services": 9200, "gateway": 8090}.items():
         text = re.sub(rf"127\.0\.0\.1:{shipped}\b", f"127.0.0.1:{it.ports[name]}", text)
     config = folder / "nginx.conf"
-    temporary = "".join(f"    {kind}_temp_path {folder}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+    temporary = "".join(
+        f"    {kind}_temp_path {folder}/{kind};\n"
+        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
     head = f"pid {folder}/pid;\nerror_log stderr;\ndaemon off;\n"
     config.write_text(head + text.replace("http {", "http {\n    access_log off;\n" + temporary, 1))
     try:
-        it.start("services", [sys.executable, str(HERE / "stub_service.py"), str(it.ports["services"])])
+        it.start(
+            "services", [sys.executable, str(HERE / "stub_service.py"), str(it.ports["services"])]
+        )
         for node in ("d01", "d02"):
             it.start(node, stub(node, it.ports[node]))
         it.start("nginx", [str(NGINX), "-e", "stderr", "-p", str(folder), "-c", str(config)])

@@ -1,4 +1,6 @@
-"""Real Envoy, real deciders, real feedback: what a client gets, what comes back, and what survives a killed decider."""
+"""Real Envoy, real deciders, real feedback: what a client gets, what comes back, and what survives
+a killed decider.
+"""
 
 from __future__ import annotations
 
@@ -58,14 +60,32 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
 def publish(client: redis.Redis, keys: Path) -> None:
     key = Ed25519PrivateKey.from_private_bytes(bytes.fromhex((keys / "config.key").read_text()))
     document = msgspec.structs.replace(
-        defaults.config(), issued_at=time.time(), lists=[ListEntry(verdict="block", kind="app", subject=BLOCKED)]
+        defaults.config(),
+        issued_at=time.time(),
+        lists=[ListEntry(verdict="block", kind="app", subject=BLOCKED)],
     )
     client.set(store.CONFIG_KEY, config.sign(document, key))
 
 
 def decider(folder: Path, node: str, port: int) -> list[str]:
-    where = ["--node", node, "--listen", f"127.0.0.1:{port}", "--data", str(folder / node), "--models", str(folder / "models")]
-    shared = ["--keys", str(folder / "keys"), "--valkey", os.environ["VALKEY_URL"], "--capacity", "20000"]
+    where = [
+        "--node",
+        node,
+        "--listen",
+        f"127.0.0.1:{port}",
+        "--data",
+        str(folder / node),
+        "--models",
+        str(folder / "models"),
+    ]
+    shared = [
+        "--keys",
+        str(folder / "keys"),
+        "--valkey",
+        os.environ["VALKEY_URL"],
+        "--capacity",
+        "20000",
+    ]
     return [sys.executable, "-m", "decider", *where, *shared]
 
 
@@ -102,7 +122,11 @@ def test_a_refusal_carries_a_receipt_that_opens_with_the_installations_key(whole
     text = refused.headers["sluice-receipt"]
     found = receipt.open_sealed(text, whole.keys)
     assert ids.format_decision_id(found.decision) == refused.headers["sluice-decision"]
-    assert (found.action, found.stage, found.reason) == (Action.DEFER, Stage.FALLBACK, Reason.TOKENS_EMPTY)
+    assert (found.action, found.stage, found.reason) == (
+        Action.DEFER,
+        Stage.FALLBACK,
+        Reason.TOKENS_EMPTY,
+    )
     assert found.retry_after == int(refused.headers["retry-after"])
     assert found.app == next(iter(whole.keys.values())).pseudonym("app-greedy")
     assert len(text) <= receipt.MAX_TEXT
@@ -125,18 +149,31 @@ def test_outcomes_of_served_requests_reach_the_stream_within_seconds(whole: Whol
 
     def told() -> list[Outcome]:
         entries = whole.client.xrevrange(store.OUTCOMES_STREAM, count=50)
-        every = [one for _, fields in entries for one in msgspec.msgpack.decode(fields[b"b"], type=list[Outcome])]
+        every = [
+            one
+            for _, fields in entries
+            for one in msgspec.msgpack.decode(fields[b"b"], type=list[Outcome])
+        ]
         return [one for one in every if one.request_id == "r-outcome"]
 
     until(lambda: bool(told()), "the outcome")
     assert (told()[0].app, told()[0].service, told()[0].status) == ("app-outcome", "search", 500)
 
 
-def test_a_log_is_played_through_the_gateway_and_its_busiest_client_is_slowed(whole: Whole, tmp_path: Path) -> None:
+def test_a_log_is_played_through_the_gateway_and_its_busiest_client_is_slowed(
+    whole: Whole, tmp_path: Path
+) -> None:
     path = tmp_path / "access.log"
-    lines = [combined(k // 200, request=f"{'HEAD' if k % 50 == 0 else 'GET'} /v2/orders/{k} HTTP/1.1") for k in range(400)]
+    lines = [
+        combined(k // 200, request=f"{'HEAD' if k % 50 == 0 else 'GET'} /v2/orders/{k} HTTP/1.1")
+        for k in range(400)
+    ]
     path.write_text("\n".join([*lines, combined(2, address="198.51.100.99")]))
-    found = asyncio.run(replay.through_gateway([path], KEY, f"http://127.0.0.1:{whole.gateway.ports['gateway']}", 1000.0))
+    found = asyncio.run(
+        replay.through_gateway(
+            [path], KEY, f"http://127.0.0.1:{whole.gateway.ports['gateway']}", 1000.0
+        )
+    )
     assert found.requests == sum(found.answers.values()) == 401
     assert set(found.answers) <= {"200", "429"}
     assert found.answers["429"] > 0

@@ -17,10 +17,19 @@ from tests.learning import logs
 from tests.learning.logs import KEY, combined
 
 ENVOY = {
-    "ts": "2026-03-01T12:00:00.250Z", "method": "POST", "path": "/v2/ledger/entries", "status": 201, "duration_ms": 31,
-    "app": "app_x", "request_id": "r-1", "decision": None, "service": "ledger-write", "source": "203.0.113.9", "bytes_in": 420,
+    "ts": "2026-03-01T12:00:00.250Z",
+    "method": "POST",
+    "path": "/v2/ledger/entries",
+    "status": 201,
+    "duration_ms": 31,
+    "app": "app_x",
+    "request_id": "r-1",
+    "decision": None,
+    "service": "ledger-write",
+    "source": "203.0.113.9",
+    "bytes_in": 420,
     "bytes_out": 17,
-}  # fmt: skip
+}
 
 
 def read(path: Path, *lines: bytes) -> tuple[list[access_log.Entry], Report]:
@@ -31,18 +40,31 @@ def read(path: Path, *lines: bytes) -> tuple[list[access_log.Entry], Report]:
 
 def test_a_combined_line_gives_time_path_and_status() -> None:
     entry = parse(combined(5).encode(), KEY)
-    assert (entry.method, entry.path, entry.status, entry.bytes_out) == ("GET", "/v2/orders/17", 200, 512)
+    assert (entry.method, entry.path, entry.status, entry.bytes_out) == (
+        "GET",
+        "/v2/orders/17",
+        200,
+        512,
+    )
     assert entry.at == 1_548_116_765.0  # 2019-01-22 00:26:05 UTC
 
 
 def test_a_common_line_without_referrer_and_agent_is_read_too() -> None:
-    line = '198.51.100.7 - frank [10/Oct/2000:13:55:36 -0700] "GET /apache_pb.gif HTTP/1.0" 200 2326'
+    line = (
+        '198.51.100.7 - frank [10/Oct/2000:13:55:36 -0700] "GET /apache_pb.gif HTTP/1.0" 200 2326'
+    )
     assert parse(line.encode(), KEY).at == 971_211_336.0
 
 
 def test_the_gateways_json_line_keeps_its_app_and_hides_its_address() -> None:
     entry = parse(json.dumps(ENVOY).encode(), KEY)
-    assert (entry.app, entry.status, entry.duration_ms, entry.bytes_in, entry.served) == ("app_x", 201, 31.0, 420, True)
+    assert (entry.app, entry.status, entry.duration_ms, entry.bytes_in, entry.served) == (
+        "app_x",
+        201,
+        31.0,
+        420,
+        True,
+    )
     assert entry.at == pytest.approx(1_772_366_400.25)
     assert "203.0.113.9" not in repr(entry)
     assert not parse(json.dumps({**ENVOY, "service": None}).encode(), KEY).served
@@ -97,7 +119,9 @@ def test_lines_that_cannot_be_read_say_why(raw: bytes, reason: str) -> None:
 
 def test_an_absurd_size_is_read_as_unknown() -> None:
     assert parse(combined().replace("512", "9" * 500).encode(), KEY).bytes_out == 0
-    assert parse(json.dumps({**ENVOY, "bytes_in": -5, "duration_ms": -1}).encode(), KEY).bytes_in == 0
+    assert (
+        parse(json.dumps({**ENVOY, "bytes_in": -5, "duration_ms": -1}).encode(), KEY).bytes_in == 0
+    )
 
 
 def test_latin_1_is_read_as_such() -> None:
@@ -112,7 +136,9 @@ def test_no_line_of_bytes_can_do_more_than_be_skipped(raw: bytes) -> None:
 
 
 @given(st.integers(0, 200), st.binary(max_size=20), st.booleans())
-def test_no_damage_to_a_good_line_can_do_more_than_skip_it(place: int, noise: bytes, as_json: bool) -> None:
+def test_no_damage_to_a_good_line_can_do_more_than_skip_it(
+    place: int, noise: bytes, as_json: bool
+) -> None:
     good = json.dumps(ENVOY).encode() if as_json else combined().encode()
     try:
         entry = parse(good[:place] + noise + good[place + len(noise) :], KEY)
@@ -139,14 +165,22 @@ def test_the_sort_is_bounded_and_says_when_that_was_not_enough() -> None:
 
 def test_skipped_lines_are_counted_by_reason(tmp_path: Path) -> None:
     found, report = read(
-        tmp_path / "a.log", combined().encode(), b"", b"nonsense", b"nonsense", b"x" * 200_000, combined().encode()
+        tmp_path / "a.log",
+        combined().encode(),
+        b"",
+        b"nonsense",
+        b"nonsense",
+        b"x" * 200_000,
+        combined().encode(),
     )
     assert len(found) == report.read == 2
     assert report.skipped == {"empty": 1, "not a line of a known format": 2, "longer than 64 kB": 1}
 
 
 def test_a_gzip_cut_short_gives_what_it_holds(tmp_path: Path) -> None:
-    whole = gzip.compress("\n".join(combined(k % 60) for k in range(5000)).encode(), compresslevel=0)
+    whole = gzip.compress(
+        "\n".join(combined(k % 60) for k in range(5000)).encode(), compresslevel=0
+    )
     (tmp_path / "a.log.gz").write_bytes(whole[: len(whole) // 2])
     report = Report()
     assert 1000 < len(list(entries(tmp_path / "a.log.gz", KEY, report))) < 5000
@@ -154,9 +188,16 @@ def test_a_gzip_cut_short_gives_what_it_holds(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "words"), [(None, "no file"), (b"\x00\x01\x02" * 50, "not a text file"), (b"\x1f\x8bgarbage", "damaged gzip")]
+    ("content", "words"),
+    [
+        (None, "no file"),
+        (b"\x00\x01\x02" * 50, "not a text file"),
+        (b"\x1f\x8bgarbage", "damaged gzip"),
+    ],
 )
-def test_a_log_that_cannot_be_read_says_so_in_a_sentence(tmp_path: Path, content: bytes | None, words: str) -> None:
+def test_a_log_that_cannot_be_read_says_so_in_a_sentence(
+    tmp_path: Path, content: bytes | None, words: str
+) -> None:
     path = tmp_path / "a.log"
     if content is not None:
         path.write_bytes(content)

@@ -28,7 +28,16 @@ def free_port() -> int:
 @pytest.fixture(scope="module")
 def services() -> Iterator[str]:
     port = free_port()
-    process = subprocess.Popen([sys.executable, "-m", "learning.demo_services", "--listen", f"127.0.0.1:{port}", "--steady"])
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "learning.demo_services",
+            "--listen",
+            f"127.0.0.1:{port}",
+            "--steady",
+        ]
+    )
     url = f"http://127.0.0.1:{port}"
     for _ in range(200):
         try:
@@ -63,7 +72,18 @@ def test_the_services_answer_by_the_conventions_of_the_simulation(services: str)
 
 
 def test_the_driver_drives_and_ends_cleanly(services: str) -> None:
-    command = [sys.executable, "-u", "-m", "learning.drive", "--gateway", services, "--rate", "50", "--apps", "200"]
+    command = [
+        sys.executable,
+        "-u",
+        "-m",
+        "learning.drive",
+        "--gateway",
+        services,
+        "--rate",
+        "50",
+        "--apps",
+        "200",
+    ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert "200 apps" in process.stdout.readline()
@@ -75,7 +95,10 @@ def test_the_driver_drives_and_ends_cleanly(services: str) -> None:
 
 def test_the_driver_says_what_is_wrong_with_an_address() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "learning.drive", "--gateway", "ftp://x"], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "learning.drive", "--gateway", "ftp://x"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 2
     assert "not a gateway's address" in done.stderr
@@ -87,8 +110,12 @@ def test_a_gateway_that_is_not_there_is_a_plain_error() -> None:
         asyncio.run(ask(f"http://127.0.0.1:{free_port()}", CheckRequest("a", "GET", "/")))
 
 
-def test_a_log_can_be_sent_through_a_gateway_at_a_multiple_of_its_speed(services: str, tmp_path) -> None:
-    (tmp_path / "a.log").write_text("\n".join(combined(k, request=f"GET /v2/orders/{k} HTTP/1.1") for k in range(20)))
+def test_a_log_can_be_sent_through_a_gateway_at_a_multiple_of_its_speed(
+    services: str, tmp_path
+) -> None:
+    (tmp_path / "a.log").write_text(
+        "\n".join(combined(k, request=f"GET /v2/orders/{k} HTTP/1.1") for k in range(20))
+    )
     began = time.perf_counter()
     summary = asyncio.run(replay.through_gateway([tmp_path / "a.log"], KEY, services, speed=40.0))
     assert 19 / 40 <= time.perf_counter() - began < 10

@@ -34,7 +34,9 @@ def burst(path: Path, requests: int = 400) -> Path:
 
 def play(path: Path, limit: int | None = None) -> tuple[replay.Summary, list[event.EventBatch]]:
     published: list[bytes] = []
-    summary = replay.Offline(engine(), published.append, lambda apps: []).run([path], KEY, limit=limit, end=NOW)
+    summary = replay.Offline(engine(), published.append, lambda apps: []).run(
+        [path], KEY, limit=limit, end=NOW
+    )
     return summary, [event.decode_batch(data) for data in published]
 
 
@@ -92,8 +94,12 @@ def test_a_real_log_replays_to_its_end(name: str) -> None:
 def test_several_logs_overlay_each_other_and_all_end_now(tmp_path: Path) -> None:
     early, late = tmp_path / "early.log", tmp_path / "late.log"
     early.write_text("\n".join(combined(k) for k in range(10)))
-    late.write_text("\n".join(combined(k, address="198.51.100.9").replace("2019", "2021") for k in range(5)))
-    summary = replay.Offline(engine(), lambda data: None, lambda apps: []).run([early, late], KEY, end=NOW)
+    late.write_text(
+        "\n".join(combined(k, address="198.51.100.9").replace("2019", "2021") for k in range(5))
+    )
+    summary = replay.Offline(engine(), lambda data: None, lambda apps: []).run(
+        [early, late], KEY, end=NOW
+    )
     assert (summary.first, summary.last, summary.requests) == (NOW - 9, NOW, 15)
 
 
@@ -105,7 +111,9 @@ def installation(tmp_path: Path, settings) -> Path:
     return tmp_path
 
 
-def test_the_command_replays_into_the_events_stream(installation: Path, valkey: redis.Redis, capsys) -> None:
+def test_the_command_replays_into_the_events_stream(
+    installation: Path, valkey: redis.Redis, capsys
+) -> None:
     call_command("replay", str(burst(installation / "a.log")))
     out = capsys.readouterr()
     assert "405" in out.out
@@ -115,7 +123,9 @@ def test_the_command_replays_into_the_events_stream(installation: Path, valkey: 
     assert sum(len(batch.events) for batch in sent) > 100
 
 
-def test_the_command_says_what_is_wrong_with_a_file(installation: Path, valkey: redis.Redis) -> None:
+def test_the_command_says_what_is_wrong_with_a_file(
+    installation: Path, valkey: redis.Redis
+) -> None:
     with pytest.raises(CommandError, match="There is no file"):
         call_command("replay", str(installation / "missing.log"))
     with pytest.raises(CommandError, match="limit"):

@@ -16,7 +16,17 @@ START = train.MONDAY + 8 * 3600.0
 
 
 def scenario(**more) -> Scenario:
-    return Scenario(**{"seed": 5, "start": START, "seconds": 20.0, "warm_up": 5.0, "apps": 400, "rate": 80.0, **more})
+    return Scenario(
+        **{
+            "seed": 5,
+            "start": START,
+            "seconds": 20.0,
+            "warm_up": 5.0,
+            "apps": 400,
+            "rate": 80.0,
+            **more,
+        }
+    )
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +74,9 @@ def test_a_trained_artifact_loads_and_its_golden_vectors_hold(trained: train.Tra
         Model.load(trained.data[:-1], trained.digest)
 
 
-def test_a_first_model_is_useful_on_apps_it_never_saw_but_not_an_oracle(trained: train.Trained) -> None:
+def test_a_first_model_is_useful_on_apps_it_never_saw_but_not_an_oracle(
+    trained: train.Trained,
+) -> None:
     figures = trained.artifact.card.metrics
     assert 0.85 < figures["risk_auc"] < 0.9995
     assert figures["risk_ece"] < 0.1
@@ -78,7 +90,10 @@ def test_the_card_tells_what_is_typical_of_each_tier(trained: train.Trained) -> 
         assert len(rows) == features.N_FEATURES
         assert all(low <= middle <= high for low, middle, high in rows)
     assert len(card.importance) == features.N_FEATURES
-    assert all(card.importance[features.INDEX[name]] == 0 for name in (*train.UNTAUGHT, *train.NOT_OF_THE_APP))
+    assert all(
+        card.importance[features.INDEX[name]] == 0
+        for name in (*train.UNTAUGHT, *train.NOT_OF_THE_APP)
+    )
     assert trained.digest in train.describe(trained)
 
 

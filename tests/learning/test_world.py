@@ -26,13 +26,18 @@ def played(some: Crowd, seconds: float) -> list:
 
 def test_the_same_seed_gives_the_same_population_and_another_seed_another() -> None:
     assert world.population(3, 400, now=START) == world.population(3, 400, now=START)
-    assert world.population(3, 400, now=START).profiles() != world.population(4, 400, now=START).profiles()
+    assert (
+        world.population(3, 400, now=START).profiles()
+        != world.population(4, 400, now=START).profiles()
+    )
 
 
 def test_the_date_changes_nothing_but_the_dates() -> None:
     old, new = world.population(3, 200, now=START), world.population(3, 200, now=START + 86_400)
     assert [a.kind for a in old.apps] == [a.kind for a in new.apps]
-    assert {n.profile.created_at - o.profile.created_at for o, n in zip(old.apps, new.apps, strict=True)} == {86_400}
+    assert {
+        n.profile.created_at - o.profile.created_at for o, n in zip(old.apps, new.apps, strict=True)
+    } == {86_400}
 
 
 def test_a_population_has_every_tier_and_kind_and_a_few_apps_are_most_of_the_traffic() -> None:
@@ -126,7 +131,9 @@ def test_a_service_with_room_is_fast_and_one_over_capacity_slows_down_and_then_f
     assert all(ok for ok, _ in answers)
     assert max(latency for _, latency in answers) < 3 * policy.latency_ms
     busy = services.ServiceModel(policy, START)
-    answers = [busy.offer(1.0, START + k / (2.0 * policy.capacity), k % 100 / 100) for k in range(8000)]
+    answers = [
+        busy.offer(1.0, START + k / (2.0 * policy.capacity), k % 100 / 100) for k in range(8000)
+    ]
     assert answers[-1][1] > 20 * policy.latency_ms
     assert 0.3 < sum(not ok for ok, _ in answers[4000:]) / 4000 < 0.7
 
@@ -143,4 +150,12 @@ def test_a_service_recovers_when_the_load_is_gone() -> None:
 
 def test_a_slowdown_holds_only_in_its_time() -> None:
     slow = services.Slowdown("search", first=10, every=100, lasts=5, factor=0.2)
-    assert [slow.holds(t) for t in (0, 9.9, 10, 14.9, 15, 110, 115)] == [False, False, True, True, False, True, False]
+    assert [slow.holds(t) for t in (0, 9.9, 10, 14.9, 15, 110, 115)] == [
+        False,
+        False,
+        True,
+        True,
+        False,
+        True,
+        False,
+    ]

@@ -21,7 +21,15 @@ def config(**fields):
     return msgspec.structs.replace(defaults.config(7, NOW - 477), **({"model": MODEL} | fields))
 
 
-CALM = Fleet(NOW, (status("d01", NOW), status("d02", NOW)), (), config(), "", IngestStatus(NOW, 1.8, 100, 0), 0)
+CALM = Fleet(
+    NOW,
+    (status("d01", NOW), status("d02", NOW)),
+    (),
+    config(),
+    "",
+    IngestStatus(NOW, 1.8, 100, 0),
+    0,
+)
 
 
 def titles(fleet: Fleet | None = CALM, **facts) -> list[str]:
@@ -43,18 +51,25 @@ def test_a_lost_decider_and_one_behind_are_named_with_since_when() -> None:
         lost=(Lost("d02", NOW - 40),),
     )
     lost, late = attention.find(Facts(behind))
-    assert (lost.title, lost.detail[:24]) == ("d02 has stopped reporting", "Last report 40 s ago. Th")
+    assert (lost.title, lost.detail[:24]) == (
+        "d02 has stopped reporting",
+        "Last report 40 s ago. Th",
+    )
     assert late.title == "d01 is one config behind"
     assert late.detail == "Still on cfg 6 after 7 m 57 s. The signature does not match."
 
 
 def test_a_decider_has_a_moment_to_follow() -> None:
-    fresh = replace(CALM, nodes=(status("d01", NOW, config_version=6),), config=config(issued_at=NOW - 2))
+    fresh = replace(
+        CALM, nodes=(status("d01", NOW, config_version=6),), config=config(issued_at=NOW - 2)
+    )
     assert titles(fresh) == []
 
 
 def test_no_model_is_said_once_not_per_decider() -> None:
-    none = replace(CALM, nodes=(status("d01", NOW, ml_state=int(MlState.NO_MODEL)),), config=config(model=None))
+    none = replace(
+        CALM, nodes=(status("d01", NOW, ml_state=int(MlState.NO_MODEL)),), config=config(model=None)
+    )
     assert titles(none) == ["No model is live"]
 
 
@@ -73,7 +88,9 @@ def test_a_switch_says_when_it_ends_or_that_it_does_not() -> None:
 
 
 def test_a_late_feed_is_named() -> None:
-    late = replace(CALM, nodes=(status("d01", NOW, services=[load("payments", 0.4, feedback_age_s=300)]),))
+    late = replace(
+        CALM, nodes=(status("d01", NOW, services=[load("payments", 0.4, feedback_age_s=300)]),)
+    )
     assert titles(late) == ["Feedback is late"]
 
 
@@ -106,10 +123,15 @@ def test_a_batch_that_was_set_aside_is_said_for_a_day() -> None:
 
 
 def test_explanations_that_are_missing_or_wrong_are_counted() -> None:
-    assert titles(explained=Explained(40, 50, 2)) == ["2 explanations did not add up", "40 of 50 refusals wait for their reasons"]
+    assert titles(explained=Explained(40, 50, 2)) == [
+        "2 explanations did not add up",
+        "40 of 50 refusals wait for their reasons",
+    ]
     assert titles(explained=Explained(2, 50, 0)) == []
     assert titles(explained=Explained(2, 50, 0, oldest_s=29.0)) == []
-    assert titles(explained=Explained(40, 50, 0, oldest_s=75.0)) == ["A decision has waited 1 m 15 s for its explanation"]
+    assert titles(explained=Explained(40, 50, 0, oldest_s=75.0)) == [
+        "A decision has waited 1 m 15 s for its explanation"
+    ]
     assert titles(explained=Explained(5, 5, 0)) == []
 
 

@@ -22,7 +22,9 @@ def artifact_bytes() -> bytes:
     abusive = rows[:, 0] + rng.normal(0, 1, len(rows)) > 2
     params = {"objective": "binary", "num_leaves": 7, "verbosity": -1, "num_threads": 1, "seed": 7}
     text = lightgbm.train(
-        params, lightgbm.Dataset(rows, abusive, feature_name=list(features.NAMES)), num_boost_round=5
+        params,
+        lightgbm.Dataset(rows, abusive, feature_name=list(features.NAMES)),
+        num_boost_round=5,
     ).model_to_string()
     calibration = artifact.Calibration(1.0, 0.0)
     card = artifact.ModelCard(
@@ -57,6 +59,10 @@ def artifact_bytes() -> bytes:
 @pytest.fixture
 def installation(db, settings, tmp_path: Path, keys: Path, valkey: redis.Redis) -> Path:
     """Keys, an empty store and the first config version."""
-    settings.SLUICE_VAR, settings.SLUICE_KEYS, settings.SLUICE_MODELS = tmp_path, keys, tmp_path / "models"
+    settings.SLUICE_VAR, settings.SLUICE_KEYS, settings.SLUICE_MODELS = (
+        tmp_path,
+        keys,
+        tmp_path / "models",
+    )
     changes.first(by=SYSTEM, reason="A new installation")
     return tmp_path

@@ -48,7 +48,9 @@ def test_the_next_live_model_retires_the_one_before(artifact_bytes) -> None:
     first = registry.register(artifact_bytes, by=SYSTEM, reason=WHY)
     changed = artifact.decode(artifact_bytes)
     card = msgspec.structs.replace(changed.card, title="Another")
-    second = registry.register(artifact.encode(msgspec.structs.replace(changed, card=card)), by=SYSTEM, reason=WHY)
+    second = registry.register(
+        artifact.encode(msgspec.structs.replace(changed, card=card)), by=SYSTEM, reason=WHY
+    )
     registry.make_live(first, by=SYSTEM, reason=WHY)
     registry.make_live(second, by=SYSTEM, reason=WHY)
     first.refresh_from_db()
@@ -72,9 +74,13 @@ def test_a_model_that_deciders_would_refuse_is_refused(artifact_bytes, change, s
 
 def test_a_model_whose_golden_vectors_disagree_is_refused(artifact_bytes) -> None:
     made = artifact.decode(artifact_bytes)
-    golden = msgspec.structs.replace(made.golden, raw_risk=[made.golden.raw_risk[0] + 1e-12, *made.golden.raw_risk[1:]])
+    golden = msgspec.structs.replace(
+        made.golden, raw_risk=[made.golden.raw_risk[0] + 1e-12, *made.golden.raw_risk[1:]]
+    )
     with pytest.raises(Refused, match="golden"):
-        registry.register(artifact.encode(msgspec.structs.replace(made, golden=golden)), by=SYSTEM, reason=WHY)
+        registry.register(
+            artifact.encode(msgspec.structs.replace(made, golden=golden)), by=SYSTEM, reason=WHY
+        )
 
 
 @pytest.mark.parametrize("data", [b"", b"\x00" * 50, b"not a model"])
@@ -111,12 +117,16 @@ def test_the_database_allows_one_live_model(artifact_bytes) -> None:
         )
 
 
-def test_the_first_model_is_trained_once_and_made_live_by_the_system(artifact_bytes, monkeypatch) -> None:
+def test_the_first_model_is_trained_once_and_made_live_by_the_system(
+    artifact_bytes, monkeypatch
+) -> None:
     asked = []
 
     def quick(seed, **options):
         asked.append(options["by"])
-        return train.Trained(artifact_bytes, artifact.digest_of(artifact_bytes), artifact.decode(artifact_bytes))
+        return train.Trained(
+            artifact_bytes, artifact.digest_of(artifact_bytes), artifact.decode(artifact_bytes)
+        )
 
     monkeypatch.setattr(train, "train", quick)
     out = io.StringIO()

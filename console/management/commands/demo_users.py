@@ -16,13 +16,18 @@ from console import roles
 
 
 class Command(BaseCommand):
-    help = "Makes the demo's people, one per role, and prints how to sign in. Running it again changes nothing."
+    help = (
+        "Makes the demo's people, one per role, and prints how to sign in. Running it again changes"
+        " nothing."
+    )
 
     def handle(self, *args: Any, **options: Any) -> None:
         password = demo_password(settings.SLUICE_KEYS)
         make_people(password)
         for person in roles.DEMO_PEOPLE:
-            self.stdout.write(f"{person.email}  {person.first} {person.last}, {roles.ROLE_LABELS[person.role]}")
+            self.stdout.write(
+                f"{person.email}  {person.first} {person.last}, {roles.ROLE_LABELS[person.role]}"
+            )
         self.stdout.write(f"Password for all of them: {password}")
 
 
@@ -43,7 +48,9 @@ def make_people(password: str) -> None:
     """Makes or completes the five people; a password that already fits is left alone."""
     roles.ensure()
     for person in roles.DEMO_PEOPLE:
-        user, _ = User.objects.get_or_create(username=person.email, defaults={"email": person.email})
+        user, _ = User.objects.get_or_create(
+            username=person.email, defaults={"email": person.email}
+        )
         user.first_name, user.last_name, user.is_active = person.first, person.last, True
         if not user.check_password(password):
             user.set_password(password)

@@ -31,18 +31,34 @@ CAPACITY = 200_000
 
 class Command(BaseCommand):
     help = (
-        "Plays access logs (combined, common or the gateway's JSON; gzip too) with the config and model that are live. "
-        "Offline they end now and run as fast as they can; the decisions appear in the console as node replay. "
-        "Client addresses become pseudonyms."
+        "Plays access logs (combined, common or the gateway's JSON; gzip too) with the config and"
+        " model that are live. Offline they end now and run as fast as they can; the decisions"
+        " appear in the console as node replay. Client addresses become pseudonyms."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
-        parser.add_argument("--format", choices=["auto", "combined", "envoy"], default="auto", help="combined takes common too")
+        parser.add_argument(
+            "--format",
+            choices=["auto", "combined", "envoy"],
+            default="auto",
+            help="combined takes common too",
+        )
         parser.add_argument("--limit", type=int, default=None, help="stop after this many requests")
-        parser.add_argument("--through-envoy", action="store_true", help="send real requests to the gateway instead")
-        parser.add_argument("--speed", type=float, default=1.0, help="with --through-envoy: times as fast as they came")
-        parser.add_argument("--gateway", default=f"http://127.0.0.1:{settings.SLUICE_PORTS['gateway']}", metavar="URL")
+        parser.add_argument(
+            "--through-envoy", action="store_true", help="send real requests to the gateway instead"
+        )
+        parser.add_argument(
+            "--speed",
+            type=float,
+            default=1.0,
+            help="with --through-envoy: times as fast as they came",
+        )
+        parser.add_argument(
+            "--gateway",
+            default=f"http://127.0.0.1:{settings.SLUICE_PORTS['gateway']}",
+            metavar="URL",
+        )
 
     def handle(self, *, files: Sequence[Path], limit: int | None, **options: object) -> None:
         if limit is not None and limit < 1:
@@ -51,24 +67,47 @@ class Command(BaseCommand):
             keys.ensure(settings.SLUICE_KEYS)
             key = keys.load_token_key(settings.SLUICE_KEYS)
             self._play(files, key, limit, options)
-        except (LogError, ReplayError, ControlError, ConfigError, ArtifactError, ValueError) as error:
+        except (
+            LogError,
+            ReplayError,
+            ControlError,
+            ConfigError,
+            ArtifactError,
+            ValueError,
+        ) as error:
             raise CommandError(str(error)) from error
         except redis.RedisError as error:
-            raise CommandError(f"Valkey at {settings.VALKEY_URL} does not answer: {error}. Start it with `make run`.") from error
+            raise CommandError(
+                f"Valkey at {settings.VALKEY_URL} does not answer: {error}. Start it with `make"
+                " run`."
+            ) from error
 
-    def _play(self, files: Sequence[Path], key: bytes, limit: int | None, options: dict[str, object]) -> None:
+    def _play(
+        self, files: Sequence[Path], key: bytes, limit: int | None, options: dict[str, object]
+    ) -> None:
         form = options["format"]
         client = redis.Redis.from_url(settings.VALKEY_URL)
         offline = (
-            None if options["through_envoy"] else replay.Offline(self._engine(client, key), _publisher(client), _lookup(client))
+            None
+            if options["through_envoy"]
+            else replay.Offline(self._engine(client, key), _publisher(client), _lookup(client))
         )
         span = replay.look(files, key, form, limit)
-        with tqdm(total=span.requests, unit=" requests", desc="Replay", leave=False, disable=None) as bar:
+        with tqdm(
+            total=span.requests, unit=" requests", desc="Replay", leave=False, disable=None
+        ) as bar:
             if offline is not None:
                 summary = offline.run(files, key, form, limit, span=span, advance=bar.update)
             else:
                 sending = replay.through_gateway(
-                    files, key, str(options["gateway"]), float(str(options["speed"])), form, limit, span, bar.update
+                    files,
+                    key,
+                    str(options["gateway"]),
+                    float(str(options["speed"])),
+                    form,
+                    limit,
+                    span,
+                    bar.update,
                 )
                 summary = asyncio.run(sending)
         self.stdout.write(replay.describe(summary))
@@ -77,7 +116,13 @@ class Command(BaseCommand):
         """A private engine with the published config and its model; what is missing is said."""
         current = self._config(client)
         model = self._model(client, current)
-        engine = Engine(node=replay.NODE, region=settings.SLUICE_REGION, token_key=key, capacity=CAPACITY, keep_all=True)
+        engine = Engine(
+            node=replay.NODE,
+            region=settings.SLUICE_REGION,
+            token_key=key,
+            capacity=CAPACITY,
+            keep_all=True,
+        )
         engine.apply(current, model)
         return engine
 
@@ -93,21 +138,34 @@ class Command(BaseCommand):
             self.stderr.write("No model is live: the fallback limiter decides.")
             return None
         path = settings.SLUICE_MODELS / current.model.digest
-        data = path.read_bytes() if path.is_file() else client.get(store.MODEL_PREFIX + current.model.digest)
+        data = (
+            path.read_bytes()
+            if path.is_file()
+            else client.get(store.MODEL_PREFIX + current.model.digest)
+        )
         if data is None:
-            self.stderr.write(f"The live model {current.model.name} is nowhere to be found: the fallback limiter decides.")
+            self.stderr.write(
+                f"The live model {current.model.name} is nowhere to be found: the fallback limiter"
+                " decides."
+            )
             return None
         return Model.load(data, current.model.digest)
 
 
 def _publisher(client: redis.Redis) -> replay.Publish:
-    return lambda batch: client.xadd(store.EVENTS_STREAM, {"b": batch}, maxlen=store.EVENTS_MAXLEN, approximate=True)
+    return lambda batch: client.xadd(
+        store.EVENTS_STREAM, {"b": batch}, maxlen=store.EVENTS_MAXLEN, approximate=True
+    )
 
 
 def _lookup(client: redis.Redis) -> replay.Lookup:
     decode = msgspec.msgpack.Decoder(Profile).decode
 
     def profiles(apps: Sequence[str]) -> list[Profile]:
-        return [decode(data) for data in client.mget([store.PROFILE_PREFIX + app for app in apps]) if data is not None]
+        return [
+            decode(data)
+            for data in client.mget([store.PROFILE_PREFIX + app for app in apps])
+            if data is not None
+        ]
 
     return profiles

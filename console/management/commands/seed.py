@@ -1,4 +1,6 @@
-"""`manage.py seed`: what a new installation starts with: keys, tenants and apps, the first config document, profiles."""
+"""`manage.py seed`: what a new installation starts with: keys, tenants and apps, the first config
+document, profiles.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,10 @@ APPS = 3000
 
 
 class Command(BaseCommand):
-    help = "Makes the keys, the demo world's tenants and apps, and the first config document; leaves what is there."
+    help = (
+        "Makes the keys, the demo world's tenants and apps, and the first config document; leaves"
+        " what is there."
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--seed", type=int, default=SEED)
@@ -36,19 +41,27 @@ class Command(BaseCommand):
             did = publish.rebuild() if made or first else publish.pending()
         except (ControlError, ValueError) as error:
             raise CommandError(str(error)) from error
-        self.stdout.write(f"{made:,} apps added, {App.objects.count():,} apps of {Tenant.objects.count():,} tenants in all.")
-        self.stdout.write(f"Config {changes.current().version} is the newest; {did or 'nothing'} published.")
+        self.stdout.write(
+            f"{made:,} apps added, {App.objects.count():,} apps of {Tenant.objects.count():,}"
+            " tenants in all."
+        )
+        self.stdout.write(
+            f"Config {changes.current().version} is the newest; {did or 'nothing'} published."
+        )
 
 
 def populate(population: world.Population) -> int:
-    """Adds the tenants and apps that are not there yet; returns how many apps. An app that is there is left as it is."""
+    """Adds the tenants and apps that are not there yet; returns how many apps. An app that is there
+    is left as it is.
+    """
     known = set(App.objects.values_list("id", flat=True))
     fresh = [profile for profile in population.profiles() if profile.app not in known]
     if not fresh:
         return 0
     with transaction.atomic():
         Tenant.objects.bulk_create(
-            (Tenant(id=slug, name=name) for slug, name in population.tenants().items()), ignore_conflicts=True
+            (Tenant(id=slug, name=name) for slug, name in population.tenants().items()),
+            ignore_conflicts=True,
         )
         App.objects.bulk_create((_app(profile) for profile in fresh), batch_size=1000)
         audit.append(

@@ -41,12 +41,22 @@ class Stopped(Exception):
 
 
 class Command(BaseCommand):
-    help = "Starts everything on this machine: PostgreSQL, Valkey, Envoy, deciders, workers, console and demo traffic."
+    help = (
+        "Starts everything on this machine: PostgreSQL, Valkey, Envoy, deciders, workers, console"
+        " and demo traffic."
+    )
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--no-traffic", action="store_true", help="without the simulated clients")
-        parser.add_argument("--port", type=int, default=None, help="the console's port (default: SLUICE_CONSOLE_PORT or 8000)")
+        parser.add_argument(
+            "--no-traffic", action="store_true", help="without the simulated clients"
+        )
+        parser.add_argument(
+            "--port",
+            type=int,
+            default=None,
+            help="the console's port (default: SLUICE_CONSOLE_PORT or 8000)",
+        )
 
     def handle(self, *, no_traffic: bool, port: int | None, **options: object) -> None:
         try:
@@ -87,8 +97,12 @@ class Command(BaseCommand):
         supervisor.start(keep_open=[lock.fileno()])
         start_servers(supervisor)
         leave_addresses(var)
-        if crew.is_compiled(var) and all((var / "nodes" / node / "config.bin").exists() for node in crew.DECIDERS):
-            supervisor.run(*crew.DECIDERS)  # they know what to do, and get ready while the database is prepared
+        if crew.is_compiled(var) and all(
+            (var / "nodes" / node / "config.bin").exists() for node in crew.DECIDERS
+        ):
+            supervisor.run(
+                *crew.DECIDERS
+            )  # they know what to do, and get ready while the database is prepared
         self.say("Preparing the database ...")
         call_command("migrate", verbosity=0, interactive=False)
         with Path(os.devnull).open("w") as nothing:
@@ -106,7 +120,10 @@ class Command(BaseCommand):
         """Starts what decides and shows, then, once that is up, what may come a little later."""
         health = {node: (ports[node], "/healthz") for node in crew.DECIDERS}
         if not crew.is_compiled(supervisor.var):
-            self.say("The first decider compiles its code, about half a minute; the others then load it ...")
+            self.say(
+                "The first decider compiles its code, about half a minute; the others then load"
+                " it ..."
+            )
             supervisor.run(crew.DECIDERS[0])
             self.wait_until_up(supervisor, {crew.DECIDERS[0]: health[crew.DECIDERS[0]]})
         supervisor.run(*crew.DECIDERS, "services", "envoy", "feedback", "console")
@@ -114,7 +131,9 @@ class Command(BaseCommand):
         supervisor.run(*(program.name for program in supervisor.programs))
 
     def wait_until_up(self, supervisor: Supervisor, wanted: dict[str, tuple[int, str]]) -> None:
-        """Returns when the (port, path) of each name gives a page; says what keeps it from that. Raises CommandError."""
+        """Returns when the (port, path) of each name gives a page; says what keeps it from that.
+        Raises CommandError.
+        """
         give_up = time.monotonic() + UP_WITHIN_S
         while wanted:
             wanted = {name: place for name, place in wanted.items() if not crew.answers(*place)}
@@ -122,7 +141,10 @@ class Command(BaseCommand):
                 self.say(trouble.sentence)
             if wanted and time.monotonic() > give_up:
                 logs = ", ".join(str(supervisor.log_path(name)) for name in wanted)
-                raise CommandError(f"{' and '.join(wanted)} did not come up within {UP_WITHIN_S:.0f} s; see {logs}.")
+                raise CommandError(
+                    f"{' and '.join(wanted)} did not come up within {UP_WITHIN_S:.0f} s; see"
+                    f" {logs}."
+                )
             time.sleep(0.2)
 
     def welcome(self, ports: dict[str, int], took_s: float) -> None:
@@ -130,12 +152,16 @@ class Command(BaseCommand):
         password = (settings.SLUICE_KEYS / "demo-password").read_text().strip()
         address = f"http://localhost:{ports['console']}"
         self.say(
-            f"\nSluice is up after {took_s:.0f} s.\n\n  Console   {address}\n  Gateway   http://localhost:{ports['gateway']}\n"
+            f"\nSluice is up after {took_s:.0f} s.\n\n  Console   {address}\n  Gateway  "
+            f" http://localhost:{ports['gateway']}\n"
         )
         self.say(f"Sign in as one of these; the password of each is  {password}\n")
         for person in roles.DEMO_PEOPLE:
             self.say(f"  {person.email:<36} {roles.ROLE_LABELS[person.role]}")
-        self.say("\nLook first: sign in as support, open a refused request from the home page and read why. Then, as SRE, turn")
+        self.say(
+            "\nLook first: sign in as support, open a refused request from the home page and read"
+            " why. Then, as SRE, turn"
+        )
         self.say(f"all ML off under {address}/switches and watch the deciders follow.\n")
         self.say("Ctrl-C stops everything and keeps the data.\n")
 
@@ -162,7 +188,8 @@ class Command(BaseCommand):
 
 @contextlib.contextmanager
 def only_one(var: Path) -> Iterator[IO[str]]:
-    """Holds the installation's lock. It ends with the processes that hold it, so a crash leaves none behind.
+    """Holds the installation's lock. It ends with the processes that hold it, so a crash leaves
+    none behind.
 
     Raises:
         CommandError: when another run holds it.
@@ -176,7 +203,8 @@ def only_one(var: Path) -> Iterator[IO[str]]:
             pid = lock.read().strip()
             if (pid and Path(f"/proc/{pid}").exists()) or time.monotonic() > give_up:
                 raise CommandError(
-                    f"Sluice already runs on {var} (process {pid}). Stop that one, or set SLUICE_VAR to another folder."
+                    f"Sluice already runs on {var} (process {pid}). Stop that one, or set"
+                    " SLUICE_VAR to another folder."
                 )
             time.sleep(0.2)
         lock.seek(0)
@@ -204,7 +232,9 @@ def until_told_to_stop() -> Iterator[None]:
         raise Stopped
 
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before: dict[signal.Signals, Callable[..., object] | int | None] = {each: signal.signal(each, stop) for each in numbers}
+    before: dict[signal.Signals, Callable[..., object] | int | None] = {
+        each: signal.signal(each, stop) for each in numbers
+    }
     try:
         yield
     finally:
@@ -217,7 +247,8 @@ def check_disk(var: Path) -> None:
     free = shutil.disk_usage(var).free
     if free < NEEDED_BYTES:
         raise CommandError(
-            f"Only {free / 1e9:.1f} GB are free where {var} is; Sluice wants 2 GB. Free some, or set SLUICE_VAR elsewhere."
+            f"Only {free / 1e9:.1f} GB are free where {var} is; Sluice wants 2 GB. Free some, or"
+            " set SLUICE_VAR elsewhere."
         )
 
 
@@ -229,13 +260,21 @@ def check_ports(ports: dict[str, int]) -> None:
         if not parts.is_free(port):
             variable = f"SLUICE_{name.upper().replace('-', '_')}_PORT"
             raise CommandError(
-                f"Port {port} is taken by another program. Choose another for {name}: {variable}={port + 1} make run"
+                f"Port {port} is taken by another program. Choose another for {name}:"
+                f" {variable}={port + 1} make run"
             )
 
 
 def make_folders(var: Path) -> None:
     """The folders that programs write to."""
-    for name in ("log", "run", "models", "numba", "media", *(f"nodes/{node}" for node in crew.DECIDERS)):
+    for name in (
+        "log",
+        "run",
+        "models",
+        "numba",
+        "media",
+        *(f"nodes/{node}" for node in crew.DECIDERS),
+    ):
         (var / name).mkdir(parents=True, exist_ok=True)
 
 
@@ -270,7 +309,9 @@ def check_database() -> None:
     try:
         psycopg.connect(settings.DATABASE_URL, connect_timeout=5).close()
     except psycopg.OperationalError as error:
-        raise parts.PartError(f"The database of DATABASE_URL cannot be reached: {str(error).splitlines()[0]}.") from error
+        raise parts.PartError(
+            f"The database of DATABASE_URL cannot be reached: {str(error).splitlines()[0]}."
+        ) from error
 
 
 def leave_addresses(var: Path) -> None:
@@ -282,8 +323,12 @@ def leave_addresses(var: Path) -> None:
 
 
 def run_to_end(command: list[str]) -> None:
-    """Runs one program in the foreground. Raises CommandError when it fails, Stopped when told to stop meanwhile."""
-    process = subprocess.Popen(leash.command(command), cwd=surroundings.ROOT, start_new_session=True)
+    """Runs one program in the foreground. Raises CommandError when it fails, Stopped when told to
+    stop meanwhile.
+    """
+    process = subprocess.Popen(
+        leash.command(command), cwd=surroundings.ROOT, start_new_session=True
+    )
     try:
         status = process.wait()
     except Stopped:

@@ -22,4 +22,6 @@ class Command(BaseCommand):
                 f"The audit log breaks at entry {state.broken.seq}: {state.broken.why}. "
                 f"The {state.entries:,} entries before it hold."
             )
-        self.stdout.write(f"The audit log holds: {state.entries:,} entries, the last with hash {state.head}.")
+        self.stdout.write(
+            f"The audit log holds: {state.entries:,} entries, the last with hash {state.head}."
+        )

@@ -11,16 +11,28 @@ from control.errors import ControlError
 
 
 class Command(BaseCommand):
-    help = "Publishes the newest config version if it is not out yet; with --all, refills the store: config, live model, profiles."
+    help = (
+        "Publishes the newest config version if it is not out yet; with --all, refills the store:"
+        " config, live model, profiles."
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--all", action="store_true", dest="everything", help="publish everything again, whatever is there")
+        parser.add_argument(
+            "--all",
+            action="store_true",
+            dest="everything",
+            help="publish everything again, whatever is there",
+        )
 
     def handle(self, *, everything: bool, **options: object) -> None:
         try:
             for said in offline.reconcile():
                 self.stdout.write(said)
-            did = f"published everything, {publish.rebuild():,} profiles" if everything else publish.pending()
+            did = (
+                f"published everything, {publish.rebuild():,} profiles"
+                if everything
+                else publish.pending()
+            )
         except ControlError as error:
             raise CommandError(str(error)) from error
         self.stdout.write(did.capitalize() if did else "Nothing was waiting.")

@@ -1,4 +1,6 @@
-"""`manage.py switch`: the kill switch at a shell, which also works with PostgreSQL or Valkey down."""
+"""`manage.py switch`: the kill switch at a shell, which also works with PostgreSQL or Valkey
+down.
+"""
 
 from __future__ import annotations
 
@@ -25,25 +27,51 @@ UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 class Command(BaseCommand):
     help = "Engages, extends or clears a kill switch."
-    requires_system_checks: list[str] = []  # an emergency tool does not wait for anything it does not need
+    requires_system_checks: list[
+        str
+    ] = []  # an emergency tool does not wait for anything it does not need
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("name", nargs="?", help=f"the switch: {', '.join(switches.CATALOGUE)}")
         verb = parser.add_mutually_exclusive_group(required=True)
         verb.add_argument("--engage", dest="verb", action="store_const", const="engage")
-        verb.add_argument("--extend", dest="verb", action="store_const", const="extend", help="give an engaged switch another end")
+        verb.add_argument(
+            "--extend",
+            dest="verb",
+            action="store_const",
+            const="extend",
+            help="give an engaged switch another end",
+        )
         verb.add_argument("--clear", dest="verb", action="store_const", const="clear")
         verb.add_argument(
-            "--reconcile", dest="verb", action="store_const", const="reconcile", help="take flips made without PostgreSQL into it"
+            "--reconcile",
+            dest="verb",
+            action="store_const",
+            const="reconcile",
+            help="take flips made without PostgreSQL into it",
         )
         end = parser.add_mutually_exclusive_group()
-        end.add_argument("--for", dest="lasts", metavar="2h", help="end by itself after so many m, h or d")
-        end.add_argument("--until-cleared", action="store_true", help="stay engaged until someone clears it")
+        end.add_argument(
+            "--for", dest="lasts", metavar="2h", help="end by itself after so many m, h or d"
+        )
+        end.add_argument(
+            "--until-cleared", action="store_true", help="stay engaged until someone clears it"
+        )
         parser.add_argument("--reason", default="", help="what is wrong, and where to read more")
-        parser.add_argument("--by", default="", metavar="EMAIL", help="who decides it; default: who runs the command")
-        parser.add_argument("--wait", action="store_true", help=f"wait up to {WAIT_S:.0f} s for every decider's ack")
         parser.add_argument(
-            "--file", nargs="*", metavar="PATH", help="write the signed document into node directories: var/nodes/*/switch.bin"
+            "--by",
+            default="",
+            metavar="EMAIL",
+            help="who decides it; default: who runs the command",
+        )
+        parser.add_argument(
+            "--wait", action="store_true", help=f"wait up to {WAIT_S:.0f} s for every decider's ack"
+        )
+        parser.add_argument(
+            "--file",
+            nargs="*",
+            metavar="PATH",
+            help="write the signed document into node directories: var/nodes/*/switch.bin",
         )
 
     def handle(self, **options: object) -> None:
@@ -59,10 +87,21 @@ class Command(BaseCommand):
         try:
             said = offline.reconcile()
         except (OperationalError, InterfaceError) as error:
-            raise CommandError("PostgreSQL does not answer; the journal is kept and taken in once it does.") from error
+            raise CommandError(
+                "PostgreSQL does not answer; the journal is kept and taken in once it does."
+            ) from error
         self.stdout.write("\n".join(said) or "The journal is empty: nothing to take in.")
 
-    def _flip(self, *, verb: switches.Verb, name: str | None, reason: str, by: str, wait: bool, **options: object) -> None:
+    def _flip(
+        self,
+        *,
+        verb: switches.Verb,
+        name: str | None,
+        reason: str,
+        by: str,
+        wait: bool,
+        **options: object,
+    ) -> None:
         if not name:
             raise CommandError(f"Name the switch: {', '.join(switches.CATALOGUE)}.")
         until = self._end(verb, options["lasts"], bool(options["until_cleared"]))
@@ -71,8 +110,13 @@ class Command(BaseCommand):
         try:
             row = self._with_postgres(verb, name, self._actor(by), reason, until)
         except (OperationalError, InterfaceError):
-            reached = offline.flip(verb, name, by=Actor.at_shell(by), reason=reason, until=until, files=files)
-            self.stdout.write(f"PostgreSQL does not answer. Journalled in {reached.journal.name}, to be taken in when it does.")
+            reached = offline.flip(
+                verb, name, by=Actor.at_shell(by), reason=reason, until=until, files=files
+            )
+            self.stdout.write(
+                f"PostgreSQL does not answer. Journalled in {reached.journal.name}, to be taken in"
+                " when it does."
+            )
             made, version = reached.made_at, reached.version
         else:
             made, version = row.made_at, row.version
@@ -81,7 +125,9 @@ class Command(BaseCommand):
         self._say_done(verb, kind, until, version, files or [])
         self._say_acks(version, made, wait)
 
-    def _with_postgres(self, verb: switches.Verb, name: str, by: Actor, reason: str, until: datetime | None) -> ConfigVersion:
+    def _with_postgres(
+        self, verb: switches.Verb, name: str, by: Actor, reason: str, until: datetime | None
+    ) -> ConfigVersion:
         if verb == "engage":
             return switches.engage(name, by=by, reason=reason, until=until)
         if verb == "extend":
@@ -91,9 +137,14 @@ class Command(BaseCommand):
     def _actor(self, by: str) -> Actor:
         if not by:
             return Actor.at_shell()
-        user = get_user_model().objects.filter(email__iexact=by).first() or get_user_model().objects.filter(username=by).first()
+        user = (
+            get_user_model().objects.filter(email__iexact=by).first()
+            or get_user_model().objects.filter(username=by).first()
+        )
         if user is None:
-            raise CommandError(f"There is no user {by}. Leave --by out to act as who runs the command.")
+            raise CommandError(
+                f"There is no user {by}. Leave --by out to act as who runs the command."
+            )
         switches.check_may_flip(user)
         return Actor.of(user)
 
@@ -109,12 +160,24 @@ class Command(BaseCommand):
         return timezone.now() + timedelta(**{UNITS[match[2]]: int(match[1])})
 
     def _say_done(
-        self, verb: switches.Verb, kind: switches.SwitchKind, until: datetime | None, version: int, files: list[Path]
+        self,
+        verb: switches.Verb,
+        kind: switches.SwitchKind,
+        until: datetime | None,
+        version: int,
+        files: list[Path],
     ) -> None:
         done = {"engage": "engaged", "extend": "extended", "clear": "cleared"}[verb]
-        end = "" if verb == "clear" else f" until {until:%d %b %H:%M} UTC" if until else " until someone clears it"
+        end = (
+            ""
+            if verb == "clear"
+            else f" until {until:%d %b %H:%M} UTC"
+            if until
+            else " until someone clears it"
+        )
         self.stdout.write(
-            f"“{kind.label}” is {done}{end}, config {version}. {kind.cleared if verb == 'clear' else kind.consequence}"
+            f"“{kind.label}” is {done}{end}, config {version}."
+            f" {kind.cleared if verb == 'clear' else kind.consequence}"
         )
         for path in files:
             self.stdout.write(f"Wrote {path}.")
@@ -125,18 +188,35 @@ class Command(BaseCommand):
             try:
                 reached = acks.reach(version, made.timestamp(), True, time.time())
             except StoreUnavailable as error:
-                self.stdout.write(f"{error} Acks come through Valkey, so they cannot be read now; deciders poll their switch file.")
+                self.stdout.write(
+                    f"{error} Acks come through Valkey, so they cannot be read now; deciders poll"
+                    " their switch file."
+                )
                 return
             if reached.complete or time.monotonic() >= stop:
                 break
             time.sleep(LOOK_EVERY_S)
         for node in reached.nodes:
-            took = f"last old decision after {node.ms:.0f} ms" if node.ms is not None else node.error or ""
+            took = (
+                f"last old decision after {node.ms:.0f} ms"
+                if node.ms is not None
+                else node.error or ""
+            )
             self.stdout.write(f"  {node.region} {node.name}: {node.state.value} {took}".rstrip())
         if not reached.total:
             self.stdout.write("No decider was heard of in the last hour.")
         elif reached.complete:
-            last = "" if reached.ms is None else f" The last decision under the old state was {reached.ms:.0f} ms after the change."
+            last = (
+                ""
+                if reached.ms is None
+                else (
+                    f" The last decision under the old state was {reached.ms:.0f} ms after the"
+                    " change."
+                )
+            )
             self.stdout.write(f"All {reached.total} deciders acked.{last}")
         else:
-            self.stdout.write(f"{reached.acked} of {reached.total} deciders acked so far. The page /switches goes on showing it.")
+            self.stdout.write(
+                f"{reached.acked} of {reached.total} deciders acked so far. The page /switches goes"
+                " on showing it."
+            )

@@ -18,23 +18,38 @@ from decisions.ingest import Worker
 
 
 class Command(BaseCommand):
-    help = "Stores decision events from Valkey in PostgreSQL, each exactly once. Several may run at once."
+    help = (
+        "Stores decision events from Valkey in PostgreSQL, each exactly once. Several may run at"
+        " once."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
-            "--name", default=f"{socket.gethostname()}-{os.getpid()}", help="this worker's name in the consumer group"
+            "--name",
+            default=f"{socket.gethostname()}-{os.getpid()}",
+            help="this worker's name in the consumer group",
         )
 
     def handle(self, *, name: str, **options: object) -> None:
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
-        # the worker has its own patience; the client's would only keep it from stopping when told to
-        times = {"socket_timeout": 3, "socket_connect_timeout": 2, "health_check_interval": 15, "retry": Retry(NoBackoff(), 0)}
+        # the worker has its own patience; the client's would only keep it from stopping when told
+        # to
+        times = {
+            "socket_timeout": 3,
+            "socket_connect_timeout": 2,
+            "health_check_interval": 15,
+            "retry": Retry(NoBackoff(), 0),
+        }
         client = redis.Redis.from_url(settings.VALKEY_URL, **times)
         worker = Worker(client, name)
         self.stdout.write(f"ingest {name} is running")
         worker.run(stop)
-        with contextlib.suppress(redis.RedisError):  # leaving is a courtesy; a name left behind does no harm
+        with contextlib.suppress(
+            redis.RedisError
+        ):  # leaving is a courtesy; a name left behind does no harm
             worker.leave()
-        self.stdout.write(f"ingest {name} stopped after {worker.rows} rows, {worker.dead} batches buried")
+        self.stdout.write(
+            f"ingest {name} stopped after {worker.rows} rows, {worker.dead} batches buried"
+        )

@@ -21,11 +21,19 @@ RUNS = 4
 
 
 class Command(BaseCommand):
-    help = "Trains a model on simulated, labelled traffic, registers it and makes it live, unless one is live already."
+    help = (
+        "Trains a model on simulated, labelled traffic, registers it and makes it live, unless one"
+        " is live already."
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--seed", type=int, default=7)
-        parser.add_argument("--seconds", type=float, default=240.0, help="simulated seconds of each of the four runs")
+        parser.add_argument(
+            "--seconds",
+            type=float,
+            default=240.0,
+            help="simulated seconds of each of the four runs",
+        )
 
     def handle(self, *, seed: int, seconds: float, **options: object) -> None:
         try:
@@ -39,10 +47,19 @@ class Command(BaseCommand):
             self.stdout.write(f"{ref.name} v{ref.version} is live already.")
             return
         began = time.perf_counter()
-        with tqdm(total=RUNS * seconds, unit="s", desc="Simulating", leave=False, bar_format="{l_bar}{bar}| {n:.0f} s") as bar:
+        with tqdm(
+            total=RUNS * seconds,
+            unit="s",
+            desc="Simulating",
+            leave=False,
+            bar_format="{l_bar}{bar}| {n:.0f} s",
+        ) as bar:
             trained = train.train(seed, by="System", seconds=seconds, progress=bar.update)
         model = registry.register(trained.data, by=SYSTEM, reason=REASON)
         registry.make_live(model, by=SYSTEM, reason=REASON)
         figures = trained.artifact.card.metrics
         took = time.perf_counter() - began
-        self.stdout.write(f"{model} is live after {took:.0f} s. On held-out apps its risk AUC is {figures['risk_auc']:.3f}.")
+        self.stdout.write(
+            f"{model} is live after {took:.0f} s. On held-out apps its risk AUC is"
+            f" {figures['risk_auc']:.3f}."
+        )
