@@ -9,6 +9,7 @@ from pathlib import Path
 
 from console import leash, parts, surroundings
 from console.supervise import Program
+from decider import compiled_cache
 
 DECIDERS = ("d01", "d02")
 BEHIND, FAR_BEHIND = 5, 15
@@ -106,13 +107,8 @@ def traffic(ports: Mapping[str, int]) -> Program:
 
 
 def is_compiled(var: Path) -> bool:
-    """Whether the compiler's cache is newer than the decider's code, so that deciders start in
-    seconds.
-    """
-    newest = max(
-        (path.stat().st_mtime for path in (surroundings.ROOT / "decider").glob("*.py")), default=0.0
-    )
-    return any(path.stat().st_mtime > newest for path in (var / "numba").rglob("*.nbi"))
+    """Return whether code compiled from this source is there, so that deciders start in seconds."""
+    return any(compiled_cache.folder(var / "numba").rglob("*.nbi"))
 
 
 def access_log(var: Path) -> Path:

@@ -1,8 +1,8 @@
 """Where numba keeps compiled code: one folder per state of the decider's source.
 
-numba notices when a function's own file changes, but not when one that it inlines did, or a
-constant it took from elsewhere. So compiled code is kept under the hash of all sources it comes
-from, and a changed policy can never run as its predecessor.
+numba notices when a function's own file changes. It does not notice a change in a function that
+it inlined, or in a constant that it took from another module. So compiled code is kept under the
+hash of every source of the decider, and a changed policy can never run as its predecessor.
 """
 
 from __future__ import annotations
@@ -11,22 +11,37 @@ import hashlib
 import os
 from pathlib import Path
 
+_TREE = Path(__file__).resolve().parent
 _PREFIX = "compiled-"
-_CONSTANTS = {"features.py", "passes_layout.py", "signals.py", "vocabulary.py"}
-"""Modules without compiled functions whose constants compiled code holds."""
+
+
+def key(tree: Path = _TREE) -> str:
+    """Return 16 hex digits that change with the path or the text of any module below `tree`.
+
+    Every module counts, not only those with compiled functions: which constants end up in compiled
+    code cannot be told from the text, and a needless compilation costs a minute, a stale one a
+    wrong decision.
+    """
+    digest = hashlib.blake2b(digest_size=8)
+    for source in sorted(tree.rglob("*.py")):
+        # the length keeps two files from being read as one with the same text in all
+        text = source.read_bytes()
+        digest.update(f"{source.relative_to(tree).as_posix()}\0{len(text)}\0".encode())
+        digest.update(text)
+    return digest.hexdigest()
+
+
+def folder(base: Path) -> Path:
+    """Return the folder below `base` for code compiled from today's source."""
+    if base.name.startswith(_PREFIX):
+        base = base.parent  # inherited from a parent process that did the same
+    return base / f"{_PREFIX}{key()}"
 
 
 def use_own_folder() -> None:
-    """Points NUMBA_CACHE_DIR at this source's folder, below the one it names or `__pycache__`. Call
-    before numba is imported.
+    """Point NUMBA_CACHE_DIR at this source's folder. Call before numba is imported.
+
+    The folder lies below the one that NUMBA_CACHE_DIR names, else below `__pycache__`.
     """
-    here = Path(__file__).parent
-    digest = hashlib.blake2b(digest_size=8)
-    for source in sorted(here.glob("*.py")):
-        text = source.read_bytes()
-        if source.name in _CONSTANTS or b"njit" in text:
-            digest.update(text)
-    base = Path(os.environ.get("NUMBA_CACHE_DIR") or here / "__pycache__")
-    if base.name.startswith(_PREFIX):
-        base = base.parent  # inherited from a parent process that did the same
-    os.environ["NUMBA_CACHE_DIR"] = str(base / f"{_PREFIX}{digest.hexdigest()}")
+    base = Path(os.environ.get("NUMBA_CACHE_DIR") or _TREE / "__pycache__")
+    os.environ["NUMBA_CACHE_DIR"] = str(folder(base))
