@@ -11,14 +11,15 @@ from functools import cache
 import msgspec
 
 from bench import model_scoring
-from decider import artifact as artifacts
-from decider import defaults, models
-from decider.artifact import Artifact, Calibration, ModelCard
-from decider.config import Config, ModelRef
-from decider.engine import Engine
-from decider.features import SCHEMA
-from decider.requests import CheckRequest
-from decider.store import Profile
+from decider.contracts import artifact as artifacts
+from decider.contracts import defaults
+from decider.contracts.artifact import Artifact, Calibration, ModelCard
+from decider.contracts.config import Config, ModelRef
+from decider.contracts.features import SCHEMA
+from decider.contracts.requests import CheckRequest
+from decider.contracts.store import Profile
+from decider.engine.engine import Engine
+from decider.scoring.model import make_golden
 
 VALUE_TREES = 80
 RANKED_SHARE = 5
@@ -56,7 +57,7 @@ def model_data() -> bytes:
         limits="Worth nothing.",
         typical={},
     )
-    golden = models.make_golden(rows[:32], risk, value, low, even)
+    golden = make_golden(rows[:32], risk, value, low, even)
     return artifacts.encode(
         Artifact(
             name="bench",

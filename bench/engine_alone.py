@@ -14,10 +14,11 @@ from typing import IO
 
 from bench import apps, peers
 from bench.model_scoring import one_core
-from decider import artifact, models
-from decider.engine import Engine
-from decider.models import Model
-from decider.requests import CheckRequest
+from decider.contracts import artifact
+from decider.contracts.requests import CheckRequest
+from decider.engine.engine import Engine
+from decider.scoring import model
+from decider.scoring.model import Model
 
 APPS, BATCH, SINGLES, MANY = 1_000_000, 256, 10_000, 25_600
 PEER = "limits: FixedWindowRateLimiter.hit, MemoryStorage"
@@ -28,7 +29,7 @@ def measure(rounds: int = 5) -> list[dict[str, object]]:
     """Medians of `rounds` interleaved rounds after one that is not counted; CPU time of the calling
     thread.
     """
-    models.warm_up()
+    model.warm_up()
     apps.model_data()
     with one_core(), _limits() as hits:
         engine = _engine()

@@ -24,8 +24,8 @@ from bench import apps, load, peers, processes
 from bench.__main__ import missing
 from console import parts
 from control import keys
-from decider import artifact, config, event, store
-from decider.vocabulary import Arm
+from decider.contracts import artifact, config, event, store
+from decider.contracts.vocabulary import Arm
 
 APPS, CONNECTIONS, FEW = 100_000, 64, 4
 SECONDS = 4

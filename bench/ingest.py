@@ -19,8 +19,8 @@ import numpy as np
 import psycopg
 
 from console import parts
-from decider import features, ids, signals
-from decider.event import Event
+from decider.contracts import features, ids, signals
+from decider.contracts.event import Event
 from decisions import binary
 
 ROWS = 20_000

@@ -230,7 +230,8 @@ def _install() -> None:
 
 def _model() -> bytes:
     from bench import model_scoring
-    from decider import artifact, features, models
+    from decider.contracts import artifact, features
+    from decider.scoring import model
 
     rows = model_scoring.make_rows(20_000)
     text, even = model_scoring.train(rows).model_to_string(), artifact.Calibration(1.0, 0.0)
@@ -249,7 +250,7 @@ def _model() -> bytes:
         limits="Worth nothing.",
         typical={},
     )
-    golden = models.make_golden(rows[:32], text, text, even, even)
+    golden = model.make_golden(rows[:32], text, text, even, even)
     return artifact.encode(
         artifact.Artifact(
             name="risk",
@@ -301,7 +302,7 @@ def _wait_for(done: Callable[[], bool], limit_s: float, failed: str) -> None:
 def _ranks(name: str) -> bool:
     """Whether a decider reports a live model."""
     from control import acks
-    from decider.vocabulary import MlState
+    from decider.contracts.vocabulary import MlState
 
     _, status = acks.heartbeats(time.time()).get(name, (0.0, None))
     return status is not None and status.ml_state == MlState.LIVE and bool(status.model)
@@ -356,7 +357,7 @@ def _pushes(rounds: int, deciders: int) -> list[float]:
     from django.conf import settings
 
     from control import acks, changes, keys, publish
-    from decider import config
+    from decider.contracts import config
 
     base, key, took = changes.current(), keys.load_signing_key(settings.SLUICE_KEYS), []
     for version in range(base.version + 1, base.version + 1 + rounds):

@@ -24,8 +24,8 @@ from pathlib import Path
 import numpy as np
 
 from bench import kill_switch
-from decider import features, signals
-from decider.event import Event
+from decider.contracts import features, signals
+from decider.contracts.event import Event
 
 ROWS = int(os.environ.get("SLUICE_BENCH_ROWS", "5000000"))
 DAYS, COMMIT, APPS = 7, 20_000, 3_000

@@ -10,10 +10,12 @@ import numpy as np
 
 from bench import apps
 from bench.model_scoring import one_core
-from decider import artifact, models, state
-from decider.engine import Engine
-from decider.models import Model
-from decider.requests import CheckRequest
+from decider.contracts import artifact
+from decider.contracts.requests import CheckRequest
+from decider.engine import app_state
+from decider.engine.engine import Engine
+from decider.scoring import model
+from decider.scoring.model import Model
 
 APPS, STEPS = 300_000, 10_000
 BYTES, STALL_MS, GROWTH = 600, 1.0, 0.01
@@ -24,7 +26,7 @@ def measure(rounds: int = 10) -> list[dict[str, object]]:
     """Growth of resident memory while apps arrive, and times of single decisions with and without
     evictions.
     """
-    models.warm_up()
+    model.warm_up()
     data = apps.model_data()
     with one_core():
         engine = _engine(2048, data)
@@ -42,8 +44,8 @@ def measure(rounds: int = 10) -> list[dict[str, object]]:
         kept, made_room = _times(engine, rounds)
         gc.enable()
         gc.unfreeze()
-    per_app, arrays = (filled - before) / APPS, state.bytes_per_app(engine.state)
-    evicted = int(engine.state.meta[state.M_EVICTED])
+    per_app, arrays = (filled - before) / APPS, app_state.bytes_per_app(engine.state)
+    evicted = int(engine.state.meta[app_state.M_EVICTED])
     return [
         *_sizes(per_app, arrays, filled - before, after - filled, evicted),
         *_stalls(kept, made_room, rounds),

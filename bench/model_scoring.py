@@ -15,12 +15,12 @@ import lightgbm as lgb
 import numpy as np
 from lightgbm.basic import _LIB
 
-from decider import artifact as artifacts
-from decider import models, trees
-from decider.artifact import Artifact, Calibration, ModelCard
-from decider.features import N_FEATURES, NAMES, SCHEMA
-from decider.models import Model
-from decider.trees import TreeEnsemble
+from decider.contracts import artifact as artifacts
+from decider.contracts.artifact import Artifact, Calibration, ModelCard
+from decider.contracts.features import N_FEATURES, NAMES, SCHEMA
+from decider.scoring import model, trees
+from decider.scoring.model import Model
+from decider.scoring.trees import TreeEnsemble
 
 TREES, LEAVES, BATCH = 200, 31, 256
 CONDITIONS = (
@@ -33,7 +33,7 @@ RAW_SCORE, FLOAT32 = 1, 0
 
 def measure(rounds: int = 5) -> list[dict[str, object]]:
     """Median of `rounds` interleaved rounds after one that is not counted."""
-    models.warm_up()
+    model.warm_up()
     rows = make_rows(100_000)
     booster = train(rows[:40_000])
     text = booster.model_to_string()
@@ -258,7 +258,7 @@ def _hot_swap(text: str, rows: np.ndarray, rounds: int) -> dict[str, object]:
         limits="bench only",
         typical={},
     )
-    golden = models.make_golden(rows, text, text, plain, plain)
+    golden = model.make_golden(rows, text, text, plain, plain)
     artifact = Artifact(
         name="bench",
         feature_schema=SCHEMA,

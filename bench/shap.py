@@ -7,8 +7,8 @@ from __future__ import annotations
 import numpy as np
 
 from bench.model_scoring import CONDITIONS, interleaved, make_rows, one_core, train
-from decider import shap as ours
-from decider.shap import Explainer
+from decider.scoring import shap as ours
+from decider.scoring.shap import Explainer
 
 ONE_TARGET, MANY_TARGET, CLOSE = 4.0, 6.0, 1e-9
 ROWS = 1000

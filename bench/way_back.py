@@ -11,9 +11,9 @@ from itertools import islice
 import numpy as np
 from msgspec import structs
 
-from decider.config import Config, ModelRef, Sampling
-from decider.event import Event
-from decider.models import Model
+from decider.contracts.config import Config, ModelRef, Sampling
+from decider.contracts.event import Event
+from decider.scoring.model import Model
 from explain import way_back
 from learning import services, simulate, train
 

@@ -12,9 +12,9 @@ from control import buckets
 from control.buckets import Node, Peek
 from control.effective import Subject
 from control.errors import ControlError
-from decider.config import Config
-from decider.plan import Plan, plan_of
-from decider.vocabulary import Tier
+from decider.contracts.config import Config
+from decider.contracts.vocabulary import Tier
+from decider.whatif.plan import Plan, plan_of
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractUser

@@ -16,8 +16,8 @@ from console.app_gauges import Gauges
 from control import effective, looks, notes
 from control.effective import Line, Subject
 from control.models import AppNote, AuditEntry
-from decider.config import Config, Override
-from decider.vocabulary import Tier
+from decider.contracts.config import Config, Override
+from decider.contracts.vocabulary import Tier
 from decisions import app_page, configs
 from decisions.app_page import AppPage, Happening
 from monitoring import fleet

@@ -38,7 +38,13 @@ def workers(var: Path, ports: Mapping[str, int], region: str) -> list[Program]:
     found.append(Program("envoy", parts.envoy_command(var / "run" / "envoy.yaml"), 30))
     found.append(
         _python(
-            "feedback", 30, "-m", "decider.feedback", "--log", str(access_log(var)), nice=BEHIND
+            "feedback",
+            30,
+            "-m",
+            "decider.node.feedback",
+            "--log",
+            str(access_log(var)),
+            nice=BEHIND,
         )
     )
     found.append(_python("ingest", 30, "manage.py", "ingest", nice=BEHIND))

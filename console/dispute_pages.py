@@ -24,8 +24,8 @@ from django_htmx.http import HttpResponseClientRedirect
 from console import looking, roles, words
 from console.dispute_forms import OpenForm, VerdictForm
 from control.actors import Actor
-from decider.ids import format_decision_id, parse_decision_id
-from decider.vocabulary import REASONS, Reason
+from decider.contracts.ids import format_decision_id, parse_decision_id
+from decider.contracts.vocabulary import REASONS, Reason
 from decisions import directory, disputes, looks, lookup, why
 from decisions.errors import NotAllowed, Refused
 from decisions.models import Decision, Dispute

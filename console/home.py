@@ -19,7 +19,7 @@ from console.mix import RANGES, Mix, Range
 from console.mix_chart import Chart, Mark
 from control import looks
 from control.models import AuditEntry
-from decider.vocabulary import Action
+from decider.contracts.vocabulary import Action
 from decisions import disputes, lookup
 from decisions.models import Decision
 from explain import compute

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from decider.vocabulary import Action, Tier
+from decider.contracts.vocabulary import Action, Tier
 from decisions import aggregate, lookup
 from decisions.aggregate import Cell
 from decisions.models import Decision

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from console import charts, mix, words
 from console.mix import Mix
-from decider.vocabulary import Action, Stage
+from decider.contracts.vocabulary import Action, Stage
 from decisions import aggregate
 
 _REFUSALS = (Action.DEFER, Action.BATCH, Action.SHED, Action.BLOCK)

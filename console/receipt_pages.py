@@ -18,8 +18,8 @@ from django.views.decorators.http import require_GET
 
 from control import keys
 from control.errors import KeysError
-from decider import receipt as receipts
-from decider.receipt import Key, Receipt, ReceiptError
+from decider.refusal import receipt as receipts
+from decider.refusal.receipt import Key, Receipt, ReceiptError
 from decisions import lookup
 from decisions.looks import note as look
 from decisions.pasted import Reread

@@ -15,7 +15,7 @@ from django.urls import Resolver404, resolve
 from django.utils.http import urlsplit
 
 from console import words
-from decider.ids import parse_decision_id
+from decider.contracts.ids import parse_decision_id
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractUser

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from django.urls import reverse
 
 from console import words
-from decider.vocabulary import MlState
+from decider.contracts.vocabulary import MlState
 from monitoring import fleet as fleets
 
 

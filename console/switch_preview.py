@@ -20,12 +20,12 @@ from django.db.models.expressions import RawSQL
 from django.utils import timezone
 
 from control import changes, publish
-from decider.artifact import ArtifactError
-from decider.config import Config, ModelRef
-from decider.event import Event
-from decider.models import Model
-from decider.replay import ReplayError, decide_under
-from decider.vocabulary import Action, MlState, Tier
+from decider.contracts.artifact import ArtifactError
+from decider.contracts.config import Config, ModelRef
+from decider.contracts.event import Event
+from decider.contracts.vocabulary import Action, MlState, Tier
+from decider.scoring.model import Model
+from decider.whatif.replay import ReplayError, decide_under
 from decisions.models import Decision
 
 log = logging.getLogger(__name__)

@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 
 from django.utils import timezone
 
-from decider.ids import format_decision_id
-from decider.vocabulary import Action, Stage, Tier
+from decider.contracts.ids import format_decision_id
+from decider.contracts.units import UNKNOWN, span
+from decider.contracts.vocabulary import Action, Stage, Tier
 from decisions.estimate import Estimate
-from monitoring.lengths import UNKNOWN, span
 
 _MINUS = "\u2212"
 

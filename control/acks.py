@@ -8,10 +8,9 @@ from itertools import groupby
 
 import msgspec
 
-from decider.store import ACKS_PREFIX, NODE_PREFIX, NODES_KEY, Ack, NodeStatus
-
-from .models import ConfigVersion
-from .valkey import answering
+from control.models import ConfigVersion
+from control.valkey import answering
+from decider.contracts.store import ACKS_PREFIX, NODE_PREFIX, NODES_KEY, Ack, NodeStatus
 
 FORGET_S = 3600.0
 """A decider silent for longer is no longer waited for."""

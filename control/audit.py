@@ -16,9 +16,9 @@ from datetime import UTC, datetime
 from django.db import connection, transaction
 from django.utils import timezone
 
-from .actors import Actor
-from .errors import Refused
-from .models import AuditEntry, ConfigVersion
+from control.actors import Actor
+from control.errors import Refused
+from control.models import AuditEntry, ConfigVersion
 
 Json = dict[str, object] | None
 

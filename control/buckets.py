@@ -16,14 +16,13 @@ import msgspec
 from django.conf import settings
 from django.db import transaction
 
-from decider import peek as wire
-from decider.peek import Answer, Command, View
-from decider.store import ANSWERS_PREFIX, COMMANDS_CHANNEL
-
-from . import acks, audit, keys
-from .actors import Actor
-from .errors import NotAllowed, Refused, StoreUnavailable
-from .valkey import answering
+from control import acks, audit, keys
+from control.actors import Actor
+from control.errors import NotAllowed, Refused, StoreUnavailable
+from control.valkey import answering
+from decider.contracts.store import ANSWERS_PREFIX, COMMANDS_CHANNEL
+from decider.node import commands as wire
+from decider.node.commands import Answer, Command, View
 
 Bucket = Literal["burst", "errors"]
 PERMISSION = "control.reset_bucket"

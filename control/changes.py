@@ -17,14 +17,13 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from decider import config as document
-from decider import defaults
-from decider.config import Config, ConfigError, Switch
-
-from . import audit, keys, publish
-from .actors import Actor
-from .errors import ControlError, Refused
-from .models import ConfigVersion
+from control import audit, keys, publish
+from control.actors import Actor
+from control.errors import ControlError, Refused
+from control.models import ConfigVersion
+from decider.contracts import config as document
+from decider.contracts import defaults
+from decider.contracts.config import Config, ConfigError, Switch
 
 log = logging.getLogger(__name__)
 

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 
-from decider import config as document
-from decider.config import ActionWeights, Config, ConfigError, Override, Service, Switch
-from decider.plan import lists_of, plan_of
-from decider.vocabulary import Action, Tier
-
-from .models import ConfigVersion
+from control.models import ConfigVersion
+from decider.contracts import config as document
+from decider.contracts.config import ActionWeights, Config, ConfigError, Override, Service, Switch
+from decider.contracts.vocabulary import Action, Tier
+from decider.whatif.plan import lists_of, plan_of
 
 FURTHEST = 500
 """Config versions that are read back for the one that set a value."""

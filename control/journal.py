@@ -13,7 +13,7 @@ from typing import Literal
 import msgspec
 from django.conf import settings
 
-from .errors import ControlError
+from control.errors import ControlError
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -15,9 +15,8 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from decider import config
-
-from .errors import KeysError
+from control.errors import KeysError
+from decider.contracts import config
 
 KEY_BYTES = 32
 
@@ -47,8 +46,8 @@ def load_signing_key(directory: Path) -> Ed25519PrivateKey:
 
 
 def load_public_keys(directory: Path) -> dict[str, Ed25519PublicKey]:
-    """The keys a document may be signed with, by their id (`decider.config.key_id`): one a line, so
-    that keys can be rotated.
+    """The keys a document may be signed with, by their id (`decider.contracts.config.key_id`): one
+    a line, so that keys can be rotated.
 
     Raises KeysError.
     """
@@ -57,7 +56,7 @@ def load_public_keys(directory: Path) -> dict[str, Ed25519PublicKey]:
 
 
 def load_token_key(directory: Path) -> bytes:
-    """The key of `decider.ids.token_digest`. Raises KeysError."""
+    """The key of `decider.contracts.ids.token_digest`. Raises KeysError."""
     return _read(directory / "token.key")
 
 

@@ -10,10 +10,10 @@ from datetime import datetime, timedelta
 from django.db import transaction
 from django.utils import timezone
 
-from . import audit
-from .actors import Actor
-from .errors import Refused
-from .models import AuditEntry
+from control import audit
+from control.actors import Actor
+from control.errors import Refused
+from control.models import AuditEntry
 
 ACTION = "app.look"
 PERMISSION = "control.view_looks"

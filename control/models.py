@@ -14,8 +14,8 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
 
-from decider.store import Profile
-from decider.vocabulary import Tier
+from decider.contracts.store import Profile
+from decider.contracts.vocabulary import Tier
 
 TIER_CHOICES = [(int(t), t.word.capitalize()) for t in Tier]
 
@@ -89,9 +89,9 @@ class ConfigVersion(models.Model):
 
     version = models.PositiveBigIntegerField(primary_key=True)
     payload = models.BinaryField()
-    """msgpack of `decider.config.Config`."""
+    """msgpack of `decider.contracts.config.Config`."""
     signed = models.BinaryField()
-    """The payload with its signature, as published (`decider.config.Signed`)."""
+    """The payload with its signature, as published (`decider.contracts.config.Signed`)."""
     made_at = models.DateTimeField()
     """When the change was made; the propagation time counts from here."""
     by = models.CharField(max_length=200)
@@ -111,7 +111,7 @@ class SwitchFlip(models.Model):
     """One time a kill switch was engaged, from its beginning to its end."""
 
     name = models.CharField(max_length=64)
-    """`decider.config.SwitchName`."""
+    """`decider.contracts.config.SwitchName`."""
     reason = models.CharField(max_length=1000)
     by = models.CharField(max_length=200)
     engaged_at = models.DateTimeField()

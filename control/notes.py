@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from django.db import transaction
 
-from . import audit
-from .actors import Actor
-from .errors import Refused
-from .models import AppNote
+from control import audit
+from control.actors import Actor
+from control.errors import Refused
+from control.models import AppNote
 
 PERMISSION = "control.add_appnote"
 LONGEST = 1000

@@ -20,13 +20,12 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from decider import config as document
-from decider.config import Config, ConfigError
-
-from . import audit, changes, journal, keys, publish, switches
-from .actors import SYSTEM, Actor
-from .errors import ControlError, KeysError, Refused, StoreUnavailable
-from .models import ConfigVersion
+from control import audit, changes, journal, keys, publish, switches
+from control.actors import SYSTEM, Actor
+from control.errors import ControlError, KeysError, Refused, StoreUnavailable
+from control.models import ConfigVersion
+from decider.contracts import config as document
+from decider.contracts.config import Config, ConfigError
 
 log = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from django.db import transaction
 from django.db.models import Q
 
-from . import publish
-from .models import App
+from control import publish
+from control.models import App
 
 
 @transaction.atomic

@@ -18,10 +18,14 @@ import msgspec
 from django.conf import settings
 from django.utils import timezone
 
-from decider import artifact
-from decider import config as document
-from decider.config import Config, ConfigError
-from decider.store import (
+from control import keys
+from control.errors import ControlError
+from control.models import App, ConfigVersion
+from control.valkey import answering
+from decider.contracts import artifact
+from decider.contracts import config as document
+from decider.contracts.config import Config, ConfigError
+from decider.contracts.store import (
     CONFIG_CHANNEL,
     CONFIG_KEY,
     FILLED_KEY,
@@ -29,11 +33,6 @@ from decider.store import (
     PROFILE_PREFIX,
     PROFILES_CHANNEL,
 )
-
-from . import keys
-from .errors import ControlError
-from .models import App, ConfigVersion
-from .valkey import answering
 
 log = logging.getLogger(__name__)
 

@@ -10,12 +10,11 @@ import msgspec
 from django.db.models import Q
 from django.utils import timezone
 
-from decider.config import Config, Switch, SwitchName
-
-from . import changes
-from .actors import Actor
-from .errors import NotAllowed, Refused
-from .models import ConfigVersion, SwitchFlip
+from control import changes
+from control.actors import Actor
+from control.errors import NotAllowed, Refused
+from control.models import ConfigVersion, SwitchFlip
+from decider.contracts.config import Config, Switch, SwitchName
 
 Verb = Literal["engage", "extend", "clear"]
 PERMISSION = "control.engage_switch"

@@ -6,8 +6,8 @@ import logging
 
 from celery import shared_task
 
-from . import offline, publish
-from .errors import ControlError
+from control import offline, publish
+from control.errors import ControlError
 
 log = logging.getLogger(__name__)
 

@@ -13,9 +13,9 @@ from django.utils import timezone
 from knox.models import AuthToken
 from knox.settings import knox_settings
 
-from . import audit
-from .actors import Actor
-from .errors import Refused
+from control import audit
+from control.actors import Actor
+from control.errors import Refused
 
 PERMISSION = "decisions.view_decision"
 """Whoever may read over the API may have a token; it may do what they may."""

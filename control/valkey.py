@@ -11,7 +11,7 @@ from django.conf import settings
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from .errors import StoreUnavailable
+from control.errors import StoreUnavailable
 
 TIMEOUT_S = 2.0
 

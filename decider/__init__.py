@@ -1,8 +1,13 @@
 """The online path: what decides each request, and the contracts every other room reads it by.
 
-Nothing here imports Django. The contracts are `vocabulary`, `features`, `signals`, `config`,
-`event`, `requests` and `store`; the engine is `state`, `policy`, `trees` and `engine`; the edges
-are `http`, `link` and `server`.
+Nothing here imports Django. `policy` is the one pure function that chooses an action. Around it:
+
+- `contracts`: features, config document, decision event and store names;
+- `engine`: counters, and the passes that turn a batch of requests into signals and answers;
+- `scoring`: LightGBM models, read, checked and evaluated;
+- `refusal`: what a refused client is told;
+- `whatif`: stored decisions made again, as they were or with one thing changed;
+- `http` and `node`: the server, and the process around it.
 """
 
 from .compiled_cache import use_own_folder

@@ -1,5 +1,5 @@
 """`python -m decider`: one decider process."""
 
-from .server import main
+from decider.node.process import main
 
 raise SystemExit(main())

@@ -22,10 +22,10 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from . import measure as m
-from .config import Config
-from .signals import INDEX as S
-from .vocabulary import Action, MlState, Reason, Stage, Tier
+from decider.contracts.config import Config
+from decider.contracts.signals import INDEX as S
+from decider.contracts.vocabulary import Action, MlState, Reason, Stage, Tier
+from decider.engine import features_of as m
 
 ADMIT, DEFER, BATCH, SHED, BLOCK = (int(a) for a in Action)
 GUARD, OVERRIDE, TRIAGE, RANK, RERANK, FALLBACK = (int(s) for s in Stage)

@@ -13,8 +13,8 @@ from typing import TypeVar
 from django.db.models import Count, F, FloatField, Func, QuerySet, Sum, Value
 from django.db.models.functions import Floor
 
-from .estimate import NOTHING, Estimate
-from .models import Decision
+from decisions.estimate import NOTHING, Estimate
+from decisions.models import Decision
 
 
 @dataclass(frozen=True, slots=True)

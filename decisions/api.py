@@ -12,14 +12,13 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from decider.ids import parse_decision_id
-from decider.vocabulary import Action, Arm, MlState, Reason, Stage, Tier
-
-from . import asking, listing, looks, lookup, pasted, why
-from .filters import DIMENSIONS, RANGES
-from .lookup import Reading
-from .models import Decision, utc
-from .views import READ, SEE_DIGEST
+from decider.contracts.ids import parse_decision_id
+from decider.contracts.vocabulary import Action, Arm, MlState, Reason, Stage, Tier
+from decisions import asking, listing, looks, lookup, pasted, why
+from decisions.filters import DIMENSIONS, RANGES
+from decisions.lookup import Reading
+from decisions.models import Decision, utc
+from decisions.views import READ, SEE_DIGEST
 
 MOST, USUAL = 200, 50
 """Decisions on a page."""

@@ -7,11 +7,10 @@ from datetime import datetime
 
 from django.db import connection
 
-from decider.vocabulary import Action, Stage
-
-from .estimate import NOTHING, Estimate, within
-from .lookup import id_at
-from .models import Decision, utc
+from decider.contracts.vocabulary import Action, Stage
+from decisions.estimate import NOTHING, Estimate, within
+from decisions.lookup import id_at
+from decisions.models import Decision, utc
 
 _ML = (int(Stage.RANK), int(Stage.RERANK))
 """Stages whose refusals are a judgement of ML. Triage refuses as well, for bursts that the plan

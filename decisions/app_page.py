@@ -9,16 +9,15 @@ from dataclasses import dataclass, replace
 
 from django.db.models import Count, QuerySet
 
-from decider.vocabulary import Action
-
-from . import aggregate, app_day, charts, directory, listing, lookup, outcomes
-from .app_day import Endpoint, Hour
-from .directory import KnownApp
-from .estimate import NOTHING, Estimate, total
-from .filters import REFUSED
-from .lookup import DAY_S
-from .models import Decision, utc
-from .outcome_models import Dispute, Kind, Outcome, State
+from decider.contracts.vocabulary import Action
+from decisions import aggregate, app_day, charts, directory, listing, lookup, outcomes
+from decisions.app_day import Endpoint, Hour
+from decisions.directory import KnownApp
+from decisions.estimate import NOTHING, Estimate, total
+from decisions.filters import REFUSED
+from decisions.lookup import DAY_S
+from decisions.models import Decision, utc
+from decisions.outcome_models import Dispute, Kind, Outcome, State
 
 BUCKET_S = 1_800.0
 RECENT_S = 600.0

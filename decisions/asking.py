@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from django.http import QueryDict
 
-from .filters import (
+from decisions.filters import (
     DIMENSIONS,
     LONGEST_VALUE,
     MOST_VALUES,

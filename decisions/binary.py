@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 
 from msgspec.structs import astuple
 
-from decider.event import Event
+from decider.contracts.event import Event
 
 COLUMNS = (
     "id",

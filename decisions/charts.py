@@ -9,10 +9,9 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from decider.vocabulary import Action
-
-from .aggregate import Cell
-from .estimate import NOTHING, Estimate
+from decider.contracts.vocabulary import Action
+from decisions.aggregate import Cell
+from decisions.estimate import NOTHING, Estimate
 
 SMALLEST = 2.0
 """Height of the smallest count that is not zero, pixels: nothing that happened is invisible."""

@@ -11,8 +11,8 @@ from functools import lru_cache
 
 from django.apps import apps
 
-from decider import config as configs
-from decider.config import Config, ConfigError, Sampling
+from decider.contracts import config as configs
+from decider.contracts.config import Config, ConfigError, Sampling
 
 
 @lru_cache(maxsize=32)

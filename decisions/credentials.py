@@ -9,9 +9,8 @@ from pathlib import Path
 
 from django.conf import settings
 
-from decider.ids import parse_decision_id, token_digest
-
-from . import seen_tokens
+from decider.contracts.ids import parse_decision_id, token_digest
+from decisions import seen_tokens
 
 _SHAPES = re.compile(
     r"(?i:bearer)\s+\S+"  # as in a header

@@ -16,14 +16,13 @@ from django.db import transaction
 from django.db.models import Count, F, Min, Q, QuerySet
 from django.utils import timezone
 
-from decider.ids import format_decision_id
-from decider.vocabulary import Action
-
-from . import audited
-from .audited import Person
-from .errors import NotAllowed, Refused
-from .models import Decision
-from .outcome_models import KEY_PREFIX, Dispute, Kind, Outcome, State
+from decider.contracts.ids import format_decision_id
+from decider.contracts.vocabulary import Action
+from decisions import audited
+from decisions.audited import Person
+from decisions.errors import NotAllowed, Refused
+from decisions.models import Decision
+from decisions.outcome_models import KEY_PREFIX, Dispute, Kind, Outcome, State
 
 Verdict = Literal["uphold", "decline"]
 OPEN_PERMISSION = "decisions.open_dispute"

@@ -10,10 +10,9 @@ from collections.abc import Iterable, Iterator
 from django.db import transaction
 from django.db.models import QuerySet
 
-from decider.vocabulary import Action, Arm, Reason, Stage, Tier
-
-from . import directory
-from .models import Decision
+from decider.contracts.vocabulary import Action, Arm, Reason, Stage, Tier
+from decisions import directory
+from decisions.models import Decision
 
 CHUNK = 2_000
 """Rows in memory at once."""

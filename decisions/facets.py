@@ -7,12 +7,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from decider.vocabulary import Action, Tier
-
-from . import directory
-from .estimate import NOTHING, Estimate
-from .filters import DIMENSIONS, REFUSED, Dimension, Filters, Value
-from .tallies import Counted, sums
+from decider.contracts.vocabulary import Action, Tier
+from decisions import directory
+from decisions.estimate import NOTHING, Estimate
+from decisions.filters import DIMENSIONS, REFUSED, Dimension, Filters, Value
+from decisions.tallies import Counted, sums
 
 MOST = 8
 """Values shown of a dimension without fixed values; those chosen are always shown."""

@@ -12,10 +12,9 @@ from operator import or_
 
 from django.db.models import Q
 
-from decider.vocabulary import REASONS, Action, Arm, Reason, Stage, Tier
-
-from . import levels
-from .why import BRIEF
+from decider.contracts.vocabulary import REASONS, Action, Arm, Reason, Stage, Tier
+from decisions import levels
+from decisions.why import BRIEF
 
 Value = int | str
 DAY_S = 86_400.0

@@ -30,12 +30,11 @@ from django.db import (
     transaction,
 )
 
-from decider import event as events
-from decider import store
-from decider.event import EventBatch
-
-from . import binary, partitions, rollup
-from .models import IngestedBatch, utc
+from decider.contracts import event as events
+from decider.contracts import store
+from decider.contracts.event import EventBatch
+from decisions import binary, partitions, rollup
+from decisions.models import IngestedBatch, utc
 
 log = logging.getLogger("sluice.ingest")
 

@@ -15,7 +15,7 @@ from itertools import pairwise
 
 from django.db import connection, transaction
 
-from .rollup import FAMILIES, MINUTE_S, Family
+from decisions.rollup import FAMILIES, MINUTE_S, Family
 
 LOCK = 0x51_C1_CE_02
 """Advisory lock of compaction: one process at a time."""

@@ -12,13 +12,13 @@ from urllib.parse import urlencode
 from django.db.models import F, QuerySet, Sum
 from django.urls import reverse
 
-from . import charts, configs, directory, facets, lookup, tallies, why
-from .estimate import NOTHING, Estimate, of_row, total
-from .facets import Chip, Facet
-from .filters import Filters
-from .lookup import Reading
-from .models import Decision
-from .tallies import Counted
+from decisions import charts, configs, directory, facets, lookup, tallies, why
+from decisions.estimate import NOTHING, Estimate, of_row, total
+from decisions.facets import Chip, Facet
+from decisions.filters import Filters
+from decisions.lookup import Reading
+from decisions.models import Decision
+from decisions.tallies import Counted
 
 COUNTED = ("all", "app", "apps", "tenant", "token")
 """Readings that select many decisions, so that counts, facets and a histogram say something."""

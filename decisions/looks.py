@@ -12,7 +12,7 @@ from typing import Protocol
 
 from django.http import HttpRequest
 
-from . import directory
+from decisions import directory
 
 EVERY_APP = "every app"
 """For what shows data of whatever apps there are, unlisted: a look that is found from each of them.

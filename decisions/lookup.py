@@ -12,11 +12,10 @@ from typing import Literal
 
 from django.db.models import Q, QuerySet
 
-from decider.ids import PREFIX, decision_time, format_decision_id, parse_decision_id
-
-from . import directory, seen_tokens
-from .filters import DAY_S, DIMENSIONS, Filters
-from .models import Decision, utc
+from decider.contracts.ids import PREFIX, decision_time, format_decision_id, parse_decision_id
+from decisions import directory, seen_tokens
+from decisions.filters import DAY_S, DIMENSIONS, Filters
+from decisions.models import Decision, utc
 
 PAGE = 50
 SHORT_RANGES = {"15m": "15 min", "1h": "1 h", "6h": "6 h", "24h": "24 h", "7d": "7 d", "all": "All"}

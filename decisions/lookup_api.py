@@ -12,13 +12,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from decider.ids import format_decision_id
-
-from . import looks, lookup, pasted
-from .api import Text
-from .lookup import TOKEN, Reading
-from .models import Decision
-from .views import READ, SEE_DIGEST
+from decider.contracts.ids import format_decision_id
+from decisions import looks, lookup, pasted
+from decisions.api import Text
+from decisions.lookup import TOKEN, Reading
+from decisions.models import Decision
+from decisions.views import READ, SEE_DIGEST
 
 MOST = 50
 """Decisions of a request whose apps are told."""

@@ -12,17 +12,16 @@ from django.conf import settings
 from django.db import models
 from django.utils import timezone
 
-from decider.event import Event
-from decider.ids import format_decision_id
-
-from .outcome_models import Dispute, Outcome
+from decider.contracts.event import Event
+from decider.contracts.ids import format_decision_id
+from decisions.outcome_models import Dispute, Outcome
 
 __all__ = ["Decision", "Dispute", "IngestedBatch", "Outcome", "utc"]
 
 
 class Decision(models.Model):
-    """One kept decision, column for column the fields of `decider.event.Event`, and when it was
-    stored.
+    """One kept decision, column for column the fields of `decider.contracts.event.Event`, and when
+    it was stored.
 
     `id` is a UUIDv7, so ids sort by time: newest first is `ORDER BY id DESC`, and a page's cursor
     is an id.

@@ -11,12 +11,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from decider.ids import parse_decision_id
-
-from . import outcomes
-from .audited import Person
-from .errors import Refused
-from .outcomes import Invalid, Report, Reported
+from decider.contracts.ids import parse_decision_id
+from decisions import outcomes
+from decisions.audited import Person
+from decisions.errors import Refused
+from decisions.outcomes import Invalid, Report, Reported
 
 LARGEST = 2_000_000
 """Bytes of a file at most."""

@@ -10,7 +10,7 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
 
-from decider.vocabulary import Action
+from decider.contracts.vocabulary import Action
 
 KEY_PREFIX = "dispute:"
 """Keys of verdicts; no report may take one."""

@@ -23,13 +23,12 @@ from django.db.models import Count, F, Q, QuerySet, Sum, TextField
 from django.db.models.functions import Cast, Coalesce
 from django.utils import timezone
 
-from decider.ids import decision_time
-
-from . import audited, lookup
-from .audited import Person
-from .errors import Conflict, NotAllowed, Refused
-from .models import Decision, utc
-from .outcome_models import KEY_PREFIX, Kind, Outcome
+from decider.contracts.ids import decision_time
+from decisions import audited, lookup
+from decisions.audited import Person
+from decisions.errors import Conflict, NotAllowed, Refused
+from decisions.models import Decision, utc
+from decisions.outcome_models import KEY_PREFIX, Kind, Outcome
 
 PERMISSION = "decisions.report_outcome"
 MOST = 10_000

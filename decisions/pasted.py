@@ -9,10 +9,9 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from decider.ids import parse_decision_id
-
-from . import credentials, lookup
-from .lookup import Reading
+from decider.contracts.ids import parse_decision_id
+from decisions import credentials, lookup
+from decisions.lookup import Reading
 
 LONGEST = 8_192
 """Characters; a credential a decider takes is not longer."""

@@ -19,9 +19,8 @@ from operator import attrgetter
 
 from django.db import connection
 
-from decider.event import Event
-
-from . import seen_tokens
+from decider.contracts.event import Event
+from decisions import seen_tokens
 
 MINUTE_S = 60
 

@@ -10,9 +10,9 @@ from django.db.models import Q
 from django.http import QueryDict
 from django.urls import reverse
 
-from . import asking, credentials, listing, seen_tokens
-from .lookup import READINGS, TOKEN
-from .models import SavedSearch
+from decisions import asking, credentials, listing, seen_tokens
+from decisions.lookup import READINGS, TOKEN
+from decisions.models import SavedSearch
 
 MOST = 50
 """Of one person."""

@@ -10,9 +10,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from . import saved
-from .api import Flag, Text
-from .views import READ
+from decisions import saved
+from decisions.api import Flag, Text
+from decisions.views import READ
 
 
 class SearchIn(serializers.Serializer):

@@ -12,10 +12,9 @@ from django.urls import reverse
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_POST
 
-from decider.ids import format_decision_id, parse_decision_id
-
-from . import credentials, directory, pasted, saved
-from .views import READ
+from decider.contracts.ids import format_decision_id, parse_decision_id
+from decisions import credentials, directory, pasted, saved
+from decisions.views import READ
 
 
 @require_POST

@@ -16,7 +16,7 @@ from operator import attrgetter
 
 from django.db import connection
 
-from decider.event import Event
+from decider.contracts.event import Event
 
 TABLE = "decisions_tokenday"
 _USED = attrgetter("token_digest", "app")
@@ -66,7 +66,7 @@ class Seen:
 
 
 def is_digest(text: str) -> bool:
-    """Whether a text has the form of a digest (`decider.ids.token_digest`)."""
+    """Whether a text has the form of a digest (`decider.contracts.ids.token_digest`)."""
     return _DIGEST.fullmatch(text) is not None
 
 

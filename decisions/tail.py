@@ -11,9 +11,9 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass
 
-from . import listing, lookup
-from .listing import Row
-from .lookup import Filters, Reading
+from decisions import listing, lookup
+from decisions.listing import Row
+from decisions.lookup import Filters, Reading
 
 MOST = 200
 """Rows of a tail; older ones fall off its end."""

@@ -19,14 +19,13 @@ from django.db import connection
 from django.db.models import Count, F, FloatField, Func, Min, QuerySet, Sum, Value
 from django.db.models.functions import Floor
 
-from decider.ids import decision_time
-
-from . import levels
-from .aggregate import Cell
-from .estimate import NOTHING, Estimate
-from .filters import Filters
-from .models import Decision
-from .rollup import APPS, FACETS, MINUTE_S
+from decider.contracts.ids import decision_time
+from decisions import levels
+from decisions.aggregate import Cell
+from decisions.estimate import NOTHING, Estimate
+from decisions.filters import Filters
+from decisions.models import Decision
+from decisions.rollup import APPS, FACETS, MINUTE_S
 
 K = TypeVar("K")
 Values = tuple[int, int, int, str, str, int, int]

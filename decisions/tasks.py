@@ -9,8 +9,8 @@ from celery import shared_task
 from django.conf import settings
 from django.utils import timezone
 
-from . import levels, partitions, seen_tokens
-from .models import IngestedBatch
+from decisions import levels, partitions, seen_tokens
+from decisions.models import IngestedBatch
 
 DAYS_AHEAD = 3
 KEEP_BATCHES_DAYS = 7

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import URLPattern, path
 
-from . import search_views, views
+from decisions import search_views, views
 
 urlpatterns: list[URLPattern] = [
     path("lookup", views.lookup_page, name="lookup"),

@@ -17,11 +17,10 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_GET, require_http_methods
 from django_htmx.http import HttpResponseClientRedirect, push_url
 
-from decider.ids import format_decision_id
-
-from . import asking, listing, looks, lookup, pasted, saved, tail
-from .asking import Asked
-from .lookup import READINGS, Filters, Reading
+from decider.contracts.ids import format_decision_id
+from decisions import asking, listing, looks, lookup, pasted, saved, tail
+from decisions.asking import Asked
+from decisions.lookup import READINGS, Filters, Reading
 
 READ = "decisions.view_decision"
 SEE_DIGEST = "decisions.view_token_digest"

@@ -10,11 +10,10 @@ import math
 import uuid
 from collections.abc import Callable, Sequence
 
-from decider.signals import INDEX, unpack
-from decider.vocabulary import REASONS, Reason
-
-from . import configs
-from .models import Decision
+from decider.contracts.signals import INDEX, unpack
+from decider.contracts.vocabulary import REASONS, Reason
+from decisions import configs
+from decisions.models import Decision
 
 Teller = Callable[[Sequence[Decision]], dict[uuid.UUID, str]]
 TELLERS: list[Teller] = []

@@ -6,14 +6,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from decider.reasons import told_code
-from decider.vocabulary import Action
+from decider.contracts.vocabulary import Action
+from decider.refusal.findings import told_code
 from decisions import disputes, outcomes
 from decisions.models import Dispute
 from decisions.outcomes import Later
-
-from . import customer
-from .page import DecisionPage
+from explain import customer
+from explain.page import DecisionPage
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,15 +16,14 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from decider.features import NAMES
-from decider.ids import parse_decision_id
-from decider.vocabulary import Action
+from decider.contracts.features import NAMES
+from decider.contracts.ids import parse_decision_id
+from decider.contracts.vocabulary import Action
 from decisions import looks
 from decisions.api import READ, DecisionOut, EstimateOut, WordField, found
 from decisions.models import Decision, utc
-
-from . import answer, not_kept, page, panels, record, timeline, worlds
-from .models import Explanation
+from explain import answer, not_kept, page, panels, record, timeline, worlds
+from explain.models import Explanation
 
 
 class DecisionDetail(APIView):

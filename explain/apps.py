@@ -7,8 +7,7 @@ class ExplainConfig(AppConfig):
 
     def ready(self) -> None:
         from decisions import why
-
-        from . import tell
+        from explain import tell
 
         if tell.short not in why.TELLERS:
             why.TELLERS.append(tell.short)

@@ -8,9 +8,9 @@ from functools import lru_cache
 
 from django.conf import settings
 
-from decider import artifact as artifacts
-from decider.artifact import Artifact, ArtifactError
-from decider.models import Model
+from decider.contracts import artifact as artifacts
+from decider.contracts.artifact import Artifact, ArtifactError
+from decider.scoring.model import Model
 
 
 def _bytes_of(digest: str) -> bytes:

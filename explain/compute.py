@@ -18,14 +18,13 @@ from django.db import connection
 from django.db.models import Count, Exists, Min, OuterRef, Q, QuerySet
 from django.db.models.expressions import RawSQL
 
-from decider.artifact import ArtifactError
-from decider.features import N_FEATURES, SCHEMA
-from decider.vocabulary import Action
+from decider.contracts.artifact import ArtifactError
+from decider.contracts.features import N_FEATURES, SCHEMA
+from decider.contracts.vocabulary import Action
 from decisions import lookup
 from decisions.models import Decision
-
-from . import shap_values
-from .models import Explanation
+from explain import shap_values
+from explain.models import Explanation
 
 log = logging.getLogger("sluice.explain")
 

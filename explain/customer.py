@@ -15,18 +15,17 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from decider import answers, problem
-from decider.features import INDEX, SCHEMA
-from decider.ids import format_decision_id
-from decider.reasons import told_code
-from decider.receipt import Receipt
-from decider.vocabulary import HTTP_STATUS, REASONS, Action, Reason, Stage
+from decider.contracts.features import INDEX, SCHEMA
+from decider.contracts.ids import format_decision_id
+from decider.contracts.vocabulary import HTTP_STATUS, REASONS, Action, Reason, Stage
+from decider.http import problem, responses
+from decider.refusal.findings import told_code
+from decider.refusal.receipt import Receipt
 from decisions import configs, why
 from decisions.models import Decision, utc
-
-from . import customer_words as words
-from .customer_words import Ask, Cause
-from .story import waits
+from explain import customer_words as words
+from explain.customer_words import Ask, Cause
+from explain.story import waits
 
 _NAME_MAX = 80
 _OVER = 1.05
@@ -163,7 +162,7 @@ def _knows(cause: Cause, case: Case) -> bool:
 
 def _api(case: Case, action: Action, line: str) -> str:
     """The body of the response, with the one line for its detail."""
-    title = answers.WORDS[action].title if action in answers.WORDS else "Accepted"
+    title = responses.WORDS[action].title if action in responses.WORDS else "Accepted"
     members: dict[str, object] = (
         {"type": problem.PREFIX + action.word} if action != Action.ADMIT else {}
     )
@@ -182,7 +181,7 @@ def _api(case: Case, action: Action, line: str) -> str:
 
 def of_decision(d: Decision, app_name: str = "", code: str = "") -> Case:
     """The case of a stored decision. `app_name` as registered, `code` as
-    `decider.reasons.told_code` chose it, both when known.
+    `decider.refusal.findings.told_code` chose it, both when known.
     """
     seen = why.signals(d) or {}
     action = Action(d.action)

@@ -10,9 +10,9 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import NamedTuple
 
-from decider.causes import SIGNS_OF_ABUSE, TELLING
-from decider.features import FEATURES
-from decider.vocabulary import Action, Reason, Stage
+from decider.contracts.features import FEATURES
+from decider.contracts.vocabulary import Action, Reason, Stage
+from decider.refusal.causes import SIGNS_OF_ABUSE, TELLING
 
 VERSION = 3
 """Of the catalogue; shown where a text is shown."""
@@ -123,7 +123,8 @@ _SAID = {
     Cause.CHOSEN: ("service_utilisation:high",),
     Cause.SHARE: ("tenant_share:high",),
 }
-"""How each finding that may be told (`decider.causes.TELLING`) is told, as feature and direction.
+"""How each finding that may be told (`decider.refusal.causes.TELLING`) is told, as feature and
+direction.
 """
 
 _UNTOLD = SIGNS_OF_ABUSE | frozenset(

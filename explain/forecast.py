@@ -19,19 +19,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from decider import replay
-from decider.config import Config
-from decider.features import INDEX, SCHEMA
-from decider.replay import ReplayError
-from decider.signals import INDEX as S
-from decider.signals import unpack
-from decider.vocabulary import REASONS, Action, MlState, Reason
+from decider.contracts.config import Config
+from decider.contracts.features import INDEX, SCHEMA
+from decider.contracts.signals import INDEX as S
+from decider.contracts.signals import unpack
+from decider.contracts.vocabulary import REASONS, Action, MlState, Reason
+from decider.whatif import replay
+from decider.whatif.replay import ReplayError
 from decisions import configs, lookup
 from decisions.estimate import of_row, total
 from decisions.models import Decision
-
-from . import in_force
-from .way_text import pace as pace_text
+from explain import in_force
+from explain.way_text import pace as pace_text
 
 HORIZON_MIN = 60.0
 LOOK_BACK_S = 900.0

@@ -27,15 +27,14 @@ from django.db.models import F, QuerySet, Window
 from django.db.models.functions import RowNumber
 from django.utils import timezone
 
-from decider.features import SCHEMA
-from decider.vocabulary import Action, Tier
+from decider.contracts.features import SCHEMA
+from decider.contracts.vocabulary import Action, Tier
 from decisions import aggregate, configs, levels, lookup
 from decisions.estimate import share_within
 from decisions.models import Decision, utc
 from decisions.rollup import APPS, MINUTE_S
-
-from .forecast import FRESH_S, HORIZON_MIN, LOOK_BACK_S, Outlook, outlook, pace_in
-from .models import STATES, Forecast
+from explain.forecast import FRESH_S, HORIZON_MIN, LOOK_BACK_S, Outlook, outlook, pace_in
+from explain.models import STATES, Forecast
 
 SLACK_MIN = 2.0
 """A forecast off by this much is right however short it was."""

@@ -11,12 +11,11 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.http import require_GET
 
-from decider.artifact import ArtifactError
-from decider.features import FEATURES, INDEX
-from decider.vocabulary import Tier
-
-from . import artifacts, global_views
-from .views import READ
+from decider.contracts.artifact import ArtifactError
+from decider.contracts.features import FEATURES, INDEX
+from decider.contracts.vocabulary import Tier
+from explain import artifacts, global_views
+from explain.views import READ
 
 DIGITS = 12
 """Hex digits of a model's digest in the address."""

@@ -16,10 +16,9 @@ import numpy as np
 from django.db import connection
 from numpy.typing import NDArray
 
-from decider.features import FEATURES, N_FEATURES, SCHEMA, Feature, format_value
-from decider.vocabulary import Action
-
-from .compute import ADMITS_OF_16
+from decider.contracts.features import FEATURES, N_FEATURES, SCHEMA, Feature, format_value
+from decider.contracts.vocabulary import Action
+from explain.compute import ADMITS_OF_16
 
 SPAN = timedelta(days=1)
 MOST = 2_000

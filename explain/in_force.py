@@ -11,12 +11,12 @@ import numpy as np
 from msgspec import structs
 
 from decider import policy
-from decider.config import Config, ListEntry, Override
-from decider.event import Event
-from decider.signals import INDEX as S
-from decider.signals import unpack
-from decider.subjects import APP, TENANT, compile_subjects, consult
-from decider.vocabulary import Action, Tier
+from decider.contracts.config import Config, ListEntry, Override
+from decider.contracts.event import Event
+from decider.contracts.signals import INDEX as S
+from decider.contracts.signals import unpack
+from decider.contracts.vocabulary import Action, Tier
+from decider.engine.lists import APP, TENANT, compile_subjects, consult
 
 TIER_LINES = {
     "rate": "requests a second",

@@ -12,10 +12,10 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from decider.features import INDEX as F
-from decider.levers import DAY_S, WINDOWS_S, insisting
-from decider.signals import INDEX as S
-from decider.vocabulary import Reason
+from decider.contracts.features import INDEX as F
+from decider.contracts.signals import INDEX as S
+from decider.contracts.vocabulary import Reason
+from decider.whatif.levers import DAY_S, WINDOWS_S, insisting
 
 Levels = NDArray[np.float64]
 

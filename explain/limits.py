@@ -9,12 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from decider import policy, replay
-from decider.config import Config
-from decider.event import Event
-from decider.region import USE_TAU_S
-from decider.signals import INDEX as S
-from decider.vocabulary import Action, MlState, Reason, Stage
+from decider import policy
+from decider.contracts.config import Config
+from decider.contracts.event import Event
+from decider.contracts.signals import INDEX as S
+from decider.contracts.vocabulary import Action, MlState, Reason, Stage
+from decider.engine.shared_state import USE_TAU_S
+from decider.whatif import replay
 from decisions.why import figure
 
 FIRED: dict[Reason, str] = {

@@ -9,12 +9,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from decider.features import INDEX
-from decider.vocabulary import Tier
+from decider.contracts.features import INDEX
+from decider.contracts.vocabulary import Tier
 from decisions.api import READ
-
-from . import global_page
-from .global_page import GlobalPage
+from explain import global_page
+from explain.global_page import GlobalPage
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 

@@ -6,12 +6,11 @@ import numpy as np
 from django.db import models
 from numpy.typing import NDArray
 
-from decider.artifact import Artifact
+from decider.contracts.artifact import Artifact
 from decisions import partitions
 from decisions.models import Decision
-
-from . import reasons, waterfall
-from .waterfall import Waterfall
+from explain import reasons, waterfall
+from explain.waterfall import Waterfall
 
 EXPLANATIONS = partitions.Parted("explain_explanation", "computed_at")
 """Explanations are partitioned and dropped by the day of their decision."""

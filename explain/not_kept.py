@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from django.conf import settings
 
-from decider.config import Config, TierPolicy
-from decider.ids import decision_time, format_decision_id
-from decider.vocabulary import Action, Tier
+from decider.contracts.config import Config, TierPolicy
+from decider.contracts.ids import decision_time, format_decision_id
+from decider.contracts.vocabulary import Action, Tier
 from decisions import configs, credentials, directory, listing, lookup, tallies
 from decisions.estimate import Estimate, total
 from decisions.filters import DAY_S, Filters

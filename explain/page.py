@@ -8,22 +8,21 @@ from datetime import timedelta
 
 from django.utils import timezone
 
-from decider import replay
-from decider.artifact import ArtifactError
-from decider.config import Config
-from decider.event import Event
-from decider.features import SCHEMA
-from decider.reasons import findings
-from decider.replay import ReplayError, Thresholds
-from decider.vocabulary import Action, Reason, Stage, Tier
+from decider.contracts.artifact import ArtifactError
+from decider.contracts.config import Config
+from decider.contracts.event import Event
+from decider.contracts.features import SCHEMA
+from decider.contracts.vocabulary import Action, Reason, Stage, Tier
+from decider.refusal.findings import findings
+from decider.whatif import replay
+from decider.whatif.replay import ReplayError, Thresholds
 from decisions import aggregate, charts, configs, directory, lookup, why
 from decisions.directory import KnownApp
 from decisions.models import Decision
-
-from . import artifacts, reasons, record, story, trace_view, waterfall, worlds
-from .models import Explanation, ModelCheck
-from .trace_view import Step
-from .waterfall import Waterfall
+from explain import artifacts, reasons, record, story, trace_view, waterfall, worlds
+from explain.models import Explanation, ModelCheck
+from explain.trace_view import Step
+from explain.waterfall import Waterfall
 
 SIDE_S, BUCKET_S = 120.0, 5.0
 """The timeline: seconds either side of the decision, and of a column."""

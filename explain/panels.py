@@ -6,15 +6,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from decider.features import FEATURES
-from decider.replay import ReplayError
-from decider.vocabulary import Action
+from decider.contracts.features import FEATURES
+from decider.contracts.vocabulary import Action
+from decider.whatif.replay import ReplayError
 from decisions import configs, directory
 from decisions.models import Decision
-
-from . import limits, peers, shared_cause, timeline, way_back, worlds
-from .models import Explanation
-from .page import DecisionPage
+from explain import limits, peers, shared_cause, timeline, way_back, worlds
+from explain.models import Explanation
+from explain.page import DecisionPage
 
 
 def way_of(d: Decision) -> way_back.WayBack | None:

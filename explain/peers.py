@@ -13,11 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from decider.features import FEATURES, INDEX, N_FEATURES, SCHEMA, Feature, format_value
+from decider.contracts.features import FEATURES, INDEX, N_FEATURES, SCHEMA, Feature, format_value
 from decisions import lookup
 from decisions.models import Decision
-
-from .shared_cause import FEWEST
+from explain.shared_cause import FEWEST
 
 HOUR_S = 3_600.0
 ROWS = 4_000

@@ -6,11 +6,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from decider.causes import CAUSES
-from decider.features import FEATURES, Feature, format_value
-from decider.reasons import MOST, Finding, findings, typical
-
-from .waterfall import Waterfall
+from decider.contracts.features import FEATURES, Feature, format_value
+from decider.refusal.causes import CAUSES
+from decider.refusal.findings import MOST, Finding, findings, typical
+from explain.waterfall import Waterfall
 
 __all__ = ["MOST", "Reason", "clause", "leading", "ranked", "typical"]
 

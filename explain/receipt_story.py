@@ -8,14 +8,13 @@ import uuid
 from dataclasses import dataclass
 from datetime import datetime
 
-from decider import features
-from decider.ids import format_decision_id
-from decider.receipt import Receipt
-from decider.vocabulary import HTTP_STATUS, REASONS, Action, Stage, Tier
+from decider.contracts import features
+from decider.contracts.ids import format_decision_id
+from decider.contracts.vocabulary import HTTP_STATUS, REASONS, Action, Stage, Tier
+from decider.refusal.receipt import Receipt
 from decisions import configs, directory, lookup
 from decisions.models import utc
-
-from . import customer
+from explain import customer
 
 _DONE = {
     Action.ADMIT: "admitted",

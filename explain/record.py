@@ -7,13 +7,12 @@ import math
 
 import numpy as np
 
-from decider.event import Event
-from decider.features import NAMES
-from decider.vocabulary import Action, Arm, MlState, Reason, Stage, Tier
+from decider.contracts.event import Event
+from decider.contracts.features import NAMES
+from decider.contracts.vocabulary import Action, Arm, MlState, Reason, Stage, Tier
 from decisions import why
 from decisions.models import Decision
-
-from .models import Explanation
+from explain.models import Explanation
 
 
 def text(d: Decision, explanation: Explanation | None, *, with_token: bool) -> str:

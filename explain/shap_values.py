@@ -1,10 +1,10 @@
 """TreeSHAP (Lundberg et al. 2020, From local explanations to global understanding with explainable
 AI for trees).
 
-Values come from `decider.shap`, in log-odds. LightGBM's own `pred_contrib` is asked again for a few
-rows of each run, and `shap.TreeExplainer` once for each model. A row whose base and values do not
-add up to the raw score that the decider recorded, or that LightGBM explains otherwise, is marked:
-it explains another score than the one that was used.
+Values come from `decider.scoring.shap`, in log-odds. LightGBM's own `pred_contrib` is asked again
+for a few rows of each run, and `shap.TreeExplainer` once for each model. A row whose base and
+values do not add up to the raw score that the decider recorded, or that LightGBM explains
+otherwise, is marked: it explains another score than the one that was used.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ import lightgbm as lgb
 import numpy as np
 from numpy.typing import NDArray
 
-from decider.artifact import ArtifactError
-from decider.features import N_FEATURES
-from decider.shap import Explainer
-
-from . import artifacts
+from decider.contracts.artifact import ArtifactError
+from decider.contracts.features import N_FEATURES
+from decider.scoring.shap import Explainer
+from explain import artifacts
 
 TOLERANCE = 1e-6
 """Largest accepted difference, log-odds."""

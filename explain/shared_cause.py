@@ -27,8 +27,8 @@ from dataclasses import dataclass, replace
 
 from django.db import connection
 
-from decider.config import Config
-from decider.vocabulary import Action, Reason
+from decider.contracts.config import Config
+from decider.contracts.vocabulary import Action, Reason
 from decisions import configs, lookup, why
 from decisions.models import Decision, utc
 

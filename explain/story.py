@@ -10,8 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from decider.replay import Thresholds
-from decider.vocabulary import (
+from decider.contracts.vocabulary import (
     HTTP_STATUS,
     ML_STATE_TEXT,
     REASONS,
@@ -21,10 +20,10 @@ from decider.vocabulary import (
     Stage,
     Tier,
 )
+from decider.whatif.replay import Thresholds
 from decisions import why
 from decisions.models import Decision
-
-from . import reasons
+from explain import reasons
 
 DID = {
     Action.ADMIT: "admitted",

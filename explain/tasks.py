@@ -13,12 +13,11 @@ from celery import shared_task
 from django.db.models import Q
 from django.utils import timezone
 
-from decider.artifact import ArtifactError
+from decider.contracts.artifact import ArtifactError
 from decisions import lookup
 from decisions.models import Decision
-
-from . import compute, forecast_record, shap_values
-from .models import ModelCheck
+from explain import compute, forecast_record, shap_values
+from explain.models import ModelCheck
 
 log = logging.getLogger("sluice.explain")
 

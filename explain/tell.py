@@ -7,13 +7,12 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 
-from decider.artifact import ArtifactError
-from decider.features import SCHEMA
-from decider.vocabulary import Reason
+from decider.contracts.artifact import ArtifactError
+from decider.contracts.features import SCHEMA
+from decider.contracts.vocabulary import Reason
 from decisions.models import Decision
-
-from . import artifacts, reasons
-from .models import Explanation
+from explain import artifacts, reasons
+from explain.models import Explanation
 
 
 def short(decisions: Sequence[Decision]) -> dict[uuid.UUID, str]:

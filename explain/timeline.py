@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-from decider.ids import format_decision_id
-from decider.signals import INDEX, unpack
-from decider.vocabulary import Action
+from decider.contracts.ids import format_decision_id
+from decider.contracts.signals import INDEX, unpack
+from decider.contracts.vocabulary import Action
 from decisions import lookup
 from decisions.estimate import of_row, total
 from decisions.models import Decision

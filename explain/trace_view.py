@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from decider.replay import StageTrace
-from decider.vocabulary import Action, Stage
+from decider.contracts.vocabulary import Action, Stage
+from decider.whatif.replay import StageTrace
 from decisions.models import Decision
 from decisions.why import figure
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import URLPattern, path
 
-from . import global_page, views
+from explain import global_page, views
 
 urlpatterns: list[URLPattern] = [
     path("models/explanations", global_page.explanations, name="model-explanations"),

@@ -19,13 +19,12 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 from kombu.exceptions import OperationalError as BrokerError
 
-from decider.ids import format_decision_id, parse_decision_id
+from decider.contracts.ids import format_decision_id, parse_decision_id
 from decisions import looks, lookup
 from decisions.looks import note as look
 from decisions.models import Decision
-
-from . import answer, forecast_record, not_kept, page, panels, worlds
-from . import forecast as forecasts
+from explain import answer, forecast_record, not_kept, page, panels, worlds
+from explain import forecast as forecasts
 
 log = logging.getLogger("sluice.explain")
 

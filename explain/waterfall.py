@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from decider.artifact import Calibration
-from decider.features import FEATURES, Feature, format_value
+from decider.contracts.artifact import Calibration
+from decider.contracts.features import FEATURES, Feature, format_value
 
 SHOWN = 8
 """Features with a row of their own."""
@@ -167,5 +167,5 @@ def _percent(risk: float) -> float:
 
 
 def _probability(raw: NDArray[np.float64], calibration: Calibration) -> NDArray[np.float64]:
-    """Platt scaling, as the decider does it (`decider.models.probability`)."""
+    """Platt scaling, as the decider does it (`decider.scoring.model.probability`)."""
     return 1.0 / (1.0 + np.exp(-(calibration.slope * raw + calibration.intercept)))

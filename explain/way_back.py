@@ -1,10 +1,10 @@
 """The way back to admit: the smallest change in what an app's owner controls that would have been
 admitted.
 
-What can be changed, and what moves with it, is `decider.levers`. Each lever is tried at every round
-figure from the smallest change on, then pairs of levers; every change that is returned was decided
-again by the policy function and the model of the record (`replay.decide_under`) and admitted.
-Nothing is returned that was not.
+What can be changed, and what moves with it, is `decider.whatif.levers`. Each lever is tried at
+every round figure from the smallest change on, then pairs of levers; every change that is returned
+was decided again by the policy function and the model of the record (`replay.decide_under`) and
+admitted. Nothing is returned that was not.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from decider import policy, replay
-from decider.config import Config
-from decider.event import Event
-from decider.levers import BY_NAME, LEVERS, Ground, Lever
-from decider.models import Model
-from decider.routing import WRITES
-from decider.signals import INDEX as S
-from decider.vocabulary import Action, MlState, Reason, Stage
-
-from . import lever_levels, way_text
+from decider import policy
+from decider.contracts.config import Config
+from decider.contracts.event import Event
+from decider.contracts.signals import INDEX as S
+from decider.contracts.vocabulary import Action, MlState, Reason, Stage
+from decider.engine.routing import WRITES
+from decider.scoring.model import Model
+from decider.whatif import replay
+from decider.whatif.levers import BY_NAME, LEVERS, Ground, Lever
+from explain import lever_levels, way_text
 
 MOST = 4
 """Ways shown at most."""
@@ -46,7 +46,7 @@ class Change:
     """One lever, pulled."""
 
     lever: str
-    """Name in `decider.levers`."""
+    """Name in `decider.whatif.levers`."""
     label: str
     before: float
     after: float

@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from decider.event import Event
-from decider.features import FEATURES, INDEX, format_value
-from decider.levers import RETRY_S
-from decider.vocabulary import Action, Reason
+from decider.contracts.event import Event
+from decider.contracts.features import FEATURES, INDEX, format_value
+from decider.contracts.vocabulary import Action, Reason
+from decider.whatif.levers import RETRY_S
 
 SAME_S = 0.5
 """Waits that differ by no more are one."""

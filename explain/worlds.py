@@ -14,19 +14,18 @@ import numpy as np
 from django.apps import apps
 from django.utils import timezone
 
-from decider import replay
-from decider.artifact import ArtifactError
-from decider.config import Config
-from decider.event import Event
-from decider.features import FEATURES, format_value
-from decider.models import Model
-from decider.replay import Again, ReplayError
-from decider.vocabulary import ML_STATE_TEXT, REASONS, Action, MlState, Reason, Stage
+from decider.contracts.artifact import ArtifactError
+from decider.contracts.config import Config
+from decider.contracts.event import Event
+from decider.contracts.features import FEATURES, format_value
+from decider.contracts.vocabulary import ML_STATE_TEXT, REASONS, Action, MlState, Reason, Stage
+from decider.scoring.model import Model
+from decider.whatif import replay
+from decider.whatif.replay import Again, ReplayError
 from decisions import configs, why
 from decisions.models import Decision
-
-from . import artifacts, in_force, shap_values
-from .in_force import Line
+from explain import artifacts, in_force, shap_values
+from explain.in_force import Line
 
 scoring = threading.Lock()
 """A model scores for one thread at a time."""

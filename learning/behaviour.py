@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from random import Random
 from typing import TypeVar
 
-from decider.requests import CheckRequest
-
-from . import services
-from .world import App, Kind
+from decider.contracts.requests import CheckRequest
+from learning import services
+from learning.world import App, Kind
 
 Item = TypeVar("Item")
 ID_SPAN = 5_000

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import httptools
 
-from decider.requests import CheckRequest
+from decider.contracts.requests import CheckRequest
 
 FILLER = b"x" * 65_536
 """Bodies have a size and no content."""

@@ -14,8 +14,8 @@ from random import Random
 
 import numpy as np
 
-from .behaviour import Planned, Voice
-from .world import ABUSIVE, Kind, Population
+from learning.behaviour import Planned, Voice
+from learning.world import ABUSIVE, Kind, Population
 
 HOUR_S = 300.0
 """A simulated "hour", seconds: schedules are compressed so that minutes show them. It begins when

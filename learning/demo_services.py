@@ -18,11 +18,10 @@ from typing import Any
 
 import uvicorn
 
-from decider import defaults
-from decider.config import Config
-from decider.routing import Router
-
-from . import services
+from decider.contracts import defaults
+from decider.contracts.config import Config
+from decider.engine.routing import Router
+from learning import services
 
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]

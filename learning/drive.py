@@ -18,11 +18,11 @@ from dataclasses import dataclass, field
 
 import uvloop
 
-from . import world
-from .behaviour import Planned
-from .client import Client, GatewayError, Unreachable
-from .crowd import Crowd
-from .world import Kind
+from learning import world
+from learning.behaviour import Planned
+from learning.client import Client, GatewayError, Unreachable
+from learning.crowd import Crowd
+from learning.world import Kind
 
 STEP_S = 0.04
 REPORT_S = 60.0

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import log_loss, roc_auc_score
 
-from decider.artifact import Calibration
-from decider.vocabulary import Tier
+from decider.contracts.artifact import Calibration
+from decider.contracts.vocabulary import Tier
 
 Floats = npt.NDArray[np.float64]
 CATCH = 0.8

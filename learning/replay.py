@@ -19,15 +19,14 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from decider import event, ids
-from decider.engine import Engine
-from decider.event import Event, EventBatch
-from decider.requests import CheckRequest, Decision, Outcome
-from decider.store import Profile
-from decider.vocabulary import REASONS, Action, Reason
-
-from .access_log import Entry, Format, Report, entries
-from .client import Answer, Client, GatewayError
+from decider.contracts import event, ids
+from decider.contracts.event import Event, EventBatch
+from decider.contracts.requests import CheckRequest, Decision, Outcome
+from decider.contracts.store import Profile
+from decider.contracts.vocabulary import REASONS, Action, Reason
+from decider.engine.engine import Engine
+from learning.access_log import Entry, Format, Report, entries
+from learning.client import Answer, Client, GatewayError
 
 NODE = "replay"
 BATCH_S = 0.02

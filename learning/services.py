@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from decider.config import Service
+from decider.contracts.config import Service
 
 WINDOW_S = 5.0
 """Time over which offered load is averaged, seconds."""

@@ -19,18 +19,17 @@ from random import Random
 import numpy as np
 from msgspec import structs
 
-from decider import defaults
-from decider.config import Config, Sampling, Switch
-from decider.engine import Engine
-from decider.features import N_FEATURES
-from decider.models import Model
-from decider.requests import CheckRequest, Outcome
-from decider.signals import INDEX as SIGNAL
-from decider.vocabulary import HTTP_STATUS, Action
-
-from . import services, world
-from .behaviour import Planned
-from .crowd import Crowd
+from decider.contracts import defaults
+from decider.contracts.config import Config, Sampling, Switch
+from decider.contracts.features import N_FEATURES
+from decider.contracts.requests import CheckRequest, Outcome
+from decider.contracts.signals import INDEX as SIGNAL
+from decider.contracts.vocabulary import HTTP_STATUS, Action
+from decider.engine.engine import Engine
+from decider.scoring.model import Model
+from learning import services, world
+from learning.behaviour import Planned
+from learning.crowd import Crowd
 
 USUAL_RATE = 300.0
 """First tries a second for which the default capacities leave the usual headroom."""

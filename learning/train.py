@@ -23,13 +23,13 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from decider import artifact, features, models
-from decider.artifact import Artifact, ModelCard
-from decider.vocabulary import Tier
-
-from . import measures, services, simulate
-from .degenerate import TrainingError, check_label
-from .simulate import Scenario, Traffic
+from decider.contracts import artifact, features
+from decider.contracts.artifact import Artifact, ModelCard
+from decider.contracts.vocabulary import Tier
+from decider.scoring.model import make_golden
+from learning import measures, services, simulate
+from learning.degenerate import TrainingError, check_label
+from learning.simulate import Scenario, Traffic
 
 WEEK_HOURS = (34, 81, 130, 9)
 """Hour of the week at which each run begins: no one hour is the whole training set."""
@@ -273,7 +273,7 @@ def wrap(
         value_model=texts[1],
         risk_calibration=risk_cal,
         value_calibration=value_cal,
-        golden=models.make_golden(_golden_rows(traffic.features[t]), *texts, risk_cal, value_cal),
+        golden=make_golden(_golden_rows(traffic.features[t]), *texts, risk_cal, value_cal),
         card=_card(traffic, origin, figures, importance),
     )
 

@@ -17,10 +17,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from decider.store import Profile
-from decider.vocabulary import Tier
-
-from . import names
+from decider.contracts.store import Profile
+from decider.contracts.vocabulary import Tier
+from learning import names
 
 DAY_S = 86_400.0
 Choice = TypeVar("Choice")

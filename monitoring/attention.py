@@ -7,11 +7,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from decider.config import Config, Switch
-from decider.store import NodeStatus
-from decider.vocabulary import ML_STATE_TEXT, MlState
+from decider.contracts.config import Config, Switch
+from decider.contracts.store import NodeStatus
+from decider.contracts.units import span
+from decider.contracts.vocabulary import ML_STATE_TEXT, MlState
 from monitoring.fleet import FEEDBACK_LATE_S, INGEST_WARN_S, Fleet
-from monitoring.lengths import span
 
 Role = Literal["SRE", "ML", "Support", "Policy"]
 Where = Literal["switches", "propagation", "ingest", "services", "guardrails", "lookup", "disputes"]

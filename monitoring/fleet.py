@@ -16,9 +16,9 @@ from django.conf import settings
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from decider import config as configs
-from decider import store
-from decider.vocabulary import MlState
+from decider.contracts import config as configs
+from decider.contracts import store
+from decider.contracts.vocabulary import MlState
 from decisions.ingest import DEAD_STREAM, waiting
 
 TIMEOUT_S = 0.5

@@ -26,7 +26,7 @@ class ModelVersion(models.Model):
     """SHA-256 of the artifact; the name of its file."""
     feature_schema = models.CharField(max_length=128)
     card = models.JSONField()
-    """The artifact's model card (`decider.artifact.ModelCard`)."""
+    """The artifact's model card (`decider.contracts.artifact.ModelCard`)."""
     state = models.CharField(max_length=16, choices=State.choices, default=State.REGISTERED)
     registered_at = models.DateTimeField()
     by = models.CharField(max_length=200)

@@ -15,11 +15,10 @@ from control import audit, changes, publish
 from control.actors import Actor
 from control.errors import ControlError, Refused
 from control.models import ConfigVersion
-from decider.artifact import Artifact, ArtifactError, digest_of
-from decider.config import ModelRef
-from decider.models import Model
-
-from .models import ModelVersion
+from decider.contracts.artifact import Artifact, ArtifactError, digest_of
+from decider.contracts.config import ModelRef
+from decider.scoring.model import Model
+from rollouts.models import ModelVersion
 
 
 def register(data: bytes, *, by: Actor, reason: str) -> ModelVersion:

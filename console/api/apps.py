@@ -20,8 +20,8 @@ from control import audit, buckets, effective, notes
 from control import looks as control_looks
 from control.actors import Actor
 from control.buckets import Node
-from decider import check
-from decider.vocabulary import Tier
+from decider.contracts.vocabulary import Tier
+from decider.http import check
 from decisions import app_page, configs, looks
 from decisions.api import EstimateOut, Text
 from decisions.app_day import Hour

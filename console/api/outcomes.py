@@ -15,8 +15,8 @@ from rest_framework.views import APIView
 
 from control import audit
 from control.actors import Actor
-from decider.ids import format_decision_id, parse_decision_id
-from decider.vocabulary import Action
+from decider.contracts.ids import format_decision_id, parse_decision_id
+from decider.contracts.vocabulary import Action
 from decisions import disputes, looks, outcomes
 from decisions.api import LIMIT, Text, WordField, found, limit_of
 from decisions.errors import Refused

@@ -13,9 +13,9 @@ from rest_framework.views import APIView
 
 from console.receipt_pages import Opened, opened
 from control.errors import KeysError
-from decider.ids import format_decision_id
-from decider.receipt import ReceiptError
-from decider.vocabulary import REASONS, Action, Reason, Stage
+from decider.contracts.ids import format_decision_id
+from decider.contracts.vocabulary import REASONS, Action, Reason, Stage
+from decider.refusal.receipt import ReceiptError
 from decisions import looks, lookup
 from decisions.api import READ, Text, WordField
 from decisions.models import utc

@@ -10,7 +10,7 @@ from django.utils.safestring import SafeString
 
 from console import roles, words
 from console import shell as frame
-from decider.vocabulary import Action
+from decider.contracts.vocabulary import Action
 
 register = template.Library()
 

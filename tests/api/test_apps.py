@@ -10,7 +10,7 @@ from django.test import Client
 from django.utils import timezone
 
 from control.models import App, AuditEntry, Tenant
-from decider.vocabulary import Stage
+from decider.contracts.vocabulary import Stage
 from decisions.models import Outcome
 from tests.api.conftest import problem
 from tests.control.played import Played

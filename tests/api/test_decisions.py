@@ -8,8 +8,8 @@ import io
 import pytest
 
 from control.models import AuditEntry
-from decider.ids import format_decision_id
-from decider.vocabulary import Action
+from decider.contracts.ids import format_decision_id
+from decider.contracts.vocabulary import Action
 from decisions.models import Decision
 from explain import compute
 from tests.api.conftest import problem

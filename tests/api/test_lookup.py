@@ -11,9 +11,9 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from control.models import App, AuditEntry, Tenant
-from decider.ids import format_decision_id, token_digest
-from decider.receipt import Key, Receipt
-from decider.vocabulary import Action, Reason, Stage
+from decider.contracts.ids import format_decision_id, token_digest
+from decider.contracts.vocabulary import Action, Reason, Stage
+from decider.refusal.receipt import Key, Receipt
 from decisions import pasted
 from tests.api.conftest import problem
 from tests.decisions.factory import event, id_at

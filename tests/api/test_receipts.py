@@ -7,9 +7,9 @@ import time
 import pytest
 
 from control.models import App, AuditEntry, Tenant
-from decider.ids import IdSource
-from decider.receipt import Key, Receipt
-from decider.vocabulary import Action, Reason, Stage
+from decider.contracts.ids import IdSource
+from decider.contracts.vocabulary import Action, Reason, Stage
+from decider.refusal.receipt import Key, Receipt
 from tests.api.conftest import problem
 
 URL = "/api/v1/receipts"

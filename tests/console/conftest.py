@@ -19,7 +19,7 @@ from django.test import Client
 from django.test.signals import template_rendered
 
 from console import mix, roles
-from decider import config, defaults, store
+from decider.contracts import config, defaults, store
 from decisions import binary, ingest
 
 PASSWORD = "a-password-for-tests"

@@ -9,7 +9,7 @@ from django.conf import settings
 from django.test import Client
 
 from control.models import App, Tenant
-from decider.ids import format_decision_id
+from decider.contracts.ids import format_decision_id
 from decisions.models import Dispute, Outcome
 from tests.console.test_browser import browser  # noqa: F401 - a fixture
 from tests.decisions.factory import event

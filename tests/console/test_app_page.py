@@ -23,9 +23,9 @@ from control import buckets, changes, notes, profiles
 from control.actors import SYSTEM, Actor
 from control.errors import StoreUnavailable
 from control.models import App, AppNote, AuditEntry, Tenant
-from decider.ids import format_decision_id
-from decider.store import PROFILE_PREFIX, Profile
-from decider.vocabulary import Stage
+from decider.contracts.ids import format_decision_id
+from decider.contracts.store import PROFILE_PREFIX, Profile
+from decider.contracts.vocabulary import Stage
 from decisions import disputes, outcomes
 from decisions.models import Decision
 from decisions.outcome_models import Outcome
@@ -336,7 +336,7 @@ def test_without_valkey_the_page_stands_and_says_what_is_not_known(
 def test_ingest_that_is_behind_is_said(signed_in, beat, valkey) -> None:
     import msgspec
 
-    from decider import store
+    from decider.contracts import store
 
     beat()
     valkey.set(

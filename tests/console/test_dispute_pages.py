@@ -17,7 +17,7 @@ from django.utils import timezone
 from console import roles
 from control.actors import Actor
 from control.models import AuditEntry
-from decider.ids import format_decision_id
+from decider.contracts.ids import format_decision_id
 from decisions import disputes
 from decisions.models import Decision, Dispute, Outcome
 from tests.decisions.factory import event, unranked

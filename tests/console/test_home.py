@@ -8,8 +8,8 @@ from django.urls import reverse
 from console import home, mix
 from control import changes
 from control.actors import SYSTEM
-from decider.config import Switch
-from decider.vocabulary import Action, MlState
+from decider.contracts.config import Switch
+from decider.contracts.vocabulary import Action, MlState
 from decisions import outcomes
 from decisions.models import utc
 from decisions.outcome_models import Kind

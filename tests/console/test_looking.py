@@ -17,9 +17,9 @@ from django.utils import timezone
 from control import looks as control_looks
 from control.actors import Actor
 from control.models import App, AuditEntry, Tenant
-from decider.ids import format_decision_id
-from decider.receipt import Key, Receipt
-from decider.vocabulary import Action, Reason, Stage
+from decider.contracts.ids import format_decision_id
+from decider.contracts.vocabulary import Action, Reason, Stage
+from decider.refusal.receipt import Key, Receipt
 from decisions import disputes, lookup, outcomes
 from decisions import looks as notes_of_looks
 from decisions.lookup import find

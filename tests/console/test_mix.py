@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from console import mix
-from decider.vocabulary import Action, Stage
+from decider.contracts.vocabulary import Action, Stage
 from tests.decisions.factory import event, id_at, unranked
 
 NOW = 1_763_476_327.0

@@ -15,10 +15,10 @@ import pytest
 from django.conf import settings as site
 from django.utils.html import strip_tags
 
-from decider import event
-from decider.config import ModelRef
-from decider.engine import Engine
-from decider.models import Model
+from decider.contracts import event
+from decider.contracts.config import ModelRef
+from decider.engine.engine import Engine
+from decider.scoring.model import Model
 from explain import compute
 from learning import replay, train
 from tests.explain.conftest import keep_version

@@ -10,9 +10,9 @@ import pytest
 from django.urls import reverse
 
 from control.models import App, AuditEntry, Tenant
-from decider.ids import format_decision_id
-from decider.receipt import Key, Receipt
-from decider.vocabulary import Action, Reason, Stage
+from decider.contracts.ids import format_decision_id
+from decider.contracts.vocabulary import Action, Reason, Stage
+from decider.refusal.receipt import Key, Receipt
 from tests.decisions.factory import event, id_at
 
 pytestmark = pytest.mark.django_db

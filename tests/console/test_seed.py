@@ -7,7 +7,7 @@ from django.core.management import call_command
 
 from control import audit, changes
 from control.models import App, Tenant
-from decider.store import PROFILE_PREFIX
+from decider.contracts.store import PROFILE_PREFIX
 
 
 @pytest.mark.django_db

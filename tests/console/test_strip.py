@@ -6,8 +6,8 @@ import pytest
 from django.urls import reverse
 
 from console import strip
-from decider.config import Switch
-from decider.vocabulary import MlState
+from decider.contracts.config import Switch
+from decider.contracts.vocabulary import MlState
 from monitoring import fleet
 from tests.console.conftest import MODEL
 

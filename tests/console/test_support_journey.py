@@ -12,9 +12,9 @@ import pytest
 from playwright.sync_api import expect
 
 from control.models import App, AuditEntry, Tenant
-from decider.ids import format_decision_id
-from decider.receipt import Key, Receipt
-from decider.vocabulary import Action, Reason, Stage
+from decider.contracts.ids import format_decision_id
+from decider.contracts.vocabulary import Action, Reason, Stage
+from decider.refusal.receipt import Key, Receipt
 from decisions.models import Dispute, Outcome
 from explain import compute
 from tests.console.conftest import PASSWORD

@@ -18,8 +18,8 @@ from console import roles, switch_preview
 from control import changes, switches
 from control.actors import SYSTEM, Actor
 from control.models import AuditEntry, SwitchFlip
-from decider.event import Event
-from decider.vocabulary import Action, MlState, Stage, Tier
+from decider.contracts.event import Event
+from decider.contracts.vocabulary import Action, MlState, Stage, Tier
 from decisions import partitions
 from decisions.models import Decision, utc
 from tests.control.conftest import ack, beat, status

@@ -13,8 +13,8 @@ import redis
 from control import changes
 from control.actors import SYSTEM, Actor
 from control.models import ConfigVersion
-from decider.config import Signed, verify
-from decider.store import (
+from decider.contracts.config import Signed, verify
+from decider.contracts.store import (
     ACKS_PREFIX,
     CONFIG_KEY,
     NODE_PREFIX,

@@ -1,5 +1,5 @@
 """Deciders for tests: a real engine behind a real desk, answering commands over the real Valkey as
-`decider.link` does.
+`decider.node.store_sync` does.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ import msgspec
 import redis
 
 from control.keys import load_public_keys
-from decider import defaults, peek, store
-from decider.config import Config
-from decider.engine import Engine
-from decider.requests import CheckRequest
-from decider.store import Profile
+from decider.contracts import defaults, store
+from decider.contracts.config import Config
+from decider.contracts.requests import CheckRequest
+from decider.contracts.store import Profile
+from decider.engine.engine import Engine
+from decider.node import commands
 
 
 class Played:
@@ -29,7 +30,7 @@ class Played:
         self.engine.apply(config or defaults.config(1), None)
         self.heard: list[bytes] = []
         self.valkey, self.node = valkey, node
-        self.desk = peek.Desk(self.engine, load_public_keys(keys), time.time() - 600)
+        self.desk = commands.Desk(self.engine, load_public_keys(keys), time.time() - 600)
         self._channel = valkey.pubsub(ignore_subscribe_messages=True)
         self._channel.subscribe(store.COMMANDS_CHANNEL)
         self._channel.get_message(timeout=1)
@@ -50,7 +51,7 @@ class Played:
             self.heard.append(message["data"])
             try:
                 answer = self.desk.obey(message["data"], time.time())
-            except peek.CommandError:
+            except commands.CommandError:
                 continue
             self.valkey.rpush(store.ANSWERS_PREFIX + answer.nonce, msgspec.msgpack.encode(answer))
 

@@ -7,9 +7,8 @@ import pytest
 from control import acks
 from control.acks import NodeState
 from control.errors import StoreUnavailable
-from decider.store import NODES_KEY
-
-from .conftest import ack, beat, status
+from decider.contracts.store import NODES_KEY
+from tests.control.conftest import ack, beat, status
 
 
 @pytest.fixture

@@ -9,8 +9,7 @@ from django.db import DatabaseError, InternalError, connection, transaction
 from control import audit, switches
 from control.actors import SYSTEM
 from control.models import AuditEntry, ConfigVersion
-
-from .conftest import DELE
+from tests.control.conftest import DELE
 
 pytestmark = pytest.mark.django_db
 

@@ -11,7 +11,8 @@ import redis
 from control import buckets
 from control.errors import KeysError, NotAllowed, Refused, StoreUnavailable
 from control.models import AuditEntry
-from decider import state, store
+from decider.contracts import store
+from decider.engine import app_state
 from tests.control.conftest import DELE, beat, status
 from tests.control.played import Played
 
@@ -89,7 +90,7 @@ def test_a_reset_fills_the_bucket_and_is_written_down_before_and_after(decider) 
 def test_the_false_throttle_budget_is_filled_the_same_way(decider) -> None:
     one = decider()
     one.track("app_1", 1)
-    one.engine.state.clock[one.engine.slot_of("app_1"), state.BUDGET] = 0.25
+    one.engine.state.clock[one.engine.slot_of("app_1"), app_state.BUDGET] = 0.25
     found = buckets.reset("errors", app="app_1", **WHY)
     assert found.tracking[0].answer.before.errors_left < 0.3
     assert found.tracking[0].view.errors_left == 10

@@ -9,8 +9,7 @@ from django.db import connection
 from control import audit, changes
 from control.actors import SYSTEM
 from control.models import AuditEntry, ConfigVersion
-
-from .conftest import DELE
+from tests.control.conftest import DELE
 
 
 @pytest.mark.django_db(transaction=True)

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from control import changes, effective
 from control.effective import Subject
-from decider import defaults
-from decider.config import (
+from decider.contracts import defaults
+from decider.contracts.config import (
     ActionWeights,
     Config,
     ListEntry,
@@ -22,8 +22,8 @@ from decider.config import (
     TenantPolicy,
     TierPolicy,
 )
-from decider.plan import plan_of
-from decider.vocabulary import Action
+from decider.contracts.vocabulary import Action
+from decider.whatif.plan import plan_of
 from tests.control.conftest import DELE
 
 pytestmark = pytest.mark.django_db

@@ -18,9 +18,8 @@ from control import audit, changes, journal, keys, offline, publish, switches, t
 from control.actors import Actor
 from control.errors import ControlError, Refused
 from control.models import AuditEntry, ConfigVersion
-from decider import config, defaults
-
-from .conftest import DELE, ack, beat, status
+from decider.contracts import config, defaults
+from tests.control.conftest import DELE, ack, beat, status
 
 pytestmark = pytest.mark.django_db
 SHELL = Actor("dele", "dele", "Shell")

@@ -9,8 +9,8 @@ from django.conf import settings
 
 from control import keys, publish, switches
 from control.models import App, Tenant
-from decider import artifact, config, defaults
-from decider.store import (
+from decider.contracts import artifact, config, defaults
+from decider.contracts.store import (
     CONFIG_CHANNEL,
     CONFIG_KEY,
     MODEL_PREFIX,
@@ -18,8 +18,7 @@ from decider.store import (
     PROFILES_CHANNEL,
     Profile,
 )
-
-from .conftest import DELE
+from tests.control.conftest import DELE
 
 pytestmark = pytest.mark.django_db
 

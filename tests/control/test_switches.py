@@ -8,9 +8,8 @@ from django.utils import timezone
 from control import audit, changes, publish, switches
 from control.errors import Refused, StoreUnavailable
 from control.models import AuditEntry, ConfigVersion, SwitchFlip
-from decider.vocabulary import Tier
-
-from .conftest import DELE
+from decider.contracts.vocabulary import Tier
+from tests.control.conftest import DELE
 
 pytestmark = pytest.mark.django_db
 

@@ -11,10 +11,10 @@ import httptools
 import msgspec
 import uvloop
 
-from decider.http import HttpServer
-from decider.hub import Limits
-from decider.requests import CheckRequest, Decision
-from decider.vocabulary import Action, Reason, Stage
+from decider.contracts.requests import CheckRequest, Decision
+from decider.contracts.vocabulary import Action, Reason, Stage
+from decider.http.context import Limits
+from decider.http.server import HttpServer
 
 T = TypeVar("T")
 DEC = bytes(range(16))

@@ -9,10 +9,10 @@ from functools import cache
 import lightgbm as lgb
 import numpy as np
 
-from decider import artifact as artifacts
-from decider.artifact import Artifact, Calibration, ModelCard
-from decider.features import INDEX, N_FEATURES, NAMES, SCHEMA
-from decider.models import Model, make_golden
+from decider.contracts import artifact as artifacts
+from decider.contracts.artifact import Artifact, Calibration, ModelCard
+from decider.contracts.features import INDEX, N_FEATURES, NAMES, SCHEMA
+from decider.scoring.model import Model, make_golden
 
 
 def _rows(count: int, seed: int) -> np.ndarray:

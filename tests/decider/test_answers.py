@@ -3,10 +3,10 @@
 import msgspec
 import pytest
 
-from decider import decide_api
-from decider.answers import CLOSE, HEAD, KEEP, NGINX, WORDS, Answers, retry_after
-from decider.problem import wrong_method
-from decider.vocabulary import HTTP_STATUS, Action
+from decider.contracts.vocabulary import HTTP_STATUS, Action
+from decider.http import decide_api
+from decider.http.problem import wrong_method
+from decider.http.responses import CLOSE, HEAD, KEEP, NGINX, WORDS, Answers, retry_after
 from tests.decider.http_client import Response, decision, parse
 
 ANSWERS = Answers(1_700_000_000.0)

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from decider import config, defaults
+from decider.contracts import config, defaults
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(31) + b"k")
 GOOD = config.sign(defaults.config(7, time.time()), KEY)

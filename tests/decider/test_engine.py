@@ -10,16 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from decider import defaults, passes, policy, region, state
-from decider.config import Config, ListEntry, ModelRef, Override, Sampling, Switch
-from decider.engine import Engine
-from decider.features import INDEX
-from decider.passes_layout import WAITS
-from decider.replay import decide_again
-from decider.requests import CheckRequest, Outcome
-from decider.signals import N_SIGNALS, unpack
-from decider.store import Profile
-from decider.vocabulary import Action, MlState, Reason, Stage, Tier
+from decider import policy
+from decider.contracts import defaults
+from decider.contracts.config import Config, ListEntry, ModelRef, Override, Sampling, Switch
+from decider.contracts.features import INDEX
+from decider.contracts.requests import CheckRequest, Outcome
+from decider.contracts.signals import N_SIGNALS, unpack
+from decider.contracts.store import Profile
+from decider.contracts.vocabulary import Action, MlState, Reason, Stage, Tier
+from decider.engine import app_state, kernels, shared_state
+from decider.engine.buffers import WAITS
+from decider.engine.engine import Engine
+from decider.whatif.replay import decide_again
 from tests.decider.model import small_model
 
 NOW = 1_790_000_000.0
@@ -256,7 +258,7 @@ def test_a_forecast_looks_at_what_the_request_that_comes_again_will_show(
         ask(made, now, count=count, path=asked)
     made.batch.rows[0] = count - 1
     step = np.array([which])
-    passes.project(made.arena.table, step, step, 1, now)
+    kernels.project(made.arena.table, step, step, 1, now)
     forecast = made._ahead.features[0].copy()
     ask(made, now + float(WAITS[which]), path=asked)
     later = made.features[0]
@@ -331,7 +333,7 @@ def test_an_overloaded_service_gets_a_price_and_sheds_whoever_is_over_the_fair_s
         if step % 4 == 0:
             made.tick(now)
     events = [e for e in made.take_events() if e.action != Action.ADMIT]
-    assert made.shared.service[3, region.UTILISATION] > 0
+    assert made.shared.service[3, shared_state.UTILISATION] > 0
     assert any(e.stage in (Stage.RERANK, Stage.TRIAGE, Stage.RANK) for e in events)
     assert sum(a.action == Action.ADMIT for a in modest) / len(modest) > 0.95
     assert sum(a.action == Action.ADMIT for a in greedy) / len(greedy) < 0.6
@@ -340,7 +342,7 @@ def test_an_overloaded_service_gets_a_price_and_sheds_whoever_is_over_the_fair_s
 def test_an_overload_passes_so_nobody_is_sent_away_for_minutes_because_of_it() -> None:
     made = engine(ml=True)
     of_tier(made, Tier.STANDARD)
-    made.shared.service[3, region.PRICE] = 0.9
+    made.shared.service[3, shared_state.PRICE] = 0.9
     answer = ask(made, NOW, path="/v2/payments/charges")[0]
     assert (answer.action, answer.reason) == (Action.DEFER, Reason.SERVICE_OVERLOADED)
     assert 1 <= answer.retry_after <= 30
@@ -400,25 +402,25 @@ def test_an_unknown_app_is_asked_for_once_and_known_when_its_profile_comes() -> 
 
 def test_memory_stays_within_600_bytes_an_app_and_is_bounded_by_eviction() -> None:
     made = engine(capacity=5000)
-    assert state.bytes_per_app(state.allocate(1_000_000)) < 600
+    assert app_state.bytes_per_app(app_state.allocate(1_000_000)) < 600
     for k in range(30):
         made.decide([CheckRequest(f"app_{k}_{i}", "GET", "/") for i in range(1000)], NOW + k)
     assert made.apps == 5000
-    assert made.state.meta[state.M_EVICTED] == 25_000
+    assert made.state.meta[app_state.M_EVICTED] == 25_000
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(1, 400), min_size=1, max_size=600))
 def test_the_slot_table_finds_every_tracked_app_through_any_evictions(apps: list[int]) -> None:
-    slots, unknown = state.allocate(64), np.zeros(state.N_PROFILE, np.float32)
+    slots, unknown = app_state.allocate(64), np.zeros(app_state.N_PROFILE, np.float32)
     for step, app in enumerate(apps):
         key = np.uint64(app * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFF0)  # many share a home
-        slot = state.place(slots, key, float(step + 1), unknown)
+        slot = app_state.place(slots, key, float(step + 1), unknown)
         assert slots.key[slot] == key
-        assert state.find(slots, key) == slot
-    tracked = [int(slots.key[s]) for s in range(int(slots.meta[state.M_USED]))]
+        assert app_state.find(slots, key) == slot
+    tracked = [int(slots.key[s]) for s in range(int(slots.meta[app_state.M_USED]))]
     assert len(set(tracked)) == len(tracked)
-    assert all(slots.key[state.find(slots, np.uint64(k))] == k for k in tracked)
+    assert all(slots.key[app_state.find(slots, np.uint64(k))] == k for k in tracked)
     assert np.count_nonzero(slots.table) == len(tracked)
 
 

@@ -16,10 +16,10 @@ import redis
 from hypothesis import given
 from hypothesis import strategies as st
 
-from decider import feedback
-from decider.feedback import Feedback, Tail, outcome
-from decider.requests import Outcome
-from decider.store import OUTCOMES_STREAM
+from decider.contracts.requests import Outcome
+from decider.contracts.store import OUTCOMES_STREAM
+from decider.node import feedback
+from decider.node.feedback import Feedback, Tail, outcome
 
 NOW = datetime(2026, 3, 1, 12, 0, 1, tzinfo=UTC).timestamp()
 

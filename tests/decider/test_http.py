@@ -4,8 +4,8 @@ import msgspec
 import pytest
 from msgspec import msgpack
 
-from decider import ratelimit_fields
-from decider.requests import CheckRequest
+from decider.contracts.requests import CheckRequest
+from decider.http import ratelimit_fields
 from tests.decider.http_client import World, request, run
 
 CHECK = request()

@@ -16,12 +16,13 @@ import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from decider import channel, check
-from decider.answers import Answers
-from decider.batcher import Batcher, Stats
-from decider.connection import Connection
-from decider.hub import Hub, Limits
-from decider.plain import END, PlainReader
+from decider.http import check
+from decider.http import transport as transport_module
+from decider.http.batcher import Batcher, Stats
+from decider.http.connection import Connection
+from decider.http.context import Hub, Limits
+from decider.http.fast_path import END, PlainReader
+from decider.http.responses import Answers
 from tests.decider.http_client import FakeEngine, parse, request
 
 LIMITS = Limits(head=2048, url=512, headers=20, body=1000, decide_body=3000, outstanding=8)
@@ -315,8 +316,8 @@ def test_a_long_read_is_parsed_in_pieces_and_answered_alike(
     data = b"".join(parts)
     whole, engine = converse(runner, [data])
     with (
-        mock.patch.object(channel, "HEAD_STEP", step),
-        mock.patch.object(channel, "BODY_STEP", step),
+        mock.patch.object(transport_module, "HEAD_STEP", step),
+        mock.patch.object(transport_module, "BODY_STEP", step),
     ):
         answers, other = converse(runner, cut(data, places))
     assert answers == whole

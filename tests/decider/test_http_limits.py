@@ -6,7 +6,7 @@ import logging
 import msgspec
 import pytest
 
-from decider.hub import Limits
+from decider.http.context import Limits
 from tests.decider.http_client import World, parse, request, run
 
 CHECK = request()

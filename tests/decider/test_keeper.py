@@ -9,12 +9,13 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from decider import artifact as artifacts
-from decider import config as configs
-from decider import defaults, keeper
-from decider.config import Config, ModelRef
-from decider.engine import Engine
-from decider.requests import CheckRequest
+from decider.contracts import artifact as artifacts
+from decider.contracts import config as configs
+from decider.contracts import defaults
+from decider.contracts.config import Config, ModelRef
+from decider.contracts.requests import CheckRequest
+from decider.engine.engine import Engine
+from decider.node import config_keeper
 from tests.decider.model import small_model
 
 KEY = Ed25519PrivateKey.generate()
@@ -25,10 +26,10 @@ async def nowhere(digest: str) -> bytes | None:
     return None
 
 
-def made(folder: Path, fetch: keeper.FetchModel = nowhere) -> keeper.Keeper:
+def made(folder: Path, fetch: config_keeper.FetchModel = nowhere) -> config_keeper.Keeper:
     engine = Engine("d01", "local", b"k" * 32, capacity=1024)
     keys = {configs.key_id(KEY.public_key()): KEY.public_key()}
-    return keeper.Keeper(engine, keys, folder / "node", folder / "models", fetch)
+    return config_keeper.Keeper(engine, keys, folder / "node", folder / "models", fetch)
 
 
 def document(version: int, **changes: object) -> Config:
@@ -110,7 +111,7 @@ def test_a_spoilt_last_good_document_does_not_stop_the_start(tmp_path: Path) -> 
 def test_a_file_on_the_node_is_applied_when_it_appears(tmp_path: Path) -> None:
     kept = made(tmp_path)
     kept.look_at_file()
-    keeper.write_atomically(
+    config_keeper.write_atomically(
         tmp_path / "node" / "switch.bin",
         configs.sign(document(4, switches=[configs.Switch("all_ml")]), KEY),
     )
@@ -126,7 +127,7 @@ def test_a_model_is_loaded_beside_the_running_one_and_kept_on_disk(tmp_path: Pat
     async def fetch(digest: str) -> bytes | None:
         return data if digest == model.digest else None
 
-    async def play() -> keeper.Keeper:
+    async def play() -> config_keeper.Keeper:
         kept = made(tmp_path, fetch)
         kept.offer(configs.sign(document(1, model=ModelRef("test", 1, model.digest)), KEY), "push")
         assert kept.needs_model()
@@ -142,7 +143,7 @@ def test_a_model_is_loaded_beside_the_running_one_and_kept_on_disk(tmp_path: Pat
 def test_a_model_that_is_nowhere_or_spoilt_leaves_the_fallback_in_charge_and_says_so(
     tmp_path: Path,
 ) -> None:
-    async def play(fetch: keeper.FetchModel) -> keeper.Keeper:
+    async def play(fetch: config_keeper.FetchModel) -> config_keeper.Keeper:
         kept = made(tmp_path, fetch)
         kept.offer(configs.sign(document(1, model=ModelRef("test", 1, "a" * 64)), KEY), "push")
         while not kept.model_error:

@@ -7,13 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from decider import levers, measure
-from decider import state as counters
-from decider.features import INDEX as F
-from decider.features import N_FEATURES
-from decider.levers import BY_NAME, PACES, Ground
-from decider.signals import INDEX as S
-from decider.signals import N_SIGNALS
+from decider.contracts.features import INDEX as F
+from decider.contracts.features import N_FEATURES
+from decider.contracts.signals import INDEX as S
+from decider.contracts.signals import N_SIGNALS
+from decider.engine import app_state as counters
+from decider.engine import features_of
+from decider.whatif import levers
+from decider.whatif.levers import BY_NAME, PACES, Ground
 
 NOW = 1_763_476_327.0
 PATH = np.uint64(77)
@@ -29,7 +30,7 @@ def asked(state: counters.State, now: float, path: np.uint64 = PATH) -> np.ndarr
     """Counts one request as the engine does. Its features."""
     one, out = np.uint64(1), np.zeros(N_FEATURES, np.float32)
     counters.observe(state, 0, now, one, one, path, one, 1.0, 1.0, False, 0)
-    measure.features_of(state, 0, now, 1.0, 1.0, 0.1, np.array([0.5, 1.0, 0.0]), 0.1, out)
+    features_of.features_of(state, 0, now, 1.0, 1.0, 0.1, np.array([0.5, 1.0, 0.0]), 0.1, out)
     state.clock[0, counters.LAST] = now
     return out
 

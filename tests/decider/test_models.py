@@ -11,11 +11,11 @@ import msgspec
 import numpy as np
 import pytest
 
-from decider import artifact as artifacts
-from decider import models
-from decider.artifact import Artifact, ArtifactError, Calibration, ModelCard
-from decider.features import N_FEATURES, NAMES, SCHEMA
-from decider.models import Model
+from decider.contracts import artifact as artifacts
+from decider.contracts.artifact import Artifact, ArtifactError, Calibration, ModelCard
+from decider.contracts.features import N_FEATURES, NAMES, SCHEMA
+from decider.scoring import trees
+from decider.scoring.model import MAX_BYTES, Model, make_golden, probability, warm_up
 
 RISK_CAL, VALUE_CAL = Calibration(1.3, -0.2), Calibration(0.7, 0.1)
 
@@ -64,7 +64,7 @@ def artifact(boosters: tuple[lgb.Booster, lgb.Booster]) -> Artifact:
         value_model=value,
         risk_calibration=RISK_CAL,
         value_calibration=VALUE_CAL,
-        golden=models.make_golden(make_rows(50), risk, value, RISK_CAL, VALUE_CAL),
+        golden=make_golden(make_rows(50), risk, value, RISK_CAL, VALUE_CAL),
         card=card,
     )
 
@@ -92,16 +92,14 @@ def test_a_loaded_model_scores_as_lightgbm_and_calibrates(
 def test_one_score_is_calibrated_as_many_are(artifact: Artifact) -> None:
     model = load(artifact)
     scores = model.score(make_rows(64, 5))
-    alone = [
-        models.probability(raw, model.risk_slope, model.risk_intercept) for raw in scores.raw_risk
-    ]
+    alone = [probability(raw, model.risk_slope, model.risk_intercept) for raw in scores.raw_risk]
     assert alone == scores.risk.tolist()
 
 
 def test_extreme_raw_scores_become_certainties_without_overflow() -> None:
-    assert models.probability(1e6, 1.0, 0.0) == 1.0
-    assert models.probability(-1e6, 1.0, 0.0) == 0.0
-    assert models.probability(0.0, 1.0, 0.0) == 0.5
+    assert probability(1e6, 1.0, 0.0) == 1.0
+    assert probability(-1e6, 1.0, 0.0) == 0.0
+    assert probability(0.0, 1.0, 0.0) == 0.5
 
 
 def test_the_digest_is_checked(artifact: Artifact) -> None:
@@ -181,11 +179,11 @@ def test_an_artifact_cut_short_anywhere_is_refused(artifact: Artifact) -> None:
 
 def test_an_endless_artifact_is_refused_unread() -> None:
     with pytest.raises(ArtifactError, match="larger than"):
-        Model.load(bytes(models.MAX_BYTES + 1))
+        Model.load(bytes(MAX_BYTES + 1))
 
 
 def test_warming_up_compiles_all_that_a_first_score_needs(artifact: Artifact) -> None:
-    models.warm_up()
-    before = len(models.trees.score_rows.signatures)
+    warm_up()
+    before = len(trees.score_rows.signatures)
     load(artifact).score(make_rows(3))
-    assert len(models.trees.score_rows.signatures) == before
+    assert len(trees.score_rows.signatures) == before

@@ -13,13 +13,16 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from decider import config as configs
-from decider import defaults, peek, policy, quota, state, subjects
-from decider.config import Override
-from decider.engine import Engine
-from decider.passes_layout import Batch
-from decider.plan import override_of, plan_of
-from decider.vocabulary import Action, Tier
+from decider import policy
+from decider.contracts import config as configs
+from decider.contracts import defaults
+from decider.contracts.config import Override
+from decider.contracts.vocabulary import Action, Tier
+from decider.engine import app_state, lists, quota
+from decider.engine.buffers import Batch
+from decider.engine.engine import Engine
+from decider.node import commands
+from decider.whatif.plan import override_of, plan_of
 from tests.decider.test_engine import NOW, ask, config, engine, of_tier
 
 KEY = Ed25519PrivateKey.generate()
@@ -28,18 +31,18 @@ LONG_AGO = NOW - 3_600
 
 
 def command(
-    verb: peek.Verb = "peek",
+    verb: commands.Verb = "peek",
     app: str = "app_1",
     nonce: str = "0" * 32,
     at: float = NOW,
     **more: object,
 ) -> bytes:
-    said = peek.Command(verb, app, nonce, at, at + peek.LIFE_S)
-    return peek.sign(msgspec.structs.replace(said, **more), KEY)
+    said = commands.Command(verb, app, nonce, at, at + commands.LIFE_S)
+    return commands.sign(msgspec.structs.replace(said, **more), KEY)
 
 
-def desk(made: Engine, started_at: float = LONG_AGO) -> peek.Desk:
-    return peek.Desk(made, KEYS, started_at)
+def desk(made: Engine, started_at: float = LONG_AGO) -> commands.Desk:
+    return commands.Desk(made, KEYS, started_at)
 
 
 def everything(made: Engine) -> list[bytes]:
@@ -77,14 +80,14 @@ def test_a_look_changes_no_bit_and_sees_what_the_next_request_finds(
     assert seen.quota_left == quota.left(
         made.state, slot, now, made.rules.tiers[tier, policy.T_QUOTA]
     )
-    assert seen.quota_used == made.state.clock[slot, state.QUOTA_USED]
-    assert seen.tokens == state.refill(made.state, slot, now, rate, burst)
-    assert seen.errors_left == state.error_budget(
+    assert seen.quota_used == made.state.clock[slot, app_state.QUOTA_USED]
+    assert seen.tokens == app_state.refill(made.state, slot, now, rate, burst)
+    assert seen.errors_left == app_state.error_budget(
         made.state, slot, now, made.rules.tiers[tier, policy.T_ERROR_BUDGET]
     )
-    state.roll(made.state, slot, now)
-    window = made.state.counts[slot, state.C_60S : state.C_60S + 2].tolist()
-    share = 1 - (now - state.EPOCH) / 60 % 1
+    app_state.roll(made.state, slot, now)
+    window = made.state.counts[slot, app_state.C_60S : app_state.C_60S + 2].tolist()
+    share = 1 - (now - app_state.EPOCH) / 60 % 1
     assert seen.pace == pytest.approx((window[0] + window[1] * share) / 60)
 
 
@@ -121,13 +124,13 @@ def test_a_filled_burst_admits_again_and_leaves_the_quota_alone() -> None:
 
 def test_a_filled_burst_lifts_the_wait_that_was_told() -> None:
     made = emptied()
-    assert made.state.clock[made.slot_of("app_1"), state.RETRY_UNTIL] > NOW
+    assert made.state.clock[made.slot_of("app_1"), app_state.RETRY_UNTIL] > NOW
     assert desk(made).obey(command("fill_burst"), NOW).view.wait_until <= NOW
 
 
 def test_a_filled_error_budget_is_that_of_a_new_app() -> None:
     made = emptied()
-    made.state.clock[made.slot_of("app_1"), state.BUDGET] = 0.5
+    made.state.clock[made.slot_of("app_1"), app_state.BUDGET] = 0.5
     answer = desk(made).obey(command("fill_errors"), NOW)
     assert answer.done
     assert answer.before.errors_left == 0.5
@@ -145,7 +148,7 @@ def test_the_same_command_is_done_once() -> None:
     assert again.view.tokens < 20
 
 
-@pytest.mark.parametrize("late", [peek.LIFE_S + 0.1, 60.0, 86_400.0])
+@pytest.mark.parametrize("late", [commands.LIFE_S + 0.1, 60.0, 86_400.0])
 def test_an_expired_command_fills_nothing(late: float) -> None:
     made = emptied()
     answer = desk(made).obey(command("fill_burst"), NOW + late)
@@ -174,8 +177,8 @@ def test_a_restart_never_replays_a_filling(
     [
         (
             "another's key",
-            peek.sign(
-                peek.Command("fill_burst", "app_1", "0" * 32, NOW, NOW + 5),
+            commands.sign(
+                commands.Command("fill_burst", "app_1", "0" * 32, NOW, NOW + 5),
                 Ed25519PrivateKey.generate(),
             ),
         ),
@@ -193,7 +196,7 @@ def test_a_restart_never_replays_a_filling(
 def test_what_the_console_did_not_say_is_refused(what: str, data: bytes) -> None:
     made = emptied()
     before = everything(made)
-    with pytest.raises(peek.CommandError):
+    with pytest.raises(commands.CommandError):
         desk(made).obey(data, NOW)
     assert everything(made) == before
 
@@ -202,8 +205,8 @@ def test_what_the_console_did_not_say_is_refused(what: str, data: bytes) -> None
 def test_a_changed_bit_is_refused(place: int, bit: int) -> None:
     data = bytearray(command("fill_burst"))
     data[place % len(data)] ^= 1 << bit
-    with pytest.raises(peek.CommandError):
-        peek.verify(bytes(data), KEYS)
+    with pytest.raises(commands.CommandError):
+        commands.verify(bytes(data), KEYS)
 
 
 def test_a_command_is_no_config_document() -> None:
@@ -212,7 +215,7 @@ def test_a_command_is_no_config_document() -> None:
 
 
 def test_a_node_whose_clock_is_far_behind_fills_nothing() -> None:
-    answer = desk(emptied()).obey(command("fill_burst", at=NOW + peek.SKEW_S + 1), NOW)
+    answer = desk(emptied()).obey(command("fill_burst", at=NOW + commands.SKEW_S + 1), NOW)
     assert (answer.done, "clock" in answer.error) == (False, True)
 
 
@@ -233,9 +236,9 @@ def test_the_plain_plan_is_the_compiled_one(overrides: list[Override], tenant: s
     import numpy as np
 
     document = config(overrides=overrides)
-    found, compiled = np.array([0.0, 0.0, -1.0, 1.0]), subjects.compile_subjects(document)
-    subjects.consult(compiled, subjects.APP, hash("y"), NOW, found)
-    subjects.consult(compiled, subjects.TENANT, hash(tenant), NOW, found)
+    found, compiled = np.array([0.0, 0.0, -1.0, 1.0]), lists.compile_subjects(document)
+    lists.consult(compiled, lists.APP, hash("y"), NOW, found)
+    lists.consult(compiled, lists.TENANT, hash(tenant), NOW, found)
     counts = override_of(document, app="y", tenant=tenant, now=NOW)
     action = counts.action if counts and counts.action is not None else -1
     assert (found[2], found[3]) == (action, counts.multiplier if counts else 1.0)

@@ -6,9 +6,10 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from decider import defaults, features, policy
-from decider.signals import INDEX, N_SIGNALS
-from decider.vocabulary import Action, MlState, Reason, Stage
+from decider import policy
+from decider.contracts import defaults, features
+from decider.contracts.signals import INDEX, N_SIGNALS
+from decider.contracts.vocabulary import Action, MlState, Reason, Stage
 
 RULES = policy.rules_of(defaults.config())
 SHARE = st.floats(0, 1)

@@ -20,12 +20,14 @@ import redis
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from console import parts
-from decider import config as configs
-from decider import defaults, peek, server, store
-from decider.config import Config, Sampling, Switch
-from decider.event import Event, decode_batch
-from decider.requests import Outcome
-from decider.store import Ack, NodeStatus, Profile
+from decider.contracts import config as configs
+from decider.contracts import defaults, store
+from decider.contracts.config import Config, Sampling, Switch
+from decider.contracts.event import Event, decode_batch
+from decider.contracts.requests import Outcome
+from decider.contracts.store import Ack, NodeStatus, Profile
+from decider.node import commands
+from decider.node import process as decider_process
 
 pytestmark = pytest.mark.parts
 KEEP_ALL = Sampling(budget_per_s=1e9, admit=1.0, refuse=1.0, block=1.0, enterprise_refuse=1.0)
@@ -241,16 +243,16 @@ def test_a_killed_decider_starts_again_on_its_last_good_document_without_valkey(
     world.start_valkey()
 
 
-def asked(world: World, verb: peek.Verb, app: str, nonce: str) -> peek.Answer:
+def asked(world: World, verb: commands.Verb, app: str, nonce: str) -> commands.Answer:
     """Sends a signed command as the console does and waits for the answer."""
     now = time.time()
     world.store.publish(
         store.COMMANDS_CHANNEL,
-        peek.sign(peek.Command(verb, app, nonce, now, now + peek.LIFE_S), world.key),
+        commands.sign(commands.Command(verb, app, nonce, now, now + commands.LIFE_S), world.key),
     )
     found = world.store.blpop([store.ANSWERS_PREFIX + nonce], timeout=10)
     assert found is not None, "no answer came"
-    return msgspec.msgpack.decode(found[1], type=peek.Answer)
+    return msgspec.msgpack.decode(found[1], type=commands.Answer)
 
 
 def test_a_signed_command_looks_into_a_bucket_and_fills_it_once(world: World) -> None:
@@ -370,7 +372,7 @@ def test_a_task_that_loses_a_cancellation_does_not_keep_the_process_alive() -> N
         duty = asyncio.create_task(group())
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        await server._end_all()
+        await decider_process._end_all()
         assert duty.done()
 
     asyncio.run(run())

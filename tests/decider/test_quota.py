@@ -11,9 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from decider import defaults, quota, server, state
-from decider.engine import Engine
-from decider.vocabulary import Action, Reason, Stage
+from decider.contracts import defaults
+from decider.contracts.vocabulary import Action, Reason, Stage
+from decider.engine import app_state, quota
+from decider.engine.engine import Engine
+from decider.node import process
 from tests.decider.test_engine import NOW, ask, config, engine
 
 
@@ -92,11 +94,11 @@ def test_a_lease_is_half_a_minute_of_the_plan_at_first_and_grows_with_what_is_us
     plan = defaults.TIERS[0]
     assert made.leases.wanted == {"app_1": (1e6, plan.rate * 30 + plan.burst)}
     slot = made.slot_of("app_1")
-    made.state.clock[slot, state.QUOTA_USED] = 9_000.0
+    made.state.clock[slot, app_state.QUOTA_USED] = 9_000.0
     made.leases.wanted.clear()
     ask(made, NOW + 1)
     assert made.leases.wanted == {"app_1": (1e6, 9_000)}
-    made.state.clock[slot, state.QUOTA_USED] = 900_000.0
+    made.state.clock[slot, app_state.QUOTA_USED] = 900_000.0
     ask(made, NOW + 2)
     assert made.leases.wanted == {"app_1": (1e6, 50_000)}
 
@@ -120,7 +122,7 @@ def test_another_tier_or_plan_changes_what_the_node_owns_at_once() -> None:
     )
     assert admitted(made, NOW + 200, 49) == 0
     slot = made.slot_of("app_1")
-    assert made.state.clock[slot, state.QUOTA_LEFT] == 20 - 89
+    assert made.state.clock[slot, app_state.QUOTA_LEFT] == 20 - 89
     assert made.leases.give_back(NOW + 200) == {}
 
 
@@ -211,13 +213,13 @@ def leased_node(per_day: int) -> Engine:
 
 
 def test_the_lives_of_a_node_share_what_it_owns_and_none_is_left_with_nothing(tmp_path) -> None:
-    parts = [server.own_share(tmp_path, nodes=8) for _ in range(200)]
+    parts = [process.own_share(tmp_path, nodes=8) for _ in range(200)]
     assert sum(parts) < (1 - quota.POOL_SHARE) / 8
     assert parts[0] > 0.35 * (1 - quota.POOL_SHARE) / 8
     assert parts == sorted(parts, reverse=True)
     assert parts[19] * defaults.TIERS[0].quota_per_day > 1
     assert parts[-1] * defaults.TIERS[-1].quota_per_day > 30
     (tmp_path / "starts").write_text("20200101 9")
-    assert server.own_share(tmp_path, nodes=8) == parts[0]  # of another day
+    assert process.own_share(tmp_path, nodes=8) == parts[0]  # of another day
     (tmp_path / "starts").write_text("rubbish")
-    assert server.own_share(tmp_path, nodes=8) == parts[0]
+    assert process.own_share(tmp_path, nodes=8) == parts[0]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from decider import ratelimit_fields
+from decider.http import ratelimit_fields
 
 ANY_INT = st.integers(-(10**20), 10**20)
 

@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from decider import reasons
-from decider.causes import CAUSES, OF_REASON, TELLING
-from decider.config import ListEntry
-from decider.features import FEATURES, INDEX, N_FEATURES, format_value
-from decider.receipt import Key, keys_of, open_sealed
-from decider.refusals import BURST_S, SHARE, Basis, Budget, Teller
-from decider.requests import Decision
-from decider.vocabulary import Action, Reason, Stage, Tier
+from decider.contracts.config import ListEntry
+from decider.contracts.features import FEATURES, INDEX, N_FEATURES, format_value
+from decider.contracts.requests import Decision
+from decider.contracts.vocabulary import Action, Reason, Stage, Tier
+from decider.refusal import findings
+from decider.refusal.causes import CAUSES, OF_REASON, TELLING
+from decider.refusal.client import BURST_S, SHARE, Basis, Budget, Teller
+from decider.refusal.receipt import Key, keys_of, open_sealed
 from tests.decider.model import small_model
 from tests.decider.test_engine import NOW, ask, engine, of_tier, with_model
 
@@ -96,27 +96,27 @@ def test_what_a_customer_is_told_holds_no_score_threshold_peer_or_sign_of_abuse(
 
 def test_one_burst_is_told_once() -> None:
     contributions = values(**dict.fromkeys(BURST, 0.5), auth_error_share_60s=0.4, app_age=0.2)
-    found = reasons.findings(contributions, [1.0] * N_FEATURES, None)
+    found = findings.findings(contributions, [1.0] * N_FEATURES, None)
     assert [f.feature.cause for f in found] == ["PACE", "ERRORS", "STANDING"]
     assert found[0].weight == pytest.approx(0.5 * len(BURST))
     assert {FEATURES[k].name for k in found[0].members} == set(BURST)
 
 
 def test_a_finding_that_its_own_cause_outweighs_is_none() -> None:
-    assert reasons.findings(values(rate_1s=0.5, rate_60s=-0.6), [1.0] * N_FEATURES, None) == []
+    assert findings.findings(values(rate_1s=0.5, rate_60s=-0.6), [1.0] * N_FEATURES, None) == []
 
 
 def test_what_is_unknown_is_no_finding() -> None:
     unknown = values()
     unknown[INDEX["tier"]] = np.nan
-    assert reasons.findings(values(tier=0.5), unknown, None) == []
+    assert findings.findings(values(tier=0.5), unknown, None) == []
 
 
 def test_the_code_says_which_way_the_value_stood_out() -> None:
     usual = [2.0] * N_FEATURES
     for value, code in ((3.0, "PACE_10S_HIGH"), (1.0, "PACE_10S_LOW")):
         assert [
-            f.code for f in reasons.findings(values(rate_10s=1.0), values(rate_10s=value), usual)
+            f.code for f in findings.findings(values(rate_10s=1.0), values(rate_10s=value), usual)
         ] == [code]
 
 
@@ -132,8 +132,8 @@ NUMBERS = st.lists(
 def test_findings_are_few_adverse_and_each_of_another_cause(
     contributions: list[float], row: list[float]
 ) -> None:
-    found = reasons.findings(contributions, row, None)
-    assert len(found) <= reasons.MOST
+    found = findings.findings(contributions, row, None)
+    assert len(found) <= findings.MOST
     weights = [f.weight for f in found]
     assert weights == sorted(weights, reverse=True)
     assert all(weight > 0 for weight in weights)
@@ -142,7 +142,7 @@ def test_findings_are_few_adverse_and_each_of_another_cause(
 
 
 def test_customers_are_told_the_findings_only_where_these_were_decisive() -> None:
-    found = reasons.findings(
+    found = findings.findings(
         values(rate_1s=0.9, abuse_history=0.8, not_found_share_60s=0.5), [1.0] * N_FEATURES, None
     )
     assert told_of(Reason.RISK_HIGH, found) == ["PACE"]  # 404 answers are a sign of abuse
@@ -152,13 +152,13 @@ def test_customers_are_told_the_findings_only_where_these_were_decisive() -> Non
 
 
 def told_of(
-    reason: Reason, found: list[reasons.Finding], action: Action = Action.DEFER
+    reason: Reason, found: list[findings.Finding], action: Action = Action.DEFER
 ) -> list[str]:
-    return [code for code, _ in reasons.told(action, reason, found)]
+    return [code for code, _ in findings.told(action, reason, found)]
 
 
 def test_of_several_findings_the_strongest_that_may_be_told_is() -> None:
-    found = reasons.findings(
+    found = findings.findings(
         values(app_age=0.9, retry_share_60s=0.8, rate_1s=0.7), [1.0] * N_FEATURES, None
     )
     assert told_of(Reason.RISK_HIGH, found) == ["RETRIES"]
@@ -168,22 +168,22 @@ def test_that_gaps_are_even_is_not_told() -> None:
     """How a script is noticed; what stands out on the other side of its usual is told of few
     features.
     """
-    found = reasons.findings(values(gap_cv=0.9), values(gap_cv=0.1), [1.0] * N_FEATURES)
+    found = findings.findings(values(gap_cv=0.9), values(gap_cv=0.1), [1.0] * N_FEATURES)
     assert [f.code for f in found] == ["GAPS_LOW"]
     assert told_of(Reason.RISK_HIGH, found) == []
 
 
 def test_whoever_is_shed_is_told_that_the_service_was_busy() -> None:
-    found = reasons.findings(values(abuse_history=0.9), [1.0] * N_FEATURES, None)
+    found = findings.findings(values(abuse_history=0.9), [1.0] * N_FEATURES, None)
     assert told_of(Reason.RISK_HIGH, found, Action.SHED) == ["SERVICE"]
     assert told_of(Reason.RISK_HIGH, found) == []
 
 
 def test_every_finding_that_is_told_has_a_sentence_and_is_no_sign_of_abuse() -> None:
-    assert len(reasons.TOLD_AS) == len(TELLING)
-    for code, cause in reasons.TOLD_AS.items():
+    assert len(findings.TOLD_AS) == len(TELLING)
+    for code, cause in findings.TOLD_AS.items():
         assert cause.high if code.endswith("_HIGH") else cause.low
-    assert not reasons.ABUSE_CODES & set(reasons.TOLD_AS)
+    assert not findings.ABUSE_CODES & set(findings.TOLD_AS)
 
 
 # -- the budget
@@ -256,7 +256,7 @@ def test_a_refusal_carries_a_receipt_that_tells_its_story() -> None:
         assert receipt.app == Key(KEY).pseudonym("app_1")
         assert receipt.model == small_model().digest[:12]
         assert receipt.at == pytest.approx(NOW, abs=1)
-        assert len(receipt.codes) <= reasons.MOST
+        assert len(receipt.codes) <= findings.MOST
     ranked = [r for r in receipts if r.stage in (Stage.RANK, Stage.RERANK)]
     assert ranked and all(r.codes for r in ranked)
 

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from decider.features import FEATURES
-from decider.ids import IdSource
-from decider.receipt import MAX_TEXT, Key, Receipt, ReceiptError, keys_of, open_sealed
-from decider.vocabulary import Action, Reason, Stage
+from decider.contracts.features import FEATURES
+from decider.contracts.ids import IdSource
+from decider.contracts.vocabulary import Action, Reason, Stage
+from decider.refusal.receipt import MAX_TEXT, Key, Receipt, ReceiptError, keys_of, open_sealed
 
 TOKEN_KEY = bytes(range(32))
 KEY = Key(TOKEN_KEY)

@@ -2,8 +2,8 @@
 
 import time
 
-from decider import defaults
-from decider.routing import MOST_OTHERS, OTHER, OTHER_METHOD, Router, template_of
+from decider.contracts import defaults
+from decider.engine.routing import MOST_OTHERS, OTHER, OTHER_METHOD, Router, template_of
 
 CONFIG = defaults.config(1, time.time())
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from decider import shap, treetext
-from decider.artifact import ArtifactError
-from decider.shap import EXACT, Explainer
-from decider.trees import TreeEnsemble
+from decider.contracts.artifact import ArtifactError
+from decider.scoring import lightgbm_text, shap
+from decider.scoring.shap import EXACT, Explainer
+from decider.scoring.trees import TreeEnsemble
 from tests.decider.test_trees import (
     FEATURES,
     MODELS,
@@ -291,4 +291,4 @@ def test_row_counts_that_make_no_sense_are_refused(text: str, count: str, compla
 def test_counts_in_the_wrong_number_are_refused(text: str) -> None:
     line = next(line for line in text.splitlines() if line.startswith("internal_count="))
     with pytest.raises(ArtifactError, match="internal_count has 29 entries"):
-        treetext.parse(text.replace(line, line.rpartition(" ")[0], 1), NAMES)
+        lightgbm_text.parse(text.replace(line, line.rpartition(" ")[0], 1), NAMES)

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from decider import trees, treetext
-from decider.artifact import ArtifactError
-from decider.trees import TreeEnsemble
+from decider.contracts.artifact import ArtifactError
+from decider.scoring import lightgbm_text, trees
+from decider.scoring.trees import TreeEnsemble
 
 FEATURES = 9
 NAMES = tuple(f"f{i}" for i in range(FEATURES))
@@ -90,7 +90,7 @@ def hard_rows(text: str, count: int) -> np.ndarray:
     threshold.
     """
     rows, random = make_rows(count, 11), np.random.default_rng(5)
-    for tree in treetext.parse(text, NAMES):
+    for tree in lightgbm_text.parse(text, NAMES):
         for feature, threshold in zip(tree.feature, tree.threshold, strict=True):
             near = np.float32(np.clip(threshold, -3.4e38, 3.4e38))
             picked = random.integers(0, count, 6)
@@ -272,7 +272,7 @@ def write(bodies: list[str]) -> str:
 def test_any_well_formed_tree_scores_as_in_lightgbm(text: str, seed: int) -> None:
     random = np.random.default_rng(seed)
     near = (
-        np.concatenate([tree.threshold for tree in treetext.parse(text, NAMES)])
+        np.concatenate([tree.threshold for tree in lightgbm_text.parse(text, NAMES)])
         .clip(-3e38, 3e38)
         .astype(np.float32)
     )
@@ -406,7 +406,7 @@ def test_a_hostile_text_is_refused_with_what_is_wrong(text: str, kind: str) -> N
 
 def test_an_endless_text_is_refused_unread() -> None:
     with pytest.raises(ArtifactError, match="longer than"):
-        TreeEnsemble.from_text("x" * (treetext.MAX_TEXT + 1), NAMES)
+        TreeEnsemble.from_text("x" * (lightgbm_text.MAX_TEXT + 1), NAMES)
 
 
 def test_tables_that_would_not_fit_in_memory_are_refused(

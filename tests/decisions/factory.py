@@ -8,10 +8,10 @@ import uuid
 
 import numpy as np
 
-from decider import features, signals
-from decider.event import Event, EventBatch
-from decider.ids import IdSource
-from decider.vocabulary import Action, Arm, MlState, Reason, Stage
+from decider.contracts import features, signals
+from decider.contracts.event import Event, EventBatch
+from decider.contracts.ids import IdSource
+from decider.contracts.vocabulary import Action, Arm, MlState, Reason, Stage
 
 _ids = IdSource()
 _count = itertools.count(1)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from decider.vocabulary import Action, Stage
+from decider.contracts.vocabulary import Action, Stage
 from decisions import app_day
 from decisions.estimate import of_row, total
 from decisions.models import Decision

@@ -16,7 +16,7 @@ from django.utils import timezone
 from control import audit
 from control.actors import Actor
 from control.models import AuditEntry
-from decider.vocabulary import Action
+from decider.contracts.vocabulary import Action
 from decisions import disputes, outcomes
 from decisions.errors import Refused
 from decisions.models import Decision, Dispute, Outcome

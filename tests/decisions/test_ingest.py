@@ -10,8 +10,8 @@ import pytest
 import redis
 from django.db import OperationalError
 
-from decider import store
-from decider.event import encode_batch
+from decider.contracts import store
+from decider.contracts.event import encode_batch
 from decisions import ingest
 from decisions.ingest import Worker
 from decisions.models import Decision, IngestedBatch

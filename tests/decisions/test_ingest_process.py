@@ -18,8 +18,8 @@ import redis
 from django.conf import settings
 from django.db import connection
 
-from decider import store
-from decider.event import encode_batch
+from decider.contracts import store
+from decider.contracts.event import encode_batch
 from decisions import ingest
 from decisions.models import Decision, IngestedBatch
 from tests.decisions.factory import batch, event

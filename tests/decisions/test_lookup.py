@@ -10,8 +10,8 @@ import uuid
 import pytest
 
 from control.models import App, Tenant
-from decider.ids import format_decision_id
-from decider.vocabulary import Action, Stage
+from decider.contracts.ids import format_decision_id
+from decider.contracts.vocabulary import Action, Stage
 from decisions import directory, export, listing, lookup, seen_tokens
 from decisions.lookup import Filters
 from tests.decisions.factory import event, id_at, unranked

@@ -10,7 +10,7 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from decider.ids import format_decision_id
+from decider.contracts.ids import format_decision_id
 from tests.decisions.factory import event, id_at, unranked
 
 pytestmark = pytest.mark.django_db

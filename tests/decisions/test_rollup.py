@@ -11,8 +11,8 @@ from django.db import connection
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from decider import store as names
-from decider.event import encode_batch
+from decider.contracts import store as names
+from decider.contracts.event import encode_batch
 from decisions import ingest, levels, lookup, rollup, seen_tokens, tallies
 from decisions.estimate import total
 from decisions.filters import Filters

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from decider.ids import format_decision_id
+from decider.contracts.ids import format_decision_id
 from decisions import lookup, saved, tail
 from decisions.models import SavedSearch
 from tests.decisions.factory import event, unranked

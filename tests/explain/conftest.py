@@ -12,7 +12,7 @@ from django.db import connection, transaction
 from django.test import Client
 
 from console import roles
-from decider.config import Config
+from decider.contracts.config import Config
 from decisions import binary, ingest
 from explain import artifacts, compute, shap_values
 from tests.explain import world

@@ -18,13 +18,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from decider import answers, features, signals
-from decider.artifact import Calibration
-from decider.causes import CAUSES, OF_REASON, SIGNS_OF_ABUSE
-from decider.reasons import ABUSE_CODES, TOLD_AS, findings, told, told_code
-from decider.receipt import Receipt
-from decider.requests import Decision as Answered
-from decider.vocabulary import (
+from decider.contracts import features, signals
+from decider.contracts.artifact import Calibration
+from decider.contracts.requests import Decision as Answered
+from decider.contracts.vocabulary import (
     HTTP_STATUS,
     REASONS,
     STAGE_LABELS,
@@ -35,6 +32,10 @@ from decider.vocabulary import (
     Stage,
     Tier,
 )
+from decider.http import responses
+from decider.refusal.causes import CAUSES, OF_REASON, SIGNS_OF_ABUSE
+from decider.refusal.findings import ABUSE_CODES, TOLD_AS, findings, told, told_code
+from decider.refusal.receipt import Receipt
 from decisions.models import Decision, utc
 from explain import customer, customer_words, page, waterfall
 from explain.customer import Case
@@ -193,8 +194,8 @@ def test_every_finding_of_the_registry_is_told_or_kept_back_on_purpose() -> None
 
 
 def test_nothing_is_told_here_that_the_response_itself_keeps_back() -> None:
-    """The response carries causes of its own (`decider.causes`); the reply never goes beyond
-    them.
+    """The response carries causes of its own (`decider.refusal.causes`); the reply never goes
+    beyond them.
     """
     for feature in features.FEATURES:
         cause = CAUSES[feature.cause]
@@ -499,7 +500,7 @@ def test_the_wait_that_is_told_is_the_one_that_was_answered(found) -> None:
         remaining=0,
         reset=1.0,
     )
-    assert case.wait_s == answers.retry_after(answered)
+    assert case.wait_s == responses.retry_after(answered)
 
 
 def test_a_sign_of_abuse_that_weighs_most_is_never_hidden_behind_another_finding() -> None:

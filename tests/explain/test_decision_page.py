@@ -15,8 +15,8 @@ from django.test import Client
 from django.urls import reverse
 
 from control.actors import Actor
-from decider.ids import format_decision_id
-from decider.vocabulary import Action, MlState, Reason, Stage
+from decider.contracts.ids import format_decision_id
+from decider.contracts.vocabulary import Action, MlState, Reason, Stage
 from decisions import outcomes
 from explain import compute, tasks, views
 from explain.models import Explanation

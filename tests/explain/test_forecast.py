@@ -10,8 +10,8 @@ from django.urls import reverse
 from hypothesis import given
 from hypothesis import strategies as st
 
-from decider.config import Override, Switch
-from decider.vocabulary import MlState, Reason
+from decider.contracts.config import Override, Switch
+from decider.contracts.vocabulary import MlState, Reason
 from decisions.models import utc
 from explain import forecast, forecast_record, tasks
 from explain.models import Forecast

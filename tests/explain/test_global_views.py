@@ -14,9 +14,9 @@ from django.urls import reverse
 from hypothesis import given
 from hypothesis import strategies as st
 
-from decider import artifact as artifacts
-from decider.features import FEATURES, INDEX, N_FEATURES
-from decider.vocabulary import Tier
+from decider.contracts import artifact as artifacts
+from decider.contracts.features import FEATURES, INDEX, N_FEATURES
+from decider.contracts.vocabulary import Tier
 from explain import compute, global_views
 from explain.global_views import Sample
 from explain.models import Explanation

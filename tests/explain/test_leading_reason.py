@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from decider.features import FEATURES, INDEX
+from decider.contracts.features import FEATURES, INDEX
 from explain.reasons import Reason, leading
 
 

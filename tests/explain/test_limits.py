@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from decider import policy
-from decider.features import INDEX
-from decider.vocabulary import REASONS, Action, MlState, Reason
+from decider.contracts.features import INDEX
+from decider.contracts.vocabulary import REASONS, Action, MlState, Reason
 from explain import limits
 from tests.decisions.factory import signal_vector
 from tests.explain import world

@@ -14,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from control.models import App, Tenant
-from decider.ids import format_decision_id
+from decider.contracts.ids import format_decision_id
 from tests.decisions.factory import event, id_at, unranked
 
 pytestmark = pytest.mark.django_db

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from django.urls import reverse
 
-from decider.ids import format_decision_id
-from decider.vocabulary import Action
+from decider.contracts.ids import format_decision_id
+from decider.contracts.vocabulary import Action
 from decisions.models import Decision
 from explain import peers, timeline
 from tests.decisions.factory import event, id_at, signal_vector, unranked, vector

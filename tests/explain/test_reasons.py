@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from decider.artifact import Calibration
-from decider.features import FEATURES, INDEX, N_FEATURES
+from decider.contracts.artifact import Calibration
+from decider.contracts.features import FEATURES, INDEX, N_FEATURES
 from explain import reasons, waterfall
 
 SAME = Calibration(1.0, 0.0)

@@ -15,10 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from console import settings as settings_module
-from decider import artifact as artifacts
-from decider import defaults, features
-from decider.artifact import ArtifactError, Calibration
-from decider.shap import Explainer
+from decider.contracts import artifact as artifacts
+from decider.contracts import defaults, features
+from decider.contracts.artifact import ArtifactError, Calibration
+from decider.scoring.shap import Explainer
 from explain import artifacts as explain_artifacts
 from explain import compute, shap_values, tasks, waterfall
 from explain.models import Explanation, ModelCheck

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from decider.vocabulary import Action, Reason, Stage
+from decider.contracts.vocabulary import Action, Reason, Stage
 from decisions.models import Decision
 from explain import shared_cause
 from explain.shared_cause import FEWEST, _Group

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from decider.artifact import Calibration
-from decider.features import INDEX, N_FEATURES
-from decider.vocabulary import Reason
+from decider.contracts.artifact import Calibration
+from decider.contracts.features import INDEX, N_FEATURES
+from decider.contracts.vocabulary import Reason
 from decisions.models import Decision
 from explain import compute, page, reasons, story, tell
 from explain.models import Explanation

@@ -12,15 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from decider import replay
-from decider.config import ModelRef, Sampling
-from decider.event import Event
-from decider.features import FEATURES
-from decider.features import INDEX as F
-from decider.levers import BY_NAME, LEVERS
-from decider.models import Model
-from decider.signals import INDEX as S
-from decider.vocabulary import Action, MlState, Reason
+from decider.contracts.config import ModelRef, Sampling
+from decider.contracts.event import Event
+from decider.contracts.features import FEATURES
+from decider.contracts.features import INDEX as F
+from decider.contracts.signals import INDEX as S
+from decider.contracts.vocabulary import Action, MlState, Reason
+from decider.scoring.model import Model
+from decider.whatif import replay
+from decider.whatif.levers import BY_NAME, LEVERS
 from explain import lever_levels, way_back
 from explain.way_back import WayBack
 from learning import services, simulate, train

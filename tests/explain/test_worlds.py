@@ -11,12 +11,12 @@ from django.db import connection
 from django.utils import timezone
 from msgspec import structs
 
-from decider import artifact as artifacts
-from decider import features
-from decider.artifact import Calibration
-from decider.config import Config, ListEntry, ModelRef, Override, Switch
-from decider.models import make_golden
-from decider.vocabulary import Action, MlState, Reason
+from decider.contracts import artifact as artifacts
+from decider.contracts import features
+from decider.contracts.artifact import Calibration
+from decider.contracts.config import Config, ListEntry, ModelRef, Override, Switch
+from decider.contracts.vocabulary import Action, MlState, Reason
+from decider.scoring.model import make_golden
 from decisions.models import Decision
 from explain import worlds
 from rollouts.models import ModelVersion

@@ -9,13 +9,14 @@ from pathlib import Path
 import lightgbm as lgb
 import numpy as np
 
-from decider import artifact as artifacts
-from decider import defaults, features, policy
-from decider.artifact import Artifact, Calibration, Golden, ModelCard
-from decider.config import Config, ModelRef
-from decider.event import Event
-from decider.models import Model, calibrated
-from decider.vocabulary import Arm, MlState
+from decider import policy
+from decider.contracts import artifact as artifacts
+from decider.contracts import defaults, features
+from decider.contracts.artifact import Artifact, Calibration, Golden, ModelCard
+from decider.contracts.config import Config, ModelRef
+from decider.contracts.event import Event
+from decider.contracts.vocabulary import Arm, MlState
+from decider.scoring.model import Model, calibrated
 from tests.decisions.factory import event, signal_vector
 
 TYPICAL = {

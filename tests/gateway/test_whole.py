@@ -17,10 +17,11 @@ import pytest
 import redis
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from decider import config, defaults, ids, receipt, store
-from decider.config import ListEntry
-from decider.requests import Outcome
-from decider.vocabulary import Action, Reason, Stage
+from decider.contracts import config, defaults, ids, store
+from decider.contracts.config import ListEntry
+from decider.contracts.requests import Outcome
+from decider.contracts.vocabulary import Action, Reason, Stage
+from decider.refusal import receipt
 from learning import replay
 from tests.conftest import write_keys
 from tests.gateway import running
@@ -50,7 +51,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
         for node in ("d01", "d02"):
             gateway.start(node, decider(folder, node, gateway.ports[node]))
         log = ["--log", str(gateway.log), "--valkey", os.environ["VALKEY_URL"]]
-        gateway.start("feedback", [sys.executable, "-m", "decider.feedback", *log])
+        gateway.start("feedback", [sys.executable, "-m", "decider.node.feedback", *log])
         until(lambda: decided_by_both(gateway), "both deciders", START_S)
         token_key = bytes.fromhex((folder / "keys" / "token.key").read_text())
         yield Whole(gateway, client, receipt.keys_of([token_key]))

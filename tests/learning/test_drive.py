@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from decider.requests import CheckRequest
+from decider.contracts.requests import CheckRequest
 from learning import replay
 from learning.client import Client, GatewayError, Unreachable
 from tests.learning.logs import KEY, combined

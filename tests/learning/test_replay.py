@@ -9,8 +9,8 @@ import redis
 from django.core.management import CommandError, call_command
 
 from control import keys as key_files
-from decider import defaults, event, store
-from decider.engine import Engine
+from decider.contracts import defaults, event, store
+from decider.engine.engine import Engine
 from learning import replay
 from tests.learning import logs
 from tests.learning.logs import KEY, combined

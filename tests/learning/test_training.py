@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from decider import artifact, features
-from decider.models import Model
+from decider.contracts import artifact, features
+from decider.scoring.model import Model
 from learning import degenerate, measures, simulate, train
 from learning.degenerate import TrainingError, check_label
 from learning.simulate import Loop, Scenario

@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from decider import defaults
+from decider.contracts import defaults
 from learning import services, world
 from learning.crowd import Crowd
 from learning.world import Kind

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from decider import defaults
-from decider.config import ModelRef, Switch
-from decider.store import IngestStatus
-from decider.vocabulary import MlState
+from decider.contracts import defaults
+from decider.contracts.config import ModelRef, Switch
+from decider.contracts.store import IngestStatus
+from decider.contracts.vocabulary import MlState
 from monitoring import attention, guardrails
 from monitoring.attention import Explained, Facts
 from monitoring.fleet import Fleet, Lost

@@ -11,7 +11,8 @@ import redis
 
 from control import changes
 from control.actors import SYSTEM
-from decider import artifact, features, models
+from decider.contracts import artifact, features
+from decider.scoring import model
 
 
 @pytest.fixture(scope="session")
@@ -50,7 +51,7 @@ def artifact_bytes() -> bytes:
             value_model=text,
             risk_calibration=calibration,
             value_calibration=calibration,
-            golden=models.make_golden(rows[:16], text, text, calibration, calibration),
+            golden=model.make_golden(rows[:16], text, text, calibration, calibration),
             card=card,
         )
     )

@@ -11,9 +11,9 @@ from control import audit, changes, publish
 from control.actors import SYSTEM
 from control.errors import Refused
 from control.models import AuditEntry
-from decider import artifact
-from decider.config import ModelRef
-from decider.store import MODEL_PREFIX
+from decider.contracts import artifact
+from decider.contracts.config import ModelRef
+from decider.contracts.store import MODEL_PREFIX
 from learning import train
 from rollouts import registry
 from rollouts.models import ModelVersion

@@ -15,12 +15,12 @@ from tqdm import tqdm
 
 from control import keys
 from control.errors import ControlError
-from decider import config, defaults, store
-from decider.artifact import ArtifactError
-from decider.config import Config, ConfigError
-from decider.engine import Engine
-from decider.models import Model
-from decider.store import Profile
+from decider.contracts import config, defaults, store
+from decider.contracts.artifact import ArtifactError
+from decider.contracts.config import Config, ConfigError
+from decider.contracts.store import Profile
+from decider.engine.engine import Engine
+from decider.scoring.model import Model
 from learning import replay
 from learning.access_log import LogError
 from learning.replay import ReplayError

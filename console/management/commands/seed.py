@@ -15,7 +15,7 @@ from control import audit, changes, keys, publish
 from control.actors import SYSTEM
 from control.errors import ControlError
 from control.models import App, Tenant
-from decider.store import Profile
+from decider.contracts.store import Profile
 from learning import world
 
 SEED = 7

@@ -1,0 +1,245 @@
+"""The config document: one typed, versioned, signed value that tells every decider how to decide.
+
+Published by the control room, verified and compiled by each decider (`compiled`), swapped in
+between two requests.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+import msgspec
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from msgspec import Meta, Struct
+
+from decider.contracts import features
+
+Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[!-~]+$")]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Positive = Annotated[float, Meta(gt=0, le=1e12)]
+FiveShares = tuple[Share, Share, Share, Share, Share]
+NotNegative = Annotated[float, Meta(ge=0, le=1e12)]
+SwitchName = Literal["all_ml", "observe_only"]
+
+
+class ConfigError(Exception):
+    """A config document that may not be used: bad signature, bad form, or made for another feature
+    schema.
+    """
+
+
+class Switch(Struct, frozen=True, forbid_unknown_fields=True):
+    """A kill switch that is engaged."""
+
+    name: SwitchName
+    until: float | None = None
+    """Unix time at which it clears by itself on every decider; None: until someone clears it."""
+
+
+class ModelRef(Struct, frozen=True, forbid_unknown_fields=True):
+    """A model artifact by its digest."""
+
+    name: Name
+    version: Annotated[int, Meta(ge=1)]
+    digest: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+
+
+class TierPolicy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What an app of a tier is owed, and how its errors weigh. Utilities are in units of one
+    ordinary request.
+    """
+
+    rate: Positive
+    """Requests a second its bucket refills."""
+    burst: Positive
+    """Requests its bucket holds; the same again is headroom, in which ML may still admit."""
+    quota_per_day: Positive
+    """Requests a day, hard."""
+    weight: Positive
+    """Weight of its tenants in the fair share."""
+    friction: Positive
+    """Utility lost by one false block."""
+    harm: Positive
+    """Utility lost by one abusive request admitted."""
+    error_budget_per_hour: NotNegative
+    """Expected false throttles an app may suffer in an hour before refusals by ML stop."""
+    rank_from: Share = 0.15
+    """Cheap score from which triage asks the model."""
+
+
+class EndpointPolicy(Struct, frozen=True, forbid_unknown_fields=True):
+    """An endpoint that differs from its service's default."""
+
+    method: Annotated[str, Meta(pattern=r"^[A-Z]{3,7}$")]
+    template: Annotated[str, Meta(pattern=r"^/", max_length=256)]
+    cost: Positive = 1.0
+    batch: Annotated[str, Meta(max_length=120)] = ""
+    """How to ask for many at once, for example "POST /v2/orders:batchGet"; empty when there is no
+    batch form.
+    """
+
+
+class Service(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A protected service, found by the longest matching path prefix."""
+
+    name: Name
+    prefixes: list[Annotated[str, Meta(pattern=r"^/", max_length=256)]]
+    capacity: Positive
+    """Cost units a second it serves before it slows down."""
+    latency_ms: Positive
+    """Its usual latency."""
+    target: Share = 0.85
+    """Utilisation at which the price starts to rise."""
+    endpoints: list[EndpointPolicy] = []
+
+
+class TenantPolicy(Struct, frozen=True, forbid_unknown_fields=True):
+    """A tenant that differs from its tier's default."""
+
+    tenant: Name
+    weight: Positive = 1.0
+
+
+class Override(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """An operator override: forces an action or stretches the plan, for an app or a tenant, until
+    it expires.
+    """
+
+    id: Name
+    kind: Literal["app", "tenant"]
+    subject: Name
+    until: float
+    action: Annotated[int, Meta(ge=0, le=4)] | None = None
+    multiplier: Positive = 1.0
+
+
+class ListEntry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A guard rule about an app, a tenant or a source address."""
+
+    verdict: Literal["allow", "block", "compliance"]
+    kind: Literal["app", "tenant", "source"]
+    subject: Name
+    until: float | None = None
+
+
+class Sampling(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Which decisions are kept. Every rate is a probability; the budget scales all of them down
+    under load.
+    """
+
+    budget_per_s: Positive = 400.0
+    """Kept decisions a second, over which probabilities fall."""
+    admit: Share = 0.02
+    refuse: Share = 0.5
+    """Non-admits of every other kind."""
+    block: Share = 1.0
+    enterprise_refuse: Share = 1.0
+
+
+class ActionWeights(Struct, frozen=True, forbid_unknown_fields=True):
+    """How each action, in `Action` order (admit, defer, batch, shed, block), keeps value, leaks
+    harm, loads the service and hurts a legitimate client; shares of what ADMIT (keep, leak, load)
+    or BLOCK (friction) does.
+    """
+
+    keep: FiveShares = (1.0, 0.75, 0.8, 0.0, 0.0)
+    leak: FiveShares = (1.0, 0.45, 0.5, 0.2, 0.0)
+    load: FiveShares = (1.0, 0.4, 0.5, 0.0, 0.0)
+    friction: FiveShares = (0.0, 0.12, 0.1, 0.3, 1.0)
+
+
+class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The whole document. `version` only grows; a decider never goes back by itself."""
+
+    version: Annotated[int, Meta(ge=1)]
+    feature_schema: str
+    issued_at: float
+    tiers: Annotated[list[TierPolicy], Meta(min_length=4, max_length=4)]
+    """In `Tier` order."""
+    services: Annotated[list[Service], Meta(min_length=1, max_length=64)]
+    """The first one also takes requests that match no prefix."""
+    switches: list[Switch] = []
+    model: ModelRef | None = None
+    """Live model; without one the fallback limiter decides."""
+    tenants: list[TenantPolicy] = []
+    overrides: list[Override] = []
+    lists: list[ListEntry] = []
+    sampling: Sampling = Sampling()
+    actions: ActionWeights = ActionWeights()
+    ml_time_limit_ms: Positive = 5.0
+    """Time scoring one batch may take; over it three times in a row, ML counts as late for a
+    second.
+    """
+    unknown_tier: Annotated[int, Meta(ge=0, le=3)] = 0
+    nodes: Annotated[int, Meta(ge=1, le=4096)] = 8
+    """Deciders that may run at once, all regions; bounds each node's own share of a quota."""
+
+
+class Signed(Struct, array_like=True, frozen=True):
+    """A config document in msgpack with its Ed25519 signature."""
+
+    payload: bytes
+    signature: bytes
+    key_id: str
+    """First 16 hex digits of the raw public key."""
+
+
+def key_id(key: Ed25519PublicKey) -> str:
+    return key.public_bytes_raw().hex()[:16]
+
+
+def sign(config: Config, key: Ed25519PrivateKey) -> bytes:
+    """The document as bytes to publish."""
+    payload = msgspec.msgpack.encode(config)
+    return msgspec.msgpack.encode(Signed(payload, key.sign(payload), key_id(key.public_key())))
+
+
+MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What decoding raises: wrong form or types, text that is not UTF-8, nesting without end."""
+
+
+def verify(data: bytes, keys: dict[str, Ed25519PublicKey]) -> Config:
+    """Checks signature, form, and feature schema.
+
+    Raises ConfigError, saying which of them failed.
+    """
+    try:
+        signed = msgspec.msgpack.decode(data, type=Signed)
+    except MALFORMED as error:
+        raise ConfigError(f"not a signed config document: {error}") from error
+    if (key := keys.get(signed.key_id)) is None:
+        raise ConfigError(f"signed by an unknown key {signed.key_id[:16]!r}")
+    try:
+        key.verify(signed.signature, signed.payload)
+    except InvalidSignature as error:
+        raise ConfigError("the signature does not match") from error
+    return decode(signed.payload)
+
+
+def decode(payload: bytes) -> Config:
+    """A document from its unsigned msgpack form. Raises ConfigError."""
+    try:
+        config = msgspec.msgpack.decode(payload, type=Config)
+    except MALFORMED as error:
+        raise ConfigError(f"malformed config document: {error}") from error
+    check(config)
+    return config
+
+
+def check(config: Config) -> None:
+    """What types cannot say. Raises ConfigError naming the part that is wrong."""
+    if config.feature_schema != features.SCHEMA:
+        raise ConfigError(
+            f"made for feature schema {config.feature_schema[:40]}, this decider has"
+            f" {features.SCHEMA}"
+        )
+    names = [s.name for s in config.services]
+    if len(set(names)) != len(names):
+        raise ConfigError("two services have the same name")
+    times = [config.issued_at, *(o.until for o in config.overrides)]
+    times += [switch.until for switch in config.switches if switch.until is not None]
+    times += [entry.until for entry in config.lists if entry.until is not None]
+    if not all(math.isfinite(t) for t in times):
+        raise ConfigError("a time is not a finite number")

@@ -1,0 +1,1 @@
+"""The decision itself: counters of apps, services and tenants, and the passes over a batch."""

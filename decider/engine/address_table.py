@@ -1,0 +1,207 @@
+"""Hands the engine's arrays to compiled code as one table of addresses.
+
+A call from Python into compiled code pays for each array argument; with thirty of them that is more
+than a whole decision costs. So the arrays stay where they are, a flat int64 table holds their
+addresses and shapes, and each compiled pass rebuilds its views from it. The `Arena` keeps the
+arrays alive for as long as the table is used.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import carray, njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from decider.engine.app_state import State
+from decider.engine.buffers import ANSWER, REQUEST, Batch, Sample
+from decider.engine.lists import Subjects
+from decider.engine.shared_state import Region
+from decider.policy import Rules
+
+SLOTS = 3
+"""Numbers per array in the table: address, rows, columns."""
+_STATE, _REGION, _SUBJECTS, _RULES, _BATCH, _AHEAD, _SAMPLE, _UNKNOWN, _TRIAL, _END = (
+    0,
+    10,
+    16,
+    19,
+    21,
+    30,
+    39,
+    42,
+    43,
+    53,
+)
+
+
+class Arena:
+    """The arrays of an engine and the table of their addresses."""
+
+    def __init__(self) -> None:
+        self.table = np.zeros(SLOTS * _END, np.int64)
+        self._held: dict[int, tuple[np.ndarray, ...]] = {}
+
+    def _hold(self, first: int, arrays: tuple[np.ndarray, ...]) -> None:
+        for k, array in enumerate(arrays):
+            if not array.flags.c_contiguous:
+                raise ValueError("the arena holds only contiguous arrays")
+            at = SLOTS * (first + k)
+            self.table[at : at + SLOTS] = (
+                array.ctypes.data,
+                array.shape[0],
+                array.shape[1] if array.ndim > 1 else 0,
+            )
+        self._held[first] = arrays
+
+    def hold(
+        self,
+        *,
+        state: State | None = None,
+        region: Region | None = None,
+        subjects: Subjects | None = None,
+        rules: Rules | None = None,
+        batch: Batch | None = None,
+        ahead: Batch | None = None,
+        sample: Sample | None = None,
+        unknown: np.ndarray | None = None,
+        trial: State | None = None,
+    ) -> None:
+        """Puts arrays into the table, in place of those that were there."""
+        groups: list[tuple[int, tuple[np.ndarray, ...] | None]] = [
+            (_STATE, state),
+            (_REGION, region),
+            (_SUBJECTS, subjects),
+            (_RULES, rules),
+            (_BATCH, batch),
+            (_AHEAD, ahead),
+            (_SAMPLE, sample),
+            (_UNKNOWN, None if unknown is None else (unknown,)),
+            (_TRIAL, trial),
+        ]
+        for first, arrays in groups:
+            if arrays is not None:
+                self._hold(first, tuple(arrays))
+
+
+@intrinsic
+def _pointer(context: Any, address: Any) -> Any:
+    """An integer as a pointer that `carray` accepts."""
+
+    def generate(_: Any, builder: ir.IRBuilder, __: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], cgutils.voidptr_t)
+
+    return types.voidptr(address), generate
+
+
+@njit(cache=True, inline="always")
+def _row(t, k, dtype):  # type: ignore[no-untyped-def]
+    return carray(_pointer(t[SLOTS * k]), (t[SLOTS * k + 1],), dtype)
+
+
+@njit(cache=True, inline="always")
+def _grid(t, k, dtype):  # type: ignore[no-untyped-def]
+    return carray(_pointer(t[SLOTS * k]), (t[SLOTS * k + 1], t[SLOTS * k + 2]), dtype)
+
+
+@njit(cache=True, inline="always")
+def _state_at(t, k):  # type: ignore[no-untyped-def]
+    return State(
+        _row(t, k, np.uint64),
+        _row(t, k + 1, np.int32),
+        _grid(t, k + 2, np.float64),
+        _grid(t, k + 3, np.int32),
+        _grid(t, k + 4, np.float32),
+        _grid(t, k + 5, np.uint64),
+        _grid(t, k + 6, np.uint16),
+        _grid(t, k + 7, np.float32),
+        _row(t, k + 8, np.int32),
+        _row(t, k + 9, np.int64),
+    )
+
+
+@njit(cache=True, inline="always")
+def state_in(t):  # type: ignore[no-untyped-def]
+    """State from the table."""
+    return _state_at(t, _STATE)
+
+
+@njit(cache=True, inline="always")
+def trial_in(t):  # type: ignore[no-untyped-def]
+    """State of one slot, in which a further request is tried."""
+    return _state_at(t, _TRIAL)
+
+
+@njit(cache=True, inline="always")
+def region_in(t):  # type: ignore[no-untyped-def]
+    """Region from the table."""
+    return Region(
+        _grid(t, _REGION, np.float64),
+        _grid(t, _REGION + 1, np.float64),
+        _grid(t, _REGION + 2, np.float64),
+        _grid(t, _REGION + 3, np.float64),
+        _row(t, _REGION + 4, np.float64),
+        _row(t, _REGION + 5, np.int64),
+    )
+
+
+@njit(cache=True, inline="always")
+def subjects_in(t):  # type: ignore[no-untyped-def]
+    """Subjects from the table."""
+    return Subjects(
+        _row(t, _SUBJECTS, np.int64),
+        _row(t, _SUBJECTS + 1, np.int64),
+        _grid(t, _SUBJECTS + 2, np.float64),
+    )
+
+
+@njit(cache=True, inline="always")
+def rules_in(t):  # type: ignore[no-untyped-def]
+    """Rules from the table."""
+    return Rules(_grid(t, _RULES, np.float64), _grid(t, _RULES + 1, np.float64))
+
+
+@njit(cache=True, inline="always")
+def _batch_at(t, k):  # type: ignore[no-untyped-def]
+    return Batch(
+        _row(t, k, REQUEST),
+        _row(t, k + 1, ANSWER),
+        _grid(t, k + 2, np.float32),
+        _grid(t, k + 3, np.float64),
+        _grid(t, k + 4, np.float64),
+        _row(t, k + 5, np.int64),
+        _row(t, k + 6, np.float64),
+        _row(t, k + 7, np.uint64),
+        _row(t, k + 8, np.int64),
+    )
+
+
+@njit(cache=True, inline="always")
+def batch_in(t):  # type: ignore[no-untyped-def]
+    """The batch being decided."""
+    return _batch_at(t, _BATCH)
+
+
+@njit(cache=True, inline="always")
+def ahead_in(t):  # type: ignore[no-untyped-def]
+    """The batch of what waiting clients would meet."""
+    return _batch_at(t, _AHEAD)
+
+
+@njit(cache=True, inline="always")
+def sample_in(t):  # type: ignore[no-untyped-def]
+    """Sample from the table."""
+    return Sample(
+        _row(t, _SAMPLE, np.float64),
+        _row(t, _SAMPLE + 1, np.float64),
+        _row(t, _SAMPLE + 2, np.int64),
+    )
+
+
+@njit(cache=True, inline="always")
+def unknown_in(t):  # type: ignore[no-untyped-def]
+    """Profile of an unknown app."""
+    return _row(t, _UNKNOWN, np.float32)

@@ -1,0 +1,387 @@
+"""State of every tracked app as a struct of flat arrays, and the compiled steps that read and write
+it.
+
+One slot per app. A slot is found through an open-addressing table keyed by a 64-bit keyed hash of
+the app id, so a client cannot aim at another app's slot. Memory is bounded: when all slots are
+taken, the least recently seen of `EVICTION_PROBES` slots under a moving hand gives way (clock with
+sampling); no step walks the whole table.
+
+Rates are sliding windows of two buckets: the current clock window plus the previous one, weighed by
+how much of it still lies inside (Cloudflare, "How we built rate limiting capable of scaling to
+millions of domains", 2017). Distinct counts are linear counting over 64 bits (Whang, Vander-Zanden
+and Taylor, 1990); they and the entropy look at the current and the previous clock minute.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from decider.engine.prefetch import prefetch
+
+EPOCH = 1_600_000_000.0
+"""Subtracted from unix times before they become window numbers, so that these fit 32 bits."""
+EVICTION_PROBES = 16
+
+# columns of State.clock (float64)
+(
+    FIRST,
+    LAST,
+    BUCKET_AT,
+    TOKENS,
+    QUOTA_DAY,
+    QUOTA_USED,
+    QUOTA_LEFT,
+    BUDGET_AT,
+    BUDGET,
+    RETRY_UNTIL,
+    FEEDBACK_AT,
+    SEEN,
+    PENDING,
+) = range(13)
+LEASED_OUT, QUOTA_OWN = 13, 14
+"""The quota of which the store had nothing left today, 0 while that is not known; what of
+QUOTA_LEFT and QUOTA_USED was the node's own share and not leased.
+"""
+N_CLOCK = 16  # one more than there are: a row is two cache lines
+
+# columns of State.counts (float32): each pair is (current window, previous window)
+C_1S, C_10S, C_60S, C_600S = 0, 2, 4, 6
+C_COST, C_WRITES, C_RETRIES, C_EARLY, C_REFUSED, C_BYTES = 8, 10, 12, 14, 16, 18
+C_ANSWERS, C_4XX, C_5XX, C_AUTH, C_MISSING, C_PAYMENT = 20, 22, 24, 26, 28, 30
+GAP_MEAN, GAP_SQUARE = 32, 33
+N_COUNT = 34
+
+# columns of State.bits (uint64)
+B_ENDPOINTS, B_PATHS, B_TOKENS, B_SOURCES, B_REFUSED_PATH = 0, 2, 4, 6, 8
+N_BITS = 9
+
+# columns of State.profile (float32)
+P_TIER, P_CREATED_DAY, P_VERIFIED, P_COHORT, P_ABUSE, P_CHARGEBACKS, P_WRONG, P_KNOWN = range(8)
+N_PROFILE = 8
+ASKED, KNOWN = -1.0, 1.0
+"""Values of P_KNOWN besides 0: the profile store was asked; it answered."""
+
+ENTROPY_BINS = 16
+WINDOWS = np.array([1.0, 10.0, 60.0, 600.0])
+
+# State.meta (int64)
+M_USED, M_HAND, M_EVICTED = 0, 1, 2
+
+
+class State(NamedTuple):
+    """Arrays of `capacity` slots; `table` is the hash table over them (slot + 1, 0 for empty)."""
+
+    key: np.ndarray
+    """uint64 (capacity,): keyed hash of the app id."""
+    table: np.ndarray
+    """int32 (power of two of at least twice the capacity,)."""
+    clock: np.ndarray
+    """float64 (capacity, N_CLOCK)."""
+    window: np.ndarray
+    """int32 (capacity, 4): number of the current window of each length in WINDOWS."""
+    counts: np.ndarray
+    """float32 (capacity, N_COUNT)."""
+    bits: np.ndarray
+    """uint64 (capacity, N_BITS)."""
+    bins: np.ndarray
+    """uint16 (capacity, 2 * ENTROPY_BINS): requests per endpoint bin, current and previous minute.
+    """
+    profile: np.ndarray
+    """float32 (capacity, N_PROFILE)."""
+    tenant: np.ndarray
+    """int32 (capacity,): row of the tenant in Tenants."""
+    meta: np.ndarray
+    """int64 (4,)."""
+
+
+def allocate(capacity: int) -> State:
+    """Empty state for `capacity` apps; numpy asks for huge pages, as apps come in random order, too
+    many for the TLB.
+    """
+    size = 1 << max(4, int(2 * capacity - 1).bit_length())
+    return State(
+        key=np.zeros((capacity,), np.uint64),
+        table=np.zeros((size,), np.int32),
+        clock=np.zeros((capacity, N_CLOCK), np.float64),
+        window=np.zeros((capacity, 4), np.int32),
+        counts=np.zeros((capacity, N_COUNT), np.float32),
+        bits=np.zeros((capacity, N_BITS), np.uint64),
+        bins=np.zeros((capacity, 2 * ENTROPY_BINS), np.uint16),
+        profile=np.zeros((capacity, N_PROFILE), np.float32),
+        tenant=np.zeros((capacity,), np.int32),
+        meta=np.zeros(4, np.int64),
+    )
+
+
+def bytes_per_app(state: State) -> float:
+    """All memory of the state over its capacity."""
+    return sum(a.nbytes for a in state) / len(state.key)
+
+
+@njit(cache=True, inline="always")
+def _home(key: np.uint64, mask: int) -> np.int64:
+    return np.int64((key ^ (key >> np.uint64(32))) & np.uint64(mask))
+
+
+@njit(cache=True)
+def find(state: State, key: np.uint64) -> int:
+    """Slot of an app, -1 when it is not tracked."""
+    mask = state.table.shape[0] - 1
+    at = _home(key, mask)
+    while state.table[at] != 0:
+        slot = state.table[at] - 1
+        if state.key[slot] == key:
+            return slot
+        at = (at + 1) & mask
+    return -1
+
+
+@njit(cache=True)
+def expect(state: State, key: np.uint64) -> None:
+    """Asks the processor to fetch the entry of the hash table where an app should stand."""
+    prefetch(state.table, _home(key, state.table.shape[0] - 1))
+
+
+@njit(cache=True)
+def fetch(state: State, key: np.uint64) -> None:
+    """Asks the processor to fetch what an app's slot holds, all at once: read one by one, each line
+    would be waited for.
+
+    It follows the first entry in the table only, which nearly always is the right one; a wrong
+    guess costs time alone.
+    """
+    slot = max(0, state.table[_home(key, state.table.shape[0] - 1)] - 1)
+    prefetch(state.key, slot)
+    prefetch(state.tenant, slot)
+    prefetch(state.window, 4 * slot)
+    prefetch(state.profile, N_PROFILE * slot)
+    prefetch(state.clock, N_CLOCK * slot)
+    prefetch(state.clock, N_CLOCK * slot + 8)
+    for k in range(0, N_COUNT + 15, 16):
+        prefetch(state.counts, N_COUNT * slot + min(k, N_COUNT - 1))
+    prefetch(state.bits, N_BITS * slot)
+    prefetch(state.bits, N_BITS * slot + N_BITS - 1)
+    prefetch(state.bins, 2 * ENTROPY_BINS * slot)
+
+
+@njit(cache=True)
+def _forget(state: State, slot: int) -> None:
+    """Takes a slot out of the table, closing the gap it leaves (Knuth, volume 3, 6.4, algorithm
+    R).
+    """
+    mask = state.table.shape[0] - 1
+    at = _home(state.key[slot], mask)
+    while state.table[at] != slot + 1:
+        at = (at + 1) & mask
+    gap = at
+    while True:
+        at = (at + 1) & mask
+        if state.table[at] == 0:
+            break
+        home = _home(state.key[state.table[at] - 1], mask)
+        if ((at - home) & mask) >= ((at - gap) & mask):
+            state.table[gap] = state.table[at]
+            gap = at
+    state.table[gap] = 0
+
+
+@njit(cache=True)
+def _free_slot(state: State, now: float) -> int:
+    """An unused slot, or the least recently seen of the next ones under the hand; never one seen at
+    `now` if another is there.
+    """
+    capacity = state.key.shape[0]
+    if state.meta[M_USED] < capacity:
+        state.meta[M_USED] += 1
+        return state.meta[M_USED] - 1
+    hand, best, oldest, probes = state.meta[M_HAND], 0, np.inf, 0
+    while probes < EVICTION_PROBES or (oldest >= now and probes < capacity):
+        slot = (hand + probes) % capacity
+        if state.clock[slot, SEEN] < oldest:
+            best, oldest = slot, state.clock[slot, SEEN]
+        probes += 1
+    state.meta[M_HAND] = (hand + probes) % capacity
+    state.meta[M_EVICTED] += 1
+    _forget(state, best)
+    return best
+
+
+@njit(cache=True)
+def place(state: State, key: np.uint64, now: float, unknown: np.ndarray) -> int:
+    """Slot of an app, made when it is new, evicting another if need be. `unknown`: profile of a
+    cold start, (N_PROFILE,).
+    """
+    slot = find(state, key)
+    if slot < 0:
+        slot = _free_slot(state, now)
+        state.key[slot] = key
+        state.clock[slot, :] = 0.0
+        state.clock[slot, FIRST] = now
+        state.clock[slot, QUOTA_DAY] = -1.0
+        state.clock[slot, BUCKET_AT] = -1.0
+        state.clock[slot, BUDGET_AT] = -1.0
+        state.counts[slot, :] = 0.0
+        state.bits[slot, :] = 0
+        state.bins[slot, :] = 0
+        state.profile[slot, :] = unknown
+        state.tenant[slot] = 0
+        for w in range(4):
+            state.window[slot, w] = math.floor((now - EPOCH) / WINDOWS[w])
+        mask = state.table.shape[0] - 1
+        at = _home(key, mask)
+        while state.table[at] != 0:
+            at = (at + 1) & mask
+        state.table[at] = slot + 1
+    state.clock[slot, SEEN] = now
+    return slot
+
+
+@njit(cache=True, inline="always")
+def _shift(count: np.ndarray, slot: int, column: int, step: int) -> None:
+    count[slot, column + 1] = count[slot, column] if step == 1 else 0.0
+    count[slot, column] = 0.0
+
+
+@njit(cache=True)
+def _shift_minute(state: State, slot: int, step: int) -> None:
+    for column in range(C_COST, GAP_MEAN, 2):
+        _shift(state.counts, slot, column, step)
+    for column in range(0, B_REFUSED_PATH, 2):
+        state.bits[slot, column + 1] = state.bits[slot, column] if step == 1 else np.uint64(0)
+        state.bits[slot, column] = 0
+    for k in range(ENTROPY_BINS):
+        state.bins[slot, ENTROPY_BINS + k] = state.bins[slot, k] if step == 1 else 0
+        state.bins[slot, k] = 0
+
+
+@njit(cache=True)
+def roll(state: State, slot: int, now: float) -> None:
+    """Moves a slot's windows on to `now`. Time that runs backwards changes nothing."""
+    for w in range(4):
+        number = math.floor((now - EPOCH) / WINDOWS[w])
+        step = number - state.window[slot, w]
+        if step > 0:
+            state.window[slot, w] = number
+            _shift(state.counts, slot, 2 * w, step)
+            if w == 2:
+                _shift_minute(state, slot, step)
+
+
+@njit(cache=True)
+def _mark(bits: np.ndarray, slot: int, column: int, hashed: np.uint64) -> None:
+    bits[slot, column] |= np.uint64(1) << (hashed & np.uint64(63))
+
+
+@njit(cache=True)
+def observe(
+    state: State,
+    slot: int,
+    now: float,
+    token: np.uint64,
+    source: np.uint64,
+    path: np.uint64,
+    endpoint: np.uint64,
+    cost: float,
+    kilobytes: float,
+    write: bool,
+    attempt: int,
+) -> None:
+    """Counts one request. Hashes of absent parts are 0 and not counted."""
+    roll(state, slot, now)
+    count, clock = state.counts, state.clock
+    for w in range(4):
+        count[slot, 2 * w] += 1.0
+    count[slot, C_COST] += cost
+    count[slot, C_BYTES] += kilobytes
+    if write:
+        count[slot, C_WRITES] += 1.0
+    retry = attempt > 0 or (
+        path == state.bits[slot, B_REFUSED_PATH] and now - clock[slot, LAST] < 60.0
+    )
+    if retry:
+        count[slot, C_RETRIES] += 1.0
+        if now < clock[slot, RETRY_UNTIL]:
+            count[slot, C_EARLY] += 1.0
+    _mark(state.bits, slot, B_ENDPOINTS, endpoint)
+    _mark(state.bits, slot, B_PATHS, path)
+    if token != 0:
+        _mark(state.bits, slot, B_TOKENS, token)
+    if source != 0:
+        _mark(state.bits, slot, B_SOURCES, source)
+    bin_ = np.int64((endpoint >> np.uint64(8)) & np.uint64(ENTROPY_BINS - 1))
+    if state.bins[slot, bin_] < 65_535:
+        state.bins[slot, bin_] += 1
+    if clock[slot, LAST] > 0.0:
+        gap = max(0.0, now - clock[slot, LAST])
+        weight = 0.05 if count[slot, GAP_MEAN] > 0.0 else 1.0
+        count[slot, GAP_MEAN] += weight * (gap - count[slot, GAP_MEAN])
+        count[slot, GAP_SQUARE] += weight * (gap * gap - count[slot, GAP_SQUARE])
+
+
+@njit(cache=True)
+def copy(state: State, slot: int, trial: State) -> None:
+    """Copies a slot's rows into the only slot of `trial`, where what a further request would do can
+    be tried.
+    """
+    trial.clock[0, :] = state.clock[slot, :]
+    trial.counts[0, :] = state.counts[slot, :]
+    trial.profile[0, :] = state.profile[slot, :]
+    trial.window[0, :] = state.window[slot, :]
+    trial.bits[0, :] = state.bits[slot, :]
+    trial.bins[0, :] = state.bins[slot, :]
+
+
+@njit(cache=True)
+def note_answer(state: State, slot: int, now: float, status: int) -> None:
+    """Counts one outcome that came back from the service."""
+    roll(state, slot, now)
+    state.clock[slot, FEEDBACK_AT] = now
+    count = state.counts
+    count[slot, C_ANSWERS] += 1.0
+    if status >= 500:
+        count[slot, C_5XX] += 1.0
+    elif status >= 400:
+        count[slot, C_4XX] += 1.0
+        if status == 401 or status == 403:
+            count[slot, C_AUTH] += 1.0
+        elif status == 402:
+            count[slot, C_PAYMENT] += 1.0
+        elif status == 404:
+            count[slot, C_MISSING] += 1.0
+
+
+@njit(cache=True)
+def refill(state: State, slot: int, now: float, rate: float, burst: float) -> float:
+    """Refills the token bucket to `now` and returns its tokens; a new bucket is full, one in debt
+    climbs out at `rate`.
+    """
+    clock = state.clock
+    if clock[slot, BUCKET_AT] < 0.0:
+        clock[slot, TOKENS] = burst
+    else:
+        clock[slot, TOKENS] = min(
+            burst, clock[slot, TOKENS] + max(0.0, now - clock[slot, BUCKET_AT]) * rate
+        )
+    clock[slot, BUCKET_AT] = max(now, clock[slot, BUCKET_AT])
+    return clock[slot, TOKENS]
+
+
+@njit(cache=True)
+def error_budget(state: State, slot: int, now: float, per_hour: float) -> float:
+    """Expected false throttles an app may still suffer: starts full, refills at `per_hour`, holds
+    one hour's worth.
+    """
+    clock = state.clock
+    if clock[slot, BUDGET_AT] < 0.0:
+        clock[slot, BUDGET] = per_hour
+    else:
+        clock[slot, BUDGET] = min(
+            per_hour,
+            clock[slot, BUDGET] + max(0.0, now - clock[slot, BUDGET_AT]) * per_hour / 3600.0,
+        )
+    clock[slot, BUDGET_AT] = max(now, clock[slot, BUDGET_AT])
+    return clock[slot, BUDGET]

@@ -1,0 +1,548 @@
+"""The engine: packs requests, runs the compiled passes, asks the model in between, unpacks
+decisions.
+
+It knows no network and no file. One thread uses it; a config or model is swapped between two calls.
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from itertools import starmap
+
+import numpy as np
+
+from decider import policy
+from decider.contracts.config import Config
+from decider.contracts.event import Event
+from decider.contracts.features import N_FEATURES, SCHEMA
+from decider.contracts.ids import random_tails, token_digest
+from decider.contracts.requests import CheckRequest, Decision, Outcome
+from decider.contracts.signals import N_SIGNALS
+from decider.contracts.store import Profile, ServiceStatus
+from decider.contracts.vocabulary import Arm, MlState
+from decider.engine import address_table, app_state, kernels, lists, shared_state
+from decider.engine import buffers as layout
+from decider.engine.leases import Leases
+from decider.engine.routing import Route, Router
+from decider.refusal.client import Basis, Teller
+from decider.scoring.model import Model
+
+MAX_BATCH = 1024
+MAX_TENANTS = 65_536
+"""Rows for tenants; past them new tenants share rows, so memory stays bounded."""
+EVENT_BUFFER = 20_000
+LATE_PAUSE_S = 1.0
+SLOW_IN_A_ROW = 3
+"""One slow batch is the operating system's doing more often than the model's."""
+PRIOR_VALUE = 0.5
+
+_PACK = struct.Struct(layout.REQUEST_FORMAT)
+_UNPACK = struct.Struct(layout.ANSWER_FORMAT)
+_OUTCOME = struct.Struct(layout.OUTCOME_FORMAT)
+
+
+def _batch(size: int) -> layout.Batch:
+    return layout.Batch(
+        request=np.zeros(size, layout.REQUEST),
+        answer=np.zeros(size, layout.ANSWER),
+        features=np.zeros((size, N_FEATURES), np.float32),
+        signals=np.zeros((size, N_SIGNALS)),
+        scores=np.full((size, 4), np.nan),
+        rows=np.zeros(size, np.int64),
+        world=np.array([0.0, 0.0, 0.0, PRIOR_VALUE, 0.0]),
+        tails=np.zeros(2 * size, np.uint64),
+        serial=np.zeros(2, np.int64),
+    )
+
+
+def _bytes_of(array: np.ndarray) -> memoryview:
+    return memoryview(array.data).cast("B")
+
+
+class Engine:
+    """Decides requests. Times are unix seconds; `now` may be given for simulation and replay and
+    must not run backwards.
+    """
+
+    def __init__(
+        self,
+        node: str,
+        region: str,
+        token_key: bytes,
+        capacity: int = 1_000_000,
+        quota_share: float = 1.0,
+        keep_all: bool = False,
+    ) -> None:
+        """`capacity`: tracked apps. `quota_share`: share of each daily quota this node owns without
+        a lease.
+
+        `keep_all` keeps every non-admit and ignores the sampling budget (for replays of a log).
+        """
+        self.node, self.region_name, self.quota_share = node, region, quota_share
+        self.token_key, self.keep_all = token_key, keep_all
+        self.config: Config | None = None
+        self.model: Model | None = None
+        self.teller: Teller | None = None
+        """What tells refused clients why; None where there are no clients."""
+        self.state = app_state.allocate(capacity)
+        self.leases = Leases(self.state, self.slot_of)
+        self.batch, self._ahead = _batch(MAX_BATCH), _batch(MAX_BATCH)
+        self.features, self.signals, self.scores = (
+            self.batch.features,
+            self.batch.signals,
+            self.batch.scores,
+        )
+        self.sample = layout.Sample(np.zeros(4), np.ones(5), np.zeros(5, np.int64))
+        self.events: deque[Event] = deque()
+        self.events_dropped = 0
+        self.wanted_profiles: dict[str, None] = {}
+        self.last_decision_at = 0.0
+        self.batch_us: deque[tuple[float, int]] = deque(maxlen=1024)
+        self._tails_left = 0
+        self._outcomes = np.zeros(MAX_BATCH, layout.OUTCOME)
+        self._requests_view = _bytes_of(self.batch.request)
+        self._answers_view = _bytes_of(self.batch.answer)
+        self._unknown = np.zeros(app_state.N_PROFILE, np.float32)
+        self._tenants: dict[str, int] = {"": 0}
+        self._tenant_names: list[str] = [""]
+        self._low, self._high = np.zeros(MAX_BATCH, np.int64), np.zeros(MAX_BATCH, np.int64)
+        self._slow_in_a_row = 0
+        self._late_until = self._ticked_at = self._ml_off_until = self._observe_until = 0.0
+        self.arena = address_table.Arena()
+        self.arena.hold(state=self.state, batch=self.batch, ahead=self._ahead, sample=self.sample)
+        self.arena.hold(unknown=self._unknown, trial=app_state.allocate(1))
+        self._table = self.arena.table
+
+    # ---- configuration
+    # ---------------------------------------------------------------------
+
+    def apply(self, config: Config, model: Model | None) -> None:
+        """Swaps in a config document and the model to use with it.
+
+        While the document's model is still being loaded that is the one before; each event records
+        which one spoke.
+        """
+        rules, found, router = (
+            policy.rules_of(config),
+            lists.compile_subjects(config),
+            Router(config),
+        )
+        shared = self._shared(config)
+        sampling = config.sampling
+        rates = (
+            sampling.budget_per_s,
+            sampling.admit,
+            sampling.refuse,
+            sampling.block,
+            sampling.enterprise_refuse,
+        )
+        self.sample.rate[:] = (1e12, sampling.admit, 1.0, 1.0, 1.0) if self.keep_all else rates
+        self._unknown[:] = (config.unknown_tier, 0, 0, Profile("").cohort_prior, 0, 0, 0, 0)
+        self._weights = {t.tenant: t.weight for t in config.tenants}
+        self.router, self.rules, self.shared = router, rules, shared
+        self.arena.hold(region=shared, subjects=found, rules=rules)
+        self._ml_off_until, self._observe_until = (
+            _until(config, "all_ml"),
+            _until(config, "observe_only"),
+        )
+        self.config, self.model = config, model
+
+    def _shared(self, config: Config) -> shared_state.Region:
+        """Services of the document with what is known of those that stay."""
+        old = getattr(self, "shared", None)
+        shared = (
+            shared_state.allocate(len(config.services), MAX_TENANTS)
+            if old is None or len(old.service) != len(config.services)
+            else old
+        )
+        before = (
+            {}
+            if old is None
+            else {name: old.service[row].copy() for name, row in self.router.index.items()}
+        )
+        if shared is not old and old is not None:
+            shared.weight[:], shared.tenant_key[:] = old.weight, old.tenant_key
+        for row, service in enumerate(config.services):
+            if service.name in before:
+                shared.service[row] = before[service.name]
+            else:
+                shared.service[row] = 0.0
+                (
+                    shared.service[row, shared_state.LEVEL],
+                    shared.service[row, shared_state.LATENCY],
+                ) = (
+                    np.inf,
+                    service.latency_ms,
+                )
+            shared.service[row, : shared_state.USUAL_MS + 1] = (
+                service.capacity,
+                service.target,
+                service.latency_ms,
+            )
+        return shared
+
+    def ml_state(self, now: float) -> MlState:
+        """Whether ML speaks now, and if not, why not."""
+        if now < self._ml_off_until:
+            return MlState.SWITCHED_OFF
+        if self.model is None:
+            return MlState.NO_MODEL
+        return MlState.LATE if now < self._late_until else MlState.LIVE
+
+    # ---- what is known
+    # ---------------------------------------------------------------------
+
+    def know(self, profiles: Sequence[Profile], now: float | None = None) -> None:
+        """Takes in profiles of apps, tracked from now on."""
+        now = time.time() if now is None else now
+        if not profiles:
+            return
+        keys, slots = np.array([hash(p.app) for p in profiles]), np.zeros(len(profiles), np.int64)
+        kernels.track(self._table, keys, slots, len(keys), now)
+        self.state.profile[slots] = [
+            (
+                p.tier,
+                p.created_at / 86_400.0,
+                p.verified,
+                p.cohort_prior,
+                p.abuse_history,
+                p.chargeback_history,
+                p.false_throttle_history,
+                app_state.KNOWN,
+            )
+            for p in profiles
+        ]
+        self.state.tenant[slots] = [self._tenant_row(p) for p in profiles]
+
+    def _tenant_row(self, profile: Profile) -> int:
+        row = self._tenants.get(profile.tenant)
+        if row is None:
+            if len(self._tenant_names) < MAX_TENANTS:
+                row = len(self._tenant_names)
+                self._tenants[profile.tenant] = row
+                self._tenant_names.append(profile.tenant)
+            else:
+                return 1 + hash(profile.tenant) % (MAX_TENANTS - 1)
+        self.shared.tenant_key[row] = hash(profile.tenant)
+        self.shared.weight[row] = self.rules.tiers[
+            profile.tier, policy.T_WEIGHT
+        ] * self._weights.get(profile.tenant, 1.0)
+        return row
+
+    def slot_of(self, app: str) -> int:
+        """Where an app is tracked, -1 where it is not. Looking changes nothing."""
+        return int(app_state.find(self.state, np.uint64(hash(app) & 0xFFFFFFFFFFFFFFFF)))
+
+    def tenant_in(self, slot: int) -> str:
+        """Id of the tenant of the app in a slot; empty for an app whose profile is not known."""
+        return self._tenant_names[min(int(self.state.tenant[slot]), len(self._tenant_names) - 1)]
+
+    def learn(self, outcomes: Sequence[Outcome], now: float | None = None) -> None:
+        """Takes in what became of requests. Outcomes of services the document does not know are
+        ignored.
+        """
+        now = time.time() if now is None else now
+        index, buffer, count = self.router.index, _bytes_of(self._outcomes), 0
+        for outcome in outcomes:
+            if (service := index.get(outcome.service)) is None:
+                continue
+            _OUTCOME.pack_into(
+                buffer,
+                count * _OUTCOME.size,
+                hash(outcome.app),
+                service,
+                outcome.status,
+                outcome.latency_ms,
+            )
+            count += 1
+            if count == MAX_BATCH:
+                kernels.learn(self._table, self._outcomes, count, now)
+                count = 0
+        if count:
+            kernels.learn(self._table, self._outcomes, count, now)
+
+    def tick(self, now: float | None = None) -> None:
+        """One step of the controllers (price, fair share); about five a second."""
+        for _ in self.tick_in_parts(now):
+            pass
+
+    def tick_in_parts(self, now: float | None = None) -> Iterator[None]:
+        """As `tick`, in parts of at most about 1 ms between which requests may be decided."""
+        now = time.time() if now is None else now
+        seconds, shared = now - self._ticked_at, self.shared
+        if self._ticked_at and seconds <= 0.0:
+            return
+        if self._ticked_at:
+            shared_state.control(shared, min(seconds, 5.0), now)
+            for service in range(len(shared.service)):
+                yield
+                shared_state.share_out(shared, service, now)
+        self._ticked_at = now
+
+    # ---- deciding
+    # ---------------------------------------------------------------------
+
+    def decide(self, requests: Sequence[CheckRequest], now: float | None = None) -> list[Decision]:
+        """Decides requests in order. Needs a config: call `apply` first."""
+        if len(requests) > MAX_BATCH:
+            done: list[Decision] = []
+            for start in range(0, len(requests), MAX_BATCH):
+                done += self.decide(requests[start : start + MAX_BATCH], now)
+            return done
+        started = time.perf_counter()
+        now = time.time() if now is None else now
+        now = self.last_decision_at = max(now, self.last_decision_at)
+        routes = self._pack(requests)
+        notable = self.decide_packed(len(requests), now)
+        elapsed_us = (time.perf_counter() - started) * 1e6
+        self.batch_us.append((elapsed_us, len(requests)))
+        return self._unpack(requests, routes, notable, now, elapsed_us)
+
+    def decide_packed(self, count: int, now: float) -> int:
+        """Decides the first `count` rows of `batch.request`; the answers stand in `batch.answer`.
+
+        Returns how many rows, listed first in `batch.rows`, are kept in the sample or want
+        something fetched.
+        """
+        if self._tails_left < count:
+            self._draw_tails()
+        self._tails_left -= count
+        ml = int(
+            _LIVE
+            if self.model is not None and now >= self._ml_off_until and now >= self._late_until
+            else self.ml_state(now)
+        )
+        lease_wait = self.leases.wait(now) if self.quota_share < 1.0 else 0.0
+        found: int = kernels.begin(
+            self._table, count, now, ml, now < self._observe_until, self.quota_share, lease_wait
+        )
+        if found >= 0:
+            return found
+        self._score(self.batch, -1 - found, now)
+        found = kernels.conclude(self._table, count, now)
+        if found >= 0:
+            return found
+        self._forecast(-1 - found, now)
+        return int(kernels.finish(self._table, count, now))
+
+    def _draw_tails(self) -> None:
+        """Random numbers for the ids to come; few enough that the call that draws them is hardly
+        longer than the others.
+        """
+        tails = self.batch.tails
+        tails[:] = random_tails(len(tails))
+        self.batch.serial[layout.TAILS_LEFT] = self._tails_left = len(tails)
+
+    def _pack(self, requests: Sequence[CheckRequest]) -> list[Route]:
+        route, view, size, pack, at = (
+            self.router.route,
+            self._requests_view,
+            _PACK.size,
+            _PACK.pack_into,
+            0,
+        )
+        routes = []
+        for q in requests:
+            found = route(q.method, q.path)
+            routes.append(found)
+            pack(
+                view,
+                at,
+                hash(q.app),
+                hash(q.token) if q.token else 0,
+                hash(q.source) if q.source else 0,
+                hash(q.path),
+                q.payload_bytes / 1024.0,
+                q.attempt,
+                found.packed,
+            )
+            at += size
+        return routes
+
+    def _score(self, batch: layout.Batch, count: int, now: float) -> None:
+        """Scores the rows listed first in `batch.rows`; a model that is slow again and again counts
+        as late for a while.
+        """
+        assert self.model is not None and self.config is not None
+        started = time.perf_counter()
+        self.model.score_into(batch.features, batch.rows, count, batch.scores)
+        slow = (time.perf_counter() - started) * 1e3 > self.config.ml_time_limit_ms
+        self._slow_in_a_row = self._slow_in_a_row + 1 if slow else 0
+        if self._slow_in_a_row >= SLOW_IN_A_ROW:
+            self._late_until = now + LATE_PAUSE_S
+
+    def _forecast(self, count: int, now: float) -> None:
+        """Finds, for the refused rows listed first in `batch.rows`, the shortest wait after which
+        they would be admitted.
+        """
+        low, high, ahead = self._low, self._high, self._ahead
+        low[:count], high[:count] = 0, len(layout.WAITS) - 1
+        assert self.model is not None
+        for _ in range(3):
+            kernels.project(self._table, low, high, count, now)
+            self.model.score_into(ahead.features, _FIRST, count, ahead.scores)
+            kernels.narrow(self._table, low, high, count)
+        kernels.promise(self._table, high, count)
+
+    def _unpack(
+        self,
+        requests: Sequence[CheckRequest],
+        routes: list[Route],
+        notable: int,
+        now: float,
+        elapsed_us: float,
+    ) -> list[Decision]:
+        count = len(requests)
+        if count == 1 and not notable:
+            return [Decision(*_UNPACK.unpack_from(self._answers_view))]
+        decisions = list(
+            starmap(Decision, _UNPACK.iter_unpack(self._answers_view[: count * _UNPACK.size]))
+        )
+        if not notable:
+            return decisions
+        found = self.batch.rows[:notable]
+        answers = self.batch.answer[found]
+        columns = (
+            found.tolist(),
+            answers["answered"].tolist(),
+            answers["wants"].tolist(),
+            answers["kept"].tolist(),
+        )
+        for i, answered, wants, kept in zip(*columns, strict=True):
+            if answered == policy.BATCH:
+                decisions[i].batch_hint = routes[i].batch
+            if answered != policy.ADMIT and self.teller is not None:
+                self.teller.tell(decisions[i], requests[i].app, now, self._told_by(i))
+            if wants:
+                self._want(requests[i].app, wants, i)
+            if kept:
+                self._keep(requests[i], routes[i], decisions[i].id, i, now, elapsed_us)
+        return decisions
+
+    def _told_by(self, i: int) -> Basis:
+        """What row `i` was decided by."""
+        assert self.config is not None
+        row = self.features[i : i + 1] if self.batch.answer[i]["ranked"] else None
+        return Basis(self.config.version, self.model, row, int(self.signals[i, policy.S_TIER]))
+
+    def _want(self, app: str, wants: int, i: int) -> None:
+        if wants & layout.WANTS_PROFILE:
+            if len(self.wanted_profiles) < EVENT_BUFFER:
+                self.wanted_profiles[app] = None
+            else:  # its next request asks again
+                self.state.profile[self.batch.answer[i]["slot"], app_state.P_KNOWN] = 0.0
+        if wants & layout.WANTS_LEASE:
+            self.leases.want(
+                app,
+                float(self.signals[i, kernels.S_QUOTA_LIMIT]),
+                int(self.batch.answer[i]["lease"]),
+            )
+
+    def _keep(
+        self,
+        q: CheckRequest,
+        route: Route,
+        decision_id: bytes,
+        i: int,
+        now: float,
+        elapsed_us: float,
+    ) -> None:
+        if len(self.events) >= EVENT_BUFFER:
+            self.events.popleft()
+            self.events_dropped += 1
+        assert self.config is not None
+        answer, sig = self.batch.answer[i], self.signals[i]
+        ranked = bool(answer["ranked"])
+        raw_risk, raw_value, risk, value = self.scores[i].tolist()
+        slot = int(answer["slot"])
+        self.events.append(
+            Event(
+                id=decision_id,
+                at=now,
+                request_id=q.request_id,
+                region=self.region_name,
+                node=self.node,
+                app=q.app,
+                tenant=self.tenant_in(slot),
+                tier=int(self.state.profile[slot, app_state.P_TIER]),
+                token_digest=token_digest(self.token_key, q.token) if q.token else "",
+                method=route.method,
+                endpoint=route.endpoint,
+                service=self.router.names[route.service],
+                action=int(answer["action"]),
+                observed=now < self._observe_until,
+                stage=int(answer["stage"]),
+                reason=int(answer["reason"]),
+                retry_after=float(answer["retry_after"]),
+                risk=risk if ranked else None,
+                value=value if ranked else None,
+                raw_risk=raw_risk if ranked else None,
+                raw_value=raw_value if ranked else None,
+                model=self.model.digest if self.model else "",
+                arm=int(Arm.LIVE if ranked else Arm.NONE),
+                ml_state=int(sig[policy.S_ML]),
+                config_version=self.config.version,
+                feature_schema=SCHEMA,
+                features=self.features[i].tobytes(),
+                signals=sig.tobytes(),
+                inclusion_probability=float(answer["probability"]),
+                latency_us=elapsed_us,
+                payload_bytes=q.payload_bytes,
+            )
+        )
+
+    def take_events(self, most: int = EVENT_BUFFER) -> list[Event]:
+        """Sampled decisions since the last call, oldest first; at most `most`."""
+        return [self.events.popleft() for _ in range(min(most, len(self.events)))]
+
+    # ---- how it stands
+    # ---------------------------------------------------------------------
+
+    def services(self, now: float) -> list[ServiceStatus]:
+        """The services as this node sees them."""
+        rows = self.shared.service
+        return [
+            ServiceStatus(
+                name,
+                float(row[shared_state.UTILISATION]),
+                float(row[shared_state.PRICE]),
+                float(row[shared_state.LATENCY]),
+                float(row[shared_state.ERRORS]),
+                float(now - row[shared_state.FEEDBACK_AT])
+                if row[shared_state.FEEDBACK_AT]
+                else 1e9,
+            )
+            for name, row in zip(self.router.names, rows, strict=True)
+        ]
+
+    def latency_p99_us(self) -> float:
+        """99th percentile of decision times over the last batches (up to 1,024), microseconds; each
+        batch counts by its size.
+        """
+        batches = sorted(self.batch_us)
+        rest = 0.01 * sum(size for _, size in batches)
+        for elapsed, size in reversed(batches):
+            rest -= size
+            if rest < 0:
+                return elapsed
+        return 0.0
+
+    @property
+    def apps(self) -> int:
+        """Tracked apps."""
+        return int(self.state.meta[app_state.M_USED])
+
+
+def _until(config: Config, switch: str) -> float:
+    """Unix time until which a switch is engaged: 0 when it is clear, inf when it stays until
+    someone clears it.
+    """
+    engaged = [np.inf if s.until is None else s.until for s in config.switches if s.name == switch]
+    return max(engaged, default=0.0)
+
+
+_LIVE = MlState.LIVE
+_FIRST = np.arange(MAX_BATCH, dtype=np.int64)

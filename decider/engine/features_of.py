@@ -1,0 +1,233 @@
+"""Reads an app's state into a feature vector, compiled. The order and meaning of the features is
+`features.FEATURES`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from decider.contracts.features import INDEX
+from decider.engine.app_state import (
+    B_ENDPOINTS,
+    B_PATHS,
+    B_SOURCES,
+    B_TOKENS,
+    C_4XX,
+    C_5XX,
+    C_ANSWERS,
+    C_AUTH,
+    C_BYTES,
+    C_COST,
+    C_EARLY,
+    C_MISSING,
+    C_PAYMENT,
+    C_REFUSED,
+    C_RETRIES,
+    C_WRITES,
+    ENTROPY_BINS,
+    EPOCH,
+    FEEDBACK_AT,
+    FIRST,
+    GAP_MEAN,
+    GAP_SQUARE,
+    LAST,
+    P_ABUSE,
+    P_CHARGEBACKS,
+    P_COHORT,
+    P_CREATED_DAY,
+    P_TIER,
+    P_VERIFIED,
+    P_WRONG,
+    WINDOWS,
+    State,
+)
+
+F = INDEX
+RATE_1S, RATE_10S, RATE_60S, RATE_600S = F["rate_1s"], F["rate_10s"], F["rate_60s"], F["rate_600s"]
+BURST_RATIO, GAP_CV, COST_RATE, REQUEST_COST = (
+    F["burst_ratio"],
+    F["gap_cv"],
+    F["cost_rate_60s"],
+    F["request_cost"],
+)
+ERRORS, ERRORS_4XX, ERRORS_5XX = (
+    F["error_share_60s"],
+    F["client_error_share_60s"],
+    F["server_error_share_60s"],
+)
+ERRORS_AUTH, ERRORS_MISSING, ERRORS_PAYMENT = (
+    F["auth_error_share_60s"],
+    F["not_found_share_60s"],
+    F["payment_error_share_60s"],
+)
+REFUSED, RETRIES, EARLY = F["refused_share_60s"], F["retry_share_60s"], F["early_retry_share_60s"]
+ENDPOINTS, ENTROPY, PATHS = (
+    F["distinct_endpoints_60s"],
+    F["endpoint_entropy_60s"],
+    F["distinct_paths_60s"],
+)
+TOKENS_SEEN, SOURCES, WRITES = (
+    F["distinct_tokens_60s"],
+    F["distinct_sources_60s"],
+    F["write_share_60s"],
+)
+PAYLOAD_MEAN, PAYLOAD_NOW, QUOTA_USED = F["payload_mean_60s"], F["payload_now"], F["quota_used"]
+SINCE_LAST, SINCE_FIRST, HOUR = F["seconds_since_last"], F["seconds_since_first"], F["hour_of_week"]
+TIER, APP_AGE, VERIFIED, COHORT = F["tier"], F["app_age"], F["verified"], F["cohort_prior"]
+ABUSE, CHARGEBACKS, WRONG = F["abuse_history"], F["chargeback_history"], F["false_throttle_history"]
+SERVICE_LOAD, SERVICE_LATENCY, SERVICE_ERRORS = (
+    F["service_utilisation"],
+    F["service_latency_ratio"],
+    F["service_error_share"],
+)
+TENANT_SHARE, FEEDBACK_AGE = F["tenant_share"], F["feedback_age"]
+
+_DISTINCT = np.array(
+    [0.0 if ones == 0 else -64.0 * math.log(max(64 - ones, 0.5) / 64.0) for ones in range(65)]
+)
+"""Linear counting: estimate of distinct items by ones among 64 bits; a full map reads 310."""
+_C_LOG_C = np.array([0.0] + [c * math.log2(c) for c in range(1, 2049)])
+
+
+@njit(cache=True, inline="always")
+def _ones(x: np.uint64) -> np.int64:
+    x = x - ((x >> np.uint64(1)) & np.uint64(0x5555555555555555))
+    x = (x & np.uint64(0x3333333333333333)) + ((x >> np.uint64(2)) & np.uint64(0x3333333333333333))
+    x = (x + (x >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+    return np.int64((x * np.uint64(0x0101010101010101)) >> np.uint64(56))
+
+
+@njit(cache=True, inline="always")
+def _distinct(state: State, slot: int, column: int, previous: bool) -> float:
+    bits = state.bits[slot, column]
+    if previous:
+        bits |= state.bits[slot, column + 1]
+    return _DISTINCT[_ones(bits)]
+
+
+@njit(cache=True)
+def _entropy(state: State, slot: int, previous: bool) -> float:
+    """Shannon entropy over endpoint bins, bits."""
+    total, weighted = 0, 0.0
+    for k in range(ENTROPY_BINS):
+        c = int(state.bins[slot, k])
+        if previous:
+            c += int(state.bins[slot, ENTROPY_BINS + k])
+        total += c
+        weighted += _C_LOG_C[c] if c <= 2048 else c * math.log2(c)
+    return math.log2(total) - weighted / total if total > 1 else 0.0
+
+
+@njit(cache=True, inline="always")
+def _in_window(state: State, slot: int, column: int, keep: float, moved: int) -> float:
+    """Count in a sliding window: `keep` is the share of the previous window still inside, `moved`
+    windows since the last roll.
+    """
+    if moved == 0:
+        return state.counts[slot, column] + keep * state.counts[slot, column + 1]
+    return keep * state.counts[slot, column] if moved == 1 else 0.0
+
+
+@njit(cache=True, inline="always")
+def _position(state: State, slot: int, w: int, now: float) -> tuple[float, int]:
+    """Share of the window before that is still inside at `now`, and windows since the slot was
+    rolled.
+    """
+    position = (now - EPOCH) / WINDOWS[w]
+    number = math.floor(position)
+    return 1.0 - (position - number), number - state.window[slot, w]
+
+
+@njit(cache=True, inline="always")
+def _rate(state: State, slot: int, w: int, now: float) -> float:
+    keep, moved = _position(state, slot, w, now)
+    return _in_window(state, slot, 2 * w, keep, moved) / WINDOWS[w]
+
+
+@njit(cache=True, error_model="numpy")
+def features_of(
+    state: State,
+    slot: int,
+    now: float,
+    cost: float,
+    kilobytes: float,
+    quota_used: float,
+    service: np.ndarray,
+    tenant_share: float,
+    out: np.ndarray,
+) -> None:
+    """Writes the feature vector of an app at `now` into `out`, float32 (N_FEATURES,).
+
+    Only reads: `now` may lie after the slot's windows were rolled, which tells what a request that
+    waits would look like. `service` is (utilisation, latency ratio, error share).
+    """
+    count, clock, profile = state.counts, state.clock, state.profile
+    second, minute = _rate(state, slot, 0, now), _rate(state, slot, 2, now)
+    out[RATE_1S], out[RATE_10S] = second, _rate(state, slot, 1, now)
+    out[RATE_60S], out[RATE_600S] = minute, _rate(state, slot, 3, now)
+    keep, moved = _position(state, slot, 2, now)
+    out[BURST_RATIO] = second / max(minute, 1.0 / 60.0)
+    mean = count[slot, GAP_MEAN]
+    out[GAP_CV] = (
+        math.sqrt(max(0.0, count[slot, GAP_SQUARE] - mean * mean)) / mean if mean > 0.0 else 1.0
+    )
+    requests = max(_in_window(state, slot, 4, keep, moved), 1e-9)
+    out[COST_RATE] = _in_window(state, slot, C_COST, keep, moved) / 60.0
+    out[REQUEST_COST] = cost
+    answers = _in_window(state, slot, C_ANSWERS, keep, moved)
+    per_answer = 1.0 / answers if answers > 0.0 else 0.0
+    errors4 = _in_window(state, slot, C_4XX, keep, moved) * per_answer
+    errors5 = _in_window(state, slot, C_5XX, keep, moved) * per_answer
+    out[ERRORS], out[ERRORS_4XX], out[ERRORS_5XX] = errors4 + errors5, errors4, errors5
+    out[ERRORS_AUTH] = _in_window(state, slot, C_AUTH, keep, moved) * per_answer
+    out[ERRORS_MISSING] = _in_window(state, slot, C_MISSING, keep, moved) * per_answer
+    out[ERRORS_PAYMENT] = _in_window(state, slot, C_PAYMENT, keep, moved) * per_answer
+    out[REFUSED] = min(1.0, _in_window(state, slot, C_REFUSED, keep, moved) / requests)
+    out[RETRIES] = min(1.0, _in_window(state, slot, C_RETRIES, keep, moved) / requests)
+    out[EARLY] = min(1.0, _in_window(state, slot, C_EARLY, keep, moved) / requests)
+    out[WRITES] = min(1.0, _in_window(state, slot, C_WRITES, keep, moved) / requests)
+    out[PAYLOAD_MEAN] = _in_window(state, slot, C_BYTES, keep, moved) / requests
+    _variety(state, slot, moved, out)
+    out[PAYLOAD_NOW] = kilobytes
+    out[QUOTA_USED] = quota_used
+    out[SINCE_LAST] = min(86_400.0, max(0.0, now - clock[slot, LAST]))
+    out[SINCE_FIRST] = max(0.0, now - clock[slot, FIRST])
+    out[HOUR] = (
+        math.floor(now / 3600.0) + 72
+    ) % 168  # 1 January 1970 was a Thursday, the fourth day of its week
+    out[TIER] = profile[slot, P_TIER]
+    created = profile[slot, P_CREATED_DAY]
+    out[APP_AGE] = max(0.0, now / 86_400.0 - created) if created > 0.0 else 0.0
+    out[VERIFIED], out[COHORT] = profile[slot, P_VERIFIED], profile[slot, P_COHORT]
+    out[ABUSE], out[CHARGEBACKS], out[WRONG] = (
+        profile[slot, P_ABUSE],
+        profile[slot, P_CHARGEBACKS],
+        profile[slot, P_WRONG],
+    )
+    out[SERVICE_LOAD], out[SERVICE_LATENCY], out[SERVICE_ERRORS] = (
+        service[0],
+        service[1],
+        service[2],
+    )
+    out[TENANT_SHARE] = tenant_share
+    fed = clock[slot, FEEDBACK_AT]
+    out[FEEDBACK_AGE] = min(3600.0, max(0.0, now - fed)) if fed > 0.0 else 3600.0
+
+
+@njit(cache=True)
+def _variety(state: State, slot: int, moved: int, out: np.ndarray) -> None:
+    """Distinct counts and entropy; a minute without requests makes the current map the previous
+    one, two forget all.
+    """
+    if moved > 1:
+        out[ENDPOINTS] = out[PATHS] = out[TOKENS_SEEN] = out[SOURCES] = out[ENTROPY] = 0.0
+        return
+    previous = moved == 0
+    out[ENDPOINTS] = _distinct(state, slot, B_ENDPOINTS, previous)
+    out[PATHS] = _distinct(state, slot, B_PATHS, previous)
+    out[TOKENS_SEEN] = _distinct(state, slot, B_TOKENS, previous)
+    out[SOURCES] = _distinct(state, slot, B_SOURCES, previous)
+    out[ENTROPY] = _entropy(state, slot, previous)

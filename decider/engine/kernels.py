@@ -1,0 +1,514 @@
+"""The compiled passes of one batch: observe, settle, project, finish.
+
+A batch is decided in order and exactly: what an earlier request of a batch consumes, a later one
+finds gone. `observe` counts every request, writes features and signals and lists the rows the model
+must score; `settle` re-reads what earlier rows consumed, calls the policy function and consumes;
+`project` asks what a waiting client would meet; `finish` records refusals and draws the sample.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from decider import policy as p
+from decider.contracts.signals import INDEX as S
+from decider.contracts.vocabulary import MlState
+from decider.engine import address_table, quota
+from decider.engine import app_state as st
+from decider.engine import features_of as m
+from decider.engine import lists as sj
+from decider.engine import shared_state as r
+from decider.engine.buffers import (
+    K_ADMIT,
+    K_BLOCK,
+    K_BUDGET,
+    K_DEMAND,
+    K_ENTERPRISE,
+    K_KEPT,
+    K_LAST_DEMAND,
+    K_REFUSE,
+    K_SECOND,
+    NEXT_ID,
+    TAILS_LEFT,
+    W_LEASE_WAIT,
+    W_ML,
+    W_OBSERVE,
+    W_PRIOR_VALUE,
+    W_QUOTA_SHARE,
+    WAITS,
+    WANTS_LEASE,
+    WANTS_PROFILE,
+    Batch,
+    Sample,
+)
+
+S_OBSERVE, S_QUOTA_LIMIT, S_MULTIPLIER, S_UTILISATION = (
+    S["observe_only"],
+    S["quota_limit"],
+    S["override_multiplier"],
+    S["service_utilisation"],
+)
+ML_LIVE, ML_BAD_SCORE = int(MlState.LIVE), int(MlState.BAD_SCORE)
+
+
+@njit(cache=True)
+def _share_of(region: r.Region, service: int, tenant: int) -> float:
+    return min(1.0, region.demand[service, tenant] / region.service[service, r.CAPACITY])
+
+
+@njit(cache=True)
+def _service_view(region: r.Region, service: int, view: np.ndarray) -> None:
+    row = region.service[service]
+    view[0] = row[r.UTILISATION]
+    view[1] = row[r.LATENCY] / row[r.USUAL_MS] if row[r.LATENCY] > 0.0 else 1.0
+    view[2] = row[r.ERRORS]
+
+
+@njit(cache=True)
+def _standing_signals(
+    state: st.State,
+    slot: int,
+    region: r.Region,
+    subjects: sj.Subjects,
+    rules: p.Rules,
+    batch: Batch,
+    i: int,
+    now: float,
+    found: np.ndarray,
+) -> None:
+    """Signals that earlier rows of the batch cannot change: tier, rules in force, prices,
+    priors.
+    """
+    request, sig, world = batch.request[i], batch.signals[i], batch.world
+    tier, tenant, service = (
+        int(state.profile[slot, st.P_TIER]),
+        state.tenant[slot],
+        request["service"],
+    )
+    found[0], found[1], found[2], found[3] = 0.0, 0.0, -1.0, 1.0
+    sj.consult(subjects, sj.APP, request["app"], now, found)
+    sj.consult(subjects, sj.TENANT, region.tenant_key[tenant], now, found)
+    if request["source"] != 0:
+        sj.consult(subjects, sj.SOURCE, request["source"], now, found)
+    sig[p.S_TIER], sig[p.S_ML], sig[S_OBSERVE] = tier, world[W_ML], world[W_OBSERVE]
+    sig[p.S_LIST], sig[p.S_COMPLIANCE], sig[p.S_OVERRIDE], sig[S_MULTIPLIER] = (
+        found[0],
+        found[1],
+        found[2],
+        found[3],
+    )
+    sig[S_QUOTA_LIMIT] = rules.tiers[tier, p.T_QUOTA]
+    sig[p.S_QUOTA_RESET] = 86_400.0 * (1 + math.floor(now / 86_400.0)) - now
+    sig[p.S_RATE], sig[p.S_BURST] = (
+        rules.tiers[tier, p.T_RATE] * found[3],
+        rules.tiers[tier, p.T_BURST] * found[3],
+    )
+    sig[p.S_COST], sig[p.S_BATCHABLE] = request["cost"], request["batchable"]
+    row = region.service[service]
+    sig[p.S_PRICE], sig[S_UTILISATION] = row[r.PRICE], row[r.UTILISATION]
+    sig[p.S_FAIR] = row[r.LEVEL] * region.weight[tenant]
+    sig[p.S_PRIOR_RISK], sig[p.S_PRIOR_VALUE] = (
+        state.profile[slot, st.P_COHORT],
+        world[W_PRIOR_VALUE],
+    )
+    sig[p.S_RETRY_HINT] = 0.0
+
+
+@njit(cache=True)
+def _spent_signals(
+    state: st.State, slot: int, region: r.Region, rules: p.Rules, batch: Batch, i: int, now: float
+) -> None:
+    """Signals that each admitted request consumes: tokens, quota, error budget, the tenant's
+    use.
+    """
+    sig, tier = batch.signals[i], int(batch.signals[i][p.S_TIER])
+    sig[p.S_TOKENS] = st.refill(state, slot, now, sig[p.S_RATE], sig[p.S_BURST])
+    own = rules.tiers[tier, p.T_QUOTA] * batch.world[W_QUOTA_SHARE]
+    sig[p.S_QUOTA_LEFT] = quota.left(state, slot, now, own)
+    sig[p.S_LEASE] = (
+        batch.world[W_LEASE_WAIT] if quota.may_lease(state, slot, sig[S_QUOTA_LIMIT]) else 0.0
+    )
+    sig[p.S_BUDGET] = st.error_budget(state, slot, now, rules.tiers[tier, p.T_ERROR_BUDGET])
+    sig[p.S_USAGE] = region.use[batch.request[i]["service"], state.tenant[slot]]
+
+
+@njit(cache=True)
+def observe(table: np.ndarray, count: int, now: float) -> int:
+    """Counts `count` requests, writes features and signals; returns how many rows, listed in
+    `batch.rows`, want a score.
+    """
+    state, region, batch = (
+        address_table.state_in(table),
+        address_table.region_in(table),
+        address_table.batch_in(table),
+    )
+    subjects, rules, unknown = (
+        address_table.subjects_in(table),
+        address_table.rules_in(table),
+        address_table.unknown_in(table),
+    )
+    for i in range(count):
+        st.expect(state, np.uint64(batch.request[i]["app"]))
+    for i in range(count):
+        st.fetch(state, np.uint64(batch.request[i]["app"]))
+    for i in range(count):
+        batch.answer[i]["slot"] = st.place(state, np.uint64(batch.request[i]["app"]), now, unknown)
+    view, found, ranked = np.zeros(3), np.zeros(4), 0
+    for i in range(count):
+        request, slot = batch.request[i], batch.answer[i]["slot"]
+        service, tenant = request["service"], state.tenant[slot]
+        st.observe(
+            state,
+            slot,
+            now,
+            np.uint64(request["token"]),
+            np.uint64(request["source"]),
+            np.uint64(request["path"]),
+            np.uint64(request["endpoint"]),
+            request["cost"],
+            request["kilobytes"],
+            request["write"] != 0,
+            request["attempt"],
+        )
+        r.note_demand(region, service, tenant, request["cost"], now)
+        _standing_signals(state, slot, region, subjects, rules, batch, i, now, found)
+        _spent_signals(state, slot, region, rules, batch, i, now)
+        _service_view(region, service, view)
+        used = state.clock[slot, st.QUOTA_USED] / batch.signals[i][S_QUOTA_LIMIT]
+        m.features_of(
+            state,
+            slot,
+            now,
+            request["cost"],
+            request["kilobytes"],
+            used,
+            view,
+            _share_of(region, service, tenant),
+            batch.features[i],
+        )
+        state.clock[slot, st.LAST] = now
+        batch.scores[i, :] = np.nan
+        # as if all earlier rows of this app were admitted: whoever may want a score later gets one
+        # now
+        batch.signals[i][p.S_TOKENS] -= state.clock[slot, st.PENDING]
+        state.clock[slot, st.PENDING] += 1.0
+        wanted = p.wants_rank(batch.signals[i], batch.features[i], rules)
+        batch.answer[i]["ranked"] = wanted
+        if wanted:
+            batch.rows[ranked] = i
+            ranked += 1
+    for i in range(count):
+        state.clock[batch.answer[i]["slot"], st.PENDING] = 0.0
+    return ranked
+
+
+@njit(cache=True)
+def _consume(
+    state: st.State, region: r.Region, batch: Batch, i: int, slot: int, admitted: bool, now: float
+) -> None:
+    sig, request, clock = batch.signals[i], batch.request[i], state.clock
+    if admitted:
+        clock[slot, st.TOKENS] = max(-sig[p.S_BURST], clock[slot, st.TOKENS] - 1.0)
+        clock[slot, st.QUOTA_LEFT] -= 1.0
+        clock[slot, st.QUOTA_USED] += 1.0
+        r.note_admitted(region, request["service"], state.tenant[slot], request["cost"])
+        return
+    state.counts[slot, st.C_REFUSED] += 1.0
+    state.bits[slot, st.B_REFUSED_PATH] = np.uint64(request["path"])
+    stage = batch.answer[i]["stage"]
+    if stage == p.TRIAGE or stage == p.RANK or stage == p.RERANK:
+        clock[slot, st.BUDGET] = max(0.0, clock[slot, st.BUDGET] - (1.0 - batch.scores[i, 2]))
+
+
+@njit(cache=True)
+def settle(table: np.ndarray, count: int, now: float) -> int:
+    """Decides and consumes, row by row; returns how many rows, listed in `batch.rows`, want their
+    wait forecast.
+    """
+    state, region, batch, rules = (
+        address_table.state_in(table),
+        address_table.region_in(table),
+        address_table.batch_in(table),
+        address_table.rules_in(table),
+    )
+    waiting = 0
+    for i in range(count):
+        answer, sig = batch.answer[i], batch.signals[i]
+        slot = answer["slot"]
+        _spent_signals(state, slot, region, rules, batch, i, now)
+        if not p.wants_rank(sig, batch.features[i], rules):
+            batch.scores[i, :] = np.nan
+            answer["ranked"] = 0
+        elif not (0.0 <= batch.scores[i, 2] <= 1.0 and 0.0 <= batch.scores[i, 3] <= 1.0):
+            sig[p.S_ML] = ML_BAD_SCORE
+            batch.scores[i, :] = np.nan
+            answer["ranked"] = 0
+        action, stage, reason, wait = p.decide(
+            sig, batch.features[i], batch.scores[i, 2], batch.scores[i, 3], rules
+        )
+        answer["action"], answer["stage"], answer["reason"], answer["retry_after"] = (
+            action,
+            stage,
+            reason,
+            wait,
+        )
+        _consume(state, region, batch, i, slot, action == p.ADMIT or sig[S_OBSERVE] != 0.0, now)
+        wants = 0
+        if batch.world[W_QUOTA_SHARE] < 1.0:
+            answer["lease"] = quota.lease_size(
+                state, slot, sig[p.S_RATE], sig[p.S_BURST], sig[S_QUOTA_LIMIT]
+            )
+            wants = (
+                WANTS_LEASE
+                if quota.wants_lease(state, slot, answer["lease"], sig[S_QUOTA_LIMIT])
+                else 0
+            )
+        if state.profile[slot, st.P_KNOWN] == 0.0:
+            state.profile[slot, st.P_KNOWN] = st.ASKED
+            wants |= WANTS_PROFILE
+        answer["wants"] = wants
+        if wait > 0.0 and answer["ranked"] != 0 and action != p.SHED and stage != p.OVERRIDE:
+            promised = state.clock[slot, st.RETRY_UNTIL] - now
+            if promised >= 1.0:
+                sig[p.S_RETRY_HINT] = promised
+            else:
+                batch.rows[waiting] = i
+                waiting += 1
+    return waiting
+
+
+@njit(cache=True)
+def project(table: np.ndarray, low: np.ndarray, high: np.ndarray, count: int, now: float) -> None:
+    """Writes into `ahead` how the refused rows `batch.rows[:count]` would look, sent again after
+    WAITS[(low + high) // 2].
+
+    The request that comes again is counted in a copy of its app's slot, as `observe` will count it.
+    """
+    state, region, batch, ahead = (
+        address_table.state_in(table),
+        address_table.region_in(table),
+        address_table.batch_in(table),
+        address_table.ahead_in(table),
+    )
+    trial, rules, view = address_table.trial_in(table), address_table.rules_in(table), np.zeros(3)
+    for k in range(count):
+        i = batch.rows[k]
+        request, slot, sig = batch.request[i], batch.answer[i]["slot"], ahead.signals[k]
+        wait = WAITS[(low[k] + high[k]) // 2]
+        st.copy(state, slot, trial)
+        st.observe(
+            trial,
+            0,
+            now + wait,
+            np.uint64(request["token"]),
+            np.uint64(request["source"]),
+            np.uint64(request["path"]),
+            np.uint64(request["endpoint"]),
+            request["cost"],
+            request["kilobytes"],
+            request["write"] != 0,
+            request["attempt"],
+        )
+        _service_view(region, request["service"], view)
+        m.features_of(
+            trial,
+            0,
+            now + wait,
+            request["cost"],
+            request["kilobytes"],
+            batch.features[i][m.QUOTA_USED],
+            view,
+            batch.features[i][m.TENANT_SHARE],
+            ahead.features[k],
+        )
+        sig[:] = batch.signals[i]
+        sig[p.S_TOKENS] = min(sig[p.S_BURST], state.clock[slot, st.TOKENS] + wait * sig[p.S_RATE])
+        sig[p.S_PRICE] = max(0.0, sig[p.S_PRICE] - r.RECOVERY * wait)
+        per_hour = rules.tiers[int(sig[p.S_TIER]), p.T_ERROR_BUDGET]
+        sig[p.S_BUDGET] = min(per_hour, state.clock[slot, st.BUDGET] + wait * per_hour / 3600.0)
+
+
+@njit(cache=True)
+def narrow(table: np.ndarray, low: np.ndarray, high: np.ndarray, count: int) -> None:
+    """One step of the search for the shortest wait that admits: moves `high` down where `ahead` is
+    admitted, `low` up where not.
+    """
+    ahead, rules = address_table.ahead_in(table), address_table.rules_in(table)
+    for k in range(count):
+        middle = (low[k] + high[k]) // 2
+        action = p.decide(
+            ahead.signals[k], ahead.features[k], ahead.scores[k, 2], ahead.scores[k, 3], rules
+        )[0]
+        if action == p.ADMIT:
+            high[k] = middle
+        else:
+            low[k] = min(middle + 1, high[k])
+
+
+@njit(cache=True)
+def promise(table: np.ndarray, high: np.ndarray, count: int) -> None:
+    """Writes the waits found into the signals."""
+    batch = address_table.batch_in(table)
+    for k in range(count):
+        batch.signals[batch.rows[k]][p.S_RETRY_HINT] = WAITS[high[k]]
+
+
+@njit(cache=True)
+def _inclusion(sample: Sample, action: int, tier: int, now: float) -> float:
+    """Probability of keeping a decision, from what came before only, so that weighing by its
+    inverse stays unbiased.
+    """
+    state, rate = sample.state, sample.rate
+    if now // 1.0 != state[K_SECOND]:
+        state[K_LAST_DEMAND] = state[K_DEMAND] if now // 1.0 == state[K_SECOND] + 1.0 else 0.0
+        state[K_SECOND], state[K_KEPT], state[K_DEMAND] = now // 1.0, 0.0, 0.0
+    if action == p.BLOCK:
+        base = rate[K_BLOCK]
+    elif action == p.ADMIT:
+        base = rate[K_ADMIT]
+    else:
+        base = rate[K_ENTERPRISE] if tier == p.ENTERPRISE else rate[K_REFUSE]
+    state[K_DEMAND] += base
+    scale = min(1.0, rate[K_BUDGET] / max(state[K_LAST_DEMAND], 1e-9))
+    return base * scale * min(1.0, max(0.001, 2.0 * (1.0 - state[K_KEPT] / rate[K_BUDGET])))
+
+
+@njit(cache=True)
+def _answer(answer: np.void, sig: np.ndarray, tokens: float) -> None:
+    """What the client is told: the action (admit in observe-only mode), the wait, and how its
+    bucket stands.
+    """
+    observed = sig[S_OBSERVE] != 0.0
+    burst, rate = sig[p.S_BURST], sig[p.S_RATE]
+    answer["answered"] = p.ADMIT if observed else answer["action"]
+    answer["wait"] = 0.0 if observed else answer["retry_after"]
+    answer["limit"] = np.int64(burst)
+    answer["window"] = np.int64(np.ceil(burst / rate))
+    answer["remaining"] = np.int64(max(0.0, tokens))
+    answer["reset"] = (burst - tokens) / rate
+
+
+@njit(cache=True, inline="always")
+def _swapped(word: np.uint64) -> np.uint64:
+    """The same 8 bytes in the other order."""
+    found = np.uint64(0)
+    for k in range(8):
+        found |= ((word >> np.uint64(8 * k)) & np.uint64(0xFF)) << np.uint64(56 - 8 * k)
+    return found
+
+
+@njit(cache=True)
+def _identify(batch: Batch, count: int, now: float) -> None:
+    """Gives each decision its id, as of `ids.IdSource`; needs as many tails."""
+    serial = batch.serial
+    step = max(np.int64(now * 1000.0) << 12, serial[NEXT_ID])
+    serial[NEXT_ID] = step + count
+    for i in range(count):
+        serial[TAILS_LEFT] -= 1
+        batch.answer[i]["id_high"] = _swapped(
+            np.uint64((step >> 12 << 16) | 0x7000 | (step & 0xFFF))
+        )
+        batch.answer[i]["id_low"] = batch.tails[serial[TAILS_LEFT]]
+        step += 1
+
+
+@njit(cache=True)
+def finish(table: np.ndarray, count: int, now: float) -> int:
+    """Waits, deadlines, figures, counts and the sample; returns how many rows, listed in
+    `batch.rows`, Python must look at.
+    """
+    state, batch, sample = (
+        address_table.state_in(table),
+        address_table.batch_in(table),
+        address_table.sample_in(table),
+    )
+    _identify(batch, count, now)
+    notable = 0
+    for i in range(count):
+        answer, sig = batch.answer[i], batch.signals[i]
+        action, slot = answer["action"], answer["slot"]
+        if sig[p.S_RETRY_HINT] > 0.0:
+            answer["retry_after"] = p.retry_after(action, answer["reason"], sig)
+        _answer(answer, sig, state.clock[slot, st.TOKENS])
+        if answer["wait"] > 0.0:
+            state.clock[slot, st.RETRY_UNTIL] = max(
+                state.clock[slot, st.RETRY_UNTIL], now + answer["wait"]
+            )
+        sample.counts[action] += 1
+        probability = _inclusion(sample, action, int(sig[p.S_TIER]), now)
+        kept = np.random.random() < probability
+        answer["probability"], answer["kept"] = probability, kept
+        if kept:
+            sample.state[K_KEPT] += 1.0
+        if kept or answer["wants"] != 0 or answer["answered"] != p.ADMIT:
+            batch.rows[notable] = i
+            notable += 1
+    return notable
+
+
+@njit(cache=True)
+def begin(
+    table: np.ndarray,
+    count: int,
+    now: float,
+    ml: int,
+    observe_only: bool,
+    quota_share: float,
+    lease_wait: float,
+) -> int:
+    """Observes `count` requests and, when no row wants a score, decides them at once.
+
+    Returns -1 - rows to rank, listed in `batch.rows`; or, when all is decided, what `finish`
+    returns.
+    """
+    world = address_table.batch_in(table).world
+    world[W_ML], world[W_OBSERVE], world[W_QUOTA_SHARE], world[W_LEASE_WAIT] = (
+        ml,
+        observe_only,
+        quota_share,
+        lease_wait,
+    )
+    ranked = observe(table, count, now)
+    if ranked > 0:
+        return -1 - ranked
+    settle(table, count, now)
+    return finish(table, count, now)
+
+
+@njit(cache=True)
+def conclude(table: np.ndarray, count: int, now: float) -> int:
+    """Decides rows that are observed and scored.
+
+    Returns -1 - rows to forecast, listed in `batch.rows`, after which `finish` is due; or what
+    `finish` returns.
+    """
+    waiting = settle(table, count, now)
+    return -1 - waiting if waiting > 0 else finish(table, count, now)
+
+
+@njit(cache=True)
+def track(table: np.ndarray, keys: np.ndarray, slots: np.ndarray, count: int, now: float) -> None:
+    """Finds or makes the slots of `count` apps by the hashes of their ids, int64."""
+    state, unknown = address_table.state_in(table), address_table.unknown_in(table)
+    for k in range(count):
+        slots[k] = st.place(state, np.uint64(keys[k]), now, unknown)
+
+
+@njit(cache=True)
+def learn(table: np.ndarray, outcomes: np.ndarray, count: int, now: float) -> None:
+    """Takes in the first `count` outcomes (dtype OUTCOME)."""
+    state, region = address_table.state_in(table), address_table.region_in(table)
+    for i in range(count):
+        r.note_answer(
+            region,
+            int(outcomes[i]["service"]),
+            int(outcomes[i]["status"]),
+            outcomes[i]["latency_ms"],
+            now,
+        )
+        slot = st.find(state, np.uint64(outcomes[i]["app"]))
+        if slot >= 0:
+            st.note_answer(state, slot, now, int(outcomes[i]["status"]))

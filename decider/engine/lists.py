@@ -1,0 +1,85 @@
+"""Guard lists and operator overrides as a small hash table that the engine reads for each
+request.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from decider.contracts.config import Config
+
+APP, TENANT, SOURCE = 0, 1, 2
+KINDS = {"app": APP, "tenant": TENANT, "source": SOURCE}
+VERDICTS = {"allow": 1.0, "block": 2.0, "compliance": 3.0}
+# columns of Subjects.rule (float64)
+KIND, UNTIL, VERDICT, ACTION, MULTIPLIER, NEXT = range(6)
+
+
+class Subjects(NamedTuple):
+    key: np.ndarray
+    """int64 (power of two,): hash of a subject."""
+    first: np.ndarray
+    """int64 (same,): row of its first rule plus one, 0 for empty."""
+    rule: np.ndarray
+    """float64 (rules or 1, 6): kind, until, list verdict (0 none), override action (-1 none),
+    multiplier, next row (-1 none).
+    """
+
+
+def compile_subjects(config: Config) -> Subjects:
+    """All lists and overrides of a document. Hashes are this process's own (`hash`), as those of
+    the requests are.
+    """
+    rows: list[tuple[str, list[float]]] = []
+    for entry in config.lists:
+        until = np.inf if entry.until is None else entry.until
+        rows.append(
+            (entry.subject, [KINDS[entry.kind], until, VERDICTS[entry.verdict], -1.0, 1.0, -1.0])
+        )
+    for override in config.overrides:
+        action = -1.0 if override.action is None else float(override.action)
+        rows.append(
+            (
+                override.subject,
+                [KINDS[override.kind], override.until, 0.0, action, override.multiplier, -1.0],
+            )
+        )
+    size = 1 << max(2, (4 * len(rows)).bit_length())
+    key, first = np.zeros(size, np.int64), np.zeros(size, np.int64)
+    rule = np.zeros((max(1, len(rows)), 6))
+    for number, (subject, row) in enumerate(rows):
+        hashed = hash(subject)
+        at = hashed & (size - 1)
+        while first[at] and key[at] != hashed:
+            at = (at + 1) & (size - 1)
+        row[NEXT] = first[at] - 1
+        key[at], first[at], rule[number] = hashed, number + 1, row
+    return Subjects(key, first, rule)
+
+
+@njit(cache=True)
+def consult(subjects: Subjects, kind: int, hashed: int, now: float, found: np.ndarray) -> None:
+    """Adds the rules in force about a subject to `found`, float64 (4,): list verdict, compliance,
+    override action, multiplier.
+
+    A block outweighs an allow; of two overrides the one listed last counts.
+    """
+    mask = subjects.key.shape[0] - 1
+    at = hashed & mask
+    while subjects.first[at] != 0 and subjects.key[at] != hashed:
+        at = (at + 1) & mask
+    row = subjects.first[at] - 1
+    chosen = found[2] >= 0.0 or found[3] != 1.0
+    while row >= 0:
+        rule = subjects.rule[row]
+        if int(rule[KIND]) == kind and now < rule[UNTIL]:
+            if rule[VERDICT] == 3.0:
+                found[1] = 1.0
+            elif rule[VERDICT] > 0.0:
+                found[0] = max(found[0], rule[VERDICT])
+            elif not chosen:
+                found[2], found[3], chosen = rule[ACTION], rule[MULTIPLIER], True
+        row = int(rule[NEXT])

@@ -1,0 +1,78 @@
+"""An app's daily quota on one node: what it holds of it, and what it asks the store for.
+
+Every node owns a small share of each quota; the rest is leased from the store
+(`resources/lease.lua`), which never leases more than the pool. So all nodes together cannot admit
+more than the quota, whatever is cut off from what. What a node holds when it is killed is lost for
+the day: therefore leases begin small and grow with what the app really uses.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from decider.engine.app_state import LEASED_OUT, QUOTA_DAY, QUOTA_LEFT, QUOTA_OWN, QUOTA_USED, State
+
+POOL_SHARE = 0.95
+"""Share of a daily quota that is leased; the rest is split evenly as the nodes' own shares, for
+when they cannot ask.
+
+An app is served by one node, so of that rest it hardly gets anything: it is what a strict quota
+costs it.
+"""
+LEASE_SHARE = 0.05
+"""The most one lease holds, as a share of the quota."""
+LEASE_S = 30.0
+"""The least it holds: what the plan lets through in this time, seconds, besides one burst."""
+
+
+@njit(cache=True)
+def left(state: State, slot: int, now: float, own_share: float) -> float:
+    """Requests this node may still admit for the app today (UTC).
+
+    A new day begins with the node's own share, in requests; when that changes (another tier,
+    another document) the difference is put in or taken away, so that the figure may be negative.
+    """
+    clock, day = state.clock, float(math.floor(now / 86_400.0))
+    if clock[slot, QUOTA_DAY] != day:
+        clock[slot, QUOTA_DAY] = day
+        clock[slot, QUOTA_USED] = clock[slot, LEASED_OUT] = 0.0
+        clock[slot, QUOTA_LEFT] = clock[slot, QUOTA_OWN] = own_share
+    elif clock[slot, QUOTA_OWN] != own_share:
+        clock[slot, QUOTA_LEFT] += own_share - clock[slot, QUOTA_OWN]
+        clock[slot, QUOTA_OWN] = own_share
+    return float(clock[slot, QUOTA_LEFT])
+
+
+@njit(cache=True)
+def lease_size(state: State, slot: int, rate: float, burst: float, quota: float) -> float:
+    """Requests to lease at once: what the plan (`rate` a second, `burst`) lets through in LEASE_S,
+    or what the app has used of this node today if that is more, up to LEASE_SHARE of the quota.
+
+    As much again as was used: however often a node is killed, at most that and the least lease is
+    lost each time.
+    """
+    used = float(state.clock[slot, QUOTA_USED])
+    return max(1.0, min(LEASE_SHARE * quota, max(LEASE_S * rate + burst, used)))
+
+
+@njit(cache=True)
+def may_lease(state: State, slot: int, quota: float) -> bool:
+    """Whether more may be had today: the store has not answered that nothing is left."""
+    return bool(state.clock[slot, LEASED_OUT] < quota)
+
+
+@njit(cache=True)
+def wants_lease(state: State, slot: int, size: float, quota: float) -> bool:
+    """Whether to ask for a lease of this size now: less than half of it, or no request, is left."""
+    return bool(state.clock[slot, QUOTA_LEFT] < max(1.0, 0.5 * size)) and may_lease(
+        state, slot, quota
+    )
+
+
+def seen(clock: np.ndarray | list[float], now: float, own_share: float) -> float:
+    """What `left` would find, changing nothing."""
+    today = clock[QUOTA_DAY] == math.floor(now / 86_400.0)
+    return float(clock[QUOTA_LEFT] + own_share - clock[QUOTA_OWN] if today else own_share)

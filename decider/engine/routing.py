@@ -1,0 +1,137 @@
+"""From a method and path to the endpoint, its service and its cost.
+
+Path segments that look like identifiers become `{id}`, so that endpoints are few and no identifier
+is stored.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from typing import NamedTuple
+
+from decider.contracts.config import Config, EndpointPolicy
+from decider.engine.buffers import ROUTE_FORMAT
+
+_IDENTIFIER = re.compile(
+    r"\d+|[0-9a-fA-F]{8}-[0-9a-fA-F-]{27}|(?=[^/]*\d)[0-9a-fA-F]{12,}|[A-Za-z]{1,8}_[0-9A-Za-z]{4,}|(?=[^/]*\d)[0-9A-Za-z_-]{20,}"
+)
+_CACHED_PATHS = 65_536
+_LONGEST_TEMPLATE = 200
+MOST_OTHERS = 500
+"""Endpoints of a service that are told apart though the config does not name them: clients choose
+their paths.
+"""
+OTHER, OTHER_METHOD = "/{other}", "OTHER"
+"""Stand for all further ones, and for their methods when those are of the client's own making."""
+WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+_METHODS = WRITES | {"GET", "HEAD", "OPTIONS", "TRACE", "CONNECT"}
+
+
+_PACK = struct.Struct(ROUTE_FORMAT).pack
+
+
+class Route(NamedTuple):
+    """Where a request goes."""
+
+    packed: bytes
+    """What the compiled passes read, as `passes_layout.ROUTE_FIELDS`; the endpoint's hash is this
+    process's own.
+    """
+    method: str
+    endpoint: str
+    """With the method, what the endpoint is called."""
+    service: int
+    """Row of the service in the config document."""
+    cost: float
+    batch: str
+    """How to ask for many at once, empty when there is no batch form."""
+
+
+def template_of(path: str) -> str:
+    """`/v2/orders/123` -> `/v2/orders/{id}`; cut to 200 characters."""
+    parts = ["{id}" if _IDENTIFIER.fullmatch(part) else part for part in path.split("/")]
+    return "/".join(parts)[:_LONGEST_TEMPLATE]
+
+
+class Router:
+    """Routes of one config document, with a bounded cache.
+
+    What is stored and counted by endpoint stays small whatever clients ask for; the features still
+    see every path apart.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.names = [s.name for s in config.services]
+        self.index = {name: row for row, name in enumerate(self.names)}
+        self._prefixes = sorted(
+            ((prefix, row) for row, s in enumerate(config.services) for prefix in s.prefixes),
+            key=lambda item: -len(item[0]),
+        )
+        self._endpoints: dict[tuple[int, str, str], EndpointPolicy] = {
+            (row, e.method, e.template): e
+            for row, s in enumerate(config.services)
+            for e in s.endpoints
+        }
+        self._tails_count = any(
+            prefix.rpartition("/")[2].isdigit() for s in config.services for prefix in s.prefixes
+        )
+        self._others: dict[int, set[tuple[str, str]]] = {}
+        self._forget()
+
+    def _forget(self) -> None:
+        self._numbered: dict[
+            str, dict[str, Route]
+        ] = {}  # by method and the path before a last segment of digits
+        self._named: dict[str, dict[str, Route]] = {}  # by method and path
+        self._made: dict[tuple[str, str, int], Route] = {}
+        self._kept = 0
+
+    def route(self, method: str, path: str) -> Route:
+        head, _, tail = path.rpartition("/")
+        known, key = (
+            (self._numbered, head)
+            if tail.isdigit() and not self._tails_count
+            else (self._named, path)
+        )
+        try:
+            return known[method][key]
+        except KeyError:
+            found = self._find(method, path)
+            known.setdefault(method, {})[key] = found
+            return found
+
+    def _find(self, method: str, path: str) -> Route:
+        if self._kept >= _CACHED_PATHS:
+            self._forget()
+        self._kept += 1
+        template = template_of(path)
+        service = next((row for prefix, row in self._prefixes if _under(path, prefix)), 0)
+        if (made := self._made.get((method, template, service))) is not None:
+            return made
+        policy = self._endpoints.get((service, method, template))
+        cost, batch = (policy.cost, policy.batch) if policy else (1.0, "")
+        packed = _PACK(hash(method + template), cost, service, method in WRITES, batch != "")
+        names = (method, template)
+        if policy is None and not self._told_apart(service, names):
+            names = (method if method in _METHODS else OTHER_METHOD, OTHER)
+        route = self._made[method, template, service] = Route(packed, *names, service, cost, batch)
+        return route
+
+    def _told_apart(self, service: int, names: tuple[str, str]) -> bool:
+        """Whether an endpoint that the config does not name has a name of its own: the first ones
+        have.
+        """
+        others = self._others.setdefault(service, set())
+        if len(others) < MOST_OTHERS:
+            others.add(names)
+        return names in others
+
+
+def _under(path: str, prefix: str) -> bool:
+    """Whether a path is the prefix or lies below it; `/v2/orders:batchGet` lies below `/v2/orders`,
+    `/v2/ordersX` does not.
+    """
+    return path.startswith(prefix) and (
+        prefix.endswith("/") or path[len(prefix) : len(prefix) + 1] in ("", "/", ":")
+    )

@@ -1,0 +1,144 @@
+"""Reads a check, as a gateway asks it, out of a parsed HTTP request.
+
+Three gateways ask in three ways, told apart by the address alone:
+Envoy (HTTP ext_authz with path_prefix /v1/check) appends the original path and keeps the method;
+nginx (auth_request to /v1/check?answer=nginx) names them in X-Original-Method and X-Original-URI;
+Caddy (forward_auth to /v1/check) names them in X-Forwarded-Method and X-Forwarded-Uri.
+"""
+
+from __future__ import annotations
+
+import re
+
+from decider.contracts.requests import CheckRequest
+from decider.http.problem import RefusedError, malformed, url_too_long
+
+PREFIX = b"/v1/check"
+MAX_PATH = 1024
+MAX_TOKEN = 8192
+MAX_SOURCE = 64
+MAX_REQUEST_ID = 128
+MAX_ATTEMPT = 1_000_000
+MAX_BYTES = 2**53
+_MAX_DIGITS = len(str(MAX_BYTES))
+
+Fields = dict[bytes, bytes]
+"""Header fields that matter, by lower-case name."""
+
+APP_PATTERN = r"[!-+\--~]{1,128}"
+"""Visible ASCII without the comma, which is what a gateway makes of a field that was sent twice."""
+METHOD_PATTERN = r"[A-Z][A-Z_-]{0,31}"
+PATH_PATTERN = r"/[!-\"$->@-~]{0,1023}"
+"""Visible ASCII without "?" and "#"."""
+TOKEN_PATTERN = rf"[ -~]{{0,{MAX_TOKEN}}}"
+SOURCE_PATTERN = rf"[!-~]{{0,{MAX_SOURCE}}}"
+REQUEST_ID_PATTERN = rf"[!-~]{{0,{MAX_REQUEST_ID}}}"
+
+APP = re.compile(APP_PATTERN.encode()).fullmatch
+_method = re.compile(METHOD_PATTERN.encode()).fullmatch
+_path = re.compile(PATH_PATTERN.encode()).fullmatch
+_NO_APP = malformed("The header x-sluice-app is missing: the gateway must say which app is asking.")
+_BAD_APP = malformed(
+    "The header x-sluice-app must hold one app id of 1 to 128 visible ASCII characters, without a"
+    " comma."
+)
+_BAD_PATH = malformed("The original path must begin with a slash and be visible ASCII.")
+_BAD_TOKEN = malformed(
+    f"The credential in the header authorization must be at most {MAX_TOKEN} printable ASCII"
+    " characters."
+)
+_BAD_SOURCE = malformed(
+    "The header x-forwarded-for must be a list of addresses, separated by commas."
+)
+_BAD_REQUEST_ID = malformed(
+    "The header x-request-id must be visible ASCII of at most 128 characters."
+)
+_LONG_PATH = url_too_long("The original path", MAX_PATH)
+
+
+def read(url: bytes, method: bytes, fields: Fields, body_bytes: int) -> CheckRequest:
+    """The request to decide. `url` begins with PREFIX; `body_bytes` counts the check's own body.
+
+    Raises RefusedError saying which part of it is wrong.
+    """
+    if (app := fields.get(b"x-sluice-app")) is None:
+        raise RefusedError(_NO_APP)
+    if APP(app) is None:
+        raise RefusedError(_BAD_APP)
+    path = url[len(PREFIX) :]
+    if path[:1] != b"/":
+        method, path = _named(path, fields)
+    path = path.partition(b"?")[0]
+    if _path(path) is None:
+        raise RefusedError(_LONG_PATH if len(path) > MAX_PATH else _BAD_PATH)
+    request = CheckRequest(app.decode(), method.decode(), path.decode(), payload_bytes=body_bytes)
+    if len(fields) > 1:
+        add_optional(request, fields)
+    return request
+
+
+def wants_nginx(url: bytes, fields: Fields) -> bool:
+    """Whether the answer must be one that nginx understands. In `url` only what the gateway itself
+    wrote counts.
+    """
+    if (form := fields.get(b"x-sluice-answer")) is not None:
+        return form == b"nginx"
+    return url[9:10] == b"?" and b"answer=nginx" in url[10:].split(b"&")
+
+
+def _named(rest: bytes, fields: Fields) -> tuple[bytes, bytes]:
+    """Method and path of the original request from header fields."""
+    kind = b"original" if wants_nginx(PREFIX + rest, fields) else b"forwarded"
+    method, path = fields.get(b"x-" + kind + b"-method"), fields.get(b"x-" + kind + b"-uri")
+    if method is None or path is None:
+        names = f"x-{kind.decode()}-method and x-{kind.decode()}-uri"
+        raise RefusedError(
+            malformed(
+                f"The check names no original request: append its path to {PREFIX.decode()}, or set"
+                f" {names}."
+            )
+        )
+    if _method(method) is None:
+        raise RefusedError(
+            malformed(f"The header x-{kind.decode()}-method must be an HTTP method in upper case.")
+        )
+    return method, path
+
+
+def add_optional(request: CheckRequest, fields: Fields) -> None:
+    """Adds what the gateway may say about a request. Raises RefusedError."""
+    if (value := fields.get(b"authorization")) is not None:
+        scheme, _, credential = value.decode().partition(" ")
+        token = credential.strip() or scheme
+        if len(token) > MAX_TOKEN or not (token.isascii() and token.isprintable()):
+            raise RefusedError(_BAD_TOKEN)
+        request.token = token
+    if (value := fields.get(b"x-forwarded-for")) is not None:
+        source = value.decode().partition(",")[0].strip()
+        if not _visible(source, MAX_SOURCE):
+            raise RefusedError(_BAD_SOURCE)
+        request.source = source
+    if (value := fields.get(b"x-request-id")) is not None:
+        request_id = value.decode()
+        if not _visible(request_id, MAX_REQUEST_ID):
+            raise RefusedError(_BAD_REQUEST_ID)
+        request.request_id = request_id
+    if (value := fields.get(b"x-sluice-bytes")) is not None:
+        request.payload_bytes = _whole(value, "x-sluice-bytes", MAX_BYTES)
+    if (value := fields.get(b"x-sluice-attempt")) is not None:
+        request.attempt = _whole(value, "x-sluice-attempt", MAX_ATTEMPT)
+    elif (value := fields.get(b"x-envoy-attempt-count")) is not None:  # counts the first try as 1
+        request.attempt = max(0, _whole(value, "x-envoy-attempt-count", MAX_ATTEMPT) - 1)
+
+
+def _visible(text: str, most: int) -> bool:
+    """Whether it is at most `most` visible ASCII characters; string methods, as they cost less than
+    a pattern.
+    """
+    return len(text) <= most and text.isascii() and text.isprintable() and " " not in text
+
+
+def _whole(value: bytes, name: str, most: int) -> int:
+    if len(value) > _MAX_DIGITS or not value.isdigit() or (number := int(value)) > most:
+        raise RefusedError(malformed(f"The header {name} must be a whole number from 0 to {most}."))
+    return number

@@ -1,0 +1,292 @@
+"""One HTTP/1.1 connection: bytes in, checks to the batcher, answers out in order.
+
+A bare asyncio protocol on llhttp (httptools), because a decision costs a few microseconds and a web
+framework a hundred. What a framework would do is done here and in `channel`.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import httptools
+import msgspec
+
+from decider.http import check, decide_api, fast_path, problem
+from decider.http.batcher import Job
+from decider.http.context import Hub
+from decider.http.problem import Problem, RefusedError
+from decider.http.responses import CLOSE, HEAD, KEEP, NGINX
+from decider.http.transport import HEAD_STEP, Channel
+
+log = logging.getLogger(__name__)
+
+_WANTED = frozenset(
+    b"host connection upgrade expect content-type content-encoding content-length authorization"
+    b" x-request-id x-forwarded-for x-original-method x-original-uri x-forwarded-method"
+    b" x-forwarded-uri x-envoy-attempt-count x-sluice-app x-sluice-answer x-sluice-bytes"
+    b" x-sluice-attempt".split()
+)
+_LISTS = frozenset((b"connection", b"upgrade", b"x-forwarded-for"))
+"""Fields that may come more than once; the first one counts."""
+_DECIDE = b"/v1/decide"
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_DOCUMENTS = (b"/healthz", b"/metrics")
+
+
+class Connection(Channel):
+    """Protocol of the transport and of the parser, which calls the on_ methods while it is fed."""
+
+    __slots__ = (
+        "_body",
+        "_body_bytes",
+        "_count",
+        "_duplicate",
+        "_fields",
+        "_head_bytes",
+        "_parser",
+        "_unfinished",
+        "_url",
+    )
+
+    def __init__(self, hub: Hub) -> None:
+        super().__init__(hub)
+        self._unfinished = 0  # bytes parsed since a head began that is not complete
+        self._fields: check.Fields = {}
+        self._body = bytearray()
+        self._parser = httptools.HttpRequestParser(self)
+        self._reset()
+
+    def _reset(self) -> None:
+        """Ready for the next request."""
+        self._url = b""
+        self._fields.clear()
+        self._duplicate = b""
+        self._count = 0
+        self._head_bytes = 0
+        self._head_done = False
+        self._body_bytes = 0
+        if self._body:
+            self._hub.body_bytes -= len(self._body)
+            self._body = bytearray()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        super().connection_lost(error)
+        del (
+            self._parser
+        )  # it refers back to this object, and the garbage collector should find nothing to do
+
+    def data_received(self, data: bytes) -> None:
+        hub = self._hub
+        self.last = hub.now
+        if (
+            self.since
+            or self._done
+            or self._later
+            or not self._reading
+            or len(data) > hub.plain_most
+        ):
+            if not self._done:
+                self._receive(data)
+        elif (request := hub.plain.read(data)) is not None:
+            self._batcher.add(self, request, 0)
+        else:
+            self._receive_first(data)
+
+    def _receive_first(self, data: bytes) -> None:
+        """The long way, from a request's first byte; the shape of what turns out to be one plain
+        check is kept.
+        """
+        waiting = self.waiting
+        self._receive(data)
+        if self.waiting == waiting + 1 and not self.since and data.endswith(fast_path.END):
+            self._hub.plain.learn(data, self._hub.now)
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except (
+            httptools.HttpParserUpgrade
+        ):  # its request was answered like any other; the protocol stays HTTP/1.1
+            self._finish_reading()
+        except httptools.HttpParserCallbackError as error:
+            self._refuse(self._cause(error))
+        except httptools.HttpParserError as error:
+            if not self._done:
+                self._refuse(problem.malformed(f"This is not HTTP/1.1: {error}."))
+        else:
+            if self.since and not self._head_done and not self._done:
+                self._unfinished += len(data)
+                if self._unfinished > self._limits.head + HEAD_STEP:
+                    self._refuse(self._head_problem())
+
+    def _cause(self, error: BaseException) -> Problem:
+        """What a callback raised. Anything but a refusal is a defect: logged, and told as one."""
+        cause = error.__context__
+        if isinstance(cause, RefusedError):
+            return cause.problem
+        log.error("a request could not be handled", exc_info=cause)
+        return problem.INTERNAL
+
+    def _head_problem(self) -> Problem:
+        limits = self._limits
+        return problem.head_too_large(
+            f"A request may have {limits.headers} header fields, and {limits.head} bytes of them."
+        )
+
+    def on_message_begin(self) -> None:
+        self.since = self._hub.now
+
+    def on_url(self, part: bytes) -> None:
+        self._url += part
+        if len(self._url) > self._limits.url:
+            raise RefusedError(problem.url_too_long("The URL", self._limits.url))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count += 1
+        self._head_bytes += len(name) + len(value)
+        if not value.isascii():
+            try:
+                value.decode()
+            except UnicodeDecodeError:
+                raise RefusedError(
+                    problem.malformed("A header field is not valid UTF-8.")
+                ) from None
+        name = name.lower()
+        if name in _WANTED and not self._head_done:  # trailers say nothing here
+            if name not in self._fields:
+                self._fields[name] = value
+            elif name not in _LISTS:
+                self._duplicate = name
+
+    def on_headers_complete(self) -> None:
+        self._head_done = True
+        limits, fields = self._limits, self._fields
+        if (
+            self._count > limits.headers
+            or self._head_bytes + 4 * self._count + len(self._url) > limits.head
+        ):
+            raise RefusedError(self._head_problem())
+        if self._url[:1] != b"/":
+            self._url = _origin_form(self._url)
+        if b"content-length" in fields and int(fields[b"content-length"]) > (
+            most := self._body_limit()
+        ):
+            raise RefusedError(problem.too_large(most))
+        if b"expect" in fields:
+            self._meet_expectation(fields[b"expect"])
+
+    def _body_limit(self) -> int:
+        return self._limits.decide_body if self._is_decide() else self._limits.body
+
+    def _is_decide(self) -> bool:
+        return self._url.partition(b"?")[0] == _DECIDE
+
+    def _meet_expectation(self, what: bytes) -> None:
+        if what.lower() != b"100-continue":
+            raise RefusedError(problem.EXPECTATION_FAILED)
+        if self._parser.get_http_version() != "1.0":
+            self._send(_CONTINUE, 0)
+
+    def on_body(self, data: bytes) -> None:
+        self._body_bytes += len(data)
+        if self._body_bytes > (most := self._body_limit()):
+            raise RefusedError(problem.too_large(most))
+        if self._is_decide():
+            self._body += data
+            self._hub.body_bytes += len(data)
+            if self._hub.body_bytes > self._limits.all_bodies:
+                raise RefusedError(
+                    problem.too_busy(
+                        "This decider is receiving too many bodies at once; try again in a second."
+                    )
+                )
+
+    def on_message_complete(self) -> None:
+        self.since = 0.0
+        self._unfinished = 0
+        if self._done:
+            return
+        mark = self._mark()
+        try:
+            self._dispatch(mark)
+        except RefusedError as refused:
+            self._hub.stats.refused += 1
+            if self._url.startswith(check.PREFIX) and check.wants_nginx(self._url, self._fields):
+                mark |= NGINX
+            self._send(self._hub.answers.problem(refused.problem, mark), mark)
+        self._reset()
+
+    def _mark(self) -> int:
+        """What the answer has to say or leave out, beside the decision."""
+        fields = self._fields
+        mark = 0
+        if not self._parser.should_keep_alive() or self._hub.stopping or b"upgrade" in fields:
+            mark = CLOSE
+            self._done = True
+        elif b"connection" in fields and self._parser.get_http_version() == "1.0":
+            mark = KEEP
+        return mark | HEAD if self._parser.get_method() == b"HEAD" else mark
+
+    def _dispatch(self, mark: int) -> None:
+        """Decides, or answers by itself. Raises RefusedError."""
+        url, fields = self._url, self._fields
+        if self._job is not None:
+            self._batcher.finish(self._job)
+        if b"host" not in fields and self._parser.get_http_version() == "1.1":
+            raise RefusedError(problem.malformed("The header Host is missing."))
+        if self._duplicate:
+            raise RefusedError(
+                problem.malformed(f"The header {self._duplicate.decode()} came more than once.")
+            )
+        if url.startswith(check.PREFIX) and url[9:10] in (b"/", b"?", b""):
+            request = check.read(url, self._parser.get_method(), fields, self._body_bytes)
+            if check.wants_nginx(url, fields):
+                mark |= NGINX
+            self._batcher.add(self, request, mark)
+            self._close_after = bool(mark & CLOSE)
+            if self.waiting >= self._limits.outstanding:
+                self._batcher.run()
+        elif self._is_decide():
+            self._decide(mark)
+        else:
+            self._document(url.partition(b"?")[0], mark)
+
+    def _decide(self, mark: int) -> None:
+        if (method := self._parser.get_method()) != b"POST":
+            raise RefusedError(problem.wrong_method(method.decode(), "POST"))
+        form = decide_api.form_of(self._fields)
+        requests = decide_api.read(form, bytes(self._body))
+        self._batcher.run()
+        self._job = Job(self, requests, form, mark)
+        self._batcher.start(self._job)
+        self._pause()
+
+    def _document(self, path: bytes, mark: int) -> None:
+        if path not in _DOCUMENTS:
+            raise RefusedError(
+                problem.not_found("There are /v1/check, /v1/decide, /healthz and /metrics.")
+            )
+        if (method := self._parser.get_method()) not in (b"GET", b"HEAD"):
+            raise RefusedError(problem.wrong_method(method.decode(), "GET, HEAD"))
+        if path == b"/metrics":
+            data = self._hub.answers.document(
+                200, "text/plain; version=0.0.4; charset=utf-8", self._hub.metrics(), mark
+            )
+        else:
+            health = self._hub.health()
+            status = 200 if health.get("config_version") else 503
+            data = self._hub.answers.document(
+                status, "application/json", msgspec.json.encode(health), mark
+            )
+        self._send(data, mark)
+
+
+def _origin_form(url: bytes) -> bytes:
+    """The path of an absolute-form request target (RFC 9112, section 3.2.2); anything else as it
+    is.
+    """
+    scheme, separator, rest = url.partition(b"://")
+    if not separator or scheme.lower() not in (b"http", b"https"):
+        return url
+    slash = rest.find(b"/")
+    return rest[slash:] if slash >= 0 else b"/"

@@ -1,0 +1,184 @@
+"""What a decision looks like as an HTTP response. All that is constant is rendered ahead.
+
+Responses are ASCII text until they are written, so that the answers to pipelined requests join into
+one write.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import math
+from functools import lru_cache
+from typing import NamedTuple
+
+from decider.contracts.requests import Decision
+from decider.contracts.vocabulary import HTTP_STATUS, Action
+from decider.http import problem, ratelimit_fields
+from decider.http.problem import Problem
+from decider.refusal import receipt
+
+CLOSE = 1
+"""Mark: this answer is the connection's last."""
+HEAD = 2
+"""Mark: asked by HEAD, so the answer has no body."""
+NGINX = 4
+"""Mark: asked by nginx auth_request, which understands only 2xx and 403; the true status goes into
+sluice-status.
+"""
+KEEP = 8
+"""Mark: an HTTP/1.0 client asked to keep the connection."""
+
+
+class _Words(NamedTuple):
+    title: str
+    detail: str
+
+
+WORDS: dict[Action, _Words] = {
+    Action.DEFER: _Words(
+        "Too many requests",
+        "This request was not served now. Wait the number of seconds in retry_after, then send it"
+        " again.",
+    ),
+    Action.BATCH: _Words(
+        "Too many single requests",
+        "Ask for many items in one request, not one by one; or wait the number of seconds in"
+        " retry_after, then send it again.",
+    ),
+    Action.SHED: _Words(
+        "Service busy",
+        "The service cannot take this request now. Wait the number of seconds in retry_after, then"
+        " send it again.",
+    ),
+    Action.BLOCK: _Words(
+        "Not allowed",
+        "This request is not allowed, and sending it again will not help. If this seems wrong, tell"
+        " support the decision id.",
+    ),
+}
+
+NGINX_REFUSAL = 403
+
+
+def retry_after(decision: Decision) -> int:
+    """Whole seconds, rounded up, until a retry is worth it; at least 1 for what may be retried, 0
+    for what may not.
+    """
+    if decision.action in (Action.ADMIT, Action.BLOCK):
+        return 0
+    return max(1, math.ceil(decision.retry_after))
+
+
+def _problem_start(action: Action) -> str:
+    words = WORDS[action]
+    members = {
+        "type": problem.PREFIX + action.word,
+        "title": words.title,
+        "status": HTTP_STATUS[action],
+        "detail": words.detail,
+    }
+    return json.dumps(members, separators=(",", ":"))[:-1] + ',"decision":"dec_'
+
+
+_PROBLEM_START = {int(action): _problem_start(action) for action in WORDS}
+_ACTION_LINES = {int(a): f"sluice-action: {a.word}\r\nsluice-decision: dec_" for a in Action}
+_STATUS = {int(a): HTTP_STATUS[a] for a in Action}
+_STATUS_LINES = {s: f"HTTP/1.1 {s} {problem.phrase(s)}\r\n" for s in set(HTTP_STATUS.values())}
+
+
+class Answers:
+    """Renders responses; keeps the Date field, which its owner refreshes about once a second."""
+
+    def __init__(self, now: float) -> None:
+        self.tick(now)
+
+    def tick(self, now: float) -> None:
+        """Sets the Date of the responses that follow; `now` in unix seconds."""
+        self._date = f"date: {email.utils.formatdate(now, usegmt=True)}\r\n"
+        self._admit = (
+            f"HTTP/1.1 200 OK\r\n{self._date}content-length: 0\r\n{_ACTION_LINES[Action.ADMIT]}"
+        )
+
+    def check(self, decision: Decision, mark: int) -> str:
+        """The whole response to one check."""
+        fields = ratelimit_fields.lines(
+            decision.limit, decision.window, decision.remaining, decision.reset
+        )
+        if mark or decision.action:
+            return self._check_marked(decision, mark, fields)
+        return f"{self._admit}{decision.id.hex()}\r\n{fields}\r\n"
+
+    def _check_marked(self, decision: Decision, mark: int, fields: str) -> str:
+        """A response that is no plain admit: refused, or with something to say about the
+        connection.
+        """
+        action, dec = decision.action, decision.id.hex()
+        status = true_status = _STATUS[action]
+        extra = _connection(mark)
+        if mark & NGINX:
+            extra += f"sluice-status: {true_status}\r\n"
+            status = 200 if action == Action.ADMIT else NGINX_REFUSAL
+        body = ""
+        if action != Action.ADMIT:
+            wait = retry_after(decision)
+            body = _refusal_body(decision, dec, wait)
+            extra += f"content-type: {problem.CONTENT_TYPE}\r\ncache-control: no-store\r\n"
+            extra += f"retry-after: {wait}\r\n" if wait else ""
+            extra += f"{receipt.HEADER}: {decision.receipt}\r\n" if decision.receipt else ""
+        head = (
+            f"{_STATUS_LINES[status]}{self._date}content-length:"
+            f" {len(body)}\r\n{extra}{_ACTION_LINES[action]}{dec}\r\n{fields}\r\n"
+        )
+        return head if mark & HEAD else head + body
+
+    def problem(self, what: Problem, mark: int) -> bytes:
+        """The whole response for a request that is refused before it is decided."""
+        status, extra = (
+            what.status,
+            f"content-type: {problem.CONTENT_TYPE}\r\ncache-control: no-store\r\n",
+        )
+        extra += "".join(f"{name}: {value}\r\n" for name, value in what.headers)
+        if mark & NGINX:
+            extra += f"sluice-status: {status}\r\n"
+            status = NGINX_REFUSAL
+        return self.plain(status, extra, problem.body(what), mark)
+
+    def document(self, status: int, content_type: str, body: bytes, mark: int) -> bytes:
+        """The whole response with a body of another kind."""
+        return self.plain(
+            status, f"content-type: {content_type}\r\ncache-control: no-store\r\n", body, mark
+        )
+
+    def plain(self, status: int, fields: str, body: bytes, mark: int) -> bytes:
+        """A response from its parts; `fields` are ready lines."""
+        start = (
+            f"HTTP/1.1 {status} {problem.phrase(status)}\r\n{self._date}content-length:"
+            f" {len(body)}\r\n"
+        )
+        head = f"{start}{_connection(mark)}{fields}\r\n".encode("ascii")
+        return head if mark & HEAD else head + body
+
+
+def _connection(mark: int) -> str:
+    if mark & CLOSE:
+        return "connection: close\r\n"
+    return "connection: keep-alive\r\n" if mark & KEEP else ""
+
+
+def _refusal_body(decision: Decision, dec: str, wait: int) -> str:
+    """RFC 9457 problem as ASCII JSON; it says what to do, and nothing of how the decision was
+    reached.
+    """
+    retry = f',"retry_after":{wait}' if wait else ""
+    hint = f',"batch":{json.dumps(decision.batch_hint)}' if decision.batch_hint else ""
+    return f'{_PROBLEM_START[decision.action]}{dec}"{retry}{hint}{_reasons(decision.told)}}}'
+
+
+@lru_cache(maxsize=1024)  # a few causes in a few orders
+def _reasons(told: tuple[tuple[str, str], ...]) -> str:
+    if not told:
+        return ""
+    return ',"reasons":' + json.dumps(
+        [{"code": code, "text": text} for code, text in told], separators=(",", ":")
+    )

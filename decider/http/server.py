@@ -1,0 +1,97 @@
+"""The decider's HTTP server: /v1/check, /v1/decide, /healthz and /metrics on one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from decider.http.batcher import Batcher, Decides, Stats
+from decider.http.connection import Connection
+from decider.http.context import Health, Hub, Limits, Metrics
+from decider.http.responses import Answers
+
+BACKLOG = 4096
+"""Connections the kernel holds until they are accepted."""
+
+
+def _nothing() -> None:
+    """The hook when no one wants to be told."""
+
+
+class HttpServer:
+    """Serves one engine. Made and used on the event loop's thread; `stats` may be read at any
+    time.
+    """
+
+    def __init__(
+        self,
+        engine: Decides,
+        health: Health,
+        metrics: Metrics,
+        limits: Limits | None = None,
+        on_decided: Callable[[], None] = _nothing,
+    ) -> None:
+        """`on_decided` is called after each engine.decide, before its answers are written; it must
+        be quick.
+        """
+        self.limits = limits or Limits()
+        self.stats = Stats()
+        self.port = 0
+        """The port that was bound; of use when 0 was asked for."""
+        self._engine = engine
+        self._health = health
+        self._metrics = metrics
+        self._on_decided = on_decided
+        self._server: asyncio.Server | None = None
+        self._sweeper: asyncio.TimerHandle | None = None
+
+    @property
+    def connections(self) -> int:
+        """Connections open now."""
+        return len(self._hub.connections)
+
+    async def start(self, host: str, port: int) -> None:
+        """Binds and serves. Raises OSError when the address cannot be had."""
+        loop = asyncio.get_running_loop()
+        answers = Answers(time.time())
+        batcher = Batcher(self._engine, answers, self.stats, self._on_decided)
+        self._hub = Hub(batcher, answers, self.stats, self.limits, self._health, self._metrics)
+        self._server = await loop.create_server(
+            lambda: Connection(self._hub), host, port, backlog=BACKLOG
+        )
+        self.port = int(self._server.sockets[0].getsockname()[1])
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """Refreshes the shared clock and the Date field, and looks at every connection's
+        deadlines.
+        """
+        hub = self._hub
+        hub.now = hub.loop.time()
+        hub.answers.tick(time.time())
+        for connection in list(hub.connections):
+            connection.sweep(hub.now)
+        self._sweeper = hub.loop.call_later(self.limits.sweep_s, self._sweep)
+
+    async def stop(self, grace_s: float = 5.0) -> None:
+        """Accepts no more, answers what has been asked, closes; after `grace_s` seconds cuts what
+        is left.
+        """
+        if self._server is None:
+            return
+        hub = self._hub
+        hub.stop()
+        self._server.close()
+        hub.batcher.run()
+        end = hub.loop.time() + grace_s
+        while hub.connections and hub.loop.time() < end:
+            for connection in list(hub.connections):
+                connection.close_if_idle()
+            await asyncio.sleep(0.01)
+        for connection in list(hub.connections):
+            connection.abort()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        await asyncio.sleep(0)  # lets aborted transports report their end
+        self._server = None

@@ -1,0 +1,235 @@
+"""Looking into one app's buckets on a running decider, and filling one: signed commands, each
+obeyed at most once.
+
+Only the console can make a command: it signs with the key that signs config documents, in a domain
+of its own. A look reads the slot and writes nothing. A filling is done once: nonces are remembered
+until they expire, and for the longest time a command can live after a start none is done, so that
+one done before a restart cannot be done again after it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+import msgspec
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from msgspec import Meta, Struct
+
+from decider.contracts.config import Config, Name, Signed, key_id
+from decider.engine import app_state as st
+from decider.engine import quota
+from decider.engine.engine import Engine
+from decider.whatif.plan import Plan, plan_of
+
+Verb = Literal["peek", "fill_burst", "fill_errors"]
+LIFE_S = 5.0
+"""Longest time between a command's making and its expiry."""
+SKEW_S = 5.0
+"""How far the clocks of console and decider may differ."""
+_DOMAIN = b"sluice-command\x00"
+"""Signed before the payload, so that no config document is ever a command, nor the other way round.
+"""
+
+
+class CommandError(Exception):
+    """A command that nobody with the key made, or that cannot be read."""
+
+
+class Command(Struct, array_like=True, frozen=True):
+    """What the console asks all deciders about one app."""
+
+    verb: Verb
+    app: Name
+    nonce: Annotated[str, Meta(pattern=r"^[0-9a-f]{32}$")]
+    issued_at: float
+    expires_at: float
+
+
+class View(Struct, array_like=True, frozen=True):
+    """An app's buckets on one decider as its next request would find them. Times are unix
+    seconds.
+    """
+
+    config_version: int
+    tier: int
+    tokens: float
+    """In the burst bucket; negative in the headroom."""
+    burst: float
+    rate: float
+    """Tokens a second that come back."""
+    quota_used: float
+    """Requests this decider has admitted today, since it tracks the app."""
+    quota_left: float
+    """Requests it may still admit today without another lease."""
+    quota_per_day: float
+    errors_left: float
+    """False-throttle error budget, expected false throttles."""
+    errors_per_hour: float
+    pace: float
+    """Requests a second over the last minute."""
+    refused: float
+    """Of the last minute's requests, how many were not admitted."""
+    wait_until: float
+    """Until when clients were told to wait; 0 when none was."""
+    tracked_since: float
+    last_seen: float
+
+
+class Answer(Struct, array_like=True, frozen=True):
+    """One decider's answer to a command."""
+
+    node: str
+    region: str
+    nonce: str
+    at: float
+    view: View | None
+    """After the command; None when this decider does not track the app."""
+    before: View | None = None
+    """Before a filling that was done."""
+    done: bool = False
+    error: str = ""
+    """Why a filling was not done."""
+
+
+def sign(command: Command, key: Ed25519PrivateKey) -> bytes:
+    """The command as bytes to publish."""
+    payload = msgspec.msgpack.encode(command)
+    return msgspec.msgpack.encode(
+        Signed(payload, key.sign(_DOMAIN + payload), key_id(key.public_key()))
+    )
+
+
+def verify(data: bytes, keys: dict[str, Ed25519PublicKey]) -> Command:
+    """The command in signed bytes. Raises CommandError."""
+    try:
+        signed = msgspec.msgpack.decode(data, type=Signed)
+        keys[signed.key_id].verify(signed.signature, _DOMAIN + signed.payload)
+        command = msgspec.msgpack.decode(signed.payload, type=Command)
+    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
+        raise CommandError(f"not a signed command: {error}") from error
+    except (KeyError, InvalidSignature) as error:
+        raise CommandError("it is not signed by the console") from error
+    if not (
+        math.isfinite(command.issued_at) and 0 <= command.expires_at - command.issued_at <= LIFE_S
+    ):
+        raise CommandError("it would live too long")
+    return command
+
+
+class Desk:
+    """Where one decider takes commands."""
+
+    def __init__(
+        self, engine: Engine, keys: dict[str, Ed25519PublicKey], started_at: float
+    ) -> None:
+        self._engine, self._keys, self._started_at = engine, keys, started_at
+        self._done: dict[str, float] = {}
+
+    def obey(self, data: bytes, now: float) -> Answer:
+        """Does what a command says, or says why not. Raises CommandError for what is no command of
+        the console.
+        """
+        command = verify(data, self._keys)
+        before = self._view(command.app, now)
+        if command.verb == "peek":
+            return self._answer(command, now, before)
+        if error := self._objection(command, now, known=before is not None):
+            return self._answer(command, now, before, error=error)
+        self._done[command.nonce] = command.expires_at
+        self._fill(command, now)
+        return self._answer(command, now, self._view(command.app, now), before=before, done=True)
+
+    def _objection(self, command: Command, now: float, *, known: bool) -> str:
+        self._done = {nonce: until for nonce, until in self._done.items() if until >= now}
+        if now > command.expires_at:
+            return "it had expired when it arrived"
+        if command.issued_at > now + SKEW_S:
+            return f"this node's clock is more than {SKEW_S:.0f} s behind the console's"
+        if command.nonce in self._done:
+            return "it was done already"
+        if now < self._started_at + LIFE_S + SKEW_S:
+            return (
+                f"this node has just started; in its first {LIFE_S + SKEW_S:.0f} s it fills"
+                " nothing, so that nothing is done twice"
+            )
+        return "" if known else "this node does not track the app, so there is nothing to fill"
+
+    def _fill(self, command: Command, now: float) -> None:
+        """Fills a bucket as if it were new: the next request finds it full."""
+        clock, slot = self._engine.state.clock, self._engine.slot_of(command.app)
+        if command.verb == "fill_errors":
+            clock[slot, st.BUDGET_AT] = -1.0
+            return
+        clock[slot, st.BUCKET_AT] = -1.0
+        clock[slot, st.RETRY_UNTIL] = min(clock[slot, st.RETRY_UNTIL], now)
+
+    def _answer(
+        self,
+        command: Command,
+        now: float,
+        view: View | None,
+        *,
+        before: View | None = None,
+        done: bool = False,
+        error: str = "",
+    ) -> Answer:
+        engine = self._engine
+        return Answer(
+            engine.node, engine.region_name, command.nonce, now, view, before, done, error
+        )
+
+    def _view(self, app: str, now: float) -> View | None:
+        config, slot = self._engine.config, self._engine.slot_of(app)
+        return None if config is None or slot < 0 else view(self._engine, config, app, slot, now)
+
+
+def view(engine: Engine, config: Config, app: str, slot: int, now: float) -> View:
+    """The buckets in a slot at `now`, refilled on paper only: no bit of the state changes."""
+    state, clock = engine.state, engine.state.clock[slot].tolist()
+    tier = int(state.profile[slot, st.P_TIER])
+    plan = plan_of(config, app=app, tenant=engine.tenant_in(slot), tier=tier, now=now)
+    today = clock[st.QUOTA_DAY] == float(math.floor(now / 86_400.0))
+    return View(
+        config.version,
+        tier,
+        _tokens(clock, plan, now),
+        plan.burst,
+        plan.rate,
+        quota_used=clock[st.QUOTA_USED] if today else 0.0,
+        quota_left=quota.seen(clock, now, plan.quota_per_day * engine.quota_share),
+        quota_per_day=plan.quota_per_day,
+        errors_left=_errors(clock, plan, now),
+        errors_per_hour=plan.error_budget_per_hour,
+        pace=_last_minute(state, slot, st.C_60S, now) / 60.0,
+        refused=_last_minute(state, slot, st.C_REFUSED, now),
+        wait_until=clock[st.RETRY_UNTIL],
+        tracked_since=clock[st.FIRST],
+        last_seen=clock[st.SEEN],
+    )
+
+
+def _tokens(clock: list[float], plan: Plan, now: float) -> float:
+    """As `state.refill` would find it."""
+    if clock[st.BUCKET_AT] < 0.0:
+        return plan.burst
+    return min(plan.burst, clock[st.TOKENS] + max(0.0, now - clock[st.BUCKET_AT]) * plan.rate)
+
+
+def _errors(clock: list[float], plan: Plan, now: float) -> float:
+    """As `state.error_budget` would find it."""
+    per_hour = plan.error_budget_per_hour
+    if clock[st.BUDGET_AT] < 0.0:
+        return per_hour
+    return min(per_hour, clock[st.BUDGET] + max(0.0, now - clock[st.BUDGET_AT]) * per_hour / 3600.0)
+
+
+def _last_minute(state: st.State, slot: int, column: int, now: float) -> float:
+    """A sliding count over 60 s, as the features see it once the window has moved on to `now`."""
+    at = (now - st.EPOCH) / 60.0
+    step = math.floor(at) - int(state.window[slot, 2])
+    current, previous = state.counts[slot, column : column + 2].tolist()
+    if step > 0:
+        current, previous = 0.0, current if step == 1 else 0.0
+    return float(current + previous * (1.0 - (at - math.floor(at))))

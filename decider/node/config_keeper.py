@@ -1,0 +1,196 @@
+"""Keeps the config: verifies what arrives from anywhere, applies what is newer, loads models,
+remembers the last good one.
+
+A document can come by push, by poll, from a file an operator put on this node, or from this node's
+own disk at start. All go through `offer`, so all are verified alike.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from decider.contracts import config as configs
+from decider.contracts.artifact import ArtifactError
+from decider.contracts.config import Config, ConfigError
+from decider.contracts.store import Ack
+from decider.engine.engine import Engine
+from decider.scoring.model import Model
+
+FetchModel = Callable[[str], Awaitable[bytes | None]]
+"""Digest to artifact bytes, None when the store has none. Raises OSError when the store is out of
+reach.
+"""
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Writes a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_bytes(data)
+    draft.replace(path)
+
+
+class Keeper:
+    """The config and model of one engine."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        keys: dict[str, Ed25519PublicKey],
+        data: Path,
+        models: Path,
+        fetch_model: FetchModel,
+    ) -> None:
+        """`data`: this node's directory (config.bin, switch.bin); `models`: artifacts by digest."""
+        self.engine, self.data = engine, data
+        self.last_error = ""
+        self.model_error = ""
+        self.acks: asyncio.Queue[Ack] = asyncio.Queue(maxsize=1000)
+        self._keys, self._models, self._fetch_model = keys, models, fetch_model
+        self._file_seen: tuple[int, int] | None = None
+        self._refused = b""
+        self._loading: asyncio.Task[None] | None = None
+
+    @property
+    def version(self) -> int:
+        """Version of the document in force, 0 before the first."""
+        return self.engine.config.version if self.engine.config else 0
+
+    @property
+    def keys(self) -> dict[str, Ed25519PublicKey]:
+        """The console's public keys by id."""
+        return self._keys
+
+    def offer(self, data: bytes, source: str) -> bool:
+        """Takes a signed document; True when it is in force now. A refused one is acked with its
+        reason, once.
+        """
+        received_at, started = time.time(), time.perf_counter()
+        try:
+            config = configs.verify(data, self._keys)
+        except ConfigError as error:
+            if data != self._refused:
+                self._refused = data
+                self.last_error = f"config from {source} refused: {error}"
+                self._ack(self.version, received_at, started, source, error=str(error))
+            return False
+        if config.version <= self.version:
+            return False
+        old_decision_at = self.engine.last_decision_at if self.version else 0.0
+        self.engine.apply(config, self._model_for(config))
+        self.last_error = ""
+        self._ack(config.version, received_at, started, source, last_old=old_decision_at)
+        self._remember(data)
+        return True
+
+    def _model_for(self, config: Config) -> Model | None:
+        """The model to use at once: the one that runs, until the named one is loaded."""
+        if config.model is None:
+            self.model_error = ""
+            return None
+        running = self.engine.model
+        if running is None or running.digest != config.model.digest:
+            self.load_soon()
+        return running
+
+    def load_soon(self) -> None:
+        """Loads the model that the document names, beside the running one."""
+        if self._loading is None or self._loading.done():
+            self._loading = asyncio.get_running_loop().create_task(self._load())
+
+    async def _load(self) -> None:
+        """Loads until the running model is the one named; a bad one leaves the fallback limiter in
+        charge.
+        """
+        while (config := self.engine.config) is not None and config.model is not None:
+            digest = config.model.digest
+            if self.engine.model is not None and self.engine.model.digest == digest:
+                return
+            model: Model | None = None
+            try:
+                data = await self._artifact(digest)
+                model = await asyncio.to_thread(Model.load, data, digest)
+                self.model_error = ""
+            except (ArtifactError, OSError) as error:
+                self.model_error = f"model {digest[:12]} cannot be used: {error}"
+            current = self.engine.config
+            if current is not None and current.model is not None and current.model.digest == digest:
+                self.engine.apply(current, model)
+                return
+
+    async def _artifact(self, digest: str) -> bytes:
+        """Bytes of an artifact from this machine or the store. Raises ArtifactError when neither
+        has it.
+        """
+        path = self._models / digest
+        if path.is_file():
+            return await asyncio.to_thread(path.read_bytes)
+        data = await self._fetch_model(digest)
+        if data is None:
+            raise ArtifactError("neither this node nor the store has it")
+        await asyncio.to_thread(write_atomically, path, data)
+        return data
+
+    def needs_model(self) -> bool:
+        """Whether the document names a model that does not run."""
+        config = self.engine.config
+        if config is None or config.model is None:
+            return False
+        return self.engine.model is None or self.engine.model.digest != config.model.digest
+
+    def _ack(
+        self,
+        version: int,
+        received_at: float,
+        started: float,
+        source: str,
+        *,
+        error: str = "",
+        last_old: float = 0.0,
+    ) -> None:
+        ack = Ack(
+            node=self.engine.node,
+            region=self.engine.region_name,
+            version=version,
+            ok=not error,
+            error=error,
+            received_at=received_at,
+            applied_at=time.time(),
+            took_ms=(time.perf_counter() - started) * 1e3,
+            last_old_decision_at=last_old,
+            source=source,
+        )
+        if self.acks.full():
+            self.acks.get_nowait()
+        self.acks.put_nowait(ack)
+
+    def _remember(self, data: bytes) -> None:
+        try:
+            write_atomically(self.data / "config.bin", data)
+        except OSError as error:
+            self.last_error = f"the config could not be kept on disk: {error}"
+
+    def start_from_disk(self) -> None:
+        """Applies the last known good document of this node, if there is one."""
+        path = self.data / "config.bin"
+        if path.is_file():
+            self.offer(path.read_bytes(), "disk")
+
+    def look_at_file(self) -> None:
+        """Applies a document that an operator put on this node while the store was away
+        (switch.bin).
+        """
+        try:
+            stat = (self.data / "switch.bin").stat()
+        except OSError:
+            return
+        seen = (stat.st_mtime_ns, stat.st_size)
+        if seen != self._file_seen:
+            self._file_seen = seen
+            self.offer((self.data / "switch.bin").read_bytes(), "file")

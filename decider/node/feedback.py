@@ -1,0 +1,313 @@
+"""Tells the deciders what became of requests: reads the gateway's JSON access log and sends
+outcomes to Valkey.
+
+`python -m decider.node.feedback --log FILE --valkey URL`. Nothing is lost while Valkey is away: the
+log itself is the buffer, up to MAX_BEHIND bytes, and the place reached is kept beside it. After a
+restart the last batch may be sent twice; the features it feeds are rates over a minute and bear
+that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import re
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+import redis
+
+from decider.contracts.requests import Outcome
+from decider.contracts.store import OUTCOMES_MAXLEN, OUTCOMES_STREAM
+
+EVERY_S = 0.2
+"""How often outcomes are sent, seconds."""
+BATCH = 1000
+"""Outcomes in one stream entry at most."""
+READ_BYTES = 1 << 20
+MAX_LINE = 1 << 16
+"""A longer line is no line of ours, bytes."""
+TRUNCATE_AT = 64 << 20
+"""A log read to its end is emptied beyond this size, bytes."""
+MAX_BEHIND = 256 << 20
+"""Unread log beyond which the oldest is given up, bytes: outcomes that late tell nothing, and the
+disk is not ours to fill.
+"""
+MAX_DURATION_MS = 3_600_000.0
+MAX_AHEAD_S = 60.0
+"""A line from further in the future is not believed, seconds."""
+UNSERVED = frozenset({"UAEX", "RL", "RLSE", "NR", "NC", "DPE", "IH"})
+"""Envoy's response flags of requests that were answered before any service was asked."""
+
+log = logging.getLogger("sluice.feedback")
+_app = re.compile(r"[!-+\--~]{1,128}").fullmatch
+_name = re.compile(r"[!-~]{1,128}").fullmatch
+_decision = re.compile(r"dec_[0-9a-f]{32}").fullmatch
+
+
+class LogLine(msgspec.Struct):
+    """One line of the gateway's access log, by the names in `examples/gateway/envoy.yaml`. What
+    Envoy did not know is null.
+    """
+
+    ts: datetime
+    status: int
+    duration_ms: float
+    app: str | None = None
+    request_id: str | None = None
+    decision: str | None = None
+    service: str | None = None
+    bytes_out: int | None = None
+    flags: str | None = None
+
+
+_decode = msgspec.json.Decoder(LogLine, strict=False).decode
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def outcome(line: bytes, now: float) -> Outcome | None:
+    """The outcome a line tells of; None when the request never reached a service or is not known to
+    be an app's.
+
+    Raises:
+        ValueError: when it is no line of the gateway's (msgspec's errors and undecodable text are
+            ValueErrors).
+    """
+    read = _decode(line)
+    if (
+        not read.app
+        or not read.service
+        or read.status == 0
+        or not UNSERVED.isdisjoint((read.flags or "").split(","))
+    ):
+        return None
+    at = read.ts.replace(tzinfo=read.ts.tzinfo or UTC).timestamp() + read.duration_ms / 1000
+    if not (
+        100 <= read.status <= 599
+        and 0 <= read.duration_ms <= MAX_DURATION_MS
+        and 0 <= at <= now + MAX_AHEAD_S
+    ):
+        raise ValueError("a number is out of range")
+    if _app(read.app) is None or _name(read.service) is None:
+        raise ValueError("app or service is not a name")
+    request_id = read.request_id if read.request_id and _name(read.request_id) else ""
+    decision = read.decision if read.decision and _decision(read.decision) else ""
+    size = min(max(0, read.bytes_out or 0), 2**53)
+    return Outcome(
+        read.app, read.service, at, read.status, read.duration_ms, request_id, decision, size
+    )
+
+
+@dataclass
+class Tail:
+    """A log file read as it grows, through rotation and truncation, from where the last reader
+    stopped.
+    """
+
+    path: Path
+    skipped: int = 0
+    """Lines that were not the gateway's, and stretches that were given up."""
+    _file: BinaryIO | None = None
+    _inode: int = 0
+    _offset: int = 0
+    """Byte after the last whole line handed out."""
+    _in_long_line: bool = False
+
+    def lines(self) -> list[bytes]:
+        """The next whole lines, at most READ_BYTES of them; empty when there is nothing new."""
+        if not self._opened():
+            return []
+        assert self._file is not None
+        self._catch_up(os.fstat(self._file.fileno()).st_size)
+        self._file.seek(self._offset)
+        read = self._file.read(READ_BYTES)
+        end = read.rfind(b"\n") + 1
+        if end == 0:
+            if len(read) > MAX_LINE:
+                self._offset += len(read)
+                self._in_long_line = True
+            return []
+        self._offset += end
+        found = read[: end - 1].split(b"\n")
+        if self._in_long_line:
+            self._in_long_line = False
+            self.skipped += 1
+            del found[0]
+        return found
+
+    def keep_place(self) -> None:
+        """Writes down how far lines were dealt with, and empties a long log that was read to its
+        end.
+        """
+        if self._file is None:
+            return
+        if self._offset >= TRUNCATE_AT and os.fstat(self._file.fileno()).st_size == self._offset:
+            self._file.truncate(0)
+            self._offset = 0
+        draft = self._place.with_suffix(".tmp")
+        draft.write_text(f"{self._inode} {self._offset}\n")
+        draft.replace(self._place)
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    @property
+    def _place(self) -> Path:
+        return self.path.with_name(self.path.name + ".place")
+
+    def _opened(self) -> bool:
+        """Whether the file is open; opens it, or the new one that took its place once the old one
+        is read.
+        """
+        try:
+            there = self.path.stat()
+        except FileNotFoundError:
+            return self._file is not None
+        if (
+            self._file is not None
+            and self._inode != there.st_ino
+            and self._offset >= os.fstat(self._file.fileno()).st_size
+        ):
+            self.close()
+        if self._file is None:
+            # Writable, because emptying it is our task; unbuffered, because another process writes
+            # it.
+            self._file = self.path.open("r+b", buffering=0)
+            self._inode = os.fstat(self._file.fileno()).st_ino
+            self._offset = self._remembered()
+        return True
+
+    def _remembered(self) -> int:
+        try:
+            inode, offset = self._place.read_text().split()
+            return int(offset) if int(inode) == self._inode else 0
+        except (FileNotFoundError, ValueError):
+            return 0
+
+    def _catch_up(self, size: int) -> None:
+        if size < self._offset:  # someone emptied it
+            self._offset = 0
+            self._in_long_line = False
+        elif size - self._offset > MAX_BEHIND:
+            self._offset = size - TRUNCATE_AT
+            self._in_long_line = True  # we land inside a line
+
+
+@dataclass
+class Feedback:
+    """Moves outcomes from the log to the stream. `clock` returns unix seconds."""
+
+    tail: Tail
+    client: redis.Redis
+    clock: Callable[[], float] = time.time
+    sent: int = 0
+    skipped: int = 0
+    _waiting: list[Outcome] = field(default_factory=list)
+    """Read but not yet in the stream, at most one read's worth."""
+
+    def step(self) -> bool:
+        """Sends what the log has next; whether there may be more at once.
+
+        Raises:
+            redis.RedisError: when Valkey is away; the same outcomes are sent by the next call.
+        """
+        if not self._waiting:
+            lines = self.tail.lines()
+            self._waiting = list(self._outcomes(lines))
+            if not self._waiting:
+                if lines:
+                    self.tail.keep_place()
+                return bool(lines)
+        pipeline = self.client.pipeline(transaction=True)
+        for start in range(0, len(self._waiting), BATCH):
+            batch = _encode(self._waiting[start : start + BATCH])
+            pipeline.xadd(OUTCOMES_STREAM, {"b": batch}, maxlen=OUTCOMES_MAXLEN, approximate=True)
+        pipeline.execute()
+        self.sent += len(self._waiting)
+        self._waiting = []
+        self.tail.keep_place()
+        return True
+
+    def run(self, stop: threading.Event) -> None:
+        """Steps until `stop` is set; waits for Valkey as long as it takes."""
+        away = 0.0
+        while not stop.is_set():
+            begun = time.monotonic()
+            try:
+                while self.step() and not stop.is_set():
+                    if away:
+                        log.info("Valkey answers again after %.0f s.", begun - away)
+                        away = 0.0
+                    if time.monotonic() - begun > EVERY_S:
+                        break
+            except redis.RedisError as error:
+                if not away:
+                    away = begun
+                    log.warning("Valkey is away (%s); the log is kept meanwhile.", error)
+                stop.wait(1.0)
+            stop.wait(max(0.0, EVERY_S - (time.monotonic() - begun)))
+
+    def _outcomes(self, lines: list[bytes]) -> Iterator[Outcome]:
+        now = self.clock()
+        for line in lines:
+            try:
+                if len(line) > MAX_LINE:
+                    raise ValueError("the line is too long")
+                told = outcome(line, now)
+            except (ValueError, OverflowError, RecursionError) as error:
+                self.skipped += 1
+                if (
+                    self.skipped & (self.skipped - 1) == 0
+                ):  # the 1st, 2nd, 4th, 8th, ...: a hostile log must not fill ours
+                    log.warning(
+                        "%d lines of the log were not the gateway's so far; the last: %s",
+                        self.skipped,
+                        error,
+                    )
+                continue
+            if told is not None:
+                yield told
+
+
+def main() -> None:
+    """Runs until SIGTERM or SIGINT."""
+    parser = argparse.ArgumentParser(
+        prog="python -m decider.node.feedback",
+        description="Sends a gateway's outcomes to the deciders.",
+    )
+    parser.add_argument("--log", type=Path, required=True, help="the gateway's JSON access log")
+    parser.add_argument(
+        "--valkey",
+        default=os.environ.get("VALKEY_URL"),
+        help="address of Valkey (default: VALKEY_URL)",
+    )
+    options = parser.parse_args()
+    if not options.valkey:
+        parser.error("say where Valkey is: --valkey redis://host:6379/0, or set VALKEY_URL")
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    client = redis.Redis.from_url(options.valkey, socket_timeout=2, socket_connect_timeout=2)
+    feedback = Feedback(Tail(options.log), client)
+    log.info("reading %s", options.log)
+    feedback.run(stop)
+    feedback.tail.close()
+    client.close()
+    log.info("stopped after %d outcomes and %d lines skipped", feedback.sent, feedback.skipped)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,262 @@
+"""One decider process: engine, HTTP server and link on one uvloop event loop."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import uvloop
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from decider.contracts import config as configs
+from decider.contracts import defaults
+from decider.contracts.requests import CheckRequest, Outcome
+from decider.contracts.store import Profile
+from decider.contracts.vocabulary import Action, MlState
+from decider.engine import kernels
+from decider.engine.engine import Engine
+from decider.engine.quota import POOL_SHARE
+from decider.http.server import HttpServer
+from decider.node.config_keeper import Keeper, write_atomically
+from decider.node.store_sync import Link
+from decider.refusal.client import Teller
+from decider.scoring import model
+
+TICK_S = 0.2
+FIRST_CONFIG_S = 0.2
+ZETA = 2.612375348685488
+"""zeta(1.5), the sum of k^-1.5 over all k from 1."""
+
+
+class StartError(Exception):
+    """The decider cannot start; the text says what to set."""
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """Command line of `python -m decider`."""
+    parser = argparse.ArgumentParser(prog="python -m decider", description="One Sluice decider.")
+    parser.add_argument("--node", required=True, help="name of this node, unique in all regions")
+    parser.add_argument("--region", default="local")
+    parser.add_argument("--listen", default="127.0.0.1:9101", help="host:port")
+    parser.add_argument(
+        "--valkey",
+        default=os.environ.get("VALKEY_URL"),
+        help="URL of Valkey; VALKEY_URL when left out",
+    )
+    parser.add_argument("--data", type=Path, required=True, help="this node's directory")
+    parser.add_argument("--models", type=Path, required=True, help="directory of model artifacts")
+    parser.add_argument(
+        "--keys", type=Path, required=True, help="directory with config.pub and token.key"
+    )
+    parser.add_argument(
+        "--capacity", type=int, default=250_000, help="apps tracked at once; about 450 bytes each"
+    )
+    options = parser.parse_args(arguments)
+    if not options.valkey:
+        parser.error("set VALKEY_URL, or name Valkey with --valkey")
+    return options
+
+
+def read_keys(directory: Path) -> tuple[dict[str, Ed25519PublicKey], bytes]:
+    """(config keys by id, token key). Every line of config.pub is a key, so that keys can be
+    rotated. Raises StartError.
+    """
+    try:
+        lines = (directory / "config.pub").read_text().split()
+        keys = [Ed25519PublicKey.from_public_bytes(bytes.fromhex(line)) for line in lines]
+        token_key = bytes.fromhex((directory / "token.key").read_text().strip())
+    except (OSError, ValueError) as error:
+        raise StartError(
+            f"keys in {directory} cannot be read ({error}); --keys must hold config.pub and"
+            " token.key"
+        ) from error
+    if not keys or not token_key:
+        raise StartError(f"config.pub or token.key in {directory} is empty")
+    return {configs.key_id(key): key for key in keys}, token_key
+
+
+def own_share(data: Path, nodes: int) -> float:
+    """Share of each quota that this node owns without a lease, from now until the day (UTC) ends.
+
+    What is not leased is split evenly among the nodes. A node that starts again on the same day has
+    forgotten what it spent, so each of its lives that day has a part of its own: k^-1.5 over their
+    sum, Riemann's zeta(1.5). However often it starts they sum up to no more than all, and a late
+    life still has enough until its first lease arrives.
+    """
+    day = time.strftime("%Y%m%d", time.gmtime())
+    marker = data / "starts"
+    found = marker.read_text().split() if marker.is_file() else []
+    lives = 1 + (int(found[1]) if len(found) == 2 and found[0] == day and found[1].isdigit() else 0)
+    write_atomically(marker, f"{day} {lives}".encode())
+    return float((1.0 - POOL_SHARE) / nodes * lives**-1.5 / ZETA)
+
+
+def warm_up(engine: Engine) -> None:
+    """Runs every compiled path once on a throw-away engine, so that neither a request nor a model
+    swap waits for a compiler.
+    """
+    model.warm_up()
+    scratch = Engine("warm", engine.region_name, engine.token_key, capacity=4096, quota_share=0.5)
+    scratch.apply(defaults.config(), None)
+    now = time.time()
+    scratch.know([Profile("warm")], now)
+    for step in range(3):
+        scratch.decide(
+            [CheckRequest("warm", "GET", f"/v2/orders/{k}") for k in range(600)], now + step
+        )
+        scratch.learn([Outcome("warm", "orders-read", now, 200, 10.0)], now + step)
+        scratch.tick(now + step)
+    table, none = scratch.arena.table, np.zeros(1, np.int64)
+    kernels.project(table, none, none, 0, now)
+    kernels.narrow(table, none, none, 0)
+    kernels.promise(table, none, 0)
+
+
+class Decider:
+    """A process's parts, started and stopped in order."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        keys, token_key = read_keys(options.keys)
+        self.options = options
+        self.engine = Engine(
+            options.node, options.region, token_key, options.capacity, quota_share=0.0
+        )
+        self.teller = self.engine.teller = Teller(token_key)
+        self.link = Link(options.valkey, self.engine, time.time())
+        self.keeper = Keeper(self.engine, keys, options.data, options.models, self.link.fetch_model)
+        self.http = HttpServer(
+            self.engine, self.health, self.metrics, on_decided=self.link.look_at_wants
+        )
+        self._day = ""
+
+    def health(self) -> dict[str, object]:
+        """What /healthz tells."""
+        now = time.time()
+        return {
+            "node": self.engine.node,
+            "config_version": self.keeper.version,
+            "model": self.engine.model.digest if self.engine.model else "",
+            "ml_state": MlState(self.engine.ml_state(now)).name.lower(),
+            "error": self.keeper.model_error or self.keeper.last_error,
+        }
+
+    def metrics(self) -> bytes:
+        """Prometheus text, format 0.0.4."""
+        status = self.link.status()
+        lines = ["# TYPE sluice_decisions_total counter"]
+        lines += [
+            f'sluice_decisions_total{{action="{Action(k).word}"}} {count}'
+            for k, count in enumerate(status.by_action)
+        ]
+        figures = {
+            "sluice_config_version": ("gauge", status.config_version),
+            "sluice_ml_state": ("gauge", status.ml_state),
+            "sluice_events_sent_total": ("counter", status.events_sent),
+            "sluice_events_dropped_total": ("counter", status.events_dropped),
+            "sluice_apps": ("gauge", status.apps),
+            "sluice_decision_p99_seconds": ("gauge", status.latency_p99_us / 1e6),
+            "sluice_http_refused_total": ("counter", self.http.stats.refused),
+            "sluice_http_timeouts_total": ("counter", self.http.stats.timeouts),
+            "sluice_refusals_explained_total": ("counter", self.teller.explained),
+            "sluice_refusals_over_budget_total": ("counter", self.teller.over_budget),
+        }
+        for name, (kind, value) in figures.items():
+            lines += [f"# TYPE {name} {kind}", f"{name} {value}"]
+        return ("\n".join(lines) + "\n").encode()
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            for _ in self.engine.tick_in_parts():
+                await asyncio.sleep(0)
+            self._own_share()
+
+    def _own_share(self) -> None:
+        day = time.strftime("%Y%m%d", time.gmtime())
+        if day != self._day and self.engine.config is not None:
+            self.engine.quota_share = own_share(self.options.data, self.engine.config.nodes)
+            self._day = day
+
+    async def _watch_file(self) -> None:
+        while True:
+            self.keeper.look_at_file()
+            await asyncio.sleep(0.25)
+
+    async def run(self) -> None:
+        """Serves until SIGTERM or SIGINT. Raises StartError."""
+        stop = asyncio.Event()
+        for name in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(name, stop.set)
+        self.keeper.start_from_disk()
+        duties = [
+            asyncio.create_task(self.link.run(self.keeper)),
+            asyncio.create_task(self._watch_file()),
+        ]
+        warm_up(self.engine)
+        while (
+            not self.keeper.version
+            and not stop.is_set()
+            and not any(duty.done() for duty in duties)
+        ):
+            await asyncio.sleep(FIRST_CONFIG_S)
+        if self.keeper.version and not stop.is_set():
+            duties.append(asyncio.create_task(self._tick()))
+            await self._serve(stop, duties)
+        broken = [duty for duty in duties if duty.done()]
+        await _end_all()
+        await self.link.close()
+        for duty in broken:
+            duty.result()
+
+    async def _serve(self, stop: asyncio.Event, duties: list[asyncio.Task[None]]) -> None:
+        self._own_share()
+        host, _, port = self.options.listen.rpartition(":")
+        try:
+            await self.http.start(host, int(port))
+        except (OSError, ValueError) as error:
+            raise StartError(f"cannot listen on {self.options.listen}: {error}") from error
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 100)
+        print(  # noqa: T201
+            f"decider {self.engine.node} listens on {self.options.listen}, config"
+            f" {self.keeper.version}",
+            flush=True,
+        )
+        stopped = asyncio.create_task(stop.wait())
+        await asyncio.wait([stopped, *duties], return_when=asyncio.FIRST_COMPLETED)
+        await self.http.stop()
+
+
+ASKED_TO_END, APART_S = 25, 0.2
+"""How often every task is cancelled, and how far apart, before the process goes without it."""
+
+
+async def _end_all() -> None:
+    """Ends all tasks but this one. A cancellation that meets a timeout in the store's client is
+    taken for that, and lost.
+    """
+    for _ in range(ASKED_TO_END):
+        if not (running := asyncio.all_tasks() - {asyncio.current_task()}):
+            return
+        for task in running:
+            task.cancel()
+        await asyncio.wait(running, timeout=APART_S)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point; 2 when it cannot start."""
+    options = parse(sys.argv[1:] if arguments is None else arguments)
+    try:
+        uvloop.run(Decider(options).run())
+    except StartError as error:
+        print(f"decider: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    return 0

@@ -1,0 +1,297 @@
+"""The decider's link to Valkey, all of it on the event loop: config push and poll, acks, events,
+outcomes, profiles, leases.
+
+Whatever happens here, deciding goes on: every duty runs for itself, waits out an absent store, and
+says so in the heartbeat.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from decider.contracts import store
+from decider.contracts.event import EventBatch, encode_batch
+from decider.contracts.ids import IdSource
+from decider.contracts.requests import Outcome
+from decider.contracts.store import NodeStatus, Profile
+from decider.engine.engine import Engine
+from decider.engine.quota import POOL_SHARE
+from decider.node import commands
+from decider.node.config_keeper import Keeper
+
+PUSH_S, POLL_S, FLUSH_S, STATUS_S, FETCH_S = 1.0, 2.0, 0.2, 1.0, 0.02
+BATCH_EVENTS = 500
+RETRY_S = 0.5
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_profile = msgspec.msgpack.Decoder(Profile).decode
+_decode_outcomes = msgspec.msgpack.Decoder(list[Outcome]).decode
+_LEASE, _GIVE_BACK = (
+    (Path(__file__).parent / "resources" / name).read_text()
+    for name in ("lease.lua", "give_back.lua")
+)
+
+
+class Link:
+    """Duties between one engine and the store. `run` returns when cancelled."""
+
+    def __init__(self, url: str, engine: Engine, started_at: float) -> None:
+        self.store: Any = Redis.from_url(
+            url, socket_timeout=2.0, socket_connect_timeout=1.0, health_check_interval=10
+        )
+        self.engine, self.started_at = engine, started_at
+        self.keeper: Keeper | None = None
+        self.events_sent = 0
+        self.last_error = ""
+        self._patient: Any = Redis.from_url(url, socket_timeout=10.0, socket_connect_timeout=1.0)
+        self._ids = IdSource()
+        self._unsent: EventBatch | None = None
+        self._outcomes_from: Any = "$"
+        self._wanted = asyncio.Event()
+
+    def look_at_wants(self) -> None:
+        """To be called after decisions: what they want fetched is fetched soon."""
+        if self.engine.wanted_profiles or self.engine.leases.wanted:
+            self._wanted.set()
+
+    async def fetch_model(self, digest: str) -> bytes | None:
+        """Artifact bytes from the store. Raises OSError when it is out of reach."""
+        try:
+            data: bytes | None = await self.store.get(store.MODEL_PREFIX + digest)
+        except RedisError as error:
+            raise OSError(f"the store is out of reach: {error}") from error
+        return data
+
+    async def run(self, keeper: Keeper) -> None:
+        """All duties until cancelled."""
+        self.keeper = keeper
+        duties: list[tuple[Callable[[], Awaitable[None]], float]] = [
+            (self._push, PUSH_S),
+            (self._poll, POLL_S),
+            (self._ack, 0.0),
+            (self._flush, FLUSH_S),
+            (self._learn, 0.0),
+            (self._fetch, FETCH_S),
+            (self._obey, PUSH_S),
+            (self._status, STATUS_S),
+        ]
+        async with asyncio.TaskGroup() as group:
+            for duty, pause in duties:
+                group.create_task(self._keep_doing(duty, pause))
+
+    async def _keep_doing(self, duty: Callable[[], Awaitable[None]], pause: float) -> None:
+        while True:
+            try:
+                await duty()
+            except (RedisError, OSError) as error:
+                self.last_error = f"store: {error}"
+                await asyncio.sleep(RETRY_S)
+            except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
+                self.last_error = f"unreadable message from the store: {error}"
+            await asyncio.sleep(pause)
+
+    async def _push(self) -> None:
+        """Listens for pushed documents and profiles, and polls once right after subscribing so that
+        none is missed.
+        """
+        assert self.keeper is not None
+        async with self._patient.pubsub() as channel:
+            await channel.subscribe(store.CONFIG_CHANNEL, store.PROFILES_CHANNEL)
+            await self._poll()
+            while True:
+                message = await channel.get_message(ignore_subscribe_messages=True, timeout=5.0)
+                if message is None:
+                    await channel.ping()
+                elif message["type"] == "message":
+                    if message["channel"] == store.CONFIG_CHANNEL.encode():
+                        self.keeper.offer(message["data"], "push")
+                    else:
+                        self.engine.know([_decode_profile(message["data"])])
+
+    async def _obey(self) -> None:
+        """Listens for signed commands about one app; apart from `_push`, so that no number of them
+        holds up a config.
+        """
+        assert self.keeper is not None
+        desk = commands.Desk(self.engine, self.keeper.keys, self.started_at)
+        async with self._patient.pubsub() as channel:
+            await channel.subscribe(store.COMMANDS_CHANNEL)
+            while True:
+                message = await channel.get_message(ignore_subscribe_messages=True, timeout=5.0)
+                if message is None:
+                    await channel.ping()
+                elif message["type"] == "message":
+                    await self._answer(desk, message["data"])
+
+    async def _answer(self, desk: commands.Desk, data: bytes) -> None:
+        try:
+            answer = desk.obey(data, time.time())
+        except commands.CommandError as error:
+            self.last_error = f"command refused: {error}"
+            return
+        async with self.store.pipeline(transaction=False) as pipe:
+            pipe.rpush(store.ANSWERS_PREFIX + answer.nonce, _encode(answer))
+            pipe.expire(store.ANSWERS_PREFIX + answer.nonce, store.ANSWERS_TTL_S)
+            await pipe.execute()
+
+    async def _poll(self) -> None:
+        assert self.keeper is not None
+        data = await self.store.get(store.CONFIG_KEY)
+        self.last_error = ""
+        if data is not None:
+            self.keeper.offer(data, "poll")
+        if self.keeper.needs_model():
+            self.keeper.load_soon()
+
+    async def _ack(self) -> None:
+        assert self.keeper is not None
+        ack = await self.keeper.acks.get()
+        key = f"{store.ACKS_PREFIX}{ack.version}"
+        while True:
+            try:
+                async with self.store.pipeline(transaction=False) as pipe:
+                    pipe.hset(key, ack.node, _encode(ack))
+                    pipe.expire(key, store.ACKS_TTL_S)
+                    await pipe.execute()
+                return
+            except RedisError as error:
+                self.last_error = f"store: {error}"
+                await asyncio.sleep(RETRY_S)
+
+    async def _flush(self) -> None:
+        """Sends what the sample kept; a batch that could not be sent is sent again under the same
+        id.
+        """
+        while self._unsent is not None or self.engine.events:
+            if self._unsent is None:
+                events = self.engine.take_events(BATCH_EVENTS)
+                batch_id = self._ids.one()
+                self._unsent = EventBatch(
+                    batch_id, self.engine.node, time.time(), self.engine.events_dropped, events
+                )
+            data = encode_batch(self._unsent)
+            await self.store.xadd(
+                store.EVENTS_STREAM, {"b": data}, maxlen=store.EVENTS_MAXLEN, approximate=True
+            )
+            self.events_sent += len(self._unsent.events)
+            self._unsent = None
+
+    async def _learn(self) -> None:
+        """Takes in outcomes of the whole region, from now on; after a pause of the store from where
+        it stopped.
+        """
+        if self._outcomes_from == "$":
+            newest = await self._patient.xrevrange(store.OUTCOMES_STREAM, count=1)
+            self._outcomes_from = newest[0][0] if newest else "0"
+        found = await self._patient.xread(
+            {store.OUTCOMES_STREAM: self._outcomes_from}, count=100, block=5000
+        )
+        for _, entries in found:
+            for entry_id, fields in entries:
+                self._outcomes_from = entry_id
+                self.engine.learn(_decode_outcomes(fields.get(b"b", b"")))
+
+    async def _fetch(self) -> None:
+        """Waits for wants: profiles of apps seen for the first time, leases for those near the end
+        of what is held for them.
+        """
+        await self._wanted.wait()
+        asked_at = time.time()
+        try:
+            await self._profiles()
+            await self._lease()
+        except (RedisError, OSError):
+            self.engine.leases.heard(asked_at, answered=False)
+            raise
+        self.engine.leases.heard(asked_at, answered=True)
+        if not (self.engine.wanted_profiles or self.engine.leases.wanted):
+            self._wanted.clear()
+
+    async def _profiles(self) -> None:
+        if not self.engine.wanted_profiles:
+            return
+        apps = list(self.engine.wanted_profiles)[:500]
+        found = await self.store.mget([store.PROFILE_PREFIX + app for app in apps])
+        for app in apps:
+            self.engine.wanted_profiles.pop(app, None)
+        self.engine.know([_decode_profile(data) for data in found if data is not None])
+
+    async def _lease(self) -> None:
+        if not self.engine.leases.wanted:
+            return
+        day = time.strftime("%Y%m%d", time.gmtime())
+        asked = list(self.engine.leases.wanted.items())[:200]
+        self.engine.leases.wanted.clear()
+        async with self.store.pipeline(transaction=False) as pipe:
+            for app, (quota, size) in asked:
+                pipe.eval(_LEASE, 1, store.QUOTA_PREFIX + day, app, size, int(quota * POOL_SHARE))
+            granted = await pipe.execute()
+        if time.strftime("%Y%m%d", time.gmtime()) != day:
+            return  # the lease was for a day that has ended
+        for (app, (quota, _)), requests in zip(asked, granted, strict=True):
+            if requests:
+                self.engine.leases.grant(app, float(requests))
+            else:
+                self.engine.leases.leased_out(app, quota)
+
+    async def _give_back(self) -> None:
+        """Gives the store back what was leased and not used; to be called when nothing is decided
+        any more.
+        """
+        now = time.time()
+        key = store.QUOTA_PREFIX + time.strftime("%Y%m%d", time.gmtime(now))
+        unused = list(self.engine.leases.give_back(now).items())
+        for at in range(0, len(unused), 500):
+            async with self.store.pipeline(transaction=False) as pipe:
+                for app, requests in unused[at : at + 500]:
+                    pipe.eval(_GIVE_BACK, 1, key, app, requests)
+                await pipe.execute()
+
+    async def _status(self) -> None:
+        data, node = _encode(self.status()), self.engine.node
+        async with self.store.pipeline(transaction=False) as pipe:
+            pipe.set(store.NODE_PREFIX + node, data, ex=store.NODE_TTL_S)
+            pipe.zadd(store.NODES_KEY, {node: time.time()})
+            await pipe.execute()
+
+    def status(self) -> NodeStatus:
+        """How this node stands."""
+        engine, now = self.engine, time.time()
+        keeper_error = (
+            "" if self.keeper is None else self.keeper.model_error or self.keeper.last_error
+        )
+        return NodeStatus(
+            node=engine.node,
+            region=engine.region_name,
+            at=now,
+            started_at=self.started_at,
+            config_version=engine.config.version if engine.config else 0,
+            model=engine.model.digest if engine.model else "",
+            ml_state=int(engine.ml_state(now)),
+            decisions=int(engine.sample.counts.sum()),
+            by_action=engine.sample.counts.tolist(),
+            events_sent=self.events_sent,
+            events_dropped=engine.events_dropped,
+            apps=engine.apps,
+            latency_p99_us=engine.latency_p99_us(),
+            services=engine.services(now) if engine.config else [],
+            last_error=keeper_error or self.last_error,
+        )
+
+    async def close(self) -> None:
+        """Sends what is left and gives leases back, if the store answers, and hangs up."""
+        for duty in (self._flush, self._give_back):
+            try:
+                await asyncio.wait_for(duty(), 1.0)
+            except (RedisError, OSError, TimeoutError) as error:
+                self.last_error = f"store: {error}"
+        await self.store.aclose()
+        await self._patient.aclose()

@@ -1,0 +1,1 @@
+"""What a refused client is told: causes, findings, texts and receipts."""

@@ -1,0 +1,143 @@
+"""What features have in common: the registry of causes, by which findings are grouped and told to
+customers.
+
+One burst raises a dozen features; told feature by feature it would be told a dozen times. So every
+feature belongs to one cause (`Feature.cause`), and a cause is told once, by its strongest feature.
+
+A customer's sentence speaks of what was sent and says what to do. A cause without one is never
+told: it concerns who the app is, what became of it before, or signs of abuse, which a reply would
+teach to avoid.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from decider.contracts.vocabulary import Reason
+
+
+class Cause(NamedTuple):
+    """One cause."""
+
+    code: str
+    """Stable code, as customers get it."""
+    label: str
+    """Plain-language name, sentence case."""
+    high: str = ""
+    """Customer's sentence when high values were adverse; empty when it is not told."""
+    low: str = ""
+    """Customer's sentence when low values were adverse; empty when it is not told."""
+
+
+_PACE = (
+    "The pace of the requests and the work they ask for stood out. Spread them evenly over time."
+)
+
+CAUSES: dict[str, Cause] = {
+    cause.code: cause
+    for cause in (
+        Cause("PACE", "Pace", _PACE, _PACE),
+        Cause(
+            "SIZE",
+            "Size of requests",
+            "The requests are large or expensive to serve. Ask for less in one request.",
+        ),
+        Cause(
+            "ERRORS",
+            "Errors",
+            "Many of the requests ended in errors. Correct what they ask for before sending more.",
+        ),
+        Cause(
+            "RETRIES",
+            "Retries",
+            "Many of the requests were retries. Wait as long as Retry-After says before trying"
+            " again.",
+        ),
+        Cause("SPREAD", "Spread of requests"),
+        Cause("WRITES", "Writes"),
+        Cause(
+            "QUOTA",
+            "Daily quota",
+            "Much of the daily quota is used. It starts anew at midnight UTC.",
+        ),
+        Cause(
+            "LEASE",
+            "Part of the daily quota",
+            "The next part of the quota was not at hand. Wait as long as Retry-After says.",
+        ),
+        Cause(
+            "SERVICE",
+            "State of the service",
+            "The service was busy or failing. Wait as long as Retry-After says.",
+        ),
+        Cause(
+            "TENANT",
+            "Its tenant's use",
+            "Your organisation as a whole used much of this service. Spread its use over time.",
+        ),
+        Cause("IDENTITY", "Credentials and addresses"),
+        Cause("STANDING", "Who the app is"),
+        Cause("HISTORY", "What became of it before"),
+        Cause("CLOCK", "Time of the week"),
+        Cause("FEEDBACK", "Age of what is known"),
+    )
+}
+
+SIGNS_OF_ABUSE = frozenset(
+    {
+        "auth_error_share_60s",
+        "not_found_share_60s",
+        "payment_error_share_60s",
+        "distinct_endpoints_60s",
+        "endpoint_entropy_60s",
+        "distinct_paths_60s",
+        "distinct_tokens_60s",
+        "distinct_sources_60s",
+        "write_share_60s",
+        "abuse_history",
+        "chargeback_history",
+    }
+)
+"""Features that no customer is told of, whatever their cause; where one weighs most, nothing else
+is told in its place.
+"""
+
+TELLING = frozenset(
+    {
+        *(
+            "rate_1s:high",
+            "rate_10s:high",
+            "rate_60s:high",
+            "rate_600s:high",
+            "seconds_since_last:low",
+        ),
+        *("burst_ratio:high", "gap_cv:high", "cost_rate_60s:high"),
+        *("request_cost:high", "payload_mean_60s:high", "payload_now:high"),
+        *("error_share_60s:high", "client_error_share_60s:high"),
+        *("refused_share_60s:high", "retry_share_60s:high", "early_retry_share_60s:high"),
+        *(
+            "server_error_share_60s:high",
+            "service_error_share:high",
+            "service_latency_ratio:high",
+            "service_utilisation:high",
+        ),
+        "tenant_share:high",
+    }
+)
+"""Findings that may be told, as feature and side: the customer's own pace, errors, retries and
+sizes, and the service's load.
+
+The other side of most is not: that gaps are even, say, is how a script is noticed.
+"""
+
+OF_REASON: dict[Reason, str] = {
+    Reason.QUOTA_EXHAUSTED: "QUOTA",
+    Reason.LEASE_AWAITED: "LEASE",
+    Reason.BURST_EXHAUSTED: "PACE",
+    Reason.TOKENS_EMPTY: "PACE",
+    Reason.SERVICE_OVERLOADED: "SERVICE",
+    Reason.TENANT_OVER_SHARE: "TENANT",
+}
+"""The cause that a machine reason names by itself. The others are not told to customers, or leave
+it to the model's findings.
+"""

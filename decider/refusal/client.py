@@ -1,0 +1,103 @@
+"""What refused clients are told beside the action: causes, and a receipt for support.
+
+Explaining a row costs some 80 microseconds, so it has a budget. What is over it is told by stage
+and machine reason alone, and a flood of refusals, which is when time is scarce, cannot slow the
+decisions.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from decider.contracts.requests import Decision
+from decider.contracts.vocabulary import Action, Reason, Stage
+from decider.refusal import findings
+from decider.refusal.receipt import MODEL_BYTES, Key, Receipt
+from decider.scoring.model import Model
+
+SHARE = 0.02
+"""Of a second of this thread's time that explaining may take."""
+BURST_S = 0.001
+"""Longest that it may take at once: what a batch of refusals can add to the wait of others."""
+
+
+class Budget:
+    """Seconds that may be spent: SHARE of the time that passes, saved up to BURST_S."""
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
+        self._left, self._at = BURST_S, clock()
+
+    def start(self) -> float | None:
+        """When the work began, to be handed to `end`; None when nothing is left to spend."""
+        now = self._clock()
+        self._left = min(BURST_S, self._left + SHARE * (now - self._at))
+        self._at = now
+        return now if self._left > 0.0 else None
+
+    def end(self, started: float) -> None:
+        """Books the time since then."""
+        self._left -= self._clock() - started
+
+
+class Basis(NamedTuple):
+    """What a request was decided by."""
+
+    config_version: int
+    model: Model | None
+    row: NDArray[np.float32] | None
+    """(1, N_FEATURES); None when the model was not asked."""
+    tier: int
+
+
+class Teller:
+    """Writes causes and receipts into refusals."""
+
+    def __init__(self, token_key: bytes, budget: Budget | None = None) -> None:
+        self._key = Key(token_key)
+        self._budget = Budget() if budget is None else budget
+        self.explained = 0
+        """Refusals with a score whose reasons were found."""
+        self.over_budget = 0
+        """Refusals with a score for which there was no time."""
+
+    def tell(self, decision: Decision, app: str, now: float, basis: Basis) -> None:
+        """Writes into a refusal decided at `now`, unix seconds."""
+        found, reason, model = self._findings(basis), Reason(decision.reason), basis.model
+        decision.told = findings.told(Action(decision.action), reason, found)
+        decision.receipt = self._key.seal(
+            Receipt(
+                decision=decision.id,
+                at=now,
+                action=Action(decision.action),
+                stage=Stage(decision.stage),
+                reason=reason,
+                retry_after=math.ceil(decision.retry_after),
+                config_version=basis.config_version,
+                model=model.digest[: 2 * MODEL_BYTES] if model else "",
+                app=self._key.pseudonym(app),
+                codes=tuple(finding.code for finding in found),
+            )
+        )
+
+    def _findings(self, basis: Basis) -> list[findings.Finding]:
+        """What the model held against a row; nothing when the budget is spent."""
+        model, row = basis.model, basis.row
+        if model is None or row is None or model.explainer is None:
+            return []
+        if (started := self._budget.start()) is None:
+            self.over_budget += 1
+            return []
+        contributions = model.explainer.values(row)[0].tolist()
+        found = findings.findings(
+            contributions, row[0].tolist(), findings.typical(model.artifact, basis.tier)
+        )
+        self._budget.end(started)
+        self.explained += 1
+        return found

@@ -1,0 +1,200 @@
+"""Receipts: what a refused client may show to support, sealed so that nobody can change it and only
+the installation can read it.
+
+A receipt is base64url text (RFC 4648, section 5, no padding) of: version (1 byte), key id (4),
+decision id (16), and the rest under ChaCha20-Poly1305 (RFC 8439), whose nonce is the last 12 bytes
+of the decision id, which is never used twice, and which authenticates all that stands before it.
+The rest: time, action, stage, machine reason, wait, config version, digests of model and app,
+reason codes. It holds no app id, no credential and no score.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+import msgspec
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
+from decider.contracts.vocabulary import Action, Reason, Stage
+
+HEADER = "sluice-receipt"
+MAX_TEXT = 300
+"""Characters of a receipt at most."""
+MODEL_BYTES, APP_BYTES = 6, 8
+_VERSION = 1
+_HEAD = struct.Struct(">B4s16s")
+_REST = struct.Struct(f">dBBBIQ{MODEL_BYTES}s{APP_BYTES}s")
+_TAG_BYTES = 16
+MAX_CODES = MAX_TEXT * 3 // 4 - _HEAD.size - _REST.size - _TAG_BYTES
+"""Bytes of all reason codes together, with a space between two; codes that do not fit are left out,
+the weakest first.
+"""
+_MAX_WAIT = 2**32 - 1
+
+Kind = Literal["malformed", "unknown_key", "forged"]
+
+
+class ReceiptError(Exception):
+    """A text that is no valid receipt. `kind`: malformed (not the form of one), unknown_key (sealed
+    with a key that is not given: of another installation, or too old), forged (changed after it was
+    sealed).
+    """
+
+    def __init__(self, kind: Kind, text: str) -> None:
+        super().__init__(text)
+        self.kind: Kind = kind
+
+
+class Receipt(msgspec.Struct, frozen=True, gc=False):
+    """What a receipt says."""
+
+    decision: bytes
+    """UUIDv7, 16 bytes."""
+    at: float
+    """When it was decided, unix seconds."""
+    action: Action
+    stage: Stage
+    reason: Reason
+    retry_after: int
+    """Whole seconds, rounded up; 0 when a retry will not help."""
+    config_version: int
+    model: str
+    """First 12 hex digits of the live model's digest; empty when there was none."""
+    app: str
+    """`pseudonym` of the app."""
+    codes: tuple[str, ...]
+    """Reason codes, strongest first; empty when no model was asked or there was no time to explain
+    it.
+    """
+
+
+class Key:
+    """A key for receipts, derived from an installation's token key. Raises ValueError for a token
+    key of over 64 bytes.
+    """
+
+    def __init__(self, token_key: bytes) -> None:
+        secret = _derived(token_key, b"seal")
+        self._cipher = ChaCha20Poly1305(secret)
+        self._app_key = _derived(token_key, b"app")
+        self.id = hashlib.blake2b(b"id", key=secret, digest_size=4).digest()
+
+    def pseudonym(self, app: str) -> str:
+        """16 hex digits that stand for an app: the same in all its receipts, and no way back from
+        them without the key.
+        """
+        return hashlib.blake2b(
+            app.encode("utf-8", "surrogateescape"), key=self._app_key, digest_size=APP_BYTES
+        ).hexdigest()
+
+    def seal(self, receipt: Receipt) -> str:
+        """The text of a receipt, at most MAX_TEXT characters of A-Z a-z 0-9 - _."""
+        rest = _REST.pack(
+            receipt.at,
+            receipt.action,
+            receipt.stage,
+            receipt.reason,
+            min(receipt.retry_after, _MAX_WAIT),
+            receipt.config_version,
+            bytes.fromhex(receipt.model),
+            bytes.fromhex(receipt.app),
+        ) + _fitting(receipt.codes)
+        head = _HEAD.pack(_VERSION, self.id, receipt.decision)
+        return _text(head + self._cipher.encrypt(receipt.decision[4:], rest, head))
+
+    def open(self, head: bytes, decision: bytes, sealed: bytes) -> bytes:
+        """What is sealed. Raises InvalidTag."""
+        return self._cipher.decrypt(decision[4:], sealed, head)
+
+
+def _derived(token_key: bytes, purpose: bytes) -> bytes:
+    return hashlib.blake2b(
+        purpose, key=token_key, person=b"sluice-receipt", digest_size=32
+    ).digest()
+
+
+def _fitting(codes: Sequence[str]) -> bytes:
+    found = " ".join(codes).encode("ascii")
+    return found if len(found) <= MAX_CODES else found[: MAX_CODES + 1].rpartition(b" ")[0]
+
+
+def _text(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode("ascii")
+
+
+def keys_of(token_keys: Iterable[bytes]) -> dict[bytes, Key]:
+    """Keys by their id, for `open_sealed`: the present token key, and those before it whose
+    receipts should still open.
+    """
+    return {key.id: key for key in map(Key, token_keys)}
+
+
+def key_of(text: str, keys: Mapping[bytes, Key]) -> Key:
+    """The key that a receipt which `open_sealed` opened was sealed with, whose pseudonym it
+    holds.
+    """
+    _, key_id, _ = _HEAD.unpack(_raw(text.strip())[: _HEAD.size])
+    return keys[key_id]
+
+
+def open_sealed(text: str, keys: Mapping[bytes, Key]) -> Receipt:
+    """What a receipt says, as it was sealed. Spaces around it are ignored. Raises ReceiptError."""
+    raw = _raw(text.strip())
+    head = raw[: _HEAD.size]
+    version, key_id, decision = _HEAD.unpack(head)
+    if version != _VERSION:
+        raise ReceiptError(
+            "malformed", f"This receipt has form {version}, which is not known here."
+        )
+    if (key := keys.get(key_id)) is None:
+        raise ReceiptError(
+            "unknown_key",
+            "This receipt was not made with a key of this installation, or is too old.",
+        )
+    try:
+        rest = key.open(head, decision, raw[_HEAD.size :])
+    except InvalidTag:
+        raise ReceiptError(
+            "forged",
+            "This receipt was changed after it was made, so nothing in it can be relied on.",
+        ) from None
+    return _read(decision, rest)
+
+
+def _raw(text: str) -> bytes:
+    if len(text) > MAX_TEXT:
+        raise ReceiptError(
+            "malformed",
+            f"This is no receipt: it has {len(text)} characters, and a receipt has at most"
+            f" {MAX_TEXT}.",
+        )
+    try:
+        raw = base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        raise ReceiptError(
+            "malformed",
+            "This is no receipt: it holds characters that none has, or a part is missing.",
+        ) from None
+    if len(raw) < _HEAD.size + _REST.size + _TAG_BYTES or _text(raw) != text:
+        raise ReceiptError("malformed", "This is no receipt, or a part of it is missing.")
+    return raw
+
+
+def _read(decision: bytes, rest: bytes) -> Receipt:
+    at, action, stage, reason, wait, version, model, app = _REST.unpack_from(rest)
+    codes = tuple(rest[_REST.size :].decode("ascii").split())
+    try:
+        words = Action(action), Stage(stage), Reason(reason)
+    except ValueError:
+        raise ReceiptError(
+            "malformed", "This receipt uses words that are newer than this console."
+        ) from None
+    return Receipt(
+        decision, at, *words, wait, version, model.hex() if any(model) else "", app.hex(), codes
+    )

@@ -1,0 +1,1 @@
+"""Scores of a request: LightGBM models read, checked, evaluated and explained."""

@@ -1,0 +1,436 @@
+"""Scores a LightGBM ensemble with bin masks, bit-equal to `Booster.predict(raw_score=True)`.
+
+No tree is walked. A value becomes a bin among the distinct thresholds of its feature. For each bin
+there is one 32-bit word per tree that holds the leaves which that value leaves reachable. The words
+of all features are ANDed; the one bit that is left is the leaf, and the leaf values are added in
+tree order in float64, as LightGBM adds them. After Lucchese et al. (2015), QuickScorer, and Ye et
+al. (2018), RapidScorer, with the comparisons made per bin once and for all when the tables are
+built.
+
+A tree of 33 to 64 leaves takes two words, one per half of its leaves; the half without the leaf
+adds an exact 0.0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+from decider.contracts.artifact import ArtifactError
+from decider.contracts.features import N_FEATURES, NAMES
+from decider.scoring import lightgbm_text
+from decider.scoring.lightgbm_text import Tree
+
+WIDTH = 32
+"""Words of one step of the AND loop: four AVX2 registers, two cache lines. `masks` is padded to it.
+"""
+LANES = 4
+"""Rows added up side by side, so that their chains of float64 additions overlap."""
+CHUNK = 256
+"""Rows whose bins are found before their masks are ANDed."""
+STRIDE = 33
+"""Leaf values per word: one for each bit, and 0.0 for "none of them"."""
+MAX_MASK_WORDS = 32 * 1024 * 1024
+ZERO = np.float32(1e-35)
+"""LightGBM's kZeroThreshold: what is not farther from zero than this is zero."""
+UNDER_ZERO = np.nextafter(-ZERO, np.float32(-np.inf))
+
+
+class Tables(NamedTuple):
+    """A compiled ensemble. Everything compiled code needs, as few flat arrays.
+
+    From Python pass them unpacked, `score_row(row, *tables, scratch)`: numba unpacks four arrays
+    three times faster than a named tuple of them. Compiled code names them one by one. All arrays
+    must be writable and C-contiguous, or numba compiles the callers anew for the other kind.
+    """
+
+    plan: NDArray[np.int64]
+    """(used features, 6): column of the feature; start of its fine and of its coarse edges in
+    `edges`; blocks of 16 coarse edges; row of its first bin in `masks`; row of its NaN bin.
+    """
+    edges: NDArray[np.float32]
+    """Thresholds rounded down to float32, in blocks of 16 padded with +inf: fine edges, and every
+    16th as coarse ones.
+    """
+    masks: NDArray[np.uint32]
+    """(bins of all features, words): leaves that stay reachable; words padded to a multiple of
+    WIDTH.
+    """
+    leaves: NDArray[np.float64]
+    """(words, STRIDE) leaf values, 0.0 behind the last."""
+
+
+def new_scratch(features: int = N_FEATURES) -> NDArray[np.uint32]:
+    """Working memory for one thread: LANES * WIDTH words and the bins of CHUNK rows."""
+    return np.zeros(LANES * WIDTH + CHUNK * max(features, 1), np.uint32)
+
+
+# -- instructions that numba does not write by itself
+# ---------------------------------------------------------------------
+
+
+# numba's tools for writing LLVM instructions carry no types
+instruction: Callable[[Callable[..., Any]], Any] = intrinsic
+cg: Any = cgutils
+
+
+def _data(context: Any, builder: ir.IRBuilder, kind: types.Array, value: ir.Value) -> ir.Value:
+    return context.make_array(kind)(context, builder, value).data
+
+
+@instruction
+def _below(_: Any, edges: Any, start: Any, value: Any) -> Any:
+    """`_below(edges, start, value)`: how many of edges[start:start + 16] are below value; none for
+    NaN.
+    """
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        lanes = ir.VectorType(ir.FloatType(), 16)
+        place = cg.gep(builder, _data(context, builder, signature.args[0], args[0]), args[1])
+        block = builder.load(builder.bitcast(place, lanes.as_pointer()), align=4)
+        empty = ir.Constant(lanes, ir.Undefined)
+        first = builder.insert_element(empty, args[2], ir.Constant(ir.IntType(32), 0))
+        spread = builder.shuffle_vector(
+            first, empty, ir.Constant(ir.VectorType(ir.IntType(32), 16), [0] * 16)
+        )
+        bits = builder.bitcast(builder.fcmp_ordered("<", block, spread), ir.IntType(16))
+        return builder.zext(builder.ctpop(bits), ir.IntType(64))
+
+    return types.int64(edges, types.int64, types.float32), generate
+
+
+@instruction
+def _reach(
+    _: Any, masks: Any, word: Any, bins: Any, start: Any, count: Any, out: Any, at: Any
+) -> Any:
+    """`_reach(masks, word, bins, start, count, out, at)`: out[at:at + WIDTH] = AND of masks[b,
+    word:word + WIDTH] over the `count` bins b in bins[start:]. The accumulator stays in registers.
+    """
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        lanes = ir.VectorType(ir.IntType(32), WIDTH)
+        table = context.make_array(signature.args[0])(context, builder, args[0])
+        row_words = cg.unpack_tuple(builder, table.shape)[1]
+        origin = cg.gep(builder, table.data, args[1])
+        rows = cg.gep(builder, _data(context, builder, signature.args[2], args[2]), args[3])
+        kept = cg.alloca_once(builder, lanes)
+        builder.store(ir.Constant(lanes, [0xFFFFFFFF] * WIDTH), kept)
+        with cg.for_range(builder, args[4]) as loop:
+            row = builder.zext(builder.load(cg.gep(builder, rows, loop.index)), ir.IntType(64))
+            place = cg.gep(builder, origin, builder.mul(row, row_words))
+            words = builder.load(builder.bitcast(place, lanes.as_pointer()), align=4)
+            builder.store(builder.and_(builder.load(kept), words), kept)
+        target = cg.gep(builder, _data(context, builder, signature.args[5], args[5]), args[6])
+        builder.store(builder.load(kept), builder.bitcast(target, lanes.as_pointer()), align=4)
+        return context.get_dummy_value()
+
+    return (
+        types.void(masks, types.int64, bins, types.int64, types.int64, out, types.int64),
+        generate,
+    )
+
+
+@instruction
+def _leaf(_: Any, leaves: Any, word: Any, bits: Any, at: Any) -> Any:
+    """`_leaf(leaves, word, bits, at)`: leaves[word, trailing zeros of bits[at]]."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        reached = builder.load(
+            cg.gep(builder, _data(context, builder, signature.args[2], args[2]), args[3])
+        )
+        lowest = builder.zext(builder.cttz(reached, ir.Constant(ir.IntType(1), 0)), ir.IntType(64))
+        place = builder.add(builder.mul(args[1], ir.Constant(ir.IntType(64), STRIDE)), lowest)
+        return builder.load(
+            cg.gep(builder, _data(context, builder, signature.args[0], args[0]), place)
+        )
+
+    return types.float64(leaves, types.int64, bits, types.int64), generate
+
+
+# -- scoring
+# ---------------------------------------------------------------------
+
+
+@njit(cache=True, nogil=True)
+def _find_bins(row: Any, plan: Any, edges: Any, bins: Any, start: int) -> None:
+    """bins[start:start + used] = row of `masks` for each used feature of `row`, float32 (F,)."""
+    for used in range(plan.shape[0]):
+        value = row[plan[used, 0]]
+        passed = numba.int64(0)
+        for block in range(plan[used, 3]):
+            passed += _below(edges, plan[used, 2] + 16 * block, value)
+        fine = 16 * passed
+        found = plan[used, 4] + fine + _below(edges, plan[used, 1] + fine, value)
+        bins[start + used] = plan[used, 5] if value != value else found
+
+
+@njit(cache=True, nogil=True)
+def score_row(row: Any, plan: Any, edges: Any, masks: Any, leaves: Any, scratch: Any) -> float:
+    """Raw score, float64, of one row: float32 (F,). `scratch` comes from `new_scratch`; arguments
+    are not checked.
+    """
+    used = plan.shape[0]
+    bins = LANES * WIDTH
+    _find_bins(row, plan, edges, scratch, bins)
+    total = 0.0
+    for word in range(0, masks.shape[1], WIDTH):
+        _reach(masks, word, scratch, bins, used, scratch, 0)
+        for k in range(WIDTH):
+            total += _leaf(leaves, word + k, scratch, k)
+    return total
+
+
+@njit(cache=True, nogil=True)
+def score_rows(
+    rows: Any,
+    index: Any,
+    count: int,
+    out: Any,
+    plan: Any,
+    edges: Any,
+    masks: Any,
+    leaves: Any,
+    scratch: Any,
+) -> None:
+    """out[i] = raw score of rows[i] for the i in index[:count]; other entries of `out` keep what
+    they hold.
+
+    rows float32 (n, F), index int64 (>= count,), out float64 (n,); `scratch` comes from
+    `new_scratch`. Arguments are not checked. A block of WIDTH words is used for all rows of a chunk
+    before the next one, so its masks stay in the cache.
+    """
+    for start in range(0, count, CHUNK):
+        _score_chunk(
+            rows, index[start : min(count, start + CHUNK)], out, plan, edges, masks, leaves, scratch
+        )
+
+
+@njit(cache=True, nogil=True)
+def _score_chunk(
+    rows: Any, index: Any, out: Any, plan: Any, edges: Any, masks: Any, leaves: Any, scratch: Any
+) -> None:
+    used, count = plan.shape[0], len(index)
+    bins = LANES * WIDTH
+    for i in range(count):
+        _find_bins(rows[index[i]], plan, edges, scratch, bins + i * used)
+        out[index[i]] = 0.0
+    whole = count - count % LANES
+    for word in range(0, masks.shape[1], WIDTH):
+        for i in range(0, whole, LANES):
+            for lane in range(LANES):
+                _reach(masks, word, scratch, bins + (i + lane) * used, used, scratch, lane * WIDTH)
+            _add_lanes(index, i, word, out, leaves, scratch)
+        for i in range(whole, count):
+            _reach(masks, word, scratch, bins + i * used, used, scratch, 0)
+            total = out[index[i]]
+            for k in range(WIDTH):
+                total += _leaf(leaves, word + k, scratch, k)
+            out[index[i]] = total
+
+
+@njit(cache=True, nogil=True)
+def _add_lanes(index: Any, i: int, word: int, out: Any, leaves: Any, scratch: Any) -> None:
+    """Goes on with the sums of LANES rows, each in tree order."""
+    a, b, c, d = out[index[i]], out[index[i + 1]], out[index[i + 2]], out[index[i + 3]]
+    for k in range(WIDTH):
+        a += _leaf(leaves, word + k, scratch, k)
+        b += _leaf(leaves, word + k, scratch, WIDTH + k)
+        c += _leaf(leaves, word + k, scratch, 2 * WIDTH + k)
+        d += _leaf(leaves, word + k, scratch, 3 * WIDTH + k)
+    out[index[i]], out[index[i + 1]], out[index[i + 2]], out[index[i + 3]] = a, b, c, d
+
+
+# -- building
+# ---------------------------------------------------------------------
+
+
+def edges_of(threshold: NDArray[np.float64]) -> NDArray[np.float32]:
+    """For each threshold the float32 edge with `v <= edge` exactly where LightGBM finds `v <=
+    threshold`, for float32 v.
+
+    A float32 is <= t if and only if it is <= t rounded down to float32. LightGBM reads all within
+    kZeroThreshold of zero as 0.0 (`RowFunctionFromDenseMatric`), so an edge inside that range moves
+    to its border.
+    """
+    limit = float(np.finfo(np.float32).max)
+    edges = np.clip(threshold, -limit, limit).astype(np.float32)
+    edges[threshold == np.inf] = np.inf
+    edges[threshold < -limit] = -np.inf
+    too_high = edges.astype(np.float64) > threshold
+    edges[too_high] = np.nextafter(edges[too_high], np.float32(-np.inf))
+    edges[(threshold >= -float(ZERO)) & (threshold < 0)] = UNDER_ZERO
+    edges[(threshold >= 0) & (threshold < float(ZERO))] = ZERO
+    return edges
+
+
+class _Nodes(NamedTuple):
+    """The inner nodes of all trees, one after another."""
+
+    slot: NDArray[np.int64]
+    """Which used feature, a row of `plan`."""
+    cut: NDArray[np.int64]
+    """A value goes left if its bin is <= this."""
+    decision: NDArray[np.int32]
+    left: NDArray[np.int32]
+    right: NDArray[np.int32]
+
+
+def _lay_out(
+    trees: Sequence[Tree],
+) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64], _Nodes]:
+    """`plan`, `edges`, the number of bins up to zero's of each used feature, and the nodes in terms
+    of them.
+    """
+    feature, threshold, decision, left, right = (
+        np.concatenate(column) for column in list(zip(*trees, strict=True))[:5]
+    )
+    wanted, missing = edges_of(threshold), decision >> 2
+    slot, cut = np.zeros(len(feature), np.int64), np.zeros(len(feature), np.int64)
+    plan: list[tuple[int, ...]] = []
+    blocks, zeros = [np.empty(0, np.float32)], []
+    place = row = 0
+    for column in np.unique(feature):
+        here = np.flatnonzero(feature == column)
+        # where zero is missing, zero needs a bin of its own
+        edges = np.unique(
+            np.append(
+                wanted[here], [UNDER_ZERO, ZERO] if (missing[here] == 1).any() else wanted[here[:1]]
+            )
+        )
+        slot[here], cut[here] = len(plan), np.searchsorted(edges, wanted[here])
+        groups = len(edges) // 16 + 1
+        fine = np.full(groups * 16, np.inf, np.float32)
+        fine[: len(edges)] = edges
+        coarse = np.full(-(-groups // 16) * 16, np.inf, np.float32)
+        coarse[:groups] = fine[15::16]
+        plan.append(
+            (column, place, place + len(fine), len(coarse) // 16, row, row + len(edges) + 1)
+        )
+        zeros.append(np.searchsorted(edges, np.float32(0.0)))
+        blocks += [fine, coarse]
+        place += len(fine) + len(coarse)
+        row += len(edges) + 2
+    nodes = _Nodes(slot, cut, decision, left, right)
+    return (
+        np.array(plan, np.int64).reshape(-1, 6),
+        np.concatenate(blocks),
+        np.array(zeros, np.int64),
+        nodes,
+    )
+
+
+@njit(cache=True, nogil=True)
+def _clear(
+    masks: Any, plan: Any, zeros: Any, nodes: Any, first: int, count: int, word: int
+) -> None:
+    """Takes from the bins the leaves that each node of one tree makes unreachable: nodes first to
+    first + count, words from `word`. Missing values go as in LightGBM's `Tree::NumericalDecision`.
+    """
+    below = np.zeros(max(count, 1), np.uint64)
+    both = np.zeros(2, np.uint64)
+    for node in range(count - 1, -1, -1):
+        for side in range(2):
+            child = nodes.left[first + node] if side == 0 else nodes.right[first + node]
+            both[side] = below[child] if child >= 0 else np.uint64(1) << np.uint64(~child)
+        below[node] = both[0] | both[1]
+        slot, decision = nodes.slot[first + node], nodes.decision[first + node]
+        missing, default_left = decision >> 2, (decision & 2) != 0
+        nan_bin = plan[slot, 5] - plan[slot, 4]
+        for bin_ in range(nan_bin + 1):
+            is_nan = bin_ == nan_bin
+            as_bin = zeros[slot] if is_nan else bin_
+            goes_left = as_bin <= nodes.cut[first + node]
+            if (missing == 2 and is_nan) or (missing == 1 and as_bin == zeros[slot]):
+                goes_left = default_left
+            lost = both[1] if goes_left else both[0]
+            masks[plan[slot, 4] + bin_, word] &= ~np.uint32(lost & np.uint64(0xFFFFFFFF))
+            if count > 31:
+                masks[plan[slot, 4] + bin_, word + 1] &= ~np.uint32(lost >> np.uint64(32))
+
+
+def _aligned(rows: int, words: int) -> NDArray[np.uint32]:
+    """Zeros, shape (rows, words), that begin at a cache line."""
+    if rows * words > MAX_MASK_WORDS:
+        raise ArtifactError(
+            f"the ensemble needs {rows * words * 4 >> 20} MiB of masks, more than"
+            f" {MAX_MASK_WORDS * 4 >> 20}"
+        )
+    room = np.zeros(rows * words + 16, np.uint32)
+    skip = (-room.ctypes.data % 64) // 4
+    return room[skip : skip + rows * words].reshape(rows, words)
+
+
+def build(trees: Sequence[Tree]) -> Tables:
+    """Tables of checked trees (`treetext.parse`). Raises ArtifactError if they would be too
+    large.
+    """
+    plan, edges, zeros, nodes = _lay_out(trees)
+    sizes = [len(tree.leaf) for tree in trees]
+    used = sum(1 if size <= 32 else 2 for size in sizes)
+    words = -(-used // WIDTH) * WIDTH
+    masks = _aligned(int(plan[-1, 5]) + 1 if len(plan) else 0, words)
+    leaves = np.zeros((words, STRIDE))
+    first = word = 0
+    for tree, size in zip(trees, sizes, strict=True):
+        for half in range(0, size, 32):
+            values = tree.leaf[half : half + 32]
+            leaves[word + half // 32, : len(values)] = values
+            masks[:, word + half // 32] = (1 << len(values)) - 1
+        _clear(masks, plan, zeros, nodes, first, size - 1, word)
+        first += size - 1
+        word += 1 if size <= 32 else 2
+    return Tables(plan, edges, masks, leaves)
+
+
+class TreeEnsemble:
+    """One LightGBM model, ready to score. Not for use by several threads at once: it has one
+    scratch.
+    """
+
+    def __init__(self, trees: Sequence[Tree], features: int) -> None:
+        self.features = features
+        self.trees = len(trees)
+        self.tables = build(trees)
+        self.scratch = new_scratch(features)
+
+    @classmethod
+    def from_text(cls, text: str, names: Sequence[str] = NAMES) -> TreeEnsemble:
+        """From LightGBM's text model for the columns `names`. Raises ArtifactError that says what
+        is wrong.
+        """
+        return cls(lightgbm_text.parse(text, names), len(names))
+
+    def raw(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Raw scores (n,) of float32 rows (n, F), bit-equal to LightGBM's. Raises ValueError for
+        another shape or dtype.
+        """
+        if rows.dtype != np.float32 or rows.ndim != 2 or rows.shape[1] != self.features:
+            raise ValueError(
+                f"rows must be float32 (n, {self.features}), not {rows.dtype} {rows.shape}"
+            )
+        rows = np.ascontiguousarray(rows)
+        if not rows.flags.writeable:
+            rows = rows.copy()  # numba would compile everything a second time for read-only rows
+        out = np.empty(len(rows))
+        score_rows(rows, np.arange(len(rows)), len(rows), out, *self.tables, self.scratch)
+        return out
+
+
+def warm_up() -> None:
+    """Compiles all of this module, or loads it from numba's cache, so that the first request does
+    not wait for it.
+    """
+    node = np.zeros(1, np.int32)
+    stump = Tree(node, np.zeros(1), node, ~node, ~node - 1, np.array([0.25, 0.5]))
+    ensemble = TreeEnsemble([stump], N_FEATURES)
+    rows = np.zeros((2, N_FEATURES), np.float32)
+    ensemble.raw(rows)
+    score_row(rows[0], *ensemble.tables, ensemble.scratch)
