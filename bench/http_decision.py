@@ -23,7 +23,7 @@ import redis
 from bench import apps, load, peers, processes
 from bench.__main__ import missing
 from console import parts
-from control import keys
+from control.deciders import keys
 from decider.contracts import artifact, config, event, store
 from decider.contracts.vocabulary import Arm
 

@@ -212,8 +212,9 @@ def _install() -> None:
     from django.contrib.auth.models import Group
     from django.core.management import call_command
 
-    from control import changes, keys
-    from control.actors import SYSTEM
+    from control.audit.actors import SYSTEM
+    from control.config import changes
+    from control.deciders import keys
     from rollouts import registry
 
     call_command("migrate", verbosity=0)
@@ -301,7 +302,7 @@ def _wait_for(done: Callable[[], bool], limit_s: float, failed: str) -> None:
 
 def _ranks(name: str) -> bool:
     """Whether a decider reports a live model."""
-    from control import acks
+    from control.deciders import acks
     from decider.contracts.vocabulary import MlState
 
     _, status = acks.heartbeats(time.time()).get(name, (0.0, None))
@@ -309,7 +310,7 @@ def _ranks(name: str) -> bool:
 
 
 def _all_acked(version: int, count: int) -> bool:
-    from control import acks
+    from control.deciders import acks
 
     return sum(ack.ok for ack in acks.acks(version).values()) == count
 
@@ -322,7 +323,8 @@ def _clicks(rounds: int, deciders: int) -> list[float]:
     from django.test import Client
     from django.urls import reverse
 
-    from control import acks, changes
+    from control.config import changes
+    from control.deciders import acks
 
     browser = Client()
     browser.force_login(
@@ -356,7 +358,8 @@ def _pushes(rounds: int, deciders: int) -> list[float]:
     import msgspec
     from django.conf import settings
 
-    from control import acks, changes, keys, publish
+    from control.config import changes
+    from control.deciders import acks, keys, publish
     from decider.contracts import config
 
     base, key, took = changes.current(), keys.load_signing_key(settings.SLUICE_KEYS), []

@@ -191,8 +191,9 @@ def _install() -> None:
     from django.core.management import call_command
     from rest_framework.throttling import SimpleRateThrottle
 
-    from control import buckets, changes, keys
-    from control.actors import SYSTEM
+    from control.audit.actors import SYSTEM
+    from control.config import changes
+    from control.deciders import buckets, keys
 
     buckets.HOPE_S = 0.0  # there is no decider, so there is nothing to hope for
     SimpleRateThrottle.THROTTLE_RATES = dict.fromkeys(

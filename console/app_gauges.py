@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from console import roles, words
-from control import buckets
-from control.buckets import Node, Peek
-from control.effective import Subject
+from control.deciders import buckets
+from control.deciders.buckets import Node, Peek
 from control.errors import ControlError
+from control.policies.effective import Subject
 from decider.contracts.config import Config
 from decider.contracts.vocabulary import Tier
 from decider.whatif.plan import Plan, plan_of

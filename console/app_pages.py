@@ -18,13 +18,16 @@ from django.views.decorators.vary import vary_on_headers
 from django_htmx.http import HttpResponseClientRedirect
 
 from console import app_gauges, app_view, roles, words
-from control import buckets, notes
-from control import looks as control_looks
-from control.actors import Actor
-from control.buckets import Kind, Node, Peek
-from control.effective import Subject
+from control.audit import app_looks as control_looks
+from control.audit.actors import Actor
+from control.config import documents
+from control.deciders import buckets
+from control.deciders.buckets import Kind, Node, Peek
+from control.directory import apps as directory
+from control.directory import notes
 from control.errors import ControlError, NotAllowed, Refused
-from decisions import configs, directory, looks, outcomes
+from control.policies.effective import Subject
+from decisions import looks, outcomes
 
 _READ = "decisions.view_decision"
 OUTCOMES = 8
@@ -54,7 +57,7 @@ def gauges(request: HttpRequest, app_id: str) -> HttpResponse:
 
 def _gauges(request: HttpRequest, app_id: str) -> app_gauges.Gauges:
     """The buckets, with the look at them."""
-    found = app_gauges.compose(request.user, app_id, _subject(app_id), configs.newest())
+    found = app_gauges.compose(request.user, app_id, _subject(app_id), documents.newest())
     looks.note_known(request, app_id, "the buckets", shown=bool(found.tiles))
     return found
 

@@ -13,12 +13,15 @@ from django.utils import timezone
 
 from console import app_gauges, roles
 from console.app_gauges import Gauges
-from control import effective, looks, notes
-from control.effective import Line, Subject
+from control.audit import app_looks
+from control.config import documents
+from control.directory import notes
 from control.models import AppNote, AuditEntry
+from control.policies import effective
+from control.policies.effective import Line, Subject
 from decider.contracts.config import Config, Override
 from decider.contracts.vocabulary import Tier
-from decisions import app_page, configs
+from decisions import app_page
 from decisions.app_page import AppPage, Happening
 from monitoring import fleet
 from monitoring.guardrails import Verdict, judge
@@ -67,7 +70,7 @@ class Page:
 def compose(user: AbstractUser, app_id: str) -> Page:
     """Reads everything."""
     now = time.time()
-    config = configs.newest()
+    config = documents.newest()
     app = app_page.compose(app_id, now, config_changes())
     about = subject(app)
     mine = effective.overrides(config, app_id, about.tenant, now) if config else []
@@ -86,7 +89,7 @@ def compose(user: AbstractUser, app_id: str) -> Page:
         config_version=config.version if config else 0,
         may_note=user.has_perm(notes.PERMISSION),
         who_may_note=roles.who_can(notes.PERMISSION),
-        sees_looks=user.has_perm(looks.PERMISSION),
+        sees_looks=user.has_perm(app_looks.PERMISSION),
     )
 
 

@@ -7,10 +7,9 @@ class ConsoleConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from console import audit_journal, receipt_pages, roles
-        from decisions import audited, pasted
+        from console import receipt_pages, roles
+        from decisions import pasted
 
-        audited.use(audit_journal.JOURNAL)
         if receipt_pages.read not in pasted.READERS:
             pasted.READERS.append(receipt_pages.read)
         *_, last = apps.get_app_configs()  # by then every app's permissions exist

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django import forms
 
-from control import audit
+from control.audit import chain
 from decisions.disputes import TICKET_MAX
 
 VERDICTS = (("uphold", "It was wrong: a false throttle"), ("decline", "It was correct"))
@@ -14,7 +14,7 @@ class OpenForm(forms.Form):
     """Why a refusal is held for wrong."""
 
     reason = forms.CharField(
-        max_length=audit.REASON_MAX,
+        max_length=chain.REASON_MAX,
         error_messages={
             "required": "Say how you know that it was wrong; the second person reads it."
         },
@@ -33,6 +33,6 @@ class VerdictForm(forms.Form):
         },
     )
     reason = forms.CharField(
-        max_length=audit.REASON_MAX,
+        max_length=chain.REASON_MAX,
         error_messages={"required": "Say what you found; whoever opened the dispute reads it."},
     )

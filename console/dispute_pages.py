@@ -23,11 +23,12 @@ from django_htmx.http import HttpResponseClientRedirect
 
 from console import looking, roles, words
 from console.dispute_forms import OpenForm, VerdictForm
-from control.actors import Actor
+from control.audit.actors import Actor
+from control.directory import apps as directory
+from control.errors import NotAllowed, Refused
 from decider.contracts.ids import format_decision_id, parse_decision_id
 from decider.contracts.vocabulary import REASONS, Reason
-from decisions import directory, disputes, looks, lookup, why
-from decisions.errors import NotAllowed, Refused
+from decisions import disputes, looks, lookup, why
 from decisions.models import Decision, Dispute
 
 _VIEW = "decisions.view_dispute"

@@ -11,8 +11,8 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponseBase, StreamingHttpResponse
 from django.views.decorators.http import require_GET
 
-from control import audit
-from control.actors import Actor
+from control.audit import chain
+from control.audit.actors import Actor
 from decisions import asking, export, listing, looks, lookup, pasted
 from decisions.lookup import READINGS, Reading
 from decisions.models import Decision
@@ -64,7 +64,7 @@ def apps_of(reading: Reading, rows: QuerySet[Decision]) -> tuple[str, ...]:
 def record(*, by: Actor, what: str, filters: lookup.Filters, apps: tuple[str, ...]) -> None:
     """Writes into the audit log that decisions were exported: whose, and by which filters."""
     address = listing.address("", filters).partition("?")[2]
-    audit.append(
+    chain.append(
         by=by,
         reason="Export from lookup",
         action="decisions.export",

@@ -17,7 +17,7 @@ from console import charts, guard_tiles, mix, mix_chart, words
 from console.guard_tiles import Tile
 from console.mix import RANGES, Mix, Range
 from console.mix_chart import Chart, Mark
-from control import looks
+from control.audit import app_looks
 from control.models import AuditEntry
 from decider.contracts.vocabulary import Action
 from decisions import disputes, lookup
@@ -121,7 +121,7 @@ def compose(user: AbstractUser, asked: str = "", now: float | None = None) -> Ho
     )
     may_audit = user.has_perm("control.view_audit")
     entries = (
-        list(AuditEntry.objects.exclude(action=looks.ACTION).order_by("-seq")[:_ACTIONS])
+        list(AuditEntry.objects.exclude(action=app_looks.ACTION).order_by("-seq")[:_ACTIONS])
         if may_audit
         else []
     )

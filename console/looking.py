@@ -8,8 +8,8 @@ from http import HTTPStatus
 from django.http import HttpRequest, HttpResponse
 
 from console.api import problems
-from control import looks
-from control.actors import Actor
+from control.audit import app_looks
+from control.audit.actors import Actor
 from control.errors import Refused
 from decisions.looks import noted
 
@@ -37,7 +37,7 @@ class LooksRecorded:
             # whatever the status: a refused filter and a missing decision are answered with rows,
             # too
         ):
-            looks.record_all(seen, by=Actor.of(request.user), ticket=ticket(request))
+            app_looks.record_all(seen, by=Actor.of(request.user), ticket=ticket(request))
         return response
 
 
@@ -59,7 +59,7 @@ def _no_ticket(request: HttpRequest) -> HttpResponse | None:
     """The problem with a header that names no ticket; None when there is none."""
     named = _header(request)
     try:
-        if named is None or looks.check_ticket(named):
+        if named is None or app_looks.check_ticket(named):
             return None
         said = "It is empty. Leave it out to name no ticket."
     except Refused as error:

@@ -12,10 +12,10 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
 from console import roles
-from control import audit
-from control.actors import Actor
+from control.audit import chain
+from control.audit.actors import Actor
+from control.errors import NotAllowed, Refused
 from decisions import looks, outcome_csv, outcomes
-from decisions.errors import NotAllowed, Refused
 from decisions.models import Outcome
 from decisions.outcome_csv import LineProblem
 from decisions.outcome_models import Kind
@@ -31,7 +31,7 @@ class UploadForm(forms.Form):
 
     file = forms.FileField(allow_empty_file=True, error_messages={"required": "Choose a file."})
     reason = forms.CharField(
-        max_length=audit.REASON_MAX,
+        max_length=chain.REASON_MAX,
         error_messages={"required": "Say where these outcomes are from."},
     )
 

@@ -16,7 +16,7 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.http import require_GET
 
-from control import keys
+from control.deciders import keys
 from control.errors import KeysError
 from decider.refusal import receipt as receipts
 from decider.refusal.receipt import Key, Receipt, ReceiptError

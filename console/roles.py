@@ -12,7 +12,7 @@ from django.contrib.auth.models import Group, Permission
 from django.db import connections
 from django.db.models import Q
 
-from control.actors import ROLE_LABELS
+from control.audit.actors import ROLE_LABELS
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractUser, AnonymousUser

@@ -11,7 +11,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 
 from console import looking, roles, strip
-from control import tokens
+from control.audit import tokens
 from decisions import disputes
 
 if TYPE_CHECKING:

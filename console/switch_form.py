@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from django import forms
 from django.utils import timezone
 
-from control import audit
-from control.switches import SwitchKind, Verb
+from control.audit import chain
+from control.switches.switches import SwitchKind, Verb
 
 LENGTHS = {"30m": timedelta(minutes=30), "2h": timedelta(hours=2), "8h": timedelta(hours=8)}
 _WORDS = {"30m": "30 minutes", "2h": "2 hours", "8h": "8 hours"}
@@ -17,7 +17,7 @@ _WORDS = {"30m": "30 minutes", "2h": "2 hours", "8h": "8 hours"}
 class FlipForm(forms.Form):
     """Reason, end, and the switch's name typed out. Times are UTC."""
 
-    reason = forms.CharField(required=False, max_length=audit.REASON_MAX, strip=True)
+    reason = forms.CharField(required=False, max_length=chain.REASON_MAX, strip=True)
     ends = forms.ChoiceField(required=False)
     at = forms.DateTimeField(required=False, input_formats=["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"])
     confirm = forms.CharField(required=False, max_length=100, strip=True)

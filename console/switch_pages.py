@@ -20,10 +20,12 @@ from django_htmx.http import HttpResponseClientRedirect
 
 from console import roles, switch_preview, words
 from console.switch_form import FlipForm
-from control import acks, changes, switches
-from control.actors import Actor
+from control.audit.actors import Actor
+from control.config import changes
+from control.deciders import acks
 from control.errors import ControlError, NotAllowed, StoreUnavailable
 from control.models import SwitchFlip
+from control.switches import switches
 from decisions import looks
 
 _VIEW = "control.view_switchflip"

@@ -19,7 +19,8 @@ from django.db.models import BigIntegerField
 from django.db.models.expressions import RawSQL
 from django.utils import timezone
 
-from control import changes, publish
+from control.config import changes
+from control.deciders import publish
 from decider.contracts.artifact import ArtifactError
 from decider.contracts.config import Config, ModelRef
 from decider.contracts.event import Event

@@ -7,7 +7,7 @@ import time
 
 from celery import shared_task
 
-from control import profiles
+from control.deciders import profiles
 from control.errors import ControlError
 from decisions import outcomes
 

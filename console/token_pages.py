@@ -15,7 +15,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_variables
 from django.views.decorators.http import require_http_methods, require_POST
 
-from control import audit, tokens
+from control.audit import chain, tokens
 from control.errors import Refused
 from control.models import AuditEntry
 
@@ -24,7 +24,7 @@ class TokenForm(forms.Form):
     """A wish for a token."""
 
     reason = forms.CharField(
-        max_length=audit.REASON_MAX, error_messages={"required": "Say what the token is for."}
+        max_length=chain.REASON_MAX, error_messages={"required": "Say what the token is for."}
     )
     days = forms.IntegerField(
         min_value=tokens.SHORTEST_DAYS,

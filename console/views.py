@@ -25,7 +25,7 @@ from console import sign_in as sign_ins
 from console import strip as strips
 from console.api import problems
 from console.mix import RANGES
-from control import looks
+from control.audit import app_looks
 from control.errors import Refused
 
 _READ = "decisions.view_decision"
@@ -138,7 +138,9 @@ def preference(request: HttpRequest) -> HttpResponse:
 def work_on(request: HttpRequest) -> HttpResponse:
     """Names the ticket that looks are written down with from now on, or none."""
     try:
-        request.session[looking.TICKET] = looks.check_ticket(request.POST.get("ticket", "")[:200])
+        request.session[looking.TICKET] = app_looks.check_ticket(
+            request.POST.get("ticket", "")[:200]
+        )
     except Refused as error:
         messages.error(request, str(error))
     return redirect(_next(request))

@@ -17,6 +17,10 @@ class NotAllowed(ControlError):
     """This person may not do this; the sentence says who may."""
 
 
+class Conflict(Refused):
+    """A key was used before, for something else."""
+
+
 class KeysError(ControlError):
     """A key file is missing, unreadable or not a key."""
 

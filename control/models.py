@@ -151,8 +151,8 @@ class SwitchFlip(models.Model):
 
 
 class AuditEntry(models.Model):
-    """One act, in a hash chain (`control.audit`). Appended to, never changed: the database refuses
-    it.
+    """One act, in a hash chain (`control.audit.chain`). Appended to, never changed: the database
+    refuses it.
     """
 
     seq = models.BigIntegerField(primary_key=True)

@@ -6,8 +6,9 @@ import logging
 
 from celery import shared_task
 
-from control import offline, publish
+from control.deciders import publish
 from control.errors import ControlError
+from control.switches import offline
 
 log = logging.getLogger(__name__)
 

@@ -10,6 +10,6 @@ Nothing here imports Django. `policy` is the one pure function that chooses an a
 - `http` and `node`: the server, and the process around it.
 """
 
-from .compiled_cache import use_own_folder
+from decider.compiled_cache import use_own_folder
 
 use_own_folder()

@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 
 from django.db.models import Count, QuerySet
 
+from control.directory import apps as directory
+from control.directory.apps import KnownApp
 from decider.contracts.vocabulary import Action
-from decisions import aggregate, app_day, charts, directory, listing, lookup, outcomes
+from decisions import aggregate, app_day, charts, listing, lookup, outcomes
 from decisions.app_day import Endpoint, Hour
-from decisions.directory import KnownApp
 from decisions.estimate import NOTHING, Estimate, total
 from decisions.filters import REFUSED
 from decisions.lookup import DAY_S

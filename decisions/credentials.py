@@ -75,7 +75,7 @@ def digests(text: str) -> tuple[str, ...]:
 
 def _keys(folder: Path) -> list[bytes]:
     """`token.key`, and `token.old` where there is one, a key a line (as
-    `control.keys.load_token_keys`).
+    `control.deciders.keys.load_token_keys`).
     """
     found = []
     for path in (folder / "token.key", folder / "token.old"):

@@ -16,11 +16,11 @@ from django.db import transaction
 from django.db.models import Count, F, Min, Q, QuerySet
 from django.utils import timezone
 
+from control.audit import chain
+from control.audit.actors import Actor
+from control.errors import NotAllowed, Refused
 from decider.contracts.ids import format_decision_id
 from decider.contracts.vocabulary import Action
-from decisions import audited
-from decisions.audited import Person
-from decisions.errors import NotAllowed, Refused
 from decisions.models import Decision
 from decisions.outcome_models import KEY_PREFIX, Dispute, Kind, Outcome, State
 
@@ -99,14 +99,13 @@ def can_adjudicate(dispute: Dispute, user: object) -> bool:
     return True
 
 
-def open_dispute(d: Decision, *, by: Person, reason: str, ticket: str = "") -> Dispute:
+def open_dispute(d: Decision, *, by: Actor, reason: str, ticket: str = "") -> Dispute:
     """Says that a refusal was wrong. Raises Refused: admitted, disputed already, or a text that
     cannot be kept.
     """
-    log = audited.journal()
-    reason, ticket = log.check_reason(reason), _checked_ticket(ticket)
+    reason, ticket = chain.check_reason(reason), _checked_ticket(ticket)
     with transaction.atomic():
-        log.lock()
+        chain.lock()
         check_can_open(d)
         dispute = Dispute.objects.create(
             decision=d.id,
@@ -121,7 +120,7 @@ def open_dispute(d: Decision, *, by: Person, reason: str, ticket: str = "") -> D
             opened_name=by.name,
             opened_at=timezone.now(),
         )
-        log.append(
+        chain.append(
             by=by,
             reason=reason,
             action="dispute.open",
@@ -132,17 +131,16 @@ def open_dispute(d: Decision, *, by: Person, reason: str, ticket: str = "") -> D
     return dispute
 
 
-def adjudicate(number: int, verdict: Verdict, *, by: Person, reason: str) -> Dispute:
+def adjudicate(number: int, verdict: Verdict, *, by: Actor, reason: str) -> Dispute:
     """Decides an open dispute, once, as a second person; the verdict becomes a matured outcome in
     the same transaction.
 
     Raises Refused: no such dispute, decided already (meanwhile, too), own dispute, or a reason that
     cannot be kept.
     """
-    log = audited.journal()
-    reason = log.check_reason(reason)
+    reason = chain.check_reason(reason)
     with transaction.atomic():
-        log.lock()
+        chain.lock()
         dispute = by_number(number)
         check_can_adjudicate(dispute, by.login)
         state = TRANSITIONS[State(dispute.state)][verdict]
@@ -160,7 +158,7 @@ def adjudicate(number: int, verdict: Verdict, *, by: Person, reason: str) -> Dis
         )
         if changed != 1:
             raise Refused("Someone else has decided this dispute meanwhile.")
-        log.append(
+        chain.append(
             by=by,
             reason=reason,
             action=f"dispute.{verdict}",
@@ -180,7 +178,7 @@ def adjudicate(number: int, verdict: Verdict, *, by: Person, reason: str) -> Dis
     return dispute
 
 
-def _outcome(dispute: Dispute, kind: Kind, by: Person, now: datetime) -> Outcome:
+def _outcome(dispute: Dispute, kind: Kind, by: Actor, now: datetime) -> Outcome:
     """The verdict as an outcome. It is settled when it is spoken, and weighs as much as the
     decision it is about.
     """

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 from django.db import transaction
 from django.db.models import QuerySet
 
+from control.directory import apps as directory
 from decider.contracts.vocabulary import Action, Arm, Reason, Stage, Tier
-from decisions import directory
 from decisions.models import Decision
 
 CHUNK = 2_000

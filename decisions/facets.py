@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from control.directory import apps as directory
 from decider.contracts.vocabulary import Action, Tier
-from decisions import directory
 from decisions.estimate import NOTHING, Estimate
 from decisions.filters import DIMENSIONS, REFUSED, Dimension, Filters, Value
 from decisions.tallies import Counted, sums

@@ -12,7 +12,9 @@ from urllib.parse import urlencode
 from django.db.models import F, QuerySet, Sum
 from django.urls import reverse
 
-from decisions import charts, configs, directory, facets, lookup, tallies, why
+from control.config import documents
+from control.directory import apps as directory
+from decisions import charts, facets, lookup, tallies, why
 from decisions.estimate import NOTHING, Estimate, of_row, total
 from decisions.facets import Chip, Facet
 from decisions.filters import Filters
@@ -187,7 +189,7 @@ def rows_of(decisions: Sequence[Decision]) -> list[Row]:
 
 def kept_how_often() -> str:
     """How likely a decision is to be kept, in a sentence."""
-    s = configs.sampling()
+    s = documents.sampling()
     return (
         f"Admits are kept {_one_in(s.admit)}, refusals {_one_in(s.refuse)}, blocks"
         f" {_one_in(s.block)}, refusals of enterprise {_one_in(s.enterprise_refuse)}; less often"

@@ -12,7 +12,8 @@ from typing import Protocol
 
 from django.http import HttpRequest
 
-from decisions import directory
+from control.directory import apps as directory
+from decisions.models import Decision
 
 EVERY_APP = "every app"
 """For what shows data of whatever apps there are, unlisted: a look that is found from each of them.
@@ -53,7 +54,8 @@ def note_known(request: HttpRequest, app: str, what: str, *, shown: bool = False
     """Marks a look at an app that an address names, unless there is nothing of it to see: nobody
     registered it, no decision of it is stored, and the answer shows (`shown`) nothing else of it.
     """
-    if shown or directory.is_known(app):
+    seen = shown or directory.is_registered(app)
+    if seen or ("\x00" not in app and Decision.objects.filter(app=app).exists()):
         note(request, app, what)
 
 

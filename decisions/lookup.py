@@ -12,8 +12,9 @@ from typing import Literal
 
 from django.db.models import Q, QuerySet
 
+from control.directory import apps as directory
 from decider.contracts.ids import PREFIX, decision_time, format_decision_id, parse_decision_id
-from decisions import directory, seen_tokens
+from decisions import seen_tokens
 from decisions.filters import DAY_S, DIMENSIONS, Filters
 from decisions.models import Decision, utc
 

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from control.audit.actors import Actor
+from control.errors import Refused
 from decider.contracts.ids import parse_decision_id
 from decisions import outcomes
-from decisions.audited import Person
-from decisions.errors import Refused
 from decisions.outcomes import Invalid, Report, Reported
 
 LARGEST = 2_000_000
@@ -54,7 +54,7 @@ class BadFile(Refused):
         super().__init__(problems[0].text)
 
 
-def upload(data: bytes, *, by: Person, reason: str) -> Reported:
+def upload(data: bytes, *, by: Actor, reason: str) -> Reported:
     """Stores the outcomes of a file. Raises BadFile, with nothing stored; Refused for a blank
     reason.
     """

@@ -23,10 +23,11 @@ from django.db.models import Count, F, Q, QuerySet, Sum, TextField
 from django.db.models.functions import Cast, Coalesce
 from django.utils import timezone
 
+from control.audit import chain
+from control.audit.actors import Actor
+from control.errors import Conflict, NotAllowed, Refused
 from decider.contracts.ids import decision_time
-from decisions import audited, lookup
-from decisions.audited import Person
-from decisions.errors import Conflict, NotAllowed, Refused
+from decisions import lookup
 from decisions.models import Decision, utc
 from decisions.outcome_models import KEY_PREFIX, Kind, Outcome
 
@@ -115,31 +116,30 @@ def check_may_report(user: object) -> None:
         raise NotAllowed(f"{user} may not report outcomes.")
 
 
-def report(one: Report, *, by: Person, reason: str, source: str) -> Reported:
+def report(one: Report, *, by: Actor, reason: str, source: str) -> Reported:
     """Stores one outcome. Raises as `report_all`."""
     return report_all([one], by=by, reason=reason, source=source)
 
 
-def report_all(reports: Sequence[Report], *, by: Person, reason: str, source: str) -> Reported:
+def report_all(reports: Sequence[Report], *, by: Actor, reason: str, source: str) -> Reported:
     """Stores all of them or, raising Refused, Invalid or Conflicts, none. `source` is a word: csv,
     api.
     """
-    log = audited.journal()
-    reason = log.check_reason(reason)
+    reason = chain.check_reason(reason)
     if len(reports) > MOST:
         raise Refused(f"There are {len(reports):,} outcomes; at most {MOST:,} are taken at once.")
     now = timezone.now()
     if problems := [p for k, r in enumerate(reports) for p in check(r, k, now)]:
         raise Invalid(problems)
     with transaction.atomic():
-        log.lock()
+        chain.lock()
         fresh = _fresh(reports)
         rows = [_row(reports[k], by, source, now) for k in fresh]
         if problems := _name_apps(rows, fresh):
             raise Invalid(problems)
         Outcome.objects.bulk_create(rows, batch_size=1000)
         if rows:
-            log.append(
+            chain.append(
                 by=by,
                 reason=reason,
                 action="outcome.report",
@@ -272,7 +272,7 @@ def _fresh(reports: Sequence[Report]) -> list[int]:
     return fresh
 
 
-def _row(r: Report, by: Person, source: str, now: datetime) -> Outcome:
+def _row(r: Report, by: Actor, source: str, now: datetime) -> Outcome:
     reported = r.reported_at or max(now, r.occurred_at)
     return Outcome(
         key=r.key,
@@ -336,7 +336,7 @@ def _summary(rows: Sequence[Outcome]) -> str:
     return f"reported {len(rows):,} outcome{'s' if len(rows) > 1 else ''}: {counted}"
 
 
-def _after(rows: Sequence[Outcome]) -> audited.Json:
+def _after(rows: Sequence[Outcome]) -> chain.Json:
     return {"stored": len(rows), "source": rows[0].source, "keys": [row.key for row in rows[:20]]}
 
 

@@ -12,8 +12,9 @@ from django.urls import reverse
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_POST
 
+from control.directory import apps as directory
 from decider.contracts.ids import format_decision_id, parse_decision_id
-from decisions import credentials, directory, pasted, saved
+from decisions import credentials, pasted, saved
 from decisions.views import READ
 
 

@@ -10,9 +10,9 @@ import math
 import uuid
 from collections.abc import Callable, Sequence
 
+from control.config import documents
 from decider.contracts.signals import INDEX, unpack
 from decider.contracts.vocabulary import REASONS, Reason
-from decisions import configs
 from decisions.models import Decision
 
 Teller = Callable[[Sequence[Decision]], dict[uuid.UUID, str]]
@@ -116,7 +116,7 @@ def _strained(d: Decision, load: float, price: float) -> str:
     """A price falls more slowly than the load does, and rises with latency and errors too: low load
     is no contradiction.
     """
-    config = configs.config(d.config_version)
+    config = documents.config(d.config_version)
     target = (
         next((s.target for s in config.services if s.name == d.service), 1.0) if config else 1.0
     )

@@ -15,13 +15,14 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from control.config import documents
 from decider.contracts.features import INDEX, SCHEMA
 from decider.contracts.ids import format_decision_id
 from decider.contracts.vocabulary import HTTP_STATUS, REASONS, Action, Reason, Stage
 from decider.http import problem, responses
 from decider.refusal.findings import told_code
 from decider.refusal.receipt import Receipt
-from decisions import configs, why
+from decisions import why
 from decisions.models import Decision, utc
 from explain import customer_words as words
 from explain.customer_words import Ask, Cause
@@ -230,7 +231,7 @@ def _pace(d: Decision) -> float | None:
 
 def _batch(d: Decision) -> str:
     """The batch form of the endpoint that was asked, as the config of the decision has it."""
-    if (config := configs.config(d.config_version)) is None:
+    if (config := documents.config(d.config_version)) is None:
         return ""
     endpoints = (e for s in config.services if s.name == d.service for e in s.endpoints)
     return next(

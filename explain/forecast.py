@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from control.config import documents
 from decider.contracts.config import Config
 from decider.contracts.features import INDEX, SCHEMA
 from decider.contracts.signals import INDEX as S
@@ -26,7 +27,7 @@ from decider.contracts.signals import unpack
 from decider.contracts.vocabulary import REASONS, Action, MlState, Reason
 from decider.whatif import replay
 from decider.whatif.replay import ReplayError
-from decisions import configs, lookup
+from decisions import lookup
 from decisions.estimate import of_row, total
 from decisions.models import Decision
 from explain import in_force
@@ -74,7 +75,7 @@ def outlook(app: str, now: float) -> Outlook:
             "No request of it was kept in the last five minutes, so nothing is forecast.",
             "",
         )
-    config = configs.newest()
+    config = documents.newest()
     if config is None:
         return Outlook("unknown", "There is no config document, so nothing is forecast.", "")
     if rows[0].observed:
@@ -256,7 +257,7 @@ def _trend(ranked: list[Decision]) -> tuple[float, float]:
 
 
 def _cut(row: Decision) -> float | None:
-    config = configs.config(row.config_version)
+    config = documents.config(row.config_version)
     try:
         found = replay.threshold(row.event(), config) if config else None
     except ReplayError:

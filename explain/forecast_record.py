@@ -27,9 +27,10 @@ from django.db.models import F, QuerySet, Window
 from django.db.models.functions import RowNumber
 from django.utils import timezone
 
+from control.config import documents
 from decider.contracts.features import SCHEMA
 from decider.contracts.vocabulary import Action, Tier
-from decisions import aggregate, configs, levels, lookup
+from decisions import aggregate, levels, lookup
 from decisions.estimate import share_within
 from decisions.models import Decision, utc
 from decisions.rollup import APPS, MINUTE_S
@@ -249,7 +250,7 @@ def chance_kept(app: str, since: float, until: float, now: float) -> float:
         kept, weight = cursor.fetchone()
     if weight:
         return float(min(1.0, kept / weight))
-    config = configs.newest()
+    config = documents.newest()
     if config is None:
         return 0.0
     return config.sampling.enterprise_refuse if tier == Tier.ENTERPRISE else config.sampling.refuse

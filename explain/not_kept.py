@@ -8,10 +8,12 @@ from dataclasses import dataclass
 
 from django.conf import settings
 
+from control.config import documents
+from control.directory import apps as directory
 from decider.contracts.config import Config, TierPolicy
 from decider.contracts.ids import decision_time, format_decision_id
 from decider.contracts.vocabulary import Action, Tier
-from decisions import configs, credentials, directory, listing, lookup, tallies
+from decisions import credentials, listing, lookup, tallies
 from decisions.estimate import Estimate, total
 from decisions.filters import DAY_S, Filters
 from decisions.listing import Row
@@ -98,7 +100,7 @@ def compose(raw: bytes, app: str, now: float) -> NotKept:
     at = decision_time(raw)
     known, app_id = _app(app)
     reading = Reading("app", app_id, apps=(app_id,)) if app_id else Reading("all", "")
-    version, document = configs.in_force(at)
+    version, document = documents.in_force(at)
     minute = at // MINUTE_S * MINUTE_S
     return NotKept(
         id=format_decision_id(raw),

@@ -8,6 +8,9 @@ from datetime import timedelta
 
 from django.utils import timezone
 
+from control.config import documents
+from control.directory import apps as directory
+from control.directory.apps import KnownApp
 from decider.contracts.artifact import ArtifactError
 from decider.contracts.config import Config
 from decider.contracts.event import Event
@@ -16,8 +19,7 @@ from decider.contracts.vocabulary import Action, Reason, Stage, Tier
 from decider.refusal.findings import findings
 from decider.whatif import replay
 from decider.whatif.replay import ReplayError, Thresholds
-from decisions import aggregate, charts, configs, directory, lookup, why
-from decisions.directory import KnownApp
+from decisions import aggregate, charts, lookup, why
 from decisions.models import Decision
 from explain import artifacts, reasons, record, story, trace_view, waterfall, worlds
 from explain.models import Explanation, ModelCheck
@@ -327,7 +329,7 @@ class DecisionPage:
 
 def compose(d: Decision, *, with_token: bool) -> DecisionPage:
     """Reads everything the page shows."""
-    event, config = d.event(), configs.config(d.config_version)
+    event, config = d.event(), documents.config(d.config_version)
     known = directory.app(d.app)
     name = known.name if known else d.app
     found, marks = explained(d), thresholds(event, config)

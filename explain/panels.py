@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from control.config import documents
+from control.directory import apps as directory
 from decider.contracts.features import FEATURES
 from decider.contracts.vocabulary import Action
 from decider.whatif.replay import ReplayError
-from decisions import configs, directory
 from decisions.models import Decision
 from explain import limits, peers, shared_cause, timeline, way_back, worlds
 from explain.models import Explanation
@@ -20,7 +21,7 @@ def way_of(d: Decision) -> way_back.WayBack | None:
     """The way back of a stored refusal; None for an admit. Computed on demand, about 20 ms."""
     if d.action == Action.ADMIT:
         return None
-    config = configs.config(d.config_version)
+    config = documents.config(d.config_version)
     if config is None:
         return way_back.WayBack(
             none=f"Config {d.config_version} is not kept here, so no change can be verified."
@@ -35,7 +36,7 @@ def way_of(d: Decision) -> way_back.WayBack | None:
 
 def limits_of(d: Decision, cut: float | None) -> list[limits.Limit]:
     """Every limit evaluated; empty when the record cannot be decided again here."""
-    config = configs.config(d.config_version)
+    config = documents.config(d.config_version)
     try:
         return limits.of(d.event(), config, cut) if config else []
     except ReplayError:

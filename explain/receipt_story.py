@@ -8,11 +8,13 @@ import uuid
 from dataclasses import dataclass
 from datetime import datetime
 
+from control.config import documents
+from control.directory import apps as directory
 from decider.contracts import features
 from decider.contracts.ids import format_decision_id
 from decider.contracts.vocabulary import HTTP_STATUS, REASONS, Action, Stage, Tier
 from decider.refusal.receipt import Receipt
-from decisions import configs, directory, lookup
+from decisions import lookup
 from decisions.models import utc
 from explain import customer
 
@@ -100,7 +102,7 @@ def _in_words(code: str) -> str:
 
 
 def _model(receipt: Receipt) -> str:
-    document = configs.config(receipt.config_version)
+    document = documents.config(receipt.config_version)
     if (
         receipt.model
         and document

@@ -27,9 +27,10 @@ from dataclasses import dataclass, replace
 
 from django.db import connection
 
+from control.config import documents
 from decider.contracts.config import Config
 from decider.contracts.vocabulary import Action, Reason
-from decisions import configs, lookup, why
+from decisions import lookup, why
 from decisions.models import Decision, utc
 
 CELL_S = 240.0
@@ -171,7 +172,7 @@ def of(d: Decision, now: float | None = None) -> SharedCause:
             0,
             False,
         )
-    groups = _groups(d, scope, configs.config(d.config_version))
+    groups = _groups(d, scope, documents.config(d.config_version))
     parts, suppressed = shares(groups, "This credential" if scope == "app" else "This app")
     kept = None if suppressed else sum(g.kept for g in groups)
     return SharedCause(

@@ -14,6 +14,7 @@ import numpy as np
 from django.apps import apps
 from django.utils import timezone
 
+from control.config import documents
 from decider.contracts.artifact import ArtifactError
 from decider.contracts.config import Config
 from decider.contracts.event import Event
@@ -22,7 +23,7 @@ from decider.contracts.vocabulary import ML_STATE_TEXT, REASONS, Action, MlState
 from decider.scoring.model import Model
 from decider.whatif import replay
 from decider.whatif.replay import Again, ReplayError
-from decisions import configs, why
+from decisions import why
 from decisions.models import Decision
 from explain import artifacts, in_force, shap_values
 from explain.in_force import Line
@@ -122,9 +123,9 @@ def of(d: Decision) -> list[World]:
     """The worlds of a stored decision: then, now, another model where there is one, and the
     fallback limiter alone.
     """
-    event, then = d.event(), configs.config(d.config_version)
+    event, then = d.event(), documents.config(d.config_version)
     first = _then(d, event, then)
-    newest = configs.newest()
+    newest = documents.newest()
     if newest is None:
         return [first, World("As decided now", None, "There is no config document to decide with.")]
     now = timezone.now().timestamp()

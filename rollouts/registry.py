@@ -11,8 +11,10 @@ from django.db import transaction
 from django.db.models import Max
 from django.utils import timezone
 
-from control import audit, changes, publish
-from control.actors import Actor
+from control.audit import chain
+from control.audit.actors import Actor
+from control.config import changes
+from control.deciders import publish
 from control.errors import ControlError, Refused
 from control.models import ConfigVersion
 from decider.contracts.artifact import Artifact, ArtifactError, digest_of
@@ -29,9 +31,9 @@ def register(data: bytes, *, by: Actor, reason: str) -> ModelVersion:
     when it may not be used.
     """
     artifact, digest = check(data), digest_of(data)
-    reason = audit.check_reason(reason)
+    reason = chain.check_reason(reason)
     with transaction.atomic():
-        audit.lock()
+        chain.lock()
         if (there := ModelVersion.objects.filter(digest=digest).first()) is not None:
             _keep(publish.model_path(digest), data)  # the file may have been lost since
             return there
@@ -49,7 +51,7 @@ def register(data: bytes, *, by: Actor, reason: str) -> ModelVersion:
             registered_at=timezone.now(),
             by=by.name,
         )
-        audit.append(
+        chain.append(
             by=by,
             reason=reason,
             action="model.register",

@@ -16,13 +16,17 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from console import app_view
-from control import audit, buckets, effective, notes
-from control import looks as control_looks
-from control.actors import Actor
-from control.buckets import Node
+from control.audit import app_looks as control_looks
+from control.audit import chain
+from control.audit.actors import Actor
+from control.config import documents
+from control.deciders import buckets
+from control.deciders.buckets import Node
+from control.directory import notes
+from control.policies import effective
 from decider.contracts.vocabulary import Tier
 from decider.http import check
-from decisions import app_page, configs, looks
+from decisions import app_page, looks
 from decisions.api import EstimateOut, Text
 from decisions.app_day import Hour
 from decisions.app_page import AppPage, Happening, Labels
@@ -207,7 +211,7 @@ class AppDetail(APIView):
         """Who an app is, and the last day of decisions about it. An app nobody registered is known
         by its decisions.
         """
-        found, config = _app(request, app, app_view.config_changes()), configs.newest()
+        found, config = _app(request, app, app_view.config_changes()), documents.newest()
         known, about = found.known, app_view.subject(found)
         mine = effective.overrides(config, found.id, about.tenant, time.time()) if config else []
         return Response(
@@ -247,7 +251,7 @@ class AppPolicy(APIView):
         """The policy that holds for it now, line by line: each value, what sets it, and the config
         version that set it.
         """
-        about, config = app_view.subject(_app(request, app)), configs.newest()
+        about, config = app_view.subject(_app(request, app)), documents.newest()
         found = effective.lines(config, about, time.time()) if config else []
         return Response(PolicyLine(found, many=True).data)
 
@@ -330,7 +334,7 @@ class AppBuckets(APIView):
 class ReasonIn(serializers.Serializer):
     """Why someone does something."""
 
-    reason = Text(max_length=audit.REASON_MAX)
+    reason = Text(max_length=chain.REASON_MAX)
 
 
 class BucketReset(APIView):

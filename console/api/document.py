@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from console.looking import HEADER
-from control import looks
+from control.audit import app_looks
 
 _PROBLEM = {
     "type": "object",
@@ -49,9 +49,9 @@ _TICKET = {
     ),
     "schema": {
         "type": "string",
-        "pattern": looks.TICKET_FORM,
+        "pattern": app_looks.TICKET_FORM,
         "minLength": 2,
-        "maxLength": looks.LONGEST_TICKET,
+        "maxLength": app_looks.LONGEST_TICKET,
     },
     "example": "SUP-48119",
 }

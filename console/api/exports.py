@@ -13,7 +13,7 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from console.export_pages import NOTHING, apps_of, record
-from control.actors import Actor
+from control.audit.actors import Actor
 from decisions import export, looks, lookup
 from decisions.api import FILTERS, asked_of
 from decisions.views import EXPORT

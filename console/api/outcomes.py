@@ -13,19 +13,19 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from control import audit
-from control.actors import Actor
+from control.audit import chain
+from control.audit.actors import Actor
+from control.errors import Refused
 from decider.contracts.ids import format_decision_id, parse_decision_id
 from decider.contracts.vocabulary import Action
 from decisions import disputes, looks, outcomes
 from decisions.api import LIMIT, Text, WordField, found, limit_of
-from decisions.errors import Refused
 from decisions.models import Dispute, Outcome
 from decisions.outcome_models import Kind
 
 _PLACE = re.compile(r"([0-9]{1,18})([od])")
 """A dispute, and whether it was open (o) or decided (d) when it was listed."""
-_REASON = {"max_length": audit.REASON_MAX, "trim_whitespace": True}
+_REASON = {"max_length": chain.REASON_MAX, "trim_whitespace": True}
 
 
 @extend_schema_field(

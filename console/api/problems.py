@@ -15,8 +15,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
-from control import errors as control
-from decisions import errors as decisions
+from control import errors
 
 CONTENT_TYPE = "application/problem+json"
 PREFIX = "/api/"
@@ -24,9 +23,8 @@ RETRY_S = 5
 """How soon to try again when a server behind the API is away, seconds."""
 
 _STATUS: dict[type[Exception], HTTPStatus] = {
-    control.NotAllowed: HTTPStatus.FORBIDDEN,
-    control.StoreUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
-    decisions.NotAllowed: HTTPStatus.FORBIDDEN,
+    errors.NotAllowed: HTTPStatus.FORBIDDEN,
+    errors.StoreUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 """What the rooms refuse is a conflict, unless it is one of these."""
 
@@ -63,7 +61,7 @@ def _known(error: Exception) -> Exception:
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
             f"The body is larger than {most:,} bytes. Send it in parts.",
         )
-    if isinstance(error, (control.ControlError, decisions.DecisionsError)):
+    if isinstance(error, errors.ControlError):
         return _coded(_STATUS.get(type(error), HTTPStatus.CONFLICT), str(error))
     if isinstance(error, (OperationalError, InterfaceError)):
         return _coded(

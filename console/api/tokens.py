@@ -10,7 +10,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from control import tokens
+from control.audit import tokens
 from decisions.api import Text
 
 

@@ -13,7 +13,7 @@ from django.core.cache import cache
 from rest_framework.test import APIClient
 
 from console import roles
-from control import tokens
+from control.audit import tokens
 from tests.explain.conftest import document, models, store  # noqa: F401 - an installation with a small real model
 
 

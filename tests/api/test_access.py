@@ -9,7 +9,7 @@ from django.test import Client
 from drf_spectacular.validation import validate_schema
 from rest_framework.test import APIClient
 
-from control import tokens
+from control.audit import tokens
 from control.errors import Refused
 from control.models import AuditEntry
 from tests.api.conftest import problem

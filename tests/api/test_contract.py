@@ -23,7 +23,7 @@ from schemathesis.specs.openapi.checks import negative_data_rejection, positive_
 
 from console import roles
 from console.wsgi import application
-from control import tokens
+from control.audit import tokens
 from tests.decisions.factory import event
 
 EXAMPLES = 20

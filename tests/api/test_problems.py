@@ -14,7 +14,7 @@ from rest_framework.test import APIClient
 from rest_framework.throttling import UserRateThrottle
 
 from console.api import routes
-from control import tokens
+from control.audit import tokens
 from tests.api.conftest import problem
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")

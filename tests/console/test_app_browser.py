@@ -11,8 +11,8 @@ import pytest
 from django.conf import settings
 from django.test import Client
 
-from control import notes
-from control.actors import SYSTEM
+from control.audit.actors import SYSTEM
+from control.directory import notes
 from tests.console.test_app_page import APP, decider, known, url  # noqa: F401 - fixtures
 from tests.console.test_browser import browser  # noqa: F401 - a fixture
 from tests.decisions.factory import event, unranked

@@ -19,8 +19,10 @@ from django.urls import reverse
 from django.utils import timezone
 
 from console import app_gauges, roles, tasks
-from control import buckets, changes, notes, profiles
-from control.actors import SYSTEM, Actor
+from control.audit.actors import SYSTEM, Actor
+from control.config import changes
+from control.deciders import buckets, profiles
+from control.directory import notes
 from control.errors import StoreUnavailable
 from control.models import App, AppNote, AuditEntry, Tenant
 from decider.contracts.ids import format_decision_id
@@ -488,13 +490,13 @@ def test_what_is_no_ticket_is_refused_and_the_old_one_stays(signed_in) -> None:
 
 
 def test_nothing_is_shown_that_cannot_be_written_down(signed_in, monkeypatch) -> None:
-    from control import looks
+    from control.audit import app_looks
 
     def full(*_: object, **__: object) -> None:
         raise OSError("no space")
 
     client = signed_in("support")
-    monkeypatch.setattr(looks, "record_all", full)
+    monkeypatch.setattr(app_looks, "record_all", full)
     with pytest.raises(OSError, match="no space"):
         client.get(url())
 

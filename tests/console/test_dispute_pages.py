@@ -15,7 +15,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from console import roles
-from control.actors import Actor
+from control.audit.actors import Actor
 from control.models import AuditEntry
 from decider.contracts.ids import format_decision_id
 from decisions import disputes

@@ -6,8 +6,8 @@ import pytest
 from django.urls import reverse
 
 from console import home, mix
-from control import changes
-from control.actors import SYSTEM
+from control.audit.actors import SYSTEM
+from control.config import changes
 from decider.contracts.config import Switch
 from decider.contracts.vocabulary import Action, MlState
 from decisions import outcomes

@@ -14,8 +14,8 @@ from django.test import Client
 from django.urls import URLResolver, get_resolver, reverse
 from django.utils import timezone
 
-from control import looks as control_looks
-from control.actors import Actor
+from control.audit import app_looks as control_looks
+from control.audit.actors import Actor
 from control.models import App, AuditEntry, Tenant
 from decider.contracts.ids import format_decision_id
 from decider.contracts.vocabulary import Action, Reason, Stage

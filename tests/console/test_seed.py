@@ -5,7 +5,8 @@ import io
 import pytest
 from django.core.management import call_command
 
-from control import audit, changes
+from control.audit import chain
+from control.config import changes
 from control.models import App, Tenant
 from decider.contracts.store import PROFILE_PREFIX
 
@@ -29,7 +30,7 @@ def test_seeding_makes_the_demo_world_once(settings, tmp_path, valkey) -> None:
         changes.current().version,
     ) == (200, 0, 1)
     assert len(valkey.keys(PROFILE_PREFIX + "*")) == 200
-    assert audit.verify().broken is None
+    assert chain.verify().broken is None
 
 
 @pytest.mark.django_db

@@ -12,8 +12,8 @@ from django.conf import settings
 from django.test import Client
 
 from console import roles
-from control import changes
-from control.actors import SYSTEM
+from control.audit.actors import SYSTEM
+from control.config import changes
 from control.models import SwitchFlip
 from tests.console.test_browser import browser  # noqa: F401 - a fixture
 from tests.control.conftest import ack, beat, status

@@ -15,9 +15,10 @@ from django.urls import reverse
 from django.utils import timezone
 
 from console import roles, switch_preview
-from control import changes, switches
-from control.actors import SYSTEM, Actor
+from control.audit.actors import SYSTEM, Actor
+from control.config import changes
 from control.models import AuditEntry, SwitchFlip
+from control.switches import switches
 from decider.contracts.event import Event
 from decider.contracts.vocabulary import Action, MlState, Stage, Tier
 from decisions import partitions

@@ -9,7 +9,7 @@ from django.contrib.auth.models import User
 from django.urls import reverse
 from rest_framework.test import APIClient
 
-from control import tokens
+from control.audit import tokens
 from control.models import AuditEntry
 
 pytestmark = pytest.mark.django_db

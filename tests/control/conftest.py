@@ -10,8 +10,8 @@ import msgspec
 import pytest
 import redis
 
-from control import changes
-from control.actors import SYSTEM, Actor
+from control.audit.actors import SYSTEM, Actor
+from control.config import changes
 from control.models import ConfigVersion
 from decider.contracts.config import Signed, verify
 from decider.contracts.store import (
@@ -47,7 +47,7 @@ def first(db) -> ConfigVersion:
 @pytest.fixture
 def published(keys: Path, valkey: redis.Redis) -> Callable:
     """Reads the document in the store, its signature checked; None when there is none."""
-    from control.keys import load_public_keys
+    from control.deciders.keys import load_public_keys
 
     def read():
         data = valkey.get(CONFIG_KEY)

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import redis
 
-from control.keys import load_public_keys
+from control.deciders.keys import load_public_keys
 from decider.contracts import defaults, store
 from decider.contracts.config import Config
 from decider.contracts.requests import CheckRequest

@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from control import acks
-from control.acks import NodeState
+from control.deciders import acks
+from control.deciders.acks import NodeState
 from control.errors import StoreUnavailable
 from decider.contracts.store import NODES_KEY
 from tests.control.conftest import ack, beat, status

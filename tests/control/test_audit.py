@@ -6,9 +6,10 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import DatabaseError, InternalError, connection, transaction
 
-from control import audit, switches
-from control.actors import SYSTEM
+from control.audit import chain
+from control.audit.actors import SYSTEM
 from control.models import AuditEntry, ConfigVersion
+from control.switches import switches
 from tests.control.conftest import DELE
 
 pytestmark = pytest.mark.django_db
@@ -16,7 +17,7 @@ pytestmark = pytest.mark.django_db
 
 def three_entries() -> None:
     for k in range(3):
-        audit.append(
+        chain.append(
             by=DELE,
             reason=f"Because {k}",
             action="test.act",
@@ -70,7 +71,7 @@ def test_an_entry_that_does_not_continue_the_chain_is_refused_by_the_database() 
 
 def test_an_untouched_chain_verifies() -> None:
     three_entries()
-    state = audit.verify()
+    state = chain.verify()
     assert (state.entries, state.broken) == (3, None)
     assert state.head == AuditEntry.objects.first().hash
     out = io.StringIO()
@@ -104,7 +105,7 @@ def test_a_row_changed_behind_the_triggers_back_is_found(
         cursor.execute("SET LOCAL session_replication_role = replica")  # only a superuser may
         cursor.execute(statement)
         cursor.execute("SET LOCAL session_replication_role = origin")
-    broken = audit.verify().broken
+    broken = chain.verify().broken
     assert broken is not None
     assert (broken.seq, why in broken.why) == (seq, True)
     with pytest.raises(CommandError, match=f"breaks at entry {seq}"):
@@ -124,7 +125,7 @@ def test_a_config_version_without_its_audit_row_cannot_be_committed(first: Confi
 
 
 def test_an_audit_row_for_a_config_version_that_is_not_there_cannot_be_committed() -> None:
-    entry = audit.append(by=SYSTEM, reason="First", action="x", subject="x", summary="x")
+    entry = chain.append(by=SYSTEM, reason="First", action="x", subject="x", summary="x")
     other = AuditEntry(
         seq=2,
         at=entry.at,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from control import buckets
+from control.deciders import buckets
 from control.errors import KeysError, NotAllowed, Refused, StoreUnavailable
 from control.models import AuditEntry
 from decider.contracts import store

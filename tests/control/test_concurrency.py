@@ -6,8 +6,9 @@ import msgspec
 import pytest
 from django.db import connection
 
-from control import audit, changes
-from control.actors import SYSTEM
+from control.audit import chain
+from control.audit.actors import SYSTEM
+from control.config import changes
 from control.models import AuditEntry, ConfigVersion
 from tests.control.conftest import DELE
 
@@ -34,4 +35,4 @@ def test_changes_at_once_get_distinct_rising_versions_and_none_is_lost(published
     assert sorted(versions) == list(range(2, 26))
     assert (published().version, published().nodes) == (25, 8 + 24)
     assert AuditEntry.objects.count() == ConfigVersion.objects.count() == 25
-    assert audit.verify().broken is None
+    assert chain.verify().broken is None

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from control import changes, effective
-from control.effective import Subject
+from control.config import changes
+from control.policies import effective
+from control.policies.effective import Subject
 from decider.contracts import defaults
 from decider.contracts.config import (
     ActionWeights,

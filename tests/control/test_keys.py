@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from control import keys
+from control.deciders import keys
 from control.errors import KeysError
 
 

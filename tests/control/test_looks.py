@@ -13,8 +13,9 @@ from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
-from control import audit, looks, notes
-from control.actors import SYSTEM, Actor
+from control.audit import app_looks, chain
+from control.audit.actors import SYSTEM, Actor
+from control.directory import notes
 from control.errors import Refused
 from control.models import AppNote, AuditEntry
 from tests.control.conftest import DELE
@@ -24,8 +25,8 @@ MARA = Actor("Mara Lindqvist", "support@demo.sluice.example", "Support")
 
 
 def test_a_look_says_who_what_when_and_for_which_ticket() -> None:
-    row = looks.record(by=MARA, app="app_1", what="the page", ticket="SUP-48119")
-    (found,) = looks.of("app_1")
+    row = app_looks.record(by=MARA, app="app_1", what="the page", ticket="SUP-48119")
+    (found,) = app_looks.of("app_1")
     assert (found.name, found.role, found.what, found.ticket) == (
         "Mara Lindqvist",
         "Support",
@@ -33,45 +34,48 @@ def test_a_look_says_who_what_when_and_for_which_ticket() -> None:
         "SUP-48119",
     )
     assert (row.summary, row.reason) == ("looked at the page of app app_1", "Ticket SUP-48119")
-    assert audit.verify().broken is None
+    assert chain.verify().broken is None
 
 
 def test_the_same_look_within_five_minutes_is_one_row(monkeypatch) -> None:
     for _ in range(20):
-        looks.record(by=MARA, app="app_1", what="the page")
+        app_looks.record(by=MARA, app="app_1", what="the page")
     assert AuditEntry.objects.count() == 1
-    later = timezone.now() + looks.AGAIN + timedelta(seconds=1)
+    later = timezone.now() + app_looks.AGAIN + timedelta(seconds=1)
     monkeypatch.setattr(timezone, "now", lambda: later)
-    assert looks.record(by=MARA, app="app_1", what="the page") is not None
+    assert app_looks.record(by=MARA, app="app_1", what="the page") is not None
 
 
 def test_the_looks_of_one_answer_are_one_transaction_and_hold_in_the_chain(
     django_assert_max_num_queries,
 ) -> None:
-    looks.record(by=MARA, app="app_3", what="lookup results")
+    app_looks.record(by=MARA, app="app_3", what="lookup results")
     with django_assert_max_num_queries(10):
-        made = looks.record_all([(f"app_{k}", "lookup results") for k in range(200)] * 2, by=MARA)
+        made = app_looks.record_all(
+            [(f"app_{k}", "lookup results") for k in range(200)] * 2, by=MARA
+        )
     assert [row.subject for row in made] == [f"app_{k}" for k in range(200) if k != 3]
-    assert (AuditEntry.objects.count(), audit.verify().broken) == (200, None)
+    assert (AuditEntry.objects.count(), chain.verify().broken) == (200, None)
     assert (
-        looks.record_all([("app_5", "lookup results"), ("app_3", "lookup results")], by=MARA) == []
+        app_looks.record_all([("app_5", "lookup results"), ("app_3", "lookup results")], by=MARA)
+        == []
     )
 
 
 def test_a_look_at_every_app_is_found_from_each() -> None:
-    row = looks.record(by=MARA, app=looks.EVERY_APP, what="a CSV export")
+    row = app_looks.record(by=MARA, app=app_looks.EVERY_APP, what="a CSV export")
     assert row.summary == "looked at a CSV export of every app"
-    assert [x.what for x in looks.of("app_1")] == ["a CSV export of every app"]
+    assert [x.what for x in app_looks.of("app_1")] == ["a CSV export of every app"]
 
 
 def test_another_person_page_app_or_ticket_is_another_look() -> None:
-    looks.record(by=MARA, app="app_1", what="the page")
-    looks.record(by=DELE, app="app_1", what="the page")
-    looks.record(by=MARA, app="app_2", what="the page")
-    looks.record(by=MARA, app="app_1", what="the buckets")
-    looks.record(by=MARA, app="app_1", what="the page", ticket="SUP-1")
+    app_looks.record(by=MARA, app="app_1", what="the page")
+    app_looks.record(by=DELE, app="app_1", what="the page")
+    app_looks.record(by=MARA, app="app_2", what="the page")
+    app_looks.record(by=MARA, app="app_1", what="the buckets")
+    app_looks.record(by=MARA, app="app_1", what="the page", ticket="SUP-1")
     assert AuditEntry.objects.count() == 5
-    assert [(x.name, x.what, x.ticket) for x in looks.of("app_1")] == [
+    assert [(x.name, x.what, x.ticket) for x in app_looks.of("app_1")] == [
         ("Mara Lindqvist", "the page", "SUP-1"),
         ("Mara Lindqvist", "the buckets", ""),
         ("Dele Okafor", "the page", ""),
@@ -81,35 +85,35 @@ def test_another_person_page_app_or_ticket_is_another_look() -> None:
 
 @pytest.mark.parametrize("text", ["SUP-48119", "#1234", "INC-2291", "a/b.c_9", " SUP-1 "])
 def test_a_ticket_is_taken(text: str) -> None:
-    assert looks.check_ticket(text) == text.strip()
+    assert app_looks.check_ticket(text) == text.strip()
 
 
 @pytest.mark.parametrize("text", ["SUP", "x", "SUP 1", "<b>1</b>", "1" * 41, "a\x001", "Ü-1"])
 def test_what_is_no_ticket_is_refused(text: str) -> None:
     with pytest.raises(Refused, match="for example SUP-48119"):
-        looks.record(by=MARA, app="app_1", what="the page", ticket=text)
+        app_looks.record(by=MARA, app="app_1", what="the page", ticket=text)
     assert not AuditEntry.objects.exists()
 
 
-@given(st.text("aZ09#/._- \n", max_size=42) | st.from_regex(looks.TICKET_FORM, fullmatch=True))
+@given(st.text("aZ09#/._- \n", max_size=42) | st.from_regex(app_looks.TICKET_FORM, fullmatch=True))
 def test_the_form_in_the_api_document_is_the_one_that_is_checked(text: str) -> None:
     fits = (
-        2 <= len(text) <= looks.LONGEST_TICKET
-        and re.fullmatch(looks.TICKET_FORM[1:-1], text) is not None
+        2 <= len(text) <= app_looks.LONGEST_TICKET
+        and re.fullmatch(app_looks.TICKET_FORM[1:-1], text) is not None
     )
-    assert (looks._TICKET.fullmatch(text) is not None) is fits
+    assert (app_looks._TICKET.fullmatch(text) is not None) is fits
 
 
 @pytest.mark.parametrize("app", ["", "a\x00b", "x" * 5_000, "\ud83d", "<script>"])
 def test_a_look_at_whatever_was_in_an_address_is_kept(app: str) -> None:
-    assert looks.record(by=MARA, app=app, what="the page") is not None
-    assert len(looks.of(app)) == 1
+    assert app_looks.record(by=MARA, app=app, what="the page") is not None
+    assert len(app_looks.of(app)) == 1
 
 
 @pytest.mark.django_db(transaction=True)
 def test_looks_at_the_same_moment_are_one_row() -> None:
     def look(_: int) -> None:
-        looks.record(by=MARA, app="app_1", what="the page")
+        app_looks.record(by=MARA, app="app_1", what="the page")
         connections.close_all()
 
     with ThreadPoolExecutor(4) as pool:
@@ -119,16 +123,16 @@ def test_looks_at_the_same_moment_are_one_row() -> None:
 
 def test_a_look_is_cheap_the_second_time_and_found_by_an_index() -> None:
     for k in range(300):
-        looks.record(by=SYSTEM, app=f"app_{k % 7}", what=f"decision {k}")
-    looks.record(by=MARA, app="app_1", what="the page")
+        app_looks.record(by=SYSTEM, app=f"app_{k % 7}", what=f"decision {k}")
+    app_looks.record(by=MARA, app="app_1", what="the page")
     started = time.perf_counter()
     for _ in range(50):
-        looks.record(by=MARA, app="app_1", what="the page")
+        app_looks.record(by=MARA, app="app_1", what="the page")
     assert (time.perf_counter() - started) / 50 < 0.05
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL enable_seqscan = off")
         same = AuditEntry.objects.filter(
-            action=looks.ACTION, subject="app_1", actor_login=MARA.login, at__gt=timezone.now()
+            action=app_looks.ACTION, subject="app_1", actor_login=MARA.login, at__gt=timezone.now()
         )
         assert "audit_looks" in same.order_by().explain()  # as `exists` asks
 

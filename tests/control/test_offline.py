@@ -14,10 +14,14 @@ from django.conf import settings as live_settings
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from control import audit, changes, journal, keys, offline, publish, switches, tasks
-from control.actors import Actor
+from control import tasks
+from control.audit import chain
+from control.audit.actors import Actor
+from control.config import changes
+from control.deciders import keys, publish
 from control.errors import ControlError, Refused
 from control.models import AuditEntry, ConfigVersion
+from control.switches import offline, offline_journal, switches
 from decider.contracts import config, defaults
 from tests.control.conftest import DELE, ack, beat, status
 
@@ -132,7 +136,7 @@ def test_with_postgres_down_the_command_signs_publishes_and_journals_and_is_take
     assert (entry.action, entry.reason) == ("switch.engage", "Everything is on fire")
     assert entry.summary.endswith("while PostgreSQL was down")
     assert switches.engaged()["all_ml"].engaged_version_id == 2
-    assert (journal.waiting(), audit.verify().broken) == ([], None)
+    assert (offline_journal.waiting(), chain.verify().broken) == ([], None)
     assert (publish.pending(), publish.pending()) == ("published config 2", "")
     assert "The journal is empty" in switch("--reconcile")
 
@@ -220,7 +224,7 @@ def test_a_flip_that_no_longer_applies_is_recorded_as_such(first) -> None:
 def test_a_document_found_in_the_store_without_a_journal_is_taken_over(first, published) -> None:
     publish.rebuild()
     flip_without_postgres()
-    for path in journal.waiting():
+    for path in offline_journal.waiting():
         path.unlink()
     assert offline.reconcile() == ["Took over config 2 from the config store."]
     assert list(switches.engaged()) == ["all_ml"]
@@ -235,14 +239,16 @@ def test_two_flips_in_a_row_without_postgres_are_taken_in_in_order(first) -> Non
     assert len(offline.reconcile()) == 2
     (flip,) = switches.ended(timezone.now() - timedelta(hours=1))
     assert (changes.latest().version, switches.engaged(), flip.ended_version_id) == (3, {}, 3)
-    assert audit.verify().broken is None
+    assert chain.verify().broken is None
 
 
 def test_a_crash_between_commit_and_moving_the_journal_takes_it_in_once(first, monkeypatch) -> None:
     publish.rebuild()
     flip_without_postgres()
     with monkeypatch.context() as crash:
-        crash.setattr(journal, "settle", lambda path: (_ for _ in ()).throw(OSError("killed")))
+        crash.setattr(
+            offline_journal, "settle", lambda path: (_ for _ in ()).throw(OSError("killed"))
+        )
         with pytest.raises(OSError, match="killed"):
             offline.reconcile()
     assert offline.reconcile() == ["Config 2 was there already."]
@@ -252,8 +258,8 @@ def test_a_crash_between_commit_and_moving_the_journal_takes_it_in_once(first, m
 def test_a_forged_journal_entry_is_not_taken_in(first, tmp_path) -> None:
     publish.rebuild()
     flip_without_postgres()
-    (path,) = journal.waiting()
-    entry = journal.read(path)
+    (path,) = offline_journal.waiting()
+    entry = offline_journal.read(path)
     other = tmp_path / "other"
     keys.ensure(other)
     forged = config.sign(defaults.config(2, 1.0), keys.load_signing_key(other))
@@ -269,8 +275,8 @@ def test_a_forged_journal_entry_is_not_taken_in(first, tmp_path) -> None:
 def test_a_journal_that_cannot_be_read_does_not_hold_up_publishing(
     first, published, valkey, caplog
 ) -> None:
-    journal.directory().mkdir()
-    (journal.directory() / "000000000002-x.json").write_bytes(b"{nonsense")
+    offline_journal.directory().mkdir()
+    (offline_journal.directory() / "000000000002-x.json").write_bytes(b"{nonsense")
     valkey.flushdb()
     tasks.publish_pending()
     assert published().version == 1

@@ -7,8 +7,9 @@ import msgspec
 import pytest
 from django.conf import settings
 
-from control import keys, publish, switches
+from control.deciders import keys, publish
 from control.models import App, Tenant
+from control.switches import switches
 from decider.contracts import artifact, config, defaults
 from decider.contracts.store import (
     CONFIG_CHANNEL,
@@ -99,7 +100,7 @@ def test_an_emptied_store_is_noticed_and_filled_again_with_config_model_and_prof
     digest = artifact.digest_of(data)
     publish.model_path(digest).parent.mkdir()
     publish.model_path(digest).write_bytes(data)
-    from control import changes
+    from control.config import changes
 
     changes.make(
         by=DELE,

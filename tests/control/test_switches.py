@@ -5,9 +5,12 @@ from datetime import datetime, timedelta
 import pytest
 from django.utils import timezone
 
-from control import audit, changes, publish, switches
+from control.audit import chain
+from control.config import changes
+from control.deciders import publish
 from control.errors import Refused, StoreUnavailable
 from control.models import AuditEntry, ConfigVersion, SwitchFlip
+from control.switches import switches
 from decider.contracts.vocabulary import Tier
 from tests.control.conftest import DELE
 
@@ -36,7 +39,7 @@ def test_engaging_makes_the_change_its_audit_row_and_a_signed_version_together(
     assert entry.reason == flip.reason == "Scores look wrong, INC-7"
     assert entry.after == {"state": "engaged", "until": until.isoformat()}
     assert ConfigVersion.objects.get(version=2).published_at is not None
-    assert audit.verify().broken is None
+    assert chain.verify().broken is None
 
 
 def test_clearing_ends_the_flip_and_turns_ml_on_again(first) -> None:
@@ -97,7 +100,12 @@ def test_a_switch_that_ended_by_itself_is_clear_and_may_be_engaged_again(
 
 
 @pytest.mark.parametrize(
-    "where", ["control.audit.append", "control.switches.record", "control.changes.store"]
+    "where",
+    [
+        "control.audit.chain.append",
+        "control.switches.switches.record",
+        "control.config.changes.store",
+    ],
 )
 def test_a_fault_anywhere_in_a_change_leaves_nothing_of_it(first, monkeypatch, where: str) -> None:
     def fail(*args, **kwargs):

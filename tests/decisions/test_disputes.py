@@ -13,12 +13,12 @@ import pytest
 from django.db import DatabaseError, IntegrityError, connection, transaction
 from django.utils import timezone
 
-from control import audit
-from control.actors import Actor
+from control.audit import chain
+from control.audit.actors import Actor
+from control.errors import Refused
 from control.models import AuditEntry
 from decider.contracts.vocabulary import Action
 from decisions import disputes, outcomes
-from decisions.errors import Refused
 from decisions.models import Decision, Dispute, Outcome
 from decisions.outcome_models import Kind, State
 from tests.decisions.factory import event, unranked
@@ -65,7 +65,7 @@ def test_an_upheld_dispute_becomes_one_matured_outcome_with_the_weight_of_its_de
         "dispute.uphold",
     ]
     assert AuditEntry.objects.first().after["outcome"] == outcome.key
-    assert audit.verify().broken is None
+    assert chain.verify().broken is None
     assert [one.about for one in outcomes.of_decision(refused)] == ["this decision"]
 
 

@@ -9,10 +9,11 @@ import uuid
 
 import pytest
 
+from control.directory import apps as directory
 from control.models import App, Tenant
 from decider.contracts.ids import format_decision_id
 from decider.contracts.vocabulary import Action, Stage
-from decisions import directory, export, listing, lookup, seen_tokens
+from decisions import export, listing, lookup, seen_tokens
 from decisions.lookup import Filters
 from tests.decisions.factory import event, id_at, unranked
 

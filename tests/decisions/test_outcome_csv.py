@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from control.actors import Actor
+from control.audit.actors import Actor
+from control.errors import Refused
 from decisions import outcome_csv
-from decisions.errors import Refused
 from decisions.models import Outcome
 from decisions.outcome_csv import BadFile
 

@@ -15,10 +15,11 @@ from django.db import DatabaseError, IntegrityError, connection, transaction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from control.actors import Actor
+from control.audit import chain
+from control.audit.actors import Actor
+from control.errors import Conflict, Refused
 from control.models import AuditEntry
-from decisions import audited, outcomes
-from decisions.errors import Conflict, Refused
+from decisions import outcomes
 from decisions.models import Decision, Outcome
 from decisions.outcome_models import Kind
 from decisions.outcomes import Invalid, Report
@@ -150,9 +151,12 @@ def test_a_blank_reason_and_too_many_at_once_are_refused(monkeypatch) -> None:
 
 
 @pytest.mark.django_db
-def test_without_an_audit_log_nothing_is_written(monkeypatch) -> None:
-    monkeypatch.setattr(audited, "_in_use", [])
-    with pytest.raises(RuntimeError, match="no audit log"):
+def test_when_the_audit_log_cannot_be_written_nothing_is(monkeypatch) -> None:
+    def fail(**_: object) -> None:
+        raise RuntimeError("the log is full")
+
+    monkeypatch.setattr(chain, "append", fail)
+    with pytest.raises(RuntimeError, match="the log is full"):
         send(a_report())
     assert not Outcome.objects.exists()
 

@@ -14,7 +14,7 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from control.actors import Actor
+from control.audit.actors import Actor
 from decider.contracts.ids import format_decision_id
 from decider.contracts.vocabulary import Action, MlState, Reason, Stage
 from decisions import outcomes

@@ -8,7 +8,7 @@ import pytest
 import redis
 from django.core.management import CommandError, call_command
 
-from control import keys as key_files
+from control.deciders import keys as key_files
 from decider.contracts import defaults, event, store
 from decider.engine.engine import Engine
 from learning import replay

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import redis
 
-from control import changes
-from control.actors import SYSTEM
+from control.audit.actors import SYSTEM
+from control.config import changes
 from decider.contracts import artifact, features
 from decider.scoring import model
 

@@ -7,8 +7,10 @@ import pytest
 from django.core.management import call_command
 from django.db import DatabaseError, transaction
 
-from control import audit, changes, publish
-from control.actors import SYSTEM
+from control.audit import chain
+from control.audit.actors import SYSTEM
+from control.config import changes
+from control.deciders import publish
 from control.errors import Refused
 from control.models import AuditEntry
 from decider.contracts import artifact
@@ -28,7 +30,7 @@ def test_a_registered_model_is_kept_under_its_digest_and_audited(artifact_bytes)
     assert (row.version, row.state, row.card["rows"] > 0) == (1, "registered", True)
     assert AuditEntry.objects.first().action == "model.register"
     assert registry.register(artifact_bytes, by=SYSTEM, reason=WHY) == row
-    assert audit.verify().broken is None
+    assert chain.verify().broken is None
 
 
 def test_making_a_model_live_puts_it_into_the_config_and_the_store(

@@ -13,7 +13,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from tqdm import tqdm
 
-from control import keys
+from control.deciders import keys
 from control.errors import ControlError
 from decider.contracts import config, defaults, store
 from decider.contracts.artifact import ArtifactError

@@ -11,8 +11,10 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 
-from control import audit, changes, keys, publish
-from control.actors import SYSTEM
+from control.audit import chain
+from control.audit.actors import SYSTEM
+from control.config import changes
+from control.deciders import keys, publish
 from control.errors import ControlError
 from control.models import App, Tenant
 from decider.contracts.store import Profile
@@ -64,7 +66,7 @@ def populate(population: world.Population) -> int:
             ignore_conflicts=True,
         )
         App.objects.bulk_create((_app(profile) for profile in fresh), batch_size=1000)
-        audit.append(
+        chain.append(
             by=SYSTEM,
             reason="The demo world",
             action="app.import",

@@ -24,7 +24,8 @@ from django.core.management.base import BaseCommand, CommandError
 from console import crew, gateway, leash, parts, roles, surroundings
 from console.environment import running_demo
 from console.supervise import SuperviseError, Supervisor
-from control import changes, keys
+from control.config import changes
+from control.deciders import keys
 from control.errors import KeysError
 
 NEEDED_BYTES = 2_000_000_000

@@ -6,7 +6,7 @@ from argparse import ArgumentParser
 
 from django.core.management.base import BaseCommand, CommandError
 
-from control import audit
+from control.audit import chain
 
 
 class Command(BaseCommand):
@@ -16,7 +16,7 @@ class Command(BaseCommand):
         parser.add_argument("verb", choices=["verify"])
 
     def handle(self, **options: object) -> None:
-        state = audit.verify()
+        state = chain.verify()
         if state.broken is not None:
             raise CommandError(
                 f"The audit log breaks at entry {state.broken.seq}: {state.broken.why}. "

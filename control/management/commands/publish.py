@@ -6,8 +6,9 @@ from argparse import ArgumentParser
 
 from django.core.management.base import BaseCommand, CommandError
 
-from control import offline, publish
+from control.deciders import publish
 from control.errors import ControlError
+from control.switches import offline
 
 
 class Command(BaseCommand):

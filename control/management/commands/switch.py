@@ -15,10 +15,11 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 
-from control import acks, offline, switches
-from control.actors import Actor
+from control.audit.actors import Actor
+from control.deciders import acks
 from control.errors import ControlError, StoreUnavailable
 from control.models import ConfigVersion
+from control.switches import offline, switches
 
 WAIT_S = 5.0
 LOOK_EVERY_S = 0.1

@@ -8,8 +8,8 @@ from argparse import ArgumentParser
 from django.core.management.base import BaseCommand, CommandError
 from tqdm import tqdm
 
-from control import changes
-from control.actors import SYSTEM
+from control.audit.actors import SYSTEM
+from control.config import changes
 from control.errors import ControlError
 from learning import train
 from learning.degenerate import TrainingError

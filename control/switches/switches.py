@@ -10,8 +10,8 @@ import msgspec
 from django.db.models import Q
 from django.utils import timezone
 
-from control import changes
-from control.actors import Actor
+from control.audit.actors import Actor
+from control.config import changes
 from control.errors import NotAllowed, Refused
 from control.models import ConfigVersion, SwitchFlip
 from decider.contracts.config import Config, Switch, SwitchName

@@ -18,10 +18,10 @@ import msgspec
 from django.conf import settings
 from django.utils import timezone
 
-from control import keys
+from control.deciders import keys
+from control.deciders.valkey import answering
 from control.errors import ControlError
 from control.models import App, ConfigVersion
-from control.valkey import answering
 from decider.contracts import artifact
 from decider.contracts import config as document
 from decider.contracts.config import Config, ConfigError

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from django.db import transaction
 
-from control import audit
-from control.actors import Actor
+from control.audit import chain
+from control.audit.actors import Actor
 from control.errors import Refused
 from control.models import AppNote
 
@@ -25,7 +25,7 @@ def add(*, by: Actor, app: str, text: str) -> AppNote:
     if not app or len(app) > 128 or not app.isprintable():
         raise Refused("This is not an app id, so it cannot have notes.")
     with transaction.atomic():
-        audit.append(
+        chain.append(
             by=by,
             reason=text,
             action="note.add",

@@ -17,8 +17,9 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from control import audit, keys, publish
-from control.actors import Actor
+from control.audit import chain
+from control.audit.actors import Actor
+from control.deciders import keys, publish
 from control.errors import ControlError, Refused
 from control.models import ConfigVersion
 from decider.contracts import config as document
@@ -53,8 +54,8 @@ def make(
     subject: str,
     summary: str,
     edit: Callable[[Config], Config],
-    before: audit.Json = None,
-    after: audit.Json = None,
+    before: chain.Json = None,
+    after: chain.Json = None,
     within: Callable[[ConfigVersion, Config], None] | None = None,
 ) -> ConfigVersion:
     """Makes a new config version out of the newest one and tells the deciders once it is committed.
@@ -63,9 +64,9 @@ def make(
     `within` writes what else belongs to the change, in the same transaction, given the new version
     and the document before. Raises Refused when the change is not possible; then nothing is kept.
     """
-    reason = audit.check_reason(reason)
+    reason = chain.check_reason(reason)
     with transaction.atomic():
-        audit.lock()
+        chain.lock()
         old = current()
         now = timezone.now()
         edited = edit(old)
@@ -78,7 +79,7 @@ def make(
         row = store(new, by=by, reason=reason, made_at=now)
         if within is not None:
             within(row, old)
-        audit.append(
+        chain.append(
             by=by,
             reason=reason,
             action=action,
@@ -96,12 +97,12 @@ def make(
 def first(*, by: Actor, reason: str) -> ConfigVersion | None:
     """Makes version 1 from the defaults; None when there is a version already."""
     with transaction.atomic():
-        audit.lock()
+        chain.lock()
         if latest() is not None:
             return None
         now = timezone.now()
         row = store(defaults.config(1, now.timestamp()), by=by, reason=reason, made_at=now)
-        audit.append(
+        chain.append(
             by=by,
             reason=reason,
             action="config.first",

@@ -8,8 +8,8 @@ from itertools import groupby
 
 import msgspec
 
+from control.deciders.valkey import answering
 from control.models import ConfigVersion
-from control.valkey import answering
 from decider.contracts.store import ACKS_PREFIX, NODE_PREFIX, NODES_KEY, Ack, NodeStatus
 
 FORGET_S = 3600.0

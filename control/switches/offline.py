@@ -20,10 +20,13 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from control import audit, changes, journal, keys, publish, switches
-from control.actors import SYSTEM, Actor
+from control.audit import chain
+from control.audit.actors import SYSTEM, Actor
+from control.config import changes
+from control.deciders import keys, publish
 from control.errors import ControlError, KeysError, Refused, StoreUnavailable
 from control.models import ConfigVersion
+from control.switches import offline_journal, switches
 from decider.contracts import config as document
 from decider.contracts.config import Config, ConfigError
 
@@ -57,7 +60,7 @@ def flip(
 
     Raises Refused for an impossible flip, ControlError when it could be spread in no way.
     """
-    reason = audit.check_reason(reason)
+    reason = chain.check_reason(reason)
     switches.check_until(until)
     for _ in range(TRIES):
         now = timezone.now()
@@ -69,7 +72,7 @@ def flip(
         if in_store is False:
             continue  # someone published in between: begin again from their document
         written = tuple(write_file(path, signed) for path in files or [])
-        entry = journal.Entry(
+        entry = offline_journal.Entry(
             at=now.timestamp(),
             verb=verb,
             name=name,
@@ -79,7 +82,7 @@ def flip(
             version=new.version,
             signed=signed,
         )
-        return Reached(new.version, now, bool(in_store), written, journal.write(entry))
+        return Reached(new.version, now, bool(in_store), written, offline_journal.write(entry))
     raise ControlError(
         "Others were publishing at the same time; the switch was not flipped. Try again."
     )
@@ -143,7 +146,7 @@ def reconcile() -> list[str]:
     """Takes into PostgreSQL what was flipped without it; returns a sentence for each flip, nothing
     when there was none.
     """
-    done = [_take_in(path) for path in journal.waiting()]
+    done = [_take_in(path) for path in offline_journal.waiting()]
     try:
         kept = publish.held()
     except StoreUnavailable as error:
@@ -169,10 +172,10 @@ def _push(signed: bytes, version: int, *, needed: bool) -> bool | None:
 
 
 def _take_in(path: Path) -> str:
-    entry = journal.read(path)
+    entry = offline_journal.read(path)
     verb, by, until = entry.verb, Actor(entry.by, entry.by, "Shell"), _time(entry.until)
     with transaction.atomic():
-        audit.lock()
+        chain.lock()
         latest = changes.latest()
         if ConfigVersion.objects.filter(version=entry.version, signed=entry.signed).exists():
             said = f"Config {entry.version} was there already."
@@ -184,11 +187,11 @@ def _take_in(path: Path) -> str:
             )
         else:
             said = _again(entry, by, until)
-    journal.settle(path)
+    offline_journal.settle(path)
     return said
 
 
-def _insert(entry: journal.Entry, by: Actor, until: datetime | None) -> None:
+def _insert(entry: offline_journal.Entry, by: Actor, until: datetime | None) -> None:
     """The document exactly as it was signed and published."""
     try:
         config = document.verify(entry.signed, keys.load_public_keys(settings.SLUICE_KEYS))
@@ -199,7 +202,7 @@ def _insert(entry: journal.Entry, by: Actor, until: datetime | None) -> None:
     at = datetime.fromtimestamp(entry.at, UTC)
     row = changes.store(config, by=by, reason=entry.reason, made_at=at, signed=entry.signed)
     switches.record(entry.verb, entry.name, by=by, reason=entry.reason, until=until, version=row)
-    audit.append(
+    chain.append(
         by=by,
         reason=entry.reason,
         action=f"switch.{entry.verb}",
@@ -210,7 +213,7 @@ def _insert(entry: journal.Entry, by: Actor, until: datetime | None) -> None:
     )
 
 
-def _again(entry: journal.Entry, by: Actor, until: datetime | None) -> str:
+def _again(entry: offline_journal.Entry, by: Actor, until: datetime | None) -> str:
     """The number is taken: the same flip once more, on top of what is there."""
     try:
         if entry.verb == "clear":
@@ -220,7 +223,7 @@ def _again(entry: journal.Entry, by: Actor, until: datetime | None) -> str:
         else:
             row = switches.engage(entry.name, by=by, reason=entry.reason, until=until)
     except Refused as error:
-        audit.append(
+        chain.append(
             by=by,
             reason=entry.reason,
             action="switch.superseded",
@@ -244,7 +247,7 @@ def _adopt(config: Config, signed: bytes) -> str:
     """
     reason = "Found in the config store, signed with this installation's key"
     with transaction.atomic():
-        audit.lock()
+        chain.lock()
         latest = changes.latest()
         if latest is None or config.version < latest.version or signed == bytes(latest.signed):
             return ""
@@ -275,7 +278,7 @@ def _adopt(config: Config, signed: bytes) -> str:
             signed=signed,
         )
         _follow(config, row, reason)
-        audit.append(
+        chain.append(
             by=SYSTEM,
             reason=reason,
             action="config.adopt",

@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 from django.db import transaction
 from django.utils import timezone
 
-from control import audit
-from control.actors import Actor
+from control.audit import chain
+from control.audit.actors import Actor
 from control.errors import Refused
 from control.models import AuditEntry
 
@@ -81,15 +81,15 @@ def record_all(seen: Iterable[tuple[str, str]], *, by: Actor, ticket: str = "") 
     if not _unwritten(said, by, reason):
         return []
     with transaction.atomic():
-        audit.lock()
+        chain.lock()
         new = _unwritten(
             said, by, reason
         )  # some may have been written between the first question and our turn
         rows = [
-            audit.Said(app, _summary(app, what), {"what": what, "ticket": ticket})
+            chain.Said(app, _summary(app, what), {"what": what, "ticket": ticket})
             for app, what in new
         ]
-        return audit.append_all(rows, by=by, reason=reason, action=ACTION) if rows else []
+        return chain.append_all(rows, by=by, reason=reason, action=ACTION) if rows else []
 
 
 def _unwritten(said: list[tuple[str, str]], by: Actor, reason: str) -> list[tuple[str, str]]:

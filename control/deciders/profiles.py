@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from django.db import transaction
 from django.db.models import Q
 
-from control import publish
+from control.deciders import publish
 from control.models import App
 
 

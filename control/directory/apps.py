@@ -1,9 +1,4 @@
-"""Who an app is, as far as the control room has been told. An app nobody registered is known by its
-id alone.
-
-The control room stands above this one, so its tables are reached through Django's app registry, not
-imported.
-"""
+"""Who an app is. An app that nobody registered is known by its id alone."""
 
 from __future__ import annotations
 
@@ -12,8 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.apps import apps
-from django.db.models import Case, IntegerField, Q, When
+from django.db.models import Case, IntegerField, Q, QuerySet, When
+
+from control.models import App
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +30,7 @@ class KnownApp:
     """Share of abusive apps among those like it."""
 
 
-def _known(row) -> KnownApp:
+def _known(row: App) -> KnownApp:
     return KnownApp(
         row.id,
         row.name or row.id,
@@ -50,8 +46,8 @@ def _known(row) -> KnownApp:
     )
 
 
-def _rows():
-    return apps.get_model("control", "App").objects.select_related("tenant")
+def _rows() -> QuerySet[App]:
+    return App.objects.select_related("tenant")
 
 
 def app(app_id: str) -> KnownApp | None:
@@ -59,23 +55,16 @@ def app(app_id: str) -> KnownApp | None:
     return next((_known(row) for row in _rows().filter(pk=app_id)), None)
 
 
-def is_known(app_id: str) -> bool:
-    """Whether an app is registered, or was seen in a stored decision."""
-    if not app_id or "\x00" in app_id:
-        return False
-    registered = apps.get_model("control", "App").objects.filter(pk=app_id)
-    return (
-        registered.exists()
-        or apps.get_model("decisions", "Decision").objects.filter(app=app_id).exists()
-    )
+def is_registered(app_id: str) -> bool:
+    """Return whether somebody registered an app with exactly this id."""
+    return bool(app_id) and "\x00" not in app_id and App.objects.filter(pk=app_id).exists()
 
 
 def names(app_ids: Iterable[str]) -> dict[str, str]:
     """Names of these apps; an unknown app has its id for a name."""
     wanted = set(app_ids)
     known = {
-        row.id: row.name or row.id
-        for row in apps.get_model("control", "App").objects.filter(pk__in=wanted).only("id", "name")
+        row.id: row.name or row.id for row in App.objects.filter(pk__in=wanted).only("id", "name")
     }
     return {app_id: known.get(app_id, app_id) for app_id in wanted}
 
@@ -84,11 +73,7 @@ def labels(app_ids: Sequence[str]) -> dict[str, str]:
     """Names of these apps, told apart: with the tenant where several have one name, with the id
     where that is not enough.
     """
-    rows = (
-        apps.get_model("control", "App")
-        .objects.filter(pk__in=set(app_ids))
-        .select_related("tenant")
-    )
+    rows = App.objects.filter(pk__in=set(app_ids)).select_related("tenant")
     known = {row.id: (row.name or row.id, row.tenant.name) for row in rows}
     by_name, by_both = Counter(name for name, _ in known.values()), Counter(known.values())
 

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from django.db import connection, transaction
 from django.utils import timezone
 
-from control.actors import Actor
+from control.audit.actors import Actor
 from control.errors import Refused
 from control.models import AuditEntry, ConfigVersion
 

@@ -1,16 +1,13 @@
-"""Config documents that decisions were made under, found again by version.
-
-The control room that keeps them stands above this one; its table is reached through Django's app
-registry.
-"""
+"""Config documents that decisions were made under, found again by version."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from functools import lru_cache
 
-from django.apps import apps
+from django.db.models import QuerySet
 
+from control.models import ConfigVersion
 from decider.contracts import config as configs
 from decider.contracts.config import Config, ConfigError, Sampling
 
@@ -24,12 +21,12 @@ def config(version: int) -> Config | None:
     """A config document by its version; None when it is not kept, or was made for another feature
     schema.
     """
-    return _usable(apps.get_model("control", "ConfigVersion").objects.filter(version=version))
+    return _usable(ConfigVersion.objects.filter(version=version))
 
 
 def newest() -> Config | None:
     """The newest config document; None before there is one."""
-    return _usable(apps.get_model("control", "ConfigVersion").objects.order_by("-version"))
+    return _usable(ConfigVersion.objects.order_by("-version"))
 
 
 def sampling() -> Sampling:
@@ -37,7 +34,7 @@ def sampling() -> Sampling:
     return found.sampling if (found := newest()) else Sampling()
 
 
-def _usable(rows) -> Config | None:
+def _usable(rows: QuerySet[ConfigVersion]) -> Config | None:
     row = rows.only("payload").first()
     try:
         return _decoded(bytes(row.payload)) if row else None
@@ -49,10 +46,8 @@ def in_force(at: float) -> tuple[int, Config | None]:
     """The newest version made by a moment (unix seconds) and its document; 0 and None when none
     was, or it is not usable here.
     """
-    made = (
-        apps.get_model("control", "ConfigVersion")
-        .objects.filter(made_at__lte=datetime.fromtimestamp(at, UTC))
-        .order_by("-version")
+    made = ConfigVersion.objects.filter(made_at__lte=datetime.fromtimestamp(at, UTC)).order_by(
+        "-version"
     )
     row = made.only("version").first()
     return (row.version, config(row.version)) if row else (0, None)

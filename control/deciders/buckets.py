@@ -16,10 +16,11 @@ import msgspec
 from django.conf import settings
 from django.db import transaction
 
-from control import acks, audit, keys
-from control.actors import Actor
+from control.audit import chain
+from control.audit.actors import Actor
+from control.deciders import acks, keys
+from control.deciders.valkey import answering
 from control.errors import NotAllowed, Refused, StoreUnavailable
-from control.valkey import answering
 from decider.contracts.store import ANSWERS_PREFIX, COMMANDS_CHANNEL
 from decider.node import commands as wire
 from decider.node.commands import Answer, Command, View
@@ -138,7 +139,7 @@ def reset(name: str, *, app: str, by: Actor, reason: str) -> Peek:
     which = kind(name)
     _command(_VERBS[which.name], app)  # an app id that is none is refused before it is written down
     with transaction.atomic(durable=True):
-        audit.append(
+        chain.append(
             by=by,
             reason=reason,
             action="bucket.reset",
@@ -160,8 +161,8 @@ def _note_outcome(
     which: Kind, app: str, by: Actor, reason: str, what: str, nodes: dict[str, str]
 ) -> None:
     summary = f"asked for a full {which.label.lower()} of app {app} and {what}"[:500]
-    after: audit.Json = {"bucket": which.name, "nodes": nodes}
-    audit.append(
+    after: chain.Json = {"bucket": which.name, "nodes": nodes}
+    chain.append(
         by=by, reason=reason, action="bucket.reset_acked", subject=app, summary=summary, after=after
     )
 

@@ -13,8 +13,8 @@ from django.utils import timezone
 from knox.models import AuthToken
 from knox.settings import knox_settings
 
-from control import audit
-from control.actors import Actor
+from control.audit import chain
+from control.audit.actors import Actor
 from control.errors import Refused
 
 PERMISSION = "decisions.view_decision"
@@ -34,17 +34,17 @@ def make(*, by: AbstractUser, days: int, reason: str) -> tuple[AuthToken, str]:
 
     Raises Refused when they have MOST already, ask for no possible time, or give no reason.
     """
-    reason = audit.check_reason(reason)
+    reason = chain.check_reason(reason)
     if not SHORTEST_DAYS <= days <= LONGEST_DAYS:
         raise Refused(f"A token lives {SHORTEST_DAYS} to {LONGEST_DAYS} days.")
     with transaction.atomic():
-        audit.lock()
+        chain.lock()
         if living(by).count() >= MOST:
             raise Refused(f"You have {MOST} tokens. Revoke one before you make another.")
         made, text = AuthToken.objects.create(
             by, expiry=timedelta(days=days), prefix=knox_settings.TOKEN_PREFIX
         )
-        audit.append(
+        chain.append(
             by=Actor.of(by),
             reason=reason,
             action="token_made",
@@ -61,7 +61,7 @@ def revoke(*, by: AbstractUser, token: str) -> bool:
     """
     deleted, _ = AuthToken.objects.filter(user=by, token_key=token).delete()
     if deleted:
-        audit.append(
+        chain.append(
             by=Actor.of(by),
             reason="Revoked by its owner.",
             action="token_revoked",

@@ -1,0 +1,1 @@
+"""Who did what: the hash-chained audit log, data-access looks, actors and tokens."""

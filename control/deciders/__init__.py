@@ -1,0 +1,1 @@
+"""What goes to the deciders and comes back: publishing, acks, profiles, buckets, keys."""

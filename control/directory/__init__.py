@@ -1,0 +1,1 @@
+"""Tenants and apps, and the notes people keep about them."""

@@ -1,0 +1,1 @@
+"""Which limits apply to an app, and where each comes from."""

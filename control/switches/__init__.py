@@ -1,0 +1,1 @@
+"""The kill switch: engaging and clearing it, also with PostgreSQL or Valkey down."""
