@@ -11,7 +11,6 @@ import threading
 from dataclasses import dataclass
 
 import numpy as np
-from django.apps import apps
 from django.utils import timezone
 
 from control.config import documents
@@ -27,6 +26,7 @@ from decisions import why
 from decisions.models import Decision
 from explain import artifacts, in_force, shap_values
 from explain.in_force import Line
+from rollouts.models import ModelVersion
 
 scoring = threading.Lock()
 """A model scores for one thread at a time."""
@@ -70,7 +70,7 @@ def model_of(digest: str) -> Model | None:
 
 def model_name(digest: str) -> str:
     """The name people know a model by; the digest's beginning when it is not here."""
-    row = apps.get_model("rollouts", "ModelVersion").objects.filter(digest=digest).first()
+    row = ModelVersion.objects.filter(digest=digest).first()
     return str(row) if row else digest[:8] or "no model"
 
 
@@ -305,7 +305,7 @@ def _other_model(d: Decision, event: Event, then: Config | None, setting: _Setti
 
 def _challenger(live: str):
     """The model version registered last that neither is live nor was; None when there is none."""
-    rows = apps.get_model("rollouts", "ModelVersion").objects.filter(state="registered")
+    rows = ModelVersion.objects.filter(state="registered")
     return rows.exclude(digest=live).order_by("-registered_at").first()
 
 
