@@ -14,7 +14,7 @@ def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "console.settings")
     try:
         if sys.argv[1:2] == ["up"]:
-            from console.surroundings import prepare
+            from console.local.embedded import prepare
 
             prepare()
         from django.core.management import execute_from_command_line

@@ -22,7 +22,7 @@ import redis
 
 from bench import apps, load, peers, processes
 from bench.__main__ import missing
-from console import parts
+from console.local.servers import Valkey, free_port
 from control.deciders import keys
 from decider.contracts import artifact, config, event, store
 from decider.contracts.vocabulary import Arm
@@ -106,7 +106,7 @@ class Decider:
         keys.ensure(folder / "keys")
         self._key = keys.load_signing_key(folder / "keys")
         self._digest, self._version = artifact.digest_of(model), 0
-        valkey = parts.Valkey(folder / "valkey", parts.free_port(), "bench", durable=False)
+        valkey = Valkey(folder / "valkey", free_port(), "bench", durable=False)
         valkey.make()
         stack.enter_context(processes.running(valkey.command(), other, valkey.port, 20.0))
         self._store = redis.Redis.from_url(valkey.url())
@@ -117,7 +117,7 @@ class Decider:
                 {store.PROFILE_PREFIX + p.app: msgspec.msgpack.encode(p) for p in found}
             )
         self.publish(rank_all=False)
-        self.port = parts.free_port()
+        self.port = free_port()
         command = [
             sys.executable,
             "-m",
@@ -210,7 +210,7 @@ def _peers(stack: ExitStack, folder: Path, data: bytes, core: int) -> dict[str, 
         commands[NGINX] = lambda port: _nginx(folder, port)
     servers = {}
     for name, command in commands.items():
-        port = parts.free_port()
+        port = free_port()
         process = stack.enter_context(processes.running(command(port), core, port, START_S))
         servers[name] = Server(port, _worker(process.pid) if name == NGINX else process.pid)
     return servers

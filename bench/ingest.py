@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import psycopg
 
-from console import parts
+from console.local import servers
 from decider.contracts import features, ids, signals
 from decider.contracts.event import Event
 from decisions import binary
@@ -174,8 +174,8 @@ def _database() -> Iterator[psycopg.Connection]:
 
 
 @contextmanager
-def _server(folder: Path) -> Iterator[parts.Postgres]:
-    server = parts.Postgres(folder / "postgres", parts.free_port(), "bench")
+def _server(folder: Path) -> Iterator[servers.Postgres]:
+    server = servers.Postgres(folder / "postgres", servers.free_port(), "bench")
     server.make()
     process = subprocess.Popen(
         server.command(),
@@ -184,7 +184,7 @@ def _server(folder: Path) -> Iterator[parts.Postgres]:
         stdin=subprocess.DEVNULL,
     )
     try:
-        parts.wait_until_ready(server)
+        servers.wait_until_ready(server)
         server.make_database()
         yield server
     finally:

@@ -22,7 +22,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from bench.steady_traffic import APPS
-from console import parts
+from console.local import servers
 
 DECIDERS = 8
 BUSY = 0.70
@@ -59,12 +59,12 @@ def _cores() -> tuple[set[int], set[int]]:
 
 def _servers(stack: ExitStack, folder: Path, cores: set[int]) -> dict[str, str]:
     """Starts PostgreSQL and Valkey on these cores; gives the environment that names them."""
-    postgres = parts.Postgres(folder / "postgres", parts.free_port(), secrets.token_hex(8))
-    valkey = parts.Valkey(folder / "valkey", parts.free_port(), secrets.token_hex(8))
+    postgres = servers.Postgres(folder / "postgres", servers.free_port(), secrets.token_hex(8))
+    valkey = servers.Valkey(folder / "valkey", servers.free_port(), secrets.token_hex(8))
     for part, end in ((postgres, signal.SIGINT), (valkey, signal.SIGTERM)):
         part.make()
         os.sched_setaffinity(stack.enter_context(_process(part.command(), end)).pid, cores)
-        parts.wait_until_ready(part)
+        servers.wait_until_ready(part)
     postgres.make_database()
     (folder / "static").mkdir()
     return {
@@ -162,7 +162,7 @@ def _with_deciders(
     they were.
     """
     with ExitStack() as stack:
-        ports, deciders = [parts.free_port() for _ in names], []
+        ports, deciders = [servers.free_port() for _ in names], []
         for name, port in zip(
             names, ports, strict=True
         ):  # in turn: the first fills the cache of compiled code for the rest

@@ -7,10 +7,7 @@ class ConsoleConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from console import receipt_pages, roles
-        from decisions import pasted
+        from console.frame import roles
 
-        if receipt_pages.read not in pasted.READERS:
-            pasted.READERS.append(receipt_pages.read)
         *_, last = apps.get_app_configs()  # by then every app's permissions exist
         post_migrate.connect(roles.ensure_after_migrate, sender=last, dispatch_uid="console.roles")

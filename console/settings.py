@@ -9,7 +9,7 @@ from pathlib import Path
 
 from csp.constants import NONE, SELF
 
-from console import environment, surroundings
+from console.local import embedded, environment
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 SLUICE_VAR = Path(os.environ.get("SLUICE_VAR") or BASE_DIR / "var").resolve()
@@ -28,8 +28,8 @@ SLUICE_PORTS = {
     "services": environment.port(env, "SLUICE_SERVICES_PORT", 9200),
     "envoy-check": environment.port(env, "SLUICE_ENVOY_CHECK_PORT", 9300),
     "envoy-admin": environment.port(env, "SLUICE_ENVOY_ADMIN_PORT", 9301),
-    "postgres": environment.port(env, "SLUICE_POSTGRES_PORT", surroundings.POSTGRES_PORT),
-    "valkey": environment.port(env, "SLUICE_VALKEY_PORT", surroundings.VALKEY_PORT),
+    "postgres": environment.port(env, "SLUICE_POSTGRES_PORT", embedded.POSTGRES_PORT),
+    "valkey": environment.port(env, "SLUICE_VALKEY_PORT", embedded.VALKEY_PORT),
 }
 """Ports `manage.py up` listens on, each by its own variable."""
 
@@ -71,12 +71,12 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "console.sessions.SessionLimits",
-    "console.middleware.SignInRequired",
+    "console.frame.sessions.SessionLimits",
+    "console.frame.middleware.SignInRequired",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
-    "console.looking.LooksRecorded",
+    "console.frame.app_looks.LooksRecorded",
     "axes.middleware.AxesMiddleware",
 ]
 
@@ -140,7 +140,7 @@ AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_RESET_ON_SUCCESS = True
 AXES_VERBOSE = False
 
-SESSION_COOKIE_AGE = 12 * 3600  # seconds from sign-in, whatever happens (console.sessions)
+SESSION_COOKIE_AGE = 12 * 3600  # seconds from sign-in, whatever happens (console.frame.sessions)
 SESSION_IDLE_S = 30 * 60  # seconds without a person's doing
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
@@ -176,7 +176,7 @@ SECURE_PROXY_SSL_HEADER = (
 )
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2_500_000  # bytes
 FILE_UPLOAD_HANDLERS = [
-    "console.uploads.Bounded",
+    "console.frame.uploads.Bounded",
     "django.core.files.uploadhandler.MemoryFileUploadHandler",
     "django.core.files.uploadhandler.TemporaryFileUploadHandler",
 ]
@@ -221,7 +221,7 @@ REST_FRAMEWORK = {
         "heavy": "120/min",
     },
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
-    "EXCEPTION_HANDLER": "console.api.problems.handler",
+    "EXCEPTION_HANDLER": "console.frame.problems.handler",
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
     "NUM_PROXIES": 1 if environment.flag(env, "SLUICE_BEHIND_PROXY") else 0,
 }

@@ -1,32 +1,14 @@
 """Why a decision was made, in one clause, from its machine reason and the policy signals it
-recorded.
-
-A room above can tell it better for some decisions: it adds a teller.
-"""
+recorded."""
 
 from __future__ import annotations
 
 import math
-import uuid
-from collections.abc import Callable, Sequence
 
 from control.config import documents
 from decider.contracts.signals import INDEX, unpack
 from decider.contracts.vocabulary import REASONS, Reason
 from decisions.models import Decision
-
-Teller = Callable[[Sequence[Decision]], dict[uuid.UUID, str]]
-TELLERS: list[Teller] = []
-"""Each is asked for short reasons of some decisions, by id; the first that answers is heard."""
-
-
-def short(decisions: Sequence[Decision]) -> dict[uuid.UUID, str]:
-    """A short reason for each decision, for a table."""
-    told: dict[uuid.UUID, str] = {}
-    for teller in TELLERS:
-        told |= {k: v for k, v in teller([d for d in decisions if d.id not in told]).items() if v}
-    return {d.id: told.get(d.id) or brief(d) for d in decisions}
-
 
 BRIEF: dict[Reason, str] = {
     Reason.COMPLIANCE: "Compliance rule",

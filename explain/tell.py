@@ -10,13 +10,20 @@ from collections.abc import Sequence
 from decider.contracts.artifact import ArtifactError
 from decider.contracts.features import SCHEMA
 from decider.contracts.vocabulary import Reason
+from decisions import why
 from decisions.models import Decision
 from explain import artifacts, reasons
 from explain.models import Explanation
 
 
 def short(decisions: Sequence[Decision]) -> dict[uuid.UUID, str]:
-    """For each decision that risk decided and that is explained, the finding its page opens
+    """Return a short reason for each decision, by its id, for a table."""
+    found = _findings(decisions)
+    return {d.id: found.get(d.id) or why.brief(d) for d in decisions}
+
+
+def _findings(decisions: Sequence[Decision]) -> dict[uuid.UUID, str]:
+    """Return, for each decision that risk decided and that is explained, the finding its page opens
     with.
     """
     told = {

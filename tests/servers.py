@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from console import parts
+from console.local import servers
 
 
 def start() -> None:
@@ -31,24 +31,24 @@ def start() -> None:
     os.environ.setdefault("SLUICE_SECRET_KEY", "only-for-tests-" + "0123456789" * 5)
     os.environ.setdefault("SLUICE_DEBUG", "true")
     if "DATABASE_URL" not in os.environ:
-        postgres = parts.Postgres(folder / "postgres", parts.free_port(), "test", durable=False)
+        postgres = servers.Postgres(folder / "postgres", servers.free_port(), "test", durable=False)
         _run(postgres, signal.SIGINT)
         postgres.make_database()
         os.environ["DATABASE_URL"] = postgres.url()
     if "VALKEY_URL" not in os.environ:
-        valkey = parts.Valkey(folder / "valkey", parts.free_port(), "test", durable=False)
+        valkey = servers.Valkey(folder / "valkey", servers.free_port(), "test", durable=False)
         _run(valkey, signal.SIGTERM)
         os.environ["VALKEY_URL"] = valkey.url()
 
 
-def _run(part: parts.Postgres | parts.Valkey, stop: signal.Signals) -> None:
+def _run(part: servers.Postgres | servers.Valkey, stop: signal.Signals) -> None:
     part.make()
     with (part.data.parent / f"{type(part).__name__.lower()}.log").open("wb") as log:
         process = subprocess.Popen(
             part.command(), stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
         )
     atexit.register(_stop, process, stop)
-    parts.wait_until_ready(part)
+    servers.wait_until_ready(part)
 
 
 def _stop(process: subprocess.Popen[bytes], with_signal: signal.Signals) -> None:

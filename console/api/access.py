@@ -12,7 +12,7 @@ from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 from rest_framework.throttling import AnonRateThrottle, ScopedRateThrottle, UserRateThrottle
 
-from console import roles
+from console.frame import roles
 
 if TYPE_CHECKING:
     from rest_framework.views import APIView

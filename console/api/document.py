@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from console.looking import HEADER
+from console.frame.app_looks import HEADER
 from control.audit import app_looks
 
 _PROBLEM = {

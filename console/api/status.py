@@ -10,11 +10,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from console.frame.permissions import READ
 from decisions import disputes
 from explain import compute
 from monitoring import fleet
-
-READ = "decisions.view_decision"
 
 
 class ExplainingOut(serializers.Serializer):

@@ -1,5 +1,5 @@
 """The words and marks of the console for templates: icons, action chips, states, and the filters of
-`console.words`.
+`console.display.format`.
 """
 
 from __future__ import annotations
@@ -8,8 +8,9 @@ from django import template
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from console import roles, words
-from console import shell as frame
+from console.display import format as fmt
+from console.frame import layout as frame
+from console.frame import roles
 from decider.contracts.vocabulary import Action
 
 register = template.Library()
@@ -34,7 +35,7 @@ def action_chip(action: int | str | Action, look: str = "", text: str = "") -> S
     """An action as colour, glyph and word. `look`: empty, `plain` (no ground) or `big`; `text`
     replaces the word.
     """
-    act = words.action(action)
+    act = fmt.action(action)
     return format_html(
         '<span class="act act-{0}{1}">{2}{3}</span>',
         act.word,
@@ -60,35 +61,35 @@ def tag(text: object, kind: str = "") -> SafeString:
 
 @register.simple_tag
 def who_can(permission: str) -> str:
-    """Who may, for the description of a disabled button (`console.roles.who_can`)."""
+    """Who may, for the description of a disabled button (`console.frame.roles.who_can`)."""
     return roles.who_can(permission)
 
 
 @register.simple_tag(takes_context=True)
 def shell(context: template.Context) -> frame.Shell:
     """What the frame around every page needs: theme, navigation, status strip, commands
-    (`console.shell`).
+    (`console.frame.layout`).
     """
     return frame.of(context.get("request"), str(context.get("page", "")))
 
 
 for _filter in (
-    words.action_word,
-    words.stage_label,
-    words.tier_word,
-    words.number,
-    words.low_to_high,
-    words.percent,
-    words.risk2,
-    words.signed,
-    words.utc_time,
-    words.utc_minute,
-    words.utc_ms,
-    words.utc_datetime,
-    words.iso,
-    words.span,
-    words.ago,
-    words.duration_ms,
-    words.decision_id,
+    fmt.action_word,
+    fmt.stage_label,
+    fmt.tier_word,
+    fmt.number,
+    fmt.low_to_high,
+    fmt.percent,
+    fmt.risk2,
+    fmt.signed,
+    fmt.utc_time,
+    fmt.utc_minute,
+    fmt.utc_ms,
+    fmt.utc_datetime,
+    fmt.iso,
+    fmt.span,
+    fmt.ago,
+    fmt.duration_ms,
+    fmt.decision_id,
 ):
     register.filter(_filter.__name__, _filter)

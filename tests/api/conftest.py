@@ -12,7 +12,7 @@ from django.contrib.auth.models import Group, User
 from django.core.cache import cache
 from rest_framework.test import APIClient
 
-from console import roles
+from console.frame import roles
 from control.audit import tokens
 from tests.explain.conftest import document, models, store  # noqa: F401 - an installation with a small real model
 

@@ -21,7 +21,7 @@ from schemathesis import GenerationMode
 from schemathesis.generation.meta import CoverageScenario
 from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
-from console import roles
+from console.frame import roles
 from console.wsgi import application
 from control.audit import tokens
 from tests.decisions.factory import event

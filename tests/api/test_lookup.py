@@ -10,11 +10,11 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from console.pages.lookup import pasted
 from control.models import App, AuditEntry, Tenant
 from decider.contracts.ids import format_decision_id, token_digest
 from decider.contracts.vocabulary import Action, Reason, Stage
 from decider.refusal.receipt import Key, Receipt
-from decisions import pasted
 from tests.api.conftest import problem
 from tests.decisions.factory import event, id_at
 

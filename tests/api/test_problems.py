@@ -13,7 +13,7 @@ from django.urls import reverse
 from rest_framework.test import APIClient
 from rest_framework.throttling import UserRateThrottle
 
-from console.api import routes
+from console import api_urls
 from control.audit import tokens
 from tests.api.conftest import problem
 
@@ -41,7 +41,7 @@ def anyone(person) -> APIClient:
 
 
 def _addresses() -> list[str]:
-    parts = [(route.name, list(route.pattern.converters)) for route in routes.urlpatterns]
+    parts = [(route.name, list(route.pattern.converters)) for route in api_urls.urlpatterns]
     return [reverse(name, kwargs={part: NAMED[part] for part in needed}) for name, needed in parts]
 
 
@@ -105,7 +105,7 @@ def test_too_many_calls_are_429_and_told_when_to_go_on(anyone: APIClient, monkey
 
 
 def test_a_defect_is_500_as_a_problem_without_details(anyone: APIClient, monkeypatch) -> None:
-    monkeypatch.setattr("console.api.outcomes.disputes.queue", lambda *_: 1 / 0)
+    monkeypatch.setattr("console.pages.outcomes.api.disputes.queue", lambda *_: 1 / 0)
     answer = anyone.get(DISPUTES)
     assert problem(answer)["status"] == 500
     assert "division" not in answer.content.decode()

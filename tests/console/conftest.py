@@ -18,7 +18,8 @@ from django.dispatch import receiver
 from django.test import Client
 from django.test.signals import template_rendered
 
-from console import mix, roles
+from console.frame import roles
+from console.pages.home import mix
 from decider.contracts import config, defaults, store
 from decisions import binary, ingest
 

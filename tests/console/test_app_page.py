@@ -18,7 +18,9 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from console import app_gauges, roles, tasks
+from console import tasks
+from console.frame import roles
+from console.pages.app import gauges
 from control.audit.actors import SYSTEM, Actor
 from control.config import changes
 from control.deciders import buckets, profiles
@@ -532,5 +534,5 @@ def test_everyone_who_may_reset_or_note_is_named_by_the_roles() -> None:
 
 
 def test_a_gauge_never_leaves_its_bar() -> None:
-    assert app_gauges._bar(-1) == 0
-    assert app_gauges._bar(7) == 100
+    assert gauges._bar(-1) == 0
+    assert gauges._bar(7) == 100

@@ -5,7 +5,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from console import charts
+from console.display import charts
 
 amounts = st.floats(min_value=0, max_value=1e9)
 

@@ -14,7 +14,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from console import roles
+from console.frame import roles
 from control.audit.actors import Actor
 from control.models import AuditEntry
 from decider.contracts.ids import format_decision_id
@@ -242,7 +242,7 @@ def test_the_queue_has_ages_filters_counts_and_pages(stored, monkeypatch) -> Non
     assert "3 disputes wait for a second person, the oldest for 1 d 3 h" in page
     assert page.count("over a day") == 1
     assert page.index("over a day") < page.index("SUP-1")
-    monkeypatch.setattr("console.dispute_pages.ROWS", 2)
+    monkeypatch.setattr("console.pages.disputes.views.ROWS", 2)
     assert "After" in body(sre.get(reverse("disputes")))
     assert "Before" in body(sre.get(reverse("disputes") + "?page=2"))
     assert "None was decided yet." in body(sre.get(reverse("disputes") + "?show=decided"))

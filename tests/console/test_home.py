@@ -5,7 +5,8 @@ import time
 import pytest
 from django.urls import reverse
 
-from console import home, mix
+from console.pages.home import mix
+from console.pages.home import page as home_page
 from control.audit.actors import SYSTEM
 from control.config import changes
 from decider.contracts.config import Switch
@@ -18,8 +19,8 @@ from tests.console.conftest import MODEL, load
 from tests.decisions.factory import event, unranked
 
 
-def compose(person, role: str = "sre", asked: str = "") -> home.Home:
-    return home.compose(person(role), asked)
+def compose(person, role: str = "sre", asked: str = "") -> home_page.Home:
+    return home_page.compose(person(role), asked)
 
 
 def traffic() -> list:

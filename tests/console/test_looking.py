@@ -14,6 +14,7 @@ from django.test import Client
 from django.urls import URLResolver, get_resolver, reverse
 from django.utils import timezone
 
+from console.frame import app_looks as notes_of_looks
 from control.audit import app_looks as control_looks
 from control.audit.actors import Actor
 from control.models import App, AuditEntry, Tenant
@@ -21,7 +22,6 @@ from decider.contracts.ids import format_decision_id
 from decider.contracts.vocabulary import Action, Reason, Stage
 from decider.refusal.receipt import Key, Receipt
 from decisions import disputes, lookup, outcomes
-from decisions import looks as notes_of_looks
 from decisions.lookup import find
 from decisions.models import Dispute
 from tests.decisions.factory import event, id_at

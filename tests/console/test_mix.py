@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from console import mix
+from console.pages.home import mix
 from decider.contracts.vocabulary import Action, Stage
 from tests.decisions.factory import event, id_at, unranked
 

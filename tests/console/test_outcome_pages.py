@@ -8,7 +8,7 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.urls import reverse
 
-from console import uploads
+from console.frame import uploads
 from control.models import AuditEntry
 from decisions.models import Outcome
 

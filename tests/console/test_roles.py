@@ -7,7 +7,7 @@ from django.contrib.auth.models import Group, Permission, User
 from django.core.management import call_command
 from django.urls import reverse
 
-from console import roles
+from console.frame import roles
 
 
 def test_every_permission_of_every_role_exists(db) -> None:

@@ -12,7 +12,7 @@ import pytest
 import redis
 from django.core.exceptions import ImproperlyConfigured
 
-from console import environment
+from console.local import environment
 
 ROOT = Path(__file__).parents[2]
 

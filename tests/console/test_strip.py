@@ -5,22 +5,22 @@ import time
 import pytest
 from django.urls import reverse
 
-from console import strip
+from console.frame import status_strip
 from decider.contracts.config import Switch
 from decider.contracts.vocabulary import MlState
 from monitoring import fleet
 from tests.console.conftest import MODEL
 
 
-def cells() -> dict[str, strip.Cell]:
-    return {cell.label: cell for cell in strip.read().cells}
+def cells() -> dict[str, status_strip.Cell]:
+    return {cell.label: cell for cell in status_strip.read().cells}
 
 
 def test_a_calm_installation_has_a_calm_strip(publish, beat) -> None:
     publish(model=MODEL)
     beat("d01")
     beat("d02")
-    status = strip.read()
+    status = status_strip.read()
     assert status.level == "calm"
     texts = [(cell.text, cell.more) for cell in status.cells]
     assert texts[:4] == [("Live", ""), ("risk v1", ""), ("All clear", ""), ("2 / 2", "at cfg 7")]
@@ -58,7 +58,9 @@ def test_a_lost_decider_still_counts(publish, beat) -> None:
 
 
 def test_drift_is_not_claimed_before_it_is_measured(publish) -> None:
-    assert cells()["Drift"] == strip.Cell("Drift", reverse("home"), "off", "Not measured yet")
+    assert cells()["Drift"] == status_strip.Cell(
+        "Drift", reverse("home"), "off", "Not measured yet"
+    )
 
 
 def test_a_document_with_a_wrong_signature_is_not_believed(publish, beat, keys) -> None:
@@ -74,9 +76,9 @@ def test_without_valkey_every_cell_is_unknown_and_none_keeps_its_last_value(
 ) -> None:
     publish(model=MODEL)
     beat()
-    good = strip.read()
+    good = status_strip.read()
     settings.VALKEY_URL = "redis://127.0.0.1:1/0"
-    away = strip.read()
+    away = status_strip.read()
     assert away.level == "unknown"
     assert {cell.text for cell in away.cells} == {f"Status unknown since {good.at:%H:%M:%S}"}
 

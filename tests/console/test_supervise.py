@@ -16,13 +16,13 @@ from typing import Any
 import psutil
 import pytest
 
-from console import leash
-from console.supervise import Program, Supervisor
+from console.local import launch
+from console.local.supervisor import Program, Supervisor
 
 pytestmark = pytest.mark.parts
 ROOT = Path(__file__).parents[2]
-SLEEPER = leash.command([sys.executable, "-c", "import time; time.sleep(600)"])
-FAILING = leash.command([sys.executable, "-c", "raise SystemExit('cannot')"])
+SLEEPER = launch.command([sys.executable, "-c", "import time; time.sleep(600)"])
+FAILING = launch.command([sys.executable, "-c", "raise SystemExit('cannot')"])
 
 
 def until(true: Callable[[], bool], within_s: float = 20.0) -> None:
@@ -91,7 +91,7 @@ import sys, time
 from pathlib import Path
 sys.path.insert(0, {root!r})
 from console import leash
-from console.supervise import Program, Supervisor
+from console.local.supervisor import Program, Supervisor
 sleep = leash.command([sys.executable, "-c", "import time; time.sleep(600)"])
 it = Supervisor(Path({var!r}), [Program("sleeper", sleep, 1)])
 it.start()

@@ -11,7 +11,7 @@ import pytest
 from django.conf import settings
 from django.test import Client
 
-from console import roles
+from console.frame import roles
 from control.audit.actors import SYSTEM
 from control.config import changes
 from control.models import SwitchFlip

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from django.core.management.base import CommandError
 
-from console import gateway
+from console.local import gateway
 from console.management.commands import up
 from console.settings import SLUICE_PORTS
 

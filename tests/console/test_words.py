@@ -6,45 +6,45 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.template import Context, Template, TemplateSyntaxError
 
-from console import words
+from console.display import format as fmt
 from decisions.estimate import of_row, total
 
 AT = datetime(2025, 11, 18, 14, 21, 36, 412_900, tzinfo=UTC)
 
 
 def test_figures_have_thousands_and_a_true_minus() -> None:
-    assert words.number(62708.4) == "62,708"
-    assert words.number(-0.49, 2) == "−0.49"
-    assert words.number(-0.001, 2) == "0.00"
+    assert fmt.number(62708.4) == "62,708"
+    assert fmt.number(-0.49, 2) == "−0.49"
+    assert fmt.number(-0.001, 2) == "0.00"
 
 
 def test_an_interval_is_low_to_high_and_nothing_for_what_was_counted_whole() -> None:
-    assert words.low_to_high(total([of_row(0.01)] * 20)) == "1,298 to 3,083"
-    assert words.low_to_high(of_row(1.0)) == ""
+    assert fmt.low_to_high(total([of_row(0.01)] * 20)) == "1,298 to 3,083"
+    assert fmt.low_to_high(of_row(1.0)) == ""
 
 
 @pytest.mark.parametrize("nothing", [None, float("nan"), float("inf")])
 def test_what_is_not_known_is_a_dash(nothing: float | None) -> None:
     assert {
-        words.number(nothing),
-        words.percent(nothing),
-        words.risk2(nothing),
-        words.duration_ms(nothing),
+        fmt.number(nothing),
+        fmt.percent(nothing),
+        fmt.risk2(nothing),
+        fmt.duration_ms(nothing),
     } == {"–"}
 
 
 def test_shares_are_percent() -> None:
-    assert words.percent(0.0608) == "6.08%"
-    assert words.percent(0.88, 0) == "88%"
+    assert fmt.percent(0.0608) == "6.08%"
+    assert fmt.percent(0.88, 0) == "88%"
 
 
 def test_times_are_utc_whatever_the_zone_they_come_in() -> None:
     east = AT.astimezone(datetime.strptime("+0300", "%z").tzinfo)
-    assert words.utc_time(east) == "14:21:36"
-    assert words.utc_ms(AT) == "14:21:36.412"
-    assert words.utc_datetime(AT.timestamp()) == "Tue 18 Nov 2025, 14:21:36 UTC"
-    assert words.iso(AT) == "2025-11-18T14:21:36.412Z"
-    assert words.utc_time(None) == "–"
+    assert fmt.utc_time(east) == "14:21:36"
+    assert fmt.utc_ms(AT) == "14:21:36.412"
+    assert fmt.utc_datetime(AT.timestamp()) == "Tue 18 Nov 2025, 14:21:36 UTC"
+    assert fmt.iso(AT) == "2025-11-18T14:21:36.412Z"
+    assert fmt.utc_time(None) == "–"
 
 
 @pytest.mark.parametrize(
@@ -60,12 +60,12 @@ def test_times_are_utc_whatever_the_zone_they_come_in() -> None:
     ],
 )
 def test_lengths_of_time_have_their_two_largest_units(seconds: float, text: str) -> None:
-    assert words.span(seconds) == text
-    assert words.span(timedelta(seconds=seconds)) == text
+    assert fmt.span(seconds) == text
+    assert fmt.span(timedelta(seconds=seconds)) == text
 
 
 def test_milliseconds_have_the_precision_that_matters() -> None:
-    assert [words.duration_ms(v) for v in (0.0421, 3.81, 412.4, 1840)] == [
+    assert [fmt.duration_ms(v) for v in (0.0421, 3.81, 412.4, 1840)] == [
         "0.042 ms",
         "3.8 ms",
         "412 ms",
@@ -76,8 +76,8 @@ def test_milliseconds_have_the_precision_that_matters() -> None:
 def test_decision_ids_are_written_from_bytes_and_uuids() -> None:
     raw = bytes.fromhex("0199d0c2a4d57a31b6d1a4f62c90be7f")
     assert (
-        words.decision_id(raw)
-        == words.decision_id(uuid.UUID(bytes=raw))
+        fmt.decision_id(raw)
+        == fmt.decision_id(uuid.UUID(bytes=raw))
         == "dec_0199d0c2a4d57a31b6d1a4f62c90be7f"
     )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import decider
-from console import crew
+from console.local import programs
 from decider import compiled_cache
 
 TREE = Path(decider.__file__).parent
@@ -50,8 +50,8 @@ def test_code_compiled_from_other_sources_does_not_count_as_compiled(tmp_path: P
     other = tmp_path / "numba" / "compiled-0123456789abcdef" / "engine"
     other.mkdir(parents=True)
     (other / "observe.nbi").write_bytes(b"")
-    assert not crew.is_compiled(tmp_path)
+    assert not programs.is_compiled(tmp_path)
     own = compiled_cache.folder(tmp_path / "numba") / "engine"
     own.mkdir(parents=True)
     (own / "observe.nbi").write_bytes(b"")
-    assert crew.is_compiled(tmp_path)
+    assert programs.is_compiled(tmp_path)

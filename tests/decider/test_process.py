@@ -19,7 +19,7 @@ import pytest
 import redis
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from console import parts
+from console.local import servers
 from decider.contracts import config as configs
 from decider.contracts import defaults, store
 from decider.contracts.config import Config, Sampling, Switch
@@ -48,9 +48,9 @@ class World:
         self.key = Ed25519PrivateKey.from_private_bytes(
             bytes.fromhex((keys / "config.key").read_text())
         )
-        self.valkey = parts.Valkey(folder / "valkey", parts.free_port(), "test")
+        self.valkey = servers.Valkey(folder / "valkey", servers.free_port(), "test")
         self.valkey.make()
-        self.port = parts.free_port()
+        self.port = servers.free_port()
         self.version = 0
         self.servers: dict[str, subprocess.Popen[bytes]] = {}
         self.start_valkey()
@@ -59,7 +59,7 @@ class World:
         self.servers["valkey"] = subprocess.Popen(
             self.valkey.command(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        parts.wait_until_ready(self.valkey)
+        servers.wait_until_ready(self.valkey)
         self.store = redis.Redis.from_url(self.valkey.url())
 
     def start_decider(self) -> None:

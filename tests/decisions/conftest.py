@@ -9,7 +9,7 @@ from django.contrib.auth.models import Group, User
 from django.db import transaction
 from django.test import Client
 
-from console import roles
+from console.frame import roles
 from control.models import App, Tenant
 from decisions import binary, ingest
 

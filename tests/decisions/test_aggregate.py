@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from decisions import aggregate, charts, lookup
+from console.display import columns
+from decisions import aggregate, lookup
 from decisions.estimate import Estimate
 from decisions.models import Decision
 from tests.decisions.factory import event, unranked
@@ -81,8 +82,8 @@ def test_columns_stand_on_the_floor_and_none_is_higher_than_the_plot() -> None:
         aggregate.Cell(10.0 * k, k % 5, 0, 0, "s", Estimate(float(k + 1), float(k + 1), 1))
         for k in range(30)
     ]
-    chart = charts.columns(cells, 0.0, 10.0, 30, floor=100, height=80)
-    assert all(p.y >= 20 - charts.SMALLEST and p.y + p.height <= 100.1 for p in chart.pieces)
+    chart = columns.columns(cells, 0.0, 10.0, 30, floor=100, height=80)
+    assert all(p.y >= 20 - columns.SMALLEST and p.y + p.height <= 100.1 for p in chart.pieces)
     assert chart.peak.count == 30
     assert chart.top == 40
     assert chart.counts[-1].text == "40"
@@ -92,12 +93,12 @@ def test_columns_stand_on_the_floor_and_none_is_higher_than_the_plot() -> None:
     ("value", "top"), [(0, 2), (2, 2), (3, 4), (11, 20), (100, 100), (101, 200), (12_345, 20_000)]
 )
 def test_an_axis_ends_at_a_round_figure(value, top) -> None:
-    assert charts.ceiling(value) == top
+    assert columns.ceiling(value) == top
 
 
 def test_an_axis_of_many_is_read_as_numbers() -> None:
     cell = aggregate.Cell(0.0, 1, 3, 0, "s", Estimate(37_000.0, 37_000.0, 37_000))
-    assert [label.text for label in charts.columns([cell], 0.0, 60.0, 2, 100.0, 90.0).counts] == [
+    assert [label.text for label in columns.columns([cell], 0.0, 60.0, 2, 100.0, 90.0).counts] == [
         "0",
         "20,000",
         "40,000",

@@ -12,8 +12,9 @@ from django.test.utils import CaptureQueriesContext
 from hypothesis import given
 from hypothesis import strategies as st
 
+from console.pages.lookup import pasted
 from decider.contracts.ids import format_decision_id, token_digest
-from decisions import credentials, pasted
+from decisions import credentials
 from decisions.models import SavedSearch
 from tests.decisions.factory import event, id_at
 

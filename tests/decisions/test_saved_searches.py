@@ -8,8 +8,9 @@ from urllib.parse import urlencode
 
 import pytest
 
+from console.pages.lookup import saved, tail
 from decider.contracts.ids import format_decision_id
-from decisions import lookup, saved, tail
+from decisions import lookup
 from decisions.models import SavedSearch
 from tests.decisions.factory import event, unranked
 

@@ -11,7 +11,7 @@ from django.contrib.auth.models import Group, User
 from django.db import connection, transaction
 from django.test import Client
 
-from console import roles
+from console.frame import roles
 from decider.contracts.config import Config
 from decisions import binary, ingest
 from explain import artifacts, compute, shap_values

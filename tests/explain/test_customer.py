@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from console.pages.decision import page as decision_page
 from decider.contracts import features, signals
 from decider.contracts.artifact import Calibration
 from decider.contracts.requests import Decision as Answered
@@ -37,7 +38,7 @@ from decider.refusal.causes import CAUSES, OF_REASON, SIGNS_OF_ABUSE
 from decider.refusal.findings import ABUSE_CODES, TOLD_AS, findings, told, told_code
 from decider.refusal.receipt import Receipt
 from decisions.models import Decision, utc
-from explain import customer, customer_words, page, waterfall
+from explain import customer, customer_words, waterfall
 from explain.customer import Case
 from explain.customer_words import Ask, Cause
 from tests.decisions.factory import event
@@ -536,9 +537,13 @@ ROW = st.lists(
 )
 
 
-def explained(contributions: list[float], row: list[float], usual: list[float]) -> page.Explained:
+def explained(
+    contributions: list[float], row: list[float], usual: list[float]
+) -> decision_page.Explained:
     made = np.array(contributions), np.array(row, np.float32)
-    return page.Explained("ready", fall=waterfall.build(-1.0, *made, usual, Calibration(1.0, 0.0)))
+    return decision_page.Explained(
+        "ready", fall=waterfall.build(-1.0, *made, usual, Calibration(1.0, 0.0))
+    )
 
 
 @given(
@@ -605,9 +610,10 @@ def test_a_low_worth_is_told_as_itself_whatever_the_allowance_was() -> None:
 
 
 def test_while_the_explanation_is_pending_the_reply_names_no_cause() -> None:
-    assert page.Explained("pending").codes == []
+    assert decision_page.Explained("pending").codes == []
     assert (
-        customer.cause_of(a_case(code=told_code(page.Explained("pending").codes))) == Cause.UNSAID
+        customer.cause_of(a_case(code=told_code(decision_page.Explained("pending").codes)))
+        == Cause.UNSAID
     )
 
 

@@ -14,11 +14,12 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
+from console.pages.decision import views as decision_views
 from control.audit.actors import Actor
 from decider.contracts.ids import format_decision_id
 from decider.contracts.vocabulary import Action, MlState, Reason, Stage
 from decisions import outcomes
-from explain import compute, tasks, views
+from explain import compute, tasks
 from explain.models import Explanation
 from tests.decisions.factory import id_at
 from tests.explain import world
@@ -187,7 +188,7 @@ def test_hostile_texts_are_shown_and_not_run(document, models, store, browser) -
 def test_while_the_explanation_waits_the_panel_asks_again_and_then_stops(
     models, document, store, browser, monkeypatch
 ) -> None:
-    monkeypatch.setattr(views, "_ask_for", lambda found: None)
+    monkeypatch.setattr(decision_views, "_ask_for", lambda found: None)
     event = next(
         e
         for e in store([world.decided(r, document=document) for r in world.rows(30, seed=2)])
@@ -198,7 +199,7 @@ def test_while_the_explanation_waits_the_panel_asks_again_and_then_stops(
     assert f'hx-get="{panel}?n=0"' in page
     waiting = client.get(panel + "?n=0").content.decode()
     assert f'hx-get="{panel}?n=1"' in waiting
-    assert "hx-get" not in client.get(f"{panel}?n={views.POLLS}").content.decode()
+    assert "hx-get" not in client.get(f"{panel}?n={decision_views.POLLS}").content.decode()
     compute.run(0.0)
     ready = client.get(panel + "?n=3").content.decode()
     assert "hx-get" not in ready
@@ -212,7 +213,9 @@ def test_opening_a_page_asks_for_its_explanation(
 ) -> None:
     asked = []
     monkeypatch.setattr(
-        views.current_app, "send_task", lambda name, arguments, **_: asked.append((name, arguments))
+        decision_views.current_app,
+        "send_task",
+        lambda name, arguments, **_: asked.append((name, arguments)),
     )
     event = next(
         e
@@ -229,9 +232,9 @@ def test_without_a_broker_the_page_still_works(
     models, document, store, browser, monkeypatch
 ) -> None:
     def away(*_: object, **__: object) -> None:
-        raise views.BrokerError("away")
+        raise decision_views.BrokerError("away")
 
-    monkeypatch.setattr(views.current_app, "send_task", away)
+    monkeypatch.setattr(decision_views.current_app, "send_task", away)
     event = next(
         e
         for e in store([world.decided(r, document=document) for r in world.rows(30, seed=2)])

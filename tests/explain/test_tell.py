@@ -8,11 +8,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from console.pages.decision import page as decision_page
 from decider.contracts.artifact import Calibration
 from decider.contracts.features import INDEX, N_FEATURES
 from decider.contracts.vocabulary import Reason
 from decisions.models import Decision
-from explain import compute, page, reasons, story, tell
+from explain import compute, reasons, story, tell
 from explain.models import Explanation
 from tests.decisions.factory import event, vector
 from tests.explain import world
@@ -81,7 +82,7 @@ def test_table_and_page_name_the_same_reason(models, document, store) -> None:
     short = tell.short(decisions)
     assert len(short) > 20
     for d in decisions:
-        found = list(page.explained(d).reasons)
+        found = list(decision_page.explained(d).reasons)
         if not found:
             assert d.id not in short
             continue

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from console import gateway, parts
+from console.local import gateway, servers
 
 HERE = Path(__file__).parent
 NAMES = ("gateway", "envoy-check", "envoy-admin", "d01", "d02", "services")
@@ -121,7 +121,7 @@ def envoy(folder: Path, *, patience: str = "0.5s") -> Iterator[Gateway]:
     `patience` replaces the 15 ms that a check may take, which a busy test machine does not always
     give a stub.
     """
-    running = Gateway({name: parts.free_port() for name in NAMES}, folder / "envoy-access.json")
+    running = Gateway({name: servers.free_port() for name in NAMES}, folder / "envoy-access.json")
     config = folder / "envoy.yaml"
     config.write_text(gateway.render(running.ports, running.log).replace("0.015s", patience))
     try:
@@ -129,9 +129,9 @@ def envoy(folder: Path, *, patience: str = "0.5s") -> Iterator[Gateway]:
             "services",
             [sys.executable, str(HERE / "stub_service.py"), str(running.ports["services"])],
         )
-        running.start("envoy", parts.envoy_command(config))
-        until(lambda: not parts.is_free(running.ports["gateway"]), "Envoy")
-        until(lambda: not parts.is_free(running.ports["services"]), "the service")
+        running.start("envoy", servers.envoy_command(config))
+        until(lambda: not servers.is_free(running.ports["gateway"]), "Envoy")
+        until(lambda: not servers.is_free(running.ports["services"]), "the service")
         yield running
     finally:
         running.stop()

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from console import gateway as example
-from console import parts
+from console.local import gateway as example
+from console.local import servers
 from tests.gateway import running
 from tests.gateway.alike import (  # noqa: F401 - run here, on this gateway
     test_a_refusal_reaches_the_client_with_its_true_status_and_fields,
@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.parts, pytest.mark.skipif(CADDY is None, reason="caddy
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     folder = tmp_path_factory.mktemp("caddy")
-    it = Gateway({name: parts.free_port() for name in NAMES}, folder / "unused.json")
+    it = Gateway({name: servers.free_port() for name in NAMES}, folder / "unused.json")
     text = (example.EXAMPLE.parent / "Caddyfile").read_text().replace("15ms", "500ms")
     for name, shipped in {"d01": 9101, "d02": 9102, "services": 9200, "gateway": 8091}.items():
         text = re.sub(rf"127\.0\.0\.1:{shipped}\b", f"127.0.0.1:{it.ports[name]}", text)
@@ -41,7 +41,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         for node in ("d01", "d02"):
             it.start(node, stub(node, it.ports[node]))
         it.start("caddy", [str(CADDY), "run", "--adapter", "caddyfile", "--config", str(config)])
-        until(lambda: not parts.is_free(it.ports["gateway"]), "Caddy")
+        until(lambda: not servers.is_free(it.ports["gateway"]), "Caddy")
         until(lambda: running.both_asked(it), "both deciders")
         yield it
     finally:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from console.gateway import EXAMPLE
+from console.local.gateway import EXAMPLE
 from tests.gateway import running
 from tests.gateway.running import Gateway, stub, until
 

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from console import gateway as example
-from console import parts
+from console.local import gateway as example
+from console.local import servers
 from tests.gateway import running
 from tests.gateway.alike import (  # noqa: F401 - run here, on this gateway
     test_a_refusal_reaches_the_client_with_its_true_status_and_fields,
@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.parts, pytest.mark.skipif(NGINX is None, reason="nginx
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     folder = tmp_path_factory.mktemp("nginx")
-    it = Gateway({name: parts.free_port() for name in NAMES}, folder / "unused.json")
+    it = Gateway({name: servers.free_port() for name in NAMES}, folder / "unused.json")
     text = (example.EXAMPLE.parent / "nginx.conf").read_text().replace("15ms", "500ms")
     for name, shipped in {"d01": 9101, "d02": 9102, "services": 9200, "gateway": 8090}.items():
         text = re.sub(rf"127\.0\.0\.1:{shipped}\b", f"127.0.0.1:{it.ports[name]}", text)
@@ -46,7 +46,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         for node in ("d01", "d02"):
             it.start(node, stub(node, it.ports[node]))
         it.start("nginx", [str(NGINX), "-e", "stderr", "-p", str(folder), "-c", str(config)])
-        until(lambda: not parts.is_free(it.ports["gateway"]), "nginx")
+        until(lambda: not servers.is_free(it.ports["gateway"]), "nginx")
         until(lambda: running.both_asked(it), "both deciders")
         yield it
     finally:

@@ -12,7 +12,7 @@ from django.contrib.auth.models import Group, User
 from django.core.management.base import BaseCommand
 from django.db import transaction
 
-from console import roles
+from console.frame import roles
 
 
 class Command(BaseCommand):

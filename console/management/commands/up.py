@@ -21,9 +21,11 @@ from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 
-from console import crew, gateway, leash, parts, roles, surroundings
-from console.environment import running_demo
-from console.supervise import SuperviseError, Supervisor
+from console.frame import roles
+from console.local import embedded, gateway, launch, servers
+from console.local import programs as known_programs
+from console.local.environment import running_demo
+from console.local.supervisor import SuperviseError, Supervisor
 from control.config import changes
 from control.deciders import keys
 from control.errors import KeysError
@@ -73,8 +75,11 @@ class Command(BaseCommand):
         with only_one(var) as lock, until_told_to_stop():
             check_disk(var)
             check_ports(ports)
-            programs = [*crew.servers(var), *crew.workers(var, ports, settings.SLUICE_REGION)]
-            programs += [] if no_traffic else [crew.traffic(ports)]
+            programs = [
+                *known_programs.servers(var),
+                *known_programs.workers(var, ports, settings.SLUICE_REGION),
+            ]
+            programs += [] if no_traffic else [known_programs.traffic(ports)]
             supervisor = Supervisor(var, programs)
             try:
                 self.start(supervisor, ports, lock)
@@ -82,7 +87,7 @@ class Command(BaseCommand):
                 self.watch(supervisor)
             except Stopped:
                 self.say("\nStopping ...")
-            except (SuperviseError, parts.PartError, KeysError) as error:
+            except (SuperviseError, servers.PartError, KeysError) as error:
                 raise CommandError(str(error)) from error
             finally:
                 self.end(supervisor, var)
@@ -94,15 +99,17 @@ class Command(BaseCommand):
         self.say("Starting PostgreSQL and Valkey ...")
         keys.ensure(settings.SLUICE_KEYS)
         make_folders(var)
-        (var / "run" / "envoy.yaml").write_text(gateway.render(ports, crew.access_log(var)))
+        (var / "run" / "envoy.yaml").write_text(
+            gateway.render(ports, known_programs.access_log(var))
+        )
         supervisor.start(keep_open=[lock.fileno()])
         start_servers(supervisor)
         leave_addresses(var)
-        if crew.is_compiled(var) and all(
-            (var / "nodes" / node / "config.bin").exists() for node in crew.DECIDERS
+        if known_programs.is_compiled(var) and all(
+            (var / "nodes" / node / "config.bin").exists() for node in known_programs.DECIDERS
         ):
             supervisor.run(
-                *crew.DECIDERS
+                *known_programs.DECIDERS
             )  # they know what to do, and get ready while the database is prepared
         self.say("Preparing the database ...")
         call_command("migrate", verbosity=0, interactive=False)
@@ -119,15 +126,17 @@ class Command(BaseCommand):
 
     def start_workers(self, supervisor: Supervisor, ports: dict[str, int]) -> None:
         """Starts what decides and shows, then, once that is up, what may come a little later."""
-        health = {node: (ports[node], "/healthz") for node in crew.DECIDERS}
-        if not crew.is_compiled(supervisor.var):
+        health = {node: (ports[node], "/healthz") for node in known_programs.DECIDERS}
+        if not known_programs.is_compiled(supervisor.var):
             self.say(
                 "The first decider compiles its code, about half a minute; the others then load"
                 " it ..."
             )
-            supervisor.run(crew.DECIDERS[0])
-            self.wait_until_up(supervisor, {crew.DECIDERS[0]: health[crew.DECIDERS[0]]})
-        supervisor.run(*crew.DECIDERS, "services", "envoy", "feedback", "console")
+            supervisor.run(known_programs.DECIDERS[0])
+            self.wait_until_up(
+                supervisor, {known_programs.DECIDERS[0]: health[known_programs.DECIDERS[0]]}
+            )
+        supervisor.run(*known_programs.DECIDERS, "services", "envoy", "feedback", "console")
         self.wait_until_up(supervisor, {"console": (ports["console"], "/login"), **health})
         supervisor.run(*(program.name for program in supervisor.programs))
 
@@ -137,7 +146,9 @@ class Command(BaseCommand):
         """
         give_up = time.monotonic() + UP_WITHIN_S
         while wanted:
-            wanted = {name: place for name, place in wanted.items() if not crew.answers(*place)}
+            wanted = {
+                name: place for name, place in wanted.items() if not known_programs.answers(*place)
+            }
             for trouble in supervisor.troubles():
                 self.say(trouble.sentence)
             if wanted and time.monotonic() > give_up:
@@ -256,9 +267,9 @@ def check_disk(var: Path) -> None:
 def check_ports(ports: dict[str, int]) -> None:
     """Raises CommandError naming the first port that is taken and the variable that moves it."""
     for name, port in ports.items():
-        if name in {"postgres", "valkey"} and not surroundings.is_embedded(name):
+        if name in {"postgres", "valkey"} and not embedded.is_embedded(name):
             continue
-        if not parts.is_free(port):
+        if not servers.is_free(port):
             variable = f"SLUICE_{name.upper().replace('-', '_')}_PORT"
             raise CommandError(
                 f"Port {port} is taken by another program. Choose another for {name}:"
@@ -274,7 +285,7 @@ def make_folders(var: Path) -> None:
         "models",
         "numba",
         "media",
-        *(f"nodes/{node}" for node in crew.DECIDERS),
+        *(f"nodes/{node}" for node in known_programs.DECIDERS),
     ):
         (var / name).mkdir(parents=True, exist_ok=True)
 
@@ -282,27 +293,27 @@ def make_folders(var: Path) -> None:
 def start_servers(supervisor: Supervisor) -> None:
     """Starts what is embedded and waits for it. Raises PartError and SuperviseError."""
     var = supervisor.var
-    if surroundings.is_embedded("valkey"):
-        surroundings.valkey(var).make()
+    if embedded.is_embedded("valkey"):
+        embedded.valkey(var).make()
         supervisor.run("valkey")
-    if surroundings.is_embedded("postgres"):
-        postgres = surroundings.postgres(var)
+    if embedded.is_embedded("postgres"):
+        postgres = embedded.postgres(var)
         postgres.make()
         supervisor.run("postgres")
         wait_for(supervisor, "postgres", postgres)
         postgres.make_database()
     else:
         check_database()
-    if surroundings.is_embedded("valkey"):
-        wait_for(supervisor, "valkey", surroundings.valkey(var))
+    if embedded.is_embedded("valkey"):
+        wait_for(supervisor, "valkey", embedded.valkey(var))
 
 
-def wait_for(supervisor: Supervisor, name: str, part: parts.Postgres | parts.Valkey) -> None:
+def wait_for(supervisor: Supervisor, name: str, part: servers.Postgres | servers.Valkey) -> None:
     """Raises PartError with the log's path when the server does not come up."""
     try:
-        parts.wait_until_ready(part)
-    except parts.PartError as error:
-        raise parts.PartError(f"{error} See {supervisor.log_path(name)}.") from error
+        servers.wait_until_ready(part)
+    except servers.PartError as error:
+        raise servers.PartError(f"{error} See {supervisor.log_path(name)}.") from error
 
 
 def check_database() -> None:
@@ -310,7 +321,7 @@ def check_database() -> None:
     try:
         psycopg.connect(settings.DATABASE_URL, connect_timeout=5).close()
     except psycopg.OperationalError as error:
-        raise parts.PartError(
+        raise servers.PartError(
             f"The database of DATABASE_URL cannot be reached: {str(error).splitlines()[0]}."
         ) from error
 
@@ -327,9 +338,7 @@ def run_to_end(command: list[str]) -> None:
     """Runs one program in the foreground. Raises CommandError when it fails, Stopped when told to
     stop meanwhile.
     """
-    process = subprocess.Popen(
-        leash.command(command), cwd=surroundings.ROOT, start_new_session=True
-    )
+    process = subprocess.Popen(launch.command(command), cwd=embedded.ROOT, start_new_session=True)
     try:
         status = process.wait()
     except Stopped:

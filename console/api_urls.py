@@ -1,0 +1,66 @@
+"""Addresses of the REST API, version 1. Each room answers its own."""
+
+from __future__ import annotations
+
+from django.urls import path
+from drf_spectacular.views import SpectacularAPIView
+
+from console.api import status
+from console.pages.app import api as app_api
+from console.pages.decision import api as explain
+from console.pages.lookup import api as decisions
+from console.pages.lookup import export_api
+from console.pages.lookup import lookup_api as lookup
+from console.pages.lookup import saved_api as searches
+from console.pages.model import api as models
+from console.pages.outcomes import api as outcomes_api
+from console.pages.receipts import api as receipts_api
+from console.pages.tokens import api as tokens_api
+
+
+class Schema(SpectacularAPIView):
+    """The OpenAPI document of this API."""
+
+    permission = "decisions.view_decision"
+
+
+_DECISION = "decisions/<str:decision_id>"
+_APP = "apps/<path:app>"
+"""An app id may hold slashes, so what follows it is tried first."""
+
+urlpatterns = [
+    path("schema", Schema.as_view(), name="api-schema"),
+    path("decisions", decisions.Decisions.as_view(), name="api-decisions"),
+    path("decisions/counts", decisions.DecisionCounts.as_view(), name="api-counts"),
+    path(_DECISION, explain.DecisionDetail.as_view(), name="api-decision"),
+    path(f"{_DECISION}/record", explain.DecisionRecord.as_view(), name="api-record"),
+    path(f"{_DECISION}/explanation", explain.ExplanationDetail.as_view(), name="api-explanation"),
+    path(f"{_DECISION}/counterfactual", explain.WayBackDetail.as_view(), name="api-counterfactual"),
+    path(f"{_DECISION}/replay", explain.Replay.as_view(), name="api-replay"),
+    path(f"{_DECISION}/limits", explain.LimitList.as_view(), name="api-limits"),
+    path(f"{_DECISION}/around", explain.Around.as_view(), name="api-around"),
+    path(f"{_DECISION}/minute", explain.Minute.as_view(), name="api-minute"),
+    path(
+        f"{_DECISION}/customer-text", explain.CustomerTextDetail.as_view(), name="api-customer-text"
+    ),
+    path("lookup", lookup.Lookup.as_view(), name="api-lookup"),
+    path("receipts", receipts_api.Receipts.as_view(), name="api-receipts"),
+    path("exports/decisions", export_api.Export.as_view(), name="api-export"),
+    path(f"{_APP}/policy", app_api.AppPolicy.as_view(), name="api-app-policy"),
+    path(f"{_APP}/forecast", app_api.AppForecast.as_view(), name="api-app-forecast"),
+    path(f"{_APP}/buckets", app_api.AppBuckets.as_view(), name="api-app-buckets"),
+    path(f"{_APP}/buckets/<str:bucket>/reset", app_api.BucketReset.as_view(), name="api-app-reset"),
+    path(f"{_APP}/notes", app_api.AppNotes.as_view(), name="api-app-notes"),
+    path(f"{_APP}/looks", app_api.AppLooks.as_view(), name="api-app-looks"),
+    path(_APP, app_api.AppDetail.as_view(), name="api-app"),
+    path("outcomes", outcomes_api.Outcomes.as_view(), name="api-outcomes"),
+    path("disputes", outcomes_api.Disputes.as_view(), name="api-disputes"),
+    path("disputes/<int:number>", outcomes_api.DisputeDetail.as_view(), name="api-dispute"),
+    path("disputes/<int:number>/verdict", outcomes_api.Verdict.as_view(), name="api-verdict"),
+    path("searches", searches.Searches.as_view(), name="api-searches"),
+    path("searches/<int:number>", searches.SearchDetail.as_view(), name="api-search"),
+    path("models/explanations", models.ModelExplanations.as_view(), name="api-models"),
+    path("status", status.Status.as_view(), name="api-status"),
+    path("tokens", tokens_api.Tokens.as_view(), name="api-tokens"),
+    path("tokens/<str:token>", tokens_api.TokenDetail.as_view(), name="api-token"),
+]

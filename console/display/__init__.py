@@ -1,0 +1,1 @@
+"""How figures look: numbers, durations and charts, one of each."""

@@ -1,0 +1,1 @@
+"""What surrounds every page: layout, status strip, sign-in, sessions, roles and errors."""

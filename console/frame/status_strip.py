@@ -1,0 +1,143 @@
+"""The status strip: six facts about the installation, on every page."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from django.urls import reverse
+
+from console.display import format as fmt
+from decider.contracts.vocabulary import MlState
+from monitoring import fleet as fleets
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One fact: a label, a state (or plain text when `level` is empty), and a quieter addition."""
+
+    label: str
+    href: str
+    level: str
+    text: str
+    more: str = ""
+    bad: bool = False
+    """An incident: the whole cell is tinted."""
+
+
+@dataclass(frozen=True)
+class Strip:
+    """The strip at one moment."""
+
+    cells: tuple[Cell, ...]
+    at: datetime
+    fleet: fleets.Fleet | None
+    """What it was made from; None when nothing is known."""
+
+    @property
+    def level(self) -> str:
+        """calm, degraded, incident or unknown; a change of it is announced."""
+        if self.fleet is None:
+            return "unknown"
+        if any(cell.bad for cell in self.cells):
+            return "incident"
+        return "degraded" if any(cell.level in ("warn", "bad") for cell in self.cells) else "calm"
+
+    @property
+    def etag(self) -> str:
+        """Changes when a cell does, not with the time."""
+        return f'"{hashlib.blake2b(repr(self.cells).encode(), digest_size=12).hexdigest()}"'
+
+
+LABELS = ("ML ranking", "Model", "Kill switches", "Deciders in sync", "Drift", "Ingest lag")
+
+_last_known: list[datetime] = []
+"""When this process last had an answer; at most one element."""
+
+
+def read() -> Strip:
+    """The strip now. When Valkey does not answer, every cell says since when the status is unknown,
+    never the last good value.
+    """
+    at = datetime.now(UTC)
+    try:
+        fleet = fleets.read(at.timestamp())
+    except fleets.Unreachable:
+        since = f" since {_last_known[0]:%H:%M:%S}" if _last_known else ""
+        return Strip(
+            tuple(
+                Cell(label, reverse("home"), "off", f"Status unknown{since}") for label in LABELS
+            ),
+            at,
+            None,
+        )
+    _last_known[:] = [at]
+    return Strip(of(fleet), at, fleet)
+
+
+def of(fleet: fleets.Fleet) -> tuple[Cell, ...]:
+    """The six cells of one reading, in order."""
+    return (_ml(fleet), _model(fleet), _switches(fleet), _deciders(fleet), _drift(), _ingest(fleet))
+
+
+def _ml(fleet: fleets.Fleet) -> Cell:
+    label, href = LABELS[0], reverse("switches")
+    if fleet.engaged("all_ml"):
+        return Cell(label, href, "bad", "Off, fallback limiter", bad=True)
+    if not fleet.nodes:
+        return Cell(label, href, "off", "No decider reports", bad=bool(fleet.lost))
+    off = fleet.without_ml
+    if len(off) == len(fleet.nodes):
+        why = {MlState.NO_MODEL: "no model", MlState.LATE: "too late"}.get(
+            MlState(off[0].ml_state), ""
+        )
+        return Cell(label, href, "bad", "Off, fallback limiter", why, bad=True)
+    if off:
+        return Cell(label, href, "warn", "Live", f"off on {len(off)} of {len(fleet.nodes)}")
+    return Cell(label, href, "ok", "Live")
+
+
+def _model(fleet: fleets.Fleet) -> Cell:
+    model = fleet.config.model if fleet.config else None
+    return Cell(
+        LABELS[1], reverse("home"), "", f"{model.name} v{model.version}" if model else "None"
+    )
+
+
+def _switches(fleet: fleets.Fleet) -> Cell:
+    count = len(fleet.switches)
+    return Cell(
+        LABELS[2],
+        reverse("switches"),
+        "warn" if count else "ok",
+        f"{count} engaged" if count else "All clear",
+    )
+
+
+def _deciders(fleet: fleets.Fleet) -> Cell:
+    href = reverse("switches") + "#propagation"
+    if not fleet.size:
+        return Cell(LABELS[3], href, "off", "None has reported")
+    at = (
+        f"at cfg {fleet.config.version}"
+        if fleet.config
+        else "no usable config"
+        if fleet.config_error
+        else "no config"
+    )
+    synced = fleet.in_sync
+    level = "ok" if synced == fleet.size else "warn" if synced else "bad"
+    return Cell(LABELS[3], href, level, f"{synced} / {fleet.size}", at, bad=not fleet.nodes)
+
+
+def _drift() -> Cell:
+    return Cell(LABELS[4], reverse("home"), "off", "Not measured yet")
+
+
+def _ingest(fleet: fleets.Fleet) -> Cell:
+    href, lag = reverse("home") + "#ingest", fleet.ingest_lag_s
+    if lag is None:
+        return Cell(LABELS[5], href, "off", "Nothing stored yet")
+    level = "ok" if lag < fleets.INGEST_WARN_S else "warn" if lag < fleets.INGEST_BAD_S else "bad"
+    return Cell(LABELS[5], href, level, fmt.span(lag), bad=level == "bad")

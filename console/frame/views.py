@@ -1,0 +1,162 @@
+"""The views of the frame: status strip, sign-in and out, preferences, and the error pages."""
+
+from __future__ import annotations
+
+import sys
+from http import HTTPStatus
+
+from django.conf import settings
+from django.contrib import messages
+from django.contrib.auth import login as sign_in
+from django.contrib.auth import logout as sign_out
+from django.contrib.auth.decorators import login_not_required
+from django.db import InterfaceError, OperationalError
+from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest, HttpResponseNotModified
+from django.shortcuts import redirect, render, resolve_url
+from django.template.loader import render_to_string
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.views.decorators.cache import never_cache
+from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.http import require_GET, require_POST
+
+from console.frame import layout, problems
+from console.frame import sign_in as sign_ins
+from console.frame import status_strip as strips
+from console.frame.app_looks import TICKET
+from control.audit import app_looks
+from control.errors import Refused
+
+_YEAR_S = 31_536_000
+_PROBLEMS = {
+    400: "The request is not as it must be.",
+    403: "Your role may not do this.",
+    404: "There is nothing at this address.",
+    500: "This is a defect; it was logged.",
+    503: "The database does not answer. Deciders go on without it; try again soon.",
+}
+"""What a machine is told in place of an error page."""
+
+
+@require_GET
+def strip(request: HttpRequest) -> HttpResponse:
+    """The cells of the status strip; 304 when nothing has changed."""
+    status = strips.read()
+    if request.headers.get("if-none-match") == status.etag:
+        response: HttpResponse = HttpResponseNotModified()
+    else:
+        response = render(request, "partials/strip.html", {"strip": status})
+    response["ETag"] = status.etag
+    response["Cache-Control"] = "private, no-cache"
+    response["Sluice-Level"] = status.level
+    return response
+
+
+@login_not_required
+@never_cache
+@sensitive_post_parameters("password")
+def login(request: HttpRequest) -> HttpResponse:
+    """Sign-in by password, with a pause after repeated failures."""
+    after = _next(request)
+    if request.user.is_authenticated:
+        return redirect(after)
+    attempt = sign_ins.Attempt()
+    if request.method == "POST":
+        attempt = sign_ins.attempt(
+            request, request.POST.get("email", ""), request.POST.get("password", "")
+        )
+        if attempt.user is not None:
+            sign_in(request, attempt.user)
+            return redirect(after)
+    context = {
+        "attempt": attempt,
+        "next": after,
+        "going_to": sign_ins.going_to(after),
+        "hours": settings.SESSION_COOKIE_AGE // 3600,
+    }
+    context["idle_minutes"] = settings.SESSION_IDLE_S // 60
+    return render(request, "console/login.html", context, status=attempt.status)
+
+
+@require_POST
+def logout(request: HttpRequest) -> HttpResponse:
+    """Ends the session."""
+    sign_out(request)
+    return redirect("login")
+
+
+@login_not_required
+@require_POST
+def preference(request: HttpRequest) -> HttpResponse:
+    """Keeps the theme or the state of single-key shortcuts in a cookie."""
+    allowed = {
+        "theme": (layout.THEME_COOKIE, ("light", "dark")),
+        "keys": (layout.KEYS_COOKIE, ("on", "off")),
+    }
+    cookie, values = allowed.get(request.POST.get("name", ""), ("", ()))
+    value = request.POST.get("value", "")
+    if value not in values:
+        return HttpResponseBadRequest(
+            "A preference is theme=light, theme=dark, keys=on or keys=off.",
+            content_type="text/plain",
+        )
+    response = redirect(_next(request))
+    response.set_cookie(cookie, value, max_age=_YEAR_S, samesite="Lax", secure=settings.HTTPS)
+    return response
+
+
+@require_POST
+def work_on(request: HttpRequest) -> HttpResponse:
+    """Names the ticket that looks are written down with from now on, or none."""
+    try:
+        request.session[TICKET] = app_looks.check_ticket(request.POST.get("ticket", "")[:200])
+    except Refused as error:
+        messages.error(request, str(error))
+    return redirect(_next(request))
+
+
+def _next(request: HttpRequest) -> str:
+    """Where to go afterwards: an address of this console, else home."""
+    asked = request.POST.get("next") or request.GET.get("next", "")
+    if url_has_allowed_host_and_scheme(
+        asked, allowed_hosts={request.get_host()}, require_https=request.is_secure()
+    ):
+        return str(asked)
+    return str(resolve_url("home"))
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """400"""
+    return _error(request, 400)
+
+
+def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """403"""
+    return _error(request, 403)
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """404"""
+    return _error(request, 404)
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """500; or 503 when the database is away, which the page says: deciders go on without it."""
+    away = isinstance(sys.exc_info()[1], (OperationalError, InterfaceError))
+    return _error(request, 503 if away else 500)
+
+
+def _error(request: HttpRequest, status: int) -> HttpResponse:
+    """An error page that needs neither database nor session; a problem for an address of the
+    API.
+    """
+    if problem := problems.for_path(request, HTTPStatus(status), _PROBLEMS[status]):
+        return problem
+    theme = request.COOKIES.get(layout.THEME_COOKIE, "")
+    page = render_to_string(
+        f"{status}.html",
+        {"theme": theme if theme in ("light", "dark") else "", "path": request.path},
+    )
+    response = HttpResponse(page, status=status)
+    if status == 503:
+        response["Retry-After"] = "5"
+    return response

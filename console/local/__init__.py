@@ -1,0 +1,1 @@
+"""All programs of one machine: what `manage.py up` starts, watches and stops."""

@@ -1,0 +1,1 @@
+"""One package for each noun: `views`, `page`, `forms`, `urls` and `api`."""

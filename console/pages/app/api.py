@@ -1,0 +1,446 @@
+"""Apps over REST: who it is, its day, the policy that holds for it, its forecast, its buckets, its
+notes, and who looked.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from datetime import datetime
+
+from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_field
+from rest_framework import serializers, status
+from rest_framework.exceptions import NotFound
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from console.api.fields import EstimateOut, Text
+from console.frame import app_looks
+from console.frame.permissions import READ
+from console.pages.app import page, stored
+from console.pages.app.stored import AppPage, Happening, Labels
+from control.audit import app_looks as control_looks
+from control.audit import chain
+from control.audit.actors import Actor
+from control.config import documents
+from control.deciders import buckets
+from control.deciders.buckets import Node
+from control.directory import notes
+from control.policies import effective
+from decider.contracts.vocabulary import Tier
+from decider.http import check
+from decisions.app_day import Hour
+from decisions.models import utc
+from explain import forecast, forecast_record
+from explain.models import STATES
+
+
+class EndpointOut(serializers.Serializer):
+    """An endpoint the app asked for in the last day."""
+
+    name = serializers.CharField()
+    service = serializers.CharField()
+    count = EstimateOut(source="number")
+    refused = EstimateOut(help_text="Those that were not admitted.")
+
+
+class ProfileOut(serializers.Serializer):
+    """What people keep about a registered app."""
+
+    registered_at = serializers.DateTimeField(source="created_at")
+    verified = serializers.BooleanField(help_text="Whether its owner is.")
+    cohort_share = serializers.FloatField(
+        source="cohort_prior", help_text="Share of abusive apps among those like it, 0 to 1."
+    )
+    abuse = serializers.IntegerField(
+        source="abuse_history", help_text="Confirmed cases of abuse so far."
+    )
+    chargebacks = serializers.IntegerField(source="chargeback_history")
+    false_throttles = serializers.IntegerField(
+        source="false_throttle_history", help_text="Refusals that were found wrong."
+    )
+
+
+class LabelsOut(serializers.Serializer):
+    """What became of its requests, as reported for the last 30 days."""
+
+    matured = serializers.SerializerMethodField(help_text="Outcomes that count by now, by kind.")
+    settling = serializers.IntegerField(help_text="Reported, and not counted yet.")
+    open_disputes = serializers.IntegerField(source="disputed")
+
+    @extend_schema_field(serializers.DictField(child=serializers.IntegerField()))
+    def get_matured(self, labels: Labels) -> dict[str, int]:
+        return {kind.value: count for kind, count in labels.counts}
+
+
+class StoryOut(serializers.Serializer):
+    """A line of the day's story: a burst, or a change that may have to do with one."""
+
+    at = serializers.SerializerMethodField()
+    text = serializers.CharField()
+    burst = serializers.BooleanField()
+    own = serializers.BooleanField(help_text="Whether it is about this app alone.")
+
+    def get_at(self, line: Happening) -> datetime:
+        return utc(line.at)
+
+
+class WorstHourOut(serializers.Serializer):
+    """The hour of the day in which most false throttles of ML are to be expected."""
+
+    at = serializers.SerializerMethodField(help_text="Null on a day without any.")
+    false_throttles = serializers.FloatField(
+        source="wrong", help_text="To be expected: each refusal by ML counts 1 - its risk."
+    )
+    false_throttles_low = serializers.FloatField(
+        source="low", help_text="Of the 95% interval that the sampling leaves."
+    )
+    false_throttles_high = serializers.FloatField(source="high")
+    bursts = EstimateOut(
+        help_text="Refused in that hour because the burst was used up, beside those of ML."
+    )
+
+    def get_at(self, hour: Hour) -> datetime | None:
+        return utc(hour.at) if hour.at else None
+
+
+class AppOut(serializers.Serializer):
+    """An app and the last day of decisions about it; counts are estimated from the sample."""
+
+    id = serializers.CharField()
+    name = serializers.CharField(allow_blank=True, help_text="Empty for an app nobody registered.")
+    tenant = serializers.CharField(allow_blank=True)
+    tier = serializers.CharField(allow_blank=True)
+    kept = serializers.IntegerField(help_text="Stored decisions of the last day.")
+    count = EstimateOut(help_text="Decisions of the last day.")
+    refused = EstimateOut(help_text="Those that were not admitted.")
+    recent = EstimateOut(help_text="Decisions of the last 10 minutes.")
+    recent_refused = EstimateOut(help_text="Those of them that were not admitted.")
+    actions = serializers.DictField(child=EstimateOut(), help_text="Decisions by action.")
+    endpoints = EndpointOut(many=True, help_text="The busiest.")
+    credentials = serializers.IntegerField(
+        help_text="Different ones in stored decisions of the day."
+    )
+    overrides = serializers.ListField(
+        child=serializers.CharField(), help_text="In force now, in words."
+    )
+    finding = serializers.CharField()
+    profile = ProfileOut(allow_null=True, help_text="Null for an app nobody registered.")
+    regions = serializers.ListField(
+        child=serializers.CharField(), help_text="Where it asked in the last day."
+    )
+    outcomes = LabelsOut()
+    worst_hour = WorstHourOut()
+    story = StoryOut(
+        many=True, help_text="Bursts of the day and what changed around them, in order of time."
+    )
+
+
+class PolicyLine(serializers.Serializer):
+    """One line of the policy that holds for an app now."""
+
+    name = serializers.CharField()
+    value = serializers.CharField()
+    source = serializers.CharField(help_text="What sets it.")
+    kind = serializers.CharField()
+    config_version = serializers.IntegerField(
+        source="version.number", allow_null=True, default=None
+    )
+
+
+class ForecastKindOut(serializers.Serializer):
+    """How often forecasts of one kind were right in the last 7 days, one of each app and hour."""
+
+    right = serializers.IntegerField(help_text="So many were right ...")
+    settled = serializers.IntegerField(help_text="... of so many that came due.")
+    unsettled = serializers.IntegerField(
+        help_text="Came due as well, but too few refusals were kept to tell."
+    )
+    slowed = serializers.IntegerField(
+        help_text="Of soon: came due as well, but the app had slowed down before."
+    )
+    low = serializers.SerializerMethodField(
+        help_text="Of the share, 95% interval by Wilson; null with few."
+    )
+    high = serializers.SerializerMethodField()
+    own = serializers.BooleanField(
+        help_text="Forecasts of this app; else there were few, and these are of all apps."
+    )
+    error_minutes = serializers.FloatField(
+        allow_null=True,
+        help_text=(
+            "Median of how far off the time was, of those that were refused before it came due."
+        ),
+    )
+
+    def get_low(self, kind: forecast_record.Kind) -> float | None:
+        return kind.interval[0] if kind.interval else None
+
+    def get_high(self, kind: forecast_record.Kind) -> float | None:
+        return kind.interval[1] if kind.interval else None
+
+
+class ForecastOut(serializers.Serializer):
+    """What is to be expected within the hour, and how often that was right."""
+
+    state = serializers.ChoiceField([*STATES, "refused", "unknown"])
+    sentence = serializers.CharField()
+    because = serializers.CharField(allow_blank=True)
+    minutes = serializers.FloatField(allow_null=True)
+    limit = serializers.CharField(allow_blank=True)
+    soon = ForecastKindOut(
+        help_text="How far to trust soon: right when it was refused about when it was said."
+    )
+    some = ForecastKindOut(
+        help_text="How far to trust some: right when any refusal was kept within the hour."
+    )
+    clear = ForecastKindOut(
+        help_text="How far to trust clear: right when no refusal was kept within the hour."
+    )
+
+
+class AppDetail(APIView):
+    """One app."""
+
+    permission = READ
+
+    @extend_schema(operation_id="apps_retrieve", responses=AppOut)
+    def get(self, request: Request, app: str) -> Response:
+        """Who an app is, and the last day of decisions about it. An app nobody registered is known
+        by its decisions.
+        """
+        found, config = _app(request, app, page.config_changes()), documents.newest()
+        known, about = found.known, page.subject(found)
+        mine = effective.overrides(config, found.id, about.tenant, time.time()) if config else []
+        return Response(
+            AppOut(
+                {
+                    "id": found.id,
+                    "name": known.name if known else "",
+                    "tenant": known.tenant if known else "",
+                    "tier": Tier(known.tier).word if known else "",
+                    "kept": found.kept,
+                    "count": found.number,
+                    "refused": found.between,
+                    "recent": found.recent,
+                    "recent_refused": found.recent_refused,
+                    "actions": {action.word: number for action, number, _ in found.mix},
+                    "endpoints": found.endpoints,
+                    "credentials": found.tokens,
+                    "overrides": [effective.effect(o) for o in mine],
+                    "finding": found.finding,
+                    "profile": known,
+                    "regions": found.regions,
+                    "outcomes": found.labels,
+                    "worst_hour": found.worst,
+                    "story": found.story,
+                }
+            ).data
+        )
+
+
+class AppPolicy(APIView):
+    """The policy of one app."""
+
+    permission = READ
+
+    @extend_schema(operation_id="apps_policy", responses=PolicyLine(many=True))
+    def get(self, request: Request, app: str) -> Response:
+        """The policy that holds for it now, line by line: each value, what sets it, and the config
+        version that set it.
+        """
+        about, config = page.subject(_app(request, app)), documents.newest()
+        found = effective.lines(config, about, time.time()) if config else []
+        return Response(PolicyLine(found, many=True).data)
+
+
+class AppForecast(APIView):
+    """What is to be expected of one app."""
+
+    permission = READ
+    throttle_scope = "heavy"
+
+    @extend_schema(operation_id="apps_forecast", responses=ForecastOut)
+    def get(self, request: Request, app: str) -> Response:
+        """Whether it is refused within the hour at its present pace, with the forecast's own
+        record.
+        """
+        found, now = _app(request, app), time.time()
+        said, record = forecast.outlook(found.id, now), forecast_record.record(found.id, now)
+        return Response(
+            ForecastOut(
+                {
+                    "state": said.state,
+                    "sentence": said.sentence,
+                    "because": said.because,
+                    "minutes": said.minutes,
+                    "limit": said.limit,
+                    "soon": record.soon,
+                    "some": record.some,
+                    "clear": record.clear,
+                }
+            ).data
+        )
+
+
+class BucketsOut(serializers.Serializer):
+    """An app's buckets on one decider."""
+
+    node = serializers.CharField(source="name")
+    tracked = serializers.SerializerMethodField(
+        help_text="Whether it knows the app; the figures are null when not."
+    )
+    tokens = serializers.FloatField(
+        source="view.tokens", default=None, allow_null=True, help_text="In the burst bucket."
+    )
+    burst = serializers.FloatField(source="view.burst", default=None, allow_null=True)
+    rate = serializers.FloatField(
+        source="view.rate", default=None, allow_null=True, help_text="Tokens refilled a second."
+    )
+    quota_used = serializers.FloatField(source="view.quota_used", default=None, allow_null=True)
+    errors_left = serializers.FloatField(
+        source="view.errors_left",
+        default=None,
+        allow_null=True,
+        help_text="False throttles it may still suffer.",
+    )
+    error = serializers.SerializerMethodField(
+        help_text="What the decider could not do, or that it did not answer."
+    )
+
+    def get_tracked(self, node: Node) -> bool:
+        return node.view is not None
+
+    def get_error(self, node: Node) -> str:
+        return "did not answer in time" if node.answer is None else node.answer.error
+
+
+class AppBuckets(APIView):
+    """An app's buckets."""
+
+    permission = READ
+    throttle_scope = "heavy"
+
+    @extend_schema(operation_id="apps_buckets", responses=BucketsOut(many=True))
+    def get(self, request: Request, app: str) -> Response:
+        """How they stand right now, on every decider. Looking consumes nothing."""
+        found = buckets.peek(_named(app))
+        app_looks.note_known(request, app, "the buckets over the API", shown=bool(found.tracking))
+        return Response(BucketsOut(found.nodes, many=True).data)
+
+
+class ReasonIn(serializers.Serializer):
+    """Why someone does something."""
+
+    reason = Text(max_length=chain.REASON_MAX)
+
+
+class BucketReset(APIView):
+    """Filling one bucket of an app."""
+
+    permission = buckets.PERMISSION
+
+    @extend_schema(
+        operation_id="apps_reset_bucket",
+        request=ReasonIn,
+        responses=BucketsOut(many=True),
+        parameters=[
+            OpenApiParameter("bucket", str, OpenApiParameter.PATH, enum=list(buckets.KINDS))
+        ],
+    )
+    def post(self, request: Request, app: str, bucket: str) -> Response:
+        """Has every decider that tracks the app fill the bucket, once; written down before and
+        after.
+        """
+        given = ReasonIn(data=request.data)
+        given.is_valid(raise_exception=True)
+        if bucket not in buckets.KINDS:
+            raise NotFound(f"There is no such bucket. There is: {', '.join(buckets.KINDS)}.")
+        done = buckets.reset(
+            bucket,
+            app=_named(app),
+            by=Actor.of(request.user),
+            reason=given.validated_data["reason"],
+        )
+        app_looks.note_known(request, app, "the buckets over the API", shown=bool(done.tracking))
+        return Response(BucketsOut(done.nodes, many=True).data)
+
+
+class NoteIn(serializers.Serializer):
+    """A note for colleagues."""
+
+    text = Text(max_length=notes.LONGEST)
+
+
+class NoteOut(serializers.Serializer):
+    """A note, as written."""
+
+    at = serializers.DateTimeField()
+    by = serializers.CharField()
+    role = serializers.CharField(source="by_role")
+    text = serializers.CharField()
+
+
+class AppNotes(APIView):
+    """Notes about an app."""
+
+    permission = {"GET": READ, "POST": notes.PERMISSION}
+
+    @extend_schema(operation_id="apps_notes", responses=NoteOut(many=True))
+    def get(self, request: Request, app: str) -> Response:
+        """The latest 50, newest first."""
+        found = notes.of(_named(app))
+        app_looks.note_known(request, app, "the notes over the API", shown=bool(found))
+        return Response(NoteOut(found, many=True).data)
+
+    @extend_schema(operation_id="apps_add_note", request=NoteIn, responses={201: NoteOut})
+    def post(self, request: Request, app: str) -> Response:
+        """Adds one. Notes are never edited."""
+        given = NoteIn(data=request.data)
+        given.is_valid(raise_exception=True)
+        made = notes.add(
+            by=Actor.of(request.user), app=_named(app), text=given.validated_data["text"]
+        )
+        return Response(NoteOut(made).data, status=status.HTTP_201_CREATED)
+
+
+class LookOut(serializers.Serializer):
+    """Someone looked at an app's data."""
+
+    at = serializers.DateTimeField()
+    name = serializers.CharField()
+    login = serializers.CharField()
+    role = serializers.CharField()
+    what = serializers.CharField()
+    ticket = serializers.CharField(allow_blank=True)
+    audit_row = serializers.IntegerField(source="seq")
+
+
+class AppLooks(APIView):
+    """Who looked at an app's data."""
+
+    permission = control_looks.PERMISSION
+
+    @extend_schema(operation_id="apps_looks", responses=LookOut(many=True))
+    def get(self, request: Request, app: str) -> Response:
+        """The latest 200 looks, newest first, from the audit log."""
+        return Response(LookOut(control_looks.of(_named(app)), many=True).data)
+
+
+def _named(app: str) -> str:
+    """Raises NotFound for what cannot be an app id."""
+    if not check.APP(app.encode()):
+        raise NotFound("This is not an app id: 1 to 128 visible ASCII characters, without a comma.")
+    return app
+
+
+def _app(request: Request, app: str, happenings: Iterable[Happening] = ()) -> AppPage:
+    """Raises NotFound for what is no app id, and for what is neither registered nor in any stored
+    decision of the last day.
+    """
+    found = stored.compose(_named(app), time.time(), happenings)
+    if found.known is None and not found.kept:
+        raise NotFound("No app of this id is registered, and none was seen in the last day.")
+    app_looks.note(request, app, "the app over the API")
+    return found

@@ -1,0 +1,136 @@
+"""Everything the page of an app shows: its decisions, its policy, its notes, and its buckets right
+now.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from django.utils import timezone
+
+from console.frame import roles
+from console.pages.app import gauges as app_gauges
+from console.pages.app import stored
+from console.pages.app.gauges import Gauges
+from console.pages.app.stored import AppPage, Happening
+from control.audit import app_looks
+from control.config import documents
+from control.directory import notes
+from control.models import AppNote, AuditEntry
+from control.policies import effective
+from control.policies.effective import Line, Subject
+from decider.contracts.config import Config, Override
+from decider.contracts.vocabulary import Tier
+from monitoring import fleet
+from monitoring.guardrails import Verdict, judge
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AbstractUser
+
+MOST_CHANGES = 8
+"""Config changes listed beside the bursts, the latest."""
+LATE_S = 30.0
+"""From this age of the newest stored decision the page says that it is behind."""
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """An override that has not expired."""
+
+    override: Override
+    effect: str
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The page for one person."""
+
+    app: AppPage
+    lines: tuple[Line, ...]
+    overrides: tuple[InForce, ...]
+    notes: tuple[AppNote, ...]
+    gauges: Gauges
+    tier_word: str
+    wrong: Verdict
+    """Where the expected false throttles of ML in the worst hour stand against the tier's budget.
+    """
+    wrong_limit: float
+    sustained: float
+    """Requests in half an hour at the plan's pace."""
+    late_s: float
+    """By how much ingest is behind, seconds; 0 when it is not."""
+    config_version: int
+    may_note: bool
+    who_may_note: str
+    sees_looks: bool
+
+
+def compose(user: AbstractUser, app_id: str) -> Page:
+    """Reads everything."""
+    now = time.time()
+    config = documents.newest()
+    app = stored.compose(app_id, now, config_changes())
+    about = subject(app)
+    mine = effective.overrides(config, app_id, about.tenant, now) if config else []
+    limit, sustained, word = _plan(config, about)
+    return Page(
+        app=app,
+        lines=tuple(effective.lines(config, about, now)) if config else (),
+        overrides=tuple(InForce(o, effective.effect(o)) for o in mine),
+        notes=tuple(notes.of(app_id)),
+        gauges=app_gauges.compose(user, app_id, about, config),
+        tier_word=word,
+        wrong=judge(app.worst.wrong, limit),
+        wrong_limit=limit,
+        sustained=sustained,
+        late_s=_late(now),
+        config_version=config.version if config else 0,
+        may_note=user.has_perm(notes.PERMISSION),
+        who_may_note=roles.who_can(notes.PERMISSION),
+        sees_looks=user.has_perm(app_looks.PERMISSION),
+    )
+
+
+def subject(app: AppPage) -> Subject:
+    """Whose policy it is."""
+    known = app.known
+    if known is None:
+        return Subject(app.id, "", "", None, app.services)
+    return Subject(app.id, known.tenant, known.tenant_name, known.tier, app.services)
+
+
+def _plan(config: Config | None, about: Subject) -> tuple[float, float, str]:
+    """(error budget an hour, requests in half an hour, tier in words)."""
+    if config is None:
+        return 0.0, 0.0, ""
+    tier = config.unknown_tier if about.tier is None else about.tier
+    policy = config.tiers[tier]
+    return policy.error_budget_per_hour, policy.rate * stored.BUCKET_S, Tier(tier).word
+
+
+def config_changes() -> list[Happening]:
+    """What people changed in the config in the last day, from the audit log."""
+    since = timezone.now() - timedelta(days=1)
+    rows = AuditEntry.objects.filter(config_version__isnull=False, at__gt=since).order_by("-seq")[
+        :MOST_CHANGES
+    ]
+    return [
+        Happening(
+            r.at.timestamp(),
+            f"cfg {r.config_version_id}: {r.actor} {r.summary}",
+            f"cfg {r.config_version_id}",
+            own=False,
+        )
+        for r in rows
+    ]
+
+
+def _late(now: float) -> float:
+    try:
+        lag = fleet.read(now).ingest_lag_s
+    except fleet.Unreachable:
+        return 0.0
+    return lag if lag is not None and lag > LATE_S else 0.0

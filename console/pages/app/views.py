@@ -1,0 +1,171 @@
+"""The page of an app, its gauges, its notes, who looked at it, and having one of its buckets
+filled.
+"""
+
+from __future__ import annotations
+
+import time
+
+from django.contrib import messages
+from django.contrib.auth.decorators import permission_required
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django.views.decorators.vary import vary_on_headers
+from django_htmx.http import HttpResponseClientRedirect
+
+from console.display import format as fmt
+from console.frame import app_looks, roles
+from console.frame.permissions import READ
+from console.pages.app import gauges as app_gauges
+from console.pages.app import page as app_page
+from control.audit import app_looks as control_looks
+from control.audit.actors import Actor
+from control.config import documents
+from control.deciders import buckets
+from control.deciders.buckets import Kind, Node, Peek
+from control.directory import apps as directory
+from control.directory import notes
+from control.errors import ControlError, NotAllowed, Refused
+from control.policies.effective import Subject
+from decisions import outcomes
+
+OUTCOMES = 8
+"""Shown on the page, latest first."""
+
+
+@require_GET
+@never_cache
+@permission_required(READ, raise_exception=True)
+def page(request: HttpRequest, app_id: str) -> HttpResponse:
+    """Is this customer well? An app nobody registered has a page too."""
+    shown, later = app_page.compose(request.user, app_id), list(outcomes.of_app(app_id, OUTCOMES))
+    app_looks.note_known(
+        request, app_id, "the page", shown=bool(later or shown.notes or shown.gauges.tiles)
+    )
+    context = {"page": "lookup", "p": shown, "outcomes": later}
+    return render(request, "decisions/app.html", context)
+
+
+@require_GET
+@never_cache
+@permission_required(READ, raise_exception=True)
+def gauges(request: HttpRequest, app_id: str) -> HttpResponse:
+    """The panel of buckets, which asks for itself anew."""
+    return render(request, "decisions/app_gauges.html", {"g": _gauges(request, app_id)})
+
+
+def _gauges(request: HttpRequest, app_id: str) -> app_gauges.Gauges:
+    """The buckets, with the look at them."""
+    found = app_gauges.compose(request.user, app_id, _subject(app_id), documents.newest())
+    app_looks.note_known(request, app_id, "the buckets", shown=bool(found.tiles))
+    return found
+
+
+def _subject(app_id: str) -> Subject:
+    known = directory.app(app_id) if "\x00" not in app_id else None
+    return (
+        Subject(app_id, known.tenant, known.tenant_name, known.tier)
+        if known
+        else Subject(app_id, "", "", None)
+    )
+
+
+@require_POST
+@permission_required((READ, notes.PERMISSION), raise_exception=True)
+def add_note(request: HttpRequest, app_id: str) -> HttpResponse:
+    """Keeps a note and goes back to the page."""
+    try:
+        notes.add(by=Actor.of(request.user), app=app_id, text=request.POST.get("text", ""))
+    except Refused as error:
+        messages.error(request, str(error))
+    return redirect(reverse("app", args=[app_id]) + "#notes")
+
+
+@require_GET
+@never_cache
+@permission_required(control_looks.PERMISSION, raise_exception=True)
+def looked(request: HttpRequest, app_id: str) -> HttpResponse:
+    """Who looked at this app's data."""
+    name = directory.names([app_id])[app_id] if "\x00" not in app_id else app_id
+    return render(
+        request,
+        "decisions/looks.html",
+        {"page": "lookup", "id": app_id, "name": name, "looks": control_looks.of(app_id)},
+    )
+
+
+@require_http_methods(["GET", "POST"])
+@never_cache
+@vary_on_headers("HX-Request")
+@permission_required(READ, raise_exception=True)
+def reset(request: HttpRequest, app_id: str, bucket: str) -> HttpResponse:
+    """Asks before a bucket is filled, and has it filled: a sheet for htmx, a page without
+    script.
+    """
+    kind, error = _kind(request, bucket), ""
+    reason = request.POST.get("reason", "")
+    if request.method == "POST":
+        try:
+            _tell(
+                request,
+                kind,
+                buckets.reset(kind.name, app=app_id, by=Actor.of(request.user), reason=reason),
+            )
+        except ControlError as refused:
+            error = str(refused)
+        else:
+            there = reverse("app", args=[app_id])
+            return HttpResponseClientRedirect(there) if request.htmx else redirect(there)
+    context = {
+        "page": "lookup",
+        "kind": kind,
+        "g": _gauges(request, app_id),
+        "reason": reason,
+        "error": error,
+        "at": time.time(),
+    }
+    template = "decisions/reset_sheet.html" if request.htmx else "decisions/reset.html"
+    return render(request, template, context, status=422 if error else 200)
+
+
+def _kind(request: HttpRequest, bucket: str) -> Kind:
+    """The bucket of the address, for someone who may have it filled."""
+    try:
+        buckets.check_may_reset(request.user)
+    except NotAllowed as error:
+        raise PermissionDenied(f"{error} {roles.who_can(buckets.PERMISSION)}.") from error
+    try:
+        return buckets.kind(bucket)
+    except Refused as error:
+        raise Http404(str(error)) from error
+
+
+def _tell(request: HttpRequest, kind: Kind, found: Peek) -> None:
+    """What each decider did, as messages of the next page."""
+    if not found.done:
+        messages.warning(request, f"{kind.label}: no decider filled it.")
+    for node in found.nodes:
+        level = messages.INFO if node.answer is not None and node.answer.done else messages.WARNING
+        messages.add_message(request, level, f"{node.name}: {_said(kind, node)}.")
+
+
+def _said(kind: Kind, node: Node) -> str:
+    answer = node.answer
+    if answer is None:
+        return "did not answer, so it is not known whether it filled the bucket"
+    if not answer.done or answer.view is None or answer.before is None:
+        return answer.error or "filled nothing"
+    if kind.name == "burst":
+        return (
+            f"filled the burst bucket, {fmt.number(answer.before.tokens)} to"
+            f" {fmt.number(answer.view.tokens)} tokens"
+        )
+    before, after = (
+        fmt.number(answer.before.errors_left, 1),
+        fmt.number(answer.view.errors_left, 1),
+    )
+    return f"filled the false-throttle budget, {before} to {after}"

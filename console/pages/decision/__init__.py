@@ -1,0 +1,1 @@
+"""The page of one decision: why it was made."""

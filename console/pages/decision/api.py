@@ -1,0 +1,407 @@
+"""Why a decision was made, over REST: record, explanation, way back, worlds, text for the
+customer.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+
+import numpy as np
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework import serializers
+from rest_framework.exceptions import NotFound, ValidationError
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from console.api.fields import EstimateOut, WordField
+from console.frame import app_looks
+from console.frame.permissions import READ
+from console.pages.decision import answer, not_kept, page, panels, record
+from console.pages.lookup.api import DecisionOut, found
+from decider.contracts.features import NAMES
+from decider.contracts.ids import parse_decision_id
+from decider.contracts.vocabulary import Action
+from decisions.models import Decision, utc
+from explain import timeline, worlds
+from explain.models import Explanation
+
+
+class DecisionDetail(APIView):
+    """One decision."""
+
+    permission = READ
+
+    @extend_schema(operation_id="decisions_retrieve", responses=DecisionOut)
+    def get(self, request: Request, decision_id: str) -> Response:
+        """One stored decision, as it is listed."""
+        return Response(DecisionOut(_looked_at(request, decision_id)).data)
+
+
+class DecisionRecord(APIView):
+    """The stored record."""
+
+    permission = READ
+
+    @extend_schema(operation_id="decisions_record", responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request, decision_id: str) -> Response:
+        """Everything that was stored of a decision: the feature vector as served, the signals as
+        seen, its SHAP values.
+
+        The digest of the credential is there for those who may see it.
+        """
+        d = _looked_at(request, decision_id)
+        kept = Explanation.objects.filter(decision=d.id, at=d.at).first()
+        return Response(
+            record.fields(d, kept, with_token=request.user.has_perm("decisions.view_token_digest"))
+        )
+
+
+class ReasonOut(serializers.Serializer):
+    """One adverse finding."""
+
+    code = serializers.CharField()
+    text = serializers.CharField()
+    effect = serializers.FloatField(help_text="Points of risk, 0 to 1.")
+    feature = serializers.CharField(source="feature.name")
+    value = serializers.FloatField()
+    typical = serializers.FloatField(allow_null=True, help_text="Median of similar apps.")
+
+
+class ContributionOut(serializers.Serializer):
+    """What one feature added to the score."""
+
+    feature = serializers.CharField()
+    value = serializers.FloatField(
+        allow_null=True, help_text="As served; null when it was missing."
+    )
+    contribution = serializers.FloatField(
+        help_text="Log-odds; base and all contributions add up to the raw score."
+    )
+
+
+class ExplanationOut(serializers.Serializer):
+    """Why the score was what it was."""
+
+    state = serializers.ChoiceField(
+        ["ready", "pending", "impossible", "none"], help_text="none: no model was asked."
+    )
+    error = serializers.CharField(allow_blank=True)
+    base = serializers.FloatField(
+        allow_null=True, help_text="The model's expected raw score, log-odds."
+    )
+    raw = serializers.FloatField(allow_null=True)
+    reasons = ReasonOut(many=True)
+    contributions = ContributionOut(many=True)
+
+
+class ExplanationDetail(APIView):
+    """The explanation of a decision's score."""
+
+    permission = READ
+
+    @extend_schema(operation_id="decisions_explanation", responses=ExplanationOut)
+    def get(self, request: Request, decision_id: str) -> Response:
+        """SHAP values that add up to the score, and the reasons they amount to."""
+        d = _looked_at(request, decision_id)
+        explained = page.compose(d, with_token=False).explained
+        kept = explained.explanation
+        return Response(
+            ExplanationOut(
+                {
+                    "state": explained.state,
+                    "error": explained.error,
+                    "reasons": explained.reasons,
+                    "base": kept.base if kept else None,
+                    "raw": kept.raw if kept else None,
+                    "contributions": _contributions(d, kept) if kept else [],
+                }
+            ).data
+        )
+
+
+def _contributions(d: Decision, kept: Explanation) -> list[dict[str, object]]:
+    row = np.frombuffer(bytes(d.features), "<f4").tolist()
+    parts = zip(NAMES, row, kept.values.tolist(), strict=True)
+    return [
+        {"feature": n, "value": v if math.isfinite(v) else None, "contribution": c}
+        for n, v, c in parts
+    ]
+
+
+class ChangeOut(serializers.Serializer):
+    """One lever, pulled."""
+
+    lever = serializers.CharField()
+    label = serializers.CharField()
+    before = serializers.FloatField()
+    after = serializers.FloatField()
+    unit = serializers.CharField(allow_blank=True)
+
+
+class WayOut(serializers.Serializer):
+    """Changes that together would have been admitted."""
+
+    changes = ChangeOut(many=True)
+    sentence = serializers.CharField(
+        help_text="Names the Retry-After that was answered where its own wait is another."
+    )
+    risk = serializers.FloatField(allow_null=True)
+    steady = serializers.BooleanField(
+        help_text="Whether a little more of the same change is admitted as well."
+    )
+
+
+class WayBackOut(serializers.Serializer):
+    """The way back to admit."""
+
+    ways = WayOut(
+        many=True, help_text="Smallest change first; each was decided again and admitted."
+    )
+    none = serializers.CharField(
+        allow_blank=True, help_text="Why there is none; empty when there is one."
+    )
+
+
+class WayBackDetail(APIView):
+    """The smallest change in what the app's owner controls that would have been admitted."""
+
+    permission = READ
+    throttle_scope = "heavy"
+
+    @extend_schema(operation_id="decisions_counterfactual", responses=WayBackOut)
+    def get(self, request: Request, decision_id: str) -> Response:
+        """Found and verified by deciding again with the record's own policy and model."""
+        d = _looked_at(request, decision_id)
+        back = panels.way_of(d)
+        return Response(WayBackOut(back or {"ways": [], "none": "This request was admitted."}).data)
+
+
+class LimitOut(serializers.Serializer):
+    """One limit, and how the request stood to it."""
+
+    key = serializers.CharField()
+    stage = serializers.CharField()
+    label = serializers.CharField()
+    before = serializers.CharField()
+    limit = serializers.CharField()
+    after = serializers.CharField()
+    stood = serializers.ChoiceField(
+        ["within", "below", "over", "spent", "not asked"], source="word"
+    )
+    fired = serializers.BooleanField()
+
+
+class LimitList(APIView):
+    """Every limit."""
+
+    permission = READ
+
+    @extend_schema(operation_id="decisions_limits", responses=LimitOut(many=True))
+    def get(self, request: Request, decision_id: str) -> Response:
+        """Every limit that was evaluated, in the order of the stages, before and after; empty when
+        its config is not kept.
+        """
+        d = _looked_at(request, decision_id)
+        cut = page.compose(d, with_token=False).cut
+        return Response(LimitOut(panels.limits_of(d, cut.at if cut else None), many=True).data)
+
+
+class HappenedOut(serializers.Serializer):
+    """Something that happened to the app."""
+
+    at = serializers.DateTimeField()
+    text = serializers.CharField()
+    decision = serializers.CharField(source="name", allow_blank=True)
+
+
+class PeerOut(serializers.Serializer):
+    """One feature against similar apps."""
+
+    label = serializers.CharField()
+    value = serializers.CharField()
+    median = serializers.CharField(source="median_text")
+    rank = serializers.CharField(allow_blank=True, help_text="Empty in the middle half.")
+
+
+class PartOut(serializers.Serializer):
+    """One group's part of the load, 0 to 1 in whole percents, with a 95% interval."""
+
+    label = serializers.CharField()
+    share = serializers.FloatField()
+    low = serializers.FloatField()
+    high = serializers.FloatField()
+    participants = serializers.IntegerField(allow_null=True)
+
+
+class SharedOut(serializers.Serializer):
+    """Who loaded the limit that fired; nobody is told of fewer than five others."""
+
+    limit = serializers.CharField()
+    sentence = serializers.CharField()
+    parts = PartOut(many=True)
+    kept = serializers.IntegerField(
+        allow_null=True, help_text="Stored decisions it rests on; null when something is left out."
+    )
+    suppressed = serializers.BooleanField(
+        help_text="Something is left out because fewer than five others took part."
+    )
+
+
+class AroundOut(serializers.Serializer):
+    """A decision's surroundings."""
+
+    timeline = HappenedOut(many=True)
+    similar_apps = serializers.IntegerField(help_text="0 when there are fewer than five.")
+    peers = PeerOut(many=True)
+    shared_cause = SharedOut()
+
+
+class Around(APIView):
+    """What was around a decision."""
+
+    permission = READ
+    throttle_scope = "heavy"
+
+    @extend_schema(operation_id="decisions_around", responses=AroundOut)
+    def get(self, request: Request, decision_id: str) -> Response:
+        """The app two minutes either side, its place among similar apps, and how much of the load
+        came from others.
+        """
+        d = _looked_at(request, decision_id)
+        beside = panels.around(d)
+        return Response(
+            AroundOut(
+                {
+                    "timeline": timeline.of(d, page.compose(d, with_token=False).story.http),
+                    "similar_apps": beside["peers"].apps,
+                    "peers": beside["peers"].rows,
+                    "shared_cause": beside["shared"],
+                }
+            ).data
+        )
+
+
+class MinuteOut(serializers.Serializer):
+    """What is known of a decision that is not stored."""
+
+    id = serializers.CharField()
+    at = serializers.DateTimeField()
+    state = serializers.ChoiceField(
+        ["sampled", "young", "expired", "future"], help_text="Why it is not stored."
+    )
+    app = serializers.CharField(
+        allow_blank=True, help_text="Whom the counts are about; empty: every app."
+    )
+    number = EstimateOut(help_text="Decisions of its minute.")
+    by_action = serializers.DictField(child=EstimateOut())
+    config_version = serializers.IntegerField(
+        allow_null=True, help_text="In force then, where it is kept."
+    )
+    similar = DecisionOut(many=True, help_text="The stored ones nearest in time.")
+
+
+class Minute(APIView):
+    """The minute of a decision, whether it is stored or not."""
+
+    permission = READ
+    throttle_scope = "heavy"
+
+    @extend_schema(
+        operation_id="decisions_minute",
+        parameters=[
+            OpenApiParameter(
+                "app", str, description="Id or name of the app it was about, where that is known."
+            )
+        ],
+        responses=MinuteOut,
+    )
+    def get(self, request: Request, decision_id: str) -> Response:
+        """What was decided in the minute that the id holds, under which config, and similar stored
+        decisions.
+        """
+        if (raw := parse_decision_id(decision_id)) is None:
+            raise NotFound("This is no decision id: it would be dec_ and 32 hexadecimal digits.")
+        known = not_kept.compose(raw, request.query_params.get("app", ""), time.time())
+        if known.unknown:
+            raise ValidationError({"app": "No app of this id or name is known."})
+        app_looks.note_apps(
+            request, known.shown_apps, f"the minute of decision {known.id} over the API"
+        )
+        minute = known.minute
+        return Response(
+            MinuteOut(
+                {
+                    "id": known.id,
+                    "at": utc(known.at),
+                    "state": known.state,
+                    "app": known.app,
+                    "number": minute.number,
+                    "by_action": {share.action.word: share.number for share in minute.shares},
+                    "config_version": known.rules.version if known.rules else None,
+                    "similar": [row.decision for row in known.similar],
+                }
+            ).data
+        )
+
+
+class WorldOut(serializers.Serializer):
+    """One answer to the same request."""
+
+    title = serializers.CharField()
+    action = WordField(Action, allow_null=True)
+    risk = serializers.FloatField(allow_null=True)
+    note = serializers.CharField(allow_blank=True)
+    because = serializers.ListField(
+        child=serializers.CharField(), help_text="What makes it differ from the record."
+    )
+    state = serializers.ChoiceField(
+        ["ok", "warn", "bad", "off", ""],
+        source="level",
+        help_text="Of the replay: ok is bit-equal.",
+    )
+
+
+class Replay(APIView):
+    """The same request decided again."""
+
+    permission = READ
+    throttle_scope = "heavy"
+
+    @extend_schema(operation_id="decisions_replay", responses=WorldOut(many=True))
+    def get(self, request: Request, decision_id: str) -> Response:
+        """As decided then, verified to the bit; as decided now; as another model would. Nothing is
+        changed.
+        """
+        return Response(WorldOut(worlds.of(_looked_at(request, decision_id)), many=True).data)
+
+
+class CustomerText(serializers.Serializer):
+    """What may be told to a customer."""
+
+    reply = serializers.CharField()
+    line = serializers.CharField()
+    api = serializers.CharField(help_text="A problem document (RFC 9457) as JSON text.")
+    version = serializers.CharField(help_text="Of the reviewed catalogue the words are from.")
+
+
+class CustomerTextDetail(APIView):
+    """Texts for the customer."""
+
+    permission = READ
+
+    @extend_schema(operation_id="decisions_customer_text", responses=CustomerText)
+    def get(self, request: Request, decision_id: str) -> Response:
+        """True, in plain words, with what to do; without scores, limits of others, or what was
+        noticed of abuse.
+        """
+        shown = page.compose(_looked_at(request, decision_id), with_token=False)
+        return Response(CustomerText(answer.said(shown)).data)
+
+
+def _looked_at(request: Request, decision_id: str) -> Decision:
+    d = found(decision_id)
+    app_looks.note(request, d.app, f"decision {d.name} over the API")
+    return d

@@ -1,0 +1,197 @@
+"""A decision that is not stored is still an answer: what was decided around it, under which rules,
+and why it is missing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.conf import settings
+
+from console.pages.lookup import page as lookup_page
+from console.pages.lookup.page import Row
+from control.config import documents
+from control.directory import apps as directory
+from decider.contracts.config import Config, TierPolicy
+from decider.contracts.ids import decision_time, format_decision_id
+from decider.contracts.vocabulary import Action, Tier
+from decisions import credentials, lookup, tallies
+from decisions.estimate import Estimate, total
+from decisions.filters import DAY_S, Filters
+from decisions.lookup import Reading
+from decisions.models import Decision
+
+ARRIVES_S = 30.0
+"""A decision so young may still be on its way from its decider."""
+AHEAD_S = 60.0
+"""An id of so much later than now was made by a broken clock, or by hand."""
+MINUTE_S, NEAR_S, SIMILAR = 60.0, 900.0, 8
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Decisions of one action."""
+
+    action: Action
+    number: Estimate
+    share: float
+    """Of all, 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Time:
+    """What was decided in a time."""
+
+    words: str
+    number: Estimate
+    shares: tuple[Share, ...]
+    href: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The config document of then, as far as it says what could have happened."""
+
+    version: int
+    switches: tuple[str, ...]
+    """Engaged."""
+    model: str
+    """Name and version of the live model; empty: the fallback limiter decided."""
+    kept: tuple[tuple[str, float], ...]
+    """How likely a decision of each kind was to be kept, before the budget."""
+    tier: str
+    plan: TierPolicy | None
+    """Of the app's tier; None when the app is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotKept:
+    """Everything on the page about a decision that is not stored."""
+
+    id: str
+    at: float
+    state: str
+    """sampled, young, expired or future."""
+    app: str
+    name: str
+    unknown: bool
+    """Whether something was given for an app that is none; it may be a credential, so it is not
+    repeated.
+    """
+    times: tuple[Time, ...]
+    rules: Rules | None
+    similar: tuple[Row, ...]
+    keep_days: int
+
+    @property
+    def shown_apps(self) -> tuple[str, ...]:
+        """Apps that something is shown of."""
+        named = [self.app] if self.app else []
+        return tuple(dict.fromkeys([*named, *(row.decision.app for row in self.similar)]))
+
+    @property
+    def minute(self) -> Time:
+        return self.times[0]
+
+
+def compose(raw: bytes, app: str, now: float) -> NotKept:
+    """What is known of the moment in a decision's id; `app` (id or name, may be empty) narrows it
+    to one app.
+    """
+    at = decision_time(raw)
+    known, app_id = _app(app)
+    reading = Reading("app", app_id, apps=(app_id,)) if app_id else Reading("all", "")
+    version, document = documents.in_force(at)
+    minute = at // MINUTE_S * MINUTE_S
+    return NotKept(
+        id=format_decision_id(raw),
+        at=at,
+        state=_state(at, now),
+        app=app_id,
+        name=known.name if known else app_id,
+        unknown=bool(app) and not app_id,
+        times=(
+            _time("That minute", reading, minute, minute + MINUTE_S, now),
+            _time(
+                "Ten minutes around it", reading, minute - 5 * MINUTE_S, minute + 5 * MINUTE_S, now
+            ),
+        ),
+        rules=_rules(version, document, known.tier if known else None, at) if document else None,
+        similar=tuple(lookup_page.rows_of(_similar(app_id, at))),
+        keep_days=settings.SLUICE_KEEP_DAYS,
+    )
+
+
+def app_of(text: str) -> str:
+    """The id of the app that someone named, by id or name; "" for what is none, and for what looks
+    like a credential.
+    """
+    return "" if credentials.looks_secret(text) else _app(text)[1]
+
+
+def _app(text: str) -> tuple[directory.KnownApp | None, str]:
+    """The app someone named, and its id; an app that was seen and never registered has an id
+    only.
+    """
+    text = text.strip()[:200]
+    if not text or "\x00" in text or credentials.is_secret(text, insisted=True):
+        return None, ""
+    found = directory.app(text) or next(iter(directory.named(text, limit=1).apps), None)
+    if found:
+        return found, found.id
+    return None, text if Decision.objects.filter(app=text).exists() else ""
+
+
+def _state(at: float, now: float) -> str:
+    if at > now + AHEAD_S:
+        return "future"
+    if at > now - ARRIVES_S:
+        return "young"
+    return "expired" if at < now // DAY_S * DAY_S - settings.SLUICE_KEEP_DAYS * DAY_S else "sampled"
+
+
+def _time(words: str, reading: Reading, since: float, until: float, now: float) -> Time:
+    filters = Filters(start=since, end=until)
+    counted = lookup_page.count(reading, filters, now)
+    number = total(t.number for t in counted.tallies)
+    by_action = tallies.sums(counted.tallies, lambda t: Action(t.values[0]))
+    shares = tuple(Share(action, n, n.count / number.count) for action, n in by_action.items())
+    return Time(
+        words,
+        number,
+        shares,
+        lookup_page.address(reading.text, filters, insist="app" if reading.apps else ""),
+    )
+
+
+def _rules(version: int, document: Config, tier: int | None, at: float) -> Rules:
+    s = document.sampling
+    return Rules(
+        version=version,
+        switches=tuple(
+            w.name.replace("_", " ") for w in document.switches if w.until is None or w.until > at
+        ),
+        model=f"{document.model.name} v{document.model.version}" if document.model else "",
+        kept=(
+            ("Admit", s.admit),
+            ("Refusal", s.refuse),
+            ("Block", s.block),
+            ("Refusal of enterprise", s.enterprise_refuse),
+        ),
+        tier="" if tier is None else Tier(tier).word.capitalize(),
+        plan=None if tier is None else document.tiers[tier],
+    )
+
+
+def _similar(app: str, at: float) -> list[Decision]:
+    """Stored decisions nearest in time, of the same app when it is known, newest first."""
+    rows = lookup.within(
+        Decision.objects.filter(app=app) if app else Decision.objects.all(),
+        at - NEAR_S,
+        at + NEAR_S,
+    )
+    rows, moment = rows.defer("features"), lookup.id_at(at)
+    older = list(rows.filter(id__lt=moment).order_by("-id")[:SIMILAR])
+    newer = list(rows.filter(id__gte=moment).order_by("id")[:SIMILAR])
+    nearest = sorted(older + newer, key=lambda d: abs(d.at.timestamp() - at))[:SIMILAR]
+    return sorted(nearest, key=lambda d: d.id, reverse=True)

@@ -1,0 +1,365 @@
+"""What a decision page shows, read and composed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import timedelta
+
+from django.utils import timezone
+
+from console.display import columns
+from console.pages.decision import record
+from control.config import documents
+from control.directory import apps as directory
+from control.directory.apps import KnownApp
+from decider.contracts.artifact import ArtifactError
+from decider.contracts.config import Config
+from decider.contracts.event import Event
+from decider.contracts.features import SCHEMA
+from decider.contracts.vocabulary import Action, Reason, Stage, Tier
+from decider.refusal.findings import findings
+from decider.whatif import replay
+from decider.whatif.replay import ReplayError, Thresholds
+from decisions import aggregate, lookup, why
+from decisions.models import Decision
+from explain import artifacts, reasons, story, trace_view, waterfall, worlds
+from explain.models import Explanation, ModelCheck
+from explain.trace_view import Step
+from explain.waterfall import Waterfall
+
+SIDE_S, BUCKET_S = 120.0, 5.0
+"""The timeline: seconds either side of the decision, and of a column."""
+PATIENCE_S = 120.0
+"""An explanation not there after this time is said to be late."""
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """Whether the score was explained, and how."""
+
+    state: str
+    """ready, pending, impossible, or none when no model was asked."""
+    error: str = ""
+    explanation: Explanation | None = None
+    fall: Waterfall | None = None
+    reasons: tuple[reasons.Reason, ...] = ()
+
+    @property
+    def codes(self) -> list[str]:
+        """Reason codes of all findings, strongest first, as the decider had them for the response;
+        empty while not explained.
+        """
+        return (
+            [
+                finding.code
+                for finding in findings(
+                    self.fall.contributions, self.fall.values, self.fall.typical
+                )
+            ]
+            if self.fall
+            else []
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """The threshold nearest to the decision's risk."""
+
+    at: float
+    action: int
+    """The action that begins there."""
+
+    @property
+    def percent(self) -> float:
+        return round(self.at * 100, 2)
+
+    @property
+    def anchor(self) -> str:
+        """Which end of its label stands at the cut."""
+        return "start" if self.at < 0.12 else "end" if self.at > 0.88 else "middle"
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """A range of risk with one action, in percent of the scale."""
+
+    word: str
+    start: float
+    """Risk from which it applies."""
+    x: float
+    width: float
+    text: str
+    """Label under its beginning, empty where there is no room."""
+    text_x: float
+    anchor: str
+
+
+def explained(d: Decision) -> Explained:
+    """What is known of a decision's score."""
+    if d.raw_risk is None:
+        return Explained("none")
+    if d.feature_schema != SCHEMA:
+        return Explained(
+            "impossible",
+            f"It was recorded under feature schema {d.feature_schema[:16]}; this console speaks"
+            f" {SCHEMA}.",
+        )
+    try:
+        artifact = artifacts.artifact(d.model)
+    except ArtifactError as error:
+        return Explained("impossible", f"Its model cannot be read here: {error}.")
+    found = Explanation.objects.filter(decision=d.id, at=d.at).first()
+    if found is None:
+        return Explained("pending")
+    fall = found.fall(d, artifact)
+    return Explained("ready", "", found, fall, tuple(reasons.ranked(fall)))
+
+
+def thresholds(event: Event, config: Config | None) -> Thresholds | None:
+    """Where the action would have changed; None when no model was asked or the record cannot be
+    decided again here.
+    """
+    try:
+        return replay.threshold(event, config) if config else None
+    except ReplayError:
+        return None
+
+
+def cut(d: Decision, found: Thresholds | None) -> Cut | None:
+    """The threshold a page draws: where the action begins, or for an admit where the next one
+    does.
+    """
+    if found is None:
+        return None
+    at = found.down if Action(d.action) == Action.ADMIT or found.up is None else found.up
+    action = next((a for r, a in found.bands if r == at), None)
+    return Cut(at, action) if at is not None and action is not None else None
+
+
+def bands(found: Thresholds | None) -> tuple[Band, ...]:
+    """The scale of risk with the action each part of it leads to."""
+    if found is None:
+        return ()
+    out, last = [], -100.0
+    for k, (start, action) in enumerate(found.bands):
+        end = found.bands[k + 1][0] if k + 1 < len(found.bands) else 1.0
+        x = round(start * 100, 2)
+        anchor = "start" if k == 0 else "end" if x > 80 else "middle"
+        room = x - last >= (30 if anchor == "end" else 24)
+        word = Action(action).word
+        text = (word.capitalize() if k == 0 else f"{word.capitalize()} {start:.2f}") if room else ""
+        last = x if text else last
+        out.append(
+            Band(
+                word, start, x, round((end - start) * 100, 2), text, 100.0 if x > 92 else x, anchor
+            )
+        )
+    return tuple(out)
+
+
+def steps(d: Decision, event: Event, config: Config | None) -> list[Step]:
+    """The stage trace; empty when the record cannot be decided again here."""
+    try:
+        return trace_view.steps(replay.trace(event, config), d) if config else []
+    except ReplayError:
+        return []
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """The app in the minutes around the decision."""
+
+    chart: columns.Columns
+    kept: int
+    mark: float
+    """Place of the decision, percent."""
+    actions: tuple[int, ...]
+
+
+def around(d: Decision) -> Around:
+    """Stored decisions of the app around this one, weighted."""
+    at = d.at.timestamp()
+    since = (at - SIDE_S) // BUCKET_S * BUCKET_S
+    count = int(2 * SIDE_S / BUCKET_S)
+    rows = lookup.within(Decision.objects.filter(app=d.app), since, since + count * BUCKET_S)
+    cells = aggregate.cells(rows, since, BUCKET_S)
+    chart = columns.columns(cells, since, BUCKET_S, count, floor=186, height=160)
+    seen = sorted({c.action for c in cells})
+    return Around(
+        chart,
+        sum(c.kept for c in cells),
+        round(100 * (at - since) / (count * BUCKET_S), 2),
+        tuple(seen),
+    )
+
+
+def kept_because(d: Decision) -> str:
+    """Why this decision was in the sample."""
+    p = d.inclusion_probability
+    kind = (
+        "an admit"
+        if d.action == Action.ADMIT
+        else "a block"
+        if d.action == Action.BLOCK
+        else f"a {Action(d.action).word}"
+    )
+    if d.tier == Tier.ENTERPRISE and d.action != Action.ADMIT:
+        kind = "a refusal of enterprise"
+    return f"{kind}, always kept" if p >= 1 else f"{kind}, kept 1 in {1 / p:,.1f}".replace(".0", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A row of the waterfall and where it stands."""
+
+    row: waterfall.Row
+    from_x: float
+    to_x: float
+    crosses: bool
+    """Whether the running risk goes over the drawn threshold here."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionPage:
+    """Everything on a decision page."""
+
+    d: Decision
+    name: str
+    known: KnownApp | None
+    story: story.Story
+    explained: Explained
+    cut: Cut | None
+    bands: tuple[Band, ...]
+    steps: list[Step]
+    around: Around
+    newer: Decision | None
+    older: Decision | None
+    replay: worlds.Replay
+    model_name: str
+    check: ModelCheck | None
+    kept_because: str
+    record: str
+    code: str
+    clause: str
+
+    @property
+    def tenant(self) -> str:
+        """The tenant's name, or its id when nobody registered the app."""
+        return self.known.tenant_name if self.known else self.d.tenant or "no tenant"
+
+    @property
+    def risk_percent(self) -> float:
+        return round((self.d.risk or 0.0) * 100, 2)
+
+    @property
+    def risk_anchor(self) -> str:
+        return "start" if self.risk_percent < 12 else "end" if self.risk_percent > 88 else "middle"
+
+    @property
+    def latency_ms(self) -> float:
+        return self.d.latency_us / 1000
+
+    @property
+    def cut_away(self) -> tuple[bool, bool]:
+        """Whether the axis labels at 0.25 and at 0.50 are clear of the threshold's."""
+        if self.cut is None:
+            return True, True
+        at, width = self.cut.at, 0.34  # of the label, on the axis
+        first = {"start": at, "end": at - width}.get(self.cut.anchor, at - width / 2)
+        quarter, half = (
+            first > place + 0.1 or first + width < place - 0.1 for place in (0.25, 0.5)
+        )
+        return quarter, half
+
+    @property
+    def fall_rows(self) -> list[Bar]:
+        at = self.cut.at if self.cut else math.inf
+        rows = self.explained.fall.rows if self.explained.fall else ()
+        return [
+            Bar(r, round(r.before * 100, 2), round(r.after * 100, 2), r.before < at <= r.after)
+            for r in rows
+        ]
+
+    @property
+    def fall_base(self) -> float:
+        return round(self.explained.fall.base * 100, 2) if self.explained.fall else 0.0
+
+    @property
+    def rest_x(self) -> float:
+        return round(self.explained.fall.rest_before * 100, 2) if self.explained.fall else 0.0
+
+    @property
+    def fall_score(self) -> float:
+        return round(self.explained.fall.score * 100, 2) if self.explained.fall else 0.0
+
+    @property
+    def total_sign(self) -> str:
+        return "−" if self.explained.fall and self.explained.fall.total < 0 else "+"
+
+    @property
+    def total_size(self) -> float:
+        return abs(self.explained.fall.total) if self.explained.fall else 0.0
+
+    @property
+    def lead_reason(self) -> str:
+        """The machine reason as a sentence, where the model's findings are not the whole story."""
+        if self.d.reason == Reason.RISK_HIGH and self.explained.reasons:
+            return ""
+        return f"{self.clause[:1].upper()}{self.clause[1:]}."
+
+    @property
+    def no_score(self) -> str:
+        """Why there was nothing to score, for decisions made without a model."""
+        return {
+            Stage.GUARD: "Guard rules are never overruled by a model.",
+            Stage.OVERRIDE: "An override in force says what happens, whatever a model would say.",
+            Stage.TRIAGE: (
+                "Triage admits what is within its plan and plainly harmless, and asks the model"
+                " about the rest."
+            ),
+            Stage.FALLBACK: "The fallback limiter knows token buckets by tier, nothing else.",
+        }.get(Stage(self.d.stage), "No model was asked.")
+
+    @property
+    def late(self) -> bool:
+        """Whether a pending explanation takes longer than it should."""
+        return self.explained.state == "pending" and timezone.now() - self.d.stored_at > timedelta(
+            seconds=PATIENCE_S
+        )
+
+
+def compose(d: Decision, *, with_token: bool) -> DecisionPage:
+    """Reads everything the page shows."""
+    event, config = d.event(), documents.config(d.config_version)
+    known = directory.app(d.app)
+    name = known.name if known else d.app
+    found, marks = explained(d), thresholds(event, config)
+    newer, older = lookup.neighbours(d)
+    return DecisionPage(
+        d=d,
+        name=name,
+        known=known,
+        story=story.tell(d, name, marks, list(found.reasons)),
+        explained=found,
+        cut=cut(d, marks),
+        bands=bands(marks),
+        steps=steps(d, event, config),
+        around=around(d),
+        newer=newer,
+        older=older,
+        replay=worlds.replayed(d, event, config),
+        model_name=_model_name(d.model),
+        check=ModelCheck.objects.filter(model=d.model).first() if d.model else None,
+        kept_because=kept_because(d),
+        record=record.text(d, found.explanation, with_token=with_token),
+        code=Reason(d.reason).name,
+        clause=why.clause(d),
+    )
+
+
+def _model_name(digest: str) -> str:
+    try:
+        return artifacts.artifact(digest).name if digest else ""
+    except ArtifactError:
+        return ""

@@ -1,0 +1,1 @@
+"""Disputes of refusals, opened by one person and decided by another."""

@@ -1,0 +1,241 @@
+"""Disputes: saying that a refusal was wrong, the queue of those that wait, and deciding one as a
+second person.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from django.contrib import messages
+from django.contrib.auth.decorators import permission_required
+from django.core.exceptions import BadRequest, PermissionDenied
+from django.core.paginator import Page, Paginator
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.utils import timezone
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_GET, require_http_methods
+from django.views.decorators.vary import vary_on_headers
+from django_htmx.http import HttpResponseClientRedirect
+
+from console.display import format as fmt
+from console.frame import app_looks, roles
+from console.pages.disputes.forms import OpenForm, VerdictForm
+from control.audit.actors import Actor
+from control.directory import apps as directory
+from control.errors import NotAllowed, Refused
+from decider.contracts.ids import format_decision_id, parse_decision_id
+from decider.contracts.vocabulary import REASONS, Reason
+from decisions import disputes, lookup, why
+from decisions.models import Decision, Dispute
+
+_VIEW = "decisions.view_dispute"
+FILTERS = {"open": "Open", "mine": "Mine", "decided": "Decided"}
+ROWS = 25
+
+
+@dataclass(frozen=True)
+class Row:
+    """A dispute in the queue."""
+
+    dispute: Dispute
+    name: str
+    """Its app's."""
+    why: str
+    """The decision's machine reason in a few words."""
+    can_decide: bool
+
+    @property
+    def decision(self) -> str:
+        return format_decision_id(self.dispute.decision.bytes)
+
+    @property
+    def age(self) -> str:
+        """How long it waits, or waited for its verdict."""
+        return fmt.span((self.dispute.decided_at or timezone.now()) - self.dispute.opened_at)
+
+    @property
+    def is_old(self) -> bool:
+        return self.dispute.is_open and timezone.now() - self.dispute.opened_at > disputes.OLD
+
+
+@require_GET
+@never_cache
+@permission_required(_VIEW, raise_exception=True)
+def queue(request: HttpRequest) -> HttpResponse:
+    """Disputes, oldest first."""
+    which = request.GET.get("show", "open")
+    if which not in FILTERS:
+        raise BadRequest(f"“show” is one of {', '.join(FILTERS)}.")
+    some = Paginator(disputes.queue(which, request.user.get_username()), ROWS).get_page(
+        request.GET.get("page")
+    )
+    waiting = disputes.waiting()
+    rows = rows_of(list(some), request.user)
+    app_looks.note_rows(request, (row.dispute for row in rows), "the queue of disputes")
+    context = {
+        "page": "disputes",
+        "which": which,
+        "filters": [
+            (key, label, f"{reverse('disputes')}?show={key}") for key, label in FILTERS.items()
+        ],
+        "rows": rows,
+        "some": some,
+        "pages": _pages(some, which),
+        "waiting": waiting,
+        "headline": _headline(waiting),
+        "may_decide": request.user.has_perm(disputes.ADJUDICATE_PERMISSION),
+    }
+    return render(request, "decisions/disputes.html", context)
+
+
+def rows_of(found: Sequence[Dispute], user: object) -> list[Row]:
+    """Disputes as rows, with the names of their apps."""
+    names = directory.names(d.app for d in found)
+    return [
+        Row(
+            d,
+            names[d.app],
+            why.BRIEF.get(Reason(d.reason_code), ""),
+            disputes.can_adjudicate(d, user),
+        )
+        for d in found
+    ]
+
+
+def _pages(some: Page, which: str) -> dict[str, str]:
+    """Addresses of the pages before and after this one, empty where there is none."""
+    here = f"{reverse('disputes')}?show={which}&page="
+    return {
+        "before": f"{here}{some.previous_page_number()}" if some.has_previous() else "",
+        "after": f"{here}{some.next_page_number()}" if some.has_next() else "",
+    }
+
+
+def _headline(waiting: disputes.Waiting) -> str:
+    if not waiting.open or waiting.oldest_at is None:
+        return "No dispute waits for a verdict"
+    count, age = waiting.open, fmt.span(timezone.now() - waiting.oldest_at)
+    return (
+        f"{count:,} dispute{'s wait' if count > 1 else ' waits'} for a second person, the oldest"
+        f" for {age}"
+    )
+
+
+@require_http_methods(["GET", "POST"])
+@never_cache
+@vary_on_headers("HX-Request")
+@permission_required(_VIEW, raise_exception=True)
+def open_dispute(request: HttpRequest, decision_id: str) -> HttpResponse:
+    """Asks why a refusal was wrong, and opens a dispute: a sheet for htmx, a page without
+    script.
+    """
+    _allow(request, disputes.check_may_open, disputes.OPEN_PERMISSION)
+    found = _decision(decision_id)
+    app_looks.note(request, found.app, f"decision {found.name}, to dispute it")
+    form = OpenForm(
+        request.POST if request.method == "POST" else None,
+        initial={"ticket": app_looks.ticket(request)},
+    )
+    if request.method == "POST" and form.is_valid():
+        given = form.cleaned_data
+        try:
+            disputes.open_dispute(
+                found, by=Actor.of(request.user), reason=given["reason"], ticket=given["ticket"]
+            )
+        except Refused as error:
+            form.add_error(None, str(error))
+        else:
+            messages.info(request, "The dispute is open. A second person decides it.")
+            return _go(request, reverse("decision", args=[found.name]))
+    context = {
+        "page": "disputes",
+        "d": found,
+        "form": form,
+        "name": directory.names([found.app])[found.app],
+    }
+    return _asked(request, "decisions/open_dispute", context, form)
+
+
+@require_http_methods(["GET", "POST"])
+@never_cache
+@vary_on_headers("HX-Request")
+@permission_required(_VIEW, raise_exception=True)
+def dispute(request: HttpRequest, number: int) -> HttpResponse:
+    """One dispute; who may decides it here."""
+    found = _dispute(number)
+    form = VerdictForm(request.POST if request.method == "POST" else None)
+    if request.method == "POST":
+        _allow(request, disputes.check_may_adjudicate, disputes.ADJUDICATE_PERMISSION)
+        if form.is_valid():
+            given = form.cleaned_data
+            try:
+                done = disputes.adjudicate(
+                    number, given["verdict"], by=Actor.of(request.user), reason=given["reason"]
+                )
+            except Refused as error:
+                form.add_error(None, str(error))
+                found = _dispute(number)
+            else:
+                messages.info(request, f"The verdict is kept: {done.get_state_display().lower()}.")
+                return _go(request, reverse("disputes"))
+    app_looks.note(request, found.app, f"dispute {number}")
+    (row,) = rows_of([found], request.user)
+    kept = lookup.find(found.decision) is not None
+    reason = REASONS[Reason(found.reason_code)].text
+    context = {
+        "page": "disputes",
+        "row": row,
+        "dispute": found,
+        "form": form,
+        "kept": kept,
+        "reason": reason,
+    }
+    return _asked(
+        request, "decisions/dispute", context | {"why_not": _why_not(found, request)}, form
+    )
+
+
+def _asked(
+    request: HttpRequest, template: str, context: dict[str, object], form: OpenForm | VerdictForm
+) -> HttpResponse:
+    name = f"{template}_sheet.html" if request.htmx else f"{template}.html"
+    return render(request, name, context, status=422 if form.errors else 200)
+
+
+def _go(request: HttpRequest, there: str) -> HttpResponse:
+    return HttpResponseClientRedirect(there) if request.htmx else redirect(there)
+
+
+def _allow(request: HttpRequest, check, permission: str) -> None:
+    try:
+        check(request.user)
+    except NotAllowed as error:
+        raise PermissionDenied(f"{error} {roles.who_can(permission)}.") from error
+
+
+def _why_not(found: Dispute, request: HttpRequest) -> str:
+    """Why this person cannot decide it now, empty when they can or it is decided."""
+    if not found.is_open or disputes.can_adjudicate(found, request.user):
+        return ""
+    if not request.user.has_perm(disputes.ADJUDICATE_PERMISSION):
+        return f"{roles.who_can(disputes.ADJUDICATE_PERMISSION)}."
+    return "You opened it, so someone else decides it."
+
+
+def _decision(decision_id: str) -> Decision:
+    raw = parse_decision_id(decision_id)
+    found = lookup.find(uuid.UUID(bytes=raw)) if raw else None
+    if found is None:
+        raise Http404("No stored decision has this id.")
+    return found
+
+
+def _dispute(number: int) -> Dispute:
+    try:
+        return disputes.by_number(number)
+    except Refused as error:
+        raise Http404(str(error)) from error

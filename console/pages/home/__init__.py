@@ -1,0 +1,1 @@
+"""Home: is anything wrong, and whose is it?"""

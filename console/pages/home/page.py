@@ -1,0 +1,343 @@
+"""The home page: is anything wrong, and is it mine? Composed from stored decisions, heartbeats and
+the audit log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from django.db.models import Exists, OuterRef
+from django.urls import reverse
+from django.utils.text import Truncator
+
+from console.display import charts
+from console.display import format as fmt
+from console.pages.home import guardrail_tiles, mix, mix_chart
+from console.pages.home.guardrail_tiles import Tile
+from console.pages.home.mix import RANGES, Mix, Range
+from console.pages.home.mix_chart import Chart, Mark
+from control.audit import app_looks
+from control.models import AuditEntry
+from decider.contracts.vocabulary import Action
+from decisions import disputes, lookup
+from decisions.models import Decision
+from explain import compute
+from explain.models import Explanation
+from monitoring import attention, fleet
+from monitoring.attention import Explained, Facts, Item
+from monitoring.fleet import Fleet, ServiceLoad
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AbstractUser
+
+SETTLE_S = 5.0
+"""The page shows up to this long ago: ingest needs a moment."""
+NOW_S = 60
+_FRESH_S = 3_600.0
+"""An installation with less history than this opens on the shortest range."""
+_ACTIONS = 7
+_DEFAULT_TARGET = 0.85
+
+
+@dataclass(frozen=True)
+class Attention:
+    """A finding with its address."""
+
+    item: Item
+    href: str
+
+
+@dataclass(frozen=True)
+class ServiceRow:
+    """One service: how much of its capacity is used, and what that costs its clients."""
+
+    name: str
+    utilisation: float
+    target: float
+    latency_ms: float
+    deferred: float
+    """A minute, weighted; batch answers included."""
+    shed: float
+    level: str
+    word: str
+
+    @property
+    def bar(self) -> float:
+        """Percent of the bar, full at capacity."""
+        return charts.scale(self.utilisation, 0, 1).at
+
+    @property
+    def tick(self) -> float:
+        return charts.scale(self.target, 0, 1).at
+
+    @property
+    def look(self) -> str:
+        return {"bad": "bad", "warn": "warn"}.get(self.level, "")
+
+
+@dataclass(frozen=True)
+class Home:
+    """Everything on the page."""
+
+    at: datetime
+    headline: str
+    lead: str
+    span: Range
+    ranges: tuple[Range, ...]
+    chart: Chart | None
+    """None while nothing was decided in the range."""
+    now: Mix
+    attention: tuple[Attention, ...]
+    tiles: tuple[Tile, ...]
+    services: tuple[ServiceRow, ...]
+    fleet: Fleet | None
+    ingest: str
+    actions: tuple[AuditEntry, ...]
+    may_audit: bool
+
+    @property
+    def known(self) -> bool:
+        """Whether the deciders' reports could be read."""
+        return self.fleet is not None
+
+
+def compose(user: AbstractUser, asked: str = "", now: float | None = None) -> Home:
+    """The page for one person. `asked` is a key of RANGES or empty. Raises django's
+    OperationalError when PostgreSQL is away.
+    """
+    at = datetime.now(UTC).timestamp() if now is None else now
+    until = at - SETTLE_S
+    span = RANGES[asked or _default(until)]
+    history, lately = mix.over(span, until), mix.lately(until, NOW_S)
+    report = _fleet(at)
+    targets = {s.name: s.target for s in report.config.services} if report and report.config else {}
+    tiles = guardrail_tiles.tiles(history, report)
+    over = tuple(tile.over for tile in tiles if tile.over)
+    progress = compute.progress(at)
+    explained, old_disputes = _explained(at, progress), _old_disputes(at)
+    items = attention.find(
+        Facts(report, over=over, targets=targets, explained=explained, old_disputes=old_disputes)
+    )
+    may_audit = user.has_perm("control.view_audit")
+    entries = (
+        list(AuditEntry.objects.exclude(action=app_looks.ACTION).order_by("-seq")[:_ACTIONS])
+        if may_audit
+        else []
+    )
+    return Home(
+        at=datetime.fromtimestamp(lately.until, UTC),
+        headline=_headline(report, items, lately),
+        lead=_lead(report, lately),
+        span=span,
+        ranges=tuple(RANGES.values()),
+        chart=(
+            mix_chart.draw(history, lately, _marks(history) if may_audit else [])
+            if history.total
+            else None
+        ),
+        now=lately,
+        attention=tuple(Attention(item, _href(item)) for item in items),
+        tiles=tiles,
+        services=(
+            tuple(
+                _service(load, targets.get(load.name, _DEFAULT_TARGET), lately)
+                for load in report.services
+            )
+            if report
+            else ()
+        ),
+        fleet=report,
+        ingest=f"{_ingest(report, lately)} {_explaining(progress)}",
+        actions=tuple(entries),
+        may_audit=may_audit,
+    )
+
+
+def _default(until: float) -> str:
+    first = mix.oldest()
+    return "3h" if first is not None and until - first > _FRESH_S else "15m"
+
+
+def _fleet(at: float) -> Fleet | None:
+    try:
+        return fleet.read(at)
+    except fleet.Unreachable:
+        return None
+
+
+def _headline(report: Fleet | None, items: Sequence[Item], lately: Mix) -> str:
+    """The finding, as a sentence: how it runs, and how much there is to look at."""
+    if report is None:
+        return "Status unknown: Valkey does not answer"
+    if not report.size and not lately.total:
+        return "Ready. No decider has reported yet"
+    count = len(items)
+    look = f", {count} thing{'s' if count > 1 else ''} to look at" if count else ""
+    over = any(item.where == "guardrails" for item in items)
+    return f"{_how(report, lately, over)}{look}"
+
+
+def _how(report: Fleet, lately: Mix, over: bool) -> str:
+    if not report.nodes:
+        return "No decider reports"
+    if report.engaged("observe_only"):
+        return "Observing only, everything is admitted"
+    if report.engaged("all_ml"):
+        return "ML is off, the fallback limiter decides"
+    if len(report.without_ml) == len(report.nodes):
+        return "Running without ML, the fallback limiter decides"
+    if (
+        report.lost
+        or report.without_ml
+        or any(load.utilisation >= 1 and not load.late for load in report.services)
+    ):
+        return "Running, degraded"
+    if over:
+        return "Running, over a guardrail"
+    return "Running normally" if lately.total else "Running, without traffic"
+
+
+def _lead(report: Fleet | None, lately: Mix) -> str:
+    """One line under the headline."""
+    refused = lately.share(mix.refused, mix.every)
+    if refused is None:
+        traffic = "Nothing was decided in the last minute."
+    else:
+        rate = fmt.number(lately.total / lately.minutes)
+        traffic = f"{fmt.percent(1 - refused, 1)} of about {rate} requests a minute are admitted."
+    return f"{traffic} {_who_decides(report)}" if report and report.nodes else traffic
+
+
+def _who_decides(report: Fleet) -> str:
+    model = report.config.model if report.config else None
+    every = len(report.nodes)
+    live = every - len(report.without_ml)
+    deciders = f"{every} decider{'s' if every > 1 else ''}"
+    if not model or not live:
+        return f"The fallback limiter decides on {deciders}."
+    where = (
+        deciders if every == 1 else f"all {deciders}" if live == every else f"{live} of {deciders}"
+    )
+    return f"ML decides on {where}, with {model.name} v{model.version}."
+
+
+def _marks(history: Mix) -> list[Mark]:
+    """The last changes of the config within the time shown."""
+    since, until = (datetime.fromtimestamp(t, UTC) for t in (history.since, history.until))
+    entries = AuditEntry.objects.filter(
+        at__gte=since, at__lt=until, config_version__isnull=False
+    ).order_by("-seq")[:3]
+    return [
+        Mark(entry.at.timestamp(), f"{entry.at:%H:%M} {_short(entry.summary)}")
+        for entry in reversed(entries)
+    ]
+
+
+def _short(summary: str) -> str:
+    """What fits beside a line in the chart: the act without its end."""
+    return str(Truncator(summary.partition(" until ")[0]).chars(32))
+
+
+def _service(load: ServiceLoad, target: float, lately: Mix) -> ServiceRow:
+    deferred = (
+        lately.count(
+            lambda cell: cell.service == load.name and cell.action in (Action.DEFER, Action.BATCH)
+        )
+        / lately.minutes
+    )
+    shed = lately.count(lambda cell: cell.service == load.name and mix.shed(cell)) / lately.minutes
+    level, word = _pressure(load, target, shed)
+    return ServiceRow(
+        load.name, load.utilisation, target, load.latency_ms, deferred, shed, level, word
+    )
+
+
+def _pressure(load: ServiceLoad, target: float, shed: float) -> tuple[str, str]:
+    if load.late:
+        return "off", "Late feed"
+    if load.utilisation >= 1:
+        return "bad", "Over capacity"
+    if load.utilisation >= target:
+        return ("bad", "Shedding") if shed else ("warn", "Priced")
+    return ("warn", "Close") if load.utilisation >= 0.9 * target else ("ok", "Fine")
+
+
+def _ingest(report: Fleet | None, lately: Mix) -> str:
+    if report is None:
+        return (
+            "Valkey does not answer: service load and ingest lag are not known. Decisions shown are"
+            " those already stored."
+        )
+    lag = report.ingest_lag_s
+    lagging = (
+        f"Ingest lag {fmt.span(lag)}. " if lag is not None else "Nothing has been stored yet. "
+    )
+    late = [load.name for load in report.services if load.late]
+    feed = f" The feedback of {', '.join(late)} is late; its last value is shown." if late else ""
+    return (
+        f"{lagging}Figures are weighted from {lately.kept:,} decisions kept in the last"
+        f" minute.{feed}"
+    )
+
+
+def _explaining(progress: compute.Progress) -> str:
+    """Backlog, its age and the rate."""
+    if not progress.waiting:
+        return (
+            f"No decision waits for its explanation; {progress.per_s:,.1f} a second were explained"
+            " in the last minute."
+        )
+    many = progress.waiting > 1
+    wait = (
+        f"{progress.waiting:,}"
+        f" decision{'s wait for their explanations' if many else ' waits for its explanation'}"
+    )
+    return (
+        f"{wait}, the oldest for {fmt.span(progress.oldest_s)}; {progress.per_s:,.1f} a second"
+        " were explained in the last minute."
+    )
+
+
+def _explained(at: float, progress: compute.Progress) -> Explained:
+    """How well explaining keeps up: the refusals of one recent minute, and the sums of the last
+    day.
+    """
+    refusals = lookup.within(
+        Decision.objects.filter(raw_risk__isnull=False).exclude(action=Action.ADMIT),
+        at - 180,
+        at - 120,
+    )
+    waiting = refusals.filter(
+        ~Exists(Explanation.objects.filter(decision=OuterRef("id"), at=OuterRef("at")))
+    )
+    day = datetime.fromtimestamp(at - 86_400, UTC)
+    mismatches = Explanation.objects.filter(at__gte=day, mismatch=True).count()
+    return Explained(waiting.count(), refusals.count(), mismatches, progress.oldest_s)
+
+
+def _old_disputes(at: float) -> tuple[int, float]:
+    """Disputes that wait too long, and the age of the oldest, seconds."""
+    waiting = disputes.waiting(datetime.fromtimestamp(at, UTC))
+    return (
+        waiting.old,
+        at - waiting.oldest_at.timestamp() if waiting.old and waiting.oldest_at else 0.0,
+    )
+
+
+_PLACES = {
+    "disputes": ("disputes", ""),
+    "switches": ("switches", ""),
+    "propagation": ("switches", "#propagation"),
+    "ingest": ("home", "#ingest"),
+    "services": ("home", "#services"),
+    "guardrails": ("home", "#guardrails"),
+    "lookup": ("lookup", ""),
+}
+
+
+def _href(item: Item) -> str:
+    name, anchor = _PLACES[item.where]
+    return reverse(name) + anchor

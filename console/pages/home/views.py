@@ -1,0 +1,39 @@
+"""Home."""
+
+from __future__ import annotations
+
+from django.contrib.auth.decorators import permission_required
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_GET
+
+from console.frame.permissions import READ
+from console.pages.home import page
+from console.pages.home.mix import RANGES
+
+
+@require_GET
+@permission_required(READ, raise_exception=True)
+def home(request: HttpRequest) -> HttpResponse:
+    """Is anything wrong, and is it mine?"""
+    return render(
+        request,
+        "console/home.html",
+        {"page": "home", "home": page.compose(request.user, _range(request))},
+    )
+
+
+@require_GET
+@permission_required(READ, raise_exception=True)
+def home_mix(request: HttpRequest) -> HttpResponse:
+    """The body of home that refreshes itself."""
+    return render(
+        request,
+        "partials/home_live.html",
+        {"home": page.compose(request.user, _range(request))},
+    )
+
+
+def _range(request: HttpRequest) -> str:
+    asked = request.GET.get("range", "")
+    return asked if asked in RANGES else ""

@@ -1,0 +1,1 @@
+"""Lookup: from any pasted text to the decisions it means."""

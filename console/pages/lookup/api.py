@@ -1,0 +1,251 @@
+"""Decisions over REST: the list behind lookup."""
+
+from __future__ import annotations
+
+import time
+import uuid
+
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework import serializers
+from rest_framework.exceptions import NotFound, PermissionDenied, ValidationError
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from console.api.fields import LIMIT, MOST, USUAL, EstimateOut, WordField, limit_of
+from console.frame import app_looks
+from console.frame.permissions import READ, SEE_DIGEST
+from console.pages.lookup import page, pasted, query
+from decider.contracts.ids import parse_decision_id
+from decider.contracts.vocabulary import Action, Arm, Reason, Stage, Tier
+from decisions import lookup, why
+from decisions.filters import DIMENSIONS, RANGES
+from decisions.lookup import Reading
+from decisions.models import Decision, utc
+
+
+class DecisionOut(serializers.Serializer):
+    """A stored decision as it is listed."""
+
+    id = serializers.CharField(
+        source="name", help_text="dec_ and 32 hexadecimal digits, as in the response header."
+    )
+    at = serializers.DateTimeField()
+    request_id = serializers.CharField()
+    app = serializers.CharField()
+    tenant = serializers.CharField()
+    tier = WordField(Tier)
+    method = serializers.CharField()
+    endpoint = serializers.CharField()
+    service = serializers.CharField()
+    action = WordField(Action)
+    stage = WordField(
+        Stage,
+        help_text="The deciding stage: the first without which the action would have been another.",
+    )
+    reason = WordField(Reason)
+    why = serializers.SerializerMethodField(
+        help_text="The reason in one clause, with the figures that were seen."
+    )
+    retry_after = serializers.FloatField(help_text="Seconds; 0 when a retry would not help.")
+    observed = serializers.BooleanField(
+        help_text="Decided in observe-only mode: recorded, and admitted."
+    )
+    risk = serializers.FloatField(allow_null=True)
+    value = serializers.FloatField(allow_null=True)
+    arm = WordField(Arm)
+    model = serializers.CharField(help_text="Digest of the live model; empty when there was none.")
+    config_version = serializers.IntegerField()
+    inclusion_probability = serializers.FloatField(
+        help_text="How likely such a decision was to be kept."
+    )
+    weight = serializers.FloatField(help_text="How many decisions this one stands for.")
+
+    def get_why(self, decision: Decision) -> str:
+        return why.clause(decision)
+
+
+class DecisionsPage(serializers.Serializer):
+    """A page of a list."""
+
+    results = DecisionOut(many=True)
+    next = serializers.CharField(
+        allow_null=True, help_text="Give it as `before` for the next page; null on the last."
+    )
+
+
+FILTERS = [
+    OpenApiParameter(
+        "q",
+        str,
+        description=(
+            "Decision, request or app id, or the name of an app or tenant. Never a credential."
+        ),
+    ),
+    OpenApiParameter(
+        "as",
+        str,
+        enum=["request", "app", "name"],
+        description="What q is, when it could be several things.",
+    ),
+    OpenApiParameter("range", str, enum=list(RANGES), description="How far back; 1h unless told."),
+    OpenApiParameter(
+        "from", str, description="Begin of a time of one's own, UTC, ISO 8601; needs `to`."
+    ),
+    OpenApiParameter("to", str, description="Its end, exclusive."),
+    *(
+        OpenApiParameter(
+            f"{sign}{d.name}",
+            str,
+            many=True,
+            explode=True,
+            enum=d.words or None,
+            description=f"{does} this {d.name}: {d.known}.",
+        )
+        for d in DIMENSIONS
+        for sign, does in (("", "Only"), ("-", "Without"))
+    ),
+]
+
+
+def asked_of(request: Request) -> tuple[Reading, query.Asked]:
+    """What the address asks for. Raises ValidationError that names each value which is not one,
+    PermissionDenied for a digest.
+    """
+    asked = query.read(request.query_params, first_visit=False)
+    problems = list(asked.problems)
+    text, insist = request.query_params.get("q", "").strip(), request.query_params.get("as", "")
+    if len(text) > 200 or "\x00" in text:
+        problems.append("“q” has at most 200 characters, and no NUL.")
+    problems += [
+        f"“{name}” is empty."
+        for name, values in request.query_params.lists()
+        if name != "q" and "" in values
+    ]
+    if insist not in ("", *lookup.READINGS):
+        problems.append(f"“as” is one of {', '.join(lookup.READINGS)}.")
+    if problems:
+        raise ValidationError({"query": problems})
+    found = pasted.in_address(text, insist, with_token=False)
+    if found.withheld:
+        raise ValidationError({"q": f"{pasted.IN_ADDRESS[:-1]} to /api/v1/lookup."})
+    reading = found.reading
+    if reading.kind == "token" and not request.user.has_perm(SEE_DIGEST):
+        raise PermissionDenied("Your role may not see digests of credentials.")
+    return reading, asked
+
+
+class Decisions(APIView):
+    """Stored decisions, newest first."""
+
+    permission = READ
+
+    @extend_schema(
+        operation_id="decisions_list",
+        parameters=[
+            *FILTERS,
+            OpenApiParameter(
+                "before", str, description="Show what is older than this decision: a page's `next`."
+            ),
+            OpenApiParameter(
+                "limit",
+                LIMIT,
+                description=f"Decisions on a page, 1 to {MOST}; {USUAL} unless told.",
+            ),
+        ],
+        responses=DecisionsPage,
+    )
+    def get(self, request: Request) -> Response:
+        """Lists stored decisions that pass every filter. A row stands for `weight` decisions."""
+        reading, asked = asked_of(request)
+        size = limit_of(request)
+        rows = lookup.rows(reading, asked.filters, time.time()).defer("features")
+        some, more = lookup.page(rows, asked.before, size)
+        app_looks.note_rows(request, some, "decisions over the API")
+        return Response(
+            DecisionsPage({"results": some, "next": some[-1].name if more else None}).data
+        )
+
+
+class ChoiceOut(EstimateOut):
+    """One value of a facet."""
+
+    value = serializers.CharField(source="word", help_text="As a filter takes it.")
+    label = serializers.CharField()
+    count = serializers.FloatField(source="number.count")
+    low = serializers.FloatField(source="number.low")
+    high = serializers.FloatField(source="number.high")
+    kept = serializers.IntegerField(source="number.kept")
+
+
+class FacetOut(serializers.Serializer):
+    """The decisions by the values of one dimension, counted with all filters but its own."""
+
+    name = serializers.CharField(help_text="Of the filter; app for the apps with the most.")
+    title = serializers.CharField()
+    choices = ChoiceOut(many=True)
+    more = serializers.IntegerField(help_text="Values that are not listed.")
+
+
+class BucketOut(EstimateOut):
+    """Decisions of one action that began in one stretch of time."""
+
+    at = serializers.DateTimeField()
+    action = WordField(Action)
+    count = serializers.FloatField(source="number.count")
+    low = serializers.FloatField(source="number.low")
+    high = serializers.FloatField(source="number.high")
+    kept = serializers.IntegerField(source="number.kept")
+
+
+class CountsOut(serializers.Serializer):
+    """Everything a search selects, counted."""
+
+    number = EstimateOut()
+    finding = serializers.CharField(
+        allow_blank=True, help_text="What stands out; empty when nothing does."
+    )
+    facets = FacetOut(many=True)
+    bucket_seconds = serializers.FloatField()
+    histogram = BucketOut(many=True)
+
+
+class DecisionCounts(APIView):
+    """The counts beside the list."""
+
+    permission = READ
+    throttle_scope = "heavy"
+
+    @extend_schema(operation_id="decisions_counts", parameters=FILTERS, responses=CountsOut)
+    def get(self, request: Request) -> Response:
+        """How many decisions pass the filters, by everything they are filtered by, and over time.
+        Empty for a single id.
+        """
+        reading, asked = asked_of(request)
+        found = page.compose(reading, asked.filters, time.time())
+        app_looks.note_apps(request, found.shown_apps, "counts over the API")
+        by_time, width = (found.by_time.cells, found.by_time.width) if found.by_time else ((), 0.0)
+        cells = [{"at": utc(c.start), "action": c.action, "number": c.number} for c in by_time]
+        facets = [*found.facets, *([found.apps] if found.apps else [])]
+        told = {
+            "number": found.number,
+            "finding": found.finding,
+            "facets": facets,
+            "bucket_seconds": width,
+            "histogram": cells,
+        }
+        return Response(CountsOut(told).data)
+
+
+def found(decision_id: str) -> Decision:
+    """The decision of this id. Raises NotFound for what is no id, and for a decision that was not
+    kept.
+    """
+    raw = parse_decision_id(decision_id)
+    if raw is None:
+        raise NotFound("This is no decision id: it would be dec_ and 32 hexadecimal digits.")
+    if (decision := lookup.find(uuid.UUID(bytes=raw))) is None:
+        raise NotFound(
+            "This decision is not stored: it was not in the sample, or is older than what is kept."
+        )
+    return decision

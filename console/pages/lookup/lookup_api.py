@@ -1,0 +1,167 @@
+"""Looking up any text over REST, as the search box reads it: in a body, where a credential may
+be.
+"""
+
+from __future__ import annotations
+
+import uuid
+
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from console.api.fields import Text
+from console.frame import app_looks
+from console.frame.permissions import READ, SEE_DIGEST
+from console.pages.lookup import pasted
+from console.pages.receipts.reading import PastedReceipt
+from decider.contracts.ids import format_decision_id
+from decisions import lookup
+from decisions.lookup import TOKEN, Reading
+from decisions.models import Decision
+
+MOST = 50
+"""Decisions of a request whose apps are told."""
+KINDS = ("decision", "request", "app", "apps", "tenant", "token", "receipt", "nothing")
+
+
+class LookupIn(serializers.Serializer):
+    """Something pasted."""
+
+    text = Text(
+        max_length=pasted.LONGEST,
+        help_text=(
+            "Decision or request id, id or name of an app or tenant, token or receipt. A token is"
+            " hashed and not kept."
+        ),
+    )
+
+
+class LookupOut(serializers.Serializer):
+    """What a text was read as. A credential or a receipt is never repeated."""
+
+    read_as = serializers.ChoiceField(KINDS)
+    label = serializers.CharField(
+        allow_blank=True,
+        help_text="What it was read as, in words; empty for a receipt and for nothing.",
+    )
+    hint = serializers.CharField(
+        allow_blank=True, help_text="For nothing: what it looks like, and what is wrong with it."
+    )
+    apps = serializers.ListField(
+        child=serializers.CharField(),
+        help_text="Ids of the apps it is about, as far as they are known.",
+    )
+    decision = serializers.CharField(
+        allow_null=True, help_text="Id of the one decision it is about."
+    )
+    stored = serializers.BooleanField(help_text="Whether that decision is stored.")
+    q = serializers.CharField(
+        allow_blank=True,
+        help_text="For the list's parameter `q`: finds the same; empty when it would find nothing.",
+    )
+
+
+class Lookup(APIView):
+    """Any text."""
+
+    permission = READ
+
+    @extend_schema(operation_id="lookup_read", request=LookupIn, responses=LookupOut)
+    def post(self, request: Request) -> Response:
+        """Reads a text as the search box does: receipt, credential, decision, app, request, then
+        names.
+
+        A credential is found by its digest, for those who may see digests.
+        """
+        given = LookupIn(data=request.data)
+        given.is_valid(raise_exception=True)
+        found = pasted.read(
+            given.validated_data["text"], with_token=request.user.has_perm(SEE_DIGEST)
+        )
+        told = (
+            _of_receipt(found.receipt)
+            if found.receipt
+            else _of_reading(found.reading, request.user.has_perm(SEE_DIGEST))
+        )
+        app_looks.note_apps(request, told["apps"], "what a lookup over the API found")
+        return Response(LookupOut(told).data)
+
+
+def _of_receipt(receipt: PastedReceipt) -> dict[str, object]:
+    """The decision and the app of a receipt."""
+    decision = lookup.find(receipt.decision) if receipt.decision else None
+    apps = [receipt.app] if receipt.app else []
+    return _told(
+        "receipt",
+        apps=apps,
+        decision=receipt.decision,
+        stored=decision is not None,
+        q=_named(receipt.decision),
+    )
+
+
+def _of_reading(reading: Reading, with_token: bool) -> dict[str, object]:
+    if reading.kind == "nothing":
+        return _told("nothing", hint=reading.hint)
+    if reading.kind == "token" and not with_token:
+        return _told("nothing", hint=pasted.NOT_YOURS)
+    if reading.kind == "request":
+        rows = list(
+            Decision.objects.filter(request_id=reading.text)
+            .order_by("-id")
+            .only("id", "at", "app")[:MOST]
+        )
+        one = rows[0].id if len(rows) == 1 else None
+        return _told(
+            "request",
+            reading.label,
+            apps=_apps(rows),
+            decision=one,
+            stored=one is not None,
+            q=reading.text,
+        )
+    if reading.decision:
+        row = lookup.find(reading.decision)
+        apps, q = _apps([row] if row else []), _named(reading.decision)
+        return _told(
+            "decision",
+            reading.label,
+            apps=apps,
+            decision=reading.decision,
+            stored=row is not None,
+            q=q,
+        )
+    q = f"{TOKEN}{reading.digest}" if reading.digest else reading.text
+    return _told(reading.kind, reading.label, apps=list(reading.apps), q=q)
+
+
+def _told(
+    kind: str,
+    label: str = "",
+    *,
+    hint: str = "",
+    apps: list[str] | None = None,
+    decision: uuid.UUID | None = None,
+    stored: bool = False,
+    q: str = "",
+) -> dict[str, object]:
+    return {
+        "read_as": kind,
+        "label": label,
+        "hint": hint,
+        "apps": apps or [],
+        "decision": _named(decision) or None,
+        "stored": stored,
+        "q": q,
+    }
+
+
+def _apps(rows: list[Decision]) -> list[str]:
+    return list(dict.fromkeys(row.app for row in rows))
+
+
+def _named(decision: uuid.UUID | None) -> str:
+    return format_decision_id(decision.bytes) if decision else ""

@@ -1,0 +1,249 @@
+"""What the lookup page shows: rows with their reasons, facets, a histogram, and sentences about
+them.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from urllib.parse import urlencode
+
+from django.db.models import F, QuerySet, Sum
+from django.urls import reverse
+
+from console.display import columns
+from console.pages.lookup import facets
+from console.pages.lookup.facets import Chip, Facet
+from control.config import documents
+from control.directory import apps as directory
+from decisions import lookup, tallies
+from decisions.estimate import NOTHING, Estimate, of_row, total
+from decisions.filters import Filters
+from decisions.lookup import Reading
+from decisions.models import Decision
+from decisions.tallies import Counted
+from explain import tell
+
+COUNTED = ("all", "app", "apps", "tenant", "token")
+"""Readings that select many decisions, so that counts, facets and a histogram say something."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A decision in a table."""
+
+    decision: Decision
+    name: str
+    """Its app's."""
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """All of the page's results."""
+
+    reading: Reading
+    filters: Filters
+    rows: tuple[Row, ...]
+    older: str
+    """Address of the next page; empty on the last."""
+    number: Estimate
+    """Decisions inside the filters."""
+    by_time: Counted | None
+    """All that was counted; None where a search selects single decisions."""
+    finding: str
+    facets: tuple[Facet, ...]
+    apps: Facet | None
+    chart: columns.Columns | None
+    chips: tuple[Chip, ...]
+    drop: Chip | None
+    """What to drop when nothing was found."""
+    newest: uuid.UUID | None
+    """Id of the newest row: where a live tail goes on."""
+
+    @property
+    def shown_apps(self) -> tuple[str, ...]:
+        """Apps that something is shown of: those searched for, those of the rows, and those counted
+        one by one.
+        """
+        one_by_one = [str(choice.word) for choice in self.apps.choices] if self.apps else []
+        return tuple(
+            dict.fromkeys(
+                [*self.reading.apps, *(row.decision.app for row in self.rows), *one_by_one]
+            )
+        )
+
+    @property
+    def counted(self) -> bool:
+        """Whether counts, facets and histogram are there."""
+        return self.by_time is not None
+
+
+def address(
+    text: str,
+    filters: Filters,
+    *,
+    insist: str = "",
+    before: uuid.UUID | None = None,
+    page: str = "lookup",
+) -> str:
+    """The lookup page's address for a text and filters; with `page`, that of another view of the
+    same search.
+    """
+    values: list[tuple[str, str]] = [("q", text)] if text else []
+    values += [("as", insist)] if insist else []
+    values += filters.query()
+    values += [("before", str(before))] if before else []
+    return f"{reverse(page)}?{urlencode(values)}"
+
+
+def compose(
+    reading: Reading,
+    filters: Filters,
+    now: float,
+    *,
+    before: uuid.UUID | None = None,
+    insist: str = "",
+) -> Listing:
+    """Reads everything the page shows."""
+
+    def to(changed: Filters) -> str:
+        return address(reading.text, changed, insist=insist)
+
+    counted = count(reading, filters, now) if reading.kind in COUNTED else None
+    number = total(t.number for t in counted.inside(filters)) if counted else NOTHING
+    some, more = _page(reading, filters, now, before, counted, number)
+    dropped = lookup.widest(filters) if counted and not some else None
+    return Listing(
+        reading=reading,
+        filters=filters,
+        rows=tuple(rows_of(some)),
+        older=address(reading.text, filters, insist=insist, before=some[-1].id) if more else "",
+        number=number if counted else total(of_row(d.inclusion_probability) for d in some),
+        by_time=counted,
+        finding=_finding(reading, filters, counted, number, now) if counted and some else "",
+        facets=facets.of(counted, filters, to) if counted else (),
+        apps=(
+            facets.of_apps(counted, lambda app: address(app, filters, insist="app"))
+            if counted
+            else None
+        ),
+        chart=_chart(counted) if counted and counted.cells else None,
+        chips=_chips(filters, to) if counted else (),
+        drop=Chip(dropped[0], to(dropped[1])) if dropped else None,
+        newest=some[0].id if some else None,
+    )
+
+
+def _chips(filters: Filters, to: Callable[[Filters], str]) -> tuple[Chip, ...]:
+    """All filters in force, time first."""
+    whole = replace(filters, range="all", start=None, end=None)
+    time = () if filters == whole else (Chip(filters.time_words, to(whole)),)
+    return time + facets.chips(filters, to)
+
+
+def count(reading: Reading, filters: Filters, now: float) -> Counted:
+    """Everything a reading of COUNTED selects, counted: from the counts kept ready where they hold
+    it, else from the rows.
+    """
+    if reading.kind == "all" and tallies.held(filters, now):
+        return tallies.ready(filters, now)
+    return tallies.from_rows(lookup.unfiltered(reading, filters, now), filters, now)
+
+
+def _page(
+    reading: Reading,
+    filters: Filters,
+    now: float,
+    before: uuid.UUID | None,
+    counted: Counted | None,
+    number: Estimate,
+) -> tuple[list[Decision], bool]:
+    """The rows of a page. Where the counts say how few there are and when they were, only those
+    times are looked at.
+    """
+    if counted and not number.kept:
+        return [], False
+    found = lookup.rows(reading, filters, now)
+    whole = sum(t.number.kept for t in counted.tallies) if counted else 0
+    if counted and counted.keys and number.kept * 20 < whole:
+        found = lookup.spans(found, tallies.times(counted, before, lookup.PAGE + 1, now))
+    return lookup.page(found.defer("features"), before)
+
+
+def _chart(counted: Counted) -> columns.Columns:
+    return columns.columns(
+        counted.cells,
+        counted.since,
+        counted.width,
+        counted.buckets,
+        floor=44,
+        height=40,
+        exact=True,
+    )
+
+
+def rows_of(decisions: Sequence[Decision]) -> list[Row]:
+    """Decisions with the names of their apps and their reasons."""
+    names, reasons = directory.labels([d.app for d in decisions]), tell.short(decisions)
+    return [Row(d, names[d.app], reasons[d.id]) for d in decisions]
+
+
+def kept_how_often() -> str:
+    """How likely a decision is to be kept, in a sentence."""
+    s = documents.sampling()
+    return (
+        f"Admits are kept {_one_in(s.admit)}, refusals {_one_in(s.refuse)}, blocks"
+        f" {_one_in(s.block)}, refusals of enterprise {_one_in(s.enterprise_refuse)}; less often"
+        " when there are very many."
+    )
+
+
+def _one_in(probability: float) -> str:
+    return (
+        "always"
+        if probability >= 1
+        else "never"
+        if probability <= 0
+        else f"1 in {1 / probability:,.0f}"
+    )
+
+
+def _finding(
+    reading: Reading, filters: Filters, counted: Counted, number: Estimate, now: float
+) -> str:
+    """What stands out: against the time before, and what most of them have in common."""
+    parts, window = [], filters.window(now)
+    if window.since is not None:
+        until = window.until if window.until is not None else now
+        earlier = _before(reading, filters, 2 * window.since - until, window.since, now)
+        parts += _against(number.count, earlier, filters.time_words)
+    return " ".join(parts + facets.pattern(counted, filters, directory.labels))
+
+
+def _before(reading: Reading, filters: Filters, since: float, until: float, now: float) -> float:
+    """Decisions of the time before, as long as the window."""
+    if reading.kind == "all" and tallies.held(filters, now):
+        return tallies.before(filters, since, until, now)
+    everything = replace(filters, range="all", start=None, end=None)
+    found: QuerySet[Decision] = lookup.within(
+        lookup.rows(reading, everything, now).order_by(), since, until
+    )
+    return float(found.aggregate(n=Sum(1.0 / F("inclusion_probability")))["n"] or 0.0)
+
+
+def _against(number: float, before: float, span: str) -> list[str]:
+    if before <= 0:
+        return []
+    times, then = (
+        number / before,
+        (
+            f"the {span.removeprefix('Last ')} before"
+            if span.startswith("Last ")
+            else "the same time before"
+        ),
+    )
+    if 0.8 <= times <= 1.25:
+        return [f"About as many as in {then}."]
+    return [f"{times:.1f} times {then}."] if times > 1 else [f"{times:.0%} of {then}."]

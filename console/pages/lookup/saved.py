@@ -1,0 +1,111 @@
+"""Saved searches: a person's own, and those that others share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.contrib.auth.models import AbstractBaseUser
+from django.db import IntegrityError, transaction
+from django.db.models import Q
+from django.http import QueryDict
+from django.urls import reverse
+
+from console.pages.lookup import page
+from console.pages.lookup import query as asked_query
+from decisions import credentials, seen_tokens
+from decisions.lookup import READINGS, TOKEN
+from decisions.models import SavedSearch
+
+MOST = 50
+"""Of one person."""
+LONGEST_NAME = 60
+
+
+class SaveError(ValueError):
+    """A search that cannot be saved, and why, in a sentence."""
+
+
+class SecretError(SaveError):
+    """A search whose text is, or looks like, a credential: it is neither kept nor repeated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A saved search as someone sees it."""
+
+    id: int
+    name: str
+    query: str
+    """The address's part behind the question mark."""
+    shared: bool
+    mine: bool
+    owner: str
+
+    @property
+    def href(self) -> str:
+        return f"{reverse('lookup')}?{self.query}"
+
+
+def visible(user: AbstractBaseUser) -> list[Saved]:
+    """One's own and the shared ones, by name."""
+    rows = SavedSearch.objects.filter(Q(owner=user) | Q(shared=True)).select_related("owner")
+    return [
+        Saved(
+            r.id,
+            r.name,
+            r.query,
+            r.shared,
+            r.owner_id == user.pk,
+            r.owner.get_full_name() or r.owner.get_username(),
+        )
+        for r in rows
+    ]
+
+
+def save(*, by: AbstractBaseUser, name: str, query: str, shared: bool) -> SavedSearch:
+    """Keeps a search under a name; one of the same name is replaced. Raises SaveError, SecretError.
+
+    The filters are kept as given: none are added to a search that has none.
+    """
+    given = QueryDict(query)
+    name, text, insist = " ".join(name.split()), given.get("q", "").strip(), given.get("as", "")
+    if not name:
+        raise SaveError("A saved search needs a name.")
+    if len(name) > LONGEST_NAME or "\x00" in name:
+        raise SaveError(f"A name has at most {LONGEST_NAME} characters.")
+    if not _is_digest(text) and credentials.is_secret(text):
+        raise SecretError(
+            "This search holds what looks like a credential. Look it up in the box, and save what"
+            " that finds."
+        )
+    if shared and text.startswith(TOKEN):
+        raise SaveError("A search for a token is one’s own: not everyone may see its digest.")
+    filters = asked_query.read(given, first_visit=False).filters
+    kept = page.address(text, filters, insist=insist if insist in READINGS else "").partition("?")[
+        2
+    ]
+    if len(kept) > 2_000:
+        raise SaveError("This search has too many filters to be saved.")
+    if (
+        not SavedSearch.objects.filter(owner=by, name=name).exists()
+        and SavedSearch.objects.filter(owner=by).count() >= MOST
+    ):
+        raise SaveError(f"You have {MOST} saved searches. Delete one first.")
+    try:
+        with transaction.atomic():
+            return SavedSearch.objects.update_or_create(
+                owner=by, name=name, defaults={"query": kept, "shared": shared}
+            )[0]
+    except IntegrityError as error:
+        raise SaveError(
+            "A search of this name was saved at the same moment. Look again."
+        ) from error
+
+
+def _is_digest(text: str) -> bool:
+    return text.startswith(TOKEN) and seen_tokens.is_digest(text.removeprefix(TOKEN))
+
+
+def remove(*, by: AbstractBaseUser, number: int) -> bool:
+    """Deletes one's own saved search; False when there is none of this number."""
+    return SavedSearch.objects.filter(owner=by, pk=number).delete()[0] > 0

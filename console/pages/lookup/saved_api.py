@@ -1,0 +1,72 @@
+"""Saved searches over REST."""
+
+from __future__ import annotations
+
+from django.http import Http404
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers, status
+from rest_framework.exceptions import ValidationError
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from console.api.fields import Flag, Text
+from console.frame.permissions import READ
+from console.pages.lookup import saved
+
+
+class SearchIn(serializers.Serializer):
+    """A search to keep."""
+
+    name = Text(max_length=saved.LONGEST_NAME, help_text="One of the same name is replaced.")
+    query = Text(
+        max_length=2_000, allow_blank=True, help_text="Filters as the list's address has them."
+    )
+    shared = Flag(default=False, help_text="Whether everyone sees it.")
+
+
+class SearchOut(serializers.Serializer):
+    """A saved search."""
+
+    id = serializers.IntegerField()
+    name = serializers.CharField()
+    query = serializers.CharField(allow_blank=True)
+    shared = serializers.BooleanField()
+    mine = serializers.BooleanField()
+    owner = serializers.CharField()
+
+
+class Searches(APIView):
+    """One's own searches, and those that others share."""
+
+    permission = READ
+
+    @extend_schema(operation_id="searches_list", responses=SearchOut(many=True))
+    def get(self, request: Request) -> Response:
+        """By name."""
+        return Response(SearchOut(saved.visible(request.user), many=True).data)
+
+    @extend_schema(operation_id="searches_save", request=SearchIn, responses={201: SearchOut})
+    def post(self, request: Request) -> Response:
+        """Keeps a search under a name."""
+        given = SearchIn(data=request.data)
+        given.is_valid(raise_exception=True)
+        try:
+            kept = saved.save(by=request.user, **given.validated_data)
+        except saved.SaveError as error:
+            raise ValidationError({"name": str(error)}) from error
+        (made,) = (one for one in saved.visible(request.user) if one.id == kept.pk)
+        return Response(SearchOut(made).data, status=status.HTTP_201_CREATED)
+
+
+class SearchDetail(APIView):
+    """One of one's own searches."""
+
+    permission = READ
+
+    @extend_schema(operation_id="searches_delete", responses={204: None})
+    def delete(self, request: Request, number: int) -> Response:
+        """Deletes it."""
+        if not saved.remove(by=request.user, number=number):
+            raise Http404
+        return Response(status=status.HTTP_204_NO_CONTENT)

@@ -1,0 +1,188 @@
+"""Lookup."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from dataclasses import replace
+
+from django.contrib import messages
+from django.contrib.auth.decorators import permission_required
+from django.core.exceptions import BadRequest
+from django.http import HttpRequest, HttpResponse, QueryDict
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.utils.cache import patch_vary_headers
+from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.http import require_GET, require_http_methods
+from django_htmx.http import HttpResponseClientRedirect, push_url
+
+from console.frame import app_looks
+from console.frame.permissions import EXPORT, READ, SEE_DIGEST
+from console.pages.lookup import page, pasted, query, saved, tail
+from console.pages.lookup.query import Asked
+from decider.contracts.ids import format_decision_id
+from decisions import lookup
+from decisions.lookup import READINGS, Filters, Reading
+
+LOOK = "lookup results"
+"""What a search shows, in the log of looks; the same for the tail, so that what it adds of an app
+is no look of its own.
+"""
+
+
+@sensitive_post_parameters("q")
+@require_http_methods(["GET", "HEAD", "POST"])
+@permission_required(READ, raise_exception=True)
+def lookup_page(request: HttpRequest) -> HttpResponse:
+    """Finds decisions by what was typed. A request by htmx gets the results alone.
+
+    A posted text becomes an address when it was read as something; what was not could be a
+    credential and goes nowhere.
+    """
+    given = request.POST if request.method == "POST" else request.GET
+    insist = given.get("as", "")
+    asked = query.read(given)
+    if insist not in ("", *READINGS):
+        problems = (
+            *asked.problems,
+            f"A text is read as one of {', '.join(READINGS)}, so “as” was left out.",
+        )
+        asked, insist = replace(asked, problems=problems), ""
+    if request.method == "POST":
+        return _posted(request, given, asked, insist)
+    found = _in_address(request, insist)
+    return (
+        _withheld(request, found, asked)
+        if found.withheld
+        else _page(request, _seen_by(request, found.reading), asked, insist)
+    )
+
+
+def _in_address(request: HttpRequest, insist: str) -> pasted.Found:
+    """What the address asks for; a credential or a receipt in it is withheld."""
+    return pasted.in_address(
+        request.GET.get("q", ""), insist, with_token=request.user.has_perm(SEE_DIGEST)
+    )
+
+
+def _withheld(request: HttpRequest, found: pasted.Found, asked: Asked) -> HttpResponse:
+    """Goes on to an address without the credential that stood in this one, so that no page, link or
+    history repeats it.
+    """
+    if request.htmx and not found.elsewhere:
+        return push_url(
+            _page(request, found.reading, asked, ""),
+            page.address(found.reading.text, asked.filters),
+        )
+    if found.reading.hint:
+        messages.error(
+            request,
+            f"{found.reading.hint} It stood in an address: whoever can read logs has it, so have it"
+            " replaced.",
+        )
+    there = found.elsewhere or page.address(found.reading.text, asked.filters)
+    return HttpResponseClientRedirect(there) if request.htmx else redirect(there)
+
+
+def _posted(request: HttpRequest, given: QueryDict, asked: Asked, insist: str) -> HttpResponse:
+    """What was typed or pasted, without a trace of what was not understood."""
+    found = pasted.read(given.get("q", ""), insist, with_token=request.user.has_perm(SEE_DIGEST))
+    if found.elsewhere:
+        return (
+            HttpResponseClientRedirect(found.elsewhere)
+            if request.htmx
+            else redirect(found.elsewhere)
+        )
+    if found.reading.decision is not None:  # its page answers for one that is not stored, too
+        there = reverse("decision", args=[format_decision_id(found.reading.decision.bytes)])
+        return HttpResponseClientRedirect(there) if request.htmx else redirect(there)
+    address = page.address(found.reading.text, asked.filters, insist=insist)
+    if found.reading.kind == "nothing":
+        return _page(request, found.reading, asked, insist)
+    if not request.htmx:
+        return redirect(address)
+    return push_url(_page(request, found.reading, asked, insist), address)
+
+
+def _seen_by(request: HttpRequest, reading: Reading) -> Reading:
+    """A token's digest is not for every role."""
+    if reading.kind == "token" and not request.user.has_perm(SEE_DIGEST):
+        return Reading("nothing", "", hint=pasted.NOT_YOURS)
+    return reading
+
+
+def _page(request: HttpRequest, reading: Reading, asked: Asked, insist: str) -> HttpResponse:
+    whole = not request.htmx or request.htmx.history_restore_request
+    status = 422 if asked.problems else 200
+    template = "decisions/lookup.html" if whole else "decisions/found.html"
+    response = render(request, template, _context(request, reading, asked, insist), status=status)
+    patch_vary_headers(response, ["HX-Request"])
+    return response
+
+
+def _context(
+    request: HttpRequest, reading: Reading, asked: Asked, insist: str
+) -> dict[str, object]:
+    now, filters = time.time(), asked.filters
+    found = page.compose(reading, filters, now, before=asked.before, insist=insist)
+    app_looks.note_apps(request, found.shown_apps, LOOK)
+    may_live = asked.before is None and found.counted and filters.start is None
+    here = page.address(reading.text, filters, insist=insist)
+    return {
+        "page": "lookup",
+        "found": found,
+        "text": reading.text,
+        "insist": insist,
+        "before": asked.before,
+        "problems": asked.problems,
+        "may_live": may_live,
+        "live": may_live and request.GET.get("live") == "1",
+        "tail_href": tail.address(reading.text, filters, insist, found.newest, now),
+        "ranges": _ranges(reading, filters, insist),
+        "filled": filters.query(),
+        "here": here,
+        "query": here.partition("?")[2],
+        "clear": page.address(reading.text, Filters("all"), insist=insist),
+        "csv_href": page.address(reading.text, filters, insist=insist, page="lookup-csv"),
+        "may_export": request.user.has_perm(EXPORT),
+        "saved": saved.visible(request.user),
+        "kept_how_often": page.kept_how_often(),
+        "at": now,
+    }
+
+
+def _ranges(reading: Reading, filters: Filters, insist: str) -> list[tuple[str, str, bool]]:
+    """Time ranges to go to: words, address, whether it is the present one."""
+    own = filters.start is not None
+    return [
+        (
+            words,
+            page.address(
+                reading.text, replace(filters, range=key, start=None, end=None), insist=insist
+            ),
+            key == filters.range and not own,
+        )
+        for key, words in lookup.SHORT_RANGES.items()
+    ]
+
+
+@require_GET
+@permission_required(READ, raise_exception=True)
+def lookup_tail(request: HttpRequest) -> HttpResponse:
+    """What was stored since the newest row on the page; with `hold`, only how many wait."""
+    asked, insist = query.read(request.GET), request.GET.get("as", "")
+    try:
+        after = uuid.UUID(request.GET.get("after", ""))
+    except ValueError as error:
+        raise BadRequest("“after” is the id of a decision.") from error
+    if asked.problems or insist not in ("", *READINGS):
+        raise BadRequest(" ".join(asked.problems) or f"“as” is one of {', '.join(READINGS)}.")
+    reading = _seen_by(request, _in_address(request, insist).reading)
+    hold = request.GET.get("hold") == "1"
+    found = tail.read(reading, asked.filters, after, time.time(), hold=hold)
+    app_looks.note_rows(request, (row.decision for row in found.rows), LOOK)
+    href = tail.address(reading.text, asked.filters, insist, found.newest, found.at)
+    return render(
+        request, "decisions/tail.html", {"found": found, "tail_href": href, "at": found.at}
+    )

@@ -1,0 +1,1 @@
+"""What a model uses, feature by feature."""

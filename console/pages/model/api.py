@@ -1,0 +1,128 @@
+"""What a model uses, over REST: the figures behind the global views."""
+
+from __future__ import annotations
+
+import numpy as np
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from console.frame.permissions import READ
+from console.pages.model import views
+from console.pages.model.views import GlobalPage
+from decider.contracts.features import INDEX
+from decider.contracts.vocabulary import Tier
+
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+class UsedFeature(serializers.Serializer):
+    """One feature's part in the scores, over the traffic."""
+
+    name = serializers.CharField()
+    label = serializers.CharField()
+    importance = serializers.FloatField(help_text="Mean absolute contribution, log-odds.")
+    tends = serializers.ChoiceField(
+        ["raise", "lower", "both"], help_text="What higher values do to the risk."
+    )
+    quantiles = serializers.DictField(
+        child=serializers.FloatField(), help_text="Of the contributions, log-odds, weighted."
+    )
+
+
+class TenthOut(serializers.Serializer):
+    """A tenth of the traffic by the feature's value."""
+
+    low = serializers.CharField()
+    high = serializers.CharField()
+    mean = serializers.FloatField(help_text="Contribution, log-odds.")
+
+
+class DependenceOut(serializers.Serializer):
+    """How one feature's contribution follows its value."""
+
+    feature = serializers.CharField(source="feature.name")
+    bins = TenthOut(many=True)
+    unknown = serializers.FloatField(
+        help_text="Share of the traffic for which the value was not known."
+    )
+
+
+class ModelUse(serializers.Serializer):
+    """What a model used over the newest explained decisions of the last day."""
+
+    model = serializers.CharField(allow_blank=True)
+    headline = serializers.CharField()
+    decisions = serializers.IntegerField()
+    stands_for = serializers.FloatField(help_text="Decisions of the traffic that they stand for.")
+    since = serializers.DateTimeField(allow_null=True)
+    features = UsedFeature(many=True, help_text="The most important first.")
+    dependence = DependenceOut(allow_null=True)
+
+
+class ModelExplanations(APIView):
+    """What a model uses."""
+
+    permission = READ
+    throttle_scope = "heavy"
+
+    @extend_schema(
+        operation_id="models_explanations",
+        responses=ModelUse,
+        parameters=[
+            OpenApiParameter(
+                "model",
+                str,
+                description="Beginning of the model's digest; the most used one unless told.",
+            ),
+            OpenApiParameter(
+                "tier", str, enum=[t.word for t in Tier], description="Of this tier alone."
+            ),
+            OpenApiParameter(
+                "feature",
+                str,
+                enum=list(INDEX),
+                description="Whose dependence is told; the most important one's.",
+            ),
+        ],
+    )
+    def get(self, request: Request) -> Response:
+        """Importance, the spread of contributions and one dependence, weighed so that they speak of
+        the traffic.
+        """
+        asked = (request.query_params.get(name, "") for name in ("model", "tier", "feature"))
+        return Response(ModelUse(_told(views.compose(*asked))).data)
+
+
+def _told(page: GlobalPage) -> dict[str, object]:
+    sample = page.sample
+    features = []
+    for row in (shown.row for shown in page.rows):
+        mine = sample.contributions[:, INDEX[row.feature.name]]
+        features.append(
+            {
+                "name": row.feature.name,
+                "label": row.feature.label,
+                "importance": row.importance,
+                "tends": row.tends,
+                "quantiles": {f"{q:g}": _quantile(mine, sample.weights, q) for q in QUANTILES},
+            }
+        )
+    return {
+        "model": page.model,
+        "headline": page.headline,
+        "decisions": len(sample),
+        "stands_for": page.standing_for,
+        "since": sample.since,
+        "features": features,
+        "dependence": page.dependence,
+    }
+
+
+def _quantile(values: np.ndarray, weights: np.ndarray, q: float) -> float:
+    """The smallest value with at least a share `q` of the weight at or below it."""
+    order = np.argsort(values)
+    mass = np.cumsum(weights[order])
+    return float(values[order][min(len(values) - 1, int(np.searchsorted(mass, q * mass[-1])))])

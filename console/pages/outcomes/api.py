@@ -1,0 +1,373 @@
+"""Outcomes and disputes over REST: what happened later, and whether a refusal was wrong."""
+
+from __future__ import annotations
+
+import re
+import uuid
+
+from django.db.models import QuerySet
+from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_field
+from rest_framework import serializers, status
+from rest_framework.exceptions import NotFound, ValidationError
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from console.api.fields import LIMIT, Text, WordField, limit_of
+from console.frame import app_looks
+from console.pages.lookup.api import found
+from control.audit import chain
+from control.audit.actors import Actor
+from control.errors import Refused
+from decider.contracts.ids import format_decision_id, parse_decision_id
+from decider.contracts.vocabulary import Action
+from decisions import disputes, outcomes
+from decisions.models import Dispute, Outcome
+from decisions.outcome_models import Kind
+
+_PLACE = re.compile(r"([0-9]{1,18})([od])")
+"""A dispute, and whether it was open (o) or decided (d) when it was listed."""
+_REASON = {"max_length": chain.REASON_MAX, "trim_whitespace": True}
+
+
+@extend_schema_field(
+    {"type": "string", "pattern": "^dec_0[0-5][0-9a-f]{10}7[0-9a-f]{3}[89ab][0-9a-f]{15}$"}
+)
+class DecisionId(serializers.Field):
+    """A decision id: dec_ and 32 hexadecimal digits."""
+
+    default_error_messages = {"invalid": "A decision id is dec_ and 32 hexadecimal digits."}
+
+    def to_internal_value(self, data: object) -> uuid.UUID:
+        if not isinstance(data, str) or (raw := parse_decision_id(data)) is None:
+            self.fail("invalid")
+        return uuid.UUID(bytes=raw)
+
+    def to_representation(self, value: uuid.UUID) -> str:
+        return format_decision_id(value.bytes)
+
+
+class OutcomeIn(serializers.Serializer):
+    """One thing that happened later, about an app, a credential's digest, a request or a
+    decision.
+    """
+
+    key = Text(max_length=200, help_text="Your own name for it: sent again, it changes nothing.")
+    kind = serializers.ChoiceField(Kind.choices)
+    occurred_at = serializers.DateTimeField()
+    reported_at = serializers.DateTimeField(
+        allow_null=True, default=None, help_text="When its source knew of it; now unless told."
+    )
+    matured_at = serializers.DateTimeField(
+        allow_null=True, default=None, help_text="From when it counts; at once unless told."
+    )
+    app = Text(allow_blank=True, default="", max_length=128)
+    token_digest = Text(
+        allow_blank=True, default="", max_length=32, help_text="Never the token itself."
+    )
+    request_id = Text(allow_blank=True, default="", max_length=200)
+    decision = DecisionId(allow_null=True, default=None)
+    weight = serializers.FloatField(default=1.0, help_text="How many such events it stands for.")
+    note = Text(allow_blank=True, default="", max_length=500)
+
+
+class OutcomesIn(serializers.Serializer):
+    """A report."""
+
+    outcomes = serializers.ListField(child=OutcomeIn(), min_length=1, max_length=outcomes.MOST)
+    reason = Text(**_REASON, help_text="Where these are from; kept in the audit log.")
+
+
+class OutcomesDone(serializers.Serializer):
+    """What a report did."""
+
+    stored = serializers.IntegerField()
+    repeated = serializers.IntegerField(help_text="Keys that were there with the same content.")
+
+
+class OutcomeOut(serializers.ModelSerializer):
+    """A kept outcome."""
+
+    decision = DecisionId(allow_null=True)
+    mature = serializers.BooleanField(source="is_mature", help_text="Whether it counts by now.")
+
+    class Meta:
+        model = Outcome
+        fields = [
+            "key",
+            "kind",
+            "occurred_at",
+            "reported_at",
+            "matured_at",
+            "mature",
+            "source",
+            "weight",
+            "app",
+            "request_id",
+            "decision",
+            "note",
+            "by",
+        ]
+
+
+class OutcomesPage(serializers.Serializer):
+    """A page of outcomes."""
+
+    results = OutcomeOut(many=True)
+    next = serializers.CharField(
+        allow_null=True, help_text="Give it as `before` for the next page; null on the last."
+    )
+
+
+_AT = {"type": "string", "pattern": "^([0-9]{1,18}[od])?$"}
+_PAGE = OpenApiParameter(
+    "limit",
+    LIMIT,
+    description=f"Rows on a page, 1 to {LIMIT['maximum']}; {LIMIT['default']} unless told.",
+)
+
+
+class Outcomes(APIView):
+    """What happened later."""
+
+    permission = {"GET": "decisions.view_outcome", "POST": outcomes.PERMISSION}
+
+    @extend_schema(
+        operation_id="outcomes_list",
+        responses=OutcomesPage,
+        parameters=[
+            OpenApiParameter("app", str, description="Only what is about this app."),
+            OpenApiParameter(
+                "before",
+                str,
+                description="Show what is older than the outcome of this key: a page's `next`.",
+            ),
+            _PAGE,
+        ],
+    )
+    def get(self, request: Request) -> Response:
+        """The latest outcomes: of an app by when they occurred, else by when they were stored."""
+        app = request.query_params.get("app", "")
+        if len(app) > 128 or "\x00" in app:
+            raise ValidationError({"app": "An app id has at most 128 characters, and no NUL."})
+        size = limit_of(request)
+        rows = list(
+            outcomes.latest(app, _before(request.query_params.get("before", ""), app))[: size + 1]
+        )
+        some = rows[:size]
+        app_looks.note_rows(request, some, "outcomes over the API")
+        if app and not some:
+            app_looks.note_known(
+                request, app, "outcomes over the API"
+            )  # that there is none is said of an app, too
+        return Response(
+            OutcomesPage({"results": some, "next": some[-1].key if len(rows) > size else None}).data
+        )
+
+    @extend_schema(
+        operation_id="outcomes_report", request=OutcomesIn, responses={201: OutcomesDone}
+    )
+    def post(self, request: Request) -> Response:
+        """Stores all of them, or none. The same key with other content is a conflict."""
+        given = OutcomesIn(data=request.data)
+        given.is_valid(raise_exception=True)
+        reports = [outcomes.Report(**one) for one in given.validated_data["outcomes"]]
+        try:
+            done = outcomes.report_all(
+                reports,
+                by=Actor.of(request.user),
+                reason=given.validated_data["reason"],
+                source="api",
+            )
+        except outcomes.Conflicts:
+            raise
+        except outcomes.Invalid as error:
+            raise ValidationError({"outcomes": _placed(error, len(reports))}) from error
+        return Response(OutcomesDone(done).data, status=status.HTTP_201_CREATED)
+
+
+def _before(key: str, app: str) -> Outcome | None:
+    """The outcome that a page begins after. Raises NotFound for a key that is not in the list."""
+    if not key:
+        return None
+    last = Outcome.objects.filter(key=key).first() if "\x00" not in key else None
+    if last is None or (app and last.app != app):
+        raise NotFound("No outcome of this list has the key in “before”.")
+    return last
+
+
+def _placed(error: outcomes.Invalid, count: int) -> list[dict[str, list[str]]]:
+    """What is wrong, at the place of each report."""
+    places: list[dict[str, list[str]]] = [{} for _ in range(count)]
+    for problem in error.problems:
+        places[problem.number].setdefault(problem.field, []).append(problem.text)
+    return places
+
+
+class DisputeIn(serializers.Serializer):
+    """Saying that a refusal was wrong."""
+
+    decision = DecisionId()
+    reason = Text(**_REASON)
+    ticket = Text(max_length=disputes.TICKET_MAX, allow_blank=True, default="")
+
+
+class VerdictIn(serializers.Serializer):
+    """A second person's verdict."""
+
+    verdict = serializers.ChoiceField(
+        ["uphold", "decline"], help_text="uphold: it was a false throttle; decline: it was correct."
+    )
+    reason = Text(**_REASON)
+
+
+class DisputeOut(serializers.ModelSerializer):
+    """A dispute."""
+
+    number = serializers.IntegerField(source="pk")
+    decision = DecisionId()
+    action = WordField(Action)
+
+    class Meta:
+        model = Dispute
+        fields = [
+            "number",
+            "decision",
+            "at",
+            "app",
+            "action",
+            "state",
+            "claim",
+            "ticket",
+            "opened_name",
+            "opened_at",
+            "decided_name",
+            "decided_at",
+            "verdict_reason",
+            "weight",
+        ]
+
+
+class DisputesPage(serializers.Serializer):
+    """A page of disputes."""
+
+    results = DisputeOut(many=True)
+    next = serializers.CharField(
+        allow_null=True, help_text="Give it as `after` for the next page; null on the last."
+    )
+
+
+class Disputes(APIView):
+    """The queue of disputes."""
+
+    permission = {"GET": "decisions.view_dispute", "POST": disputes.OPEN_PERMISSION}
+
+    @extend_schema(
+        operation_id="disputes_list",
+        responses=DisputesPage,
+        parameters=[
+            OpenApiParameter(
+                "show", str, enum=["open", "mine", "decided"], description="open unless told."
+            ),
+            OpenApiParameter(
+                "after", _AT, description="Show what follows in the queue: a page's `next`."
+            ),
+            _PAGE,
+        ],
+    )
+    def get(self, request: Request) -> Response:
+        """Disputes: those that wait oldest first, decided ones latest first."""
+        which = request.query_params.get("show", "open")
+        if which not in ("open", "mine", "decided"):
+            raise ValidationError({"show": "One of open, mine, decided."})
+        size = limit_of(request)
+        rows = list(
+            _queue(which, request.user.get_username(), request.query_params.get("after", ""))[
+                : size + 1
+            ]
+        )
+        some = rows[:size]
+        app_looks.note_rows(request, some, "disputes over the API")
+        return Response(
+            DisputesPage(
+                {"results": some, "next": _place(some[-1]) if len(rows) > size else None}
+            ).data
+        )
+
+    @extend_schema(operation_id="disputes_open", request=DisputeIn, responses={201: DisputeOut})
+    def post(self, request: Request) -> Response:
+        """Opens a dispute about a stored refusal."""
+        given = DisputeIn(data=request.data)
+        given.is_valid(raise_exception=True)
+        values = given.validated_data
+        decision = found(format_decision_id(values["decision"].bytes))
+        app_looks.note(
+            request, decision.app, f"decision {decision.name}, to dispute it over the API"
+        )
+        made = disputes.open_dispute(
+            decision, by=Actor.of(request.user), reason=values["reason"], ticket=values["ticket"]
+        )
+        return Response(DisputeOut(made).data, status=status.HTTP_201_CREATED)
+
+
+class DisputeDetail(APIView):
+    """One dispute."""
+
+    permission = "decisions.view_dispute"
+
+    @extend_schema(operation_id="disputes_retrieve", responses=DisputeOut)
+    def get(self, request: Request, number: int) -> Response:
+        """A dispute and how it stands."""
+        return Response(DisputeOut(_dispute(request, number)).data)
+
+
+class Verdict(APIView):
+    """Deciding a dispute."""
+
+    permission = disputes.ADJUDICATE_PERMISSION
+
+    @extend_schema(operation_id="disputes_decide", request=VerdictIn, responses=DisputeOut)
+    def post(self, request: Request, number: int) -> Response:
+        """Decides an open dispute, once, as a second person; the verdict becomes a matured
+        outcome.
+        """
+        _dispute(request, number)
+        given = VerdictIn(data=request.data)
+        given.is_valid(raise_exception=True)
+        values = given.validated_data
+        decided = disputes.adjudicate(
+            number, values["verdict"], by=Actor.of(request.user), reason=values["reason"]
+        )
+        return Response(DisputeOut(decided).data)
+
+
+def _place(one: Dispute) -> str:
+    """Where a page ended: the dispute's number, and whether it was open then, as its place changes
+    when it is decided.
+    """
+    return f"{one.pk}{'o' if one.is_open else 'd'}"
+
+
+def _queue(which: str, login: str, place: str) -> QuerySet[Dispute]:
+    """A queue, or what follows a place in it. Raises ValidationError for what is no place, NotFound
+    for one that is not there.
+    """
+    if not place:
+        return disputes.queue(which, login)
+    if (match := _PLACE.fullmatch(place)) is None:
+        raise ValidationError(
+            {"after": "This is no place in the queue: give back a page's `next`."}
+        )
+    last = Dispute.objects.filter(pk=int(match[1])).first()
+    if last is None or (last.is_open and (match[2] == "d" or which == "decided")):
+        raise NotFound("This queue has no such place.")
+    return disputes.after(which, login, last, match[2] == "o")
+
+
+def _dispute(request: Request, number: int) -> Dispute:
+    try:
+        one = disputes.by_number(number)
+    except Refused as error:
+        raise NotFound(str(error)) from error
+    app_looks.note(request, one.app, f"dispute {number} over the API")
+    return one

@@ -1,0 +1,91 @@
+"""Outcomes: what was reported lately, and uploading a file of them."""
+
+from __future__ import annotations
+
+from django import forms
+from django.contrib import messages
+from django.contrib.auth.decorators import permission_required
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods
+
+from console.frame import app_looks, roles
+from control.audit import chain
+from control.audit.actors import Actor
+from control.errors import NotAllowed, Refused
+from decisions import outcome_csv, outcomes
+from decisions.models import Outcome
+from decisions.outcome_csv import LineProblem
+from decisions.outcome_models import Kind
+
+_VIEW = "decisions.view_outcome"
+LATEST = 25
+SHOWN = 50
+"""Problems of a file shown at most."""
+
+
+class UploadForm(forms.Form):
+    """A file, and where it is from."""
+
+    file = forms.FileField(allow_empty_file=True, error_messages={"required": "Choose a file."})
+    reason = forms.CharField(
+        max_length=chain.REASON_MAX,
+        error_messages={"required": "Say where these outcomes are from."},
+    )
+
+
+@require_http_methods(["GET", "POST"])
+@never_cache
+@permission_required(_VIEW, raise_exception=True)
+def page(request: HttpRequest) -> HttpResponse:
+    """The latest outcomes; who may uploads more."""
+    form = UploadForm(request.POST, request.FILES) if request.method == "POST" else UploadForm()
+    problems: tuple[LineProblem, ...] = ()
+    if request.method == "POST":
+        _allow(request)
+        if form.is_valid():
+            try:
+                return _stored(request, form)
+            except Refused as error:
+                problems = outcome_csv.problems_of(error)
+    bad = bool(problems or form.errors)
+    context = _context(request, form, problems)
+    app_looks.note_rows(request, context["latest"], "outcomes")
+    return render(request, "decisions/outcomes.html", context, status=422 if bad else 200)
+
+
+def _allow(request: HttpRequest) -> None:
+    try:
+        outcomes.check_may_report(request.user)
+    except NotAllowed as error:
+        raise PermissionDenied(f"{error} {roles.who_can(outcomes.PERMISSION)}.") from error
+
+
+def _stored(request: HttpRequest, form: UploadForm) -> HttpResponse:
+    data = form.cleaned_data["file"].read(outcome_csv.LARGEST + 1)
+    done = outcome_csv.upload(data, by=Actor.of(request.user), reason=form.cleaned_data["reason"])
+    known = f", {done.repeated:,} known already" if done.repeated else ""
+    messages.info(
+        request, f"{done.stored:,} outcome{'' if done.stored == 1 else 's'} stored{known}."
+    )
+    return redirect("outcomes")
+
+
+def _context(
+    request: HttpRequest, form: UploadForm, problems: tuple[LineProblem, ...]
+) -> dict[str, object]:
+    return {
+        "page": "disputes",
+        "form": form,
+        "problems": problems[:SHOWN],
+        "problem_count": len(problems),
+        "latest": list(Outcome.objects.order_by("-stored_at", "-pk")[:LATEST]),
+        "may_report": outcomes.may_report(request.user),
+        "columns": outcome_csv.COLUMNS,
+        "required": outcome_csv.REQUIRED,
+        "kinds": Kind.choices,
+        "largest": outcome_csv.LARGEST,
+        "most": outcomes.MOST,
+    }

@@ -1,0 +1,100 @@
+"""Receipts over REST."""
+
+from __future__ import annotations
+
+import uuid
+
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers
+from rest_framework.exceptions import ValidationError
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from console.api.fields import Text, WordField
+from console.frame import app_looks
+from console.frame.permissions import READ
+from console.pages.decision.api import CustomerText
+from console.pages.receipts.reading import Opened, opened
+from control.errors import KeysError
+from decider.contracts.ids import format_decision_id
+from decider.contracts.vocabulary import REASONS, Action, Reason, Stage
+from decider.refusal.receipt import ReceiptError
+from decisions import lookup
+from decisions.models import utc
+from explain import customer
+
+
+class ReceiptIn(serializers.Serializer):
+    """A receipt, as a refusal's response carried it."""
+
+    receipt = Text(max_length=1000)
+
+
+class ReceiptOut(serializers.Serializer):
+    """What a receipt says. It holds no score; `stored` tells whether the whole record is here
+    too.
+    """
+
+    decision = serializers.CharField()
+    app = serializers.CharField(
+        allow_blank=True,
+        help_text="Id of the app whose pseudonym it holds; empty when nobody known here has it.",
+    )
+    pseudonym = serializers.CharField(
+        help_text="What stands for the app in the receipt: 16 hexadecimal digits."
+    )
+    at = serializers.DateTimeField()
+    action = WordField(Action)
+    stage = WordField(Stage)
+    reason = WordField(Reason)
+    why = serializers.CharField(help_text="The reason in one clause.")
+    codes = serializers.ListField(
+        child=serializers.CharField(), help_text="What spoke against it, strongest first."
+    )
+    retry_after = serializers.IntegerField(help_text="Seconds; 0 when a retry would not help.")
+    config_version = serializers.IntegerField()
+    model = serializers.CharField(allow_blank=True, help_text="Begin of the model's digest.")
+    stored = serializers.BooleanField()
+    customer_text = CustomerText()
+
+
+class Receipts(APIView):
+    """Opening receipts."""
+
+    permission = READ
+
+    @extend_schema(operation_id="receipts_open", request=ReceiptIn, responses=ReceiptOut)
+    def post(self, request: Request) -> Response:
+        """What a receipt says, also of a decision that was not stored. One that was changed in any
+        bit is refused.
+        """
+        given = ReceiptIn(data=request.data)
+        given.is_valid(raise_exception=True)
+        try:
+            found = opened(given.validated_data["receipt"])
+        except (ReceiptError, KeysError) as error:
+            raise ValidationError({"receipt": str(error)}) from error
+        if found.app:
+            app_looks.note(request, found.app, "a receipt over the API")
+        return Response(ReceiptOut(_told(found)).data)
+
+
+def _told(found: Opened) -> dict[str, object]:
+    r = found.receipt
+    return {
+        "app": found.app,
+        "pseudonym": r.app,
+        "decision": format_decision_id(r.decision),
+        "at": utc(r.at),
+        "action": r.action,
+        "stage": r.stage,
+        "reason": r.reason,
+        "why": REASONS[r.reason].text,
+        "codes": r.codes,
+        "retry_after": r.retry_after,
+        "config_version": r.config_version,
+        "model": r.model,
+        "stored": lookup.find(uuid.UUID(bytes=r.decision)) is not None,
+        "customer_text": customer.say(customer.of_receipt(r)),
+    }

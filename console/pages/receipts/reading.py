@@ -1,0 +1,75 @@
+"""Reading a receipt from what someone pastes or sends."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from dataclasses import dataclass
+
+from django.conf import settings
+from django.urls import reverse
+
+from control.deciders import keys
+from control.errors import KeysError
+from control.models import App
+from decider.refusal import receipt as receipts
+from decider.refusal.receipt import Key, Receipt, ReceiptError
+from decisions import lookup
+
+_FORM = re.compile(r"[\w-]{90,300}", re.ASCII)
+"""Nothing shorter is a receipt; a longer word is a credential."""
+
+
+@dataclass(frozen=True, slots=True)
+class PastedReceipt:
+    """What a pasted text with the form of a receipt turned out to be."""
+
+    address: str = ""
+    """Address of its story; empty when it cannot be relied on."""
+    hint: str = ""
+    """Why it cannot be relied on."""
+    decision: uuid.UUID | None = None
+    """The decision it is about."""
+    app: str = ""
+    """Id of the app; empty when it is not known."""
+
+
+def read(text: str) -> PastedReceipt | None:
+    """What a pasted text is, when it has the form of a receipt: where its story is, or why it
+    cannot be relied on.
+    """
+    if not _FORM.fullmatch(text):
+        return None
+    try:
+        found = opened(text)
+    except (ReceiptError, KeysError) as error:
+        return PastedReceipt(hint=f"Read as a receipt. {error}")
+    decision = uuid.UUID(bytes=found.receipt.decision)
+    return PastedReceipt(reverse("receipt", args=[text]), decision=decision, app=found.app)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A receipt that holds, with the app it is about."""
+
+    receipt: Receipt
+    app: str
+    """Id of the app; "" when its pseudonym is nobody's who is known here."""
+
+
+def opened(text: str) -> Opened:
+    """What a receipt of this installation says. Raises ReceiptError, KeysError."""
+    sealers = receipts.keys_of(keys.load_token_keys(settings.SLUICE_KEYS))
+    found = receipts.open_sealed(text, sealers)
+    return Opened(found, _app(found, receipts.key_of(text, sealers)))
+
+
+def _app(found: Receipt, sealer: Key) -> str:
+    """The app behind a receipt's pseudonym: that of its stored decision when it is the same, else a
+    registered one; "" when it is none of them.
+    """
+    stored = lookup.find(uuid.UUID(bytes=found.decision))
+    if stored is not None and sealer.pseudonym(stored.app) == found.app:
+        return stored.app
+    registered = App.objects.values_list("id", flat=True)
+    return next((a for a in registered.iterator() if sealer.pseudonym(a) == found.app), "")

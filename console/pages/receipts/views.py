@@ -1,0 +1,34 @@
+"""The page of a receipt. Only a receipt that holds gets an address."""
+
+from __future__ import annotations
+
+from django.contrib.auth.decorators import permission_required
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_GET
+
+from console.frame.app_looks import note as look
+from console.frame.permissions import READ
+from console.pages.receipts.reading import opened
+from control.errors import KeysError
+from decider.refusal.receipt import ReceiptError
+from explain import receipt_story
+
+
+@require_GET
+@permission_required(READ, raise_exception=True)
+def receipt(request: HttpRequest, text: str) -> HttpResponse:
+    """The story of a receipt."""
+    try:
+        found = opened(text)
+    except (ReceiptError, KeysError) as error:
+        return render(
+            request,
+            "explain/receipt.html",
+            {"page": "lookup", "r": None, "problem": str(error)},
+            status=404,
+        )
+    if found.app:
+        look(request, found.app, "a receipt")
+    story = receipt_story.tell(found.receipt, found.app)
+    return render(request, "explain/receipt.html", {"page": "lookup", "r": story, "problem": ""})

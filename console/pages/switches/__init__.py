@@ -1,0 +1,1 @@
+"""The kill switch, its preview and its propagation."""

@@ -1,0 +1,245 @@
+"""The switches page: what is engaged, flipping a switch, and how far the flip has reached."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import groupby
+
+from django.contrib.auth.decorators import permission_required
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.utils import timezone
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_GET, require_http_methods
+from django.views.decorators.vary import vary_on_headers
+from django_htmx.http import HttpResponseClientRedirect
+
+from console.display import format as fmt
+from console.frame import app_looks, roles
+from console.pages.switches import preview as switch_preview
+from console.pages.switches.forms import FlipForm
+from control.audit.actors import Actor
+from control.config import changes
+from control.deciders import acks
+from control.errors import ControlError, NotAllowed, StoreUnavailable
+from control.models import SwitchFlip
+from control.switches import switches
+
+_VIEW = "control.view_switchflip"
+ENDED_DAYS = 7
+VERBS: tuple[switches.Verb, ...] = ("engage", "extend", "clear")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One switch of the catalogue as it stands."""
+
+    kind: switches.SwitchKind
+    flip: SwitchFlip | None
+    """The flip in force; None when the switch is clear."""
+    last: str
+    """When it was last engaged and for how long, in words."""
+    ends: str
+    """How far off its end is, in words; empty when it has none."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Switches of the same reach."""
+
+    name: str
+    lines: tuple[Line, ...]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A flip that is over."""
+
+    label: str
+    when: str
+    how: str
+
+
+@dataclass(frozen=True)
+class Page:
+    """Everything on the page but the propagation panel."""
+
+    groups: tuple[Group, ...]
+    engaged: tuple[Line, ...]
+    ended: tuple[Ended, ...]
+    may_flip: bool
+    who_can: str
+
+    @property
+    def headline(self) -> str:
+        count = len(self.engaged)
+        return (
+            "All kill switches are clear"
+            if not count
+            else f"{count} kill switch{'es' if count > 1 else ''} engaged"
+        )
+
+
+@require_GET
+@never_cache
+@permission_required(_VIEW, raise_exception=True)
+def page(request: HttpRequest) -> HttpResponse:
+    """All switches, widest first, what is engaged on top."""
+    context = {"page": "switches", "switches": compose(request.user), **_reached()}
+    return render(request, "control/switches.html", context)
+
+
+@require_GET
+@never_cache
+@permission_required(_VIEW, raise_exception=True)
+def propagation(request: HttpRequest) -> HttpResponse:
+    """The panel that says how far the newest config has reached."""
+    return render(request, "control/propagation.html", _reached())
+
+
+@require_http_methods(["GET", "POST"])
+@never_cache
+@vary_on_headers("HX-Request")
+@permission_required(_VIEW, raise_exception=True)
+def flip(request: HttpRequest, name: str, verb: str) -> HttpResponse:
+    """Asks before a flip, and makes it: a sheet for htmx, a page without script."""
+    kind, asked = _asked(request, name, verb)
+    form = FlipForm(kind, asked, request.POST if request.method == "POST" else None)
+    if request.method == "POST" and form.is_valid():
+        try:
+            _flip(asked, name, form, Actor.of(request.user))
+        except ControlError as error:
+            form.add_error(None, str(error))
+        else:
+            there = reverse("switches")
+            return HttpResponseClientRedirect(there) if request.htmx else redirect(there)
+    context = {
+        "page": "switches",
+        "kind": kind,
+        "verb": asked,
+        "form": form,
+        "engaged": switches.engaged().get(name),
+    }
+    context["at_least"] = timezone.now() + timedelta(minutes=1)
+    if not request.htmx and asked != "extend":
+        context["preview"] = _preview(request, asked)
+    template = "control/flip_sheet.html" if request.htmx else "control/flip.html"
+    return render(request, template, context, status=422 if form.errors else 200)
+
+
+@require_GET
+@never_cache
+@permission_required(_VIEW, raise_exception=True)
+def preview(request: HttpRequest, name: str, verb: str) -> HttpResponse:
+    """What the flip would have changed in the last hour; loaded after the form, which never waits
+    for it.
+    """
+    _, asked = _asked(request, name, verb)
+    return render(
+        request, "control/preview.html", {"preview": _preview(request, asked), "verb": asked}
+    )
+
+
+def compose(user: object) -> Page:
+    """The page for this person."""
+    now = timezone.now()
+    there, last = switches.engaged(now), switches.last_flips()
+    lines = [
+        _line(kind, there.get(name), last.get(name), now)
+        for name, kind in switches.CATALOGUE.items()
+    ]
+    ended = switches.ended(now - timedelta(days=ENDED_DAYS), now)
+    return Page(
+        groups=tuple(
+            Group(name, tuple(of)) for name, of in groupby(lines, key=lambda line: line.kind.group)
+        ),
+        engaged=tuple(line for line in lines if line.flip is not None),
+        ended=tuple(_ended(row, now) for row in ended),
+        may_flip=switches.may_flip(user),
+        who_can=roles.who_can(switches.PERMISSION),
+    )
+
+
+def _line(
+    kind: switches.SwitchKind, flip: SwitchFlip | None, last: SwitchFlip | None, now: datetime
+) -> Line:
+    ends = (
+        f"ends in {fmt.span(flip.until - now)}"
+        if flip is not None and flip.until is not None
+        else ""
+    )
+    return Line(kind, flip, _last(last, now), ends)
+
+
+def _asked(request: HttpRequest, name: str, verb: str) -> tuple[switches.SwitchKind, switches.Verb]:
+    """The switch and the verb of the address, for someone who may flip it."""
+    try:
+        switches.check_may_flip(request.user)
+    except NotAllowed as error:
+        raise PermissionDenied(f"{error} {roles.who_can(switches.PERMISSION)}.") from error
+    for known in VERBS:
+        if known == verb and name in switches.CATALOGUE:
+            return switches.kind(name), known
+    raise Http404
+
+
+def _flip(verb: switches.Verb, name: str, form: FlipForm, by: Actor) -> None:
+    reason = form.cleaned_data["reason"]
+    if verb == "clear":
+        switches.clear(name, by=by, reason=reason)
+    elif verb == "extend":
+        switches.extend(name, by=by, reason=reason, until=form.until)
+    else:
+        switches.engage(name, by=by, reason=reason, until=form.until)
+
+
+def _preview(request: HttpRequest, verb: switches.Verb) -> switch_preview.Preview:
+    """The preview, with the looks at its examples."""
+    found = switch_preview.of_all_ml("clear" if verb == "clear" else "engage")
+    app_looks.note_rows(request, found.examples, "an example of what a switch would change")
+    return found
+
+
+def _reached() -> dict[str, object]:
+    """How far the newest version is, for the panel: `reached` is None when there is no version or
+    Valkey does not answer, which `reached_error` then says in a sentence.
+    """
+    if (row := changes.latest()) is None:
+        return {"reached": None, "reached_error": ""}
+    try:
+        return {"reached": acks.propagation(row, time.time()), "reached_error": ""}
+    except StoreUnavailable:
+        state = (
+            "was published" if row.published_at else "is not published; that is retried every 2 s"
+        )
+        said = (
+            f"Valkey does not answer, so acks cannot be read. Config {row.version} is committed and"
+            f" {state}."
+        )
+        return {"reached": None, "reached_error": said}
+
+
+def _last(row: SwitchFlip | None, now: datetime) -> str:
+    if row is None:
+        return "Never"
+    if (end := row.end(now)) is None:
+        return f"Since {_day(row.engaged_at, now)}"
+    return f"{_day(row.engaged_at, now)}, {fmt.span(end - row.engaged_at)}"
+
+
+def _ended(row: SwitchFlip, now: datetime) -> Ended:
+    end = row.end(now) or now
+    kind = switches.CATALOGUE.get(row.name)
+    last = f"{end:%H:%M}" if end.date() == row.engaged_at.date() else _day(end, now)
+    how = f"Cleared by {row.ended_by}" if row.ended_by else f"Ended by itself. Engaged by {row.by}"
+    return Ended(
+        kind.label if kind else row.name, f"{_day(row.engaged_at, now)} to {last} UTC", how
+    )
+
+
+def _day(at: datetime, now: datetime) -> str:
+    return f"{at:%H:%M}" if at.date() == now.date() else f"{at.day} {at:%b, %H:%M}"

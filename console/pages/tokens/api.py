@@ -1,0 +1,81 @@
+"""Tokens for machines over REST."""
+
+from __future__ import annotations
+
+from django.http import Http404
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers, status
+from rest_framework.authentication import SessionAuthentication
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from console.api.fields import Text
+from control.audit import tokens
+
+
+class TokenIn(serializers.Serializer):
+    """A wish for a token."""
+
+    reason = Text(max_length=200, help_text="What it is for; kept in the audit log.")
+    days = serializers.IntegerField(
+        min_value=tokens.SHORTEST_DAYS,
+        max_value=tokens.LONGEST_DAYS,
+        default=tokens.USUAL_DAYS,
+        help_text="Days until it ends by itself.",
+    )
+
+
+class TokenOut(serializers.Serializer):
+    """A token as it is listed: never the token itself."""
+
+    id = serializers.CharField(
+        source="token_key", help_text="Its first characters; names it here and in the audit log."
+    )
+    created = serializers.DateTimeField()
+    expiry = serializers.DateTimeField(allow_null=True)
+
+
+class TokenMade(TokenOut):
+    """A new token, this once with the token."""
+
+    token = serializers.CharField(
+        help_text="Send it as `Authorization: Token ...`. It is not shown again."
+    )
+
+
+class Tokens(APIView):
+    """One's own tokens. Only a signed-in session may make one, so that a leaked token cannot make
+    others.
+    """
+
+    authentication_classes = [SessionAuthentication]
+    permission = tokens.PERMISSION
+
+    @extend_schema(operation_id="tokens_list", responses=TokenOut(many=True))
+    def get(self, request: Request) -> Response:
+        """Your tokens that have not ended."""
+        return Response(TokenOut(tokens.living(request.user), many=True).data)
+
+    @extend_schema(operation_id="tokens_create", request=TokenIn, responses={201: TokenMade})
+    def post(self, request: Request) -> Response:
+        """Makes a token that may do what you may do."""
+        wish = TokenIn(data=request.data)
+        wish.is_valid(raise_exception=True)
+        made, text = tokens.make(by=request.user, **wish.validated_data)
+        made.token = text
+        return Response(TokenMade(made).data, status=status.HTTP_201_CREATED)
+
+
+class TokenDetail(APIView):
+    """One of one's own tokens."""
+
+    authentication_classes = [SessionAuthentication]
+    permission = tokens.PERMISSION
+
+    @extend_schema(operation_id="tokens_revoke", responses={204: None})
+    def delete(self, request: Request, token: str) -> Response:
+        """Ends a token at once."""
+        if not tokens.revoke(by=request.user, token=token):
+            raise Http404
+        return Response(status=status.HTTP_204_NO_CONTENT)
