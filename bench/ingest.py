@@ -21,14 +21,14 @@ import psycopg
 from console.local import servers
 from decider.contracts import features, ids, signals
 from decider.contracts.event import Event
-from decisions import binary
+from decisions.store import copy_format
 
 ROWS = 20_000
 """Rows of one measurement."""
 COMMIT = 5_000
 """Rows of one transaction, what a busy ingest takes at once."""
 TARGET = 2.3
-TEXT_COPY = binary.COPY.replace(" (FORMAT BINARY)", "")
+TEXT_COPY = copy_format.COPY.replace(" (FORMAT BINARY)", "")
 
 
 def measure(rounds: int = 3) -> list[dict[str, object]]:
@@ -77,15 +77,15 @@ def _rate(
 
 
 def _copy_binary(cursor: psycopg.Cursor, events: list[Event]) -> None:
-    texts = binary.Texts()
-    with cursor.copy(binary.COPY) as copy:
-        for block in binary.blocks(events, texts):
+    texts = copy_format.Texts()
+    with cursor.copy(copy_format.COPY) as copy:
+        for block in copy_format.blocks(events, texts):
             copy.write(block)
 
 
 def _copy_text(cursor: psycopg.Cursor, events: list[Event]) -> None:
     """What psycopg's documentation shows: Python values, row by row."""
-    plain = binary.COLUMNS[2:]
+    plain = copy_format.COLUMNS[2:]
     with cursor.copy(TEXT_COPY) as copy:
         for e in events:
             values = [getattr(e, name) for name in plain]

@@ -233,13 +233,14 @@ def _fill(now: float) -> tuple[list[str], list[str], float]:
 
     from django.db import connection, transaction
 
-    from decisions import binary, ingest, levels, partitions, rollup
+    from decisions.counts import append, rollup
+    from decisions.store import copy_format, partitions, worker
 
     partitions.make(
         partitions.DECISIONS,
         {datetime.fromtimestamp(now - 86_400 * k, UTC).date() for k in range(DAYS + 1)},
     )
-    texts, counts, draw = binary.Texts(), rollup.Counts(), _drawing()
+    texts, counts, draw = copy_format.Texts(), append.Counts(), _drawing()
     apps: list[str] = []
     ids: list[str] = []
     stored_s = 0.0
@@ -251,13 +252,13 @@ def _fill(now: float) -> tuple[list[str], list[str], float]:
         )
         began = time.perf_counter()
         with transaction.atomic():
-            ingest.copy_events(events, texts, counts)
+            worker.copy_events(events, texts, counts)
         counts.settle()
         stored_s += time.perf_counter() - began
         if start / ROWS >= 0.88:
             apps += [e.app for e in events[:: COMMIT // 50]]
         ids += [e.id.hex() for e in events[:: COMMIT // 5]]
-    levels.compact(now)
+    rollup.compact(now)
     with connection.cursor() as cursor:
         cursor.execute("VACUUM ANALYZE")
     return apps, ids, stored_s

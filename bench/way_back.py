@@ -14,8 +14,9 @@ from msgspec import structs
 from decider.contracts.config import Config, ModelRef, Sampling
 from decider.contracts.event import Event
 from decider.scoring.model import Model
-from explain import way_back
-from learning import services, simulate, train
+from explain.recourse import search as recourse_search
+from learning.traffic import services, simulate
+from learning.training import train
 
 REFUSALS, SHARE_TARGET, MS_TARGET = 1000, 0.95, 200.0
 RUNS = ((91, 140.0, 1.0), (92, 220.0, 0.5), (93, 120.0, 1.0))
@@ -28,11 +29,11 @@ def measure() -> list[dict[str, object]]:
     """
     model = Model.load(train.train().data)
     refused = list(islice(_refusals(model), REFUSALS))
-    way_back.find(*refused[0], model)
+    recourse_search.find(*refused[0], model)
     found, took = 0, []
     for event, document in refused:
         started = time.perf_counter()
-        found += bool(way_back.find(event, document, model).ways)
+        found += bool(recourse_search.find(event, document, model).ways)
         took.append((time.perf_counter() - started) * 1e3)
     said = (
         f"{len(refused):,} refusals of {len(RUNS)} simulated runs, all reasons as they came, the"

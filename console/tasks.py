@@ -9,7 +9,7 @@ from celery import shared_task
 
 from control.deciders import profiles
 from control.errors import ControlError
-from decisions import outcomes
+from decisions.outcomes import reports
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +20,7 @@ def tell_found_wrong() -> int:
     how many profiles changed.
     """
     try:
-        return profiles.tell_found_wrong(outcomes.found_wrong(time.time()))
+        return profiles.tell_found_wrong(reports.found_wrong(time.time()))
     except ControlError as error:
         log.warning("refusals found wrong are told to the deciders next time: %s", error)
         return 0

@@ -9,8 +9,9 @@ from celery import shared_task
 from django.conf import settings
 from django.utils import timezone
 
-from decisions import levels, partitions, seen_tokens
+from decisions.counts import rollup, seen_tokens
 from decisions.models import IngestedBatch
+from decisions.store import partitions
 
 DAYS_AHEAD = 3
 KEEP_BATCHES_DAYS = 7
@@ -25,7 +26,7 @@ def keep_partitions() -> dict[str, int]:
     made = partitions.ensure(DAYS_AHEAD)
     keep_days = getattr(settings, "SLUICE_KEEP_DAYS", 30)
     dropped = partitions.drop(keep_days)
-    levels.drop(keep_days, time.time())
+    rollup.drop(keep_days, time.time())
     seen_tokens.drop(keep_days, time.time())
     forgotten, _ = IngestedBatch.objects.filter(
         stored_at__lt=timezone.now() - timedelta(days=KEEP_BATCHES_DAYS)
@@ -36,4 +37,4 @@ def keep_partitions() -> dict[str, int]:
 @shared_task(name="decisions.tasks.compact_counts")
 def compact_counts() -> int:
     """Adds up the counts of the minutes that are over. Returns how many rows that saved."""
-    return levels.compact(time.time())
+    return rollup.compact(time.time())

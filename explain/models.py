@@ -7,10 +7,11 @@ from django.db import models
 from numpy.typing import NDArray
 
 from decider.contracts.artifact import Artifact
-from decisions import partitions
 from decisions.models import Decision
-from explain import reasons, waterfall
-from explain.waterfall import Waterfall
+from decisions.store import partitions
+from explain.shap import waterfall
+from explain.shap.waterfall import Waterfall
+from explain.text import reason_codes
 
 EXPLANATIONS = partitions.Parted("explain_explanation", "computed_at")
 """Explanations are partitioned and dropped by the day of their decision."""
@@ -58,7 +59,10 @@ class Explanation(models.Model):
         """How the score of its decision adds up; `artifact` is the one the decision was made
         with.
         """
-        values, typical = np.frombuffer(bytes(d.features), "<f4"), reasons.typical(artifact, d.tier)
+        values, typical = (
+            np.frombuffer(bytes(d.features), "<f4"),
+            reason_codes.typical(artifact, d.tier),
+        )
         return waterfall.build(self.base, self.values, values, typical, artifact.risk_calibration)
 
 

@@ -14,10 +14,12 @@ from django.db.models import Q
 from django.utils import timezone
 
 from decider.contracts.artifact import ArtifactError
-from decisions import lookup
 from decisions.models import Decision
-from explain import compute, forecast_record, shap_values
+from decisions.search import lookup
+from explain.forecast import track_record
 from explain.models import ModelCheck
+from explain.shap import backlog
+from explain.shap import values as shap_values
 
 log = logging.getLogger("sluice.explain")
 
@@ -27,7 +29,7 @@ def explain_pending() -> dict[str, int]:
     """Explains what was stored lately; run every two seconds. A model seen for the first time is
     checked.
     """
-    done = compute.run(time.time() - compute.HORIZON_S)
+    done = backlog.run(time.time() - backlog.HORIZON_S)
     check_new_models()
     return {"explained": done.explained, "mismatched": done.mismatched, "failed": done.failed}
 
@@ -35,7 +37,7 @@ def explain_pending() -> dict[str, int]:
 @shared_task(name="explain.tasks.explain_backlog", expires=600)
 def explain_backlog() -> dict[str, int]:
     """Explains what an outage left behind; run every five minutes."""
-    done = compute.run(time.time() - compute.SWEEP_S, most=4 * compute.RUN)
+    done = backlog.run(time.time() - backlog.SWEEP_S, most=4 * backlog.RUN)
     return {"explained": done.explained, "mismatched": done.mismatched, "failed": done.failed}
 
 
@@ -46,16 +48,16 @@ def look_ahead() -> dict[str, int]:
     """
     now = time.time()
     return {
-        "settled": forecast_record.settle(now),
-        "made": forecast_record.look_ahead(now),
-        "forgotten": forecast_record.forget(),
+        "settled": track_record.settle(now),
+        "made": track_record.look_ahead(now),
+        "forgotten": track_record.forget(),
     }
 
 
 @shared_task(name="explain.tasks.explain_one", expires=60)
 def explain_one(decision: str) -> int:
     """Explains the decision (UUID as text) whose page someone has opened."""
-    return compute.one(uuid.UUID(decision)).explained
+    return backlog.one(uuid.UUID(decision)).explained
 
 
 @shared_task(name="explain.tasks.check_model")
@@ -90,7 +92,7 @@ def check_model(digest: str) -> bool:
 def check_new_models() -> None:
     """Checks each model that made the newest explanations and was never checked."""
     lately = lookup.within(
-        Decision.objects.filter(raw_risk__isnull=False), time.time() - compute.HORIZON_S
+        Decision.objects.filter(raw_risk__isnull=False), time.time() - backlog.HORIZON_S
     )
     newest = lately.order_by("-id").values_list("model", flat=True)[:1]
     again = timezone.now() - timedelta(minutes=10)  # a model that was not there yet

@@ -19,7 +19,7 @@ from redis.retry import Retry
 from decider.contracts import config as configs
 from decider.contracts import store
 from decider.contracts.vocabulary import MlState
-from decisions.ingest import DEAD_STREAM, waiting
+from decisions.store.worker import DEAD_STREAM, waiting
 
 TIMEOUT_S = 0.5
 """How long a page waits for Valkey before it says that it does not know."""

@@ -11,8 +11,8 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from console.frame.permissions import READ
-from decisions import disputes
-from explain import compute
+from decisions.outcomes import disputes
+from explain.shap import backlog
 from monitoring import fleet
 
 
@@ -56,7 +56,7 @@ class Status(APIView):
                 {
                     "ingest_lag_s": report.ingest_lag_s if report else None,
                     "deciders": len(report.nodes) if report else None,
-                    "explanations": compute.progress(),
+                    "explanations": backlog.progress(),
                     "disputes_open": disputes.waiting().open,
                 }
             ).data

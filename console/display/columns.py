@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from decider.contracts.vocabulary import Action
-from decisions.aggregate import Cell
-from decisions.estimate import NOTHING, Estimate
+from decisions.counts.aggregate import Cell
+from decisions.counts.estimate import NOTHING, Estimate
 
 SMALLEST = 2.0
 """Height of the smallest count that is not zero, pixels: nothing that happened is invisible."""

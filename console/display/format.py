@@ -13,7 +13,7 @@ from django.utils import timezone
 from decider.contracts.ids import format_decision_id
 from decider.contracts.units import UNKNOWN, span
 from decider.contracts.vocabulary import Action, Stage, Tier
-from decisions.estimate import Estimate
+from decisions.counts.estimate import Estimate
 
 _MINUS = "\u2212"
 

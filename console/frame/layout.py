@@ -12,7 +12,7 @@ from django.urls import reverse
 
 from console.frame import app_looks, roles, status_strip
 from control.audit import tokens
-from decisions import disputes
+from decisions.outcomes import disputes
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractUser

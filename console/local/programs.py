@@ -34,7 +34,12 @@ def servers(var: Path) -> list[Program]:
 def workers(var: Path, ports: Mapping[str, int], region: str) -> list[Program]:
     """Everything between a request and a page."""
     found = [_decider(node, var, ports[node], region) for node in DECIDERS]
-    services = ["-m", "learning.demo_services", "--listen", f"127.0.0.1:{ports['services']}"]
+    services = [
+        "-m",
+        "learning.traffic.demo_services",
+        "--listen",
+        f"127.0.0.1:{ports['services']}",
+    ]
     found.append(_python("services", 30, *services, nice=BEHIND))
     found.append(Program("envoy", envoy_command(var / "run" / "envoy.yaml"), 30))
     found.append(
@@ -106,7 +111,7 @@ def traffic(ports: Mapping[str, int]) -> Program:
         "traffic",
         30,
         "-m",
-        "learning.drive",
+        "learning.traffic.drive",
         "--gateway",
         f"http://127.0.0.1:{ports['gateway']}",
         nice=BEHIND,

@@ -8,7 +8,7 @@ from django.conf import settings
 from django.db import migrations, models
 
 # `minute` counts from 1970; `span` is how many minutes a row stands for, 0 as ingest appended it
-# (decisions/rollup.py).
+# (decisions/counts/append.py).
 COUNTS = """
 CREATE TABLE {name} (
     minute integer NOT NULL, span smallint NOT NULL, key integer NOT NULL,

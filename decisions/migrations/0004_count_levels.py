@@ -1,5 +1,5 @@
-"""Counts kept ready in blocks of several lengths beside each other (decisions/levels.py). They are
-made anew from the rows.
+"""Counts kept ready in blocks of several lengths beside each other (decisions/counts/rollup.py).
+They are made anew from the rows.
 """
 
 from django.db import migrations, models

@@ -11,7 +11,7 @@ from control.models import AuditEntry
 from decider.contracts.ids import format_decision_id
 from decider.contracts.vocabulary import Action
 from decisions.models import Decision
-from explain import compute
+from explain.shap import backlog
 from tests.api.conftest import problem
 from tests.decisions.factory import event
 from tests.explain import world
@@ -26,7 +26,7 @@ def events(models, document, store) -> list:
         world.decided(row, document=document) for row in world.rows(120, seed=22, missing=False)
     ]
     store(rows)
-    compute.run(0.0, most=1_000)
+    backlog.run(0.0, most=1_000)
     return rows
 
 

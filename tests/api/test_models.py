@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from explain import compute, global_views
+from explain.shap import backlog, importance
 from tests.api.conftest import problem
 from tests.explain import world
 
@@ -13,10 +13,10 @@ USE = "/api/v1/models/explanations"
 
 def test_what_a_model_uses_is_what_its_page_shows(models, document, store, caller) -> None:
     store([world.decided(row, document=document) for row in world.rows(60, seed=22, missing=False)])
-    compute.run(0.0, most=1_000)
+    backlog.run(0.0, most=1_000)
     told = caller("ml_owner").get(USE).json()
-    (digest,) = global_views.models()
-    rows = global_views.rows(global_views.sample(digest))
+    (digest,) = importance.models()
+    rows = importance.rows(importance.sample(digest))
     assert [f["name"] for f in told["features"]] == [row.feature.name for row in rows]
     assert told["features"][0]["importance"] == pytest.approx(rows[0].importance)
     quantiles = list(told["features"][0]["quantiles"].values())
@@ -34,6 +34,6 @@ def test_with_nothing_explained_it_says_so(db, caller) -> None:
 def test_the_backlog_of_explanations_is_told(models, document, store, caller) -> None:
     store([world.decided(row, document=document) for row in world.rows(20, seed=22, missing=False)])
     before = caller().get("/api/v1/status").json()["explanations"]
-    compute.run(0.0, most=1_000)
+    backlog.run(0.0, most=1_000)
     after = caller().get("/api/v1/status").json()["explanations"]
     assert before["waiting"] > 0 == after["waiting"]

@@ -21,7 +21,7 @@ from django.test.signals import template_rendered
 from console.frame import roles
 from console.pages.home import mix
 from decider.contracts import config, defaults, store
-from decisions import binary, ingest
+from decisions.store import copy_format, worker
 
 PASSWORD = "a-password-for-tests"
 RENDERED: set[str] = set()
@@ -150,6 +150,6 @@ def stored(db) -> Callable[[list], None]:
 
     def put(events: list) -> None:
         with transaction.atomic():
-            ingest.copy_events(events, binary.Texts())
+            worker.copy_events(events, copy_format.Texts())
 
     return put

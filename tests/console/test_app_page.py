@@ -30,9 +30,8 @@ from control.models import App, AppNote, AuditEntry, Tenant
 from decider.contracts.ids import format_decision_id
 from decider.contracts.store import PROFILE_PREFIX, Profile
 from decider.contracts.vocabulary import Stage
-from decisions import disputes, outcomes
-from decisions.models import Decision
-from decisions.outcome_models import Outcome
+from decisions.models import Decision, Outcome
+from decisions.outcomes import disputes, reports
 from tests.control.played import Played
 from tests.decisions.factory import event, unranked
 
@@ -252,7 +251,7 @@ def test_each_refusal_is_found_wrong_once_when_it_is_settled_and_recent(signed_i
     App.objects.filter(id=APP).update(false_throttle_history=4)
     text = text_of(signed_in("support").get(url()))
     assert "Refusals found wrong, 90 d 2 Found wrong before it was registered here 4" in text
-    assert outcomes.found_wrong(time.time()) == {APP: 2, "app_other": 1}
+    assert reports.found_wrong(time.time()) == {APP: 2, "app_other": 1}
 
 
 def test_the_deciders_are_told_of_it_once_and_of_its_end(valkey, signed_in, stored) -> None:

@@ -18,8 +18,8 @@ from console.frame import roles
 from control.audit.actors import Actor
 from control.models import AuditEntry
 from decider.contracts.ids import format_decision_id
-from decisions import disputes
 from decisions.models import Decision, Dispute, Outcome
+from decisions.outcomes import disputes
 from tests.decisions.factory import event, unranked
 
 pytestmark = pytest.mark.django_db

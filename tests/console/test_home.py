@@ -11,10 +11,10 @@ from control.audit.actors import SYSTEM
 from control.config import changes
 from decider.contracts.config import Switch
 from decider.contracts.vocabulary import Action, MlState
-from decisions import outcomes
 from decisions.models import utc
-from decisions.outcome_models import Kind
-from decisions.outcomes import Report
+from decisions.models.outcome import Kind
+from decisions.outcomes import reports
+from decisions.outcomes.reports import Report
 from tests.console.conftest import MODEL, load
 from tests.decisions.factory import event, unranked
 
@@ -201,7 +201,7 @@ def test_a_refusal_found_wrong_is_a_lower_bound_of_the_false_throttle_rate(store
         app=made[0].app,
         weight=2.0,
     )
-    outcomes.report(about, by=SYSTEM, reason="found wrong", source="api")
+    reports.report(about, by=SYSTEM, reason="found wrong", source="api")
     tile = compose(person).tiles[0]
     assert (tile.figure, tile.limit) == ("≥ 10.00%", "of refusals")
     assert "1 found wrong and 0 found right, of about 20 not admitted." in tile.finding

@@ -21,9 +21,10 @@ from control.models import App, AuditEntry, Tenant
 from decider.contracts.ids import format_decision_id
 from decider.contracts.vocabulary import Action, Reason, Stage
 from decider.refusal.receipt import Key, Receipt
-from decisions import disputes, lookup, outcomes
-from decisions.lookup import find
 from decisions.models import Dispute
+from decisions.outcomes import disputes, reports
+from decisions.search import lookup
+from decisions.search.lookup import find
 from tests.decisions.factory import event, id_at
 
 pytestmark = pytest.mark.django_db
@@ -78,8 +79,8 @@ class Stored:
         return disputes.open_dispute(decision, by=OTHER, reason="It was their nightly job.")
 
     def outcome(self) -> None:
-        report = outcomes.Report("k1", "fraud_confirmed", timezone.now(), app=APP)
-        outcomes.report_all([report], by=OTHER, reason="a test", source="api")
+        report = reports.Report("k1", "fraud_confirmed", timezone.now(), app=APP)
+        reports.report_all([report], by=OTHER, reason="a test", source="api")
 
 
 @pytest.fixture

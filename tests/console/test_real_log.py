@@ -19,8 +19,9 @@ from decider.contracts import event
 from decider.contracts.config import ModelRef
 from decider.engine.engine import Engine
 from decider.scoring.model import Model
-from explain import compute
-from learning import replay, train
+from explain.shap import backlog
+from learning.logs import playback
+from learning.training import train
 from tests.explain.conftest import keep_version
 
 LOG = (
@@ -48,14 +49,14 @@ def worst(settings, tmp_path, publish, stored) -> str:
     (settings.SLUICE_MODELS / model.digest).write_bytes(made)
     config = publish(model=ModelRef(name="risk", version=1, digest=model.digest))
     engine, published = (
-        Engine(node=replay.NODE, region="local", token_key=KEY, capacity=8192, keep_all=True),
+        Engine(node=playback.NODE, region="local", token_key=KEY, capacity=8192, keep_all=True),
         [],
     )
     engine.apply(config, model)
-    summary = replay.Offline(engine, published.append, lambda apps: []).run([LOG], KEY)
+    summary = playback.Offline(engine, published.append, lambda apps: []).run([LOG], KEY)
     stored([e for data in published for e in event.decode_batch(data).events])
     keep_version(config)
-    compute.run(0.0, most=2_000)
+    backlog.run(0.0, most=2_000)
     return max(summary.refused.values(), key=lambda refused: refused.count).decision
 
 

@@ -16,7 +16,7 @@ from decider.contracts.ids import format_decision_id
 from decider.contracts.vocabulary import Action, Reason, Stage
 from decider.refusal.receipt import Key, Receipt
 from decisions.models import Dispute, Outcome
-from explain import compute
+from explain.shap import backlog
 from tests.console.conftest import PASSWORD
 from tests.console.test_browser import browser  # noqa: F401 - a fixture
 from tests.decisions.factory import id_at
@@ -42,7 +42,7 @@ def refusals(models, document, stored, publish, beat) -> list:  # noqa: F811
         for k, row in enumerate(rows)
     ]
     stored(made)
-    compute.run(0.0, most=1_000)
+    backlog.run(0.0, most=1_000)
     return [e for e in made if e.action in (Action.DEFER, Action.BATCH) and e.stage == Stage.RANK]
 
 

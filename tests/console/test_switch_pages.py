@@ -22,8 +22,8 @@ from control.models import AuditEntry, SwitchFlip
 from control.switches import switches
 from decider.contracts.event import Event
 from decider.contracts.vocabulary import Action, MlState, Stage, Tier
-from decisions import partitions
 from decisions.models import Decision, utc
+from decisions.store import partitions
 from tests.control.conftest import ack, beat, status
 from tests.decisions.factory import event, signal_vector, unranked
 

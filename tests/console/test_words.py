@@ -7,7 +7,7 @@ import pytest
 from django.template import Context, Template, TemplateSyntaxError
 
 from console.display import format as fmt
-from decisions.estimate import of_row, total
+from decisions.counts.estimate import of_row, total
 
 AT = datetime(2025, 11, 18, 14, 21, 36, 412_900, tzinfo=UTC)
 

@@ -11,7 +11,7 @@ from django.test import Client
 
 from console.frame import roles
 from control.models import App, Tenant
-from decisions import binary, ingest
+from decisions.store import copy_format, worker
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def store(db) -> Callable[[list], list]:
 
     def put(events: list) -> list:
         with transaction.atomic():
-            ingest.copy_events(events, binary.Texts())
+            worker.copy_events(events, copy_format.Texts())
         return events
 
     return put

@@ -11,9 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from console.display import columns
-from decisions import aggregate, lookup
-from decisions.estimate import Estimate
+from decisions.counts import aggregate
+from decisions.counts.estimate import Estimate
 from decisions.models import Decision
+from decisions.search import lookup
 from tests.decisions.factory import event, unranked
 
 pytestmark = pytest.mark.django_db

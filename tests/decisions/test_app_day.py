@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from decider.contracts.vocabulary import Action, Stage
-from decisions import app_day
-from decisions.estimate import of_row, total
+from decisions.counts.estimate import of_row, total
 from decisions.models import Decision
+from decisions.search import app_day
 from tests.decisions.factory import event
 
 pytestmark = pytest.mark.django_db

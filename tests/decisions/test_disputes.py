@@ -18,9 +18,9 @@ from control.audit.actors import Actor
 from control.errors import Refused
 from control.models import AuditEntry
 from decider.contracts.vocabulary import Action
-from decisions import disputes, outcomes
 from decisions.models import Decision, Dispute, Outcome
-from decisions.outcome_models import Kind, State
+from decisions.models.outcome import Kind, State
+from decisions.outcomes import disputes, reports
 from tests.decisions.factory import event, unranked
 
 MARA = Actor("Mara Lindqvist", "mara@example.org", "Support")
@@ -66,7 +66,7 @@ def test_an_upheld_dispute_becomes_one_matured_outcome_with_the_weight_of_its_de
     ]
     assert AuditEntry.objects.first().after["outcome"] == outcome.key
     assert chain.verify().broken is None
-    assert [one.about for one in outcomes.of_decision(refused)] == ["this decision"]
+    assert [one.about for one in reports.of_decision(refused)] == ["this decision"]
 
 
 @pytest.mark.django_db

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from decisions.estimate import NOTHING, Estimate, of_row, share_within, total
+from decisions.counts.estimate import NOTHING, Estimate, of_row, share_within, total
 
 probabilities = st.floats(0.001, 1.0)
 

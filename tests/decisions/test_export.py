@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from control.models import AuditEntry
-from decisions import export, lookup
-from decisions.filters import Filters
 from decisions.models import Decision
+from decisions.search import export, lookup
+from decisions.search.filters import Filters
 from tests.decisions.factory import event, unranked
 
 pytestmark = pytest.mark.django_db

@@ -12,9 +12,9 @@ from django.db import OperationalError
 
 from decider.contracts import store
 from decider.contracts.event import encode_batch
-from decisions import ingest
-from decisions.ingest import Worker
 from decisions.models import Decision, IngestedBatch
+from decisions.store import worker as ingest_worker
+from decisions.store.worker import Worker
 from tests.decisions.factory import batch, event, unranked
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -58,13 +58,13 @@ def test_a_worker_killed_between_copy_and_commit_leaves_nothing_and_loses_nothin
     valkey, monkeypatch
 ) -> None:
     send(valkey, batch([event(), event()]))
-    copy = ingest.copy_events
+    copy = ingest_worker.copy_events
 
     def copy_and_die(*arguments) -> None:
         copy(*arguments)
         raise Killed
 
-    monkeypatch.setattr(ingest, "copy_events", copy_and_die)
+    monkeypatch.setattr(ingest_worker, "copy_events", copy_and_die)
     with pytest.raises(Killed):
         worker(valkey).step()
     monkeypatch.undo()
@@ -89,7 +89,7 @@ def test_a_worker_killed_after_commit_and_before_its_acknowledgement_doubles_not
     second = worker(valkey, "w2")
     assert second.step() == 0
     assert Decision.objects.count() == 2
-    assert ingest.waiting(valkey) == 0
+    assert ingest_worker.waiting(valkey) == 0
 
 
 def test_a_batch_sent_twice_is_stored_once(valkey) -> None:
@@ -131,7 +131,7 @@ def test_two_workers_share_the_stream_and_store_every_event_once(valkey) -> None
 
 def run_closed(one: Worker, stop: threading.Event) -> None:
     one.run(stop)
-    ingest.connection.close()
+    ingest_worker.connection.close()
 
 
 BAD_ROWS = {
@@ -157,10 +157,10 @@ def test_a_poison_batch_is_buried_with_its_reason_and_the_others_are_stored(valk
     one = worker(valkey)
     assert one.step() == 3
     assert Decision.objects.count() == 3
-    assert one.dead == ingest.dead_letters(valkey) == 1
-    ((_, letter),) = valkey.xrange(ingest.DEAD_STREAM)
+    assert one.dead == ingest_worker.dead_letters(valkey) == 1
+    ((_, letter),) = valkey.xrange(ingest_worker.DEAD_STREAM)
     assert letter[b"reason"]
-    assert ingest.waiting(valkey) == 0
+    assert ingest_worker.waiting(valkey) == 0
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_a_poison_batch_is_buried_with_its_reason_and_the_others_are_stored(valk
 def test_bytes_that_are_no_batch_are_buried(valkey, raw) -> None:
     send(valkey, raw, batch([event()]))
     assert worker(valkey).step() == 1
-    assert ingest.dead_letters(valkey) == 1
+    assert ingest_worker.dead_letters(valkey) == 1
 
 
 @pytest.mark.parametrize(
@@ -185,37 +185,37 @@ def test_bytes_that_are_no_batch_are_buried(valkey, raw) -> None:
 def test_a_batch_whose_own_fields_cannot_be_stored_is_buried(valkey, fields) -> None:
     send(valkey, batch([event()], **fields), batch([event()]))
     assert worker(valkey).step() == 1
-    assert ingest.dead_letters(valkey) == 1
+    assert ingest_worker.dead_letters(valkey) == 1
 
 
 def test_an_event_id_that_is_stored_already_buries_only_its_batch(valkey) -> None:
     one = event()
     send(valkey, batch([one]), batch([one, event()]), batch([event()]))
     assert worker(valkey).step() == 2
-    assert ingest.dead_letters(valkey) == 1
+    assert ingest_worker.dead_letters(valkey) == 1
 
 
 def test_with_postgresql_away_nothing_is_acknowledged_and_all_is_stored_when_it_is_back(
     valkey, monkeypatch
 ) -> None:
     send(valkey, batch([event()]))
-    stop, waits, copy = threading.Event(), [], ingest.copy_events
+    stop, waits, copy = threading.Event(), [], ingest_worker.copy_events
 
     def away(*arguments) -> None:
         raise OperationalError("the server is away")
 
     def wait(seconds: float) -> None:
         waits.append(seconds)
-        assert ingest.waiting(valkey) == 1
+        assert ingest_worker.waiting(valkey) == 1
         if len(waits) == 3:
-            monkeypatch.setattr(ingest, "copy_events", copy)
+            monkeypatch.setattr(ingest_worker, "copy_events", copy)
             threading.Timer(0.3, stop.set).start()
 
-    monkeypatch.setattr(ingest, "copy_events", away)
+    monkeypatch.setattr(ingest_worker, "copy_events", away)
     worker(valkey).run(stop, wait)
     assert waits[:3] == sorted(waits[:3])
     assert Decision.objects.count() == 1
-    assert ingest.waiting(valkey) == 0
+    assert ingest_worker.waiting(valkey) == 0
 
 
 def test_a_valkey_that_forgot_the_group_gets_it_again(valkey) -> None:

@@ -20,8 +20,8 @@ from django.db import connection
 
 from decider.contracts import store
 from decider.contracts.event import encode_batch
-from decisions import ingest
 from decisions.models import Decision, IngestedBatch
+from decisions.store import worker
 from tests.decisions.factory import batch, event
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.parts]
@@ -73,12 +73,12 @@ def test_killed_again_and_again_it_stores_every_event_once(valkey: redis.Redis) 
     finally:
         stop.set()
         sender.join()
-    last = ingest.Worker(valkey, "last", claim_idle_ms=0, block_ms=5)
-    until(lambda: (last.step(), ingest.waiting(valkey))[1] == 0)
+    last = worker.Worker(valkey, "last", claim_idle_ms=0, block_ms=5)
+    until(lambda: (last.step(), worker.waiting(valkey))[1] == 0)
     ids = [i for one in sent for i in one]
     assert Decision.objects.count() == len(ids)
     assert {d.bytes for d in Decision.objects.values_list("id", flat=True)} == set(ids)
-    assert ingest.dead_letters(valkey) == 0
+    assert worker.dead_letters(valkey) == 0
 
 
 def test_told_to_stop_it_leaves_the_group_and_says_what_it_did(valkey: redis.Redis) -> None:

@@ -14,8 +14,9 @@ from control.directory import apps as directory
 from control.models import App, Tenant
 from decider.contracts.ids import format_decision_id
 from decider.contracts.vocabulary import Action, Stage
-from decisions import export, lookup, seen_tokens
-from decisions.lookup import Filters
+from decisions.counts import seen_tokens
+from decisions.search import export, lookup
+from decisions.search.lookup import Filters
 from tests.decisions.factory import event, id_at, unranked
 
 pytestmark = pytest.mark.django_db

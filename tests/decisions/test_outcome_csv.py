@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from control.audit.actors import Actor
 from control.errors import Refused
-from decisions import outcome_csv
 from decisions.models import Outcome
-from decisions.outcome_csv import BadFile
+from decisions.outcomes import csv_file
+from decisions.outcomes.csv_file import BadFile
 
 PRIYA = Actor("Priya Raman", "priya@example.org", "Policy admin")
 HEADER = "key,kind,occurred_at,app,note\n"
@@ -24,12 +24,12 @@ GOOD = (
 
 def upload(text: str | bytes):
     data = text if isinstance(text, bytes) else text.encode()
-    return outcome_csv.upload(data, by=PRIYA, reason="Chargebacks")
+    return csv_file.upload(data, by=PRIYA, reason="Chargebacks")
 
 
 def problems(text: str | bytes) -> list[tuple[int, str]]:
     with pytest.raises(BadFile) as caught:
-        outcome_csv.read(text if isinstance(text, bytes) else text.encode())
+        csv_file.read(text if isinstance(text, bytes) else text.encode())
     return [(p.line, p.column) for p in caught.value.problems]
 
 
@@ -99,8 +99,8 @@ def test_one_bad_line_keeps_all_others_out() -> None:
 
 
 def test_a_file_over_its_bounds_is_refused(monkeypatch) -> None:
-    assert problems(b"x" * (outcome_csv.LARGEST + 1)) == [(0, "")]
-    monkeypatch.setattr(outcome_csv.outcomes, "MOST", 1)
+    assert problems(b"x" * (csv_file.LARGEST + 1)) == [(0, "")]
+    monkeypatch.setattr(csv_file.outcomes, "MOST", 1)
     assert problems(GOOD) == [(0, "")]
 
 
@@ -116,7 +116,7 @@ def test_any_bytes_are_read_or_refused_with_a_sentence(data) -> None:
     @settings(max_examples=200)
     def check(found: bytes) -> None:
         try:
-            assert outcome_csv.read(found)
+            assert csv_file.read(found)
         except Refused as error:
             assert str(error).endswith(".")
 

@@ -19,10 +19,10 @@ from control.audit import chain
 from control.audit.actors import Actor
 from control.errors import Conflict, Refused
 from control.models import AuditEntry
-from decisions import outcomes
 from decisions.models import Decision, Outcome
-from decisions.outcome_models import Kind
-from decisions.outcomes import Invalid, Report
+from decisions.models.outcome import Kind
+from decisions.outcomes import reports as outcome_reports
+from decisions.outcomes.reports import Invalid, Report
 from tests.decisions.factory import event
 
 PRIYA = Actor("Priya Raman", "priya@example.org", "Policy admin")
@@ -36,12 +36,14 @@ def a_report(key: str = "cb-1", **fields) -> Report:
 
 
 def send(*reports: Report, reason: str = "Chargebacks of October"):
-    return outcomes.report_all(reports, by=PRIYA, reason=reason, source="csv")
+    return outcome_reports.report_all(reports, by=PRIYA, reason=reason, source="csv")
 
 
 @pytest.mark.django_db
 def test_an_outcome_is_stored_with_its_audit_row() -> None:
-    done = outcomes.report(a_report(note="PAY-812"), by=PRIYA, reason="By hand", source="api")
+    done = outcome_reports.report(
+        a_report(note="PAY-812"), by=PRIYA, reason="By hand", source="api"
+    )
     row = Outcome.objects.get()
     assert (done.stored, done.repeated) == (1, 0)
     assert (row.kind, row.app, row.weight, row.by, row.source) == (
@@ -145,7 +147,7 @@ def test_a_raw_credential_is_not_even_quoted_back() -> None:
 def test_a_blank_reason_and_too_many_at_once_are_refused(monkeypatch) -> None:
     with pytest.raises(Refused, match="A reason is needed"):
         send(a_report(), reason=" ")
-    monkeypatch.setattr(outcomes, "MOST", 1)
+    monkeypatch.setattr(outcome_reports, "MOST", 1)
     with pytest.raises(Refused, match="at most 1 are taken"):
         send(a_report("a"), a_report("b"))
 
@@ -191,14 +193,14 @@ def test_a_decision_finds_what_came_of_it_nearest_first_and_nothing_of_others(st
         a_report("other-app", app="app_other", occurred_at=later),
         a_report("same-request-other-app", app="app_other", request_id="req_1"),
     )
-    found = outcomes.of_decision(d)
+    found = outcome_reports.of_decision(d)
     assert [(one.outcome.key, one.about) for one in found] == [
         ("decision", "this decision"),
         ("request", "this request"),
         ("token", "its credential"),
         ("app", "its app"),
     ]
-    assert {o.key for o in outcomes.of_app("app_7q2m4kx9")} == {
+    assert {o.key for o in outcome_reports.of_app("app_7q2m4kx9")} == {
         "app",
         "app-before",
         "request",
@@ -261,4 +263,4 @@ REPORTS = st.builds(
 @given(REPORTS, REPORTS)
 def test_equal_reports_and_only_those_have_equal_digests(one: Report, other: Report) -> None:
     other = replace(other, key=one.key)
-    assert (outcomes.digest(one) == outcomes.digest(other)) == (one == other)
+    assert (outcome_reports.digest(one) == outcome_reports.digest(other)) == (one == other)

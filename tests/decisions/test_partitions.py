@@ -8,8 +8,9 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from decisions import binary, ingest, partitions, tasks
+from decisions import tasks
 from decisions.models import Decision
+from decisions.store import copy_format, partitions, worker
 from tests.decisions.factory import event
 
 pytestmark = pytest.mark.django_db
@@ -23,7 +24,7 @@ def rows_of(table: str) -> int:
 
 def store_at(day: date) -> None:
     at = datetime(day.year, day.month, day.day, 12, tzinfo=UTC).timestamp()
-    ingest.copy_events([event(at=at)], binary.Texts())
+    worker.copy_events([event(at=at)], copy_format.Texts())
 
 
 def test_today_and_the_days_ahead_get_a_partition_once() -> None:

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from console.pages.lookup import pasted
 from decider.contracts.ids import format_decision_id, token_digest
-from decisions import credentials
-from decisions.models import SavedSearch
+from decisions.models.decision import SavedSearch
+from decisions.search import credentials
 from tests.decisions.factory import event, id_at
 
 pytestmark = pytest.mark.django_db

@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 
 from decider.contracts import store as names
 from decider.contracts.event import encode_batch
-from decisions import ingest, levels, lookup, rollup, seen_tokens, tallies
-from decisions.estimate import total
-from decisions.filters import Filters
-from decisions.ingest import Worker
+from decisions.counts import append, rollup, seen_tokens
+from decisions.counts.estimate import total
 from decisions.models import Decision, IngestedBatch
+from decisions.search import facet_counts, lookup
+from decisions.search.filters import Filters
+from decisions.store import worker as ingest_worker
+from decisions.store.worker import Worker
 from tests.decisions.factory import batch, event, unranked
 
 pytestmark = pytest.mark.django_db
@@ -73,23 +75,25 @@ def test_counts_kept_ready_are_those_of_the_rows(store, some, late, compacted) -
         )
     store(events(now, some))
     if compacted:
-        levels.compact(now - 3_600)
-        levels.compact(now)
+        rollup.compact(now - 3_600)
+        rollup.compact(now)
     store(events(now, late))
     for _ in range(2):
         for filters in CASES:
-            ready = tallies.ready(filters, now)
-            rows = tallies.from_rows(lookup.unfiltered(lookup.read(""), filters, now), filters, now)
+            ready = facet_counts.ready(filters, now)
+            rows = facet_counts.from_rows(
+                lookup.unfiltered(lookup.read(""), filters, now), filters, now
+            )
             assert shape(ready, filters) == shape(rows, filters)
-        levels.compact(now)
+        rollup.compact(now)
 
 
-def shape(counted: tallies.Counted, filters: Filters) -> list:
+def shape(counted: facet_counts.Counted, filters: Filters) -> list:
     """What a page says: totals by value of each dimension, and the apps."""
     whole = total(t.number for t in counted.inside(filters))
     by_action = {
         k: (round(v.count, 6), v.kept)
-        for k, v in tallies.sums(counted.inside(filters), lambda t: t.values[0]).items()
+        for k, v in facet_counts.sums(counted.inside(filters), lambda t: t.values[0]).items()
     }
     drawn = round(sum(c.count for c in counted.cells), 6)
     apps = (
@@ -111,8 +115,8 @@ def test_compaction_takes_in_what_was_appended_once_and_drops_fine_rows_that_are
     now = time.time()
     for _ in range(4):
         store(events(now, [(ago, 1, 0, 0.5) for ago in (5, 5, 600, 601, 3_000, 3_001)]))
-    assert levels.compact(now) > 0
-    assert levels.compact(now) == 0
+    assert rollup.compact(now) > 0
+    assert rollup.compact(now) == 0
     assert counted(0) == 0
     assert counted(1) == 8  # those of five minutes ago
     assert counted(30) in (
@@ -151,27 +155,27 @@ def test_a_window_is_covered_once_and_whole(ago: int, length: int, behind: int, 
     came.
     """
     settled = MINUTE - 2 - behind
-    complete = {level.span: settled // level.span * level.span for level in levels.LEVELS[1:]}
-    since = int(levels.edge(60.0 * (MINUTE - ago), NOW)) // 60
-    grain = levels.grain(NOW - 60 * since)
+    complete = {level.span: settled // level.span * level.span for level in rollup.LEVELS[1:]}
+    since = int(rollup.edge(60.0 * (MINUTE - ago), NOW)) // 60
+    grain = rollup.grain(NOW - 60 * since)
     until = min(MINUTE + 1, since + length)
     until += -until % grain
     at = since
-    for one in levels.cover(since, until, NOW, complete, most=most):
+    for one in rollup.cover(since, until, NOW, complete, most=most):
         assert one.since == at
         assert one.since % one.span == one.until % one.span == 0
         assert one.span == 1 or one.until <= complete[one.span]
-        assert one.span <= max(most, levels.grain(NOW - 60 * one.since))
+        assert one.span <= max(most, rollup.grain(NOW - 60 * one.since))
         at = one.until
     assert at >= min(until, settled // grain * grain)
 
 
 def test_a_day_is_read_from_few_rows() -> None:
     settled = MINUTE - 2
-    complete = {level.span: settled // level.span * level.span for level in levels.LEVELS[1:]}
+    complete = {level.span: settled // level.span * level.span for level in rollup.LEVELS[1:]}
     since = (MINUTE - 1_440) // 30 * 30
     blocks = sum(
-        (s.until - s.since) // s.span for s in levels.cover(since, MINUTE + 1, NOW, complete)
+        (s.until - s.since) // s.span for s in rollup.cover(since, MINUTE + 1, NOW, complete)
     )
     assert blocks < 60
 
@@ -180,13 +184,13 @@ def test_a_window_never_begins_inside_a_coarse_row() -> None:
     now = time.time()
     for span in ("15m", "1h", "6h", "24h", "7d"):
         window = Filters(range=span).window(now)
-        assert window.since % (60 * levels.grain(now - window.since)) == 0
+        assert window.since % (60 * rollup.grain(now - window.since)) == 0
 
 
 def test_counts_of_days_no_longer_stored_are_dropped(store) -> None:
     now = time.time()
     store([event(at=now - 40 * 86_400), event()])
-    assert levels.drop(30, now) == 2
+    assert rollup.drop(30, now) == 2
     assert seen_tokens.drop(30, now) == 1
     assert sums()[0] == 1
 
@@ -215,13 +219,13 @@ def test_a_decision_is_counted_exactly_when_it_is_stored(valkey, monkeypatch) ->
     for _ in range(2):
         valkey.xadd(names.EVENTS_STREAM, {"b": encode_batch(sent)})
     first = worker(valkey, "w1")
-    add = rollup.Counts.add
+    add = append.Counts.add
 
     def add_and_die(self, rows) -> None:
         add(self, rows)
         raise Killed
 
-    monkeypatch.setattr(rollup.Counts, "add", add_and_die)
+    monkeypatch.setattr(append.Counts, "add", add_and_die)
     with pytest.raises(Killed):
         first.step()
     monkeypatch.undo()
@@ -247,18 +251,18 @@ def test_what_a_failed_transaction_learnt_is_not_believed(valkey, monkeypatch) -
     again.
     """
     one = worker(valkey, "w1")
-    copy = ingest.copy_events
+    copy = ingest_worker.copy_events
 
     def copy_and_fail(*arguments) -> None:
         copy(*arguments)
-        raise ingest.OperationalError("the server went away")
+        raise ingest_worker.OperationalError("the server went away")
 
     valkey.xadd(names.EVENTS_STREAM, {"b": encode_batch(batch([event()]))})
-    monkeypatch.setattr(ingest, "copy_events", copy_and_fail)
-    with pytest.raises(ingest.OperationalError):
+    monkeypatch.setattr(ingest_worker, "copy_events", copy_and_fail)
+    with pytest.raises(ingest_worker.OperationalError):
         one.step()
-    monkeypatch.setattr(ingest, "copy_events", copy)
+    monkeypatch.setattr(ingest_worker, "copy_events", copy)
     one._claimed_at = float("-inf")  # it asks at once for what it did not acknowledge
     assert one.step() == 1
-    counted = tallies.ready(Filters(range="1h"), time.time())
+    counted = facet_counts.ready(Filters(range="1h"), time.time())
     assert total(t.number for t in counted.tallies).kept == 1

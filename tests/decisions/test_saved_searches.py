@@ -10,8 +10,8 @@ import pytest
 
 from console.pages.lookup import saved, tail
 from decider.contracts.ids import format_decision_id
-from decisions import lookup
-from decisions.models import SavedSearch
+from decisions.models.decision import SavedSearch
+from decisions.search import lookup
 from tests.decisions.factory import event, unranked
 
 pytestmark = pytest.mark.django_db

@@ -13,8 +13,9 @@ from django.test import Client
 
 from console.frame import roles
 from decider.contracts.config import Config
-from decisions import binary, ingest
-from explain import artifacts, compute, shap_values
+from decisions.store import copy_format, worker
+from explain.shap import backlog, model_files
+from explain.shap import values as shap_values
 from tests.explain import world
 
 
@@ -32,9 +33,9 @@ _BOOSTER_OF = shap_values.booster_of  # a test may put another in its place
 
 
 def forget() -> None:
-    artifacts.forget()
+    model_files.forget()
     _BOOSTER_OF.cache_clear()
-    compute._shelf.clear()
+    backlog._shelf.clear()
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ def store(db) -> Callable[[list], list]:
 
     def put(events: list) -> list:
         with transaction.atomic():
-            ingest.copy_events(events, binary.Texts())
+            worker.copy_events(events, copy_format.Texts())
         return events
 
     return put

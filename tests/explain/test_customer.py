@@ -38,9 +38,10 @@ from decider.refusal.causes import CAUSES, OF_REASON, SIGNS_OF_ABUSE
 from decider.refusal.findings import ABUSE_CODES, TOLD_AS, findings, told, told_code
 from decider.refusal.receipt import Receipt
 from decisions.models import Decision, utc
-from explain import customer, customer_words, waterfall
-from explain.customer import Case
-from explain.customer_words import Ask, Cause
+from explain.shap import waterfall
+from explain.text import customer, customer_catalogue
+from explain.text.customer import Case
+from explain.text.customer_catalogue import Ask, Cause
 from tests.decisions.factory import event
 
 AT = datetime(2025, 11, 18, 14, 21, 36, tzinfo=UTC)
@@ -143,16 +144,20 @@ def test_every_combination_has_texts_that_tell_nothing_forbidden(code: str, know
 
 
 def test_the_catalogue_holds_no_figure_and_only_the_allowed_fields() -> None:
-    every = [t for words in customer_words.WORDS.values() for t in words]
+    every = [t for words in customer_catalogue.WORDS.values() for t in words]
     every += [
-        *customer_words.WHAT.values(),
-        *customer_words.NOW.values(),
-        *customer_words.LINE_END.values(),
+        *customer_catalogue.WHAT.values(),
+        *customer_catalogue.NOW.values(),
+        *customer_catalogue.LINE_END.values(),
     ]
-    every += [customer_words.BATCH_KNOWN, customer_words.REFERENCE, customer_words.REVIEW]
+    every += [
+        customer_catalogue.BATCH_KNOWN,
+        customer_catalogue.REFERENCE,
+        customer_catalogue.REVIEW,
+    ]
     for text in every:
         named = {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
-        assert named <= customer_words.FIELDS, text
+        assert named <= customer_catalogue.FIELDS, text
         assert not re.search(r"\d", text)
         assert not FORBIDDEN.search(re.sub(r"{\w+}", "", text)), text
 
@@ -172,24 +177,26 @@ def test_a_case_can_carry_nothing_that_must_not_be_told() -> None:
         "spent",
     }
     assert {f.name for f in fields(Case)} == allowed | {"rate", "burst", "quota", "pace", "batch"}
-    assert set(customer.facts(a_case())) == customer_words.FIELDS
+    assert set(customer.facts(a_case())) == customer_catalogue.FIELDS
 
 
 def test_every_reason_of_its_own_stage_is_in_the_catalogue_and_no_other() -> None:
-    assert set(customer_words.CAUSES) == {(info.stage, reason) for reason, info in REASONS.items()}
-    assert set(customer_words.WORDS) == set(Cause)
-    for by_action in (customer_words.WHAT, customer_words.NOW, customer_words.LINE_END):
+    assert set(customer_catalogue.CAUSES) == {
+        (info.stage, reason) for reason, info in REASONS.items()
+    }
+    assert set(customer_catalogue.WORDS) == set(Cause)
+    for by_action in (customer_catalogue.WHAT, customer_catalogue.NOW, customer_catalogue.LINE_END):
         assert set(by_action) == set(Action)
 
 
 def test_every_finding_of_the_registry_is_told_or_kept_back_on_purpose() -> None:
-    assert set(customer_words.FINDINGS) == {
+    assert set(customer_catalogue.FINDINGS) == {
         f"{f.code}_{side}" for f in features.FEATURES for side in ("HIGH", "LOW")
     }
     for feature in features.FEATURES:
         if feature.name in SIGNS_OF_ABUSE or feature.source in ("profile", "clock"):
             for side in ("HIGH", "LOW"):
-                assert customer_words.FINDINGS[f"{feature.code}_{side}"] == Cause.UNSAID, (
+                assert customer_catalogue.FINDINGS[f"{feature.code}_{side}"] == Cause.UNSAID, (
                     feature.name
                 )
 
@@ -201,9 +208,9 @@ def test_nothing_is_told_here_that_the_response_itself_keeps_back() -> None:
     for feature in features.FEATURES:
         cause = CAUSES[feature.cause]
         for side, sentence in (("HIGH", cause.high), ("LOW", cause.low)):
-            assert sentence or customer_words.FINDINGS[f"{feature.code}_{side}"] == Cause.UNSAID, (
-                feature.name
-            )
+            assert (
+                sentence or customer_catalogue.FINDINGS[f"{feature.code}_{side}"] == Cause.UNSAID
+            ), feature.name
 
 
 @pytest.mark.parametrize(
@@ -240,13 +247,13 @@ def test_a_receipt_alone_is_enough_for_a_text(codes: tuple[str, ...], cause: Cau
 
 def test_a_new_feature_without_a_place_in_the_catalogue_fails_at_import(monkeypatch) -> None:
     new = replace(features.FEATURES[0], name="brand_new", code="BRAND_NEW")
-    monkeypatch.setattr(customer_words, "FEATURES", (*features.FEATURES, new))
+    monkeypatch.setattr(customer_catalogue, "FEATURES", (*features.FEATURES, new))
     with pytest.raises(KeyError, match="brand_new"):
-        customer_words._findings()
+        customer_catalogue._findings()
 
 
 @pytest.mark.parametrize(
-    "code", sorted(c for c, cause in customer_words.FINDINGS.items() if cause == Cause.UNSAID)
+    "code", sorted(c for c, cause in customer_catalogue.FINDINGS.items() if cause == Cause.UNSAID)
 )
 @pytest.mark.parametrize("action", [Action.DEFER, Action.BATCH, Action.BLOCK])
 def test_a_refusal_about_abuse_is_honest_and_names_no_sign_of_it(code: str, action: Action) -> None:
@@ -355,7 +362,7 @@ def test_the_text_differs_as_the_cause_differs(given: dict, said: str) -> None:
 
 @pytest.mark.parametrize("code", CODES)
 def test_whoever_is_blocked_is_told_that_a_person_can_look_at_it_once(code: str) -> None:
-    for stage, reason in customer_words.CAUSES:
+    for stage, reason in customer_catalogue.CAUSES:
         reply = customer.say(
             a_case(stage=stage, reason=reason, action=Action.BLOCK, wait_s=0, code=code)
         ).reply
@@ -583,20 +590,20 @@ def test_body_receipt_and_reply_tell_one_cause(
         assert (body[0][0] in family.split()) if body else family == ""
 
 
-@given(order=st.permutations(sorted(customer_words.FINDINGS)))
+@given(order=st.permutations(sorted(customer_catalogue.FINDINGS)))
 def test_of_any_codes_the_one_that_is_told_may_be_and_hides_no_sign_of_abuse(
     order: list[str],
 ) -> None:
     for k in range(1, 5):
         code = told_code(order[:k])
         assert not code or (
-            order[0] not in ABUSE_CODES and customer_words.FINDINGS[code] != Cause.UNSAID
+            order[0] not in ABUSE_CODES and customer_catalogue.FINDINGS[code] != Cause.UNSAID
         )
 
 
 def test_the_response_and_the_reply_tell_the_same_findings() -> None:
     assert {
-        code for code, cause in customer_words.FINDINGS.items() if cause != Cause.UNSAID
+        code for code, cause in customer_catalogue.FINDINGS.items() if cause != Cause.UNSAID
     } == set(TOLD_AS)
 
 
@@ -621,7 +628,7 @@ def test_the_words_for_staff_would_not_pass_as_words_for_customers() -> None:
     """The check can fail: it finds what staff may read."""
     for text in ("ML ranking decided: risk 0.81", "Similar apps send 3.5", *STAGE_LABELS.values()):
         assert FORBIDDEN.search(text), text
-    assert any(isinstance(v, Ask) for v in customer_words.CAUSES.values())
+    assert any(isinstance(v, Ask) for v in customer_catalogue.CAUSES.values())
 
 
 def test_the_response_tells_no_sign_of_abuse_that_the_reply_keeps_back() -> None:

@@ -18,9 +18,10 @@ from console.pages.decision import views as decision_views
 from control.audit.actors import Actor
 from decider.contracts.ids import format_decision_id
 from decider.contracts.vocabulary import Action, MlState, Reason, Stage
-from decisions import outcomes
-from explain import compute, tasks
+from decisions.outcomes import reports
+from explain import tasks
 from explain.models import Explanation
+from explain.shap import backlog
 from tests.decisions.factory import id_at
 from tests.explain import world
 
@@ -66,7 +67,7 @@ def events(models, document, store) -> list:
     )
     found.append(world.decided(rows[0], document=document, ml_state=MlState.SWITCHED_OFF))
     store(found)
-    compute.run(0.0, most=1_000)
+    backlog.run(0.0, most=1_000)
     return found
 
 
@@ -200,7 +201,7 @@ def test_while_the_explanation_waits_the_panel_asks_again_and_then_stops(
     waiting = client.get(panel + "?n=0").content.decode()
     assert f'hx-get="{panel}?n=1"' in waiting
     assert "hx-get" not in client.get(f"{panel}?n={decision_views.POLLS}").content.decode()
-    compute.run(0.0)
+    backlog.run(0.0)
     ready = client.get(panel + "?n=3").content.decode()
     assert "hx-get" not in ready
     assert "How the score adds up" in ready
@@ -348,7 +349,7 @@ def test_the_text_for_the_customer_follows_when_the_reasons_arrive(
             )
         ]
     )[0]
-    compute.run(made.at - 60)
+    backlog.run(made.at - 60)
     swapped = (
         browser()
         .get(reverse("ui-explanation", args=[format_decision_id(made.id)]))
@@ -390,14 +391,14 @@ def test_the_print_view_has_verdict_facts_reasons_and_the_reply_and_no_frame(
 def test_outcomes_that_came_later_are_on_the_page(events, browser) -> None:
     refused = first(events, reason=Reason.RISK_HIGH)
     assert "Nothing has been reported." in text_of(browser().get(address(refused)))
-    told = outcomes.Report(
+    told = reports.Report(
         "cb-1",
         "chargeback",
         datetime.now(UTC),
         decision=uuid.UUID(bytes=refused.id),
         note="<b>PAY-812</b>",
     )
-    outcomes.report(
+    reports.report(
         told, by=Actor("Priya Raman", "p", "Policy admin"), reason="By hand", source="api"
     )
     page = browser("sre").get(address(refused))

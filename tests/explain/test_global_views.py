@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from decider.contracts import artifact as artifacts
 from decider.contracts.features import FEATURES, INDEX, N_FEATURES
 from decider.contracts.vocabulary import Tier
-from explain import compute, global_views
-from explain.global_views import Sample
 from explain.models import Explanation
+from explain.shap import backlog, importance
+from explain.shap.importance import Sample
 from tests.explain import world
 
 ADDRESS = "/models/explanations"
@@ -47,18 +47,18 @@ def population(count: int, seed: int = 1) -> Sample:
 
 def test_importance_of_a_biased_sample_is_that_of_the_traffic_once_it_is_weighed() -> None:
     everything = population(200_000)
-    truth = global_views.importance(everything)
+    truth = importance.importance(everything)
     probability = np.clip(0.05 * everything.values[:, INDEX["rate_10s"]], 0.01, 1.0)
     kept = np.random.default_rng(2).random(len(probability)) < probability
     biased = made(everything.contributions[kept], everything.values[kept], 1.0 / probability[kept])
     plain = made(biased.contributions, biased.values, np.ones(len(biased)))
     k = INDEX["rate_10s"]
-    assert global_views.importance(biased)[k] == pytest.approx(truth[k], rel=0.05)
-    assert global_views.importance(plain)[k] > 1.3 * truth[k]
+    assert importance.importance(biased)[k] == pytest.approx(truth[k], rel=0.05)
+    assert importance.importance(plain)[k] > 1.3 * truth[k]
 
 
 def test_features_come_by_importance_with_what_higher_values_do() -> None:
-    found = global_views.rows(population(1500))
+    found = importance.rows(population(1500))
     assert [(row.feature.name, row.tends) for row in found] == [
         ("rate_10s", "raise"),
         ("app_age", "lower"),
@@ -69,8 +69,8 @@ def test_features_come_by_importance_with_what_higher_values_do() -> None:
 @given(counts=st.lists(st.integers(1, 6), min_size=1, max_size=30), seed=st.integers(0, 1000))
 def test_a_row_of_weight_n_ranks_as_n_rows_do(counts: list[int], seed: int) -> None:
     values = np.random.default_rng(seed).integers(0, 5, len(counts)).astype(float)
-    weighed = global_views.ranks(values, np.array(counts, float))
-    repeated = global_views.ranks(np.repeat(values, counts), np.ones(sum(counts)))
+    weighed = importance.ranks(values, np.array(counts, float))
+    repeated = importance.ranks(np.repeat(values, counts), np.ones(sum(counts)))
     assert np.allclose(np.repeat(weighed, counts), repeated)
     assert (weighed > 0).all() and (weighed < 1).all()
 
@@ -78,7 +78,7 @@ def test_a_row_of_weight_n_ranks_as_n_rows_do(counts: list[int], seed: int) -> N
 @given(weights=st.lists(st.floats(0.5, 1000), min_size=1, max_size=50), most=st.integers(1, 200))
 def test_dots_stand_for_equal_shares_of_the_traffic(weights: list[float], most: int) -> None:
     array = np.array(weights)
-    chosen = global_views.spread(array, most)
+    chosen = importance.spread(array, most)
     if len(chosen) == most:
         times = np.bincount(chosen, minlength=len(array))
         assert (np.abs(times - most * array / array.sum()) <= 1 + 1e-6).all()
@@ -90,11 +90,11 @@ def test_dots_stand_for_equal_shares_of_the_traffic(weights: list[float], most: 
 def test_everything_is_drawn_within_its_box(count: int) -> None:
     found = population(count)
     found.values[::3, INDEX["rate_10s"]] = np.nan
-    for row in global_views.rows(found):
+    for row in importance.rows(found):
         assert all(
             0 <= dot.x <= 100 and 0 <= dot.y <= 100 and 0 <= dot.shade <= 5 for dot in row.dots
         )
-        depends = global_views.dependence(found, row.feature)
+        depends = importance.dependence(found, row.feature)
         assert depends is None or all(
             0 <= dot.x <= 100 and 0 <= dot.y <= 100 for dot in depends.dots
         )
@@ -103,19 +103,19 @@ def test_everything_is_drawn_within_its_box(count: int) -> None:
 def test_dependence_follows_the_value_and_counts_what_is_not_known() -> None:
     found = population(2000)
     found.values[:500, INDEX["rate_10s"]] = np.nan
-    depends = global_views.dependence(found, FEATURES[INDEX["rate_10s"]])
+    depends = importance.dependence(found, FEATURES[INDEX["rate_10s"]])
     means = [b.mean for b in depends.bins]
-    assert len(means) == global_views.BINS
+    assert len(means) == importance.BINS
     assert means == sorted(means)
     assert depends.unknown == pytest.approx(0.25)
     found.values[:, INDEX["rate_10s"]] = np.nan
-    assert global_views.dependence(found, FEATURES[INDEX["rate_10s"]]) is None
+    assert importance.dependence(found, FEATURES[INDEX["rate_10s"]]) is None
 
 
 def test_an_empty_sample_has_no_rows() -> None:
     empty = made(np.empty((0, N_FEATURES)), np.empty((0, N_FEATURES)), np.empty(0))
-    assert global_views.rows(empty) == ()
-    assert not global_views.importance(empty).any()
+    assert importance.rows(empty) == ()
+    assert not importance.importance(empty).any()
 
 
 # -- from the store
@@ -127,48 +127,48 @@ def explained(models, document, store) -> list:
     events = store(
         [world.decided(row, document=document, seen_tokens=1.0) for row in world.rows(400, seed=22)]
     )
-    compute.run(0.0)
+    backlog.run(0.0)
     return events
 
 
 @pytest.mark.django_db
 def test_every_explained_decision_weighs_by_how_it_was_kept_and_explained(explained) -> None:
     digest = artifacts.digest_of(world.made())
-    found = global_views.sample(digest)
+    found = importance.sample(digest)
     ranked = [
         e
         for e in explained
-        if e.raw_risk is not None and (e.action or e.id[15] & 15 < compute.ADMITS_OF_16)
+        if e.raw_risk is not None and (e.action or e.id[15] & 15 < backlog.ADMITS_OF_16)
     ]
     wanted = [
-        (1 if e.action else 16 / compute.ADMITS_OF_16) / e.inclusion_probability for e in ranked
+        (1 if e.action else 16 / backlog.ADMITS_OF_16) / e.inclusion_probability for e in ranked
     ]
     assert sorted(found.weights) == pytest.approx(sorted(wanted))
-    assert global_views.models() == [digest]
+    assert importance.models() == [digest]
 
 
 @pytest.mark.django_db
 def test_an_admit_that_someone_opened_and_a_mismatch_are_left_out(explained) -> None:
     digest = artifacts.digest_of(world.made())
-    before = len(global_views.sample(digest))
+    before = len(importance.sample(digest))
     opened = next(
         e
         for e in explained
-        if not e.action and e.raw_risk is not None and e.id[15] & 15 >= compute.ADMITS_OF_16
+        if not e.action and e.raw_risk is not None and e.id[15] & 15 >= backlog.ADMITS_OF_16
     )
-    assert compute.one(UUID(bytes=opened.id)).explained == 1
-    assert len(global_views.sample(digest)) == before
+    assert backlog.one(UUID(bytes=opened.id)).explained == 1
+    assert len(importance.sample(digest)) == before
     Explanation.objects.filter(
         decision=Explanation.objects.exclude(decision=UUID(bytes=opened.id)).first().decision
     ).update(mismatch=True)
-    assert len(global_views.sample(digest)) == before - 1
+    assert len(importance.sample(digest)) == before - 1
 
 
 @pytest.mark.django_db
 def test_a_tier_sees_its_own_decisions(explained) -> None:
     digest = artifacts.digest_of(world.made())
-    by_tier = [len(global_views.sample(digest, int(tier))) for tier in Tier]
-    assert sum(by_tier) == len(global_views.sample(digest))
+    by_tier = [len(importance.sample(digest, int(tier))) for tier in Tier]
+    assert sum(by_tier) == len(importance.sample(digest))
 
 
 # -- the page

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from decider.contracts.features import FEATURES, INDEX
-from explain.reasons import Reason, leading
+from explain.text.reason_codes import Reason, leading
 
 
 def reason(name: str, effect: float) -> Reason:

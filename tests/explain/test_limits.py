@@ -11,7 +11,7 @@ from msgspec import structs
 from decider import policy
 from decider.contracts.features import INDEX
 from decider.contracts.vocabulary import REASONS, Action, MlState, Reason
-from explain import limits
+from explain.comparison import limits
 from tests.decisions.factory import signal_vector
 from tests.explain import world
 

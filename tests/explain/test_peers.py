@@ -11,7 +11,7 @@ from django.urls import reverse
 from decider.contracts.ids import format_decision_id
 from decider.contracts.vocabulary import Action
 from decisions.models import Decision
-from explain import peers, timeline
+from explain.comparison import peers, timeline
 from tests.decisions.factory import event, id_at, signal_vector, unranked, vector
 from tests.explain import world
 from tests.explain.test_decision_page import text_of

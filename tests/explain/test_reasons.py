@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from decider.contracts.artifact import Calibration
 from decider.contracts.features import FEATURES, INDEX, N_FEATURES
-from explain import reasons, waterfall
+from explain.shap import waterfall
+from explain.text import reason_codes
 
 SAME = Calibration(1.0, 0.0)
 
@@ -28,7 +29,7 @@ def fall(
 
 
 def test_one_burst_is_one_reason_that_names_what_belongs_to_it() -> None:
-    found = reasons.ranked(
+    found = reason_codes.ranked(
         fall(rate_1s=0.5, rate_10s=0.9, burst_ratio=0.4, cost_rate_60s=0.2, not_found_share_60s=0.6)
     )
     assert [r.feature.name for r in found] == ["rate_10s", "not_found_share_60s"]
@@ -37,14 +38,14 @@ def test_one_burst_is_one_reason_that_names_what_belongs_to_it() -> None:
 
 
 def test_a_reason_shows_the_value_and_the_median_of_its_cohort() -> None:
-    (found,) = reasons.ranked(fall([1.5] * N_FEATURES, rate_10s=1.0))
+    (found,) = reason_codes.ranked(fall([1.5] * N_FEATURES, rate_10s=1.0))
     assert (found.shown_value, found.shown_typical) == ("3", "1.5")
     assert found.code == "PACE_10S_HIGH"
     assert "3 requests a second" in found.text and "1.5" in found.text
 
 
 def test_without_a_median_it_says_so_and_makes_no_comparison() -> None:
-    (found,) = reasons.ranked(fall(rate_10s=1.0))
+    (found,) = reason_codes.ranked(fall(rate_10s=1.0))
     assert found.shown_typical == "not known"
     assert "imilar apps" not in found.text
 
@@ -53,7 +54,7 @@ def test_without_a_median_it_says_so_and_makes_no_comparison() -> None:
 def test_no_two_causes_are_told_in_the_same_words(direction: float) -> None:
     texts = {}
     for feature in FEATURES:
-        (found,) = reasons.ranked(fall([3.0 - direction] * N_FEATURES, **{feature.name: 1.0}))
+        (found,) = reason_codes.ranked(fall([3.0 - direction] * N_FEATURES, **{feature.name: 1.0}))
         texts.setdefault(found.text, set()).add(feature.cause)
     assert len(texts) == len(FEATURES)
 
@@ -64,8 +65,8 @@ def test_reasons_are_at_most_four_adverse_and_strongest_first(contributions: lis
     built = waterfall.build(
         -1.0, np.array(contributions), np.ones(N_FEATURES, np.float32), None, SAME
     )
-    found = reasons.ranked(built)
-    assert len(found) <= reasons.MOST
+    found = reason_codes.ranked(built)
+    assert len(found) <= reason_codes.MOST
     assert len({r.feature.cause for r in found}) == len(found)
     effects = [r.effect for r in found]
     assert effects == sorted(effects, reverse=True)
@@ -73,6 +74,6 @@ def test_reasons_are_at_most_four_adverse_and_strongest_first(contributions: lis
 
 
 def test_a_value_that_is_the_median_is_compared_with_nothing() -> None:
-    (found,) = reasons.ranked(fall([3.0] * N_FEATURES, rate_10s=1.0))
+    (found,) = reason_codes.ranked(fall([3.0] * N_FEATURES, rate_10s=1.0))
     assert found.shown_value == found.shown_typical
     assert "imilar apps" not in found.text

@@ -19,9 +19,11 @@ from decider.contracts import artifact as artifacts
 from decider.contracts import defaults, features
 from decider.contracts.artifact import ArtifactError, Calibration
 from decider.scoring.shap import Explainer
-from explain import artifacts as explain_artifacts
-from explain import compute, shap_values, tasks, waterfall
+from explain import tasks
 from explain.models import Explanation, ModelCheck
+from explain.shap import backlog, waterfall
+from explain.shap import model_files as explain_artifacts
+from explain.shap import values as shap_values
 from tests.explain import world
 
 pytestmark = pytest.mark.django_db
@@ -58,10 +60,10 @@ def test_the_second_implementation_would_notice_a_wrong_value(models, monkeypatc
 
 def test_decisions_are_explained_once_and_add_up(models, document, store) -> None:
     store([world.decided(row, document=document) for row in world.rows(60, seed=2)])
-    first = compute.run(0.0)
+    first = backlog.run(0.0)
     assert first.explained > 5
     assert first.mismatched == first.failed == 0
-    assert compute.run(0.0).explained == 0
+    assert backlog.run(0.0).explained == 0
     for e in Explanation.objects.all():
         assert abs(e.base + e.values.sum() - e.raw) <= shap_values.TOLERANCE
         assert not e.mismatch
@@ -73,13 +75,13 @@ def test_every_ranked_refusal_and_a_fixed_share_of_admits_is_explained(
     events = store(
         [world.decided(row, document=document, seen_tokens=1.0) for row in world.rows(300, seed=4)]
     )
-    compute.run(0.0)
+    backlog.run(0.0)
     explained = {e.decision.bytes for e in Explanation.objects.all()}
     ranked = [e for e in events if e.raw_risk is not None]
     assert {e.id for e in ranked if e.action} <= explained
     admits = [e for e in ranked if not e.action]
     assert {e.id for e in admits} & explained == {
-        e.id for e in admits if e.id[15] & 15 < compute.ADMITS_OF_16
+        e.id for e in admits if e.id[15] & 15 < backlog.ADMITS_OF_16
     }
     assert not {e.id for e in events if e.raw_risk is None} & explained
 
@@ -99,10 +101,10 @@ def test_values_of_a_tampered_model_are_marked_and_alarmed(
     other = Explainer.from_text(tampered().model_to_string())
     monkeypatch.setattr(shap_values, "explainer_of", lambda _: other)
     with caplog.at_level(logging.ERROR, "sluice.explain"):
-        done = compute.run(0.0)
+        done = backlog.run(0.0)
     assert done.mismatched == done.explained > 0
     assert (
-        Explanation.objects.filter(mismatch=True).count() == done.mismatched == compute.mismatched()
+        Explanation.objects.filter(mismatch=True).count() == done.mismatched == backlog.mismatched()
     )
     assert "do not add up to their score" in caplog.text
 
@@ -114,8 +116,8 @@ def test_values_that_lightgbm_does_not_confirm_are_marked(
     other = tampered()
     monkeypatch.setattr(shap_values, "booster_of", lambda _: other)
     with caplog.at_level(logging.ERROR, "sluice.explain"):
-        done = compute.run(0.0)
-    assert done.mismatched == compute.SAMPLE < done.explained
+        done = backlog.run(0.0)
+    assert done.mismatched == backlog.SAMPLE < done.explained
     assert "are not LightGBM's" in caplog.text
 
 
@@ -124,7 +126,7 @@ def test_a_model_without_row_counts_costs_only_its_explanations(
 ) -> None:
     store([world.decided(row, document=document) for row in world.rows(20, seed=2)])
     monkeypatch.setattr(explain_artifacts.model(digest()), "explainer", None)
-    done = compute.run(0.0)
+    done = backlog.run(0.0)
     assert (done.explained, done.mismatched) == (0, 0)
     assert done.failed > 0
 
@@ -137,32 +139,32 @@ def test_a_missing_model_costs_only_its_own_decisions(models, document, store, c
         [world.decided(row, document=document) for row in rows[:20]]
         + [world.decided(row, document=other) for row in rows[20:]]
     )
-    done = compute.run(0.0)
+    done = backlog.run(0.0)
     assert done.explained > 0
     assert done.failed > 0
-    assert compute.run(0.0) == compute.Done()
+    assert backlog.run(0.0) == backlog.Done()
     assert "is not here" in caplog.text
 
 
 def test_the_backlog_counts_what_waits(models, document, store) -> None:
     store([world.decided(row, document=document) for row in world.rows(40, seed=2)])
-    waiting = compute.waiting()
-    assert waiting == compute.run(0.0).explained > 0
-    assert compute.waiting() == 0
+    waiting = backlog.waiting()
+    assert waiting == backlog.run(0.0).explained > 0
+    assert backlog.waiting() == 0
 
 
 def test_how_explaining_keeps_up_is_measured(models, document, store) -> None:
     store([world.decided(row, document=document) for row in world.rows(40, seed=2)])
     now = time.time()
-    before = compute.progress(now + 40)
-    assert before.waiting == compute.waiting() > 0
+    before = backlog.progress(now + 40)
+    assert before.waiting == backlog.waiting() > 0
     assert 39 < before.oldest_s < 60
     assert before.late
     assert before.per_s == 0
-    done = compute.run(0.0)
-    after = compute.progress(time.time())
+    done = backlog.run(0.0)
+    after = backlog.progress(time.time())
     assert (after.waiting, after.oldest_s, after.late) == (0, 0.0, False)
-    assert after.per_s == pytest.approx(done.explained / compute.RATE_S)
+    assert after.per_s == pytest.approx(done.explained / backlog.RATE_S)
 
 
 def test_two_seconds_at_the_sampling_budget_are_explained_before_the_next_two_are_over(
@@ -171,13 +173,13 @@ def test_two_seconds_at_the_sampling_budget_are_explained_before_the_next_two_ar
     budget = defaults.config().sampling.budget_per_s
     every = settings_module.CELERY_BEAT_SCHEDULE["explain new decisions"]["schedule"]
     arriving = int(budget * every)
-    assert arriving < compute.RUN
+    assert arriving < backlog.RUN
     rows = world.rows(arriving, seed=5)
     store([world.decided(row, document=document, seen_tokens=-1.0) for row in rows])
     started = time.monotonic()
-    done = compute.run(0.0)
-    assert done.explained == compute.progress().per_s * compute.RATE_S
-    assert compute.waiting() == 0
+    done = backlog.run(0.0)
+    assert done.explained == backlog.progress().per_s * backlog.RATE_S
+    assert backlog.waiting() == 0
     per_row = (time.monotonic() - started) / done.explained
     assert per_row * arriving < every
 

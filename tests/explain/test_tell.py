@@ -13,8 +13,9 @@ from decider.contracts.artifact import Calibration
 from decider.contracts.features import INDEX, N_FEATURES
 from decider.contracts.vocabulary import Reason
 from decisions.models import Decision
-from explain import compute, reasons, story, tell
 from explain.models import Explanation
+from explain.shap import backlog
+from explain.text import reason_codes, short_reason, verdict
 from tests.decisions.factory import event, vector
 from tests.explain import world
 
@@ -30,10 +31,10 @@ def told(monkeypatch):
         for name, contribution, _, usual in found:
             values[INDEX[name]], typical[INDEX[name]] = contribution, usual
         card = SimpleNamespace(risk_calibration=Calibration(1.0, 0.0))
-        monkeypatch.setattr(tell.artifacts, "artifact", lambda digest: card)
-        monkeypatch.setattr(reasons, "typical", lambda artifact, tier: typical)
+        monkeypatch.setattr(short_reason.artifacts, "artifact", lambda digest: card)
+        monkeypatch.setattr(reason_codes, "typical", lambda artifact, tier: typical)
         decision = event(features=vector(**{name: value for name, _, value, _ in found}))
-        return tell._leading(
+        return short_reason._leading(
             Explanation(contributions=values.tobytes(), model="m", base=-1.0), decision
         )
 
@@ -77,15 +78,15 @@ def test_table_and_page_name_the_same_reason(models, document, store) -> None:
         if e.reason == Reason.RISK_HIGH
     ]
     store(events)
-    compute.run(time.time() - 600.0)
+    backlog.run(time.time() - 600.0)
     decisions = list(Decision.objects.filter(reason=int(Reason.RISK_HIGH)))
-    short = tell.short(decisions)
+    short = short_reason.short(decisions)
     assert len(short) > 20
     for d in decisions:
         found = list(decision_page.explained(d).reasons)
         if not found:
             assert d.id not in short
             continue
-        lead = reasons.leading(found)
+        lead = reason_codes.leading(found)
         assert short[d.id].startswith(f"{lead.feature.label.split(',')[0]}: {lead.shown_value}")
-        assert reasons.clause(lead) in story.tell(d, "It", None, found).verdict
+        assert reason_codes.clause(lead) in verdict.tell(d, "It", None, found).verdict

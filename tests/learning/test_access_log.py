@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learning import access_log
-from learning.access_log import LineError, LogError, Report, entries, parse
+from learning.logs import access_log
+from learning.logs.access_log import LineError, LogError, Report, entries, parse
 from tests.learning import logs
 from tests.learning.logs import KEY, combined
 

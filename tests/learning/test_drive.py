@@ -13,8 +13,8 @@ from collections.abc import Iterator
 import pytest
 
 from decider.contracts.requests import CheckRequest
-from learning import replay
-from learning.client import Client, GatewayError, Unreachable
+from learning.logs import playback
+from learning.traffic.client import Client, GatewayError, Unreachable
 from tests.learning.logs import KEY, combined
 
 pytestmark = pytest.mark.parts
@@ -32,7 +32,7 @@ def services() -> Iterator[str]:
         [
             sys.executable,
             "-m",
-            "learning.demo_services",
+            "learning.traffic.demo_services",
             "--listen",
             f"127.0.0.1:{port}",
             "--steady",
@@ -76,7 +76,7 @@ def test_the_driver_drives_and_ends_cleanly(services: str) -> None:
         sys.executable,
         "-u",
         "-m",
-        "learning.drive",
+        "learning.traffic.drive",
         "--gateway",
         services,
         "--rate",
@@ -95,7 +95,7 @@ def test_the_driver_drives_and_ends_cleanly(services: str) -> None:
 
 def test_the_driver_says_what_is_wrong_with_an_address() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "learning.drive", "--gateway", "ftp://x"],
+        [sys.executable, "-m", "learning.traffic.drive", "--gateway", "ftp://x"],
         capture_output=True,
         text=True,
         check=False,
@@ -117,7 +117,7 @@ def test_a_log_can_be_sent_through_a_gateway_at_a_multiple_of_its_speed(
         "\n".join(combined(k, request=f"GET /v2/orders/{k} HTTP/1.1") for k in range(20))
     )
     began = time.perf_counter()
-    summary = asyncio.run(replay.through_gateway([tmp_path / "a.log"], KEY, services, speed=40.0))
+    summary = asyncio.run(playback.through_gateway([tmp_path / "a.log"], KEY, services, speed=40.0))
     assert 19 / 40 <= time.perf_counter() - began < 10
     assert summary.requests == 20
     assert sum(summary.answers.values()) == 20

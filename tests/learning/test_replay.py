@@ -11,7 +11,7 @@ from django.core.management import CommandError, call_command
 from control.deciders import keys as key_files
 from decider.contracts import defaults, event, store
 from decider.engine.engine import Engine
-from learning import replay
+from learning.logs import playback
 from tests.learning import logs
 from tests.learning.logs import KEY, combined
 
@@ -19,7 +19,7 @@ NOW = 1_790_000_000.0
 
 
 def engine() -> Engine:
-    made = Engine(node=replay.NODE, region="local", token_key=KEY, capacity=4096, keep_all=True)
+    made = Engine(node=playback.NODE, region="local", token_key=KEY, capacity=4096, keep_all=True)
     made.apply(defaults.config(), None)
     return made
 
@@ -32,9 +32,9 @@ def burst(path: Path, requests: int = 400) -> Path:
     return path
 
 
-def play(path: Path, limit: int | None = None) -> tuple[replay.Summary, list[event.EventBatch]]:
+def play(path: Path, limit: int | None = None) -> tuple[playback.Summary, list[event.EventBatch]]:
     published: list[bytes] = []
-    summary = replay.Offline(engine(), published.append, lambda apps: []).run(
+    summary = playback.Offline(engine(), published.append, lambda apps: []).run(
         [path], KEY, limit=limit, end=NOW
     )
     return summary, [event.decode_batch(data) for data in published]
@@ -55,14 +55,14 @@ def test_every_refusal_is_kept_and_sent_as_the_node_replay(tmp_path: Path) -> No
     assert sum(e.action != 0 for e in kept) == refused
     assert {batch.node for batch in batches} == {"replay"}
     assert all(e.inclusion_probability == 1.0 for e in kept if e.action)
-    assert "198.51.100" not in repr(kept) + replay.describe(summary)
+    assert "198.51.100" not in repr(kept) + playback.describe(summary)
 
 
 def test_the_summary_names_the_app_refused_most_and_a_decision_to_look_up(tmp_path: Path) -> None:
     summary, batches = play(burst(tmp_path / "a.log"))
     (app, most), *_ = summary.refused.items()
-    assert app in replay.describe(summary)
-    assert most.decision in replay.describe(summary)
+    assert app in playback.describe(summary)
+    assert most.decision in playback.describe(summary)
     assert most.decision[4:] in {e.id.hex() for batch in batches for e in batch.events}
 
 
@@ -72,7 +72,7 @@ def test_a_limit_stops_early(tmp_path: Path) -> None:
 
 def test_a_log_without_a_request_is_refused_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / "a.log").write_text("nothing\nhere\n")
-    with pytest.raises(replay.ReplayError, match="2 lines: not a line of a known format"):
+    with pytest.raises(playback.ReplayError, match="2 lines: not a line of a known format"):
         play(tmp_path / "a.log")
 
 
@@ -97,7 +97,7 @@ def test_several_logs_overlay_each_other_and_all_end_now(tmp_path: Path) -> None
     late.write_text(
         "\n".join(combined(k, address="198.51.100.9").replace("2019", "2021") for k in range(5))
     )
-    summary = replay.Offline(engine(), lambda data: None, lambda apps: []).run(
+    summary = playback.Offline(engine(), lambda data: None, lambda apps: []).run(
         [early, late], KEY, end=NOW
     )
     assert (summary.first, summary.last, summary.requests) == (NOW - 9, NOW, 15)

@@ -7,9 +7,10 @@ import pytest
 
 from decider.contracts import artifact, features
 from decider.scoring.model import Model
-from learning import degenerate, measures, simulate, train
-from learning.degenerate import TrainingError, check_label
-from learning.simulate import Loop, Scenario
+from learning.traffic import simulate
+from learning.traffic.simulate import Loop, Scenario
+from learning.training import leakage, metrics, train
+from learning.training.leakage import TrainingError, check_label
 from tests.learning import logs
 
 START = train.MONDAY + 8 * 3600.0
@@ -128,7 +129,7 @@ def test_a_label_of_one_class_is_refused() -> None:
 
 def test_the_degenerate_published_table_is_refused_and_its_column_named() -> None:
     rows = logs.table("tangodelta_api_behaviour_supervised_1699.csv.gz")
-    columns = degenerate.read_columns(rows, drop=["_id", "classification"])
+    columns = leakage.read_columns(rows, drop=["_id", "classification"])
     label = np.array([row["classification"] == "outlier" for row in rows])
     with pytest.raises(TrainingError, match="'num_users' alone decides"):
         check_label(columns, label)
@@ -137,8 +138,8 @@ def test_the_degenerate_published_table_is_refused_and_its_column_named() -> Non
 def test_platt_scaling_finds_the_scale_it_was_made_with() -> None:
     rng = np.random.default_rng(2)
     raw = rng.normal(size=200_000) * 2
-    label = (rng.random(len(raw)) < measures.sigmoid(0.7 * raw - 1.1)).astype(float)
-    found = measures.platt(raw, label, np.ones(len(raw)))
+    label = (rng.random(len(raw)) < metrics.sigmoid(0.7 * raw - 1.1)).astype(float)
+    found = metrics.platt(raw, label, np.ones(len(raw)))
     assert found.slope == pytest.approx(0.7, abs=0.02)
     assert found.intercept == pytest.approx(-1.1, abs=0.02)
-    assert measures.ece(label, measures.calibrated(raw, found), np.ones(len(raw))) < 0.01
+    assert metrics.ece(label, metrics.calibrated(raw, found), np.ones(len(raw))) < 0.01

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from decider.contracts import defaults
-from learning import services, world
-from learning.crowd import Crowd
-from learning.world import Kind
+from learning.traffic import services, world
+from learning.traffic.crowd import Crowd
+from learning.traffic.world import Kind
 
 START = 1_790_000_000.0
 

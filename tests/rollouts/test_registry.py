@@ -16,7 +16,7 @@ from control.models import AuditEntry
 from decider.contracts import artifact
 from decider.contracts.config import ModelRef
 from decider.contracts.store import MODEL_PREFIX
-from learning import train
+from learning.training import train
 from rollouts import registry
 from rollouts.models import ModelVersion
 

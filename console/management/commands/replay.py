@@ -21,9 +21,9 @@ from decider.contracts.config import Config, ConfigError
 from decider.contracts.store import Profile
 from decider.engine.engine import Engine
 from decider.scoring.model import Model
-from learning import replay
-from learning.access_log import LogError
-from learning.replay import ReplayError
+from learning.logs import playback
+from learning.logs.access_log import LogError
+from learning.logs.playback import ReplayError
 
 CAPACITY = 200_000
 """Apps the private engine tracks."""
@@ -90,16 +90,16 @@ class Command(BaseCommand):
         offline = (
             None
             if options["through_envoy"]
-            else replay.Offline(self._engine(client, key), _publisher(client), _lookup(client))
+            else playback.Offline(self._engine(client, key), _publisher(client), _lookup(client))
         )
-        span = replay.look(files, key, form, limit)
+        span = playback.look(files, key, form, limit)
         with tqdm(
             total=span.requests, unit=" requests", desc="Replay", leave=False, disable=None
         ) as bar:
             if offline is not None:
                 summary = offline.run(files, key, form, limit, span=span, advance=bar.update)
             else:
-                sending = replay.through_gateway(
+                sending = playback.through_gateway(
                     files,
                     key,
                     str(options["gateway"]),
@@ -110,14 +110,14 @@ class Command(BaseCommand):
                     bar.update,
                 )
                 summary = asyncio.run(sending)
-        self.stdout.write(replay.describe(summary))
+        self.stdout.write(playback.describe(summary))
 
     def _engine(self, client: redis.Redis, key: bytes) -> Engine:
         """A private engine with the published config and its model; what is missing is said."""
         current = self._config(client)
         model = self._model(client, current)
         engine = Engine(
-            node=replay.NODE,
+            node=playback.NODE,
             region=settings.SLUICE_REGION,
             token_key=key,
             capacity=CAPACITY,
@@ -152,13 +152,13 @@ class Command(BaseCommand):
         return Model.load(data, current.model.digest)
 
 
-def _publisher(client: redis.Redis) -> replay.Publish:
+def _publisher(client: redis.Redis) -> playback.Publish:
     return lambda batch: client.xadd(
         store.EVENTS_STREAM, {"b": batch}, maxlen=store.EVENTS_MAXLEN, approximate=True
     )
 
 
-def _lookup(client: redis.Redis) -> replay.Lookup:
+def _lookup(client: redis.Redis) -> playback.Lookup:
     decode = msgspec.msgpack.Decoder(Profile).decode
 
     def profiles(apps: Sequence[str]) -> list[Profile]:

@@ -18,7 +18,7 @@ from control.deciders import keys, publish
 from control.errors import ControlError
 from control.models import App, Tenant
 from decider.contracts.store import Profile
-from learning import world
+from learning.traffic import world
 
 SEED = 7
 """Seed of the demo world, of which the demo traffic is made too."""

@@ -30,9 +30,9 @@ from control.directory import notes
 from control.policies import effective
 from decider.contracts.vocabulary import Tier
 from decider.http import check
-from decisions.app_day import Hour
 from decisions.models import utc
-from explain import forecast, forecast_record
+from decisions.search.app_day import Hour
+from explain.forecast import outlook, track_record
 from explain.models import STATES
 
 
@@ -174,10 +174,10 @@ class ForecastKindOut(serializers.Serializer):
         ),
     )
 
-    def get_low(self, kind: forecast_record.Kind) -> float | None:
+    def get_low(self, kind: track_record.Kind) -> float | None:
         return kind.interval[0] if kind.interval else None
 
-    def get_high(self, kind: forecast_record.Kind) -> float | None:
+    def get_high(self, kind: track_record.Kind) -> float | None:
         return kind.interval[1] if kind.interval else None
 
 
@@ -267,7 +267,7 @@ class AppForecast(APIView):
         record.
         """
         found, now = _app(request, app), time.time()
-        said, record = forecast.outlook(found.id, now), forecast_record.record(found.id, now)
+        said, record = outlook.outlook(found.id, now), track_record.record(found.id, now)
         return Response(
             ForecastOut(
                 {

@@ -14,13 +14,15 @@ from console.pages.lookup import page as lookup_page
 from control.directory import apps as directory
 from control.directory.apps import KnownApp
 from decider.contracts.vocabulary import Action
-from decisions import aggregate, app_day, lookup, outcomes
-from decisions.app_day import Endpoint, Hour
-from decisions.estimate import NOTHING, Estimate, total
-from decisions.filters import REFUSED
-from decisions.lookup import DAY_S
-from decisions.models import Decision, utc
-from decisions.outcome_models import Dispute, Kind, Outcome, State
+from decisions.counts import aggregate
+from decisions.counts.estimate import NOTHING, Estimate, total
+from decisions.models import Decision, Dispute, Outcome, utc
+from decisions.models.outcome import Kind, State
+from decisions.outcomes import reports
+from decisions.search import app_day, lookup
+from decisions.search.app_day import Endpoint, Hour
+from decisions.search.filters import REFUSED
+from decisions.search.lookup import DAY_S
 
 BUCKET_S = 1_800.0
 RECENT_S = 600.0
@@ -226,7 +228,7 @@ def labels(app_id: str, now: float) -> Labels:
         tuple((k, matured.get(k, 0)) for k in kinds),
         reported.filter(matured_at__gt=utc(now)).count(),
         Dispute.objects.filter(app=app_id, state=State.OPEN).count(),
-        outcomes.found_wrong(now, app_id).get(app_id, 0) if app_id else 0,
+        reports.found_wrong(now, app_id).get(app_id, 0) if app_id else 0,
     )
 
 

@@ -31,7 +31,7 @@ from control.directory import apps as directory
 from control.directory import notes
 from control.errors import ControlError, NotAllowed, Refused
 from control.policies.effective import Subject
-from decisions import outcomes
+from decisions.outcomes import reports
 
 OUTCOMES = 8
 """Shown on the page, latest first."""
@@ -42,7 +42,7 @@ OUTCOMES = 8
 @permission_required(READ, raise_exception=True)
 def page(request: HttpRequest, app_id: str) -> HttpResponse:
     """Is this customer well? An app nobody registered has a page too."""
-    shown, later = app_page.compose(request.user, app_id), list(outcomes.of_app(app_id, OUTCOMES))
+    shown, later = app_page.compose(request.user, app_id), list(reports.of_app(app_id, OUTCOMES))
     app_looks.note_known(
         request, app_id, "the page", shown=bool(later or shown.notes or shown.gauges.tiles)
     )

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from console.pages.decision.page import DecisionPage
 from decider.contracts.vocabulary import Action
 from decider.refusal.findings import told_code
-from decisions import disputes, outcomes
 from decisions.models import Dispute
-from decisions.outcomes import Later
-from explain import customer
+from decisions.outcomes import disputes, reports
+from decisions.outcomes.reports import Later
+from explain.text import customer
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def compose(shown: DecisionPage) -> Answer:
     verdicts = {
         x.outcome_id for x in found
     }  # a verdict stands with its dispute, not once more as an outcome
-    later = tuple(one for one in outcomes.of_decision(d) if one.outcome.pk not in verdicts)
+    later = tuple(one for one in reports.of_decision(d) if one.outcome.pk not in verdicts)
     return Answer(
         said(shown),
         later,

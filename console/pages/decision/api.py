@@ -25,7 +25,7 @@ from decider.contracts.features import NAMES
 from decider.contracts.ids import parse_decision_id
 from decider.contracts.vocabulary import Action
 from decisions.models import Decision, utc
-from explain import timeline, worlds
+from explain.comparison import scenarios, timeline
 from explain.models import Explanation
 
 
@@ -375,7 +375,7 @@ class Replay(APIView):
         """As decided then, verified to the bit; as decided now; as another model would. Nothing is
         changed.
         """
-        return Response(WorldOut(worlds.of(_looked_at(request, decision_id)), many=True).data)
+        return Response(WorldOut(scenarios.of(_looked_at(request, decision_id)), many=True).data)
 
 
 class CustomerText(serializers.Serializer):

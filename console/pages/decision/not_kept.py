@@ -15,11 +15,11 @@ from control.directory import apps as directory
 from decider.contracts.config import Config, TierPolicy
 from decider.contracts.ids import decision_time, format_decision_id
 from decider.contracts.vocabulary import Action, Tier
-from decisions import credentials, lookup, tallies
-from decisions.estimate import Estimate, total
-from decisions.filters import DAY_S, Filters
-from decisions.lookup import Reading
+from decisions.counts.estimate import Estimate, total
 from decisions.models import Decision
+from decisions.search import credentials, facet_counts, lookup
+from decisions.search.filters import DAY_S, Filters
+from decisions.search.lookup import Reading
 
 ARRIVES_S = 30.0
 """A decision so young may still be on its way from its decider."""
@@ -154,7 +154,7 @@ def _time(words: str, reading: Reading, since: float, until: float, now: float) 
     filters = Filters(start=since, end=until)
     counted = lookup_page.count(reading, filters, now)
     number = total(t.number for t in counted.tallies)
-    by_action = tallies.sums(counted.tallies, lambda t: Action(t.values[0]))
+    by_action = facet_counts.sums(counted.tallies, lambda t: Action(t.values[0]))
     shares = tuple(Share(action, n, n.count / number.count) for action, n in by_action.items())
     return Time(
         words,

@@ -21,12 +21,16 @@ from decider.contracts.vocabulary import Action, Reason, Stage, Tier
 from decider.refusal.findings import findings
 from decider.whatif import replay
 from decider.whatif.replay import ReplayError, Thresholds
-from decisions import aggregate, lookup, why
+from decisions import reason_text
+from decisions.counts import aggregate
 from decisions.models import Decision
-from explain import artifacts, reasons, story, trace_view, waterfall, worlds
+from decisions.search import lookup
+from explain.comparison import scenarios
 from explain.models import Explanation, ModelCheck
-from explain.trace_view import Step
-from explain.waterfall import Waterfall
+from explain.shap import model_files, waterfall
+from explain.shap.waterfall import Waterfall
+from explain.text import reason_codes, stages, verdict
+from explain.text.stages import Step
 
 SIDE_S, BUCKET_S = 120.0, 5.0
 """The timeline: seconds either side of the decision, and of a column."""
@@ -43,7 +47,7 @@ class Explained:
     error: str = ""
     explanation: Explanation | None = None
     fall: Waterfall | None = None
-    reasons: tuple[reasons.Reason, ...] = ()
+    reasons: tuple[reason_codes.Reason, ...] = ()
 
     @property
     def codes(self) -> list[str]:
@@ -106,14 +110,14 @@ def explained(d: Decision) -> Explained:
             f" {SCHEMA}.",
         )
     try:
-        artifact = artifacts.artifact(d.model)
+        artifact = model_files.artifact(d.model)
     except ArtifactError as error:
         return Explained("impossible", f"Its model cannot be read here: {error}.")
     found = Explanation.objects.filter(decision=d.id, at=d.at).first()
     if found is None:
         return Explained("pending")
     fall = found.fall(d, artifact)
-    return Explained("ready", "", found, fall, tuple(reasons.ranked(fall)))
+    return Explained("ready", "", found, fall, tuple(reason_codes.ranked(fall)))
 
 
 def thresholds(event: Event, config: Config | None) -> Thresholds | None:
@@ -161,7 +165,7 @@ def bands(found: Thresholds | None) -> tuple[Band, ...]:
 def steps(d: Decision, event: Event, config: Config | None) -> list[Step]:
     """The stage trace; empty when the record cannot be decided again here."""
     try:
-        return trace_view.steps(replay.trace(event, config), d) if config else []
+        return stages.steps(replay.trace(event, config), d) if config else []
     except ReplayError:
         return []
 
@@ -227,7 +231,7 @@ class DecisionPage:
     d: Decision
     name: str
     known: KnownApp | None
-    story: story.Story
+    story: verdict.Story
     explained: Explained
     cut: Cut | None
     bands: tuple[Band, ...]
@@ -235,7 +239,7 @@ class DecisionPage:
     around: Around
     newer: Decision | None
     older: Decision | None
-    replay: worlds.Replay
+    replay: scenarios.Replay
     model_name: str
     check: ModelCheck | None
     kept_because: str
@@ -303,7 +307,9 @@ class DecisionPage:
 
     @property
     def lead_reason(self) -> str:
-        """The machine reason as a sentence, where the model's findings are not the whole story."""
+        """The machine reason as a sentence, where the model's findings are not the whole
+        verdict.
+        """
         if self.d.reason == Reason.RISK_HIGH and self.explained.reasons:
             return ""
         return f"{self.clause[:1].upper()}{self.clause[1:]}."
@@ -340,7 +346,7 @@ def compose(d: Decision, *, with_token: bool) -> DecisionPage:
         d=d,
         name=name,
         known=known,
-        story=story.tell(d, name, marks, list(found.reasons)),
+        story=verdict.tell(d, name, marks, list(found.reasons)),
         explained=found,
         cut=cut(d, marks),
         bands=bands(marks),
@@ -348,18 +354,18 @@ def compose(d: Decision, *, with_token: bool) -> DecisionPage:
         around=around(d),
         newer=newer,
         older=older,
-        replay=worlds.replayed(d, event, config),
+        replay=scenarios.replayed(d, event, config),
         model_name=_model_name(d.model),
         check=ModelCheck.objects.filter(model=d.model).first() if d.model else None,
         kept_because=kept_because(d),
         record=record.text(d, found.explanation, with_token=with_token),
         code=Reason(d.reason).name,
-        clause=why.clause(d),
+        clause=reason_text.clause(d),
     )
 
 
 def _model_name(digest: str) -> str:
     try:
-        return artifacts.artifact(digest).name if digest else ""
+        return model_files.artifact(digest).name if digest else ""
     except ArtifactError:
         return ""

@@ -13,25 +13,26 @@ from decider.contracts.features import FEATURES
 from decider.contracts.vocabulary import Action
 from decider.whatif.replay import ReplayError
 from decisions.models import Decision
-from explain import limits, peers, shared_cause, timeline, way_back, worlds
+from explain.comparison import limits, peers, scenarios, shared_load, timeline
 from explain.models import Explanation
+from explain.recourse import search as recourse_search
 
 
-def way_of(d: Decision) -> way_back.WayBack | None:
+def way_of(d: Decision) -> recourse_search.WayBack | None:
     """The way back of a stored refusal; None for an admit. Computed on demand, about 20 ms."""
     if d.action == Action.ADMIT:
         return None
     config = documents.config(d.config_version)
     if config is None:
-        return way_back.WayBack(
+        return recourse_search.WayBack(
             none=f"Config {d.config_version} is not kept here, so no change can be verified."
         )
-    model = worlds.model_of(d.model)
+    model = scenarios.model_of(d.model)
     try:
-        with worlds.scoring:
-            return way_back.find(d.event(), config, model)
+        with scenarios.scoring:
+            return recourse_search.find(d.event(), config, model)
     except ReplayError as error:
-        return way_back.WayBack(none=f"It cannot be decided again here: {error}.")
+        return recourse_search.WayBack(none=f"It cannot be decided again here: {error}.")
 
 
 def limits_of(d: Decision, cut: float | None) -> list[limits.Limit]:
@@ -49,7 +50,7 @@ def beside(d: Decision, shown: DecisionPage) -> dict[str, object]:
     happened = timeline.of(d, shown.story.http)
     return {
         "way": way_of(d),
-        "worlds": worlds.of(d),
+        "worlds": scenarios.of(d),
         "limits": limits_of(d, cut),
         "happened": happened,
     }
@@ -62,7 +63,7 @@ def around(d: Decision) -> dict[str, object]:
         "d": d,
         "name": known.name if known else d.app,
         "peers": peers.of(d, telling(d)),
-        "shared": shared_cause.of(d),
+        "shared": shared_load.of(d),
     }
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from decider.contracts.event import Event
 from decider.contracts.features import NAMES
 from decider.contracts.vocabulary import Action, Arm, MlState, Reason, Stage, Tier
-from decisions import why
+from decisions import reason_text
 from decisions.models import Decision
 from explain.models import Explanation
 
@@ -40,7 +40,7 @@ def fields(d: Decision, explanation: Explanation | None, *, with_token: bool) ->
         "ml_state": MlState(d.ml_state).name.lower(),
     }
     fields |= words
-    fields["signals"] = why.signals(d)
+    fields["signals"] = reason_text.signals(d)
     row = np.frombuffer(bytes(d.features), "<f4").tolist()
     fields["features"] = dict(zip(NAMES, row, strict=False)) if len(row) == len(NAMES) else row
     if e := explanation:

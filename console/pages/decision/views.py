@@ -24,10 +24,11 @@ from console.frame.app_looks import note as look
 from console.frame.permissions import READ
 from console.pages.decision import answer, not_kept, page, panels
 from decider.contracts.ids import format_decision_id, parse_decision_id
-from decisions import lookup
 from decisions.models import Decision
-from explain import forecast as forecasts
-from explain import forecast_record, worlds
+from decisions.search import lookup
+from explain.comparison import scenarios
+from explain.forecast import outlook as forecasts
+from explain.forecast import track_record
 
 log = logging.getLogger("sluice.explain")
 
@@ -162,7 +163,7 @@ def now(request: HttpRequest, decision_id: str) -> HttpResponse:
     """The same request in the three worlds, as of now. Nothing is changed."""
     found = _found(decision_id)
     look(request, found.app, f"decision {found.name}")
-    context = {"d": found, "worlds": worlds.of(found), "at": timezone.now()}
+    context = {"d": found, "worlds": scenarios.of(found), "at": timezone.now()}
     return _panel(request, found, "Then, now, and by another model", "explain/now.html", context)
 
 
@@ -191,11 +192,11 @@ def forecast(request: HttpRequest, app_id: str) -> HttpResponse:
     now = at.timestamp()
     app_looks.note_known(request, app_id, "the forecast")
     found = forecasts.outlook(app_id, now)
-    forecast_record.keep(app_id, found, now)
+    track_record.keep(app_id, found, now)
     context = {
         "app_id": app_id,
         "outlook": found,
-        "record": forecast_record.record(app_id, now),
+        "record": track_record.record(app_id, now),
         "at": at,
     }
     return _alone(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django import forms
 
 from control.audit import chain
-from decisions.disputes import TICKET_MAX
+from decisions.outcomes.disputes import TICKET_MAX
 
 VERDICTS = (("uphold", "It was wrong: a false throttle"), ("decline", "It was correct"))
 

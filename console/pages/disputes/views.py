@@ -29,8 +29,10 @@ from control.directory import apps as directory
 from control.errors import NotAllowed, Refused
 from decider.contracts.ids import format_decision_id, parse_decision_id
 from decider.contracts.vocabulary import REASONS, Reason
-from decisions import disputes, lookup, why
+from decisions import reason_text
 from decisions.models import Decision, Dispute
+from decisions.outcomes import disputes
+from decisions.search import lookup
 
 _VIEW = "decisions.view_dispute"
 FILTERS = {"open": "Open", "mine": "Mine", "decided": "Decided"}
@@ -99,7 +101,7 @@ def rows_of(found: Sequence[Dispute], user: object) -> list[Row]:
         Row(
             d,
             names[d.app],
-            why.BRIEF.get(Reason(d.reason_code), ""),
+            reason_text.BRIEF.get(Reason(d.reason_code), ""),
             disputes.can_adjudicate(d, user),
         )
         for d in found

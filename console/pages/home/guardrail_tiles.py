@@ -10,8 +10,8 @@ from console.display import charts
 from console.display import format as fmt
 from console.pages.home import mix
 from console.pages.home.mix import Mix
-from decisions import outcomes
 from decisions.models import utc
+from decisions.outcomes import reports
 from monitoring import guardrails
 from monitoring.fleet import Fleet
 from monitoring.guardrails import Verdict
@@ -61,7 +61,7 @@ def tiles(history: Mix, fleet: Fleet | None) -> tuple[Tile, ...]:
 def _wrong(history: Mix) -> Tile:
     """What is known of refusals that were wrong: a lower bound, as most have no outcome yet."""
     label, refused = "False-throttle rate", history.count(mix.refused)
-    known = outcomes.judged(utc(history.since), utc(history.until))
+    known = reports.judged(utc(history.since), utc(history.until))
     if not known.wrong + known.right or not refused:
         nothing = "No refusal of this time has a matured outcome yet."
         return Tile(label, guardrails.judge(None, 1), fmt.UNKNOWN, "", nothing)

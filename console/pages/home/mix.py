@@ -14,9 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from decider.contracts.vocabulary import Action, Tier
-from decisions import aggregate, lookup
-from decisions.aggregate import Cell
+from decisions.counts import aggregate
+from decisions.counts.aggregate import Cell
 from decisions.models import Decision
+from decisions.search import lookup
 
 SETTLED_S = 60.0
 """A bucket this long over is complete: what ingest has not stored by then counts as lost or late.

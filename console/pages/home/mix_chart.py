@@ -11,7 +11,7 @@ from console.display import format as fmt
 from console.pages.home import mix
 from console.pages.home.mix import Mix
 from decider.contracts.vocabulary import Action, Stage
-from decisions import aggregate
+from decisions.counts import aggregate
 
 _REFUSALS = (Action.DEFER, Action.BATCH, Action.SHED, Action.BLOCK)
 """Bottom to top: from the mildest."""

@@ -22,10 +22,11 @@ from console.pages.home.mix_chart import Chart, Mark
 from control.audit import app_looks
 from control.models import AuditEntry
 from decider.contracts.vocabulary import Action
-from decisions import disputes, lookup
 from decisions.models import Decision
-from explain import compute
+from decisions.outcomes import disputes
+from decisions.search import lookup
 from explain.models import Explanation
+from explain.shap import backlog
 from monitoring import attention, fleet
 from monitoring.attention import Explained, Facts, Item
 from monitoring.fleet import Fleet, ServiceLoad
@@ -116,7 +117,7 @@ def compose(user: AbstractUser, asked: str = "", now: float | None = None) -> Ho
     targets = {s.name: s.target for s in report.config.services} if report and report.config else {}
     tiles = guardrail_tiles.tiles(history, report)
     over = tuple(tile.over for tile in tiles if tile.over)
-    progress = compute.progress(at)
+    progress = backlog.progress(at)
     explained, old_disputes = _explained(at, progress), _old_disputes(at)
     items = attention.find(
         Facts(report, over=over, targets=targets, explained=explained, old_disputes=old_disputes)
@@ -283,7 +284,7 @@ def _ingest(report: Fleet | None, lately: Mix) -> str:
     )
 
 
-def _explaining(progress: compute.Progress) -> str:
+def _explaining(progress: backlog.Progress) -> str:
     """Backlog, its age and the rate."""
     if not progress.waiting:
         return (
@@ -301,7 +302,7 @@ def _explaining(progress: compute.Progress) -> str:
     )
 
 
-def _explained(at: float, progress: compute.Progress) -> Explained:
+def _explained(at: float, progress: backlog.Progress) -> Explained:
     """How well explaining keeps up: the refusals of one recent minute, and the sums of the last
     day.
     """

@@ -18,10 +18,11 @@ from console.frame.permissions import READ, SEE_DIGEST
 from console.pages.lookup import page, pasted, query
 from decider.contracts.ids import parse_decision_id
 from decider.contracts.vocabulary import Action, Arm, Reason, Stage, Tier
-from decisions import lookup, why
-from decisions.filters import DIMENSIONS, RANGES
-from decisions.lookup import Reading
+from decisions import reason_text
 from decisions.models import Decision, utc
+from decisions.search import lookup
+from decisions.search.filters import DIMENSIONS, RANGES
+from decisions.search.lookup import Reading
 
 
 class DecisionOut(serializers.Serializer):
@@ -62,7 +63,7 @@ class DecisionOut(serializers.Serializer):
     weight = serializers.FloatField(help_text="How many decisions this one stands for.")
 
     def get_why(self, decision: Decision) -> str:
-        return why.clause(decision)
+        return reason_text.clause(decision)
 
 
 class DecisionsPage(serializers.Serializer):

@@ -16,9 +16,9 @@ from console.frame.permissions import EXPORT, READ, SEE_DIGEST
 from console.pages.lookup import page, pasted, query
 from control.audit import chain
 from control.audit.actors import Actor
-from decisions import export, lookup
-from decisions.lookup import READINGS, Reading
 from decisions.models import Decision
+from decisions.search import export, lookup
+from decisions.search.lookup import READINGS, Reading
 
 NOTHING = "There is nothing to export: the search was read as nothing that is known here."
 

@@ -17,7 +17,7 @@ from console.frame.permissions import EXPORT
 from console.pages.lookup.api import FILTERS, asked_of
 from console.pages.lookup.export import NOTHING, apps_of, record
 from control.audit.actors import Actor
-from decisions import export, lookup
+from decisions.search import export, lookup
 
 
 class _CsvAlways(BaseContentNegotiation):

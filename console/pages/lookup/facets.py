@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from control.directory import apps as directory
 from decider.contracts.vocabulary import Action, Tier
-from decisions.estimate import NOTHING, Estimate
-from decisions.filters import DIMENSIONS, REFUSED, Dimension, Filters, Value
-from decisions.tallies import Counted, sums
+from decisions.counts.estimate import NOTHING, Estimate
+from decisions.search.facet_counts import Counted, sums
+from decisions.search.filters import DIMENSIONS, REFUSED, Dimension, Filters, Value
 
 MOST = 8
 """Values shown of a dimension without fixed values; those chosen are always shown."""

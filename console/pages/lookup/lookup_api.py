@@ -18,9 +18,9 @@ from console.frame.permissions import READ, SEE_DIGEST
 from console.pages.lookup import pasted
 from console.pages.receipts.reading import PastedReceipt
 from decider.contracts.ids import format_decision_id
-from decisions import lookup
-from decisions.lookup import TOKEN, Reading
 from decisions.models import Decision
+from decisions.search import lookup
+from decisions.search.lookup import TOKEN, Reading
 
 MOST = 50
 """Decisions of a request whose apps are told."""

@@ -17,13 +17,13 @@ from console.pages.lookup import facets
 from console.pages.lookup.facets import Chip, Facet
 from control.config import documents
 from control.directory import apps as directory
-from decisions import lookup, tallies
-from decisions.estimate import NOTHING, Estimate, of_row, total
-from decisions.filters import Filters
-from decisions.lookup import Reading
+from decisions.counts.estimate import NOTHING, Estimate, of_row, total
 from decisions.models import Decision
-from decisions.tallies import Counted
-from explain import tell
+from decisions.search import facet_counts, lookup
+from decisions.search.facet_counts import Counted
+from decisions.search.filters import Filters
+from decisions.search.lookup import Reading
+from explain.text import short_reason
 
 COUNTED = ("all", "app", "apps", "tenant", "token")
 """Readings that select many decisions, so that counts, facets and a histogram say something."""
@@ -147,9 +147,9 @@ def count(reading: Reading, filters: Filters, now: float) -> Counted:
     """Everything a reading of COUNTED selects, counted: from the counts kept ready where they hold
     it, else from the rows.
     """
-    if reading.kind == "all" and tallies.held(filters, now):
-        return tallies.ready(filters, now)
-    return tallies.from_rows(lookup.unfiltered(reading, filters, now), filters, now)
+    if reading.kind == "all" and facet_counts.held(filters, now):
+        return facet_counts.ready(filters, now)
+    return facet_counts.from_rows(lookup.unfiltered(reading, filters, now), filters, now)
 
 
 def _page(
@@ -168,7 +168,7 @@ def _page(
     found = lookup.rows(reading, filters, now)
     whole = sum(t.number.kept for t in counted.tallies) if counted else 0
     if counted and counted.keys and number.kept * 20 < whole:
-        found = lookup.spans(found, tallies.times(counted, before, lookup.PAGE + 1, now))
+        found = lookup.spans(found, facet_counts.times(counted, before, lookup.PAGE + 1, now))
     return lookup.page(found.defer("features"), before)
 
 
@@ -186,7 +186,7 @@ def _chart(counted: Counted) -> columns.Columns:
 
 def rows_of(decisions: Sequence[Decision]) -> list[Row]:
     """Decisions with the names of their apps and their reasons."""
-    names, reasons = directory.labels([d.app for d in decisions]), tell.short(decisions)
+    names, reasons = directory.labels([d.app for d in decisions]), short_reason.short(decisions)
     return [Row(d, names[d.app], reasons[d.id]) for d in decisions]
 
 
@@ -224,8 +224,8 @@ def _finding(
 
 def _before(reading: Reading, filters: Filters, since: float, until: float, now: float) -> float:
     """Decisions of the time before, as long as the window."""
-    if reading.kind == "all" and tallies.held(filters, now):
-        return tallies.before(filters, since, until, now)
+    if reading.kind == "all" and facet_counts.held(filters, now):
+        return facet_counts.before(filters, since, until, now)
     everything = replace(filters, range="all", start=None, end=None)
     found: QuerySet[Decision] = lookup.within(
         lookup.rows(reading, everything, now).order_by(), since, until

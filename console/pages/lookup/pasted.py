@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from console.pages.receipts import reading
 from console.pages.receipts.reading import PastedReceipt
 from decider.contracts.ids import parse_decision_id
-from decisions import credentials, lookup
-from decisions.lookup import Reading
+from decisions.search import credentials, lookup
+from decisions.search.lookup import Reading
 
 LONGEST = 8_192
 """Characters; a credential a decider takes is not longer."""

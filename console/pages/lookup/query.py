@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from django.http import QueryDict
 
-from decisions.filters import (
+from decisions.search.filters import (
     DIMENSIONS,
     LONGEST_VALUE,
     MOST_VALUES,

@@ -12,9 +12,10 @@ from django.urls import reverse
 
 from console.pages.lookup import page
 from console.pages.lookup import query as asked_query
-from decisions import credentials, seen_tokens
-from decisions.lookup import READINGS, TOKEN
-from decisions.models import SavedSearch
+from decisions.counts import seen_tokens
+from decisions.models.decision import SavedSearch
+from decisions.search import credentials
+from decisions.search.lookup import READINGS, TOKEN
 
 MOST = 50
 """Of one person."""

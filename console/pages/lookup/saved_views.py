@@ -17,7 +17,7 @@ from console.pages.lookup import pasted, saved
 from console.pages.receipts import reading
 from control.directory import apps as directory
 from decider.contracts.ids import format_decision_id, parse_decision_id
-from decisions import credentials
+from decisions.search import credentials
 
 
 @require_POST

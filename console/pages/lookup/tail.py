@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from console.pages.lookup import page as lookup_page
 from console.pages.lookup.page import Row
-from decisions import lookup
-from decisions.lookup import Filters, Reading
+from decisions.search import lookup
+from decisions.search.lookup import Filters, Reading
 
 MOST = 200
 """Rows of a tail; older ones fall off its end."""

@@ -22,8 +22,8 @@ from console.frame.permissions import EXPORT, READ, SEE_DIGEST
 from console.pages.lookup import page, pasted, query, saved, tail
 from console.pages.lookup.query import Asked
 from decider.contracts.ids import format_decision_id
-from decisions import lookup
-from decisions.lookup import READINGS, Filters, Reading
+from decisions.search import lookup
+from decisions.search.lookup import READINGS, Filters, Reading
 
 LOOK = "lookup results"
 """What a search shows, in the log of looks; the same for the tail, so that what it adds of an app

@@ -21,9 +21,10 @@ from control.audit.actors import Actor
 from control.errors import Refused
 from decider.contracts.ids import format_decision_id, parse_decision_id
 from decider.contracts.vocabulary import Action
-from decisions import disputes, outcomes
 from decisions.models import Dispute, Outcome
-from decisions.outcome_models import Kind
+from decisions.models.outcome import Kind
+from decisions.outcomes import disputes
+from decisions.outcomes import reports as outcome_reports
 
 _PLACE = re.compile(r"([0-9]{1,18})([od])")
 """A dispute, and whether it was open (o) or decided (d) when it was listed."""
@@ -74,7 +75,9 @@ class OutcomeIn(serializers.Serializer):
 class OutcomesIn(serializers.Serializer):
     """A report."""
 
-    outcomes = serializers.ListField(child=OutcomeIn(), min_length=1, max_length=outcomes.MOST)
+    outcomes = serializers.ListField(
+        child=OutcomeIn(), min_length=1, max_length=outcome_reports.MOST
+    )
     reason = Text(**_REASON, help_text="Where these are from; kept in the audit log.")
 
 
@@ -130,7 +133,7 @@ _PAGE = OpenApiParameter(
 class Outcomes(APIView):
     """What happened later."""
 
-    permission = {"GET": "decisions.view_outcome", "POST": outcomes.PERMISSION}
+    permission = {"GET": "decisions.view_outcome", "POST": outcome_reports.PERMISSION}
 
     @extend_schema(
         operation_id="outcomes_list",
@@ -152,7 +155,9 @@ class Outcomes(APIView):
             raise ValidationError({"app": "An app id has at most 128 characters, and no NUL."})
         size = limit_of(request)
         rows = list(
-            outcomes.latest(app, _before(request.query_params.get("before", ""), app))[: size + 1]
+            outcome_reports.latest(app, _before(request.query_params.get("before", ""), app))[
+                : size + 1
+            ]
         )
         some = rows[:size]
         app_looks.note_rows(request, some, "outcomes over the API")
@@ -171,17 +176,17 @@ class Outcomes(APIView):
         """Stores all of them, or none. The same key with other content is a conflict."""
         given = OutcomesIn(data=request.data)
         given.is_valid(raise_exception=True)
-        reports = [outcomes.Report(**one) for one in given.validated_data["outcomes"]]
+        reports = [outcome_reports.Report(**one) for one in given.validated_data["outcomes"]]
         try:
-            done = outcomes.report_all(
+            done = outcome_reports.report_all(
                 reports,
                 by=Actor.of(request.user),
                 reason=given.validated_data["reason"],
                 source="api",
             )
-        except outcomes.Conflicts:
+        except outcome_reports.Conflicts:
             raise
-        except outcomes.Invalid as error:
+        except outcome_reports.Invalid as error:
             raise ValidationError({"outcomes": _placed(error, len(reports))}) from error
         return Response(OutcomesDone(done).data, status=status.HTTP_201_CREATED)
 
@@ -196,7 +201,7 @@ def _before(key: str, app: str) -> Outcome | None:
     return last
 
 
-def _placed(error: outcomes.Invalid, count: int) -> list[dict[str, list[str]]]:
+def _placed(error: outcome_reports.Invalid, count: int) -> list[dict[str, list[str]]]:
     """What is wrong, at the place of each report."""
     places: list[dict[str, list[str]]] = [{} for _ in range(count)]
     for problem in error.problems:

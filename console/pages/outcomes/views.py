@@ -15,10 +15,10 @@ from console.frame import app_looks, roles
 from control.audit import chain
 from control.audit.actors import Actor
 from control.errors import NotAllowed, Refused
-from decisions import outcome_csv, outcomes
 from decisions.models import Outcome
-from decisions.outcome_csv import LineProblem
-from decisions.outcome_models import Kind
+from decisions.models.outcome import Kind
+from decisions.outcomes import csv_file, reports
+from decisions.outcomes.csv_file import LineProblem
 
 _VIEW = "decisions.view_outcome"
 LATEST = 25
@@ -49,7 +49,7 @@ def page(request: HttpRequest) -> HttpResponse:
             try:
                 return _stored(request, form)
             except Refused as error:
-                problems = outcome_csv.problems_of(error)
+                problems = csv_file.problems_of(error)
     bad = bool(problems or form.errors)
     context = _context(request, form, problems)
     app_looks.note_rows(request, context["latest"], "outcomes")
@@ -58,14 +58,14 @@ def page(request: HttpRequest) -> HttpResponse:
 
 def _allow(request: HttpRequest) -> None:
     try:
-        outcomes.check_may_report(request.user)
+        reports.check_may_report(request.user)
     except NotAllowed as error:
-        raise PermissionDenied(f"{error} {roles.who_can(outcomes.PERMISSION)}.") from error
+        raise PermissionDenied(f"{error} {roles.who_can(reports.PERMISSION)}.") from error
 
 
 def _stored(request: HttpRequest, form: UploadForm) -> HttpResponse:
-    data = form.cleaned_data["file"].read(outcome_csv.LARGEST + 1)
-    done = outcome_csv.upload(data, by=Actor.of(request.user), reason=form.cleaned_data["reason"])
+    data = form.cleaned_data["file"].read(csv_file.LARGEST + 1)
+    done = csv_file.upload(data, by=Actor.of(request.user), reason=form.cleaned_data["reason"])
     known = f", {done.repeated:,} known already" if done.repeated else ""
     messages.info(
         request, f"{done.stored:,} outcome{'' if done.stored == 1 else 's'} stored{known}."
@@ -82,10 +82,10 @@ def _context(
         "problems": problems[:SHOWN],
         "problem_count": len(problems),
         "latest": list(Outcome.objects.order_by("-stored_at", "-pk")[:LATEST]),
-        "may_report": outcomes.may_report(request.user),
-        "columns": outcome_csv.COLUMNS,
-        "required": outcome_csv.REQUIRED,
+        "may_report": reports.may_report(request.user),
+        "columns": csv_file.COLUMNS,
+        "required": csv_file.REQUIRED,
         "kinds": Kind.choices,
-        "largest": outcome_csv.LARGEST,
-        "most": outcomes.MOST,
+        "largest": csv_file.LARGEST,
+        "most": reports.MOST,
     }

@@ -20,9 +20,9 @@ from control.errors import KeysError
 from decider.contracts.ids import format_decision_id
 from decider.contracts.vocabulary import REASONS, Action, Reason, Stage
 from decider.refusal.receipt import ReceiptError
-from decisions import lookup
 from decisions.models import utc
-from explain import customer
+from decisions.search import lookup
+from explain.text import customer
 
 
 class ReceiptIn(serializers.Serializer):

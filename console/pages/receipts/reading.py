@@ -14,7 +14,7 @@ from control.errors import KeysError
 from control.models import App
 from decider.refusal import receipt as receipts
 from decider.refusal.receipt import Key, Receipt, ReceiptError
-from decisions import lookup
+from decisions.search import lookup
 
 _FORM = re.compile(r"[\w-]{90,300}", re.ASCII)
 """Nothing shorter is a receipt; a longer word is a credential."""

@@ -12,7 +12,7 @@ from console.frame.permissions import READ
 from console.pages.receipts.reading import opened
 from control.errors import KeysError
 from decider.refusal.receipt import ReceiptError
-from explain import receipt_story
+from explain.text import receipt as receipt_text
 
 
 @require_GET
@@ -30,5 +30,5 @@ def receipt(request: HttpRequest, text: str) -> HttpResponse:
         )
     if found.app:
         look(request, found.app, "a receipt")
-    story = receipt_story.tell(found.receipt, found.app)
+    story = receipt_text.tell(found.receipt, found.app)
     return render(request, "explain/receipt.html", {"page": "lookup", "r": story, "problem": ""})

@@ -14,7 +14,7 @@ from django.core.management.base import BaseCommand, CommandParser
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from decisions.ingest import Worker
+from decisions.store.worker import Worker
 
 
 class Command(BaseCommand):

@@ -11,8 +11,8 @@ from tqdm import tqdm
 from control.audit.actors import SYSTEM
 from control.config import changes
 from control.errors import ControlError
-from learning import train
-from learning.degenerate import TrainingError
+from learning.training import train
+from learning.training.leakage import TrainingError
 from rollouts import registry
 
 REASON = "The first model of a new installation, trained on simulated traffic"

@@ -1,0 +1,1 @@
+"""Counts kept ready: appended with each batch, rolled up, estimated with intervals."""

@@ -1,0 +1,251 @@
+"""Stored decisions: a sample whose every row says how likely it was to be kept.
+
+The tables are partitioned by day (`partitions`), so they are made by SQL in the migrations; the
+models describe them.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from django.conf import settings
+from django.db import models
+from django.utils import timezone
+
+from decider.contracts.event import Event
+from decider.contracts.ids import format_decision_id
+
+
+class Decision(models.Model):
+    """One kept decision, column for column the fields of `decider.contracts.event.Event`, and when
+    it was stored.
+
+    `id` is a UUIDv7, so ids sort by time: newest first is `ORDER BY id DESC`, and a page's cursor
+    is an id.
+    """
+
+    pk = models.CompositePrimaryKey("id", "at")
+    id = models.UUIDField()
+    at = models.DateTimeField()
+    request_id = models.TextField()
+    region = models.TextField()
+    node = models.TextField()
+    app = models.TextField()
+    tenant = models.TextField()
+    tier = models.SmallIntegerField()
+    token_digest = models.TextField()
+    method = models.TextField()
+    endpoint = models.TextField()
+    service = models.TextField()
+    action = models.SmallIntegerField()
+    observed = models.BooleanField()
+    stage = models.SmallIntegerField()
+    reason = models.SmallIntegerField()
+    retry_after = models.FloatField()
+    risk = models.FloatField(null=True)
+    value = models.FloatField(null=True)
+    raw_risk = models.FloatField(null=True)
+    raw_value = models.FloatField(null=True)
+    model = models.TextField()
+    arm = models.SmallIntegerField()
+    ml_state = models.SmallIntegerField()
+    config_version = models.BigIntegerField()
+    feature_schema = models.TextField()
+    features = models.BinaryField()
+    signals = models.BinaryField()
+    inclusion_probability = models.FloatField()
+    latency_us = models.FloatField()
+    payload_bytes = models.BigIntegerField()
+    stored_at = models.DateTimeField(db_default=models.functions.Now())
+
+    class Meta:
+        db_table = "decisions_decision"
+        default_permissions = ("view",)
+        permissions = [
+            ("view_token_digest", "Can see the keyed digest of the credential a request carried"),
+            ("view_decision_export", "Can export decisions as CSV"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def name(self) -> str:
+        """The decision id as people and headers write it, `dec_` and 32 hexadecimal digits."""
+        return format_decision_id(self.id.bytes)
+
+    @property
+    def weight(self) -> float:
+        """How many decisions this row stands for."""
+        return 1.0 / self.inclusion_probability
+
+    def event(self) -> Event:
+        """The event as the decider wrote it; its time is exact to the microsecond."""
+        stored = {name: getattr(self, name) for name in Event.__struct_fields__}
+        stored |= {
+            "id": self.id.bytes,
+            "at": self.at.timestamp(),
+            "features": bytes(self.features),
+            "signals": bytes(self.signals),
+        }
+        return Event(**stored)
+
+
+class IngestedBatch(models.Model):
+    """A batch of events that is stored. Its id is taken in the transaction that stores its rows:
+    exactly once.
+    """
+
+    id = models.UUIDField(primary_key=True)
+    node = models.TextField()
+    rows = models.IntegerField()
+    dropped = models.BigIntegerField()
+    """Sampled events its node had dropped since its start when it sent this batch."""
+    sent_at = models.DateTimeField()
+    stored_at = models.DateTimeField(db_default=models.functions.Now(), db_index=True)
+
+    class Meta:
+        default_permissions = ("view",)
+
+    def __str__(self) -> str:
+        return f"{self.rows} rows of {self.node}"
+
+
+class FacetKey(models.Model):
+    """A combination of everything decisions are filtered by, and its number (`rollup.FACETS`)."""
+
+    id = models.IntegerField(primary_key=True)
+    action = models.SmallIntegerField()
+    stage = models.SmallIntegerField()
+    tier = models.SmallIntegerField()
+    service = models.TextField()
+    method = models.TextField()
+    endpoint = models.TextField()
+    reason = models.SmallIntegerField()
+    arm = models.SmallIntegerField()
+
+    class Meta:
+        db_table = "decisions_facetkey"
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.endpoint}"
+
+
+class AppCountKey(models.Model):
+    """An app under one action, and its number (`rollup.APPS`)."""
+
+    id = models.IntegerField(primary_key=True)
+    app = models.TextField()
+    tier = models.SmallIntegerField()
+    action = models.SmallIntegerField()
+
+    class Meta:
+        db_table = "decisions_appcountkey"
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return self.app
+
+
+class ReadyCount(models.Model):
+    """Decisions of a time that share a key (`rollup`). Rows are appended and added up in blocks of
+    several lengths (`levels`).
+    """
+
+    pk = models.CompositePrimaryKey("minute", "span", "key")
+    """Names a row for Django; the tables have no such constraint, and nothing looks rows up by it.
+    """
+    minute = models.IntegerField()
+    """Since 1970."""
+    span = models.SmallIntegerField()
+    """Minutes it stands for; 0 as ingest appended it."""
+    key = models.IntegerField()
+    kept = models.IntegerField()
+    weight = models.FloatField()
+    """Sum of 1 / inclusion probability."""
+    square = models.FloatField()
+    """Sum of the squares of that."""
+
+    class Meta:
+        abstract = True
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.kept} kept of key {self.key}"
+
+
+class FacetCount(ReadyCount):
+    """By everything decisions are filtered by."""
+
+    class Meta(ReadyCount.Meta):
+        db_table = "decisions_facet"
+
+
+class AppCount(ReadyCount):
+    """By app and action."""
+
+    class Meta(ReadyCount.Meta):
+        db_table = "decisions_appcount"
+
+
+class CountLevel(models.Model):
+    """Up to which minute, exclusive, the blocks of one length are complete (`levels`)."""
+
+    pk = models.CompositePrimaryKey("counts", "span")
+    counts = models.TextField()
+    """The table of the counts."""
+    span = models.SmallIntegerField()
+    minute = models.IntegerField()
+
+    class Meta:
+        db_table = "decisions_countlevel"
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.counts} of {self.span} min"
+
+
+class TokenDay(models.Model):
+    """A credential's digest, and an app that used it on a day (`seen_tokens`)."""
+
+    pk = models.CompositePrimaryKey("digest", "day", "app")
+    digest = models.UUIDField()
+    day = models.DateField()
+    app = models.TextField()
+
+    class Meta:
+        db_table = "decisions_tokenday"
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.app} on {self.day}"
+
+
+class SavedSearch(models.Model):
+    """A search someone keeps under a name."""
+
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="saved_searches"
+    )
+    name = models.CharField(max_length=60)
+    query = models.CharField(max_length=2000)
+    """The address's part behind the question mark, as `listing.address` writes it."""
+    shared = models.BooleanField(default=False)
+    """Whether everyone sees it."""
+    saved_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["name", "id"]
+        default_permissions = ()
+        constraints = [
+            models.UniqueConstraint(fields=["owner", "name"], name="one_saved_search_per_name")
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def utc(seconds: float) -> datetime:
+    """Unix seconds as an aware datetime."""
+    return datetime.fromtimestamp(seconds, UTC)

@@ -1,0 +1,1 @@
+"""What happened later: reports, their CSV form, disputes of refusals."""

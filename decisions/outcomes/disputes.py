@@ -1,0 +1,273 @@
+"""Disputes: someone says that a refusal was wrong, a second person finds whether it was, and the
+verdict becomes an outcome.
+
+open --uphold--> upheld     the refusal was a false throttle
+open --decline--> declined  the refusal was correct
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+from django.db import transaction
+from django.db.models import Count, F, Min, Q, QuerySet
+from django.utils import timezone
+
+from control.audit import chain
+from control.audit.actors import Actor
+from control.errors import NotAllowed, Refused
+from decider.contracts.ids import format_decision_id
+from decider.contracts.vocabulary import Action
+from decisions.models import Decision, Dispute, Outcome
+from decisions.models.outcome import KEY_PREFIX, Kind, State
+
+Verdict = Literal["uphold", "decline"]
+OPEN_PERMISSION = "decisions.open_dispute"
+ADJUDICATE_PERMISSION = "decisions.adjudicate_dispute"
+TICKET_MAX = 100
+OLD = timedelta(days=1)
+"""From this age on an open dispute wants attention."""
+
+TRANSITIONS: dict[State, dict[Verdict, State]] = {
+    State.OPEN: {"uphold": State.UPHELD, "decline": State.DECLINED},
+    State.UPHELD: {},
+    State.DECLINED: {},
+}
+"""The whole lifecycle: which verdict leads from where to where."""
+KINDS: dict[Verdict, Kind] = {"uphold": Kind.FALSE_THROTTLE, "decline": Kind.CORRECT_REFUSAL}
+"""The outcome that a verdict becomes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """How the queue stands."""
+
+    open: int
+    old: int
+    """Open for longer than OLD."""
+    oldest_at: datetime | None
+
+
+def _may(user: object, permission: str) -> bool:
+    has_perm = getattr(user, "has_perm", None)
+    return bool(has_perm is not None and has_perm(permission))
+
+
+def check_may_open(user: object) -> None:
+    """Who may. Raises NotAllowed."""
+    if not _may(user, OPEN_PERMISSION):
+        raise NotAllowed(f"{user} may not open disputes.")
+
+
+def check_may_adjudicate(user: object) -> None:
+    """Who may. Raises NotAllowed."""
+    if not _may(user, ADJUDICATE_PERMISSION):
+        raise NotAllowed(f"{user} may not decide disputes.")
+
+
+def check_can_open(d: Decision) -> None:
+    """In what state. Raises Refused."""
+    if Action(d.action) == Action.ADMIT or d.observed:
+        raise Refused("This request was admitted, so there is no refusal to dispute.")
+    if (there := standing(d.id)) is not None:
+        raise Refused(_already(there))
+
+
+def check_can_adjudicate(dispute: Dispute, login: str) -> None:
+    """In what state, and that it is a second person (`login`). Raises Refused."""
+    if not TRANSITIONS[State(dispute.state)]:
+        raise Refused(
+            f"This dispute was decided by {dispute.decided_name}:"
+            f" {dispute.get_state_display().lower()}."
+        )
+    if dispute.opened_by == login:
+        raise Refused("You opened this dispute, so someone else decides it.")
+
+
+def can_adjudicate(dispute: Dispute, user: object) -> bool:
+    """Whether this person may decide this dispute now; the button asks this, the endpoint asks the
+    two checks.
+    """
+    try:
+        check_may_adjudicate(user)
+        check_can_adjudicate(dispute, str(getattr(user, "username", "")))
+    except (NotAllowed, Refused):
+        return False
+    return True
+
+
+def open_dispute(d: Decision, *, by: Actor, reason: str, ticket: str = "") -> Dispute:
+    """Says that a refusal was wrong. Raises Refused: admitted, disputed already, or a text that
+    cannot be kept.
+    """
+    reason, ticket = chain.check_reason(reason), _checked_ticket(ticket)
+    with transaction.atomic():
+        chain.lock()
+        check_can_open(d)
+        dispute = Dispute.objects.create(
+            decision=d.id,
+            at=d.at,
+            app=d.app,
+            action=d.action,
+            reason_code=d.reason,
+            weight=max(1.0, d.weight),
+            claim=reason,
+            ticket=ticket,
+            opened_by=by.login,
+            opened_name=by.name,
+            opened_at=timezone.now(),
+        )
+        chain.append(
+            by=by,
+            reason=reason,
+            action="dispute.open",
+            subject=d.name,
+            summary=f"said that a refusal ({Action(d.action).word}) was wrong",
+            after={"dispute": dispute.pk, "state": State.OPEN, "ticket": ticket},
+        )
+    return dispute
+
+
+def adjudicate(number: int, verdict: Verdict, *, by: Actor, reason: str) -> Dispute:
+    """Decides an open dispute, once, as a second person; the verdict becomes a matured outcome in
+    the same transaction.
+
+    Raises Refused: no such dispute, decided already (meanwhile, too), own dispute, or a reason that
+    cannot be kept.
+    """
+    reason = chain.check_reason(reason)
+    with transaction.atomic():
+        chain.lock()
+        dispute = by_number(number)
+        check_can_adjudicate(dispute, by.login)
+        state = TRANSITIONS[State(dispute.state)][verdict]
+        now = max(timezone.now(), dispute.opened_at)
+        verdict_of = {
+            "state": state,
+            "decided_by": by.login,
+            "decided_name": by.name,
+            "decided_at": now,
+            "verdict_reason": reason,
+        }
+        outcome = _outcome(dispute, KINDS[verdict], by, now)
+        changed = Dispute.objects.filter(pk=number, state=dispute.state).update(
+            **verdict_of, outcome=outcome
+        )
+        if changed != 1:
+            raise Refused("Someone else has decided this dispute meanwhile.")
+        chain.append(
+            by=by,
+            reason=reason,
+            action=f"dispute.{verdict}",
+            subject=format_decision_id(dispute.decision.bytes),
+            summary=f"decided a dispute that {dispute.opened_name} opened: {state.label.lower()}"[
+                :500
+            ],
+            before={"dispute": dispute.pk, "state": dispute.state},
+            after={
+                "dispute": dispute.pk,
+                "state": state,
+                "outcome": outcome.key,
+                "weight": outcome.weight,
+            },
+        )
+    dispute.refresh_from_db()
+    return dispute
+
+
+def _outcome(dispute: Dispute, kind: Kind, by: Actor, now: datetime) -> Outcome:
+    """The verdict as an outcome. It is settled when it is spoken, and weighs as much as the
+    decision it is about.
+    """
+    key = f"{KEY_PREFIX}{dispute.pk}"
+    return Outcome.objects.create(
+        key=key,
+        kind=kind,
+        occurred_at=dispute.at,
+        reported_at=max(now, dispute.at),
+        matured_at=max(now, dispute.at),
+        source="dispute",
+        weight=dispute.weight,
+        app=dispute.app,
+        decision=dispute.decision,
+        by=by.name,
+        digest=key,
+    )
+
+
+def by_number(number: int) -> Dispute:
+    """One dispute. Raises Refused when there is none."""
+    if (found := Dispute.objects.filter(pk=number).first()) is None:
+        raise Refused(f"There is no dispute {number}.")
+    return found
+
+
+def standing(decision: uuid.UUID) -> Dispute | None:
+    """The dispute of a decision that is open or was upheld: while there is one, no other can be
+    opened.
+    """
+    return Dispute.objects.filter(decision=decision, state__in=(State.OPEN, State.UPHELD)).first()
+
+
+def of_decision(decision: uuid.UUID) -> list[Dispute]:
+    """All disputes of a decision, latest first."""
+    return list(Dispute.objects.filter(decision=decision).order_by("-opened_at", "-pk"))
+
+
+def queue(which: str, login: str) -> QuerySet[Dispute]:
+    """Disputes oldest first: `open`, `mine` (opened or decided by this person), or `decided`,
+    latest verdict first.
+    """
+    if which == "mine":
+        mine = Dispute.objects.filter(opened_by=login) | Dispute.objects.filter(decided_by=login)
+        return mine.order_by(F("decided_at").desc(nulls_first=True), "opened_at", "pk")
+    if which == "decided":
+        return Dispute.objects.exclude(state=State.OPEN).order_by("-decided_at", "-pk")
+    return Dispute.objects.filter(state=State.OPEN).order_by("opened_at", "pk")
+
+
+def after(which: str, login: str, last: Dispute, was_open: bool) -> QuerySet[Dispute]:
+    """What follows a dispute in a queue; `was_open` when it was listed, as it may have been decided
+    since.
+    """
+    there = queue(which, login)
+    opened = Q(opened_at__gt=last.opened_at) | Q(opened_at=last.opened_at, pk__gt=last.pk)
+    if which == "decided":
+        return there.filter(
+            Q(decided_at__lt=last.decided_at) | Q(decided_at=last.decided_at, pk__lt=last.pk)
+        )
+    if which == "open":
+        return there.filter(opened)
+    if was_open:
+        return there.filter(Q(decided_at=None) & opened | Q(decided_at__isnull=False))
+    return there.filter(Q(decided_at__lt=last.decided_at) | Q(decided_at=last.decided_at) & opened)
+
+
+def waiting(now: datetime | None = None) -> Waiting:
+    """How many disputes wait for a second person, and since when."""
+    old = Q(opened_at__lt=(now or timezone.now()) - OLD)
+    there = Dispute.objects.filter(state=State.OPEN)
+    return Waiting(
+        **there.aggregate(open=Count("pk"), old=Count("pk", filter=old), oldest_at=Min("opened_at"))
+    )
+
+
+def _checked_ticket(ticket: str) -> str:
+    ticket = ticket.strip()
+    if len(ticket) > TICKET_MAX:
+        raise Refused(f"The ticket has {len(ticket):,} characters; at most {TICKET_MAX} are kept.")
+    if not ticket.isprintable():
+        raise Refused("The ticket holds a control character, which cannot be kept.")
+    return ticket
+
+
+def _already(there: Dispute) -> str:
+    if there.is_open:
+        return (
+            f"{there.opened_name} has opened a dispute about this decision already; it waits for a"
+            " second person."
+        )
+    return f"This refusal was found wrong already, by {there.decided_name}."

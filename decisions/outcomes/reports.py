@@ -1,0 +1,424 @@
+"""Outcomes: what happened later, as people and systems report it, and what of it concerns a
+decision or an app.
+
+A report carries a key of its reporter's choosing. The same key with the same content changes
+nothing, so a report may be sent again whenever it is not known whether it arrived; the same key
+with other content is a conflict. A bulk report is stored as a whole or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+import uuid
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from django.db import transaction
+from django.db.models import Count, F, Q, QuerySet, Sum, TextField
+from django.db.models.functions import Cast, Coalesce
+from django.utils import timezone
+
+from control.audit import chain
+from control.audit.actors import Actor
+from control.errors import Conflict, NotAllowed, Refused
+from decider.contracts.ids import decision_time
+from decisions.models import Decision, Outcome, utc
+from decisions.models.outcome import KEY_PREFIX, Kind
+from decisions.search import lookup
+
+PERMISSION = "decisions.report_outcome"
+MOST = 10_000
+"""Outcomes in one report at most."""
+AHEAD = timedelta(minutes=5)
+"""How far a reporter's clock may run ahead."""
+OLDEST = timedelta(days=3650)
+FOUND_DAYS = 90
+"""For so long a refusal that was found wrong speaks for its app."""
+_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/#-]{0,199}")
+_APP = re.compile(r"[!-~]{1,128}")
+_TOKEN = re.compile(r"[0-9a-f]{32}")
+_REQUEST = re.compile(r"[^\x00-\x1f\x7f]{1,200}")
+_NOTE = re.compile(r"[^\x00-\x1f\x7f]{0,500}")
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One outcome as it is reported. Times are aware; at least one of app, token digest, request id
+    and decision is there.
+    """
+
+    key: str
+    kind: str
+    """A value of `Kind`."""
+    occurred_at: datetime
+    reported_at: datetime | None = None
+    """When its source knew of it; None: now."""
+    matured_at: datetime | None = None
+    """From when it counts; None: as soon as it was reported."""
+    app: str = ""
+    token_digest: str = ""
+    """As decisions carry it, 32 hexadecimal digits; never the credential itself."""
+    request_id: str = ""
+    decision: uuid.UUID | None = None
+    weight: float = 1.0
+    """How many such events it stands for."""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong with one report of several."""
+
+    number: int
+    """Of the report, from 0."""
+    field: str
+    text: str
+    """A whole sentence."""
+
+
+class Invalid(Refused):
+    """Some reports cannot be stored, so none was."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__(problems[0].text)
+
+
+class Conflicts(Conflict, Invalid):
+    """Some keys were used before for other outcomes, so nothing was stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """What a report did."""
+
+    stored: int
+    repeated: int
+    """Reports whose key was there with the same content."""
+
+
+def may_report(user: object) -> bool:
+    """Whether this person may report outcomes; the button asks this, the endpoint
+    `check_may_report`.
+    """
+    has_perm = getattr(user, "has_perm", None)
+    return bool(has_perm is not None and has_perm(PERMISSION))
+
+
+def check_may_report(user: object) -> None:
+    """Raises NotAllowed."""
+    if not may_report(user):
+        raise NotAllowed(f"{user} may not report outcomes.")
+
+
+def report(one: Report, *, by: Actor, reason: str, source: str) -> Reported:
+    """Stores one outcome. Raises as `report_all`."""
+    return report_all([one], by=by, reason=reason, source=source)
+
+
+def report_all(reports: Sequence[Report], *, by: Actor, reason: str, source: str) -> Reported:
+    """Stores all of them or, raising Refused, Invalid or Conflicts, none. `source` is a word: csv,
+    api.
+    """
+    reason = chain.check_reason(reason)
+    if len(reports) > MOST:
+        raise Refused(f"There are {len(reports):,} outcomes; at most {MOST:,} are taken at once.")
+    now = timezone.now()
+    if problems := [p for k, r in enumerate(reports) for p in check(r, k, now)]:
+        raise Invalid(problems)
+    with transaction.atomic():
+        chain.lock()
+        fresh = _fresh(reports)
+        rows = [_row(reports[k], by, source, now) for k in fresh]
+        if problems := _name_apps(rows, fresh):
+            raise Invalid(problems)
+        Outcome.objects.bulk_create(rows, batch_size=1000)
+        if rows:
+            chain.append(
+                by=by,
+                reason=reason,
+                action="outcome.report",
+                subject=_subject(rows),
+                summary=_summary(rows),
+                after=_after(rows),
+            )
+    return Reported(len(rows), len(reports) - len(rows))
+
+
+def found_wrong(now: float, app: str = "") -> dict[str, int]:
+    """Refusals of each app that were found wrong: matured false throttles of the last FOUND_DAYS,
+    each decision once.
+
+    `now` in unix seconds; `app` narrows to one. Apps without any are not there.
+    """
+    at = utc(now)
+    rows = Outcome.objects.filter(
+        kind=Kind.FALSE_THROTTLE,
+        matured_at__lte=at,
+        occurred_at__gte=at - timedelta(days=FOUND_DAYS),
+    )
+    rows = rows.filter(app=app) if app else rows.exclude(app="")
+    which = Coalesce(Cast("decision", TextField()), F("key"))
+    return dict(rows.values_list("app").annotate(n=Count(which, distinct=True)).order_by())
+
+
+def check(r: Report, number: int = 0, now: datetime | None = None) -> list[Problem]:
+    """What is wrong with a report by itself, field by field; nothing when it may be stored."""
+    now = now or timezone.now()
+    found = [*_wrong_texts(r), *_wrong_times(r, now)]
+    if not (r.app or r.token_digest or r.request_id or r.decision):
+        found.append(
+            ("app", "It is about nothing: give an app, a token digest, a request id or a decision.")
+        )
+    if not (math.isfinite(r.weight) and 0 < r.weight <= 1e9):
+        found.append(
+            ("weight", f"A weight is above 0 and at most 1,000,000,000; this is {r.weight}.")
+        )
+    return [Problem(number, field, text) for field, text in found]
+
+
+def _wrong_texts(r: Report) -> Iterator[tuple[str, str]]:
+    if not _KEY.fullmatch(r.key):
+        yield (
+            "key",
+            (
+                "A key has 1 to 200 letters, digits and . _ : / # -, and begins with a letter or"
+                " digit."
+            ),
+        )
+    elif r.key.lower().startswith(KEY_PREFIX):
+        yield "key", f"Keys that begin with {KEY_PREFIX} belong to verdicts."
+    if r.kind not in Kind.values:
+        yield "kind", f"A kind is one of {', '.join(Kind.values)}."
+    if r.app and not _APP.fullmatch(r.app):
+        yield "app", "An app id has at most 128 printable characters and no space."
+    if r.token_digest and not _TOKEN.fullmatch(r.token_digest):
+        yield (
+            "token_digest",
+            (
+                "A token digest has 32 hexadecimal digits, as decision pages show it. A credential"
+                " itself is never taken."
+            ),
+        )
+    if r.request_id and not _REQUEST.fullmatch(r.request_id):
+        yield "request_id", "A request id has at most 200 characters and no control character."
+    if not _NOTE.fullmatch(r.note):
+        yield "note", "A note has at most 500 characters and no control character."
+
+
+def _wrong_times(r: Report, now: datetime) -> Iterator[tuple[str, str]]:
+    times = {"occurred_at": r.occurred_at, "reported_at": r.reported_at, "matured_at": r.matured_at}
+    if naive := [name for name, at in times.items() if at is not None and at.tzinfo is None]:
+        yield naive[0], "The time has no zone; end it with Z for UTC."
+        return
+    if not now - OLDEST < r.occurred_at <= now + AHEAD:
+        yield (
+            "occurred_at",
+            (
+                f"It would have occurred at {r.occurred_at:%Y-%m-%d %H:%M} UTC: ahead, or more than"
+                " ten years ago."
+            ),
+        )
+    if r.reported_at is not None and not r.occurred_at <= r.reported_at <= now + AHEAD:
+        yield "reported_at", "It was reported before it occurred, or lies ahead."
+    if r.matured_at is not None and not r.occurred_at <= r.matured_at <= now + OLDEST:
+        yield "matured_at", "It matures before it occurred, or more than ten years ahead."
+
+
+def digest(r: Report) -> str:
+    """SHA-256 of what was said, 64 hexadecimal digits: equal reports have equal digests."""
+    times = [
+        None if at is None else at.astimezone(UTC).isoformat()
+        for at in (r.occurred_at, r.reported_at, r.matured_at)
+    ]
+    content = [
+        r.kind,
+        *times,
+        r.app,
+        r.token_digest,
+        r.request_id,
+        str(r.decision or ""),
+        float(r.weight),
+        r.note,
+    ]
+    return hashlib.sha256(json.dumps(content, ensure_ascii=True).encode("ascii")).hexdigest()
+
+
+def _fresh(reports: Sequence[Report]) -> list[int]:
+    """Numbers of those whose key is not stored yet. Raises Conflicts where a key stands for
+    something else.
+    """
+    known = dict(
+        Outcome.objects.filter(key__in=[r.key for r in reports]).values_list("key", "digest")
+    )
+    fresh: list[int] = []
+    problems = []
+    for number, r in enumerate(reports):
+        mine = digest(r)
+        if r.key not in known:
+            known[r.key] = mine
+            fresh.append(number)
+        elif known[r.key] != mine:
+            problems.append(
+                Problem(number, "key", f"The key {r.key} was used before for another outcome.")
+            )
+    if problems:
+        raise Conflicts(problems)
+    return fresh
+
+
+def _row(r: Report, by: Actor, source: str, now: datetime) -> Outcome:
+    reported = r.reported_at or max(now, r.occurred_at)
+    return Outcome(
+        key=r.key,
+        kind=r.kind,
+        occurred_at=r.occurred_at,
+        reported_at=reported,
+        matured_at=r.matured_at or reported,
+        source=source,
+        weight=r.weight,
+        app=r.app,
+        token_digest=r.token_digest,
+        request_id=r.request_id,
+        decision=r.decision,
+        note=r.note,
+        by=by.name,
+        digest=digest(r),
+    )
+
+
+def _name_apps(rows: Sequence[Outcome], numbers: Sequence[int]) -> list[Problem]:
+    """Fills in the app where a stored decision tells it; returns where it tells another one than
+    was reported.
+    """
+    by_decision = _apps_of_decisions({row.decision for row in rows if row.decision is not None})
+    problems = []
+    for row, number in zip(rows, numbers, strict=True):
+        told = by_decision.get(row.decision) if row.decision is not None else None
+        if told and row.app and told != row.app:
+            problems.append(
+                Problem(number, "app", "The decision was about another app than the one given.")
+            )
+        row.app = row.app or told or ""
+    nameless = [row for row in rows if row.request_id and not row.app]
+    by_request = dict(
+        Decision.objects.filter(request_id__in={row.request_id for row in nameless}).values_list(
+            "request_id", "app"
+        )
+    )
+    for row in nameless:
+        row.app = by_request.get(row.request_id, "")
+    return problems
+
+
+def _apps_of_decisions(ids: set[uuid.UUID]) -> dict[uuid.UUID, str]:
+    if not ids:
+        return {}
+    times = [at for at in (decision_time(i.bytes) for i in ids) if lookup.DAY_S < at < 7e9]
+    if not times:
+        return {}
+    span = {"at__gte": utc(min(times) - lookup.DAY_S), "at__lt": utc(max(times) + lookup.DAY_S)}
+    return dict(Decision.objects.filter(id__in=ids, **span).values_list("id", "app"))
+
+
+def _subject(rows: Sequence[Outcome]) -> str:
+    return rows[0].key if len(rows) == 1 else f"{len(rows):,} outcomes"
+
+
+def _summary(rows: Sequence[Outcome]) -> str:
+    kinds = Counter(Kind(row.kind).label.lower() for row in rows)
+    counted = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
+    return f"reported {len(rows):,} outcome{'s' if len(rows) > 1 else ''}: {counted}"
+
+
+def _after(rows: Sequence[Outcome]) -> chain.Json:
+    return {"stored": len(rows), "source": rows[0].source, "keys": [row.key for row in rows[:20]]}
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Refusals of a time whose outcome is known. They are those that someone asked about, no sample
+    of all.
+    """
+
+    wrong: int
+    right: int
+    wrong_weight: float
+    """Refusals that the wrong ones stand for."""
+
+
+def judged(since: datetime, until: datetime) -> Judged:
+    """The matured verdicts about refusals that happened in [since, until)."""
+    counts = Outcome.objects.filter(
+        occurred_at__gte=since, occurred_at__lt=until, matured_at__lte=timezone.now()
+    )
+    rows = {
+        row["kind"]: row
+        for row in counts.values("kind").annotate(n=Count("*"), weight=Sum("weight")).order_by()
+    }
+    none = {"n": 0, "weight": 0.0}
+    wrong, right = rows.get(Kind.FALSE_THROTTLE, none), rows.get(Kind.CORRECT_REFUSAL, none)
+    return Judged(wrong["n"], right["n"], wrong["weight"])
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """An outcome as it concerns a decision."""
+
+    outcome: Outcome
+    about: str
+    """What it is about: this decision, this request, its credential, its app."""
+
+
+def of_decision(d: Decision, most: int = 20) -> list[Later]:
+    """What came of a decision, nearest first: of itself and its request, and what happened
+    afterwards to its credential and app.
+    """
+    mine = Q(decision=d.id)
+    if d.request_id:
+        mine |= Q(request_id=d.request_id, decision=None) & (Q(app="") | Q(app=d.app))
+    after = Q(app=d.app, decision=None, request_id="")
+    if d.token_digest:
+        after |= Q(token_digest=d.token_digest, decision=None, request_id="")
+    near = Outcome.objects.filter(mine).order_by("occurred_at", "id")[:most]
+    far = Outcome.objects.filter(after, occurred_at__gte=d.at).order_by("occurred_at", "id")[:most]
+    later = [Later(o, _about(o, d)) for o in (*near, *far)]
+    return sorted(later, key=lambda one: _NEAREST.index(one.about))[:most]
+
+
+_NEAREST = ("this decision", "this request", "its credential", "its app")
+
+
+def _about(o: Outcome, d: Decision) -> str:
+    if o.decision == d.id:
+        return "this decision"
+    if o.request_id:
+        return "this request"
+    return "its credential" if o.token_digest and o.token_digest == d.token_digest else "its app"
+
+
+def latest(app: str = "", before: Outcome | None = None) -> QuerySet[Outcome]:
+    """Outcomes of an app, those that occurred last first, or all, those stored last first; older
+    ones than `before`.
+    """
+    order, found = (
+        ("occurred_at", Outcome.objects.filter(app=app))
+        if app
+        else ("stored_at", Outcome.objects.all())
+    )
+    if before is not None:
+        at = getattr(before, order)
+        found = found.filter(Q(**{f"{order}__lt": at}) | Q(**{order: at, "pk__lt": before.pk}))
+    return found.order_by(f"-{order}", "-pk")
+
+
+def of_app(app: str, most: int = 50) -> list[Outcome]:
+    """Outcomes of an app, latest first; none for a text that can be no app's id."""
+    if "\x00" in app:
+        return []
+    return list(latest(app)[:most]) if app else []

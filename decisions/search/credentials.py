@@ -1,0 +1,152 @@
+"""Raw credentials that someone pastes: turned into their digest at once, never given to anything
+that stores or repeats them.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from django.conf import settings
+
+from decider.contracts.ids import parse_decision_id, token_digest
+from decisions.counts import seen_tokens
+
+_SHAPES = re.compile(
+    r"(?i:bearer)\s+\S+"  # as in a header
+    r"|(?i:basic|token|apikey)\s+(?=\S*\d|\S{20})\S+"  # the same, and not "Token service"
+    r"|eyJ[\w-]{8,}\.[\w-]+\.[\w-]*"  # a JSON web token (RFC 7519)
+    # API keys, and not "key-accounts"
+    r"|(?:sk|pk|rk|tok|key)[_-](?=[\w-]*(?=[A-Za-z0-9]*\d)[A-Za-z0-9]{8})[\w-]+"
+    r"|(?:gh[oprsu]|github_pat|npm|hf|shp(?:at|ca|pa|ss)|whsec|dop_v1|sluice)_(?=\S*\d)[\w+/=]{8,}"
+    r"|(?:xox[a-z]|xapp|glpat|pypi)-(?=\S*\d)[\w-]{8,}"
+    r"|(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{12,}"  # of AWS
+    r"|AIza[\w-]{30,}|ya29\.[\w.-]{10,}|SG\.[\w-]{10,}\.[\w-]{10,}"
+    r"|-----BEGIN .*"  # a private key
+    r"|[A-Za-z][\w+.-]*://[^\s/@:]*:[^\s/@]+@\S*",  # an address with a password
+    re.DOTALL,
+)
+_PAIR = re.compile(r"([\w.@+-]{1,64}):([^\s:]{12,})")
+_NAMED_IDS = frozenset(
+    {
+        "id",
+        "rid",
+        "req",
+        "request",
+        "request-id",
+        "request_id",
+        "x-request-id",
+        "trace",
+        "trace-id",
+        "trace_id",
+        "span",
+        "decision",
+        "root",
+        "urn",
+    }
+)
+"""What stands before the colon of an id, not of a secret."""
+_LONG = re.compile(r"[A-Za-z0-9+/_=-]{40,}")
+"""Longer than most ids, and nothing but what keys are made of."""
+_ID = re.compile(
+    r"dec_.*"
+    r"|[0-9a-fA-F-]{20,36}"  # a decision id without its prefix, or a UUID, perhaps cut short
+    r"|[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}"  # W3C Trace Context, traceparent
+    r"|(?:Root=)?1-[0-9a-f]{8}-[0-9a-f]{24}"  # AWS X-Ray
+)
+_RUN = 16
+"""Letters and digits in one go that no word and no number has."""
+
+
+class NoKeyError(Exception):
+    """The key that credentials are hashed with cannot be read on this host."""
+
+
+def digests(text: str) -> tuple[str, ...]:
+    """The digests under which deciders record a credential, given with or without its scheme
+    ("Bearer"): by the token key, then by those before it, with which stored decisions may have been
+    made. Raises NoKeyError.
+    """
+    scheme, _, credential = text.strip().partition(" ")
+    return tuple(
+        token_digest(key, credential.strip() or scheme) for key in _keys(settings.SLUICE_KEYS)
+    )
+
+
+def _keys(folder: Path) -> list[bytes]:
+    """`token.key`, and `token.old` where there is one, a key a line (as
+    `control.deciders.keys.load_token_keys`).
+    """
+    found = []
+    for path in (folder / "token.key", folder / "token.old"):
+        try:
+            found += [bytes.fromhex(line) for line in path.read_text(encoding="ascii").split()]
+        except (OSError, ValueError) as error:
+            if path.name == "token.old" and isinstance(error, FileNotFoundError):
+                continue
+            raise NoKeyError(
+                f"{path.name} cannot be read, so tokens cannot be looked up here."
+            ) from error
+    return found
+
+
+def known(text: str) -> str:
+    """The digest of a text when it is a credential that a stored decision carried, else empty.
+    Raises NoKeyError.
+    """
+    if not (text.isascii() and text.isprintable()):
+        return ""  # no decider takes such a credential
+    return next((digest for digest in digests(text) if seen_tokens.apps(digest, most=1)), "")
+
+
+def is_secret(text: str, *, insisted: bool = False) -> bool:
+    """Whether a text must not be searched for, kept or repeated: a stored decision carried it, or
+    it has the form of a credential.
+
+    `insisted`: someone said that it is an id or a name, so that its length alone says nothing.
+    """
+    try:
+        if known(text):
+            return True
+    except NoKeyError:
+        pass  # its form is all there is to go by
+    return has_shape(text) if insisted else looks_secret(text)
+
+
+def looks_secret(text: str) -> bool:
+    """Whether a text has the form of a credential, so that it must not be searched for as anything
+    else.
+    """
+    text = text.strip()
+    if len(text) > 200 or has_shape(text):
+        return True
+    return _LONG.fullmatch(text) is not None and _ID.fullmatch(text) is None and _opaque(text)
+
+
+def has_shape(text: str) -> bool:
+    """Whether a text is written as only credentials are: by its prefix, its scheme, or as a name
+    and a secret.
+    """
+    text = text.strip()
+    if _SHAPES.fullmatch(text):
+        return True
+    pair = _PAIR.fullmatch(text)
+    if (
+        pair is None
+        or pair[1].lower() in _NAMED_IDS
+        or _ID.fullmatch(pair[2])
+        or parse_decision_id(pair[2])
+    ):
+        return False
+    return _opaque(pair[2])
+
+
+def _opaque(text: str) -> bool:
+    """Whether a text is made of no words: letters and digits mixed in one long run, or in both
+    cases.
+    """
+    mixed = all(re.search(kind, text) for kind in ("[a-z]", "[A-Z]", "[0-9]"))
+    runs = (run for run in re.findall(r"[A-Za-z0-9]+", text) if len(run) >= _RUN)
+    return (mixed and len(text) >= _RUN) or any(
+        re.search("[0-9]", run) and re.search("[A-Za-z]", run) for run in runs
+    )

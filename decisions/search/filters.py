@@ -1,0 +1,276 @@
+"""What narrows a search: a time, and values of seven dimensions to include or to exclude. All of it
+has a place in an address.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import reduce
+from operator import or_
+
+from django.db.models import Q
+
+from decider.contracts.vocabulary import REASONS, Action, Arm, Reason, Stage, Tier
+from decisions.counts import rollup
+from decisions.reason_text import BRIEF
+
+Value = int | str
+DAY_S = 86_400.0
+RANGES: dict[str, tuple[str, float | None]] = {
+    "15m": ("Last 15 min", 900.0),
+    "1h": ("Last 1 h", 3_600.0),
+    "6h": ("Last 6 h", 21_600.0),
+    "24h": ("Last 24 h", DAY_S),
+    "7d": ("Last 7 d", 7 * DAY_S),
+    "all": ("All that is kept", None),
+}
+"""Time ranges by their name in an address: words, and seconds back from now (None: no limit)."""
+WIDTHS = {"15m": 60.0, "1h": 60.0, "6h": 300.0, "24h": 1_800.0, "7d": 10_800.0}
+"""Seconds of a histogram's bucket; a range begins where a bucket does, so that counts kept ready
+answer it exactly.
+"""
+REFUSED = frozenset({Action.DEFER, Action.BATCH, Action.SHED, Action.BLOCK})
+LONGEST_VALUE = 300
+MOST_VALUES = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Dimension:
+    """Something decisions are filtered and counted by."""
+
+    name: str
+    """In an address; its field in `Filters` has an s behind it."""
+    title: str
+    read: Callable[[str], Value]
+    """A value from its word in an address. Raises ValueError."""
+    word: Callable[[Value], str]
+    label: Callable[[Value], str]
+    known: str
+    """Which values there are, for who gave another."""
+    words: tuple[str, ...] = ()
+    """All of them, where they are fixed."""
+
+    @property
+    def field(self) -> str:
+        return f"{self.name}s"
+
+    def condition(self, values: Iterable[Value]) -> Q:
+        """Of a stored decision to have one of these values."""
+        chosen = sorted(values)
+        if self.name != "endpoint":
+            return Q(**{f"{self.name}__in": chosen})
+        parts = (str(value).partition(" ") for value in chosen)
+        return reduce(or_, (Q(method=method, endpoint=path) for method, _, path in parts))
+
+
+def _of(kinds: Mapping[str, Value]) -> Callable[[str], Value]:
+    def read(word: str) -> Value:
+        if word not in kinds:
+            raise ValueError(word)
+        return kinds[word]
+
+    return read
+
+
+def _text(word: str) -> str:
+    if not word or len(word) > LONGEST_VALUE or "\x00" in word:
+        raise ValueError(word)
+    return word
+
+
+def _fixed(
+    name: str,
+    title: str,
+    kinds: type[Action | Stage | Tier | Reason | Arm],
+    label: Callable[[Value], str],
+) -> Dimension:
+    words = {kind.name.lower().replace("_", "-"): int(kind) for kind in kinds}
+    back = {value: word for word, value in words.items()}
+    known = f"one of {', '.join(words)}"
+    return Dimension(
+        name, title, _of(words), lambda value: back[int(value)], label, known, tuple(words)
+    )
+
+
+ARM_LABELS = {Arm.NONE: "No model", Arm.LIVE: "Live model"}
+
+
+def reason_label(value: Value) -> str:
+    """A machine reason in a few words."""
+    reason = Reason(value)
+    text = BRIEF.get(reason, REASONS[reason].text)
+    return text[:1].upper() + text[1:]
+
+
+DIMENSIONS: tuple[Dimension, ...] = (
+    _fixed("action", "Action", Action, lambda v: Action(v).word.capitalize()),
+    _fixed("stage", "Decided by", Stage, lambda v: Stage(v).label),
+    _fixed("tier", "Tier", Tier, lambda v: Tier(v).word.capitalize()),
+    Dimension(
+        "service",
+        "Service",
+        _text,
+        str,
+        str,
+        f"a service's name of at most {LONGEST_VALUE} characters",
+    ),
+    Dimension(
+        "endpoint",
+        "Endpoint",
+        _text,
+        str,
+        str,
+        "a method, a space and a path, as “GET /v2/orders/{id}”",
+    ),
+    _fixed("reason", "Reason", Reason, reason_label),
+    _fixed("arm", "Model arm", Arm, lambda v: ARM_LABELS.get(Arm(v), Arm(v).name.lower())),
+)
+"""In the order of `tallies.Tally.values`."""
+BY_NAME = {d.name: d for d in DIMENSIONS}
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A time to look at, in buckets."""
+
+    since: float | None
+    """Unix seconds; None: all that is kept."""
+    until: float | None
+    """Exclusive; None: until now."""
+    width: float
+    """Seconds of a bucket; 0 when it depends on what is found."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """What narrows a list. An empty set filters nothing."""
+
+    range: str = "1h"
+    actions: frozenset[int] = frozenset()
+    stages: frozenset[int] = frozenset()
+    tiers: frozenset[int] = frozenset()
+    services: frozenset[str] = frozenset()
+    endpoints: frozenset[str] = frozenset()
+    reasons: frozenset[int] = frozenset()
+    arms: frozenset[int] = frozenset()
+    out: frozenset[tuple[str, Value]] = frozenset()
+    """Excluded: dimension and value."""
+    start: float | None = None
+    """A time of one's own, unix seconds, instead of `range`; both ends or none."""
+    end: float | None = None
+
+    def wanted(self, dimension: Dimension) -> frozenset[Value]:
+        found: frozenset[Value] = getattr(self, dimension.field)
+        return found
+
+    def unwanted(self, dimension: Dimension) -> frozenset[Value]:
+        return frozenset(value for name, value in self.out if name == dimension.name)
+
+    def since(self, now: float) -> float | None:
+        """Unix seconds at which the window begins; None for all that is kept."""
+        return self.window(now).since
+
+    def window(self, now: float) -> Window:
+        """The time this looks at."""
+        if self.start is not None and self.end is not None:
+            return _own(self.start, self.end, now)
+        seconds = RANGES[self.range][1]
+        if seconds is None:
+            return Window(None, None, 0.0)
+        width = WIDTHS[self.range]
+        return Window((now - seconds) // width * width, None, width)
+
+    def passes(self, values: Sequence[Value], *, but: str = "") -> bool:
+        """Whether a combination of values, one of each dimension, is inside, leaving out the
+        dimension called `but`.
+        """
+        for dimension, value in zip(DIMENSIONS, values, strict=True):
+            if dimension.name == but:
+                continue
+            wanted = self.wanted(dimension)
+            if (wanted and value not in wanted) or (dimension.name, value) in self.out:
+                return False
+        return True
+
+    def condition(self) -> Q:
+        """Of a stored decision to be inside, apart from its time."""
+        found = Q()
+        for dimension in DIMENSIONS:
+            if wanted := self.wanted(dimension):
+                found &= dimension.condition(wanted)
+            if unwanted := self.unwanted(dimension):
+                found &= ~dimension.condition(unwanted)
+        return found
+
+    def narrows(self) -> bool:
+        """Whether anything but time is filtered by."""
+        return bool(self.out) or any(self.wanted(d) for d in DIMENSIONS)
+
+    def including(self, dimension: Dimension, value: Value) -> Filters:
+        """With a value wanted, or no longer when it was."""
+        without = frozenset(self.out - {(dimension.name, value)})
+        return replace(self, out=without, **{dimension.field: self.wanted(dimension) ^ {value}})
+
+    def excluding(self, dimension: Dimension, value: Value) -> Filters:
+        """With a value excluded, or no longer when it was."""
+        return replace(
+            self,
+            out=self.out ^ {(dimension.name, value)},
+            **{dimension.field: self.wanted(dimension) - {value}},
+        )
+
+    def without(self, dimension: Dimension) -> Filters:
+        """With nothing about a dimension."""
+        left = frozenset((name, value) for name, value in self.out if name != dimension.name)
+        return replace(self, out=left, **{dimension.field: frozenset()})
+
+    @property
+    def time_words(self) -> str:
+        """The window in words."""
+        if self.start is None or self.end is None:
+            return RANGES[self.range][0]
+        first, last = datetime.fromtimestamp(self.start, UTC), datetime.fromtimestamp(self.end, UTC)
+        end = f"{last:%H:%M}" if first.date() == last.date() else f"{last.day} {last:%b %H:%M}"
+        return f"{first.day} {first:%b %H:%M} to {end}"
+
+    def query(self) -> list[tuple[str, str]]:
+        """Names and values for an address; `asking.read` reads them back."""
+        if self.start is not None and self.end is not None:
+            out = [("from", stamp(self.start)), ("to", stamp(self.end)), ("f", "1")]
+        else:
+            out = [("range", self.range), ("f", "1")]
+        for dimension in DIMENSIONS:
+            out += [
+                (dimension.name, dimension.word(value)) for value in sorted(self.wanted(dimension))
+            ]
+            out += [
+                (f"-{dimension.name}", dimension.word(value))
+                for value in sorted(self.unwanted(dimension))
+            ]
+        return out
+
+
+ROWS_WINDOW_S = 6 * 3_600.0
+"""A time of one's own at most so long is counted from the rows when the counts kept ready are
+coarser than it.
+"""
+_BUCKETS = 60
+
+
+def _own(start: float, end: float, now: float) -> Window:
+    """A time of one's own: to the minute while the counts are or the rows are few, else as coarse
+    as the counts.
+    """
+    minute = 60.0
+    grain = rollup.grain(now - start) * minute
+    if end - start <= ROWS_WINDOW_S:
+        grain = minute
+    first, last = start // grain * grain, -(-end // grain) * grain
+    return Window(first, last, max(grain, -(-(last - first) // (_BUCKETS * grain)) * grain))
+
+
+def stamp(seconds: float) -> str:
+    """A minute in an address: 2025-11-18T14:21."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M}"

@@ -1,0 +1,1 @@
+"""Getting decisions into PostgreSQL: the ingest worker, its COPY format, partitions."""

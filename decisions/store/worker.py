@@ -1,0 +1,313 @@
+"""From the stream into PostgreSQL, every event once.
+
+A worker reads batches as one of a consumer group. One transaction takes the batch ids
+(`IngestedBatch`) and copies the rows; the stream is acknowledged after the commit. Whatever dies in
+between, the batch is delivered again: its id is then already taken, or nothing of it was stored.
+
+Failure policy: PostgreSQL or Valkey away: wait and try again, nothing acknowledged. A batch that
+can never be stored (undecodable, a value no column holds): to the dead-letter stream with its
+reason, so that the batches behind it pass.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+
+import msgspec
+import redis
+from django.db import (
+    DataError,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    connection,
+    transaction,
+)
+
+from decider.contracts import event as events
+from decider.contracts import store
+from decider.contracts.event import EventBatch
+from decisions.counts import append
+from decisions.models import IngestedBatch, utc
+from decisions.store import copy_format, partitions
+
+log = logging.getLogger("sluice.ingest")
+
+DEAD_STREAM = "sluice:events:dead"
+"""Batches that could not be stored: fields `b` (as received), `reason`, `entry` (id in
+EVENTS_STREAM), `at`.
+"""
+DEAD_MAXLEN = 1_000
+
+READ_COUNT = 64
+"""Batches of one transaction at most."""
+CLAIM_IDLE_MS = 10_000
+"""A batch unacknowledged for so long belongs to a worker that died."""
+CLAIM_EVERY_S = 5.0
+STATUS_EVERY_S = 2.0
+"""A quiet ingest still says that it lives."""
+BACKOFF_S = (0.2, 0.5, 1.0, 2.0, 5.0)
+
+TROUBLE = (
+    OperationalError,
+    InterfaceError,
+    redis.ConnectionError,
+    redis.TimeoutError,
+    redis.exceptions.BusyLoadingError,
+)
+"""What passes by itself: a server is away or starting."""
+
+
+@dataclass(slots=True)
+class Received:
+    """A batch and where it stands in the stream."""
+
+    entry: bytes
+    raw: bytes
+    batch: EventBatch
+
+
+@dataclass(slots=True)
+class Worker:
+    """One ingest worker. `claim_idle_ms` and `block_ms` are how patient it is."""
+
+    client: redis.Redis
+    name: str
+    claim_idle_ms: int = CLAIM_IDLE_MS
+    block_ms: int = 1_000
+    rows: int = 0
+    dead: int = 0
+    lag_s: float = 0.0
+    _days: set[date] = field(default_factory=set)
+    """Days this worker has seen a partition for."""
+    _texts: copy_format.Texts = field(default_factory=copy_format.Texts)
+    _counts: append.Counts = field(default_factory=append.Counts)
+    _claimed_at: float = float("-inf")
+    _status_at: float = float("-inf")
+
+    def run(self, stop: threading.Event, wait: Callable[[float], object] | None = None) -> None:
+        """Works until `stop` is set; the batch at hand is finished first."""
+        wait, failures = wait or stop.wait, 0
+        while not stop.is_set():
+            try:
+                self.step()
+                failures = 0
+            except redis.ResponseError as error:
+                if not str(error).startswith(("NOGROUP", "no such key")):
+                    raise
+                self.join()
+            except TROUBLE as error:
+                pause = BACKOFF_S[min(failures, len(BACKOFF_S) - 1)]
+                failures += 1
+                log.warning("ingest waits %.1f s: %s", pause, error)
+                connection.close()
+                wait(pause)
+
+    def join(self) -> None:
+        """Makes the consumer group if it is not there: a restarted Valkey may have lost it. It
+        starts at the first entry kept.
+        """
+        try:
+            self.client.xgroup_create(
+                store.EVENTS_STREAM, store.EVENTS_GROUP, id="0", mkstream=True
+            )
+        except redis.ResponseError as error:
+            if "BUSYGROUP" not in str(error):
+                raise
+
+    def leave(self) -> None:
+        """Takes this worker's name out of the group, unless it still owes an acknowledgement."""
+        held = self.client.xpending_range(
+            store.EVENTS_STREAM, store.EVENTS_GROUP, "-", "+", 1, consumername=self.name
+        )
+        if not held:
+            self.client.xgroup_delconsumer(store.EVENTS_STREAM, store.EVENTS_GROUP, self.name)
+
+    def step(self) -> int:
+        """Reads once and stores what came. Returns the rows stored."""
+        entries = self._abandoned() or self._new()
+        stored = self.store(entries) if entries else 0
+        if entries or time.monotonic() - self._status_at >= STATUS_EVERY_S:
+            self._publish_status()
+        return stored
+
+    def store(self, entries: list[tuple[bytes, dict[bytes, bytes]]]) -> int:
+        """Stores these stream entries and acknowledges them. Returns the rows stored."""
+        received, done = [], []
+        for entry, fields in entries:
+            raw = (fields or {}).get(b"b", b"")
+            try:
+                received.append(Received(entry, raw, _decode(raw)))
+            except (msgspec.MsgspecError, UnicodeDecodeError, copy_format.PoisonError) as error:
+                self._bury(entry, raw, f"undecodable: {error}")
+        try:
+            stored = self._commit(received)
+            done += [r.entry for r in received]
+        except (copy_format.PoisonError, DataError, IntegrityError):
+            stored = self._one_by_one(received, done)
+        if done:
+            self.client.xack(store.EVENTS_STREAM, store.EVENTS_GROUP, *done)
+        self.rows += stored
+        return stored
+
+    def _one_by_one(self, received: list[Received], done: list[bytes]) -> int:
+        """One of these batches is poison: each gets its own transaction, so that it alone is
+        buried.
+        """
+        stored = 0
+        for one in received:
+            try:
+                stored += self._commit([one])
+                done.append(one.entry)
+            except (copy_format.PoisonError, DataError, IntegrityError) as error:
+                self._bury(one.entry, one.raw, str(error).splitlines()[0])
+        return stored
+
+    def _commit(self, received: list[Received]) -> int:
+        """Stores the batches whose ids are not taken yet, in one transaction. Returns the rows
+        stored.
+        """
+        if not received:
+            return 0
+        batches = {uuid.UUID(bytes=r.batch.id): r.batch for r in received}
+        self._make_days(batches.values())
+        with transaction.atomic():
+            fresh = [batches[key] for key in _take(batches)]
+            copy_events([e for b in fresh for e in b.events], self._texts, self._counts)
+        self._counts.settle()
+        if newest := max((e.at for b in fresh for e in b.events), default=0.0):
+            self.lag_s = max(0.0, time.time() - newest)
+        return sum(len(b.events) for b in fresh)
+
+    def _make_days(self, batches: Iterable[EventBatch]) -> None:
+        """Makes the partitions these events fall in, within reason; others land in the default
+        partition.
+        """
+        now = time.time()
+        near = {
+            int(e.at // 86_400) for b in batches for e in b.events if abs(e.at - now) < 8 * 86_400
+        }
+        days = {datetime.fromtimestamp(day * 86_400, UTC).date() for day in near}
+        if days - self._days:
+            partitions.make(partitions.DECISIONS, days)
+            self._days |= days
+
+    def _new(self) -> list[tuple[bytes, dict[bytes, bytes]]]:
+        answer = self.client.xreadgroup(
+            store.EVENTS_GROUP,
+            self.name,
+            {store.EVENTS_STREAM: ">"},
+            count=READ_COUNT,
+            block=self.block_ms,
+        )
+        return answer[0][1] if answer else []
+
+    def _abandoned(self) -> list[tuple[bytes, dict[bytes, bytes]]]:
+        """Batches another worker, or this one before a crash, took and never acknowledged."""
+        if time.monotonic() - self._claimed_at < CLAIM_EVERY_S:
+            return []
+        answer = self.client.xautoclaim(
+            store.EVENTS_STREAM,
+            store.EVENTS_GROUP,
+            self.name,
+            min_idle_time=self.claim_idle_ms,
+            count=READ_COUNT,
+        )
+        if not answer[1]:
+            self._claimed_at = time.monotonic()
+        return answer[1]
+
+    def _bury(self, entry: bytes, raw: bytes, reason: str) -> None:
+        """To the dead-letter stream and acknowledged, both or neither."""
+        with self.client.pipeline(transaction=True) as pipe:
+            pipe.xadd(
+                DEAD_STREAM,
+                {"b": raw, "reason": reason[:500], "entry": entry, "at": time.time()},
+                maxlen=DEAD_MAXLEN,
+            )
+            pipe.incr(DEAD_COUNT_KEY)
+            pipe.xack(store.EVENTS_STREAM, store.EVENTS_GROUP, entry)
+            pipe.execute()
+        self.dead += 1
+        log.error(
+            "batch %s cannot be stored and went to %s: %s", entry.decode(), DEAD_STREAM, reason
+        )
+
+    def _publish_status(self) -> None:
+        status = store.IngestStatus(
+            at=time.time(), lag_s=self.lag_s, rows=self.rows, pending=waiting(self.client)
+        )
+        self.client.set(store.INGEST_STATUS_KEY, msgspec.msgpack.encode(status))
+        self._status_at = time.monotonic()
+
+
+DEAD_COUNT_KEY = "sluice:events:dead:count"
+"""Batches ever buried."""
+
+
+def copy_events(
+    rows: Sequence[events.Event], texts: copy_format.Texts, counts: append.Counts | None = None
+) -> None:
+    """Copies events into their partitions and counts them, within the caller's transaction.
+
+    Who passes `counts` calls its `settle` after the commit. Raises PoisonError, DataError,
+    IntegrityError.
+    """
+    with (
+        connection.wrap_database_errors,
+        connection.cursor() as cursor,
+        cursor.copy(copy_format.COPY) as copy,
+    ):
+        for block in copy_format.blocks(rows, texts):
+            copy.write(block)
+    (counts or append.Counts()).add(rows)
+
+
+def _take(batches: dict[uuid.UUID, EventBatch]) -> list[uuid.UUID]:
+    """Takes the ids of these batches; returns those that were free. Waits for a worker that holds
+    one uncommitted.
+    """
+    table = IngestedBatch._meta.db_table
+    rows = [
+        (key, b.node, len(b.events), b.dropped, utc(b.sent_at))
+        for key, b in sorted(batches.items())
+    ]
+    places = ", ".join(["(%s, %s, %s, %s, %s)"] * len(rows))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO {table} (id, node, rows, dropped, sent_at) VALUES {places} ON CONFLICT DO"  # noqa: S608
+            " NOTHING RETURNING id",
+            [value for row in rows for value in row],
+        )
+        return [key for (key,) in cursor.fetchall()]
+
+
+def _decode(raw: bytes) -> EventBatch:
+    """A batch whose own fields can be stored. Raises MsgspecError, PoisonError."""
+    batch = events.decode_batch(raw)
+    if len(batch.id) != 16:
+        raise copy_format.PoisonError(f"a batch id has {len(batch.id)} bytes, not 16")
+    if not 0 <= batch.sent_at < 7e9 or not 0 <= batch.dropped < 2**63:
+        raise copy_format.PoisonError("a batch's time or drop count is out of range")
+    if "\x00" in batch.node:
+        raise copy_format.PoisonError("NUL in a node's name")
+    return batch
+
+
+def waiting(client: redis.Redis) -> int:
+    """Batches in the stream that are not stored yet."""
+    for group in client.xinfo_groups(store.EVENTS_STREAM):
+        if group["name"] == store.EVENTS_GROUP.encode():
+            return int(group["pending"]) + int(group.get("lag") or 0)
+    return 0
+
+
+def dead_letters(client: redis.Redis) -> int:
+    """Batches ever buried because they could not be stored."""
+    return int(client.get(DEAD_COUNT_KEY) or 0)

@@ -1,0 +1,1 @@
+"""A decision beside others: other configs and models, limits, peers, its minute."""

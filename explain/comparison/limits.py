@@ -1,0 +1,268 @@
+"""Every limit that was evaluated for a request, not only the one that fired: how it stood before,
+and after the decision.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from decider import policy
+from decider.contracts.config import Config
+from decider.contracts.event import Event
+from decider.contracts.signals import INDEX as S
+from decider.contracts.vocabulary import Action, MlState, Reason, Stage
+from decider.engine.shared_state import USE_TAU_S
+from decider.whatif import replay
+from decisions.reason_text import figure
+
+FIRED: dict[Reason, str] = {
+    Reason.COMPLIANCE: "lists",
+    Reason.BLOCK_LISTED: "lists",
+    Reason.ALLOW_LISTED: "lists",
+    Reason.QUOTA_EXHAUSTED: "quota",
+    Reason.LEASE_AWAITED: "quota",
+    Reason.OVERRIDE_ADMIT: "override",
+    Reason.OVERRIDE_REFUSE: "override",
+    Reason.BURST_EXHAUSTED: "bucket",
+    Reason.RISK_HIGH: "risk",
+    Reason.RISK_LOW: "risk",
+    Reason.VALUE_HIGH: "value",
+    Reason.VALUE_LOW: "value",
+    Reason.SERVICE_OVERLOADED: "service",
+    Reason.TENANT_OVER_SHARE: "share",
+    Reason.ERROR_BUDGET_SPENT: "budget",
+    Reason.TOKENS_EMPTY: "bucket",
+    Reason.TOKENS_LEFT: "bucket",
+    Reason.HARMLESS: "cheap",
+}
+"""Which limit a machine reason is about: every one that the policy function can return, so not
+NONE.
+"""
+LEVELS = {"within": "ok", "below": "warn", "over": "warn", "spent": "bad", "not asked": "off"}
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """One limit and how the request stood to it."""
+
+    key: str
+    stage: str
+    label: str
+    before: str
+    limit: str
+    after: str
+    word: str
+    """within, below, over, spent or not asked."""
+    fired: bool
+
+    @property
+    def level(self) -> str:
+        return LEVELS[self.word]
+
+
+def of(event: Event, config: Config, cut: float | None = None) -> list[Limit]:
+    """All limits in the order of the stages; `cut` is the risk at which the action begins. Raises
+    ReplayError.
+    """
+    signals, features = replay.vectors(event)
+    see = {name: float(signals[k]) for name, k in S.items()}
+    admitted = event.action == Action.ADMIT or event.observed
+    rows = [
+        _quota(see, admitted),
+        _lists(see),
+        _override(see),
+        _bucket(event, see, admitted),
+        _cheap(
+            event,
+            float(policy.cheap_score(features, signals)),
+            config.tiers[event.tier].rank_from,
+            see,
+        ),
+        _risk(event, cut),
+        _value(event, signals, see),
+        _service(event, config, see),
+        _share(event, see, admitted),
+        _budget(event, config, see, admitted),
+    ]
+    fired = FIRED.get(Reason(event.reason), "")
+    return [Limit(*row, row[0] == fired) for row in rows]
+
+
+_Row = tuple[str, str, str, str, str, str, str]
+"""Key, stage, label, before, limit, after, word."""
+
+
+def _quota(see: dict[str, float], admitted: bool) -> _Row:
+    left = see["quota_left"]
+    after = left - 1.0 if admitted else left
+    word = "within" if left >= 1.0 else "spent"
+    more = "more may be leased" if see["lease_due"] > 0.0 else "all deciders"
+    limit = f"{see['quota_limit']:,.0f} a day, {more}"
+    label = "This decider’s share of the quota, left"
+    return (
+        "quota",
+        Stage.GUARD.label,
+        label,
+        f"{max(0, math.floor(left)):,}",
+        limit,
+        f"{max(0, math.floor(after)):,}",
+        word,
+    )
+
+
+def _lists(see: dict[str, float]) -> _Row:
+    found = (
+        "compliance rule"
+        if see["compliance"] > 0
+        else {1: "allow list", 2: "block list"}.get(int(see["list_verdict"]), "none")
+    )
+    word = "within" if found in ("none", "allow list") else "over"
+    return "lists", Stage.GUARD.label, "Lists and compliance", found, "none", found, word
+
+
+def _override(see: dict[str, float]) -> _Row:
+    action, times = int(see["override_action"]), see["override_multiplier"]
+    found = Action(action).word if action >= 0 else f"plan × {times:g}" if times != 1 else "none"
+    return (
+        "override",
+        Stage.OVERRIDE.label,
+        "Override in force",
+        found,
+        "none",
+        found,
+        "over" if action > 0 else "within",
+    )
+
+
+def _bucket(event: Event, see: dict[str, float], admitted: bool) -> _Row:
+    tokens, burst = see["tokens"], see["bucket_burst"]
+    after = max(-burst, tokens - 1.0) if admitted else tokens
+    spent = tokens <= 1.0 - burst or (event.ml_state != MlState.LIVE and tokens < 1.0)
+    word = "spent" if spent else "over" if tokens < 1.0 else "within"
+    limit = f"{burst:,.0f}, refills {see['bucket_rate']:,.4g}/s"
+    stage = Stage.TRIAGE if event.ml_state == MlState.LIVE else Stage.FALLBACK
+    return (
+        "bucket",
+        stage.label,
+        "Tokens in the burst bucket",
+        _tokens(tokens),
+        limit,
+        _tokens(after),
+        word,
+    )
+
+
+def _tokens(tokens: float) -> str:
+    return f"{tokens:,.0f}" if tokens >= 0 else f"−{-tokens:,.0f}, headroom"
+
+
+def _cheap(event: Event, score: float, rank_from: float, see: dict[str, float]) -> _Row:
+    asked = event.ml_state == MlState.LIVE
+    word = "not asked" if not asked else "over" if score >= rank_from else "within"
+    return (
+        "cheap",
+        Stage.TRIAGE.label,
+        "Cheap score",
+        figure(score),
+        f"ranked from {figure(rank_from)}",
+        "–",
+        word,
+    )
+
+
+def _risk(event: Event, cut: float | None) -> _Row:
+    if event.risk is None:
+        return "risk", Stage.RANK.label, "Risk", "–", "–", "–", "not asked"
+    if cut is None:
+        return (
+            "risk",
+            Stage.RANK.label,
+            "Risk",
+            figure(event.risk),
+            "no risk would change it",
+            "–",
+            "within",
+        )
+    over = event.risk >= cut
+    return (
+        "risk",
+        Stage.RANK.label,
+        "Risk",
+        figure(event.risk),
+        f"changes at {cut:.2f}",
+        "–",
+        "over" if over else "within",
+    )
+
+
+def _value(event: Event, signals: np.ndarray, see: dict[str, float]) -> _Row:
+    """Its worth beside the worth assumed where no model speaks, and beside what serving it costs at
+    the price of then.
+    """
+    label = "Worth of the request"
+    if event.value is None:
+        return "value", Stage.RANK.label, label, "–", "–", "–", "not asked"
+    cost = policy.price_for(signals, policy.USE_ALL) * see["cost"]
+    price = f"serving it costs {figure(cost)} now" if cost > 0.0 else "serving it costs nothing now"
+    limit = f"{figure(see['prior_value'])} is usual, {price}"
+    word = "below" if event.value < see["prior_value"] or 0.5 + event.value < cost else "within"
+    return "value", Stage.RANK.label, label, figure(event.value), limit, "–", word
+
+
+def _service(event: Event, config: Config, see: dict[str, float]) -> _Row:
+    service = next((s for s in config.services if s.name == event.service), None)
+    limit = (
+        "not known"
+        if service is None
+        else f"rises from {service.target * 100:.0f}% of {service.capacity:,.0f} units/s"
+    )
+    load, price = see["service_utilisation"], see["service_price"]
+    shown = (
+        f"{price:.2f} at {load * 100:.0f}% load" if price > 0 else f"none at {load * 100:.0f}% load"
+    )
+    return (
+        "service",
+        Stage.RERANK.label,
+        f"Price of {event.service}",
+        shown,
+        limit,
+        "–",
+        "over" if price > 0 else "within",
+    )
+
+
+def _share(event: Event, see: dict[str, float], admitted: bool) -> _Row:
+    use, fair = see["tenant_usage"], see["tenant_fair_share"]
+    after = use + (see["cost"] / USE_TAU_S if admitted else 0.0)
+    limit = f"{fair:,.1f} units/s" if math.isfinite(fair) else "none, demand fits"
+    word = "over" if math.isfinite(fair) and use > fair else "within"
+    return (
+        "share",
+        Stage.RERANK.label,
+        "Tenant’s use of the service",
+        f"{use:,.1f} units/s",
+        limit,
+        f"{after:,.1f} units/s",
+        word,
+    )
+
+
+def _budget(event: Event, config: Config, see: dict[str, float], admitted: bool) -> _Row:
+    left, per_hour = see["error_budget_left"], config.tiers[event.tier].error_budget_per_hour
+    spent = (
+        0.0 if admitted or event.risk is None or event.stage == Stage.OVERRIDE else 1.0 - event.risk
+    )
+    word = "within" if left >= 1.0 else "spent"
+    after, label = f"{max(0.0, left - spent):.1f}", "False throttles it may still suffer"
+    return (
+        "budget",
+        Stage.RERANK.label,
+        label,
+        f"{left:.1f}",
+        f"{per_hour:,.4g} an hour",
+        after,
+        word,
+    )

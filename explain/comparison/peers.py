@@ -1,0 +1,153 @@
+"""Where an app's behaviour lay among similar apps: same tier and service, in the hour before the
+decision.
+
+Each app counts once, by the mean of its kept requests weighed by their inverse inclusion
+probability, so that neither the busy apps nor the refused requests, which are kept more often, bend
+the picture.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+import numpy as np
+
+from decider.contracts.features import FEATURES, INDEX, N_FEATURES, SCHEMA, Feature, format_value
+from decisions.models import Decision
+from decisions.search import lookup
+from explain.comparison.shared_load import FEWEST
+
+HOUR_S = 3_600.0
+ROWS = 4_000
+"""Kept requests read at most, newest first."""
+MOST = 4
+USUAL = ("rate_10s", "burst_ratio", "client_error_share_60s", "retry_share_60s")
+"""Shown where the decision has no reasons of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """One feature of the app against its peers. Places in percent of the drawn range."""
+
+    label: str
+    value: str
+    place: float
+    low: float
+    width: float
+    """Of the middle 80% of apps."""
+    median: float
+    median_text: str
+    rank: str
+    """"top 2%", "lowest of 40", or empty in the middle."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peers:
+    """The comparison; no rows when there are fewer than five similar apps."""
+
+    rows: tuple[Peer, ...]
+    apps: int
+    """Similar apps; 0 when there are fewer than five."""
+    kept: int
+    """Kept requests it rests on."""
+    seconds: float
+    """How far back they go."""
+
+
+def of(d: Decision, names: tuple[str, ...] = ()) -> Peers:
+    """The app of a decision among its peers, in the features named (by default the usual ones)."""
+    at = d.at.timestamp()
+    found = lookup.within(
+        Decision.objects.filter(tier=d.tier, service=d.service, feature_schema=SCHEMA),
+        at - HOUR_S,
+        at + 1.0,
+    )
+    rows = list(
+        found.exclude(app=d.app)
+        .order_by("-id")
+        .values_list("app", "features", "inclusion_probability", "at")[:ROWS]
+    )
+    if d.feature_schema != SCHEMA or len({row[0] for row in rows}) < FEWEST:
+        return Peers((), 0, len(rows), HOUR_S)
+    means = _means(rows)
+    own = np.frombuffer(bytes(d.features), "<f4")
+    chosen = [FEATURES[INDEX[name]] for name in (names or USUAL)[:MOST]]
+    shown = tuple(
+        peer
+        for f in chosen
+        if (peer := _peer(f, float(own[INDEX[f.name]]), means[:, INDEX[f.name]]))
+    )
+    return Peers(shown, len(means), len(rows), at - rows[-1][3].timestamp())
+
+
+def _means(rows: list[tuple]) -> np.ndarray:
+    """float64 (apps, N_FEATURES): each app's weighted mean of what is known, feature by feature;
+    NaN where nothing is.
+    """
+    values = (
+        np.frombuffer(b"".join(bytes(row[1]) for row in rows), "<f4")
+        .reshape(-1, N_FEATURES)
+        .astype(np.float64)
+    )
+    by_app: dict[str, list[int]] = defaultdict(list)
+    for k, row in enumerate(rows):
+        by_app[row[0]].append(k)
+    weights = np.array([1.0 / row[2] for row in rows])
+    return np.array([_known_mean(values[some], weights[some]) for some in by_app.values()])
+
+
+def _known_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """float64 (columns,): weighted mean of each column's values that are no NaN; NaN in a column
+    without any.
+    """
+    weight = np.where(np.isnan(values), 0.0, weights[:, None])
+    total = weight.sum(axis=0)
+    return np.divide(
+        (weight * np.nan_to_num(values)).sum(axis=0),
+        total,
+        out=np.full(len(total), np.nan),
+        where=total > 0.0,
+    )
+
+
+def _peer(feature: Feature, own: float, peers: np.ndarray) -> Peer | None:
+    """One row; None where the app's value or the peers' are unknown or do not differ at all."""
+    peers = peers[~np.isnan(peers)]
+    if own != own or len(peers) < FEWEST:
+        return None
+    scaled, at = _scale(peers), float(_scale(np.array([own]))[0])
+    low, middle, high = np.quantile(scaled, (0.1, 0.5, 0.9))
+    first, last = min(float(scaled.min()), at), max(float(scaled.max()), at)
+    if last <= first:
+        return None
+    percent = [
+        round(100.0 * (float(v) - first) / (last - first), 2) for v in (at, low, middle, high)
+    ]
+    return Peer(
+        feature.label,
+        format_value(feature, own),
+        percent[0],
+        percent[1],
+        round(percent[3] - percent[1], 2),
+        percent[2],
+        format_value(feature, float(np.median(peers))),
+        _rank(own, peers),
+    )
+
+
+def _scale(values: np.ndarray) -> np.ndarray:
+    """Log scale that has room for zero."""
+    return np.asarray(np.log10(np.maximum(values, 0.0) + 0.01), np.float64)
+
+
+def _rank(own: float, peers: np.ndarray) -> str:
+    above, below, count = int((peers >= own).sum()), int((peers <= own).sum()), len(peers)
+    if above == 0 or below == 0:
+        return f"{'highest' if above == 0 else 'lowest'} of {count + 1}"
+    share = min(above, below) / count
+    return (
+        f"{'top' if above <= below else 'bottom'} {max(1.0, share * 100):.0f}%"
+        if share <= 0.25
+        else ""
+    )

@@ -1,0 +1,315 @@
+"""How much of the load on the limit that fired came from others: other credentials or apps of its
+tenant, other tenants.
+
+Loads are estimated from stored decisions: each counts for its endpoint's cost over its inclusion
+probability (Horvitz and Thompson, 1952). The 95% interval of a share is that of a ratio, linearised
+(Särndal, Swensson and Wretman, 1992, 5.6), for decisions kept independently of each other.
+
+Nobody is told of fewer than five others, neither their number nor, by subtraction, their load. This
+protects the panel and the REST answer and what is copied from them into a reply or a ticket:
+
+- the four minutes are cells of a fixed grid and are looked at when they are over, so two decisions
+  look at the same requests or at none in common, and what one request added cannot be had by
+  subtracting one answer from the next;
+- what is returned are whole percents; ranges are rounded outwards;
+- where something is held back, so is the number of decisions it rests on, and what the tenant's own
+  panel would complete.
+
+It does not protect against someone who may look up all decisions: they can add them up. Each such
+look is in the audit log.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, replace
+
+from django.db import connection
+
+from control.config import documents
+from decider.contracts.config import Config
+from decider.contracts.vocabulary import Action, Reason
+from decisions import reason_text
+from decisions.models import Decision, utc
+from decisions.search import lookup
+
+CELL_S = 240.0
+"""Seconds of the window that a decision falls in: a cell of a grid that begins at unix time 0."""
+LATE_S = 15.0
+"""Events of a cell may arrive so long after it."""
+FEWEST = 5
+"""Participants below which a group is not shown."""
+Z95 = 1.96
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One group's part of the load."""
+
+    label: str
+    share: float
+    """Whole percents, so rounded that all parts make 100; as a share of 1, like the ends of its
+    range.
+    """
+    low: float
+    high: float
+    participants: int | None
+    """How many others it is, at least FEWEST, as far as they are in the sample; None for the app or
+    credential itself.
+    """
+
+    @property
+    def percent(self) -> int:
+        return round(self.share * 100)
+
+    @property
+    def low_percent(self) -> int:
+        return round(self.low * 100)
+
+    @property
+    def span_percent(self) -> int:
+        return round((self.high - self.low) * 100)
+
+
+@dataclass(frozen=True, slots=True)
+class SharedCause:
+    """Who loaded the limit that fired."""
+
+    limit: str
+    """What the limit is, in words."""
+    sentence: str
+    parts: tuple[Part, ...]
+    """Largest first; empty when nothing may be shown or nothing is known."""
+    kept: int | None
+    """Stored decisions it rests on; None when something is left out."""
+    suppressed: bool
+    """Whether something is left out because fewer than five others took part."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Weighted load of one group."""
+
+    key: str
+    load: float
+    variance: float
+    kept: int
+    participants: int
+
+
+_SCOPES = {
+    "app": (
+        "CASE WHEN token_digest = %(token)s THEN 'own' ELSE 'tokens' END",
+        "token_digest",
+        "app = %(app)s AND token_digest <> ''",
+    ),
+    "tenant": (
+        "CASE WHEN app = %(app)s THEN 'own' ELSE 'apps' END",
+        "app",
+        "service = %(service)s AND tenant = %(tenant)s",
+    ),
+    "service": (
+        (
+            "CASE WHEN app = %(app)s THEN 'own' WHEN tenant = %(tenant)s THEN 'apps' ELSE"
+            " 'tenants' END"
+        ),
+        "CASE WHEN tenant = %(tenant)s THEN app ELSE tenant END",
+        "service = %(service)s",
+    ),
+}
+"""For each kind of limit: which group a decision belongs to, who its participant is, and which
+decisions load the limit.
+"""
+_SQL = """
+SELECT grp, method, endpoint, grouping(endpoint) = 1, sum(1 / p), sum((1 - p) / (p * p)),
+       count(*), count(DISTINCT who)
+FROM (SELECT {group} AS grp, {who} AS who, method, endpoint, inclusion_probability AS p
+      FROM decisions_decision
+      WHERE at >= %(since)s AND at < %(until)s AND id >= %(first)s AND id < %(last)s
+        AND region = %(region)s
+        AND (action = 0 OR observed) AND {where}) AS d
+GROUP BY GROUPING SETS ((grp, method, endpoint), (grp))
+"""
+_OTHERS = {
+    "tokens": "other credentials of the app",
+    "apps": "other apps of the tenant",
+    "tenants": "other tenants",
+}
+
+
+def scope_of(d: Decision) -> str:
+    """Whose limit fired: the app's own, its tenant's share, or the whole service's."""
+    if d.reason == Reason.TENANT_OVER_SHARE:
+        return "tenant"
+    seen = reason_text.signals(d)
+    priced = seen is not None and seen["service_price"] > 0
+    if (
+        d.reason == Reason.SERVICE_OVERLOADED
+        or (priced and d.reason == Reason.VALUE_LOW)
+        or d.action == Action.SHED
+    ):
+        return "service"
+    return "app"
+
+
+def window(at: float) -> tuple[float, float]:
+    """The cell of the grid that a moment falls in, unix seconds, its end exclusive."""
+    since = math.floor(at / CELL_S) * CELL_S
+    return since, since + CELL_S
+
+
+def of(d: Decision, now: float | None = None) -> SharedCause:
+    """The shared cause of one stored decision; `now` in unix seconds, by default the present."""
+    scope = scope_of(d)
+    if scope == "app" and not d.token_digest:
+        return SharedCause(_limit(d, scope), _alone(d), (), 0, False)
+    until = window(d.at.timestamp())[1] + LATE_S
+    if (time.time() if now is None else now) < until:
+        return SharedCause(
+            _limit(d, scope),
+            f"Who loaded it is not said before {utc(until):%H:%M:%S} UTC, {_UNTIL}",
+            (),
+            0,
+            False,
+        )
+    groups = _groups(d, scope, documents.config(d.config_version))
+    parts, suppressed = shares(groups, "This credential" if scope == "app" else "This app")
+    kept = None if suppressed else sum(g.kept for g in groups)
+    return SharedCause(
+        _limit(d, scope), _sentence(d, scope, parts, groups), tuple(parts), kept, suppressed
+    )
+
+
+_UNTIL = "when the four minutes it fell in are over and stored."
+
+
+def _groups(d: Decision, scope: str, config: Config | None) -> list[_Group]:
+    group, who, where = _SCOPES[scope]
+    since, until = window(d.at.timestamp())
+    values = {
+        "app": d.app,
+        "tenant": d.tenant,
+        "service": d.service,
+        "token": d.token_digest,
+        "region": d.region,
+        "since": utc(since),
+        "until": utc(until),
+        "first": lookup.id_at(since),
+        "last": lookup.id_at(until + 300.0),
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(_SQL.format(group=group, who=who, where=where), values)
+        rows = cursor.fetchall()
+    costs = (
+        {(e.method, e.template): e.cost for s in config.services for e in s.endpoints}
+        if config
+        else {}
+    )
+    found = []
+    for key in sorted({row[0] for row in rows}):
+        parts = [row for row in rows if row[0] == key and not row[3]]
+        whole = next(row for row in rows if row[0] == key and row[3])
+        by_cost = [(costs.get((row[1], row[2]), 1.0), row) for row in parts]
+        load, variance = (
+            sum(c * row[4] for c, row in by_cost),
+            sum(c * c * row[5] for c, row in by_cost),
+        )
+        found.append(_Group(key, load, variance, whole[6], whole[7]))
+    return found
+
+
+def shares(groups: list[_Group], own_label: str) -> tuple[list[Part], bool]:
+    """The parts that may be shown, and whether something is held back.
+
+    A group of fewer than FEWEST is joined with the other groups of others; where they are still too
+    few, nothing is shown at all, because the app's own share would tell theirs. Nor is it where
+    other tenants alone are too few: the panel of the tenant's share shows what its apps loaded, and
+    the app's share of both would tell the rest.
+    """
+    total = sum(g.load for g in groups)
+    others = [g for g in groups if g.key != "own"]
+    if total <= 0.0:
+        return [], False
+    held = any(g.participants < FEWEST for g in others)
+    if held:
+        joined = _Group(
+            "+".join(g.key for g in others),
+            sum(g.load for g in others),
+            sum(g.variance for g in others),
+            sum(g.kept for g in others),
+            sum(g.participants for g in others),
+        )
+        completed = any(g.key == "apps" and g.participants >= FEWEST for g in others)
+        if len(others) == 1 or joined.participants < FEWEST or completed:
+            return [], True
+        others = [joined]
+    own = [g for g in groups if g.key == "own"] or [_Group("own", 0.0, 0.0, 0, 0)]
+    labels = {
+        "own": own_label,
+        **{key: text[:1].upper() + text[1:] for key, text in _OTHERS.items()},
+    }
+    whole = sum(g.variance for g in groups)
+    parts = [_part(g, labels.get(g.key, "All others"), total, whole) for g in [*own, *others]]
+    return sorted(_rounded(parts), key=lambda part: -part.share), held
+
+
+def _rounded(parts: list[Part]) -> list[Part]:
+    """Whole percents by the largest remainder, so that they add up; ranges rounded outwards."""
+    down = [math.floor(part.share * 100.0 + 1e-9) for part in parts]
+    order = sorted(range(len(parts)), key=lambda k: down[k] - parts[k].share * 100.0)
+    up = set(order[: max(0, 100 - sum(down))])
+    found = []
+    for k, part in enumerate(parts):
+        whole = down[k] + (k in up)
+        low, high = (
+            min(whole, math.floor(part.low * 100.0)),
+            max(whole, math.ceil(part.high * 100.0)),
+        )
+        found.append(
+            replace(part, share=whole / 100.0, low=low / 100.0, high=min(100, high) / 100.0)
+        )
+    return found
+
+
+def _part(group: _Group, label: str, total: float, variance: float) -> Part:
+    share = group.load / total
+    spread = (1.0 - share) ** 2 * group.variance + share**2 * (variance - group.variance)
+    half = Z95 * math.sqrt(max(0.0, spread)) / total
+    return Part(
+        label,
+        share,
+        max(0.0, share - half),
+        min(1.0, share + half),
+        group.participants if group.key != "own" else None,
+    )
+
+
+def _limit(d: Decision, scope: str) -> str:
+    if scope == "service":
+        return f"Capacity of {d.service}"
+    return f"Its tenant’s share of {d.service}" if scope == "tenant" else "The app’s own limits"
+
+
+def _alone(d: Decision) -> str:
+    return "The limit that fired is the app’s own: nobody else’s traffic counts against it."
+
+
+def _sentence(d: Decision, scope: str, parts: list[Part], groups: list[_Group]) -> str:
+    """The finding in one sentence."""
+    lead = _alone(d) + " " if scope == "app" else ""
+    if not groups:
+        return f"{lead}No admitted request of {_when(d)} was kept, so who loaded it cannot be said."
+    if not parts:
+        return f"{lead}Fewer than five others took part, so what came from whom is not shown."
+    others = sum(part.percent for part in parts if part.participants is not None)
+    whom = {"app": "other credentials", "tenant": "other apps of its tenant", "service": "others"}[
+        scope
+    ]
+    return f"{lead}About {others}% of the load on it came from {whom}, {_when(d)}."
+
+
+def _when(d: Decision) -> str:
+    """The cell, as minutes of the clock: "14:20 to 14:24 UTC"."""
+    since, until = window(d.at.timestamp())
+    return f"{utc(since):%H:%M} to {utc(until):%H:%M} UTC"

@@ -1,0 +1,133 @@
+"""What happened to the app in the minutes around a decision, as dated lines under its chart."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+from decider.contracts.ids import format_decision_id
+from decider.contracts.signals import INDEX, unpack
+from decider.contracts.vocabulary import Action
+from decisions.counts.estimate import of_row, total
+from decisions.models import Decision
+from decisions.search import lookup
+
+SIDE_S = 120.0
+ROWS = 400
+"""Kept decisions read at most on either side."""
+MOST = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """One line."""
+
+    at: datetime
+    text: str
+    name: str = ""
+    """Id of the decision it is about, when that is another one."""
+    here: bool = False
+
+
+class _Kept(NamedTuple):
+    """What the lines need of a stored decision, in the order it is read."""
+
+    id: uuid.UUID
+    at: datetime
+    action: int
+    method: str
+    endpoint: str
+    inclusion_probability: float
+    signals: bytes
+
+    @property
+    def name(self) -> str:
+        return format_decision_id(self.id.bytes)
+
+    @property
+    def tokens(self) -> float | None:
+        """Tokens in the bucket; None when the signals were recorded in another layout."""
+        try:
+            return float(unpack(self.signals)[INDEX["tokens"]])
+        except ValueError:
+            return None
+
+
+def of(d: Decision, http: str) -> tuple[Happened, ...]:
+    """The lines around a decision, oldest first; `http` is what its client got."""
+    at = d.at.timestamp()
+    near = lookup.within(Decision.objects.filter(app=d.app), at - SIDE_S, at + SIDE_S).values_list(
+        *_Kept._fields
+    )
+    before = [_Kept(*row) for row in near.filter(id__lt=d.id).order_by("-id")[:ROWS]][::-1]
+    after = [_Kept(*row) for row in near.filter(id__gt=d.id).order_by("id")[:ROWS]]
+    lines = [
+        _first_refusal(before),
+        _ran_empty(d, before),
+        _this(d, http),
+        _next(d, after),
+        _end(d, after),
+    ]
+    found = sorted((line for line in lines if line), key=lambda line: (line.at, not line.here))
+    return tuple(found[:MOST])
+
+
+def _this(d: Decision, http: str) -> Happened:
+    return Happened(d.at, f"This decision: {Action(d.action).word}, {http}", here=True)
+
+
+def _first_refusal(before: list[_Kept]) -> Happened | None:
+    first = next((r for r in before if r.action != Action.ADMIT), None)
+    return (
+        Happened(first.at, f"First refusal kept: {Action(first.action).word}", first.name)
+        if first
+        else None
+    )
+
+
+def _ran_empty(d: Decision, before: list[_Kept]) -> Happened | None:
+    """The first kept decision from which on the burst bucket stayed without a whole token."""
+    here = _Kept(
+        d.id, d.at, d.action, d.method, d.endpoint, d.inclusion_probability, bytes(d.signals)
+    )
+    since: _Kept | None = None
+    for row in [*before, here]:
+        if row.tokens is None:
+            return None
+        since = (since or row) if row.tokens < 1.0 else None
+    return (
+        Happened(since.at, "Burst bucket is empty from here on", since.name)
+        if since and since.id != d.id
+        else None
+    )
+
+
+def _next(d: Decision, after: list[_Kept]) -> Happened | None:
+    """The next kept request to the same endpoint that had another answer."""
+    asked = (
+        r
+        for r in after
+        if (r.method, r.endpoint) == (d.method, d.endpoint) and (r.action == 0) != (d.action == 0)
+    )
+    found = next(asked, None)
+    if found is None:
+        return None
+    seconds = (found.at - d.at).total_seconds()
+    return Happened(
+        found.at,
+        f"Same endpoint again, {seconds:.1f} s later: {Action(found.action).word}",
+        found.name,
+    )
+
+
+def _end(d: Decision, after: list[_Kept]) -> Happened | None:
+    """The last refusal of the stretch, and how many there were after this one, estimated."""
+    refused = [r for r in after if r.action != Action.ADMIT]
+    if not refused or d.action == Action.ADMIT:
+        return None
+    more = total(of_row(r.inclusion_probability) for r in refused).words
+    return Happened(
+        refused[-1].at, f"Last refusal kept here; {more} more after this one", refused[-1].name
+    )

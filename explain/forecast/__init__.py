@@ -1,0 +1,1 @@
+"""What awaits an app soon, and how often such forecasts came true."""

@@ -1,0 +1,311 @@
+"""Forecasts that were made, what then happened, and how often they were right.
+
+A forecast is kept, and settled once it can be said what happened. "Soon" came true when the first
+kept refusal came within half to one and a half times the time said (give or take two minutes);
+"some" when any was kept within the hour; "clear" stayed clear when none was. What was only recorded
+in observe-only mode is no refusal. They are counted apart: most apps are calm, and would hide the
+others.
+
+"Soon" is said of a pace. Where the app slowed down before its time came, nothing was shown: it is
+counted as that.
+
+Refusals are a sample, each kept with a known probability. So it stays unknown how much earlier than
+the first kept refusal the first one came, and whether a few came that were all missed. Where even
+LEAST of them would have been missed more often than one time in twenty, a forecast with no kept
+refusal is settled without a verdict.
+"""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+from datetime import timedelta
+
+import numpy as np
+from django.db import connection
+from django.db.models import F, QuerySet, Window
+from django.db.models.functions import RowNumber
+from django.utils import timezone
+
+from control.config import documents
+from decider.contracts.features import SCHEMA
+from decider.contracts.vocabulary import Action, Tier
+from decisions.counts import aggregate, rollup
+from decisions.counts.append import APPS, MINUTE_S
+from decisions.counts.estimate import share_within
+from decisions.models import Decision, utc
+from decisions.search import lookup
+from explain.forecast.outlook import FRESH_S, HORIZON_MIN, LOOK_BACK_S, Outlook, outlook, pace_in
+from explain.models import STATES, Forecast
+
+SLACK_MIN = 2.0
+"""A forecast off by this much is right however short it was."""
+SLOWED = 0.8
+"""Below this share of the pace it was said of, a forecast of "soon" is not what happened."""
+RECORD_DAYS = 7
+ENOUGH = 10
+"""Settled forecasts of a kind: of one app, from which its own are shown instead of those of all
+apps; and from which a share and its interval are said instead of plain numbers.
+"""
+LEAST = 10
+"""Refusals that an app which is being refused meets at least."""
+SURE = 0.95
+KEEP_DAYS = 30
+PACE_ROWS = 2_000
+_WORDS = {
+    "soon": ("Refused soon", "came true"),
+    "some": ("Some refused", "came true"),
+    "clear": ("Clear", "stayed so"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How often forecasts of one kind were right, one of each app and hour: the next ones look at
+    much of the same.
+    """
+
+    state: str
+    """soon, some or clear."""
+    right: int
+    settled: int
+    unsettled: int
+    """Came due as well, but too few refusals were kept to tell."""
+    slowed: int
+    """Of soon: came due as well, but the app had slowed down."""
+    own: bool
+    """Whether these are the app's own forecasts, not those of all apps."""
+    error_minutes: float | None = None
+    """Of soon: median of how far off the time was, where it was refused before the forecast came
+    due.
+    """
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Of the share that was right, 95%; None with few."""
+        return share_within(self.right, self.settled) if self.settled >= ENOUGH else None
+
+    @property
+    def sentence(self) -> str:
+        word, did = _WORDS[self.state]
+        if not self.settled:
+            said = (
+                f"No “{word}” of the last {RECORD_DAYS} days can be settled yet, so how far to"
+                " trust it is not known."
+            )
+        else:
+            whose = "its own" if self.own else "all apps’"
+            said = (
+                f"“{word}” {did} {self.right:,} of {self.settled:,} times{self._share}, by {whose}"
+                f" of the last {RECORD_DAYS} days"
+            )
+            said += (
+                "."
+                if self.error_minutes is None
+                else f"; half of the times said were off by at most {_off(self.error_minutes)}."
+            )
+        more = (
+            f" {self.unsettled:,} more cannot be settled: too few refusals were kept."
+            if self.unsettled
+            else ""
+        )
+        slowed = f" {self.slowed:,} more had slowed down before." if self.slowed else ""
+        return f"{said}{slowed}{more}"
+
+    @property
+    def _share(self) -> str:
+        if (ends := self.interval) is None:
+            return ""
+        return f", {self.right / self.settled:.0%} (95% interval {ends[0]:.0%} to {ends[1]:.0%})"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """How often forecasts were right, by what they said."""
+
+    soon: Kind
+    some: Kind
+    clear: Kind
+
+
+def _off(minutes: float) -> str:
+    return f"{minutes:.1f} minutes" if minutes < 9.95 else f"{minutes:.0f} minutes"
+
+
+def keep(app: str, found: Outlook, now: float) -> Forecast | None:
+    """Keeps a forecast, once a minute and app; None for what says nothing about the future, and
+    when it is there already.
+    """
+    if found.state not in STATES:
+        return None
+    due = HORIZON_MIN if found.minutes is None else _late(found.minutes)
+    row = {
+        "made_at": utc(now),
+        "state": found.state,
+        "pace": found.pace,
+        "minutes": found.minutes,
+        "limit": found.limit,
+        "because": found.because,
+        "due_at": utc(now) + timedelta(minutes=due),
+    }
+    kept, made = Forecast.objects.get_or_create(app=app, minute=int(now // 60), defaults=row)
+    return kept if made else None
+
+
+def _late(minutes: float) -> float:
+    """The last minute at which a refusal still proves a forecast right."""
+    return max(minutes + SLACK_MIN, 1.5 * minutes)
+
+
+def right(state: str, minutes: float | None, refused_after: float | None) -> bool:
+    """Whether a forecast was right; both in minutes, None for not at all."""
+    if state != "soon" or minutes is None:
+        return (refused_after is None) == (state == "clear")
+    return refused_after is not None and min(
+        minutes - SLACK_MIN, 0.5 * minutes
+    ) <= refused_after <= _late(minutes)
+
+
+def settle(now: float, most: int = 500) -> int:
+    """Fills in what happened, for forecasts that came due. Returns how many. Safe to run twice at
+    once.
+    """
+    due = Forecast.objects.filter(settled_at__isnull=True, due_at__lt=utc(now)).order_by("due_at")[
+        :most
+    ]
+    return sum(_settle(row, now) for row in due)
+
+
+def _settle(row: Forecast, now: float) -> int:
+    made, due = row.made_at.timestamp(), row.due_at.timestamp()
+    refused = Decision.objects.filter(app=row.app, observed=False).exclude(action=int(Action.ADMIT))
+    found = list(
+        lookup.within(refused, made, due).order_by("id").values_list("at", "inclusion_probability")
+    )
+    after = (
+        max(0.0, (min(at for at, _ in found) - row.made_at).total_seconds() / 60.0)
+        if found
+        else None
+    )
+    chance = min(p for _, p in found) if found else chance_kept(row.app, made, due, now)
+    was = right(row.state, row.minutes, after) if found or would_show(chance) else None
+    slowed = was is False and (after is None or after > (row.minutes or 0.0)) and _slowed(row)
+    verdict = {
+        "refused_after": after,
+        "refusals": sum(1.0 / p for _, p in found),
+        "chance": chance,
+        "settled_at": utc(now),
+        "right": None if slowed else was,
+        "slowed": slowed,
+    }
+    return Forecast.objects.filter(pk=row.pk, settled_at__isnull=True).update(**verdict)
+
+
+def _slowed(row: Forecast) -> bool:
+    """Whether, before the time that was said, the app kept less than SLOWED of the pace it was said
+    of, by its kept decisions.
+    """
+    if row.minutes is None:
+        return False
+    made = row.made_at.timestamp()
+    mine = Decision.objects.filter(app=row.app, feature_schema=SCHEMA)
+    until = made + 60.0 * max(1.0, row.minutes)
+    kept = list(
+        lookup.within(mine, made, until)
+        .order_by("id")
+        .values_list("features", "inclusion_probability")[:PACE_ROWS]
+    )
+    if not kept:
+        return False
+    paces = [pace_in(bytes(features)) for features, _ in kept]
+    return float(np.average(paces, weights=[1.0 / p for _, p in kept])) < SLOWED * row.pace
+
+
+def would_show(chance: float) -> bool:
+    """Whether one of LEAST refusals would have been kept for sure enough, each with probability
+    `chance`.
+    """
+    return 1.0 - (1.0 - min(1.0, chance)) ** LEAST >= SURE
+
+
+def chance_kept(app: str, since: float, until: float, now: float) -> float:
+    """Probability with which a refusal of an app was kept between two moments.
+
+    By all refusals of its tier then, from the counts kept ready: kept over what they stand for.
+    Where its tier had none, what the newest config says, which holds while the sampling budget
+    does.
+    """
+    newest = lookup.within(Decision.objects.filter(app=app), since - LOOK_BACK_S, until).order_by(
+        "-id"
+    )
+    tier = newest.values_list("tier", flat=True).first()
+    tier = int(Tier.STANDARD) if tier is None else tier
+    where, values = rollup.within(APPS, int(since // MINUTE_S), int(-(-until // MINUTE_S)), now)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT sum(r.kept), sum(r.weight) FROM {APPS.table} r "  # noqa: S608
+            f"JOIN {APPS.keys} k ON k.id = r.key "
+            f"WHERE ({where}) AND k.tier = %s AND k.action IN (1, 2, 3)",
+            [*values, tier],
+        )
+        kept, weight = cursor.fetchone()
+    if weight:
+        return float(min(1.0, kept / weight))
+    config = documents.newest()
+    if config is None:
+        return 0.0
+    return config.sampling.enterprise_refuse if tier == Tier.ENTERPRISE else config.sampling.refuse
+
+
+def record(app: str, now: float) -> Record:
+    """How often forecasts of the last days were right, by kind: the app's own when there are
+    enough, else those of all apps.
+    """
+    due = Forecast.objects.filter(
+        settled_at__isnull=False, made_at__gte=utc(now) - timedelta(days=RECORD_DAYS)
+    )
+    return Record(*(_kind(state, due.filter(state=state), app) for state in STATES))
+
+
+_OF_HOUR = Window(RowNumber(), partition_by=[F("app"), F("minute") / 60], order_by="minute")
+
+
+def _kind(state: str, rows: QuerySet[Forecast], app: str) -> Kind:
+    first = rows.annotate(of_hour=_OF_HOUR).filter(of_hour=1)
+    every = list(first.values_list("app", "minutes", "refused_after", "right", "slowed"))
+    mine = [row for row in every if row[0] == app]
+    own = sum(row[3] is not None for row in mine) >= ENOUGH
+    shown = mine if own else every
+    settled = [row for row in shown if row[3] is not None]
+    off = [
+        abs(after - minutes)
+        for _, minutes, after, *_ in settled
+        if minutes is not None and after is not None
+    ]
+    error = statistics.median(off) if off else None
+    slowed = sum(row[4] for row in shown)
+    return Kind(
+        state,
+        sum(row[3] for row in settled),
+        len(settled),
+        len(shown) - len(settled) - slowed,
+        slowed,
+        own,
+        error,
+    )
+
+
+def look_ahead(now: float, most: int = 20) -> int:
+    """Forecasts the apps with the most requests of the last minutes, so that the record is not only
+    about apps someone opened.
+    """
+    rows = lookup.within(Decision.objects.all(), now - FRESH_S)
+    return sum(
+        keep(app, outlook(app, now), now) is not None
+        for app, _ in aggregate.largest_apps(rows, most)
+    )
+
+
+def forget(days: int = KEEP_DAYS) -> int:
+    """Drops forecasts older than so many days. Returns how many."""
+    return Forecast.objects.filter(made_at__lt=timezone.now() - timedelta(days=days)).delete()[0]

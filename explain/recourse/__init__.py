@@ -1,0 +1,1 @@
+"""Ways back: the smallest change under which a refused request is admitted."""

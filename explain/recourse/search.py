@@ -1,0 +1,383 @@
+"""The way back to admit: the smallest change in what an app's owner controls that would have been
+admitted.
+
+What can be changed, and what moves with it, is `decider.whatif.levers`. Each lever is tried at
+every round figure from the smallest change on, then pairs of levers; every change that is returned
+was decided again by the policy function and the model of the record (`replay.decide_under`) and
+admitted. Nothing is returned that was not.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import combinations
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from decider import policy
+from decider.contracts.config import Config
+from decider.contracts.event import Event
+from decider.contracts.signals import INDEX as S
+from decider.contracts.vocabulary import Action, MlState, Reason, Stage
+from decider.engine.routing import WRITES
+from decider.scoring.model import Model
+from decider.whatif import replay
+from decider.whatif.levers import BY_NAME, LEVERS, Ground, Lever
+from explain.recourse import grid, text
+
+MOST = 4
+"""Ways shown at most."""
+STEADY = 3
+"""A level counts when so many further ones, in steps of the search, are admitted too: advice on the
+edge helps nobody.
+"""
+MISSES = 2
+_TELLING = frozenset({"errors", "retries", "pace", "spread"})
+"""Levers whose miss tells an owner something."""
+COARSE = 9
+"""Levels of each lever that are tried in pairs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One lever, pulled."""
+
+    lever: str
+    """Name in `decider.whatif.levers`."""
+    label: str
+    before: float
+    after: float
+    unit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """Changes that belong together, and how the request is decided with them."""
+
+    changes: tuple[Change, ...]
+    action: int
+    risk: float | None
+    """Risk with the change; None when no model would be asked."""
+    sentence: str
+    short: str
+    """As it continues the action's word: "at 12 requests a second, spread evenly"."""
+    was: str
+    """What it was instead."""
+    effort: float
+    """How large the change is, to compare levers: no unit."""
+    steady: bool = True
+    """Whether a little more of the change is admitted as well; shown where not, and only where no
+    other way is.
+    """
+
+    @property
+    def admits(self) -> bool:
+        return self.action == Action.ADMIT
+
+    @property
+    def percent(self) -> float:
+        """Place of its risk on the scale, percent."""
+        return round(100.0 * (self.risk or 0.0), 2)
+
+
+@dataclass(frozen=True, slots=True)
+class WayBack:
+    """Ways that would have been admitted, smallest change first, and levers that alone would not
+    have been enough.
+    """
+
+    ways: tuple[Way, ...] = ()
+    missed: tuple[Way, ...] = ()
+    none: str = ""
+    """Why there is no way back; empty when there is one."""
+
+
+_NOT_THE_OWNERS = {
+    Reason.BLOCK_LISTED: "It is on the block list. Only people here can take it off.",
+    Reason.COMPLIANCE: "A compliance rule forbids it, whatever the app does.",
+    Reason.OVERRIDE_REFUSE: (
+        "An operator override refuses it until it expires, whatever the app does."
+    ),
+}
+NOTHING_FOUND = (
+    "No one change and no two changes that its owner could have made would have been admitted."
+)
+MODEL_AWAY = "The model that decided is not here, so no change can be verified."
+
+
+class _Case:
+    """One refusal, ready to be decided again many times."""
+
+    def __init__(self, event: Event, config: Config, model: Model | None) -> None:
+        self.event, self.config, self.model, self.rules = (
+            event,
+            config,
+            model,
+            policy.rules_of(config),
+        )
+        signals, features = replay.vectors(event)
+        self.x, self.s = features.astype(np.float64), signals
+        self.s[S["retry_hint"]] = 0.0
+        self.batch = next((e.batch for _, e in _endpoint(event, config) if e.batch), "")
+        self.ground = _ground(event, config, self.s, self.batch)
+
+    def decide(
+        self, x: NDArray[np.float64], s: NDArray[np.float64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """(actions, risks) of n changed records; risk NaN where no model would be asked."""
+        rows, count = x.astype(np.float32), len(x)
+        wanted = np.array(
+            [policy.wants_rank(s[k], rows[k], self.rules) for k in range(count)], bool
+        )
+        risk, value = np.full(count, np.nan), np.full(count, np.nan)
+        if self.model is not None and wanted.any():
+            scores = self.model.score(np.ascontiguousarray(rows[wanted]))
+            risk[wanted], value[wanted] = scores.risk, scores.value
+        actions = [
+            policy.decide(s[k], rows[k], risk[k], value[k], self.rules)[0] for k in range(count)
+        ]
+        return np.array(actions, np.int64), risk
+
+    def moved(
+        self, *pulls: tuple[Lever, NDArray[np.float64]]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Features and signals with levers pulled, row by row."""
+        count = len(pulls[0][1])
+        x, s = np.tile(self.x, (count, 1)), np.tile(self.s, (count, 1))
+        for lever, level in pulls:
+            lever.move(x, s, level, self.ground)
+        return x, s
+
+
+def _endpoint(event: Event, config: Config) -> list[tuple[str, object]]:
+    found = [s for s in config.services if s.name == event.service]
+    return [
+        (s.name, e)
+        for s in found
+        for e in s.endpoints
+        if (e.method, e.template) == (event.method, event.endpoint)
+    ]
+
+
+def _ground(event: Event, config: Config, s: NDArray[np.float64], batch: str) -> Ground:
+    method, _, template = batch.partition(" ")
+    costs = [
+        e.cost
+        for service in config.services
+        for e in service.endpoints
+        if (e.method, e.template) == (method, template)
+    ]
+    return Ground(
+        quota=float(s[S["quota_limit"]]) / max(1, config.nodes),
+        budget_per_hour=config.tiers[event.tier].error_budget_per_hour,
+        batch_cost=costs[0] if costs else float(s[S["cost"]]),
+        batch_writes=method in WRITES,
+        at=event.at,
+        told=0.0 if event.observed else event.retry_after,
+    )
+
+
+def find(event: Event, config: Config, model: Model | None) -> WayBack:
+    """The way back of a refusal; `config` and `model` are those it was decided with. Raises
+    ReplayError.
+
+    An admit has none and needs none. About 20 ms; scores with `model`, so one thread at a time.
+    """
+    if event.action == Action.ADMIT:
+        return WayBack(none="It was admitted.")
+    if (why := _NOT_THE_OWNERS.get(Reason(event.reason))) or event.stage == Stage.OVERRIDE:
+        return WayBack(none=why or _NOT_THE_OWNERS[Reason.OVERRIDE_REFUSE])
+    if model is None and event.ml_state == MlState.LIVE:
+        return WayBack(none=MODEL_AWAY)
+    case = _Case(event, config, model)
+    levels = {
+        lever.name: grid.of(lever.name, case.x, case.s, bool(case.batch), event.reason)
+        for lever in LEVERS
+    }
+    levels = {name: found for name, found in levels.items() if len(found)}
+    ways, missed = _single(case, levels)
+    if not ways and (way := _pair(case, levels)):
+        ways = [way]
+    ways = sorted(ways, key=lambda way: way.effort)[:MOST]
+    missed = _telling(missed, event, {change.lever for way in ways for change in way.changes})
+    return WayBack(
+        tuple(ways),
+        tuple(missed[: max(0, MOST - len(ways))]),
+        "" if ways else _why_none(case, levels),
+    )
+
+
+def _telling(missed: list[Way], event: Event, used: set[str]) -> list[Way]:
+    """The misses that say something: a lever that lowers the risk and yet is not enough alone; not
+    one that a way uses.
+    """
+    before = 1.0 if event.risk is None else event.risk
+    found = [
+        way
+        for way in missed
+        if way.changes[0].lever in _TELLING - used
+        and way.risk is not None
+        and way.risk < before - 0.01
+    ]
+    if used & {"pace", "spread"}:
+        found = [way for way in found if way.changes[0].lever not in ("pace", "spread")]
+    return found[:MISSES]
+
+
+def _single(case: _Case, levels: dict[str, NDArray[np.float64]]) -> tuple[list[Way], list[Way]]:
+    """The smallest admitted level of each lever; for levers without one, what their largest would
+    have led to.
+
+    Levels that are admitted while the next ones are not are left out when any lever has one that is
+    not so.
+    """
+    ways, missed = [], []
+    stacked = [case.moved((BY_NAME[name], found)) for name, found in levels.items()]
+    if not stacked:
+        return [], []
+    actions, risks = case.decide(
+        np.concatenate([x for x, _ in stacked]), np.concatenate([s for _, s in stacked])
+    )
+    start = 0
+    for name, found in levels.items():
+        mine = slice(start, start + len(found))
+        start += len(found)
+        first = _first(actions[mine] == Action.ADMIT)
+        if first is not None and (way := _verified(case, (name, found[first[0]]), steady=first[1])):
+            ways.append(way)
+        elif first is None:
+            risk = float(risks[mine][-1])
+            missed.append(
+                _way(
+                    case,
+                    ((name, float(found[-1])),),
+                    int(actions[mine][-1]),
+                    None if math.isnan(risk) else risk,
+                )
+            )
+    ways = [way for way in ways if way.steady] or ways
+    if any(way.changes[0].lever == "spread" for way in ways):
+        ways = [
+            way for way in ways if way.changes[0].lever != "pace"
+        ]  # it asks for more than spreading does
+    return ways, sorted(missed, key=lambda way: 1.0 if way.risk is None else way.risk)
+
+
+def _first(admitted: NDArray[np.bool_]) -> tuple[int, bool] | None:
+    """The first level that is admitted and whose next ones are too, else the first admitted at all,
+    and which; None without any.
+    """
+    hits = np.flatnonzero(admitted)
+    steady = next((int(k) for k in hits if admitted[k : k + STEADY].all()), None)
+    if steady is not None:
+        return steady, True
+    return (int(hits[0]), False) if len(hits) else None
+
+
+def _pair(case: _Case, levels: dict[str, NDArray[np.float64]]) -> Way | None:
+    """The smallest admitted change of two levers together, at coarse levels."""
+    pulls: list[tuple[str, NDArray[np.float64], str, NDArray[np.float64]]] = []
+    for one, two in combinations(grid.in_order(levels), 2):
+        if frozenset((one, two)) not in grid.ONE_THING:
+            a, b = np.meshgrid(
+                grid.coarse(levels[one], COARSE),
+                grid.coarse(levels[two], COARSE),
+                indexing="ij",
+            )
+            pulls.append((one, a.ravel(), two, b.ravel()))
+    if not pulls:
+        return None
+    moved = [case.moved((BY_NAME[one], a), (BY_NAME[two], b)) for one, a, two, b in pulls]
+    actions, _ = case.decide(
+        np.concatenate([x for x, _ in moved]), np.concatenate([s for _, s in moved])
+    )
+    tried = [
+        ((one, float(p)), (two, float(q)))
+        for one, a, two, b in pulls
+        for p, q in zip(a, b, strict=True)
+    ]
+    admitted = [pair for pair, action in zip(tried, actions, strict=True) if action == Action.ADMIT]
+    admitted.sort(key=lambda pair: _effort(case, pair))
+    return next((way for pair in admitted if (way := _verified(case, *pair))), None)
+
+
+def _why_none(case: _Case, levels: dict[str, NDArray[np.float64]]) -> str:
+    """What stands in the way when every lever is at its end."""
+    if not levels:
+        return NOTHING_FOUND
+    x, s = case.moved(
+        *((BY_NAME[name], levels[name][-1:]) for name in grid.in_order(levels) if name != "batch")
+    )
+    (action,), (risk,) = case.decide(x, s)
+    if action == Action.ADMIT or math.isnan(risk):
+        return NOTHING_FOUND
+    return (
+        f"{NOTHING_FOUND} Even with all of them at once its risk would be {risk:.2f}. What remains"
+        " is what no owner changes: its tier, age, cohort and history."
+    )
+
+
+def _effort(case: _Case, pulls: tuple[tuple[str, float], ...]) -> float:
+    return sum(grid.effort(name, grid.now(name, case.x, case.s), level) for name, level in pulls)
+
+
+def changed(event: Event, config: Config, changes: tuple[Change, ...]) -> Event:
+    """The record as it would have been with these changes, by which anyone can decide it again.
+    Raises ReplayError.
+    """
+    case = _Case(event, config, None)
+    return _record(case, tuple((change.lever, change.after) for change in changes))
+
+
+def _record(case: _Case, pulls: tuple[tuple[str, float], ...]) -> Event:
+    x, s = case.moved(*((BY_NAME[name], np.array([level])) for name, level in pulls))
+    return msgspec.structs.replace(
+        case.event,
+        features=x[0].astype("<f4").tobytes(),
+        signals=s[0].astype("<f8").tobytes(),
+        action=int(Action.ADMIT),
+    )
+
+
+def _verified(case: _Case, *pulls: tuple[str, float], steady: bool = True) -> Way | None:
+    """The way, if the changed record is admitted when it is decided again as any stored one is."""
+    again = replay.decide_under(_record(case, pulls), case.config, case.model)
+    return (
+        _way(case, pulls, again.action, again.risk, steady=steady)
+        if again.action == Action.ADMIT
+        else None
+    )
+
+
+def _way(
+    case: _Case,
+    pulls: tuple[tuple[str, float], ...],
+    action: int,
+    risk: float | None,
+    *,
+    steady: bool = True,
+) -> Way:
+    changes = tuple(
+        Change(
+            name,
+            BY_NAME[name].label,
+            grid.now(name, case.x, case.s),
+            float(level),
+            BY_NAME[name].unit,
+        )
+        for name, level in pulls
+    )
+    said = text.of(
+        changes,
+        case.event,
+        case.batch,
+        action,
+        price=float(case.s[S["service_price"]]),
+        steady=steady,
+    )
+    return Way(
+        changes, action, risk, said.sentence, said.short, said.was, _effort(case, pulls), steady
+    )

@@ -1,0 +1,1 @@
+"""SHAP values of stored decisions, and what they add up to."""

@@ -1,0 +1,222 @@
+"""Which stored decisions get an explanation, and computing it for them.
+
+Every stored non-admit that a model was asked about is explained, and a fixed tenth of the admits.
+An id decides: the same decision is in or out wherever and whenever it is looked at.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+from django.db import connection
+from django.db.models import Count, Exists, Min, OuterRef, Q, QuerySet
+from django.db.models.expressions import RawSQL
+
+from decider.contracts.artifact import ArtifactError
+from decider.contracts.features import N_FEATURES, SCHEMA
+from decider.contracts.vocabulary import Action
+from decisions.models import Decision
+from decisions.search import lookup
+from explain.models import Explanation
+from explain.shap import values as shap_values
+
+log = logging.getLogger("sluice.explain")
+
+ADMITS_OF_16 = 1
+"""Explained admits: those whose id's last hex digit is below this, of 16."""
+HORIZON_S = 180.0
+"""How far back the frequent run looks."""
+SWEEP_S = 7_200.0
+"""How far back the rare run looks, for what an outage left behind. What is older is explained when
+someone opens it.
+"""
+RUN = 2_000
+"""Decisions of one run at most: what five seconds bring at a sampling budget of 400 a second, all
+of it refusals.
+"""
+LATE_S = 30.0
+"""Age of the oldest waiting decision from which explaining is behind."""
+RATE_S = 60.0
+SAMPLE = 2
+"""Rows of each run and model that LightGBM explains too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What one run did."""
+
+    explained: int = 0
+    mismatched: int = 0
+    failed: int = 0
+    """Decisions whose model could not be used."""
+
+
+def wanted(since: float, now: float) -> QuerySet[Decision]:
+    """Stored decisions since a moment that ought to have an explanation and have none, newest
+    first.
+    """
+    ranked = lookup.within(
+        Decision.objects.filter(raw_risk__isnull=False, feature_schema=SCHEMA), since, now + 60
+    )
+    last_digit = RawSQL("get_byte(uuid_send(id), 15) & 15", [])
+    chosen = ranked.alias(digit=last_digit).filter(
+        ~Q(action=int(Action.ADMIT)) | Q(digit__lt=ADMITS_OF_16)
+    )
+    explained = Explanation.objects.filter(decision=OuterRef("id"), at=OuterRef("at"))
+    return chosen.filter(~Exists(explained)).order_by("-id")
+
+
+def run(since: float, now: float | None = None, most: int = RUN) -> Done:
+    """Explains up to `most` decisions that wait for it, newest first. Safe to run twice at once."""
+    now = time.time() if now is None else now
+    columns = ("id", "at", "model", "features", "raw_risk")
+    usable = wanted(since, now).exclude(model__in=_shelved())
+    return explain(list(usable.values_list(*columns)[:most]))
+
+
+_shelf: dict[str, float] = {}
+"""Models that could not be used, and until when (monotonic) nobody tries again: their rows must not
+crowd out the others.
+"""
+SHELVED_S = 60.0
+
+
+def _shelved() -> list[str]:
+    now = time.monotonic()
+    for digest in [d for d, until in _shelf.items() if until < now]:
+        del _shelf[digest]
+    return list(_shelf)
+
+
+def one(decision: uuid.UUID) -> Done:
+    """Explains one decision that someone is looking at, if a model was asked about it."""
+    row = lookup.find(decision)
+    if row is None or row.raw_risk is None or row.feature_schema != SCHEMA:
+        return Done()
+    if Explanation.objects.filter(decision=row.id, at=row.at).exists():
+        return Done()
+    return explain([(row.id, row.at, row.model, row.features, row.raw_risk)])
+
+
+Row = tuple[uuid.UUID, object, str, bytes, float]
+"""id, time, model digest, features, raw score."""
+
+
+def explain(rows: list[Row]) -> Done:
+    """Computes and stores explanations, model by model; a model that cannot be used costs only its
+    own rows.
+    """
+    by_model: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        by_model[row[2]].append(row)
+    explained = mismatched = failed = 0
+    for digest, some in by_model.items():
+        try:
+            made = _made(digest, some)
+        except ArtifactError as error:
+            log.error("%d decisions cannot be explained: %s", len(some), error)
+            failed += len(some)
+            _shelf[digest] = time.monotonic() + SHELVED_S
+            continue
+        Explanation.objects.bulk_create(made, ignore_conflicts=True)
+        explained += len(made)
+        mismatched += _alarm(digest, made)
+    return Done(explained, mismatched, failed)
+
+
+def _made(digest: str, rows: list[Row]) -> list[Explanation]:
+    matrix = np.frombuffer(b"".join(bytes(row[3]) for row in rows), "<f4").reshape(-1, N_FEATURES)
+    found = shap_values.values(digest, matrix)
+    errors = found.errors(np.array([row[4] for row in rows]))
+    some = min(SAMPLE, len(rows))
+    wrong = np.zeros(len(rows), bool)
+    wrong[:some] = shap_values.differing(digest, matrix[:some], found.part(some))
+    return [
+        Explanation(
+            decision=row[0],
+            at=row[1],
+            model=digest,
+            base=base,
+            contributions=values.astype("<f8").tobytes(),
+            raw=row[4],
+            sum_error=error,
+            mismatch=differs or not abs(error) <= shap_values.TOLERANCE,
+        )
+        for row, base, values, error, differs in zip(
+            rows,
+            found.base.tolist(),
+            found.contributions,
+            errors.tolist(),
+            wrong.tolist(),
+            strict=True,
+        )
+    ]
+
+
+def _alarm(digest: str, made: list[Explanation]) -> int:
+    wrong = [e for e in made if e.mismatch]
+    if wrong:
+        worst = max(abs(e.sum_error) for e in wrong)
+        log.error(
+            "SHAP values of %d decisions do not add up to their score, by up to %.3g, or are not"
+            " LightGBM's: model %s",
+            len(wrong),
+            worst,
+            digest[:12],
+        )
+    return len(wrong)
+
+
+def waiting(now: float | None = None, seconds: float = HORIZON_S, most: int = 10_000) -> int:
+    """Decisions of the last `seconds` that still wait for their explanation, counted up to
+    `most`.
+    """
+    now = time.time() if now is None else now
+    return wanted(now - seconds, now).order_by()[:most].count()
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How explaining keeps up."""
+
+    waiting: int
+    """Decisions of the last HORIZON_S that wait for their explanation."""
+    oldest_s: float
+    """For how long the oldest of them has been stored, seconds; 0 when none waits."""
+    per_s: float
+    """Explanations a second over the last minute."""
+
+    @property
+    def late(self) -> bool:
+        return self.oldest_s > LATE_S
+
+
+def progress(now: float | None = None) -> Progress:
+    """Backlog, age and rate at this moment."""
+    now = time.time() if now is None else now
+    found = (
+        wanted(now - HORIZON_S, now).order_by().aggregate(count=Count("*"), oldest=Min("stored_at"))
+    )
+    since = datetime.fromtimestamp(now - RATE_S, UTC)
+    made = Explanation.objects.filter(
+        at__gte=since - timedelta(seconds=HORIZON_S), computed_at__gte=since
+    ).count()
+    age = now - found["oldest"].timestamp() if found["oldest"] else 0.0
+    return Progress(found["count"], max(0.0, age), made / RATE_S)
+
+
+def mismatched(now: float | None = None, seconds: float = 86_400.0) -> int:
+    """Decisions of the last `seconds` whose SHAP values do not add up to their score."""
+    now = time.time() if now is None else now
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM explain_explanation WHERE mismatch AND at >= to_timestamp(%s)",
+            [now - seconds],
+        )
+        return int(cursor.fetchone()[0])

@@ -1,0 +1,307 @@
+"""What a model uses, over many decisions: importance, a beeswarm per feature, and the dependence of
+one.
+
+Figures come from explained decisions of the last day, each weighed by one over the probability with
+which it was kept and then explained (Horvitz and Thompson 1952), so that they speak of the traffic
+and not of the sample. Beeswarm and dependence plot after Lundberg et al. (2020), From local
+explanations to global understanding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+from django.db import connection
+from numpy.typing import NDArray
+
+from decider.contracts.features import FEATURES, N_FEATURES, SCHEMA, Feature, format_value
+from decider.contracts.vocabulary import Action
+from explain.shap.backlog import ADMITS_OF_16
+
+SPAN = timedelta(days=1)
+MOST = 2_000
+"""Decisions that are looked at, newest first."""
+LATELY = 20_000
+"""Newest explanations whose models can be chosen."""
+SHOWN, DOTS, SCATTER = 14, 160, 400
+"""Features with a beeswarm, dots in one, and dots of the dependence plot."""
+COLUMNS, BINS = 60, 10
+TENDS = 0.3
+"""Correlation of value and contribution from which higher values are said to raise or lower."""
+
+Array = NDArray[np.float64]
+
+_SQL = """
+SELECT e.contributions, d.features, d.inclusion_probability, d.action, d.at
+FROM explain_explanation e JOIN decisions_decision d ON d.id = e.decision AND d.at = e.at
+WHERE e.model = %(model)s AND e.at >= %(since)s AND NOT e.mismatch AND d.feature_schema = %(schema)s
+  AND (d.action <> %(admit)s OR (get_byte(uuid_send(d.id), 15) & 15) < %(admits)s)
+  AND (%(tier)s::int IS NULL OR d.tier = %(tier)s)
+ORDER BY e.decision DESC LIMIT %(most)s
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """n explained decisions of one model."""
+
+    contributions: Array
+    """(n, N_FEATURES), log-odds."""
+    values: Array
+    """(n, N_FEATURES), as served; NaN where unknown."""
+    weights: Array
+    """(n,): how many decisions of the traffic each stands for."""
+    since: datetime | None
+    """When the oldest of them was made; None when there is none."""
+
+    def __len__(self) -> int:
+        return len(self.weights)
+
+
+@dataclass(frozen=True, slots=True)
+class Dot:
+    """One decision in a plot; x and y in percent."""
+
+    x: float
+    y: float
+    shade: int = 0
+    """0 for the lowest fifth of the feature's values to 4 for the highest; 5 unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One feature's part in the scores."""
+
+    feature: Feature
+    importance: float
+    """Mean absolute contribution, log-odds."""
+    share: float
+    """Percent of the most important feature's."""
+    tends: str
+    """What higher values do: raise, lower, or both."""
+    dots: tuple[Dot, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """A tenth of the traffic by a feature's value."""
+
+    low: str
+    high: str
+    mean: float
+    """Contribution, log-odds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dependence:
+    """How one feature's contribution follows its value."""
+
+    feature: Feature
+    dots: tuple[Dot, ...]
+    bins: tuple[Bin, ...]
+    line: str
+    """SVG path of the bins' means in a box of 100 x 100."""
+    ticks: tuple[tuple[float, str], ...]
+    """Place in percent and value under the plot."""
+    limit: float
+    """Contribution at the upper edge of the plot, its negative at the lower, log-odds."""
+    unknown: float
+    """Share of the traffic for which the value was not known."""
+
+
+def models(now: datetime | None = None) -> list[str]:
+    """Digests of the models behind the newest explanations of the last day, the most used first."""
+    since = (now or datetime.now(UTC)) - SPAN
+    newest = "SELECT model FROM explain_explanation WHERE at >= %s ORDER BY decision DESC LIMIT %s"
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT model FROM ({newest}) m GROUP BY model ORDER BY count(*) DESC, model",  # noqa: S608
+            [since, LATELY],
+        )
+        return [row[0] for row in cursor.fetchall()]
+
+
+def sample(
+    model: str, tier: int | None = None, now: datetime | None = None, most: int = MOST
+) -> Sample:
+    """The newest explained decisions of a model in the last day, at most `most`.
+
+    Admits that were explained only because someone opened their page are left out: nobody knows how
+    likely that was.
+    """
+    asked = {
+        "model": model,
+        "tier": tier,
+        "since": (now or datetime.now(UTC)) - SPAN,
+        "schema": SCHEMA,
+        "most": most,
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(_SQL, {**asked, "admit": int(Action.ADMIT), "admits": ADMITS_OF_16})
+        rows = cursor.fetchall()
+    contributions = np.frombuffer(b"".join(bytes(row[0]) for row in rows), "<f8").reshape(
+        -1, N_FEATURES
+    )
+    values = (
+        np.frombuffer(b"".join(bytes(row[1]) for row in rows), "<f4")
+        .reshape(-1, N_FEATURES)
+        .astype(np.float64)
+    )
+    explained = np.array([ADMITS_OF_16 / 16 if row[3] == Action.ADMIT else 1.0 for row in rows])
+    weights = 1.0 / (explained * np.array([row[2] for row in rows]))
+    return Sample(contributions, values, weights, rows[-1][4] if rows else None)
+
+
+def importance(found: Sample) -> Array:
+    """(N_FEATURES,): weighted mean of absolute contributions, log-odds; zeros for an empty
+    sample.
+    """
+    if not len(found):
+        return np.zeros(N_FEATURES)
+    weighted: Array = found.weights @ np.abs(found.contributions) / found.weights.sum()
+    return weighted
+
+
+def rows(found: Sample) -> tuple[Row, ...]:
+    """The most important features, largest first. A feature that no score used is left out."""
+    mean = importance(found)
+    order = [int(k) for k in np.argsort(-mean, kind="stable")[:SHOWN] if mean[k] > 0]
+    limit = reach(found)
+    chosen = spread(found.weights, DOTS) if len(found) else np.empty(0, np.int64)
+    return tuple(
+        Row(
+            FEATURES[k],
+            float(mean[k]),
+            round(100 * float(mean[k] / mean[order[0]]), 1),
+            _tends(found, k),
+            _swarm(
+                found.contributions[chosen, k],
+                shades(found.values[:, k], found.weights)[chosen],
+                limit,
+            ),
+        )
+        for k in order
+    )
+
+
+def reach(found: Sample) -> float:
+    """The contribution at the edge of the plots, log-odds: one in 500 lies beyond and is drawn at
+    the edge.
+    """
+    if not len(found):
+        return 1.0
+    return max(1e-6, float(np.quantile(np.abs(found.contributions).max(axis=1), 0.998)))
+
+
+def spread(weights: Array, most: int) -> NDArray[np.int64]:
+    """Indices, each as often as its weight demands, in a systematic sample of `most`; each once
+    where few weigh the same.
+    """
+    if len(weights) <= most and np.ptp(weights) == 0.0:
+        return np.arange(len(weights))
+    places = (np.arange(most) + 0.5) / most * weights.sum()
+    return np.minimum(np.searchsorted(np.cumsum(weights), places), len(weights) - 1)
+
+
+def ranks(values: Array, weights: Array) -> Array:
+    """Share of the traffic at or below each value, counting half of those that are equal, 0 to 1;
+    NaN for NaN.
+    """
+    place = np.full(len(values), np.nan)
+    known = ~np.isnan(values)
+    if known.any():
+        levels, at = np.unique(values[known], return_inverse=True)
+        mass = np.bincount(at, weights[known], len(levels))
+        place[known] = ((np.cumsum(mass) - mass / 2) / mass.sum())[at]
+    return place
+
+
+def shades(values: Array, weights: Array) -> NDArray[np.int64]:
+    """(n,): fifth of the traffic in which each value lies, 0 to 4; 5 for NaN."""
+    place = ranks(values, weights)
+    return np.where(np.isnan(place), 5, np.minimum(4, np.nan_to_num(place) * 5)).astype(np.int64)
+
+
+def _tends(found: Sample, k: int) -> str:
+    place, contribution = ranks(found.values[:, k], found.weights), found.contributions[:, k]
+    known = ~np.isnan(place)
+    weights = np.where(known, found.weights, 0.0)
+    if not weights.sum():
+        return "both"
+    x, y = np.nan_to_num(place), contribution
+    x, y = x - np.average(x, weights=weights), y - np.average(y, weights=weights)
+    size = float(np.sqrt((weights @ x**2) * (weights @ y**2)))
+    r = float(weights @ (x * y)) / size if size > 0 else 0.0
+    return "raise" if r >= TENDS else "lower" if r <= -TENDS else "both"
+
+
+def _swarm(contributions: Array, shade: NDArray[np.int64], limit: float) -> tuple[Dot, ...]:
+    """Dots at their contribution; those in one column are piled up from the middle outwards."""
+    places = 50.0 + 50.0 * np.clip(contributions / limit, -1.0, 1.0)
+    columns = np.minimum(COLUMNS - 1, (places * COLUMNS / 100).astype(np.int64))
+    highest = max(1, int(np.bincount(columns).max())) if len(columns) else 1
+    step = min(9.0, 84.0 / highest)
+    piled = np.zeros(COLUMNS, np.int64)
+    dots = []
+    for x, column, tone in zip(places.tolist(), columns.tolist(), shade.tolist(), strict=True):
+        piled[column] += 1
+        away = int(piled[column]) // 2 * (1 if piled[column] % 2 else -1)
+        dots.append(Dot(round(x, 1), round(50.0 + step * away, 1), tone))
+    return tuple(dots)
+
+
+def dependence(found: Sample, feature: Feature) -> Dependence | None:
+    """One feature's contribution by its value, on an axis that gives each share of the traffic the
+    same room; None when the value was never known.
+    """
+    k = FEATURES.index(feature)
+    place = ranks(found.values[:, k], found.weights)
+    known = np.flatnonzero(~np.isnan(place))
+    if not len(known):
+        return None
+    values, contributions, weights, place = (
+        found.values[known, k],
+        found.contributions[known, k],
+        found.weights[known],
+        place[known],
+    )
+    limit = max(1e-6, float(np.abs(contributions).max()))
+    height = 50.0 - 50.0 * contributions / limit
+    dots = tuple(
+        Dot(round(100 * float(place[i]), 1), round(float(height[i]), 1))
+        for i in np.unique(spread(weights, SCATTER)).tolist()
+    )
+    bins, points = [], []
+    for part in _tenths(place):
+        mean = float(np.average(contributions[part], weights=weights[part]))
+        bins.append(
+            Bin(
+                format_value(feature, values[part].min()),
+                format_value(feature, values[part].max()),
+                mean,
+            )
+        )
+        points.append(
+            (
+                100 * float(np.average(place[part], weights=weights[part])),
+                50.0 - 50.0 * mean / limit,
+            )
+        )
+    line = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
+    ticks = tuple(
+        (100 * q, format_value(feature, _quantile(values, place, q))) for q in (0.1, 0.5, 0.9)
+    )
+    unknown = float(1.0 - weights.sum() / found.weights.sum())
+    return Dependence(feature, dots, tuple(bins), line, ticks, limit, unknown)
+
+
+def _tenths(place: Array) -> list[NDArray[np.int64]]:
+    """Rows of each tenth of the axis that has any."""
+    at = np.minimum(BINS - 1, (place * BINS).astype(np.int64))
+    return [np.flatnonzero(at == b) for b in range(BINS) if (at == b).any()]
+
+
+def _quantile(values: Array, place: Array, q: float) -> float:
+    return float(values[np.abs(place - q).argmin()])

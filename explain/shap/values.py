@@ -1,0 +1,164 @@
+"""TreeSHAP (Lundberg et al. 2020, From local explanations to global understanding with explainable
+AI for trees).
+
+Values come from `decider.scoring.shap`, in log-odds. LightGBM's own `pred_contrib` is asked again
+for a few rows of each run, and `shap.TreeExplainer` once for each model. A row whose base and
+values do not add up to the raw score that the decider recorded, or that LightGBM explains
+otherwise, is marked: it explains another score than the one that was used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import lightgbm as lgb
+import numpy as np
+from numpy.typing import NDArray
+
+from decider.contracts.artifact import ArtifactError
+from decider.contracts.features import N_FEATURES
+from decider.scoring.shap import Explainer
+from explain.shap import model_files
+
+TOLERANCE = 1e-6
+"""Largest accepted difference, log-odds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """SHAP values of n rows."""
+
+    base: NDArray[np.float64]
+    """(n,), log-odds; the same for all rows of a model."""
+    contributions: NDArray[np.float64]
+    """(n, N_FEATURES), log-odds."""
+
+    def errors(self, raw: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(n,): base + sum - raw."""
+        return self.base + self.contributions.sum(axis=1) - raw
+
+    def part(self, count: int) -> Values:
+        """The first `count` rows."""
+        return Values(self.base[:count], self.contributions[:count])
+
+
+@lru_cache(maxsize=4)
+def booster_of(digest: str) -> lgb.Booster:
+    """LightGBM's own form of an artifact's risk model. Raises ArtifactError.
+
+    LightGBM ends the process on some broken texts, so it only sees one that our own parser and the
+    golden vectors passed.
+    """
+    try:
+        return lgb.Booster(model_str=model_files.model(digest).artifact.risk_model)
+    except lgb.basic.LightGBMError as error:
+        raise ArtifactError(
+            f"LightGBM does not take the risk model of {digest[:12]}: {error}"
+        ) from error
+
+
+def explainer_of(digest: str) -> Explainer:
+    """What explains an artifact's risk model. Raises ArtifactError."""
+    model = model_files.model(digest)
+    if model.explainer is None:
+        raise ArtifactError(
+            f"the risk model of {digest[:12]} cannot be explained: {model.unexplained}"
+        )
+    return model.explainer
+
+
+def values(digest: str, rows: NDArray[np.float32]) -> Values:
+    """SHAP values of feature rows (n, N_FEATURES) under the risk model of an artifact. Raises
+    ArtifactError.
+    """
+    explainer = explainer_of(digest)
+    return Values(np.full(len(rows), explainer.base), explainer.values(rows))
+
+
+def lightgbm_values(digest: str, rows: NDArray[np.float32]) -> Values:
+    """The same by LightGBM's `pred_contrib`, at ten times the cost. Raises ArtifactError."""
+    found = np.asarray(booster_of(digest).predict(rows, pred_contrib=True, num_threads=1))
+    return Values(found[:, -1].copy(), found[:, :-1].copy())
+
+
+def differing(digest: str, rows: NDArray[np.float32], found: Values) -> NDArray[np.bool_]:
+    """(n,): whether `found` differs from LightGBM's values by more than TOLERANCE anywhere; NaN
+    differs. Raises ArtifactError.
+    """
+    theirs = lightgbm_values(digest, rows)
+    apart = np.maximum(
+        np.abs(found.contributions - theirs.contributions).max(axis=1),
+        np.abs(found.base - theirs.base),
+    )
+    return ~(apart <= TOLERANCE)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """How far apart three implementations of TreeSHAP, and sums and scores, were."""
+
+    rows: int
+    max_difference: float
+    max_sum_error: float
+
+    @property
+    def ok(self) -> bool:
+        return self.max_difference <= TOLERANCE and self.max_sum_error <= TOLERANCE
+
+
+def check(digest: str, most: int = 200) -> Check:
+    """Compares values with `pred_contrib` and `shap.TreeExplainer` on an artifact's golden vectors,
+    and sums with their scores.
+
+    Raises ArtifactError.
+    """
+    golden = model_files.artifact(digest).golden
+    rows = np.frombuffer(golden.features, "<f4").reshape(-1, N_FEATURES)[:most]
+    ours = values(digest, rows)
+    theirs, base = _independent(digest, rows)
+    lightgbm = lightgbm_values(digest, rows)
+    difference = max(
+        float(np.abs(ours.contributions - other).max())
+        for other in (theirs, lightgbm.contributions)
+    )
+    difference = max(
+        difference,
+        float(np.abs(ours.base - base).max()),
+        float(np.abs(ours.base - lightgbm.base).max()),
+    )
+    return Check(
+        len(rows), difference, float(np.abs(ours.errors(np.array(golden.raw_risk[:most]))).max())
+    )
+
+
+def _independent(digest: str, rows: NDArray[np.float32]) -> tuple[NDArray[np.float64], float]:
+    """The same from shap's own walk over the trees: values (n, N_FEATURES) and base, log-odds.
+
+    For a LightGBM model `TreeExplainer` hands the work back to `pred_contrib` and would agree with
+    anything; told that the model is its own, it computes.
+    """
+    import shap  # its import takes seconds, and only this check needs it
+
+    booster = booster_of(digest)
+    explainer = shap.TreeExplainer(booster, feature_perturbation="tree_path_dependent")
+    explainer.model.model_type = "internal"
+    plain = rows.astype(np.float64)
+    blind = sorted(_features_without_missing(booster.dump_model()))
+    plain[:, blind] = np.nan_to_num(
+        plain[:, blind], nan=0.0
+    )  # what LightGBM does where it saw no missing value in training
+    found = explainer.shap_values(plain, check_additivity=False)
+    return np.asarray(found), float(np.ravel(explainer.expected_value)[0])
+
+
+def _features_without_missing(dump: dict) -> set[int]:
+    """Features that a model splits on and whose missing type is None."""
+    found, nodes = set(), [tree["tree_structure"] for tree in dump["tree_info"]]
+    while nodes:
+        node = nodes.pop()
+        if "split_feature" in node:
+            if node["missing_type"] == "None":
+                found.add(node["split_feature"])
+            nodes += [node["left_child"], node["right_child"]]
+    return found

@@ -1,0 +1,1 @@
+"""Sentences about a decision, for colleagues and for customers."""

@@ -1,0 +1,130 @@
+"""Reason codes: what spoke most against a request, once for each cause, in the feature registry's
+own words.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from decider.contracts.features import FEATURES, Feature, format_value
+from decider.refusal.causes import CAUSES
+from decider.refusal.findings import MOST, Finding, findings, typical
+from explain.shap.waterfall import Waterfall
+
+__all__ = ["MOST", "Reason", "clause", "leading", "ranked", "typical"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One adverse cause, told by the feature that weighs most in it."""
+
+    code: str
+    text: str
+    """One or two sentences for staff."""
+    effect: float
+    """Risk points of the cause: all its features together."""
+    feature: Feature
+    value: float
+    typical: float | None
+    """Median of similar apps; None when the model card has none."""
+    others: tuple[Feature, ...] = ()
+    """What else of the same cause spoke against it, strongest first."""
+
+    @property
+    def cause(self) -> str:
+        """Plain-language name of the cause."""
+        return CAUSES[self.feature.cause].label
+
+    @property
+    def shown_value(self) -> str:
+        return format_value(self.feature, self.value)
+
+    @property
+    def shown_typical(self) -> str:
+        return "not known" if self.typical is None else format_value(self.feature, self.typical)
+
+
+def ranked(fall: Waterfall) -> list[Reason]:
+    """The strongest adverse causes of a waterfall, at most MOST, largest effect first.
+
+    A cause that moves risk by less than can be shown is left out, unless it would leave nothing.
+    """
+    found = [
+        _reason(finding, fall)
+        for finding in findings(fall.contributions, fall.values, fall.typical)
+    ]
+    return [reason for reason in found if reason.effect > 0] or found[:1]
+
+
+_BEHAVIOUR = frozenset({"request", "counters", "feedback"})
+_ENOUGH = 0.3
+"""Share of the strongest effect from which a finding about behaviour leads."""
+
+
+def leading(found: list[Reason]) -> Reason:
+    """The finding that a sentence opens with: the strongest one about behaviour, unless who the app
+    is weighs far more.
+    """
+    behaviour = (
+        r for r in found if r.feature.source in _BEHAVIOUR and r.effect >= _ENOUGH * found[0].effect
+    )
+    return next(behaviour, found[0])
+
+
+def _reason(finding: Finding, fall: Waterfall) -> Reason:
+    feature, value = finding.feature, fall.values[finding.lead]
+    usual = None if fall.typical is None else fall.typical[finding.lead]
+    shown, shown_usual = (
+        format_value(feature, value),
+        format_value(feature, usual) if usual is not None else "unknown",
+    )
+    sentence = (feature.high if finding.high else feature.low).format(
+        value=shown, typical=shown_usual
+    )
+    if usual is None or shown == shown_usual:  # nothing to compare with, or nothing that differs
+        sentence = sentence.split(". ")[0].rstrip(".") + "."
+    others = tuple(FEATURES[k] for k in finding.members[1:])
+    return Reason(
+        finding.code,
+        sentence,
+        round(finding.weight * fall.points, 2),
+        feature,
+        value,
+        usual,
+        others,
+    )
+
+
+def clause(reason: Reason) -> str:
+    """A reason as it continues "because": its first sentence, and how many times the usual it
+    was.
+    """
+    first = reason.text.split(". ")[0].rstrip(".")
+    first = first[0].lower() + first[1:]
+    if times := _times(reason):
+        return (
+            f"{first}, {times} times {_WHAT.get(reason.feature.unit, 'the usual of similar apps')}"
+        )
+    differs = reason.typical is not None and reason.shown_value != reason.shown_typical
+    if differs and reason.feature.unit in ("share", "count", "ratio"):
+        return f"{first}, similar apps {format_value(reason.feature, reason.typical)}"
+    return first
+
+
+_WHAT = {"per_s": "what similar apps send", "cost_per_s": "what similar apps ask for"}
+
+
+def _times(reason: Reason) -> str:
+    """How many times the usual, from 1.5 on, in words a person would say; empty where that would
+    mislead.
+    """
+    if (
+        reason.feature.unit not in ("per_s", "cost_per_s", "count")
+        or not reason.typical
+        or reason.typical <= 0
+    ):
+        return ""
+    times = reason.value / reason.typical
+    if times < 1.5:
+        return ""
+    return f"{times:,.0f}" if times >= 3 else f"{times:.1f}"

@@ -1,0 +1,113 @@
+"""A receipt's story: what was decided and why, as far as it says, whether the decision was stored
+or not.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from datetime import datetime
+
+from control.config import documents
+from control.directory import apps as directory
+from decider.contracts import features
+from decider.contracts.ids import format_decision_id
+from decider.contracts.vocabulary import HTTP_STATUS, REASONS, Action, Stage, Tier
+from decider.refusal.receipt import Receipt
+from decisions.models import utc
+from decisions.search import lookup
+from explain.text import customer
+
+_DONE = {
+    Action.ADMIT: "admitted",
+    Action.DEFER: "deferred",
+    Action.BATCH: "asked to batch",
+    Action.SHED: "shed",
+    Action.BLOCK: "blocked",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptStory:
+    """Everything on a receipt's page."""
+
+    id: str
+    at: datetime
+    action: Action
+    stage: Stage
+    verdict: str
+    http: str
+    clause: str
+    reasons: tuple[tuple[str, str], ...]
+    """Code and what it says in words, strongest first."""
+    config_version: int
+    model: str
+    """Name and version when this installation knows it, else the first digits of its digest; empty
+    without one.
+    """
+    app: str
+    """Id of the app, empty when its pseudonym is nobody's who is known here."""
+    name: str
+    tier: str
+    pseudonym: str
+    stored: bool
+    said: customer.Said
+
+
+def tell(receipt: Receipt, app: str) -> ReceiptStory:
+    """The story of a receipt; `app` is the id its pseudonym stands for, "" when that is not
+    known.
+    """
+    known = directory.app(app) if app else None
+    who = (
+        known.name
+        if known
+        else f"{app}, which is not registered,"
+        if app
+        else "an app that is not known here"
+    )
+    clause = REASONS[receipt.reason].text
+    wait = f", Retry-After {receipt.retry_after}" if receipt.retry_after else ""
+    return ReceiptStory(
+        id=format_decision_id(receipt.decision),
+        at=utc(receipt.at),
+        action=receipt.action,
+        stage=receipt.stage,
+        verdict=f"A request of {who} was {_DONE[receipt.action]} because {clause}",
+        http=f"HTTP {HTTP_STATUS[receipt.action]}{wait}",
+        clause=clause,
+        reasons=tuple((code, _in_words(code)) for code in receipt.codes),
+        config_version=receipt.config_version,
+        model=_model(receipt),
+        app=app,
+        name=known.name if known else app,
+        tier=Tier(known.tier).word.capitalize() if known else "",
+        pseudonym=receipt.app,
+        stored=lookup.find(uuid.UUID(bytes=receipt.decision)) is not None,
+        said=customer.say(customer.of_receipt(receipt)),
+    )
+
+
+_WORDS = {
+    f"{f.code}_{end}": f"{f.label}: {'high' if end == 'HIGH' else 'low'}"
+    for f in features.FEATURES
+    for end in ("HIGH", "LOW")
+}
+
+
+def _in_words(code: str) -> str:
+    """A reason code for staff; a receipt holds no figures."""
+    text = _WORDS.get(code, "a reason this console does not know")
+    return text[:1].upper() + text[1:]
+
+
+def _model(receipt: Receipt) -> str:
+    document = documents.config(receipt.config_version)
+    if (
+        receipt.model
+        and document
+        and document.model
+        and document.model.digest.startswith(receipt.model)
+    ):
+        return f"{document.model.name} v{document.model.version}"
+    return receipt.model

@@ -1,0 +1,54 @@
+"""Short reasons for tables of decisions, where the model's findings say more than the machine
+reason.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+
+from decider.contracts.artifact import ArtifactError
+from decider.contracts.features import SCHEMA
+from decider.contracts.vocabulary import Reason
+from decisions import reason_text
+from decisions.models import Decision
+from explain.models import Explanation
+from explain.shap import model_files
+from explain.text import reason_codes
+
+
+def short(decisions: Sequence[Decision]) -> dict[uuid.UUID, str]:
+    """Return a short reason for each decision, by its id, for a table."""
+    found = _findings(decisions)
+    return {d.id: found.get(d.id) or reason_text.brief(d) for d in decisions}
+
+
+def _findings(decisions: Sequence[Decision]) -> dict[uuid.UUID, str]:
+    """Return, for each decision that risk decided and that is explained, the finding its page opens
+    with.
+    """
+    told = {
+        d.id: d for d in decisions if d.reason == Reason.RISK_HIGH and d.feature_schema == SCHEMA
+    }
+    if not told:
+        return {}
+    found = Explanation.objects.filter(
+        decision__in=list(told), at__in=[d.at for d in told.values()]
+    )
+    return {e.decision: text for e in found if (text := _leading(e, told[e.decision]))}
+
+
+def _leading(explanation: Explanation, d: Decision) -> str:
+    """Feature, value and what is usual; empty when nothing spoke against it, or its model is not
+    here, as its page says too.
+    """
+    try:
+        found = reason_codes.ranked(explanation.fall(d, model_files.artifact(explanation.model)))
+    except ArtifactError:
+        return ""
+    if not found:
+        return ""
+    reason = reason_codes.leading(found)
+    text = f"{reason.feature.label.split(',')[0]}: {reason.shown_value}"
+    like_them = reason.typical is None or reason.shown_typical == reason.shown_value
+    return text if like_them else f"{text}, peers {reason.shown_typical}"

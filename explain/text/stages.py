@@ -1,0 +1,149 @@
+"""The stage trace in words: what each stage found, from the figures it looked at."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from decider.contracts.vocabulary import Action, Stage
+from decider.whatif.replay import StageTrace
+from decisions.models import Decision
+from decisions.reason_text import figure
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One stage as the page shows it."""
+
+    label: str
+    level: str
+    """ok or off."""
+    word: str
+    """State in a word or two."""
+    action: int | None
+    """What it decided, when it was decisive."""
+    detail: str
+    decided: bool
+    skipped: bool
+
+    @property
+    def decided_text(self) -> str:
+        return "" if self.action is None else f"Decided: {Action(self.action).word}"
+
+
+def steps(found: list[StageTrace], decision: Decision) -> list[Step]:
+    """The trace of a decision, stage by stage."""
+    return [_step(one, decision) for one in found]
+
+
+def _step(one: StageTrace, d: Decision) -> Step:
+    detail = _DETAILS[one.stage](one.facts, d, one)
+    decided = one.decisive
+    level, word = (
+        ("ok", _PASSED.get(one.stage, "Passed"))
+        if one.ran
+        else ("off", "Not used" if one.stage == Stage.FALLBACK else "Not asked")
+    )
+    return Step(
+        one.stage.label,
+        level,
+        word,
+        d.action if decided else None,
+        detail,
+        decided,
+        not one.ran and not decided,
+    )
+
+
+_PASSED = {Stage.TRIAGE: "Sent on", Stage.RANK: "Scored", Stage.RERANK: "Kept"}
+
+
+def _n(facts: dict[str, float | str], name: str) -> float:
+    value = facts.get(name, math.nan)
+    return value if isinstance(value, float | int) else math.nan
+
+
+def _guard(facts: dict[str, float | str], d: Decision, one: StageTrace) -> str:
+    if reason := str(facts.get("reason", "")):
+        return f"{reason[:1].upper()}{reason[1:]}."
+    left, limit = _n(facts, "quota_left"), _n(facts, "quota_limit")
+    share = f"{max(0, math.floor(left)):,} requests left today of this decider’s own share"
+    return f"{share}; the app’s quota is {limit:,.0f}. No list or compliance rule."
+
+
+def _override(facts: dict[str, float | str], d: Decision, one: StageTrace) -> str:
+    if not one.ran:
+        return "Guard had settled it."
+    if one.action is not None:
+        return f"An override in force asks for {Action(one.action).word}."
+    times = _n(facts, "override_multiplier")
+    return (
+        f"An override stretches its plan {times:.4g} times."
+        if times != 1
+        else "None in force covers this app."
+    )
+
+
+def _triage(facts: dict[str, float | str], d: Decision, one: StageTrace) -> str:
+    if not one.ran:
+        return (
+            "Guard had settled it."
+            if d.stage == Stage.GUARD
+            else "It asks the model, which could not be asked."
+        )
+    tokens, burst, rate = _n(facts, "tokens"), _n(facts, "bucket_burst"), _n(facts, "bucket_rate")
+    bucket = (
+        f"{tokens:,.0f} of {burst:,.0f}"
+        if tokens >= 0
+        else f"0 of {burst:,.0f}, {-tokens:,.0f} into the headroom"
+    )
+    cheap = (
+        f"Cheap score {figure(_n(facts, 'cheap_score'))}, ranked from"
+        f" {figure(_n(facts, 'rank_from'))}."
+    )
+    return f"Burst bucket: {bucket}, refills {rate:,.4g}/s. {cheap}"
+
+
+def _rank(facts: dict[str, float | str], d: Decision, one: StageTrace) -> str:
+    if not one.ran:
+        return "No model was asked."
+    prior = _n(facts, "prior_risk")
+    return f"Risk {figure(d.risk)}, where its cohort has {figure(prior)}. Value {figure(d.value)}."
+
+
+def _rerank(facts: dict[str, float | str], d: Decision, one: StageTrace) -> str:
+    if not one.ran:
+        return "Nothing was ranked."
+    load = f"{d.service} at {_n(facts, 'service_utilisation') * 100:.0f}% of capacity"
+    price = _n(facts, "service_price")
+    load += f", price {price:.2f}." if price > 0 else ", no price."
+    fair = _n(facts, "tenant_fair_share")
+    share = (
+        f" Tenant at {_n(facts, 'tenant_usage') / fair:.1f} × its fair share."
+        if math.isfinite(fair) and fair > 0
+        else ""
+    )
+    return f"{load}{share} {_n(facts, 'error_budget_left'):.1f} false throttles left in its budget."
+
+
+def _fallback(facts: dict[str, float | str], d: Decision, one: StageTrace) -> str:
+    why = str(facts.get("why", ""))
+    why = f"{why[:1].upper()}{why[1:]}." if why else "ML was live."
+    if not one.ran:
+        return why
+    tokens, burst, rate = (
+        max(0.0, _n(facts, "tokens")),
+        _n(facts, "bucket_burst"),
+        _n(facts, "bucket_rate"),
+    )
+    return f"{why} Bucket: {tokens:,.0f} of {burst:,.0f}, refills {rate:,.4g}/s."
+
+
+_DETAILS = {
+    Stage.GUARD: _guard,
+    Stage.OVERRIDE: _override,
+    Stage.TRIAGE: _triage,
+    Stage.RANK: _rank,
+    Stage.RERANK: _rerank,
+    Stage.FALLBACK: _fallback,
+}

@@ -1,0 +1,163 @@
+"""The sentences a decision page opens with: what happened to whom and why, and which stage decided
+on what.
+
+They are composed from the record, its reasons and the policy function's own thresholds; nothing in
+them is fixed text about a figure.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from decider.contracts.vocabulary import (
+    HTTP_STATUS,
+    ML_STATE_TEXT,
+    REASONS,
+    Action,
+    MlState,
+    Reason,
+    Stage,
+    Tier,
+)
+from decider.whatif.replay import Thresholds
+from decisions import reason_text
+from decisions.models import Decision
+from explain.text import reason_codes
+
+DID = {
+    Action.ADMIT: "admitted",
+    Action.DEFER: "deferred",
+    Action.BATCH: "asked to batch",
+    Action.SHED: "shed",
+    Action.BLOCK: "blocked",
+}
+_BEHAVIOUR = (Reason.RISK_HIGH,)
+"""Machine reasons that the model's findings spell out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """What the top of the page says."""
+
+    chip: str
+    """"Deferred 4 s"."""
+    http: str
+    """What the client got: "HTTP 429, Retry-After 4"."""
+    verdict: str
+    lead: str
+
+
+def tell(
+    decision: Decision, name: str, thresholds: Thresholds | None, found: list[reason_codes.Reason]
+) -> Story:
+    """The story of a decision about the app called `name`."""
+    return Story(
+        _chip(decision),
+        _http(decision),
+        _verdict(decision, name, found),
+        _lead(decision, thresholds),
+    )
+
+
+def waits(seconds: float) -> int:
+    """Whole seconds as the Retry-After field says them: rounded up."""
+    return max(1, math.ceil(seconds)) if seconds > 0 else 0
+
+
+def _chip(d: Decision) -> str:
+    action = Action(d.action)
+    wait = (
+        f" {reason_text.duration(waits(d.retry_after))}"
+        if action in (Action.DEFER, Action.SHED) and d.retry_after > 0
+        else ""
+    )
+    word = "Batch asked" if action == Action.BATCH else DID[action].capitalize()
+    return f"{word}{wait}"
+
+
+def _http(d: Decision) -> str:
+    if d.observed or d.action == Action.ADMIT:
+        return "passed on to the service" + (", observe-only" if d.observed else "")
+    wait = f", Retry-After {waits(d.retry_after)}" if d.retry_after > 0 else ""
+    return f"HTTP {HTTP_STATUS[Action(d.action)]}{wait}"
+
+
+def _verdict(d: Decision, name: str, found: list[reason_codes.Reason]) -> str:
+    return f"{name} {_act(d)} because {_because(d, found)}."
+
+
+def _act(d: Decision) -> str:
+    action, wait = Action(d.action), waits(d.retry_after)
+    seconds = (
+        f"{wait} second{'' if wait == 1 else 's'}" if wait < 120 else reason_text.duration(wait)
+    )
+    told = {
+        Action.ADMIT: "admitted",
+        Action.DEFER: f"asked to wait {seconds}" if wait else "asked to wait",
+        Action.BATCH: "asked to send its requests as one batch",
+        Action.SHED: "turned away",
+        Action.BLOCK: "blocked",
+    }[action]
+    return (
+        f"was admitted, in observe-only mode, and would have been {told}"
+        if d.observed
+        else f"was {told}"
+    )
+
+
+def _because(d: Decision, found: list[reason_codes.Reason]) -> str:
+    if Reason(d.reason) in _BEHAVIOUR and found:
+        return reason_codes.clause(reason_codes.leading(found))
+    return reason_text.clause(d)
+
+
+def _lead(d: Decision, thresholds: Thresholds | None) -> str:
+    stage = Stage(d.stage)
+    if d.risk is None:
+        return f"{stage.label} decided: {_unranked(d)}"
+    return f"{stage.label} decided: {_risk(d, thresholds)}"
+
+
+def _unranked(d: Decision) -> str:
+    """Why no model was asked."""
+    stage = Stage(d.stage)
+    if stage == Stage.FALLBACK:
+        return f"{ML_STATE_TEXT[MlState(d.ml_state)]}, so token buckets by tier decided."
+    if stage == Stage.TRIAGE:
+        return "nothing stood out, so no model was asked."
+    if stage == Stage.GUARD:
+        return "a guard rule is never overruled, so no model was asked."
+    return f"{REASONS[Reason(d.reason)].text}, whatever a model would have said."
+
+
+def _risk(d: Decision, thresholds: Thresholds | None) -> str:
+    tier, risk = f"{Tier(d.tier).word} tier", reason_text.figure(d.risk)
+    if thresholds is None:
+        return f"risk {risk}."
+    if len(thresholds.bands) == 1:
+        return (
+            f"the risk was {risk}, and at any other risk it would have been {DID[Action(d.action)]}"
+            " too."
+        )
+    if Action(d.action) == Action.ADMIT or thresholds.up is None:
+        following = next(((r, a) for r, a in thresholds.bands if r > (d.risk or 0.0)), None)
+        if following is None:
+            return f"risk {risk}."
+        return (
+            f"risk {risk}, below the {_cut(following[0], d.risk)} where {tier} would be"
+            f" {DID[Action(following[1])]} here."
+        )
+    return (
+        f"risk {risk}, at or above the {_cut(thresholds.up, d.risk)} where {tier} is"
+        f" {DID[Action(d.action)]} here."
+    )
+
+
+def _cut(cut: float, risk: float | None) -> str:
+    """A threshold with two decimals, or as many as it takes to tell it from the risk and from 0."""
+    for places in range(2, 7):
+        text = f"{cut:.{places}f}"
+        if float(text) > 0.0 and (risk is None or text != f"{risk:.{places}f}"):
+            return text
+    return f"{cut:.6f}"

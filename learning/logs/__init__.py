@@ -1,0 +1,1 @@
+"""Real access logs: reading them and playing them back."""

@@ -1,0 +1,1 @@
+"""The traffic simulator: a world of apps and services, and the load they make."""

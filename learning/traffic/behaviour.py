@@ -1,0 +1,259 @@
+"""What each kind of app asks for: method, path, credential, address, size, and what the request is
+worth.
+
+The outcome a request will have (401, 402, 404) is written into it by the conventions of
+`services.status_of`, so that the simulated and the real demo services answer alike. Abuse overlaps
+with honest traffic on purpose: portals have failed sign-ins, subscriptions have declined cards,
+partners walk ids in order, and abusers mix in ordinary calls.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+from typing import TypeVar
+
+from decider.contracts.requests import CheckRequest
+from learning.traffic import services
+from learning.traffic.world import App, Kind
+
+Item = TypeVar("Item")
+ID_SPAN = 5_000
+"""Resource ids each app owns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One kind of API call. `path` may end in "/#", which stands for a resource id; sizes are in
+    bytes.
+    """
+
+    method: str
+    path: str
+    service: str
+    value: float
+    """What an honest one is worth, 0 to 1."""
+    least: int = 0
+    most: int = 0
+
+
+ORDER = Call("GET", "/v2/orders/#", "orders-read", 0.35)
+ORDERS = Call("GET", "/v2/orders", "orders-read", 0.45)
+ORDER_BATCH = Call("POST", "/v2/orders:batchGet", "orders-read", 0.55, 900, 6_000)
+ORDER_PUT = Call("PUT", "/v2/orders/#", "orders-read", 0.65, 300, 2_500)
+LEDGER = Call("GET", "/v2/ledger/entries/#", "ledger-write", 0.4)
+LEDGER_POST = Call("POST", "/v2/ledger/entries", "ledger-write", 0.75, 300, 1_800)
+LEDGER_BATCH = Call("POST", "/v2/ledger/entries:batch", "ledger-write", 0.8, 5_000, 40_000)
+SEARCH = Call("GET", "/v2/search", "search", 0.45)
+SUGGEST = Call("GET", "/v2/search/suggest", "search", 0.25)
+STOCK = Call("GET", "/v2/search/stock/#", "search", 0.4)
+CHARGE = Call("POST", "/v2/payments/charges", "payments", 0.95, 350, 1_400)
+REFUND = Call("POST", "/v2/payments/refunds", "payments", 0.85, 200, 700)
+PAYMENT = Call("GET", "/v2/payments/charges/#", "payments", 0.5)
+SIGN_IN = Call("POST", "/v2/auth/token", "auth", 0.8, 110, 380)
+SESSION = Call("GET", "/v2/auth/session", "auth", 0.5)
+
+ROLES: dict[str, tuple[tuple[Call, ...], tuple[int, ...]]] = {
+    "sync": ((ORDER, ORDERS, ORDER_BATCH, ORDER_PUT, SESSION), (70, 9, 6, 11, 4)),
+    "catalogue": ((SEARCH, SUGGEST, STOCK, ORDER, SESSION), (26, 10, 30, 30, 4)),
+    "checkout": (
+        (CHARGE, REFUND, PAYMENT, ORDER, ORDER_PUT, SIGN_IN, SEARCH),
+        (10, 2, 12, 46, 13, 10, 7),
+    ),
+    "portal": ((SIGN_IN, SESSION, ORDER, ORDERS, SEARCH), (20, 26, 40, 6, 8)),
+    "dashboard": ((ORDER, ORDERS, LEDGER, STOCK, SESSION), (58, 10, 10, 16, 6)),
+    "books": ((LEDGER_POST, LEDGER, LEDGER_BATCH, ORDER, ORDERS), (34, 24, 3, 33, 6)),
+}
+"""Calls of each role with their weights."""
+CLIENT_SPREAD = {
+    "sync": ((1, 3), (1, 3)),
+    "catalogue": ((1, 40), (1, 120)),
+    "checkout": ((1, 12), (1, 60)),
+    "portal": ((20, 400), (20, 400)),
+    "dashboard": ((1, 4), (1, 6)),
+    "books": ((1, 2), (1, 2)),
+}
+"""Role -> least and most credentials, least and most addresses of an app."""
+
+
+@dataclass(slots=True)
+class Planned:
+    """A request an app is about to send, with the truth about it."""
+
+    at: float
+    """Unix seconds at which it is sent."""
+    app: int
+    """Index in the population."""
+    request: CheckRequest
+    query: str
+    """Without "?"; empty when there is none."""
+    service: str
+    value: float
+    """What it is worth to the platform and its customer, 0 to 1; known only later."""
+    abusive: bool
+
+
+class Voice:
+    """How one app speaks. Draws only from `rng`, so a population says the same things for the same
+    seed.
+    """
+
+    def __init__(self, app: App, index: int, rng: Random) -> None:
+        self.app, self.index, self._rng = app, index, rng
+        self._id, self._kind, self.abusive = app.profile.app, app.kind, app.abusive
+        self._deck = [
+            call for call, weight in zip(*ROLES[app.role], strict=True) for _ in range(weight)
+        ]
+        tokens, sources = CLIENT_SPREAD[app.role]
+        self._tokens = [f"tok_{rng.getrandbits(64):016x}" for _ in range(_between(rng, *tokens))]
+        self._sources = [address(rng) for _ in range(_between(rng, *sources))]
+        self._first_id = index * ID_SPAN
+        self._ids = _between(rng, 12, ID_SPAN)
+        self._walks = rng.random() < (0.5 if app.kind == Kind.POLLER else 0.05)
+        self._next_id = self._first_id
+        self._stale = rng.random() ** 3
+        self._declined = rng.uniform(0.1, 0.5) if rng.random() < 0.15 else rng.uniform(0.02, 0.08)
+        self._failed_sign_in = rng.random() ** 2 * 0.6
+        self._disguise = (
+            rng.uniform(0.1, 0.8) if app.kind == Kind.DRIPPER else rng.uniform(0.0, 0.75)
+        )
+        self._worth = 0.6 if app.role == "dashboard" else 1.0
+        self._always = app.kind == Kind.DRIPPER
+        self._prepare_abuse()
+
+    def _prepare_abuse(self) -> None:
+        """What an abuser has beside the ordinary; drawn for every app, so that kinds do not shift
+        each other's dice.
+        """
+        rng = self._rng
+        self._hit_rate = rng.uniform(0.05, 0.8)
+        self._pool = [address(rng) for _ in range(_between(rng, 1, 200 if self.abusive else 1))]
+        self._scan_from = (
+            services.SPARSE_FROM + rng.randrange(10**7)
+            if rng.random() < 0.35
+            else rng.randrange(10**7)
+        )
+        errands = {
+            Kind.SCRAPER: self._scrape,
+            Kind.STUFFER: self._stuff,
+            Kind.CARD_TESTER: self._test_card,
+        }
+        errand = rng.choice(list(errands.values()))
+        self._abuse = errands.get(self._kind, errand)
+
+    def _one_of(self, items: list[Item]) -> Item:
+        """`random.choice`, four times as fast."""
+        return items[int(self._rng.random() * len(items))]
+
+    def speak(self, at: float, campaign: bool, expired: bool = False) -> Planned:
+        """The next request, sent at `at`. In a `campaign` an abuser does what it is there for;
+        `expired` clients send an expired credential.
+        """
+        rng = self._rng
+        if self.abusive and (campaign or self._always) and rng.random() >= self._disguise:
+            return self._abuse(at)
+        call = self._one_of(self._deck)
+        token = self._token(call, expired)
+        query = self._query(call, self._declined)
+        worth = call.value * self._worth + 0.3 * (rng.random() + rng.random() - 1.0)
+        if token.startswith(services.EXPIRED_PREFIX):
+            worth *= 0.5
+        return self._plan(
+            at,
+            call,
+            self._path(call),
+            query,
+            token,
+            self._one_of(self._sources),
+            0.06 if self.abusive else worth,
+        )
+
+    def _scrape(self, at: float) -> Planned:
+        """Walks ids in order, over rotating addresses, through the call that gives most."""
+        call = STOCK if self.index % 3 == 0 else ORDER
+        self._scan_from += 1
+        path = call.path[:-1] + str(self._scan_from)
+        return self._plan(
+            at, call, path, "", self._one_of(self._tokens), self._one_of(self._pool), 0.02
+        )
+
+    def _stuff(self, at: float) -> Planned:
+        """Tries credentials that leaked elsewhere: a new one each time, few of them right."""
+        rng = self._rng
+        good = rng.random() < self._hit_rate
+        token = f"{'tok_' if good else services.EXPIRED_PREFIX}{rng.getrandbits(64):016x}"
+        return self._plan(at, SIGN_IN, SIGN_IN.path, "", token, self._one_of(self._pool), 0.02)
+
+    def _test_card(self, at: float) -> Planned:
+        """Tries stolen cards with charges as small as they get; many are declined."""
+        rng = self._rng
+        query = self._query(CHARGE, 1.0 - self._hit_rate)
+        planned = self._plan(
+            at,
+            CHARGE,
+            CHARGE.path,
+            query,
+            self._one_of(self._tokens),
+            self._one_of(self._pool),
+            0.01,
+        )
+        planned.request.payload_bytes = rng.randint(240, 520)
+        return planned
+
+    def _token(self, call: Call, expired: bool) -> str:
+        token = self._one_of(self._tokens)
+        if expired or (call is SIGN_IN and self._rng.random() < self._failed_sign_in):
+            return services.EXPIRED_PREFIX + token[4:]
+        return token
+
+    def _query(self, call: Call, declined: float) -> str:
+        rng = self._rng
+        if call is CHARGE:
+            card = rng.randrange(10**8) * services.DECLINED_EVERY
+            if rng.random() >= declined:
+                card += rng.randint(1, services.DECLINED_EVERY - 1)
+            return f"card={card}"
+        return f"q={rng.getrandbits(20):x}" if call is SEARCH or call is SUGGEST else ""
+
+    def _path(self, call: Call) -> str:
+        if not call.path.endswith("#"):
+            return call.path
+        rng = self._rng
+        if self._walks:
+            self._next_id = self._first_id + (self._next_id + 1 - self._first_id) % self._ids
+            resource = self._next_id
+        else:
+            resource = self._first_id + int(self._ids * rng.random() ** 2)
+        if not services.exists(resource) and rng.random() >= self._stale:
+            resource += 1
+        return call.path[:-1] + str(resource)
+
+    def _plan(
+        self, at: float, call: Call, path: str, query: str, token: str, source: str, worth: float
+    ) -> Planned:
+        size = call.least + int((call.most - call.least) * self._rng.random())
+        request = CheckRequest(
+            self._id,
+            call.method,
+            path,
+            token,
+            source,
+            f"req_{self._rng.getrandbits(64):016x}",
+            size,
+            0,
+        )
+        return Planned(
+            at, self.index, request, query, call.service, min(1.0, max(0.0, worth)), self.abusive
+        )
+
+
+def address(rng: Random) -> str:
+    """An address from the ranges kept for documentation (RFC 5737, RFC 3849)."""
+    if rng.random() < 0.3:
+        return f"{rng.choice(('192.0.2', '198.51.100', '203.0.113'))}.{rng.randint(1, 254)}"
+    return f"2001:db8:{rng.getrandbits(16):x}:{rng.getrandbits(16):x}::{rng.getrandbits(16):x}"
+
+
+def _between(rng: Random, least: int, most: int) -> int:
+    """A whole number from `least` to `most`, small ones more often."""
+    return least + int((most - least + 1) * rng.random() ** 3)

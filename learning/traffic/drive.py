@@ -1,0 +1,169 @@
+"""Plays the simulated crowd against a real gateway: `python -m learning.traffic.drive --gateway
+http://127.0.0.1:8080`.
+
+Clients react to real answers. Every minute or two something happens: a retry storm, a wave of
+scrapers, a run on the sign-in. SIGTERM and SIGINT end it cleanly.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import signal
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+import uvloop
+
+from learning.traffic import world
+from learning.traffic.behaviour import Planned
+from learning.traffic.client import Client, GatewayError, Unreachable
+from learning.traffic.crowd import Crowd
+from learning.traffic.world import Kind
+
+STEP_S = 0.04
+REPORT_S = 60.0
+IN_FLIGHT_MOST = 1_500
+"""Requests under way; beyond it new ones are given up and counted, as a client out of sockets
+would.
+"""
+SILENCE_S = 0.5
+"""Pause after the gateway could not be reached."""
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """Something that happens to the traffic: `apps` apps of `kind` become active for `lasts`
+    seconds.
+    """
+
+    kind: Kind
+    apps: int
+    lasts: float
+    words: str
+
+
+INCIDENTS = (
+    Incident(Kind.SCRAPER, 6, 45, "a wave of scrapers"),
+    Incident(Kind.STORM, 6, 40, "a retry storm"),
+    Incident(Kind.STUFFER, 4, 50, "a run on the sign-in with leaked credentials"),
+    Incident(Kind.CARD_TESTER, 6, 60, "card testing"),
+)
+FIRST_INCIDENT_S, BETWEEN_INCIDENTS_S = 8.0, 75.0
+
+
+@dataclass(slots=True)
+class Tally:
+    """What came of the requests since the last report."""
+
+    statuses: Counter[int] = field(default_factory=Counter)
+    unreachable: int = 0
+    broken: int = 0
+    given_up: int = 0
+
+    def words(self, seconds: float) -> str:
+        total = sum(self.statuses.values())
+        parts = [f"{status}: {n:,}" for status, n in sorted(self.statuses.items())]
+        lost = f"unreachable {self.unreachable}, broken off {self.broken}, given up {self.given_up}"
+        return f"{total / seconds:.0f} requests/s; {', '.join(parts)}; {lost}"
+
+
+class Driver:
+    """Sends what the crowd wants to send, when it wants to."""
+
+    def __init__(self, crowd: Crowd, client: Client) -> None:
+        self._crowd, self._client = crowd, client
+        self._tally = Tally()
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._silent_until = 0.0
+        self._told = False
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop` is set."""
+        began = reported = time.time()
+        incidents = 0
+        while not stop.is_set():
+            now = time.time()
+            for planned in self._crowd.due(now):
+                self._start(planned)
+            if now >= began + FIRST_INCIDENT_S + incidents * BETWEEN_INCIDENTS_S:
+                incident = INCIDENTS[incidents % len(INCIDENTS)]
+                chosen = self._crowd.incident(incident.kind, incident.apps, now, incident.lasts)
+                _say(f"{incident.words}: {len(chosen)} apps for {incident.lasts:.0f} s")
+                incidents += 1
+            if now >= reported + REPORT_S:
+                _say(self._tally.words(now - reported))
+                self._tally, reported = Tally(), now
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), STEP_S)
+        for task in self._under_way:
+            task.cancel()
+        await asyncio.gather(*self._under_way, return_exceptions=True)
+        self._client.close()
+
+    def _start(self, planned: Planned) -> None:
+        if len(self._under_way) >= IN_FLIGHT_MOST or planned.at < self._silent_until:
+            self._tally.given_up += 1
+            return
+        task = asyncio.get_running_loop().create_task(self._send(planned))
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+
+    async def _send(self, planned: Planned) -> None:
+        try:
+            answer = await self._client.send(planned.request, planned.query)
+        except Unreachable as error:
+            self._tally.unreachable += 1
+            self._silent_until = time.time() + SILENCE_S
+            if not self._told:
+                _say(f"waiting for the gateway: {error}")
+            self._told = True
+            return
+        except GatewayError:
+            self._tally.broken += 1
+            return
+        if self._told:
+            _say("the gateway answers again")
+            self._told = False
+        self._tally.statuses[answer.status] += 1
+        self._crowd.react(planned, answer.status, answer.retry_after, time.time())
+
+
+def _say(words: str) -> None:
+    print(f"traffic: {words}", flush=True)
+
+
+async def drive(url: str, rate: float, seed: int, apps: int) -> None:
+    """Drives until SIGTERM or SIGINT. Raises ValueError for a bad address or rate."""
+    client = Client(url)
+    crowd = Crowd(world.population(seed, apps), seed, time.time(), rate)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    _say(f"{apps:,} apps, about {rate:.0f} requests a second, to {url}")
+    await Driver(crowd, client).run(stop)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m learning.traffic.drive",
+        description="Simulated clients against a real gateway.",
+    )
+    parser.add_argument("--gateway", default="http://127.0.0.1:8080", metavar="URL")
+    parser.add_argument("--rate", type=float, default=150.0, help="first tries a second")
+    parser.add_argument("--seed", type=int, default=7, help="the demo world's is 7")
+    parser.add_argument("--apps", type=int, default=3000)
+    asked = parser.parse_args()
+    try:
+        uvloop.run(drive(asked.gateway, asked.rate, asked.seed, asked.apps))
+    except ValueError as error:
+        print(f"learning.traffic.drive: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

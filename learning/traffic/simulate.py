@@ -1,0 +1,294 @@
+"""The closed loop in simulated time: crowd -> engine -> services -> outcomes -> features, and
+answers -> crowd.
+
+Everything the engine sees here it would see behind a gateway: requests in small batches, outcomes
+some time after, its controllers five times a second. The hidden truth is collected beside the
+features for training.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count
+from random import Random
+
+import numpy as np
+from msgspec import structs
+
+from decider.contracts import defaults
+from decider.contracts.config import Config, Sampling, Switch
+from decider.contracts.features import N_FEATURES
+from decider.contracts.requests import CheckRequest, Outcome
+from decider.contracts.signals import INDEX as SIGNAL
+from decider.contracts.vocabulary import HTTP_STATUS, Action
+from decider.engine.engine import Engine
+from decider.scoring.model import Model
+from learning.traffic import services, world
+from learning.traffic.behaviour import Planned
+from learning.traffic.crowd import Crowd
+
+USUAL_RATE = 300.0
+"""First tries a second for which the default capacities leave the usual headroom."""
+STEP_S = 0.2
+"""Simulated time the crowd is asked for at once, seconds."""
+BATCH_S = 0.025
+"""Requests within it are decided together, with one clock reading."""
+TICK_S = 0.2
+LEARN_S = 0.5
+"""Outcomes reach the engine in batches, this far apart: as an access log read by the feedback
+process.
+"""
+UNKNOWN_SHARE = 0.1
+"""Apps whose profile never reached the engine: it must judge them by what they do."""
+LABEL_DELAY_DAYS = {True: (1.0, 45.0), False: (30.0, 30.0)}
+"""Abusive? -> least and most days until that is known: reports and chargebacks trickle in; good
+conduct is assumed after 30.
+"""
+
+_ADMIT = int(Action.ADMIT)
+_STATUS = [HTTP_STATUS[a] for a in Action]
+_COST = SIGNAL["cost"]
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One run. `start` is unix seconds; times are simulated seconds."""
+
+    seed: int
+    start: float
+    seconds: float = 300.0
+    warm_up: float = 40.0
+    """Time at the beginning whose requests are decided but not kept."""
+    apps: int = 3000
+    rate: float = 300.0
+    observe_only: bool = False
+    """Admit everything, so that nothing about the data is censored by refusals."""
+    fresh: bool = False
+    """The engine's memory begins empty, as after an installation; otherwise it has seen the
+    established apps before.
+    """
+    slowdowns: tuple[services.Slowdown, ...] = ()
+    most_per_app: int = 200
+    """Rows kept of one app: a reservoir, so that a few loud apps are not the whole data set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What was seen and what it truly was, row by row; n rows."""
+
+    features: np.ndarray
+    """float32 (n, N_FEATURES), as the engine served them."""
+    abusive: np.ndarray
+    """bool (n,): the app turned out abusive."""
+    value: np.ndarray
+    """float32 (n,): worth of the request, 0 to 1."""
+    app: np.ndarray
+    """int64 (n,): number of the app, unique over populations."""
+    kind: np.ndarray
+    """int8 (n,): `world.Kind`; hidden truth, for evaluation only."""
+    tier: np.ndarray
+    """int8 (n,)."""
+    action: np.ndarray
+    """int8 (n,): what the engine answered."""
+    at: np.ndarray
+    """float64 (n,): unix seconds of the decision."""
+    matured_at: np.ndarray
+    """float64 (n,): unix seconds from which the label is known."""
+    weight: np.ndarray
+    """float64 (n,): requests this row stands for, the inverse of the share of its app's requests
+    that was kept.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A finished run: kept rows and exact totals."""
+
+    traffic: Traffic
+    requests: int
+    by_action: tuple[int, ...]
+    """Answers in `Action` order."""
+    served: int
+    """Requests a service answered itself, whatever its status."""
+    failed: int
+    """Requests a service could not serve."""
+    wall_s: float
+
+
+class _Rows:
+    """A reservoir of rows for each app. Vitter (1985), Random Sampling with a Reservoir, algorithm
+    R.
+    """
+
+    def __init__(self, most_per_app: int, rng: Random) -> None:
+        self._most, self._rng = most_per_app, rng
+        self._seen: dict[int, int] = {}
+        self._kept: dict[tuple[int, int], tuple[np.ndarray, float, int, float]] = {}
+
+    def offer(self, planned: Planned, row: np.ndarray, action: int, at: float) -> None:
+        seen = self._seen.get(planned.app, 0)
+        self._seen[planned.app] = seen + 1
+        place = seen if seen < self._most else int(self._rng.random() * (seen + 1))
+        if place < self._most:
+            self._kept[planned.app, place] = (row.copy(), planned.value, action, at)
+
+    def traffic(self, population: world.Population, delay: Random) -> Traffic:
+        keys = list(self._kept)
+        kept = [self._kept[k] for k in keys]
+        apps = [population.apps[i] for i, _ in keys]
+        wait = {
+            i: delay.uniform(*LABEL_DELAY_DAYS[a.abusive]) * world.DAY_S
+            for (i, _), a in zip(keys, apps, strict=True)
+        }
+        at = np.array([k[3] for k in kept], dtype=np.float64)
+        weight = {i: max(1.0, seen / self._most) for i, seen in self._seen.items()}
+        return Traffic(
+            features=np.array([k[0] for k in kept], dtype=np.float32).reshape(-1, N_FEATURES),
+            abusive=np.array([a.abusive for a in apps], dtype=bool),
+            value=np.array([k[1] for k in kept], dtype=np.float32),
+            app=np.array([population.seed * 1_000_000 + i for i, _ in keys], dtype=np.int64),
+            kind=np.array([a.kind for a in apps], dtype=np.int8),
+            tier=np.array([a.profile.tier for a in apps], dtype=np.int8),
+            action=np.array([k[2] for k in kept], dtype=np.int8),
+            at=at,
+            matured_at=at + np.array([wait[i] for i, _ in keys], dtype=np.float64),
+            weight=np.array([weight[i] for i, _ in keys], dtype=np.float64),
+        )
+
+
+class Loop:
+    """One run in progress, by default under the starting config and without a model: the fallback
+    limiter decides.
+    """
+
+    def __init__(
+        self, scenario: Scenario, config: Config | None = None, model: Model | None = None
+    ) -> None:
+        self.scenario = scenario
+        self.population = world.population(scenario.seed, scenario.apps, now=scenario.start)
+        self.crowd = Crowd(self.population, scenario.seed, scenario.start, scenario.rate)
+        self.config = config or _config(scenario)
+        self.services = services.models(self.config.services, scenario.start, scenario.slowdowns)
+        self.engine = Engine(
+            node="simulation",
+            region="local",
+            token_key=bytes(32),
+            capacity=2 * scenario.apps + 1024,
+        )
+        self.engine.apply(self.config, model)
+        self._rng = Random(scenario.seed + 1)
+        self._rows = _Rows(scenario.most_per_app, self._rng)
+        self._answers: list[tuple[float, int, Planned, Outcome]] = []
+        self._outcomes: list[Outcome] = []
+        self._ticket = count()
+        self._ticked = self._learned = scenario.start
+        self.by_action = [0] * len(Action)
+        self.served = self.failed = 0
+
+    def run(self, progress: Callable[[float], object] | None = None) -> Run:
+        """Plays the scenario to its end; `progress` is told the simulated seconds of each step."""
+        began = time.perf_counter()
+        known = [p for p in self.population.profiles() if self._rng.random() >= UNKNOWN_SHARE]
+        self.engine.know(known, now=self.scenario.start - world.DAY_S)
+        if not self.scenario.fresh:
+            self._remember()
+        steps = math.ceil(self.scenario.seconds / STEP_S)
+        for step in range(1, steps + 1):
+            self._step(self.scenario.start + step * STEP_S)
+            if progress is not None:
+                progress(STEP_S)
+        traffic = self._rows.traffic(self.population, Random(self.scenario.seed + 2))
+        wall = time.perf_counter() - began
+        return Run(
+            traffic, sum(self.by_action), tuple(self.by_action), self.served, self.failed, wall
+        )
+
+    def _remember(self) -> None:
+        """Established apps were seen before, within the last day: one request each, oldest
+        first.
+        """
+        apps = [a for a in self.population.apps if not a.born_late]
+        ago = sorted(((self._rng.uniform(60, 86_000), i) for i in range(len(apps))), reverse=True)
+        for k in range(0, len(ago), 16):
+            requests = [
+                CheckRequest(apps[i].profile.app, "GET", "/v2/auth/session")
+                for _, i in ago[k : k + 16]
+            ]
+            self.engine.decide(requests, now=self.scenario.start - ago[k][0])
+
+    def _step(self, upto: float) -> None:
+        self._deliver(upto)
+        planned = self.crowd.due(upto)
+        begin = 0
+        for end in range(1, len(planned) + 1):
+            if end == len(planned) or planned[end].at > planned[begin].at + BATCH_S:
+                self._decide(planned[begin:end], max(planned[end - 1].at, upto - STEP_S))
+                begin = end
+        if upto >= self._ticked + TICK_S:
+            self._ticked = upto
+            self.engine.tick(now=upto)
+
+    def _decide(self, batch: list[Planned], now: float) -> None:
+        decisions = self.engine.decide([p.request for p in batch], now=now)
+        keep = now >= self.scenario.start + self.scenario.warm_up
+        costs = self.engine.signals[: len(batch), _COST].tolist()
+        rows = self.engine.features
+        for k, (planned, decision) in enumerate(zip(batch, decisions, strict=True)):
+            self.by_action[decision.action] += 1
+            if keep:
+                self._rows.offer(planned, rows[k], decision.action, now)
+            if decision.action == _ADMIT:
+                self._serve(planned, costs[k], now)
+            else:
+                self.crowd.react(planned, _STATUS[decision.action], decision.retry_after, now)
+
+    def _serve(self, planned: Planned, cost: float, now: float) -> None:
+        """The service answers after its latency; its client and the access log hear of it then."""
+        ok, latency = self.services[planned.service].offer(cost, now, self._rng.random())
+        request = planned.request
+        status = (
+            services.status_of(request.method, request.path, planned.query, request.token)
+            if ok
+            else 503
+        )
+        self.served += ok
+        self.failed += not ok
+        at = now + latency / 1000
+        outcome = Outcome(request.app, planned.service, at, status, latency, request.request_id)
+        heapq.heappush(self._answers, (at, next(self._ticket), planned, outcome))
+
+    def _deliver(self, upto: float) -> None:
+        """Clients hear their answers; the engine hears of them by the batch."""
+        while self._answers and self._answers[0][0] <= upto:
+            at, _, planned, outcome = heapq.heappop(self._answers)
+            self.crowd.react(planned, outcome.status, 0.0, at)
+            self._outcomes.append(outcome)
+        if upto >= self._learned + LEARN_S:
+            self._learned = upto
+            self.engine.learn(self._outcomes, now=upto)
+            self._outcomes = []
+
+
+def _config(scenario: Scenario) -> Config:
+    """The starting config; capacities grow with the rate they were made for, so that any crowd
+    finds the same headroom.
+    """
+    start = defaults.config(version=1, issued_at=scenario.start)
+    scale = scenario.rate / USUAL_RATE
+    return structs.replace(
+        start,
+        services=[structs.replace(s, capacity=s.capacity * scale) for s in start.services],
+        switches=[Switch("observe_only")] if scenario.observe_only else [],
+        sampling=Sampling(admit=0, refuse=0, block=0, enterprise_refuse=0),
+    )
+
+
+def join(runs: list[Traffic]) -> Traffic:
+    """Rows of several runs, one after another."""
+    return Traffic(
+        *(np.concatenate([getattr(r, name) for r in runs]) for name in Traffic.__slots__)
+    )

@@ -1,0 +1,259 @@
+"""A population of tenants and apps, drawn from a seed, with the truth about each of them.
+
+What deciders may know of an app is its `Profile`. What it really is (`Kind`) stays here and becomes
+the label. Cohorts carry their own share of abusers, and the prior told to deciders is exactly that
+share: true on average, and never an answer for one app.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TypeVar
+
+import numpy as np
+
+from decider.contracts.store import Profile
+from decider.contracts.vocabulary import Tier
+from learning.traffic import names
+
+DAY_S = 86_400.0
+Choice = TypeVar("Choice")
+
+
+class Kind(IntEnum):
+    """How an app really behaves. From SCRAPER on it is abuse."""
+
+    STEADY = 0
+    BURSTY = 1
+    """Honest bursts at the top of the hour or on a schedule of its own."""
+    POLLER = 2
+    """Honest and even as a clock: monitors, cron jobs, partner synchronisation that walks ids in
+    order.
+    """
+    STORM = 3
+    """Honest, but its client retries at once and without backoff when refused, failed or expired.
+    """
+    SCRAPER = 4
+    STUFFER = 5
+    CARD_TESTER = 6
+    DRIPPER = 7
+    """Abuse at a low rate for a long time, hidden among ordinary calls."""
+
+
+ABUSIVE = frozenset({Kind.SCRAPER, Kind.STUFFER, Kind.CARD_TESTER, Kind.DRIPPER})
+HONEST_MIX = ((Kind.STEADY, 0.62), (Kind.BURSTY, 0.18), (Kind.POLLER, 0.14), (Kind.STORM, 0.06))
+ABUSE_MIX = (
+    (Kind.SCRAPER, 0.38),
+    (Kind.STUFFER, 0.22),
+    (Kind.CARD_TESTER, 0.18),
+    (Kind.DRIPPER, 0.22),
+)
+ROLES = (
+    ("sync", 0.23),
+    ("catalogue", 0.23),
+    ("checkout", 0.15),
+    ("portal", 0.17),
+    ("dashboard", 0.13),
+    ("books", 0.09),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Cohort:
+    """How apps came to be customers; `prior` is the share of them that turns out abusive."""
+
+    name: str
+    prior: float
+    tiers: tuple[float, float, float, float]
+    """Share of each tier, in `Tier` order."""
+    share: float
+    """Share of the apps of a population."""
+    verified: float
+    """Share of verified owners among the honest."""
+    age_days: float
+    """Median age of an app, days."""
+
+
+COHORTS = (
+    Cohort("contract", 0.004, (0.0, 0.12, 0.43, 0.45), 0.12, 0.98, 900),
+    Cohort("partner", 0.02, (0.05, 0.45, 0.42, 0.08), 0.18, 0.9, 600),
+    Cohort("self-serve", 0.07, (0.55, 0.38, 0.07, 0.0), 0.45, 0.6, 260),
+    Cohort("reseller", 0.12, (0.5, 0.4, 0.1, 0.0), 0.13, 0.5, 180),
+    Cohort("trial", 0.2, (0.95, 0.05, 0.0, 0.0), 0.12, 0.25, 25),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """One app: what is known of it and what it really does."""
+
+    profile: Profile
+    kind: Kind
+    role: str
+    """What its honest calls are for; see `behaviour.ROLES`."""
+    weight: float
+    """Its mean rate relative to others of the population, heavy-tailed."""
+    cohort: str
+    born_late: bool
+    """Cold start: it sends nothing before some time into the simulation."""
+    obeys: bool
+    """Its client waits for Retry-After."""
+
+    @property
+    def abusive(self) -> bool:
+        return self.kind in ABUSIVE
+
+
+@dataclass(frozen=True, slots=True)
+class Population:
+    """Apps of one seed, in a fixed order."""
+
+    seed: int
+    apps: tuple[App, ...]
+
+    def profiles(self) -> list[Profile]:
+        """What the deciders are told."""
+        return [app.profile for app in self.apps]
+
+    def tenants(self) -> dict[str, str]:
+        """Tenant id (`Profile.tenant`) -> the name people know it by."""
+        return {
+            slug: slug.replace("-", " ").title()
+            for slug in dict.fromkeys(app.profile.tenant for app in self.apps)
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Tenant:
+    name: str
+    slug: str
+    cohort: Cohort
+    tier: Tier
+    size: int
+
+
+def population(seed: int, apps: int = 3000, now: float | None = None) -> Population:
+    """`apps` apps over tenants of very different size. The seed decides all but the dates: ages
+    count back from `now` (unix seconds, default: the start of today, UTC).
+    """
+    if apps < 1:
+        raise ValueError(f"a population needs at least one app, not {apps}")
+    now = (time.time() // DAY_S) * DAY_S if now is None else now
+    rng = np.random.default_rng([seed, 0x51])
+    out: list[App] = []
+    for tenant in _tenants(rng, apps):
+        taken: set[str] = set()
+        out += [_app(rng, seed, len(out) + k, tenant, taken, now) for k in range(tenant.size)]
+    return Population(seed, tuple(out))
+
+
+def _tenants(rng: np.random.Generator, apps: int) -> list[_Tenant]:
+    """Tenants until their sizes add up to `apps`; sizes are Pareto, abuse-prone cohorts have small
+    ones.
+    """
+    free = [f"{a} {b}" for a in names.FIRST for b in names.SECOND]
+    order = rng.permutation(len(free))
+    out: list[_Tenant] = []
+    left = apps
+    while left:
+        n = len(out)
+        name = free[order[n % len(free)]] + ("" if n < len(free) else f" {n // len(free) + 1}")
+        cohort = COHORTS[rng.choice(len(COHORTS), p=[c.share for c in COHORTS])]
+        tier = Tier(int(rng.choice(4, p=cohort.tiers)))
+        size = min(left, 1 + int(rng.pareto(1.3) * (1.5 if tier >= Tier.PREMIUM else 0.7)), 40)
+        out.append(_Tenant(name, name.lower().replace(" ", "-"), cohort, tier, size))
+        left -= size
+    return out
+
+
+def _app(
+    rng: np.random.Generator, seed: int, index: int, tenant: _Tenant, taken: set[str], now: float
+) -> App:
+    cohort = tenant.cohort
+    abusive = bool(rng.random() < cohort.prior)
+    kind = _pick(rng, ABUSE_MIX if abusive else HONEST_MIX)
+    role = _pick(rng, ROLES)
+    born_late = bool(rng.random() < (0.12 if abusive else 0.04))
+    age = (
+        0.01
+        if born_late
+        else cohort.age_days * float(rng.lognormal(-0.25 if abusive else 0.0, 1.1))
+    )
+    profile = Profile(
+        app=_app_id(seed, index),
+        name=_name(rng, role, taken),
+        tenant=tenant.slug,
+        tier=int(tenant.tier),
+        created_at=round(now - age * DAY_S),
+        verified=bool(rng.random() < cohort.verified * (0.7 if abusive else 1.0)),
+        cohort_prior=cohort.prior,
+        abuse_history=int(rng.poisson(0.3 if abusive and not born_late else 0.03)),
+        chargeback_history=int(
+            rng.poisson(
+                (0.9 if kind == Kind.CARD_TESTER else 0.25)
+                if role == "checkout" or abusive
+                else 0.02
+            )
+        ),
+        false_throttle_history=int(
+            rng.poisson(0.25 if kind in (Kind.BURSTY, Kind.POLLER) else 0.03)
+        ),
+    )
+    return App(
+        profile,
+        kind,
+        role,
+        _weight(rng, kind, tenant.tier),
+        cohort.name,
+        born_late,
+        _obeys(rng, kind),
+    )
+
+
+def _weight(rng: np.random.Generator, kind: Kind, tier: Tier) -> float:
+    """Pareto weight, scaled and capped by tier: most apps are quiet, a few are most of the
+    traffic.
+    """
+    scale, cap = {
+        Tier.FREE: (0.25, 12.0),
+        Tier.STANDARD: (0.7, 60.0),
+        Tier.PREMIUM: (1.6, 200.0),
+        Tier.ENTERPRISE: (4.0, 600.0),
+    }[tier]
+    quiet = 0.5 if kind == Kind.DRIPPER else 1.0
+    return float(min(cap, scale * quiet * (1.0 + rng.pareto(1.15))))
+
+
+def _obeys(rng: np.random.Generator, kind: Kind) -> bool:
+    share = {
+        Kind.STORM: 0.0,
+        Kind.SCRAPER: 0.3,
+        Kind.STUFFER: 0.05,
+        Kind.CARD_TESTER: 0.15,
+        Kind.DRIPPER: 0.6,
+    }.get(kind, 0.82)
+    return bool(rng.random() < share)
+
+
+def _pick(rng: np.random.Generator, mix: Sequence[tuple[Choice, float]]) -> Choice:
+    return mix[rng.choice(len(mix), p=[share for _, share in mix])][0]
+
+
+def _name(rng: np.random.Generator, role: str, taken: set[str]) -> str:
+    choices = names.ROLE_NAMES[role]
+    base = choices[int(rng.integers(len(choices)))]
+    name, n = base, 2
+    while name in taken:
+        name, n = f"{base} {n}", n + 1
+    taken.add(name)
+    return name
+
+
+def _app_id(seed: int, index: int) -> str:
+    digest = hashlib.blake2b(f"{seed}:{index}".encode(), digest_size=5).digest()
+    return "app_" + base64.b32encode(digest).decode().lower()
