@@ -293,6 +293,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 60.0,
         "options": {"expires": 60},
     },
+    "keep partitions of explanations": {
+        "task": "explain.tasks.keep_partitions",
+        "schedule": 3600.0,
+        "options": {"expires": 3600},
+    },
     "keep partitions": {
         "task": "decisions.tasks.keep_partitions",
         "schedule": 3600.0,

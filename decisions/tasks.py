@@ -13,19 +13,16 @@ from decisions.counts import rollup, seen_tokens
 from decisions.models import IngestedBatch
 from decisions.store import partitions
 
-DAYS_AHEAD = 3
 KEEP_BATCHES_DAYS = 7
 """Batch ids are kept far longer than a batch can stay in the stream, which holds 20,000 of them."""
 
 
 @shared_task(name="decisions.tasks.keep_partitions")
 def keep_partitions() -> dict[str, int]:
-    """Makes the partitions of the days ahead and drops what is older than SLUICE_KEEP_DAYS (default
-    30).
-    """
-    made = partitions.ensure(DAYS_AHEAD)
-    keep_days = getattr(settings, "SLUICE_KEEP_DAYS", 30)
-    dropped = partitions.drop(keep_days)
+    """Make the partitions of the days ahead, and drop what is older than SLUICE_KEEP_DAYS."""
+    made = partitions.ensure(partitions.DECISIONS)
+    keep_days = settings.SLUICE_KEEP_DAYS
+    dropped = partitions.drop(partitions.DECISIONS, keep_days)
     rollup.drop(keep_days, time.time())
     seen_tokens.drop(keep_days, time.time())
     forgotten, _ = IngestedBatch.objects.filter(

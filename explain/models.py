@@ -6,18 +6,10 @@ import numpy as np
 from django.db import models
 from numpy.typing import NDArray
 
-from decider.contracts.artifact import Artifact
-from decisions.models import Decision
 from decisions.store import partitions
-from explain.shap import waterfall
-from explain.shap.waterfall import Waterfall
-from explain.text import reason_codes
 
 EXPLANATIONS = partitions.Parted("explain_explanation", "computed_at")
 """Explanations are partitioned and dropped by the day of their decision."""
-
-if EXPLANATIONS not in partitions.PARTED:
-    partitions.PARTED.append(EXPLANATIONS)
 
 
 class Explanation(models.Model):
@@ -54,16 +46,6 @@ class Explanation(models.Model):
     def values(self) -> NDArray[np.float64]:
         """The contributions as float64 (number of features,)."""
         return np.frombuffer(bytes(self.contributions), "<f8")
-
-    def fall(self, d: Decision, artifact: Artifact) -> Waterfall:
-        """How the score of its decision adds up; `artifact` is the one the decision was made
-        with.
-        """
-        values, typical = (
-            np.frombuffer(bytes(d.features), "<f4"),
-            reason_codes.typical(artifact, d.tier),
-        )
-        return waterfall.build(self.base, self.values, values, typical, artifact.risk_calibration)
 
 
 class ModelCheck(models.Model):

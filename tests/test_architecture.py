@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -98,3 +100,140 @@ def test_no_committed_file_names_a_machine_path_or_a_package_index() -> None:
         if path != Path(__file__) and (match := forbidden.search(path.read_text(errors="replace")))
     ]
     assert found == []
+
+
+FLOORS = (
+    ("console",),
+    ("explain", "monitoring"),
+    ("rollouts",),
+    ("decisions", "learning"),
+    ("control",),
+    ("decider",),
+)
+"""The rooms from the top floor to the ground. A room imports only rooms of lower floors."""
+ROOMS = tuple(room for floor in FLOORS for room in floor)
+HTTP = (
+    "django.http",
+    "django.urls",
+    "django.shortcuts",
+    "django.forms",
+    "django.views",
+    "django.template",
+    "django.contrib.messages",
+    "django.middleware",
+    "django_htmx",
+    "rest_framework",
+    "drf_spectacular",
+)
+"""What only the console may import."""
+MOST_MODULES = 16
+"""Modules in one folder; past that it wants sub-packages named after ideas."""
+
+
+def modules(room: str) -> Iterator[tuple[str, ast.Module]]:
+    """Paths and syntax trees of a room's modules, migrations left out."""
+    for path in sorted((ROOT / room).rglob("*.py")):
+        if "migrations" not in path.parts:
+            yield str(path.relative_to(ROOT)), ast.parse(path.read_text())
+
+
+def imported(tree: ast.Module) -> Iterator[str]:
+    """Full names of what a module imports, at any depth of its code."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def upward(room: str, name: str) -> bool:
+    """Whether `name` begins with a room that does not lie beneath `room`."""
+    floor = next(k for k, rooms in enumerate(FLOORS) if room in rooms)
+    beneath = {other for rooms in FLOORS[floor + 1 :] for other in rooms}
+    if room == "learning":
+        beneath = {"decider"}  # it reads logs and files, and runs without a database
+    return name in ROOMS and name != room and name not in beneath
+
+
+def looked_up(tree: ast.Module) -> Iterator[str]:
+    """Rooms whose models a module looks up by name, or whose tables it names in a string."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            first = node.args[0] if node.args else None
+            if node.func.attr == "get_model" and isinstance(first, ast.Constant):
+                yield str(first.value).partition(".")[0]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            for room, _ in re.findall(rf"\b({'|'.join(ROOMS)})_([a-z]+)\b", node.value):
+                yield room
+
+
+def faults(room: str, path: str, tree: ast.Module) -> list[str]:
+    """What breaks the floors in a module."""
+    found = [
+        f"{path} imports {name}"
+        for name in imported(tree)
+        if upward(room, name.partition(".")[0])
+        or (room != "console" and any(f"{name}.".startswith(f"{web}.") for web in HTTP))
+    ]
+    found += [
+        f"{path} reaches tables of {other} by name"
+        for other in looked_up(tree)
+        if upward(room, other)
+    ]
+    return found
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_downwards_speaks_no_http_and_names_no_table_above(room: str) -> None:
+    assert [fault for path, tree in modules(room) for fault in faults(room, path, tree)] == []
+
+
+@pytest.mark.parametrize(
+    ("room", "text"),
+    [
+        ("decisions", "from explain.text import verdict"),
+        ("control", "def late():\n    from decisions.models import Decision"),
+        ("explain", "from monitoring import attention"),
+        ("learning", "import control.errors"),
+        ("explain", "from django.http import HttpRequest"),
+        ("control", "from rest_framework import serializers"),
+        ("monitoring", "from django import forms"),
+        ("decisions", "rows = apps.get_model('explain', 'Explanation').objects"),
+        ("control", "rows = apps.get_model('decisions.Decision').objects"),
+        ("control", "SQL = 'SELECT count(*) FROM decisions_decision'"),
+    ],
+)
+def test_a_breach_of_the_floors_would_be_found(room: str, text: str) -> None:
+    assert faults(room, "module.py", ast.parse(text))
+
+
+def test_no_room_looks_a_model_of_another_room_up_by_name() -> None:
+    found = [
+        f"{path}: {node.args[0].value}"
+        for room in ROOMS
+        for path, tree in modules(room)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "get_model"
+        and node.args
+        and isinstance(node.args[0], ast.Constant)
+        and not str(node.args[0].value).startswith(room)
+    ]
+    assert found == []
+
+
+def test_no_folder_is_crowded() -> None:
+    folders = [
+        folder
+        for room in (*ROOMS, "bench")
+        for folder in [ROOT / room, *(ROOT / room).rglob("*")]
+        if folder.is_dir() and "migrations" not in folder.parts
+    ]
+    crowded = {
+        str(folder.relative_to(ROOT)): count
+        for folder in folders
+        if (count := len([p for p in folder.glob("*.py") if p.name != "__init__.py"]))
+        > MOST_MODULES
+    }
+    assert crowded == {}

@@ -17,6 +17,8 @@ from django.utils import timezone
 LOCK = 0x51_C1_CE_01
 """Advisory lock under which partitions are made and dropped: two workers never make the same day.
 """
+DAYS_AHEAD = 3
+"""How many days get their partition ahead of time: a weekend without a worker loses nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +31,6 @@ class Parted:
 
 
 DECISIONS = Parted("decisions_decision", "stored_at")
-PARTED: list[Parted] = [DECISIONS]
-"""Every table kept here; a room above adds its own."""
 
 
 def name_of(parted: Parted, day: date) -> str:
@@ -49,13 +49,11 @@ def existing(parted: Parted) -> set[date]:
         return {datetime.strptime(m[1], "%Y%m%d").replace(tzinfo=UTC).date() for m in matches if m}
 
 
-def ensure(days_ahead: int = 3, today: date | None = None) -> int:
-    """Makes the partitions of today and the next `days_ahead` days of every table. Returns how many
-    were made.
-    """
+def ensure(parted: Parted, days_ahead: int = DAYS_AHEAD, today: date | None = None) -> int:
+    """Make the partitions of today and the next `days_ahead` days. Return how many were made."""
     today = today or timezone.now().astimezone(UTC).date()
     days = [today + timedelta(days=k) for k in range(days_ahead + 1)]
-    return sum(make(parted, days) for parted in PARTED)
+    return make(parted, days)
 
 
 def make(parted: Parted, days: Iterable[date]) -> int:
@@ -86,13 +84,14 @@ def _make_one(cursor, parted: Parted, day: date) -> None:
     )
 
 
-def drop(keep_days: int, today: date | None = None) -> int:
-    """Drops partitions older than `keep_days` days, and rows that long in a default partition.
-    Returns how many partitions.
+def drop(parted: Parted, keep_days: int, today: date | None = None) -> int:
+    """Drop partitions older than `keep_days` days, and rows that old in the default partition.
+
+    Return how many partitions were dropped.
     """
     today = today or timezone.now().astimezone(UTC).date()
     first = today - timedelta(days=keep_days)
-    return sum(_drop_before(parted, first) for parted in PARTED)
+    return _drop_before(parted, first)
 
 
 def _drop_before(parted: Parted, first: date) -> int:

@@ -13,8 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from decider.contracts.artifact import Calibration
+from decider.contracts.artifact import Artifact, Calibration
 from decider.contracts.features import FEATURES, Feature, format_value
+from decider.refusal.findings import typical
+from decisions.models import Decision
+from explain.models import Explanation
 
 SHOWN = 8
 """Features with a row of their own."""
@@ -100,11 +103,26 @@ class Waterfall:
         return round(self.score - self.base, 2)
 
 
+def of_explanation(explanation: Explanation, d: Decision, artifact: Artifact) -> Waterfall:
+    """Return how the score of decision `d` adds up.
+
+    `artifact` is the model that the decision was made with.
+    """
+    values = np.frombuffer(bytes(d.features), "<f4")
+    return build(
+        explanation.base,
+        explanation.values,
+        values,
+        typical(artifact, d.tier),
+        artifact.risk_calibration,
+    )
+
+
 def build(
     base: float,
     contributions: NDArray[np.float64],
     values: NDArray[np.float32],
-    typical: list[float] | None,
+    medians: list[float] | None,
     calibration: Calibration,
 ) -> Waterfall:
     """The waterfall of one decision: base and contributions in log-odds, feature values and medians
@@ -126,7 +144,7 @@ def build(
         Row(
             FEATURES[k],
             float(values[k]),
-            None if typical is None else typical[k],
+            None if medians is None else medians[k],
             float(contributions[k]),
             risks[n],
             risks[n + 1],
@@ -146,7 +164,7 @@ def build(
         sum_log_odds=float(contributions.sum()),
         contributions=tuple(contributions.tolist()),
         values=tuple(values.tolist()),
-        typical=None if typical is None else tuple(typical),
+        typical=None if medians is None else tuple(medians),
         points=points,
     )
 

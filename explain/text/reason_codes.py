@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from decider.contracts.features import FEATURES, Feature, format_value
 from decider.refusal.causes import CAUSES
-from decider.refusal.findings import MOST, Finding, findings, typical
+from decider.refusal.findings import MOST, Finding, findings
 from explain.shap.waterfall import Waterfall
 
-__all__ = ["MOST", "Reason", "clause", "leading", "ranked", "typical"]
+__all__ = ["MOST", "Reason", "clause", "leading", "ranked"]
 
 
 @dataclass(frozen=True, slots=True)

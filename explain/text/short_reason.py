@@ -13,7 +13,7 @@ from decider.contracts.vocabulary import Reason
 from decisions import reason_text
 from decisions.models import Decision
 from explain.models import Explanation
-from explain.shap import model_files
+from explain.shap import model_files, waterfall
 from explain.text import reason_codes
 
 
@@ -43,7 +43,9 @@ def _leading(explanation: Explanation, d: Decision) -> str:
     here, as its page says too.
     """
     try:
-        found = reason_codes.ranked(explanation.fall(d, model_files.artifact(explanation.model)))
+        found = reason_codes.ranked(
+            waterfall.of_explanation(explanation, d, model_files.artifact(explanation.model))
+        )
     except ArtifactError:
         return ""
     if not found:

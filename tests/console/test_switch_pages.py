@@ -271,7 +271,7 @@ def test_the_preview_uses_the_stored_decisions_of_the_last_hour(sre, stored_deci
 @pytest.fixture
 def stored_decisions():
     """Stores events as rows of the partitioned table."""
-    partitions.ensure(today=(timezone.now() - timedelta(days=1)).date())
+    partitions.ensure(partitions.DECISIONS, today=(timezone.now() - timedelta(days=1)).date())
 
     def store(events: list[Event]) -> None:
         for each in events:

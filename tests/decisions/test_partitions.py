@@ -11,6 +11,8 @@ from django.utils import timezone
 from decisions import tasks
 from decisions.models import Decision
 from decisions.store import copy_format, partitions, worker
+from explain import tasks as explain_tasks
+from explain.models import EXPLANATIONS
 from tests.decisions.factory import event
 
 pytestmark = pytest.mark.django_db
@@ -27,13 +29,12 @@ def store_at(day: date) -> None:
     worker.copy_events([event(at=at)], copy_format.Texts())
 
 
-def test_today_and_the_days_ahead_get_a_partition_once() -> None:
+@pytest.mark.parametrize("table", [partitions.DECISIONS, EXPLANATIONS])
+def test_today_and_the_days_ahead_get_a_partition_once(table: partitions.Parted) -> None:
     today = date(2031, 5, 5)
-    assert partitions.ensure(3, today) >= 4
-    assert partitions.ensure(3, today) == 0
-    assert {today + timedelta(days=k) for k in range(4)} <= partitions.existing(
-        partitions.DECISIONS
-    )
+    assert partitions.ensure(table, 3, today) == 4
+    assert partitions.ensure(table, 3, today) == 0
+    assert {today + timedelta(days=k) for k in range(4)} <= partitions.existing(table)
 
 
 def test_a_row_lands_in_the_partition_of_its_day() -> None:
@@ -54,7 +55,7 @@ def test_rows_that_waited_in_the_default_partition_move_when_their_day_is_made()
 
 def test_old_partitions_are_dropped_and_young_ones_stay() -> None:
     partitions.make(partitions.DECISIONS, [date(2031, 5, 1), date(2031, 5, 20)])
-    assert partitions.drop(10, today=date(2031, 5, 25)) >= 1
+    assert partitions.drop(partitions.DECISIONS, 10, today=date(2031, 5, 25)) >= 1
     left = partitions.existing(partitions.DECISIONS)
     assert date(2031, 5, 20) in left
     assert date(2031, 5, 1) not in left
@@ -62,15 +63,18 @@ def test_old_partitions_are_dropped_and_young_ones_stay() -> None:
 
 def test_a_replayed_old_event_is_kept_as_long_as_a_new_one() -> None:
     store_at(date(2015, 5, 17))
-    partitions.drop(10)
+    partitions.drop(partitions.DECISIONS, 10)
     assert Decision.objects.count() == 1
-    partitions.drop(10, today=timezone.now().date() + timedelta(days=12))
+    partitions.drop(partitions.DECISIONS, 10, today=timezone.now().date() + timedelta(days=12))
     assert Decision.objects.count() == 0
 
 
-def test_the_daily_task_makes_partitions() -> None:
+def test_the_hourly_tasks_make_partitions_for_decisions_and_explanations() -> None:
     tasks.keep_partitions()
-    assert timezone.now().astimezone(UTC).date() in partitions.existing(partitions.DECISIONS)
+    explain_tasks.keep_partitions()
+    today = timezone.now().astimezone(UTC).date()
+    assert today in partitions.existing(partitions.DECISIONS)
+    assert today in partitions.existing(EXPLANATIONS)
 
 
 def test_a_lookup_by_time_reads_one_partition_only() -> None:

@@ -116,7 +116,7 @@ def explained(d: Decision) -> Explained:
     found = Explanation.objects.filter(decision=d.id, at=d.at).first()
     if found is None:
         return Explained("pending")
-    fall = found.fall(d, artifact)
+    fall = waterfall.of_explanation(found, d, artifact)
     return Explained("ready", "", found, fall, tuple(reason_codes.ranked(fall)))
 
 
