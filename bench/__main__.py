@@ -13,6 +13,7 @@ import msgspec
 from bench import peers
 from decider import compiled_cache
 
+# Modules with a `measure() -> list of rows`, in the order they run.
 PARTS = (
     "model_scoring",
     "shap",
@@ -24,7 +25,6 @@ PARTS = (
     "kill_switch",
     "lookup",
 )
-"""Modules with a `measure() -> list of rows`, in the order they run."""
 FIELDS = ("name", "figure", "unit", "peer", "peer_figure", "ratio", "target", "met", "conditions")
 RESULT = Path(os.environ.get("SLUICE_VAR", "var")) / "bench.json"
 

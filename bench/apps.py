@@ -22,11 +22,11 @@ from decider.engine.engine import Engine
 from decider.scoring.model import make_golden
 
 VALUE_TREES = 80
+# Every so many apps belong to a cohort that triage passes on to the model.
 RANKED_SHARE = 5
-"""Every so many apps belong to a cohort that triage passes on to the model."""
 TENANTS = 5000
+# Cohort priors: below and above what triage's cheap score lets pass.
 EASY, SUSPECT = 0.05, 0.9
-"""Cohort priors: below and above what triage's cheap score lets pass."""
 MODEL_WORDS = (
     f"risk model of {model_scoring.TREES} trees x {model_scoring.LEAVES} leaves, value model of"
     f" {VALUE_TREES} x 31"

@@ -28,10 +28,10 @@ from decider.contracts import artifact, config, event, store
 from decider.contracts.vocabulary import Arm
 
 APPS, CONNECTIONS, FEW = 100_000, 64, 4
+# Of one run of wrk.
 SECONDS = 4
-"""Of one run of wrk."""
+# Dollars.
 PRICE_PER_CORE_HOUR, BUDGET = 0.04, 0.00002
-"""Dollars."""
 SPREAD = 64
 START_S = 180.0
 FIFTH, ALL, ASGI, FASTAPI, NGINX, FIXED = "fifth", "all", "asgi", "fastapi", "nginx", "fixed"

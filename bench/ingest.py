@@ -23,10 +23,10 @@ from decider.contracts import features, ids, signals
 from decider.contracts.event import Event
 from decisions.store import copy_format
 
+# Rows of one measurement.
 ROWS = 20_000
-"""Rows of one measurement."""
+# Rows of one transaction, what a busy ingest takes at once.
 COMMIT = 5_000
-"""Rows of one transaction, what a busy ingest takes at once."""
 TARGET = 2.3
 TEXT_COPY = copy_format.COPY.replace(" (FORMAT BINARY)", "")
 

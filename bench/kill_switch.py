@@ -25,8 +25,8 @@ from bench.steady_traffic import APPS
 from console.local import servers
 
 DECIDERS = 8
+# Share of the deciders' core that they shall use.
 BUSY = 0.70
-"""Share of the deciders' core that they shall use."""
 CLICK_TARGET_MS, PUSH_TARGET_MS = 250.0, 5.0
 START_S, ACK_S, GAP_S = 240.0, 10.0, 0.15
 ROOT = Path(__file__).resolve().parent.parent

@@ -30,8 +30,8 @@ from decider.contracts.event import Event
 ROWS = int(os.environ.get("SLUICE_BENCH_ROWS", "5000000"))
 DAYS, COMMIT, APPS = 7, 20_000, 3_000
 ID_MS, APP_MS, FACETS_MS = 50.0, 150.0, 500.0
+# What fifty deciders send at the default sampling budget.
 INGEST_PER_S = 20_000.0
-"""What fifty deciders send at the default sampling budget."""
 ROOT = Path(__file__).resolve().parent.parent
 SERVICES = ("orders-read", "search-query", "exports", "ledger-write", "catalog", "accounts")
 PATHS = ("/v2/orders/{id}", "/v2/search", "/v2/refunds", "/v2/items/{id}", "/v2/stock")

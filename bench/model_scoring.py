@@ -27,8 +27,8 @@ CONDITIONS = (
     f"{TREES} trees x {LEAVES} leaves, {N_FEATURES} float32 features of which 5% are NaN, random"
     " rows, CPU time of one thread"
 )
+# C_API_PREDICT_RAW_SCORE and C_API_DTYPE_FLOAT32 of LightGBM's c_api.h.
 RAW_SCORE, FLOAT32 = 1, 0
-"""C_API_PREDICT_RAW_SCORE and C_API_DTYPE_FLOAT32 of LightGBM's c_api.h."""
 
 
 def measure(rounds: int = 5) -> list[dict[str, object]]:

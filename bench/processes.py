@@ -12,10 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+# Priority of what is measured and of what measures it, where it may be raised: others' work on the
+# machine then decides less.
 NICE = -10
-"""Priority of what is measured and of what measures it, where it may be raised: others' work on the
-machine then decides less.
-"""
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 

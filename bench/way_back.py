@@ -19,8 +19,8 @@ from learning.traffic import services, simulate
 from learning.training import train
 
 REFUSALS, SHARE_TARGET, MS_TARGET = 1000, 0.95, 200.0
+# Seed, requests a second, and capacity over the usual, of each simulated run.
 RUNS = ((91, 140.0, 1.0), (92, 220.0, 0.5), (93, 120.0, 1.0))
-"""Seed, requests a second, and capacity over the usual, of each simulated run."""
 
 
 def measure() -> list[dict[str, object]]:

@@ -25,8 +25,8 @@ class Schema(SpectacularAPIView):
 
 
 _DECISION = "decisions/<str:decision_id>"
+# An app id may hold slashes, so what follows it is tried first.
 _APP = "apps/<path:app>"
-"""An app id may hold slashes, so what follows it is tried first."""
 
 urlpatterns = [
     path("schema", Schema.as_view(), name="api-schema"),

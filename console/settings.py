@@ -20,6 +20,7 @@ env = environment.read(SLUICE_VAR)
 
 SLUICE_REGION = env.str("SLUICE_REGION", "local")
 SLUICE_ENV_NAME = env.str("SLUICE_ENV_NAME", "Demo")
+# Ports `manage.py up` listens on, each by its own variable.
 SLUICE_PORTS = {
     "console": environment.port(env, "SLUICE_CONSOLE_PORT", 8000),
     "gateway": environment.port(env, "SLUICE_GATEWAY_PORT", 8080),
@@ -31,7 +32,6 @@ SLUICE_PORTS = {
     "postgres": environment.port(env, "SLUICE_POSTGRES_PORT", embedded.POSTGRES_PORT),
     "valkey": environment.port(env, "SLUICE_VALKEY_PORT", embedded.VALKEY_PORT),
 }
-"""Ports `manage.py up` listens on, each by its own variable."""
 
 _START = "Set it to your server's address, or start the embedded one with `make run`."
 DATABASE_URL = environment.required(env, "DATABASE_URL", _START)

@@ -87,14 +87,13 @@ T_RATE, T_BURST, T_QUOTA, T_WEIGHT, T_FRICTION, T_HARM, T_ERROR_BUDGET, T_RANK_F
 # rows of Rules.actions
 A_KEEP, A_LEAK, A_LOAD, A_FRICTION = range(4)
 
+# Utility that admitting costs at the bottom of the headroom, where admitting ends altogether.
 OVERRUN_COST = 0.6
-"""Utility that admitting costs at the bottom of the headroom, where admitting ends altogether."""
 LONGEST_WAIT_S = 300.0
 BLOCK_DEFER_S = 60.0
+# Seconds to wait per unit of a service's price; the price halves in about that time once load
+# falls.
 SHED_WAIT_S = 4.0
-"""Seconds to wait per unit of a service's price; the price halves in about that time once load
-falls.
-"""
 
 # which findings a call may use; all of them when deciding, fewer when asking what was decisive
 USE_TRIAGE, USE_PRICE, USE_SHARE, USE_BUDGET = 1, 2, 4, 8

@@ -10,6 +10,7 @@ from decider.contracts.signals import INDEX, unpack
 from decider.contracts.vocabulary import REASONS, Reason
 from decisions.models import Decision
 
+# A machine reason in a few words, for a line of a table.
 BRIEF: dict[Reason, str] = {
     Reason.COMPLIANCE: "Compliance rule",
     Reason.BLOCK_LISTED: "On the block list",
@@ -30,7 +31,6 @@ BRIEF: dict[Reason, str] = {
     Reason.TOKENS_LEFT: "Bucket had tokens, no ML",
     Reason.TOKENS_EMPTY: "Bucket empty, no ML",
 }
-"""A machine reason in a few words, for a line of a table."""
 
 
 def brief(decision: Decision) -> str:

@@ -13,8 +13,8 @@ from decisions.counts import rollup, seen_tokens
 from decisions.models import IngestedBatch
 from decisions.store import partitions
 
+# Batch ids are kept far longer than a batch can stay in the stream, which holds 20,000 of them.
 KEEP_BATCHES_DAYS = 7
-"""Batch ids are kept far longer than a batch can stay in the stream, which holds 20,000 of them."""
 
 
 @shared_task(name="decisions.tasks.keep_partitions")

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from decisions.store import partitions
 
+# Explanations are partitioned and dropped by the day of their decision.
 EXPLANATIONS = partitions.Parted("explain_explanation", "computed_at")
-"""Explanations are partitioned and dropped by the day of their decision."""
 
 
 class Explanation(models.Model):
@@ -73,8 +73,8 @@ class ModelCheck(models.Model):
         return f"{self.model[:12]}: {'agrees' if self.ok else 'differs'}"
 
 
+# What a forecast may say of the future.
 STATES = ("soon", "some", "clear")
-"""What a forecast may say of the future."""
 
 
 class Forecast(models.Model):

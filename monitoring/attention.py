@@ -16,22 +16,20 @@ from monitoring.fleet import FEEDBACK_LATE_S, INGEST_WARN_S, Fleet
 Role = Literal["SRE", "ML", "Support", "Policy"]
 Where = Literal["switches", "propagation", "ingest", "services", "guardrails", "lookup", "disputes"]
 
+# A switch that clears by itself within this time is worth a look.
 ENDS_SOON_S = 7_200.0
-"""A switch that clears by itself within this time is worth a look."""
+# How long a decider may take to follow before it is said to be behind; a push takes milliseconds, a
+# poll seconds.
 OLD_CONFIG_S = 10.0
-"""How long a decider may take to follow before it is said to be behind; a push takes milliseconds,
-a poll seconds.
-"""
+# Share of a recent minute's refusals without an explanation, from which support is likely to open
+# one without its reasons.
 BACKLOG = 0.1
-"""Share of a recent minute's refusals without an explanation, from which support is likely to open
-one without its reasons.
-"""
+# How long a batch that could not be stored is worth a line.
 BURIED_S = 86_400.0
-"""How long a batch that could not be stored is worth a line."""
+# A decision may wait this long for its explanation.
 BACKLOG_S = 30.0
-"""A decision may wait this long for its explanation."""
+# Fewer refusals than this say nothing about a backlog.
 FEW = 10
-"""Fewer refusals than this say nothing about a backlog."""
 MOST = 6
 
 SWITCH_NAMES = {"all_ml": "All ML", "observe_only": "Observe only"}

@@ -21,14 +21,14 @@ from decider.contracts import store
 from decider.contracts.vocabulary import MlState
 from decisions.store.worker import DEAD_STREAM, waiting
 
+# How long a page waits for Valkey before it says that it does not know.
 TIMEOUT_S = 0.5
-"""How long a page waits for Valkey before it says that it does not know."""
+# A decider that has been silent for longer is taken as withdrawn, no longer as lost.
 FORGET_LOST_S = 3_600.0
-"""A decider that has been silent for longer is taken as withdrawn, no longer as lost."""
 INGEST_WARN_S = 5.0
 INGEST_BAD_S = 30.0
+# Behavioural features promise to be this fresh.
 FEEDBACK_LATE_S = 60.0
-"""Behavioural features promise to be this fresh."""
 
 
 class Unreachable(Exception):

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# Share of all requests that may be shed; more means capacity is missing, not that clients
+# misbehave.
 SHED_LIMIT = 0.01
-"""Share of all requests that may be shed; more means capacity is missing, not that clients
-misbehave.
-"""
+# Share of enterprise requests that may not be admitted; the promise to them is near zero.
 ENTERPRISE_LIMIT = 0.001
-"""Share of enterprise requests that may not be admitted; the promise to them is near zero."""
+# 99th percentile of the decider's own time; about half of the 15 ms after which the gateway goes on
+# alone.
 DECISION_TIME_LIMIT_MS = 8.0
-"""99th percentile of the decider's own time; about half of the 15 ms after which the gateway goes
-on alone.
-"""
+# From this share of its limit a figure is close to it.
 CLOSE = 0.8
-"""From this share of its limit a figure is close to it."""
 
 
 @dataclass(frozen=True)

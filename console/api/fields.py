@@ -8,10 +8,10 @@ from rest_framework.request import Request
 
 from decider.contracts.vocabulary import Action, Arm, MlState, Reason, Stage, Tier
 
+# Decisions on a page.
 MOST, USUAL = 200, 50
-"""Decisions on a page."""
+# The schema of what `limit_of` reads.
 LIMIT = {"type": "integer", "minimum": 1, "maximum": MOST, "default": USUAL}
-"""The schema of what `limit_of` reads."""
 
 
 class WordField(serializers.ChoiceField):

@@ -13,8 +13,8 @@ from decider.contracts.vocabulary import Action
 from decisions.counts.aggregate import Cell
 from decisions.counts.estimate import NOTHING, Estimate
 
+# Height of the smallest count that is not zero, pixels: nothing that happened is invisible.
 SMALLEST = 2.0
-"""Height of the smallest count that is not zero, pixels: nothing that happened is invisible."""
 _STEPS = (1, 5, 10, 15, 30, 60, 300, 900, 1_800, 3_600, 10_800, 21_600, 43_200, 86_400, 604_800)
 
 

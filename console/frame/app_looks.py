@@ -19,14 +19,13 @@ from control.directory import apps as directory
 from control.errors import Refused
 from decisions.models import Decision
 
+# Session key of the ticket.
 TICKET = "ticket"
-"""Session key of the ticket."""
+# Header by which a machine names the ticket of a call.
 HEADER = "Sluice-Ticket"
-"""Header by which a machine names the ticket of a call."""
 
+# For what shows data of whatever apps there are, unlisted: a look that is found from each of them.
 EVERY_APP = "every app"
-"""For what shows data of whatever apps there are, unlisted: a look that is found from each of them.
-"""
 _KEY = "sluice_looks"
 
 

@@ -78,13 +78,13 @@ class Shell:
         return "light" if self.theme == "dark" else "dark"
 
 
+# Page and url name, label, icon, key, permission to see it.
 _PAGES = (
     ("home", "Home", "home", "h", ""),
     ("lookup", "Lookup", "search", "l", "decisions.view_decision"),
     ("switches", "Switches", "switch", "s", "control.view_switchflip"),
     ("disputes", "Disputes", "flag", "w", "decisions.view_dispute"),
 )
-"""Page and url name, label, icon, key, permission to see it."""
 
 
 def of(request: HttpRequest | None, page: str = "") -> Shell:

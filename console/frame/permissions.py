@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+# Sees decisions, and what is computed from them.
 READ = "decisions.view_decision"
-"""Sees decisions, and what is computed from them."""
+# Sees the digest of the credential that a request carried.
 SEE_DIGEST = "decisions.view_token_digest"
-"""Sees the digest of the credential that a request carried."""
+# Takes decisions out as a file.
 EXPORT = "decisions.view_decision_export"
-"""Takes decisions out as a file."""

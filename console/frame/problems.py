@@ -19,14 +19,14 @@ from control import errors
 
 CONTENT_TYPE = "application/problem+json"
 PREFIX = "/api/"
+# How soon to try again when a server behind the API is away, seconds.
 RETRY_S = 5
-"""How soon to try again when a server behind the API is away, seconds."""
 
+# What the rooms refuse is a conflict, unless it is one of these.
 _STATUS: dict[type[Exception], HTTPStatus] = {
     errors.NotAllowed: HTTPStatus.FORBIDDEN,
     errors.StoreUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
-"""What the rooms refuse is a conflict, unless it is one of these."""
 
 
 def handler(error: Exception, context: dict[str, Any]) -> Response | None:

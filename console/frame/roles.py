@@ -17,6 +17,7 @@ from control.audit.actors import ROLE_LABELS
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractUser, AnonymousUser
 
+# What everyone with a role may see: what was decided, for whom, and who changed what.
 _READ = (
     "decisions.view_decision",
     "control.view_app",
@@ -26,14 +27,14 @@ _READ = (
     "decisions.view_dispute",
     "decisions.view_outcome",
 )
-"""What everyone with a role may see: what was decided, for whom, and who changed what."""
 
+# Opening disputes, and deciding those that someone else opened.
 _DISPUTES = ("decisions.open_dispute", "decisions.adjudicate_dispute")
-"""Opening disputes, and deciding those that someone else opened."""
 
+# Taking decisions away as a file; on record.
 _EXPORT = "decisions.view_decision_export"
-"""Taking decisions away as a file; on record."""
 
+# Permissions of each role, "app.codename".
 PERMISSIONS: dict[str, tuple[str, ...]] = {
     "support": (
         *_READ,
@@ -62,7 +63,6 @@ PERMISSIONS: dict[str, tuple[str, ...]] = {
     ),
     "auditor": (*_READ, "decisions.view_token_digest", _EXPORT, "control.view_looks"),
 }
-"""Permissions of each role, "app.codename"."""
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from django.http import HttpRequest, HttpResponse
 _SIGNED_IN = "signed_in_at"
 _SEEN = "seen_at"
 _PAGE = "seen_page"
+# How exactly activity is remembered, seconds; bounds session writes to one a minute.
 _REMEMBER_S = 60.0
-"""How exactly activity is remembered, seconds; bounds session writes to one a minute."""
 
 
 class SessionLimits:

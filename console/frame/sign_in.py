@@ -20,8 +20,8 @@ from decider.contracts.ids import parse_decision_id
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractUser
 
+# Longest e-mail address there is (RFC 5321), and more than any password anyone types.
 _MOST = 254
-"""Longest e-mail address there is (RFC 5321), and more than any password anyone types."""
 
 
 @dataclass(frozen=True)

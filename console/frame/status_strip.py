@@ -52,8 +52,8 @@ class Strip:
 
 LABELS = ("ML ranking", "Model", "Kill switches", "Deciders in sync", "Drift", "Ingest lag")
 
+# When this process last had an answer; at most one element.
 _last_known: list[datetime] = []
-"""When this process last had an answer; at most one element."""
 
 
 def read() -> Strip:

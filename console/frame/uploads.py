@@ -5,8 +5,8 @@ from __future__ import annotations
 from django.core.exceptions import RequestDataTooBig
 from django.core.files.uploadhandler import FileUploadHandler, StopUpload
 
+# Bytes of a whole form with its files.
 LARGEST = 4_000_000
-"""Bytes of a whole form with its files."""
 
 
 class Bounded(FileUploadHandler):

@@ -27,6 +27,7 @@ from control.audit import app_looks
 from control.errors import Refused
 
 _YEAR_S = 31_536_000
+# What a machine is told in place of an error page.
 _PROBLEMS = {
     400: "The request is not as it must be.",
     403: "Your role may not do this.",
@@ -34,7 +35,6 @@ _PROBLEMS = {
     500: "This is a defect; it was logged.",
     503: "The database does not answer. Deciders go on without it; try again soon.",
 }
-"""What a machine is told in place of an error page."""
 
 
 @require_GET

@@ -17,14 +17,14 @@ import signal
 import sys
 from typing import NoReturn
 
+# Variable with the process id of who holds the leash; not passed on.
 HOLDER = "SLUICE_LEASH_HOLDER"
-"""Variable with the process id of who holds the leash; not passed on."""
+# Variable in which a leashed program finds its own process id, to hold others by.
 OWN_PID = "SLUICE_LEASH_PID"
-"""Variable in which a leashed program finds its own process id, to hold others by."""
+# Number of the system call by machine.
 _SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}
-"""Number of the system call by machine."""
+# The shortest turn that may be asked for, nanoseconds.
 _SLICE_NS = 100_000
-"""The shortest turn that may be asked for, nanoseconds."""
 _PR_SET_PDEATHSIG = 1
 _PR_SET_KEEPCAPS = 8
 _PR_CAP_AMBIENT = 47

@@ -13,10 +13,9 @@ from console.local.supervisor import Program
 from decider import compiled_cache
 
 DECIDERS = ("d01", "d02")
+# Niceness of what may wait, and of what may wait long: on a small machine a decision has 15 ms,
+# come what may.
 BEHIND, FAR_BEHIND = 5, 15
-"""Niceness of what may wait, and of what may wait long: on a small machine a decision has 15 ms,
-come what may.
-"""
 
 
 def servers(var: Path) -> list[Program]:

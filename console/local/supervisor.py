@@ -27,13 +27,13 @@ from supervisor.xmlrpc import SupervisorTransport
 
 from console.local import launch
 
+# A Unix socket's path may not be longer (unix(7) says 108), bytes.
 SOCKET_PATH_MAX = 100
-"""A Unix socket's path may not be longer (unix(7) says 108), bytes."""
 LOG_BYTES = 5_000_000
+# A program that was given up is tried again after so long.
 GIVE_UP_AGAIN_AFTER_S = 30.0
-"""A program that was given up is tried again after so long."""
+# The same trouble of the same program is said again after so long at the earliest.
 SAY_AGAIN_AFTER_S = 60.0
-"""The same trouble of the same program is said again after so long at the earliest."""
 
 
 STOPPABLE = frozenset(

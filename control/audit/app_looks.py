@@ -17,19 +17,16 @@ from control.models import AuditEntry
 
 ACTION = "app.look"
 PERMISSION = "control.view_looks"
+# The same person looking at the same page of an app for the same ticket within this time is one
+# look.
 AGAIN = timedelta(minutes=5)
-"""The same person looking at the same page of an app for the same ticket within this time is one
-look.
-"""
+# Whose data it was when nobody can say whose it was not: an export without an app. No app's id
+# holds a space.
 EVERY_APP = "every app"
-"""Whose data it was when nobody can say whose it was not: an export without an app. No app's id
-holds a space.
-"""
 _TICKET = re.compile(r"(?=.*\d)[A-Za-z0-9#][A-Za-z0-9/._-]{1,39}")
+# The same for readers that know no look-ahead (ECMA 262), beside the length: LONGEST_TICKET
+# characters at most, 2 at least.
 TICKET_FORM = r"^([0-9][A-Za-z0-9/._-]+|[A-Za-z0-9#][A-Za-z0-9/._-]*[0-9][A-Za-z0-9/._-]*)$"
-"""The same for readers that know no look-ahead (ECMA 262), beside the length: LONGEST_TICKET
-characters at most, 2 at least.
-"""
 LONGEST_TICKET = 40
 _NO_TICKET = "No ticket named"
 

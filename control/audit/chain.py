@@ -24,10 +24,9 @@ Json = dict[str, object] | None
 
 FIRST_PREV = "0" * 64
 REASON_MAX = 1000
+# Advisory lock that every operator change holds until it commits, so that versions and entries
+# never interleave.
 LOCK = 0x534C_5543
-"""Advisory lock that every operator change holds until it commits, so that versions and entries
-never interleave.
-"""
 
 
 @dataclass(frozen=True)

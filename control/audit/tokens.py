@@ -17,10 +17,10 @@ from control.audit import chain
 from control.audit.actors import Actor
 from control.errors import Refused
 
+# Whoever may read over the API may have a token; it may do what they may.
 PERMISSION = "decisions.view_decision"
-"""Whoever may read over the API may have a token; it may do what they may."""
+# Tokens one person may have at once.
 MOST = 10
-"""Tokens one person may have at once."""
 SHORTEST_DAYS, LONGEST_DAYS, USUAL_DAYS = 1, 365, 90
 
 

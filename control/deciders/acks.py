@@ -12,8 +12,8 @@ from control.deciders.valkey import answering
 from control.models import ConfigVersion
 from decider.contracts.store import ACKS_PREFIX, NODE_PREFIX, NODES_KEY, Ack, NodeStatus
 
+# A decider silent for longer is no longer waited for.
 FORGET_S = 3600.0
-"""A decider silent for longer is no longer waited for."""
 
 
 class NodeState(Enum):

@@ -27,10 +27,10 @@ from decider.node.commands import Answer, Command, View
 
 Bucket = Literal["burst", "errors"]
 PERMISSION = "control.reset_bucket"
+# How long all deciders together have for their answers.
 WAIT_S = 1.0
-"""How long all deciders together have for their answers."""
+# The same when none has reported lately: one that has only just come may still answer.
 HOPE_S = 0.2
-"""The same when none has reported lately: one that has only just come may still answer."""
 _VERBS: dict[Bucket, wire.Verb] = {"burst": "fill_burst", "errors": "fill_errors"}
 
 

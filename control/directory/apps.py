@@ -88,8 +88,8 @@ def labels(app_ids: Sequence[str]) -> dict[str, str]:
     return {app_id: label(app_id) for app_id in app_ids}
 
 
+# Apps that a name may stand for at once; a tenant stands for all of its own.
 MOST_NAMED = 500
-"""Apps that a name may stand for at once; a tenant stands for all of its own."""
 
 
 @dataclass(frozen=True, slots=True)

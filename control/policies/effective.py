@@ -15,13 +15,12 @@ from decider.contracts.config import ActionWeights, Config, ConfigError, Overrid
 from decider.contracts.vocabulary import Action, Tier
 from decider.whatif.plan import lists_of, plan_of
 
+# Config versions that are read back for the one that set a value.
 FURTHEST = 500
-"""Config versions that are read back for the one that set a value."""
 
+# What a line's value depends on, out of a document; the version that set it is the first of the
+# latest run of equal readings.
 Reading = Callable[[Config], object]
-"""What a line's value depends on, out of a document; the version that set it is the first of the
-latest run of equal readings.
-"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -196,8 +196,8 @@ def sign(config: Config, key: Ed25519PrivateKey) -> bytes:
     return msgspec.msgpack.encode(Signed(payload, key.sign(payload), key_id(key.public_key())))
 
 
+# What decoding raises: wrong form or types, text that is not UTF-8, nesting without end.
 MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-"""What decoding raises: wrong form or types, text that is not UTF-8, nesting without end."""
 
 
 def verify(data: bytes, keys: dict[str, Ed25519PublicKey]) -> Config:

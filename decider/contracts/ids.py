@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 PREFIX = "dec_"
 _ID = struct.Struct(">QQ")
+# The year 2191.
 _LATEST_S = 7e9
-"""The year 2191."""
 _PATTERN = re.compile(
     r"(?:dec_)?([0-9a-f]{8}-?[0-9a-f]{4}-?7[0-9a-f]{3}-?[89ab][0-9a-f]{3}-?[0-9a-f]{12})", re.I
 )

@@ -78,8 +78,8 @@ SIGNALS: tuple[Signal, ...] = (
 
 N_SIGNALS = len(SIGNALS)
 INDEX: dict[str, int] = {s.name: i for i, s in enumerate(SIGNALS)}
+# Signals of the first records; those that came after are 0 where they were not recorded.
 _FEWEST = INDEX["lease_due"]
-"""Signals of the first records; those that came after are 0 where they were not recorded."""
 
 
 def unpack(recorded: bytes) -> NDArray[np.float64]:

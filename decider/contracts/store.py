@@ -8,62 +8,57 @@ from __future__ import annotations
 
 import msgspec
 
+# Stream of `event.EventBatch`, field `b`; capped at EVENTS_MAXLEN entries.
 EVENTS_STREAM = "sluice:events"
-"""Stream of `event.EventBatch`, field `b`; capped at EVENTS_MAXLEN entries."""
 EVENTS_GROUP = "ingest"
 EVENTS_MAXLEN = 20_000
 
+# Stream of lists of `requests.Outcome`, field `b`; every decider reads all of it, from "now".
 OUTCOMES_STREAM = "sluice:outcomes"
-"""Stream of lists of `requests.Outcome`, field `b`; every decider reads all of it, from "now"."""
 OUTCOMES_MAXLEN = 10_000
 
+# The newest signed config document (`config.Signed`).
 CONFIG_KEY = "sluice:config"
-"""The newest signed config document (`config.Signed`)."""
+# Pub/sub: the same bytes, the moment they are published.
 CONFIG_CHANNEL = "sluice:config:push"
-"""Pub/sub: the same bytes, the moment they are published."""
 
+# `Profile` of one app, at PROFILE_PREFIX + app id.
 PROFILE_PREFIX = "sluice:profile:"
-"""`Profile` of one app, at PROFILE_PREFIX + app id."""
+# Pub/sub: a `Profile` that changed.
 PROFILES_CHANNEL = "sluice:profiles:push"
-"""Pub/sub: a `Profile` that changed."""
 
+# Set to the number of profiles once all of them are there; absent in an emptied store, which is
+# then filled again.
 FILLED_KEY = "sluice:filled"
-"""Set to the number of profiles once all of them are there; absent in an emptied store, which is
-then filled again.
-"""
 
+# Pub/sub: signed `peek.Command`s about one app. Nothing keeps them, so none can reach a decider
+# that starts later.
 COMMANDS_CHANNEL = "sluice:commands"
-"""Pub/sub: signed `peek.Command`s about one app. Nothing keeps them, so none can reach a decider
-that starts later.
-"""
+# List of `peek.Answer`, one per decider, at ANSWERS_PREFIX + the command's nonce; gone after
+# ANSWERS_TTL_S.
 ANSWERS_PREFIX = "sluice:answers:"
-"""List of `peek.Answer`, one per decider, at ANSWERS_PREFIX + the command's nonce; gone after
-ANSWERS_TTL_S.
-"""
 ANSWERS_TTL_S = 30
 
+# Model artifact (`artifact` bytes), at MODEL_PREFIX + digest.
 MODEL_PREFIX = "sluice:model:"
-"""Model artifact (`artifact` bytes), at MODEL_PREFIX + digest."""
 
+# Hash of node -> `Ack`, at ACKS_PREFIX + config version; kept for ACKS_TTL_S.
 ACKS_PREFIX = "sluice:acks:"
-"""Hash of node -> `Ack`, at ACKS_PREFIX + config version; kept for ACKS_TTL_S."""
 ACKS_TTL_S = 86_400
 
+# `NodeStatus` of one decider, at NODE_PREFIX + node; expires after NODE_TTL_S when the decider
+# falls silent.
 NODE_PREFIX = "sluice:node:"
-"""`NodeStatus` of one decider, at NODE_PREFIX + node; expires after NODE_TTL_S when the decider
-falls silent.
-"""
 NODE_TTL_S = 15
+# Sorted set of node names by the unix time of their last status, so that a lost decider is still
+# known.
 NODES_KEY = "sluice:nodes"
-"""Sorted set of node names by the unix time of their last status, so that a lost decider is still
-known.
-"""
 
+# Hash of app -> requests leased to all deciders, at QUOTA_PREFIX + UTC day (YYYYMMDD).
 QUOTA_PREFIX = "sluice:quota:"
-"""Hash of app -> requests leased to all deciders, at QUOTA_PREFIX + UTC day (YYYYMMDD)."""
 
+# `IngestStatus`, rewritten by each ingest worker after each batch.
 INGEST_STATUS_KEY = "sluice:ingest"
-"""`IngestStatus`, rewritten by each ingest worker after each batch."""
 
 
 class Profile(msgspec.Struct, array_like=True, frozen=True):

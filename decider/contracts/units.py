@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from datetime import timedelta
 
+# Shown where a value is not there.
 UNKNOWN = "–"
-"""Shown where a value is not there."""
 
 
 def span(seconds: float | timedelta | None) -> str:

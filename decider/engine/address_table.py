@@ -22,8 +22,8 @@ from decider.engine.lists import Subjects
 from decider.engine.shared_state import Region
 from decider.policy import Rules
 
+# Numbers per array in the table: address, rows, columns.
 SLOTS = 3
-"""Numbers per array in the table: address, rows, columns."""
 _STATE, _REGION, _SUBJECTS, _RULES, _BATCH, _AHEAD, _SAMPLE, _UNKNOWN, _TRIAL, _END = (
     0,
     10,

@@ -22,8 +22,8 @@ from numba import njit
 
 from decider.engine.prefetch import prefetch
 
+# Subtracted from unix times before they become window numbers, so that these fit 32 bits.
 EPOCH = 1_600_000_000.0
-"""Subtracted from unix times before they become window numbers, so that these fit 32 bits."""
 EVICTION_PROBES = 16
 
 # columns of State.clock (float64)
@@ -42,10 +42,9 @@ EVICTION_PROBES = 16
     SEEN,
     PENDING,
 ) = range(13)
+# The quota of which the store had nothing left today, 0 while that is not known; what of QUOTA_LEFT
+# and QUOTA_USED was the node's own share and not leased.
 LEASED_OUT, QUOTA_OWN = 13, 14
-"""The quota of which the store had nothing left today, 0 while that is not known; what of
-QUOTA_LEFT and QUOTA_USED was the node's own share and not leased.
-"""
 N_CLOCK = 16  # one more than there are: a row is two cache lines
 
 # columns of State.counts (float32): each pair is (current window, previous window)
@@ -62,8 +61,8 @@ N_BITS = 9
 # columns of State.profile (float32)
 P_TIER, P_CREATED_DAY, P_VERIFIED, P_COHORT, P_ABUSE, P_CHARGEBACKS, P_WRONG, P_KNOWN = range(8)
 N_PROFILE = 8
+# Values of P_KNOWN besides 0: the profile store was asked; it answered.
 ASKED, KNOWN = -1.0, 1.0
-"""Values of P_KNOWN besides 0: the profile store was asked; it answered."""
 
 ENTROPY_BINS = 16
 WINDOWS = np.array([1.0, 10.0, 60.0, 600.0])

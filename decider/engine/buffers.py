@@ -26,9 +26,10 @@ REQUEST = np.dtype(
         *ROUTE_FIELDS,
     ]
 )
+# The fields of a route, which many requests share, are packed once.
 REQUEST_FORMAT = f"<qqqqdq{struct.calcsize(ROUTE_FORMAT)}s"
-"""The fields of a route, which many requests share, are packed once."""
 
+# What is answered (the fields of `requests.Decision`, in order), then what was decided and how.
 ANSWER = np.dtype(
     [
         ("id_high", "u8"),
@@ -51,7 +52,6 @@ ANSWER = np.dtype(
         ("lease", "f8"),
     ]
 )
-"""What is answered (the fields of `requests.Decision`, in order), then what was decided and how."""
 ANSWER_FORMAT = "<16sqqqdqqqd64x"
 
 # bits of ANSWER["wants"]: what the engine must fetch for the app

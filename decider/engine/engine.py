@@ -31,12 +31,12 @@ from decider.refusal.client import Basis, Teller
 from decider.scoring.model import Model
 
 MAX_BATCH = 1024
+# Rows for tenants; past them new tenants share rows, so memory stays bounded.
 MAX_TENANTS = 65_536
-"""Rows for tenants; past them new tenants share rows, so memory stays bounded."""
 EVENT_BUFFER = 20_000
 LATE_PAUSE_S = 1.0
+# One slow batch is the operating system's doing more often than the model's.
 SLOW_IN_A_ROW = 3
-"""One slow batch is the operating system's doing more often than the model's."""
 PRIOR_VALUE = 0.5
 
 _PACK = struct.Struct(layout.REQUEST_FORMAT)

@@ -85,10 +85,10 @@ SERVICE_LOAD, SERVICE_LATENCY, SERVICE_ERRORS = (
 )
 TENANT_SHARE, FEEDBACK_AGE = F["tenant_share"], F["feedback_age"]
 
+# Linear counting: estimate of distinct items by ones among 64 bits; a full map reads 310.
 _DISTINCT = np.array(
     [0.0 if ones == 0 else -64.0 * math.log(max(64 - ones, 0.5) / 64.0) for ones in range(65)]
 )
-"""Linear counting: estimate of distinct items by ones among 64 bits; a full map reads 310."""
 _C_LOG_C = np.array([0.0] + [c * math.log2(c) for c in range(1, 2049)])
 
 

@@ -10,11 +10,10 @@ from collections.abc import Callable
 from decider.engine.app_state import LEASED_OUT, QUOTA_DAY, QUOTA_LEFT, QUOTA_OWN, QUOTA_USED, State
 from decider.policy import LONGEST_WAIT_S
 
+# Apps asked for at once; the next request of an app that found no room asks again.
 MOST_WANTED = 20_000
-"""Apps asked for at once; the next request of an app that found no room asks again."""
+# Apps whose unused leases are given back when the node ends; those of more are lost for the day.
 MOST_LESSEES = 100_000
-"""Apps whose unused leases are given back when the node ends; those of more are lost for the day.
-"""
 
 
 class Leases:

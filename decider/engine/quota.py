@@ -15,17 +15,16 @@ from numba import njit
 
 from decider.engine.app_state import LEASED_OUT, QUOTA_DAY, QUOTA_LEFT, QUOTA_OWN, QUOTA_USED, State
 
+# Share of a daily quota that is leased; the rest is split evenly as the nodes' own shares, for when
+# they cannot ask.
+#
+# An app is served by one node, so of that rest it hardly gets anything: it is what a strict quota
+# costs it.
 POOL_SHARE = 0.95
-"""Share of a daily quota that is leased; the rest is split evenly as the nodes' own shares, for
-when they cannot ask.
-
-An app is served by one node, so of that rest it hardly gets anything: it is what a strict quota
-costs it.
-"""
+# The most one lease holds, as a share of the quota.
 LEASE_SHARE = 0.05
-"""The most one lease holds, as a share of the quota."""
+# The least it holds: what the plan lets through in this time, seconds, besides one burst.
 LEASE_S = 30.0
-"""The least it holds: what the plan lets through in this time, seconds, besides one burst."""
 
 
 @njit(cache=True)

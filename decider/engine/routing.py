@@ -18,12 +18,11 @@ _IDENTIFIER = re.compile(
 )
 _CACHED_PATHS = 65_536
 _LONGEST_TEMPLATE = 200
+# Endpoints of a service that are told apart though the config does not name them: clients choose
+# their paths.
 MOST_OTHERS = 500
-"""Endpoints of a service that are told apart though the config does not name them: clients choose
-their paths.
-"""
+# Stand for all further ones, and for their methods when those are of the client's own making.
 OTHER, OTHER_METHOD = "/{other}", "OTHER"
-"""Stand for all further ones, and for their methods when those are of the client's own making."""
 WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _METHODS = WRITES | {"GET", "HEAD", "OPTIONS", "TRACE", "CONNECT"}
 

@@ -38,17 +38,16 @@ from numba import njit
 ) = range(18)
 N_SERVICE = 18
 
+# Time constant of a tenant's use.
 USE_TAU_S = 5.0
-"""Time constant of a tenant's use."""
 RATE_TAU_S = 2.0
 PRICE_GAIN = 0.5
 PRICE_MAX = 4.0
+# What a price is expected to lose in a second, when a wait is forecast; the controller's own fall
+# is 0.05 or more.
 RECOVERY = 0.1
-"""What a price is expected to lose in a second, when a wait is forecast; the controller's own fall
-is 0.05 or more.
-"""
+# A price below this is 0: the service counts as not busy.
 PRICE_FLOOR = 0.02
-"""A price below this is 0: the service counts as not busy."""
 LATE_FEEDBACK_S = 10.0
 
 

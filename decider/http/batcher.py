@@ -21,8 +21,8 @@ from decider.http import decide_api
 from decider.http.problem import INTERNAL
 from decider.http.responses import CLOSE, Answers
 
+# Requests the engine gets in one call.
 MAX_BATCH = 256
-"""Requests the engine gets in one call."""
 
 log = logging.getLogger(__name__)
 

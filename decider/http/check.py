@@ -22,14 +22,14 @@ MAX_ATTEMPT = 1_000_000
 MAX_BYTES = 2**53
 _MAX_DIGITS = len(str(MAX_BYTES))
 
+# Header fields that matter, by lower-case name.
 Fields = dict[bytes, bytes]
-"""Header fields that matter, by lower-case name."""
 
+# Visible ASCII without the comma, which is what a gateway makes of a field that was sent twice.
 APP_PATTERN = r"[!-+\--~]{1,128}"
-"""Visible ASCII without the comma, which is what a gateway makes of a field that was sent twice."""
 METHOD_PATTERN = r"[A-Z][A-Z_-]{0,31}"
+# Visible ASCII without "?" and "#".
 PATH_PATTERN = r"/[!-\"$->@-~]{0,1023}"
-"""Visible ASCII without "?" and "#"."""
 TOKEN_PATTERN = rf"[ -~]{{0,{MAX_TOKEN}}}"
 SOURCE_PATTERN = rf"[!-~]{{0,{MAX_SOURCE}}}"
 REQUEST_ID_PATTERN = rf"[!-~]{{0,{MAX_REQUEST_ID}}}"

@@ -26,8 +26,8 @@ _WANTED = frozenset(
     b" x-forwarded-uri x-envoy-attempt-count x-sluice-app x-sluice-answer x-sluice-bytes"
     b" x-sluice-attempt".split()
 )
+# Fields that may come more than once; the first one counts.
 _LISTS = frozenset((b"connection", b"upgrade", b"x-forwarded-for"))
-"""Fields that may come more than once; the first one counts."""
 _DECIDE = b"/v1/decide"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _DOCUMENTS = (b"/healthz", b"/metrics")

@@ -12,10 +12,10 @@ from decider.http import fast_path
 from decider.http.batcher import Batcher, Stats
 from decider.http.responses import Answers
 
+# What /healthz tells; healthy when its `config_version` is there and not zero.
 Health = Callable[[], Mapping[str, object]]
-"""What /healthz tells; healthy when its `config_version` is there and not zero."""
+# Prometheus text.
 Metrics = Callable[[], bytes]
-"""Prometheus text."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):

@@ -60,6 +60,7 @@ class _QuickBody(msgspec.Struct, forbid_unknown_fields=True):
     requests: Annotated[list[_QuickRequest], Meta(min_length=1, max_length=MAX_REQUESTS)]
 
 
+# For each text field: its value, and whether lines of values all have the documented form.
 _TEXTS = [
     (attrgetter(name), re.compile(rf"(?>(?:{pattern})\n)*+").fullmatch)
     for name, pattern in (
@@ -71,7 +72,6 @@ _TEXTS = [
         ("request_id", check.REQUEST_ID_PATTERN),
     )
 ]
-"""For each text field: its value, and whether lines of values all have the documented form."""
 
 
 def _fits(requests: Sequence[CheckRequest]) -> bool:

@@ -17,20 +17,20 @@ from typing import cast
 from decider.contracts.requests import CheckRequest
 from decider.http import check
 
+# Longest head, in bytes, that may be plain.
 MOST = 8 * 1024
-"""Longest head, in bytes, that may be plain."""
 END = b"\r\n\r\n"
+# Shapes that are kept, the latest; a server has few gateways, and one that matches none costs
+# little.
 SHAPES = 8
-"""Shapes that are kept, the latest; a server has few gateways, and one that matches none costs
-little.
-"""
+# Making a pattern takes about 1 ms, so clients that never look alike must not cause many.
 LEARN_EVERY_S = 0.1
-"""Making a pattern takes about 1 ms, so clients that never look alike must not cause many."""
 
 _UNUSUAL = frozenset(b"connection transfer-encoding upgrade expect x-sluice-answer".split())
 _NEEDED = frozenset((b"host", b"x-sluice-app"))
 _PATH = rf"{check.PATH_PATTERN}+"
 _START = rf"(GET|POST|PUT|PATCH|DELETE|OPTIONS) /v1/check({_PATH})(?:\?[!-~]*+)? HTTP/1\.1\r\n"
+# What a field may hold to be plain; each at most what `check` accepts, and read to the same effect.
 _VALUES = {
     "host": r"[!-~]++",
     "content-length": "0",
@@ -42,9 +42,6 @@ _VALUES = {
     "x-sluice-attempt": "(?P<attempt>[0-9]{1,6}+)",
     "x-envoy-attempt-count": "(?P<tries>[0-9]{1,6}+)",
 }
-"""What a field may hold to be plain; each at most what `check` accepts, and read to the same
-effect.
-"""
 _ANY_VALUE = "[ -~]*+"
 _TEXTS = ("app", "token", "source", "request_id")
 

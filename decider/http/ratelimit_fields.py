@@ -14,13 +14,13 @@ import math
 import re
 
 DRAFT = "draft-ietf-httpapi-ratelimit-headers-10"
+# Name of the one policy that is told: the app's token bucket.
 POLICY = "burst"
-"""Name of the one policy that is told: the app's token bucket."""
 
+# Largest integer of RFC 9651, section 3.3.1.
 _MAX = 999_999_999_999_999
-"""Largest integer of RFC 9651, section 3.3.1."""
+# Every value below this needs no bounding; real ones always are.
 _FIT = 1_000_000_000
-"""Every value below this needs no bounding; real ones always are."""
 
 
 def lines(limit: int, window: int, remaining: int, reset: float) -> str:

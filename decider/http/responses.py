@@ -18,16 +18,15 @@ from decider.http import problem, ratelimit_fields
 from decider.http.problem import Problem
 from decider.refusal import receipt
 
+# Mark: this answer is the connection's last.
 CLOSE = 1
-"""Mark: this answer is the connection's last."""
+# Mark: asked by HEAD, so the answer has no body.
 HEAD = 2
-"""Mark: asked by HEAD, so the answer has no body."""
+# Mark: asked by nginx auth_request, which understands only 2xx and 403; the true status goes into
+# sluice-status.
 NGINX = 4
-"""Mark: asked by nginx auth_request, which understands only 2xx and 403; the true status goes into
-sluice-status.
-"""
+# Mark: an HTTP/1.0 client asked to keep the connection.
 KEEP = 8
-"""Mark: an HTTP/1.0 client asked to keep the connection."""
 
 
 class _Words(NamedTuple):

@@ -11,8 +11,8 @@ from decider.http.connection import Connection
 from decider.http.context import Health, Hub, Limits, Metrics
 from decider.http.responses import Answers
 
+# Connections the kernel holds until they are accepted.
 BACKLOG = 4096
-"""Connections the kernel holds until they are accepted."""
 
 
 def _nothing() -> None:

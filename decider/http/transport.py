@@ -16,8 +16,8 @@ from decider.http.problem import Problem
 from decider.http.responses import CLOSE
 
 HEAD_STEP = 8 * 1024
+# Bytes of one connection that are parsed in one turn, so that none keeps the others waiting.
 BODY_STEP = 64 * 1024
-"""Bytes of one connection that are parsed in one turn, so that none keeps the others waiting."""
 
 
 class Channel(asyncio.Protocol):

@@ -24,13 +24,12 @@ from decider.engine.engine import Engine
 from decider.whatif.plan import Plan, plan_of
 
 Verb = Literal["peek", "fill_burst", "fill_errors"]
+# Longest time between a command's making and its expiry.
 LIFE_S = 5.0
-"""Longest time between a command's making and its expiry."""
+# How far the clocks of console and decider may differ.
 SKEW_S = 5.0
-"""How far the clocks of console and decider may differ."""
+# Signed before the payload, so that no config document is ever a command, nor the other way round.
 _DOMAIN = b"sluice-command\x00"
-"""Signed before the payload, so that no config document is ever a command, nor the other way round.
-"""
 
 
 class CommandError(Exception):

@@ -22,10 +22,9 @@ from decider.contracts.store import Ack
 from decider.engine.engine import Engine
 from decider.scoring.model import Model
 
+# Digest to artifact bytes, None when the store has none. Raises OSError when the store is out of
+# reach.
 FetchModel = Callable[[str], Awaitable[bytes | None]]
-"""Digest to artifact bytes, None when the store has none. Raises OSError when the store is out of
-reach.
-"""
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -28,24 +28,23 @@ import redis
 from decider.contracts.requests import Outcome
 from decider.contracts.store import OUTCOMES_MAXLEN, OUTCOMES_STREAM
 
+# How often outcomes are sent, seconds.
 EVERY_S = 0.2
-"""How often outcomes are sent, seconds."""
+# Outcomes in one stream entry at most.
 BATCH = 1000
-"""Outcomes in one stream entry at most."""
 READ_BYTES = 1 << 20
+# A longer line is no line of ours, bytes.
 MAX_LINE = 1 << 16
-"""A longer line is no line of ours, bytes."""
+# A log read to its end is emptied beyond this size, bytes.
 TRUNCATE_AT = 64 << 20
-"""A log read to its end is emptied beyond this size, bytes."""
+# Unread log beyond which the oldest is given up, bytes: outcomes that late tell nothing, and the
+# disk is not ours to fill.
 MAX_BEHIND = 256 << 20
-"""Unread log beyond which the oldest is given up, bytes: outcomes that late tell nothing, and the
-disk is not ours to fill.
-"""
 MAX_DURATION_MS = 3_600_000.0
+# A line from further in the future is not believed, seconds.
 MAX_AHEAD_S = 60.0
-"""A line from further in the future is not believed, seconds."""
+# Envoy's response flags of requests that were answered before any service was asked.
 UNSERVED = frozenset({"UAEX", "RL", "RLSE", "NR", "NC", "DPE", "IH"})
-"""Envoy's response flags of requests that were answered before any service was asked."""
 
 log = logging.getLogger("sluice.feedback")
 _app = re.compile(r"[!-+\--~]{1,128}").fullmatch

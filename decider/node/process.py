@@ -31,8 +31,8 @@ from decider.scoring import model
 
 TICK_S = 0.2
 FIRST_CONFIG_S = 0.2
+# zeta(1.5), the sum of k^-1.5 over all k from 1.
 ZETA = 2.612375348685488
-"""zeta(1.5), the sum of k^-1.5 over all k from 1."""
 
 
 class StartError(Exception):
@@ -235,8 +235,8 @@ class Decider:
         await self.http.stop()
 
 
+# How often every task is cancelled, and how far apart, before the process goes without it.
 ASKED_TO_END, APART_S = 25, 0.2
-"""How often every task is cancelled, and how far apart, before the process goes without it."""
 
 
 async def _end_all() -> None:

@@ -83,6 +83,8 @@ CAUSES: dict[str, Cause] = {
     )
 }
 
+# Features that no customer is told of, whatever their cause; where one weighs most, nothing else is
+# told in its place.
 SIGNS_OF_ABUSE = frozenset(
     {
         "auth_error_share_60s",
@@ -98,10 +100,11 @@ SIGNS_OF_ABUSE = frozenset(
         "chargeback_history",
     }
 )
-"""Features that no customer is told of, whatever their cause; where one weighs most, nothing else
-is told in its place.
-"""
 
+# Findings that may be told, as feature and side: the customer's own pace, errors, retries and
+# sizes, and the service's load.
+#
+# The other side of most is not: that gaps are even, say, is how a script is noticed.
 TELLING = frozenset(
     {
         *(
@@ -124,12 +127,9 @@ TELLING = frozenset(
         "tenant_share:high",
     }
 )
-"""Findings that may be told, as feature and side: the customer's own pace, errors, retries and
-sizes, and the service's load.
 
-The other side of most is not: that gaps are even, say, is how a script is noticed.
-"""
-
+# The cause that a machine reason names by itself. The others are not told to customers, or leave it
+# to the model's findings.
 OF_REASON: dict[Reason, str] = {
     Reason.QUOTA_EXHAUSTED: "QUOTA",
     Reason.LEASE_AWAITED: "LEASE",
@@ -138,6 +138,3 @@ OF_REASON: dict[Reason, str] = {
     Reason.SERVICE_OVERLOADED: "SERVICE",
     Reason.TENANT_OVER_SHARE: "TENANT",
 }
-"""The cause that a machine reason names by itself. The others are not told to customers, or leave
-it to the model's findings.
-"""

@@ -21,10 +21,10 @@ from decider.refusal import findings
 from decider.refusal.receipt import MODEL_BYTES, Key, Receipt
 from decider.scoring.model import Model
 
+# Of a second of this thread's time that explaining may take.
 SHARE = 0.02
-"""Of a second of this thread's time that explaining may take."""
+# Longest that it may take at once: what a batch of refusals can add to the wait of others.
 BURST_S = 0.001
-"""Longest that it may take at once: what a batch of refusals can add to the wait of others."""
 
 
 class Budget:

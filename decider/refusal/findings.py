@@ -10,8 +10,8 @@ from decider.contracts.features import FEATURES, Feature
 from decider.contracts.vocabulary import Action, Reason, Tier
 from decider.refusal.causes import CAUSES, OF_REASON, SIGNS_OF_ABUSE, TELLING, Cause
 
+# Findings told at most.
 MOST = 4
-"""Findings told at most."""
 
 
 class Finding(NamedTuple):
@@ -72,17 +72,17 @@ def findings(
 
 
 _SIDES = ("high", "low")
+# Reason codes of signs of abuse.
 ABUSE_CODES = frozenset(
     f"{f.code}_{side.upper()}" for f in FEATURES if f.name in SIGNS_OF_ABUSE for side in _SIDES
 )
-"""Reason codes of signs of abuse."""
+# The cause that each reason code is told as; codes that are not here are not told.
 TOLD_AS: dict[str, Cause] = {
     f"{f.code}_{side.upper()}": CAUSES[f.cause]
     for f in FEATURES
     for side in _SIDES
     if f"{f.name}:{side}" in TELLING
 }
-"""The cause that each reason code is told as; codes that are not here are not told."""
 _KNOWN = frozenset(f"{f.code}_{side.upper()}" for f in FEATURES for side in _SIDES)
 
 

@@ -24,17 +24,16 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from decider.contracts.vocabulary import Action, Reason, Stage
 
 HEADER = "sluice-receipt"
+# Characters of a receipt at most.
 MAX_TEXT = 300
-"""Characters of a receipt at most."""
 MODEL_BYTES, APP_BYTES = 6, 8
 _VERSION = 1
 _HEAD = struct.Struct(">B4s16s")
 _REST = struct.Struct(f">dBBBIQ{MODEL_BYTES}s{APP_BYTES}s")
 _TAG_BYTES = 16
+# Bytes of all reason codes together, with a space between two; codes that do not fit are left out,
+# the weakest first.
 MAX_CODES = MAX_TEXT * 3 // 4 - _HEAD.size - _REST.size - _TAG_BYTES
-"""Bytes of all reason codes together, with a space between two; codes that do not fit are left out,
-the weakest first.
-"""
 _MAX_WAIT = 2**32 - 1
 
 Kind = Literal["malformed", "unknown_key", "forged"]

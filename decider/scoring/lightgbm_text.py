@@ -21,10 +21,10 @@ from decider.contracts.artifact import ArtifactError
 MAX_TREES = 2000
 MAX_LEAVES = 64
 MAX_FEATURES = 256
+# Training rows; LightGBM counts in 32 bits.
 MAX_ROWS = 2**31 - 1
-"""Training rows; LightGBM counts in 32 bits."""
+# Characters; 2,000 trees of 64 leaves take about half of it.
 MAX_TEXT = 32 * 1024 * 1024
-"""Characters; 2,000 trees of 64 leaves take about half of it."""
 
 _NUMBERS = re.compile(r"(?:[-+0-9.eE ]|inf\b)*", re.ASCII)
 _HEADER_KEYS = (

@@ -20,10 +20,10 @@ from decider.scoring.lightgbm_text import Tree
 from decider.scoring.shap import Explainer
 from decider.scoring.trees import TreeEnsemble
 
+# Largest artifact that is looked at, bytes.
 MAX_BYTES = 96 * 1024 * 1024
-"""Largest artifact that is looked at, bytes."""
+# Most golden vectors that are recomputed.
 MAX_GOLDEN = 100_000
-"""Most golden vectors that are recomputed."""
 
 
 class Scores(NamedTuple):

@@ -35,19 +35,19 @@ from decider.scoring import lightgbm_text
 from decider.scoring.lightgbm_text import MAX_LEAVES, Tree
 from decider.scoring.trees import ZERO, edges_of
 
+# Quadrature points of one walk: one AVX-512 register of float64, or two of AVX2.
 POINTS = 8
-"""Quadrature points of one walk: one AVX-512 register of float64, or two of AVX2."""
+# Distinct features on a path up to which POINTS points are exact.
 EXACT = 2 * POINTS
-"""Distinct features on a path up to which POINTS points are exact."""
+# Rows that are explained side by side, so that a tree's tables are read from the nearest cache.
 BLOCK = 32
-"""Rows that are explained side by side, so that a tree's tables are read from the nearest cache."""
+# Nodes and leaves of one tree.
 SLOTS = 2 * MAX_LEAVES
-"""Nodes and leaves of one tree."""
 
 # columns of Tables.plan
 FEATURE, LEFT, RIGHT, ENTRY, CASES, BEFORE, NAN_LEFT, ZERO_LEFT = range(8)
+# ZERO_LEFT of a node where zero is a value like any other.
 FOLLOW = -1
-"""ZERO_LEFT of a node where zero is a value like any other."""
 
 
 class Tables(NamedTuple):

@@ -29,18 +29,17 @@ from decider.contracts.features import N_FEATURES, NAMES
 from decider.scoring import lightgbm_text
 from decider.scoring.lightgbm_text import Tree
 
+# Words of one step of the AND loop: four AVX2 registers, two cache lines. `masks` is padded to it.
 WIDTH = 32
-"""Words of one step of the AND loop: four AVX2 registers, two cache lines. `masks` is padded to it.
-"""
+# Rows added up side by side, so that their chains of float64 additions overlap.
 LANES = 4
-"""Rows added up side by side, so that their chains of float64 additions overlap."""
+# Rows whose bins are found before their masks are ANDed.
 CHUNK = 256
-"""Rows whose bins are found before their masks are ANDed."""
+# Leaf values per word: one for each bit, and 0.0 for "none of them".
 STRIDE = 33
-"""Leaf values per word: one for each bit, and 0.0 for "none of them"."""
 MAX_MASK_WORDS = 32 * 1024 * 1024
+# LightGBM's kZeroThreshold: what is not farther from zero than this is zero.
 ZERO = np.float32(1e-35)
-"""LightGBM's kZeroThreshold: what is not farther from zero than this is zero."""
 UNDER_ZERO = np.nextafter(-ZERO, np.float32(-np.inf))
 
 

@@ -50,10 +50,10 @@ CLIENT_ERRORS = (
     "payment_error_share_60s",
 )
 INSISTING = ("refused_share_60s", "retry_share_60s", "early_retry_share_60s")
+# Silence after which the sliding minute is empty whatever the clock (`measure._in_window`).
 FORGOTTEN_S = 120.0
-"""Silence after which the sliding minute is empty whatever the clock (`measure._in_window`)."""
+# A request for the same resource within this time counts as a retry (`state.observe`).
 RETRY_S = 60.0
-"""A request for the same resource within this time counts as a retry (`state.observe`)."""
 DAY_S = 86_400.0
 
 
@@ -392,6 +392,7 @@ _MINUTE = frozenset(
     }
 )
 
+# In the order in which equals are preferred.
 LEVERS: tuple[Lever, ...] = (
     Lever(
         "wait",
@@ -453,5 +454,4 @@ LEVERS: tuple[Lever, ...] = (
         _fewer("distinct_tokens_60s"),
     ),
 )
-"""In the order in which equals are preferred."""
 BY_NAME: dict[str, Lever] = {lever.name: lever for lever in LEVERS}

@@ -89,8 +89,8 @@ _ROW = struct.Struct(
     ">hiiihiiiiidid"
 )  # fields; minute, span, key, kept, weight, square, each behind its length
 _HEADER, _TRAILER = b"PGCOPY\n\xff\r\n\x00" + bytes(8), b"\xff\xff"
+# Keys of one INSERT: PostgreSQL takes 65,535 parameters.
 _MOST_KEYS = 2_000
-"""Keys of one INSERT: PostgreSQL takes 65,535 parameters."""
 
 
 @dataclass(slots=True)

@@ -18,10 +18,10 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+# Normal quantile of a two-sided 95% interval.
 Z95 = 1.959964
-"""Normal quantile of a two-sided 95% interval."""
+# A variance of less than this, relative to the total, is rounding.
 _EXACT = 1e-9
-"""A variance of less than this, relative to the total, is rounding."""
 
 
 @dataclass(frozen=True, slots=True)

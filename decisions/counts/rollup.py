@@ -17,12 +17,12 @@ from django.db import connection, transaction
 
 from decisions.counts.append import FAMILIES, MINUTE_S, Family
 
+# Advisory lock of compaction: one process at a time.
 LOCK = 0x51_C1_CE_02
-"""Advisory lock of compaction: one process at a time."""
+# A minute is over for ingest this long after its beginning; what comes later still is late.
 SETTLED_S = 120
-"""A minute is over for ingest this long after its beginning; what comes later still is late."""
+# Longer than any installation lives.
 FOR_GOOD_S = 1e11
-"""Longer than any installation lives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,7 @@ class Level:
     kept_s: float
 
 
+# Each length divides the next.
 LEVELS = (
     Level(1, 7 * 3_600.0),
     Level(5, 7 * 3_600.0),
@@ -40,7 +41,6 @@ LEVELS = (
     Level(180, FOR_GOOD_S),
     Level(1_440, FOR_GOOD_S),
 )
-"""Each length divides the next."""
 
 
 def grain(age_s: float) -> int:

@@ -22,8 +22,8 @@ TABLE = "decisions_tokenday"
 _USED = attrgetter("token_digest", "app")
 _DIGEST = re.compile(r"[0-9a-f]{32}")
 _EPOCH = date(1970, 1, 1)
+# Digest, app, day since 1970.
 Used = tuple[str, str, int]
-"""Digest, app, day since 1970."""
 
 
 @dataclass(slots=True)

@@ -12,8 +12,8 @@ from django.utils import timezone
 
 from decider.contracts.vocabulary import Action
 
+# Keys of verdicts; no report may take one.
 KEY_PREFIX = "dispute:"
-"""Keys of verdicts; no report may take one."""
 
 
 class Kind(models.TextChoices):

@@ -17,8 +17,8 @@ from decider.contracts.ids import parse_decision_id
 from decisions.outcomes import reports
 from decisions.outcomes.reports import Invalid, Report, Reported
 
+# Bytes of a file at most.
 LARGEST = 2_000_000
-"""Bytes of a file at most."""
 REQUIRED = ("key", "kind", "occurred_at")
 COLUMNS = (
     *REQUIRED,

@@ -28,17 +28,17 @@ Verdict = Literal["uphold", "decline"]
 OPEN_PERMISSION = "decisions.open_dispute"
 ADJUDICATE_PERMISSION = "decisions.adjudicate_dispute"
 TICKET_MAX = 100
+# From this age on an open dispute wants attention.
 OLD = timedelta(days=1)
-"""From this age on an open dispute wants attention."""
 
+# The whole lifecycle: which verdict leads from where to where.
 TRANSITIONS: dict[State, dict[Verdict, State]] = {
     State.OPEN: {"uphold": State.UPHELD, "decline": State.DECLINED},
     State.UPHELD: {},
     State.DECLINED: {},
 }
-"""The whole lifecycle: which verdict leads from where to where."""
+# The outcome that a verdict becomes.
 KINDS: dict[Verdict, Kind] = {"uphold": Kind.FALSE_THROTTLE, "decline": Kind.CORRECT_REFUSAL}
-"""The outcome that a verdict becomes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,13 +32,13 @@ from decisions.models.outcome import KEY_PREFIX, Kind
 from decisions.search import lookup
 
 PERMISSION = "decisions.report_outcome"
+# Outcomes in one report at most.
 MOST = 10_000
-"""Outcomes in one report at most."""
+# How far a reporter's clock may run ahead.
 AHEAD = timedelta(minutes=5)
-"""How far a reporter's clock may run ahead."""
 OLDEST = timedelta(days=3650)
+# For so long a refusal that was found wrong speaks for its app.
 FOUND_DAYS = 90
-"""For so long a refusal that was found wrong speaks for its app."""
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/#-]{0,199}")
 _APP = re.compile(r"[!-~]{1,128}")
 _TOKEN = re.compile(r"[0-9a-f]{32}")

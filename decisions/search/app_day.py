@@ -12,10 +12,9 @@ from decisions.counts.estimate import NOTHING, Estimate, within
 from decisions.models import Decision, utc
 from decisions.search.lookup import id_at
 
+# Stages whose refusals are a judgement of ML. Triage refuses as well, for bursts that the plan does
+# not hold.
 _ML = (int(Stage.RANK), int(Stage.RERANK))
-"""Stages whose refusals are a judgement of ML. Triage refuses as well, for bursts that the plan
-does not hold.
-"""
 
 _WORDS = {"admit": int(Action.ADMIT), "triage": int(Stage.TRIAGE), "ml": list(_ML)}
 _REFUSED = "action <> %(admit)s"
@@ -42,8 +41,8 @@ FROM {Decision._meta.db_table} WHERE app = %(app)s AND at >= %(since)s AND id >=
 GROUP BY GROUPING SETS ((method, endpoint, service), (model), (region), (token_digest),
                         (date_trunc('hour', at)))
 """  # noqa: S608 - the table's name is ours
+# Values of grouping(): a bit is 0 where the row is grouped by that column.
 _ENDPOINT, _MODEL, _REGION, _TOKEN, _HOUR = 0b0111, 0b1011, 0b1101, 0b1110, 0b1111
-"""Values of grouping(): a bit is 0 where the row is grouped by that column."""
 
 
 @dataclass(frozen=True, slots=True)

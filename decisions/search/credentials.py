@@ -27,6 +27,7 @@ _SHAPES = re.compile(
     re.DOTALL,
 )
 _PAIR = re.compile(r"([\w.@+-]{1,64}):([^\s:]{12,})")
+# What stands before the colon of an id, not of a secret.
 _NAMED_IDS = frozenset(
     {
         "id",
@@ -45,17 +46,16 @@ _NAMED_IDS = frozenset(
         "urn",
     }
 )
-"""What stands before the colon of an id, not of a secret."""
+# Longer than most ids, and nothing but what keys are made of.
 _LONG = re.compile(r"[A-Za-z0-9+/_=-]{40,}")
-"""Longer than most ids, and nothing but what keys are made of."""
 _ID = re.compile(
     r"dec_.*"
     r"|[0-9a-fA-F-]{20,36}"  # a decision id without its prefix, or a UUID, perhaps cut short
     r"|[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}"  # W3C Trace Context, traceparent
     r"|(?:Root=)?1-[0-9a-f]{8}-[0-9a-f]{24}"  # AWS X-Ray
 )
+# Letters and digits in one go that no word and no number has.
 _RUN = 16
-"""Letters and digits in one go that no word and no number has."""
 
 
 class NoKeyError(Exception):

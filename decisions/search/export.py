@@ -14,8 +14,8 @@ from control.directory import apps as directory
 from decider.contracts.vocabulary import Action, Arm, Reason, Stage, Tier
 from decisions.models import Decision
 
+# Rows in memory at once.
 CHUNK = 2_000
-"""Rows in memory at once."""
 COLUMNS = (
     "decision",
     "at",
@@ -44,8 +44,8 @@ COLUMNS = (
     "inclusion_probability",
     "weight",
 )
+# How a cell begins that a spreadsheet would run (OWASP, CSV Injection).
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
-"""How a cell begins that a spreadsheet would run (OWASP, CSV Injection)."""
 
 
 class _Line:

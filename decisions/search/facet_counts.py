@@ -28,10 +28,9 @@ from decisions.models import Decision
 from decisions.search.filters import Filters
 
 K = TypeVar("K")
+# Action, stage, tier, service, method and endpoint, reason, arm: in the order of
+# `filters.DIMENSIONS`.
 Values = tuple[int, int, int, str, str, int, int]
-"""Action, stage, tier, service, method and endpoint, reason, arm: in the order of
-`filters.DIMENSIONS`.
-"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from decisions.reason_text import BRIEF
 
 Value = int | str
 DAY_S = 86_400.0
+# Time ranges by their name in an address: words, and seconds back from now (None: no limit).
 RANGES: dict[str, tuple[str, float | None]] = {
     "15m": ("Last 15 min", 900.0),
     "1h": ("Last 1 h", 3_600.0),
@@ -26,11 +27,9 @@ RANGES: dict[str, tuple[str, float | None]] = {
     "7d": ("Last 7 d", 7 * DAY_S),
     "all": ("All that is kept", None),
 }
-"""Time ranges by their name in an address: words, and seconds back from now (None: no limit)."""
+# Seconds of a histogram's bucket; a range begins where a bucket does, so that counts kept ready
+# answer it exactly.
 WIDTHS = {"15m": 60.0, "1h": 60.0, "6h": 300.0, "24h": 1_800.0, "7d": 10_800.0}
-"""Seconds of a histogram's bucket; a range begins where a bucket does, so that counts kept ready
-answer it exactly.
-"""
 REFUSED = frozenset({Action.DEFER, Action.BATCH, Action.SHED, Action.BLOCK})
 LONGEST_VALUE = 300
 MOST_VALUES = 50
@@ -104,6 +103,7 @@ def reason_label(value: Value) -> str:
     return text[:1].upper() + text[1:]
 
 
+# In the order of `tallies.Tally.values`.
 DIMENSIONS: tuple[Dimension, ...] = (
     _fixed("action", "Action", Action, lambda v: Action(v).word.capitalize()),
     _fixed("stage", "Decided by", Stage, lambda v: Stage(v).label),
@@ -127,7 +127,6 @@ DIMENSIONS: tuple[Dimension, ...] = (
     _fixed("reason", "Reason", Reason, reason_label),
     _fixed("arm", "Model arm", Arm, lambda v: ARM_LABELS.get(Arm(v), Arm(v).name.lower())),
 )
-"""In the order of `tallies.Tally.values`."""
 BY_NAME = {d.name: d for d in DIMENSIONS}
 
 
@@ -252,10 +251,9 @@ class Filters:
         return out
 
 
+# A time of one's own at most so long is counted from the rows when the counts kept ready are
+# coarser than it.
 ROWS_WINDOW_S = 6 * 3_600.0
-"""A time of one's own at most so long is counted from the rows when the counts kept ready are
-coarser than it.
-"""
 _BUCKETS = 60
 
 

@@ -20,12 +20,12 @@ from decisions.search.filters import DAY_S, DIMENSIONS, Filters
 
 PAGE = 50
 SHORT_RANGES = {"15m": "15 min", "1h": "1 h", "6h": "6 h", "24h": "24 h", "7d": "7 d", "all": "All"}
+# Before the digest of a credential, in an address.
 TOKEN = "token:"  # noqa: S105
-"""Before the digest of a credential, in an address."""
 
 Kind = Literal["all", "decision", "request", "app", "apps", "tenant", "token", "nothing"]
+# What the reader may insist on, when the box read a text otherwise.
 READINGS = ("request", "app", "name")
-"""What the reader may insist on, when the box read a text otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,10 +194,8 @@ def within(
     return found
 
 
+# How far an id's time may run ahead of its event's: an id never goes back when a node's clock does.
 _ID_AHEAD_S = 300.0
-"""How far an id's time may run ahead of its event's: an id never goes back when a node's clock
-does.
-"""
 
 
 def page(

@@ -51,11 +51,11 @@ COLUMNS = (
 COPY = f"COPY decisions_decision ({', '.join(COLUMNS)}) FROM STDIN (FORMAT BINARY)"
 HEADER = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
 TRAILER = b"\xff\xff"
+# Bytes handed to PostgreSQL at once.
 BLOCK = 120 * 1024
-"""Bytes handed to PostgreSQL at once."""
 
+# 2000-01-01 UTC, where PostgreSQL's time begins, in microseconds of unix time.
 EPOCH_US = 946_684_800_000_000
-"""2000-01-01 UTC, where PostgreSQL's time begins, in microseconds of unix time."""
 _EARLIEST_US = 0
 _LATEST_US = 7_258_118_400_000_000  # 2200-01-01: a later clock is a broken one
 

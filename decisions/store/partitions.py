@@ -14,11 +14,10 @@ from datetime import UTC, date, datetime, timedelta
 from django.db import connection, transaction
 from django.utils import timezone
 
+# Advisory lock under which partitions are made and dropped: two workers never make the same day.
 LOCK = 0x51_C1_CE_01
-"""Advisory lock under which partitions are made and dropped: two workers never make the same day.
-"""
+# How many days get their partition ahead of time: a weekend without a worker loses nothing.
 DAYS_AHEAD = 3
-"""How many days get their partition ahead of time: a weekend without a worker loses nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,21 +39,21 @@ from decisions.store import copy_format, partitions
 
 log = logging.getLogger("sluice.ingest")
 
+# Batches that could not be stored: fields `b` (as received), `reason`, `entry` (id in
+# EVENTS_STREAM), `at`.
 DEAD_STREAM = "sluice:events:dead"
-"""Batches that could not be stored: fields `b` (as received), `reason`, `entry` (id in
-EVENTS_STREAM), `at`.
-"""
 DEAD_MAXLEN = 1_000
 
+# Batches of one transaction at most.
 READ_COUNT = 64
-"""Batches of one transaction at most."""
+# A batch unacknowledged for so long belongs to a worker that died.
 CLAIM_IDLE_MS = 10_000
-"""A batch unacknowledged for so long belongs to a worker that died."""
 CLAIM_EVERY_S = 5.0
+# A quiet ingest still says that it lives.
 STATUS_EVERY_S = 2.0
-"""A quiet ingest still says that it lives."""
 BACKOFF_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 
+# What passes by itself: a server is away or starting.
 TROUBLE = (
     OperationalError,
     InterfaceError,
@@ -61,7 +61,6 @@ TROUBLE = (
     redis.TimeoutError,
     redis.exceptions.BusyLoadingError,
 )
-"""What passes by itself: a server is away or starting."""
 
 
 @dataclass(slots=True)
@@ -247,8 +246,8 @@ class Worker:
         self._status_at = time.monotonic()
 
 
+# Batches ever buried.
 DEAD_COUNT_KEY = "sluice:events:dead:count"
-"""Batches ever buried."""
 
 
 def copy_events(

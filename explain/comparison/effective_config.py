@@ -18,6 +18,7 @@ from decider.contracts.signals import unpack
 from decider.contracts.vocabulary import Action, Tier
 from decider.engine.lists import APP, TENANT, compile_subjects, consult
 
+# Fields of a tier that the policy function reads, in words.
 TIER_LINES = {
     "rate": "requests a second",
     "burst": "burst",
@@ -27,7 +28,6 @@ TIER_LINES = {
     "error_budget_per_hour": "error budget an hour",
     "rank_from": "ranked from cheap score",
 }
-"""Fields of a tier that the policy function reads, in words."""
 
 
 @dataclass(frozen=True, slots=True)

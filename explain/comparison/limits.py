@@ -18,6 +18,7 @@ from decider.engine.shared_state import USE_TAU_S
 from decider.whatif import replay
 from decisions.reason_text import figure
 
+# Which limit a machine reason is about: every one that the policy function can return, so not NONE.
 FIRED: dict[Reason, str] = {
     Reason.COMPLIANCE: "lists",
     Reason.BLOCK_LISTED: "lists",
@@ -38,9 +39,6 @@ FIRED: dict[Reason, str] = {
     Reason.TOKENS_LEFT: "bucket",
     Reason.HARMLESS: "cheap",
 }
-"""Which limit a machine reason is about: every one that the policy function can return, so not
-NONE.
-"""
 LEVELS = {"within": "ok", "below": "warn", "over": "warn", "spent": "bad", "not asked": "off"}
 
 
@@ -91,8 +89,8 @@ def of(event: Event, config: Config, cut: float | None = None) -> list[Limit]:
     return [Limit(*row, row[0] == fired) for row in rows]
 
 
+# Key, stage, label, before, limit, after, word.
 _Row = tuple[str, str, str, str, str, str, str]
-"""Key, stage, label, before, limit, after, word."""
 
 
 def _quota(see: dict[str, float], admitted: bool) -> _Row:

@@ -19,11 +19,11 @@ from decisions.search import lookup
 from explain.comparison.shared_load import FEWEST
 
 HOUR_S = 3_600.0
+# Kept requests read at most, newest first.
 ROWS = 4_000
-"""Kept requests read at most, newest first."""
 MOST = 4
+# Shown where the decision has no reasons of its own.
 USUAL = ("rate_10s", "burst_ratio", "client_error_share_60s", "retry_share_60s")
-"""Shown where the decision has no reasons of its own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,8 +30,8 @@ from explain.shap import model_files
 from explain.shap import values as shap_values
 from rollouts.models import ModelVersion
 
+# A model scores for one thread at a time.
 scoring = threading.Lock()
-"""A model scores for one thread at a time."""
 SHOWN_LINES = 4
 
 

@@ -34,12 +34,12 @@ from decisions import reason_text
 from decisions.models import Decision, utc
 from decisions.search import lookup
 
+# Seconds of the window that a decision falls in: a cell of a grid that begins at unix time 0.
 CELL_S = 240.0
-"""Seconds of the window that a decision falls in: a cell of a grid that begins at unix time 0."""
+# Events of a cell may arrive so long after it.
 LATE_S = 15.0
-"""Events of a cell may arrive so long after it."""
+# Participants below which a group is not shown.
 FEWEST = 5
-"""Participants below which a group is not shown."""
 Z95 = 1.96
 
 
@@ -98,6 +98,8 @@ class _Group:
     participants: int
 
 
+# For each kind of limit: which group a decision belongs to, who its participant is, and which
+# decisions load the limit.
 _SCOPES = {
     "app": (
         "CASE WHEN token_digest = %(token)s THEN 'own' ELSE 'tokens' END",
@@ -118,9 +120,6 @@ _SCOPES = {
         "service = %(service)s",
     ),
 }
-"""For each kind of limit: which group a decision belongs to, who its participant is, and which
-decisions load the limit.
-"""
 _SQL = """
 SELECT grp, method, endpoint, grouping(endpoint) = 1, sum(1 / p), sum((1 - p) / (p * p)),
        count(*), count(DISTINCT who)

@@ -15,8 +15,8 @@ from decisions.models import Decision
 from decisions.search import lookup
 
 SIDE_S = 120.0
+# Kept decisions read at most on either side.
 ROWS = 400
-"""Kept decisions read at most on either side."""
 MOST = 7
 
 

@@ -36,15 +36,13 @@ from explain.recourse.text import pace as pace_text
 HORIZON_MIN = 60.0
 LOOK_BACK_S = 900.0
 ROWS = 300
+# Without a kept decision within this time nothing is said.
 FRESH_S = 300.0
-"""Without a kept decision within this time nothing is said."""
+# Ranked decisions from which a trend of risk is believed, if its slope is twice its standard error.
 TREND_ROWS = 8
-"""Ranked decisions from which a trend of risk is believed, if its slope is twice its standard
-error.
-"""
 LATELY_S = 3_600.0
+# Refusals kept within that time from which more are expected; one may have been chance.
 LATELY_KEPT = 2
-"""Refusals kept within that time from which more are expected; one may have been chance."""
 LATELY_ROWS = 500
 
 
@@ -166,8 +164,8 @@ def _signals(row: Decision) -> np.ndarray:
     return unpack(bytes(row.signals))
 
 
+# Minutes, limit, because.
 _Due = tuple[float, str, str]
-"""Minutes, limit, because."""
 
 
 def _plan(row: Decision, config: Config, now: float) -> tuple[float, float, float]:

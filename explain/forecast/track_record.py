@@ -38,17 +38,16 @@ from decisions.search import lookup
 from explain.forecast.outlook import FRESH_S, HORIZON_MIN, LOOK_BACK_S, Outlook, outlook, pace_in
 from explain.models import STATES, Forecast
 
+# A forecast off by this much is right however short it was.
 SLACK_MIN = 2.0
-"""A forecast off by this much is right however short it was."""
+# Below this share of the pace it was said of, a forecast of "soon" is not what happened.
 SLOWED = 0.8
-"""Below this share of the pace it was said of, a forecast of "soon" is not what happened."""
 RECORD_DAYS = 7
+# Settled forecasts of a kind: of one app, from which its own are shown instead of those of all
+# apps; and from which a share and its interval are said instead of plain numbers.
 ENOUGH = 10
-"""Settled forecasts of a kind: of one app, from which its own are shown instead of those of all
-apps; and from which a share and its interval are said instead of plain numbers.
-"""
+# Refusals that an app which is being refused meets at least.
 LEAST = 10
-"""Refusals that an app which is being refused meets at least."""
 SURE = 0.95
 KEEP_DAYS = 30
 PACE_ROWS = 2_000

@@ -21,12 +21,12 @@ Levels = NDArray[np.float64]
 
 WAITS_S = np.array([*range(1, 61), *range(65, 181, 5), *range(210, 601, 30)], np.float64)
 SIZES = np.array([2, 3, 4, 5, 8, 10, 15, 20, 30, 40, 50, 100], np.float64)
+# Six requests a minute: nobody is advised to be slower.
 SLOWEST = 0.1
-"""Six requests a minute: nobody is advised to be slower."""
+# Pairs that are one change said twice.
 ONE_THING = frozenset(
     {frozenset({"spread", "pace"}), frozenset({"pace", "day"}), frozenset({"spread", "day"})}
 )
-"""Pairs that are one change said twice."""
 _NONE: Levels = np.empty(0)
 
 

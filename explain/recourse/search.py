@@ -28,17 +28,16 @@ from decider.whatif import replay
 from decider.whatif.levers import BY_NAME, LEVERS, Ground, Lever
 from explain.recourse import grid, text
 
+# Ways shown at most.
 MOST = 4
-"""Ways shown at most."""
+# A level counts when so many further ones, in steps of the search, are admitted too: advice on the
+# edge helps nobody.
 STEADY = 3
-"""A level counts when so many further ones, in steps of the search, are admitted too: advice on the
-edge helps nobody.
-"""
 MISSES = 2
+# Levers whose miss tells an owner something.
 _TELLING = frozenset({"errors", "retries", "pace", "spread"})
-"""Levers whose miss tells an owner something."""
+# Levels of each lever that are tried in pairs.
 COARSE = 9
-"""Levels of each lever that are tried in pairs."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ from decider.contracts.features import FEATURES, INDEX, format_value
 from decider.contracts.vocabulary import Action, Reason
 from decider.whatif.levers import RETRY_S
 
+# Waits that differ by no more are one.
 SAME_S = 0.5
-"""Waits that differ by no more are one."""
 
 
 class Pulled(Protocol):

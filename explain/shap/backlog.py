@@ -28,23 +28,21 @@ from explain.shap import values as shap_values
 
 log = logging.getLogger("sluice.explain")
 
+# Explained admits: those whose id's last hex digit is below this, of 16.
 ADMITS_OF_16 = 1
-"""Explained admits: those whose id's last hex digit is below this, of 16."""
+# How far back the frequent run looks.
 HORIZON_S = 180.0
-"""How far back the frequent run looks."""
+# How far back the rare run looks, for what an outage left behind. What is older is explained when
+# someone opens it.
 SWEEP_S = 7_200.0
-"""How far back the rare run looks, for what an outage left behind. What is older is explained when
-someone opens it.
-"""
+# Decisions of one run at most: what five seconds bring at a sampling budget of 400 a second, all of
+# it refusals.
 RUN = 2_000
-"""Decisions of one run at most: what five seconds bring at a sampling budget of 400 a second, all
-of it refusals.
-"""
+# Age of the oldest waiting decision from which explaining is behind.
 LATE_S = 30.0
-"""Age of the oldest waiting decision from which explaining is behind."""
 RATE_S = 60.0
+# Rows of each run and model that LightGBM explains too.
 SAMPLE = 2
-"""Rows of each run and model that LightGBM explains too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +78,9 @@ def run(since: float, now: float | None = None, most: int = RUN) -> Done:
     return explain(list(usable.values_list(*columns)[:most]))
 
 
+# Models that could not be used, and until when (monotonic) nobody tries again: their rows must not
+# crowd out the others.
 _shelf: dict[str, float] = {}
-"""Models that could not be used, and until when (monotonic) nobody tries again: their rows must not
-crowd out the others.
-"""
 SHELVED_S = 60.0
 
 
@@ -104,8 +101,8 @@ def one(decision: uuid.UUID) -> Done:
     return explain([(row.id, row.at, row.model, row.features, row.raw_risk)])
 
 
+# id, time, model digest, features, raw score.
 Row = tuple[uuid.UUID, object, str, bytes, float]
-"""id, time, model digest, features, raw score."""
 
 
 def explain(rows: list[Row]) -> Done:

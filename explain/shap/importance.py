@@ -21,15 +21,15 @@ from decider.contracts.vocabulary import Action
 from explain.shap.backlog import ADMITS_OF_16
 
 SPAN = timedelta(days=1)
+# Decisions that are looked at, newest first.
 MOST = 2_000
-"""Decisions that are looked at, newest first."""
+# Newest explanations whose models can be chosen.
 LATELY = 20_000
-"""Newest explanations whose models can be chosen."""
+# Features with a beeswarm, dots in one, and dots of the dependence plot.
 SHOWN, DOTS, SCATTER = 14, 160, 400
-"""Features with a beeswarm, dots in one, and dots of the dependence plot."""
 COLUMNS, BINS = 60, 10
+# Correlation of value and contribution from which higher values are said to raise or lower.
 TENDS = 0.3
-"""Correlation of value and contribution from which higher values are said to raise or lower."""
 
 Array = NDArray[np.float64]
 

@@ -21,8 +21,8 @@ from decider.contracts.features import N_FEATURES
 from decider.scoring.shap import Explainer
 from explain.shap import model_files
 
+# Largest accepted difference, log-odds.
 TOLERANCE = 1e-6
-"""Largest accepted difference, log-odds."""
 
 
 @dataclass(frozen=True, slots=True)

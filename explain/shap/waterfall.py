@@ -19,8 +19,8 @@ from decider.refusal.findings import typical
 from decisions.models import Decision
 from explain.models import Explanation
 
+# Features with a row of their own.
 SHOWN = 8
-"""Features with a row of their own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,8 +29,8 @@ from explain.text.customer_catalogue import Ask, Cause
 from explain.text.verdict import waits
 
 _NAME_MAX = 80
+# Times its allowance from which an app's own pace is named.
 _OVER = 1.05
-"""Times its allowance from which an app's own pace is named."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,10 @@ from decider.contracts.features import FEATURES
 from decider.contracts.vocabulary import Action, Reason, Stage
 from decider.refusal.causes import SIGNS_OF_ABUSE, TELLING
 
+# Of the catalogue; shown where a text is shown.
 VERSION = 3
-"""Of the catalogue; shown where a text is shown."""
 
+# All that a text may be filled with.
 FIELDS = frozenset(
     {
         "app",
@@ -32,7 +33,6 @@ FIELDS = frozenset(
         "reference",
     }
 )
-"""All that a text may be filled with."""
 
 
 class Cause(Enum):
@@ -72,6 +72,8 @@ class Ask(Enum):
     """
 
 
+# Stage and reason of every decision there can be. A refusal whose reason is a mild one (a low risk,
+# say) was refused by what surrounded it, so the situation is asked.
 CAUSES: dict[tuple[Stage, Reason], Cause | Ask] = {
     (Stage.GUARD, Reason.NONE): Ask.SITUATION,
     (Stage.GUARD, Reason.COMPLIANCE): Cause.LEGAL,
@@ -93,15 +95,13 @@ CAUSES: dict[tuple[Stage, Reason], Cause | Ask] = {
     (Stage.FALLBACK, Reason.TOKENS_LEFT): Ask.SITUATION,
     (Stage.FALLBACK, Reason.TOKENS_EMPTY): Cause.ALLOWANCE,
 }
-"""Stage and reason of every decision there can be. A refusal whose reason is a mild one (a low
-risk, say) was refused by what surrounded it, so the situation is asked.
-"""
 
+# What is told, whatever the allowance was, where the situation was asked and the service was not
+# busy.
 SURROUNDED: dict[Reason, Cause] = {Reason.VALUE_LOW: Cause.BEHIND}
-"""What is told, whatever the allowance was, where the situation was asked and the service was not
-busy.
-"""
 
+# How each finding that may be told (`decider.refusal.causes.TELLING`) is told, as feature and
+# direction.
 _SAID = {
     Cause.PACE: (
         "rate_1s:high",
@@ -123,10 +123,8 @@ _SAID = {
     Cause.CHOSEN: ("service_utilisation:high",),
     Cause.SHARE: ("tenant_share:high",),
 }
-"""How each finding that may be told (`decider.refusal.causes.TELLING`) is told, as feature and
-direction.
-"""
 
+# With them, who the app is and what others did: never told, whichever way they point.
 _UNTOLD = SIGNS_OF_ABUSE | frozenset(
     {
         "quota_used",
@@ -140,7 +138,6 @@ _UNTOLD = SIGNS_OF_ABUSE | frozenset(
         "feedback_age",
     }
 )
-"""With them, who the app is and what others did: never told, whichever way they point."""
 
 
 def _findings() -> dict[str, Cause]:
@@ -166,8 +163,8 @@ def _findings() -> dict[str, Cause]:
     return found
 
 
+# What may be told of a reason code (`reasons.Reason.code`).
 FINDINGS: dict[str, Cause] = _findings()
-"""What may be told of a reason code (`reasons.Reason.code`)."""
 
 
 class Words(NamedTuple):
@@ -304,6 +301,7 @@ WORDS: dict[Cause, Words] = {
     ),
 }
 
+# What happened, by action.
 WHAT: dict[Action, str] = {
     Action.ADMIT: "At {when}, a request from {app} was accepted.",
     Action.DEFER: (
@@ -322,8 +320,8 @@ WHAT: dict[Action, str] = {
         "At {when}, a request from {app} was refused: it was answered with status {status}."
     ),
 }
-"""What happened, by action."""
 
+# What to do about it now, by action.
 NOW: dict[Action, str] = {
     Action.ADMIT: "",
     Action.DEFER: (
@@ -337,15 +335,12 @@ NOW: dict[Action, str] = {
     ),
     Action.BLOCK: "Sending the same request again will not help.",
 }
-"""What to do about it now, by action."""
 
+# Causes whose advice says already that a person will look at it; a block for any other gets REVIEW
+# added.
 WITH_REVIEW = frozenset({Cause.UNSAID, Cause.LEGAL, Cause.BARRED, Cause.HELD})
-"""Causes whose advice says already that a person will look at it; a block for any other gets REVIEW
-added.
-"""
+# Causes whose advice, to ask for less at a time, would contradict an answer that asks for batches.
 NOT_IN_BATCHES = frozenset({Cause.WORK, Cause.SIZE})
-"""Causes whose advice, to ask for less at a time, would contradict an answer that asks for batches.
-"""
 BATCH_KNOWN = "Use {batch} to send many items in one request."
 
 LINE_END: dict[Action, str] = {

@@ -57,8 +57,8 @@ def ranked(fall: Waterfall) -> list[Reason]:
 
 
 _BEHAVIOUR = frozenset({"request", "counters", "feedback"})
+# Share of the strongest effect from which a finding about behaviour leads.
 _ENOUGH = 0.3
-"""Share of the strongest effect from which a finding about behaviour leads."""
 
 
 def leading(found: list[Reason]) -> Reason:

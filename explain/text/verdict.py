@@ -32,8 +32,8 @@ DID = {
     Action.SHED: "shed",
     Action.BLOCK: "blocked",
 }
+# Machine reasons that the model's findings spell out.
 _BEHAVIOUR = (Reason.RISK_HIGH,)
-"""Machine reasons that the model's findings spell out."""
 
 
 @dataclass(frozen=True, slots=True)

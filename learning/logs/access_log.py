@@ -31,19 +31,17 @@ from urllib.parse import quote
 import msgspec
 
 Format = Literal["auto", "combined", "envoy"]
+# A longer line is skipped, bytes.
 MAX_LINE = 65_536
-"""A longer line is skipped, bytes."""
+# A longer path is cut, characters.
 MAX_PATH = 1_024
-"""A longer path is cut, characters."""
+# A larger size is not believed and read as unknown, bytes.
 MAX_SIZE = 10**12
-"""A larger size is not believed and read as unknown, bytes."""
 MAX_DURATION_MS = 3_600_000.0
+# Lines held back to put them in order: only worse disorder is left.
 SORT_WITHIN = 100_000
-"""Lines held back to put them in order: only worse disorder is left."""
+# Different user agents from which an address counts as possibly shared (a CDN, a proxy, a company).
 SHARED_FROM = 8
-"""Different user agents from which an address counts as possibly shared (a CDN, a proxy, a
-company).
-"""
 _AGENTS_KEPT = 64
 _QUOTED = r'"([^"\\]*(?:\\.[^"\\]*)*)"'
 _COMBINED = re.compile(
@@ -62,6 +60,7 @@ _PLAIN = re.compile(r"[!-~]*", re.ASCII)
 _SAFE = "".join(map(chr, range(0x21, 0x7F)))
 
 
+# Published ranges of Cloudflare and Fastly, whose addresses stand for many clients each.
 _CDN = tuple(
     ipaddress.ip_network(network)
     for network in (
@@ -91,7 +90,6 @@ _CDN = tuple(
         "2c0f:f248::/32",
     )
 )
-"""Published ranges of Cloudflare and Fastly, whose addresses stand for many clients each."""
 
 
 class LogError(Exception):

@@ -29,14 +29,13 @@ from learning.logs.access_log import Entry, Format, Report, entries
 from learning.traffic.client import Answer, Client, GatewayError
 
 NODE = "replay"
+# Requests this close are decided together, seconds.
 BATCH_S = 0.02
-"""Requests this close are decided together, seconds."""
 BATCH_MOST = 256
 TICK_S = 0.2
+# After a quiet time the controllers take this many steps of this length at most; by then prices
+# have come down.
 LONGEST_TICK_S, QUIET_TICKS = 5.0, 5
-"""After a quiet time the controllers take this many steps of this length at most; by then prices
-have come down.
-"""
 EVENTS_PER_BATCH = 500
 REFUSED_SHOWN = 8
 IN_FLIGHT_MOST = 256

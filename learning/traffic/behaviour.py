@@ -18,8 +18,8 @@ from learning.traffic import services
 from learning.traffic.world import App, Kind
 
 Item = TypeVar("Item")
+# Resource ids each app owns.
 ID_SPAN = 5_000
-"""Resource ids each app owns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,7 @@ PAYMENT = Call("GET", "/v2/payments/charges/#", "payments", 0.5)
 SIGN_IN = Call("POST", "/v2/auth/token", "auth", 0.8, 110, 380)
 SESSION = Call("GET", "/v2/auth/session", "auth", 0.5)
 
+# Calls of each role with their weights.
 ROLES: dict[str, tuple[tuple[Call, ...], tuple[int, ...]]] = {
     "sync": ((ORDER, ORDERS, ORDER_BATCH, ORDER_PUT, SESSION), (70, 9, 6, 11, 4)),
     "catalogue": ((SEARCH, SUGGEST, STOCK, ORDER, SESSION), (26, 10, 30, 30, 4)),
@@ -64,7 +65,7 @@ ROLES: dict[str, tuple[tuple[Call, ...], tuple[int, ...]]] = {
     "dashboard": ((ORDER, ORDERS, LEDGER, STOCK, SESSION), (58, 10, 10, 16, 6)),
     "books": ((LEDGER_POST, LEDGER, LEDGER_BATCH, ORDER, ORDERS), (34, 24, 3, 33, 6)),
 }
-"""Calls of each role with their weights."""
+# Role -> least and most credentials, least and most addresses of an app.
 CLIENT_SPREAD = {
     "sync": ((1, 3), (1, 3)),
     "catalogue": ((1, 40), (1, 120)),
@@ -73,7 +74,6 @@ CLIENT_SPREAD = {
     "dashboard": ((1, 4), (1, 6)),
     "books": ((1, 2), (1, 2)),
 }
-"""Role -> least and most credentials, least and most addresses of an app."""
 
 
 @dataclass(slots=True)

@@ -14,8 +14,8 @@ import httptools
 
 from decider.contracts.requests import CheckRequest
 
+# Bodies have a size and no content.
 FILLER = b"x" * 65_536
-"""Bodies have a size and no content."""
 
 
 class GatewayError(Exception):

@@ -17,21 +17,20 @@ import numpy as np
 from learning.traffic.behaviour import Planned, Voice
 from learning.traffic.world import ABUSIVE, Kind, Population
 
+# A simulated "hour", seconds: schedules are compressed so that minutes show them. It begins when
+# unix time divides by it.
 HOUR_S = 300.0
-"""A simulated "hour", seconds: schedules are compressed so that minutes show them. It begins when
-unix time divides by it.
-"""
+# Share of bursty apps whose schedule begins at the top of the hour.
 TOP_OF_HOUR = 0.4
-"""Share of bursty apps whose schedule begins at the top of the hour."""
+# Requests an obeying client keeps for later while it waits; the rest are given up.
 HELD_MOST = 20
-"""Requests an obeying client keeps for later while it waits; the rest are given up."""
+# Share of apps whose users load whole pages: many requests at once, then silence.
 PAGE_LOADERS = 0.08
-"""Share of apps whose users load whole pages: many requests at once, then silence."""
 STORM_ATTEMPTS = 10
+# Share of first tries that abusers may be on average; their active times are thinned to it.
 ABUSE_SHARE = 0.18
-"""Share of first tries that abusers may be on average; their active times are thinned to it."""
+# Refusals in a short time after which an abuser backs off, on average.
 ABUSER_PATIENCE = 40.0
-"""Refusals in a short time after which an abuser backs off, on average."""
 
 
 class Crowd:

@@ -26,12 +26,10 @@ from learning.traffic.world import Kind
 
 STEP_S = 0.04
 REPORT_S = 60.0
+# Requests under way; beyond it new ones are given up and counted, as a client out of sockets would.
 IN_FLIGHT_MOST = 1_500
-"""Requests under way; beyond it new ones are given up and counted, as a client out of sockets
-would.
-"""
+# Pause after the gateway could not be reached.
 SILENCE_S = 0.5
-"""Pause after the gateway could not be reached."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,16 +16,16 @@ from dataclasses import dataclass
 
 from decider.contracts.config import Service
 
+# Time over which offered load is averaged, seconds.
 WINDOW_S = 5.0
-"""Time over which offered load is averaged, seconds."""
+# Wait at which the first requests fail; twice and a half of it fails nearly all.
 IMPATIENT_AFTER_S = 1.0
-"""Wait at which the first requests fail; twice and a half of it fails nearly all."""
+# Credentials that begin so are expired or never were valid: every service answers 401.
 EXPIRED_PREFIX = "exp_"
-"""Credentials that begin so are expired or never were valid: every service answers 401."""
+# Cards whose number divides by this are declined: 402.
 DECLINED_EVERY = 5
-"""Cards whose number divides by this are declined: 402."""
+# From this id on every second resource is missing; below it one in eight.
 SPARSE_FROM = 50_000_000
-"""From this id on every second resource is missing; below it one in eight."""
 
 _LAST_ID = re.compile(r"/(\d{1,18})$")
 _CARD = re.compile(r"(?:^|&)card=(\d{1,18})(?:&|$)")

@@ -31,23 +31,21 @@ from learning.traffic import services, world
 from learning.traffic.behaviour import Planned
 from learning.traffic.crowd import Crowd
 
+# First tries a second for which the default capacities leave the usual headroom.
 USUAL_RATE = 300.0
-"""First tries a second for which the default capacities leave the usual headroom."""
+# Simulated time the crowd is asked for at once, seconds.
 STEP_S = 0.2
-"""Simulated time the crowd is asked for at once, seconds."""
+# Requests within it are decided together, with one clock reading.
 BATCH_S = 0.025
-"""Requests within it are decided together, with one clock reading."""
 TICK_S = 0.2
+# Outcomes reach the engine in batches, this far apart: as an access log read by the feedback
+# process.
 LEARN_S = 0.5
-"""Outcomes reach the engine in batches, this far apart: as an access log read by the feedback
-process.
-"""
+# Apps whose profile never reached the engine: it must judge them by what they do.
 UNKNOWN_SHARE = 0.1
-"""Apps whose profile never reached the engine: it must judge them by what they do."""
+# Abusive? -> least and most days until that is known: reports and chargebacks trickle in; good
+# conduct is assumed after 30.
 LABEL_DELAY_DAYS = {True: (1.0, 45.0), False: (30.0, 30.0)}
-"""Abusive? -> least and most days until that is known: reports and chargebacks trickle in; good
-conduct is assumed after 30.
-"""
 
 _ADMIT = int(Action.ADMIT)
 _STATUS = [HTTP_STATUS[a] for a in Action]

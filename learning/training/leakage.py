@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+# Balanced accuracy (the AUC of a single yes/no question) from which a column is taken to be the
+# label.
 DECIDES_ALONE = 0.995
-"""Balanced accuracy (the AUC of a single yes/no question) from which a column is taken to be the
-label.
-"""
 
 
 class TrainingError(Exception):

@@ -14,8 +14,8 @@ from decider.contracts.artifact import Calibration
 from decider.contracts.vocabulary import Tier
 
 Floats = npt.NDArray[np.float64]
+# Share of abusive requests caught, at which false throttles are compared.
 CATCH = 0.8
-"""Share of abusive requests caught, at which false throttles are compared."""
 
 
 def platt(raw: Floats, label: Floats, weight: Floats) -> Calibration:

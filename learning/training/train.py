@@ -32,10 +32,12 @@ from learning.traffic.simulate import Scenario, Traffic
 from learning.training import metrics
 from learning.training.leakage import TrainingError, check_label
 
+# Hour of the week at which each run begins: no one hour is the whole training set.
 WEEK_HOURS = (34, 81, 130, 9)
-"""Hour of the week at which each run begins: no one hour is the whole training set."""
+# A Monday at 00:00 UTC, from which the runs' hours count; ages are relative to it.
 MONDAY = 1_789_344_000.0
-"""A Monday at 00:00 UTC, from which the runs' hours count; ages are relative to it."""
+# Directions in which risk may only go; they keep explanations from saying the opposite of what
+# anyone would defend.
 MONOTONE = {
     "abuse_history": 1,
     "chargeback_history": 1,
@@ -46,24 +48,20 @@ MONOTONE = {
     "verified": -1,
     "app_age": -1,
 }
-"""Directions in which risk may only go; they keep explanations from saying the opposite of what
-anyone would defend.
-"""
+# Minutes of simulation say nothing about a week, a day or a full ten minutes, so nothing may be
+# learnt from these.
 UNTAUGHT = ("hour_of_week", "quota_used", "rate_600s")
-"""Minutes of simulation say nothing about a week, a day or a full ten minutes, so nothing may be
-learnt from these.
-"""
+# The state of a service is no evidence against an app; risk does not see it, the policy does.
 NOT_OF_THE_APP = (
     "service_utilisation",
     "service_latency_ratio",
     "service_error_share",
     "feedback_age",
 )
-"""The state of a service is no evidence against an app; risk does not see it, the policy does."""
 RISK_ROUNDS, VALUE_ROUNDS, LEAVES = 200, 80, 31
 SHAP_ROWS = 1_000
+# Length and population of each of the four runs.
 SECONDS, APPS = 240.0, 2_000
-"""Length and population of each of the four runs."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,8 +25,8 @@ from learning.logs import playback
 from learning.logs.access_log import LogError
 from learning.logs.playback import ReplayError
 
+# Apps the private engine tracks.
 CAPACITY = 200_000
-"""Apps the private engine tracks."""
 
 
 class Command(BaseCommand):

@@ -20,8 +20,8 @@ from control.models import App, Tenant
 from decider.contracts.store import Profile
 from learning.traffic import world
 
+# Seed of the demo world, of which the demo traffic is made too.
 SEED = 7
-"""Seed of the demo world, of which the demo traffic is made too."""
 APPS = 3000
 
 

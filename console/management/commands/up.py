@@ -30,13 +30,13 @@ from control.config import changes
 from control.deciders import keys
 from control.errors import KeysError
 
+# Free disk without which nothing is started.
 NEEDED_BYTES = 2_000_000_000
-"""Free disk without which nothing is started."""
+# How long an earlier run may take to end, when it is already ending.
 LOCK_WAIT_S = 20.0
-"""How long an earlier run may take to end, when it is already ending."""
 WATCH_EVERY_S = 1.0
+# A cold compiler on a busy machine needs minutes; usually it is seconds.
 UP_WITHIN_S = 240.0
-"""A cold compiler on a busy machine needs minutes; usually it is seconds."""
 
 
 class Stopped(Exception):

@@ -30,10 +30,10 @@ from monitoring.guardrails import Verdict, judge
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractUser
 
+# Config changes listed beside the bursts, the latest.
 MOST_CHANGES = 8
-"""Config changes listed beside the bursts, the latest."""
+# From this age of the newest stored decision the page says that it is behind.
 LATE_S = 30.0
-"""From this age of the newest stored decision the page says that it is behind."""
 
 
 @dataclass(frozen=True, slots=True)

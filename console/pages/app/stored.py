@@ -25,17 +25,17 @@ from decisions.search.filters import REFUSED
 from decisions.search.lookup import DAY_S
 
 BUCKET_S = 1_800.0
+# What "now" means in the finding.
 RECENT_S = 600.0
-"""What "now" means in the finding."""
 LATEST = 10
 LABELS_S = 30 * DAY_S
 _ALWAYS = (Kind.FALSE_THROTTLE, Kind.CORRECT_REFUSAL, Kind.FRAUD)
+# A credential not seen in this time before the day shown is new.
 LOOK_BACK_S = 6 * DAY_S
-"""A credential not seen in this time before the day shown is new."""
 ENDPOINTS, MARKS, BURSTS, NEW_TOKENS = 8, 3, 3, 6
 FLOOR, HEIGHT = 136.0, 100.0
+# Where the two charts stand, pixels from the top.
 ALL_FLOOR, ALL_HEIGHT = 208.0, 34.0
-"""Where the two charts stand, pixels from the top."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,8 +33,8 @@ from control.errors import ControlError, NotAllowed, Refused
 from control.policies.effective import Subject
 from decisions.outcomes import reports
 
+# Shown on the page, latest first.
 OUTCOMES = 8
-"""Shown on the page, latest first."""
 
 
 @require_GET

@@ -21,10 +21,10 @@ from decisions.search import credentials, facet_counts, lookup
 from decisions.search.filters import DAY_S, Filters
 from decisions.search.lookup import Reading
 
+# A decision so young may still be on its way from its decider.
 ARRIVES_S = 30.0
-"""A decision so young may still be on its way from its decider."""
+# An id of so much later than now was made by a broken clock, or by hand.
 AHEAD_S = 60.0
-"""An id of so much later than now was made by a broken clock, or by hand."""
 MINUTE_S, NEAR_S, SIMILAR = 60.0, 900.0, 8
 
 

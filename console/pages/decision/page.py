@@ -32,10 +32,10 @@ from explain.shap.waterfall import Waterfall
 from explain.text import reason_codes, stages, verdict
 from explain.text.stages import Step
 
+# The timeline: seconds either side of the decision, and of a column.
 SIDE_S, BUCKET_S = 120.0, 5.0
-"""The timeline: seconds either side of the decision, and of a column."""
+# An explanation not there after this time is said to be late.
 PATIENCE_S = 120.0
-"""An explanation not there after this time is said to be late."""
 
 
 @dataclass(frozen=True, slots=True)

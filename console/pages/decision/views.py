@@ -32,8 +32,8 @@ from explain.forecast import track_record
 
 log = logging.getLogger("sluice.explain")
 
+# How often an open page asks for its explanation before it says that none comes.
 POLLS = 45
-"""How often an open page asks for its explanation before it says that none comes."""
 
 
 def _found(decision_id: str) -> Decision:

@@ -19,13 +19,12 @@ from decisions.counts.aggregate import Cell
 from decisions.models import Decision
 from decisions.search import lookup
 
+# A bucket this long over is complete: what ingest has not stored by then counts as lost or late.
 SETTLED_S = 60.0
-"""A bucket this long over is complete: what ingest has not stored by then counts as lost or late.
-"""
 
 
+# A rate over less than this, or than a quarter of a bucket, is mostly noise.
 _BEGUN_S = 15.0
-"""A rate over less than this, or than a quarter of a bucket, is mostly noise."""
 
 
 @dataclass(frozen=True)
@@ -173,10 +172,9 @@ def forget() -> None:
     _settled.clear()
 
 
+# Complete buckets by width and start; each worker process remembers its own, so nothing unpickled
+# comes over a wire.
 _settled: dict[tuple[int, int], list[Cell]] = {}
-"""Complete buckets by width and start; each worker process remembers its own, so nothing unpickled
-comes over a wire.
-"""
 _MOST_SETTLED = 1_000
 
 

@@ -13,12 +13,12 @@ from console.pages.home.mix import Mix
 from decider.contracts.vocabulary import Action, Stage
 from decisions.counts import aggregate
 
+# Bottom to top: from the mildest.
 _REFUSALS = (Action.DEFER, Action.BATCH, Action.SHED, Action.BLOCK)
-"""Bottom to top: from the mildest."""
 _TABLE_ROWS = 7
 _PLOT_TOP, _PLOT_HEIGHT = 34, 264
+# Baselines of the labels above the plot, so that neighbours do not overlap, px.
 _MARK_LINES = (12, 26, 50)
-"""Baselines of the labels above the plot, so that neighbours do not overlap, px."""
 
 
 @dataclass(frozen=True)

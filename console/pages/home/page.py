@@ -34,11 +34,11 @@ from monitoring.fleet import Fleet, ServiceLoad
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractUser
 
+# The page shows up to this long ago: ingest needs a moment.
 SETTLE_S = 5.0
-"""The page shows up to this long ago: ingest needs a moment."""
 NOW_S = 60
+# An installation with less history than this opens on the shortest range.
 _FRESH_S = 3_600.0
-"""An installation with less history than this opens on the shortest range."""
 _ACTIONS = 7
 _DEFAULT_TARGET = 0.85
 

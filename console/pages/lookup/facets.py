@@ -13,8 +13,8 @@ from decisions.counts.estimate import NOTHING, Estimate
 from decisions.search.facet_counts import Counted, sums
 from decisions.search.filters import DIMENSIONS, REFUSED, Dimension, Filters, Value
 
+# Values shown of a dimension without fixed values; those chosen are always shown.
 MOST = 8
-"""Values shown of a dimension without fixed values; those chosen are always shown."""
 Address = Callable[[Filters], str]
 _ACTIONS = (Action.DEFER, Action.BATCH, Action.SHED, Action.BLOCK, Action.ADMIT)
 

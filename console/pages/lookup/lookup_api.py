@@ -22,8 +22,8 @@ from decisions.models import Decision
 from decisions.search import lookup
 from decisions.search.lookup import TOKEN, Reading
 
+# Decisions of a request whose apps are told.
 MOST = 50
-"""Decisions of a request whose apps are told."""
 KINDS = ("decision", "request", "app", "apps", "tenant", "token", "receipt", "nothing")
 
 

@@ -25,8 +25,8 @@ from decisions.search.filters import Filters
 from decisions.search.lookup import Reading
 from explain.text import short_reason
 
+# Readings that select many decisions, so that counts, facets and a histogram say something.
 COUNTED = ("all", "app", "apps", "tenant", "token")
-"""Readings that select many decisions, so that counts, facets and a histogram say something."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ from decider.contracts.ids import parse_decision_id
 from decisions.search import credentials, lookup
 from decisions.search.lookup import Reading
 
+# Characters; a credential a decider takes is not longer.
 LONGEST = 8_192
-"""Characters; a credential a decider takes is not longer."""
 NOT_YOURS = "Looking up a token needs the right to see token digests. Support and auditors have it."
 IN_ADDRESS = (
     "It is, or looks like, a credential or a receipt, which has no place in an address. Send it in"

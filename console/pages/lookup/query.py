@@ -22,8 +22,8 @@ from decisions.search.filters import (
     Value,
 )
 
+# Characters of a wrong value that are repeated.
 _SHOWN = 40
-"""Characters of a wrong value that are repeated."""
 
 
 @dataclass(frozen=True, slots=True)

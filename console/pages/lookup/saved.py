@@ -17,8 +17,8 @@ from decisions.models.decision import SavedSearch
 from decisions.search import credentials
 from decisions.search.lookup import READINGS, TOKEN
 
+# Of one person.
 MOST = 50
-"""Of one person."""
 LONGEST_NAME = 60
 
 

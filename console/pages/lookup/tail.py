@@ -16,12 +16,11 @@ from console.pages.lookup.page import Row
 from decisions.search import lookup
 from decisions.search.lookup import Filters, Reading
 
+# Rows of a tail; older ones fall off its end.
 MOST = 200
-"""Rows of a tail; older ones fall off its end."""
+# How far a tail is behind: while all goes well every node's batch is stored within it. Waiting
+# longer would miss less and show later; a tail is for watching, and the list is for finding.
 BEHIND_S = 3.0
-"""How far a tail is behind: while all goes well every node's batch is stored within it. Waiting
-longer would miss less and show later; a tail is for watching, and the list is for finding.
-"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,10 +25,9 @@ from decider.contracts.ids import format_decision_id
 from decisions.search import lookup
 from decisions.search.lookup import READINGS, Filters, Reading
 
+# What a search shows, in the log of looks; the same for the tail, so that what it adds of an app is
+# no look of its own.
 LOOK = "lookup results"
-"""What a search shows, in the log of looks; the same for the tail, so that what it adds of an app
-is no look of its own.
-"""
 
 
 @sensitive_post_parameters("q")

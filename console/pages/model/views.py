@@ -17,8 +17,8 @@ from decider.contracts.features import FEATURES, INDEX
 from decider.contracts.vocabulary import Tier
 from explain.shap import importance, model_files
 
+# Hex digits of a model's digest in the address.
 DIGITS = 12
-"""Hex digits of a model's digest in the address."""
 
 
 @dataclass(frozen=True, slots=True)

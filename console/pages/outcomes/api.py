@@ -26,8 +26,8 @@ from decisions.models.outcome import Kind
 from decisions.outcomes import disputes
 from decisions.outcomes import reports as outcome_reports
 
+# A dispute, and whether it was open (o) or decided (d) when it was listed.
 _PLACE = re.compile(r"([0-9]{1,18})([od])")
-"""A dispute, and whether it was open (o) or decided (d) when it was listed."""
 _REASON = {"max_length": chain.REASON_MAX, "trim_whitespace": True}
 
 

@@ -22,8 +22,8 @@ from decisions.outcomes.csv_file import LineProblem
 
 _VIEW = "decisions.view_outcome"
 LATEST = 25
+# Problems of a file shown at most.
 SHOWN = 50
-"""Problems of a file shown at most."""
 
 
 class UploadForm(forms.Form):

@@ -16,8 +16,8 @@ from decider.refusal import receipt as receipts
 from decider.refusal.receipt import Key, Receipt, ReceiptError
 from decisions.search import lookup
 
+# Nothing shorter is a receipt; a longer word is a credential.
 _FORM = re.compile(r"[\w-]{90,300}", re.ASCII)
-"""Nothing shorter is a receipt; a longer word is a credential."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,14 +33,13 @@ log = logging.getLogger(__name__)
 
 WINDOW = timedelta(hours=1)
 MOST_ROWS = 4_000
+# Time a preview may take; what was decided again until then is a fair sample, because the order is
+# random.
 MOST_S = 2.5
-"""Time a preview may take; what was decided again until then is a fair sample, because the order is
-random.
-"""
 RISKY = 0.9
 EXAMPLES = 4
+# The last 32 bits of a UUIDv7 are random, so they pick a uniform sample without sorting.
 _TAIL = "('x' || right(decisions_decision.id::text, 8))::bit(32)::bigint"
-"""The last 32 bits of a UUIDv7 are random, so they pick a uniform sample without sorting."""
 
 Turn = Literal["engage", "clear"]
 

@@ -16,8 +16,8 @@ from learning.training.leakage import TrainingError
 from rollouts import registry
 
 REASON = "The first model of a new installation, trained on simulated traffic"
+# Scenarios that training simulates.
 RUNS = 4
-"""Scenarios that training simulates."""
 
 
 class Command(BaseCommand):
