@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from decider.contracts.config import Config, Switch
+from decider.contracts.config import ALL_ML, OBSERVE_ONLY, Config, Switch
 from decider.contracts.store import NodeStatus
 from decider.contracts.units import span
 from decider.contracts.vocabulary import ML_STATE_TEXT, MlState
@@ -32,7 +32,7 @@ BACKLOG_S = 30.0
 FEW = 10
 MOST = 6
 
-SWITCH_NAMES = {"all_ml": "All ML", "observe_only": "Observe only"}
+SWITCH_NAMES = {ALL_ML: "All ML", OBSERVE_ONLY: "Observe only"}
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ def _behind(newest: int, own: int) -> str:
 
 
 def _ml(fleet: Fleet) -> list[Item]:
-    if fleet.engaged("all_ml"):
+    if fleet.engaged(ALL_ML):
         return []
     if fleet.config and fleet.config.model is None:
         return [
@@ -227,7 +227,7 @@ def _switch(switch: Switch, now: float) -> Item:
     )
     effect = (
         "The fallback limiter decides everything."
-        if switch.name == "all_ml"
+        if switch.name == ALL_ML
         else "Decisions are recorded, and everything is admitted."
     )
     return Item(75, "switch", f"Switch “{name}” is engaged {end}", effect, "SRE", "switches")

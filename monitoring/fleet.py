@@ -97,11 +97,11 @@ class Fleet:
     @property
     def switches(self) -> tuple[configs.Switch, ...]:
         """Kill switches in force now; one past its end clears by itself on every decider."""
-        engaged = self.config.switches if self.config else []
-        return tuple(switch for switch in engaged if switch.until is None or switch.until > self.at)
+        return tuple(configs.in_force(self.config.switches, self.at)) if self.config else ()
 
-    def engaged(self, name: str) -> bool:
-        return any(switch.name == name for switch in self.switches)
+    def engaged(self, name: configs.SwitchName) -> bool:
+        """Return whether the kill switch `name` is in force now."""
+        return self.config is not None and configs.engaged(self.config, name, self.at)
 
     @property
     def ingest_lag_s(self) -> float | None:

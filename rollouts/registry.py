@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from pathlib import Path
 
 import msgspec
@@ -19,6 +17,7 @@ from control.errors import ControlError, Refused
 from control.models import ConfigVersion
 from decider.contracts.artifact import Artifact, ArtifactError, digest_of
 from decider.contracts.config import ModelRef
+from decider.contracts.files import write_atomically
 from decider.scoring.model import Model
 from rollouts.models import ModelVersion
 
@@ -119,16 +118,9 @@ def _keep(path: Path, data: bytes) -> None:
     """
     if path.exists() and digest_of(path.read_bytes()) == path.name:
         return
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with draft.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
+        write_atomically(path, data)
     except OSError as error:
-        draft.unlink(missing_ok=True)
         raise ControlError(
             f"The model cannot be kept in {path.parent}: {error.strerror or error}."
         ) from error

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from django.urls import reverse
 
 from console.display import format as fmt
+from decider.contracts.config import ALL_ML
 from decider.contracts.vocabulary import MlState
 from monitoring import fleet as fleets
 
@@ -83,7 +84,7 @@ def of(fleet: fleets.Fleet) -> tuple[Cell, ...]:
 
 def _ml(fleet: fleets.Fleet) -> Cell:
     label, href = LABELS[0], reverse("switches")
-    if fleet.engaged("all_ml"):
+    if fleet.engaged(ALL_ML):
         return Cell(label, href, "bad", "Off, fallback limiter", bad=True)
     if not fleet.nodes:
         return Cell(label, href, "off", "No decider reports", bad=bool(fleet.lost))

@@ -24,7 +24,7 @@ from control.errors import ControlError, Refused
 from control.models import ConfigVersion
 from decider.contracts import config as document
 from decider.contracts import defaults
-from decider.contracts.config import Config, ConfigError, Switch
+from decider.contracts.config import Config, ConfigError, in_force
 
 log = logging.getLogger(__name__)
 
@@ -39,11 +39,6 @@ def current() -> Config:
     if (row := latest()) is None:
         raise Refused("There is no config version yet. `manage.py seed` makes the first one.")
     return document.decode(bytes(row.payload))
-
-
-def in_force(switches: list[Switch], now: float) -> list[Switch]:
-    """Those that have not ended by themselves at `now` (unix seconds)."""
-    return [s for s in switches if s.until is None or s.until > now]
 
 
 def make(

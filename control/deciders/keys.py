@@ -9,7 +9,6 @@ with it can still be read.
 
 from __future__ import annotations
 
-import os
 import secrets
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from control.errors import KeysError
 from decider.contracts import config
+from decider.contracts.files import create_atomically
 
 KEY_BYTES = 32
 
@@ -79,24 +79,9 @@ def _check_pair(directory: Path) -> None:
 
 
 def _create(path: Path, raw: bytes) -> None:
-    """Writes a new file with mode 0600 in one step: a reader never sees half a key, and the first
-    writer wins.
-    """
-    if path.exists():
-        return
-    draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(handle, "w") as file:
-            file.write(raw.hex() + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            os.link(draft, path)
-        except FileExistsError:
-            return
-    finally:
-        draft.unlink(missing_ok=True)
+    """Write a new key file that only its owner may read; keep one that is there already."""
+    if not path.exists():
+        create_atomically(path, f"{raw.hex()}\n".encode("ascii"), mode=0o600)
 
 
 def _read(path: Path) -> bytes:

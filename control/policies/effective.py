@@ -11,7 +11,17 @@ from functools import lru_cache
 
 from control.models import ConfigVersion
 from decider.contracts import config as document
-from decider.contracts.config import ActionWeights, Config, ConfigError, Override, Service, Switch
+from decider.contracts.config import (
+    ALL_ML,
+    OBSERVE_ONLY,
+    ActionWeights,
+    Config,
+    ConfigError,
+    Override,
+    Service,
+    Switch,
+    in_force,
+)
 from decider.contracts.vocabulary import Action, Tier
 from decider.whatif.plan import lists_of, plan_of
 
@@ -86,7 +96,7 @@ def overrides(config: Config, app: str, tenant: str, now: float) -> list[Overrid
     """All overrides about an app or its tenant that have not expired, the one that counts first."""
     about = {("app", app), ("tenant", tenant)}
     latest_first = [
-        o for o in reversed(config.overrides) if (o.kind, o.subject) in about and now < o.until
+        o for o in reversed(in_force(config.overrides, now)) if (o.kind, o.subject) in about
     ]
     return sorted(latest_first, key=lambda o: o.kind != "app")
 
@@ -102,13 +112,12 @@ def effect(override: Override) -> str:
 
 def _switches(config: Config, history: _History, now: float) -> Iterable[Line]:
     words = {
-        "all_ml": ("ML ranking", "Off, fallback limiter"),
-        "observe_only": ("Observe only", "Every answer is admit"),
+        ALL_ML: ("ML ranking", "Off, fallback limiter"),
+        OBSERVE_ONLY: ("Observe only", "Every answer is admit"),
     }
-    for s in config.switches:
-        if s.until is None or now < s.until:
-            name, value = words[s.name]
-            yield Line(name, value, "Kill switch", "switch", history.set_by(_of_switch(s)), s.until)
+    for s in in_force(config.switches, now):
+        name, value = words[s.name]
+        yield Line(name, value, "Kill switch", "switch", history.set_by(_of_switch(s)), s.until)
 
 
 def _of_switch(switch: Switch) -> Reading:

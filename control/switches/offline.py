@@ -10,7 +10,6 @@ top.
 from __future__ import annotations
 
 import logging
-import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,7 +27,8 @@ from control.errors import ControlError, KeysError, Refused, StoreUnavailable
 from control.models import ConfigVersion
 from control.switches import offline_journal, switches
 from decider.contracts import config as document
-from decider.contracts.config import Config, ConfigError
+from decider.contracts.config import Config, ConfigError, in_force
+from decider.contracts.files import write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -132,11 +132,9 @@ def node_files(patterns: list[str]) -> list[Path]:
 
 
 def write_file(path: Path, signed: bytes) -> Path:
-    """Replaces a node's switch file in one step. Raises ControlError."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    """Replace a node's switch file in one step. Raises ControlError."""
     try:
-        draft.write_bytes(signed)
-        draft.replace(path)
+        write_atomically(path, signed)
     except OSError as error:
         raise ControlError(f"{path} cannot be written: {error.strerror or error}.") from error
     return path
@@ -292,7 +290,7 @@ def _adopt(config: Config, signed: bytes) -> str:
 def _follow(config: Config, row: ConfigVersion, reason: str) -> None:
     """Makes the switch history agree with an adopted document."""
     now = row.made_at
-    wanted = {s.name: _time(s.until) for s in changes.in_force(config.switches, now.timestamp())}
+    wanted = {s.name: _time(s.until) for s in in_force(config.switches, now.timestamp())}
     there = switches.engaged(now)
     for name in there.keys() - wanted.keys():
         switches.record("clear", name, by=SYSTEM, reason=reason, until=None, version=row)

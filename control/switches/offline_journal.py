@@ -5,7 +5,6 @@ A file is written whole or not at all, and moves to `done/` only after PostgreSQ
 
 from __future__ import annotations
 
-import os
 import uuid
 from pathlib import Path
 from typing import Literal
@@ -14,6 +13,7 @@ import msgspec
 from django.conf import settings
 
 from control.errors import ControlError
+from decider.contracts.files import write_atomically
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -37,14 +37,8 @@ def directory() -> Path:
 def write(entry: Entry) -> Path:
     """Keeps an entry on disk, flushed. Raises ControlError when the disk does not take it."""
     path = directory() / f"{entry.version:012d}-{uuid.uuid4().hex[:8]}.json"
-    draft = path.with_suffix(".draft")
     try:
-        directory().mkdir(parents=True, exist_ok=True)
-        with draft.open("wb") as file:
-            file.write(msgspec.json.encode(entry))
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
+        write_atomically(path, msgspec.json.encode(entry))
     except OSError as error:
         raise ControlError(
             f"The journal in {directory()} cannot be written: {error.strerror or error}."

@@ -14,7 +14,7 @@ from control.audit.actors import Actor
 from control.config import changes
 from control.errors import NotAllowed, Refused
 from control.models import ConfigVersion, SwitchFlip
-from decider.contracts.config import Config, Switch, SwitchName
+from decider.contracts.config import ALL_ML, Config, Switch, SwitchName, in_force
 
 Verb = Literal["engage", "extend", "clear"]
 PERMISSION = "control.engage_switch"
@@ -46,7 +46,7 @@ CATALOGUE: dict[str, SwitchKind] = {
     kind.name: kind
     for kind in (
         SwitchKind(
-            name="all_ml",
+            name=ALL_ML,
             label="All ML",
             effect="The fallback limiter decides everything",
             consequence="The fallback limiter will decide, in all regions, for all tiers.",
@@ -129,7 +129,7 @@ def edited(config: Config, verb: Verb, name: str, until: float | None) -> Config
     the state the verb needs.
     """
     label, now = kind(name).label, timezone.now().timestamp()
-    is_engaged = any(s.name == name for s in changes.in_force(config.switches, now))
+    is_engaged = any(s.name == name for s in in_force(config.switches, now))
     if verb == "engage" and is_engaged:
         raise Refused(f"“{label}” is engaged already. It can be extended or cleared.")
     if verb != "engage" and not is_engaged:

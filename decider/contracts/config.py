@@ -7,7 +7,8 @@ between two requests.
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from collections.abc import Iterable
+from typing import Annotated, Final, Literal, Protocol, TypeVar
 
 import msgspec
 from cryptography.exceptions import InvalidSignature
@@ -22,6 +23,9 @@ Positive = Annotated[float, Meta(gt=0, le=1e12)]
 FiveShares = tuple[Share, Share, Share, Share, Share]
 NotNegative = Annotated[float, Meta(ge=0, le=1e12)]
 SwitchName = Literal["all_ml", "observe_only"]
+# The switches by name. `engaged` says whether one is in force.
+ALL_ML: Final = "all_ml"
+OBSERVE_ONLY: Final = "observe_only"
 
 
 class ConfigError(Exception):
@@ -243,3 +247,36 @@ def check(config: Config) -> None:
     times += [entry.until for entry in config.lists if entry.until is not None]
     if not all(math.isfinite(t) for t in times):
         raise ConfigError("a time is not a finite number")
+
+
+class _Ending(Protocol):
+    """A switch, an override or a list entry: a rule that may end by itself."""
+
+    @property
+    def until(self) -> float | None: ...
+
+
+_Rule = TypeVar("_Rule", bound=_Ending)
+
+
+def in_force(rules: Iterable[_Rule], now: float) -> list[_Rule]:
+    """Return the rules that have not ended by themselves at `now` (unix seconds).
+
+    A rule ends at its `until`, not after it, on every decider and page alike.
+    """
+    return [rule for rule in rules if rule.until is None or now < rule.until]
+
+
+def engaged(config: Config, name: SwitchName, now: float) -> bool:
+    """Return whether the kill switch `name` is in force at `now` (unix seconds)."""
+    return now < engaged_until(config, name)
+
+
+def engaged_until(config: Config, name: SwitchName) -> float:
+    """Return the unix time at which the kill switch `name` clears by itself.
+
+    0 when it is clear, infinity when it stays until someone clears it. A switch may stand in the
+    document more than once; the latest end counts.
+    """
+    ends = [math.inf if s.until is None else s.until for s in config.switches if s.name == name]
+    return max(ends, default=0.0)

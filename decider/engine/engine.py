@@ -15,7 +15,7 @@ from itertools import starmap
 import numpy as np
 
 from decider import policy
-from decider.contracts.config import Config
+from decider.contracts.config import ALL_ML, OBSERVE_ONLY, Config, engaged_until
 from decider.contracts.event import Event
 from decider.contracts.features import N_FEATURES, SCHEMA
 from decider.contracts.ids import random_tails, token_digest
@@ -145,8 +145,8 @@ class Engine:
         self.router, self.rules, self.shared = router, rules, shared
         self.arena.hold(region=shared, subjects=found, rules=rules)
         self._ml_off_until, self._observe_until = (
-            _until(config, "all_ml"),
-            _until(config, "observe_only"),
+            engaged_until(config, ALL_ML),
+            engaged_until(config, OBSERVE_ONLY),
         )
         self.config, self.model = config, model
 
@@ -534,14 +534,6 @@ class Engine:
     def apps(self) -> int:
         """Tracked apps."""
         return int(self.state.meta[app_state.M_USED])
-
-
-def _until(config: Config, switch: str) -> float:
-    """Unix time until which a switch is engaged: 0 when it is clear, inf when it stays until
-    someone clears it.
-    """
-    engaged = [np.inf if s.until is None else s.until for s in config.switches if s.name == switch]
-    return max(engaged, default=0.0)
 
 
 _LIVE = MlState.LIVE

@@ -8,7 +8,6 @@ own disk at start. All go through `offer`, so all are verified alike.
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -18,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from decider.contracts import config as configs
 from decider.contracts.artifact import ArtifactError
 from decider.contracts.config import Config, ConfigError
+from decider.contracts.files import write_atomically
 from decider.contracts.store import Ack
 from decider.engine.engine import Engine
 from decider.scoring.model import Model
@@ -25,14 +25,6 @@ from decider.scoring.model import Model
 # Digest to artifact bytes, None when the store has none. Raises OSError when the store is out of
 # reach.
 FetchModel = Callable[[str], Awaitable[bytes | None]]
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Writes a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_bytes(data)
-    draft.replace(path)
 
 
 class Keeper:
@@ -55,6 +47,8 @@ class Keeper:
         self._file_seen: tuple[int, int] | None = None
         self._refused = b""
         self._loading: asyncio.Task[None] | None = None
+        self._saving: asyncio.Task[None] | None = None
+        self._unsaved: bytes | None = None
 
     @property
     def version(self) -> int:
@@ -170,6 +164,23 @@ class Keeper:
         self.acks.put_nowait(ack)
 
     def _remember(self, data: bytes) -> None:
+        """Keep a document on disk for the next start; no decision waits for the disk."""
+        self._unsaved = data
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # no loop, so nothing that could wait
+            self._save(data)
+            return
+        if self._saving is None or self._saving.done():
+            self._saving = loop.create_task(self._save_newest())
+
+    async def _save_newest(self) -> None:
+        """Write the newest document. One that comes meanwhile is written next, never before."""
+        while (data := self._unsaved) is not None:
+            self._unsaved = None
+            await asyncio.to_thread(self._save, data)
+
+    def _save(self, data: bytes) -> None:
         try:
             write_atomically(self.data / "config.bin", data)
         except OSError as error:

@@ -25,6 +25,7 @@ from typing import BinaryIO
 import msgspec
 import redis
 
+from decider.contracts.files import write_atomically
 from decider.contracts.requests import Outcome
 from decider.contracts.store import OUTCOMES_MAXLEN, OUTCOMES_STREAM
 
@@ -151,9 +152,7 @@ class Tail:
         if self._offset >= TRUNCATE_AT and os.fstat(self._file.fileno()).st_size == self._offset:
             self._file.truncate(0)
             self._offset = 0
-        draft = self._place.with_suffix(".tmp")
-        draft.write_text(f"{self._inode} {self._offset}\n")
-        draft.replace(self._place)
+        write_atomically(self._place, f"{self._inode} {self._offset}\n".encode())
 
     def close(self) -> None:
         if self._file is not None:

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from decider.contracts import config as configs
 from decider.contracts import defaults
+from decider.contracts.files import write_atomically
 from decider.contracts.requests import CheckRequest, Outcome
 from decider.contracts.store import Profile
 from decider.contracts.vocabulary import Action, MlState
@@ -24,7 +25,7 @@ from decider.engine import kernels
 from decider.engine.engine import Engine
 from decider.engine.quota import POOL_SHARE
 from decider.http.server import HttpServer
-from decider.node.config_keeper import Keeper, write_atomically
+from decider.node.config_keeper import Keeper
 from decider.node.store_sync import Link
 from decider.refusal.client import Teller
 from decider.scoring import model

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from decider.contracts.config import Config, ListEntry, Override
+from decider.contracts.config import Config, ListEntry, Override, in_force
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,19 +53,11 @@ def lists_of(config: Config, *, app: str, tenant: str, now: float) -> list[ListE
     request and are not here.
     """
     about = {("app", app), ("tenant", tenant)}
-    return [
-        e
-        for e in config.lists
-        if (e.kind, e.subject) in about and (e.until is None or now < e.until)
-    ]
+    return [e for e in in_force(config.lists, now) if (e.kind, e.subject) in about]
 
 
 def _last(overrides: list[Override], kind: str, subject: str, now: float) -> Override | None:
     return next(
-        (
-            o
-            for o in reversed(overrides)
-            if o.kind == kind and o.subject == subject and now < o.until
-        ),
+        (o for o in reversed(in_force(overrides, now)) if o.kind == kind and o.subject == subject),
         None,
     )

@@ -11,7 +11,7 @@ import numpy as np
 from msgspec import structs
 
 from decider import policy
-from decider.contracts.config import Config, ListEntry, Override
+from decider.contracts.config import Config, ListEntry, Override, in_force
 from decider.contracts.event import Event
 from decider.contracts.signals import INDEX as S
 from decider.contracts.signals import unpack
@@ -51,11 +51,9 @@ def at(config: Config, event: Event, now: float) -> Config:
     """
     return structs.replace(
         config,
-        switches=[s for s in config.switches if s.until is None or now < s.until],
-        overrides=[o for o in config.overrides if now < o.until and _concerns(o, event)],
-        lists=[
-            e for e in config.lists if (e.until is None or now < e.until) and _concerns(e, event)
-        ],
+        switches=in_force(config.switches, now),
+        overrides=[o for o in in_force(config.overrides, now) if _concerns(o, event)],
+        lists=[e for e in in_force(config.lists, now) if _concerns(e, event)],
     )
 
 

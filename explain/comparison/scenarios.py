@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from control.config import documents
 from decider.contracts.artifact import ArtifactError
-from decider.contracts.config import Config
+from decider.contracts.config import ALL_ML, Config, engaged
 from decider.contracts.event import Event
 from decider.contracts.features import FEATURES, format_value
 from decider.contracts.vocabulary import ML_STATE_TEXT, REASONS, Action, MlState, Reason, Stage
@@ -162,7 +162,7 @@ def _then(d: Decision, event: Event, config: Config | None) -> World:
 
 
 def _ml_state(config: Config, now: float) -> MlState:
-    if any(s.name == "all_ml" and (s.until is None or s.until > now) for s in config.switches):
+    if engaged(config, ALL_ML, now):
         return MlState.SWITCHED_OFF
     return MlState.LIVE if config.model else MlState.NO_MODEL
 

@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from decider.contracts import artifact, features
 from decider.contracts.artifact import Artifact, ModelCard
+from decider.contracts.files import write_atomically
 from decider.contracts.vocabulary import Tier
 from decider.scoring.model import make_golden
 from learning.traffic import services, simulate
@@ -380,11 +381,8 @@ def describe(trained: Trained) -> str:
 
 def write(trained: Trained, folder: Path) -> Path:
     """Stores the artifact under its digest; a half-written file never has that name."""
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / trained.digest
-    part = folder / f".{trained.digest}.part"
-    part.write_bytes(trained.data)
-    part.replace(path)
+    write_atomically(path, trained.data)
     return path
 
 

@@ -50,3 +50,24 @@ def test_what_was_signed_and_is_no_document_is_refused(payload: bytes) -> None:
 def test_no_byte_can_be_changed(data: bytes) -> None:
     with pytest.raises(config.ConfigError):
         config.verify(data, TRUSTED)
+
+
+@pytest.mark.parametrize(
+    ("ends", "expected"),
+    [
+        ([], False),
+        ([None], True),
+        ([1_000.5], True),
+        ([1_000.0], False),  # a switch ends at its `until`, not after it
+        ([999.0], False),
+        ([999.0, None], True),
+        ([2_000.0, 999.0], True),
+    ],
+)
+def test_a_switch_is_engaged_until_its_latest_end(ends: list[float | None], expected: bool) -> None:
+    document = msgspec.structs.replace(
+        defaults.config(7, 0.0), switches=[config.Switch(config.ALL_ML, end) for end in ends]
+    )
+    assert config.engaged(document, config.ALL_ML, 1_000.0) is expected
+    assert bool(config.in_force(document.switches, 1_000.0)) is expected
+    assert not config.engaged(document, config.OBSERVE_ONLY, 1_000.0)

@@ -13,6 +13,7 @@ from decider.contracts import artifact as artifacts
 from decider.contracts import config as configs
 from decider.contracts import defaults
 from decider.contracts.config import Config, ModelRef
+from decider.contracts.files import write_atomically
 from decider.contracts.requests import CheckRequest
 from decider.engine.engine import Engine
 from decider.node import config_keeper
@@ -111,7 +112,7 @@ def test_a_spoilt_last_good_document_does_not_stop_the_start(tmp_path: Path) -> 
 def test_a_file_on_the_node_is_applied_when_it_appears(tmp_path: Path) -> None:
     kept = made(tmp_path)
     kept.look_at_file()
-    config_keeper.write_atomically(
+    write_atomically(
         tmp_path / "node" / "switch.bin",
         configs.sign(document(4, switches=[configs.Switch("all_ml")]), KEY),
     )

@@ -12,7 +12,7 @@ from console.pages.lookup import page as lookup_page
 from console.pages.lookup.page import Row
 from control.config import documents
 from control.directory import apps as directory
-from decider.contracts.config import Config, TierPolicy
+from decider.contracts.config import Config, TierPolicy, in_force
 from decider.contracts.ids import decision_time, format_decision_id
 from decider.contracts.vocabulary import Action, Tier
 from decisions.counts.estimate import Estimate, total
@@ -168,9 +168,7 @@ def _rules(version: int, document: Config, tier: int | None, at: float) -> Rules
     s = document.sampling
     return Rules(
         version=version,
-        switches=tuple(
-            w.name.replace("_", " ") for w in document.switches if w.until is None or w.until > at
-        ),
+        switches=tuple(w.name.replace("_", " ") for w in in_force(document.switches, at)),
         model=f"{document.model.name} v{document.model.version}" if document.model else "",
         kept=(
             ("Admit", s.admit),

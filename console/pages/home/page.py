@@ -21,6 +21,7 @@ from console.pages.home.mix import RANGES, Mix, Range
 from console.pages.home.mix_chart import Chart, Mark
 from control.audit import app_looks
 from control.models import AuditEntry
+from decider.contracts.config import ALL_ML, OBSERVE_ONLY
 from decider.contracts.vocabulary import Action
 from decisions.models import Decision
 from decisions.outcomes import disputes
@@ -184,9 +185,9 @@ def _headline(report: Fleet | None, items: Sequence[Item], lately: Mix) -> str:
 def _how(report: Fleet, lately: Mix, over: bool) -> str:
     if not report.nodes:
         return "No decider reports"
-    if report.engaged("observe_only"):
+    if report.engaged(OBSERVE_ONLY):
         return "Observing only, everything is admitted"
-    if report.engaged("all_ml"):
+    if report.engaged(ALL_ML):
         return "ML is off, the fallback limiter decides"
     if len(report.without_ml) == len(report.nodes):
         return "Running without ML, the fallback limiter decides"

@@ -1,0 +1,65 @@
+"""Files that other processes read while they are written: whole or not at all, and on the disk."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Put `data` at `path` in one step and flush it to the disk. Make missing folders.
+
+    A reader sees the old file or the new one, never a part. After a power cut the file is one of
+    the two as well: a rename that reaches the disk before the bytes it names would leave an empty
+    file. Raises OSError; the old file then stays, and no draft is left.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = _draft(path, data, mode=0o666)
+    try:
+        draft.replace(path)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise
+    _flush_folder(path.parent)
+
+
+def create_atomically(path: Path, data: bytes, *, mode: int) -> bool:
+    """Put `data` at `path` with these permission bits, unless a file is there already.
+
+    Return whether this call made the file: of several processes the first one wins. Raises OSError.
+    """
+    draft = _draft(path, data, mode=mode)
+    try:
+        # unlike a rename, a link never replaces what another process made meanwhile
+        os.link(draft, path)
+    except FileExistsError:
+        return False
+    finally:
+        draft.unlink(missing_ok=True)
+    _flush_folder(path.parent)
+    return True
+
+
+def _draft(path: Path, data: bytes, *, mode: int) -> Path:
+    """Write a flushed file beside `path` under a name that no other writer uses."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise
+    return draft
+
+
+def _flush_folder(folder: Path) -> None:
+    """Flush a folder's entries: a rename is on the disk only when its folder is."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
