@@ -90,9 +90,9 @@ ALONE = """
 import sys, time
 from pathlib import Path
 sys.path.insert(0, {root!r})
-from console import leash
+from console.local import launch
 from console.local.supervisor import Program, Supervisor
-sleep = leash.command([sys.executable, "-c", "import time; time.sleep(600)"])
+sleep = launch.command([sys.executable, "-c", "import time; time.sleep(600)"])
 it = Supervisor(Path({var!r}), [Program("sleeper", sleep, 1)])
 it.start()
 it.run("sleeper")

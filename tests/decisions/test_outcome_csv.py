@@ -100,7 +100,7 @@ def test_one_bad_line_keeps_all_others_out() -> None:
 
 def test_a_file_over_its_bounds_is_refused(monkeypatch) -> None:
     assert problems(b"x" * (csv_file.LARGEST + 1)) == [(0, "")]
-    monkeypatch.setattr(csv_file.outcomes, "MOST", 1)
+    monkeypatch.setattr(csv_file.reports, "MOST", 1)
     assert problems(GOOD) == [(0, "")]
 
 
