@@ -20,6 +20,27 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("sluice")
 
 
+NEED_SERVERS = frozenset(
+    {"db", "transactional_db", "django_db_reset_sequences", "live_server", "valkey"}
+)
+"""Fixtures of PostgreSQL or Valkey; a test that reaches them through any other one counts too."""
+
+
+def needs_servers(item: pytest.Item) -> bool:
+    """Return whether a test needs PostgreSQL, Valkey, Envoy, a decider or a browser."""
+    marked = any(item.get_closest_marker(name) for name in ("django_db", "parts", "browser"))
+    return marked or not NEED_SERVERS.isdisjoint(getattr(item, "fixturenames", ()))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep the half of the tests that SLUICE_TESTS names: "fast" or "slow"; all without it."""
+    half = os.environ.get("SLUICE_TESTS", "")
+    if half in {"fast", "slow"}:
+        other = [item for item in items if needs_servers(item) == (half == "fast")]
+        items[:] = [item for item in items if needs_servers(item) == (half == "slow")]
+        config.hook.pytest_deselected(items=other)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def append_only_tables_can_be_emptied_between_tests() -> Iterator[None]:
     """The clean-up after a transactional test truncates every table; the triggers that refuse it

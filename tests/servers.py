@@ -16,20 +16,10 @@ from console.local import servers
 
 
 def start() -> None:
-    """Starts what the environment does not already name, and names it there, so that settings and
-    child processes find it.
+    """Start what the environment does not already name, and name it there for settings and child
+    processes.
     """
-    if "SLUICE_VAR" not in os.environ or "SLUICE_TEST_SERVERS" not in os.environ:
-        folder = Path(tempfile.mkdtemp(prefix="sluice-tests-"))
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        os.environ["SLUICE_VAR"] = str(folder)
-        os.environ["SLUICE_TEST_SERVERS"] = "1"
-    folder = Path(os.environ["SLUICE_VAR"])
-    (folder / "static").mkdir(
-        parents=True, exist_ok=True
-    )  # as `collectstatic` leaves it; its absence is a warning
-    os.environ.setdefault("SLUICE_SECRET_KEY", "only-for-tests-" + "0123456789" * 5)
-    os.environ.setdefault("SLUICE_DEBUG", "true")
+    folder = _prepare()
     if "DATABASE_URL" not in os.environ:
         postgres = servers.Postgres(folder / "postgres", servers.free_port(), "test", durable=False)
         _run(postgres, signal.SIGINT)
@@ -39,6 +29,28 @@ def start() -> None:
         valkey = servers.Valkey(folder / "valkey", servers.free_port(), "test", durable=False)
         _run(valkey, signal.SIGTERM)
         os.environ["VALKEY_URL"] = valkey.url()
+
+
+def name_none() -> None:
+    """Name servers that do not exist: whoever asks one fails at once."""
+    _prepare()
+    os.environ["DATABASE_URL"] = "postgresql://nobody@127.0.0.1:1/none"
+    os.environ["VALKEY_URL"] = "redis://127.0.0.1:1/0"
+
+
+def _prepare() -> Path:
+    """Make a temporary folder for this session, or take over the parent's. Return it."""
+    if "SLUICE_VAR" not in os.environ or "SLUICE_TEST_SERVERS" not in os.environ:
+        folder = Path(tempfile.mkdtemp(prefix="sluice-tests-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        os.environ["SLUICE_VAR"] = str(folder)
+        os.environ["SLUICE_TEST_SERVERS"] = "1"
+    folder = Path(os.environ["SLUICE_VAR"])
+    # as `collectstatic` leaves it; its absence is a warning, and warnings are errors here
+    (folder / "static").mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("SLUICE_SECRET_KEY", "only-for-tests-" + "0123456789" * 5)
+    os.environ.setdefault("SLUICE_DEBUG", "true")
+    return folder
 
 
 def _run(part: servers.Postgres | servers.Valkey, stop: signal.Signals) -> None:

@@ -71,6 +71,7 @@ def test_the_ack_says_when_the_last_decision_under_the_old_state_was_made(tmp_pa
             "signature does not match",
         ),
     ],
+    ids=["unknown key", "other schema", "rubbish", "wrong signature"],
 )
 def test_a_bad_document_is_refused_with_its_reason_once_and_the_last_good_one_stays(
     tmp_path: Path, data: bytes, says: str
