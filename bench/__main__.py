@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from importlib import import_module
-from pathlib import Path
 
 import msgspec
 
+import home
 from bench import peers
 from decider import compiled_cache
 
@@ -26,7 +25,7 @@ PARTS = (
 )
 """Modules with a `measure() -> list of rows`, in the order they run."""
 FIELDS = ("name", "figure", "unit", "peer", "peer_figure", "ratio", "target", "met", "conditions")
-RESULT = Path(os.environ.get("SLUICE_VAR", "var")) / "bench.json"
+RESULT = home.var() / "bench.json"
 
 
 def main(wanted: list[str]) -> int:

@@ -175,6 +175,7 @@ def _database() -> Iterator[psycopg.Connection]:
 
 @contextmanager
 def _server(folder: Path) -> Iterator[parts.Postgres]:
+    parts.let_pass(folder)
     server = parts.Postgres(folder / "postgres", parts.free_port(), "bench")
     server.make()
     process = subprocess.Popen(

@@ -59,6 +59,7 @@ def _cores() -> tuple[set[int], set[int]]:
 
 def _servers(stack: ExitStack, folder: Path, cores: set[int]) -> dict[str, str]:
     """Starts PostgreSQL and Valkey on these cores; gives the environment that names them."""
+    parts.let_pass(folder)
     postgres = parts.Postgres(folder / "postgres", parts.free_port(), secrets.token_hex(8))
     valkey = parts.Valkey(folder / "valkey", parts.free_port(), secrets.token_hex(8))
     for part, end in ((postgres, signal.SIGINT), (valkey, signal.SIGTERM)):

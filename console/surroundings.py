@@ -7,8 +7,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from django.core.exceptions import ImproperlyConfigured
 from environs import Env
 
+import home
 from console import environment, parts
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -21,9 +23,20 @@ def prepare() -> None:
     need.
 
     Raises:
-        ImproperlyConfigured: when a variable cannot be read.
+        ImproperlyConfigured: when a variable cannot be read, or the data folder not be written.
     """
-    var = Path(os.environ.get("SLUICE_VAR") or ROOT / "var").resolve()
+    var = home.var()
+    try:
+        var.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        writable = False
+    else:
+        writable = os.access(var, os.W_OK | os.X_OK)
+    if not writable:
+        raise ImproperlyConfigured(
+            f"The data cannot be written to {var}; set SLUICE_HOME to a folder that can:"
+            " SLUICE_HOME=/path/to/folder make run"
+        )
     os.environ["SLUICE_VAR"] = str(var)
     if not os.environ.get("DATABASE_URL"):
         os.environ["DATABASE_URL"] = postgres(var).url()

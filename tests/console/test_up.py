@@ -79,4 +79,4 @@ def test_every_marked_line_of_the_gateways_example_is_filled_in(tmp_path: Path) 
     marked = [line for line in text.splitlines() if "# up: " in line and "port_value" in line]
     assert len(marked) >= 10
     assert all(str(ports[line.rpartition("# up: ")[2]]) in line for line in marked)
-    assert f"path: {tmp_path / 'log.json'}" in text
+    assert f'path: "{tmp_path / "log.json"}"' in text
