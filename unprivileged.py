@@ -23,6 +23,8 @@ from home import HomeError
 
 NOT_COPIED = ("site-packages", "dist-packages", "test", "idlelib", "config-*", "__pycache__")
 """Parts of a standard library that no program of ours imports."""
+SHARED = "shared"
+"""Folder of a copied Python with the library that most of it may be in."""
 
 
 def enter(arguments: Sequence[str]) -> None:
@@ -60,6 +62,8 @@ def enter(arguments: Sequence[str]) -> None:
     }
     for name in [name for name in os.environ if name.startswith("XDG_")]:
         del os.environ[name]
+    if python != Path(sys.executable):
+        os.environ |= loading(python.parents[1])
     home.become(who)
     if arguments[1:2] == ["up"]:
         os.chdir(source)
@@ -141,8 +145,10 @@ def copy_python(
         (draft / "bin").mkdir()
         shutil.copy(Path(sys._base_executable).resolve(), draft / "bin" / name)  # type: ignore[attr-defined]
         for library in (Path(sys.base_prefix) / "lib").glob("lib*.so*"):
-            (draft / "lib").mkdir(exist_ok=True)
-            shutil.copy(library, draft / "lib" / library.name)
+            # apart, as LD_LIBRARY_PATH is for every program and should name this one library
+            place = draft / (SHARED if library.name.startswith("libpython") else "lib")
+            place.mkdir(exist_ok=True)
+            shutil.copy(library, place / library.name)
         (standard / "site-packages").mkdir()
         (standard / "site-packages" / "sluice.pth").write_text(
             f"import site; site.addsitedir({str(libraries)!r})\n"
@@ -155,6 +161,7 @@ def copy_python(
             group=who.pw_gid,
             extra_groups=[],
             cwd="/",
+            env=os.environ | loading(draft),
             capture_output=True,
             check=False,
         )
@@ -168,6 +175,15 @@ def copy_python(
         draft.rename(target)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def loading(copy: Path) -> dict[str, str]:
+    """Return the variable by which a copied Python finds its own library, where it has one: the
+    path in the program itself is that of the original.
+    """
+    before = os.environ.get("LD_LIBRARY_PATH", "")
+    paths = [str(copy / SHARED), *([before] if before else [])]
+    return {"LD_LIBRARY_PATH": ":".join(paths)} if (copy / SHARED).is_dir() else {}
 
 
 def copy_code(folder: Path, who: pwd.struct_passwd) -> Path:

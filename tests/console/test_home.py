@@ -152,7 +152,8 @@ def test_a_python_that_only_root_may_run_is_copied(open_folder: Path, closed: Pa
         "manage.py",
         "up",
         cwd=closed,
-        env=without("SLUICE_VAR", "SLUICE_USER", SLUICE_HOME=str(place)),
+        env=without("SLUICE_VAR", "SLUICE_USER", SLUICE_HOME=str(place))
+        | unprivileged.loading(hidden),
     )
     assert json.loads(said.splitlines()[-1])["python"] == str(place / ".python" / "bin" / name)
 
