@@ -4,7 +4,7 @@ ifndef PYTHON
 PYTHON := $(shell for p in python3.11 python3.12 python3.13 python3.14 python3 python; do \
 	"$$p" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null && echo "$$p" && break; done)
 endif
-# a program of the environment, which is made where SLUICE_HOME says (home.py); no bytecode of its own beside the code
+# a program of the environment, which is made where SLUICE_HOME says (installation.py); no bytecode of its own beside the code
 WITH := "$(or $(PYTHON),no-python)" -B bootstrap.py
 
 .DEFAULT_GOAL := help
@@ -34,7 +34,7 @@ format: python ## put the code into shape
 	@$(WITH) --dev ruff format .
 
 clean: python ## forget all data that `make run` kept
-	@"$(PYTHON)" -B home.py
+	@"$(PYTHON)" -B installation.py
 
 lock: python ## resolve the dependencies anew
 	@$(WITH) --dev uv pip compile $(LOCK_FLAGS) --group setup pyproject.toml -o requirements.lock

@@ -1,7 +1,7 @@
 """Makes the environment and starts a program of it: `python bootstrap.py [--dev] PROGRAM ...`.
 
-Installs exactly what the lock says into `.venv` in the installation's home (`home.py`), when that
-is not done yet. Needs a Python of the supported range and nothing else.
+Installs exactly what the lock says into `.venv` in the installation's home (`installation.py`),
+when that is not done yet. Needs a Python of the supported range and nothing else.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import NoReturn
 
-import home
+import installation
 
 OLDEST, NEWEST = (3, 11), (3, 14)
 """The Pythons that every locked library has a wheel for."""
@@ -109,7 +109,7 @@ def make_uv(venv: Path, lock: str) -> None:
 def install(venv: Path, lock: Path) -> None:
     """Has the environment hold what the lock says, and nothing else."""
     folder = venv.parent
-    home.claim(folder)
+    installation.claim(folder)
     check(folder)
     python = venv / "bin" / "python"
     if not python.exists():
@@ -140,18 +140,18 @@ def main() -> None:
     """Installs where the lock has changed since, and becomes the program."""
     arguments = sys.argv[1:]
     dev = arguments[:1] == ["--dev"]
-    folder = home.folder()
+    folder = installation.folder()
     if os.geteuid() == 0:
         os.umask(0o022)  # another user is to read what root installs
-    if folder != home.CHECKOUT:
+    if folder != installation.CHECKOUT:
         sys.stderr.write(f"Sluice's libraries and data are in {folder}.\n")
-        os.environ |= {"SLUICE_HOME": str(folder), **home.caches(folder)}
+        os.environ |= {"SLUICE_HOME": str(folder), **installation.caches(folder)}
     venv = folder / ".venv"
     stamp = venv / ".installed"
     said = stamp.read_text() if stamp.is_file() else ""
     # what has the tools too is not taken back to what only runs
     tools = dev or said.startswith("requirements-dev.lock")
-    lock = home.CHECKOUT / ("requirements-dev.lock" if tools else "requirements.lock")
+    lock = installation.CHECKOUT / ("requirements-dev.lock" if tools else "requirements.lock")
     holds = holding(lock)
     if said != holds or not (venv / "bin" / "python").exists():
         install(venv, lock)
@@ -165,5 +165,5 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except home.HomeError as error:
+    except installation.InstallationError as error:
         stop(str(error))

@@ -8,7 +8,7 @@ import sys
 
 from django.core.exceptions import ImproperlyConfigured
 
-import home
+import installation
 import unprivileged
 
 
@@ -17,7 +17,7 @@ def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "console.settings")
     try:
         unprivileged.enter(sys.argv)
-        os.environ.setdefault("SLUICE_VAR", str(home.var()))
+        os.environ.setdefault("SLUICE_VAR", str(installation.var()))
         if sys.argv[1:2] == ["up"]:
             from console.surroundings import prepare
 
@@ -25,7 +25,7 @@ def main() -> None:
         from django.core.management import execute_from_command_line
 
         execute_from_command_line(sys.argv)
-    except (ImproperlyConfigured, home.HomeError) as error:
+    except (ImproperlyConfigured, installation.InstallationError) as error:
         sys.exit(f"sluice: {error}")
 
 

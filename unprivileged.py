@@ -18,8 +18,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import home
-from home import HomeError
+import installation
+from installation import InstallationError
 
 NOT_COPIED = ("site-packages", "dist-packages", "test", "idlelib", "config-*", "__pycache__")
 """Parts of a standard library that no program of ours imports."""
@@ -34,23 +34,27 @@ def enter(arguments: Sequence[str]) -> None:
     that root left there could not be read by the programs that run.
 
     Raises:
-        HomeError: when the user cannot be given what it needs; the text says what to do.
+        InstallationError: when the user cannot be given what it needs; the text says what to do.
     """
     if os.geteuid() != 0:
         return
-    data = home.var()
+    data = installation.var()
     if arguments[1:2] == ["up"]:
-        who = home.user()
+        who = installation.user()
         hand_over(data, who)
     elif data.is_dir() and (owner := data.stat().st_uid):
         who = pwd.getpwuid(owner)
     else:
         return
     os.umask(0o022)
-    folder = home.folder()
-    home.claim(folder)
+    folder = installation.folder()
+    installation.claim(folder)
     python = python_for(who, folder)
-    source = home.CHECKOUT if home.can_read(who, home.code()) else copy_code(folder, who)
+    source = (
+        installation.CHECKOUT
+        if installation.can_read(who, installation.code())
+        else copy_code(folder, who)
+    )
     os.environ |= {
         "SLUICE_HOME": str(folder),
         "SLUICE_VAR": str(data),
@@ -64,7 +68,7 @@ def enter(arguments: Sequence[str]) -> None:
         del os.environ[name]
     if python != Path(sys.executable):
         os.environ |= loading(python.parents[1])
-    home.become(who)
+    installation.become(who)
     if arguments[1:2] == ["up"]:
         os.chdir(source)
     os.execv(python, [str(python), str(source / "manage.py"), *arguments[1:]])  # noqa: S606 - our own
@@ -74,14 +78,16 @@ def hand_over(data: Path, who: pwd.struct_passwd) -> None:
     """Make the data folder, or what root owns of an earlier one, the user's.
 
     Raises:
-        HomeError: when it is somebody else's, or the user may not go there.
+        InstallationError: when it is somebody else's, or the user may not go there.
     """
     if not data.exists():
         data.mkdir(parents=True, mode=0o700)
     owner = data.stat().st_uid
     if owner not in {0, who.pw_uid}:
         name = pwd.getpwuid(owner).pw_name
-        raise HomeError(f"{data} belongs to {name}; run as that user: SLUICE_USER={name} make run")
+        raise InstallationError(
+            f"{data} belongs to {name}; run as that user: SLUICE_USER={name} make run"
+        )
     if owner == 0:
         # folders of others are left alone, and files with a second name, which may be anyone's
         for path, _, files, handle in os.fwalk(data, topdown=False, follow_symlinks=False):
@@ -94,8 +100,8 @@ def hand_over(data: Path, who: pwd.struct_passwd) -> None:
             if Path(path) != data:
                 os.fchown(handle, who.pw_uid, who.pw_gid)
         os.chown(data, who.pw_uid, who.pw_gid)  # last: a hand-over cut short is taken up again
-    if not home.true_as(who, lambda: os.access(data, os.R_OK | os.W_OK | os.X_OK)):
-        raise HomeError(
+    if not installation.true_as(who, lambda: os.access(data, os.R_OK | os.W_OK | os.X_OK)):
+        raise InstallationError(
             f"The user {who.pw_name}, whom Sluice runs as, may not enter {data}; set SLUICE_HOME or"
             " SLUICE_VAR to a folder it may, or leave them unset."
         )
@@ -106,16 +112,18 @@ def python_for(who: pwd.struct_passwd, folder: Path) -> Path:
     home when it lies where only root may go, such as in root's pyenv.
 
     Raises:
-        HomeError: when the user cannot read the libraries, or the copy does not work.
+        InstallationError: when the user cannot read the libraries, or the copy does not work.
     """
     libraries = Path(sysconfig.get_path("purelib"))
-    if not home.can_read(who, [libraries / "django" / "__init__.py"]):
-        raise HomeError(
+    if not installation.can_read(who, [libraries / "django" / "__init__.py"]):
+        raise InstallationError(
             f"The user {who.pw_name}, whom Sluice runs as, may not read {libraries}; start it with"
             " `make run`, which puts the libraries where it may."
         )
     mine = Path(sys.executable)
-    if home.true_as(who, lambda: os.access(mine, os.X_OK) and os.access(os.__file__, os.R_OK)):
+    if installation.true_as(
+        who, lambda: os.access(mine, os.X_OK) and os.access(os.__file__, os.R_OK)
+    ):
         return mine
     copy = folder / ".python"
     program = copy / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
@@ -133,9 +141,9 @@ def copy_python(
     library beside itself, so it may lie anywhere (https://docs.python.org/3/using/cmdline.html).
 
     Raises:
-        HomeError: when the copy does not run as the user.
+        InstallationError: when the copy does not run as the user.
     """
-    home.claim(target.parent)
+    installation.claim(target.parent)
     draft = Path(tempfile.mkdtemp(prefix=".python-", dir=target.parent))
     try:
         standard = draft / sys.platlibdir / name
@@ -166,7 +174,7 @@ def copy_python(
             check=False,
         )
         if tried.returncode:
-            raise HomeError(
+            raise InstallationError(
                 f"The user {who.pw_name}, whom Sluice runs as, may not run {sys.base_prefix}, and a"
                 " copy of it does not work; name a Python that it may run:"
                 " make run PYTHON=/usr/bin/python3"
@@ -190,9 +198,9 @@ def copy_code(folder: Path, who: pwd.struct_passwd) -> Path:
     """Bring the copy of our code up to date, for the user's eyes only; return its folder."""
     target = folder / "code"
     target.mkdir(mode=0o700, exist_ok=True)
-    wanted = {path.relative_to(home.CHECKOUT) for path in home.code()}
+    wanted = {path.relative_to(installation.CHECKOUT) for path in installation.code()}
     for name in wanted:
-        source, copy = home.CHECKOUT / name, target / name
+        source, copy = installation.CHECKOUT / name, target / name
         found = source.stat()
         if copy.exists() and _times(copy.stat()) == _times(found):
             continue

@@ -8,7 +8,7 @@ from importlib import import_module
 
 import msgspec
 
-import home
+import installation
 from bench import peers
 from decider import compiled_cache
 
@@ -25,7 +25,7 @@ PARTS = (
 )
 """Modules with a `measure() -> list of rows`, in the order they run."""
 FIELDS = ("name", "figure", "unit", "peer", "peer_figure", "ratio", "target", "met", "conditions")
-RESULT = home.var() / "bench.json"
+RESULT = installation.var() / "bench.json"
 
 
 def main(wanted: list[str]) -> int:

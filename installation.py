@@ -24,11 +24,11 @@ FOR_ROOT = Path("/var/lib/sluice")
 """Root's own place for state (hier(7)): other users can enter it and change nothing in it."""
 NOT_CODE = {"tests", "bench"}
 """Packages that `manage.py` does not need."""
-BESIDE_PACKAGES = ("templates", "examples", "manage.py", "home.py", "unprivileged.py")
+BESIDE_PACKAGES = ("templates", "examples", "manage.py", "installation.py", "unprivileged.py")
 CACHES = (".pytest_cache", ".hypothesis", ".mypy_cache", ".ruff_cache", ".import_linter_cache")
 
 
-class HomeError(Exception):
+class InstallationError(Exception):
     """There is no home to be had; the text is one sentence that says what to set."""
 
 
@@ -36,7 +36,7 @@ def folder() -> Path:
     """Return the home.
 
     Raises:
-        HomeError: when root's programs cannot be run as another user.
+        InstallationError: when root's programs cannot be run as another user.
     """
     if named := os.environ.get("SLUICE_HOME"):
         return Path(named).expanduser().resolve()
@@ -50,7 +50,7 @@ def var() -> Path:
     """Return the folder of the data: SLUICE_VAR, else `var` in the home.
 
     Raises:
-        HomeError: as `folder` does.
+        InstallationError: as `folder` does.
     """
     return Path(os.environ.get("SLUICE_VAR") or folder() / "var").resolve()
 
@@ -59,17 +59,17 @@ def user() -> pwd.struct_passwd:
     """Return the user that root's programs run as: SLUICE_USER, else nobody.
 
     Raises:
-        HomeError: when there is no such user, or it is root again.
+        InstallationError: when there is no such user, or it is root again.
     """
     name = os.environ.get("SLUICE_USER") or "nobody"
     try:
         found = pwd.getpwnam(name)
     except KeyError:
-        raise HomeError(
+        raise InstallationError(
             f"There is no user {name}; set SLUICE_USER to one that Sluice may run as."
         ) from None
     if found.pw_uid == 0:
-        raise HomeError("SLUICE_USER may not be root: PostgreSQL refuses to run as root.")
+        raise InstallationError("SLUICE_USER may not be root: PostgreSQL refuses to run as root.")
     return found
 
 
@@ -99,7 +99,7 @@ def true_as(who: pwd.struct_passwd, check: Callable[[], bool]) -> bool:
     kernel knows what ancestors, access lists and mounts allow together.
 
     Raises:
-        HomeError: when root may not become the user, as in some containers.
+        InstallationError: when root may not become the user, as in some containers.
     """
     child = os.fork()
     if child == 0:
@@ -112,7 +112,7 @@ def true_as(who: pwd.struct_passwd, check: Callable[[], bool]) -> bool:
             os._exit(status)  # nothing of the parent's is to be cleaned up twice
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if status == 3:
-        raise HomeError(
+        raise InstallationError(
             f"This root may not become the user {who.pw_name}; run Sluice as an ordinary user."
         )
     return status == 0
@@ -133,7 +133,8 @@ def claim(home: Path) -> None:
     """Make the home if there is none.
 
     Raises:
-        HomeError: when it cannot be written, or as root when others could change what lies in it.
+        InstallationError: when it cannot be written, or as root when others could change what lies
+            in it.
     """
     try:
         home.mkdir(parents=True, exist_ok=True)
@@ -141,7 +142,7 @@ def claim(home: Path) -> None:
     except OSError:
         writable = False
     if not writable:
-        raise HomeError(
+        raise InstallationError(
             f"{home} cannot be written; set SLUICE_HOME to a folder that can, for the libraries and"
             " the data: SLUICE_HOME=/path/to/folder make run"
         )
@@ -152,12 +153,12 @@ def claim(home: Path) -> None:
         # in a sticky folder such as /tmp nobody can move what root owns
         sticky = each != home and found.st_mode & stat.S_ISVTX
         if found.st_uid != 0 or (found.st_mode & 0o022 and not sticky):
-            raise HomeError(
+            raise InstallationError(
                 f"Other users could change {each}, and with it what root runs; set SLUICE_HOME to a"
                 " folder of root's."
             )
     if not can_read(user(), [home]):
-        raise HomeError(
+        raise InstallationError(
             f"The user {user().pw_name}, whom Sluice runs as, may not enter {home}; set SLUICE_HOME"
             " to a folder it may, or leave it unset."
         )
@@ -182,7 +183,7 @@ def forget() -> None:
     """Remove the data and the tools' caches.
 
     Raises:
-        HomeError: when `manage.py up` runs on the data.
+        InstallationError: when `manage.py up` runs on the data.
     """
     data, home = var(), folder()
     pid = data / "run" / "up.pid"
@@ -190,7 +191,7 @@ def forget() -> None:
     if (data / "run" / "supervisor.sock").is_socket() and Path(
         f"/proc/{pid.read_text().strip() or 'none'}" if pid.is_file() else "/proc/none"
     ).exists():
-        raise HomeError("It is still running. Stop it with Ctrl-C first.")
+        raise InstallationError("It is still running. Stop it with Ctrl-C first.")
     for path in (data, *(CHECKOUT / name for name in CACHES)):
         shutil.rmtree(path, ignore_errors=True)
     if home != CHECKOUT:
@@ -200,5 +201,5 @@ def forget() -> None:
 if __name__ == "__main__":
     try:
         forget()
-    except HomeError as error:
+    except InstallationError as error:
         sys.exit(f"sluice: {error}")
