@@ -96,7 +96,8 @@ server = subprocess.Popen(postgres.command(), stderr=subprocess.DEVNULL)
 parts.wait_until_ready(postgres)
 print(json.dumps({
     "me": os.getuid(), "server": psutil.Process(server.pid).uids().real,
-    "code": str(installation.CHECKOUT), "var": str(installation.var()), "groups": os.getgroups(), "python": sys.executable,
+    "code": str(installation.CHECKOUT), "var": str(installation.var()),
+    "groups": os.getgroups(), "python": sys.executable,
 }))
 server.send_signal(signal.SIGINT)
 server.wait()
