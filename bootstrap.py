@@ -143,6 +143,7 @@ def main() -> None:
     folder = installation.folder()
     if os.geteuid() == 0:
         os.umask(0o022)  # another user is to read what root installs
+        installation.claim(folder)  # nor does root run what another user put there
     if folder != installation.CHECKOUT:
         sys.stderr.write(f"Sluice's libraries and data are in {folder}.\n")
         os.environ |= {"SLUICE_HOME": str(folder), **installation.caches(folder)}

@@ -46,7 +46,8 @@ def prepare() -> None:
         os.environ["SLUICE_EMBEDDED_VALKEY"] = "true"
     if not os.environ.get("SLUICE_SECRET_KEY"):
         parts.kept_secret(var / "keys" / "session.key")
-    os.environ.setdefault("NUMBA_CACHE_DIR", str(var / "numba"))
+    # whatever a tool's cache is: `up` asks this folder whether the deciders' code is compiled
+    os.environ["NUMBA_CACHE_DIR"] = str(var / "numba")
 
 
 def postgres(var: Path) -> parts.Postgres:
