@@ -1,54 +1,58 @@
-# The one entry point for people, hooks and CI. Needs make and Python 3.11 or newer.
+# The one entry point for people, hooks and CI. Needs make and Python 3.11 to 3.14.
 
-PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
-	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
-VENV := .venv/bin
-DEV := .venv/.dev
-READY := $(if $(wildcard $(DEV)),$(DEV),.venv/.ready)
+ifndef PYTHON
+PYTHON := $(shell for p in python3.11 python3.12 python3.13 python3.14 python3 python; do \
+	"$$p" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null && echo "$$p" && break; done)
+endif
+# a program of the environment, which is made where SLUICE_HOME says (installation.py); no bytecode of its own beside the code
+WITH := "$(or $(PYTHON),no-python)" -B bootstrap.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench lint format clean lock
+.PHONY: help run test test-fast bench lint format clean lock python
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
 
-run: $(READY) ## start everything on this machine; Ctrl-C stops it
-	@$(VENV)/python manage.py up $(ARGS)
+run: python ## start everything on this machine; Ctrl-C stops it
+	@$(WITH) python manage.py up $(ARGS)
 
-# a fixed hash seed: the engine hashes names, and luck must not decide a test
-test: $(DEV) ## run the checks and tests; ARGS="tests/decider -k quota" for some of them
-	@PYTHONHASHSEED=0 $(VENV)/python -m pytest -q $(ARGS)
+test-fast: python ## run the tests that need no server, on all cores, in random order
+	@SLUICE_TESTS=fast $(WITH) --dev python -m pytest -q -n auto $(ARGS)
 
-bench: $(DEV) ## measure against peers; ONLY=name for one part
-	@$(VENV)/python -m bench $(ONLY)
+# with ARGS as told; else all: first what needs no server, then the rest, with the coverage of both
+test: python ## run the checks and tests; ARGS="tests/decider -k quota" for some of them
+ifdef ARGS
+	@$(WITH) --dev python -m pytest -q $(ARGS)
+else
+	@SLUICE_TESTS=fast $(WITH) --dev python -m pytest -q -n auto --cov --cov-report=
+	@SLUICE_TESTS=slow $(WITH) --dev python -m pytest -q --cov --cov-append --cov-report=
+	@$(WITH) --dev python -m tests.coverage_by_room
+endif
 
-lint: $(DEV) ## style, types and import rules
-	@$(VENV)/ruff check . && $(VENV)/ruff format --check . && $(VENV)/mypy && $(VENV)/lint-imports --no-logo
+bench: python ## measure against peers; ONLY=name for one part
+	@$(WITH) --dev python -m bench $(ONLY)
 
-format: $(DEV) ## put the code into shape
-	@$(VENV)/ruff check --fix . && $(VENV)/ruff format .
+lint: python ## style, types and import rules
+	@$(WITH) --dev ruff check .
+	@$(WITH) --dev ruff format --check .
+	@$(WITH) --dev djangofmt --check --quiet templates
+	@$(WITH) --dev mypy
+	@$(WITH) --dev lint-imports --no-logo --no-cache
 
-clean: ## forget all data that `make run` kept
-	@if [ -S var/run/supervisor.sock ] && [ -f var/run/up.pid ] && kill -0 "$$(cat var/run/up.pid)" 2>/dev/null; then \
-		echo "sluice: it is still running. Stop it with Ctrl-C first." >&2; exit 1; fi
-	@rm -rf var .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
+format: python ## put the code into shape
+	@$(WITH) --dev ruff check --fix .
+	@$(WITH) --dev ruff format .
+	@$(WITH) --dev djangofmt --quiet templates
 
-lock: $(DEV) ## resolve the dependencies anew
-	@$(VENV)/uv pip compile $(LOCK_FLAGS) --group setup pyproject.toml -o requirements.lock
-	@$(VENV)/uv pip compile $(LOCK_FLAGS) --group setup --group dev pyproject.toml -c requirements.lock -o requirements-dev.lock
+clean: python ## forget all data that `make run` kept
+	@"$(PYTHON)" -B installation.py
+
+lock: python ## resolve the dependencies anew
+	@$(WITH) --dev uv pip compile $(LOCK_FLAGS) --group setup pyproject.toml -o requirements.lock
+	@$(WITH) --dev uv pip compile $(LOCK_FLAGS) --group setup --group dev pyproject.toml -c requirements.lock -o requirements-dev.lock
 
 LOCK_FLAGS := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
 	--no-annotate $(if $(UPGRADE),--upgrade)
 
-.venv/.ready: requirements.lock
-	$(call install,)
-	@touch $@
-
-$(DEV): requirements-dev.lock
-	$(call install,--dev)
-	@touch $@
-
-define install
-@if [ -z "$(PYTHON)" ]; then echo "sluice: no Python 3.11 or newer was found. Install one, or name it: make PYTHON=/path/to/python3" >&2; exit 1; fi
-@$(PYTHON) bootstrap.py $(1)
-endef
+python:
+	@if [ -z "$(PYTHON)" ]; then echo "sluice: no Python 3.11 to 3.14 was found. Install one, or name it: make PYTHON=/path/to/python3" >&2; exit 1; fi

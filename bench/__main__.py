@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from importlib import import_module
-from pathlib import Path
 
 import msgspec
 
+import installation
 from bench import peers
 from decider import compiled_cache
 
@@ -26,7 +25,7 @@ PARTS = (
     "lookup",
 )
 FIELDS = ("name", "figure", "unit", "peer", "peer_figure", "ratio", "target", "met", "conditions")
-RESULT = Path(os.environ.get("SLUICE_VAR", "var")) / "bench.json"
+RESULT = installation.var() / "bench.json"
 
 
 def main(wanted: list[str]) -> int:

@@ -175,6 +175,7 @@ def _database() -> Iterator[psycopg.Connection]:
 
 @contextmanager
 def _server(folder: Path) -> Iterator[servers.Postgres]:
+    servers.let_pass(folder)
     server = servers.Postgres(folder / "postgres", servers.free_port(), "bench")
     server.make()
     process = subprocess.Popen(

@@ -59,6 +59,7 @@ def _cores() -> tuple[set[int], set[int]]:
 
 def _servers(stack: ExitStack, folder: Path, cores: set[int]) -> dict[str, str]:
     """Starts PostgreSQL and Valkey on these cores; gives the environment that names them."""
+    servers.let_pass(folder)
     postgres = servers.Postgres(folder / "postgres", servers.free_port(), secrets.token_hex(8))
     valkey = servers.Valkey(folder / "valkey", servers.free_port(), secrets.token_hex(8))
     for part, end in ((postgres, signal.SIGINT), (valkey, signal.SIGTERM)):

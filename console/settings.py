@@ -4,15 +4,15 @@ environment.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from csp.constants import NONE, SELF
 
+import installation
 from console.local import embedded, environment
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-SLUICE_VAR = Path(os.environ.get("SLUICE_VAR") or BASE_DIR / "var").resolve()
+SLUICE_VAR = installation.var()
 SLUICE_KEYS = SLUICE_VAR / "keys"
 SLUICE_MODELS = SLUICE_VAR / "models"
 

@@ -7,8 +7,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from django.core.exceptions import ImproperlyConfigured
 from environs import Env
 
+import installation
 from console.local import environment, servers
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,9 +23,20 @@ def prepare() -> None:
     need.
 
     Raises:
-        ImproperlyConfigured: when a variable cannot be read.
+        ImproperlyConfigured: when a variable cannot be read, or the data folder not be written.
     """
-    var = Path(os.environ.get("SLUICE_VAR") or ROOT / "var").resolve()
+    var = installation.var()
+    try:
+        var.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        writable = False
+    else:
+        writable = os.access(var, os.W_OK | os.X_OK)
+    if not writable:
+        raise ImproperlyConfigured(
+            f"The data cannot be written to {var}; set SLUICE_HOME to a folder that can:"
+            " SLUICE_HOME=/path/to/folder make run"
+        )
     os.environ["SLUICE_VAR"] = str(var)
     if not os.environ.get("DATABASE_URL"):
         os.environ["DATABASE_URL"] = postgres(var).url()
@@ -33,7 +46,8 @@ def prepare() -> None:
         os.environ["SLUICE_EMBEDDED_VALKEY"] = "true"
     if not os.environ.get("SLUICE_SECRET_KEY"):
         servers.kept_secret(var / "keys" / "session.key")
-    os.environ.setdefault("NUMBA_CACHE_DIR", str(var / "numba"))
+    # whatever a tool's cache is: `up` asks this folder whether the deciders' code is compiled
+    os.environ["NUMBA_CACHE_DIR"] = str(var / "numba")
 
 
 def postgres(var: Path) -> servers.Postgres:

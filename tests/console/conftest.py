@@ -4,8 +4,10 @@ and the templates rendered.
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -153,3 +155,12 @@ def stored(db) -> Callable[[list], None]:
             worker.copy_events(events, copy_format.Texts())
 
     return put
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder of ours that everyone may enter, with a space in its name."""
+    outer = Path(tempfile.mkdtemp(prefix="sluice tests ", dir="/tmp"))
+    outer.chmod(0o755)
+    yield outer
+    shutil.rmtree(outer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 from django.core.management.base import CommandError
 
-from console.local import gateway
+from console.local import gateway, servers
 from console.management.commands import up
 from console.settings import SLUICE_PORTS
 
@@ -29,6 +30,21 @@ def test_a_taken_port_is_named_with_the_variable_that_moves_it() -> None:
             CommandError, match=rf"Port {port} is taken .* SLUICE_ENVOY_ADMIN_PORT={port + 1}"
         ):
             up.check_ports({"envoy-admin": port})
+
+
+def test_all_taken_ports_are_named_at_once_each_with_one_that_is_free() -> None:
+    with socket.socket() as one, socket.socket() as two:
+        for other in (one, two):
+            other.bind(("127.0.0.1", 0))
+            other.listen()
+        first, second = (other.getsockname()[1] for other in (one, two))
+        with pytest.raises(CommandError, match=rf"Ports {first}, {second} are taken") as caught:
+            up.check_ports({"d01": first, "envoy-admin": second})
+    names = ("SLUICE_D01_PORT", "SLUICE_ENVOY_ADMIN_PORT")
+    offered = [re.search(rf"{name}=(\d+)", str(caught.value)) for name in names]
+    found = [int(match[1]) for match in offered if match]
+    assert len({*found, first, second}) == 4
+    assert all(servers.is_free(port) for port in found)
 
 
 def test_a_full_disk_is_a_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -50,13 +66,13 @@ def test_a_second_run_on_the_same_data_is_refused_and_the_lock_ends_with_the_fir
         pass
 
 
-def test_what_goes_wrong_reaches_the_terminal_without_a_traceback(tmp_path: Path) -> None:
+def test_what_goes_wrong_reaches_the_terminal_without_a_traceback(open_folder: Path) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         surroundings = {
             **os.environ,
-            "SLUICE_VAR": str(tmp_path),
+            "SLUICE_VAR": str(open_folder / "var"),
             "SLUICE_CONSOLE_PORT": str(other.getsockname()[1]),
         }
         surroundings["DJANGO_SETTINGS_MODULE"] = "console.settings"
@@ -79,4 +95,4 @@ def test_every_marked_line_of_the_gateways_example_is_filled_in(tmp_path: Path) 
     marked = [line for line in text.splitlines() if "# up: " in line and "port_value" in line]
     assert len(marked) >= 10
     assert all(str(ports[line.rpartition("# up: ")[2]]) in line for line in marked)
-    assert f"path: {tmp_path / 'log.json'}" in text
+    assert f'path: "{tmp_path / "log.json"}"' in text

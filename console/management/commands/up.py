@@ -265,16 +265,29 @@ def check_disk(var: Path) -> None:
 
 
 def check_ports(ports: dict[str, int]) -> None:
-    """Raises CommandError naming the first port that is taken and the variable that moves it."""
+    """Raises CommandError naming each port that is taken and the variables that move them."""
+    taken = {}
     for name, port in ports.items():
         if name in {"postgres", "valkey"} and not embedded.is_embedded(name):
             continue
         if not servers.is_free(port):
-            variable = f"SLUICE_{name.upper().replace('-', '_')}_PORT"
-            raise CommandError(
-                f"Port {port} is taken by another program. Choose another for {name}:"
-                f" {variable}={port + 1} make run"
-            )
+            taken[name] = port
+    if not taken:
+        return
+    others: list[str] = []
+    spoken_for = set(ports.values())
+    for name, port in taken.items():
+        above = range(port + 1, 2**16)
+        free = (other for other in above if other not in spoken_for and servers.is_free(other))
+        other = next(free, servers.free_port())
+        spoken_for.add(other)
+        others.append(f"SLUICE_{name.upper().replace('-', '_')}_PORT={other}")
+    words = "Port {} is" if len(taken) == 1 else "Ports {} are"
+    which = ", ".join(str(port) for port in taken.values())
+    raise CommandError(
+        f"{words.format(which)} taken by another program. Choose another for"
+        f" {', '.join(taken)}: {' '.join(others)} make run"
+    )
 
 
 def make_folders(var: Path) -> None:

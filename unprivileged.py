@@ -1,0 +1,235 @@
+"""Has root's `manage.py` run as another user: everything it needs is put where that user can read
+it, the data is handed over, and the command starts anew as the user (ADR 0017).
+
+Root writes only what root owns: the copies. From then on nothing of root's is left that could be
+led astray by a file which the user made.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import stat
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import installation
+from installation import InstallationError
+
+NOT_COPIED = ("site-packages", "dist-packages", "test", "idlelib", "config-*", "__pycache__")
+"""Parts of a standard library that no program of ours imports."""
+SHARED = "shared"
+"""Folder of a copied Python with the library that most of it may be in."""
+
+
+def enter(arguments: Sequence[str]) -> None:
+    """Start this command again as the user whose data it is, for good; return where root stays.
+
+    `up` hands data of root's over to the user. Any other command runs as the data's owner: a file
+    that root left there could not be read by the programs that run.
+
+    Raises:
+        InstallationError: when the user cannot be given what it needs; the text says what to do.
+    """
+    if os.geteuid() != 0:
+        return
+    data = installation.var()
+    if arguments[1:2] == ["up"]:
+        who = installation.user()
+        hand_over(data, who)
+    elif data.is_dir() and (owner := data.stat().st_uid):
+        who = pwd.getpwuid(owner)
+    else:
+        return
+    os.umask(0o022)
+    folder = installation.folder()
+    installation.claim(folder)
+    python = python_for(who, folder)
+    source = (
+        installation.CHECKOUT
+        if installation.can_read(who, installation.code())
+        else copy_code(folder, who)
+    )
+    os.environ |= {
+        "SLUICE_HOME": str(folder),
+        "SLUICE_VAR": str(data),
+        "PYTHONPYCACHEPREFIX": str(data / "cache" / "python"),
+        # root's would be looked into by libpq and others, and may not be
+        "HOME": str(data),
+        "USER": who.pw_name,
+        "LOGNAME": who.pw_name,
+    }
+    for name in [name for name in os.environ if name.startswith("XDG_")]:
+        del os.environ[name]
+    if python != Path(sys.executable):
+        os.environ |= loading(python.parents[1])
+    installation.become(who)
+    if arguments[1:2] == ["up"]:
+        os.chdir(source)
+    os.execv(python, [str(python), str(source / "manage.py"), *arguments[1:]])  # noqa: S606 - our own
+
+
+def hand_over(data: Path, who: pwd.struct_passwd) -> None:
+    """Make the data folder, or what root owns of an earlier one, the user's.
+
+    Raises:
+        InstallationError: when it is somebody else's, or the user may not go there.
+    """
+    if not data.exists():
+        data.mkdir(parents=True, mode=0o700)
+    owner = data.stat().st_uid
+    if owner not in {0, who.pw_uid}:
+        name = pwd.getpwuid(owner).pw_name
+        raise InstallationError(
+            f"{data} belongs to {name}; run as that user: SLUICE_USER={name} make run"
+        )
+    if owner == 0:
+        # folders of others are left alone, and files with a second name, which may be anyone's
+        for path, _, files, handle in os.fwalk(data, topdown=False, follow_symlinks=False):
+            if os.fstat(handle).st_uid != 0:
+                continue
+            for name in files:
+                found = os.stat(name, dir_fd=handle, follow_symlinks=False)
+                if found.st_uid == 0 and found.st_nlink == 1:
+                    os.chown(name, who.pw_uid, who.pw_gid, dir_fd=handle, follow_symlinks=False)
+            if Path(path) != data:
+                os.fchown(handle, who.pw_uid, who.pw_gid)
+        os.chown(data, who.pw_uid, who.pw_gid)  # last: a hand-over cut short is taken up again
+    if not installation.true_as(who, lambda: os.access(data, os.R_OK | os.W_OK | os.X_OK)):
+        raise InstallationError(
+            f"The user {who.pw_name}, whom Sluice runs as, may not enter {data}; set SLUICE_HOME or"
+            " SLUICE_VAR to a folder it may, or leave them unset."
+        )
+
+
+def python_for(who: pwd.struct_passwd, folder: Path) -> Path:
+    """Return a Python that the user can run with our libraries: this one, or a copy of it in the
+    home when it lies where only root may go, such as in root's pyenv.
+
+    Raises:
+        InstallationError: when the user cannot read the libraries, or the copy does not work.
+    """
+    libraries = Path(sysconfig.get_path("purelib"))
+    if not installation.can_read(who, [libraries / "django" / "__init__.py"]):
+        raise InstallationError(
+            f"The user {who.pw_name}, whom Sluice runs as, may not read {libraries}; start it with"
+            " `make run`, which puts the libraries where it may."
+        )
+    mine = Path(sys.executable)
+    if installation.true_as(
+        who, lambda: os.access(mine, os.X_OK) and os.access(os.__file__, os.R_OK)
+    ):
+        return mine
+    copy = folder / ".python"
+    program = copy / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
+    made_from = f"{sys.base_prefix}\n{sys.version}\n{libraries}\n"
+    stamp = copy / "made-from"
+    if not stamp.is_file() or stamp.read_text() != made_from:
+        copy_python(copy, program.name, libraries, made_from, who)
+    return program
+
+
+def copy_python(
+    target: Path, name: str, libraries: Path, made_from: str, who: pwd.struct_passwd
+) -> None:
+    """Copy this Python to `target`, and have it find the libraries. It looks for its standard
+    library beside itself, so it may lie anywhere (https://docs.python.org/3/using/cmdline.html).
+
+    Raises:
+        InstallationError: when the copy does not run as the user.
+    """
+    installation.claim(target.parent)
+    draft = Path(tempfile.mkdtemp(prefix=".python-", dir=target.parent))
+    try:
+        standard = draft / sys.platlibdir / name
+        shutil.copytree(
+            Path(os.__file__).parent, standard, ignore=shutil.ignore_patterns(*NOT_COPIED)
+        )
+        (draft / "bin").mkdir()
+        shutil.copy(Path(sys._base_executable).resolve(), draft / "bin" / name)  # type: ignore[attr-defined]
+        for library in (Path(sys.base_prefix) / "lib").glob("lib*.so*"):
+            # apart, as LD_LIBRARY_PATH is for every program and should name this one library
+            place = draft / (SHARED if library.name.startswith("libpython") else "lib")
+            place.mkdir(exist_ok=True)
+            shutil.copy(library, place / library.name)
+        (standard / "site-packages").mkdir()
+        (standard / "site-packages" / "sluice.pth").write_text(
+            f"import site; site.addsitedir({str(libraries)!r})\n"
+        )
+        (draft / "made-from").write_text(made_from)
+        open_to_all(draft)
+        tried = subprocess.run(
+            [draft / "bin" / name, "-I", "-c", "import ctypes, ssl, zlib, django"],
+            user=who.pw_uid,
+            group=who.pw_gid,
+            extra_groups=[],
+            cwd="/",
+            env=os.environ | loading(draft),
+            capture_output=True,
+            check=False,
+        )
+        if tried.returncode:
+            raise InstallationError(
+                f"The user {who.pw_name}, whom Sluice runs as, may not run {sys.base_prefix}, and a"
+                " copy of it does not work; name a Python that it may run:"
+                " make run PYTHON=/usr/bin/python3"
+            )
+        shutil.rmtree(target, ignore_errors=True)
+        draft.rename(target)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def loading(copy: Path) -> dict[str, str]:
+    """Return the variable by which a copied Python finds its own library, where it has one: the
+    path in the program itself is that of the original.
+    """
+    before = os.environ.get("LD_LIBRARY_PATH", "")
+    paths = [str(copy / SHARED), *([before] if before else [])]
+    return {"LD_LIBRARY_PATH": ":".join(paths)} if (copy / SHARED).is_dir() else {}
+
+
+def copy_code(folder: Path, who: pwd.struct_passwd) -> Path:
+    """Bring the copy of our code up to date, for the user's eyes only; return its folder."""
+    target = folder / "code"
+    target.mkdir(mode=0o700, exist_ok=True)
+    wanted = {path.relative_to(installation.CHECKOUT) for path in installation.code()}
+    for name in wanted:
+        source, copy = installation.CHECKOUT / name, target / name
+        found = source.stat()
+        if copy.exists() and _times(copy.stat()) == _times(found):
+            continue
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        draft = copy.with_name(f".{copy.name}.draft")
+        shutil.copyfile(source, draft)
+        draft.chmod(0o644)
+        os.utime(draft, ns=(found.st_atime_ns, found.st_mtime_ns))
+        draft.replace(copy)  # a program that runs reads the old one or the new one, whole
+    for path in sorted(target.rglob("*"), reverse=True):
+        if path.is_dir():
+            if not any(path.iterdir()):
+                path.rmdir()
+        elif path.relative_to(target) not in wanted:
+            path.unlink()
+    os.chown(target, 0, who.pw_gid)
+    target.chmod(0o750)
+    return target
+
+
+def open_to_all(folder: Path) -> None:
+    """Let everyone read a folder that we made, whatever the modes of what it was made from."""
+    for path in (folder, *folder.rglob("*")):
+        if not path.is_symlink():
+            mode = path.stat().st_mode
+            readable = 0o755 if path.is_dir() or mode & stat.S_IXUSR else 0o644
+            if mode & readable != readable:
+                path.chmod(mode | readable)
+
+
+def _times(found: os.stat_result) -> tuple[int, int]:
+    return found.st_size, found.st_mtime_ns
