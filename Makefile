@@ -13,8 +13,9 @@ WITH := "$(or $(PYTHON),no-python)" -B bootstrap.py
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
 
+# exec: what ends make, such as SIGTERM, is to reach the program and not a shell before it
 run: python ## start everything on this machine; Ctrl-C stops it
-	@$(WITH) python manage.py up $(ARGS)
+	@exec $(WITH) python manage.py up $(ARGS)
 
 # a fixed hash seed: the engine hashes names, and luck must not decide a test
 test: python ## run the checks and tests; ARGS="tests/decider -k quota" for some of them
