@@ -13,8 +13,9 @@ WITH := "$(or $(PYTHON),no-python)" -B bootstrap.py
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
 
+# exec: what ends make, such as SIGTERM, is to reach the program and not a shell before it
 run: python ## start everything on this machine; Ctrl-C stops it
-	@$(WITH) python manage.py up $(ARGS)
+	@exec $(WITH) python manage.py up $(ARGS)
 
 test-fast: python ## run the tests that need no server, on all cores, in random order
 	@SLUICE_TESTS=fast $(WITH) --dev python -m pytest -q -n auto $(ARGS)

@@ -136,15 +136,22 @@ def test_a_python_that_only_root_may_run_is_copied(open_folder: Path, closed: Pa
     unprivileged.copy_python(open_folder / "hidden", name, libraries, "", nobody)
     hidden = closed.parent / "hidden"
     (open_folder / "hidden").rename(hidden)
+    for library in (hidden / unprivileged.SHARED).glob("*"):  # where an original has it
+        library.rename(hidden / "lib" / library.name)
+    venv = open_folder / "venv"
+    (venv / "bin").mkdir(parents=True)
+    (venv / "bin" / "python").symlink_to(hidden / "bin" / name)
+    (venv / "pyvenv.cfg").write_text(f"home = {hidden / 'bin'}\n")
+    (venv / "lib").symlink_to(Path(sys.prefix) / "lib")
     (closed / "manage.py").write_text(PROBE)
     place = open_folder / "home"
     said = run(
-        hidden / "bin" / name,
+        venv / "bin" / "python",
         "manage.py",
         "up",
         cwd=closed,
         env=without("SLUICE_VAR", "SLUICE_USER", SLUICE_HOME=str(place))
-        | unprivileged.loading(hidden),
+        | {"LD_LIBRARY_PATH": str(hidden / "lib")},
     )
     assert json.loads(said.splitlines()[-1])["python"] == str(place / ".python" / "bin" / name)
 
@@ -324,7 +331,8 @@ def test_make_works_from_a_home_elsewhere_and_writes_nothing_in_the_checkout(
     )
     place = ready_home(open_folder / "its home")
     before = files_below(checkout)
-    env = without("SLUICE_VAR", "PYTHONPYCACHEPREFIX", "MAKEFLAGS", SLUICE_HOME=str(place))
+    alien = ("SLUICE_VAR", "PYTHONPYCACHEPREFIX", "PYTHONDONTWRITEBYTECODE", "MAKEFLAGS")
+    env = without(*alien, SLUICE_HOME=str(place))
     python = open_folder / "a python"  # a Python may have a space in its name, too
     python.symlink_to(sys.executable)
     arguments = "-p no:django -c /dev/null --rootdir=. tests/test_it.py"
