@@ -21,7 +21,7 @@ from .event import Event
 from .features import N_FEATURES, SCHEMA
 from .ids import random_tails, token_digest
 from .leases import Leases
-from .models import Model
+from .models import Model, Workspace
 from .refusals import Basis, Teller
 from .requests import CheckRequest, Decision, Outcome
 from .routing import Route, Router
@@ -108,6 +108,7 @@ class Engine:
         self._tenants: dict[str, int] = {"": 0}
         self._tenant_names: list[str] = [""]
         self._low, self._high = np.zeros(MAX_BATCH, np.int64), np.zeros(MAX_BATCH, np.int64)
+        self._workspace = Workspace.of(MAX_BATCH)
         self._slow_in_a_row = 0
         self._late_until = self._ticked_at = self._ml_off_until = self._observe_until = 0.0
         self.arena = arena.Arena()
@@ -364,7 +365,7 @@ class Engine:
         """
         assert self.model is not None and self.config is not None
         started = time.perf_counter()
-        self.model.score_into(batch.features, batch.rows, count, batch.scores)
+        self.model.score_into(batch.features, batch.rows, count, batch.scores, self._workspace)
         slow = (time.perf_counter() - started) * 1e3 > self.config.ml_time_limit_ms
         self._slow_in_a_row = self._slow_in_a_row + 1 if slow else 0
         if self._slow_in_a_row >= SLOW_IN_A_ROW:
@@ -379,7 +380,7 @@ class Engine:
         assert self.model is not None
         for _ in range(3):
             passes.project(self._table, low, high, count, now)
-            self.model.score_into(ahead.features, _FIRST, count, ahead.scores)
+            self.model.score_into(ahead.features, _FIRST, count, ahead.scores, self._workspace)
             passes.narrow(self._table, low, high, count)
         passes.promise(self._table, high, count)
 

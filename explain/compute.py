@@ -83,16 +83,17 @@ def run(since: float, now: float | None = None, most: int = RUN) -> Done:
 
 _shelf: dict[str, float] = {}
 """Models that could not be used, and until when (monotonic) nobody tries again: their rows must not
-crowd out the others.
+crowd out the others. Threads share it, so it is only looked through as a copy.
 """
 SHELVED_S = 60.0
 
 
 def _shelved() -> list[str]:
-    now = time.monotonic()
-    for digest in [d for d, until in _shelf.items() if until < now]:
-        del _shelf[digest]
-    return list(_shelf)
+    now, found = time.monotonic(), _shelf.copy()
+    for digest in [d for d, until in found.items() if until < now]:
+        _shelf.pop(digest, None)  # another thread may have taken it off already
+        del found[digest]
+    return list(found)
 
 
 def one(decision: uuid.UUID) -> Done:

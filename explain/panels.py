@@ -28,8 +28,7 @@ def way_of(d: Decision) -> way_back.WayBack | None:
         )
     model = worlds.model_of(d.model)
     try:
-        with worlds.scoring:
-            return way_back.find(d.event(), config, model)
+        return way_back.find(d.event(), config, model)
     except ReplayError as error:
         return way_back.WayBack(none=f"It cannot be decided again here: {error}.")
 
