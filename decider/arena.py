@@ -21,10 +21,11 @@ from .policy import Rules
 from .region import Region
 from .state import State
 from .subjects import Subjects
+from .text_hash import Texts
 
 SLOTS = 3
 """Numbers per array in the table: address, rows, columns."""
-_STATE, _REGION, _SUBJECTS, _RULES, _BATCH, _AHEAD, _SAMPLE, _UNKNOWN, _TRIAL, _END = (
+_STATE, _REGION, _SUBJECTS, _RULES, _BATCH, _AHEAD, _SAMPLE, _UNKNOWN, _TRIAL, _TEXTS, _END = (
     0,
     10,
     16,
@@ -35,6 +36,7 @@ _STATE, _REGION, _SUBJECTS, _RULES, _BATCH, _AHEAD, _SAMPLE, _UNKNOWN, _TRIAL, _
     42,
     43,
     53,
+    55,
 )
 
 
@@ -69,6 +71,7 @@ class Arena:
         sample: Sample | None = None,
         unknown: np.ndarray | None = None,
         trial: State | None = None,
+        texts: Texts | None = None,
     ) -> None:
         """Puts arrays into the table, in place of those that were there."""
         groups: list[tuple[int, tuple[np.ndarray, ...] | None]] = [
@@ -81,6 +84,7 @@ class Arena:
             (_SAMPLE, sample),
             (_UNKNOWN, None if unknown is None else (unknown,)),
             (_TRIAL, trial),
+            (_TEXTS, texts),
         ]
         for first, arrays in groups:
             if arrays is not None:
@@ -205,3 +209,9 @@ def sample_in(t):  # type: ignore[no-untyped-def]
 def unknown_in(t):  # type: ignore[no-untyped-def]
     """Profile of an unknown app."""
     return _row(t, _UNKNOWN, np.float32)
+
+
+@njit(cache=True, inline="always")
+def texts_in(t):  # type: ignore[no-untyped-def]
+    """Texts from the table."""
+    return Texts(_row(t, _TEXTS, np.uint8), _row(t, _TEXTS + 1, np.uint64))

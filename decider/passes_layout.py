@@ -26,8 +26,12 @@ REQUEST = np.dtype(
         *ROUTE_FIELDS,
     ]
 )
-REQUEST_FORMAT = f"<qqqqdq{struct.calcsize(ROUTE_FORMAT)}s"
-"""The fields of a route, which many requests share, are packed once."""
+HASHED = ("app", "token", "source", "path")
+"""Fields of REQUEST that hold hashes of texts, in the order in which the texts are laid out."""
+REQUEST_FORMAT = f"<{8 * len(HASHED)}xdq{struct.calcsize(ROUTE_FORMAT)}s"
+"""What Python packs; the hashes are written by compiled code after it. The fields of a route, which
+many requests share, are packed once.
+"""
 
 ANSWER = np.dtype(
     [
@@ -99,4 +103,5 @@ class Sample(NamedTuple):
 
 
 OUTCOME = np.dtype([("app", "i8"), ("service", "i8"), ("status", "i8"), ("latency_ms", "f8")])
-OUTCOME_FORMAT = "<qqqd"
+OUTCOME_FORMAT = "<8xqqd"
+"""As REQUEST_FORMAT: the app's hash is written after it."""

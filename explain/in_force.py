@@ -4,6 +4,7 @@ documents differ for it.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,8 +17,13 @@ from decider.event import Event
 from decider.signals import INDEX as S
 from decider.signals import unpack
 from decider.subjects import APP, TENANT, compile_subjects, consult
+from decider.text_hash import TextHash
 from decider.vocabulary import Action, Tier
 
+_HASH = TextHash(secrets.token_bytes(32))
+"""No answer depends on the key, and a client that does not know it cannot choose an app id that
+looks like a listed one here.
+"""
 TIER_LINES = {
     "rate": "requests a second",
     "burst": "burst",
@@ -67,9 +73,10 @@ def rules_about(config: Config, event: Event, now: float) -> np.ndarray:
     """float64 (4,): list verdict, compliance, override action, multiplier, as the engine would find
     them by app and tenant.
     """
-    subjects, found = compile_subjects(config), np.array([0.0, 0.0, -1.0, 1.0])
-    consult(subjects, APP, hash(event.app), now, found)
-    consult(subjects, TENANT, hash(event.tenant), now, found)
+    subjects, found = compile_subjects(config, _HASH), np.array([0.0, 0.0, -1.0, 1.0])
+    app, tenant = _HASH.many([event.app, event.tenant]).tolist()
+    consult(subjects, APP, app, now, found)
+    consult(subjects, TENANT, tenant, now, found)
     return found
 
 

@@ -21,6 +21,7 @@ import uvicorn
 from decider import defaults
 from decider.config import Config
 from decider.routing import Router
+from decider.text_hash import TextHash
 
 from . import services
 
@@ -45,7 +46,7 @@ class DemoServices:
     def __init__(
         self, config: Config, slowdowns: tuple[services.Slowdown, ...] = services.SLOWDOWNS
     ) -> None:
-        self._router = Router(config)
+        self._router = Router(config, TextHash(bytes(32)))
         self._models = services.models(config.services, time.time(), slowdowns)
         self._rng = Random()
 

@@ -19,6 +19,7 @@ from decider.config import Override
 from decider.engine import Engine
 from decider.passes_layout import Batch
 from decider.plan import override_of, plan_of
+from decider.text_hash import TextHash
 from decider.vocabulary import Action, Tier
 from tests.decider.test_engine import NOW, ask, config, engine, of_tier
 
@@ -232,10 +233,13 @@ _override = st.builds(
 def test_the_plain_plan_is_the_compiled_one(overrides: list[Override], tenant: str) -> None:
     import numpy as np
 
-    document = config(overrides=overrides)
-    found, compiled = np.array([0.0, 0.0, -1.0, 1.0]), subjects.compile_subjects(document)
-    subjects.consult(compiled, subjects.APP, hash("y"), NOW, found)
-    subjects.consult(compiled, subjects.TENANT, hash(tenant), NOW, found)
+    document, text_hash = config(overrides=overrides), TextHash(b"k" * 32)
+    found, compiled = (
+        np.array([0.0, 0.0, -1.0, 1.0]),
+        subjects.compile_subjects(document, text_hash),
+    )
+    subjects.consult(compiled, subjects.APP, text_hash.one("y"), NOW, found)
+    subjects.consult(compiled, subjects.TENANT, text_hash.one(tenant), NOW, found)
     counts = override_of(document, app="y", tenant=tenant, now=NOW)
     action = counts.action if counts and counts.action is not None else -1
     assert (found[2], found[3]) == (action, counts.multiplier if counts else 1.0)
