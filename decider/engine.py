@@ -44,6 +44,7 @@ batch that came, which the edge bounds.
 """
 
 _PACK = struct.Struct(layout.REQUEST_FORMAT)
+_pack_into = _PACK.pack_into
 _UNPACK = struct.Struct(layout.ANSWER_FORMAT)
 _OUTCOME = struct.Struct(layout.OUTCOME_FORMAT)
 
@@ -319,10 +320,10 @@ class Engine:
         if self._tails_left < count:
             self._draw_tails()
         self._tails_left -= count
-        ml = int(
+        ml = (
             _LIVE
             if self.model is not None and now >= self._ml_off_until and now >= self._late_until
-            else self.ml_state(now)
+            else int(self.ml_state(now))
         )
         lease_wait = self.leases.wait(now) if self.quota_share < 1.0 else 0.0
         found: int = passes.begin(
@@ -358,19 +359,13 @@ class Engine:
         Those of a batch are hashed here. A call into compiled code of its own would cost a lone
         request more than everything else about its texts.
         """
-        route, view, size, pack, at = (
-            self.router.route,
-            self._requests_view,
-            _PACK.size,
-            _PACK.pack_into,
-            0,
-        )
+        view, pack = self._requests_view, _pack_into
         if len(requests) == 1:
             q = requests[0]
-            found = route(q.method, q.path)
+            found = self.router.route(q.method, q.path)
             pack(view, 0, q.payload_bytes / 1024.0, q.attempt, found.packed)
             return [found], self._lay_out(requests, f"{q.app}\0{q.token}\0{q.source}\0{q.path}\0")
-        routes, texts = [], []
+        routes, texts, route, size, at = [], [], self.router.route, _PACK.size, 0
         for q in requests:
             found = route(q.method, q.path)
             routes.append(found)
@@ -591,5 +586,5 @@ def _until(config: Config, switch: str) -> float:
     return max(engaged, default=0.0)
 
 
-_LIVE = MlState.LIVE
+_LIVE = int(MlState.LIVE)
 _FIRST = np.arange(MAX_BATCH, dtype=np.int64)
