@@ -15,9 +15,8 @@ help: ## show this list
 run: $(READY) ## start everything on this machine; Ctrl-C stops it
 	@$(VENV)/python manage.py up $(ARGS)
 
-# a fixed hash seed: the engine hashes names, and luck must not decide a test
 test: $(DEV) ## run the checks and tests; ARGS="tests/decider -k quota" for some of them
-	@PYTHONHASHSEED=0 $(VENV)/python -m pytest -q $(ARGS)
+	@$(VENV)/python -m pytest -q $(ARGS)
 
 bench: $(DEV) ## measure against peers; ONLY=name for one part
 	@$(VENV)/python -m bench $(ONLY)
