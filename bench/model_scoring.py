@@ -171,7 +171,7 @@ def _single_rows(
     booster: lgb.Booster, text: str, rows: np.ndarray, rounds: int
 ) -> list[dict[str, object]]:
     ensemble, fast = TreeEnsemble.from_text(text), SingleRowFast(booster)
-    tables, scratch = tuple(ensemble.tables), ensemble.scratch
+    tables, scratch = tuple(ensemble.tables), trees.new_scratch()
     ours = [row.copy() for row in rows]
     matrices = [row.reshape(1, -1) for row in ours]
     addresses = [ctypes.c_void_p(row.ctypes.data) for row in ours]

@@ -99,7 +99,7 @@ def check_new_models() -> None:
     newest = lately.order_by("-id").values_list("model", flat=True)[:1]
     again = timezone.now() - timedelta(minutes=10)  # a model that was not there yet
     known = ModelCheck.objects.filter(Q(error="") | Q(at__gte=again))
-    for digest in set(newest) - set(known.values_list("model", flat=True)):
+    for digest in sorted(set(newest) - set(known.values_list("model", flat=True))):
         check_model.delay(digest)
 
 

@@ -20,11 +20,12 @@ from decider.engine.app_state import State
 from decider.engine.buffers import ANSWER, REQUEST, Batch, Sample
 from decider.engine.lists import Subjects
 from decider.engine.shared_state import Region
+from decider.engine.text_hash import Texts
 from decider.policy import Rules
 
 # Numbers per array in the table: address, rows, columns.
 SLOTS = 3
-_STATE, _REGION, _SUBJECTS, _RULES, _BATCH, _AHEAD, _SAMPLE, _UNKNOWN, _TRIAL, _END = (
+_STATE, _REGION, _SUBJECTS, _RULES, _BATCH, _AHEAD, _SAMPLE, _UNKNOWN, _TRIAL, _TEXTS, _END = (
     0,
     10,
     16,
@@ -35,6 +36,7 @@ _STATE, _REGION, _SUBJECTS, _RULES, _BATCH, _AHEAD, _SAMPLE, _UNKNOWN, _TRIAL, _
     42,
     43,
     53,
+    55,
 )
 
 
@@ -69,6 +71,7 @@ class Arena:
         sample: Sample | None = None,
         unknown: np.ndarray | None = None,
         trial: State | None = None,
+        texts: Texts | None = None,
     ) -> None:
         """Puts arrays into the table, in place of those that were there."""
         groups: list[tuple[int, tuple[np.ndarray, ...] | None]] = [
@@ -81,6 +84,7 @@ class Arena:
             (_SAMPLE, sample),
             (_UNKNOWN, None if unknown is None else (unknown,)),
             (_TRIAL, trial),
+            (_TEXTS, texts),
         ]
         for first, arrays in groups:
             if arrays is not None:
@@ -205,3 +209,9 @@ def sample_in(t):  # type: ignore[no-untyped-def]
 def unknown_in(t):  # type: ignore[no-untyped-def]
     """Profile of an unknown app."""
     return _row(t, _UNKNOWN, np.float32)
+
+
+@njit(cache=True, inline="always")
+def texts_in(t):  # type: ignore[no-untyped-def]
+    """Texts from the table."""
+    return Texts(_row(t, _TEXTS, np.uint8), _row(t, _TEXTS + 1, np.uint64))

@@ -26,8 +26,11 @@ REQUEST = np.dtype(
         *ROUTE_FIELDS,
     ]
 )
-# The fields of a route, which many requests share, are packed once.
-REQUEST_FORMAT = f"<qqqqdq{struct.calcsize(ROUTE_FORMAT)}s"
+# Fields of REQUEST that hold hashes of texts, in the order in which the texts are laid out.
+HASHED = ("app", "token", "source", "path")
+# What Python packs; compiled code writes the hashes after it. The fields of a route, which many
+# requests share, are packed once.
+REQUEST_FORMAT = f"<{8 * len(HASHED)}xdq{struct.calcsize(ROUTE_FORMAT)}s"
 
 # What is answered (the fields of `requests.Decision`, in order), then what was decided and how.
 ANSWER = np.dtype(
@@ -99,4 +102,5 @@ class Sample(NamedTuple):
 
 
 OUTCOME = np.dtype([("app", "i8"), ("service", "i8"), ("status", "i8"), ("latency_ms", "f8")])
-OUTCOME_FORMAT = "<qqqd"
+# As REQUEST_FORMAT: the app's hash is written after it.
+OUTCOME_FORMAT = "<8xqqd"

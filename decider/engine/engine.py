@@ -23,12 +23,13 @@ from decider.contracts.requests import CheckRequest, Decision, Outcome
 from decider.contracts.signals import N_SIGNALS
 from decider.contracts.store import Profile, ServiceStatus
 from decider.contracts.vocabulary import Arm, MlState
-from decider.engine import address_table, app_state, kernels, lists, shared_state
+from decider.engine import address_table, app_state, kernels, lists, shared_state, text_hash
 from decider.engine import buffers as layout
 from decider.engine.leases import Leases
 from decider.engine.routing import Route, Router
+from decider.engine.text_hash import TextHash
 from decider.refusal.client import Basis, Teller
-from decider.scoring.model import Model
+from decider.scoring.model import Model, Workspace
 
 MAX_BATCH = 1024
 # Rows for tenants; past them new tenants share rows, so memory stays bounded.
@@ -38,8 +39,12 @@ LATE_PAUSE_S = 1.0
 # One slow batch is the operating system's doing more often than the model's.
 SLOW_IN_A_ROW = 3
 PRIOR_VALUE = 0.5
+# Room for the texts of a batch at first: 256 requests of the usual size. It grows to the largest
+# batch that came, which the edge bounds.
+TEXT_BYTES = 65_536
 
 _PACK = struct.Struct(layout.REQUEST_FORMAT)
+_pack_into = _PACK.pack_into
 _UNPACK = struct.Struct(layout.ANSWER_FORMAT)
 _OUTCOME = struct.Struct(layout.OUTCOME_FORMAT)
 
@@ -83,6 +88,7 @@ class Engine:
         """
         self.node, self.region_name, self.quota_share = node, region, quota_share
         self.token_key, self.keep_all = token_key, keep_all
+        self.text_hash = TextHash(token_key)
         self.config: Config | None = None
         self.model: Model | None = None
         self.teller: Teller | None = None
@@ -109,12 +115,14 @@ class Engine:
         self._tenants: dict[str, int] = {"": 0}
         self._tenant_names: list[str] = [""]
         self._low, self._high = np.zeros(MAX_BATCH, np.int64), np.zeros(MAX_BATCH, np.int64)
+        self._workspace = Workspace.of(MAX_BATCH)
         self._slow_in_a_row = 0
         self._late_until = self._ticked_at = self._ml_off_until = self._observe_until = 0.0
         self.arena = address_table.Arena()
         self.arena.hold(state=self.state, batch=self.batch, ahead=self._ahead, sample=self.sample)
         self.arena.hold(unknown=self._unknown, trial=app_state.allocate(1))
         self._table = self.arena.table
+        self._make_room(TEXT_BYTES)
 
     # ---- configuration
     # ---------------------------------------------------------------------
@@ -127,8 +135,8 @@ class Engine:
         """
         rules, found, router = (
             policy.rules_of(config),
-            lists.compile_subjects(config),
-            Router(config),
+            lists.compile_subjects(config, self.text_hash),
+            Router(config, self.text_hash),
         )
         shared = self._shared(config)
         sampling = config.sampling
@@ -200,7 +208,9 @@ class Engine:
         now = time.time() if now is None else now
         if not profiles:
             return
-        keys, slots = np.array([hash(p.app) for p in profiles]), np.zeros(len(profiles), np.int64)
+        keys = self.text_hash.many([p.app for p in profiles])
+        tenants = self.text_hash.many([p.tenant for p in profiles]).tolist()
+        slots = np.zeros(len(profiles), np.int64)
         kernels.track(self._table, keys, slots, len(keys), now)
         self.state.profile[slots] = [
             (
@@ -215,9 +225,11 @@ class Engine:
             )
             for p in profiles
         ]
-        self.state.tenant[slots] = [self._tenant_row(p) for p in profiles]
+        self.state.tenant[slots] = [
+            self._tenant_row(p, hashed) for p, hashed in zip(profiles, tenants, strict=True)
+        ]
 
-    def _tenant_row(self, profile: Profile) -> int:
+    def _tenant_row(self, profile: Profile, hashed: int) -> int:
         row = self._tenants.get(profile.tenant)
         if row is None:
             if len(self._tenant_names) < MAX_TENANTS:
@@ -225,8 +237,8 @@ class Engine:
                 self._tenants[profile.tenant] = row
                 self._tenant_names.append(profile.tenant)
             else:
-                return 1 + hash(profile.tenant) % (MAX_TENANTS - 1)
-        self.shared.tenant_key[row] = hash(profile.tenant)
+                return 1 + hashed % (MAX_TENANTS - 1)
+        self.shared.tenant_key[row] = hashed
         self.shared.weight[row] = self.rules.tiers[
             profile.tier, policy.T_WEIGHT
         ] * self._weights.get(profile.tenant, 1.0)
@@ -234,7 +246,9 @@ class Engine:
 
     def slot_of(self, app: str) -> int:
         """Where an app is tracked, -1 where it is not. Looking changes nothing."""
-        return int(app_state.find(self.state, np.uint64(hash(app) & 0xFFFFFFFFFFFFFFFF)))
+        return int(
+            app_state.find(self.state, np.uint64(self.text_hash.one(app) & 0xFFFFFFFFFFFFFFFF))
+        )
 
     def tenant_in(self, slot: int) -> str:
         """Id of the tenant of the app in a slot; empty for an app whose profile is not known."""
@@ -245,24 +259,20 @@ class Engine:
         ignored.
         """
         now = time.time() if now is None else now
-        index, buffer, count = self.router.index, _bytes_of(self._outcomes), 0
-        for outcome in outcomes:
-            if (service := index.get(outcome.service)) is None:
-                continue
-            _OUTCOME.pack_into(
-                buffer,
-                count * _OUTCOME.size,
-                hash(outcome.app),
-                service,
-                outcome.status,
-                outcome.latency_ms,
-            )
-            count += 1
-            if count == MAX_BATCH:
-                kernels.learn(self._table, self._outcomes, count, now)
-                count = 0
-        if count:
-            kernels.learn(self._table, self._outcomes, count, now)
+        index, buffer = self.router.index, _bytes_of(self._outcomes)
+        known = [o for o in outcomes if o.service in index]
+        for start in range(0, len(known), MAX_BATCH):
+            part = known[start : start + MAX_BATCH]
+            for k, outcome in enumerate(part):
+                _OUTCOME.pack_into(
+                    buffer,
+                    k * _OUTCOME.size,
+                    index[outcome.service],
+                    outcome.status,
+                    outcome.latency_ms,
+                )
+            self._outcomes["app"][: len(part)] = self.text_hash.many([o.app for o in part])
+            kernels.learn(self._table, self._outcomes, len(part), now)
 
     def tick(self, now: float | None = None) -> None:
         """One step of the controllers (price, fair share); about five a second."""
@@ -295,31 +305,43 @@ class Engine:
         started = time.perf_counter()
         now = time.time() if now is None else now
         now = self.last_decision_at = max(now, self.last_decision_at)
-        routes = self._pack(requests)
-        notable = self.decide_packed(len(requests), now)
+        routes, length = self._pack(requests)
+        notable = self.decide_packed(len(requests), now, length)
+        if notable == kernels.NUL_IN_TEXT:
+            self._hash_each(requests)
+            notable = self.decide_packed(len(requests), now)
         elapsed_us = (time.perf_counter() - started) * 1e6
         self.batch_us.append((elapsed_us, len(requests)))
         return self._unpack(requests, routes, notable, now, elapsed_us)
 
-    def decide_packed(self, count: int, now: float) -> int:
+    def decide_packed(self, count: int, now: float, length: int = 0) -> int:
         """Decides the first `count` rows of `batch.request`; the answers stand in `batch.answer`.
 
+
         Returns how many rows, listed first in `batch.rows`, are kept in the sample or want
-        something fetched.
+        something fetched; NUL_IN_TEXT when the `length` bytes of texts that were still to be hashed
+        must be hashed one by one.
         """
         if self._tails_left < count:
             self._draw_tails()
         self._tails_left -= count
-        ml = int(
+        ml = (
             _LIVE
             if self.model is not None and now >= self._ml_off_until and now >= self._late_until
-            else self.ml_state(now)
+            else int(self.ml_state(now))
         )
         lease_wait = self.leases.wait(now) if self.quota_share < 1.0 else 0.0
         found: int = kernels.begin(
-            self._table, count, now, ml, now < self._observe_until, self.quota_share, lease_wait
+            self._table,
+            count,
+            length,
+            now,
+            ml,
+            now < self._observe_until,
+            self.quota_share,
+            lease_wait,
         )
-        if found >= 0:
+        if found >= 0 or found == kernels.NUL_IN_TEXT:
             return found
         self._score(self.batch, -1 - found, now)
         found = kernels.conclude(self._table, count, now)
@@ -336,31 +358,53 @@ class Engine:
         tails[:] = random_tails(len(tails))
         self.batch.serial[layout.TAILS_LEFT] = self._tails_left = len(tails)
 
-    def _pack(self, requests: Sequence[CheckRequest]) -> list[Route]:
-        route, view, size, pack, at = (
-            self.router.route,
-            self._requests_view,
-            _PACK.size,
-            _PACK.pack_into,
-            0,
-        )
-        routes = []
+    def _pack(self, requests: Sequence[CheckRequest]) -> tuple[list[Route], int]:
+        """Packs requests; returns their routes and how many bytes of texts `begin` must hash first.
+
+        Those of a batch are hashed here. A call into compiled code of its own would cost a lone
+        request more than everything else about its texts.
+        """
+        view, pack = self._requests_view, _pack_into
+        if len(requests) == 1:
+            q = requests[0]
+            found = self.router.route(q.method, q.path)
+            pack(view, 0, q.payload_bytes / 1024.0, q.attempt, found.packed)
+            return [found], self._lay_out(requests, f"{q.app}\0{q.token}\0{q.source}\0{q.path}\0")
+        routes, texts, route, size, at = [], [], self.router.route, _PACK.size, 0
         for q in requests:
             found = route(q.method, q.path)
             routes.append(found)
-            pack(
-                view,
-                at,
-                hash(q.app),
-                hash(q.token) if q.token else 0,
-                hash(q.source) if q.source else 0,
-                hash(q.path),
-                q.payload_bytes / 1024.0,
-                q.attempt,
-                found.packed,
-            )
+            texts.append(f"{q.app}\0{q.token}\0{q.source}\0{q.path}\0")
+            pack(view, at, q.payload_bytes / 1024.0, q.attempt, found.packed)
             at += size
-        return routes
+        length = self._lay_out(requests, "".join(texts))
+        if not kernels.hash_texts(self._table, len(requests), length):
+            self._hash_each(requests)
+        return routes, 0
+
+    def _lay_out(self, requests: Sequence[CheckRequest], texts: str) -> int:
+        """Puts texts where compiled code hashes them; returns how many bytes they are."""
+        try:
+            data = texts.encode()
+        except UnicodeEncodeError:  # half a character of UTF-16, which is hashed like any other
+            data = text_hash.encode(_texts(requests))
+        length = len(data)
+        if length > self._room:
+            self._make_room(length)
+        self._texts_view[:length] = data
+        return length
+
+    def _hash_each(self, requests: Sequence[CheckRequest]) -> None:
+        """Hashes the texts of packed requests of which one holds a NUL."""
+        hashes = self.text_hash.many(_texts(requests)).reshape(-1, len(layout.HASHED))
+        for column, name in enumerate(layout.HASHED):
+            self.batch.request[name][: len(requests)] = hashes[:, column]
+
+    def _make_room(self, length: int) -> None:
+        """Makes room for texts of so many bytes."""
+        buffer = np.zeros(length + text_hash.SLACK, np.uint8)
+        self.arena.hold(texts=text_hash.Texts(buffer, self.text_hash.key))
+        self._texts_view, self._room = _bytes_of(buffer), length
 
     def _score(self, batch: layout.Batch, count: int, now: float) -> None:
         """Scores the rows listed first in `batch.rows`; a model that is slow again and again counts
@@ -368,7 +412,7 @@ class Engine:
         """
         assert self.model is not None and self.config is not None
         started = time.perf_counter()
-        self.model.score_into(batch.features, batch.rows, count, batch.scores)
+        self.model.score_into(batch.features, batch.rows, count, batch.scores, self._workspace)
         slow = (time.perf_counter() - started) * 1e3 > self.config.ml_time_limit_ms
         self._slow_in_a_row = self._slow_in_a_row + 1 if slow else 0
         if self._slow_in_a_row >= SLOW_IN_A_ROW:
@@ -383,7 +427,7 @@ class Engine:
         assert self.model is not None
         for _ in range(3):
             kernels.project(self._table, low, high, count, now)
-            self.model.score_into(ahead.features, _FIRST, count, ahead.scores)
+            self.model.score_into(ahead.features, _FIRST, count, ahead.scores, self._workspace)
             kernels.narrow(self._table, low, high, count)
         kernels.promise(self._table, high, count)
 
@@ -536,5 +580,10 @@ class Engine:
         return int(self.state.meta[app_state.M_USED])
 
 
-_LIVE = MlState.LIVE
+def _texts(requests: Sequence[CheckRequest]) -> list[str]:
+    """The texts of requests that are hashed, in the order of `buffers.HASHED`."""
+    return [text for q in requests for text in (q.app, q.token, q.source, q.path)]
+
+
+_LIVE = int(MlState.LIVE)
 _FIRST = np.arange(MAX_BATCH, dtype=np.int64)

@@ -16,7 +16,7 @@ from numba import njit
 from decider import policy as p
 from decider.contracts.signals import INDEX as S
 from decider.contracts.vocabulary import MlState
-from decider.engine import address_table, quota
+from decider.engine import address_table, quota, text_hash
 from decider.engine import app_state as st
 from decider.engine import features_of as m
 from decider.engine import lists as sj
@@ -51,6 +51,8 @@ S_OBSERVE, S_QUOTA_LIMIT, S_MULTIPLIER, S_UTILISATION = (
     S["override_multiplier"],
     S["service_utilisation"],
 )
+# What `begin` returns when texts are to be hashed one by one: fewer than any number of rows.
+NUL_IN_TEXT = -1_000_000
 ML_LIVE, ML_BAD_SCORE = int(MlState.LIVE), int(MlState.BAD_SCORE)
 
 
@@ -450,20 +452,41 @@ def finish(table: np.ndarray, count: int, now: float) -> int:
 
 
 @njit(cache=True)
+def hash_texts(table: np.ndarray, count: int, length: int) -> bool:
+    """Hash the texts of the first `count` requests, four each in the order of
+    `passes_layout.HASHED`, which are the first `length` bytes of the table's `texts`. Return
+    whether they are so many: not when one of them holds a NUL itself.
+    """
+    texts, batch = address_table.texts_in(table), address_table.batch_in(table)
+    at = 0
+    for i in range(count):
+        request = batch.request[i]
+        request["app"], at = text_hash.hash_next(texts.buffer, at, texts.key)
+        request["token"], at = text_hash.hash_next(texts.buffer, at, texts.key)
+        request["source"], at = text_hash.hash_next(texts.buffer, at, texts.key)
+        request["path"], at = text_hash.hash_next(texts.buffer, at, texts.key)
+    return at == length
+
+
+@njit(cache=True)
 def begin(
     table: np.ndarray,
     count: int,
+    length: int,
     now: float,
     ml: int,
     observe_only: bool,
     quota_share: float,
     lease_wait: float,
 ) -> int:
-    """Observes `count` requests and, when no row wants a score, decides them at once.
+    """Observe `count` requests and, when no row wants a score, decide them at once. Their texts are
+    hashed before, when these are `length` bytes; 0 when they are hashed already.
 
     Returns -1 - rows to rank, listed in `batch.rows`; or, when all is decided, what `finish`
-    returns.
+    returns; or NUL_IN_TEXT, when nothing was done.
     """
+    if length > 0 and not hash_texts(table, count, length):
+        return NUL_IN_TEXT
     world = address_table.batch_in(table).world
     world[W_ML], world[W_OBSERVE], world[W_QUOTA_SHARE], world[W_LEASE_WAIT] = (
         ml,

@@ -10,6 +10,7 @@ import numpy as np
 from numba import njit
 
 from decider.contracts.config import Config
+from decider.engine.text_hash import TextHash
 
 APP, TENANT, SOURCE = 0, 1, 2
 KINDS = {"app": APP, "tenant": TENANT, "source": SOURCE}
@@ -29,9 +30,9 @@ class Subjects(NamedTuple):
     """
 
 
-def compile_subjects(config: Config) -> Subjects:
-    """All lists and overrides of a document. Hashes are this process's own (`hash`), as those of
-    the requests are.
+def compile_subjects(config: Config, text_hash: TextHash) -> Subjects:
+    """Return all lists and overrides of a document, under the hash that those who `consult` them
+    use.
     """
     rows: list[tuple[str, list[float]]] = []
     for entry in config.lists:
@@ -50,8 +51,8 @@ def compile_subjects(config: Config) -> Subjects:
     size = 1 << max(2, (4 * len(rows)).bit_length())
     key, first = np.zeros(size, np.int64), np.zeros(size, np.int64)
     rule = np.zeros((max(1, len(rows)), 6))
-    for number, (subject, row) in enumerate(rows):
-        hashed = hash(subject)
+    hashes = text_hash.many([subject for subject, _ in rows]).tolist()
+    for number, (hashed, (_, row)) in enumerate(zip(hashes, rows, strict=True)):
         at = hashed & (size - 1)
         while first[at] and key[at] != hashed:
             at = (at + 1) & (size - 1)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from decider.contracts.config import Config, EndpointPolicy
 from decider.engine.buffers import ROUTE_FORMAT
+from decider.engine.text_hash import TextHash
 
 _IDENTIFIER = re.compile(
     r"\d+|[0-9a-fA-F]{8}-[0-9a-fA-F-]{27}|(?=[^/]*\d)[0-9a-fA-F]{12,}|[A-Za-z]{1,8}_[0-9A-Za-z]{4,}|(?=[^/]*\d)[0-9A-Za-z_-]{20,}"
@@ -34,9 +35,7 @@ class Route(NamedTuple):
     """Where a request goes."""
 
     packed: bytes
-    """What the compiled passes read, as `passes_layout.ROUTE_FIELDS`; the endpoint's hash is this
-    process's own.
-    """
+    """What the compiled passes read, as `passes_layout.ROUTE_FIELDS`."""
     method: str
     endpoint: str
     """With the method, what the endpoint is called."""
@@ -60,7 +59,9 @@ class Router:
     see every path apart.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, text_hash: TextHash) -> None:
+        """`text_hash`: what endpoints are told apart by in the passes."""
+        self._hash = text_hash
         self.names = [s.name for s in config.services]
         self.index = {name: row for row, name in enumerate(self.names)}
         self._prefixes = sorted(
@@ -110,7 +111,9 @@ class Router:
             return made
         policy = self._endpoints.get((service, method, template))
         cost, batch = (policy.cost, policy.batch) if policy else (1.0, "")
-        packed = _PACK(hash(method + template), cost, service, method in WRITES, batch != "")
+        packed = _PACK(
+            self._hash.one(method + template), cost, service, method in WRITES, batch != ""
+        )
         names = (method, template)
         if policy is None and not self._told_apart(service, names):
             names = (method if method in _METHODS else OTHER_METHOD, OTHER)

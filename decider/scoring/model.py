@@ -71,10 +71,25 @@ def calibrated(raw: NDArray[np.float64], calibration: Calibration) -> NDArray[np
     return out
 
 
-class Model:
-    """A usable model. Made by `load`; immutable but for its scratch, so one thread at a time may
-    score.
+class Workspace(NamedTuple):
+    """Memory that `Model.score_into` works in, so that it allocates nothing. It belongs to one
+    caller; models hold none, so any number of threads may share a model.
     """
+
+    bins: NDArray[np.uint32]
+    """From `trees.new_scratch`."""
+    raw_risk: NDArray[np.float64]
+    """(rows,)."""
+    raw_value: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, rows: int) -> Self:
+        """Return a workspace for up to `rows` rows at once."""
+        return cls(trees.new_scratch(), np.empty(rows), np.empty(rows))
+
+
+class Model:
+    """A usable model. Made by `load` and never changed after, so threads may share it."""
 
     def __init__(self, artifact: Artifact, digest: str) -> None:
         """Compiles both ensembles of an artifact for the present feature schema. Raises
@@ -95,7 +110,6 @@ class Model:
         self._calibration = np.array(
             [self.risk_slope, self.risk_intercept, self.value_slope, self.value_intercept]
         )
-        self._raw = (np.empty(0), np.empty(0))
 
     @classmethod
     def load(cls, data: bytes, digest: str | None = None) -> Self:
@@ -126,18 +140,18 @@ class Model:
         index: NDArray[np.int64],
         count: int,
         out: NDArray[np.float64],
+        workspace: Workspace,
     ) -> None:
-        """Writes (raw risk, raw value, risk, value) of rows[i] into out[i] for the i in
+        """Write (raw risk, raw value, risk, value) of rows[i] into out[i] for the i in
         index[:count]; the rest of `out` stays.
 
-        rows float32 (n, N_FEATURES), index int64, out float64 (n, 4). Arguments are not checked:
-        this is the engine's path.
+        rows float32 (n, N_FEATURES), index int64, out float64 (n, 4), `workspace` for n rows. No
+        other thread may use `workspace` meanwhile. Arguments are not checked: this is the engine's
+        path.
         """
-        if len(self._raw[0]) < len(rows):
-            self._raw = (np.empty(len(rows)), np.empty(len(rows)))
-        raw_risk, raw_value = self._raw
-        trees.score_rows(rows, index, count, raw_risk, *self.risk.tables, self.risk.scratch)
-        trees.score_rows(rows, index, count, raw_value, *self.value.tables, self.value.scratch)
+        bins, raw_risk, raw_value = workspace
+        trees.score_rows(rows, index, count, raw_risk, *self.risk.tables, bins)
+        trees.score_rows(rows, index, count, raw_value, *self.value.tables, bins)
         _write_scores(raw_risk, raw_value, index, count, self._calibration, out)
 
     def check_golden(self) -> None:

@@ -67,9 +67,11 @@ class Tables(NamedTuple):
     """(words, STRIDE) leaf values, 0.0 behind the last."""
 
 
-def new_scratch(features: int = N_FEATURES) -> NDArray[np.uint32]:
-    """Working memory for one thread: LANES * WIDTH words and the bins of CHUNK rows."""
-    return np.zeros(LANES * WIDTH + CHUNK * max(features, 1), np.uint32)
+def new_scratch(features: int = N_FEATURES, rows: int = CHUNK) -> NDArray[np.uint32]:
+    """Return working memory for one thread at a time to score up to `rows` rows a chunk:
+    LANES * WIDTH words, then the bins of those rows. Nothing is read that was not written before.
+    """
+    return np.empty(LANES * WIDTH + min(CHUNK, max(rows, 1)) * max(features, 1), np.uint32)
 
 
 # -- instructions that numba does not write by itself
@@ -390,15 +392,14 @@ def build(trees: Sequence[Tree]) -> Tables:
 
 
 class TreeEnsemble:
-    """One LightGBM model, ready to score. Not for use by several threads at once: it has one
-    scratch.
+    """One LightGBM model, ready to score. It never changes, so threads may share it; whoever calls
+    the compiled functions with its tables brings a scratch.
     """
 
     def __init__(self, trees: Sequence[Tree], features: int) -> None:
         self.features = features
         self.trees = len(trees)
         self.tables = build(trees)
-        self.scratch = new_scratch(features)
 
     @classmethod
     def from_text(cls, text: str, names: Sequence[str] = NAMES) -> TreeEnsemble:
@@ -418,8 +419,8 @@ class TreeEnsemble:
         rows = np.ascontiguousarray(rows)
         if not rows.flags.writeable:
             rows = rows.copy()  # numba would compile everything a second time for read-only rows
-        out = np.empty(len(rows))
-        score_rows(rows, np.arange(len(rows)), len(rows), out, *self.tables, self.scratch)
+        out, scratch = np.empty(len(rows)), new_scratch(self.features, len(rows))
+        score_rows(rows, np.arange(len(rows)), len(rows), out, *self.tables, scratch)
         return out
 
 
@@ -432,4 +433,4 @@ def warm_up() -> None:
     ensemble = TreeEnsemble([stump], N_FEATURES)
     rows = np.zeros((2, N_FEATURES), np.float32)
     ensemble.raw(rows)
-    score_row(rows[0], *ensemble.tables, ensemble.scratch)
+    score_row(rows[0], *ensemble.tables, new_scratch(rows=1))

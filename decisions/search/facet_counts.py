@@ -90,21 +90,29 @@ _NAMES_MOST = 200_000
 
 
 def _named(numbers: Iterable[int]) -> dict[int, Values]:
-    """What keys of FACETS mean. A key's meaning never changes, so it is remembered."""
+    """Return what keys of FACETS mean. A key's meaning never changes, so it is remembered.
+
+    What is returned is collected apart from what is remembered, which may be emptied meanwhile, by
+    this call or by another thread.
+    """
     wanted = set(numbers)
-    if missing := wanted - _names.keys():
+    found = {number: name for number in wanted if (name := _names.get(number)) is not None}
+    if missing := wanted - found.keys():
         with connection.cursor() as cursor:
             cursor.execute(
                 f"SELECT id, {', '.join(FACETS.fields)} FROM {FACETS.keys} WHERE id = ANY(%s)",  # noqa: S608
                 [list(missing)],
             )
-            rows = cursor.fetchall()
+            fresh: dict[int, Values] = {
+                number: (action, stage, tier, service, f"{method} {endpoint}", reason, arm)
+                for number, action, stage, tier, service, method, endpoint, reason, arm in cursor
+            }
         with _names_lock:
             if len(_names) > _NAMES_MOST:
                 _names.clear()
-            for number, action, stage, tier, service, method, endpoint, reason, arm in rows:
-                _names[number] = (action, stage, tier, service, f"{method} {endpoint}", reason, arm)
-    return {number: _names[number] for number in wanted if number in _names}
+            _names.update(fresh)
+        found |= fresh
+    return found
 
 
 def ready(filters: Filters, now: float) -> Counted:

@@ -4,6 +4,7 @@ documents differ for it.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,7 +18,11 @@ from decider.contracts.signals import INDEX as S
 from decider.contracts.signals import unpack
 from decider.contracts.vocabulary import Action, Tier
 from decider.engine.lists import APP, TENANT, compile_subjects, consult
+from decider.engine.text_hash import TextHash
 
+# No answer depends on the key. A client that does not know it cannot choose an app id that looks
+# like a listed one here.
+_HASH = TextHash(secrets.token_bytes(32))
 # Fields of a tier that the policy function reads, in words.
 TIER_LINES = {
     "rate": "requests a second",
@@ -65,9 +70,10 @@ def rules_about(config: Config, event: Event, now: float) -> np.ndarray:
     """float64 (4,): list verdict, compliance, override action, multiplier, as the engine would find
     them by app and tenant.
     """
-    subjects, found = compile_subjects(config), np.array([0.0, 0.0, -1.0, 1.0])
-    consult(subjects, APP, hash(event.app), now, found)
-    consult(subjects, TENANT, hash(event.tenant), now, found)
+    subjects, found = compile_subjects(config, _HASH), np.array([0.0, 0.0, -1.0, 1.0])
+    app, tenant = _HASH.many([event.app, event.tenant]).tolist()
+    consult(subjects, APP, app, now, found)
+    consult(subjects, TENANT, tenant, now, found)
     return found
 
 

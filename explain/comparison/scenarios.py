@@ -7,7 +7,6 @@ document of then and the record decided again, until the answer of now comes out
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,8 +29,6 @@ from explain.shap import model_files
 from explain.shap import values as shap_values
 from rollouts.models import ModelVersion
 
-# A model scores for one thread at a time.
-scoring = threading.Lock()
 SHOWN_LINES = 4
 
 
@@ -84,8 +81,7 @@ def replayed(d: Decision, event: Event, config: Config | None) -> Replay:
         return Replay("off", "Not replayed", f"config {d.config_version} is not kept here")
     model = model_of(d.model) if d.risk is not None else None
     try:
-        with scoring:
-            again = replay.decide_again(event, config, model)
+        again = replay.decide_again(event, config, model)
     except ReplayError as error:
         return Replay("warn", "Not replayed", str(error))
     if not again.identical:
@@ -178,8 +174,7 @@ def _decide(event: Event, then: Config | None, setting: _Setting) -> Again:
     record = effective_config.record_under(
         event, then or setting.config, setting.config, setting.now
     )
-    with scoring:
-        return replay.decide_under(record, setting.config, model, ml_state=setting.ml_state)
+    return replay.decide_under(record, setting.config, model, ml_state=setting.ml_state)
 
 
 def _now(d: Decision, event: Event, then: Config | None, setting: _Setting) -> World:

@@ -183,7 +183,7 @@ def find(event: Event, config: Config, model: Model | None) -> WayBack:
     """The way back of a refusal; `config` and `model` are those it was decided with. Raises
     ReplayError.
 
-    An admit has none and needs none. About 20 ms; scores with `model`, so one thread at a time.
+    An admit has none and needs none. About 20 ms.
     """
     if event.action == Action.ADMIT:
         return WayBack(none="It was admitted.")

@@ -85,10 +85,11 @@ SHELVED_S = 60.0
 
 
 def _shelved() -> list[str]:
-    now = time.monotonic()
-    for digest in [d for d, until in _shelf.items() if until < now]:
-        del _shelf[digest]
-    return list(_shelf)
+    now, found = time.monotonic(), _shelf.copy()
+    for digest in [d for d, until in found.items() if until < now]:
+        _shelf.pop(digest, None)  # another thread may have taken it off already
+        del found[digest]
+    return list(found)
 
 
 def one(decision: uuid.UUID) -> Done:

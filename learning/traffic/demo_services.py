@@ -21,6 +21,7 @@ import uvicorn
 from decider.contracts import defaults
 from decider.contracts.config import Config
 from decider.engine.routing import Router
+from decider.engine.text_hash import TextHash
 from learning.traffic import services
 
 Message = dict[str, Any]
@@ -44,7 +45,7 @@ class DemoServices:
     def __init__(
         self, config: Config, slowdowns: tuple[services.Slowdown, ...] = services.SLOWDOWNS
     ) -> None:
-        self._router = Router(config)
+        self._router = Router(config, TextHash(bytes(32)))
         self._models = services.models(config.services, time.time(), slowdowns)
         self._rng = Random()
 

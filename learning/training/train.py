@@ -12,9 +12,8 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -109,11 +108,8 @@ def scenarios(seed: int, seconds: float, apps: int) -> list[Scenario]:
 def collect(
     runs: list[Scenario], workers: int = 0, progress: Callable[[float], object] | None = None
 ) -> Traffic:
-    """Plays all scenarios and gives their rows together, in order.
-
-    With `workers`, in that many processes, which hash text alike: then the same scenarios give the
-    same rows to the bit. With none, in this process, where the distinct counts of two runs of
-    Python may differ by a little.
+    """Play all scenarios and return their rows together, in order: in `workers` processes, or with
+    none in this one. The same scenarios give the same rows to the bit.
     """
     if not workers:
         return simulate.join([simulate.Loop(scenario).run(progress).traffic for scenario in runs])
@@ -121,10 +117,7 @@ def collect(
         replace(runs[0], seconds=1.0, apps=50, rate=5.0)
     ).run()  # compiles once, not once in each process
     parts: list[Traffic] = []
-    with (
-        _hash_seed("0"),
-        ProcessPoolExecutor(min(workers, len(runs)), multiprocessing.get_context("spawn")) as pool,
-    ):
+    with ProcessPoolExecutor(min(workers, len(runs)), multiprocessing.get_context("spawn")) as pool:
         for scenario, traffic in zip(runs, pool.map(_play, runs), strict=True):
             parts.append(traffic)
             if progress is not None:
@@ -137,20 +130,6 @@ def _usual_workers() -> int:
     any (a Celery worker).
     """
     return 0 if multiprocessing.current_process().daemon else min(4, os.cpu_count() or 1)
-
-
-@contextmanager
-def _hash_seed(seed: str) -> Iterator[None]:
-    """Processes started inside hash text by `seed`; this one is left as it is."""
-    before = os.environ.get("PYTHONHASHSEED")
-    os.environ["PYTHONHASHSEED"] = seed
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["PYTHONHASHSEED"]
-        else:
-            os.environ["PYTHONHASHSEED"] = before
 
 
 def _play(scenario: Scenario) -> Traffic:

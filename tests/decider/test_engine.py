@@ -207,7 +207,7 @@ def test_observe_only_records_the_decision_and_admits() -> None:
 
 def test_a_model_that_answers_nan_leaves_the_decision_to_the_fallback() -> None:
     made = engine(ml=True)
-    made.model.score_into = lambda rows, index, count, out: None  # type: ignore[union-attr, method-assign]
+    made.model.score_into = lambda *_: None  # type: ignore[union-attr, method-assign]
     try:
         of_tier(made, Tier.FREE, cohort_prior=0.9)
         answer = ask(made, NOW)[0]

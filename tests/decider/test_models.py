@@ -5,6 +5,8 @@ what they must be.
 from __future__ import annotations
 
 import math
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import lightgbm as lgb
 import msgspec
@@ -187,3 +189,18 @@ def test_warming_up_compiles_all_that_a_first_score_needs(artifact: Artifact) ->
     before = len(trees.score_rows.signatures)
     load(artifact).score(make_rows(3))
     assert len(trees.score_rows.signatures) == before
+
+
+def test_several_threads_may_score_with_one_model_at_once(artifact: Artifact) -> None:
+    model, threads = load(artifact), 4
+    parts = [make_rows(4 if part % 2 else 700, seed=part) for part in range(threads)]
+    wanted = [model.score(rows).raw_risk.tobytes() for rows in parts]
+    start = threading.Barrier(threads)
+
+    def wrong(part: int) -> int:
+        start.wait()
+        scores = (model.score(parts[part]).raw_risk.tobytes() for _ in range(1500))
+        return sum(found != wanted[part] for found in scores)
+
+    with ThreadPoolExecutor(threads) as pool:
+        assert list(pool.map(wrong, range(threads))) == [0] * threads

@@ -21,6 +21,7 @@ from decider.contracts.vocabulary import Action, Tier
 from decider.engine import app_state, lists, quota
 from decider.engine.buffers import Batch
 from decider.engine.engine import Engine
+from decider.engine.text_hash import TextHash
 from decider.node import commands
 from decider.whatif.plan import override_of, plan_of
 from tests.decider.test_engine import NOW, ask, config, engine, of_tier
@@ -235,10 +236,13 @@ _override = st.builds(
 def test_the_plain_plan_is_the_compiled_one(overrides: list[Override], tenant: str) -> None:
     import numpy as np
 
-    document = config(overrides=overrides)
-    found, compiled = np.array([0.0, 0.0, -1.0, 1.0]), lists.compile_subjects(document)
-    lists.consult(compiled, lists.APP, hash("y"), NOW, found)
-    lists.consult(compiled, lists.TENANT, hash(tenant), NOW, found)
+    document, text_hash = config(overrides=overrides), TextHash(b"k" * 32)
+    found, compiled = (
+        np.array([0.0, 0.0, -1.0, 1.0]),
+        lists.compile_subjects(document, text_hash),
+    )
+    lists.consult(compiled, lists.APP, text_hash.one("y"), NOW, found)
+    lists.consult(compiled, lists.TENANT, text_hash.one(tenant), NOW, found)
     counts = override_of(document, app="y", tenant=tenant, now=NOW)
     action = counts.action if counts and counts.action is not None else -1
     assert (found[2], found[3]) == (action, counts.multiplier if counts else 1.0)

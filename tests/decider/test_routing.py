@@ -4,6 +4,7 @@ import time
 
 from decider.contracts import defaults
 from decider.engine.routing import MOST_OTHERS, OTHER, OTHER_METHOD, Router, template_of
+from decider.engine.text_hash import TextHash
 
 CONFIG = defaults.config(1, time.time())
 
@@ -14,7 +15,7 @@ def test_identifiers_do_not_make_endpoints() -> None:
 
 def test_endpoints_stay_few_whatever_clients_ask_for() -> None:
     """Beyond the path cache too, which forgets; the config's own endpoints keep their names."""
-    router = Router(CONFIG)
+    router = Router(CONFIG, TextHash(b"k" * 32))
     names = {
         (r.method, r.endpoint, r.service)
         for r in (router.route("GET", f"/v2/orders/word-{k:x}-x") for k in range(70_000))
@@ -27,7 +28,7 @@ def test_endpoints_stay_few_whatever_clients_ask_for() -> None:
 
 
 def test_methods_of_a_clients_own_making_are_one() -> None:
-    router = Router(CONFIG)
+    router = Router(CONFIG, TextHash(b"k" * 32))
     for k in range(MOST_OTHERS):
         router.route("GET", f"/v2/orders/word-{k}-x")
     made_up = {
@@ -39,6 +40,6 @@ def test_methods_of_a_clients_own_making_are_one() -> None:
 
 
 def test_what_has_no_name_of_its_own_is_still_told_apart_by_the_features() -> None:
-    router = Router(CONFIG)
+    router = Router(CONFIG, TextHash(b"k" * 32))
     packed = {router.route("GET", f"/v2/orders/word-{k}-x").packed for k in range(MOST_OTHERS + 50)}
     assert len(packed) == MOST_OTHERS + 50

@@ -160,7 +160,8 @@ def test_an_infinite_threshold_splits_nan_from_all_else() -> None:
 
 def test_one_row_scores_as_it_does_among_many(text: str) -> None:
     ensemble, rows = TreeEnsemble.from_text(text, NAMES), hard_rows(text, 300)
-    alone = [trees.score_row(row, *ensemble.tables, ensemble.scratch) for row in rows]
+    scratch = trees.new_scratch(rows=1)
+    alone = [trees.score_row(row, *ensemble.tables, scratch) for row in rows]
     assert same_bits(np.array(alone), ensemble.raw(rows))
 
 
@@ -169,7 +170,7 @@ def test_only_the_listed_rows_are_scored(text: str, count: int) -> None:
     ensemble, rows = TreeEnsemble.from_text(text, NAMES), hard_rows(text, 700)
     index = np.random.default_rng(count).permutation(700)
     out = np.full(700, 99.0)
-    trees.score_rows(rows, index, count, out, *ensemble.tables, ensemble.scratch)
+    trees.score_rows(rows, index, count, out, *ensemble.tables, trees.new_scratch())
     listed = index[:count]
     assert same_bits(out[listed], ensemble.raw(rows)[listed])
     assert (np.delete(out, listed) == 99.0).all()

@@ -29,8 +29,7 @@ def way_of(d: Decision) -> recourse_search.WayBack | None:
         )
     model = scenarios.model_of(d.model)
     try:
-        with scenarios.scoring:
-            return recourse_search.find(d.event(), config, model)
+        return recourse_search.find(d.event(), config, model)
     except ReplayError as error:
         return recourse_search.WayBack(none=f"It cannot be decided again here: {error}.")
 

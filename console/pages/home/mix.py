@@ -135,10 +135,11 @@ def over(span: Range, until: float) -> Mix:
         end = newest
     since = newest - span.length_s + (span.bucket_s if end > newest else 0)
     starts = range(since, end, span.bucket_s)
+    # One look-up for each: another thread may empty `_settled` between two.
     known = {
-        start: _settled[span.bucket_s, start]
+        start: cells
         for start in starts
-        if (span.bucket_s, start) in _settled
+        if (cells := _settled.get((span.bucket_s, start))) is not None
     }
     missing = [start for start in starts if start not in known]
     fresh = _count(missing[0], end, span.bucket_s) if missing else []
