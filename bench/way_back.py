@@ -62,7 +62,7 @@ def _refusals(model: Model) -> list[tuple[Event, Config]]:
         scenario = simulate.Scenario(
             seed, train.MONDAY + 9 * 3600.0 + 60, 110.0, apps=900, rate=rate, slowdowns=slow
         )
-        base = simulate.Loop(scenario).config
+        base = simulate.Simulation(scenario).config
         document = structs.replace(
             base,
             version=k,
@@ -72,7 +72,7 @@ def _refusals(model: Model) -> list[tuple[Event, Config]]:
                 budget_per_s=1e9, admit=0.0, refuse=1.0, block=1.0, enterprise_refuse=1.0
             ),
         )
-        loop = simulate.Loop(scenario, document, model)
+        loop = simulate.Simulation(scenario, document, model)
         loop.run()
         found += [(event, document) for event in loop.engine.take_events()]
     random.Random(1).shuffle(found)

@@ -30,7 +30,7 @@ from urllib.parse import quote
 
 import msgspec
 
-Format = Literal["auto", "combined", "envoy"]
+LogFormat = Literal["auto", "combined", "envoy"]
 # A longer line is skipped, bytes.
 MAX_LINE = 65_536
 # A longer path is cut, characters.
@@ -101,7 +101,7 @@ class LineError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class LogEntry:
     """One request of a log. `app` and `source` are pseudonyms, unless the gateway itself named the
     app.
     """
@@ -128,7 +128,7 @@ class Entry:
 
 
 @dataclass(slots=True)
-class Report:
+class ReadReport:
     """What reading met with."""
 
     lines: int = 0
@@ -191,7 +191,7 @@ def _is_cdn(address: str) -> bool:
     return any(found in network for network in _CDN)
 
 
-def parse(raw: bytes, key: bytes, form: Format = "auto") -> Entry:
+def parse_line(raw: bytes, key: bytes, form: LogFormat = "auto") -> LogEntry:
     """One line. Raises LineError, never anything else."""
     if len(raw) >= MAX_LINE:
         raise LineError("longer than 64 kB")
@@ -215,7 +215,7 @@ def _unwrapped(text: str) -> str:
     return text[1:-1] if len(text) > 2 and text[0] == text[-1] == '"' and text[1] != '"' else text
 
 
-def _combined(text: str, key: bytes) -> Entry:
+def _combined(text: str, key: bytes) -> LogEntry:
     if (found := _COMBINED.match(text)) is None:
         raise LineError("not a line of a known format")
     address, when, line, status, size, _, agent = found.groups()
@@ -224,7 +224,7 @@ def _combined(text: str, key: bytes) -> Entry:
     agent_hash = (
         zlib.crc32(agent.encode("utf-8", "surrogatepass")) + 1 if agent and agent != "-" else 0
     )
-    return Entry(
+    return LogEntry(
         _combined_time(when),
         app,
         app,
@@ -277,7 +277,7 @@ def _combined_time(when: str) -> float:
     )
 
 
-def _envoy(text: str, key: bytes) -> Entry:
+def _envoy(text: str, key: bytes) -> LogEntry:
     try:
         read = _decode_envoy(text)
     except (msgspec.DecodeError, msgspec.ValidationError, RecursionError, UnicodeError):
@@ -289,7 +289,7 @@ def _envoy(text: str, key: bytes) -> Entry:
     if not named and not source:
         raise LineError("neither an app nor an address in it")
     request_id = read.request_id if read.request_id and _VISIBLE.fullmatch(read.request_id) else ""
-    return Entry(
+    return LogEntry(
         _envoy_time(read.ts),
         named or source,
         source,
@@ -344,18 +344,20 @@ def _duration(value: float | str | None) -> float | None:
     return duration if 0 <= duration <= MAX_DURATION_MS else None
 
 
-def entries(path: Path, key: bytes, report: Report, form: Format = "auto") -> Iterator[Entry]:
+def read_entries(
+    path: Path, key: bytes, report: ReadReport, form: LogFormat = "auto"
+) -> Iterator[LogEntry]:
     """The requests of a log in time order, as far as SORT_WITHIN lines put them so. Raises
     LogError.
     """
     return _in_order(_parsed(path, key, report, form), report)
 
 
-def _parsed(path: Path, key: bytes, report: Report, form: Format) -> Iterator[Entry]:
-    for raw in lines(path, report):
+def _parsed(path: Path, key: bytes, report: ReadReport, form: LogFormat) -> Iterator[LogEntry]:
+    for raw in read_lines(path, report):
         report.lines += 1
         try:
-            entry = parse(raw, key, form)
+            entry = parse_line(raw, key, form)
         except LineError as error:
             report.skipped[str(error)] += 1
             continue
@@ -367,11 +369,13 @@ def _parsed(path: Path, key: bytes, report: Report, form: Format) -> Iterator[En
         yield entry
 
 
-def _in_order(found: Iterator[Entry], report: Report, most: int = SORT_WITHIN) -> Iterator[Entry]:
+def _in_order(
+    found: Iterator[LogEntry], report: ReadReport, most: int = SORT_WITHIN
+) -> Iterator[LogEntry]:
     """A bounded sort: holds back up to `most` entries. What is older still comes late and is
     counted.
     """
-    held: list[tuple[float, int, Entry]] = []
+    held: list[tuple[float, int, LogEntry]] = []
     ticket, newest, last = count(), -math.inf, -math.inf
     for entry in found:
         if entry.at < newest:
@@ -387,7 +391,7 @@ def _in_order(found: Iterator[Entry], report: Report, most: int = SORT_WITHIN) -
         yield heapq.heappop(held)[2]
 
 
-def lines(path: Path, report: Report) -> Iterator[bytes]:
+def read_lines(path: Path, report: ReadReport) -> Iterator[bytes]:
     """Raw lines of a plain or gzip file; an overlong one gives its first MAX_LINE bytes. Raises
     LogError.
     """
@@ -398,7 +402,7 @@ def lines(path: Path, report: Report) -> Iterator[bytes]:
                 raw = _read(lambda: stream.readline(MAX_LINE), report)
 
 
-def _read(take: Callable[[], bytes], report: Report) -> bytes:
+def _read(take: Callable[[], bytes], report: ReadReport) -> bytes:
     """The next bytes; a damaged or cut gzip file ends there, and the report says so."""
     try:
         return take()

@@ -25,8 +25,8 @@ from decider.contracts.requests import CheckRequest, Decision, Outcome
 from decider.contracts.store import Profile
 from decider.contracts.vocabulary import REASONS, Action, Reason
 from decider.engine.engine import Engine
-from learning.logs.access_log import Entry, Format, Report, entries
-from learning.traffic.client import Answer, Client, GatewayError
+from learning.logs.access_log import LogEntry, LogFormat, ReadReport, read_entries
+from learning.traffic.client import GatewayAnswer, GatewayClient, GatewayError
 
 NODE = "replay"
 # Requests this close are decided together, seconds.
@@ -40,16 +40,16 @@ EVENTS_PER_BATCH = 500
 REFUSED_SHOWN = 8
 IN_FLIGHT_MOST = 256
 
-Advance = Callable[[int], object]
-Publish = Callable[[bytes], object]
-Lookup = Callable[[Sequence[str]], list[Profile]]
+AdvanceBar = Callable[[int], object]
+PublishBatch = Callable[[bytes], object]
+LookUpProfiles = Callable[[Sequence[str]], list[Profile]]
 
 
 class ReplayError(Exception):
     """A replay that cannot be done; the message says why and what would help."""
 
 
-class Span(NamedTuple):
+class LogSpan(NamedTuple):
     """What a first look at the logs found."""
 
     last: list[float]
@@ -58,7 +58,7 @@ class Span(NamedTuple):
 
 
 @dataclass(slots=True)
-class Refused:
+class RefusedApp:
     """One app's refusals."""
 
     count: int = 0
@@ -68,36 +68,36 @@ class Refused:
 
 
 @dataclass(slots=True)
-class Summary:
+class ReplaySummary:
     """What a replay did."""
 
-    report: Report
+    report: ReadReport
     requests: int = 0
     first: float = 0.0
     last: float = 0.0
     wall_s: float = 0.0
     answers: Counter[str] = field(default_factory=Counter)
     """Action (offline) or status (through a gateway) -> requests."""
-    refused: dict[str, Refused] = field(default_factory=dict)
+    refused: dict[str, RefusedApp] = field(default_factory=dict)
     kept: int | None = None
     """Decisions sent to the console; None when that is for the deciders behind a gateway to do."""
 
     def note(self, app: str, why: str, decision: str) -> None:
         """Counts one refusal."""
-        mine = self.refused.setdefault(app, Refused(decision=decision))
+        mine = self.refused.setdefault(app, RefusedApp(decision=decision))
         mine.count += 1
         mine.reasons[why] += 1
 
 
-def look(paths: Sequence[Path], key: bytes, form: Format, limit: int | None) -> Span:
+def survey_logs(paths: Sequence[Path], key: bytes, form: LogFormat, limit: int | None) -> LogSpan:
     """Reads the logs once for their times. Raises LogError for one that cannot be read, ReplayError
     when none holds a request.
     """
     last: list[float] = []
     total = 0
     for path in paths:
-        newest, report = float("-inf"), Report()
-        for entry in islice(entries(path, key, report, form), limit):
+        newest, report = float("-inf"), ReadReport()
+        for entry in islice(read_entries(path, key, report, form), limit):
             newest = max(newest, entry.at)
             total += 1
         last.append(newest)
@@ -107,25 +107,30 @@ def look(paths: Sequence[Path], key: bytes, form: Format, limit: int | None) -> 
                 or "it is empty"
             )
             raise ReplayError(f"{path} holds no request that can be read ({why}).")
-    return Span(last, total if limit is None else min(total, limit))
+    return LogSpan(last, total if limit is None else min(total, limit))
 
 
 def _shifted(
-    paths: Sequence[Path], key: bytes, form: Format, span: Span, end: float, report: Report
-) -> Iterator[Entry]:
+    paths: Sequence[Path],
+    key: bytes,
+    form: LogFormat,
+    span: LogSpan,
+    end: float,
+    report: ReadReport,
+) -> Iterator[LogEntry]:
     """All logs in one, in time order, each moved as a whole so that it ends at `end`."""
 
-    def moved(path: Path, by: float) -> Iterator[Entry]:
-        return (replace(entry, at=entry.at + by) for entry in entries(path, key, report, form))
+    def moved(path: Path, by: float) -> Iterator[LogEntry]:
+        return (replace(entry, at=entry.at + by) for entry in read_entries(path, key, report, form))
 
     streams = [moved(path, end - newest) for path, newest in zip(paths, span.last, strict=True)]
     return heapq.merge(*streams, key=lambda entry: entry.at)
 
 
-class Offline:
+class OfflineReplay:
     """A replay through a private engine, whose config and model are already applied."""
 
-    def __init__(self, engine: Engine, publish: Publish, lookup: Lookup) -> None:
+    def __init__(self, engine: Engine, publish: PublishBatch, lookup: LookUpProfiles) -> None:
         self._engine, self._publish, self._lookup = engine, publish, lookup
         self._ids = ids.IdSource()
         self._waiting: list[Event] = []
@@ -136,17 +141,17 @@ class Offline:
         self,
         paths: Sequence[Path],
         key: bytes,
-        form: Format = "auto",
+        form: LogFormat = "auto",
         limit: int | None = None,
         end: float | None = None,
-        span: Span | None = None,
-        advance: Advance | None = None,
-    ) -> Summary:
+        span: LogSpan | None = None,
+        advance: AdvanceBar | None = None,
+    ) -> ReplaySummary:
         """Replays the logs, ending at `end` (unix seconds, default now). Raises LogError,
         ReplayError.
         """
-        span = span or look(paths, key, form, limit)
-        summary = Summary(Report(), kept=0)
+        span = span or survey_logs(paths, key, form, limit)
+        summary = ReplaySummary(ReadReport(), kept=0)
         began = time.perf_counter()
         stream = islice(
             _shifted(paths, key, form, span, time.time() if end is None else end, summary.report),
@@ -160,7 +165,7 @@ class Offline:
         summary.wall_s = time.perf_counter() - began
         return summary
 
-    def _decide(self, batch: list[Entry], summary: Summary) -> None:
+    def _decide(self, batch: list[LogEntry], summary: ReplaySummary) -> None:
         now = batch[-1].at
         self._catch_up(now)
         requests = [
@@ -178,7 +183,7 @@ class Offline:
         self._waiting += self._engine.take_events()
         self._send(EVENTS_PER_BATCH, summary)
 
-    def _account(self, entry: Entry, decision: Decision, summary: Summary) -> None:
+    def _account(self, entry: LogEntry, decision: Decision, summary: ReplaySummary) -> None:
         action = Action(decision.action)
         summary.answers[action.word] += 1
         if action != Action.ADMIT:
@@ -228,7 +233,7 @@ class Offline:
         if names:
             self._engine.know(self._lookup(names), now=now)
 
-    def _send(self, least: int, summary: Summary) -> None:
+    def _send(self, least: int, summary: ReplaySummary) -> None:
         """Publishes what was kept, when it is at least `least` decisions."""
         while self._waiting and len(self._waiting) >= least:
             part, self._waiting = self._waiting[:EVENTS_PER_BATCH], self._waiting[EVENTS_PER_BATCH:]
@@ -239,9 +244,9 @@ class Offline:
             summary.kept = (summary.kept or 0) + len(part)
 
 
-def _batches(found: Iterable[Entry]) -> Iterator[list[Entry]]:
+def _batches(found: Iterable[LogEntry]) -> Iterator[list[LogEntry]]:
     """Entries within BATCH_S of each other, at most BATCH_MOST together."""
-    batch: list[Entry] = []
+    batch: list[LogEntry] = []
     for entry in found:
         if batch and (entry.at > batch[0].at + BATCH_S or len(batch) == BATCH_MOST):
             yield batch
@@ -251,31 +256,31 @@ def _batches(found: Iterable[Entry]) -> Iterator[list[Entry]]:
         yield batch
 
 
-async def through_gateway(
+async def replay_through_gateway(
     paths: Sequence[Path],
     key: bytes,
     url: str,
     speed: float,
-    form: Format = "auto",
+    form: LogFormat = "auto",
     limit: int | None = None,
-    span: Span | None = None,
-    advance: Advance | None = None,
-) -> Summary:
+    span: LogSpan | None = None,
+    advance: AdvanceBar | None = None,
+) -> ReplaySummary:
     """Sends the logs' requests to a gateway, `speed` times as fast as they came. Raises LogError,
     ReplayError, ValueError.
     """
     if not speed > 0:
         raise ReplayError(f"The speed must be positive, not {speed}.")
-    client = Client(url, most=IN_FLIGHT_MOST)
+    client = GatewayClient(url, most=IN_FLIGHT_MOST)
     summary, room, tasks = (
-        Summary(Report()),
+        ReplaySummary(ReadReport()),
         asyncio.Semaphore(IN_FLIGHT_MOST),
         set[asyncio.Task[None]](),
     )
-    span = span or look(paths, key, form, limit)
+    span = span or survey_logs(paths, key, form, limit)
     began = time.perf_counter()
 
-    async def send(entry: Entry) -> None:
+    async def send(entry: LogEntry) -> None:
         try:
             _account(entry, await client.send(_request(entry)), summary)
         except GatewayError as error:
@@ -300,20 +305,20 @@ async def through_gateway(
     return summary
 
 
-def _request(entry: Entry) -> CheckRequest:
+def _request(entry: LogEntry) -> CheckRequest:
     return CheckRequest(
         entry.app, entry.method, entry.path, "", "", entry.request_id, min(entry.bytes_in, 65_536)
     )
 
 
-def _account(entry: Entry, answer: Answer, summary: Summary) -> None:
+def _account(entry: LogEntry, answer: GatewayAnswer, summary: ReplaySummary) -> None:
     summary.answers[str(answer.status)] += 1
     if answer.status in (403, 429, 503):
         wait = f", told to wait {answer.retry_after:.0f} s" if answer.retry_after else ""
         summary.note(entry.app, f"answered {answer.status}{wait}", answer.decision)
 
 
-def describe(summary: Summary) -> str:
+def describe_summary(summary: ReplaySummary) -> str:
     """The summary as a table for people."""
     span, report = summary.last - summary.first, summary.report
     rows = [

@@ -2,7 +2,7 @@
 worth.
 
 The outcome a request will have (401, 402, 404) is written into it by the conventions of
-`services.status_of`, so that the simulated and the real demo services answer alike. Abuse overlaps
+`services.answer_status`, so that the simulated and the real demo services answer alike. Abuse overlaps
 with honest traffic on purpose: portals have failed sign-ins, subscriptions have declined cards,
 partners walk ids in order, and abusers mix in ordinary calls.
 """
@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from decider.contracts.requests import CheckRequest
 from learning.traffic import services
-from learning.traffic.world import App, Kind
+from learning.traffic.world import App, AppKind
 
 Item = TypeVar("Item")
 # Resource ids each app owns.
@@ -77,7 +77,7 @@ CLIENT_SPREAD = {
 
 
 @dataclass(slots=True)
-class Planned:
+class PlannedRequest:
     """A request an app is about to send, with the truth about it."""
 
     at: float
@@ -93,7 +93,7 @@ class Planned:
     abusive: bool
 
 
-class Voice:
+class AppClient:
     """How one app speaks. Draws only from `rng`, so a population says the same things for the same
     seed.
     """
@@ -106,19 +106,19 @@ class Voice:
         ]
         tokens, sources = CLIENT_SPREAD[app.role]
         self._tokens = [f"tok_{rng.getrandbits(64):016x}" for _ in range(_between(rng, *tokens))]
-        self._sources = [address(rng) for _ in range(_between(rng, *sources))]
+        self._sources = [draw_address(rng) for _ in range(_between(rng, *sources))]
         self._first_id = index * ID_SPAN
         self._ids = _between(rng, 12, ID_SPAN)
-        self._walks = rng.random() < (0.5 if app.kind == Kind.POLLER else 0.05)
+        self._walks = rng.random() < (0.5 if app.kind == AppKind.POLLER else 0.05)
         self._next_id = self._first_id
         self._stale = rng.random() ** 3
         self._declined = rng.uniform(0.1, 0.5) if rng.random() < 0.15 else rng.uniform(0.02, 0.08)
         self._failed_sign_in = rng.random() ** 2 * 0.6
         self._disguise = (
-            rng.uniform(0.1, 0.8) if app.kind == Kind.DRIPPER else rng.uniform(0.0, 0.75)
+            rng.uniform(0.1, 0.8) if app.kind == AppKind.DRIPPER else rng.uniform(0.0, 0.75)
         )
         self._worth = 0.6 if app.role == "dashboard" else 1.0
-        self._always = app.kind == Kind.DRIPPER
+        self._always = app.kind == AppKind.DRIPPER
         self._prepare_abuse()
 
     def _prepare_abuse(self) -> None:
@@ -127,16 +127,18 @@ class Voice:
         """
         rng = self._rng
         self._hit_rate = rng.uniform(0.05, 0.8)
-        self._pool = [address(rng) for _ in range(_between(rng, 1, 200 if self.abusive else 1))]
+        self._pool = [
+            draw_address(rng) for _ in range(_between(rng, 1, 200 if self.abusive else 1))
+        ]
         self._scan_from = (
             services.SPARSE_FROM + rng.randrange(10**7)
             if rng.random() < 0.35
             else rng.randrange(10**7)
         )
         errands = {
-            Kind.SCRAPER: self._scrape,
-            Kind.STUFFER: self._stuff,
-            Kind.CARD_TESTER: self._test_card,
+            AppKind.SCRAPER: self._scrape,
+            AppKind.STUFFER: self._stuff,
+            AppKind.CARD_TESTER: self._test_card,
         }
         errand = rng.choice(list(errands.values()))
         self._abuse = errands.get(self._kind, errand)
@@ -145,7 +147,7 @@ class Voice:
         """`random.choice`, four times as fast."""
         return items[int(self._rng.random() * len(items))]
 
-    def speak(self, at: float, campaign: bool, expired: bool = False) -> Planned:
+    def next_request(self, at: float, campaign: bool, expired: bool = False) -> PlannedRequest:
         """The next request, sent at `at`. In a `campaign` an abuser does what it is there for;
         `expired` clients send an expired credential.
         """
@@ -168,7 +170,7 @@ class Voice:
             0.06 if self.abusive else worth,
         )
 
-    def _scrape(self, at: float) -> Planned:
+    def _scrape(self, at: float) -> PlannedRequest:
         """Walks ids in order, over rotating addresses, through the call that gives most."""
         call = STOCK if self.index % 3 == 0 else ORDER
         self._scan_from += 1
@@ -177,14 +179,14 @@ class Voice:
             at, call, path, "", self._one_of(self._tokens), self._one_of(self._pool), 0.02
         )
 
-    def _stuff(self, at: float) -> Planned:
+    def _stuff(self, at: float) -> PlannedRequest:
         """Tries credentials that leaked elsewhere: a new one each time, few of them right."""
         rng = self._rng
         good = rng.random() < self._hit_rate
         token = f"{'tok_' if good else services.EXPIRED_PREFIX}{rng.getrandbits(64):016x}"
         return self._plan(at, SIGN_IN, SIGN_IN.path, "", token, self._one_of(self._pool), 0.02)
 
-    def _test_card(self, at: float) -> Planned:
+    def _test_card(self, at: float) -> PlannedRequest:
         """Tries stolen cards with charges as small as they get; many are declined."""
         rng = self._rng
         query = self._query(CHARGE, 1.0 - self._hit_rate)
@@ -230,7 +232,7 @@ class Voice:
 
     def _plan(
         self, at: float, call: Call, path: str, query: str, token: str, source: str, worth: float
-    ) -> Planned:
+    ) -> PlannedRequest:
         size = call.least + int((call.most - call.least) * self._rng.random())
         request = CheckRequest(
             self._id,
@@ -242,12 +244,12 @@ class Voice:
             size,
             0,
         )
-        return Planned(
+        return PlannedRequest(
             at, self.index, request, query, call.service, min(1.0, max(0.0, worth)), self.abusive
         )
 
 
-def address(rng: Random) -> str:
+def draw_address(rng: Random) -> str:
     """An address from the ranges kept for documentation (RFC 5737, RFC 3849)."""
     if rng.random() < 0.3:
         return f"{rng.choice(('192.0.2', '198.51.100', '203.0.113'))}.{rng.randint(1, 254)}"

@@ -22,12 +22,12 @@ class GatewayError(Exception):
     """The gateway did not answer: refused, reset, too late, or not HTTP."""
 
 
-class Unreachable(GatewayError):
+class GatewayUnreachable(GatewayError):
     """No connection could be made at all."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class GatewayAnswer:
     """What came back. `retry_after` in seconds, 0 when there was none; `decision` as in the header,
     may be empty.
     """
@@ -41,7 +41,7 @@ class _Connection(asyncio.Protocol):
     """One connection; one request at a time."""
 
     def __init__(self) -> None:
-        self._answer: asyncio.Future[Answer] | None = None
+        self._answer: asyncio.Future[GatewayAnswer] | None = None
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._retry_after, self._decision = 0.0, ""
@@ -86,11 +86,11 @@ class _Connection(asyncio.Protocol):
         self._done()
 
     def _done(self) -> None:
-        answer = Answer(self._parser.get_status_code(), self._retry_after, self._decision)
+        answer = GatewayAnswer(self._parser.get_status_code(), self._retry_after, self._decision)
         if self._answer is not None and not self._answer.done():
             self._answer.set_result(answer)
 
-    def ask(self, data: bytes, bodiless: bool = False) -> asyncio.Future[Answer]:
+    def ask(self, data: bytes, bodiless: bool = False) -> asyncio.Future[GatewayAnswer]:
         if self._transport is None or not self.open:
             raise GatewayError("the gateway closed the connection")
         self._answer, self._bodiless = asyncio.get_running_loop().create_future(), bodiless
@@ -107,7 +107,7 @@ class _Connection(asyncio.Protocol):
             self._answer.set_exception(GatewayError(why))
 
 
-class Client:
+class GatewayClient:
     """Connections to one gateway, at most `most` at once; more requests wait for one. `url` is
     http://host:port.
     """
@@ -123,8 +123,8 @@ class Client:
         self._room = asyncio.Semaphore(most)
         self._authority = parts.netloc.encode("ascii")
 
-    async def send(self, request: CheckRequest, query: str = "") -> Answer:
-        """Sends one request and waits for its answer. Raises GatewayError, Unreachable when there
+    async def send(self, request: CheckRequest, query: str = "") -> GatewayAnswer:
+        """Sends one request and waits for its answer. Raises GatewayError, GatewayUnreachable when there
         is no gateway.
         """
         async with self._room:
@@ -152,7 +152,7 @@ class Client:
                 _Connection, self._host, self._port
             )
         except OSError as error:
-            raise Unreachable(
+            raise GatewayUnreachable(
                 f"cannot connect to {self._host}:{self._port}: {error.strerror or error}"
             ) from error
         return connection

@@ -14,8 +14,8 @@ from random import Random
 
 import numpy as np
 
-from learning.traffic.behaviour import Planned, Voice
-from learning.traffic.world import ABUSIVE, Kind, Population
+from learning.traffic.behaviour import AppClient, PlannedRequest
+from learning.traffic.world import ABUSIVE, AppKind, Population
 
 # A simulated "hour", seconds: schedules are compressed so that minutes show them. It begins when
 # unix time divides by it.
@@ -47,15 +47,15 @@ class Crowd:
             raise ValueError(f"the rate must be positive, not {rate}")
         self._rng = Random((population.seed << 20) ^ seed)
         self._np = np.random.default_rng([population.seed, seed])
-        self.voices = [Voice(app, i, self._rng) for i, app in enumerate(population.apps)]
+        self.clients = [AppClient(app, i, self._rng) for i, app in enumerate(population.apps)]
         self.kinds = np.array([a.kind for a in population.apps])
         self.start = self.now = start
         self._abusive = np.isin(self.kinds, [int(k) for k in ABUSIVE])
-        self._storms = [a.kind == Kind.STORM for a in population.apps]
+        self._storms = [a.kind == AppKind.STORM for a in population.apps]
         self._abuses = [a.abusive for a in population.apps]
         self._obeys = [a.obeys for a in population.apps]
         self._coming: list[tuple[float, int, bool]] = []
-        self._later: list[tuple[float, int, Planned]] = []
+        self._later: list[tuple[float, int, PlannedRequest]] = []
         self._ticket = count()
         self._schedule()
         self._set_rates(np.array([a.weight for a in population.apps]), rate)
@@ -81,24 +81,24 @@ class Crowd:
         self._period = np.full(n, HOUR_S)
         self._duty = np.ones(n)
         self._offset = rng.uniform(0, HOUR_S, n)
-        bursty = kinds == Kind.BURSTY
+        bursty = kinds == AppKind.BURSTY
         at_top = bursty & (rng.random(n) < TOP_OF_HOUR)
         self._offset[at_top] = rng.uniform(-12, 0, at_top.sum())
         self._period[bursty & ~at_top] *= rng.choice([0.5, 1.0, 2.0], (bursty & ~at_top).sum())
         self._duty[bursty] = rng.uniform(0.03, 0.12, bursty.sum())
         for kind, periods, duties in (
-            (Kind.STORM, (2.0, 6.0), (0.01, 0.025)),
-            (Kind.SCRAPER, (0.8, 3.0), (0.08, 0.3)),
-            (Kind.STUFFER, (0.8, 3.0), (0.06, 0.25)),
-            (Kind.CARD_TESTER, (0.8, 3.0), (0.08, 0.3)),
+            (AppKind.STORM, (2.0, 6.0), (0.01, 0.025)),
+            (AppKind.SCRAPER, (0.8, 3.0), (0.08, 0.3)),
+            (AppKind.STUFFER, (0.8, 3.0), (0.06, 0.25)),
+            (AppKind.CARD_TESTER, (0.8, 3.0), (0.08, 0.3)),
         ):
             mine = kinds == kind
             self._period[mine] *= rng.uniform(*periods, mine.sum())
             self._duty[mine] = rng.uniform(*duties, mine.sum())
             self._offset[mine] = rng.uniform(0, 1, mine.sum()) * self._period[mine]
         self._even = (
-            (kinds == Kind.POLLER)
-            | ((kinds == Kind.SCRAPER) & (rng.random(n) < 0.5))
+            (kinds == AppKind.POLLER)
+            | ((kinds == AppKind.SCRAPER) & (rng.random(n) < 0.5))
             | (rng.random(n) < 0.04)
         )
 
@@ -107,34 +107,36 @@ class Crowd:
         rng, kinds, n = self._np, self.kinds, len(self.kinds)
         peak = np.zeros(n)
         for kind, median, spread, most in (
-            (Kind.SCRAPER, 6.0, 0.8, 40.0),
-            (Kind.STUFFER, 4.0, 0.8, 25.0),
-            (Kind.CARD_TESTER, 1.5, 0.7, 8.0),
-            (Kind.DRIPPER, 0.2, 0.7, 0.8),
-            (Kind.STORM, 2.0, 0.6, 6.0),
+            (AppKind.SCRAPER, 6.0, 0.8, 40.0),
+            (AppKind.STUFFER, 4.0, 0.8, 25.0),
+            (AppKind.CARD_TESTER, 1.5, 0.7, 8.0),
+            (AppKind.DRIPPER, 0.2, 0.7, 0.8),
+            (AppKind.STORM, 2.0, 0.6, 6.0),
         ):
             mine = kinds == kind
             peak[mine] = np.minimum(most, median * rng.lognormal(0, spread, mine.sum()))
         abuse = float((peak * self._duty)[self._abusive].sum())
         thin = min(1.0, ABUSE_SHARE * rate / abuse) if abuse else 1.0
         self._duty = np.where(
-            self._abusive & (kinds != Kind.DRIPPER), self._duty * thin, self._duty
+            self._abusive & (kinds != AppKind.DRIPPER), self._duty * thin, self._duty
         )
-        base = np.where(kinds == Kind.BURSTY, 0.6, 1.0) * np.where(
+        base = np.where(kinds == AppKind.BURSTY, 0.6, 1.0) * np.where(
             self._abusive, 0.0, weight / weight.sum()
         )
         leap = base * rng.uniform(3, 11, n)
-        mean = float(np.where(kinds == Kind.BURSTY, base + (leap - base) * self._duty, base).sum())
+        mean = float(
+            np.where(kinds == AppKind.BURSTY, base + (leap - base) * self._duty, base).sum()
+        )
         scale = (rate - min(abuse, ABUSE_SHARE * rate)) / max(mean, 1e-9)
         spike = np.where(rng.random(n) < 0.15, rng.lognormal(0.7, 0.7, n), 0.0)
-        abuser_base = np.where(kinds == Kind.DRIPPER, peak, np.minimum(0.2, 0.02 * peak))
+        abuser_base = np.where(kinds == AppKind.DRIPPER, peak, np.minimum(0.2, 0.02 * peak))
         self._base = np.where(self._abusive, abuser_base, base * scale)
         honest_peak = np.where(
-            kinds == Kind.BURSTY, np.minimum(leap * scale + spike, 40.0), base * scale
+            kinds == AppKind.BURSTY, np.minimum(leap * scale + spike, 40.0), base * scale
         )
         self._peak = np.where(peak > 0, peak, honest_peak)
 
-    def incident(self, kind: Kind, apps: int, now: float, lasts: float) -> list[int]:
+    def incident(self, kind: AppKind, apps: int, now: float, lasts: float) -> list[int]:
         """Makes up to `apps` of the louder apps of `kind` active from `now` for `lasts` seconds;
         gives their indices.
         """
@@ -157,7 +159,7 @@ class Crowd:
         rate = np.where(active, self._peak, self._base) * np.where(self._abusive, self._pace, wave)
         return np.where((now >= self._begins) & (now >= self._quiet_until), rate, 0.0)
 
-    def due(self, upto: float) -> list[Planned]:
+    def due(self, upto: float) -> list[PlannedRequest]:
         """All requests from the last call until `upto`, in time order. Call it with small steps
         (0.02 to 0.2 s).
         """
@@ -170,7 +172,7 @@ class Crowd:
         out = []
         while self._coming and self._coming[0][0] <= upto:
             at, index, is_active = heapq.heappop(self._coming)
-            if (planned := self._speak(index, at, is_active)) is not None:
+            if (planned := self._next_request(index, at, is_active)) is not None:
                 out.append(planned)
         while self._later and self._later[0][0] <= upto:
             planned = heapq.heappop(self._later)[2]
@@ -212,22 +214,24 @@ class Crowd:
         self._phase %= 1.0
         return out
 
-    def _speak(self, index: int, at: float, active: bool) -> Planned | None:
+    def _next_request(self, index: int, at: float, active: bool) -> PlannedRequest | None:
         """The app's next request; None when its client is waiting and has enough kept for later."""
         storming = active and self._storms[index]
-        planned = self.voices[index].speak(at, active, storming and self._rng.random() < 0.6)
+        planned = self.clients[index].next_request(
+            at, active, storming and self._rng.random() < 0.6
+        )
         if at < self._hold_until[index]:
             if self._held[index] < HELD_MOST:
                 self._postpone(planned, self._hold_until[index] + 2.0 * self._rng.random())
             return None
         return planned
 
-    def _postpone(self, planned: Planned, at: float) -> None:
+    def _postpone(self, planned: PlannedRequest, at: float) -> None:
         planned.at = at
         self._held[planned.app] += 1
         heapq.heappush(self._later, (at, next(self._ticket), planned))
 
-    def react(self, sent: Planned, status: int, retry_after: float, now: float) -> None:
+    def react(self, sent: PlannedRequest, status: int, retry_after: float, now: float) -> None:
         """What the client of `sent` does with its answer. `retry_after` is in seconds, 0 when there
         was none.
         """
@@ -252,7 +256,7 @@ class Crowd:
         elif status != 403 and self._rng.random() < 0.6:
             self._again(sent, now + 0.2 + 0.8 * self._rng.random(), most=3)
 
-    def _storm(self, sent: Planned, now: float) -> None:
+    def _storm(self, sent: PlannedRequest, now: float) -> None:
         """Again at once, with nothing learnt from the answer: the later tries are worth next to
         nothing.
         """
@@ -261,7 +265,7 @@ class Crowd:
                 sent, now + 0.05 + 0.25 * self._rng.random(), most=STORM_ATTEMPTS, worth=0.15
             )
 
-    def _again(self, sent: Planned, at: float, most: int, worth: float = 0.9) -> None:
+    def _again(self, sent: PlannedRequest, at: float, most: int, worth: float = 0.9) -> None:
         request = sent.request
         if request.attempt >= most:
             return
@@ -277,7 +281,7 @@ class Crowd:
         )
         value = min(sent.value, 0.15) if worth < 0.5 else sent.value * worth
         self._postpone(
-            Planned(at, sent.app, retry, sent.query, sent.service, value, sent.abusive), at
+            PlannedRequest(at, sent.app, retry, sent.query, sent.service, value, sent.abusive), at
         )
 
     def _give_way(self, index: int, now: float) -> bool:

@@ -45,7 +45,7 @@ class DemoServices:
         self, config: Config, slowdowns: tuple[services.Slowdown, ...] = services.SLOWDOWNS
     ) -> None:
         self._router = Router(config)
-        self._models = services.models(config.services, time.time(), slowdowns)
+        self._models = services.build_models(config.services, time.time(), slowdowns)
         self._rng = Random()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -73,7 +73,9 @@ class DemoServices:
         if not ok:
             return 503, latency_ms / 1000
         query = scope["query_string"].decode("latin-1")
-        return services.status_of(method, path, query, _token(scope["headers"])), latency_ms / 1000
+        return services.answer_status(
+            method, path, query, _token(scope["headers"])
+        ), latency_ms / 1000
 
 
 def _token(headers: list[tuple[bytes, bytes]]) -> str:

@@ -19,10 +19,10 @@ from dataclasses import dataclass, field
 import uvloop
 
 from learning.traffic import world
-from learning.traffic.behaviour import Planned
-from learning.traffic.client import Client, GatewayError, Unreachable
+from learning.traffic.behaviour import PlannedRequest
+from learning.traffic.client import GatewayClient, GatewayError, GatewayUnreachable
 from learning.traffic.crowd import Crowd
-from learning.traffic.world import Kind
+from learning.traffic.world import AppKind
 
 STEP_S = 0.04
 REPORT_S = 60.0
@@ -38,17 +38,17 @@ class Incident:
     seconds.
     """
 
-    kind: Kind
+    kind: AppKind
     apps: int
     lasts: float
     words: str
 
 
 INCIDENTS = (
-    Incident(Kind.SCRAPER, 6, 45, "a wave of scrapers"),
-    Incident(Kind.STORM, 6, 40, "a retry storm"),
-    Incident(Kind.STUFFER, 4, 50, "a run on the sign-in with leaked credentials"),
-    Incident(Kind.CARD_TESTER, 6, 60, "card testing"),
+    Incident(AppKind.SCRAPER, 6, 45, "a wave of scrapers"),
+    Incident(AppKind.STORM, 6, 40, "a retry storm"),
+    Incident(AppKind.STUFFER, 4, 50, "a run on the sign-in with leaked credentials"),
+    Incident(AppKind.CARD_TESTER, 6, 60, "card testing"),
 )
 FIRST_INCIDENT_S, BETWEEN_INCIDENTS_S = 8.0, 75.0
 
@@ -72,7 +72,7 @@ class Tally:
 class Driver:
     """Sends what the crowd wants to send, when it wants to."""
 
-    def __init__(self, crowd: Crowd, client: Client) -> None:
+    def __init__(self, crowd: Crowd, client: GatewayClient) -> None:
         self._crowd, self._client = crowd, client
         self._tally = Tally()
         self._under_way: set[asyncio.Task[None]] = set()
@@ -102,7 +102,7 @@ class Driver:
         await asyncio.gather(*self._under_way, return_exceptions=True)
         self._client.close()
 
-    def _start(self, planned: Planned) -> None:
+    def _start(self, planned: PlannedRequest) -> None:
         if len(self._under_way) >= IN_FLIGHT_MOST or planned.at < self._silent_until:
             self._tally.given_up += 1
             return
@@ -110,10 +110,10 @@ class Driver:
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
 
-    async def _send(self, planned: Planned) -> None:
+    async def _send(self, planned: PlannedRequest) -> None:
         try:
             answer = await self._client.send(planned.request, planned.query)
-        except Unreachable as error:
+        except GatewayUnreachable as error:
             self._tally.unreachable += 1
             self._silent_until = time.time() + SILENCE_S
             if not self._told:
@@ -136,8 +136,8 @@ def _say(words: str) -> None:
 
 async def drive(url: str, rate: float, seed: int, apps: int) -> None:
     """Drives until SIGTERM or SIGINT. Raises ValueError for a bad address or rate."""
-    client = Client(url)
-    crowd = Crowd(world.population(seed, apps), seed, time.time(), rate)
+    client = GatewayClient(url)
+    crowd = Crowd(world.draw_population(seed, apps), seed, time.time(), rate)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

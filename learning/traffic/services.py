@@ -99,7 +99,7 @@ class ServiceModel:
         return True, latency
 
 
-def models(
+def build_models(
     services: Iterable[Service], started: float, slowdowns: tuple[Slowdown, ...] = ()
 ) -> dict[str, ServiceModel]:
     """A model for each service, by name."""
@@ -109,7 +109,7 @@ def models(
     }
 
 
-def status_of(method: str, path: str, query: str, token: str) -> int:
+def answer_status(method: str, path: str, query: str, token: str) -> int:
     """What a service that has room answers: 200, 201, 401, 402, 404 or 405. `path` is without its
     query.
     """

@@ -28,7 +28,7 @@ from decider.contracts.vocabulary import HTTP_STATUS, Action
 from decider.engine.engine import Engine
 from decider.scoring.model import Model
 from learning.traffic import services, world
-from learning.traffic.behaviour import Planned
+from learning.traffic.behaviour import PlannedRequest
 from learning.traffic.crowd import Crowd
 
 # First tries a second for which the default capacities leave the usual headroom.
@@ -87,7 +87,7 @@ class Traffic:
     app: np.ndarray
     """int64 (n,): number of the app, unique over populations."""
     kind: np.ndarray
-    """int8 (n,): `world.Kind`; hidden truth, for evaluation only."""
+    """int8 (n,): `world.AppKind`; hidden truth, for evaluation only."""
     tier: np.ndarray
     """int8 (n,)."""
     action: np.ndarray
@@ -103,7 +103,7 @@ class Traffic:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class SimulationResult:
     """A finished run: kept rows and exact totals."""
 
     traffic: Traffic
@@ -117,7 +117,7 @@ class Run:
     wall_s: float
 
 
-class _Rows:
+class _RowReservoir:
     """A reservoir of rows for each app. Vitter (1985), Random Sampling with a Reservoir, algorithm
     R.
     """
@@ -127,7 +127,7 @@ class _Rows:
         self._seen: dict[int, int] = {}
         self._kept: dict[tuple[int, int], tuple[np.ndarray, float, int, float]] = {}
 
-    def offer(self, planned: Planned, row: np.ndarray, action: int, at: float) -> None:
+    def offer(self, planned: PlannedRequest, row: np.ndarray, action: int, at: float) -> None:
         seen = self._seen.get(planned.app, 0)
         self._seen[planned.app] = seen + 1
         place = seen if seen < self._most else int(self._rng.random() * (seen + 1))
@@ -158,7 +158,7 @@ class _Rows:
         )
 
 
-class Loop:
+class Simulation:
     """One run in progress, by default under the starting config and without a model: the fallback
     limiter decides.
     """
@@ -167,10 +167,12 @@ class Loop:
         self, scenario: Scenario, config: Config | None = None, model: Model | None = None
     ) -> None:
         self.scenario = scenario
-        self.population = world.population(scenario.seed, scenario.apps, now=scenario.start)
+        self.population = world.draw_population(scenario.seed, scenario.apps, now=scenario.start)
         self.crowd = Crowd(self.population, scenario.seed, scenario.start, scenario.rate)
         self.config = config or _config(scenario)
-        self.services = services.models(self.config.services, scenario.start, scenario.slowdowns)
+        self.services = services.build_models(
+            self.config.services, scenario.start, scenario.slowdowns
+        )
         self.engine = Engine(
             node="simulation",
             region="local",
@@ -179,15 +181,15 @@ class Loop:
         )
         self.engine.apply(self.config, model)
         self._rng = Random(scenario.seed + 1)
-        self._rows = _Rows(scenario.most_per_app, self._rng)
-        self._answers: list[tuple[float, int, Planned, Outcome]] = []
+        self._rows = _RowReservoir(scenario.most_per_app, self._rng)
+        self._answers: list[tuple[float, int, PlannedRequest, Outcome]] = []
         self._outcomes: list[Outcome] = []
         self._ticket = count()
         self._ticked = self._learned = scenario.start
         self.by_action = [0] * len(Action)
         self.served = self.failed = 0
 
-    def run(self, progress: Callable[[float], object] | None = None) -> Run:
+    def run(self, progress: Callable[[float], object] | None = None) -> SimulationResult:
         """Plays the scenario to its end; `progress` is told the simulated seconds of each step."""
         began = time.perf_counter()
         known = [p for p in self.population.profiles() if self._rng.random() >= UNKNOWN_SHARE]
@@ -201,7 +203,7 @@ class Loop:
                 progress(STEP_S)
         traffic = self._rows.traffic(self.population, Random(self.scenario.seed + 2))
         wall = time.perf_counter() - began
-        return Run(
+        return SimulationResult(
             traffic, sum(self.by_action), tuple(self.by_action), self.served, self.failed, wall
         )
 
@@ -230,7 +232,7 @@ class Loop:
             self._ticked = upto
             self.engine.tick(now=upto)
 
-    def _decide(self, batch: list[Planned], now: float) -> None:
+    def _decide(self, batch: list[PlannedRequest], now: float) -> None:
         decisions = self.engine.decide([p.request for p in batch], now=now)
         keep = now >= self.scenario.start + self.scenario.warm_up
         costs = self.engine.signals[: len(batch), _COST].tolist()
@@ -244,12 +246,12 @@ class Loop:
             else:
                 self.crowd.react(planned, _STATUS[decision.action], decision.retry_after, now)
 
-    def _serve(self, planned: Planned, cost: float, now: float) -> None:
+    def _serve(self, planned: PlannedRequest, cost: float, now: float) -> None:
         """The service answers after its latency; its client and the access log hear of it then."""
         ok, latency = self.services[planned.service].offer(cost, now, self._rng.random())
         request = planned.request
         status = (
-            services.status_of(request.method, request.path, planned.query, request.token)
+            services.answer_status(request.method, request.path, planned.query, request.token)
             if ok
             else 503
         )
@@ -285,7 +287,7 @@ def _config(scenario: Scenario) -> Config:
     )
 
 
-def join(runs: list[Traffic]) -> Traffic:
+def join_traffic(runs: list[Traffic]) -> Traffic:
     """Rows of several runs, one after another."""
     return Traffic(
         *(np.concatenate([getattr(r, name) for r in runs]) for name in Traffic.__slots__)

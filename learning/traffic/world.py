@@ -1,6 +1,6 @@
 """A population of tenants and apps, drawn from a seed, with the truth about each of them.
 
-What deciders may know of an app is its `Profile`. What it really is (`Kind`) stays here and becomes
+What deciders may know of an app is its `Profile`. What it really is (`AppKind`) stays here and becomes
 the label. Cohorts carry their own share of abusers, and the prior told to deciders is exactly that
 share: true on average, and never an answer for one app.
 """
@@ -25,7 +25,7 @@ DAY_S = 86_400.0
 Choice = TypeVar("Choice")
 
 
-class Kind(IntEnum):
+class AppKind(IntEnum):
     """How an app really behaves. From SCRAPER on it is abuse."""
 
     STEADY = 0
@@ -45,13 +45,18 @@ class Kind(IntEnum):
     """Abuse at a low rate for a long time, hidden among ordinary calls."""
 
 
-ABUSIVE = frozenset({Kind.SCRAPER, Kind.STUFFER, Kind.CARD_TESTER, Kind.DRIPPER})
-HONEST_MIX = ((Kind.STEADY, 0.62), (Kind.BURSTY, 0.18), (Kind.POLLER, 0.14), (Kind.STORM, 0.06))
+ABUSIVE = frozenset({AppKind.SCRAPER, AppKind.STUFFER, AppKind.CARD_TESTER, AppKind.DRIPPER})
+HONEST_MIX = (
+    (AppKind.STEADY, 0.62),
+    (AppKind.BURSTY, 0.18),
+    (AppKind.POLLER, 0.14),
+    (AppKind.STORM, 0.06),
+)
 ABUSE_MIX = (
-    (Kind.SCRAPER, 0.38),
-    (Kind.STUFFER, 0.22),
-    (Kind.CARD_TESTER, 0.18),
-    (Kind.DRIPPER, 0.22),
+    (AppKind.SCRAPER, 0.38),
+    (AppKind.STUFFER, 0.22),
+    (AppKind.CARD_TESTER, 0.18),
+    (AppKind.DRIPPER, 0.22),
 )
 ROLES = (
     ("sync", 0.23),
@@ -93,7 +98,7 @@ class App:
     """One app: what is known of it and what it really does."""
 
     profile: Profile
-    kind: Kind
+    kind: AppKind
     role: str
     """What its honest calls are for; see `behaviour.ROLES`."""
     weight: float
@@ -137,7 +142,7 @@ class _Tenant:
     size: int
 
 
-def population(seed: int, apps: int = 3000, now: float | None = None) -> Population:
+def draw_population(seed: int, apps: int = 3000, now: float | None = None) -> Population:
     """`apps` apps over tenants of very different size. The seed decides all but the dates: ages
     count back from `now` (unix seconds, default: the start of today, UTC).
     """
@@ -195,13 +200,13 @@ def _app(
         abuse_history=int(rng.poisson(0.3 if abusive and not born_late else 0.03)),
         chargeback_history=int(
             rng.poisson(
-                (0.9 if kind == Kind.CARD_TESTER else 0.25)
+                (0.9 if kind == AppKind.CARD_TESTER else 0.25)
                 if role == "checkout" or abusive
                 else 0.02
             )
         ),
         false_throttle_history=int(
-            rng.poisson(0.25 if kind in (Kind.BURSTY, Kind.POLLER) else 0.03)
+            rng.poisson(0.25 if kind in (AppKind.BURSTY, AppKind.POLLER) else 0.03)
         ),
     )
     return App(
@@ -215,7 +220,7 @@ def _app(
     )
 
 
-def _weight(rng: np.random.Generator, kind: Kind, tier: Tier) -> float:
+def _weight(rng: np.random.Generator, kind: AppKind, tier: Tier) -> float:
     """Pareto weight, scaled and capped by tier: most apps are quiet, a few are most of the
     traffic.
     """
@@ -225,17 +230,17 @@ def _weight(rng: np.random.Generator, kind: Kind, tier: Tier) -> float:
         Tier.PREMIUM: (1.6, 200.0),
         Tier.ENTERPRISE: (4.0, 600.0),
     }[tier]
-    quiet = 0.5 if kind == Kind.DRIPPER else 1.0
+    quiet = 0.5 if kind == AppKind.DRIPPER else 1.0
     return float(min(cap, scale * quiet * (1.0 + rng.pareto(1.15))))
 
 
-def _obeys(rng: np.random.Generator, kind: Kind) -> bool:
+def _obeys(rng: np.random.Generator, kind: AppKind) -> bool:
     share = {
-        Kind.STORM: 0.0,
-        Kind.SCRAPER: 0.3,
-        Kind.STUFFER: 0.05,
-        Kind.CARD_TESTER: 0.15,
-        Kind.DRIPPER: 0.6,
+        AppKind.STORM: 0.0,
+        AppKind.SCRAPER: 0.3,
+        AppKind.STUFFER: 0.05,
+        AppKind.CARD_TESTER: 0.15,
+        AppKind.DRIPPER: 0.6,
     }.get(kind, 0.82)
     return bool(rng.random() < share)
 

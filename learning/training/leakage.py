@@ -25,7 +25,7 @@ def check_label(columns: Mapping[str, npt.ArrayLike], label: npt.NDArray[np.bool
         raise TrainingError(
             f"the label has one class only: {positives:,} of {len(label):,} rows are positive"
         )
-    best = {name: alone(np.asarray(values), label) for name, values in columns.items()}
+    best = {name: best_split_auc(np.asarray(values), label) for name, values in columns.items()}
     worst = max(best, key=lambda name: best[name], default=None)
     if worst is not None and best[worst] >= DECIDES_ALONE:
         raise TrainingError(
@@ -34,7 +34,7 @@ def check_label(columns: Mapping[str, npt.ArrayLike], label: npt.NDArray[np.bool
         )
 
 
-def alone(values: np.ndarray, label: npt.NDArray[np.bool_]) -> float:
+def best_split_auc(values: np.ndarray, label: npt.NDArray[np.bool_]) -> float:
     """AUC of the best single split of one column, 0.5 to 1. Unknown values (NaN) form a side of
     their own choosing.
     """

@@ -18,7 +18,7 @@ Floats = npt.NDArray[np.float64]
 CATCH = 0.8
 
 
-def platt(raw: Floats, label: Floats, weight: Floats) -> Calibration:
+def fit_platt(raw: Floats, label: Floats, weight: Floats) -> Calibration:
     """Slope and intercept that minimise the weighted cross-entropy of `label` in [0, 1].
 
     Newton's method on two parameters; Platt (1999), with the damping of Lin, Lin and Weng (2007).
@@ -47,11 +47,11 @@ def sigmoid(x: Floats) -> Floats:
     return 1.0 / (1.0 + np.exp(-np.clip(x, -500, 500)))
 
 
-def calibrated(raw: Floats, calibration: Calibration) -> Floats:
+def calibrate(raw: Floats, calibration: Calibration) -> Floats:
     return sigmoid(calibration.slope * raw + calibration.intercept)
 
 
-def ece(label: Floats, p: Floats, weight: Floats, bins: int = 15) -> float:
+def expected_calibration_error(label: Floats, p: Floats, weight: Floats, bins: int = 15) -> float:
     """Expected calibration error over equal-width bins. Guo et al. (2017), On Calibration of Modern
     Neural Networks.
     """
@@ -61,7 +61,7 @@ def ece(label: Floats, p: Floats, weight: Floats, bins: int = 15) -> float:
     return float(gap.sum() / mass.sum())
 
 
-def of_risk(
+def risk_metrics(
     abusive: npt.NDArray[np.bool_], p: Floats, weight: Floats, tier: npt.NDArray[np.int8]
 ) -> dict[str, float]:
     """AUC, log loss and ECE of the risk model, and each tier's false throttles where CATCH of the
@@ -73,7 +73,7 @@ def of_risk(
     out = {
         "risk_auc": float(roc_auc_score(abusive, p, sample_weight=weight)),
         "risk_log_loss": float(log_loss(abusive, p, sample_weight=weight, labels=[False, True])),
-        "risk_ece": ece(abusive.astype(np.float64), p, weight),
+        "risk_ece": expected_calibration_error(abusive.astype(np.float64), p, weight),
         "risk_threshold_at_80_caught": threshold,
     }
     for name in Tier:
@@ -83,14 +83,14 @@ def of_risk(
     return out
 
 
-def of_value(value: Floats, p: Floats, weight: Floats) -> dict[str, float]:
+def value_metrics(value: Floats, p: Floats, weight: Floats) -> dict[str, float]:
     """Figures of the value model; its AUC is for "worth more than a half"."""
     p = np.clip(p, 1e-7, 1 - 1e-7)
     loss = -(value * np.log(p) + (1 - value) * np.log(1 - p))
     high = value > 0.5
     out = {
         "value_log_loss": float((weight * loss).sum() / weight.sum()),
-        "value_ece": ece(value, p, weight),
+        "value_ece": expected_calibration_error(value, p, weight),
     }
     if high.any() and not high.all():
         out["value_auc"] = float(roc_auc_score(high, p, sample_weight=weight))

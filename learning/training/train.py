@@ -115,8 +115,10 @@ def collect(
     Python may differ by a little.
     """
     if not workers:
-        return simulate.join([simulate.Loop(scenario).run(progress).traffic for scenario in runs])
-    simulate.Loop(
+        return simulate.join_traffic(
+            [simulate.Simulation(scenario).run(progress).traffic for scenario in runs]
+        )
+    simulate.Simulation(
         replace(runs[0], seconds=1.0, apps=50, rate=5.0)
     ).run()  # compiles once, not once in each process
     parts: list[Traffic] = []
@@ -128,7 +130,7 @@ def collect(
             parts.append(traffic)
             if progress is not None:
                 progress(scenario.seconds)
-    return simulate.join(parts)
+    return simulate.join_traffic(parts)
 
 
 def _usual_workers() -> int:
@@ -153,10 +155,10 @@ def _hash_seed(seed: str) -> Iterator[None]:
 
 
 def _play(scenario: Scenario) -> Traffic:
-    return simulate.Loop(scenario).run().traffic
+    return simulate.Simulation(scenario).run().traffic
 
 
-def split(traffic: Traffic, seed: int) -> Split:
+def split_apps(traffic: Traffic, seed: int) -> Split:
     """60% of the apps train, 15% calibrate, 25% test."""
     apps = np.unique(traffic.app)
     side = np.random.default_rng(seed).permutation(len(apps)) / len(apps)
@@ -221,7 +223,7 @@ def train(
     runs = scenarios(seed, seconds, apps)
     traffic = collect(runs, _usual_workers() if workers is None else workers, progress)
     simulated = time.perf_counter() - began
-    parts = split(traffic, seed)
+    parts = split_apps(traffic, seed)
     with ThreadPoolExecutor(
         2
     ) as side_by_side:  # one thread each: two threads in one model wait for each other
@@ -229,7 +231,7 @@ def train(
             side_by_side.submit(fit, traffic, parts.train, seed) for fit in (fit_risk, fit_value)
         ]
         risk, value = (fit.result() for fit in fits)
-    made = wrap(traffic, parts, risk, value, _Origin(seed, by, began, simulated, runs))
+    made = wrap_models(traffic, parts, risk, value, _Origin(seed, by, began, simulated, runs))
     return Trained(data := artifact.encode(made), artifact.digest_of(data), made)
 
 
@@ -242,25 +244,27 @@ class _Origin:
     runs: list[Scenario]
 
 
-def wrap(
+def wrap_models(
     traffic: Traffic, parts: Split, risk: lightgbm.Booster, value: lightgbm.Booster, origin: _Origin
 ) -> Artifact:
     """Calibrates on one third of the held-out apps, measures on the rest, and puts all into an
     artifact.
     """
     c, t = parts.calibrate, parts.test
-    risk_cal = metrics.platt(
+    risk_cal = metrics.fit_platt(
         _raw(risk, traffic, c), traffic.abusive[c].astype(np.float64), traffic.weight[c]
     )
-    value_cal = metrics.platt(
+    value_cal = metrics.fit_platt(
         _raw(value, traffic, c), traffic.value[c].astype(np.float64), traffic.weight[c]
     )
     p_risk, p_value = (
-        metrics.calibrated(_raw(risk, traffic, t), risk_cal),
-        metrics.calibrated(_raw(value, traffic, t), value_cal),
+        metrics.calibrate(_raw(risk, traffic, t), risk_cal),
+        metrics.calibrate(_raw(value, traffic, t), value_cal),
     )
-    figures = metrics.of_risk(traffic.abusive[t], p_risk, traffic.weight[t], traffic.tier[t])
-    figures |= metrics.of_value(traffic.value[t].astype(np.float64), p_value, traffic.weight[t])
+    figures = metrics.risk_metrics(traffic.abusive[t], p_risk, traffic.weight[t], traffic.tier[t])
+    figures |= metrics.value_metrics(
+        traffic.value[t].astype(np.float64), p_value, traffic.weight[t]
+    )
     importance = _importance(risk, traffic.features[t], origin.seed)
     figures["seconds_to_simulate"] = round(origin.simulated_s, 2)
     figures["seconds_to_train"] = round(time.perf_counter() - origin.began, 2)
@@ -357,7 +361,7 @@ def _quantiles(traffic: Traffic, tier: Tier) -> list[list[float]]:
     ]
 
 
-def describe(trained: Trained) -> str:
+def describe_card(trained: Trained) -> str:
     """The model card as text."""
     card = trained.artifact.card
     order = np.argsort(card.importance)[::-1][:8]
@@ -378,7 +382,7 @@ def describe(trained: Trained) -> str:
     return "\n".join([*lines, f"  limits     {card.limits}"])
 
 
-def write(trained: Trained, folder: Path) -> Path:
+def write_artifact(trained: Trained, folder: Path) -> Path:
     """Stores the artifact under its digest; a half-written file never has that name."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / trained.digest
@@ -414,11 +418,11 @@ def main() -> int:
             trained = train(
                 asked.seed, seconds=asked.seconds, workers=asked.workers, progress=bar.update
             )
-        path = write(trained, asked.out)
+        path = write_artifact(trained, asked.out)
     except (TrainingError, OSError) as error:
         print(f"learning.training.train: {error}", file=sys.stderr)
         return 1
-    print(describe(trained))
+    print(describe_card(trained))
     print(path)
     return 0
 
