@@ -1,5 +1,5 @@
-"""A small HTTP/1.1 client for many short requests: kept-alive connections, no redirects, bodies
-thrown away.
+"""A small HTTP/1.1 client for many short requests: it keeps connections alive, follows no redirects
+and throws bodies away.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import httptools
 
 from decider.contracts.requests import CheckRequest
 
-# Bodies have a size and no content.
+# Bodies have a size and no content: only the size is a feature. 64 KiB is the largest body sent.
 FILLER = b"x" * 65_536
 
 
 class GatewayError(Exception):
-    """The gateway did not answer: refused, reset, too late, or not HTTP."""
+    """The gateway did not answer: it closed the connection, was too late, or did not speak HTTP."""
 
 
 class GatewayUnreachable(GatewayError):
@@ -28,13 +28,13 @@ class GatewayUnreachable(GatewayError):
 
 @dataclass(frozen=True, slots=True)
 class GatewayAnswer:
-    """What came back. `retry_after` in seconds, 0 when there was none; `decision` as in the header,
-    may be empty.
-    """
+    """One answer of a gateway."""
 
     status: int
     retry_after: float
+    """Seconds, 0 when the answer had none."""
     decision: str
+    """Decision id as in the header; may be empty."""
 
 
 class _Connection(asyncio.Protocol):
@@ -67,15 +67,16 @@ class _Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         match name.lower():
+            # The header may also hold a date; the gateway never sends one.
             case b"retry-after" if value.isdigit():
                 self._retry_after = float(value)
             case b"sluice-decision":
                 self._decision = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
-        """A HEAD's answer names a body that never comes, which this parser cannot be told: it was
-        the connection's last.
-        """
+        """Complete the answer to a HEAD request and close the connection."""
+        # Such an answer may name a body that never comes, and this parser cannot be told so. It
+        # would wait for it, so the connection is not used again.
         if self._bodiless:
             self.close()
             self._done()
@@ -108,8 +109,9 @@ class _Connection(asyncio.Protocol):
 
 
 class GatewayClient:
-    """Connections to one gateway, at most `most` at once; more requests wait for one. `url` is
-    http://host:port.
+    """Connections to one gateway, at most `most` at once; more requests wait for a free one.
+
+    `url` is http://host:port. Raises ValueError for anything else.
     """
 
     def __init__(self, url: str, most: int = 128, timeout_s: float = 20.0) -> None:
@@ -124,14 +126,16 @@ class GatewayClient:
         self._authority = parts.netloc.encode("ascii")
 
     async def send(self, request: CheckRequest, query: str = "") -> GatewayAnswer:
-        """Sends one request and waits for its answer. Raises GatewayError, GatewayUnreachable when there
-        is no gateway.
+        """Send one request and wait for its answer.
+
+        Raises GatewayError, and GatewayUnreachable when no connection can be made.
         """
         async with self._room:
             connection = await self._connection()
             try:
                 asked = connection.ask(self._encode(request, query), request.method == "HEAD")
                 answer = await asyncio.wait_for(asked, self._timeout)
+            # After either the answer may still come; the next request would take it for its own.
             except TimeoutError:
                 connection.close()
                 raise GatewayError(f"no answer within {self._timeout:.0f} s") from None
@@ -143,6 +147,7 @@ class GatewayClient:
             return answer
 
     async def _connection(self) -> _Connection:
+        # The one used last: the others may close when load falls.
         while self._idle:
             connection = self._idle.pop()
             if connection.open:

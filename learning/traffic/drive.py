@@ -1,8 +1,8 @@
-"""Plays the simulated crowd against a real gateway: `python -m learning.traffic.drive --gateway
+"""Driver of the simulated crowd against a real gateway: `python -m learning.traffic.drive --gateway
 http://127.0.0.1:8080`.
 
-Clients react to real answers. Every minute or two something happens: a retry storm, a wave of
-scrapers, a run on the sign-in. SIGTERM and SIGINT end it cleanly.
+Clients react to real answers. Every 75 seconds there is an incident: a retry storm, a wave of
+scrapers, a run on the sign-in, card testing. SIGTERM and SIGINT end it cleanly.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from learning.traffic.client import GatewayClient, GatewayError, GatewayUnreacha
 from learning.traffic.crowd import Crowd
 from learning.traffic.world import AppKind
 
+# Seconds between two questions to the crowd: small, or its requests would come in visible bursts.
 STEP_S = 0.04
+# Seconds between two lines about what came of the traffic.
 REPORT_S = 60.0
-# Requests under way; beyond it new ones are given up and counted, as a client out of sockets would.
+# Requests under way. Beyond that new ones are given up and counted: a client runs out of sockets.
 IN_FLIGHT_MOST = 1_500
-# Pause after the gateway could not be reached.
+# Seconds of pause after the gateway could not be reached: it is not flooded while it starts.
 SILENCE_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """Something that happens to the traffic: `apps` apps of `kind` become active for `lasts`
-    seconds.
-    """
+    """A planned disturbance: `apps` apps of `kind` become active for `lasts` seconds."""
 
     kind: AppKind
     apps: int
@@ -50,19 +50,22 @@ INCIDENTS = (
     Incident(AppKind.STUFFER, 4, 50, "a run on the sign-in with leaked credentials"),
     Incident(AppKind.CARD_TESTER, 6, 60, "card testing"),
 )
+# Seconds. The first comes soon, so that whoever has just started the demo sees one; the longest
+# lasts 60 s, so there is calm between two.
 FIRST_INCIDENT_S, BETWEEN_INCIDENTS_S = 8.0, 75.0
 
 
 @dataclass(slots=True)
 class Tally:
-    """What came of the requests since the last report."""
+    """Counts of what came of the requests since the last report."""
 
     statuses: Counter[int] = field(default_factory=Counter)
     unreachable: int = 0
     broken: int = 0
     given_up: int = 0
 
-    def words(self, seconds: float) -> str:
+    def describe(self, seconds: float) -> str:
+        """Return the counts of the last `seconds` as one line."""
         total = sum(self.statuses.values())
         parts = [f"{status}: {n:,}" for status, n in sorted(self.statuses.items())]
         lost = f"unreachable {self.unreachable}, broken off {self.broken}, given up {self.given_up}"
@@ -80,7 +83,7 @@ class Driver:
         self._told = False
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Until `stop` is set."""
+        """Send requests and start incidents until `stop` is set."""
         began = reported = time.time()
         incidents = 0
         while not stop.is_set():
@@ -93,7 +96,7 @@ class Driver:
                 _say(f"{incident.words}: {len(chosen)} apps for {incident.lasts:.0f} s")
                 incidents += 1
             if now >= reported + REPORT_S:
-                _say(self._tally.words(now - reported))
+                _say(self._tally.describe(now - reported))
                 self._tally, reported = Tally(), now
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), STEP_S)
@@ -116,6 +119,7 @@ class Driver:
         except GatewayUnreachable as error:
             self._tally.unreachable += 1
             self._silent_until = time.time() + SILENCE_S
+            # Said once, not for each of a thousand requests.
             if not self._told:
                 _say(f"waiting for the gateway: {error}")
             self._told = True
@@ -135,7 +139,7 @@ def _say(words: str) -> None:
 
 
 async def drive(url: str, rate: float, seed: int, apps: int) -> None:
-    """Drives until SIGTERM or SIGINT. Raises ValueError for a bad address or rate."""
+    """Drive traffic until SIGTERM or SIGINT. Raises ValueError for a bad address or rate."""
     client = GatewayClient(url)
     crowd = Crowd(world.draw_population(seed, apps), seed, time.time(), rate)
     stop = asyncio.Event()

@@ -23,7 +23,7 @@ from decider.contracts.store import Profile
 from decider.contracts.vocabulary import Tier
 from learning.traffic import names
 
-DAY_S = 86_400.0
+DAY_S = 86_400.0  # seconds of a day
 Choice = TypeVar("Choice")
 
 
