@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import psycopg
 
+from bench import events
 from console.local import servers
 from decider.contracts import features, ids, signals
 from decider.contracts.event import Event
@@ -65,13 +66,13 @@ def _rate(
     connection: psycopg.Connection, copy: Callable[[psycopg.Cursor, list[Event]], None]
 ) -> float:
     """Rows a second, from events in memory to committed rows."""
-    events = _events(ROWS)
+    rows = _events(ROWS)
     connection.execute("TRUNCATE decisions_decision")
     connection.commit()
     start = time.perf_counter()
     for at in range(0, ROWS, COMMIT):
         with connection.cursor() as cursor:
-            copy(cursor, events[at : at + COMMIT])
+            copy(cursor, rows[at : at + COMMIT])
         connection.commit()
     return ROWS / (time.perf_counter() - start)
 
@@ -93,51 +94,27 @@ def _copy_text(cursor: psycopg.Cursor, events: list[Event]) -> None:
 
 
 def _events(count: int) -> list[Event]:
-    """Events like those of a busy decider: 300 apps, half of them scored."""
+    """Return events like those of a busy decider: 300 apps, half of them scored."""
     rng = np.random.default_rng(7)
     now, source = time.time(), ids.IdSource()
     rows = rng.gamma(1.0, 10.0, (count, features.N_FEATURES)).astype(np.float32)
     seen = rng.gamma(1.0, 10.0, (count, signals.N_SIGNALS))
-    apps, risk = rng.integers(0, 300, count), rng.random(count)
-    out = []
-    for k, raw in enumerate(source.many(count, now)):
-        scored, app, token = k % 2 == 0, int(apps[k]), f"{int(apps[k]) * 7919:032x}"
-        scores = (risk[k].item(), 0.4, 1.1, -0.4) if scored else (None, None, None, None)
-
-        out.append(
-            Event(
-                raw,
-                now + k * 1e-4,
-                f"req_{raw.hex()}",
-                "local",
-                "d01",
-                f"app_{app:08x}",
-                f"ten_{app // 10:06x}",
-                app % 4,
-                token,
-                "GET",
-                "/v2/orders/{id}",
-                "orders-read",
-                k % 5,
-                False,
-                3,
-                31,
-                4.0,
-                *scores,
-                "8c1f9a52" * 8,
-                1,
-                0,
-                42,
-                features.SCHEMA,
-                rows[k].tobytes(),
-                seen[k].tobytes(),
-                0.5,
-                12.5,
-                120,
-            )
+    apps, risk = rng.integers(0, 300, count).tolist(), rng.random(count).tolist()
+    place = events.Place("orders-read", "/v2/orders/{id}")
+    return [
+        events.stored_event(
+            raw,
+            now + k * 1e-4,
+            apps[k],
+            f"{apps[k] * 7919:032x}",
+            place,
+            events.Outcome(k % 5, 3, 31, 1, 0.5),
+            (rows[k].tobytes(), seen[k].tobytes()),
+            risk=risk[k] if k % 2 == 0 else None,
+            config_version=42,
         )
-
-    return out
+        for k, raw in enumerate(source.many(count, now))
+    ]
 
 
 @contextmanager

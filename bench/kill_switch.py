@@ -230,40 +230,13 @@ def _install() -> None:
 
 
 def _model() -> bytes:
-    from bench import model_scoring
-    from decider.contracts import artifact, features
-    from decider.scoring import model
+    # Imported here: LightGBM is not needed by the process that only starts this one.
+    from bench import model_scoring, random_model
+    from decider.contracts.artifact import Calibration
 
     rows = model_scoring.make_rows(20_000)
-    text, even = model_scoring.train(rows).model_to_string(), artifact.Calibration(1.0, 0.0)
-    card = artifact.ModelCard(
-        title="Random rows",
-        trained_at=0,
-        trained_by="bench",
-        data="random rows",
-        data_from=0,
-        data_to=0,
-        label_maturity="none",
-        rows=len(rows),
-        positives=0,
-        parameters={},
-        metrics={},
-        limits="Worth nothing.",
-        typical={},
-    )
-    golden = model.make_golden(rows[:32], text, text, even, even)
-    return artifact.encode(
-        artifact.Artifact(
-            name="risk",
-            feature_schema=features.SCHEMA,
-            risk_model=text,
-            value_model=text,
-            risk_calibration=even,
-            value_calibration=even,
-            golden=golden,
-            card=card,
-        )
-    )
+    text, even = model_scoring.train(rows).model_to_string(), Calibration(1.0, 0.0)
+    return random_model.encode_artifact((text, text), (even, even), rows[:32], name="risk")
 
 
 def _decider(name: str, port: int) -> list[str]:

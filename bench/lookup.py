@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from bench import kill_switch
+from bench.events import Outcome, Place, stored_event
 from decider.contracts import features, signals
 from decider.contracts.event import Event
 
@@ -270,7 +271,7 @@ def _drawing() -> Callable[[int, float, float], list[Event]]:
     weights = rng.lognormal(0, 1.2, APPS)
     kinds = np.array([k[5] for k in KINDS])
     row, seen = np.zeros(features.N_FEATURES, "<f4"), np.zeros(signals.N_SIGNALS)
-    model, digests = "8c1f9a52" * 8, [secrets.token_hex(16) for _ in range(APPS)]
+    digests = [secrets.token_hex(16) for _ in range(APPS)]
 
     def draw(count: int, at: float, step: float) -> list[Event]:
         app, kind = (
@@ -284,53 +285,27 @@ def _drawing() -> Callable[[int, float, float], list[Event]]:
         )
         vectors = rng.gamma(1.0, 10.0, (64, row.size)).astype("<f4")
         plain, signal = [v.tobytes() for v in vectors], seen.tobytes()
-        out = []
-        for k in range(count):
-            a, when, tail = int(app[k]), at + k * step, noise[8 * k : 8 * k + 8]
-            action, stage, reason, arm, p, _ = KINDS[kind[k]]
-            raw = (
-                int(when * 1000).to_bytes(6, "big")
-                + bytes((0x70 | k >> 8 & 15, k & 255, 0x80 | tail[0] & 63))
-                + tail[1:]
+        return [
+            stored_event(
+                _event_id(at + k * step, k, noise[8 * k : 8 * k + 8]),
+                at + k * step,
+                int(app[k]),
+                digests[app[k]],
+                Place(SERVICES[service[k]], PATHS[path[k]]),
+                Outcome(*KINDS[kind[k]][:5]),
+                (plain[k & 63], signal),
+                risk=0.4 if KINDS[kind[k]][3] else None,
             )
-            scores = (0.4, 0.4, 1.1, -0.4) if arm else (None, None, None, None)
-
-            out.append(
-                Event(
-                    raw,
-                    when,
-                    f"req_{raw.hex()}",
-                    "local",
-                    "d01",
-                    f"app_{a:08x}",
-                    f"ten_{a // 10:06x}",
-                    a % 4,
-                    digests[a],
-                    "GET",
-                    PATHS[path[k]],
-                    SERVICES[service[k]],
-                    action,
-                    False,
-                    stage,
-                    reason,
-                    4.0,
-                    *scores,
-                    model,
-                    arm,
-                    0,
-                    1,
-                    features.SCHEMA,
-                    plain[k & 63],
-                    signal,
-                    p,
-                    12.5,
-                    120,
-                )
-            )
-
-        return out
+            for k in range(count)
+        ]
 
     return draw
+
+
+def _event_id(at: float, k: int, tail: bytes) -> bytes:
+    """Return a UUIDv7 of the moment `at` (unix seconds), the number `k` and 8 random bytes."""
+    version = bytes((0x70 | k >> 8 & 15, k & 255, 0x80 | tail[0] & 63))
+    return int(at * 1000).to_bytes(6, "big") + version + tail[1:]
 
 
 if __name__ == "__main__":

@@ -15,9 +15,10 @@ import lightgbm as lgb
 import numpy as np
 from lightgbm.basic import _LIB
 
+from bench import random_model
 from decider.contracts import artifact as artifacts
-from decider.contracts.artifact import Artifact, Calibration, ModelCard
-from decider.contracts.features import N_FEATURES, NAMES, SCHEMA
+from decider.contracts.artifact import Calibration
+from decider.contracts.features import N_FEATURES, NAMES
 from decider.scoring import model, trees
 from decider.scoring.model import Model
 from decider.scoring.trees import TreeEnsemble
@@ -243,33 +244,7 @@ def _batches(booster: lgb.Booster, text: str, rows: np.ndarray, rounds: int) -> 
 def _hot_swap(text: str, rows: np.ndarray, rounds: int) -> dict[str, object]:
     """From the bytes of an artifact to a checked model that may be swapped in."""
     plain = Calibration(1.0, 0.0)
-    card = ModelCard(
-        title="Bench",
-        trained_at=0.0,
-        trained_by="bench",
-        data="random",
-        data_from=0.0,
-        data_to=0.0,
-        label_maturity="none",
-        rows=0,
-        positives=0,
-        parameters={},
-        metrics={},
-        limits="bench only",
-        typical={},
-    )
-    golden = model.make_golden(rows, text, text, plain, plain)
-    artifact = Artifact(
-        name="bench",
-        feature_schema=SCHEMA,
-        risk_model=text,
-        value_model=text,
-        risk_calibration=plain,
-        value_calibration=plain,
-        golden=golden,
-        card=card,
-    )
-    data = artifacts.encode(artifact)
+    data = random_model.encode_artifact((text, text), (plain, plain), rows)
     digest = artifacts.digest_of(data)
 
     def load() -> None:
