@@ -28,13 +28,15 @@ from decisions.store import copy_format
 ROWS = 20_000
 # Rows of one transaction, what a busy ingest takes at once.
 COMMIT = 5_000
+# Ratio to the peer. Chosen: below it the binary format is not worth its code.
 TARGET = 2.3
 TEXT_COPY = copy_format.COPY.replace(" (FORMAT BINARY)", "")
 
 
 def measure(rounds: int = 3) -> list[dict[str, object]]:
-    """Median of `rounds` interleaved rounds after one that is not counted; client and server share
-    one core.
+    """Return the median of `rounds` interleaved rounds after one that is not counted.
+
+    Client and server share one core.
     """
     with _one_core(), _database() as connection:
         ours, theirs = [], []
@@ -65,7 +67,7 @@ def measure(rounds: int = 3) -> list[dict[str, object]]:
 def _rate(
     connection: psycopg.Connection, copy: Callable[[psycopg.Cursor, list[Event]], None]
 ) -> float:
-    """Rows a second, from events in memory to committed rows."""
+    """Return rows a second, from events in memory to committed rows."""
     rows = _events(ROWS)
     connection.execute("TRUNCATE decisions_decision")
     connection.commit()
@@ -85,7 +87,7 @@ def _copy_binary(cursor: psycopg.Cursor, events: list[Event]) -> None:
 
 
 def _copy_text(cursor: psycopg.Cursor, events: list[Event]) -> None:
-    """What psycopg's documentation shows: Python values, row by row."""
+    """Copy Python values row by row, as psycopg's documentation shows."""
     plain = copy_format.COLUMNS[2:]
     with cursor.copy(TEXT_COPY) as copy:
         for e in events:
@@ -119,7 +121,7 @@ def _events(count: int) -> list[Event]:
 
 @contextmanager
 def _one_core() -> Iterator[None]:
-    """Client and, because it inherits this, server on one core, where the system can do that."""
+    """Keep the client and its child, the server, on one core where the system can do that."""
     if not hasattr(os, "sched_setaffinity"):
         yield
         return
@@ -133,9 +135,7 @@ def _one_core() -> Iterator[None]:
 
 @contextmanager
 def _database() -> Iterator[psycopg.Connection]:
-    """A PostgreSQL of its own, as `manage.py up` runs it, with the decision table and today's
-    partition.
-    """
+    """Start a PostgreSQL as `manage.py up` runs it, with the decision table and its partitions."""
     with (
         tempfile.TemporaryDirectory(prefix="sluice-bench-", ignore_cleanup_errors=True) as folder,
         ExitStack() as stack,

@@ -29,7 +29,10 @@ from decider.contracts import features, signals
 from decider.contracts.event import Event
 
 ROWS = int(os.environ.get("SLUICE_BENCH_ROWS", "5000000"))
+# Days of rows, rows of one transaction (as a busy ingest writes) and apps: a week at a mid-sized
+# installation.
 DAYS, COMMIT, APPS = 7, 20_000, 3_000
+# Targets in milliseconds: support waits on the phone for the first two.
 ID_MS, APP_MS, FACETS_MS = 50.0, 150.0, 500.0
 # What fifty deciders send at the default sampling budget.
 INGEST_PER_S = 20_000.0
@@ -49,7 +52,7 @@ KINDS = (  # action, stage, reason, model arm, inclusion probability, share of t
 
 
 def measure() -> list[dict[str, object]]:
-    """95th percentiles of each kind of request."""
+    """Return the 95th percentile of each kind of request."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sluice-bench-")))
         environment = os.environ | kill_switch._servers(stack, folder, os.sched_getaffinity(0))
@@ -61,7 +64,7 @@ def measure() -> list[dict[str, object]]:
 
 
 def main() -> list[dict[str, object]]:
-    """What runs inside an installation of its own."""
+    """Fill an installation of its own and measure requests to it."""
     _install()
     began = time.monotonic()
     now = time.time()
@@ -112,7 +115,7 @@ def main() -> list[dict[str, object]]:
 
 
 def _facets(browser: object, rng: random.Random, told: str) -> Iterator[dict[str, object]]:
-    """Facets, histogram, finding and rows over every app, under filters drawn at random."""
+    """Measure facets, histogram and rows over every app, under filters drawn at random."""
     chosen = [
         "",
         "&action=defer&action=block",
@@ -141,7 +144,7 @@ def _facets(browser: object, rng: random.Random, told: str) -> Iterator[dict[str
 
 
 def _p95(browser: object, addresses: list[str]) -> float:
-    """Milliseconds of the 95th percentile, after three that are not counted."""
+    """Return the 95th percentile in milliseconds, after three requests that are not counted."""
     for address in addresses[:3]:
         _get(browser, address)
     took = sorted(_get(browser, address) for address in addresses)
@@ -168,7 +171,7 @@ def _row(
     *,
     least: bool = False,
 ) -> dict[str, object]:
-    """A figure that must not be over its target, or with `least` not under it."""
+    """Return the row of a figure that must not be over its target, or with `least` not under it."""
     return {
         "name": name,
         "figure": round(figure, 1),
@@ -196,7 +199,8 @@ def _install() -> None:
     from control.config import changes
     from control.deciders import buckets, keys
 
-    buckets.HOPE_S = 0.0  # there is no decider, so there is nothing to hope for
+    # There is no decider, so there is no answer to wait for.
+    buckets.HOPE_S = 0.0
     SimpleRateThrottle.THROTTLE_RATES = dict.fromkeys(
         SimpleRateThrottle.THROTTLE_RATES, "1000000/min"
     )
@@ -227,8 +231,8 @@ def _stored(rate: float, told: str) -> dict[str, object]:
 
 
 def _fill(now: float) -> tuple[list[str], list[str], float]:
-    """Stores the rows. Returns apps and ids of some of them, drawn by their share of the traffic,
-    and how many seconds it took.
+    """Store the rows. Return apps and ids of some of them, drawn by their share of the traffic, and
+    the seconds that storing took.
     """
     from datetime import UTC, datetime
 
@@ -256,6 +260,7 @@ def _fill(now: float) -> tuple[list[str], list[str], float]:
             worker.copy_events(events, texts, counts)
         counts.settle()
         stored_s += time.perf_counter() - began
+        # Only the last day's apps are asked about their last 24 hours.
         if start / ROWS >= 0.88:
             apps += [e.app for e in events[:: COMMIT // 50]]
         ids += [e.id.hex() for e in events[:: COMMIT // 5]]
@@ -266,7 +271,9 @@ def _fill(now: float) -> tuple[list[str], list[str], float]:
 
 
 def _drawing() -> Callable[[int, float, float], list[Event]]:
-    """Draws events: apps by a long-tailed share, kinds by theirs, in time order from a moment."""
+    """Return a function that draws events in time order from a moment: apps by a long-tailed
+    share, kinds by the shares in KINDS.
+    """
     rng = np.random.default_rng(3)
     weights = rng.lognormal(0, 1.2, APPS)
     kinds = np.array([k[5] for k in KINDS])
