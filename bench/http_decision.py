@@ -232,72 +232,51 @@ def _worker(pid: int) -> int:
     return int(children[0]) if children else pid
 
 
+# Names of the peers as the table shows them.
+FIXED_WORDS = "fixed answer, uvloop protocol"
+ASGI_WORDS = "ASGI on uvicorn, Booster.predict, numpy row"
+FASTAPI_WORDS = "FastAPI, LGBMClassifier, pandas row"
+NGINX_WORDS = "nginx limit_req, no model"
+# Row's name after "http decision: ", own server, peer, the peer's words, target.
+COMPARISONS: tuple[tuple[str, str, str, str, object], ...] = (
+    ("a fifth ranked", FIFTH, FIXED, FIXED_WORDS, 80_000),
+    ("a fifth ranked, to ASGI", FIFTH, ASGI, ASGI_WORDS, "5x"),
+    ("a fifth ranked, to FastAPI", FIFTH, FASTAPI, FASTAPI_WORDS, "50x"),
+    ("all ranked", ALL, FIXED, FIXED_WORDS, 80_000),
+    ("all ranked, to ASGI", ALL, ASGI, ASGI_WORDS, "5x"),
+    ("all ranked, to FastAPI", ALL, FASTAPI, FASTAPI_WORDS, "50x"),
+    ("beside nginx", FIFTH, NGINX, NGINX_WORDS, None),
+)
+
+
 def _rows(runs: Runs, few: Runs, shares: dict[str, float], rounds: int) -> list[dict[str, object]]:
     rates = {name: statistics.median(found.rate for found in each) for name, each in runs.items()}
+    where = _conditions(runs, shares, rounds)
+    rows = [
+        _rate(f"http decision: {name}", rates, own, peer, words, target, where[own])
+        # nginx is the only peer that may be absent.
+        if peer in rates
+        else missing(f"http decision: {name}", "nginx is not installed")
+        for name, own, peer, words, target in COMPARISONS
+    ]
+    return [*rows, *_tails(runs, few, where[FIFTH]), _cost(runs, where[FIFTH])]
+
+
+def _conditions(runs: Runs, shares: dict[str, float], rounds: int) -> dict[str, str]:
+    """Return the conditions of the runs with a fifth ranked and with all ranked."""
     refused = sum(f.refused for f in runs[FIFTH]) / sum(f.requests for f in runs[FIFTH])
     where = (
         f"decider process, {apps.MODEL_WORDS}, {APPS:,} tracked apps with profiles, server on one"
         f" core, wrk and Valkey on another, both ahead of other work where allowed, {CONNECTIONS}"
         f" connections; median of {rounds} interleaved runs of {SECONDS} s; "
     )
-    fifth = (
-        f"{where}{shares[FIFTH]:.0%} ranked by the model, {refused:.1%} refused,"
-        f" {_cpu(runs[FIFTH])}"
-    )
-    everyone = f"{where}{shares[ALL]:.0%} ranked by the model, {_cpu(runs[ALL])}"
-    asgi, fastapi = (
-        "ASGI on uvicorn, Booster.predict, numpy row",
-        "FastAPI, LGBMClassifier, pandas row",
-    )
-    rows = [
-        _rate(
-            "http decision: a fifth ranked",
-            rates,
-            FIFTH,
-            FIXED,
-            "fixed answer, uvloop protocol",
-            80_000,
-            fifth,
+    return {
+        FIFTH: (
+            f"{where}{shares[FIFTH]:.0%} ranked by the model, {refused:.1%} refused,"
+            f" {_cpu(runs[FIFTH])}"
         ),
-        _rate("http decision: a fifth ranked, to ASGI", rates, FIFTH, ASGI, asgi, "5x", fifth),
-        _rate(
-            "http decision: a fifth ranked, to FastAPI",
-            rates,
-            FIFTH,
-            FASTAPI,
-            fastapi,
-            "50x",
-            fifth,
-        ),
-        _rate(
-            "http decision: all ranked",
-            rates,
-            ALL,
-            FIXED,
-            "fixed answer, uvloop protocol",
-            80_000,
-            everyone,
-        ),
-        _rate("http decision: all ranked, to ASGI", rates, ALL, ASGI, asgi, "5x", everyone),
-        _rate(
-            "http decision: all ranked, to FastAPI", rates, ALL, FASTAPI, fastapi, "50x", everyone
-        ),
-    ]
-    if NGINX in rates:
-        rows.append(
-            _rate(
-                "http decision: beside nginx",
-                rates,
-                FIFTH,
-                NGINX,
-                "nginx limit_req, no model",
-                None,
-                fifth,
-            )
-        )
-    else:
-        rows.append(missing("http decision: beside nginx", "nginx is not installed"))
-    return [*rows, *_tails(runs, few, fifth), _cost(runs, fifth)]
+        ALL: f"{where}{shares[ALL]:.0%} ranked by the model, {_cpu(runs[ALL])}",
+    }
 
 
 def _rate(
