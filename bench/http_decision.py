@@ -163,7 +163,12 @@ class Decider:
         end = time.monotonic() + START_S
         while True:
             beat = self._store.get(store.NODE_PREFIX + "d01")
-            status = msgspec.msgpack.decode(beat, type=store.NodeStatus) if beat else None
+            # redis-py's types allow text; this client decodes nothing.
+            status = (
+                msgspec.msgpack.decode(beat, type=store.NodeStatus)
+                if isinstance(beat, bytes)
+                else None
+            )
             if status is not None and status.model == self._digest and status.apps >= APPS:
                 return
             if time.monotonic() > end:
@@ -179,8 +184,10 @@ class Decider:
         """
         time.sleep(0.3)
         ranked = total = 0.0
-        for _, fields in self._store.xrange(store.EVENTS_STREAM, min=int(since * 1000)):
-            for found in event.decode_batch(fields[b"b"]).events:
+        for _, fields in self._store.xrange(store.EVENTS_STREAM, min=int(since * 1000)) or ():
+            data = fields[b"b"] if fields else None
+            assert isinstance(data, bytes)  # redis-py's types allow text
+            for found in event.decode_batch(data).events:
                 total += 1 / found.inclusion_probability
                 ranked += (found.arm != Arm.NONE) / found.inclusion_probability
         return ranked / total if total else float("nan")
@@ -203,7 +210,7 @@ def _peers(stack: ExitStack, folder: Path, data: bytes, core: int) -> dict[str, 
     """Start every peer that is installed on the decider's core."""
     text = folder / "risk.txt"
     text.write_text(artifact.decode(data).risk_model)
-    commands = {
+    commands: dict[str, Callable[[int], list[str]]] = {
         ASGI: lambda port: peers.command("asgi_plain.py", str(port), str(text)),
         FASTAPI: lambda port: peers.command("fastapi_sklearn.py", str(port), str(text)),
         FIXED: lambda port: peers.command("fixed_answer.py", str(port)),

@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from bench.steady_traffic import APPS
@@ -52,7 +53,8 @@ def measure(rounds: int = 100) -> list[dict[str, object]]:
         done = subprocess.run(
             command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True
         )
-    return json.loads(done.stdout.splitlines()[-1])
+    rows: list[dict[str, object]] = json.loads(done.stdout.splitlines()[-1])
+    return rows
 
 
 def _cores() -> tuple[set[int], set[int]]:
@@ -169,7 +171,7 @@ def _with_deciders(
         for name, port in zip(names, ports, strict=True):
             deciders.append(stack.enter_context(_process(_decider(name, port), signal.SIGTERM)))
             _wait_for(
-                lambda name=name: _ranks(name),
+                partial(_ranks, name),
                 START_S,
                 f"decider {name} did not come up with its model",
             )
@@ -316,9 +318,11 @@ def _clicks(rounds: int, deciders: int) -> list[float]:
         )
         if "HX-Redirect" not in answer:
             raise RuntimeError(f"the page did not flip: {answer.status_code}")
-        version = changes.latest().version
+        newest = changes.latest()
+        assert newest is not None  # the flip made one
+        version = newest.version
         _wait_for(
-            lambda version=version: _all_acked(version, deciders),
+            partial(_all_acked, version, deciders),
             ACK_S,
             f"config {version} was not acked by all",
         )
@@ -348,7 +352,7 @@ def _pushes(rounds: int, deciders: int) -> list[float]:
         began = time.time()
         publish.push(document, version)
         _wait_for(
-            lambda version=version: _all_acked(version, deciders),
+            partial(_all_acked, version, deciders),
             ACK_S,
             f"config {version} was not acked by all",
         )

@@ -60,7 +60,8 @@ def measure() -> list[dict[str, object]]:
         done = subprocess.run(
             command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True
         )
-    return json.loads(done.stdout.splitlines()[-1])
+    rows: list[dict[str, object]] = json.loads(done.stdout.splitlines()[-1])
+    return rows
 
 
 def main() -> list[dict[str, object]]:

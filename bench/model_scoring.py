@@ -13,7 +13,9 @@ from contextlib import contextmanager
 
 import lightgbm as lgb
 import numpy as np
-from lightgbm.basic import _LIB
+
+# LightGBM gives Python its C API by this private name only.
+from lightgbm.basic import _LIB  # type: ignore[attr-defined]
 
 from bench import random_model
 from decider.contracts import artifact as artifacts
@@ -152,10 +154,9 @@ def _entry(
 
 
 def _equality(booster: lgb.Booster, text: str, rows: np.ndarray) -> dict[str, object]:
-    ours, theirs = (
-        TreeEnsemble.from_text(text).raw(rows),
-        booster.predict(rows, raw_score=True, num_threads=1),
-    )
+    ours = TreeEnsemble.from_text(text).raw(rows)
+    theirs = np.asarray(booster.predict(rows, raw_score=True, num_threads=1))
+    # As integers: two NaN or two zeros of different sign must not pass as equal scores.
     equal = int((ours.view(np.int64) == theirs.view(np.int64)).sum())
     return {
         "name": "model scoring: equal to the bit",
@@ -181,7 +182,8 @@ def _single_rows(
 
     def masks() -> None:
         for row in ours:
-            trees.score_row(row, *tables, scratch)
+            # numba's dispatcher has no signature for mypy.
+            trees.score_row(row, *tables, scratch)  # type: ignore[call-arg]
 
     def predict() -> None:
         for matrix in matrices:

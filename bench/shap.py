@@ -4,7 +4,7 @@ in one process.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -79,7 +79,7 @@ def _differences(
 def _compare(
     what: str,
     explainer: Explainer,
-    peers: list[Callable[[np.ndarray], np.ndarray]],
+    peers: Sequence[Callable[[np.ndarray], np.ndarray]],
     batches: list[np.ndarray],
     target: float,
     rounds: int,
