@@ -29,7 +29,7 @@ RESULT = installation.var() / "bench.json"
 
 
 def main(wanted: list[str]) -> int:
-    """Runs the parts that are wanted, all by default; 0 when every one could be measured."""
+    """Run the wanted parts, all by default. Return 0 when every one could be measured."""
     if unknown := [part for part in wanted if part not in PARTS]:
         print(
             f"bench: there is no part {unknown[0]!r}; there are {', '.join(PARTS)}", file=sys.stderr
@@ -44,6 +44,7 @@ def main(wanted: list[str]) -> int:
         started = time.monotonic()
         try:
             found = import_module(f"bench.{part}").measure()
+        # A part that cannot run here must not cost the others.
         except (OSError, RuntimeError) as error:
             failed += 1
             found = [missing(part, str(error))]
@@ -55,7 +56,7 @@ def main(wanted: list[str]) -> int:
 
 
 def missing(name: str, why: str, target: object = None, unit: str = "") -> dict[str, object]:
-    """The row of a figure that could not be measured, with the reason."""
+    """Return the row of a figure that could not be measured, with the reason."""
     return {
         "name": name,
         "figure": None,
@@ -70,9 +71,7 @@ def missing(name: str, why: str, target: object = None, unit: str = "") -> dict[
 
 
 def write(rows: list[dict[str, object]]) -> None:
-    """Puts rows into var/bench.json in place of those of the same parts; the other parts keep
-    theirs.
-    """
+    """Store rows in var/bench.json in place of those of the same parts; other parts keep theirs."""
     RESULT.parent.mkdir(parents=True, exist_ok=True)
     parts = {row["part"] for row in rows}
     kept = [row for row in _before() if part_of(row) not in parts]
@@ -91,7 +90,7 @@ def _before() -> list[dict[str, object]]:
 
 
 def part_of(row: dict[str, object]) -> str:
-    """Part that a row came from: rows are named "part: figure"."""
+    """Return the part that a row came from: rows are named "part: figure"."""
     return str(row["name"]).partition(":")[0].replace(" ", "_").partition(",")[0]
 
 
@@ -100,7 +99,7 @@ def _place(row: dict[str, object]) -> int:
 
 
 def table(rows: list[dict[str, object]]) -> str:
-    """The rows as aligned text; conditions follow below, as they are long."""
+    """Return the rows as aligned text; conditions follow below, as they are long."""
     head = ("what", "figure", "unit", "peer", "peer's", "ratio", "target", "met")
     cells = [[_text(row[field]) for field in FIELDS[:-1]] for row in rows]
     widths = [max(len(line[k]) for line in [head, *cells]) for k in range(len(head))]

@@ -1,5 +1,5 @@
-"""What several parts measure with: a model of the usual size, a config that a benchmark's load
-cannot exhaust, apps to track.
+"""Model, config and apps that several parts share: a model of the usual size, and a config that a
+benchmark's load cannot exhaust.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ from functools import cache
 
 import msgspec
 
-from bench import model_scoring
-from decider.contracts import artifact as artifacts
+from bench import model_scoring, random_model
 from decider.contracts import defaults
-from decider.contracts.artifact import Artifact, Calibration, ModelCard
+from decider.contracts.artifact import Calibration
 from decider.contracts.config import Config, ModelRef
-from decider.contracts.features import SCHEMA
 from decider.contracts.requests import CheckRequest
 from decider.contracts.store import Profile
 from decider.engine.engine import Engine
-from decider.scoring.model import make_golden
 
+# As `learning.training.train` makes it.
 VALUE_TREES = 80
-# Every so many apps belong to a cohort that triage passes on to the model.
+# One app in so many belongs to a cohort that triage passes on to the model. Chosen: a fifth is a
+# busy day; a calm one ranks fewer.
 RANKED_SHARE = 5
+# Fewer than apps, so that tenants' counters are shared as in production.
 TENANTS = 5000
 # Cohort priors: below and above what triage's cheap score lets pass.
 EASY, SUSPECT = 0.05, 0.9
@@ -33,48 +33,24 @@ MODEL_WORDS = (
 )
 
 
+# Training takes seconds, and several parts ask for the same bytes.
 @cache
 def model_data() -> bytes:
-    """An artifact with a risk model of TREES x LEAVES and a smaller value model, made from random
-    rows; its risks are low.
+    """Return an artifact with a risk model of TREES x LEAVES and a smaller value model.
+
+    Both are trained on random rows. Risks are low, so that few requests are refused.
     """
     rows = model_scoring.make_rows(20_000)
     risk = model_scoring.train(rows).model_to_string()
     value = model_scoring.train(rows, VALUE_TREES).model_to_string()
     low, even = Calibration(0.5, -3.0), Calibration(1.0, 0.0)
-    card = ModelCard(
-        title="Random rows",
-        trained_at=0.0,
-        trained_by="bench",
-        data="random rows",
-        data_from=0.0,
-        data_to=0.0,
-        label_maturity="none",
-        rows=len(rows),
-        positives=0,
-        parameters={},
-        metrics={},
-        limits="Worth nothing.",
-        typical={},
-    )
-    golden = make_golden(rows[:32], risk, value, low, even)
-    return artifacts.encode(
-        Artifact(
-            name="bench",
-            feature_schema=SCHEMA,
-            risk_model=risk,
-            value_model=value,
-            risk_calibration=low,
-            value_calibration=even,
-            golden=golden,
-            card=card,
-        )
-    )
+    return random_model.encode_artifact((risk, value), (low, even), rows[:32])
 
 
 def config(digest: str = "", rank_all: bool = False) -> Config:
-    """The starting document with services and plans too large to run out, so that a benchmark
-    measures deciding, not refusing.
+    """Return the starting config with services and plans too large to run out.
+
+    A benchmark then measures deciding, not refusing.
     """
     base = defaults.config()
     services = [msgspec.structs.replace(s, capacity=1e9) for s in base.services]
@@ -96,21 +72,20 @@ def config(digest: str = "", rank_all: bool = False) -> Config:
 
 
 def profile(k: int) -> Profile:
-    """Profile of app number `k`; every fifth is of a cohort that is ranked."""
+    """Return the profile of app number `k`; every fifth is of a cohort that is ranked."""
     cohort = SUSPECT if k % RANKED_SHARE == 0 else EASY
     return Profile(f"app_{k:07d}", "", f"ten_{k % TENANTS:04d}", k % 4, 1.7e9, k % 2 == 0, cohort)
 
 
 def track(engine: Engine, count: int) -> None:
-    """Makes an engine track apps 0 to count - 1."""
+    """Make an engine track apps 0 to count - 1."""
     for start in range(0, count, 10_000):
         engine.know([profile(k) for k in range(start, min(count, start + 10_000))])
 
 
 def requests(count: int, apps: int, seed: int) -> Iterator[CheckRequest]:
-    """Requests of random apps, as a gateway asks them; every text is a new object whose hash is not
-    yet known.
-    """
+    """Yield requests of random apps, as a gateway asks them."""
+    # Every text is a new object whose hash is not yet known: a real request comes from the wire.
     draw = random.Random(seed)
     for _ in range(count):
         k = draw.randrange(apps)

@@ -20,14 +20,17 @@ from decider.engine.engine import Engine
 from decider.scoring import model
 from decider.scoring.model import Model
 
+# Tracked apps (the most a decider is sized for), requests in a batch, and requests of one
+# measurement one by one and in batches: enough to last tens of milliseconds.
 APPS, BATCH, SINGLES, MANY = 1_000_000, 256, 10_000, 25_600
 PEER = "limits: FixedWindowRateLimiter.hit, MemoryStorage"
 _seeds = iter(range(1, 1_000_000))
 
 
 def measure(rounds: int = 5) -> list[dict[str, object]]:
-    """Medians of `rounds` interleaved rounds after one that is not counted; CPU time of the calling
-    thread.
+    """Return medians of `rounds` interleaved rounds after one that is not counted.
+
+    Times are CPU time of the calling thread.
     """
     model.warm_up()
     apps.model_data()
@@ -86,7 +89,7 @@ def _row(name: str, own: float, hit: float, target: float, where: str) -> dict[s
 
 @contextmanager
 def _limits() -> Iterator[Callable[[], float]]:
-    """A process with the peer in it; the function gives CPU seconds of one hit."""
+    """Start the peer in a process; the function yielded returns CPU seconds of one hit."""
     command = peers.command("limits_hit.py", str(APPS))
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -114,7 +117,8 @@ def _engine() -> Engine:
     apps.track(engine, APPS)
     gc.collect()
     gc.freeze()
-    gc.disable()  # the decider runs with a frozen heap, too
+    # The decider runs with a frozen heap, too.
+    gc.disable()
     return engine
 
 
@@ -128,7 +132,7 @@ def _groups() -> list[list[CheckRequest]]:
 
 
 def _singles(engine: Engine) -> float:
-    """CPU seconds of one request decided by itself."""
+    """Return CPU seconds of one request decided by itself."""
     groups = [[request] for request in _fresh(SINGLES)]
     start = time.thread_time()
     for group in groups:
@@ -137,7 +141,7 @@ def _singles(engine: Engine) -> float:
 
 
 def _batches(engine: Engine) -> float:
-    """CPU seconds of one request in a batch."""
+    """Return CPU seconds of one request in a batch."""
     groups = _groups()
     start = time.thread_time()
     for group in groups:
@@ -146,7 +150,7 @@ def _batches(engine: Engine) -> float:
 
 
 def _packed(engine: Engine) -> float:
-    """CPU seconds of one request of a packed batch in the compiled core."""
+    """Return CPU seconds of one request of a packed batch in the compiled core."""
     seconds = 0.0
     for group in _groups():
         engine._pack(group)

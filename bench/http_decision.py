@@ -27,12 +27,15 @@ from control.deciders import keys
 from decider.contracts import artifact, config, event, store
 from decider.contracts.vocabulary import Arm
 
+# Tracked apps, and connections of wrk: enough to keep a core busy, and so few that none waits.
 APPS, CONNECTIONS, FEW = 100_000, 64, 4
-# Of one run of wrk.
+# Seconds of one run of wrk. Interleaved short runs share the machine's mood better than long ones.
 SECONDS = 4
-# Dollars.
+# Dollars: a usual price of a cloud's core, and the budget for one request.
 PRICE_PER_CORE_HOUR, BUDGET = 0.04, 0.00002
+# Apps introduced at once; the pause between groups keeps profiles within their fetch rate.
 SPREAD = 64
+# Seconds. The first start compiles the decider's kernels.
 START_S = 180.0
 FIFTH, ALL, ASGI, FASTAPI, NGINX, FIXED = "fifth", "all", "asgi", "fastapi", "nginx", "fixed"
 
@@ -48,9 +51,7 @@ class Server(NamedTuple):
 
 @contextmanager
 def _alone(server: Server, servers: dict[str, Server]) -> Iterator[None]:
-    """Halts the others, whose timers would interrupt the one that is measured on the core they
-    share.
-    """
+    """Halt the others: their timers would interrupt the measured one on the core they share."""
     others = {each.pid for each in servers.values()} - {server.pid}
     for pid in others:
         os.kill(pid, signal.SIGSTOP)
@@ -61,11 +62,11 @@ def _alone(server: Server, servers: dict[str, Server]) -> Iterator[None]:
             os.kill(pid, signal.SIGCONT)
 
 
-Runs = dict[str, list[load.Found]]
+Runs = dict[str, list[load.WrkResult]]
 
 
 def measure(rounds: int = 3) -> list[dict[str, object]]:
-    """Medians of interleaved rounds after a short one that is not counted."""
+    """Return medians of interleaved rounds after a short one that is not counted."""
     if why := load.missing():
         return [missing("http decision", why, 80_000, "requests/s")]
     core, other = processes.cores()
@@ -140,7 +141,7 @@ class Decider:
         self._wait_for_model()
 
     def publish(self, rank_all: bool) -> None:
-        """Pushes the next document, as the control room does."""
+        """Push the next config, as the console does."""
         self._version += 1
         document = msgspec.structs.replace(
             apps.config(self._digest, rank_all), version=self._version, issued_at=time.time()
@@ -150,7 +151,7 @@ class Decider:
         self._store.publish(store.CONFIG_CHANNEL, data)
 
     def server(self, rank_all: bool) -> Server:
-        """This decider, ranking a fifth of the apps or all of them."""
+        """Return this decider, ranking a fifth of the apps or all of them."""
 
         def before() -> None:
             self.publish(rank_all)
@@ -162,7 +163,12 @@ class Decider:
         end = time.monotonic() + START_S
         while True:
             beat = self._store.get(store.NODE_PREFIX + "d01")
-            status = msgspec.msgpack.decode(beat, type=store.NodeStatus) if beat else None
+            # redis-py's types allow text; this client decodes nothing.
+            status = (
+                msgspec.msgpack.decode(beat, type=store.NodeStatus)
+                if isinstance(beat, bytes)
+                else None
+            )
             if status is not None and status.model == self._digest and status.apps >= APPS:
                 return
             if time.monotonic() > end:
@@ -172,20 +178,23 @@ class Decider:
             time.sleep(0.2)
 
     def ranked_share(self, since: float) -> float:
-        """Share of decisions since then that the model was asked about, from the stored sample
-        weighed as its readers do.
+        """Return the share of decisions since then (unix seconds) that the model was asked about.
+
+        It comes from the stored sample, weighed by the inverse of the inclusion probability.
         """
         time.sleep(0.3)
         ranked = total = 0.0
-        for _, fields in self._store.xrange(store.EVENTS_STREAM, min=int(since * 1000)):
-            for found in event.decode_batch(fields[b"b"]).events:
+        for _, fields in self._store.xrange(store.EVENTS_STREAM, min=int(since * 1000)) or ():
+            data = fields[b"b"] if fields else None
+            assert isinstance(data, bytes)  # redis-py's types allow text
+            for found in event.decode_batch(data).events:
                 total += 1 / found.inclusion_probability
                 ranked += (found.arm != Arm.NONE) / found.inclusion_probability
         return ranked / total if total else float("nan")
 
 
 def _introduce(port: int) -> None:
-    """Asks once for each app, no faster than profiles are fetched."""
+    """Ask once for each app, no faster than profiles are fetched."""
     head = "GET /v1/check/v2/orders/1 HTTP/1.1\r\nHost: bench\r\nx-sluice-app: "
     with socket.create_connection(("127.0.0.1", port)) as line:
         for first in range(0, APPS, SPREAD):
@@ -198,10 +207,10 @@ def _introduce(port: int) -> None:
 
 
 def _peers(stack: ExitStack, folder: Path, data: bytes, core: int) -> dict[str, Server]:
-    """Every peer that can be had, started on the decider's core."""
+    """Start every peer that is installed on the decider's core."""
     text = folder / "risk.txt"
     text.write_text(artifact.decode(data).risk_model)
-    commands = {
+    commands: dict[str, Callable[[int], list[str]]] = {
         ASGI: lambda port: peers.command("asgi_plain.py", str(port), str(text)),
         FASTAPI: lambda port: peers.command("fastapi_sklearn.py", str(port), str(text)),
         FIXED: lambda port: peers.command("fixed_answer.py", str(port)),
@@ -225,83 +234,62 @@ def _nginx(folder: Path, port: int) -> list[str]:
 
 
 def _worker(pid: int) -> int:
-    """The process that does nginx's work."""
+    """Return the process that does nginx's work."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return int(children[0]) if children else pid
 
 
+# Names of the peers as the table shows them.
+FIXED_WORDS = "fixed answer, uvloop protocol"
+ASGI_WORDS = "ASGI on uvicorn, Booster.predict, numpy row"
+FASTAPI_WORDS = "FastAPI, LGBMClassifier, pandas row"
+NGINX_WORDS = "nginx limit_req, no model"
+# Row's name after "http decision: ", own server, peer, the peer's words, target.
+COMPARISONS: tuple[tuple[str, str, str, str, object], ...] = (
+    ("a fifth ranked", FIFTH, FIXED, FIXED_WORDS, 80_000),
+    ("a fifth ranked, to ASGI", FIFTH, ASGI, ASGI_WORDS, "5x"),
+    ("a fifth ranked, to FastAPI", FIFTH, FASTAPI, FASTAPI_WORDS, "50x"),
+    ("all ranked", ALL, FIXED, FIXED_WORDS, 80_000),
+    ("all ranked, to ASGI", ALL, ASGI, ASGI_WORDS, "5x"),
+    ("all ranked, to FastAPI", ALL, FASTAPI, FASTAPI_WORDS, "50x"),
+    ("beside nginx", FIFTH, NGINX, NGINX_WORDS, None),
+)
+
+
 def _rows(runs: Runs, few: Runs, shares: dict[str, float], rounds: int) -> list[dict[str, object]]:
     rates = {name: statistics.median(found.rate for found in each) for name, each in runs.items()}
+    where = _conditions(runs, shares, rounds)
+    rows = [
+        _rate(f"http decision: {name}", rates, own, peer, words, target, where[own])
+        # nginx is the only peer that may be absent.
+        if peer in rates
+        else missing(f"http decision: {name}", "nginx is not installed")
+        for name, own, peer, words, target in COMPARISONS
+    ]
+    return [*rows, *_tails(runs, few, where[FIFTH]), _cost(runs, where[FIFTH])]
+
+
+def _conditions(runs: Runs, shares: dict[str, float], rounds: int) -> dict[str, str]:
+    """Return the conditions of the runs with a fifth ranked and with all ranked."""
     refused = sum(f.refused for f in runs[FIFTH]) / sum(f.requests for f in runs[FIFTH])
     where = (
         f"decider process, {apps.MODEL_WORDS}, {APPS:,} tracked apps with profiles, server on one"
         f" core, wrk and Valkey on another, both ahead of other work where allowed, {CONNECTIONS}"
         f" connections; median of {rounds} interleaved runs of {SECONDS} s; "
     )
-    fifth = (
-        f"{where}{shares[FIFTH]:.0%} ranked by the model, {refused:.1%} refused,"
-        f" {_cpu(runs[FIFTH])}"
-    )
-    everyone = f"{where}{shares[ALL]:.0%} ranked by the model, {_cpu(runs[ALL])}"
-    asgi, fastapi = (
-        "ASGI on uvicorn, Booster.predict, numpy row",
-        "FastAPI, LGBMClassifier, pandas row",
-    )
-    rows = [
-        _rate(
-            "http decision: a fifth ranked",
-            rates,
-            FIFTH,
-            FIXED,
-            "fixed answer, uvloop protocol",
-            80_000,
-            fifth,
+    return {
+        FIFTH: (
+            f"{where}{shares[FIFTH]:.0%} ranked by the model, {refused:.1%} refused,"
+            f" {_cpu(runs[FIFTH])}"
         ),
-        _rate("http decision: a fifth ranked, to ASGI", rates, FIFTH, ASGI, asgi, "5x", fifth),
-        _rate(
-            "http decision: a fifth ranked, to FastAPI",
-            rates,
-            FIFTH,
-            FASTAPI,
-            fastapi,
-            "50x",
-            fifth,
-        ),
-        _rate(
-            "http decision: all ranked",
-            rates,
-            ALL,
-            FIXED,
-            "fixed answer, uvloop protocol",
-            80_000,
-            everyone,
-        ),
-        _rate("http decision: all ranked, to ASGI", rates, ALL, ASGI, asgi, "5x", everyone),
-        _rate(
-            "http decision: all ranked, to FastAPI", rates, ALL, FASTAPI, fastapi, "50x", everyone
-        ),
-    ]
-    if NGINX in rates:
-        rows.append(
-            _rate(
-                "http decision: beside nginx",
-                rates,
-                FIFTH,
-                NGINX,
-                "nginx limit_req, no model",
-                None,
-                fifth,
-            )
-        )
-    else:
-        rows.append(missing("http decision: beside nginx", "nginx is not installed"))
-    return [*rows, *_tails(runs, few, fifth), _cost(runs, fifth)]
+        ALL: f"{where}{shares[ALL]:.0%} ranked by the model, {_cpu(runs[ALL])}",
+    }
 
 
 def _rate(
     name: str, rates: dict[str, float], own: str, peer: str, words: str, target: object, where: str
 ) -> dict[str, object]:
-    """A rate beside a peer's; a target with an x is one for the ratio."""
+    """Return a rate beside a peer's; a target such as "5x" is one for the ratio."""
     ratio = rates[own] / rates[peer]
     met = None
     if target is not None:
@@ -358,13 +346,13 @@ def _tails(runs: Runs, few: Runs, where: str) -> list[dict[str, object]]:
     ]
 
 
-def _middle(found: list[load.Found]) -> tuple[float, float]:
-    """Medians of (p50, p99), milliseconds."""
+def _middle(found: list[load.WrkResult]) -> tuple[float, float]:
+    """Return medians of (p50, p99), milliseconds."""
     return statistics.median(f.p50_ms for f in found), statistics.median(f.p99_ms for f in found)
 
 
-def _cpu(found: list[load.Found]) -> str:
-    """How busy the server was: under 100% of its core, the client or others held it back."""
+def _cpu(found: list[load.WrkResult]) -> str:
+    """Return how busy the server was: under 100% of its core, something else held it back."""
     used, asked = sum(f.cpu_s for f in found), sum(f.requests for f in found)
     return (
         f"{used / asked * 1e6:.1f} us of the server's CPU time each, so {asked / used:,.0f} per"

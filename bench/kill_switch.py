@@ -19,21 +19,26 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from bench.steady_traffic import APPS
 from console.local import servers
 
+# Chosen: more than the core can run at once, as on a busy machine.
 DECIDERS = 8
 # Share of the deciders' core that they shall use.
 BUSY = 0.70
+# Milliseconds from click to last old decision, and from publishing to applied.
 CLICK_TARGET_MS, PUSH_TARGET_MS = 250.0, 5.0
+# Seconds: longest start (the first decider compiles), longest wait for acks, and pause between
+# flips, so that one is over before the next.
 START_S, ACK_S, GAP_S = 240.0, 10.0, 0.15
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def measure(rounds: int = 100) -> list[dict[str, object]]:
-    """99th percentiles over `rounds` flips from the page and five times as many pushes."""
+    """Return 99th percentiles over `rounds` flips from the page and five times as many pushes."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sluice-bench-")))
         deciding, rest = _cores()
@@ -48,17 +53,18 @@ def measure(rounds: int = 100) -> list[dict[str, object]]:
         done = subprocess.run(
             command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True
         )
-    return json.loads(done.stdout.splitlines()[-1])
+    rows: list[dict[str, object]] = json.loads(done.stdout.splitlines()[-1])
+    return rows
 
 
 def _cores() -> tuple[set[int], set[int]]:
-    """The deciders' core, and those of everything else."""
+    """Return the deciders' core, and the cores of everything else."""
     allowed = sorted(os.sched_getaffinity(0))
     return {allowed[-1]}, set(allowed[:-1] or allowed)
 
 
 def _servers(stack: ExitStack, folder: Path, cores: set[int]) -> dict[str, str]:
-    """Starts PostgreSQL and Valkey on these cores; gives the environment that names them."""
+    """Start PostgreSQL and Valkey on these cores; return the environment that names them."""
     servers.let_pass(folder)
     postgres = servers.Postgres(folder / "postgres", servers.free_port(), secrets.token_hex(8))
     valkey = servers.Valkey(folder / "valkey", servers.free_port(), secrets.token_hex(8))
@@ -83,9 +89,7 @@ def _servers(stack: ExitStack, folder: Path, cores: set[int]) -> dict[str, str]:
 
 @contextmanager
 def _process(command: list[str], end: signal.Signals) -> Iterator[subprocess.Popen[bytes]]:
-    """A process for as long as the body runs; what it says comes out with the error when the body
-    fails.
-    """
+    """Run a process while the body runs. The body's RuntimeError carries its output as a note."""
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(
             command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=said, stderr=said
@@ -113,7 +117,7 @@ def _stop(process: subprocess.Popen[bytes], end: signal.Signals) -> None:
 
 
 def _pin(pid: int, cores: set[int]) -> None:
-    """Keeps a process and all its threads on these cores."""
+    """Keep a process and all its threads on these cores."""
     for thread in Path(f"/proc/{pid}/task").iterdir():
         os.sched_setaffinity(int(thread.name), cores)
 
@@ -123,7 +127,7 @@ def _pin(pid: int, cores: set[int]) -> None:
 
 
 def main(rounds: int, deciding: set[int]) -> list[dict[str, object]]:
-    """Sets an installation up, then measures clicks with eight deciders and pushes with two."""
+    """Set an installation up, then measure clicks with eight deciders and pushes with two."""
     import django
 
     django.setup()
@@ -159,17 +163,16 @@ def main(rounds: int, deciding: set[int]) -> list[dict[str, object]]:
 def _with_deciders(
     names: list[str], deciding: set[int], run: Callable[[int], list[float]]
 ) -> tuple[list[float], float]:
-    """What `run` (given their number) measures while deciders of these names are busy, and how busy
-    they were.
+    """Return what `run` (given their number) measures while deciders of these names are busy, and
+    how busy they were (share of their core).
     """
     with ExitStack() as stack:
         ports, deciders = [servers.free_port() for _ in names], []
-        for name, port in zip(
-            names, ports, strict=True
-        ):  # in turn: the first fills the cache of compiled code for the rest
+        # In turn: the first fills the cache of compiled code for the rest.
+        for name, port in zip(names, ports, strict=True):
             deciders.append(stack.enter_context(_process(_decider(name, port), signal.SIGTERM)))
             _wait_for(
-                lambda name=name: _ranks(name),
+                partial(_ranks, name),
                 START_S,
                 f"decider {name} did not come up with its model",
             )
@@ -201,13 +204,13 @@ def _row(name: str, figure: float, target: float, conditions: str) -> dict[str, 
 
 
 def _p99(values: list[float]) -> float:
-    """The smallest value that 99% of them do not exceed."""
+    """Return the smallest value that 99% of them do not exceed."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, -(-len(ordered) * 99 // 100) - 1)]
 
 
 def _install() -> None:
-    """Tables, keys, the first config, a live model, and someone who may flip switches."""
+    """Make tables, keys, the first config, a live model, and a user who may flip switches."""
     from django.conf import settings
     from django.contrib.auth import get_user_model
     from django.contrib.auth.models import Group
@@ -231,40 +234,13 @@ def _install() -> None:
 
 
 def _model() -> bytes:
-    from bench import model_scoring
-    from decider.contracts import artifact, features
-    from decider.scoring import model
+    # Imported here: LightGBM is not needed by the process that only starts this one.
+    from bench import model_scoring, random_model
+    from decider.contracts.artifact import Calibration
 
     rows = model_scoring.make_rows(20_000)
-    text, even = model_scoring.train(rows).model_to_string(), artifact.Calibration(1.0, 0.0)
-    card = artifact.ModelCard(
-        title="Random rows",
-        trained_at=0,
-        trained_by="bench",
-        data="random rows",
-        data_from=0,
-        data_to=0,
-        label_maturity="none",
-        rows=len(rows),
-        positives=0,
-        parameters={},
-        metrics={},
-        limits="Worth nothing.",
-        typical={},
-    )
-    golden = model.make_golden(rows[:32], text, text, even, even)
-    return artifact.encode(
-        artifact.Artifact(
-            name="risk",
-            feature_schema=features.SCHEMA,
-            risk_model=text,
-            value_model=text,
-            risk_calibration=even,
-            value_calibration=even,
-            golden=golden,
-            card=card,
-        )
-    )
+    text, even = model_scoring.train(rows).model_to_string(), Calibration(1.0, 0.0)
+    return random_model.encode_artifact((text, text), (even, even), rows[:32], name="risk")
 
 
 def _decider(name: str, port: int) -> list[str]:
@@ -302,7 +278,7 @@ def _wait_for(done: Callable[[], bool], limit_s: float, failed: str) -> None:
 
 
 def _ranks(name: str) -> bool:
-    """Whether a decider reports a live model."""
+    """Return whether a decider reports a live model."""
     from control.deciders import acks
     from decider.contracts.vocabulary import MlState
 
@@ -317,8 +293,9 @@ def _all_acked(version: int, count: int) -> bool:
 
 
 def _clicks(rounds: int, deciders: int) -> list[float]:
-    """Milliseconds from the POST to the last decision anywhere under the old state, engaging and
-    clearing by turns.
+    """Return milliseconds from each POST to the last decision anywhere under the old state.
+
+    Flips engage and clear by turns.
     """
     from django.contrib.auth import get_user_model
     from django.test import Client
@@ -342,20 +319,23 @@ def _clicks(rounds: int, deciders: int) -> list[float]:
         )
         if "HX-Redirect" not in answer:
             raise RuntimeError(f"the page did not flip: {answer.status_code}")
-        version = changes.latest().version
+        newest = changes.latest()
+        assert newest is not None  # the flip made one
+        version = newest.version
         _wait_for(
-            lambda version=version: _all_acked(version, deciders),
+            partial(_all_acked, version, deciders),
             ACK_S,
             f"config {version} was not acked by all",
         )
         ends = (max(ack.last_old_decision_at, clicked) for ack in acks.acks(version).values())
         took.append((max(ends) - clicked) * 1000)
         time.sleep(GAP_S)
+    # The first flips warm the page's caches and are not counted.
     return took[2:]
 
 
 def _pushes(rounds: int, deciders: int) -> list[float]:
-    """Milliseconds from publishing to applied, of every decider and every document."""
+    """Return milliseconds from publishing to applied, of every decider and every document."""
     import msgspec
     from django.conf import settings
 
@@ -373,7 +353,7 @@ def _pushes(rounds: int, deciders: int) -> list[float]:
         began = time.time()
         publish.push(document, version)
         _wait_for(
-            lambda version=version: _all_acked(version, deciders),
+            partial(_all_acked, version, deciders),
             ACK_S,
             f"config {version} was not acked by all",
         )
@@ -393,8 +373,8 @@ def _pushes(rounds: int, deciders: int) -> list[float]:
 def _traffic(
     stack: ExitStack, pids: list[int], ports: list[int]
 ) -> tuple[subprocess.Popen[bytes], float]:
-    """Traffic at the rate that keeps the deciders as busy as they shall be, found by trying; and
-    how busy they are.
+    """Start traffic at the rate that keeps the deciders BUSY, found by trying; return its process
+    and how busy they are (share of their core).
     """
     rate = 6000.0
     for last in (False, False, False, True):
@@ -417,7 +397,7 @@ def _traffic(
 
 
 def _busy(pids: list[int], seconds: float) -> float:
-    """Share of one core that the processes used together."""
+    """Return the share of one core that the processes used together."""
     before, start = _ticks(pids), time.monotonic()
     time.sleep(seconds)
     return (_ticks(pids) - before) / os.sysconf("SC_CLK_TCK") / (time.monotonic() - start)

@@ -1,4 +1,4 @@
-"""wrk, and what it found."""
+"""Runs of wrk and their results."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from typing import NamedTuple
 from bench import processes
 
 SCRIPT = Path(__file__).resolve().parent / "resources" / "checks.lua"
+# wrk's units in milliseconds.
 _UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 6e4}
 
 
-class Found(NamedTuple):
+class WrkResult(NamedTuple):
     """One run."""
 
     rate: float
@@ -29,12 +30,12 @@ class Found(NamedTuple):
 
 
 def missing() -> str | None:
-    """Why nothing can be measured."""
+    """Return why nothing can be measured, None when wrk is there."""
     return None if shutil.which("wrk") else "wrk is not installed"
 
 
-def run(port: int, pid: int, core: int, connections: int, seconds: int, apps: int) -> Found:
-    """Loads a server for so long. Raises RuntimeError when wrk or the server failed."""
+def run(port: int, pid: int, core: int, connections: int, seconds: int, apps: int) -> WrkResult:
+    """Load a server with wrk for `seconds`. Raises RuntimeError when wrk or the server failed."""
     before = processes.cpu_seconds(pid)
     done = subprocess.run(
         [
@@ -69,7 +70,7 @@ def run(port: int, pid: int, core: int, connections: int, seconds: int, apps: in
     rate = re.search(r"Requests/sec:\s+([\d.]+)", text)
     refused = re.search(r"Non-2xx or 3xx responses: (\d+)", text)
     assert rate is not None
-    return Found(
+    return WrkResult(
         float(rate[1]),
         _latency(text, "50%"),
         _latency(text, "99%"),
@@ -80,7 +81,7 @@ def run(port: int, pid: int, core: int, connections: int, seconds: int, apps: in
 
 
 def _latency(text: str, which: str) -> float:
-    """Milliseconds of a percentile in wrk's words."""
+    """Return milliseconds of a percentile from wrk's report. Raises RuntimeError."""
     found = re.search(rf"^\s+{which}\s+([\d.]+)(us|ms|s|m)\s*$", text, re.M)
     if found is None:
         raise RuntimeError(f"wrk told no {which}: {text[-500:]}")

@@ -24,11 +24,15 @@ from pathlib import Path
 import numpy as np
 
 from bench import kill_switch
+from bench.events import Outcome, Place, stored_event
 from decider.contracts import features, signals
 from decider.contracts.event import Event
 
 ROWS = int(os.environ.get("SLUICE_BENCH_ROWS", "5000000"))
+# Days of rows, rows of one transaction (as a busy ingest writes) and apps: a week at a mid-sized
+# installation.
 DAYS, COMMIT, APPS = 7, 20_000, 3_000
+# Targets in milliseconds: support waits on the phone for the first two.
 ID_MS, APP_MS, FACETS_MS = 50.0, 150.0, 500.0
 # What fifty deciders send at the default sampling budget.
 INGEST_PER_S = 20_000.0
@@ -48,7 +52,7 @@ KINDS = (  # action, stage, reason, model arm, inclusion probability, share of t
 
 
 def measure() -> list[dict[str, object]]:
-    """95th percentiles of each kind of request."""
+    """Return the 95th percentile of each kind of request."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sluice-bench-")))
         environment = os.environ | kill_switch._servers(stack, folder, os.sched_getaffinity(0))
@@ -56,11 +60,12 @@ def measure() -> list[dict[str, object]]:
         done = subprocess.run(
             command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True
         )
-    return json.loads(done.stdout.splitlines()[-1])
+    rows: list[dict[str, object]] = json.loads(done.stdout.splitlines()[-1])
+    return rows
 
 
 def main() -> list[dict[str, object]]:
-    """What runs inside an installation of its own."""
+    """Fill an installation of its own and measure requests to it."""
     _install()
     began = time.monotonic()
     now = time.time()
@@ -111,7 +116,7 @@ def main() -> list[dict[str, object]]:
 
 
 def _facets(browser: object, rng: random.Random, told: str) -> Iterator[dict[str, object]]:
-    """Facets, histogram, finding and rows over every app, under filters drawn at random."""
+    """Measure facets, histogram and rows over every app, under filters drawn at random."""
     chosen = [
         "",
         "&action=defer&action=block",
@@ -140,7 +145,7 @@ def _facets(browser: object, rng: random.Random, told: str) -> Iterator[dict[str
 
 
 def _p95(browser: object, addresses: list[str]) -> float:
-    """Milliseconds of the 95th percentile, after three that are not counted."""
+    """Return the 95th percentile in milliseconds, after three requests that are not counted."""
     for address in addresses[:3]:
         _get(browser, address)
     took = sorted(_get(browser, address) for address in addresses)
@@ -167,7 +172,7 @@ def _row(
     *,
     least: bool = False,
 ) -> dict[str, object]:
-    """A figure that must not be over its target, or with `least` not under it."""
+    """Return the row of a figure that must not be over its target, or with `least` not under it."""
     return {
         "name": name,
         "figure": round(figure, 1),
@@ -195,7 +200,8 @@ def _install() -> None:
     from control.config import changes
     from control.deciders import buckets, keys
 
-    buckets.HOPE_S = 0.0  # there is no decider, so there is nothing to hope for
+    # There is no decider, so there is no answer to wait for.
+    buckets.HOPE_S = 0.0
     SimpleRateThrottle.THROTTLE_RATES = dict.fromkeys(
         SimpleRateThrottle.THROTTLE_RATES, "1000000/min"
     )
@@ -226,8 +232,8 @@ def _stored(rate: float, told: str) -> dict[str, object]:
 
 
 def _fill(now: float) -> tuple[list[str], list[str], float]:
-    """Stores the rows. Returns apps and ids of some of them, drawn by their share of the traffic,
-    and how many seconds it took.
+    """Store the rows. Return apps and ids of some of them, drawn by their share of the traffic, and
+    the seconds that storing took.
     """
     from datetime import UTC, datetime
 
@@ -255,6 +261,7 @@ def _fill(now: float) -> tuple[list[str], list[str], float]:
             worker.copy_events(events, texts, counts)
         counts.settle()
         stored_s += time.perf_counter() - began
+        # Only the last day's apps are asked about their last 24 hours.
         if start / ROWS >= 0.88:
             apps += [e.app for e in events[:: COMMIT // 50]]
         ids += [e.id.hex() for e in events[:: COMMIT // 5]]
@@ -265,12 +272,14 @@ def _fill(now: float) -> tuple[list[str], list[str], float]:
 
 
 def _drawing() -> Callable[[int, float, float], list[Event]]:
-    """Draws events: apps by a long-tailed share, kinds by theirs, in time order from a moment."""
+    """Return a function that draws events in time order from a moment: apps by a long-tailed
+    share, kinds by the shares in KINDS.
+    """
     rng = np.random.default_rng(3)
     weights = rng.lognormal(0, 1.2, APPS)
     kinds = np.array([k[5] for k in KINDS])
     row, seen = np.zeros(features.N_FEATURES, "<f4"), np.zeros(signals.N_SIGNALS)
-    model, digests = "8c1f9a52" * 8, [secrets.token_hex(16) for _ in range(APPS)]
+    digests = [secrets.token_hex(16) for _ in range(APPS)]
 
     def draw(count: int, at: float, step: float) -> list[Event]:
         app, kind = (
@@ -284,53 +293,27 @@ def _drawing() -> Callable[[int, float, float], list[Event]]:
         )
         vectors = rng.gamma(1.0, 10.0, (64, row.size)).astype("<f4")
         plain, signal = [v.tobytes() for v in vectors], seen.tobytes()
-        out = []
-        for k in range(count):
-            a, when, tail = int(app[k]), at + k * step, noise[8 * k : 8 * k + 8]
-            action, stage, reason, arm, p, _ = KINDS[kind[k]]
-            raw = (
-                int(when * 1000).to_bytes(6, "big")
-                + bytes((0x70 | k >> 8 & 15, k & 255, 0x80 | tail[0] & 63))
-                + tail[1:]
+        return [
+            stored_event(
+                _event_id(at + k * step, k, noise[8 * k : 8 * k + 8]),
+                at + k * step,
+                int(app[k]),
+                digests[app[k]],
+                Place(SERVICES[service[k]], PATHS[path[k]]),
+                Outcome(*KINDS[kind[k]][:5]),
+                (plain[k & 63], signal),
+                risk=0.4 if KINDS[kind[k]][3] else None,
             )
-            scores = (0.4, 0.4, 1.1, -0.4) if arm else (None, None, None, None)
-
-            out.append(
-                Event(
-                    raw,
-                    when,
-                    f"req_{raw.hex()}",
-                    "local",
-                    "d01",
-                    f"app_{a:08x}",
-                    f"ten_{a // 10:06x}",
-                    a % 4,
-                    digests[a],
-                    "GET",
-                    PATHS[path[k]],
-                    SERVICES[service[k]],
-                    action,
-                    False,
-                    stage,
-                    reason,
-                    4.0,
-                    *scores,
-                    model,
-                    arm,
-                    0,
-                    1,
-                    features.SCHEMA,
-                    plain[k & 63],
-                    signal,
-                    p,
-                    12.5,
-                    120,
-                )
-            )
-
-        return out
+            for k in range(count)
+        ]
 
     return draw
+
+
+def _event_id(at: float, k: int, tail: bytes) -> bytes:
+    """Return a UUIDv7 of the moment `at` (unix seconds), the number `k` and 8 random bytes."""
+    version = bytes((0x70 | k >> 8 & 15, k & 255, 0x80 | tail[0] & 63))
+    return int(at * 1000).to_bytes(6, "big") + version + tail[1:]
 
 
 if __name__ == "__main__":

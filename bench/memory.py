@@ -17,20 +17,24 @@ from decider.engine.engine import Engine
 from decider.scoring import model
 from decider.scoring.model import Model
 
+# Tracked apps: enough that the arrays dwarf the process; and decisions of one round.
 APPS, STEPS = 300_000, 10_000
+# Targets: bytes of an app, milliseconds that evicting may add, growth past capacity as a share.
 BYTES, STALL_MS, GROWTH = 600, 1.0, 0.01
+# Quantile: one decision of a round, so a single interrupt does not decide.
 WORST_OF = 0.9999
 
 
 def measure(rounds: int = 10) -> list[dict[str, object]]:
-    """Growth of resident memory while apps arrive, and times of single decisions with and without
-    evictions.
+    """Return the growth of resident memory while apps arrive, and times of single decisions with
+    and without evictions.
     """
     model.warm_up()
     data = apps.model_data()
     with one_core():
         engine = _engine(2048, data)
-        _ask(engine, 0, 4096)  # everything is compiled and warm
+        # After this everything is compiled and warm.
+        _ask(engine, 0, 4096)
         gc.collect()
         before = _resident()
         engine = _engine(APPS, data)
@@ -60,8 +64,8 @@ def _engine(capacity: int, data: bytes) -> Engine:
 
 
 def _ask(engine: Engine, first: int, last: int) -> None:
-    """One request of each of these apps, in batches; their samples and wishes are taken away as the
-    decider does.
+    """Send one request of each of these apps, in batches; take away samples and wanted profiles as
+    the decider does.
     """
     for start in range(first, last, 256):
         engine.decide(
@@ -75,7 +79,7 @@ def _ask(engine: Engine, first: int, last: int) -> None:
 
 
 def _resident() -> int:
-    """Bytes of this process in memory."""
+    """Return the bytes of this process in memory."""
     return next(
         int(line.split()[1]) * 1024
         for line in Path("/proc/self/status").read_text().splitlines()
@@ -84,8 +88,8 @@ def _resident() -> int:
 
 
 def _times(engine: Engine, rounds: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """CPU milliseconds of each decision of known apps and of new ones, each of which evicts
-    another; by turns.
+    """Return CPU milliseconds of each decision of known apps, and of new ones that each evict
+    another; measured by turns.
     """
     kept, made_room, new = [], [], 10 * APPS
     for _ in range(rounds):
@@ -148,8 +152,9 @@ def _sizes(
 def _stalls(
     kept: list[np.ndarray], made_room: list[np.ndarray], rounds: int
 ) -> list[dict[str, object]]:
-    """The most that evicting adds: of each kind the calmest round, because the kernel's own work
-    counts as CPU time too.
+    """Return the most that evicting adds.
+
+    Of each kind the calmest round counts, because the kernel's own work is CPU time too.
     """
     where = (
         f"single decisions, CPU time, calmest of {rounds} rounds by turns of {STEPS:,} decisions;"

@@ -13,15 +13,19 @@ from contextlib import contextmanager
 
 import lightgbm as lgb
 import numpy as np
-from lightgbm.basic import _LIB
 
+# LightGBM gives Python its C API by this private name only.
+from lightgbm.basic import _LIB  # type: ignore[attr-defined]
+
+from bench import random_model
 from decider.contracts import artifact as artifacts
-from decider.contracts.artifact import Artifact, Calibration, ModelCard
-from decider.contracts.features import N_FEATURES, NAMES, SCHEMA
+from decider.contracts.artifact import Calibration
+from decider.contracts.features import N_FEATURES, NAMES
 from decider.scoring import model, trees
 from decider.scoring.model import Model
 from decider.scoring.trees import TreeEnsemble
 
+# Size of the models that `learning.training.train` makes, and the engine's largest batch.
 TREES, LEAVES, BATCH = 200, 31, 256
 CONDITIONS = (
     f"{TREES} trees x {LEAVES} leaves, {N_FEATURES} float32 features of which 5% are NaN, random"
@@ -32,7 +36,7 @@ RAW_SCORE, FLOAT32 = 1, 0
 
 
 def measure(rounds: int = 5) -> list[dict[str, object]]:
-    """Median of `rounds` interleaved rounds after one that is not counted."""
+    """Return medians of `rounds` interleaved rounds after one that is not counted."""
     model.warm_up()
     rows = make_rows(100_000)
     booster = train(rows[:40_000])
@@ -47,7 +51,7 @@ def measure(rounds: int = 5) -> list[dict[str, object]]:
 
 
 def make_rows(count: int, seed: int = 1) -> np.ndarray:
-    """Heavy-tailed float32 rows (count, N_FEATURES), every fifth column whole numbers, 5% NaN."""
+    """Return heavy-tailed float32 rows (count, N_FEATURES): each fifth column whole, 5% NaN."""
     random = np.random.default_rng(seed)
     rows = np.exp(random.normal(0, 1.5, (count, N_FEATURES))).astype(np.float32)
     rows[:, ::5] = np.round(rows[:, ::5])
@@ -56,7 +60,7 @@ def make_rows(count: int, seed: int = 1) -> np.ndarray:
 
 
 def train(rows: np.ndarray, trees: int = TREES) -> lgb.Booster:
-    """A full-grown model of `trees` x LEAVES that splits on all columns."""
+    """Return a full-grown model of `trees` x LEAVES that splits on all columns."""
     random = np.random.default_rng(2)
     known = np.log1p(np.nan_to_num(rows))
     target = (
@@ -97,7 +101,7 @@ class SingleRowFast:
             raise RuntimeError("LightGBM would not set up its single-row predictor")
 
     def score(self, row: ctypes.c_void_p) -> float:
-        """Raw score of the float32 row at an address."""
+        """Return the raw score of the float32 row at an address."""
         self._call(self.config, row, *self._out)
         return self.result.value
 
@@ -107,7 +111,7 @@ class SingleRowFast:
 
 @contextmanager
 def one_core() -> Iterator[None]:
-    """Runs the body on the last core this process may use."""
+    """Run the body on the last core this process may use."""
     allowed = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {max(allowed)})
     try:
@@ -117,8 +121,9 @@ def one_core() -> Iterator[None]:
 
 
 def interleaved(rounds: int, *runs: Callable[[], None]) -> list[float]:
-    """Median CPU seconds of each run, taken in turns; the first turn is not counted. Nothing here
-    waits, so CPU time is the time on a core of its own.
+    """Return the median CPU seconds of each run, taken in turns; the first turn is not counted.
+
+    Nothing here waits, so CPU time is the time on a core of its own.
     """
     seconds: list[list[float]] = [[] for _ in runs]
     for turn in range(rounds + 1):
@@ -133,7 +138,7 @@ def interleaved(rounds: int, *runs: Callable[[], None]) -> list[float]:
 def _entry(
     name: str, seconds: float, peer: str, peer_seconds: float, target: float, conditions: str
 ) -> dict[str, object]:
-    """A figure in microseconds a row, and how many times longer the peer takes."""
+    """Return a figure in microseconds a row, and how many times longer the peer takes."""
     ratio = peer_seconds / seconds
     return {
         "name": name,
@@ -149,10 +154,9 @@ def _entry(
 
 
 def _equality(booster: lgb.Booster, text: str, rows: np.ndarray) -> dict[str, object]:
-    ours, theirs = (
-        TreeEnsemble.from_text(text).raw(rows),
-        booster.predict(rows, raw_score=True, num_threads=1),
-    )
+    ours = TreeEnsemble.from_text(text).raw(rows)
+    theirs = np.asarray(booster.predict(rows, raw_score=True, num_threads=1))
+    # As integers: two NaN or two zeros of different sign must not pass as equal scores.
     equal = int((ours.view(np.int64) == theirs.view(np.int64)).sum())
     return {
         "name": "model scoring: equal to the bit",
@@ -178,7 +182,8 @@ def _single_rows(
 
     def masks() -> None:
         for row in ours:
-            trees.score_row(row, *tables, scratch)
+            # numba's dispatcher has no signature for mypy.
+            trees.score_row(row, *tables, scratch)  # type: ignore[call-arg]
 
     def predict() -> None:
         for matrix in matrices:
@@ -241,35 +246,9 @@ def _batches(booster: lgb.Booster, text: str, rows: np.ndarray, rounds: int) -> 
 
 
 def _hot_swap(text: str, rows: np.ndarray, rounds: int) -> dict[str, object]:
-    """From the bytes of an artifact to a checked model that may be swapped in."""
+    """Measure the way from the bytes of an artifact to a checked model that may be swapped in."""
     plain = Calibration(1.0, 0.0)
-    card = ModelCard(
-        title="Bench",
-        trained_at=0.0,
-        trained_by="bench",
-        data="random",
-        data_from=0.0,
-        data_to=0.0,
-        label_maturity="none",
-        rows=0,
-        positives=0,
-        parameters={},
-        metrics={},
-        limits="bench only",
-        typical={},
-    )
-    golden = model.make_golden(rows, text, text, plain, plain)
-    artifact = Artifact(
-        name="bench",
-        feature_schema=SCHEMA,
-        risk_model=text,
-        value_model=text,
-        risk_calibration=plain,
-        value_calibration=plain,
-        golden=golden,
-        card=card,
-    )
-    data = artifacts.encode(artifact)
+    data = random_model.encode_artifact((text, text), (plain, plain), rows)
     digest = artifacts.digest_of(data)
 
     def load() -> None:

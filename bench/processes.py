@@ -19,15 +19,15 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def cores() -> tuple[int, int]:
-    """(the core of what is measured, the core of what measures it); the same one twice where there
-    is only one.
+    """Return the core for what is measured and the core for what measures it; the same one twice
+    where there is only one.
     """
     allowed = sorted(os.sched_getaffinity(0))
     return allowed[-1], allowed[0]
 
 
 def on_core(core: int) -> list[str]:
-    """What to put before a command so that it runs on a core, ahead of others."""
+    """Return the words before a command that make it run on a core, ahead of other work."""
     return [*(["nice", "-n", str(NICE)] if os.geteuid() == 0 else []), "taskset", "-c", str(core)]
 
 
@@ -35,8 +35,9 @@ def on_core(core: int) -> list[str]:
 def running(
     command: list[str], core: int, port: int, limit_s: float
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A process on one core that listens on `port` by now. Raises RuntimeError with what it said
-    when it does not in time.
+    """Start a process on one core and wait until it listens on `port`, at most `limit_s` seconds.
+
+    Raises RuntimeError with its output when it does not.
     """
     environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     with tempfile.TemporaryFile() as said:
@@ -78,6 +79,6 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def cpu_seconds(pid: int) -> float:
-    """CPU time that a process has used so far, all its threads, user and system."""
+    """Return the CPU seconds a process has used so far: all threads, user and system."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS

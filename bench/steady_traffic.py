@@ -11,6 +11,8 @@ import socket
 import sys
 import time
 
+# Apps that ask, requests sent at once, and requests a connection may have open: a decider that
+# falls behind is left alone before its socket's buffer is full.
 APPS, PIPELINE, MOST_OPEN = 2000, 8, 64
 REQUEST = (
     "GET /v1/check/v2/orders/{0} HTTP/1.1\r\nHost: bench\r\nx-sluice-app: app_{0}\r\nauthorization:"
@@ -19,7 +21,7 @@ REQUEST = (
 ANSWER = b"HTTP/1.1 "
 
 
-class Line:
+class DeciderConnection:
     """One connection to a decider."""
 
     def __init__(self, port: int) -> None:
@@ -34,9 +36,8 @@ class Line:
             self.open += PIPELINE
 
     def take(self) -> None:
-        """Counts answers; a status line split over two reads is made up for when nothing else can
-        be open.
-        """
+        """Count answers. Raises ConnectionError when the decider hangs up."""
+        # A status line split over two reads is not counted; it costs one of MOST_OPEN places.
         data = self.socket.recv(1 << 18)
         if not data:
             raise ConnectionError("a decider hung up")
@@ -44,14 +45,15 @@ class Line:
 
 
 def send(rate: float, ports: list[int]) -> None:
-    """Sends `rate` checks a second to all ports together. Raises ConnectionError when a decider
-    hangs up.
+    """Send `rate` checks a second to all ports together, without end.
+
+    Raises ConnectionError when a decider hangs up.
     """
     groups = [
         "".join(REQUEST.format(g + k) for k in range(PIPELINE)).encode()
         for g in range(0, APPS, PIPELINE)
     ]
-    lines, reading = [Line(port) for port in ports], selectors.DefaultSelector()
+    lines, reading = [DeciderConnection(port) for port in ports], selectors.DefaultSelector()
     for line in lines:
         reading.register(line.socket, selectors.EVENT_READ, line)
     sent, began = 0, time.monotonic()

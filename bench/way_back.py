@@ -18,13 +18,15 @@ from explain.recourse import search as recourse_search
 from learning.traffic import services, simulate
 from learning.training import train
 
+# Refusals asked about, the share that must have a way back, and milliseconds that one may take: a
+# page waits for it.
 REFUSALS, SHARE_TARGET, MS_TARGET = 1000, 0.95, 200.0
 # Seed, requests a second, and capacity over the usual, of each simulated run.
 RUNS = ((91, 140.0, 1.0), (92, 220.0, 0.5), (93, 120.0, 1.0))
 
 
 def measure() -> list[dict[str, object]]:
-    """Refusals by the real engine in simulated traffic; each asked once, after one that is not
+    """Measure refusals by the real engine in simulated traffic, each once, after one that is not
     counted.
     """
     model = Model.load(train.train().data)
@@ -55,14 +57,14 @@ def measure() -> list[dict[str, object]]:
 
 
 def _refusals(model: Model) -> list[tuple[Event, Config]]:
-    """Shuffled over all runs; in each a service is slow for a while."""
+    """Return the refusals of all runs, shuffled; in two runs a service is slow for a while."""
     found: list[tuple[Event, Config]] = []
     for k, (seed, rate, room) in enumerate(RUNS, 1):
         slow = (services.Slowdown("search", 40, 90, 60, 0.25),) if k != 2 else ()
         scenario = simulate.Scenario(
             seed, train.MONDAY + 9 * 3600.0 + 60, 110.0, apps=900, rate=rate, slowdowns=slow
         )
-        base = simulate.Loop(scenario).config
+        base = simulate.Simulation(scenario).config
         document = structs.replace(
             base,
             version=k,
@@ -72,7 +74,7 @@ def _refusals(model: Model) -> list[tuple[Event, Config]]:
                 budget_per_s=1e9, admit=0.0, refuse=1.0, block=1.0, enterprise_refuse=1.0
             ),
         )
-        loop = simulate.Loop(scenario, document, model)
+        loop = simulate.Simulation(scenario, document, model)
         loop.run()
         found += [(event, document) for event in loop.engine.take_events()]
     random.Random(1).shuffle(found)

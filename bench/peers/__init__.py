@@ -15,8 +15,8 @@ _INSTALLED = HOME / "peers.txt"
 
 
 def install() -> str | None:
-    """Makes the environment, or renews it when the pins have changed. Gives a sentence when that
-    fails.
+    """Make the environment, or renew it when the pins have changed. Return a sentence when that
+    fails, else None.
     """
     if _INSTALLED.is_file() and _INSTALLED.read_bytes() == PINS.read_bytes():
         return None
@@ -32,5 +32,5 @@ def install() -> str | None:
 
 
 def command(script: str, *arguments: str) -> list[str]:
-    """Command line of a peer's script."""
+    """Return the command line of a peer's script."""
     return [str(PYTHON), str(HERE / script), *arguments]

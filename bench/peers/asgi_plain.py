@@ -3,6 +3,8 @@ numpy row.
 """
 
 import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import lightgbm as lgb
 import numpy as np
@@ -13,7 +15,9 @@ rows = np.random.default_rng(1).gamma(1.0, 10.0, (1024, booster.num_feature())).
 turn = 0
 
 
-async def app(scope: dict, receive: object, send: object) -> None:
+async def app(
+    scope: dict[str, Any], receive: object, send: Callable[[dict[str, Any]], Awaitable[None]]
+) -> None:
     global turn
     if scope["type"] != "http":
         return

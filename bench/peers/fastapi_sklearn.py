@@ -20,11 +20,12 @@ known = training.head(1024).to_dict("records")
 app, turn = FastAPI(), 0
 
 
-@app.get("/v1/check/{path:path}")
+# FastAPI is installed apart, so mypy does not know its types.
+@app.get("/v1/check/{path:path}")  # type: ignore[untyped-decorator]
 async def check(path: str) -> dict[str, float]:
     global turn
     turn = (turn + 1) % len(known)
-    return {"risk": float(model.predict_proba(pd.DataFrame([known[turn]]))[0, 1])}
+    return {"risk": float(np.asarray(model.predict_proba(pd.DataFrame([known[turn]])))[0, 1])}
 
 
 if __name__ == "__main__":

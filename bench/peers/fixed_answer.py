@@ -4,6 +4,7 @@ machine can do now.
 
 import asyncio
 import sys
+from typing import cast
 
 import uvloop
 
@@ -12,7 +13,7 @@ ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
 
 class Fixed(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         self.transport.write(ANSWER)

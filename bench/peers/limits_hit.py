@@ -12,7 +12,7 @@ from limits.strategies import FixedWindowRateLimiter
 
 
 def main(keys: int) -> None:
-    """Fills the storage, then measures as often as asked."""
+    """Fill the storage, then measure as often as asked."""
     limiter, item = FixedWindowRateLimiter(MemoryStorage()), RateLimitItemPerDay(1_000_000_000)
     for k in range(keys):
         limiter.hit(item, f"app_{k:07d}")

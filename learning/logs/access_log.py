@@ -1,10 +1,10 @@
-"""Reads access logs: common and combined format (Apache, nginx), and the gateway's JSON lines;
+"""Reader of access logs: common and combined format (Apache, nginx) and the gateway's JSON lines,
 plain or gzip.
 
 Logs come broken in every way: bad encodings, cut lines, lines in an extra pair of quotes, time
-running backwards. What cannot be read is skipped and counted by reason; nothing in a line can stop
-the reading. A client's address becomes a keyed pseudonym here and is not kept: nothing downstream
-has ever seen it.
+running backwards. A line that cannot be read is skipped and counted by its reason; nothing in a
+line can stop the reading. A client's address becomes a keyed pseudonym here and is not kept, so
+nothing downstream ever sees it.
 """
 
 from __future__ import annotations
@@ -30,19 +30,26 @@ from urllib.parse import quote
 
 import msgspec
 
-Format = Literal["auto", "combined", "envoy"]
-# A longer line is skipped, bytes.
+LogFormat = Literal["auto", "combined", "envoy"]
+# Bytes. A longer line is skipped: web servers refuse such requests, so it is damage, and reading it
+# whole would cost memory.
 MAX_LINE = 65_536
-# A longer path is cut, characters.
+# Characters. A longer path is cut; routes are decided by its beginning.
 MAX_PATH = 1_024
-# A larger size is not believed and read as unknown, bytes.
+# Bytes. A larger size is a broken field, and is read as unknown.
 MAX_SIZE = 10**12
+# One hour. A longer duration is a broken field, and is read as unknown.
 MAX_DURATION_MS = 3_600_000.0
-# Lines held back to put them in order: only worse disorder is left.
+# Lines held back to put them in order. Servers write a line when the answer ends, so lines are out
+# of order by as many as are answered meanwhile. Chosen: far more than that, and some 50 MB.
 SORT_WITHIN = 100_000
 # Different user agents from which an address counts as possibly shared (a CDN, a proxy, a company).
+# Chosen: one person's browsers and tools stay below it.
 SHARED_FROM = 8
+# User agents remembered of one address. More are not needed to see that it is shared, and a client
+# that invents one for each request must not fill the memory.
 _AGENTS_KEPT = 64
+# No nested quantifiers in these patterns, so that a hostile line costs linear time.
 _QUOTED = r'"([^"\\]*(?:\\.[^"\\]*)*)"'
 _COMBINED = re.compile(
     rf"(\S+) \S+ [^\[]*\[([^\]]{{1,64}})\] {_QUOTED} (\d{{3}}) (\d+|-)(?: {_QUOTED} {_QUOTED})?",
@@ -60,7 +67,8 @@ _PLAIN = re.compile(r"[!-~]*", re.ASCII)
 _SAFE = "".join(map(chr, range(0x21, 0x7F)))
 
 
-# Published ranges of Cloudflare and Fastly, whose addresses stand for many clients each.
+# Published ranges of Cloudflare and Fastly. Each of their addresses stands for many clients, so
+# limits by address would punish all of them.
 _CDN = tuple(
     ipaddress.ip_network(network)
     for network in (
@@ -93,17 +101,17 @@ _CDN = tuple(
 
 
 class LogError(Exception):
-    """A log that cannot be read at all: missing, unreadable, or no text."""
+    """A log cannot be read at all: it is missing, unreadable, or not text."""
 
 
 class LineError(Exception):
-    """One line that cannot be read; the message is the reason it is counted under."""
+    """One line cannot be read; the message is the reason under which it is counted."""
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """One request of a log. `app` and `source` are pseudonyms, unless the gateway itself named the
-    app.
+class LogEntry:
+    """One request of a log. `app` and `source` are pseudonyms, except an app that the gateway
+    named.
     """
 
     at: float
@@ -128,8 +136,8 @@ class Entry:
 
 
 @dataclass(slots=True)
-class Report:
-    """What reading met with."""
+class ReadReport:
+    """Counts of what the reader met in a log."""
 
     lines: int = 0
     read: int = 0
@@ -144,14 +152,12 @@ class Report:
     """Requests from addresses of a content delivery network."""
 
     def shared(self) -> list[str]:
-        """Pseudonyms of addresses with so many user agents that many clients may stand behind
-        each.
-        """
+        """Return the pseudonyms of addresses that many clients may share, by their user agents."""
         return [app for app, agents in self.agents.items() if len(agents) >= SHARED_FROM]
 
 
 class _EnvoyLine(msgspec.Struct):
-    """The gateway's JSON line; see `examples/gateway/envoy.yaml`."""
+    """The gateway's JSON line, as `examples/gateway/envoy.yaml` writes it."""
 
     ts: str | float
     method: str
@@ -171,17 +177,15 @@ _decode_envoy = msgspec.json.Decoder(_EnvoyLine).decode
 
 
 def pseudonym(key: bytes, address: str) -> str:
-    """`anon_` and 12 hexadecimal digits: the same address under the same key, and no way back
-    without it.
+    """Return `anon_` and 12 hexadecimal digits: the same for the same address and key. Nobody can
+    get back to the address without the key.
     """
-    return (
-        "anon_"
-        + hashlib.blake2b(
-            address.encode("utf-8", "surrogatepass"), key=key[:64], digest_size=6
-        ).hexdigest()
-    )
+    # BLAKE2b takes keys of at most 64 bytes. A broken encoding in a line may leave lone surrogates.
+    text = address.encode("utf-8", "surrogatepass")
+    return "anon_" + hashlib.blake2b(text, key=key[:64], digest_size=6).hexdigest()
 
 
+# A log names the same addresses again and again, and two dozen networks are slow to try each time.
 @lru_cache(maxsize=65_536)
 def _is_cdn(address: str) -> bool:
     try:
@@ -191,8 +195,9 @@ def _is_cdn(address: str) -> bool:
     return any(found in network for network in _CDN)
 
 
-def parse(raw: bytes, key: bytes, form: Format = "auto") -> Entry:
-    """One line. Raises LineError, never anything else."""
+def parse_line(raw: bytes, key: bytes, form: LogFormat = "auto") -> LogEntry:
+    """Return the request of one line. Raises LineError, and never anything else."""
+    # The length comes first: regular expressions never run on an overlong line.
     if len(raw) >= MAX_LINE:
         raise LineError("longer than 64 kB")
     text = _decode(raw).strip()
@@ -207,42 +212,52 @@ def _decode(raw: bytes) -> str:
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError:
+        # Latin-1 decodes any bytes, so old logs are read too.
         return raw.decode("latin-1")
 
 
 def _unwrapped(text: str) -> str:
-    """Some exports put each line in quotes of its own."""
+    """Return the line without the pair of quotes that some exports put around each line."""
     return text[1:-1] if len(text) > 2 and text[0] == text[-1] == '"' and text[1] != '"' else text
 
 
-def _combined(text: str, key: bytes) -> Entry:
+def _combined(text: str, key: bytes) -> LogEntry:
     if (found := _COMBINED.match(text)) is None:
         raise LineError("not a line of a known format")
     address, when, line, status, size, _, agent = found.groups()
     method, path = _request_line(line)
     app = pseudonym(key, address)
-    agent_hash = (
-        zlib.crc32(agent.encode("utf-8", "surrogatepass")) + 1 if agent and agent != "-" else 0
+    # These formats name no app, no duration and no request id: the address stands for the app.
+    return LogEntry(
+        at=_combined_time(when),
+        app=app,
+        source=app,
+        method=method,
+        path=path,
+        status=_status(status),
+        duration_ms=None,
+        bytes_in=0,
+        bytes_out=_size(size),
+        request_id="",
+        served=True,
+        agent=_agent_hash(agent),
+        via_cdn=_is_cdn(address),
     )
-    return Entry(
-        _combined_time(when),
-        app,
-        app,
-        method,
-        path,
-        _status(status),
-        None,
-        0,
-        _size(size),
-        "",
-        True,
-        agent_hash,
-        _is_cdn(address),
-    )
+
+
+def _agent_hash(agent: str | None) -> int:
+    # Plus one, because 0 means unknown.
+    known = agent is not None and agent not in ("", "-")
+    return zlib.crc32(agent.encode("utf-8", "surrogatepass")) + 1 if agent and known else 0
 
 
 def _request_line(line: str) -> tuple[str, str]:
+    """Return method and path of "GET /a?b HTTP/1.1"; the last word may be missing (HTTP/0.9).
+
+    Raises LineError.
+    """
     method, _, rest = line.partition(" ")
+    # From the right: clients send targets with spaces in them.
     target = rest.rsplit(" ", 1)[0] if rest.rsplit(" ", 1)[-1].startswith("HTTP/") else rest
     if not _METHOD.fullmatch(method) or not target:
         raise LineError("no request in it")
@@ -250,8 +265,9 @@ def _request_line(line: str) -> tuple[str, str]:
 
 
 def _path(target: str) -> str:
-    """The path of a request target, without query, as ASCII. Raises LineError."""
+    """Return the path of a request target, without its query, as ASCII. Raises LineError."""
     path = _ABSOLUTE.sub("", target, count=1).split("?", 1)[0].split("#", 1)[0]
+    # "OPTIONS *" asks about the server itself.
     if path in ("", "*"):
         return "/"
     if not path.startswith("/"):
@@ -260,12 +276,15 @@ def _path(target: str) -> str:
     return path if _PLAIN.fullmatch(path) else quote(path, safe=_SAFE, errors="replace")[:MAX_PATH]
 
 
+# Many lines share a second, and parsing a date costs more than looking it up.
 @lru_cache(maxsize=4096)
 def _combined_time(when: str) -> float:
+    """Return unix seconds of "22/Jan/2019:03:56:14 +0330". Raises LineError."""
     if (found := _TIME.fullmatch(when)) is None or found[2] not in _MONTHS:
         raise LineError("no time in it")
     day, year, hour, minute, second = (int(found[k]) for k in (1, 3, 4, 5, 6))
     try:
+        # datetime knows no leap second; second 60 is added again below.
         moment = datetime(year, _MONTHS[found[2]], day, hour, minute, min(second, 59), tzinfo=UTC)
     except ValueError:
         raise LineError("no such time") from None
@@ -277,61 +296,70 @@ def _combined_time(when: str) -> float:
     )
 
 
-def _envoy(text: str, key: bytes) -> Entry:
-    try:
-        read = _decode_envoy(text)
-    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError, UnicodeError):
-        raise LineError("not a line of the gateway's") from None
-    if not _METHOD.fullmatch(read.method):
-        raise LineError("no request in it")
-    source = pseudonym(key, read.source) if read.source and read.source != "-" else ""
-    named = read.app if read.app and read.app != "-" and _VISIBLE.fullmatch(read.app) else ""
+def _envoy(text: str, key: bytes) -> LogEntry:
+    line = _envoy_line(text)
+    source = pseudonym(key, line.source) if line.source and line.source != "-" else ""
+    named = line.app if line.app and line.app != "-" and _VISIBLE.fullmatch(line.app) else ""
     if not named and not source:
         raise LineError("neither an app nor an address in it")
-    request_id = read.request_id if read.request_id and _VISIBLE.fullmatch(read.request_id) else ""
-    return Entry(
-        _envoy_time(read.ts),
-        named or source,
-        source,
-        read.method,
-        _path(read.path),
-        _status(read.status),
-        _duration(read.duration_ms),
-        _size(read.bytes_in),
-        _size(read.bytes_out),
-        request_id,
-        bool(read.service),
-        0,
-        bool(read.source) and not named and _is_cdn(read.source or ""),
+    return LogEntry(
+        at=_envoy_time(line.ts),
+        app=named or source,
+        source=source,
+        method=line.method,
+        path=_path(line.path),
+        status=_status(line.status),
+        duration_ms=_duration(line.duration_ms),
+        bytes_in=_size(line.bytes_in),
+        bytes_out=_size(line.bytes_out),
+        request_id=_visible(line.request_id),
+        served=bool(line.service),
+        agent=0,
+        # A named app is one client, wherever its requests come from.
+        via_cdn=bool(line.source) and not named and _is_cdn(line.source or ""),
     )
 
 
+def _envoy_line(text: str) -> _EnvoyLine:
+    try:
+        line = _decode_envoy(text)
+    # Deeply nested JSON ends in RecursionError; it costs its line only.
+    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError, UnicodeError):
+        raise LineError("not a line of the gateway's") from None
+    if not _METHOD.fullmatch(line.method):
+        raise LineError("no request in it")
+    return line
+
+
+def _visible(text: str | None) -> str:
+    return text if text and _VISIBLE.fullmatch(text) else ""
+
+
 def _envoy_time(ts: str | float) -> float:
+    """Return unix seconds of a number or an ISO 8601 text. Raises LineError."""
     try:
         at = float(ts) if isinstance(ts, int | float) else datetime.fromisoformat(ts).timestamp()
     except (ValueError, OverflowError, OSError):
         raise LineError("no time in it") from None
+    # 1e11 is the year 5138: milliseconds written as seconds end here.
     if not math.isfinite(at) or not 0 <= at < 1e11:
         raise LineError("no such time")
     return at
 
 
 def _status(value: int | str) -> int:
-    status = (
-        value
-        if isinstance(value, int)
-        else int(value)
-        if len(value) == 3 and value.isascii() and value.isdigit()
-        else 0
-    )
-    if not 100 <= status <= 599:
+    if isinstance(value, str):
+        # isdigit alone accepts digits of other scripts, which int reads as well.
+        value = int(value) if len(value) == 3 and value.isascii() and value.isdigit() else 0
+    if not 100 <= value <= 599:
         raise LineError("no status in it")
-    return status
+    return value
 
 
 def _size(value: int | str | None) -> int:
-    """Bytes; 0 when unknown or not to be believed."""
+    """Return bytes; 0 when unknown or beyond MAX_SIZE."""
     if isinstance(value, str):
+        # The length first: int of a very long text is slow, and Python refuses it.
         value = int(value) if value.isascii() and value.isdigit() and len(value) <= 13 else 0
     return value if value is not None and 0 <= value <= MAX_SIZE else 0
 
@@ -344,18 +372,21 @@ def _duration(value: float | str | None) -> float | None:
     return duration if 0 <= duration <= MAX_DURATION_MS else None
 
 
-def entries(path: Path, key: bytes, report: Report, form: Format = "auto") -> Iterator[Entry]:
-    """The requests of a log in time order, as far as SORT_WITHIN lines put them so. Raises
-    LogError.
+def read_entries(
+    path: Path, key: bytes, report: ReadReport, form: LogFormat = "auto"
+) -> Iterator[LogEntry]:
+    """Yield the requests of a log in time order and count into `report` on the way.
+
+    Lines that are more than SORT_WITHIN out of order come late. Raises LogError.
     """
     return _in_order(_parsed(path, key, report, form), report)
 
 
-def _parsed(path: Path, key: bytes, report: Report, form: Format) -> Iterator[Entry]:
-    for raw in lines(path, report):
+def _parsed(path: Path, key: bytes, report: ReadReport, form: LogFormat) -> Iterator[LogEntry]:
+    for raw in read_lines(path, report):
         report.lines += 1
         try:
-            entry = parse(raw, key, form)
+            entry = parse_line(raw, key, form)
         except LineError as error:
             report.skipped[str(error)] += 1
             continue
@@ -367,11 +398,14 @@ def _parsed(path: Path, key: bytes, report: Report, form: Format) -> Iterator[En
         yield entry
 
 
-def _in_order(found: Iterator[Entry], report: Report, most: int = SORT_WITHIN) -> Iterator[Entry]:
-    """A bounded sort: holds back up to `most` entries. What is older still comes late and is
-    counted.
+def _in_order(
+    found: Iterator[LogEntry], report: ReadReport, most: int = SORT_WITHIN
+) -> Iterator[LogEntry]:
+    """Sort within a bound: hold back up to `most` entries. An entry older than those already given
+    comes late and is counted.
     """
-    held: list[tuple[float, int, Entry]] = []
+    # The ticket keeps entries of equal time in the log's order, and entries are never compared.
+    held: list[tuple[float, int, LogEntry]] = []
     ticket, newest, last = count(), -math.inf, -math.inf
     for entry in found:
         if entry.at < newest:
@@ -387,19 +421,21 @@ def _in_order(found: Iterator[Entry], report: Report, most: int = SORT_WITHIN) -
         yield heapq.heappop(held)[2]
 
 
-def lines(path: Path, report: Report) -> Iterator[bytes]:
-    """Raw lines of a plain or gzip file; an overlong one gives its first MAX_LINE bytes. Raises
-    LogError.
+def read_lines(path: Path, report: ReadReport) -> Iterator[bytes]:
+    """Yield the raw lines of a plain or gzip file; of an overlong line its first MAX_LINE bytes.
+
+    Raises LogError.
     """
     with _opened(path) as stream:
-        while raw := _read(lambda: stream.readline(MAX_LINE), report):
+        while raw := _next_bytes(lambda: stream.readline(MAX_LINE), report):
             yield raw
+            # Skip the rest of an overlong line, or its pieces would count as lines.
             while len(raw) == MAX_LINE and not raw.endswith(b"\n"):
-                raw = _read(lambda: stream.readline(MAX_LINE), report)
+                raw = _next_bytes(lambda: stream.readline(MAX_LINE), report)
 
 
-def _read(take: Callable[[], bytes], report: Report) -> bytes:
-    """The next bytes; a damaged or cut gzip file ends there, and the report says so."""
+def _next_bytes(take: Callable[[], bytes], report: ReadReport) -> bytes:
+    """Return the next bytes. A damaged or cut gzip file ends there, and the report says so."""
     try:
         return take()
     except (EOFError, zlib.error, gzip.BadGzipFile):
@@ -412,11 +448,14 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
     try:
         with path.open("rb") as probe:
             head = probe.read(2)
+        # By its first bytes, not its name: rotated logs are often misnamed.
         with gzip.open(path, "rb") if head == b"\x1f\x8b" else path.open("rb") as stream:
             start = _peek(stream, path)
+            # No text has a NUL byte; binary files would give millions of skipped lines.
             if b"\0" in start:
                 raise LogError(f"{path} is not a text file.")
             stream.seek(0)
+            # GzipFile reads like a BinaryIO, but typeshed does not derive it from that.
             yield stream  # type: ignore[misc]
     except FileNotFoundError:
         raise LogError(f"There is no file {path}.") from None

@@ -1,9 +1,9 @@
-"""Plays access logs through a private engine, as fast as it goes, or through a real gateway at a
-chosen speed.
+"""Player of access logs: through a private engine as fast as it goes, or through a real gateway at
+a chosen speed.
 
-Offline, each log is shifted as a whole so that it ends now: its own relative times are kept
-exactly, so rates are true, and the decisions are recent enough to be looked at. Several logs
-overlay each other, all ending now.
+Offline, each log is shifted as a whole so that it ends now. Times within a log stay exact, so rates
+are true, and the decisions are recent enough to be looked up. Several logs overlay each other; all
+end now.
 """
 
 from __future__ import annotations
@@ -25,32 +25,42 @@ from decider.contracts.requests import CheckRequest, Decision, Outcome
 from decider.contracts.store import Profile
 from decider.contracts.vocabulary import REASONS, Action, Reason
 from decider.engine.engine import Engine
-from learning.logs.access_log import Entry, Format, Report, entries
-from learning.traffic.client import Answer, Client, GatewayError
+from learning.logs.access_log import LogEntry, LogFormat, ReadReport, read_entries
+from learning.traffic.client import GatewayAnswer, GatewayClient, GatewayError
 
 NODE = "replay"
-# Requests this close are decided together, seconds.
+# Seconds. Requests this close are decided together: one call for many is faster, and clocks of
+# access logs are coarser than that.
 BATCH_S = 0.02
+# Requests decided in one call at most: the batch size that the engine is measured with.
 BATCH_MOST = 256
+# Seconds between two steps of the controllers, as in a decider (five a second).
 TICK_S = 0.2
-# After a quiet time the controllers take this many steps of this length at most; by then prices
-# have come down.
+# After a quiet time the controllers take at most this many steps of this length (seconds). By then
+# prices have come down, and a log with a gap of days is not simulated step by step.
 LONGEST_TICK_S, QUIET_TICKS = 5.0, 5
+# Decisions in one message to the console. Chosen: large enough to be cheap, small enough for ingest
+# to store in one transaction.
 EVENTS_PER_BATCH = 500
+# Apps in the table of the most refused: it has to fit a terminal.
 REFUSED_SHOWN = 8
+# Requests under way to a gateway at once. Beyond that the replay waits, so a slow gateway is not
+# buried in connections.
 IN_FLIGHT_MOST = 256
+# Bytes. The client sends bodies of filler, and has no more of it.
+LARGEST_BODY = 65_536
 
-Advance = Callable[[int], object]
-Publish = Callable[[bytes], object]
-Lookup = Callable[[Sequence[str]], list[Profile]]
+AdvanceBar = Callable[[int], object]
+PublishBatch = Callable[[bytes], object]
+LookUpProfiles = Callable[[Sequence[str]], list[Profile]]
 
 
 class ReplayError(Exception):
-    """A replay that cannot be done; the message says why and what would help."""
+    """A replay cannot be done; the message says why and what would help."""
 
 
-class Span(NamedTuple):
-    """What a first look at the logs found."""
+class LogSpan(NamedTuple):
+    """Times and size of the logs, from a first reading."""
 
     last: list[float]
     """Newest time of each log, unix seconds by its own clock."""
@@ -58,7 +68,7 @@ class Span(NamedTuple):
 
 
 @dataclass(slots=True)
-class Refused:
+class RefusedApp:
     """One app's refusals."""
 
     count: int = 0
@@ -68,36 +78,37 @@ class Refused:
 
 
 @dataclass(slots=True)
-class Summary:
-    """What a replay did."""
+class ReplaySummary:
+    """Counts and times of one replay."""
 
-    report: Report
+    report: ReadReport
     requests: int = 0
     first: float = 0.0
     last: float = 0.0
     wall_s: float = 0.0
     answers: Counter[str] = field(default_factory=Counter)
     """Action (offline) or status (through a gateway) -> requests."""
-    refused: dict[str, Refused] = field(default_factory=dict)
+    refused: dict[str, RefusedApp] = field(default_factory=dict)
     kept: int | None = None
     """Decisions sent to the console; None when that is for the deciders behind a gateway to do."""
 
     def note(self, app: str, why: str, decision: str) -> None:
-        """Counts one refusal."""
-        mine = self.refused.setdefault(app, Refused(decision=decision))
+        """Count one refusal of `app`."""
+        mine = self.refused.setdefault(app, RefusedApp(decision=decision))
         mine.count += 1
         mine.reasons[why] += 1
 
 
-def look(paths: Sequence[Path], key: bytes, form: Format, limit: int | None) -> Span:
-    """Reads the logs once for their times. Raises LogError for one that cannot be read, ReplayError
-    when none holds a request.
+def survey_logs(paths: Sequence[Path], key: bytes, form: LogFormat, limit: int | None) -> LogSpan:
+    """Read the logs once for their times.
+
+    Raises LogError for a log that cannot be read, ReplayError for one that holds no request.
     """
     last: list[float] = []
     total = 0
     for path in paths:
-        newest, report = float("-inf"), Report()
-        for entry in islice(entries(path, key, report, form), limit):
+        newest, report = float("-inf"), ReadReport()
+        for entry in islice(read_entries(path, key, report, form), limit):
             newest = max(newest, entry.at)
             total += 1
         last.append(newest)
@@ -107,25 +118,30 @@ def look(paths: Sequence[Path], key: bytes, form: Format, limit: int | None) -> 
                 or "it is empty"
             )
             raise ReplayError(f"{path} holds no request that can be read ({why}).")
-    return Span(last, total if limit is None else min(total, limit))
+    return LogSpan(last, total if limit is None else min(total, limit))
 
 
 def _shifted(
-    paths: Sequence[Path], key: bytes, form: Format, span: Span, end: float, report: Report
-) -> Iterator[Entry]:
-    """All logs in one, in time order, each moved as a whole so that it ends at `end`."""
+    paths: Sequence[Path],
+    key: bytes,
+    form: LogFormat,
+    span: LogSpan,
+    end: float,
+    report: ReadReport,
+) -> Iterator[LogEntry]:
+    """Yield the entries of all logs in time order, each log moved as a whole to end at `end`."""
 
-    def moved(path: Path, by: float) -> Iterator[Entry]:
-        return (replace(entry, at=entry.at + by) for entry in entries(path, key, report, form))
+    def moved(path: Path, by: float) -> Iterator[LogEntry]:
+        return (replace(entry, at=entry.at + by) for entry in read_entries(path, key, report, form))
 
     streams = [moved(path, end - newest) for path, newest in zip(paths, span.last, strict=True)]
     return heapq.merge(*streams, key=lambda entry: entry.at)
 
 
-class Offline:
+class OfflineReplay:
     """A replay through a private engine, whose config and model are already applied."""
 
-    def __init__(self, engine: Engine, publish: Publish, lookup: Lookup) -> None:
+    def __init__(self, engine: Engine, publish: PublishBatch, lookup: LookUpProfiles) -> None:
         self._engine, self._publish, self._lookup = engine, publish, lookup
         self._ids = ids.IdSource()
         self._waiting: list[Event] = []
@@ -136,23 +152,23 @@ class Offline:
         self,
         paths: Sequence[Path],
         key: bytes,
-        form: Format = "auto",
+        form: LogFormat = "auto",
         limit: int | None = None,
         end: float | None = None,
-        span: Span | None = None,
-        advance: Advance | None = None,
-    ) -> Summary:
-        """Replays the logs, ending at `end` (unix seconds, default now). Raises LogError,
-        ReplayError.
+        span: LogSpan | None = None,
+        advance: AdvanceBar | None = None,
+    ) -> ReplaySummary:
+        """Replay the logs, ending at `end` (unix seconds, default now).
+
+        `limit` is the most requests to replay, `advance` is called with the number of requests
+        decided. Raises LogError, ReplayError.
         """
-        span = span or look(paths, key, form, limit)
-        summary = Summary(Report(), kept=0)
+        span = span or survey_logs(paths, key, form, limit)
+        summary = ReplaySummary(ReadReport(), kept=0)
         began = time.perf_counter()
-        stream = islice(
-            _shifted(paths, key, form, span, time.time() if end is None else end, summary.report),
-            limit,
-        )
-        for batch in _batches(stream):
+        end = time.time() if end is None else end
+        stream = _shifted(paths, key, form, span, end, summary.report)
+        for batch in _batches(islice(stream, limit)):
             self._decide(batch, summary)
             if advance is not None:
                 advance(len(batch))
@@ -160,7 +176,7 @@ class Offline:
         summary.wall_s = time.perf_counter() - began
         return summary
 
-    def _decide(self, batch: list[Entry], summary: Summary) -> None:
+    def _decide(self, batch: list[LogEntry], summary: ReplaySummary) -> None:
         now = batch[-1].at
         self._catch_up(now)
         requests = [
@@ -178,7 +194,7 @@ class Offline:
         self._waiting += self._engine.take_events()
         self._send(EVENTS_PER_BATCH, summary)
 
-    def _account(self, entry: Entry, decision: Decision, summary: Summary) -> None:
+    def _account(self, entry: LogEntry, decision: Decision, summary: ReplaySummary) -> None:
         action = Action(decision.action)
         summary.answers[action.word] += 1
         if action != Action.ADMIT:
@@ -188,25 +204,32 @@ class Offline:
                 ids.format_decision_id(decision.id),
             )
         elif entry.served:
-            row = self._engine.router.route(entry.method, entry.path).service
-            assert self._engine.config is not None
-            service = self._engine.config.services[row]
-            latency = service.latency_ms if entry.duration_ms is None else entry.duration_ms
-            at = entry.at + latency / 1000
-            outcome = Outcome(
-                entry.app,
-                service.name,
-                at,
-                entry.status,
-                latency,
-                entry.request_id,
-                "",
-                entry.bytes_out,
-            )
-            self._outcomes.append((at, outcome))
+            self._expect_outcome(entry)
+
+    def _expect_outcome(self, entry: LogEntry) -> None:
+        """Keep the service's answer until its time. A refused request never reached the service, so
+        it has none, whatever the log says.
+        """
+        row = self._engine.router.route(entry.method, entry.path).service
+        assert self._engine.config is not None
+        service = self._engine.config.services[row]
+        # A log without durations gets the service's usual latency: neither slow nor fast.
+        latency = service.latency_ms if entry.duration_ms is None else entry.duration_ms
+        at = entry.at + latency / 1000
+        outcome = Outcome(
+            entry.app,
+            service.name,
+            at,
+            entry.status,
+            latency,
+            entry.request_id,
+            "",
+            entry.bytes_out,
+        )
+        self._outcomes.append((at, outcome))
 
     def _catch_up(self, now: float) -> None:
-        """Outcomes that were there by `now`, and the controllers' steps until then."""
+        """Give the engine the outcomes that were there by `now`, and step its controllers."""
         if not self._ticked:
             self._ticked = now
         due = [outcome for at, outcome in self._outcomes if at <= now]
@@ -222,14 +245,15 @@ class Offline:
         self._ticked = now
 
     def _introduce(self, now: float) -> None:
-        """Tells the engine of apps it asked about; pseudonyms have no profile."""
+        """Give the engine the profiles it asked for."""
+        # A pseudonym has no profile, so asking for one is a wasted look-up.
         names = [app for app in self._engine.wanted_profiles if not app.startswith("anon_")]
         self._engine.wanted_profiles.clear()
         if names:
             self._engine.know(self._lookup(names), now=now)
 
-    def _send(self, least: int, summary: Summary) -> None:
-        """Publishes what was kept, when it is at least `least` decisions."""
+    def _send(self, least: int, summary: ReplaySummary) -> None:
+        """Publish the kept decisions when there are at least `least` of them."""
         while self._waiting and len(self._waiting) >= least:
             part, self._waiting = self._waiting[:EVENTS_PER_BATCH], self._waiting[EVENTS_PER_BATCH:]
             batch = EventBatch(
@@ -239,9 +263,9 @@ class Offline:
             summary.kept = (summary.kept or 0) + len(part)
 
 
-def _batches(found: Iterable[Entry]) -> Iterator[list[Entry]]:
-    """Entries within BATCH_S of each other, at most BATCH_MOST together."""
-    batch: list[Entry] = []
+def _batches(found: Iterable[LogEntry]) -> Iterator[list[LogEntry]]:
+    """Yield entries within BATCH_S of each other, at most BATCH_MOST together."""
+    batch: list[LogEntry] = []
     for entry in found:
         if batch and (entry.at > batch[0].at + BATCH_S or len(batch) == BATCH_MOST):
             yield batch
@@ -251,31 +275,31 @@ def _batches(found: Iterable[Entry]) -> Iterator[list[Entry]]:
         yield batch
 
 
-async def through_gateway(
+async def replay_through_gateway(
     paths: Sequence[Path],
     key: bytes,
     url: str,
     speed: float,
-    form: Format = "auto",
+    form: LogFormat = "auto",
     limit: int | None = None,
-    span: Span | None = None,
-    advance: Advance | None = None,
-) -> Summary:
-    """Sends the logs' requests to a gateway, `speed` times as fast as they came. Raises LogError,
-    ReplayError, ValueError.
+    span: LogSpan | None = None,
+    advance: AdvanceBar | None = None,
+) -> ReplaySummary:
+    """Send the logs' requests to a gateway, `speed` times as fast as they came.
+
+    Raises LogError, ReplayError, and ValueError for an address that is no gateway's.
     """
+    # "not >" and not "<=": NaN is refused too.
     if not speed > 0:
         raise ReplayError(f"The speed must be positive, not {speed}.")
-    client = Client(url, most=IN_FLIGHT_MOST)
-    summary, room, tasks = (
-        Summary(Report()),
-        asyncio.Semaphore(IN_FLIGHT_MOST),
-        set[asyncio.Task[None]](),
-    )
-    span = span or look(paths, key, form, limit)
+    client = GatewayClient(url, most=IN_FLIGHT_MOST)
+    summary, room = ReplaySummary(ReadReport()), asyncio.Semaphore(IN_FLIGHT_MOST)
+    # The loop holds tasks weakly; without this set one could be collected before it is done.
+    tasks: set[asyncio.Task[None]] = set()
+    span = span or survey_logs(paths, key, form, limit)
     began = time.perf_counter()
 
-    async def send(entry: Entry) -> None:
+    async def send(entry: LogEntry) -> None:
         try:
             _account(entry, await client.send(_request(entry)), summary)
         except GatewayError as error:
@@ -288,9 +312,9 @@ async def through_gateway(
     for entry in islice(_shifted(paths, key, form, span, time.time(), summary.report), limit):
         summary.first = summary.first or entry.at
         summary.last, summary.requests = entry.at, summary.requests + 1
-        await asyncio.sleep(
-            max(0.0, (entry.at - summary.first) / speed - (time.perf_counter() - began))
-        )
+        # Against the start, not the last request: delays do not add up.
+        due = (entry.at - summary.first) / speed
+        await asyncio.sleep(max(0.0, due - (time.perf_counter() - began)))
         await room.acquire()
         tasks.add(task := asyncio.create_task(send(entry)))
         task.add_done_callback(tasks.discard)
@@ -300,88 +324,80 @@ async def through_gateway(
     return summary
 
 
-def _request(entry: Entry) -> CheckRequest:
-    return CheckRequest(
-        entry.app, entry.method, entry.path, "", "", entry.request_id, min(entry.bytes_in, 65_536)
-    )
+def _request(entry: LogEntry) -> CheckRequest:
+    size = min(entry.bytes_in, LARGEST_BODY)
+    return CheckRequest(entry.app, entry.method, entry.path, "", "", entry.request_id, size)
 
 
-def _account(entry: Entry, answer: Answer, summary: Summary) -> None:
+def _account(entry: LogEntry, answer: GatewayAnswer, summary: ReplaySummary) -> None:
     summary.answers[str(answer.status)] += 1
+    # With these three statuses the gateway refuses; a service may answer them too, but rarely.
     if answer.status in (403, 429, 503):
         wait = f", told to wait {answer.retry_after:.0f} s" if answer.retry_after else ""
         summary.note(entry.app, f"answered {answer.status}{wait}", answer.decision)
 
 
-def describe(summary: Summary) -> str:
-    """The summary as a table for people."""
-    span, report = summary.last - summary.first, summary.report
+def describe_summary(summary: ReplaySummary) -> str:
+    """Return the summary as a table for a terminal."""
     rows = [
-        (
-            "requests",
-            (
-                f"{summary.requests:,} in {summary.wall_s:.1f} s,"
-                f" {summary.requests / max(summary.wall_s, 1e-9):,.0f} a second"
-            ),
-        ),
-        (
-            "of the log",
-            (
-                f"{_span(span)}, {summary.requests / span:.2f} requests a second"
-                if span > 0
-                else "one moment"
-            ),
-        ),
-        *(
-            (answer, f"{n:,} ({n / max(summary.requests, 1):.1%})")
-            for answer, n in summary.answers.most_common()
-        ),
-        (
-            "kept",
-            (
-                "the deciders' own sample"
-                if summary.kept is None
-                else f"{summary.kept:,} decisions for the console"
-            ),
-        ),
-        *(("skipped", f"{n:,} lines: {reason}") for reason, n in report.skipped.most_common()),
-        *(("noticed", f"{n:,} lines: {oddity}") for oddity, n in report.noticed.most_common()),
+        *_traffic_rows(summary),
+        *(("skipped", f"{n:,} lines: {why}") for why, n in summary.report.skipped.most_common()),
+        *(("noticed", f"{n:,} lines: {what}") for what, n in summary.report.noticed.most_common()),
+        *_sharing_rows(summary.report),
     ]
+    lines = [f"  {name:12} {text}" for name, text in rows]
+    return "\n".join([*lines, *_refused_lines(summary)])
+
+
+def _traffic_rows(summary: ReplaySummary) -> Iterator[tuple[str, str]]:
+    # A tiny replay may take no measurable time.
+    pace = summary.requests / max(summary.wall_s, 1e-9)
+    yield "requests", f"{summary.requests:,} in {summary.wall_s:.1f} s, {pace:,.0f} a second"
+    span = summary.last - summary.first
+    rate = f"{_span(span)}, {summary.requests / span:.2f} requests a second" if span > 0 else ""
+    yield "of the log", rate or "one moment"
+    for answer, n in summary.answers.most_common():
+        yield answer, f"{n:,} ({n / max(summary.requests, 1):.1%})"
+    # Behind a gateway the deciders keep their own sample; the replay cannot know its size.
+    if summary.kept is None:
+        yield "kept", "the deciders' own sample"
+    else:
+        yield "kept", f"{summary.kept:,} decisions for the console"
+
+
+def _sharing_rows(report: ReadReport) -> Iterator[tuple[str, str]]:
+    """Yield warnings about addresses that stand for many clients: limits by address are unfair to
+    them.
+    """
     if report.via_cdn:
         share = report.via_cdn / max(report.read, 1)
-        rows.append(
-            (
-                "shared",
-                (
-                    f"{share:.0%} of the requests came from a CDN's addresses: many clients stand"
-                    " behind each"
-                ),
-            )
+        yield (
+            "shared",
+            f"{share:.0%} of the requests came from a CDN's addresses: many clients stand"
+            " behind each",
         )
     if shared := report.shared():
         count = sum(report.requests[app] for app in shared)
-        rows.append(
-            (
-                "shared",
-                (
-                    f"{len(shared):,} addresses ({count:,} requests) show many user agents and may"
-                    " be shared"
-                ),
-            )
+        yield (
+            "shared",
+            f"{len(shared):,} addresses ({count:,} requests) show many user agents and may"
+            " be shared",
         )
-    lines = [f"  {name:12} {text}" for name, text in rows]
-    if summary.refused:
-        lines += [
-            "",
-            "  Refused most",
-            f"  {'app':20} {'refused':>8}  {'main reason':60}  decision",
-        ]
-        top = sorted(summary.refused.items(), key=lambda item: -item[1].count)[:REFUSED_SHOWN]
-        lines += [
+
+
+def _refused_lines(summary: ReplaySummary) -> list[str]:
+    if not summary.refused:
+        return []
+    top = sorted(summary.refused.items(), key=lambda item: -item[1].count)[:REFUSED_SHOWN]
+    return [
+        "",
+        "  Refused most",
+        f"  {'app':20} {'refused':>8}  {'main reason':60}  decision",
+        *(
             f"  {app:20.20} {r.count:>8,}  {r.reasons.most_common(1)[0][0]:60.60}  {r.decision}"
             for app, r in top
-        ]
-    return "\n".join(lines)
+        ),
+    ]
 
 
 def _span(seconds: float) -> str:

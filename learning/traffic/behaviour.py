@@ -1,10 +1,10 @@
-"""What each kind of app asks for: method, path, credential, address, size, and what the request is
+"""The requests of each kind of app: method, path, credential, address, size, and the request's
 worth.
 
-The outcome a request will have (401, 402, 404) is written into it by the conventions of
-`services.status_of`, so that the simulated and the real demo services answer alike. Abuse overlaps
-with honest traffic on purpose: portals have failed sign-ins, subscriptions have declined cards,
-partners walk ids in order, and abusers mix in ordinary calls.
+A request carries the outcome it will have (401, 402, 404) by the conventions of
+`services.answer_status`, so simulated and real demo services answer alike. Abuse overlaps with
+honest traffic on purpose: portals have failed sign-ins, subscriptions have declined cards, partners
+walk ids in order, and abusers mix in ordinary calls.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ from typing import TypeVar
 
 from decider.contracts.requests import CheckRequest
 from learning.traffic import services
-from learning.traffic.world import App, Kind
+from learning.traffic.world import App, AppKind
 
 Item = TypeVar("Item")
-# Resource ids each app owns.
+# Resource ids each app owns. The ranges of two apps never overlap.
 ID_SPAN = 5_000
+# What an abuser's ordinary call is worth: it is a disguise, and nobody misses it.
+DISGUISE_WORTH = 0.06
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +34,12 @@ class Call:
     path: str
     service: str
     value: float
-    """What an honest one is worth, 0 to 1."""
+    """Worth of an honest one, 0 to 1."""
     least: int = 0
     most: int = 0
 
 
+# Worth is a judgement: payments and batches first, suggestions and polling last.
 ORDER = Call("GET", "/v2/orders/#", "orders-read", 0.35)
 ORDERS = Call("GET", "/v2/orders", "orders-read", 0.45)
 ORDER_BATCH = Call("POST", "/v2/orders:batchGet", "orders-read", 0.55, 900, 6_000)
@@ -53,7 +56,7 @@ PAYMENT = Call("GET", "/v2/payments/charges/#", "payments", 0.5)
 SIGN_IN = Call("POST", "/v2/auth/token", "auth", 0.8, 110, 380)
 SESSION = Call("GET", "/v2/auth/session", "auth", 0.5)
 
-# Calls of each role with their weights.
+# Calls of each role with their weights, in percent or near it.
 ROLES: dict[str, tuple[tuple[Call, ...], tuple[int, ...]]] = {
     "sync": ((ORDER, ORDERS, ORDER_BATCH, ORDER_PUT, SESSION), (70, 9, 6, 11, 4)),
     "catalogue": ((SEARCH, SUGGEST, STOCK, ORDER, SESSION), (26, 10, 30, 30, 4)),
@@ -65,7 +68,8 @@ ROLES: dict[str, tuple[tuple[Call, ...], tuple[int, ...]]] = {
     "dashboard": ((ORDER, ORDERS, LEDGER, STOCK, SESSION), (58, 10, 10, 16, 6)),
     "books": ((LEDGER_POST, LEDGER, LEDGER_BATCH, ORDER, ORDERS), (34, 24, 3, 33, 6)),
 }
-# Role -> least and most credentials, least and most addresses of an app.
+# Role -> least and most credentials, least and most addresses of an app. Portals and shops act for
+# many people, so many addresses are no sign of abuse by themselves.
 CLIENT_SPREAD = {
     "sync": ((1, 3), (1, 3)),
     "catalogue": ((1, 40), (1, 120)),
@@ -77,8 +81,8 @@ CLIENT_SPREAD = {
 
 
 @dataclass(slots=True)
-class Planned:
-    """A request an app is about to send, with the truth about it."""
+class PlannedRequest:
+    """A request that an app is about to send, with the truth about it."""
 
     at: float
     """Unix seconds at which it is sent."""
@@ -89,65 +93,73 @@ class Planned:
     """Without "?"; empty when there is none."""
     service: str
     value: float
-    """What it is worth to the platform and its customer, 0 to 1; known only later."""
+    """Worth to the platform and its customer, 0 to 1; known only later."""
     abusive: bool
 
 
-class Voice:
-    """How one app speaks. Draws only from `rng`, so a population says the same things for the same
-    seed.
+class AppClient:
+    """Client of one app: makes its requests. It draws only from `rng`, so a population sends the
+    same requests for the same seed.
     """
 
     def __init__(self, app: App, index: int, rng: Random) -> None:
         self.app, self.index, self._rng = app, index, rng
         self._id, self._kind, self.abusive = app.profile.app, app.kind, app.abusive
+        # Each call as often as its weight: picking one is a single draw.
         self._deck = [
             call for call, weight in zip(*ROLES[app.role], strict=True) for _ in range(weight)
         ]
         tokens, sources = CLIENT_SPREAD[app.role]
         self._tokens = [f"tok_{rng.getrandbits(64):016x}" for _ in range(_between(rng, *tokens))]
-        self._sources = [address(rng) for _ in range(_between(rng, *sources))]
+        self._sources = [draw_address(rng) for _ in range(_between(rng, *sources))]
         self._first_id = index * ID_SPAN
         self._ids = _between(rng, 12, ID_SPAN)
-        self._walks = rng.random() < (0.5 if app.kind == Kind.POLLER else 0.05)
+        self._walks = rng.random() < (0.5 if app.kind == AppKind.POLLER else 0.05)
         self._next_id = self._first_id
         self._stale = rng.random() ** 3
+        # Some honest shops have many declined cards, subscriptions above all.
         self._declined = rng.uniform(0.1, 0.5) if rng.random() < 0.15 else rng.uniform(0.02, 0.08)
         self._failed_sign_in = rng.random() ** 2 * 0.6
+        # Share of an abuser's requests that are ordinary calls.
         self._disguise = (
-            rng.uniform(0.1, 0.8) if app.kind == Kind.DRIPPER else rng.uniform(0.0, 0.75)
+            rng.uniform(0.1, 0.8) if app.kind == AppKind.DRIPPER else rng.uniform(0.0, 0.75)
         )
+        # A dashboard asks again in a few seconds anyway.
         self._worth = 0.6 if app.role == "dashboard" else 1.0
-        self._always = app.kind == Kind.DRIPPER
+        self._always = app.kind == AppKind.DRIPPER
         self._prepare_abuse()
 
     def _prepare_abuse(self) -> None:
-        """What an abuser has beside the ordinary; drawn for every app, so that kinds do not shift
-        each other's dice.
+        """Set what an abuser has beside the ordinary: hit rate, addresses, first id, errand.
+
+        It is drawn for every app, so that the kind of one app does not shift the draws of others.
         """
         rng = self._rng
         self._hit_rate = rng.uniform(0.05, 0.8)
-        self._pool = [address(rng) for _ in range(_between(rng, 1, 200 if self.abusive else 1))]
+        self._pool = [
+            draw_address(rng) for _ in range(_between(rng, 1, 200 if self.abusive else 1))
+        ]
         self._scan_from = (
             services.SPARSE_FROM + rng.randrange(10**7)
             if rng.random() < 0.35
             else rng.randrange(10**7)
         )
         errands = {
-            Kind.SCRAPER: self._scrape,
-            Kind.STUFFER: self._stuff,
-            Kind.CARD_TESTER: self._test_card,
+            AppKind.SCRAPER: self._scrape,
+            AppKind.STUFFER: self._stuff,
+            AppKind.CARD_TESTER: self._test_card,
         }
         errand = rng.choice(list(errands.values()))
         self._abuse = errands.get(self._kind, errand)
 
     def _one_of(self, items: list[Item]) -> Item:
-        """`random.choice`, four times as fast."""
+        """Return a random item, like `random.choice` but four times as fast."""
         return items[int(self._rng.random() * len(items))]
 
-    def speak(self, at: float, campaign: bool, expired: bool = False) -> Planned:
-        """The next request, sent at `at`. In a `campaign` an abuser does what it is there for;
-        `expired` clients send an expired credential.
+    def next_request(self, at: float, campaign: bool, expired: bool = False) -> PlannedRequest:
+        """Return the next request, sent at `at` (unix seconds).
+
+        In a `campaign` an abuser abuses; `expired` clients send an expired credential.
         """
         rng = self._rng
         if self.abusive and (campaign or self._always) and rng.random() >= self._disguise:
@@ -155,9 +167,12 @@ class Voice:
         call = self._one_of(self._deck)
         token = self._token(call, expired)
         query = self._query(call, self._declined)
+        # Worth varies by up to 0.3 either way: the value model must not read it off the call.
         worth = call.value * self._worth + 0.3 * (rng.random() + rng.random() - 1.0)
         if token.startswith(services.EXPIRED_PREFIX):
             worth *= 0.5
+        if self.abusive:
+            worth = DISGUISE_WORTH
         return self._plan(
             at,
             call,
@@ -165,11 +180,11 @@ class Voice:
             query,
             token,
             self._one_of(self._sources),
-            0.06 if self.abusive else worth,
+            worth,
         )
 
-    def _scrape(self, at: float) -> Planned:
-        """Walks ids in order, over rotating addresses, through the call that gives most."""
+    def _scrape(self, at: float) -> PlannedRequest:
+        """Return a request that walks ids in order, over rotating addresses."""
         call = STOCK if self.index % 3 == 0 else ORDER
         self._scan_from += 1
         path = call.path[:-1] + str(self._scan_from)
@@ -177,15 +192,15 @@ class Voice:
             at, call, path, "", self._one_of(self._tokens), self._one_of(self._pool), 0.02
         )
 
-    def _stuff(self, at: float) -> Planned:
-        """Tries credentials that leaked elsewhere: a new one each time, few of them right."""
+    def _stuff(self, at: float) -> PlannedRequest:
+        """Return a sign-in with credentials that leaked elsewhere: new each time, few right."""
         rng = self._rng
         good = rng.random() < self._hit_rate
         token = f"{'tok_' if good else services.EXPIRED_PREFIX}{rng.getrandbits(64):016x}"
         return self._plan(at, SIGN_IN, SIGN_IN.path, "", token, self._one_of(self._pool), 0.02)
 
-    def _test_card(self, at: float) -> Planned:
-        """Tries stolen cards with charges as small as they get; many are declined."""
+    def _test_card(self, at: float) -> PlannedRequest:
+        """Return a tiny charge on a stolen card; many are declined."""
         rng = self._rng
         query = self._query(CHARGE, 1.0 - self._hit_rate)
         planned = self._plan(
@@ -223,14 +238,16 @@ class Voice:
             self._next_id = self._first_id + (self._next_id + 1 - self._first_id) % self._ids
             resource = self._next_id
         else:
+            # Squared: a few resources are asked for often, most rarely.
             resource = self._first_id + int(self._ids * rng.random() ** 2)
+        # Stale clients go on asking for what is gone; others move to one that exists.
         if not services.exists(resource) and rng.random() >= self._stale:
             resource += 1
         return call.path[:-1] + str(resource)
 
     def _plan(
         self, at: float, call: Call, path: str, query: str, token: str, source: str, worth: float
-    ) -> Planned:
+    ) -> PlannedRequest:
         size = call.least + int((call.most - call.least) * self._rng.random())
         request = CheckRequest(
             self._id,
@@ -242,18 +259,18 @@ class Voice:
             size,
             0,
         )
-        return Planned(
+        return PlannedRequest(
             at, self.index, request, query, call.service, min(1.0, max(0.0, worth)), self.abusive
         )
 
 
-def address(rng: Random) -> str:
-    """An address from the ranges kept for documentation (RFC 5737, RFC 3849)."""
+def draw_address(rng: Random) -> str:
+    """Draw an address from the ranges kept for documentation (RFC 5737, RFC 3849)."""
     if rng.random() < 0.3:
         return f"{rng.choice(('192.0.2', '198.51.100', '203.0.113'))}.{rng.randint(1, 254)}"
     return f"2001:db8:{rng.getrandbits(16):x}:{rng.getrandbits(16):x}::{rng.getrandbits(16):x}"
 
 
 def _between(rng: Random, least: int, most: int) -> int:
-    """A whole number from `least` to `most`, small ones more often."""
+    """Draw a whole number from `least` to `most`, small ones more often."""
     return least + int((most - least + 1) * rng.random() ** 3)

@@ -1,5 +1,5 @@
-"""A small HTTP/1.1 client for many short requests: kept-alive connections, no redirects, bodies
-thrown away.
+"""A small HTTP/1.1 client for many short requests: it keeps connections alive, follows no redirects
+and throws bodies away.
 """
 
 from __future__ import annotations
@@ -14,34 +14,34 @@ import httptools
 
 from decider.contracts.requests import CheckRequest
 
-# Bodies have a size and no content.
+# Bodies have a size and no content: only the size is a feature. 64 KiB is the largest body sent.
 FILLER = b"x" * 65_536
 
 
 class GatewayError(Exception):
-    """The gateway did not answer: refused, reset, too late, or not HTTP."""
+    """The gateway did not answer: it closed the connection, was too late, or did not speak HTTP."""
 
 
-class Unreachable(GatewayError):
+class GatewayUnreachable(GatewayError):
     """No connection could be made at all."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What came back. `retry_after` in seconds, 0 when there was none; `decision` as in the header,
-    may be empty.
-    """
+class GatewayAnswer:
+    """One answer of a gateway."""
 
     status: int
     retry_after: float
+    """Seconds, 0 when the answer had none."""
     decision: str
+    """Decision id as in the header; may be empty."""
 
 
 class _Connection(asyncio.Protocol):
     """One connection; one request at a time."""
 
     def __init__(self) -> None:
-        self._answer: asyncio.Future[Answer] | None = None
+        self._answer: asyncio.Future[GatewayAnswer] | None = None
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._retry_after, self._decision = 0.0, ""
@@ -67,15 +67,16 @@ class _Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         match name.lower():
+            # The header may also hold a date; the gateway never sends one.
             case b"retry-after" if value.isdigit():
                 self._retry_after = float(value)
             case b"sluice-decision":
                 self._decision = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
-        """A HEAD's answer names a body that never comes, which this parser cannot be told: it was
-        the connection's last.
-        """
+        """Complete the answer to a HEAD request and close the connection."""
+        # Such an answer may name a body that never comes, and this parser cannot be told so. It
+        # would wait for it, so the connection is not used again.
         if self._bodiless:
             self.close()
             self._done()
@@ -86,11 +87,11 @@ class _Connection(asyncio.Protocol):
         self._done()
 
     def _done(self) -> None:
-        answer = Answer(self._parser.get_status_code(), self._retry_after, self._decision)
+        answer = GatewayAnswer(self._parser.get_status_code(), self._retry_after, self._decision)
         if self._answer is not None and not self._answer.done():
             self._answer.set_result(answer)
 
-    def ask(self, data: bytes, bodiless: bool = False) -> asyncio.Future[Answer]:
+    def ask(self, data: bytes, bodiless: bool = False) -> asyncio.Future[GatewayAnswer]:
         if self._transport is None or not self.open:
             raise GatewayError("the gateway closed the connection")
         self._answer, self._bodiless = asyncio.get_running_loop().create_future(), bodiless
@@ -107,9 +108,10 @@ class _Connection(asyncio.Protocol):
             self._answer.set_exception(GatewayError(why))
 
 
-class Client:
-    """Connections to one gateway, at most `most` at once; more requests wait for one. `url` is
-    http://host:port.
+class GatewayClient:
+    """Connections to one gateway, at most `most` at once; more requests wait for a free one.
+
+    `url` is http://host:port. Raises ValueError for anything else.
     """
 
     def __init__(self, url: str, most: int = 128, timeout_s: float = 20.0) -> None:
@@ -123,15 +125,17 @@ class Client:
         self._room = asyncio.Semaphore(most)
         self._authority = parts.netloc.encode("ascii")
 
-    async def send(self, request: CheckRequest, query: str = "") -> Answer:
-        """Sends one request and waits for its answer. Raises GatewayError, Unreachable when there
-        is no gateway.
+    async def send(self, request: CheckRequest, query: str = "") -> GatewayAnswer:
+        """Send one request and wait for its answer.
+
+        Raises GatewayError, and GatewayUnreachable when no connection can be made.
         """
         async with self._room:
             connection = await self._connection()
             try:
                 asked = connection.ask(self._encode(request, query), request.method == "HEAD")
                 answer = await asyncio.wait_for(asked, self._timeout)
+            # After either the answer may still come; the next request would take it for its own.
             except TimeoutError:
                 connection.close()
                 raise GatewayError(f"no answer within {self._timeout:.0f} s") from None
@@ -143,6 +147,7 @@ class Client:
             return answer
 
     async def _connection(self) -> _Connection:
+        # The one used last: the others may close when load falls.
         while self._idle:
             connection = self._idle.pop()
             if connection.open:
@@ -152,7 +157,7 @@ class Client:
                 _Connection, self._host, self._port
             )
         except OSError as error:
-            raise Unreachable(
+            raise GatewayUnreachable(
                 f"cannot connect to {self._host}:{self._port}: {error.strerror or error}"
             ) from error
         return connection

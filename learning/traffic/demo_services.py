@@ -1,8 +1,8 @@
 """The five demo services over HTTP, in one process: `python -m learning.traffic.demo_services
 --listen 127.0.0.1:9200`.
 
-They behave as `services` says, in real time: they slow down and fail when more is asked of them
-than they can do, and some have bad times on a schedule.
+They behave like the model in `learning.traffic.services`, in real time: they slow down and fail
+when more is asked of them than they can do, and some have bad times on a schedule.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from learning.traffic import services
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-WORDS = {
+DETAILS = {
     200: "ok",
     201: "created",
     401: "The credential is expired or unknown.",
@@ -36,6 +36,7 @@ WORDS = {
     405: "That method is not served.",
     503: "The service is overloaded.",
 }
+# Seconds. A request waits no longer, whatever the model says: gateways give up soon after.
 LONGEST_WAIT_S = 5.0
 
 
@@ -46,13 +47,14 @@ class DemoServices:
         self, config: Config, slowdowns: tuple[services.Slowdown, ...] = services.SLOWDOWNS
     ) -> None:
         self._router = Router(config, TextHash(bytes(32)))
-        self._models = services.models(config.services, time.time(), slowdowns)
+        self._models = services.build_models(config.services, time.time(), slowdowns)
         self._rng = Random()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """One request. Raises ValueError for anything but HTTP, as ASGI asks."""
+        """Answer one request. Raises ValueError for anything but HTTP, as ASGI asks."""
         if scope["type"] != "http":
             raise ValueError(f"only HTTP is served here, not {scope['type']}")
+        # The body is read to its end, or the connection could not be used again.
         while (await receive()).get("more_body"):
             pass
         if scope["path"] == "/healthz":
@@ -61,11 +63,11 @@ class DemoServices:
         status, wait = self._decide(scope)
         await asyncio.sleep(min(wait, LONGEST_WAIT_S))
         await _answer(
-            send, status, json.dumps({"service": "demo", "detail": WORDS[status]}).encode()
+            send, status, json.dumps({"service": "demo", "detail": DETAILS[status]}).encode()
         )
 
     def _decide(self, scope: Message) -> tuple[int, float]:
-        """Status and seconds to wait before it."""
+        """Return the status and the seconds to wait before it."""
         method, path = scope["method"], scope["path"]
         route = self._router.route(method, path)
         ok, latency_ms = self._models[self._router.names[route.service]].offer(
@@ -74,7 +76,9 @@ class DemoServices:
         if not ok:
             return 503, latency_ms / 1000
         query = scope["query_string"].decode("latin-1")
-        return services.status_of(method, path, query, _token(scope["headers"])), latency_ms / 1000
+        return services.answer_status(
+            method, path, query, _token(scope["headers"])
+        ), latency_ms / 1000
 
 
 def _token(headers: list[tuple[bytes, bytes]]) -> str:
@@ -88,8 +92,8 @@ async def _answer(send: Send, status: int, body: bytes) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-def address(text: str) -> tuple[str, int]:
-    """HOST:PORT. Raises argparse.ArgumentTypeError."""
+def parse_address(text: str) -> tuple[str, int]:
+    """Return host and port of HOST:PORT. Raises argparse.ArgumentTypeError."""
     host, _, port = text.rpartition(":")
     if not host or not port.isdigit() or not 0 <= int(port) < 65_536:
         raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT, for example 127.0.0.1:9200")
@@ -100,7 +104,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m learning.traffic.demo_services", description="The demo services."
     )
-    parser.add_argument("--listen", type=address, default=("127.0.0.1", 9200), metavar="HOST:PORT")
+    parser.add_argument(
+        "--listen", type=parse_address, default=("127.0.0.1", 9200), metavar="HOST:PORT"
+    )
     parser.add_argument("--steady", action="store_true", help="no scheduled bad times")
     asked = parser.parse_args()
     app = DemoServices(defaults.config(), () if asked.steady else services.SLOWDOWNS)

@@ -1,8 +1,8 @@
-"""Plays the simulated crowd against a real gateway: `python -m learning.traffic.drive --gateway
+"""Driver of the simulated crowd against a real gateway: `python -m learning.traffic.drive --gateway
 http://127.0.0.1:8080`.
 
-Clients react to real answers. Every minute or two something happens: a retry storm, a wave of
-scrapers, a run on the sign-in. SIGTERM and SIGINT end it cleanly.
+Clients react to real answers. Every 75 seconds there is an incident: a retry storm, a wave of
+scrapers, a run on the sign-in, card testing. SIGTERM and SIGINT end it cleanly.
 """
 
 from __future__ import annotations
@@ -19,50 +19,53 @@ from dataclasses import dataclass, field
 import uvloop
 
 from learning.traffic import world
-from learning.traffic.behaviour import Planned
-from learning.traffic.client import Client, GatewayError, Unreachable
+from learning.traffic.behaviour import PlannedRequest
+from learning.traffic.client import GatewayClient, GatewayError, GatewayUnreachable
 from learning.traffic.crowd import Crowd
-from learning.traffic.world import Kind
+from learning.traffic.world import AppKind
 
+# Seconds between two questions to the crowd: small, or its requests would come in visible bursts.
 STEP_S = 0.04
+# Seconds between two lines about what came of the traffic.
 REPORT_S = 60.0
-# Requests under way; beyond it new ones are given up and counted, as a client out of sockets would.
+# Requests under way. Beyond that new ones are given up and counted: a client runs out of sockets.
 IN_FLIGHT_MOST = 1_500
-# Pause after the gateway could not be reached.
+# Seconds of pause after the gateway could not be reached: it is not flooded while it starts.
 SILENCE_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """Something that happens to the traffic: `apps` apps of `kind` become active for `lasts`
-    seconds.
-    """
+    """A planned disturbance: `apps` apps of `kind` become active for `lasts` seconds."""
 
-    kind: Kind
+    kind: AppKind
     apps: int
     lasts: float
     words: str
 
 
 INCIDENTS = (
-    Incident(Kind.SCRAPER, 6, 45, "a wave of scrapers"),
-    Incident(Kind.STORM, 6, 40, "a retry storm"),
-    Incident(Kind.STUFFER, 4, 50, "a run on the sign-in with leaked credentials"),
-    Incident(Kind.CARD_TESTER, 6, 60, "card testing"),
+    Incident(AppKind.SCRAPER, 6, 45, "a wave of scrapers"),
+    Incident(AppKind.STORM, 6, 40, "a retry storm"),
+    Incident(AppKind.STUFFER, 4, 50, "a run on the sign-in with leaked credentials"),
+    Incident(AppKind.CARD_TESTER, 6, 60, "card testing"),
 )
+# Seconds. The first comes soon, so that whoever has just started the demo sees one; the longest
+# lasts 60 s, so there is calm between two.
 FIRST_INCIDENT_S, BETWEEN_INCIDENTS_S = 8.0, 75.0
 
 
 @dataclass(slots=True)
 class Tally:
-    """What came of the requests since the last report."""
+    """Counts of what came of the requests since the last report."""
 
     statuses: Counter[int] = field(default_factory=Counter)
     unreachable: int = 0
     broken: int = 0
     given_up: int = 0
 
-    def words(self, seconds: float) -> str:
+    def describe(self, seconds: float) -> str:
+        """Return the counts of the last `seconds` as one line."""
         total = sum(self.statuses.values())
         parts = [f"{status}: {n:,}" for status, n in sorted(self.statuses.items())]
         lost = f"unreachable {self.unreachable}, broken off {self.broken}, given up {self.given_up}"
@@ -72,7 +75,7 @@ class Tally:
 class Driver:
     """Sends what the crowd wants to send, when it wants to."""
 
-    def __init__(self, crowd: Crowd, client: Client) -> None:
+    def __init__(self, crowd: Crowd, client: GatewayClient) -> None:
         self._crowd, self._client = crowd, client
         self._tally = Tally()
         self._under_way: set[asyncio.Task[None]] = set()
@@ -80,7 +83,7 @@ class Driver:
         self._told = False
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Until `stop` is set."""
+        """Send requests and start incidents until `stop` is set."""
         began = reported = time.time()
         incidents = 0
         while not stop.is_set():
@@ -93,7 +96,7 @@ class Driver:
                 _say(f"{incident.words}: {len(chosen)} apps for {incident.lasts:.0f} s")
                 incidents += 1
             if now >= reported + REPORT_S:
-                _say(self._tally.words(now - reported))
+                _say(self._tally.describe(now - reported))
                 self._tally, reported = Tally(), now
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), STEP_S)
@@ -102,7 +105,7 @@ class Driver:
         await asyncio.gather(*self._under_way, return_exceptions=True)
         self._client.close()
 
-    def _start(self, planned: Planned) -> None:
+    def _start(self, planned: PlannedRequest) -> None:
         if len(self._under_way) >= IN_FLIGHT_MOST or planned.at < self._silent_until:
             self._tally.given_up += 1
             return
@@ -110,12 +113,13 @@ class Driver:
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
 
-    async def _send(self, planned: Planned) -> None:
+    async def _send(self, planned: PlannedRequest) -> None:
         try:
             answer = await self._client.send(planned.request, planned.query)
-        except Unreachable as error:
+        except GatewayUnreachable as error:
             self._tally.unreachable += 1
             self._silent_until = time.time() + SILENCE_S
+            # Said once, not for each of a thousand requests.
             if not self._told:
                 _say(f"waiting for the gateway: {error}")
             self._told = True
@@ -135,9 +139,9 @@ def _say(words: str) -> None:
 
 
 async def drive(url: str, rate: float, seed: int, apps: int) -> None:
-    """Drives until SIGTERM or SIGINT. Raises ValueError for a bad address or rate."""
-    client = Client(url)
-    crowd = Crowd(world.population(seed, apps), seed, time.time(), rate)
+    """Drive traffic until SIGTERM or SIGINT. Raises ValueError for a bad address or rate."""
+    client = GatewayClient(url)
+    crowd = Crowd(world.draw_population(seed, apps), seed, time.time(), rate)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -1,10 +1,10 @@
-"""The services behind the gateway: what they answer, how slow they get, when they fail. Pure; time
-is an argument.
+"""Model of the services behind the gateway: their answers, their latency and their failures. Pure
+functions and objects; time is an argument.
 
-A service is a fluid queue: work arrives in cost units, drains at the capacity, and a request waits
-for the work ahead of it. Latency is the usual latency over the room left (the shape of M/M/1:
-Kleinrock, Queueing Systems I, 1975) plus that wait. When the wait passes a client's patience,
-requests fail.
+A service is a fluid queue: work arrives in cost units and drains at the capacity, and a request
+waits for the work ahead of it. Latency is the usual latency over the square root of the room left
+(its shape follows M/M/1: Kleinrock, Queueing Systems I, 1975) plus that wait. Requests begin to
+fail when the wait is longer than clients' patience.
 """
 
 from __future__ import annotations
@@ -16,15 +16,21 @@ from dataclasses import dataclass
 
 from decider.contracts.config import Service
 
-# Time over which offered load is averaged, seconds.
+# Seconds over which offered load is averaged. Chosen: long enough to smooth a burst, short enough
+# that a slow-down of 40 seconds shows.
 WINDOW_S = 5.0
-# Wait at which the first requests fail; twice and a half of it fails nearly all.
+# Wait in seconds at which the first requests fail; at two and a half times that nearly all fail.
 IMPATIENT_AFTER_S = 1.0
+# Largest share of requests that fail: an overloaded service still answers some.
+MOST_FAIL = 0.95
+# Least room that latency is divided by. Below it the queue's wait says how slow it is.
+LEAST_ROOM = 0.08
 # Credentials that begin so are expired or never were valid: every service answers 401.
 EXPIRED_PREFIX = "exp_"
 # Cards whose number divides by this are declined: 402.
 DECLINED_EVERY = 5
-# From this id on every second resource is missing; below it one in eight.
+# From this id on every second resource is missing, below it one in eight: a client that walks ids
+# meets many 404s, and an honest one some.
 SPARSE_FROM = 50_000_000
 
 _LAST_ID = re.compile(r"/(\d{1,18})$")
@@ -33,8 +39,8 @@ _CARD = re.compile(r"(?:^|&)card=(\d{1,18})(?:&|$)")
 
 @dataclass(frozen=True, slots=True)
 class Slowdown:
-    """A planned bad time of a service: for `lasts` seconds of every `every`, beginning `first`
-    seconds after the start, its capacity is multiplied by `factor`.
+    """A planned bad time of a service: its capacity is multiplied by `factor` for `lasts` seconds
+    of every `every` seconds, for the first time `first` seconds after the start.
     """
 
     service: str
@@ -47,6 +53,7 @@ class Slowdown:
         return elapsed >= self.first and (elapsed - self.first) % self.every < self.lasts
 
 
+# Chosen: two services with periods that do not divide each other, so that they rarely coincide.
 SLOWDOWNS = (
     Slowdown("search", first=150.0, every=540.0, lasts=50.0, factor=0.25),
     Slowdown("payments", first=420.0, every=720.0, lasts=45.0, factor=0.35),
@@ -55,10 +62,11 @@ SLOWDOWNS = (
 
 @dataclass(slots=True)
 class ServiceModel:
-    """One service under load. `started` is when its slow-downs are counted from, unix seconds."""
+    """One service under load."""
 
     policy: Service
     started: float
+    """Unix seconds from which its slow-downs are counted."""
     slowdowns: tuple[Slowdown, ...] = ()
     backlog: float = 0.0
     """Work not yet done, cost units."""
@@ -67,7 +75,9 @@ class ServiceModel:
     at: float = 0.0
 
     def capacity(self, now: float) -> float:
-        """Cost units a second at `now`."""
+        """Return the capacity at `now`, cost units a second. The worst of several slow-downs
+        counts.
+        """
         if not self.slowdowns:
             return self.policy.capacity
         return self.policy.capacity * min(
@@ -75,8 +85,10 @@ class ServiceModel:
         )
 
     def offer(self, cost: float, now: float, draw: float) -> tuple[bool, float]:
-        """Whether a request of `cost` is served, and its latency in ms. `draw` in [0, 1) is the
-        dice of this request.
+        """Offer a request of `cost`; return whether it is served, and its latency in ms.
+
+        `draw` in [0, 1) is the request's random number: it decides its latency and whether it
+        fails.
         """
         capacity = self.capacity(now)
         if now > self.at:
@@ -87,31 +99,32 @@ class ServiceModel:
         self.load += cost / WINDOW_S
         wait = self.backlog / capacity
         room = 1.0 - self.load / capacity
-        latency = (
-            self.policy.latency_ms * (0.7 + 0.6 * draw) / (room if room > 0.08 else 0.08) ** 0.5
-            + 1000 * wait
-        )
+        # A conditional and not max(): this runs for every simulated request.
+        slowness = (room if room > LEAST_ROOM else LEAST_ROOM) ** 0.5
+        latency = self.policy.latency_ms * (0.7 + 0.6 * draw) / slowness + 1000 * wait
+        # A failed request leaves no work behind, so the queue stops growing where all fail.
         if wait > IMPATIENT_AFTER_S and draw < min(
-            0.95, (wait - IMPATIENT_AFTER_S) / (1.5 * IMPATIENT_AFTER_S)
+            MOST_FAIL, (wait - IMPATIENT_AFTER_S) / (1.5 * IMPATIENT_AFTER_S)
         ):
             return False, latency
         self.backlog += cost
         return True, latency
 
 
-def models(
+def build_models(
     services: Iterable[Service], started: float, slowdowns: tuple[Slowdown, ...] = ()
 ) -> dict[str, ServiceModel]:
-    """A model for each service, by name."""
+    """Return a model of each service, by its name."""
     return {
         s.name: ServiceModel(s, started, tuple(d for d in slowdowns if d.service == s.name))
         for s in services
     }
 
 
-def status_of(method: str, path: str, query: str, token: str) -> int:
-    """What a service that has room answers: 200, 201, 401, 402, 404 or 405. `path` is without its
-    query.
+def answer_status(method: str, path: str, query: str, token: str) -> int:
+    """Return the status that a service with room answers: 200, 201, 401, 402, 404 or 405.
+
+    `path` is without its query.
     """
     if token.startswith(EXPIRED_PREFIX):
         return 401
@@ -131,5 +144,5 @@ def status_of(method: str, path: str, query: str, token: str) -> int:
 
 
 def exists(resource: int) -> bool:
-    """Whether a resource id is known: ids have gaps, old ones more."""
+    """Return whether a resource id is known. Ids have gaps: more from SPARSE_FROM on."""
     return resource % 8 != 3 if resource < SPARSE_FROM else resource % 2 == 0

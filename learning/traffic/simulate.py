@@ -1,9 +1,9 @@
-"""The closed loop in simulated time: crowd -> engine -> services -> outcomes -> features, and
-answers -> crowd.
+"""Simulation of the closed loop: crowd -> engine -> services -> outcomes -> features, and answers
+-> crowd.
 
-Everything the engine sees here it would see behind a gateway: requests in small batches, outcomes
-some time after, its controllers five times a second. The hidden truth is collected beside the
-features for training.
+The engine sees what it would see behind a gateway: requests in small batches, outcomes some time
+after, its controllers five times a second. The hidden truth is collected beside the features for
+training.
 """
 
 from __future__ import annotations
@@ -28,24 +28,28 @@ from decider.contracts.vocabulary import HTTP_STATUS, Action
 from decider.engine.engine import Engine
 from decider.scoring.model import Model
 from learning.traffic import services, world
-from learning.traffic.behaviour import Planned
+from learning.traffic.behaviour import PlannedRequest
 from learning.traffic.crowd import Crowd
 
 # First tries a second for which the default capacities leave the usual headroom.
 USUAL_RATE = 300.0
 # Simulated time the crowd is asked for at once, seconds.
 STEP_S = 0.2
-# Requests within it are decided together, with one clock reading.
+# Seconds. Requests within it are decided together, with one clock reading.
 BATCH_S = 0.025
+# Seconds between two steps of the controllers, as in a decider.
 TICK_S = 0.2
-# Outcomes reach the engine in batches, this far apart: as an access log read by the feedback
-# process.
+# Seconds between two batches of outcomes, as from an access log that the feedback process reads.
 LEARN_S = 0.5
-# Apps whose profile never reached the engine: it must judge them by what they do.
+# Share of apps whose profile never reaches the engine. It must judge them by what they do, and the
+# model must learn that profiles can be missing.
 UNKNOWN_SHARE = 0.1
-# Abusive? -> least and most days until that is known: reports and chargebacks trickle in; good
-# conduct is assumed after 30.
+# Abusive? -> least and most days until that is known. Reports and chargebacks trickle in; good
+# conduct is assumed after 30 days.
 LABEL_DELAY_DAYS = {True: (1.0, 45.0), False: (30.0, 30.0)}
+# Apps in one batch while the engine gets its memory: few, so that their times stay close to what
+# was drawn.
+REMEMBER_BATCH = 16
 
 _ADMIT = int(Action.ADMIT)
 _STATUS = [HTTP_STATUS[a] for a in Action]
@@ -54,7 +58,7 @@ _COST = SIGNAL["cost"]
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One run. `start` is unix seconds; times are simulated seconds."""
+    """Settings of one run. `start` is in unix seconds, the other times in simulated seconds."""
 
     seed: int
     start: float
@@ -64,7 +68,7 @@ class Scenario:
     apps: int = 3000
     rate: float = 300.0
     observe_only: bool = False
-    """Admit everything, so that nothing about the data is censored by refusals."""
+    """Admit everything, so that refusals censor nothing of the data."""
     fresh: bool = False
     """The engine's memory begins empty, as after an installation; otherwise it has seen the
     established apps before.
@@ -76,7 +80,7 @@ class Scenario:
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What was seen and what it truly was, row by row; n rows."""
+    """Rows of features with the truth about each; n rows."""
 
     features: np.ndarray
     """float32 (n, N_FEATURES), as the engine served them."""
@@ -87,7 +91,7 @@ class Traffic:
     app: np.ndarray
     """int64 (n,): number of the app, unique over populations."""
     kind: np.ndarray
-    """int8 (n,): `world.Kind`; hidden truth, for evaluation only."""
+    """int8 (n,): `world.AppKind`; hidden truth, for evaluation only."""
     tier: np.ndarray
     """int8 (n,)."""
     action: np.ndarray
@@ -103,7 +107,7 @@ class Traffic:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class SimulationResult:
     """A finished run: kept rows and exact totals."""
 
     traffic: Traffic
@@ -117,9 +121,9 @@ class Run:
     wall_s: float
 
 
-class _Rows:
-    """A reservoir of rows for each app. Vitter (1985), Random Sampling with a Reservoir, algorithm
-    R.
+class _RowReservoir:
+    """A reservoir of rows for each app, so that each of its requests is kept with the same
+    probability. Vitter (1985), Random Sampling with a Reservoir, algorithm R.
     """
 
     def __init__(self, most_per_app: int, rng: Random) -> None:
@@ -127,11 +131,12 @@ class _Rows:
         self._seen: dict[int, int] = {}
         self._kept: dict[tuple[int, int], tuple[np.ndarray, float, int, float]] = {}
 
-    def offer(self, planned: Planned, row: np.ndarray, action: int, at: float) -> None:
+    def offer(self, planned: PlannedRequest, row: np.ndarray, action: int, at: float) -> None:
         seen = self._seen.get(planned.app, 0)
         self._seen[planned.app] = seen + 1
         place = seen if seen < self._most else int(self._rng.random() * (seen + 1))
         if place < self._most:
+            # A copy: the engine writes its next batch over these rows.
             self._kept[planned.app, place] = (row.copy(), planned.value, action, at)
 
     def traffic(self, population: world.Population, delay: Random) -> Traffic:
@@ -144,6 +149,7 @@ class _Rows:
         }
         at = np.array([k[3] for k in kept], dtype=np.float64)
         weight = {i: max(1.0, seen / self._most) for i, seen in self._seen.items()}
+        # Numbers of apps stay unique when runs are joined: the seed goes into the millions.
         return Traffic(
             features=np.array([k[0] for k in kept], dtype=np.float32).reshape(-1, N_FEATURES),
             abusive=np.array([a.abusive for a in apps], dtype=bool),
@@ -158,8 +164,8 @@ class _Rows:
         )
 
 
-class Loop:
-    """One run in progress, by default under the starting config and without a model: the fallback
+class Simulation:
+    """One run in progress. By default it has the starting config and no model, so the fallback
     limiter decides.
     """
 
@@ -167,10 +173,13 @@ class Loop:
         self, scenario: Scenario, config: Config | None = None, model: Model | None = None
     ) -> None:
         self.scenario = scenario
-        self.population = world.population(scenario.seed, scenario.apps, now=scenario.start)
+        self.population = world.draw_population(scenario.seed, scenario.apps, now=scenario.start)
         self.crowd = Crowd(self.population, scenario.seed, scenario.start, scenario.rate)
         self.config = config or _config(scenario)
-        self.services = services.models(self.config.services, scenario.start, scenario.slowdowns)
+        self.services = services.build_models(
+            self.config.services, scenario.start, scenario.slowdowns
+        )
+        # Twice the apps and some: nothing is evicted, so memory never depends on the order of apps.
         self.engine = Engine(
             node="simulation",
             region="local",
@@ -179,16 +188,19 @@ class Loop:
         )
         self.engine.apply(self.config, model)
         self._rng = Random(scenario.seed + 1)
-        self._rows = _Rows(scenario.most_per_app, self._rng)
-        self._answers: list[tuple[float, int, Planned, Outcome]] = []
+        self._rows = _RowReservoir(scenario.most_per_app, self._rng)
+        self._answers: list[tuple[float, int, PlannedRequest, Outcome]] = []
         self._outcomes: list[Outcome] = []
         self._ticket = count()
         self._ticked = self._learned = scenario.start
         self.by_action = [0] * len(Action)
         self.served = self.failed = 0
 
-    def run(self, progress: Callable[[float], object] | None = None) -> Run:
-        """Plays the scenario to its end; `progress` is told the simulated seconds of each step."""
+    def run(self, progress: Callable[[float], object] | None = None) -> SimulationResult:
+        """Play the scenario to its end and return what came of it.
+
+        `progress` is called with the simulated seconds of each step.
+        """
         began = time.perf_counter()
         known = [p for p in self.population.profiles() if self._rng.random() >= UNKNOWN_SHARE]
         self.engine.know(known, now=self.scenario.start - world.DAY_S)
@@ -201,20 +213,18 @@ class Loop:
                 progress(STEP_S)
         traffic = self._rows.traffic(self.population, Random(self.scenario.seed + 2))
         wall = time.perf_counter() - began
-        return Run(
+        return SimulationResult(
             traffic, sum(self.by_action), tuple(self.by_action), self.served, self.failed, wall
         )
 
     def _remember(self) -> None:
-        """Established apps were seen before, within the last day: one request each, oldest
-        first.
-        """
+        """Let the engine see each established app once within the last day, oldest first."""
         apps = [a for a in self.population.apps if not a.born_late]
         ago = sorted(((self._rng.uniform(60, 86_000), i) for i in range(len(apps))), reverse=True)
-        for k in range(0, len(ago), 16):
+        for k in range(0, len(ago), REMEMBER_BATCH):
             requests = [
                 CheckRequest(apps[i].profile.app, "GET", "/v2/auth/session")
-                for _, i in ago[k : k + 16]
+                for _, i in ago[k : k + REMEMBER_BATCH]
             ]
             self.engine.decide(requests, now=self.scenario.start - ago[k][0])
 
@@ -230,8 +240,9 @@ class Loop:
             self._ticked = upto
             self.engine.tick(now=upto)
 
-    def _decide(self, batch: list[Planned], now: float) -> None:
+    def _decide(self, batch: list[PlannedRequest], now: float) -> None:
         decisions = self.engine.decide([p.request for p in batch], now=now)
+        # Features of the first seconds show an empty memory that no running decider has.
         keep = now >= self.scenario.start + self.scenario.warm_up
         costs = self.engine.signals[: len(batch), _COST].tolist()
         rows = self.engine.features
@@ -244,12 +255,12 @@ class Loop:
             else:
                 self.crowd.react(planned, _STATUS[decision.action], decision.retry_after, now)
 
-    def _serve(self, planned: Planned, cost: float, now: float) -> None:
-        """The service answers after its latency; its client and the access log hear of it then."""
+    def _serve(self, planned: PlannedRequest, cost: float, now: float) -> None:
+        """Let the service answer after its latency; its client and the access log learn it then."""
         ok, latency = self.services[planned.service].offer(cost, now, self._rng.random())
         request = planned.request
         status = (
-            services.status_of(request.method, request.path, planned.query, request.token)
+            services.answer_status(request.method, request.path, planned.query, request.token)
             if ok
             else 503
         )
@@ -257,10 +268,11 @@ class Loop:
         self.failed += not ok
         at = now + latency / 1000
         outcome = Outcome(request.app, planned.service, at, status, latency, request.request_id)
+        # The ticket orders answers of the same time; planned requests cannot be compared.
         heapq.heappush(self._answers, (at, next(self._ticket), planned, outcome))
 
     def _deliver(self, upto: float) -> None:
-        """Clients hear their answers; the engine hears of them by the batch."""
+        """Give clients their answers until `upto`, and the engine its outcomes by the batch."""
         while self._answers and self._answers[0][0] <= upto:
             at, _, planned, outcome = heapq.heappop(self._answers)
             self.crowd.react(planned, outcome.status, 0.0, at)
@@ -272,8 +284,8 @@ class Loop:
 
 
 def _config(scenario: Scenario) -> Config:
-    """The starting config; capacities grow with the rate they were made for, so that any crowd
-    finds the same headroom.
+    """Return the starting config with capacities scaled to the scenario's rate, so that a crowd of
+    any size finds the same headroom.
     """
     start = defaults.config(version=1, issued_at=scenario.start)
     scale = scenario.rate / USUAL_RATE
@@ -281,12 +293,13 @@ def _config(scenario: Scenario) -> Config:
         start,
         services=[structs.replace(s, capacity=s.capacity * scale) for s in start.services],
         switches=[Switch("observe_only")] if scenario.observe_only else [],
+        # The rows are kept here; sampled events would only fill the engine's buffer.
         sampling=Sampling(admit=0, refuse=0, block=0, enterprise_refuse=0),
     )
 
 
-def join(runs: list[Traffic]) -> Traffic:
-    """Rows of several runs, one after another."""
+def join_traffic(runs: list[Traffic]) -> Traffic:
+    """Return the rows of several runs, one after another."""
     return Traffic(
         *(np.concatenate([getattr(r, name) for r in runs]) for name in Traffic.__slots__)
     )

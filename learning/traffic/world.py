@@ -1,8 +1,10 @@
 """A population of tenants and apps, drawn from a seed, with the truth about each of them.
 
-What deciders may know of an app is its `Profile`. What it really is (`Kind`) stays here and becomes
-the label. Cohorts carry their own share of abusers, and the prior told to deciders is exactly that
-share: true on average, and never an answer for one app.
+Deciders know an app's `Profile`. How it really behaves (`AppKind`) stays here and becomes the
+label. Each cohort has its own share of abusers, and deciders are told exactly that share as the
+prior: it is true on average and never decides about one app.
+
+The world is versioned by its draws: their order decides what a seed means, so it must not change.
 """
 
 from __future__ import annotations
@@ -21,16 +23,16 @@ from decider.contracts.store import Profile
 from decider.contracts.vocabulary import Tier
 from learning.traffic import names
 
-DAY_S = 86_400.0
+DAY_S = 86_400.0  # seconds of a day
 Choice = TypeVar("Choice")
 
 
-class Kind(IntEnum):
-    """How an app really behaves. From SCRAPER on it is abuse."""
+class AppKind(IntEnum):
+    """How an app really behaves. SCRAPER and all after it are abuse."""
 
     STEADY = 0
     BURSTY = 1
-    """Honest bursts at the top of the hour or on a schedule of its own."""
+    """Honest; bursts at the top of the hour or on a schedule of its own."""
     POLLER = 2
     """Honest and even as a clock: monitors, cron jobs, partner synchronisation that walks ids in
     order.
@@ -45,14 +47,23 @@ class Kind(IntEnum):
     """Abuse at a low rate for a long time, hidden among ordinary calls."""
 
 
-ABUSIVE = frozenset({Kind.SCRAPER, Kind.STUFFER, Kind.CARD_TESTER, Kind.DRIPPER})
-HONEST_MIX = ((Kind.STEADY, 0.62), (Kind.BURSTY, 0.18), (Kind.POLLER, 0.14), (Kind.STORM, 0.06))
-ABUSE_MIX = (
-    (Kind.SCRAPER, 0.38),
-    (Kind.STUFFER, 0.22),
-    (Kind.CARD_TESTER, 0.18),
-    (Kind.DRIPPER, 0.22),
+ABUSIVE = frozenset({AppKind.SCRAPER, AppKind.STUFFER, AppKind.CARD_TESTER, AppKind.DRIPPER})
+# Shares within the honest apps. Chosen: bursts, polling and retry storms are common enough that a
+# model meets honest traffic which looks like abuse.
+HONEST_MIX = (
+    (AppKind.STEADY, 0.62),
+    (AppKind.BURSTY, 0.18),
+    (AppKind.POLLER, 0.14),
+    (AppKind.STORM, 0.06),
 )
+# Shares within the abusers. Chosen: no kind is most of the abuse, so a model must learn them all.
+ABUSE_MIX = (
+    (AppKind.SCRAPER, 0.38),
+    (AppKind.STUFFER, 0.22),
+    (AppKind.CARD_TESTER, 0.18),
+    (AppKind.DRIPPER, 0.22),
+)
+# What honest calls are for, with the share of the apps; `behaviour.ROLES` says what each calls.
 ROLES = (
     ("sync", 0.23),
     ("catalogue", 0.23),
@@ -65,10 +76,11 @@ ROLES = (
 
 @dataclass(frozen=True, slots=True)
 class Cohort:
-    """How apps came to be customers; `prior` is the share of them that turns out abusive."""
+    """How a group of apps came to be customers."""
 
     name: str
     prior: float
+    """Share of its apps that turns out abusive, 0 to 1."""
     tiers: tuple[float, float, float, float]
     """Share of each tier, in `Tier` order."""
     share: float
@@ -79,6 +91,8 @@ class Cohort:
     """Median age of an app, days."""
 
 
+# Invented, not measured. The order of the numbers is the point: the easier it is to sign up, the
+# more abuse, the fewer verified owners and the younger the apps.
 COHORTS = (
     Cohort("contract", 0.004, (0.0, 0.12, 0.43, 0.45), 0.12, 0.98, 900),
     Cohort("partner", 0.02, (0.05, 0.45, 0.42, 0.08), 0.18, 0.9, 600),
@@ -90,10 +104,10 @@ COHORTS = (
 
 @dataclass(frozen=True, slots=True)
 class App:
-    """One app: what is known of it and what it really does."""
+    """One app: the profile that deciders know, and the truth about it."""
 
     profile: Profile
-    kind: Kind
+    kind: AppKind
     role: str
     """What its honest calls are for; see `behaviour.ROLES`."""
     weight: float
@@ -111,17 +125,17 @@ class App:
 
 @dataclass(frozen=True, slots=True)
 class Population:
-    """Apps of one seed, in a fixed order."""
+    """All apps of one seed, in a fixed order."""
 
     seed: int
     apps: tuple[App, ...]
 
     def profiles(self) -> list[Profile]:
-        """What the deciders are told."""
+        """Return the profiles that deciders are told, in the order of the apps."""
         return [app.profile for app in self.apps]
 
     def tenants(self) -> dict[str, str]:
-        """Tenant id (`Profile.tenant`) -> the name people know it by."""
+        """Return each tenant's id (`Profile.tenant`) with the name people know it by."""
         return {
             slug: slug.replace("-", " ").title()
             for slug in dict.fromkeys(app.profile.tenant for app in self.apps)
@@ -137,12 +151,15 @@ class _Tenant:
     size: int
 
 
-def population(seed: int, apps: int = 3000, now: float | None = None) -> Population:
-    """`apps` apps over tenants of very different size. The seed decides all but the dates: ages
-    count back from `now` (unix seconds, default: the start of today, UTC).
+def draw_population(seed: int, apps: int = 3000, now: float | None = None) -> Population:
+    """Draw `apps` apps that belong to tenants of very different size.
+
+    The seed decides all but the dates: ages count back from `now` (unix seconds, default: the
+    start of today, UTC). Raises ValueError when `apps` is less than 1.
     """
     if apps < 1:
         raise ValueError(f"a population needs at least one app, not {apps}")
+    # The start of the day, so that two populations of one day are equal.
     now = (time.time() // DAY_S) * DAY_S if now is None else now
     rng = np.random.default_rng([seed, 0x51])
     out: list[App] = []
@@ -153,8 +170,8 @@ def population(seed: int, apps: int = 3000, now: float | None = None) -> Populat
 
 
 def _tenants(rng: np.random.Generator, apps: int) -> list[_Tenant]:
-    """Tenants until their sizes add up to `apps`; sizes are Pareto, abuse-prone cohorts have small
-    ones.
+    """Draw tenants until their sizes add up to `apps`. Sizes follow a Pareto distribution; lower
+    tiers, which abuse-prone cohorts have more of, have smaller tenants.
     """
     free = [f"{a} {b}" for a in names.FIRST for b in names.SECOND]
     order = rng.permutation(len(free))
@@ -162,9 +179,11 @@ def _tenants(rng: np.random.Generator, apps: int) -> list[_Tenant]:
     left = apps
     while left:
         n = len(out)
+        # When all names are taken they are used again with a number.
         name = free[order[n % len(free)]] + ("" if n < len(free) else f" {n // len(free) + 1}")
         cohort = COHORTS[rng.choice(len(COHORTS), p=[c.share for c in COHORTS])]
         tier = Tier(int(rng.choice(4, p=cohort.tiers)))
+        # 1.3: heavy-tailed with a finite mean. At most 40, so no tenant is the whole population.
         size = min(left, 1 + int(rng.pareto(1.3) * (1.5 if tier >= Tier.PREMIUM else 0.7)), 40)
         out.append(_Tenant(name, name.lower().replace(" ", "-"), cohort, tier, size))
         left -= size
@@ -179,11 +198,11 @@ def _app(
     kind = _pick(rng, ABUSE_MIX if abusive else HONEST_MIX)
     role = _pick(rng, ROLES)
     born_late = bool(rng.random() < (0.12 if abusive else 0.04))
-    age = (
-        0.01
-        if born_late
-        else cohort.age_days * float(rng.lognormal(-0.25 if abusive else 0.0, 1.1))
-    )
+    # Both distributions overlap widely: age hints at abuse and never proves it.
+    age = 0.01
+    if not born_late:
+        age = cohort.age_days * float(rng.lognormal(-0.25 if abusive else 0.0, 1.1))
+    # The arguments draw in this order; moving one changes every world.
     profile = Profile(
         app=_app_id(seed, index),
         name=_name(rng, role, taken),
@@ -192,50 +211,50 @@ def _app(
         created_at=round(now - age * DAY_S),
         verified=bool(rng.random() < cohort.verified * (0.7 if abusive else 1.0)),
         cohort_prior=cohort.prior,
+        # Honest apps have some history too, or one column would decide the label.
         abuse_history=int(rng.poisson(0.3 if abusive and not born_late else 0.03)),
-        chargeback_history=int(
-            rng.poisson(
-                (0.9 if kind == Kind.CARD_TESTER else 0.25)
-                if role == "checkout" or abusive
-                else 0.02
-            )
-        ),
-        false_throttle_history=int(
-            rng.poisson(0.25 if kind in (Kind.BURSTY, Kind.POLLER) else 0.03)
-        ),
+        chargeback_history=int(rng.poisson(_mean_chargebacks(kind, role, abusive))),
+        false_throttle_history=int(rng.poisson(_mean_false_throttles(kind))),
     )
-    return App(
-        profile,
-        kind,
-        role,
-        _weight(rng, kind, tenant.tier),
-        cohort.name,
-        born_late,
-        _obeys(rng, kind),
-    )
+    weight = _weight(rng, kind, tenant.tier)
+    return App(profile, kind, role, weight, cohort.name, born_late, _obeys(rng, kind))
 
 
-def _weight(rng: np.random.Generator, kind: Kind, tier: Tier) -> float:
-    """Pareto weight, scaled and capped by tier: most apps are quiet, a few are most of the
-    traffic.
+def _mean_chargebacks(kind: AppKind, role: str, abusive: bool) -> float:
+    """Return the mean number of chargebacks. Honest shops have some as well."""
+    if role != "checkout" and not abusive:
+        return 0.02
+    return 0.9 if kind == AppKind.CARD_TESTER else 0.25
+
+
+def _mean_false_throttles(kind: AppKind) -> float:
+    """Return the mean number of confirmed false throttles: honest bursts were refused before."""
+    return 0.25 if kind in (AppKind.BURSTY, AppKind.POLLER) else 0.03
+
+
+def _weight(rng: np.random.Generator, kind: AppKind, tier: Tier) -> float:
+    """Draw a Pareto weight, scaled and capped by tier: most apps are quiet, and a few are most of
+    the traffic.
     """
+    # The caps keep a single app from being the whole load of its tier.
     scale, cap = {
         Tier.FREE: (0.25, 12.0),
         Tier.STANDARD: (0.7, 60.0),
         Tier.PREMIUM: (1.6, 200.0),
         Tier.ENTERPRISE: (4.0, 600.0),
     }[tier]
-    quiet = 0.5 if kind == Kind.DRIPPER else 1.0
+    quiet = 0.5 if kind == AppKind.DRIPPER else 1.0
     return float(min(cap, scale * quiet * (1.0 + rng.pareto(1.15))))
 
 
-def _obeys(rng: np.random.Generator, kind: Kind) -> bool:
+def _obeys(rng: np.random.Generator, kind: AppKind) -> bool:
+    # Share of clients that wait for Retry-After. Some abusers wait to look honest.
     share = {
-        Kind.STORM: 0.0,
-        Kind.SCRAPER: 0.3,
-        Kind.STUFFER: 0.05,
-        Kind.CARD_TESTER: 0.15,
-        Kind.DRIPPER: 0.6,
+        AppKind.STORM: 0.0,
+        AppKind.SCRAPER: 0.3,
+        AppKind.STUFFER: 0.05,
+        AppKind.CARD_TESTER: 0.15,
+        AppKind.DRIPPER: 0.6,
     }.get(kind, 0.82)
     return bool(rng.random() < share)
 

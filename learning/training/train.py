@@ -1,8 +1,8 @@
-"""Trains the risk and value models on simulated, labelled traffic and wraps them as an artifact.
+"""Trainer of the risk and value models on simulated, labelled traffic.
 
-`python -m learning.training.train --out DIR --seed N` writes DIR/<digest> and prints the model
-card. The same seed gives the same models on the same machine type; apps are split, never rows: an
-app is in training, calibration or test, not in two.
+`python -m learning.training.train --out DIR --seed N` writes the artifact to DIR/<digest> and
+prints the model card. The same seed gives the same models on the same machine type. Apps are split,
+never rows: an app is in training, calibration or test, not in two of them.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from learning.traffic.simulate import Scenario, Traffic
 from learning.training import metrics
 from learning.training.leakage import TrainingError, check_label
 
-# Hour of the week at which each run begins: no one hour is the whole training set.
+# Hour of the week at which each run begins, so that no single hour is the whole training set.
 WEEK_HOURS = (34, 81, 130, 9)
 # A Monday at 00:00 UTC, from which the runs' hours count; ages are relative to it.
 MONDAY = 1_789_344_000.0
-# Directions in which risk may only go; they keep explanations from saying the opposite of what
-# anyone would defend.
+# Directions in which risk may only go: 1 up, -1 down. They keep explanations from saying what no
+# one would defend, for example that confirmed abuse lowers the risk.
 MONOTONE = {
     "abuse_history": 1,
     "chargeback_history": 1,
@@ -48,20 +48,35 @@ MONOTONE = {
     "verified": -1,
     "app_age": -1,
 }
-# Minutes of simulation say nothing about a week, a day or a full ten minutes, so nothing may be
-# learnt from these.
+# Minutes of simulation say nothing about a week, a day or a full ten minutes, so neither model may
+# learn from these features.
 UNTAUGHT = ("hour_of_week", "quota_used", "rate_600s")
-# The state of a service is no evidence against an app; risk does not see it, the policy does.
+# The state of a service is no evidence against an app. The risk model does not see it; the policy
+# does.
 NOT_OF_THE_APP = (
     "service_utilisation",
     "service_latency_ratio",
     "service_error_share",
     "feedback_age",
 )
+# Trees of the two models and leaves of each tree. Chosen: 200 x 31 is the size that the scorer's
+# benchmark is about, and value is a simpler function than risk.
 RISK_ROUNDS, VALUE_ROUNDS, LEAVES = 200, 80, 31
+# Held-out rows for the mean absolute SHAP values: LightGBM's exact values are slow, and means over
+# a thousand rows order the features well enough.
 SHAP_ROWS = 1_000
-# Length and population of each of the four runs.
+# Simulated seconds and apps of each of the four runs. A quarter of that traffic made models whose
+# recourse search failed more often (docs/adr, record 13).
 SECONDS, APPS = 240.0, 2_000
+# Shares of the apps: below the first they train, up to the second they calibrate, the rest test.
+# Calibration fits two numbers and needs the fewest.
+TRAIN_UPTO, CALIBRATE_UPTO = 0.6, 0.75
+LIMITS = (
+    "Trained on simulated clients only: a start, to be replaced by a model trained on"
+    " matured outcomes of real traffic. Weak on abuse at the pace and shape of ordinary"
+    " use, and on apps seen for less than a minute. Not to be used as the only ground for"
+    " closing an account."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +90,7 @@ class Trained:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Row masks; every app is on one side only."""
+    """Masks of rows, bool (n,); all rows of an app are in the same one."""
 
     train: npt.NDArray[np.bool_]
     calibrate: npt.NDArray[np.bool_]
@@ -83,9 +98,12 @@ class Split:
 
 
 def scenarios(seed: int, seconds: float, apps: int) -> list[Scenario]:
-    """Four runs, so that no policy censors the data alone: two admit everything, two refuse by the
-    fallback limiter; two with an empty memory, two with services that have bad times.
+    """Return four runs of `seconds` with `apps` apps each.
+
+    Two admit everything and two refuse by the fallback limiter, so that no policy censors all of
+    the data. Two begin with an empty memory, and the same two have services with bad times.
     """
+    # Long enough in force for a queue to build up and drain within one run.
     hard = (
         services.Slowdown("search", 90, 400, 40, 0.25),
         services.Slowdown("payments", 160, 400, 40, 0.3),
@@ -93,9 +111,11 @@ def scenarios(seed: int, seconds: float, apps: int) -> list[Scenario]:
     return [
         Scenario(
             seed=seed * 10 + k,
+            # Each run begins elsewhere in the crowd's schedule, so together they see all of it.
             start=MONDAY + WEEK_HOURS[k] * 3600.0 + (60, 130, 200, 270)[k],
             seconds=seconds,
             apps=apps,
+            # Different loads: features of rate must not tell one run from another.
             rate=apps * (0.1, 0.1, 0.13, 0.08)[k],
             observe_only=k in (0, 2),
             fresh=k in (1, 2),
@@ -108,44 +128,51 @@ def scenarios(seed: int, seconds: float, apps: int) -> list[Scenario]:
 def collect(
     runs: list[Scenario], workers: int = 0, progress: Callable[[float], object] | None = None
 ) -> Traffic:
-    """Play all scenarios and return their rows together, in order: in `workers` processes, or with
-    none in this one. The same scenarios give the same rows to the bit.
+    """Play all scenarios and return their rows together, in order.
+
+    With `workers`, in that many processes; with none, in this one. The same scenarios give the same
+    rows to the bit either way.
     """
     if not workers:
-        return simulate.join([simulate.Loop(scenario).run(progress).traffic for scenario in runs])
-    simulate.Loop(
-        replace(runs[0], seconds=1.0, apps=50, rate=5.0)
-    ).run()  # compiles once, not once in each process
+        return simulate.join_traffic(
+            [simulate.Simulation(scenario).run(progress).traffic for scenario in runs]
+        )
+    # Compiles once here, not once in each process.
+    simulate.Simulation(replace(runs[0], seconds=1.0, apps=50, rate=5.0)).run()
     parts: list[Traffic] = []
     with ProcessPoolExecutor(min(workers, len(runs)), multiprocessing.get_context("spawn")) as pool:
         for scenario, traffic in zip(runs, pool.map(_play, runs), strict=True):
             parts.append(traffic)
             if progress is not None:
                 progress(scenario.seconds)
-    return simulate.join(parts)
+    return simulate.join_traffic(parts)
 
 
 def _usual_workers() -> int:
-    """One process for each core, up to the number of runs; none where this process may not start
-    any (a Celery worker).
+    """Return one process for each core, up to the number of runs; 0 in a process that may not start
+    others (a Celery worker).
     """
     return 0 if multiprocessing.current_process().daemon else min(4, os.cpu_count() or 1)
 
 
 def _play(scenario: Scenario) -> Traffic:
-    return simulate.Loop(scenario).run().traffic
+    return simulate.Simulation(scenario).run().traffic
 
 
-def split(traffic: Traffic, seed: int) -> Split:
-    """60% of the apps train, 15% calibrate, 25% test."""
+def split_apps(traffic: Traffic, seed: int) -> Split:
+    """Return a split in which 60% of the apps train, 15% calibrate and 25% test."""
     apps = np.unique(traffic.app)
     side = np.random.default_rng(seed).permutation(len(apps)) / len(apps)
     of_row = side[np.searchsorted(apps, traffic.app)]
-    return Split(of_row < 0.6, (of_row >= 0.6) & (of_row < 0.75), of_row >= 0.75)
+    training, testing = of_row < TRAIN_UPTO, of_row >= CALIBRATE_UPTO
+    return Split(training, ~training & ~testing, testing)
 
 
 def fit_risk(traffic: Traffic, rows: npt.NDArray[np.bool_], seed: int) -> lightgbm.Booster:
-    """The risk model: binary, raw score in log-odds."""
+    """Return the risk model, trained on `rows`: binary, raw score in log-odds.
+
+    Raises TrainingError when the label cannot be learnt from.
+    """
     x, y = traffic.features[rows], traffic.abusive[rows]
     check_label({name: x[:, i] for name, i in features.INDEX.items()}, y)
     params = _params(seed, ignore=(*UNTAUGHT, *NOT_OF_THE_APP)) | {
@@ -156,7 +183,8 @@ def fit_risk(traffic: Traffic, rows: npt.NDArray[np.bool_], seed: int) -> lightg
 
 
 def fit_value(traffic: Traffic, rows: npt.NDArray[np.bool_], seed: int) -> lightgbm.Booster:
-    """The value model: cross-entropy on a worth between 0 and 1."""
+    """Return the value model, trained on `rows`: cross-entropy on a worth between 0 and 1."""
+    # Another seed than risk's: the two must not draw the same features and rows for their trees.
     params = _params(seed + 1, ignore=UNTAUGHT) | {"objective": "cross_entropy"}
     return lightgbm.train(
         params, _dataset(traffic.features[rows], traffic.value[rows]), num_boost_round=VALUE_ROUNDS
@@ -164,17 +192,24 @@ def fit_value(traffic: Traffic, rows: npt.NDArray[np.bool_], seed: int) -> light
 
 
 def _params(seed: int, ignore: tuple[str, ...]) -> dict[str, object]:
+    """Return LightGBM's parameters that both models share; they never split on `ignore`."""
     return {
         "num_leaves": LEAVES,
         "learning_rate": 0.07,
+        # Chosen near the 200 rows that one app keeps at most, so that a leaf rarely stands for a
+        # few requests of a single app.
         "min_data_in_leaf": 150,
+        # The next four are judgement: they smooth a model of traffic that is only simulated.
         "lambda_l2": 10.0,
         "feature_fraction": 0.7,
         "bagging_fraction": 0.7,
         "bagging_freq": 1,
+        # Few bins: fewer thresholds make smaller tables for the scorer and faster training.
         "max_bin": 63,
+        # A contribution of 0 keeps a column in the schema and out of every split.
         "feature_contri": [0.0 if name in ignore else 1.0 for name in features.NAMES],
         "seed": seed,
+        # These three give the same model to the bit: sums depend on threads and on the layout.
         "deterministic": True,
         "force_row_wise": True,
         "num_threads": 1,
@@ -194,53 +229,53 @@ def train(
     workers: int | None = None,
     progress: Callable[[float], object] | None = None,
 ) -> Trained:
-    """Simulates `seconds` of each scenario, trains, calibrates, measures and wraps. Raises
+    """Simulate `seconds` of each scenario, then train, calibrate and measure both models.
+
+    `by` goes on the model card; `progress` is called with simulated seconds as they pass. Raises
     TrainingError.
     """
     began = time.perf_counter()
     runs = scenarios(seed, seconds, apps)
     traffic = collect(runs, _usual_workers() if workers is None else workers, progress)
     simulated = time.perf_counter() - began
-    parts = split(traffic, seed)
-    with ThreadPoolExecutor(
-        2
-    ) as side_by_side:  # one thread each: two threads in one model wait for each other
+    parts = split_apps(traffic, seed)
+    # One thread for each model: two threads within one model wait for each other.
+    with ThreadPoolExecutor(2) as side_by_side:
         fits = [
             side_by_side.submit(fit, traffic, parts.train, seed) for fit in (fit_risk, fit_value)
         ]
         risk, value = (fit.result() for fit in fits)
-    made = wrap(traffic, parts, risk, value, _Origin(seed, by, began, simulated, runs))
+    made = wrap_models(traffic, parts, risk, value, _Origin(seed, by, began, simulated, runs))
     return Trained(data := artifact.encode(made), artifact.digest_of(data), made)
 
 
 @dataclass(frozen=True, slots=True)
 class _Origin:
+    """Where a model comes from, for its card."""
+
     seed: int
     by: str
     began: float
+    """Reading of `time.perf_counter` at the start of training, seconds."""
     simulated_s: float
+    """Wall time of the simulation, seconds."""
     runs: list[Scenario]
 
 
-def wrap(
+def wrap_models(
     traffic: Traffic, parts: Split, risk: lightgbm.Booster, value: lightgbm.Booster, origin: _Origin
 ) -> Artifact:
-    """Calibrates on one third of the held-out apps, measures on the rest, and puts all into an
-    artifact.
-    """
+    """Calibrate on the calibration apps, measure on the test apps, and return the artifact."""
     c, t = parts.calibrate, parts.test
-    risk_cal = metrics.platt(
+    risk_cal = metrics.fit_platt(
         _raw(risk, traffic, c), traffic.abusive[c].astype(np.float64), traffic.weight[c]
     )
-    value_cal = metrics.platt(
+    value_cal = metrics.fit_platt(
         _raw(value, traffic, c), traffic.value[c].astype(np.float64), traffic.weight[c]
     )
-    p_risk, p_value = (
-        metrics.calibrated(_raw(risk, traffic, t), risk_cal),
-        metrics.calibrated(_raw(value, traffic, t), value_cal),
-    )
-    figures = metrics.of_risk(traffic.abusive[t], p_risk, traffic.weight[t], traffic.tier[t])
-    figures |= metrics.of_value(traffic.value[t].astype(np.float64), p_value, traffic.weight[t])
+    p_risk = metrics.calibrate(_raw(risk, traffic, t), risk_cal)
+    p_value = metrics.calibrate(_raw(value, traffic, t), value_cal)
+    figures = _held_out_metrics(traffic, t, p_risk, p_value)
     importance = _importance(risk, traffic.features[t], origin.seed)
     figures["seconds_to_simulate"] = round(origin.simulated_s, 2)
     figures["seconds_to_train"] = round(time.perf_counter() - origin.began, 2)
@@ -257,25 +292,38 @@ def wrap(
     )
 
 
+def _held_out_metrics(
+    traffic: Traffic, test: npt.NDArray[np.bool_], p_risk: metrics.Floats, p_value: metrics.Floats
+) -> dict[str, float]:
+    """Return the metrics of both models on the test rows."""
+    weight = traffic.weight[test]
+    figures = metrics.risk_metrics(traffic.abusive[test], p_risk, weight, traffic.tier[test])
+    return figures | metrics.value_metrics(traffic.value[test].astype(np.float64), p_value, weight)
+
+
 def _raw(model: lightgbm.Booster, traffic: Traffic, rows: npt.NDArray[np.bool_]) -> metrics.Floats:
     return np.asarray(model.predict(traffic.features[rows], raw_score=True), dtype=np.float64)
 
 
 def _importance(risk: lightgbm.Booster, rows: npt.NDArray[np.float32], seed: int) -> list[float]:
-    """Mean absolute SHAP value of each feature on a sample of held-out rows, log-odds."""
+    """Return each feature's mean absolute SHAP value on a sample of held-out rows, log-odds."""
     sample = np.random.default_rng(seed).permutation(len(rows))[:SHAP_ROWS]
     contributions = np.asarray(risk.predict(rows[sample], pred_contrib=True))
+    # LightGBM puts the expected value into the last column; it belongs to no feature.
     return [float(v) for v in np.abs(contributions[:, :-1]).mean(axis=0)]
 
 
 def _golden_rows(held_out: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Ordinary rows, rows with unknown values, the cold start, nothing known at all, and
-    extremes.
-    """
-    rows = held_out[np.linspace(0, len(held_out) - 1, 64).astype(int)].copy()
+    """Return 64 rows whose scores every scorer must repeat: ordinary ones and edge cases."""
+    rows: npt.NDArray[np.float32] = held_out[
+        np.linspace(0, len(held_out) - 1, 64).astype(int)
+    ].copy()
+    # Missing values take their own branch in a tree; some rows must walk it.
     rows[40:48, ::3] = np.nan
+    # Nothing known at all, then the cold start as the engine serves it.
     rows[48] = np.nan
     rows[49] = [f.default for f in features.FEATURES]
+    # Zero has a bin of its own in LightGBM; the other two are near the ends of float32.
     rows[50], rows[51] = 0.0, 3e38
     rows[52] = -3e38
     return rows
@@ -284,61 +332,70 @@ def _golden_rows(held_out: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 def _card(
     traffic: Traffic, origin: _Origin, figures: dict[str, float], importance: list[float]
 ) -> ModelCard:
-    now = time.time()
     quantiles = {tier.word: _quantiles(traffic, tier) for tier in Tier}
     return ModelCard(
         title="Risk and value from simulated traffic",
-        trained_at=now,
+        trained_at=time.time(),
         trained_by=origin.by,
-        data=(
-            f"{len(traffic.at):,} requests of {len(np.unique(traffic.app)):,} simulated apps in"
-            f" {len(origin.runs)} runs, two of them without refusals, two behind the fallback"
-            " limiter"
-        ),
+        data=_data_sentence(traffic, len(origin.runs)),
         data_from=float(traffic.at.min()),
         data_to=float(traffic.at.max()),
-        label_maturity=(
-            "All labels matured. In the simulation the last one was known"
-            f" {(float(traffic.matured_at.max()) - float(traffic.at.max())) / 86_400:.0f} days"
-            " after the last request."
-        ),
+        label_maturity=_maturity_sentence(traffic),
         rows=len(traffic.at),
         positives=int(traffic.abusive.sum()),
-        parameters={
-            "seed": origin.seed,
-            "risk_trees": RISK_ROUNDS,
-            "value_trees": VALUE_ROUNDS,
-            "leaves": LEAVES,
-            "simulated_seconds": sum(r.seconds for r in origin.runs),
-            "not_learnt_from": ", ".join((*UNTAUGHT, *NOT_OF_THE_APP)),
-        },
+        parameters=_parameters(origin),
         metrics=figures,
-        limits=(
-            "Trained on simulated clients only: a start, to be replaced by a model trained on"
-            " matured outcomes of real traffic. Weak on abuse at the pace and shape of ordinary"
-            " use, and on apps seen for less than a minute. Not to be used as the only ground for"
-            " closing an account."
-        ),
+        limits=LIMITS,
+        # "Typical" is the median, the middle one of the three quantiles.
         typical={word: [q[1] for q in rows] for word, rows in quantiles.items()},
         quantiles=quantiles,
         importance=importance,
     )
 
 
+def _data_sentence(traffic: Traffic, runs: int) -> str:
+    return (
+        f"{len(traffic.at):,} requests of {len(np.unique(traffic.app)):,} simulated apps in"
+        f" {runs} runs, two of them without refusals, two behind the fallback limiter"
+    )
+
+
+def _maturity_sentence(traffic: Traffic) -> str:
+    days = (float(traffic.matured_at.max()) - float(traffic.at.max())) / 86_400
+    return (
+        "All labels matured. In the simulation the last one was known"
+        f" {days:.0f} days after the last request."
+    )
+
+
+def _parameters(origin: _Origin) -> dict[str, float | int | str]:
+    return {
+        "seed": origin.seed,
+        "risk_trees": RISK_ROUNDS,
+        "value_trees": VALUE_ROUNDS,
+        "leaves": LEAVES,
+        "simulated_seconds": sum(r.seconds for r in origin.runs),
+        "not_learnt_from": ", ".join((*UNTAUGHT, *NOT_OF_THE_APP)),
+    }
+
+
 def _quantiles(traffic: Traffic, tier: Tier) -> list[list[float]]:
-    """10th, 50th and 90th percentile of each feature over the honest requests of a tier."""
+    """Return the 10th, 50th and 90th percentile of each feature over the honest requests of a tier.
+
+    Raises TrainingError when the tier has none.
+    """
     rows = traffic.features[(traffic.tier == tier) & ~traffic.abusive]
     if not len(rows):
         raise TrainingError(
-            f"no honest request of tier {tier.word} was simulated: use more apps or more time"
+            f"no honest request of tier {tier.word} was simulated. Use more apps or more seconds."
         )
     return [
         [float(v) for v in column] for column in np.nanquantile(rows, (0.1, 0.5, 0.9), axis=0).T
     ]
 
 
-def describe(trained: Trained) -> str:
-    """The model card as text."""
+def describe_card(trained: Trained) -> str:
+    """Return the model card as text for a terminal."""
     card = trained.artifact.card
     order = np.argsort(card.importance)[::-1][:8]
     lines = [
@@ -358,27 +415,37 @@ def describe(trained: Trained) -> str:
     return "\n".join([*lines, f"  limits     {card.limits}"])
 
 
-def write(trained: Trained, folder: Path) -> Path:
-    """Stores the artifact under its digest; a half-written file never has that name."""
-    path = folder / trained.digest
-    write_atomically(path, trained.data)
+    """Play all scenarios and return their rows together, in order.
+
+    With `workers`, in that many processes; with none, in this one. The same scenarios give the same
+    rows to the bit either way.
     return path
 
 
-def main() -> int:
+def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m learning.training.train",
         description="Train the first model on simulated traffic.",
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for the artifact")
-    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument(
+        "--seed", type=int, default=7, help="seed of the traffic and the models (default 7)"
+    )
     parser.add_argument(
         "--seconds", type=float, default=SECONDS, help="simulated seconds of each of the four runs"
     )
     parser.add_argument(
-        "--workers", type=int, default=None, help="processes that simulate; 0: this one"
+        "--workers",
+        type=int,
+        default=None,
+        help="number of processes that simulate; 0 simulates in this process",
     )
-    asked = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Train, store the artifact and print its card. Return 1 when no model could be made."""
+    asked = _arguments()
     try:
         with tqdm(
             total=4 * asked.seconds,
@@ -391,11 +458,11 @@ def main() -> int:
             trained = train(
                 asked.seed, seconds=asked.seconds, workers=asked.workers, progress=bar.update
             )
-        path = write(trained, asked.out)
+        path = write_artifact(trained, asked.out)
     except (TrainingError, OSError) as error:
         print(f"learning.training.train: {error}", file=sys.stderr)
         return 1
-    print(describe(trained))
+    print(describe_card(trained))
     print(path)
     return 0
 

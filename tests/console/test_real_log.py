@@ -53,7 +53,7 @@ def worst(settings, tmp_path, publish, stored) -> str:
         [],
     )
     engine.apply(config, model)
-    summary = playback.Offline(engine, published.append, lambda apps: []).run([LOG], KEY)
+    summary = playback.OfflineReplay(engine, published.append, lambda apps: []).run([LOG], KEY)
     stored([e for data in published for e in event.decode_batch(data).events])
     keep_version(config)
     backlog.run(0.0, most=2_000)

@@ -82,7 +82,7 @@ def refusals(trained: Model) -> tuple[list[Event], dict]:
             model=ModelRef("risk", 1, trained.digest),
             sampling=Sampling(admit=0.0, refuse=1, block=1, enterprise_refuse=1, budget_per_s=1e9),
         )
-        loop = simulate.Loop(scenario, documents[k], trained)
+        loop = simulate.Simulation(scenario, documents[k], trained)
         loop.run()
         found += loop.engine.take_events()
     chosen = np.random.default_rng(4).permutation(len(found))[:REFUSALS]

@@ -171,14 +171,14 @@ def test_a_log_is_played_through_the_gateway_and_its_busiest_client_is_slowed(
     ]
     path.write_text("\n".join([*lines, combined(2, address="198.51.100.99")]))
     found = asyncio.run(
-        playback.through_gateway(
+        playback.replay_through_gateway(
             [path], KEY, f"http://127.0.0.1:{whole.gateway.ports['gateway']}", 1000.0
         )
     )
     assert found.requests == sum(found.answers.values()) == 401
     assert set(found.answers) <= {"200", "429"}
     assert found.answers["429"] > 0
-    assert "the deciders' own sample" in playback.describe(found)
+    assert "the deciders' own sample" in playback.describe_summary(found)
 
 
 def test_a_killed_deciders_apps_are_decided_by_the_other(whole: Whole) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from learning.logs import access_log
-from learning.logs.access_log import LineError, LogError, Report, entries, parse
+from learning.logs.access_log import LineError, LogError, ReadReport, parse_line, read_entries
 from tests.learning import logs
 from tests.learning.logs import KEY, combined
 
@@ -32,14 +32,14 @@ ENVOY = {
 }
 
 
-def read(path: Path, *lines: bytes) -> tuple[list[access_log.Entry], Report]:
+def read(path: Path, *lines: bytes) -> tuple[list[access_log.LogEntry], ReadReport]:
     path.write_bytes(b"\n".join(lines))
-    report = Report()
-    return list(entries(path, KEY, report)), report
+    report = ReadReport()
+    return list(read_entries(path, KEY, report)), report
 
 
 def test_a_combined_line_gives_time_path_and_status() -> None:
-    entry = parse(combined(5).encode(), KEY)
+    entry = parse_line(combined(5).encode(), KEY)
     assert (entry.method, entry.path, entry.status, entry.bytes_out) == (
         "GET",
         "/v2/orders/17",
@@ -53,11 +53,11 @@ def test_a_common_line_without_referrer_and_agent_is_read_too() -> None:
     line = (
         '198.51.100.7 - frank [10/Oct/2000:13:55:36 -0700] "GET /apache_pb.gif HTTP/1.0" 200 2326'
     )
-    assert parse(line.encode(), KEY).at == 971_211_336.0
+    assert parse_line(line.encode(), KEY).at == 971_211_336.0
 
 
 def test_the_gateways_json_line_keeps_its_app_and_hides_its_address() -> None:
-    entry = parse(json.dumps(ENVOY).encode(), KEY)
+    entry = parse_line(json.dumps(ENVOY).encode(), KEY)
     assert (entry.app, entry.status, entry.duration_ms, entry.bytes_in, entry.served) == (
         "app_x",
         201,
@@ -67,15 +67,15 @@ def test_the_gateways_json_line_keeps_its_app_and_hides_its_address() -> None:
     )
     assert entry.at == pytest.approx(1_772_366_400.25)
     assert "203.0.113.9" not in repr(entry)
-    assert not parse(json.dumps({**ENVOY, "service": None}).encode(), KEY).served
+    assert not parse_line(json.dumps({**ENVOY, "service": None}).encode(), KEY).served
 
 
 def test_an_address_becomes_the_same_pseudonym_each_time_and_is_nowhere_else() -> None:
-    one, two = parse(combined(1).encode(), KEY), parse(combined(2).encode(), KEY)
+    one, two = parse_line(combined(1).encode(), KEY), parse_line(combined(2).encode(), KEY)
     assert one.app == two.app
     assert one.app.startswith("anon_")
     assert len(one.app) == 17
-    assert parse(combined(1).encode(), bytes(32)).app != one.app
+    assert parse_line(combined(1).encode(), bytes(32)).app != one.app
     assert "198.51.100.7" not in repr(one)
 
 
@@ -90,7 +90,7 @@ def test_an_address_becomes_the_same_pseudonym_each_time_and_is_nowhere_else() -
     ],
 )
 def test_odd_lines_are_read(line: str, path: str) -> None:
-    assert parse(line.encode(), KEY).path == path
+    assert parse_line(line.encode(), KEY).path == path
 
 
 @pytest.mark.parametrize(
@@ -114,25 +114,26 @@ def test_odd_lines_are_read(line: str, path: str) -> None:
 )
 def test_lines_that_cannot_be_read_say_why(raw: bytes, reason: str) -> None:
     with pytest.raises(LineError, match=reason):
-        parse(raw, KEY)
+        parse_line(raw, KEY)
 
 
 def test_an_absurd_size_is_read_as_unknown() -> None:
-    assert parse(combined().replace("512", "9" * 500).encode(), KEY).bytes_out == 0
+    assert parse_line(combined().replace("512", "9" * 500).encode(), KEY).bytes_out == 0
     assert (
-        parse(json.dumps({**ENVOY, "bytes_in": -5, "duration_ms": -1}).encode(), KEY).bytes_in == 0
+        parse_line(json.dumps({**ENVOY, "bytes_in": -5, "duration_ms": -1}).encode(), KEY).bytes_in
+        == 0
     )
 
 
 def test_latin_1_is_read_as_such() -> None:
     raw = combined(request="GET /caf HTTP/1.1").encode().replace(b"caf", b"caf\xe9")
-    assert parse(raw, KEY).path == "/caf%C3%A9"
+    assert parse_line(raw, KEY).path == "/caf%C3%A9"
 
 
 @given(st.binary(max_size=300))
 def test_no_line_of_bytes_can_do_more_than_be_skipped(raw: bytes) -> None:
     with contextlib.suppress(LineError):
-        parse(raw, KEY)
+        parse_line(raw, KEY)
 
 
 @given(st.integers(0, 200), st.binary(max_size=20), st.booleans())
@@ -141,7 +142,7 @@ def test_no_damage_to_a_good_line_can_do_more_than_skip_it(
 ) -> None:
     good = json.dumps(ENVOY).encode() if as_json else combined().encode()
     try:
-        entry = parse(good[:place] + noise + good[place + len(noise) :], KEY)
+        entry = parse_line(good[:place] + noise + good[place + len(noise) :], KEY)
     except LineError:
         return
     assert entry.path.startswith("/")
@@ -156,8 +157,8 @@ def test_time_running_backwards_is_put_in_order_and_counted(tmp_path: Path) -> N
 
 
 def test_the_sort_is_bounded_and_says_when_that_was_not_enough() -> None:
-    report = Report()
-    tangled = [parse(combined(s).encode(), KEY) for s in (50, 51, 52, 1)]
+    report = ReadReport()
+    tangled = [parse_line(combined(s).encode(), KEY) for s in (50, 51, 52, 1)]
     found = list(access_log._in_order(iter(tangled), report, most=2))
     assert len(found) == 4
     assert report.noticed["too far out of order to sort"] == 1
@@ -182,8 +183,8 @@ def test_a_gzip_cut_short_gives_what_it_holds(tmp_path: Path) -> None:
         "\n".join(combined(k % 60) for k in range(5000)).encode(), compresslevel=0
     )
     (tmp_path / "a.log.gz").write_bytes(whole[: len(whole) // 2])
-    report = Report()
-    assert 1000 < len(list(entries(tmp_path / "a.log.gz", KEY, report))) < 5000
+    report = ReadReport()
+    assert 1000 < len(list(read_entries(tmp_path / "a.log.gz", KEY, report))) < 5000
     assert any("cut short" in reason for reason in report.skipped)
 
 
@@ -202,21 +203,21 @@ def test_a_log_that_cannot_be_read_says_so_in_a_sentence(
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(LogError, match=words):
-        list(entries(path, KEY, Report()))
+        list(read_entries(path, KEY, ReadReport()))
     with pytest.raises(LogError, match="folder"):
-        list(entries(tmp_path, KEY, Report()))
+        list(read_entries(tmp_path, KEY, ReadReport()))
 
 
 def test_addresses_with_many_user_agents_are_told_apart(tmp_path: Path) -> None:
     lines = [combined(k % 60, agent=f"browser/{k}").encode() for k in range(20)]
     lines += [combined(k, address="198.51.100.8").encode() for k in range(20)]
     _, report = read(tmp_path / "a.log", *lines)
-    assert report.shared() == [parse(combined().encode(), KEY).app]
+    assert report.shared() == [parse_line(combined().encode(), KEY).app]
 
 
 def test_the_production_log_is_mostly_from_a_cdns_addresses() -> None:
-    report = Report()
-    found = list(entries(logs.real("rootly_apache_access_2025-01-29.log.gz"), KEY, report))
+    report = ReadReport()
+    found = list(read_entries(logs.real("rootly_apache_access_2025-01-29.log.gz"), KEY, report))
     assert len(found) == report.read > 4_700
     assert 0.6 < report.via_cdn / report.read < 0.8
     assert report.noticed["time runs backwards"] >= 199
@@ -224,7 +225,7 @@ def test_the_production_log_is_mostly_from_a_cdns_addresses() -> None:
 
 
 def test_the_quoted_scanner_log_is_read_and_sorted() -> None:
-    report = Report()
-    found = list(entries(logs.real("scanner_acunetix_apache_2016.log.gz"), KEY, report))
+    report = ReadReport()
+    found = list(read_entries(logs.real("scanner_acunetix_apache_2016.log.gz"), KEY, report))
     assert len(found) > 6_500
     assert [e.at for e in found] == sorted(e.at for e in found)

@@ -14,7 +14,7 @@ import pytest
 
 from decider.contracts.requests import CheckRequest
 from learning.logs import playback
-from learning.traffic.client import Client, GatewayError, Unreachable
+from learning.traffic.client import GatewayClient, GatewayError, GatewayUnreachable
 from tests.learning.logs import KEY, combined
 
 pytestmark = pytest.mark.parts
@@ -51,7 +51,7 @@ def services() -> Iterator[str]:
 
 
 async def ask(url: str, *requests: CheckRequest, query: str = "") -> list[int]:
-    client = Client(url)
+    client = GatewayClient(url)
     try:
         return [(await client.send(request, query)).status for request in requests]
     finally:
@@ -106,7 +106,7 @@ def test_the_driver_says_what_is_wrong_with_an_address() -> None:
 
 
 def test_a_gateway_that_is_not_there_is_a_plain_error() -> None:
-    with pytest.raises(Unreachable, match="cannot connect"):
+    with pytest.raises(GatewayUnreachable, match="cannot connect"):
         asyncio.run(ask(f"http://127.0.0.1:{free_port()}", CheckRequest("a", "GET", "/")))
 
 
@@ -117,7 +117,9 @@ def test_a_log_can_be_sent_through_a_gateway_at_a_multiple_of_its_speed(
         "\n".join(combined(k, request=f"GET /v2/orders/{k} HTTP/1.1") for k in range(20))
     )
     began = time.perf_counter()
-    summary = asyncio.run(playback.through_gateway([tmp_path / "a.log"], KEY, services, speed=40.0))
+    summary = asyncio.run(
+        playback.replay_through_gateway([tmp_path / "a.log"], KEY, services, speed=40.0)
+    )
     assert 19 / 40 <= time.perf_counter() - began < 10
     assert summary.requests == 20
     assert sum(summary.answers.values()) == 20

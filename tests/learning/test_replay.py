@@ -32,9 +32,11 @@ def burst(path: Path, requests: int = 400) -> Path:
     return path
 
 
-def play(path: Path, limit: int | None = None) -> tuple[playback.Summary, list[event.EventBatch]]:
+def play(
+    path: Path, limit: int | None = None
+) -> tuple[playback.ReplaySummary, list[event.EventBatch]]:
     published: list[bytes] = []
-    summary = playback.Offline(engine(), published.append, lambda apps: []).run(
+    summary = playback.OfflineReplay(engine(), published.append, lambda apps: []).run(
         [path], KEY, limit=limit, end=NOW
     )
     return summary, [event.decode_batch(data) for data in published]
@@ -55,14 +57,14 @@ def test_every_refusal_is_kept_and_sent_as_the_node_replay(tmp_path: Path) -> No
     assert sum(e.action != 0 for e in kept) == refused
     assert {batch.node for batch in batches} == {"replay"}
     assert all(e.inclusion_probability == 1.0 for e in kept if e.action)
-    assert "198.51.100" not in repr(kept) + playback.describe(summary)
+    assert "198.51.100" not in repr(kept) + playback.describe_summary(summary)
 
 
 def test_the_summary_names_the_app_refused_most_and_a_decision_to_look_up(tmp_path: Path) -> None:
     summary, batches = play(burst(tmp_path / "a.log"))
     (app, most), *_ = summary.refused.items()
-    assert app in playback.describe(summary)
-    assert most.decision in playback.describe(summary)
+    assert app in playback.describe_summary(summary)
+    assert most.decision in playback.describe_summary(summary)
     assert most.decision[4:] in {e.id.hex() for batch in batches for e in batch.events}
 
 
@@ -97,7 +99,7 @@ def test_several_logs_overlay_each_other_and_all_end_now(tmp_path: Path) -> None
     late.write_text(
         "\n".join(combined(k, address="198.51.100.9").replace("2019", "2021") for k in range(5))
     )
-    summary = playback.Offline(engine(), lambda data: None, lambda apps: []).run(
+    summary = playback.OfflineReplay(engine(), lambda data: None, lambda apps: []).run(
         [early, late], KEY, end=NOW
     )
     assert (summary.first, summary.last, summary.requests) == (NOW - 9, NOW, 15)

@@ -8,8 +8,8 @@ import pytest
 from decider.contracts import artifact, features
 from decider.scoring.model import Model
 from learning.traffic import simulate
-from learning.traffic.simulate import Loop, Scenario
-from learning.training import leakage, metrics, train
+from learning.traffic.simulate import Scenario, Simulation
+from learning.training import metrics, train
 from learning.training.leakage import TrainingError, check_label
 from tests.learning import logs
 
@@ -36,7 +36,7 @@ def trained() -> train.Trained:
 
 
 def test_the_loop_collects_features_and_truth_for_what_the_engine_decided() -> None:
-    run = Loop(scenario()).run()
+    run = Simulation(scenario()).run()
     traffic = run.traffic
     n = len(traffic.at)
     assert run.requests == sum(run.by_action) > 500
@@ -49,21 +49,21 @@ def test_the_loop_collects_features_and_truth_for_what_the_engine_decided() -> N
 
 
 def test_observe_only_admits_everything_and_the_fallback_does_not() -> None:
-    calm = Loop(scenario(observe_only=True, seconds=30.0)).run()
+    calm = Simulation(scenario(observe_only=True, seconds=30.0)).run()
     assert calm.by_action[0] == calm.requests
-    strict = Loop(scenario(apps=1200, rate=240.0, seconds=60.0)).run()
+    strict = Simulation(scenario(apps=1200, rate=240.0, seconds=60.0)).run()
     assert strict.by_action[0] < strict.requests
 
 
 def test_the_same_scenario_gives_the_same_labels_and_outcomes() -> None:
-    one, two = (Loop(scenario(observe_only=True)).run() for _ in range(2))
+    one, two = (Simulation(scenario(observe_only=True)).run() for _ in range(2))
     assert one.requests == two.requests
     assert np.array_equal(one.traffic.features, two.traffic.features)
 
 
 def test_no_app_is_on_two_sides_of_the_split() -> None:
-    traffic = Loop(scenario()).run().traffic
-    parts = train.split(traffic, 1)
+    traffic = Simulation(scenario()).run().traffic
+    parts = train.split_apps(traffic, 1)
     sides = [set(traffic.app[mask]) for mask in (parts.train, parts.calibrate, parts.test)]
     assert sum(map(len, sides)) == len(set.union(*sides)) == len(set(traffic.app))
 
@@ -95,11 +95,11 @@ def test_the_card_tells_what_is_typical_of_each_tier(trained: train.Trained) -> 
         card.importance[features.INDEX[name]] == 0
         for name in (*train.UNTAUGHT, *train.NOT_OF_THE_APP)
     )
-    assert trained.digest in train.describe(trained)
+    assert trained.digest in train.describe_card(trained)
 
 
 def test_the_artifact_is_written_under_its_digest(trained: train.Trained, tmp_path) -> None:
-    path = train.write(trained, tmp_path / "models")
+    path = train.write_artifact(trained, tmp_path / "models")
     assert path.name == trained.digest
     assert path.read_bytes() == trained.data
     assert [p.name for p in path.parent.iterdir()] == [trained.digest]
@@ -127,9 +127,18 @@ def test_a_label_of_one_class_is_refused() -> None:
         check_label({"x": np.arange(10.0)}, np.zeros(10, bool))
 
 
+def column(texts: list[str]) -> np.ndarray:
+    """Return numbers where all texts are numbers or empty, else the words."""
+    try:
+        return np.array([float(text) if text else np.nan for text in texts])
+    except ValueError:
+        return np.array(texts)
+
+
 def test_the_degenerate_published_table_is_refused_and_its_column_named() -> None:
     rows = logs.table("tangodelta_api_behaviour_supervised_1699.csv.gz")
-    columns = leakage.read_columns(rows, drop=["_id", "classification"])
+    known = ("", "_id", "classification")
+    columns = {name: column([row[name] for row in rows]) for name in rows[0] if name not in known}
     label = np.array([row["classification"] == "outlier" for row in rows])
     with pytest.raises(TrainingError, match="'num_users' alone decides"):
         check_label(columns, label)
@@ -139,7 +148,10 @@ def test_platt_scaling_finds_the_scale_it_was_made_with() -> None:
     rng = np.random.default_rng(2)
     raw = rng.normal(size=200_000) * 2
     label = (rng.random(len(raw)) < metrics.sigmoid(0.7 * raw - 1.1)).astype(float)
-    found = metrics.platt(raw, label, np.ones(len(raw)))
+    found = metrics.fit_platt(raw, label, np.ones(len(raw)))
     assert found.slope == pytest.approx(0.7, abs=0.02)
     assert found.intercept == pytest.approx(-1.1, abs=0.02)
-    assert metrics.ece(label, metrics.calibrated(raw, found), np.ones(len(raw))) < 0.01
+    assert (
+        metrics.expected_calibration_error(label, metrics.calibrate(raw, found), np.ones(len(raw)))
+        < 0.01
+    )

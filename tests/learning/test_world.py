@@ -11,13 +11,13 @@ import pytest
 from decider.contracts import defaults
 from learning.traffic import services, world
 from learning.traffic.crowd import Crowd
-from learning.traffic.world import Kind
+from learning.traffic.world import AppKind
 
 START = 1_790_000_000.0
 
 
 def crowd(apps: int = 600, seed: int = 3, rate: float = 120.0) -> Crowd:
-    return Crowd(world.population(seed, apps, now=START), seed, START, rate)
+    return Crowd(world.draw_population(seed, apps, now=START), seed, START, rate)
 
 
 def played(some: Crowd, seconds: float) -> list:
@@ -25,15 +25,18 @@ def played(some: Crowd, seconds: float) -> list:
 
 
 def test_the_same_seed_gives_the_same_population_and_another_seed_another() -> None:
-    assert world.population(3, 400, now=START) == world.population(3, 400, now=START)
+    assert world.draw_population(3, 400, now=START) == world.draw_population(3, 400, now=START)
     assert (
-        world.population(3, 400, now=START).profiles()
-        != world.population(4, 400, now=START).profiles()
+        world.draw_population(3, 400, now=START).profiles()
+        != world.draw_population(4, 400, now=START).profiles()
     )
 
 
 def test_the_date_changes_nothing_but_the_dates() -> None:
-    old, new = world.population(3, 200, now=START), world.population(3, 200, now=START + 86_400)
+    old, new = (
+        world.draw_population(3, 200, now=START),
+        world.draw_population(3, 200, now=START + 86_400),
+    )
     assert [a.kind for a in old.apps] == [a.kind for a in new.apps]
     assert {
         n.profile.created_at - o.profile.created_at for o, n in zip(old.apps, new.apps, strict=True)
@@ -41,9 +44,9 @@ def test_the_date_changes_nothing_but_the_dates() -> None:
 
 
 def test_a_population_has_every_tier_and_kind_and_a_few_apps_are_most_of_the_traffic() -> None:
-    people = world.population(3, 3000, now=START)
+    people = world.draw_population(3, 3000, now=START)
     assert {a.profile.tier for a in people.apps} == {0, 1, 2, 3}
-    assert {a.kind for a in people.apps} == set(Kind)
+    assert {a.kind for a in people.apps} == set(AppKind)
     assert len({a.profile.app for a in people.apps}) == 3000
     weights = np.sort([a.weight for a in people.apps])[::-1]
     assert weights[:300].sum() > 0.5 * weights.sum()
@@ -51,7 +54,7 @@ def test_a_population_has_every_tier_and_kind_and_a_few_apps_are_most_of_the_tra
 
 
 def test_the_prior_told_of_a_cohort_is_its_true_share_of_abusers() -> None:
-    people = world.population(3, 20_000, now=START)
+    people = world.draw_population(3, 20_000, now=START)
     for cohort in world.COHORTS:
         mine = [a for a in people.apps if a.cohort == cohort.name]
         share = sum(a.abusive for a in mine) / len(mine)
@@ -60,7 +63,7 @@ def test_the_prior_told_of_a_cohort_is_its_true_share_of_abusers() -> None:
 
 def test_an_empty_population_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one app"):
-        world.population(3, 0)
+        world.draw_population(3, 0)
 
 
 def test_a_crowd_says_the_same_for_the_same_seed_at_about_the_rate_asked_for() -> None:
@@ -89,7 +92,7 @@ def played_from(some: Crowd, begin: float, seconds: float) -> list:
 
 def test_a_retry_storm_repeats_what_was_refused_at_once_and_worth_little() -> None:
     some = crowd()
-    chosen = set(some.incident(Kind.STORM, 3, START, 30))
+    chosen = set(some.incident(AppKind.STORM, 3, START, 30))
     first = [p for p in played(some, 10) if p.app in chosen]
     assert first
     for planned in first:
@@ -101,7 +104,7 @@ def test_a_retry_storm_repeats_what_was_refused_at_once_and_worth_little() -> No
 
 def test_abusers_give_way_after_many_refusals_and_come_back_slower() -> None:
     some = crowd(apps=2000)
-    chosen = some.incident(Kind.SCRAPER, 1, START, 600)
+    chosen = some.incident(AppKind.SCRAPER, 1, START, 600)
     one = next(p for p in played(some, 20) if p.app == chosen[0])
     for _ in range(2000):
         some.react(one, 429, 0.0, START + 20)
@@ -111,12 +114,12 @@ def test_abusers_give_way_after_many_refusals_and_come_back_slower() -> None:
 
 def test_what_clients_send_has_the_outcomes_that_the_services_give() -> None:
     some = crowd(apps=2000)
-    for kind in (Kind.SCRAPER, Kind.STUFFER, Kind.CARD_TESTER):
+    for kind in (AppKind.SCRAPER, AppKind.STUFFER, AppKind.CARD_TESTER):
         some.incident(kind, 5, START, 60)
     statuses: dict[str, Counter] = {}
     for p in played(some, 60):
-        kind = Kind(some.kinds[p.app]).name
-        status = services.status_of(p.request.method, p.request.path, p.query, p.request.token)
+        kind = AppKind(some.kinds[p.app]).name
+        status = services.answer_status(p.request.method, p.request.path, p.query, p.request.token)
         statuses.setdefault(kind, Counter())[status] += 1
     assert statuses["STUFFER"][401] > 0.2 * statuses["STUFFER"].total()
     assert statuses["CARD_TESTER"][402] > 0.1 * statuses["CARD_TESTER"].total()

@@ -90,16 +90,18 @@ class Command(BaseCommand):
         offline = (
             None
             if options["through_envoy"]
-            else playback.Offline(self._engine(client, key), _publisher(client), _lookup(client))
+            else playback.OfflineReplay(
+                self._engine(client, key), _publisher(client), _lookup(client)
+            )
         )
-        span = playback.look(files, key, form, limit)
+        span = playback.survey_logs(files, key, form, limit)
         with tqdm(
             total=span.requests, unit=" requests", desc="Replay", leave=False, disable=None
         ) as bar:
             if offline is not None:
                 summary = offline.run(files, key, form, limit, span=span, advance=bar.update)
             else:
-                sending = playback.through_gateway(
+                sending = playback.replay_through_gateway(
                     files,
                     key,
                     str(options["gateway"]),
@@ -110,7 +112,7 @@ class Command(BaseCommand):
                     bar.update,
                 )
                 summary = asyncio.run(sending)
-        self.stdout.write(playback.describe(summary))
+        self.stdout.write(playback.describe_summary(summary))
 
     def _engine(self, client: redis.Redis, key: bytes) -> Engine:
         """A private engine with the published config and its model; what is missing is said."""
@@ -152,13 +154,13 @@ class Command(BaseCommand):
         return Model.load(data, current.model.digest)
 
 
-def _publisher(client: redis.Redis) -> playback.Publish:
+def _publisher(client: redis.Redis) -> playback.PublishBatch:
     return lambda batch: client.xadd(
         store.EVENTS_STREAM, {"b": batch}, maxlen=store.EVENTS_MAXLEN, approximate=True
     )
 
 
-def _lookup(client: redis.Redis) -> playback.Lookup:
+def _lookup(client: redis.Redis) -> playback.LookUpProfiles:
     decode = msgspec.msgpack.Decoder(Profile).decode
 
     def profiles(apps: Sequence[str]) -> list[Profile]:

@@ -38,7 +38,7 @@ class Command(BaseCommand):
     def handle(self, *, seed: int, apps: int, **options: object) -> None:
         try:
             keys.ensure(settings.SLUICE_KEYS)
-            made = populate(world.population(seed, apps))
+            made = populate(world.draw_population(seed, apps))
             first = changes.first(by=SYSTEM, reason="A new installation")
             did = publish.rebuild() if made or first else publish.pending()
         except (ControlError, ValueError) as error:
