@@ -25,8 +25,10 @@ from explain.shap import values as shap_values
 
 log = logging.getLogger("sluice.explain")
 
+# Celery ships no types, so its decorator is untyped; the functions below are not.
 
-@shared_task(name="explain.tasks.explain_pending", expires=30)
+
+@shared_task(name="explain.tasks.explain_pending", expires=30)  # type: ignore[untyped-decorator]
 def explain_pending() -> dict[str, int]:
     """Explains what was stored lately; run every two seconds. A model seen for the first time is
     checked.
@@ -36,14 +38,14 @@ def explain_pending() -> dict[str, int]:
     return {"explained": done.explained, "mismatched": done.mismatched, "failed": done.failed}
 
 
-@shared_task(name="explain.tasks.explain_backlog", expires=600)
+@shared_task(name="explain.tasks.explain_backlog", expires=600)  # type: ignore[untyped-decorator]
 def explain_backlog() -> dict[str, int]:
     """Explains what an outage left behind; run every five minutes."""
     done = backlog.run(time.time() - backlog.SWEEP_S, most=4 * backlog.RUN)
     return {"explained": done.explained, "mismatched": done.mismatched, "failed": done.failed}
 
 
-@shared_task(name="explain.tasks.look_ahead", expires=120)
+@shared_task(name="explain.tasks.look_ahead", expires=120)  # type: ignore[untyped-decorator]
 def look_ahead() -> dict[str, int]:
     """Forecasts the busiest apps and settles the forecasts that came due; run every five
     minutes.
@@ -56,20 +58,20 @@ def look_ahead() -> dict[str, int]:
     }
 
 
-@shared_task(name="explain.tasks.explain_one", expires=60)
+@shared_task(name="explain.tasks.explain_one", expires=60)  # type: ignore[untyped-decorator]
 def explain_one(decision: str) -> int:
     """Explains the decision (UUID as text) whose page someone has opened."""
     return backlog.one(uuid.UUID(decision)).explained
 
 
-@shared_task(name="explain.tasks.check_model")
+@shared_task(name="explain.tasks.check_model")  # type: ignore[untyped-decorator]
 def check_model(digest: str) -> bool:
     """Checks one model's SHAP values against `pred_contrib` and `shap.TreeExplainer` and keeps the
     outcome.
     """
     try:
         found = shap_values.check(digest)
-        row = {
+        row: dict[str, object] = {
             "rows": found.rows,
             "max_difference": found.max_difference,
             "max_sum_error": found.max_sum_error,
@@ -103,7 +105,7 @@ def check_new_models() -> None:
         check_model.delay(digest)
 
 
-@shared_task(name="explain.tasks.keep_partitions")
+@shared_task(name="explain.tasks.keep_partitions")  # type: ignore[untyped-decorator]
 def keep_partitions() -> dict[str, int]:
     """Make the partitions of the days ahead, and drop what is older than SLUICE_KEEP_DAYS."""
     made = partitions.ensure(EXPLANATIONS)

@@ -11,7 +11,7 @@ import numpy as np
 from msgspec import structs
 
 from decider import policy
-from decider.contracts.config import Config, ListEntry, Override
+from decider.contracts.config import Config, ListEntry, Override, Service
 from decider.contracts.event import Event
 from decider.contracts.signals import INDEX as S
 from decider.contracts.signals import unpack
@@ -205,7 +205,7 @@ def _service(old: Config, new: Config, event: Event) -> list[Line]:
     return found
 
 
-def _put_service(service) -> Callable[[Config], Config]:
+def _put_service(service: Service) -> Callable[[Config], Config]:
     return lambda config: structs.replace(
         config, services=[service if s.name == service.name else s for s in config.services]
     )

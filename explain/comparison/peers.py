@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
+from datetime import datetime
 
 import numpy as np
 
@@ -19,6 +20,8 @@ from decisions.search import lookup
 from explain.comparison.shared_load import FEWEST
 
 HOUR_S = 3_600.0
+# App, features, inclusion probability and time of one kept request.
+_PeerRow = tuple[str, bytes | memoryview, float, datetime]
 # Kept requests read at most, newest first.
 ROWS = 4_000
 MOST = 4
@@ -81,7 +84,7 @@ def of(d: Decision, names: tuple[str, ...] = ()) -> Peers:
     return Peers(shown, len(means), len(rows), at - rows[-1][3].timestamp())
 
 
-def _means(rows: list[tuple]) -> np.ndarray:
+def _means(rows: list[_PeerRow]) -> np.ndarray:
     """float64 (apps, N_FEATURES): each app's weighted mean of what is known, feature by feature;
     NaN where nothing is.
     """
@@ -103,12 +106,13 @@ def _known_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """
     weight = np.where(np.isnan(values), 0.0, weights[:, None])
     total = weight.sum(axis=0)
-    return np.divide(
+    means: np.ndarray = np.divide(
         (weight * np.nan_to_num(values)).sum(axis=0),
         total,
         out=np.full(len(total), np.nan),
         where=total > 0.0,
     )
+    return means
 
 
 def _peer(feature: Feature, own: float, peers: np.ndarray) -> Peer | None:

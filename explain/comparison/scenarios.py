@@ -8,7 +8,8 @@ document of then and the record decided again, until the answer of now comes out
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from django.utils import timezone
@@ -119,6 +120,10 @@ class _Setting:
     digest: str
     ml_state: MlState
     now: float
+
+
+# What changed, in words, and how it changes a setting.
+_Step = tuple[str, Callable[[_Setting], _Setting]]
 
 
 def of(d: Decision) -> list[World]:
@@ -233,27 +238,26 @@ def _trace(
     return ("No single change since accounts for it.",)
 
 
-def _steps(event: Event, base: _Setting, now: _Setting, model_word: str) -> list:
+def _steps(event: Event, base: _Setting, now: _Setting, model_word: str) -> list[_Step]:
     """Each change from then to now, in words and as a step from one setting to the next.
     `model_word`: what its model is called.
     """
-    steps = []
+    steps: list[_Step] = []
     if base.ml_state != now.ml_state:
         said = f"{_sentence(base.ml_state)} → {ML_STATE_TEXT[now.ml_state]}"
         digest = now.digest if base.ml_state != MlState.LIVE else base.digest
-        steps.append((said, lambda s: _with(s, ml_state=now.ml_state, digest=digest)))
+        steps.append((said, lambda s: replace(s, ml_state=now.ml_state, digest=digest)))
     if base.digest != now.digest and now.digest:
         said = f"{model_word}: {model_name(base.digest)} → {model_name(now.digest)}"
-        steps.append((said, lambda s: _with(s, digest=now.digest)))
+        steps.append((said, lambda s: replace(s, digest=now.digest)))
     for line in effective_config.lines(base.config, now.config, event):
-        steps.append((line.sentence, lambda s, put=line.put: _with(s, config=put(s.config))))
+        steps.append((line.sentence, _put_line(line)))
     return steps
 
 
-def _with(setting: _Setting, **changed) -> _Setting:
-    """The setting with some fields changed."""
-    fields = {name: getattr(setting, name) for name in _Setting.__slots__}
-    return _Setting(**(fields | changed))
+def _put_line(line: Line) -> Callable[[_Setting], _Setting]:
+    # A function of its own, because a lambda in the loop would see only the last line.
+    return lambda s: replace(s, config=line.put(s.config))
 
 
 def _sentence(state: MlState) -> str:
@@ -300,7 +304,7 @@ def _other_model(d: Decision, event: Event, then: Config | None, setting: _Setti
     if found is None:
         return []
     title = f"By {found}, {found.state}"
-    other = _with(setting, digest=found.digest, ml_state=MlState.LIVE)
+    other = replace(setting, digest=found.digest, ml_state=MlState.LIVE)
     try:
         again = _decide(event, then, other)
     except ReplayError as error:
@@ -309,14 +313,14 @@ def _other_model(d: Decision, event: Event, then: Config | None, setting: _Setti
     return [World(title, again.action, _note(d, again), because, risk=again.risk)]
 
 
-def _challenger(live: str):
+def _challenger(live: str) -> ModelVersion | None:
     """The model version registered last that neither is live nor was; None when there is none."""
     rows = ModelVersion.objects.filter(state="registered")
     return rows.exclude(digest=live).order_by("-registered_at").first()
 
 
 def _alone(event: Event, then: Config | None, setting: _Setting) -> World:
-    alone = _decide(event, then, _with(setting, ml_state=MlState.SWITCHED_OFF))
+    alone = _decide(event, then, replace(setting, ml_state=MlState.SWITCHED_OFF))
     wait = f"{reason_text.duration(alone.retry_after)} to wait" if alone.retry_after else ""
     return World("By the fallback limiter alone", alone.action, wait)
 

@@ -23,7 +23,9 @@ from __future__ import annotations
 
 import math
 import time
+import uuid
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from django.db import connection
 
@@ -186,7 +188,7 @@ _UNTIL = "when the four minutes it fell in are over and stored."
 def _groups(d: Decision, scope: str, config: Config | None) -> list[_Group]:
     group, who, where = _SCOPES[scope]
     since, until = window(d.at.timestamp())
-    values = {
+    values: dict[str, str | datetime | uuid.UUID] = {
         "app": d.app,
         "tenant": d.tenant,
         "service": d.service,

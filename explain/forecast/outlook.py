@@ -14,7 +14,7 @@ of the time; without the distinction 63%.
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
@@ -138,10 +138,10 @@ def _lately(app: str, now: float, pace: float) -> Outlook | None:
     if len(kept) < LATELY_KEPT:
         return None
     number = total(of_row(p) for p, _ in kept)
-    reasons: Counter[int] = Counter()
+    reasons: defaultdict[int, float] = defaultdict(float)
     for p, reason in kept:
         reasons[reason] += 1.0 / p
-    commonest = REASONS[Reason(reasons.most_common(1)[0][0])].text
+    commonest = REASONS[Reason(max(reasons, key=reasons.__getitem__))].text
     sentence = (
         f"Some of its requests are refused now and then: {number.words} in the last hour, so expect"
         " some in the next."

@@ -285,7 +285,7 @@ def _kind(state: str, rows: QuerySet[Forecast], app: str) -> Kind:
     slowed = sum(row[4] for row in shown)
     return Kind(
         state,
-        sum(row[3] for row in settled),
+        sum(row[3] is True for row in settled),
         len(settled),
         len(shown) - len(settled) - slowed,
         slowed,

@@ -39,7 +39,8 @@ def coarse(levels: Levels, most: int) -> Levels:
     """At most so many of the levels, the first and the last among them."""
     if len(levels) <= most:
         return levels
-    return levels[np.unique(np.linspace(0, len(levels) - 1, most).astype(int))]
+    chosen: Levels = levels[np.unique(np.linspace(0, len(levels) - 1, most).astype(int))]
+    return chosen
 
 
 def now(name: str, x: Levels, s: Levels) -> float:

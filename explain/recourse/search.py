@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decider import policy
-from decider.contracts.config import Config
+from decider.contracts.config import Config, EndpointPolicy
 from decider.contracts.event import Event
 from decider.contracts.signals import INDEX as S
 from decider.contracts.vocabulary import Action, MlState, Reason, Stage
@@ -120,7 +120,7 @@ class _Case:
         signals, features = replay.vectors(event)
         self.x, self.s = features.astype(np.float64), signals
         self.s[S["retry_hint"]] = 0.0
-        self.batch = next((e.batch for _, e in _endpoint(event, config) if e.batch), "")
+        self.batch = next((e.batch for e in _endpoints(event, config) if e.batch), "")
         self.ground = _ground(event, config, self.s, self.batch)
 
     def decide(
@@ -151,11 +151,11 @@ class _Case:
         return x, s
 
 
-def _endpoint(event: Event, config: Config) -> list[tuple[str, object]]:
-    found = [s for s in config.services if s.name == event.service]
+def _endpoints(event: Event, config: Config) -> list[EndpointPolicy]:
     return [
-        (s.name, e)
-        for s in found
+        e
+        for s in config.services
+        if s.name == event.service
         for e in s.endpoints
         if (e.method, e.template) == (event.method, event.endpoint)
     ]

@@ -12,9 +12,9 @@ import uuid
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 import numpy as np
-from django.db import connection
 from django.db.models import Count, Exists, Min, OuterRef, Q, QuerySet
 from django.db.models.expressions import RawSQL
 
@@ -45,6 +45,18 @@ RATE_S = 60.0
 SAMPLE = 2
 
 
+class Row(NamedTuple):
+    """A stored decision that is to be explained, in the order in which it is read."""
+
+    id: uuid.UUID
+    at: datetime
+    model: str
+    """Digest of the artifact that scored it."""
+    features: bytes | memoryview
+    raw_risk: float
+    """The raw score that the decider recorded, log-odds."""
+
+
 @dataclass(frozen=True, slots=True)
 class Done:
     """What one run did."""
@@ -73,9 +85,8 @@ def wanted(since: float, now: float) -> QuerySet[Decision]:
 def run(since: float, now: float | None = None, most: int = RUN) -> Done:
     """Explains up to `most` decisions that wait for it, newest first. Safe to run twice at once."""
     now = time.time() if now is None else now
-    columns = ("id", "at", "model", "features", "raw_risk")
     usable = wanted(since, now).exclude(model__in=_shelved())
-    return explain(list(usable.values_list(*columns)[:most]))
+    return explain([Row(*row) for row in usable.values_list(*Row._fields)[:most]])
 
 
 # Models that could not be used, and until when (monotonic) nobody tries again: their rows must not
@@ -98,11 +109,7 @@ def one(decision: uuid.UUID) -> Done:
         return Done()
     if Explanation.objects.filter(decision=row.id, at=row.at).exists():
         return Done()
-    return explain([(row.id, row.at, row.model, row.features, row.raw_risk)])
-
-
-# id, time, model digest, features, raw score.
-Row = tuple[uuid.UUID, object, str, bytes, float]
+    return explain([Row(row.id, row.at, row.model, row.features, row.raw_risk)])
 
 
 def explain(rows: list[Row]) -> Done:
@@ -111,7 +118,7 @@ def explain(rows: list[Row]) -> Done:
     """
     by_model: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
-        by_model[row[2]].append(row)
+        by_model[row.model].append(row)
     explained = mismatched = failed = 0
     for digest, some in by_model.items():
         try:
@@ -128,20 +135,22 @@ def explain(rows: list[Row]) -> Done:
 
 
 def _made(digest: str, rows: list[Row]) -> list[Explanation]:
-    matrix = np.frombuffer(b"".join(bytes(row[3]) for row in rows), "<f4").reshape(-1, N_FEATURES)
+    matrix = np.frombuffer(b"".join(bytes(row.features) for row in rows), "<f4").reshape(
+        -1, N_FEATURES
+    )
     found = shap_values.values(digest, matrix)
-    errors = found.errors(np.array([row[4] for row in rows]))
+    errors = found.errors(np.array([row.raw_risk for row in rows]))
     some = min(SAMPLE, len(rows))
     wrong = np.zeros(len(rows), bool)
     wrong[:some] = shap_values.differing(digest, matrix[:some], found.part(some))
     return [
         Explanation(
-            decision=row[0],
-            at=row[1],
+            decision=row.id,
+            at=row.at,
             model=digest,
             base=base,
             contributions=values.astype("<f8").tobytes(),
-            raw=row[4],
+            raw=row.raw_risk,
             sum_error=error,
             mismatch=differs or not abs(error) <= shap_values.TOLERANCE,
         )
@@ -168,14 +177,6 @@ def _alarm(digest: str, made: list[Explanation]) -> int:
             digest[:12],
         )
     return len(wrong)
-
-
-def waiting(now: float | None = None, seconds: float = HORIZON_S, most: int = 10_000) -> int:
-    """Decisions of the last `seconds` that still wait for their explanation, counted up to
-    `most`.
-    """
-    now = time.time() if now is None else now
-    return wanted(now - seconds, now).order_by()[:most].count()
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,14 +207,3 @@ def progress(now: float | None = None) -> Progress:
     ).count()
     age = now - found["oldest"].timestamp() if found["oldest"] else 0.0
     return Progress(found["count"], max(0.0, age), made / RATE_S)
-
-
-def mismatched(now: float | None = None, seconds: float = 86_400.0) -> int:
-    """Decisions of the last `seconds` whose SHAP values do not add up to their score."""
-    now = time.time() if now is None else now
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT count(*) FROM explain_explanation WHERE mismatch AND at >= to_timestamp(%s)",
-            [now - seconds],
-        )
-        return int(cursor.fetchone()[0])

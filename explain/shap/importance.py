@@ -202,7 +202,8 @@ def spread(weights: Array, most: int) -> NDArray[np.int64]:
     if len(weights) <= most and np.ptp(weights) == 0.0:
         return np.arange(len(weights))
     places = (np.arange(most) + 0.5) / most * weights.sum()
-    return np.minimum(np.searchsorted(np.cumsum(weights), places), len(weights) - 1)
+    found: NDArray[np.int64] = np.searchsorted(np.cumsum(weights), places)
+    return np.minimum(found, len(weights) - 1)
 
 
 def ranks(values: Array, weights: Array) -> Array:

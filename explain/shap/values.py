@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import lightgbm as lgb
 import numpy as np
@@ -36,7 +37,8 @@ class Values:
 
     def errors(self, raw: NDArray[np.float64]) -> NDArray[np.float64]:
         """(n,): base + sum - raw."""
-        return self.base + self.contributions.sum(axis=1) - raw
+        sums: NDArray[np.float64] = self.base + self.contributions.sum(axis=1)
+        return sums - raw
 
     def part(self, count: int) -> Values:
         """The first `count` rows."""
@@ -91,7 +93,8 @@ def differing(digest: str, rows: NDArray[np.float32], found: Values) -> NDArray[
         np.abs(found.contributions - theirs.contributions).max(axis=1),
         np.abs(found.base - theirs.base),
     )
-    return ~(apart <= TOLERANCE)
+    agrees: NDArray[np.bool_] = apart <= TOLERANCE
+    return ~agrees
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +155,7 @@ def _independent(digest: str, rows: NDArray[np.float32]) -> tuple[NDArray[np.flo
     return np.asarray(found), float(np.ravel(explainer.expected_value)[0])
 
 
-def _features_without_missing(dump: dict) -> set[int]:
+def _features_without_missing(dump: dict[str, Any]) -> set[int]:
     """Features that a model splits on and whose missing type is None."""
     found, nodes = set(), [tree["tree_structure"] for tree in dump["tree_info"]]
     while nodes:

@@ -150,7 +150,7 @@ def _findings() -> dict[str, Cause]:
             "the response and the customer catalogue do not tell the same findings:"
             f" {sorted(differ)}"
         )
-    found = {}
+    found: dict[str, Cause] = {}
     for feature in FEATURES:
         sides = {side: told.get(f"{feature.name}:{side}") for side in ("high", "low")}
         if not any(sides.values()) and feature.name not in _UNTOLD:

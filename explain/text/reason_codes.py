@@ -105,9 +105,10 @@ def clause(reason: Reason) -> str:
         return (
             f"{first}, {times} times {_WHAT.get(reason.feature.unit, 'the usual of similar apps')}"
         )
-    differs = reason.typical is not None and reason.shown_value != reason.shown_typical
-    if differs and reason.feature.unit in ("share", "count", "ratio"):
-        return f"{first}, similar apps {format_value(reason.feature, reason.typical)}"
+    if reason.typical is None or reason.shown_value == reason.shown_typical:
+        return first
+    if reason.feature.unit in ("share", "count", "ratio"):
+        return f"{first}, similar apps {reason.shown_typical}"
     return first
 
 

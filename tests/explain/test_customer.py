@@ -484,7 +484,7 @@ def records(draw):
 def test_nothing_that_must_not_be_told_changes_a_text(found) -> None:
     first, second, code = found
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(customer.configs, "config", lambda version: None)
+        patch.setattr(customer.documents, "config", lambda version: None)
         told = [customer.of_decision(stored(e), "Order sync", code) for e in (first, second)]
     assert texts(told[0]) == texts(told[1])
     for text in texts(told[0]):
@@ -495,7 +495,7 @@ def test_nothing_that_must_not_be_told_changes_a_text(found) -> None:
 def test_the_wait_that_is_told_is_the_one_that_was_answered(found) -> None:
     made = found[0]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(customer.configs, "config", lambda version: None)
+        patch.setattr(customer.documents, "config", lambda version: None)
         case = customer.of_decision(stored(made))
     answered = Answered(
         made.id,

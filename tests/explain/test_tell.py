@@ -14,7 +14,7 @@ from decider.contracts.features import INDEX, N_FEATURES
 from decider.contracts.vocabulary import Reason
 from decisions.models import Decision
 from explain.models import Explanation
-from explain.shap import backlog
+from explain.shap import backlog, waterfall
 from explain.text import reason_codes, short_reason, verdict
 from tests.decisions.factory import event, vector
 from tests.explain import world
@@ -31,8 +31,8 @@ def told(monkeypatch):
         for name, contribution, _, usual in found:
             values[INDEX[name]], typical[INDEX[name]] = contribution, usual
         card = SimpleNamespace(risk_calibration=Calibration(1.0, 0.0))
-        monkeypatch.setattr(short_reason.artifacts, "artifact", lambda digest: card)
-        monkeypatch.setattr(reason_codes, "typical", lambda artifact, tier: typical)
+        monkeypatch.setattr(short_reason.model_files, "artifact", lambda digest: card)
+        monkeypatch.setattr(waterfall, "typical", lambda artifact, tier: typical)
         decision = event(features=vector(**{name: value for name, _, value, _ in found}))
         return short_reason._leading(
             Explanation(contributions=values.tobytes(), model="m", base=-1.0), decision
