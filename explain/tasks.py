@@ -33,7 +33,7 @@ def explain_pending() -> dict[str, int]:
     """Explains what was stored lately; run every two seconds. A model seen for the first time is
     checked.
     """
-    done = backlog.run(time.time() - backlog.HORIZON_S)
+    done = backlog.explain_waiting(time.time() - backlog.HORIZON_S)
     check_new_models()
     return {"explained": done.explained, "mismatched": done.mismatched, "failed": done.failed}
 
@@ -41,7 +41,7 @@ def explain_pending() -> dict[str, int]:
 @shared_task(name="explain.tasks.explain_backlog", expires=600)  # type: ignore[untyped-decorator]
 def explain_backlog() -> dict[str, int]:
     """Explains what an outage left behind; run every five minutes."""
-    done = backlog.run(time.time() - backlog.SWEEP_S, most=4 * backlog.RUN)
+    done = backlog.explain_waiting(time.time() - backlog.SWEEP_S, most=4 * backlog.MOST_PER_RUN)
     return {"explained": done.explained, "mismatched": done.mismatched, "failed": done.failed}
 
 
@@ -52,16 +52,16 @@ def look_ahead() -> dict[str, int]:
     """
     now = time.time()
     return {
-        "settled": track_record.settle(now),
-        "made": track_record.look_ahead(now),
-        "forgotten": track_record.forget(),
+        "settled": track_record.settle_due(now),
+        "made": track_record.forecast_busiest(now),
+        "forgotten": track_record.delete_old(),
     }
 
 
 @shared_task(name="explain.tasks.explain_one", expires=60)  # type: ignore[untyped-decorator]
 def explain_one(decision: str) -> int:
     """Explains the decision (UUID as text) whose page someone has opened."""
-    return backlog.one(uuid.UUID(decision)).explained
+    return backlog.explain_decision(uuid.UUID(decision)).explained
 
 
 @shared_task(name="explain.tasks.check_model")  # type: ignore[untyped-decorator]
@@ -70,7 +70,7 @@ def check_model(digest: str) -> bool:
     outcome.
     """
     try:
-        found = shap_values.check(digest)
+        found = shap_values.compare_implementations(digest)
         row: dict[str, object] = {
             "rows": found.rows,
             "max_difference": found.max_difference,

@@ -31,7 +31,7 @@ TIER_LINES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class ConfigDifference:
     """One line of a config document that differs."""
 
     text: str
@@ -45,7 +45,7 @@ class Line:
         return f"{self.text}: {self.old} → {self.new}"
 
 
-def at(config: Config, event: Event, now: float) -> Config:
+def narrow_to_request(config: Config, event: Event, now: float) -> Config:
     """The document with only those lists and overrides that concern the app and are in force, and
     switches engaged.
     """
@@ -63,7 +63,7 @@ def _concerns(rule: Override | ListEntry, event: Event) -> bool:
     return rule.subject == {"app": event.app, "tenant": event.tenant}.get(rule.kind)
 
 
-def rules_about(config: Config, event: Event, now: float) -> np.ndarray:
+def find_rules(config: Config, event: Event, now: float) -> np.ndarray:
     """float64 (4,): list verdict, compliance, override action, multiplier, as the engine would find
     them by app and tenant.
     """
@@ -73,7 +73,7 @@ def rules_about(config: Config, event: Event, now: float) -> np.ndarray:
     return found
 
 
-def record_under(event: Event, then: Config, config: Config, now: float) -> Event:
+def rewrite_record(event: Event, then: Config, config: Config, now: float) -> Event:
     """The record with the signals that `config` decides put in: lists, overrides, quota, cost. What
     was seen stays as seen.
 
@@ -81,7 +81,7 @@ def record_under(event: Event, then: Config, config: Config, now: float) -> Even
     not stored: it stays.
     """
     s = unpack(event.signals)
-    before, after = rules_about(then, event, event.at), rules_about(config, event, now)
+    before, after = find_rules(then, event, event.at), find_rules(config, event, now)
     if s[S["list_verdict"]] == before[0]:
         s[S["list_verdict"]] = after[0]
     if s[S["compliance"]] == before[1]:
@@ -92,12 +92,12 @@ def record_under(event: Event, then: Config, config: Config, now: float) -> Even
     s[S["quota_left"]] += (quota - s[S["quota_limit"]]) / max(1, config.nodes)
     s[S["quota_limit"]] = quota
     s[S["tokens"]] = min(s[S["tokens"]], tiers[policy.T_BURST] * after[3])
-    found = endpoint(config, event)
+    found = find_endpoint(config, event)
     s[S["cost"]], s[S["batchable"]] = found if found else (s[S["cost"]], s[S["batchable"]])
     return structs.replace(event, signals=s.astype("<f8").tobytes())
 
 
-def endpoint(config: Config, event: Event) -> tuple[float, float] | None:
+def find_endpoint(config: Config, event: Event) -> tuple[float, float] | None:
     """(cost, batchable) of the request's endpoint; None when its service is gone."""
     service = next((s for s in config.services if s.name == event.service), None)
     if service is None:
@@ -109,7 +109,7 @@ def endpoint(config: Config, event: Event) -> tuple[float, float] | None:
     return (found.cost, float(bool(found.batch))) if found else (1.0, 0.0)
 
 
-def lines(old: Config, new: Config, event: Event) -> list[Line]:
+def list_differences(old: Config, new: Config, event: Event) -> list[ConfigDifference]:
     """The lines that differ and bear on the request; both documents as `at` leaves them."""
     return [
         *_tier(old, new, event.tier),
@@ -119,10 +119,10 @@ def lines(old: Config, new: Config, event: Event) -> list[Line]:
     ]
 
 
-def _tier(old: Config, new: Config, tier: int) -> list[Line]:
+def _tier(old: Config, new: Config, tier: int) -> list[ConfigDifference]:
     name = Tier(tier).word.capitalize()
     return [
-        Line(f"{name} tier, {words}", _figure(a), _figure(b), _put_tier(tier, field, b))
+        ConfigDifference(f"{name} tier, {words}", _figure(a), _figure(b), _put_tier(tier, field, b))
         for field, words in TIER_LINES.items()
         if (a := getattr(old.tiers[tier], field)) != (b := getattr(new.tiers[tier], field))
     ]
@@ -139,7 +139,7 @@ def _put_tier(tier: int, field: str, value: float) -> Callable[[Config], Config]
     return put
 
 
-def _weights(old: Config, new: Config) -> list[Line]:
+def _weights(old: Config, new: Config) -> list[ConfigDifference]:
     found = []
     for field in ("keep", "leak", "load", "friction"):
         for k, (a, b) in enumerate(
@@ -147,7 +147,7 @@ def _weights(old: Config, new: Config) -> list[Line]:
         ):
             if a != b:
                 found.append(
-                    Line(
+                    ConfigDifference(
                         f"Action {Action(k).word}, {field}",
                         _figure(a),
                         _figure(b),
@@ -167,7 +167,7 @@ def _put_weight(field: str, place: int, value: float) -> Callable[[Config], Conf
     return put
 
 
-def _service(old: Config, new: Config, event: Event) -> list[Line]:
+def _service(old: Config, new: Config, event: Event) -> list[ConfigDifference]:
     """The endpoint's cost and batch form, and figures of the service, which act through the price
     that was seen.
     """
@@ -178,8 +178,8 @@ def _service(old: Config, new: Config, event: Event) -> list[Line]:
     for k, (words, a, b) in enumerate(
         zip(
             ("cost", "batch form"),
-            endpoint(old, event) or (),
-            endpoint(new, event) or (),
+            find_endpoint(old, event) or (),
+            find_endpoint(new, event) or (),
             strict=True,
         )
     ):
@@ -190,12 +190,14 @@ def _service(old: Config, new: Config, event: Event) -> list[Line]:
                 else ("yes" if a else "none", "yes" if b else "none")
             )
             found.append(
-                Line(f"{event.method} {event.endpoint}, {words}", *shown, _put_service(two))
+                ConfigDifference(
+                    f"{event.method} {event.endpoint}, {words}", *shown, _put_service(two)
+                )
             )
     for field in ("capacity", "target", "latency_ms"):
         if (a := getattr(one, field)) != (b := getattr(two, field)):
             found.append(
-                Line(
+                ConfigDifference(
                     f"Service {event.service}, {field.replace('_', ' ')}",
                     _figure(a),
                     _figure(b),
@@ -211,14 +213,16 @@ def _put_service(service: Service) -> Callable[[Config], Config]:
     )
 
 
-def _subjects(old: Config, new: Config) -> list[Line]:
+def _subjects(old: Config, new: Config) -> list[ConfigDifference]:
     found = []
     if old.overrides != new.overrides:
         put = lambda config: structs.replace(config, overrides=new.overrides)  # noqa: E731
-        found.append(Line("Overrides in force", _overrides(old), _overrides(new), put))
+        found.append(ConfigDifference("Overrides in force", _overrides(old), _overrides(new), put))
     if old.lists != new.lists:
         put_lists = lambda config: structs.replace(config, lists=new.lists)  # noqa: E731
-        found.append(Line("Lists and compliance rules", _lists(old), _lists(new), put_lists))
+        found.append(
+            ConfigDifference("Lists and compliance rules", _lists(old), _lists(new), put_lists)
+        )
     return found
 
 

@@ -61,7 +61,7 @@ class Limit:
         return LEVELS[self.word]
 
 
-def of(event: Event, config: Config, cut: float | None = None) -> list[Limit]:
+def evaluate_limits(event: Event, config: Config, cut: float | None = None) -> list[Limit]:
     """All limits in the order of the stages; `cut` is the risk at which the action begins. Raises
     ReplayError.
     """

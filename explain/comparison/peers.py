@@ -19,18 +19,18 @@ from decisions.models import Decision
 from decisions.search import lookup
 from explain.comparison.shared_load import FEWEST
 
-HOUR_S = 3_600.0
+LOOK_BACK_S = 3_600.0
 # App, features, inclusion probability and time of one kept request.
 _PeerRow = tuple[str, bytes | memoryview, float, datetime]
 # Kept requests read at most, newest first.
-ROWS = 4_000
-MOST = 4
+MOST_ROWS = 4_000
+SHOWN_FEATURES = 4
 # Shown where the decision has no reasons of its own.
-USUAL = ("rate_10s", "burst_ratio", "client_error_share_60s", "retry_share_60s")
+USUAL_FEATURES = ("rate_10s", "burst_ratio", "client_error_share_60s", "retry_share_60s")
 
 
 @dataclass(frozen=True, slots=True)
-class Peer:
+class PeerComparison:
     """One feature of the app against its peers. Places in percent of the drawn range."""
 
     label: str
@@ -49,7 +49,7 @@ class Peer:
 class Peers:
     """The comparison; no rows when there are fewer than five similar apps."""
 
-    rows: tuple[Peer, ...]
+    rows: tuple[PeerComparison, ...]
     apps: int
     """Similar apps; 0 when there are fewer than five."""
     kept: int
@@ -58,33 +58,33 @@ class Peers:
     """How far back they go."""
 
 
-def of(d: Decision, names: tuple[str, ...] = ()) -> Peers:
+def compare_with_peers(d: Decision, names: tuple[str, ...] = ()) -> Peers:
     """The app of a decision among its peers, in the features named (by default the usual ones)."""
     at = d.at.timestamp()
     found = lookup.within(
         Decision.objects.filter(tier=d.tier, service=d.service, feature_schema=SCHEMA),
-        at - HOUR_S,
+        at - LOOK_BACK_S,
         at + 1.0,
     )
     rows = list(
         found.exclude(app=d.app)
         .order_by("-id")
-        .values_list("app", "features", "inclusion_probability", "at")[:ROWS]
+        .values_list("app", "features", "inclusion_probability", "at")[:MOST_ROWS]
     )
     if d.feature_schema != SCHEMA or len({row[0] for row in rows}) < FEWEST:
-        return Peers((), 0, len(rows), HOUR_S)
-    means = _means(rows)
+        return Peers((), 0, len(rows), LOOK_BACK_S)
+    means = _average_by_app(rows)
     own = np.frombuffer(bytes(d.features), "<f4")
-    chosen = [FEATURES[INDEX[name]] for name in (names or USUAL)[:MOST]]
+    chosen = [FEATURES[INDEX[name]] for name in (names or USUAL_FEATURES)[:SHOWN_FEATURES]]
     shown = tuple(
         peer
         for f in chosen
-        if (peer := _peer(f, float(own[INDEX[f.name]]), means[:, INDEX[f.name]]))
+        if (peer := _compare(f, float(own[INDEX[f.name]]), means[:, INDEX[f.name]]))
     )
     return Peers(shown, len(means), len(rows), at - rows[-1][3].timestamp())
 
 
-def _means(rows: list[_PeerRow]) -> np.ndarray:
+def _average_by_app(rows: list[_PeerRow]) -> np.ndarray:
     """float64 (apps, N_FEATURES): each app's weighted mean of what is known, feature by feature;
     NaN where nothing is.
     """
@@ -97,10 +97,10 @@ def _means(rows: list[_PeerRow]) -> np.ndarray:
     for k, row in enumerate(rows):
         by_app[row[0]].append(k)
     weights = np.array([1.0 / row[2] for row in rows])
-    return np.array([_known_mean(values[some], weights[some]) for some in by_app.values()])
+    return np.array([_average_known(values[some], weights[some]) for some in by_app.values()])
 
 
-def _known_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def _average_known(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """float64 (columns,): weighted mean of each column's values that are no NaN; NaN in a column
     without any.
     """
@@ -115,7 +115,7 @@ def _known_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return means
 
 
-def _peer(feature: Feature, own: float, peers: np.ndarray) -> Peer | None:
+def _compare(feature: Feature, own: float, peers: np.ndarray) -> PeerComparison | None:
     """One row; None where the app's value or the peers' are unknown or do not differ at all."""
     peers = peers[~np.isnan(peers)]
     if own != own or len(peers) < FEWEST:
@@ -128,7 +128,7 @@ def _peer(feature: Feature, own: float, peers: np.ndarray) -> Peer | None:
     percent = [
         round(100.0 * (float(v) - first) / (last - first), 2) for v in (at, low, middle, high)
     ]
-    return Peer(
+    return PeerComparison(
         feature.label,
         format_value(feature, own),
         percent[0],

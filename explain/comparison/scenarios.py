@@ -26,7 +26,7 @@ from decider.whatif.replay import Again, ReplayError
 from decisions import reason_text
 from decisions.models import Decision
 from explain.comparison import effective_config
-from explain.comparison.effective_config import Line
+from explain.comparison.effective_config import ConfigDifference
 from explain.shap import model_files
 from explain.shap import values as shap_values
 from rollouts.models import ModelVersion
@@ -37,7 +37,7 @@ SHOWN_LINES = 4
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class Scenario:
     """One answer to the same request."""
 
     title: str
@@ -63,10 +63,10 @@ class Replay:
     detail: str
 
 
-def model_of(digest: str) -> Model | None:
+def find_model(digest: str) -> Model | None:
     """A model ready to score; None when it is not here or may not be used."""
     try:
-        return model_files.model(digest) if digest else None
+        return model_files.load_model(digest) if digest else None
     except ArtifactError:
         return None
 
@@ -77,13 +77,13 @@ def model_name(digest: str) -> str:
     return str(row) if row else digest[:8] or "no model"
 
 
-def replayed(d: Decision, event: Event, config: Config | None) -> Replay:
+def replay_record(d: Decision, event: Event, config: Config | None) -> Replay:
     """Decides the record again with its own config and model, and says whether the answer is the
     same to the bit.
     """
     if config is None:
         return Replay("off", "Not replayed", f"config {d.config_version} is not kept here")
-    model = model_of(d.model) if d.risk is not None else None
+    model = find_model(d.model) if d.risk is not None else None
     try:
         with scoring:
             again = replay.decide_again(event, config, model)
@@ -126,7 +126,7 @@ class _Setting:
 _Step = tuple[str, Callable[[_Setting], _Setting]]
 
 
-def of(d: Decision) -> list[World]:
+def decide_scenarios(d: Decision) -> list[Scenario]:
     """The worlds of a stored decision: then, now, another model where there is one, and the
     fallback limiter alone.
     """
@@ -134,10 +134,13 @@ def of(d: Decision) -> list[World]:
     first = _then(d, event, then)
     newest = documents.newest()
     if newest is None:
-        return [first, World("As decided now", None, "There is no config document to decide with.")]
+        return [
+            first,
+            Scenario("As decided now", None, "There is no config document to decide with."),
+        ]
     now = timezone.now().timestamp()
     setting = _Setting(
-        effective_config.at(newest, event, now),
+        effective_config.narrow_to_request(newest, event, now),
         newest.model.digest if newest.model else "",
         _ml_state(newest, now),
         now,
@@ -149,13 +152,13 @@ def of(d: Decision) -> list[World]:
             _alone(event, then, setting),
         ]
     except ReplayError as error:
-        rest = [World("As decided now", None, f"It cannot be decided again here: {error}.")]
+        rest = [Scenario("As decided now", None, f"It cannot be decided again here: {error}.")]
     return [first, *rest]
 
 
-def _then(d: Decision, event: Event, config: Config | None) -> World:
-    found = replayed(d, event, config)
-    return World(
+def _then(d: Decision, event: Event, config: Config | None) -> Scenario:
+    found = replay_record(d, event, config)
+    return Scenario(
         f"As decided then, config {d.config_version}",
         d.action,
         found.detail,
@@ -176,40 +179,40 @@ def _decide(event: Event, then: Config | None, setting: _Setting) -> Again:
     """The record under a setting. Raises ReplayError, also when the model is not here to score
     with.
     """
-    model = model_of(setting.digest) if setting.ml_state == MlState.LIVE else None
+    model = find_model(setting.digest) if setting.ml_state == MlState.LIVE else None
     if setting.ml_state == MlState.LIVE and model is None:
         raise ReplayError("the model is not here to score with")
     replay.vectors(event)
-    record = effective_config.record_under(
+    record = effective_config.rewrite_record(
         event, then or setting.config, setting.config, setting.now
     )
     with scoring:
         return replay.decide_under(record, setting.config, model, ml_state=setting.ml_state)
 
 
-def _now(d: Decision, event: Event, then: Config | None, setting: _Setting) -> World:
+def _now(d: Decision, event: Event, then: Config | None, setting: _Setting) -> Scenario:
     again = _decide(event, then, setting)
     off = ", All ML engaged" if setting.ml_state == MlState.SWITCHED_OFF else ""
     title = f"As decided now, config {setting.config.version}{off}"
-    because = _trace(event, then, setting, again) if again.action != d.action else ()
+    because = _trace_cause(event, then, setting, again) if again.action != d.action else ()
     note = _note(d, again)
     if again.action == d.action and then is not None and setting.config.version != d.config_version:
         note += " " + _untouched(
-            effective_config.lines(
-                effective_config.at(then, event, event.at), setting.config, event
+            effective_config.list_differences(
+                effective_config.narrow_to_request(then, event, event.at), setting.config, event
             )
         )
-    return World(title, again.action, note, because, risk=again.risk)
+    return Scenario(title, again.action, note, because, risk=again.risk)
 
 
-def _untouched(changed: list[Line]) -> str:
+def _untouched(changed: list[ConfigDifference]) -> str:
     if not changed:
         return "No line that bears on it has changed."
     shown = "; ".join(line.sentence for line in changed[:SHOWN_LINES])
     return f"Changed since, without effect here: {shown}."
 
 
-def _trace(
+def _trace_cause(
     event: Event, then: Config | None, now: _Setting, answer: Again, model_word: str = "Live model"
 ) -> tuple[str, ...]:
     """Which change brings the answer under `now` about: the first that does so alone, else all up
@@ -223,12 +226,15 @@ def _trace(
             ),
         )
     base = _Setting(
-        effective_config.at(then, event, event.at), event.model, MlState(event.ml_state), event.at
+        effective_config.narrow_to_request(then, event, event.at),
+        event.model,
+        MlState(event.ml_state),
+        event.at,
     )
     steps = _steps(event, base, now, model_word)
     for said, put in steps:
         if (again := _try(event, then, put(base))) and again.action == answer.action:
-            return (said, *_feature(event, base.digest, put(base).digest))
+            return (said, *_name_feature(event, base.digest, put(base).digest))
     setting, told = base, []
     for said, put in steps:
         setting = put(setting)
@@ -250,12 +256,12 @@ def _steps(event: Event, base: _Setting, now: _Setting, model_word: str) -> list
     if base.digest != now.digest and now.digest:
         said = f"{model_word}: {model_name(base.digest)} → {model_name(now.digest)}"
         steps.append((said, lambda s: replace(s, digest=now.digest)))
-    for line in effective_config.lines(base.config, now.config, event):
+    for line in effective_config.list_differences(base.config, now.config, event):
         steps.append((line.sentence, _put_line(line)))
     return steps
 
 
-def _put_line(line: Line) -> Callable[[_Setting], _Setting]:
+def _put_line(line: ConfigDifference) -> Callable[[_Setting], _Setting]:
     # A function of its own, because a lambda in the loop would see only the last line.
     return lambda s: replace(s, config=line.put(s.config))
 
@@ -272,7 +278,7 @@ def _try(event: Event, then: Config, setting: _Setting) -> Again | None:
         return None
 
 
-def _feature(event: Event, one: str, two: str) -> tuple[str, ...]:
+def _name_feature(event: Event, one: str, two: str) -> tuple[str, ...]:
     """The feature that two models see most differently in this request, in risk evidence; empty
     when it is one model.
     """
@@ -281,8 +287,8 @@ def _feature(event: Event, one: str, two: str) -> tuple[str, ...]:
     row = np.frombuffer(event.features, "<f4").reshape(1, -1)
     try:
         gap = (
-            shap_values.values(two, row).contributions[0]
-            - shap_values.values(one, row).contributions[0]
+            shap_values.compute_values(two, row).contributions[0]
+            - shap_values.compute_values(one, row).contributions[0]
         )
     except ArtifactError:
         return ()
@@ -298,7 +304,9 @@ def _feature(event: Event, one: str, two: str) -> tuple[str, ...]:
     )
 
 
-def _other_model(d: Decision, event: Event, then: Config | None, setting: _Setting) -> list[World]:
+def _other_model(
+    d: Decision, event: Event, then: Config | None, setting: _Setting
+) -> list[Scenario]:
     """As the challenger would decide under the config of now; empty when there is none."""
     found = _challenger(setting.digest)
     if found is None:
@@ -308,9 +316,9 @@ def _other_model(d: Decision, event: Event, then: Config | None, setting: _Setti
     try:
         again = _decide(event, then, other)
     except ReplayError as error:
-        return [World(title, None, f"It cannot be asked here: {error}.")]
-    because = _trace(event, then, other, again, "Model") if again.action != d.action else ()
-    return [World(title, again.action, _note(d, again), because, risk=again.risk)]
+        return [Scenario(title, None, f"It cannot be asked here: {error}.")]
+    because = _trace_cause(event, then, other, again, "Model") if again.action != d.action else ()
+    return [Scenario(title, again.action, _note(d, again), because, risk=again.risk)]
 
 
 def _challenger(live: str) -> ModelVersion | None:
@@ -319,10 +327,10 @@ def _challenger(live: str) -> ModelVersion | None:
     return rows.exclude(digest=live).order_by("-registered_at").first()
 
 
-def _alone(event: Event, then: Config | None, setting: _Setting) -> World:
+def _alone(event: Event, then: Config | None, setting: _Setting) -> Scenario:
     alone = _decide(event, then, replace(setting, ml_state=MlState.SWITCHED_OFF))
     wait = f"{reason_text.duration(alone.retry_after)} to wait" if alone.retry_after else ""
-    return World("By the fallback limiter alone", alone.action, wait)
+    return Scenario("By the fallback limiter alone", alone.action, wait)
 
 
 def _note(d: Decision, again: Again) -> str:

@@ -46,7 +46,7 @@ Z95 = 1.96
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class LoadShare:
     """One group's part of the load."""
 
     label: str
@@ -75,13 +75,13 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class SharedCause:
+class SharedLoad:
     """Who loaded the limit that fired."""
 
     limit: str
     """What the limit is, in words."""
     sentence: str
-    parts: tuple[Part, ...]
+    parts: tuple[LoadShare, ...]
     """Largest first; empty when nothing may be shown or nothing is known."""
     kept: int | None
     """Stored decisions it rests on; None when something is left out."""
@@ -90,7 +90,7 @@ class SharedCause:
 
 
 @dataclass(frozen=True, slots=True)
-class _Group:
+class LoadGroup:
     """Weighted load of one group."""
 
     key: str
@@ -139,7 +139,7 @@ _OTHERS = {
 }
 
 
-def scope_of(d: Decision) -> str:
+def find_scope(d: Decision) -> str:
     """Whose limit fired: the app's own, its tenant's share, or the whole service's."""
     if d.reason == Reason.TENANT_OVER_SHARE:
         return "tenant"
@@ -154,20 +154,20 @@ def scope_of(d: Decision) -> str:
     return "app"
 
 
-def window(at: float) -> tuple[float, float]:
+def find_cell(at: float) -> tuple[float, float]:
     """The cell of the grid that a moment falls in, unix seconds, its end exclusive."""
     since = math.floor(at / CELL_S) * CELL_S
     return since, since + CELL_S
 
 
-def of(d: Decision, now: float | None = None) -> SharedCause:
+def estimate_shared_load(d: Decision, now: float | None = None) -> SharedLoad:
     """The shared cause of one stored decision; `now` in unix seconds, by default the present."""
-    scope = scope_of(d)
+    scope = find_scope(d)
     if scope == "app" and not d.token_digest:
-        return SharedCause(_limit(d, scope), _alone(d), (), 0, False)
-    until = window(d.at.timestamp())[1] + LATE_S
+        return SharedLoad(_limit(d, scope), _alone(d), (), 0, False)
+    until = find_cell(d.at.timestamp())[1] + LATE_S
     if (time.time() if now is None else now) < until:
-        return SharedCause(
+        return SharedLoad(
             _limit(d, scope),
             f"Who loaded it is not said before {utc(until):%H:%M:%S} UTC, {_UNTIL}",
             (),
@@ -175,9 +175,9 @@ def of(d: Decision, now: float | None = None) -> SharedCause:
             False,
         )
     groups = _groups(d, scope, documents.config(d.config_version))
-    parts, suppressed = shares(groups, "This credential" if scope == "app" else "This app")
+    parts, suppressed = compute_shares(groups, "This credential" if scope == "app" else "This app")
     kept = None if suppressed else sum(g.kept for g in groups)
-    return SharedCause(
+    return SharedLoad(
         _limit(d, scope), _sentence(d, scope, parts, groups), tuple(parts), kept, suppressed
     )
 
@@ -185,9 +185,9 @@ def of(d: Decision, now: float | None = None) -> SharedCause:
 _UNTIL = "when the four minutes it fell in are over and stored."
 
 
-def _groups(d: Decision, scope: str, config: Config | None) -> list[_Group]:
+def _groups(d: Decision, scope: str, config: Config | None) -> list[LoadGroup]:
     group, who, where = _SCOPES[scope]
-    since, until = window(d.at.timestamp())
+    since, until = find_cell(d.at.timestamp())
     values: dict[str, str | datetime | uuid.UUID] = {
         "app": d.app,
         "tenant": d.tenant,
@@ -216,11 +216,11 @@ def _groups(d: Decision, scope: str, config: Config | None) -> list[_Group]:
             sum(c * row[4] for c, row in by_cost),
             sum(c * c * row[5] for c, row in by_cost),
         )
-        found.append(_Group(key, load, variance, whole[6], whole[7]))
+        found.append(LoadGroup(key, load, variance, whole[6], whole[7]))
     return found
 
 
-def shares(groups: list[_Group], own_label: str) -> tuple[list[Part], bool]:
+def compute_shares(groups: list[LoadGroup], own_label: str) -> tuple[list[LoadShare], bool]:
     """The parts that may be shown, and whether something is held back.
 
     A group of fewer than FEWEST is joined with the other groups of others; where they are still too
@@ -234,7 +234,7 @@ def shares(groups: list[_Group], own_label: str) -> tuple[list[Part], bool]:
         return [], False
     held = any(g.participants < FEWEST for g in others)
     if held:
-        joined = _Group(
+        joined = LoadGroup(
             "+".join(g.key for g in others),
             sum(g.load for g in others),
             sum(g.variance for g in others),
@@ -245,7 +245,7 @@ def shares(groups: list[_Group], own_label: str) -> tuple[list[Part], bool]:
         if len(others) == 1 or joined.participants < FEWEST or completed:
             return [], True
         others = [joined]
-    own = [g for g in groups if g.key == "own"] or [_Group("own", 0.0, 0.0, 0, 0)]
+    own = [g for g in groups if g.key == "own"] or [LoadGroup("own", 0.0, 0.0, 0, 0)]
     labels = {
         "own": own_label,
         **{key: text[:1].upper() + text[1:] for key, text in _OTHERS.items()},
@@ -255,7 +255,7 @@ def shares(groups: list[_Group], own_label: str) -> tuple[list[Part], bool]:
     return sorted(_rounded(parts), key=lambda part: -part.share), held
 
 
-def _rounded(parts: list[Part]) -> list[Part]:
+def _rounded(parts: list[LoadShare]) -> list[LoadShare]:
     """Whole percents by the largest remainder, so that they add up; ranges rounded outwards."""
     down = [math.floor(part.share * 100.0 + 1e-9) for part in parts]
     order = sorted(range(len(parts)), key=lambda k: down[k] - parts[k].share * 100.0)
@@ -273,11 +273,11 @@ def _rounded(parts: list[Part]) -> list[Part]:
     return found
 
 
-def _part(group: _Group, label: str, total: float, variance: float) -> Part:
+def _part(group: LoadGroup, label: str, total: float, variance: float) -> LoadShare:
     share = group.load / total
     spread = (1.0 - share) ** 2 * group.variance + share**2 * (variance - group.variance)
     half = Z95 * math.sqrt(max(0.0, spread)) / total
-    return Part(
+    return LoadShare(
         label,
         share,
         max(0.0, share - half),
@@ -296,7 +296,7 @@ def _alone(d: Decision) -> str:
     return "The limit that fired is the app’s own: nobody else’s traffic counts against it."
 
 
-def _sentence(d: Decision, scope: str, parts: list[Part], groups: list[_Group]) -> str:
+def _sentence(d: Decision, scope: str, parts: list[LoadShare], groups: list[LoadGroup]) -> str:
     """The finding in one sentence."""
     lead = _alone(d) + " " if scope == "app" else ""
     if not groups:
@@ -312,5 +312,5 @@ def _sentence(d: Decision, scope: str, parts: list[Part], groups: list[_Group]) 
 
 def _when(d: Decision) -> str:
     """The cell, as minutes of the clock: "14:20 to 14:24 UTC"."""
-    since, until = window(d.at.timestamp())
+    since, until = find_cell(d.at.timestamp())
     return f"{utc(since):%H:%M} to {utc(until):%H:%M} UTC"

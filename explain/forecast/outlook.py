@@ -31,11 +31,11 @@ from decisions.counts.estimate import of_row, total
 from decisions.models import Decision
 from decisions.search import lookup
 from explain.comparison import effective_config
-from explain.recourse.text import pace as pace_text
+from explain.recourse.text import format_pace as pace_text
 
 HORIZON_MIN = 60.0
 LOOK_BACK_S = 900.0
-ROWS = 300
+MOST_ROWS = 300
 # Without a kept decision within this time nothing is said.
 FRESH_S = 300.0
 # Ranked decisions from which a trend of risk is believed, if its slope is twice its standard error.
@@ -43,7 +43,7 @@ TREND_ROWS = 8
 LATELY_S = 3_600.0
 # Refusals kept within that time from which more are expected; one may have been chance.
 LATELY_KEPT = 2
-LATELY_ROWS = 500
+MOST_LATELY_ROWS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +60,12 @@ class Outlook:
     """Requests a second it rests on."""
 
 
-def outlook(app: str, now: float) -> Outlook:
+def forecast_app(app: str, now: float) -> Outlook:
     """The forecast for an app at unix time `now`."""
     rows = list(
         lookup.within(
             Decision.objects.filter(app=app, feature_schema=SCHEMA), now - LOOK_BACK_S, now + 60.0
-        ).order_by("-id")[:ROWS]
+        ).order_by("-id")[:MOST_ROWS]
     )
     if not rows or now - rows[0].at.timestamp() > FRESH_S:
         return Outlook(
@@ -132,7 +132,7 @@ def _lately(app: str, now: float, pace: float) -> Outlook | None:
     rows = (
         lookup.within(refused, now - LATELY_S, now)
         .order_by("-id")
-        .values_list("inclusion_probability", "reason")[:LATELY_ROWS]
+        .values_list("inclusion_probability", "reason")[:MOST_LATELY_ROWS]
     )
     kept = list(rows)
     if len(kept) < LATELY_KEPT:
@@ -149,7 +149,7 @@ def _lately(app: str, now: float, pace: float) -> Outlook | None:
     return Outlook("some", sentence, f"Most often because {commonest}.", pace=pace)
 
 
-def pace_in(features: bytes) -> float:
+def read_pace(features: bytes) -> float:
     """Requests a second over the last minute, as the decider counted them, from a recorded feature
     vector.
     """
@@ -157,7 +157,7 @@ def pace_in(features: bytes) -> float:
 
 
 def _pace(row: Decision) -> float:
-    return pace_in(bytes(row.features))
+    return read_pace(bytes(row.features))
 
 
 def _signals(row: Decision) -> np.ndarray:
@@ -171,7 +171,7 @@ _Due = tuple[float, str, str]
 def _plan(row: Decision, config: Config, now: float) -> tuple[float, float, float]:
     """(refill, burst, quota) in force for the app: its tier's, stretched by an override."""
     tier = config.tiers[row.tier]
-    times = float(effective_config.rules_about(config, row.event(), now)[3])
+    times = float(effective_config.find_rules(config, row.event(), now)[3])
     return tier.rate * times, tier.burst * times, tier.quota_per_day
 
 

@@ -20,22 +20,22 @@ from decider.whatif.levers import DAY_S, WINDOWS_S, insisting
 Levels = NDArray[np.float64]
 
 WAITS_S = np.array([*range(1, 61), *range(65, 181, 5), *range(210, 601, 30)], np.float64)
-SIZES = np.array([2, 3, 4, 5, 8, 10, 15, 20, 30, 40, 50, 100], np.float64)
+BATCH_SIZES = np.array([2, 3, 4, 5, 8, 10, 15, 20, 30, 40, 50, 100], np.float64)
 # Six requests a minute: nobody is advised to be slower.
 SLOWEST = 0.1
 # Pairs that are one change said twice.
-ONE_THING = frozenset(
+OVERLAPPING = frozenset(
     {frozenset({"spread", "pace"}), frozenset({"pace", "day"}), frozenset({"spread", "day"})}
 )
 _NONE: Levels = np.empty(0)
 
 
-def in_order(names: Iterable[str]) -> list[str]:
+def order_levers(names: Iterable[str]) -> list[str]:
     """As levers are pulled together: how the app behaves first, then the wait."""
     return sorted(names, key=lambda name: name == "wait")
 
 
-def coarse(levels: Levels, most: int) -> Levels:
+def thin_out(levels: Levels, most: int) -> Levels:
     """At most so many of the levels, the first and the last among them."""
     if len(levels) <= most:
         return levels
@@ -43,7 +43,7 @@ def coarse(levels: Levels, most: int) -> Levels:
     return chosen
 
 
-def now(name: str, x: Levels, s: Levels) -> float:
+def find_level(name: str, x: Levels, s: Levels) -> float:
     """Where a lever stands in a record."""
     match name:
         case "spread" | "pace":
@@ -74,10 +74,10 @@ def _pace(x: Levels) -> float:
     return max([0.0 if math.isnan(paces[60.0]) else paces[60.0], *several])
 
 
-def of(name: str, x: Levels, s: Levels, batchable: bool, reason: int) -> Levels:
+def list_levels(name: str, x: Levels, s: Levels, batchable: bool, reason: int) -> Levels:
     """The levels to try for a record, smallest change first; none when the lever does not apply."""
     quota = reason == Reason.QUOTA_EXHAUSTED
-    here = now(name, x, s)
+    here = find_level(name, x, s)
     match name:
         case "wait":
             return np.array([math.ceil(s[S["quota_reset"]])], np.float64) if quota else WAITS_S
@@ -97,7 +97,7 @@ def of(name: str, x: Levels, s: Levels, batchable: bool, reason: int) -> Levels:
                 else _round_down(min(here, float(x[F["rate_60s"]]) * 1.1, _lasting(s)), SLOWEST)
             )
         case "batch":
-            return SIZES if batchable and s[S["batchable"]] > 0.0 else _NONE
+            return BATCH_SIZES if batchable and s[S["batchable"]] > 0.0 else _NONE
         case "retries" | "errors":
             return np.arange(math.ceil(here * 100.0) - 1, -1, -1) / 100.0 if here > 0.005 else _NONE
     return _round_down(here, 1.0, whole=True)
@@ -123,7 +123,7 @@ def _round_down(high: float, low: float, *, whole: bool = False) -> Levels:
     return found[found == np.floor(found)] if whole else found
 
 
-def effort(name: str, before: float, after: float) -> float:
+def measure_effort(name: str, before: float, after: float) -> float:
     """How large a change is. Unlike levers have no common unit; these weights put waiting a minute,
     halving the volume and fetching ten items in a call about level, and keep the volume's shape
     cheaper than the volume.

@@ -37,15 +37,15 @@ HORIZON_S = 180.0
 SWEEP_S = 7_200.0
 # Decisions of one run at most: what five seconds bring at a sampling budget of 400 a second, all of
 # it refusals.
-RUN = 2_000
+MOST_PER_RUN = 2_000
 # Age of the oldest waiting decision from which explaining is behind.
 LATE_S = 30.0
 RATE_S = 60.0
 # Rows of each run and model that LightGBM explains too.
-SAMPLE = 2
+LIGHTGBM_ROWS = 2
 
 
-class Row(NamedTuple):
+class PendingDecision(NamedTuple):
     """A stored decision that is to be explained, in the order in which it is read."""
 
     id: uuid.UUID
@@ -58,7 +58,7 @@ class Row(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class RunOutcome:
     """What one run did."""
 
     explained: int = 0
@@ -67,7 +67,7 @@ class Done:
     """Decisions whose model could not be used."""
 
 
-def wanted(since: float, now: float) -> QuerySet[Decision]:
+def select_waiting(since: float, now: float) -> QuerySet[Decision]:
     """Stored decisions since a moment that ought to have an explanation and have none, newest
     first.
     """
@@ -82,11 +82,13 @@ def wanted(since: float, now: float) -> QuerySet[Decision]:
     return chosen.filter(~Exists(explained)).order_by("-id")
 
 
-def run(since: float, now: float | None = None, most: int = RUN) -> Done:
+def explain_waiting(since: float, now: float | None = None, most: int = MOST_PER_RUN) -> RunOutcome:
     """Explains up to `most` decisions that wait for it, newest first. Safe to run twice at once."""
     now = time.time() if now is None else now
-    usable = wanted(since, now).exclude(model__in=_shelved())
-    return explain([Row(*row) for row in usable.values_list(*Row._fields)[:most]])
+    usable = select_waiting(since, now).exclude(model__in=_shelved())
+    return explain_rows(
+        [PendingDecision(*row) for row in usable.values_list(*PendingDecision._fields)[:most]]
+    )
 
 
 # Models that could not be used, and until when (monotonic) nobody tries again: their rows must not
@@ -102,27 +104,27 @@ def _shelved() -> list[str]:
     return list(_shelf)
 
 
-def one(decision: uuid.UUID) -> Done:
+def explain_decision(decision: uuid.UUID) -> RunOutcome:
     """Explains one decision that someone is looking at, if a model was asked about it."""
     row = lookup.find(decision)
     if row is None or row.raw_risk is None or row.feature_schema != SCHEMA:
-        return Done()
+        return RunOutcome()
     if Explanation.objects.filter(decision=row.id, at=row.at).exists():
-        return Done()
-    return explain([Row(row.id, row.at, row.model, row.features, row.raw_risk)])
+        return RunOutcome()
+    return explain_rows([PendingDecision(row.id, row.at, row.model, row.features, row.raw_risk)])
 
 
-def explain(rows: list[Row]) -> Done:
+def explain_rows(rows: list[PendingDecision]) -> RunOutcome:
     """Computes and stores explanations, model by model; a model that cannot be used costs only its
     own rows.
     """
-    by_model: dict[str, list[Row]] = defaultdict(list)
+    by_model: dict[str, list[PendingDecision]] = defaultdict(list)
     for row in rows:
         by_model[row.model].append(row)
     explained = mismatched = failed = 0
     for digest, some in by_model.items():
         try:
-            made = _made(digest, some)
+            made = _compute(digest, some)
         except ArtifactError as error:
             log.error("%d decisions cannot be explained: %s", len(some), error)
             failed += len(some)
@@ -130,19 +132,19 @@ def explain(rows: list[Row]) -> Done:
             continue
         Explanation.objects.bulk_create(made, ignore_conflicts=True)
         explained += len(made)
-        mismatched += _alarm(digest, made)
-    return Done(explained, mismatched, failed)
+        mismatched += _log_mismatches(digest, made)
+    return RunOutcome(explained, mismatched, failed)
 
 
-def _made(digest: str, rows: list[Row]) -> list[Explanation]:
+def _compute(digest: str, rows: list[PendingDecision]) -> list[Explanation]:
     matrix = np.frombuffer(b"".join(bytes(row.features) for row in rows), "<f4").reshape(
         -1, N_FEATURES
     )
-    found = shap_values.values(digest, matrix)
+    found = shap_values.compute_values(digest, matrix)
     errors = found.errors(np.array([row.raw_risk for row in rows]))
-    some = min(SAMPLE, len(rows))
+    some = min(LIGHTGBM_ROWS, len(rows))
     wrong = np.zeros(len(rows), bool)
-    wrong[:some] = shap_values.differing(digest, matrix[:some], found.part(some))
+    wrong[:some] = shap_values.find_differing(digest, matrix[:some], found.part(some))
     return [
         Explanation(
             decision=row.id,
@@ -165,7 +167,7 @@ def _made(digest: str, rows: list[Row]) -> list[Explanation]:
     ]
 
 
-def _alarm(digest: str, made: list[Explanation]) -> int:
+def _log_mismatches(digest: str, made: list[Explanation]) -> int:
     wrong = [e for e in made if e.mismatch]
     if wrong:
         worst = max(abs(e.sum_error) for e in wrong)
@@ -180,7 +182,7 @@ def _alarm(digest: str, made: list[Explanation]) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class BacklogProgress:
     """How explaining keeps up."""
 
     waiting: int
@@ -195,15 +197,17 @@ class Progress:
         return self.oldest_s > LATE_S
 
 
-def progress(now: float | None = None) -> Progress:
+def measure_progress(now: float | None = None) -> BacklogProgress:
     """Backlog, age and rate at this moment."""
     now = time.time() if now is None else now
     found = (
-        wanted(now - HORIZON_S, now).order_by().aggregate(count=Count("*"), oldest=Min("stored_at"))
+        select_waiting(now - HORIZON_S, now)
+        .order_by()
+        .aggregate(count=Count("*"), oldest=Min("stored_at"))
     )
     since = datetime.fromtimestamp(now - RATE_S, UTC)
     made = Explanation.objects.filter(
         at__gte=since - timedelta(seconds=HORIZON_S), computed_at__gte=since
     ).count()
     age = now - found["oldest"].timestamp() if found["oldest"] else 0.0
-    return Progress(found["count"], max(0.0, age), made / RATE_S)
+    return BacklogProgress(found["count"], max(0.0, age), made / RATE_S)

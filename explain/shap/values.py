@@ -27,7 +27,7 @@ TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
-class Values:
+class ShapValues:
     """SHAP values of n rows."""
 
     base: NDArray[np.float64]
@@ -40,29 +40,29 @@ class Values:
         sums: NDArray[np.float64] = self.base + self.contributions.sum(axis=1)
         return sums - raw
 
-    def part(self, count: int) -> Values:
+    def part(self, count: int) -> ShapValues:
         """The first `count` rows."""
-        return Values(self.base[:count], self.contributions[:count])
+        return ShapValues(self.base[:count], self.contributions[:count])
 
 
 @lru_cache(maxsize=4)
-def booster_of(digest: str) -> lgb.Booster:
+def load_booster(digest: str) -> lgb.Booster:
     """LightGBM's own form of an artifact's risk model. Raises ArtifactError.
 
     LightGBM ends the process on some broken texts, so it only sees one that our own parser and the
     golden vectors passed.
     """
     try:
-        return lgb.Booster(model_str=model_files.model(digest).artifact.risk_model)
+        return lgb.Booster(model_str=model_files.load_model(digest).artifact.risk_model)
     except lgb.basic.LightGBMError as error:
         raise ArtifactError(
             f"LightGBM does not take the risk model of {digest[:12]}: {error}"
         ) from error
 
 
-def explainer_of(digest: str) -> Explainer:
+def load_explainer(digest: str) -> Explainer:
     """What explains an artifact's risk model. Raises ArtifactError."""
-    model = model_files.model(digest)
+    model = model_files.load_model(digest)
     if model.explainer is None:
         raise ArtifactError(
             f"the risk model of {digest[:12]} cannot be explained: {model.unexplained}"
@@ -70,25 +70,25 @@ def explainer_of(digest: str) -> Explainer:
     return model.explainer
 
 
-def values(digest: str, rows: NDArray[np.float32]) -> Values:
+def compute_values(digest: str, rows: NDArray[np.float32]) -> ShapValues:
     """SHAP values of feature rows (n, N_FEATURES) under the risk model of an artifact. Raises
     ArtifactError.
     """
-    explainer = explainer_of(digest)
-    return Values(np.full(len(rows), explainer.base), explainer.values(rows))
+    explainer = load_explainer(digest)
+    return ShapValues(np.full(len(rows), explainer.base), explainer.values(rows))
 
 
-def lightgbm_values(digest: str, rows: NDArray[np.float32]) -> Values:
+def compute_with_lightgbm(digest: str, rows: NDArray[np.float32]) -> ShapValues:
     """The same by LightGBM's `pred_contrib`, at ten times the cost. Raises ArtifactError."""
-    found = np.asarray(booster_of(digest).predict(rows, pred_contrib=True, num_threads=1))
-    return Values(found[:, -1].copy(), found[:, :-1].copy())
+    found = np.asarray(load_booster(digest).predict(rows, pred_contrib=True, num_threads=1))
+    return ShapValues(found[:, -1].copy(), found[:, :-1].copy())
 
 
-def differing(digest: str, rows: NDArray[np.float32], found: Values) -> NDArray[np.bool_]:
+def find_differing(digest: str, rows: NDArray[np.float32], found: ShapValues) -> NDArray[np.bool_]:
     """(n,): whether `found` differs from LightGBM's values by more than TOLERANCE anywhere; NaN
     differs. Raises ArtifactError.
     """
-    theirs = lightgbm_values(digest, rows)
+    theirs = compute_with_lightgbm(digest, rows)
     apart = np.maximum(
         np.abs(found.contributions - theirs.contributions).max(axis=1),
         np.abs(found.base - theirs.base),
@@ -98,7 +98,7 @@ def differing(digest: str, rows: NDArray[np.float32], found: Values) -> NDArray[
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class Comparison:
     """How far apart three implementations of TreeSHAP, and sums and scores, were."""
 
     rows: int
@@ -110,17 +110,17 @@ class Check:
         return self.max_difference <= TOLERANCE and self.max_sum_error <= TOLERANCE
 
 
-def check(digest: str, most: int = 200) -> Check:
+def compare_implementations(digest: str, most: int = 200) -> Comparison:
     """Compares values with `pred_contrib` and `shap.TreeExplainer` on an artifact's golden vectors,
     and sums with their scores.
 
     Raises ArtifactError.
     """
-    golden = model_files.artifact(digest).golden
+    golden = model_files.load_artifact(digest).golden
     rows = np.frombuffer(golden.features, "<f4").reshape(-1, N_FEATURES)[:most]
-    ours = values(digest, rows)
-    theirs, base = _independent(digest, rows)
-    lightgbm = lightgbm_values(digest, rows)
+    ours = compute_values(digest, rows)
+    theirs, base = _compute_with_shap(digest, rows)
+    lightgbm = compute_with_lightgbm(digest, rows)
     difference = max(
         float(np.abs(ours.contributions - other).max())
         for other in (theirs, lightgbm.contributions)
@@ -130,12 +130,12 @@ def check(digest: str, most: int = 200) -> Check:
         float(np.abs(ours.base - base).max()),
         float(np.abs(ours.base - lightgbm.base).max()),
     )
-    return Check(
+    return Comparison(
         len(rows), difference, float(np.abs(ours.errors(np.array(golden.raw_risk[:most]))).max())
     )
 
 
-def _independent(digest: str, rows: NDArray[np.float32]) -> tuple[NDArray[np.float64], float]:
+def _compute_with_shap(digest: str, rows: NDArray[np.float32]) -> tuple[NDArray[np.float64], float]:
     """The same from shap's own walk over the trees: values (n, N_FEATURES) and base, log-odds.
 
     For a LightGBM model `TreeExplainer` hands the work back to `pred_contrib` and would agree with
@@ -143,7 +143,7 @@ def _independent(digest: str, rows: NDArray[np.float32]) -> tuple[NDArray[np.flo
     """
     import shap  # its import takes seconds, and only this check needs it
 
-    booster = booster_of(digest)
+    booster = load_booster(digest)
     explainer = shap.TreeExplainer(booster, feature_perturbation="tree_path_dependent")
     explainer.model.model_type = "internal"
     plain = rows.astype(np.float64)

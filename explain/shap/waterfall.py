@@ -20,11 +20,11 @@ from decisions.models import Decision
 from explain.models import Explanation
 
 # Features with a row of their own.
-SHOWN = 8
+SHOWN_FEATURES = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class WaterfallRow:
     """One feature's step. `before` and `after` are running sums, `effect` their difference, all
     rounded to shown places.
 
@@ -68,7 +68,7 @@ class Waterfall:
     """Rows that add up: base + effects + rest = score, to the last shown digit."""
 
     base: float
-    rows: tuple[Row, ...]
+    rows: tuple[WaterfallRow, ...]
     rest: float
     """Effect of all other features together."""
     rest_before: float
@@ -103,13 +103,13 @@ class Waterfall:
         return round(self.score - self.base, 2)
 
 
-def of_explanation(explanation: Explanation, d: Decision, artifact: Artifact) -> Waterfall:
+def build_from_explanation(explanation: Explanation, d: Decision, artifact: Artifact) -> Waterfall:
     """Return how the score of decision `d` adds up.
 
     `artifact` is the model that the decision was made with.
     """
     values = np.frombuffer(bytes(d.features), "<f4")
-    return build(
+    return build_waterfall(
         explanation.base,
         explanation.values,
         values,
@@ -118,7 +118,7 @@ def of_explanation(explanation: Explanation, d: Decision, artifact: Artifact) ->
     )
 
 
-def build(
+def build_waterfall(
     base: float,
     contributions: NDArray[np.float64],
     values: NDArray[np.float32],
@@ -132,8 +132,8 @@ def build(
     scale where it can.
     """
     order = np.argsort(-np.abs(contributions), kind="stable")
-    shown = [int(k) for k in order[:SHOWN] if contributions[k] > 0] + [
-        int(k) for k in order[:SHOWN] if contributions[k] < 0
+    shown = [int(k) for k in order[:SHOWN_FEATURES] if contributions[k] > 0] + [
+        int(k) for k in order[:SHOWN_FEATURES] if contributions[k] < 0
     ]
     others = contributions[np.setdiff1d(order, shown)]
     running = np.concatenate([[0.0], np.cumsum(contributions[shown]), [contributions.sum()]])
@@ -141,7 +141,7 @@ def build(
     start = float(_probability(np.array([base]), calibration)[0])
     risks = [round(start + float(step), 2) for step in running * points]
     rows = tuple(
-        Row(
+        WaterfallRow(
             FEATURES[k],
             float(values[k]),
             None if medians is None else medians[k],

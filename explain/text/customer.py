@@ -26,7 +26,7 @@ from decisions import reason_text
 from decisions.models import Decision, utc
 from explain.text import customer_catalogue as words
 from explain.text.customer_catalogue import Ask, Cause
-from explain.text.verdict import waits
+from explain.text.verdict import round_wait
 
 _NAME_MAX = 80
 # Times its allowance from which an app's own pace is named.
@@ -34,7 +34,7 @@ _OVER = 1.05
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class CustomerCase:
     """What a text may depend on. Everything after `at` may be unknown, as it is when all there is
     is a receipt.
     """
@@ -69,7 +69,7 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class CustomerTexts:
     """The three texts, plain and unescaped."""
 
     reply: str
@@ -80,11 +80,11 @@ class Said:
     version: int = words.VERSION
 
 
-def say(case: Case) -> Said:
+def write_texts(case: CustomerCase) -> CustomerTexts:
     """The texts of a case. Defined for every case."""
-    cause, action = cause_of(case), answered(case)
-    told = facts(case)
-    texts = words.WORDS[cause]
+    cause, action = find_cause(case), find_answer(case)
+    told = collect_facts(case)
+    texts = words.CAUSE_TEXTS[cause]
     why_so = texts.why_known if texts.why_known and _knows(cause, case) else texts.why
     now = words.BATCH_KNOWN if action == Action.BATCH and case.batch else words.NOW[action]
     parts = [
@@ -93,7 +93,7 @@ def say(case: Case) -> Said:
         words.REFERENCE,
     ]
     line = f"{texts.line}{words.LINE_END[action]}".format_map(told)
-    return Said(
+    return CustomerTexts(
         "\n\n".join(part.format_map(told) for part in parts), line, _api(case, action, line), cause
     )
 
@@ -103,17 +103,17 @@ def _advice(cause: Cause, action: Action) -> str:
     if action == Action.BATCH and cause in words.NOT_IN_BATCHES:
         return ""
     review = f" {words.REVIEW}" if action == Action.BLOCK and cause not in words.WITH_REVIEW else ""
-    return f"{words.WORDS[cause].advice}{review}"
+    return f"{words.CAUSE_TEXTS[cause].advice}{review}"
 
 
-def answered(case: Case) -> Action:
+def find_answer(case: CustomerCase) -> Action:
     """What the customer saw: in observe-only mode everything was admitted."""
     return Action.ADMIT if case.observed else case.action
 
 
-def cause_of(case: Case) -> Cause:
+def find_cause(case: CustomerCase) -> Cause:
     """What the customer is told it was."""
-    if answered(case) == Action.ADMIT:
+    if find_answer(case) == Action.ADMIT:
         return Cause.ACCEPTED
     found = (
         words.CAUSES.get((case.stage, case.reason))
@@ -128,7 +128,7 @@ def cause_of(case: Case) -> Cause:
     return words.SURROUNDED.get(case.reason) or (Cause.ALLOWANCE if case.spent else Cause.UNSAID)
 
 
-def facts(case: Case) -> dict[str, str]:
+def collect_facts(case: CustomerCase) -> dict[str, str]:
     """What a text is filled with: the fields of the catalogue and nothing else."""
     name = _plain(case.app_name)
     return {
@@ -137,7 +137,7 @@ def facts(case: Case) -> dict[str, str]:
             f"{case.at.astimezone(UTC):%H:%M:%S} UTC on {case.at.astimezone(UTC).day}"
             f" {case.at.astimezone(UTC):%B %Y}"
         ),
-        "status": str(HTTP_STATUS[answered(case)]),
+        "status": str(HTTP_STATUS[find_answer(case)]),
         "wait": str(case.wait_s),
         "wait_words": _spoken(case.wait_s),
         "rate": _figure(case.rate),
@@ -149,7 +149,7 @@ def facts(case: Case) -> dict[str, str]:
     }
 
 
-def _knows(cause: Cause, case: Case) -> bool:
+def _knows(cause: Cause, case: CustomerCase) -> bool:
     """Whether the figures are there that the fuller text of a cause names, and say what it says."""
     quota, rate, burst, pace = (
         _positive(v) for v in (case.quota, case.rate, case.burst, case.pace)
@@ -161,7 +161,7 @@ def _knows(cause: Cause, case: Case) -> bool:
     return rate > 0 and burst > 0 and case.spent
 
 
-def _api(case: Case, action: Action, line: str) -> str:
+def _api(case: CustomerCase, action: Action, line: str) -> str:
     """The body of the response, with the one line for its detail."""
     title = responses.WORDS[action].title if action in responses.WORDS else "Accepted"
     members: dict[str, object] = (
@@ -180,20 +180,20 @@ def _api(case: Case, action: Action, line: str) -> str:
     return json.dumps(members, indent=2, ensure_ascii=False)
 
 
-def of_decision(d: Decision, app_name: str = "", code: str = "") -> Case:
+def build_case(d: Decision, app_name: str = "", code: str = "") -> CustomerCase:
     """The case of a stored decision. `app_name` as registered, `code` as
     `decider.refusal.findings.told_code` chose it, both when known.
     """
     seen = reason_text.signals(d) or {}
     action = Action(d.action)
-    return Case(
+    return CustomerCase(
         action=action,
         stage=Stage(d.stage),
         reason=Reason(d.reason),
         reference=d.name,
         at=d.at,
         observed=d.observed,
-        wait_s=0 if action in (Action.ADMIT, Action.BLOCK) else max(1, waits(d.retry_after)),
+        wait_s=0 if action in (Action.ADMIT, Action.BLOCK) else max(1, round_wait(d.retry_after)),
         app_name=app_name,
         code=code,
         busy=seen.get("service_price", 0.0) > 0,
@@ -206,9 +206,9 @@ def of_decision(d: Decision, app_name: str = "", code: str = "") -> Case:
     )
 
 
-def of_receipt(r: Receipt) -> Case:
+def build_receipt_case(r: Receipt) -> CustomerCase:
     """The case of a receipt, which carries no app name and no figures."""
-    return Case(
+    return CustomerCase(
         action=r.action,
         stage=r.stage,
         reason=r.reason,

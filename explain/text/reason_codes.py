@@ -11,11 +11,11 @@ from decider.refusal.causes import CAUSES
 from decider.refusal.findings import MOST, Finding, findings
 from explain.shap.waterfall import Waterfall
 
-__all__ = ["MOST", "Reason", "clause", "leading", "ranked"]
+__all__ = ["MOST", "ReasonCode", "pick_leading", "rank_reasons", "write_clause"]
 
 
 @dataclass(frozen=True, slots=True)
-class Reason:
+class ReasonCode:
     """One adverse cause, told by the feature that weighs most in it."""
 
     code: str
@@ -44,7 +44,7 @@ class Reason:
         return "not known" if self.typical is None else format_value(self.feature, self.typical)
 
 
-def ranked(fall: Waterfall) -> list[Reason]:
+def rank_reasons(fall: Waterfall) -> list[ReasonCode]:
     """The strongest adverse causes of a waterfall, at most MOST, largest effect first.
 
     A cause that moves risk by less than can be shown is left out, unless it would leave nothing.
@@ -61,7 +61,7 @@ _BEHAVIOUR = frozenset({"request", "counters", "feedback"})
 _ENOUGH = 0.3
 
 
-def leading(found: list[Reason]) -> Reason:
+def pick_leading(found: list[ReasonCode]) -> ReasonCode:
     """The finding that a sentence opens with: the strongest one about behaviour, unless who the app
     is weighs far more.
     """
@@ -71,7 +71,7 @@ def leading(found: list[Reason]) -> Reason:
     return next(behaviour, found[0])
 
 
-def _reason(finding: Finding, fall: Waterfall) -> Reason:
+def _reason(finding: Finding, fall: Waterfall) -> ReasonCode:
     feature, value = finding.feature, fall.values[finding.lead]
     usual = None if fall.typical is None else fall.typical[finding.lead]
     shown, shown_usual = (
@@ -84,7 +84,7 @@ def _reason(finding: Finding, fall: Waterfall) -> Reason:
     if usual is None or shown == shown_usual:  # nothing to compare with, or nothing that differs
         sentence = sentence.split(". ")[0].rstrip(".") + "."
     others = tuple(FEATURES[k] for k in finding.members[1:])
-    return Reason(
+    return ReasonCode(
         finding.code,
         sentence,
         round(finding.weight * fall.points, 2),
@@ -95,7 +95,7 @@ def _reason(finding: Finding, fall: Waterfall) -> Reason:
     )
 
 
-def clause(reason: Reason) -> str:
+def write_clause(reason: ReasonCode) -> str:
     """A reason as it continues "because": its first sentence, and how many times the usual it
     was.
     """
@@ -115,7 +115,7 @@ def clause(reason: Reason) -> str:
 _WHAT = {"per_s": "what similar apps send", "cost_per_s": "what similar apps ask for"}
 
 
-def _times(reason: Reason) -> str:
+def _times(reason: ReasonCode) -> str:
     """How many times the usual, from 1.5 on, in words a person would say; empty where that would
     mislead.
     """

@@ -51,10 +51,10 @@ class ReceiptStory:
     tier: str
     pseudonym: str
     stored: bool
-    said: customer.Said
+    said: customer.CustomerTexts
 
 
-def tell(receipt: Receipt, app: str) -> ReceiptStory:
+def write_receipt_story(receipt: Receipt, app: str) -> ReceiptStory:
     """The story of a receipt; `app` is the id its pseudonym stands for, "" when that is not
     known.
     """
@@ -84,7 +84,7 @@ def tell(receipt: Receipt, app: str) -> ReceiptStory:
         tier=Tier(known.tier).word.capitalize() if known else "",
         pseudonym=receipt.app,
         stored=lookup.find(uuid.UUID(bytes=receipt.decision)) is not None,
-        said=customer.say(customer.of_receipt(receipt)),
+        said=customer.write_texts(customer.build_receipt_case(receipt)),
     )
 
 
