@@ -1,4 +1,4 @@
-"""What is known of why: SHAP values of decisions, and whether each model's values were checked."""
+"""Tables of explanations, checks of each model's SHAP values, and forecasts."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Forecast(models.Model):
     minute = models.BigIntegerField()
     """Unix minute of `made_at`."""
     state = models.TextField()
-    """soon, some or clear, as `forecast.Outlook` says it."""
+    """soon, some or clear, as `outlook.Outlook.state` has it."""
     pace = models.FloatField(default=0.0)
     """Requests a second it rests on."""
     minutes = models.FloatField(null=True)

@@ -32,7 +32,7 @@ TIER_LINES = {
 
 @dataclass(frozen=True, slots=True)
 class ConfigDifference:
-    """One line of a config document that differs."""
+    """One line that differs between two config documents."""
 
     text: str
     old: str
@@ -46,8 +46,8 @@ class ConfigDifference:
 
 
 def narrow_to_request(config: Config, event: Event, now: float) -> Config:
-    """The document with only those lists and overrides that concern the app and are in force, and
-    switches engaged.
+    """Return the document with only the engaged switches, and the lists and overrides in force at
+    `now` (unix seconds) that concern the event's app or tenant.
     """
     return structs.replace(
         config,
@@ -64,8 +64,8 @@ def _concerns(rule: Override | ListEntry, event: Event) -> bool:
 
 
 def find_rules(config: Config, event: Event, now: float) -> np.ndarray:
-    """float64 (4,): list verdict, compliance, override action, multiplier, as the engine would find
-    them by app and tenant.
+    """Return float64 (4,): list verdict, compliance, override action and multiplier, as the engine
+    finds them by app and tenant at `now` (unix seconds).
     """
     subjects, found = compile_subjects(config), np.array([0.0, 0.0, -1.0, 1.0])
     consult(subjects, APP, hash(event.app), now, found)
@@ -74,11 +74,11 @@ def find_rules(config: Config, event: Event, now: float) -> np.ndarray:
 
 
 def rewrite_record(event: Event, then: Config, config: Config, now: float) -> Event:
-    """The record with the signals that `config` decides put in: lists, overrides, quota, cost. What
-    was seen stays as seen.
+    """Return the record with the signals that `config` decides put in: lists, overrides, quota and
+    cost. What was observed stays.
 
-    A list verdict that the app and tenant do not account for came from the source address, which is
-    not stored: it stays.
+    A list verdict that app and tenant do not account for came from the source address, which is not
+    stored, so it stays too.
     """
     s = unpack(event.signals)
     before, after = find_rules(then, event, event.at), find_rules(config, event, now)
@@ -98,7 +98,9 @@ def rewrite_record(event: Event, then: Config, config: Config, now: float) -> Ev
 
 
 def find_endpoint(config: Config, event: Event) -> tuple[float, float] | None:
-    """(cost, batchable) of the request's endpoint; None when its service is gone."""
+    """Return (cost, batchable) of the request's endpoint, or None when the config no longer has its
+    service.
+    """
     service = next((s for s in config.services if s.name == event.service), None)
     if service is None:
         return None
@@ -110,7 +112,9 @@ def find_endpoint(config: Config, event: Event) -> tuple[float, float] | None:
 
 
 def list_differences(old: Config, new: Config, event: Event) -> list[ConfigDifference]:
-    """The lines that differ and bear on the request; both documents as `at` leaves them."""
+    """Return the differences that bear on the request, between two documents from
+    `narrow_to_request`.
+    """
     return [
         *_tier(old, new, event.tier),
         *_weights(old, new),
@@ -168,8 +172,8 @@ def _put_weight(field: str, place: int, value: float) -> Callable[[Config], Conf
 
 
 def _service(old: Config, new: Config, event: Event) -> list[ConfigDifference]:
-    """The endpoint's cost and batch form, and figures of the service, which act through the price
-    that was seen.
+    """Return differences of the endpoint's cost and batch form, and of the service's figures. The
+    latter act through the price that was recorded.
     """
     found = []
     one, two = (next((s for s in c.services if s.name == event.service), None) for c in (old, new))

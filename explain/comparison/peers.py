@@ -19,11 +19,13 @@ from decisions.models import Decision
 from decisions.search import lookup
 from explain.comparison.shared_load import FEWEST
 
+# Chosen: behaviour of the same hour, so that the time of day does not separate peers.
 LOOK_BACK_S = 3_600.0
 # App, features, inclusion probability and time of one kept request.
 _PeerRow = tuple[str, bytes | memoryview, float, datetime]
 # Kept requests read at most, newest first.
 MOST_ROWS = 4_000
+# Chosen: as many as USUAL_FEATURES, so that the panel keeps its size.
 SHOWN_FEATURES = 4
 # Shown where the decision has no reasons of its own.
 USUAL_FEATURES = ("rate_10s", "burst_ratio", "client_error_share_60s", "retry_share_60s")
@@ -59,7 +61,9 @@ class Peers:
 
 
 def compare_with_peers(d: Decision, names: tuple[str, ...] = ()) -> Peers:
-    """The app of a decision among its peers, in the features named (by default the usual ones)."""
+    """Return how the app of a decision compares with its peers in the named features; without
+    names, in USUAL_FEATURES.
+    """
     at = d.at.timestamp()
     found = lookup.within(
         Decision.objects.filter(tier=d.tier, service=d.service, feature_schema=SCHEMA),
@@ -85,8 +89,8 @@ def compare_with_peers(d: Decision, names: tuple[str, ...] = ()) -> Peers:
 
 
 def _average_by_app(rows: list[_PeerRow]) -> np.ndarray:
-    """float64 (apps, N_FEATURES): each app's weighted mean of what is known, feature by feature;
-    NaN where nothing is.
+    """Return float64 (apps, N_FEATURES): each app's weighted mean of the known values, NaN where
+    none is known.
     """
     values = (
         np.frombuffer(b"".join(bytes(row[1]) for row in rows), "<f4")
@@ -101,8 +105,8 @@ def _average_by_app(rows: list[_PeerRow]) -> np.ndarray:
 
 
 def _average_known(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """float64 (columns,): weighted mean of each column's values that are no NaN; NaN in a column
-    without any.
+    """Return float64 (columns,): the weighted mean of each column without its NaNs; NaN for a
+    column of NaNs.
     """
     weight = np.where(np.isnan(values), 0.0, weights[:, None])
     total = weight.sum(axis=0)
@@ -116,7 +120,9 @@ def _average_known(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def _compare(feature: Feature, own: float, peers: np.ndarray) -> PeerComparison | None:
-    """One row; None where the app's value or the peers' are unknown or do not differ at all."""
+    """Return the comparison of one feature, or None where the app's value or the peers' is unknown,
+    or none of them differ.
+    """
     peers = peers[~np.isnan(peers)]
     if own != own or len(peers) < FEWEST:
         return None
@@ -141,7 +147,7 @@ def _compare(feature: Feature, own: float, peers: np.ndarray) -> PeerComparison 
 
 
 def _scale(values: np.ndarray) -> np.ndarray:
-    """Log scale that has room for zero."""
+    """Return the values on a log scale that has room for zero."""
     return np.asarray(np.log10(np.maximum(values, 0.0) + 0.01), np.float64)
 
 

@@ -1,5 +1,5 @@
-"""Three worlds: the request as it was decided then, as the config in force now decides it, and as
-another model would.
+"""Scenarios: the request as it was decided then, as the config in force now decides it, as another
+model would, and by the fallback limiter alone.
 
 A difference is traced by experiment, never by reading: each changed line is put alone into the
 document of then and the record decided again, until the answer of now comes out.
@@ -33,6 +33,7 @@ from rollouts.models import ModelVersion
 
 # A model scores for one thread at a time.
 scoring = threading.Lock()
+# Config differences named at most. Chosen: the sentence has to stay readable.
 SHOWN_LINES = 4
 
 
@@ -49,7 +50,7 @@ class Scenario:
     Empty when it does not.
     """
     level: str = ""
-    """State of the replay: ok, warn, bad or off; empty for the other worlds."""
+    """State of the replay: ok, warn, bad or off; empty for the other scenarios."""
     word: str = ""
     risk: float | None = None
 
@@ -64,7 +65,7 @@ class Replay:
 
 
 def find_model(digest: str) -> Model | None:
-    """A model ready to score; None when it is not here or may not be used."""
+    """Return a model ready to score, or None when its artifact is missing or invalid."""
     try:
         return model_files.load_model(digest) if digest else None
     except ArtifactError:
@@ -72,14 +73,16 @@ def find_model(digest: str) -> Model | None:
 
 
 def model_name(digest: str) -> str:
-    """The name people know a model by; the digest's beginning when it is not here."""
+    """Return the name and version of a model, or the start of its digest when the registry does not
+    have it.
+    """
     row = ModelVersion.objects.filter(digest=digest).first()
     return str(row) if row else digest[:8] or "no model"
 
 
 def replay_record(d: Decision, event: Event, config: Config | None) -> Replay:
-    """Decides the record again with its own config and model, and says whether the answer is the
-    same to the bit.
+    """Decide the record again with its own config and model, and say whether the answer is
+    identical to the bit.
     """
     if config is None:
         return Replay("off", "Not replayed", f"config {d.config_version} is not kept here")
@@ -127,8 +130,8 @@ _Step = tuple[str, Callable[[_Setting], _Setting]]
 
 
 def decide_scenarios(d: Decision) -> list[Scenario]:
-    """The worlds of a stored decision: then, now, another model where there is one, and the
-    fallback limiter alone.
+    """Return the scenarios of a stored decision: then, now, by the challenger where there is one,
+    and by the fallback limiter alone.
     """
     event, then = d.event(), documents.config(d.config_version)
     first = _then(d, event, then)
@@ -176,9 +179,7 @@ def _ml_state(config: Config, now: float) -> MlState:
 
 
 def _decide(event: Event, then: Config | None, setting: _Setting) -> Again:
-    """The record under a setting. Raises ReplayError, also when the model is not here to score
-    with.
-    """
+    """Decide the record under a setting. Raises ReplayError, also when the model is missing."""
     model = find_model(setting.digest) if setting.ml_state == MlState.LIVE else None
     if setting.ml_state == MlState.LIVE and model is None:
         raise ReplayError("the model is not here to score with")
@@ -215,8 +216,8 @@ def _untouched(changed: list[ConfigDifference]) -> str:
 def _trace_cause(
     event: Event, then: Config | None, now: _Setting, answer: Again, model_word: str = "Live model"
 ) -> tuple[str, ...]:
-    """Which change brings the answer under `now` about: the first that does so alone, else all up
-    to the one that tips it.
+    """Return which change leads to the answer under `now`: the first that does so alone, else all
+    changes up to the one that tips it.
     """
     if then is None:
         return (
@@ -245,8 +246,8 @@ def _trace_cause(
 
 
 def _steps(event: Event, base: _Setting, now: _Setting, model_word: str) -> list[_Step]:
-    """Each change from then to now, in words and as a step from one setting to the next.
-    `model_word`: what its model is called.
+    """Return each change from then to now, in words and as a function from one setting to the next.
+    `model_word` is what its text calls the model.
     """
     steps: list[_Step] = []
     if base.ml_state != now.ml_state:
@@ -279,8 +280,8 @@ def _try(event: Event, then: Config, setting: _Setting) -> Again | None:
 
 
 def _name_feature(event: Event, one: str, two: str) -> tuple[str, ...]:
-    """The feature that two models see most differently in this request, in risk evidence; empty
-    when it is one model.
+    """Return the feature whose SHAP values differ most between two models for this request, in
+    words; empty when both are one model.
     """
     if not one or not two or one == two:
         return ()
@@ -307,7 +308,9 @@ def _name_feature(event: Event, one: str, two: str) -> tuple[str, ...]:
 def _other_model(
     d: Decision, event: Event, then: Config | None, setting: _Setting
 ) -> list[Scenario]:
-    """As the challenger would decide under the config of now; empty when there is none."""
+    """Return what the challenger decides under the config of now; empty when there is no
+    challenger.
+    """
     found = _challenger(setting.digest)
     if found is None:
         return []
@@ -322,7 +325,7 @@ def _other_model(
 
 
 def _challenger(live: str) -> ModelVersion | None:
-    """The model version registered last that neither is live nor was; None when there is none."""
+    """Return the model version registered last that is and was not live, or None."""
     rows = ModelVersion.objects.filter(state="registered")
     return rows.exclude(digest=live).order_by("-registered_at").first()
 

@@ -42,12 +42,13 @@ CELL_S = 240.0
 LATE_S = 15.0
 # Participants below which a group is not shown.
 FEWEST = 5
+# The normal quantile of a two-sided 95% interval, which the panel names.
 Z95 = 1.96
 
 
 @dataclass(frozen=True, slots=True)
 class LoadShare:
-    """One group's part of the load."""
+    """One group's share of the load."""
 
     label: str
     share: float
@@ -140,7 +141,7 @@ _OTHERS = {
 
 
 def find_scope(d: Decision) -> str:
-    """Whose limit fired: the app's own, its tenant's share, or the whole service's."""
+    """Return whose limit fired: "app" (its own), "tenant" (its share) or "service"."""
     if d.reason == Reason.TENANT_OVER_SHARE:
         return "tenant"
     seen = reason_text.signals(d)
@@ -155,13 +156,15 @@ def find_scope(d: Decision) -> str:
 
 
 def find_cell(at: float) -> tuple[float, float]:
-    """The cell of the grid that a moment falls in, unix seconds, its end exclusive."""
+    """Return the grid cell that a moment falls in: start and exclusive end, unix seconds."""
     since = math.floor(at / CELL_S) * CELL_S
     return since, since + CELL_S
 
 
 def estimate_shared_load(d: Decision, now: float | None = None) -> SharedLoad:
-    """The shared cause of one stored decision; `now` in unix seconds, by default the present."""
+    """Return who loaded the limit that refused one stored decision. `now` is in unix seconds, the
+    present by default.
+    """
     scope = find_scope(d)
     if scope == "app" and not d.token_digest:
         return SharedLoad(_limit(d, scope), _alone(d), (), 0, False)
@@ -221,12 +224,12 @@ def _groups(d: Decision, scope: str, config: Config | None) -> list[LoadGroup]:
 
 
 def compute_shares(groups: list[LoadGroup], own_label: str) -> tuple[list[LoadShare], bool]:
-    """The parts that may be shown, and whether something is held back.
+    """Return the shares that may be shown, largest first, and whether something is held back.
 
-    A group of fewer than FEWEST is joined with the other groups of others; where they are still too
-    few, nothing is shown at all, because the app's own share would tell theirs. Nor is it where
-    other tenants alone are too few: the panel of the tenant's share shows what its apps loaded, and
-    the app's share of both would tell the rest.
+    A group of fewer than FEWEST is joined with the other groups. If they are still too few, nothing
+    is shown, because the app's own share would reveal theirs. Nothing is shown either if only the
+    other tenants are too few: the panel of the tenant's share shows the load of its apps, and
+    subtraction would reveal the rest.
     """
     total = sum(g.load for g in groups)
     others = [g for g in groups if g.key != "own"]
@@ -256,7 +259,9 @@ def compute_shares(groups: list[LoadGroup], own_label: str) -> tuple[list[LoadSh
 
 
 def _rounded(parts: list[LoadShare]) -> list[LoadShare]:
-    """Whole percents by the largest remainder, so that they add up; ranges rounded outwards."""
+    """Round to whole percents by the largest remainder, so that they add up to 100; round ranges
+    outwards.
+    """
     down = [math.floor(part.share * 100.0 + 1e-9) for part in parts]
     order = sorted(range(len(parts)), key=lambda k: down[k] - parts[k].share * 100.0)
     up = set(order[: max(0, 100 - sum(down))])
@@ -297,7 +302,7 @@ def _alone(d: Decision) -> str:
 
 
 def _sentence(d: Decision, scope: str, parts: list[LoadShare], groups: list[LoadGroup]) -> str:
-    """The finding in one sentence."""
+    """Return the finding in one sentence."""
     lead = _alone(d) + " " if scope == "app" else ""
     if not groups:
         return f"{lead}No admitted request of {_when(d)} was kept, so who loaded it cannot be said."
@@ -311,6 +316,6 @@ def _sentence(d: Decision, scope: str, parts: list[LoadShare], groups: list[Load
 
 
 def _when(d: Decision) -> str:
-    """The cell, as minutes of the clock: "14:20 to 14:24 UTC"."""
+    """Return the cell's times as in "14:20 to 14:24 UTC"."""
     since, until = find_cell(d.at.timestamp())
     return f"{utc(since):%H:%M} to {utc(until):%H:%M} UTC"

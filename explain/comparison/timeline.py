@@ -14,15 +14,17 @@ from decisions.counts.estimate import of_row, total
 from decisions.models import Decision
 from decisions.search import lookup
 
+# Seconds looked at on either side. Chosen: the module's subject is the minutes around a decision.
 SIDE_S = 120.0
 # Kept decisions read at most on either side.
 MOST_ROWS = 400
+# A bound above the five kinds of event, so that a new kind cannot make the list long.
 SHOWN_EVENTS = 7
 
 
 @dataclass(frozen=True, slots=True)
 class TimelineEvent:
-    """One line."""
+    """One event of an app near a decision."""
 
     at: datetime
     text: str
@@ -56,7 +58,9 @@ class _Kept(NamedTuple):
 
 
 def build_timeline(d: Decision, http: str) -> tuple[TimelineEvent, ...]:
-    """The lines around a decision, oldest first; `http` is what its client got."""
+    """Return the events around a decision, oldest first, at most SHOWN_EVENTS. `http` says what its
+    client received.
+    """
     at = d.at.timestamp()
     near = lookup.within(Decision.objects.filter(app=d.app), at - SIDE_S, at + SIDE_S).values_list(
         *_Kept._fields
@@ -88,7 +92,7 @@ def _first_refusal(before: list[_Kept]) -> TimelineEvent | None:
 
 
 def _ran_empty(d: Decision, before: list[_Kept]) -> TimelineEvent | None:
-    """The first kept decision from which on the burst bucket stayed without a whole token."""
+    """Return the first kept decision after which the bucket never held a whole token again."""
     here = _Kept(
         d.id, d.at, d.action, d.method, d.endpoint, d.inclusion_probability, bytes(d.signals)
     )
@@ -105,7 +109,7 @@ def _ran_empty(d: Decision, before: list[_Kept]) -> TimelineEvent | None:
 
 
 def _next_answer(d: Decision, after: list[_Kept]) -> TimelineEvent | None:
-    """The next kept request to the same endpoint that had another answer."""
+    """Return the next kept request to the same endpoint that was answered the other way."""
     asked = (
         r
         for r in after
@@ -123,7 +127,9 @@ def _next_answer(d: Decision, after: list[_Kept]) -> TimelineEvent | None:
 
 
 def _last_refusal(d: Decision, after: list[_Kept]) -> TimelineEvent | None:
-    """The last refusal of the stretch, and how many there were after this one, estimated."""
+    """Return the last kept refusal nearby, with the estimated number of refusals after this
+    decision.
+    """
     refused = [r for r in after if r.action != Action.ADMIT]
     if not refused or d.action == Action.ADMIT:
         return None

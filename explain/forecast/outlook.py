@@ -33,16 +33,21 @@ from decisions.search import lookup
 from explain.comparison import effective_config
 from explain.recourse.text import format_pace as pace_text
 
+# Minutes ahead: the page promises the next hour.
 HORIZON_MIN = 60.0
+# Chosen: only what is recent says what comes next.
 LOOK_BACK_S = 900.0
+# Bounds what one forecast reads for a busy app.
 MOST_ROWS = 300
 # Without a kept decision within this time nothing is said.
 FRESH_S = 300.0
 # Ranked decisions from which a trend of risk is believed, if its slope is twice its standard error.
 TREND_ROWS = 8
+# As long as the horizon: the last hour is the estimate of the next.
 LATELY_S = 3_600.0
 # Refusals kept within that time from which more are expected; one may have been chance.
 LATELY_KEPT = 2
+# Bounds the read, as an app may be refused all the time.
 MOST_LATELY_ROWS = 500
 
 
@@ -61,7 +66,7 @@ class Outlook:
 
 
 def forecast_app(app: str, now: float) -> Outlook:
-    """The forecast for an app at unix time `now`."""
+    """Return the forecast for an app at unix time `now`."""
     rows = list(
         lookup.within(
             Decision.objects.filter(app=app, feature_schema=SCHEMA), now - LOOK_BACK_S, now + 60.0
@@ -127,7 +132,9 @@ def _being_refused(rows: list[Decision]) -> bool:
 
 
 def _lately(app: str, now: float, pace: float) -> Outlook | None:
-    """More of what the last hour held; None where it held no refusals to speak of."""
+    """Return the forecast "some" from the refusals of the last hour, or None when fewer than
+    LATELY_KEPT were kept.
+    """
     refused = Decision.objects.filter(app=app, observed=False).exclude(action=int(Action.ADMIT))
     rows = (
         lookup.within(refused, now - LATELY_S, now)
@@ -150,8 +157,8 @@ def _lately(app: str, now: float, pace: float) -> Outlook | None:
 
 
 def read_pace(features: bytes) -> float:
-    """Requests a second over the last minute, as the decider counted them, from a recorded feature
-    vector.
+    """Return requests a second over the last minute, as the decider counted them, from a recorded
+    feature vector.
     """
     return float(np.frombuffer(features, "<f4")[INDEX["rate_60s"]])
 
@@ -169,14 +176,16 @@ _Due = tuple[float, str, str]
 
 
 def _plan(row: Decision, config: Config, now: float) -> tuple[float, float, float]:
-    """(refill, burst, quota) in force for the app: its tier's, stretched by an override."""
+    """Return (refill a second, burst, quota a day) in force for the app: its tier's, with refill
+    and burst multiplied by any override.
+    """
     tier = config.tiers[row.tier]
     times = float(effective_config.find_rules(config, row.event(), now)[3])
     return tier.rate * times, tier.burst * times, tier.quota_per_day
 
 
 def _bucket(rows: list[Decision], config: Config, now: float) -> _Due | None:
-    """When the bucket, and with ML live the headroom below it, is used up."""
+    """Return when the bucket is used up, and with ML live also the headroom below it."""
     row, pace = rows[0], _pace(rows[0])
     rate, burst, _ = _plan(row, config, now)
     if pace <= rate * 1.01:
@@ -197,7 +206,7 @@ def _bucket(rows: list[Decision], config: Config, now: float) -> _Due | None:
 
 
 def _quota(row: Decision, config: Config, now: float) -> _Due | None:
-    """When today's quota is used up, if that is before it starts anew."""
+    """Return when today's quota is used up, or None when it resets first."""
     pace, seen = _pace(row), _signals(row)
     quota = _plan(row, config, now)[2]
     age = max(0.0, now - row.at.timestamp())
@@ -213,8 +222,8 @@ def _quota(row: Decision, config: Config, now: float) -> _Due | None:
 
 
 def _left_today(row: Decision, quota: float, config: Config) -> float:
-    """Requests of today's quota: all that its decider has not counted while more may be leased,
-    else what that decider holds.
+    """Return the requests left of today's quota: all that its decider has not counted while more
+    may be leased, else what that decider holds.
     """
     seen = _signals(row)
     held = float(seen[S["quota_left"]]) + (quota - float(seen[S["quota_limit"]])) / max(
@@ -229,7 +238,7 @@ def _left_today(row: Decision, quota: float, config: Config) -> float:
 
 
 def _risk(rows: list[Decision]) -> _Due | None:
-    """When its risk, going on as it rose, reaches the point at which its action changes."""
+    """Return when its risk, rising as it did, reaches the point at which its action changes."""
     ranked = [row for row in rows if row.risk is not None]
     if len(ranked) < TREND_ROWS or ranked[0].action != Action.ADMIT:
         return None
@@ -241,7 +250,9 @@ def _risk(rows: list[Decision]) -> _Due | None:
 
 
 def _trend(ranked: list[Decision]) -> tuple[float, float]:
-    """(risk a minute, risk now) by weighted least squares; a slope of 0 where it may be chance."""
+    """Return (risk a minute, risk now) by weighted least squares. The slope is 0 unless it is over
+    twice its standard error.
+    """
     t = np.array([(row.at - ranked[0].at).total_seconds() / 60.0 for row in ranked])
     y, w = np.array([row.risk for row in ranked], float), np.array([row.weight for row in ranked])
     mean_t, mean_y = np.average(t, weights=w), np.average(y, weights=w)

@@ -49,14 +49,18 @@ from explain.models import STATES, Forecast
 SLACK_MIN = 2.0
 # Below this share of the pace it was said of, a forecast of "soon" is not what happened.
 SLOWED_SHARE = 0.8
+# A week holds every hour and weekday once. Named in the sentences.
 RECORD_DAYS = 7
 # Settled forecasts of a kind: of one app, from which its own are shown instead of those of all
 # apps; and from which a share and its interval are said instead of plain numbers.
 ENOUGH_SETTLED = 10
 # Refusals that an app which is being refused meets at least.
 LEAST_REFUSALS = 10
+# A forecast without a kept refusal gets a verdict only if one miss in twenty explains it at most.
 SURE_SHARE = 0.95
+# Longer than RECORD_DAYS, which is all the record reads. Chosen.
 KEEP_DAYS = 30
+# Bounds what settling one forecast reads for a busy app.
 PACE_ROWS = 2_000
 _WORDS = {
     "soon": ("Refused soon", "came true"),
@@ -67,8 +71,8 @@ _WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class StateRecord:
-    """How often forecasts of one kind were right, one of each app and hour: the next ones look at
-    much of the same.
+    """How often forecasts of one state were right. Only the first forecast of each app and hour
+    counts, because later ones look at much the same future.
     """
 
     state: str
@@ -139,8 +143,8 @@ def _off(minutes: float) -> str:
 
 
 def store_forecast(app: str, found: Outlook, now: float) -> Forecast | None:
-    """Keeps a forecast, once a minute and app; None for what says nothing about the future, and
-    when it is there already.
+    """Store a forecast, at most one for each app and minute. Return None when it says nothing about
+    the future or is already stored.
     """
     if found.state not in STATES:
         return None
@@ -159,12 +163,12 @@ def store_forecast(app: str, found: Outlook, now: float) -> Forecast | None:
 
 
 def _latest_minute(minutes: float) -> float:
-    """The last minute at which a refusal still proves a forecast right."""
+    """Return the last minute at which a refusal still proves a forecast right."""
     return max(minutes + SLACK_MIN, 1.5 * minutes)
 
 
 def was_right(state: str, minutes: float | None, refused_after: float | None) -> bool:
-    """Whether a forecast was right; both in minutes, None for not at all."""
+    """Return whether a forecast was right. Both times are in minutes; None means no refusal."""
     if state != "soon" or minutes is None:
         return (refused_after is None) == (state == "clear")
     return refused_after is not None and min(
@@ -173,8 +177,8 @@ def was_right(state: str, minutes: float | None, refused_after: float | None) ->
 
 
 def settle_due(now: float, most: int = 500) -> int:
-    """Fills in what happened, for forecasts that came due. Returns how many. Safe to run twice at
-    once.
+    """Record what happened for up to `most` forecasts that are due, and return how many. Two runs
+    at once are safe.
     """
     due = Forecast.objects.filter(settled_at__isnull=True, due_at__lt=utc(now)).order_by("due_at")[
         :most
@@ -208,8 +212,8 @@ def _settle(row: Forecast, now: float) -> int:
 
 
 def _slowed(row: Forecast) -> bool:
-    """Whether, before the time that was said, the app kept less than SLOWED of the pace it was said
-    of, by its kept decisions.
+    """Return whether the app's kept decisions before the forecast time average less than
+    SLOWED_SHARE of the pace the forecast rests on.
     """
     if row.minutes is None:
         return False
@@ -228,17 +232,17 @@ def _slowed(row: Forecast) -> bool:
 
 
 def would_show(chance: float) -> bool:
-    """Whether one of LEAST refusals would have been kept for sure enough, each with probability
-    `chance`.
+    """Return whether at least one of LEAST_REFUSALS refusals would have been kept with probability
+    SURE_SHARE, if each is kept with probability `chance`.
     """
     return 1.0 - (1.0 - min(1.0, chance)) ** LEAST_REFUSALS >= SURE_SHARE
 
 
 def estimate_chance_kept(app: str, since: float, until: float, now: float) -> float:
-    """Probability with which a refusal of an app was kept between two moments.
+    """Return the probability with which a refusal of an app was kept between two unix times.
 
-    By all refusals of its tier then, from the counts kept ready: kept over what they stand for.
-    Where its tier had none, what the newest config says, which holds while the sampling budget
+    It is the kept refusals of the app's tier over what they stand for, from the rollups. If the
+    tier had none, the newest config's sampling rate is used, which holds while the sampling budget
     does.
     """
     newest = lookup.within(Decision.objects.filter(app=app), since - LOOK_BACK_S, until).order_by(
@@ -264,8 +268,8 @@ def estimate_chance_kept(app: str, since: float, until: float, now: float) -> fl
 
 
 def summarise_record(app: str, now: float) -> TrackRecord:
-    """How often forecasts of the last days were right, by kind: the app's own when there are
-    enough, else those of all apps.
+    """Return how often forecasts of the last days were right, by state: the app's own when there
+    are enough, else those of all apps.
     """
     due = Forecast.objects.filter(
         settled_at__isnull=False, made_at__gte=utc(now) - timedelta(days=RECORD_DAYS)
@@ -302,8 +306,8 @@ def _kind(state: str, rows: QuerySet[Forecast], app: str) -> StateRecord:
 
 
 def forecast_busiest(now: float, most: int = 20) -> int:
-    """Forecasts the apps with the most requests of the last minutes, so that the record is not only
-    about apps someone opened.
+    """Store forecasts for the `most` busiest apps of the last minutes and return how many. Without
+    it, the record would cover only apps that someone opened.
     """
     rows = lookup.within(Decision.objects.all(), now - FRESH_S)
     return sum(
@@ -313,5 +317,5 @@ def forecast_busiest(now: float, most: int = 20) -> int:
 
 
 def delete_old(days: int = KEEP_DAYS) -> int:
-    """Drops forecasts older than so many days. Returns how many."""
+    """Delete forecasts older than `days` and return how many."""
     return Forecast.objects.filter(made_at__lt=timezone.now() - timedelta(days=days)).delete()[0]

@@ -31,12 +31,12 @@ _NONE: Levels = np.empty(0)
 
 
 def order_levers(names: Iterable[str]) -> list[str]:
-    """As levers are pulled together: how the app behaves first, then the wait."""
+    """Return levers in the order they are pulled together: behaviour first, then the wait."""
     return sorted(names, key=lambda name: name == "wait")
 
 
 def thin_out(levels: Levels, most: int) -> Levels:
-    """At most so many of the levels, the first and the last among them."""
+    """Return at most `most` of the levels, including the first and the last."""
     if len(levels) <= most:
         return levels
     chosen: Levels = levels[np.unique(np.linspace(0, len(levels) - 1, most).astype(int))]
@@ -44,7 +44,7 @@ def thin_out(levels: Levels, most: int) -> Levels:
 
 
 def find_level(name: str, x: Levels, s: Levels) -> float:
-    """Where a lever stands in a record."""
+    """Return the current level of a lever in a record, in the lever's own unit."""
     match name:
         case "spread" | "pace":
             return _pace(x)
@@ -66,8 +66,8 @@ def find_level(name: str, x: Levels, s: Levels) -> float:
 
 
 def _pace(x: Levels) -> float:
-    """The fastest pace of the last second, ten and minute; a window that holds the request alone
-    says nothing about it.
+    """Return the fastest pace of the last second, ten seconds and minute, requests/s. A window that
+    holds only this request is ignored.
     """
     paces = {window: float(x[F[name]]) for name, window in WINDOWS_S.items() if name != "rate_600s"}
     several = (pace for window, pace in paces.items() if pace * window > 1.5)
@@ -75,7 +75,9 @@ def _pace(x: Levels) -> float:
 
 
 def list_levels(name: str, x: Levels, s: Levels, batchable: bool, reason: int) -> Levels:
-    """The levels to try for a record, smallest change first; none when the lever does not apply."""
+    """Return the levels to try for a record, smallest change first; empty when the lever does not
+    apply.
+    """
     quota = reason == Reason.QUOTA_EXHAUSTED
     here = find_level(name, x, s)
     match name:
@@ -104,14 +106,14 @@ def list_levels(name: str, x: Levels, s: Levels, batchable: bool, reason: int) -
 
 
 def _lasting(s: Levels) -> float:
-    """The pace that a spent bucket sustains: a little less than too much would only be refused a
-    little later.
+    """Return the pace that a spent bucket sustains, requests/s; infinite for a bucket with tokens.
+    A smaller cut would only delay the refusal a little.
     """
     return float(s[S["bucket_rate"]]) * 1.02 if s[S["tokens"]] < 1.0 else math.inf
 
 
 def _round_down(high: float, low: float, *, whole: bool = False) -> Levels:
-    """Figures of two digits below `high` down to `low`, falling."""
+    """Return figures of two digits below `high` down to `low`, falling."""
     if not (math.isfinite(high) and math.isfinite(low) and high > max(low, 0.0)):
         return _NONE
     low = max(low, 1e-3)
@@ -124,9 +126,11 @@ def _round_down(high: float, low: float, *, whole: bool = False) -> Levels:
 
 
 def measure_effort(name: str, before: float, after: float) -> float:
-    """How large a change is. Unlike levers have no common unit; these weights put waiting a minute,
-    halving the volume and fetching ten items in a call about level, and keep the volume's shape
-    cheaper than the volume.
+    """Return how large a change is, without a unit.
+
+    Unlike levers have no common unit. These weights are chosen: waiting a minute, halving the
+    volume and fetching ten items in a call count about the same, and spreading requests is cheaper
+    than sending fewer.
     """
     halvings = (
         math.log2(max(before, 1e-9) / max(after, 1e-9)) if after > 0.0 and before > after else 0.0

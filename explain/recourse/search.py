@@ -33,6 +33,7 @@ SHOWN_WAYS = 4
 # A level counts when so many further ones, in steps of the search, are admitted too: advice on the
 # edge helps nobody.
 STEADY_LEVELS = 3
+# Misses shown at most. Chosen: they explain the ways, and ways come first.
 SHOWN_MISSES = 2
 # Levers whose miss tells an owner something.
 _TELLING = frozenset({"errors", "retries", "pace", "spread"})
@@ -126,7 +127,7 @@ class _Case:
     def decide(
         self, x: NDArray[np.float64], s: NDArray[np.float64]
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """(actions, risks) of n changed records; risk NaN where no model would be asked."""
+        """Return (actions, risks) of n changed records; risk is NaN where no model is asked."""
         rows, count = x.astype(np.float32), len(x)
         wanted = np.array(
             [policy.wants_rank(s[k], rows[k], self.rules) for k in range(count)], bool
@@ -143,7 +144,7 @@ class _Case:
     def moved(
         self, *pulls: tuple[Lever, NDArray[np.float64]]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Features and signals with levers pulled, row by row."""
+        """Return features and signals with the levers pulled, row by row."""
         count = len(pulls[0][1])
         x, s = np.tile(self.x, (count, 1)), np.tile(self.s, (count, 1))
         for lever, level in pulls:
@@ -180,10 +181,10 @@ def _ground(event: Event, config: Config, s: NDArray[np.float64], batch: str) ->
 
 
 def find_recourse(event: Event, config: Config, model: Model | None) -> Recourse:
-    """The way back of a refusal; `config` and `model` are those it was decided with. Raises
+    """Return the recourse of a refusal; `config` and `model` are those it was decided with. Raises
     ReplayError.
 
-    An admit has none and needs none. About 20 ms; scores with `model`, so one thread at a time.
+    An admit has none. A search takes about 20 ms. It scores with `model`, so hold the scoring lock.
     """
     if event.action == Action.ADMIT:
         return Recourse(none="It was admitted.")
@@ -210,8 +211,8 @@ def find_recourse(event: Event, config: Config, model: Model | None) -> Recourse
 
 
 def _choose_misses(missed: list[Way], event: Event, used: set[str]) -> list[Way]:
-    """The misses that say something: a lever that lowers the risk and yet is not enough alone; not
-    one that a way uses.
+    """Return misses that tell the owner something: a lever that lowers the risk but is not enough
+    alone, and that no shown way uses.
     """
     before = 1.0 if event.risk is None else event.risk
     found = [
@@ -229,11 +230,10 @@ def _choose_misses(missed: list[Way], event: Event, used: set[str]) -> list[Way]
 def _search_single(
     case: _Case, levels: dict[str, NDArray[np.float64]]
 ) -> tuple[list[Way], list[Way]]:
-    """The smallest admitted level of each lever; for levers without one, what their largest would
-    have led to.
+    """Return the smallest admitted level of each lever, and for levers without one the outcome of
+    their largest change.
 
-    Levels that are admitted while the next ones are not are left out when any lever has one that is
-    not so.
+    Unsteady ways, whose next levels are refused, are dropped when any lever has a steady one.
     """
     ways, missed = [], []
     stacked = [case.moved((BY_NAME[name], found)) for name, found in levels.items()]
@@ -268,8 +268,8 @@ def _search_single(
 
 
 def _first_admitted(admitted: NDArray[np.bool_]) -> tuple[int, bool] | None:
-    """The first level that is admitted and whose next ones are too, else the first admitted at all,
-    and which; None without any.
+    """Return the first admitted level whose next ones are admitted too, else the first admitted at
+    all, and whether it is steady; None when all are refused.
     """
     hits = np.flatnonzero(admitted)
     steady = next((int(k) for k in hits if admitted[k : k + STEADY_LEVELS].all()), None)
@@ -279,7 +279,7 @@ def _first_admitted(admitted: NDArray[np.bool_]) -> tuple[int, bool] | None:
 
 
 def _search_pairs(case: _Case, levels: dict[str, NDArray[np.float64]]) -> Way | None:
-    """The smallest admitted change of two levers together, at coarse levels."""
+    """Return the smallest admitted change of two levers together, at coarse levels."""
     pulls: list[tuple[str, NDArray[np.float64], str, NDArray[np.float64]]] = []
     for one, two in combinations(grid.order_levers(levels), 2):
         if frozenset((one, two)) not in grid.OVERLAPPING:
@@ -306,7 +306,7 @@ def _search_pairs(case: _Case, levels: dict[str, NDArray[np.float64]]) -> Way | 
 
 
 def _explain_none(case: _Case, levels: dict[str, NDArray[np.float64]]) -> str:
-    """What stands in the way when every lever is at its end."""
+    """Return why there is no recourse even with every lever at its end."""
     if not levels:
         return NOTHING_FOUND
     x, s = case.moved(
@@ -333,8 +333,8 @@ def _effort(case: _Case, pulls: tuple[tuple[str, float], ...]) -> float:
 
 
 def apply_changes(event: Event, config: Config, changes: tuple[Change, ...]) -> Event:
-    """The record as it would have been with these changes, by which anyone can decide it again.
-    Raises ReplayError.
+    """Return the record as it would have been with these changes, ready to be decided again. Raises
+    ReplayError.
     """
     case = _Case(event, config, None)
     return _record(case, tuple((change.lever, change.after) for change in changes))
@@ -351,7 +351,9 @@ def _record(case: _Case, pulls: tuple[tuple[str, float], ...]) -> Event:
 
 
 def _verify(case: _Case, *pulls: tuple[str, float], steady: bool = True) -> Way | None:
-    """The way, if the changed record is admitted when it is decided again as any stored one is."""
+    """Return the way if the changed record is admitted when it is decided again like any stored
+    one.
+    """
     again = replay.decide_under(_record(case, pulls), case.config, case.model)
     return (
         _describe(case, pulls, again.action, again.risk, steady=steady)

@@ -43,8 +43,10 @@ def describe_way(
     price: float,
     steady: bool = True,
 ) -> WayText:
-    """`batch`: the endpoint's batch form. `price`: of the service, which a wait expects to fall.
-    `steady`: `way_back.Way`.
+    """Return a way in words.
+
+    `batch` is the endpoint's batch form. `price` is the service's price, which a wait expects to
+    fall. `steady` is as in `search.Way`.
     """
     parts = [_short(change) for change in changes]
     short = " and ".join(parts)
@@ -82,7 +84,7 @@ _DID = {
 
 
 def format_pace(per_second: float) -> str:
-    """ "12 requests a second", or a minute where a second is too short to say it."""
+    """Return "12 requests a second", or a figure a minute below one a second."""
     if per_second >= 0.995:
         figure = f"{per_second:,.3g}" if per_second < 999.5 else f"{per_second:,.0f}"
         return f"{figure} request{'' if figure == '1' else 's'} a second"
@@ -91,7 +93,7 @@ def format_pace(per_second: float) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """8 s, 1.5 min, 5.3 h."""
+    """Return a duration as in "8 s", "1.5 min" or "5.3 h"."""
     return format_value(FEATURES[INDEX["seconds_since_last"]], seconds)
 
 
@@ -182,13 +184,13 @@ def _was(change: PulledLever, event: Event) -> str:
 
 
 def _told(event: Event) -> int:
-    """Whole seconds of the Retry-After that was answered, 0 for none."""
+    """Return whole seconds of the Retry-After that was answered, 0 for none."""
     return 0 if event.observed else math.ceil(event.retry_after)
 
 
 def _beside_told(changes: Sequence[PulledLever], event: Event) -> str:
-    """A second sentence where a way's wait is another than the one that was answered: nobody is to
-    read one without the other.
+    """Return a second sentence where the way's wait differs from the Retry-After that was answered,
+    so that nobody reads one without the other.
     """
     seconds, told = (
         next((change.after for change in changes if change.lever == "wait"), 0.0),
@@ -218,8 +220,8 @@ def _beside_told(changes: Sequence[PulledLever], event: Event) -> str:
 
 
 def _against_told(seconds: float, told: int, reason: int) -> str:
-    """A wait beside the one that was answered, in a note. That one is a promise the decider keeps,
-    not a limit.
+    """Return a note that compares a wait with the Retry-After that was answered. That one is a
+    promise the decider keeps, not a limit.
     """
     if not told:
         return ""

@@ -40,6 +40,7 @@ SWEEP_S = 7_200.0
 MOST_PER_RUN = 2_000
 # Age of the oldest waiting decision from which explaining is behind.
 LATE_S = 30.0
+# Window of the rate that is shown. Chosen: many runs, which come every two seconds.
 RATE_S = 60.0
 # Rows of each run and model that LightGBM explains too.
 LIGHTGBM_ROWS = 2
@@ -68,8 +69,8 @@ class RunOutcome:
 
 
 def select_waiting(since: float, now: float) -> QuerySet[Decision]:
-    """Stored decisions since a moment that ought to have an explanation and have none, newest
-    first.
+    """Return stored decisions since a unix time that should have an explanation and have none,
+    newest first.
     """
     ranked = lookup.within(
         Decision.objects.filter(raw_risk__isnull=False, feature_schema=SCHEMA), since, now + 60
@@ -83,7 +84,9 @@ def select_waiting(since: float, now: float) -> QuerySet[Decision]:
 
 
 def explain_waiting(since: float, now: float | None = None, most: int = MOST_PER_RUN) -> RunOutcome:
-    """Explains up to `most` decisions that wait for it, newest first. Safe to run twice at once."""
+    """Explain up to `most` waiting decisions since a unix time, newest first. Two runs at once are
+    safe.
+    """
     now = time.time() if now is None else now
     usable = select_waiting(since, now).exclude(model__in=_shelved())
     return explain_rows(
@@ -94,6 +97,7 @@ def explain_waiting(since: float, now: float | None = None, most: int = MOST_PER
 # Models that could not be used, and until when (monotonic) nobody tries again: their rows must not
 # crowd out the others.
 _shelf: dict[str, float] = {}
+# Chosen: a model file that arrives late is picked up within a minute, well inside HORIZON_S.
 SHELVED_S = 60.0
 
 
@@ -105,7 +109,7 @@ def _shelved() -> list[str]:
 
 
 def explain_decision(decision: uuid.UUID) -> RunOutcome:
-    """Explains one decision that someone is looking at, if a model was asked about it."""
+    """Explain one decision that someone is looking at, if a model was asked about it."""
     row = lookup.find(decision)
     if row is None or row.raw_risk is None or row.feature_schema != SCHEMA:
         return RunOutcome()
@@ -115,7 +119,7 @@ def explain_decision(decision: uuid.UUID) -> RunOutcome:
 
 
 def explain_rows(rows: list[PendingDecision]) -> RunOutcome:
-    """Computes and stores explanations, model by model; a model that cannot be used costs only its
+    """Compute and store explanations, model by model. A model that cannot be used costs only its
     own rows.
     """
     by_model: dict[str, list[PendingDecision]] = defaultdict(list)
@@ -198,7 +202,7 @@ class BacklogProgress:
 
 
 def measure_progress(now: float | None = None) -> BacklogProgress:
-    """Backlog, age and rate at this moment."""
+    """Return backlog, age and rate at `now` (unix seconds, the present by default)."""
     now = time.time() if now is None else now
     found = (
         select_waiting(now - HORIZON_S, now)

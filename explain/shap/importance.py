@@ -27,6 +27,7 @@ MOST_DECISIONS = 2_000
 NEWEST_EXPLANATIONS = 20_000
 # Features with a beeswarm, dots in one, and dots of the dependence plot.
 SHOWN_FEATURES, SWARM_DOTS, SCATTER_DOTS = 14, 160, 400
+# Columns in which dots of a swarm pile up, and tenths of the traffic in a dependence plot.
 COLUMNS, BINS = 60, 10
 # Correlation of value and contribution from which higher values are said to raise or lower.
 TENDS = 0.3
@@ -112,7 +113,7 @@ class Dependence:
 
 
 def list_recent_models(now: datetime | None = None) -> list[str]:
-    """Digests of the models behind the newest explanations of the last day, the most used first."""
+    """Return digests of the models behind the newest explanations, most used first."""
     since = (now or datetime.now(UTC)) - LOOK_BACK
     newest = "SELECT model FROM explain_explanation WHERE at >= %s ORDER BY decision DESC LIMIT %s"
     with connection.cursor() as cursor:
@@ -126,10 +127,10 @@ def list_recent_models(now: datetime | None = None) -> list[str]:
 def sample_decisions(
     model: str, tier: int | None = None, now: datetime | None = None, most: int = MOST_DECISIONS
 ) -> ExplainedSample:
-    """The newest explained decisions of a model in the last day, at most `most`.
+    """Return the newest explained decisions of a model in the last day, at most `most`.
 
-    Admits that were explained only because someone opened their page are left out: nobody knows how
-    likely that was.
+    Admits explained only because someone opened their page are left out: their probability of being
+    explained is unknown.
     """
     asked = {
         "model": model,
@@ -155,8 +156,8 @@ def sample_decisions(
 
 
 def average_contributions(found: ExplainedSample) -> Array:
-    """(N_FEATURES,): weighted mean of absolute contributions, log-odds; zeros for an empty
-    sample.
+    """Return (N_FEATURES,): the weighted mean of absolute contributions, log-odds; zeros for an
+    empty sample.
     """
     if not len(found):
         return np.zeros(N_FEATURES)
@@ -165,7 +166,7 @@ def average_contributions(found: ExplainedSample) -> Array:
 
 
 def rank_features(found: ExplainedSample) -> tuple[FeatureImportance, ...]:
-    """The most important features, largest first. A feature that no score used is left out."""
+    """Return the most important features, largest first, without those that no score used."""
     mean = average_contributions(found)
     order = [int(k) for k in np.argsort(-mean, kind="stable")[:SHOWN_FEATURES] if mean[k] > 0]
     limit = find_plot_limit(found)
@@ -187,8 +188,8 @@ def rank_features(found: ExplainedSample) -> tuple[FeatureImportance, ...]:
 
 
 def find_plot_limit(found: ExplainedSample) -> float:
-    """The contribution at the edge of the plots, log-odds: one in 500 lies beyond and is drawn at
-    the edge.
+    """Return the contribution at the edge of the plots, log-odds. One in 500 lies beyond and is
+    drawn at the edge.
     """
     if not len(found):
         return 1.0
@@ -196,8 +197,8 @@ def find_plot_limit(found: ExplainedSample) -> float:
 
 
 def pick_evenly(weights: Array, most: int) -> NDArray[np.int64]:
-    """Indices, each as often as its weight demands, in a systematic sample of `most`; each once
-    where few weigh the same.
+    """Return indices of a systematic sample of `most`, each as often as its weight demands. Return
+    each once if there are at most `most` and all weigh the same.
     """
     if len(weights) <= most and np.ptp(weights) == 0.0:
         return np.arange(len(weights))
@@ -207,7 +208,7 @@ def pick_evenly(weights: Array, most: int) -> NDArray[np.int64]:
 
 
 def rank_values(values: Array, weights: Array) -> Array:
-    """Share of the traffic at or below each value, counting half of those that are equal, 0 to 1;
+    """Return the share of the traffic (0..1) at or below each value, counting half of equal values;
     NaN for NaN.
     """
     place = np.full(len(values), np.nan)
@@ -220,7 +221,7 @@ def rank_values(values: Array, weights: Array) -> Array:
 
 
 def shade_values(values: Array, weights: Array) -> NDArray[np.int64]:
-    """(n,): fifth of the traffic in which each value lies, 0 to 4; 5 for NaN."""
+    """Return (n,): the fifth of the traffic in which each value lies, 0 to 4; 5 for NaN."""
     place = rank_values(values, weights)
     return np.where(np.isnan(place), 5, np.minimum(4, np.nan_to_num(place) * 5)).astype(np.int64)
 
@@ -239,7 +240,7 @@ def _tends(found: ExplainedSample, k: int) -> str:
 
 
 def _swarm(contributions: Array, shade: NDArray[np.int64], limit: float) -> tuple[Dot, ...]:
-    """Dots at their contribution; those in one column are piled up from the middle outwards."""
+    """Return dots at their contribution. Dots of one column pile up from the middle outwards."""
     places = 50.0 + 50.0 * np.clip(contributions / limit, -1.0, 1.0)
     columns = np.minimum(COLUMNS - 1, (places * COLUMNS / 100).astype(np.int64))
     highest = max(1, int(np.bincount(columns).max())) if len(columns) else 1
@@ -254,8 +255,8 @@ def _swarm(contributions: Array, shade: NDArray[np.int64], limit: float) -> tupl
 
 
 def plot_dependence(found: ExplainedSample, feature: Feature) -> Dependence | None:
-    """One feature's contribution by its value, on an axis that gives each share of the traffic the
-    same room; None when the value was never known.
+    """Return one feature's contribution by its value, or None when the value was never known. The
+    axis gives each share of the traffic the same room.
     """
     k = FEATURES.index(feature)
     place = rank_values(found.values[:, k], found.weights)
@@ -299,7 +300,7 @@ def plot_dependence(found: ExplainedSample, feature: Feature) -> Dependence | No
 
 
 def _tenths(place: Array) -> list[NDArray[np.int64]]:
-    """Rows of each tenth of the axis that has any."""
+    """Return the rows of each tenth of the axis that has any."""
     at = np.minimum(BINS - 1, (place * BINS).astype(np.int64))
     return [np.flatnonzero(at == b) for b in range(BINS) if (at == b).any()]
 

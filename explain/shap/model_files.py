@@ -24,17 +24,17 @@ def _read_file(digest: str) -> bytes:
 
 @lru_cache(maxsize=8)
 def load_artifact(digest: str) -> Artifact:
-    """An artifact, its digest checked. Raises ArtifactError."""
+    """Return an artifact whose digest was checked. Raises ArtifactError."""
     return artifacts.decode(_read_file(digest), digest)
 
 
 @lru_cache(maxsize=4)
 def load_model(digest: str) -> Model:
-    """A model ready to score, its golden vectors checked. Raises ArtifactError."""
+    """Return a model ready to score, its golden vectors checked. Raises ArtifactError."""
     return Model.load(_read_file(digest), digest)
 
 
 def forget_cached() -> None:
-    """Drops what is remembered of artifacts: for tests that change files."""
+    """Clear the cached artifacts and models, for tests that change files."""
     load_artifact.cache_clear()
     load_model.cache_clear()

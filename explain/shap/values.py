@@ -36,20 +36,20 @@ class ShapValues:
     """(n, N_FEATURES), log-odds."""
 
     def errors(self, raw: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(n,): base + sum - raw."""
+        """Return (n,): base + sum of contributions - raw, log-odds."""
         sums: NDArray[np.float64] = self.base + self.contributions.sum(axis=1)
         return sums - raw
 
     def part(self, count: int) -> ShapValues:
-        """The first `count` rows."""
+        """Return the first `count` rows."""
         return ShapValues(self.base[:count], self.contributions[:count])
 
 
 @lru_cache(maxsize=4)
 def load_booster(digest: str) -> lgb.Booster:
-    """LightGBM's own form of an artifact's risk model. Raises ArtifactError.
+    """Return LightGBM's own form of an artifact's risk model. Raises ArtifactError.
 
-    LightGBM ends the process on some broken texts, so it only sees one that our own parser and the
+    LightGBM ends the process on some broken texts, so it sees only one that our own parser and the
     golden vectors passed.
     """
     try:
@@ -61,7 +61,7 @@ def load_booster(digest: str) -> lgb.Booster:
 
 
 def load_explainer(digest: str) -> Explainer:
-    """What explains an artifact's risk model. Raises ArtifactError."""
+    """Return the explainer of an artifact's risk model. Raises ArtifactError."""
     model = model_files.load_model(digest)
     if model.explainer is None:
         raise ArtifactError(
@@ -71,7 +71,7 @@ def load_explainer(digest: str) -> Explainer:
 
 
 def compute_values(digest: str, rows: NDArray[np.float32]) -> ShapValues:
-    """SHAP values of feature rows (n, N_FEATURES) under the risk model of an artifact. Raises
+    """Return SHAP values of feature rows (n, N_FEATURES) under an artifact's risk model. Raises
     ArtifactError.
     """
     explainer = load_explainer(digest)
@@ -79,14 +79,16 @@ def compute_values(digest: str, rows: NDArray[np.float32]) -> ShapValues:
 
 
 def compute_with_lightgbm(digest: str, rows: NDArray[np.float32]) -> ShapValues:
-    """The same by LightGBM's `pred_contrib`, at ten times the cost. Raises ArtifactError."""
+    """Return the same values by LightGBM's `pred_contrib`, at ten times the cost. Raises
+    ArtifactError.
+    """
     found = np.asarray(load_booster(digest).predict(rows, pred_contrib=True, num_threads=1))
     return ShapValues(found[:, -1].copy(), found[:, :-1].copy())
 
 
 def find_differing(digest: str, rows: NDArray[np.float32], found: ShapValues) -> NDArray[np.bool_]:
-    """(n,): whether `found` differs from LightGBM's values by more than TOLERANCE anywhere; NaN
-    differs. Raises ArtifactError.
+    """Return (n,): whether `found` differs from LightGBM's values by more than TOLERANCE anywhere.
+    NaN differs. Raises ArtifactError.
     """
     theirs = compute_with_lightgbm(digest, rows)
     apart = np.maximum(
@@ -99,7 +101,7 @@ def find_differing(digest: str, rows: NDArray[np.float32], found: ShapValues) ->
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """How far apart three implementations of TreeSHAP, and sums and scores, were."""
+    """How far apart three implementations of TreeSHAP, and sums and scores, were; log-odds."""
 
     rows: int
     max_difference: float
@@ -111,10 +113,8 @@ class Comparison:
 
 
 def compare_implementations(digest: str, most: int = 200) -> Comparison:
-    """Compares values with `pred_contrib` and `shap.TreeExplainer` on an artifact's golden vectors,
-    and sums with their scores.
-
-    Raises ArtifactError.
+    """Compare our values with `pred_contrib` and `shap.TreeExplainer` on at most `most` golden
+    vectors of an artifact, and the sums with their scores. Raises ArtifactError.
     """
     golden = model_files.load_artifact(digest).golden
     rows = np.frombuffer(golden.features, "<f4").reshape(-1, N_FEATURES)[:most]
@@ -136,10 +136,10 @@ def compare_implementations(digest: str, most: int = 200) -> Comparison:
 
 
 def _compute_with_shap(digest: str, rows: NDArray[np.float32]) -> tuple[NDArray[np.float64], float]:
-    """The same from shap's own walk over the trees: values (n, N_FEATURES) and base, log-odds.
+    """Return values (n, N_FEATURES) and base, log-odds, from shap's own walk over the trees.
 
-    For a LightGBM model `TreeExplainer` hands the work back to `pred_contrib` and would agree with
-    anything; told that the model is its own, it computes.
+    For a LightGBM model `TreeExplainer` hands the work back to `pred_contrib`, so the comparison
+    could not fail. Told that the model is its own, it computes.
     """
     import shap  # its import takes seconds, and only this check needs it
 
@@ -156,7 +156,7 @@ def _compute_with_shap(digest: str, rows: NDArray[np.float32]) -> tuple[NDArray[
 
 
 def _features_without_missing(dump: dict[str, Any]) -> set[int]:
-    """Features that a model splits on and whose missing type is None."""
+    """Return the features that a model splits on and whose missing type is None."""
     found, nodes = set(), [tree["tree_structure"] for tree in dump["tree_info"]]
     while nodes:
         node = nodes.pop()

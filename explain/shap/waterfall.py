@@ -25,11 +25,11 @@ SHOWN_FEATURES = 8
 
 @dataclass(frozen=True, slots=True)
 class WaterfallRow:
-    """One feature's step. `before` and `after` are running sums, `effect` their difference, all
-    rounded to shown places.
+    """One feature's step. `before` and `after` are running sums and `effect` is their difference,
+    all rounded as shown.
 
-    With findings for and against, a running sum may leave the scale of 0 to 1; its bar ends at the
-    edge.
+    With findings for and against, a running sum may leave the scale of 0 to 1; its bar then ends at
+    the edge.
     """
 
     feature: Feature
@@ -125,8 +125,8 @@ def build_waterfall(
     medians: list[float] | None,
     calibration: Calibration,
 ) -> Waterfall:
-    """The waterfall of one decision: base and contributions in log-odds, feature values and medians
-    in registry order.
+    """Return the waterfall of one decision. Base and contributions are in log-odds; values and
+    medians are in registry order.
 
     What raises comes before what lowers, each strongest first, so that the running sum stays on the
     scale where it can.
@@ -170,8 +170,8 @@ def build_waterfall(
 
 
 def _factor(base: float, total: float, calibration: Calibration) -> float:
-    """Risk points for one unit of log-odds: the slope from base to base + total on the calibration
-    curve.
+    """Return risk points for one unit of log-odds: the slope from base to base + total on the
+    calibration curve.
     """
     start, end = _probability(np.array([base, base + total]), calibration)
     if abs(total) > 1e-9:
@@ -180,10 +180,12 @@ def _factor(base: float, total: float, calibration: Calibration) -> float:
 
 
 def _percent(risk: float) -> float:
-    """Place on the drawn scale, percent, at its edge when the running sum lies beyond."""
+    """Return the place on the drawn scale, percent. A running sum beyond the scale is drawn at its
+    edge.
+    """
     return round(100 * min(1.0, max(0.0, risk)), 2)
 
 
 def _probability(raw: NDArray[np.float64], calibration: Calibration) -> NDArray[np.float64]:
-    """Platt scaling, as the decider does it (`decider.scoring.model.probability`)."""
+    """Return the calibrated risk by Platt scaling, as `decider.scoring.model.probability` does."""
     return 1.0 / (1.0 + np.exp(-(calibration.slope * raw + calibration.intercept)))

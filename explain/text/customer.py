@@ -28,6 +28,7 @@ from explain.text import customer_catalogue as words
 from explain.text.customer_catalogue import Ask, Cause
 from explain.text.verdict import round_wait
 
+# Chosen: a registered name must not crowd out the sentence it stands in.
 _NAME_MAX = 80
 # Times its allowance from which an app's own pace is named.
 _OVER = 1.05
@@ -81,7 +82,7 @@ class CustomerTexts:
 
 
 def write_texts(case: CustomerCase) -> CustomerTexts:
-    """The texts of a case. Defined for every case."""
+    """Return the texts of a case. They are defined for every case."""
     cause, action = find_cause(case), find_answer(case)
     told = collect_facts(case)
     texts = words.CAUSE_TEXTS[cause]
@@ -99,7 +100,7 @@ def write_texts(case: CustomerCase) -> CustomerTexts:
 
 
 def _advice(cause: Cause, action: Action) -> str:
-    """What to do so that it does not happen again, and whom to ask after a block."""
+    """Return how to avoid it next time, and after a block whom to ask."""
     if action == Action.BATCH and cause in words.NOT_IN_BATCHES:
         return ""
     review = f" {words.REVIEW}" if action == Action.BLOCK and cause not in words.WITH_REVIEW else ""
@@ -107,12 +108,12 @@ def _advice(cause: Cause, action: Action) -> str:
 
 
 def find_answer(case: CustomerCase) -> Action:
-    """What the customer saw: in observe-only mode everything was admitted."""
+    """Return the action the customer saw: observe-only mode admits everything."""
     return Action.ADMIT if case.observed else case.action
 
 
 def find_cause(case: CustomerCase) -> Cause:
-    """What the customer is told it was."""
+    """Return the cause that the customer is told."""
     if find_answer(case) == Action.ADMIT:
         return Cause.ACCEPTED
     found = (
@@ -129,7 +130,7 @@ def find_cause(case: CustomerCase) -> Cause:
 
 
 def collect_facts(case: CustomerCase) -> dict[str, str]:
-    """What a text is filled with: the fields of the catalogue and nothing else."""
+    """Return what fills a text: the fields of the catalogue and nothing else."""
     name = _plain(case.app_name)
     return {
         "app": f"your app “{name}”" if name else "your app",
@@ -150,7 +151,9 @@ def collect_facts(case: CustomerCase) -> dict[str, str]:
 
 
 def _knows(cause: Cause, case: CustomerCase) -> bool:
-    """Whether the figures are there that the fuller text of a cause names, and say what it says."""
+    """Return whether the figures that a cause's fuller text names are known and support what it
+    says.
+    """
     quota, rate, burst, pace = (
         _positive(v) for v in (case.quota, case.rate, case.burst, case.pace)
     )
@@ -162,7 +165,7 @@ def _knows(cause: Cause, case: CustomerCase) -> bool:
 
 
 def _api(case: CustomerCase, action: Action, line: str) -> str:
-    """The body of the response, with the one line for its detail."""
+    """Return the body of the response as JSON text, with the one line as its detail."""
     title = responses.WORDS[action].title if action in responses.WORDS else "Accepted"
     members: dict[str, object] = (
         {"type": problem.PREFIX + action.word} if action != Action.ADMIT else {}
@@ -181,7 +184,7 @@ def _api(case: CustomerCase, action: Action, line: str) -> str:
 
 
 def build_case(d: Decision, app_name: str = "", code: str = "") -> CustomerCase:
-    """The case of a stored decision. `app_name` as registered, `code` as
+    """Return the case of a stored decision. `app_name` is as registered and `code` as
     `decider.refusal.findings.told_code` chose it, both when known.
     """
     seen = reason_text.signals(d) or {}
@@ -207,7 +210,7 @@ def build_case(d: Decision, app_name: str = "", code: str = "") -> CustomerCase:
 
 
 def build_receipt_case(r: Receipt) -> CustomerCase:
-    """The case of a receipt, which carries no app name and no figures."""
+    """Return the case of a receipt, which carries no app name and no figures."""
     return CustomerCase(
         action=r.action,
         stage=r.stage,
@@ -230,7 +233,7 @@ def _pace(d: Decision) -> float | None:
 
 
 def _batch(d: Decision) -> str:
-    """The batch form of the endpoint that was asked, as the config of the decision has it."""
+    """Return the batch form of the requested endpoint, from the config of the decision."""
     if (config := documents.config(d.config_version)) is None:
         return ""
     endpoints = (e for s in config.services if s.name == d.service for e in s.endpoints)
@@ -240,7 +243,7 @@ def _batch(d: Decision) -> str:
 
 
 def _spoken(seconds: int) -> str:
-    """A wait as a person says it: 1 second, 45 seconds, about 5 minutes, about 3 hours."""
+    """Return a wait as a person says it: 1 second, 45 seconds, about 5 minutes, about 3 hours."""
     if seconds < 120:
         return f"{seconds} second{'' if seconds == 1 else 's'}"
     size, unit = (60, "minutes") if seconds < 7_200 else (3_600, "hours")
@@ -248,12 +251,12 @@ def _spoken(seconds: int) -> str:
 
 
 def _positive(value: float | None) -> float:
-    """The figure, 0 when it is not known or none."""
+    """Return the figure, or 0 when it is unknown, not finite or not positive."""
     return value if value is not None and math.isfinite(value) and value > 0 else 0.0
 
 
 def _figure(value: float | None) -> str:
-    """300, 2,000,000, 0.5: a figure of the customer's own."""
+    """Return a figure of the customer's own as text: 300, 2,000,000, 0.5."""
     known = _positive(value)
     return (
         f"{known:,.0f}"
@@ -263,8 +266,8 @@ def _figure(value: float | None) -> str:
 
 
 def _plain(text: str) -> str:
-    """A name from outside on one line: no control or direction-changing characters, at most 80
-    long.
+    """Return a name from outside on one line, without control or direction-changing characters, at
+    most _NAME_MAX long.
     """
     kept = "".join(
         " " if c.isspace() else c

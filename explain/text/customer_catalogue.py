@@ -141,8 +141,8 @@ _UNTOLD = SIGNS_OF_ABUSE | frozenset(
 
 
 def _findings() -> dict[str, Cause]:
-    """The cause of every reason code. Raises KeyError at import when a feature is in neither list
-    above, or the response tells another set of findings.
+    """Return the cause of every reason code. Raises KeyError at import when a feature is in neither
+    list above, or when the response tells another set of findings.
     """
     told = {one: cause for cause, ones in _SAID.items() for one in ones}
     if differ := set(told) ^ TELLING:
@@ -163,7 +163,7 @@ def _findings() -> dict[str, Cause]:
     return found
 
 
-# What may be told of a reason code (`reasons.Reason.code`).
+# What may be told of a reason code (`reason_codes.ReasonCode.code`).
 FINDINGS: dict[str, Cause] = _findings()
 
 

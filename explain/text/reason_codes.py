@@ -45,9 +45,9 @@ class ReasonCode:
 
 
 def rank_reasons(fall: Waterfall) -> list[ReasonCode]:
-    """The strongest adverse causes of a waterfall, at most MOST, largest effect first.
+    """Return the strongest adverse causes of a waterfall, at most MOST, largest effect first.
 
-    A cause that moves risk by less than can be shown is left out, unless it would leave nothing.
+    A cause whose effect is too small to show is left out, unless that would leave nothing.
     """
     found = [
         _reason(finding, fall)
@@ -62,8 +62,8 @@ _ENOUGH = 0.3
 
 
 def pick_leading(found: list[ReasonCode]) -> ReasonCode:
-    """The finding that a sentence opens with: the strongest one about behaviour, unless who the app
-    is weighs far more.
+    """Return the finding that a sentence opens with: the strongest about behaviour, unless who the
+    app is weighs far more.
     """
     behaviour = (
         r for r in found if r.feature.source in _BEHAVIOUR and r.effect >= _ENOUGH * found[0].effect
@@ -96,8 +96,8 @@ def _reason(finding: Finding, fall: Waterfall) -> ReasonCode:
 
 
 def write_clause(reason: ReasonCode) -> str:
-    """A reason as it continues "because": its first sentence, and how many times the usual it
-    was.
+    """Return a reason as it continues "because": its first sentence, and how many times the usual
+    it was.
     """
     first = reason.text.split(". ")[0].rstrip(".")
     first = first[0].lower() + first[1:]
@@ -116,9 +116,7 @@ _WHAT = {"per_s": "what similar apps send", "cost_per_s": "what similar apps ask
 
 
 def _times(reason: ReasonCode) -> str:
-    """How many times the usual, from 1.5 on, in words a person would say; empty where that would
-    mislead.
-    """
+    """Return how many times the usual, from 1.5 on, in words; empty where that would mislead."""
     if (
         reason.feature.unit not in ("per_s", "cost_per_s", "count")
         or not reason.typical

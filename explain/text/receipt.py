@@ -55,9 +55,7 @@ class ReceiptStory:
 
 
 def write_receipt_story(receipt: Receipt, app: str) -> ReceiptStory:
-    """The story of a receipt; `app` is the id its pseudonym stands for, "" when that is not
-    known.
-    """
+    """Return the story of a receipt. `app` is the id its pseudonym stands for, "" when unknown."""
     known = directory.app(app) if app else None
     who = (
         known.name
@@ -96,7 +94,7 @@ _WORDS = {
 
 
 def _in_words(code: str) -> str:
-    """A reason code for staff; a receipt holds no figures."""
+    """Return a reason code in words for staff, without figures, which a receipt does not hold."""
     text = _WORDS.get(code, "a reason this console does not know")
     return text[:1].upper() + text[1:]
 

@@ -39,8 +39,8 @@ def _findings(decisions: Sequence[Decision]) -> dict[uuid.UUID, str]:
 
 
 def _leading(explanation: Explanation, d: Decision) -> str:
-    """Feature, value and what is usual; empty when nothing spoke against it, or its model is not
-    here, as its page says too.
+    """Return feature, value and what is usual. Empty when nothing spoke against it or its model is
+    missing, as its page says too.
     """
     try:
         found = reason_codes.rank_reasons(

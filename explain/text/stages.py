@@ -32,7 +32,7 @@ class TraceStep:
 
 
 def describe_stages(found: list[StageTrace], decision: Decision) -> list[TraceStep]:
-    """The trace of a decision, stage by stage."""
+    """Return the trace of a decision, stage by stage."""
     return [_step(one, decision) for one in found]
 
 

@@ -54,7 +54,7 @@ def write_story(
     thresholds: Thresholds | None,
     found: list[reason_codes.ReasonCode],
 ) -> DecisionStory:
-    """The story of a decision about the app called `name`."""
+    """Return the story of a decision about the app called `name`."""
     return DecisionStory(
         _chip(decision),
         _http(decision),
@@ -64,7 +64,7 @@ def write_story(
 
 
 def round_wait(seconds: float) -> int:
-    """Whole seconds as the Retry-After field says them: rounded up."""
+    """Return whole seconds as the Retry-After field says them: rounded up; 0 for no wait."""
     return max(1, math.ceil(seconds)) if seconds > 0 else 0
 
 
@@ -123,7 +123,7 @@ def _lead(d: Decision, thresholds: Thresholds | None) -> str:
 
 
 def _unranked(d: Decision) -> str:
-    """Why no model was asked."""
+    """Return why no model was asked."""
     stage = Stage(d.stage)
     if stage == Stage.FALLBACK:
         return f"{ML_STATE_TEXT[MlState(d.ml_state)]}, so token buckets by tier decided."
@@ -158,7 +158,9 @@ def _risk(d: Decision, thresholds: Thresholds | None) -> str:
 
 
 def _cut(cut: float, risk: float | None) -> str:
-    """A threshold with two decimals, or as many as it takes to tell it from the risk and from 0."""
+    """Return a threshold with two decimals, or as many as tell it from the risk and from 0, at most
+    six.
+    """
     for places in range(2, 7):
         text = f"{cut:.{places}f}"
         if float(text) > 0.0 and (risk is None or text != f"{risk:.{places}f}"):
