@@ -56,7 +56,8 @@ RECORD_DAYS = 7
 ENOUGH_SETTLED = 10
 # Refusals that an app which is being refused meets at least.
 LEAST_REFUSALS = 10
-# A forecast without a kept refusal gets a verdict only if one miss in twenty explains it at most.
+# Chosen: without a kept refusal a forecast gets no verdict if refusals would be missed more often
+# than one time in twenty.
 SURE_SHARE = 0.95
 # Longer than RECORD_DAYS, which is all the record reads. Chosen.
 KEEP_DAYS = 30

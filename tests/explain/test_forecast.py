@@ -18,7 +18,7 @@ from explain.forecast import outlook, track_record
 from explain.models import Forecast
 from tests.decisions.factory import event, id_at, signal_vector, unranked, vector
 from tests.explain.test_decision_page import text_of
-from tests.explain.test_worlds import publish
+from tests.explain.test_scenarios import publish
 
 pytestmark = pytest.mark.django_db
 APP = "app_7q2m4kx9"
