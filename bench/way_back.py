@@ -31,11 +31,11 @@ def measure() -> list[dict[str, object]]:
     """
     model = Model.load(train.train().data)
     refused = list(islice(_refusals(model), REFUSALS))
-    recourse_search.find(*refused[0], model)
+    recourse_search.find_recourse(*refused[0], model)
     found, took = 0, []
     for event, document in refused:
         started = time.perf_counter()
-        found += bool(recourse_search.find(event, document, model).ways)
+        found += bool(recourse_search.find_recourse(event, document, model).ways)
         took.append((time.perf_counter() - started) * 1e3)
     said = (
         f"{len(refused):,} refusals of {len(RUNS)} simulated runs, all reasons as they came, the"

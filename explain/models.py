@@ -1,9 +1,10 @@
-"""What is known of why: SHAP values of decisions, and whether each model's values were checked."""
+"""Tables of explanations, checks of each model's SHAP values, and forecasts."""
 
 from __future__ import annotations
 
 import numpy as np
 from django.db import models
+from django.db.models.functions import Now
 from numpy.typing import NDArray
 
 from decisions.store import partitions
@@ -33,7 +34,7 @@ class Explanation(models.Model):
     """base + sum(contributions) - raw."""
     mismatch = models.BooleanField()
     """The sum error is over its tolerance: these values do not explain the score that was used."""
-    computed_at = models.DateTimeField(db_default=models.functions.Now())
+    computed_at = models.DateTimeField(db_default=Now())
 
     class Meta:
         db_table = "explain_explanation"
@@ -64,7 +65,7 @@ class ModelCheck(models.Model):
     ok = models.BooleanField()
     error = models.TextField(blank=True)
     """Why it could not be checked, empty when it was."""
-    at = models.DateTimeField(db_default=models.functions.Now())
+    at = models.DateTimeField(db_default=Now())
 
     class Meta:
         default_permissions = ("view",)
@@ -87,7 +88,7 @@ class Forecast(models.Model):
     minute = models.BigIntegerField()
     """Unix minute of `made_at`."""
     state = models.TextField()
-    """soon, some or clear, as `forecast.Outlook` says it."""
+    """soon, some or clear, as `outlook.Outlook.state` has it."""
     pace = models.FloatField(default=0.0)
     """Requests a second it rests on."""
     minutes = models.FloatField(null=True)

@@ -25,51 +25,53 @@ from explain.shap import values as shap_values
 
 log = logging.getLogger("sluice.explain")
 
+# Celery ships no types, so its decorator is untyped; the functions below are not.
 
-@shared_task(name="explain.tasks.explain_pending", expires=30)
+
+@shared_task(name="explain.tasks.explain_pending", expires=30)  # type: ignore[untyped-decorator]
 def explain_pending() -> dict[str, int]:
-    """Explains what was stored lately; run every two seconds. A model seen for the first time is
-    checked.
+    """Explain what was stored lately, and check a model that is seen for the first time. Run it
+    every two seconds.
     """
-    done = backlog.run(time.time() - backlog.HORIZON_S)
+    done = backlog.explain_waiting(time.time() - backlog.HORIZON_S)
     check_new_models()
     return {"explained": done.explained, "mismatched": done.mismatched, "failed": done.failed}
 
 
-@shared_task(name="explain.tasks.explain_backlog", expires=600)
+@shared_task(name="explain.tasks.explain_backlog", expires=600)  # type: ignore[untyped-decorator]
 def explain_backlog() -> dict[str, int]:
-    """Explains what an outage left behind; run every five minutes."""
-    done = backlog.run(time.time() - backlog.SWEEP_S, most=4 * backlog.RUN)
+    """Explain what an outage left behind. Run it every five minutes."""
+    done = backlog.explain_waiting(time.time() - backlog.SWEEP_S, most=4 * backlog.MOST_PER_RUN)
     return {"explained": done.explained, "mismatched": done.mismatched, "failed": done.failed}
 
 
-@shared_task(name="explain.tasks.look_ahead", expires=120)
+@shared_task(name="explain.tasks.look_ahead", expires=120)  # type: ignore[untyped-decorator]
 def look_ahead() -> dict[str, int]:
-    """Forecasts the busiest apps and settles the forecasts that came due; run every five
-    minutes.
+    """Forecast the busiest apps, settle forecasts that are due and delete old ones. Run it every
+    five minutes.
     """
     now = time.time()
     return {
-        "settled": track_record.settle(now),
-        "made": track_record.look_ahead(now),
-        "forgotten": track_record.forget(),
+        "settled": track_record.settle_due(now),
+        "made": track_record.forecast_busiest(now),
+        "forgotten": track_record.delete_old(),
     }
 
 
-@shared_task(name="explain.tasks.explain_one", expires=60)
+@shared_task(name="explain.tasks.explain_one", expires=60)  # type: ignore[untyped-decorator]
 def explain_one(decision: str) -> int:
-    """Explains the decision (UUID as text) whose page someone has opened."""
-    return backlog.one(uuid.UUID(decision)).explained
+    """Explain the decision (UUID as text) whose page someone opened."""
+    return backlog.explain_decision(uuid.UUID(decision)).explained
 
 
-@shared_task(name="explain.tasks.check_model")
+@shared_task(name="explain.tasks.check_model")  # type: ignore[untyped-decorator]
 def check_model(digest: str) -> bool:
-    """Checks one model's SHAP values against `pred_contrib` and `shap.TreeExplainer` and keeps the
+    """Compare one model's SHAP values with `pred_contrib` and `shap.TreeExplainer`, and store the
     outcome.
     """
     try:
-        found = shap_values.check(digest)
-        row = {
+        found = shap_values.compare_implementations(digest)
+        row: dict[str, object] = {
             "rows": found.rows,
             "max_difference": found.max_difference,
             "max_sum_error": found.max_sum_error,
@@ -92,7 +94,9 @@ def check_model(digest: str) -> bool:
 
 
 def check_new_models() -> None:
-    """Checks each model that made the newest explanations and was never checked."""
+    """Queue a check of the newest explained model when none is stored, or when it failed more than
+    ten minutes ago.
+    """
     lately = lookup.within(
         Decision.objects.filter(raw_risk__isnull=False), time.time() - backlog.HORIZON_S
     )
@@ -103,7 +107,7 @@ def check_new_models() -> None:
         check_model.delay(digest)
 
 
-@shared_task(name="explain.tasks.keep_partitions")
+@shared_task(name="explain.tasks.keep_partitions")  # type: ignore[untyped-decorator]
 def keep_partitions() -> dict[str, int]:
     """Make the partitions of the days ahead, and drop what is older than SLUICE_KEEP_DAYS."""
     made = partitions.ensure(EXPLANATIONS)

@@ -56,7 +56,7 @@ class Status(APIView):
                 {
                     "ingest_lag_s": report.ingest_lag_s if report else None,
                     "deciders": len(report.nodes) if report else None,
-                    "explanations": backlog.progress(),
+                    "explanations": backlog.measure_progress(),
                     "disputes_open": disputes.waiting().open,
                 }
             ).data

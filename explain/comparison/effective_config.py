@@ -12,7 +12,7 @@ import numpy as np
 from msgspec import structs
 
 from decider import policy
-from decider.contracts.config import Config, ListEntry, Override, in_force
+from decider.contracts.config import Config, ListEntry, Override, Service, in_force
 from decider.contracts.event import Event
 from decider.contracts.signals import INDEX as S
 from decider.contracts.signals import unpack
@@ -36,8 +36,8 @@ TIER_LINES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """One line of a config document that differs."""
+class ConfigDifference:
+    """One line that differs between two config documents."""
 
     text: str
     old: str
@@ -50,9 +50,9 @@ class Line:
         return f"{self.text}: {self.old} → {self.new}"
 
 
-def at(config: Config, event: Event, now: float) -> Config:
-    """The document with only those lists and overrides that concern the app and are in force, and
-    switches engaged.
+def narrow_to_request(config: Config, event: Event, now: float) -> Config:
+    """Return the document with only the engaged switches, and the lists and overrides in force at
+    `now` (unix seconds) that concern the event's app or tenant.
     """
     return structs.replace(
         config,
@@ -66,9 +66,9 @@ def _concerns(rule: Override | ListEntry, event: Event) -> bool:
     return rule.subject == {"app": event.app, "tenant": event.tenant}.get(rule.kind)
 
 
-def rules_about(config: Config, event: Event, now: float) -> np.ndarray:
-    """float64 (4,): list verdict, compliance, override action, multiplier, as the engine would find
-    them by app and tenant.
+def find_rules(config: Config, event: Event, now: float) -> np.ndarray:
+    """Return float64 (4,): list verdict, compliance, override action and multiplier, as the engine
+    finds them by app and tenant at `now` (unix seconds).
     """
     subjects, found = compile_subjects(config, _HASH), np.array([0.0, 0.0, -1.0, 1.0])
     app, tenant = _HASH.many([event.app, event.tenant]).tolist()
@@ -77,15 +77,15 @@ def rules_about(config: Config, event: Event, now: float) -> np.ndarray:
     return found
 
 
-def record_under(event: Event, then: Config, config: Config, now: float) -> Event:
-    """The record with the signals that `config` decides put in: lists, overrides, quota, cost. What
-    was seen stays as seen.
+def rewrite_record(event: Event, then: Config, config: Config, now: float) -> Event:
+    """Return the record with the signals that `config` decides put in: lists, overrides, quota and
+    cost. What was observed stays.
 
-    A list verdict that the app and tenant do not account for came from the source address, which is
-    not stored: it stays.
+    A list verdict that app and tenant do not account for came from the source address, which is not
+    stored, so it stays too.
     """
     s = unpack(event.signals)
-    before, after = rules_about(then, event, event.at), rules_about(config, event, now)
+    before, after = find_rules(then, event, event.at), find_rules(config, event, now)
     if s[S["list_verdict"]] == before[0]:
         s[S["list_verdict"]] = after[0]
     if s[S["compliance"]] == before[1]:
@@ -96,13 +96,15 @@ def record_under(event: Event, then: Config, config: Config, now: float) -> Even
     s[S["quota_left"]] += (quota - s[S["quota_limit"]]) / max(1, config.nodes)
     s[S["quota_limit"]] = quota
     s[S["tokens"]] = min(s[S["tokens"]], tiers[policy.T_BURST] * after[3])
-    found = endpoint(config, event)
+    found = find_endpoint(config, event)
     s[S["cost"]], s[S["batchable"]] = found if found else (s[S["cost"]], s[S["batchable"]])
     return structs.replace(event, signals=s.astype("<f8").tobytes())
 
 
-def endpoint(config: Config, event: Event) -> tuple[float, float] | None:
-    """(cost, batchable) of the request's endpoint; None when its service is gone."""
+def find_endpoint(config: Config, event: Event) -> tuple[float, float] | None:
+    """Return (cost, batchable) of the request's endpoint, or None when the config no longer has its
+    service.
+    """
     service = next((s for s in config.services if s.name == event.service), None)
     if service is None:
         return None
@@ -113,8 +115,10 @@ def endpoint(config: Config, event: Event) -> tuple[float, float] | None:
     return (found.cost, float(bool(found.batch))) if found else (1.0, 0.0)
 
 
-def lines(old: Config, new: Config, event: Event) -> list[Line]:
-    """The lines that differ and bear on the request; both documents as `at` leaves them."""
+def list_differences(old: Config, new: Config, event: Event) -> list[ConfigDifference]:
+    """Return the differences that bear on the request, between two documents from
+    `narrow_to_request`.
+    """
     return [
         *_tier(old, new, event.tier),
         *_weights(old, new),
@@ -123,10 +127,10 @@ def lines(old: Config, new: Config, event: Event) -> list[Line]:
     ]
 
 
-def _tier(old: Config, new: Config, tier: int) -> list[Line]:
+def _tier(old: Config, new: Config, tier: int) -> list[ConfigDifference]:
     name = Tier(tier).word.capitalize()
     return [
-        Line(f"{name} tier, {words}", _figure(a), _figure(b), _put_tier(tier, field, b))
+        ConfigDifference(f"{name} tier, {words}", _figure(a), _figure(b), _put_tier(tier, field, b))
         for field, words in TIER_LINES.items()
         if (a := getattr(old.tiers[tier], field)) != (b := getattr(new.tiers[tier], field))
     ]
@@ -143,7 +147,7 @@ def _put_tier(tier: int, field: str, value: float) -> Callable[[Config], Config]
     return put
 
 
-def _weights(old: Config, new: Config) -> list[Line]:
+def _weights(old: Config, new: Config) -> list[ConfigDifference]:
     found = []
     for field in ("keep", "leak", "load", "friction"):
         for k, (a, b) in enumerate(
@@ -151,7 +155,7 @@ def _weights(old: Config, new: Config) -> list[Line]:
         ):
             if a != b:
                 found.append(
-                    Line(
+                    ConfigDifference(
                         f"Action {Action(k).word}, {field}",
                         _figure(a),
                         _figure(b),
@@ -171,9 +175,9 @@ def _put_weight(field: str, place: int, value: float) -> Callable[[Config], Conf
     return put
 
 
-def _service(old: Config, new: Config, event: Event) -> list[Line]:
-    """The endpoint's cost and batch form, and figures of the service, which act through the price
-    that was seen.
+def _service(old: Config, new: Config, event: Event) -> list[ConfigDifference]:
+    """Return differences of the endpoint's cost and batch form, and of the service's figures. The
+    latter act through the price that was recorded.
     """
     found = []
     one, two = (next((s for s in c.services if s.name == event.service), None) for c in (old, new))
@@ -182,8 +186,8 @@ def _service(old: Config, new: Config, event: Event) -> list[Line]:
     for k, (words, a, b) in enumerate(
         zip(
             ("cost", "batch form"),
-            endpoint(old, event) or (),
-            endpoint(new, event) or (),
+            find_endpoint(old, event) or (),
+            find_endpoint(new, event) or (),
             strict=True,
         )
     ):
@@ -194,12 +198,14 @@ def _service(old: Config, new: Config, event: Event) -> list[Line]:
                 else ("yes" if a else "none", "yes" if b else "none")
             )
             found.append(
-                Line(f"{event.method} {event.endpoint}, {words}", *shown, _put_service(two))
+                ConfigDifference(
+                    f"{event.method} {event.endpoint}, {words}", *shown, _put_service(two)
+                )
             )
     for field in ("capacity", "target", "latency_ms"):
         if (a := getattr(one, field)) != (b := getattr(two, field)):
             found.append(
-                Line(
+                ConfigDifference(
                     f"Service {event.service}, {field.replace('_', ' ')}",
                     _figure(a),
                     _figure(b),
@@ -209,20 +215,22 @@ def _service(old: Config, new: Config, event: Event) -> list[Line]:
     return found
 
 
-def _put_service(service) -> Callable[[Config], Config]:
+def _put_service(service: Service) -> Callable[[Config], Config]:
     return lambda config: structs.replace(
         config, services=[service if s.name == service.name else s for s in config.services]
     )
 
 
-def _subjects(old: Config, new: Config) -> list[Line]:
+def _subjects(old: Config, new: Config) -> list[ConfigDifference]:
     found = []
     if old.overrides != new.overrides:
         put = lambda config: structs.replace(config, overrides=new.overrides)  # noqa: E731
-        found.append(Line("Overrides in force", _overrides(old), _overrides(new), put))
+        found.append(ConfigDifference("Overrides in force", _overrides(old), _overrides(new), put))
     if old.lists != new.lists:
         put_lists = lambda config: structs.replace(config, lists=new.lists)  # noqa: E731
-        found.append(Line("Lists and compliance rules", _lists(old), _lists(new), put_lists))
+        found.append(
+            ConfigDifference("Lists and compliance rules", _lists(old), _lists(new), put_lists)
+        )
     return found
 
 

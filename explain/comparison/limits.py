@@ -61,9 +61,9 @@ class Limit:
         return LEVELS[self.word]
 
 
-def of(event: Event, config: Config, cut: float | None = None) -> list[Limit]:
-    """All limits in the order of the stages; `cut` is the risk at which the action begins. Raises
-    ReplayError.
+def evaluate_limits(event: Event, config: Config, cut: float | None = None) -> list[Limit]:
+    """Return every limit in the order of the stages. `cut` is the risk (0..1) at which the action
+    begins. Raises ReplayError when the record cannot be read.
     """
     signals, features = replay.vectors(event)
     see = {name: float(signals[k]) for name, k in S.items()}
@@ -197,8 +197,8 @@ def _risk(event: Event, cut: float | None) -> _Row:
 
 
 def _value(event: Event, signals: np.ndarray, see: dict[str, float]) -> _Row:
-    """Its worth beside the worth assumed where no model speaks, and beside what serving it costs at
-    the price of then.
+    """Return the request's worth beside the worth assumed where no model speaks, and beside the
+    cost of serving it at the recorded price.
     """
     label = "Worth of the request"
     if event.value is None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
+from datetime import datetime
 
 import numpy as np
 
@@ -18,16 +19,20 @@ from decisions.models import Decision
 from decisions.search import lookup
 from explain.comparison.shared_load import FEWEST
 
-HOUR_S = 3_600.0
+# Chosen: behaviour of the same hour, so that the time of day does not separate peers.
+LOOK_BACK_S = 3_600.0
+# App, features, inclusion probability and time of one kept request.
+_PeerRow = tuple[str, bytes | memoryview, float, datetime]
 # Kept requests read at most, newest first.
-ROWS = 4_000
-MOST = 4
+MOST_ROWS = 4_000
+# Chosen: as many as USUAL_FEATURES, so that the panel keeps its size.
+SHOWN_FEATURES = 4
 # Shown where the decision has no reasons of its own.
-USUAL = ("rate_10s", "burst_ratio", "client_error_share_60s", "retry_share_60s")
+USUAL_FEATURES = ("rate_10s", "burst_ratio", "client_error_share_60s", "retry_share_60s")
 
 
 @dataclass(frozen=True, slots=True)
-class Peer:
+class PeerComparison:
     """One feature of the app against its peers. Places in percent of the drawn range."""
 
     label: str
@@ -46,7 +51,7 @@ class Peer:
 class Peers:
     """The comparison; no rows when there are fewer than five similar apps."""
 
-    rows: tuple[Peer, ...]
+    rows: tuple[PeerComparison, ...]
     apps: int
     """Similar apps; 0 when there are fewer than five."""
     kept: int
@@ -55,35 +60,37 @@ class Peers:
     """How far back they go."""
 
 
-def of(d: Decision, names: tuple[str, ...] = ()) -> Peers:
-    """The app of a decision among its peers, in the features named (by default the usual ones)."""
+def compare_with_peers(d: Decision, names: tuple[str, ...] = ()) -> Peers:
+    """Return how the app of a decision compares with its peers in the named features; without
+    names, in USUAL_FEATURES.
+    """
     at = d.at.timestamp()
     found = lookup.within(
         Decision.objects.filter(tier=d.tier, service=d.service, feature_schema=SCHEMA),
-        at - HOUR_S,
+        at - LOOK_BACK_S,
         at + 1.0,
     )
     rows = list(
         found.exclude(app=d.app)
         .order_by("-id")
-        .values_list("app", "features", "inclusion_probability", "at")[:ROWS]
+        .values_list("app", "features", "inclusion_probability", "at")[:MOST_ROWS]
     )
     if d.feature_schema != SCHEMA or len({row[0] for row in rows}) < FEWEST:
-        return Peers((), 0, len(rows), HOUR_S)
-    means = _means(rows)
+        return Peers((), 0, len(rows), LOOK_BACK_S)
+    means = _average_by_app(rows)
     own = np.frombuffer(bytes(d.features), "<f4")
-    chosen = [FEATURES[INDEX[name]] for name in (names or USUAL)[:MOST]]
+    chosen = [FEATURES[INDEX[name]] for name in (names or USUAL_FEATURES)[:SHOWN_FEATURES]]
     shown = tuple(
         peer
         for f in chosen
-        if (peer := _peer(f, float(own[INDEX[f.name]]), means[:, INDEX[f.name]]))
+        if (peer := _compare(f, float(own[INDEX[f.name]]), means[:, INDEX[f.name]]))
     )
     return Peers(shown, len(means), len(rows), at - rows[-1][3].timestamp())
 
 
-def _means(rows: list[tuple]) -> np.ndarray:
-    """float64 (apps, N_FEATURES): each app's weighted mean of what is known, feature by feature;
-    NaN where nothing is.
+def _average_by_app(rows: list[_PeerRow]) -> np.ndarray:
+    """Return float64 (apps, N_FEATURES): each app's weighted mean of the known values, NaN where
+    none is known.
     """
     values = (
         np.frombuffer(b"".join(bytes(row[1]) for row in rows), "<f4")
@@ -94,25 +101,28 @@ def _means(rows: list[tuple]) -> np.ndarray:
     for k, row in enumerate(rows):
         by_app[row[0]].append(k)
     weights = np.array([1.0 / row[2] for row in rows])
-    return np.array([_known_mean(values[some], weights[some]) for some in by_app.values()])
+    return np.array([_average_known(values[some], weights[some]) for some in by_app.values()])
 
 
-def _known_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """float64 (columns,): weighted mean of each column's values that are no NaN; NaN in a column
-    without any.
+def _average_known(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return float64 (columns,): the weighted mean of each column without its NaNs; NaN for a
+    column of NaNs.
     """
     weight = np.where(np.isnan(values), 0.0, weights[:, None])
     total = weight.sum(axis=0)
-    return np.divide(
+    means: np.ndarray = np.divide(
         (weight * np.nan_to_num(values)).sum(axis=0),
         total,
         out=np.full(len(total), np.nan),
         where=total > 0.0,
     )
+    return means
 
 
-def _peer(feature: Feature, own: float, peers: np.ndarray) -> Peer | None:
-    """One row; None where the app's value or the peers' are unknown or do not differ at all."""
+def _compare(feature: Feature, own: float, peers: np.ndarray) -> PeerComparison | None:
+    """Return the comparison of one feature, or None where the app's value or the peers' is unknown,
+    or none of them differ.
+    """
     peers = peers[~np.isnan(peers)]
     if own != own or len(peers) < FEWEST:
         return None
@@ -124,7 +134,7 @@ def _peer(feature: Feature, own: float, peers: np.ndarray) -> Peer | None:
     percent = [
         round(100.0 * (float(v) - first) / (last - first), 2) for v in (at, low, middle, high)
     ]
-    return Peer(
+    return PeerComparison(
         feature.label,
         format_value(feature, own),
         percent[0],
@@ -137,7 +147,7 @@ def _peer(feature: Feature, own: float, peers: np.ndarray) -> Peer | None:
 
 
 def _scale(values: np.ndarray) -> np.ndarray:
-    """Log scale that has room for zero."""
+    """Return the values on a log scale that has room for zero."""
     return np.asarray(np.log10(np.maximum(values, 0.0) + 0.01), np.float64)
 
 

@@ -1,5 +1,5 @@
-"""Three worlds: the request as it was decided then, as the config in force now decides it, and as
-another model would.
+"""Scenarios: the request as it was decided then, as the config in force now decides it, as another
+model would, and by the fallback limiter alone.
 
 A difference is traced by experiment, never by reading: each changed line is put alone into the
 document of then and the record decided again, until the answer of now comes out.
@@ -7,7 +7,8 @@ document of then and the record decided again, until the answer of now comes out
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from django.utils import timezone
@@ -24,16 +25,17 @@ from decider.whatif.replay import Again, ReplayError
 from decisions import reason_text
 from decisions.models import Decision
 from explain.comparison import effective_config
-from explain.comparison.effective_config import Line
+from explain.comparison.effective_config import ConfigDifference
 from explain.shap import model_files
 from explain.shap import values as shap_values
 from rollouts.models import ModelVersion
 
+# Config differences named at most. Chosen: the sentence has to stay readable.
 SHOWN_LINES = 4
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class Scenario:
     """One answer to the same request."""
 
     title: str
@@ -45,7 +47,7 @@ class World:
     Empty when it does not.
     """
     level: str = ""
-    """State of the replay: ok, warn, bad or off; empty for the other worlds."""
+    """State of the replay: ok, warn, bad or off; empty for the other scenarios."""
     word: str = ""
     risk: float | None = None
 
@@ -59,27 +61,29 @@ class Replay:
     detail: str
 
 
-def model_of(digest: str) -> Model | None:
-    """A model ready to score; None when it is not here or may not be used."""
+def find_model(digest: str) -> Model | None:
+    """Return a model ready to score, or None when its artifact is missing or invalid."""
     try:
-        return model_files.model(digest) if digest else None
+        return model_files.load_model(digest) if digest else None
     except ArtifactError:
         return None
 
 
 def model_name(digest: str) -> str:
-    """The name people know a model by; the digest's beginning when it is not here."""
+    """Return the name and version of a model, or the start of its digest when the registry does not
+    have it.
+    """
     row = ModelVersion.objects.filter(digest=digest).first()
     return str(row) if row else digest[:8] or "no model"
 
 
-def replayed(d: Decision, event: Event, config: Config | None) -> Replay:
-    """Decides the record again with its own config and model, and says whether the answer is the
-    same to the bit.
+def replay_record(d: Decision, event: Event, config: Config | None) -> Replay:
+    """Decide the record again with its own config and model, and say whether the answer is
+    identical to the bit.
     """
     if config is None:
         return Replay("off", "Not replayed", f"config {d.config_version} is not kept here")
-    model = model_of(d.model) if d.risk is not None else None
+    model = find_model(d.model) if d.risk is not None else None
     try:
         again = replay.decide_again(event, config, model)
     except ReplayError as error:
@@ -117,18 +121,25 @@ class _Setting:
     now: float
 
 
-def of(d: Decision) -> list[World]:
-    """The worlds of a stored decision: then, now, another model where there is one, and the
-    fallback limiter alone.
+# What changed, in words, and how it changes a setting.
+_Step = tuple[str, Callable[[_Setting], _Setting]]
+
+
+def decide_scenarios(d: Decision) -> list[Scenario]:
+    """Return the scenarios of a stored decision: then, now, by the challenger where there is one,
+    and by the fallback limiter alone.
     """
     event, then = d.event(), documents.config(d.config_version)
     first = _then(d, event, then)
     newest = documents.newest()
     if newest is None:
-        return [first, World("As decided now", None, "There is no config document to decide with.")]
+        return [
+            first,
+            Scenario("As decided now", None, "There is no config document to decide with."),
+        ]
     now = timezone.now().timestamp()
     setting = _Setting(
-        effective_config.at(newest, event, now),
+        effective_config.narrow_to_request(newest, event, now),
         newest.model.digest if newest.model else "",
         _ml_state(newest, now),
         now,
@@ -140,13 +151,13 @@ def of(d: Decision) -> list[World]:
             _alone(event, then, setting),
         ]
     except ReplayError as error:
-        rest = [World("As decided now", None, f"It cannot be decided again here: {error}.")]
+        rest = [Scenario("As decided now", None, f"It cannot be decided again here: {error}.")]
     return [first, *rest]
 
 
-def _then(d: Decision, event: Event, config: Config | None) -> World:
-    found = replayed(d, event, config)
-    return World(
+def _then(d: Decision, event: Event, config: Config | None) -> Scenario:
+    found = replay_record(d, event, config)
+    return Scenario(
         f"As decided then, config {d.config_version}",
         d.action,
         found.detail,
@@ -164,46 +175,44 @@ def _ml_state(config: Config, now: float) -> MlState:
 
 
 def _decide(event: Event, then: Config | None, setting: _Setting) -> Again:
-    """The record under a setting. Raises ReplayError, also when the model is not here to score
-    with.
-    """
-    model = model_of(setting.digest) if setting.ml_state == MlState.LIVE else None
+    """Decide the record under a setting. Raises ReplayError, also when the model is missing."""
+    model = find_model(setting.digest) if setting.ml_state == MlState.LIVE else None
     if setting.ml_state == MlState.LIVE and model is None:
         raise ReplayError("the model is not here to score with")
     replay.vectors(event)
-    record = effective_config.record_under(
+    record = effective_config.rewrite_record(
         event, then or setting.config, setting.config, setting.now
     )
     return replay.decide_under(record, setting.config, model, ml_state=setting.ml_state)
 
 
-def _now(d: Decision, event: Event, then: Config | None, setting: _Setting) -> World:
+def _now(d: Decision, event: Event, then: Config | None, setting: _Setting) -> Scenario:
     again = _decide(event, then, setting)
     off = ", All ML engaged" if setting.ml_state == MlState.SWITCHED_OFF else ""
     title = f"As decided now, config {setting.config.version}{off}"
-    because = _trace(event, then, setting, again) if again.action != d.action else ()
+    because = _trace_cause(event, then, setting, again) if again.action != d.action else ()
     note = _note(d, again)
     if again.action == d.action and then is not None and setting.config.version != d.config_version:
         note += " " + _untouched(
-            effective_config.lines(
-                effective_config.at(then, event, event.at), setting.config, event
+            effective_config.list_differences(
+                effective_config.narrow_to_request(then, event, event.at), setting.config, event
             )
         )
-    return World(title, again.action, note, because, risk=again.risk)
+    return Scenario(title, again.action, note, because, risk=again.risk)
 
 
-def _untouched(changed: list[Line]) -> str:
+def _untouched(changed: list[ConfigDifference]) -> str:
     if not changed:
         return "No line that bears on it has changed."
     shown = "; ".join(line.sentence for line in changed[:SHOWN_LINES])
     return f"Changed since, without effect here: {shown}."
 
 
-def _trace(
+def _trace_cause(
     event: Event, then: Config | None, now: _Setting, answer: Again, model_word: str = "Live model"
 ) -> tuple[str, ...]:
-    """Which change brings the answer under `now` about: the first that does so alone, else all up
-    to the one that tips it.
+    """Return which change leads to the answer under `now`: the first that does so alone, else all
+    changes up to the one that tips it.
     """
     if then is None:
         return (
@@ -213,12 +222,15 @@ def _trace(
             ),
         )
     base = _Setting(
-        effective_config.at(then, event, event.at), event.model, MlState(event.ml_state), event.at
+        effective_config.narrow_to_request(then, event, event.at),
+        event.model,
+        MlState(event.ml_state),
+        event.at,
     )
     steps = _steps(event, base, now, model_word)
     for said, put in steps:
         if (again := _try(event, then, put(base))) and again.action == answer.action:
-            return (said, *_feature(event, base.digest, put(base).digest))
+            return (said, *_name_feature(event, base.digest, put(base).digest))
     setting, told = base, []
     for said, put in steps:
         setting = put(setting)
@@ -228,27 +240,26 @@ def _trace(
     return ("No single change since accounts for it.",)
 
 
-def _steps(event: Event, base: _Setting, now: _Setting, model_word: str) -> list:
-    """Each change from then to now, in words and as a step from one setting to the next.
-    `model_word`: what its model is called.
+def _steps(event: Event, base: _Setting, now: _Setting, model_word: str) -> list[_Step]:
+    """Return each change from then to now, in words and as a function from one setting to the next.
+    `model_word` is what its text calls the model.
     """
-    steps = []
+    steps: list[_Step] = []
     if base.ml_state != now.ml_state:
         said = f"{_sentence(base.ml_state)} → {ML_STATE_TEXT[now.ml_state]}"
         digest = now.digest if base.ml_state != MlState.LIVE else base.digest
-        steps.append((said, lambda s: _with(s, ml_state=now.ml_state, digest=digest)))
+        steps.append((said, lambda s: replace(s, ml_state=now.ml_state, digest=digest)))
     if base.digest != now.digest and now.digest:
         said = f"{model_word}: {model_name(base.digest)} → {model_name(now.digest)}"
-        steps.append((said, lambda s: _with(s, digest=now.digest)))
-    for line in effective_config.lines(base.config, now.config, event):
-        steps.append((line.sentence, lambda s, put=line.put: _with(s, config=put(s.config))))
+        steps.append((said, lambda s: replace(s, digest=now.digest)))
+    for line in effective_config.list_differences(base.config, now.config, event):
+        steps.append((line.sentence, _put_line(line)))
     return steps
 
 
-def _with(setting: _Setting, **changed) -> _Setting:
-    """The setting with some fields changed."""
-    fields = {name: getattr(setting, name) for name in _Setting.__slots__}
-    return _Setting(**(fields | changed))
+def _put_line(line: ConfigDifference) -> Callable[[_Setting], _Setting]:
+    # A function of its own, because a lambda in the loop would see only the last line.
+    return lambda s: replace(s, config=line.put(s.config))
 
 
 def _sentence(state: MlState) -> str:
@@ -263,17 +274,17 @@ def _try(event: Event, then: Config, setting: _Setting) -> Again | None:
         return None
 
 
-def _feature(event: Event, one: str, two: str) -> tuple[str, ...]:
-    """The feature that two models see most differently in this request, in risk evidence; empty
-    when it is one model.
+def _name_feature(event: Event, one: str, two: str) -> tuple[str, ...]:
+    """Return the feature whose SHAP values differ most between two models for this request, in
+    words; empty when both are one model.
     """
     if not one or not two or one == two:
         return ()
     row = np.frombuffer(event.features, "<f4").reshape(1, -1)
     try:
         gap = (
-            shap_values.values(two, row).contributions[0]
-            - shap_values.values(one, row).contributions[0]
+            shap_values.compute_values(two, row).contributions[0]
+            - shap_values.compute_values(one, row).contributions[0]
         )
     except ArtifactError:
         return ()
@@ -289,31 +300,35 @@ def _feature(event: Event, one: str, two: str) -> tuple[str, ...]:
     )
 
 
-def _other_model(d: Decision, event: Event, then: Config | None, setting: _Setting) -> list[World]:
-    """As the challenger would decide under the config of now; empty when there is none."""
+def _other_model(
+    d: Decision, event: Event, then: Config | None, setting: _Setting
+) -> list[Scenario]:
+    """Return what the challenger decides under the config of now; empty when there is no
+    challenger.
+    """
     found = _challenger(setting.digest)
     if found is None:
         return []
     title = f"By {found}, {found.state}"
-    other = _with(setting, digest=found.digest, ml_state=MlState.LIVE)
+    other = replace(setting, digest=found.digest, ml_state=MlState.LIVE)
     try:
         again = _decide(event, then, other)
     except ReplayError as error:
-        return [World(title, None, f"It cannot be asked here: {error}.")]
-    because = _trace(event, then, other, again, "Model") if again.action != d.action else ()
-    return [World(title, again.action, _note(d, again), because, risk=again.risk)]
+        return [Scenario(title, None, f"It cannot be asked here: {error}.")]
+    because = _trace_cause(event, then, other, again, "Model") if again.action != d.action else ()
+    return [Scenario(title, again.action, _note(d, again), because, risk=again.risk)]
 
 
-def _challenger(live: str):
-    """The model version registered last that neither is live nor was; None when there is none."""
+def _challenger(live: str) -> ModelVersion | None:
+    """Return the model version registered last that is and was not live, or None."""
     rows = ModelVersion.objects.filter(state="registered")
     return rows.exclude(digest=live).order_by("-registered_at").first()
 
 
-def _alone(event: Event, then: Config | None, setting: _Setting) -> World:
-    alone = _decide(event, then, _with(setting, ml_state=MlState.SWITCHED_OFF))
+def _alone(event: Event, then: Config | None, setting: _Setting) -> Scenario:
+    alone = _decide(event, then, replace(setting, ml_state=MlState.SWITCHED_OFF))
     wait = f"{reason_text.duration(alone.retry_after)} to wait" if alone.retry_after else ""
-    return World("By the fallback limiter alone", alone.action, wait)
+    return Scenario("By the fallback limiter alone", alone.action, wait)
 
 
 def _note(d: Decision, again: Again) -> str:

@@ -23,7 +23,9 @@ from __future__ import annotations
 
 import math
 import time
+import uuid
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from django.db import connection
 
@@ -40,12 +42,13 @@ CELL_S = 240.0
 LATE_S = 15.0
 # Participants below which a group is not shown.
 FEWEST = 5
+# The normal quantile of a two-sided 95% interval, which the panel names.
 Z95 = 1.96
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """One group's part of the load."""
+class LoadShare:
+    """One group's share of the load."""
 
     label: str
     share: float
@@ -73,13 +76,13 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class SharedCause:
+class SharedLoad:
     """Who loaded the limit that fired."""
 
     limit: str
     """What the limit is, in words."""
     sentence: str
-    parts: tuple[Part, ...]
+    parts: tuple[LoadShare, ...]
     """Largest first; empty when nothing may be shown or nothing is known."""
     kept: int | None
     """Stored decisions it rests on; None when something is left out."""
@@ -88,7 +91,7 @@ class SharedCause:
 
 
 @dataclass(frozen=True, slots=True)
-class _Group:
+class LoadGroup:
     """Weighted load of one group."""
 
     key: str
@@ -137,8 +140,8 @@ _OTHERS = {
 }
 
 
-def scope_of(d: Decision) -> str:
-    """Whose limit fired: the app's own, its tenant's share, or the whole service's."""
+def find_scope(d: Decision) -> str:
+    """Return whose limit fired: "app" (its own), "tenant" (its share) or "service"."""
     if d.reason == Reason.TENANT_OVER_SHARE:
         return "tenant"
     seen = reason_text.signals(d)
@@ -152,20 +155,22 @@ def scope_of(d: Decision) -> str:
     return "app"
 
 
-def window(at: float) -> tuple[float, float]:
-    """The cell of the grid that a moment falls in, unix seconds, its end exclusive."""
+def find_cell(at: float) -> tuple[float, float]:
+    """Return the grid cell that a moment falls in: start and exclusive end, unix seconds."""
     since = math.floor(at / CELL_S) * CELL_S
     return since, since + CELL_S
 
 
-def of(d: Decision, now: float | None = None) -> SharedCause:
-    """The shared cause of one stored decision; `now` in unix seconds, by default the present."""
-    scope = scope_of(d)
+def estimate_shared_load(d: Decision, now: float | None = None) -> SharedLoad:
+    """Return who loaded the limit that refused one stored decision. `now` is in unix seconds, the
+    present by default.
+    """
+    scope = find_scope(d)
     if scope == "app" and not d.token_digest:
-        return SharedCause(_limit(d, scope), _alone(d), (), 0, False)
-    until = window(d.at.timestamp())[1] + LATE_S
+        return SharedLoad(_limit(d, scope), _alone(d), (), 0, False)
+    until = find_cell(d.at.timestamp())[1] + LATE_S
     if (time.time() if now is None else now) < until:
-        return SharedCause(
+        return SharedLoad(
             _limit(d, scope),
             f"Who loaded it is not said before {utc(until):%H:%M:%S} UTC, {_UNTIL}",
             (),
@@ -173,9 +178,9 @@ def of(d: Decision, now: float | None = None) -> SharedCause:
             False,
         )
     groups = _groups(d, scope, documents.config(d.config_version))
-    parts, suppressed = shares(groups, "This credential" if scope == "app" else "This app")
+    parts, suppressed = compute_shares(groups, "This credential" if scope == "app" else "This app")
     kept = None if suppressed else sum(g.kept for g in groups)
-    return SharedCause(
+    return SharedLoad(
         _limit(d, scope), _sentence(d, scope, parts, groups), tuple(parts), kept, suppressed
     )
 
@@ -183,10 +188,10 @@ def of(d: Decision, now: float | None = None) -> SharedCause:
 _UNTIL = "when the four minutes it fell in are over and stored."
 
 
-def _groups(d: Decision, scope: str, config: Config | None) -> list[_Group]:
+def _groups(d: Decision, scope: str, config: Config | None) -> list[LoadGroup]:
     group, who, where = _SCOPES[scope]
-    since, until = window(d.at.timestamp())
-    values = {
+    since, until = find_cell(d.at.timestamp())
+    values: dict[str, str | datetime | uuid.UUID] = {
         "app": d.app,
         "tenant": d.tenant,
         "service": d.service,
@@ -214,17 +219,17 @@ def _groups(d: Decision, scope: str, config: Config | None) -> list[_Group]:
             sum(c * row[4] for c, row in by_cost),
             sum(c * c * row[5] for c, row in by_cost),
         )
-        found.append(_Group(key, load, variance, whole[6], whole[7]))
+        found.append(LoadGroup(key, load, variance, whole[6], whole[7]))
     return found
 
 
-def shares(groups: list[_Group], own_label: str) -> tuple[list[Part], bool]:
-    """The parts that may be shown, and whether something is held back.
+def compute_shares(groups: list[LoadGroup], own_label: str) -> tuple[list[LoadShare], bool]:
+    """Return the shares that may be shown, largest first, and whether something is held back.
 
-    A group of fewer than FEWEST is joined with the other groups of others; where they are still too
-    few, nothing is shown at all, because the app's own share would tell theirs. Nor is it where
-    other tenants alone are too few: the panel of the tenant's share shows what its apps loaded, and
-    the app's share of both would tell the rest.
+    A group of fewer than FEWEST is joined with the other groups. If they are still too few, nothing
+    is shown, because the app's own share would reveal theirs. Nothing is shown either if only the
+    other tenants are too few: the panel of the tenant's share shows the load of its apps, and
+    subtraction would reveal the rest.
     """
     total = sum(g.load for g in groups)
     others = [g for g in groups if g.key != "own"]
@@ -232,7 +237,7 @@ def shares(groups: list[_Group], own_label: str) -> tuple[list[Part], bool]:
         return [], False
     held = any(g.participants < FEWEST for g in others)
     if held:
-        joined = _Group(
+        joined = LoadGroup(
             "+".join(g.key for g in others),
             sum(g.load for g in others),
             sum(g.variance for g in others),
@@ -243,7 +248,7 @@ def shares(groups: list[_Group], own_label: str) -> tuple[list[Part], bool]:
         if len(others) == 1 or joined.participants < FEWEST or completed:
             return [], True
         others = [joined]
-    own = [g for g in groups if g.key == "own"] or [_Group("own", 0.0, 0.0, 0, 0)]
+    own = [g for g in groups if g.key == "own"] or [LoadGroup("own", 0.0, 0.0, 0, 0)]
     labels = {
         "own": own_label,
         **{key: text[:1].upper() + text[1:] for key, text in _OTHERS.items()},
@@ -253,8 +258,10 @@ def shares(groups: list[_Group], own_label: str) -> tuple[list[Part], bool]:
     return sorted(_rounded(parts), key=lambda part: -part.share), held
 
 
-def _rounded(parts: list[Part]) -> list[Part]:
-    """Whole percents by the largest remainder, so that they add up; ranges rounded outwards."""
+def _rounded(parts: list[LoadShare]) -> list[LoadShare]:
+    """Round to whole percents by the largest remainder, so that they add up to 100; round ranges
+    outwards.
+    """
     down = [math.floor(part.share * 100.0 + 1e-9) for part in parts]
     order = sorted(range(len(parts)), key=lambda k: down[k] - parts[k].share * 100.0)
     up = set(order[: max(0, 100 - sum(down))])
@@ -271,11 +278,11 @@ def _rounded(parts: list[Part]) -> list[Part]:
     return found
 
 
-def _part(group: _Group, label: str, total: float, variance: float) -> Part:
+def _part(group: LoadGroup, label: str, total: float, variance: float) -> LoadShare:
     share = group.load / total
     spread = (1.0 - share) ** 2 * group.variance + share**2 * (variance - group.variance)
     half = Z95 * math.sqrt(max(0.0, spread)) / total
-    return Part(
+    return LoadShare(
         label,
         share,
         max(0.0, share - half),
@@ -294,8 +301,8 @@ def _alone(d: Decision) -> str:
     return "The limit that fired is the app’s own: nobody else’s traffic counts against it."
 
 
-def _sentence(d: Decision, scope: str, parts: list[Part], groups: list[_Group]) -> str:
-    """The finding in one sentence."""
+def _sentence(d: Decision, scope: str, parts: list[LoadShare], groups: list[LoadGroup]) -> str:
+    """Return the finding in one sentence."""
     lead = _alone(d) + " " if scope == "app" else ""
     if not groups:
         return f"{lead}No admitted request of {_when(d)} was kept, so who loaded it cannot be said."
@@ -309,6 +316,6 @@ def _sentence(d: Decision, scope: str, parts: list[Part], groups: list[_Group]) 
 
 
 def _when(d: Decision) -> str:
-    """The cell, as minutes of the clock: "14:20 to 14:24 UTC"."""
-    since, until = window(d.at.timestamp())
+    """Return the cell's times as in "14:20 to 14:24 UTC"."""
+    since, until = find_cell(d.at.timestamp())
     return f"{utc(since):%H:%M} to {utc(until):%H:%M} UTC"

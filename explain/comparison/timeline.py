@@ -14,15 +14,17 @@ from decisions.counts.estimate import of_row, total
 from decisions.models import Decision
 from decisions.search import lookup
 
+# Seconds looked at on either side. Chosen: the module's subject is the minutes around a decision.
 SIDE_S = 120.0
 # Kept decisions read at most on either side.
-ROWS = 400
-MOST = 7
+MOST_ROWS = 400
+# A bound above the five kinds of event, so that a new kind cannot make the list long.
+SHOWN_EVENTS = 7
 
 
 @dataclass(frozen=True, slots=True)
-class Happened:
-    """One line."""
+class TimelineEvent:
+    """One event of an app near a decision."""
 
     at: datetime
     text: str
@@ -55,40 +57,42 @@ class _Kept(NamedTuple):
             return None
 
 
-def of(d: Decision, http: str) -> tuple[Happened, ...]:
-    """The lines around a decision, oldest first; `http` is what its client got."""
+def build_timeline(d: Decision, http: str) -> tuple[TimelineEvent, ...]:
+    """Return the events around a decision, oldest first, at most SHOWN_EVENTS. `http` says what its
+    client received.
+    """
     at = d.at.timestamp()
     near = lookup.within(Decision.objects.filter(app=d.app), at - SIDE_S, at + SIDE_S).values_list(
         *_Kept._fields
     )
-    before = [_Kept(*row) for row in near.filter(id__lt=d.id).order_by("-id")[:ROWS]][::-1]
-    after = [_Kept(*row) for row in near.filter(id__gt=d.id).order_by("id")[:ROWS]]
+    before = [_Kept(*row) for row in near.filter(id__lt=d.id).order_by("-id")[:MOST_ROWS]][::-1]
+    after = [_Kept(*row) for row in near.filter(id__gt=d.id).order_by("id")[:MOST_ROWS]]
     lines = [
         _first_refusal(before),
         _ran_empty(d, before),
-        _this(d, http),
-        _next(d, after),
-        _end(d, after),
+        _this_decision(d, http),
+        _next_answer(d, after),
+        _last_refusal(d, after),
     ]
     found = sorted((line for line in lines if line), key=lambda line: (line.at, not line.here))
-    return tuple(found[:MOST])
+    return tuple(found[:SHOWN_EVENTS])
 
 
-def _this(d: Decision, http: str) -> Happened:
-    return Happened(d.at, f"This decision: {Action(d.action).word}, {http}", here=True)
+def _this_decision(d: Decision, http: str) -> TimelineEvent:
+    return TimelineEvent(d.at, f"This decision: {Action(d.action).word}, {http}", here=True)
 
 
-def _first_refusal(before: list[_Kept]) -> Happened | None:
+def _first_refusal(before: list[_Kept]) -> TimelineEvent | None:
     first = next((r for r in before if r.action != Action.ADMIT), None)
     return (
-        Happened(first.at, f"First refusal kept: {Action(first.action).word}", first.name)
+        TimelineEvent(first.at, f"First refusal kept: {Action(first.action).word}", first.name)
         if first
         else None
     )
 
 
-def _ran_empty(d: Decision, before: list[_Kept]) -> Happened | None:
-    """The first kept decision from which on the burst bucket stayed without a whole token."""
+def _ran_empty(d: Decision, before: list[_Kept]) -> TimelineEvent | None:
+    """Return the first kept decision after which the bucket never held a whole token again."""
     here = _Kept(
         d.id, d.at, d.action, d.method, d.endpoint, d.inclusion_probability, bytes(d.signals)
     )
@@ -98,14 +102,14 @@ def _ran_empty(d: Decision, before: list[_Kept]) -> Happened | None:
             return None
         since = (since or row) if row.tokens < 1.0 else None
     return (
-        Happened(since.at, "Burst bucket is empty from here on", since.name)
+        TimelineEvent(since.at, "Burst bucket is empty from here on", since.name)
         if since and since.id != d.id
         else None
     )
 
 
-def _next(d: Decision, after: list[_Kept]) -> Happened | None:
-    """The next kept request to the same endpoint that had another answer."""
+def _next_answer(d: Decision, after: list[_Kept]) -> TimelineEvent | None:
+    """Return the next kept request to the same endpoint that was answered the other way."""
     asked = (
         r
         for r in after
@@ -115,19 +119,21 @@ def _next(d: Decision, after: list[_Kept]) -> Happened | None:
     if found is None:
         return None
     seconds = (found.at - d.at).total_seconds()
-    return Happened(
+    return TimelineEvent(
         found.at,
         f"Same endpoint again, {seconds:.1f} s later: {Action(found.action).word}",
         found.name,
     )
 
 
-def _end(d: Decision, after: list[_Kept]) -> Happened | None:
-    """The last refusal of the stretch, and how many there were after this one, estimated."""
+def _last_refusal(d: Decision, after: list[_Kept]) -> TimelineEvent | None:
+    """Return the last kept refusal nearby, with the estimated number of refusals after this
+    decision.
+    """
     refused = [r for r in after if r.action != Action.ADMIT]
     if not refused or d.action == Action.ADMIT:
         return None
     more = total(of_row(r.inclusion_probability) for r in refused).words
-    return Happened(
+    return TimelineEvent(
         refused[-1].at, f"Last refusal kept here; {more} more after this one", refused[-1].name
     )

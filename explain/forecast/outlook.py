@@ -14,7 +14,7 @@ of the time; without the distinction 63%.
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,19 +31,24 @@ from decisions.counts.estimate import of_row, total
 from decisions.models import Decision
 from decisions.search import lookup
 from explain.comparison import effective_config
-from explain.recourse.text import pace as pace_text
+from explain.recourse.text import format_pace as pace_text
 
+# Minutes ahead: the page promises the next hour.
 HORIZON_MIN = 60.0
+# Chosen: only what is recent says what comes next.
 LOOK_BACK_S = 900.0
-ROWS = 300
+# Bounds what one forecast reads for a busy app.
+MOST_ROWS = 300
 # Without a kept decision within this time nothing is said.
 FRESH_S = 300.0
 # Ranked decisions from which a trend of risk is believed, if its slope is twice its standard error.
 TREND_ROWS = 8
+# As long as the horizon: the last hour is the estimate of the next.
 LATELY_S = 3_600.0
 # Refusals kept within that time from which more are expected; one may have been chance.
 LATELY_KEPT = 2
-LATELY_ROWS = 500
+# Bounds the read, as an app may be refused all the time.
+MOST_LATELY_ROWS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +65,12 @@ class Outlook:
     """Requests a second it rests on."""
 
 
-def outlook(app: str, now: float) -> Outlook:
-    """The forecast for an app at unix time `now`."""
+def forecast_app(app: str, now: float) -> Outlook:
+    """Return the forecast for an app at unix time `now`."""
     rows = list(
         lookup.within(
             Decision.objects.filter(app=app, feature_schema=SCHEMA), now - LOOK_BACK_S, now + 60.0
-        ).order_by("-id")[:ROWS]
+        ).order_by("-id")[:MOST_ROWS]
     )
     if not rows or now - rows[0].at.timestamp() > FRESH_S:
         return Outlook(
@@ -127,21 +132,23 @@ def _being_refused(rows: list[Decision]) -> bool:
 
 
 def _lately(app: str, now: float, pace: float) -> Outlook | None:
-    """More of what the last hour held; None where it held no refusals to speak of."""
+    """Return the forecast "some" from the refusals of the last hour, or None when fewer than
+    LATELY_KEPT were kept.
+    """
     refused = Decision.objects.filter(app=app, observed=False).exclude(action=int(Action.ADMIT))
     rows = (
         lookup.within(refused, now - LATELY_S, now)
         .order_by("-id")
-        .values_list("inclusion_probability", "reason")[:LATELY_ROWS]
+        .values_list("inclusion_probability", "reason")[:MOST_LATELY_ROWS]
     )
     kept = list(rows)
     if len(kept) < LATELY_KEPT:
         return None
     number = total(of_row(p) for p, _ in kept)
-    reasons: Counter[int] = Counter()
+    reasons: defaultdict[int, float] = defaultdict(float)
     for p, reason in kept:
         reasons[reason] += 1.0 / p
-    commonest = REASONS[Reason(reasons.most_common(1)[0][0])].text
+    commonest = REASONS[Reason(max(reasons, key=reasons.__getitem__))].text
     sentence = (
         f"Some of its requests are refused now and then: {number.words} in the last hour, so expect"
         " some in the next."
@@ -149,15 +156,15 @@ def _lately(app: str, now: float, pace: float) -> Outlook | None:
     return Outlook("some", sentence, f"Most often because {commonest}.", pace=pace)
 
 
-def pace_in(features: bytes) -> float:
-    """Requests a second over the last minute, as the decider counted them, from a recorded feature
-    vector.
+def read_pace(features: bytes) -> float:
+    """Return requests a second over the last minute, as the decider counted them, from a recorded
+    feature vector.
     """
     return float(np.frombuffer(features, "<f4")[INDEX["rate_60s"]])
 
 
 def _pace(row: Decision) -> float:
-    return pace_in(bytes(row.features))
+    return read_pace(bytes(row.features))
 
 
 def _signals(row: Decision) -> np.ndarray:
@@ -169,14 +176,16 @@ _Due = tuple[float, str, str]
 
 
 def _plan(row: Decision, config: Config, now: float) -> tuple[float, float, float]:
-    """(refill, burst, quota) in force for the app: its tier's, stretched by an override."""
+    """Return (refill a second, burst, quota a day) in force for the app: its tier's, with refill
+    and burst multiplied by any override.
+    """
     tier = config.tiers[row.tier]
-    times = float(effective_config.rules_about(config, row.event(), now)[3])
+    times = float(effective_config.find_rules(config, row.event(), now)[3])
     return tier.rate * times, tier.burst * times, tier.quota_per_day
 
 
 def _bucket(rows: list[Decision], config: Config, now: float) -> _Due | None:
-    """When the bucket, and with ML live the headroom below it, is used up."""
+    """Return when the bucket is used up, and with ML live also the headroom below it."""
     row, pace = rows[0], _pace(rows[0])
     rate, burst, _ = _plan(row, config, now)
     if pace <= rate * 1.01:
@@ -197,7 +206,7 @@ def _bucket(rows: list[Decision], config: Config, now: float) -> _Due | None:
 
 
 def _quota(row: Decision, config: Config, now: float) -> _Due | None:
-    """When today's quota is used up, if that is before it starts anew."""
+    """Return when today's quota is used up, or None when it resets first."""
     pace, seen = _pace(row), _signals(row)
     quota = _plan(row, config, now)[2]
     age = max(0.0, now - row.at.timestamp())
@@ -213,8 +222,8 @@ def _quota(row: Decision, config: Config, now: float) -> _Due | None:
 
 
 def _left_today(row: Decision, quota: float, config: Config) -> float:
-    """Requests of today's quota: all that its decider has not counted while more may be leased,
-    else what that decider holds.
+    """Return the requests left of today's quota: all that its decider has not counted while more
+    may be leased, else what that decider holds.
     """
     seen = _signals(row)
     held = float(seen[S["quota_left"]]) + (quota - float(seen[S["quota_limit"]])) / max(
@@ -229,7 +238,7 @@ def _left_today(row: Decision, quota: float, config: Config) -> float:
 
 
 def _risk(rows: list[Decision]) -> _Due | None:
-    """When its risk, going on as it rose, reaches the point at which its action changes."""
+    """Return when its risk, rising as it did, reaches the point at which its action changes."""
     ranked = [row for row in rows if row.risk is not None]
     if len(ranked) < TREND_ROWS or ranked[0].action != Action.ADMIT:
         return None
@@ -241,7 +250,9 @@ def _risk(rows: list[Decision]) -> _Due | None:
 
 
 def _trend(ranked: list[Decision]) -> tuple[float, float]:
-    """(risk a minute, risk now) by weighted least squares; a slope of 0 where it may be chance."""
+    """Return (risk a minute, risk now) by weighted least squares. The slope is 0 unless it is over
+    twice its standard error.
+    """
     t = np.array([(row.at - ranked[0].at).total_seconds() / 60.0 for row in ranked])
     y, w = np.array([row.risk for row in ranked], float), np.array([row.weight for row in ranked])
     mean_t, mean_y = np.average(t, weights=w), np.average(y, weights=w)

@@ -35,21 +35,33 @@ from decisions.counts.append import APPS, MINUTE_S
 from decisions.counts.estimate import share_within
 from decisions.models import Decision, utc
 from decisions.search import lookup
-from explain.forecast.outlook import FRESH_S, HORIZON_MIN, LOOK_BACK_S, Outlook, outlook, pace_in
+from explain.forecast.outlook import (
+    FRESH_S,
+    HORIZON_MIN,
+    LOOK_BACK_S,
+    Outlook,
+    forecast_app,
+    read_pace,
+)
 from explain.models import STATES, Forecast
 
 # A forecast off by this much is right however short it was.
 SLACK_MIN = 2.0
 # Below this share of the pace it was said of, a forecast of "soon" is not what happened.
-SLOWED = 0.8
+SLOWED_SHARE = 0.8
+# A week holds every hour and weekday once. Named in the sentences.
 RECORD_DAYS = 7
 # Settled forecasts of a kind: of one app, from which its own are shown instead of those of all
 # apps; and from which a share and its interval are said instead of plain numbers.
-ENOUGH = 10
+ENOUGH_SETTLED = 10
 # Refusals that an app which is being refused meets at least.
-LEAST = 10
-SURE = 0.95
+LEAST_REFUSALS = 10
+# Chosen: without a kept refusal a forecast gets no verdict if refusals would be missed more often
+# than one time in twenty.
+SURE_SHARE = 0.95
+# Longer than RECORD_DAYS, which is all the record reads. Chosen.
 KEEP_DAYS = 30
+# Bounds what settling one forecast reads for a busy app.
 PACE_ROWS = 2_000
 _WORDS = {
     "soon": ("Refused soon", "came true"),
@@ -59,9 +71,9 @@ _WORDS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
-    """How often forecasts of one kind were right, one of each app and hour: the next ones look at
-    much of the same.
+class StateRecord:
+    """How often forecasts of one state were right. Only the first forecast of each app and hour
+    counts, because later ones look at much the same future.
     """
 
     state: str
@@ -82,7 +94,7 @@ class Kind:
     @property
     def interval(self) -> tuple[float, float] | None:
         """Of the share that was right, 95%; None with few."""
-        return share_within(self.right, self.settled) if self.settled >= ENOUGH else None
+        return share_within(self.right, self.settled) if self.settled >= ENOUGH_SETTLED else None
 
     @property
     def sentence(self) -> str:
@@ -119,25 +131,25 @@ class Kind:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class TrackRecord:
     """How often forecasts were right, by what they said."""
 
-    soon: Kind
-    some: Kind
-    clear: Kind
+    soon: StateRecord
+    some: StateRecord
+    clear: StateRecord
 
 
 def _off(minutes: float) -> str:
     return f"{minutes:.1f} minutes" if minutes < 9.95 else f"{minutes:.0f} minutes"
 
 
-def keep(app: str, found: Outlook, now: float) -> Forecast | None:
-    """Keeps a forecast, once a minute and app; None for what says nothing about the future, and
-    when it is there already.
+def store_forecast(app: str, found: Outlook, now: float) -> Forecast | None:
+    """Store a forecast, at most one for each app and minute. Return None when it says nothing about
+    the future or is already stored.
     """
     if found.state not in STATES:
         return None
-    due = HORIZON_MIN if found.minutes is None else _late(found.minutes)
+    due = HORIZON_MIN if found.minutes is None else _latest_minute(found.minutes)
     row = {
         "made_at": utc(now),
         "state": found.state,
@@ -151,23 +163,23 @@ def keep(app: str, found: Outlook, now: float) -> Forecast | None:
     return kept if made else None
 
 
-def _late(minutes: float) -> float:
-    """The last minute at which a refusal still proves a forecast right."""
+def _latest_minute(minutes: float) -> float:
+    """Return the last minute at which a refusal still proves a forecast right."""
     return max(minutes + SLACK_MIN, 1.5 * minutes)
 
 
-def right(state: str, minutes: float | None, refused_after: float | None) -> bool:
-    """Whether a forecast was right; both in minutes, None for not at all."""
+def was_right(state: str, minutes: float | None, refused_after: float | None) -> bool:
+    """Return whether a forecast was right. Both times are in minutes; None means no refusal."""
     if state != "soon" or minutes is None:
         return (refused_after is None) == (state == "clear")
     return refused_after is not None and min(
         minutes - SLACK_MIN, 0.5 * minutes
-    ) <= refused_after <= _late(minutes)
+    ) <= refused_after <= _latest_minute(minutes)
 
 
-def settle(now: float, most: int = 500) -> int:
-    """Fills in what happened, for forecasts that came due. Returns how many. Safe to run twice at
-    once.
+def settle_due(now: float, most: int = 500) -> int:
+    """Record what happened for up to `most` forecasts that are due, and return how many. Two runs
+    at once are safe.
     """
     due = Forecast.objects.filter(settled_at__isnull=True, due_at__lt=utc(now)).order_by("due_at")[
         :most
@@ -186,8 +198,8 @@ def _settle(row: Forecast, now: float) -> int:
         if found
         else None
     )
-    chance = min(p for _, p in found) if found else chance_kept(row.app, made, due, now)
-    was = right(row.state, row.minutes, after) if found or would_show(chance) else None
+    chance = min(p for _, p in found) if found else estimate_chance_kept(row.app, made, due, now)
+    was = was_right(row.state, row.minutes, after) if found or would_show(chance) else None
     slowed = was is False and (after is None or after > (row.minutes or 0.0)) and _slowed(row)
     verdict = {
         "refused_after": after,
@@ -201,8 +213,8 @@ def _settle(row: Forecast, now: float) -> int:
 
 
 def _slowed(row: Forecast) -> bool:
-    """Whether, before the time that was said, the app kept less than SLOWED of the pace it was said
-    of, by its kept decisions.
+    """Return whether the app's kept decisions before the forecast time average less than
+    SLOWED_SHARE of the pace the forecast rests on.
     """
     if row.minutes is None:
         return False
@@ -216,22 +228,22 @@ def _slowed(row: Forecast) -> bool:
     )
     if not kept:
         return False
-    paces = [pace_in(bytes(features)) for features, _ in kept]
-    return float(np.average(paces, weights=[1.0 / p for _, p in kept])) < SLOWED * row.pace
+    paces = [read_pace(bytes(features)) for features, _ in kept]
+    return float(np.average(paces, weights=[1.0 / p for _, p in kept])) < SLOWED_SHARE * row.pace
 
 
 def would_show(chance: float) -> bool:
-    """Whether one of LEAST refusals would have been kept for sure enough, each with probability
-    `chance`.
+    """Return whether at least one of LEAST_REFUSALS refusals would have been kept with probability
+    SURE_SHARE, if each is kept with probability `chance`.
     """
-    return 1.0 - (1.0 - min(1.0, chance)) ** LEAST >= SURE
+    return 1.0 - (1.0 - min(1.0, chance)) ** LEAST_REFUSALS >= SURE_SHARE
 
 
-def chance_kept(app: str, since: float, until: float, now: float) -> float:
-    """Probability with which a refusal of an app was kept between two moments.
+def estimate_chance_kept(app: str, since: float, until: float, now: float) -> float:
+    """Return the probability with which a refusal of an app was kept between two unix times.
 
-    By all refusals of its tier then, from the counts kept ready: kept over what they stand for.
-    Where its tier had none, what the newest config says, which holds while the sampling budget
+    It is the kept refusals of the app's tier over what they stand for, from the rollups. If the
+    tier had none, the newest config's sampling rate is used, which holds while the sampling budget
     does.
     """
     newest = lookup.within(Decision.objects.filter(app=app), since - LOOK_BACK_S, until).order_by(
@@ -256,24 +268,24 @@ def chance_kept(app: str, since: float, until: float, now: float) -> float:
     return config.sampling.enterprise_refuse if tier == Tier.ENTERPRISE else config.sampling.refuse
 
 
-def record(app: str, now: float) -> Record:
-    """How often forecasts of the last days were right, by kind: the app's own when there are
-    enough, else those of all apps.
+def summarise_record(app: str, now: float) -> TrackRecord:
+    """Return how often forecasts of the last days were right, by state: the app's own when there
+    are enough, else those of all apps.
     """
     due = Forecast.objects.filter(
         settled_at__isnull=False, made_at__gte=utc(now) - timedelta(days=RECORD_DAYS)
     )
-    return Record(*(_kind(state, due.filter(state=state), app) for state in STATES))
+    return TrackRecord(*(_kind(state, due.filter(state=state), app) for state in STATES))
 
 
 _OF_HOUR = Window(RowNumber(), partition_by=[F("app"), F("minute") / 60], order_by="minute")
 
 
-def _kind(state: str, rows: QuerySet[Forecast], app: str) -> Kind:
+def _kind(state: str, rows: QuerySet[Forecast], app: str) -> StateRecord:
     first = rows.annotate(of_hour=_OF_HOUR).filter(of_hour=1)
     every = list(first.values_list("app", "minutes", "refused_after", "right", "slowed"))
     mine = [row for row in every if row[0] == app]
-    own = sum(row[3] is not None for row in mine) >= ENOUGH
+    own = sum(row[3] is not None for row in mine) >= ENOUGH_SETTLED
     shown = mine if own else every
     settled = [row for row in shown if row[3] is not None]
     off = [
@@ -283,9 +295,9 @@ def _kind(state: str, rows: QuerySet[Forecast], app: str) -> Kind:
     ]
     error = statistics.median(off) if off else None
     slowed = sum(row[4] for row in shown)
-    return Kind(
+    return StateRecord(
         state,
-        sum(row[3] for row in settled),
+        sum(row[3] is True for row in settled),
         len(settled),
         len(shown) - len(settled) - slowed,
         slowed,
@@ -294,17 +306,17 @@ def _kind(state: str, rows: QuerySet[Forecast], app: str) -> Kind:
     )
 
 
-def look_ahead(now: float, most: int = 20) -> int:
-    """Forecasts the apps with the most requests of the last minutes, so that the record is not only
-    about apps someone opened.
+def forecast_busiest(now: float, most: int = 20) -> int:
+    """Store forecasts for the `most` busiest apps of the last minutes and return how many. Without
+    it, the record would cover only apps that someone opened.
     """
     rows = lookup.within(Decision.objects.all(), now - FRESH_S)
     return sum(
-        keep(app, outlook(app, now), now) is not None
+        store_forecast(app, forecast_app(app, now), now) is not None
         for app, _ in aggregate.largest_apps(rows, most)
     )
 
 
-def forget(days: int = KEEP_DAYS) -> int:
-    """Drops forecasts older than so many days. Returns how many."""
+def delete_old(days: int = KEEP_DAYS) -> int:
+    """Delete forecasts older than `days` and return how many."""
     return Forecast.objects.filter(made_at__lt=timezone.now() - timedelta(days=days)).delete()[0]

@@ -20,30 +20,31 @@ from decider.whatif.levers import DAY_S, WINDOWS_S, insisting
 Levels = NDArray[np.float64]
 
 WAITS_S = np.array([*range(1, 61), *range(65, 181, 5), *range(210, 601, 30)], np.float64)
-SIZES = np.array([2, 3, 4, 5, 8, 10, 15, 20, 30, 40, 50, 100], np.float64)
+BATCH_SIZES = np.array([2, 3, 4, 5, 8, 10, 15, 20, 30, 40, 50, 100], np.float64)
 # Six requests a minute: nobody is advised to be slower.
 SLOWEST = 0.1
 # Pairs that are one change said twice.
-ONE_THING = frozenset(
+OVERLAPPING = frozenset(
     {frozenset({"spread", "pace"}), frozenset({"pace", "day"}), frozenset({"spread", "day"})}
 )
 _NONE: Levels = np.empty(0)
 
 
-def in_order(names: Iterable[str]) -> list[str]:
-    """As levers are pulled together: how the app behaves first, then the wait."""
+def order_levers(names: Iterable[str]) -> list[str]:
+    """Return levers in the order they are pulled together: behaviour first, then the wait."""
     return sorted(names, key=lambda name: name == "wait")
 
 
-def coarse(levels: Levels, most: int) -> Levels:
-    """At most so many of the levels, the first and the last among them."""
+def thin_out(levels: Levels, most: int) -> Levels:
+    """Return at most `most` of the levels, including the first and the last."""
     if len(levels) <= most:
         return levels
-    return levels[np.unique(np.linspace(0, len(levels) - 1, most).astype(int))]
+    chosen: Levels = levels[np.unique(np.linspace(0, len(levels) - 1, most).astype(int))]
+    return chosen
 
 
-def now(name: str, x: Levels, s: Levels) -> float:
-    """Where a lever stands in a record."""
+def find_level(name: str, x: Levels, s: Levels) -> float:
+    """Return the current level of a lever in a record, in the lever's own unit."""
     match name:
         case "spread" | "pace":
             return _pace(x)
@@ -65,18 +66,20 @@ def now(name: str, x: Levels, s: Levels) -> float:
 
 
 def _pace(x: Levels) -> float:
-    """The fastest pace of the last second, ten and minute; a window that holds the request alone
-    says nothing about it.
+    """Return the fastest pace of the last second, ten seconds and minute, requests/s. A window that
+    holds only this request is ignored.
     """
     paces = {window: float(x[F[name]]) for name, window in WINDOWS_S.items() if name != "rate_600s"}
     several = (pace for window, pace in paces.items() if pace * window > 1.5)
     return max([0.0 if math.isnan(paces[60.0]) else paces[60.0], *several])
 
 
-def of(name: str, x: Levels, s: Levels, batchable: bool, reason: int) -> Levels:
-    """The levels to try for a record, smallest change first; none when the lever does not apply."""
+def list_levels(name: str, x: Levels, s: Levels, batchable: bool, reason: int) -> Levels:
+    """Return the levels to try for a record, smallest change first; empty when the lever does not
+    apply.
+    """
     quota = reason == Reason.QUOTA_EXHAUSTED
-    here = now(name, x, s)
+    here = find_level(name, x, s)
     match name:
         case "wait":
             return np.array([math.ceil(s[S["quota_reset"]])], np.float64) if quota else WAITS_S
@@ -96,21 +99,21 @@ def of(name: str, x: Levels, s: Levels, batchable: bool, reason: int) -> Levels:
                 else _round_down(min(here, float(x[F["rate_60s"]]) * 1.1, _lasting(s)), SLOWEST)
             )
         case "batch":
-            return SIZES if batchable and s[S["batchable"]] > 0.0 else _NONE
+            return BATCH_SIZES if batchable and s[S["batchable"]] > 0.0 else _NONE
         case "retries" | "errors":
             return np.arange(math.ceil(here * 100.0) - 1, -1, -1) / 100.0 if here > 0.005 else _NONE
     return _round_down(here, 1.0, whole=True)
 
 
 def _lasting(s: Levels) -> float:
-    """The pace that a spent bucket sustains: a little less than too much would only be refused a
-    little later.
+    """Return the pace that a spent bucket sustains, requests/s; infinite for a bucket with tokens.
+    A smaller cut would only delay the refusal a little.
     """
     return float(s[S["bucket_rate"]]) * 1.02 if s[S["tokens"]] < 1.0 else math.inf
 
 
 def _round_down(high: float, low: float, *, whole: bool = False) -> Levels:
-    """Figures of two digits below `high` down to `low`, falling."""
+    """Return figures of two digits below `high` down to `low`, falling."""
     if not (math.isfinite(high) and math.isfinite(low) and high > max(low, 0.0)):
         return _NONE
     low = max(low, 1e-3)
@@ -122,10 +125,12 @@ def _round_down(high: float, low: float, *, whole: bool = False) -> Levels:
     return found[found == np.floor(found)] if whole else found
 
 
-def effort(name: str, before: float, after: float) -> float:
-    """How large a change is. Unlike levers have no common unit; these weights put waiting a minute,
-    halving the volume and fetching ten items in a call about level, and keep the volume's shape
-    cheaper than the volume.
+def measure_effort(name: str, before: float, after: float) -> float:
+    """Return how large a change is, without a unit.
+
+    Unlike levers have no common unit. These weights are chosen: waiting a minute, halving the
+    volume and fetching ten items in a call count about the same, and spreading requests is cheaper
+    than sending fewer.
     """
     halvings = (
         math.log2(max(before, 1e-9) / max(after, 1e-9)) if after > 0.0 and before > after else 0.0

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decider import policy
-from decider.contracts.config import Config
+from decider.contracts.config import Config, EndpointPolicy
 from decider.contracts.event import Event
 from decider.contracts.signals import INDEX as S
 from decider.contracts.vocabulary import Action, MlState, Reason, Stage
@@ -29,15 +29,16 @@ from decider.whatif.levers import BY_NAME, LEVERS, Ground, Lever
 from explain.recourse import grid, text
 
 # Ways shown at most.
-MOST = 4
+SHOWN_WAYS = 4
 # A level counts when so many further ones, in steps of the search, are admitted too: advice on the
 # edge helps nobody.
-STEADY = 3
-MISSES = 2
+STEADY_LEVELS = 3
+# Misses shown at most. Chosen: they explain the ways, and ways come first.
+SHOWN_MISSES = 2
 # Levers whose miss tells an owner something.
 _TELLING = frozenset({"errors", "retries", "pace", "spread"})
 # Levels of each lever that are tried in pairs.
-COARSE = 9
+PAIR_LEVELS = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ class Way:
 
 
 @dataclass(frozen=True, slots=True)
-class WayBack:
+class Recourse:
     """Ways that would have been admitted, smallest change first, and levers that alone would not
     have been enough.
     """
@@ -120,13 +121,13 @@ class _Case:
         signals, features = replay.vectors(event)
         self.x, self.s = features.astype(np.float64), signals
         self.s[S["retry_hint"]] = 0.0
-        self.batch = next((e.batch for _, e in _endpoint(event, config) if e.batch), "")
+        self.batch = next((e.batch for e in _endpoints(event, config) if e.batch), "")
         self.ground = _ground(event, config, self.s, self.batch)
 
     def decide(
         self, x: NDArray[np.float64], s: NDArray[np.float64]
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """(actions, risks) of n changed records; risk NaN where no model would be asked."""
+        """Return (actions, risks) of n changed records; risk is NaN where no model is asked."""
         rows, count = x.astype(np.float32), len(x)
         wanted = np.array(
             [policy.wants_rank(s[k], rows[k], self.rules) for k in range(count)], bool
@@ -143,7 +144,7 @@ class _Case:
     def moved(
         self, *pulls: tuple[Lever, NDArray[np.float64]]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Features and signals with levers pulled, row by row."""
+        """Return features and signals with the levers pulled, row by row."""
         count = len(pulls[0][1])
         x, s = np.tile(self.x, (count, 1)), np.tile(self.s, (count, 1))
         for lever, level in pulls:
@@ -151,11 +152,11 @@ class _Case:
         return x, s
 
 
-def _endpoint(event: Event, config: Config) -> list[tuple[str, object]]:
-    found = [s for s in config.services if s.name == event.service]
+def _endpoints(event: Event, config: Config) -> list[EndpointPolicy]:
     return [
-        (s.name, e)
-        for s in found
+        e
+        for s in config.services
+        if s.name == event.service
         for e in s.endpoints
         if (e.method, e.template) == (event.method, event.endpoint)
     ]
@@ -179,39 +180,39 @@ def _ground(event: Event, config: Config, s: NDArray[np.float64], batch: str) ->
     )
 
 
-def find(event: Event, config: Config, model: Model | None) -> WayBack:
-    """The way back of a refusal; `config` and `model` are those it was decided with. Raises
+def find_recourse(event: Event, config: Config, model: Model | None) -> Recourse:
+    """Return the recourse of a refusal; `config` and `model` are those it was decided with. Raises
     ReplayError.
 
-    An admit has none and needs none. About 20 ms.
+    An admit has none. A search takes about 20 ms.
     """
     if event.action == Action.ADMIT:
-        return WayBack(none="It was admitted.")
+        return Recourse(none="It was admitted.")
     if (why := _NOT_THE_OWNERS.get(Reason(event.reason))) or event.stage == Stage.OVERRIDE:
-        return WayBack(none=why or _NOT_THE_OWNERS[Reason.OVERRIDE_REFUSE])
+        return Recourse(none=why or _NOT_THE_OWNERS[Reason.OVERRIDE_REFUSE])
     if model is None and event.ml_state == MlState.LIVE:
-        return WayBack(none=MODEL_AWAY)
+        return Recourse(none=MODEL_AWAY)
     case = _Case(event, config, model)
     levels = {
-        lever.name: grid.of(lever.name, case.x, case.s, bool(case.batch), event.reason)
+        lever.name: grid.list_levels(lever.name, case.x, case.s, bool(case.batch), event.reason)
         for lever in LEVERS
     }
     levels = {name: found for name, found in levels.items() if len(found)}
-    ways, missed = _single(case, levels)
-    if not ways and (way := _pair(case, levels)):
+    ways, missed = _search_single(case, levels)
+    if not ways and (way := _search_pairs(case, levels)):
         ways = [way]
-    ways = sorted(ways, key=lambda way: way.effort)[:MOST]
-    missed = _telling(missed, event, {change.lever for way in ways for change in way.changes})
-    return WayBack(
+    ways = sorted(ways, key=lambda way: way.effort)[:SHOWN_WAYS]
+    missed = _choose_misses(missed, event, {change.lever for way in ways for change in way.changes})
+    return Recourse(
         tuple(ways),
-        tuple(missed[: max(0, MOST - len(ways))]),
-        "" if ways else _why_none(case, levels),
+        tuple(missed[: max(0, SHOWN_WAYS - len(ways))]),
+        "" if ways else _explain_none(case, levels),
     )
 
 
-def _telling(missed: list[Way], event: Event, used: set[str]) -> list[Way]:
-    """The misses that say something: a lever that lowers the risk and yet is not enough alone; not
-    one that a way uses.
+def _choose_misses(missed: list[Way], event: Event, used: set[str]) -> list[Way]:
+    """Return misses that tell the owner something: a lever that lowers the risk but is not enough
+    alone, and that no shown way uses.
     """
     before = 1.0 if event.risk is None else event.risk
     found = [
@@ -223,15 +224,16 @@ def _telling(missed: list[Way], event: Event, used: set[str]) -> list[Way]:
     ]
     if used & {"pace", "spread"}:
         found = [way for way in found if way.changes[0].lever not in ("pace", "spread")]
-    return found[:MISSES]
+    return found[:SHOWN_MISSES]
 
 
-def _single(case: _Case, levels: dict[str, NDArray[np.float64]]) -> tuple[list[Way], list[Way]]:
-    """The smallest admitted level of each lever; for levers without one, what their largest would
-    have led to.
+def _search_single(
+    case: _Case, levels: dict[str, NDArray[np.float64]]
+) -> tuple[list[Way], list[Way]]:
+    """Return the smallest admitted level of each lever, and for levers without one the outcome of
+    their largest change.
 
-    Levels that are admitted while the next ones are not are left out when any lever has one that is
-    not so.
+    Unsteady ways, whose next levels are refused, are dropped when any lever has a steady one.
     """
     ways, missed = [], []
     stacked = [case.moved((BY_NAME[name], found)) for name, found in levels.items()]
@@ -244,13 +246,13 @@ def _single(case: _Case, levels: dict[str, NDArray[np.float64]]) -> tuple[list[W
     for name, found in levels.items():
         mine = slice(start, start + len(found))
         start += len(found)
-        first = _first(actions[mine] == Action.ADMIT)
-        if first is not None and (way := _verified(case, (name, found[first[0]]), steady=first[1])):
+        first = _first_admitted(actions[mine] == Action.ADMIT)
+        if first is not None and (way := _verify(case, (name, found[first[0]]), steady=first[1])):
             ways.append(way)
         elif first is None:
             risk = float(risks[mine][-1])
             missed.append(
-                _way(
+                _describe(
                     case,
                     ((name, float(found[-1])),),
                     int(actions[mine][-1]),
@@ -265,25 +267,25 @@ def _single(case: _Case, levels: dict[str, NDArray[np.float64]]) -> tuple[list[W
     return ways, sorted(missed, key=lambda way: 1.0 if way.risk is None else way.risk)
 
 
-def _first(admitted: NDArray[np.bool_]) -> tuple[int, bool] | None:
-    """The first level that is admitted and whose next ones are too, else the first admitted at all,
-    and which; None without any.
+def _first_admitted(admitted: NDArray[np.bool_]) -> tuple[int, bool] | None:
+    """Return the first admitted level whose next ones are admitted too, else the first admitted at
+    all, and whether it is steady; None when all are refused.
     """
     hits = np.flatnonzero(admitted)
-    steady = next((int(k) for k in hits if admitted[k : k + STEADY].all()), None)
+    steady = next((int(k) for k in hits if admitted[k : k + STEADY_LEVELS].all()), None)
     if steady is not None:
         return steady, True
     return (int(hits[0]), False) if len(hits) else None
 
 
-def _pair(case: _Case, levels: dict[str, NDArray[np.float64]]) -> Way | None:
-    """The smallest admitted change of two levers together, at coarse levels."""
+def _search_pairs(case: _Case, levels: dict[str, NDArray[np.float64]]) -> Way | None:
+    """Return the smallest admitted change of two levers together, at coarse levels."""
     pulls: list[tuple[str, NDArray[np.float64], str, NDArray[np.float64]]] = []
-    for one, two in combinations(grid.in_order(levels), 2):
-        if frozenset((one, two)) not in grid.ONE_THING:
+    for one, two in combinations(grid.order_levers(levels), 2):
+        if frozenset((one, two)) not in grid.OVERLAPPING:
             a, b = np.meshgrid(
-                grid.coarse(levels[one], COARSE),
-                grid.coarse(levels[two], COARSE),
+                grid.thin_out(levels[one], PAIR_LEVELS),
+                grid.thin_out(levels[two], PAIR_LEVELS),
                 indexing="ij",
             )
             pulls.append((one, a.ravel(), two, b.ravel()))
@@ -300,15 +302,19 @@ def _pair(case: _Case, levels: dict[str, NDArray[np.float64]]) -> Way | None:
     ]
     admitted = [pair for pair, action in zip(tried, actions, strict=True) if action == Action.ADMIT]
     admitted.sort(key=lambda pair: _effort(case, pair))
-    return next((way for pair in admitted if (way := _verified(case, *pair))), None)
+    return next((way for pair in admitted if (way := _verify(case, *pair))), None)
 
 
-def _why_none(case: _Case, levels: dict[str, NDArray[np.float64]]) -> str:
-    """What stands in the way when every lever is at its end."""
+def _explain_none(case: _Case, levels: dict[str, NDArray[np.float64]]) -> str:
+    """Return why there is no recourse even with every lever at its end."""
     if not levels:
         return NOTHING_FOUND
     x, s = case.moved(
-        *((BY_NAME[name], levels[name][-1:]) for name in grid.in_order(levels) if name != "batch")
+        *(
+            (BY_NAME[name], levels[name][-1:])
+            for name in grid.order_levers(levels)
+            if name != "batch"
+        )
     )
     (action,), (risk,) = case.decide(x, s)
     if action == Action.ADMIT or math.isnan(risk):
@@ -320,12 +326,15 @@ def _why_none(case: _Case, levels: dict[str, NDArray[np.float64]]) -> str:
 
 
 def _effort(case: _Case, pulls: tuple[tuple[str, float], ...]) -> float:
-    return sum(grid.effort(name, grid.now(name, case.x, case.s), level) for name, level in pulls)
+    return sum(
+        grid.measure_effort(name, grid.find_level(name, case.x, case.s), level)
+        for name, level in pulls
+    )
 
 
-def changed(event: Event, config: Config, changes: tuple[Change, ...]) -> Event:
-    """The record as it would have been with these changes, by which anyone can decide it again.
-    Raises ReplayError.
+def apply_changes(event: Event, config: Config, changes: tuple[Change, ...]) -> Event:
+    """Return the record as it would have been with these changes, ready to be decided again. Raises
+    ReplayError.
     """
     case = _Case(event, config, None)
     return _record(case, tuple((change.lever, change.after) for change in changes))
@@ -341,17 +350,19 @@ def _record(case: _Case, pulls: tuple[tuple[str, float], ...]) -> Event:
     )
 
 
-def _verified(case: _Case, *pulls: tuple[str, float], steady: bool = True) -> Way | None:
-    """The way, if the changed record is admitted when it is decided again as any stored one is."""
+def _verify(case: _Case, *pulls: tuple[str, float], steady: bool = True) -> Way | None:
+    """Return the way if the changed record is admitted when it is decided again like any stored
+    one.
+    """
     again = replay.decide_under(_record(case, pulls), case.config, case.model)
     return (
-        _way(case, pulls, again.action, again.risk, steady=steady)
+        _describe(case, pulls, again.action, again.risk, steady=steady)
         if again.action == Action.ADMIT
         else None
     )
 
 
-def _way(
+def _describe(
     case: _Case,
     pulls: tuple[tuple[str, float], ...],
     action: int,
@@ -363,13 +374,13 @@ def _way(
         Change(
             name,
             BY_NAME[name].label,
-            grid.now(name, case.x, case.s),
+            grid.find_level(name, case.x, case.s),
             float(level),
             BY_NAME[name].unit,
         )
         for name, level in pulls
     )
-    said = text.of(
+    said = text.describe_way(
         changes,
         case.event,
         case.batch,

@@ -15,7 +15,7 @@ from decider.whatif.levers import RETRY_S
 SAME_S = 0.5
 
 
-class Pulled(Protocol):
+class PulledLever(Protocol):
     """What of a change is said."""
 
     @property
@@ -26,7 +26,7 @@ class Pulled(Protocol):
     def after(self) -> float: ...
 
 
-class Said(NamedTuple):
+class WayText(NamedTuple):
     """A way in words."""
 
     sentence: str
@@ -34,17 +34,19 @@ class Said(NamedTuple):
     was: str
 
 
-def of(
-    changes: Sequence[Pulled],
+def describe_way(
+    changes: Sequence[PulledLever],
     event: Event,
     batch: str,
     action: int,
     *,
     price: float,
     steady: bool = True,
-) -> Said:
-    """`batch`: the endpoint's batch form. `price`: of the service, which a wait expects to fall.
-    `steady`: `way_back.Way`.
+) -> WayText:
+    """Return a way in words.
+
+    `batch` is the endpoint's batch form. `price` is the service's price, which a wait expects to
+    fall. `steady` is as in `search.Way`.
     """
     parts = [_short(change) for change in changes]
     short = " and ".join(parts)
@@ -65,7 +67,7 @@ def of(
             " It is on the edge: with a little more of the same it would have been refused again."
         )
         notes.append("On the edge: with a little more it is refused again")
-    return Said(
+    return WayText(
         f"{full[:1].upper()}{full[1:]}, {end}{hope}.{told}",
         short,
         ". ".join(note for note in notes if note),
@@ -81,8 +83,8 @@ _DID = {
 }
 
 
-def pace(per_second: float) -> str:
-    """ "12 requests a second", or a minute where a second is too short to say it."""
+def format_pace(per_second: float) -> str:
+    """Return "12 requests a second", or a figure a minute below one a second."""
     if per_second >= 0.995:
         figure = f"{per_second:,.3g}" if per_second < 999.5 else f"{per_second:,.0f}"
         return f"{figure} request{'' if figure == '1' else 's'} a second"
@@ -90,98 +92,105 @@ def pace(per_second: float) -> str:
     return f"{minute:,.2g} request{'' if math.isclose(round(minute, 1), 1.0) else 's'} a minute"
 
 
-def duration(seconds: float) -> str:
-    """8 s, 1.5 min, 5.3 h."""
+def format_duration(seconds: float) -> str:
+    """Return a duration as in "8 s", "1.5 min" or "5.3 h"."""
     return format_value(FEATURES[INDEX["seconds_since_last"]], seconds)
 
 
-def percent(share: float) -> str:
+def format_percent(share: float) -> str:
     return f"{share * 100:.0f}%"
 
 
-def _short(change: Pulled) -> str:
+def _short(change: PulledLever) -> str:
     after = change.after
     match change.lever:
         case "wait":
-            return f"after waiting {duration(after)}"
+            return f"after waiting {format_duration(after)}"
         case "spread":
-            return f"at no more than {pace(after)}, same volume"
+            return f"at no more than {format_pace(after)}, same volume"
         case "pace":
-            return f"at {pace(after)}, spread evenly"
+            return f"at {format_pace(after)}, spread evenly"
         case "day":
-            return f"at {pace(after)} over the day"
+            return f"at {format_pace(after)} over the day"
         case "batch":
             return f"with {after:.0f} items in a call"
         case "retries":
             return (
                 "without asking again too soon"
                 if after == 0
-                else f"with {percent(after)} asked again too soon"
+                else f"with {format_percent(after)} asked again too soon"
             )
         case "errors":
-            return "without 4xx answers" if after == 0 else f"with {percent(after)} of answers 4xx"
+            return (
+                "without 4xx answers"
+                if after == 0
+                else f"with {format_percent(after)} of answers 4xx"
+            )
         case "resources":
-            return f"with {after:,.0f} different resource{_s(after)} a minute"
-    return f"with {after:,.0f} credential{_s(after)} a minute"
+            return f"with {after:,.0f} different resource{_plural(after)} a minute"
+    return f"with {after:,.0f} credential{_plural(after)} a minute"
 
 
-def _full(change: Pulled, batch: str) -> str:
+def _full(change: PulledLever, batch: str) -> str:
     before, after = change.before, change.after
     match change.lever:
         case "wait":
-            return f"after waiting {duration(after)}"
+            return f"after waiting {format_duration(after)}"
         case "spread":
             return (
-                f"with the same requests spread evenly, at no more than {pace(after)} instead of"
-                f" {pace(before)}"
+                f"with the same requests spread evenly, at no more than {format_pace(after)}"
+                f" instead of {format_pace(before)}"
             )
         case "pace":
-            return f"at {pace(after)} instead of {pace(before)}, spread evenly"
+            return f"at {format_pace(after)} instead of {format_pace(before)}, spread evenly"
         case "day":
-            return f"at {pace(after)} over the whole day instead of {pace(before)}"
+            return f"at {format_pace(after)} over the whole day instead of {format_pace(before)}"
         case "batch":
             return f"with {after:.0f} items in each call{f' of {batch}' if batch else ''}"
         case "retries":
             if after == 0:
-                return f"without sending requests again too soon, as {percent(before)} were"
+                return f"without sending requests again too soon, as {format_percent(before)} were"
             return (
-                f"with {percent(after)} of its requests sent again too soon instead of"
-                f" {percent(before)}"
+                f"with {format_percent(after)} of its requests sent again too soon instead of"
+                f" {format_percent(before)}"
             )
         case "errors":
             if after == 0:
-                return f"without 4xx answers, which were {percent(before)}"
-            return f"with {percent(after)} of its answers 4xx instead of {percent(before)}"
+                return f"without 4xx answers, which were {format_percent(before)}"
+            return (
+                f"with {format_percent(after)} of its answers 4xx instead of"
+                f" {format_percent(before)}"
+            )
         case "resources":
             return (
-                f"asking for {after:,.0f} different resource{_s(after)} a minute instead of"
+                f"asking for {after:,.0f} different resource{_plural(after)} a minute instead of"
                 f" {before:,.0f}"
             )
-    return f"with {after:,.0f} credential{_s(after)} in a minute instead of {before:,.0f}"
+    return f"with {after:,.0f} credential{_plural(after)} in a minute instead of {before:,.0f}"
 
 
-def _was(change: Pulled, event: Event) -> str:
+def _was(change: PulledLever, event: Event) -> str:
     before = change.before
     match change.lever:
         case "wait":
             return _against_told(change.after, _told(event), event.reason)
         case "spread" | "pace" | "day":
-            return f"It sent {pace(before)}"
+            return f"It sent {format_pace(before)}"
         case "batch":
             return "It asked for one item in a call"
         case "retries" | "errors":
-            return f"It was {percent(before)}"
+            return f"It was {format_percent(before)}"
     return f"It was {before:,.0f}"
 
 
 def _told(event: Event) -> int:
-    """Whole seconds of the Retry-After that was answered, 0 for none."""
+    """Return whole seconds of the Retry-After that was answered, 0 for none."""
     return 0 if event.observed else math.ceil(event.retry_after)
 
 
-def _beside_told(changes: Sequence[Pulled], event: Event) -> str:
-    """A second sentence where a way's wait is another than the one that was answered: nobody is to
-    read one without the other.
+def _beside_told(changes: Sequence[PulledLever], event: Event) -> str:
+    """Return a second sentence where the way's wait differs from the Retry-After that was answered,
+    so that nobody reads one without the other.
     """
     seconds, told = (
         next((change.after for change in changes if change.lever == "wait"), 0.0),
@@ -191,28 +200,28 @@ def _beside_told(changes: Sequence[Pulled], event: Event) -> str:
         return ""
     if seconds > told and event.reason == Reason.LEASE_AWAITED:
         return (
-            f" It was told {duration(told)}, which was for its quota alone; other limits hold"
-            " longer."
+            f" It was told {format_duration(told)}, which was for its quota alone; other limits"
+            " hold longer."
         )
     if seconds > told:
         return (
-            f" It was told {duration(told)}: the decider knew its counters better than this record,"
-            " from which less cannot be said."
+            f" It was told {format_duration(told)}: the decider knew its counters better than"
+            " this record, from which less cannot be said."
         )
     if seconds < RETRY_S:
         return (
-            f" It was told {duration(told)}, so this is an early retry, and is counted as one here"
-            " and in its later requests."
+            f" It was told {format_duration(told)}, so this is an early retry, and is counted as"
+            " one here and in its later requests."
         )
     return (
-        f" It was told {duration(told)}; after a minute of silence the decider no longer counts it"
-        " as a retry."
+        f" It was told {format_duration(told)}; after a minute of silence the decider no longer"
+        " counts it as a retry."
     )
 
 
 def _against_told(seconds: float, told: int, reason: int) -> str:
-    """A wait beside the one that was answered, in a note. That one is a promise the decider keeps,
-    not a limit.
+    """Return a note that compares a wait with the Retry-After that was answered. That one is a
+    promise the decider keeps, not a limit.
     """
     if not told:
         return ""
@@ -220,16 +229,17 @@ def _against_told(seconds: float, told: int, reason: int) -> str:
         return "This is the Retry-After it got"
     if seconds < told:
         early = ", so it counts as an early retry" if seconds < RETRY_S else ""
-        return f"Sooner than the Retry-After it got, {duration(told)}{early}"
+        return f"Sooner than the Retry-After it got, {format_duration(told)}{early}"
     if reason == Reason.LEASE_AWAITED:
         return (
-            f"It was told {duration(told)}, which was for its quota alone. Other limits hold longer"
+            f"It was told {format_duration(told)}, which was for its quota alone. Other limits"
+            " hold longer"
         )
     return (
-        f"It was told {duration(told)}, a forecast for one that goes quiet at once. This record"
-        " alone makes no less certain"
+        f"It was told {format_duration(told)}, a forecast for one that goes quiet at once. This"
+        " record alone makes no less certain"
     )
 
 
-def _s(count: float) -> str:
+def _plural(count: float) -> str:
     return "" if count == 1 else "s"

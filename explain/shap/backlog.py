@@ -12,9 +12,9 @@ import uuid
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 import numpy as np
-from django.db import connection
 from django.db.models import Count, Exists, Min, OuterRef, Q, QuerySet
 from django.db.models.expressions import RawSQL
 
@@ -37,16 +37,29 @@ HORIZON_S = 180.0
 SWEEP_S = 7_200.0
 # Decisions of one run at most: what five seconds bring at a sampling budget of 400 a second, all of
 # it refusals.
-RUN = 2_000
+MOST_PER_RUN = 2_000
 # Age of the oldest waiting decision from which explaining is behind.
 LATE_S = 30.0
+# Window of the rate that is shown. Chosen: many runs, which come every two seconds.
 RATE_S = 60.0
 # Rows of each run and model that LightGBM explains too.
-SAMPLE = 2
+LIGHTGBM_ROWS = 2
+
+
+class PendingDecision(NamedTuple):
+    """A stored decision that is to be explained, in the order in which it is read."""
+
+    id: uuid.UUID
+    at: datetime
+    model: str
+    """Digest of the artifact that scored it."""
+    features: bytes | memoryview
+    raw_risk: float
+    """The raw score that the decider recorded, log-odds."""
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class RunOutcome:
     """What one run did."""
 
     explained: int = 0
@@ -55,9 +68,9 @@ class Done:
     """Decisions whose model could not be used."""
 
 
-def wanted(since: float, now: float) -> QuerySet[Decision]:
-    """Stored decisions since a moment that ought to have an explanation and have none, newest
-    first.
+def select_waiting(since: float, now: float) -> QuerySet[Decision]:
+    """Return stored decisions since a unix time that should have an explanation and have none,
+    newest first.
     """
     ranked = lookup.within(
         Decision.objects.filter(raw_risk__isnull=False, feature_schema=SCHEMA), since, now + 60
@@ -70,17 +83,21 @@ def wanted(since: float, now: float) -> QuerySet[Decision]:
     return chosen.filter(~Exists(explained)).order_by("-id")
 
 
-def run(since: float, now: float | None = None, most: int = RUN) -> Done:
-    """Explains up to `most` decisions that wait for it, newest first. Safe to run twice at once."""
+def explain_waiting(since: float, now: float | None = None, most: int = MOST_PER_RUN) -> RunOutcome:
+    """Explain up to `most` waiting decisions since a unix time, newest first. Two runs at once are
+    safe.
+    """
     now = time.time() if now is None else now
-    columns = ("id", "at", "model", "features", "raw_risk")
-    usable = wanted(since, now).exclude(model__in=_shelved())
-    return explain(list(usable.values_list(*columns)[:most]))
+    usable = select_waiting(since, now).exclude(model__in=_shelved())
+    return explain_rows(
+        [PendingDecision(*row) for row in usable.values_list(*PendingDecision._fields)[:most]]
+    )
 
 
 # Models that could not be used, and until when (monotonic) nobody tries again: their rows must not
 # crowd out the others.
 _shelf: dict[str, float] = {}
+# Chosen: a model file that arrives late is picked up within a minute, well inside HORIZON_S.
 SHELVED_S = 60.0
 
 
@@ -92,31 +109,27 @@ def _shelved() -> list[str]:
     return list(found)
 
 
-def one(decision: uuid.UUID) -> Done:
-    """Explains one decision that someone is looking at, if a model was asked about it."""
+def explain_decision(decision: uuid.UUID) -> RunOutcome:
+    """Explain one decision that someone is looking at, if a model was asked about it."""
     row = lookup.find(decision)
     if row is None or row.raw_risk is None or row.feature_schema != SCHEMA:
-        return Done()
+        return RunOutcome()
     if Explanation.objects.filter(decision=row.id, at=row.at).exists():
-        return Done()
-    return explain([(row.id, row.at, row.model, row.features, row.raw_risk)])
+        return RunOutcome()
+    return explain_rows([PendingDecision(row.id, row.at, row.model, row.features, row.raw_risk)])
 
 
-# id, time, model digest, features, raw score.
-Row = tuple[uuid.UUID, object, str, bytes, float]
-
-
-def explain(rows: list[Row]) -> Done:
-    """Computes and stores explanations, model by model; a model that cannot be used costs only its
+def explain_rows(rows: list[PendingDecision]) -> RunOutcome:
+    """Compute and store explanations, model by model. A model that cannot be used costs only its
     own rows.
     """
-    by_model: dict[str, list[Row]] = defaultdict(list)
+    by_model: dict[str, list[PendingDecision]] = defaultdict(list)
     for row in rows:
-        by_model[row[2]].append(row)
+        by_model[row.model].append(row)
     explained = mismatched = failed = 0
     for digest, some in by_model.items():
         try:
-            made = _made(digest, some)
+            made = _compute(digest, some)
         except ArtifactError as error:
             log.error("%d decisions cannot be explained: %s", len(some), error)
             failed += len(some)
@@ -124,25 +137,27 @@ def explain(rows: list[Row]) -> Done:
             continue
         Explanation.objects.bulk_create(made, ignore_conflicts=True)
         explained += len(made)
-        mismatched += _alarm(digest, made)
-    return Done(explained, mismatched, failed)
+        mismatched += _log_mismatches(digest, made)
+    return RunOutcome(explained, mismatched, failed)
 
 
-def _made(digest: str, rows: list[Row]) -> list[Explanation]:
-    matrix = np.frombuffer(b"".join(bytes(row[3]) for row in rows), "<f4").reshape(-1, N_FEATURES)
-    found = shap_values.values(digest, matrix)
-    errors = found.errors(np.array([row[4] for row in rows]))
-    some = min(SAMPLE, len(rows))
+def _compute(digest: str, rows: list[PendingDecision]) -> list[Explanation]:
+    matrix = np.frombuffer(b"".join(bytes(row.features) for row in rows), "<f4").reshape(
+        -1, N_FEATURES
+    )
+    found = shap_values.compute_values(digest, matrix)
+    errors = found.errors(np.array([row.raw_risk for row in rows]))
+    some = min(LIGHTGBM_ROWS, len(rows))
     wrong = np.zeros(len(rows), bool)
-    wrong[:some] = shap_values.differing(digest, matrix[:some], found.part(some))
+    wrong[:some] = shap_values.find_differing(digest, matrix[:some], found.part(some))
     return [
         Explanation(
-            decision=row[0],
-            at=row[1],
+            decision=row.id,
+            at=row.at,
             model=digest,
             base=base,
             contributions=values.astype("<f8").tobytes(),
-            raw=row[4],
+            raw=row.raw_risk,
             sum_error=error,
             mismatch=differs or not abs(error) <= shap_values.TOLERANCE,
         )
@@ -157,7 +172,7 @@ def _made(digest: str, rows: list[Row]) -> list[Explanation]:
     ]
 
 
-def _alarm(digest: str, made: list[Explanation]) -> int:
+def _log_mismatches(digest: str, made: list[Explanation]) -> int:
     wrong = [e for e in made if e.mismatch]
     if wrong:
         worst = max(abs(e.sum_error) for e in wrong)
@@ -171,16 +186,8 @@ def _alarm(digest: str, made: list[Explanation]) -> int:
     return len(wrong)
 
 
-def waiting(now: float | None = None, seconds: float = HORIZON_S, most: int = 10_000) -> int:
-    """Decisions of the last `seconds` that still wait for their explanation, counted up to
-    `most`.
-    """
-    now = time.time() if now is None else now
-    return wanted(now - seconds, now).order_by()[:most].count()
-
-
 @dataclass(frozen=True, slots=True)
-class Progress:
+class BacklogProgress:
     """How explaining keeps up."""
 
     waiting: int
@@ -195,26 +202,17 @@ class Progress:
         return self.oldest_s > LATE_S
 
 
-def progress(now: float | None = None) -> Progress:
-    """Backlog, age and rate at this moment."""
+def measure_progress(now: float | None = None) -> BacklogProgress:
+    """Return backlog, age and rate at `now` (unix seconds, the present by default)."""
     now = time.time() if now is None else now
     found = (
-        wanted(now - HORIZON_S, now).order_by().aggregate(count=Count("*"), oldest=Min("stored_at"))
+        select_waiting(now - HORIZON_S, now)
+        .order_by()
+        .aggregate(count=Count("*"), oldest=Min("stored_at"))
     )
     since = datetime.fromtimestamp(now - RATE_S, UTC)
     made = Explanation.objects.filter(
         at__gte=since - timedelta(seconds=HORIZON_S), computed_at__gte=since
     ).count()
     age = now - found["oldest"].timestamp() if found["oldest"] else 0.0
-    return Progress(found["count"], max(0.0, age), made / RATE_S)
-
-
-def mismatched(now: float | None = None, seconds: float = 86_400.0) -> int:
-    """Decisions of the last `seconds` whose SHAP values do not add up to their score."""
-    now = time.time() if now is None else now
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT count(*) FROM explain_explanation WHERE mismatch AND at >= to_timestamp(%s)",
-            [now - seconds],
-        )
-        return int(cursor.fetchone()[0])
+    return BacklogProgress(found["count"], max(0.0, age), made / RATE_S)

@@ -20,13 +20,14 @@ from decider.contracts.features import FEATURES, N_FEATURES, SCHEMA, Feature, fo
 from decider.contracts.vocabulary import Action
 from explain.shap.backlog import ADMITS_OF_16
 
-SPAN = timedelta(days=1)
+LOOK_BACK = timedelta(days=1)
 # Decisions that are looked at, newest first.
-MOST = 2_000
+MOST_DECISIONS = 2_000
 # Newest explanations whose models can be chosen.
-LATELY = 20_000
+NEWEST_EXPLANATIONS = 20_000
 # Features with a beeswarm, dots in one, and dots of the dependence plot.
-SHOWN, DOTS, SCATTER = 14, 160, 400
+SHOWN_FEATURES, SWARM_DOTS, SCATTER_DOTS = 14, 160, 400
+# Columns in which dots of a swarm pile up, and tenths of the traffic in a dependence plot.
 COLUMNS, BINS = 60, 10
 # Correlation of value and contribution from which higher values are said to raise or lower.
 TENDS = 0.3
@@ -44,7 +45,7 @@ ORDER BY e.decision DESC LIMIT %(most)s
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class ExplainedSample:
     """n explained decisions of one model."""
 
     contributions: Array
@@ -71,7 +72,7 @@ class Dot:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class FeatureImportance:
     """One feature's part in the scores."""
 
     feature: Feature
@@ -85,7 +86,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Bin:
+class TrafficTenth:
     """A tenth of the traffic by a feature's value."""
 
     low: str
@@ -100,7 +101,7 @@ class Dependence:
 
     feature: Feature
     dots: tuple[Dot, ...]
-    bins: tuple[Bin, ...]
+    bins: tuple[TrafficTenth, ...]
     line: str
     """SVG path of the bins' means in a box of 100 x 100."""
     ticks: tuple[tuple[float, str], ...]
@@ -111,30 +112,30 @@ class Dependence:
     """Share of the traffic for which the value was not known."""
 
 
-def models(now: datetime | None = None) -> list[str]:
-    """Digests of the models behind the newest explanations of the last day, the most used first."""
-    since = (now or datetime.now(UTC)) - SPAN
+def list_recent_models(now: datetime | None = None) -> list[str]:
+    """Return digests of the models behind the newest explanations, most used first."""
+    since = (now or datetime.now(UTC)) - LOOK_BACK
     newest = "SELECT model FROM explain_explanation WHERE at >= %s ORDER BY decision DESC LIMIT %s"
     with connection.cursor() as cursor:
         cursor.execute(
             f"SELECT model FROM ({newest}) m GROUP BY model ORDER BY count(*) DESC, model",  # noqa: S608
-            [since, LATELY],
+            [since, NEWEST_EXPLANATIONS],
         )
         return [row[0] for row in cursor.fetchall()]
 
 
-def sample(
-    model: str, tier: int | None = None, now: datetime | None = None, most: int = MOST
-) -> Sample:
-    """The newest explained decisions of a model in the last day, at most `most`.
+def sample_decisions(
+    model: str, tier: int | None = None, now: datetime | None = None, most: int = MOST_DECISIONS
+) -> ExplainedSample:
+    """Return the newest explained decisions of a model in the last day, at most `most`.
 
-    Admits that were explained only because someone opened their page are left out: nobody knows how
-    likely that was.
+    Admits explained only because someone opened their page are left out: their probability of being
+    explained is unknown.
     """
     asked = {
         "model": model,
         "tier": tier,
-        "since": (now or datetime.now(UTC)) - SPAN,
+        "since": (now or datetime.now(UTC)) - LOOK_BACK,
         "schema": SCHEMA,
         "most": most,
     }
@@ -151,12 +152,12 @@ def sample(
     )
     explained = np.array([ADMITS_OF_16 / 16 if row[3] == Action.ADMIT else 1.0 for row in rows])
     weights = 1.0 / (explained * np.array([row[2] for row in rows]))
-    return Sample(contributions, values, weights, rows[-1][4] if rows else None)
+    return ExplainedSample(contributions, values, weights, rows[-1][4] if rows else None)
 
 
-def importance(found: Sample) -> Array:
-    """(N_FEATURES,): weighted mean of absolute contributions, log-odds; zeros for an empty
-    sample.
+def average_contributions(found: ExplainedSample) -> Array:
+    """Return (N_FEATURES,): the weighted mean of absolute contributions, log-odds; zeros for an
+    empty sample.
     """
     if not len(found):
         return np.zeros(N_FEATURES)
@@ -164,21 +165,21 @@ def importance(found: Sample) -> Array:
     return weighted
 
 
-def rows(found: Sample) -> tuple[Row, ...]:
-    """The most important features, largest first. A feature that no score used is left out."""
-    mean = importance(found)
-    order = [int(k) for k in np.argsort(-mean, kind="stable")[:SHOWN] if mean[k] > 0]
-    limit = reach(found)
-    chosen = spread(found.weights, DOTS) if len(found) else np.empty(0, np.int64)
+def rank_features(found: ExplainedSample) -> tuple[FeatureImportance, ...]:
+    """Return the most important features, largest first, without those that no score used."""
+    mean = average_contributions(found)
+    order = [int(k) for k in np.argsort(-mean, kind="stable")[:SHOWN_FEATURES] if mean[k] > 0]
+    limit = find_plot_limit(found)
+    chosen = pick_evenly(found.weights, SWARM_DOTS) if len(found) else np.empty(0, np.int64)
     return tuple(
-        Row(
+        FeatureImportance(
             FEATURES[k],
             float(mean[k]),
             round(100 * float(mean[k] / mean[order[0]]), 1),
             _tends(found, k),
             _swarm(
                 found.contributions[chosen, k],
-                shades(found.values[:, k], found.weights)[chosen],
+                shade_values(found.values[:, k], found.weights)[chosen],
                 limit,
             ),
         )
@@ -186,27 +187,28 @@ def rows(found: Sample) -> tuple[Row, ...]:
     )
 
 
-def reach(found: Sample) -> float:
-    """The contribution at the edge of the plots, log-odds: one in 500 lies beyond and is drawn at
-    the edge.
+def find_plot_limit(found: ExplainedSample) -> float:
+    """Return the contribution at the edge of the plots, log-odds. One in 500 lies beyond and is
+    drawn at the edge.
     """
     if not len(found):
         return 1.0
     return max(1e-6, float(np.quantile(np.abs(found.contributions).max(axis=1), 0.998)))
 
 
-def spread(weights: Array, most: int) -> NDArray[np.int64]:
-    """Indices, each as often as its weight demands, in a systematic sample of `most`; each once
-    where few weigh the same.
+def pick_evenly(weights: Array, most: int) -> NDArray[np.int64]:
+    """Return indices of a systematic sample of `most`, each as often as its weight demands. Return
+    each once if there are at most `most` and all weigh the same.
     """
     if len(weights) <= most and np.ptp(weights) == 0.0:
         return np.arange(len(weights))
     places = (np.arange(most) + 0.5) / most * weights.sum()
-    return np.minimum(np.searchsorted(np.cumsum(weights), places), len(weights) - 1)
+    found: NDArray[np.int64] = np.searchsorted(np.cumsum(weights), places)
+    return np.minimum(found, len(weights) - 1)
 
 
-def ranks(values: Array, weights: Array) -> Array:
-    """Share of the traffic at or below each value, counting half of those that are equal, 0 to 1;
+def rank_values(values: Array, weights: Array) -> Array:
+    """Return the share of the traffic (0..1) at or below each value, counting half of equal values;
     NaN for NaN.
     """
     place = np.full(len(values), np.nan)
@@ -218,14 +220,14 @@ def ranks(values: Array, weights: Array) -> Array:
     return place
 
 
-def shades(values: Array, weights: Array) -> NDArray[np.int64]:
-    """(n,): fifth of the traffic in which each value lies, 0 to 4; 5 for NaN."""
-    place = ranks(values, weights)
+def shade_values(values: Array, weights: Array) -> NDArray[np.int64]:
+    """Return (n,): the fifth of the traffic in which each value lies, 0 to 4; 5 for NaN."""
+    place = rank_values(values, weights)
     return np.where(np.isnan(place), 5, np.minimum(4, np.nan_to_num(place) * 5)).astype(np.int64)
 
 
-def _tends(found: Sample, k: int) -> str:
-    place, contribution = ranks(found.values[:, k], found.weights), found.contributions[:, k]
+def _tends(found: ExplainedSample, k: int) -> str:
+    place, contribution = rank_values(found.values[:, k], found.weights), found.contributions[:, k]
     known = ~np.isnan(place)
     weights = np.where(known, found.weights, 0.0)
     if not weights.sum():
@@ -238,7 +240,7 @@ def _tends(found: Sample, k: int) -> str:
 
 
 def _swarm(contributions: Array, shade: NDArray[np.int64], limit: float) -> tuple[Dot, ...]:
-    """Dots at their contribution; those in one column are piled up from the middle outwards."""
+    """Return dots at their contribution. Dots of one column pile up from the middle outwards."""
     places = 50.0 + 50.0 * np.clip(contributions / limit, -1.0, 1.0)
     columns = np.minimum(COLUMNS - 1, (places * COLUMNS / 100).astype(np.int64))
     highest = max(1, int(np.bincount(columns).max())) if len(columns) else 1
@@ -252,12 +254,12 @@ def _swarm(contributions: Array, shade: NDArray[np.int64], limit: float) -> tupl
     return tuple(dots)
 
 
-def dependence(found: Sample, feature: Feature) -> Dependence | None:
-    """One feature's contribution by its value, on an axis that gives each share of the traffic the
-    same room; None when the value was never known.
+def plot_dependence(found: ExplainedSample, feature: Feature) -> Dependence | None:
+    """Return one feature's contribution by its value, or None when the value was never known. The
+    axis gives each share of the traffic the same room.
     """
     k = FEATURES.index(feature)
-    place = ranks(found.values[:, k], found.weights)
+    place = rank_values(found.values[:, k], found.weights)
     known = np.flatnonzero(~np.isnan(place))
     if not len(known):
         return None
@@ -271,13 +273,13 @@ def dependence(found: Sample, feature: Feature) -> Dependence | None:
     height = 50.0 - 50.0 * contributions / limit
     dots = tuple(
         Dot(round(100 * float(place[i]), 1), round(float(height[i]), 1))
-        for i in np.unique(spread(weights, SCATTER)).tolist()
+        for i in np.unique(pick_evenly(weights, SCATTER_DOTS)).tolist()
     )
     bins, points = [], []
     for part in _tenths(place):
         mean = float(np.average(contributions[part], weights=weights[part]))
         bins.append(
-            Bin(
+            TrafficTenth(
                 format_value(feature, values[part].min()),
                 format_value(feature, values[part].max()),
                 mean,
@@ -298,7 +300,7 @@ def dependence(found: Sample, feature: Feature) -> Dependence | None:
 
 
 def _tenths(place: Array) -> list[NDArray[np.int64]]:
-    """Rows of each tenth of the axis that has any."""
+    """Return the rows of each tenth of the axis that has any."""
     at = np.minimum(BINS - 1, (place * BINS).astype(np.int64))
     return [np.flatnonzero(at == b) for b in range(BINS) if (at == b).any()]
 

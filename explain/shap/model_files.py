@@ -13,7 +13,7 @@ from decider.contracts.artifact import Artifact, ArtifactError
 from decider.scoring.model import Model
 
 
-def _bytes_of(digest: str) -> bytes:
+def _read_file(digest: str) -> bytes:
     if not digest.isalnum():
         raise ArtifactError(f"{digest[:40]!r} is not a digest")
     try:
@@ -23,18 +23,18 @@ def _bytes_of(digest: str) -> bytes:
 
 
 @lru_cache(maxsize=8)
-def artifact(digest: str) -> Artifact:
-    """An artifact, its digest checked. Raises ArtifactError."""
-    return artifacts.decode(_bytes_of(digest), digest)
+def load_artifact(digest: str) -> Artifact:
+    """Return an artifact whose digest was checked. Raises ArtifactError."""
+    return artifacts.decode(_read_file(digest), digest)
 
 
 @lru_cache(maxsize=4)
-def model(digest: str) -> Model:
-    """A model ready to score, its golden vectors checked. Raises ArtifactError."""
-    return Model.load(_bytes_of(digest), digest)
+def load_model(digest: str) -> Model:
+    """Return a model ready to score, its golden vectors checked. Raises ArtifactError."""
+    return Model.load(_read_file(digest), digest)
 
 
-def forget() -> None:
-    """Drops what is remembered of artifacts: for tests that change files."""
-    artifact.cache_clear()
-    model.cache_clear()
+def forget_cached() -> None:
+    """Clear the cached artifacts and models, for tests that change files."""
+    load_artifact.cache_clear()
+    load_model.cache_clear()

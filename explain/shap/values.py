@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import lightgbm as lgb
 import numpy as np
@@ -26,7 +27,7 @@ TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
-class Values:
+class ShapValues:
     """SHAP values of n rows."""
 
     base: NDArray[np.float64]
@@ -35,32 +36,33 @@ class Values:
     """(n, N_FEATURES), log-odds."""
 
     def errors(self, raw: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(n,): base + sum - raw."""
-        return self.base + self.contributions.sum(axis=1) - raw
+        """Return (n,): base + sum of contributions - raw, log-odds."""
+        sums: NDArray[np.float64] = self.base + self.contributions.sum(axis=1)
+        return sums - raw
 
-    def part(self, count: int) -> Values:
-        """The first `count` rows."""
-        return Values(self.base[:count], self.contributions[:count])
+    def part(self, count: int) -> ShapValues:
+        """Return the first `count` rows."""
+        return ShapValues(self.base[:count], self.contributions[:count])
 
 
 @lru_cache(maxsize=4)
-def booster_of(digest: str) -> lgb.Booster:
-    """LightGBM's own form of an artifact's risk model. Raises ArtifactError.
+def load_booster(digest: str) -> lgb.Booster:
+    """Return LightGBM's own form of an artifact's risk model. Raises ArtifactError.
 
-    LightGBM ends the process on some broken texts, so it only sees one that our own parser and the
+    LightGBM ends the process on some broken texts, so it sees only one that our own parser and the
     golden vectors passed.
     """
     try:
-        return lgb.Booster(model_str=model_files.model(digest).artifact.risk_model)
+        return lgb.Booster(model_str=model_files.load_model(digest).artifact.risk_model)
     except lgb.basic.LightGBMError as error:
         raise ArtifactError(
             f"LightGBM does not take the risk model of {digest[:12]}: {error}"
         ) from error
 
 
-def explainer_of(digest: str) -> Explainer:
-    """What explains an artifact's risk model. Raises ArtifactError."""
-    model = model_files.model(digest)
+def load_explainer(digest: str) -> Explainer:
+    """Return the explainer of an artifact's risk model. Raises ArtifactError."""
+    model = model_files.load_model(digest)
     if model.explainer is None:
         raise ArtifactError(
             f"the risk model of {digest[:12]} cannot be explained: {model.unexplained}"
@@ -68,35 +70,38 @@ def explainer_of(digest: str) -> Explainer:
     return model.explainer
 
 
-def values(digest: str, rows: NDArray[np.float32]) -> Values:
-    """SHAP values of feature rows (n, N_FEATURES) under the risk model of an artifact. Raises
+def compute_values(digest: str, rows: NDArray[np.float32]) -> ShapValues:
+    """Return SHAP values of feature rows (n, N_FEATURES) under an artifact's risk model. Raises
     ArtifactError.
     """
-    explainer = explainer_of(digest)
-    return Values(np.full(len(rows), explainer.base), explainer.values(rows))
+    explainer = load_explainer(digest)
+    return ShapValues(np.full(len(rows), explainer.base), explainer.values(rows))
 
 
-def lightgbm_values(digest: str, rows: NDArray[np.float32]) -> Values:
-    """The same by LightGBM's `pred_contrib`, at ten times the cost. Raises ArtifactError."""
-    found = np.asarray(booster_of(digest).predict(rows, pred_contrib=True, num_threads=1))
-    return Values(found[:, -1].copy(), found[:, :-1].copy())
-
-
-def differing(digest: str, rows: NDArray[np.float32], found: Values) -> NDArray[np.bool_]:
-    """(n,): whether `found` differs from LightGBM's values by more than TOLERANCE anywhere; NaN
-    differs. Raises ArtifactError.
+def compute_with_lightgbm(digest: str, rows: NDArray[np.float32]) -> ShapValues:
+    """Return the same values by LightGBM's `pred_contrib`, at ten times the cost. Raises
+    ArtifactError.
     """
-    theirs = lightgbm_values(digest, rows)
+    found = np.asarray(load_booster(digest).predict(rows, pred_contrib=True, num_threads=1))
+    return ShapValues(found[:, -1].copy(), found[:, :-1].copy())
+
+
+def find_differing(digest: str, rows: NDArray[np.float32], found: ShapValues) -> NDArray[np.bool_]:
+    """Return (n,): whether `found` differs from LightGBM's values by more than TOLERANCE anywhere.
+    NaN differs. Raises ArtifactError.
+    """
+    theirs = compute_with_lightgbm(digest, rows)
     apart = np.maximum(
         np.abs(found.contributions - theirs.contributions).max(axis=1),
         np.abs(found.base - theirs.base),
     )
-    return ~(apart <= TOLERANCE)
+    agrees: NDArray[np.bool_] = apart <= TOLERANCE
+    return ~agrees
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
-    """How far apart three implementations of TreeSHAP, and sums and scores, were."""
+class Comparison:
+    """How far apart three implementations of TreeSHAP, and sums and scores, were; log-odds."""
 
     rows: int
     max_difference: float
@@ -107,17 +112,15 @@ class Check:
         return self.max_difference <= TOLERANCE and self.max_sum_error <= TOLERANCE
 
 
-def check(digest: str, most: int = 200) -> Check:
-    """Compares values with `pred_contrib` and `shap.TreeExplainer` on an artifact's golden vectors,
-    and sums with their scores.
-
-    Raises ArtifactError.
+def compare_implementations(digest: str, most: int = 200) -> Comparison:
+    """Compare our values with `pred_contrib` and `shap.TreeExplainer` on at most `most` golden
+    vectors of an artifact, and the sums with their scores. Raises ArtifactError.
     """
-    golden = model_files.artifact(digest).golden
+    golden = model_files.load_artifact(digest).golden
     rows = np.frombuffer(golden.features, "<f4").reshape(-1, N_FEATURES)[:most]
-    ours = values(digest, rows)
-    theirs, base = _independent(digest, rows)
-    lightgbm = lightgbm_values(digest, rows)
+    ours = compute_values(digest, rows)
+    theirs, base = _compute_with_shap(digest, rows)
+    lightgbm = compute_with_lightgbm(digest, rows)
     difference = max(
         float(np.abs(ours.contributions - other).max())
         for other in (theirs, lightgbm.contributions)
@@ -127,20 +130,20 @@ def check(digest: str, most: int = 200) -> Check:
         float(np.abs(ours.base - base).max()),
         float(np.abs(ours.base - lightgbm.base).max()),
     )
-    return Check(
+    return Comparison(
         len(rows), difference, float(np.abs(ours.errors(np.array(golden.raw_risk[:most]))).max())
     )
 
 
-def _independent(digest: str, rows: NDArray[np.float32]) -> tuple[NDArray[np.float64], float]:
-    """The same from shap's own walk over the trees: values (n, N_FEATURES) and base, log-odds.
+def _compute_with_shap(digest: str, rows: NDArray[np.float32]) -> tuple[NDArray[np.float64], float]:
+    """Return values (n, N_FEATURES) and base, log-odds, from shap's own walk over the trees.
 
-    For a LightGBM model `TreeExplainer` hands the work back to `pred_contrib` and would agree with
-    anything; told that the model is its own, it computes.
+    For a LightGBM model `TreeExplainer` hands the work back to `pred_contrib`, so the comparison
+    could not fail. Told that the model is its own, it computes.
     """
     import shap  # its import takes seconds, and only this check needs it
 
-    booster = booster_of(digest)
+    booster = load_booster(digest)
     explainer = shap.TreeExplainer(booster, feature_perturbation="tree_path_dependent")
     explainer.model.model_type = "internal"
     plain = rows.astype(np.float64)
@@ -152,8 +155,8 @@ def _independent(digest: str, rows: NDArray[np.float32]) -> tuple[NDArray[np.flo
     return np.asarray(found), float(np.ravel(explainer.expected_value)[0])
 
 
-def _features_without_missing(dump: dict) -> set[int]:
-    """Features that a model splits on and whose missing type is None."""
+def _features_without_missing(dump: dict[str, Any]) -> set[int]:
+    """Return the features that a model splits on and whose missing type is None."""
     found, nodes = set(), [tree["tree_structure"] for tree in dump["tree_info"]]
     while nodes:
         node = nodes.pop()

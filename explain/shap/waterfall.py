@@ -20,16 +20,16 @@ from decisions.models import Decision
 from explain.models import Explanation
 
 # Features with a row of their own.
-SHOWN = 8
+SHOWN_FEATURES = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One feature's step. `before` and `after` are running sums, `effect` their difference, all
-    rounded to shown places.
+class WaterfallRow:
+    """One feature's step. `before` and `after` are running sums and `effect` is their difference,
+    all rounded as shown.
 
-    With findings for and against, a running sum may leave the scale of 0 to 1; its bar ends at the
-    edge.
+    With findings for and against, a running sum may leave the scale of 0 to 1; its bar then ends at
+    the edge.
     """
 
     feature: Feature
@@ -68,7 +68,7 @@ class Waterfall:
     """Rows that add up: base + effects + rest = score, to the last shown digit."""
 
     base: float
-    rows: tuple[Row, ...]
+    rows: tuple[WaterfallRow, ...]
     rest: float
     """Effect of all other features together."""
     rest_before: float
@@ -103,13 +103,13 @@ class Waterfall:
         return round(self.score - self.base, 2)
 
 
-def of_explanation(explanation: Explanation, d: Decision, artifact: Artifact) -> Waterfall:
+def build_from_explanation(explanation: Explanation, d: Decision, artifact: Artifact) -> Waterfall:
     """Return how the score of decision `d` adds up.
 
     `artifact` is the model that the decision was made with.
     """
     values = np.frombuffer(bytes(d.features), "<f4")
-    return build(
+    return build_waterfall(
         explanation.base,
         explanation.values,
         values,
@@ -118,22 +118,22 @@ def of_explanation(explanation: Explanation, d: Decision, artifact: Artifact) ->
     )
 
 
-def build(
+def build_waterfall(
     base: float,
     contributions: NDArray[np.float64],
     values: NDArray[np.float32],
     medians: list[float] | None,
     calibration: Calibration,
 ) -> Waterfall:
-    """The waterfall of one decision: base and contributions in log-odds, feature values and medians
-    in registry order.
+    """Return the waterfall of one decision. Base and contributions are in log-odds; values and
+    medians are in registry order.
 
     What raises comes before what lowers, each strongest first, so that the running sum stays on the
     scale where it can.
     """
     order = np.argsort(-np.abs(contributions), kind="stable")
-    shown = [int(k) for k in order[:SHOWN] if contributions[k] > 0] + [
-        int(k) for k in order[:SHOWN] if contributions[k] < 0
+    shown = [int(k) for k in order[:SHOWN_FEATURES] if contributions[k] > 0] + [
+        int(k) for k in order[:SHOWN_FEATURES] if contributions[k] < 0
     ]
     others = contributions[np.setdiff1d(order, shown)]
     running = np.concatenate([[0.0], np.cumsum(contributions[shown]), [contributions.sum()]])
@@ -141,7 +141,7 @@ def build(
     start = float(_probability(np.array([base]), calibration)[0])
     risks = [round(start + float(step), 2) for step in running * points]
     rows = tuple(
-        Row(
+        WaterfallRow(
             FEATURES[k],
             float(values[k]),
             None if medians is None else medians[k],
@@ -170,8 +170,8 @@ def build(
 
 
 def _factor(base: float, total: float, calibration: Calibration) -> float:
-    """Risk points for one unit of log-odds: the slope from base to base + total on the calibration
-    curve.
+    """Return risk points for one unit of log-odds: the slope from base to base + total on the
+    calibration curve.
     """
     start, end = _probability(np.array([base, base + total]), calibration)
     if abs(total) > 1e-9:
@@ -180,10 +180,12 @@ def _factor(base: float, total: float, calibration: Calibration) -> float:
 
 
 def _percent(risk: float) -> float:
-    """Place on the drawn scale, percent, at its edge when the running sum lies beyond."""
+    """Return the place on the drawn scale, percent. A running sum beyond the scale is drawn at its
+    edge.
+    """
     return round(100 * min(1.0, max(0.0, risk)), 2)
 
 
 def _probability(raw: NDArray[np.float64], calibration: Calibration) -> NDArray[np.float64]:
-    """Platt scaling, as the decider does it (`decider.scoring.model.probability`)."""
+    """Return the calibrated risk by Platt scaling, as `decider.scoring.model.probability` does."""
     return 1.0 / (1.0 + np.exp(-(calibration.slope * raw + calibration.intercept)))

@@ -26,15 +26,16 @@ from decisions import reason_text
 from decisions.models import Decision, utc
 from explain.text import customer_catalogue as words
 from explain.text.customer_catalogue import Ask, Cause
-from explain.text.verdict import waits
+from explain.text.verdict import round_wait
 
+# Chosen: a registered name must not crowd out the sentence it stands in.
 _NAME_MAX = 80
 # Times its allowance from which an app's own pace is named.
 _OVER = 1.05
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class CustomerCase:
     """What a text may depend on. Everything after `at` may be unknown, as it is when all there is
     is a receipt.
     """
@@ -69,7 +70,7 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class CustomerTexts:
     """The three texts, plain and unescaped."""
 
     reply: str
@@ -80,11 +81,11 @@ class Said:
     version: int = words.VERSION
 
 
-def say(case: Case) -> Said:
-    """The texts of a case. Defined for every case."""
-    cause, action = cause_of(case), answered(case)
-    told = facts(case)
-    texts = words.WORDS[cause]
+def write_texts(case: CustomerCase) -> CustomerTexts:
+    """Return the texts of a case. They are defined for every case."""
+    cause, action = find_cause(case), find_answer(case)
+    told = collect_facts(case)
+    texts = words.CAUSE_TEXTS[cause]
     why_so = texts.why_known if texts.why_known and _knows(cause, case) else texts.why
     now = words.BATCH_KNOWN if action == Action.BATCH and case.batch else words.NOW[action]
     parts = [
@@ -93,27 +94,27 @@ def say(case: Case) -> Said:
         words.REFERENCE,
     ]
     line = f"{texts.line}{words.LINE_END[action]}".format_map(told)
-    return Said(
+    return CustomerTexts(
         "\n\n".join(part.format_map(told) for part in parts), line, _api(case, action, line), cause
     )
 
 
 def _advice(cause: Cause, action: Action) -> str:
-    """What to do so that it does not happen again, and whom to ask after a block."""
+    """Return how to avoid it next time, and after a block whom to ask."""
     if action == Action.BATCH and cause in words.NOT_IN_BATCHES:
         return ""
     review = f" {words.REVIEW}" if action == Action.BLOCK and cause not in words.WITH_REVIEW else ""
-    return f"{words.WORDS[cause].advice}{review}"
+    return f"{words.CAUSE_TEXTS[cause].advice}{review}"
 
 
-def answered(case: Case) -> Action:
-    """What the customer saw: in observe-only mode everything was admitted."""
+def find_answer(case: CustomerCase) -> Action:
+    """Return the action the customer saw: observe-only mode admits everything."""
     return Action.ADMIT if case.observed else case.action
 
 
-def cause_of(case: Case) -> Cause:
-    """What the customer is told it was."""
-    if answered(case) == Action.ADMIT:
+def find_cause(case: CustomerCase) -> Cause:
+    """Return the cause that the customer is told."""
+    if find_answer(case) == Action.ADMIT:
         return Cause.ACCEPTED
     found = (
         words.CAUSES.get((case.stage, case.reason))
@@ -128,8 +129,8 @@ def cause_of(case: Case) -> Cause:
     return words.SURROUNDED.get(case.reason) or (Cause.ALLOWANCE if case.spent else Cause.UNSAID)
 
 
-def facts(case: Case) -> dict[str, str]:
-    """What a text is filled with: the fields of the catalogue and nothing else."""
+def collect_facts(case: CustomerCase) -> dict[str, str]:
+    """Return what fills a text: the fields of the catalogue and nothing else."""
     name = _plain(case.app_name)
     return {
         "app": f"your app “{name}”" if name else "your app",
@@ -137,7 +138,7 @@ def facts(case: Case) -> dict[str, str]:
             f"{case.at.astimezone(UTC):%H:%M:%S} UTC on {case.at.astimezone(UTC).day}"
             f" {case.at.astimezone(UTC):%B %Y}"
         ),
-        "status": str(HTTP_STATUS[answered(case)]),
+        "status": str(HTTP_STATUS[find_answer(case)]),
         "wait": str(case.wait_s),
         "wait_words": _spoken(case.wait_s),
         "rate": _figure(case.rate),
@@ -149,8 +150,10 @@ def facts(case: Case) -> dict[str, str]:
     }
 
 
-def _knows(cause: Cause, case: Case) -> bool:
-    """Whether the figures are there that the fuller text of a cause names, and say what it says."""
+def _knows(cause: Cause, case: CustomerCase) -> bool:
+    """Return whether the figures that a cause's fuller text names are known and support what it
+    says.
+    """
     quota, rate, burst, pace = (
         _positive(v) for v in (case.quota, case.rate, case.burst, case.pace)
     )
@@ -161,8 +164,8 @@ def _knows(cause: Cause, case: Case) -> bool:
     return rate > 0 and burst > 0 and case.spent
 
 
-def _api(case: Case, action: Action, line: str) -> str:
-    """The body of the response, with the one line for its detail."""
+def _api(case: CustomerCase, action: Action, line: str) -> str:
+    """Return the body of the response as JSON text, with the one line as its detail."""
     title = responses.WORDS[action].title if action in responses.WORDS else "Accepted"
     members: dict[str, object] = (
         {"type": problem.PREFIX + action.word} if action != Action.ADMIT else {}
@@ -180,20 +183,20 @@ def _api(case: Case, action: Action, line: str) -> str:
     return json.dumps(members, indent=2, ensure_ascii=False)
 
 
-def of_decision(d: Decision, app_name: str = "", code: str = "") -> Case:
-    """The case of a stored decision. `app_name` as registered, `code` as
+def build_case(d: Decision, app_name: str = "", code: str = "") -> CustomerCase:
+    """Return the case of a stored decision. `app_name` is as registered and `code` as
     `decider.refusal.findings.told_code` chose it, both when known.
     """
     seen = reason_text.signals(d) or {}
     action = Action(d.action)
-    return Case(
+    return CustomerCase(
         action=action,
         stage=Stage(d.stage),
         reason=Reason(d.reason),
         reference=d.name,
         at=d.at,
         observed=d.observed,
-        wait_s=0 if action in (Action.ADMIT, Action.BLOCK) else max(1, waits(d.retry_after)),
+        wait_s=0 if action in (Action.ADMIT, Action.BLOCK) else max(1, round_wait(d.retry_after)),
         app_name=app_name,
         code=code,
         busy=seen.get("service_price", 0.0) > 0,
@@ -206,9 +209,9 @@ def of_decision(d: Decision, app_name: str = "", code: str = "") -> Case:
     )
 
 
-def of_receipt(r: Receipt) -> Case:
-    """The case of a receipt, which carries no app name and no figures."""
-    return Case(
+def build_receipt_case(r: Receipt) -> CustomerCase:
+    """Return the case of a receipt, which carries no app name and no figures."""
+    return CustomerCase(
         action=r.action,
         stage=r.stage,
         reason=r.reason,
@@ -230,7 +233,7 @@ def _pace(d: Decision) -> float | None:
 
 
 def _batch(d: Decision) -> str:
-    """The batch form of the endpoint that was asked, as the config of the decision has it."""
+    """Return the batch form of the requested endpoint, from the config of the decision."""
     if (config := documents.config(d.config_version)) is None:
         return ""
     endpoints = (e for s in config.services if s.name == d.service for e in s.endpoints)
@@ -240,7 +243,7 @@ def _batch(d: Decision) -> str:
 
 
 def _spoken(seconds: int) -> str:
-    """A wait as a person says it: 1 second, 45 seconds, about 5 minutes, about 3 hours."""
+    """Return a wait as a person says it: 1 second, 45 seconds, about 5 minutes, about 3 hours."""
     if seconds < 120:
         return f"{seconds} second{'' if seconds == 1 else 's'}"
     size, unit = (60, "minutes") if seconds < 7_200 else (3_600, "hours")
@@ -248,12 +251,12 @@ def _spoken(seconds: int) -> str:
 
 
 def _positive(value: float | None) -> float:
-    """The figure, 0 when it is not known or none."""
+    """Return the figure, or 0 when it is unknown, not finite or not positive."""
     return value if value is not None and math.isfinite(value) and value > 0 else 0.0
 
 
 def _figure(value: float | None) -> str:
-    """300, 2,000,000, 0.5: a figure of the customer's own."""
+    """Return a figure of the customer's own as text: 300, 2,000,000, 0.5."""
     known = _positive(value)
     return (
         f"{known:,.0f}"
@@ -263,8 +266,8 @@ def _figure(value: float | None) -> str:
 
 
 def _plain(text: str) -> str:
-    """A name from outside on one line: no control or direction-changing characters, at most 80
-    long.
+    """Return a name from outside on one line, without control or direction-changing characters, at
+    most _NAME_MAX long.
     """
     kept = "".join(
         " " if c.isspace() else c

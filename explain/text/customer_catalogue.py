@@ -141,8 +141,8 @@ _UNTOLD = SIGNS_OF_ABUSE | frozenset(
 
 
 def _findings() -> dict[str, Cause]:
-    """The cause of every reason code. Raises KeyError at import when a feature is in neither list
-    above, or the response tells another set of findings.
+    """Return the cause of every reason code. Raises KeyError at import when a feature is in neither
+    list above, or when the response tells another set of findings.
     """
     told = {one: cause for cause, ones in _SAID.items() for one in ones}
     if differ := set(told) ^ TELLING:
@@ -150,7 +150,7 @@ def _findings() -> dict[str, Cause]:
             "the response and the customer catalogue do not tell the same findings:"
             f" {sorted(differ)}"
         )
-    found = {}
+    found: dict[str, Cause] = {}
     for feature in FEATURES:
         sides = {side: told.get(f"{feature.name}:{side}") for side in ("high", "low")}
         if not any(sides.values()) and feature.name not in _UNTOLD:
@@ -163,11 +163,11 @@ def _findings() -> dict[str, Cause]:
     return found
 
 
-# What may be told of a reason code (`reasons.Reason.code`).
+# What may be told of a reason code (`reason_codes.ReasonCode.code`).
 FINDINGS: dict[str, Cause] = _findings()
 
 
-class Words(NamedTuple):
+class CauseTexts(NamedTuple):
     """Texts of one cause. Each is one or more whole sentences."""
 
     why: str
@@ -181,70 +181,70 @@ class Words(NamedTuple):
 
 REVIEW = "If you think this was wrong, reply with the reference below and a person will look at it."
 
-WORDS: dict[Cause, Words] = {
-    Cause.ACCEPTED: Words(
+CAUSE_TEXTS: dict[Cause, CauseTexts] = {
+    Cause.ACCEPTED: CauseTexts(
         "No limit was applied to it.",
         "The request was accepted; no limit was applied to it.",
         "There is nothing to change.",
     ),
-    Cause.QUOTA: Words(
+    Cause.QUOTA: CauseTexts(
         "No more of the daily quota of your plan can be given out today.",
         "No more of the daily quota of your plan can be given out today",
         "To stay within the quota, spread the work over the day or leave out requests you do not"
         " need. If you need more, ask us about a larger plan.",
         "No more of the daily quota of your plan, {quota} requests, can be given out today.",
     ),
-    Cause.QUOTA_PART: Words(
+    Cause.QUOTA_PART: CauseTexts(
         "We give out the daily quota of your plan in parts, and the next part was not at hand yet.",
         "We give out the daily quota of your plan in parts and the next part was not at hand yet",
         "Your integration does not need to change, as long as it waits when it is told to.",
     ),
-    Cause.LEGAL: Words(
+    Cause.LEGAL: CauseTexts(
         "A legal rule that we have to follow does not let us serve it.",
         "A legal rule that we have to follow does not let us serve this request",
         REVIEW,
     ),
-    Cause.BARRED: Words(
+    Cause.BARRED: CauseTexts(
         "Our team has stopped requests from this app, organisation or network address.",
         "Our team has stopped requests from this app, organisation or network address",
         "Reply with the reference below and a person will tell you what is needed to lift it.",
     ),
-    Cause.HELD: Words(
+    Cause.HELD: CauseTexts(
         "Our team has limited requests from this app or organisation for some time, by hand.",
         "Our team has limited requests from this app or organisation for some time",
         "Reply with the reference below and a person will tell you why and until when.",
     ),
-    Cause.ALLOWANCE: Words(
+    Cause.ALLOWANCE: CauseTexts(
         "More requests had arrived than your plan allows at once.",
         "More requests arrived than your plan allows at once",
         "To avoid this, spread your requests evenly over time.",
         "Your allowance at this time is a burst of {burst} requests, refilled at {rate} a second,"
         " and it was used up.",
     ),
-    Cause.BUSY: Words(
+    Cause.BUSY: CauseTexts(
         "Our service was busy and could not take every request.",
         "Our service was busy",
         "Your integration does not need to change, as long as it waits when it is told to.",
     ),
-    Cause.SHARE: Words(
+    Cause.SHARE: CauseTexts(
         "Our service was busy, and the apps of your organisation together were already using much"
         " of it.",
         "Our service was busy and your organisation’s apps were already using much of it",
         "To avoid this, spread the work of your apps over time, and do what can wait at another"
         " hour.",
     ),
-    Cause.CHOSEN: Words(
+    Cause.CHOSEN: CauseTexts(
         "Our service was busy, and our automatic protection put other requests first.",
         "Our service was busy and other requests were put first",
         "To lower the chance of this, spread your requests evenly over time.",
     ),
-    Cause.BEHIND: Words(
+    Cause.BEHIND: CauseTexts(
         "Our automatic protection put other requests first.",
         "Our automatic protection put other requests first",
         "To lower the chance of this, leave out requests that nobody waits for, and do what can"
         " wait at another hour.",
     ),
-    Cause.PACE: Words(
+    Cause.PACE: CauseTexts(
         "Our automatic protection limited it, in part because of how quickly requests from your app"
         " were arriving.",
         "Requests from your app were arriving quickly and our automatic protection limited them",
@@ -253,47 +253,47 @@ WORDS: dict[Cause, Words] = {
         " were arriving: about {pace} a second, where your allowance is refilled at {rate} a"
         " second.",
     ),
-    Cause.BURST: Words(
+    Cause.BURST: CauseTexts(
         "Our automatic protection limited it, in part because requests from your app arrived in a"
         " sudden burst.",
         "Requests from your app arrived in a sudden burst and our automatic protection limited"
         " them",
         "To avoid this, spread your requests evenly instead of sending many at the same moment.",
     ),
-    Cause.WORK: Words(
+    Cause.WORK: CauseTexts(
         "Our automatic protection limited it, in part because the requests from your app take a lot"
         " of work to answer.",
         "Requests from your app take a lot of work to answer and our automatic protection limited"
         " them",
         "To avoid this, ask for less at a time, and spread the larger requests over time.",
     ),
-    Cause.ERRORS: Words(
+    Cause.ERRORS: CauseTexts(
         "Our automatic protection limited it, in part because of how many of your app’s latest"
         " requests ended in an error.",
         "Requests from your app ended in errors and our automatic protection limited them",
         "To avoid this, look at the errors your app receives, and do not send again what cannot"
         " succeed.",
     ),
-    Cause.OUR_ERRORS: Words(
+    Cause.OUR_ERRORS: CauseTexts(
         "Our service was answering slowly or with errors, and our automatic protection limited what"
         " it let through.",
         "Our service was answering slowly or with errors, so requests were limited",
         "Your integration does not need to change, as long as it waits when it is told to.",
     ),
-    Cause.RETRIES: Words(
+    Cause.RETRIES: CauseTexts(
         "Our automatic protection limited it, in part because your app kept sending requests again"
         " that had just been refused or had failed.",
         "Your app kept repeating requests that had just been refused or failed",
         "To avoid this, wait as long as the Retry-After field says before you try again, and longer"
         " after each further failure.",
     ),
-    Cause.SIZE: Words(
+    Cause.SIZE: CauseTexts(
         "Our automatic protection limited it, in part because the requests from your app were"
         " large.",
         "Requests from your app were large and our automatic protection limited them",
         "To avoid this, send less in each request.",
     ),
-    Cause.UNSAID: Words(
+    Cause.UNSAID: CauseTexts(
         "Our automatic protection did not let it through. We do not describe what it looks at,"
         " because that would help people who try to get around it.",
         "Our automatic protection did not let it through",

@@ -11,11 +11,11 @@ from decider.refusal.causes import CAUSES
 from decider.refusal.findings import MOST, Finding, findings
 from explain.shap.waterfall import Waterfall
 
-__all__ = ["MOST", "Reason", "clause", "leading", "ranked"]
+__all__ = ["MOST", "ReasonCode", "pick_leading", "rank_reasons", "write_clause"]
 
 
 @dataclass(frozen=True, slots=True)
-class Reason:
+class ReasonCode:
     """One adverse cause, told by the feature that weighs most in it."""
 
     code: str
@@ -44,10 +44,10 @@ class Reason:
         return "not known" if self.typical is None else format_value(self.feature, self.typical)
 
 
-def ranked(fall: Waterfall) -> list[Reason]:
-    """The strongest adverse causes of a waterfall, at most MOST, largest effect first.
+def rank_reasons(fall: Waterfall) -> list[ReasonCode]:
+    """Return the strongest adverse causes of a waterfall, at most MOST, largest effect first.
 
-    A cause that moves risk by less than can be shown is left out, unless it would leave nothing.
+    A cause whose effect is too small to show is left out, unless that would leave nothing.
     """
     found = [
         _reason(finding, fall)
@@ -61,9 +61,9 @@ _BEHAVIOUR = frozenset({"request", "counters", "feedback"})
 _ENOUGH = 0.3
 
 
-def leading(found: list[Reason]) -> Reason:
-    """The finding that a sentence opens with: the strongest one about behaviour, unless who the app
-    is weighs far more.
+def pick_leading(found: list[ReasonCode]) -> ReasonCode:
+    """Return the finding that a sentence opens with: the strongest about behaviour, unless who the
+    app is weighs far more.
     """
     behaviour = (
         r for r in found if r.feature.source in _BEHAVIOUR and r.effect >= _ENOUGH * found[0].effect
@@ -71,7 +71,7 @@ def leading(found: list[Reason]) -> Reason:
     return next(behaviour, found[0])
 
 
-def _reason(finding: Finding, fall: Waterfall) -> Reason:
+def _reason(finding: Finding, fall: Waterfall) -> ReasonCode:
     feature, value = finding.feature, fall.values[finding.lead]
     usual = None if fall.typical is None else fall.typical[finding.lead]
     shown, shown_usual = (
@@ -84,7 +84,7 @@ def _reason(finding: Finding, fall: Waterfall) -> Reason:
     if usual is None or shown == shown_usual:  # nothing to compare with, or nothing that differs
         sentence = sentence.split(". ")[0].rstrip(".") + "."
     others = tuple(FEATURES[k] for k in finding.members[1:])
-    return Reason(
+    return ReasonCode(
         finding.code,
         sentence,
         round(finding.weight * fall.points, 2),
@@ -95,9 +95,9 @@ def _reason(finding: Finding, fall: Waterfall) -> Reason:
     )
 
 
-def clause(reason: Reason) -> str:
-    """A reason as it continues "because": its first sentence, and how many times the usual it
-    was.
+def write_clause(reason: ReasonCode) -> str:
+    """Return a reason as it continues "because": its first sentence, and how many times the usual
+    it was.
     """
     first = reason.text.split(". ")[0].rstrip(".")
     first = first[0].lower() + first[1:]
@@ -105,19 +105,18 @@ def clause(reason: Reason) -> str:
         return (
             f"{first}, {times} times {_WHAT.get(reason.feature.unit, 'the usual of similar apps')}"
         )
-    differs = reason.typical is not None and reason.shown_value != reason.shown_typical
-    if differs and reason.feature.unit in ("share", "count", "ratio"):
-        return f"{first}, similar apps {format_value(reason.feature, reason.typical)}"
+    if reason.typical is None or reason.shown_value == reason.shown_typical:
+        return first
+    if reason.feature.unit in ("share", "count", "ratio"):
+        return f"{first}, similar apps {reason.shown_typical}"
     return first
 
 
 _WHAT = {"per_s": "what similar apps send", "cost_per_s": "what similar apps ask for"}
 
 
-def _times(reason: Reason) -> str:
-    """How many times the usual, from 1.5 on, in words a person would say; empty where that would
-    mislead.
-    """
+def _times(reason: ReasonCode) -> str:
+    """Return how many times the usual, from 1.5 on, in words; empty where that would mislead."""
     if (
         reason.feature.unit not in ("per_s", "cost_per_s", "count")
         or not reason.typical

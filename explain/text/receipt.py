@@ -51,13 +51,11 @@ class ReceiptStory:
     tier: str
     pseudonym: str
     stored: bool
-    said: customer.Said
+    said: customer.CustomerTexts
 
 
-def tell(receipt: Receipt, app: str) -> ReceiptStory:
-    """The story of a receipt; `app` is the id its pseudonym stands for, "" when that is not
-    known.
-    """
+def write_receipt_story(receipt: Receipt, app: str) -> ReceiptStory:
+    """Return the story of a receipt. `app` is the id its pseudonym stands for, "" when unknown."""
     known = directory.app(app) if app else None
     who = (
         known.name
@@ -84,7 +82,7 @@ def tell(receipt: Receipt, app: str) -> ReceiptStory:
         tier=Tier(known.tier).word.capitalize() if known else "",
         pseudonym=receipt.app,
         stored=lookup.find(uuid.UUID(bytes=receipt.decision)) is not None,
-        said=customer.say(customer.of_receipt(receipt)),
+        said=customer.write_texts(customer.build_receipt_case(receipt)),
     )
 
 
@@ -96,7 +94,7 @@ _WORDS = {
 
 
 def _in_words(code: str) -> str:
-    """A reason code for staff; a receipt holds no figures."""
+    """Return a reason code in words for staff, without figures, which a receipt does not hold."""
     text = _WORDS.get(code, "a reason this console does not know")
     return text[:1].upper() + text[1:]
 

@@ -17,7 +17,7 @@ from explain.shap import model_files, waterfall
 from explain.text import reason_codes
 
 
-def short(decisions: Sequence[Decision]) -> dict[uuid.UUID, str]:
+def write_short_reasons(decisions: Sequence[Decision]) -> dict[uuid.UUID, str]:
     """Return a short reason for each decision, by its id, for a table."""
     found = _findings(decisions)
     return {d.id: found.get(d.id) or reason_text.brief(d) for d in decisions}
@@ -39,18 +39,20 @@ def _findings(decisions: Sequence[Decision]) -> dict[uuid.UUID, str]:
 
 
 def _leading(explanation: Explanation, d: Decision) -> str:
-    """Feature, value and what is usual; empty when nothing spoke against it, or its model is not
-    here, as its page says too.
+    """Return feature, value and what is usual. Empty when nothing spoke against it or its model is
+    missing, as its page says too.
     """
     try:
-        found = reason_codes.ranked(
-            waterfall.of_explanation(explanation, d, model_files.artifact(explanation.model))
+        found = reason_codes.rank_reasons(
+            waterfall.build_from_explanation(
+                explanation, d, model_files.load_artifact(explanation.model)
+            )
         )
     except ArtifactError:
         return ""
     if not found:
         return ""
-    reason = reason_codes.leading(found)
+    reason = reason_codes.pick_leading(found)
     text = f"{reason.feature.label.split(',')[0]}: {reason.shown_value}"
     like_them = reason.typical is None or reason.shown_typical == reason.shown_value
     return text if like_them else f"{text}, peers {reason.shown_typical}"

@@ -12,7 +12,7 @@ from decisions.reason_text import figure
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class TraceStep:
     """One stage as the page shows it."""
 
     label: str
@@ -31,12 +31,12 @@ class Step:
         return "" if self.action is None else f"Decided: {Action(self.action).word}"
 
 
-def steps(found: list[StageTrace], decision: Decision) -> list[Step]:
-    """The trace of a decision, stage by stage."""
+def describe_stages(found: list[StageTrace], decision: Decision) -> list[TraceStep]:
+    """Return the trace of a decision, stage by stage."""
     return [_step(one, decision) for one in found]
 
 
-def _step(one: StageTrace, d: Decision) -> Step:
+def _step(one: StageTrace, d: Decision) -> TraceStep:
     detail = _DETAILS[one.stage](one.facts, d, one)
     decided = one.decisive
     level, word = (
@@ -44,7 +44,7 @@ def _step(one: StageTrace, d: Decision) -> Step:
         if one.ran
         else ("off", "Not used" if one.stage == Stage.FALLBACK else "Not asked")
     )
-    return Step(
+    return TraceStep(
         one.stage.label,
         level,
         word,

@@ -37,7 +37,7 @@ _BEHAVIOUR = (Reason.RISK_HIGH,)
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
+class DecisionStory:
     """What the top of the page says."""
 
     chip: str
@@ -48,11 +48,14 @@ class Story:
     lead: str
 
 
-def tell(
-    decision: Decision, name: str, thresholds: Thresholds | None, found: list[reason_codes.Reason]
-) -> Story:
-    """The story of a decision about the app called `name`."""
-    return Story(
+def write_story(
+    decision: Decision,
+    name: str,
+    thresholds: Thresholds | None,
+    found: list[reason_codes.ReasonCode],
+) -> DecisionStory:
+    """Return the story of a decision about the app called `name`."""
+    return DecisionStory(
         _chip(decision),
         _http(decision),
         _verdict(decision, name, found),
@@ -60,15 +63,15 @@ def tell(
     )
 
 
-def waits(seconds: float) -> int:
-    """Whole seconds as the Retry-After field says them: rounded up."""
+def round_wait(seconds: float) -> int:
+    """Return whole seconds as the Retry-After field says them: rounded up; 0 for no wait."""
     return max(1, math.ceil(seconds)) if seconds > 0 else 0
 
 
 def _chip(d: Decision) -> str:
     action = Action(d.action)
     wait = (
-        f" {reason_text.duration(waits(d.retry_after))}"
+        f" {reason_text.duration(round_wait(d.retry_after))}"
         if action in (Action.DEFER, Action.SHED) and d.retry_after > 0
         else ""
     )
@@ -79,16 +82,16 @@ def _chip(d: Decision) -> str:
 def _http(d: Decision) -> str:
     if d.observed or d.action == Action.ADMIT:
         return "passed on to the service" + (", observe-only" if d.observed else "")
-    wait = f", Retry-After {waits(d.retry_after)}" if d.retry_after > 0 else ""
+    wait = f", Retry-After {round_wait(d.retry_after)}" if d.retry_after > 0 else ""
     return f"HTTP {HTTP_STATUS[Action(d.action)]}{wait}"
 
 
-def _verdict(d: Decision, name: str, found: list[reason_codes.Reason]) -> str:
+def _verdict(d: Decision, name: str, found: list[reason_codes.ReasonCode]) -> str:
     return f"{name} {_act(d)} because {_because(d, found)}."
 
 
 def _act(d: Decision) -> str:
-    action, wait = Action(d.action), waits(d.retry_after)
+    action, wait = Action(d.action), round_wait(d.retry_after)
     seconds = (
         f"{wait} second{'' if wait == 1 else 's'}" if wait < 120 else reason_text.duration(wait)
     )
@@ -106,9 +109,9 @@ def _act(d: Decision) -> str:
     )
 
 
-def _because(d: Decision, found: list[reason_codes.Reason]) -> str:
+def _because(d: Decision, found: list[reason_codes.ReasonCode]) -> str:
     if Reason(d.reason) in _BEHAVIOUR and found:
-        return reason_codes.clause(reason_codes.leading(found))
+        return reason_codes.write_clause(reason_codes.pick_leading(found))
     return reason_text.clause(d)
 
 
@@ -120,7 +123,7 @@ def _lead(d: Decision, thresholds: Thresholds | None) -> str:
 
 
 def _unranked(d: Decision) -> str:
-    """Why no model was asked."""
+    """Return why no model was asked."""
     stage = Stage(d.stage)
     if stage == Stage.FALLBACK:
         return f"{ML_STATE_TEXT[MlState(d.ml_state)]}, so token buckets by tier decided."
@@ -155,7 +158,9 @@ def _risk(d: Decision, thresholds: Thresholds | None) -> str:
 
 
 def _cut(cut: float, risk: float | None) -> str:
-    """A threshold with two decimals, or as many as it takes to tell it from the risk and from 0."""
+    """Return a threshold with two decimals, or as many as tell it from the risk and from 0, at most
+    six.
+    """
     for places in range(2, 7):
         text = f"{cut:.{places}f}"
         if float(text) > 0.0 and (risk is None or text != f"{risk:.{places}f}"):

@@ -13,10 +13,10 @@ USE = "/api/v1/models/explanations"
 
 def test_what_a_model_uses_is_what_its_page_shows(models, document, store, caller) -> None:
     store([world.decided(row, document=document) for row in world.rows(60, seed=22, missing=False)])
-    backlog.run(0.0, most=1_000)
+    backlog.explain_waiting(0.0, most=1_000)
     told = caller("ml_owner").get(USE).json()
-    (digest,) = importance.models()
-    rows = importance.rows(importance.sample(digest))
+    (digest,) = importance.list_recent_models()
+    rows = importance.rank_features(importance.sample_decisions(digest))
     assert [f["name"] for f in told["features"]] == [row.feature.name for row in rows]
     assert told["features"][0]["importance"] == pytest.approx(rows[0].importance)
     quantiles = list(told["features"][0]["quantiles"].values())
@@ -34,6 +34,6 @@ def test_with_nothing_explained_it_says_so(db, caller) -> None:
 def test_the_backlog_of_explanations_is_told(models, document, store, caller) -> None:
     store([world.decided(row, document=document) for row in world.rows(20, seed=22, missing=False)])
     before = caller().get("/api/v1/status").json()["explanations"]
-    backlog.run(0.0, most=1_000)
+    backlog.explain_waiting(0.0, most=1_000)
     after = caller().get("/api/v1/status").json()["explanations"]
     assert before["waiting"] > 0 == after["waiting"]

@@ -56,7 +56,7 @@ def worst(settings, tmp_path, publish, stored) -> str:
     summary = playback.OfflineReplay(engine, published.append, lambda apps: []).run([LOG], KEY)
     stored([e for data in published for e in event.decode_batch(data).events])
     keep_version(config)
-    backlog.run(0.0, most=2_000)
+    backlog.explain_waiting(0.0, most=2_000)
     return max(summary.refused.values(), key=lambda refused: refused.count).decision
 
 

@@ -42,7 +42,7 @@ def refusals(models, document, stored, publish, beat) -> list:  # noqa: F811
         for k, row in enumerate(rows)
     ]
     stored(made)
-    backlog.run(0.0, most=1_000)
+    backlog.explain_waiting(0.0, most=1_000)
     return [e for e in made if e.action in (Action.DEFER, Action.BATCH) and e.stage == Stage.RANK]
 
 

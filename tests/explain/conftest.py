@@ -29,11 +29,11 @@ def models(settings, tmp_path: Path) -> Path:
     forget()
 
 
-_BOOSTER_OF = shap_values.booster_of  # a test may put another in its place
+_BOOSTER_OF = shap_values.load_booster  # a test may put another in its place
 
 
 def forget() -> None:
-    model_files.forget()
+    model_files.forget_cached()
     _BOOSTER_OF.cache_clear()
     backlog._shelf.clear()
 

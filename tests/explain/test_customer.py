@@ -40,7 +40,7 @@ from decider.refusal.receipt import Receipt
 from decisions.models import Decision, utc
 from explain.shap import waterfall
 from explain.text import customer, customer_catalogue
-from explain.text.customer import Case
+from explain.text.customer import CustomerCase
 from explain.text.customer_catalogue import Ask, Cause
 from tests.decisions.factory import event
 
@@ -67,7 +67,7 @@ ABUSE_WORDS = re.compile(
 )
 
 
-def a_case(**given) -> Case:
+def a_case(**given) -> CustomerCase:
     base = {
         "action": Action.DEFER,
         "stage": Stage.RANK,
@@ -75,21 +75,21 @@ def a_case(**given) -> Case:
         "wait_s": 4,
         "reference": "dec_" + "0a" * 16,
     }
-    return Case(**(base | {"at": AT} | given))
+    return CustomerCase(**(base | {"at": AT} | given))
 
 
-def texts(case: Case) -> list[str]:
-    said = customer.say(case)
+def texts(case: CustomerCase) -> list[str]:
+    said = customer.write_texts(case)
     return [said.reply, said.line, said.api]
 
 
-def stripped(text: str, case: Case) -> str:
+def stripped(text: str, case: CustomerCase) -> str:
     """A text without the facts it was filled with, and without the members of the response that the
     customer has already.
     """
     told = [
-        *customer.facts(case).values(),
-        f'"status": {HTTP_STATUS[customer.answered(case)]}',
+        *customer.collect_facts(case).values(),
+        f'"status": {HTTP_STATUS[customer.find_answer(case)]}',
         f'"retry_after": {case.wait_s}',
     ]
     told += re.findall(r'"type": "urn:[a-z:]+"', text)
@@ -98,7 +98,7 @@ def stripped(text: str, case: Case) -> str:
     return text
 
 
-def is_safe(text: str, case: Case) -> None:
+def is_safe(text: str, case: CustomerCase) -> None:
     left = stripped(text, case)
     assert text
     assert not re.search(r"\d", left), (case, text)
@@ -144,7 +144,7 @@ def test_every_combination_has_texts_that_tell_nothing_forbidden(code: str, know
 
 
 def test_the_catalogue_holds_no_figure_and_only_the_allowed_fields() -> None:
-    every = [t for words in customer_catalogue.WORDS.values() for t in words]
+    every = [t for words in customer_catalogue.CAUSE_TEXTS.values() for t in words]
     every += [
         *customer_catalogue.WHAT.values(),
         *customer_catalogue.NOW.values(),
@@ -176,15 +176,21 @@ def test_a_case_can_carry_nothing_that_must_not_be_told() -> None:
         "busy",
         "spent",
     }
-    assert {f.name for f in fields(Case)} == allowed | {"rate", "burst", "quota", "pace", "batch"}
-    assert set(customer.facts(a_case())) == customer_catalogue.FIELDS
+    assert {f.name for f in fields(CustomerCase)} == allowed | {
+        "rate",
+        "burst",
+        "quota",
+        "pace",
+        "batch",
+    }
+    assert set(customer.collect_facts(a_case())) == customer_catalogue.FIELDS
 
 
 def test_every_reason_of_its_own_stage_is_in_the_catalogue_and_no_other() -> None:
     assert set(customer_catalogue.CAUSES) == {
         (info.stage, reason) for reason, info in REASONS.items()
     }
-    assert set(customer_catalogue.WORDS) == set(Cause)
+    assert set(customer_catalogue.CAUSE_TEXTS) == set(Cause)
     for by_action in (customer_catalogue.WHAT, customer_catalogue.NOW, customer_catalogue.LINE_END):
         assert set(by_action) == set(Action)
 
@@ -238,8 +244,8 @@ def test_a_receipt_alone_is_enough_for_a_text(codes: tuple[str, ...], cause: Cau
         app="",
         codes=codes,
     )
-    case = customer.of_receipt(receipt)
-    said = customer.say(case)
+    case = customer.build_receipt_case(receipt)
+    said = customer.write_texts(case)
     assert said.cause == cause
     assert "asks to wait 4 seconds" in said.reply
     is_safe(said.reply, case)
@@ -257,14 +263,16 @@ def test_a_new_feature_without_a_place_in_the_catalogue_fails_at_import(monkeypa
 )
 @pytest.mark.parametrize("action", [Action.DEFER, Action.BATCH, Action.BLOCK])
 def test_a_refusal_about_abuse_is_honest_and_names_no_sign_of_it(code: str, action: Action) -> None:
-    said = customer.say(a_case(code=code, action=action))
+    said = customer.write_texts(a_case(code=code, action=action))
     assert (
         "Our automatic protection did not let it through. We do not describe what it looks at"
         in said.reply
     )
     assert "a person will look at it" in said.reply
     assert not ABUSE_WORDS.search(stripped(said.reply, a_case(code=code, action=action)))
-    assert said.reply == customer.say(a_case(code="ABUSE_HISTORY_HIGH", action=action)).reply
+    assert (
+        said.reply == customer.write_texts(a_case(code="ABUSE_HISTORY_HIGH", action=action)).reply
+    )
 
 
 @pytest.mark.parametrize(
@@ -357,13 +365,13 @@ def test_a_refusal_about_abuse_is_honest_and_names_no_sign_of_it(code: str, acti
     ],
 )
 def test_the_text_differs_as_the_cause_differs(given: dict, said: str) -> None:
-    assert said in customer.say(a_case(**given)).reply
+    assert said in customer.write_texts(a_case(**given)).reply
 
 
 @pytest.mark.parametrize("code", CODES)
 def test_whoever_is_blocked_is_told_that_a_person_can_look_at_it_once(code: str) -> None:
     for stage, reason in customer_catalogue.CAUSES:
-        reply = customer.say(
+        reply = customer.write_texts(
             a_case(stage=stage, reason=reason, action=Action.BLOCK, wait_s=0, code=code)
         ).reply
         assert reply.count("a person will") == 1, reply
@@ -371,7 +379,7 @@ def test_whoever_is_blocked_is_told_that_a_person_can_look_at_it_once(code: str)
 
 def test_whoever_is_asked_to_batch_is_not_asked_for_less_at_a_time() -> None:
     for code in ("REQUEST_COST_HIGH", "PAYLOAD_HIGH"):
-        reply = customer.say(
+        reply = customer.write_texts(
             a_case(action=Action.BATCH, code=code, batch="POST /v2/orders:batchGet")
         ).reply
         assert "for less" not in reply
@@ -379,13 +387,13 @@ def test_whoever_is_asked_to_batch_is_not_asked_for_less_at_a_time() -> None:
 
 
 def test_what_must_not_be_retried_names_no_wait() -> None:
-    said = customer.say(a_case(action=Action.BLOCK, wait_s=0))
+    said = customer.write_texts(a_case(action=Action.BLOCK, wait_s=0))
     assert "wait" not in f"{said.line}{said.api}"
     assert "retry_after" not in json.loads(said.api)
 
 
 def test_the_api_error_has_the_members_of_the_response() -> None:
-    body = json.loads(customer.say(a_case(batch="POST /v2/orders:batchGet")).api)
+    body = json.loads(customer.write_texts(a_case(batch="POST /v2/orders:batchGet")).api)
     assert body | {"detail": ""} == {
         "type": "urn:sluice:problem:defer",
         "title": "Too many requests",
@@ -398,7 +406,9 @@ def test_the_api_error_has_the_members_of_the_response() -> None:
 
 
 def test_a_hostile_name_stays_on_its_line_and_is_never_a_template() -> None:
-    said = customer.say(a_case(app_name="x\n\nReference: {wait} \u202eevil\x00" + "y" * 500))
+    said = customer.write_texts(
+        a_case(app_name="x\n\nReference: {wait} \u202eevil\x00" + "y" * 500)
+    )
     assert "“x Reference: {wait} evil" in said.reply
     assert said.reply.count("\n\n") == 2
     assert max(len(line) for line in said.reply.splitlines()) < 700
@@ -416,7 +426,7 @@ def test_a_hostile_name_stays_on_its_line_and_is_never_a_template() -> None:
     ],
 )
 def test_a_wait_is_spoken_rounded_up(seconds: int, words: str) -> None:
-    assert customer.facts(a_case(wait_s=seconds))["wait_words"] == words
+    assert customer.collect_facts(a_case(wait_s=seconds))["wait_words"] == words
 
 
 def stored(e) -> Decision:
@@ -485,7 +495,7 @@ def test_nothing_that_must_not_be_told_changes_a_text(found) -> None:
     first, second, code = found
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(customer.documents, "config", lambda version: None)
-        told = [customer.of_decision(stored(e), "Order sync", code) for e in (first, second)]
+        told = [customer.build_case(stored(e), "Order sync", code) for e in (first, second)]
     assert texts(told[0]) == texts(told[1])
     for text in texts(told[0]):
         is_safe(text, told[0])
@@ -496,7 +506,7 @@ def test_the_wait_that_is_told_is_the_one_that_was_answered(found) -> None:
     made = found[0]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(customer.documents, "config", lambda version: None)
-        case = customer.of_decision(stored(made))
+        case = customer.build_case(stored(made))
     answered = Answered(
         made.id,
         made.action,
@@ -549,7 +559,7 @@ def explained(
 ) -> decision_page.Explained:
     made = np.array(contributions), np.array(row, np.float32)
     return decision_page.Explained(
-        "ready", fall=waterfall.build(-1.0, *made, usual, Calibration(1.0, 0.0))
+        "ready", fall=waterfall.build_waterfall(-1.0, *made, usual, Calibration(1.0, 0.0))
     )
 
 
@@ -584,9 +594,11 @@ def test_body_receipt_and_reply_tell_one_cause(
         action=action, reason=reason, stage=REASONS[reason].stage, code=code, busy=busy, spent=spent
     )
     if reason == Reason.RISK_HIGH:
-        assert customer.cause_of(customer.of_receipt(receipt)) == customer.cause_of(reply)
-    for case in (customer.of_receipt(receipt), reply):
-        family = FAMILY[customer.cause_of(case)]
+        assert customer.find_cause(customer.build_receipt_case(receipt)) == customer.find_cause(
+            reply
+        )
+    for case in (customer.build_receipt_case(receipt), reply):
+        family = FAMILY[customer.find_cause(case)]
         assert (body[0][0] in family.split()) if body else family == ""
 
 
@@ -610,16 +622,16 @@ def test_the_response_and_the_reply_tell_the_same_findings() -> None:
 def test_a_low_worth_is_told_as_itself_whatever_the_allowance_was() -> None:
     low = {"reason": Reason.VALUE_LOW, "stage": Stage.RANK}
     assert (
-        customer.cause_of(a_case(**low, spent=True))
+        customer.find_cause(a_case(**low, spent=True))
         == Cause.BEHIND
-        == customer.cause_of(a_case(**low))
+        == customer.find_cause(a_case(**low))
     )
 
 
 def test_while_the_explanation_is_pending_the_reply_names_no_cause() -> None:
     assert decision_page.Explained("pending").codes == []
     assert (
-        customer.cause_of(a_case(code=told_code(decision_page.Explained("pending").codes)))
+        customer.find_cause(a_case(code=told_code(decision_page.Explained("pending").codes)))
         == Cause.UNSAID
     )
 

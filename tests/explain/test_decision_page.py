@@ -67,7 +67,7 @@ def events(models, document, store) -> list:
     )
     found.append(world.decided(rows[0], document=document, ml_state=MlState.SWITCHED_OFF))
     store(found)
-    backlog.run(0.0, most=1_000)
+    backlog.explain_waiting(0.0, most=1_000)
     return found
 
 
@@ -201,7 +201,7 @@ def test_while_the_explanation_waits_the_panel_asks_again_and_then_stops(
     waiting = client.get(panel + "?n=0").content.decode()
     assert f'hx-get="{panel}?n=1"' in waiting
     assert "hx-get" not in client.get(f"{panel}?n={decision_views.POLLS}").content.decode()
-    backlog.run(0.0)
+    backlog.explain_waiting(0.0)
     ready = client.get(panel + "?n=3").content.decode()
     assert "hx-get" not in ready
     assert "How the score adds up" in ready
@@ -349,7 +349,7 @@ def test_the_text_for_the_customer_follows_when_the_reasons_arrive(
             )
         ]
     )[0]
-    backlog.run(made.at - 60)
+    backlog.explain_waiting(made.at - 60)
     swapped = (
         browser()
         .get(reverse("ui-explanation", args=[format_decision_id(made.id)]))

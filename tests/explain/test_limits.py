@@ -21,7 +21,7 @@ ROW = min(world.rows(60, seed=3, missing=False), key=lambda row: row[INDEX["rate
 
 def by_key(**seen) -> dict[str, limits.Limit]:
     event = world.decided(ROW, **seen)
-    return {one.key: one for one in limits.of(event, world.config())}
+    return {one.key: one for one in limits.evaluate_limits(event, world.config())}
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_a_refusal_takes_no_token_but_its_chance_to_be_wrong_from_the_error_budg
         for e in (world.decided(r) for r in world.rows(60, seed=2, missing=False))
         if e.reason == Reason.RISK_HIGH
     )
-    found = {one.key: one for one in limits.of(refused, world.config(), cut=0.4)}
+    found = {one.key: one for one in limits.evaluate_limits(refused, world.config(), cut=0.4)}
     assert found["bucket"].before == found["bucket"].after
     assert float(found["budget"].after) == pytest.approx(10.0 - (1.0 - refused.risk), abs=0.06)
     assert found["risk"].limit == "changes at 0.40"
@@ -78,7 +78,7 @@ def test_every_reason_a_refusal_can_have_marks_exactly_one_limit(reason) -> None
         reason=int(reason),
         stage=int(REASONS[reason].stage),
     )
-    assert sum(one.fired for one in limits.of(event, world.config())) == 1
+    assert sum(one.fired for one in limits.evaluate_limits(event, world.config())) == 1
 
 
 @given(
@@ -146,7 +146,7 @@ def test_what_a_request_is_worth_stands_beside_the_usual_and_the_price(seen, lim
         action=1,
         signals=signals,
     )
-    found = next(one for one in limits.of(event, world.config()) if one.key == "value")
+    found = next(one for one in limits.evaluate_limits(event, world.config()) if one.key == "value")
     assert (found.fired, found.limit, found.word) == (True, limit, word)
 
 

@@ -37,7 +37,7 @@ def test_each_app_counts_once_by_its_weighted_mean(store) -> None:
         for _ in range(2)
     ]
     d = stored(store, at(0, event, features=vector(rate_10s=20.0)), others)
-    found = peers.of(d, ("rate_10s",))
+    found = peers.compare_with_peers(d, ("rate_10s",))
     assert found.apps == 9
     (row,) = found.rows
     assert row.value == "20"
@@ -56,7 +56,7 @@ def test_one_unknown_value_takes_no_app_out_of_the_comparison(store) -> None:
         at(-9, app="app_4", features=vector(client_error_share_60s=nothing)) for _ in range(3)
     ]
     d = stored(store, at(0, event, features=vector(client_error_share_60s=0.5)), others)
-    (row,) = peers.of(d, ("client_error_share_60s",)).rows
+    (row,) = peers.compare_with_peers(d, ("client_error_share_60s",)).rows
     assert row.median_text == "3.0%"
     assert row.rank == "highest of 6"
 
@@ -64,15 +64,15 @@ def test_one_unknown_value_takes_no_app_out_of_the_comparison(store) -> None:
 def test_the_mean_is_of_what_is_known_and_unknown_where_nothing_is() -> None:
     nothing = np.nan
     values = np.array([[1.0, nothing, nothing], [3.0, 8.0, nothing]])
-    assert peers._known_mean(values, np.array([3.0, 1.0])).tolist()[:2] == [1.5, 8.0]
-    assert np.isnan(peers._known_mean(values, np.array([3.0, 1.0]))[2])
+    assert peers._average_known(values, np.array([3.0, 1.0])).tolist()[:2] == [1.5, 8.0]
+    assert np.isnan(peers._average_known(values, np.array([3.0, 1.0]))[2])
 
 
 def test_fewer_than_five_similar_apps_are_not_compared_with(store) -> None:
     others = [at(-k, app=f"app_{k % 4}") for k in range(20)] + [
         at(-k, app=f"app_s{k}", service="search") for k in range(9)
     ]
-    found = peers.of(stored(store, at(0, event), others))
+    found = peers.compare_with_peers(stored(store, at(0, event), others))
     assert found.rows == ()
     assert found.apps == 0
 
@@ -92,7 +92,7 @@ def test_the_timeline_tells_what_led_to_it_and_what_came_after(store) -> None:
     d = stored(store, at(0, event, signals=empty), others)
     found = [
         (round(line.at.timestamp() - AT), line.text)
-        for line in timeline.of(d, "HTTP 429, Retry-After 4")
+        for line in timeline.build_timeline(d, "HTTP 429, Retry-After 4")
     ]
     assert found == [
         (-30, "Burst bucket is empty from here on"),

@@ -35,35 +35,35 @@ def digest() -> str:
 
 def test_values_and_base_add_up_to_the_raw_score(models) -> None:
     rows = world.rows(500, seed=31)
-    found = shap_values.values(digest(), rows)
+    found = shap_values.compute_values(digest(), rows)
     assert np.abs(found.errors(world.model().score(rows).raw_risk)).max() <= shap_values.TOLERANCE
 
 
 def test_values_agree_with_an_implementation_that_is_not_lightgbms(models) -> None:
-    found = shap_values.check(digest())
+    found = shap_values.compare_implementations(digest())
     assert found.rows == 120
     assert 0 < found.max_difference <= shap_values.TOLERANCE
     assert found.ok
 
 
 def test_the_second_implementation_would_notice_a_wrong_value(models, monkeypatch) -> None:
-    honest = shap_values.values
+    honest = shap_values.compute_values
 
-    def wrong(name: str, rows: np.ndarray) -> shap_values.Values:
+    def wrong(name: str, rows: np.ndarray) -> shap_values.ShapValues:
         found = honest(name, rows)
         found.contributions[3, 5] += 1e-4
         return found
 
-    monkeypatch.setattr(shap_values, "values", wrong)
-    assert not shap_values.check(digest()).ok
+    monkeypatch.setattr(shap_values, "compute_values", wrong)
+    assert not shap_values.compare_implementations(digest()).ok
 
 
 def test_decisions_are_explained_once_and_add_up(models, document, store) -> None:
     store([world.decided(row, document=document) for row in world.rows(60, seed=2)])
-    first = backlog.run(0.0)
+    first = backlog.explain_waiting(0.0)
     assert first.explained > 5
     assert first.mismatched == first.failed == 0
-    assert backlog.run(0.0).explained == 0
+    assert backlog.explain_waiting(0.0).explained == 0
     for e in Explanation.objects.all():
         assert abs(e.base + e.values.sum() - e.raw) <= shap_values.TOLERANCE
         assert not e.mismatch
@@ -75,7 +75,7 @@ def test_every_ranked_refusal_and_a_fixed_share_of_admits_is_explained(
     events = store(
         [world.decided(row, document=document, seen_tokens=1.0) for row in world.rows(300, seed=4)]
     )
-    backlog.run(0.0)
+    backlog.explain_waiting(0.0)
     explained = {e.decision.bytes for e in Explanation.objects.all()}
     ranked = [e for e in events if e.raw_risk is not None]
     assert {e.id for e in ranked if e.action} <= explained
@@ -99,13 +99,11 @@ def test_values_of_a_tampered_model_are_marked_and_alarmed(
 ) -> None:
     store([world.decided(row, document=document) for row in world.rows(20, seed=2)])
     other = Explainer.from_text(tampered().model_to_string())
-    monkeypatch.setattr(shap_values, "explainer_of", lambda _: other)
+    monkeypatch.setattr(shap_values, "load_explainer", lambda _: other)
     with caplog.at_level(logging.ERROR, "sluice.explain"):
-        done = backlog.run(0.0)
+        done = backlog.explain_waiting(0.0)
     assert done.mismatched == done.explained > 0
-    assert (
-        Explanation.objects.filter(mismatch=True).count() == done.mismatched == backlog.mismatched()
-    )
+    assert Explanation.objects.filter(mismatch=True).count() == done.mismatched
     assert "do not add up to their score" in caplog.text
 
 
@@ -114,10 +112,10 @@ def test_values_that_lightgbm_does_not_confirm_are_marked(
 ) -> None:
     store([world.decided(row, document=document) for row in world.rows(60, seed=2)])
     other = tampered()
-    monkeypatch.setattr(shap_values, "booster_of", lambda _: other)
+    monkeypatch.setattr(shap_values, "load_booster", lambda _: other)
     with caplog.at_level(logging.ERROR, "sluice.explain"):
-        done = backlog.run(0.0)
-    assert done.mismatched == backlog.SAMPLE < done.explained
+        done = backlog.explain_waiting(0.0)
+    assert done.mismatched == backlog.LIGHTGBM_ROWS < done.explained
     assert "are not LightGBM's" in caplog.text
 
 
@@ -125,8 +123,8 @@ def test_a_model_without_row_counts_costs_only_its_explanations(
     models, document, store, monkeypatch
 ) -> None:
     store([world.decided(row, document=document) for row in world.rows(20, seed=2)])
-    monkeypatch.setattr(explain_artifacts.model(digest()), "explainer", None)
-    done = backlog.run(0.0)
+    monkeypatch.setattr(explain_artifacts.load_model(digest()), "explainer", None)
+    done = backlog.explain_waiting(0.0)
     assert (done.explained, done.mismatched) == (0, 0)
     assert done.failed > 0
 
@@ -139,30 +137,30 @@ def test_a_missing_model_costs_only_its_own_decisions(models, document, store, c
         [world.decided(row, document=document) for row in rows[:20]]
         + [world.decided(row, document=other) for row in rows[20:]]
     )
-    done = backlog.run(0.0)
+    done = backlog.explain_waiting(0.0)
     assert done.explained > 0
     assert done.failed > 0
-    assert backlog.run(0.0) == backlog.Done()
+    assert backlog.explain_waiting(0.0) == backlog.RunOutcome()
     assert "is not here" in caplog.text
 
 
 def test_the_backlog_counts_what_waits(models, document, store) -> None:
     store([world.decided(row, document=document) for row in world.rows(40, seed=2)])
-    waiting = backlog.waiting()
-    assert waiting == backlog.run(0.0).explained > 0
-    assert backlog.waiting() == 0
+    waiting = backlog.measure_progress().waiting
+    assert waiting == backlog.explain_waiting(0.0).explained > 0
+    assert backlog.measure_progress().waiting == 0
 
 
 def test_how_explaining_keeps_up_is_measured(models, document, store) -> None:
     store([world.decided(row, document=document) for row in world.rows(40, seed=2)])
     now = time.time()
-    before = backlog.progress(now + 40)
-    assert before.waiting == backlog.waiting() > 0
+    before = backlog.measure_progress(now + 40)
     assert 39 < before.oldest_s < 60
     assert before.late
     assert before.per_s == 0
-    done = backlog.run(0.0)
-    after = backlog.progress(time.time())
+    done = backlog.explain_waiting(0.0)
+    assert before.waiting == done.explained > 0
+    after = backlog.measure_progress(time.time())
     assert (after.waiting, after.oldest_s, after.late) == (0, 0.0, False)
     assert after.per_s == pytest.approx(done.explained / backlog.RATE_S)
 
@@ -173,13 +171,13 @@ def test_two_seconds_at_the_sampling_budget_are_explained_before_the_next_two_ar
     budget = defaults.config().sampling.budget_per_s
     every = settings_module.CELERY_BEAT_SCHEDULE["explain new decisions"]["schedule"]
     arriving = int(budget * every)
-    assert arriving < backlog.RUN
+    assert arriving < backlog.MOST_PER_RUN
     rows = world.rows(arriving, seed=5)
     store([world.decided(row, document=document, seen_tokens=-1.0) for row in rows])
     started = time.monotonic()
-    done = backlog.run(0.0)
-    assert done.explained == backlog.progress().per_s * backlog.RATE_S
-    assert backlog.waiting() == 0
+    done = backlog.explain_waiting(0.0)
+    assert done.explained == backlog.measure_progress().per_s * backlog.RATE_S
+    assert backlog.measure_progress().waiting == 0
     per_row = (time.monotonic() - started) / done.explained
     assert per_row * arriving < every
 
@@ -210,7 +208,7 @@ def test_one_decision_can_be_explained_out_of_turn(models, document, store) -> N
 
 def test_a_path_is_not_a_digest(models) -> None:
     with pytest.raises(ArtifactError, match="not a digest"):
-        shap_values.values("../../etc/passwd", world.rows(1))
+        shap_values.compute_values("../../etc/passwd", world.rows(1))
 
 
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -224,7 +222,7 @@ def test_a_path_is_not_a_digest(models) -> None:
 )
 def test_the_shown_column_adds_up_to_the_last_digit(base, contributions, slope, intercept) -> None:
     values = np.zeros(features.N_FEATURES, np.float32)
-    fall = waterfall.build(
+    fall = waterfall.build_waterfall(
         base, np.array(contributions), values, None, Calibration(slope, intercept)
     )
     shown = (

@@ -174,10 +174,10 @@ class ForecastKindOut(serializers.Serializer):
         ),
     )
 
-    def get_low(self, kind: track_record.Kind) -> float | None:
+    def get_low(self, kind: track_record.StateRecord) -> float | None:
         return kind.interval[0] if kind.interval else None
 
-    def get_high(self, kind: track_record.Kind) -> float | None:
+    def get_high(self, kind: track_record.StateRecord) -> float | None:
         return kind.interval[1] if kind.interval else None
 
 
@@ -267,7 +267,10 @@ class AppForecast(APIView):
         record.
         """
         found, now = _app(request, app), time.time()
-        said, record = outlook.outlook(found.id, now), track_record.record(found.id, now)
+        said, record = (
+            outlook.forecast_app(found.id, now),
+            track_record.summarise_record(found.id, now),
+        )
         return Response(
             ForecastOut(
                 {

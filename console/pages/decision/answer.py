@@ -19,7 +19,7 @@ from explain.text import customer
 class Answer:
     """All of it."""
 
-    said: customer.Said
+    said: customer.CustomerTexts
     later: tuple[Later, ...]
     disputes: tuple[Dispute, ...]
     """Latest first."""
@@ -31,10 +31,12 @@ class Answer:
         return not self.later and not self.disputes
 
 
-def said(shown: DecisionPage) -> customer.Said:
+def said(shown: DecisionPage) -> customer.CustomerTexts:
     """The texts for the customer. An app nobody registered has no name to call it by."""
     name = shown.known.name if shown.known else ""
-    return customer.say(customer.of_decision(shown.d, name, told_code(shown.explained.codes)))
+    return customer.write_texts(
+        customer.build_case(shown.d, name, told_code(shown.explained.codes))
+    )
 
 
 def compose(shown: DecisionPage) -> Answer:

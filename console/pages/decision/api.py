@@ -275,7 +275,9 @@ class Around(APIView):
         return Response(
             AroundOut(
                 {
-                    "timeline": timeline.of(d, page.compose(d, with_token=False).story.http),
+                    "timeline": timeline.build_timeline(
+                        d, page.compose(d, with_token=False).story.http
+                    ),
                     "similar_apps": beside["peers"].apps,
                     "peers": beside["peers"].rows,
                     "shared_cause": beside["shared"],
@@ -375,7 +377,9 @@ class Replay(APIView):
         """As decided then, verified to the bit; as decided now; as another model would. Nothing is
         changed.
         """
-        return Response(WorldOut(scenarios.of(_looked_at(request, decision_id)), many=True).data)
+        return Response(
+            WorldOut(scenarios.decide_scenarios(_looked_at(request, decision_id)), many=True).data
+        )
 
 
 class CustomerText(serializers.Serializer):

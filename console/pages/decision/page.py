@@ -30,7 +30,7 @@ from explain.models import Explanation, ModelCheck
 from explain.shap import model_files, waterfall
 from explain.shap.waterfall import Waterfall
 from explain.text import reason_codes, stages, verdict
-from explain.text.stages import Step
+from explain.text.stages import TraceStep
 
 # The timeline: seconds either side of the decision, and of a column.
 SIDE_S, BUCKET_S = 120.0, 5.0
@@ -47,7 +47,7 @@ class Explained:
     error: str = ""
     explanation: Explanation | None = None
     fall: Waterfall | None = None
-    reasons: tuple[reason_codes.Reason, ...] = ()
+    reasons: tuple[reason_codes.ReasonCode, ...] = ()
 
     @property
     def codes(self) -> list[str]:
@@ -110,14 +110,14 @@ def explained(d: Decision) -> Explained:
             f" {SCHEMA}.",
         )
     try:
-        artifact = model_files.artifact(d.model)
+        artifact = model_files.load_artifact(d.model)
     except ArtifactError as error:
         return Explained("impossible", f"Its model cannot be read here: {error}.")
     found = Explanation.objects.filter(decision=d.id, at=d.at).first()
     if found is None:
         return Explained("pending")
-    fall = waterfall.of_explanation(found, d, artifact)
-    return Explained("ready", "", found, fall, tuple(reason_codes.ranked(fall)))
+    fall = waterfall.build_from_explanation(found, d, artifact)
+    return Explained("ready", "", found, fall, tuple(reason_codes.rank_reasons(fall)))
 
 
 def thresholds(event: Event, config: Config | None) -> Thresholds | None:
@@ -162,10 +162,10 @@ def bands(found: Thresholds | None) -> tuple[Band, ...]:
     return tuple(out)
 
 
-def steps(d: Decision, event: Event, config: Config | None) -> list[Step]:
+def steps(d: Decision, event: Event, config: Config | None) -> list[TraceStep]:
     """The stage trace; empty when the record cannot be decided again here."""
     try:
-        return stages.steps(replay.trace(event, config), d) if config else []
+        return stages.describe_stages(replay.trace(event, config), d) if config else []
     except ReplayError:
         return []
 
@@ -217,7 +217,7 @@ def kept_because(d: Decision) -> str:
 class Bar:
     """A row of the waterfall and where it stands."""
 
-    row: waterfall.Row
+    row: waterfall.WaterfallRow
     from_x: float
     to_x: float
     crosses: bool
@@ -231,11 +231,11 @@ class DecisionPage:
     d: Decision
     name: str
     known: KnownApp | None
-    story: verdict.Story
+    story: verdict.DecisionStory
     explained: Explained
     cut: Cut | None
     bands: tuple[Band, ...]
-    steps: list[Step]
+    steps: list[TraceStep]
     around: Around
     newer: Decision | None
     older: Decision | None
@@ -346,7 +346,7 @@ def compose(d: Decision, *, with_token: bool) -> DecisionPage:
         d=d,
         name=name,
         known=known,
-        story=verdict.tell(d, name, marks, list(found.reasons)),
+        story=verdict.write_story(d, name, marks, list(found.reasons)),
         explained=found,
         cut=cut(d, marks),
         bands=bands(marks),
@@ -354,7 +354,7 @@ def compose(d: Decision, *, with_token: bool) -> DecisionPage:
         around=around(d),
         newer=newer,
         older=older,
-        replay=scenarios.replayed(d, event, config),
+        replay=scenarios.replay_record(d, event, config),
         model_name=_model_name(d.model),
         check=ModelCheck.objects.filter(model=d.model).first() if d.model else None,
         kept_because=kept_because(d),
@@ -366,6 +366,6 @@ def compose(d: Decision, *, with_token: bool) -> DecisionPage:
 
 def _model_name(digest: str) -> str:
     try:
-        return model_files.artifact(digest).name if digest else ""
+        return model_files.load_artifact(digest).name if digest else ""
     except ArtifactError:
         return ""

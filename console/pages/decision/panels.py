@@ -18,27 +18,27 @@ from explain.models import Explanation
 from explain.recourse import search as recourse_search
 
 
-def way_of(d: Decision) -> recourse_search.WayBack | None:
+def way_of(d: Decision) -> recourse_search.Recourse | None:
     """The way back of a stored refusal; None for an admit. Computed on demand, about 20 ms."""
     if d.action == Action.ADMIT:
         return None
     config = documents.config(d.config_version)
     if config is None:
-        return recourse_search.WayBack(
+        return recourse_search.Recourse(
             none=f"Config {d.config_version} is not kept here, so no change can be verified."
         )
-    model = scenarios.model_of(d.model)
+    model = scenarios.find_model(d.model)
     try:
-        return recourse_search.find(d.event(), config, model)
+        return recourse_search.find_recourse(d.event(), config, model)
     except ReplayError as error:
-        return recourse_search.WayBack(none=f"It cannot be decided again here: {error}.")
+        return recourse_search.Recourse(none=f"It cannot be decided again here: {error}.")
 
 
 def limits_of(d: Decision, cut: float | None) -> list[limits.Limit]:
     """Every limit evaluated; empty when the record cannot be decided again here."""
     config = documents.config(d.config_version)
     try:
-        return limits.of(d.event(), config, cut) if config else []
+        return limits.evaluate_limits(d.event(), config, cut) if config else []
     except ReplayError:
         return []
 
@@ -46,10 +46,10 @@ def limits_of(d: Decision, cut: float | None) -> list[limits.Limit]:
 def beside(d: Decision, shown: DecisionPage) -> dict[str, object]:
     """Template variables of these panels."""
     cut = shown.cut.at if shown.cut else None
-    happened = timeline.of(d, shown.story.http)
+    happened = timeline.build_timeline(d, shown.story.http)
     return {
         "way": way_of(d),
-        "worlds": scenarios.of(d),
+        "worlds": scenarios.decide_scenarios(d),
         "limits": limits_of(d, cut),
         "happened": happened,
     }
@@ -61,8 +61,8 @@ def around(d: Decision) -> dict[str, object]:
     return {
         "d": d,
         "name": known.name if known else d.app,
-        "peers": peers.of(d, telling(d)),
-        "shared": shared_load.of(d),
+        "peers": peers.compare_with_peers(d, telling(d)),
+        "shared": shared_load.estimate_shared_load(d),
     }
 
 
@@ -74,4 +74,4 @@ def telling(d: Decision) -> tuple[str, ...]:
     values = found.values if found else np.zeros(len(FEATURES))
     order = [int(k) for k in np.argsort(-values) if values[k] > 0]
     names = [FEATURES[k].name for k in order if FEATURES[k].source in ("counters", "feedback")]
-    return tuple(dict.fromkeys([*names, *peers.USUAL]))[: peers.MOST]
+    return tuple(dict.fromkeys([*names, *peers.USUAL_FEATURES]))[: peers.SHOWN_FEATURES]

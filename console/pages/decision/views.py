@@ -163,7 +163,7 @@ def now(request: HttpRequest, decision_id: str) -> HttpResponse:
     """The same request in the three worlds, as of now. Nothing is changed."""
     found = _found(decision_id)
     look(request, found.app, f"decision {found.name}")
-    context = {"d": found, "worlds": scenarios.of(found), "at": timezone.now()}
+    context = {"d": found, "worlds": scenarios.decide_scenarios(found), "at": timezone.now()}
     return _panel(request, found, "Then, now, and by another model", "explain/now.html", context)
 
 
@@ -191,12 +191,12 @@ def forecast(request: HttpRequest, app_id: str) -> HttpResponse:
     at = timezone.now()
     now = at.timestamp()
     app_looks.note_known(request, app_id, "the forecast")
-    found = forecasts.outlook(app_id, now)
-    track_record.keep(app_id, found, now)
+    found = forecasts.forecast_app(app_id, now)
+    track_record.store_forecast(app_id, found, now)
     context = {
         "app_id": app_id,
         "outlook": found,
-        "record": track_record.record(app_id, now),
+        "record": track_record.summarise_record(app_id, now),
         "at": at,
     }
     return _alone(

@@ -118,7 +118,7 @@ def compose(user: AbstractUser, asked: str = "", now: float | None = None) -> Ho
     targets = {s.name: s.target for s in report.config.services} if report and report.config else {}
     tiles = guardrail_tiles.tiles(history, report)
     over = tuple(tile.over for tile in tiles if tile.over)
-    progress = backlog.progress(at)
+    progress = backlog.measure_progress(at)
     explained, old_disputes = _explained(at, progress), _old_disputes(at)
     items = attention.find(
         Facts(report, over=over, targets=targets, explained=explained, old_disputes=old_disputes)
@@ -285,7 +285,7 @@ def _ingest(report: Fleet | None, lately: Mix) -> str:
     )
 
 
-def _explaining(progress: backlog.Progress) -> str:
+def _explaining(progress: backlog.BacklogProgress) -> str:
     """Backlog, its age and the rate."""
     if not progress.waiting:
         return (
@@ -303,7 +303,7 @@ def _explaining(progress: backlog.Progress) -> str:
     )
 
 
-def _explained(at: float, progress: backlog.Progress) -> Explained:
+def _explained(at: float, progress: backlog.BacklogProgress) -> Explained:
     """How well explaining keeps up: the refusals of one recent minute, and the sums of the last
     day.
     """

@@ -186,7 +186,10 @@ def _chart(counted: Counted) -> columns.Columns:
 
 def rows_of(decisions: Sequence[Decision]) -> list[Row]:
     """Decisions with the names of their apps and their reasons."""
-    names, reasons = directory.labels([d.app for d in decisions]), short_reason.short(decisions)
+    names, reasons = (
+        directory.labels([d.app for d in decisions]),
+        short_reason.write_short_reasons(decisions),
+    )
     return [Row(d, names[d.app], reasons[d.id]) for d in decisions]
 
 

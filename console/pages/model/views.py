@@ -34,7 +34,7 @@ class Choice:
 class Shown:
     """A feature's row and where its dependence is drawn."""
 
-    row: importance.Row
+    row: importance.FeatureImportance
     href: str
     chosen: bool
 
@@ -45,7 +45,7 @@ class GlobalPage:
 
     headline: str
     model: str
-    sample: importance.Sample
+    sample: importance.ExplainedSample
     standing_for: float
     """Decisions of the traffic that the sample stands for."""
     models: tuple[Choice, ...]
@@ -72,7 +72,7 @@ def compose(model: str, tier: str, feature: str) -> GlobalPage:
 
     Raises Http404 for a tier or feature that is not known.
     """
-    known = importance.models()
+    known = importance.list_recent_models()
     digest = next((d for d in known if d[:DIGITS] == model[:DIGITS] or not model), "")
     level = next((t for t in Tier if t.word == tier), None)
     if tier and level is None:
@@ -83,8 +83,8 @@ def compose(model: str, tier: str, feature: str) -> GlobalPage:
 
 
 def _composed(known: list[str], digest: str, tier: Tier | None, feature: str) -> GlobalPage:
-    found = importance.sample(digest, None if tier is None else int(tier))
-    ranked = importance.rows(found)
+    found = importance.sample_decisions(digest, None if tier is None else int(tier))
+    ranked = importance.rank_features(found)
     name = feature or (ranked[0].feature.name if ranked else "")
     now = {
         "model": digest[:DIGITS],
@@ -110,14 +110,14 @@ def _composed(known: list[str], digest: str, tier: Tier | None, feature: str) ->
             Shown(row, link(feature=row.feature.name) + "#dependence", row.feature.name == name)
             for row in ranked
         ),
-        limit=importance.reach(found),
-        dependence=importance.dependence(found, FEATURES[INDEX[name]])
+        limit=importance.find_plot_limit(found),
+        dependence=importance.plot_dependence(found, FEATURES[INDEX[name]])
         if name and len(found)
         else None,
     )
 
 
-def _headline(ranked: tuple[importance.Row, ...], tier: Tier | None) -> str:
+def _headline(ranked: tuple[importance.FeatureImportance, ...], tier: Tier | None) -> str:
     if not ranked:
         return "Nothing was explained in the last day"
     among = f" for {tier.word} tier" if tier is not None else ""
@@ -128,6 +128,6 @@ def _headline(ranked: tuple[importance.Row, ...], tier: Tier | None) -> str:
 def _name(digest: str) -> str:
     """The model's name, or the beginning of its digest when its file is not here."""
     try:
-        return model_files.artifact(digest).name if digest else ""
+        return model_files.load_artifact(digest).name if digest else ""
     except ArtifactError:
         return digest[:DIGITS]

@@ -96,5 +96,5 @@ def _told(found: Opened) -> dict[str, object]:
         "config_version": r.config_version,
         "model": r.model,
         "stored": lookup.find(uuid.UUID(bytes=r.decision)) is not None,
-        "customer_text": customer.say(customer.of_receipt(r)),
+        "customer_text": customer.write_texts(customer.build_receipt_case(r)),
     }

@@ -30,5 +30,5 @@ def receipt(request: HttpRequest, text: str) -> HttpResponse:
         )
     if found.app:
         look(request, found.app, "a receipt")
-    story = receipt_text.tell(found.receipt, found.app)
+    story = receipt_text.write_receipt_story(found.receipt, found.app)
     return render(request, "explain/receipt.html", {"page": "lookup", "r": story, "problem": ""})

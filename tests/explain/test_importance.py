@@ -19,17 +19,17 @@ from decider.contracts.features import FEATURES, INDEX, N_FEATURES
 from decider.contracts.vocabulary import Tier
 from explain.models import Explanation
 from explain.shap import backlog, importance
-from explain.shap.importance import Sample
+from explain.shap.importance import ExplainedSample
 from tests.explain import world
 
 ADDRESS = "/models/explanations"
 
 
-def made(contributions: np.ndarray, values: np.ndarray, weights: np.ndarray) -> Sample:
-    return Sample(contributions, values, weights, datetime(2026, 1, 1, tzinfo=UTC))
+def made(contributions: np.ndarray, values: np.ndarray, weights: np.ndarray) -> ExplainedSample:
+    return ExplainedSample(contributions, values, weights, datetime(2026, 1, 1, tzinfo=UTC))
 
 
-def population(count: int, seed: int = 1) -> Sample:
+def population(count: int, seed: int = 1) -> ExplainedSample:
     """A traffic in which high values of one feature raise, of another lower, and a third does
     nothing.
     """
@@ -47,18 +47,18 @@ def population(count: int, seed: int = 1) -> Sample:
 
 def test_importance_of_a_biased_sample_is_that_of_the_traffic_once_it_is_weighed() -> None:
     everything = population(200_000)
-    truth = importance.importance(everything)
+    truth = importance.average_contributions(everything)
     probability = np.clip(0.05 * everything.values[:, INDEX["rate_10s"]], 0.01, 1.0)
     kept = np.random.default_rng(2).random(len(probability)) < probability
     biased = made(everything.contributions[kept], everything.values[kept], 1.0 / probability[kept])
     plain = made(biased.contributions, biased.values, np.ones(len(biased)))
     k = INDEX["rate_10s"]
-    assert importance.importance(biased)[k] == pytest.approx(truth[k], rel=0.05)
-    assert importance.importance(plain)[k] > 1.3 * truth[k]
+    assert importance.average_contributions(biased)[k] == pytest.approx(truth[k], rel=0.05)
+    assert importance.average_contributions(plain)[k] > 1.3 * truth[k]
 
 
 def test_features_come_by_importance_with_what_higher_values_do() -> None:
-    found = importance.rows(population(1500))
+    found = importance.rank_features(population(1500))
     assert [(row.feature.name, row.tends) for row in found] == [
         ("rate_10s", "raise"),
         ("app_age", "lower"),
@@ -69,8 +69,8 @@ def test_features_come_by_importance_with_what_higher_values_do() -> None:
 @given(counts=st.lists(st.integers(1, 6), min_size=1, max_size=30), seed=st.integers(0, 1000))
 def test_a_row_of_weight_n_ranks_as_n_rows_do(counts: list[int], seed: int) -> None:
     values = np.random.default_rng(seed).integers(0, 5, len(counts)).astype(float)
-    weighed = importance.ranks(values, np.array(counts, float))
-    repeated = importance.ranks(np.repeat(values, counts), np.ones(sum(counts)))
+    weighed = importance.rank_values(values, np.array(counts, float))
+    repeated = importance.rank_values(np.repeat(values, counts), np.ones(sum(counts)))
     assert np.allclose(np.repeat(weighed, counts), repeated)
     assert (weighed > 0).all() and (weighed < 1).all()
 
@@ -78,7 +78,7 @@ def test_a_row_of_weight_n_ranks_as_n_rows_do(counts: list[int], seed: int) -> N
 @given(weights=st.lists(st.floats(0.5, 1000), min_size=1, max_size=50), most=st.integers(1, 200))
 def test_dots_stand_for_equal_shares_of_the_traffic(weights: list[float], most: int) -> None:
     array = np.array(weights)
-    chosen = importance.spread(array, most)
+    chosen = importance.pick_evenly(array, most)
     if len(chosen) == most:
         times = np.bincount(chosen, minlength=len(array))
         assert (np.abs(times - most * array / array.sum()) <= 1 + 1e-6).all()
@@ -90,11 +90,11 @@ def test_dots_stand_for_equal_shares_of_the_traffic(weights: list[float], most: 
 def test_everything_is_drawn_within_its_box(count: int) -> None:
     found = population(count)
     found.values[::3, INDEX["rate_10s"]] = np.nan
-    for row in importance.rows(found):
+    for row in importance.rank_features(found):
         assert all(
             0 <= dot.x <= 100 and 0 <= dot.y <= 100 and 0 <= dot.shade <= 5 for dot in row.dots
         )
-        depends = importance.dependence(found, row.feature)
+        depends = importance.plot_dependence(found, row.feature)
         assert depends is None or all(
             0 <= dot.x <= 100 and 0 <= dot.y <= 100 for dot in depends.dots
         )
@@ -103,19 +103,19 @@ def test_everything_is_drawn_within_its_box(count: int) -> None:
 def test_dependence_follows_the_value_and_counts_what_is_not_known() -> None:
     found = population(2000)
     found.values[:500, INDEX["rate_10s"]] = np.nan
-    depends = importance.dependence(found, FEATURES[INDEX["rate_10s"]])
+    depends = importance.plot_dependence(found, FEATURES[INDEX["rate_10s"]])
     means = [b.mean for b in depends.bins]
     assert len(means) == importance.BINS
     assert means == sorted(means)
     assert depends.unknown == pytest.approx(0.25)
     found.values[:, INDEX["rate_10s"]] = np.nan
-    assert importance.dependence(found, FEATURES[INDEX["rate_10s"]]) is None
+    assert importance.plot_dependence(found, FEATURES[INDEX["rate_10s"]]) is None
 
 
 def test_an_empty_sample_has_no_rows() -> None:
     empty = made(np.empty((0, N_FEATURES)), np.empty((0, N_FEATURES)), np.empty(0))
-    assert importance.rows(empty) == ()
-    assert not importance.importance(empty).any()
+    assert importance.rank_features(empty) == ()
+    assert not importance.average_contributions(empty).any()
 
 
 # -- from the store
@@ -127,14 +127,14 @@ def explained(models, document, store) -> list:
     events = store(
         [world.decided(row, document=document, seen_tokens=1.0) for row in world.rows(400, seed=22)]
     )
-    backlog.run(0.0)
+    backlog.explain_waiting(0.0)
     return events
 
 
 @pytest.mark.django_db
 def test_every_explained_decision_weighs_by_how_it_was_kept_and_explained(explained) -> None:
     digest = artifacts.digest_of(world.made())
-    found = importance.sample(digest)
+    found = importance.sample_decisions(digest)
     ranked = [
         e
         for e in explained
@@ -144,31 +144,31 @@ def test_every_explained_decision_weighs_by_how_it_was_kept_and_explained(explai
         (1 if e.action else 16 / backlog.ADMITS_OF_16) / e.inclusion_probability for e in ranked
     ]
     assert sorted(found.weights) == pytest.approx(sorted(wanted))
-    assert importance.models() == [digest]
+    assert importance.list_recent_models() == [digest]
 
 
 @pytest.mark.django_db
 def test_an_admit_that_someone_opened_and_a_mismatch_are_left_out(explained) -> None:
     digest = artifacts.digest_of(world.made())
-    before = len(importance.sample(digest))
+    before = len(importance.sample_decisions(digest))
     opened = next(
         e
         for e in explained
         if not e.action and e.raw_risk is not None and e.id[15] & 15 >= backlog.ADMITS_OF_16
     )
-    assert backlog.one(UUID(bytes=opened.id)).explained == 1
-    assert len(importance.sample(digest)) == before
+    assert backlog.explain_decision(UUID(bytes=opened.id)).explained == 1
+    assert len(importance.sample_decisions(digest)) == before
     Explanation.objects.filter(
         decision=Explanation.objects.exclude(decision=UUID(bytes=opened.id)).first().decision
     ).update(mismatch=True)
-    assert len(importance.sample(digest)) == before - 1
+    assert len(importance.sample_decisions(digest)) == before - 1
 
 
 @pytest.mark.django_db
 def test_a_tier_sees_its_own_decisions(explained) -> None:
     digest = artifacts.digest_of(world.made())
-    by_tier = [len(importance.sample(digest, int(tier))) for tier in Tier]
-    assert sum(by_tier) == len(importance.sample(digest))
+    by_tier = [len(importance.sample_decisions(digest, int(tier))) for tier in Tier]
+    assert sum(by_tier) == len(importance.sample_decisions(digest))
 
 
 # -- the page

@@ -23,7 +23,7 @@ from decider.whatif import replay
 from decider.whatif.levers import BY_NAME, LEVERS
 from explain.recourse import grid
 from explain.recourse import search as recourse_search
-from explain.recourse.search import WayBack
+from explain.recourse.search import Recourse
 from learning.traffic import services, simulate
 from learning.training import train
 from tests.explain import world
@@ -90,7 +90,7 @@ def refusals(trained: Model) -> tuple[list[Event], dict]:
 
 
 @pytest.fixture(scope="module")
-def ways(refusals, trained) -> list[tuple[Event, WayBack, int]]:
+def ways(refusals, trained) -> list[tuple[Event, Recourse, int]]:
     """Each refusal with its ways back and with how many changed records were decided to find
     them.
     """
@@ -101,11 +101,11 @@ def ways(refusals, trained) -> list[tuple[Event, WayBack, int]]:
             counted[0] += len(x)
             return super().decide(x, s)
 
-    def find(event: Event) -> tuple[Event, WayBack, int]:
+    def find(event: Event) -> tuple[Event, Recourse, int]:
         counted[0] = 0
         return (
             event,
-            recourse_search.find(event, refusals[1][event.config_version], trained),
+            recourse_search.find_recourse(event, refusals[1][event.config_version], trained),
             counted[0],
         )
 
@@ -137,8 +137,8 @@ def test_none_takes_more_than_a_bounded_number_of_decisions(ways) -> None:
     """All levels of nine levers, of which five have at most 90 a decade; then every pair at coarse
     levels; then all at once.
     """
-    singles = len(grid.WAITS_S) + len(grid.SIZES) + 2 * 100 + 5 * 90 * 5
-    pairs = len(LEVERS) * (len(LEVERS) - 1) // 2 * recourse_search.COARSE**2
+    singles = len(grid.WAITS_S) + len(grid.BATCH_SIZES) + 2 * 100 + 5 * 90 * 5
+    pairs = len(LEVERS) * (len(LEVERS) - 1) // 2 * recourse_search.PAIR_LEVELS**2
     assert 0 < max(count for *_, count in ways) <= singles + pairs + 1
 
 
@@ -150,7 +150,7 @@ def test_every_way_is_admitted_when_the_changed_record_is_decided_again(
         document = refusals[1][e.config_version]
         for way in found.ways:
             again = replay.decide_under(
-                recourse_search.changed(e, document, way.changes), document, trained
+                recourse_search.apply_changes(e, document, way.changes), document, trained
             )
             assert again.action == Action.ADMIT == way.action
             assert again.risk == way.risk
@@ -162,7 +162,7 @@ def test_no_way_moves_what_an_owner_cannot_change(refusals, ways) -> None:
     for e, found, _ in ways:
         for way in found.ways:
             features, signals = moved(
-                e, recourse_search.changed(e, refusals[1][e.config_version], way.changes)
+                e, recourse_search.apply_changes(e, refusals[1][e.config_version], way.changes)
             )
             allowed = set().union(*(BY_NAME[c.lever].features for c in way.changes))
             assert features <= allowed
@@ -187,7 +187,9 @@ def test_a_wait_other_than_the_one_that_was_told_says_so_and_sooner_ones_count_a
             sooner, later = sooner + (wait < told - 0.5), later + (wait > told + 0.5)
             if wait < min(told - 0.5, 60.0):
                 assert "early retry" in way.sentence
-                changed = recourse_search.changed(e, refusals[1][e.config_version], (wait_of(way),))
+                changed = recourse_search.apply_changes(
+                    e, refusals[1][e.config_version], (wait_of(way),)
+                )
                 before, after = (
                     replay.vectors(one)[1][F["early_retry_share_60s"]] for one in (e, changed)
                 )
@@ -216,7 +218,7 @@ def test_steady_ways_come_before_those_on_the_edge(ways) -> None:
     ],
 )
 def test_the_first_level_is_the_first_whose_next_ones_are_admitted_too(admitted, found) -> None:
-    assert recourse_search._first(np.array(admitted, bool)) == found
+    assert recourse_search._first_admitted(np.array(admitted, bool)) == found
 
 
 def test_a_level_on_the_edge_is_left_out_when_another_lever_has_a_steady_one(monkeypatch) -> None:
@@ -246,9 +248,9 @@ def test_a_level_on_the_edge_is_left_out_when_another_lever_has_a_steady_one(mon
         "decide_under",
         lambda *_: replay.Again(0, 3, 30, 0.0, 0.1, 0.5, False),
     )
-    both, _ = recourse_search._single(case, levels)
+    both, _ = recourse_search._search_single(case, levels)
     assert [(way.changes[0].lever, way.steady) for way in both] == [("spread", True)]
-    alone, _ = recourse_search._single(case, {"wait": levels["wait"]})
+    alone, _ = recourse_search._search_single(case, {"wait": levels["wait"]})
     assert [(way.changes[0].lever, way.steady) for way in alone] == [("wait", False)]
     assert "on the edge" in alone[0].sentence
 
@@ -318,7 +320,7 @@ def test_the_levers_name_features_of_the_registry_and_cover_what_it_says_an_owne
     ],
 )
 def test_what_is_not_the_owners_to_change_has_no_way_back_and_says_why(seen, said) -> None:
-    found = recourse_search.find(
+    found = recourse_search.find_recourse(
         world.decided(world.rows(1, seed=3, missing=False)[0], **seen),
         world.config(),
         world.model(),
@@ -332,7 +334,7 @@ def test_a_spent_quota_comes_back_with_the_day_or_with_fewer_requests_over_it() 
     row[F["quota_used"]] = 1.0
     event = world.decided(row, seen_quota_left=0.0, seen_quota_reset=3600.0, seen_tokens=200.0)
     assert event.reason == Reason.QUOTA_EXHAUSTED
-    found = recourse_search.find(event, world.config(), world.model())
+    found = recourse_search.find_recourse(event, world.config(), world.model())
     assert {way.changes[0].lever for way in found.ways} == {"wait", "day"}
     day = next(way for way in found.ways if way.changes[0].lever == "day")
     assert "over the whole day instead of" in day.sentence
@@ -349,7 +351,7 @@ def test_a_lease_that_is_awaited_is_a_matter_of_waiting_for_it() -> None:
         calm, seen_quota_left=0.0, seen_quota_reset=3600.0, seen_lease_due=2.0, seen_tokens=200.0
     )
     assert (event.reason, event.retry_after) == (Reason.LEASE_AWAITED, 2.0)
-    found = recourse_search.find(event, world.config(), world.model())
+    found = recourse_search.find_recourse(event, world.config(), world.model())
     assert ("wait", 2.0) in {(way.changes[0].lever, way.changes[0].after) for way in found.ways}
     hasty = world.decided(
         world.rows(1, seed=3, missing=False)[0],
@@ -358,7 +360,7 @@ def test_a_lease_that_is_awaited_is_a_matter_of_waiting_for_it() -> None:
         seen_lease_due=2.0,
         seen_tokens=200.0,
     )
-    said = recourse_search.find(hasty, world.config(), world.model()).ways[0]
+    said = recourse_search.find_recourse(hasty, world.config(), world.model()).ways[0]
     assert said.changes[0].after > 2.0
     assert said.sentence.endswith(
         "It was told 2 s, which was for its quota alone; other limits hold longer."
@@ -371,7 +373,7 @@ def test_an_empty_bucket_without_a_model_is_a_matter_of_pace() -> None:
         row[F[name]] = 40.0
     event = world.decided(row, ml_state=MlState.SWITCHED_OFF, seen_tokens=-2.0)
     assert event.reason == Reason.TOKENS_EMPTY
-    found = recourse_search.find(event, world.config(), None)
+    found = recourse_search.find_recourse(event, world.config(), None)
     pace = next(way for way in found.ways if way.changes[0].lever == "pace")
     assert pace.changes[0].after == 15.0  # what standard tier is refilled at
     assert (
@@ -384,7 +386,10 @@ def test_an_empty_bucket_without_a_model_is_a_matter_of_pace() -> None:
 def test_without_its_model_nothing_is_claimed() -> None:
     events = (world.decided(row) for row in world.rows(40, seed=2))
     refused = next(e for e in events if e.action != Action.ADMIT)
-    assert recourse_search.find(refused, world.config(), None).none == recourse_search.MODEL_AWAY
+    assert (
+        recourse_search.find_recourse(refused, world.config(), None).none
+        == recourse_search.MODEL_AWAY
+    )
 
 
 def test_one_whom_nothing_helps_is_told_what_stands_in_the_way() -> None:
@@ -396,6 +401,6 @@ def test_one_whom_nothing_helps_is_told_what_stands_in_the_way() -> None:
     harsh = structs.replace(
         document, tiers=[structs.replace(t, harm=60.0, rank_from=0.0) for t in document.tiers]
     )
-    found = recourse_search.find(world.decided(row, document=harsh), harsh, world.model())
+    found = recourse_search.find_recourse(world.decided(row, document=harsh), harsh, world.model())
     assert found.ways == ()
     assert "Even with all of them at once its risk would be" in found.none

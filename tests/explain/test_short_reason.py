@@ -31,7 +31,7 @@ def told(monkeypatch):
         for name, contribution, _, usual in found:
             values[INDEX[name]], typical[INDEX[name]] = contribution, usual
         card = SimpleNamespace(risk_calibration=Calibration(1.0, 0.0))
-        monkeypatch.setattr(short_reason.model_files, "artifact", lambda digest: card)
+        monkeypatch.setattr(short_reason.model_files, "load_artifact", lambda digest: card)
         monkeypatch.setattr(waterfall, "typical", lambda artifact, tier: typical)
         decision = event(features=vector(**{name: value for name, _, value, _ in found}))
         return short_reason._leading(
@@ -78,15 +78,15 @@ def test_table_and_page_name_the_same_reason(models, document, store) -> None:
         if e.reason == Reason.RISK_HIGH
     ]
     store(events)
-    backlog.run(time.time() - 600.0)
+    backlog.explain_waiting(time.time() - 600.0)
     decisions = list(Decision.objects.filter(reason=int(Reason.RISK_HIGH)))
-    short = short_reason.short(decisions)
+    short = short_reason.write_short_reasons(decisions)
     assert len(short) > 20
     for d in decisions:
         found = list(decision_page.explained(d).reasons)
         if not found:
             assert d.id not in short
             continue
-        lead = reason_codes.leading(found)
+        lead = reason_codes.pick_leading(found)
         assert short[d.id].startswith(f"{lead.feature.label.split(',')[0]}: {lead.shown_value}")
-        assert reason_codes.clause(lead) in verdict.tell(d, "It", None, found).verdict
+        assert reason_codes.write_clause(lead) in verdict.write_story(d, "It", None, found).verdict

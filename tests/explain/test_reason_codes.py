@@ -23,13 +23,13 @@ def fall(
     contributions = np.zeros(N_FEATURES)
     for name, contribution in some.items():
         contributions[INDEX[name]] = contribution
-    return waterfall.build(
+    return waterfall.build_waterfall(
         -1.0, contributions, np.full(N_FEATURES, value, np.float32), typical, SAME
     )
 
 
 def test_one_burst_is_one_reason_that_names_what_belongs_to_it() -> None:
-    found = reason_codes.ranked(
+    found = reason_codes.rank_reasons(
         fall(rate_1s=0.5, rate_10s=0.9, burst_ratio=0.4, cost_rate_60s=0.2, not_found_share_60s=0.6)
     )
     assert [r.feature.name for r in found] == ["rate_10s", "not_found_share_60s"]
@@ -38,14 +38,14 @@ def test_one_burst_is_one_reason_that_names_what_belongs_to_it() -> None:
 
 
 def test_a_reason_shows_the_value_and_the_median_of_its_cohort() -> None:
-    (found,) = reason_codes.ranked(fall([1.5] * N_FEATURES, rate_10s=1.0))
+    (found,) = reason_codes.rank_reasons(fall([1.5] * N_FEATURES, rate_10s=1.0))
     assert (found.shown_value, found.shown_typical) == ("3", "1.5")
     assert found.code == "PACE_10S_HIGH"
     assert "3 requests a second" in found.text and "1.5" in found.text
 
 
 def test_without_a_median_it_says_so_and_makes_no_comparison() -> None:
-    (found,) = reason_codes.ranked(fall(rate_10s=1.0))
+    (found,) = reason_codes.rank_reasons(fall(rate_10s=1.0))
     assert found.shown_typical == "not known"
     assert "imilar apps" not in found.text
 
@@ -54,7 +54,9 @@ def test_without_a_median_it_says_so_and_makes_no_comparison() -> None:
 def test_no_two_causes_are_told_in_the_same_words(direction: float) -> None:
     texts = {}
     for feature in FEATURES:
-        (found,) = reason_codes.ranked(fall([3.0 - direction] * N_FEATURES, **{feature.name: 1.0}))
+        (found,) = reason_codes.rank_reasons(
+            fall([3.0 - direction] * N_FEATURES, **{feature.name: 1.0})
+        )
         texts.setdefault(found.text, set()).add(feature.cause)
     assert len(texts) == len(FEATURES)
 
@@ -62,10 +64,10 @@ def test_no_two_causes_are_told_in_the_same_words(direction: float) -> None:
 @settings(max_examples=100)
 @given(contributions=st.lists(st.floats(-2, 2), min_size=N_FEATURES, max_size=N_FEATURES))
 def test_reasons_are_at_most_four_adverse_and_strongest_first(contributions: list[float]) -> None:
-    built = waterfall.build(
+    built = waterfall.build_waterfall(
         -1.0, np.array(contributions), np.ones(N_FEATURES, np.float32), None, SAME
     )
-    found = reason_codes.ranked(built)
+    found = reason_codes.rank_reasons(built)
     assert len(found) <= reason_codes.MOST
     assert len({r.feature.cause for r in found}) == len(found)
     effects = [r.effect for r in found]
@@ -74,6 +76,6 @@ def test_reasons_are_at_most_four_adverse_and_strongest_first(contributions: lis
 
 
 def test_a_value_that_is_the_median_is_compared_with_nothing() -> None:
-    (found,) = reason_codes.ranked(fall([3.0] * N_FEATURES, rate_10s=1.0))
+    (found,) = reason_codes.rank_reasons(fall([3.0] * N_FEATURES, rate_10s=1.0))
     assert found.shown_value == found.shown_typical
     assert "imilar apps" not in found.text

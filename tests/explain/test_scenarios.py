@@ -53,7 +53,7 @@ def stored(models, document, store):
 
 
 def test_then_is_equal_to_the_bit_and_now_is_the_same_while_nothing_changed(stored) -> None:
-    then, now, alone = scenarios.of(stored())
+    then, now, alone = scenarios.decide_scenarios(stored())
     assert (then.level, then.word) == ("ok", "Replay verified")
     assert "no change" in now.note
     assert now.because == ()
@@ -67,7 +67,7 @@ def test_a_changed_tier_line_is_named_with_old_and_new(stored, document) -> None
         structs.replace(t, friction=t.friction + 1, harm=9.0, rank_from=0.9) for t in document.tiers
     ]
     publish(structs.replace(document, version=2, switches=off, tiers=tiers))
-    now = scenarios.of(d)[1]
+    now = scenarios.decide_scenarios(d)[1]
     assert now.action == d.action
     assert "without effect here" in now.note
     assert "Standard tier, harm: 1.2 → 9" in now.note
@@ -78,7 +78,7 @@ def test_a_difference_is_traced_to_the_one_line_that_makes_it(stored, document) 
     assert d.reason == Reason.RISK_HIGH
     tiers = [structs.replace(t, harm=0.01, friction=20.0, weight=3.0) for t in document.tiers]
     publish(structs.replace(document, version=2, tiers=tiers))
-    now = scenarios.of(d)[1]
+    now = scenarios.decide_scenarios(d)[1]
     assert now.action == Action.ADMIT
     assert len(now.because) >= 1
     assert "Standard tier, " in now.because[0]
@@ -118,7 +118,7 @@ def test_a_rule_about_the_app_that_is_new_since_is_named(
 ) -> None:
     d = stored()
     publish(structs.replace(document, version=2, **rule))
-    now = scenarios.of(d)[1]
+    now = scenarios.decide_scenarios(d)[1]
     if d.action != action:
         assert now.because[0].endswith(f"none → {said}")
     assert now.action == action
@@ -129,7 +129,7 @@ def test_a_rule_about_someone_else_or_out_of_force_changes_nothing(stored, docum
     gone = Override(id="o1", kind="app", subject="app_7q2m4kx9", until=1.0, action=0)
     other = Override(id="o2", kind="app", subject="app_other", until=9e9, action=0)
     publish(structs.replace(document, version=2, overrides=[gone, other]))
-    now = scenarios.of(d)[1]
+    now = scenarios.decide_scenarios(d)[1]
     assert now.action == d.action
     assert "No line that bears on it has changed" in now.note
 
@@ -137,7 +137,7 @@ def test_a_rule_about_someone_else_or_out_of_force_changes_nothing(stored, docum
 def test_a_switch_engaged_since_is_the_reason(stored, document) -> None:
     d = stored(seen_tokens=100.0)
     publish(structs.replace(document, version=2, switches=[Switch("all_ml")]))
-    now = scenarios.of(d)[1]
+    now = scenarios.decide_scenarios(d)[1]
     assert now.action == Action.ADMIT
     assert now.because == ("ML was live → ML was switched off by the switch “All ML”",)
 
@@ -153,11 +153,13 @@ def test_another_registered_model_is_asked_and_named(stored, document) -> None:
         registered_at=timezone.now(),
         by="test",
     )
-    other = next(w for w in scenarios.of(d) if "risk v7" in w.title)
+    other = next(w for w in scenarios.decide_scenarios(d) if "risk v7" in w.title)
     assert other.action is None  # its file is not here
     assert "cannot be asked" in other.note
     ModelVersion.objects.filter(version=7).update(digest=d.model)
-    assert not any("risk v7" in w.title for w in scenarios.of(d))  # it is the live one
+    assert not any(
+        "risk v7" in w.title for w in scenarios.decide_scenarios(d)
+    )  # it is the live one
 
 
 def milder(settings, *, seed: int = 0) -> str:
@@ -205,7 +207,7 @@ def test_a_milder_model_is_named_and_so_is_what_it_sees_otherwise(
 ) -> None:
     d = stored(seen_tokens=100.0)
     register(milder(settings, seed=seed))
-    other = next(w for w in scenarios.of(d) if "risk v7" in w.title)
+    other = next(w for w in scenarios.decide_scenarios(d) if "risk v7" in w.title)
     assert other.action == Action.ADMIT
     assert other.because[0] == f"Model: {d.model[:8]} → risk v7"
     assert other.because[1].endswith(said)
@@ -218,7 +220,7 @@ def test_another_model_is_not_blamed_for_what_a_block_list_entry_did(
     register(milder(settings))
     barred = ListEntry(verdict="block", kind="app", subject="app_7q2m4kx9")
     publish(structs.replace(document, version=2, lists=[barred]))
-    other = next(w for w in scenarios.of(d) if "risk v7" in w.title)
+    other = next(w for w in scenarios.decide_scenarios(d) if "risk v7" in w.title)
     assert other.action == Action.BLOCK
     assert other.because == ("Lists and compliance rules: none → block app",)
 
@@ -226,7 +228,7 @@ def test_another_model_is_not_blamed_for_what_a_block_list_entry_did(
 def test_another_model_asked_where_ml_was_off_is_traced_to_both(stored, document, settings) -> None:
     d = stored(ml_state=MlState.SWITCHED_OFF)
     register(milder(settings))
-    other = next(w for w in scenarios.of(d) if "risk v7" in w.title)
+    other = next(w for w in scenarios.decide_scenarios(d) if "risk v7" in w.title)
     assert other.action == Action.ADMIT
     assert any(line.startswith("ML was switched off") for line in other.because)
 
@@ -235,7 +237,7 @@ def test_a_model_that_was_live_once_is_not_the_other_one(stored, settings) -> No
     d = stored()
     register(milder(settings))
     ModelVersion.objects.filter(version=7).update(state="retired")
-    assert len(scenarios.of(d)) == 3
+    assert len(scenarios.decide_scenarios(d)) == 3
 
 
 def test_a_model_made_live_since_is_the_reason_and_named(stored, document, settings) -> None:
@@ -243,7 +245,7 @@ def test_a_model_made_live_since_is_the_reason_and_named(stored, document, setti
     digest = milder(settings)
     register(digest)
     publish(structs.replace(document, version=2, model=ModelRef("risk", 7, digest)))
-    now = scenarios.of(d)[1]
+    now = scenarios.decide_scenarios(d)[1]
     assert now.action == Action.ADMIT
     assert now.because[0] == f"Live model: {d.model[:8]} → risk v7"
 
@@ -251,6 +253,6 @@ def test_a_model_made_live_since_is_the_reason_and_named(stored, document, setti
 def test_without_a_usable_record_the_worlds_say_so(stored) -> None:
     d = stored()
     Decision.objects.filter(id=d.id).update(feature_schema="0123456789abcdef")
-    then, now = scenarios.of(Decision.objects.get(id=d.id))
+    then, now = scenarios.decide_scenarios(Decision.objects.get(id=d.id))
     assert then.word == "Not replayed"
     assert "cannot be decided again" in now.note

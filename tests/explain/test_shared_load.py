@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from decider.contracts.vocabulary import Action, Reason, Stage
 from decisions.models import Decision
 from explain.comparison import shared_load
-from explain.comparison.shared_load import FEWEST, _Group
+from explain.comparison.shared_load import FEWEST, LoadGroup
 from tests.decisions.factory import event, id_at, signal_vector, unranked
 
 pytestmark = pytest.mark.django_db
-AT = shared_load.window(time.time() - 900.0)[0] + 60.0
+AT = shared_load.find_cell(time.time() - 900.0)[0] + 60.0
 
 
 def admitted(app: str, tenant: str, *, seconds: float = 0.0, p: float = 0.5, **more):
@@ -34,9 +34,9 @@ def refused(reason: Reason, **more):
     return event(**(base | more))
 
 
-def cause(store, document, decision, others) -> shared_load.SharedCause:
+def cause(store, document, decision, others) -> shared_load.SharedLoad:
     store([decision, *others])
-    return shared_load.of(Decision.objects.get(id=decision.id.hex()))
+    return shared_load.estimate_shared_load(Decision.objects.get(id=decision.id.hex()))
 
 
 def test_an_overloaded_service_is_split_into_app_tenant_and_other_tenants_by_cost(
@@ -128,7 +128,7 @@ def test_groups_too_small_apart_are_shown_joined_without_their_number_of_decisio
 
 @given(st.floats(0, 4e9), st.floats(-1000, 1000))
 def test_two_decisions_look_at_the_same_requests_or_at_none_in_common(at, apart) -> None:
-    (a, b), (c, d) = shared_load.window(at), shared_load.window(max(0.0, at + apart))
+    (a, b), (c, d) = shared_load.find_cell(at), shared_load.find_cell(max(0.0, at + apart))
     assert a <= at < b == a + 240.0
     assert (a, b) == (c, d) or b <= c or d <= a
 
@@ -150,11 +150,11 @@ def test_what_one_request_added_cannot_be_had_from_two_overlapping_decisions(
     """
 
     def answer(at: float):
-        since, until = shared_load.window(at)
+        since, until = shared_load.find_cell(at)
         seen = [one for one in loads if since <= one[0] < until]
         own, others = ([one for one in seen if (one[1] == "a") == mine] for mine in (True, False))
         groups = [
-            _Group(
+            LoadGroup(
                 key,
                 sum(load for _, _, load in some),
                 0.0,
@@ -164,7 +164,7 @@ def test_what_one_request_added_cannot_be_had_from_two_overlapping_decisions(
             for key, some in (("own", own), ("tenants", others))
             if some
         ]
-        return {id(one) for one in seen}, shared_load.shares(groups, "This app")
+        return {id(one) for one in seen}, shared_load.compute_shares(groups, "This app")
 
     (one, first), (two, second) = answer(moments[0]), answer(moments[1])
     assert not one & two or (one == two and first == second)
@@ -178,18 +178,18 @@ def test_two_decisions_a_minute_apart_are_told_the_same(document, store) -> None
         refused(Reason.SERVICE_OVERLOADED, at=AT + s, id=id_at(AT + s)) for s in (0.0, 60.0)
     )
     found = cause(store, document, one, [two, *others])
-    assert found == shared_load.of(Decision.objects.get(id=two.id.hex()))
+    assert found == shared_load.estimate_shared_load(Decision.objects.get(id=two.id.hex()))
     assert found.parts
 
 
 def test_a_cell_is_looked_at_when_it_is_over(document, store) -> None:
     one = refused(Reason.SERVICE_OVERLOADED)
     store([one, *(admitted(f"app_o{k}", f"ten_o{k}") for k in range(6))])
-    d, until = Decision.objects.get(id=one.id.hex()), shared_load.window(AT)[1]
-    early = shared_load.of(d, now=until)
+    d, until = Decision.objects.get(id=one.id.hex()), shared_load.find_cell(AT)[1]
+    early = shared_load.estimate_shared_load(d, now=until)
     assert (early.parts, early.kept) == ((), 0)
     assert "is not said before" in early.sentence
-    assert shared_load.of(d, now=until + shared_load.LATE_S).parts
+    assert shared_load.estimate_shared_load(d, now=until + shared_load.LATE_S).parts
 
 
 def test_without_kept_requests_it_says_so(document, store) -> None:
@@ -199,7 +199,7 @@ def test_without_kept_requests_it_says_so(document, store) -> None:
 
 
 group = st.builds(
-    _Group,
+    LoadGroup,
     key=st.sampled_from(["own", "apps", "tenants"]),
     load=st.floats(0.1, 1e4),
     variance=st.floats(0.0, 1e6),
@@ -210,7 +210,7 @@ group = st.builds(
 
 @given(st.lists(group, min_size=1, max_size=3, unique_by=lambda g: g.key))
 def test_no_group_of_others_under_five_can_be_told_apart(groups) -> None:
-    parts, held = shared_load.shares(groups, "This app")
+    parts, held = shared_load.compute_shares(groups, "This app")
     assert all(part.participants is None or part.participants >= FEWEST for part in parts)
     others = [g for g in groups if g.key != "own"]
     if parts and others:  # what is left after taking away every shown part belongs to nobody
@@ -230,9 +230,11 @@ def test_the_ranges_hold_about_95_times_in_100() -> None:
         groups = []
         for key, count, p in (("own", 300, 0.2), ("tenants", 700, 0.1)):
             kept = int((rng.random(count) < p).sum())
-            groups.append(_Group(key, kept / p, kept * (1 - p) / p**2, kept, 9))
+            groups.append(LoadGroup(key, kept / p, kept * (1 - p) / p**2, kept, 9))
         own = next(
-            part for part in shared_load.shares(groups, "This app")[0] if part.label == "This app"
+            part
+            for part in shared_load.compute_shares(groups, "This app")[0]
+            if part.label == "This app"
         )
         hits += own.low <= truth <= own.high
     assert 0.93 <= hits / runs <= 0.99  # rounded outwards, so a little more often
