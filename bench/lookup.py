@@ -242,7 +242,7 @@ def _fill(now: float) -> tuple[list[str], list[str], float]:
     from decisions.counts import append, rollup
     from decisions.store import copy_format, partitions, worker
 
-    partitions.make(
+    partitions.create(
         partitions.DECISIONS,
         {datetime.fromtimestamp(now - 86_400 * k, UTC).date() for k in range(DAYS + 1)},
     )

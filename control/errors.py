@@ -1,10 +1,12 @@
-"""What can go wrong when a person changes something, each with a sentence fit to be shown."""
+"""What can go wrong when a person changes something. Each error carries a sentence fit to be shown.
+Root of the errors of `control` and `decisions`.
+"""
 
 from __future__ import annotations
 
 
 class ControlError(Exception):
-    """Root of the control room's errors. `str(error)` is a whole sentence."""
+    """Root of these errors. `str(error)` is a whole sentence."""
 
 
 class Refused(ControlError):
@@ -18,7 +20,7 @@ class NotAllowed(ControlError):
 
 
 class Conflict(Refused):
-    """A key was used before, for something else."""
+    """A key was used before for something else."""
 
 
 class KeysError(ControlError):

@@ -144,7 +144,7 @@ class SwitchFlip(models.Model):
         return f"{self.name} from {self.engaged_at:%Y-%m-%d %H:%M:%S}"
 
     def end(self, now: datetime) -> datetime | None:
-        """When it ended, by hand or by itself; None while it is engaged."""
+        """Return when it ended, by hand or by itself; None while it is engaged."""
         if self.ended_at is not None:
             return self.ended_at
         return self.until if self.until is not None and self.until <= now else None

@@ -12,15 +12,17 @@ from control.switches import offline
 
 log = logging.getLogger(__name__)
 
+# Seconds. Chosen: a change that Valkey missed arrives soon after Valkey is back; a run with nothing
+# to do costs two look-ups.
 PUBLISH_EVERY_S = 2.0
 
 
-@shared_task(name="control.tasks.publish_pending", expires=10)
+# celery publishes no types, hence the ignore
+@shared_task(name="control.tasks.publish_pending", expires=10)  # type: ignore[untyped-decorator]
 def publish_pending() -> None:
-    """Takes in flips made while PostgreSQL was down, then publishes what is committed and not yet
-    out.
+    """Take in flips made while PostgreSQL was down, then publish what is committed and not yet out.
 
-    A journal entry that cannot be taken in is reported each time and does not hold up publishing.
+    Report a journal entry that cannot be taken in each time; it does not hold up publishing.
     """
     try:
         for said in offline.reconcile():

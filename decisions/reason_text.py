@@ -1,5 +1,6 @@
 """Why a decision was made, in one clause, from its machine reason and the policy signals it
-recorded."""
+recorded.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +35,7 @@ BRIEF: dict[Reason, str] = {
 
 
 def brief(decision: Decision) -> str:
-    """The machine reason in a few words, with the figure that matters most."""
+    """Return the machine reason in a few words, with the figure that matters most."""
     reason, seen = Reason(decision.reason), signals(decision)
     if seen and reason == Reason.SERVICE_OVERLOADED:
         return (
@@ -47,7 +48,7 @@ def brief(decision: Decision) -> str:
 
 
 def clause(decision: Decision) -> str:
-    """What was decisive, as it continues "because", with the figures that were seen."""
+    """Return what was decisive, as it continues "because", with the figures that were seen."""
     reason = Reason(decision.reason)
     seen = signals(decision)
     return (_figures(reason, decision, seen) if seen else "") or REASONS[reason].text
@@ -95,8 +96,8 @@ def _figures(reason: Reason, d: Decision, seen: dict[str, float]) -> str:
 
 
 def _strained(d: Decision, load: float, price: float) -> str:
-    """A price falls more slowly than the load does, and rises with latency and errors too: low load
-    is no contradiction.
+    """Say how a service was overloaded. Its price falls more slowly than its load, and rises with
+    latency and errors too, so low load is no contradiction.
     """
     config = documents.config(d.config_version)
     target = (
@@ -111,7 +112,9 @@ def _strained(d: Decision, load: float, price: float) -> str:
 
 
 def signals(decision: Decision) -> dict[str, float] | None:
-    """The recorded policy signals by name; None when they were recorded in another layout."""
+    """Return the recorded policy signals by name; None when they were recorded in another
+    layout.
+    """
     try:
         return dict(zip(INDEX, unpack(bytes(decision.signals)).tolist(), strict=True))
     except ValueError:
@@ -119,11 +122,12 @@ def signals(decision: Decision) -> dict[str, float] | None:
 
 
 def figure(value: float | None) -> str:
+    """Return a figure with two decimals; a dash for none."""
     return "–" if value is None else f"{value:.2f}"
 
 
 def duration(seconds: float) -> str:
-    """4 s, 2 min, 5 h: a wait in its largest unit."""
+    """Return a wait in its largest unit: 4 s, 2 min, 5 h."""
     for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
         if seconds >= 2 * size:
             return f"{seconds / size:,.0f} {unit}"

@@ -13,11 +13,13 @@ from decisions.counts import rollup, seen_tokens
 from decisions.models import IngestedBatch
 from decisions.store import partitions
 
-# Batch ids are kept far longer than a batch can stay in the stream, which holds 20,000 of them.
+# Batch ids are kept far longer than a batch can stay in the stream, which holds 20,000 of them: an
+# id that is forgotten too early would let its batch be stored twice.
 KEEP_BATCHES_DAYS = 7
 
 
-@shared_task(name="decisions.tasks.keep_partitions")
+# celery publishes no types, hence the ignore
+@shared_task(name="decisions.tasks.keep_partitions")  # type: ignore[untyped-decorator]
 def keep_partitions() -> dict[str, int]:
     """Make the partitions of the days ahead, and drop what is older than SLUICE_KEEP_DAYS."""
     made = partitions.ensure(partitions.DECISIONS)
@@ -31,7 +33,7 @@ def keep_partitions() -> dict[str, int]:
     return {"made": made, "dropped": dropped, "batches_forgotten": forgotten}
 
 
-@shared_task(name="decisions.tasks.compact_counts")
+@shared_task(name="decisions.tasks.compact_counts")  # type: ignore[untyped-decorator]
 def compact_counts() -> int:
-    """Adds up the counts of the minutes that are over. Returns how many rows that saved."""
+    """Add up the counts of the minutes that are over. Return how many rows were taken in."""
     return rollup.compact(time.time())

@@ -1,5 +1,5 @@
-"""What needs someone's attention now, most urgent first. Pure: from facts to lines, each with who
-it is for.
+"""What needs someone's attention now, most urgent first. Pure: facts in, lines out, each with the
+role it is for.
 """
 
 from __future__ import annotations
@@ -30,13 +30,14 @@ BURIED_S = 86_400.0
 BACKLOG_S = 30.0
 # Fewer refusals than this say nothing about a backlog.
 FEW = 10
+# Chosen: what a person takes in at one look; more would hide the urgent ones.
 MOST = 6
 
 SWITCH_NAMES = {ALL_ML: "All ML", OBSERVE_ONLY: "Observe only"}
 
 
 @dataclass(frozen=True)
-class Item:
+class AttentionItem:
     """One line: a finding, what is known about it, whose it is, and where to act."""
 
     urgency: int
@@ -82,12 +83,12 @@ class Facts:
     """Share of capacity at which each service's price starts to rise."""
 
 
-def find(facts: Facts) -> list[Item]:
-    """At most `MOST` lines, most urgent first."""
+def find(facts: Facts) -> list[AttentionItem]:
+    """Return at most `MOST` lines, most urgent first."""
     items = []
     if facts.fleet is None:
         items.append(
-            Item(
+            AttentionItem(
                 95,
                 "alert",
                 "Valkey does not answer",
@@ -103,17 +104,17 @@ def find(facts: Facts) -> list[Item]:
         items += _services(facts.fleet, facts.targets)
     items += _explanations(facts.explained) + _disputes(*facts.old_disputes)
     items += [
-        Item(68, "alert", clause, "Over the time shown on this page.", "SRE", "guardrails")
+        AttentionItem(68, "alert", clause, "Over the time shown on this page.", "SRE", "guardrails")
         for clause in facts.over
     ]
     return sorted(items, key=lambda item: -item.urgency)[:MOST]
 
 
-def _deciders(fleet: Fleet) -> list[Item]:
+def _deciders(fleet: Fleet) -> list[AttentionItem]:
     items = []
     if fleet.config_error:
         items.append(
-            Item(
+            AttentionItem(
                 92,
                 "alert",
                 "The published config cannot be used",
@@ -128,7 +129,9 @@ def _deciders(fleet: Fleet) -> list[Item]:
             " others."
         )
         items.append(
-            Item(85, "alert", f"{lost.node} has stopped reporting", detail, "SRE", "propagation")
+            AttentionItem(
+                85, "alert", f"{lost.node} has stopped reporting", detail, "SRE", "propagation"
+            )
         )
     items += [
         _late(node, fleet.config, fleet.at)
@@ -138,7 +141,7 @@ def _deciders(fleet: Fleet) -> list[Item]:
     dropped = sum(node.events_dropped for node in fleet.nodes)
     if dropped:
         items.append(
-            Item(
+            AttentionItem(
                 45,
                 "alert",
                 f"{dropped:,} sampled decisions were dropped",
@@ -155,10 +158,10 @@ def _is_late(node: NodeStatus, config: Config, now: float) -> bool:
     return node.config_version != config.version and now - config.issued_at > OLD_CONFIG_S
 
 
-def _late(node: NodeStatus, config: Config, now: float) -> Item:
+def _late(node: NodeStatus, config: Config, now: float) -> AttentionItem:
     why = f" {_first_up(node.last_error)}." if node.last_error else ""
     detail = f"Still on cfg {node.config_version} after {span(now - config.issued_at)}.{why}"
-    return Item(
+    return AttentionItem(
         70,
         "alert",
         f"{node.node} is {_behind(config.version, node.config_version)}",
@@ -176,12 +179,12 @@ def _behind(newest: int, own: int) -> str:
     return "one config behind" if newest - own == 1 else f"{newest - own} configs behind"
 
 
-def _ml(fleet: Fleet) -> list[Item]:
+def _ml(fleet: Fleet) -> list[AttentionItem]:
     if fleet.engaged(ALL_ML):
         return []
     if fleet.config and fleet.config.model is None:
         return [
-            Item(
+            AttentionItem(
                 80,
                 "alert",
                 "No model is live",
@@ -191,7 +194,7 @@ def _ml(fleet: Fleet) -> list[Item]:
             )
         ]
     return [
-        Item(
+        AttentionItem(
             80,
             "alert",
             f"ML is off on {node.node}",
@@ -204,15 +207,15 @@ def _ml(fleet: Fleet) -> list[Item]:
     ]
 
 
-def _switches(fleet: Fleet) -> list[Item]:
+def _switches(fleet: Fleet) -> list[AttentionItem]:
     return [_switch(switch, fleet.at) for switch in fleet.switches]
 
 
-def _switch(switch: Switch, now: float) -> Item:
+def _switch(switch: Switch, now: float) -> AttentionItem:
     name = SWITCH_NAMES.get(switch.name, switch.name)
     if switch.until is not None and switch.until - now < ENDS_SOON_S:
         detail = "It clears by itself then. Extend it or let it clear."
-        return Item(
+        return AttentionItem(
             55,
             "defer",
             f"Switch “{name}” ends in {span(switch.until - now)}",
@@ -230,15 +233,17 @@ def _switch(switch: Switch, now: float) -> Item:
         if switch.name == ALL_ML
         else "Decisions are recorded, and everything is admitted."
     )
-    return Item(75, "switch", f"Switch “{name}” is engaged {end}", effect, "SRE", "switches")
+    return AttentionItem(
+        75, "switch", f"Switch “{name}” is engaged {end}", effect, "SRE", "switches"
+    )
 
 
-def _feeds(fleet: Fleet) -> list[Item]:
+def _feeds(fleet: Fleet) -> list[AttentionItem]:
     items = []
     lag = fleet.ingest_lag_s
     if lag is not None and lag >= INGEST_WARN_S:
         items.append(
-            Item(
+            AttentionItem(
                 60,
                 "alert",
                 f"Storing is {span(lag)} behind",
@@ -254,13 +259,15 @@ def _feeds(fleet: Fleet) -> list[Item]:
             " others were stored."
         )
         items.append(
-            Item(71, "alert", "A batch of decisions could not be stored", detail, "SRE", "ingest")
+            AttentionItem(
+                71, "alert", "A batch of decisions could not be stored", detail, "SRE", "ingest"
+            )
         )
     late = [service.name for service in fleet.services if service.late]
     if late:
         names = ", ".join(late[:3]) + (f" and {len(late) - 3} more" if len(late) > 3 else "")
         items.append(
-            Item(
+            AttentionItem(
                 50,
                 "alert",
                 "Feedback is late",
@@ -272,9 +279,9 @@ def _feeds(fleet: Fleet) -> list[Item]:
     return items
 
 
-def _services(fleet: Fleet, targets: dict[str, float]) -> list[Item]:
+def _services(fleet: Fleet, targets: dict[str, float]) -> list[AttentionItem]:
     return [
-        Item(
+        AttentionItem(
             65,
             "alert",
             f"{load.name} is at {load.utilisation:.0%} of its capacity",
@@ -288,7 +295,7 @@ def _services(fleet: Fleet, targets: dict[str, float]) -> list[Item]:
     ]
 
 
-def _explanations(explained: Explained | None) -> list[Item]:
+def _explanations(explained: Explained | None) -> list[AttentionItem]:
     items = []
     if explained and explained.mismatches:
         title = (
@@ -299,11 +306,11 @@ def _explanations(explained: Explained | None) -> list[Item]:
             "Base and contributions differ from the score that was served. They are marked on their"
             " pages."
         )
-        items.append(Item(72, "alert", title, detail, "ML", "lookup"))
+        items.append(AttentionItem(72, "alert", title, detail, "ML", "lookup"))
     if explained and explained.oldest_s > BACKLOG_S:
         title = f"A decision has waited {span(explained.oldest_s)} for its explanation"
         items.append(
-            Item(
+            AttentionItem(
                 41,
                 "alert",
                 title,
@@ -317,7 +324,7 @@ def _explanations(explained: Explained | None) -> list[Item]:
     ):
         title = f"{explained.waiting:,} of {explained.refusals:,} refusals wait for their reasons"
         items.append(
-            Item(
+            AttentionItem(
                 40,
                 "alert",
                 title,
@@ -329,14 +336,14 @@ def _explanations(explained: Explained | None) -> list[Item]:
     return items
 
 
-def _disputes(count: int, oldest_s: float) -> list[Item]:
+def _disputes(count: int, oldest_s: float) -> list[AttentionItem]:
     if not count:
         return []
     title = f"{count:,} dispute{'s have' if count > 1 else ' has'} waited longer than a day"
     detail = (
         f"The oldest for {span(oldest_s)}. A second person finds whether the refusal was wrong."
     )
-    return [Item(35, "flag", title, detail, "Policy", "disputes")]
+    return [AttentionItem(35, "flag", title, detail, "Policy", "disputes")]
 
 
 def _first_up(text: str) -> str:

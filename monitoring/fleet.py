@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import cast
 
 import msgspec
 import redis
@@ -25,7 +26,9 @@ from decisions.store.worker import DEAD_STREAM, waiting
 TIMEOUT_S = 0.5
 # A decider that has been silent for longer is taken as withdrawn, no longer as lost.
 FORGET_LOST_S = 3_600.0
+# Seconds of lag. Chosen: a healthy ingest is well below a few seconds, so five are worth a look.
 INGEST_WARN_S = 5.0
+# Seconds of lag. Chosen: from here on pages visibly miss what clients complain about.
 INGEST_BAD_S = 30.0
 # Behavioural features promise to be this fresh.
 FEEDBACK_LATE_S = 60.0
@@ -140,19 +143,23 @@ def _together(name: str, reports: list[store.ServiceStatus]) -> ServiceLoad:
 
 @lru_cache(maxsize=4)
 def client(url: str) -> redis.Redis:
-    """A client that gives up quickly: a page says what it does not know rather than hang."""
+    """Return a client that gives up quickly: a page says what it does not know rather than hang."""
     retry = Retry(NoBackoff(), 1)
     return redis.Redis.from_url(
         url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S, retry=retry
     )
 
 
-def read(now: float | None = None) -> Fleet:
-    """Everything at once, in two round trips. Raises Unreachable."""
+def read_fleet(now: float | None = None) -> Fleet:
+    """Read everything the deciders report, in two round trips. Raise Unreachable."""
     now = time.time() if now is None else now
     valkey = client(settings.VALKEY_URL)
     try:
-        known = valkey.zrangebyscore(store.NODES_KEY, now - FORGET_LOST_S, "+inf", withscores=True)
+        # redis-py types this answer for clients that decode, too; this one gives bytes
+        known = cast(
+            "list[tuple[bytes, float]]",
+            valkey.zrangebyscore(store.NODES_KEY, now - FORGET_LOST_S, "+inf", withscores=True),
+        )
         pipe = valkey.pipeline(transaction=False)
         for name, _ in known:
             pipe.get(store.NODE_PREFIX + name.decode())

@@ -25,7 +25,7 @@ class Verdict:
 
 
 def judge(value: float | None, limit: float) -> Verdict:
-    """Where a figure stands against an upper limit."""
+    """Return where a figure stands against an upper limit."""
     if value is None:
         return Verdict("off", "Not measured")
     if value > limit:

@@ -23,18 +23,19 @@ from rollouts.models import ModelVersion
 
 
 def register(data: bytes, *, by: Actor, reason: str) -> ModelVersion:
-    """Keeps an artifact and gives it the next version of its name; the version it has when it is
-    registered already.
+    """Keep an artifact and give it the next version of its name. Return the version that it has
+    when it is registered already.
 
-    It is loaded as a decider would: digest, form, feature schema, golden vectors. Raises Refused
-    when it may not be used.
+    It is loaded as a decider would load it: digest, form, feature schema, golden vectors. Raise
+    Refused when it may not be used.
     """
     artifact, digest = check(data), digest_of(data)
     reason = chain.check_reason(reason)
     with transaction.atomic():
         chain.lock()
         if (there := ModelVersion.objects.filter(digest=digest).first()) is not None:
-            _keep(publish.model_path(digest), data)  # the file may have been lost since
+            # the file may have been lost since
+            _keep(publish.model_path(digest), data)
             return there
         _keep(publish.model_path(digest), data)
         last = (
@@ -62,7 +63,9 @@ def register(data: bytes, *, by: Actor, reason: str) -> ModelVersion:
 
 
 def check(data: bytes) -> Artifact:
-    """The artifact, after everything a decider would check. Raises Refused with what is wrong."""
+    """Return the artifact, after everything that a decider would check. Raise Refused with what is
+    wrong.
+    """
     try:
         return Model.load(data, digest_of(data)).artifact
     except ArtifactError as error:
@@ -70,15 +73,15 @@ def check(data: bytes) -> Artifact:
 
 
 def make_live(model: ModelVersion, *, by: Actor, reason: str) -> ConfigVersion:
-    """Makes a registered version the live one, for all apps. Raises Refused when its file is gone
-    or changed, or it is live.
+    """Make a registered version the live one, for all apps. Raise Refused when its file is gone or
+    changed, or it is live already.
     """
     ref = ModelRef(model.name, model.version, model.digest)
     _check_file(model)
     if live() == model and changes.current().model == ref:
         raise Refused(f"{model} is live already.")
     before = live()
-    return changes.make(
+    return changes.make_version(
         by=by,
         reason=reason,
         action="model.make_live",
@@ -92,7 +95,7 @@ def make_live(model: ModelVersion, *, by: Actor, reason: str) -> ConfigVersion:
 
 
 def live() -> ModelVersion | None:
-    """The version that is live."""
+    """Return the version that is live."""
     return ModelVersion.objects.filter(state=ModelVersion.State.LIVE).first()
 
 
@@ -113,8 +116,8 @@ def _check_file(model: ModelVersion) -> None:
 
 
 def _keep(path: Path, data: bytes) -> None:
-    """Writes a file in one step: deciders never read half an artifact. A wrong file of that name is
-    replaced.
+    """Write a file in one step: deciders never read half an artifact. Replace a wrong file of that
+    name. Raise ControlError.
     """
     if path.exists() and digest_of(path.read_bytes()) == path.name:
         return

@@ -48,7 +48,7 @@ class Status(APIView):
     def get(self, request: Request) -> Response:
         """Ingest lag, deciders that report, the backlog of explanations and of disputes."""
         try:
-            report = fleet.read(time.time())
+            report = fleet.read_fleet(time.time())
         except fleet.Unreachable:
             report = None
         return Response(

@@ -63,7 +63,7 @@ def read() -> Strip:
     """
     at = datetime.now(UTC)
     try:
-        fleet = fleets.read(at.timestamp())
+        fleet = fleets.read_fleet(at.timestamp())
     except fleets.Unreachable:
         since = f" since {_last_known[0]:%H:%M:%S}" if _last_known else ""
         return Strip(

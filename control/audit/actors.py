@@ -31,7 +31,7 @@ class Actor:
 
     @classmethod
     def of(cls, user: AbstractUser) -> Actor:
-        """A signed-in person, with the roles they hold now."""
+        """Return a signed-in person with the roles that they hold now."""
         groups = set(user.groups.values_list("name", flat=True))
         roles = [label for group, label in ROLE_LABELS.items() if group in groups]
         if user.is_superuser:
@@ -44,8 +44,8 @@ class Actor:
 
     @classmethod
     def at_shell(cls, login: str = "") -> Actor:
-        """Whoever runs a command on this machine; the operating system vouches for them, not the
-        console.
+        """Return whoever runs a command on this machine. The operating system vouches for them, not
+        the console.
         """
         login = login or getpass.getuser()
         return cls(login, login, "Shell")

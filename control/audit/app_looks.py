@@ -1,4 +1,6 @@
-"""Every look into an app's data is an audit row: who, at what, when, for which ticket."""
+"""Data-access log: every look into an app's data is an audit row: who, at what, when, for which
+ticket.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +20,16 @@ from control.models import AuditEntry
 ACTION = "app.look"
 PERMISSION = "control.view_looks"
 # The same person looking at the same page of an app for the same ticket within this time is one
-# look.
+# look: pages reload themselves, and a log of reloads would hide the looks.
 AGAIN = timedelta(minutes=5)
-# Whose data it was when nobody can say whose it was not: an export without an app. No app's id
-# holds a space.
+# The subject of a look that may have shown any app's data, such as an export without an app. No
+# app's id holds a space, so it is none.
 EVERY_APP = "every app"
 _TICKET = re.compile(r"(?=.*\d)[A-Za-z0-9#][A-Za-z0-9/._-]{1,39}")
 # The same for readers that know no look-ahead (ECMA 262), beside the length: LONGEST_TICKET
 # characters at most, 2 at least.
 TICKET_FORM = r"^([0-9][A-Za-z0-9/._-]+|[A-Za-z0-9#][A-Za-z0-9/._-]*[0-9][A-Za-z0-9/._-]*)$"
+# Characters: longer than the ticket numbers of the usual trackers.
 LONGEST_TICKET = 40
 _NO_TICKET = "No ticket named"
 
@@ -46,8 +49,8 @@ class Look:
 
 
 def check_ticket(text: str) -> str:
-    """The ticket without surrounding space; "" for none. Raises Refused for what cannot be a
-    ticket's name.
+    """Return the ticket without surrounding space; "" for none. Raise Refused for a text that
+    cannot name a ticket.
     """
     text = text.strip()
     if text and not _TICKET.fullmatch(text):
@@ -58,30 +61,24 @@ def check_ticket(text: str) -> str:
     return text
 
 
-def record(*, by: Actor, app: str, what: str, ticket: str = "") -> AuditEntry | None:
-    """Writes down one look, as `record_all` does; None when it was written down in the last 5
-    minutes.
-    """
-    return next(iter(record_all([(app, what)], by=by, ticket=ticket)), None)
-
-
 def record_all(seen: Iterable[tuple[str, str]], *, by: Actor, ticket: str = "") -> list[AuditEntry]:
-    """Writes down, in one transaction, that someone was shown data of these apps. Returns what was
-    not written down in the last 5 minutes.
+    """Record, in one transaction, that someone was shown data of these apps. Return the entries
+    that are new: what was recorded within `AGAIN` is not repeated.
 
-    `seen` is pairs of app and what was shown, a noun as it continues "looked at": "the page",
-    "decision dec_01…". `EVERY_APP` means all of them. Raises Refused for a ticket that is none.
+    `seen` is pairs of app and what was shown, a noun that continues "looked at": "the page",
+    "decision dec_01…". `EVERY_APP` means all of them. Raise Refused for a text that is no ticket.
     """
     ticket = check_ticket(ticket)
     reason = f"Ticket {ticket}" if ticket else _NO_TICKET
     said = list(dict.fromkeys((_kept(app, 128), _kept(what, 120)) for app, what in seen))
+    # asked without the lock first: most looks are repeated, and the lock is the whole
+    # installation's
     if not _unwritten(said, by, reason):
         return []
     with transaction.atomic():
         chain.lock()
-        new = _unwritten(
-            said, by, reason
-        )  # some may have been written between the first question and our turn
+        # others may have written some between the first question and our turn
+        new = _unwritten(said, by, reason)
         rows = [
             chain.Said(app, _summary(app, what), {"what": what, "ticket": ticket})
             for app, what in new
@@ -90,7 +87,9 @@ def record_all(seen: Iterable[tuple[str, str]], *, by: Actor, ticket: str = "") 
 
 
 def _unwritten(said: list[tuple[str, str]], by: Actor, reason: str) -> list[tuple[str, str]]:
-    """Those of these looks that this person did not have, for the same reason, within `AGAIN`."""
+    """Return those of these looks that this person did not have, for the same reason, within
+    `AGAIN`.
+    """
     apps = {app for app, _ in said}
     same = AuditEntry.objects.filter(
         action=ACTION, subject__in=apps, actor_login=by.login, at__gt=timezone.now() - AGAIN
@@ -103,8 +102,8 @@ def _summary(app: str, what: str) -> str:
     return f"looked at {what} of {app if app == EVERY_APP else f'app {app}'}"
 
 
-def of(app: str, most: int = 200) -> list[Look]:
-    """The latest looks into an app's data, newest first, with those into every app's."""
+def latest_looks(app: str, most: int = 200) -> list[Look]:
+    """Return the latest looks into an app's data, newest first, with those into every app's."""
     rows = AuditEntry.objects.filter(
         action=ACTION, subject__in=[_kept(app, 128), EVERY_APP]
     ).order_by("-at")[:most]
@@ -126,7 +125,7 @@ def _look(row: AuditEntry) -> Look:
 
 
 def _kept(text: str, most: int) -> str:
-    """Text that fits its column; what PostgreSQL cannot keep is replaced, what is too long is
-    cut.
+    """Return a text that fits its column: replace what PostgreSQL cannot keep, cut what is too
+    long.
     """
     return "".join(c if c.isprintable() else "\ufffd" for c in text)[:most]

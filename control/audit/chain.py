@@ -22,10 +22,13 @@ from control.models import AuditEntry, ConfigVersion
 
 Json = dict[str, object] | None
 
+# What the first entry continues: no entry hashes to zeros.
 FIRST_PREV = "0" * 64
+# Characters, as wide as the column.
 REASON_MAX = 1000
 # Advisory lock that every operator change holds until it commits, so that versions and entries
 # never interleave.
+# "SLUC" in ASCII, ours alone in PostgreSQL's one space of such keys.
 LOCK = 0x534C_5543
 
 
@@ -48,15 +51,15 @@ class ChainState:
 
 
 def lock() -> None:
-    """Waits for the turn to change something. Call it inside a transaction, before reading what
-    will be changed.
+    """Wait for the turn to change something. Call it inside a transaction, before reading what will
+    be changed.
     """
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
 
 
 def check_reason(reason: str) -> str:
-    """The reason without surrounding space. Raises Refused when it says nothing or cannot be
+    """Return the reason without surrounding space. Raise Refused when it is empty or cannot be
     stored.
     """
     reason = reason.strip()
@@ -84,8 +87,8 @@ def append(
     config_version: ConfigVersion | None = None,
     at: datetime | None = None,
 ) -> AuditEntry:
-    """Writes one entry at the end of the chain. Belongs in the transaction of the change it tells
-    of.
+    """Write one entry at the end of the chain. It belongs in the transaction of the change that it
+    describes.
     """
     lock()
     entry = _next(
@@ -117,7 +120,7 @@ class Said:
 
 @transaction.atomic
 def append_all(said: Sequence[Said], *, by: Actor, reason: str, action: str) -> list[AuditEntry]:
-    """Writes entries of one person, reason and action at the end of the chain, in order, with one
+    """Write entries of one person, reason and action at the end of the chain, in order, with one
     statement.
     """
     lock()
@@ -141,19 +144,19 @@ def append_all(said: Sequence[Said], *, by: Actor, reason: str, action: str) -> 
 
 
 def _last() -> tuple[int, str]:
-    """Number and hash of the last entry."""
+    """Return number and hash of the last entry."""
     return AuditEntry.objects.order_by("-seq").values_list("seq", "hash").first() or (0, FIRST_PREV)
 
 
 def _next(last: tuple[int, str], **fields: object) -> AuditEntry:
-    """The entry that continues the chain after the one of this number and hash."""
+    """Return the entry that continues the chain after the one with this number and hash."""
     entry = AuditEntry(seq=last[0] + 1, prev_hash=last[1], **fields)
     entry.hash = digest(entry)
     return entry
 
 
 def digest(entry: AuditEntry) -> str:
-    """The hash an entry must have, 64 hex digits."""
+    """Return the hash that an entry must have, 64 hexadecimal digits."""
     content = [
         entry.prev_hash,
         entry.seq,
@@ -176,7 +179,7 @@ def digest(entry: AuditEntry) -> str:
 
 
 def verify() -> ChainState:
-    """Reads the whole log in order and checks every link."""
+    """Read the whole log in order and check every link."""
     entries, head = 0, FIRST_PREV
     for entry, why in _judged(AuditEntry.objects.order_by("seq").iterator(chunk_size=2000)):
         if why:
@@ -186,6 +189,7 @@ def verify() -> ChainState:
 
 
 def _judged(entries: Iterable[AuditEntry]) -> Iterator[tuple[AuditEntry, str]]:
+    """Yield each entry and what is wrong with it, "" for nothing."""
     head = FIRST_PREV
     for seq, entry in enumerate(entries, start=1):
         if entry.seq != seq:
@@ -200,14 +204,16 @@ def _judged(entries: Iterable[AuditEntry]) -> Iterator[tuple[AuditEntry, str]]:
 
 
 def _plain(value: Json) -> Json:
-    """A JSON value that comes back from PostgreSQL as it went in: jsonb has no difference between
-    2.0e16 and 20000000000000000.
+    """Return a JSON value as PostgreSQL gives it back: jsonb has no difference between 2.0e16 and
+    20000000000000000.
     """
     if value is None:
         return None
-    return json.loads(json.dumps(value, allow_nan=False), parse_float=_number)
+    plain: dict[str, object] = json.loads(json.dumps(value, allow_nan=False), parse_float=_number)
+    return plain
 
 
 def _number(text: str) -> float | int:
     number = float(text)
+    # the hash is made of the text, so both must be written the same way
     return int(number) if number.is_integer() else number

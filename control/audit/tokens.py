@@ -1,5 +1,5 @@
-"""Tokens for machines: made and revoked by the person they speak for, shown once, stored as a
-digest.
+"""API tokens for machines: created and revoked by the person they speak for, shown once, stored as
+a digest.
 """
 
 from __future__ import annotations
@@ -19,26 +19,30 @@ from control.errors import Refused
 
 # Whoever may read over the API may have a token; it may do what they may.
 PERMISSION = "decisions.view_decision"
-# Tokens one person may have at once.
+# Tokens one person may have at once: enough for their machines, few enough to be looked through.
 MOST = 10
+# Chosen: every token ends, so that a forgotten one does; 90 days suit a person who rotates them
+# each quarter.
 SHORTEST_DAYS, LONGEST_DAYS, USUAL_DAYS = 1, 365, 90
 
 
 def living(user: AbstractUser) -> QuerySet[AuthToken]:
-    """A person's tokens that have not ended, the oldest first."""
-    return AuthToken.objects.filter(user=user, expiry__gt=timezone.now()).order_by("created")
+    """Return a person's tokens that have not ended, the oldest first."""
+    mine: QuerySet[AuthToken] = AuthToken.objects.filter(user=user, expiry__gt=timezone.now())
+    return mine.order_by("created")
 
 
-def make(*, by: AbstractUser, days: int, reason: str) -> tuple[AuthToken, str]:
-    """A new token of a person, and its text, which nobody can read again.
+def create(*, by: AbstractUser, days: int, reason: str) -> tuple[AuthToken, str]:
+    """Create a token of a person. Return it and its text, which nobody can read again.
 
-    Raises Refused when they have MOST already, ask for no possible time, or give no reason.
+    Raise Refused when they have MOST already, the time is not possible, or the reason is empty.
     """
     reason = chain.check_reason(reason)
     if not SHORTEST_DAYS <= days <= LONGEST_DAYS:
         raise Refused(f"A token lives {SHORTEST_DAYS} to {LONGEST_DAYS} days.")
     with transaction.atomic():
         chain.lock()
+        # counted under the lock, so that two requests cannot both take the last place
         if living(by).count() >= MOST:
             raise Refused(f"You have {MOST} tokens. Revoke one before you make another.")
         made, text = AuthToken.objects.create(
@@ -56,8 +60,8 @@ def make(*, by: AbstractUser, days: int, reason: str) -> tuple[AuthToken, str]:
 
 @transaction.atomic
 def revoke(*, by: AbstractUser, token: str) -> bool:
-    """Ends one of a person's tokens at once, by its first characters; False when they have no such
-    token.
+    """End one of a person's tokens at once, by its first characters. Return False when they have no
+    such token.
     """
     deleted, _ = AuthToken.objects.filter(user=by, token_key=token).delete()
     if deleted:

@@ -1,9 +1,9 @@
 """The one way to change what deciders do: the change, its audit row and the new config version in
 one transaction.
 
-Everything that ends up in a config document goes through `make`. Publishing follows the commit;
-until it succeeded, `publish.pending` tries again. The database refuses a config version without its
-audit row, whoever writes it.
+Everything that ends up in a config document goes through `make_version`. Publishing follows the
+commit; until it succeeds, `publish.pending` tries again. The database refuses a config version
+without its audit row, whoever writes it.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ log = logging.getLogger(__name__)
 
 
 def latest() -> ConfigVersion | None:
-    """The newest config version; None in a new installation."""
+    """Return the newest config version; None in a new installation."""
     return ConfigVersion.objects.order_by("-version").first()
 
 
 def current() -> Config:
-    """The newest document. Raises Refused in an installation that was not seeded."""
+    """Return the newest document. Raise Refused in an installation that was not seeded."""
     if (row := latest()) is None:
         raise Refused("There is no config version yet. `manage.py seed` makes the first one.")
     return document.decode(bytes(row.payload))
 
 
-def make(
+def make_version(
     *,
     by: Actor,
     reason: str,
@@ -53,11 +53,11 @@ def make(
     after: chain.Json = None,
     within: Callable[[ConfigVersion, Config], None] | None = None,
 ) -> ConfigVersion:
-    """Makes a new config version out of the newest one and tells the deciders once it is committed.
+    """Make a new config version out of the newest one; tell the deciders once it is committed.
 
-    `edit` maps the document before to the document after (its version and time are set here);
+    `edit` maps the document before to the document after (its version and time are set here).
     `within` writes what else belongs to the change, in the same transaction, given the new version
-    and the document before. Raises Refused when the change is not possible; then nothing is kept.
+    and the document before. Raise Refused when the change is not possible; then nothing is kept.
     """
     reason = chain.check_reason(reason)
     with transaction.atomic():
@@ -69,6 +69,7 @@ def make(
             edited,
             version=old.version + 1,
             issued_at=now.timestamp(),
+            # switches that ended by themselves leave the document with the next change
             switches=in_force(edited.switches, now.timestamp()),
         )
         row = store(new, by=by, reason=reason, made_at=now)
@@ -90,7 +91,7 @@ def make(
 
 
 def first(*, by: Actor, reason: str) -> ConfigVersion | None:
-    """Makes version 1 from the defaults; None when there is a version already."""
+    """Make version 1 from the defaults. Return None when there is a version already."""
     with transaction.atomic():
         chain.lock()
         if latest() is not None:
@@ -113,10 +114,11 @@ def first(*, by: Actor, reason: str) -> ConfigVersion | None:
 def store(
     new: Config, *, by: Actor, reason: str, made_at: datetime, signed: bytes | None = None
 ) -> ConfigVersion:
-    """Writes the row of a document; signs it unless it is signed already. Its audit row must follow
-    in the same transaction.
+    """Write the row of a document; sign it unless it is signed already. Its audit row must follow
+    in the same transaction. Raise Refused for a document that deciders would refuse.
     """
     try:
+        # encoded and decoded, so that it is checked exactly as a decider will read it
         document.check(document.decode(msgspec.msgpack.encode(new)))
     except ConfigError as error:
         raise Refused(
@@ -136,7 +138,7 @@ def store(
 
 
 def publish_now(row: ConfigVersion) -> None:
-    """Pushes a committed version. A failure is logged, not raised: the change stands, and
+    """Push a committed version. Log a failure and do not raise it: the change stands, and
     `publish.pending` goes on trying.
     """
     try:

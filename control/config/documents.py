@@ -12,25 +12,26 @@ from decider.contracts import config as configs
 from decider.contracts.config import Config, ConfigError, Sampling
 
 
+# a page of decisions was made under a handful of versions
 @lru_cache(maxsize=32)
 def _decoded(payload: bytes) -> Config:
     return configs.decode(payload)
 
 
 def config(version: int) -> Config | None:
-    """A config document by its version; None when it is not kept, or was made for another feature
-    schema.
+    """Return a config document by its version; None when it is not kept, or was made for another
+    feature schema.
     """
     return _usable(ConfigVersion.objects.filter(version=version))
 
 
 def newest() -> Config | None:
-    """The newest config document; None before there is one."""
+    """Return the newest config document; None before there is one."""
     return _usable(ConfigVersion.objects.order_by("-version"))
 
 
 def sampling() -> Sampling:
-    """How likely a decision is to be kept now, before the budget scales it down."""
+    """Return how likely a decision is to be kept now, before the budget scales it down."""
     return found.sampling if (found := newest()) else Sampling()
 
 
@@ -43,8 +44,8 @@ def _usable(rows: QuerySet[ConfigVersion]) -> Config | None:
 
 
 def in_force(at: float) -> tuple[int, Config | None]:
-    """The newest version made by a moment (unix seconds) and its document; 0 and None when none
-    was, or it is not usable here.
+    """Return the newest version made by a moment (unix seconds), and its document. Return 0 and
+    None when there was none; None when its document is not usable here.
     """
     made = ConfigVersion.objects.filter(made_at__lte=datetime.fromtimestamp(at, UTC)).order_by(
         "-version"

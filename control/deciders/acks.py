@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 from itertools import groupby
+from typing import cast
 
 import msgspec
 
@@ -12,7 +13,8 @@ from control.deciders.valkey import answering
 from control.models import ConfigVersion
 from decider.contracts.store import ACKS_PREFIX, NODE_PREFIX, NODES_KEY, Ack, NodeStatus
 
-# A decider silent for longer is no longer waited for.
+# Seconds. A decider silent for longer is no longer waited for. Chosen: an hour outlasts a restart
+# and a short outage, and a node that was withdrawn does not hold up a change for ever.
 FORGET_S = 3600.0
 
 
@@ -111,33 +113,40 @@ class Propagation:
 
 
 def heartbeats(now: float) -> dict[str, tuple[float, NodeStatus | None]]:
-    """Every decider heard of within the hour: unix time of its last status, and the status while it
-    is fresh.
-
-    Raises StoreUnavailable.
+    """Return every decider heard of within the hour: unix time of its last status, and the status
+    while it is fresh. Raise StoreUnavailable.
     """
     with answering() as valkey:
-        seen = valkey.zrangebyscore(NODES_KEY, now - FORGET_S, "+inf", withscores=True)
+        # redis-py types these answers for clients that decode, too; this one gives bytes
+        seen = cast(
+            "list[tuple[bytes, float]]",
+            valkey.zrangebyscore(NODES_KEY, now - FORGET_S, "+inf", withscores=True),
+        )
         names = [name.decode() for name, _ in seen]
-        raw = valkey.mget([NODE_PREFIX + name for name in names]) if names else []
+        found = valkey.mget([NODE_PREFIX + name for name in names]) if names else []
+    raw = cast("list[bytes | None]", found)
     status = [msgspec.msgpack.decode(data, type=NodeStatus) if data else None for data in raw]
     return {name: (at, known) for name, (_, at), known in zip(names, seen, status, strict=True)}
 
 
 def acks(version: int) -> dict[str, Ack]:
-    """The acks of a version by node. Raises StoreUnavailable."""
+    """Return the acks of a version by node. Raise StoreUnavailable."""
     with answering() as valkey:
-        raw = valkey.hgetall(ACKS_PREFIX + str(version))
+        raw = cast("dict[bytes, bytes]", valkey.hgetall(ACKS_PREFIX + str(version)))
     return {name.decode(): msgspec.msgpack.decode(data, type=Ack) for name, data in raw.items()}
 
 
 def propagation(row: ConfigVersion, now: float) -> Propagation:
-    """How far a committed version has reached at `now` (unix seconds). Raises StoreUnavailable."""
+    """Return how far a committed version has reached at `now` (unix seconds). Raise
+    StoreUnavailable.
+    """
     return reach(row.version, row.made_at.timestamp(), row.published_at is not None, now)
 
 
 def reach(version: int, made_at: float, published: bool, now: float) -> Propagation:
-    """The same for a version that PostgreSQL may not know yet. Raises StoreUnavailable."""
+    """Return how far a version has reached that PostgreSQL may not know yet. Times in unix seconds.
+    Raise StoreUnavailable.
+    """
     answers, beats = acks(version), heartbeats(now)
     refusals = _refusals(
         {name: status.config_version for name, (_, status) in beats.items() if status is not None},
@@ -155,7 +164,7 @@ def reach(version: int, made_at: float, published: bool, now: float) -> Propagat
 
 
 def old_state_ms(ack: Ack, status: NodeStatus | None, made_at: float) -> float | None:
-    """Milliseconds from the change to the node's last decision under the old state.
+    """Return the milliseconds from the change to the node's last decision under the old state.
 
     A node that decided nothing after the change could have done so until it applied the new one, so
     that moment counts. None for a node that started later: it never ran the old state.
@@ -167,8 +176,8 @@ def old_state_ms(ack: Ack, status: NodeStatus | None, made_at: float) -> float |
 
 
 def _refusals(running: dict[str, int], made_at: float) -> dict[str, str]:
-    """Why nodes refused a document since `made_at`. A node cannot trust the version in a document
-    it refuses, so it acks the refusal under the version it runs.
+    """Return why nodes refused a document since `made_at` (unix seconds). A node cannot trust the
+    version in a document that it refuses, so it acks the refusal under the version it runs.
     """
     if not running:
         return {}

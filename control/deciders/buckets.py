@@ -1,7 +1,7 @@
-"""One app's buckets on the running deciders: looking into them, and having one filled.
+"""One app's buckets on the running deciders: look into them, and have one filled.
 
-Only the decider that the ring hash gives an app to has its live bucket, and which that is changes
-as deciders come and go. So all are asked, and each answers for itself.
+The ring hash gives each app to one decider, which alone has its live bucket. Which one that is
+changes as deciders come and go. So all are asked, and each answers for itself.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from django.db import transaction
 from control.audit import chain
 from control.audit.actors import Actor
 from control.deciders import acks, keys
-from control.deciders.valkey import answering
+from control.deciders.valkey import answering, raw_bytes
 from control.errors import NotAllowed, Refused, StoreUnavailable
 from decider.contracts.store import ANSWERS_PREFIX, COMMANDS_CHANNEL
 from decider.node import commands as wire
@@ -27,15 +27,16 @@ from decider.node.commands import Answer, Command, View
 
 Bucket = Literal["burst", "errors"]
 PERMISSION = "control.reset_bucket"
-# How long all deciders together have for their answers.
+# Seconds that all deciders together have for their answers. Chosen: a person waits for the page,
+# and a decider answers within milliseconds.
 WAIT_S = 1.0
-# The same when none has reported lately: one that has only just come may still answer.
+# Seconds when no decider has reported lately: one that has only just started may still answer.
 HOPE_S = 0.2
 _VERBS: dict[Bucket, wire.Verb] = {"burst": "fill_burst", "errors": "fill_errors"}
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class BucketKind:
     """A bucket that can be filled."""
 
     name: Bucket
@@ -44,15 +45,15 @@ class Kind:
     """What filling does, a sentence about the future."""
 
 
-KINDS: dict[str, Kind] = {
-    "burst": Kind(
+KINDS: dict[str, BucketKind] = {
+    "burst": BucketKind(
         "burst",
         "Burst bucket",
         "Its burst bucket becomes full on every decider that tracks it, and the wait its clients"
         " were told ends at once. Its daily quota, rules and risk stay as they are, so it may be"
         " refused again.",
     ),
-    "errors": Kind(
+    "errors": BucketKind(
         "errors",
         "False-throttle budget",
         "Its false-throttle error budget becomes full on every decider that tracks it, so ML may"
@@ -100,7 +101,7 @@ class Peek:
 
 
 def may_reset(user: object) -> bool:
-    """Whether this person may have a bucket filled; the button asks this, the endpoint asks
+    """Return whether this person may have a bucket filled. The button asks this, the endpoint asks
     `check_may_reset`.
     """
     has_perm = getattr(user, "has_perm", None)
@@ -108,13 +109,13 @@ def may_reset(user: object) -> bool:
 
 
 def check_may_reset(user: object) -> None:
-    """Raises NotAllowed."""
+    """Raise NotAllowed for a person who may not have a bucket filled."""
     if not may_reset(user):
         raise NotAllowed(f"{user} may not reset buckets.")
 
 
-def kind(name: str) -> Kind:
-    """The bucket of that name. Raises Refused when there is none that can be filled."""
+def kind(name: str) -> BucketKind:
+    """Return the bucket of that name. Raise Refused when there is none that can be filled."""
     if (found := KINDS.get(name)) is None:
         raise Refused(
             f"There is no bucket “{name}” that can be reset. There is: {', '.join(KINDS)}."
@@ -123,21 +124,23 @@ def kind(name: str) -> Kind:
 
 
 def peek(app: str) -> Peek:
-    """An app's buckets right now, on every decider; consumes nothing. Raises StoreUnavailable, and
-    Refused for no app id.
+    """Return an app's buckets right now, on every decider; this consumes nothing. Raise
+    StoreUnavailable, and Refused for a text that is no app id.
     """
     return _ask("peek", app)
 
 
 def reset(name: str, *, app: str, by: Actor, reason: str) -> Peek:
-    """Has every decider that tracks an app fill one of its buckets, once; returns what each did.
+    """Have every decider that tracks an app fill one of its buckets, once. Return what each did.
 
-    The audit log has it before the deciders are asked, and what they answered after. Raises Refused
-    when the reason is blank or the bucket or app cannot be; StoreUnavailable when Valkey does not
-    answer, and then nobody knows whether one was filled.
+    The audit log has it before the deciders are asked, and their answers after. Raise Refused when
+    the reason is empty or there is no such bucket or app id. Raise StoreUnavailable when Valkey
+    does not answer; then nobody knows whether one was filled.
     """
     which = kind(name)
-    _command(_VERBS[which.name], app)  # an app id that is none is refused before it is written down
+    # refuses a text that is no app id before anything is written down
+    _command(_VERBS[which.name], app)
+    # durable: the entry must be committed, not only written, before a decider acts
     with transaction.atomic(durable=True):
         chain.append(
             by=by,
@@ -158,8 +161,9 @@ def reset(name: str, *, app: str, by: Actor, reason: str) -> Peek:
 
 
 def _note_outcome(
-    which: Kind, app: str, by: Actor, reason: str, what: str, nodes: dict[str, str]
+    which: BucketKind, app: str, by: Actor, reason: str, what: str, nodes: dict[str, str]
 ) -> None:
+    """Record in the audit log what the deciders answered."""
     summary = f"asked for a full {which.label.lower()} of app {app} and {what}"[:500]
     after: chain.Json = {"bucket": which.name, "nodes": nodes}
     chain.append(
@@ -189,8 +193,8 @@ def _command(verb: wire.Verb, app: str) -> Command:
 
 
 def _sent(command: Command) -> Peek:
-    """Asks all deciders and gathers their answers, until all that live have answered or the time is
-    up.
+    """Send a command to all deciders and gather their answers, until all that live have answered or
+    the time is up.
     """
     data = wire.sign(command, keys.load_signing_key(settings.SLUICE_KEYS))
     living = {
@@ -211,9 +215,10 @@ def _sent(command: Command) -> Peek:
 
 def _answers(nonce: str, within_s: float) -> Iterator[Answer]:
     give_up = time.monotonic() + within_s
+    # blpop takes 0 for "wait for ever", so the rest is never rounded to it
     while (left := give_up - time.monotonic()) > 0.01:
         with answering() as valkey:
             found = valkey.blpop([ANSWERS_PREFIX + nonce], timeout=left)
         if found is None:
             return
-        yield msgspec.msgpack.decode(found[1], type=Answer)
+        yield msgspec.msgpack.decode(raw_bytes(found[1]), type=Answer)

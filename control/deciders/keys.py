@@ -1,10 +1,10 @@
-"""The installation's keys: the Ed25519 pair that signs config documents and the key that digests
+"""The installation's keys: the Ed25519 pair that signs config documents, and the key that digests
 credentials.
 
 Three files of hexadecimal text in one directory: `config.key` (private, 32 bytes), `config.pub`
 (public, 32 bytes) and `token.key` (32 bytes). A decider's host needs `config.pub` and `token.key`
-only. When `token.key` is replaced, the one before it may go into `token.old`, so that receipts made
-with it can still be read.
+only. When `token.key` is replaced, the old one may go into `token.old`, so that receipts made with
+it can still be read.
 """
 
 from __future__ import annotations
@@ -18,13 +18,15 @@ from control.errors import KeysError
 from decider.contracts import config
 from decider.contracts.files import create_atomically
 
+# Bytes of an Ed25519 key (RFC 8032), and of a token key with the strength of its hash.
 KEY_BYTES = 32
 
 
 def ensure(directory: Path) -> None:
-    """Makes what is absent, leaves what is there. Safe when several processes do it at once.
+    """Create the keys that are absent; leave those that are there. Safe when several processes do
+    it at once.
 
-    Raises KeysError when the directory cannot be written or a present file is not a key.
+    Raise KeysError when the directory cannot be written or a present file is not a key.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -41,28 +43,26 @@ def ensure(directory: Path) -> None:
 
 
 def load_signing_key(directory: Path) -> Ed25519PrivateKey:
-    """The private key that signs config documents. Raises KeysError."""
+    """Return the private key that signs config documents. Raise KeysError."""
     return Ed25519PrivateKey.from_private_bytes(_read(directory / "config.key"))
 
 
 def load_public_keys(directory: Path) -> dict[str, Ed25519PublicKey]:
-    """The keys a document may be signed with, by their id (`decider.contracts.config.key_id`): one
-    a line, so that keys can be rotated.
-
-    Raises KeysError.
+    """Return the keys that a document may be signed with, by their id
+    (`decider.contracts.config.key_id`): one per line, so that keys can be rotated. Raise KeysError.
     """
     found = [Ed25519PublicKey.from_public_bytes(raw) for raw in _read_all(directory / "config.pub")]
     return {config.key_id(key): key for key in found}
 
 
 def load_token_key(directory: Path) -> bytes:
-    """The key of `decider.contracts.ids.token_digest`. Raises KeysError."""
+    """Return the key of `decider.contracts.ids.token_digest`. Raise KeysError."""
     return _read(directory / "token.key")
 
 
 def load_token_keys(directory: Path) -> list[bytes]:
-    """The token key and those before it, newest first, for what was sealed with them: `token.old`,
-    one a line. Raises KeysError.
+    """Return the token key and those before it (`token.old`, one per line), newest first, for what
+    was sealed with them. Raise KeysError.
     """
     before = directory / "token.old"
     return [load_token_key(directory), *(_read_all(before) if before.exists() else [])]
@@ -89,7 +89,7 @@ def _read(path: Path) -> bytes:
 
 
 def _read_all(path: Path) -> list[bytes]:
-    """The keys of a file, one a line, at least one."""
+    """Return the keys of a file, one per line, at least one. Raise KeysError."""
     try:
         found = [bytes.fromhex(line) for line in path.read_text(encoding="ascii").split()]
     except FileNotFoundError as error:

@@ -1,4 +1,4 @@
-"""What is found out about an app later, brought into the profile that the deciders know it by."""
+"""Facts found out about an app later, brought into the profile that the deciders know it by."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from control.models import App
 
 @transaction.atomic
 def tell_found_wrong(found: Mapping[str, int]) -> int:
-    """Sets how many refusals of each app were found wrong, 0 for apps not in `found`, and publishes
-    the profiles that changed.
+    """Set how many refusals of each app were found wrong, 0 for apps not in `found`; publish the
+    profiles that changed.
 
-    Returns how many changed. Apps that nobody registered have no profile and are passed by. Raises
-    StoreUnavailable, and then nothing is set, so that the next call tells it again.
+    Return how many changed. Skip apps that nobody registered: they have no profile. Raise
+    StoreUnavailable; then nothing is set, so that the next call tells it again.
     """
     rows = (
         App.objects.select_for_update()

@@ -1,7 +1,6 @@
-"""How what people decided reaches the deciders: signed documents, models and app profiles in
-Valkey.
+"""Publish what people decided to the deciders: signed documents, models and app profiles in Valkey.
 
-Valkey may be emptied at any time; `rebuild` fills it again from PostgreSQL and the model files, and
+Valkey may be emptied at any time. `rebuild` fills it again from PostgreSQL and the model files, and
 `pending` does so by itself. An older document never replaces a newer one, however many processes
 publish at once.
 """
@@ -19,7 +18,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from control.deciders import keys
-from control.deciders.valkey import answering
+from control.deciders.valkey import answering, raw_bytes
 from control.errors import ControlError
 from control.models import App, ConfigVersion
 from decider.contracts import artifact
@@ -36,18 +35,20 @@ from decider.contracts.store import (
 
 log = logging.getLogger(__name__)
 
+# Profiles of one pipeline: few round trips, and some hundred kilobytes in memory.
 PROFILE_BATCH = 1000
+# Chosen: changes wait for each other in PostgreSQL, so two tries are rare; more says that something
+# keeps writing.
 CAS_TRIES = 20
 
 
 def push_version(row: ConfigVersion) -> bool:
-    """Publishes a version, its model first, and notes when. False when the store already holds a
-    newer one.
-
-    Raises StoreUnavailable when Valkey does not answer.
+    """Publish a version, its model first, and record when. Return False when the store already
+    holds a newer one. Raise StoreUnavailable when Valkey does not answer.
     """
     config = document.decode(bytes(row.payload))
     push_model(config)
+    # after the model: a decider that reads the document looks for its model at once
     pushed = push(bytes(row.signed), config.version)
     if pushed:
         ConfigVersion.objects.filter(version=row.version, published_at=None).update(
@@ -57,21 +58,20 @@ def push_version(row: ConfigVersion) -> bool:
 
 
 def push(signed: bytes, version: int) -> bool:
-    """Sets the document and tells the deciders; False when the store holds a newer one or another
-    of that number.
-
-    Raises StoreUnavailable.
+    """Set the document and tell the deciders. Return False when the store holds a newer one, or
+    another of that number. Raise StoreUnavailable.
     """
     with answering() as valkey:
         put = valkey.register_script(_put_script())
         for _ in range(CAS_TRIES):
-            seen = valkey.get(CONFIG_KEY) or b""
+            seen = raw_bytes(valkey.get(CONFIG_KEY) or b"")
             if (
                 seen != signed
                 and (there := _trusted(seen)) is not None
                 and there.version >= version
             ):
                 return False
+            # compare and set: the script writes only while the store still holds what we looked at
             if put(keys=[CONFIG_KEY], args=[seen, signed, CONFIG_CHANNEL]):
                 return True
     raise ControlError(
@@ -81,18 +81,18 @@ def push(signed: bytes, version: int) -> bool:
 
 
 def held() -> tuple[Config, bytes] | None:
-    """The document in the store, if it is there and signed with our key. Raises
+    """Return the document in the store, if it is there and signed with our key. Raise
     StoreUnavailable.
     """
     with answering() as valkey:
-        data = valkey.get(CONFIG_KEY)
-    config = _trusted(data or b"")
+        data = raw_bytes(valkey.get(CONFIG_KEY) or b"")
+    config = _trusted(data)
     return (config, data) if config else None
 
 
 def push_model(config: Config) -> None:
-    """Makes sure the store holds the live model's artifact. A missing file is logged: deciders then
-    fall back, and say so.
+    """Make sure that the store holds the live model's artifact. Log a missing file: deciders then
+    fall back, and report it. Raise StoreUnavailable.
     """
     if config.model is None:
         return
@@ -121,12 +121,14 @@ def push_model(config: Config) -> None:
 
 
 def model_path(digest: str) -> Path:
-    """Where a registered artifact is kept."""
+    """Return where a registered artifact is kept."""
     return settings.SLUICE_MODELS / digest
 
 
 def push_profiles(apps: Iterable[App]) -> int:
-    """Publishes apps' profiles in pipelines of 1,000; returns how many. Raises StoreUnavailable."""
+    """Publish apps' profiles in pipelines of PROFILE_BATCH. Return how many. Raise
+    StoreUnavailable.
+    """
     rows, count = iter(apps), 0
     while batch := list(islice(rows, PROFILE_BATCH)):
         with answering() as valkey, valkey.pipeline(transaction=False) as pipe:
@@ -140,21 +142,22 @@ def push_profiles(apps: Iterable[App]) -> int:
 
 
 def rebuild() -> int:
-    """Fills an emptied store: the newest document with its model, and every profile. Returns the
-    number of profiles.
+    """Fill an emptied store: the newest document with its model, and every profile. Return the
+    number of profiles. Raise StoreUnavailable.
     """
     newest = ConfigVersion.objects.order_by("-version").first()
     if newest is not None:
         push_version(newest)
     count = push_profiles(App.objects.iterator(chunk_size=PROFILE_BATCH))
     with answering() as valkey:
+        # set last: while it is missing, `pending` fills the store again
         valkey.set(FILLED_KEY, count)
     return count
 
 
 def pending() -> str:
-    """Brings the store up to what is committed; returns what it did in a few words, "" when there
-    was nothing to do.
+    """Bring the store up to what is committed. Return what was done in a few words, "" when there
+    was nothing to do. Raise StoreUnavailable.
     """
     newest = ConfigVersion.objects.order_by("-version").first()
     if newest is None:
@@ -166,12 +169,13 @@ def pending() -> str:
     now = held()
     if newest.published_at is None or now is None or now[0].version < newest.version:
         return f"published config {newest.version}" if push_version(newest) else ""
+    # the document is there, but its model may have been evicted
     push_model(now[0])
     return ""
 
 
 def _trusted(data: bytes) -> Config | None:
-    """A document signed with our key; None for anything else, which may be overwritten."""
+    """Return a document signed with our key; None for anything else, which may be overwritten."""
     if not data:
         return None
     try:

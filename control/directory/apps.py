@@ -51,7 +51,7 @@ def _rows() -> QuerySet[App]:
 
 
 def app(app_id: str) -> KnownApp | None:
-    """The app with exactly this id."""
+    """Return the app with exactly this id."""
     return next((_known(row) for row in _rows().filter(pk=app_id)), None)
 
 
@@ -61,7 +61,7 @@ def is_registered(app_id: str) -> bool:
 
 
 def names(app_ids: Iterable[str]) -> dict[str, str]:
-    """Names of these apps; an unknown app has its id for a name."""
+    """Return the names of these apps; an unknown app has its id for a name."""
     wanted = set(app_ids)
     known = {
         row.id: row.name or row.id for row in App.objects.filter(pk__in=wanted).only("id", "name")
@@ -70,8 +70,8 @@ def names(app_ids: Iterable[str]) -> dict[str, str]:
 
 
 def labels(app_ids: Sequence[str]) -> dict[str, str]:
-    """Names of these apps, told apart: with the tenant where several have one name, with the id
-    where that is not enough.
+    """Return names of these apps that tell them apart: with the tenant where several have one name,
+    with the id where that is not enough.
     """
     rows = App.objects.filter(pk__in=set(app_ids)).select_related("tenant")
     known = {row.id: (row.name or row.id, row.tenant.name) for row in rows}
@@ -88,7 +88,8 @@ def labels(app_ids: Sequence[str]) -> dict[str, str]:
     return {app_id: label(app_id) for app_id in app_ids}
 
 
-# Apps that a name may stand for at once; a tenant stands for all of its own.
+# Apps that a name may stand for at once; a tenant stands for all of its own. Chosen: one query
+# takes so many ids easily, and nobody looks through more.
 MOST_NAMED = 500
 
 
@@ -105,13 +106,16 @@ class Named:
 
 
 def named(text: str, limit: int = MOST_NAMED) -> Named:
-    """Apps whose own or whose tenant's name contains the text, or whose tenant has this id."""
+    """Return apps whose own or whose tenant's name contains the text, or whose tenant has this
+    id.
+    """
     everywhere = Q(name__icontains=text) | Q(tenant__name__icontains=text) | Q(tenant_id=text)
     exact = Case(When(name__iexact=text, then=0), default=1, output_field=IntegerField())
     rows = _rows().filter(everywhere).order_by(exact, "name", "id")
     found, total = [_known(row) for row in rows[:limit]], rows.count()
     if same := [a for a in found if text.casefold() == a.name.casefold()]:
         return Named(tuple(same), rows.filter(name__iexact=text).count())
+    # two are enough to know that it is not one
     tenants = dict(rows.order_by().values_list("tenant_id", "tenant__name").distinct()[:2])
     if total > 1 and len(tenants) == 1:
         (tenant_id, name), *_ = tenants.items()

@@ -10,12 +10,13 @@ from control.errors import Refused
 from control.models import AppNote
 
 PERMISSION = "control.add_appnote"
+# Characters, as wide as the column.
 LONGEST = 1000
 
 
 def add(*, by: Actor, app: str, text: str) -> AppNote:
-    """Keeps a note with its audit row. Raises Refused when it says nothing, is too long or cannot
-    be stored.
+    """Keep a note with its audit row. Raise Refused when it is empty, is too long or cannot be
+    stored.
     """
     text = text.strip()
     if not text:
@@ -35,6 +36,6 @@ def add(*, by: Actor, app: str, text: str) -> AppNote:
         return AppNote.objects.create(app=app, text=text, by=by.name, by_role=by.role)
 
 
-def of(app: str, most: int = 50) -> list[AppNote]:
-    """The latest notes about an app, newest first."""
+def latest_notes(app: str, most: int = 50) -> list[AppNote]:
+    """Return the latest notes about an app, newest first."""
     return list(AppNote.objects.filter(app=app)[:most]) if app.isprintable() else []

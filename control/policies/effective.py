@@ -17,6 +17,7 @@ from decider.contracts.config import (
     ActionWeights,
     Config,
     ConfigError,
+    ListEntry,
     Override,
     Service,
     Switch,
@@ -25,7 +26,8 @@ from decider.contracts.config import (
 from decider.contracts.vocabulary import Action, Tier
 from decider.whatif.plan import lists_of, plan_of
 
-# Config versions that are read back for the one that set a value.
+# Config versions that are read back for the one that set a value. Chosen: months of changes,
+# decoded in a fraction of a second and then remembered.
 FURTHEST = 500
 
 # What a line's value depends on, out of a document; the version that set it is the first of the
@@ -45,7 +47,7 @@ class Version:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class PolicyLine:
     """One line of the policy."""
 
     name: str
@@ -78,8 +80,8 @@ class Subject:
     """The services it uses, by name."""
 
 
-def lines(config: Config, about: Subject, now: float) -> list[Line]:
-    """All lines, the ones that overrule the others first. `now` in unix seconds."""
+def lines(config: Config, about: Subject, now: float) -> list[PolicyLine]:
+    """Return all lines, those that overrule the others first. `now` in unix seconds."""
     history = _history(config.version)
     return [
         *_switches(config, history, now),
@@ -93,7 +95,9 @@ def lines(config: Config, about: Subject, now: float) -> list[Line]:
 
 
 def overrides(config: Config, app: str, tenant: str, now: float) -> list[Override]:
-    """All overrides about an app or its tenant that have not expired, the one that counts first."""
+    """Return all overrides about an app or its tenant that have not expired, the one that counts
+    first.
+    """
     about = {("app", app), ("tenant", tenant)}
     latest_first = [
         o for o in reversed(in_force(config.overrides, now)) if (o.kind, o.subject) in about
@@ -102,7 +106,7 @@ def overrides(config: Config, app: str, tenant: str, now: float) -> list[Overrid
 
 
 def effect(override: Override) -> str:
-    """What an override does, in words."""
+    """Say what an override does."""
     stretch = (
         f"{override.multiplier:,.4g} times rate and burst" if override.multiplier != 1.0 else ""
     )
@@ -110,21 +114,23 @@ def effect(override: Override) -> str:
     return ", ".join(part for part in (force, stretch) if part) or "nothing"
 
 
-def _switches(config: Config, history: _History, now: float) -> Iterable[Line]:
+def _switches(config: Config, history: _History, now: float) -> Iterable[PolicyLine]:
     words = {
         ALL_ML: ("ML ranking", "Off, fallback limiter"),
         OBSERVE_ONLY: ("Observe only", "Every answer is admit"),
     }
     for s in in_force(config.switches, now):
         name, value = words[s.name]
-        yield Line(name, value, "Kill switch", "switch", history.set_by(_of_switch(s)), s.until)
+        yield PolicyLine(
+            name, value, "Kill switch", "switch", history.set_by(_of_switch(s)), s.until
+        )
 
 
 def _of_switch(switch: Switch) -> Reading:
     return lambda c: next((s for s in c.switches if s.name == switch.name), None)
 
 
-def _lists(config: Config, about: Subject, history: _History, now: float) -> Iterable[Line]:
+def _lists(config: Config, about: Subject, history: _History, now: float) -> Iterable[PolicyLine]:
     verdicts = {
         "compliance": ("Compliance", "Every request is blocked"),
         "block": ("Block list", "Every request is blocked"),
@@ -140,15 +146,22 @@ def _lists(config: Config, about: Subject, history: _History, now: float) -> Ite
         )
         whose = "Its tenant is listed" if e.kind == "tenant" else "The app is listed"
         kind = "compliance" if e.verdict == "compliance" else "list"
-        yield Line(name, value, whose, kind, history.set_by(lambda c, e=e: e in c.lists), e.until)
+        yield PolicyLine(name, value, whose, kind, history.set_by(_is_listed(e)), e.until)
 
 
-def _overrides(config: Config, about: Subject, history: _History, now: float) -> Iterable[Line]:
+def _is_listed(entry: ListEntry) -> Reading:
+    """Return a reading of whether the list entry is there."""
+    return lambda c: entry in c.lists
+
+
+def _overrides(
+    config: Config, about: Subject, history: _History, now: float
+) -> Iterable[PolicyLine]:
     plan = plan_of(
         config, app=about.app, tenant=about.tenant, tier=_tier_of(config, about), now=now
     )
     if (o := plan.override) is not None and o.action is not None:
-        yield Line(
+        yield PolicyLine(
             "Action",
             f"Always {Action(o.action).word}",
             _override_name(o),
@@ -170,7 +183,7 @@ def _tier_of(config: Config, about: Subject) -> int:
     return config.unknown_tier if about.tier is None else about.tier
 
 
-def _tier(config: Config, about: Subject, history: _History, now: float) -> Iterable[Line]:
+def _tier(config: Config, about: Subject, history: _History, now: float) -> Iterable[PolicyLine]:
     tier = _tier_of(config, about)
     policy, plan = (
         config.tiers[tier],
@@ -178,7 +191,7 @@ def _tier(config: Config, about: Subject, history: _History, now: float) -> Iter
     )
     word = f"{Tier(tier).word.capitalize()} tier"
     if about.tier is None:
-        yield Line(
+        yield PolicyLine(
             "Tier",
             Tier(tier).word.capitalize(),
             "Apps nobody registered",
@@ -186,20 +199,20 @@ def _tier(config: Config, about: Subject, history: _History, now: float) -> Iter
             history.set_by(lambda c: c.unknown_tier),
         )
     else:
-        yield Line("Tier", Tier(tier).word.capitalize(), "Its registration", "profile", None)
+        yield PolicyLine("Tier", Tier(tier).word.capitalize(), "Its registration", "profile", None)
 
-    def line(name: str, value: str, field: str) -> Line:
-        return Line(
+    def line(name: str, value: str, field: str) -> PolicyLine:
+        return PolicyLine(
             name, value, word, "tier", history.set_by(lambda c: getattr(c.tiers[tier], field))
         )
 
     if plan.override is not None and plan.override.multiplier != 1.0:
         o, times = plan.override, f"{plan.override.multiplier:,.4g} × {word}"
         version, source = history.set_by(_holds(o)), f"{_override_name(o)}, {times}"
-        yield Line(
+        yield PolicyLine(
             "Refill", f"{plan.rate:,.4g} requests a second", source, "override", version, o.until
         )
-        yield Line(
+        yield PolicyLine(
             "Burst",
             f"{plan.burst:,.4g} requests, the same again as headroom",
             source,
@@ -230,7 +243,7 @@ def _tier(config: Config, about: Subject, history: _History, now: float) -> Iter
 
 
 def _spent(tier: int) -> str:
-    """What a spent false-throttle budget means (`policy.choose`, `policy.utility`)."""
+    """Say what a spent false-throttle budget means (`policy.choose`, `policy.utility`)."""
     return (
         "once spent, ML refuses no more"
         if tier == Tier.ENTERPRISE
@@ -238,18 +251,18 @@ def _spent(tier: int) -> str:
     )
 
 
-def _shares(config: Config, about: Subject, history: _History) -> Iterable[Line]:
+def _shares(config: Config, about: Subject, history: _History) -> Iterable[PolicyLine]:
     tier = _tier_of(config, about)
     weight, tenant = config.tiers[tier].weight, _of_tenant(about.tenant)
     own = tenant(config)
     if isinstance(own, float) and own != 1.0:
         text = f"weight {weight * own:,.4g}: {own:,.4g} × {weight:,.4g} of its tier"
-        yield Line(
+        yield PolicyLine(
             "Fair share", text, f"Tenant {about.tenant_name}", "tenant", history.set_by(tenant)
         )
     else:
         source = f"{Tier(tier).word.capitalize()} tier"
-        yield Line(
+        yield PolicyLine(
             "Fair share",
             f"weight {weight:,.4g}",
             source,
@@ -258,9 +271,9 @@ def _shares(config: Config, about: Subject, history: _History) -> Iterable[Line]
         )
     if config.model is not None:
         name = f"{config.model.name} {config.model.version}"
-        yield Line("Model", name, "Live model", "model", history.set_by(lambda c: c.model))
+        yield PolicyLine("Model", name, "Live model", "model", history.set_by(lambda c: c.model))
     else:
-        yield Line(
+        yield PolicyLine(
             "Model",
             "none, fallback limiter",
             "Live model",
@@ -273,11 +286,11 @@ def _of_tenant(tenant: str) -> Reading:
     return lambda c: next((t.weight for t in reversed(c.tenants) if t.tenant == tenant), None)
 
 
-def _services(config: Config, about: Subject, history: _History) -> Iterable[Line]:
+def _services(config: Config, about: Subject, history: _History) -> Iterable[PolicyLine]:
     for s in config.services:
         if s.name in about.services:
             value = f"{s.capacity:,.4g} cost units a second; its price rises from {s.target:.0%}"
-            yield Line(
+            yield PolicyLine(
                 "Capacity",
                 value,
                 f"Service {s.name}",
@@ -294,18 +307,20 @@ def _of_service(name: str) -> Reading:
     return read
 
 
-def _alike(config: Config, history: _History) -> Iterable[Line]:
-    """What every app has alike: how ML weighs each action, and the time that a model may take."""
+def _alike(config: Config, history: _History) -> Iterable[PolicyLine]:
+    """Yield what holds for every app alike: how ML weighs each action, and the time that a model
+    may take.
+    """
     for action in Action:
         value, reading = _weighed(config.actions, action), _of_action(action)
-        yield Line(
+        yield PolicyLine(
             f"ML weighs {action.word}", value, "All apps alike", "all", history.set_by(reading)
         )
     limit = (
         f"{config.ml_time_limit_ms:,.4g} ms for one batch; when it is slow again and again, the"
         " fallback limiter decides"
     )
-    yield Line(
+    yield PolicyLine(
         "Time for the model",
         limit,
         "All apps alike",
@@ -315,8 +330,8 @@ def _alike(config: Config, history: _History) -> Iterable[Line]:
 
 
 def _weighed(w: ActionWeights, action: Action) -> str:
-    """What an action does to a request, in shares of what admitting does, and of a block for the
-    client's trouble.
+    """Say what an action does to a request, in shares of what admitting does, and of a block for
+    the client's trouble.
     """
     keeps, leaks, loads, hurts = (f"{row[action]:.3g}" for row in _percents(w))
     gain = (
@@ -343,7 +358,9 @@ class _History:
         self._documents = documents
 
     def set_by(self, reading: Reading) -> Version | None:
-        """The version in which the present value first stood; None when no version is kept."""
+        """Return the version in which the present value first stood; None when no version is
+        kept.
+        """
         found: Version | None = None
         present: object = None
         for version, config in self._documents:
@@ -364,7 +381,9 @@ def _history(version: int) -> _History:
 
 @lru_cache(maxsize=4)
 def _read(version: int, signed: bytes) -> _History:
-    """Keyed by the newest document's own bytes too: versions before it cannot change any more."""
+    """Return the history up to a version. The cache is keyed by the newest document's own bytes
+    too: versions before it cannot change any more.
+    """
     found = []
     rows = ConfigVersion.objects.filter(version__lte=version).order_by("-version")
     for number, payload, made_at, by in rows.values_list("version", "payload", "made_at", "by")[
@@ -373,6 +392,7 @@ def _read(version: int, signed: bytes) -> _History:
         try:
             config = document.decode(bytes(payload))
         except ConfigError:
-            break  # made for another feature schema: what is older cannot be compared
+            # made for another feature schema: what is older cannot be compared
+            break
         found.append((Version(number, made_at, by, exactly=True), config))
     return _History(tuple(found))

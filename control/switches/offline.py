@@ -1,10 +1,8 @@
-"""Flipping a switch with PostgreSQL or Valkey down, and taking those flips into PostgreSQL
-afterwards.
+"""Flip a switch with PostgreSQL or Valkey down, and take those flips into PostgreSQL afterwards.
 
-With PostgreSQL down the next document is made from the newest signed one in Valkey (or on a node's
-disk), signed, published, and journalled. `reconcile` later gives it its row, its audit entry and
-its place in the history; where the version number was taken meanwhile, the flip is made again on
-top.
+With PostgreSQL down, the next document is made from the newest signed one in Valkey (or on a node's
+disk), signed, published and journalled. `reconcile` later gives it its row, its audit entry and its
+place in the history. Where the version number was taken meanwhile, it makes the flip again on top.
 """
 
 from __future__ import annotations
@@ -33,6 +31,8 @@ from decider.contracts.files import write_atomically
 log = logging.getLogger(__name__)
 
 NODE_FILES = ("config.bin", "switch.bin")
+# Chosen: while PostgreSQL is down only other operators' flips compete, and each try begins from the
+# newest.
 TRIES = 5
 
 
@@ -56,9 +56,9 @@ def flip(
     until: datetime | None,
     files: list[Path] | None,
 ) -> Reached:
-    """Signs and spreads a flip without PostgreSQL: through Valkey, and into `files` when given.
+    """Sign and spread a flip without PostgreSQL: through Valkey, and into `files` when given.
 
-    Raises Refused for an impossible flip, ControlError when it could be spread in no way.
+    Raise Refused for an impossible flip, ControlError when it could be spread in no way.
     """
     reason = chain.check_reason(reason)
     switches.check_until(until)
@@ -70,7 +70,8 @@ def flip(
         signed = document.sign(new, keys.load_signing_key(settings.SLUICE_KEYS))
         in_store = _push(signed, new.version, needed=files is None)
         if in_store is False:
-            continue  # someone published in between: begin again from their document
+            # someone published in between: begin again from their document
+            continue
         written = tuple(write_file(path, signed) for path in files or [])
         entry = offline_journal.Entry(
             at=now.timestamp(),
@@ -89,8 +90,8 @@ def flip(
 
 
 def newest_signed() -> Config:
-    """The newest document signed with our key in Valkey or on the disk of a node here. Raises
-    ControlError when there is none.
+    """Return the newest document signed with our key, in Valkey or on the disk of a node here.
+    Raise ControlError when there is none.
     """
     found: list[Config] = []
     try:
@@ -115,10 +116,8 @@ def newest_signed() -> Config:
 
 
 def node_files(patterns: list[str]) -> list[Path]:
-    """Paths of switch files from patterns such as var/nodes/*/switch.bin; the directories must
-    exist, the files need not.
-
-    Raises Refused when a pattern meets no directory.
+    """Return paths of switch files from patterns such as var/nodes/*/switch.bin. The directories
+    must exist, the files need not. Raise Refused when a pattern matches no directory.
     """
     paths: list[Path] = []
     for pattern in patterns or [str(settings.SLUICE_VAR / "nodes" / "*" / "switch.bin")]:
@@ -132,7 +131,7 @@ def node_files(patterns: list[str]) -> list[Path]:
 
 
 def write_file(path: Path, signed: bytes) -> Path:
-    """Replace a node's switch file in one step. Raises ControlError."""
+    """Replace a node's switch file in one step. Raise ControlError."""
     try:
         write_atomically(path, signed)
     except OSError as error:
@@ -141,9 +140,7 @@ def write_file(path: Path, signed: bytes) -> Path:
 
 
 def reconcile() -> list[str]:
-    """Takes into PostgreSQL what was flipped without it; returns a sentence for each flip, nothing
-    when there was none.
-    """
+    """Take into PostgreSQL what was flipped without it. Return a sentence for each flip."""
     done = [_take_in(path) for path in offline_journal.waiting()]
     try:
         kept = publish.held()
@@ -155,8 +152,8 @@ def reconcile() -> list[str]:
 
 
 def _push(signed: bytes, version: int, *, needed: bool) -> bool | None:
-    """True when Valkey took it, False when it holds a newer one, None when it does not answer and
-    need not.
+    """Return True when Valkey took it, False when it holds a newer one, None when it does not
+    answer and need not. Raise ControlError when it does not answer and must.
     """
     try:
         return publish.push(signed, version)
@@ -170,7 +167,7 @@ def _push(signed: bytes, version: int, *, needed: bool) -> bool | None:
 
 
 def _take_in(path: Path) -> str:
-    entry = offline_journal.read(path)
+    entry = offline_journal.read_entry(path)
     verb, by, until = entry.verb, Actor(entry.by, entry.by, "Shell"), _time(entry.until)
     with transaction.atomic():
         chain.lock()
@@ -190,7 +187,7 @@ def _take_in(path: Path) -> str:
 
 
 def _insert(entry: offline_journal.Entry, by: Actor, until: datetime | None) -> None:
-    """The document exactly as it was signed and published."""
+    """Store the document exactly as it was signed and published. Raise ControlError."""
     try:
         config = document.verify(entry.signed, keys.load_public_keys(settings.SLUICE_KEYS))
     except (ConfigError, KeysError) as error:
@@ -212,7 +209,9 @@ def _insert(entry: offline_journal.Entry, by: Actor, until: datetime | None) -> 
 
 
 def _again(entry: offline_journal.Entry, by: Actor, until: datetime | None) -> str:
-    """The number is taken: the same flip once more, on top of what is there."""
+    """Make a flip once more on top of what is there, because its version number is taken. Return
+    what was done.
+    """
     try:
         if entry.verb == "clear":
             row = switches.clear(entry.name, by=by, reason=entry.reason)
@@ -240,8 +239,8 @@ def _again(entry: offline_journal.Entry, by: Actor, until: datetime | None) -> s
 
 
 def _adopt(config: Config, signed: bytes) -> str:
-    """A document in Valkey that is ours but not in PostgreSQL, with no journal here: its switches
-    are taken over.
+    """Take over the switches of a document in Valkey that is ours but not in PostgreSQL, with no
+    journal here. Return a sentence, "" when there is none.
     """
     reason = "Found in the config store, signed with this installation's key"
     with transaction.atomic():
@@ -252,7 +251,7 @@ def _adopt(config: Config, signed: bytes) -> str:
         if config.version == latest.version:
             # Deciders that run the other document of this number would not take ours: both go into
             # the next one.
-            row = changes.make(
+            row = changes.make_version(
                 by=SYSTEM,
                 reason=reason,
                 action="config.adopt",
@@ -288,7 +287,7 @@ def _adopt(config: Config, signed: bytes) -> str:
 
 
 def _follow(config: Config, row: ConfigVersion, reason: str) -> None:
-    """Makes the switch history agree with an adopted document."""
+    """Make the switch history agree with an adopted document."""
     now = row.made_at
     wanted = {s.name: _time(s.until) for s in in_force(config.switches, now.timestamp())}
     there = switches.engaged(now)

@@ -1,6 +1,6 @@
-"""Flips made while PostgreSQL was down: one file each, until they are taken into it.
+"""Flips made while PostgreSQL was down: one file each, until PostgreSQL has them.
 
-A file is written whole or not at all, and moves to `done/` only after PostgreSQL has committed it.
+A file is written whole or not at all. It moves to `done/` only after PostgreSQL has committed it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ def directory() -> Path:
 
 
 def write(entry: Entry) -> Path:
-    """Keeps an entry on disk, flushed. Raises ControlError when the disk does not take it."""
+    """Keep an entry on disk, flushed. Raise ControlError when the disk does not take it."""
+    # the version leads, padded, so that names sort in the order of the flips
     path = directory() / f"{entry.version:012d}-{uuid.uuid4().hex[:8]}.json"
     try:
         write_atomically(path, msgspec.json.encode(entry))
@@ -47,12 +48,12 @@ def write(entry: Entry) -> Path:
 
 
 def waiting() -> list[Path]:
-    """Entries not yet taken in, oldest version first."""
+    """Return the entries not yet taken in, oldest version first."""
     return sorted(directory().glob("*.json"))
 
 
-def read(path: Path) -> Entry:
-    """Raises ControlError when it is not an entry."""
+def read_entry(path: Path) -> Entry:
+    """Return a journal entry. Raise ControlError when the file is none."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=Entry)
     except (OSError, msgspec.DecodeError) as error:
@@ -60,7 +61,7 @@ def read(path: Path) -> Entry:
 
 
 def settle(path: Path) -> None:
-    """Moves a committed entry out of the way."""
+    """Move a committed entry out of the way."""
     done = directory() / "done"
     done.mkdir(exist_ok=True)
     path.replace(done / path.name)

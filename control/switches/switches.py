@@ -18,6 +18,7 @@ from decider.contracts.config import ALL_ML, Config, Switch, SwitchName, in_forc
 
 Verb = Literal["engage", "extend", "clear"]
 PERMISSION = "control.engage_switch"
+# Chosen: a switch that is meant to last longer is a policy, and says so "until cleared".
 LONGEST = timedelta(days=90)
 
 
@@ -60,14 +61,14 @@ CATALOGUE: dict[str, SwitchKind] = {
 
 
 def kind(name: str) -> SwitchKind:
-    """The switch of that name. Raises Refused when there is none."""
+    """Return the switch of that name. Raise Refused when there is none."""
     if (found := CATALOGUE.get(name)) is None:
         raise Refused(f"There is no switch “{name}”. There is: {', '.join(CATALOGUE)}.")
     return found
 
 
 def may_flip(user: object) -> bool:
-    """Whether this person may flip switches; the button asks this, the endpoint asks
+    """Return whether this person may flip switches. The button asks this, the endpoint asks
     `check_may_flip`.
     """
     has_perm = getattr(user, "has_perm", None)
@@ -75,20 +76,20 @@ def may_flip(user: object) -> bool:
 
 
 def check_may_flip(user: object) -> None:
-    """Raises NotAllowed."""
+    """Raise NotAllowed for a person who may not flip switches."""
     if not may_flip(user):
         raise NotAllowed(f"{user} may not flip switches.")
 
 
 def engaged(now: datetime | None = None) -> dict[str, SwitchFlip]:
-    """The flips in force, by switch name."""
+    """Return the flips in force, by switch name."""
     now = now or timezone.now()
     rows = SwitchFlip.objects.filter(Q(until=None) | Q(until__gt=now), ended_at=None)
     return {row.name: row for row in rows}
 
 
 def ended(since: datetime, now: datetime | None = None) -> list[SwitchFlip]:
-    """Flips that ended at or after `since`, by hand or by themselves, latest end first."""
+    """Return flips that ended at or after `since`, by hand or by themselves, latest end first."""
     now = now or timezone.now()
     rows = SwitchFlip.objects.filter(
         Q(ended_at__gte=since) | Q(ended_at=None, until__gte=since, until__lte=now)
@@ -97,36 +98,36 @@ def ended(since: datetime, now: datetime | None = None) -> list[SwitchFlip]:
 
 
 def last_flips() -> dict[str, SwitchFlip]:
-    """The latest flip of each switch that was ever engaged."""
+    """Return the latest flip of each switch that was ever engaged."""
     return {
         row.name: row for row in SwitchFlip.objects.order_by("name", "-engaged_at").distinct("name")
     }
 
 
 def engage(name: str, *, by: Actor, reason: str, until: datetime | None) -> ConfigVersion:
-    """Engages a clear switch until a time, or until someone clears it (None). Immediate: deciders
-    follow the commit.
+    """Engage a clear switch until a time, or until someone clears it (None). Deciders follow the
+    commit at once.
 
-    Raises Refused when it is engaged already, the end is not ahead, or the reason is blank.
+    Raise Refused when it is engaged already, the end is not ahead, or the reason is empty.
     """
     return _flip("engage", name, by=by, reason=reason, until=until)
 
 
 def extend(name: str, *, by: Actor, reason: str, until: datetime | None) -> ConfigVersion:
-    """Gives an engaged switch another end. Raises Refused when it is clear or the end is not
+    """Give an engaged switch another end. Raise Refused when it is clear or the end is not
     ahead.
     """
     return _flip("extend", name, by=by, reason=reason, until=until)
 
 
 def clear(name: str, *, by: Actor, reason: str) -> ConfigVersion:
-    """Clears an engaged switch. Raises Refused when it is clear already."""
+    """Clear an engaged switch. Raise Refused when it is clear already."""
     return _flip("clear", name, by=by, reason=reason, until=None)
 
 
 def edited(config: Config, verb: Verb, name: str, until: float | None) -> Config:
-    """The document after a flip; `until` in unix seconds. Raises Refused when the switch is not in
-    the state the verb needs.
+    """Return the document after a flip; `until` in unix seconds. Raise Refused when the switch is
+    not in the state that the verb needs.
     """
     label, now = kind(name).label, timezone.now().timestamp()
     is_engaged = any(s.name == name for s in in_force(config.switches, now))
@@ -140,7 +141,7 @@ def edited(config: Config, verb: Verb, name: str, until: float | None) -> Config
 
 
 def check_until(until: datetime | None) -> None:
-    """Raises Refused unless the end is ahead and within 90 days."""
+    """Raise Refused unless the end is ahead and within LONGEST."""
     if until is None:
         return
     now = timezone.now()
@@ -154,7 +155,7 @@ def check_until(until: datetime | None) -> None:
 
 
 def summary(verb: Verb, name: str, until: datetime | None) -> str:
-    """What a flip did, as the audit log says it."""
+    """Say what a flip did, for the audit log."""
     label = kind(name).label
     if verb == "clear":
         return f"cleared the switch “{label}”"
@@ -172,7 +173,7 @@ def _flip(
     kind(name)
     check_until(until)
     seconds = until.timestamp() if until else None
-    return changes.make(
+    return changes.make_version(
         by=by,
         reason=reason,
         action=f"switch.{verb}",
@@ -192,7 +193,7 @@ def _flip(
 def record(
     verb: Verb, name: str, *, by: Actor, reason: str, until: datetime | None, version: ConfigVersion
 ) -> None:
-    """Keeps the history rows in step with a new version. Part of the change's transaction."""
+    """Keep the history rows in step with a new version. Part of the change's transaction."""
     now, reason = version.made_at, reason.strip()
     settle(now)
     mine = SwitchFlip.objects.filter(name=name, ended_at=None)
@@ -212,7 +213,7 @@ def record(
 
 
 def settle(now: datetime) -> None:
-    """Writes down the end of flips that ended by themselves, so that the switch may be engaged
+    """Write down the end of flips that ended by themselves, so that the switch may be engaged
     again.
     """
     for row in SwitchFlip.objects.filter(ended_at=None, until__lte=now):
@@ -220,7 +221,8 @@ def settle(now: datetime) -> None:
 
 
 def _name(name: str) -> SwitchName:
-    for known in get_args(SwitchName):
-        if known == name:
-            return known
+    known: tuple[SwitchName, ...] = get_args(SwitchName)
+    for one in known:
+        if one == name:
+            return one
     raise Refused(f"Deciders know no switch “{name}”.")

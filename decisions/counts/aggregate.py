@@ -1,7 +1,7 @@
 """Weighted counts of stored decisions.
 
-Each row counts for 1 / (its inclusion probability): the Horvitz-Thompson estimator (1952), unbiased
-for the number of decisions whatever the sampling favours.
+Each row counts for 1 / (its inclusion probability): the Horvitz-Thompson estimator (1952), which is
+unbiased for the number of decisions whatever the sampling favours.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from decisions.models import Decision
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """Decisions of one time bucket that agree in everything that is filtered by."""
+    """Decisions of one time bucket that agree in action, stage, tier and service."""
 
     start: float
     """Unix seconds at which the bucket begins."""
@@ -47,9 +47,10 @@ _EPOCH = Func(
 
 
 def cells(rows: QuerySet[Decision], since: float, width: float) -> list[Cell]:
-    """Counts of `rows` by time bucket of `width` seconds from `since`, action, stage, tier and
-    service.
+    """Return counts of `rows` by action, stage, tier, service and time bucket. Buckets begin at
+    `since` (unix seconds) and last `width` seconds.
     """
+    # PostgreSQL groups, so that one row per cell comes back, not one per decision
     bucket = Floor((_EPOCH - Value(since)) / Value(width), output_field=FloatField())
     grouped = rows.annotate(bucket=bucket).values("bucket", "action", "stage", "tier", "service")
     counted = grouped.annotate(count=Sum(_W), square=Sum(_W * _W), kept=Count("*")).order_by()
@@ -61,7 +62,7 @@ def cells(rows: QuerySet[Decision], since: float, width: float) -> list[Cell]:
 
 
 def totals(found: Iterable[Cell], key: Callable[[Cell], K]) -> dict[K, float]:
-    """Estimated counts by any property of a cell."""
+    """Return estimated counts by any property of a cell."""
     out: dict[K, float] = {}
     for cell in found:
         out[key(cell)] = out.get(key(cell), 0.0) + cell.count
@@ -69,7 +70,7 @@ def totals(found: Iterable[Cell], key: Callable[[Cell], K]) -> dict[K, float]:
 
 
 def estimates(found: Iterable[Cell], key: Callable[[Cell], K]) -> dict[K, Estimate]:
-    """The same with their intervals."""
+    """Return estimates with their intervals by any property of a cell."""
     out: dict[K, Estimate] = {}
     for cell in found:
         out[key(cell)] = out.get(key(cell), NOTHING) + cell.number
@@ -77,6 +78,9 @@ def estimates(found: Iterable[Cell], key: Callable[[Cell], K]) -> dict[K, Estima
 
 
 def largest_apps(rows: QuerySet[Decision], most: int = 6) -> list[tuple[str, float]]:
-    """The apps with the most decisions among `rows`, and how many, estimated."""
+    """Return the apps with the most decisions among `rows`, each with its estimated number, largest
+    first.
+    """
+    # the id breaks ties, so that a page looks the same each time
     grouped = rows.values("app").annotate(count=Sum(_W)).order_by("-count", "app")
     return [(r["app"], r["count"]) for r in grouped[:most]]

@@ -2,11 +2,12 @@
 and action.
 
 Ingest appends a batch's sums in the transaction that stores its rows, so a decision is counted
-exactly when it is stored. Appending needs no lock on rows that other workers write too; `levels`
+exactly when it is stored. Appending needs no lock on rows that other workers write too. `rollup`
 adds up what belongs together, in blocks of several lengths, and knows which blocks answer for a
 time.
 
-What is counted has a number (`Keys`), so a row is small and grouping compares integers.
+Each combination that is counted has a number (`Keys`), so a row is small and grouping compares
+integers.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from django.db import connection
 from decider.contracts.event import Event
 from decisions.counts import seen_tokens
 
+# Seconds. The finest grain of the counts: the shortest bucket that a histogram draws.
 MINUTE_S = 60
 
 
@@ -49,10 +51,12 @@ Key = tuple[int | str, ...]
 
 
 class Keys(dict[Key, int]):
-    """Numbers of one family's keys that are known to be committed. A worker's own: another process
-    may know others.
+    """The numbers of one family's keys that are known to be committed. Each worker has its own:
+    another process may know others.
     """
 
+    # Chosen: far more combinations than an installation has; it bounds the memory of a worker that
+    # somebody feeds with invented endpoints.
     LIMIT = 200_000
 
     def __init__(self, family: Family) -> None:
@@ -60,11 +64,11 @@ class Keys(dict[Key, int]):
         self.family = family
 
     def learn(self, wanted: Iterable[Key]) -> dict[Key, int]:
-        """Numbers of keys that are not known yet, made where there is none, within the caller's
-        transaction.
+        """Return the numbers of keys that are not known yet. Create missing ones within the
+        caller's transaction.
 
-        In sorted order, so that two workers that make the same ones wait for each other in turn.
-        They are not remembered here: the transaction may fail (see `Counts.settle`).
+        Works in sorted order, so that two workers that create the same keys wait for each other in
+        turn and cannot deadlock. Remembers nothing: the transaction may fail (see `Counts.settle`).
         """
         missing = sorted(set(wanted) - self.keys())
         if not missing:
@@ -74,6 +78,7 @@ class Keys(dict[Key, int]):
         values = [value for key in missing for value in key]
         with connection.cursor() as cursor:
             cursor.execute(
+                # two statements: RETURNING gives nothing for a key that another worker created
                 f"INSERT INTO {self.family.keys} ({columns}) VALUES {places} ON CONFLICT DO"  # noqa: S608
                 " NOTHING",
                 values,
@@ -85,27 +90,27 @@ class Keys(dict[Key, int]):
             return {row[:-1]: row[-1] for row in cursor.fetchall()}
 
 
-_ROW = struct.Struct(
-    ">hiiihiiiiidid"
-)  # fields; minute, span, key, kept, weight, square, each behind its length
+# A row of binary COPY (`decisions.store.copy_format`): the number of fields; then minute, span,
+# key, kept, weight and square, each behind its length.
+_ROW = struct.Struct(">hiiihiiiiidid")
 _HEADER, _TRAILER = b"PGCOPY\n\xff\r\n\x00" + bytes(8), b"\xff\xff"
-# Keys of one INSERT: PostgreSQL takes 65,535 parameters.
+# Keys of one INSERT: PostgreSQL takes 65,535 parameters, and a key has up to eight.
 _MOST_KEYS = 2_000
 
 
 @dataclass(slots=True)
 class Counts:
-    """What one worker knows of the keys, and what it learnt in the open transaction."""
+    """What one worker knows of the keys, and what it learned in the open transaction."""
 
     keys: dict[str, Keys] = field(default_factory=lambda: {f.table: Keys(f) for f in FAMILIES})
-    tokens: seen_tokens.Seen = field(default_factory=seen_tokens.Seen)
-    _learnt: list[tuple[Keys, dict[Key, int]]] = field(default_factory=list)
+    tokens: seen_tokens.SeenTokens = field(default_factory=seen_tokens.SeenTokens)
+    _learned: list[tuple[Keys, dict[Key, int]]] = field(default_factory=list)
 
     def add(self, events: Sequence[Event]) -> None:
-        """Counts these events, within the caller's transaction; `settle` belongs after its
+        """Count these events within the caller's transaction. The caller calls `settle` after its
         commit.
         """
-        self._learnt = []
+        self._learned = []
         if not events:
             return
         self.tokens.add(events)
@@ -113,59 +118,49 @@ class Counts:
             self._append(family, _sums(family, events))
 
     def settle(self) -> None:
-        """Remembers the keys of the transaction that was just committed."""
+        """Remember the keys of the transaction that was just committed."""
         self.tokens.settle()
-        for keys, learnt in self._learnt:
-            if len(keys) + len(learnt) > Keys.LIMIT:
+        for keys, learned in self._learned:
+            if len(keys) + len(learned) > Keys.LIMIT:
                 keys.clear()
-            keys.update(learnt)
-        self._learnt = []
+            keys.update(learned)
+        self._learned = []
 
     def _append(self, family: Family, sums: dict[tuple[int, Key], list[float]]) -> None:
-        known, new = self.keys[family.table], {}
+        """Append one family's sums; create the keys that are new."""
+        known = self.keys[family.table]
+        new: dict[Key, int] = {}
         wanted = sorted({key for _, key in sums} - known.keys())
         for start in range(0, len(wanted), _MOST_KEYS):
             new |= known.learn(wanted[start : start + _MOST_KEYS])
-        self._learnt.append((known, new))
-        rows = [
-            _ROW.pack(
-                6,
-                4,
-                minute,
-                2,
-                0,
-                4,
-                known.get(key) or new[key],
-                4,
-                int(kept),
-                8,
-                weight,
-                8,
-                square,
-            )
-            for (minute, key), (kept, weight, square) in sums.items()
-        ]
-        copy = (
-            f"COPY {family.table} (minute, span, key, kept, weight, square) FROM STDIN (FORMAT"
-            " BINARY)"
-        )
-        with (
-            connection.wrap_database_errors,
-            connection.cursor() as cursor,
-            cursor.copy(copy) as out,
-        ):
-            out.write(b"".join([_HEADER, *rows, _TRAILER]))
+        self._learned.append((known, new))
+        _copy(family, [_pack(at, known.get(key) or new[key], *n) for (at, key), n in sums.items()])
+
+
+def _pack(minute: int, key: int, kept: float, weight: float, square: float) -> bytes:
+    """Return one row of counts, of span 0: as appended."""
+    return _ROW.pack(6, 4, minute, 2, 0, 4, key, 4, int(kept), 8, weight, 8, square)
+
+
+def _copy(family: Family, rows: list[bytes]) -> None:
+    """Append packed rows to a family's table."""
+    columns = "minute, span, key, kept, weight, square"
+    with (
+        connection.wrap_database_errors,
+        connection.cursor() as cursor,
+        cursor.copy(f"COPY {family.table} ({columns}) FROM STDIN (FORMAT BINARY)") as out,
+    ):
+        out.write(b"".join([_HEADER, *rows, _TRAILER]))
 
 
 _GETTERS = {f.table: attrgetter(*f.fields, "inclusion_probability") for f in FAMILIES}
 
 
 def _sums(family: Family, events: Sequence[Event]) -> dict[tuple[int, Key], list[float]]:
-    """Kept, weight and squared weight by minute and key. Equal rows are counted first, in C; few
-    sums are left to make.
-    """
+    """Return kept rows, weight and squared weight by minute and key."""
     sums: dict[tuple[int, Key], list[float]] = {}
     for minute, some in _minutes(events):
+        # equal rows are counted first, in C, so that few sums are left to make here
         for (*fields, p), kept in Counter(map(_GETTERS[family.table], some)).items():
             weight = kept / p
             held = sums.setdefault((minute, tuple(fields)), [0, 0.0, 0.0])
@@ -176,9 +171,10 @@ def _sums(family: Family, events: Sequence[Event]) -> dict[tuple[int, Key], list
 
 
 def _minutes(events: Sequence[Event]) -> Iterator[tuple[int, Sequence[Event]]]:
-    """The events minute by minute; a batch spans one or two of them."""
+    """Yield the events minute by minute; a batch spans one or two minutes."""
     at = [e.at for e in events]
     first, last = int(min(at) // MINUTE_S), int(max(at) // MINUTE_S)
+    # the usual case: no copy of the batch
     if first == last:
         yield first, events
         return

@@ -2,14 +2,14 @@
 (Poisson sampling).
 
 The total is Horvitz and Thompson's (1952, A generalization of sampling without replacement from a
-finite universe): the sum of w = 1/p. The estimate of its variance is sum((1 - p) / p^2) = sum(w^2)
-- sum(w) (Sarndal, Swensson, Wretman 1992, Model Assisted Survey Sampling, 3.5), so two sums are
-enough to know both, and sums of sums stay exact.
+finite universe): the sum of w = 1/p. Its variance is estimated by sum((1 - p) / p^2) = sum(w^2) -
+sum(w) (Sarndal, Swensson, Wretman 1992, Model Assisted Survey Sampling, 3.5). Two sums are enough
+to know both, and sums of sums stay exact.
 
 The interval is Wilson's (1927, Probable inference, the law of succession, and statistical
 inference) carried over to a count: the totals Y that the estimate does not contradict, |estimate -
 Y| <= z sqrt(c Y), where c = sum(w^2) / sum(w) - 1 is the variance per decision. Unlike estimate +-
-z sqrt(variance) it stays above zero and covers when few rows were kept.
+z sqrt(variance) it stays above zero, and it covers when few rows were kept.
 """
 
 from __future__ import annotations
@@ -20,20 +20,21 @@ from dataclasses import dataclass
 
 # Normal quantile of a two-sided 95% interval.
 Z95 = 1.959964
-# A variance of less than this, relative to the total, is rounding.
+# A variance of less than this, relative to the total, is rounding: sums of float64 weights differ
+# in about the 16th digit, and a sample's variance is far larger.
 _EXACT = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """How many decisions there were."""
+    """An estimated number of decisions."""
 
     count: float = 0.0
-    """Estimated, unbiased."""
+    """Estimated number of decisions, unbiased."""
     square: float = 0.0
     """Sum of the squared weights."""
     kept: int = 0
-    """Rows it was estimated from."""
+    """Stored rows that it was estimated from."""
 
     def __add__(self, other: Estimate) -> Estimate:
         return Estimate(
@@ -42,12 +43,12 @@ class Estimate:
 
     @property
     def variance(self) -> float:
-        """Of the count, estimated."""
+        """The estimated variance of the count."""
         return max(0.0, self.square - self.count)
 
     @property
     def exact(self) -> bool:
-        """Whether every row was certain to be kept, so that the count is no estimate."""
+        """Whether every row was certain to be kept: then the count is no estimate."""
         return self.variance <= _EXACT * max(1.0, self.count)
 
     @property
@@ -57,7 +58,7 @@ class Estimate:
 
     @property
     def low(self) -> float:
-        """Lower end of the 95% interval; never below what was seen."""
+        """Lower end of the 95% interval; never below the rows that were seen."""
         return max(float(self.kept), within(self.count, self.variance)[0])
 
     @property
@@ -67,8 +68,8 @@ class Estimate:
 
     @property
     def words(self) -> str:
-        """The count with its interval, as in a sentence: "about 20 (12 to 31)"; the plain count
-        where it is no estimate.
+        """The count for a sentence: with its interval ("about 20 (12 to 31)"), or plain where it is
+        no estimate.
         """
         return (
             f"{self.count:,.0f}"
@@ -78,12 +79,13 @@ class Estimate:
 
 
 def within(count: float, variance: float, z: float = Z95) -> tuple[float, float]:
-    """The 95% interval of an estimated total of positive terms, (low, high); the total itself where
-    it is no estimate.
+    """Return the 95% interval (low, high) of an estimated total of positive terms; the total itself
+    where it is no estimate. Wilson's interval for a count, as above.
     """
     if variance <= _EXACT * max(1.0, count):
         return count, count
     spread = z * z * variance / count
+    # the two roots of (count - Y)^2 = spread Y
     middle, half = count + spread / 2, math.sqrt(spread * count + spread * spread / 4)
     return middle - half, middle + half
 
@@ -92,7 +94,8 @@ NOTHING = Estimate()
 
 
 def total(parts: Iterable[Estimate]) -> Estimate:
-    """All of them together."""
+    """Return the sum of some estimates."""
+    # added up by hand: a frozen object per part would cost more than the sums
     count, square, kept = 0.0, 0.0, 0
     for part in parts:
         count, square, kept = count + part.count, square + part.square, kept + part.kept
@@ -100,14 +103,14 @@ def total(parts: Iterable[Estimate]) -> Estimate:
 
 
 def of_row(probability: float) -> Estimate:
-    """What one row with this inclusion probability stands for."""
+    """Return the estimate that one row with this inclusion probability stands for."""
     weight = 1.0 / probability
     return Estimate(weight, weight * weight, 1)
 
 
 def share_within(hits: int, of: int, z: float = Z95) -> tuple[float, float]:
-    """The 95% interval of a share by Wilson's score (1927, as above), 0 to 1; all of it when there
-    is nothing to go by.
+    """Return the 95% interval of a share, `hits` of `of`, by Wilson's score (1927, as above), 0..1.
+    Return (0, 1) when there is nothing to go by.
     """
     if of <= 0:
         return 0.0, 1.0

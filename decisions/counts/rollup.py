@@ -1,11 +1,11 @@
 """Blocks of several lengths over the counts kept ready, so that a window of any length is answered
 from few rows.
 
-What ingest appended (span 0) becomes minutes; minutes that are over are added up again in blocks of
+What ingest appended (span 0) becomes minutes. Minutes that are over are added up again in blocks of
 5 and 30 minutes, 3 hours and a day, beside the finer ones. Fine levels are dropped when nobody asks
-for them any more. Every level holds the same decisions up to where it is complete, so a time is
-covered by the largest blocks that fit (as the dyadic intervals of a segment tree cover a range),
-and what was stored late is added to all levels that had passed its minute.
+for them any more. Every level holds the same decisions up to where it is complete, so the largest
+blocks that fit cover a time (as the dyadic intervals of a segment tree cover a range). What was
+stored late is added to all levels that had passed its minute.
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ from django.db import connection, transaction
 
 from decisions.counts.append import FAMILIES, MINUTE_S, Family
 
-# Advisory lock of compaction: one process at a time.
+# Advisory lock of compaction: one process at a time, or two would build the same blocks. The number
+# is ours alone in PostgreSQL's one space of such keys.
 LOCK = 0x51_C1_CE_02
-# A minute is over for ingest this long after its beginning; what comes later still is late.
+# A minute is over for ingest this many seconds after its beginning. Chosen: a minute for the
+# minute, and one for batches on their way. What comes later still is late, and costs an addition
+# per level.
 SETTLED_S = 120
-# Longer than any installation lives.
+# Seconds, longer than any installation lives: `drop` removes these levels with the decisions' days.
 FOR_GOOD_S = 1e11
 
 
@@ -33,7 +36,9 @@ class Level:
     kept_s: float
 
 
-# Each length divides the next.
+# Each length divides the next, so that a block is a sum of finer ones. A level is kept an hour or
+# two longer than the longest range that is drawn with it: 6 h by minutes and fives, 24 h by half
+# hours.
 LEVELS = (
     Level(1, 7 * 3_600.0),
     Level(5, 7 * 3_600.0),
@@ -44,27 +49,26 @@ LEVELS = (
 
 
 def grain(age_s: float) -> int:
-    """Minutes of the finest row that holds a moment so long ago."""
+    """Return the length in minutes of the finest row that still holds a moment `age_s` seconds
+    ago.
+    """
     return next(level.span for level in LEVELS if age_s <= level.kept_s)
 
 
 def edge(at: float, now: float) -> float:
-    """The last moment, not after `at`, at which a row that is kept then begins. All in unix
-    seconds.
-    """
+    """Return the start of the newest kept rollup row that covers `at`. All in unix seconds."""
     begins = (at // (MINUTE_S * level.span) * MINUTE_S * level.span for level in LEVELS)
     return next(
         begin for begin, level in zip(begins, LEVELS, strict=True) if now - begin <= level.kept_s
     )
 
 
-# ---- reading
-# ---------------------------------------------------------------------
+# ---- reading ----
 
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Rows of one length that stand for a time: minutes since 1970, `until` exclusive."""
+    """Rows of one length that answer for a time: minutes since 1970, `until` exclusive."""
 
     span: int
     since: int
@@ -74,17 +78,19 @@ class Stretch:
 def cover(
     since: int, until: int, now: float, complete: dict[int, int], *, most: int = LEVELS[-1].span
 ) -> list[Stretch]:
-    """The stretches that answer for [since, until) minutes, each decision once, in time order.
+    """Return the stretches that answer for [since, until) minutes, each decision once, in time
+    order.
 
-    `complete` says up to which minute each level is (`completeness`). No block is longer than
-    `most` minutes where a shorter one is kept. Ends that no block is kept for are left out: a
-    window of `Filters` has none.
+    `complete`: up to which minute each level is complete (`completeness`). `most`: use no block
+    longer than so many minutes where a shorter one is kept. Ends for which no block is kept are
+    left out; a window of `Filters` has none.
     """
     first_kept = _first_kept(now, complete)
     out: list[Stretch] = []
     at = since
     while at < until:
         kept = [span for span, first in first_kept.items() if at >= first]
+        # a block fits when it begins here, ends in time, and holds all of its decisions already
         fits = [
             span
             for span in kept
@@ -95,6 +101,7 @@ def cover(
             continue
         short = [span for span in fits if span <= most]
         span = max(short) if short else min(fits)
+        # one condition for neighbours keeps the SQL short
         if out and out[-1].span == span and out[-1].until == at:
             out[-1] = Stretch(span, out[-1].since, at + span)
         else:
@@ -104,8 +111,8 @@ def cover(
 
 
 def _first_kept(now: float, complete: dict[int, int]) -> dict[int, float]:
-    """The first minute of which each level still has rows: compaction that is behind has dropped
-    nothing it still needs.
+    """Return the first minute of which each level still has rows. While compaction is behind, it
+    has dropped nothing that it still needs.
     """
     coarser = {level.span: after.span for level, after in pairwise(LEVELS)}
     return {
@@ -117,8 +124,8 @@ def _first_kept(now: float, complete: dict[int, int]) -> dict[int, float]:
 
 
 def inside(first: int, minutes: int) -> int:
-    """The longest block that never reaches over the edge of a bucket of `minutes` that begins at
-    `first`.
+    """Return the length of the longest block that never crosses the edge of a bucket of `minutes`
+    that begins at `first`.
     """
     return max(
         level.span for level in LEVELS if minutes % level.span == 0 and first % level.span == 0
@@ -126,8 +133,8 @@ def inside(first: int, minutes: int) -> int:
 
 
 def completeness(family: Family) -> dict[int, int]:
-    """Up to which minute, exclusive, each level holds what was compacted. Only grows, so an old
-    answer is a safe one.
+    """Return up to which minute, exclusive, each level holds what was compacted. It only grows, so
+    an old answer is a safe one.
     """
     with connection.cursor() as cursor:
         cursor.execute(
@@ -139,12 +146,13 @@ def completeness(family: Family) -> dict[int, int]:
 def within(
     family: Family, since: int, until: int, now: float, *, most: int = LEVELS[-1].span
 ) -> tuple[str, list[int]]:
-    """An SQL condition on a family's rows, and its parameters: the rows that answer for [since,
+    """Return an SQL condition, and its parameters, for the rows of a family that answer for [since,
     until) minutes, as `cover`.
 
     One statement with this condition sees each decision once, whatever compaction does meanwhile.
     """
     stretches = cover(since, until, now, completeness(family), most=most)
+    # appended rows that compaction has not taken in yet count as they are
     parts, values = ["span = 0 AND minute >= %s AND minute < %s"], [since, until]
     for one in stretches:
         parts.append("span = %s AND minute >= %s AND minute < %s")
@@ -153,10 +161,13 @@ def within(
 
 
 def oldest(family: Family) -> int | None:
-    """The first minute that anything is counted in, or the block it is in; None when nothing is."""
+    """Return the first minute that is counted, or the start of the block that holds it; None when
+    nothing is counted.
+    """
     spans = [0, *(level.span for level in LEVELS)]
     with connection.cursor() as cursor:
         cursor.execute(
+            # one index look-up per level; min(minute) over the table would scan it
             "SELECT min(first) FROM unnest(%s) AS one, "  # noqa: S608
             f"LATERAL (SELECT min(minute) AS first FROM {family.table} WHERE span = one) AS found",
             [spans],
@@ -165,12 +176,11 @@ def oldest(family: Family) -> int | None:
         return first
 
 
-# ---- compaction
-# ---------------------------------------------------------------------
+# ---- compaction ----
 
 
 def compact(now: float) -> int:
-    """Takes in what ingest appended, completes levels, drops fine rows that are old. Returns how
+    """Take in what ingest appended, complete the levels, drop fine rows that are old. Return how
     many rows were taken in.
     """
     return sum(_compact(family, now) for family in FAMILIES)
@@ -178,7 +188,7 @@ def compact(now: float) -> int:
 
 @transaction.atomic
 def _compact(family: Family, now: float) -> int:
-    """One family. Readers see the rows before or after, never both."""
+    """Compact one family in one transaction: readers see the rows before or after, never both."""
     settled = int((now - SETTLED_S) // MINUTE_S)
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
@@ -191,8 +201,8 @@ def _compact(family: Family, now: float) -> int:
 
 
 def _take_in(family: Family, settled: int, complete: dict[int, int]) -> int:
-    """Appended rows become minutes; what came late is added to the levels that had passed its
-    minute.
+    """Turn appended rows into minutes; add what came late to the levels that had passed its minute.
+    Return how many rows were taken in.
     """
     parts, values = ["SELECT minute, 1 AS span, key, kept, weight, square FROM taken"], [settled]
     for span, until in complete.items():
@@ -214,12 +224,13 @@ def _take_in(family: Family, settled: int, complete: dict[int, int]) -> int:
 
 
 def _complete(family: Family, finer: Level, level: Level, settled: int, since: int | None) -> None:
-    """Makes the blocks of a level that ended since it was last completed, out of the next finer
-    one.
+    """Create the blocks of a level that ended since it was last completed, out of the next finer
+    level.
     """
     until = settled // level.span * level.span
     with connection.cursor() as cursor:
         if since is None:
+            # a new level begins with the oldest block of the finer one
             cursor.execute(f"SELECT min(minute) FROM {family.table} WHERE span = %s", [finer.span])  # noqa: S608
             since = min(until, cursor.fetchone()[0] or until) // level.span * level.span
         elif since >= until:
@@ -239,6 +250,7 @@ def _complete(family: Family, finer: Level, level: Level, settled: int, since: i
 
 
 def _drop_old(family: Family, now: float) -> None:
+    """Drop rows of levels that are no longer kept for their time."""
     with connection.cursor() as cursor:
         for level in LEVELS:
             first = int((now - level.kept_s) // MINUTE_S)
@@ -249,7 +261,7 @@ def _drop_old(family: Family, now: float) -> None:
 
 
 def drop(keep_days: int, now: float) -> int:
-    """Drops counts of days that are no longer stored. Returns how many rows."""
+    """Drop counts of days that are no longer stored. Return the number of rows."""
     first = int(now // 86_400 - keep_days) * 1_440
     with connection.cursor() as cursor:
         dropped = 0

@@ -1,8 +1,8 @@
 """Which app used which credential on which day, by the credential's keyed digest.
 
-It is how a decision is found by its token without an index over every stored row: digest to apps
-here, then the apps' rows. A row is written once per digest, app and day, in the transaction that
-stores the decision.
+A decision is found by its token through this table, without an index over every stored row: digest
+to apps here, then the apps' rows. A row is written once per digest, app and day, in the transaction
+that stores the decision.
 """
 
 from __future__ import annotations
@@ -22,35 +22,41 @@ TABLE = "decisions_tokenday"
 _USED = attrgetter("token_digest", "app")
 _DIGEST = re.compile(r"[0-9a-f]{32}")
 _EPOCH = date(1970, 1, 1)
+# Rows of one INSERT: PostgreSQL takes 65,535 parameters, and a row has three.
+_MOST_ROWS = 5_000
 # Digest, app, day since 1970.
 Used = tuple[str, str, int]
 
 
 @dataclass(slots=True)
-class Seen:
-    """What one worker knows to be stored."""
+class SeenTokens:
+    """The rows that one worker knows to be stored."""
 
+    # Chosen: a day's digests of a large installation in some tens of megabytes. After clearing, a
+    # row is tried again and changes nothing.
     LIMIT = 200_000
     known: set[Used] = field(default_factory=set)
     _new: set[Used] = field(default_factory=set)
 
     def add(self, events: Sequence[Event]) -> None:
-        """Stores what is new, within the caller's transaction; `settle` belongs after its
+        """Store what is new within the caller's transaction. The caller calls `settle` after its
         commit.
         """
         first, last = min(e.at for e in events) // 86_400, max(e.at for e in events) // 86_400
         if first == last:
+            # a batch of one day, the usual case: equal pairs fall together in C
             used = {(digest, app, int(first)) for digest, app in set(map(_USED, events))}
         else:
             used = {(e.token_digest, e.app, int(e.at // 86_400)) for e in events}
         self._new = {u for u in used - self.known if _DIGEST.fullmatch(u[0])}
         rows = [
             (uuid.UUID(hex=d), app, _EPOCH + timedelta(days=day))
+            # sorted, so that two workers insert shared rows in one order and cannot deadlock
             for d, app, day in sorted(self._new)
         ]
         with connection.cursor() as cursor:
-            for start in range(0, len(rows), 5_000):
-                some = rows[start : start + 5_000]
+            for start in range(0, len(rows), _MOST_ROWS):
+                some = rows[start : start + _MOST_ROWS]
                 places = ", ".join(["(%s, %s, %s)"] * len(some))
                 sql = (
                     f"INSERT INTO {TABLE} (digest, app, day) VALUES {places} ON CONFLICT DO NOTHING"  # noqa: S608
@@ -58,7 +64,7 @@ class Seen:
                 cursor.execute(sql, [value for row in some for value in row])
 
     def settle(self) -> None:
-        """Remembers what the transaction that was just committed stored."""
+        """Remember what the transaction that was just committed stored."""
         if len(self.known) + len(self._new) > self.LIMIT:
             self.known.clear()
         self.known |= self._new
@@ -66,13 +72,13 @@ class Seen:
 
 
 def is_digest(text: str) -> bool:
-    """Whether a text has the form of a digest (`decider.contracts.ids.token_digest`)."""
+    """Return whether a text has the form of a digest (`decider.contracts.ids.token_digest`)."""
     return _DIGEST.fullmatch(text) is not None
 
 
 def apps(digest: str, most: int = 1_000) -> tuple[str, ...]:
-    """Apps that used a credential, those of late first. Empty for what is no digest or was not
-    seen.
+    """Return the apps that used a credential, the latest first; none for what is no digest or was
+    never seen.
     """
     if not is_digest(digest):
         return ()
@@ -86,8 +92,9 @@ def apps(digest: str, most: int = 1_000) -> tuple[str, ...]:
 
 
 def drop(keep_days: int, now: float) -> int:
-    """Forgets what was last seen on days that are no longer stored. Returns how many rows."""
+    """Forget what was last seen on days that are no longer stored. Return the number of rows."""
     with connection.cursor() as cursor:
         first = datetime.fromtimestamp(now, UTC).date() - timedelta(days=keep_days)
         cursor.execute(f"DELETE FROM {TABLE} WHERE day < %s", [first])  # noqa: S608
-        return cursor.rowcount
+        dropped: int = cursor.rowcount
+        return dropped

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 from django.conf import settings
 from django.db import models
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from decider.contracts.event import Event
@@ -17,13 +18,14 @@ from decider.contracts.ids import format_decision_id
 
 
 class Decision(models.Model):
-    """One kept decision, column for column the fields of `decider.contracts.event.Event`, and when
+    """One kept decision: the fields of `decider.contracts.event.Event`, column for column, and when
     it was stored.
 
     `id` is a UUIDv7, so ids sort by time: newest first is `ORDER BY id DESC`, and a page's cursor
     is an id.
     """
 
+    # PostgreSQL wants the partition column `at` in every unique key
     pk = models.CompositePrimaryKey("id", "at")
     id = models.UUIDField()
     at = models.DateTimeField()
@@ -55,8 +57,9 @@ class Decision(models.Model):
     signals = models.BinaryField()
     inclusion_probability = models.FloatField()
     latency_us = models.FloatField()
+    # bigint: a body may have more than 2 GiB
     payload_bytes = models.BigIntegerField()
-    stored_at = models.DateTimeField(db_default=models.functions.Now())
+    stored_at = models.DateTimeField(db_default=Now())
 
     class Meta:
         db_table = "decisions_decision"
@@ -80,7 +83,7 @@ class Decision(models.Model):
         return 1.0 / self.inclusion_probability
 
     def event(self) -> Event:
-        """The event as the decider wrote it; its time is exact to the microsecond."""
+        """Return the event as the decider wrote it; its time is exact to the microsecond."""
         stored = {name: getattr(self, name) for name in Event.__struct_fields__}
         stored |= {
             "id": self.id.bytes,
@@ -92,8 +95,8 @@ class Decision(models.Model):
 
 
 class IngestedBatch(models.Model):
-    """A batch of events that is stored. Its id is taken in the transaction that stores its rows:
-    exactly once.
+    """A batch of events that is stored. The transaction that stores its rows takes its id, so they
+    are stored exactly once.
     """
 
     id = models.UUIDField(primary_key=True)
@@ -102,7 +105,7 @@ class IngestedBatch(models.Model):
     dropped = models.BigIntegerField()
     """Sampled events its node had dropped since its start when it sent this batch."""
     sent_at = models.DateTimeField()
-    stored_at = models.DateTimeField(db_default=models.functions.Now(), db_index=True)
+    stored_at = models.DateTimeField(db_default=Now(), db_index=True)
 
     class Meta:
         default_permissions = ("view",)
@@ -112,7 +115,7 @@ class IngestedBatch(models.Model):
 
 
 class FacetKey(models.Model):
-    """A combination of everything decisions are filtered by, and its number (`rollup.FACETS`)."""
+    """A combination of everything decisions are filtered by, and its number (`append.FACETS`)."""
 
     id = models.IntegerField(primary_key=True)
     action = models.SmallIntegerField()
@@ -133,7 +136,7 @@ class FacetKey(models.Model):
 
 
 class AppCountKey(models.Model):
-    """An app under one action, and its number (`rollup.APPS`)."""
+    """An app, a tier and an action, and their number (`append.APPS`)."""
 
     id = models.IntegerField(primary_key=True)
     app = models.TextField()
@@ -149,15 +152,15 @@ class AppCountKey(models.Model):
 
 
 class ReadyCount(models.Model):
-    """Decisions of a time that share a key (`rollup`). Rows are appended and added up in blocks of
-    several lengths (`levels`).
+    """Decisions of a time that share a key. `append` adds rows; `rollup` adds them up in blocks of
+    several lengths.
     """
 
     pk = models.CompositePrimaryKey("minute", "span", "key")
     """Names a row for Django; the tables have no such constraint, and nothing looks rows up by it.
     """
     minute = models.IntegerField()
-    """Since 1970."""
+    """Minutes since 1970."""
     span = models.SmallIntegerField()
     """Minutes it stands for; 0 as ingest appended it."""
     key = models.IntegerField()
@@ -176,21 +179,21 @@ class ReadyCount(models.Model):
 
 
 class FacetCount(ReadyCount):
-    """By everything decisions are filtered by."""
+    """Counts by everything decisions are filtered by."""
 
     class Meta(ReadyCount.Meta):
         db_table = "decisions_facet"
 
 
 class AppCount(ReadyCount):
-    """By app and action."""
+    """Counts by app, tier and action."""
 
     class Meta(ReadyCount.Meta):
         db_table = "decisions_appcount"
 
 
 class CountLevel(models.Model):
-    """Up to which minute, exclusive, the blocks of one length are complete (`levels`)."""
+    """Up to which minute, exclusive, the blocks of one length are complete (`rollup`)."""
 
     pk = models.CompositePrimaryKey("counts", "span")
     counts = models.TextField()
@@ -230,7 +233,7 @@ class SavedSearch(models.Model):
     )
     name = models.CharField(max_length=60)
     query = models.CharField(max_length=2000)
-    """The address's part behind the question mark, as `listing.address` writes it."""
+    """The address's part behind the question mark, as the look-up page writes it."""
     shared = models.BooleanField(default=False)
     """Whether everyone sees it."""
     saved_at = models.DateTimeField(default=timezone.now)
@@ -247,5 +250,5 @@ class SavedSearch(models.Model):
 
 
 def utc(seconds: float) -> datetime:
-    """Unix seconds as an aware datetime."""
+    """Return unix seconds as an aware datetime in UTC."""
     return datetime.fromtimestamp(seconds, UTC)

@@ -1,6 +1,6 @@
 """What became of decisions: outcomes reported later, and disputes about refusals.
 
-Decisions are dropped by retention and partitioned, so nothing here refers to their rows; what must
+Decisions are partitioned and dropped by retention, so nothing here refers to their rows. What must
 outlive them is copied.
 """
 
@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from django.db import models
 from django.db.models import F, Q
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from decider.contracts.vocabulary import Action
 
-# Keys of verdicts; no report may take one.
+# Keys of verdicts begin so; no report may take one, or it would block the verdict.
 KEY_PREFIX = "dispute:"
 
 
-class Kind(models.TextChoices):
+class OutcomeKind(models.TextChoices):
     """What happened later."""
 
     FRAUD = "fraud_confirmed", "Fraud confirmed"
@@ -29,22 +30,22 @@ class Kind(models.TextChoices):
 
 
 class Outcome(models.Model):
-    """One thing that happened later, about an app, a credential, a request or a decision. The
-    database keeps it as it is.
+    """One thing that happened later, about an app, a credential, a request or a decision. A trigger
+    in the database keeps it unchanged.
     """
 
     key = models.CharField(max_length=200, unique=True)
     """The reporter's own name for it: the same key never counts twice."""
-    kind = models.CharField(max_length=32, choices=Kind.choices)
+    kind = models.CharField(max_length=32, choices=OutcomeKind.choices)
     occurred_at = models.DateTimeField()
     reported_at = models.DateTimeField()
     matured_at = models.DateTimeField()
-    """From when it may be learned from and counted."""
+    """From this time on it counts, and models may learn from it."""
     source = models.CharField(max_length=32)
     """How it came: csv, api, dispute."""
     weight = models.FloatField(default=1.0)
-    """How many such events it stands for; for a verdict about a sampled decision the inverse of how
-    likely that was to be kept.
+    """How many such events it stands for: for a verdict about a sampled decision, the inverse of
+    that decision's inclusion probability.
     """
     app = models.TextField(blank=True)
     token_digest = models.CharField(max_length=32, blank=True)
@@ -54,7 +55,7 @@ class Outcome(models.Model):
     by = models.CharField(max_length=200)
     digest = models.CharField(max_length=64)
     """SHA-256 of what was reported: tells a repetition from a conflict."""
-    stored_at = models.DateTimeField(db_default=models.functions.Now())
+    stored_at = models.DateTimeField(db_default=Now())
 
     class Meta:
         db_table = "decisions_outcome"
@@ -74,7 +75,9 @@ class Outcome(models.Model):
             models.Index(fields=["matured_at"], name="outcome_matured"),
         ]
         constraints = [
-            models.CheckConstraint(condition=Q(kind__in=Kind.values), name="outcome_kind_known"),
+            models.CheckConstraint(
+                condition=Q(kind__in=OutcomeKind.values), name="outcome_kind_known"
+            ),
             models.CheckConstraint(condition=~Q(key=""), name="outcome_has_key"),
             models.CheckConstraint(
                 condition=~Q(app="")
@@ -109,6 +112,7 @@ class State(models.TextChoices):
     DECLINED = "declined", "Declined: correct"
 
 
+# A verdict is stored whole or not at all; the constraint below holds a dispute to one of these two.
 _UNDECIDED = Q(state=State.OPEN, decided_at=None, decided_by="", verdict_reason="", outcome=None)
 _DECIDED = (
     Q(
@@ -122,8 +126,8 @@ _DECIDED = (
 
 
 class Dispute(models.Model):
-    """Someone says that a refusal was wrong; a second person finds whether it was. Fixed once it is
-    decided.
+    """Someone says that a refusal was wrong; a second person decides whether it was. Fixed once it
+    is decided.
     """
 
     decision = models.UUIDField()
@@ -134,10 +138,10 @@ class Dispute(models.Model):
     reason_code = models.SmallIntegerField()
     """The decision's machine reason."""
     weight = models.FloatField()
-    """Inverse of how likely the decision was to be kept."""
+    """Inverse of the decision's inclusion probability."""
     state = models.CharField(max_length=16, choices=State.choices, default=State.OPEN)
     claim = models.CharField(max_length=1000)
-    """Why the opener holds it for wrong."""
+    """Why the opener thinks it was wrong."""
     ticket = models.CharField(max_length=100, blank=True)
     opened_by = models.CharField(max_length=200)
     """Sign-in name."""
@@ -150,7 +154,7 @@ class Dispute(models.Model):
     outcome = models.OneToOneField(
         Outcome, on_delete=models.PROTECT, null=True, blank=True, related_name="dispute"
     )
-    """What the verdict became."""
+    """The outcome that the verdict became."""
 
     class Meta:
         db_table = "decisions_dispute"

@@ -1,39 +1,21 @@
-"""Outcomes from a CSV file (RFC 4180, UTF-8, a header line). All of its lines are good, or none is
-used.
+"""Outcomes from a CSV file (RFC 4180, UTF-8, a header line). The whole file is stored, or nothing
+of it.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from control.audit.actors import Actor
 from control.errors import Refused
-from decider.contracts.ids import parse_decision_id
-from decisions.outcomes import reports
+from decisions.outcomes import report_input, reports
 from decisions.outcomes.reports import Invalid, Report, Reported
 
-# Bytes of a file at most.
+# Bytes of a file at most: room for MOST outcomes with notes of usual length.
 LARGEST = 2_000_000
-REQUIRED = ("key", "kind", "occurred_at")
-COLUMNS = (
-    *REQUIRED,
-    "reported_at",
-    "matured_at",
-    "app",
-    "token_digest",
-    "request_id",
-    "decision",
-    "weight",
-    "note",
-)
-_TIMES = ("occurred_at", "reported_at", "matured_at")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-_SHOWN = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +37,10 @@ class BadFile(Refused):
 
 
 def upload(data: bytes, *, by: Actor, reason: str) -> Reported:
-    """Stores the outcomes of a file. Raises BadFile, with nothing stored; Refused for a blank
+    """Store the outcomes of a file. Raise BadFile, with nothing stored; Refused for an empty
     reason.
     """
-    numbered = read(data)
+    numbered = parse_reports(data)
     try:
         return reports.report_all([r for _, r in numbered], by=by, reason=reason, source="csv")
     except Invalid as error:
@@ -67,9 +49,9 @@ def upload(data: bytes, *, by: Actor, reason: str) -> Reported:
         ) from error
 
 
-def read(data: bytes) -> list[tuple[int, Report]]:
-    """The reports of a file with their lines. Raises BadFile with every line that cannot be
-    read.
+def parse_reports(data: bytes) -> list[tuple[int, Report]]:
+    """Return the reports of a file with their line numbers. Raise BadFile with every line that
+    cannot be read.
     """
     if len(data) > LARGEST:
         raise _whole(f"The file has {len(data):,} bytes; at most {LARGEST:,} are taken. Split it.")
@@ -80,7 +62,7 @@ def read(data: bytes) -> list[tuple[int, Report]]:
     for line, cells in rows:
         if not any(cells):
             continue
-        one = _report(header, cells, line)
+        one = _read_line(header, cells, line)
         if isinstance(one, Report):
             found.append((line, one))
         else:
@@ -103,22 +85,18 @@ def _text(data: bytes) -> str:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise BadFile(
-            [LineProblem(line, "", "The file is not UTF-8 here. Save it as “CSV UTF-8”.")]
-        ) from error
+        text = "The file is not UTF-8 here. Save it as “CSV UTF-8”."
+        raise BadFile([LineProblem(line, "", text)]) from error
     if "\x00" in text:
-        raise BadFile(
-            [
-                LineProblem(
-                    text.count("\n", 0, text.index("\x00")) + 1, "", "A zero byte is no text."
-                )
-            ]
-        )
+        line = text.count("\n", 0, text.index("\x00")) + 1
+        raise BadFile([LineProblem(line, "", "The file holds a zero byte here, which is no text.")])
     return text
 
 
 def _rows(text: str) -> Iterator[tuple[int, list[str]]]:
-    """Lines with the number of their first physical line. Raises BadFile for what is no CSV."""
+    """Yield the cells of each line with the number of its first physical line. Raise BadFile for a
+    text that is no CSV.
+    """
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     start = 1
     while True:
@@ -133,89 +111,32 @@ def _rows(text: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _header(cells: list[str]) -> list[str]:
-    """The columns of the file. Raises BadFile."""
+    """Return the columns of the file. Raise BadFile."""
     names = [cell.lower() for cell in cells]
-    known = f"The columns are {', '.join(COLUMNS)}; {', '.join(REQUIRED)} must be there."
-    if missing := [name for name in REQUIRED if name not in names]:
-        raise BadFile(
-            [LineProblem(1, missing[0], f"The header lacks {', '.join(missing)}. {known}")]
-        )
-    if strange := [name for name in names if name not in COLUMNS]:
-        raise BadFile(
-            [
-                LineProblem(
-                    1, strange[0][:_SHOWN], f"The header names “{strange[0][:_SHOWN]}”. {known}"
-                )
-            ]
-        )
+    all_names, needed = ", ".join(report_input.FIELDS), ", ".join(report_input.REQUIRED)
+    known = f"The columns are {all_names}; {needed} must be there."
+    if missing := [name for name in report_input.REQUIRED if name not in names]:
+        text = f"The header lacks {', '.join(missing)}. {known}"
+        raise BadFile([LineProblem(1, missing[0], text)])
+    if strange := [name[: report_input.SHOWN] for name in names if name not in report_input.FIELDS]:
+        text = f"The header names “{strange[0]}”. {known}"
+        raise BadFile([LineProblem(1, strange[0], text)])
     if len(set(names)) != len(names):
         raise BadFile([LineProblem(1, "", "The header names a column twice.")])
     return names
 
 
-def _report(header: list[str], cells: list[str], line: int) -> Report | list[LineProblem]:
+def _read_line(header: list[str], cells: list[str], line: int) -> Report | list[LineProblem]:
+    """Return the report of a line, or what is wrong with the line."""
     if len(cells) != len(header):
-        return [
-            LineProblem(line, "", f"It has {len(cells)} cells where the header has {len(header)}.")
-        ]
-    values: dict[str, object] = {}
-    problems = []
-    for name, cell in zip(header, cells, strict=True):
-        if not cell:
-            continue
-        try:
-            values[name] = _value(name, cell)
-        except ValueError as error:
-            problems.append(LineProblem(line, name, str(error)))
-    problems += [
-        LineProblem(line, name, "It is empty.")
-        for name in REQUIRED
-        if not cells[header.index(name)]
-    ]
-    if problems:
-        return problems
-    report = Report(**values)  # type: ignore[arg-type]
-    return [LineProblem(line, p.field, p.text) for p in reports.check(report)] or report
-
-
-def _value(name: str, cell: str) -> object:
-    """A cell as its column's type. Raises ValueError with a whole sentence; what was typed is shown
-    cut, never as it is.
-    """
-    if name in _TIMES:
-        return _time(cell)
-    if name == "weight":
-        try:
-            return float(cell)
-        except ValueError:
-            raise ValueError(f"“{cell[:_SHOWN]}” is no number.") from None
-    if name == "decision":
-        return _decision(cell)
-    if cell.startswith(_FORMULA):
-        raise ValueError(
-            f"It begins with “{cell[0]}”, which a spreadsheet would run. Write it otherwise."
-        )
-    return cell.lower() if name in ("kind", "token_digest") else cell
-
-
-def _time(cell: str) -> datetime:
-    try:
-        at = datetime.fromisoformat(cell)
-        return at.astimezone(UTC) if at.tzinfo else at
-    except (ValueError, OverflowError):
-        raise ValueError(
-            f"“{cell[:_SHOWN]}” is no time. Use for example 2026-01-31T16:30:00Z."
-        ) from None
-
-
-def _decision(cell: str) -> uuid.UUID:
-    if (raw := parse_decision_id(cell)) is None:
-        raise ValueError(
-            f"“{cell[:_SHOWN]}” is no decision id: it would be dec_ and 32 hexadecimal digits."
-        )
-    return uuid.UUID(bytes=raw)
+        text = f"It has {len(cells)} cells where the header has {len(header)}."
+        return [LineProblem(line, "", text)]
+    found = report_input.read_report(dict(zip(header, cells, strict=True)))
+    if isinstance(found, Report):
+        return found
+    return [LineProblem(line, p.field, p.text) for p in found]
 
 
 def problems_of(error: Refused) -> tuple[LineProblem, ...]:
-    """What to show of an upload that was refused."""
+    """Return what to show of an upload that was refused."""
     return error.problems if isinstance(error, BadFile) else (LineProblem(0, "", str(error)),)

@@ -1,4 +1,4 @@
-"""Disputes: someone says that a refusal was wrong, a second person finds whether it was, and the
+"""Disputes: someone says that a refusal was wrong, a second person decides whether it was, and the
 verdict becomes an outcome.
 
 open --uphold--> upheld     the refusal was a false throttle
@@ -22,13 +22,15 @@ from control.errors import NotAllowed, Refused
 from decider.contracts.ids import format_decision_id
 from decider.contracts.vocabulary import Action
 from decisions.models import Decision, Dispute, Outcome
-from decisions.models.outcome import KEY_PREFIX, Kind, State
+from decisions.models.outcome import KEY_PREFIX, OutcomeKind, State
 
 Verdict = Literal["uphold", "decline"]
 OPEN_PERMISSION = "decisions.open_dispute"
 ADJUDICATE_PERMISSION = "decisions.adjudicate_dispute"
+# Characters, as wide as the column.
 TICKET_MAX = 100
-# From this age on an open dispute wants attention.
+# From this age on an open dispute is shown as needing attention. Chosen: someone answers a customer
+# within a working day.
 OLD = timedelta(days=1)
 
 # The whole lifecycle: which verdict leads from where to where.
@@ -38,7 +40,10 @@ TRANSITIONS: dict[State, dict[Verdict, State]] = {
     State.DECLINED: {},
 }
 # The outcome that a verdict becomes.
-KINDS: dict[Verdict, Kind] = {"uphold": Kind.FALSE_THROTTLE, "decline": Kind.CORRECT_REFUSAL}
+KINDS: dict[Verdict, OutcomeKind] = {
+    "uphold": OutcomeKind.FALSE_THROTTLE,
+    "decline": OutcomeKind.CORRECT_REFUSAL,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,19 +62,19 @@ def _may(user: object, permission: str) -> bool:
 
 
 def check_may_open(user: object) -> None:
-    """Who may. Raises NotAllowed."""
+    """Raise NotAllowed for a person who may not open disputes."""
     if not _may(user, OPEN_PERMISSION):
         raise NotAllowed(f"{user} may not open disputes.")
 
 
 def check_may_adjudicate(user: object) -> None:
-    """Who may. Raises NotAllowed."""
+    """Raise NotAllowed for a person who may not decide disputes."""
     if not _may(user, ADJUDICATE_PERMISSION):
         raise NotAllowed(f"{user} may not decide disputes.")
 
 
 def check_can_open(d: Decision) -> None:
-    """In what state. Raises Refused."""
+    """Raise Refused for a decision that cannot be disputed in its state."""
     if Action(d.action) == Action.ADMIT or d.observed:
         raise Refused("This request was admitted, so there is no refusal to dispute.")
     if (there := standing(d.id)) is not None:
@@ -77,7 +82,7 @@ def check_can_open(d: Decision) -> None:
 
 
 def check_can_adjudicate(dispute: Dispute, login: str) -> None:
-    """In what state, and that it is a second person (`login`). Raises Refused."""
+    """Raise Refused unless the dispute is open and `login` is a second person."""
     if not TRANSITIONS[State(dispute.state)]:
         raise Refused(
             f"This dispute was decided by {dispute.decided_name}:"
@@ -88,8 +93,8 @@ def check_can_adjudicate(dispute: Dispute, login: str) -> None:
 
 
 def can_adjudicate(dispute: Dispute, user: object) -> bool:
-    """Whether this person may decide this dispute now; the button asks this, the endpoint asks the
-    two checks.
+    """Return whether this person may decide this dispute now. The button asks this, the endpoint
+    asks the two checks.
     """
     try:
         check_may_adjudicate(user)
@@ -100,8 +105,8 @@ def can_adjudicate(dispute: Dispute, user: object) -> bool:
 
 
 def open_dispute(d: Decision, *, by: Actor, reason: str, ticket: str = "") -> Dispute:
-    """Says that a refusal was wrong. Raises Refused: admitted, disputed already, or a text that
-    cannot be kept.
+    """Record that someone says a refusal was wrong. Raise Refused: admitted, disputed already, or a
+    text that cannot be kept.
     """
     reason, ticket = chain.check_reason(reason), _checked_ticket(ticket)
     with transaction.atomic():
@@ -132,10 +137,10 @@ def open_dispute(d: Decision, *, by: Actor, reason: str, ticket: str = "") -> Di
 
 
 def adjudicate(number: int, verdict: Verdict, *, by: Actor, reason: str) -> Dispute:
-    """Decides an open dispute, once, as a second person; the verdict becomes a matured outcome in
+    """Decide an open dispute, once, as a second person. The verdict becomes a matured outcome in
     the same transaction.
 
-    Raises Refused: no such dispute, decided already (meanwhile, too), own dispute, or a reason that
+    Raise Refused: no such dispute, decided already (meanwhile, too), own dispute, or a reason that
     cannot be kept.
     """
     reason = chain.check_reason(reason)
@@ -178,9 +183,9 @@ def adjudicate(number: int, verdict: Verdict, *, by: Actor, reason: str) -> Disp
     return dispute
 
 
-def _outcome(dispute: Dispute, kind: Kind, by: Actor, now: datetime) -> Outcome:
-    """The verdict as an outcome. It is settled when it is spoken, and weighs as much as the
-    decision it is about.
+def _outcome(dispute: Dispute, kind: OutcomeKind, by: Actor, now: datetime) -> Outcome:
+    """Store the verdict as an outcome. It matures at once, and weighs as much as the decision it is
+    about.
     """
     key = f"{KEY_PREFIX}{dispute.pk}"
     return Outcome.objects.create(
@@ -199,27 +204,27 @@ def _outcome(dispute: Dispute, kind: Kind, by: Actor, now: datetime) -> Outcome:
 
 
 def by_number(number: int) -> Dispute:
-    """One dispute. Raises Refused when there is none."""
+    """Return one dispute. Raise Refused when there is none."""
     if (found := Dispute.objects.filter(pk=number).first()) is None:
         raise Refused(f"There is no dispute {number}.")
     return found
 
 
 def standing(decision: uuid.UUID) -> Dispute | None:
-    """The dispute of a decision that is open or was upheld: while there is one, no other can be
-    opened.
+    """Return the dispute of a decision that is open or was upheld: while there is one, no other can
+    be opened.
     """
     return Dispute.objects.filter(decision=decision, state__in=(State.OPEN, State.UPHELD)).first()
 
 
 def of_decision(decision: uuid.UUID) -> list[Dispute]:
-    """All disputes of a decision, latest first."""
+    """Return all disputes of a decision, latest first."""
     return list(Dispute.objects.filter(decision=decision).order_by("-opened_at", "-pk"))
 
 
 def queue(which: str, login: str) -> QuerySet[Dispute]:
-    """Disputes oldest first: `open`, `mine` (opened or decided by this person), or `decided`,
-    latest verdict first.
+    """Return disputes: `open` ones oldest first, `mine` (opened or decided by this person), or
+    `decided` ones, latest verdict first.
     """
     if which == "mine":
         mine = Dispute.objects.filter(opened_by=login) | Dispute.objects.filter(decided_by=login)
@@ -230,8 +235,8 @@ def queue(which: str, login: str) -> QuerySet[Dispute]:
 
 
 def after(which: str, login: str, last: Dispute, was_open: bool) -> QuerySet[Dispute]:
-    """What follows a dispute in a queue; `was_open` when it was listed, as it may have been decided
-    since.
+    """Return what follows a dispute in a queue. `was_open`: its state when it was listed, as it may
+    have been decided since.
     """
     there = queue(which, login)
     opened = Q(opened_at__gt=last.opened_at) | Q(opened_at=last.opened_at, pk__gt=last.pk)
@@ -247,7 +252,7 @@ def after(which: str, login: str, last: Dispute, was_open: bool) -> QuerySet[Dis
 
 
 def waiting(now: datetime | None = None) -> Waiting:
-    """How many disputes wait for a second person, and since when."""
+    """Return how many disputes wait for a second person, and since when."""
     old = Q(opened_at__lt=(now or timezone.now()) - OLD)
     there = Dispute.objects.filter(state=State.OPEN)
     return Waiting(

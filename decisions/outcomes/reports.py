@@ -1,8 +1,8 @@
 """Outcomes: what happened later, as people and systems report it, and what of it concerns a
 decision or an app.
 
-A report carries a key of its reporter's choosing. The same key with the same content changes
-nothing, so a report may be sent again whenever it is not known whether it arrived; the same key
+A report carries a key that its reporter chooses. The same key with the same content changes
+nothing, so a report may be sent again whenever it is not known whether it arrived. The same key
 with other content is a conflict. A bulk report is stored as a whole or not at all.
 """
 
@@ -28,22 +28,31 @@ from control.audit.actors import Actor
 from control.errors import Conflict, NotAllowed, Refused
 from decider.contracts.ids import decision_time
 from decisions.models import Decision, Outcome, utc
-from decisions.models.outcome import KEY_PREFIX, Kind
-from decisions.search import lookup
+from decisions.models.outcome import KEY_PREFIX, OutcomeKind
+from decisions.search.filters import DAY_S
 
 PERMISSION = "decisions.report_outcome"
-# Outcomes in one report at most.
+# Outcomes in one report at most. Chosen: stored in one transaction while other changes wait, so it
+# must take seconds at most.
 MOST = 10_000
 # How far a reporter's clock may run ahead.
 AHEAD = timedelta(minutes=5)
+# Chosen: ten years; an older time is a typing error or a wrong epoch.
 OLDEST = timedelta(days=3650)
-# For so long a refusal that was found wrong speaks for its app.
+# Days for which a refusal that was found wrong speaks for its app. Chosen: a quarter; apps change.
 FOUND_DAYS = 90
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/#-]{0,199}")
 _APP = re.compile(r"[!-~]{1,128}")
 _TOKEN = re.compile(r"[0-9a-f]{32}")
 _REQUEST = re.compile(r"[^\x00-\x1f\x7f]{1,200}")
 _NOTE = re.compile(r"[^\x00-\x1f\x7f]{0,500}")
+_WRONG_KEY = (
+    "A key has 1 to 200 letters, digits and . _ : / # -, and begins with a letter or digit."
+)
+_WRONG_DIGEST = (
+    "A token digest has 32 hexadecimal digits, as decision pages show it. A credential itself is"
+    " never taken."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +63,7 @@ class Report:
 
     key: str
     kind: str
-    """A value of `Kind`."""
+    """A value of `OutcomeKind`."""
     occurred_at: datetime
     reported_at: datetime | None = None
     """When its source knew of it; None: now."""
@@ -103,7 +112,7 @@ class Reported:
 
 
 def may_report(user: object) -> bool:
-    """Whether this person may report outcomes; the button asks this, the endpoint
+    """Return whether this person may report outcomes. The button asks this, the endpoint asks
     `check_may_report`.
     """
     has_perm = getattr(user, "has_perm", None)
@@ -111,19 +120,14 @@ def may_report(user: object) -> bool:
 
 
 def check_may_report(user: object) -> None:
-    """Raises NotAllowed."""
+    """Raise NotAllowed for a person who may not report outcomes."""
     if not may_report(user):
         raise NotAllowed(f"{user} may not report outcomes.")
 
 
-def report(one: Report, *, by: Actor, reason: str, source: str) -> Reported:
-    """Stores one outcome. Raises as `report_all`."""
-    return report_all([one], by=by, reason=reason, source=source)
-
-
 def report_all(reports: Sequence[Report], *, by: Actor, reason: str, source: str) -> Reported:
-    """Stores all of them or, raising Refused, Invalid or Conflicts, none. `source` is a word: csv,
-    api.
+    """Store all of these reports, or none and raise Refused, Invalid or Conflicts. `source` is a
+    word: csv, api.
     """
     reason = chain.check_reason(reason)
     if len(reports) > MOST:
@@ -151,14 +155,14 @@ def report_all(reports: Sequence[Report], *, by: Actor, reason: str, source: str
 
 
 def found_wrong(now: float, app: str = "") -> dict[str, int]:
-    """Refusals of each app that were found wrong: matured false throttles of the last FOUND_DAYS,
-    each decision once.
+    """Return how many refusals of each app were found wrong: matured false throttles of the last
+    FOUND_DAYS, each decision once.
 
-    `now` in unix seconds; `app` narrows to one. Apps without any are not there.
+    `now` in unix seconds; `app` narrows to one. Apps without any are left out.
     """
     at = utc(now)
     rows = Outcome.objects.filter(
-        kind=Kind.FALSE_THROTTLE,
+        kind=OutcomeKind.FALSE_THROTTLE,
         matured_at__lte=at,
         occurred_at__gte=at - timedelta(days=FOUND_DAYS),
     )
@@ -168,43 +172,32 @@ def found_wrong(now: float, app: str = "") -> dict[str, int]:
 
 
 def check(r: Report, number: int = 0, now: datetime | None = None) -> list[Problem]:
-    """What is wrong with a report by itself, field by field; nothing when it may be stored."""
+    """Return what is wrong with a report by itself, field by field; nothing when it may be
+    stored.
+    """
     now = now or timezone.now()
     found = [*_wrong_texts(r), *_wrong_times(r, now)]
     if not (r.app or r.token_digest or r.request_id or r.decision):
-        found.append(
-            ("app", "It is about nothing: give an app, a token digest, a request id or a decision.")
-        )
+        text = "It is about nothing: give an app, a token digest, a request id or a decision."
+        found.append(("app", text))
     if not (math.isfinite(r.weight) and 0 < r.weight <= 1e9):
-        found.append(
-            ("weight", f"A weight is above 0 and at most 1,000,000,000; this is {r.weight}.")
-        )
+        text = f"A weight is above 0 and at most 1,000,000,000; this is {r.weight}."
+        found.append(("weight", text))
     return [Problem(number, field, text) for field, text in found]
 
 
 def _wrong_texts(r: Report) -> Iterator[tuple[str, str]]:
+    """Yield field and sentence for each text that cannot be kept."""
     if not _KEY.fullmatch(r.key):
-        yield (
-            "key",
-            (
-                "A key has 1 to 200 letters, digits and . _ : / # -, and begins with a letter or"
-                " digit."
-            ),
-        )
+        yield "key", _WRONG_KEY
     elif r.key.lower().startswith(KEY_PREFIX):
         yield "key", f"Keys that begin with {KEY_PREFIX} belong to verdicts."
-    if r.kind not in Kind.values:
-        yield "kind", f"A kind is one of {', '.join(Kind.values)}."
+    if r.kind not in OutcomeKind.values:
+        yield "kind", f"A kind is one of {', '.join(OutcomeKind.values)}."
     if r.app and not _APP.fullmatch(r.app):
         yield "app", "An app id has at most 128 printable characters and no space."
     if r.token_digest and not _TOKEN.fullmatch(r.token_digest):
-        yield (
-            "token_digest",
-            (
-                "A token digest has 32 hexadecimal digits, as decision pages show it. A credential"
-                " itself is never taken."
-            ),
-        )
+        yield "token_digest", _WRONG_DIGEST
     if r.request_id and not _REQUEST.fullmatch(r.request_id):
         yield "request_id", "A request id has at most 200 characters and no control character."
     if not _NOTE.fullmatch(r.note):
@@ -217,13 +210,8 @@ def _wrong_times(r: Report, now: datetime) -> Iterator[tuple[str, str]]:
         yield naive[0], "The time has no zone; end it with Z for UTC."
         return
     if not now - OLDEST < r.occurred_at <= now + AHEAD:
-        yield (
-            "occurred_at",
-            (
-                f"It would have occurred at {r.occurred_at:%Y-%m-%d %H:%M} UTC: ahead, or more than"
-                " ten years ago."
-            ),
-        )
+        at = f"{r.occurred_at:%Y-%m-%d %H:%M} UTC"
+        yield "occurred_at", f"It would have occurred at {at}: ahead, or more than ten years ago."
     if r.reported_at is not None and not r.occurred_at <= r.reported_at <= now + AHEAD:
         yield "reported_at", "It was reported before it occurred, or lies ahead."
     if r.matured_at is not None and not r.occurred_at <= r.matured_at <= now + OLDEST:
@@ -231,7 +219,7 @@ def _wrong_times(r: Report, now: datetime) -> Iterator[tuple[str, str]]:
 
 
 def digest(r: Report) -> str:
-    """SHA-256 of what was said, 64 hexadecimal digits: equal reports have equal digests."""
+    """Return SHA-256 of the content, 64 hexadecimal digits: equal reports have equal digests."""
     times = [
         None if at is None else at.astimezone(UTC).isoformat()
         for at in (r.occurred_at, r.reported_at, r.matured_at)
@@ -250,8 +238,8 @@ def digest(r: Report) -> str:
 
 
 def _fresh(reports: Sequence[Report]) -> list[int]:
-    """Numbers of those whose key is not stored yet. Raises Conflicts where a key stands for
-    something else.
+    """Return the numbers of the reports whose key is not stored yet. Raise Conflicts where a key
+    stands for another outcome.
     """
     known = dict(
         Outcome.objects.filter(key__in=[r.key for r in reports]).values_list("key", "digest")
@@ -293,8 +281,8 @@ def _row(r: Report, by: Actor, source: str, now: datetime) -> Outcome:
 
 
 def _name_apps(rows: Sequence[Outcome], numbers: Sequence[int]) -> list[Problem]:
-    """Fills in the app where a stored decision tells it; returns where it tells another one than
-    was reported.
+    """Fill in the app where a stored decision tells it. Return a problem where it tells another app
+    than was reported.
     """
     by_decision = _apps_of_decisions({row.decision for row in rows if row.decision is not None})
     problems = []
@@ -319,10 +307,10 @@ def _name_apps(rows: Sequence[Outcome], numbers: Sequence[int]) -> list[Problem]
 def _apps_of_decisions(ids: set[uuid.UUID]) -> dict[uuid.UUID, str]:
     if not ids:
         return {}
-    times = [at for at in (decision_time(i.bytes) for i in ids) if lookup.DAY_S < at < 7e9]
+    times = [at for at in (decision_time(i.bytes) for i in ids) if DAY_S < at < 7e9]
     if not times:
         return {}
-    span = {"at__gte": utc(min(times) - lookup.DAY_S), "at__lt": utc(max(times) + lookup.DAY_S)}
+    span = {"at__gte": utc(min(times) - DAY_S), "at__lt": utc(max(times) + DAY_S)}
     return dict(Decision.objects.filter(id__in=ids, **span).values_list("id", "app"))
 
 
@@ -331,7 +319,7 @@ def _subject(rows: Sequence[Outcome]) -> str:
 
 
 def _summary(rows: Sequence[Outcome]) -> str:
-    kinds = Counter(Kind(row.kind).label.lower() for row in rows)
+    kinds = Counter(OutcomeKind(row.kind).label.lower() for row in rows)
     counted = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
     return f"reported {len(rows):,} outcome{'s' if len(rows) > 1 else ''}: {counted}"
 
@@ -353,7 +341,7 @@ class Judged:
 
 
 def judged(since: datetime, until: datetime) -> Judged:
-    """The matured verdicts about refusals that happened in [since, until)."""
+    """Return the matured verdicts about refusals that happened in [since, until)."""
     counts = Outcome.objects.filter(
         occurred_at__gte=since, occurred_at__lt=until, matured_at__lte=timezone.now()
     )
@@ -362,8 +350,9 @@ def judged(since: datetime, until: datetime) -> Judged:
         for row in counts.values("kind").annotate(n=Count("*"), weight=Sum("weight")).order_by()
     }
     none = {"n": 0, "weight": 0.0}
-    wrong, right = rows.get(Kind.FALSE_THROTTLE, none), rows.get(Kind.CORRECT_REFUSAL, none)
-    return Judged(wrong["n"], right["n"], wrong["weight"])
+    wrong = rows.get(OutcomeKind.FALSE_THROTTLE, none)
+    right = rows.get(OutcomeKind.CORRECT_REFUSAL, none)
+    return Judged(int(wrong["n"]), int(right["n"]), wrong["weight"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,7 +365,7 @@ class Later:
 
 
 def of_decision(d: Decision, most: int = 20) -> list[Later]:
-    """What came of a decision, nearest first: of itself and its request, and what happened
+    """Return what came of a decision, nearest first: of itself and its request, then what happened
     afterwards to its credential and app.
     """
     mine = Q(decision=d.id)
@@ -403,8 +392,8 @@ def _about(o: Outcome, d: Decision) -> str:
 
 
 def latest(app: str = "", before: Outcome | None = None) -> QuerySet[Outcome]:
-    """Outcomes of an app, those that occurred last first, or all, those stored last first; older
-    ones than `before`.
+    """Return outcomes older than `before`: of one app, latest occurred first; or of all, latest
+    stored first.
     """
     order, found = (
         ("occurred_at", Outcome.objects.filter(app=app))
@@ -418,7 +407,7 @@ def latest(app: str = "", before: Outcome | None = None) -> QuerySet[Outcome]:
 
 
 def of_app(app: str, most: int = 50) -> list[Outcome]:
-    """Outcomes of an app, latest first; none for a text that can be no app's id."""
+    """Return outcomes of an app, latest first; none for a text that can be no app's id."""
     if "\x00" in app:
         return []
     return list(latest(app)[:most]) if app else []

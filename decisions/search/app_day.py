@@ -16,13 +16,17 @@ from decisions.search.lookup import id_at
 # not hold.
 _ML = (int(Stage.RANK), int(Stage.RERANK))
 
-_WORDS = {"admit": int(Action.ADMIT), "triage": int(Stage.TRIAGE), "ml": list(_ML)}
+_WORDS: dict[str, int | list[int]] = {
+    "admit": int(Action.ADMIT),
+    "triage": int(Stage.TRIAGE),
+    "ml": list(_ML),
+}
 _REFUSED = "action <> %(admit)s"
 _JUDGED = f"{_REFUSED} AND stage = ANY(%(ml)s)"
 
 
 def _number(which: str) -> str:
-    """The three columns of an estimate of those decisions."""
+    """Return the three columns of an estimate of the decisions for which `which` (SQL) holds."""
     sums = (
         f"coalesce(sum(inclusion_probability ^ {power}) FILTER (WHERE {which}), 0)"
         for power in (-1, -2)
@@ -47,7 +51,7 @@ _ENDPOINT, _MODEL, _REGION, _TOKEN, _HOUR = 0b0111, 0b1011, 0b1101, 0b1110, 0b11
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """An endpoint the app asked for."""
+    """An endpoint that the app called."""
 
     name: str
     service: str
@@ -70,8 +74,8 @@ class Hour:
     bursts: Estimate = NOTHING
     """Refused because the burst was used up."""
     variance: float = 0.0
-    """Of `wrong`, for the sampling: of a total of y / p over kept rows it is the sum of y^2 (1 - p)
-    / p^2, as in `estimate`.
+    """Variance of `wrong` from the sampling: for a total of y / p over kept rows, the sum of
+    y^2 (1 - p) / p^2, as in `estimate`.
     """
 
     @property
@@ -92,12 +96,12 @@ class Hour:
 
 @dataclass(slots=True)
 class Day:
-    """What the day held."""
+    """One app's day."""
 
     endpoints: list[Endpoint] = field(default_factory=list)
     """Busiest first."""
     models: dict[str, float] = field(default_factory=dict)
-    """Digest of each model that scored a request, and when it first did, unix seconds; oldest
+    """Digest of each model that scored a request, and when it first did (unix seconds), oldest
     first.
     """
     tokens: dict[str, float] = field(default_factory=dict)
@@ -106,52 +110,65 @@ class Day:
     refused: Estimate = NOTHING
     """Requests that were not admitted."""
     worst: Hour = Hour()
-    """The hour in which most false throttles of ML are to be expected; without any, that with most
-    refusals for bursts.
+    """The hour with the most false throttles to be expected of ML; without any, the hour with the
+    most refused bursts.
     """
 
 
-def read(app: str, since: float) -> Day:
-    """Reads an app's kept decisions since a moment, unix seconds."""
-    asked = {"app": app, "since": utc(since), "first": id_at(since)} | _WORDS
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """One row of the answer: decisions that agree in one of the grouping sets."""
+
+    kind: int
+    """Value of SQL's grouping(): which set."""
+    method: str
+    endpoint: str
+    service: str
+    model: str
+    region: str
+    token: str
+    hour: datetime
+    first: datetime
+    """When the first of them was decided."""
+    number: Estimate
+    refused: Estimate
+    bursts: Estimate
+    wrong: float
+    variance: float
+
+
+def read_day(app: str, since: float) -> Day:
+    """Read an app's kept decisions since a moment (unix seconds)."""
+    asked = {"app": app, "since": utc(since), "first": id_at(since), **_WORDS}
     day = Day()
     with connection.cursor() as cursor:
         cursor.execute(_SQL, asked)
         for row in cursor.fetchall():
+            # each estimate takes three columns (`_number`)
             numbers = (Estimate(*row[at : at + 3]) for at in (9, 12, 15))
-            _take(day, *row[:9], *numbers, wrong=row[18], variance=row[19])
+            _take(day, _Group(*row[:9], *numbers, *row[18:]))
     day.endpoints.sort(key=lambda e: -e.number.count)
     day.regions.sort()
     day.models = dict(sorted(day.models.items(), key=lambda item: item[1]))
     return day
 
 
-def _take(
-    day: Day,
-    kind: int,
-    method: str,
-    endpoint: str,
-    service: str,
-    model: str,
-    region: str,
-    token: str,
-    hour: datetime,
-    first: datetime,
-    number: Estimate,
-    refused: Estimate,
-    bursts: Estimate,
-    *,
-    wrong: float,
-    variance: float,
-) -> None:
-    if kind == _ENDPOINT:
-        day.endpoints.append(Endpoint(f"{method} {endpoint}", service, number, refused))
-    elif kind == _MODEL and model:
-        day.models[model] = first.timestamp()
-    elif kind == _REGION:
-        day.regions.append(region)
-        day.refused += refused
-    elif kind == _TOKEN and token:
-        day.tokens[token] = first.timestamp()
-    elif kind == _HOUR and (wrong, bursts.count) > (day.worst.wrong, day.worst.bursts.count):
-        day.worst = Hour(hour.timestamp(), wrong, bursts, variance)
+def _take(day: Day, group: _Group) -> None:
+    """Put one group where it belongs in the day."""
+    if group.kind == _ENDPOINT:
+        name = f"{group.method} {group.endpoint}"
+        day.endpoints.append(Endpoint(name, group.service, group.number, group.refused))
+    elif group.kind == _MODEL and group.model:
+        day.models[group.model] = group.first.timestamp()
+    elif group.kind == _REGION:
+        day.regions.append(group.region)
+        # every decision has one region, so the regions add up to the day
+        day.refused += group.refused
+    elif group.kind == _TOKEN and group.token:
+        day.tokens[group.token] = group.first.timestamp()
+    elif group.kind == _HOUR:
+        # a false throttle weighs more than any number of refused bursts
+        worst = (day.worst.wrong, day.worst.bursts.count)
+        if (group.wrong, group.bursts.count) > worst:
+            at = group.hour.timestamp()
+            day.worst = Hour(at, group.wrong, group.bursts, group.variance)

@@ -27,7 +27,8 @@ _SHAPES = re.compile(
     re.DOTALL,
 )
 _PAIR = re.compile(r"([\w.@+-]{1,64}):([^\s:]{12,})")
-# What stands before the colon of an id, not of a secret.
+# These words stand before the colon of an id, not of a secret ("request:..."); without them, ids
+# that people paste from logs would be taken for passwords.
 _NAMED_IDS = frozenset(
     {
         "id",
@@ -46,7 +47,8 @@ _NAMED_IDS = frozenset(
         "urn",
     }
 )
-# Longer than most ids, and nothing but what keys are made of.
+# Nothing but what keys are made of, and longer than most ids: 40 characters are 30 random bytes in
+# base64, which no id needs.
 _LONG = re.compile(r"[A-Za-z0-9+/_=-]{40,}")
 _ID = re.compile(
     r"dec_.*"
@@ -54,18 +56,19 @@ _ID = re.compile(
     r"|[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}"  # W3C Trace Context, traceparent
     r"|(?:Root=)?1-[0-9a-f]{8}-[0-9a-f]{24}"  # AWS X-Ray
 )
-# Letters and digits in one go that no word and no number has.
+# Letters and digits in one run that no word and no number has. Chosen: 16 characters of base 64 are
+# 96 random bits, about the shortest that an API key may be.
 _RUN = 16
 
 
 class NoKeyError(Exception):
-    """The key that credentials are hashed with cannot be read on this host."""
+    """This host cannot read the key that credentials are hashed with."""
 
 
 def digests(text: str) -> tuple[str, ...]:
-    """The digests under which deciders record a credential, given with or without its scheme
-    ("Bearer"): by the token key, then by those before it, with which stored decisions may have been
-    made. Raises NoKeyError.
+    """Return the digests under which deciders record a credential, given with or without its scheme
+    ("Bearer"): by the token key, then by those before it, which stored decisions may have used.
+    Raise NoKeyError.
     """
     scheme, _, credential = text.strip().partition(" ")
     return tuple(
@@ -74,8 +77,8 @@ def digests(text: str) -> tuple[str, ...]:
 
 
 def _keys(folder: Path) -> list[bytes]:
-    """`token.key`, and `token.old` where there is one, a key a line (as
-    `control.deciders.keys.load_token_keys`).
+    """Return the keys of `token.key`, and of `token.old` where it exists, one key per line (as
+    `control.deciders.keys.load_token_keys`). Raise NoKeyError.
     """
     found = []
     for path in (folder / "token.key", folder / "token.old"):
@@ -91,8 +94,8 @@ def _keys(folder: Path) -> list[bytes]:
 
 
 def known(text: str) -> str:
-    """The digest of a text when it is a credential that a stored decision carried, else empty.
-    Raises NoKeyError.
+    """Return the digest of a text that is a credential of a stored decision, else "". Raise
+    NoKeyError.
     """
     if not (text.isascii() and text.isprintable()):
         return ""  # no decider takes such a credential
@@ -100,10 +103,10 @@ def known(text: str) -> str:
 
 
 def is_secret(text: str, *, insisted: bool = False) -> bool:
-    """Whether a text must not be searched for, kept or repeated: a stored decision carried it, or
-    it has the form of a credential.
+    """Return whether a text must not be searched for, kept or repeated: a stored decision carried
+    it, or it has the form of a credential.
 
-    `insisted`: someone said that it is an id or a name, so that its length alone says nothing.
+    `insisted`: someone said that it is an id or a name, so its length alone says nothing.
     """
     try:
         if known(text):
@@ -114,18 +117,19 @@ def is_secret(text: str, *, insisted: bool = False) -> bool:
 
 
 def looks_secret(text: str) -> bool:
-    """Whether a text has the form of a credential, so that it must not be searched for as anything
-    else.
+    """Return whether a text has the form of a credential, so that it must not be searched for as
+    anything else.
     """
     text = text.strip()
+    # no id and no name is longer than 200, and a pasted key or header may be
     if len(text) > 200 or has_shape(text):
         return True
     return _LONG.fullmatch(text) is not None and _ID.fullmatch(text) is None and _opaque(text)
 
 
 def has_shape(text: str) -> bool:
-    """Whether a text is written as only credentials are: by its prefix, its scheme, or as a name
-    and a secret.
+    """Return whether a text is written as only credentials are: by its prefix, its scheme, or as a
+    name and a secret.
     """
     text = text.strip()
     if _SHAPES.fullmatch(text):
@@ -142,8 +146,8 @@ def has_shape(text: str) -> bool:
 
 
 def _opaque(text: str) -> bool:
-    """Whether a text is made of no words: letters and digits mixed in one long run, or in both
-    cases.
+    """Return whether a text contains no words: letters and digits mixed in one long run, or digits
+    and both cases mixed.
     """
     mixed = all(re.search(kind, text) for kind in ("[a-z]", "[A-Z]", "[0-9]"))
     runs = (run for run in re.findall(r"[A-Za-z0-9]+", text) if len(run) >= _RUN)

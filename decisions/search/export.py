@@ -1,5 +1,5 @@
-"""Decisions as CSV (RFC 4180), streamed: however many there are, a server-side cursor hands over a
-few thousand at a time.
+"""Decisions as CSV (RFC 4180), streamed: a server-side cursor hands over a few thousand at a time,
+however many there are.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from control.directory import apps as directory
 from decider.contracts.vocabulary import Action, Arm, Reason, Stage, Tier
 from decisions.models import Decision
 
-# Rows in memory at once.
+# Rows in memory at once. Chosen: some megabytes, and few round trips to the server.
 CHUNK = 2_000
 COLUMNS = (
     "decision",
@@ -45,36 +45,40 @@ COLUMNS = (
     "weight",
 )
 # How a cell begins that a spreadsheet would run (OWASP, CSV Injection).
+# Full-width signs count: some spreadsheets read them as the plain ones.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
-class _Line:
+class _EchoFile:
     """A file that gives back what is written to it."""
 
     def write(self, text: str) -> str:
+        """Return the text."""
         return text
 
 
 def safe(text: str) -> str:
-    """A text that no spreadsheet takes for a formula: one that could be gets an apostrophe in
-    front, inside the quotes.
+    """Return a text that no spreadsheet takes for a formula: one that could be gets an apostrophe
+    in front, inside the quotes.
     """
     return f"'{text}" if text.lstrip(" ").startswith(_FORMULA) else text
 
 
 def lines(rows: QuerySet[Decision]) -> Iterator[str]:
-    """The lines of the file, header first. Reads one snapshot, in chunks."""
-    writer = csv.writer(
-        _Line(), quoting=csv.QUOTE_ALL
-    )  # no reader is left to guess where a cell ends, or its type
+    """Yield the lines of the file, header first. Read one snapshot, in chunks."""
+    # all cells quoted: no reader is left to guess where one ends, or its type
+    writer = csv.writer(_EchoFile(), quoting=csv.QUOTE_ALL)
     yield writer.writerow(COLUMNS)
+    # a server-side cursor lives in a transaction
     with transaction.atomic():
         for some in _chunks(rows.defer("features", "signals").iterator(chunk_size=CHUNK)):
+            # one query for the names of a chunk, not one per row
             names = directory.names(d.app for d in some)
             yield "".join(writer.writerow(_cells(d, names[d.app])) for d in some)
 
 
 def _chunks(rows: Iterable[Decision]) -> Iterator[list[Decision]]:
+    """Yield rows in lists of at most CHUNK."""
     held: list[Decision] = []
     for row in rows:
         held.append(row)
@@ -86,7 +90,9 @@ def _chunks(rows: Iterable[Decision]) -> Iterator[list[Decision]]:
 
 
 def _cells(d: Decision, name: str) -> list[object]:
-    """One row. Texts from outside are made safe; numbers are numbers."""
+    """Return the cells of one row, in the order of COLUMNS. Texts from outside are made safe;
+    numbers stay numbers.
+    """
     return [
         d.name,
         d.at.isoformat(timespec="microseconds"),
@@ -118,4 +124,5 @@ def _cells(d: Decision, name: str) -> list[object]:
 
 
 def _blank(value: float | None) -> float | str:
+    """Return a number, or an empty text for none."""
     return "" if value is None else value

@@ -1,9 +1,9 @@
 """How many decisions there were, by everything they are filtered by: from the counts kept ready, or
-from the rows themselves.
+from the rows.
 
-Every decision answers from `decisions.counts.append`; what it does not hold (one app, one tenant,
-one token, minutes of long ago) is counted from the rows, exactly the same way. Both give estimates
-with their intervals.
+The counts of `decisions.counts.append` answer for all decisions. What they do not hold (one app,
+one tenant, one token, minutes of long ago) is counted from the rows in the same way. Both give
+estimates with their intervals.
 """
 
 from __future__ import annotations
@@ -62,31 +62,41 @@ class Counted:
     them.
     """
     keys: tuple[int, ...] = ()
-    """Of the counts kept ready, those inside the filters."""
+    """Keys of the counts kept ready that are inside the filters."""
 
     def inside(self, filters: Filters, *, but: str = "") -> Iterable[Tally]:
-        """The tallies inside the filters, leaving out the one called `but`."""
+        """Return the tallies inside the filters; the dimension called `but` does not count."""
         return (t for t in self.tallies if filters.passes(t.values, but=but))
 
 
+# Chosen: what fits beside the other facets without scrolling.
 MOST_APPS = 8
+# Bars of a histogram at most, as in `filters`.
 _BUCKETS = 60
 
 
 def sums(tallies: Iterable[Tally], key: Callable[[Tally], K]) -> dict[K, Estimate]:
-    """Estimates by any property of a tally, the largest first."""
+    """Return estimates by any property of a tally, the largest first."""
     out: dict[K, Estimate] = defaultdict(lambda: NOTHING)
     for tally in tallies:
         out[key(tally)] += tally.number
     return dict(sorted(out.items(), key=lambda item: -item[1].count))
 
 
-# ---- from the counts kept ready
-# ---------------------------------------------------------------------
+# ---- from the counts kept ready ----
 
 _names: dict[int, Values] = {}
 _names_lock = threading.Lock()
+# As many as a worker remembers (`append.Keys`): some tens of megabytes.
 _NAMES_MOST = 200_000
+
+
+def _values(
+    action: int, stage: int, tier: int, service: str, method: str, endpoint: str, *rest: int
+) -> Values:
+    """Return the values of a key of FACETS: method and endpoint are one dimension."""
+    reason, arm = rest
+    return action, stage, tier, service, f"{method} {endpoint}", reason, arm
 
 
 def _named(numbers: Iterable[int]) -> dict[int, Values]:
@@ -103,10 +113,8 @@ def _named(numbers: Iterable[int]) -> dict[int, Values]:
                 f"SELECT id, {', '.join(FACETS.fields)} FROM {FACETS.keys} WHERE id = ANY(%s)",  # noqa: S608
                 [list(missing)],
             )
-            fresh: dict[int, Values] = {
-                number: (action, stage, tier, service, f"{method} {endpoint}", reason, arm)
-                for number, action, stage, tier, service, method, endpoint, reason, arm in cursor
-            }
+            fresh = {number: _values(*key) for number, *key in cursor.fetchall()}
+        # threads of the console share the names, and clearing must not meet an update
         with _names_lock:
             if len(_names) > _NAMES_MOST:
                 _names.clear()
@@ -116,7 +124,7 @@ def _named(numbers: Iterable[int]) -> dict[int, Values]:
 
 
 def ready(filters: Filters, now: float) -> Counted:
-    """Everything counted, from the counts kept ready. The window's ends are where the counts have
+    """Count everything from the counts kept ready. The window's ends are where the counts have
     theirs.
     """
     since, until, width = _bounds(filters, now)
@@ -129,14 +137,14 @@ def ready(filters: Filters, now: float) -> Counted:
     )
     inside = [n for n, *_ in rows if n in names and filters.passes(names[n])]
     apps = tuple(_apps(filters, since, until, now)) if inside and _apps_held(filters) else ()
-    cells = tuple(_cells(inside, names, since, until, width, now))
+    cells = tuple(_cells(inside, names, (since, until, width), now))
     return Counted(
         since, width, max(1, round((until - since) / width)), tallies, cells, apps, tuple(inside)
     )
 
 
 def held(filters: Filters, now: float) -> bool:
-    """Whether the counts kept ready are fine enough for the filters' time."""
+    """Return whether the counts kept ready are fine enough for the filters' time."""
     window = filters.window(now)
     if window.since is None or filters.start is None:
         return True
@@ -147,42 +155,49 @@ def held(filters: Filters, now: float) -> bool:
 def times(
     counted: Counted, before: uuid.UUID | None, enough: int, now: float
 ) -> list[tuple[float, float]]:
-    """The newest times that hold `enough` decisions inside the filters, older than `before`: where
-    to look for what is rare.
+    """Return the newest times (unix seconds) that hold `enough` decisions inside the filters, older
+    than `before`: where to look for what is rare.
     """
     until = counted.since + counted.width * counted.buckets
     latest = min(until, decision_time(before.bytes) + MINUTE_S) if before else until
-    some, values = rollup.within(
+    found: list[tuple[float, float]] = []
+    kept = 0
+    for start, end, rows in _stored_times(counted, latest, now):
+        if found and found[-1][0] <= end:
+            # one range for neighbours: each range costs the planner every partition
+            found[-1] = (start, found[-1][1])
+        else:
+            found.append((start, end))
+        if before is None or end < latest - MINUTE_S:
+            # the minutes around the cursor hold decisions newer than it, so they do not count
+            kept += rows
+        if kept >= enough:
+            break
+    return found
+
+
+def _stored_times(
+    counted: Counted, latest: float, now: float
+) -> Iterable[tuple[float, float, int]]:
+    """Return start, end (unix seconds) and kept rows of each block inside the filters that begins
+    by `latest`, newest first.
+    """
+    # blocks of at most five minutes where there are such: a longer one would widen the search
+    where, values = rollup.within(
         FACETS, int(counted.since // MINUTE_S), int(latest // MINUTE_S) + 1, now, most=5
     )
     sql = (
         f"SELECT minute, max(greatest(span, 1)), sum(kept) FROM {FACETS.table} "  # noqa: S608
-        f"WHERE {some} AND key = ANY(%s) GROUP BY minute ORDER BY minute DESC"
+        f"WHERE {where} AND key = ANY(%s) GROUP BY minute ORDER BY minute DESC"
     )
-    found: list[tuple[float, float]] = []
     with connection.cursor() as cursor:
         cursor.execute(sql, [*values, list(counted.keys)])
-        kept = 0
-        for minute, span, some in cursor.fetchall():
-            start, end = minute * 60.0, (minute + span) * 60.0
-            if found and found[-1][0] <= end:
-                found[-1] = (
-                    start,
-                    found[-1][1],
-                )  # one range for neighbours: each costs the planner every partition
-            else:
-                found.append((start, end))
-            kept += (
-                some if before is None or end < latest - MINUTE_S else 0
-            )  # the cursor's own time holds newer ones too
-            if kept >= enough:
-                break
-    return found
+        return [(at * 60.0, (at + span) * 60.0, kept) for at, span, kept in cursor.fetchall()]
 
 
 def before(filters: Filters, since: float, until: float, now: float) -> float:
-    """Decisions inside the filters between two moments, from the counts kept ready; in proportion
-    where those are coarser.
+    """Return the decisions inside the filters between two moments (unix seconds), from the counts
+    kept ready; in proportion where those are coarser.
     """
     first = rollup.edge(since, now)
     rows = _grouped(first, until, now)
@@ -192,7 +207,7 @@ def before(filters: Filters, since: float, until: float, now: float) -> float:
 
 
 def _bounds(filters: Filters, now: float) -> tuple[float, float, float]:
-    """Beginning, end and width of a bucket, in seconds."""
+    """Return the beginning, the end and the width of a bucket, in seconds."""
     window = filters.window(now)
     if window.since is not None:
         end = window.until if window.until is not None else (now // window.width + 1) * window.width
@@ -205,7 +220,9 @@ def _bounds(filters: Filters, now: float) -> tuple[float, float, float]:
 
 
 def _grouped(since: float, until: float, now: float) -> list[tuple[int, int, float, float]]:
-    """Key of FACETS, kept, weight and squared weight between two moments."""
+    """Return key of FACETS, kept rows, weight and squared weight between two moments (unix
+    seconds).
+    """
     where, values = rollup.within(FACETS, int(since // MINUTE_S), int(until // MINUTE_S), now)
     with connection.cursor() as cursor:
         cursor.execute(
@@ -217,20 +234,19 @@ def _grouped(since: float, until: float, now: float) -> list[tuple[int, int, flo
 
 
 def _cells(
-    inside: list[int],
-    names: dict[int, Values],
-    since: float,
-    until: float,
-    width: float,
-    now: float,
+    inside: list[int], names: dict[int, Values], bounds: tuple[float, float, float], now: float
 ) -> Iterable[Cell]:
-    """The histogram: the keys inside the filters by bucket and action."""
+    """Yield the histogram: the keys inside the filters by bucket and action. `bounds` as of
+    `_bounds`.
+    """
     if not inside:
         return
+    since, until, width = bounds
     first, minutes = int(since // MINUTE_S), int(width // MINUTE_S)
     where, values = rollup.within(
         FACETS, first, int(until // MINUTE_S), now, most=rollup.inside(first, minutes)
     )
+    # an unfiltered page then needs no list of thousands of keys
     chosen = "" if len(inside) == len(names) else "AND key = ANY(%s)"
     sql = (
         "SELECT r.bucket, k.action, sum(r.weight), sum(r.square), sum(r.kept) FROM "  # noqa: S608
@@ -241,14 +257,17 @@ def _cells(
     )
     with connection.cursor() as cursor:
         cursor.execute(sql, [first, minutes, *values, *([inside] if chosen else [])])
-        for bucket, action, weight, square, kept in cursor.fetchall():
-            yield Cell(
-                since + bucket * width, action, 0, 0, "", Estimate(weight, square, int(kept))
-            )
+        for bucket, action, *number in cursor.fetchall():
+            yield _cell(since + bucket * width, action, *number)
+
+
+def _cell(start: float, action: int, weight: float, square: float, kept: int) -> Cell:
+    """Return a bar's part of one action; the histogram asks for nothing else."""
+    return Cell(start, action, 0, 0, "", Estimate(weight, square, int(kept)))
 
 
 def _apps_held(filters: Filters) -> bool:
-    """Whether the counts by app hold these filters: they know tier and action."""
+    """Return whether the counts by app hold these filters: they know tier and action only."""
     others = (
         filters.stages or filters.services or filters.endpoints or filters.reasons or filters.arms
     )
@@ -258,7 +277,8 @@ def _apps_held(filters: Filters) -> bool:
 def _apps(
     filters: Filters, since: float, until: float, now: float
 ) -> Iterable[tuple[str, Estimate]]:
-    """The apps with the most decisions inside the filters."""
+    """Yield the apps with the most decisions inside the filters."""
+    # the other dimensions filter nothing here (`_apps_held`), so any value of theirs will do
     actions = [a for a in range(5) if filters.passes((a, 0, 0, "", "", 0, 0), but="tier")]
     tiers = [t for t in range(4) if filters.passes((0, 0, t, "", "", 0, 0), but="action")]
     where, values = rollup.within(APPS, int(since // MINUTE_S), int(until // MINUTE_S), now)
@@ -275,8 +295,7 @@ def _apps(
             yield app, Estimate(weight, square, int(kept))
 
 
-# ---- from the rows
-# ---------------------------------------------------------------------
+# ---- from the rows ----
 
 _EPOCH = Func(
     F("at"), template="extract(epoch FROM %(expressions)s)::float8", output_field=FloatField()
@@ -285,7 +304,7 @@ _W = 1.0 / F("inclusion_probability")
 
 
 def from_rows(rows: QuerySet[Decision], filters: Filters, now: float) -> Counted:
-    """Everything counted from `rows`, which are narrowed by time and app but not by the filters."""
+    """Count everything from `rows`, which are narrowed by time and app but not by the filters."""
     window = filters.window(now)
     since, until, width = window.since, window.until, window.width
     if since is None:
@@ -308,33 +327,21 @@ def from_rows(rows: QuerySet[Decision], filters: Filters, now: float) -> Counted
 
 
 def _of_rows(rows: QuerySet[Decision]) -> Iterable[Tally]:
+    """Yield tallies of rows, each app apart."""
     grouped = rows.values_list("app", *FACETS.fields).annotate(
-        weight=Sum(_W), square=Sum(_W * _W), kept=Count("*")
+        total=Sum(_W), square=Sum(_W * _W), kept=Count("*")
     )
-    for (
-        app,
-        action,
-        stage,
-        tier,
-        service,
-        method,
-        endpoint,
-        reason,
-        arm,
-        weight,
-        square,
-        kept,
-    ) in grouped.order_by():
-        values = (action, stage, tier, service, f"{method} {endpoint}", reason, arm)
-        yield Tally(values, app, Estimate(weight, square, kept))
+    for app, *key, total, square, kept in grouped.order_by():
+        yield Tally(_values(*key), app, Estimate(total, square, kept))
 
 
 def _cells_of_rows(rows: QuerySet[Decision], since: float, width: float) -> Iterable[Cell]:
+    """Yield the histogram of rows by bucket and action."""
     bucket = Floor((_EPOCH - Value(since)) / Value(width), output_field=FloatField())
     grouped = (
         rows.annotate(bucket=bucket)
         .values_list("bucket", "action")
-        .annotate(weight=Sum(_W), square=Sum(_W * _W), kept=Count("*"))
+        .annotate(total=Sum(_W), square=Sum(_W * _W), kept=Count("*"))
     )
     for number, action, weight, square, kept in grouped.order_by():
-        yield Cell(since + number * width, action, 0, 0, "", Estimate(weight, square, kept))
+        yield _cell(since + number * width, action, weight, square, kept)

@@ -17,6 +17,7 @@ from decisions.counts import rollup
 from decisions.reason_text import BRIEF
 
 Value = int | str
+# Seconds of a day.
 DAY_S = 86_400.0
 # Time ranges by their name in an address: words, and seconds back from now (None: no limit).
 RANGES: dict[str, tuple[str, float | None]] = {
@@ -27,11 +28,13 @@ RANGES: dict[str, tuple[str, float | None]] = {
     "7d": ("Last 7 d", 7 * DAY_S),
     "all": ("All that is kept", None),
 }
-# Seconds of a histogram's bucket; a range begins where a bucket does, so that counts kept ready
-# answer it exactly.
+# Seconds of a histogram's bucket. A range begins where a bucket does, and each is a multiple of a
+# block of `rollup.LEVELS`, so that counts kept ready answer it exactly.
 WIDTHS = {"15m": 60.0, "1h": 60.0, "6h": 300.0, "24h": 1_800.0, "7d": 10_800.0}
 REFUSED = frozenset({Action.DEFER, Action.BATCH, Action.SHED, Action.BLOCK})
+# Characters. Chosen: longer than any path template or service name; addresses stay short.
 LONGEST_VALUE = 300
+# Chosen: nobody picks more by hand, and an address stays below what proxies take (8 KB).
 MOST_VALUES = 50
 
 
@@ -43,11 +46,11 @@ class Dimension:
     """In an address; its field in `Filters` has an s behind it."""
     title: str
     read: Callable[[str], Value]
-    """A value from its word in an address. Raises ValueError."""
+    """Returns a value from its word in an address; raises ValueError."""
     word: Callable[[Value], str]
     label: Callable[[Value], str]
     known: str
-    """Which values there are, for who gave another."""
+    """Which values there are, for a message to someone who gave another."""
     words: tuple[str, ...] = ()
     """All of them, where they are fixed."""
 
@@ -56,15 +59,18 @@ class Dimension:
         return f"{self.name}s"
 
     def condition(self, values: Iterable[Value]) -> Q:
-        """Of a stored decision to have one of these values."""
+        """Return the condition that a stored decision has one of these values."""
         chosen = sorted(values)
         if self.name != "endpoint":
             return Q(**{f"{self.name}__in": chosen})
+        # an endpoint is stored in two columns, method and path
         parts = (str(value).partition(" ") for value in chosen)
         return reduce(or_, (Q(method=method, endpoint=path) for method, _, path in parts))
 
 
-def _of(kinds: Mapping[str, Value]) -> Callable[[str], Value]:
+def _reader_of(kinds: Mapping[str, Value]) -> Callable[[str], Value]:
+    """Return a function that reads one of these words; it raises ValueError for another."""
+
     def read(word: str) -> Value:
         if word not in kinds:
             raise ValueError(word)
@@ -74,6 +80,7 @@ def _of(kinds: Mapping[str, Value]) -> Callable[[str], Value]:
 
 
 def _text(word: str) -> str:
+    """Return a word as it is. Raise ValueError for one that no column holds."""
     if not word or len(word) > LONGEST_VALUE or "\x00" in word:
         raise ValueError(word)
     return word
@@ -85,29 +92,35 @@ def _fixed(
     kinds: type[Action | Stage | Tier | Reason | Arm],
     label: Callable[[Value], str],
 ) -> Dimension:
+    """Return a dimension whose values are those of an enumeration."""
     words = {kind.name.lower().replace("_", "-"): int(kind) for kind in kinds}
     back = {value: word for word, value in words.items()}
     known = f"one of {', '.join(words)}"
     return Dimension(
-        name, title, _of(words), lambda value: back[int(value)], label, known, tuple(words)
+        name, title, _reader_of(words), lambda value: back[int(value)], label, known, tuple(words)
     )
 
 
 ARM_LABELS = {Arm.NONE: "No model", Arm.LIVE: "Live model"}
 
 
+def arm_label(arm: Arm) -> str:
+    """Return a model arm in words; its own name where it has none."""
+    return ARM_LABELS.get(arm, arm.name.lower())
+
+
 def reason_label(value: Value) -> str:
-    """A machine reason in a few words."""
-    reason = Reason(value)
+    """Return a machine reason in a few words."""
+    reason = Reason(int(value))
     text = BRIEF.get(reason, REASONS[reason].text)
     return text[:1].upper() + text[1:]
 
 
-# In the order of `tallies.Tally.values`.
+# In the order of `facet_counts.Tally.values`, which `Filters.passes` relies on.
 DIMENSIONS: tuple[Dimension, ...] = (
-    _fixed("action", "Action", Action, lambda v: Action(v).word.capitalize()),
-    _fixed("stage", "Decided by", Stage, lambda v: Stage(v).label),
-    _fixed("tier", "Tier", Tier, lambda v: Tier(v).word.capitalize()),
+    _fixed("action", "Action", Action, lambda v: Action(int(v)).word.capitalize()),
+    _fixed("stage", "Decided by", Stage, lambda v: Stage(int(v)).label),
+    _fixed("tier", "Tier", Tier, lambda v: Tier(int(v)).word.capitalize()),
     Dimension(
         "service",
         "Service",
@@ -125,7 +138,7 @@ DIMENSIONS: tuple[Dimension, ...] = (
         "a method, a space and a path, as “GET /v2/orders/{id}”",
     ),
     _fixed("reason", "Reason", Reason, reason_label),
-    _fixed("arm", "Model arm", Arm, lambda v: ARM_LABELS.get(Arm(v), Arm(v).name.lower())),
+    _fixed("arm", "Model arm", Arm, lambda v: arm_label(Arm(int(v)))),
 )
 BY_NAME = {d.name: d for d in DIMENSIONS}
 
@@ -161,20 +174,22 @@ class Filters:
     end: float | None = None
 
     def wanted(self, dimension: Dimension) -> frozenset[Value]:
+        """Return the values of a dimension that are included; none means all."""
         found: frozenset[Value] = getattr(self, dimension.field)
         return found
 
     def unwanted(self, dimension: Dimension) -> frozenset[Value]:
+        """Return the values of a dimension that are excluded."""
         return frozenset(value for name, value in self.out if name == dimension.name)
 
     def since(self, now: float) -> float | None:
-        """Unix seconds at which the window begins; None for all that is kept."""
+        """Return the unix seconds at which the window begins; None for all that is kept."""
         return self.window(now).since
 
     def window(self, now: float) -> Window:
-        """The time this looks at."""
+        """Return the time that these filters look at."""
         if self.start is not None and self.end is not None:
-            return _own(self.start, self.end, now)
+            return _chosen_window(self.start, self.end, now)
         seconds = RANGES[self.range][1]
         if seconds is None:
             return Window(None, None, 0.0)
@@ -182,8 +197,8 @@ class Filters:
         return Window((now - seconds) // width * width, None, width)
 
     def passes(self, values: Sequence[Value], *, but: str = "") -> bool:
-        """Whether a combination of values, one of each dimension, is inside, leaving out the
-        dimension called `but`.
+        """Return whether a combination of values, one of each dimension, is inside. The dimension
+        called `but` does not count.
         """
         for dimension, value in zip(DIMENSIONS, values, strict=True):
             if dimension.name == but:
@@ -194,7 +209,7 @@ class Filters:
         return True
 
     def condition(self) -> Q:
-        """Of a stored decision to be inside, apart from its time."""
+        """Return the condition that a stored decision is inside, apart from its time."""
         found = Q()
         for dimension in DIMENSIONS:
             if wanted := self.wanted(dimension):
@@ -204,26 +219,33 @@ class Filters:
         return found
 
     def narrows(self) -> bool:
-        """Whether anything but time is filtered by."""
+        """Return whether anything but time is filtered by."""
         return bool(self.out) or any(self.wanted(d) for d in DIMENSIONS)
 
     def including(self, dimension: Dimension, value: Value) -> Filters:
-        """With a value wanted, or no longer when it was."""
-        without = frozenset(self.out - {(dimension.name, value)})
-        return replace(self, out=without, **{dimension.field: self.wanted(dimension) ^ {value}})
+        """Return filters with a value wanted, or no longer wanted when it was."""
+        out = frozenset(self.out - {(dimension.name, value)})
+        return self._changed(dimension, self.wanted(dimension) ^ {value}, out)
 
     def excluding(self, dimension: Dimension, value: Value) -> Filters:
-        """With a value excluded, or no longer when it was."""
-        return replace(
-            self,
-            out=self.out ^ {(dimension.name, value)},
-            **{dimension.field: self.wanted(dimension) - {value}},
-        )
+        """Return filters with a value excluded, or no longer excluded when it was."""
+        out = self.out ^ {(dimension.name, value)}
+        return self._changed(dimension, self.wanted(dimension) - {value}, out)
 
     def without(self, dimension: Dimension) -> Filters:
-        """With nothing about a dimension."""
+        """Return filters that say nothing about a dimension."""
         left = frozenset((name, value) for name, value in self.out if name != dimension.name)
-        return replace(self, out=left, **{dimension.field: frozenset()})
+        return self._changed(dimension, frozenset(), left)
+
+    def _changed(
+        self,
+        dimension: Dimension,
+        wanted: frozenset[Value],
+        out: frozenset[tuple[str, Value]],
+    ) -> Filters:
+        """Return filters with other values of one dimension, wanted and excluded."""
+        # a dimension's field is known by its name only, which mypy cannot follow
+        return replace(self, out=out, **{dimension.field: wanted})  # type: ignore[arg-type]
 
     @property
     def time_words(self) -> str:
@@ -235,7 +257,7 @@ class Filters:
         return f"{first.day} {first:%b %H:%M} to {end}"
 
     def query(self) -> list[tuple[str, str]]:
-        """Names and values for an address; `asking.read` reads them back."""
+        """Return names and values for an address; the look-up page reads them back."""
         if self.start is not None and self.end is not None:
             out = [("from", stamp(self.start)), ("to", stamp(self.end)), ("f", "1")]
         else:
@@ -251,15 +273,16 @@ class Filters:
         return out
 
 
-# A time of one's own at most so long is counted from the rows when the counts kept ready are
-# coarser than it.
+# Seconds. A chosen time of at most this length is counted from the rows when the counts kept ready
+# are coarser. Chosen: six hours of rows are counted quickly enough for a page.
 ROWS_WINDOW_S = 6 * 3_600.0
+# Bars of a histogram at most: enough to see a shape, wide enough to be clicked.
 _BUCKETS = 60
 
 
-def _own(start: float, end: float, now: float) -> Window:
-    """A time of one's own: to the minute while the counts are or the rows are few, else as coarse
-    as the counts.
+def _chosen_window(start: float, end: float, now: float) -> Window:
+    """Return the window of a chosen time: to the minute while the counts are or the rows are few,
+    else as coarse as the counts.
     """
     minute = 60.0
     grain = rollup.grain(now - start) * minute
@@ -270,5 +293,5 @@ def _own(start: float, end: float, now: float) -> Window:
 
 
 def stamp(seconds: float) -> str:
-    """A minute in an address: 2025-11-18T14:21."""
+    """Return a minute for an address: 2025-11-18T14:21."""
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M}"

@@ -1,5 +1,5 @@
-"""Finding decisions: what someone typed is read as an id or a name, filters narrow it, pages go
-back in time.
+"""Finding decisions: a typed text is read as an id or a name, filters narrow it, pages go back in
+time.
 """
 
 from __future__ import annotations
@@ -18,30 +18,31 @@ from decisions.counts import seen_tokens
 from decisions.models import Decision, utc
 from decisions.search.filters import DAY_S, DIMENSIONS, Filters
 
+# Rows. Chosen: one or two screens, and quick to draw.
 PAGE = 50
 SHORT_RANGES = {"15m": "15 min", "1h": "1 h", "6h": "6 h", "24h": "24 h", "7d": "7 d", "all": "All"}
-# Before the digest of a credential, in an address.
+# Stands before the digest of a credential in an address, so that nothing else is read as one.
 TOKEN = "token:"  # noqa: S105
 
-Kind = Literal["all", "decision", "request", "app", "apps", "tenant", "token", "nothing"]
+ReadingKind = Literal["all", "decision", "request", "app", "apps", "tenant", "token", "nothing"]
 # What the reader may insist on, when the box read a text otherwise.
 READINGS = ("request", "app", "name")
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class QueryReading:
     """How a text was read."""
 
-    kind: Kind
+    kind: ReadingKind
     text: str
     label: str = ""
     """What it was read as, in words, after "Read as "."""
     apps: tuple[str, ...] = ()
     decision: uuid.UUID | None = None
     digest: str = ""
-    """Of the credential that was read."""
+    """Keyed digest of the credential that was read."""
     hint: str = ""
-    """For what was read as nothing: what it looks like and what is wrong with it."""
+    """For a text that was read as nothing: what it looks like and what is wrong with it."""
 
     @property
     def made_at(self) -> float:
@@ -49,39 +50,40 @@ class Reading:
         return decision_time(self.decision.bytes) if self.decision else 0.0
 
 
-def read(text: str, insist: str = "") -> Reading:
-    """Reads what was typed: decision id, token digest, app id, request id, then names of apps and
+def interpret(text: str, insist: str = "") -> QueryReading:
+    """Read a typed text: decision id, token digest, app id, request id, then names of apps and
     tenants.
 
-    `insist` is one of READINGS, for a text that could be several things. A raw credential is never
-    given to this: `credentials` comes first.
+    `insist` is one of READINGS, for a text that could be several things. Never pass a raw
+    credential: `credentials` comes first.
     """
     text = text.strip()
     if not text:
-        return Reading("all", "")
+        return QueryReading("all", "")
     if not insist and (raw := parse_decision_id(text)):
-        return Reading(
+        return QueryReading(
             "decision", text, f"decision {format_decision_id(raw)}", decision=uuid.UUID(bytes=raw)
         )
     if "\x00" in text:
-        return Reading(
+        return QueryReading(
             "nothing", text, hint="It holds a NUL character, which no id and no name does."
         )
     if not insist and text.startswith(TOKEN):
         return of_digest(text.removeprefix(TOKEN))
-    readers = {"app": (_as_app, _as_stranger), "request": (_as_request,), "name": (_as_name,)}
-    for reader in readers.get(insist, (_as_app, _as_request, _as_stranger, _as_name)):
+    readers = {"app": (_as_app, _as_unregistered), "request": (_as_request,), "name": (_as_name,)}
+    for reader in readers.get(insist, (_as_app, _as_request, _as_unregistered, _as_name)):
         if reading := reader(text):
             return reading
-    return Reading("nothing", text, hint=_almost(text))
+    return QueryReading("nothing", text, hint=_almost(text))
 
 
+# The length of a UUID with some characters lost or doubled in copying.
 _ALMOST_ID = re.compile(r"[0-9a-fA-F-]{20,48}")
 
 
 def _almost(text: str) -> str:
-    """What a text that was read as nothing was probably meant to be; empty when it looks like
-    nothing in particular.
+    """Return what a text that was read as nothing was probably meant to be; empty when it looks
+    like nothing in particular.
     """
     digits = text.removeprefix(PREFIX).replace("-", "")
     if text.startswith(PREFIX) or _ALMOST_ID.fullmatch(text):
@@ -99,11 +101,11 @@ def _almost(text: str) -> str:
     return ""
 
 
-def of_digest(digest: str) -> Reading:
-    """A credential, by its keyed digest."""
+def of_digest(digest: str) -> QueryReading:
+    """Read the keyed digest of a credential."""
     text = f"{TOKEN}{digest}"
     if not seen_tokens.is_digest(digest):
-        return Reading(
+        return QueryReading(
             "nothing",
             text,
             hint=(
@@ -112,66 +114,77 @@ def of_digest(digest: str) -> Reading:
             ),
         )
     if not (apps := seen_tokens.apps(digest)):
-        return Reading("nothing", text, hint="No stored decision carried this token.")
-    return Reading("token", text, f"a token with digest {digest[:8]}…", apps=apps, digest=digest)
+        return QueryReading("nothing", text, hint="No stored decision carried this token.")
+    return QueryReading(
+        "token", text, f"a token with digest {digest[:8]}…", apps=apps, digest=digest
+    )
 
 
-def _as_app(text: str) -> Reading | None:
+def _as_app(text: str) -> QueryReading | None:
+    """Read a text as the id of a registered app."""
     if known := directory.app(text):
-        return Reading("app", text, f"app {known.name}", apps=(known.id,))
+        return QueryReading("app", text, f"app {known.name}", apps=(known.id,))
     return None
 
 
-def _as_stranger(text: str) -> Reading | None:
-    """An app that was seen and never registered."""
+def _as_unregistered(text: str) -> QueryReading | None:
+    """Read a text as the id of an app that was seen and never registered."""
     if Decision.objects.filter(app=text).exists():
-        return Reading("app", text, f"app {text}, which is not registered", apps=(text,))
+        return QueryReading("app", text, f"app {text}, which is not registered", apps=(text,))
     return None
 
 
-def _as_request(text: str) -> Reading | None:
+def _as_request(text: str) -> QueryReading | None:
+    """Read a text as a request id."""
     if Decision.objects.filter(request_id=text).exists():
-        return Reading("request", text, f"request {text}")
+        return QueryReading("request", text, f"request {text}")
     return None
 
 
-def _as_name(text: str) -> Reading | None:
+def _as_name(text: str) -> QueryReading | None:
+    """Read a text as part of the names of apps or tenants."""
+    # one letter is in nearly every name
     if len(text) < 2 or not (found := directory.named(text)).apps:
         return None
     ids = tuple(a.id for a in found.apps)
     if len(ids) == 1:
-        return Reading("app", text, f"app {found.apps[0].name}", apps=ids)
+        return QueryReading("app", text, f"app {found.apps[0].name}", apps=ids)
     if found.tenant:
-        return Reading("tenant", text, f"tenant {found.tenant}, {len(ids):,} apps", apps=ids)
+        return QueryReading("tenant", text, f"tenant {found.tenant}, {len(ids):,} apps", apps=ids)
     if found.total > len(ids):
-        return Reading(
+        return QueryReading(
             "apps",
             text,
             f"a name, the first {len(ids):,} of {found.total:,} apps; type more of it",
             apps=ids,
         )
-    return Reading("apps", text, f"a name, {len(ids):,} apps", apps=ids)
+    return QueryReading("apps", text, f"a name, {len(ids):,} apps", apps=ids)
 
 
 def id_at(seconds: float) -> uuid.UUID:
-    """The smallest id of a moment: where a scan of ids in time order begins or ends."""
+    """Return the smallest id of a moment (unix seconds): where a scan of ids in time order begins
+    or ends.
+    """
+    # the first 48 bits of a UUIDv7 are milliseconds (RFC 9562)
     return uuid.UUID(int=max(0, int(seconds * 1000)) << 80)
 
 
-def rows(reading: Reading, filters: Filters, now: float) -> QuerySet[Decision]:
-    """The decisions a reading and its filters select, newest first. An exact id is not narrowed."""
+def rows(reading: QueryReading, filters: Filters, now: float) -> QuerySet[Decision]:
+    """Return the decisions that a reading and its filters select, newest first. Filters do not
+    narrow an exact id.
+    """
     if reading.kind == "nothing":
         return Decision.objects.none()
-    if reading.kind == "decision":
+    if reading.decision is not None:
         return near(reading.decision)
     if reading.kind == "request":
         return Decision.objects.order_by("-id").filter(request_id=reading.text)
     return unfiltered(reading, filters, now).filter(filters.condition())
 
 
-def unfiltered(reading: Reading, filters: Filters, now: float) -> QuerySet[Decision]:
-    """The decisions a reading selects in the filters' time, newest first, whatever else is filtered
-    by.
+def unfiltered(reading: QueryReading, filters: Filters, now: float) -> QuerySet[Decision]:
+    """Return the decisions that a reading selects in the filters' time, newest first, whatever else
+    is filtered by.
     """
     found = Decision.objects.order_by("-id")
     if reading.apps:
@@ -185,8 +198,8 @@ def unfiltered(reading: Reading, filters: Filters, now: float) -> QuerySet[Decis
 def within(
     found: QuerySet[Decision], since: float, until: float | None = None
 ) -> QuerySet[Decision]:
-    """Narrows to a time range. Ids sort by time, so the primary key finds it; `at` picks the
-    partitions.
+    """Narrow to a time range (unix seconds). Ids sort by time, so the primary key finds it; `at`
+    picks the partitions.
     """
     found = found.filter(at__gte=utc(since), id__gte=id_at(since))
     if until is not None:
@@ -194,35 +207,38 @@ def within(
     return found
 
 
-# How far an id's time may run ahead of its event's: an id never goes back when a node's clock does.
+# Seconds that an id's time may run ahead of its event's: an id never goes back when a node's clock
+# does. Chosen: longer than any step by which a time server sets a clock back.
 _ID_AHEAD_S = 300.0
 
 
 def page(
     found: QuerySet[Decision], before: uuid.UUID | None = None, size: int = PAGE
 ) -> tuple[list[Decision], bool]:
-    """The newest `size` decisions older than `before`, and whether there are more."""
+    """Return the newest `size` decisions older than `before`, and whether there are more."""
     if before is not None:
         found = found.filter(id__lt=before)
+    # one more row than the page says whether there is a next one, without a count
     some = list(found[: size + 1])
     return some[:size], len(some) > size
 
 
 def near(decision: uuid.UUID) -> QuerySet[Decision]:
-    """One decision by its id, sought in the partitions around the time the id holds."""
+    """Return one decision by its id, sought in the partitions around the time that the id holds."""
     at = decision_time(decision.bytes)
+    # 1970 to 2191: outside, the id is none of ours, and a datetime might overflow
     if not DAY_S < at < 7e9:
         return Decision.objects.none()
     return Decision.objects.filter(id=decision, at__gte=utc(at - DAY_S), at__lt=utc(at + DAY_S))
 
 
 def find(decision: uuid.UUID) -> Decision | None:
-    """One decision by its id: first where its time says, then everywhere."""
+    """Return one decision by its id: look where its time says, then everywhere."""
     return near(decision).first() or Decision.objects.filter(id=decision).first()
 
 
 def neighbours(decision: Decision) -> tuple[Decision | None, Decision | None]:
-    """The next newer and the next older stored decision of the same app, within a day."""
+    """Return the next newer and the next older stored decision of the same app, within a day."""
     same = Decision.objects.filter(app=decision.app).defer("features", "signals")
     at = decision.at.timestamp()
     newer = within(same, at - 60, at + DAY_S).filter(id__gt=decision.id).order_by("id").first()
@@ -231,7 +247,7 @@ def neighbours(decision: Decision) -> tuple[Decision | None, Decision | None]:
 
 
 def widest(filters: Filters) -> tuple[str, Filters] | None:
-    """The filter to drop when nothing was found: its words, and what is left without it."""
+    """Return the filter to drop when nothing was found: its words, and the filters without it."""
     if filters.start is not None or filters.range != "all":
         return f"the time range “{filters.time_words}”", replace(
             filters, range="all", start=None, end=None
@@ -243,7 +259,9 @@ def widest(filters: Filters) -> tuple[str, Filters] | None:
 
 
 def spans(found: QuerySet[Decision], times: Iterable[tuple[float, float]]) -> QuerySet[Decision]:
-    """Narrows to any of several times, so that a scan for something rare looks only where it is."""
+    """Narrow to any of several times (unix seconds), so that a scan for something rare looks only
+    where it is.
+    """
     where = Q()
     for since, until in times:
         where |= Q(

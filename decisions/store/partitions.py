@@ -1,7 +1,7 @@
-"""Daily partitions: made ahead, made on demand for late events, dropped by retention.
+"""Daily partitions: created ahead, created on demand for late events, dropped by retention.
 
 A row whose day has no partition falls into the table's default partition, so nothing is lost to a
-strange clock; when that day gets its partition, its rows move there.
+strange clock. When that day gets its partition, its rows move there.
 """
 
 from __future__ import annotations
@@ -12,9 +12,12 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
 from django.db import connection, transaction
+from django.db.backends.utils import CursorWrapper
 from django.utils import timezone
 
 # Advisory lock under which partitions are made and dropped: two workers never make the same day.
+# The number is ours alone: PostgreSQL's advisory locks share one space of keys, and "51C1CE" marks
+# Sluice's.
 LOCK = 0x51_C1_CE_01
 # How many days get their partition ahead of time: a weekend without a worker loses nothing.
 DAYS_AHEAD = 3
@@ -33,11 +36,12 @@ DECISIONS = Parted("decisions_decision", "stored_at")
 
 
 def name_of(parted: Parted, day: date) -> str:
+    """Return the name of a day's partition."""
     return f"{parted.table}_{day:%Y%m%d}"
 
 
 def existing(parted: Parted) -> set[date]:
-    """Days that have a partition."""
+    """Return the days (UTC) that have a partition."""
     pattern = re.compile(re.escape(parted.table) + r"_(\d{8})")
     with connection.cursor() as cursor:
         cursor.execute(
@@ -49,32 +53,42 @@ def existing(parted: Parted) -> set[date]:
 
 
 def ensure(parted: Parted, days_ahead: int = DAYS_AHEAD, today: date | None = None) -> int:
-    """Make the partitions of today and the next `days_ahead` days. Return how many were made."""
+    """Create the partitions of today (UTC) and the next `days_ahead` days. Return how many were
+    created.
+    """
     today = today or timezone.now().astimezone(UTC).date()
+    # today as well: a new installation has no partition yet
     days = [today + timedelta(days=k) for k in range(days_ahead + 1)]
-    return make(parted, days)
+    return create(parted, days)
 
 
-def make(parted: Parted, days: Iterable[date]) -> int:
-    """Makes the partitions of these days that do not exist yet. Returns how many were made."""
+def create(parted: Parted, days: Iterable[date]) -> int:
+    """Create the partitions of these days (UTC) that do not exist yet. Return how many were
+    created.
+    """
     if not (missing := set(days) - existing(parted)):
         return 0
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
+        # another worker may have created some while we waited for the lock
         missing -= existing(parted)
         for day in sorted(missing):
-            _make_one(cursor, parted, day)
+            _create_one(cursor, parted, day)
     return len(missing)
 
 
-def _make_one(cursor, parted: Parted, day: date) -> None:
-    """One partition, with the rows of its day that were waiting in the default partition."""
+def _create_one(cursor: CursorWrapper, parted: Parted, day: date) -> None:
+    """Create one partition and move the rows of its day there from the default partition."""
     name, table = name_of(parted, day), parted.table
     start, end = (
         f"{day.isoformat()} 00:00:00+00",
         f"{(day + timedelta(days=1)).isoformat()} 00:00:00+00",
     )
+    # ATTACH scans the default partition for rows of this day; the lock keeps late ones out between
+    # the move and the scan
     cursor.execute(f"LOCK TABLE {table}_default IN ACCESS EXCLUSIVE MODE")
+    # created apart and attached: CREATE ... PARTITION OF fails while the default partition holds
+    # rows of this day
     cursor.execute(f"CREATE TABLE {name} (LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS)")
     moved = f"DELETE FROM {table}_default WHERE at >= %s AND at < %s RETURNING *"  # noqa: S608
     cursor.execute(f"WITH moved AS ({moved}) INSERT INTO {name} SELECT * FROM moved", [start, end])  # noqa: S608
@@ -94,6 +108,7 @@ def drop(parted: Parted, keep_days: int, today: date | None = None) -> int:
 
 
 def _drop_before(parted: Parted, first: date) -> int:
+    """Drop partitions of days before `first`, and what the default partition stored before it."""
     old = sorted(day for day in existing(parted) if day < first)
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])

@@ -1,12 +1,13 @@
-"""From the stream into PostgreSQL, every event once.
+"""Move decision events from the stream into PostgreSQL, every event once.
 
 A worker reads batches as one of a consumer group. One transaction takes the batch ids
-(`IngestedBatch`) and copies the rows; the stream is acknowledged after the commit. Whatever dies in
-between, the batch is delivered again: its id is then already taken, or nothing of it was stored.
+(`IngestedBatch`) and copies the rows; the worker acknowledges the stream entries after the commit.
+If anything dies in between, the stream delivers the batch again. Then its id is already taken, or
+nothing of it was stored.
 
-Failure policy: PostgreSQL or Valkey away: wait and try again, nothing acknowledged. A batch that
-can never be stored (undecodable, a value no column holds): to the dead-letter stream with its
-reason, so that the batches behind it pass.
+Failure policy: while PostgreSQL or Valkey is away, wait and try again; acknowledge nothing. A batch
+that can never be stored (undecodable, a value that no column holds) goes to the dead-letter stream
+with its reason, so that the batches behind it pass.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
+from typing import cast
 
 import msgspec
 import redis
@@ -42,15 +44,20 @@ log = logging.getLogger("sluice.ingest")
 # Batches that could not be stored: fields `b` (as received), `reason`, `entry` (id in
 # EVENTS_STREAM), `at`.
 DEAD_STREAM = "sluice:events:dead"
+# Enough to find out what is wrong with a decider; a flood of bad batches must not fill Valkey.
 DEAD_MAXLEN = 1_000
 
 # Batches of one transaction at most.
+# Chosen: spreads the cost of a commit over many batches, and keeps small what a crash repeats.
 READ_COUNT = 64
 # A batch unacknowledged for so long belongs to a worker that died.
 CLAIM_IDLE_MS = 10_000
+# Chosen: half of CLAIM_IDLE_MS, so a dead worker's batch waits at most one and a half times that.
 CLAIM_EVERY_S = 5.0
 # A quiet ingest still says that it lives.
 STATUS_EVERY_S = 2.0
+# Quick at first, because a restart takes a second or two; then slow enough not to burden a server
+# that comes up. The last pause repeats.
 BACKOFF_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 # What passes by itself: a server is away or starting.
@@ -63,9 +70,13 @@ TROUBLE = (
 )
 
 
+# An entry of the stream: its id and its fields, bytes as the client is not told to decode.
+Entry = tuple[bytes, dict[bytes, bytes]]
+
+
 @dataclass(slots=True)
 class Received:
-    """A batch and where it stands in the stream."""
+    """A batch and its place in the stream."""
 
     entry: bytes
     raw: bytes
@@ -74,7 +85,12 @@ class Received:
 
 @dataclass(slots=True)
 class Worker:
-    """One ingest worker. `claim_idle_ms` and `block_ms` are how patient it is."""
+    """One ingest worker.
+
+    `claim_idle_ms`: milliseconds after which it takes over another worker's batch. `block_ms`:
+    milliseconds it waits for a new one. `rows`, `dead`: what it has stored and buried. `lag_s`:
+    seconds from the newest stored event to its storing.
+    """
 
     client: redis.Redis
     name: str
@@ -91,13 +107,16 @@ class Worker:
     _status_at: float = float("-inf")
 
     def run(self, stop: threading.Event, wait: Callable[[float], object] | None = None) -> None:
-        """Works until `stop` is set; the batch at hand is finished first."""
+        """Work until `stop` is set; finish the batch at hand first. `wait` sleeps for some
+        seconds.
+        """
         wait, failures = wait or stop.wait, 0
         while not stop.is_set():
             try:
                 self.step()
                 failures = 0
             except redis.ResponseError as error:
+                # these two say that Valkey lost the group or the stream
                 if not str(error).startswith(("NOGROUP", "no such key")):
                     raise
                 self.join()
@@ -105,12 +124,13 @@ class Worker:
                 pause = BACKOFF_S[min(failures, len(BACKOFF_S) - 1)]
                 failures += 1
                 log.warning("ingest waits %.1f s: %s", pause, error)
+                # a broken connection never recovers; Django opens a new one on the next query
                 connection.close()
                 wait(pause)
 
     def join(self) -> None:
-        """Makes the consumer group if it is not there: a restarted Valkey may have lost it. It
-        starts at the first entry kept.
+        """Create the consumer group if it is missing: a restarted Valkey may have lost it. The
+        group starts at the first entry that is kept.
         """
         try:
             self.client.xgroup_create(
@@ -121,7 +141,7 @@ class Worker:
                 raise
 
     def leave(self) -> None:
-        """Takes this worker's name out of the group, unless it still owes an acknowledgement."""
+        """Remove this worker's name from the group, unless it still owes an acknowledgement."""
         held = self.client.xpending_range(
             store.EVENTS_STREAM, store.EVENTS_GROUP, "-", "+", 1, consumername=self.name
         )
@@ -129,15 +149,16 @@ class Worker:
             self.client.xgroup_delconsumer(store.EVENTS_STREAM, store.EVENTS_GROUP, self.name)
 
     def step(self) -> int:
-        """Reads once and stores what came. Returns the rows stored."""
+        """Read once and store what came. Return the number of rows stored."""
+        # the oldest first: an abandoned batch has waited longest
         entries = self._abandoned() or self._new()
         stored = self.store(entries) if entries else 0
         if entries or time.monotonic() - self._status_at >= STATUS_EVERY_S:
             self._publish_status()
         return stored
 
-    def store(self, entries: list[tuple[bytes, dict[bytes, bytes]]]) -> int:
-        """Stores these stream entries and acknowledges them. Returns the rows stored."""
+    def store(self, entries: list[Entry]) -> int:
+        """Store these stream entries and acknowledge them. Return the number of rows stored."""
         received, done = [], []
         for entry, fields in entries:
             raw = (fields or {}).get(b"b", b"")
@@ -156,8 +177,8 @@ class Worker:
         return stored
 
     def _one_by_one(self, received: list[Received], done: list[bytes]) -> int:
-        """One of these batches is poison: each gets its own transaction, so that it alone is
-        buried.
+        """Store each batch in its own transaction, so that only the bad one is buried. Append the
+        stored entries to `done`. Return the number of rows stored.
         """
         stored = 0
         for one in received:
@@ -169,8 +190,8 @@ class Worker:
         return stored
 
     def _commit(self, received: list[Received]) -> int:
-        """Stores the batches whose ids are not taken yet, in one transaction. Returns the rows
-        stored.
+        """Store the batches whose ids are not taken yet, in one transaction. Return the number of
+        rows stored.
         """
         if not received:
             return 0
@@ -179,25 +200,29 @@ class Worker:
         with transaction.atomic():
             fresh = [batches[key] for key in _take(batches)]
             copy_events([e for b in fresh for e in b.events], self._texts, self._counts)
+        # only now are new keys committed; a rollback must not leave their numbers remembered
         self._counts.settle()
         if newest := max((e.at for b in fresh for e in b.events), default=0.0):
             self.lag_s = max(0.0, time.time() - newest)
         return sum(len(b.events) for b in fresh)
 
     def _make_days(self, batches: Iterable[EventBatch]) -> None:
-        """Makes the partitions these events fall in, within reason; others land in the default
-        partition.
+        """Create the partitions for these events' days, within reason; other events land in the
+        default partition.
         """
         now = time.time()
+        # eight days either way (chosen): late batches get their partition, and a broken clock does
+        # not fill the database with empty ones
         near = {
             int(e.at // 86_400) for b in batches for e in b.events if abs(e.at - now) < 8 * 86_400
         }
         days = {datetime.fromtimestamp(day * 86_400, UTC).date() for day in near}
         if days - self._days:
-            partitions.make(partitions.DECISIONS, days)
+            partitions.create(partitions.DECISIONS, days)
             self._days |= days
 
-    def _new(self) -> list[tuple[bytes, dict[bytes, bytes]]]:
+    def _new(self) -> list[Entry]:
+        """Read new batches; wait up to `block_ms` for one."""
         answer = self.client.xreadgroup(
             store.EVENTS_GROUP,
             self.name,
@@ -205,10 +230,13 @@ class Worker:
             count=READ_COUNT,
             block=self.block_ms,
         )
-        return answer[0][1] if answer else []
+        # redis-py types an answer of this command as any of its forms, decoded or not
+        return cast("list[Entry]", answer[0][1]) if answer else []  # type: ignore[index]
 
-    def _abandoned(self) -> list[tuple[bytes, dict[bytes, bytes]]]:
-        """Batches another worker, or this one before a crash, took and never acknowledged."""
+    def _abandoned(self) -> list[Entry]:
+        """Take over batches that another worker, or this one before a crash, read and never
+        acknowledged.
+        """
         if time.monotonic() - self._claimed_at < CLAIM_EVERY_S:
             return []
         answer = self.client.xautoclaim(
@@ -218,12 +246,13 @@ class Worker:
             min_idle_time=self.claim_idle_ms,
             count=READ_COUNT,
         )
+        # more may wait while an answer is full, so the pause begins with an empty one
         if not answer[1]:
             self._claimed_at = time.monotonic()
-        return answer[1]
+        return cast("list[Entry]", answer[1])
 
     def _bury(self, entry: bytes, raw: bytes, reason: str) -> None:
-        """To the dead-letter stream and acknowledged, both or neither."""
+        """Write a batch to the dead-letter stream and acknowledge it, both or neither."""
         with self.client.pipeline(transaction=True) as pipe:
             pipe.xadd(
                 DEAD_STREAM,
@@ -239,6 +268,7 @@ class Worker:
         )
 
     def _publish_status(self) -> None:
+        """Tell the console how ingest stands."""
         status = store.IngestStatus(
             at=time.time(), lag_s=self.lag_s, rows=self.rows, pending=waiting(self.client)
         )
@@ -246,16 +276,16 @@ class Worker:
         self._status_at = time.monotonic()
 
 
-# Batches ever buried.
+# Counts batches ever buried: the dead-letter stream itself forgets its oldest.
 DEAD_COUNT_KEY = "sluice:events:dead:count"
 
 
 def copy_events(
     rows: Sequence[events.Event], texts: copy_format.Texts, counts: append.Counts | None = None
 ) -> None:
-    """Copies events into their partitions and counts them, within the caller's transaction.
+    """Copy events into their partitions and count them, within the caller's transaction.
 
-    Who passes `counts` calls its `settle` after the commit. Raises PoisonError, DataError,
+    A caller that passes `counts` calls its `settle` after the commit. Raise PoisonError, DataError,
     IntegrityError.
     """
     with (
@@ -269,12 +299,13 @@ def copy_events(
 
 
 def _take(batches: dict[uuid.UUID, EventBatch]) -> list[uuid.UUID]:
-    """Takes the ids of these batches; returns those that were free. Waits for a worker that holds
+    """Take the ids of these batches and return those that were free. Wait for a worker that holds
     one uncommitted.
     """
     table = IngestedBatch._meta.db_table
     rows = [
         (key, b.node, len(b.events), b.dropped, utc(b.sent_at))
+        # sorted, so that two workers take shared ids in one order and cannot deadlock
         for key, b in sorted(batches.items())
     ]
     places = ", ".join(["(%s, %s, %s, %s, %s)"] * len(rows))
@@ -288,10 +319,11 @@ def _take(batches: dict[uuid.UUID, EventBatch]) -> list[uuid.UUID]:
 
 
 def _decode(raw: bytes) -> EventBatch:
-    """A batch whose own fields can be stored. Raises MsgspecError, PoisonError."""
+    """Return a batch whose own fields can be stored. Raise MsgspecError, PoisonError."""
     batch = events.decode_batch(raw)
     if len(batch.id) != 16:
         raise copy_format.PoisonError(f"a batch id has {len(batch.id)} bytes, not 16")
+    # 7e9 s is the year 2191; `dropped` fits a bigint column
     if not 0 <= batch.sent_at < 7e9 or not 0 <= batch.dropped < 2**63:
         raise copy_format.PoisonError("a batch's time or drop count is out of range")
     if "\x00" in batch.node:
@@ -300,13 +332,8 @@ def _decode(raw: bytes) -> EventBatch:
 
 
 def waiting(client: redis.Redis) -> int:
-    """Batches in the stream that are not stored yet."""
+    """Return how many batches in the stream are not stored yet."""
     for group in client.xinfo_groups(store.EVENTS_STREAM):
         if group["name"] == store.EVENTS_GROUP.encode():
             return int(group["pending"]) + int(group.get("lag") or 0)
     return 0
-
-
-def dead_letters(client: redis.Redis) -> int:
-    """Batches ever buried because they could not be stored."""
-    return int(client.get(DEAD_COUNT_KEY) or 0)

@@ -415,10 +415,11 @@ def describe_card(trained: Trained) -> str:
     return "\n".join([*lines, f"  limits     {card.limits}"])
 
 
-    """Play all scenarios and return their rows together, in order.
-
-    With `workers`, in that many processes; with none, in this one. The same scenarios give the same
-    rows to the bit either way.
+def write_artifact(trained: Trained, folder: Path) -> Path:
+    """Store the artifact in `folder` under its digest and return its path."""
+    path = folder / trained.digest
+    # a half-written file never has the digest's name
+    write_atomically(path, trained.data)
     return path
 
 

@@ -45,7 +45,7 @@ def caller(person) -> Callable[[str], APIClient]:
     def make(role: str = "support") -> APIClient:
         client = APIClient()
         client.credentials(
-            HTTP_AUTHORIZATION=f"Token {tokens.make(by=person(role), days=1, reason='a test')[1]}"
+            HTTP_AUTHORIZATION=f"Token {tokens.create(by=person(role), days=1, reason='a test')[1]}"
         )
         return client
 

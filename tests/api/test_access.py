@@ -76,14 +76,14 @@ def test_a_token_is_shown_once_kept_as_a_digest_and_audited(person) -> None:
 
 def test_a_revoked_token_ends_at_once(person) -> None:
     user = person()
-    made, text = tokens.make(by=user, days=1, reason="a test")
+    made, text = tokens.create(by=user, days=1, reason="a test")
     assert signed_in(user).delete(f"{TOKENS}/{made.token_key}").status_code == 204
     assert APIClient().get(SCHEMA, headers={"Authorization": f"Token {text}"}).status_code == 401
     assert AuditEntry.objects.filter(action="token_revoked").count() == 1
 
 
 def test_nobody_revokes_another_persons_token(person) -> None:
-    made, _ = tokens.make(by=person(), days=1, reason="a test")
+    made, _ = tokens.create(by=person(), days=1, reason="a test")
     assert problem(signed_in(person()).delete(f"{TOKENS}/{made.token_key}"))["status"] == 404
 
 
@@ -94,9 +94,9 @@ def test_a_token_cannot_make_tokens(caller) -> None:
 def test_a_person_has_ten_tokens_at_most(person) -> None:
     user = person()
     for _ in range(tokens.MOST):
-        tokens.make(by=user, days=1, reason="a test")
+        tokens.create(by=user, days=1, reason="a test")
     with pytest.raises(Refused, match="Revoke one"):
-        tokens.make(by=user, days=1, reason="a test")
+        tokens.create(by=user, days=1, reason="a test")
 
 
 def test_what_is_wrong_with_a_body_is_said_value_by_value(person) -> None:

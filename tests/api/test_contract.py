@@ -58,7 +58,7 @@ def document_of_the_api(person, store, keys, valkey, settings, monkeypatch):
     store([event() for _ in range(3)])
     anyone = person()
     anyone.groups.set(Group.objects.all())
-    _, text = tokens.make(by=anyone, days=1, reason="a test")
+    _, text = tokens.create(by=anyone, days=1, reason="a test")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         address, head = "/api/v1/schema?format=json", {"Authorization": f"Token {text}"}
@@ -174,7 +174,7 @@ def test_each_role_is_answered_as_documented_and_refused_what_is_not_its_own(
 ) -> None:
     schema, _ = document_of_the_api
     user = person(role)
-    _, text = tokens.make(by=user, days=1, reason="a test")
+    _, text = tokens.create(by=user, days=1, reason="a test")
     refused = 0
     for found in schema.get_all_operations():
         operation = found.ok()

@@ -35,7 +35,7 @@ def anyone(person) -> APIClient:
     user, client = person(""), APIClient(raise_request_exception=False)
     user.groups.set(Group.objects.all())
     client.credentials(
-        HTTP_AUTHORIZATION=f"Token {tokens.make(by=user, days=1, reason='a test')[1]}"
+        HTTP_AUTHORIZATION=f"Token {tokens.create(by=user, days=1, reason='a test')[1]}"
     )
     return client
 

@@ -12,7 +12,7 @@ from control.config import changes
 from decider.contracts.config import Switch
 from decider.contracts.vocabulary import Action, MlState
 from decisions.models import utc
-from decisions.models.outcome import Kind
+from decisions.models.outcome import OutcomeKind
 from decisions.outcomes import reports
 from decisions.outcomes.reports import Report
 from tests.console.conftest import MODEL, load
@@ -194,14 +194,14 @@ def test_a_refusal_found_wrong_is_a_lower_bound_of_the_false_throttle_rate(store
     assert "No refusal of this time" in compose(person, "auditor").tiles[0].finding
     about = Report(
         "c-1",
-        Kind.FALSE_THROTTLE,
+        OutcomeKind.FALSE_THROTTLE,
         utc(now - 200),
         utc(now - 150),
         utc(now - 100),
         app=made[0].app,
         weight=2.0,
     )
-    reports.report(about, by=SYSTEM, reason="found wrong", source="api")
+    reports.report_all([about], by=SYSTEM, reason="found wrong", source="api")
     tile = compose(person).tiles[0]
     assert (tile.figure, tile.limit) == ("≥ 10.00%", "of refusals")
     assert "1 found wrong and 0 found right, of about 20 not admitted." in tile.finding

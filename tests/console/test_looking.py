@@ -290,8 +290,10 @@ def test_a_list_is_one_look_for_each_of_its_apps_and_the_tail_adds_none_again(
 def test_an_export_of_every_app_is_found_from_each(there, anyone) -> None:
     anyone.get(reverse("lookup-csv"), {"f": "1"})
     assert notes_of_looks.EVERY_APP == control_looks.EVERY_APP
-    assert [look.what for look in control_looks.of(APP)] == ["a CSV export of every app"]
-    assert [look.what for look in control_looks.of("app_two")] == ["a CSV export of every app"]
+    assert [look.what for look in control_looks.latest_looks(APP)] == ["a CSV export of every app"]
+    assert [look.what for look in control_looks.latest_looks("app_two")] == [
+        "a CSV export of every app"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def test_an_unreadable_heartbeat_is_unknown_too(valkey, beat) -> None:
     beat()
     valkey.set("sluice:node:d01", b"\xc1")
     with pytest.raises(fleet.Unreachable):
-        fleet.read()
+        fleet.read_fleet()
 
 
 def test_the_strip_answers_304_until_something_changes(signed_in, publish, beat) -> None:

@@ -36,7 +36,7 @@ def test_a_token_is_shown_once_and_works(signed_in) -> None:
 
 def test_a_revoked_token_is_refused_from_then_on(signed_in) -> None:
     browser = signed_in("auditor")
-    made, text = tokens.make(by=User.objects.get(), days=1, reason="a test")
+    made, text = tokens.create(by=User.objects.get(), days=1, reason="a test")
     assert (
         browser.post(reverse("token-revoke", args=[made.token_key]), follow=True).status_code == 200
     )
@@ -52,7 +52,7 @@ def test_a_revoked_token_is_refused_from_then_on(signed_in) -> None:
 
 def test_nobody_revokes_a_token_of_another(signed_in) -> None:
     signed_in("support")
-    made, _ = tokens.make(by=User.objects.get(), days=1, reason="a test")
+    made, _ = tokens.create(by=User.objects.get(), days=1, reason="a test")
     assert (
         signed_in("policy_admin").post(reverse("token-revoke", args=[made.token_key])).status_code
         == 404
@@ -78,7 +78,7 @@ def test_what_is_wrong_is_said_beside_the_field(signed_in, sent, said) -> None:
 def test_who_has_ten_is_asked_to_revoke_one(signed_in) -> None:
     browser = signed_in("support")
     for _ in range(tokens.MOST):
-        tokens.make(by=User.objects.get(), days=1, reason="a test")
+        tokens.create(by=User.objects.get(), days=1, reason="a test")
     answer = browser.post(reverse("tokens"), {"reason": "x", "days": "1"})
     assert answer.status_code == 422
     assert "Revoke one" in answer.content.decode()

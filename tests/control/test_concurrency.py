@@ -19,7 +19,7 @@ def test_changes_at_once_get_distinct_rising_versions_and_none_is_lost(published
 
     def raise_capacity(k: int) -> int:
         try:
-            return changes.make(
+            return changes.make_version(
                 by=DELE,
                 reason=f"Try {k}",
                 action="config.test",

@@ -34,7 +34,7 @@ ABOUT = Subject("app_1", "ten_1", "Tidewell Retail", 1, ("orders-read",))
 
 def change(**fields) -> int:
     """Makes a config version with other fields."""
-    row = changes.make(
+    row = changes.make_version(
         by=DELE,
         reason="A test",
         action="test.change",
@@ -45,7 +45,7 @@ def change(**fields) -> int:
     return row.version
 
 
-def lines(about: Subject = ABOUT) -> dict[str, effective.Line]:
+def lines(about: Subject = ABOUT) -> dict[str, effective.PolicyLine]:
     return {line.name: line for line in effective.lines(changes.current(), about, NOW)}
 
 
@@ -174,7 +174,7 @@ def other_than(value: float) -> float:
     return value / 2 if value else 0.5
 
 
-def differing(before: dict[str, effective.Line], version: int) -> list[str]:
+def differing(before: dict[str, effective.PolicyLine], version: int) -> list[str]:
     """Names of the lines that read otherwise than before, and are set by this version."""
     return [
         n

@@ -24,9 +24,14 @@ pytestmark = pytest.mark.django_db
 MARA = Actor("Mara Lindqvist", "support@demo.sluice.example", "Support")
 
 
+def record(*, by: Actor, app: str, what: str, ticket: str = "") -> AuditEntry | None:
+    """Record one look; return its entry, None when there is one already."""
+    return next(iter(app_looks.record_all([(app, what)], by=by, ticket=ticket)), None)
+
+
 def test_a_look_says_who_what_when_and_for_which_ticket() -> None:
-    row = app_looks.record(by=MARA, app="app_1", what="the page", ticket="SUP-48119")
-    (found,) = app_looks.of("app_1")
+    row = record(by=MARA, app="app_1", what="the page", ticket="SUP-48119")
+    (found,) = app_looks.latest_looks("app_1")
     assert (found.name, found.role, found.what, found.ticket) == (
         "Mara Lindqvist",
         "Support",
@@ -39,17 +44,17 @@ def test_a_look_says_who_what_when_and_for_which_ticket() -> None:
 
 def test_the_same_look_within_five_minutes_is_one_row(monkeypatch) -> None:
     for _ in range(20):
-        app_looks.record(by=MARA, app="app_1", what="the page")
+        record(by=MARA, app="app_1", what="the page")
     assert AuditEntry.objects.count() == 1
     later = timezone.now() + app_looks.AGAIN + timedelta(seconds=1)
     monkeypatch.setattr(timezone, "now", lambda: later)
-    assert app_looks.record(by=MARA, app="app_1", what="the page") is not None
+    assert record(by=MARA, app="app_1", what="the page") is not None
 
 
 def test_the_looks_of_one_answer_are_one_transaction_and_hold_in_the_chain(
     django_assert_max_num_queries,
 ) -> None:
-    app_looks.record(by=MARA, app="app_3", what="lookup results")
+    record(by=MARA, app="app_3", what="lookup results")
     with django_assert_max_num_queries(10):
         made = app_looks.record_all(
             [(f"app_{k}", "lookup results") for k in range(200)] * 2, by=MARA
@@ -63,19 +68,19 @@ def test_the_looks_of_one_answer_are_one_transaction_and_hold_in_the_chain(
 
 
 def test_a_look_at_every_app_is_found_from_each() -> None:
-    row = app_looks.record(by=MARA, app=app_looks.EVERY_APP, what="a CSV export")
+    row = record(by=MARA, app=app_looks.EVERY_APP, what="a CSV export")
     assert row.summary == "looked at a CSV export of every app"
-    assert [x.what for x in app_looks.of("app_1")] == ["a CSV export of every app"]
+    assert [x.what for x in app_looks.latest_looks("app_1")] == ["a CSV export of every app"]
 
 
 def test_another_person_page_app_or_ticket_is_another_look() -> None:
-    app_looks.record(by=MARA, app="app_1", what="the page")
-    app_looks.record(by=DELE, app="app_1", what="the page")
-    app_looks.record(by=MARA, app="app_2", what="the page")
-    app_looks.record(by=MARA, app="app_1", what="the buckets")
-    app_looks.record(by=MARA, app="app_1", what="the page", ticket="SUP-1")
+    record(by=MARA, app="app_1", what="the page")
+    record(by=DELE, app="app_1", what="the page")
+    record(by=MARA, app="app_2", what="the page")
+    record(by=MARA, app="app_1", what="the buckets")
+    record(by=MARA, app="app_1", what="the page", ticket="SUP-1")
     assert AuditEntry.objects.count() == 5
-    assert [(x.name, x.what, x.ticket) for x in app_looks.of("app_1")] == [
+    assert [(x.name, x.what, x.ticket) for x in app_looks.latest_looks("app_1")] == [
         ("Mara Lindqvist", "the page", "SUP-1"),
         ("Mara Lindqvist", "the buckets", ""),
         ("Dele Okafor", "the page", ""),
@@ -91,7 +96,7 @@ def test_a_ticket_is_taken(text: str) -> None:
 @pytest.mark.parametrize("text", ["SUP", "x", "SUP 1", "<b>1</b>", "1" * 41, "a\x001", "Ü-1"])
 def test_what_is_no_ticket_is_refused(text: str) -> None:
     with pytest.raises(Refused, match="for example SUP-48119"):
-        app_looks.record(by=MARA, app="app_1", what="the page", ticket=text)
+        record(by=MARA, app="app_1", what="the page", ticket=text)
     assert not AuditEntry.objects.exists()
 
 
@@ -106,14 +111,14 @@ def test_the_form_in_the_api_document_is_the_one_that_is_checked(text: str) -> N
 
 @pytest.mark.parametrize("app", ["", "a\x00b", "x" * 5_000, "\ud83d", "<script>"])
 def test_a_look_at_whatever_was_in_an_address_is_kept(app: str) -> None:
-    assert app_looks.record(by=MARA, app=app, what="the page") is not None
-    assert len(app_looks.of(app)) == 1
+    assert record(by=MARA, app=app, what="the page") is not None
+    assert len(app_looks.latest_looks(app)) == 1
 
 
 @pytest.mark.django_db(transaction=True)
 def test_looks_at_the_same_moment_are_one_row() -> None:
     def look(_: int) -> None:
-        app_looks.record(by=MARA, app="app_1", what="the page")
+        record(by=MARA, app="app_1", what="the page")
         connections.close_all()
 
     with ThreadPoolExecutor(4) as pool:
@@ -123,11 +128,11 @@ def test_looks_at_the_same_moment_are_one_row() -> None:
 
 def test_a_look_is_cheap_the_second_time_and_found_by_an_index() -> None:
     for k in range(300):
-        app_looks.record(by=SYSTEM, app=f"app_{k % 7}", what=f"decision {k}")
-    app_looks.record(by=MARA, app="app_1", what="the page")
+        record(by=SYSTEM, app=f"app_{k % 7}", what=f"decision {k}")
+    record(by=MARA, app="app_1", what="the page")
     started = time.perf_counter()
     for _ in range(50):
-        app_looks.record(by=MARA, app="app_1", what="the page")
+        record(by=MARA, app="app_1", what="the page")
     assert (time.perf_counter() - started) / 50 < 0.05
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL enable_seqscan = off")
@@ -139,7 +144,7 @@ def test_a_look_is_cheap_the_second_time_and_found_by_an_index() -> None:
 
 def test_a_note_is_kept_with_its_author_and_its_audit_row() -> None:
     notes.add(by=MARA, app="app_1", text=" They rotated a token. \nExpect a burst. ")
-    (found,) = notes.of("app_1")
+    (found,) = notes.latest_notes("app_1")
     assert (found.text, found.by, found.by_role) == (
         "They rotated a token. \nExpect a burst.",
         "Mara Lindqvist",
@@ -175,4 +180,4 @@ def test_the_database_keeps_notes_as_written(change: str) -> None:
         connection.cursor() as cursor,
     ):
         cursor.execute(change)
-    assert notes.of("app_1")[0].text == "Expect a burst."
+    assert notes.latest_notes("app_1")[0].text == "Expect a burst."

@@ -192,7 +192,7 @@ def test_a_flip_whose_number_was_taken_meanwhile_is_made_again_on_top(
 ) -> None:
     publish.rebuild()
     flip_without_postgres()
-    changes.make(
+    changes.make_version(
         by=DELE,
         reason="Unrelated",
         action="config.test",
@@ -259,7 +259,7 @@ def test_a_forged_journal_entry_is_not_taken_in(first, tmp_path) -> None:
     publish.rebuild()
     flip_without_postgres()
     (path,) = offline_journal.waiting()
-    entry = offline_journal.read(path)
+    entry = offline_journal.read_entry(path)
     other = tmp_path / "other"
     keys.ensure(other)
     forged = config.sign(defaults.config(2, 1.0), keys.load_signing_key(other))

@@ -102,7 +102,7 @@ def test_an_emptied_store_is_noticed_and_filled_again_with_config_model_and_prof
     publish.model_path(digest).write_bytes(data)
     from control.config import changes
 
-    changes.make(
+    changes.make_version(
         by=DELE,
         reason="A model",
         action="model.make_live",

@@ -125,7 +125,7 @@ def test_a_change_that_deciders_would_refuse_is_refused_here(first) -> None:
     import msgspec
 
     with pytest.raises(Refused, match="deciders refuse"):
-        changes.make(
+        changes.make_version(
             by=DELE,
             reason="A try",
             action="x.y",

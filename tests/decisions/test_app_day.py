@@ -41,7 +41,7 @@ def test_every_figure_is_that_of_the_rows(store, rows: list[dict]) -> None:
     since = now - 80_000
     mine = [e for e in made if e.app == "app_1" and e.at >= since]
     refused = [e for e in mine if e.action != Action.ADMIT]
-    day = app_day.read("app_1", since)
+    day = app_day.read_day("app_1", since)
     expected = total(of_row(e.inclusion_probability) for e in refused)
     assert (day.refused.count, day.refused.square) == pytest.approx(
         (expected.count, expected.square)
@@ -88,4 +88,4 @@ def test_every_figure_is_that_of_the_rows(store, rows: list[dict]) -> None:
 
 
 def test_an_app_nobody_saw_has_an_empty_day() -> None:
-    assert app_day.read("app_none", time.time() - 80_000) == app_day.Day()
+    assert app_day.read_day("app_none", time.time() - 80_000) == app_day.Day()

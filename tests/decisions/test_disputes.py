@@ -19,7 +19,7 @@ from control.errors import Refused
 from control.models import AuditEntry
 from decider.contracts.vocabulary import Action
 from decisions.models import Decision, Dispute, Outcome
-from decisions.models.outcome import Kind, State
+from decisions.models.outcome import OutcomeKind, State
 from decisions.outcomes import disputes, reports
 from tests.decisions.factory import event, unranked
 
@@ -54,7 +54,7 @@ def test_an_upheld_dispute_becomes_one_matured_outcome_with_the_weight_of_its_de
     outcome = Outcome.objects.get()
     assert (done.state, done.decided_name, done.outcome) == (State.UPHELD, "Priya Raman", outcome)
     assert (outcome.kind, outcome.weight, outcome.decision, outcome.app) == (
-        Kind.FALSE_THROTTLE,
+        OutcomeKind.FALSE_THROTTLE,
         4.0,
         refused.id,
         refused.app,
@@ -72,7 +72,7 @@ def test_an_upheld_dispute_becomes_one_matured_outcome_with_the_weight_of_its_de
 @pytest.mark.django_db
 def test_a_declined_dispute_is_an_outcome_too_and_may_be_disputed_again(refused) -> None:
     disputes.adjudicate(opened(refused).pk, "decline", by=PRIYA, reason="Nothing was announced")
-    assert Outcome.objects.get().kind == Kind.CORRECT_REFUSAL
+    assert Outcome.objects.get().kind == OutcomeKind.CORRECT_REFUSAL
     second = opened(refused, DELE)
     disputes.adjudicate(second.pk, "uphold", by=PRIYA, reason="The announcement was found")
     with pytest.raises(Refused, match="was found wrong already, by Priya Raman"):
@@ -170,7 +170,7 @@ def test_the_database_refuses_every_illegal_state(store, refused) -> None:
     other = stored(store, event())
     outcome = Outcome.objects.create(
         key="x",
-        kind=Kind.CHURN,
+        kind=OutcomeKind.CHURN,
         occurred_at=refused.at,
         reported_at=timezone.now(),
         matured_at=timezone.now(),

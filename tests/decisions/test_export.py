@@ -94,6 +94,6 @@ def test_every_cell_is_quoted(store, browser) -> None:
 def test_few_rows_are_held_at_once(store, monkeypatch) -> None:
     store([event() for _ in range(25)])
     monkeypatch.setattr(export, "CHUNK", 10)
-    made = export.lines(lookup.rows(lookup.read(""), Filters(range="all"), time.time()))
+    made = export.lines(lookup.rows(lookup.interpret(""), Filters(range="all"), time.time()))
     assert [line.count("\r\n") for line in made] == [1, 10, 10, 5]
     assert Decision.objects.count() == 25

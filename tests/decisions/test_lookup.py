@@ -24,13 +24,13 @@ EVERYTHING = Filters(range="all")
 
 
 def found(text: str, filters: Filters = EVERYTHING, insist: str = "") -> set[bytes]:
-    return {d.id.bytes for d in lookup.rows(lookup.read(text, insist), filters, time.time())}
+    return {d.id.bytes for d in lookup.rows(lookup.interpret(text, insist), filters, time.time())}
 
 
 def test_a_decision_id_is_read_with_and_without_its_prefix(store) -> None:
     one, _ = store([event(), event()])
     for text in (format_decision_id(one.id), one.id.hex(), f"  {uuid.UUID(bytes=one.id)} "):
-        assert lookup.read(text).kind == "decision"
+        assert lookup.interpret(text).kind == "decision"
         assert found(text) == {one.id}
 
 
@@ -49,21 +49,21 @@ def test_a_decision_whose_clock_was_wrong_is_still_found(store) -> None:
 
 def test_a_request_id_finds_every_decision_of_that_request(store) -> None:
     again = store([event(request_id="req_same"), event(request_id="req_same"), event()])[:2]
-    assert lookup.read("req_same").kind == "request"
+    assert lookup.interpret("req_same").kind == "request"
     assert found("req_same", Filters(range="15m", actions=frozenset({4}))) == {e.id for e in again}
 
 
 def test_an_app_is_read_by_id_and_by_name(store, known) -> None:
     mine, other = store([event(), event(app="app_other")])
     assert found("app_7q2m4kx9") == found("order SYNC") == {mine.id}
-    assert lookup.read("order sync").label == "app Order sync"
+    assert lookup.interpret("order sync").label == "app Order sync"
     assert found("app_other") == {other.id}
-    assert "not registered" in lookup.read("app_other").label
+    assert "not registered" in lookup.interpret("app_other").label
 
 
 def test_a_tenant_is_read_as_all_its_apps(store, known) -> None:
     store([event(), event(app="app_stock"), event(app="app_else")])
-    reading = lookup.read("tidewell")
+    reading = lookup.interpret("tidewell")
     assert reading.kind == "tenant"
     assert reading.label == "tenant Tidewell Retail, 2 apps"
     assert len(found("tidewell")) == len(found("ten_tidewell")) == 2
@@ -83,7 +83,7 @@ def test_a_tenant_of_many_apps_is_whole_in_list_counts_and_export(store) -> None
     ids = many(60, "Big Corp")
     store([event(app=app) for app in ids])
     for text in ("big corp", "ten_0"):
-        reading = lookup.read(text)
+        reading = lookup.interpret(text)
         assert (reading.kind, reading.label, len(reading.apps)) == (
             "tenant",
             "tenant Big Corp, 60 apps",
@@ -97,45 +97,45 @@ def test_a_tenant_of_many_apps_is_whole_in_list_counts_and_export(store) -> None
 
 def test_a_name_that_matches_too_many_apps_says_so(store) -> None:
     many(312, "Tidewell Retail", "Grid Mobility")
-    reading = lookup.read("sync")
+    reading = lookup.interpret("sync")
     assert (reading.kind, len(reading.apps)) == ("apps", 312)
     many_more = lookup.directory.MOST_NAMED
     App.objects.bulk_create(
         App(id=f"app_x{k}", name=f"Sync x{k}", tenant_id="ten_0", tier=1) for k in range(many_more)
     )
     assert (
-        lookup.read("sync").label
+        lookup.interpret("sync").label
         == f"a name, the first {many_more} of {many_more + 312} apps; type more of it"
     )
-    assert lookup.read("sync 00").label == "a name, 10 apps"
+    assert lookup.interpret("sync 00").label == "a name, 10 apps"
 
 
 def test_exactly_fifty_of_a_name_are_all_of_them(store) -> None:
     many(50, "Tidewell Retail", "Grid Mobility")
-    assert lookup.read("sync").label == "a name, 50 apps"
+    assert lookup.interpret("sync").label == "a name, 50 apps"
 
 
 def test_an_app_of_exactly_this_name_is_found_among_many_that_hold_it(store) -> None:
     many(60, "Tidewell Retail", "Grid Mobility")
     App.objects.create(id="app_last", name="Zync", tenant_id="ten_0", tier=1)
     App.objects.create(id="app_longer", name="A zync", tenant_id="ten_1", tier=1)
-    assert lookup.read("zync").apps == ("app_last",)
-    assert lookup.read("sync 059").apps == ("app_059",)
+    assert lookup.interpret("zync").apps == ("app_last",)
+    assert lookup.interpret("sync 059").apps == ("app_059",)
 
 
 def test_a_credential_that_many_apps_used_finds_all_of_them(store) -> None:
     sent = [event(app=f"app_{k}", token_digest="cd" * 16) for k in range(60)]
-    seen = seen_tokens.Seen()
+    seen = seen_tokens.SeenTokens()
     store(sent)
     seen.add(sent)
-    reading = lookup.read(f"token:{'cd' * 16}")
+    reading = lookup.interpret(f"token:{'cd' * 16}")
     assert (reading.kind, len(reading.apps)) == ("token", 60)
     assert lookup.rows(reading, EVERYTHING, time.time()).count() == 60
 
 
 def test_the_reader_may_insist_on_another_reading(store, known) -> None:
     (odd,) = store([event(app="app_x", request_id="app_7q2m4kx9")])
-    assert lookup.read("app_7q2m4kx9").kind == "app"
+    assert lookup.interpret("app_7q2m4kx9").kind == "app"
     assert found("app_7q2m4kx9", insist="request") == {odd.id}
 
 
@@ -144,7 +144,7 @@ def test_the_reader_may_insist_on_another_reading(store, known) -> None:
 )
 def test_what_nobody_knows_is_read_as_nothing(store, known, text) -> None:
     store([event()])
-    assert lookup.read(text).kind == "nothing"
+    assert lookup.interpret(text).kind == "nothing"
     assert found(text) == set()
 
 
@@ -192,7 +192,7 @@ def test_pages_go_back_in_time_without_gap_or_repeat(store) -> None:
     seen, before = [], None
     while True:
         some, more = lookup.page(
-            lookup.rows(lookup.read(""), EVERYTHING, time.time()), before, size=5
+            lookup.rows(lookup.interpret(""), EVERYTHING, time.time()), before, size=5
         )
         seen += [d.id.bytes for d in some]
         if not more:
@@ -231,6 +231,6 @@ def test_apps_of_one_name_are_told_apart_by_their_tenant(db) -> None:
     "digits", ["ffffffffffff7000b5fb05101e6a941a", "0fffffffffff7000b5fb05101e6a941a"]
 )
 def test_an_id_of_a_time_no_clock_shows_is_no_id(db, digits: str) -> None:
-    reading = lookup.read(f"dec_{digits}")
+    reading = lookup.interpret(f"dec_{digits}")
     assert reading.kind == "nothing"
     assert "of the present" in reading.hint

@@ -29,7 +29,7 @@ def upload(text: str | bytes):
 
 def problems(text: str | bytes) -> list[tuple[int, str]]:
     with pytest.raises(BadFile) as caught:
-        csv_file.read(text if isinstance(text, bytes) else text.encode())
+        csv_file.parse_reports(text if isinstance(text, bytes) else text.encode())
     return [(p.line, p.column) for p in caught.value.problems]
 
 
@@ -116,7 +116,7 @@ def test_any_bytes_are_read_or_refused_with_a_sentence(data) -> None:
     @settings(max_examples=200)
     def check(found: bytes) -> None:
         try:
-            assert csv_file.read(found)
+            assert csv_file.parse_reports(found)
         except Refused as error:
             assert str(error).endswith(".")
 

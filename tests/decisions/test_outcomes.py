@@ -20,7 +20,7 @@ from control.audit.actors import Actor
 from control.errors import Conflict, Refused
 from control.models import AuditEntry
 from decisions.models import Decision, Outcome
-from decisions.models.outcome import Kind
+from decisions.models.outcome import OutcomeKind
 from decisions.outcomes import reports as outcome_reports
 from decisions.outcomes.reports import Invalid, Report
 from tests.decisions.factory import event
@@ -41,13 +41,13 @@ def send(*reports: Report, reason: str = "Chargebacks of October"):
 
 @pytest.mark.django_db
 def test_an_outcome_is_stored_with_its_audit_row() -> None:
-    done = outcome_reports.report(
-        a_report(note="PAY-812"), by=PRIYA, reason="By hand", source="api"
+    done = outcome_reports.report_all(
+        [a_report(note="PAY-812")], by=PRIYA, reason="By hand", source="api"
     )
     row = Outcome.objects.get()
     assert (done.stored, done.repeated) == (1, 0)
     assert (row.kind, row.app, row.weight, row.by, row.source) == (
-        Kind.CHARGEBACK,
+        OutcomeKind.CHARGEBACK,
         "app_7q2m4kx9",
         1.0,
         "Priya Raman",
@@ -251,7 +251,7 @@ def test_the_same_reports_at_once_are_stored_once() -> None:
 REPORTS = st.builds(
     a_report,
     st.sampled_from(["a", "b"]),
-    kind=st.sampled_from(Kind.values),
+    kind=st.sampled_from(OutcomeKind.values),
     note=st.text(alphabet="ab", max_size=1),
     weight=st.sampled_from([1.0, 1, 2.0]),
     occurred_at=st.sampled_from(

@@ -38,7 +38,7 @@ def test_today_and_the_days_ahead_get_a_partition_once(table: partitions.Parted)
 
 
 def test_a_row_lands_in_the_partition_of_its_day() -> None:
-    partitions.make(partitions.DECISIONS, [date(2031, 5, 5)])
+    partitions.create(partitions.DECISIONS, [date(2031, 5, 5)])
     store_at(date(2031, 5, 5))
     assert rows_of("decisions_decision_20310505") == 1
 
@@ -47,14 +47,14 @@ def test_rows_that_waited_in_the_default_partition_move_when_their_day_is_made()
     store_at(date(2031, 5, 5))
     store_at(date(2031, 5, 6))
     assert rows_of("decisions_decision_default") == 2
-    partitions.make(partitions.DECISIONS, [date(2031, 5, 5)])
+    partitions.create(partitions.DECISIONS, [date(2031, 5, 5)])
     assert rows_of("decisions_decision_default") == 1
     assert rows_of("decisions_decision_20310505") == 1
     assert Decision.objects.count() == 2
 
 
 def test_old_partitions_are_dropped_and_young_ones_stay() -> None:
-    partitions.make(partitions.DECISIONS, [date(2031, 5, 1), date(2031, 5, 20)])
+    partitions.create(partitions.DECISIONS, [date(2031, 5, 1), date(2031, 5, 20)])
     assert partitions.drop(partitions.DECISIONS, 10, today=date(2031, 5, 25)) >= 1
     left = partitions.existing(partitions.DECISIONS)
     assert date(2031, 5, 20) in left
@@ -78,7 +78,7 @@ def test_the_hourly_tasks_make_partitions_for_decisions_and_explanations() -> No
 
 
 def test_a_lookup_by_time_reads_one_partition_only() -> None:
-    partitions.make(partitions.DECISIONS, [date(2031, 5, 5), date(2031, 5, 6)])
+    partitions.create(partitions.DECISIONS, [date(2031, 5, 5), date(2031, 5, 6)])
     plan = Decision.objects.filter(
         at__gte=datetime(2031, 5, 5, 1, tzinfo=UTC), at__lt=datetime(2031, 5, 5, 2, tzinfo=UTC)
     ).explain()

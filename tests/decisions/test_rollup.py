@@ -82,7 +82,7 @@ def test_counts_kept_ready_are_those_of_the_rows(store, some, late, compacted) -
         for filters in CASES:
             ready = facet_counts.ready(filters, now)
             rows = facet_counts.from_rows(
-                lookup.unfiltered(lookup.read(""), filters, now), filters, now
+                lookup.unfiltered(lookup.interpret(""), filters, now), filters, now
             )
             assert shape(ready, filters) == shape(rows, filters)
         rollup.compact(now)
@@ -202,11 +202,11 @@ def test_a_token_is_found_by_its_digest_alone(store) -> None:
     )
     store([one, event(token_digest="", app="app_a"), other])
     assert seen_tokens.apps("ab" * 16) == ("app_a",)
-    reading = lookup.read(f"token:{'ab' * 16}")
+    reading = lookup.interpret(f"token:{'ab' * 16}")
     assert reading.kind == "token"
     assert [d.id.bytes for d in lookup.rows(reading, Filters(range="all"), time.time())] == [one.id]
-    assert lookup.read("token:zz").kind == "nothing"
-    assert "No stored decision carried" in lookup.read(f"token:{'ef' * 16}").hint
+    assert lookup.interpret("token:zz").kind == "nothing"
+    assert "No stored decision carried" in lookup.interpret(f"token:{'ef' * 16}").hint
 
 
 class Killed(BaseException):

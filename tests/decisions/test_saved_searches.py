@@ -130,7 +130,7 @@ def test_the_tail_brings_what_is_newer_once_and_in_order(store, browser) -> None
 def test_what_is_stored_late_is_passed_over_by_the_tail_and_is_in_the_list(store) -> None:
     now = time.time()
     first, seen = store([event(at=now - 30), event(at=now - 10)])
-    reading, filters = lookup.read(""), lookup.Filters()
+    reading, filters = lookup.interpret(""), lookup.Filters()
     news = tail.read(reading, filters, uuid.UUID(bytes=first.id), now, hold=False)
     (late,) = store([event(at=now - 20)])
     assert news.newest == uuid.UUID(bytes=seen.id)
@@ -154,10 +154,13 @@ def test_a_tail_has_an_end(store, monkeypatch) -> None:
     now = time.time()
     store([event(at=now - 60 + k) for k in range(9)])
     monkeypatch.setattr(tail, "MOST", 4)
-    news = tail.read(lookup.read(""), lookup.Filters(), lookup.id_at(now - 100), now, hold=False)
+    news = tail.read(
+        lookup.interpret(""), lookup.Filters(), lookup.id_at(now - 100), now, hold=False
+    )
     assert len(news.rows) == 4
     assert (
-        tail.read(lookup.read("nobody"), lookup.Filters(), news.newest, now, hold=False).rows == ()
+        tail.read(lookup.interpret("nobody"), lookup.Filters(), news.newest, now, hold=False).rows
+        == ()
     )
 
 

@@ -398,8 +398,8 @@ def test_outcomes_that_came_later_are_on_the_page(events, browser) -> None:
         decision=uuid.UUID(bytes=refused.id),
         note="<b>PAY-812</b>",
     )
-    reports.report(
-        told, by=Actor("Priya Raman", "p", "Policy admin"), reason="By hand", source="api"
+    reports.report_all(
+        [told], by=Actor("Priya Raman", "p", "Policy admin"), reason="By hand", source="api"
     )
     page = browser("sre").get(address(refused))
     assert "Chargeback, this decision Counts" in text_of(page)

@@ -393,7 +393,7 @@ class AppNotes(APIView):
     @extend_schema(operation_id="apps_notes", responses=NoteOut(many=True))
     def get(self, request: Request, app: str) -> Response:
         """The latest 50, newest first."""
-        found = notes.of(_named(app))
+        found = notes.latest_notes(_named(app))
         app_looks.note_known(request, app, "the notes over the API", shown=bool(found))
         return Response(NoteOut(found, many=True).data)
 
@@ -428,7 +428,7 @@ class AppLooks(APIView):
     @extend_schema(operation_id="apps_looks", responses=LookOut(many=True))
     def get(self, request: Request, app: str) -> Response:
         """The latest 200 looks, newest first, from the audit log."""
-        return Response(LookOut(control_looks.of(_named(app)), many=True).data)
+        return Response(LookOut(control_looks.latest_looks(_named(app)), many=True).data)
 
 
 def _named(app: str) -> str:

@@ -21,7 +21,7 @@ from control.config import documents
 from control.directory import notes
 from control.models import AppNote, AuditEntry
 from control.policies import effective
-from control.policies.effective import Line, Subject
+from control.policies.effective import PolicyLine, Subject
 from decider.contracts.config import Config, Override
 from decider.contracts.vocabulary import Tier
 from monitoring import fleet
@@ -49,7 +49,7 @@ class Page:
     """The page for one person."""
 
     app: AppPage
-    lines: tuple[Line, ...]
+    lines: tuple[PolicyLine, ...]
     overrides: tuple[InForce, ...]
     notes: tuple[AppNote, ...]
     gauges: Gauges
@@ -80,7 +80,7 @@ def compose(user: AbstractUser, app_id: str) -> Page:
         app=app,
         lines=tuple(effective.lines(config, about, now)) if config else (),
         overrides=tuple(InForce(o, effective.effect(o)) for o in mine),
-        notes=tuple(notes.of(app_id)),
+        notes=tuple(notes.latest_notes(app_id)),
         gauges=app_gauges.compose(user, app_id, about, config),
         tier_word=word,
         wrong=judge(app.worst.wrong, limit),
@@ -130,7 +130,7 @@ def config_changes() -> list[Happening]:
 
 def _late(now: float) -> float:
     try:
-        lag = fleet.read(now).ingest_lag_s
+        lag = fleet.read_fleet(now).ingest_lag_s
     except fleet.Unreachable:
         return 0.0
     return lag if lag is not None and lag > LATE_S else 0.0

@@ -17,7 +17,7 @@ from decider.contracts.vocabulary import Action
 from decisions.counts import aggregate
 from decisions.counts.estimate import NOTHING, Estimate, total
 from decisions.models import Decision, Dispute, Outcome, utc
-from decisions.models.outcome import Kind, State
+from decisions.models.outcome import OutcomeKind, State
 from decisions.outcomes import reports
 from decisions.search import app_day, lookup
 from decisions.search.app_day import Endpoint, Hour
@@ -29,7 +29,7 @@ BUCKET_S = 1_800.0
 RECENT_S = 600.0
 LATEST = 10
 LABELS_S = 30 * DAY_S
-_ALWAYS = (Kind.FALSE_THROTTLE, Kind.CORRECT_REFUSAL, Kind.FRAUD)
+_ALWAYS = (OutcomeKind.FALSE_THROTTLE, OutcomeKind.CORRECT_REFUSAL, OutcomeKind.FRAUD)
 # A credential not seen in this time before the day shown is new.
 LOOK_BACK_S = 6 * DAY_S
 ENDPOINTS, MARKS, BURSTS, NEW_TOKENS = 8, 3, 3, 6
@@ -69,7 +69,7 @@ class Mark:
 class Labels:
     """What became of the app's requests, as reported for the last 30 days."""
 
-    counts: tuple[tuple[Kind, int], ...]
+    counts: tuple[tuple[OutcomeKind, int], ...]
     """Matured outcomes by kind; the three that are asked for most are always there."""
     settling: int
     """Reported and not matured yet."""
@@ -177,7 +177,7 @@ def compose(app_id: str, now: float, happenings: Iterable[Happening] = ()) -> Ap
     number, refused = total(counts.values()), [c for c in cells if c.action != Action.ADMIT]
     recent = aggregate.cells(lookup.within(rows, now - RECENT_S), now - RECENT_S, RECENT_S)
     latest, _ = lookup.page(day.exclude(action=Action.ADMIT).order_by("-id"), size=LATEST)
-    seen = app_day.read(storable, since)
+    seen = app_day.read_day(storable, since)
     chart, every = _charts(cells, refused, since)
     mine = [*happenings, *_new_credentials(rows, seen.tokens, since), *_model_changes(seen.models)]
     name = known.name if known else app_id
@@ -223,7 +223,7 @@ def labels(app_id: str, now: float) -> Labels:
     matured = dict(
         reported.filter(matured_at__lte=utc(now)).values_list("kind").annotate(n=Count("*"))
     )
-    kinds = [k for k in Kind if k in _ALWAYS or matured.get(k)]
+    kinds = [k for k in OutcomeKind if k in _ALWAYS or matured.get(k)]
     return Labels(
         tuple((k, matured.get(k, 0)) for k in kinds),
         reported.filter(matured_at__gt=utc(now)).count(),

@@ -26,7 +26,7 @@ from control.audit import app_looks as control_looks
 from control.audit.actors import Actor
 from control.config import documents
 from control.deciders import buckets
-from control.deciders.buckets import Kind, Node, Peek
+from control.deciders.buckets import BucketKind, Node, Peek
 from control.directory import apps as directory
 from control.directory import notes
 from control.errors import ControlError, NotAllowed, Refused
@@ -94,7 +94,7 @@ def looked(request: HttpRequest, app_id: str) -> HttpResponse:
     return render(
         request,
         "decisions/looks.html",
-        {"page": "lookup", "id": app_id, "name": name, "looks": control_looks.of(app_id)},
+        {"page": "lookup", "id": app_id, "name": name, "looks": control_looks.latest_looks(app_id)},
     )
 
 
@@ -132,7 +132,7 @@ def reset(request: HttpRequest, app_id: str, bucket: str) -> HttpResponse:
     return render(request, template, context, status=422 if error else 200)
 
 
-def _kind(request: HttpRequest, bucket: str) -> Kind:
+def _kind(request: HttpRequest, bucket: str) -> BucketKind:
     """The bucket of the address, for someone who may have it filled."""
     try:
         buckets.check_may_reset(request.user)
@@ -144,7 +144,7 @@ def _kind(request: HttpRequest, bucket: str) -> Kind:
         raise Http404(str(error)) from error
 
 
-def _tell(request: HttpRequest, kind: Kind, found: Peek) -> None:
+def _tell(request: HttpRequest, kind: BucketKind, found: Peek) -> None:
     """What each decider did, as messages of the next page."""
     if not found.done:
         messages.warning(request, f"{kind.label}: no decider filled it.")
@@ -153,7 +153,7 @@ def _tell(request: HttpRequest, kind: Kind, found: Peek) -> None:
         messages.add_message(request, level, f"{node.name}: {_said(kind, node)}.")
 
 
-def _said(kind: Kind, node: Node) -> str:
+def _said(kind: BucketKind, node: Node) -> str:
     answer = node.answer
     if answer is None:
         return "did not answer, so it is not known whether it filled the bucket"

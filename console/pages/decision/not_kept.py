@@ -19,7 +19,7 @@ from decisions.counts.estimate import Estimate, total
 from decisions.models import Decision
 from decisions.search import credentials, facet_counts, lookup
 from decisions.search.filters import DAY_S, Filters
-from decisions.search.lookup import Reading
+from decisions.search.lookup import QueryReading
 
 # A decision so young may still be on its way from its decider.
 ARRIVES_S = 30.0
@@ -100,7 +100,7 @@ def compose(raw: bytes, app: str, now: float) -> NotKept:
     """
     at = decision_time(raw)
     known, app_id = _app(app)
-    reading = Reading("app", app_id, apps=(app_id,)) if app_id else Reading("all", "")
+    reading = QueryReading("app", app_id, apps=(app_id,)) if app_id else QueryReading("all", "")
     version, document = documents.in_force(at)
     minute = at // MINUTE_S * MINUTE_S
     return NotKept(
@@ -150,7 +150,7 @@ def _state(at: float, now: float) -> str:
     return "expired" if at < now // DAY_S * DAY_S - settings.SLUICE_KEEP_DAYS * DAY_S else "sampled"
 
 
-def _time(words: str, reading: Reading, since: float, until: float, now: float) -> Time:
+def _time(words: str, reading: QueryReading, since: float, until: float, now: float) -> Time:
     filters = Filters(start=since, end=until)
     counted = lookup_page.count(reading, filters, now)
     number = total(t.number for t in counted.tallies)

@@ -29,7 +29,7 @@ from decisions.search import lookup
 from explain.models import Explanation
 from explain.shap import backlog
 from monitoring import attention, fleet
-from monitoring.attention import Explained, Facts, Item
+from monitoring.attention import AttentionItem, Explained, Facts
 from monitoring.fleet import Fleet, ServiceLoad
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ _DEFAULT_TARGET = 0.85
 class Attention:
     """A finding with its address."""
 
-    item: Item
+    item: AttentionItem
     href: str
 
 
@@ -165,12 +165,12 @@ def _default(until: float) -> str:
 
 def _fleet(at: float) -> Fleet | None:
     try:
-        return fleet.read(at)
+        return fleet.read_fleet(at)
     except fleet.Unreachable:
         return None
 
 
-def _headline(report: Fleet | None, items: Sequence[Item], lately: Mix) -> str:
+def _headline(report: Fleet | None, items: Sequence[AttentionItem], lately: Mix) -> str:
     """The finding, as a sentence: how it runs, and how much there is to look at."""
     if report is None:
         return "Status unknown: Valkey does not answer"
@@ -340,6 +340,6 @@ _PLACES = {
 }
 
 
-def _href(item: Item) -> str:
+def _href(item: AttentionItem) -> str:
     name, anchor = _PLACES[item.where]
     return reverse(name) + anchor

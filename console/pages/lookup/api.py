@@ -22,7 +22,7 @@ from decisions import reason_text
 from decisions.models import Decision, utc
 from decisions.search import lookup
 from decisions.search.filters import DIMENSIONS, RANGES
-from decisions.search.lookup import Reading
+from decisions.search.lookup import QueryReading
 
 
 class DecisionOut(serializers.Serializer):
@@ -109,7 +109,7 @@ FILTERS = [
 ]
 
 
-def asked_of(request: Request) -> tuple[Reading, query.Asked]:
+def asked_of(request: Request) -> tuple[QueryReading, query.Asked]:
     """What the address asks for. Raises ValidationError that names each value which is not one,
     PermissionDenied for a digest.
     """

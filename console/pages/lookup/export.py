@@ -18,7 +18,7 @@ from control.audit import chain
 from control.audit.actors import Actor
 from decisions.models import Decision
 from decisions.search import export, lookup
-from decisions.search.lookup import READINGS, Reading
+from decisions.search.lookup import READINGS, QueryReading
 
 NOTHING = "There is nothing to export: the search was read as nothing that is known here."
 
@@ -56,7 +56,7 @@ def lookup_csv(request: HttpRequest) -> HttpResponseBase:
     )
 
 
-def apps_of(reading: Reading, rows: QuerySet[Decision]) -> tuple[str, ...]:
+def apps_of(reading: QueryReading, rows: QuerySet[Decision]) -> tuple[str, ...]:
     """Whose decisions an export holds, as it is written into the log of looks."""
     if reading.kind in ("request", "decision"):
         return tuple(rows.order_by("app").values_list("app", flat=True).distinct())

@@ -20,7 +20,7 @@ from console.pages.receipts.reading import PastedReceipt
 from decider.contracts.ids import format_decision_id
 from decisions.models import Decision
 from decisions.search import lookup
-from decisions.search.lookup import TOKEN, Reading
+from decisions.search.lookup import TOKEN, QueryReading
 
 # Decisions of a request whose apps are told.
 MOST = 50
@@ -103,7 +103,7 @@ def _of_receipt(receipt: PastedReceipt) -> dict[str, object]:
     )
 
 
-def _of_reading(reading: Reading, with_token: bool) -> dict[str, object]:
+def _of_reading(reading: QueryReading, with_token: bool) -> dict[str, object]:
     if reading.kind == "nothing":
         return _told("nothing", hint=reading.hint)
     if reading.kind == "token" and not with_token:

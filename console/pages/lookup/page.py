@@ -22,7 +22,7 @@ from decisions.models import Decision
 from decisions.search import facet_counts, lookup
 from decisions.search.facet_counts import Counted
 from decisions.search.filters import Filters
-from decisions.search.lookup import Reading
+from decisions.search.lookup import QueryReading
 from explain.text import short_reason
 
 # Readings that select many decisions, so that counts, facets and a histogram say something.
@@ -43,7 +43,7 @@ class Row:
 class Listing:
     """All of the page's results."""
 
-    reading: Reading
+    reading: QueryReading
     filters: Filters
     rows: tuple[Row, ...]
     older: str
@@ -99,7 +99,7 @@ def address(
 
 
 def compose(
-    reading: Reading,
+    reading: QueryReading,
     filters: Filters,
     now: float,
     *,
@@ -143,7 +143,7 @@ def _chips(filters: Filters, to: Callable[[Filters], str]) -> tuple[Chip, ...]:
     return time + facets.chips(filters, to)
 
 
-def count(reading: Reading, filters: Filters, now: float) -> Counted:
+def count(reading: QueryReading, filters: Filters, now: float) -> Counted:
     """Everything a reading of COUNTED selects, counted: from the counts kept ready where they hold
     it, else from the rows.
     """
@@ -153,7 +153,7 @@ def count(reading: Reading, filters: Filters, now: float) -> Counted:
 
 
 def _page(
-    reading: Reading,
+    reading: QueryReading,
     filters: Filters,
     now: float,
     before: uuid.UUID | None,
@@ -214,7 +214,7 @@ def _one_in(probability: float) -> str:
 
 
 def _finding(
-    reading: Reading, filters: Filters, counted: Counted, number: Estimate, now: float
+    reading: QueryReading, filters: Filters, counted: Counted, number: Estimate, now: float
 ) -> str:
     """What stands out: against the time before, and what most of them have in common."""
     parts, window = [], filters.window(now)
@@ -225,7 +225,9 @@ def _finding(
     return " ".join(parts + facets.pattern(counted, filters, directory.labels))
 
 
-def _before(reading: Reading, filters: Filters, since: float, until: float, now: float) -> float:
+def _before(
+    reading: QueryReading, filters: Filters, since: float, until: float, now: float
+) -> float:
     """Decisions of the time before, as long as the window."""
     if reading.kind == "all" and facet_counts.held(filters, now):
         return facet_counts.before(filters, since, until, now)

@@ -11,7 +11,7 @@ from console.pages.receipts import reading
 from console.pages.receipts.reading import PastedReceipt
 from decider.contracts.ids import parse_decision_id
 from decisions.search import credentials, lookup
-from decisions.search.lookup import Reading
+from decisions.search.lookup import QueryReading
 
 # Characters; a credential a decider takes is not longer.
 LONGEST = 8_192
@@ -29,7 +29,7 @@ _UNKNOWN = (
 class Found:
     """What a text was read as."""
 
-    reading: Reading
+    reading: QueryReading
     elsewhere: str = ""
     """Address of the page about it, when lookup is not the one."""
     receipt: PastedReceipt | None = None
@@ -85,7 +85,7 @@ def in_address(text: str, insist: str = "", *, with_token: bool) -> Found:
     hint = ""
     if not insist and (receipt := reading.read(text)):
         if receipt.address:
-            return Found(Reading("nothing", ""), receipt.address, receipt, withheld=True)
+            return Found(QueryReading("nothing", ""), receipt.address, receipt, withheld=True)
         hint = receipt.hint
     if not _is_plain(text) and (
         secret := _as_credential(text, with_token=with_token, insisted=bool(insist))
@@ -93,7 +93,7 @@ def in_address(text: str, insist: str = "", *, with_token: bool) -> Found:
         return (
             Found(secret, withheld=True) if secret.kind == "token" or not hint else _nothing(hint)
         )
-    return _nothing(hint) if hint else Found(lookup.read(text[:200], insist))
+    return _nothing(hint) if hint else Found(lookup.interpret(text[:200], insist))
 
 
 def _is_plain(text: str) -> bool:
@@ -104,7 +104,7 @@ def _is_plain(text: str) -> bool:
     return not text or digest or parse_decision_id(text) is not None
 
 
-def _as_credential(text: str, *, with_token: bool, insisted: bool) -> Reading | None:
+def _as_credential(text: str, *, with_token: bool, insisted: bool) -> QueryReading | None:
     """By its digest first, and the text itself is given to no query. None when it is no
     credential.
     """
@@ -121,4 +121,4 @@ def _as_credential(text: str, *, with_token: bool, insisted: bool) -> Reading | 
 
 
 def _nothing(hint: str, *, withheld: bool = True) -> Found:
-    return Found(Reading("nothing", "", hint=hint), withheld=withheld)
+    return Found(QueryReading("nothing", "", hint=hint), withheld=withheld)

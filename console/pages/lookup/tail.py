@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from console.pages.lookup import page as lookup_page
 from console.pages.lookup.page import Row
 from decisions.search import lookup
-from decisions.search.lookup import Filters, Reading
+from decisions.search.lookup import Filters, QueryReading
 
 # Rows of a tail; older ones fall off its end.
 MOST = 200
@@ -36,7 +36,9 @@ class News:
     at: float
 
 
-def read(reading: Reading, filters: Filters, after: uuid.UUID, now: float, *, hold: bool) -> News:
+def read(
+    reading: QueryReading, filters: Filters, after: uuid.UUID, now: float, *, hold: bool
+) -> News:
     """Decisions after one, newest first; with `hold` they are counted only."""
     if reading.kind not in lookup_page.COUNTED:
         return News((), 0, after, now)

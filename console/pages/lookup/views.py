@@ -23,7 +23,7 @@ from console.pages.lookup import page, pasted, query, saved, tail
 from console.pages.lookup.query import Asked
 from decider.contracts.ids import format_decision_id
 from decisions.search import lookup
-from decisions.search.lookup import READINGS, Filters, Reading
+from decisions.search.lookup import READINGS, Filters, QueryReading
 
 # What a search shows, in the log of looks; the same for the tail, so that what it adds of an app is
 # no look of its own.
@@ -104,14 +104,14 @@ def _posted(request: HttpRequest, given: QueryDict, asked: Asked, insist: str) -
     return push_url(_page(request, found.reading, asked, insist), address)
 
 
-def _seen_by(request: HttpRequest, reading: Reading) -> Reading:
+def _seen_by(request: HttpRequest, reading: QueryReading) -> QueryReading:
     """A token's digest is not for every role."""
     if reading.kind == "token" and not request.user.has_perm(SEE_DIGEST):
-        return Reading("nothing", "", hint=pasted.NOT_YOURS)
+        return QueryReading("nothing", "", hint=pasted.NOT_YOURS)
     return reading
 
 
-def _page(request: HttpRequest, reading: Reading, asked: Asked, insist: str) -> HttpResponse:
+def _page(request: HttpRequest, reading: QueryReading, asked: Asked, insist: str) -> HttpResponse:
     whole = not request.htmx or request.htmx.history_restore_request
     status = 422 if asked.problems else 200
     template = "decisions/lookup.html" if whole else "decisions/found.html"
@@ -121,7 +121,7 @@ def _page(request: HttpRequest, reading: Reading, asked: Asked, insist: str) -> 
 
 
 def _context(
-    request: HttpRequest, reading: Reading, asked: Asked, insist: str
+    request: HttpRequest, reading: QueryReading, asked: Asked, insist: str
 ) -> dict[str, object]:
     now, filters = time.time(), asked.filters
     found = page.compose(reading, filters, now, before=asked.before, insist=insist)
@@ -151,7 +151,7 @@ def _context(
     }
 
 
-def _ranges(reading: Reading, filters: Filters, insist: str) -> list[tuple[str, str, bool]]:
+def _ranges(reading: QueryReading, filters: Filters, insist: str) -> list[tuple[str, str, bool]]:
     """Time ranges to go to: words, address, whether it is the present one."""
     own = filters.start is not None
     return [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
+from collections.abc import Iterable, Mapping
 
 from django.db.models import QuerySet
 from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_field
@@ -22,9 +23,10 @@ from control.errors import Refused
 from decider.contracts.ids import format_decision_id, parse_decision_id
 from decider.contracts.vocabulary import Action
 from decisions.models import Dispute, Outcome
-from decisions.models.outcome import Kind
-from decisions.outcomes import disputes
+from decisions.models.outcome import OutcomeKind
+from decisions.outcomes import disputes, report_input
 from decisions.outcomes import reports as outcome_reports
+from decisions.outcomes.reports import Report
 
 # A dispute, and whether it was open (o) or decided (d) when it was listed.
 _PLACE = re.compile(r"([0-9]{1,18})([od])")
@@ -54,7 +56,7 @@ class OutcomeIn(serializers.Serializer):
     """
 
     key = Text(max_length=200, help_text="Your own name for it: sent again, it changes nothing.")
-    kind = serializers.ChoiceField(Kind.choices)
+    kind = serializers.ChoiceField(OutcomeKind.choices)
     occurred_at = serializers.DateTimeField()
     reported_at = serializers.DateTimeField(
         allow_null=True, default=None, help_text="When its source knew of it; now unless told."
@@ -70,6 +72,17 @@ class OutcomeIn(serializers.Serializer):
     decision = DecisionId(allow_null=True, default=None)
     weight = serializers.FloatField(default=1.0, help_text="How many such events it stands for.")
     note = Text(allow_blank=True, default="", max_length=500)
+
+    def to_internal_value(self, data: object) -> Report:
+        """Return a report. Raise ValidationError. The fields above are for the document; the rules
+        are those of every door.
+        """
+        if not isinstance(data, Mapping):
+            self.fail("invalid", datatype=type(data).__name__)
+        found = report_input.read_report(data)
+        if isinstance(found, Report):
+            return found
+        raise ValidationError(_by_field(found))
 
 
 class OutcomesIn(serializers.Serializer):
@@ -176,7 +189,7 @@ class Outcomes(APIView):
         """Stores all of them, or none. The same key with other content is a conflict."""
         given = OutcomesIn(data=request.data)
         given.is_valid(raise_exception=True)
-        reports = [outcome_reports.Report(**one) for one in given.validated_data["outcomes"]]
+        reports: list[Report] = given.validated_data["outcomes"]
         try:
             done = outcome_reports.report_all(
                 reports,
@@ -202,11 +215,19 @@ def _before(key: str, app: str) -> Outcome | None:
 
 
 def _placed(error: outcome_reports.Invalid, count: int) -> list[dict[str, list[str]]]:
-    """What is wrong, at the place of each report."""
-    places: list[dict[str, list[str]]] = [{} for _ in range(count)]
+    """Return what is wrong, at the place of each report."""
+    places: list[list[outcome_reports.Problem]] = [[] for _ in range(count)]
     for problem in error.problems:
-        places[problem.number].setdefault(problem.field, []).append(problem.text)
-    return places
+        places[problem.number].append(problem)
+    return [_by_field(some) for some in places]
+
+
+def _by_field(problems: Iterable[outcome_reports.Problem]) -> dict[str, list[str]]:
+    """Return what is wrong with one report, by field."""
+    texts: dict[str, list[str]] = {}
+    for problem in problems:
+        texts.setdefault(problem.field, []).append(problem.text)
+    return texts
 
 
 class DisputeIn(serializers.Serializer):

@@ -16,8 +16,8 @@ from control.audit import chain
 from control.audit.actors import Actor
 from control.errors import NotAllowed, Refused
 from decisions.models import Outcome
-from decisions.models.outcome import Kind
-from decisions.outcomes import csv_file, reports
+from decisions.models.outcome import OutcomeKind
+from decisions.outcomes import csv_file, report_input, reports
 from decisions.outcomes.csv_file import LineProblem
 
 _VIEW = "decisions.view_outcome"
@@ -83,9 +83,9 @@ def _context(
         "problem_count": len(problems),
         "latest": list(Outcome.objects.order_by("-stored_at", "-pk")[:LATEST]),
         "may_report": reports.may_report(request.user),
-        "columns": csv_file.COLUMNS,
-        "required": csv_file.REQUIRED,
-        "kinds": Kind.choices,
+        "columns": report_input.FIELDS,
+        "required": report_input.REQUIRED,
+        "kinds": OutcomeKind.choices,
         "largest": csv_file.LARGEST,
         "most": reports.MOST,
     }

@@ -62,7 +62,7 @@ class Tokens(APIView):
         """Makes a token that may do what you may do."""
         wish = TokenIn(data=request.data)
         wish.is_valid(raise_exception=True)
-        made, text = tokens.make(by=request.user, **wish.validated_data)
+        made, text = tokens.create(by=request.user, **wish.validated_data)
         made.token = text
         return Response(TokenMade(made).data, status=status.HTTP_201_CREATED)
 

@@ -59,7 +59,7 @@ def page(request: HttpRequest) -> HttpResponse:
     text, refused = "", ""
     if form.is_valid():
         try:
-            _, text = tokens.make(
+            _, text = tokens.create(
                 by=request.user, days=form.cleaned_data["days"], reason=form.cleaned_data["reason"]
             )
             form = TokenForm()

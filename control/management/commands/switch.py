@@ -9,6 +9,7 @@ import time
 from argparse import ArgumentParser
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError
@@ -21,16 +22,18 @@ from control.errors import ControlError, StoreUnavailable
 from control.models import ConfigVersion
 from control.switches import offline, switches
 
+# Seconds. Chosen: deciders that take a push ack within milliseconds, those that poll within
+# seconds; who is silent for longer needs a look of its own.
 WAIT_S = 5.0
+# Seconds between two looks at the acks: quick to the eye, and no load.
 LOOK_EVERY_S = 0.1
 UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 
 class Command(BaseCommand):
     help = "Engages, extends or clears a kill switch."
-    requires_system_checks: list[
-        str
-    ] = []  # an emergency tool does not wait for anything it does not need
+    # an emergency tool does not wait for anything it does not need
+    requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("name", nargs="?", help=f"the switch: {', '.join(switches.CATALOGUE)}")
@@ -75,7 +78,7 @@ class Command(BaseCommand):
             help="write the signed document into node directories: var/nodes/*/switch.bin",
         )
 
-    def handle(self, **options: object) -> None:
+    def handle(self, **options: Any) -> None:  # argparse gives its values no types
         try:
             if options["verb"] == "reconcile":
                 self._reconcile()
@@ -101,7 +104,7 @@ class Command(BaseCommand):
         reason: str,
         by: str,
         wait: bool,
-        **options: object,
+        **options: Any,
     ) -> None:
         if not name:
             raise CommandError(f"Name the switch: {', '.join(switches.CATALOGUE)}.")
