@@ -13,6 +13,7 @@ from typing import Protocol
 from django.http import HttpRequest, HttpResponse
 
 from console.frame import problems
+from console.frame.people import person
 from control.audit import app_looks
 from control.audit.actors import Actor
 from control.directory import apps as directory
@@ -90,7 +91,7 @@ class LooksRecorded:
             # whatever the status: a refused filter and a missing decision are answered with rows,
             # too
         ):
-            app_looks.record_all(seen, by=Actor.of(request.user), ticket=ticket(request))
+            app_looks.record_all(seen, by=Actor.of(person(request)), ticket=ticket(request))
         return response
 
 
