@@ -4,7 +4,6 @@ second person.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,14 +22,15 @@ from django_htmx.http import HttpResponseClientRedirect
 
 from console.display import format as fmt
 from console.frame import app_looks, roles
+from console.frame.stored import decision_or_404
 from console.pages.disputes.forms import OpenForm, VerdictForm
 from control.audit.actors import Actor
 from control.directory import apps as directory
 from control.errors import NotAllowed, Refused
-from decider.contracts.ids import format_decision_id, parse_decision_id
+from decider.contracts.ids import format_decision_id
 from decider.contracts.vocabulary import REASONS, Reason
 from decisions import reason_text
-from decisions.models import Decision, Dispute
+from decisions.models import Dispute
 from decisions.outcomes import disputes
 from decisions.search import lookup
 
@@ -136,7 +136,7 @@ def open_dispute(request: HttpRequest, decision_id: str) -> HttpResponse:
     script.
     """
     _allow(request, disputes.check_may_open, disputes.OPEN_PERMISSION)
-    found = _decision(decision_id)
+    found = decision_or_404(decision_id)
     app_looks.note(request, found.app, f"decision {found.name}, to dispute it")
     form = OpenForm(
         request.POST if request.method == "POST" else None,
@@ -226,14 +226,6 @@ def _why_not(found: Dispute, request: HttpRequest) -> str:
     if not request.user.has_perm(disputes.ADJUDICATE_PERMISSION):
         return f"{roles.who_can(disputes.ADJUDICATE_PERMISSION)}."
     return "You opened it, so someone else decides it."
-
-
-def _decision(decision_id: str) -> Decision:
-    raw = parse_decision_id(decision_id)
-    found = lookup.find(uuid.UUID(bytes=raw)) if raw else None
-    if found is None:
-        raise Http404("No stored decision has this id.")
-    return found
 
 
 def _dispute(number: int) -> Dispute:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-import uuid
 
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
-from rest_framework.exceptions import NotFound, PermissionDenied, ValidationError
+from rest_framework.exceptions import PermissionDenied, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -16,7 +15,6 @@ from console.api.fields import LIMIT, MOST, USUAL, EstimateOut, WordField, limit
 from console.frame import app_looks
 from console.frame.permissions import READ, SEE_DIGEST
 from console.pages.lookup import page, pasted, query
-from decider.contracts.ids import parse_decision_id
 from decider.contracts.vocabulary import Action, Arm, Reason, Stage, Tier
 from decisions import reason_text
 from decisions.models import Decision, utc
@@ -236,17 +234,3 @@ class DecisionCounts(APIView):
             "histogram": cells,
         }
         return Response(CountsOut(told).data)
-
-
-def found(decision_id: str) -> Decision:
-    """The decision of this id. Raises NotFound for what is no id, and for a decision that was not
-    kept.
-    """
-    raw = parse_decision_id(decision_id)
-    if raw is None:
-        raise NotFound("This is no decision id: it would be dec_ and 32 hexadecimal digits.")
-    if (decision := lookup.find(uuid.UUID(bytes=raw))) is None:
-        raise NotFound(
-            "This decision is not stored: it was not in the sample, or is older than what is kept."
-        )
-    return decision

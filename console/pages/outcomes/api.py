@@ -15,7 +15,7 @@ from rest_framework.views import APIView
 
 from console.api.fields import LIMIT, Text, WordField, limit_of
 from console.frame import app_looks
-from console.pages.lookup.api import found
+from console.frame.stored import decision_or_404
 from control.audit import chain
 from control.audit.actors import Actor
 from control.errors import Refused
@@ -305,7 +305,7 @@ class Disputes(APIView):
         given = DisputeIn(data=request.data)
         given.is_valid(raise_exception=True)
         values = given.validated_data
-        decision = found(format_decision_id(values["decision"].bytes))
+        decision = decision_or_404(format_decision_id(values["decision"].bytes))
         app_looks.note(
             request, decision.app, f"decision {decision.name}, to dispute it over the API"
         )
