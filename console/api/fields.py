@@ -3,15 +3,8 @@
 from __future__ import annotations
 
 from rest_framework import serializers
-from rest_framework.exceptions import ValidationError
-from rest_framework.request import Request
 
 from decider.contracts.vocabulary import Action, Arm, MlState, Reason, Stage, Tier
-
-# Decisions on a page.
-MOST, USUAL = 200, 50
-# The schema of what `limit_of` reads.
-LIMIT = {"type": "integer", "minimum": 1, "maximum": MOST, "default": USUAL}
 
 
 class WordField(serializers.ChoiceField):
@@ -58,11 +51,3 @@ class EstimateOut(serializers.Serializer):
     low = serializers.FloatField()
     high = serializers.FloatField()
     kept = serializers.IntegerField(help_text="Stored decisions it rests on.")
-
-
-def limit_of(request: Request) -> int:
-    """How many rows a page is to have. Raises ValidationError."""
-    text = request.query_params.get("limit", str(USUAL))
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:6]) <= MOST):
-        raise ValidationError({"limit": f"A whole number from 1 to {MOST}."})
-    return int(text)
