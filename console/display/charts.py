@@ -52,13 +52,13 @@ class Tick:
     label: str
 
 
-def nice_ceiling(value: float, tops: Sequence[float] = ROUND_TOPS, *, least: float = 1.0) -> float:
+def nice_ceiling(value: float, tops: Sequence[float] = ROUND_TOPS, *, least: float = 0.0) -> float:
     """Return the smallest of `tops` times a power of ten that is not below `value`.
 
-    At least `least`; that too for zero, negative and infinite values and NaN.
+    At least `least`. For nothing (zero, negative, infinite and NaN) `least`, or 1 without one.
     """
     if not value > 0 or not math.isfinite(value):
-        return least
+        return least or 1.0
     unit = 10.0 ** math.floor(math.log10(value))
     # a value that is round but for its last bits does not need the next top
     enough = value * (1 - 1e-12)

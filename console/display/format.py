@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from django.utils import timezone
 
 from decider.contracts.ids import format_decision_id
-from decider.contracts.units import UNKNOWN, span
+from decider.contracts.units import UNKNOWN as UNKNOWN  # pages take both from here
+from decider.contracts.units import span as span
 from decider.contracts.vocabulary import Action, Stage, Tier
 from decisions.counts.estimate import Estimate
 

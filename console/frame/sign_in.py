@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -14,8 +15,8 @@ from django.http import HttpRequest
 from django.urls import Resolver404, resolve
 from django.utils.http import urlsplit
 
-from console.display import format as fmt
 from decider.contracts.ids import parse_decision_id
+from decider.contracts.units import spoken_span
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractUser
@@ -58,18 +59,15 @@ def attempt(request: HttpRequest, email: str, password: str) -> Attempt:
     tries = "1 try" if left == 1 else f"{left} tries"
     return Attempt(
         email,
-        f"That email and password do not match. {tries} left before a {_pause(request)} pause.",
+        f"That email and password do not match. {tries} left before a pause of {_pause(request)}.",
         status=422,
     )
 
 
 def _pause(request: HttpRequest) -> str:
+    """Return how long a pause lasts, in words: 15 minutes."""
     length = get_cool_off(request) or timedelta(0)
-    return (
-        f"{round(length.total_seconds() / 60)} minute"
-        if length < timedelta(hours=2)
-        else fmt.span(length)
-    )
+    return spoken_span(math.ceil(length.total_seconds()))
 
 
 _PLACES = {"lookup": "lookup", "switches": "the switches"}
