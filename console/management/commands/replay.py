@@ -25,7 +25,7 @@ from learning.logs import playback
 from learning.logs.access_log import LogError
 from learning.logs.playback import ReplayError
 
-# Apps the private engine tracks.
+# Apps the private engine tracks. Chosen: more than any one log is likely to name.
 CAPACITY = 200_000
 
 
@@ -113,7 +113,11 @@ class Command(BaseCommand):
         self.stdout.write(playback.describe(summary))
 
     def _engine(self, client: redis.Redis, key: bytes) -> Engine:
-        """A private engine with the published config and its model; what is missing is said."""
+        """Return a private engine with the published config and its model.
+
+        What is missing is written to standard error: without a config the starting config decides,
+        without a model the fallback limiter.
+        """
         current = self._config(client)
         model = self._model(client, current)
         engine = Engine(
