@@ -29,8 +29,8 @@ class WordField(serializers.ChoiceField):
             help_text=help_text,
         )
 
-    def to_representation(self, value: int) -> str:
-        return _word(self._kind(value))
+    def to_representation(self, value: int | str) -> str:
+        return _word(self._kind(int(value)))
 
 
 class Text(serializers.CharField):
