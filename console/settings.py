@@ -102,6 +102,7 @@ DATABASES = {
     "default": {
         **environment.database(DATABASE_URL),
         "CONN_MAX_AGE": environment.whole(env, "SLUICE_DB_CONN_MAX_AGE", 60),  # seconds
+        # a kept connection is tried before use, so a restart of PostgreSQL fails no request
         "CONN_HEALTH_CHECKS": True,
     }
 }
@@ -121,6 +122,7 @@ LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "home"
 LOGOUT_REDIRECT_URL = "login"
 AUTHENTICATION_BACKENDS = [
+    # first, so that a paused sign-in never reaches the password check
     "axes.backends.AxesStandaloneBackend",
     "django.contrib.auth.backends.ModelBackend",
 ]
@@ -171,6 +173,7 @@ SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 SECURE_SSL_REDIRECT = HTTPS
+# a year, as browsers' preload lists ask for; none without HTTPS, which it would force
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 SECURE_PROXY_SSL_HEADER = (
     ("HTTP_X_FORWARDED_PROTO", "https") if environment.flag(env, "SLUICE_BEHIND_PROXY") else None
@@ -215,6 +218,8 @@ REST_FRAMEWORK = {
     "DEFAULT_THROTTLE_CLASSES": [
         f"console.api.access.{name}Throttle" for name in ("Person", "Stranger", "Scope")
     ],
+    # Chosen: a script may ask ten times a second; strangers, who only ever get 401, are slowed to
+    # make guessing tokens hopeless; exports and heavy counts are bounded by what they cost.
     "DEFAULT_THROTTLE_RATES": {
         "user": env.str("SLUICE_API_RATE", "600/min"),
         "anon": "30/min",

@@ -109,6 +109,7 @@ def ticket(request: HttpRequest) -> str:
 
 
 def _header(request: HttpRequest) -> str | None:
+    # a page is no machine: its ticket comes from the session, where the person sees it
     return request.headers.get(HEADER) if request.path.startswith(problems.PREFIX) else None
 
 

@@ -111,6 +111,7 @@ def work_on(request: HttpRequest) -> HttpResponse:
     try:
         request.session[TICKET] = app_looks.check_ticket(request.POST.get("ticket", "")[:200])
     except Refused as error:
+        # the ticket from before stays, and the next page says why
         messages.error(request, str(error))
     return redirect(_next(request))
 
