@@ -124,11 +124,3 @@ def signals(decision: Decision) -> dict[str, float] | None:
 def figure(value: float | None) -> str:
     """Return a figure with two decimals; a dash for none."""
     return "–" if value is None else f"{value:.2f}"
-
-
-def duration(seconds: float) -> str:
-    """Return a wait in its largest unit: 4 s, 2 min, 5 h."""
-    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:,.0f} {unit}"
-    return f"{seconds:,.0f} s"

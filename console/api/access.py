@@ -12,61 +12,77 @@ from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 from rest_framework.throttling import AnonRateThrottle, ScopedRateThrottle, UserRateThrottle
 
-from console.frame import roles
+from console.frame import permissions
 
 if TYPE_CHECKING:
     from rest_framework.views import APIView
 
 log = logging.getLogger(__name__)
 
+# Answered with what GET shows, so they need what GET needs.
+_LIKE_GET = ("HEAD", "OPTIONS")
+
 
 class RolePermission(BasePermission):
-    """The same permissions as the pages: each view names its own in `permission`, by method where
-    they differ.
+    """The permissions of the pages, asked for on every REST operation.
 
-    A view that names none is a defect and answers nobody.
+    A view names its permission in `permission`: one for all methods, or a dict by method. A view
+    that names none is a defect and answers nobody.
     """
 
     def has_permission(self, request: Request, view: APIView) -> bool:
-        """Raises MethodNotAllowed for a method the view does not have: DRF asks for permission
-        before it looks for the method.
+        """Return whether the caller is signed in and holds the permission of this operation.
+
+        Raise MethodNotAllowed for a method that the view does not have, and ImproperlyConfigured
+        for a view without a permission.
         """
-        needed = getattr(view, "permission", None)
-        if isinstance(needed, dict):
-            needed = needed.get("GET" if request.method in ("HEAD", "OPTIONS") else request.method)
-        supported = request.method in view.allowed_methods
-        if needed is None and supported:
+        needed = _needed(request, view)
+        if needed is None and request.method in view.allowed_methods:
             raise ImproperlyConfigured(
-                f"{type(view).__name__} names no permission for {request.method}."
+                f"{type(view).__name__} names no permission for {request.method}. Set its"
+                " `permission`."
             )
+        # before the method, so that a stranger learns nothing about which methods there are
         if not request.user.is_authenticated:
             return False
-        if not supported:
-            raise MethodNotAllowed(request.method)
-        self.message = f"Your role may not do this. {roles.who_can(needed)}."
-        return bool(request.user.has_perm(needed))
+        if needed is None or request.method not in view.allowed_methods:
+            # DRF asks for permission before it looks for the method, so 405 is answered here
+            raise MethodNotAllowed(request.method or "")
+        self.message = permissions.refusal(needed)
+        return request.user.has_perm(needed)
+
+
+def _needed(request: Request, view: APIView) -> str | None:
+    """Return the permission that the view names for the request's method, None for none."""
+    named: str | dict[str, str] | None = getattr(view, "permission", None)
+    if isinstance(named, dict):
+        return named.get("GET" if request.method in _LIKE_GET else str(request.method))
+    return named
 
 
 class _FailsOpen:
-    """Failure policy: open. With Valkey away callers are not counted, as support must work in an
-    incident; it is logged.
+    """Failure policy of the throttles: open.
+
+    With Valkey away, calls are not counted and pass: support must work during an incident. Each
+    uncounted call is logged.
     """
 
     def allow_request(self, request: Request, view: APIView) -> bool:
         try:
+            # a mix-in: the throttle beside it in the bases has this method, `object` has not
             return bool(super().allow_request(request, view))  # type: ignore[misc]
         except RedisError as error:
-            log.warning("API calls are not counted: %s", error)
+            log.warning("Valkey does not answer, so API calls are not counted: %s", error)
             return True
 
 
 class PersonThrottle(_FailsOpen, UserRateThrottle):
-    """Calls of one person, by session and tokens together."""
+    """Limits the calls of one person, by session and tokens together."""
 
 
 class StrangerThrottle(_FailsOpen, AnonRateThrottle):
-    """Calls without a valid credential, by address."""
+    """Limits calls without a valid credential, by address."""
 
 
 class ScopeThrottle(_FailsOpen, ScopedRateThrottle):
-    """Calls of the few views that cost much, each by its `throttle_scope`."""
+    """Limits calls of the few costly views, each by its `throttle_scope`."""

@@ -1,6 +1,20 @@
-"""Permissions that many pages and operations ask for; each has one name here."""
+"""Who may do what: the permissions that many pages ask for, and the one check for all of them.
+
+Pages and REST operations refuse in the same words, which name the roles that may.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+
+from django.contrib.auth.models import User
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest
+from rest_framework.request import Request
+
+from console.frame import roles
+from console.frame.people import person
+from control.errors import NotAllowed
 
 # Sees decisions, and what is computed from them.
 READ = "decisions.view_decision"
@@ -8,3 +22,22 @@ READ = "decisions.view_decision"
 SEE_DIGEST = "decisions.view_token_digest"
 # Takes decisions out as a file.
 EXPORT = "decisions.view_decision_export"
+
+
+def refusal(permission: str) -> str:
+    """Return the sentences for someone without this permission, with the roles that have it."""
+    return f"Your role may not do this. {roles.who_can(permission)}."
+
+
+def require(request: HttpRequest | Request, check: Callable[[User], None], permission: str) -> User:
+    """Return the signed-in person when they pass a room's own check.
+
+    `check` raises NotAllowed; the room's commands and buttons ask it too, so it stays the only
+    authority. Raise PermissionDenied (HTTP 403) with the roles that have `permission`.
+    """
+    user = person(request)
+    try:
+        check(user)
+    except NotAllowed as error:
+        raise PermissionDenied(f"{error} {roles.who_can(permission)}.") from error
+    return user

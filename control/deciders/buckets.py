@@ -21,6 +21,7 @@ from control.audit.actors import Actor
 from control.deciders import acks, keys
 from control.deciders.valkey import answering, raw_bytes
 from control.errors import NotAllowed, Refused, StoreUnavailable
+from control.permissions import holds
 from decider.contracts.store import ANSWERS_PREFIX, COMMANDS_CHANNEL
 from decider.node import commands as wire
 from decider.node.commands import Answer, Command, View
@@ -104,8 +105,7 @@ def may_reset(user: object) -> bool:
     """Return whether this person may have a bucket filled. The button asks this, the endpoint asks
     `check_may_reset`.
     """
-    has_perm = getattr(user, "has_perm", None)
-    return bool(has_perm is not None and has_perm(PERMISSION))
+    return holds(user, PERMISSION)
 
 
 def check_may_reset(user: object) -> None:

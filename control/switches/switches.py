@@ -14,6 +14,7 @@ from control.audit.actors import Actor
 from control.config import changes
 from control.errors import NotAllowed, Refused
 from control.models import ConfigVersion, SwitchFlip
+from control.permissions import holds
 from decider.contracts.config import ALL_ML, Config, Switch, SwitchName, in_force
 
 Verb = Literal["engage", "extend", "clear"]
@@ -71,8 +72,7 @@ def may_flip(user: object) -> bool:
     """Return whether this person may flip switches. The button asks this, the endpoint asks
     `check_may_flip`.
     """
-    has_perm = getattr(user, "has_perm", None)
-    return bool(has_perm is not None and has_perm(PERMISSION))
+    return holds(user, PERMISSION)
 
 
 def check_may_flip(user: object) -> None:

@@ -19,6 +19,7 @@ from django.utils import timezone
 from control.audit import chain
 from control.audit.actors import Actor
 from control.errors import NotAllowed, Refused
+from control.permissions import holds
 from decider.contracts.ids import format_decision_id
 from decider.contracts.vocabulary import Action
 from decisions.models import Decision, Dispute, Outcome
@@ -56,20 +57,15 @@ class Waiting:
     oldest_at: datetime | None
 
 
-def _may(user: object, permission: str) -> bool:
-    has_perm = getattr(user, "has_perm", None)
-    return bool(has_perm is not None and has_perm(permission))
-
-
 def check_may_open(user: object) -> None:
     """Raise NotAllowed for a person who may not open disputes."""
-    if not _may(user, OPEN_PERMISSION):
+    if not holds(user, OPEN_PERMISSION):
         raise NotAllowed(f"{user} may not open disputes.")
 
 
 def check_may_adjudicate(user: object) -> None:
     """Raise NotAllowed for a person who may not decide disputes."""
-    if not _may(user, ADJUDICATE_PERMISSION):
+    if not holds(user, ADJUDICATE_PERMISSION):
         raise NotAllowed(f"{user} may not decide disputes.")
 
 

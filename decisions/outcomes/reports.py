@@ -26,6 +26,7 @@ from django.utils import timezone
 from control.audit import chain
 from control.audit.actors import Actor
 from control.errors import Conflict, NotAllowed, Refused
+from control.permissions import holds
 from decider.contracts.ids import decision_time
 from decisions.models import Decision, Outcome, utc
 from decisions.models.outcome import KEY_PREFIX, OutcomeKind
@@ -115,8 +116,7 @@ def may_report(user: object) -> bool:
     """Return whether this person may report outcomes. The button asks this, the endpoint asks
     `check_may_report`.
     """
-    has_perm = getattr(user, "has_perm", None)
-    return bool(has_perm is not None and has_perm(PERMISSION))
+    return holds(user, PERMISSION)
 
 
 def check_may_report(user: object) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from decider.contracts.event import Event
-from decider.contracts.features import FEATURES, INDEX, format_value
+from decider.contracts.units import rounded_span
 from decider.contracts.vocabulary import Action, Reason
 from decider.whatif.levers import RETRY_S
 
@@ -92,11 +92,6 @@ def format_pace(per_second: float) -> str:
     return f"{minute:,.2g} request{'' if math.isclose(round(minute, 1), 1.0) else 's'} a minute"
 
 
-def format_duration(seconds: float) -> str:
-    """Return a duration as in "8 s", "1.5 min" or "5.3 h"."""
-    return format_value(FEATURES[INDEX["seconds_since_last"]], seconds)
-
-
 def format_percent(share: float) -> str:
     return f"{share * 100:.0f}%"
 
@@ -105,7 +100,7 @@ def _short(change: PulledLever) -> str:
     after = change.after
     match change.lever:
         case "wait":
-            return f"after waiting {format_duration(after)}"
+            return f"after waiting {rounded_span(after)}"
         case "spread":
             return f"at no more than {format_pace(after)}, same volume"
         case "pace":
@@ -135,7 +130,7 @@ def _full(change: PulledLever, batch: str) -> str:
     before, after = change.before, change.after
     match change.lever:
         case "wait":
-            return f"after waiting {format_duration(after)}"
+            return f"after waiting {rounded_span(after)}"
         case "spread":
             return (
                 f"with the same requests spread evenly, at no more than {format_pace(after)}"
@@ -200,21 +195,21 @@ def _beside_told(changes: Sequence[PulledLever], event: Event) -> str:
         return ""
     if seconds > told and event.reason == Reason.LEASE_AWAITED:
         return (
-            f" It was told {format_duration(told)}, which was for its quota alone; other limits"
+            f" It was told {rounded_span(told)}, which was for its quota alone; other limits"
             " hold longer."
         )
     if seconds > told:
         return (
-            f" It was told {format_duration(told)}: the decider knew its counters better than"
+            f" It was told {rounded_span(told)}: the decider knew its counters better than"
             " this record, from which less cannot be said."
         )
     if seconds < RETRY_S:
         return (
-            f" It was told {format_duration(told)}, so this is an early retry, and is counted as"
+            f" It was told {rounded_span(told)}, so this is an early retry, and is counted as"
             " one here and in its later requests."
         )
     return (
-        f" It was told {format_duration(told)}; after a minute of silence the decider no longer"
+        f" It was told {rounded_span(told)}; after a minute of silence the decider no longer"
         " counts it as a retry."
     )
 
@@ -229,14 +224,14 @@ def _against_told(seconds: float, told: int, reason: int) -> str:
         return "This is the Retry-After it got"
     if seconds < told:
         early = ", so it counts as an early retry" if seconds < RETRY_S else ""
-        return f"Sooner than the Retry-After it got, {format_duration(told)}{early}"
+        return f"Sooner than the Retry-After it got, {rounded_span(told)}{early}"
     if reason == Reason.LEASE_AWAITED:
         return (
-            f"It was told {format_duration(told)}, which was for its quota alone. Other limits"
+            f"It was told {rounded_span(told)}, which was for its quota alone. Other limits"
             " hold longer"
         )
     return (
-        f"It was told {format_duration(told)}, a forecast for one that goes quiet at once. This"
+        f"It was told {rounded_span(told)}, a forecast for one that goes quiet at once. This"
         " record alone makes no less certain"
     )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from decider.contracts.units import rounded_span
 from decider.contracts.vocabulary import (
     HTTP_STATUS,
     ML_STATE_TEXT,
@@ -71,7 +72,7 @@ def round_wait(seconds: float) -> int:
 def _chip(d: Decision) -> str:
     action = Action(d.action)
     wait = (
-        f" {reason_text.duration(round_wait(d.retry_after))}"
+        f" {rounded_span(round_wait(d.retry_after))}"
         if action in (Action.DEFER, Action.SHED) and d.retry_after > 0
         else ""
     )
@@ -92,9 +93,7 @@ def _verdict(d: Decision, name: str, found: list[reason_codes.ReasonCode]) -> st
 
 def _act(d: Decision) -> str:
     action, wait = Action(d.action), round_wait(d.retry_after)
-    seconds = (
-        f"{wait} second{'' if wait == 1 else 's'}" if wait < 120 else reason_text.duration(wait)
-    )
+    seconds = f"{wait} second{'' if wait == 1 else 's'}" if wait < 120 else rounded_span(wait)
     told = {
         Action.ADMIT: "admitted",
         Action.DEFER: f"asked to wait {seconds}" if wait else "asked to wait",

@@ -23,6 +23,7 @@ from decider.contracts import event, ids
 from decider.contracts.event import Event, EventBatch
 from decider.contracts.requests import CheckRequest, Decision, Outcome
 from decider.contracts.store import Profile
+from decider.contracts.units import rounded_span
 from decider.contracts.vocabulary import REASONS, Action, Reason
 from decider.engine.engine import Engine
 from learning.logs.access_log import LogEntry, LogFormat, ReadReport, read_entries
@@ -354,7 +355,9 @@ def _traffic_rows(summary: ReplaySummary) -> Iterator[tuple[str, str]]:
     pace = summary.requests / max(summary.wall_s, 1e-9)
     yield "requests", f"{summary.requests:,} in {summary.wall_s:.1f} s, {pace:,.0f} a second"
     span = summary.last - summary.first
-    rate = f"{_span(span)}, {summary.requests / span:.2f} requests a second" if span > 0 else ""
+    rate = (
+        f"{rounded_span(span)}, {summary.requests / span:.2f} requests a second" if span > 0 else ""
+    )
     yield "of the log", rate or "one moment"
     for answer, n in summary.answers.most_common():
         yield answer, f"{n:,} ({n / max(summary.requests, 1):.1%})"
@@ -398,7 +401,3 @@ def _refused_lines(summary: ReplaySummary) -> list[str]:
             for app, r in top
         ),
     ]
-
-
-def _span(seconds: float) -> str:
-    return f"{seconds / 3600:.1f} hours" if seconds >= 7200 else f"{seconds / 60:.1f} minutes"

@@ -8,7 +8,6 @@ import time
 
 from django.contrib import messages
 from django.contrib.auth.decorators import permission_required
-from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -18,8 +17,8 @@ from django.views.decorators.vary import vary_on_headers
 from django_htmx.http import HttpResponseClientRedirect
 
 from console.display import format as fmt
-from console.frame import app_looks, roles
-from console.frame.permissions import READ
+from console.frame import app_looks
+from console.frame.permissions import READ, require
 from console.pages.app import gauges as app_gauges
 from console.pages.app import page as app_page
 from control.audit import app_looks as control_looks
@@ -29,7 +28,7 @@ from control.deciders import buckets
 from control.deciders.buckets import BucketKind, Node, Peek
 from control.directory import apps as directory
 from control.directory import notes
-from control.errors import ControlError, NotAllowed, Refused
+from control.errors import ControlError, Refused
 from control.policies.effective import Subject
 from decisions.outcomes import reports
 
@@ -134,10 +133,7 @@ def reset(request: HttpRequest, app_id: str, bucket: str) -> HttpResponse:
 
 def _kind(request: HttpRequest, bucket: str) -> BucketKind:
     """The bucket of the address, for someone who may have it filled."""
-    try:
-        buckets.check_may_reset(request.user)
-    except NotAllowed as error:
-        raise PermissionDenied(f"{error} {roles.who_can(buckets.PERMISSION)}.") from error
+    require(request, buckets.check_may_reset, buckets.PERMISSION)
     try:
         return buckets.kind(bucket)
     except Refused as error:

@@ -11,7 +11,7 @@ import numpy as np
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
-from rest_framework.exceptions import NotFound, ValidationError
+from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -19,10 +19,10 @@ from rest_framework.views import APIView
 from console.api.fields import EstimateOut, WordField
 from console.frame import app_looks
 from console.frame.permissions import READ
+from console.frame.stored import decision_or_404, raw_id_or_404
 from console.pages.decision import answer, not_kept, page, panels, record
-from console.pages.lookup.api import DecisionOut, found
+from console.pages.lookup.api import DecisionOut
 from decider.contracts.features import NAMES
-from decider.contracts.ids import parse_decision_id
 from decider.contracts.vocabulary import Action
 from decisions.models import Decision, utc
 from explain.comparison import scenarios, timeline
@@ -324,8 +324,7 @@ class Minute(APIView):
         """What was decided in the minute that the id holds, under which config, and similar stored
         decisions.
         """
-        if (raw := parse_decision_id(decision_id)) is None:
-            raise NotFound("This is no decision id: it would be dec_ and 32 hexadecimal digits.")
+        raw = raw_id_or_404(decision_id)
         known = not_kept.compose(raw, request.query_params.get("app", ""), time.time())
         if known.unknown:
             raise ValidationError({"app": "No app of this id or name is known."})
@@ -406,6 +405,6 @@ class CustomerTextDetail(APIView):
 
 
 def _looked_at(request: Request, decision_id: str) -> Decision:
-    d = found(decision_id)
+    d = decision_or_404(decision_id)
     app_looks.note(request, d.app, f"decision {d.name} over the API")
     return d

@@ -22,6 +22,7 @@ from kombu.exceptions import OperationalError as BrokerError
 from console.frame import app_looks
 from console.frame.app_looks import note as look
 from console.frame.permissions import READ
+from console.frame.stored import decision_or_404
 from console.pages.decision import answer, not_kept, page, panels
 from decider.contracts.ids import format_decision_id, parse_decision_id
 from decisions.models import Decision
@@ -36,20 +37,6 @@ log = logging.getLogger("sluice.explain")
 POLLS = 45
 
 
-def _found(decision_id: str) -> Decision:
-    """Raises Http404 for what is no id, and for a decision that was not kept."""
-    raw = parse_decision_id(decision_id)
-    if raw is None:
-        raise Http404(
-            f"“{decision_id[:60]}” is not a decision id: it would be dec_ and 32 hexadecimal"
-            " digits."
-        )
-    decision = lookup.find(uuid.UUID(bytes=raw))
-    if decision is None:
-        raise Http404("This decision was not kept.")
-    return decision
-
-
 @sensitive_post_parameters("app")
 @require_http_methods(["GET", "HEAD", "POST"])
 @permission_required(READ, raise_exception=True)
@@ -62,7 +49,7 @@ def decision(request: HttpRequest, decision_id: str) -> HttpResponse:
         return _not_kept(request, raw)
     if request.method == "POST":
         return redirect("decision", decision_id)
-    found = _found(decision_id)
+    found = decision_or_404(decision_id)
     if found.name != decision_id:
         return redirect("decision", found.name, permanent=True)
     look(request, found.app, f"decision {found.name}")
@@ -104,7 +91,7 @@ def _not_kept(request: HttpRequest, raw: bytes) -> HttpResponse:
 @permission_required(READ, raise_exception=True)
 def printed(request: HttpRequest, decision_id: str) -> HttpResponse:
     """The decision on paper: verdict, facts, reasons, and what the customer may be told."""
-    found = _found(decision_id)
+    found = decision_or_404(decision_id)
     look(request, found.app, f"decision {found.name}, to print")
     shown = page.compose(found, with_token=False)
     context = {
@@ -127,7 +114,7 @@ def explanation(request: HttpRequest, decision_id: str) -> HttpResponse:
     """The panels that wait for the explanation; they ask again until it is there or nobody makes
     one.
     """
-    found = _found(decision_id)
+    found = decision_or_404(decision_id)
     look(request, found.app, f"decision {found.name}")
     try:
         polls = min(POLLS, max(0, int(request.GET.get("n", "0"))))
@@ -161,7 +148,7 @@ def _ask_for(found: Decision) -> None:
 @permission_required(READ, raise_exception=True)
 def now(request: HttpRequest, decision_id: str) -> HttpResponse:
     """The same request in the three worlds, as of now. Nothing is changed."""
-    found = _found(decision_id)
+    found = decision_or_404(decision_id)
     look(request, found.app, f"decision {found.name}")
     context = {"d": found, "worlds": scenarios.decide_scenarios(found), "at": timezone.now()}
     return _panel(request, found, "Then, now, and by another model", "explain/now.html", context)
@@ -171,7 +158,7 @@ def now(request: HttpRequest, decision_id: str) -> HttpResponse:
 @permission_required(READ, raise_exception=True)
 def around(request: HttpRequest, decision_id: str) -> HttpResponse:
     """The decision among its peers, and who else loaded the limit that fired."""
-    found = _found(decision_id)
+    found = decision_or_404(decision_id)
     look(request, found.app, f"decision {found.name}")
     return _panel(
         request,

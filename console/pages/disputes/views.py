@@ -4,13 +4,12 @@ second person.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from django.contrib import messages
 from django.contrib.auth.decorators import permission_required
-from django.core.exceptions import BadRequest, PermissionDenied
+from django.core.exceptions import BadRequest
 from django.core.paginator import Page, Paginator
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
@@ -23,14 +22,16 @@ from django_htmx.http import HttpResponseClientRedirect
 
 from console.display import format as fmt
 from console.frame import app_looks, roles
+from console.frame.permissions import require
+from console.frame.stored import decision_or_404
 from console.pages.disputes.forms import OpenForm, VerdictForm
 from control.audit.actors import Actor
 from control.directory import apps as directory
-from control.errors import NotAllowed, Refused
-from decider.contracts.ids import format_decision_id, parse_decision_id
+from control.errors import Refused
+from decider.contracts.ids import format_decision_id
 from decider.contracts.vocabulary import REASONS, Reason
 from decisions import reason_text
-from decisions.models import Decision, Dispute
+from decisions.models import Dispute
 from decisions.outcomes import disputes
 from decisions.search import lookup
 
@@ -135,8 +136,8 @@ def open_dispute(request: HttpRequest, decision_id: str) -> HttpResponse:
     """Asks why a refusal was wrong, and opens a dispute: a sheet for htmx, a page without
     script.
     """
-    _allow(request, disputes.check_may_open, disputes.OPEN_PERMISSION)
-    found = _decision(decision_id)
+    require(request, disputes.check_may_open, disputes.OPEN_PERMISSION)
+    found = decision_or_404(decision_id)
     app_looks.note(request, found.app, f"decision {found.name}, to dispute it")
     form = OpenForm(
         request.POST if request.method == "POST" else None,
@@ -171,7 +172,7 @@ def dispute(request: HttpRequest, number: int) -> HttpResponse:
     found = _dispute(number)
     form = VerdictForm(request.POST if request.method == "POST" else None)
     if request.method == "POST":
-        _allow(request, disputes.check_may_adjudicate, disputes.ADJUDICATE_PERMISSION)
+        require(request, disputes.check_may_adjudicate, disputes.ADJUDICATE_PERMISSION)
         if form.is_valid():
             given = form.cleaned_data
             try:
@@ -212,13 +213,6 @@ def _go(request: HttpRequest, there: str) -> HttpResponse:
     return HttpResponseClientRedirect(there) if request.htmx else redirect(there)
 
 
-def _allow(request: HttpRequest, check, permission: str) -> None:
-    try:
-        check(request.user)
-    except NotAllowed as error:
-        raise PermissionDenied(f"{error} {roles.who_can(permission)}.") from error
-
-
 def _why_not(found: Dispute, request: HttpRequest) -> str:
     """Why this person cannot decide it now, empty when they can or it is decided."""
     if not found.is_open or disputes.can_adjudicate(found, request.user):
@@ -226,14 +220,6 @@ def _why_not(found: Dispute, request: HttpRequest) -> str:
     if not request.user.has_perm(disputes.ADJUDICATE_PERMISSION):
         return f"{roles.who_can(disputes.ADJUDICATE_PERMISSION)}."
     return "You opened it, so someone else decides it."
-
-
-def _decision(decision_id: str) -> Decision:
-    raw = parse_decision_id(decision_id)
-    found = lookup.find(uuid.UUID(bytes=raw)) if raw else None
-    if found is None:
-        raise Http404("No stored decision has this id.")
-    return found
 
 
 def _dispute(number: int) -> Dispute:

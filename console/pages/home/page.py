@@ -69,11 +69,11 @@ class ServiceRow:
     @property
     def bar(self) -> float:
         """Percent of the bar, full at capacity."""
-        return charts.scale(self.utilisation, 0, 1).at
+        return charts.scale(self.utilisation, 0, 1)
 
     @property
     def tick(self) -> float:
-        return charts.scale(self.target, 0, 1).at
+        return charts.scale(self.target, 0, 1)
 
     @property
     def look(self) -> str:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import time
-import uuid
 
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
-from rest_framework.exceptions import NotFound, PermissionDenied, ValidationError
+from rest_framework.exceptions import PermissionDenied, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from console.api.fields import LIMIT, MOST, USUAL, EstimateOut, WordField, limit_of
+from console.api.fields import EstimateOut, WordField
+from console.api.paging import Paging, next_field, page_size
 from console.frame import app_looks
 from console.frame.permissions import READ, SEE_DIGEST
 from console.pages.lookup import page, pasted, query
-from decider.contracts.ids import parse_decision_id
 from decider.contracts.vocabulary import Action, Arm, Reason, Stage, Tier
 from decisions import reason_text
 from decisions.models import Decision, utc
@@ -70,10 +69,15 @@ class DecisionsPage(serializers.Serializer):
     """A page of a list."""
 
     results = DecisionOut(many=True)
-    next = serializers.CharField(
-        allow_null=True, help_text="Give it as `before` for the next page; null on the last."
-    )
+    next = next_field("before")
 
+
+PAGING: Paging[Decision] = Paging(
+    DecisionsPage,
+    place=lambda decision: decision.name,
+    cursor="before",
+    description="Show what is older than this decision: a page's `next`.",
+)
 
 FILTERS = [
     OpenApiParameter(
@@ -143,29 +147,17 @@ class Decisions(APIView):
 
     @extend_schema(
         operation_id="decisions_list",
-        parameters=[
-            *FILTERS,
-            OpenApiParameter(
-                "before", str, description="Show what is older than this decision: a page's `next`."
-            ),
-            OpenApiParameter(
-                "limit",
-                LIMIT,
-                description=f"Decisions on a page, 1 to {MOST}; {USUAL} unless told.",
-            ),
-        ],
+        parameters=[*FILTERS, *PAGING.parameters],
         responses=DecisionsPage,
     )
     def get(self, request: Request) -> Response:
         """Lists stored decisions that pass every filter. A row stands for `weight` decisions."""
         reading, asked = asked_of(request)
-        size = limit_of(request)
+        size = page_size(request)
         rows = lookup.rows(reading, asked.filters, time.time()).defer("features")
         some, more = lookup.page(rows, asked.before, size)
         app_looks.note_rows(request, some, "decisions over the API")
-        return Response(
-            DecisionsPage({"results": some, "next": some[-1].name if more else None}).data
-        )
+        return PAGING.response(some, more=more)
 
 
 class ChoiceOut(EstimateOut):
@@ -236,17 +228,3 @@ class DecisionCounts(APIView):
             "histogram": cells,
         }
         return Response(CountsOut(told).data)
-
-
-def found(decision_id: str) -> Decision:
-    """The decision of this id. Raises NotFound for what is no id, and for a decision that was not
-    kept.
-    """
-    raw = parse_decision_id(decision_id)
-    if raw is None:
-        raise NotFound("This is no decision id: it would be dec_ and 32 hexadecimal digits.")
-    if (decision := lookup.find(uuid.UUID(bytes=raw))) is None:
-        raise NotFound(
-            "This decision is not stored: it was not in the sample, or is older than what is kept."
-        )
-    return decision

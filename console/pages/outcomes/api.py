@@ -14,9 +14,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from console.api.fields import LIMIT, Text, WordField, limit_of
+from console.api.fields import Text, WordField
+from console.api.paging import Paging, next_field
 from console.frame import app_looks
-from console.pages.lookup.api import found
+from console.frame.stored import decision_or_404
 from control.audit import chain
 from control.audit.actors import Actor
 from control.errors import Refused
@@ -130,16 +131,14 @@ class OutcomesPage(serializers.Serializer):
     """A page of outcomes."""
 
     results = OutcomeOut(many=True)
-    next = serializers.CharField(
-        allow_null=True, help_text="Give it as `before` for the next page; null on the last."
-    )
+    next = next_field("before")
 
 
-_AT = {"type": "string", "pattern": "^([0-9]{1,18}[od])?$"}
-_PAGE = OpenApiParameter(
-    "limit",
-    LIMIT,
-    description=f"Rows on a page, 1 to {LIMIT['maximum']}; {LIMIT['default']} unless told.",
+OUTCOMES_PAGING: Paging[Outcome] = Paging(
+    OutcomesPage,
+    place=lambda outcome: outcome.key,
+    cursor="before",
+    description="Show what is older than the outcome of this key: a page's `next`.",
 )
 
 
@@ -153,12 +152,7 @@ class Outcomes(APIView):
         responses=OutcomesPage,
         parameters=[
             OpenApiParameter("app", str, description="Only what is about this app."),
-            OpenApiParameter(
-                "before",
-                str,
-                description="Show what is older than the outcome of this key: a page's `next`.",
-            ),
-            _PAGE,
+            *OUTCOMES_PAGING.parameters,
         ],
     )
     def get(self, request: Request) -> Response:
@@ -166,21 +160,14 @@ class Outcomes(APIView):
         app = request.query_params.get("app", "")
         if len(app) > 128 or "\x00" in app:
             raise ValidationError({"app": "An app id has at most 128 characters, and no NUL."})
-        size = limit_of(request)
-        rows = list(
-            outcome_reports.latest(app, _before(request.query_params.get("before", ""), app))[
-                : size + 1
-            ]
-        )
-        some = rows[:size]
+        before = _before(OUTCOMES_PAGING.cursor_of(request), app)
+        some, more = OUTCOMES_PAGING.cut(request, outcome_reports.latest(app, before))
         app_looks.note_rows(request, some, "outcomes over the API")
         if app and not some:
             app_looks.note_known(
                 request, app, "outcomes over the API"
             )  # that there is none is said of an app, too
-        return Response(
-            OutcomesPage({"results": some, "next": some[-1].key if len(rows) > size else None}).data
-        )
+        return OUTCOMES_PAGING.response(some, more=more)
 
     @extend_schema(
         operation_id="outcomes_report", request=OutcomesIn, responses={201: OutcomesDone}
@@ -278,9 +265,17 @@ class DisputesPage(serializers.Serializer):
     """A page of disputes."""
 
     results = DisputeOut(many=True)
-    next = serializers.CharField(
-        allow_null=True, help_text="Give it as `after` for the next page; null on the last."
-    )
+    next = next_field("after")
+
+
+DISPUTES_PAGING: Paging[Dispute] = Paging(
+    DisputesPage,
+    # its state then is part of its place, as its place changes when it is decided
+    place=lambda dispute: f"{dispute.pk}{'o' if dispute.is_open else 'd'}",
+    cursor="after",
+    description="Show what follows in the queue: a page's `next`.",
+    schema={"type": "string", "pattern": "^([0-9]{1,18}[od])?$"},
+)
 
 
 class Disputes(APIView):
@@ -295,10 +290,7 @@ class Disputes(APIView):
             OpenApiParameter(
                 "show", str, enum=["open", "mine", "decided"], description="open unless told."
             ),
-            OpenApiParameter(
-                "after", _AT, description="Show what follows in the queue: a page's `next`."
-            ),
-            _PAGE,
+            *DISPUTES_PAGING.parameters,
         ],
     )
     def get(self, request: Request) -> Response:
@@ -306,19 +298,11 @@ class Disputes(APIView):
         which = request.query_params.get("show", "open")
         if which not in ("open", "mine", "decided"):
             raise ValidationError({"show": "One of open, mine, decided."})
-        size = limit_of(request)
-        rows = list(
-            _queue(which, request.user.get_username(), request.query_params.get("after", ""))[
-                : size + 1
-            ]
-        )
-        some = rows[:size]
+        place = DISPUTES_PAGING.cursor_of(request)
+        queue = _queue(which, request.user.get_username(), place)
+        some, more = DISPUTES_PAGING.cut(request, queue)
         app_looks.note_rows(request, some, "disputes over the API")
-        return Response(
-            DisputesPage(
-                {"results": some, "next": _place(some[-1]) if len(rows) > size else None}
-            ).data
-        )
+        return DISPUTES_PAGING.response(some, more=more)
 
     @extend_schema(operation_id="disputes_open", request=DisputeIn, responses={201: DisputeOut})
     def post(self, request: Request) -> Response:
@@ -326,7 +310,7 @@ class Disputes(APIView):
         given = DisputeIn(data=request.data)
         given.is_valid(raise_exception=True)
         values = given.validated_data
-        decision = found(format_decision_id(values["decision"].bytes))
+        decision = decision_or_404(format_decision_id(values["decision"].bytes))
         app_looks.note(
             request, decision.app, f"decision {decision.name}, to dispute it over the API"
         )
@@ -365,13 +349,6 @@ class Verdict(APIView):
             number, values["verdict"], by=Actor.of(request.user), reason=values["reason"]
         )
         return Response(DisputeOut(decided).data)
-
-
-def _place(one: Dispute) -> str:
-    """Where a page ended: the dispute's number, and whether it was open then, as its place changes
-    when it is decided.
-    """
-    return f"{one.pk}{'o' if one.is_open else 'd'}"
 
 
 def _queue(which: str, login: str, place: str) -> QuerySet[Dispute]:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from django import forms
 from django.contrib import messages
 from django.contrib.auth.decorators import permission_required
-from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
-from console.frame import app_looks, roles
+from console.frame import app_looks
+from console.frame.permissions import require
 from control.audit import chain
 from control.audit.actors import Actor
-from control.errors import NotAllowed, Refused
+from control.errors import Refused
 from decisions.models import Outcome
 from decisions.models.outcome import OutcomeKind
 from decisions.outcomes import csv_file, report_input, reports
@@ -44,7 +44,7 @@ def page(request: HttpRequest) -> HttpResponse:
     form = UploadForm(request.POST, request.FILES) if request.method == "POST" else UploadForm()
     problems: tuple[LineProblem, ...] = ()
     if request.method == "POST":
-        _allow(request)
+        require(request, reports.check_may_report, reports.PERMISSION)
         if form.is_valid():
             try:
                 return _stored(request, form)
@@ -54,13 +54,6 @@ def page(request: HttpRequest) -> HttpResponse:
     context = _context(request, form, problems)
     app_looks.note_rows(request, context["latest"], "outcomes")
     return render(request, "decisions/outcomes.html", context, status=422 if bad else 200)
-
-
-def _allow(request: HttpRequest) -> None:
-    try:
-        reports.check_may_report(request.user)
-    except NotAllowed as error:
-        raise PermissionDenied(f"{error} {roles.who_can(reports.PERMISSION)}.") from error
 
 
 def _stored(request: HttpRequest, form: UploadForm) -> HttpResponse:

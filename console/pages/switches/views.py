@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from itertools import groupby
 
 from django.contrib.auth.decorators import permission_required
-from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -20,12 +19,13 @@ from django_htmx.http import HttpResponseClientRedirect
 
 from console.display import format as fmt
 from console.frame import app_looks, roles
+from console.frame.permissions import require
 from console.pages.switches import preview as switch_preview
 from console.pages.switches.forms import FlipForm
 from control.audit.actors import Actor
 from control.config import changes
 from control.deciders import acks
-from control.errors import ControlError, NotAllowed, StoreUnavailable
+from control.errors import ControlError, StoreUnavailable
 from control.models import SwitchFlip
 from control.switches import switches
 
@@ -177,10 +177,7 @@ def _line(
 
 def _asked(request: HttpRequest, name: str, verb: str) -> tuple[switches.SwitchKind, switches.Verb]:
     """The switch and the verb of the address, for someone who may flip it."""
-    try:
-        switches.check_may_flip(request.user)
-    except NotAllowed as error:
-        raise PermissionDenied(f"{error} {roles.who_can(switches.PERMISSION)}.") from error
+    require(request, switches.check_may_flip, switches.PERMISSION)
     for known in VERBS:
         if known == verb and name in switches.CATALOGUE:
             return switches.kind(name), known

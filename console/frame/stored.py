@@ -1,0 +1,40 @@
+"""The stored decision that an address names, for pages and REST operations alike.
+
+Both raise Django's Http404: the REST framework answers it as a problem (RFC 9457) with the same
+sentence, so one function serves pages and operations.
+"""
+
+from __future__ import annotations
+
+import uuid
+
+from django.http import Http404
+
+from decider.contracts.ids import parse_decision_id
+from decisions.models import Decision
+from decisions.search import lookup
+
+
+def raw_id_or_404(decision_id: str) -> bytes:
+    """Return the 16 bytes of a decision id.
+
+    Raise Http404 when the text is no decision id. Its text is not repeated: someone may have put
+    a credential into the address.
+    """
+    raw = parse_decision_id(decision_id)
+    if raw is None:
+        raise Http404("This is no decision id: it would be dec_ and 32 hexadecimal digits.")
+    return raw
+
+
+def decision_or_404(decision_id: str) -> Decision:
+    """Return the stored decision with this id.
+
+    Raise Http404 when the text is no decision id, and when no decision with this id is stored.
+    """
+    decision = lookup.find(uuid.UUID(bytes=raw_id_or_404(decision_id)))
+    if decision is None:
+        raise Http404(
+            "This decision is not stored: it was not in the sample, or is older than what is kept."
+        )
+    return decision

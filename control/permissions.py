@@ -1,0 +1,13 @@
+"""Whether someone holds a permission: the one question behind every "who may" of the rooms."""
+
+from __future__ import annotations
+
+
+def holds(user: object, permission: str) -> bool:
+    """Return whether `user` holds a permission ("app.codename").
+
+    Django's users, signed in or not, have `has_perm`. Anything else, such as None, holds nothing,
+    so a caller without a person is refused instead of failing.
+    """
+    has_perm = getattr(user, "has_perm", None)
+    return bool(has_perm is not None and has_perm(permission))
