@@ -12,7 +12,13 @@ import os
 from pathlib import Path
 
 _PREFIX = "compiled-"
-_CONSTANTS = {"features.py", "passes_layout.py", "signals.py", "vocabulary.py"}
+_CONSTANTS = {
+    "feature_columns.py",
+    "features.py",
+    "passes_layout.py",
+    "signals.py",
+    "vocabulary.py",
+}
 """Modules without compiled functions whose constants compiled code holds."""
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from numba import njit
 
 from . import arena, quota
+from . import feature_columns as f
 from . import measure as m
 from . import policy as p
 from . import region as r
@@ -315,9 +316,9 @@ def project(table: np.ndarray, low: np.ndarray, high: np.ndarray, count: int, no
             now + wait,
             request["cost"],
             request["kilobytes"],
-            batch.features[i][m.QUOTA_USED],
+            batch.features[i][f.QUOTA_USED],
             view,
-            batch.features[i][m.TENANT_SHARE],
+            batch.features[i][f.TENANT_SHARE],
             ahead.features[k],
         )
         sig[:] = batch.signals[i]
