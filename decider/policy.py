@@ -22,10 +22,10 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from decider.contracts import feature_columns as f
 from decider.contracts.config import Config
 from decider.contracts.signals import INDEX as S
 from decider.contracts.vocabulary import Action, MlState, Reason, Stage, Tier
-from decider.engine import features_of as m
 
 ADMIT, DEFER, BATCH, SHED, BLOCK = (int(a) for a in Action)
 GUARD, OVERRIDE, TRIAGE, RANK, RERANK, FALLBACK = (int(s) for s in Stage)
@@ -136,30 +136,30 @@ def cheap_score(features: np.ndarray, signals: np.ndarray) -> float:
     """Triage's own score in [0, 1]: what stands out without asking a model. It only chooses whom to
     rank, never refuses.
     """
-    pace = features[m.RATE_10S] / max(signals[S_RATE], 1e-9)
-    score = 0.5 * features[m.COHORT]
+    pace = features[f.RATE_10S] / max(signals[S_RATE], 1e-9)
+    score = 0.5 * features[f.COHORT]
     score += 0.12 * min(2.0, max(0.0, pace - 0.5))
-    spike = min(4.0, max(0.0, math.log2(max(features[m.BURST_RATIO], 1.0)) - 1.0))
+    spike = min(4.0, max(0.0, math.log2(max(features[f.BURST_RATIO], 1.0)) - 1.0))
     score += 0.04 * spike * min(1.0, 2.0 * pace)  # one request after a pause is no spike
     score += (
-        0.5 * features[m.ERRORS_AUTH]
-        + 0.5 * features[m.ERRORS_PAYMENT]
-        + 0.35 * features[m.ERRORS_MISSING]
+        0.5 * features[f.ERRORS_AUTH]
+        + 0.5 * features[f.ERRORS_PAYMENT]
+        + 0.35 * features[f.ERRORS_MISSING]
     )
     score += (
-        0.15 * features[m.ERRORS_4XX]
-        + 0.4 * features[m.EARLY]
-        + 0.25 * features[m.REFUSED]
-        + 0.15 * features[m.RETRIES]
+        0.15 * features[f.ERRORS_4XX]
+        + 0.4 * features[f.EARLY]
+        + 0.25 * features[f.REFUSED]
+        + 0.15 * features[f.RETRIES]
     )
-    score += 0.01 * min(20.0, max(0.0, features[m.TOKENS_SEEN] - 3.0))
-    score += 0.004 * min(50.0, max(0.0, features[m.PATHS] - 20.0))
+    score += 0.01 * min(20.0, max(0.0, features[f.TOKENS_SEEN] - 3.0))
+    score += 0.004 * min(50.0, max(0.0, features[f.PATHS] - 20.0))
     score += (
-        0.15 * min(2.0, features[m.ABUSE])
-        + 0.1 * min(2.0, features[m.CHARGEBACKS])
-        - 0.05 * min(2.0, features[m.WRONG])
+        0.15 * min(2.0, features[f.ABUSE])
+        + 0.1 * min(2.0, features[f.CHARGEBACKS])
+        - 0.05 * min(2.0, features[f.WRONG])
     )
-    if features[m.APP_AGE] < 7.0:
+    if features[f.APP_AGE] < 7.0:
         score += 0.05
     return min(1.0, max(0.0, score))
 

@@ -9,7 +9,49 @@ import math
 import numpy as np
 from numba import njit
 
-from decider.contracts.features import INDEX
+from decider.contracts.feature_columns import (
+    ABUSE,
+    APP_AGE,
+    BURST_RATIO,
+    CHARGEBACKS,
+    COHORT,
+    COST_RATE,
+    EARLY,
+    ENDPOINTS,
+    ENTROPY,
+    ERRORS,
+    ERRORS_4XX,
+    ERRORS_5XX,
+    ERRORS_AUTH,
+    ERRORS_MISSING,
+    ERRORS_PAYMENT,
+    FEEDBACK_AGE,
+    GAP_CV,
+    HOUR,
+    PATHS,
+    PAYLOAD_MEAN,
+    PAYLOAD_NOW,
+    QUOTA_USED,
+    RATE_1S,
+    RATE_10S,
+    RATE_60S,
+    RATE_600S,
+    REFUSED,
+    REQUEST_COST,
+    RETRIES,
+    SERVICE_ERRORS,
+    SERVICE_LATENCY,
+    SERVICE_LOAD,
+    SINCE_FIRST,
+    SINCE_LAST,
+    SOURCES,
+    TENANT_SHARE,
+    TIER,
+    TOKENS_SEEN,
+    VERIFIED,
+    WRITES,
+    WRONG,
+)
 from decider.engine.app_state import (
     B_ENDPOINTS,
     B_PATHS,
@@ -44,46 +86,6 @@ from decider.engine.app_state import (
     WINDOWS,
     State,
 )
-
-F = INDEX
-RATE_1S, RATE_10S, RATE_60S, RATE_600S = F["rate_1s"], F["rate_10s"], F["rate_60s"], F["rate_600s"]
-BURST_RATIO, GAP_CV, COST_RATE, REQUEST_COST = (
-    F["burst_ratio"],
-    F["gap_cv"],
-    F["cost_rate_60s"],
-    F["request_cost"],
-)
-ERRORS, ERRORS_4XX, ERRORS_5XX = (
-    F["error_share_60s"],
-    F["client_error_share_60s"],
-    F["server_error_share_60s"],
-)
-ERRORS_AUTH, ERRORS_MISSING, ERRORS_PAYMENT = (
-    F["auth_error_share_60s"],
-    F["not_found_share_60s"],
-    F["payment_error_share_60s"],
-)
-REFUSED, RETRIES, EARLY = F["refused_share_60s"], F["retry_share_60s"], F["early_retry_share_60s"]
-ENDPOINTS, ENTROPY, PATHS = (
-    F["distinct_endpoints_60s"],
-    F["endpoint_entropy_60s"],
-    F["distinct_paths_60s"],
-)
-TOKENS_SEEN, SOURCES, WRITES = (
-    F["distinct_tokens_60s"],
-    F["distinct_sources_60s"],
-    F["write_share_60s"],
-)
-PAYLOAD_MEAN, PAYLOAD_NOW, QUOTA_USED = F["payload_mean_60s"], F["payload_now"], F["quota_used"]
-SINCE_LAST, SINCE_FIRST, HOUR = F["seconds_since_last"], F["seconds_since_first"], F["hour_of_week"]
-TIER, APP_AGE, VERIFIED, COHORT = F["tier"], F["app_age"], F["verified"], F["cohort_prior"]
-ABUSE, CHARGEBACKS, WRONG = F["abuse_history"], F["chargeback_history"], F["false_throttle_history"]
-SERVICE_LOAD, SERVICE_LATENCY, SERVICE_ERRORS = (
-    F["service_utilisation"],
-    F["service_latency_ratio"],
-    F["service_error_share"],
-)
-TENANT_SHARE, FEEDBACK_AGE = F["tenant_share"], F["feedback_age"]
 
 # Linear counting: estimate of distinct items by ones among 64 bits; a full map reads 310.
 _DISTINCT = np.array(

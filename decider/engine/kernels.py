@@ -14,6 +14,7 @@ import numpy as np
 from numba import njit
 
 from decider import policy as p
+from decider.contracts import feature_columns as f
 from decider.contracts.signals import INDEX as S
 from decider.contracts.vocabulary import MlState
 from decider.engine import address_table, quota, text_hash
@@ -321,9 +322,9 @@ def project(table: np.ndarray, low: np.ndarray, high: np.ndarray, count: int, no
             now + wait,
             request["cost"],
             request["kilobytes"],
-            batch.features[i][m.QUOTA_USED],
+            batch.features[i][f.QUOTA_USED],
             view,
-            batch.features[i][m.TENANT_SHARE],
+            batch.features[i][f.TENANT_SHARE],
             ahead.features[k],
         )
         sig[:] = batch.signals[i]

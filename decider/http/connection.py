@@ -16,7 +16,8 @@ from decider.http.batcher import Job
 from decider.http.context import Hub
 from decider.http.problem import Problem, RefusedError
 from decider.http.responses import CLOSE, HEAD, KEEP, NGINX
-from decider.http.transport import HEAD_STEP, Channel
+from decider.http.transport import HEAD_STEP, READING, Channel
+from decider.http.transport_states import OPEN, Event
 
 log = logging.getLogger(__name__)
 
@@ -78,14 +79,8 @@ class Connection(Channel):
     def data_received(self, data: bytes) -> None:
         hub = self._hub
         self.last = hub.now
-        if (
-            self.since
-            or self._done
-            or self._later
-            or not self._reading
-            or len(data) > hub.plain_most
-        ):
-            if not self._done:
+        if self.state is not READING or self.since or len(data) > hub.plain_most:
+            if self.state in OPEN:
                 self._receive(data)
         elif (request := hub.plain.read(data)) is not None:
             self._batcher.add(self, request, 0)
@@ -111,10 +106,9 @@ class Connection(Channel):
         except httptools.HttpParserCallbackError as error:
             self._refuse(self._cause(error))
         except httptools.HttpParserError as error:
-            if not self._done:
-                self._refuse(problem.malformed(f"This is not HTTP/1.1: {error}."))
+            self._refuse(problem.malformed(f"This is not HTTP/1.1: {error}."))
         else:
-            if self.since and not self._head_done and not self._done:
+            if self.since and not self._head_done and self.state in OPEN:
                 self._unfinished += len(data)
                 if self._unfinished > self._limits.head + HEAD_STEP:
                     self._refuse(self._head_problem())
@@ -204,7 +198,7 @@ class Connection(Channel):
     def on_message_complete(self) -> None:
         self.since = 0.0
         self._unfinished = 0
-        if self._done:
+        if self.state not in OPEN:
             return
         mark = self._mark()
         try:
@@ -222,7 +216,6 @@ class Connection(Channel):
         mark = 0
         if not self._parser.should_keep_alive() or self._hub.stopping or b"upgrade" in fields:
             mark = CLOSE
-            self._done = True
         elif b"connection" in fields and self._parser.get_http_version() == "1.0":
             mark = KEEP
         return mark | HEAD if self._parser.get_method() == b"HEAD" else mark
@@ -243,7 +236,8 @@ class Connection(Channel):
             if check.wants_nginx(url, fields):
                 mark |= NGINX
             self._batcher.add(self, request, mark)
-            self._close_after = bool(mark & CLOSE)
+            if mark & CLOSE:
+                self._move(Event.LAST)
             if self.waiting >= self._limits.outstanding:
                 self._batcher.run()
         elif self._is_decide():
@@ -259,7 +253,9 @@ class Connection(Channel):
         self._batcher.run()
         self._job = Job(self, requests, form, mark)
         self._batcher.start(self._job)
-        self._pause()
+        self._move(Event.JOB)
+        if mark & CLOSE:
+            self._move(Event.LAST)
 
     def _document(self, path: bytes, mark: int) -> None:
         if path not in _DOCUMENTS:

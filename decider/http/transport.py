@@ -1,7 +1,7 @@
 """The transport's side of a connection: what comes in when, what goes out, how it ends.
 
 Limits on time and memory live here: back-pressure both ways, pieces for long reads, deadlines,
-orderly closing.
+orderly closing. What may follow what is the table in `transport_states`.
 """
 
 from __future__ import annotations
@@ -14,10 +14,16 @@ from decider.http.batcher import Job
 from decider.http.context import Hub
 from decider.http.problem import Problem
 from decider.http.responses import CLOSE
+from decider.http.transport_states import ENDED, OPEN, PAUSED, Event, State, follow
 
 HEAD_STEP = 8 * 1024
 # Bytes of one connection that are parsed in one turn, so that none keeps the others waiting.
 BODY_STEP = 64 * 1024
+
+READING, CATCHING_UP, DRAINING = State.READING, State.CATCHING_UP, State.DRAINING
+_MAY_BE_IDLE = frozenset((READING, CATCHING_UP, State.STALLED))
+_OWN_DEADLINE = frozenset((State.LINGERING, State.CLOSING))
+"""States whose deadline a stall neither sets nor lifts."""
 
 
 class Channel(asyncio.Protocol):
@@ -25,52 +31,66 @@ class Channel(asyncio.Protocol):
 
     __slots__ = (
         "_batcher",
-        "_close_after",
-        "_done",
         "_head_done",
         "_hub",
         "_job",
         "_later",
         "_limits",
-        "_pumping",
-        "_reading",
         "_transport",
+        "_turn",
         "deadline",
         "last",
         "since",
-        "stalled_since",
+        "state",
         "waiting",
     )
+
+    _transport: asyncio.Transport  # there until the connection is lost
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self._limits = hub.limits
         self._batcher = hub.batcher
-        self._transport: asyncio.Transport | None = None
+        self.state = READING
         self._job: Job | None = None
         self._later = bytearray()  # received, to be parsed in a later turn
-        self._pumping = False  # a turn for it is booked
-        self._reading = True
-        self._done = False  # nothing more is parsed
-        self._close_after = False  # close when the last waiting check is answered
+        self._turn: asyncio.Handle | None = None  # that turn; booked only while catching up
         self.waiting = 0
         self.last = hub.now
         """When bytes last came."""
         self.since = 0.0
         """When the request being received began; 0 between requests."""
-        self.stalled_since = 0.0
-        """When the client stopped reading its answers; 0 while it reads."""
         self.deadline = 0.0
-        """When a closing connection is cut; 0 while it is open."""
+        """When the connection is cut unless it moves on; 0 while nothing threatens it."""
         self._head_done = False  # the request being received has all its header fields
 
     def _feed(self, data: bytes) -> None:
-        """Parses the next bytes."""
+        """Parse the next bytes."""
         raise NotImplementedError
 
     def _reset(self) -> None:
-        """Forgets the request being received."""
+        """Forget the request being received."""
         raise NotImplementedError
+
+    def _move(self, event: Event) -> None:
+        """Go where the table says, and make reading and the booked turn follow the state. Raise
+        IllegalMoveError where the table has no such move.
+        """
+        before, after = self.state, follow(self.state, event)
+        self.state = after
+        if self._turn is not None and after is not CATCHING_UP:
+            self._turn.cancel()
+            self._turn = None
+        if after not in OPEN:
+            self._later.clear()
+            if after is not State.LINGERING:
+                return  # a draining connection leaves reading as it was; the others have ended
+        pause = after in PAUSED
+        if pause is not (before in PAUSED) and not self._transport.is_closing():
+            if pause:
+                self._transport.pause_reading()
+            else:
+                self._transport.resume_reading()
 
     # Coming in
 
@@ -89,149 +109,148 @@ class Channel(asyncio.Protocol):
             )
 
     def connection_lost(self, error: Exception | None) -> None:
+        self._move(Event.GONE)
         self._hub.connections.discard(self)
         if self._job is not None:
             self._batcher.drop(self._job)
         self._reset()
-        self._later.clear()
-        self._done = True
-        self._transport = self._job = None
+        self._job = None
+        del self._transport
 
     def _receive(self, data: bytes) -> None:
-        """The long way, for whatever is not a plain check."""
-        if self._later or not self._reading or len(data) > HEAD_STEP:
-            self._later += data
-            if not self._pumping:
-                self._pump()
-        else:
+        """Take the long way, for whatever is not a plain check."""
+        if self.state is READING and len(data) <= HEAD_STEP:
             self._feed(data)
+        else:
+            self._later += data
+            if self.state is READING:
+                self._parse_piece()
 
     def eof_received(self) -> bool:
-        """A client may stop sending and still want its answers."""
-        self._done = True
+        """Return whether to stay open: a client may stop sending and still want its answers."""
         if self.waiting or self._job is not None:
-            self._close_after = True
-            return True
+            if self.state in OPEN:
+                self._move(Event.LAST)
+            return self.state is DRAINING
+        if self.state in OPEN:
+            self.deadline = self._hub.loop.time() + self._limits.stall_s
+        if self.state not in ENDED:
+            self._move(Event.CLOSE)  # the transport closes itself on False
         return False
 
     def pause_writing(self) -> None:
-        self.stalled_since = self._hub.now
-        self._pause()
+        if self.state not in _OWN_DEADLINE:
+            self.deadline = self._hub.now + self._limits.stall_s
+        self._move(Event.STALL)
 
     def resume_writing(self) -> None:
-        self.stalled_since = 0.0
+        if self.state not in _OWN_DEADLINE:
+            self.deadline = 0.0
+        self._move(Event.RESUME)
         self._go_on()
 
-    def _pause(self) -> None:
-        if self._reading and self._transport is not None:
-            self._reading = False
-            self._transport.pause_reading()
-
     def _go_on(self) -> None:
-        """Takes up reading where a stall or a job had stopped it."""
-        if self._transport is None or self.stalled_since or self._job is not None:
-            return
-        if self._later and not self._done:
-            self._book_pump()
-        elif not self._reading and not self._transport.is_closing():
-            self._reading = True
-            self._transport.resume_reading()
+        """Book the next turn while bytes are left, or read on. Does nothing while held up."""
+        if self._later:
+            if self.state is READING:
+                self._move(Event.BACKLOG)
+            if self.state is CATCHING_UP and self._turn is None:
+                # A later turn, always: this one may be inside the parser, which cannot be fed
+                # twice at once.
+                self._turn = self._hub.loop.call_soon(self._catch_up)
+        elif self.state is CATCHING_UP:
+            self._move(Event.CAUGHT_UP)
 
-    def _pump(self) -> None:
-        """Parses the next piece of what was received; the rest has to wait for the other
+    def _catch_up(self) -> None:
+        self._turn = None
+        self._parse_piece()
+
+    def _parse_piece(self) -> None:
+        """Parse the next piece of what was received; the rest has to wait for the other
         connections.
         """
-        self._pumping = False
-        if self._done or self.stalled_since or self._job is not None:
-            return
         step = BODY_STEP if self._head_done else HEAD_STEP
         piece = bytes(self._later[:step])
         del self._later[:step]
         self._feed(piece)
-        if self._later and not self._done:
-            self._pause()
-            self._book_pump()
-        else:
-            self._go_on()
-
-    def _book_pump(self) -> None:
-        """Always for a later turn: this one may be inside the parser, which cannot be fed twice at
-        once.
-        """
-        if not self._pumping:
-            self._pumping = True
-            self._hub.loop.call_soon(self._pump)
+        self._go_on()
 
     # Going out
 
     def answered(self, data: bytes, count: int) -> None:
         self.waiting -= count
-        if self._transport is not None:
+        if self.state is READING:
             self._transport.write(data)
-            if self._close_after and not self.waiting:
-                self._close()
+        elif self.state not in ENDED:
+            self._transport.write(data)
+            self._close_when_drained()
 
     def job_done(self, data: bytes, mark: int) -> None:
         self._job = None
-        if self._transport is not None:
-            self._transport.write(data)
-            if mark & CLOSE or self._close_after:
-                self._close()
-            else:
-                self._go_on()
+        if self.state in ENDED:
+            return
+        self._transport.write(data)
+        if self.state in OPEN:
+            self._move(Event.JOB_DONE)
+            self._go_on()
+        else:
+            self._close_when_drained()
+
+    def _close_when_drained(self) -> None:
+        if self.state is DRAINING and not self.waiting and self._job is None:
+            self._close()
 
     def _send(self, data: bytes, mark: int) -> None:
-        """An answer that needs no decision; those asked before it come first."""
+        """Send an answer that needs no decision; those asked before it come first."""
         if self._job is not None:
             self._batcher.finish(self._job)
         if self.waiting:
             self._batcher.run()
-        if self._transport is not None:
+        if self.state not in ENDED:
             self._transport.write(data)
             if mark & CLOSE:
                 self._close()
 
     def _refuse(self, what: Problem) -> None:
-        """Answers and gives the connection up, but reads on for a while: a reset would take the
-        answer with it.
+        """Answer and give the connection up, but read on for a while: a reset would take the answer
+        with it. What follows a connection's last request is no longer answered, so not refused
+        either.
         """
+        if self.state not in OPEN:
+            return
         self._hub.stats.refused += 1
-        self._done = True
         self._send(self._hub.answers.problem(what, CLOSE), 0)
         self._reset()
-        self._later.clear()
+        self._move(Event.REFUSE)
         self.deadline = self._hub.loop.time() + self._limits.linger_s
-        if self._transport is not None and not self._transport.is_closing():
+        if not self._transport.is_closing():
             self._transport.write_eof()
-            self._go_on()
 
     def _finish_reading(self) -> None:
-        self._done = True
-        if self.waiting or self._job is not None:
-            self._close_after = True
-        else:
-            self._close()
+        if self.state in OPEN:
+            if self.waiting or self._job is not None:
+                self._move(Event.LAST)
+            else:
+                self._close()
 
     def _close(self) -> None:
-        """Closes when all that was written has been sent."""
-        if self._transport is not None:
+        """Close when all that was written has been sent."""
+        if self.state not in ENDED:
+            self._move(Event.CLOSE)
             self.deadline = self._hub.loop.time() + self._limits.stall_s
             self._transport.close()
 
     # The clock's side
 
     def sweep(self, now: float) -> None:
-        """Ends what has taken too long."""
+        """End what has taken too long."""
         limits = self._limits
         if self.deadline:
             if now > self.deadline:
                 self.abort()
-        elif self.stalled_since:
-            if now - self.stalled_since > limits.stall_s:
-                self.abort()
-        elif self._job is not None or self.waiting:
+        elif self.state is not READING or self.waiting:
             return
-        elif self.since and not self._pumping:
+        elif self.since:
             if now - self.since > (limits.body_s if self._head_done else limits.head_s):
                 self._hub.stats.timeouts += 1
                 self._refuse(problem.REQUEST_TIMEOUT)
@@ -240,9 +259,13 @@ class Channel(asyncio.Protocol):
 
     def close_if_idle(self) -> None:
         """For shutdown: what is being received or decided may still finish."""
-        if not self.since and not self.waiting and self._job is None and not self.deadline:
+        if self.state in _MAY_BE_IDLE and not self.since and not self.waiting:
             self._close()
 
     def abort(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
+        """Cut the connection."""
+        if self.state is State.LOST:
+            return
+        if self.state is not State.CLOSING:
+            self._move(Event.CLOSE)
+        self._transport.abort()

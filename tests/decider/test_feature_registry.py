@@ -1,0 +1,167 @@
+"""Every registered feature is measured: written once for each request, and never left over."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections import Counter
+from types import ModuleType
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from decider.contracts import feature_columns, features
+from decider.contracts.features import N_FEATURES, NAMES
+from decider.engine import app_state as counters
+from decider.engine import features_of as measure
+
+COLUMNS = {name: k for name, k in vars(feature_columns).items() if isinstance(k, int)}
+SCHEMA = "c2c9fd0f14d712d4"
+"""The hash that today's models and stored decisions carry."""
+
+
+class Recording:
+    """Takes the place of a feature vector and notes each write."""
+
+    def __init__(self) -> None:
+        self.writes: list[int] = []
+
+    def __setitem__(self, column: int, value: float) -> None:
+        self.writes.append(column)
+
+    def __getitem__(self, column: int) -> float:
+        raise AssertionError("the kernel reads what it writes")
+
+
+# Each of these takes other branches of the kernel: how long after the last request it measures (0
+# to several windows), how many requests came, and what is known of the app.
+CASES = {
+    "gap_s": st.sampled_from([0.0, 0.5, 30.0, 61.0, 119.0, 121.0, 7_200.0, 1e6]),
+    "requests": st.integers(0, 4),
+    "answers": st.integers(0, 2),
+    "created_day": st.sampled_from([0.0, 20_000.0]),
+}
+
+
+def asked(requests: int, answers: int, created_day: float) -> tuple[counters.State, float]:
+    """A state of one app, and when it was last seen (unix seconds)."""
+    state, now = counters.allocate(1), 1_763_476_327.0
+    unknown = np.zeros(counters.N_PROFILE, np.float32)
+    unknown[counters.P_CREATED_DAY] = created_day
+    counters.place(state, np.uint64(7), now, unknown)
+    one = np.uint64(1)
+    for k in range(requests):
+        counters.observe(state, 0, now + k, one, one, one, one, 1.0, 2.0, True, k)
+        state.clock[0, counters.LAST] = now + k
+    for _ in range(answers):
+        counters.note_answer(state, 0, now + requests, 404)
+    return state, now + requests
+
+
+def given_cases(test: object) -> object:
+    return settings(max_examples=150, deadline=None, derandomize=True)(given(**CASES)(test))
+
+
+def run(kernel: object, state: counters.State, now: float, out: object) -> None:
+    kernel(state, 0, now, 1.0, 2.0, 0.1, np.array([0.5, 1.0, 0.0]), 0.1, out)  # type: ignore[operator]
+
+
+def assert_written_once(kernel: object, **case: float) -> None:
+    """Run the kernel as plain Python on a vector that notes its writes."""
+    gap_s = case.pop("gap_s")
+    state, last = asked(**case)  # type: ignore[arg-type]
+    seen = Recording()
+    run(kernel, state, last + gap_s, seen)
+    times = Counter(seen.writes)
+    told = {name: times[k] for k, name in enumerate(NAMES) if times[k] != 1}
+    assert not told, f"written other than once: {told}"
+
+
+@pytest.fixture(scope="module")
+def plain() -> ModuleType:
+    """The module's kernels without the compiler."""
+    return uncompiled(inspect.getsource(measure))
+
+
+def uncompiled(source: str) -> ModuleType:
+    """Load the source of `features_of` as plain Python: its own decorators are dropped."""
+    tree = ast.parse(source)
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef):
+            node.decorator_list = []
+    module = ModuleType("features_uncompiled")
+    module.__package__ = "decider"
+    exec(compile(tree, "measure", "exec"), module.__dict__)  # noqa: S102 - our own source
+    return module
+
+
+def test_each_feature_has_one_column_constant_at_its_place_in_the_registry() -> None:
+    assert sorted(COLUMNS.values()) == list(range(N_FEATURES))
+
+
+def test_the_feature_schema_is_the_one_that_models_and_decisions_carry() -> None:
+    assert features.SCHEMA == SCHEMA
+
+
+def test_each_feature_is_written_once_for_each_request(plain: ModuleType) -> None:
+    @given_cases
+    def check(**case: float) -> None:
+        assert_written_once(plain.features_of, **case)
+
+    check()  # type: ignore[operator]
+
+
+def test_no_feature_keeps_the_value_of_the_request_before() -> None:
+    """The compiled kernel, on rows that hold other values before."""
+
+    @given_cases
+    def check(gap_s: float, **case: float) -> None:
+        state, last = asked(**case)  # type: ignore[arg-type]
+        rows = [np.full(N_FEATURES, k, np.float32) for k in (np.nan, -12345.0, 98765.0)]
+        for row in rows:
+            run(measure.features_of, state, last + gap_s, row)
+        kept = [n for k, n in enumerate(NAMES) if len({row[k].tobytes() for row in rows}) > 1]
+        assert not kept, f"kept from the request before: {kept}"
+        assert np.isfinite(rows[0]).all()
+
+    check()  # type: ignore[operator]
+
+
+MUTATIONS = {
+    "a write removed": ("out[TENANT_SHARE] = tenant_share", "pass"),
+    "a write doubled": (
+        "out[TENANT_SHARE] = tenant_share",
+        "out[TENANT_SHARE] = tenant_share\n    out[TENANT_SHARE] = tenant_share",
+    ),
+    "a write skipped at times": (
+        "out[TENANT_SHARE] = tenant_share",
+        "if count[slot, C_ANSWERS] > 0.0:\n        out[TENANT_SHARE] = tenant_share",
+    ),
+    "another column written": ("out[TENANT_SHARE] = tenant_share", "out[HOUR] = tenant_share"),
+    "an early return that forgets one": ("out[SOURCES] = out[ENTROPY] = 0.0", "out[SOURCES] = 0.0"),
+}
+
+
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_the_check_of_writes_fails_when_the_kernel_has_a_fault(name: str) -> None:
+    right, wrong = MUTATIONS[name]
+    source = inspect.getsource(measure)
+    assert source.count(right) == 1
+    broken = uncompiled(source.replace(right, wrong))
+
+    @given_cases
+    def check(**case: float) -> None:
+        assert_written_once(broken.features_of, **case)
+
+    with pytest.raises(AssertionError, match="written other than once"):
+        check()  # type: ignore[operator]
+
+
+def test_columns_are_numbered_by_the_registry_alone() -> None:
+    """No constant of `feature_columns` is a number written by hand."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(feature_columns)))
+    numbers = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)]
+    assert [n for n in numbers if not isinstance(n, str)] == []
