@@ -54,7 +54,7 @@ def tell(
     """The story of a decision about the app called `name`."""
     return Story(
         _chip(decision),
-        _http(decision),
+        http_answer(decision),
         _verdict(decision, name, found),
         _lead(decision, thresholds),
     )
@@ -76,7 +76,8 @@ def _chip(d: Decision) -> str:
     return f"{word}{wait}"
 
 
-def _http(d: Decision) -> str:
+def http_answer(d: Decision) -> str:
+    """Say in a clause what the client of a decision got: the status and the Retry-After."""
     if d.observed or d.action == Action.ADMIT:
         return "passed on to the service" + (", observe-only" if d.observed else "")
     wait = f", Retry-After {waits(d.retry_after)}" if d.retry_after > 0 else ""
