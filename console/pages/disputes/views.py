@@ -12,22 +12,23 @@ from django.contrib.auth.decorators import permission_required
 from django.core.exceptions import BadRequest
 from django.core.paginator import Page, Paginator
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods
 from django.views.decorators.vary import vary_on_headers
-from django_htmx.http import HttpResponseClientRedirect
 
-from console.display import format as fmt
 from console.frame import app_looks, roles
+from console.frame.fragments import htmx_details, redirect_to
+from console.frame.people import person
 from console.frame.permissions import require
 from console.frame.stored import decision_or_404
 from console.pages.disputes.forms import OpenForm, VerdictForm
 from control.audit.actors import Actor
 from control.directory import apps as directory
 from control.errors import Refused
+from decider.contracts import units
 from decider.contracts.ids import format_decision_id
 from decider.contracts.vocabulary import REASONS, Reason
 from decisions import reason_text
@@ -41,7 +42,7 @@ ROWS = 25
 
 
 @dataclass(frozen=True)
-class Row:
+class DisputeRow:
     """A dispute in the queue."""
 
     dispute: Dispute
@@ -58,7 +59,7 @@ class Row:
     @property
     def age(self) -> str:
         """How long it waits, or waited for its verdict."""
-        return fmt.span((self.dispute.decided_at or timezone.now()) - self.dispute.opened_at)
+        return units.span((self.dispute.decided_at or timezone.now()) - self.dispute.opened_at)
 
     @property
     def is_old(self) -> bool:
@@ -77,7 +78,7 @@ def queue(request: HttpRequest) -> HttpResponse:
         request.GET.get("page")
     )
     waiting = disputes.waiting()
-    rows = rows_of(list(some), request.user)
+    rows = dispute_rows(list(some), person(request))
     app_looks.note_rows(request, (row.dispute for row in rows), "the queue of disputes")
     context = {
         "page": "disputes",
@@ -95,11 +96,11 @@ def queue(request: HttpRequest) -> HttpResponse:
     return render(request, "decisions/disputes.html", context)
 
 
-def rows_of(found: Sequence[Dispute], user: object) -> list[Row]:
+def dispute_rows(found: Sequence[Dispute], user: object) -> list[DisputeRow]:
     """Disputes as rows, with the names of their apps."""
     names = directory.names(d.app for d in found)
     return [
-        Row(
+        DisputeRow(
             d,
             names[d.app],
             reason_text.BRIEF.get(Reason(d.reason_code), ""),
@@ -109,7 +110,7 @@ def rows_of(found: Sequence[Dispute], user: object) -> list[Row]:
     ]
 
 
-def _pages(some: Page, which: str) -> dict[str, str]:
+def _pages(some: Page[Dispute], which: str) -> dict[str, str]:
     """Addresses of the pages before and after this one, empty where there is none."""
     here = f"{reverse('disputes')}?show={which}&page="
     return {
@@ -121,7 +122,7 @@ def _pages(some: Page, which: str) -> dict[str, str]:
 def _headline(waiting: disputes.Waiting) -> str:
     if not waiting.open or waiting.oldest_at is None:
         return "No dispute waits for a verdict"
-    count, age = waiting.open, fmt.span(timezone.now() - waiting.oldest_at)
+    count, age = waiting.open, units.span(timezone.now() - waiting.oldest_at)
     return (
         f"{count:,} dispute{'s wait' if count > 1 else ' waits'} for a second person, the oldest"
         f" for {age}"
@@ -147,7 +148,7 @@ def open_dispute(request: HttpRequest, decision_id: str) -> HttpResponse:
         given = form.cleaned_data
         try:
             disputes.open_dispute(
-                found, by=Actor.of(request.user), reason=given["reason"], ticket=given["ticket"]
+                found, by=Actor.of(person(request)), reason=given["reason"], ticket=given["ticket"]
             )
         except Refused as error:
             form.add_error(None, str(error))
@@ -177,7 +178,7 @@ def dispute(request: HttpRequest, number: int) -> HttpResponse:
             given = form.cleaned_data
             try:
                 done = disputes.adjudicate(
-                    number, given["verdict"], by=Actor.of(request.user), reason=given["reason"]
+                    number, given["verdict"], by=Actor.of(person(request)), reason=given["reason"]
                 )
             except Refused as error:
                 form.add_error(None, str(error))
@@ -186,7 +187,7 @@ def dispute(request: HttpRequest, number: int) -> HttpResponse:
                 messages.info(request, f"The verdict is kept: {done.get_state_display().lower()}.")
                 return _go(request, reverse("disputes"))
     app_looks.note(request, found.app, f"dispute {number}")
-    (row,) = rows_of([found], request.user)
+    (row,) = dispute_rows([found], person(request))
     kept = lookup.find(found.decision) is not None
     reason = REASONS[Reason(found.reason_code)].text
     context = {
@@ -205,17 +206,17 @@ def dispute(request: HttpRequest, number: int) -> HttpResponse:
 def _asked(
     request: HttpRequest, template: str, context: dict[str, object], form: OpenForm | VerdictForm
 ) -> HttpResponse:
-    name = f"{template}_sheet.html" if request.htmx else f"{template}.html"
+    name = f"{template}_sheet.html" if htmx_details(request) else f"{template}.html"
     return render(request, name, context, status=422 if form.errors else 200)
 
 
 def _go(request: HttpRequest, there: str) -> HttpResponse:
-    return HttpResponseClientRedirect(there) if request.htmx else redirect(there)
+    return redirect_to(request, there)
 
 
 def _why_not(found: Dispute, request: HttpRequest) -> str:
     """Why this person cannot decide it now, empty when they can or it is decided."""
-    if not found.is_open or disputes.can_adjudicate(found, request.user):
+    if not found.is_open or disputes.can_adjudicate(found, person(request)):
         return ""
     if not request.user.has_perm(disputes.ADJUDICATE_PERMISSION):
         return f"{roles.who_can(disputes.ADJUDICATE_PERMISSION)}."

@@ -10,6 +10,7 @@ from console.display import charts
 from console.display import format as fmt
 from console.pages.home import mix
 from console.pages.home.mix import Mix
+from decider.contracts import units
 from decisions.models import utc
 from decisions.outcomes import reports
 from monitoring import guardrails
@@ -38,7 +39,7 @@ class Tile:
         return f"{self.label} is {self.figure}, {self.limit}" if self.verdict.word == "Over" else ""
 
 
-def tiles(history: Mix, fleet: Fleet | None) -> tuple[Tile, ...]:
+def guardrail_tiles(history: Mix, fleet: Fleet | None) -> tuple[Tile, ...]:
     """The four tiles, in the order of the page."""
     return (
         _wrong(history),
@@ -64,7 +65,7 @@ def _wrong(history: Mix) -> Tile:
     known = reports.judged(utc(history.since), utc(history.until))
     if not known.wrong + known.right or not refused:
         nothing = "No refusal of this time has a matured outcome yet."
-        return Tile(label, guardrails.judge(None, 1), fmt.UNKNOWN, "", nothing)
+        return Tile(label, guardrails.judge(None, 1), units.UNKNOWN, "", nothing)
     finding = (
         f"{known.wrong:,} found wrong and {known.right:,} found right, of about {refused:,.0f} not"
         " admitted. The others have no outcome yet."
@@ -83,7 +84,7 @@ def _share(label: str, value: float | None, over_time: list[float], limit: float
         return Tile(
             label,
             guardrails.judge(None, limit),
-            fmt.UNKNOWN,
+            units.UNKNOWN,
             f"limit {fmt.percent(limit)}",
             "Nothing was decided in this time.",
         )
@@ -109,7 +110,7 @@ def _decision_time(fleet: Fleet | None) -> Tile:
         return Tile(
             label,
             guardrails.judge(None, limit),
-            fmt.UNKNOWN,
+            units.UNKNOWN,
             f"limit {fmt.duration_ms(limit)}",
             "No decider reports.",
         )

@@ -125,7 +125,7 @@ class Mix:
         return min(self.bucket_s, self.until - start)
 
 
-def over(span: Range, until: float) -> Mix:
+def mix_over(span: Range, until: float) -> Mix:
     """The mix of the last `span` up to `until`. The newest bucket is left out while it has only
     just begun.
     """
@@ -151,13 +151,13 @@ def over(span: Range, until: float) -> Mix:
     return Mix(since, end, span.bucket_s, tuple(cell for start in starts for cell in known[start]))
 
 
-def lately(until: float, seconds: int = 60) -> Mix:
+def mix_lately(until: float, seconds: int = 60) -> Mix:
     """The last `seconds` in one piece."""
     end = math.floor(until)
     return Mix(end - seconds, end, seconds, tuple(_count(end - seconds, end, seconds)))
 
 
-def oldest() -> float | None:
+def oldest_decision() -> float | None:
     """Unix seconds of the oldest stored decision; None when there is none."""
     first = Decision.objects.order_by("id").values_list("at", flat=True).first()
     return first.timestamp() if first else None
@@ -167,7 +167,7 @@ def _count(since: int, until: int, width: int) -> list[Cell]:
     return aggregate.cells(lookup.within(Decision.objects.all(), since, until), since, width)
 
 
-def forget() -> None:
+def forget_buckets() -> None:
     """Drops what is remembered, for a database whose past has changed."""
     _settled.clear()
 

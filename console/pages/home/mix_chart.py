@@ -100,7 +100,7 @@ class Chart:
     rows: tuple[TableRow, ...]
 
 
-def draw(history: Mix, lately: Mix, marks: list[Mark]) -> Chart:
+def draw_chart(history: Mix, lately: Mix, marks: list[Mark]) -> Chart:
     """The chart of `history`, with the figures of the last minute beside it."""
     refused = [(action.word, history.series(action)) for action in _REFUSALS]
     every = [(Action.ADMIT.word, history.series(Action.ADMIT)), *refused]

@@ -21,6 +21,7 @@ from console.pages.home.mix import RANGES, Mix, Range
 from console.pages.home.mix_chart import Chart, Mark
 from control.audit import app_looks
 from control.models import AuditEntry
+from decider.contracts import units
 from decider.contracts.vocabulary import Action
 from decisions.models import Decision
 from decisions.outcomes import disputes
@@ -105,17 +106,17 @@ class Home:
         return self.fleet is not None
 
 
-def compose(user: AbstractUser, asked: str = "", now: float | None = None) -> Home:
+def home_page(user: AbstractUser, asked: str = "", now: float | None = None) -> Home:
     """The page for one person. `asked` is a key of RANGES or empty. Raises django's
     OperationalError when PostgreSQL is away.
     """
     at = datetime.now(UTC).timestamp() if now is None else now
     until = at - SETTLE_S
     span = RANGES[asked or _default(until)]
-    history, lately = mix.over(span, until), mix.lately(until, NOW_S)
+    history, lately = mix.mix_over(span, until), mix.mix_lately(until, NOW_S)
     report = _fleet(at)
     targets = {s.name: s.target for s in report.config.services} if report and report.config else {}
-    tiles = guardrail_tiles.tiles(history, report)
+    tiles = guardrail_tiles.guardrail_tiles(history, report)
     over = tuple(tile.over for tile in tiles if tile.over)
     progress = backlog.progress(at)
     explained, old_disputes = _explained(at, progress), _old_disputes(at)
@@ -135,7 +136,7 @@ def compose(user: AbstractUser, asked: str = "", now: float | None = None) -> Ho
         span=span,
         ranges=tuple(RANGES.values()),
         chart=(
-            mix_chart.draw(history, lately, _marks(history) if may_audit else [])
+            mix_chart.draw_chart(history, lately, _marks(history) if may_audit else [])
             if history.total
             else None
         ),
@@ -158,7 +159,7 @@ def compose(user: AbstractUser, asked: str = "", now: float | None = None) -> Ho
 
 
 def _default(until: float) -> str:
-    first = mix.oldest()
+    first = mix.oldest_decision()
     return "3h" if first is not None and until - first > _FRESH_S else "15m"
 
 
@@ -274,7 +275,7 @@ def _ingest(report: Fleet | None, lately: Mix) -> str:
         )
     lag = report.ingest_lag_s
     lagging = (
-        f"Ingest lag {fmt.span(lag)}. " if lag is not None else "Nothing has been stored yet. "
+        f"Ingest lag {units.span(lag)}. " if lag is not None else "Nothing has been stored yet. "
     )
     late = [load.name for load in report.services if load.late]
     feed = f" The feedback of {', '.join(late)} is late; its last value is shown." if late else ""
@@ -297,7 +298,7 @@ def _explaining(progress: backlog.Progress) -> str:
         f" decision{'s wait for their explanations' if many else ' waits for its explanation'}"
     )
     return (
-        f"{wait}, the oldest for {fmt.span(progress.oldest_s)}; {progress.per_s:,.1f} a second"
+        f"{wait}, the oldest for {units.span(progress.oldest_s)}; {progress.per_s:,.1f} a second"
         " were explained in the last minute."
     )
 

@@ -7,6 +7,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
+from console.frame.people import person
 from console.frame.permissions import READ
 from console.pages.home import page
 from console.pages.home.mix import RANGES
@@ -19,7 +20,7 @@ def home(request: HttpRequest) -> HttpResponse:
     return render(
         request,
         "console/home.html",
-        {"page": "home", "home": page.compose(request.user, _range(request))},
+        {"page": "home", "home": page.home_page(person(request), _range(request))},
     )
 
 
@@ -30,7 +31,7 @@ def home_mix(request: HttpRequest) -> HttpResponse:
     return render(
         request,
         "partials/home_live.html",
-        {"home": page.compose(request.user, _range(request))},
+        {"home": page.home_page(person(request), _range(request))},
     )
 
 

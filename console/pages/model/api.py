@@ -10,19 +10,19 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from console.frame.permissions import READ
-from console.pages.model import views
-from console.pages.model.views import GlobalPage
+from console.pages.model import page
+from console.pages.model.page import ModelPage
 from decider.contracts.features import INDEX
 from decider.contracts.vocabulary import Tier
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
-class UsedFeature(serializers.Serializer):
+class UsedFeature(serializers.Serializer[object]):
     """One feature's part in the scores, over the traffic."""
 
     name = serializers.CharField()
-    label = serializers.CharField()
+    label = serializers.CharField()  # type: ignore[assignment]  # a REST field called label
     importance = serializers.FloatField(help_text="Mean absolute contribution, log-odds.")
     tends = serializers.ChoiceField(
         ["raise", "lower", "both"], help_text="What higher values do to the risk."
@@ -32,7 +32,7 @@ class UsedFeature(serializers.Serializer):
     )
 
 
-class TenthOut(serializers.Serializer):
+class TenthOut(serializers.Serializer[object]):
     """A tenth of the traffic by the feature's value."""
 
     low = serializers.CharField()
@@ -40,7 +40,7 @@ class TenthOut(serializers.Serializer):
     mean = serializers.FloatField(help_text="Contribution, log-odds.")
 
 
-class DependenceOut(serializers.Serializer):
+class DependenceOut(serializers.Serializer[object]):
     """How one feature's contribution follows its value."""
 
     feature = serializers.CharField(source="feature.name")
@@ -50,7 +50,7 @@ class DependenceOut(serializers.Serializer):
     )
 
 
-class ModelUse(serializers.Serializer):
+class ModelUse(serializers.Serializer[object]):
     """What a model used over the newest explained decisions of the last day."""
 
     model = serializers.CharField(allow_blank=True)
@@ -93,13 +93,13 @@ class ModelExplanations(APIView):
         the traffic.
         """
         asked = (request.query_params.get(name, "") for name in ("model", "tier", "feature"))
-        return Response(ModelUse(_told(views.compose(*asked))).data)
+        return Response(ModelUse(_told(page.model_page(*asked))).data)
 
 
-def _told(page: GlobalPage) -> dict[str, object]:
-    sample = page.sample
+def _told(shown: ModelPage) -> dict[str, object]:
+    sample = shown.sample
     features = []
-    for row in (shown.row for shown in page.rows):
+    for row in (one.row for one in shown.rows):
         mine = sample.contributions[:, INDEX[row.feature.name]]
         features.append(
             {
@@ -111,13 +111,13 @@ def _told(page: GlobalPage) -> dict[str, object]:
             }
         )
     return {
-        "model": page.model,
-        "headline": page.headline,
+        "model": shown.model,
+        "headline": shown.headline,
         "decisions": len(sample),
-        "stands_for": page.standing_for,
+        "stands_for": shown.standing_for,
         "since": sample.since,
         "features": features,
-        "dependence": page.dependence,
+        "dependence": shown.dependence,
     }
 
 

@@ -15,6 +15,7 @@ from rest_framework.views import APIView
 
 from console.api.fields import LIMIT, Text, WordField, limit_of
 from console.frame import app_looks
+from console.frame.people import person
 from console.frame.stored import decision_or_404
 from control.audit import chain
 from control.audit.actors import Actor
@@ -28,13 +29,12 @@ from decisions.outcomes import reports as outcome_reports
 
 # A dispute, and whether it was open (o) or decided (d) when it was listed.
 _PLACE = re.compile(r"([0-9]{1,18})([od])")
-_REASON = {"max_length": chain.REASON_MAX, "trim_whitespace": True}
 
 
 @extend_schema_field(
     {"type": "string", "pattern": "^dec_0[0-5][0-9a-f]{10}7[0-9a-f]{3}[89ab][0-9a-f]{15}$"}
 )
-class DecisionId(serializers.Field):
+class DecisionId(serializers.Field[uuid.UUID, object, str, object]):
     """A decision id: dec_ and 32 hexadecimal digits."""
 
     default_error_messages = {"invalid": "A decision id is dec_ and 32 hexadecimal digits."}
@@ -48,7 +48,7 @@ class DecisionId(serializers.Field):
         return format_decision_id(value.bytes)
 
 
-class OutcomeIn(serializers.Serializer):
+class OutcomeIn(serializers.Serializer[object]):
     """One thing that happened later, about an app, a credential's digest, a request or a
     decision.
     """
@@ -72,23 +72,25 @@ class OutcomeIn(serializers.Serializer):
     note = Text(allow_blank=True, default="", max_length=500)
 
 
-class OutcomesIn(serializers.Serializer):
+class OutcomesIn(serializers.Serializer[object]):
     """A report."""
 
     outcomes = serializers.ListField(
         child=OutcomeIn(), min_length=1, max_length=outcome_reports.MOST
     )
-    reason = Text(**_REASON, help_text="Where these are from; kept in the audit log.")
+    reason = Text(
+        max_length=chain.REASON_MAX, help_text="Where these are from; kept in the audit log."
+    )
 
 
-class OutcomesDone(serializers.Serializer):
+class OutcomesDone(serializers.Serializer[object]):
     """What a report did."""
 
     stored = serializers.IntegerField()
     repeated = serializers.IntegerField(help_text="Keys that were there with the same content.")
 
 
-class OutcomeOut(serializers.ModelSerializer):
+class OutcomeOut(serializers.ModelSerializer[Outcome]):
     """A kept outcome."""
 
     decision = DecisionId(allow_null=True)
@@ -113,7 +115,7 @@ class OutcomeOut(serializers.ModelSerializer):
         ]
 
 
-class OutcomesPage(serializers.Serializer):
+class OutcomesPage(serializers.Serializer[object]):
     """A page of outcomes."""
 
     results = OutcomeOut(many=True)
@@ -180,7 +182,7 @@ class Outcomes(APIView):
         try:
             done = outcome_reports.report_all(
                 reports,
-                by=Actor.of(request.user),
+                by=Actor.of(person(request)),
                 reason=given.validated_data["reason"],
                 source="api",
             )
@@ -209,24 +211,24 @@ def _placed(error: outcome_reports.Invalid, count: int) -> list[dict[str, list[s
     return places
 
 
-class DisputeIn(serializers.Serializer):
+class DisputeIn(serializers.Serializer[object]):
     """Saying that a refusal was wrong."""
 
     decision = DecisionId()
-    reason = Text(**_REASON)
+    reason = Text(max_length=chain.REASON_MAX)
     ticket = Text(max_length=disputes.TICKET_MAX, allow_blank=True, default="")
 
 
-class VerdictIn(serializers.Serializer):
+class VerdictIn(serializers.Serializer[object]):
     """A second person's verdict."""
 
     verdict = serializers.ChoiceField(
         ["uphold", "decline"], help_text="uphold: it was a false throttle; decline: it was correct."
     )
-    reason = Text(**_REASON)
+    reason = Text(max_length=chain.REASON_MAX)
 
 
-class DisputeOut(serializers.ModelSerializer):
+class DisputeOut(serializers.ModelSerializer[Dispute]):
     """A dispute."""
 
     number = serializers.IntegerField(source="pk")
@@ -253,7 +255,7 @@ class DisputeOut(serializers.ModelSerializer):
         ]
 
 
-class DisputesPage(serializers.Serializer):
+class DisputesPage(serializers.Serializer[object]):
     """A page of disputes."""
 
     results = DisputeOut(many=True)
@@ -310,7 +312,7 @@ class Disputes(APIView):
             request, decision.app, f"decision {decision.name}, to dispute it over the API"
         )
         made = disputes.open_dispute(
-            decision, by=Actor.of(request.user), reason=values["reason"], ticket=values["ticket"]
+            decision, by=Actor.of(person(request)), reason=values["reason"], ticket=values["ticket"]
         )
         return Response(DisputeOut(made).data, status=status.HTTP_201_CREATED)
 
@@ -341,7 +343,7 @@ class Verdict(APIView):
         given.is_valid(raise_exception=True)
         values = given.validated_data
         decided = disputes.adjudicate(
-            number, values["verdict"], by=Actor.of(request.user), reason=values["reason"]
+            number, values["verdict"], by=Actor.of(person(request)), reason=values["reason"]
         )
         return Response(DisputeOut(decided).data)
 

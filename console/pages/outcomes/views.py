@@ -11,6 +11,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
 from console.frame import app_looks
+from console.frame.people import person
 from console.frame.permissions import require
 from control.audit import chain
 from control.audit.actors import Actor
@@ -39,7 +40,7 @@ class UploadForm(forms.Form):
 @require_http_methods(["GET", "POST"])
 @never_cache
 @permission_required(_VIEW, raise_exception=True)
-def page(request: HttpRequest) -> HttpResponse:
+def outcomes_page(request: HttpRequest) -> HttpResponse:
     """The latest outcomes; who may uploads more."""
     form = UploadForm(request.POST, request.FILES) if request.method == "POST" else UploadForm()
     problems: tuple[LineProblem, ...] = ()
@@ -51,14 +52,15 @@ def page(request: HttpRequest) -> HttpResponse:
             except Refused as error:
                 problems = csv_file.problems_of(error)
     bad = bool(problems or form.errors)
-    context = _context(request, form, problems)
-    app_looks.note_rows(request, context["latest"], "outcomes")
+    latest = list(Outcome.objects.order_by("-stored_at", "-pk")[:LATEST])
+    app_looks.note_rows(request, latest, "outcomes")
+    context = _context(request, form, problems) | {"latest": latest}
     return render(request, "decisions/outcomes.html", context, status=422 if bad else 200)
 
 
 def _stored(request: HttpRequest, form: UploadForm) -> HttpResponse:
     data = form.cleaned_data["file"].read(csv_file.LARGEST + 1)
-    done = csv_file.upload(data, by=Actor.of(request.user), reason=form.cleaned_data["reason"])
+    done = csv_file.upload(data, by=Actor.of(person(request)), reason=form.cleaned_data["reason"])
     known = f", {done.repeated:,} known already" if done.repeated else ""
     messages.info(
         request, f"{done.stored:,} outcome{'' if done.stored == 1 else 's'} stored{known}."
@@ -74,8 +76,7 @@ def _context(
         "form": form,
         "problems": problems[:SHOWN],
         "problem_count": len(problems),
-        "latest": list(Outcome.objects.order_by("-stored_at", "-pk")[:LATEST]),
-        "may_report": reports.may_report(request.user),
+        "may_report": reports.may_report(person(request)),
         "columns": csv_file.COLUMNS,
         "required": csv_file.REQUIRED,
         "kinds": Kind.choices,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from django import forms
+from django.http import QueryDict
 from django.utils import timezone
 
 from control.audit import chain
@@ -22,19 +23,17 @@ class FlipForm(forms.Form):
     at = forms.DateTimeField(required=False, input_formats=["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"])
     confirm = forms.CharField(required=False, max_length=100, strip=True)
 
-    def __init__(self, kind: SwitchKind, verb: Verb, *args: object, **kwargs: object) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, kind: SwitchKind, verb: Verb, data: QueryDict | None = None) -> None:
+        super().__init__(data)
         self.kind, self.verb = kind, verb
         now = timezone.now()
         lengths = [
             (key, f"{_WORDS[key]}, at {now + length:%H:%M} UTC") for key, length in LENGTHS.items()
         ]
-        self.fields["ends"].choices = [
-            *lengths,
-            ("at", "Pick a time"),
-            ("open", "Until I turn it off"),
-        ]
-        self.fields["ends"].initial = "2h"
+        ends = self.fields["ends"]
+        assert isinstance(ends, forms.ChoiceField)
+        ends.choices = [*lengths, ("at", "Pick a time"), ("open", "Until I turn it off")]
+        ends.initial = "2h"
         self.fields["at"].error_messages["invalid"] = (
             "This is not a date and time. Use for example 2026-01-31T16:30."
         )
@@ -46,10 +45,10 @@ class FlipForm(forms.Form):
     def clean_reason(self) -> str:
         if not self.cleaned_data["reason"]:
             raise forms.ValidationError("Say what is wrong; it is shown to everyone and kept.")
-        return self.cleaned_data["reason"]
+        return str(self.cleaned_data["reason"])
 
     def clean_confirm(self) -> str:
-        typed = self.cleaned_data["confirm"]
+        typed = str(self.cleaned_data["confirm"])
         if typed.lower() != self.kind.confirm:
             raise forms.ValidationError(f"Type {self.kind.confirm} to confirm.")
         return typed
@@ -57,7 +56,7 @@ class FlipForm(forms.Form):
     def clean_ends(self) -> str:
         if self.asks_end and not self.cleaned_data["ends"]:
             raise forms.ValidationError("Say when it ends.")
-        return self.cleaned_data["ends"]
+        return str(self.cleaned_data["ends"])
 
     def clean(self) -> dict[str, object]:
         data = super().clean() or self.cleaned_data

@@ -9,18 +9,18 @@ from itertools import groupby
 
 from django.contrib.auth.decorators import permission_required
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods
 from django.views.decorators.vary import vary_on_headers
-from django_htmx.http import HttpResponseClientRedirect
 
-from console.display import format as fmt
 from console.frame import app_looks, roles
+from console.frame.fragments import htmx_details, redirect_to
+from console.frame.people import person
 from console.frame.permissions import require
-from console.pages.switches import preview as switch_preview
+from console.pages.switches import flip_preview
 from console.pages.switches.forms import FlipForm
 from control.audit.actors import Actor
 from control.config import changes
@@ -28,6 +28,7 @@ from control.deciders import acks
 from control.errors import ControlError, StoreUnavailable
 from control.models import SwitchFlip
 from control.switches import switches
+from decider.contracts import units
 
 _VIEW = "control.view_switchflip"
 ENDED_DAYS = 7
@@ -35,7 +36,7 @@ VERBS: tuple[switches.Verb, ...] = ("engage", "extend", "clear")
 
 
 @dataclass(frozen=True)
-class Line:
+class SwitchLine:
     """One switch of the catalogue as it stands."""
 
     kind: switches.SwitchKind
@@ -52,7 +53,7 @@ class Group:
     """Switches of the same reach."""
 
     name: str
-    lines: tuple[Line, ...]
+    lines: tuple[SwitchLine, ...]
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Page:
     """Everything on the page but the propagation panel."""
 
     groups: tuple[Group, ...]
-    engaged: tuple[Line, ...]
+    engaged: tuple[SwitchLine, ...]
     ended: tuple[Ended, ...]
     may_flip: bool
     who_can: str
@@ -89,7 +90,7 @@ class Page:
 @permission_required(_VIEW, raise_exception=True)
 def page(request: HttpRequest) -> HttpResponse:
     """All switches, widest first, what is engaged on top."""
-    context = {"page": "switches", "switches": compose(request.user), **_reached()}
+    context = {"page": "switches", "switches": switches_page(person(request)), **_reached()}
     return render(request, "control/switches.html", context)
 
 
@@ -111,12 +112,12 @@ def flip(request: HttpRequest, name: str, verb: str) -> HttpResponse:
     form = FlipForm(kind, asked, request.POST if request.method == "POST" else None)
     if request.method == "POST" and form.is_valid():
         try:
-            _flip(asked, name, form, Actor.of(request.user))
+            _flip(asked, name, form, Actor.of(person(request)))
         except ControlError as error:
             form.add_error(None, str(error))
         else:
             there = reverse("switches")
-            return HttpResponseClientRedirect(there) if request.htmx else redirect(there)
+            return redirect_to(request, there)
     context = {
         "page": "switches",
         "kind": kind,
@@ -125,9 +126,9 @@ def flip(request: HttpRequest, name: str, verb: str) -> HttpResponse:
         "engaged": switches.engaged().get(name),
     }
     context["at_least"] = timezone.now() + timedelta(minutes=1)
-    if not request.htmx and asked != "extend":
+    if not htmx_details(request) and asked != "extend":
         context["preview"] = _preview(request, asked)
-    template = "control/flip_sheet.html" if request.htmx else "control/flip.html"
+    template = "control/flip_sheet.html" if htmx_details(request) else "control/flip.html"
     return render(request, template, context, status=422 if form.errors else 200)
 
 
@@ -144,7 +145,7 @@ def preview(request: HttpRequest, name: str, verb: str) -> HttpResponse:
     )
 
 
-def compose(user: object) -> Page:
+def switches_page(user: object) -> Page:
     """The page for this person."""
     now = timezone.now()
     there, last = switches.engaged(now), switches.last_flips()
@@ -166,13 +167,13 @@ def compose(user: object) -> Page:
 
 def _line(
     kind: switches.SwitchKind, flip: SwitchFlip | None, last: SwitchFlip | None, now: datetime
-) -> Line:
+) -> SwitchLine:
     ends = (
-        f"ends in {fmt.span(flip.until - now)}"
+        f"ends in {units.span(flip.until - now)}"
         if flip is not None and flip.until is not None
         else ""
     )
-    return Line(kind, flip, _last(last, now), ends)
+    return SwitchLine(kind, flip, _last(last, now), ends)
 
 
 def _asked(request: HttpRequest, name: str, verb: str) -> tuple[switches.SwitchKind, switches.Verb]:
@@ -194,10 +195,11 @@ def _flip(verb: switches.Verb, name: str, form: FlipForm, by: Actor) -> None:
         switches.engage(name, by=by, reason=reason, until=form.until)
 
 
-def _preview(request: HttpRequest, verb: switches.Verb) -> switch_preview.Preview:
+def _preview(request: HttpRequest, verb: switches.Verb) -> flip_preview.Preview:
     """The preview, with the looks at its examples."""
-    found = switch_preview.of_all_ml("clear" if verb == "clear" else "engage")
-    app_looks.note_rows(request, found.examples, "an example of what a switch would change")
+    found = flip_preview.preview_all_ml("clear" if verb == "clear" else "engage")
+    apps = (example.app for example in found.examples if example.app)
+    app_looks.note_apps(request, apps, "an example of what a switch would change")
     return found
 
 
@@ -225,7 +227,7 @@ def _last(row: SwitchFlip | None, now: datetime) -> str:
         return "Never"
     if (end := row.end(now)) is None:
         return f"Since {_day(row.engaged_at, now)}"
-    return f"{_day(row.engaged_at, now)}, {fmt.span(end - row.engaged_at)}"
+    return f"{_day(row.engaged_at, now)}, {units.span(end - row.engaged_at)}"
 
 
 def _ended(row: SwitchFlip, now: datetime) -> Ended:

@@ -15,6 +15,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_variables
 from django.views.decorators.http import require_http_methods, require_POST
 
+from console.frame.people import person
 from control.audit import chain, tokens
 from control.errors import Refused
 from control.models import AuditEntry
@@ -39,7 +40,7 @@ class TokenForm(forms.Form):
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TokenRow:
     """A token as it is listed: never the token itself."""
 
     key: str
@@ -53,14 +54,16 @@ class Row:
 @never_cache
 @sensitive_variables("text")
 @permission_required(tokens.PERMISSION, raise_exception=True)
-def page(request: HttpRequest) -> HttpResponse:
+def token_page(request: HttpRequest) -> HttpResponse:
     """Lists them and makes one. The answer to a post is the only page that ever shows a token."""
     form = TokenForm(request.POST if request.method == "POST" else None)
     text, refused = "", ""
     if form.is_valid():
         try:
             _, text = tokens.make(
-                by=request.user, days=form.cleaned_data["days"], reason=form.cleaned_data["reason"]
+                by=person(request),
+                days=form.cleaned_data["days"],
+                reason=form.cleaned_data["reason"],
             )
             form = TokenForm()
         except Refused as error:
@@ -71,7 +74,7 @@ def page(request: HttpRequest) -> HttpResponse:
         "form": form,
         "text": text,
         "refused": refused,
-        "rows": _rows(request.user),
+        "rows": _rows(person(request)),
         "most": tokens.MOST,
     }
     return render(
@@ -79,23 +82,23 @@ def page(request: HttpRequest) -> HttpResponse:
     )
 
 
-def _rows(user: AbstractUser) -> list[Row]:
+def _rows(user: AbstractUser) -> list[TokenRow]:
     living = list(tokens.living(user))
     made = AuditEntry.objects.filter(
         action="token_made", subject__in=[f"token {one.token_key}" for one in living]
     )
     reasons = dict(made.values_list("subject", "reason"))
     return [
-        Row(one.token_key, reasons.get(f"token {one.token_key}", ""), one.created, one.expiry)
+        TokenRow(one.token_key, reasons.get(f"token {one.token_key}", ""), one.created, one.expiry)
         for one in living
     ]
 
 
 @require_POST
 @permission_required(tokens.PERMISSION, raise_exception=True)
-def revoke(request: HttpRequest, token: str) -> HttpResponse:
+def revoke_token(request: HttpRequest, token: str) -> HttpResponse:
     """Ends one at once."""
-    if not tokens.revoke(by=request.user, token=token):
+    if not tokens.revoke(by=person(request), token=token):
         raise Http404("There is no such token of yours.")
     messages.info(request, f"The token {token}… is revoked. Calls with it are refused from now on.")
     return redirect("tokens")

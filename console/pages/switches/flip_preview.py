@@ -8,14 +8,14 @@ import logging
 import math
 import random
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
 from typing import Literal
 
-from django.db.models import BigIntegerField
+from django.db.models import BigIntegerField, QuerySet
 from django.db.models.expressions import RawSQL
 from django.utils import timezone
 
@@ -103,13 +103,13 @@ class Preview:
         return self.looked_at < self.stored
 
 
-def of_all_ml(turn: Turn) -> Preview:
+def preview_all_ml(turn: Turn) -> Preview:
     """What the last hour would have been with ML off (engage) or on (clear)."""
     config = changes.current()
     since = timezone.now() - WINDOW
     recent = Decision.objects.filter(at__gte=since)
     stored = recent.count()
-    return compare(
+    return compare_decisions(
         _sample(recent, stored),
         stored,
         config,
@@ -118,7 +118,7 @@ def of_all_ml(turn: Turn) -> Preview:
     )
 
 
-def compare(
+def compare_decisions(
     events: Iterable[Event], stored: int, config: Config, turn: Turn, model: Model | None
 ) -> Preview:
     """Decides each event again until the time is up and adds up the differences, scaled to all
@@ -152,8 +152,8 @@ class _Tally:
     def __init__(self) -> None:
         self.unreadable, self.seen = 0, 0
         self.total = self.changed = self.risky = 0.0
-        self.actions: Counter[Action] = Counter()
-        self.tiers: Counter[Tier] = Counter()
+        self.actions: defaultdict[Action, float] = defaultdict(float)
+        self.tiers: defaultdict[Tier, float] = defaultdict(float)
         self.examples: list[Example] = []
 
     def add(self, event: Event, after: Action) -> None:
@@ -195,7 +195,7 @@ class _Tally:
         )
 
 
-def _sample(recent: object, stored: int) -> list[Event]:
+def _sample(recent: QuerySet[Decision], stored: int) -> list[Event]:
     rows = recent.annotate(tail=RawSQL(_TAIL, (), output_field=BigIntegerField()))  # noqa: S611 - a constant, no input in it
     if stored > MOST_ROWS:
         rows = rows.filter(tail__lt=(1 << 32) * MOST_ROWS // stored)

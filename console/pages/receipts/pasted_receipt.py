@@ -34,14 +34,14 @@ class PastedReceipt:
     """Id of the app; empty when it is not known."""
 
 
-def read(text: str) -> PastedReceipt | None:
+def read_receipt(text: str) -> PastedReceipt | None:
     """What a pasted text is, when it has the form of a receipt: where its story is, or why it
     cannot be relied on.
     """
     if not _FORM.fullmatch(text):
         return None
     try:
-        found = opened(text)
+        found = open_receipt(text)
     except (ReceiptError, KeysError) as error:
         return PastedReceipt(hint=f"Read as a receipt. {error}")
     decision = uuid.UUID(bytes=found.receipt.decision)
@@ -57,7 +57,7 @@ class Opened:
     """Id of the app; "" when its pseudonym is nobody's who is known here."""
 
 
-def opened(text: str) -> Opened:
+def open_receipt(text: str) -> Opened:
     """What a receipt of this installation says. Raises ReceiptError, KeysError."""
     sealers = receipts.keys_of(keys.load_token_keys(settings.SLUICE_KEYS))
     found = receipts.open_sealed(text, sealers)
