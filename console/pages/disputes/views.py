@@ -1,5 +1,5 @@
-"""Disputes: saying that a refusal was wrong, the queue of those that wait, and deciding one as a
-second person.
+"""Disputes: saying that a refusal was wrong, the queue, and deciding a dispute as a second
+person.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from django.contrib import messages
 from django.contrib.auth.decorators import permission_required
+from django.contrib.auth.models import User
 from django.core.exceptions import BadRequest
 from django.core.paginator import Page, Paginator
 from django.http import Http404, HttpRequest, HttpResponse
@@ -38,6 +39,7 @@ from decisions.search import lookup
 
 _VIEW = "decisions.view_dispute"
 FILTERS = {"open": "Open", "mine": "Mine", "decided": "Decided"}
+# Rows of a page. Chosen: a screen full.
 ROWS = 25
 
 
@@ -54,6 +56,7 @@ class DisputeRow:
 
     @property
     def decision(self) -> str:
+        """Id of the disputed decision, as it is shown."""
         return format_decision_id(self.dispute.decision.bytes)
 
     @property
@@ -63,6 +66,7 @@ class DisputeRow:
 
     @property
     def is_old(self) -> bool:
+        """Whether it is open for longer than it should be."""
         return self.dispute.is_open and timezone.now() - self.dispute.opened_at > disputes.OLD
 
 
@@ -70,7 +74,7 @@ class DisputeRow:
 @never_cache
 @permission_required(_VIEW, raise_exception=True)
 def queue(request: HttpRequest) -> HttpResponse:
-    """Disputes, oldest first."""
+    """Show a queue of disputes, oldest first. Raise BadRequest for a queue that does not exist."""
     which = request.GET.get("show", "open")
     if which not in FILTERS:
         raise BadRequest(f"“show” is one of {', '.join(FILTERS)}.")
@@ -96,8 +100,8 @@ def queue(request: HttpRequest) -> HttpResponse:
     return render(request, "decisions/disputes.html", context)
 
 
-def dispute_rows(found: Sequence[Dispute], user: object) -> list[DisputeRow]:
-    """Disputes as rows, with the names of their apps."""
+def dispute_rows(found: Sequence[Dispute], user: User) -> list[DisputeRow]:
+    """Return disputes as rows, with the names of their apps."""
     names = directory.names(d.app for d in found)
     return [
         DisputeRow(
@@ -111,7 +115,7 @@ def dispute_rows(found: Sequence[Dispute], user: object) -> list[DisputeRow]:
 
 
 def _pages(some: Page[Dispute], which: str) -> dict[str, str]:
-    """Addresses of the pages before and after this one, empty where there is none."""
+    """Return the addresses of the pages before and after this one, empty where there is none."""
     here = f"{reverse('disputes')}?show={which}&page="
     return {
         "before": f"{here}{some.previous_page_number()}" if some.has_previous() else "",
@@ -120,6 +124,7 @@ def _pages(some: Page[Dispute], which: str) -> dict[str, str]:
 
 
 def _headline(waiting: disputes.Waiting) -> str:
+    """Say how many disputes wait, and for how long the oldest."""
     if not waiting.open or waiting.oldest_at is None:
         return "No dispute waits for a verdict"
     count, age = waiting.open, units.span(timezone.now() - waiting.oldest_at)
@@ -134,8 +139,9 @@ def _headline(waiting: disputes.Waiting) -> str:
 @vary_on_headers("HX-Request")
 @permission_required(_VIEW, raise_exception=True)
 def open_dispute(request: HttpRequest, decision_id: str) -> HttpResponse:
-    """Asks why a refusal was wrong, and opens a dispute: a sheet for htmx, a page without
-    script.
+    """Ask why a refusal was wrong, and open a dispute: a sheet for htmx, a page without script.
+
+    Raise PermissionDenied for who may not, Http404 for a decision that is not stored.
     """
     require(request, disputes.check_may_open, disputes.OPEN_PERMISSION)
     found = decision_or_404(decision_id)
@@ -154,7 +160,7 @@ def open_dispute(request: HttpRequest, decision_id: str) -> HttpResponse:
             form.add_error(None, str(error))
         else:
             messages.info(request, "The dispute is open. A second person decides it.")
-            return _go(request, reverse("decision", args=[found.name]))
+            return redirect_to(request, reverse("decision", args=[found.name]))
     context = {
         "page": "disputes",
         "d": found,
@@ -169,7 +175,7 @@ def open_dispute(request: HttpRequest, decision_id: str) -> HttpResponse:
 @vary_on_headers("HX-Request")
 @permission_required(_VIEW, raise_exception=True)
 def dispute(request: HttpRequest, number: int) -> HttpResponse:
-    """One dispute; who may decides it here."""
+    """Show one dispute; those who may decide it do so here."""
     found = _dispute(number)
     form = VerdictForm(request.POST if request.method == "POST" else None)
     if request.method == "POST":
@@ -185,7 +191,7 @@ def dispute(request: HttpRequest, number: int) -> HttpResponse:
                 found = _dispute(number)
             else:
                 messages.info(request, f"The verdict is kept: {done.get_state_display().lower()}.")
-                return _go(request, reverse("disputes"))
+                return redirect_to(request, reverse("disputes"))
     app_looks.note(request, found.app, f"dispute {number}")
     (row,) = dispute_rows([found], person(request))
     kept = lookup.find(found.decision) is not None
@@ -206,16 +212,13 @@ def dispute(request: HttpRequest, number: int) -> HttpResponse:
 def _asked(
     request: HttpRequest, template: str, context: dict[str, object], form: OpenForm | VerdictForm
 ) -> HttpResponse:
+    """Render a form: a sheet for htmx, a page without script; status 422 when it has errors."""
     name = f"{template}_sheet.html" if htmx_details(request) else f"{template}.html"
     return render(request, name, context, status=422 if form.errors else 200)
 
 
-def _go(request: HttpRequest, there: str) -> HttpResponse:
-    return redirect_to(request, there)
-
-
 def _why_not(found: Dispute, request: HttpRequest) -> str:
-    """Why this person cannot decide it now, empty when they can or it is decided."""
+    """Say why this person cannot decide it now; empty when they can, or when it is decided."""
     if not found.is_open or disputes.can_adjudicate(found, person(request)):
         return ""
     if not request.user.has_perm(disputes.ADJUDICATE_PERMISSION):
@@ -224,6 +227,7 @@ def _why_not(found: Dispute, request: HttpRequest) -> str:
 
 
 def _dispute(number: int) -> Dispute:
+    """Return a dispute. Raise Http404 when there is none of this number."""
     try:
         return disputes.by_number(number)
     except Refused as error:

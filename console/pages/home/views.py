@@ -1,4 +1,4 @@
-"""Home."""
+"""The home page, and the part of it that refreshes itself."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from console.pages.home.mix import RANGES
 @require_GET
 @permission_required(READ, raise_exception=True)
 def home(request: HttpRequest) -> HttpResponse:
-    """Is anything wrong, and is it mine?"""
+    """Show whether anything is wrong, and whether it is the reader's to mend."""
     return render(
         request,
         "console/home.html",
@@ -27,7 +27,7 @@ def home(request: HttpRequest) -> HttpResponse:
 @require_GET
 @permission_required(READ, raise_exception=True)
 def home_mix(request: HttpRequest) -> HttpResponse:
-    """The body of home that refreshes itself."""
+    """Show the body of home, which asks for itself anew."""
     return render(
         request,
         "partials/home_live.html",
@@ -36,5 +36,6 @@ def home_mix(request: HttpRequest) -> HttpResponse:
 
 
 def _range(request: HttpRequest) -> str:
+    """Return the asked range; empty, for the usual one, when it is not known."""
     asked = request.GET.get("range", "")
     return asked if asked in RANGES else ""

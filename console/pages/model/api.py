@@ -1,4 +1,4 @@
-"""What a model uses, over REST: the figures behind the global views."""
+"""What a model uses, over REST: the figures behind the page."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from console.pages.model.page import ModelPage
 from decider.contracts.features import INDEX
 from decider.contracts.vocabulary import Tier
 
+# The middle half and the middle nine tenths: enough to draw a spread.
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
@@ -89,14 +90,16 @@ class ModelExplanations(APIView):
         ],
     )
     def get(self, request: Request) -> Response:
-        """Importance, the spread of contributions and one dependence, weighed so that they speak of
-        the traffic.
+        """Return importance, the spread of contributions and one dependence.
+
+        They are weighted by 1/inclusion probability, so that they stand for the traffic.
         """
         asked = (request.query_params.get(name, "") for name in ("model", "tier", "feature"))
         return Response(ModelUse(_told(page.model_page(*asked))).data)
 
 
 def _told(shown: ModelPage) -> dict[str, object]:
+    """Return the values of `ModelUse`."""
     sample = shown.sample
     features = []
     for row in (one.row for one in shown.rows):
@@ -122,7 +125,7 @@ def _told(shown: ModelPage) -> dict[str, object]:
 
 
 def _quantile(values: np.ndarray, weights: np.ndarray, q: float) -> float:
-    """The smallest value with at least a share `q` of the weight at or below it."""
+    """Return the smallest value with at least a share `q` of the weight at or below it."""
     order = np.argsort(values)
     mass = np.cumsum(weights[order])
     return float(values[order][min(len(values) - 1, int(np.searchsorted(mass, q * mass[-1])))])

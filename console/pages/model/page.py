@@ -13,7 +13,7 @@ from decider.contracts.features import FEATURES, INDEX
 from decider.contracts.vocabulary import Tier
 from explain.shap import importance, model_files
 
-# Hex digits of a model's digest in the address.
+# Hex digits of a model's digest in the address: 48 bits tell the models of one installation apart.
 DIGITS = 12
 
 
@@ -52,11 +52,11 @@ class ModelPage:
 
 
 def model_page(model: str, tier: str, feature: str) -> ModelPage:
-    """The page for the beginning of a model's digest, a tier's word and a feature's name; empty:
-    the most used model, all tiers, the most important feature. A model that nothing was explained
-    with lately gives an empty page.
+    """Return the page for a model, a tier and a feature.
 
-    Raises Http404 for a tier or feature that is not known.
+    `model` is the beginning of a digest, `tier` a word, `feature` a name. An empty one means the
+    most used model, all tiers, the most important feature. A model that explained nothing lately
+    gives an empty page. Raise Http404 for a tier or feature that is not known.
     """
     known = importance.models()
     digest = next((d for d in known if d[:DIGITS] == model[:DIGITS] or not model), "")
@@ -69,6 +69,7 @@ def model_page(model: str, tier: str, feature: str) -> ModelPage:
 
 
 def _page(known: list[str], digest: str, tier: Tier | None, feature: str) -> ModelPage:
+    """Put the page together for choices that are known to exist."""
     found = importance.sample(digest, None if tier is None else int(tier))
     ranked = importance.rows(found)
     name = feature or (ranked[0].feature.name if ranked else "")
@@ -106,6 +107,7 @@ def _page(known: list[str], digest: str, tier: Tier | None, feature: str) -> Mod
 
 
 def _headline(ranked: tuple[importance.Row, ...], tier: Tier | None) -> str:
+    """Name the two features that move the risk most."""
     if not ranked:
         return "Nothing was explained in the last day"
     among = f" for {tier.word} tier" if tier is not None else ""
@@ -114,7 +116,7 @@ def _headline(ranked: tuple[importance.Row, ...], tier: Tier | None) -> str:
 
 
 def _name(digest: str) -> str:
-    """The model's name, or the beginning of its digest when its file is not here."""
+    """Return the model's name, or the beginning of its digest when its file is not here."""
     try:
         return model_files.artifact(digest).name if digest else ""
     except ArtifactError:

@@ -14,7 +14,7 @@ from console.pages.model import page
 @require_GET
 @permission_required(READ, raise_exception=True)
 def explanations(request: HttpRequest) -> HttpResponse:
-    """What does a model use, over the last day's decisions?"""
+    """Show what a model used, over the last day's decisions."""
     shown = page.model_page(
         request.GET.get("model", ""), request.GET.get("tier", ""), request.GET.get("feature", "")
     )

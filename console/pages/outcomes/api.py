@@ -40,11 +40,13 @@ class DecisionId(serializers.Field[uuid.UUID, object, str, object]):
     default_error_messages = {"invalid": "A decision id is dec_ and 32 hexadecimal digits."}
 
     def to_internal_value(self, data: object) -> uuid.UUID:
+        """Return the id of a text. Raise ValidationError for what is no decision id."""
         if not isinstance(data, str) or (raw := parse_decision_id(data)) is None:
             self.fail("invalid")
         return uuid.UUID(bytes=raw)
 
     def to_representation(self, value: uuid.UUID) -> str:
+        """Return the id as it is shown."""
         return format_decision_id(value.bytes)
 
 
@@ -151,7 +153,9 @@ class Outcomes(APIView):
         ],
     )
     def get(self, request: Request) -> Response:
-        """The latest outcomes: of an app by when they occurred, else by when they were stored."""
+        """List the latest outcomes: of an app by when they occurred, else by when they were
+        stored.
+        """
         app = request.query_params.get("app", "")
         if len(app) > 128 or "\x00" in app:
             raise ValidationError({"app": "An app id has at most 128 characters, and no NUL."})
@@ -164,9 +168,8 @@ class Outcomes(APIView):
         some = rows[:size]
         app_looks.note_rows(request, some, "outcomes over the API")
         if app and not some:
-            app_looks.note_known(
-                request, app, "outcomes over the API"
-            )  # that there is none is said of an app, too
+            # That there is none is said of an app, too.
+            app_looks.note_known(request, app, "outcomes over the API")
         return Response(
             OutcomesPage({"results": some, "next": some[-1].key if len(rows) > size else None}).data
         )
@@ -175,7 +178,7 @@ class Outcomes(APIView):
         operation_id="outcomes_report", request=OutcomesIn, responses={201: OutcomesDone}
     )
     def post(self, request: Request) -> Response:
-        """Stores all of them, or none. The same key with other content is a conflict."""
+        """Store all of them, or none. The same key with other content is a conflict."""
         given = OutcomesIn(data=request.data)
         given.is_valid(raise_exception=True)
         reports = [outcome_reports.Report(**one) for one in given.validated_data["outcomes"]]
@@ -186,6 +189,7 @@ class Outcomes(APIView):
                 reason=given.validated_data["reason"],
                 source="api",
             )
+        # A conflict is no mistake in the body: it is answered as 409 by the handler of problems.
         except outcome_reports.Conflicts:
             raise
         except outcome_reports.Invalid as error:
@@ -194,7 +198,7 @@ class Outcomes(APIView):
 
 
 def _before(key: str, app: str) -> Outcome | None:
-    """The outcome that a page begins after. Raises NotFound for a key that is not in the list."""
+    """Return the outcome that a page begins after. Raise NotFound for a key outside the list."""
     if not key:
         return None
     last = Outcome.objects.filter(key=key).first() if "\x00" not in key else None
@@ -204,7 +208,7 @@ def _before(key: str, app: str) -> Outcome | None:
 
 
 def _placed(error: outcome_reports.Invalid, count: int) -> list[dict[str, list[str]]]:
-    """What is wrong, at the place of each report."""
+    """Return what is wrong, at the place of each report."""
     places: list[dict[str, list[str]]] = [{} for _ in range(count)]
     for problem in error.problems:
         places[problem.number].setdefault(problem.field, []).append(problem.text)
@@ -283,7 +287,7 @@ class Disputes(APIView):
         ],
     )
     def get(self, request: Request) -> Response:
-        """Disputes: those that wait oldest first, decided ones latest first."""
+        """List disputes: those that wait oldest first, decided ones latest first."""
         which = request.query_params.get("show", "open")
         if which not in ("open", "mine", "decided"):
             raise ValidationError({"show": "One of open, mine, decided."})
@@ -303,7 +307,7 @@ class Disputes(APIView):
 
     @extend_schema(operation_id="disputes_open", request=DisputeIn, responses={201: DisputeOut})
     def post(self, request: Request) -> Response:
-        """Opens a dispute about a stored refusal."""
+        """Open a dispute about a stored refusal."""
         given = DisputeIn(data=request.data)
         given.is_valid(raise_exception=True)
         values = given.validated_data
@@ -324,7 +328,7 @@ class DisputeDetail(APIView):
 
     @extend_schema(operation_id="disputes_retrieve", responses=DisputeOut)
     def get(self, request: Request, number: int) -> Response:
-        """A dispute and how it stands."""
+        """Return a dispute and how it stands."""
         return Response(DisputeOut(_dispute(request, number)).data)
 
 
@@ -335,7 +339,7 @@ class Verdict(APIView):
 
     @extend_schema(operation_id="disputes_decide", request=VerdictIn, responses=DisputeOut)
     def post(self, request: Request, number: int) -> Response:
-        """Decides an open dispute, once, as a second person; the verdict becomes a matured
+        """Decide an open dispute, once, as a second person. The verdict becomes a matured
         outcome.
         """
         _dispute(request, number)
@@ -349,15 +353,17 @@ class Verdict(APIView):
 
 
 def _place(one: Dispute) -> str:
-    """Where a page ended: the dispute's number, and whether it was open then, as its place changes
-    when it is decided.
+    """Return where a page ended: the dispute's number, and whether it was open then.
+
+    Its place in the queue changes when it is decided.
     """
     return f"{one.pk}{'o' if one.is_open else 'd'}"
 
 
 def _queue(which: str, login: str, place: str) -> QuerySet[Dispute]:
-    """A queue, or what follows a place in it. Raises ValidationError for what is no place, NotFound
-    for one that is not there.
+    """Return a queue, or what follows a place in it.
+
+    Raise ValidationError for what is no place, NotFound for a place that is not there.
     """
     if not place:
         return disputes.queue(which, login)
@@ -372,6 +378,7 @@ def _queue(which: str, login: str, place: str) -> QuerySet[Dispute]:
 
 
 def _dispute(request: Request, number: int) -> Dispute:
+    """Return a dispute and note the look. Raise NotFound when there is none of this number."""
     try:
         one = disputes.by_number(number)
     except Refused as error:

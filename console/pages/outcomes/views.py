@@ -1,4 +1,4 @@
-"""Outcomes: what was reported lately, and uploading a file of them."""
+"""The page of outcomes: what was reported lately, and uploading a file of outcomes."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ from decisions.outcomes import csv_file, reports
 from decisions.outcomes.csv_file import LineProblem
 
 _VIEW = "decisions.view_outcome"
+# Rows of the list. Chosen: a screen full; the REST list has pages.
 LATEST = 25
-# Problems of a file shown at most.
+# Problems of a file shown at most: a wrong column makes one in each line, and 50 say so too.
 SHOWN = 50
 
 
@@ -41,7 +42,10 @@ class UploadForm(forms.Form):
 @never_cache
 @permission_required(_VIEW, raise_exception=True)
 def outcomes_page(request: HttpRequest) -> HttpResponse:
-    """The latest outcomes; who may uploads more."""
+    """Show the latest outcomes, and store an uploaded file of them.
+
+    Raise PermissionDenied when someone uploads who may not.
+    """
     form = UploadForm(request.POST, request.FILES) if request.method == "POST" else UploadForm()
     problems: tuple[LineProblem, ...] = ()
     if request.method == "POST":
@@ -59,6 +63,8 @@ def outcomes_page(request: HttpRequest) -> HttpResponse:
 
 
 def _stored(request: HttpRequest, form: UploadForm) -> HttpResponse:
+    """Store an uploaded file and say how much of it was new. Raise Refused when a line is wrong."""
+    # One byte more than allowed tells a file that is too large from one that just fits.
     data = form.cleaned_data["file"].read(csv_file.LARGEST + 1)
     done = csv_file.upload(data, by=Actor.of(person(request)), reason=form.cleaned_data["reason"])
     known = f", {done.repeated:,} known already" if done.repeated else ""
@@ -71,6 +77,7 @@ def _stored(request: HttpRequest, form: UploadForm) -> HttpResponse:
 def _context(
     request: HttpRequest, form: UploadForm, problems: tuple[LineProblem, ...]
 ) -> dict[str, object]:
+    """Return the template variables of the page but the latest outcomes."""
     return {
         "page": "disputes",
         "form": form,

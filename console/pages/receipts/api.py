@@ -66,8 +66,8 @@ class Receipts(APIView):
 
     @extend_schema(operation_id="receipts_open", request=ReceiptIn, responses=ReceiptOut)
     def post(self, request: Request) -> Response:
-        """What a receipt says, also of a decision that was not stored. One that was changed in any
-        bit is refused.
+        """Open a receipt, also of a decision that was not stored. Refuse one that was changed in
+        any bit.
         """
         given = ReceiptIn(data=request.data)
         given.is_valid(raise_exception=True)
@@ -81,6 +81,7 @@ class Receipts(APIView):
 
 
 def _told(found: Opened) -> dict[str, object]:
+    """Return the values of `ReceiptOut`."""
     r = found.receipt
     return {
         "app": found.app,

@@ -18,7 +18,7 @@ from explain.text import receipt as receipt_text
 @require_GET
 @permission_required(READ, raise_exception=True)
 def receipt(request: HttpRequest, text: str) -> HttpResponse:
-    """The story of a receipt."""
+    """Show the story of a receipt; status 404 and the reason when it cannot be relied on."""
     try:
         found = open_receipt(text)
     except (ReceiptError, KeysError) as error:

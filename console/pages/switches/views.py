@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from itertools import groupby
 
 from django.contrib.auth.decorators import permission_required
+from django.contrib.auth.models import User
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
@@ -31,6 +32,7 @@ from control.switches import switches
 from decider.contracts import units
 
 _VIEW = "control.view_switchflip"
+# Chosen: a week covers the last on-call shift.
 ENDED_DAYS = 7
 VERBS: tuple[switches.Verb, ...] = ("engage", "extend", "clear")
 
@@ -89,7 +91,7 @@ class Page:
 @never_cache
 @permission_required(_VIEW, raise_exception=True)
 def page(request: HttpRequest) -> HttpResponse:
-    """All switches, widest first, what is engaged on top."""
+    """Show all switches, widest first, with what is engaged on top."""
     context = {"page": "switches", "switches": switches_page(person(request)), **_reached()}
     return render(request, "control/switches.html", context)
 
@@ -98,7 +100,7 @@ def page(request: HttpRequest) -> HttpResponse:
 @never_cache
 @permission_required(_VIEW, raise_exception=True)
 def propagation(request: HttpRequest) -> HttpResponse:
-    """The panel that says how far the newest config has reached."""
+    """Show how far the newest config has reached."""
     return render(request, "control/propagation.html", _reached())
 
 
@@ -107,7 +109,10 @@ def propagation(request: HttpRequest) -> HttpResponse:
 @vary_on_headers("HX-Request")
 @permission_required(_VIEW, raise_exception=True)
 def flip(request: HttpRequest, name: str, verb: str) -> HttpResponse:
-    """Asks before a flip, and makes it: a sheet for htmx, a page without script."""
+    """Ask before a flip, and make it: a sheet for htmx, a page without script.
+
+    Raise PermissionDenied for who may not, Http404 for an unknown switch or verb.
+    """
     kind, asked = _asked(request, name, verb)
     form = FlipForm(kind, asked, request.POST if request.method == "POST" else None)
     if request.method == "POST" and form.is_valid():
@@ -126,6 +131,7 @@ def flip(request: HttpRequest, name: str, verb: str) -> HttpResponse:
         "engaged": switches.engaged().get(name),
     }
     context["at_least"] = timezone.now() + timedelta(minutes=1)
+    # A sheet loads the preview by itself; extending changes nothing that was decided.
     if not htmx_details(request) and asked != "extend":
         context["preview"] = _preview(request, asked)
     template = "control/flip_sheet.html" if htmx_details(request) else "control/flip.html"
@@ -136,8 +142,9 @@ def flip(request: HttpRequest, name: str, verb: str) -> HttpResponse:
 @never_cache
 @permission_required(_VIEW, raise_exception=True)
 def preview(request: HttpRequest, name: str, verb: str) -> HttpResponse:
-    """What the flip would have changed in the last hour; loaded after the form, which never waits
-    for it.
+    """Show what the flip would have changed in the last hour.
+
+    It loads after the form, which never waits for it.
     """
     _, asked = _asked(request, name, verb)
     return render(
@@ -145,8 +152,8 @@ def preview(request: HttpRequest, name: str, verb: str) -> HttpResponse:
     )
 
 
-def switches_page(user: object) -> Page:
-    """The page for this person."""
+def switches_page(user: User) -> Page:
+    """Read the page for this person."""
     now = timezone.now()
     there, last = switches.engaged(now), switches.last_flips()
     lines = [
@@ -168,6 +175,7 @@ def switches_page(user: object) -> Page:
 def _line(
     kind: switches.SwitchKind, flip: SwitchFlip | None, last: SwitchFlip | None, now: datetime
 ) -> SwitchLine:
+    """Return a switch as it stands."""
     ends = (
         f"ends in {units.span(flip.until - now)}"
         if flip is not None and flip.until is not None
@@ -177,7 +185,7 @@ def _line(
 
 
 def _asked(request: HttpRequest, name: str, verb: str) -> tuple[switches.SwitchKind, switches.Verb]:
-    """The switch and the verb of the address, for someone who may flip it."""
+    """Return the switch and the verb of the address, for someone who may flip it."""
     require(request, switches.check_may_flip, switches.PERMISSION)
     for known in VERBS:
         if known == verb and name in switches.CATALOGUE:
@@ -186,6 +194,7 @@ def _asked(request: HttpRequest, name: str, verb: str) -> tuple[switches.SwitchK
 
 
 def _flip(verb: switches.Verb, name: str, form: FlipForm, by: Actor) -> None:
+    """Make the flip. Raise ControlError when it is refused or the store does not answer."""
     reason = form.cleaned_data["reason"]
     if verb == "clear":
         switches.clear(name, by=by, reason=reason)
@@ -196,7 +205,7 @@ def _flip(verb: switches.Verb, name: str, form: FlipForm, by: Actor) -> None:
 
 
 def _preview(request: HttpRequest, verb: switches.Verb) -> flip_preview.Preview:
-    """The preview, with the looks at its examples."""
+    """Return the preview, and note the looks at the apps of its examples."""
     found = flip_preview.preview_all_ml("clear" if verb == "clear" else "engage")
     apps = (example.app for example in found.examples if example.app)
     app_looks.note_apps(request, apps, "an example of what a switch would change")
@@ -204,8 +213,10 @@ def _preview(request: HttpRequest, verb: switches.Verb) -> flip_preview.Preview:
 
 
 def _reached() -> dict[str, object]:
-    """How far the newest version is, for the panel: `reached` is None when there is no version or
-    Valkey does not answer, which `reached_error` then says in a sentence.
+    """Return how far the newest version is, for the panel.
+
+    `reached` is None when there is no version, or when Valkey does not answer; `reached_error` then
+    says so in a sentence.
     """
     if (row := changes.latest()) is None:
         return {"reached": None, "reached_error": ""}
@@ -223,6 +234,7 @@ def _reached() -> dict[str, object]:
 
 
 def _last(row: SwitchFlip | None, now: datetime) -> str:
+    """Say when a switch was last engaged, and for how long."""
     if row is None:
         return "Never"
     if (end := row.end(now)) is None:
@@ -231,6 +243,7 @@ def _last(row: SwitchFlip | None, now: datetime) -> str:
 
 
 def _ended(row: SwitchFlip, now: datetime) -> Ended:
+    """Return a flip that is over, in words."""
     end = row.end(now) or now
     kind = switches.CATALOGUE.get(row.name)
     last = f"{end:%H:%M}" if end.date() == row.engaged_at.date() else _day(end, now)
@@ -241,4 +254,5 @@ def _ended(row: SwitchFlip, now: datetime) -> Ended:
 
 
 def _day(at: datetime, now: datetime) -> str:
+    """Write a time, with the day unless it is today."""
     return f"{at:%H:%M}" if at.date() == now.date() else f"{at.day} {at:%b, %H:%M}"

@@ -55,12 +55,12 @@ class Tokens(APIView):
 
     @extend_schema(operation_id="tokens_list", responses=TokenOut(many=True))
     def get(self, request: Request) -> Response:
-        """Your tokens that have not ended."""
+        """List your tokens that have not ended."""
         return Response(TokenOut(tokens.living(person(request)), many=True).data)
 
     @extend_schema(operation_id="tokens_create", request=TokenIn, responses={201: TokenMade})
     def post(self, request: Request) -> Response:
-        """Makes a token that may do what you may do."""
+        """Make a token that may do what you may do."""
         wish = TokenIn(data=request.data)
         wish.is_valid(raise_exception=True)
         made, text = tokens.make(by=person(request), **wish.validated_data)
@@ -76,7 +76,7 @@ class TokenDetail(APIView):
 
     @extend_schema(operation_id="tokens_revoke", responses={204: None})
     def delete(self, request: Request, token: str) -> Response:
-        """Ends a token at once."""
+        """End a token at once."""
         if not tokens.revoke(by=person(request), token=token):
             raise Http404
         return Response(status=status.HTTP_204_NO_CONTENT)

@@ -1,4 +1,4 @@
-"""One's own API tokens: made, shown once, revoked."""
+"""One's own API tokens: make one, see it once, revoke it."""
 
 from __future__ import annotations
 
@@ -52,10 +52,14 @@ class TokenRow:
 
 @require_http_methods(["GET", "POST"])
 @never_cache
+# An error report must not hold the token.
 @sensitive_variables("text")
 @permission_required(tokens.PERMISSION, raise_exception=True)
 def token_page(request: HttpRequest) -> HttpResponse:
-    """Lists them and makes one. The answer to a post is the only page that ever shows a token."""
+    """List one's tokens and make one.
+
+    The answer to a post is the only page that ever shows a token.
+    """
     form = TokenForm(request.POST if request.method == "POST" else None)
     text, refused = "", ""
     if form.is_valid():
@@ -83,7 +87,9 @@ def token_page(request: HttpRequest) -> HttpResponse:
 
 
 def _rows(user: AbstractUser) -> list[TokenRow]:
+    """Return a person's living tokens with the reasons from the audit log."""
     living = list(tokens.living(user))
+    # The token's row has no reason: the audit log is where it was given.
     made = AuditEntry.objects.filter(
         action="token_made", subject__in=[f"token {one.token_key}" for one in living]
     )
@@ -97,7 +103,7 @@ def _rows(user: AbstractUser) -> list[TokenRow]:
 @require_POST
 @permission_required(tokens.PERMISSION, raise_exception=True)
 def revoke_token(request: HttpRequest, token: str) -> HttpResponse:
-    """Ends one at once."""
+    """Revoke one's own token at once. Raise Http404 when there is no such token."""
     if not tokens.revoke(by=person(request), token=token):
         raise Http404("There is no such token of yours.")
     messages.info(request, f"The token {token}… is revoked. Calls with it are refused from now on.")
