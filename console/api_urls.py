@@ -1,4 +1,4 @@
-"""Addresses of the REST API, version 1. Each room answers its own."""
+"""Addresses of the REST API, version 1. The operations are in console/pages/<noun>/api.py."""
 
 from __future__ import annotations
 

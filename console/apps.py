@@ -1,3 +1,7 @@
+"""The console as a Django app: makes the roles after every migration."""
+
+from __future__ import annotations
+
 from django.apps import AppConfig, apps
 from django.db.models.signals import post_migrate
 
@@ -9,5 +13,6 @@ class ConsoleConfig(AppConfig):
     def ready(self) -> None:
         from console.frame import roles
 
-        *_, last = apps.get_app_configs()  # by then every app's permissions exist
+        # by the last app's signal, the permissions of every app exist
+        *_, last = apps.get_app_configs()
         post_migrate.connect(roles.ensure_after_migrate, sender=last, dispatch_uid="console.roles")

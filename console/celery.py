@@ -1,4 +1,4 @@
-"""The Celery app: background work of every room, spread over Valkey."""
+"""The Celery app: background work of every room, with Valkey as its broker."""
 
 from __future__ import annotations
 

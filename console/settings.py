@@ -1,6 +1,4 @@
-"""The one settings file. Everything that differs between installations comes from the
-environment.
-"""
+"""The one settings file. What differs between installations comes from the environment."""
 
 from __future__ import annotations
 
@@ -39,7 +37,7 @@ VALKEY_URL = environment.required(env, "VALKEY_URL", _START)
 SECRET_KEY = environment.secret(env, SLUICE_KEYS / "session.key")
 DEBUG = environment.flag(env, "SLUICE_DEBUG")
 ALLOWED_HOSTS = env.list("SLUICE_ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
-CSRF_TRUSTED_ORIGINS = env.list("SLUICE_TRUSTED_ORIGINS", [])
+CSRF_TRUSTED_ORIGINS: list[str] = env.list("SLUICE_TRUSTED_ORIGINS", [])
 HTTPS = environment.flag(env, "SLUICE_HTTPS")
 
 INSTALLED_APPS = [
@@ -104,6 +102,7 @@ DATABASES = {
     "default": {
         **environment.database(DATABASE_URL),
         "CONN_MAX_AGE": environment.whole(env, "SLUICE_DB_CONN_MAX_AGE", 60),  # seconds
+        # a kept connection is tried before use, so a restart of PostgreSQL fails no request
         "CONN_HEALTH_CHECKS": True,
     }
 }
@@ -123,6 +122,7 @@ LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "home"
 LOGOUT_REDIRECT_URL = "login"
 AUTHENTICATION_BACKENDS = [
+    # first, so that a paused sign-in never reaches the password check
     "axes.backends.AxesStandaloneBackend",
     "django.contrib.auth.backends.ModelBackend",
 ]
@@ -134,8 +134,11 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
 ]
+# Tries before a pause, and the pause in hours. Chosen: enough for someone who mistypes, while
+# guessing stays at some 32 tries an hour for one account from one address.
 AXES_FAILURE_LIMIT = 8
-AXES_COOLOFF_TIME = 0.25  # hours
+AXES_COOLOFF_TIME = 0.25
+# both together: a stranger elsewhere cannot lock someone out by failing in their name
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_RESET_ON_SUCCESS = True
 AXES_VERBOSE = False
@@ -170,6 +173,7 @@ SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 SECURE_SSL_REDIRECT = HTTPS
+# a year, as browsers' preload lists ask for; none without HTTPS, which it would force
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 SECURE_PROXY_SSL_HEADER = (
     ("HTTP_X_FORWARDED_PROTO", "https") if environment.flag(env, "SLUICE_BEHIND_PROXY") else None
@@ -214,6 +218,8 @@ REST_FRAMEWORK = {
     "DEFAULT_THROTTLE_CLASSES": [
         f"console.api.access.{name}Throttle" for name in ("Person", "Stranger", "Scope")
     ],
+    # Chosen: a script may ask ten times a second; strangers, who only ever get 401, are slowed to
+    # make guessing tokens hopeless; exports and heavy counts are bounded by what they cost.
     "DEFAULT_THROTTLE_RATES": {
         "user": env.str("SLUICE_API_RATE", "600/min"),
         "anon": "30/min",
@@ -221,7 +227,7 @@ REST_FRAMEWORK = {
         "heavy": "120/min",
     },
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
-    "EXCEPTION_HANDLER": "console.frame.problems.handler",
+    "EXCEPTION_HANDLER": "console.frame.problems.problem_handler",
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
     "NUM_PROXIES": 1 if environment.flag(env, "SLUICE_BEHIND_PROXY") else 0,
 }
@@ -251,17 +257,25 @@ CELERY_RESULT_BACKEND = None  # results are rows, not messages
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
+# Acknowledged when done: a task whose worker dies runs again; tasks are idempotent.
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
-CELERY_TASK_TIME_LIMIT = 900  # seconds
-CELERY_TASK_SOFT_TIME_LIMIT = 840  # seconds
+# Seconds until a task is killed, and until it is asked to end: a minute to roll back. Both are well
+# under the visibility timeout, after which the broker would hand the task to a second worker.
+CELERY_TASK_TIME_LIMIT = 900
+CELERY_TASK_SOFT_TIME_LIMIT = 840
+# One message at a time: a worker that explains for a minute must not sit on messages that another
+# worker could take.
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+# A worker process starts anew after so many tasks, so that memory that a library leaks is given
+# back. Chosen: rare enough that starting costs nothing that is noticed.
 CELERY_WORKER_MAX_TASKS_PER_CHILD = 1000
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_TRANSPORT_OPTIONS = {"global_keyprefix": "sluice:celery:", "visibility_timeout": 3600}
 CELERY_TIMEZONE = "UTC"
-# seconds; messages that waited too long for a busy worker expire instead of piling up
+# Schedules and expiries in seconds. A message that waited too long for a busy worker expires:
+# the next one does the same work, so a queue of them would only delay it.
 CELERY_BEAT_SCHEDULE = {
     "publish what is pending": {
         "task": "control.tasks.publish_pending",

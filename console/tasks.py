@@ -14,13 +14,15 @@ from decisions.outcomes import reports
 log = logging.getLogger(__name__)
 
 
-@shared_task(name="console.tasks.tell_found_wrong", expires=60)
+# celery has no types
+@shared_task(name="console.tasks.tell_found_wrong", expires=60)  # type: ignore[untyped-decorator]
 def tell_found_wrong() -> int:
-    """Tells the deciders of refusals that were found wrong; one that fails is tried again. Returns
-    how many profiles changed.
+    """Tell the deciders of refusals that were found wrong. Return how many profiles changed.
+
+    What fails is told a minute later: the schedule runs this again, and telling twice is harmless.
     """
     try:
         return profiles.tell_found_wrong(reports.found_wrong(time.time()))
     except ControlError as error:
-        log.warning("refusals found wrong are told to the deciders next time: %s", error)
+        log.warning("Deciders are told of refusals found wrong next time: %s", error)
         return 0

@@ -9,4 +9,5 @@ from django.urls import get_resolver
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "console.settings")
 application = get_wsgi_application()
-get_resolver().url_patterns  # noqa: B018 - imports every view now: four seconds that nobody's first page should take
+# imports every view now: four seconds that nobody's first page should take
+get_resolver().url_patterns  # noqa: B018

@@ -120,11 +120,3 @@ def signals(decision: Decision) -> dict[str, float] | None:
 
 def figure(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}"
-
-
-def duration(seconds: float) -> str:
-    """4 s, 2 min, 5 h: a wait in its largest unit."""
-    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:,.0f} {unit}"
-    return f"{seconds:,.0f} s"

@@ -1,3 +1,1 @@
-"""The frame of the REST API: who may call, how often, how errors look, and which address is
-answered by which room.
-"""
+"""The frame of the REST API: who may call and how often, shared fields, pages of lists."""

@@ -1,10 +1,16 @@
-"""What the OpenAPI document says of every operation alike."""
+"""What the OpenAPI document says of every operation: the ticket header, and the problems."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from console.frame.app_looks import HEADER
 from control.audit import app_looks
 
+# An OpenAPI document is JSON that the hooks change in place; its depth differs from key to key.
+Document = dict[str, Any]
+
+# Schema of a problem (RFC 9457), as console.frame.problems writes it.
 _PROBLEM = {
     "type": "object",
     "description": "A problem (RFC 9457).",
@@ -24,6 +30,8 @@ _PROBLEM = {
     },
     "required": ["type", "title", "status", "detail"],
 }
+# The problems by HTTP status. They come from the frame around the views (sign-in, throttles,
+# parsers, error handlers), so the document cannot find them by reading the views.
 _ANSWERS = {
     "400": "A value is not as it must be.",
     "401": "No valid token or session.",
@@ -38,7 +46,7 @@ _ANSWERS = {
     "503": "A server behind this one is away; retry-after says when to try again.",
 }
 
-
+# The header by which a machine names its ticket (console.frame.app_looks).
 _TICKET = {
     "name": HEADER,
     "in": "header",
@@ -57,8 +65,8 @@ _TICKET = {
 }
 
 
-def with_ticket(result: dict, generator: object, request: object, public: bool) -> dict:
-    """Adds the header that every operation reads."""
+def with_ticket(result: Document, generator: object, request: object, public: bool) -> Document:
+    """Add the ticket header, which every operation reads (a hook of drf-spectacular)."""
     result["components"].setdefault("parameters", {})["Ticket"] = _TICKET
     for methods in result["paths"].values():
         for operation in methods.values():
@@ -68,8 +76,8 @@ def with_ticket(result: dict, generator: object, request: object, public: bool) 
     return result
 
 
-def with_problems(result: dict, generator: object, request: object, public: bool) -> dict:
-    """Adds the answers that every operation can give."""
+def with_problems(result: Document, generator: object, request: object, public: bool) -> Document:
+    """Add the problems that every operation can answer with (a hook of drf-spectacular)."""
     result["components"].setdefault("schemas", {})["Problem"] = _PROBLEM
     content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
     for methods in result["paths"].values():

@@ -1,36 +1,40 @@
-"""Fields and parameters that several REST operations share."""
+"""Fields that several REST operations share."""
 
 from __future__ import annotations
 
 from rest_framework import serializers
-from rest_framework.exceptions import ValidationError
-from rest_framework.request import Request
 
 from decider.contracts.vocabulary import Action, Arm, MlState, Reason, Stage, Tier
 
-# Decisions on a page.
-MOST, USUAL = 200, 50
-# The schema of what `limit_of` reads.
-LIMIT = {"type": "integer", "minimum": 1, "maximum": MOST, "default": USUAL}
+# The kinds of words that are stored as a number.
+Vocabulary = Action | Arm | MlState | Reason | Stage | Tier
 
 
 class WordField(serializers.ChoiceField):
     """A fixed word of the vocabulary for its stored number, spelled as in the filters."""
 
     def __init__(
-        self, kind: type[Action | Arm | MlState | Reason | Stage | Tier], **options: object
+        self,
+        kind: type[Vocabulary],
+        *,
+        allow_null: bool = False,
+        source: str | None = None,
+        help_text: str | None = None,
     ) -> None:
         self._kind = kind
-        super().__init__(choices=[_word(k) for k in kind], **options)
+        super().__init__(
+            choices=[_word(member) for member in kind],
+            allow_null=allow_null,
+            source=source,
+            help_text=help_text,
+        )
 
-    def to_representation(self, value: object) -> str:
-        return _word(self._kind(value))
+    def to_representation(self, value: int | str) -> str:
+        return _word(self._kind(int(value)))
 
 
 class Text(serializers.CharField):
-    """A text as the document says: a number is none, which the framework would write out and
-    take.
-    """
+    """A text, and nothing else: the framework would take a number and write it out."""
 
     def to_internal_value(self, data: object) -> str:
         if not isinstance(data, str):
@@ -39,7 +43,7 @@ class Text(serializers.CharField):
 
 
 class Flag(serializers.BooleanField):
-    """True or false and nothing that could stand for them, such as 1 or "no"."""
+    """True or false, and nothing else: the framework would take 1 or "no" for them."""
 
     def to_internal_value(self, data: object) -> bool:
         if not isinstance(data, bool):
@@ -47,22 +51,14 @@ class Flag(serializers.BooleanField):
         return data
 
 
-def _word(kind: Action | Arm | MlState | Reason | Stage | Tier) -> str:
-    return kind.name.lower().replace("_", "-")
+def _word(member: Vocabulary) -> str:
+    return member.name.lower().replace("_", "-")
 
 
-class EstimateOut(serializers.Serializer):
+class EstimateOut(serializers.Serializer[object]):
     """How many decisions there were, estimated from those that were kept, with a 95% interval."""
 
     count = serializers.FloatField()
     low = serializers.FloatField()
     high = serializers.FloatField()
     kept = serializers.IntegerField(help_text="Stored decisions it rests on.")
-
-
-def limit_of(request: Request) -> int:
-    """How many rows a page is to have. Raises ValidationError."""
-    text = request.query_params.get("limit", str(USUAL))
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:6]) <= MOST):
-        raise ValidationError({"limit": f"A whole number from 1 to {MOST}."})
-    return int(text)

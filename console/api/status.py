@@ -16,7 +16,7 @@ from explain.shap import backlog
 from monitoring import fleet
 
 
-class ExplainingOut(serializers.Serializer):
+class ExplainingOut(serializers.Serializer[object]):
     """How explaining keeps up with the sample."""
 
     waiting = serializers.IntegerField(help_text="Decisions that wait for their explanation.")
@@ -26,7 +26,7 @@ class ExplainingOut(serializers.Serializer):
     per_s = serializers.FloatField(help_text="Explanations a second over the last minute.")
 
 
-class StatusOut(serializers.Serializer):
+class StatusOut(serializers.Serializer[object]):
     """What home says of the console itself."""
 
     ingest_lag_s = serializers.FloatField(
@@ -49,6 +49,7 @@ class Status(APIView):
         """Ingest lag, deciders that report, the backlog of explanations and of disputes."""
         try:
             report = fleet.read(time.time())
+        # the rest of the answer comes from PostgreSQL and is as useful without Valkey
         except fleet.Unreachable:
             report = None
         return Response(

@@ -1,6 +1,4 @@
-"""How the console writes things: actions, figures, shares, times, lengths of time. Plain text, no
-markup.
-"""
+"""How the console writes actions, figures, shares, times and lengths of time: text, no markup."""
 
 from __future__ import annotations
 
@@ -11,15 +9,17 @@ from datetime import UTC, datetime
 from django.utils import timezone
 
 from decider.contracts.ids import format_decision_id
-from decider.contracts.units import UNKNOWN, span
+from decider.contracts.units import UNKNOWN as UNKNOWN  # pages take both from here
+from decider.contracts.units import span as span
 from decider.contracts.vocabulary import Action, Stage, Tier
 from decisions.counts.estimate import Estimate
 
+# As wide as a digit and a plus, unlike a hyphen, so columns of figures line up.
 _MINUS = "\u2212"
 
 
 def action(value: int | str | Action) -> Action:
-    """An action from its number or its word."""
+    """Return an action from its number or its word."""
     return Action[value.upper()] if isinstance(value, str) else Action(value)
 
 
@@ -36,7 +36,7 @@ def tier_word(value: int | Tier) -> str:
 
 
 def number(value: float | None, places: int = 0) -> str:
-    """A figure with thousands separated by commas and a true minus sign."""
+    """Return a figure with commas between thousands and a true minus sign; "–" for None."""
     if value is None or not math.isfinite(value):
         return UNKNOWN
     text = f"{abs(value):,.{int(places)}f}"
@@ -44,30 +44,33 @@ def number(value: float | None, places: int = 0) -> str:
 
 
 def low_to_high(estimate: Estimate) -> str:
-    """The 95% interval of an estimated count: "12 to 31". Empty where the count is no estimate."""
+    """Return the 95% interval of an estimated count, "12 to 31"; empty for an exact count."""
     return "" if estimate.exact else f"{number(estimate.low)} to {number(estimate.high)}"
 
 
 def percent(value: float | None, places: int = 2) -> str:
-    """A share (0 to 1) in percent: 0.0608 is 6.08%."""
+    """Return a share (0 to 1) in percent: 0.0608 is 6.08%."""
     return (
         UNKNOWN if value is None or not math.isfinite(value) else f"{number(value * 100, places)}%"
     )
 
 
 def risk2(value: float | None) -> str:
-    """A probability with two decimals."""
+    """Return a probability with two decimals."""
     return number(value, 2)
 
 
 def signed(value: float | None, places: int = 2) -> str:
-    """A difference with its sign."""
+    """Return a difference with its sign; zero has none."""
     text = number(value, places)
     return f"+{text}" if text != UNKNOWN and not text.startswith(_MINUS) and value else text
 
 
 def as_datetime(value: datetime | float | None) -> datetime | None:
-    """A moment from a datetime or unix seconds, in UTC; None when there is none."""
+    """Return a datetime in UTC from a datetime or unix seconds; None for no time.
+
+    Zero and less mean "never" in stored records.
+    """
     if value is None:
         return None
     if isinstance(value, datetime):
@@ -76,27 +79,27 @@ def as_datetime(value: datetime | float | None) -> datetime | None:
 
 
 def utc_time(value: datetime | float | None) -> str:
-    """HH:MM:SS."""
+    """Return HH:MM:SS."""
     return f"{at:%H:%M:%S}" if (at := as_datetime(value)) else UNKNOWN
 
 
 def utc_minute(value: datetime | float | None) -> str:
-    """HH:MM."""
+    """Return HH:MM."""
     return f"{at:%H:%M}" if (at := as_datetime(value)) else UNKNOWN
 
 
 def utc_ms(value: datetime | float | None) -> str:
-    """HH:MM:SS.mmm."""
+    """Return HH:MM:SS.mmm."""
     return f"{at:%H:%M:%S}.{at.microsecond // 1000:03d}" if (at := as_datetime(value)) else UNKNOWN
 
 
 def utc_datetime(value: datetime | float | None) -> str:
-    """Tue 18 Nov 2025, 14:21:36 UTC."""
+    """Return Tue 18 Nov 2025, 14:21:36 UTC."""
     return f"{at:%a} {at.day} {at:%b %Y, %H:%M:%S} UTC" if (at := as_datetime(value)) else UNKNOWN
 
 
 def iso(value: datetime | float | None) -> str:
-    """For the `datetime` attribute of `<time>`."""
+    """Return ISO 8601 for the `datetime` attribute of `<time>`; empty for no time."""
     return (
         at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
         if (at := as_datetime(value))
@@ -105,13 +108,13 @@ def iso(value: datetime | float | None) -> str:
 
 
 def ago(value: datetime | float | None) -> str:
-    """How long ago: 7 m 57 s ago."""
+    """Return how long ago: 7 m 57 s ago."""
     at = as_datetime(value)
     return f"{span((timezone.now() - at).total_seconds())} ago" if at else UNKNOWN
 
 
 def duration_ms(value: float | None) -> str:
-    """Milliseconds with their unit: 0.042 ms, 3.8 ms, 412 ms, 1,840 ms."""
+    """Return milliseconds with their unit: 0.042 ms, 3.8 ms, 412 ms, 1,840 ms."""
     if value is None or not math.isfinite(value):
         return UNKNOWN
     places = 0 if value >= 10 else 1 if value >= 1 else 3
@@ -119,5 +122,5 @@ def duration_ms(value: float | None) -> str:
 
 
 def decision_id(value: bytes | memoryview | uuid.UUID) -> str:
-    """`dec_` and 32 hexadecimal digits."""
+    """Return `dec_` and 32 hexadecimal digits."""
     return format_decision_id(value.bytes if isinstance(value, uuid.UUID) else bytes(value))

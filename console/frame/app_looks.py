@@ -1,7 +1,7 @@
-"""Every look into an app's data reaches the audit log, with the ticket someone works on.
+"""The data-access log of the console: every look into an app's data, with a ticket.
 
 A page notes on its request whose data the answer shows (`note`). The middleware writes the notes
-into the log before the answer leaves.
+into the audit log before the answer leaves.
 """
 
 from __future__ import annotations
@@ -25,13 +25,15 @@ TICKET = "ticket"
 # Header by which a machine names the ticket of a call.
 HEADER = "Sluice-Ticket"
 
-# For what shows data of whatever apps there are, unlisted: a look that is found from each of them.
+# Stands for all apps, where an answer counts over whatever apps there are: each app's list of looks
+# shows it.
 EVERY_APP = "every app"
+# Key in the request's own attributes.
 _KEY = "sluice_looks"
 
 
 def note(request: HttpRequest, app: str, what: str) -> None:
-    """Marks that the answer to this request shows data of an app.
+    """Note that the answer to this request shows data of an app.
 
     `what` continues "looked at … of app": "the page", "decision dec_…", "lookup results", "a CSV
     export".
@@ -47,35 +49,38 @@ class OfAnApp(Protocol):
 
 
 def note_rows(request: HttpRequest, rows: Iterable[OfAnApp], what: str) -> None:
-    """Marks that the answer shows these rows: a look for each of their apps. A row about no app is
-    none.
-    """
+    """Note a look at the app of each of these rows. A row about no app is no look."""
     note_apps(request, (row.app for row in rows if row.app), what)
 
 
 def note_apps(request: HttpRequest, apps: Iterable[str], what: str) -> None:
-    """Marks that the answer shows data of these apps, a look for each."""
+    """Note a look at each of these apps."""
+    # a list of rows names an app many times; one look tells as much
     for app in dict.fromkeys(apps):
         note(request, app, what)
 
 
 def note_known(request: HttpRequest, app: str, what: str, *, shown: bool = False) -> None:
-    """Marks a look at an app that an address names, unless there is nothing of it to see: nobody
-    registered it, no decision of it is stored, and the answer shows (`shown`) nothing else of it.
+    """Note a look at an app that an address names, if there is anything of it to see.
+
+    There is nothing when nobody registered it, no decision of it is stored, and the answer shows
+    nothing else of it (`shown`). Otherwise any text in an address would fill the log.
     """
     seen = shown or directory.is_registered(app)
+    # PostgreSQL takes no NUL in a text
     if seen or ("\x00" not in app and Decision.objects.filter(app=app).exists()):
         note(request, app, what)
 
 
 def noted(request: HttpRequest) -> Sequence[tuple[str, str]]:
-    """What was marked: app and what, each once, in order."""
+    """Return the looks of a request as (app, what), each once, in order."""
     return tuple(dict.fromkeys(request.__dict__.get(_KEY, ())))
 
 
 class LooksRecorded:
-    """Writes down what an answer shows before the answer leaves: what cannot be written down is not
-    shown.
+    """Records the looks of an answer before it leaves.
+
+    Failure policy: closed. What cannot be recorded is not shown.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
@@ -83,21 +88,19 @@ class LooksRecorded:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         if problem := _no_ticket(request):
-            # before anything is done: no change is made whose look could not be written down
+            # before the view runs: it must change nothing when its look could not be recorded
             return problem
         response = self.get_response(request)
-        if (
-            seen := noted(request)
-            # whatever the status: a refused filter and a missing decision are answered with rows,
-            # too
-        ):
+        # whatever the status: a refused filter and a missing decision are answered with rows too
+        if seen := noted(request):
             app_looks.record_all(seen, by=Actor.of(person(request)), ticket=ticket(request))
         return response
 
 
 def ticket(request: HttpRequest) -> str:
-    """The ticket this person works on, "" when they named none: of a call to the API its header,
-    else the session's.
+    """Return the ticket this person works on, "" when they named none.
+
+    A call to the API may name its own in a header; otherwise it is the session's.
     """
     if named := _header(request):
         return named.strip()
@@ -106,11 +109,12 @@ def ticket(request: HttpRequest) -> str:
 
 
 def _header(request: HttpRequest) -> str | None:
+    # a page is no machine: its ticket comes from the session, where the person sees it
     return request.headers.get(HEADER) if request.path.startswith(problems.PREFIX) else None
 
 
 def _no_ticket(request: HttpRequest) -> HttpResponse | None:
-    """The problem with a header that names no ticket; None when there is none."""
+    """Return the problem with a header that holds no ticket; None when nothing is wrong."""
     named = _header(request)
     try:
         if named is None or app_looks.check_ticket(named):

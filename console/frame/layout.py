@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from django.conf import settings
+from django.contrib.auth.models import User
 from django.http import HttpRequest
 from django.urls import reverse
 
 from console.frame import app_looks, roles, status_strip
 from control.audit import tokens
 from decisions.outcomes import disputes
-
-if TYPE_CHECKING:
-    from django.contrib.auth.models import AbstractUser
 
 THEME_COOKIE = "sluice-theme"
 KEYS_COOKIE = "sluice-keys"
@@ -49,10 +46,11 @@ class Command:
 
 
 @dataclass(frozen=True)
-class Shell:
+class PageFrame:
     """What `base.html` shows around a page."""
 
     env: str
+    """Name of the installation."""
     theme: str
     """light, dark, or empty: as the system has it."""
     keys: bool
@@ -62,12 +60,12 @@ class Shell:
     role: str
     initials: str
     items: tuple[NavItem, ...]
+    """Navigation: the pages that this person may see."""
     commands: tuple[Command, ...]
     strip: status_strip.Strip | None
+    """The status strip; None for someone who is not signed in."""
     ticket: str
-    """What this person works on; looks into apps' data are written down with it. Empty when they
-    named none.
-    """
+    """The ticket this person works on, for the data-access log; empty when they named none."""
 
     @property
     def clock(self) -> str:
@@ -86,37 +84,59 @@ _PAGES = (
     ("disputes", "Disputes", "flag", "w", "decisions.view_dispute"),
 )
 
+# Label, hint, icon, place on the page of switches, permission to do it.
+_ACTIONS = (
+    (
+        "Engage or clear a kill switch",
+        "Asks for a reason and an end",
+        "switch",
+        "",
+        "control.engage_switch",
+    ),
+    (
+        "See which deciders follow",
+        "Propagation",
+        "live",
+        "#propagation",
+        "control.view_switchflip",
+    ),
+)
 
-def of(request: HttpRequest | None, page: str = "") -> Shell:
-    """The frame for this request; without one (an error page rendered on its own) only theme and
-    name are there.
+
+def page_frame(request: HttpRequest | None) -> PageFrame:
+    """Return the frame for this request.
+
+    For someone who is not signed in, and without a request (an error page rendered on its own),
+    it holds theme and preferences alone.
     """
-    user = getattr(request, "user", None)
-    signed_in = bool(user is not None and user.is_authenticated)
+    # an error before the authentication middleware leaves a request without a user
+    who = getattr(request, "user", None)
+    user = who if isinstance(who, User) else None
     cookies = request.COOKIES if request else {}
     theme = cookies.get(THEME_COOKIE, "")
-    status = status_strip.read() if signed_in else None
-    name = (user.get_full_name() or user.get_username()) if signed_in else ""
-    return Shell(
+    # read once: navigation counts and strip must not contradict each other
+    status = status_strip.read_strip() if user else None
+    name = (user.get_full_name() or user.get_username()) if user else ""
+    return PageFrame(
         env=settings.SLUICE_ENV_NAME,
         theme=theme if theme in ("light", "dark") else "",
         keys=cookies.get(KEYS_COOKIE) != "off",
         at=datetime.now(UTC),
         name=name,
-        role=roles.label(user) if signed_in else "",
+        role=roles.label(user) if user else "",
         initials="".join(part[0] for part in name.split()[:2]).upper(),
-        items=_items(user, status) if signed_in else (),
-        commands=_commands(user) if signed_in else (),
+        items=_items(user, status) if user else (),
+        commands=_commands(user) if user else (),
         strip=status,
-        ticket=app_looks.ticket(request) if signed_in and request else "",
+        ticket=app_looks.ticket(request) if user and request else "",
     )
 
 
-def _may(user: AbstractUser, permission: str) -> bool:
+def _may(user: User, permission: str) -> bool:
     return not permission or user.has_perm(permission)
 
 
-def _items(user: AbstractUser, status: status_strip.Strip | None) -> tuple[NavItem, ...]:
+def _items(user: User, status: status_strip.Strip | None) -> tuple[NavItem, ...]:
     waiting = disputes.waiting().open if user.has_perm(disputes.ADJUDICATE_PERMISSION) else 0
     counts = {
         "switches": (len(status.fleet.switches) if status and status.fleet else 0, "engaged"),
@@ -129,29 +149,13 @@ def _items(user: AbstractUser, status: status_strip.Strip | None) -> tuple[NavIt
     )
 
 
-def _commands(user: AbstractUser) -> tuple[Command, ...]:
-    """What can be done and reached from here by this person, actions first."""
-    found = []
-    if user.has_perm("control.engage_switch"):
-        found.append(
-            Command(
-                "Do",
-                "Engage or clear a kill switch",
-                "Asks for a reason and an end",
-                "switch",
-                reverse("switches"),
-            )
-        )
-    if user.has_perm("control.view_switchflip"):
-        found.append(
-            Command(
-                "Do",
-                "See which deciders follow",
-                "Propagation",
-                "live",
-                reverse("switches") + "#propagation",
-            )
-        )
+def _commands(user: User) -> tuple[Command, ...]:
+    """Return what this person can do and reach from here, actions first."""
+    found = [
+        Command("Do", label, hint, icon, reverse("switches") + anchor)
+        for label, hint, icon, anchor, permission in _ACTIONS
+        if user.has_perm(permission)
+    ]
     for page, label, icon, key, permission in _PAGES:
         if _may(user, permission):
             found.append(Command("Go to", label, f"g {key}", icon, reverse(page)))

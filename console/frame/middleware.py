@@ -1,23 +1,25 @@
-"""Every page requires sign-in, unless its view says otherwise."""
+"""The middleware that asks for sign-in on every page whose view does not opt out."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from django.contrib.auth.middleware import LoginRequiredMiddleware
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponseBase
 from django_htmx.http import HttpResponseClientRefresh
 
 
 class SignInRequired(LoginRequiredMiddleware):
-    """Sends a page to sign-in; a fragment whose session has ended reloads its page instead of
-    showing sign-in inside it.
+    """Sends people who are not signed in to the sign-in page.
+
+    A fragment reloads its page instead: a redirect would show sign-in inside the page.
     """
 
-    def handle_no_permission(
-        self, request: HttpRequest, view_func: Callable[..., HttpResponse]
-    ) -> HttpResponse:
+    # Django's stubs promise a redirect; its middleware takes any response from here
+    def handle_no_permission(  # type: ignore[override]
+        self, request: HttpRequest, view_func: Callable[..., HttpResponseBase]
+    ) -> HttpResponseBase:
         if request.headers.get("hx-request") == "true":
-            return HttpResponseClientRefresh()
-        response: HttpResponse = super().handle_no_permission(request, view_func)
-        return response
+            refresh: HttpResponseBase = HttpResponseClientRefresh()
+            return refresh
+        return super().handle_no_permission(request, view_func)

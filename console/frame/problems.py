@@ -19,18 +19,23 @@ from control import errors
 
 CONTENT_TYPE = "application/problem+json"
 PREFIX = "/api/"
-# How soon to try again when a server behind the API is away, seconds.
+# How soon to try again when a server behind the API is away, seconds. Chosen: a restart of Valkey
+# or PostgreSQL takes about that long, and clients do not pile up.
 RETRY_S = 5
 
-# What the rooms refuse is a conflict, unless it is one of these.
+# HTTP status of the errors of the rooms; any other of them is a conflict (409), as the change is
+# impossible in the present state.
 _STATUS: dict[type[Exception], HTTPStatus] = {
     errors.NotAllowed: HTTPStatus.FORBIDDEN,
     errors.StoreUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 
 
-def handler(error: Exception, context: dict[str, Any]) -> Response | None:
-    """DRF's exception handler. None for what is a defect: Django answers 500 and logs it."""
+def problem_handler(error: Exception, context: dict[str, Any]) -> Response | None:
+    """Return an error as a problem; this is the exception handler of the REST framework.
+
+    None for a defect: Django answers 500 and logs it.
+    """
     response = exception_handler(_known(error), context)
     if response is None:
         return None
@@ -45,14 +50,15 @@ def handler(error: Exception, context: dict[str, Any]) -> Response | None:
 
 
 def _as_json(request: Request) -> None:
-    """A problem is JSON whatever form the answer would have had: the OpenAPI document is YAML
-    unless told.
+    """Have the answer written as JSON, even where the view writes another form.
+
+    The OpenAPI document is YAML unless told otherwise; a problem never is.
     """
     request.accepted_renderer, request.accepted_media_type = JSONRenderer(), JSONRenderer.media_type
 
 
 def _known(error: Exception) -> Exception:
-    """The error as one that DRF answers; others as they are."""
+    """Return an error as one that the REST framework answers; a defect as it is."""
     if isinstance(error, BadRequest):
         return ParseError(str(error))
     if isinstance(error, RequestDataTooBig):
@@ -89,8 +95,9 @@ def _detail(data: object) -> str:
 
 
 def _faults(data: object, at: str = "") -> list[dict[str, str]]:
-    """What is wrong with which value: `pointer` is a JSON pointer (RFC 6901) into the body, or the
-    name of a parameter.
+    """Return what is wrong with which value.
+
+    `pointer` is a JSON pointer (RFC 6901) into the body, or the name of a parameter.
     """
     if isinstance(data, dict):
         places = {name: at if name == "non_field_errors" else f"{at}/{name}" for name in data}
@@ -108,7 +115,7 @@ def _problem(status: HTTPStatus, detail: str) -> dict[str, object]:
 
 
 def for_path(request: HttpRequest, status: HTTPStatus, detail: str) -> HttpResponse | None:
-    """A problem in place of an error page, for an address of the API; None for any other."""
+    """Return a problem in place of an error page; None for an address outside the API."""
     if not request.path.startswith(PREFIX):
         return None
     return JsonResponse(_problem(status, detail), status=int(status), content_type=CONTENT_TYPE)

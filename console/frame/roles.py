@@ -1,6 +1,6 @@
-"""The five roles: which permissions each has, and the words for what someone may not do.
+"""The five roles: which permissions each has, and who is named to someone who lacks one.
 
-A role is a Django group; `ensure` makes them and gives each its permissions after every migration.
+A role is a Django group. `ensure` makes the groups after every migration.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ PERMISSIONS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class DemoPerson:
-    """Someone to sign in as in the demo."""
+    """Someone to sign in as in the demo: one for each role."""
 
     role: str
     first: str
@@ -89,9 +89,9 @@ DEMO_PEOPLE = (
 
 
 def ensure() -> list[str]:
-    """Makes the five groups and gives each exactly its permissions.
+    """Make the five groups and give each exactly its permissions.
 
-    Returns the permissions that do not exist (yet): during a migration the rooms come one after the
+    Return the permissions that do not exist yet: a migration makes those of one room after the
     other.
     """
     wanted = {name for names in PERMISSIONS.values() for name in names}
@@ -103,8 +103,9 @@ def ensure() -> list[str]:
 
 
 def ensure_after_migrate(using: str, **_: object) -> None:
-    """Receiver of `post_migrate`; a migration of a single app may come before the tables of people
-    and groups.
+    """Make the roles when a migration is done (receiver of `post_migrate`).
+
+    Do nothing before the table of groups is there: the migration may be of a single app.
     """
     if Group._meta.db_table in connections[using].introspection.table_names():
         ensure()
@@ -120,7 +121,7 @@ def _permissions(names: set[str]) -> dict[str, Permission]:
 
 
 def who_can(permission: str) -> str:
-    """Who may, for the description of a disabled button: "SRE or Policy admin can do this"."""
+    """Return the roles with a permission as a sentence: "SRE or Policy admin can do this"."""
     names = [ROLE_LABELS[role] for role, granted in PERMISSIONS.items() if permission in granted]
     if not names:
         return "No role can do this"
@@ -129,7 +130,7 @@ def who_can(permission: str) -> str:
 
 
 def label(user: AbstractUser | AnonymousUser) -> str:
-    """The role of someone in words; the first of several, as in the order above."""
+    """Return someone's role in words; of several the first, in the order of ROLE_LABELS."""
     groups = set(user.groups.values_list("name", flat=True))
     held = [text for role, text in ROLE_LABELS.items() if role in groups]
     if held:

@@ -1,4 +1,4 @@
-"""How long a sign-in lasts: 12 hours at most, and 30 minutes without a person doing something."""
+"""How long a sign-in lasts: 12 hours at most, and 30 minutes without anyone doing something."""
 
 from __future__ import annotations
 
@@ -10,16 +10,19 @@ from django.conf import settings
 from django.contrib.auth import logout
 from django.http import HttpRequest, HttpResponse
 
+# Keys of the session: unix time of sign-in, unix time of the last activity, digest of its page.
 _SIGNED_IN = "signed_in_at"
 _SEEN = "seen_at"
 _PAGE = "seen_page"
-# How exactly activity is remembered, seconds; bounds session writes to one a minute.
+# How exactly activity is remembered, seconds. A write to the session costs a database round trip,
+# so there is at most one a minute.
 _REMEMBER_S = 60.0
 
 
 class SessionLimits:
-    """Signs a person out at the end of the session's life. A page that refreshes itself does not
-    count as activity.
+    """Signs a person out at the end of the session's life.
+
+    A page that refreshes itself is no activity: a screen left open must not stay signed in.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
@@ -54,7 +57,9 @@ def _remember(request: HttpRequest, now: float) -> None:
 
 
 def _by_a_person(request: HttpRequest) -> bool:
-    """Whether someone did this: a full page, a change, or a fragment asked for from another page
+    """Return whether a person did this, not a page that refreshes itself.
+
+    A person asks for a full page, changes something, or asks for a fragment from another page
     than last time.
     """
     if request.headers.get("hx-request") != "true" or request.headers.get("hx-boosted") == "true":
@@ -65,7 +70,8 @@ def _by_a_person(request: HttpRequest) -> bool:
 
 
 def _digest(address: str) -> str:
-    """Enough to know a page again. The address itself is not kept: someone may have put a
-    credential into it.
+    """Return a digest by which a page is known again.
+
+    The address itself is not kept: someone may have put a credential into it.
     """
     return hashlib.blake2b(address.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()

@@ -2,52 +2,62 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from axes.handlers.proxy import AxesProxyHandler
 from axes.helpers import get_cool_off
 from django.conf import settings
 from django.contrib.auth import authenticate
+from django.contrib.auth.models import User
 from django.http import HttpRequest
 from django.urls import Resolver404, resolve
-from django.utils.http import urlsplit
 
-from console.display import format as fmt
 from decider.contracts.ids import parse_decision_id
+from decider.contracts.units import spoken_span
 
-if TYPE_CHECKING:
-    from django.contrib.auth.models import AbstractUser
-
-# Longest e-mail address there is (RFC 5321), and more than any password anyone types.
-_MOST = 254
+# Longest e-mail address there is (RFC 5321), characters.
+_LONGEST_EMAIL = 254
+# More than any password that anyone types, characters: hashing a longer text only costs time.
+_LONGEST_PASSWORD = 1_000
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """How one try went."""
+    """How one try to sign in went."""
 
     email: str = ""
+    """For the form to show again."""
     error: str = ""
-    user: AbstractUser | None = None
+    """A sentence; empty when there was no try yet, and when it succeeded."""
+    user: User | None = None
     status: int = 200
+    """HTTP status of the page that shows it."""
 
 
 def attempt(request: HttpRequest, email: str, password: str) -> Attempt:
-    """Tries to sign in. An error is one sentence, the same whether the e-mail or the password was
-    wrong.
+    """Check an e-mail address and a password, unless a pause after failures lasts.
+
+    The error is the same whether the e-mail or the password was wrong, so that nobody learns who
+    has an account.
     """
     email = email.strip().lower()
     if not email or not password:
         return Attempt(email, "Give your email and your password.", status=422)
-    if len(email) > _MOST or len(password) > 1_000 or "\0" in email + password:
+    if len(email) > _LONGEST_EMAIL or len(password) > _LONGEST_PASSWORD or "\0" in email + password:
         return Attempt("", "That email and password do not match.", status=422)
     credentials = {"username": email}
     if AxesProxyHandler.is_allowed(request, credentials):
         user = authenticate(request, username=email, password=password)
-        if user is not None:
+        if isinstance(user, User):
             return Attempt(email, user=user)
+    return _failed(request, email, credentials)
+
+
+def _failed(request: HttpRequest, email: str, credentials: dict[str, str]) -> Attempt:
+    """Return how many tries are left, or that a pause has begun."""
     left = settings.AXES_FAILURE_LIMIT - AxesProxyHandler.get_failures(request, credentials)
     if left <= 0:
         return Attempt(
@@ -58,25 +68,26 @@ def attempt(request: HttpRequest, email: str, password: str) -> Attempt:
     tries = "1 try" if left == 1 else f"{left} tries"
     return Attempt(
         email,
-        f"That email and password do not match. {tries} left before a {_pause(request)} pause.",
+        f"That email and password do not match. {tries} left before a pause of {_pause(request)}.",
         status=422,
     )
 
 
 def _pause(request: HttpRequest) -> str:
+    """Return how long a pause lasts, in words: 15 minutes."""
     length = get_cool_off(request) or timedelta(0)
-    return (
-        f"{round(length.total_seconds() / 60)} minute"
-        if length < timedelta(hours=2)
-        else fmt.span(length)
-    )
+    return spoken_span(math.ceil(length.total_seconds()))
 
 
+# URL names of pages, and how a sentence names them.
 _PLACES = {"lookup": "lookup", "switches": "the switches"}
 
 
 def going_to(path: str) -> str:
-    """Where someone was going when they were asked to sign in, in words; empty for home."""
+    """Return, in words, where someone was going when they were asked to sign in.
+
+    Empty for home. The text of an address is repeated only where it cannot be a credential.
+    """
     try:
         match = resolve(urlsplit(path).path)
     except Resolver404:

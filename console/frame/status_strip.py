@@ -15,11 +15,12 @@ from monitoring import fleet as fleets
 
 @dataclass(frozen=True)
 class Cell:
-    """One fact: a label, a state (or plain text when `level` is empty), and a quieter addition."""
+    """One fact: a label, a state or plain text, and a quieter addition."""
 
     label: str
     href: str
     level: str
+    """ok, warn, bad or off; empty for plain text."""
     text: str
     more: str = ""
     bad: bool = False
@@ -37,7 +38,7 @@ class Strip:
 
     @property
     def level(self) -> str:
-        """calm, degraded, incident or unknown; a change of it is announced."""
+        """calm, degraded, incident or unknown; the page announces a change to screen readers."""
         if self.fleet is None:
             return "unknown"
         if any(cell.bad for cell in self.cells):
@@ -46,19 +47,22 @@ class Strip:
 
     @property
     def etag(self) -> str:
-        """Changes when a cell does, not with the time."""
+        """A tag that changes with a cell, not with the time: an unchanged strip costs a 304."""
         return f'"{hashlib.blake2b(repr(self.cells).encode(), digest_size=12).hexdigest()}"'
 
 
 LABELS = ("ML ranking", "Model", "Kill switches", "Deciders in sync", "Drift", "Ingest lag")
 
-# When this process last had an answer; at most one element.
+# When this process last had an answer: empty, or one element. A list, so that it is replaced in
+# place by whichever thread reads; the last one wins, and any of them is right to the second.
 _last_known: list[datetime] = []
 
 
-def read() -> Strip:
-    """The strip now. When Valkey does not answer, every cell says since when the status is unknown,
-    never the last good value.
+def read_strip() -> Strip:
+    """Return the strip as it is now.
+
+    When Valkey does not answer, every cell says since when the status is unknown. It never shows
+    the last good value: a calm strip during an outage would mislead.
     """
     at = datetime.now(UTC)
     try:
@@ -73,11 +77,11 @@ def read() -> Strip:
             None,
         )
     _last_known[:] = [at]
-    return Strip(of(fleet), at, fleet)
+    return Strip(strip_cells(fleet), at, fleet)
 
 
-def of(fleet: fleets.Fleet) -> tuple[Cell, ...]:
-    """The six cells of one reading, in order."""
+def strip_cells(fleet: fleets.Fleet) -> tuple[Cell, ...]:
+    """Return the six cells of one reading, in the order of LABELS."""
     return (_ml(fleet), _model(fleet), _switches(fleet), _deciders(fleet), _drift(), _ingest(fleet))
 
 
@@ -87,6 +91,7 @@ def _ml(fleet: fleets.Fleet) -> Cell:
         return Cell(label, href, "bad", "Off, fallback limiter", bad=True)
     if not fleet.nodes:
         return Cell(label, href, "off", "No decider reports", bad=bool(fleet.lost))
+    # one decider without ML degrades its share of the traffic; all of them are an incident
     off = fleet.without_ml
     if len(off) == len(fleet.nodes):
         why = {MlState.NO_MODEL: "no model", MlState.LATE: "too late"}.get(

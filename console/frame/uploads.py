@@ -1,31 +1,50 @@
-"""A bound on what one upload may bring, before any of it is kept."""
+"""The limit on the size of one upload, enforced before any of it is kept."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from django.core.exceptions import RequestDataTooBig
 from django.core.files.uploadhandler import FileUploadHandler, StopUpload
 
-# Bytes of a whole form with its files.
+if TYPE_CHECKING:
+    from django.core.files.uploadedfile import UploadedFile
+    from django.http import HttpRequest, QueryDict
+    from django.utils.datastructures import MultiValueDict
+
+# Bytes of a whole form with its files: twice the largest file that a page takes (2,000,000), so a
+# file slightly too large still reaches the form, which says so in words.
 LARGEST = 4_000_000
 
 
 class Bounded(FileUploadHandler):
-    """Refuses a form by its announced length, and stops one file that grows over the bound."""
+    """Refuses a form by its announced length, and stops a file that grows over the limit."""
 
-    def __init__(self, request: object = None) -> None:
+    def __init__(self, request: HttpRequest | None = None) -> None:
         super().__init__(request)
         self._seen = 0
 
-    def handle_raw_input(self, input_data, META, content_length, boundary, encoding=None) -> None:
-        """Raises RequestDataTooBig, which is answered with 400."""
+    def handle_raw_input(
+        self,
+        input_data: object,
+        META: dict[str, str],
+        content_length: int,
+        boundary: str,
+        encoding: str | None = None,
+    ) -> tuple[QueryDict, MultiValueDict[str, UploadedFile[bytes]]] | None:
+        """Raise RequestDataTooBig (HTTP 400) when the announced length is over the limit."""
         if content_length > LARGEST:
-            raise RequestDataTooBig(f"a form of {content_length} bytes is over {LARGEST}")
+            raise RequestDataTooBig(
+                f"The form has {content_length:,} bytes; at most {LARGEST:,} are taken."
+            )
+        return None  # the next handler reads the form
 
     def receive_data_chunk(self, raw_data: bytes, start: int) -> bytes:
+        # the announced length may be wrong or absent, so what comes is counted too
         self._seen += len(raw_data)
         if self._seen > LARGEST:
             raise StopUpload(connection_reset=True)
         return raw_data
 
     def file_complete(self, file_size: int) -> None:
-        """Left to the next handler."""
+        """Leave the file to the next handler."""

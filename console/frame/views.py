@@ -26,8 +26,9 @@ from console.frame.app_looks import TICKET
 from control.audit import app_looks
 from control.errors import Refused
 
+# How long a preference is kept, seconds: a year, the longest that seems useful.
 _YEAR_S = 31_536_000
-# What a machine is told in place of an error page.
+# What a caller of the API is told in place of an error page.
 _PROBLEMS = {
     400: "The request is not as it must be.",
     403: "Your role may not do this.",
@@ -39,8 +40,8 @@ _PROBLEMS = {
 
 @require_GET
 def strip(request: HttpRequest) -> HttpResponse:
-    """The cells of the status strip; 304 when nothing has changed."""
-    status = strips.read()
+    """Show the cells of the status strip; answer 304 when nothing has changed."""
+    status = strips.read_strip()
     if request.headers.get("if-none-match") == status.etag:
         response: HttpResponse = HttpResponseNotModified()
     else:
@@ -55,7 +56,7 @@ def strip(request: HttpRequest) -> HttpResponse:
 @never_cache
 @sensitive_post_parameters("password")
 def login(request: HttpRequest) -> HttpResponse:
-    """Sign-in by password, with a pause after repeated failures."""
+    """Sign someone in by password, with a pause after repeated failures."""
     after = _next(request)
     if request.user.is_authenticated:
         return redirect(after)
@@ -79,7 +80,7 @@ def login(request: HttpRequest) -> HttpResponse:
 
 @require_POST
 def logout(request: HttpRequest) -> HttpResponse:
-    """Ends the session."""
+    """End the session."""
     sign_out(request)
     return redirect("login")
 
@@ -87,7 +88,7 @@ def logout(request: HttpRequest) -> HttpResponse:
 @login_not_required
 @require_POST
 def preference(request: HttpRequest) -> HttpResponse:
-    """Keeps the theme or the state of single-key shortcuts in a cookie."""
+    """Keep the theme or the state of single-key shortcuts in a cookie."""
     allowed = {
         "theme": (layout.THEME_COOKIE, ("light", "dark")),
         "keys": (layout.KEYS_COOKIE, ("on", "off")),
@@ -106,16 +107,20 @@ def preference(request: HttpRequest) -> HttpResponse:
 
 @require_POST
 def work_on(request: HttpRequest) -> HttpResponse:
-    """Names the ticket that looks are written down with from now on, or none."""
+    """Set the ticket that looks are recorded with from now on, or none."""
     try:
         request.session[TICKET] = app_looks.check_ticket(request.POST.get("ticket", "")[:200])
     except Refused as error:
+        # the ticket from before stays, and the next page says why
         messages.error(request, str(error))
     return redirect(_next(request))
 
 
 def _next(request: HttpRequest) -> str:
-    """Where to go afterwards: an address of this console, else home."""
+    """Return where to go afterwards: an address of this console, else home.
+
+    An address elsewhere would let a link to sign-in end on a stranger's page.
+    """
     asked = request.POST.get("next") or request.GET.get("next", "")
     if url_has_allowed_host_and_scheme(
         asked, allowed_hosts={request.get_host()}, require_https=request.is_secure()
@@ -125,29 +130,30 @@ def _next(request: HttpRequest) -> str:
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """400"""
+    """Answer 400."""
     return _error(request, 400)
 
 
 def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """403"""
+    """Answer 403."""
     return _error(request, 403)
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """404"""
+    """Answer 404."""
     return _error(request, 404)
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """500; or 503 when the database is away, which the page says: deciders go on without it."""
+    """Answer 500, or 503 when the database is away: deciders go on without it."""
     away = isinstance(sys.exc_info()[1], (OperationalError, InterfaceError))
     return _error(request, 503 if away else 500)
 
 
 def _error(request: HttpRequest, status: int) -> HttpResponse:
-    """An error page that needs neither database nor session; a problem for an address of the
-    API.
+    """Return an error page, or a problem for an address of the API.
+
+    The page needs neither database nor session, which may be what is away.
     """
     if problem := problems.for_path(request, HTTPStatus(status), _PROBLEMS[status]):
         return problem
@@ -158,5 +164,5 @@ def _error(request: HttpRequest, status: int) -> HttpResponse:
     )
     response = HttpResponse(page, status=status)
     if status == 503:
-        response["Retry-After"] = "5"
+        response["Retry-After"] = str(problems.RETRY_S)
     return response

@@ -1,6 +1,4 @@
-"""The words and marks of the console for templates: icons, action chips, states, and the filters of
-`console.display.format`.
-"""
+"""Tags and filters for templates: icons, action chips, states, and `console.display.format`."""
 
 from __future__ import annotations
 
@@ -9,8 +7,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from console.display import format as fmt
-from console.frame import layout as frame
-from console.frame import roles
+from console.frame import layout, roles
 from decider.contracts.vocabulary import Action
 
 register = template.Library()
@@ -20,8 +17,9 @@ _STATES = ("ok", "warn", "bad", "off")
 
 @register.simple_tag
 def icon(name: str, css: str = "") -> SafeString:
-    """One icon of the sprite (`partials/icons.html`); decoration only, the word beside it carries
-    the meaning.
+    """Return one icon of the sprite (`partials/icons.html`).
+
+    It is decoration: the word beside it carries the meaning, so screen readers skip it.
     """
     return format_html(
         '<svg class="i{}" aria-hidden="true"><use href="#i-{}"/></svg>',
@@ -32,8 +30,9 @@ def icon(name: str, css: str = "") -> SafeString:
 
 @register.simple_tag
 def action_chip(action: int | str | Action, look: str = "", text: str = "") -> SafeString:
-    """An action as colour, glyph and word. `look`: empty, `plain` (no ground) or `big`; `text`
-    replaces the word.
+    """Return an action as colour, glyph and word.
+
+    `look` is empty, `plain` (no ground) or `big`; `text` replaces the word.
     """
     act = fmt.action(action)
     return format_html(
@@ -47,7 +46,7 @@ def action_chip(action: int | str | Action, look: str = "", text: str = "") -> S
 
 @register.simple_tag
 def state(level: str, text: object) -> SafeString:
-    """A state as shape and word; `level` is ok, warn, bad or off."""
+    """Return a state as shape and word; `level` is ok, warn, bad or off."""
     if level not in _STATES:
         raise template.TemplateSyntaxError(f"a state is one of {', '.join(_STATES)}, not {level!r}")
     return format_html('<span class="st st-{}">{}{}</span>', level, icon(level), text)
@@ -55,22 +54,20 @@ def state(level: str, text: object) -> SafeString:
 
 @register.simple_tag
 def tag(text: object, kind: str = "") -> SafeString:
-    """A small label; `kind`: empty, warn or accent."""
+    """Return a small label; `kind` is empty, warn or accent."""
     return format_html('<span class="tag{}">{}</span>', f" tag-{kind}" if kind else "", text)
 
 
 @register.simple_tag
 def who_can(permission: str) -> str:
-    """Who may, for the description of a disabled button (`console.frame.roles.who_can`)."""
+    """Return who may do it, for the description of a disabled button."""
     return roles.who_can(permission)
 
 
 @register.simple_tag(takes_context=True)
-def shell(context: template.Context) -> frame.Shell:
-    """What the frame around every page needs: theme, navigation, status strip, commands
-    (`console.frame.layout`).
-    """
-    return frame.of(context.get("request"), str(context.get("page", "")))
+def shell(context: template.Context) -> layout.PageFrame:
+    """Return what `base.html` shows around every page (`console.frame.layout`)."""
+    return layout.page_frame(context.get("request"))
 
 
 for _filter in (

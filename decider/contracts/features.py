@@ -14,6 +14,8 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from decider.contracts.units import rounded_span, two_digits
+
 Source = Literal["request", "counters", "feedback", "profile", "service", "clock"]
 Unit = Literal[
     "per_s",
@@ -570,21 +572,6 @@ def schema_of(features: tuple[Feature, ...]) -> str:
 SCHEMA = schema_of(FEATURES)
 
 
-def _number(value: float) -> str:
-    if value != value:
-        return "unknown"
-    if abs(value) >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.2g}" if abs(value) < 10 else f"{value:.0f}"
-
-
-def _duration(seconds: float) -> str:
-    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{_number(seconds / size)} {unit}"
-    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{_number(seconds)} s"
-
-
 def format_value(feature: Feature, value: float) -> str:
     """A value as people read it: 18%, 3.4 ×, 2 h. Unknown (NaN) reads "unknown"."""
     if value != value:
@@ -593,13 +580,15 @@ def format_value(feature: Feature, value: float) -> str:
         case "share":
             return f"{value * 100:.0f}%" if value >= 0.095 or value == 0 else f"{value * 100:.1f}%"
         case "ratio":
-            return f"{_number(value)} ×"
+            return f"{two_digits(value)} ×"
         case "seconds":
-            return _duration(value)
+            return rounded_span(value)
         case "days":
-            return f"{_number(value / 365)} years" if value >= 730 else f"{_number(value)} days"
+            return (
+                f"{two_digits(value / 365)} years" if value >= 730 else f"{two_digits(value)} days"
+            )
         case "kilobytes":
-            return f"{_number(value)} kB"
+            return f"{two_digits(value)} kB"
         case "bits":
             return f"{value:.1f} bits"
         case "hour":
@@ -611,4 +600,4 @@ def format_value(feature: Feature, value: float) -> str:
             return "yes" if value >= 0.5 else "no"
         case "count":
             return f"{value:,.0f}"
-    return _number(value)
+    return two_digits(value)

@@ -18,11 +18,11 @@ from decider.contracts.artifact import ArtifactError
 from decider.contracts.config import Config
 from decider.contracts.event import Event
 from decider.contracts.features import FEATURES, format_value
+from decider.contracts.units import rounded_span
 from decider.contracts.vocabulary import ML_STATE_TEXT, REASONS, Action, MlState, Reason, Stage
 from decider.scoring.model import Model
 from decider.whatif import replay
 from decider.whatif.replay import Again, ReplayError
-from decisions import reason_text
 from decisions.models import Decision
 from explain.comparison import effective_config
 from explain.comparison.effective_config import Line
@@ -317,7 +317,7 @@ def _challenger(live: str):
 
 def _alone(event: Event, then: Config | None, setting: _Setting) -> World:
     alone = _decide(event, then, _with(setting, ml_state=MlState.SWITCHED_OFF))
-    wait = f"{reason_text.duration(alone.retry_after)} to wait" if alone.retry_after else ""
+    wait = f"{rounded_span(alone.retry_after)} to wait" if alone.retry_after else ""
     return World("By the fallback limiter alone", alone.action, wait)
 
 

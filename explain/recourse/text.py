@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from decider.contracts.event import Event
-from decider.contracts.features import FEATURES, INDEX, format_value
+from decider.contracts.units import rounded_span
 from decider.contracts.vocabulary import Action, Reason
 from decider.whatif.levers import RETRY_S
 
@@ -90,11 +90,6 @@ def pace(per_second: float) -> str:
     return f"{minute:,.2g} request{'' if math.isclose(round(minute, 1), 1.0) else 's'} a minute"
 
 
-def duration(seconds: float) -> str:
-    """8 s, 1.5 min, 5.3 h."""
-    return format_value(FEATURES[INDEX["seconds_since_last"]], seconds)
-
-
 def percent(share: float) -> str:
     return f"{share * 100:.0f}%"
 
@@ -103,7 +98,7 @@ def _short(change: Pulled) -> str:
     after = change.after
     match change.lever:
         case "wait":
-            return f"after waiting {duration(after)}"
+            return f"after waiting {rounded_span(after)}"
         case "spread":
             return f"at no more than {pace(after)}, same volume"
         case "pace":
@@ -129,7 +124,7 @@ def _full(change: Pulled, batch: str) -> str:
     before, after = change.before, change.after
     match change.lever:
         case "wait":
-            return f"after waiting {duration(after)}"
+            return f"after waiting {rounded_span(after)}"
         case "spread":
             return (
                 f"with the same requests spread evenly, at no more than {pace(after)} instead of"
@@ -191,22 +186,22 @@ def _beside_told(changes: Sequence[Pulled], event: Event) -> str:
         return ""
     if seconds > told and event.reason == Reason.LEASE_AWAITED:
         return (
-            f" It was told {duration(told)}, which was for its quota alone; other limits hold"
+            f" It was told {rounded_span(told)}, which was for its quota alone; other limits hold"
             " longer."
         )
     if seconds > told:
         return (
-            f" It was told {duration(told)}: the decider knew its counters better than this record,"
-            " from which less cannot be said."
+            f" It was told {rounded_span(told)}: the decider knew its counters better than this"
+            " record, from which less cannot be said."
         )
     if seconds < RETRY_S:
         return (
-            f" It was told {duration(told)}, so this is an early retry, and is counted as one here"
-            " and in its later requests."
+            f" It was told {rounded_span(told)}, so this is an early retry, and is counted as one"
+            " here and in its later requests."
         )
     return (
-        f" It was told {duration(told)}; after a minute of silence the decider no longer counts it"
-        " as a retry."
+        f" It was told {rounded_span(told)}; after a minute of silence the decider no longer counts"
+        " it as a retry."
     )
 
 
@@ -220,13 +215,14 @@ def _against_told(seconds: float, told: int, reason: int) -> str:
         return "This is the Retry-After it got"
     if seconds < told:
         early = ", so it counts as an early retry" if seconds < RETRY_S else ""
-        return f"Sooner than the Retry-After it got, {duration(told)}{early}"
+        return f"Sooner than the Retry-After it got, {rounded_span(told)}{early}"
     if reason == Reason.LEASE_AWAITED:
         return (
-            f"It was told {duration(told)}, which was for its quota alone. Other limits hold longer"
+            f"It was told {rounded_span(told)}, which was for its quota alone. Other limits hold"
+            " longer"
         )
     return (
-        f"It was told {duration(told)}, a forecast for one that goes quiet at once. This record"
+        f"It was told {rounded_span(told)}, a forecast for one that goes quiet at once. This record"
         " alone makes no less certain"
     )
 

@@ -18,6 +18,7 @@ import numpy as np
 from control.config import documents
 from decider.contracts.features import INDEX, SCHEMA
 from decider.contracts.ids import format_decision_id
+from decider.contracts.units import MINUTE_S, spoken_span
 from decider.contracts.vocabulary import HTTP_STATUS, REASONS, Action, Reason, Stage
 from decider.http import problem, responses
 from decider.refusal.findings import told_code
@@ -241,10 +242,8 @@ def _batch(d: Decision) -> str:
 
 def _spoken(seconds: int) -> str:
     """A wait as a person says it: 1 second, 45 seconds, about 5 minutes, about 3 hours."""
-    if seconds < 120:
-        return f"{seconds} second{'' if seconds == 1 else 's'}"
-    size, unit = (60, "minutes") if seconds < 7_200 else (3_600, "hours")
-    return f"about {-(-seconds // size)} {unit}"
+    # seconds are exact, minutes and hours are rounded up
+    return spoken_span(seconds) if seconds < 2 * MINUTE_S else f"about {spoken_span(seconds)}"
 
 
 def _positive(value: float | None) -> float:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from decider.contracts.units import rounded_span
 from decider.contracts.vocabulary import (
     HTTP_STATUS,
     ML_STATE_TEXT,
@@ -68,7 +69,7 @@ def waits(seconds: float) -> int:
 def _chip(d: Decision) -> str:
     action = Action(d.action)
     wait = (
-        f" {reason_text.duration(waits(d.retry_after))}"
+        f" {rounded_span(waits(d.retry_after))}"
         if action in (Action.DEFER, Action.SHED) and d.retry_after > 0
         else ""
     )
@@ -90,9 +91,7 @@ def _verdict(d: Decision, name: str, found: list[reason_codes.Reason]) -> str:
 
 def _act(d: Decision) -> str:
     action, wait = Action(d.action), waits(d.retry_after)
-    seconds = (
-        f"{wait} second{'' if wait == 1 else 's'}" if wait < 120 else reason_text.duration(wait)
-    )
+    seconds = f"{wait} second{'' if wait == 1 else 's'}" if wait < 120 else rounded_span(wait)
     told = {
         Action.ADMIT: "admitted",
         Action.DEFER: f"asked to wait {seconds}" if wait else "asked to wait",

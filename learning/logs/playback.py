@@ -23,6 +23,7 @@ from decider.contracts import event, ids
 from decider.contracts.event import Event, EventBatch
 from decider.contracts.requests import CheckRequest, Decision, Outcome
 from decider.contracts.store import Profile
+from decider.contracts.units import rounded_span
 from decider.contracts.vocabulary import REASONS, Action, Reason
 from decider.engine.engine import Engine
 from learning.logs.access_log import Entry, Format, Report, entries
@@ -327,7 +328,7 @@ def describe(summary: Summary) -> str:
         (
             "of the log",
             (
-                f"{_span(span)}, {summary.requests / span:.2f} requests a second"
+                f"{rounded_span(span)}, {summary.requests / span:.2f} requests a second"
                 if span > 0
                 else "one moment"
             ),
@@ -382,7 +383,3 @@ def describe(summary: Summary) -> str:
             for app, r in top
         ]
     return "\n".join(lines)
-
-
-def _span(seconds: float) -> str:
-    return f"{seconds / 3600:.1f} hours" if seconds >= 7200 else f"{seconds / 60:.1f} minutes"

@@ -47,7 +47,7 @@ def test_a_wrong_password_says_how_many_tries_are_left(client, person, settings)
     assert answer.status_code == 422
     left = settings.AXES_FAILURE_LIMIT - 1
     assert (
-        f"That email and password do not match. {left} tries left before a 15 minute pause."
+        f"That email and password do not match. {left} tries left before a pause of 15 minutes."
         in answer.content.decode()
     )
     assert "not-it" not in answer.content.decode()
@@ -70,7 +70,7 @@ def test_after_too_many_tries_even_the_right_password_waits(client, person, sett
     assert post(client, "not-it").status_code == 429
     locked = post(client)
     assert locked.status_code == 429
-    assert "paused for 15 minute" in locked.content.decode()
+    assert "paused for 15 minutes" in locked.content.decode()
     assert post(client, email="sre@example.org").status_code == 422
 
 

@@ -13,14 +13,14 @@ from tests.console.conftest import MODEL
 
 
 def cells() -> dict[str, status_strip.Cell]:
-    return {cell.label: cell for cell in status_strip.read().cells}
+    return {cell.label: cell for cell in status_strip.read_strip().cells}
 
 
 def test_a_calm_installation_has_a_calm_strip(publish, beat) -> None:
     publish(model=MODEL)
     beat("d01")
     beat("d02")
-    status = status_strip.read()
+    status = status_strip.read_strip()
     assert status.level == "calm"
     texts = [(cell.text, cell.more) for cell in status.cells]
     assert texts[:4] == [("Live", ""), ("risk v1", ""), ("All clear", ""), ("2 / 2", "at cfg 7")]
@@ -76,9 +76,9 @@ def test_without_valkey_every_cell_is_unknown_and_none_keeps_its_last_value(
 ) -> None:
     publish(model=MODEL)
     beat()
-    good = status_strip.read()
+    good = status_strip.read_strip()
     settings.VALKEY_URL = "redis://127.0.0.1:1/0"
-    away = status_strip.read()
+    away = status_strip.read_strip()
     assert away.level == "unknown"
     assert {cell.text for cell in away.cells} == {f"Status unknown since {good.at:%H:%M:%S}"}
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from console.display import columns
+from console.display import charts, columns
 from decisions.counts import aggregate
 from decisions.counts.estimate import Estimate
 from decisions.models import Decision
@@ -94,7 +94,7 @@ def test_columns_stand_on_the_floor_and_none_is_higher_than_the_plot() -> None:
     ("value", "top"), [(0, 2), (2, 2), (3, 4), (11, 20), (100, 100), (101, 200), (12_345, 20_000)]
 )
 def test_an_axis_ends_at_a_round_figure(value, top) -> None:
-    assert columns.ceiling(value) == top
+    assert charts.nice_ceiling(value, charts.EVEN_TOPS, least=2.0) == top
 
 
 def test_an_axis_of_many_is_read_as_numbers() -> None:

@@ -1,4 +1,4 @@
-"""`manage.py replay FILE...`: plays real access logs through the engine, or through the gateway."""
+"""`manage.py replay FILE...`: plays access logs through the engine, or through the gateway."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal, cast
 
 import msgspec
 import redis
@@ -25,7 +26,7 @@ from learning.logs import playback
 from learning.logs.access_log import LogError
 from learning.logs.playback import ReplayError
 
-# Apps the private engine tracks.
+# Apps the private engine tracks. Chosen: more than any one log is likely to name.
 CAPACITY = 200_000
 
 
@@ -85,7 +86,8 @@ class Command(BaseCommand):
     def _play(
         self, files: Sequence[Path], key: bytes, limit: int | None, options: dict[str, object]
     ) -> None:
-        form = options["format"]
+        # argparse lets nothing but the three words through
+        form = cast("Literal['auto', 'combined', 'envoy']", options["format"])
         client = redis.Redis.from_url(settings.VALKEY_URL)
         offline = (
             None
@@ -113,7 +115,11 @@ class Command(BaseCommand):
         self.stdout.write(playback.describe(summary))
 
     def _engine(self, client: redis.Redis, key: bytes) -> Engine:
-        """A private engine with the published config and its model; what is missing is said."""
+        """Return a private engine with the published config and its model.
+
+        What is missing is written to standard error: without a config the starting config decides,
+        without a model the fallback limiter.
+        """
         current = self._config(client)
         model = self._model(client, current)
         engine = Engine(
@@ -121,13 +127,13 @@ class Command(BaseCommand):
             region=settings.SLUICE_REGION,
             token_key=key,
             capacity=CAPACITY,
-            keep_all=True,
+            keep_all=True,  # so that every refusal of the summary has a page
         )
         engine.apply(current, model)
         return engine
 
     def _config(self, client: redis.Redis) -> Config:
-        data = client.get(store.CONFIG_KEY)
+        data = _stored(client, store.CONFIG_KEY)
         if data is None:
             self.stderr.write("No config is published: the starting config decides.")
             return defaults.config()
@@ -141,7 +147,7 @@ class Command(BaseCommand):
         data = (
             path.read_bytes()
             if path.is_file()
-            else client.get(store.MODEL_PREFIX + current.model.digest)
+            else _stored(client, store.MODEL_PREFIX + current.model.digest)
         )
         if data is None:
             self.stderr.write(
@@ -150,6 +156,12 @@ class Command(BaseCommand):
             )
             return None
         return Model.load(data, current.model.digest)
+
+
+def _stored(client: redis.Redis, key: str) -> bytes | None:
+    data = client.get(key)
+    # redis's types allow text too, which a client that decodes would return; this one does not
+    return data.encode() if isinstance(data, str) else data
 
 
 def _publisher(client: redis.Redis) -> playback.Publish:
@@ -163,7 +175,7 @@ def _lookup(client: redis.Redis) -> playback.Lookup:
 
     def profiles(apps: Sequence[str]) -> list[Profile]:
         return [
-            decode(data)
+            decode(data.encode() if isinstance(data, str) else data)
             for data in client.mget([store.PROFILE_PREFIX + app for app in apps])
             if data is not None
         ]

@@ -1,5 +1,6 @@
-"""`manage.py seed`: what a new installation starts with: keys, tenants and apps, the first config
-document, profiles.
+"""`manage.py seed`: makes what a new installation starts with.
+
+These are the keys, the demo world's tenants and apps, the first config document, and the profiles.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from control.models import App, Tenant
 from decider.contracts.store import Profile
 from learning.traffic import world
 
-# Seed of the demo world, of which the demo traffic is made too.
+# Seed of the demo world. The demo traffic is made from the same one, so its apps are registered.
 SEED = 7
+# Apps of the demo world. Chosen: enough for peers in every tier, and seeded within seconds.
 APPS = 3000
 
 
@@ -53,8 +55,9 @@ class Command(BaseCommand):
 
 
 def populate(population: world.Population) -> int:
-    """Adds the tenants and apps that are not there yet; returns how many apps. An app that is there
-    is left as it is.
+    """Add the tenants and apps that are not there yet. Return how many apps.
+
+    An app that is there is left as it is: operators may have changed it.
     """
     known = set(App.objects.values_list("id", flat=True))
     fresh = [profile for profile in population.profiles() if profile.app not in known]

@@ -120,8 +120,7 @@ def draw_chart(history: Mix, lately: Mix, marks: list[Mark]) -> Chart:
             for t in charts.ticks(top)
         ),
         every_top=charts.short(all_top),
-        # A time at the very edge would be cut off.
-        times=tuple(t for t in charts.time_ticks(history.since, history.until) if 3 <= t.at <= 97),
+        times=tuple(charts.time_ticks(history.since, history.until)),
         marks=tuple(_place(mark, history, k) for k, mark in enumerate(marks)),
         now=tuple(_now(lately, action) for action in reversed(Action)),
         decided_by=_decided_by(lately),
@@ -135,7 +134,7 @@ def draw_chart(history: Mix, lately: Mix, marks: list[Mark]) -> Chart:
 
 def _place(mark: Mark, history: Mix, k: int) -> PlacedMark:
     """Place the `k`th mark: neighbours get labels at different heights."""
-    x = charts.scale(mark.at, history.since, history.until).at
+    x = charts.scale(mark.at, history.since, history.until)
     return PlacedMark(x, mark.text, _MARK_LINES[::-1][k % 3], x > 50)
 
 

@@ -70,12 +70,12 @@ class ServiceRow:
     @property
     def bar(self) -> float:
         """Percent of the bar, full at capacity."""
-        return charts.scale(self.utilisation, 0, 1).at
+        return charts.scale(self.utilisation, 0, 1)
 
     @property
     def tick(self) -> float:
         """Percent of the bar at which the target stands."""
-        return charts.scale(self.target, 0, 1).at
+        return charts.scale(self.target, 0, 1)
 
     @property
     def look(self) -> str:

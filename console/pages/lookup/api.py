@@ -11,7 +11,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from console.api.fields import LIMIT, MOST, USUAL, EstimateOut, WordField, limit_of
+from console.api.fields import EstimateOut, WordField
+from console.api.paging import Paging, next_field, page_size
 from console.frame import app_looks
 from console.frame.permissions import READ, SEE_DIGEST
 from console.pages.lookup import asked_filters, page, pasted_text
@@ -68,10 +69,15 @@ class DecisionsPage(serializers.Serializer[object]):
     """A page of a list."""
 
     results = DecisionOut(many=True)
-    next = serializers.CharField(
-        allow_null=True, help_text="Give it as `before` for the next page; null on the last."
-    )
+    next = next_field("before")
 
+
+PAGING: Paging[Decision] = Paging(
+    DecisionsPage,
+    place=lambda decision: decision.name,
+    cursor="before",
+    description="Show what is older than this decision: a page's `next`.",
+)
 
 FILTERS = [
     OpenApiParameter(
@@ -145,30 +151,18 @@ class Decisions(APIView):
 
     @extend_schema(
         operation_id="decisions_list",
-        parameters=[
-            *FILTERS,
-            OpenApiParameter(
-                "before", str, description="Show what is older than this decision: a page's `next`."
-            ),
-            OpenApiParameter(
-                "limit",
-                LIMIT,
-                description=f"Decisions on a page, 1 to {MOST}; {USUAL} unless told.",
-            ),
-        ],
+        parameters=[*FILTERS, *PAGING.parameters],
         responses=DecisionsPage,
     )
     def get(self, request: Request) -> Response:
         """List stored decisions that pass every filter. A row stands for `weight` decisions."""
         reading, asked = asked_of(request)
-        size = limit_of(request)
+        size = page_size(request)
         # The list shows no features: the vector is most of a row's bytes.
         rows = lookup.rows(reading, asked.filters, time.time()).defer("features")
         some, more = lookup.page(rows, asked.before, size)
         app_looks.note_rows(request, some, "decisions over the API")
-        return Response(
-            DecisionsPage({"results": some, "next": some[-1].name if more else None}).data
-        )
+        return PAGING.response(some, more=more)
 
 
 class ChoiceOut(EstimateOut):

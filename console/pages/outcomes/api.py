@@ -13,7 +13,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from console.api.fields import LIMIT, Text, WordField, limit_of
+from console.api.fields import Text, WordField
+from console.api.paging import Paging, next_field
 from console.frame import app_looks
 from console.frame.people import person
 from console.frame.stored import decision_or_404
@@ -121,16 +122,14 @@ class OutcomesPage(serializers.Serializer[object]):
     """A page of outcomes."""
 
     results = OutcomeOut(many=True)
-    next = serializers.CharField(
-        allow_null=True, help_text="Give it as `before` for the next page; null on the last."
-    )
+    next = next_field("before")
 
 
-_AT = {"type": "string", "pattern": "^([0-9]{1,18}[od])?$"}
-_PAGE = OpenApiParameter(
-    "limit",
-    LIMIT,
-    description=f"Rows on a page, 1 to {LIMIT['maximum']}; {LIMIT['default']} unless told.",
+OUTCOMES_PAGING: Paging[Outcome] = Paging(
+    OutcomesPage,
+    place=lambda outcome: outcome.key,
+    cursor="before",
+    description="Show what is older than the outcome of this key: a page's `next`.",
 )
 
 
@@ -144,12 +143,7 @@ class Outcomes(APIView):
         responses=OutcomesPage,
         parameters=[
             OpenApiParameter("app", str, description="Only what is about this app."),
-            OpenApiParameter(
-                "before",
-                str,
-                description="Show what is older than the outcome of this key: a page's `next`.",
-            ),
-            _PAGE,
+            *OUTCOMES_PAGING.parameters,
         ],
     )
     def get(self, request: Request) -> Response:
@@ -159,20 +153,13 @@ class Outcomes(APIView):
         app = request.query_params.get("app", "")
         if len(app) > 128 or "\x00" in app:
             raise ValidationError({"app": "An app id has at most 128 characters, and no NUL."})
-        size = limit_of(request)
-        rows = list(
-            outcome_reports.latest(app, _before(request.query_params.get("before", ""), app))[
-                : size + 1
-            ]
-        )
-        some = rows[:size]
+        before = _before(OUTCOMES_PAGING.cursor_of(request), app)
+        some, more = OUTCOMES_PAGING.cut(request, outcome_reports.latest(app, before))
         app_looks.note_rows(request, some, "outcomes over the API")
         if app and not some:
             # That there is none is said of an app, too.
             app_looks.note_known(request, app, "outcomes over the API")
-        return Response(
-            OutcomesPage({"results": some, "next": some[-1].key if len(rows) > size else None}).data
-        )
+        return OUTCOMES_PAGING.response(some, more=more)
 
     @extend_schema(
         operation_id="outcomes_report", request=OutcomesIn, responses={201: OutcomesDone}
@@ -263,9 +250,17 @@ class DisputesPage(serializers.Serializer[object]):
     """A page of disputes."""
 
     results = DisputeOut(many=True)
-    next = serializers.CharField(
-        allow_null=True, help_text="Give it as `after` for the next page; null on the last."
-    )
+    next = next_field("after")
+
+
+DISPUTES_PAGING: Paging[Dispute] = Paging(
+    DisputesPage,
+    # its state then is part of its place, as its place changes when it is decided
+    place=lambda dispute: f"{dispute.pk}{'o' if dispute.is_open else 'd'}",
+    cursor="after",
+    description="Show what follows in the queue: a page's `next`.",
+    schema={"type": "string", "pattern": "^([0-9]{1,18}[od])?$"},
+)
 
 
 class Disputes(APIView):
@@ -280,10 +275,7 @@ class Disputes(APIView):
             OpenApiParameter(
                 "show", str, enum=["open", "mine", "decided"], description="open unless told."
             ),
-            OpenApiParameter(
-                "after", _AT, description="Show what follows in the queue: a page's `next`."
-            ),
-            _PAGE,
+            *DISPUTES_PAGING.parameters,
         ],
     )
     def get(self, request: Request) -> Response:
@@ -291,19 +283,11 @@ class Disputes(APIView):
         which = request.query_params.get("show", "open")
         if which not in ("open", "mine", "decided"):
             raise ValidationError({"show": "One of open, mine, decided."})
-        size = limit_of(request)
-        rows = list(
-            _queue(which, request.user.get_username(), request.query_params.get("after", ""))[
-                : size + 1
-            ]
-        )
-        some = rows[:size]
+        place = DISPUTES_PAGING.cursor_of(request)
+        queue = _queue(which, request.user.get_username(), place)
+        some, more = DISPUTES_PAGING.cut(request, queue)
         app_looks.note_rows(request, some, "disputes over the API")
-        return Response(
-            DisputesPage(
-                {"results": some, "next": _place(some[-1]) if len(rows) > size else None}
-            ).data
-        )
+        return DISPUTES_PAGING.response(some, more=more)
 
     @extend_schema(operation_id="disputes_open", request=DisputeIn, responses={201: DisputeOut})
     def post(self, request: Request) -> Response:
@@ -350,14 +334,6 @@ class Verdict(APIView):
             number, values["verdict"], by=Actor.of(person(request)), reason=values["reason"]
         )
         return Response(DisputeOut(decided).data)
-
-
-def _place(one: Dispute) -> str:
-    """Return where a page ended: the dispute's number, and whether it was open then.
-
-    Its place in the queue changes when it is decided.
-    """
-    return f"{one.pk}{'o' if one.is_open else 'd'}"
 
 
 def _queue(which: str, login: str, place: str) -> QuerySet[Dispute]:
