@@ -21,6 +21,7 @@ from decider.whatif.plan import Plan, plan_of
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractUser
 
+# A quota counts a UTC day.
 DAY_S = 86_400.0
 
 

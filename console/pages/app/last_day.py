@@ -39,6 +39,7 @@ LOOK_BACK_S = 6 * DAY_S
 ENDPOINTS, MARKS, BURSTS, NEW_TOKENS = 8, 3, 3, 6
 # Where the baselines of the two charts stand, and how high they are, pixels of the drawing.
 FLOOR, HEIGHT = 136.0, 100.0
+# All requests stand small below what was not admitted.
 ALL_FLOOR, ALL_HEIGHT = 208.0, 34.0
 
 

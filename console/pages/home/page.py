@@ -41,7 +41,7 @@ NOW_S = 60
 _FRESH_S = 3_600.0
 # Entries of the audit log on the page; the rest is a link away.
 _ACTIONS = 7
-# Of a service that the config does not name. The decider prices it by its own default.
+# Of a service that the config does not name: the default of `target` in the config document.
 _DEFAULT_TARGET = 0.85
 
 

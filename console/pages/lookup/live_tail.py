@@ -16,8 +16,7 @@ from decisions.search import lookup
 from decisions.search.filters import Filters
 from decisions.search.lookup import Reading
 
-# Rows of a tail; older ones fall off its end. Chosen: a browser redraws 200 rows without a stutter,
-# and nobody reads more between two polls.
+# Rows of a tail; older ones fall off its end. Chosen: nobody reads more between two polls.
 MOST = 200
 # How far a tail is behind: while all goes well every node's batch is stored within it. Waiting
 # longer would miss less and show later; a tail is for watching, and the list is for finding.

@@ -32,7 +32,7 @@ from decisions.models import Decision
 log = logging.getLogger(__name__)
 
 WINDOW = timedelta(hours=1)
-# Chosen: 4,000 weighted rows tell a change of a percent, and most are decided within MOST_S.
+# Chosen: a bound on what one preview reads; the sample stands for the whole hour.
 MOST_ROWS = 4_000
 # Seconds a preview may take. What was decided again until then is a fair sample, because the order
 # is random.
@@ -220,7 +220,5 @@ def _model(ref: ModelRef | None) -> Model | None:
 
 @lru_cache(maxsize=2)
 def _load(digest: str) -> Model:
-    """Load a model by its digest. Kept for the next preview: reading one takes longer than the
-    preview.
-    """
+    """Load a model by its digest. The live one is kept for the next preview."""
     return Model.load(publish.model_path(digest).read_bytes(), digest)
