@@ -10,8 +10,8 @@ from console.pages.app import api as app_api
 from console.pages.decision import api as explain
 from console.pages.lookup import api as decisions
 from console.pages.lookup import export_api
-from console.pages.lookup import lookup_api as lookup
 from console.pages.lookup import saved_api as searches
+from console.pages.lookup import text_api as lookup
 from console.pages.model import api as models
 from console.pages.outcomes import api as outcomes_api
 from console.pages.receipts import api as receipts_api

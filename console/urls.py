@@ -5,26 +5,22 @@ from __future__ import annotations
 from django.urls import include, path
 
 from console.frame import views as frame_views
-from console.pages.home import views as home_views
-from console.pages.receipts import views as receipts_views
-from console.pages.tokens import views as tokens_views
 
 urlpatterns = [
-    path("", home_views.home, name="home"),
-    path("ui/home/mix", home_views.home_mix, name="ui-home-mix"),
+    path("", include("console.pages.home.urls")),
     path("ui/strip", frame_views.strip, name="ui-strip"),
     path("login", frame_views.login, name="login"),
     path("logout", frame_views.logout, name="logout"),
     path("preference", frame_views.preference, name="preference"),
     path("ticket", frame_views.work_on, name="ticket"),
-    path("receipts/<str:text>", receipts_views.receipt, name="receipt"),
-    path("tokens", tokens_views.page, name="tokens"),
-    path("tokens/<str:token>/revoke", tokens_views.revoke, name="token-revoke"),
+    path("", include("console.pages.receipts.urls")),
+    path("", include("console.pages.tokens.urls")),
     path("", include("console.pages.lookup.urls")),
     path("", include("console.pages.model.urls")),
     path("", include("console.pages.decision.urls")),
     path("", include("console.pages.switches.urls")),
     path("", include("console.pages.disputes.urls")),
+    path("", include("console.pages.outcomes.urls")),
     path("api/v1/", include("console.api_urls")),
     # an app id may hold slashes, so the pages of an app come last
     path("", include("console.pages.app.urls")),

@@ -58,7 +58,7 @@ def write_story(
     """Return the story of a decision about the app called `name`."""
     return DecisionStory(
         _chip(decision),
-        _http(decision),
+        http_answer(decision),
         _verdict(decision, name, found),
         _lead(decision, thresholds),
     )
@@ -80,7 +80,8 @@ def _chip(d: Decision) -> str:
     return f"{word}{wait}"
 
 
-def _http(d: Decision) -> str:
+def http_answer(d: Decision) -> str:
+    """Say in a clause what the client of a decision got: the status and the Retry-After."""
     if d.observed or d.action == Action.ADMIT:
         return "passed on to the service" + (", observe-only" if d.observed else "")
     wait = f", Retry-After {round_wait(d.retry_after)}" if d.retry_after > 0 else ""

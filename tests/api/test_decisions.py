@@ -6,6 +6,8 @@ import csv
 import io
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from control.models import AuditEntry
 from decider.contracts.ids import format_decision_id
@@ -95,6 +97,25 @@ def test_the_way_back_and_the_replay_are_told(refusal, caller) -> None:
 def test_the_text_for_the_customer_is_told(refusal, caller) -> None:
     told = caller().get(f"{LIST}/{name(refusal)}/customer-text").json()
     assert name(refusal) in told["reply"]
+
+
+@pytest.mark.parametrize(
+    "part",
+    ["", "/record", "/explanation", "/counterfactual", "/replay", "/limits", "/customer-text"],
+)
+def test_an_operation_about_one_decision_reads_no_other(part, refusal, caller) -> None:
+    client = caller()
+    with CaptureQueriesContext(connection) as queries:
+        assert client.get(f"{LIST}/{name(refusal)}{part}").status_code == 200
+    assert sum('FROM "decisions_decision"' in q["sql"] for q in queries) == 1
+
+
+def test_the_surroundings_are_told_without_the_parts_of_a_page(refusal, caller) -> None:
+    client = caller()
+    with CaptureQueriesContext(connection) as queries:
+        assert client.get(f"{LIST}/{name(refusal)}/around").status_code == 200
+    assert not any("explain_modelcheck" in q["sql"] for q in queries)
+    assert sum('"decisions_decision"."id" = ' in q["sql"] for q in queries) == 1
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from console.pages.lookup import pasted
+from console.pages.lookup import pasted_text
 from control.models import App, AuditEntry, Tenant
 from decider.contracts.ids import format_decision_id, token_digest
 from decider.contracts.vocabulary import Action, Reason, Stage
@@ -71,10 +71,10 @@ def test_who_may_not_see_digests_is_told_so(one, caller) -> None:
         "nothing",
         [],
         "",
-        pasted.NOT_YOURS,
+        pasted_text.NOT_YOURS,
     )
     digest = ask(caller(), SECRET)["q"]
-    assert ask(caller("sre"), digest)["hint"] == pasted.NOT_YOURS
+    assert ask(caller("sre"), digest)["hint"] == pasted_text.NOT_YOURS
 
 
 def test_an_unknown_credential_is_said_to_be_one(token_key, caller) -> None:

@@ -48,7 +48,7 @@ def installation(settings, tmp_path: Path, keys: Path, valkey: redis.Redis) -> P
     settings.PASSWORD_HASHERS = [
         "django.contrib.auth.hashers.MD5PasswordHasher"
     ]  # the real one is slow on purpose
-    mix.forget()
+    mix.forget_buckets()
     return tmp_path
 
 

@@ -28,7 +28,7 @@ def test_the_database_away_is_a_503_that_says_what_is_unaffected(signed_in, monk
 
     client = signed_in("support")
     client.raise_request_exception = False
-    monkeypatch.setattr(home_page, "compose", away)
+    monkeypatch.setattr(home_page, "home_page", away)
     answer = client.get(reverse("home"))
     text = answer.content.decode()
     assert (answer.status_code, answer["Retry-After"]) == (503, "5")
@@ -52,7 +52,7 @@ def test_a_session_that_cannot_be_read_is_the_same_503(signed_in, monkeypatch) -
 def test_a_mistake_is_a_500_without_its_traceback(signed_in, monkeypatch) -> None:
     client = signed_in("support")
     client.raise_request_exception = False
-    monkeypatch.setattr(home_page, "compose", lambda *_: 1 / 0)
+    monkeypatch.setattr(home_page, "home_page", lambda *_: 1 / 0)
     answer = client.get(reverse("home"))
     assert answer.status_code == 500
     assert "ZeroDivisionError" not in answer.content.decode()

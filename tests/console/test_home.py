@@ -20,7 +20,7 @@ from tests.decisions.factory import event, unranked
 
 
 def compose(person, role: str = "sre", asked: str = "") -> home_page.Home:
-    return home_page.compose(person(role), asked)
+    return home_page.home_page(person(role), asked)
 
 
 def traffic() -> list:

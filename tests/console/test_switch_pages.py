@@ -15,7 +15,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from console.frame import roles
-from console.pages.switches import preview
+from console.pages.switches import flip_preview
 from control.audit.actors import SYSTEM, Actor
 from control.config import changes
 from control.models import AuditEntry, SwitchFlip
@@ -239,7 +239,7 @@ def test_the_preview_weighs_scales_and_shows_who_is_affected() -> None:
     events = [a_ranked_block() for _ in range(3)] + [
         unranked(inclusion_probability=0.5, signals=signal_vector()) for _ in range(6)
     ]
-    seen = preview.compare(events, 18, changes.current(), "engage", None)
+    seen = flip_preview.compare_decisions(events, 18, changes.current(), "engage", None)
     assert seen.looked_at == 9
     assert seen.total == pytest.approx((3 * 4 + 6 * 2) * 2)
     assert sum(change.by for change in seen.actions) == pytest.approx(0)
@@ -250,7 +250,7 @@ def test_the_preview_weighs_scales_and_shows_who_is_affected() -> None:
 
 
 def test_decisions_of_another_feature_schema_are_counted_and_left_out() -> None:
-    seen = preview.compare(
+    seen = flip_preview.compare_decisions(
         [a_ranked_block(feature_schema="old"), unranked()], 2, changes.current(), "engage", None
     )
     assert (seen.unreadable, seen.looked_at) == (1, 2)
@@ -292,6 +292,6 @@ def test_after_the_flip_the_policy_function_itself_says_that_ml_is_off() -> None
         risk=None,
         value=None,
     )
-    seen = preview.compare([switched_off], 1, changes.current(), "clear", None)
+    seen = flip_preview.compare_decisions([switched_off], 1, changes.current(), "clear", None)
     assert seen.looked_at == 1
     assert msgspec.structs.asdict(switched_off)["risk"] is None

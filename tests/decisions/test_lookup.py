@@ -91,7 +91,7 @@ def test_a_tenant_of_many_apps_is_whole_in_list_counts_and_export(store) -> None
         )
         rows = lookup.rows(reading, EVERYTHING, time.time())
         assert rows.count() == 60
-        assert lookup_page.compose(reading, EVERYTHING, time.time()).number.kept == 60
+        assert lookup_page.search_results(reading, EVERYTHING, time.time()).number.kept == 60
         assert len("".join(export.lines(rows)).splitlines()) == 61
 
 

@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from hypothesis import given
 from hypothesis import strategies as st
 
-from console.pages.lookup import pasted
+from console.pages.lookup import pasted_text
 from decider.contracts.ids import format_decision_id, token_digest
 from decisions.models.decision import SavedSearch
 from decisions.search import credentials
@@ -70,9 +70,9 @@ def test_who_may_not_see_digests_may_not_look_tokens_up(store, browser, token_ke
     digest = token_digest(token_key, SECRET)
     store([event(token_digest=digest)])
     client = browser("sre")
-    assert pasted.NOT_YOURS in client.post(LOOKUP, {"q": SECRET}).content.decode()
+    assert pasted_text.NOT_YOURS in client.post(LOOKUP, {"q": SECRET}).content.decode()
     page = client.get(LOOKUP, {"q": f"token:{digest}"})
-    assert pasted.NOT_YOURS in page.content.decode()
+    assert pasted_text.NOT_YOURS in page.content.decode()
     assert digest not in page.content.decode().partition('id="found"')[2]
 
 
@@ -324,7 +324,7 @@ RECEIPT = "AX_" + "r" * 60
     ],
 )
 def test_what_people_really_paste_holds_what_they_mean(text: str, found: str) -> None:
-    assert pasted.meant(text) == found
+    assert pasted_text.meant(text) == found
 
 
 @pytest.mark.parametrize("headers", [{}, {"hx-request": "true"}])

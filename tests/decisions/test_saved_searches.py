@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from console.pages.lookup import saved, tail
+from console.pages.lookup import live_tail, saved_searches
 from decider.contracts.ids import format_decision_id
 from decisions.models.decision import SavedSearch
 from decisions.search import lookup
@@ -95,7 +95,7 @@ def test_no_filter_is_added_to_what_is_kept(browser) -> None:
 
 
 def test_there_is_a_most(browser, monkeypatch) -> None:
-    monkeypatch.setattr(saved, "MOST", 1)
+    monkeypatch.setattr(saved_searches, "MOST", 1)
     client = browser()
     client.post(SAVE, {"name": "a", "query": ""})
     assert (
@@ -131,10 +131,10 @@ def test_what_is_stored_late_is_passed_over_by_the_tail_and_is_in_the_list(store
     now = time.time()
     first, seen = store([event(at=now - 30), event(at=now - 10)])
     reading, filters = lookup.interpret(""), lookup.Filters()
-    news = tail.read(reading, filters, uuid.UUID(bytes=first.id), now, hold=False)
+    news = live_tail.newer_decisions(reading, filters, uuid.UUID(bytes=first.id), now, hold=False)
     (late,) = store([event(at=now - 20)])
     assert news.newest == uuid.UUID(bytes=seen.id)
-    assert tail.read(reading, filters, news.newest, now + 5, hold=False).rows == ()
+    assert live_tail.newer_decisions(reading, filters, news.newest, now + 5, hold=False).rows == ()
     assert uuid.UUID(bytes=late.id) in {d.id for d in lookup.rows(reading, filters, now)}
 
 
@@ -153,13 +153,15 @@ def test_a_held_tail_counts_and_moves_nothing(store, browser) -> None:
 def test_a_tail_has_an_end(store, monkeypatch) -> None:
     now = time.time()
     store([event(at=now - 60 + k) for k in range(9)])
-    monkeypatch.setattr(tail, "MOST", 4)
-    news = tail.read(
+    monkeypatch.setattr(live_tail, "MOST", 4)
+    news = live_tail.newer_decisions(
         lookup.interpret(""), lookup.Filters(), lookup.id_at(now - 100), now, hold=False
     )
     assert len(news.rows) == 4
     assert (
-        tail.read(lookup.interpret("nobody"), lookup.Filters(), news.newest, now, hold=False).rows
+        live_tail.newer_decisions(
+            lookup.interpret("nobody"), lookup.Filters(), news.newest, now, hold=False
+        ).rows
         == ()
     )
 

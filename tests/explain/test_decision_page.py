@@ -11,7 +11,9 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from console.pages.decision import views as decision_views
@@ -73,6 +75,16 @@ def events(models, document, store) -> list:
 
 def first(events: list, **wanted):
     return next(e for e in events if all(getattr(e, k) == v for k, v in wanted.items()))
+
+
+@pytest.mark.parametrize("part", ["decision", "decision-print", "ui-explanation", "ui-around"])
+def test_a_page_and_its_fragments_look_their_decision_up_once(part, events, browser) -> None:
+    refused = first(events, reason=Reason.RISK_HIGH, action=Action.DEFER)
+    client = browser()
+    with CaptureQueriesContext(connection) as queries:
+        response = client.get(reverse(part, args=[format_decision_id(refused.id)]))
+    assert response.status_code == 200
+    assert sum('"decisions_decision"."id" = ' in q["sql"] for q in queries) == 1
 
 
 def test_a_decision_by_risk_says_what_was_done_and_why_and_adds_up(events, browser) -> None:

@@ -26,6 +26,7 @@ from console.local import embedded, gateway, launch, servers
 from console.local import programs as known_programs
 from console.local.environment import running_demo
 from console.local.supervisor import SuperviseError, Supervisor
+from control.audit.actors import ROLE_LABELS
 from control.config import changes
 from control.deciders import keys
 from control.errors import KeysError
@@ -169,7 +170,7 @@ class Command(BaseCommand):
         )
         self.say(f"Sign in as one of these; the password of each is  {password}\n")
         for person in roles.DEMO_PEOPLE:
-            self.say(f"  {person.email:<36} {roles.ROLE_LABELS[person.role]}")
+            self.say(f"  {person.email:<36} {ROLE_LABELS[person.role]}")
         self.say(
             "\nLook first: sign in as support, open a refused request from the home page and read"
             " why. Then, as SRE, turn"
@@ -251,7 +252,7 @@ def until_told_to_stop() -> Iterator[None]:
         yield
     finally:
         for each, handler in before.items():
-            signal.signal(each, handler)  # type: ignore[arg-type]
+            signal.signal(each, handler)
 
 
 def check_disk(var: Path) -> None:

@@ -1,6 +1,4 @@
-"""Apps over REST: who it is, its day, the policy that holds for it, its forecast, its buckets, its
-notes, and who looked.
-"""
+"""Apps over REST: who it is, its day, its policy, forecast, buckets and notes, and who looked."""
 
 from __future__ import annotations
 
@@ -17,9 +15,10 @@ from rest_framework.views import APIView
 
 from console.api.fields import EstimateOut, Text
 from console.frame import app_looks
+from console.frame.people import person
 from console.frame.permissions import READ
-from console.pages.app import page, stored
-from console.pages.app.stored import AppPage, Happening, Labels
+from console.pages.app import last_day, page
+from console.pages.app.last_day import AppPage, Happening, Labels
 from control.audit import app_looks as control_looks
 from control.audit import chain
 from control.audit.actors import Actor
@@ -36,7 +35,7 @@ from explain.forecast import outlook, track_record
 from explain.models import STATES
 
 
-class EndpointOut(serializers.Serializer):
+class EndpointOut(serializers.Serializer[object]):
     """An endpoint the app asked for in the last day."""
 
     name = serializers.CharField()
@@ -45,7 +44,7 @@ class EndpointOut(serializers.Serializer):
     refused = EstimateOut(help_text="Those that were not admitted.")
 
 
-class ProfileOut(serializers.Serializer):
+class ProfileOut(serializers.Serializer[object]):
     """What people keep about a registered app."""
 
     registered_at = serializers.DateTimeField(source="created_at")
@@ -62,7 +61,7 @@ class ProfileOut(serializers.Serializer):
     )
 
 
-class LabelsOut(serializers.Serializer):
+class LabelsOut(serializers.Serializer[object]):
     """What became of its requests, as reported for the last 30 days."""
 
     matured = serializers.SerializerMethodField(help_text="Outcomes that count by now, by kind.")
@@ -74,7 +73,7 @@ class LabelsOut(serializers.Serializer):
         return {kind.value: count for kind, count in labels.counts}
 
 
-class StoryOut(serializers.Serializer):
+class StoryOut(serializers.Serializer[object]):
     """A line of the day's story: a burst, or a change that may have to do with one."""
 
     at = serializers.SerializerMethodField()
@@ -86,7 +85,7 @@ class StoryOut(serializers.Serializer):
         return utc(line.at)
 
 
-class WorstHourOut(serializers.Serializer):
+class WorstHourOut(serializers.Serializer[object]):
     """The hour of the day in which most false throttles of ML are to be expected."""
 
     at = serializers.SerializerMethodField(help_text="Null on a day without any.")
@@ -105,7 +104,7 @@ class WorstHourOut(serializers.Serializer):
         return utc(hour.at) if hour.at else None
 
 
-class AppOut(serializers.Serializer):
+class AppOut(serializers.Serializer[object]):
     """An app and the last day of decisions about it; counts are estimated from the sample."""
 
     id = serializers.CharField()
@@ -137,19 +136,19 @@ class AppOut(serializers.Serializer):
     )
 
 
-class PolicyLine(serializers.Serializer):
+class PolicyLine(serializers.Serializer[object]):
     """One line of the policy that holds for an app now."""
 
     name = serializers.CharField()
     value = serializers.CharField()
-    source = serializers.CharField(help_text="What sets it.")
+    source = serializers.CharField(help_text="What sets it.")  # type: ignore[assignment]  # a REST field called source
     kind = serializers.CharField()
     config_version = serializers.IntegerField(
         source="version.number", allow_null=True, default=None
     )
 
 
-class ForecastKindOut(serializers.Serializer):
+class ForecastKindOut(serializers.Serializer[object]):
     """How often forecasts of one kind were right in the last 7 days, one of each app and hour."""
 
     right = serializers.IntegerField(help_text="So many were right ...")
@@ -181,7 +180,7 @@ class ForecastKindOut(serializers.Serializer):
         return kind.interval[1] if kind.interval else None
 
 
-class ForecastOut(serializers.Serializer):
+class ForecastOut(serializers.Serializer[object]):
     """What is to be expected within the hour, and how often that was right."""
 
     state = serializers.ChoiceField([*STATES, "refused", "unknown"])
@@ -207,8 +206,9 @@ class AppDetail(APIView):
 
     @extend_schema(operation_id="apps_retrieve", responses=AppOut)
     def get(self, request: Request, app: str) -> Response:
-        """Who an app is, and the last day of decisions about it. An app nobody registered is known
-        by its decisions.
+        """Return who an app is, and the last day of decisions about it.
+
+        An app that nobody registered is known by its decisions.
         """
         found, config = _app(request, app, page.config_changes()), documents.newest()
         known, about = found.known, page.subject(found)
@@ -247,8 +247,8 @@ class AppPolicy(APIView):
 
     @extend_schema(operation_id="apps_policy", responses=PolicyLine(many=True))
     def get(self, request: Request, app: str) -> Response:
-        """The policy that holds for it now, line by line: each value, what sets it, and the config
-        version that set it.
+        """Return the policy that holds for it now, line by line: each value, what sets it, and the
+        config version that set it.
         """
         about, config = page.subject(_app(request, app)), documents.newest()
         found = effective.lines(config, about, time.time()) if config else []
@@ -263,7 +263,7 @@ class AppForecast(APIView):
 
     @extend_schema(operation_id="apps_forecast", responses=ForecastOut)
     def get(self, request: Request, app: str) -> Response:
-        """Whether it is refused within the hour at its present pace, with the forecast's own
+        """Return whether it is refused within the hour at its present pace, with the forecast's own
         record.
         """
         found, now = _app(request, app), time.time()
@@ -287,7 +287,7 @@ class AppForecast(APIView):
         )
 
 
-class BucketsOut(serializers.Serializer):
+class BucketsOut(serializers.Serializer[object]):
     """An app's buckets on one decider."""
 
     node = serializers.CharField(source="name")
@@ -327,13 +327,13 @@ class AppBuckets(APIView):
 
     @extend_schema(operation_id="apps_buckets", responses=BucketsOut(many=True))
     def get(self, request: Request, app: str) -> Response:
-        """How they stand right now, on every decider. Looking consumes nothing."""
+        """Return how they stand right now on every decider. Looking consumes nothing."""
         found = buckets.peek(_named(app))
         app_looks.note_known(request, app, "the buckets over the API", shown=bool(found.tracking))
         return Response(BucketsOut(found.nodes, many=True).data)
 
 
-class ReasonIn(serializers.Serializer):
+class ReasonIn(serializers.Serializer[object]):
     """Why someone does something."""
 
     reason = Text(max_length=chain.REASON_MAX)
@@ -353,8 +353,8 @@ class BucketReset(APIView):
         ],
     )
     def post(self, request: Request, app: str, bucket: str) -> Response:
-        """Has every decider that tracks the app fill the bucket, once; written down before and
-        after.
+        """Have every decider that tracks the app fill the bucket, once. The audit log has it before
+        and after.
         """
         given = ReasonIn(data=request.data)
         given.is_valid(raise_exception=True)
@@ -363,20 +363,20 @@ class BucketReset(APIView):
         done = buckets.reset(
             bucket,
             app=_named(app),
-            by=Actor.of(request.user),
+            by=Actor.of(person(request)),
             reason=given.validated_data["reason"],
         )
         app_looks.note_known(request, app, "the buckets over the API", shown=bool(done.tracking))
         return Response(BucketsOut(done.nodes, many=True).data)
 
 
-class NoteIn(serializers.Serializer):
+class NoteIn(serializers.Serializer[object]):
     """A note for colleagues."""
 
     text = Text(max_length=notes.LONGEST)
 
 
-class NoteOut(serializers.Serializer):
+class NoteOut(serializers.Serializer[object]):
     """A note, as written."""
 
     at = serializers.DateTimeField()
@@ -392,23 +392,23 @@ class AppNotes(APIView):
 
     @extend_schema(operation_id="apps_notes", responses=NoteOut(many=True))
     def get(self, request: Request, app: str) -> Response:
-        """The latest 50, newest first."""
+        """List the latest 50, newest first."""
         found = notes.latest_notes(_named(app))
         app_looks.note_known(request, app, "the notes over the API", shown=bool(found))
         return Response(NoteOut(found, many=True).data)
 
     @extend_schema(operation_id="apps_add_note", request=NoteIn, responses={201: NoteOut})
     def post(self, request: Request, app: str) -> Response:
-        """Adds one. Notes are never edited."""
+        """Add a note. Notes are never edited."""
         given = NoteIn(data=request.data)
         given.is_valid(raise_exception=True)
         made = notes.add(
-            by=Actor.of(request.user), app=_named(app), text=given.validated_data["text"]
+            by=Actor.of(person(request)), app=_named(app), text=given.validated_data["text"]
         )
         return Response(NoteOut(made).data, status=status.HTTP_201_CREATED)
 
 
-class LookOut(serializers.Serializer):
+class LookOut(serializers.Serializer[object]):
     """Someone looked at an app's data."""
 
     at = serializers.DateTimeField()
@@ -427,22 +427,24 @@ class AppLooks(APIView):
 
     @extend_schema(operation_id="apps_looks", responses=LookOut(many=True))
     def get(self, request: Request, app: str) -> Response:
-        """The latest 200 looks, newest first, from the audit log."""
+        """List the latest 200 looks, newest first, from the audit log."""
         return Response(LookOut(control_looks.latest_looks(_named(app)), many=True).data)
 
 
 def _named(app: str) -> str:
-    """Raises NotFound for what cannot be an app id."""
+    """Return the app id of an address. Raise NotFound for what cannot be one."""
     if not check.APP(app.encode()):
         raise NotFound("This is not an app id: 1 to 128 visible ASCII characters, without a comma.")
     return app
 
 
 def _app(request: Request, app: str, happenings: Iterable[Happening] = ()) -> AppPage:
-    """Raises NotFound for what is no app id, and for what is neither registered nor in any stored
-    decision of the last day.
+    """Read the last day of an app, and note the look.
+
+    Raise NotFound for what is no app id, and for an app that is neither registered nor in any
+    stored decision of the last day.
     """
-    found = stored.compose(_named(app), time.time(), happenings)
+    found = last_day.last_day(_named(app), time.time(), happenings)
     if found.known is None and not found.kept:
         raise NotFound("No app of this id is registered, and none was seen in the last day.")
     app_looks.note(request, app, "the app over the API")

@@ -13,6 +13,7 @@ from control.deciders import buckets
 from control.deciders.buckets import Node, Peek
 from control.errors import ControlError
 from control.policies.effective import Subject
+from decider.contracts import units
 from decider.contracts.config import Config
 from decider.contracts.vocabulary import Tier
 from decider.whatif.plan import Plan, plan_of
@@ -20,6 +21,7 @@ from decider.whatif.plan import Plan, plan_of
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractUser
 
+# A quota counts a UTC day.
 DAY_S = 86_400.0
 
 
@@ -45,7 +47,7 @@ class Gauge:
 
 @dataclass(frozen=True, slots=True)
 class Gauges:
-    """The panel."""
+    """The panel of buckets."""
 
     app: str
     at: float
@@ -65,8 +67,10 @@ class Gauges:
         return self.peek.tracking[1:] if self.peek else ()
 
 
-def compose(user: AbstractUser, app_id: str, about: Subject, config: Config | None) -> Gauges:
-    """Asks the deciders. What could not be read is said, never guessed."""
+def read_gauges(user: AbstractUser, app_id: str, about: Subject, config: Config | None) -> Gauges:
+    """Ask the deciders for the buckets of an app. A bucket that could not be read is reported,
+    never guessed.
+    """
     now, problem, found = time.time(), "", None
     try:
         found = buckets.peek(app_id)
@@ -88,10 +92,11 @@ def compose(user: AbstractUser, app_id: str, about: Subject, config: Config | No
 
 
 def tiles(found: Peek, now: float) -> tuple[Gauge, ...]:
-    """The four gauges; none when no decider tracks the app."""
+    """Return the four gauges; () when no decider tracks the app."""
     views = [n.view for n in found.tracking if n.view is not None]
     if not views:
         return ()
+    # Deciders lease from one store: the one that saw the app last knows its burst bucket best.
     owner = views[0]
     return (
         _quota(
@@ -107,7 +112,9 @@ def tiles(found: Peek, now: float) -> tuple[Gauge, ...]:
 
 
 def _quota(used: float, limit: float, since: float, now: float) -> Gauge:
+    """Show today's requests against the quota, with the share of the day that is gone as tick."""
     share, gone = used / limit, now % DAY_S / DAY_S
+    # Ahead of the clock is a warning only once half of the quota is used.
     css = "bad" if share >= 1 else "warn" if share > max(gone, 0.5) else ""
     counted = "" if since <= now - now % DAY_S else f" Counted since {fmt.utc_minute(since)}."
     note = f"{share:.0%} used, {gone:.0%} of the day gone (tick). Resets 00:00 UTC.{counted}"
@@ -123,17 +130,19 @@ def _quota(used: float, limit: float, since: float, now: float) -> Gauge:
 
 
 def _burst(tokens: float, burst: float, rate: float, wait: float) -> Gauge:
+    """Show the burst bucket. `rate` is tokens a second, `wait` the seconds clients still wait."""
     left = tokens / burst
     note = f"Refills {rate:,.4g} a second."
     if tokens < 1:
         note = (
             f"{fmt.number(max(0.0, -tokens))} into the headroom. {note} One is back in"
-            f" {fmt.span((1 - tokens) / rate)}."
+            f" {units.span((1 - tokens) / rate)}."
         )
+    # Under half a token from full, it is full: refilling shows as a flicker otherwise.
     elif tokens < burst - 0.5:
-        note += f" Full in {fmt.span((burst - tokens) / rate)}."
+        note += f" Full in {units.span((burst - tokens) / rate)}."
     if wait > 0.5:
-        note += f" Clients were told to wait {fmt.span(wait)} more."
+        note += f" Clients were told to wait {units.span(wait)} more."
     css = "bad" if tokens < 1 else "warn" if left < 0.2 else "accent"
     return Gauge(
         "Burst bucket",
@@ -147,6 +156,7 @@ def _burst(tokens: float, burst: float, rate: float, wait: float) -> Gauge:
 
 
 def _errors(left: float, per_hour: float, tier: int) -> Gauge:
+    """Show the false throttles that are left of the hour's budget."""
     share = left / per_hour if per_hour else 0.0
     strict = tier == Tier.ENTERPRISE
     note = (
@@ -169,10 +179,12 @@ def _errors(left: float, per_hour: float, tier: int) -> Gauge:
 
 
 def _pace(pace: float, rate: float, refused: float) -> Gauge:
+    """Show the pace of the last minute against the plan's rate, both requests a second."""
     note = (
         f"Over the last minute, {fmt.number(refused)} not admitted. Plan sustains {rate:,.4g}"
         " (tick)."
     )
+    # A tenth of room keeps the longer bar and its tick inside the frame.
     scale = max(pace, rate) * 1.1
     css = "warn" if pace > rate else ""
     return Gauge(
@@ -187,4 +199,5 @@ def _pace(pace: float, rate: float, refused: float) -> Gauge:
 
 
 def _bar(share: float) -> float:
+    """Return a share as percent of a bar, within 0 and 100."""
     return round(100 * min(1.0, max(0.0, share)), 1)

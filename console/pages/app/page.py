@@ -1,6 +1,4 @@
-"""Everything the page of an app shows: its decisions, its policy, its notes, and its buckets right
-now.
-"""
+"""Everything that the page of an app shows: its decisions, policy, notes, and buckets right now."""
 
 from __future__ import annotations
 
@@ -13,9 +11,9 @@ from django.utils import timezone
 
 from console.frame import roles
 from console.pages.app import gauges as app_gauges
-from console.pages.app import stored
+from console.pages.app import last_day
 from console.pages.app.gauges import Gauges
-from console.pages.app.stored import AppPage, Happening
+from console.pages.app.last_day import AppPage, Happening
 from control.audit import app_looks
 from control.config import documents
 from control.directory import notes
@@ -30,9 +28,9 @@ from monitoring.guardrails import Verdict, judge
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractUser
 
-# Config changes listed beside the bursts, the latest.
+# Config changes listed beside the bursts, the latest. Chosen: a day has few; more hide the bursts.
 MOST_CHANGES = 8
-# From this age of the newest stored decision the page says that it is behind.
+# Seconds. Chosen: ingest stores within a few, so from half a minute on the page says it is behind.
 LATE_S = 30.0
 
 
@@ -46,7 +44,7 @@ class InForce:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The page for one person."""
+    """The page of an app for one person."""
 
     app: AppPage
     lines: tuple[PolicyLine, ...]
@@ -68,11 +66,11 @@ class Page:
     sees_looks: bool
 
 
-def compose(user: AbstractUser, app_id: str) -> Page:
-    """Reads everything."""
+def app_page(user: AbstractUser, app_id: str) -> Page:
+    """Read everything that the page of an app shows to this person."""
     now = time.time()
     config = documents.newest()
-    app = stored.compose(app_id, now, config_changes())
+    app = last_day.last_day(app_id, now, config_changes())
     about = subject(app)
     mine = effective.overrides(config, app_id, about.tenant, now) if config else []
     limit, sustained, word = _plan(config, about)
@@ -81,7 +79,7 @@ def compose(user: AbstractUser, app_id: str) -> Page:
         lines=tuple(effective.lines(config, about, now)) if config else (),
         overrides=tuple(InForce(o, effective.effect(o)) for o in mine),
         notes=tuple(notes.latest_notes(app_id)),
-        gauges=app_gauges.compose(user, app_id, about, config),
+        gauges=app_gauges.read_gauges(user, app_id, about, config),
         tier_word=word,
         wrong=judge(app.worst.wrong, limit),
         wrong_limit=limit,
@@ -95,7 +93,7 @@ def compose(user: AbstractUser, app_id: str) -> Page:
 
 
 def subject(app: AppPage) -> Subject:
-    """Whose policy it is."""
+    """Return whose policy holds for an app."""
     known = app.known
     if known is None:
         return Subject(app.id, "", "", None, app.services)
@@ -103,16 +101,18 @@ def subject(app: AppPage) -> Subject:
 
 
 def _plan(config: Config | None, about: Subject) -> tuple[float, float, str]:
-    """(error budget an hour, requests in half an hour, tier in words)."""
+    """Return the error budget an hour, the requests in half an hour at the plan's pace, and the
+    tier's word.
+    """
     if config is None:
         return 0.0, 0.0, ""
     tier = config.unknown_tier if about.tier is None else about.tier
     policy = config.tiers[tier]
-    return policy.error_budget_per_hour, policy.rate * stored.BUCKET_S, Tier(tier).word
+    return policy.error_budget_per_hour, policy.rate * last_day.BUCKET_S, Tier(tier).word
 
 
 def config_changes() -> list[Happening]:
-    """What people changed in the config in the last day, from the audit log."""
+    """Return what people changed in the config in the last day, from the audit log."""
     since = timezone.now() - timedelta(days=1)
     rows = AuditEntry.objects.filter(config_version__isnull=False, at__gt=since).order_by("-seq")[
         :MOST_CHANGES
@@ -129,6 +129,7 @@ def config_changes() -> list[Happening]:
 
 
 def _late(now: float) -> float:
+    """Return by how many seconds ingest is behind; 0 when it is not, or when nobody knows."""
     try:
         lag = fleet.read_fleet(now).ingest_lag_s
     except fleet.Unreachable:

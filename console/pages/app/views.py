@@ -1,6 +1,4 @@
-"""The page of an app, its gauges, its notes, who looked at it, and having one of its buckets
-filled.
-"""
+"""The page of an app, its gauges, its notes, who looked at it, and filling one of its buckets."""
 
 from __future__ import annotations
 
@@ -14,10 +12,11 @@ from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 from django.views.decorators.vary import vary_on_headers
-from django_htmx.http import HttpResponseClientRedirect
 
 from console.display import format as fmt
 from console.frame import app_looks
+from console.frame.fragments import htmx_details, redirect_to
+from console.frame.people import person
 from console.frame.permissions import READ, require
 from console.pages.app import gauges as app_gauges
 from console.pages.app import page as app_page
@@ -32,7 +31,7 @@ from control.errors import ControlError, Refused
 from control.policies.effective import Subject
 from decisions.outcomes import reports
 
-# Shown on the page, latest first.
+# Shown on the page, latest first. Chosen: what fits beside the disputes without scrolling.
 OUTCOMES = 8
 
 
@@ -40,8 +39,11 @@ OUTCOMES = 8
 @never_cache
 @permission_required(READ, raise_exception=True)
 def page(request: HttpRequest, app_id: str) -> HttpResponse:
-    """Is this customer well? An app nobody registered has a page too."""
-    shown, later = app_page.compose(request.user, app_id), list(reports.of_app(app_id, OUTCOMES))
+    """Show whether this app is well. An app that nobody registered has a page, too."""
+    shown, later = (
+        app_page.app_page(person(request), app_id),
+        list(reports.of_app(app_id, OUTCOMES)),
+    )
     app_looks.note_known(
         request, app_id, "the page", shown=bool(later or shown.notes or shown.gauges.tiles)
     )
@@ -53,18 +55,19 @@ def page(request: HttpRequest, app_id: str) -> HttpResponse:
 @never_cache
 @permission_required(READ, raise_exception=True)
 def gauges(request: HttpRequest, app_id: str) -> HttpResponse:
-    """The panel of buckets, which asks for itself anew."""
+    """Show the panel of buckets, which refreshes itself."""
     return render(request, "decisions/app_gauges.html", {"g": _gauges(request, app_id)})
 
 
 def _gauges(request: HttpRequest, app_id: str) -> app_gauges.Gauges:
-    """The buckets, with the look at them."""
-    found = app_gauges.compose(request.user, app_id, _subject(app_id), documents.newest())
+    """Read the buckets, and note the look at them."""
+    found = app_gauges.read_gauges(person(request), app_id, _subject(app_id), documents.newest())
     app_looks.note_known(request, app_id, "the buckets", shown=bool(found.tiles))
     return found
 
 
 def _subject(app_id: str) -> Subject:
+    """Return whose policy holds for an app id."""
     known = directory.app(app_id) if "\x00" not in app_id else None
     return (
         Subject(app_id, known.tenant, known.tenant_name, known.tier)
@@ -76,9 +79,9 @@ def _subject(app_id: str) -> Subject:
 @require_POST
 @permission_required((READ, notes.PERMISSION), raise_exception=True)
 def add_note(request: HttpRequest, app_id: str) -> HttpResponse:
-    """Keeps a note and goes back to the page."""
+    """Keep a note and go back to the page."""
     try:
-        notes.add(by=Actor.of(request.user), app=app_id, text=request.POST.get("text", ""))
+        notes.add(by=Actor.of(person(request)), app=app_id, text=request.POST.get("text", ""))
     except Refused as error:
         messages.error(request, str(error))
     return redirect(reverse("app", args=[app_id]) + "#notes")
@@ -88,7 +91,7 @@ def add_note(request: HttpRequest, app_id: str) -> HttpResponse:
 @never_cache
 @permission_required(control_looks.PERMISSION, raise_exception=True)
 def looked(request: HttpRequest, app_id: str) -> HttpResponse:
-    """Who looked at this app's data."""
+    """Show who looked at this app's data."""
     name = directory.names([app_id])[app_id] if "\x00" not in app_id else app_id
     return render(
         request,
@@ -102,8 +105,9 @@ def looked(request: HttpRequest, app_id: str) -> HttpResponse:
 @vary_on_headers("HX-Request")
 @permission_required(READ, raise_exception=True)
 def reset(request: HttpRequest, app_id: str, bucket: str) -> HttpResponse:
-    """Asks before a bucket is filled, and has it filled: a sheet for htmx, a page without
-    script.
+    """Ask before a bucket is filled, and have it filled: a sheet for htmx, a page without script.
+
+    Raise PermissionDenied for who may not, Http404 for a bucket that does not exist.
     """
     kind, error = _kind(request, bucket), ""
     reason = request.POST.get("reason", "")
@@ -112,13 +116,13 @@ def reset(request: HttpRequest, app_id: str, bucket: str) -> HttpResponse:
             _tell(
                 request,
                 kind,
-                buckets.reset(kind.name, app=app_id, by=Actor.of(request.user), reason=reason),
+                buckets.reset(kind.name, app=app_id, by=Actor.of(person(request)), reason=reason),
             )
         except ControlError as refused:
             error = str(refused)
         else:
             there = reverse("app", args=[app_id])
-            return HttpResponseClientRedirect(there) if request.htmx else redirect(there)
+            return redirect_to(request, there)
     context = {
         "page": "lookup",
         "kind": kind,
@@ -127,12 +131,12 @@ def reset(request: HttpRequest, app_id: str, bucket: str) -> HttpResponse:
         "error": error,
         "at": time.time(),
     }
-    template = "decisions/reset_sheet.html" if request.htmx else "decisions/reset.html"
+    template = "decisions/reset_sheet.html" if htmx_details(request) else "decisions/reset.html"
     return render(request, template, context, status=422 if error else 200)
 
 
 def _kind(request: HttpRequest, bucket: str) -> BucketKind:
-    """The bucket of the address, for someone who may have it filled."""
+    """Return the bucket of the address, for someone who may have it filled."""
     require(request, buckets.check_may_reset, buckets.PERMISSION)
     try:
         return buckets.kind(bucket)
@@ -141,7 +145,7 @@ def _kind(request: HttpRequest, bucket: str) -> BucketKind:
 
 
 def _tell(request: HttpRequest, kind: BucketKind, found: Peek) -> None:
-    """What each decider did, as messages of the next page."""
+    """Add what each decider did as messages of the next page."""
     if not found.done:
         messages.warning(request, f"{kind.label}: no decider filled it.")
     for node in found.nodes:
@@ -150,6 +154,7 @@ def _tell(request: HttpRequest, kind: BucketKind, found: Peek) -> None:
 
 
 def _said(kind: BucketKind, node: Node) -> str:
+    """Say in a clause what a decider did."""
     answer = node.answer
     if answer is None:
         return "did not answer, so it is not known whether it filled the bucket"

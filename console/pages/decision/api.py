@@ -1,6 +1,4 @@
-"""Why a decision was made, over REST: record, explanation, way back, worlds, text for the
-customer.
-"""
+"""Why a decision was made, over REST: record, explanation, way back, worlds, customer text."""
 
 from __future__ import annotations
 
@@ -18,15 +16,17 @@ from rest_framework.views import APIView
 
 from console.api.fields import EstimateOut, WordField
 from console.frame import app_looks
-from console.frame.permissions import READ
+from console.frame.permissions import READ, SEE_DIGEST
 from console.frame.stored import decision_or_404, raw_id_or_404
-from console.pages.decision import answer, not_kept, page, panels, record
+from console.pages.decision import customer_panels, not_kept, page, record_json, replay_panels
 from console.pages.lookup.api import DecisionOut
+from control.directory import apps as directory
 from decider.contracts.features import NAMES
 from decider.contracts.vocabulary import Action
 from decisions.models import Decision, utc
 from explain.comparison import scenarios, timeline
 from explain.models import Explanation
+from explain.text import verdict
 
 
 class DecisionDetail(APIView):
@@ -36,7 +36,7 @@ class DecisionDetail(APIView):
 
     @extend_schema(operation_id="decisions_retrieve", responses=DecisionOut)
     def get(self, request: Request, decision_id: str) -> Response:
-        """One stored decision, as it is listed."""
+        """Return one stored decision, as it is listed."""
         return Response(DecisionOut(_looked_at(request, decision_id)).data)
 
 
@@ -47,19 +47,19 @@ class DecisionRecord(APIView):
 
     @extend_schema(operation_id="decisions_record", responses=OpenApiTypes.OBJECT)
     def get(self, request: Request, decision_id: str) -> Response:
-        """Everything that was stored of a decision: the feature vector as served, the signals as
-        seen, its SHAP values.
+        """Return everything that was stored of a decision: the feature vector as served, the
+        signals as seen, its SHAP values.
 
         The digest of the credential is there for those who may see it.
         """
         d = _looked_at(request, decision_id)
         kept = Explanation.objects.filter(decision=d.id, at=d.at).first()
         return Response(
-            record.fields(d, kept, with_token=request.user.has_perm("decisions.view_token_digest"))
+            record_json.record_fields(d, kept, with_token=request.user.has_perm(SEE_DIGEST))
         )
 
 
-class ReasonOut(serializers.Serializer):
+class ReasonOut(serializers.Serializer[object]):
     """One adverse finding."""
 
     code = serializers.CharField()
@@ -70,7 +70,7 @@ class ReasonOut(serializers.Serializer):
     typical = serializers.FloatField(allow_null=True, help_text="Median of similar apps.")
 
 
-class ContributionOut(serializers.Serializer):
+class ContributionOut(serializers.Serializer[object]):
     """What one feature added to the score."""
 
     feature = serializers.CharField()
@@ -82,7 +82,7 @@ class ContributionOut(serializers.Serializer):
     )
 
 
-class ExplanationOut(serializers.Serializer):
+class ExplanationOut(serializers.Serializer[object]):
     """Why the score was what it was."""
 
     state = serializers.ChoiceField(
@@ -104,9 +104,9 @@ class ExplanationDetail(APIView):
 
     @extend_schema(operation_id="decisions_explanation", responses=ExplanationOut)
     def get(self, request: Request, decision_id: str) -> Response:
-        """SHAP values that add up to the score, and the reasons they amount to."""
+        """Return the SHAP values, which add up to the raw score, and the reasons they amount to."""
         d = _looked_at(request, decision_id)
-        explained = page.compose(d, with_token=False).explained
+        explained = page.explained(d)
         kept = explained.explanation
         return Response(
             ExplanationOut(
@@ -123,6 +123,7 @@ class ExplanationDetail(APIView):
 
 
 def _contributions(d: Decision, kept: Explanation) -> list[dict[str, object]]:
+    """Return what each feature added, log-odds, in the order of the schema; a NaN value is null."""
     row = np.frombuffer(bytes(d.features), "<f4").tolist()
     parts = zip(NAMES, row, kept.values.tolist(), strict=True)
     return [
@@ -131,17 +132,17 @@ def _contributions(d: Decision, kept: Explanation) -> list[dict[str, object]]:
     ]
 
 
-class ChangeOut(serializers.Serializer):
+class ChangeOut(serializers.Serializer[object]):
     """One lever, pulled."""
 
     lever = serializers.CharField()
-    label = serializers.CharField()
+    label = serializers.CharField()  # type: ignore[assignment]  # a REST field called label
     before = serializers.FloatField()
     after = serializers.FloatField()
     unit = serializers.CharField(allow_blank=True)
 
 
-class WayOut(serializers.Serializer):
+class WayOut(serializers.Serializer[object]):
     """Changes that together would have been admitted."""
 
     changes = ChangeOut(many=True)
@@ -154,7 +155,7 @@ class WayOut(serializers.Serializer):
     )
 
 
-class WayBackOut(serializers.Serializer):
+class WayBackOut(serializers.Serializer[object]):
     """The way back to admit."""
 
     ways = WayOut(
@@ -173,18 +174,20 @@ class WayBackDetail(APIView):
 
     @extend_schema(operation_id="decisions_counterfactual", responses=WayBackOut)
     def get(self, request: Request, decision_id: str) -> Response:
-        """Found and verified by deciding again with the record's own policy and model."""
+        """Find the way back, and verify it by deciding again with the record's own policy and
+        model.
+        """
         d = _looked_at(request, decision_id)
-        back = panels.way_of(d)
+        back = replay_panels.way_of(d)
         return Response(WayBackOut(back or {"ways": [], "none": "This request was admitted."}).data)
 
 
-class LimitOut(serializers.Serializer):
+class LimitOut(serializers.Serializer[object]):
     """One limit, and how the request stood to it."""
 
     key = serializers.CharField()
     stage = serializers.CharField()
-    label = serializers.CharField()
+    label = serializers.CharField()  # type: ignore[assignment]  # a REST field called label
     before = serializers.CharField()
     limit = serializers.CharField()
     after = serializers.CharField()
@@ -201,15 +204,17 @@ class LimitList(APIView):
 
     @extend_schema(operation_id="decisions_limits", responses=LimitOut(many=True))
     def get(self, request: Request, decision_id: str) -> Response:
-        """Every limit that was evaluated, in the order of the stages, before and after; empty when
-        its config is not kept.
+        """Return every limit that was evaluated, in the order of the stages, before and after.
+
+        Empty when the config of the decision is not kept.
         """
         d = _looked_at(request, decision_id)
-        cut = page.compose(d, with_token=False).cut
-        return Response(LimitOut(panels.limits_of(d, cut.at if cut else None), many=True).data)
+        cut = page.drawn_cut(d)
+        limits = replay_panels.limits_of(d, cut.at if cut else None)
+        return Response(LimitOut(limits, many=True).data)
 
 
-class HappenedOut(serializers.Serializer):
+class HappenedOut(serializers.Serializer[object]):
     """Something that happened to the app."""
 
     at = serializers.DateTimeField()
@@ -217,26 +222,26 @@ class HappenedOut(serializers.Serializer):
     decision = serializers.CharField(source="name", allow_blank=True)
 
 
-class PeerOut(serializers.Serializer):
+class PeerOut(serializers.Serializer[object]):
     """One feature against similar apps."""
 
-    label = serializers.CharField()
+    label = serializers.CharField()  # type: ignore[assignment]  # a REST field called label
     value = serializers.CharField()
     median = serializers.CharField(source="median_text")
     rank = serializers.CharField(allow_blank=True, help_text="Empty in the middle half.")
 
 
-class PartOut(serializers.Serializer):
+class PartOut(serializers.Serializer[object]):
     """One group's part of the load, 0 to 1 in whole percents, with a 95% interval."""
 
-    label = serializers.CharField()
+    label = serializers.CharField()  # type: ignore[assignment]  # a REST field called label
     share = serializers.FloatField()
     low = serializers.FloatField()
     high = serializers.FloatField()
     participants = serializers.IntegerField(allow_null=True)
 
 
-class SharedOut(serializers.Serializer):
+class SharedOut(serializers.Serializer[object]):
     """Who loaded the limit that fired; nobody is told of fewer than five others."""
 
     limit = serializers.CharField()
@@ -250,7 +255,7 @@ class SharedOut(serializers.Serializer):
     )
 
 
-class AroundOut(serializers.Serializer):
+class AroundOut(serializers.Serializer[object]):
     """A decision's surroundings."""
 
     timeline = HappenedOut(many=True)
@@ -267,26 +272,21 @@ class Around(APIView):
 
     @extend_schema(operation_id="decisions_around", responses=AroundOut)
     def get(self, request: Request, decision_id: str) -> Response:
-        """The app two minutes either side, its place among similar apps, and how much of the load
-        came from others.
+        """Return the app two minutes either side, its place among similar apps, and how much of the
+        load came from others.
         """
         d = _looked_at(request, decision_id)
-        beside = panels.around(d)
-        return Response(
-            AroundOut(
-                {
-                    "timeline": timeline.build_timeline(
-                        d, page.compose(d, with_token=False).story.http
-                    ),
-                    "similar_apps": beside["peers"].apps,
-                    "peers": beside["peers"].rows,
-                    "shared_cause": beside["shared"],
-                }
-            ).data
-        )
+        near = replay_panels.surroundings(d)
+        told = {
+            "timeline": timeline.build_timeline(d, verdict.http_answer(d)),
+            "similar_apps": near.peers.apps,
+            "peers": near.peers.rows,
+            "shared_cause": near.shared,
+        }
+        return Response(AroundOut(told).data)
 
 
-class MinuteOut(serializers.Serializer):
+class MinuteOut(serializers.Serializer[object]):
     """What is known of a decision that is not stored."""
 
     id = serializers.CharField()
@@ -321,11 +321,12 @@ class Minute(APIView):
         responses=MinuteOut,
     )
     def get(self, request: Request, decision_id: str) -> Response:
-        """What was decided in the minute that the id holds, under which config, and similar stored
-        decisions.
+        """Return what was decided in the minute that the id holds, under which config, and similar
+        stored decisions.
         """
         raw = raw_id_or_404(decision_id)
-        known = not_kept.compose(raw, request.query_params.get("app", ""), time.time())
+        known = not_kept.missing_decision(raw, request.query_params.get("app", ""), time.time())
+        # The value is not repeated in the answer: it may be a credential.
         if known.unknown:
             raise ValidationError({"app": "No app of this id or name is known."})
         app_looks.note_apps(
@@ -348,7 +349,7 @@ class Minute(APIView):
         )
 
 
-class WorldOut(serializers.Serializer):
+class WorldOut(serializers.Serializer[object]):
     """One answer to the same request."""
 
     title = serializers.CharField()
@@ -373,15 +374,15 @@ class Replay(APIView):
 
     @extend_schema(operation_id="decisions_replay", responses=WorldOut(many=True))
     def get(self, request: Request, decision_id: str) -> Response:
-        """As decided then, verified to the bit; as decided now; as another model would. Nothing is
-        changed.
+        """Decide the same request again: as then, verified to the bit; as now; as another model
+        would. Change nothing.
         """
         return Response(
             WorldOut(scenarios.decide_scenarios(_looked_at(request, decision_id)), many=True).data
         )
 
 
-class CustomerText(serializers.Serializer):
+class CustomerText(serializers.Serializer[object]):
     """What may be told to a customer."""
 
     reply = serializers.CharField()
@@ -397,14 +398,19 @@ class CustomerTextDetail(APIView):
 
     @extend_schema(operation_id="decisions_customer_text", responses=CustomerText)
     def get(self, request: Request, decision_id: str) -> Response:
-        """True, in plain words, with what to do; without scores, limits of others, or what was
-        noticed of abuse.
+        """Return true texts in plain words, with what to do.
+
+        They hold no scores, no limits of others, and nothing that was noticed of abuse.
         """
-        shown = page.compose(_looked_at(request, decision_id), with_token=False)
-        return Response(CustomerText(answer.said(shown)).data)
+        d = _looked_at(request, decision_id)
+        return Response(CustomerText(customer_panels.customer_texts(d, directory.app(d.app))).data)
 
 
 def _looked_at(request: Request, decision_id: str) -> Decision:
+    """Return the stored decision of an address, and note the look at its app.
+
+    Raise Http404 for what is no id, and for a decision that is not stored.
+    """
     d = decision_or_404(decision_id)
     app_looks.note(request, d.app, f"decision {d.name} over the API")
     return d

@@ -1,5 +1,5 @@
-"""A decision that is not stored is still an answer: what was decided around it, under which rules,
-and why it is missing.
+"""The page about a decision that is not stored: what was decided around it, under which rules, and
+why it is missing.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from django.conf import settings
 
 from console.pages.lookup import page as lookup_page
-from console.pages.lookup.page import Row
+from console.pages.lookup.page import DecisionRow
 from control.config import documents
 from control.directory import apps as directory
 from decider.contracts.config import Config, TierPolicy, in_force
@@ -23,8 +23,11 @@ from decisions.search.lookup import QueryReading
 
 # A decision so young may still be on its way from its decider.
 ARRIVES_S = 30.0
-# An id of so much later than now was made by a broken clock, or by hand.
+# Clocks of nodes differ by less than a minute: an id further ahead has a broken clock, or is made
+# up.
 AHEAD_S = 60.0
+# The id's own minute is counted. Similar decisions are sought a quarter of an hour either side,
+# which bounds the scan; eight fill the table without scrolling.
 MINUTE_S, NEAR_S, SIMILAR = 60.0, 900.0, 8
 
 
@@ -40,7 +43,7 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Time:
-    """What was decided in a time."""
+    """What was decided in a span of time."""
 
     words: str
     number: Estimate
@@ -50,7 +53,7 @@ class Time:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The config document of then, as far as it says what could have happened."""
+    """The config document in force then, as far as it says what could have happened."""
 
     version: int
     switches: tuple[str, ...]
@@ -80,12 +83,12 @@ class NotKept:
     """
     times: tuple[Time, ...]
     rules: Rules | None
-    similar: tuple[Row, ...]
+    similar: tuple[DecisionRow, ...]
     keep_days: int
 
     @property
     def shown_apps(self) -> tuple[str, ...]:
-        """Apps that something is shown of."""
+        """Ids of the apps that the page shows something of."""
         named = [self.app] if self.app else []
         return tuple(dict.fromkeys([*named, *(row.decision.app for row in self.similar)]))
 
@@ -94,9 +97,11 @@ class NotKept:
         return self.times[0]
 
 
-def compose(raw: bytes, app: str, now: float) -> NotKept:
-    """What is known of the moment in a decision's id; `app` (id or name, may be empty) narrows it
-    to one app.
+def missing_decision(raw: bytes, app: str, now: float) -> NotKept:
+    """Return what is known of the moment that a decision id holds.
+
+    `raw` is the 16 bytes of the id, `app` an id or name (may be empty) that narrows it to one app,
+    `now` unix seconds.
     """
     at = decision_time(raw)
     known, app_id = _app(app)
@@ -123,17 +128,21 @@ def compose(raw: bytes, app: str, now: float) -> NotKept:
 
 
 def app_of(text: str) -> str:
-    """The id of the app that someone named, by id or name; "" for what is none, and for what looks
-    like a credential.
+    """Return the id of the app that someone named by id or name.
+
+    Return "" for what is no app, and for what looks like a credential.
     """
     return "" if credentials.looks_secret(text) else _app(text)[1]
 
 
 def _app(text: str) -> tuple[directory.KnownApp | None, str]:
-    """The app someone named, and its id; an app that was seen and never registered has an id
-    only.
+    """Return the app that someone named, and its id.
+
+    An app that was seen in decisions but never registered has an id only.
     """
+    # A text that long is no id and no name, and it must not cost a long query.
     text = text.strip()[:200]
+    # PostgreSQL cannot hold a NUL, and a credential is given to no query.
     if not text or "\x00" in text or credentials.is_secret(text, insisted=True):
         return None, ""
     found = directory.app(text) or next(iter(directory.named(text, limit=1).apps), None)
@@ -143,14 +152,19 @@ def _app(text: str) -> tuple[directory.KnownApp | None, str]:
 
 
 def _state(at: float, now: float) -> str:
+    """Say why a decision of this time (unix seconds) is not stored: future, young, expired or
+    sampled.
+    """
     if at > now + AHEAD_S:
         return "future"
     if at > now - ARRIVES_S:
         return "young"
+    # Partitions are dropped by whole days.
     return "expired" if at < now // DAY_S * DAY_S - settings.SLUICE_KEEP_DAYS * DAY_S else "sampled"
 
 
 def _time(words: str, reading: QueryReading, since: float, until: float, now: float) -> Time:
+    """Count what was decided from `since` until `until` (unix seconds)."""
     filters = Filters(start=since, end=until)
     counted = lookup_page.count(reading, filters, now)
     number = total(t.number for t in counted.tallies)
@@ -160,11 +174,12 @@ def _time(words: str, reading: QueryReading, since: float, until: float, now: fl
         words,
         number,
         shares,
-        lookup_page.address(reading.text, filters, insist="app" if reading.apps else ""),
+        lookup_page.lookup_address(reading.text, filters, insist="app" if reading.apps else ""),
     )
 
 
 def _rules(version: int, document: Config, tier: int | None, at: float) -> Rules:
+    """Return what the config document of then says about switches, model, sampling and plan."""
     s = document.sampling
     return Rules(
         version=version,
@@ -182,13 +197,14 @@ def _rules(version: int, document: Config, tier: int | None, at: float) -> Rules
 
 
 def _similar(app: str, at: float) -> list[Decision]:
-    """Stored decisions nearest in time, of the same app when it is known, newest first."""
+    """Return the stored decisions nearest in time, newest first; of one app when it is known."""
     rows = lookup.within(
         Decision.objects.filter(app=app) if app else Decision.objects.all(),
         at - NEAR_S,
         at + NEAR_S,
     )
     rows, moment = rows.defer("features"), lookup.id_at(at)
+    # Both sides are read in full, because the nearest ones may all lie on one side.
     older = list(rows.filter(id__lt=moment).order_by("-id")[:SIMILAR])
     newer = list(rows.filter(id__gte=moment).order_by("id")[:SIMILAR])
     nearest = sorted(older + newer, key=lambda d: abs(d.at.timestamp() - at))[:SIMILAR]

@@ -1,4 +1,4 @@
-"""What a decision page shows, read and composed."""
+"""Everything that a decision page shows, read and put together."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import timedelta
 from django.utils import timezone
 
 from console.display import columns
-from console.pages.decision import record
+from console.pages.decision import record_json
 from control.config import documents
 from control.directory import apps as directory
 from control.directory.apps import KnownApp
@@ -32,15 +32,15 @@ from explain.shap.waterfall import Waterfall
 from explain.text import reason_codes, stages, verdict
 from explain.text.stages import TraceStep
 
-# The timeline: seconds either side of the decision, and of a column.
+# Chosen: two minutes either side show a burst whole, in columns wide enough to see (48 in all).
 SIDE_S, BUCKET_S = 120.0, 5.0
-# An explanation not there after this time is said to be late.
+# Chosen: workers explain within seconds; after two minutes the page says that they are behind.
 PATIENCE_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """Whether the score was explained, and how."""
+    """Whether the score of a decision was explained, and how."""
 
     state: str
     """ready, pending, impossible, or none when no model was asked."""
@@ -51,19 +51,14 @@ class Explained:
 
     @property
     def codes(self) -> list[str]:
-        """Reason codes of all findings, strongest first, as the decider had them for the response;
-        empty while not explained.
+        """Reason codes of all findings, strongest first, in the decider's own order.
+
+        Empty while the score is not explained.
         """
-        return (
-            [
-                finding.code
-                for finding in findings(
-                    self.fall.contributions, self.fall.values, self.fall.typical
-                )
-            ]
-            if self.fall
-            else []
-        )
+        if self.fall is None:
+            return []
+        fall = self.fall
+        return [f.code for f in findings(fall.contributions, fall.values, fall.typical)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +71,13 @@ class Cut:
 
     @property
     def percent(self) -> float:
+        """Place of the threshold on the scale of risk, percent."""
         return round(self.at * 100, 2)
 
     @property
     def anchor(self) -> str:
-        """Which end of its label stands at the cut."""
+        """Which end of its label stands at the cut (SVG text-anchor)."""
+        # Near an end of the axis the label must run inwards, or it is cut off.
         return "start" if self.at < 0.12 else "end" if self.at > 0.88 else "middle"
 
 
@@ -100,9 +97,10 @@ class Band:
 
 
 def explained(d: Decision) -> Explained:
-    """What is known of a decision's score."""
+    """Return what is known of a decision's score."""
     if d.raw_risk is None:
         return Explained("none")
+    # Features of another schema stand in other places: their names would be wrong.
     if d.feature_schema != SCHEMA:
         return Explained(
             "impossible",
@@ -121,8 +119,9 @@ def explained(d: Decision) -> Explained:
 
 
 def thresholds(event: Event, config: Config | None) -> Thresholds | None:
-    """Where the action would have changed; None when no model was asked or the record cannot be
-    decided again here.
+    """Return the risks at which the action would have changed.
+
+    None when no model was asked, the config is not kept, or the record cannot be decided again.
     """
     try:
         return replay.threshold(event, config) if config else None
@@ -130,26 +129,35 @@ def thresholds(event: Event, config: Config | None) -> Thresholds | None:
         return None
 
 
-def cut(d: Decision, found: Thresholds | None) -> Cut | None:
-    """The threshold a page draws: where the action begins, or for an admit where the next one
-    does.
+def cut_of(d: Decision, found: Thresholds | None) -> Cut | None:
+    """Return the threshold that a page draws.
+
+    For a refusal it is where its action begins, for an admit where the next action begins.
     """
     if found is None:
         return None
     at = found.down if Action(d.action) == Action.ADMIT or found.up is None else found.up
+    # A threshold at which no action begins is none that a page can draw.
     action = next((a for r, a in found.bands if r == at), None)
     return Cut(at, action) if at is not None and action is not None else None
 
 
+def drawn_cut(d: Decision) -> Cut | None:
+    """Return the threshold that the page of a decision draws, without the rest of the page."""
+    return cut_of(d, thresholds(d.event(), documents.config(d.config_version)))
+
+
 def bands(found: Thresholds | None) -> tuple[Band, ...]:
-    """The scale of risk with the action each part of it leads to."""
+    """Return the ranges of risk with the action that each leads to, lowest first."""
     if found is None:
         return ()
-    out, last = [], -100.0
+    out: list[Band] = []
+    last = -100.0
     for k, (start, action) in enumerate(found.bands):
         end = found.bands[k + 1][0] if k + 1 < len(found.bands) else 1.0
         x = round(start * 100, 2)
         anchor = "start" if k == 0 else "end" if x > 80 else "middle"
+        # Percent of the axis that a label needs; the last one is set to the left of its line.
         room = x - last >= (30 if anchor == "end" else 24)
         word = Action(action).word
         text = (word.capitalize() if k == 0 else f"{word.capitalize()} {start:.2f}") if room else ""
@@ -163,7 +171,7 @@ def bands(found: Thresholds | None) -> tuple[Band, ...]:
 
 
 def steps(d: Decision, event: Event, config: Config | None) -> list[TraceStep]:
-    """The stage trace; empty when the record cannot be decided again here."""
+    """Return the stage trace; [] when the record cannot be decided again here."""
     try:
         return stages.describe_stages(replay.trace(event, config), d) if config else []
     except ReplayError:
@@ -171,7 +179,7 @@ def steps(d: Decision, event: Event, config: Config | None) -> list[TraceStep]:
 
 
 @dataclass(frozen=True, slots=True)
-class Around:
+class TrafficAround:
     """The app in the minutes around the decision."""
 
     chart: columns.Columns
@@ -181,16 +189,17 @@ class Around:
     actions: tuple[int, ...]
 
 
-def around(d: Decision) -> Around:
-    """Stored decisions of the app around this one, weighted."""
+def traffic_around(d: Decision) -> TrafficAround:
+    """Count the app's decisions `SIDE_S` either side of this one, weighted by 1/probability."""
     at = d.at.timestamp()
+    # Columns begin at multiples of their width, so that two pages of one minute agree.
     since = (at - SIDE_S) // BUCKET_S * BUCKET_S
     count = int(2 * SIDE_S / BUCKET_S)
     rows = lookup.within(Decision.objects.filter(app=d.app), since, since + count * BUCKET_S)
     cells = aggregate.cells(rows, since, BUCKET_S)
     chart = columns.columns(cells, since, BUCKET_S, count, floor=186, height=160)
     seen = sorted({c.action for c in cells})
-    return Around(
+    return TrafficAround(
         chart,
         sum(c.kept for c in cells),
         round(100 * (at - since) / (count * BUCKET_S), 2),
@@ -199,15 +208,11 @@ def around(d: Decision) -> Around:
 
 
 def kept_because(d: Decision) -> str:
-    """Why this decision was in the sample."""
+    """Say in a clause why this decision is in the sample."""
     p = d.inclusion_probability
-    kind = (
-        "an admit"
-        if d.action == Action.ADMIT
-        else "a block"
-        if d.action == Action.BLOCK
-        else f"a {Action(d.action).word}"
-    )
+    # "an admit" is the only word of the five that begins with a vowel
+    kind = f"{'an' if d.action == Action.ADMIT else 'a'} {Action(d.action).word}"
+    # Refusals of enterprise have a sampling rate of their own.
     if d.tier == Tier.ENTERPRISE and d.action != Action.ADMIT:
         kind = "a refusal of enterprise"
     return f"{kind}, always kept" if p >= 1 else f"{kind}, kept 1 in {1 / p:,.1f}".replace(".0", "")
@@ -215,7 +220,7 @@ def kept_because(d: Decision) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A row of the waterfall and where it stands."""
+    """A row of the waterfall with its place, percent of the scale of risk."""
 
     row: waterfall.WaterfallRow
     from_x: float
@@ -236,7 +241,7 @@ class DecisionPage:
     cut: Cut | None
     bands: tuple[Band, ...]
     steps: list[TraceStep]
-    around: Around
+    around: TrafficAround
     newer: Decision | None
     older: Decision | None
     replay: scenarios.Replay
@@ -249,7 +254,7 @@ class DecisionPage:
 
     @property
     def tenant(self) -> str:
-        """The tenant's name, or its id when nobody registered the app."""
+        """Name of the tenant, or its id when nobody registered the app."""
         return self.known.tenant_name if self.known else self.d.tenant or "no tenant"
 
     @property
@@ -266,10 +271,11 @@ class DecisionPage:
 
     @property
     def cut_away(self) -> tuple[bool, bool]:
-        """Whether the axis labels at 0.25 and at 0.50 are clear of the threshold's."""
+        """Whether the axis labels at 0.25 and at 0.50 are clear of the threshold's label."""
         if self.cut is None:
             return True, True
-        at, width = self.cut.at, 0.34  # of the label, on the axis
+        # The label is about a third of the axis wide; a tenth more keeps the axis labels clear.
+        at, width = self.cut.at, 0.34
         first = {"start": at, "end": at - width}.get(self.cut.anchor, at - width / 2)
         quarter, half = (
             first > place + 0.1 or first + width < place - 0.1 for place in (0.25, 0.5)
@@ -307,16 +313,14 @@ class DecisionPage:
 
     @property
     def lead_reason(self) -> str:
-        """The machine reason as a sentence, where the model's findings are not the whole
-        verdict.
-        """
+        """The machine reason as a sentence; empty where the findings are the whole verdict."""
         if self.d.reason == Reason.RISK_HIGH and self.explained.reasons:
             return ""
         return f"{self.clause[:1].upper()}{self.clause[1:]}."
 
     @property
     def no_score(self) -> str:
-        """Why there was nothing to score, for decisions made without a model."""
+        """Why there was nothing to score, for decisions that no model was asked about."""
         return {
             Stage.GUARD: "Guard rules are never overruled by a model.",
             Stage.OVERRIDE: "An override in force says what happens, whatever a model would say.",
@@ -329,14 +333,17 @@ class DecisionPage:
 
     @property
     def late(self) -> bool:
-        """Whether a pending explanation takes longer than it should."""
+        """Whether a pending explanation takes longer than `PATIENCE_S`."""
         return self.explained.state == "pending" and timezone.now() - self.d.stored_at > timedelta(
             seconds=PATIENCE_S
         )
 
 
-def compose(d: Decision, *, with_token: bool) -> DecisionPage:
-    """Reads everything the page shows."""
+def decision_page(d: Decision, *, with_token: bool) -> DecisionPage:
+    """Read everything that the page of a stored decision shows.
+
+    `with_token` includes the digest of the credential in the record.
+    """
     event, config = d.event(), documents.config(d.config_version)
     known = directory.app(d.app)
     name = known.name if known else d.app
@@ -348,23 +355,24 @@ def compose(d: Decision, *, with_token: bool) -> DecisionPage:
         known=known,
         story=verdict.write_story(d, name, marks, list(found.reasons)),
         explained=found,
-        cut=cut(d, marks),
+        cut=cut_of(d, marks),
         bands=bands(marks),
         steps=steps(d, event, config),
-        around=around(d),
+        around=traffic_around(d),
         newer=newer,
         older=older,
         replay=scenarios.replay_record(d, event, config),
         model_name=_model_name(d.model),
         check=ModelCheck.objects.filter(model=d.model).first() if d.model else None,
         kept_because=kept_because(d),
-        record=record.text(d, found.explanation, with_token=with_token),
+        record=record_json.record_text(d, found.explanation, with_token=with_token),
         code=Reason(d.reason).name,
         clause=reason_text.clause(d),
     )
 
 
 def _model_name(digest: str) -> str:
+    """Return the name of a model; empty when its file is not here."""
     try:
         return model_files.load_artifact(digest).name if digest else ""
     except ArtifactError:

@@ -20,11 +20,11 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from kombu.exceptions import OperationalError as BrokerError
 
 from console.frame import app_looks
-from console.frame.app_looks import note as look
-from console.frame.permissions import READ
-from console.frame.stored import decision_or_404
-from console.pages.decision import answer, not_kept, page, panels
-from decider.contracts.ids import format_decision_id, parse_decision_id
+from console.frame.fragments import htmx_details
+from console.frame.permissions import READ, SEE_DIGEST
+from console.frame.stored import decision_or_404, raw_id_or_404
+from console.pages.decision import customer_panels, not_kept, page, replay_panels
+from decider.contracts.ids import format_decision_id
 from decisions.models import Decision
 from decisions.search import lookup
 from explain.comparison import scenarios
@@ -41,20 +41,25 @@ POLLS = 45
 @require_http_methods(["GET", "HEAD", "POST"])
 @permission_required(READ, raise_exception=True)
 def decision(request: HttpRequest, decision_id: str) -> HttpResponse:
-    """Why was this decided? Of a decision that was not kept, an app can be named: posted, as it may
-    be a credential by mistake.
+    """Show why a decision was made.
+
+    For a decision that is not stored, the reader can name an app. The app is posted, because it may
+    be a credential pasted by mistake and must not get into an address. Raise Http404 for a text
+    that is no decision id.
     """
-    raw = parse_decision_id(decision_id)
-    if raw is not None and lookup.find(uuid.UUID(bytes=raw)) is None:
+    raw = raw_id_or_404(decision_id)
+    found = lookup.find(uuid.UUID(bytes=raw))
+    if found is None:
         return _not_kept(request, raw)
     if request.method == "POST":
         return redirect("decision", decision_id)
-    found = decision_or_404(decision_id)
+    # One address per decision: upper case and other spellings lead to it.
     if found.name != decision_id:
         return redirect("decision", found.name, permanent=True)
-    look(request, found.app, f"decision {found.name}")
-    with_token = request.user.has_perm("decisions.view_token_digest")
-    shown = page.compose(found, with_token=with_token)
+    app_looks.note(request, found.app, f"decision {found.name}")
+    # The record holds the digest of the credential only for those who may see it.
+    with_token = request.user.has_perm(SEE_DIGEST)
+    shown = page.decision_page(found, with_token=with_token)
     context = {
         "page": "lookup",
         "p": shown,
@@ -62,16 +67,18 @@ def decision(request: HttpRequest, decision_id: str) -> HttpResponse:
         "with_token": with_token,
         "at": timezone.now(),
         "polls": 0,
-    }
-    context |= panels.beside(found, shown) | {
-        "answer": answer.compose(shown),
+        "answer": customer_panels.customer_answer(shown),
         "here": request.build_absolute_uri(),
+        **replay_panels.replayed_panels(found, shown),
     }
     return render(request, "explain/decision.html", context)
 
 
 def _not_kept(request: HttpRequest, raw: bytes) -> HttpResponse:
-    """What is known of its minute; a posted app leads to the address of its id."""
+    """Show what is known of the minute of a decision that is not stored.
+
+    A posted app redirects to the address with the id of that app.
+    """
     named, unknown = request.GET.get("app", ""), False
     if request.method == "POST":
         named = not_kept.app_of(request.POST.get("app", ""))
@@ -80,25 +87,26 @@ def _not_kept(request: HttpRequest, raw: bytes) -> HttpResponse:
                 f"{reverse('decision', args=[format_decision_id(raw)])}?{urlencode({'app': named})}"
             )
         unknown = bool(request.POST.get("app"))
-    missing = not_kept.compose(raw, named, time.time())
+    missing = not_kept.missing_decision(raw, named, time.time())
     missing = replace(missing, unknown=unknown or missing.unknown)
     app_looks.note_apps(request, missing.shown_apps, f"the minute of decision {missing.id}")
-    status = 200 if missing.app else 404  # about one app it is an answer, and the look is on record
+    # About one app it is an answer, and the look is on record.
+    status = 200 if missing.app else 404
     return render(request, "explain/not_kept.html", {"page": "lookup", "p": missing}, status=status)
 
 
 @require_GET
 @permission_required(READ, raise_exception=True)
 def printed(request: HttpRequest, decision_id: str) -> HttpResponse:
-    """The decision on paper: verdict, facts, reasons, and what the customer may be told."""
+    """Show the decision for paper: verdict, facts, reasons, and what the customer may be told."""
     found = decision_or_404(decision_id)
-    look(request, found.app, f"decision {found.name}, to print")
-    shown = page.compose(found, with_token=False)
+    app_looks.note(request, found.app, f"decision {found.name}, to print")
+    shown = page.decision_page(found, with_token=False)
     context = {
         "page": "lookup",
         "p": shown,
         "d": found,
-        "answer": answer.compose(shown),
+        "answer": customer_panels.customer_answer(shown),
         "at": timezone.now(),
     }
     return render(
@@ -111,16 +119,18 @@ def printed(request: HttpRequest, decision_id: str) -> HttpResponse:
 @require_GET
 @permission_required(READ, raise_exception=True)
 def explanation(request: HttpRequest, decision_id: str) -> HttpResponse:
-    """The panels that wait for the explanation; they ask again until it is there or nobody makes
-    one.
+    """Show the panels that wait for the explanation.
+
+    They ask again until it is there, or until `POLLS` requests went without an answer.
     """
     found = decision_or_404(decision_id)
-    look(request, found.app, f"decision {found.name}")
+    app_looks.note(request, found.app, f"decision {found.name}")
     try:
         polls = min(POLLS, max(0, int(request.GET.get("n", "0"))))
     except ValueError:
         polls = 0
-    shown = page.compose(found, with_token=False)
+    shown = page.decision_page(found, with_token=False)
+    # Only the first poll asks: more requests would queue the same work again.
     if shown.explained.state == "pending" and polls == 0:
         _ask_for(found)
     context = {
@@ -129,56 +139,70 @@ def explanation(request: HttpRequest, decision_id: str) -> HttpResponse:
         "polls": polls + 1,
         "gave_up": polls >= POLLS,
         "swap": True,
-        "said": answer.said(shown),
+        "said": customer_panels.customer_texts(found, shown.known, shown.explained),
     }
     return render(request, "explain/explanation.html", context)
 
 
 def _ask_for(found: Decision) -> None:
-    """Has the decision someone looks at explained at once. Without a broker the periodic run still
-    comes to it.
+    """Ask a worker to explain this decision now.
+
+    Without a broker nothing is lost: the periodic run comes to the decision later.
     """
     try:
         current_app.send_task("explain.tasks.explain_one", [str(found.id)], retry=False)
     except BrokerError as error:
-        log.warning("nobody could be asked to explain %s: %s", found.name, error)
+        log.warning(
+            "The broker did not take the request to explain %s (%s); the periodic run will do it.",
+            found.name,
+            error,
+        )
 
 
 @require_POST
 @permission_required(READ, raise_exception=True)
 def now(request: HttpRequest, decision_id: str) -> HttpResponse:
-    """The same request in the three worlds, as of now. Nothing is changed."""
+    """Decide the same request again: as then, as now, and by another model. Change nothing."""
     found = decision_or_404(decision_id)
-    look(request, found.app, f"decision {found.name}")
-    context = {"d": found, "worlds": scenarios.decide_scenarios(found), "at": timezone.now()}
+    app_looks.note(request, found.app, f"decision {found.name}")
+    context: dict[str, object] = {
+        "d": found,
+        "worlds": scenarios.decide_scenarios(found),
+        "at": timezone.now(),
+    }
     return _panel(request, found, "Then, now, and by another model", "explain/now.html", context)
 
 
 @require_GET
 @permission_required(READ, raise_exception=True)
 def around(request: HttpRequest, decision_id: str) -> HttpResponse:
-    """The decision among its peers, and who else loaded the limit that fired."""
+    """Show the decision among its peers, and who else loaded the limit that fired."""
     found = decision_or_404(decision_id)
-    look(request, found.app, f"decision {found.name}")
+    app_looks.note(request, found.app, f"decision {found.name}")
+    near = replay_panels.surroundings(found)
     return _panel(
         request,
         found,
         "Similar apps and shared load",
         "explain/around_panels.html",
-        panels.around(found),
+        {"d": found, "name": near.name, "peers": near.peers, "shared": near.shared},
     )
 
 
 @require_GET
 @permission_required(READ, raise_exception=True)
 def forecast(request: HttpRequest, app_id: str) -> HttpResponse:
-    """What is to be expected of an app's next hour, and how often that was right."""
+    """Show what to expect of an app's next hour, and how often such forecasts were right.
+
+    Raise Http404 for an id with a NUL, which PostgreSQL cannot hold.
+    """
     if "\x00" in app_id:
         raise Http404("That is no app id.")
     at = timezone.now()
     now = at.timestamp()
     app_looks.note_known(request, app_id, "the forecast")
     found = forecasts.forecast_app(app_id, now)
+    # A forecast that is shown is kept, so that its own record counts it later.
     track_record.store_forecast(app_id, found, now)
     context = {
         "app_id": app_id,
@@ -198,6 +222,7 @@ def forecast(request: HttpRequest, app_id: str) -> HttpResponse:
 def _panel(
     request: HttpRequest, found: Decision, title: str, template: str, context: dict[str, object]
 ) -> HttpResponse:
+    """Render a panel of a decision with a link back to its page."""
     return _alone(
         request, (reverse("decision", args=[found.name]), found.name), title, template, context
     )
@@ -210,10 +235,11 @@ def _alone(
     template: str,
     context: dict[str, object],
 ) -> HttpResponse:
-    """A panel by itself: a fragment for htmx, a page without script. `back`: address and text of
-    the page it belongs to.
+    """Render a panel by itself: a fragment for htmx, a whole page without script.
+
+    `back` holds the address and the text of the page that the panel belongs to.
     """
-    if request.htmx:
+    if htmx_details(request):
         response = render(request, template, context)
     else:
         of_page = {
@@ -224,5 +250,6 @@ def _alone(
             "fragment": template,
         }
         response = render(request, "explain/panel_page.html", {**context, **of_page})
+    # A cache must not give a fragment to someone who reloads the whole page.
     patch_vary_headers(response, ["HX-Request"])
     return response

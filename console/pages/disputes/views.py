@@ -1,5 +1,5 @@
-"""Disputes: saying that a refusal was wrong, the queue of those that wait, and deciding one as a
-second person.
+"""Disputes: saying that a refusal was wrong, the queue, and deciding a dispute as a second
+person.
 """
 
 from __future__ import annotations
@@ -9,25 +9,27 @@ from dataclasses import dataclass
 
 from django.contrib import messages
 from django.contrib.auth.decorators import permission_required
+from django.contrib.auth.models import User
 from django.core.exceptions import BadRequest
 from django.core.paginator import Page, Paginator
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods
 from django.views.decorators.vary import vary_on_headers
-from django_htmx.http import HttpResponseClientRedirect
 
-from console.display import format as fmt
 from console.frame import app_looks, roles
+from console.frame.fragments import htmx_details, redirect_to
+from console.frame.people import person
 from console.frame.permissions import require
 from console.frame.stored import decision_or_404
 from console.pages.disputes.forms import OpenForm, VerdictForm
 from control.audit.actors import Actor
 from control.directory import apps as directory
 from control.errors import Refused
+from decider.contracts import units
 from decider.contracts.ids import format_decision_id
 from decider.contracts.vocabulary import REASONS, Reason
 from decisions import reason_text
@@ -37,11 +39,12 @@ from decisions.search import lookup
 
 _VIEW = "decisions.view_dispute"
 FILTERS = {"open": "Open", "mine": "Mine", "decided": "Decided"}
+# Rows of a page. Chosen: a screen full.
 ROWS = 25
 
 
 @dataclass(frozen=True)
-class Row:
+class DisputeRow:
     """A dispute in the queue."""
 
     dispute: Dispute
@@ -53,15 +56,17 @@ class Row:
 
     @property
     def decision(self) -> str:
+        """Id of the disputed decision, as it is shown."""
         return format_decision_id(self.dispute.decision.bytes)
 
     @property
     def age(self) -> str:
         """How long it waits, or waited for its verdict."""
-        return fmt.span((self.dispute.decided_at or timezone.now()) - self.dispute.opened_at)
+        return units.span((self.dispute.decided_at or timezone.now()) - self.dispute.opened_at)
 
     @property
     def is_old(self) -> bool:
+        """Whether it is open for longer than it should be."""
         return self.dispute.is_open and timezone.now() - self.dispute.opened_at > disputes.OLD
 
 
@@ -69,7 +74,7 @@ class Row:
 @never_cache
 @permission_required(_VIEW, raise_exception=True)
 def queue(request: HttpRequest) -> HttpResponse:
-    """Disputes, oldest first."""
+    """Show a queue of disputes, oldest first. Raise BadRequest for a queue that does not exist."""
     which = request.GET.get("show", "open")
     if which not in FILTERS:
         raise BadRequest(f"“show” is one of {', '.join(FILTERS)}.")
@@ -77,7 +82,7 @@ def queue(request: HttpRequest) -> HttpResponse:
         request.GET.get("page")
     )
     waiting = disputes.waiting()
-    rows = rows_of(list(some), request.user)
+    rows = dispute_rows(list(some), person(request))
     app_looks.note_rows(request, (row.dispute for row in rows), "the queue of disputes")
     context = {
         "page": "disputes",
@@ -95,11 +100,11 @@ def queue(request: HttpRequest) -> HttpResponse:
     return render(request, "decisions/disputes.html", context)
 
 
-def rows_of(found: Sequence[Dispute], user: object) -> list[Row]:
-    """Disputes as rows, with the names of their apps."""
+def dispute_rows(found: Sequence[Dispute], user: User) -> list[DisputeRow]:
+    """Return disputes as rows, with the names of their apps."""
     names = directory.names(d.app for d in found)
     return [
-        Row(
+        DisputeRow(
             d,
             names[d.app],
             reason_text.BRIEF.get(Reason(d.reason_code), ""),
@@ -109,8 +114,8 @@ def rows_of(found: Sequence[Dispute], user: object) -> list[Row]:
     ]
 
 
-def _pages(some: Page, which: str) -> dict[str, str]:
-    """Addresses of the pages before and after this one, empty where there is none."""
+def _pages(some: Page[Dispute], which: str) -> dict[str, str]:
+    """Return the addresses of the pages before and after this one, empty where there is none."""
     here = f"{reverse('disputes')}?show={which}&page="
     return {
         "before": f"{here}{some.previous_page_number()}" if some.has_previous() else "",
@@ -119,9 +124,10 @@ def _pages(some: Page, which: str) -> dict[str, str]:
 
 
 def _headline(waiting: disputes.Waiting) -> str:
+    """Say how many disputes wait, and for how long the oldest."""
     if not waiting.open or waiting.oldest_at is None:
         return "No dispute waits for a verdict"
-    count, age = waiting.open, fmt.span(timezone.now() - waiting.oldest_at)
+    count, age = waiting.open, units.span(timezone.now() - waiting.oldest_at)
     return (
         f"{count:,} dispute{'s wait' if count > 1 else ' waits'} for a second person, the oldest"
         f" for {age}"
@@ -133,8 +139,9 @@ def _headline(waiting: disputes.Waiting) -> str:
 @vary_on_headers("HX-Request")
 @permission_required(_VIEW, raise_exception=True)
 def open_dispute(request: HttpRequest, decision_id: str) -> HttpResponse:
-    """Asks why a refusal was wrong, and opens a dispute: a sheet for htmx, a page without
-    script.
+    """Ask why a refusal was wrong, and open a dispute: a sheet for htmx, a page without script.
+
+    Raise PermissionDenied for who may not, Http404 for a decision that is not stored.
     """
     require(request, disputes.check_may_open, disputes.OPEN_PERMISSION)
     found = decision_or_404(decision_id)
@@ -147,13 +154,13 @@ def open_dispute(request: HttpRequest, decision_id: str) -> HttpResponse:
         given = form.cleaned_data
         try:
             disputes.open_dispute(
-                found, by=Actor.of(request.user), reason=given["reason"], ticket=given["ticket"]
+                found, by=Actor.of(person(request)), reason=given["reason"], ticket=given["ticket"]
             )
         except Refused as error:
             form.add_error(None, str(error))
         else:
             messages.info(request, "The dispute is open. A second person decides it.")
-            return _go(request, reverse("decision", args=[found.name]))
+            return redirect_to(request, reverse("decision", args=[found.name]))
     context = {
         "page": "disputes",
         "d": found,
@@ -168,7 +175,7 @@ def open_dispute(request: HttpRequest, decision_id: str) -> HttpResponse:
 @vary_on_headers("HX-Request")
 @permission_required(_VIEW, raise_exception=True)
 def dispute(request: HttpRequest, number: int) -> HttpResponse:
-    """One dispute; who may decides it here."""
+    """Show one dispute; those who may decide it do so here."""
     found = _dispute(number)
     form = VerdictForm(request.POST if request.method == "POST" else None)
     if request.method == "POST":
@@ -177,16 +184,16 @@ def dispute(request: HttpRequest, number: int) -> HttpResponse:
             given = form.cleaned_data
             try:
                 done = disputes.adjudicate(
-                    number, given["verdict"], by=Actor.of(request.user), reason=given["reason"]
+                    number, given["verdict"], by=Actor.of(person(request)), reason=given["reason"]
                 )
             except Refused as error:
                 form.add_error(None, str(error))
                 found = _dispute(number)
             else:
                 messages.info(request, f"The verdict is kept: {done.get_state_display().lower()}.")
-                return _go(request, reverse("disputes"))
+                return redirect_to(request, reverse("disputes"))
     app_looks.note(request, found.app, f"dispute {number}")
-    (row,) = rows_of([found], request.user)
+    (row,) = dispute_rows([found], person(request))
     kept = lookup.find(found.decision) is not None
     reason = REASONS[Reason(found.reason_code)].text
     context = {
@@ -205,17 +212,14 @@ def dispute(request: HttpRequest, number: int) -> HttpResponse:
 def _asked(
     request: HttpRequest, template: str, context: dict[str, object], form: OpenForm | VerdictForm
 ) -> HttpResponse:
-    name = f"{template}_sheet.html" if request.htmx else f"{template}.html"
+    """Render a form: a sheet for htmx, a page without script; status 422 when it has errors."""
+    name = f"{template}_sheet.html" if htmx_details(request) else f"{template}.html"
     return render(request, name, context, status=422 if form.errors else 200)
 
 
-def _go(request: HttpRequest, there: str) -> HttpResponse:
-    return HttpResponseClientRedirect(there) if request.htmx else redirect(there)
-
-
 def _why_not(found: Dispute, request: HttpRequest) -> str:
-    """Why this person cannot decide it now, empty when they can or it is decided."""
-    if not found.is_open or disputes.can_adjudicate(found, request.user):
+    """Say why this person cannot decide it now; empty when they can, or when it is decided."""
+    if not found.is_open or disputes.can_adjudicate(found, person(request)):
         return ""
     if not request.user.has_perm(disputes.ADJUDICATE_PERMISSION):
         return f"{roles.who_can(disputes.ADJUDICATE_PERMISSION)}."
@@ -223,6 +227,7 @@ def _why_not(found: Dispute, request: HttpRequest) -> str:
 
 
 def _dispute(number: int) -> Dispute:
+    """Return a dispute. Raise Http404 when there is none of this number."""
     try:
         return disputes.by_number(number)
     except Refused as error:

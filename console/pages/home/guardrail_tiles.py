@@ -1,6 +1,4 @@
-"""The guardrail tiles of home: the figures that can be computed honestly now, each beside its
-limit.
-"""
+"""The guardrail tiles of home: the figures that can be computed now, each beside its limit."""
 
 from __future__ import annotations
 
@@ -10,6 +8,7 @@ from console.display import charts
 from console.display import format as fmt
 from console.pages.home import mix
 from console.pages.home.mix import Mix
+from decider.contracts import units
 from decisions.models import utc
 from decisions.outcomes import reports
 from monitoring import guardrails
@@ -34,12 +33,14 @@ class Tile:
 
     @property
     def over(self) -> str:
-        """The clause for those who watch, when the limit is not kept; empty otherwise."""
+        """A clause for the attention list when the limit is exceeded; empty otherwise."""
         return f"{self.label} is {self.figure}, {self.limit}" if self.verdict.word == "Over" else ""
 
 
-def tiles(history: Mix, fleet: Fleet | None) -> tuple[Tile, ...]:
-    """The four tiles, in the order of the page."""
+def guardrail_tiles(history: Mix, fleet: Fleet | None) -> tuple[Tile, ...]:
+    """Return the four tiles in the order of the page. `fleet` is None when nobody could ask the
+    deciders.
+    """
     return (
         _wrong(history),
         _share(
@@ -59,18 +60,19 @@ def tiles(history: Mix, fleet: Fleet | None) -> tuple[Tile, ...]:
 
 
 def _wrong(history: Mix) -> Tile:
-    """What is known of refusals that were wrong: a lower bound, as most have no outcome yet."""
+    """Show what is known of wrong refusals: a lower bound, as most have no outcome yet."""
     label, refused = "False-throttle rate", history.count(mix.refused)
     known = reports.judged(utc(history.since), utc(history.until))
     if not known.wrong + known.right or not refused:
         nothing = "No refusal of this time has a matured outcome yet."
-        return Tile(label, guardrails.judge(None, 1), fmt.UNKNOWN, "", nothing)
+        return Tile(label, guardrails.judge(None, 1), units.UNKNOWN, "", nothing)
     finding = (
         f"{known.wrong:,} found wrong and {known.right:,} found right, of about {refused:,.0f} not"
         " admitted. The others have no outcome yet."
     )
     return Tile(
         label,
+        # Most refusals have no outcome yet, so the figure is not judged against a limit.
         Verdict("off", "Few labels"),
         f"≥ {fmt.percent(known.wrong_weight / refused)}",
         "of refusals",
@@ -79,14 +81,16 @@ def _wrong(history: Mix) -> Tile:
 
 
 def _share(label: str, value: float | None, over_time: list[float], limit: float) -> Tile:
+    """Show a share, 0 to 1, against its limit; `over_time` has one value a bucket."""
     if value is None:
         return Tile(
             label,
             guardrails.judge(None, limit),
-            fmt.UNKNOWN,
+            units.UNKNOWN,
             f"limit {fmt.percent(limit)}",
             "Nothing was decided in this time.",
         )
+    # A quarter above the limit keeps its line inside the frame.
     top = max(1.25 * limit, max(over_time))
     finding = (
         f"{label} {fmt.percent(min(over_time))} to {fmt.percent(max(over_time))}, limit"
@@ -104,15 +108,17 @@ def _share(label: str, value: float | None, over_time: list[float], limit: float
 
 
 def _decision_time(fleet: Fleet | None) -> Tile:
+    """Show the p99 decision time of the slowest decider."""
     label, limit = "Decision time p99", guardrails.DECISION_TIME_LIMIT_MS
     if fleet is None or not fleet.nodes:
         return Tile(
             label,
             guardrails.judge(None, limit),
-            fmt.UNKNOWN,
+            units.UNKNOWN,
             f"limit {fmt.duration_ms(limit)}",
             "No decider reports.",
         )
+    # The slowest, not the mean: one slow decider slows its clients.
     slowest = max(node.latency_p99_us for node in fleet.nodes) / 1_000
     each = ", ".join(
         f"{node.node} {fmt.duration_ms(node.latency_p99_us / 1_000)}" for node in fleet.nodes[:4]

@@ -1,9 +1,9 @@
-"""What was decided over time: counts from stored decisions, each row weighed by the inverse of its
-inclusion probability.
+"""What was decided over time, counted from stored decisions, each weighted by 1/inclusion
+probability.
 
-Time is cut into buckets of a fixed width, aligned to the epoch. A bucket that has been over for a
-while does not change any more and is remembered, so a page that refreshes every ten seconds asks
-the database for the newest buckets only.
+Time is cut into buckets of a fixed width, aligned to the epoch. A bucket that ended a while ago
+does not change any more and is remembered. So a page that refreshes every ten seconds asks the
+database for the newest buckets only.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ class Range:
     bucket_s: int
 
 
+# Each range has 60 to 90 buckets: as many columns as a chart shows apart.
 RANGES: dict[str, Range] = {
     r.key: r
     for r in (
@@ -53,18 +54,22 @@ Test = Callable[[Cell], bool]
 
 
 def every(cell: Cell) -> bool:
+    """Accept every cell."""
     return True
 
 
 def enterprise(cell: Cell) -> bool:
+    """Accept cells of the enterprise tier."""
     return cell.tier == Tier.ENTERPRISE
 
 
 def refused(cell: Cell) -> bool:
+    """Accept cells that were not admitted."""
     return cell.action != Action.ADMIT
 
 
 def shed(cell: Cell) -> bool:
+    """Accept cells that were shed."""
     return cell.action == Action.SHED
 
 
@@ -79,41 +84,46 @@ class Mix:
 
     @property
     def minutes(self) -> float:
+        """Length of the time shown, minutes."""
         return (self.until - self.since) / 60
 
     @property
     def starts(self) -> range:
+        """Beginnings of the buckets, unix seconds."""
         return range(self.since, self.until, self.bucket_s)
 
     @property
     def kept(self) -> int:
+        """Stored decisions that the counts rest on."""
         return sum(cell.kept for cell in self.cells)
 
     @property
     def total(self) -> float:
+        """Decisions in all, estimated."""
         return self.count(every)
 
     def series(self, action: Action) -> list[float]:
-        """Decisions a minute with this action, one figure a bucket."""
+        """Return the decisions a minute with this action, one figure a bucket."""
         return self._per_minute(lambda cell: cell.action == action)
 
     def shares(self, part: Test, of: Test) -> list[float]:
-        """Which share of the decisions `of` are also `part`, one figure a bucket, 0 where there was
-        none.
+        """Return the share of the decisions `of` that are also `part`, one figure a bucket, 0 where
+        there was none.
         """
         some, every = self._per_minute(lambda cell: of(cell) and part(cell)), self._per_minute(of)
         return [s / e if e else 0.0 for s, e in zip(some, every, strict=True)]
 
     def share(self, part: Test, of: Test) -> float | None:
-        """The same share over the whole time; None when nothing was decided."""
+        """Return the same share over the whole time; None when nothing was decided."""
         every = self.count(of)
         return self.count(lambda cell: of(cell) and part(cell)) / every if every else None
 
     def count(self, of: Test) -> float:
-        """How many of these decisions there were, about."""
+        """Estimate how many of these decisions there were."""
         return sum(cell.count for cell in self.cells if of(cell))
 
     def _per_minute(self, of: Test) -> list[float]:
+        """Return the decisions a minute that pass a test, one figure a bucket."""
         sums: defaultdict[float, float] = defaultdict(float)
         for cell in self.cells:
             if of(cell):
@@ -121,13 +131,14 @@ class Mix:
         return [sums[start] * 60 / self._length(start) for start in self.starts]
 
     def _length(self, start: int) -> int:
-        """Seconds of a bucket that lie within the time shown; the newest one may be cut off."""
+        """Return the seconds of a bucket within the time shown; the newest may be cut off."""
         return min(self.bucket_s, self.until - start)
 
 
-def over(span: Range, until: float) -> Mix:
-    """The mix of the last `span` up to `until`. The newest bucket is left out while it has only
-    just begun.
+def mix_over(span: Range, until: float) -> Mix:
+    """Return the mix of the last `span` up to `until` (unix seconds).
+
+    The newest bucket is left out while it has only just begun.
     """
     end = math.floor(until)
     newest = end - end % span.bucket_s
@@ -152,34 +163,38 @@ def over(span: Range, until: float) -> Mix:
     return Mix(since, end, span.bucket_s, tuple(cell for start in starts for cell in known[start]))
 
 
-def lately(until: float, seconds: int = 60) -> Mix:
-    """The last `seconds` in one piece."""
+def mix_lately(until: float, seconds: int = 60) -> Mix:
+    """Return the last `seconds` in one bucket."""
     end = math.floor(until)
     return Mix(end - seconds, end, seconds, tuple(_count(end - seconds, end, seconds)))
 
 
-def oldest() -> float | None:
-    """Unix seconds of the oldest stored decision; None when there is none."""
+def oldest_decision() -> float | None:
+    """Return the time of the oldest stored decision, unix seconds; None when there is none."""
     first = Decision.objects.order_by("id").values_list("at", flat=True).first()
     return first.timestamp() if first else None
 
 
 def _count(since: int, until: int, width: int) -> list[Cell]:
+    """Count stored decisions from `since` until `until` in buckets of `width` seconds."""
     return aggregate.cells(lookup.within(Decision.objects.all(), since, until), since, width)
 
 
-def forget() -> None:
-    """Drops what is remembered, for a database whose past has changed."""
+def forget_buckets() -> None:
+    """Drop the remembered buckets, for a database whose past has changed."""
     _settled.clear()
 
 
-# Complete buckets by width and start; each worker process remembers its own, so nothing unpickled
-# comes over a wire.
+# Complete buckets by width and start. Each worker process remembers its own: a shared cache would
+# have to unpickle what comes over a wire.
 _settled: dict[tuple[int, int], list[Cell]] = {}
+# All ranges together have about 370 buckets, so the bound is reached only as time goes on; then
+# everything goes, which costs one full read.
 _MOST_SETTLED = 1_000
 
 
 def _remember(span: Range, buckets: dict[int, list[Cell]]) -> None:
+    """Keep complete buckets for the next request."""
     if len(_settled) + len(buckets) > _MOST_SETTLED:
         _settled.clear()
     _settled.update({(span.bucket_s, start): cells for start, cells in buckets.items()})

@@ -15,7 +15,9 @@ from decisions.counts import aggregate
 
 # Bottom to top: from the mildest.
 _REFUSALS = (Action.DEFER, Action.BATCH, Action.SHED, Action.BLOCK)
+# Chosen: a screen reader reads the table out, and seven rows show a course.
 _TABLE_ROWS = 7
+# Where the template draws the plot, px.
 _PLOT_TOP, _PLOT_HEIGHT = 34, 264
 # Baselines of the labels above the plot, so that neighbours do not overlap, px.
 _MARK_LINES = (12, 26, 50)
@@ -100,8 +102,8 @@ class Chart:
     rows: tuple[TableRow, ...]
 
 
-def draw(history: Mix, lately: Mix, marks: list[Mark]) -> Chart:
-    """The chart of `history`, with the figures of the last minute beside it."""
+def draw_chart(history: Mix, lately: Mix, marks: list[Mark]) -> Chart:
+    """Draw `history`, with the figures of the last minute beside it."""
     refused = [(action.word, history.series(action)) for action in _REFUSALS]
     every = [(Action.ADMIT.word, history.series(Action.ADMIT)), *refused]
     sums = [sum(column) for column in zip(*(values for _, values in refused), strict=True)]
@@ -131,17 +133,19 @@ def draw(history: Mix, lately: Mix, marks: list[Mark]) -> Chart:
 
 
 def _place(mark: Mark, history: Mix, k: int) -> PlacedMark:
+    """Place the `k`th mark: neighbours get labels at different heights."""
     x = charts.scale(mark.at, history.since, history.until)
     return PlacedMark(x, mark.text, _MARK_LINES[::-1][k % 3], x > 50)
 
 
 def _now(lately: Mix, action: Action) -> Now:
+    """Return one action over the last minute."""
     count = lately.count(lambda cell: cell.action == action)
     return Now(action, count / lately.minutes, count / lately.total if lately.total else 0.0)
 
 
 def _decided_by(lately: Mix) -> tuple[tuple[str, float], ...]:
-    """Refusals a minute by the stage that was decisive, most first."""
+    """Return the refusals a minute by the stage that decided, most first."""
     refused = [cell for cell in lately.cells if mix.refused(cell)]
     sums = aggregate.totals(refused, lambda cell: Stage(cell.stage).label)
     return tuple(
@@ -153,7 +157,7 @@ def _decided_by(lately: Mix) -> tuple[tuple[str, float], ...]:
 
 
 def _finding(history: Mix, sums: list[float]) -> str:
-    """What the picture shows, for those who do not see it."""
+    """Describe the picture for those who do not see it."""
     peak = max(range(len(sums)), key=sums.__getitem__)
     return (
         f"Decisions a minute by action, {fmt.utc_minute(history.since)} to"
@@ -164,7 +168,7 @@ def _finding(history: Mix, sums: list[float]) -> str:
 
 
 def _rows(history: Mix) -> tuple[TableRow, ...]:
-    """At most `_TABLE_ROWS` buckets, evenly spread, the last one always among them."""
+    """Return at most `_TABLE_ROWS` buckets, evenly spread, the last one always among them."""
     series = {action: history.series(action) for action in Action}
     starts = history.starts
     step = max(1, round((len(starts) - 1) / (_TABLE_ROWS - 1)))

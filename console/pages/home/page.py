@@ -1,6 +1,4 @@
-"""The home page: is anything wrong, and is it mine? Composed from stored decisions, heartbeats and
-the audit log.
-"""
+"""The home page, from stored decisions, heartbeats and the audit log."""
 
 from __future__ import annotations
 
@@ -21,6 +19,7 @@ from console.pages.home.mix import RANGES, Mix, Range
 from console.pages.home.mix_chart import Chart, Mark
 from control.audit import app_looks
 from control.models import AuditEntry
+from decider.contracts import units
 from decider.contracts.config import ALL_ML, OBSERVE_ONLY
 from decider.contracts.vocabulary import Action
 from decisions.models import Decision
@@ -37,10 +36,13 @@ if TYPE_CHECKING:
 
 # The page shows up to this long ago: ingest needs a moment.
 SETTLE_S = 5.0
+# Seconds that "now" means. Chosen: figures are told by the minute, and less would be noise.
 NOW_S = 60
 # An installation with less history than this opens on the shortest range.
 _FRESH_S = 3_600.0
+# Entries of the audit log on the page; the rest is a link away.
 _ACTIONS = 7
+# Of a service that the config does not name: the default of `target` in the config document.
 _DEFAULT_TARGET = 0.85
 
 
@@ -73,6 +75,7 @@ class ServiceRow:
 
     @property
     def tick(self) -> float:
+        """Percent of the bar at which the target stands."""
         return charts.scale(self.target, 0, 1)
 
     @property
@@ -106,17 +109,19 @@ class Home:
         return self.fleet is not None
 
 
-def compose(user: AbstractUser, asked: str = "", now: float | None = None) -> Home:
-    """The page for one person. `asked` is a key of RANGES or empty. Raises django's
-    OperationalError when PostgreSQL is away.
+def home_page(user: AbstractUser, asked: str = "", now: float | None = None) -> Home:
+    """Read the home page for one person.
+
+    `asked` is a key of RANGES or empty, `now` unix seconds. Raise Django's OperationalError when
+    PostgreSQL does not answer.
     """
     at = datetime.now(UTC).timestamp() if now is None else now
     until = at - SETTLE_S
     span = RANGES[asked or _default(until)]
-    history, lately = mix.over(span, until), mix.lately(until, NOW_S)
+    history, lately = mix.mix_over(span, until), mix.mix_lately(until, NOW_S)
     report = _fleet(at)
-    targets = {s.name: s.target for s in report.config.services} if report and report.config else {}
-    tiles = guardrail_tiles.tiles(history, report)
+    targets = _targets(report)
+    tiles = guardrail_tiles.guardrail_tiles(history, report)
     over = tuple(tile.over for tile in tiles if tile.over)
     progress = backlog.measure_progress(at)
     explained, old_disputes = _explained(at, progress), _old_disputes(at)
@@ -124,46 +129,60 @@ def compose(user: AbstractUser, asked: str = "", now: float | None = None) -> Ho
         Facts(report, over=over, targets=targets, explained=explained, old_disputes=old_disputes)
     )
     may_audit = user.has_perm("control.view_audit")
-    entries = (
-        list(AuditEntry.objects.exclude(action=app_looks.ACTION).order_by("-seq")[:_ACTIONS])
-        if may_audit
-        else []
-    )
     return Home(
         at=datetime.fromtimestamp(lately.until, UTC),
         headline=_headline(report, items, lately),
         lead=_lead(report, lately),
         span=span,
         ranges=tuple(RANGES.values()),
-        chart=(
-            mix_chart.draw(history, lately, _marks(history) if may_audit else [])
-            if history.total
-            else None
-        ),
+        chart=_chart(history, lately, may_audit=may_audit),
         now=lately,
         attention=tuple(Attention(item, _href(item)) for item in items),
         tiles=tiles,
-        services=(
-            tuple(
-                _service(load, targets.get(load.name, _DEFAULT_TARGET), lately)
-                for load in report.services
-            )
-            if report
-            else ()
-        ),
+        services=_services(report, targets, lately),
         fleet=report,
         ingest=f"{_ingest(report, lately)} {_explaining(progress)}",
-        actions=tuple(entries),
+        actions=_audit_entries() if may_audit else (),
         may_audit=may_audit,
     )
 
 
+def _targets(report: Fleet | None) -> dict[str, float]:
+    """Return the utilisation that the config aims at, by service, 0 to 1."""
+    config = report.config if report else None
+    return {s.name: s.target for s in config.services} if config else {}
+
+
+def _audit_entries() -> tuple[AuditEntry, ...]:
+    """Return the newest entries of the audit log about changes."""
+    # Looks at data are most of the log; the page is about what people changed.
+    changes = AuditEntry.objects.exclude(action=app_looks.ACTION)
+    return tuple(changes.order_by("-seq")[:_ACTIONS])
+
+
+def _chart(history: Mix, lately: Mix, *, may_audit: bool) -> Chart | None:
+    """Draw the chart, with config changes for those who may read them; None without decisions."""
+    if not history.total:
+        return None
+    return mix_chart.draw_chart(history, lately, _marks(history) if may_audit else [])
+
+
+def _services(
+    report: Fleet | None, targets: dict[str, float], lately: Mix
+) -> tuple[ServiceRow, ...]:
+    """Return a row for each service that the deciders report."""
+    loads = report.services if report else ()
+    return tuple(_service(load, targets.get(load.name, _DEFAULT_TARGET), lately) for load in loads)
+
+
 def _default(until: float) -> str:
-    first = mix.oldest()
+    """Return the range that an installation opens on."""
+    first = mix.oldest_decision()
     return "3h" if first is not None and until - first > _FRESH_S else "15m"
 
 
 def _fleet(at: float) -> Fleet | None:
+    """Return the deciders' reports; None when Valkey does not answer."""
     try:
         return fleet.read_fleet(at)
     except fleet.Unreachable:
@@ -171,7 +190,7 @@ def _fleet(at: float) -> Fleet | None:
 
 
 def _headline(report: Fleet | None, items: Sequence[AttentionItem], lately: Mix) -> str:
-    """The finding, as a sentence: how it runs, and how much there is to look at."""
+    """Say in a sentence how it runs, and how much there is to look at."""
     if report is None:
         return "Status unknown: Valkey does not answer"
     if not report.size and not lately.total:
@@ -183,6 +202,7 @@ def _headline(report: Fleet | None, items: Sequence[AttentionItem], lately: Mix)
 
 
 def _how(report: Fleet, lately: Mix, over: bool) -> str:
+    """Say how it runs, the worst first."""
     if not report.nodes:
         return "No decider reports"
     if report.engaged(OBSERVE_ONLY):
@@ -203,7 +223,7 @@ def _how(report: Fleet, lately: Mix, over: bool) -> str:
 
 
 def _lead(report: Fleet | None, lately: Mix) -> str:
-    """One line under the headline."""
+    """Return the line under the headline."""
     refused = lately.share(mix.refused, mix.every)
     if refused is None:
         traffic = "Nothing was decided in the last minute."
@@ -214,6 +234,7 @@ def _lead(report: Fleet | None, lately: Mix) -> str:
 
 
 def _who_decides(report: Fleet) -> str:
+    """Say whether ML or the fallback limiter decides, and on how many deciders."""
     model = report.config.model if report.config else None
     every = len(report.nodes)
     live = every - len(report.without_ml)
@@ -227,7 +248,7 @@ def _who_decides(report: Fleet) -> str:
 
 
 def _marks(history: Mix) -> list[Mark]:
-    """The last changes of the config within the time shown."""
+    """Return the last three changes of the config within the time shown."""
     since, until = (datetime.fromtimestamp(t, UTC) for t in (history.since, history.until))
     entries = AuditEntry.objects.filter(
         at__gte=since, at__lt=until, config_version__isnull=False
@@ -239,11 +260,12 @@ def _marks(history: Mix) -> list[Mark]:
 
 
 def _short(summary: str) -> str:
-    """What fits beside a line in the chart: the act without its end."""
+    """Shorten an audit summary to fit beside a line in the chart."""
     return str(Truncator(summary.partition(" until ")[0]).chars(32))
 
 
 def _service(load: ServiceLoad, target: float, lately: Mix) -> ServiceRow:
+    """Return how a service is used, with what that cost its clients in the last minute."""
     deferred = (
         lately.count(
             lambda cell: cell.service == load.name and cell.action in (Action.DEFER, Action.BATCH)
@@ -258,16 +280,20 @@ def _service(load: ServiceLoad, target: float, lately: Mix) -> ServiceRow:
 
 
 def _pressure(load: ServiceLoad, target: float, shed: float) -> tuple[str, str]:
+    """Return the level of a service and its word. `shed` is requests a minute."""
+    # Old figures are not judged.
     if load.late:
         return "off", "Late feed"
     if load.utilisation >= 1:
         return "bad", "Over capacity"
     if load.utilisation >= target:
         return ("bad", "Shedding") if shed else ("warn", "Priced")
+    # Chosen: a tenth below the target is close enough to look at.
     return ("warn", "Close") if load.utilisation >= 0.9 * target else ("ok", "Fine")
 
 
 def _ingest(report: Fleet | None, lately: Mix) -> str:
+    """Say how far ingest is behind, and what the figures rest on."""
     if report is None:
         return (
             "Valkey does not answer: service load and ingest lag are not known. Decisions shown are"
@@ -275,7 +301,7 @@ def _ingest(report: Fleet | None, lately: Mix) -> str:
         )
     lag = report.ingest_lag_s
     lagging = (
-        f"Ingest lag {fmt.span(lag)}. " if lag is not None else "Nothing has been stored yet. "
+        f"Ingest lag {units.span(lag)}. " if lag is not None else "Nothing has been stored yet. "
     )
     late = [load.name for load in report.services if load.late]
     feed = f" The feedback of {', '.join(late)} is late; its last value is shown." if late else ""
@@ -286,7 +312,7 @@ def _ingest(report: Fleet | None, lately: Mix) -> str:
 
 
 def _explaining(progress: backlog.BacklogProgress) -> str:
-    """Backlog, its age and the rate."""
+    """Say how many decisions wait for their explanation, for how long, and the rate."""
     if not progress.waiting:
         return (
             f"No decision waits for its explanation; {progress.per_s:,.1f} a second were explained"
@@ -298,17 +324,18 @@ def _explaining(progress: backlog.BacklogProgress) -> str:
         f" decision{'s wait for their explanations' if many else ' waits for its explanation'}"
     )
     return (
-        f"{wait}, the oldest for {fmt.span(progress.oldest_s)}; {progress.per_s:,.1f} a second"
+        f"{wait}, the oldest for {units.span(progress.oldest_s)}; {progress.per_s:,.1f} a second"
         " were explained in the last minute."
     )
 
 
 def _explained(at: float, progress: backlog.BacklogProgress) -> Explained:
-    """How well explaining keeps up: the refusals of one recent minute, and the sums of the last
-    day.
+    """Return how well explaining keeps up: the refusals of one recent minute, and the sums of the
+    last day that did not add up.
     """
     refusals = lookup.within(
         Decision.objects.filter(raw_risk__isnull=False).exclude(action=Action.ADMIT),
+        # A minute that ended two minutes ago: by then its refusals should be explained.
         at - 180,
         at - 120,
     )
@@ -321,7 +348,7 @@ def _explained(at: float, progress: backlog.BacklogProgress) -> Explained:
 
 
 def _old_disputes(at: float) -> tuple[int, float]:
-    """Disputes that wait too long, and the age of the oldest, seconds."""
+    """Return how many disputes wait too long, and the age of the oldest, seconds."""
     waiting = disputes.waiting(datetime.fromtimestamp(at, UTC))
     return (
         waiting.old,
@@ -341,5 +368,6 @@ _PLACES = {
 
 
 def _href(item: AttentionItem) -> str:
+    """Return the address where a finding is dealt with."""
     name, anchor = _PLACES[item.where]
     return reverse(name) + anchor

@@ -1,4 +1,4 @@
-"""Home."""
+"""The home page, and the part of it that refreshes itself."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
+from console.frame.people import person
 from console.frame.permissions import READ
 from console.pages.home import page
 from console.pages.home.mix import RANGES
@@ -15,25 +16,26 @@ from console.pages.home.mix import RANGES
 @require_GET
 @permission_required(READ, raise_exception=True)
 def home(request: HttpRequest) -> HttpResponse:
-    """Is anything wrong, and is it mine?"""
+    """Show whether anything is wrong, and whether it is the reader's to mend."""
     return render(
         request,
         "console/home.html",
-        {"page": "home", "home": page.compose(request.user, _range(request))},
+        {"page": "home", "home": page.home_page(person(request), _range(request))},
     )
 
 
 @require_GET
 @permission_required(READ, raise_exception=True)
 def home_mix(request: HttpRequest) -> HttpResponse:
-    """The body of home that refreshes itself."""
+    """Show the body of home, which asks for itself anew."""
     return render(
         request,
         "partials/home_live.html",
-        {"home": page.compose(request.user, _range(request))},
+        {"home": page.home_page(person(request), _range(request))},
     )
 
 
 def _range(request: HttpRequest) -> str:
+    """Return the asked range; empty, for the usual one, when it is not known."""
     asked = request.GET.get("range", "")
     return asked if asked in RANGES else ""

@@ -1,4 +1,4 @@
-"""Decisions over REST: the list behind lookup."""
+"""Decisions over REST: the list and the counts behind lookup."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from console.api.fields import EstimateOut, WordField
 from console.api.paging import Paging, next_field, page_size
 from console.frame import app_looks
 from console.frame.permissions import READ, SEE_DIGEST
-from console.pages.lookup import page, pasted, query
+from console.pages.lookup import asked_filters, page, pasted_text
 from decider.contracts.vocabulary import Action, Arm, Reason, Stage, Tier
 from decisions import reason_text
 from decisions.models import Decision, utc
@@ -24,7 +24,7 @@ from decisions.search.filters import DIMENSIONS, RANGES
 from decisions.search.lookup import QueryReading
 
 
-class DecisionOut(serializers.Serializer):
+class DecisionOut(serializers.Serializer[object]):
     """A stored decision as it is listed."""
 
     id = serializers.CharField(
@@ -65,7 +65,7 @@ class DecisionOut(serializers.Serializer):
         return reason_text.clause(decision)
 
 
-class DecisionsPage(serializers.Serializer):
+class DecisionsPage(serializers.Serializer[object]):
     """A page of a list."""
 
     results = DecisionOut(many=True)
@@ -113,13 +113,16 @@ FILTERS = [
 ]
 
 
-def asked_of(request: Request) -> tuple[QueryReading, query.Asked]:
-    """What the address asks for. Raises ValidationError that names each value which is not one,
-    PermissionDenied for a digest.
+def asked_of(request: Request) -> tuple[QueryReading, asked_filters.Asked]:
+    """Return what the address asks for: how `q` was read, and the filters.
+
+    Raise ValidationError that names every value which cannot be read, and PermissionDenied for a
+    token's digest when the caller may not see digests.
     """
-    asked = query.read(request.query_params, first_visit=False)
+    asked = asked_filters.read_filters(request.query_params, first_visit=False)
     problems = list(asked.problems)
     text, insist = request.query_params.get("q", "").strip(), request.query_params.get("as", "")
+    # PostgreSQL cannot hold a NUL; no id or name has more than 200 characters.
     if len(text) > 200 or "\x00" in text:
         problems.append("“q” has at most 200 characters, and no NUL.")
     problems += [
@@ -131,9 +134,10 @@ def asked_of(request: Request) -> tuple[QueryReading, query.Asked]:
         problems.append(f"“as” is one of {', '.join(lookup.READINGS)}.")
     if problems:
         raise ValidationError({"query": problems})
-    found = pasted.in_address(text, insist, with_token=False)
+    found = pasted_text.read_in_address(text, insist, with_token=False)
+    # Addresses stand in logs, so a credential in one is refused even when it would be found.
     if found.withheld:
-        raise ValidationError({"q": f"{pasted.IN_ADDRESS[:-1]} to /api/v1/lookup."})
+        raise ValidationError({"q": f"{pasted_text.IN_ADDRESS[:-1]} to /api/v1/lookup."})
     reading = found.reading
     if reading.kind == "token" and not request.user.has_perm(SEE_DIGEST):
         raise PermissionDenied("Your role may not see digests of credentials.")
@@ -151,9 +155,10 @@ class Decisions(APIView):
         responses=DecisionsPage,
     )
     def get(self, request: Request) -> Response:
-        """Lists stored decisions that pass every filter. A row stands for `weight` decisions."""
+        """List stored decisions that pass every filter. A row stands for `weight` decisions."""
         reading, asked = asked_of(request)
         size = page_size(request)
+        # The list shows no features: the vector is most of a row's bytes.
         rows = lookup.rows(reading, asked.filters, time.time()).defer("features")
         some, more = lookup.page(rows, asked.before, size)
         app_looks.note_rows(request, some, "decisions over the API")
@@ -164,14 +169,14 @@ class ChoiceOut(EstimateOut):
     """One value of a facet."""
 
     value = serializers.CharField(source="word", help_text="As a filter takes it.")
-    label = serializers.CharField()
+    label = serializers.CharField()  # type: ignore[assignment]  # a REST field called label
     count = serializers.FloatField(source="number.count")
     low = serializers.FloatField(source="number.low")
     high = serializers.FloatField(source="number.high")
     kept = serializers.IntegerField(source="number.kept")
 
 
-class FacetOut(serializers.Serializer):
+class FacetOut(serializers.Serializer[object]):
     """The decisions by the values of one dimension, counted with all filters but its own."""
 
     name = serializers.CharField(help_text="Of the filter; app for the apps with the most.")
@@ -191,7 +196,7 @@ class BucketOut(EstimateOut):
     kept = serializers.IntegerField(source="number.kept")
 
 
-class CountsOut(serializers.Serializer):
+class CountsOut(serializers.Serializer[object]):
     """Everything a search selects, counted."""
 
     number = EstimateOut()
@@ -207,15 +212,18 @@ class DecisionCounts(APIView):
     """The counts beside the list."""
 
     permission = READ
+    # Counting may read a week of rows, so it has the stricter rate.
     throttle_scope = "heavy"
 
     @extend_schema(operation_id="decisions_counts", parameters=FILTERS, responses=CountsOut)
     def get(self, request: Request) -> Response:
-        """How many decisions pass the filters, by everything they are filtered by, and over time.
+        """Count the decisions that pass the filters, by everything they are filtered by, and over
+        time.
+
         Empty for a single id.
         """
         reading, asked = asked_of(request)
-        found = page.compose(reading, asked.filters, time.time())
+        found = page.search_results(reading, asked.filters, time.time())
         app_looks.note_apps(request, found.shown_apps, "counts over the API")
         by_time, width = (found.by_time.cells, found.by_time.width) if found.by_time else ((), 0.0)
         cells = [{"at": utc(c.start), "action": c.action, "number": c.number} for c in by_time]

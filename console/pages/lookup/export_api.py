@@ -1,39 +1,50 @@
-"""Exports over REST, on record like those from the page."""
+"""Exports over REST, recorded like those from the page."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 
 from django.http import StreamingHttpResponse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework.exceptions import ValidationError
 from rest_framework.negotiation import BaseContentNegotiation
+from rest_framework.parsers import BaseParser
+from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from console.frame import app_looks
+from console.frame.people import person
 from console.frame.permissions import EXPORT
 from console.pages.lookup.api import FILTERS, asked_of
-from console.pages.lookup.export import NOTHING, apps_of, record
+from console.pages.lookup.export_views import NOTHING, apps_of, record_export
 from control.audit.actors import Actor
 from decisions.search import export, lookup
 
 
 class _CsvAlways(BaseContentNegotiation):
-    """The export is CSV whatever is accepted; errors are problems."""
+    """Answers CSV whatever the Accept header says; errors are problem documents."""
 
-    def select_parser(self, request: Request, parsers: list) -> object:
-        return parsers[0]
+    def select_parser(self, request: Request, parsers: Iterable[BaseParser]) -> BaseParser | None:
+        return next(iter(parsers), None)
 
-    def select_renderer(self, request: Request, renderers: list, format_suffix: str = "") -> tuple:
-        return renderers[0], renderers[0].media_type
+    def select_renderer(
+        self,
+        request: Request,
+        renderers: Iterable[BaseRenderer],
+        format_suffix: str | None = None,
+    ) -> tuple[BaseRenderer, str]:
+        first = next(iter(renderers))
+        return first, first.media_type
 
 
 class Export(APIView):
     """The list as a file."""
 
     permission = EXPORT
+    # An export reads everything a search selects, so it has the strictest rate.
     throttle_scope = "export"
     content_negotiation_class = _CsvAlways
 
@@ -47,16 +58,16 @@ class Export(APIView):
         },
     )
     def get(self, request: Request) -> StreamingHttpResponse:
-        """Streams every stored decision that passes the filters as CSV, with probability and weight
-        of each.
+        """Stream every stored decision that passes the filters as CSV, with its probability and
+        weight.
         """
         reading, asked = asked_of(request)
         if reading.kind == "nothing":
             raise ValidationError({"q": NOTHING})
         rows = lookup.rows(reading, asked.filters, time.time())
         app_looks.note_apps(request, apps_of(reading, rows), "a CSV export over the API")
-        record(
-            by=Actor.of(request.user),
+        record_export(
+            by=Actor.of(person(request)),
             what=reading.label or "every app",
             filters=asked.filters,
             apps=reading.apps,

@@ -1,4 +1,4 @@
-"""Facets: how many decisions there are of every value, and the address that includes or excludes
+"""Facets: how many decisions there are of every value, and the addresses that include or exclude
 it.
 """
 
@@ -6,17 +6,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from control.directory import apps as directory
 from decider.contracts.vocabulary import Action, Tier
 from decisions.counts.estimate import NOTHING, Estimate
-from decisions.search.facet_counts import Counted, sums
+from decisions.search.facet_counts import Counted, Tally, sums
 from decisions.search.filters import DIMENSIONS, REFUSED, Dimension, Filters, Value
 
-# Values shown of a dimension without fixed values; those chosen are always shown.
+# Values shown of a dimension without fixed values; those chosen are always shown. Chosen: more
+# would push the next facet off the screen.
 MOST = 8
 Address = Callable[[Filters], str]
+# Refusals first, from the mildest: they are what people look for.
 _ACTIONS = (Action.DEFER, Action.BATCH, Action.SHED, Action.BLOCK, Action.ADMIT)
+
+
+# Shares at which something stands out. Chosen: a value that most decisions have is a pattern; one
+# app among many is one from a quarter on.
+MAJORITY, ONE_APP = 0.5, 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +46,8 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Facet:
+    """The values of one dimension with their counts."""
+
     name: str
     title: str
     choices: tuple[Choice, ...]
@@ -53,8 +63,8 @@ class Chip:
     href: str
 
 
-def of(counted: Counted, filters: Filters, address: Address) -> tuple[Facet, ...]:
-    """Every facet, each counted with all filters but its own."""
+def all_facets(counted: Counted, filters: Filters, address: Address) -> tuple[Facet, ...]:
+    """Return every facet that has values, each counted with all filters but its own."""
     found = (
         _facet(place, dimension, counted, filters, address)
         for place, dimension in enumerate(DIMENSIONS)
@@ -65,6 +75,7 @@ def of(counted: Counted, filters: Filters, address: Address) -> tuple[Facet, ...
 def _facet(
     place: int, dimension: Dimension, counted: Counted, filters: Filters, address: Address
 ) -> Facet:
+    """Count the values of one dimension. `place` is its index in DIMENSIONS."""
     numbers = sums(counted.inside(filters, but=dimension.name), lambda t: t.values[place])
     wanted, unwanted = filters.wanted(dimension), filters.unwanted(dimension)
     shown = _shown(dimension, numbers, wanted | unwanted)
@@ -73,11 +84,13 @@ def _facet(
         for v in shown
         if v not in unwanted and (not wanted or v in wanted)
     ]
+    # At least 1, so that an empty facet divides by no zero.
     largest = max([1.0, *inside])
     choices = []
     for value in shown:
         state = "in" if value in wanted else "out" if value in unwanted else ""
         number = numbers.get(value, NOTHING)
+        # A value outside the filters has a count and no bar: the bars add up to what is shown.
         drawn = state != "out" and (not wanted or state == "in")
         share = round(100 * number.count / largest, 2) if drawn else 0.0
         choices.append(
@@ -97,7 +110,7 @@ def _facet(
 def _shown(
     dimension: Dimension, numbers: dict[Value, Estimate], chosen: frozenset[Value]
 ) -> list[Value]:
-    """The values of a facet in their order: actions and tiers as always, others by their number."""
+    """Return the values of a facet in their order: actions and tiers as always, others by count."""
     if dimension.name == "action":
         return list(_ACTIONS)
     if dimension.name == "tier":
@@ -106,9 +119,10 @@ def _shown(
     return some + sorted(v for v in chosen if v not in some)
 
 
-def of_apps(counted: Counted, address: Callable[[str], str]) -> Facet | None:
-    """The apps with the most decisions; None when they are not counted under these filters, or
-    there is one only.
+def app_facet(counted: Counted, address: Callable[[str], str]) -> Facet | None:
+    """Return the apps with the most decisions.
+
+    None when apps are not counted under these filters, or there is only one.
     """
     if len(counted.apps) < 2:
         return None
@@ -123,10 +137,11 @@ def of_apps(counted: Counted, address: Callable[[str], str]) -> Facet | None:
 
 
 def chips(filters: Filters, address: Address) -> tuple[Chip, ...]:
-    """The filters in force but time, each with the address without it."""
+    """Return the filters in force except time, each with the address without it."""
     found = []
     for dimension in DIMENSIONS:
         wanted = filters.wanted(dimension)
+        # The usual filter is one chip, not four.
         if dimension.name == "action" and wanted == REFUSED:
             found.append(Chip("Not admitted", address(filters.without(dimension))))
         else:
@@ -148,31 +163,31 @@ def _label(dimension: Dimension, value: Value) -> str:
 def pattern(
     counted: Counted, filters: Filters, labels: Callable[[Sequence[str]], dict[str, str]]
 ) -> list[str]:
-    """What most of the decisions inside the filters have in common, in sentences; empty when
-    nothing stands out.
+    """Say what most of the decisions inside the filters have in common.
+
+    Return at most two sentences, [] when nothing stands out.
     """
     inside = list(counted.inside(filters))
     whole = sum(t.number.count for t in inside)
     if not whole:
         return []
-    found, parts = [], {"arm": 6, "endpoint": 4, "service": 3, "reason": 5}
-    if len(counted.apps) > 1 and (share := counted.apps[0][1].count / whole) >= 0.25:
+    found = []
+    # places in DIMENSIONS
+    parts = {"endpoint": 4, "service": 3, "reason": 5}
+    if len(counted.apps) > 1 and (share := counted.apps[0][1].count / whole) >= ONE_APP:
         app = counted.apps[0][0]
         found.append(
             f"{min(share, 1):.0%} are one app, {labels([app])[app]}{_on_one_arm(inside, app)}."
         )
-    for name, least, words in (
-        ("endpoint", 0.5, "are on"),
-        ("service", 0.5, "are on"),
-        ("reason", 0.5, "say"),
-    ):
+    # One of them is enough: an endpoint implies its service, and often its reason.
+    for name, words in (("endpoint", "are on"), ("service", "are on"), ("reason", "say")):
         dimension = DIMENSIONS[parts[name]]
-        by_value = sums(inside, lambda t, at=parts[name]: t.values[at])
+        by_value = sums(inside, partial(_value_at, parts[name]))
         value, number = next(iter(by_value.items()))
         if (
             len(by_value) > 1
             and value
-            and least <= number.count / whole
+            and number.count / whole >= MAJORITY
             and not filters.wanted(dimension)
         ):
             text = dimension.label(value)
@@ -183,10 +198,13 @@ def pattern(
     return found[:2]
 
 
-def _on_one_arm(inside: Sequence, app: str) -> str:
-    """When nearly all of an app's decisions were scored by the same arm while others were not, that
-    belongs to the pattern.
-    """
+def _value_at(place: int, tally: Tally) -> Value:
+    """Return a tally's value of the dimension at this place of DIMENSIONS."""
+    return tally.values[place]
+
+
+def _on_one_arm(inside: Sequence[Tally], app: str) -> str:
+    """Return a clause when the app's decisions were all scored by one arm while others were not."""
     arms = {t.values[6] for t in inside}
     of_app = {t.values[6] for t in inside if t.app == app}
     return " on one model arm" if len(of_app) == 1 and len(arms) > 1 else ""

@@ -30,7 +30,7 @@ COUNTED = ("all", "app", "apps", "tenant", "token")
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class DecisionRow:
     """A decision in a table."""
 
     decision: Decision
@@ -41,11 +41,11 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """All of the page's results."""
+    """All results of a search."""
 
     reading: QueryReading
     filters: Filters
-    rows: tuple[Row, ...]
+    rows: tuple[DecisionRow, ...]
     older: str
     """Address of the next page; empty on the last."""
     number: Estimate
@@ -64,9 +64,7 @@ class Listing:
 
     @property
     def shown_apps(self) -> tuple[str, ...]:
-        """Apps that something is shown of: those searched for, those of the rows, and those counted
-        one by one.
-        """
+        """Apps that something is shown of: searched for, in the rows, or counted one by one."""
         one_by_one = [str(choice.word) for choice in self.apps.choices] if self.apps else []
         return tuple(
             dict.fromkeys(
@@ -80,7 +78,7 @@ class Listing:
         return self.by_time is not None
 
 
-def address(
+def lookup_address(
     text: str,
     filters: Filters,
     *,
@@ -88,8 +86,9 @@ def address(
     before: uuid.UUID | None = None,
     page: str = "lookup",
 ) -> str:
-    """The lookup page's address for a text and filters; with `page`, that of another view of the
-    same search.
+    """Return the address of the lookup page for a text and filters.
+
+    `page` names another view of the same search, `insist` says what the text is.
     """
     values: list[tuple[str, str]] = [("q", text)] if text else []
     values += [("as", insist)] if insist else []
@@ -98,7 +97,7 @@ def address(
     return f"{reverse(page)}?{urlencode(values)}"
 
 
-def compose(
+def search_results(
     reading: QueryReading,
     filters: Filters,
     now: float,
@@ -106,10 +105,10 @@ def compose(
     before: uuid.UUID | None = None,
     insist: str = "",
 ) -> Listing:
-    """Reads everything the page shows."""
+    """Read everything that the page shows for a reading, its filters and `now` (unix seconds)."""
 
     def to(changed: Filters) -> str:
-        return address(reading.text, changed, insist=insist)
+        return lookup_address(reading.text, changed, insist=insist)
 
     counted = count(reading, filters, now) if reading.kind in COUNTED else None
     number = total(t.number for t in counted.inside(filters)) if counted else NOTHING
@@ -119,13 +118,15 @@ def compose(
         reading=reading,
         filters=filters,
         rows=tuple(rows_of(some)),
-        older=address(reading.text, filters, insist=insist, before=some[-1].id) if more else "",
+        older=lookup_address(reading.text, filters, insist=insist, before=some[-1].id)
+        if more
+        else "",
         number=number if counted else total(of_row(d.inclusion_probability) for d in some),
         by_time=counted,
         finding=_finding(reading, filters, counted, number, now) if counted and some else "",
-        facets=facets.of(counted, filters, to) if counted else (),
+        facets=facets.all_facets(counted, filters, to) if counted else (),
         apps=(
-            facets.of_apps(counted, lambda app: address(app, filters, insist="app"))
+            facets.app_facet(counted, lambda app: lookup_address(app, filters, insist="app"))
             if counted
             else None
         ),
@@ -137,15 +138,16 @@ def compose(
 
 
 def _chips(filters: Filters, to: Callable[[Filters], str]) -> tuple[Chip, ...]:
-    """All filters in force, time first."""
+    """Return all filters in force, time first."""
     whole = replace(filters, range="all", start=None, end=None)
     time = () if filters == whole else (Chip(filters.time_words, to(whole)),)
     return time + facets.chips(filters, to)
 
 
 def count(reading: QueryReading, filters: Filters, now: float) -> Counted:
-    """Everything a reading of COUNTED selects, counted: from the counts kept ready where they hold
-    it, else from the rows.
+    """Count everything that a reading of COUNTED selects.
+
+    The counts kept ready answer where they hold it, else the rows do.
     """
     if reading.kind == "all" and facet_counts.held(filters, now):
         return facet_counts.ready(filters, now)
@@ -160,13 +162,16 @@ def _page(
     counted: Counted | None,
     number: Estimate,
 ) -> tuple[list[Decision], bool]:
-    """The rows of a page. Where the counts say how few there are and when they were, only those
-    times are looked at.
+    """Return the rows of a page, and whether there are more.
+
+    Where the counts say how few there are and when, only those times are scanned.
     """
+    # Nothing is inside the filters, so no scan is needed to find nothing.
     if counted and not number.kept:
         return [], False
     found = lookup.rows(reading, filters, now)
     whole = sum(t.number.kept for t in counted.tallies) if counted else 0
+    # Under a twentieth a scan from the newest row would read mostly rows that do not match.
     if counted and counted.keys and number.kept * 20 < whole:
         found = lookup.spans(found, facet_counts.times(counted, before, lookup.PAGE + 1, now))
     return lookup.page(found.defer("features"), before)
@@ -184,17 +189,17 @@ def _chart(counted: Counted) -> columns.Columns:
     )
 
 
-def rows_of(decisions: Sequence[Decision]) -> list[Row]:
-    """Decisions with the names of their apps and their reasons."""
+def rows_of(decisions: Sequence[Decision]) -> list[DecisionRow]:
+    """Return decisions with the names of their apps and their reasons."""
     names, reasons = (
         directory.labels([d.app for d in decisions]),
         short_reason.write_short_reasons(decisions),
     )
-    return [Row(d, names[d.app], reasons[d.id]) for d in decisions]
+    return [DecisionRow(d, names[d.app], reasons[d.id]) for d in decisions]
 
 
 def kept_how_often() -> str:
-    """How likely a decision is to be kept, in a sentence."""
+    """Say in a sentence how likely a decision is to be kept."""
     s = documents.sampling()
     return (
         f"Admits are kept {_one_in(s.admit)}, refusals {_one_in(s.refuse)}, blocks"
@@ -216,7 +221,7 @@ def _one_in(probability: float) -> str:
 def _finding(
     reading: QueryReading, filters: Filters, counted: Counted, number: Estimate, now: float
 ) -> str:
-    """What stands out: against the time before, and what most of them have in common."""
+    """Say what stands out: against the time before, and what most decisions have in common."""
     parts, window = [], filters.window(now)
     if window.since is not None:
         until = window.until if window.until is not None else now
@@ -228,7 +233,7 @@ def _finding(
 def _before(
     reading: QueryReading, filters: Filters, since: float, until: float, now: float
 ) -> float:
-    """Decisions of the time before, as long as the window."""
+    """Return how many decisions there were in the time before, as long as the window."""
     if reading.kind == "all" and facet_counts.held(filters, now):
         return facet_counts.before(filters, since, until, now)
     everything = replace(filters, range="all", start=None, end=None)
@@ -239,6 +244,7 @@ def _before(
 
 
 def _against(number: float, before: float, span: str) -> list[str]:
+    """Compare the window with the time before in a sentence."""
     if before <= 0:
         return []
     times, then = (
@@ -249,6 +255,7 @@ def _against(number: float, before: float, span: str) -> list[str]:
             else "the same time before"
         ),
     )
+    # Chosen: within a quarter, sampling and chance explain the difference.
     if 0.8 <= times <= 1.25:
         return [f"About as many as in {then}."]
     return [f"{times:.1f} times {then}."] if times > 1 else [f"{times:.0%} of {then}."]

@@ -11,21 +11,24 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from console.api.fields import Flag, Text
+from console.frame.people import person
 from console.frame.permissions import READ
-from console.pages.lookup import saved
+from console.pages.lookup import saved_searches
 
 
-class SearchIn(serializers.Serializer):
+class SearchIn(serializers.Serializer[object]):
     """A search to keep."""
 
-    name = Text(max_length=saved.LONGEST_NAME, help_text="One of the same name is replaced.")
+    name = Text(
+        max_length=saved_searches.LONGEST_NAME, help_text="One of the same name is replaced."
+    )
     query = Text(
         max_length=2_000, allow_blank=True, help_text="Filters as the list's address has them."
     )
     shared = Flag(default=False, help_text="Whether everyone sees it.")
 
 
-class SearchOut(serializers.Serializer):
+class SearchOut(serializers.Serializer[object]):
     """A saved search."""
 
     id = serializers.IntegerField()
@@ -43,19 +46,21 @@ class Searches(APIView):
 
     @extend_schema(operation_id="searches_list", responses=SearchOut(many=True))
     def get(self, request: Request) -> Response:
-        """By name."""
-        return Response(SearchOut(saved.visible(request.user), many=True).data)
+        """List the searches by name."""
+        return Response(SearchOut(saved_searches.visible_searches(person(request)), many=True).data)
 
     @extend_schema(operation_id="searches_save", request=SearchIn, responses={201: SearchOut})
     def post(self, request: Request) -> Response:
-        """Keeps a search under a name."""
+        """Save a search under a name."""
         given = SearchIn(data=request.data)
         given.is_valid(raise_exception=True)
         try:
-            kept = saved.save(by=request.user, **given.validated_data)
-        except saved.SaveError as error:
+            kept = saved_searches.save_search(by=person(request), **given.validated_data)
+        except saved_searches.SaveError as error:
             raise ValidationError({"name": str(error)}) from error
-        (made,) = (one for one in saved.visible(request.user) if one.id == kept.pk)
+        (made,) = (
+            one for one in saved_searches.visible_searches(person(request)) if one.id == kept.pk
+        )
         return Response(SearchOut(made).data, status=status.HTTP_201_CREATED)
 
 
@@ -66,7 +71,7 @@ class SearchDetail(APIView):
 
     @extend_schema(operation_id="searches_delete", responses={204: None})
     def delete(self, request: Request, number: int) -> Response:
-        """Deletes it."""
-        if not saved.remove(by=request.user, number=number):
+        """Delete one of one's own searches."""
+        if not saved_searches.remove_search(by=person(request), number=number):
             raise Http404
         return Response(status=status.HTTP_204_NO_CONTENT)

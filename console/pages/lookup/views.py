@@ -1,4 +1,4 @@
-"""Lookup."""
+"""The lookup page and its live tail."""
 
 from __future__ import annotations
 
@@ -18,12 +18,15 @@ from django.views.decorators.http import require_GET, require_http_methods
 from django_htmx.http import HttpResponseClientRedirect, push_url
 
 from console.frame import app_looks
+from console.frame.fragments import htmx_details, redirect_to
+from console.frame.people import person
 from console.frame.permissions import EXPORT, READ, SEE_DIGEST
-from console.pages.lookup import page, pasted, query, saved, tail
-from console.pages.lookup.query import Asked
+from console.pages.lookup import asked_filters, live_tail, page, pasted_text, saved_searches
+from console.pages.lookup.asked_filters import Asked
 from decider.contracts.ids import format_decision_id
 from decisions.search import lookup
-from decisions.search.lookup import READINGS, Filters, QueryReading
+from decisions.search.filters import Filters
+from decisions.search.lookup import READINGS, QueryReading
 
 # What a search shows, in the log of looks; the same for the tail, so that what it adds of an app is
 # no look of its own.
@@ -34,14 +37,14 @@ LOOK = "lookup results"
 @require_http_methods(["GET", "HEAD", "POST"])
 @permission_required(READ, raise_exception=True)
 def lookup_page(request: HttpRequest) -> HttpResponse:
-    """Finds decisions by what was typed. A request by htmx gets the results alone.
+    """Find decisions by what was typed. htmx gets the results alone.
 
-    A posted text becomes an address when it was read as something; what was not could be a
-    credential and goes nowhere.
+    A posted text becomes an address when it was read as something. A text that was not read could
+    be a credential, so it goes nowhere.
     """
     given = request.POST if request.method == "POST" else request.GET
     insist = given.get("as", "")
-    asked = query.read(given)
+    asked = asked_filters.read_filters(given)
     if insist not in ("", *READINGS):
         problems = (
             *asked.problems,
@@ -58,21 +61,22 @@ def lookup_page(request: HttpRequest) -> HttpResponse:
     )
 
 
-def _in_address(request: HttpRequest, insist: str) -> pasted.Found:
-    """What the address asks for; a credential or a receipt in it is withheld."""
-    return pasted.in_address(
+def _in_address(request: HttpRequest, insist: str) -> pasted_text.PastedText:
+    """Read the text of the address; a credential or a receipt in it is withheld."""
+    return pasted_text.read_in_address(
         request.GET.get("q", ""), insist, with_token=request.user.has_perm(SEE_DIGEST)
     )
 
 
-def _withheld(request: HttpRequest, found: pasted.Found, asked: Asked) -> HttpResponse:
-    """Goes on to an address without the credential that stood in this one, so that no page, link or
-    history repeats it.
+def _withheld(request: HttpRequest, found: pasted_text.PastedText, asked: Asked) -> HttpResponse:
+    """Go on to an address without the credential that stood in this one.
+
+    So no page, link or history repeats it.
     """
-    if request.htmx and not found.elsewhere:
+    if htmx_details(request) and not found.elsewhere:
         return push_url(
             _page(request, found.reading, asked, ""),
-            page.address(found.reading.text, asked.filters),
+            page.lookup_address(found.reading.text, asked.filters),
         )
     if found.reading.hint:
         messages.error(
@@ -80,42 +84,47 @@ def _withheld(request: HttpRequest, found: pasted.Found, asked: Asked) -> HttpRe
             f"{found.reading.hint} It stood in an address: whoever can read logs has it, so have it"
             " replaced.",
         )
-    there = found.elsewhere or page.address(found.reading.text, asked.filters)
-    return HttpResponseClientRedirect(there) if request.htmx else redirect(there)
+    there = found.elsewhere or page.lookup_address(found.reading.text, asked.filters)
+    return redirect_to(request, there)
 
 
 def _posted(request: HttpRequest, given: QueryDict, asked: Asked, insist: str) -> HttpResponse:
-    """What was typed or pasted, without a trace of what was not understood."""
-    found = pasted.read(given.get("q", ""), insist, with_token=request.user.has_perm(SEE_DIGEST))
+    """Answer a typed or pasted text, without a trace of what was not understood."""
+    found = pasted_text.read_pasted(
+        given.get("q", ""), insist, with_token=request.user.has_perm(SEE_DIGEST)
+    )
     if found.elsewhere:
         return (
             HttpResponseClientRedirect(found.elsewhere)
-            if request.htmx
+            if htmx_details(request)
             else redirect(found.elsewhere)
         )
     if found.reading.decision is not None:  # its page answers for one that is not stored, too
         there = reverse("decision", args=[format_decision_id(found.reading.decision.bytes)])
-        return HttpResponseClientRedirect(there) if request.htmx else redirect(there)
-    address = page.address(found.reading.text, asked.filters, insist=insist)
+        return redirect_to(request, there)
+    address = page.lookup_address(found.reading.text, asked.filters, insist=insist)
     if found.reading.kind == "nothing":
         return _page(request, found.reading, asked, insist)
-    if not request.htmx:
+    if not htmx_details(request):
         return redirect(address)
     return push_url(_page(request, found.reading, asked, insist), address)
 
 
 def _seen_by(request: HttpRequest, reading: QueryReading) -> QueryReading:
-    """A token's digest is not for every role."""
+    """Return the reading as this person may see it: a token's digest is not for every role."""
     if reading.kind == "token" and not request.user.has_perm(SEE_DIGEST):
-        return QueryReading("nothing", "", hint=pasted.NOT_YOURS)
+        return QueryReading("nothing", "", hint=pasted_text.NOT_YOURS)
     return reading
 
 
 def _page(request: HttpRequest, reading: QueryReading, asked: Asked, insist: str) -> HttpResponse:
-    whole = not request.htmx or request.htmx.history_restore_request
+    """Render the results; status 422 when filters could not be read."""
+    # Going back in history, htmx asks for a page it has dropped, and needs all of it.
+    whole = not htmx_details(request) or htmx_details(request).history_restore_request
     status = 422 if asked.problems else 200
     template = "decisions/lookup.html" if whole else "decisions/found.html"
     response = render(request, template, _context(request, reading, asked, insist), status=status)
+    # A cache must not give the results alone to someone who opens the page.
     patch_vary_headers(response, ["HX-Request"])
     return response
 
@@ -123,11 +132,13 @@ def _page(request: HttpRequest, reading: QueryReading, asked: Asked, insist: str
 def _context(
     request: HttpRequest, reading: QueryReading, asked: Asked, insist: str
 ) -> dict[str, object]:
+    """Return the template variables of the page, and note the looks at the apps it shows."""
     now, filters = time.time(), asked.filters
-    found = page.compose(reading, filters, now, before=asked.before, insist=insist)
+    found = page.search_results(reading, filters, now, before=asked.before, insist=insist)
     app_looks.note_apps(request, found.shown_apps, LOOK)
+    # An older page, and a search for single ids, have nothing to wait for.
     may_live = asked.before is None and found.counted and filters.start is None
-    here = page.address(reading.text, filters, insist=insist)
+    here = page.lookup_address(reading.text, filters, insist=insist)
     return {
         "page": "lookup",
         "found": found,
@@ -137,27 +148,27 @@ def _context(
         "problems": asked.problems,
         "may_live": may_live,
         "live": may_live and request.GET.get("live") == "1",
-        "tail_href": tail.address(reading.text, filters, insist, found.newest, now),
+        "tail_href": live_tail.tail_address(reading.text, filters, insist, found.newest, now),
         "ranges": _ranges(reading, filters, insist),
         "filled": filters.query(),
         "here": here,
         "query": here.partition("?")[2],
-        "clear": page.address(reading.text, Filters("all"), insist=insist),
-        "csv_href": page.address(reading.text, filters, insist=insist, page="lookup-csv"),
+        "clear": page.lookup_address(reading.text, Filters("all"), insist=insist),
+        "csv_href": page.lookup_address(reading.text, filters, insist=insist, page="lookup-csv"),
         "may_export": request.user.has_perm(EXPORT),
-        "saved": saved.visible(request.user),
+        "saved": saved_searches.visible_searches(person(request)),
         "kept_how_often": page.kept_how_often(),
         "at": now,
     }
 
 
 def _ranges(reading: QueryReading, filters: Filters, insist: str) -> list[tuple[str, str, bool]]:
-    """Time ranges to go to: words, address, whether it is the present one."""
+    """Return the time ranges to go to: words, address, and whether it is the present one."""
     own = filters.start is not None
     return [
         (
             words,
-            page.address(
+            page.lookup_address(
                 reading.text, replace(filters, range=key, start=None, end=None), insist=insist
             ),
             key == filters.range and not own,
@@ -169,8 +180,11 @@ def _ranges(reading: QueryReading, filters: Filters, insist: str) -> list[tuple[
 @require_GET
 @permission_required(READ, raise_exception=True)
 def lookup_tail(request: HttpRequest) -> HttpResponse:
-    """What was stored since the newest row on the page; with `hold`, only how many wait."""
-    asked, insist = query.read(request.GET), request.GET.get("as", "")
+    """Show what was stored since the newest row on the page; with `hold`, only how many wait.
+
+    Raise BadRequest for an address that the page did not make.
+    """
+    asked, insist = asked_filters.read_filters(request.GET), request.GET.get("as", "")
     try:
         after = uuid.UUID(request.GET.get("after", ""))
     except ValueError as error:
@@ -179,9 +193,9 @@ def lookup_tail(request: HttpRequest) -> HttpResponse:
         raise BadRequest(" ".join(asked.problems) or f"“as” is one of {', '.join(READINGS)}.")
     reading = _seen_by(request, _in_address(request, insist).reading)
     hold = request.GET.get("hold") == "1"
-    found = tail.read(reading, asked.filters, after, time.time(), hold=hold)
+    found = live_tail.newer_decisions(reading, asked.filters, after, time.time(), hold=hold)
     app_looks.note_rows(request, (row.decision for row in found.rows), LOOK)
-    href = tail.address(reading.text, asked.filters, insist, found.newest, found.at)
+    href = live_tail.tail_address(reading.text, asked.filters, insist, found.newest, found.at)
     return render(
         request, "decisions/tail.html", {"found": found, "tail_href": href, "at": found.at}
     )

@@ -1,4 +1,4 @@
-"""What a model uses, over REST: the figures behind the global views."""
+"""What a model uses, over REST: the figures behind the page."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from console.frame.permissions import READ
-from console.pages.model import views
-from console.pages.model.views import GlobalPage
+from console.pages.model import page
+from console.pages.model.page import ModelPage
 from decider.contracts.features import INDEX
 from decider.contracts.vocabulary import Tier
 
+# The middle half and the middle nine tenths: enough to draw a spread.
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
-class UsedFeature(serializers.Serializer):
+class UsedFeature(serializers.Serializer[object]):
     """One feature's part in the scores, over the traffic."""
 
     name = serializers.CharField()
-    label = serializers.CharField()
+    label = serializers.CharField()  # type: ignore[assignment]  # a REST field called label
     importance = serializers.FloatField(help_text="Mean absolute contribution, log-odds.")
     tends = serializers.ChoiceField(
         ["raise", "lower", "both"], help_text="What higher values do to the risk."
@@ -32,7 +33,7 @@ class UsedFeature(serializers.Serializer):
     )
 
 
-class TenthOut(serializers.Serializer):
+class TenthOut(serializers.Serializer[object]):
     """A tenth of the traffic by the feature's value."""
 
     low = serializers.CharField()
@@ -40,7 +41,7 @@ class TenthOut(serializers.Serializer):
     mean = serializers.FloatField(help_text="Contribution, log-odds.")
 
 
-class DependenceOut(serializers.Serializer):
+class DependenceOut(serializers.Serializer[object]):
     """How one feature's contribution follows its value."""
 
     feature = serializers.CharField(source="feature.name")
@@ -50,7 +51,7 @@ class DependenceOut(serializers.Serializer):
     )
 
 
-class ModelUse(serializers.Serializer):
+class ModelUse(serializers.Serializer[object]):
     """What a model used over the newest explained decisions of the last day."""
 
     model = serializers.CharField(allow_blank=True)
@@ -89,17 +90,19 @@ class ModelExplanations(APIView):
         ],
     )
     def get(self, request: Request) -> Response:
-        """Importance, the spread of contributions and one dependence, weighed so that they speak of
-        the traffic.
+        """Return importance, the spread of contributions and one dependence.
+
+        They are weighted by 1/inclusion probability, so that they stand for the traffic.
         """
         asked = (request.query_params.get(name, "") for name in ("model", "tier", "feature"))
-        return Response(ModelUse(_told(views.compose(*asked))).data)
+        return Response(ModelUse(_told(page.model_page(*asked))).data)
 
 
-def _told(page: GlobalPage) -> dict[str, object]:
-    sample = page.sample
+def _told(shown: ModelPage) -> dict[str, object]:
+    """Return the values of `ModelUse`."""
+    sample = shown.sample
     features = []
-    for row in (shown.row for shown in page.rows):
+    for row in (one.row for one in shown.rows):
         mine = sample.contributions[:, INDEX[row.feature.name]]
         features.append(
             {
@@ -111,18 +114,18 @@ def _told(page: GlobalPage) -> dict[str, object]:
             }
         )
     return {
-        "model": page.model,
-        "headline": page.headline,
+        "model": shown.model,
+        "headline": shown.headline,
         "decisions": len(sample),
-        "stands_for": page.standing_for,
+        "stands_for": shown.standing_for,
         "since": sample.since,
         "features": features,
-        "dependence": page.dependence,
+        "dependence": shown.dependence,
     }
 
 
 def _quantile(values: np.ndarray, weights: np.ndarray, q: float) -> float:
-    """The smallest value with at least a share `q` of the weight at or below it."""
+    """Return the smallest value with at least a share `q` of the weight at or below it."""
     order = np.argsort(values)
     mass = np.cumsum(weights[order])
     return float(values[order][min(len(values) - 1, int(np.searchsorted(mass, q * mass[-1])))])

@@ -17,6 +17,7 @@ from rest_framework.views import APIView
 from console.api.fields import Text, WordField
 from console.api.paging import Paging, next_field
 from console.frame import app_looks
+from console.frame.people import person
 from console.frame.stored import decision_or_404
 from control.audit import chain
 from control.audit.actors import Actor
@@ -31,27 +32,28 @@ from decisions.outcomes.reports import Report
 
 # A dispute, and whether it was open (o) or decided (d) when it was listed.
 _PLACE = re.compile(r"([0-9]{1,18})([od])")
-_REASON = {"max_length": chain.REASON_MAX, "trim_whitespace": True}
 
 
 @extend_schema_field(
     {"type": "string", "pattern": "^dec_0[0-5][0-9a-f]{10}7[0-9a-f]{3}[89ab][0-9a-f]{15}$"}
 )
-class DecisionId(serializers.Field):
+class DecisionId(serializers.Field[uuid.UUID, object, str, object]):
     """A decision id: dec_ and 32 hexadecimal digits."""
 
     default_error_messages = {"invalid": "A decision id is dec_ and 32 hexadecimal digits."}
 
     def to_internal_value(self, data: object) -> uuid.UUID:
+        """Return the id of a text. Raise ValidationError for what is no decision id."""
         if not isinstance(data, str) or (raw := parse_decision_id(data)) is None:
             self.fail("invalid")
         return uuid.UUID(bytes=raw)
 
     def to_representation(self, value: uuid.UUID) -> str:
+        """Return the id as it is shown."""
         return format_decision_id(value.bytes)
 
 
-class OutcomeIn(serializers.Serializer):
+class OutcomeIn(serializers.Serializer[object]):
     """One thing that happened later, about an app, a credential's digest, a request or a
     decision.
     """
@@ -86,23 +88,25 @@ class OutcomeIn(serializers.Serializer):
         raise ValidationError(_by_field(found))
 
 
-class OutcomesIn(serializers.Serializer):
+class OutcomesIn(serializers.Serializer[object]):
     """A report."""
 
     outcomes = serializers.ListField(
         child=OutcomeIn(), min_length=1, max_length=outcome_reports.MOST
     )
-    reason = Text(**_REASON, help_text="Where these are from; kept in the audit log.")
+    reason = Text(
+        max_length=chain.REASON_MAX, help_text="Where these are from; kept in the audit log."
+    )
 
 
-class OutcomesDone(serializers.Serializer):
+class OutcomesDone(serializers.Serializer[object]):
     """What a report did."""
 
     stored = serializers.IntegerField()
     repeated = serializers.IntegerField(help_text="Keys that were there with the same content.")
 
 
-class OutcomeOut(serializers.ModelSerializer):
+class OutcomeOut(serializers.ModelSerializer[Outcome]):
     """A kept outcome."""
 
     decision = DecisionId(allow_null=True)
@@ -127,7 +131,7 @@ class OutcomeOut(serializers.ModelSerializer):
         ]
 
 
-class OutcomesPage(serializers.Serializer):
+class OutcomesPage(serializers.Serializer[object]):
     """A page of outcomes."""
 
     results = OutcomeOut(many=True)
@@ -156,7 +160,9 @@ class Outcomes(APIView):
         ],
     )
     def get(self, request: Request) -> Response:
-        """The latest outcomes: of an app by when they occurred, else by when they were stored."""
+        """List the latest outcomes: of an app by when they occurred, else by when they were
+        stored.
+        """
         app = request.query_params.get("app", "")
         if len(app) > 128 or "\x00" in app:
             raise ValidationError({"app": "An app id has at most 128 characters, and no NUL."})
@@ -164,26 +170,26 @@ class Outcomes(APIView):
         some, more = OUTCOMES_PAGING.cut(request, outcome_reports.latest(app, before))
         app_looks.note_rows(request, some, "outcomes over the API")
         if app and not some:
-            app_looks.note_known(
-                request, app, "outcomes over the API"
-            )  # that there is none is said of an app, too
+            # That there is none is said of an app, too.
+            app_looks.note_known(request, app, "outcomes over the API")
         return OUTCOMES_PAGING.response(some, more=more)
 
     @extend_schema(
         operation_id="outcomes_report", request=OutcomesIn, responses={201: OutcomesDone}
     )
     def post(self, request: Request) -> Response:
-        """Stores all of them, or none. The same key with other content is a conflict."""
+        """Store all of them, or none. The same key with other content is a conflict."""
         given = OutcomesIn(data=request.data)
         given.is_valid(raise_exception=True)
         reports: list[Report] = given.validated_data["outcomes"]
         try:
             done = outcome_reports.report_all(
                 reports,
-                by=Actor.of(request.user),
+                by=Actor.of(person(request)),
                 reason=given.validated_data["reason"],
                 source="api",
             )
+        # A conflict is no mistake in the body: it is answered as 409 by the handler of problems.
         except outcome_reports.Conflicts:
             raise
         except outcome_reports.Invalid as error:
@@ -192,7 +198,7 @@ class Outcomes(APIView):
 
 
 def _before(key: str, app: str) -> Outcome | None:
-    """The outcome that a page begins after. Raises NotFound for a key that is not in the list."""
+    """Return the outcome that a page begins after. Raise NotFound for a key outside the list."""
     if not key:
         return None
     last = Outcome.objects.filter(key=key).first() if "\x00" not in key else None
@@ -217,24 +223,24 @@ def _by_field(problems: Iterable[outcome_reports.Problem]) -> dict[str, list[str
     return texts
 
 
-class DisputeIn(serializers.Serializer):
+class DisputeIn(serializers.Serializer[object]):
     """Saying that a refusal was wrong."""
 
     decision = DecisionId()
-    reason = Text(**_REASON)
+    reason = Text(max_length=chain.REASON_MAX)
     ticket = Text(max_length=disputes.TICKET_MAX, allow_blank=True, default="")
 
 
-class VerdictIn(serializers.Serializer):
+class VerdictIn(serializers.Serializer[object]):
     """A second person's verdict."""
 
     verdict = serializers.ChoiceField(
         ["uphold", "decline"], help_text="uphold: it was a false throttle; decline: it was correct."
     )
-    reason = Text(**_REASON)
+    reason = Text(max_length=chain.REASON_MAX)
 
 
-class DisputeOut(serializers.ModelSerializer):
+class DisputeOut(serializers.ModelSerializer[Dispute]):
     """A dispute."""
 
     number = serializers.IntegerField(source="pk")
@@ -261,7 +267,7 @@ class DisputeOut(serializers.ModelSerializer):
         ]
 
 
-class DisputesPage(serializers.Serializer):
+class DisputesPage(serializers.Serializer[object]):
     """A page of disputes."""
 
     results = DisputeOut(many=True)
@@ -294,7 +300,7 @@ class Disputes(APIView):
         ],
     )
     def get(self, request: Request) -> Response:
-        """Disputes: those that wait oldest first, decided ones latest first."""
+        """List disputes: those that wait oldest first, decided ones latest first."""
         which = request.query_params.get("show", "open")
         if which not in ("open", "mine", "decided"):
             raise ValidationError({"show": "One of open, mine, decided."})
@@ -306,7 +312,7 @@ class Disputes(APIView):
 
     @extend_schema(operation_id="disputes_open", request=DisputeIn, responses={201: DisputeOut})
     def post(self, request: Request) -> Response:
-        """Opens a dispute about a stored refusal."""
+        """Open a dispute about a stored refusal."""
         given = DisputeIn(data=request.data)
         given.is_valid(raise_exception=True)
         values = given.validated_data
@@ -315,7 +321,7 @@ class Disputes(APIView):
             request, decision.app, f"decision {decision.name}, to dispute it over the API"
         )
         made = disputes.open_dispute(
-            decision, by=Actor.of(request.user), reason=values["reason"], ticket=values["ticket"]
+            decision, by=Actor.of(person(request)), reason=values["reason"], ticket=values["ticket"]
         )
         return Response(DisputeOut(made).data, status=status.HTTP_201_CREATED)
 
@@ -327,7 +333,7 @@ class DisputeDetail(APIView):
 
     @extend_schema(operation_id="disputes_retrieve", responses=DisputeOut)
     def get(self, request: Request, number: int) -> Response:
-        """A dispute and how it stands."""
+        """Return a dispute and how it stands."""
         return Response(DisputeOut(_dispute(request, number)).data)
 
 
@@ -338,7 +344,7 @@ class Verdict(APIView):
 
     @extend_schema(operation_id="disputes_decide", request=VerdictIn, responses=DisputeOut)
     def post(self, request: Request, number: int) -> Response:
-        """Decides an open dispute, once, as a second person; the verdict becomes a matured
+        """Decide an open dispute, once, as a second person. The verdict becomes a matured
         outcome.
         """
         _dispute(request, number)
@@ -346,14 +352,15 @@ class Verdict(APIView):
         given.is_valid(raise_exception=True)
         values = given.validated_data
         decided = disputes.adjudicate(
-            number, values["verdict"], by=Actor.of(request.user), reason=values["reason"]
+            number, values["verdict"], by=Actor.of(person(request)), reason=values["reason"]
         )
         return Response(DisputeOut(decided).data)
 
 
 def _queue(which: str, login: str, place: str) -> QuerySet[Dispute]:
-    """A queue, or what follows a place in it. Raises ValidationError for what is no place, NotFound
-    for one that is not there.
+    """Return a queue, or what follows a place in it.
+
+    Raise ValidationError for what is no place, NotFound for a place that is not there.
     """
     if not place:
         return disputes.queue(which, login)
@@ -368,6 +375,7 @@ def _queue(which: str, login: str, place: str) -> QuerySet[Dispute]:
 
 
 def _dispute(request: Request, number: int) -> Dispute:
+    """Return a dispute and note the look. Raise NotFound when there is none of this number."""
     try:
         one = disputes.by_number(number)
     except Refused as error:

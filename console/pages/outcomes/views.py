@@ -1,4 +1,4 @@
-"""Outcomes: what was reported lately, and uploading a file of them."""
+"""The page of outcomes: what was reported lately, and uploading a file of outcomes."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
 from console.frame import app_looks
+from console.frame.people import person
 from console.frame.permissions import require
 from control.audit import chain
 from control.audit.actors import Actor
@@ -21,8 +22,9 @@ from decisions.outcomes import csv_file, report_input, reports
 from decisions.outcomes.csv_file import LineProblem
 
 _VIEW = "decisions.view_outcome"
+# Rows of the list. Chosen: a screen full; the REST list has pages.
 LATEST = 25
-# Problems of a file shown at most.
+# Problems of a file shown at most: a wrong column makes one in each line, and 50 say so too.
 SHOWN = 50
 
 
@@ -39,8 +41,11 @@ class UploadForm(forms.Form):
 @require_http_methods(["GET", "POST"])
 @never_cache
 @permission_required(_VIEW, raise_exception=True)
-def page(request: HttpRequest) -> HttpResponse:
-    """The latest outcomes; who may uploads more."""
+def outcomes_page(request: HttpRequest) -> HttpResponse:
+    """Show the latest outcomes, and store an uploaded file of them.
+
+    Raise PermissionDenied when someone uploads who may not.
+    """
     form = UploadForm(request.POST, request.FILES) if request.method == "POST" else UploadForm()
     problems: tuple[LineProblem, ...] = ()
     if request.method == "POST":
@@ -51,14 +56,17 @@ def page(request: HttpRequest) -> HttpResponse:
             except Refused as error:
                 problems = csv_file.problems_of(error)
     bad = bool(problems or form.errors)
-    context = _context(request, form, problems)
-    app_looks.note_rows(request, context["latest"], "outcomes")
+    latest = list(Outcome.objects.order_by("-stored_at", "-pk")[:LATEST])
+    app_looks.note_rows(request, latest, "outcomes")
+    context = _context(request, form, problems) | {"latest": latest}
     return render(request, "decisions/outcomes.html", context, status=422 if bad else 200)
 
 
 def _stored(request: HttpRequest, form: UploadForm) -> HttpResponse:
+    """Store an uploaded file and say how much of it was new. Raise Refused when a line is wrong."""
+    # One byte more than allowed tells a file that is too large from one that just fits.
     data = form.cleaned_data["file"].read(csv_file.LARGEST + 1)
-    done = csv_file.upload(data, by=Actor.of(request.user), reason=form.cleaned_data["reason"])
+    done = csv_file.upload(data, by=Actor.of(person(request)), reason=form.cleaned_data["reason"])
     known = f", {done.repeated:,} known already" if done.repeated else ""
     messages.info(
         request, f"{done.stored:,} outcome{'' if done.stored == 1 else 's'} stored{known}."
@@ -69,13 +77,13 @@ def _stored(request: HttpRequest, form: UploadForm) -> HttpResponse:
 def _context(
     request: HttpRequest, form: UploadForm, problems: tuple[LineProblem, ...]
 ) -> dict[str, object]:
+    """Return the template variables of the page but the latest outcomes."""
     return {
         "page": "disputes",
         "form": form,
         "problems": problems[:SHOWN],
         "problem_count": len(problems),
-        "latest": list(Outcome.objects.order_by("-stored_at", "-pk")[:LATEST]),
-        "may_report": reports.may_report(request.user),
+        "may_report": reports.may_report(person(request)),
         "columns": report_input.FIELDS,
         "required": report_input.REQUIRED,
         "kinds": OutcomeKind.choices,

@@ -15,7 +15,7 @@ from console.api.fields import Text, WordField
 from console.frame import app_looks
 from console.frame.permissions import READ
 from console.pages.decision.api import CustomerText
-from console.pages.receipts.reading import Opened, opened
+from console.pages.receipts.pasted_receipt import Opened, open_receipt
 from control.errors import KeysError
 from decider.contracts.ids import format_decision_id
 from decider.contracts.vocabulary import REASONS, Action, Reason, Stage
@@ -25,13 +25,13 @@ from decisions.search import lookup
 from explain.text import customer
 
 
-class ReceiptIn(serializers.Serializer):
+class ReceiptIn(serializers.Serializer[object]):
     """A receipt, as a refusal's response carried it."""
 
     receipt = Text(max_length=1000)
 
 
-class ReceiptOut(serializers.Serializer):
+class ReceiptOut(serializers.Serializer[object]):
     """What a receipt says. It holds no score; `stored` tells whether the whole record is here
     too.
     """
@@ -66,13 +66,13 @@ class Receipts(APIView):
 
     @extend_schema(operation_id="receipts_open", request=ReceiptIn, responses=ReceiptOut)
     def post(self, request: Request) -> Response:
-        """What a receipt says, also of a decision that was not stored. One that was changed in any
-        bit is refused.
+        """Open a receipt, also of a decision that was not stored. Refuse one that was changed in
+        any bit.
         """
         given = ReceiptIn(data=request.data)
         given.is_valid(raise_exception=True)
         try:
-            found = opened(given.validated_data["receipt"])
+            found = open_receipt(given.validated_data["receipt"])
         except (ReceiptError, KeysError) as error:
             raise ValidationError({"receipt": str(error)}) from error
         if found.app:
@@ -81,6 +81,7 @@ class Receipts(APIView):
 
 
 def _told(found: Opened) -> dict[str, object]:
+    """Return the values of `ReceiptOut`."""
     r = found.receipt
     return {
         "app": found.app,

@@ -7,9 +7,9 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
-from console.frame.app_looks import note as look
+from console.frame import app_looks
 from console.frame.permissions import READ
-from console.pages.receipts.reading import opened
+from console.pages.receipts.pasted_receipt import open_receipt
 from control.errors import KeysError
 from decider.refusal.receipt import ReceiptError
 from explain.text import receipt as receipt_text
@@ -18,9 +18,9 @@ from explain.text import receipt as receipt_text
 @require_GET
 @permission_required(READ, raise_exception=True)
 def receipt(request: HttpRequest, text: str) -> HttpResponse:
-    """The story of a receipt."""
+    """Show the story of a receipt; status 404 and the reason when it cannot be relied on."""
     try:
-        found = opened(text)
+        found = open_receipt(text)
     except (ReceiptError, KeysError) as error:
         return render(
             request,
@@ -29,6 +29,6 @@ def receipt(request: HttpRequest, text: str) -> HttpResponse:
             status=404,
         )
     if found.app:
-        look(request, found.app, "a receipt")
+        app_looks.note(request, found.app, "a receipt")
     story = receipt_text.write_receipt_story(found.receipt, found.app)
     return render(request, "explain/receipt.html", {"page": "lookup", "r": story, "problem": ""})

@@ -5,11 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from django import forms
+from django.http import QueryDict
 from django.utils import timezone
 
 from control.audit import chain
 from control.switches.switches import SwitchKind, Verb
 
+# Chosen: an incident's first look, its length, and a night. Open-ended is the last choice.
 LENGTHS = {"30m": timedelta(minutes=30), "2h": timedelta(hours=2), "8h": timedelta(hours=8)}
 _WORDS = {"30m": "30 minutes", "2h": "2 hours", "8h": "8 hours"}
 
@@ -22,44 +24,49 @@ class FlipForm(forms.Form):
     at = forms.DateTimeField(required=False, input_formats=["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"])
     confirm = forms.CharField(required=False, max_length=100, strip=True)
 
-    def __init__(self, kind: SwitchKind, verb: Verb, *args: object, **kwargs: object) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, kind: SwitchKind, verb: Verb, data: QueryDict | None = None) -> None:
+        super().__init__(data)
         self.kind, self.verb = kind, verb
         now = timezone.now()
         lengths = [
             (key, f"{_WORDS[key]}, at {now + length:%H:%M} UTC") for key, length in LENGTHS.items()
         ]
-        self.fields["ends"].choices = [
-            *lengths,
-            ("at", "Pick a time"),
-            ("open", "Until I turn it off"),
-        ]
-        self.fields["ends"].initial = "2h"
+        ends = self.fields["ends"]
+        assert isinstance(ends, forms.ChoiceField)
+        ends.choices = [*lengths, ("at", "Pick a time"), ("open", "Until I turn it off")]
+        # A switch that is forgotten ends by itself the same day.
+        ends.initial = "2h"
         self.fields["at"].error_messages["invalid"] = (
             "This is not a date and time. Use for example 2026-01-31T16:30."
         )
 
     @property
     def asks_end(self) -> bool:
+        """Whether the form asks for an end: engaging and extending do."""
         return self.verb != "clear"
 
     def clean_reason(self) -> str:
+        """Return the reason. Raise ValidationError when it is empty."""
         if not self.cleaned_data["reason"]:
             raise forms.ValidationError("Say what is wrong; it is shown to everyone and kept.")
-        return self.cleaned_data["reason"]
+        return str(self.cleaned_data["reason"])
 
     def clean_confirm(self) -> str:
-        typed = self.cleaned_data["confirm"]
+        """Return what was typed. Raise ValidationError when it is not the switch's word."""
+        typed = str(self.cleaned_data["confirm"])
+        # Typing the name costs a second, and stops a flip of the wrong switch.
         if typed.lower() != self.kind.confirm:
             raise forms.ValidationError(f"Type {self.kind.confirm} to confirm.")
         return typed
 
     def clean_ends(self) -> str:
+        """Return the chosen end. Raise ValidationError when one is asked for and missing."""
         if self.asks_end and not self.cleaned_data["ends"]:
             raise forms.ValidationError("Say when it ends.")
-        return self.cleaned_data["ends"]
+        return str(self.cleaned_data["ends"])
 
     def clean(self) -> dict[str, object]:
+        """Check that a picked end lies ahead."""
         data = super().clean() or self.cleaned_data
         if (
             self.asks_end
@@ -72,7 +79,7 @@ class FlipForm(forms.Form):
 
     @property
     def until(self) -> datetime | None:
-        """When it shall end; None for until someone turns it off. Only of a form that was
+        """When it shall end; None for until someone turns it off. Read it after the form was
         checked.
         """
         if not self.asks_end:

@@ -8,19 +8,20 @@ from datetime import datetime, timedelta
 from itertools import groupby
 
 from django.contrib.auth.decorators import permission_required
+from django.contrib.auth.models import User
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods
 from django.views.decorators.vary import vary_on_headers
-from django_htmx.http import HttpResponseClientRedirect
 
-from console.display import format as fmt
 from console.frame import app_looks, roles
+from console.frame.fragments import htmx_details, redirect_to
+from console.frame.people import person
 from console.frame.permissions import require
-from console.pages.switches import preview as switch_preview
+from console.pages.switches import flip_preview
 from console.pages.switches.forms import FlipForm
 from control.audit.actors import Actor
 from control.config import changes
@@ -28,14 +29,16 @@ from control.deciders import acks
 from control.errors import ControlError, StoreUnavailable
 from control.models import SwitchFlip
 from control.switches import switches
+from decider.contracts import units
 
 _VIEW = "control.view_switchflip"
+# Chosen: a week covers the last on-call shift.
 ENDED_DAYS = 7
 VERBS: tuple[switches.Verb, ...] = ("engage", "extend", "clear")
 
 
 @dataclass(frozen=True)
-class Line:
+class SwitchLine:
     """One switch of the catalogue as it stands."""
 
     kind: switches.SwitchKind
@@ -52,7 +55,7 @@ class Group:
     """Switches of the same reach."""
 
     name: str
-    lines: tuple[Line, ...]
+    lines: tuple[SwitchLine, ...]
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class Page:
     """Everything on the page but the propagation panel."""
 
     groups: tuple[Group, ...]
-    engaged: tuple[Line, ...]
+    engaged: tuple[SwitchLine, ...]
     ended: tuple[Ended, ...]
     may_flip: bool
     who_can: str
@@ -88,8 +91,8 @@ class Page:
 @never_cache
 @permission_required(_VIEW, raise_exception=True)
 def page(request: HttpRequest) -> HttpResponse:
-    """All switches, widest first, what is engaged on top."""
-    context = {"page": "switches", "switches": compose(request.user), **_reached()}
+    """Show all switches, widest first, with what is engaged on top."""
+    context = {"page": "switches", "switches": switches_page(person(request)), **_reached()}
     return render(request, "control/switches.html", context)
 
 
@@ -97,7 +100,7 @@ def page(request: HttpRequest) -> HttpResponse:
 @never_cache
 @permission_required(_VIEW, raise_exception=True)
 def propagation(request: HttpRequest) -> HttpResponse:
-    """The panel that says how far the newest config has reached."""
+    """Show how far the newest config has reached."""
     return render(request, "control/propagation.html", _reached())
 
 
@@ -106,17 +109,20 @@ def propagation(request: HttpRequest) -> HttpResponse:
 @vary_on_headers("HX-Request")
 @permission_required(_VIEW, raise_exception=True)
 def flip(request: HttpRequest, name: str, verb: str) -> HttpResponse:
-    """Asks before a flip, and makes it: a sheet for htmx, a page without script."""
+    """Ask before a flip, and make it: a sheet for htmx, a page without script.
+
+    Raise PermissionDenied for who may not, Http404 for an unknown switch or verb.
+    """
     kind, asked = _asked(request, name, verb)
     form = FlipForm(kind, asked, request.POST if request.method == "POST" else None)
     if request.method == "POST" and form.is_valid():
         try:
-            _flip(asked, name, form, Actor.of(request.user))
+            _flip(asked, name, form, Actor.of(person(request)))
         except ControlError as error:
             form.add_error(None, str(error))
         else:
             there = reverse("switches")
-            return HttpResponseClientRedirect(there) if request.htmx else redirect(there)
+            return redirect_to(request, there)
     context = {
         "page": "switches",
         "kind": kind,
@@ -125,9 +131,10 @@ def flip(request: HttpRequest, name: str, verb: str) -> HttpResponse:
         "engaged": switches.engaged().get(name),
     }
     context["at_least"] = timezone.now() + timedelta(minutes=1)
-    if not request.htmx and asked != "extend":
+    # A sheet loads the preview by itself; extending changes nothing that was decided.
+    if not htmx_details(request) and asked != "extend":
         context["preview"] = _preview(request, asked)
-    template = "control/flip_sheet.html" if request.htmx else "control/flip.html"
+    template = "control/flip_sheet.html" if htmx_details(request) else "control/flip.html"
     return render(request, template, context, status=422 if form.errors else 200)
 
 
@@ -135,8 +142,9 @@ def flip(request: HttpRequest, name: str, verb: str) -> HttpResponse:
 @never_cache
 @permission_required(_VIEW, raise_exception=True)
 def preview(request: HttpRequest, name: str, verb: str) -> HttpResponse:
-    """What the flip would have changed in the last hour; loaded after the form, which never waits
-    for it.
+    """Show what the flip would have changed in the last hour.
+
+    It loads after the form, which never waits for it.
     """
     _, asked = _asked(request, name, verb)
     return render(
@@ -144,8 +152,8 @@ def preview(request: HttpRequest, name: str, verb: str) -> HttpResponse:
     )
 
 
-def compose(user: object) -> Page:
-    """The page for this person."""
+def switches_page(user: User) -> Page:
+    """Read the page for this person."""
     now = timezone.now()
     there, last = switches.engaged(now), switches.last_flips()
     lines = [
@@ -166,17 +174,18 @@ def compose(user: object) -> Page:
 
 def _line(
     kind: switches.SwitchKind, flip: SwitchFlip | None, last: SwitchFlip | None, now: datetime
-) -> Line:
+) -> SwitchLine:
+    """Return a switch as it stands."""
     ends = (
-        f"ends in {fmt.span(flip.until - now)}"
+        f"ends in {units.span(flip.until - now)}"
         if flip is not None and flip.until is not None
         else ""
     )
-    return Line(kind, flip, _last(last, now), ends)
+    return SwitchLine(kind, flip, _last(last, now), ends)
 
 
 def _asked(request: HttpRequest, name: str, verb: str) -> tuple[switches.SwitchKind, switches.Verb]:
-    """The switch and the verb of the address, for someone who may flip it."""
+    """Return the switch and the verb of the address, for someone who may flip it."""
     require(request, switches.check_may_flip, switches.PERMISSION)
     for known in VERBS:
         if known == verb and name in switches.CATALOGUE:
@@ -185,6 +194,7 @@ def _asked(request: HttpRequest, name: str, verb: str) -> tuple[switches.SwitchK
 
 
 def _flip(verb: switches.Verb, name: str, form: FlipForm, by: Actor) -> None:
+    """Make the flip. Raise ControlError when it is refused or the store does not answer."""
     reason = form.cleaned_data["reason"]
     if verb == "clear":
         switches.clear(name, by=by, reason=reason)
@@ -194,16 +204,19 @@ def _flip(verb: switches.Verb, name: str, form: FlipForm, by: Actor) -> None:
         switches.engage(name, by=by, reason=reason, until=form.until)
 
 
-def _preview(request: HttpRequest, verb: switches.Verb) -> switch_preview.Preview:
-    """The preview, with the looks at its examples."""
-    found = switch_preview.of_all_ml("clear" if verb == "clear" else "engage")
-    app_looks.note_rows(request, found.examples, "an example of what a switch would change")
+def _preview(request: HttpRequest, verb: switches.Verb) -> flip_preview.Preview:
+    """Return the preview, and note the looks at the apps of its examples."""
+    found = flip_preview.preview_all_ml("clear" if verb == "clear" else "engage")
+    apps = (example.app for example in found.examples if example.app)
+    app_looks.note_apps(request, apps, "an example of what a switch would change")
     return found
 
 
 def _reached() -> dict[str, object]:
-    """How far the newest version is, for the panel: `reached` is None when there is no version or
-    Valkey does not answer, which `reached_error` then says in a sentence.
+    """Return how far the newest version is, for the panel.
+
+    `reached` is None when there is no version, or when Valkey does not answer; `reached_error` then
+    says so in a sentence.
     """
     if (row := changes.latest()) is None:
         return {"reached": None, "reached_error": ""}
@@ -221,14 +234,16 @@ def _reached() -> dict[str, object]:
 
 
 def _last(row: SwitchFlip | None, now: datetime) -> str:
+    """Say when a switch was last engaged, and for how long."""
     if row is None:
         return "Never"
     if (end := row.end(now)) is None:
         return f"Since {_day(row.engaged_at, now)}"
-    return f"{_day(row.engaged_at, now)}, {fmt.span(end - row.engaged_at)}"
+    return f"{_day(row.engaged_at, now)}, {units.span(end - row.engaged_at)}"
 
 
 def _ended(row: SwitchFlip, now: datetime) -> Ended:
+    """Return a flip that is over, in words."""
     end = row.end(now) or now
     kind = switches.CATALOGUE.get(row.name)
     last = f"{end:%H:%M}" if end.date() == row.engaged_at.date() else _day(end, now)
@@ -239,4 +254,5 @@ def _ended(row: SwitchFlip, now: datetime) -> Ended:
 
 
 def _day(at: datetime, now: datetime) -> str:
+    """Write a time, with the day unless it is today."""
     return f"{at:%H:%M}" if at.date() == now.date() else f"{at.day} {at:%b, %H:%M}"

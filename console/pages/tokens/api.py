@@ -11,10 +11,11 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from console.api.fields import Text
+from console.frame.people import person
 from control.audit import tokens
 
 
-class TokenIn(serializers.Serializer):
+class TokenIn(serializers.Serializer[object]):
     """A wish for a token."""
 
     reason = Text(max_length=200, help_text="What it is for; kept in the audit log.")
@@ -26,7 +27,7 @@ class TokenIn(serializers.Serializer):
     )
 
 
-class TokenOut(serializers.Serializer):
+class TokenOut(serializers.Serializer[object]):
     """A token as it is listed: never the token itself."""
 
     id = serializers.CharField(
@@ -54,15 +55,15 @@ class Tokens(APIView):
 
     @extend_schema(operation_id="tokens_list", responses=TokenOut(many=True))
     def get(self, request: Request) -> Response:
-        """Your tokens that have not ended."""
-        return Response(TokenOut(tokens.living(request.user), many=True).data)
+        """List your tokens that have not ended."""
+        return Response(TokenOut(tokens.living(person(request)), many=True).data)
 
     @extend_schema(operation_id="tokens_create", request=TokenIn, responses={201: TokenMade})
     def post(self, request: Request) -> Response:
-        """Makes a token that may do what you may do."""
+        """Make a token that may do what you may do."""
         wish = TokenIn(data=request.data)
         wish.is_valid(raise_exception=True)
-        made, text = tokens.create(by=request.user, **wish.validated_data)
+        made, text = tokens.create(by=person(request), **wish.validated_data)
         made.token = text
         return Response(TokenMade(made).data, status=status.HTTP_201_CREATED)
 
@@ -75,7 +76,7 @@ class TokenDetail(APIView):
 
     @extend_schema(operation_id="tokens_revoke", responses={204: None})
     def delete(self, request: Request, token: str) -> Response:
-        """Ends a token at once."""
-        if not tokens.revoke(by=request.user, token=token):
+        """End a token at once."""
+        if not tokens.revoke(by=person(request), token=token):
             raise Http404
         return Response(status=status.HTTP_204_NO_CONTENT)

@@ -1,4 +1,4 @@
-"""One's own API tokens: made, shown once, revoked."""
+"""One's own API tokens: make one, see it once, revoke it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_variables
 from django.views.decorators.http import require_http_methods, require_POST
 
+from console.frame.people import person
 from control.audit import chain, tokens
 from control.errors import Refused
 from control.models import AuditEntry
@@ -39,7 +40,7 @@ class TokenForm(forms.Form):
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TokenRow:
     """A token as it is listed: never the token itself."""
 
     key: str
@@ -51,16 +52,22 @@ class Row:
 
 @require_http_methods(["GET", "POST"])
 @never_cache
+# An error report must not hold the token.
 @sensitive_variables("text")
 @permission_required(tokens.PERMISSION, raise_exception=True)
-def page(request: HttpRequest) -> HttpResponse:
-    """Lists them and makes one. The answer to a post is the only page that ever shows a token."""
+def token_page(request: HttpRequest) -> HttpResponse:
+    """List one's tokens and make one.
+
+    The answer to a post is the only page that ever shows a token.
+    """
     form = TokenForm(request.POST if request.method == "POST" else None)
     text, refused = "", ""
     if form.is_valid():
         try:
             _, text = tokens.create(
-                by=request.user, days=form.cleaned_data["days"], reason=form.cleaned_data["reason"]
+                by=person(request),
+                days=form.cleaned_data["days"],
+                reason=form.cleaned_data["reason"],
             )
             form = TokenForm()
         except Refused as error:
@@ -71,7 +78,7 @@ def page(request: HttpRequest) -> HttpResponse:
         "form": form,
         "text": text,
         "refused": refused,
-        "rows": _rows(request.user),
+        "rows": _rows(person(request)),
         "most": tokens.MOST,
     }
     return render(
@@ -79,23 +86,25 @@ def page(request: HttpRequest) -> HttpResponse:
     )
 
 
-def _rows(user: AbstractUser) -> list[Row]:
+def _rows(user: AbstractUser) -> list[TokenRow]:
+    """Return a person's living tokens with the reasons from the audit log."""
     living = list(tokens.living(user))
+    # The token's row has no reason: the audit log is where it was given.
     made = AuditEntry.objects.filter(
         action="token_made", subject__in=[f"token {one.token_key}" for one in living]
     )
     reasons = dict(made.values_list("subject", "reason"))
     return [
-        Row(one.token_key, reasons.get(f"token {one.token_key}", ""), one.created, one.expiry)
+        TokenRow(one.token_key, reasons.get(f"token {one.token_key}", ""), one.created, one.expiry)
         for one in living
     ]
 
 
 @require_POST
 @permission_required(tokens.PERMISSION, raise_exception=True)
-def revoke(request: HttpRequest, token: str) -> HttpResponse:
-    """Ends one at once."""
-    if not tokens.revoke(by=request.user, token=token):
+def revoke_token(request: HttpRequest, token: str) -> HttpResponse:
+    """Revoke one's own token at once. Raise Http404 when there is no such token."""
+    if not tokens.revoke(by=person(request), token=token):
         raise Http404("There is no such token of yours.")
     messages.info(request, f"The token {token}… is revoked. Calls with it are refused from now on.")
     return redirect("tokens")

@@ -1,4 +1,4 @@
-"""Decisions as a file: who may, what was taken, and that it is on record."""
+"""Decisions as a CSV file: who may take them, which were taken, and the entry in the audit log."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from django.http import HttpRequest, HttpResponseBase, StreamingHttpResponse
 from django.views.decorators.http import require_GET
 
 from console.frame import app_looks
+from console.frame.people import person
 from console.frame.permissions import EXPORT, READ, SEE_DIGEST
-from console.pages.lookup import page, pasted, query
+from console.pages.lookup import asked_filters, page, pasted_text
 from control.audit import chain
 from control.audit.actors import Actor
 from decisions.models import Decision
 from decisions.search import export, lookup
+from decisions.search.filters import Filters
 from decisions.search.lookup import READINGS, QueryReading
 
 NOTHING = "There is nothing to export: the search was read as nothing that is known here."
@@ -26,15 +28,17 @@ NOTHING = "There is nothing to export: the search was read as nothing that is kn
 @require_GET
 @permission_required((READ, EXPORT), raise_exception=True)
 def lookup_csv(request: HttpRequest) -> HttpResponseBase:
-    """What a search finds, all of it, as CSV. The audit log has who took what before the first line
-    leaves.
+    """Stream everything that a search finds as CSV.
+
+    The audit log says who took what before the first line leaves. Raise BadRequest for filters that
+    cannot be read, and for a search that was read as nothing.
     """
-    asked, insist = query.read(request.GET), request.GET.get("as", "")
+    asked, insist = asked_filters.read_filters(request.GET), request.GET.get("as", "")
     if asked.problems or insist not in ("", *READINGS):
         raise BadRequest(" ".join(asked.problems) or f"“as” is one of {', '.join(READINGS)}.")
-    found = pasted.in_address(request.GET.get("q", ""), insist, with_token=False)
+    found = pasted_text.read_in_address(request.GET.get("q", ""), insist, with_token=False)
     if found.withheld:
-        raise BadRequest(pasted.IN_ADDRESS)
+        raise BadRequest(pasted_text.IN_ADDRESS)
     reading = found.reading
     if reading.kind == "nothing" or (
         reading.kind == "token" and not request.user.has_perm(SEE_DIGEST)
@@ -43,12 +47,13 @@ def lookup_csv(request: HttpRequest) -> HttpResponseBase:
     now = time.time()
     rows = lookup.rows(reading, asked.filters, now)
     app_looks.note_apps(request, apps_of(reading, rows), "a CSV export")
-    record(
-        by=Actor.of(request.user),
+    record_export(
+        by=Actor.of(person(request)),
         what=reading.label or "every app",
         filters=asked.filters,
         apps=reading.apps,
     )
+    # UTC and no colon: the name is valid on every file system.
     name = f"decisions-{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%SZ}.csv"
     headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
     return StreamingHttpResponse(
@@ -57,19 +62,21 @@ def lookup_csv(request: HttpRequest) -> HttpResponseBase:
 
 
 def apps_of(reading: QueryReading, rows: QuerySet[Decision]) -> tuple[str, ...]:
-    """Whose decisions an export holds, as it is written into the log of looks."""
+    """Return the apps whose decisions an export holds, for the data-access log."""
+    # One id has few rows, so its apps are listed; other searches would have to be read twice.
     if reading.kind in ("request", "decision"):
         return tuple(rows.order_by("app").values_list("app", flat=True).distinct())
     return reading.apps or (app_looks.EVERY_APP,)
 
 
-def record(*, by: Actor, what: str, filters: lookup.Filters, apps: tuple[str, ...]) -> None:
-    """Writes into the audit log that decisions were exported: whose, and by which filters."""
-    address = page.address("", filters).partition("?")[2]
+def record_export(*, by: Actor, what: str, filters: Filters, apps: tuple[str, ...]) -> None:
+    """Write into the audit log that decisions were exported: of whom, and by which filters."""
+    address = page.lookup_address("", filters).partition("?")[2]
     chain.append(
         by=by,
         reason="Export from lookup",
         action="decisions.export",
+        # A label may hold a text of any length; the columns of the audit log do not.
         subject=what[:200],
         summary=f"exported decisions of {what[:300]} as CSV",
         after={"filters": address, "apps": list(apps)},

@@ -1,5 +1,6 @@
-"""Reads filters from an address or a form. What is wrong is said in a sentence each; what is right
-is kept.
+"""Filters from an address or a form.
+
+Every value that cannot be read is reported in a sentence; the others are kept.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from decisions.search.filters import (
     Value,
 )
 
-# Characters of a wrong value that are repeated.
+# Characters of a wrong value that are repeated: enough to recognise it, too few to fill the page.
 _SHOWN = 40
 
 
@@ -36,12 +37,17 @@ class Asked:
     problems: tuple[str, ...]
 
 
-def read(given: QueryDict, *, first_visit: bool = True) -> Asked:
-    """What was asked for. With `first_visit`, an address without any filter means what was not
-    admitted.
+def read_filters(given: QueryDict, *, first_visit: bool = True) -> Asked:
+    """Return what was asked for.
+
+    With `first_visit`, an address without any filter means "not admitted".
     """
     problems: list[str] = []
-    filters = replace(_time(given, problems), **_values(given, problems))
+    filters = replace(
+        _time(given, problems),
+        **_values(given, problems),  # type: ignore[arg-type]  # each reader fits its own field
+    )
+    # The form sends f, so "everything" chosen there is not taken for a first visit.
     if first_visit and "f" not in given and not filters.narrows():
         filters = replace(filters, actions=REFUSED)
     return Asked(filters, _cursor(given.get("before", ""), problems), tuple(problems))
@@ -50,6 +56,9 @@ def read(given: QueryDict, *, first_visit: bool = True) -> Asked:
 def _values(
     given: QueryDict, problems: list[str]
 ) -> Mapping[str, frozenset[Value] | frozenset[tuple[str, Value]]]:
+    """Return the values of every dimension by their field in Filters, and the excluded ones in
+    `out`.
+    """
     found: dict[str, frozenset[Value] | frozenset[tuple[str, Value]]] = {}
     out: set[tuple[str, Value]] = set()
     for dimension in DIMENSIONS:
@@ -62,6 +71,7 @@ def _values(
 def _read_all(
     dimension: Dimension, name: str, given: QueryDict, problems: list[str]
 ) -> frozenset[Value]:
+    """Return the values given for one name; add a sentence to `problems` for each wrong one."""
     words, found = [word for word in given.getlist(name) if word], set()
     if len(words) > MOST_VALUES:
         problems.append(
@@ -80,6 +90,7 @@ def _read_all(
 
 
 def _time(given: QueryDict, problems: list[str]) -> Filters:
+    """Return the time range that was asked for; the last hour when it cannot be read."""
     span = given.get("range") or "1h"
     if span not in RANGES:
         problems.append(
@@ -100,10 +111,11 @@ def _time(given: QueryDict, problems: list[str]) -> Filters:
 
 
 def _moment(name: str, text: str, problems: list[str]) -> float | None:
-    """Unix seconds of a UTC minute."""
+    """Return the unix seconds of a UTC minute; None when the text is no time."""
     try:
         at = datetime.fromisoformat(text.strip())
         seconds = (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+        # Years 1970 to 2191: what PostgreSQL and an id's 48 bits of milliseconds can both hold.
         if not 0 <= seconds < 7e9:
             raise ValueError(text)
     except (ValueError, OverflowError):
@@ -116,6 +128,7 @@ def _moment(name: str, text: str, problems: list[str]) -> float | None:
 
 
 def _cursor(text: str, problems: list[str]) -> uuid.UUID | None:
+    """Return the decision id that the page begins after."""
     try:
         return uuid.UUID(text.removeprefix("dec_")) if text else None
     except ValueError:
@@ -127,5 +140,7 @@ def _cursor(text: str, problems: list[str]) -> uuid.UUID | None:
 
 
 def _short(text: str) -> str:
+    """Shorten a wrong value for a sentence."""
+    # A NUL cannot be shown; U+FFFD stands for it.
     text = text[:LONGEST_VALUE].replace("\x00", "�")
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"

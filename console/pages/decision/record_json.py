@@ -1,4 +1,4 @@
-"""The stored record of a decision as JSON text."""
+"""The stored record of a decision as JSON."""
 
 from __future__ import annotations
 
@@ -15,13 +15,19 @@ from decisions.models import Decision
 from explain.models import Explanation
 
 
-def text(d: Decision, explanation: Explanation | None, *, with_token: bool) -> str:
-    """The stored record as JSON text."""
-    return json.dumps(fields(d, explanation, with_token=with_token), indent=2, ensure_ascii=False)
+def record_text(d: Decision, explanation: Explanation | None, *, with_token: bool) -> str:
+    """Return the stored record as JSON text, indented for people."""
+    return json.dumps(
+        record_fields(d, explanation, with_token=with_token), indent=2, ensure_ascii=False
+    )
 
 
-def fields(d: Decision, explanation: Explanation | None, *, with_token: bool) -> object:
-    """The stored record as values of JSON, as the decider wrote it, with its explanation."""
+def record_fields(d: Decision, explanation: Explanation | None, *, with_token: bool) -> object:
+    """Return the stored record as JSON values: what the decider wrote, and the explanation when
+    there is one.
+
+    `with_token` includes the digest of the credential. Contributions are in log-odds.
+    """
     fields: dict[str, object] = {
         "id": d.name,
         "at": d.at.isoformat(),
@@ -29,18 +35,17 @@ def fields(d: Decision, explanation: Explanation | None, *, with_token: bool) ->
     }
     if with_token:
         fields["token_digest"] = d.token_digest
-    words = {
+    # Numbers of the vocabulary become words: nobody reads the record with the enums at hand.
+    fields |= {
         "tier": Tier(d.tier).word,
         "action": Action(d.action).word,
         "stage": Stage(d.stage).name.lower(),
-    }
-    words |= {
         "reason": Reason(d.reason).name.lower(),
         "arm": Arm(d.arm).name.lower(),
         "ml_state": MlState(d.ml_state).name.lower(),
     }
-    fields |= words
     fields["signals"] = reason_text.signals(d)
+    # The decider stores little-endian float32; a vector of another schema has no names here.
     row = np.frombuffer(bytes(d.features), "<f4").tolist()
     fields["features"] = dict(zip(NAMES, row, strict=False)) if len(row) == len(NAMES) else row
     if e := explanation:
@@ -55,6 +60,7 @@ def fields(d: Decision, explanation: Explanation | None, *, with_token: bool) ->
     return _finite(fields)
 
 
+# These are written in their own way: as names, text or decoded values.
 _PLAIN = tuple(
     n
     for n in Event.__struct_fields__
@@ -63,7 +69,7 @@ _PLAIN = tuple(
 
 
 def _finite(value: object) -> object:
-    """JSON knows neither NaN nor infinity: they become null and a word."""
+    """Replace NaN by null and an infinity by a word, recursively: JSON knows neither."""
     if isinstance(value, dict):
         return {k: _finite(v) for k, v in value.items()}
     if isinstance(value, list):

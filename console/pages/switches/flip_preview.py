@@ -8,14 +8,14 @@ import logging
 import math
 import random
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
 from typing import Literal
 
-from django.db.models import BigIntegerField
+from django.db.models import BigIntegerField, QuerySet
 from django.db.models.expressions import RawSQL
 from django.utils import timezone
 
@@ -32,11 +32,14 @@ from decisions.models import Decision
 log = logging.getLogger(__name__)
 
 WINDOW = timedelta(hours=1)
+# Chosen: a bound on what one preview reads; the sample stands for the whole hour.
 MOST_ROWS = 4_000
-# Time a preview may take; what was decided again until then is a fair sample, because the order is
-# random.
+# Seconds a preview may take. What was decided again until then is a fair sample, because the order
+# is random.
 MOST_S = 2.5
+# Chosen: a risk from which most would not want a request admitted.
 RISKY = 0.9
+# Chosen: enough to see what kind of request changes; the counts say how many.
 EXAMPLES = 4
 # The last 32 bits of a UUIDv7 are random, so they pick a uniform sample without sorting.
 _TAIL = "('x' || right(decisions_decision.id::text, 8))::bit(32)::bigint"
@@ -96,20 +99,22 @@ class Preview:
 
     @property
     def share(self) -> float:
+        """Share of the hour's decisions that would change, 0 to 1."""
         return self.changed / self.total if self.total else 0.0
 
     @property
     def sampled(self) -> bool:
+        """Whether only a part of the stored decisions was decided again."""
         return self.looked_at < self.stored
 
 
-def of_all_ml(turn: Turn) -> Preview:
-    """What the last hour would have been with ML off (engage) or on (clear)."""
+def preview_all_ml(turn: Turn) -> Preview:
+    """Decide the last hour again with ML off (engage) or on (clear)."""
     config = changes.current()
     since = timezone.now() - WINDOW
     recent = Decision.objects.filter(at__gte=since)
     stored = recent.count()
-    return compare(
+    return compare_decisions(
         _sample(recent, stored),
         stored,
         config,
@@ -118,19 +123,15 @@ def of_all_ml(turn: Turn) -> Preview:
     )
 
 
-def compare(
+def compare_decisions(
     events: Iterable[Event], stored: int, config: Config, turn: Turn, model: Model | None
 ) -> Preview:
-    """Decides each event again until the time is up and adds up the differences, scaled to all
-    `stored` decisions.
+    """Decide each event again until the time is up, and add up the differences.
+
+    The counts are scaled to all `stored` decisions.
     """
-    state = (
-        MlState.SWITCHED_OFF
-        if turn == "engage"
-        else MlState.LIVE
-        if config.model
-        else MlState.NO_MODEL
-    )
+    live = MlState.LIVE if config.model else MlState.NO_MODEL
+    state = MlState.SWITCHED_OFF if turn == "engage" else live
     stop, tally = math.inf, _Tally()
     for event in events:
         try:
@@ -140,28 +141,27 @@ def compare(
             continue
         tally.add(event, Action(again.action))
         now = time.monotonic()
-        stop = min(
-            stop, now + MOST_S
-        )  # the clock runs from the first answer, which may have waited for the compiler
+        # The clock runs from the first answer, which may have waited for the compiler.
+        stop = min(stop, now + MOST_S)
         if now > stop:
             break
     return tally.preview(stored)
 
 
 class _Tally:
+    """The differences so far, weighted by 1/inclusion probability."""
+
     def __init__(self) -> None:
         self.unreadable, self.seen = 0, 0
         self.total = self.changed = self.risky = 0.0
-        self.actions: Counter[Action] = Counter()
-        self.tiers: Counter[Tier] = Counter()
+        self.actions: defaultdict[Action, float] = defaultdict(float)
+        self.tiers: defaultdict[Tier, float] = defaultdict(float)
         self.examples: list[Example] = []
 
     def add(self, event: Event, after: Action) -> None:
-        before, tier, weight = (
-            Action(event.action),
-            Tier(event.tier),
-            1.0 / event.inclusion_probability,
-        )
+        """Add one decision and what it would have been."""
+        before, tier = Action(event.action), Tier(event.tier)
+        weight = 1.0 / event.inclusion_probability
         self.seen += 1
         self.total += weight
         if after == before:
@@ -177,11 +177,11 @@ class _Tally:
         )
 
     def preview(self, stored: int) -> Preview:
+        """Return the differences, scaled to all `stored` decisions."""
         readable = self.seen + self.unreadable
         scale = stored / readable if readable else 1.0
-        self.examples.sort(
-            key=lambda e: (-e.tier, -(e.risk or 0.0))
-        )  # the best protected first, then the riskiest
+        # the best protected first, then the riskiest
+        self.examples.sort(key=lambda e: (-e.tier, -(e.risk or 0.0)))
         return Preview(
             stored=stored,
             looked_at=readable,
@@ -195,7 +195,10 @@ class _Tally:
         )
 
 
-def _sample(recent: object, stored: int) -> list[Event]:
+def _sample(recent: QuerySet[Decision], stored: int) -> list[Event]:
+    """Return at most about `MOST_ROWS` events of the hour in a random order that is always the
+    same.
+    """
     rows = recent.annotate(tail=RawSQL(_TAIL, (), output_field=BigIntegerField()))  # noqa: S611 - a constant, no input in it
     if stored > MOST_ROWS:
         rows = rows.filter(tail__lt=(1 << 32) * MOST_ROWS // stored)
@@ -205,15 +208,17 @@ def _sample(recent: object, stored: int) -> list[Event]:
 
 
 def _model(ref: ModelRef | None) -> Model | None:
+    """Return the live model; None when there is none, or it cannot be read here."""
     if ref is None:
         return None
     try:
         return _load(ref.digest)
     except (OSError, ArtifactError) as error:
-        log.warning("the preview goes without the live model: %s", error)
+        log.warning("The preview decides without the live model: it cannot be read (%s).", error)
         return None
 
 
 @lru_cache(maxsize=2)
 def _load(digest: str) -> Model:
+    """Load a model by its digest. The live one is kept for the next preview."""
     return Model.load(publish.model_path(digest).read_bytes(), digest)

@@ -1,10 +1,13 @@
-"""Looking up any text over REST, as the search box reads it: in a body, where a credential may
-be.
+"""Looking up any text over REST, as the search box reads it.
+
+The text is in the body, because it may be a credential.
 """
 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
@@ -15,23 +18,24 @@ from rest_framework.views import APIView
 from console.api.fields import Text
 from console.frame import app_looks
 from console.frame.permissions import READ, SEE_DIGEST
-from console.pages.lookup import pasted
-from console.pages.receipts.reading import PastedReceipt
+from console.pages.lookup import pasted_text
+from console.pages.receipts.pasted_receipt import PastedReceipt
 from decider.contracts.ids import format_decision_id
 from decisions.models import Decision
 from decisions.search import lookup
 from decisions.search.lookup import TOKEN, QueryReading
 
-# Decisions of a request whose apps are told.
+# Decisions of a request whose apps are told. Chosen: a retried request has a handful; the bound
+# keeps one that was used for everything from filling the answer.
 MOST = 50
 KINDS = ("decision", "request", "app", "apps", "tenant", "token", "receipt", "nothing")
 
 
-class LookupIn(serializers.Serializer):
+class LookupIn(serializers.Serializer[object]):
     """Something pasted."""
 
     text = Text(
-        max_length=pasted.LONGEST,
+        max_length=pasted_text.LONGEST,
         help_text=(
             "Decision or request id, id or name of an app or tenant, token or receipt. A token is"
             " hashed and not kept."
@@ -39,11 +43,11 @@ class LookupIn(serializers.Serializer):
     )
 
 
-class LookupOut(serializers.Serializer):
+class LookupOut(serializers.Serializer[object]):
     """What a text was read as. A credential or a receipt is never repeated."""
 
     read_as = serializers.ChoiceField(KINDS)
-    label = serializers.CharField(
+    label = serializers.CharField(  # type: ignore[assignment]  # a REST field called label
         allow_blank=True,
         help_text="What it was read as, in words; empty for a receipt and for nothing.",
     )
@@ -71,14 +75,14 @@ class Lookup(APIView):
 
     @extend_schema(operation_id="lookup_read", request=LookupIn, responses=LookupOut)
     def post(self, request: Request) -> Response:
-        """Reads a text as the search box does: receipt, credential, decision, app, request, then
+        """Read a text as the search box does: receipt, credential, decision, app, request, then
         names.
 
         A credential is found by its digest, for those who may see digests.
         """
         given = LookupIn(data=request.data)
         given.is_valid(raise_exception=True)
-        found = pasted.read(
+        found = pasted_text.read_pasted(
             given.validated_data["text"], with_token=request.user.has_perm(SEE_DIGEST)
         )
         told = (
@@ -86,12 +90,12 @@ class Lookup(APIView):
             if found.receipt
             else _of_reading(found.reading, request.user.has_perm(SEE_DIGEST))
         )
-        app_looks.note_apps(request, told["apps"], "what a lookup over the API found")
+        app_looks.note_apps(request, told.apps, "what a lookup over the API found")
         return Response(LookupOut(told).data)
 
 
-def _of_receipt(receipt: PastedReceipt) -> dict[str, object]:
-    """The decision and the app of a receipt."""
+def _of_receipt(receipt: PastedReceipt) -> TextTold:
+    """Return the decision and the app of a receipt."""
     decision = lookup.find(receipt.decision) if receipt.decision else None
     apps = [receipt.app] if receipt.app else []
     return _told(
@@ -103,11 +107,12 @@ def _of_receipt(receipt: PastedReceipt) -> dict[str, object]:
     )
 
 
-def _of_reading(reading: QueryReading, with_token: bool) -> dict[str, object]:
+def _of_reading(reading: QueryReading, with_token: bool) -> TextTold:
+    """Return what a reading is about. `with_token` says whether the caller may see digests."""
     if reading.kind == "nothing":
         return _told("nothing", hint=reading.hint)
     if reading.kind == "token" and not with_token:
-        return _told("nothing", hint=pasted.NOT_YOURS)
+        return _told("nothing", hint=pasted_text.NOT_YOURS)
     if reading.kind == "request":
         rows = list(
             Decision.objects.filter(request_id=reading.text)
@@ -135,7 +140,20 @@ def _of_reading(reading: QueryReading, with_token: bool) -> dict[str, object]:
             q=q,
         )
     q = f"{TOKEN}{reading.digest}" if reading.digest else reading.text
-    return _told(reading.kind, reading.label, apps=list(reading.apps), q=q)
+    return _told(reading.kind, reading.label, apps=reading.apps, q=q)
+
+
+@dataclass(frozen=True, slots=True)
+class TextTold:
+    """What a text was read as, with the fields of `LookupOut`."""
+
+    read_as: str
+    label: str
+    hint: str
+    apps: tuple[str, ...]
+    decision: str | None
+    stored: bool
+    q: str
 
 
 def _told(
@@ -143,20 +161,12 @@ def _told(
     label: str = "",
     *,
     hint: str = "",
-    apps: list[str] | None = None,
+    apps: Sequence[str] = (),
     decision: uuid.UUID | None = None,
     stored: bool = False,
     q: str = "",
-) -> dict[str, object]:
-    return {
-        "read_as": kind,
-        "label": label,
-        "hint": hint,
-        "apps": apps or [],
-        "decision": _named(decision) or None,
-        "stored": stored,
-        "q": q,
-    }
+) -> TextTold:
+    return TextTold(kind, label, hint, tuple(apps), _named(decision) or None, stored, q)
 
 
 def _apps(rows: list[Decision]) -> list[str]:

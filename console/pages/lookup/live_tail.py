@@ -1,9 +1,8 @@
-"""The live tail: what was decided since the newest row someone sees, as far as it is stored when
-the tail passes.
+"""The live tail: what was decided since the newest row that someone sees.
 
-It follows decision ids, so rows come in the order of their decisions, each once. What is stored
-later than `BEHIND_S` after its decision is passed over: a batch that a node or ingest held back in
-an outage is in the list and its counts, not in the tail.
+It follows decision ids, so rows come in the order of their decisions, each once. A decision that is
+stored later than `BEHIND_S` after it was made is skipped: a batch that a node or ingest held back
+in an outage is in the list and its counts, not in the tail.
 """
 
 from __future__ import annotations
@@ -12,11 +11,12 @@ import uuid
 from dataclasses import dataclass
 
 from console.pages.lookup import page as lookup_page
-from console.pages.lookup.page import Row
+from console.pages.lookup.page import DecisionRow
 from decisions.search import lookup
-from decisions.search.lookup import Filters, QueryReading
+from decisions.search.filters import Filters
+from decisions.search.lookup import QueryReading
 
-# Rows of a tail; older ones fall off its end.
+# Rows of a tail; older ones fall off its end. Chosen: nobody reads more between two polls.
 MOST = 200
 # How far a tail is behind: while all goes well every node's batch is stored within it. Waiting
 # longer would miss less and show later; a tail is for watching, and the list is for finding.
@@ -27,7 +27,7 @@ BEHIND_S = 3.0
 class News:
     """What there is to add."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[DecisionRow, ...]
     """Newest first; empty while it is held."""
     waiting: int
     """Held back rows, up to MOST."""
@@ -36,10 +36,10 @@ class News:
     at: float
 
 
-def read(
+def newer_decisions(
     reading: QueryReading, filters: Filters, after: uuid.UUID, now: float, *, hold: bool
 ) -> News:
-    """Decisions after one, newest first; with `hold` they are counted only."""
+    """Return the decisions after `after`, newest first. With `hold` they are only counted."""
     if reading.kind not in lookup_page.COUNTED:
         return News((), 0, after, now)
     found = lookup.rows(reading, filters, now).filter(
@@ -51,7 +51,9 @@ def read(
     return News(tuple(rows), 0, rows[0].decision.id if rows else after, now)
 
 
-def address(text: str, filters: Filters, insist: str, newest: uuid.UUID | None, now: float) -> str:
-    """Where a tail that has seen `newest` (None: nothing) asks next."""
-    page = lookup_page.address(text, filters, insist=insist, page="ui-lookup-tail")
+def tail_address(
+    text: str, filters: Filters, insist: str, newest: uuid.UUID | None, now: float
+) -> str:
+    """Return where a tail that has seen `newest` (None: nothing) asks next."""
+    page = lookup_page.lookup_address(text, filters, insist=insist, page="ui-lookup-tail")
     return f"{page}&after={newest or lookup.id_at(now - BEHIND_S)}"

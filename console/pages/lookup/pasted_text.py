@@ -1,5 +1,6 @@
-"""What someone pastes into a search box: first a receipt or a credential, which must leave no
-trace, then anything else.
+"""What someone pastes into a search box.
+
+A receipt or a credential must leave no trace, so they are recognised first; then anything else.
 """
 
 from __future__ import annotations
@@ -7,13 +8,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from console.pages.receipts import reading
-from console.pages.receipts.reading import PastedReceipt
+from console.pages.receipts import pasted_receipt
+from console.pages.receipts.pasted_receipt import PastedReceipt
 from decider.contracts.ids import parse_decision_id
 from decisions.search import credentials, lookup
 from decisions.search.lookup import QueryReading
 
-# Characters; a credential a decider takes is not longer.
+# Characters; a decider takes no longer credential. A bound comes before the patterns run.
 LONGEST = 8_192
 NOT_YOURS = "Looking up a token needs the right to see token digests. Support and auditors have it."
 IN_ADDRESS = (
@@ -26,7 +27,7 @@ _UNKNOWN = (
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class PastedText:
     """What a text was read as."""
 
     reading: QueryReading
@@ -40,8 +41,10 @@ class Found:
     """
 
 
+# A receipt as its header or a problem document carries it; at most four characters between.
 _RECEIPT = re.compile(r"\bsluice-receipt\W{1,4}([\w-]{20,})", re.I)
 _DECISION = re.compile(r"\bdec_[0-9a-f]{32}\b", re.I)
+# Header lines that carry a credential: Authorization, X-Api-Key, Access-Token and the like.
 _HEADER = re.compile(
     r"(?:proxy-)?authorization:\s*(\S.*)|[\w-]*(?:api|access|auth)[\w-]*(?:key|token):\s*(\S+)",
     re.I,
@@ -49,25 +52,28 @@ _HEADER = re.compile(
 
 
 def meant(text: str) -> str:
-    """The receipt, decision id or credential inside what people really paste: a reply, an error's
-    body, lines of headers.
+    """Return the receipt, decision id or credential inside what people really paste: a reply, an
+    error's body, lines of headers.
 
-    The text itself when it holds none of them, or several different decisions.
+    Return the text itself when it holds none of them, or several different decisions.
     """
     text = text.strip()
     if receipt := _RECEIPT.search(text):
         return receipt[1]
+    # Two ids may be two questions, so neither is guessed.
     if len(ids := set(_DECISION.findall(text))) == 1:
         return str(ids.pop())
     header = _HEADER.fullmatch(text)
     return str(header[1] or header[2]) if header else text
 
 
-def read(text: str, insist: str = "", *, with_token: bool) -> Found:
-    """Reads a pasted text. What was read as nothing is not repeated in the reading; `with_token`:
-    may see token digests.
+def read_pasted(text: str, insist: str = "", *, with_token: bool) -> PastedText:
+    """Read a pasted text.
+
+    The reading does not repeat a text that was read as nothing. `with_token`: the reader may see
+    token digests.
     """
-    found = in_address(text if insist else meant(text), insist, with_token=with_token)
+    found = read_in_address(text if insist else meant(text), insist, with_token=with_token)
     return (
         found
         if found.withheld or found.reading.kind != "nothing"
@@ -75,29 +81,35 @@ def read(text: str, insist: str = "", *, with_token: bool) -> Found:
     )
 
 
-def in_address(text: str, insist: str = "", *, with_token: bool) -> Found:
-    """The same for a text from an address, where a plain one that was read as nothing stands anyway
-    and is repeated.
+def read_in_address(text: str, insist: str = "", *, with_token: bool) -> PastedText:
+    """Read a text from an address.
+
+    Unlike a pasted one, a plain text that was read as nothing is repeated: it stands in the address
+    anyway.
     """
     text = text.strip()
     if len(text) > LONGEST:
         return _nothing(f"It has {len(text):,} characters; at most {LONGEST:,} are read.")
     hint = ""
-    if not insist and (receipt := reading.read(text)):
+    if not insist and (receipt := pasted_receipt.read_receipt(text)):
         if receipt.address:
-            return Found(QueryReading("nothing", ""), receipt.address, receipt, withheld=True)
+            return PastedText(QueryReading("nothing", ""), receipt.address, receipt, withheld=True)
         hint = receipt.hint
     if not _is_plain(text) and (
         secret := _as_credential(text, with_token=with_token, insisted=bool(insist))
     ):
         return (
-            Found(secret, withheld=True) if secret.kind == "token" or not hint else _nothing(hint)
+            PastedText(secret, withheld=True)
+            if secret.kind == "token" or not hint
+            else _nothing(hint)
         )
-    return _nothing(hint) if hint else Found(lookup.interpret(text[:200], insist))
+    return _nothing(hint) if hint else PastedText(lookup.interpret(text[:200], insist))
 
 
 def _is_plain(text: str) -> bool:
-    """Whether a text is an id or a digest, which is no credential whatever else it looks like."""
+    """Tell whether a text is an id or a digest, which is no credential whatever else it
+    looks like.
+    """
     digest = text.startswith(lookup.TOKEN) and not credentials.looks_secret(
         text.removeprefix(lookup.TOKEN)
     )
@@ -105,9 +117,11 @@ def _is_plain(text: str) -> bool:
 
 
 def _as_credential(text: str, *, with_token: bool, insisted: bool) -> QueryReading | None:
-    """By its digest first, and the text itself is given to no query. None when it is no
-    credential.
+    """Return the reading of a credential by its digest; None when the text is no credential.
+
+    The text itself is given to no query.
     """
+    # Who insists that the text is an id or a name is believed, unless it has a credential's shape.
     shaped = credentials.has_shape(text) if insisted else credentials.looks_secret(text)
     try:
         digest = credentials.known(text)
@@ -120,5 +134,6 @@ def _as_credential(text: str, *, with_token: bool, insisted: bool) -> QueryReadi
     return lookup.of_digest(digest) if digest else _nothing(_UNKNOWN).reading
 
 
-def _nothing(hint: str, *, withheld: bool = True) -> Found:
-    return Found(QueryReading("nothing", "", hint=hint), withheld=withheld)
+def _nothing(hint: str, *, withheld: bool = True) -> PastedText:
+    """Return a reading of nothing with a hint."""
+    return PastedText(QueryReading("nothing", "", hint=hint), withheld=withheld)

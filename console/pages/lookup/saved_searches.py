@@ -4,26 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from django.contrib.auth.models import AbstractBaseUser
+from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
 from django.db.models import Q
 from django.http import QueryDict
 from django.urls import reverse
 
-from console.pages.lookup import page
-from console.pages.lookup import query as asked_query
+from console.pages.lookup import asked_filters, page
 from decisions.counts import seen_tokens
 from decisions.models.decision import SavedSearch
 from decisions.search import credentials
 from decisions.search.lookup import READINGS, TOKEN
 
-# Of one person.
+# Searches of one person. Chosen: the palette lists them all, and nobody remembers more.
 MOST = 50
+# Characters. Chosen: what fits on a line of the palette.
 LONGEST_NAME = 60
 
 
 class SaveError(ValueError):
-    """A search that cannot be saved, and why, in a sentence."""
+    """A search that cannot be saved; its text says why."""
 
 
 class SecretError(SaveError):
@@ -47,8 +47,8 @@ class Saved:
         return f"{reverse('lookup')}?{self.query}"
 
 
-def visible(user: AbstractBaseUser) -> list[Saved]:
-    """One's own and the shared ones, by name."""
+def visible_searches(user: User) -> list[Saved]:
+    """Return a person's own searches and the shared ones, by name."""
     rows = SavedSearch.objects.filter(Q(owner=user) | Q(shared=True)).select_related("owner")
     return [
         Saved(
@@ -63,9 +63,10 @@ def visible(user: AbstractBaseUser) -> list[Saved]:
     ]
 
 
-def save(*, by: AbstractBaseUser, name: str, query: str, shared: bool) -> SavedSearch:
-    """Keeps a search under a name; one of the same name is replaced. Raises SaveError, SecretError.
+def save_search(*, by: User, name: str, query: str, shared: bool) -> SavedSearch:
+    """Save a search under a name; replace one of the same name.
 
+    Raise SaveError when it cannot be saved, SecretError when it holds what looks like a credential.
     The filters are kept as given: none are added to a search that has none.
     """
     given = QueryDict(query)
@@ -81,10 +82,11 @@ def save(*, by: AbstractBaseUser, name: str, query: str, shared: bool) -> SavedS
         )
     if shared and text.startswith(TOKEN):
         raise SaveError("A search for a token is one’s own: not everyone may see its digest.")
-    filters = asked_query.read(given, first_visit=False).filters
-    kept = page.address(text, filters, insist=insist if insist in READINGS else "").partition("?")[
-        2
-    ]
+    filters = asked_filters.read_filters(given, first_visit=False).filters
+    kept = page.lookup_address(
+        text, filters, insist=insist if insist in READINGS else ""
+    ).partition("?")[2]
+    # The column holds 2,000 characters.
     if len(kept) > 2_000:
         raise SaveError("This search has too many filters to be saved.")
     if (
@@ -93,6 +95,7 @@ def save(*, by: AbstractBaseUser, name: str, query: str, shared: bool) -> SavedS
     ):
         raise SaveError(f"You have {MOST} saved searches. Delete one first.")
     try:
+        # The unique key decides a race; the savepoint keeps the request's transaction usable.
         with transaction.atomic():
             return SavedSearch.objects.update_or_create(
                 owner=by, name=name, defaults={"query": kept, "shared": shared}
@@ -104,9 +107,10 @@ def save(*, by: AbstractBaseUser, name: str, query: str, shared: bool) -> SavedS
 
 
 def _is_digest(text: str) -> bool:
+    """Tell whether a text is a token's digest, as the search box writes it."""
     return text.startswith(TOKEN) and seen_tokens.is_digest(text.removeprefix(TOKEN))
 
 
-def remove(*, by: AbstractBaseUser, number: int) -> bool:
-    """Deletes one's own saved search; False when there is none of this number."""
+def remove_search(*, by: User, number: int) -> bool:
+    """Delete one's own saved search. Return False when there is none of this number."""
     return SavedSearch.objects.filter(owner=by, pk=number).delete()[0] > 0

@@ -1,8 +1,10 @@
-"""What stands beside the explanation on a decision page and needs the policy function again: the
-way back, worlds, limits.
+"""The panels beside the explanation that run the policy function again: way back, worlds and
+limits; and those about other decisions.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,7 +21,11 @@ from explain.recourse import search as recourse_search
 
 
 def way_of(d: Decision) -> recourse_search.Recourse | None:
-    """The way back of a stored refusal; None for an admit. Computed on demand, about 20 ms."""
+    """Return the way back to admit for a stored refusal, None for an admit.
+
+    Searches on demand, which takes about 20 ms. Where the config is not kept or the record cannot
+    be decided again, the result says so in `none`.
+    """
     if d.action == Action.ADMIT:
         return None
     config = documents.config(d.config_version)
@@ -35,7 +41,11 @@ def way_of(d: Decision) -> recourse_search.Recourse | None:
 
 
 def limits_of(d: Decision, cut: float | None) -> list[limits.Limit]:
-    """Every limit evaluated; empty when the record cannot be decided again here."""
+    """Return every limit that was evaluated, in the order of the stages.
+
+    `cut` is the drawn threshold of risk, 0 to 1. Return [] when the record cannot be decided again
+    here.
+    """
     config = documents.config(d.config_version)
     try:
         return limits.evaluate_limits(d.event(), config, cut) if config else []
@@ -43,8 +53,8 @@ def limits_of(d: Decision, cut: float | None) -> list[limits.Limit]:
         return []
 
 
-def beside(d: Decision, shown: DecisionPage) -> dict[str, object]:
-    """Template variables of these panels."""
+def replayed_panels(d: Decision, shown: DecisionPage) -> dict[str, object]:
+    """Return the template variables of the panels that decide the record again."""
     cut = shown.cut.at if shown.cut else None
     happened = timeline.build_timeline(d, shown.story.http)
     return {
@@ -55,23 +65,38 @@ def beside(d: Decision, shown: DecisionPage) -> dict[str, object]:
     }
 
 
-def around(d: Decision) -> dict[str, object]:
-    """Template variables of the panels that read many decisions and load by themselves."""
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """A decision among its peers, and who else loaded the limit that fired."""
+
+    name: str
+    """Name of the decision's app, or its id when nobody registered it."""
+    peers: peers.Peers
+    shared: shared_load.SharedLoad
+
+
+def surroundings(d: Decision) -> Surroundings:
+    """Read the panels about other decisions.
+
+    They read many rows, so the page loads them after itself.
+    """
     known = directory.app(d.app)
-    return {
-        "d": d,
-        "name": known.name if known else d.app,
-        "peers": peers.compare_with_peers(d, telling(d)),
-        "shared": shared_load.estimate_shared_load(d),
-    }
+    return Surroundings(
+        known.name if known else d.app,
+        peers.compare_with_peers(d, telling(d)),
+        shared_load.estimate_shared_load(d),
+    )
 
 
 def telling(d: Decision) -> tuple[str, ...]:
-    """The behaviour that spoke most against a decision, filled up with the usual features; names,
-    at most `peers.MOST`.
+    """Return the names of the features to compare with similar apps, at most `peers.MOST`.
+
+    First the behaviour that spoke most against the decision, then the usual features.
     """
     found = Explanation.objects.filter(decision=d.id, at=d.at).first()
+    # Without an explanation all contributions count as 0, so only the usual features are left.
     values = found.values if found else np.zeros(len(FEATURES))
     order = [int(k) for k in np.argsort(-values) if values[k] > 0]
+    # Only what the app does (counters, feedback) compares with others; facts about it do not.
     names = [FEATURES[k].name for k in order if FEATURES[k].source in ("counters", "feedback")]
     return tuple(dict.fromkeys([*names, *peers.USUAL_FEATURES]))[: peers.SHOWN_FEATURES]

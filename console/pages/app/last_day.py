@@ -1,4 +1,4 @@
-"""What stored decisions say about one app: how it is, its day, and what happened around its
+"""What stored decisions say about one app: how it is, its last day, and what happened around its
 bursts.
 """
 
@@ -21,20 +21,25 @@ from decisions.models.outcome import OutcomeKind, State
 from decisions.outcomes import reports
 from decisions.search import app_day, lookup
 from decisions.search.app_day import Endpoint, Hour
-from decisions.search.filters import REFUSED
-from decisions.search.lookup import DAY_S
+from decisions.search.filters import DAY_S, REFUSED, Filters
 
+# Half hours: 48 columns show a day, and a burst stays visible.
 BUCKET_S = 1_800.0
-# What "now" means in the finding.
+# What "now" means in the finding. Chosen: long enough for a rare caller to be seen at all.
 RECENT_S = 600.0
+# Refusals listed on the page; the rest is a link away.
 LATEST = 10
+# Most outcomes mature within a month, so a shorter time would miss them.
 LABELS_S = 30 * DAY_S
+# Asked for most, so they are listed with 0, too.
 _ALWAYS = (OutcomeKind.FALSE_THROTTLE, OutcomeKind.CORRECT_REFUSAL, OutcomeKind.FRAUD)
 # A credential not seen in this time before the day shown is new.
 LOOK_BACK_S = 6 * DAY_S
+# Chosen: what fits on the page without scrolling; more marks in the chart would overlap.
 ENDPOINTS, MARKS, BURSTS, NEW_TOKENS = 8, 3, 3, 6
+# Where the baselines of the two charts stand, and how high they are, pixels of the drawing.
 FLOOR, HEIGHT = 136.0, 100.0
-# Where the two charts stand, pixels from the top.
+# All requests stand small below what was not admitted.
 ALL_FLOOR, ALL_HEIGHT = 208.0, 34.0
 
 
@@ -86,7 +91,7 @@ class AppPage:
     id: str
     name: str
     known: KnownApp | None
-    latest: tuple[lookup_page.Row, ...]
+    latest: tuple[lookup_page.DecisionRow, ...]
     """Newest refusals of the day."""
     number: Estimate
     """Decisions of the last 24 h."""
@@ -166,8 +171,12 @@ class AppPage:
         return tuple(dict.fromkeys(e.service for e in self.endpoints))
 
 
-def compose(app_id: str, now: float, happenings: Iterable[Happening] = ()) -> AppPage:
-    """Reads everything; `happenings` are what the reader knows besides, such as config changes."""
+def last_day(app_id: str, now: float, happenings: Iterable[Happening] = ()) -> AppPage:
+    """Read the last day of an app up to `now` (unix seconds).
+
+    `happenings` are what the caller knows besides, such as config changes.
+    """
+    # PostgreSQL cannot hold a NUL, and an address may have one: such an app has an empty page.
     storable = app_id.replace("\x00", "\ufffd")
     known, rows = directory.app(storable), Decision.objects.filter(app=storable)
     since = (now - DAY_S) // BUCKET_S * BUCKET_S + BUCKET_S
@@ -200,16 +209,17 @@ def compose(app_id: str, now: float, happenings: Iterable[Happening] = ()) -> Ap
         tokens=len(seen.tokens),
         regions=tuple(seen.regions),
         labels=labels(storable, now),
-        all_href=lookup_page.address(
-            app_id, lookup.Filters(range="24h"), insist="app" if known else ""
+        all_href=lookup_page.lookup_address(
+            app_id, Filters(range="24h"), insist="app" if known else ""
         ),
-        refused_href=lookup_page.address(
-            app_id, lookup.Filters(range="24h", actions=REFUSED), insist="app" if known else ""
+        refused_href=lookup_page.lookup_address(
+            app_id, Filters(range="24h", actions=REFUSED), insist="app" if known else ""
         ),
     )
 
 
 def _mix(counts: dict[int, Estimate], whole: float) -> tuple[tuple[Action, Estimate, float], ...]:
+    """Return each action with its count and its share of all; () when nothing was decided."""
     return (
         tuple((a, counts.get(a, NOTHING), counts.get(a, NOTHING).count / whole) for a in Action)
         if whole
@@ -218,7 +228,7 @@ def _mix(counts: dict[int, Estimate], whole: float) -> tuple[tuple[Action, Estim
 
 
 def labels(app_id: str, now: float) -> Labels:
-    """The outcomes about an app that occurred in the last 30 days, and its open disputes."""
+    """Count the outcomes about an app that occurred in the last 30 days, and its open disputes."""
     reported = Outcome.objects.filter(app=app_id, occurred_at__gte=utc(now - LABELS_S))
     matured = dict(
         reported.filter(matured_at__lte=utc(now)).values_list("kind").annotate(n=Count("*"))
@@ -235,6 +245,7 @@ def labels(app_id: str, now: float) -> Labels:
 def _charts(
     cells: list[aggregate.Cell], refused: list[aggregate.Cell], since: float
 ) -> tuple[columns.Columns | None, columns.Columns | None]:
+    """Draw what was not admitted, and all requests below it; None for one without data."""
     buckets = int(DAY_S / BUCKET_S)
     chart = (
         columns.columns(refused, since, BUCKET_S, buckets, floor=FLOOR, height=HEIGHT)
@@ -255,8 +266,9 @@ def _charts(
 def _new_credentials(
     rows: QuerySet[Decision], found: dict[str, float], since: float
 ) -> list[Happening]:
-    """Credentials of the day that were not seen in the days before it, when the app was seen then
-    at all.
+    """Return the credentials of the day that were not seen in the days before.
+
+    [] when the app itself was not seen then.
     """
     before = lookup.within(rows, since - LOOK_BACK_S, since).order_by()
     if not found or not before.exists():
@@ -281,7 +293,7 @@ def _new_credentials(
 
 
 def _model_changes(models: dict[str, float]) -> list[Happening]:
-    """When another model took over from the first of the day."""
+    """Return when another model took over from the first of the day."""
     later = list(models.items())[1:]
     return [
         Happening(at, f"Model {digest[:8]} began to score it", f"model {digest[:8]}")
@@ -290,20 +302,22 @@ def _model_changes(models: dict[str, float]) -> list[Happening]:
 
 
 def _bursts(refused: list[aggregate.Cell]) -> list[Happening]:
-    """The half hours that hold at least a quarter of the day's refusals, at most three."""
+    """Return the half hours that hold at least a quarter of the day's refusals, at most three."""
     by_time = aggregate.estimates(refused, lambda c: c.start)
     whole = total(by_time.values()).count
     fullest = sorted(by_time.items(), key=lambda one: (-one[1].count, -one[0]))[:BURSTS]
     return [
         Happening(at, f"Burst: {number.words} not admitted in this half hour", burst=True)
         for at, number in fullest
+        # Under five refusals nothing is a burst, whatever its share.
         if number.count >= 0.25 * whole and number.count >= 5
     ]
 
 
 def marks(found: Iterable[Happening], since: float) -> tuple[Mark, ...]:
-    """The latest happenings as marks of the chart, the app's own before those of all, each label on
-    a line of its own.
+    """Place the latest happenings in the chart, each label on a line of its own.
+
+    The app's own come before those of all apps, where there is little room.
     """
     inside = sorted(
         (h for h in found if since <= h.at < since + DAY_S), key=lambda h: (h.own, h.at)

@@ -34,14 +34,15 @@ class PastedReceipt:
     """Id of the app; empty when it is not known."""
 
 
-def read(text: str) -> PastedReceipt | None:
-    """What a pasted text is, when it has the form of a receipt: where its story is, or why it
-    cannot be relied on.
+def read_receipt(text: str) -> PastedReceipt | None:
+    """Return where the story of a pasted receipt is, or why it cannot be relied on.
+
+    None when the text does not have the form of a receipt.
     """
     if not _FORM.fullmatch(text):
         return None
     try:
-        found = opened(text)
+        found = open_receipt(text)
     except (ReceiptError, KeysError) as error:
         return PastedReceipt(hint=f"Read as a receipt. {error}")
     decision = uuid.UUID(bytes=found.receipt.decision)
@@ -50,26 +51,32 @@ def read(text: str) -> PastedReceipt | None:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A receipt that holds, with the app it is about."""
+    """A receipt whose seal holds, with the app it is about."""
 
     receipt: Receipt
     app: str
     """Id of the app; "" when its pseudonym is nobody's who is known here."""
 
 
-def opened(text: str) -> Opened:
-    """What a receipt of this installation says. Raises ReceiptError, KeysError."""
+def open_receipt(text: str) -> Opened:
+    """Open a receipt of this installation.
+
+    Raise ReceiptError when it was changed or sealed elsewhere, KeysError when the keys cannot be
+    read.
+    """
     sealers = receipts.keys_of(keys.load_token_keys(settings.SLUICE_KEYS))
     found = receipts.open_sealed(text, sealers)
     return Opened(found, _app(found, receipts.key_of(text, sealers)))
 
 
 def _app(found: Receipt, sealer: Key) -> str:
-    """The app behind a receipt's pseudonym: that of its stored decision when it is the same, else a
-    registered one; "" when it is none of them.
+    """Return the id of the app behind a receipt's pseudonym, "" when nobody known here has it.
+
+    The app of its stored decision comes first, then the registered ones.
     """
     stored = lookup.find(uuid.UUID(bytes=found.decision))
     if stored is not None and sealer.pseudonym(stored.app) == found.app:
         return stored.app
+    # A pseudonym is a keyed hash, so it is found by trying; this is rare enough to need no index.
     registered = App.objects.values_list("id", flat=True)
     return next((a for a in registered.iterator() if sealer.pseudonym(a) == found.app), "")

@@ -1,0 +1,63 @@
+"""What a decision page shows to those who answer the customer: the texts for the customer, what was
+reported later, and disputes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from console.pages.decision import page
+from console.pages.decision.page import DecisionPage, Explained
+from control.directory.apps import KnownApp
+from decider.contracts.vocabulary import Action
+from decider.refusal.findings import told_code
+from decisions.models import Decision, Dispute
+from decisions.outcomes import disputes, reports
+from decisions.outcomes.reports import Later
+from explain.text import customer
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The panels for those who answer the customer."""
+
+    said: customer.CustomerTexts
+    later: tuple[Later, ...]
+    disputes: tuple[Dispute, ...]
+    """Latest first."""
+    disputable: bool
+    """A refusal that no standing dispute is about."""
+
+    @property
+    def nothing(self) -> bool:
+        """Tell whether nothing was reported later and nobody disputed the decision."""
+        return not self.later and not self.disputes
+
+
+def customer_texts(
+    d: Decision, known: KnownApp | None, explained: Explained | None = None
+) -> customer.CustomerTexts:
+    """Return the texts for the customer.
+
+    `known` is the app as registered: an app that nobody registered has no name to call it by.
+    `explained` saves a caller who has it already from reading it again.
+    """
+    found = explained or page.explained(d)
+    name = known.name if known else ""
+    return customer.write_texts(customer.build_case(d, name, told_code(found.codes)))
+
+
+def customer_answer(shown: DecisionPage) -> Answer:
+    """Read what the panels show."""
+    d, found = shown.d, disputes.of_decision(shown.d.id)
+    # An observed refusal was served, so there is nothing to dispute.
+    refused = d.action != Action.ADMIT and not d.observed
+    # A verdict stands with its dispute, so it is not listed once more as an outcome.
+    verdicts = {x.outcome_id for x in found}
+    later = tuple(one for one in reports.of_decision(d) if one.outcome.pk not in verdicts)
+    return Answer(
+        customer_texts(d, shown.known, shown.explained),
+        later,
+        tuple(found),
+        refused and not any(x.state in ("open", "upheld") for x in found),
+    )
