@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 
 _TREE = Path(__file__).resolve().parent
+# Marks a folder as ours, so that a child process finds the base again below an inherited one.
 _PREFIX = "compiled-"
 
 
@@ -22,6 +23,7 @@ def key(tree: Path = _TREE) -> str:
     code cannot be told from the text, and a needless compilation costs a minute, a stale one a
     wrong decision.
     """
+    # 8 bytes tell sources apart by chance; nobody attacks a local cache through its folder name
     digest = hashlib.blake2b(digest_size=8)
     for source in sorted(tree.rglob("*.py")):
         # the length keeps two files from being read as one with the same text in all

@@ -27,6 +27,7 @@ from decider.contracts.config import Config
 from decider.contracts.signals import INDEX as S
 from decider.contracts.vocabulary import Action, MlState, Reason, Stage, Tier
 
+# Plain ints: compiled code stores them in arrays and compares them with what it reads there.
 ADMIT, DEFER, BATCH, SHED, BLOCK = (int(a) for a in Action)
 GUARD, OVERRIDE, TRIAGE, RANK, RERANK, FALLBACK = (int(s) for s in Stage)
 ENTERPRISE = int(Tier.ENTERPRISE)
@@ -88,14 +89,18 @@ T_RATE, T_BURST, T_QUOTA, T_WEIGHT, T_FRICTION, T_HARM, T_ERROR_BUDGET, T_RANK_F
 A_KEEP, A_LEAK, A_LOAD, A_FRICTION = range(4)
 
 # Utility that admitting costs at the bottom of the headroom, where admitting ends altogether.
+# Chosen: a little more than a request of no value is worth (0.5), so only useful ones get that far.
 OVERRUN_COST = 0.6
+# Five minutes: what a wait depends on (load, price, the app's own windows) is not known further
+# ahead. As the longest of `buffers.WAITS`.
 LONGEST_WAIT_S = 300.0
+# Chosen: nobody knows when an operator lifts an override, so the app asks again once a minute.
 BLOCK_DEFER_S = 60.0
 # Seconds to wait per unit of a service's price; the price halves in about that time once load
 # falls.
 SHED_WAIT_S = 4.0
 
-# which findings a call may use; all of them when deciding, fewer when asking what was decisive
+# Bits: which findings a call may use. All when deciding, fewer when asking what was decisive.
 USE_TRIAGE, USE_PRICE, USE_SHARE, USE_BUDGET = 1, 2, 4, 8
 USE_RERANK = USE_PRICE | USE_SHARE | USE_BUDGET
 USE_ALL = USE_TRIAGE | USE_RERANK
@@ -111,7 +116,7 @@ class Rules(NamedTuple):
 
 
 def rules_of(config: Config) -> Rules:
-    """The numbers of a document in the layout the policy function reads."""
+    """Return the numbers of a document in the layout that the policy function reads."""
     tiers = [
         (
             t.rate,
@@ -133,11 +138,16 @@ def rules_of(config: Config) -> Rules:
 
 @njit(cache=True)
 def cheap_score(features: np.ndarray, signals: np.ndarray) -> float:
-    """Triage's own score in [0, 1]: what stands out without asking a model. It only chooses whom to
-    rank, never refuses.
+    """Return triage's own score in [0, 1]: how much stands out without asking a model.
+
+    It only chooses whom to rank and never refuses.
     """
+    # All weights are chosen, by how rarely a harmless app shows the sign: half a point for
+    # signs of credential stuffing and card testing, a hundredth where a busy app shows it too. Each
+    # sign is capped, so that no figure without a bound decides alone.
     pace = features[f.RATE_10S] / max(signals[S_RATE], 1e-9)
     score = 0.5 * features[f.COHORT]
+    # from half of the plan's rate on: below it, pace tells nothing
     score += 0.12 * min(2.0, max(0.0, pace - 0.5))
     spike = min(4.0, max(0.0, math.log2(max(features[f.BURST_RATIO], 1.0)) - 1.0))
     score += 0.04 * spike * min(1.0, 2.0 * pace)  # one request after a pause is no spike
@@ -152,13 +162,16 @@ def cheap_score(features: np.ndarray, signals: np.ndarray) -> float:
         + 0.25 * features[f.REFUSED]
         + 0.15 * features[f.RETRIES]
     )
+    # a few credentials, and some twenty resources a minute, are everyday use
     score += 0.01 * min(20.0, max(0.0, features[f.TOKENS_SEEN] - 3.0))
     score += 0.004 * min(50.0, max(0.0, features[f.PATHS] - 20.0))
+    # refusals found wrong speak for the app
     score += (
         0.15 * min(2.0, features[f.ABUSE])
         + 0.1 * min(2.0, features[f.CHARGEBACKS])
         - 0.05 * min(2.0, features[f.WRONG])
     )
+    # days: an app made for abuse is used at once
     if features[f.APP_AGE] < 7.0:
         score += 0.05
     return min(1.0, max(0.0, score))
@@ -166,13 +179,15 @@ def cheap_score(features: np.ndarray, signals: np.ndarray) -> float:
 
 @njit(cache=True)
 def busy(signals: np.ndarray) -> bool:
+    """Return whether the service is short of room: its price is above 0."""
     return signals[S_PRICE] > 0.0
 
 
 @njit(cache=True)
 def wants_rank(signals: np.ndarray, features: np.ndarray, rules: Rules) -> bool:
-    """Whether triage passes a request on to the model: guard leaves it open, and it is not plainly
-    harmless.
+    """Return whether triage passes a request on to the model.
+
+    It does when guard leaves the request open and the request is not plainly harmless.
     """
     if signals[S_ML] != ML_LIVE or guard_reason(signals) != NO_REASON:
         return False
@@ -185,9 +200,8 @@ def wants_rank(signals: np.ndarray, features: np.ndarray, rules: Rules) -> bool:
 
 @njit(cache=True)
 def guard_reason(signals: np.ndarray) -> int:
-    """The guard rule that settles the request, NO_REASON when none does. Quota binds the allow list
-    too.
-    """
+    """Return the guard rule that settles the request, NO_REASON when none does."""
+    # the order is the rank of the rules: law before lists, and the quota binds the allow list too
     if signals[S_COMPLIANCE] > 0.0:
         return COMPLIANCE
     if signals[S_LIST] == 2.0:
@@ -199,7 +213,7 @@ def guard_reason(signals: np.ndarray) -> int:
 
 @njit(cache=True)
 def guard_action(reason: int) -> int:
-    """What a guard rule asks for."""
+    """Return the action that a guard rule asks for."""
     if reason == ALLOW_LISTED:
         return ADMIT
     return DEFER if reason in (QUOTA_EXHAUSTED, LEASE_AWAITED) else BLOCK
@@ -207,14 +221,19 @@ def guard_action(reason: int) -> int:
 
 @njit(cache=True)
 def headroom_spent(signals: np.ndarray) -> bool:
+    """Return whether one more request would put the bucket a whole burst in debt."""
     return signals[S_TOKENS] <= 1.0 - signals[S_BURST]
 
 
 @njit(cache=True)
 def price_for(signals: np.ndarray, use: int) -> float:
-    """Price per cost unit for this tenant: none under four fifths of its fair share, full at it, up
-    to three times above.
+    """Return the price per cost unit for this tenant.
+
+    It is 0 up to four fifths of the tenant's fair share, the service's price at the share, and up
+    to three times that above it.
     """
+    # It rises over the last fifth rather than at once: a step would make a tenant at its share flip
+    # between admit and refuse. The cap keeps one tenant's price within the scale of the others'.
     if not use & USE_PRICE:
         return 0.0
     if not use & USE_SHARE or signals[S_FAIR] == np.inf:
@@ -227,16 +246,19 @@ def price_for(signals: np.ndarray, use: int) -> float:
 def utility(
     action: int, risk: float, value: float, signals: np.ndarray, rules: Rules, use: int
 ) -> float:
-    """Expected utility of an action, in units of one ordinary request; the formula stands at the
-    top of this module.
+    """Return the expected utility of an action, in units of one ordinary request.
+
+    The formula stands at the top of this module. `use`: USE_ bits of the findings to count.
     """
     tier = int(signals[S_TIER])
     friction = rules.tiers[tier, T_FRICTION]
     if use & USE_BUDGET and rules.tiers[tier, T_ERROR_BUDGET] > 0.0:
+        # up to twice the friction when the budget is spent
         friction *= 2.0 - min(1.0, max(0.0, signals[S_BUDGET] / rules.tiers[tier, T_ERROR_BUDGET]))
     overrun = 0.0
     if use & USE_TRIAGE:
         overrun = OVERRUN_COST * min(1.0, max(0.0, 1.0 - signals[S_TOKENS]) / signals[S_BURST])
+    # even a request of value 0 is worth half an ordinary one: a client waits for its answer
     good = (0.5 + value) * rules.actions[A_KEEP, action] - rules.actions[
         A_FRICTION, action
     ] * friction
@@ -247,7 +269,7 @@ def utility(
 
 @njit(cache=True)
 def choose(risk: float, value: float, signals: np.ndarray, rules: Rules, use: int) -> int:
-    """The candidate action with the highest utility; the milder one of two equals."""
+    """Return the candidate action with the highest utility, the milder one of two equals."""
     if use & USE_BUDGET and signals[S_TIER] == ENTERPRISE and signals[S_BUDGET] < 1.0 - risk:
         return ADMIT  # one more refusal would overspend an enterprise app's error budget
     best, best_utility = -1, -np.inf
@@ -256,9 +278,11 @@ def choose(risk: float, value: float, signals: np.ndarray, rules: Rules, use: in
             continue
         if action == BATCH and signals[S_BATCHABLE] == 0.0:
             continue
+        # shedding blames the service, so the service must be short of room
         if action == SHED and not (use & USE_PRICE and busy(signals)):
             continue
         candidate = utility(action, risk, value, signals, rules, use)
+        # actions stand in order of hardness, so > keeps the milder of two equals
         if candidate > best_utility:
             best, best_utility = action, candidate
     return best
@@ -268,17 +292,14 @@ def choose(risk: float, value: float, signals: np.ndarray, rules: Rules, use: in
 def _decisive(
     action: int, risk: float, value: float, signals: np.ndarray, rules: Rules
 ) -> tuple[int, int]:
-    """(stage, reason) of the first finding without which a ranked request's action would have been
-    another.
+    """Return (stage, reason) of the first finding that made the difference for a ranked request.
 
-    A refusal is told by what spoke against the request, an admit by what spoke for it: a finding
-    that only kept a refusal from being a harder one explains no refusal, so it is passed over.
+    Each finding is taken away in turn; the first without which the action would be another one is
+    it. A refusal is explained by what spoke against the request, an admit by what spoke for it. A
+    finding that only kept a refusal from being harder explains no refusal, so it is skipped.
     """
-    refused, prior_risk, prior_value = (
-        action != ADMIT,
-        signals[S_PRIOR_RISK],
-        signals[S_PRIOR_VALUE],
-    )
+    refused = action != ADMIT
+    prior_risk, prior_value = signals[S_PRIOR_RISK], signals[S_PRIOR_VALUE]
     if choose(risk, value, signals, rules, USE_RERANK) != action:
         return TRIAGE, BURST_EXHAUSTED
     if (risk > prior_risk) == refused and choose(
@@ -304,7 +325,8 @@ def _decisive(
 
 @njit(cache=True)
 def _heaviest(risk: float, signals: np.ndarray) -> tuple[int, int]:
-    """What a refusal is told by when no finding alone was decisive: several together were."""
+    """Choose (stage, reason) for a refusal that no single finding explains."""
+    # the load first, as it says least about the client
     if busy(signals):
         return RERANK, SERVICE_OVERLOADED
     if signals[S_TOKENS] < 1.0 and risk <= signals[S_PRIOR_RISK]:
@@ -314,6 +336,7 @@ def _heaviest(risk: float, signals: np.ndarray) -> tuple[int, int]:
 
 @njit(cache=True)
 def _fallback(signals: np.ndarray) -> tuple[int, int, int]:
+    """Return (action, stage, reason) of a plain token bucket, which needs no model."""
     if signals[S_TOKENS] >= 1.0:
         return ADMIT, FALLBACK, TOKENS_LEFT
     return DEFER, FALLBACK, TOKENS_EMPTY
@@ -323,13 +346,15 @@ def _fallback(signals: np.ndarray) -> tuple[int, int, int]:
 def _settle(
     signals: np.ndarray, features: np.ndarray, risk: float, value: float, rules: Rules
 ) -> tuple[int, int, int]:
-    """(action, stage, reason) by triage, ranking and re-ranking, or by the fallback limiter when ML
-    may not speak.
+    """Return (action, stage, reason) by triage, ranking and re-ranking.
+
+    The fallback limiter decides instead when ML may not speak or gave no usable score.
     """
     if signals[S_ML] != ML_LIVE:
         return _fallback(signals)
     if not wants_rank(signals, features, rules):
         return ADMIT, TRIAGE, HARMLESS
+    # NaN fails both comparisons
     if not (0.0 <= risk <= 1.0 and 0.0 <= value <= 1.0):
         return _fallback(signals)
     action = choose(risk, value, signals, rules, USE_ALL)
@@ -339,8 +364,10 @@ def _settle(
 
 @njit(cache=True)
 def retry_after(action: int, reason: int, signals: np.ndarray) -> float:
-    """Seconds to wait: the engine's forecast where there is one, else when the rule that fired lets
-    go.
+    """Return the seconds to wait before the same request may be admitted, 0 for ADMIT and BLOCK.
+
+    That is the engine's forecast where there is one, else the time after which the rule that
+    decided lets go.
     """
     if action in (ADMIT, BLOCK):
         return 0.0
@@ -351,9 +378,11 @@ def retry_after(action: int, reason: int, signals: np.ndarray) -> float:
     if signals[S_RETRY_HINT] > 0.0:
         return signals[S_RETRY_HINT]
     if action == SHED:
+        # at least a second, so that clients do not come back at once; 30 s at most, as load changes
         return min(30.0, max(1.0, SHED_WAIT_S * signals[S_PRICE]))
     if reason == OVERRIDE_REFUSE:
         return BLOCK_DEFER_S
+    # until the bucket holds one token again
     return min(LONGEST_WAIT_S, max(1.0, (1.0 - signals[S_TOKENS]) / signals[S_RATE]))
 
 
@@ -361,10 +390,10 @@ def retry_after(action: int, reason: int, signals: np.ndarray) -> float:
 def decide(
     signals: np.ndarray, features: np.ndarray, risk: float, value: float, rules: Rules
 ) -> tuple[int, int, int, float]:
-    """The whole decision from what was seen.
+    """Decide a request from what was seen. Return (action, stage, reason, seconds to wait).
 
-    `signals`: float64 (N_SIGNALS,), `features`: float32 (N_FEATURES,), `risk` and `value`
-    calibrated, NaN where no model was asked. Returns (action, stage, reason, seconds to wait).
+    `signals`: float64 (N_SIGNALS,). `features`: float32 (N_FEATURES,). `risk` and `value`:
+    calibrated, 0 to 1, NaN where no model was asked.
     """
     reason = guard_reason(signals)
     if reason != NO_REASON:
@@ -372,6 +401,7 @@ def decide(
         return action, GUARD, reason, retry_after(action, reason, signals)
     action, stage, reason = _settle(signals, features, risk, value, rules)
     forced = int(signals[S_OVERRIDE])
+    # an override that asks for what was decided anyway is not what decided it
     if forced >= 0 and forced != action:
         action, stage = forced, OVERRIDE
         reason = OVERRIDE_ADMIT if forced == ADMIT else OVERRIDE_REFUSE

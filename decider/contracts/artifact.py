@@ -2,7 +2,7 @@
 and model card.
 
 An artifact is one msgpack document, named by its SHA-256. `learning` makes it, `rollouts` registers
-it, deciders check and compile it, `explain` computes SHAP values from the same text.
+it, deciders check and compile it and compute SHAP values from the same text.
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ class ModelCard(Struct, frozen=True, kw_only=True):
     """Tier word -> median of each feature in registry order: the "similar apps" of every
     explanation.
     """
+    # the fields from here on came later: older artifacts lack them and still load
     quantiles: dict[str, list[list[float]]] = {}
     """Tier word -> for each feature its 10th, 50th and 90th percentile."""
     importance: list[float] = []
@@ -69,6 +70,8 @@ class ModelCard(Struct, frozen=True, kw_only=True):
 
 
 class Artifact(Struct, frozen=True, kw_only=True):
+    # grows when a decider that only knows the old form could misread a document; `decode` refuses
+    # other numbers
     format: int = 1
     name: str
     feature_schema: str
@@ -86,12 +89,16 @@ def encode(artifact: Artifact) -> bytes:
 
 
 def digest_of(data: bytes) -> str:
-    """SHA-256 of an encoded artifact, 64 hex digits: its name everywhere."""
+    """Return the SHA-256 of an encoded artifact, 64 hex digits: its name everywhere."""
     return hashlib.sha256(data).hexdigest()
 
 
 def decode(data: bytes, digest: str | None = None) -> Artifact:
-    """An artifact from its bytes, checked against `digest` when given. Raises ArtifactError."""
+    """Return the artifact in `data`, checked against `digest` when that is given.
+
+    Raises ArtifactError.
+    """
+    # before decoding: bytes that are not the expected ones never reach the decoder
     if digest is not None and (found := digest_of(data)) != digest:
         raise ArtifactError(f"digest {found[:12]} is not the expected {digest[:12]}")
     try:

@@ -1,7 +1,7 @@
 """The config document: one typed, versioned, signed value that tells every decider how to decide.
 
-Published by the control room, verified and compiled by each decider (`compiled`), swapped in
-between two requests.
+`control` publishes it. Each decider verifies it, compiles its rules (`policy.rules_of`,
+`engine.lists`, `engine.routing`) and swaps them in between two requests.
 """
 
 from __future__ import annotations
@@ -17,8 +17,11 @@ from msgspec import Meta, Struct
 
 from decider.contracts import features
 
+# Visible ASCII only: names stand in HTTP headers and log lines, where a space or control character
+# could forge a field.
 Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[!-~]+$")]
 Share = Annotated[float, Meta(ge=0, le=1)]
+# 1e12 is above anything real and keeps products of two such numbers finite and exact enough.
 Positive = Annotated[float, Meta(gt=0, le=1e12)]
 FiveShares = tuple[Share, Share, Share, Share, Share]
 NotNegative = Annotated[float, Meta(ge=0, le=1e12)]
@@ -69,6 +72,7 @@ class TierPolicy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Utility lost by one abusive request admitted."""
     error_budget_per_hour: NotNegative
     """Expected false throttles an app may suffer in an hour before refusals by ML stop."""
+    # chosen: the standard tier's value in `defaults`
     rank_from: Share = 0.15
     """Cheap score from which triage asks the model."""
 
@@ -94,6 +98,7 @@ class Service(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Cost units a second it serves before it slows down."""
     latency_ms: Positive
     """Its usual latency."""
+    # chosen: queues grow steeply above it, and it leaves room for a burst between two ticks
     target: Share = 0.85
     """Utilisation at which the price starts to rise."""
     endpoints: list[EndpointPolicy] = []
@@ -133,11 +138,15 @@ class Sampling(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     under load.
     """
 
+    # chosen: fifty deciders' samples are 20,000 rows a second, half of what ingest stores
+    # (docs/figures.md)
     budget_per_s: Positive = 400.0
     """Kept decisions a second, over which probabilities fall."""
+    # admits are many and alike, so few of them suffice for counts
     admit: Share = 0.02
     refuse: Share = 0.5
     """Non-admits of every other kind."""
+    # all of them: these are the decisions that get disputed
     block: Share = 1.0
     enterprise_refuse: Share = 1.0
 
@@ -148,6 +157,8 @@ class ActionWeights(Struct, frozen=True, forbid_unknown_fields=True):
     or BLOCK (friction) does.
     """
 
+    # chosen: a deferred or batched request mostly comes back, so it keeps most of its value, leaks
+    # about half of the harm and loads the service less; a shed or blocked one keeps nothing
     keep: FiveShares = (1.0, 0.75, 0.8, 0.0, 0.0)
     leak: FiveShares = (1.0, 0.45, 0.5, 0.2, 0.0)
     load: FiveShares = (1.0, 0.4, 0.5, 0.0, 0.0)
@@ -172,11 +183,15 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     lists: list[ListEntry] = []
     sampling: Sampling = Sampling()
     actions: ActionWeights = ActionWeights()
+    # chosen: far above a healthy batch's scoring time, so it trips on a model that is too slow
+    # rather than on noise
     ml_time_limit_ms: Positive = 5.0
     """Time scoring one batch may take; over it three times in a row, ML counts as late for a
     second.
     """
+    # the lowest tier: an app whose profile is not known gets no more than a free one
     unknown_tier: Annotated[int, Meta(ge=0, le=3)] = 0
+    # rather too many than too few: the own shares of all nodes together must not exceed the quota
     nodes: Annotated[int, Meta(ge=1, le=4096)] = 8
     """Deciders that may run at once, all regions; bounds each node's own share of a quota."""
 
@@ -195,7 +210,7 @@ def key_id(key: Ed25519PublicKey) -> str:
 
 
 def sign(config: Config, key: Ed25519PrivateKey) -> bytes:
-    """The document as bytes to publish."""
+    """Return the document as bytes to publish: msgpack of `Signed`."""
     payload = msgspec.msgpack.encode(config)
     return msgspec.msgpack.encode(Signed(payload, key.sign(payload), key_id(key.public_key())))
 
@@ -205,9 +220,9 @@ MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 def verify(data: bytes, keys: dict[str, Ed25519PublicKey]) -> Config:
-    """Checks signature, form, and feature schema.
+    """Check a published document's signature, form and feature schema, and return it.
 
-    Raises ConfigError, saying which of them failed.
+    `keys`: public keys by key id. Raises ConfigError that says what failed.
     """
     try:
         signed = msgspec.msgpack.decode(data, type=Signed)
@@ -216,6 +231,7 @@ def verify(data: bytes, keys: dict[str, Ed25519PublicKey]) -> Config:
     if (key := keys.get(signed.key_id)) is None:
         raise ConfigError(f"signed by an unknown key {signed.key_id[:16]!r}")
     try:
+        # before the payload is decoded: only bytes from a known signer reach the decoder
         key.verify(signed.signature, signed.payload)
     except InvalidSignature as error:
         raise ConfigError("the signature does not match") from error
@@ -223,7 +239,7 @@ def verify(data: bytes, keys: dict[str, Ed25519PublicKey]) -> Config:
 
 
 def decode(payload: bytes) -> Config:
-    """A document from its unsigned msgpack form. Raises ConfigError."""
+    """Return the document in an unsigned msgpack payload. Raises ConfigError."""
     try:
         config = msgspec.msgpack.decode(payload, type=Config)
     except MALFORMED as error:
@@ -233,7 +249,7 @@ def decode(payload: bytes) -> Config:
 
 
 def check(config: Config) -> None:
-    """What types cannot say. Raises ConfigError naming the part that is wrong."""
+    """Check what types cannot say. Raises ConfigError that names the part that is wrong."""
     if config.feature_schema != features.SCHEMA:
         raise ConfigError(
             f"made for feature schema {config.feature_schema[:40]}, this decider has"
@@ -242,6 +258,7 @@ def check(config: Config) -> None:
     names = [s.name for s in config.services]
     if len(set(names)) != len(names):
         raise ConfigError("two services have the same name")
+    # msgpack carries NaN and infinity; a rule whose end is NaN would silently never apply
     times = [config.issued_at, *(o.until for o in config.overrides)]
     times += [switch.until for switch in config.switches if switch.until is not None]
     times += [entry.until for entry in config.lists if entry.until is not None]

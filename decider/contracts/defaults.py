@@ -5,6 +5,10 @@ from __future__ import annotations
 from decider.contracts import features
 from decider.contracts.config import Config, EndpointPolicy, Service, TierPolicy
 
+# Chosen for the demo: each tier has about three to four times the rate of the one below. `friction`
+# grows with the tier, as a wrongly refused enterprise app costs most; `harm` falls a little, as
+# abuse by a known, paying owner can be followed up. `rank_from` grows so that fewer requests of
+# trusted tiers are scored.
 TIERS = [
     TierPolicy(
         rate=5,
@@ -48,6 +52,8 @@ TIERS = [
     ),
 ]
 
+# Chosen for the demo. Capacities are small, so that a laptop's load shows prices and refusals. The
+# first service also takes "/", that is all paths that no other prefix matches.
 SERVICES = [
     Service(
         name="orders-read",
@@ -56,6 +62,7 @@ SERVICES = [
         latency_ms=12,
         endpoints=[
             EndpointPolicy("GET", "/v2/orders/{id}", 1.0, "POST /v2/orders:batchGet"),
+            # a batch of many orders for the price of four: worth a client's while
             EndpointPolicy("POST", "/v2/orders:batchGet", 4.0),
             EndpointPolicy("GET", "/v2/orders", 3.0),
         ],
@@ -88,7 +95,10 @@ SERVICES = [
 
 
 def config(version: int = 1, issued_at: float = 0.0) -> Config:
-    """The starting document: no model, no switch, no override."""
+    """Return the starting document: no model, no switch, no override.
+
+    `issued_at`: unix seconds.
+    """
     return Config(
         version=version,
         feature_schema=features.SCHEMA,

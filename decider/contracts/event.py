@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 
+# gc=False: it holds no reference cycles, and untracked events cost the collector nothing
 class Event(msgspec.Struct, array_like=True, gc=False):
     """One sampled decision. Fields are only ever appended: the order is the wire format."""
 
@@ -51,8 +52,7 @@ class Event(msgspec.Struct, array_like=True, gc=False):
     inclusion_probability: float
     """Probability with which this decision was kept; weigh by its inverse."""
     latency_us: float
-    """The decider's own time until this decision was made (that of its whole batch), microseconds.
-    """
+    """Time the decider took until this decision was made, that of its whole batch, microseconds."""
     payload_bytes: int
 
 
@@ -70,5 +70,6 @@ class EventBatch(msgspec.Struct, array_like=True):
     events: list[Event]
 
 
+# made once: building a codec for a type costs more than a batch's encoding
 encode_batch = msgspec.msgpack.Encoder().encode
 decode_batch = msgspec.msgpack.Decoder(EventBatch).decode

@@ -1,7 +1,7 @@
 """Columns of the feature vector, as constants that compiled code can read.
 
 Derived from the order of `features.FEATURES`; no number is assigned by hand. A test holds that
-there is one constant for each feature, and that `measure.features_of` writes each of them once.
+there is one constant for each feature, and that `features_of.features_of` writes each of them once.
 """
 
 from __future__ import annotations

@@ -11,9 +11,10 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
+# Says at sight what an id in a ticket or log line is, and keeps it apart from request ids.
 PREFIX = "dec_"
 _ID = struct.Struct(">QQ")
-# The year 2191.
+# The year 2191: an id that claims a later time was typed wrongly or made up.
 _LATEST_S = 7e9
 _PATTERN = re.compile(
     r"(?:dec_)?([0-9a-f]{8}-?[0-9a-f]{4}-?7[0-9a-f]{3}-?[89ab][0-9a-f]{3}-?[0-9a-f]{12})", re.I
@@ -25,7 +26,7 @@ class IdSource:
     6.2, method 1), random rand_b.
 
     More than 4,096 in a millisecond run ahead of the clock, as the RFC allows. Decisions get theirs
-    from `passes.finish`.
+    from `kernels.finish`.
     """
 
     def __init__(self) -> None:
@@ -33,9 +34,12 @@ class IdSource:
         """Milliseconds and counter (12 bits) of the next id."""
 
     def one(self, now: float | None = None) -> bytes:
-        """An id of 16 bytes, greater than those before it, of the millisecond of `now` (default:
-        the clock) or just after.
+        """Return an id of 16 bytes that is greater than all before it.
+
+        It carries the millisecond of `now` (unix seconds, default: the clock) or one just after.
         """
+        # 12 bits of counter below the milliseconds; the maximum keeps ids growing when the clock
+        # steps back
         step = max(int((time.time() if now is None else now) * 1000) << 12, self._next)
         self._next = step + 1
         return _ID.pack(
@@ -43,25 +47,28 @@ class IdSource:
         )
 
     def many(self, count: int, now: float | None = None) -> list[bytes]:
-        """`count` ids as of `one`."""
+        """Return `count` ids as `one` makes them."""
         return [self.one(now) for _ in range(count)]
 
 
 def random_tails(count: int) -> NDArray[np.uint64]:
-    """Last 8 bytes of `count` UUIDv7s, as they stand in memory: the variant in the first byte, the
-    rest random.
+    """Return the last 8 bytes of `count` UUIDv7s as they stand in memory.
+
+    The first byte begins with the variant (binary 10), the rest is random.
     """
+    # one read from the operating system for all of them: the system call costs more than the bytes
     return (np.frombuffer(os.urandom(8 * count), np.uint64) & ~np.uint64(0xC0)) | np.uint64(0x80)
 
 
 def format_decision_id(raw: bytes) -> str:
-    """`dec_` and 32 hexadecimal digits."""
+    """Return a decision id as text: `dec_` and 32 hexadecimal digits."""
     return PREFIX + raw.hex()
 
 
 def parse_decision_id(text: str) -> bytes | None:
-    """The 16 bytes of a decision id with or without prefix and dashes; None when it is none, or of
-    a time no clock here shows.
+    """Return the 16 bytes of a decision id, written with or without prefix and dashes.
+
+    Return None for a text that is no decision id, or whose time lies after the year 2191.
     """
     match = _PATTERN.fullmatch(text.strip())
     raw = bytes.fromhex(match[1].replace("-", "")) if match else b""
@@ -69,14 +76,16 @@ def parse_decision_id(text: str) -> bytes | None:
 
 
 def decision_time(raw: bytes) -> float:
-    """Unix seconds, to the millisecond, at which an id was made."""
+    """Return the unix seconds, to the millisecond, at which an id was made."""
     return int.from_bytes(raw[:6], "big") / 1000
 
 
 def token_digest(key: bytes, token: str) -> str:
-    """Keyed BLAKE2b digest of a credential, 16 bytes as hex: enough to find it again, not enough to
-    use it.
+    """Return the keyed BLAKE2b digest of a credential, 16 bytes as hex.
+
+    It is enough to find the credential's requests again and not enough to use it.
     """
+    # surrogateescape: a header that is not UTF-8 still has a digest instead of an error
     return hashlib.blake2b(
         token.encode("utf-8", "surrogateescape"), key=key, digest_size=16
     ).hexdigest()

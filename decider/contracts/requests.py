@@ -7,6 +7,7 @@ from __future__ import annotations
 import msgspec
 
 
+# gc=False on all three: they hold no reference cycles, and a busy decider makes thousands a second
 class CheckRequest(msgspec.Struct, gc=False):
     """One request to decide. Strings are validated by the edge (`http`), so the engine trusts their
     form.
@@ -51,10 +52,10 @@ class Decision(msgspec.Struct, gc=False):
     batch_hint: str = ""
     """For BATCH: how to batch, from the service's config."""
     receipt: str = ""
-    """What the refused client may show to support (`receipt.seal`); empty when admitted."""
+    """What the refused client may show to support (`refusal.receipt.seal`); empty when admitted."""
     told: tuple[tuple[str, str], ...] = ()
-    """For a refusal: code and customer's sentence of the cause that is told (`reasons.told`); empty
-    when none is.
+    """For a refusal: code and customer's sentence of the cause that the client is told
+    (`refusal.findings.told`); empty when none is.
     """
 
 

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class Signal:
+    """One signal: its name, its unit and what it means."""
+
     name: str
     unit: str
     meaning: str
@@ -78,13 +80,15 @@ SIGNALS: tuple[Signal, ...] = (
 
 N_SIGNALS = len(SIGNALS)
 INDEX: dict[str, int] = {s.name: i for i, s in enumerate(SIGNALS)}
-# Signals of the first records; those that came after are 0 where they were not recorded.
+# The first stored records end before `lease_due`. Signals that came later read as 0 there, which
+# decides those records as they were decided then.
 _FEWEST = INDEX["lease_due"]
 
 
 def unpack(recorded: bytes) -> NDArray[np.float64]:
-    """The signals of a record, float64 (N_SIGNALS,), which may be written to. Raises ValueError for
-    another layout.
+    """Return the signals of a record, float64 (N_SIGNALS,), as an array that may be written to.
+
+    Raises ValueError for another layout.
     """
     seen = np.frombuffer(recorded, "<f8")
     if not _FEWEST <= len(seen) <= N_SIGNALS:

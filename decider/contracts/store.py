@@ -11,10 +11,14 @@ import msgspec
 # Stream of `event.EventBatch`, field `b`; capped at EVENTS_MAXLEN entries.
 EVENTS_STREAM = "sluice:events"
 EVENTS_GROUP = "ingest"
+# Chosen: each entry is a whole batch, so this holds many minutes of an ingest that stands still,
+# and bounds the memory that the store spends on them.
 EVENTS_MAXLEN = 20_000
 
 # Stream of lists of `requests.Outcome`, field `b`; every decider reads all of it, from "now".
 OUTCOMES_STREAM = "sluice:outcomes"
+# Chosen: half as many as events. Outcomes only steer; a decider that was away starts from "now" and
+# misses nothing it still needs.
 OUTCOMES_MAXLEN = 10_000
 
 # The newest signed config document (`config.Signed`).
@@ -31,12 +35,13 @@ PROFILES_CHANNEL = "sluice:profiles:push"
 # then filled again.
 FILLED_KEY = "sluice:filled"
 
-# Pub/sub: signed `peek.Command`s about one app. Nothing keeps them, so none can reach a decider
-# that starts later.
+# Pub/sub: signed `node.commands.Command`s about one app. Nothing keeps them, so none can reach a
+# decider that starts later.
 COMMANDS_CHANNEL = "sluice:commands"
-# List of `peek.Answer`, one per decider, at ANSWERS_PREFIX + the command's nonce; gone after
-# ANSWERS_TTL_S.
+# List of `node.commands.Answer`, one per decider, at ANSWERS_PREFIX + the command's nonce; gone
+# after ANSWERS_TTL_S.
 ANSWERS_PREFIX = "sluice:answers:"
+# Chosen: well above the few seconds for which a page waits for the answers.
 ANSWERS_TTL_S = 30
 
 # Model artifact (`artifact` bytes), at MODEL_PREFIX + digest.
@@ -44,11 +49,14 @@ MODEL_PREFIX = "sluice:model:"
 
 # Hash of node -> `Ack`, at ACKS_PREFIX + config version; kept for ACKS_TTL_S.
 ACKS_PREFIX = "sluice:acks:"
+# A day: long enough to look into a version that a decider refused, short enough that old versions
+# do not pile up.
 ACKS_TTL_S = 86_400
 
 # `NodeStatus` of one decider, at NODE_PREFIX + node; expires after NODE_TTL_S when the decider
 # falls silent.
 NODE_PREFIX = "sluice:node:"
+# Fifteen missed heartbeats: a pause of the store or the network does not look like a dead decider.
 NODE_TTL_S = 15
 # Sorted set of node names by the unix time of their last status, so that a lost decider is still
 # known.
@@ -73,6 +81,7 @@ class Profile(msgspec.Struct, array_like=True, frozen=True):
     created_at: float = 0.0
     """Unix seconds the app was registered; 0 when unknown."""
     verified: bool = False
+    # as `features.FEATURES`' default of the same name
     cohort_prior: float = 0.05
     """Share of abusive apps in its cohort, 0 to 1."""
     abuse_history: int = 0

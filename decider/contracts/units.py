@@ -12,9 +12,10 @@ from datetime import timedelta
 # Shown where a value is not there.
 UNKNOWN = "–"
 
+# Seconds in a unit. Days are UTC days of equal length: no time zone shortens one.
 MINUTE_S = 60
-HOUR_S = 3_600
-DAY_S = 86_400
+HOUR_S = 3_600  # 60 minutes
+DAY_S = 86_400  # 24 hours
 
 
 def span(seconds: float | timedelta | None) -> str:
@@ -30,6 +31,7 @@ def span(seconds: float | timedelta | None) -> str:
     # from 9.95 on, tenths would round to "10.0 s"
     if 0 < seconds < 9.95:
         return f"{seconds:.1f} s"
+    # rounded before it is split, so that 59.6 s becomes 1 m and not "60 s"
     whole = max(0, round(seconds))
     parts = [
         (whole // DAY_S, "d"),

@@ -23,6 +23,8 @@ class Action(IntEnum):
         return self.name.lower()
 
 
+# 429 asks for a later retry; 503 says that the service is at fault, not the client; 403 says that a
+# retry will not help.
 HTTP_STATUS: dict[Action, int] = {
     Action.ADMIT: 200,
     Action.DEFER: 429,
@@ -107,6 +109,7 @@ class ReasonInfo(NamedTuple):
 class Reason(IntEnum):
     """Machine reason of a decision: the finding that was decisive."""
 
+    # in tens by stage: each has room for more, as stored numbers never change
     NONE = 0
     COMPLIANCE = 1
     BLOCK_LISTED = 2

@@ -1,4 +1,4 @@
-"""Hands the engine's arrays to compiled code as one table of addresses.
+"""The engine's arrays for compiled code: one table of their addresses.
 
 A call from Python into compiled code pays for each array argument; with thirty of them that is more
 than a whole decision costs. So the arrays stay where they are, a flat int64 table holds their
@@ -8,6 +8,7 @@ arrays alive for as long as the table is used.
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -25,18 +26,17 @@ from decider.policy import Rules
 
 # Numbers per array in the table: address, rows, columns.
 SLOTS = 3
+# Arrays of each group, counted from the types that the views below rebuild: a field added to one of
+# them moves all that stand behind it. The 1 is the profile of an unknown app.
+_WIDTHS = (
+    *(len(kind._fields) for kind in (State, Region, Subjects, Rules, Batch, Batch, Sample)),
+    1,
+    *(len(kind._fields) for kind in (State, Texts)),
+)
+# Place of each group's first array. Compiled code takes them as constants.
+_FIRSTS = (0, *accumulate(_WIDTHS))
 _STATE, _REGION, _SUBJECTS, _RULES, _BATCH, _AHEAD, _SAMPLE, _UNKNOWN, _TRIAL, _TEXTS, _END = (
-    0,
-    10,
-    16,
-    19,
-    21,
-    30,
-    39,
-    42,
-    43,
-    53,
-    55,
+    _FIRSTS
 )
 
 
@@ -49,6 +49,7 @@ class Arena:
 
     def _hold(self, first: int, arrays: tuple[np.ndarray, ...]) -> None:
         for k, array in enumerate(arrays):
+            # the views count in rows and columns; strides would make each access dearer
             if not array.flags.c_contiguous:
                 raise ValueError("the arena holds only contiguous arrays")
             at = SLOTS * (first + k)
@@ -57,6 +58,7 @@ class Arena:
                 array.shape[0],
                 array.shape[1] if array.ndim > 1 else 0,
             )
+        # an array that nothing holds would be freed under the addresses
         self._held[first] = arrays
 
     def hold(
@@ -73,27 +75,21 @@ class Arena:
         trial: State | None = None,
         texts: Texts | None = None,
     ) -> None:
-        """Puts arrays into the table, in place of those that were there."""
-        groups: list[tuple[int, tuple[np.ndarray, ...] | None]] = [
-            (_STATE, state),
-            (_REGION, region),
-            (_SUBJECTS, subjects),
-            (_RULES, rules),
-            (_BATCH, batch),
-            (_AHEAD, ahead),
-            (_SAMPLE, sample),
-            (_UNKNOWN, None if unknown is None else (unknown,)),
-            (_TRIAL, trial),
-            (_TEXTS, texts),
-        ]
-        for first, arrays in groups:
+        """Put arrays into the table, in place of those that were there.
+
+        Raises ValueError for an array that is not C-contiguous.
+        """
+        alone = None if unknown is None else (unknown,)
+        groups: tuple[tuple[np.ndarray, ...] | None, ...]
+        groups = (state, region, subjects, rules, batch, ahead, sample, alone, trial, texts)
+        for first, arrays in zip(_FIRSTS[:-1], groups, strict=True):
             if arrays is not None:
                 self._hold(first, tuple(arrays))
 
 
 @intrinsic
 def _pointer(context: Any, address: Any) -> Any:
-    """An integer as a pointer that `carray` accepts."""
+    """Turn an integer into a pointer that `carray` accepts."""
 
     def generate(_: Any, builder: ir.IRBuilder, __: Any, args: Any) -> Any:
         return builder.inttoptr(args[0], cgutils.voidptr_t)
@@ -101,6 +97,8 @@ def _pointer(context: Any, address: Any) -> Any:
     return types.voidptr(address), generate
 
 
+# numba infers the types of all that follows from its callers; `inline` lets it drop the parts of a
+# view that a pass does not use.
 @njit(cache=True, inline="always")
 def _row(t, k, dtype):  # type: ignore[no-untyped-def]
     return carray(_pointer(t[SLOTS * k]), (t[SLOTS * k + 1],), dtype)
@@ -129,19 +127,19 @@ def _state_at(t, k):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, inline="always")
 def state_in(t):  # type: ignore[no-untyped-def]
-    """State from the table."""
+    """Return the state of all tracked apps."""
     return _state_at(t, _STATE)
 
 
 @njit(cache=True, inline="always")
 def trial_in(t):  # type: ignore[no-untyped-def]
-    """State of one slot, in which a further request is tried."""
+    """Return the state of one slot, in which a further request is tried."""
     return _state_at(t, _TRIAL)
 
 
 @njit(cache=True, inline="always")
 def region_in(t):  # type: ignore[no-untyped-def]
-    """Region from the table."""
+    """Return the services and tenants."""
     return Region(
         _grid(t, _REGION, np.float64),
         _grid(t, _REGION + 1, np.float64),
@@ -154,7 +152,7 @@ def region_in(t):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, inline="always")
 def subjects_in(t):  # type: ignore[no-untyped-def]
-    """Subjects from the table."""
+    """Return the lists and overrides."""
     return Subjects(
         _row(t, _SUBJECTS, np.int64),
         _row(t, _SUBJECTS + 1, np.int64),
@@ -164,7 +162,7 @@ def subjects_in(t):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, inline="always")
 def rules_in(t):  # type: ignore[no-untyped-def]
-    """Rules from the table."""
+    """Return the numbers of the config document that the policy reads."""
     return Rules(_grid(t, _RULES, np.float64), _grid(t, _RULES + 1, np.float64))
 
 
@@ -185,19 +183,19 @@ def _batch_at(t, k):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, inline="always")
 def batch_in(t):  # type: ignore[no-untyped-def]
-    """The batch being decided."""
+    """Return the batch being decided."""
     return _batch_at(t, _BATCH)
 
 
 @njit(cache=True, inline="always")
 def ahead_in(t):  # type: ignore[no-untyped-def]
-    """The batch of what waiting clients would meet."""
+    """Return the batch that holds what waiting clients would meet."""
     return _batch_at(t, _AHEAD)
 
 
 @njit(cache=True, inline="always")
 def sample_in(t):  # type: ignore[no-untyped-def]
-    """Sample from the table."""
+    """Return what decides which decisions are kept."""
     return Sample(
         _row(t, _SAMPLE, np.float64),
         _row(t, _SAMPLE + 1, np.float64),
@@ -207,11 +205,11 @@ def sample_in(t):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, inline="always")
 def unknown_in(t):  # type: ignore[no-untyped-def]
-    """Profile of an unknown app."""
+    """Return the profile of an unknown app."""
     return _row(t, _UNKNOWN, np.float32)
 
 
 @njit(cache=True, inline="always")
 def texts_in(t):  # type: ignore[no-untyped-def]
-    """Texts from the table."""
+    """Return the texts still to be hashed, and the key."""
     return Texts(_row(t, _TEXTS, np.uint8), _row(t, _TEXTS + 1, np.uint64))

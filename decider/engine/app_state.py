@@ -22,11 +22,15 @@ from numba import njit
 
 from decider.engine.prefetch import prefetch
 
-# Subtracted from unix times before they become window numbers, so that these fit 32 bits.
+# Subtracted from unix times before they become window numbers, so that those of 1 s fit 32 bits.
 EPOCH = 1_600_000_000.0
+# Slots looked at for the least recently seen one. Chosen: four times in five, the oldest of 16
+# is among the oldest tenth of all, and a decision that evicts takes hardly longer
+# (docs/figures.md).
 EVICTION_PROBES = 16
 
-# columns of State.clock (float64)
+# columns of State.clock (float64): unix seconds, but for tokens, quota (days, requests), budget
+# (refusals) and PENDING (earlier requests of the batch being decided)
 (
     FIRST,
     LAST,
@@ -47,24 +51,28 @@ EVICTION_PROBES = 16
 LEASED_OUT, QUOTA_OWN = 13, 14
 N_CLOCK = 16  # one more than there are: a row is two cache lines
 
-# columns of State.counts (float32): each pair is (current window, previous window)
-C_1S, C_10S, C_60S, C_600S = 0, 2, 4, 6
-C_COST, C_WRITES, C_RETRIES, C_EARLY, C_REFUSED, C_BYTES = 8, 10, 12, 14, 16, 18
-C_ANSWERS, C_4XX, C_5XX, C_AUTH, C_MISSING, C_PAYMENT = 20, 22, 24, 26, 28, 30
-GAP_MEAN, GAP_SQUARE = 32, 33
-N_COUNT = 34
+# columns of State.counts (float32): each pair is (current window, previous window), so one column
+# stands here for two. Those from C_COST on are of the last minute.
+C_1S, C_10S, C_60S, C_600S = 0, 2, 4, 6  # in the order of WINDOWS: window w has column 2 w
+C_COST, C_WRITES, C_RETRIES, C_EARLY, C_REFUSED, C_BYTES = 8, 10, 12, 14, 16, 18  # of requests
+C_ANSWERS, C_4XX, C_5XX, C_AUTH, C_MISSING, C_PAYMENT = 20, 22, 24, 26, 28, 30  # of outcomes
+GAP_MEAN, GAP_SQUARE = 32, 33  # running means, one column each, behind all pairs: see _shift_minute
+N_COUNT = 34  # as many as there are
 
-# columns of State.bits (uint64)
+# columns of State.bits (uint64): pairs as in counts; the last one is the hash of a path
 B_ENDPOINTS, B_PATHS, B_TOKENS, B_SOURCES, B_REFUSED_PATH = 0, 2, 4, 6, 8
-N_BITS = 9
+N_BITS = 9  # four pairs and one hash
 
 # columns of State.profile (float32)
 P_TIER, P_CREATED_DAY, P_VERIFIED, P_COHORT, P_ABUSE, P_CHARGEBACKS, P_WRONG, P_KNOWN = range(8)
-N_PROFILE = 8
+N_PROFILE = 8  # as many as there are
 # Values of P_KNOWN besides 0: the profile store was asked; it answered.
 ASKED, KNOWN = -1.0, 1.0
 
+# Bins over which an app's endpoints are spread by hash. Chosen: most apps call fewer endpoints, and
+# both minutes of it fill one cache line.
 ENTROPY_BINS = 16
+# Seconds: a burst, a short spike, the minute that most features speak of, and what is usual.
 WINDOWS = np.array([1.0, 10.0, 60.0, 600.0])
 
 # State.meta (int64)
@@ -98,9 +106,12 @@ class State(NamedTuple):
 
 
 def allocate(capacity: int) -> State:
-    """Empty state for `capacity` apps; numpy asks for huge pages, as apps come in random order, too
-    many for the TLB.
+    """Return an empty state for `capacity` apps.
+
+    numpy asks for huge pages: apps come in random order, and small pages would be too many for the
+    TLB.
     """
+    # at most half full, so that a search ends after one or two entries
     size = 1 << max(4, int(2 * capacity - 1).bit_length())
     return State(
         key=np.zeros((capacity,), np.uint64),
@@ -117,18 +128,19 @@ def allocate(capacity: int) -> State:
 
 
 def bytes_per_app(state: State) -> float:
-    """All memory of the state over its capacity."""
+    """Return the memory of the whole state over its capacity, bytes."""
     return sum(a.nbytes for a in state) / len(state.key)
 
 
 @njit(cache=True, inline="always")
 def _home(key: np.uint64, mask: int) -> np.int64:
+    # both halves of the key, as `mask` keeps the low bits only
     return np.int64((key ^ (key >> np.uint64(32))) & np.uint64(mask))
 
 
 @njit(cache=True)
 def find(state: State, key: np.uint64) -> int:
-    """Slot of an app, -1 when it is not tracked."""
+    """Return the slot of an app, -1 when it is not tracked."""
     mask = state.table.shape[0] - 1
     at = _home(key, mask)
     while state.table[at] != 0:
@@ -141,17 +153,16 @@ def find(state: State, key: np.uint64) -> int:
 
 @njit(cache=True)
 def expect(state: State, key: np.uint64) -> None:
-    """Asks the processor to fetch the entry of the hash table where an app should stand."""
+    """Ask the processor to fetch the entry of the hash table where an app should stand."""
     prefetch(state.table, _home(key, state.table.shape[0] - 1))
 
 
 @njit(cache=True)
 def fetch(state: State, key: np.uint64) -> None:
-    """Asks the processor to fetch what an app's slot holds, all at once: read one by one, each line
-    would be waited for.
+    """Ask the processor to fetch all that an app's slot holds.
 
-    It follows the first entry in the table only, which nearly always is the right one; a wrong
-    guess costs time alone.
+    All lines come at once; read one by one, each would be waited for. It follows only the first
+    entry in the table, which is nearly always the right one; a wrong guess costs time alone.
     """
     slot = max(0, state.table[_home(key, state.table.shape[0] - 1)] - 1)
     prefetch(state.key, slot)
@@ -160,6 +171,7 @@ def fetch(state: State, key: np.uint64) -> None:
     prefetch(state.profile, N_PROFILE * slot)
     prefetch(state.clock, N_CLOCK * slot)
     prefetch(state.clock, N_CLOCK * slot + 8)
+    # a line holds 16 float32; rows do not begin at a line's start, so one more may be touched
     for k in range(0, N_COUNT + 15, 16):
         prefetch(state.counts, N_COUNT * slot + min(k, N_COUNT - 1))
     prefetch(state.bits, N_BITS * slot)
@@ -169,8 +181,10 @@ def fetch(state: State, key: np.uint64) -> None:
 
 @njit(cache=True)
 def _forget(state: State, slot: int) -> None:
-    """Takes a slot out of the table, closing the gap it leaves (Knuth, volume 3, 6.4, algorithm
-    R).
+    """Take a slot out of the table and close the gap it leaves.
+
+    Knuth, The Art of Computer Programming, volume 3, 6.4, algorithm R. A mark for "deleted" would
+    stay for ever in a full table and make searches long.
     """
     mask = state.table.shape[0] - 1
     at = _home(state.key[slot], mask)
@@ -182,6 +196,7 @@ def _forget(state: State, slot: int) -> None:
         if state.table[at] == 0:
             break
         home = _home(state.key[state.table[at] - 1], mask)
+        # an entry may move into the gap only if that is not before its own place
         if ((at - home) & mask) >= ((at - gap) & mask):
             state.table[gap] = state.table[at]
             gap = at
@@ -190,8 +205,9 @@ def _forget(state: State, slot: int) -> None:
 
 @njit(cache=True)
 def _free_slot(state: State, now: float) -> int:
-    """An unused slot, or the least recently seen of the next ones under the hand; never one seen at
-    `now` if another is there.
+    """Return an unused slot, or free the least recently seen of the next ones under the hand.
+
+    It is never one seen at `now` if there is another: that one belongs to the batch being decided.
     """
     capacity = state.key.shape[0]
     if state.meta[M_USED] < capacity:
@@ -211,8 +227,9 @@ def _free_slot(state: State, now: float) -> int:
 
 @njit(cache=True)
 def place(state: State, key: np.uint64, now: float, unknown: np.ndarray) -> int:
-    """Slot of an app, made when it is new, evicting another if need be. `unknown`: profile of a
-    cold start, (N_PROFILE,).
+    """Return the slot of an app, made when it is new; another app may be evicted for it.
+
+    `unknown`: profile of a cold start, (N_PROFILE,).
     """
     slot = find(state, key)
     if slot < 0:
@@ -220,6 +237,7 @@ def place(state: State, key: np.uint64, now: float, unknown: np.ndarray) -> int:
         state.key[slot] = key
         state.clock[slot, :] = 0.0
         state.clock[slot, FIRST] = now
+        # -1 for "never": bucket and budget then start full, and the quota's day begins
         state.clock[slot, QUOTA_DAY] = -1.0
         state.clock[slot, BUCKET_AT] = -1.0
         state.clock[slot, BUDGET_AT] = -1.0
@@ -259,7 +277,7 @@ def _shift_minute(state: State, slot: int, step: int) -> None:
 
 @njit(cache=True)
 def roll(state: State, slot: int, now: float) -> None:
-    """Moves a slot's windows on to `now`. Time that runs backwards changes nothing."""
+    """Move a slot's windows on to `now`. Time that runs backwards changes nothing."""
     for w in range(4):
         number = math.floor((now - EPOCH) / WINDOWS[w])
         step = number - state.window[slot, w]
@@ -289,7 +307,10 @@ def observe(
     write: bool,
     attempt: int,
 ) -> None:
-    """Counts one request. Hashes of absent parts are 0 and not counted."""
+    """Count one request. Hashes of absent parts are 0 and not counted.
+
+    `cost`: cost units. `kilobytes`: size of the body. `attempt`: 0 for a first try.
+    """
     roll(state, slot, now)
     count, clock = state.counts, state.clock
     for w in range(4):
@@ -298,6 +319,7 @@ def observe(
     count[slot, C_BYTES] += kilobytes
     if write:
         count[slot, C_WRITES] += 1.0
+    # few clients say that they retry: the same path within a minute of its refusal counts too
     retry = attempt > 0 or (
         path == state.bits[slot, B_REFUSED_PATH] and now - clock[slot, LAST] < 60.0
     )
@@ -311,11 +333,14 @@ def observe(
         _mark(state.bits, slot, B_TOKENS, token)
     if source != 0:
         _mark(state.bits, slot, B_SOURCES, source)
+    # other bits of the hash than `_mark` uses, so that the two do not collide alike
     bin_ = np.int64((endpoint >> np.uint64(8)) & np.uint64(ENTROPY_BINS - 1))
+    # 16 bits would start again at 0
     if state.bins[slot, bin_] < 65_535:
         state.bins[slot, bin_] += 1
     if clock[slot, LAST] > 0.0:
         gap = max(0.0, now - clock[slot, LAST])
+        # chosen: the last twenty gaps or so; the first gap counts whole, as there is no mean yet
         weight = 0.05 if count[slot, GAP_MEAN] > 0.0 else 1.0
         count[slot, GAP_MEAN] += weight * (gap - count[slot, GAP_MEAN])
         count[slot, GAP_SQUARE] += weight * (gap * gap - count[slot, GAP_SQUARE])
@@ -323,9 +348,7 @@ def observe(
 
 @njit(cache=True)
 def copy(state: State, slot: int, trial: State) -> None:
-    """Copies a slot's rows into the only slot of `trial`, where what a further request would do can
-    be tried.
-    """
+    """Copy a slot's rows into the only slot of `trial`, where a further request can be tried."""
     trial.clock[0, :] = state.clock[slot, :]
     trial.counts[0, :] = state.counts[slot, :]
     trial.profile[0, :] = state.profile[slot, :]
@@ -336,7 +359,7 @@ def copy(state: State, slot: int, trial: State) -> None:
 
 @njit(cache=True)
 def note_answer(state: State, slot: int, now: float, status: int) -> None:
-    """Counts one outcome that came back from the service."""
+    """Count one outcome that came back from the service. `status`: HTTP status."""
     roll(state, slot, now)
     state.clock[slot, FEEDBACK_AT] = now
     count = state.counts
@@ -355,8 +378,9 @@ def note_answer(state: State, slot: int, now: float, status: int) -> None:
 
 @njit(cache=True)
 def refill(state: State, slot: int, now: float, rate: float, burst: float) -> float:
-    """Refills the token bucket to `now` and returns its tokens; a new bucket is full, one in debt
-    climbs out at `rate`.
+    """Refill the token bucket to `now` and return its tokens.
+
+    `rate`: tokens a second. A new bucket is full; one in debt climbs out at `rate`.
     """
     clock = state.clock
     if clock[slot, BUCKET_AT] < 0.0:
@@ -365,14 +389,16 @@ def refill(state: State, slot: int, now: float, rate: float, burst: float) -> fl
         clock[slot, TOKENS] = min(
             burst, clock[slot, TOKENS] + max(0.0, now - clock[slot, BUCKET_AT]) * rate
         )
+    # never back: time that runs backwards and on again must not refill twice
     clock[slot, BUCKET_AT] = max(now, clock[slot, BUCKET_AT])
     return clock[slot, TOKENS]
 
 
 @njit(cache=True)
 def error_budget(state: State, slot: int, now: float, per_hour: float) -> float:
-    """Expected false throttles an app may still suffer: starts full, refills at `per_hour`, holds
-    one hour's worth.
+    """Return how many expected false throttles an app may still suffer.
+
+    The budget starts full, refills at `per_hour` and holds one hour's worth.
     """
     clock = state.clock
     if clock[slot, BUDGET_AT] < 0.0:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+# All fields are 8 bytes: rows stay aligned, and `struct` and numpy agree without padding.
 ROUTE_FIELDS = [
     ("endpoint", "i8"),
     ("cost", "f8"),
@@ -57,7 +58,7 @@ ANSWER = np.dtype(
 )
 ANSWER_FORMAT = "<16sqqqdqqqd64x"
 
-# bits of ANSWER["wants"]: what the engine must fetch for the app
+# Bits of ANSWER["wants"]: what the engine must fetch for the app
 WANTS_LEASE, WANTS_PROFILE = 1, 2
 
 # places in Batch.serial
@@ -69,6 +70,8 @@ K_SECOND, K_KEPT, K_DEMAND, K_LAST_DEMAND = range(4)
 # columns of Sample.rate (float64)
 K_BUDGET, K_ADMIT, K_REFUSE, K_BLOCK, K_ENTERPRISE = range(5)
 
+# Seconds that the forecast tries. Chosen: each about twice the one before, up to
+# `policy.LONGEST_WAIT_S`; eight of them need three halvings.
 WAITS = np.array([1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 300.0])
 
 
@@ -86,6 +89,7 @@ class Batch(NamedTuple):
     rows: np.ndarray
     """int64 (MAX_BATCH,): rows to rank, then rows to forecast."""
     world: np.ndarray
+    """float64 (5,): columns W_."""
     tails: np.ndarray
     """uint64: random last halves of ids to come."""
     serial: np.ndarray
@@ -96,7 +100,9 @@ class Sample(NamedTuple):
     """What decides which decisions are kept."""
 
     state: np.ndarray
+    """float64 (4,): columns K_SECOND to K_LAST_DEMAND."""
     rate: np.ndarray
+    """float64 (5,): columns K_BUDGET (kept decisions a second) to K_ENTERPRISE (probabilities)."""
     counts: np.ndarray
     """int64 (5,): decisions by action since the start, all of them."""
 

@@ -1,5 +1,4 @@
-"""The engine: packs requests, runs the compiled passes, asks the model in between, unpacks
-decisions.
+"""The engine: packs requests, runs the kernels, asks the model in between, unpacks decisions.
 
 It knows no network and no file. One thread uses it; a config or model is swapped between two calls.
 """
@@ -15,7 +14,7 @@ from itertools import starmap
 import numpy as np
 
 from decider import policy
-from decider.contracts.config import ALL_ML, OBSERVE_ONLY, Config, engaged_until
+from decider.contracts.config import ALL_ML, OBSERVE_ONLY, Config, Sampling, engaged_until
 from decider.contracts.event import Event
 from decider.contracts.features import N_FEATURES, SCHEMA
 from decider.contracts.ids import random_tails, token_digest
@@ -31,13 +30,20 @@ from decider.engine.text_hash import TextHash
 from decider.refusal.client import Basis, Teller
 from decider.scoring.model import Model, Workspace
 
+# Requests decided in one call; more are cut into parts. Chosen: four of the edge's batches, so that
+# replays gain from it, and buffers that stay small.
 MAX_BATCH = 1024
 # Rows for tenants; past them new tenants share rows, so memory stays bounded.
 MAX_TENANTS = 65_536
+# Sampled decisions that wait to be sent: fifty seconds of the sampling budget. When the store is
+# gone for longer, the oldest are dropped and counted.
 EVENT_BUFFER = 20_000
+# Seconds for which a late model is not asked. Chosen: long enough that it costs few slow batches,
+# short enough that a hiccup does not switch ML off for long.
 LATE_PAUSE_S = 1.0
 # One slow batch is the operating system's doing more often than the model's.
 SLOW_IN_A_ROW = 3
+# Value, 0 to 1, taken where no model speaks: the middle, with which a request is worth exactly one.
 PRIOR_VALUE = 0.5
 # Room for the texts of a batch at first: 256 requests of the usual size. It grows to the largest
 # batch that came, which the edge bounds.
@@ -68,8 +74,9 @@ def _bytes_of(array: np.ndarray) -> memoryview:
 
 
 class Engine:
-    """Decides requests. Times are unix seconds; `now` may be given for simulation and replay and
-    must not run backwards.
+    """The decider of requests, with all it knows of apps, tenants and services.
+
+    Times are unix seconds; `now` may be given for simulation and replay and must not run backwards.
     """
 
     def __init__(
@@ -81,10 +88,10 @@ class Engine:
         quota_share: float = 1.0,
         keep_all: bool = False,
     ) -> None:
-        """`capacity`: tracked apps. `quota_share`: share of each daily quota this node owns without
-        a lease.
+        """Make an engine that tracks up to `capacity` apps. It decides once `apply` was called.
 
-        `keep_all` keeps every non-admit and ignores the sampling budget (for replays of a log).
+        `quota_share`: share of each daily quota that this node owns without a lease. `keep_all`
+        keeps every non-admit and ignores the sampling budget (for replays of a log).
         """
         self.node, self.region_name, self.quota_share = node, region, quota_share
         self.token_key, self.keep_all = token_key, keep_all
@@ -95,29 +102,32 @@ class Engine:
         """What tells refused clients why; None where there are no clients."""
         self.state = app_state.allocate(capacity)
         self.leases = Leases(self.state, self.slot_of)
-        self.batch, self._ahead = _batch(MAX_BATCH), _batch(MAX_BATCH)
-        self.features, self.signals, self.scores = (
-            self.batch.features,
-            self.batch.signals,
-            self.batch.scores,
-        )
-        self.sample = layout.Sample(np.zeros(4), np.ones(5), np.zeros(5, np.int64))
         self.events: deque[Event] = deque()
         self.events_dropped = 0
+        # a dict as an ordered set: the app asked for first is fetched first
         self.wanted_profiles: dict[str, None] = {}
         self.last_decision_at = 0.0
         self.batch_us: deque[tuple[float, int]] = deque(maxlen=1024)
+        # row 0 is the tenant of all apps whose profile is not known
+        self._tenants: dict[str, int] = {"": 0}
+        self._tenant_names: list[str] = [""]
+        self._slow_in_a_row = 0
+        self._late_until = self._ticked_at = self._ml_off_until = self._observe_until = 0.0
+        self._allocate_buffers()
+
+    def _allocate_buffers(self) -> None:
+        """Allocate all that the kernels work in, once, so that a decision allocates none of it."""
+        self.batch, self._ahead = _batch(MAX_BATCH), _batch(MAX_BATCH)
+        self.features, self.signals = self.batch.features, self.batch.signals
+        self.scores = self.batch.scores
+        self.sample = layout.Sample(np.zeros(4), np.ones(5), np.zeros(5, np.int64))
         self._tails_left = 0
         self._outcomes = np.zeros(MAX_BATCH, layout.OUTCOME)
         self._requests_view = _bytes_of(self.batch.request)
         self._answers_view = _bytes_of(self.batch.answer)
         self._unknown = np.zeros(app_state.N_PROFILE, np.float32)
-        self._tenants: dict[str, int] = {"": 0}
-        self._tenant_names: list[str] = [""]
         self._low, self._high = np.zeros(MAX_BATCH, np.int64), np.zeros(MAX_BATCH, np.int64)
         self._workspace = Workspace.of(MAX_BATCH)
-        self._slow_in_a_row = 0
-        self._late_until = self._ticked_at = self._ml_off_until = self._observe_until = 0.0
         self.arena = address_table.Arena()
         self.arena.hold(state=self.state, batch=self.batch, ahead=self._ahead, sample=self.sample)
         self.arena.hold(unknown=self._unknown, trial=app_state.allocate(1))
@@ -128,72 +138,58 @@ class Engine:
     # ---------------------------------------------------------------------
 
     def apply(self, config: Config, model: Model | None) -> None:
-        """Swaps in a config document and the model to use with it.
+        """Swap in a config document and the model to use with it.
 
         While the document's model is still being loaded that is the one before; each event records
         which one spoke.
         """
-        rules, found, router = (
-            policy.rules_of(config),
-            lists.compile_subjects(config, self.text_hash),
-            Router(config, self.text_hash),
-        )
+        # all that may fail comes first, so that a bad document leaves the one before in force
+        rules, router = policy.rules_of(config), Router(config, self.text_hash)
+        found = lists.compile_subjects(config, self.text_hash)
         shared = self._shared(config)
-        sampling = config.sampling
-        rates = (
-            sampling.budget_per_s,
-            sampling.admit,
-            sampling.refuse,
-            sampling.block,
-            sampling.enterprise_refuse,
-        )
-        self.sample.rate[:] = (1e12, sampling.admit, 1.0, 1.0, 1.0) if self.keep_all else rates
+        self._apply_sampling(config.sampling)
         self._unknown[:] = (config.unknown_tier, 0, 0, Profile("").cohort_prior, 0, 0, 0, 0)
         self._weights = {t.tenant: t.weight for t in config.tenants}
         self.router, self.rules, self.shared = router, rules, shared
         self.arena.hold(region=shared, subjects=found, rules=rules)
-        self._ml_off_until, self._observe_until = (
-            engaged_until(config, ALL_ML),
-            engaged_until(config, OBSERVE_ONLY),
-        )
+        self._ml_off_until = engaged_until(config, ALL_ML)
+        self._observe_until = engaged_until(config, OBSERVE_ONLY)
         self.config, self.model = config, model
 
+    def _apply_sampling(self, rates: Sampling) -> None:
+        """Write the sampling rates where the kernels read them, in the order of the K_ columns."""
+        if self.keep_all:
+            # a budget that no replay reaches; admits stay sampled, or a log's would fill the memory
+            self.sample.rate[:] = (1e12, rates.admit, 1.0, 1.0, 1.0)
+        else:
+            kept = (rates.admit, rates.refuse, rates.block, rates.enterprise_refuse)
+            self.sample.rate[:] = (rates.budget_per_s, *kept)
+
     def _shared(self, config: Config) -> shared_state.Region:
-        """Services of the document with what is known of those that stay."""
-        old = getattr(self, "shared", None)
-        shared = (
-            shared_state.allocate(len(config.services), MAX_TENANTS)
-            if old is None or len(old.service) != len(config.services)
-            else old
-        )
-        before = (
-            {}
-            if old is None
-            else {name: old.service[row].copy() for name, row in self.router.index.items()}
-        )
-        if shared is not old and old is not None:
-            shared.weight[:], shared.tenant_key[:] = old.weight, old.tenant_key
-        for row, service in enumerate(config.services):
+        """Return the document's services with what is known of those that stay."""
+        old: shared_state.Region | None = getattr(self, "shared", None)
+        before: dict[str, np.ndarray] = {}
+        if old is not None:
+            # copies: a service may take the row of another one
+            before = {name: old.service[row].copy() for name, row in self.router.index.items()}
+        if old is not None and len(old.service) == len(config.services):
+            shared = old
+        else:
+            shared = shared_state.allocate(len(config.services), MAX_TENANTS)
+            if old is not None:
+                shared.weight[:], shared.tenant_key[:] = old.weight, old.tenant_key
+        for row, service in zip(shared.service, config.services, strict=True):
             if service.name in before:
-                shared.service[row] = before[service.name]
+                row[:] = before[service.name]
             else:
-                shared.service[row] = 0.0
-                (
-                    shared.service[row, shared_state.LEVEL],
-                    shared.service[row, shared_state.LATENCY],
-                ) = (
-                    np.inf,
-                    service.latency_ms,
-                )
-            shared.service[row, : shared_state.USUAL_MS + 1] = (
-                service.capacity,
-                service.target,
-                service.latency_ms,
-            )
+                row[:] = 0.0
+                row[shared_state.LEVEL], row[shared_state.LATENCY] = np.inf, service.latency_ms
+            plan = (service.capacity, service.target, service.latency_ms)
+            row[: shared_state.USUAL_MS + 1] = plan
         return shared
 
     def ml_state(self, now: float) -> MlState:
-        """Whether ML speaks now, and if not, why not."""
+        """Return whether ML speaks now, and if not, why not."""
         if now < self._ml_off_until:
             return MlState.SWITCHED_OFF
         if self.model is None:
@@ -204,7 +200,7 @@ class Engine:
     # ---------------------------------------------------------------------
 
     def know(self, profiles: Sequence[Profile], now: float | None = None) -> None:
-        """Takes in profiles of apps, tracked from now on."""
+        """Take in profiles of apps, which are tracked from now on."""
         now = time.time() if now is None else now
         if not profiles:
             return
@@ -237,6 +233,7 @@ class Engine:
                 self._tenants[profile.tenant] = row
                 self._tenant_names.append(profile.tenant)
             else:
+                # shares a row, but never that of unknown tenants
                 return 1 + hashed % (MAX_TENANTS - 1)
         self.shared.tenant_key[row] = hashed
         self.shared.weight[row] = self.rules.tiers[
@@ -245,18 +242,19 @@ class Engine:
         return row
 
     def slot_of(self, app: str) -> int:
-        """Where an app is tracked, -1 where it is not. Looking changes nothing."""
+        """Return the slot in which an app is tracked, -1 if it is not. Looking changes nothing."""
         return int(
             app_state.find(self.state, np.uint64(self.text_hash.one(app) & 0xFFFFFFFFFFFFFFFF))
         )
 
     def tenant_in(self, slot: int) -> str:
-        """Id of the tenant of the app in a slot; empty for an app whose profile is not known."""
+        """Return the tenant id of the app in a slot, empty while its profile is not known."""
         return self._tenant_names[min(int(self.state.tenant[slot]), len(self._tenant_names) - 1)]
 
     def learn(self, outcomes: Sequence[Outcome], now: float | None = None) -> None:
-        """Takes in what became of requests. Outcomes of services the document does not know are
-        ignored.
+        """Take in what became of requests.
+
+        Outcomes of services that the document does not know are ignored.
         """
         now = time.time() if now is None else now
         index, buffer = self.router.index, _bytes_of(self._outcomes)
@@ -275,17 +273,18 @@ class Engine:
             kernels.learn(self._table, self._outcomes, len(part), now)
 
     def tick(self, now: float | None = None) -> None:
-        """One step of the controllers (price, fair share); about five a second."""
+        """Do one step of the controllers (price, fair share). Call it about five times a second."""
         for _ in self.tick_in_parts(now):
             pass
 
     def tick_in_parts(self, now: float | None = None) -> Iterator[None]:
-        """As `tick`, in parts of at most about 1 ms between which requests may be decided."""
+        """Do what `tick` does in parts of about 1 ms, between which requests may be decided."""
         now = time.time() if now is None else now
         seconds, shared = now - self._ticked_at, self.shared
         if self._ticked_at and seconds <= 0.0:
             return
         if self._ticked_at:
+            # after a long pause a step of its whole length would throw the price far off
             shared_state.control(shared, min(seconds, 5.0), now)
             for service in range(len(shared.service)):
                 yield
@@ -296,7 +295,7 @@ class Engine:
     # ---------------------------------------------------------------------
 
     def decide(self, requests: Sequence[CheckRequest], now: float | None = None) -> list[Decision]:
-        """Decides requests in order. Needs a config: call `apply` first."""
+        """Decide requests in order. It needs a config: call `apply` first."""
         if len(requests) > MAX_BATCH:
             done: list[Decision] = []
             for start in range(0, len(requests), MAX_BATCH):
@@ -315,10 +314,9 @@ class Engine:
         return self._unpack(requests, routes, notable, now, elapsed_us)
 
     def decide_packed(self, count: int, now: float, length: int = 0) -> int:
-        """Decides the first `count` rows of `batch.request`; the answers stand in `batch.answer`.
+        """Decide the first `count` rows of `batch.request`; the answers stand in `batch.answer`.
 
-
-        Returns how many rows, listed first in `batch.rows`, are kept in the sample or want
+        Return how many rows, listed first in `batch.rows`, are kept in the sample or want
         something fetched; NUL_IN_TEXT when the `length` bytes of texts that were still to be hashed
         must be hashed one by one.
         """
@@ -351,15 +349,16 @@ class Engine:
         return int(kernels.finish(self._table, count, now))
 
     def _draw_tails(self) -> None:
-        """Random numbers for the ids to come; few enough that the call that draws them is hardly
-        longer than the others.
+        """Draw random numbers for the ids to come.
+
+        They are few enough that the call that draws them is hardly longer than the others.
         """
         tails = self.batch.tails
         tails[:] = random_tails(len(tails))
         self.batch.serial[layout.TAILS_LEFT] = self._tails_left = len(tails)
 
     def _pack(self, requests: Sequence[CheckRequest]) -> tuple[list[Route], int]:
-        """Packs requests; returns their routes and how many bytes of texts `begin` must hash first.
+        """Pack requests. Return their routes and how many bytes of texts `begin` must hash first.
 
         Those of a batch are hashed here. A call into compiled code of its own would cost a lone
         request more than everything else about its texts.
@@ -383,7 +382,7 @@ class Engine:
         return routes, 0
 
     def _lay_out(self, requests: Sequence[CheckRequest], texts: str) -> int:
-        """Puts texts where compiled code hashes them; returns how many bytes they are."""
+        """Put texts where compiled code hashes them. Return how many bytes they are."""
         try:
             data = texts.encode()
         except UnicodeEncodeError:  # half a character of UTF-16, which is hashed like any other
@@ -395,20 +394,21 @@ class Engine:
         return length
 
     def _hash_each(self, requests: Sequence[CheckRequest]) -> None:
-        """Hashes the texts of packed requests of which one holds a NUL."""
+        """Hash the texts of packed requests of which one holds a NUL."""
         hashes = self.text_hash.many(_texts(requests)).reshape(-1, len(layout.HASHED))
         for column, name in enumerate(layout.HASHED):
             self.batch.request[name][: len(requests)] = hashes[:, column]
 
     def _make_room(self, length: int) -> None:
-        """Makes room for texts of so many bytes."""
+        """Make room for `length` bytes of texts."""
         buffer = np.zeros(length + text_hash.SLACK, np.uint8)
         self.arena.hold(texts=text_hash.Texts(buffer, self.text_hash.key))
         self._texts_view, self._room = _bytes_of(buffer), length
 
     def _score(self, batch: layout.Batch, count: int, now: float) -> None:
-        """Scores the rows listed first in `batch.rows`; a model that is slow again and again counts
-        as late for a while.
+        """Score the rows listed first in `batch.rows`.
+
+        A model that is slow SLOW_IN_A_ROW times counts as late for LATE_PAUSE_S.
         """
         assert self.model is not None and self.config is not None
         started = time.perf_counter()
@@ -419,12 +419,14 @@ class Engine:
             self._late_until = now + LATE_PAUSE_S
 
     def _forecast(self, count: int, now: float) -> None:
-        """Finds, for the refused rows listed first in `batch.rows`, the shortest wait after which
-        they would be admitted.
+        """Find the shortest wait after which refused rows would be admitted.
+
+        They are the `count` rows listed first in `batch.rows`.
         """
         low, high, ahead = self._low, self._high, self._ahead
         low[:count], high[:count] = 0, len(layout.WAITS) - 1
         assert self.model is not None
+        # three halvings of the eight waits
         for _ in range(3):
             kernels.project(self._table, low, high, count, now)
             self.model.score_into(ahead.features, _FIRST, count, ahead.scores, self._workspace)
@@ -449,13 +451,9 @@ class Engine:
             return decisions
         found = self.batch.rows[:notable]
         answers = self.batch.answer[found]
-        columns = (
-            found.tolist(),
-            answers["answered"].tolist(),
-            answers["wants"].tolist(),
-            answers["kept"].tolist(),
-        )
-        for i, answered, wants, kept in zip(*columns, strict=True):
+        # lists: reading a field of a numpy row costs more than all else in this loop
+        columns = (answers[name].tolist() for name in ("answered", "wants", "kept"))
+        for i, answered, wants, kept in zip(found.tolist(), *columns, strict=True):
             if answered == policy.BATCH:
                 decisions[i].batch_hint = routes[i].batch
             if answered != policy.ADMIT and self.teller is not None:
@@ -467,7 +465,7 @@ class Engine:
         return decisions
 
     def _told_by(self, i: int) -> Basis:
-        """What row `i` was decided by."""
+        """Return what row `i` was decided by."""
         assert self.config is not None
         row = self.features[i : i + 1] if self.batch.answer[i]["ranked"] else None
         return Basis(self.config.version, self.model, row, int(self.signals[i, policy.S_TIER]))
@@ -539,14 +537,14 @@ class Engine:
         )
 
     def take_events(self, most: int = EVENT_BUFFER) -> list[Event]:
-        """Sampled decisions since the last call, oldest first; at most `most`."""
+        """Return at most `most` sampled decisions since the last call, oldest first."""
         return [self.events.popleft() for _ in range(min(most, len(self.events)))]
 
     # ---- how it stands
     # ---------------------------------------------------------------------
 
     def services(self, now: float) -> list[ServiceStatus]:
-        """The services as this node sees them."""
+        """Return the services as this node sees them."""
         rows = self.shared.service
         return [
             ServiceStatus(
@@ -563,8 +561,9 @@ class Engine:
         ]
 
     def latency_p99_us(self) -> float:
-        """99th percentile of decision times over the last batches (up to 1,024), microseconds; each
-        batch counts by its size.
+        """Return the 99th percentile of decision times over the last batches, microseconds.
+
+        Up to 1,024 batches count, each by its size.
         """
         batches = sorted(self.batch_us)
         rest = 0.01 * sum(size for _, size in batches)
@@ -581,9 +580,10 @@ class Engine:
 
 
 def _texts(requests: Sequence[CheckRequest]) -> list[str]:
-    """The texts of requests that are hashed, in the order of `buffers.HASHED`."""
+    """Return the texts of requests that are hashed, in the order of `buffers.HASHED`."""
     return [text for q in requests for text in (q.app, q.token, q.source, q.path)]
 
 
+# made once, as each decision needs them
 _LIVE = int(MlState.LIVE)
 _FIRST = np.arange(MAX_BATCH, dtype=np.int64)

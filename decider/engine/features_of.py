@@ -1,5 +1,6 @@
-"""Reads an app's state into a feature vector, compiled. The order and meaning of the features is
-`features.FEATURES`.
+"""An app's state as a feature vector; compiled.
+
+`contracts.feature_table` holds the order and meaning of the features.
 """
 
 from __future__ import annotations
@@ -91,11 +92,14 @@ from decider.engine.app_state import (
 _DISTINCT = np.array(
     [0.0 if ones == 0 else -64.0 * math.log(max(64 - ones, 0.5) / 64.0) for ones in range(65)]
 )
+# c * log2(c) by c: a minute's counts are nearly always in it, and a look-up costs less than a
+# logarithm.
 _C_LOG_C = np.array([0.0] + [c * math.log2(c) for c in range(1, 2049)])
 
 
 @njit(cache=True, inline="always")
 def _ones(x: np.uint64) -> np.int64:
+    """Return how many bits are set (Warren, Hacker's Delight, 5-1)."""
     x = x - ((x >> np.uint64(1)) & np.uint64(0x5555555555555555))
     x = (x & np.uint64(0x3333333333333333)) + ((x >> np.uint64(2)) & np.uint64(0x3333333333333333))
     x = (x + (x >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
@@ -112,7 +116,7 @@ def _distinct(state: State, slot: int, column: int, previous: bool) -> float:
 
 @njit(cache=True)
 def _entropy(state: State, slot: int, previous: bool) -> float:
-    """Shannon entropy over endpoint bins, bits."""
+    """Return the Shannon entropy over endpoint bins, bits."""
     total, weighted = 0, 0.0
     for k in range(ENTROPY_BINS):
         c = int(state.bins[slot, k])
@@ -125,9 +129,11 @@ def _entropy(state: State, slot: int, previous: bool) -> float:
 
 @njit(cache=True, inline="always")
 def _in_window(state: State, slot: int, column: int, keep: float, moved: int) -> float:
-    """Count in a sliding window: `keep` is the share of the previous window still inside, `moved`
-    windows since the last roll.
+    """Return the count in a sliding window.
+
+    `keep`: share of the previous window that is still inside. `moved`: windows since the last roll.
     """
+    # one window on, the current one of the state has become the previous one
     if moved == 0:
         return state.counts[slot, column] + keep * state.counts[slot, column + 1]
     return keep * state.counts[slot, column] if moved == 1 else 0.0
@@ -135,9 +141,7 @@ def _in_window(state: State, slot: int, column: int, keep: float, moved: int) ->
 
 @njit(cache=True, inline="always")
 def _position(state: State, slot: int, w: int, now: float) -> tuple[float, int]:
-    """Share of the window before that is still inside at `now`, and windows since the slot was
-    rolled.
-    """
+    """Return the share of the previous window still inside at `now`, and windows since the roll."""
     position = (now - EPOCH) / WINDOWS[w]
     number = math.floor(position)
     return 1.0 - (position - number), number - state.window[slot, w]
@@ -161,24 +165,44 @@ def features_of(
     tenant_share: float,
     out: np.ndarray,
 ) -> None:
-    """Writes the feature vector of an app at `now` into `out`, float32 (N_FEATURES,).
+    """Write the feature vector of an app at `now` into `out`, float32 (N_FEATURES,).
 
-    Only reads: `now` may lie after the slot's windows were rolled, which tells what a request that
-    waits would look like. `service` is (utilisation, latency ratio, error share).
+    It changes no state: `now` may lie after the slot's windows were rolled, which tells what a
+    request that waits would look like. `service` is (utilisation, latency ratio, error share).
     """
-    count, clock, profile = state.counts, state.clock, state.profile
+    count, clock = state.counts, state.clock
     second, minute = _rate(state, slot, 0, now), _rate(state, slot, 2, now)
     out[RATE_1S], out[RATE_10S] = second, _rate(state, slot, 1, now)
     out[RATE_60S], out[RATE_600S] = minute, _rate(state, slot, 3, now)
     keep, moved = _position(state, slot, 2, now)
+    # the minute's pace counts as one request at least: the first one after a pause is a burst of 60
     out[BURST_RATIO] = second / max(minute, 1.0 / 60.0)
     mean = count[slot, GAP_MEAN]
     out[GAP_CV] = (
         math.sqrt(max(0.0, count[slot, GAP_SQUARE] - mean * mean)) / mean if mean > 0.0 else 1.0
     )
-    requests = max(_in_window(state, slot, 4, keep, moved), 1e-9)
     out[COST_RATE] = _in_window(state, slot, C_COST, keep, moved) / 60.0
     out[REQUEST_COST] = cost
+    _shares(state, slot, keep, moved, out)
+    _variety(state, slot, moved, out)
+    out[PAYLOAD_NOW] = kilobytes
+    out[QUOTA_USED] = quota_used
+    out[SINCE_LAST] = min(86_400.0, max(0.0, now - clock[slot, LAST]))
+    out[SINCE_FIRST] = max(0.0, now - clock[slot, FIRST])
+    # 1 January 1970 was a Thursday, the fourth day of its week
+    out[HOUR] = (math.floor(now / 3600.0) + 72) % 168
+    _standing(state, slot, now, out)
+    out[SERVICE_LOAD], out[SERVICE_LATENCY] = service[0], service[1]
+    out[SERVICE_ERRORS] = service[2]
+    out[TENANT_SHARE] = tenant_share
+    fed = clock[slot, FEEDBACK_AT]
+    out[FEEDBACK_AGE] = min(3600.0, max(0.0, now - fed)) if fed > 0.0 else 3600.0
+
+
+# inlined, so that it is compiled with the error model of its caller: no check for a zero divisor
+@njit(cache=True, inline="always")
+def _shares(state: State, slot: int, keep: float, moved: int, out: np.ndarray) -> None:
+    """Write shares of the last minute's outcomes and of its requests."""
     answers = _in_window(state, slot, C_ANSWERS, keep, moved)
     per_answer = 1.0 / answers if answers > 0.0 else 0.0
     errors4 = _in_window(state, slot, C_4XX, keep, moved) * per_answer
@@ -187,42 +211,33 @@ def features_of(
     out[ERRORS_AUTH] = _in_window(state, slot, C_AUTH, keep, moved) * per_answer
     out[ERRORS_MISSING] = _in_window(state, slot, C_MISSING, keep, moved) * per_answer
     out[ERRORS_PAYMENT] = _in_window(state, slot, C_PAYMENT, keep, moved) * per_answer
+    # column 4: requests of the minute; those of the slot may have slid out, so never 0
+    requests = max(_in_window(state, slot, 4, keep, moved), 1e-9)
+    # two windows slide apart a little in float32, which must not make a share of more than all
     out[REFUSED] = min(1.0, _in_window(state, slot, C_REFUSED, keep, moved) / requests)
     out[RETRIES] = min(1.0, _in_window(state, slot, C_RETRIES, keep, moved) / requests)
     out[EARLY] = min(1.0, _in_window(state, slot, C_EARLY, keep, moved) / requests)
     out[WRITES] = min(1.0, _in_window(state, slot, C_WRITES, keep, moved) / requests)
     out[PAYLOAD_MEAN] = _in_window(state, slot, C_BYTES, keep, moved) / requests
-    _variety(state, slot, moved, out)
-    out[PAYLOAD_NOW] = kilobytes
-    out[QUOTA_USED] = quota_used
-    out[SINCE_LAST] = min(86_400.0, max(0.0, now - clock[slot, LAST]))
-    out[SINCE_FIRST] = max(0.0, now - clock[slot, FIRST])
-    out[HOUR] = (
-        math.floor(now / 3600.0) + 72
-    ) % 168  # 1 January 1970 was a Thursday, the fourth day of its week
+
+
+@njit(cache=True, inline="always")
+def _standing(state: State, slot: int, now: float, out: np.ndarray) -> None:
+    """Write what the profile says of the app and its history."""
+    profile = state.profile
     out[TIER] = profile[slot, P_TIER]
     created = profile[slot, P_CREATED_DAY]
     out[APP_AGE] = max(0.0, now / 86_400.0 - created) if created > 0.0 else 0.0
     out[VERIFIED], out[COHORT] = profile[slot, P_VERIFIED], profile[slot, P_COHORT]
-    out[ABUSE], out[CHARGEBACKS], out[WRONG] = (
-        profile[slot, P_ABUSE],
-        profile[slot, P_CHARGEBACKS],
-        profile[slot, P_WRONG],
-    )
-    out[SERVICE_LOAD], out[SERVICE_LATENCY], out[SERVICE_ERRORS] = (
-        service[0],
-        service[1],
-        service[2],
-    )
-    out[TENANT_SHARE] = tenant_share
-    fed = clock[slot, FEEDBACK_AT]
-    out[FEEDBACK_AGE] = min(3600.0, max(0.0, now - fed)) if fed > 0.0 else 3600.0
+    out[ABUSE], out[CHARGEBACKS] = profile[slot, P_ABUSE], profile[slot, P_CHARGEBACKS]
+    out[WRONG] = profile[slot, P_WRONG]
 
 
 @njit(cache=True)
 def _variety(state: State, slot: int, moved: int, out: np.ndarray) -> None:
-    """Distinct counts and entropy; a minute without requests makes the current map the previous
-    one, two forget all.
+    """Write distinct counts and entropy over the current and the previous minute.
+
+    A minute without requests makes the current map the previous one; two forget all.
     """
     if moved > 1:
         out[ENDPOINTS] = out[PATHS] = out[TOKENS_SEEN] = out[SOURCES] = out[ENTROPY] = 0.0

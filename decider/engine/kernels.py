@@ -52,7 +52,7 @@ S_OBSERVE, S_QUOTA_LIMIT, S_MULTIPLIER, S_UTILISATION = (
     S["override_multiplier"],
     S["service_utilisation"],
 )
-# What `begin` returns when texts are to be hashed one by one: fewer than any number of rows.
+# What `begin` returns when texts are to be hashed one by one: below -1 - rows of any batch.
 NUL_IN_TEXT = -1_000_000
 ML_LIVE, ML_BAD_SCORE = int(MlState.LIVE), int(MlState.BAD_SCORE)
 
@@ -82,27 +82,21 @@ def _standing_signals(
     now: float,
     found: np.ndarray,
 ) -> None:
-    """Signals that earlier rows of the batch cannot change: tier, rules in force, prices,
-    priors.
+    """Write the signals that earlier rows of the batch cannot change.
+
+    They are tier, rules in force, prices and priors. `found`: scratch, float64 (4,).
     """
     request, sig, world = batch.request[i], batch.signals[i], batch.world
-    tier, tenant, service = (
-        int(state.profile[slot, st.P_TIER]),
-        state.tenant[slot],
-        request["service"],
-    )
+    tier, tenant = int(state.profile[slot, st.P_TIER]), state.tenant[slot]
+    # nothing found: not listed, no compliance rule, no override, multiplier 1
     found[0], found[1], found[2], found[3] = 0.0, 0.0, -1.0, 1.0
     sj.consult(subjects, sj.APP, request["app"], now, found)
     sj.consult(subjects, sj.TENANT, region.tenant_key[tenant], now, found)
     if request["source"] != 0:
         sj.consult(subjects, sj.SOURCE, request["source"], now, found)
     sig[p.S_TIER], sig[p.S_ML], sig[S_OBSERVE] = tier, world[W_ML], world[W_OBSERVE]
-    sig[p.S_LIST], sig[p.S_COMPLIANCE], sig[p.S_OVERRIDE], sig[S_MULTIPLIER] = (
-        found[0],
-        found[1],
-        found[2],
-        found[3],
-    )
+    sig[p.S_LIST], sig[p.S_COMPLIANCE] = found[0], found[1]
+    sig[p.S_OVERRIDE], sig[S_MULTIPLIER] = found[2], found[3]
     sig[S_QUOTA_LIMIT] = rules.tiers[tier, p.T_QUOTA]
     sig[p.S_QUOTA_RESET] = 86_400.0 * (1 + math.floor(now / 86_400.0)) - now
     sig[p.S_RATE], sig[p.S_BURST] = (
@@ -110,13 +104,12 @@ def _standing_signals(
         rules.tiers[tier, p.T_BURST] * found[3],
     )
     sig[p.S_COST], sig[p.S_BATCHABLE] = request["cost"], request["batchable"]
-    row = region.service[service]
+    row = region.service[request["service"]]
     sig[p.S_PRICE], sig[S_UTILISATION] = row[r.PRICE], row[r.UTILISATION]
     sig[p.S_FAIR] = row[r.LEVEL] * region.weight[tenant]
-    sig[p.S_PRIOR_RISK], sig[p.S_PRIOR_VALUE] = (
-        state.profile[slot, st.P_COHORT],
-        world[W_PRIOR_VALUE],
-    )
+    sig[p.S_PRIOR_RISK] = state.profile[slot, st.P_COHORT]
+    sig[p.S_PRIOR_VALUE] = world[W_PRIOR_VALUE]
+    # the row may still hold one from an earlier batch
     sig[p.S_RETRY_HINT] = 0.0
 
 
@@ -124,8 +117,9 @@ def _standing_signals(
 def _spent_signals(
     state: st.State, slot: int, region: r.Region, rules: p.Rules, batch: Batch, i: int, now: float
 ) -> None:
-    """Signals that each admitted request consumes: tokens, quota, error budget, the tenant's
-    use.
+    """Write the signals that each admitted request consumes.
+
+    They are tokens, quota, error budget and the tenant's use.
     """
     sig, tier = batch.signals[i], int(batch.signals[i][p.S_TIER])
     sig[p.S_TOKENS] = st.refill(state, slot, now, sig[p.S_RATE], sig[p.S_BURST])
@@ -138,10 +132,29 @@ def _spent_signals(
     sig[p.S_USAGE] = region.use[batch.request[i]["service"], state.tenant[slot]]
 
 
+@njit(cache=True, inline="always")
+def _count_request(state: st.State, slot: int, request: np.void, now: float) -> None:
+    """Count a packed request (dtype REQUEST) in a slot."""
+    st.observe(
+        state,
+        slot,
+        now,
+        np.uint64(request["token"]),
+        np.uint64(request["source"]),
+        np.uint64(request["path"]),
+        np.uint64(request["endpoint"]),
+        request["cost"],
+        request["kilobytes"],
+        request["write"] != 0,
+        request["attempt"],
+    )
+
+
 @njit(cache=True)
 def observe(table: np.ndarray, count: int, now: float) -> int:
-    """Counts `count` requests, writes features and signals; returns how many rows, listed in
-    `batch.rows`, want a score.
+    """Count `count` requests and write their features and signals.
+
+    Return how many rows, listed in `batch.rows`, want a score.
     """
     state, region, batch = (
         address_table.state_in(table),
@@ -153,6 +166,7 @@ def observe(table: np.ndarray, count: int, now: float) -> int:
         address_table.rules_in(table),
         address_table.unknown_in(table),
     )
+    # three loops, so that the memory of all apps is on its way while the first ones are placed
     for i in range(count):
         st.expect(state, np.uint64(batch.request[i]["app"]))
     for i in range(count):
@@ -163,19 +177,7 @@ def observe(table: np.ndarray, count: int, now: float) -> int:
     for i in range(count):
         request, slot = batch.request[i], batch.answer[i]["slot"]
         service, tenant = request["service"], state.tenant[slot]
-        st.observe(
-            state,
-            slot,
-            now,
-            np.uint64(request["token"]),
-            np.uint64(request["source"]),
-            np.uint64(request["path"]),
-            np.uint64(request["endpoint"]),
-            request["cost"],
-            request["kilobytes"],
-            request["write"] != 0,
-            request["attempt"],
-        )
+        _count_request(state, slot, request, now)
         r.note_demand(region, service, tenant, request["cost"], now)
         _standing_signals(state, slot, region, subjects, rules, batch, i, now, found)
         _spent_signals(state, slot, region, rules, batch, i, now)
@@ -228,8 +230,9 @@ def _consume(
 
 @njit(cache=True)
 def settle(table: np.ndarray, count: int, now: float) -> int:
-    """Decides and consumes, row by row; returns how many rows, listed in `batch.rows`, want their
-    wait forecast.
+    """Decide and consume, row by row.
+
+    Return how many rows, listed in `batch.rows`, want their wait forecast.
     """
     state, region, batch, rules = (
         address_table.state_in(table),
@@ -269,11 +272,13 @@ def settle(table: np.ndarray, count: int, now: float) -> int:
                 if quota.wants_lease(state, slot, answer["lease"], sig[S_QUOTA_LIMIT])
                 else 0
             )
+        # once: the mark keeps an app without a profile from being asked for with every request
         if state.profile[slot, st.P_KNOWN] == 0.0:
             state.profile[slot, st.P_KNOWN] = st.ASKED
             wants |= WANTS_PROFILE
         answer["wants"] = wants
         if wait > 0.0 and answer["ranked"] != 0 and action != p.SHED and stage != p.OVERRIDE:
+            # a client that comes back early gets the deadline it was told, not a new one
             promised = state.clock[slot, st.RETRY_UNTIL] - now
             if promised >= 1.0:
                 sig[p.S_RETRY_HINT] = promised
@@ -285,10 +290,10 @@ def settle(table: np.ndarray, count: int, now: float) -> int:
 
 @njit(cache=True)
 def project(table: np.ndarray, low: np.ndarray, high: np.ndarray, count: int, now: float) -> None:
-    """Writes into `ahead` how the refused rows `batch.rows[:count]` would look, sent again after
-    WAITS[(low + high) // 2].
+    """Write into `ahead` how the refused rows `batch.rows[:count]` would look if sent again.
 
-    The request that comes again is counted in a copy of its app's slot, as `observe` will count it.
+    Each is sent again after WAITS[(low + high) // 2]. It is counted in a copy of its app's slot, as
+    `observe` will count it.
     """
     state, region, batch, ahead = (
         address_table.state_in(table),
@@ -302,19 +307,7 @@ def project(table: np.ndarray, low: np.ndarray, high: np.ndarray, count: int, no
         request, slot, sig = batch.request[i], batch.answer[i]["slot"], ahead.signals[k]
         wait = WAITS[(low[k] + high[k]) // 2]
         st.copy(state, slot, trial)
-        st.observe(
-            trial,
-            0,
-            now + wait,
-            np.uint64(request["token"]),
-            np.uint64(request["source"]),
-            np.uint64(request["path"]),
-            np.uint64(request["endpoint"]),
-            request["cost"],
-            request["kilobytes"],
-            request["write"] != 0,
-            request["attempt"],
-        )
+        _count_request(trial, 0, request, now + wait)
         _service_view(region, request["service"], view)
         m.features_of(
             trial,
@@ -329,6 +322,7 @@ def project(table: np.ndarray, low: np.ndarray, high: np.ndarray, count: int, no
         )
         sig[:] = batch.signals[i]
         sig[p.S_TOKENS] = min(sig[p.S_BURST], state.clock[slot, st.TOKENS] + wait * sig[p.S_RATE])
+        # the rest of the tenant is taken to stay as it is: nobody knows what it will send
         sig[p.S_PRICE] = max(0.0, sig[p.S_PRICE] - r.RECOVERY * wait)
         per_hour = rules.tiers[int(sig[p.S_TIER]), p.T_ERROR_BUDGET]
         sig[p.S_BUDGET] = min(per_hour, state.clock[slot, st.BUDGET] + wait * per_hour / 3600.0)
@@ -336,8 +330,9 @@ def project(table: np.ndarray, low: np.ndarray, high: np.ndarray, count: int, no
 
 @njit(cache=True)
 def narrow(table: np.ndarray, low: np.ndarray, high: np.ndarray, count: int) -> None:
-    """One step of the search for the shortest wait that admits: moves `high` down where `ahead` is
-    admitted, `low` up where not.
+    """Do one step of the search for the shortest wait that admits.
+
+    Move `high` down where `ahead` is admitted, `low` up where it is not.
     """
     ahead, rules = address_table.ahead_in(table), address_table.rules_in(table)
     for k in range(count):
@@ -353,7 +348,7 @@ def narrow(table: np.ndarray, low: np.ndarray, high: np.ndarray, count: int) -> 
 
 @njit(cache=True)
 def promise(table: np.ndarray, high: np.ndarray, count: int) -> None:
-    """Writes the waits found into the signals."""
+    """Write the waits found into the signals."""
     batch = address_table.batch_in(table)
     for k in range(count):
         batch.signals[batch.rows[k]][p.S_RETRY_HINT] = WAITS[high[k]]
@@ -361,9 +356,11 @@ def promise(table: np.ndarray, high: np.ndarray, count: int) -> None:
 
 @njit(cache=True)
 def _inclusion(sample: Sample, action: int, tier: int, now: float) -> float:
-    """Probability of keeping a decision, from what came before only, so that weighing by its
-    inverse stays unbiased.
+    """Return the probability of keeping a decision.
+
+    It follows only from what came before, so that weighing by its inverse stays unbiased.
     """
+    # a new second: its demand is that of the one before, which is unknown (0) after a pause
     state, rate = sample.state, sample.rate
     if now // 1.0 != state[K_SECOND]:
         state[K_LAST_DEMAND] = state[K_DEMAND] if now // 1.0 == state[K_SECOND] + 1.0 else 0.0
@@ -376,14 +373,13 @@ def _inclusion(sample: Sample, action: int, tier: int, now: float) -> float:
         base = rate[K_ENTERPRISE] if tier == p.ENTERPRISE else rate[K_REFUSE]
     state[K_DEMAND] += base
     scale = min(1.0, rate[K_BUDGET] / max(state[K_LAST_DEMAND], 1e-9))
+    # never 0: a decision that cannot be kept is missing from every weighted count
     return base * scale * min(1.0, max(0.001, 2.0 * (1.0 - state[K_KEPT] / rate[K_BUDGET])))
 
 
 @njit(cache=True)
 def _answer(answer: np.void, sig: np.ndarray, tokens: float) -> None:
-    """What the client is told: the action (admit in observe-only mode), the wait, and how its
-    bucket stands.
-    """
+    """Write what the client is told: action (admit if observe-only), wait, and its bucket."""
     observed = sig[S_OBSERVE] != 0.0
     burst, rate = sig[p.S_BURST], sig[p.S_RATE]
     answer["answered"] = p.ADMIT if observed else answer["action"]
@@ -396,7 +392,7 @@ def _answer(answer: np.void, sig: np.ndarray, tokens: float) -> None:
 
 @njit(cache=True, inline="always")
 def _swapped(word: np.uint64) -> np.uint64:
-    """The same 8 bytes in the other order."""
+    """Return the same 8 bytes in the other order: ids are big-endian (RFC 9562)."""
     found = np.uint64(0)
     for k in range(8):
         found |= ((word >> np.uint64(8 * k)) & np.uint64(0xFF)) << np.uint64(56 - 8 * k)
@@ -405,7 +401,7 @@ def _swapped(word: np.uint64) -> np.uint64:
 
 @njit(cache=True)
 def _identify(batch: Batch, count: int, now: float) -> None:
-    """Gives each decision its id, as of `ids.IdSource`; needs as many tails."""
+    """Give each decision its id, made as `ids.IdSource` makes them. It needs as many tails."""
     serial = batch.serial
     step = max(np.int64(now * 1000.0) << 12, serial[NEXT_ID])
     serial[NEXT_ID] = step + count
@@ -420,8 +416,9 @@ def _identify(batch: Batch, count: int, now: float) -> None:
 
 @njit(cache=True)
 def finish(table: np.ndarray, count: int, now: float) -> int:
-    """Waits, deadlines, figures, counts and the sample; returns how many rows, listed in
-    `batch.rows`, Python must look at.
+    """Write waits, deadlines, figures, counts and the sample.
+
+    Return how many rows, listed in `batch.rows`, Python must look at.
     """
     state, batch, sample = (
         address_table.state_in(table),
@@ -454,9 +451,10 @@ def finish(table: np.ndarray, count: int, now: float) -> int:
 
 @njit(cache=True)
 def hash_texts(table: np.ndarray, count: int, length: int) -> bool:
-    """Hash the texts of the first `count` requests, four each in the order of
-    `passes_layout.HASHED`, which are the first `length` bytes of the table's `texts`. Return
-    whether they are so many: not when one of them holds a NUL itself.
+    """Hash the texts of the first `count` requests: the first `length` bytes of `texts`.
+
+    There are four for each request, in the order of `buffers.HASHED`. Return whether they end at
+    `length`; they do not when one of them holds a NUL itself.
     """
     texts, batch = address_table.texts_in(table), address_table.batch_in(table)
     at = 0
@@ -480,12 +478,13 @@ def begin(
     quota_share: float,
     lease_wait: float,
 ) -> int:
-    """Observe `count` requests and, when no row wants a score, decide them at once. Their texts are
-    hashed before, when these are `length` bytes; 0 when they are hashed already.
+    """Observe `count` requests and, when no row wants a score, decide them at once.
 
-    Returns -1 - rows to rank, listed in `batch.rows`; or, when all is decided, what `finish`
-    returns; or NUL_IN_TEXT, when nothing was done.
+    Hash their `length` bytes of texts first; 0 when they are hashed already. Return -1 - rows to
+    rank, listed in `batch.rows`; or, when all is decided, what `finish` returns; or NUL_IN_TEXT,
+    when nothing was done.
     """
+    # one call for all of it: a lone request pays more for a call than for what is done in it
     if length > 0 and not hash_texts(table, count, length):
         return NUL_IN_TEXT
     world = address_table.batch_in(table).world
@@ -504,9 +503,9 @@ def begin(
 
 @njit(cache=True)
 def conclude(table: np.ndarray, count: int, now: float) -> int:
-    """Decides rows that are observed and scored.
+    """Decide rows that are observed and scored.
 
-    Returns -1 - rows to forecast, listed in `batch.rows`, after which `finish` is due; or what
+    Return -1 - rows to forecast, listed in `batch.rows`, after which `finish` is due; or what
     `finish` returns.
     """
     waiting = settle(table, count, now)
@@ -515,7 +514,7 @@ def conclude(table: np.ndarray, count: int, now: float) -> int:
 
 @njit(cache=True)
 def track(table: np.ndarray, keys: np.ndarray, slots: np.ndarray, count: int, now: float) -> None:
-    """Finds or makes the slots of `count` apps by the hashes of their ids, int64."""
+    """Find or make the slots of `count` apps by the hashes of their ids, int64."""
     state, unknown = address_table.state_in(table), address_table.unknown_in(table)
     for k in range(count):
         slots[k] = st.place(state, np.uint64(keys[k]), now, unknown)
@@ -523,7 +522,7 @@ def track(table: np.ndarray, keys: np.ndarray, slots: np.ndarray, count: int, no
 
 @njit(cache=True)
 def learn(table: np.ndarray, outcomes: np.ndarray, count: int, now: float) -> None:
-    """Takes in the first `count` outcomes (dtype OUTCOME)."""
+    """Take in the first `count` outcomes (dtype OUTCOME)."""
     state, region = address_table.state_in(table), address_table.region_in(table)
     for i in range(count):
         r.note_answer(

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from decider.engine.app_state import LEASED_OUT, QUOTA_DAY, QUOTA_LEFT, QUOTA_OWN, QUOTA_USED, State
 from decider.policy import LONGEST_WAIT_S
 
-# Apps asked for at once; the next request of an app that found no room asks again.
+# Apps asked for at once, so that a silent store does not fill the memory. The next request of an
+# app that found no room asks again.
 MOST_WANTED = 20_000
 # Apps whose unused leases are given back when the node ends; those of more are lost for the day.
 MOST_LESSEES = 100_000
@@ -20,7 +21,7 @@ class Leases:
     """Leases of the apps of one state."""
 
     def __init__(self, state: State, slot_of: Callable[[str], int]) -> None:
-        """`slot_of`: where an app is tracked in the state, -1 where it is not."""
+        """`slot_of` returns where an app is tracked in the state, -1 where it is not."""
         self._clock, self._slot_of = state.clock, slot_of
         self.wanted: dict[str, tuple[float, int]] = {}
         """By app: its daily quota, and how many requests of it to lease."""
@@ -28,24 +29,26 @@ class Leases:
         self._silent_since = 0.0
 
     def want(self, app: str, of: float, requests: int) -> None:
-        """Asks for a lease of so many requests of an app's daily quota."""
+        """Ask for a lease of `requests` of an app's daily quota of `of` requests."""
         if len(self.wanted) < MOST_WANTED:
             self.wanted[app] = (of, requests)
 
     def heard(self, asked_at: float, answered: bool) -> None:
-        """Takes in whether the store answered what it was asked at that time, unix seconds."""
+        """Record whether the store answered what it was asked at `asked_at` (unix seconds)."""
         self._silent_since = 0.0 if answered else self._silent_since or asked_at
 
     def wait(self, now: float) -> float:
-        """Seconds after which an app should ask again that has spent what is held for it: as long
-        again as the store is silent already, as nothing else is known of when it answers.
+        """Return the seconds after which an app that has spent its leases should ask again.
+
+        That is as long as the store has been silent already, as nothing else is known of when it
+        answers: 1 s while it answers, LONGEST_WAIT_S at most.
         """
         return (
             min(LONGEST_WAIT_S, max(1.0, now - self._silent_since)) if self._silent_since else 1.0
         )
 
     def grant(self, app: str, requests: float) -> None:
-        """Adds a lease of so many requests to an app that is still tracked."""
+        """Add a lease of `requests` to an app, if that is still tracked."""
         if (slot := self._slot_of(app)) < 0:
             return
         self._clock[slot, QUOTA_LEFT] += requests
@@ -54,13 +57,14 @@ class Leases:
             self._lessees[app] = None
 
     def leased_out(self, app: str, of: float) -> None:
-        """Takes in that of a daily quota of so many requests nothing is left to lease today."""
+        """Record that the store has no more of an app's daily quota of `of` requests today."""
         if (slot := self._slot_of(app)) >= 0:
             self._clock[slot, LEASED_OUT] = of
 
     def give_back(self, now: float) -> dict[str, int]:
-        """Takes out what is left of today's leases, in whole requests by app, for the store to
-        lease to others.
+        """Take out what is left of today's leases and return it, whole requests by app.
+
+        The store leases it to other nodes then.
         """
         slots = {app: self._slot_of(app) for app in self._lessees}
         unused = {app: self._take_out(slot, now) for app, slot in slots.items() if slot >= 0}
@@ -72,6 +76,7 @@ class Leases:
         if row[QUOTA_DAY] != math.floor(now / 86_400.0):
             return 0
         leased = row[QUOTA_LEFT] + row[QUOTA_USED] - row[QUOTA_OWN]
+        # the millionth makes up for what many subtractions lose of a whole request
         unused = max(0, math.floor(float(min(row[QUOTA_LEFT], leased)) + 1e-6))
         row[QUOTA_LEFT] -= unused
         return unused

@@ -1,6 +1,4 @@
-"""Guard lists and operator overrides as a small hash table that the engine reads for each
-request.
-"""
+"""Guard lists and operator overrides: a small hash table that the engine reads for each request."""
 
 from __future__ import annotations
 
@@ -12,14 +10,18 @@ from numba import njit
 from decider.contracts.config import Config
 from decider.engine.text_hash import TextHash
 
+# What a rule's subject is. Part of each rule, as an app and a tenant may have the same id.
 APP, TENANT, SOURCE = 0, 1, 2
 KINDS = {"app": APP, "tenant": TENANT, "source": SOURCE}
+# As the signal `list_verdict`, but for compliance, which has a signal of its own.
 VERDICTS = {"allow": 1.0, "block": 2.0, "compliance": 3.0}
 # columns of Subjects.rule (float64)
 KIND, UNTIL, VERDICT, ACTION, MULTIPLIER, NEXT = range(6)
 
 
 class Subjects(NamedTuple):
+    """The rules of a config document, found by the hash of their subject."""
+
     key: np.ndarray
     """int64 (power of two,): hash of a subject."""
     first: np.ndarray
@@ -31,23 +33,9 @@ class Subjects(NamedTuple):
 
 
 def compile_subjects(config: Config, text_hash: TextHash) -> Subjects:
-    """Return all lists and overrides of a document, under the hash that those who `consult` them
-    use.
-    """
-    rows: list[tuple[str, list[float]]] = []
-    for entry in config.lists:
-        until = np.inf if entry.until is None else entry.until
-        rows.append(
-            (entry.subject, [KINDS[entry.kind], until, VERDICTS[entry.verdict], -1.0, 1.0, -1.0])
-        )
-    for override in config.overrides:
-        action = -1.0 if override.action is None else float(override.action)
-        rows.append(
-            (
-                override.subject,
-                [KINDS[override.kind], override.until, 0.0, action, override.multiplier, -1.0],
-            )
-        )
+    """Return all lists and overrides of a document, found by the hash that `consult` is given."""
+    rows = _rows_of(config)
+    # less than a quarter full, so that a request with no rule meets an empty entry at once
     size = 1 << max(2, (4 * len(rows)).bit_length())
     key, first = np.zeros(size, np.int64), np.zeros(size, np.int64)
     rule = np.zeros((max(1, len(rows)), 6))
@@ -56,23 +44,38 @@ def compile_subjects(config: Config, text_hash: TextHash) -> Subjects:
         at = hashed & (size - 1)
         while first[at] and key[at] != hashed:
             at = (at + 1) & (size - 1)
+        # in front of the subject's earlier rules: the one listed last is found first
         row[NEXT] = first[at] - 1
         key[at], first[at], rule[number] = hashed, number + 1, row
     return Subjects(key, first, rule)
 
 
+def _rows_of(config: Config) -> list[tuple[str, list[float]]]:
+    """Return subject and columns of `Subjects.rule` of all lists and overrides, in order."""
+    rows: list[tuple[str, list[float]]] = []
+    for entry in config.lists:
+        kind, verdict = KINDS[entry.kind], VERDICTS[entry.verdict]
+        until = np.inf if entry.until is None else entry.until
+        rows.append((entry.subject, [kind, until, verdict, -1.0, 1.0, -1.0]))
+    for o in config.overrides:
+        action = -1.0 if o.action is None else float(o.action)
+        rows.append((o.subject, [KINDS[o.kind], o.until, 0.0, action, o.multiplier, -1.0]))
+    return rows
+
+
 @njit(cache=True)
 def consult(subjects: Subjects, kind: int, hashed: int, now: float, found: np.ndarray) -> None:
-    """Adds the rules in force about a subject to `found`, float64 (4,): list verdict, compliance,
-    override action, multiplier.
+    """Add the rules in force about a subject to `found`.
 
-    A block outweighs an allow; of two overrides the one listed last counts.
+    found: float64 (4,): list verdict, compliance, override action, multiplier. A block outweighs an
+    allow; of two overrides the one listed last counts.
     """
     mask = subjects.key.shape[0] - 1
     at = hashed & mask
     while subjects.first[at] != 0 and subjects.key[at] != hashed:
         at = (at + 1) & mask
     row = subjects.first[at] - 1
+    # an override found for the app before is not replaced by the tenant's
     chosen = found[2] >= 0.0 or found[3] != 1.0
     while row >= 0:
         rule = subjects.rule[row]

@@ -17,8 +17,9 @@ cg: Any = cgutils
 
 @instruction
 def prefetch(_: Any, array: Any, at: Any) -> Any:
-    """`prefetch(array, at)`: begins to fetch the line of element `at` of a C-contiguous array,
-    counted flat; waits for nothing.
+    """Begin to fetch the line of an element of a C-contiguous array, and wait for nothing.
+
+    Compiled code calls `prefetch(array, at)`; `at` counts flat.
     """
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
@@ -27,6 +28,7 @@ def prefetch(_: Any, array: Any, at: Any) -> Any:
         kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
         function = cg.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
         place = builder.bitcast(builder.gep(data, [args[1]]), byte)
+        # to write, as every slot that is read is counted in; 3 keeps it in all levels of the cache
         to_write, keep, as_data = (
             ir.Constant(number, 1),
             ir.Constant(number, 3),

@@ -16,20 +16,19 @@ from numba import njit
 from decider.engine.app_state import LEASED_OUT, QUOTA_DAY, QUOTA_LEFT, QUOTA_OWN, QUOTA_USED, State
 
 # Share of a daily quota that is leased; the rest is split evenly as the nodes' own shares, for when
-# they cannot ask.
-#
-# An app is served by one node, so of that rest it hardly gets anything: it is what a strict quota
-# costs it.
+# they cannot ask. An app is served by one node, so it hardly gets anything of that rest: it is what
+# a strict quota costs it (docs/adr/0016).
 POOL_SHARE = 0.95
-# The most one lease holds, as a share of the quota.
+# The most one lease holds, as a share of the quota. Chosen: what a node loses when it is killed.
 LEASE_SHARE = 0.05
-# The least it holds: what the plan lets through in this time, seconds, besides one burst.
+# The least it holds: what the plan lets through in this time, seconds, besides one burst. Chosen:
+# an app at full pace asks four times a minute, as half of a lease is left when it asks.
 LEASE_S = 30.0
 
 
 @njit(cache=True)
 def left(state: State, slot: int, now: float, own_share: float) -> float:
-    """Requests this node may still admit for the app today (UTC).
+    """Return the requests that this node may still admit for the app today (UTC).
 
     A new day begins with the node's own share, in requests; when that changes (another tier,
     another document) the difference is put in or taken away, so that the figure may be negative.
@@ -47,11 +46,11 @@ def left(state: State, slot: int, now: float, own_share: float) -> float:
 
 @njit(cache=True)
 def lease_size(state: State, slot: int, rate: float, burst: float, quota: float) -> float:
-    """Requests to lease at once: what the plan (`rate` a second, `burst`) lets through in LEASE_S,
-    or what the app has used of this node today if that is more, up to LEASE_SHARE of the quota.
+    """Return how many requests to lease at once.
 
-    As much again as was used: however often a node is killed, at most that and the least lease is
-    lost each time.
+    That is what the plan (`rate` a second, `burst`) lets through in LEASE_S, or what the app has
+    used of this node today if that is more, up to LEASE_SHARE of the quota. However often a node is
+    killed, at most as much again as was used, or the least lease, is lost each time.
     """
     used = float(state.clock[slot, QUOTA_USED])
     return max(1.0, min(LEASE_SHARE * quota, max(LEASE_S * rate + burst, used)))
@@ -59,19 +58,19 @@ def lease_size(state: State, slot: int, rate: float, burst: float, quota: float)
 
 @njit(cache=True)
 def may_lease(state: State, slot: int, quota: float) -> bool:
-    """Whether more may be had today: the store has not answered that nothing is left."""
+    """Return whether more may be had today: the store has not answered that nothing is left."""
     return bool(state.clock[slot, LEASED_OUT] < quota)
 
 
 @njit(cache=True)
 def wants_lease(state: State, slot: int, size: float, quota: float) -> bool:
-    """Whether to ask for a lease of this size now: less than half of it, or no request, is left."""
+    """Return whether to ask for a lease of `size` now: less than half of it is left, or nothing."""
     return bool(state.clock[slot, QUOTA_LEFT] < max(1.0, 0.5 * size)) and may_lease(
         state, slot, quota
     )
 
 
 def seen(clock: np.ndarray | list[float], now: float, own_share: float) -> float:
-    """What `left` would find, changing nothing."""
+    """Return what `left` would, and change nothing. `clock`: a row of `State.clock`."""
     today = clock[QUOTA_DAY] == math.floor(now / 86_400.0)
     return float(clock[QUOTA_LEFT] + own_share - clock[QUOTA_OWN] if today else own_share)

@@ -14,13 +14,18 @@ from decider.contracts.config import Config, EndpointPolicy
 from decider.engine.buffers import ROUTE_FORMAT
 from decider.engine.text_hash import TextHash
 
+# Numbers, UUIDs, hexadecimal of 12 digits or more, a prefix with "_" (ord_1a2b), and any word of 20
+# characters or more with a digit. Each alternative takes linear time: clients choose the text.
 _IDENTIFIER = re.compile(
     r"\d+|[0-9a-fA-F]{8}-[0-9a-fA-F-]{27}|(?=[^/]*\d)[0-9a-fA-F]{12,}|[A-Za-z]{1,8}_[0-9A-Za-z]{4,}|(?=[^/]*\d)[0-9A-Za-z_-]{20,}"
 )
+# Bounds the memory, as clients choose their paths. When it is full, all routes are forgotten, which
+# is cheap and rare.
 _CACHED_PATHS = 65_536
+# Characters. A longer one is a client's invention; it is stored with each kept decision.
 _LONGEST_TEMPLATE = 200
-# Endpoints of a service that are told apart though the config does not name them: clients choose
-# their paths.
+# Endpoints of a service that are told apart though the config does not name them. Bounded, as
+# clients choose their paths; chosen above the number of endpoints a service really has.
 MOST_OTHERS = 500
 # Stand for all further ones, and for their methods when those are of the client's own making.
 OTHER, OTHER_METHOD = "/{other}", "OTHER"
@@ -35,7 +40,7 @@ class Route(NamedTuple):
     """Where a request goes."""
 
     packed: bytes
-    """What the compiled passes read, as `passes_layout.ROUTE_FIELDS`."""
+    """What the compiled passes read, as `buffers.ROUTE_FIELDS`."""
     method: str
     endpoint: str
     """With the method, what the endpoint is called."""
@@ -47,7 +52,10 @@ class Route(NamedTuple):
 
 
 def template_of(path: str) -> str:
-    """`/v2/orders/123` -> `/v2/orders/{id}`; cut to 200 characters."""
+    """Return a path with identifiers replaced: `/v2/orders/123` -> `/v2/orders/{id}`.
+
+    It is cut to 200 characters.
+    """
     parts = ["{id}" if _IDENTIFIER.fullmatch(part) else part for part in path.split("/")]
     return "/".join(parts)[:_LONGEST_TEMPLATE]
 
@@ -60,7 +68,7 @@ class Router:
     """
 
     def __init__(self, config: Config, text_hash: TextHash) -> None:
-        """`text_hash`: what endpoints are told apart by in the passes."""
+        """Compile the routes of `config`. The kernels tell endpoints apart by their `text_hash`."""
         self._hash = text_hash
         self.names = [s.name for s in config.services]
         self.index = {name: row for row, name in enumerate(self.names)}
@@ -80,14 +88,17 @@ class Router:
         self._forget()
 
     def _forget(self) -> None:
-        self._numbered: dict[
-            str, dict[str, Route]
-        ] = {}  # by method and the path before a last segment of digits
-        self._named: dict[str, dict[str, Route]] = {}  # by method and path
+        # by method and the path before a last segment of digits
+        self._numbered: dict[str, dict[str, Route]] = {}
+        # by method and path
+        self._named: dict[str, dict[str, Route]] = {}
+        # by what a route follows from: paths of one template share one
         self._made: dict[tuple[str, str, int], Route] = {}
         self._kept = 0
 
     def route(self, method: str, path: str) -> Route:
+        """Return the route of a request. `path`: without its query."""
+        # a number at the end is replaced in every template, so all such paths share one entry
         head, _, tail = path.rpartition("/")
         known, key = (
             (self._numbered, head)
@@ -121,9 +132,7 @@ class Router:
         return route
 
     def _told_apart(self, service: int, names: tuple[str, str]) -> bool:
-        """Whether an endpoint that the config does not name has a name of its own: the first ones
-        have.
-        """
+        """Return whether an endpoint not named in the config keeps its own name: the first do."""
         others = self._others.setdefault(service, set())
         if len(others) < MOST_OTHERS:
             others.add(names)
@@ -131,8 +140,9 @@ class Router:
 
 
 def _under(path: str, prefix: str) -> bool:
-    """Whether a path is the prefix or lies below it; `/v2/orders:batchGet` lies below `/v2/orders`,
-    `/v2/ordersX` does not.
+    """Return whether a path is the prefix or lies below it.
+
+    `/v2/orders:batchGet` lies below `/v2/orders`, `/v2/ordersX` does not.
     """
     return path.startswith(prefix) and (
         prefix.endswith("/") or path[len(prefix) : len(prefix) + 1] in ("", "/", ":")

@@ -1,4 +1,4 @@
-"""Hashes texts for the engine's tables: SipHash-1-3 under a key that the fleet's deciders share.
+"""Hashes of texts for the engine's tables: SipHash-1-3 under a key that the fleet's deciders share.
 
 A table's key is the hash itself, so a client that could choose two app ids with one hash would
 share another app's slot, and one that could fill a row of the table would make it slow. A keyed
@@ -29,11 +29,14 @@ from numpy.typing import NDArray
 
 # Bytes behind the texts: a word that is read whole reaches past their end.
 SLACK = 16
+# Keeps this key apart from others derived from the same `token.key`.
 _PURPOSE = b"sluice-tables"
+# The lowest and the highest bit of each byte, by which a zero byte is found.
 _ONES, _TOPS = np.uint64(0x0101010101010101), np.uint64(0x8080808080808080)
 # SipHash's constants, "somepseudorandomlygeneratedbytes"
 _C0, _C1 = np.uint64(0x736F6D6570736575), np.uint64(0x646F72616E646F6D)
 _C2, _C3 = np.uint64(0x6C7967656E657261), np.uint64(0x7465646279746573)
+# SipHash's mark for the end of the text.
 _FINAL = np.uint64(0xFF)
 
 # numba's tools for writing LLVM instructions carry no types
@@ -52,7 +55,10 @@ class Texts(NamedTuple):
 
 @instruction
 def _word(_: Any, buffer: Any, at: Any) -> Any:
-    """`_word(buffer, at)`: the 8 bytes from buffer[at] on as one uint64, wherever they begin."""
+    """Return the 8 bytes from buffer[at] on as one uint64, wherever they begin.
+
+    Compiled code calls `_word(buffer, at)`.
+    """
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
         data = context.make_array(signature.args[0])(context, builder, args[0]).data
@@ -64,7 +70,10 @@ def _word(_: Any, buffer: Any, at: Any) -> Any:
 
 @instruction
 def _lowest(_: Any, bits: Any) -> Any:
-    """`_lowest(bits)`: place of the lowest bit that is set in a uint64 other than 0."""
+    """Return the place of the lowest bit that is set in a uint64 other than 0.
+
+    Compiled code calls `_lowest(bits)`.
+    """
 
     def generate(_: Any, builder: ir.IRBuilder, __: Any, args: Any) -> ir.Value:
         return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))

@@ -1,4 +1,4 @@
-"""Reads LightGBM's text model into checked trees, without LightGBM.
+"""The reader of LightGBM's text models: into checked trees, without LightGBM.
 
 The text may come from anyone who can register a model, so nothing in it is believed: sizes are
 bounded before they are used, numbers must be plain decimals, and the nodes of a tree must form one
@@ -18,14 +18,18 @@ from numpy.typing import NDArray
 
 from decider.contracts.artifact import ArtifactError
 
+# Chosen: well above what training makes, and still little memory.
 MAX_TREES = 2000
+# `trees` holds a tree's leaves in at most two words of 32 bits.
 MAX_LEAVES = 64
+# Chosen: six times the features there are; bounds the tables before they are built.
 MAX_FEATURES = 256
 # Training rows; LightGBM counts in 32 bits.
 MAX_ROWS = 2**31 - 1
 # Characters; 2,000 trees of 64 leaves take about half of it.
 MAX_TEXT = 32 * 1024 * 1024
 
+# Checked before float() and int(), which also take "nan", "1_000" and digits of other scripts.
 _NUMBERS = re.compile(r"(?:[-+0-9.eE ]|inf\b)*", re.ASCII)
 _HEADER_KEYS = (
     "version",
@@ -35,6 +39,8 @@ _HEADER_KEYS = (
     "feature_names",
     "tree_sizes",
 )
+# One score a row: a model of several classes has one tree for each of them in turn.
+_SUPPORTED = {"version": "v4", "num_class": "1", "num_tree_per_iteration": "1"}
 _NODE_KEYS = ("split_feature", "threshold", "decision_type", "left_child", "right_child")
 
 
@@ -64,13 +70,15 @@ class Tree(NamedTuple):
 
 
 def parse(text: str, names: Sequence[str]) -> list[Tree]:
-    """The trees of a text model made for the columns `names`, in order. Raises ArtifactError that
-    says what is wrong.
+    """Return the checked trees of a text model made for the columns `names`, in order.
+
+    Raises ArtifactError that says what is wrong.
     """
     if len(names) > MAX_FEATURES:
         raise ArtifactError(f"{len(names)} features are more than {MAX_FEATURES}")
     if len(text) > MAX_TEXT:
         raise ArtifactError(f"model text of {len(text)} characters is longer than {MAX_TEXT}")
+    # LightGBM writes it last of what matters here; importances and parameters behind it are ignored
     if "\nend of trees" not in text:
         raise ArtifactError(
             "model text has no 'end of trees': it is cut short or not a LightGBM model"
@@ -83,7 +91,7 @@ def parse(text: str, names: Sequence[str]) -> list[Tree]:
 
 
 def _check_header(head: str, names: Sequence[str]) -> int:
-    """The number of trees announced by a header that fits. Raises ArtifactError."""
+    """Return the number of trees that a fitting header announces. Raises ArtifactError."""
     lines = head.splitlines()
     if not lines or lines[0] != "tree":
         raise ArtifactError("not a LightGBM text model: its first line is not 'tree'")
@@ -93,16 +101,14 @@ def _check_header(head: str, names: Sequence[str]) -> int:
     for key in _HEADER_KEYS:
         if key not in fields:
             raise ArtifactError(f"header: {key} is missing")
-    for key, wanted in (("version", "v4"), ("num_class", "1"), ("num_tree_per_iteration", "1")):
+    for key, wanted in _SUPPORTED.items():
         if fields[key] != wanted:
             raise ArtifactError(
                 f"header: {key} is {fields[key][:40]!r}, only {wanted!r} is supported"
             )
-    if fields["max_feature_idx"] != str(len(names) - 1):
-        raise ArtifactError(
-            f"header: max_feature_idx is {fields['max_feature_idx'][:40]!r}, expected"
-            f" {len(names) - 1}"
-        )
+    found, last = fields["max_feature_idx"], str(len(names) - 1)
+    if found != last:
+        raise ArtifactError(f"header: max_feature_idx is {found[:40]!r}, expected {last}")
     _check_names(fields["feature_names"].split(" "), names)
     count = len(fields["tree_sizes"].split())
     if not 1 <= count <= MAX_TREES:
@@ -121,8 +127,9 @@ def _check_names(found: list[str], names: Sequence[str]) -> None:
 
 
 def _fields(lines: Sequence[str], where: str) -> dict[str, str]:
-    """key=value lines; a line without a value or a second one for a key is refused, for LightGBM
-    might read it otherwise.
+    """Return key=value lines as a dict. Raises ArtifactError.
+
+    A line without a value or a second one for a key is refused: LightGBM might read it otherwise.
     """
     fields: dict[str, str] = {}
     for line in lines:
@@ -143,13 +150,7 @@ def _parse_tree(number: int, body: str, features: int) -> Tree:
     if lines[:1] != [str(number)]:
         raise ArtifactError(f"{where}: found number {''.join(lines[:1])[:20]!r} instead")
     fields = _fields(lines[1:], where)
-    leaves = _single(fields, "num_leaves", where)
-    if not 1 <= leaves <= MAX_LEAVES:
-        raise ArtifactError(f"{where}: {leaves} leaves, between 1 and {MAX_LEAVES} are supported")
-    if _single(fields, "num_cat", where):
-        raise ArtifactError(f"{where}: categorical splits are not supported")
-    if "is_linear" in fields and _single(fields, "is_linear", where):
-        raise ArtifactError(f"{where}: linear trees are not supported")
+    leaves = _count_leaves(fields, where)
     leaf = np.array(list(_floats(fields, "leaf_value", leaves, where)))
     feature, decision, left, right = (
         np.array(list(_integers(fields, key, leaves - 1, where)) if leaves > 1 else [], np.int32)
@@ -168,8 +169,21 @@ def _parse_tree(number: int, body: str, features: int) -> Tree:
     return tree
 
 
+def _count_leaves(fields: dict[str, str], where: str) -> int:
+    """Return a tree's number of leaves. Raises ArtifactError for a tree of a kind not supported."""
+    # before any array is made: the lengths of all of them follow from it
+    leaves = _single(fields, "num_leaves", where)
+    if not 1 <= leaves <= MAX_LEAVES:
+        raise ArtifactError(f"{where}: {leaves} leaves, between 1 and {MAX_LEAVES} are supported")
+    if _single(fields, "num_cat", where):
+        raise ArtifactError(f"{where}: categorical splits are not supported")
+    if "is_linear" in fields and _single(fields, "is_linear", where):
+        raise ArtifactError(f"{where}: linear trees are not supported")
+    return leaves
+
+
 def _rows(fields: dict[str, str], key: str, count: int, where: str) -> NDArray[np.float64]:
-    """Numbers of training rows. Scores do not need them, so a text may leave them out."""
+    """Return numbers of training rows. A text may leave them out: scores do not need them."""
     if key not in fields or count == 0:
         return np.empty(0)
     return np.array(list(_integers(fields, key, count, where, MAX_ROWS)), np.float64)
@@ -192,6 +206,7 @@ def _floats(fields: dict[str, str], key: str, count: int, where: str) -> Iterato
             number = float(word)
         except ValueError as error:
             raise ArtifactError(f"{where}: {key} holds {word[:40]!r}, not a number") from error
+        # a threshold of +inf splits NaN from all else; LightGBM writes it in no other way
         if not isfinite(number) and not (word == "inf" and key == "threshold"):
             raise ArtifactError(f"{where}: {key} holds {word[:40]!r}, which is not finite")
         yield number
@@ -202,6 +217,7 @@ def _integers(
 ) -> Iterator[int]:
     for word in _split(fields, key, count, where):
         try:
+            # 12 characters hold every allowed number; int() of a very long word is slow
             number = int(word[:12])
         except ValueError as error:
             raise ArtifactError(
@@ -217,8 +233,9 @@ def _single(fields: dict[str, str], key: str, where: str) -> int:
 
 
 def _check_nodes(tree: Tree, features: int, where: str) -> None:
-    """The nodes must form one tree that looks at known columns in a known way. Raises
-    ArtifactError.
+    """Check that the nodes form one tree that looks at known columns in a known way.
+
+    Raises ArtifactError.
     """
     nodes = len(tree.feature)
     if nodes == 0:
@@ -227,14 +244,14 @@ def _check_nodes(tree: Tree, features: int, where: str) -> None:
         raise ArtifactError(f"{where}: a node looks at a feature outside 0 to {features - 1}")
     if (tree.decision & 1).any():
         raise ArtifactError(f"{where}: categorical splits are not supported")
+    # 2 (missing goes left) and 8 (NaN is missing) make 10; odd ones are refused above
     if tree.decision.min() < 0 or tree.decision.max() > 11:
         raise ArtifactError(f"{where}: a decision type is not known")
     children = np.concatenate([tree.left, tree.right])
     if children.min() < -nodes - 1 or children.max() >= nodes:
         raise ArtifactError(f"{where}: a child is out of range")
-    # LightGBM numbers nodes as it splits them, so a child always has the higher number: together
-    # with
-    # "everyone but the root is the child of exactly one" this leaves no room for a cycle.
+    # LightGBM numbers nodes as it splits them, so a child always has the higher number. Together
+    # with "every node but the root has exactly one parent" this leaves no room for a cycle.
     if ((children >= 0) & (children <= np.tile(np.arange(nodes), 2))).any():
         raise ArtifactError(f"{where}: a node is its own ancestor")
     if len(np.unique(children)) != 2 * nodes:

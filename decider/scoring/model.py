@@ -20,9 +20,10 @@ from decider.scoring.lightgbm_text import Tree
 from decider.scoring.shap import Explainer
 from decider.scoring.trees import TreeEnsemble
 
-# Largest artifact that is looked at, bytes.
+# Largest artifact that is looked at, bytes: room for two model texts of the largest size
+# (`lightgbm_text.MAX_TEXT`) and as much as a third for golden vectors and card.
 MAX_BYTES = 96 * 1024 * 1024
-# Most golden vectors that are recomputed.
+# Most golden vectors that are recomputed: more would hold up a swap, and prove no more.
 MAX_GOLDEN = 100_000
 
 
@@ -37,10 +38,12 @@ class Scores(NamedTuple):
     value: NDArray[np.float64]
 
 
+# error_model: no check for a zero divisor; where exp overflows to inf, the probability is 0
 @njit(cache=True, nogil=True, error_model="numpy")
 def probability(raw: float, slope: float, intercept: float) -> float:
-    """Platt scaling of a raw score, 0 to 1. The one compiled function that engine, replay and
-    golden check share.
+    """Return the calibrated probability of a raw score (Platt scaling), 0 to 1.
+
+    Engine, replay and golden check share this one compiled function, so they agree to the bit.
 
     1 / (1 + exp(-(slope * raw + intercept))); Platt (1999), Probabilistic Outputs for SVMs.
     """
@@ -65,7 +68,7 @@ def _write_scores(
 
 
 def calibrated(raw: NDArray[np.float64], calibration: Calibration) -> NDArray[np.float64]:
-    """`probability` of each raw score (n,)."""
+    """Return the `probability` of each raw score (n,)."""
     out = np.empty(len(raw))
     _probabilities(raw, float(calibration.slope), float(calibration.intercept), out)
     return out
@@ -92,8 +95,9 @@ class Model:
     """A usable model. Made by `load` and never changed after, so threads may share it."""
 
     def __init__(self, artifact: Artifact, digest: str) -> None:
-        """Compiles both ensembles of an artifact for the present feature schema. Raises
-        ArtifactError.
+        """Compile both ensembles of an artifact for the present feature schema.
+
+        Raises ArtifactError.
         """
         if artifact.feature_schema != features.SCHEMA:
             raise ArtifactError(
@@ -104,6 +108,7 @@ class Model:
         trees_of_risk = _trees("risk", artifact.risk_model)
         self.risk = _ensemble("risk", trees_of_risk)
         self.value = _ensemble("value", _trees("value", artifact.value_model))
+        # only risk is explained: reason codes are about risk
         self.explainer, self.unexplained = _explainer(trees_of_risk)
         self.risk_slope, self.risk_intercept = _calibration("risk", artifact.risk_calibration)
         self.value_slope, self.value_intercept = _calibration("value", artifact.value_calibration)
@@ -113,7 +118,7 @@ class Model:
 
     @classmethod
     def load(cls, data: bytes, digest: str | None = None) -> Self:
-        """A model from an encoded artifact whose golden vectors came out as they must, bit for bit.
+        """Return the model in an encoded artifact whose golden scores come out bit for bit.
 
         Raises ArtifactError that says what is wrong: size, digest, format, feature schema, a tree,
         or which golden score.
@@ -125,8 +130,9 @@ class Model:
         return model
 
     def score(self, rows: NDArray[np.float32]) -> Scores:
-        """Raw and calibrated risk and value of float32 rows (n, N_FEATURES). Raises ValueError for
-        another shape or dtype.
+        """Return raw and calibrated risk and value of float32 rows (n, N_FEATURES).
+
+        Raises ValueError for another shape or dtype.
         """
         raw_risk, raw_value = self.risk.raw(rows), self.value.raw(rows)
         risk = calibrated(raw_risk, self.artifact.risk_calibration)
@@ -155,7 +161,7 @@ class Model:
         _write_scores(raw_risk, raw_value, index, count, self._calibration, out)
 
     def check_golden(self) -> None:
-        """Raises ArtifactError that names the first golden score which differs in any bit."""
+        """Check the golden scores. Raises ArtifactError that names the first one that differs."""
         golden = self.artifact.golden
         scores = self.score(_golden_rows(golden))
         for name, found in scores._asdict().items():
@@ -164,6 +170,7 @@ class Model:
                 raise ArtifactError(
                     f"golden vectors: {len(wanted)} {name} scores for {len(found)} rows"
                 )
+            # as whole numbers: every bit counts, and NaN equals itself
             differs = np.flatnonzero(wanted.view(np.int64) != found.view(np.int64))
             if len(differs):
                 row = differs[0]
@@ -188,8 +195,9 @@ def _ensemble(which: str, found: list[Tree]) -> TreeEnsemble:
 
 
 def _explainer(found: list[Tree]) -> tuple[Explainer | None, str]:
-    """What gives the SHAP values of the risk model, or why there is none: such a model decides all
-    the same.
+    """Return what computes the risk model's SHAP values, or None and the reason why not.
+
+    A model without SHAP values decides all the same.
     """
     try:
         return Explainer(found, N_FEATURES), ""
@@ -222,11 +230,10 @@ def make_golden(
     risk_cal: Calibration,
     value_cal: Calibration,
 ) -> Golden:
-    """Golden vectors from float32 rows (n, N_FEATURES); let some hold NaN. Raises ArtifactError for
-    unusable texts.
+    """Make golden vectors from float32 rows (n, N_FEATURES), some of which should hold NaN.
 
-    The scores are ours; that they are LightGBM's too is for the maker of the artifact to compare
-    before it signs for them.
+    The scores are this module's own. Whoever makes the artifact must compare them with LightGBM's
+    before signing. Raises ArtifactError for unusable texts.
     """
     raw_risk, raw_value = (
         _ensemble(which, _trees(which, text)).raw(rows)
@@ -242,8 +249,9 @@ def make_golden(
 
 
 def warm_up() -> None:
-    """Compiles all that a model needs, or loads it from numba's cache, so that a hot swap takes
-    well under a second.
+    """Compile all that a model needs, or load it from numba's cache.
+
+    A hot swap then takes well under a second.
     """
     trees.warm_up()
     shap.warm_up()

@@ -82,15 +82,17 @@ _LANES = ir.VectorType(ir.DoubleType(), POINTS)
 def _place(
     context: Any, builder: ir.IRBuilder, kind: types.Array, array: ir.Value, at: ir.Value
 ) -> ir.Value:
-    """Pointer to the POINTS float64 at array[at:]."""
+    """Return a pointer to the POINTS float64 at array[at:]."""
     data = context.make_array(kind)(context, builder, array).data
     return builder.bitcast(cg.gep(builder, data, at), _LANES.as_pointer())
 
 
 @instruction
 def _fan(_: Any, work: Any, at: Any, table: Any, a: Any, b: Any, left: Any, right: Any) -> Any:
-    """`_fan(work, at, table, a, b, left, right)`: work[left:] = work[at:] * table[a:], work[right:]
-    = work[at:] * table[b:]; POINTS entries each, of flat arrays.
+    """Multiply work[at:] onto both edges of a node: down the tree.
+
+    `_fan(work, at, table, a, b, left, right)` sets work[left:] = work[at:] * table[a:] and
+    work[right:] = work[at:] * table[b:]; POINTS entries each, of flat arrays.
     """
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
@@ -122,9 +124,11 @@ def _gather(
     sums: Any,
     to: Any,
 ) -> Any:
-    """`_gather(work, at, table, a, b, left, right, sums, to)`: with l = work[left:] and r =
-    work[right:], sums[to:] += table[a:] * l + table[b:] * r and work[at:] = l + r; POINTS entries
-    each, of flat arrays.
+    """Add up the leaves below both edges of a node: up the tree.
+
+    `_gather(work, at, table, a, b, left, right, sums, to)`, with l = work[left:] and r =
+    work[right:], sets sums[to:] += table[a:] * l + table[b:] * r and work[at:] = l + r; POINTS
+    entries each, of flat arrays.
     """
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
@@ -151,7 +155,7 @@ def _gather(
 
 @njit(cache=True, nogil=True)
 def _goes_left(value: float, cut: float, nan_left: int, zero_left: int) -> np.int64:
-    """As LightGBM's `Tree::NumericalDecision`; 0 or 1."""
+    """Return 1 if a value goes left, else 0, as in LightGBM's `Tree::NumericalDecision`."""
     left = np.int64(value <= cut)
     if value != value:
         left = np.int64(nan_left)
@@ -174,8 +178,9 @@ def _walk(
     sums: Any,
     to: int,
 ) -> None:
-    """Adds one walk over one tree to sums[to:], flat (F x POINTS). `work`, `on`, `taken`: scratch;
-    on[0] must be 1.
+    """Add one walk over one tree to sums[to:], flat (F x POINTS).
+
+    `work`, `on` and `taken` are scratch; on[0] must be 1: the edge "before" where there is none.
     """
     wide = 2 * POINTS
     work[:POINTS] = 1.0
@@ -189,6 +194,7 @@ def _walk(
         on[2 * k + 1], on[2 * k + 2] = left & alive, (1 - left) & alive
         taken[2 * k], taken[2 * k + 1] = a, b
         _fan(work, k * POINTS, table, a, b, np.int64(plan[n, LEFT]), np.int64(plan[n, RIGHT]))
+    # backwards: a child has the higher number, so its sum is ready
     for k in range(count - 1, -1, -1):
         n = first + k
         a, b = taken[2 * k] + POINTS, taken[2 * k + 1] + POINTS
@@ -208,8 +214,9 @@ def _walk(
 
 @njit(cache=True, nogil=True)
 def explain_rows(rows: Any, out: Any, plan: Any, cuts: Any, walks: Any, table: Any) -> None:
-    """out[i] = SHAP values, float64 (n, F), of rows[i], float32 (n, F); `table` flat. Arguments are
-    not checked.
+    """Set out[i], float64 (n, F), to the SHAP values of rows[i], float32 (n, F).
+
+    `table` is flat. Arguments are not checked.
     """
     features = rows.shape[1]
     work, sums = np.empty(SLOTS * POINTS), np.empty(BLOCK * features * POINTS)
@@ -296,8 +303,9 @@ def _paths(tree: Tree) -> _Paths:
 def _cases(
     tree: Tree, paths: _Paths, points: NDArray[np.float64], weights: NDArray[np.float64]
 ) -> list[NDArray[np.float64]]:
-    """Rows of `Tables.table`, (cases, 2 x POINTS) for each edge, for POINTS points in (0, 1) and
-    their weights.
+    """Return rows of `Tables.table`, (cases, 2 x POINTS), for each edge of a tree.
+
+    `points`: POINTS of the quadrature, in (0, 1); `weights`: theirs.
     """
     again = paths.before >= 0
     z = paths.share.copy()
@@ -305,14 +313,10 @@ def _cases(
         z[edge] *= z[paths.before[edge]]  # a lower number, so it is final
     earlier = np.where(again, z[paths.before], 1.0)[:, None]
     z = z[:, None]
-    followed, missed, before = (
-        z + points * (1.0 - z),
-        z * (1.0 - points),
-        earlier + points * (1.0 - earlier),
-    )
-    taken_off = (
-        weights * (1.0 - earlier) / before
-    )  # zero where there was no split on the feature before
+    followed, missed = z + points * (1.0 - z), z * (1.0 - points)
+    before = earlier + points * (1.0 - earlier)
+    # zero where there was no split on the feature before
+    taken_off = weights * (1.0 - earlier) / before
     times = np.stack(
         [missed / before, followed / before, np.broadcast_to(paths.share[:, None], followed.shape)],
         axis=1,
@@ -332,7 +336,7 @@ def _cases(
 
 
 def _plan(tree: Tree, paths: _Paths, entry: int) -> NDArray[np.int32]:
-    """`Tables.plan` of one tree whose rows in `table` begin at `entry`."""
+    """Return `Tables.plan` of one tree whose rows in `table` begin at `entry`."""
     nodes = len(tree.feature)
     plan = np.zeros((nodes, 8), np.int32)
     places = [
@@ -343,15 +347,18 @@ def _plan(tree: Tree, paths: _Paths, entry: int) -> NDArray[np.int32]:
     plan[:, FEATURE], plan[:, LEFT], plan[:, RIGHT] = tree.feature, *places
     plan[:, ENTRY], plan[:, CASES] = entry + np.cumsum(2 * cases) - 2 * cases, cases
     plan[:, BEFORE] = paths.before[::2] + 1
+    # where nothing is missing, LightGBM reads NaN as 0.0
     plan[:, NAN_LEFT] = np.where(missing == 0, tree.threshold >= 0.0, default_left)
     plan[:, ZERO_LEFT] = np.where(missing == 1, default_left, FOLLOW)
     return plan
 
 
 def build(trees: Sequence[Tree]) -> Tables:
-    """Tables of checked trees (`treetext.parse`). Raises ArtifactError when the text lacks what
-    SHAP values need.
+    """Return the tables of checked trees (`lightgbm_text.parse`).
+
+    Raises ArtifactError when the text lacks what SHAP values need.
     """
+    # each begins with an empty array, as a model of single leaves has nothing to join
     plans, cuts, walks, cases = (
         [np.empty((0, 8), np.int32)],
         [np.empty(0, np.float32)],
@@ -380,7 +387,7 @@ def build(trees: Sequence[Tree]) -> Tables:
 
 
 def _aligned(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A copy that begins at a cache line."""
+    """Return a copy that begins at a cache line, which no vector of POINTS then straddles."""
     room = np.empty(len(values) + 8)
     skip = (-room.ctypes.data % 64) // 8
     room[skip : skip + len(values)] = values
@@ -388,7 +395,7 @@ def _aligned(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _expected(tree: Tree) -> float:
-    """What a tree adds on average over its training rows."""
+    """Return what a tree adds to the raw score on average over its training rows."""
     return (
         float(tree.leaf[0])
         if len(tree.leaf) == 1
@@ -400,9 +407,7 @@ class Explainer:
     """SHAP values of one LightGBM model. May be used by several threads at once."""
 
     def __init__(self, trees: Sequence[Tree], features: int) -> None:
-        """Raises ArtifactError when the text that the trees are from lacks what SHAP values
-        need.
-        """
+        """Build the tables. Raises ArtifactError when the trees' text has no row counts."""
         self.features = features
         self.tables = build(trees)
         self.base = sum(map(_expected, trees))
@@ -412,14 +417,16 @@ class Explainer:
 
     @classmethod
     def from_text(cls, text: str, names: Sequence[str] = NAMES) -> Explainer:
-        """From LightGBM's text model for the columns `names`. Raises ArtifactError that says what
-        is wrong.
+        """Return the explainer of a LightGBM text model for the columns `names`.
+
+        Raises ArtifactError that says what is wrong.
         """
         return cls(lightgbm_text.parse(text, names), len(names))
 
     def values(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
-        """SHAP values (n, F), log-odds, of float32 rows (n, F). Raises ValueError for another shape
-        or dtype.
+        """Return the SHAP values (n, F), log-odds, of float32 rows (n, F).
+
+        Raises ValueError for another shape or dtype.
         """
         if rows.dtype != np.float32 or rows.ndim != 2 or rows.shape[1] != self.features:
             raise ValueError(
@@ -434,7 +441,7 @@ class Explainer:
 
 
 def warm_up() -> None:
-    """Compiles all of this module, or loads it from numba's cache."""
+    """Compile all of this module, or load it from numba's cache."""
     node, rows = np.zeros(1, np.int32), np.ones(1)
     stump = Tree(
         node, np.zeros(1), node, ~node, ~node - 1, np.array([0.25, 0.5]), 2 * rows, np.ones(2)

@@ -1,4 +1,4 @@
-"""Scores a LightGBM ensemble with bin masks, bit-equal to `Booster.predict(raw_score=True)`.
+"""LightGBM ensembles scored with bin masks, bit-equal to `Booster.predict(raw_score=True)`.
 
 No tree is walked. A value becomes a bin among the distinct thresholds of its feature. For each bin
 there is one 32-bit word per tree that holds the leaves which that value leaves reachable. The words
@@ -31,15 +31,19 @@ from decider.scoring.lightgbm_text import Tree
 
 # Words of one step of the AND loop: four AVX2 registers, two cache lines. `masks` is padded to it.
 WIDTH = 32
-# Rows added up side by side, so that their chains of float64 additions overlap.
+# Rows added up side by side, so that their chains of float64 additions overlap: an addition takes
+# some cycles, and the next one of the same row must wait for it. `_add_lanes` names four sums.
 LANES = 4
-# Rows whose bins are found before their masks are ANDed.
+# Rows whose bins are found before their masks are ANDed: as many as the edge puts in one batch
+# (`http.batcher.MAX_BATCH`), few enough that their bins stay in the cache.
 CHUNK = 256
 # Leaf values per word: one for each bit, and 0.0 for "none of them".
 STRIDE = 33
+# 128 MiB. Chosen: a model beyond it would be slow as well, as its masks stay in no cache.
 MAX_MASK_WORDS = 32 * 1024 * 1024
 # LightGBM's kZeroThreshold: what is not farther from zero than this is zero.
 ZERO = np.float32(1e-35)
+# The next float32 below the range that counts as zero.
 UNDER_ZERO = np.nextafter(-ZERO, np.float32(-np.inf))
 
 
@@ -89,8 +93,9 @@ def _data(context: Any, builder: ir.IRBuilder, kind: types.Array, value: ir.Valu
 
 @instruction
 def _below(_: Any, edges: Any, start: Any, value: Any) -> Any:
-    """`_below(edges, start, value)`: how many of edges[start:start + 16] are below value; none for
-    NaN.
+    """Count how many of edges[start:start + 16] are below value, none for NaN.
+
+    Compiled code calls `_below(edges, start, value)`.
     """
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
@@ -112,8 +117,10 @@ def _below(_: Any, edges: Any, start: Any, value: Any) -> Any:
 def _reach(
     _: Any, masks: Any, word: Any, bins: Any, start: Any, count: Any, out: Any, at: Any
 ) -> Any:
-    """`_reach(masks, word, bins, start, count, out, at)`: out[at:at + WIDTH] = AND of masks[b,
-    word:word + WIDTH] over the `count` bins b in bins[start:]. The accumulator stays in registers.
+    """Set out[at:at + WIDTH] to the AND of masks[b, word:word + WIDTH] over the bins b.
+
+    The bins are the `count` ones in bins[start:]. Compiled code calls `_reach(masks, word, bins,
+    start, count, out, at)`. The accumulator stays in registers.
     """
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
@@ -141,7 +148,11 @@ def _reach(
 
 @instruction
 def _leaf(_: Any, leaves: Any, word: Any, bits: Any, at: Any) -> Any:
-    """`_leaf(leaves, word, bits, at)`: leaves[word, trailing zeros of bits[at]]."""
+    """Return leaves[word, trailing zeros of bits[at]].
+
+    Compiled code calls `_leaf(leaves, word, bits, at)`. A word without a bit has 32 trailing zeros,
+    so it reads the 0.0 behind the last leaf.
+    """
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
         reached = builder.load(
@@ -162,7 +173,11 @@ def _leaf(_: Any, leaves: Any, word: Any, bits: Any, at: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def _find_bins(row: Any, plan: Any, edges: Any, bins: Any, start: int) -> None:
-    """bins[start:start + used] = row of `masks` for each used feature of `row`, float32 (F,)."""
+    """Set bins[start:start + used] to the row of `masks` for each used feature of a row.
+
+    row: float32 (F,). Edges are searched in two steps, every 16th first and then the 16 between,
+    so a value costs a few vector comparisons and no branch that depends on it.
+    """
     for used in range(plan.shape[0]):
         value = row[plan[used, 0]]
         passed = numba.int64(0)
@@ -170,13 +185,15 @@ def _find_bins(row: Any, plan: Any, edges: Any, bins: Any, start: int) -> None:
             passed += _below(edges, plan[used, 2] + 16 * block, value)
         fine = 16 * passed
         found = plan[used, 4] + fine + _below(edges, plan[used, 1] + fine, value)
+        # only NaN differs from itself
         bins[start + used] = plan[used, 5] if value != value else found
 
 
 @njit(cache=True, nogil=True)
 def score_row(row: Any, plan: Any, edges: Any, masks: Any, leaves: Any, scratch: Any) -> float:
-    """Raw score, float64, of one row: float32 (F,). `scratch` comes from `new_scratch`; arguments
-    are not checked.
+    """Return the raw score, float64, of one row, float32 (F,).
+
+    `scratch` comes from `new_scratch`. Arguments are not checked.
     """
     used = plan.shape[0]
     bins = LANES * WIDTH
@@ -201,8 +218,7 @@ def score_rows(
     leaves: Any,
     scratch: Any,
 ) -> None:
-    """out[i] = raw score of rows[i] for the i in index[:count]; other entries of `out` keep what
-    they hold.
+    """Set out[i] to the raw score of rows[i] for the i in index[:count]; the rest of `out` stays.
 
     rows float32 (n, F), index int64 (>= count,), out float64 (n,); `scratch` comes from
     `new_scratch`. Arguments are not checked. A block of WIDTH words is used for all rows of a chunk
@@ -223,6 +239,7 @@ def _score_chunk(
     for i in range(count):
         _find_bins(rows[index[i]], plan, edges, scratch, bins + i * used)
         out[index[i]] = 0.0
+    # rows beyond the last full group of LANES are added up one by one
     whole = count - count % LANES
     for word in range(0, masks.shape[1], WIDTH):
         for i in range(0, whole, LANES):
@@ -239,7 +256,8 @@ def _score_chunk(
 
 @njit(cache=True, nogil=True)
 def _add_lanes(index: Any, i: int, word: int, out: Any, leaves: Any, scratch: Any) -> None:
-    """Goes on with the sums of LANES rows, each in tree order."""
+    """Go on with the sums of LANES rows, each in tree order."""
+    # four plain variables: a loop over the lanes would keep the sums in memory, not in registers
     a, b, c, d = out[index[i]], out[index[i + 1]], out[index[i + 2]], out[index[i + 3]]
     for k in range(WIDTH):
         a += _leaf(leaves, word + k, scratch, k)
@@ -254,13 +272,13 @@ def _add_lanes(index: Any, i: int, word: int, out: Any, leaves: Any, scratch: An
 
 
 def edges_of(threshold: NDArray[np.float64]) -> NDArray[np.float32]:
-    """For each threshold the float32 edge with `v <= edge` exactly where LightGBM finds `v <=
-    threshold`, for float32 v.
+    """Return for each threshold the float32 edge that splits as it does.
 
-    A float32 is <= t if and only if it is <= t rounded down to float32. LightGBM reads all within
-    kZeroThreshold of zero as 0.0 (`RowFunctionFromDenseMatric`), so an edge inside that range moves
-    to its border.
+    For float32 v, `v <= edge` holds exactly where LightGBM finds `v <= threshold`: a float32 is
+    <= t if and only if it is <= t rounded down to float32. LightGBM reads all within kZeroThreshold
+    of zero as 0.0 (`RowFunctionFromDenseMatric`), so an edge inside that range moves to its border.
     """
+    # clipped first, as a cast of a larger float64 would overflow to infinity with a warning
     limit = float(np.finfo(np.float32).max)
     edges = np.clip(threshold, -limit, limit).astype(np.float32)
     edges[threshold == np.inf] = np.inf
@@ -287,9 +305,7 @@ class _Nodes(NamedTuple):
 def _lay_out(
     trees: Sequence[Tree],
 ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64], _Nodes]:
-    """`plan`, `edges`, the number of bins up to zero's of each used feature, and the nodes in terms
-    of them.
-    """
+    """Return `plan`, `edges`, each used feature's bin of zero, and the nodes in terms of them."""
     feature, threshold, decision, left, right = (
         np.concatenate(column) for column in list(zip(*trees, strict=True))[:5]
     )
@@ -307,6 +323,7 @@ def _lay_out(
             )
         )
         slot[here], cut[here] = len(plan), np.searchsorted(edges, wanted[here])
+        # one group more than full ones: at least one +inf stands behind the last edge
         groups = len(edges) // 16 + 1
         fine = np.full(groups * 16, np.inf, np.float32)
         fine[: len(edges)] = edges
@@ -318,6 +335,7 @@ def _lay_out(
         zeros.append(np.searchsorted(edges, np.float32(0.0)))
         blocks += [fine, coarse]
         place += len(fine) + len(coarse)
+        # one bin more than edges, and NaN's
         row += len(edges) + 2
     nodes = _Nodes(slot, cut, decision, left, right)
     return (
@@ -332,9 +350,12 @@ def _lay_out(
 def _clear(
     masks: Any, plan: Any, zeros: Any, nodes: Any, first: int, count: int, word: int
 ) -> None:
-    """Takes from the bins the leaves that each node of one tree makes unreachable: nodes first to
-    first + count, words from `word`. Missing values go as in LightGBM's `Tree::NumericalDecision`.
+    """Take from the bins the leaves that each node of one tree makes unreachable.
+
+    The tree has the nodes first to first + count, and its words begin at `word`. Missing values go
+    as in LightGBM's `Tree::NumericalDecision`.
     """
+    # a child has the higher number, so from the last node up all children are known
     below = np.zeros(max(count, 1), np.uint64)
     both = np.zeros(2, np.uint64)
     for node in range(count - 1, -1, -1):
@@ -353,12 +374,16 @@ def _clear(
                 goes_left = default_left
             lost = both[1] if goes_left else both[0]
             masks[plan[slot, 4] + bin_, word] &= ~np.uint32(lost & np.uint64(0xFFFFFFFF))
+            # more than 32 leaves: the second word holds the upper half
             if count > 31:
                 masks[plan[slot, 4] + bin_, word + 1] &= ~np.uint32(lost >> np.uint64(32))
 
 
 def _aligned(rows: int, words: int) -> NDArray[np.uint32]:
-    """Zeros, shape (rows, words), that begin at a cache line."""
+    """Return zeros, uint32 (rows, words), that begin at a cache line.
+
+    Raises ArtifactError when they would be too many.
+    """
     if rows * words > MAX_MASK_WORDS:
         raise ArtifactError(
             f"the ensemble needs {rows * words * 4 >> 20} MiB of masks, more than"
@@ -370,8 +395,9 @@ def _aligned(rows: int, words: int) -> NDArray[np.uint32]:
 
 
 def build(trees: Sequence[Tree]) -> Tables:
-    """Tables of checked trees (`treetext.parse`). Raises ArtifactError if they would be too
-    large.
+    """Return the tables of checked trees (`lightgbm_text.parse`).
+
+    Raises ArtifactError if they would be too large.
     """
     plan, edges, zeros, nodes = _lay_out(trees)
     sizes = [len(tree.leaf) for tree in trees]
@@ -384,6 +410,7 @@ def build(trees: Sequence[Tree]) -> Tables:
         for half in range(0, size, 32):
             values = tree.leaf[half : half + 32]
             leaves[word + half // 32, : len(values)] = values
+            # at first every leaf is reachable from every bin
             masks[:, word + half // 32] = (1 << len(values)) - 1
         _clear(masks, plan, zeros, nodes, first, size - 1, word)
         first += size - 1
@@ -403,14 +430,16 @@ class TreeEnsemble:
 
     @classmethod
     def from_text(cls, text: str, names: Sequence[str] = NAMES) -> TreeEnsemble:
-        """From LightGBM's text model for the columns `names`. Raises ArtifactError that says what
-        is wrong.
+        """Return the ensemble of a LightGBM text model for the columns `names`.
+
+        Raises ArtifactError that says what is wrong.
         """
         return cls(lightgbm_text.parse(text, names), len(names))
 
     def raw(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Raw scores (n,) of float32 rows (n, F), bit-equal to LightGBM's. Raises ValueError for
-        another shape or dtype.
+        """Return the raw scores (n,) of float32 rows (n, F), bit-equal to LightGBM's.
+
+        Raises ValueError for another shape or dtype.
         """
         if rows.dtype != np.float32 or rows.ndim != 2 or rows.shape[1] != self.features:
             raise ValueError(
@@ -425,8 +454,9 @@ class TreeEnsemble:
 
 
 def warm_up() -> None:
-    """Compiles all of this module, or loads it from numba's cache, so that the first request does
-    not wait for it.
+    """Compile all of this module, or load it from numba's cache.
+
+    The first request then does not wait for it.
     """
     node = np.zeros(1, np.int32)
     stump = Tree(node, np.zeros(1), node, ~node, ~node - 1, np.array([0.25, 0.5]))
