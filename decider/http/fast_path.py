@@ -21,8 +21,8 @@ from decider.http import check
 # turn, so that the fast path holds up the other connections no longer than the parser would.
 MOST = 8 * 1024
 END = b"\r\n\r\n"
-# Shapes that are kept, the latest ones. Chosen: a decider has few gateways, and a check that matches
-# none of eight has lost little time.
+# Shapes that are kept, the latest ones. Chosen: a decider has few gateways, and a check that
+# matches none of eight has lost little time.
 SHAPES = 8
 # Shortest time between two new patterns, seconds. Making one takes about 1 ms, so clients that
 # never look alike can take 1% of the time at most.

@@ -59,8 +59,8 @@ WORDS: dict[Action, _Words] = {
     ),
 }
 
-# nginx auth_request passes on 401 and 403, and turns any other refusal into its own 500. A 401 would
-# ask the client to log in.
+# nginx auth_request passes on 401 and 403, and turns any other refusal into its own 500. A 401
+# would ask the client to log in.
 NGINX_REFUSAL = 403
 
 
