@@ -1,9 +1,8 @@
-"""Decides in batches: all checks that arrive in one turn of the event loop go to the engine
-together.
+"""The batcher: all checks that arrive in one turn of the event loop go to the engine together.
 
-Nothing waits for a batch to fill: the batch is what the turn brought, so a lone request is decided
-at once and 64 busy connections share one call. Large `/v1/decide` bodies go in slices between
-turns, so that checks overtake them.
+Nothing waits for a batch to fill. The batch is what the turn brought, so a lone request is decided
+at once, and 64 busy connections share one call. Large `/v1/decide` bodies go to the engine in
+slices between turns, so that checks overtake them.
 """
 
 from __future__ import annotations
@@ -21,7 +20,8 @@ from decider.http import decide_api
 from decider.http.problem import INTERNAL
 from decider.http.responses import CLOSE, Answers
 
-# Requests the engine gets in one call.
+# Requests the engine gets in one call. Chosen: large enough that the cost of a call hardly shows
+# per request, and small enough to hold the event loop for about a millisecond (256 at about 3 us).
 MAX_BATCH = 256
 
 log = logging.getLogger(__name__)
@@ -41,10 +41,10 @@ class Owner(Protocol):
     waiting: int
 
     def answered(self, data: bytes, count: int) -> None:
-        """Takes `count` answers, in the order asked."""
+        """Write `count` answers, joined in the order asked."""
 
     def job_done(self, data: bytes, mark: int) -> None:
-        """Takes the answer to its job."""
+        """Write the answer to its job; `mark` is CLOSE when it is the connection's last, else 0."""
 
 
 class Stats(msgspec.Struct):
@@ -77,7 +77,7 @@ class Job:
 
 
 class Batcher:
-    """One per process; everything runs on the event loop's thread."""
+    """Queue of checks and jobs. One per server; everything runs on the event loop's thread."""
 
     def __init__(
         self, engine: Decides, answers: Answers, stats: Stats, on_decided: Callable[[], None]
@@ -91,10 +91,11 @@ class Batcher:
         self._owners: list[Owner] = []
         self._marks: list[int] = []
         self._jobs: deque[Job] = deque()
-        self._logged_at = -1.0
+        self._logged_at = -1.0  # before any loop time, so that the first failure is logged
 
     def add(self, owner: Owner, request: CheckRequest, mark: int) -> None:
-        """Queues a check for the end of this turn."""
+        """Queue a check for the end of this turn."""
+        # Three lists and no tuple per check: this runs once per request.
         if not self._requests:
             self._loop.call_soon(self.run)
         self._requests.append(request)
@@ -103,12 +104,13 @@ class Batcher:
         owner.waiting += 1
 
     def run(self) -> None:
-        """Decides and answers all that is queued. Also called to bring a connection's answers up to
-        date at once.
+        """Decide and answer all that is queued. Connections also call it when an answer that needs
+        no decision must follow those asked before it.
         """
         requests, owners, marks = self._requests, self._owners, self._marks
         if not requests:
             return
+        # New lists first: delivering answers may lead a connection to queue the next checks.
         self._requests, self._owners, self._marks = [], [], []
         if len(requests) <= MAX_BATCH:
             self._deliver(owners, self._texts(requests, marks))
@@ -118,8 +120,8 @@ class Batcher:
             self._deliver(owners[part], self._texts(requests[part], marks[part]))
 
     def _texts(self, requests: list[CheckRequest], marks: list[int]) -> list[str]:
-        """One response per request. A failing engine answers 500, which gateways treat by their own
-        failure policy.
+        """Return one response per request. When the engine fails, each is a 500, which gateways
+        treat by their own failure policy.
         """
         try:
             decisions = self._engine.decide(requests)
@@ -139,8 +141,8 @@ class Batcher:
         self._on_decided()
 
     def _failed(self, count: int) -> None:
-        """Counts every failure and logs one a second, so that a broken engine does not fill the
-        disk as well.
+        """Count every failed request, and log at most one failure a second, so that a broken engine
+        does not fill the disk as well.
         """
         self._stats.failed += count
         if (now := self._loop.time()) - self._logged_at >= 1.0:
@@ -151,7 +153,7 @@ class Batcher:
 
     @staticmethod
     def _deliver(owners: list[Owner], texts: list[str]) -> None:
-        """Joins neighbouring answers of one connection into one write."""
+        """Join neighbouring answers of one connection into one write, which is one system call."""
         end = len(owners)
         start = 0
         while start < end:
@@ -163,18 +165,18 @@ class Batcher:
             start = stop
 
     def start(self, job: Job) -> None:
-        """Queues a job; it is decided slice by slice, its owner gets one answer at the end."""
+        """Queue a job. It is decided slice by slice, and its owner gets one answer at the end."""
         if not self._jobs:
             self._loop.call_soon(self._next_slice)
         self._jobs.append(job)
 
     def finish(self, job: Job) -> None:
-        """Decides the rest of a job now, because its connection has asked for more."""
+        """Decide the rest of a job now, because its connection has asked for more."""
         while job in self._jobs:
             self._slice(job)
 
     def drop(self, job: Job) -> None:
-        """Forgets a job whose connection is gone."""
+        """Forget a job whose connection is gone."""
         if job in self._jobs:
             self._jobs.remove(job)
 
@@ -182,6 +184,7 @@ class Batcher:
         if self._jobs:
             self._slice(self._jobs[0])
         if self._jobs:
+            # Jobs take turns, so that a small body does not wait for a large one.
             self._jobs.rotate(-1)
             self._loop.call_soon(self._next_slice)
 

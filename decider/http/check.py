@@ -1,6 +1,6 @@
-"""Reads a check, as a gateway asks it, out of a parsed HTTP request.
+"""Reader of checks: what a gateway asks, taken from a parsed HTTP request.
 
-Three gateways ask in three ways, told apart by the address alone:
+Three gateways ask in three ways, and the address alone tells them apart:
 Envoy (HTTP ext_authz with path_prefix /v1/check) appends the original path and keeps the method;
 nginx (auth_request to /v1/check?answer=nginx) names them in X-Original-Method and X-Original-URI;
 Caddy (forward_auth to /v1/check) names them in X-Forwarded-Method and X-Forwarded-Uri.
@@ -14,15 +14,25 @@ from decider.contracts.requests import CheckRequest
 from decider.http.problem import RefusedError, malformed, url_too_long
 
 PREFIX = b"/v1/check"
+# Characters of the path without its query. Chosen: far above real routes, and it bounds the work of
+# routing and hashing, which every request pays.
 MAX_PATH = 1024
+# Characters of a credential. Chosen: half of all header fields (`Limits.head`), room for a large
+# signed token; only a hash of it is kept.
 MAX_TOKEN = 8192
+# Characters of a client address. The longest IPv6 text has 45; the rest is room for port and zone.
 MAX_SOURCE = 64
+# Characters of a request id. Chosen: a UUID has 36 and a W3C traceparent 55; the id is stored.
 MAX_REQUEST_ID = 128
+# Retries of one request. Chosen: far above any real client; it keeps the number a small integer.
 MAX_ATTEMPT = 1_000_000
+# Largest size of a body. Every whole number up to 2^53 is exact as float64, which features are
+# computed in, and as a number in JavaScript.
 MAX_BYTES = 2**53
+# Checked before int(), whose time grows with the square of the digits.
 _MAX_DIGITS = len(str(MAX_BYTES))
 
-# Header fields that matter, by lower-case name.
+# Header fields that this server looks at, by lower-case name.
 Fields = dict[bytes, bytes]
 
 # Visible ASCII without the comma, which is what a gateway makes of a field that was sent twice.
@@ -37,6 +47,7 @@ REQUEST_ID_PATTERN = rf"[!-~]{{0,{MAX_REQUEST_ID}}}"
 APP = re.compile(APP_PATTERN.encode()).fullmatch
 _method = re.compile(METHOD_PATTERN.encode()).fullmatch
 _path = re.compile(PATH_PATTERN.encode()).fullmatch
+# Problems whose text never changes are made once, so that a flood of bad checks stays cheap.
 _NO_APP = malformed("The header x-sluice-app is missing: the gateway must say which app is asking.")
 _BAD_APP = malformed(
     "The header x-sluice-app must hold one app id of 1 to 128 visible ASCII characters, without a"
@@ -56,10 +67,11 @@ _BAD_REQUEST_ID = malformed(
 _LONG_PATH = url_too_long("The original path", MAX_PATH)
 
 
-def read(url: bytes, method: bytes, fields: Fields, body_bytes: int) -> CheckRequest:
-    """The request to decide. `url` begins with PREFIX; `body_bytes` counts the check's own body.
+def read_check(url: bytes, method: bytes, fields: Fields, body_bytes: int) -> CheckRequest:
+    """Return the request to decide. `url` begins with PREFIX; `body_bytes` is the size of the
+    check's own body.
 
-    Raises RefusedError saying which part of it is wrong.
+    Raise RefusedError, which says what part of the check is wrong.
     """
     if (app := fields.get(b"x-sluice-app")) is None:
         raise RefusedError(_NO_APP)
@@ -68,6 +80,7 @@ def read(url: bytes, method: bytes, fields: Fields, body_bytes: int) -> CheckReq
     path = url[len(PREFIX) :]
     if path[:1] != b"/":
         method, path = _named(path, fields)
+    # Queries often hold personal data, and no route depends on them.
     path = path.partition(b"?")[0]
     if _path(path) is None:
         raise RefusedError(_LONG_PATH if len(path) > MAX_PATH else _BAD_PATH)
@@ -78,16 +91,19 @@ def read(url: bytes, method: bytes, fields: Fields, body_bytes: int) -> CheckReq
 
 
 def wants_nginx(url: bytes, fields: Fields) -> bool:
-    """Whether the answer must be one that nginx understands. In `url` only what the gateway itself
-    wrote counts.
+    """Return whether the answer must be one that nginx understands. In `url` only what the gateway
+    itself wrote counts.
     """
+    # `url[9:]` follows PREFIX. With a path there, the query is the client's, who must not choose.
     if (form := fields.get(b"x-sluice-answer")) is not None:
         return form == b"nginx"
     return url[9:10] == b"?" and b"answer=nginx" in url[10:].split(b"&")
 
 
 def _named(rest: bytes, fields: Fields) -> tuple[bytes, bytes]:
-    """Method and path of the original request from header fields."""
+    """Return method and path of the original request from header fields. `rest` is what follows
+    PREFIX. Raise RefusedError when they are missing or the method has not its form.
+    """
     kind = b"original" if wants_nginx(PREFIX + rest, fields) else b"forwarded"
     method, path = fields.get(b"x-" + kind + b"-method"), fields.get(b"x-" + kind + b"-uri")
     if method is None or path is None:
@@ -106,14 +122,18 @@ def _named(rest: bytes, fields: Fields) -> tuple[bytes, bytes]:
 
 
 def add_optional(request: CheckRequest, fields: Fields) -> None:
-    """Adds what the gateway may say about a request. Raises RefusedError."""
+    """Add to `request` what the gateway may say beside app, method and path. Raise RefusedError for
+    a field that has not its form.
+    """
     if (value := fields.get(b"authorization")) is not None:
+        # Without the scheme, because "Bearer x" and a bare "x" are the same credential.
         scheme, _, credential = value.decode().partition(" ")
         token = credential.strip() or scheme
         if len(token) > MAX_TOKEN or not (token.isascii() and token.isprintable()):
             raise RefusedError(_BAD_TOKEN)
         request.token = token
     if (value := fields.get(b"x-forwarded-for")) is not None:
+        # The first address is the client's; each proxy appends the one it got the request from.
         source = value.decode().partition(",")[0].strip()
         if not _visible(source, MAX_SOURCE):
             raise RefusedError(_BAD_SOURCE)
@@ -132,9 +152,8 @@ def add_optional(request: CheckRequest, fields: Fields) -> None:
 
 
 def _visible(text: str, most: int) -> bool:
-    """Whether it is at most `most` visible ASCII characters; string methods, as they cost less than
-    a pattern.
-    """
+    """Return whether `text` has at most `most` characters, all visible ASCII."""
+    # String methods, because they cost less than a pattern.
     return len(text) <= most and text.isascii() and text.isprintable() and " " not in text
 
 

@@ -1,7 +1,7 @@
 """One HTTP/1.1 connection: bytes in, checks to the batcher, answers out in order.
 
-A bare asyncio protocol on llhttp (httptools), because a decision costs a few microseconds and a web
-framework a hundred. What a framework would do is done here and in `channel`.
+It is a bare asyncio protocol on llhttp (httptools), because a decision takes a few microseconds and
+a web framework a hundred. This module and `transport` do what a framework would do.
 """
 
 from __future__ import annotations
@@ -21,13 +21,15 @@ from decider.http.transport_states import OPEN, Event
 
 log = logging.getLogger(__name__)
 
+# Only these are kept, so that a client's own fields cost no memory.
 _WANTED = frozenset(
     b"host connection upgrade expect content-type content-encoding content-length authorization"
     b" x-request-id x-forwarded-for x-original-method x-original-uri x-forwarded-method"
     b" x-forwarded-uri x-envoy-attempt-count x-sluice-app x-sluice-answer x-sluice-bytes"
     b" x-sluice-attempt".split()
 )
-# Fields that may come more than once; the first one counts.
+# Fields that may come more than once; the first one counts. A second one of any other wanted field
+# is refused: gateway and decider might each believe a different one.
 _LISTS = frozenset((b"connection", b"upgrade", b"x-forwarded-for"))
 _DECIDE = b"/v1/decide"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -58,7 +60,7 @@ class Connection(Channel):
         self._reset()
 
     def _reset(self) -> None:
-        """Ready for the next request."""
+        """Forget this request and make ready for the next one."""
         self._url = b""
         self._fields.clear()
         self._duplicate = b""
@@ -72,9 +74,8 @@ class Connection(Channel):
 
     def connection_lost(self, error: Exception | None) -> None:
         super().connection_lost(error)
-        del (
-            self._parser
-        )  # it refers back to this object, and the garbage collector should find nothing to do
+        # It refers back to this object, and the garbage collector should find nothing to do.
+        del self._parser
 
     def data_received(self, data: bytes) -> None:
         hub = self._hub
@@ -88,8 +89,8 @@ class Connection(Channel):
             self._receive_first(data)
 
     def _receive_first(self, data: bytes) -> None:
-        """The long way, from a request's first byte; the shape of what turns out to be one plain
-        check is kept.
+        """Parse `data`, which starts at a request's first byte, in full. When it was exactly one
+        check, teach its shape to the fast path.
         """
         waiting = self.waiting
         self._receive(data)
@@ -99,22 +100,25 @@ class Connection(Channel):
     def _feed(self, data: bytes) -> None:
         try:
             self._parser.feed_data(data)
-        except (
-            httptools.HttpParserUpgrade
-        ):  # its request was answered like any other; the protocol stays HTTP/1.1
+        except httptools.HttpParserUpgrade:
+            # Its request was answered like any other; the protocol stays HTTP/1.1.
             self._finish_reading()
         except httptools.HttpParserCallbackError as error:
             self._refuse(self._cause(error))
         except httptools.HttpParserError as error:
             self._refuse(problem.malformed(f"This is not HTTP/1.1: {error}."))
         else:
+            # The parser hands on a field only when all of it is there. So bytes are counted here
+            # too, or one field that never ends would grow without limit.
             if self.since and not self._head_done and self.state in OPEN:
                 self._unfinished += len(data)
                 if self._unfinished > self._limits.head + HEAD_STEP:
                     self._refuse(self._head_problem())
 
     def _cause(self, error: BaseException) -> Problem:
-        """What a callback raised. Anything but a refusal is a defect: logged, and told as one."""
+        """Return the problem behind a callback's error. Anything but a refusal is a defect: log it,
+        and answer 500.
+        """
         cause = error.__context__
         if isinstance(cause, RefusedError):
             return cause.problem
@@ -155,6 +159,7 @@ class Connection(Channel):
     def on_headers_complete(self) -> None:
         self._head_done = True
         limits, fields = self._limits, self._fields
+        # 4 bytes for the colon, the space and the line end of each field.
         if (
             self._count > limits.headers
             or self._head_bytes + 4 * self._count + len(self._url) > limits.head
@@ -162,6 +167,7 @@ class Connection(Channel):
             raise RefusedError(self._head_problem())
         if self._url[:1] != b"/":
             self._url = _origin_form(self._url)
+        # Refused before the body arrives, and so before the client sends it after 100-continue.
         if b"content-length" in fields and int(fields[b"content-length"]) > (
             most := self._body_limit()
         ):
@@ -178,10 +184,12 @@ class Connection(Channel):
     def _meet_expectation(self, what: bytes) -> None:
         if what.lower() != b"100-continue":
             raise RefusedError(problem.EXPECTATION_FAILED)
+        # A server must not send 100 to an HTTP/1.0 client (RFC 9110, section 15.2).
         if self._parser.get_http_version() != "1.0":
             self._send(_CONTINUE, 0)
 
     def on_body(self, data: bytes) -> None:
+        # Counted again: a chunked body announces no length.
         self._body_bytes += len(data)
         if self._body_bytes > (most := self._body_limit()):
             raise RefusedError(problem.too_large(most))
@@ -211,7 +219,7 @@ class Connection(Channel):
         self._reset()
 
     def _mark(self) -> int:
-        """What the answer has to say or leave out, beside the decision."""
+        """Return the marks (CLOSE, KEEP, HEAD) that say what the answer adds or leaves out."""
         fields = self._fields
         mark = 0
         if not self._parser.should_keep_alive() or self._hub.stopping or b"upgrade" in fields:
@@ -221,7 +229,9 @@ class Connection(Channel):
         return mark | HEAD if self._parser.get_method() == b"HEAD" else mark
 
     def _dispatch(self, mark: int) -> None:
-        """Decides, or answers by itself. Raises RefusedError."""
+        """Hand a check or a body to the batcher, or answer a document. Raise RefusedError for a
+        request that cannot be handled.
+        """
         url, fields = self._url, self._fields
         if self._job is not None:
             self._batcher.finish(self._job)
@@ -232,12 +242,13 @@ class Connection(Channel):
                 problem.malformed(f"The header {self._duplicate.decode()} came more than once.")
             )
         if url.startswith(check.PREFIX) and url[9:10] in (b"/", b"?", b""):
-            request = check.read(url, self._parser.get_method(), fields, self._body_bytes)
+            request = check.read_check(url, self._parser.get_method(), fields, self._body_bytes)
             if check.wants_nginx(url, fields):
                 mark |= NGINX
             self._batcher.add(self, request, mark)
             if mark & CLOSE:
                 self._move(Event.LAST)
+            # Decided now, or a client that pipelines without end would fill the queue.
             if self.waiting >= self._limits.outstanding:
                 self._batcher.run()
         elif self._is_decide():
@@ -249,7 +260,8 @@ class Connection(Channel):
         if (method := self._parser.get_method()) != b"POST":
             raise RefusedError(problem.wrong_method(method.decode(), "POST"))
         form = decide_api.form_of(self._fields)
-        requests = decide_api.read(form, bytes(self._body))
+        requests = decide_api.read_requests(form, bytes(self._body))
+        # Answers leave in the order asked, so earlier checks come first.
         self._batcher.run()
         self._job = Job(self, requests, form, mark)
         self._batcher.start(self._job)
@@ -270,6 +282,7 @@ class Connection(Channel):
             )
         else:
             health = self._hub.health()
+            # Without a config nothing can be decided, so the gateway should choose another decider.
             status = 200 if health.get("config_version") else 503
             data = self._hub.answers.document(
                 status, "application/json", msgspec.json.encode(health), mark
@@ -278,8 +291,8 @@ class Connection(Channel):
 
 
 def _origin_form(url: bytes) -> bytes:
-    """The path of an absolute-form request target (RFC 9112, section 3.2.2); anything else as it
-    is.
+    """Return the path of an absolute-form request target (RFC 9112, section 3.2.2), and anything
+    else as it is.
     """
     scheme, separator, rest = url.partition(b"://")
     if not separator or scheme.lower() not in (b"http", b"https"):

@@ -1,4 +1,4 @@
-"""What all connections of a server share, and what each of them may use."""
+"""The context of a server's connections: what they share, and the limits of each."""
 
 from __future__ import annotations
 
@@ -12,55 +12,68 @@ from decider.http import fast_path
 from decider.http.batcher import Batcher, Stats
 from decider.http.responses import Answers
 
-# What /healthz tells; healthy when its `config_version` is there and not zero.
+# Contents of /healthz; the node is healthy when its `config_version` is there and not zero.
 Health = Callable[[], Mapping[str, object]]
 # Prometheus text.
 Metrics = Callable[[], bytes]
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """What a client may use. Sizes in bytes, times in seconds."""
+    """Limits of what a client may use. Sizes in bytes, times in seconds."""
 
+    # Room for a credential of `check.MAX_TOKEN` and as much again.
     head: int = 16 * 1024
     """Request line and header fields together."""
+    # As long as a request line may be by nginx's default.
     url: int = 8 * 1024
+    # Envoy's own default, so a request that passed the gateway passes here.
     headers: int = 100
+    # Gateways rarely send a body along with a check, and only its size is used.
     body: int = 64 * 1024
     """Body of anything but /v1/decide; it is not kept."""
+    # 2 KiB for each of `decide_api.MAX_REQUESTS`.
     decide_body: int = 2 * 1024 * 1024
+    # 32 full bodies. Without it 4096 connections could take 8 GiB.
     all_bodies: int = 64 * 1024 * 1024
     """Memory for bodies being received, all connections together."""
+    # As many as the gateway's circuit breaker opens (examples/gateway/envoy.yaml).
     connections: int = 4096
+    # Half of an engine call, so that one pipelining client leaves room for the others.
     outstanding: int = 128
     """Checks a connection may have queued; more are decided before more are read."""
+    # Short, because a head is one small packet; a slow one is a client that holds connections.
     head_s: float = 5.0
     """From the first byte of a request to the end of its head."""
+    # `decide_body` within it needs 70 kB/s, which any network between servers has.
     body_s: float = 30.0
     """From the first byte of a request to its end."""
+    # nginx's default for kept-alive connections.
     idle_s: float = 75.0
+    # Chosen: a gateway reads within milliseconds; this forgives one that is paused for a moment.
     stall_s: float = 10.0
     """Time a client may refuse to read its answers."""
     linger_s: float = 2.0
     """Time in which a refused client may finish sending, so that it gets to read why."""
+    # Chosen: a quarter of the shortest deadline, and often enough for Date, which counts seconds.
     sweep_s: float = 0.5
-    """How often deadlines are looked at, and so how exact they are."""
+    """Time between two looks at deadlines, and so how exact they are."""
 
 
 class Member(Protocol):
     """A connection as its server sees it."""
 
     def sweep(self, now: float) -> None:
-        """Ends what has taken too long; `now` in loop time."""
+        """End what has taken too long; `now` in loop time."""
 
     def close_if_idle(self) -> None:
-        """For shutdown: what is being received or decided may still finish."""
+        """Close for shutdown, unless something is being received or decided, which may finish."""
 
     def abort(self) -> None:
-        """Cuts the connection."""
+        """Cut the connection."""
 
 
 class Hub:
-    """What all connections of a server share."""
+    """State and services that all connections of a server share."""
 
     def __init__(
         self,
@@ -73,7 +86,7 @@ class Hub:
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.now = self.loop.time()
-        """Loop time of the last sweep."""
+        """Loop time of the last sweep. Requests read it, because asking the clock costs more."""
         self.batcher = batcher
         self.answers = answers
         self.stats = stats
@@ -90,6 +103,6 @@ class Hub:
         """
 
     def stop(self) -> None:
-        """From now on connections close after their next answer."""
+        """Make every connection close after its next answer."""
         self.stopping = True
         self.plain_most = 0

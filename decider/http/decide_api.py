@@ -21,9 +21,12 @@ from decider.http import check
 from decider.http.problem import RefusedError, malformed, unsupported_type
 from decider.http.responses import retry_after
 
+# Requests in one body. Chosen: it spreads the cost of HTTP over many decisions, and an answer is
+# still ready after four slices of `batcher.MAX_BATCH`.
 MAX_REQUESTS = 1000
 
 
+# msgspec searches for a pattern anywhere in the text, so both ends are pinned.
 def _whole(pattern: str) -> str:
     return rf"\A(?:{pattern})\Z"
 
@@ -42,14 +45,14 @@ class DecideRequest(CheckRequest, gc=False, forbid_unknown_fields=True):
 
 
 class DecideBody(msgspec.Struct, forbid_unknown_fields=True):
-    """The whole body that is sent."""
+    """The whole body of a request."""
 
     requests: Annotated[list[DecideRequest], Meta(min_length=1, max_length=MAX_REQUESTS)]
 
 
 class _QuickRequest(CheckRequest, gc=False, forbid_unknown_fields=True):
-    """`DecideRequest` without the patterns of its texts, which are checked for all requests at once
-    (`_fits`).
+    """`DecideRequest` without the patterns of its texts. `_fits` checks those for all requests at
+    once.
     """
 
     payload_bytes: Annotated[int, Meta(ge=0, le=check.MAX_BYTES)] = 0
@@ -60,7 +63,8 @@ class _QuickBody(msgspec.Struct, forbid_unknown_fields=True):
     requests: Annotated[list[_QuickRequest], Meta(min_length=1, max_length=MAX_REQUESTS)]
 
 
-# For each text field: its value, and whether lines of values all have the documented form.
+# For each text field: a getter of its value, and a match of lines of values that all have the
+# documented form. The groups are possessive, so that a match takes linear time.
 _TEXTS = [
     (attrgetter(name), re.compile(rf"(?>(?:{pattern})\n)*+").fullmatch)
     for name, pattern in (
@@ -75,18 +79,20 @@ _TEXTS = [
 
 
 def _fits(requests: Sequence[CheckRequest]) -> bool:
-    """Whether every text has its documented form: one match per field, a tenth of the time of one
-    per text.
+    """Return whether every text has its documented form.
+
+    One match per field over all requests takes a tenth of the time of one match per text.
     """
     for value, fits in _TEXTS:
         lines = "\n".join(map(value, requests)) + "\n"
+        # A value that holds a line end itself could pass as two, so lines are counted.
         if lines.count("\n") != len(requests) or not fits(lines):
             return False
     return True
 
 
 class RateLimit(msgspec.Struct, gc=False):
-    """The numbers of the RateLimit fields."""
+    """The state of the app's token bucket, as in the RateLimit fields."""
 
     limit: int
     """Requests the burst bucket holds."""
@@ -98,7 +104,7 @@ class RateLimit(msgspec.Struct, gc=False):
 
 
 class ToldReason(msgspec.Struct, gc=False):
-    """One cause of a refusal that the client may be told."""
+    """One cause of a refusal that the client may know."""
 
     code: str
     text: str
@@ -119,18 +125,18 @@ class DecideAnswer(msgspec.Struct, gc=False, omit_defaults=True):
     ratelimit: RateLimit
     batch: str = ""
     receipt: str = ""
-    """For a refusal: what the client may show to support."""
+    """For a refusal: a sealed text that the client may show to support."""
     reasons: list[ToldReason] = []
 
 
 class DecideReply(msgspec.Struct):
-    """The whole body that is answered."""
+    """The whole body of the answer."""
 
     decisions: list[DecideAnswer]
 
 
 class Form(NamedTuple):
-    """One of the two encodings."""
+    """One of the two encodings: JSON or msgpack."""
 
     content_type: str
     decode: Callable[[bytes], DecideBody]
@@ -150,21 +156,24 @@ MSGPACK = Form(
     msgspec.msgpack.Decoder(_QuickBody).decode,
     msgspec.msgpack.Encoder().encode,
 )
+# Clients send msgpack under three names.
 _FORMS = {
     b"application/json": JSON,
     b"application/msgpack": MSGPACK,
     b"application/x-msgpack": MSGPACK,
     b"application/vnd.msgpack": MSGPACK,
 }
+# Words by number: a look-up in a dict is cheaper than making an enum member for each answer.
 _STAGES = {int(s): s.name.lower() for s in Stage}
 _REASONS = {int(r): r.name.lower() for r in Reason}
 _ACTIONS = {int(a): (a.word, HTTP_STATUS[a]) for a in Action}
 
 
 def form_of(fields: check.Fields) -> Form:
-    """The encoding that content-type names. Raises RefusedError (415) for any other, and for
+    """Return the encoding that content-type names. Raise RefusedError (415) for any other, and for
     compressed bodies.
     """
+    # Compression is refused because a small body could unpack to one beyond every limit.
     if fields.get(b"content-encoding", b"identity").strip().lower() != b"identity":
         raise RefusedError(unsupported_type("The body must not be compressed."))
     kind = fields.get(b"content-type", b"").partition(b";")[0].strip().lower()
@@ -175,13 +184,14 @@ def form_of(fields: check.Fields) -> Form:
     return form
 
 
-def read(form: Form, body: bytes) -> Sequence[CheckRequest]:
-    """All requests of a body, every one of them checked. Raises RefusedError (400) naming the first
-    that is wrong.
+def read_requests(form: Form, body: bytes) -> Sequence[CheckRequest]:
+    """Return all requests of a body, each of them checked. Raise RefusedError (400), which names
+    the first that is wrong.
     """
     try:
         if _fits(found := form.quick(body).requests):
             return found
+        # Decoded again with a pattern per text, which is slow but says which text is wrong.
         return form.decode(body).requests
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RefusedError(
@@ -190,14 +200,14 @@ def read(form: Form, body: bytes) -> Sequence[CheckRequest]:
 
 
 def _plain(text: str) -> str:
-    """A decoder's message, bounded, without the pattern it may quote."""
+    """Return a decoder's message, at most 300 characters, without the pattern it may quote."""
     start, quoted, rest = text.partition(" matching regex ")
     where = rest[rest.rfind(" - at ") :] if quoted else ""
     return (f"{start} of the documented form{where}" if quoted else start)[:300]
 
 
 def answers(decisions: Sequence[Decision]) -> list[DecideAnswer]:
-    """Decisions as they are told to the caller."""
+    """Return decisions in the form in which the caller gets them."""
     return [_answer(d) for d in decisions]
 
 

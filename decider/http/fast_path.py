@@ -1,11 +1,11 @@
-"""The short way for the plain check: one whole head in one read, HTTP/1.1, no body, shaped like one
-that came before.
+"""The fast path for plain checks. A plain check is one whole head in one read, HTTP/1.1, without a
+body, and shaped like one that came before.
 
 A gateway spells its checks alike: the same fields in the same order. Once the full parser has
-accepted one of them, its shape is kept as a pattern, and what matches a pattern needs no parser:
-one match reads and checks all of it, at a third of the cost. Whatever does not match is left,
-untouched, to `connection`, which reads it in full: this module may only ever say "not plain", never
-answer or refuse.
+accepted one of them, this module keeps its shape as a pattern. A check that matches a pattern needs
+no parser: one match reads and checks all of it, at a third of the cost. What does not match is left
+untouched to `connection`, which reads it in full. So this module may only ever say "not plain"; it
+never answers and never refuses.
 """
 
 from __future__ import annotations
@@ -17,20 +17,25 @@ from typing import cast
 from decider.contracts.requests import CheckRequest
 from decider.http import check
 
-# Longest head, in bytes, that may be plain.
+# Longest head, in bytes, that may be plain. Chosen: as much as `transport.HEAD_STEP` parses in one
+# turn, so that the fast path holds up the other connections no longer than the parser would.
 MOST = 8 * 1024
 END = b"\r\n\r\n"
-# Shapes that are kept, the latest; a server has few gateways, and one that matches none costs
-# little.
+# Shapes that are kept, the latest ones. Chosen: a decider has few gateways, and a check that
+# matches none of eight has lost little time.
 SHAPES = 8
-# Making a pattern takes about 1 ms, so clients that never look alike must not cause many.
+# Shortest time between two new patterns, seconds. Making one takes about 1 ms, so clients that
+# never look alike can take 1% of the time at most.
 LEARN_EVERY_S = 0.1
 
+# Fields that change how a request is read or answered, which only `connection` knows how to do.
 _UNUSUAL = frozenset(b"connection transfer-encoding upgrade expect x-sluice-answer".split())
 _NEEDED = frozenset((b"host", b"x-sluice-app"))
+# Possessive, here and below: a match that fails must fail in linear time.
 _PATH = rf"{check.PATH_PATTERN}+"
 _START = rf"(GET|POST|PUT|PATCH|DELETE|OPTIONS) /v1/check({_PATH})(?:\?[!-~]*+)? HTTP/1\.1\r\n"
-# What a field may hold to be plain; each at most what `check` accepts, and read to the same effect.
+# Values with which a field is plain. Each accepts no more than `check` does, and reads it to the
+# same effect, or the two paths would decide differently.
 _VALUES = {
     "host": r"[!-~]++",
     "content-length": "0",
@@ -59,12 +64,13 @@ class PlainReader:
         self._learn_at = 0.0
 
     def read(self, data: bytes) -> CheckRequest | None:
-        """The check in `data`, which must begin at a request's first byte; None when it is not
-        plain.
+        """Return the check in `data`, which must begin at a request's first byte; None when it is
+        not plain.
         """
         text = data.decode("latin-1")  # never fails; what is not ASCII matches no pattern
         for shape in self._shapes:
             if (request := shape(text)) is not None:
+                # The latest first: a gateway's checks come in runs, so most match at once.
                 if shape is not self._shapes[0]:
                     self._shapes.remove(shape)
                     self._shapes.insert(0, shape)
@@ -72,7 +78,7 @@ class PlainReader:
         return None
 
     def learn(self, data: bytes, now: float) -> None:
-        """Keeps the shape of a check that the full parser has accepted as the only request in
+        """Keep the shape of a check that the full parser has accepted as the only request in
         `data`; `now` in loop time.
         """
         if now < self._learn_at:
@@ -86,16 +92,24 @@ class PlainReader:
             and known.isdisjoint(_UNUSUAL)
         ):
             shape = _reader([name.decode("latin-1") for name in names])
+            # The first check must match its own shape, or the shape would only cost time.
             if shape(data.decode("latin-1")) is not None:
                 self._shapes = [shape, *self._shapes[: SHAPES - 1]]
 
 
-def _reader(names: list[str]) -> Reader:
-    """Reads checks whose header fields have these names, spelled so and in this order."""
+def _pattern(names: list[str]) -> re.Pattern[str]:
     fields = "".join(
         rf"{re.escape(name)}: ?+{_VALUES.get(name.lower(), _ANY_VALUE)}\r\n" for name in names
     )
-    pattern = re.compile(rf"{_START}{fields}\r\n()", re.ASCII)
+    return re.compile(rf"{_START}{fields}\r\n()", re.ASCII)
+
+
+def _reader(names: list[str]) -> Reader:
+    """Make a reader of checks whose header fields have these names, spelled so and in this
+    order.
+    """
+    pattern = _pattern(names)
+    # The last group is empty: a field that the shape lacks reads as "" without a branch per check.
     group, nothing = pattern.groupindex, pattern.groups
     app, *texts = (group.get(name, nothing) for name in _TEXTS)
     order = (app, 1, 2, *texts)

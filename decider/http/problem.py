@@ -1,5 +1,5 @@
-"""Errors as RFC 9457 problem details: what went wrong with a request, in words its sender can act
-on.
+"""Errors as RFC 9457 problem details: they say what is wrong with a request, so that its sender
+can act.
 """
 
 from __future__ import annotations
@@ -41,19 +41,19 @@ class _Body(msgspec.Struct):
 
 
 def body(problem: Problem) -> bytes:
-    """The problem as an application/problem+json document."""
+    """Return the problem as an application/problem+json document."""
     return msgspec.json.encode(
         _Body(PREFIX + problem.slug, problem.title, problem.status, problem.detail)
     )
 
 
 def phrase(status: int) -> str:
-    """Reason phrase of an HTTP status."""
+    """Return the reason phrase of an HTTP status."""
     return HTTPStatus(status).phrase
 
 
 def malformed(detail: str) -> Problem:
-    """400: the request cannot be understood as it stands."""
+    """Make a 400: the request cannot be understood as it stands."""
     return Problem("malformed-request", 400, "Malformed request", detail)
 
 
@@ -62,7 +62,7 @@ def not_found(detail: str) -> Problem:
 
 
 def wrong_method(method: str, allow: str) -> Problem:
-    """405 with its Allow field."""
+    """Make a 405 with its Allow field, which RFC 9110, section 15.5.6, demands."""
     return Problem(
         "method-not-allowed",
         405,
@@ -93,7 +93,8 @@ def head_too_large(detail: str) -> Problem:
 
 
 def too_busy(detail: str) -> Problem:
-    """503 of the decider itself, not of a decision."""
+    """Make a 503 of the decider itself, not of a decision."""
+    # Chosen, one second: a full decider has room again as soon as connections close or bodies end.
     return Problem("decider-busy", 503, "Decider busy", detail, (("retry-after", "1"),))
 
 

@@ -4,8 +4,8 @@ draft-ietf-httpapi-ratelimit-headers-10.
     RateLimit-Policy: "burst";q=300;w=20      300 requests in 20 seconds
     RateLimit: "burst";r=12;t=4               12 of them left, all again in 4 seconds
 
-Both are RFC 9651 structured fields: a list of strings with integer parameters. This is the only
-place that knows the draft.
+Both are RFC 9651 structured fields: a list of strings with integer parameters. Only this module
+knows the draft, so a change of the draft is a change of one file.
 """
 
 from __future__ import annotations
@@ -14,21 +14,22 @@ import math
 import re
 
 DRAFT = "draft-ietf-httpapi-ratelimit-headers-10"
-# Name of the one policy that is told: the app's token bucket.
+# Name of the one policy that clients see: the app's token bucket.
 POLICY = "burst"
 
 # Largest integer of RFC 9651, section 3.3.1.
 _MAX = 999_999_999_999_999
-# Every value below this needs no bounding; real ones always are.
+# Values below this need no bounding, and real ones always are. So the usual answer pays for one
+# comparison, not for four calls.
 _FIT = 1_000_000_000
 
 
 def lines(limit: int, window: int, remaining: int, reset: float) -> str:
-    """Both field lines with their line ends.
+    """Return both field lines with their line ends.
 
-    `limit` and `remaining` in requests, `window` and `reset` in seconds; `reset` is rounded up, all
-    are bounded to what the fields may carry. `limit` and `window` are at least 1, as a policy of
-    nothing cannot be stated.
+    `limit` and `remaining` in requests, `window` and `reset` in seconds; `reset` is rounded up, and
+    all are bounded to what the fields may carry. `limit` and `window` are at least 1, because a
+    policy of nothing cannot be stated.
     """
     if not (
         0 < limit < _FIT and 0 < window < _FIT and 0 <= remaining < _FIT and 0.0 <= reset < _FIT
@@ -46,7 +47,9 @@ def lines(limit: int, window: int, remaining: int, reset: float) -> str:
 
 
 def _bound(value: float, least: int) -> int:
-    """Nearest whole number, rounded up, that the fields may carry; NaN counts as the least."""
+    """Return `value` rounded up, from `least` to the most that the fields may carry; `least` for
+    NaN.
+    """
     if not value > least:
         return least
     return _MAX if value >= _MAX else math.ceil(value)
@@ -63,10 +66,11 @@ _COMMA = re.compile(r"[ \t]*,[ \t]*")
 
 
 def parse(value: str) -> dict[str, dict[str, int | str | bool]]:
-    """Policies of a RateLimit or RateLimit-Policy field by name, each with its parameters.
+    """Return the policies of a RateLimit or RateLimit-Policy field by name, each with its
+    parameters.
 
-    A strict reader of the part of RFC 9651 the draft uses: a list of strings with integer, string
-    or bare parameters. Raises ValueError on anything else.
+    Read strictly the part of RFC 9651 that the draft uses: a list of strings with integer, string
+    or bare parameters. Raise ValueError on anything else.
     """
     policies: dict[str, dict[str, int | str | bool]] = {}
     value, position = value.strip(" "), 0

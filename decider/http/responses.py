@@ -1,7 +1,7 @@
-"""What a decision looks like as an HTTP response. All that is constant is rendered ahead.
+"""Responses: decisions and problems as HTTP. All that is constant is rendered ahead.
 
-Responses are ASCII text until they are written, so that the answers to pipelined requests join into
-one write.
+Responses stay ASCII text until they are written, so that the answers to pipelined requests join
+into one write.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from decider.http import problem, ratelimit_fields
 from decider.http.problem import Problem
 from decider.refusal import receipt
 
+# Marks are bits of one number, because every check carries them through the batcher and almost all
+# carry none.
 # Mark: this answer is the connection's last.
 CLOSE = 1
 # Mark: asked by HEAD, so the answer has no body.
@@ -57,13 +59,16 @@ WORDS: dict[Action, _Words] = {
     ),
 }
 
+# nginx auth_request passes on 401 and 403, and turns any other refusal into its own 500. A 401
+# would ask the client to log in.
 NGINX_REFUSAL = 403
 
 
 def retry_after(decision: Decision) -> int:
-    """Whole seconds, rounded up, until a retry is worth it; at least 1 for what may be retried, 0
-    for what may not.
+    """Return whole seconds, rounded up, until a retry is worth it: at least 1 for what may be
+    retried, 0 for what may not.
     """
+    # At least 1: clients take "retry-after: 0" as leave to come back at once.
     if decision.action in (Action.ADMIT, Action.BLOCK):
         return 0
     return max(1, math.ceil(decision.retry_after))
@@ -93,14 +98,14 @@ class Answers:
         self.tick(now)
 
     def tick(self, now: float) -> None:
-        """Sets the Date of the responses that follow; `now` in unix seconds."""
+        """Set the Date of the responses that follow; `now` in unix seconds."""
         self._date = f"date: {email.utils.formatdate(now, usegmt=True)}\r\n"
         self._admit = (
             f"HTTP/1.1 200 OK\r\n{self._date}content-length: 0\r\n{_ACTION_LINES[Action.ADMIT]}"
         )
 
     def check(self, decision: Decision, mark: int) -> str:
-        """The whole response to one check."""
+        """Return the whole response to one check."""
         fields = ratelimit_fields.lines(
             decision.limit, decision.window, decision.remaining, decision.reset
         )
@@ -109,7 +114,7 @@ class Answers:
         return f"{self._admit}{decision.id.hex()}\r\n{fields}\r\n"
 
     def _check_marked(self, decision: Decision, mark: int, fields: str) -> str:
-        """A response that is no plain admit: refused, or with something to say about the
+        """Return a response that is no plain admit: it refuses, or has something to say about the
         connection.
         """
         action, dec = decision.action, decision.id.hex()
@@ -132,7 +137,7 @@ class Answers:
         return head if mark & HEAD else head + body
 
     def problem(self, what: Problem, mark: int) -> bytes:
-        """The whole response for a request that is refused before it is decided."""
+        """Return the whole response to a request that is refused before it is decided."""
         status, extra = (
             what.status,
             f"content-type: {problem.CONTENT_TYPE}\r\ncache-control: no-store\r\n",
@@ -144,13 +149,13 @@ class Answers:
         return self.plain(status, extra, problem.body(what), mark)
 
     def document(self, status: int, content_type: str, body: bytes, mark: int) -> bytes:
-        """The whole response with a body of another kind."""
+        """Return the whole response with a body of another content type."""
         return self.plain(
             status, f"content-type: {content_type}\r\ncache-control: no-store\r\n", body, mark
         )
 
     def plain(self, status: int, fields: str, body: bytes, mark: int) -> bytes:
-        """A response from its parts; `fields` are ready lines."""
+        """Return a response made of its parts; `fields` are header lines with their line ends."""
         start = (
             f"HTTP/1.1 {status} {problem.phrase(status)}\r\n{self._date}content-length:"
             f" {len(body)}\r\n"
@@ -166,15 +171,19 @@ def _connection(mark: int) -> str:
 
 
 def _refusal_body(decision: Decision, dec: str, wait: int) -> str:
-    """RFC 9457 problem as ASCII JSON; it says what to do, and nothing of how the decision was
-    reached.
+    """Return an RFC 9457 problem as ASCII JSON. It says what to do, and nothing of how the decision
+    was reached.
     """
+    # Put together from pieces that were encoded ahead: refusals come in floods, and an encoder
+    # would cost more. Only `batch_hint` comes from the config and is encoded here.
     retry = f',"retry_after":{wait}' if wait else ""
     hint = f',"batch":{json.dumps(decision.batch_hint)}' if decision.batch_hint else ""
     return f'{_PROBLEM_START[decision.action]}{dec}"{retry}{hint}{_reasons(decision.told)}}}'
 
 
-@lru_cache(maxsize=1024)  # a few causes in a few orders
+# Encoding the same few causes again would cost more than the rest of the answer's body. There are
+# far fewer texts than 1024, so nothing is ever dropped.
+@lru_cache(maxsize=1024)
 def _reasons(told: tuple[tuple[str, str], ...]) -> str:
     if not told:
         return ""

@@ -11,12 +11,13 @@ from decider.http.connection import Connection
 from decider.http.context import Health, Hub, Limits, Metrics
 from decider.http.responses import Answers
 
-# Connections the kernel holds until they are accepted.
+# Connections the kernel holds until they are accepted: as many as `Limits.connections`, so that all
+# of a gateway's may come at once after a restart. Linux caps it at somaxconn, 4096 by default.
 BACKLOG = 4096
 
 
 def _nothing() -> None:
-    """The hook when no one wants to be told."""
+    """Do nothing: the hook for a server whose owner has none."""
 
 
 class HttpServer:
@@ -38,7 +39,7 @@ class HttpServer:
         self.limits = limits or Limits()
         self.stats = Stats()
         self.port = 0
-        """The port that was bound; of use when 0 was asked for."""
+        """The port that was bound; it differs from the one asked for when that was 0."""
         self._engine = engine
         self._health = health
         self._metrics = metrics
@@ -52,7 +53,7 @@ class HttpServer:
         return len(self._hub.connections)
 
     async def start(self, host: str, port: int) -> None:
-        """Binds and serves. Raises OSError when the address cannot be had."""
+        """Bind and serve. Raise OSError when the address cannot be bound."""
         loop = asyncio.get_running_loop()
         answers = Answers(time.time())
         batcher = Batcher(self._engine, answers, self.stats, self._on_decided)
@@ -64,19 +65,19 @@ class HttpServer:
         self._sweep()
 
     def _sweep(self) -> None:
-        """Refreshes the shared clock and the Date field, and looks at every connection's
-        deadlines.
-        """
+        """Refresh the shared clock and the Date field, and look at every connection's deadlines."""
+        # One timer for all connections: a timer each would be set and cancelled for every request.
         hub = self._hub
         hub.now = hub.loop.time()
         hub.answers.tick(time.time())
+        # A copy, because a sweep may cut a connection, which then leaves the set.
         for connection in list(hub.connections):
             connection.sweep(hub.now)
         self._sweeper = hub.loop.call_later(self.limits.sweep_s, self._sweep)
 
     async def stop(self, grace_s: float = 5.0) -> None:
-        """Accepts no more, answers what has been asked, closes; after `grace_s` seconds cuts what
-        is left.
+        """Accept no more connections, answer what has been asked, and close. After `grace_s`
+        seconds cut what is left.
         """
         if self._server is None:
             return

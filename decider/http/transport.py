@@ -16,6 +16,8 @@ from decider.http.problem import Problem
 from decider.http.responses import CLOSE
 from decider.http.transport_states import ENDED, OPEN, PAUSED, Event, State, follow
 
+# Bytes of one connection that are parsed in one turn while a head comes in. Less than for a body:
+# 8 KiB can hold dozens of pipelined checks, and each costs more than copying a body.
 HEAD_STEP = 8 * 1024
 # Bytes of one connection that are parsed in one turn, so that none keeps the others waiting.
 BODY_STEP = 64 * 1024
@@ -258,7 +260,7 @@ class Channel(asyncio.Protocol):
             self._close()
 
     def close_if_idle(self) -> None:
-        """For shutdown: what is being received or decided may still finish."""
+        """Close for shutdown, unless something is being received or decided, which may finish."""
         if self.state in _MAY_BE_IDLE and not self.since and not self.waiting:
             self._close()
 

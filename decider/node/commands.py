@@ -1,10 +1,9 @@
-"""Looking into one app's buckets on a running decider, and filling one: signed commands, each
-obeyed at most once.
+"""Signed commands to a running decider: show one app's buckets, or fill one of them.
 
 Only the console can make a command: it signs with the key that signs config documents, in a domain
-of its own. A look reads the slot and writes nothing. A filling is done once: nonces are remembered
-until they expire, and for the longest time a command can live after a start none is done, so that
-one done before a restart cannot be done again after it.
+of its own. A peek reads the slot and writes nothing. A filling is done at most once. Nonces are
+remembered until they expire. After a start no filling is done for the longest time a command can
+live, so that one done before a restart is not done again after it.
 """
 
 from __future__ import annotations
@@ -24,9 +23,11 @@ from decider.engine.engine import Engine
 from decider.whatif.plan import Plan, plan_of
 
 Verb = Literal["peek", "fill_burst", "fill_errors"]
-# Longest time between a command's making and its expiry.
+# Longest time in seconds between a command's making and its expiry. Chosen: the console waits a
+# second for answers, and deciders remember nonces and refuse fillings after a start for this long.
 LIFE_S = 5.0
-# How far the clocks of console and decider may differ.
+# Seconds by which the clocks of console and decider may differ. Chosen: NTP keeps them within
+# milliseconds, and a command must not fail for one that drifts a little.
 SKEW_S = 5.0
 # Signed before the payload, so that no config document is ever a command, nor the other way round.
 _DOMAIN = b"sluice-command\x00"
@@ -37,7 +38,7 @@ class CommandError(Exception):
 
 
 class Command(Struct, array_like=True, frozen=True):
-    """What the console asks all deciders about one app."""
+    """A request of the console to all deciders about one app. Times are unix seconds."""
 
     verb: Verb
     app: Name
@@ -71,7 +72,7 @@ class View(Struct, array_like=True, frozen=True):
     refused: float
     """Of the last minute's requests, how many were not admitted."""
     wait_until: float
-    """Until when clients were told to wait; 0 when none was."""
+    """Time until which clients were told to wait; 0 when none was."""
     tracked_since: float
     last_seen: float
 
@@ -84,16 +85,16 @@ class Answer(Struct, array_like=True, frozen=True):
     nonce: str
     at: float
     view: View | None
-    """After the command; None when this decider does not track the app."""
+    """The buckets after the command; None when this decider does not track the app."""
     before: View | None = None
-    """Before a filling that was done."""
+    """The buckets before a filling that was done."""
     done: bool = False
     error: str = ""
-    """Why a filling was not done."""
+    """The reason why a filling was not done."""
 
 
 def sign(command: Command, key: Ed25519PrivateKey) -> bytes:
-    """The command as bytes to publish."""
+    """Return the command as signed bytes to publish."""
     payload = msgspec.msgpack.encode(command)
     return msgspec.msgpack.encode(
         Signed(payload, key.sign(_DOMAIN + payload), key_id(key.public_key()))
@@ -101,15 +102,19 @@ def sign(command: Command, key: Ed25519PrivateKey) -> bytes:
 
 
 def verify(data: bytes, keys: dict[str, Ed25519PublicKey]) -> Command:
-    """The command in signed bytes. Raises CommandError."""
+    """Return the command in signed bytes. Raise CommandError when it cannot be read, is not signed
+    with one of `keys`, or would live longer than LIFE_S.
+    """
     try:
         signed = msgspec.msgpack.decode(data, type=Signed)
         keys[signed.key_id].verify(signed.signature, _DOMAIN + signed.payload)
+        # Decoded only once the signature holds: nobody without the key reaches the decoder.
         command = msgspec.msgpack.decode(signed.payload, type=Command)
     except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
         raise CommandError(f"not a signed command: {error}") from error
     except (KeyError, InvalidSignature) as error:
         raise CommandError("it is not signed by the console") from error
+    # A longer life would outlast the pause after a start, and the command could be done twice.
     if not (
         math.isfinite(command.issued_at) and 0 <= command.expires_at - command.issued_at <= LIFE_S
     ):
@@ -118,7 +123,7 @@ def verify(data: bytes, keys: dict[str, Ed25519PublicKey]) -> Command:
 
 
 class Desk:
-    """Where one decider takes commands."""
+    """One decider's executor of commands."""
 
     def __init__(
         self, engine: Engine, keys: dict[str, Ed25519PublicKey], started_at: float
@@ -127,8 +132,8 @@ class Desk:
         self._done: dict[str, float] = {}
 
     def obey(self, data: bytes, now: float) -> Answer:
-        """Does what a command says, or says why not. Raises CommandError for what is no command of
-        the console.
+        """Carry out a command at `now` (unix seconds), or answer why not. Raise CommandError for
+        what is no command of the console.
         """
         command = verify(data, self._keys)
         before = self._view(command.app, now)
@@ -136,6 +141,7 @@ class Desk:
             return self._answer(command, now, before)
         if error := self._objection(command, now, known=before is not None):
             return self._answer(command, now, before, error=error)
+        # Noted first: a filling that fails halfway must not be tried again either.
         self._done[command.nonce] = command.expires_at
         self._fill(command, now)
         return self._answer(command, now, self._view(command.app, now), before=before, done=True)
@@ -156,12 +162,14 @@ class Desk:
         return "" if known else "this node does not track the app, so there is nothing to fill"
 
     def _fill(self, command: Command, now: float) -> None:
-        """Fills a bucket as if it were new: the next request finds it full."""
+        """Mark a bucket as new, so that the next request finds it full."""
+        # By the same code as for a new app, so there is no second rule of what "full" means.
         clock, slot = self._engine.state.clock, self._engine.slot_of(command.app)
         if command.verb == "fill_errors":
             clock[slot, st.BUDGET_AT] = -1.0
             return
         clock[slot, st.BUCKET_AT] = -1.0
+        # The promised wait ends too: a client that comes back now is not early.
         clock[slot, st.RETRY_UNTIL] = min(clock[slot, st.RETRY_UNTIL], now)
 
     def _answer(
@@ -185,7 +193,9 @@ class Desk:
 
 
 def view(engine: Engine, config: Config, app: str, slot: int, now: float) -> View:
-    """The buckets in a slot at `now`, refilled on paper only: no bit of the state changes."""
+    """Return the buckets in a slot as they stand at `now` (unix seconds), without changing the
+    state.
+    """
     state, clock = engine.state, engine.state.clock[slot].tolist()
     tier = int(state.profile[slot, st.P_TIER])
     plan = plan_of(config, app=app, tenant=engine.tenant_in(slot), tier=tier, now=now)
@@ -210,14 +220,14 @@ def view(engine: Engine, config: Config, app: str, slot: int, now: float) -> Vie
 
 
 def _tokens(clock: list[float], plan: Plan, now: float) -> float:
-    """As `state.refill` would find it."""
+    """Return the tokens as `app_state.refill` would find them, without writing."""
     if clock[st.BUCKET_AT] < 0.0:
         return plan.burst
     return min(plan.burst, clock[st.TOKENS] + max(0.0, now - clock[st.BUCKET_AT]) * plan.rate)
 
 
 def _errors(clock: list[float], plan: Plan, now: float) -> float:
-    """As `state.error_budget` would find it."""
+    """Return the error budget as `app_state.error_budget` would find it, without writing."""
     per_hour = plan.error_budget_per_hour
     if clock[st.BUDGET_AT] < 0.0:
         return per_hour
@@ -225,7 +235,9 @@ def _errors(clock: list[float], plan: Plan, now: float) -> float:
 
 
 def _last_minute(state: st.State, slot: int, column: int, now: float) -> float:
-    """A sliding count over 60 s, as the features see it once the window has moved on to `now`."""
+    """Return a sliding count over 60 s, as the features see it once the window has moved on to
+    `now` (unix seconds).
+    """
     at = (now - st.EPOCH) / 60.0
     step = math.floor(at) - int(state.window[slot, 2])
     current, previous = state.counts[slot, column : column + 2].tolist()

@@ -1,8 +1,8 @@
-"""Keeps the config: verifies what arrives from anywhere, applies what is newer, loads models,
-remembers the last good one.
+"""The keeper of the config: it verifies documents, applies newer ones, loads models, and remembers
+the last good document.
 
-A document can come by push, by poll, from a file an operator put on this node, or from this node's
-own disk at start. All go through `offer`, so all are verified alike.
+A document can come by push, by poll, from a file that an operator put on this node, or from this
+node's own disk at start. All go through `offer`, so all are verified alike.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ class Keeper:
         self.engine, self.data = engine, data
         self.last_error = ""
         self.model_error = ""
+        # Bounded, because acks gather while the store is away. The oldest matter least.
         self.acks: asyncio.Queue[Ack] = asyncio.Queue(maxsize=1000)
         self._keys, self._models, self._fetch_model = keys, models, fetch_model
         self._file_seen: tuple[int, int] | None = None
@@ -61,13 +62,14 @@ class Keeper:
         return self._keys
 
     def offer(self, data: bytes, source: str) -> bool:
-        """Takes a signed document; True when it is in force now. A refused one is acked with its
-        reason, once.
+        """Verify a signed document and apply it when it is newer. Return True when it is in force
+        now. A refused one is acked once, with its reason.
         """
         received_at, started = time.time(), time.perf_counter()
         try:
             config = configs.verify(data, self._keys)
         except ConfigError as error:
+            # Once: the poll brings the same bad document every two seconds.
             if data != self._refused:
                 self._refused = data
                 self.last_error = f"config from {source} refused: {error}"
@@ -75,6 +77,7 @@ class Keeper:
             return False
         if config.version <= self.version:
             return False
+        # Read before it changes: the kill-switch page shows when the old document last decided.
         old_decision_at = self.engine.last_decision_at if self.version else 0.0
         self.engine.apply(config, self._model_for(config))
         self.last_error = ""
@@ -83,7 +86,7 @@ class Keeper:
         return True
 
     def _model_for(self, config: Config) -> Model | None:
-        """The model to use at once: the one that runs, until the named one is loaded."""
+        """Return the model to use at once: the running one, until the named one is loaded."""
         if config.model is None:
             self.model_error = ""
             return None
@@ -93,13 +96,14 @@ class Keeper:
         return running
 
     def load_soon(self) -> None:
-        """Loads the model that the document names, beside the running one."""
+        """Start to load the model that the document names, beside the running one."""
+        # One load at a time: `_load` looks again at the end, so it serves a newer document too.
         if self._loading is None or self._loading.done():
             self._loading = asyncio.get_running_loop().create_task(self._load())
 
     async def _load(self) -> None:
-        """Loads until the running model is the one named; a bad one leaves the fallback limiter in
-        charge.
+        """Load until the running model is the named one. One that cannot be used leaves the
+        fallback limiter in charge.
         """
         while (config := self.engine.config) is not None and config.model is not None:
             digest = config.model.digest
@@ -108,18 +112,20 @@ class Keeper:
             model: Model | None = None
             try:
                 data = await self._artifact(digest)
+                # In a thread, because compiling a model takes long and decisions must go on.
                 model = await asyncio.to_thread(Model.load, data, digest)
                 self.model_error = ""
             except (ArtifactError, OSError) as error:
                 self.model_error = f"model {digest[:12]} cannot be used: {error}"
+            # The document may have changed meanwhile; then the loop loads what it names now.
             current = self.engine.config
             if current is not None and current.model is not None and current.model.digest == digest:
                 self.engine.apply(current, model)
                 return
 
     async def _artifact(self, digest: str) -> bytes:
-        """Bytes of an artifact from this machine or the store. Raises ArtifactError when neither
-        has it.
+        """Return the bytes of an artifact from this machine or the store. Raise ArtifactError when
+        neither has it, OSError when the store is out of reach.
         """
         path = self._models / digest
         if path.is_file():
@@ -131,7 +137,7 @@ class Keeper:
         return data
 
     def needs_model(self) -> bool:
-        """Whether the document names a model that does not run."""
+        """Return whether the document names a model that does not run."""
         config = self.engine.config
         if config is None or config.model is None:
             return False
@@ -187,15 +193,16 @@ class Keeper:
             self.last_error = f"the config could not be kept on disk: {error}"
 
     def start_from_disk(self) -> None:
-        """Applies the last known good document of this node, if there is one."""
+        """Apply the last good document of this node, if there is one."""
         path = self.data / "config.bin"
         if path.is_file():
             self.offer(path.read_bytes(), "disk")
 
     def look_at_file(self) -> None:
-        """Applies a document that an operator put on this node while the store was away
+        """Apply the document that an operator put on this node while the store was away
         (switch.bin).
         """
+        # Compared by time and size first: this runs four times a second on the event loop.
         try:
             stat = (self.data / "switch.bin").stat()
         except OSError:

@@ -1,10 +1,10 @@
-"""Tells the deciders what became of requests: reads the gateway's JSON access log and sends
-outcomes to Valkey.
+"""The feedback program: it reads the gateway's JSON access log and sends outcomes to Valkey, where
+the deciders learn what became of requests.
 
 `python -m decider.node.feedback --log FILE --valkey URL`. Nothing is lost while Valkey is away: the
-log itself is the buffer, up to MAX_BEHIND bytes, and the place reached is kept beside it. After a
-restart the last batch may be sent twice; the features it feeds are rates over a minute and bear
-that.
+log itself is the buffer, up to MAX_BEHIND bytes, and the place reached is kept in a file beside it.
+After a restart the last batch may be sent twice. The features it feeds are rates over a minute, so
+that does no harm.
 """
 
 from __future__ import annotations
@@ -29,20 +29,28 @@ from decider.contracts.files import write_atomically
 from decider.contracts.requests import Outcome
 from decider.contracts.store import OUTCOMES_MAXLEN, OUTCOMES_STREAM
 
-# How often outcomes are sent, seconds.
+# Seconds between two sends. Chosen: deciders smooth what they learn from outcomes over seconds, and
+# five round trips a second cost nothing.
 EVERY_S = 0.2
-# Outcomes in one stream entry at most.
+# Outcomes in one stream entry at most. Chosen: about 100 KB, so that reading an entry does not hold
+# up a decider's event loop for long.
 BATCH = 1000
+# Bytes of one read, and so the most that waits in memory while Valkey is away.
 READ_BYTES = 1 << 20
-# A longer line is no line of ours, bytes.
+# Bytes of the longest line. Chosen: many times the fields of the gateway's format, so a longer line
+# is not the gateway's.
 MAX_LINE = 1 << 16
-# A log read to its end is emptied beyond this size, bytes.
+# Bytes beyond which a log that was read to its end is emptied. Chosen: rare enough to cost nothing,
+# and a size that no disk notices.
 TRUNCATE_AT = 64 << 20
-# Unread log beyond which the oldest is given up, bytes: outcomes that late tell nothing, and the
+# Unread bytes of log beyond which the oldest are given up. Outcomes that late tell nothing, and the
 # disk is not ours to fill.
 MAX_BEHIND = 256 << 20
+# Milliseconds of the longest request, one hour. Chosen: long downloads count; a longer time is a
+# defect of the log and would spoil the mean latency.
 MAX_DURATION_MS = 3_600_000.0
-# A line from further in the future is not believed, seconds.
+# Seconds by which a line may be ahead of our clock. Chosen: clocks differ by less, so a time beyond
+# it is a defect of the log.
 MAX_AHEAD_S = 60.0
 # Envoy's response flags of requests that were answered before any service was asked.
 UNSERVED = frozenset({"UAEX", "RL", "RLSE", "NR", "NC", "DPE", "IH"})
@@ -73,21 +81,20 @@ _decode = msgspec.json.Decoder(LogLine, strict=False).decode
 _encode = msgspec.msgpack.Encoder().encode
 
 
-def outcome(line: bytes, now: float) -> Outcome | None:
-    """The outcome a line tells of; None when the request never reached a service or is not known to
-    be an app's.
+def _was_served(read: LogLine) -> bool:
+    # Status 0: the client hung up before any service answered.
+    return read.status != 0 and UNSERVED.isdisjoint((read.flags or "").split(","))
 
-    Raises:
-        ValueError: when it is no line of the gateway's (msgspec's errors and undecodable text are
-            ValueErrors).
+
+def outcome(line: bytes, now: float) -> Outcome | None:
+    """Return the outcome that a line tells of; None when the request never reached a service or is
+    not known to be an app's. `now` in unix seconds.
+
+    Raise ValueError when it is no line of the gateway's (msgspec's errors and undecodable text are
+    ValueErrors).
     """
     read = _decode(line)
-    if (
-        not read.app
-        or not read.service
-        or read.status == 0
-        or not UNSERVED.isdisjoint((read.flags or "").split(","))
-    ):
+    if not read.app or not read.service or not _was_served(read):
         return None
     at = read.ts.replace(tzinfo=read.ts.tzinfo or UTC).timestamp() + read.duration_ms / 1000
     if not (
@@ -98,6 +105,7 @@ def outcome(line: bytes, now: float) -> Outcome | None:
         raise ValueError("a number is out of range")
     if _app(read.app) is None or _name(read.service) is None:
         raise ValueError("app or service is not a name")
+    # A bad id costs only itself: the outcome counts without it.
     request_id = read.request_id if read.request_id and _name(read.request_id) else ""
     decision = read.decision if read.decision and _decision(read.decision) else ""
     size = min(max(0, read.bytes_out or 0), 2**53)
@@ -122,7 +130,7 @@ class Tail:
     _in_long_line: bool = False
 
     def lines(self) -> list[bytes]:
-        """The next whole lines, at most READ_BYTES of them; empty when there is nothing new."""
+        """Return the next whole lines, at most READ_BYTES of them; none when nothing is new."""
         if not self._opened():
             return []
         assert self._file is not None
@@ -130,6 +138,7 @@ class Tail:
         self._file.seek(self._offset)
         read = self._file.read(READ_BYTES)
         end = read.rfind(b"\n") + 1
+        # No line end: either the line is still being written, or it is too long to be one.
         if end == 0:
             if len(read) > MAX_LINE:
                 self._offset += len(read)
@@ -144,9 +153,7 @@ class Tail:
         return found
 
     def keep_place(self) -> None:
-        """Writes down how far lines were dealt with, and empties a long log that was read to its
-        end.
-        """
+        """Store how far lines were dealt with, and empty a long log that was read to its end."""
         if self._file is None:
             return
         if self._offset >= TRUNCATE_AT and os.fstat(self._file.fileno()).st_size == self._offset:
@@ -164,8 +171,8 @@ class Tail:
         return self.path.with_name(self.path.name + ".place")
 
     def _opened(self) -> bool:
-        """Whether the file is open; opens it, or the new one that took its place once the old one
-        is read.
+        """Open the file, or the new one that took its place once the old one is read. Return
+        whether one is open.
         """
         try:
             there = self.path.stat()
@@ -214,10 +221,9 @@ class Feedback:
     """Read but not yet in the stream, at most one read's worth."""
 
     def step(self) -> bool:
-        """Sends what the log has next; whether there may be more at once.
+        """Send what the log has next. Return whether there may be more at once.
 
-        Raises:
-            redis.RedisError: when Valkey is away; the same outcomes are sent by the next call.
+        Raise redis.RedisError when Valkey is away; the next call sends the same outcomes.
         """
         if not self._waiting:
             lines = self.tail.lines()
@@ -231,13 +237,14 @@ class Feedback:
             batch = _encode(self._waiting[start : start + BATCH])
             pipeline.xadd(OUTCOMES_STREAM, {"b": batch}, maxlen=OUTCOMES_MAXLEN, approximate=True)
         pipeline.execute()
+        # The place is kept only after the send, so a crash between them repeats and never loses.
         self.sent += len(self._waiting)
         self._waiting = []
         self.tail.keep_place()
         return True
 
     def run(self, stop: threading.Event) -> None:
-        """Steps until `stop` is set; waits for Valkey as long as it takes."""
+        """Send outcomes until `stop` is set; wait for Valkey as long as it takes."""
         away = 0.0
         while not stop.is_set():
             begun = time.monotonic()
@@ -264,9 +271,8 @@ class Feedback:
                 told = outcome(line, now)
             except (ValueError, OverflowError, RecursionError) as error:
                 self.skipped += 1
-                if (
-                    self.skipped & (self.skipped - 1) == 0
-                ):  # the 1st, 2nd, 4th, 8th, ...: a hostile log must not fill ours
+                # The 1st, 2nd, 4th, 8th, ... only: a hostile log must not fill ours.
+                if self.skipped & (self.skipped - 1) == 0:
                     log.warning(
                         "%d lines of the log were not the gateway's so far; the last: %s",
                         self.skipped,
@@ -277,8 +283,7 @@ class Feedback:
                 yield told
 
 
-def main() -> None:
-    """Runs until SIGTERM or SIGINT."""
+def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m decider.node.feedback",
         description="Sends a gateway's outcomes to the deciders.",
@@ -292,6 +297,12 @@ def main() -> None:
     options = parser.parse_args()
     if not options.valkey:
         parser.error("say where Valkey is: --valkey redis://host:6379/0, or set VALKEY_URL")
+    return options
+
+
+def main() -> None:
+    """Run until SIGTERM or SIGINT."""
+    options = _parse()
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )

@@ -1,4 +1,4 @@
-"""One decider process: engine, HTTP server and link on one uvloop event loop."""
+"""One decider process: engine, HTTP server and exchange with the store on one uvloop event loop."""
 
 from __future__ import annotations
 
@@ -30,9 +30,13 @@ from decider.node.store_sync import Link
 from decider.refusal.client import Teller
 from decider.scoring import model
 
+# Seconds between two rounds of the engine's housekeeping: prices and fair shares follow load this
+# fast. Chosen: well below the 5 s over which use is smoothed.
 TICK_S = 0.2
+# Seconds between two looks for a first config. Chosen: it delays a start by no more than this, and
+# the other duties run meanwhile.
 FIRST_CONFIG_S = 0.2
-# zeta(1.5), the sum of k^-1.5 over all k from 1.
+# zeta(1.5), the sum of k^-1.5 over all k from 1: it makes the shares of all lives sum up to 1.
 ZETA = 2.612375348685488
 
 
@@ -41,7 +45,7 @@ class StartError(Exception):
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
-    """Command line of `python -m decider`."""
+    """Parse the command line of `python -m decider`; exit with 2 when it is wrong."""
     parser = argparse.ArgumentParser(prog="python -m decider", description="One Sluice decider.")
     parser.add_argument("--node", required=True, help="name of this node, unique in all regions")
     parser.add_argument("--region", default="local")
@@ -66,8 +70,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def read_keys(directory: Path) -> tuple[dict[str, Ed25519PublicKey], bytes]:
-    """(config keys by id, token key). Every line of config.pub is a key, so that keys can be
-    rotated. Raises StartError.
+    """Return config keys by id, and the token key. Every line of config.pub is a key, so that keys
+    can be rotated. Raise StartError when they cannot be read.
     """
     try:
         lines = (directory / "config.pub").read_text().split()
@@ -84,23 +88,25 @@ def read_keys(directory: Path) -> tuple[dict[str, Ed25519PublicKey], bytes]:
 
 
 def own_share(data: Path, nodes: int) -> float:
-    """Share of each quota that this node owns without a lease, from now until the day (UTC) ends.
+    """Return the share (0..1) of each quota that this node owns without a lease, from now until the
+    day (UTC) ends. Count this start in the file `starts`.
 
-    What is not leased is split evenly among the nodes. A node that starts again on the same day has
-    forgotten what it spent, so each of its lives that day has a part of its own: k^-1.5 over their
-    sum, Riemann's zeta(1.5). However often it starts they sum up to no more than all, and a late
-    life still has enough until its first lease arrives.
+    The part that is not leased is split evenly among the nodes. A node that starts again on the
+    same day has forgotten what it spent, so each of its lives that day has a part of its own:
+    k^-1.5 over their sum, Riemann's zeta(1.5). However often it starts, the parts sum up to no more
+    than all, and a late life still has enough until its first lease arrives.
     """
     day = time.strftime("%Y%m%d", time.gmtime())
     marker = data / "starts"
     found = marker.read_text().split() if marker.is_file() else []
     lives = 1 + (int(found[1]) if len(found) == 2 and found[0] == day and found[1].isdigit() else 0)
+    # Written before the share is used: a crash must not give the same part twice.
     write_atomically(marker, f"{day} {lives}".encode())
     return float((1.0 - POOL_SHARE) / nodes * lives**-1.5 / ZETA)
 
 
 def warm_up(engine: Engine) -> None:
-    """Runs every compiled path once on a throw-away engine, so that neither a request nor a model
+    """Run every compiled path once on a throw-away engine, so that neither a request nor a model
     swap waits for a compiler.
     """
     model.warm_up()
@@ -108,6 +114,8 @@ def warm_up(engine: Engine) -> None:
     scratch.apply(defaults.config(), None)
     now = time.time()
     scratch.know([Profile("warm")], now)
+    # Three rounds a second apart, so that windows move; in each so many requests that a bucket can
+    # run empty and refusals are compiled too.
     for step in range(3):
         scratch.decide(
             [CheckRequest("warm", "GET", f"/v2/orders/{k}") for k in range(600)], now + step
@@ -121,7 +129,7 @@ def warm_up(engine: Engine) -> None:
 
 
 class Decider:
-    """A process's parts, started and stopped in order."""
+    """The parts of one process, started and stopped in order."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         keys, token_key = read_keys(options.keys)
@@ -138,7 +146,7 @@ class Decider:
         self._day = ""
 
     def health(self) -> dict[str, object]:
-        """What /healthz tells."""
+        """Return the contents of /healthz."""
         now = time.time()
         return {
             "node": self.engine.node,
@@ -149,7 +157,7 @@ class Decider:
         }
 
     def metrics(self) -> bytes:
-        """Prometheus text, format 0.0.4."""
+        """Return metrics as Prometheus text, format 0.0.4."""
         status = self.link.status()
         lines = ["# TYPE sluice_decisions_total counter"]
         lines += [
@@ -173,6 +181,7 @@ class Decider:
         return ("\n".join(lines) + "\n").encode()
 
     async def _tick(self) -> None:
+        # In parts with turns between them, so that a large table does not hold up requests.
         while True:
             await asyncio.sleep(TICK_S)
             for _ in self.engine.tick_in_parts():
@@ -188,10 +197,10 @@ class Decider:
     async def _watch_file(self) -> None:
         while True:
             self.keeper.look_at_file()
-            await asyncio.sleep(0.25)
+            await asyncio.sleep(0.25)  # a stat costs microseconds, and a kill switch is urgent
 
     async def run(self) -> None:
-        """Serves until SIGTERM or SIGINT. Raises StartError."""
+        """Serve until SIGTERM or SIGINT. Raise StartError when the address cannot be bound."""
         stop = asyncio.Event()
         for name in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(name, stop.set)
@@ -201,6 +210,8 @@ class Decider:
             asyncio.create_task(self._watch_file()),
         ]
         warm_up(self.engine)
+        # No listening before the first config: a gateway takes a closed port for "ask another one",
+        # and its own limit holds when there is none.
         while (
             not self.keeper.version
             and not stop.is_set()
@@ -223,6 +234,8 @@ class Decider:
             await self.http.start(host, int(port))
         except (OSError, ValueError) as error:
             raise StartError(f"cannot listen on {self.options.listen}: {error}") from error
+        # All that is alive now stays alive, so the collector need not look at it again. Requests
+        # leave hardly any cycles, so it may run seldom: each run is a pause for all requests.
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
@@ -236,13 +249,16 @@ class Decider:
         await self.http.stop()
 
 
-# How often every task is cancelled, and how far apart, before the process goes without it.
+# Times every task is cancelled, and seconds between them, before the process ends without it.
+# Chosen: 5 s in all, more than any timeout of the store's client but the patient one.
 ASKED_TO_END, APART_S = 25, 0.2
 
 
 async def _end_all() -> None:
-    """Ends all tasks but this one. A cancellation that meets a timeout in the store's client is
-    taken for that, and lost.
+    """Cancel all tasks but this one until they end.
+
+    Once is not enough: when a cancellation meets a timeout in the store's client, the client takes
+    it for the timeout, and the cancellation is lost.
     """
     for _ in range(ASKED_TO_END):
         if not (running := asyncio.all_tasks() - {asyncio.current_task()}):
@@ -253,7 +269,7 @@ async def _end_all() -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Entry point; 2 when it cannot start."""
+    """Run a decider. Return the exit code: 2 when it cannot start."""
     options = parse(sys.argv[1:] if arguments is None else arguments)
     try:
         uvloop.run(Decider(options).run())

@@ -1,8 +1,8 @@
-"""The decider's link to Valkey, all of it on the event loop: config push and poll, acks, events,
-outcomes, profiles, leases.
+"""The decider's exchange with Valkey, all of it on the event loop: config push and poll, acks,
+events, outcomes, profiles, leases.
 
-Whatever happens here, deciding goes on: every duty runs for itself, waits out an absent store, and
-says so in the heartbeat.
+Deciding goes on whatever happens here. Every duty runs for itself, waits while the store is away,
+and reports that in the heartbeat.
 """
 
 from __future__ import annotations
@@ -27,8 +27,15 @@ from decider.engine.quota import POOL_SHARE
 from decider.node import commands
 from decider.node.config_keeper import Keeper
 
+# Pauses of the duties, seconds, all chosen. Push: before subscribing anew when a connection broke.
+# Poll: a lost push delays a kill switch by this much. Flush: the live tail shows decisions this
+# fresh. Status: well within NODE_TTL_S, so that lost heartbeats do no harm. Fetch: wants gather for
+# this time, so that many apps share a round trip.
 PUSH_S, POLL_S, FLUSH_S, STATUS_S, FETCH_S = 1.0, 2.0, 0.2, 1.0, 0.02
+# Events in one stream entry at most. Chosen small, because encoding them holds up decisions.
 BATCH_EVENTS = 500
+# Seconds between two tries while the store is away. Chosen: soon enough after its return, and a
+# store that starts bears two tries a second from each decider.
 RETRY_S = 0.5
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -51,6 +58,7 @@ class Link:
         self.keeper: Keeper | None = None
         self.events_sent = 0
         self.last_error = ""
+        # For commands that wait: reads block up to 5 s, which the short timeout above would cut.
         self._patient: Any = Redis.from_url(url, socket_timeout=10.0, socket_connect_timeout=1.0)
         self._ids = IdSource()
         self._unsent: EventBatch | None = None
@@ -58,12 +66,16 @@ class Link:
         self._wanted = asyncio.Event()
 
     def look_at_wants(self) -> None:
-        """To be called after decisions: what they want fetched is fetched soon."""
+        """Wake the fetching duty when decisions want a profile or a lease. Call it after
+        decisions.
+        """
         if self.engine.wanted_profiles or self.engine.leases.wanted:
             self._wanted.set()
 
     async def fetch_model(self, digest: str) -> bytes | None:
-        """Artifact bytes from the store. Raises OSError when it is out of reach."""
+        """Return artifact bytes from the store, None when it has none. Raise OSError when it is out
+        of reach.
+        """
         try:
             data: bytes | None = await self.store.get(store.MODEL_PREFIX + digest)
         except RedisError as error:
@@ -71,7 +83,7 @@ class Link:
         return data
 
     async def run(self, keeper: Keeper) -> None:
-        """All duties until cancelled."""
+        """Run all duties until cancelled."""
         self.keeper = keeper
         duties: list[tuple[Callable[[], Awaitable[None]], float]] = [
             (self._push, PUSH_S),
@@ -99,8 +111,8 @@ class Link:
             await asyncio.sleep(pause)
 
     async def _push(self) -> None:
-        """Listens for pushed documents and profiles, and polls once right after subscribing so that
-        none is missed.
+        """Listen for pushed documents and profiles, and poll once right after subscribing so that
+        no document is missed.
         """
         assert self.keeper is not None
         async with self._patient.pubsub() as channel:
@@ -117,8 +129,8 @@ class Link:
                         self.engine.know([_decode_profile(message["data"])])
 
     async def _obey(self) -> None:
-        """Listens for signed commands about one app; apart from `_push`, so that no number of them
-        holds up a config.
+        """Listen for signed commands about one app. This is apart from `_push`, so that no number
+        of commands holds up a config.
         """
         assert self.keeper is not None
         desk = commands.Desk(self.engine, self.keeper.keys, self.started_at)
@@ -167,9 +179,10 @@ class Link:
                 await asyncio.sleep(RETRY_S)
 
     async def _flush(self) -> None:
-        """Sends what the sample kept; a batch that could not be sent is sent again under the same
-        id.
+        """Send the events that the sample kept. A batch that could not be sent is sent again under
+        the same id.
         """
+        # The same id, because a failed send may have arrived; ingest stores each id once.
         while self._unsent is not None or self.engine.events:
             if self._unsent is None:
                 events = self.engine.take_events(BATCH_EVENTS)
@@ -185,8 +198,8 @@ class Link:
             self._unsent = None
 
     async def _learn(self) -> None:
-        """Takes in outcomes of the whole region, from now on; after a pause of the store from where
-        it stopped.
+        """Learn from outcomes of the whole region, from now on, and after a pause of the store from
+        where it stopped.
         """
         if self._outcomes_from == "$":
             newest = await self._patient.xrevrange(store.OUTCOMES_STREAM, count=1)
@@ -196,12 +209,13 @@ class Link:
         )
         for _, entries in found:
             for entry_id, fields in entries:
+                # Before decoding: an unreadable entry must not come back for ever.
                 self._outcomes_from = entry_id
                 self.engine.learn(_decode_outcomes(fields.get(b"b", b"")))
 
     async def _fetch(self) -> None:
-        """Waits for wants: profiles of apps seen for the first time, leases for those near the end
-        of what is held for them.
+        """Wait for wants, and fetch them: profiles of apps seen for the first time, leases for apps
+        near the end of what this node holds for them.
         """
         await self._wanted.wait()
         asked_at = time.time()
@@ -227,6 +241,7 @@ class Link:
     async def _lease(self) -> None:
         if not self.engine.leases.wanted:
             return
+        # At most 200 leases, and 500 profiles above, in a round trip: one answer stays small.
         day = time.strftime("%Y%m%d", time.gmtime())
         asked = list(self.engine.leases.wanted.items())[:200]
         self.engine.leases.wanted.clear()
@@ -235,7 +250,7 @@ class Link:
                 pipe.eval(_LEASE, 1, store.QUOTA_PREFIX + day, app, size, int(quota * POOL_SHARE))
             granted = await pipe.execute()
         if time.strftime("%Y%m%d", time.gmtime()) != day:
-            return  # the lease was for a day that has ended
+            return  # the leases are of a day that has ended, and its quota with it
         for (app, (quota, _)), requests in zip(asked, granted, strict=True):
             if requests:
                 self.engine.leases.grant(app, float(requests))
@@ -243,8 +258,8 @@ class Link:
                 self.engine.leases.leased_out(app, quota)
 
     async def _give_back(self) -> None:
-        """Gives the store back what was leased and not used; to be called when nothing is decided
-        any more.
+        """Give leases that were not used back to the store. Call it when nothing is decided any
+        more.
         """
         now = time.time()
         key = store.QUOTA_PREFIX + time.strftime("%Y%m%d", time.gmtime(now))
@@ -263,7 +278,7 @@ class Link:
             await pipe.execute()
 
     def status(self) -> NodeStatus:
-        """How this node stands."""
+        """Return this node's state for the heartbeat."""
         engine, now = self.engine, time.time()
         keeper_error = (
             "" if self.keeper is None else self.keeper.model_error or self.keeper.last_error
@@ -287,7 +302,10 @@ class Link:
         )
 
     async def close(self) -> None:
-        """Sends what is left and gives leases back, if the store answers, and hangs up."""
+        """Send what is left and give leases back, if the store answers, then close the connections.
+
+        Each has one second: a store that is away must not hold up the end of the process.
+        """
         for duty in (self._flush, self._give_back):
             try:
                 await asyncio.wait_for(duty(), 1.0)

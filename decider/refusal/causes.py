@@ -1,12 +1,12 @@
-"""What features have in common: the registry of causes, by which findings are grouped and told to
-customers.
+"""The registry of causes. They group findings, and customers are told causes, never features.
 
-One burst raises a dozen features; told feature by feature it would be told a dozen times. So every
-feature belongs to one cause (`Feature.cause`), and a cause is told once, by its strongest feature.
+One burst raises a dozen features. A reply that named each feature would name the same burst a dozen
+times. So every feature belongs to one cause (`Feature.cause`), and its strongest feature stands for
+the cause.
 
-A customer's sentence speaks of what was sent and says what to do. A cause without one is never
-told: it concerns who the app is, what became of it before, or signs of abuse, which a reply would
-teach to avoid.
+A customer's sentence speaks of what was sent and says what to do. A cause without a sentence is
+never told: it concerns who the app is, its history, or signs of abuse. A reply that named those
+would teach abusers what to avoid.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ class Cause(NamedTuple):
     """Customer's sentence when low values were adverse; empty when it is not told."""
 
 
+# One sentence for both sides: a low value (a short gap, say) is a high pace as well.
 _PACE = (
     "The pace of the requests and the work they ask for stood out. Spread them evenly over time."
 )
@@ -53,6 +54,7 @@ CAUSES: dict[str, Cause] = {
             "Many of the requests were retries. Wait as long as Retry-After says before trying"
             " again.",
         ),
+        # No sentences for spread, writes and identity: their features are signs of abuse.
         Cause("SPREAD", "Spread of requests"),
         Cause("WRITES", "Writes"),
         Cause(
@@ -76,15 +78,17 @@ CAUSES: dict[str, Cause] = {
             "Your organisation as a whole used much of this service. Spread its use over time.",
         ),
         Cause("IDENTITY", "Credentials and addresses"),
+        # None for these three either: the customer can change neither record nor clock.
         Cause("STANDING", "Who the app is"),
         Cause("HISTORY", "What became of it before"),
         Cause("CLOCK", "Time of the week"),
+        # None here: it concerns what Sluice knows, not what the customer sent.
         Cause("FEEDBACK", "Age of what is known"),
     )
 }
 
-# Features that no customer is told of, whatever their cause; where one weighs most, nothing else is
-# told in its place.
+# Features that no customer is told of, whatever their cause: they are how abuse is noticed. Where
+# one weighs most, the customer gets no reason at all, because the next one is not why.
 SIGNS_OF_ABUSE = frozenset(
     {
         "auth_error_share_60s",
@@ -101,10 +105,11 @@ SIGNS_OF_ABUSE = frozenset(
     }
 )
 
-# Findings that may be told, as feature and side: the customer's own pace, errors, retries and
-# sizes, and the service's load.
+# Findings that a customer may be told, as feature and side: their own pace, errors, retries and
+# sizes, and the service's load. They can act on these.
 #
-# The other side of most is not: that gaps are even, say, is how a script is noticed.
+# The other side of most stays untold, because it would give detection away: even gaps, say, are how
+# Sluice notices a script.
 TELLING = frozenset(
     {
         *(
@@ -128,8 +133,8 @@ TELLING = frozenset(
     }
 )
 
-# The cause that a machine reason names by itself. The others are not told to customers, or leave it
-# to the model's findings.
+# The cause that a machine reason names by itself. RISK_HIGH is missing because the model's findings
+# name its cause; the other reasons missing here are not for customers.
 OF_REASON: dict[Reason, str] = {
     Reason.QUOTA_EXHAUSTED: "QUOTA",
     Reason.LEASE_AWAITED: "LEASE",

@@ -1,8 +1,8 @@
-"""What refused clients are told beside the action: causes, and a receipt for support.
+"""What a refused client is told beside the action: causes, and a receipt for support.
 
-Explaining a row costs some 80 microseconds, so it has a budget. What is over it is told by stage
-and machine reason alone, and a flood of refusals, which is when time is scarce, cannot slow the
-decisions.
+Explaining a row takes about 80 microseconds, so explaining has a budget of time. A refusal over the
+budget gets stage and machine reason only. So a flood of refusals, which comes when time is scarce,
+cannot slow decisions down.
 """
 
 from __future__ import annotations
@@ -21,33 +21,37 @@ from decider.refusal import findings
 from decider.refusal.receipt import MODEL_BYTES, Key, Receipt
 from decider.scoring.model import Model
 
-# Of a second of this thread's time that explaining may take.
+# Share of this thread's time for explaining. Chosen: a cost that throughput hardly shows, which
+# still explains about 200 refusals a second at 80 to 115 us each (docs/adr/0011).
 SHARE = 0.02
-# Longest that it may take at once: what a batch of refusals can add to the wait of others.
+# Seconds of budget that can be saved up. A batch of refusals can add this much to the wait of other
+# requests, so it stays at a millisecond: about ten explanations in a row.
 BURST_S = 0.001
 
 
 class Budget:
-    """Seconds that may be spent: SHARE of the time that passes, saved up to BURST_S."""
+    """Seconds that explaining may take: SHARE of the time that passes, saved up to BURST_S."""
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self._clock = clock
         self._left, self._at = BURST_S, clock()
 
     def start(self) -> float | None:
-        """When the work began, to be handed to `end`; None when nothing is left to spend."""
+        """Return the clock's reading, to be handed to `end`; None when nothing is left to spend."""
         now = self._clock()
         self._left = min(BURST_S, self._left + SHARE * (now - self._at))
         self._at = now
         return now if self._left > 0.0 else None
 
     def end(self, started: float) -> None:
-        """Books the time since then."""
+        """Charge the time since `started`, a clock reading from `start`, to the budget."""
+        # The debt may go below zero: the cost of a row is known only afterwards, and `start`
+        # refuses until the debt is paid.
         self._left -= self._clock() - started
 
 
 class Basis(NamedTuple):
-    """What a request was decided by."""
+    """Config, model and features that a request was decided by."""
 
     config_version: int
     model: Model | None
@@ -68,7 +72,7 @@ class Teller:
         """Refusals with a score for which there was no time."""
 
     def tell(self, decision: Decision, app: str, now: float, basis: Basis) -> None:
-        """Writes into a refusal decided at `now`, unix seconds."""
+        """Write causes and receipt into the refusal `decision`, made at `now` (unix seconds)."""
         found, reason, model = self._findings(basis), Reason(decision.reason), basis.model
         decision.told = findings.told(Action(decision.action), reason, found)
         decision.receipt = self._key.seal(
@@ -80,14 +84,16 @@ class Teller:
                 reason=reason,
                 retry_after=math.ceil(decision.retry_after),
                 config_version=basis.config_version,
-                model=model.digest[: 2 * MODEL_BYTES] if model else "",
+                model=model.digest[: 2 * MODEL_BYTES] if model else "",  # two hex digits a byte
                 app=self._key.pseudonym(app),
                 codes=tuple(finding.code for finding in found),
             )
         )
 
     def _findings(self, basis: Basis) -> list[findings.Finding]:
-        """What the model held against a row; nothing when the budget is spent."""
+        """Return what the model held against the row; nothing when the budget is spent or no model
+        was asked.
+        """
         model, row = basis.model, basis.row
         if model is None or row is None or model.explainer is None:
             return []

@@ -1,4 +1,4 @@
-"""What spoke most against a request: SHAP values grouped by cause, strongest first."""
+"""Findings: the SHAP values that spoke against a request, grouped by cause, strongest first."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from decider.contracts.features import FEATURES, Feature
 from decider.contracts.vocabulary import Action, Reason, Tier
 from decider.refusal.causes import CAUSES, OF_REASON, SIGNS_OF_ABUSE, TELLING, Cause
 
-# Findings told at most.
+# Findings kept for one request, at most. Chosen: the receipt must fit a header, and support reads
+# the few causes that weigh most; the decision page shows every feature anyway.
 MOST = 4
 
 
@@ -20,9 +21,9 @@ class Finding(NamedTuple):
     lead: int
     """The feature that weighs most in it, by its place in the registry."""
     high: bool
-    """Whether its value is at least that of similar apps."""
+    """Whether its value is at least the median of similar apps."""
     weight: float
-    """The cause's SHAP values together, log-odds; above 0."""
+    """Sum of the cause's SHAP values, log-odds; above 0."""
     members: tuple[int, ...]
     """All features of the cause that spoke against the request, strongest first."""
 
@@ -36,13 +37,16 @@ class Finding(NamedTuple):
         return f"{self.feature.code}_{'HIGH' if self.high else 'LOW'}"
 
 
+# Places in the registry of each cause's features, computed once: `findings` runs for every refusal
+# that is explained.
 _MEMBERS = [[k for k, feature in enumerate(FEATURES) if feature.cause == code] for code in CAUSES]
 
 
 def typical(artifact: Artifact, tier: int) -> list[float] | None:
-    """Medians of similar apps (same tier) in registry order, from the model card; None when it has
-    none.
+    """Return medians of similar apps (same tier) in registry order, from the model card; None when
+    the card has none.
     """
+    # The length is checked because a card may come from a model of another registry.
     found = artifact.card.typical.get(Tier(tier).word)
     return found if found and len(found) == len(FEATURES) else None
 
@@ -50,14 +54,16 @@ def typical(artifact: Artifact, tier: int) -> list[float] | None:
 def findings(
     contributions: Sequence[float], values: Sequence[float], usual: Sequence[float] | None
 ) -> list[Finding]:
-    """The adverse causes, at most MOST, largest first, of SHAP values and feature values in
-    registry order.
+    """Return the adverse causes, at most MOST, largest first.
 
-    A cause whose values cancel out, or of which nothing is known (NaN), is no finding. `usual`:
-    `typical`.
+    `contributions`: SHAP values, log-odds; `values`: feature values; `usual`: medians from
+    `typical`, None when unknown. All in registry order. A cause whose SHAP values cancel out, or
+    whose feature values are all unknown (NaN), is no finding.
     """
     found = []
     for members in _MEMBERS:
+        # The whole cause counts, its helpful features too: two that describe the same traffic
+        # can take opposite signs, and only their sum means something.
         weight = sum(contributions[k] for k in members)
         if weight > 0.0 and (
             adverse := [k for k in members if contributions[k] > 0.0 and values[k] == values[k]]
@@ -72,7 +78,7 @@ def findings(
 
 
 _SIDES = ("high", "low")
-# Reason codes of signs of abuse.
+# Reason codes of signs of abuse, both sides: `told_code` must not even hint at them.
 ABUSE_CODES = frozenset(
     f"{f.code}_{side.upper()}" for f in FEATURES if f.name in SIGNS_OF_ABUSE for side in _SIDES
 )
@@ -83,16 +89,17 @@ TOLD_AS: dict[str, Cause] = {
     for side in _SIDES
     if f"{f.name}:{side}" in TELLING
 }
+# Codes of this registry. Receipts and stored decisions may hold codes of an older one.
 _KNOWN = frozenset(f"{f.code}_{side.upper()}" for f in FEATURES for side in _SIDES)
 
 
 def told_code(codes: Sequence[str]) -> str:
-    """The one reason code, of `codes` strongest first, by which a customer is told why risk refused
-    a request; "" for none.
+    """Return the one of `codes` (strongest first) that tells a customer why risk refused a request;
+    "" for none.
 
-    The strongest that may be told; none when a sign of abuse weighs most, because what came after
-    it would be told as the reason, and is not. Body, receipt and reply all choose by this, so that
-    one refusal has one story. Codes of another registry are passed by.
+    It is the strongest code that may be told. When a sign of abuse weighs most it is none, because
+    the next code would be told as the reason, and is not. Body, receipt and reply all choose by
+    this function, so that one refusal has one story. Codes of another registry are ignored.
     """
     known = [code for code in codes if code in _KNOWN]
     if not known or known[0] in ABUSE_CODES:
@@ -101,16 +108,18 @@ def told_code(codes: Sequence[str]) -> str:
 
 
 def told(action: Action, reason: Reason, found: Sequence[Finding]) -> tuple[tuple[str, str], ...]:
-    """What a refused customer is told: code and sentence of the cause, or nothing.
+    """Return what a refused customer is told: code and sentence of one cause, or nothing.
 
-    That which the decisive rule names; where risk was decisive, by `told_code`. Shedding is chosen
-    only when the service is short of room, whoever asks, so that is what is told of it.
+    Where a rule was decisive, the rule names the cause. Where risk was decisive, `told_code`
+    chooses it.
     """
     if reason in OF_REASON:
         cause = CAUSES[OF_REASON[reason]]
         return ((cause.code, cause.high),)
     if reason != Reason.RISK_HIGH:
         return ()
+    # Policy sheds only when the service is short of room, whoever asks. So the service is the
+    # cause, not the customer.
     if action == Action.SHED:
         return (("SERVICE", CAUSES["SERVICE"].high),)
     code = told_code([finding.code for finding in found])

@@ -1,11 +1,11 @@
-"""Receipts: what a refused client may show to support, sealed so that nobody can change it and only
-the installation can read it.
+"""Receipts, which a refused client may show to support. A receipt is sealed: nobody can change it,
+and only the installation can read it.
 
 A receipt is base64url text (RFC 4648, section 5, no padding) of: version (1 byte), key id (4),
-decision id (16), and the rest under ChaCha20-Poly1305 (RFC 8439), whose nonce is the last 12 bytes
-of the decision id, which is never used twice, and which authenticates all that stands before it.
-The rest: time, action, stage, machine reason, wait, config version, digests of model and app,
-reason codes. It holds no app id, no credential and no score.
+decision id (16), and a sealed part under ChaCha20-Poly1305 (RFC 8439). The nonce is the last 12
+bytes of the decision id, so no nonce is used twice. The seal also authenticates version, key id and
+decision id. The sealed part holds time, action, stage, machine reason, wait, config version,
+digests of model and app, and reason codes. A receipt holds no app id, no credential and no score.
 """
 
 from __future__ import annotations
@@ -24,25 +24,34 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from decider.contracts.vocabulary import Action, Reason, Stage
 
 HEADER = "sluice-receipt"
-# Characters of a receipt at most.
+# Characters of a receipt at most. Chosen: it travels in a response header and gets pasted into
+# support forms; most receipts have under 150.
 MAX_TEXT = 300
+# Model: the 12 hex digits by which the console shows a model. App: 64 bits, so that no two of a
+# million apps share a pseudonym (odds below 1 in 10 million).
 MODEL_BYTES, APP_BYTES = 6, 8
+# The form of the bytes that follow. A change of _HEAD or _REST must raise it: the console then says
+# that it does not know the form, where it would otherwise misread old receipts.
 _VERSION = 1
 _HEAD = struct.Struct(">B4s16s")
 _REST = struct.Struct(f">dBBBIQ{MODEL_BYTES}s{APP_BYTES}s")
+# Length of a Poly1305 tag (RFC 8439, section 2.5).
 _TAG_BYTES = 16
-# Bytes of all reason codes together, with a space between two; codes that do not fit are left out,
-# the weakest first.
+# Bytes of all reason codes together, with a space between two. What MAX_TEXT leaves: 4 characters
+# of base64 carry 3 bytes. Codes that do not fit are left out, the weakest first.
 MAX_CODES = MAX_TEXT * 3 // 4 - _HEAD.size - _REST.size - _TAG_BYTES
+# The most seconds that the field of 4 bytes can hold (`I` in _REST). A longer wait is cut, not an
+# error: a receipt must never stop a refusal.
 _MAX_WAIT = 2**32 - 1
 
 Kind = Literal["malformed", "unknown_key", "forged"]
 
 
 class ReceiptError(Exception):
-    """A text that is no valid receipt. `kind`: malformed (not the form of one), unknown_key (sealed
-    with a key that is not given: of another installation, or too old), forged (changed after it was
-    sealed).
+    """A text that is no valid receipt.
+
+    `kind`: malformed (it has not the form of a receipt), unknown_key (its key is not among those
+    given: it is of another installation, or too old), forged (it was changed after it was sealed).
     """
 
     def __init__(self, kind: Kind, text: str) -> None:
@@ -51,12 +60,12 @@ class ReceiptError(Exception):
 
 
 class Receipt(msgspec.Struct, frozen=True, gc=False):
-    """What a receipt says."""
+    """The contents of a receipt."""
 
     decision: bytes
     """UUIDv7, 16 bytes."""
     at: float
-    """When it was decided, unix seconds."""
+    """Time of the decision, unix seconds."""
     action: Action
     stage: Stage
     reason: Reason
@@ -68,8 +77,8 @@ class Receipt(msgspec.Struct, frozen=True, gc=False):
     app: str
     """`pseudonym` of the app."""
     codes: tuple[str, ...]
-    """Reason codes, strongest first; empty when no model was asked or there was no time to explain
-    it.
+    """Reason codes, strongest first; empty when no model was asked or the budget for explaining
+    was spent.
     """
 
 
@@ -79,21 +88,23 @@ class Key:
     """
 
     def __init__(self, token_key: bytes) -> None:
+        # Two keys, so that whoever learns how apps are hashed cannot make receipts.
         secret = _derived(token_key, b"seal")
         self._cipher = ChaCha20Poly1305(secret)
         self._app_key = _derived(token_key, b"app")
+        # A keyed hash, because the id is readable in every receipt and must not give the key away.
         self.id = hashlib.blake2b(b"id", key=secret, digest_size=4).digest()
 
     def pseudonym(self, app: str) -> str:
-        """16 hex digits that stand for an app: the same in all its receipts, and no way back from
-        them without the key.
+        """Return 16 hex digits that stand for an app. They are the same in all its receipts, and
+        nobody can compute them without the key.
         """
         return hashlib.blake2b(
             app.encode("utf-8", "surrogateescape"), key=self._app_key, digest_size=APP_BYTES
         ).hexdigest()
 
     def seal(self, receipt: Receipt) -> str:
-        """The text of a receipt, at most MAX_TEXT characters of A-Z a-z 0-9 - _."""
+        """Return the text of a receipt: at most MAX_TEXT characters of A-Z a-z 0-9 - _."""
         rest = _REST.pack(
             receipt.at,
             receipt.action,
@@ -108,7 +119,9 @@ class Key:
         return _text(head + self._cipher.encrypt(receipt.decision[4:], rest, head))
 
     def open(self, head: bytes, decision: bytes, sealed: bytes) -> bytes:
-        """What is sealed. Raises InvalidTag."""
+        """Return the contents of the sealed part. Raise InvalidTag when it or `head` was
+        changed.
+        """
         return self._cipher.decrypt(decision[4:], sealed, head)
 
 
@@ -120,6 +133,7 @@ def _derived(token_key: bytes, purpose: bytes) -> bytes:
 
 def _fitting(codes: Sequence[str]) -> bytes:
     found = " ".join(codes).encode("ascii")
+    # One byte more than fits, so that a space just after a whole code still ends that code.
     return found if len(found) <= MAX_CODES else found[: MAX_CODES + 1].rpartition(b" ")[0]
 
 
@@ -128,22 +142,24 @@ def _text(raw: bytes) -> str:
 
 
 def keys_of(token_keys: Iterable[bytes]) -> dict[bytes, Key]:
-    """Keys by their id, for `open_sealed`: the present token key, and those before it whose
+    """Return keys by id, for `open_sealed`. `token_keys`: the present one, and older ones whose
     receipts should still open.
     """
     return {key.id: key for key in map(Key, token_keys)}
 
 
 def key_of(text: str, keys: Mapping[bytes, Key]) -> Key:
-    """The key that a receipt which `open_sealed` opened was sealed with, whose pseudonym it
-    holds.
+    """Return the key that sealed a receipt; its `pseudonym` names the app. `text` must have passed
+    `open_sealed`.
     """
     _, key_id, _ = _HEAD.unpack(_raw(text.strip())[: _HEAD.size])
     return keys[key_id]
 
 
 def open_sealed(text: str, keys: Mapping[bytes, Key]) -> Receipt:
-    """What a receipt says, as it was sealed. Spaces around it are ignored. Raises ReceiptError."""
+    """Return the contents of a receipt. Spaces around `text` are ignored. Raise ReceiptError when
+    it is malformed, sealed with a key not in `keys`, or changed.
+    """
     raw = _raw(text.strip())
     head = raw[: _HEAD.size]
     version, key_id, decision = _HEAD.unpack(head)
@@ -167,6 +183,7 @@ def open_sealed(text: str, keys: Mapping[bytes, Key]) -> Receipt:
 
 
 def _raw(text: str) -> bytes:
+    # The length comes first: a pasted text of any size must not be decoded.
     if len(text) > MAX_TEXT:
         raise ReceiptError(
             "malformed",
@@ -180,6 +197,8 @@ def _raw(text: str) -> bytes:
             "malformed",
             "This is no receipt: it holds characters that none has, or a part is missing.",
         ) from None
+    # Encoding it again must give the same text. base64 ignores the unused bits at the end, so
+    # without this a receipt could be changed there and still open.
     if len(raw) < _HEAD.size + _REST.size + _TAG_BYTES or _text(raw) != text:
         raise ReceiptError("malformed", "This is no receipt, or a part of it is missing.")
     return raw

@@ -1,10 +1,10 @@
-"""What the owner of an app can change, and how each change moves the features and signals that a
-decision was made from.
+"""Levers: what the owner of an app can change, and how each change moves the features and signals
+that a decision was made from.
 
-A lever is one thing an owner controls. Pulling it moves every feature and signal that follows from
-it together, by the definitions in `measure` and `state`; nothing else moves: not tier, age,
-verification, history, cohort, not the state of a service, not what other apps or tenants do. A test
-compares these sets with the registry.
+A lever is one thing an owner controls. Pulling it moves together every feature and signal that
+follows from it, by the definitions in `engine.features_of` and `engine.app_state`. Nothing else
+moves: not tier, age, verification, history or cohort, not the state of a service, not what other
+apps or tenants do. A test compares these sets with the registry.
 
 | lever | level | moves |
 | --- | --- | --- |
@@ -18,10 +18,10 @@ compares these sets with the registry.
 | credentials | different credentials in a minute | that count |
 | resources | different resources in a minute | that count |
 
-Where the record does not say what a move would do exactly, the estimate favours refusing: tokens
-are a lower bound; of a sliding window, whose two buckets are recorded as one rate, as much is left
-as can be (`most_left`); and a request that is asked again counts in its own windows, as a retry,
-and as an early one before the client's Retry-After has passed.
+Where the record does not say exactly what a move would do, the estimate favours refusing. Tokens
+are a lower bound. A sliding window has two buckets, but the record has one rate, so as much is left
+in it as can be (`most_left`). A request that is asked again counts in its own windows, as a retry,
+and as an early retry before the client's Retry-After has passed.
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ from decider.engine.shared_state import RECOVERY, USE_TAU_S
 Rows = NDArray[np.float64]
 Levels = NDArray[np.float64]
 
+# Lengths in seconds of the windows that `engine.app_state` keeps; the rates are means over them. A
+# single request makes a rate of 1 / length, so 1/60 and 1/600 are the least rates below.
 WINDOWS_S = {"rate_1s": 1.0, "rate_10s": 10.0, "rate_60s": 60.0, "rate_600s": 600.0}
 PACES = tuple(WINDOWS_S)
 CLIENT_ERRORS = (
@@ -49,21 +51,24 @@ CLIENT_ERRORS = (
     "not_found_share_60s",
     "payment_error_share_60s",
 )
+# Shares that come from asking again while refused. All three fall together when retries stop.
 INSISTING = ("refused_share_60s", "retry_share_60s", "early_retry_share_60s")
-# Silence after which the sliding minute is empty whatever the clock (`measure._in_window`).
+# Silence in seconds after which the sliding minute is empty whatever the clock: two whole buckets
+# of 60 s (`features_of._in_window`).
 FORGOTTEN_S = 120.0
-# A request for the same resource within this time counts as a retry (`state.observe`).
+# A request for the same resource within this time, in seconds, counts as a retry
+# (`app_state.observe`).
 RETRY_S = 60.0
+# Seconds of a UTC day, after which a quota starts anew; seconds_since_last ends there as well.
 DAY_S = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """What of the config document a move needs to know."""
+    """Facts of the config document and the answer that a move needs."""
 
     quota: float
-    """Requests a day this node may admit without a lease; where it is not known, the whole quota.
-    """
+    """Requests a day this node may admit without a lease; the whole quota where that is unknown."""
     budget_per_hour: float
     """Error budget of the tier, expected false throttles an hour."""
     batch_cost: float
@@ -71,11 +76,9 @@ class Ground:
     batch_writes: bool
     """Whether that call counts as a write."""
     at: float
-    """When it was decided, unix seconds: it places the sliding windows."""
+    """Time of the decision, unix seconds: it places the sliding windows."""
     told: float
-    """Seconds the client was told to wait, 0 for none: who asks again sooner counts as an early
-    retry.
-    """
+    """Seconds the client was told to wait, 0 for none. Asking again sooner is an early retry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +89,7 @@ class Lever:
     label: str
     unit: Unit
     rises: bool
-    """Whether pulling it means more of it (waiting, batch size) or less."""
+    """Whether pulling it means more (waiting, batch size) or less (all others)."""
     features: frozenset[str]
     """Features it may move."""
     signals: frozenset[str]
@@ -95,9 +98,10 @@ class Lever:
 
 
 def own_use(x: Rows, s: Rows) -> Levels:
-    """At most what the app itself adds to its tenant's use of the service, cost units a second
-    (n,).
+    """Return the most that the app itself can add to its tenant's use of the service, cost units a
+    second (n,).
     """
+    # The rate over 10 s, because use is smoothed over a similar time (`shared_state.USE_TAU_S`).
     mean_cost = np.maximum(x[:, F["cost_rate_60s"]], 0.0) / np.maximum(
         x[:, F["rate_60s"]], 1.0 / 60.0
     )
@@ -106,7 +110,7 @@ def own_use(x: Rows, s: Rows) -> Levels:
 
 
 def _use_less(x: Rows, s: Rows, own: Levels, keep: Levels) -> None:
-    """The app's own part of its tenant's use falls to the share `keep` of it; the other apps' parts
+    """Lower the app's own part of its tenant's use to the share `keep` of it. The other apps' parts
     stay.
     """
     before = s[:, S["tenant_usage"]].copy()
@@ -121,10 +125,11 @@ def _burst_ratio(x: Rows) -> None:
 
 
 def _tokens_at(x: Rows, s: Rows, slower: dict[str, Levels]) -> Levels:
-    """A lower bound of the tokens left, had each window's pace been `slower`, all of it admitted.
+    """Return a lower bound of the tokens left (n,), had each window's pace been `slower` and all of
+    it been admitted.
 
-    Over a window of w seconds: level now >= level then + (refill - pace) * w, and the level then is
-    at least what the level now and the admitted requests imply. The best of the four bounds counts.
+    Over a window of w seconds: level now >= level then + (refill - pace) * w. The level then is at
+    least what the level now and the admitted requests imply. The best of the four bounds counts.
     """
     rate, burst, tokens = s[:, S["bucket_rate"]], s[:, S["bucket_burst"]], s[:, S["tokens"]]
     best = tokens.copy()
@@ -136,10 +141,11 @@ def _tokens_at(x: Rows, s: Rows, slower: dict[str, Levels]) -> Levels:
 
 
 def _at_pace(x: Rows, s: Rows, slower: dict[str, Levels]) -> None:
-    """Moves everything that follows from the pace of the four windows."""
+    """Move everything that follows from the pace of the four windows, requests/s each."""
     old, minute = x[:, F["rate_60s"]].copy(), np.maximum(slower["rate_60s"], 1.0 / 60.0)
     own = own_use(x, s)
     s[:, S["tokens"]] = _tokens_at(x, s, slower)
+    # Only ten minutes of quota are saved: the longest window says nothing of the time before it.
     saved = np.maximum(0.0, (x[:, F["rate_600s"]] - slower["rate_600s"]) * 600.0)
     saved *= 1.0 - np.nan_to_num(x[:, F["refused_share_60s"]])
     s[:, S["quota_left"]] += saved
@@ -153,6 +159,7 @@ def _at_pace(x: Rows, s: Rows, slower: dict[str, Levels]) -> None:
         x[:, F[name]] = slower[name]
     keep = np.minimum(1.0, minute / np.maximum(old, 1.0 / 60.0))
     x[:, F["cost_rate_60s"]] *= keep
+    # Fewer requests reach fewer paths, but this one's own path stays.
     x[:, F["distinct_paths_60s"]] = np.maximum(
         np.minimum(1.0, x[:, F["distinct_paths_60s"]]), x[:, F["distinct_paths_60s"]] * keep
     )
@@ -161,8 +168,8 @@ def _at_pace(x: Rows, s: Rows, slower: dict[str, Levels]) -> None:
 
 
 def _at_most(x: Rows, level: Levels, windows: tuple[str, ...]) -> dict[str, Levels]:
-    """The pace of each window when none of `windows` may exceed `level`; this request itself stays
-    in all of them.
+    """Return the pace of each window, requests/s, when none of `windows` may exceed `level`. This
+    request itself stays in all of them.
     """
     slower = {name: x[:, F[name]].copy() for name in PACES}
     for name in windows:
@@ -171,9 +178,11 @@ def _at_most(x: Rows, level: Levels, windows: tuple[str, ...]) -> dict[str, Leve
 
 
 def _even(x: Rows) -> None:
-    """Requests spread evenly come in no clumps: their gaps vary by no more than those of random
-    arrivals.
+    """Limit the variation of gaps to that of random arrivals: requests spread evenly come in no
+    clumps.
     """
+    # Random (Poisson) arrivals have gaps with a coefficient of variation of 1. Not 0: nobody sends
+    # exactly evenly, and a very low one is itself a sign of a script.
     x[:, F["gap_cv"]] = np.minimum(x[:, F["gap_cv"]], 1.0)
 
 
@@ -188,12 +197,13 @@ def _pace(x: Rows, s: Rows, level: Levels, ground: Ground) -> None:
 
 
 def _day(x: Rows, s: Rows, level: Levels, ground: Ground) -> None:
-    """The quota as it would stand had the app sent no more than `level` a second since midnight
-    UTC.
+    """Set the quota as it would stand had the app sent no more than `level` requests/s since
+    midnight UTC, and the pace accordingly.
     """
     elapsed = DAY_S - s[:, S["quota_reset"]]
     used = x[:, F["quota_used"]] * s[:, S["quota_limit"]]
     saved = np.maximum(0.0, used - level * elapsed)
+    # The pace first: it moves the quota by ten minutes only, which the whole day then replaces.
     _pace(x, s, level, ground)
     left = s[:, S["quota_left"]]
     s[:, S["quota_left"]] = np.maximum(left, np.minimum(ground.quota, left + saved))
@@ -203,12 +213,12 @@ def _day(x: Rows, s: Rows, level: Levels, ground: Ground) -> None:
 
 
 def most_left(at: float, level: Levels, window: float) -> Levels:
-    """Of what a sliding window counts at `at`, unix seconds, the largest share still in it after a
-    silence of `level` seconds (n,).
+    """Return the largest share (n,) of a sliding window's count at `at` (unix seconds) that can be
+    left after a silence of `level` seconds. `window`: its length in seconds.
 
-    The count is the bucket that runs plus the rest of the one before (`measure._in_window`), and
-    the record does not say how much is in which. Most is left when all of it is in the one that
-    runs.
+    The count is the running bucket plus the rest of the one before it (`features_of._in_window`),
+    and the record does not say how much is in which. Most is left when all of it is in the running
+    one.
     """
     before, after = np.floor((at - EPOCH) / window), (at + level - EPOCH) / window
     moved, keep = np.floor(after) - before, 1.0 - (after - np.floor(after))
@@ -216,13 +226,22 @@ def most_left(at: float, level: Levels, window: float) -> Levels:
 
 
 def _wait(x: Rows, s: Rows, level: Levels, ground: Ground) -> None:
-    """As `passes.project` sees a client that asks again after a silence, with the request itself
-    counted.
+    """Move all as `kernels.project` sees a client that asks again after a silence of `level`
+    seconds, with the request itself counted.
     """
-    own, silent = own_use(x, s), level > 0.0
-    usual = (
-        60.0 * x[:, F["rate_60s"]] * np.maximum(0.0, 1.0 - level / 60.0)
-    )  # left of even traffic, to which a retry adds
+    own = own_use(x, s)
+    _slide_windows(x, s, level, ground)
+    _forget(x, level >= FORGOTTEN_S)
+    _burst_ratio(x)
+    _pass_time(x, s, level, ground)
+    _use_less(x, s, own, np.exp(-level / USE_TAU_S))
+
+
+def _slide_windows(x: Rows, s: Rows, level: Levels, ground: Ground) -> None:
+    """Slide the windows on by `level` seconds and count the request that is asked again."""
+    silent = level > 0.0
+    # Left of even traffic, requests: a retry adds one to these.
+    usual = 60.0 * x[:, F["rate_60s"]] * np.maximum(0.0, 1.0 - level / 60.0)
     for name, window in WINDOWS_S.items():
         left = x[:, F[name]] * most_left(ground.at, level, window) + 1.0 / window
         x[:, F[name]] = np.where(silent, left, x[:, F[name]])
@@ -240,14 +259,12 @@ def _wait(x: Rows, s: Rows, level: Levels, ground: Ground) -> None:
         x[:, F[name]] = np.where(
             counts, (x[:, F[name]] * usual + 1.0) / (usual + 1.0), x[:, F[name]]
         )
-    _forget(x, level >= FORGOTTEN_S)
-    _burst_ratio(x)
-    _pass_time(x, s, level, ground)
-    _use_less(x, s, own, np.exp(-level / USE_TAU_S))
 
 
 def _forget(x: Rows, gone: NDArray[np.bool_]) -> None:
-    """The sliding minute holds nothing but the request that is asked again."""
+    """Empty the sliding minute of the rows `gone`, bool (n,), but for the request that is asked
+    again.
+    """
     for name in (
         *CLIENT_ERRORS,
         *INSISTING,
@@ -261,7 +278,7 @@ def _forget(x: Rows, gone: NDArray[np.bool_]) -> None:
 
 
 def _pass_time(x: Rows, s: Rows, level: Levels, ground: Ground) -> None:
-    """What a clock does: buckets refill, budgets too, prices are expected to fall, a day may
+    """Let `level` seconds pass: buckets and budgets refill, prices are expected to fall, a day may
     end.
     """
     silent = level > 0.0
@@ -270,6 +287,7 @@ def _pass_time(x: Rows, s: Rows, level: Levels, ground: Ground) -> None:
     )
     x[:, F["seconds_since_first"]] += level
     age = x[:, F["feedback_age"]]
+    # The feature ends at an hour; a recorded value beyond it stays as it was.
     x[:, F["feedback_age"]] = np.where(age < 3600.0, np.minimum(3600.0, age + level), age)
     s[:, S["tokens"]] = np.minimum(
         s[:, S["bucket_burst"]], s[:, S["tokens"]] + level * s[:, S["bucket_rate"]]
@@ -279,9 +297,14 @@ def _pass_time(x: Rows, s: Rows, level: Levels, ground: Ground) -> None:
     s[:, S["error_budget_left"]] = np.minimum(
         np.maximum(budget, ground.budget_per_hour), budget + level * ground.budget_per_hour / 3600.0
     )
-    leased = (s[:, S["lease_due"]] > 0.0) & (
-        level >= s[:, S["lease_due"]]
-    )  # expected to arrive, as prices are to fall
+    _renew_quota(x, s, level, ground)
+
+
+def _renew_quota(x: Rows, s: Rows, level: Levels, ground: Ground) -> None:
+    """Let a lease that is due arrive, and the day (UTC) end, within `level` seconds."""
+    # The lease is expected to arrive, as prices are expected to fall. One request is all that the
+    # record allows to promise of it.
+    leased = (s[:, S["lease_due"]] > 0.0) & (level >= s[:, S["lease_due"]])
     s[:, S["quota_left"]] = np.where(
         leased, np.maximum(1.0, s[:, S["quota_left"]]), s[:, S["quota_left"]]
     )
@@ -292,8 +315,8 @@ def _pass_time(x: Rows, s: Rows, level: Levels, ground: Ground) -> None:
 
 
 def batched_share(x: Rows) -> Levels:
-    """At least this share of the minute's requests went to the endpoint asked most, by the entropy
-    over endpoints (n,).
+    """Return a lower bound (n,) of the share of the minute's requests that went to the endpoint
+    asked most, from the entropy over endpoints.
 
     No distribution of entropy H bits has a largest share under 2^-H.
     """
@@ -303,16 +326,14 @@ def batched_share(x: Rows) -> Levels:
 
 
 def _batch(x: Rows, s: Rows, level: Levels, ground: Ground) -> None:
-    """`level` single requests become one call: fewer requests, each of the batch form's cost. Sizes
-    stay, the record has no say.
+    """Turn `level` single requests into one call: fewer requests, each at the batch form's cost.
+    Sizes stay, because the record does not say what they would be.
     """
     share, size = batched_share(x), np.maximum(level, 1.0)
     keep = 1.0 - share + share / size
-    single, minute, paths = (
-        s[:, S["cost"]].copy(),
-        x[:, F["rate_60s"]].copy(),
-        x[:, F["distinct_paths_60s"]].copy(),
-    )
+    single, minute = s[:, S["cost"]], x[:, F["rate_60s"]]
+    paths = x[:, F["distinct_paths_60s"]].copy()
+    # Taken before the pace moves, which would scale costs as if each request kept its own.
     cost_rate = x[:, F["cost_rate_60s"]] + minute * share * (ground.batch_cost / size - single)
     _at_pace(
         x,
@@ -329,25 +350,27 @@ def _batch(x: Rows, s: Rows, level: Levels, ground: Ground) -> None:
             1.0, (x[:, F["write_share_60s"]] + share / size) / keep
         )
     x[:, F["request_cost"]] = s[:, S["cost"]] = ground.batch_cost
+    # Or the policy would ask to batch what is batched already.
     s[:, S["batchable"]] = 0.0
 
 
 def insisting(x: Rows) -> Levels:
-    """Share of the minute's requests sent again too soon or while being refused (n,)."""
+    """Return the share (n,) of the minute's requests sent again too soon or while being refused."""
+    # The largest of three, because one request can count in all of them.
     found: Levels = np.nan_to_num(x[:, [F[name] for name in INSISTING]]).max(axis=1)
     return found
 
 
 def _retries(x: Rows, s: Rows, level: Levels, ground: Ground) -> None:
-    """Requests that come back too soon are not sent at all; what is left of the windows are the
-    others.
-    """
+    """Take requests that came back too soon out of the windows, until their share is `level`."""
     before = insisting(x)
     left = np.where(before > 0.0, np.minimum(1.0, level / np.maximum(before, 1e-9)), 1.0)
+    # At least 0.1% is sent, or an app of retries alone would divide by zero.
     sent = np.maximum(1e-3, 1.0 - before * (1.0 - left))
     old, minute = x[:, F["rate_60s"]].copy(), np.maximum(x[:, F["rate_60s"]] * sent, 1.0 / 60.0)
     for name in INSISTING:
         x[:, F[name]] = np.minimum(1.0, x[:, F[name]] * left / sent)
+    # The shares are known of the last minute only, so ten minutes lose no more than that minute's.
     for name in PACES[:3]:
         x[:, F[name]] = np.minimum(
             x[:, F[name]], np.maximum(x[:, F[name]] * sent, 1.0 / WINDOWS_S[name])
@@ -360,7 +383,9 @@ def _retries(x: Rows, s: Rows, level: Levels, ground: Ground) -> None:
 
 
 def _errors(x: Rows, s: Rows, level: Levels, ground: Ground) -> None:
-    """Requests that failed are sent right; server errors are not the owner's."""
+    """Lower the share of 4xx answers to `level`. Server errors stay, because they are not the
+    owner's.
+    """
     before = x[:, F["client_error_share_60s"]].copy()
     left = np.where(before > 0.0, np.minimum(1.0, level / np.maximum(before, 1e-9)), 1.0)
     x[:, F["error_share_60s"]] = np.maximum(0.0, x[:, F["error_share_60s"]] - before * (1.0 - left))
@@ -375,6 +400,7 @@ def _fewer(name: str) -> Callable[[Rows, Rows, Levels, Ground], None]:
     return move
 
 
+# What the levers move, in groups: by pace, by tokens spent, by time, by an emptied minute.
 _PACED = frozenset(
     {*PACES, "burst_ratio", "cost_rate_60s", "quota_used", "distinct_paths_60s", "tenant_share"}
 )
@@ -392,7 +418,7 @@ _MINUTE = frozenset(
     }
 )
 
-# In the order in which equals are preferred.
+# In the order in which equals are preferred. Chosen: what an owner can do at once comes first.
 LEVERS: tuple[Lever, ...] = (
     Lever(
         "wait",

@@ -1,5 +1,7 @@
-"""What an app is owed by a config document: the plain reading of what the engine compiles
-(`subjects`, `passes`).
+"""The plan of an app under a config document: its limits and the rules about it.
+
+It reads the document directly. The engine does the same in compiled form (`engine.lists`,
+`engine.kernels`).
 """
 
 from __future__ import annotations
@@ -24,9 +26,10 @@ class Plan:
 
 
 def plan_of(config: Config, *, app: str, tenant: str, tier: int, now: float) -> Plan:
-    """The plan of an app at `now` (unix seconds); `tenant` is empty when nobody knows it."""
+    """Return the plan of an app at `now` (unix seconds); `tenant` is empty when it is unknown."""
     policy, found = config.tiers[tier], override_of(config, app=app, tenant=tenant, now=now)
     times = found.multiplier if found else 1.0
+    # An override scales the bucket only. Quota and error budget stay, as in the engine.
     return Plan(
         policy.rate * times,
         policy.burst * times,
@@ -37,10 +40,10 @@ def plan_of(config: Config, *, app: str, tenant: str, tier: int, now: float) -> 
 
 
 def override_of(config: Config, *, app: str, tenant: str, now: float) -> Override | None:
-    """The override that counts: of several about one subject the one listed last; the app's before
-    the tenant's.
+    """Return the override in force at `now` (unix seconds), None when there is none.
 
-    An override of an app that changes nothing does not hide its tenant's, as in `subjects.consult`.
+    The app's goes before its tenant's, and of several about one subject the last one counts. An
+    override of an app that changes nothing does not hide its tenant's, as in `lists.consult`.
     """
     about_app = _last(config.overrides, "app", app, now)
     if about_app is not None and (about_app.action is not None or about_app.multiplier != 1.0):
@@ -49,14 +52,15 @@ def override_of(config: Config, *, app: str, tenant: str, now: float) -> Overrid
 
 
 def lists_of(config: Config, *, app: str, tenant: str, now: float) -> list[ListEntry]:
-    """Guard rules in force about an app or its tenant. Those about a source address depend on the
-    request and are not here.
+    """Return guard rules in force about an app or its tenant at `now` (unix seconds). Those about a
+    source address depend on the request and are not here.
     """
     about = {("app", app), ("tenant", tenant)}
     return [e for e in in_force(config.lists, now) if (e.kind, e.subject) in about]
 
 
 def _last(overrides: list[Override], kind: str, subject: str, now: float) -> Override | None:
+    # Reversed, because the one listed last counts, as in `lists.consult`.
     return next(
         (o for o in reversed(in_force(overrides, now)) if o.kind == kind and o.subject == subject),
         None,

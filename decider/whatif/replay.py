@@ -1,12 +1,14 @@
-"""Decides a stored decision again, from its own record: the same compiled policy function, the same
-model, the same answer.
+"""Replay: a stored decision made again from its own record. The same compiled policy function and
+the same model give the same answer.
 
-Also asks it questions: at which risk would the action have changed, and what did each stage find.
+It also answers questions about the decision: at which risk would the action have changed, and what
+did each stage find.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -21,7 +23,11 @@ from decider.contracts.signals import unpack
 from decider.contracts.vocabulary import ML_STATE_TEXT, REASONS, Action, MlState, Reason, Stage
 from decider.scoring.model import Model
 
+# Equal parts of the risks 0 to 1 that `threshold` scans. Chosen: enough that only an action which
+# comes and goes within 1/64 of risk is missed, and few enough to answer at once.
 _STEPS = 64
+# Halvings of one part: 1/64 * 2^-48 is below the spacing of float64 near 1, so the bound is exact.
+_HALVINGS = 48
 
 
 class ReplayError(Exception):
@@ -31,7 +37,7 @@ class ReplayError(Exception):
 
 
 class Again(NamedTuple):
-    """A decision made again."""
+    """A decision made again from its record."""
 
     action: int
     stage: int
@@ -57,21 +63,22 @@ class Thresholds(NamedTuple):
 
 
 class StageTrace(NamedTuple):
-    """What one stage found."""
+    """The findings of one stage."""
 
     stage: Stage
     ran: bool
     action: int | None
-    """What it asked for, None when it let the request pass."""
+    """The action it asked for, None when it let the request pass."""
     decisive: bool
     facts: dict[str, float | str]
     """Figures it looked at, by signal or field name; texts where a figure has no meaning."""
 
 
 def vectors(event: Event) -> tuple[np.ndarray, np.ndarray]:
-    """(signals float64 (N_SIGNALS,), features float32 (N_FEATURES,)) of a record. Raises
-    ReplayError.
+    """Return signals, float64 (N_SIGNALS,), and features, float32 (N_FEATURES,), of a record. Raise
+    ReplayError when it was made under another feature schema or a vector has the wrong length.
     """
+    # Features keep their places only within one schema, so another one cannot be read by position.
     if event.feature_schema != SCHEMA:
         raise ReplayError(
             f"recorded under feature schema {event.feature_schema[:40]}, this is {SCHEMA}"
@@ -86,8 +93,8 @@ def vectors(event: Event) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _scores(event: Event, features: np.ndarray, model: Model | None) -> tuple[float, float]:
-    """Risk and value as recorded, or computed again when the model is at hand; NaN where no model
-    was asked.
+    """Return risk and value: computed again when `model` is given, else as recorded. Both are NaN
+    when no model was asked.
     """
     if event.risk is None or event.value is None:
         return math.nan, math.nan
@@ -102,8 +109,8 @@ def _same(a: float | None, b: float) -> bool:
 
 
 def decide_again(event: Event, config: Config, model: Model | None) -> Again:
-    """Decides the record under `config`; with its own config and model the result must be
-    identical. Raises ReplayError.
+    """Decide the record under `config`. With its own config and model the result must be identical.
+    Raise ReplayError.
     """
     signals, features = vectors(event)
     risk, value = _scores(event, features, model)
@@ -124,20 +131,18 @@ def decide_again(event: Event, config: Config, model: Model | None) -> Again:
 def decide_under(
     event: Event, config: Config, model: Model | None, *, ml_state: MlState | None = None
 ) -> Again:
-    """Decides the recorded request under another config or model, with tier limits taken from that
-    config.
+    """Decide the recorded request under another config or model, with tier limits from that config.
 
     `ml_state` replaces the recorded state of ML, for example SWITCHED_OFF to preview a kill switch.
-    A request that was not ranked then and would be now is scored when `model` is given, else the
-    fallback limiter decides it.
+    A request that was not ranked then and would be now is scored when `model` is given; otherwise
+    the fallback limiter decides it. Raise ReplayError.
     """
     signals, features = vectors(event)
     rules = policy.rules_of(config)
-    tier = int(signals[S["tier"]])
-    signals[S["bucket_rate"]] = rules.tiers[tier, policy.T_RATE] * signals[S["override_multiplier"]]
-    signals[S["bucket_burst"]] = (
-        rules.tiers[tier, policy.T_BURST] * signals[S["override_multiplier"]]
-    )
+    tier, times = int(signals[S["tier"]]), signals[S["override_multiplier"]]
+    signals[S["bucket_rate"]] = rules.tiers[tier, policy.T_RATE] * times
+    signals[S["bucket_burst"]] = rules.tiers[tier, policy.T_BURST] * times
+    # The recorded hint was forecast under the old config and model, so it says nothing here.
     signals[S["retry_hint"]] = 0.0
     if ml_state is not None:
         signals[S["ml_state"]] = float(ml_state)
@@ -153,32 +158,36 @@ def decide_under(
     return Again(action, stage, reason, wait, *shown, action == event.action)
 
 
-def threshold(event: Event, config: Config, model: Model | None = None) -> Thresholds | None:
-    """The risks at which the action changes, found from the policy function by scan and bisection.
-
-    None when no model was asked, because then no risk would have changed anything. Raises
-    ReplayError.
-    """
-    if event.risk is None or event.value is None:
-        return None
-    signals, features = vectors(event)
-    rules, value = policy.rules_of(config), event.value
-
-    def action_at(risk: float) -> int:
-        return int(policy.decide(signals, features, risk, value, rules)[0])
-
+def _bands(action_at: Callable[[float], int]) -> list[tuple[float, int]]:
+    """Return (risk from which, action), ascending from 0, of a function from risk to action."""
     bands = [(0.0, action_at(0.0))]
     points = [k / _STEPS for k in range(_STEPS + 1)]
     for left, right in pairwise(points):
+        # More than one change can lie in a part, so look again from the change just found.
         while action_at(right) != bands[-1][1]:
             low, high, before = max(left, bands[-1][0]), right, bands[-1][1]
-            for _ in range(48):
+            for _ in range(_HALVINGS):
                 middle = 0.5 * (low + high)
                 low, high = (middle, high) if action_at(middle) == before else (low, middle)
             bands.append((high, action_at(high)))
             left = high
             if high >= right:
                 break
+    return bands
+
+
+def threshold(event: Event, config: Config, model: Model | None = None) -> Thresholds | None:
+    """Return the risks at which the action changes, found by scan and bisection of the policy
+    function.
+
+    None when no model was asked, because then no risk would have changed anything. Raise
+    ReplayError.
+    """
+    if event.risk is None or event.value is None:
+        return None
+    signals, features = vectors(event)
+    rules, value = policy.rules_of(config), event.value
+    bands = _bands(lambda risk: int(policy.decide(signals, features, risk, value, rules)[0]))
     begins = [risk for risk, _ in bands[1:]]
     return Thresholds(
         bands,
@@ -187,86 +196,111 @@ def threshold(event: Event, config: Config, model: Model | None = None) -> Thres
     )
 
 
+# The recorded signals that each stage looks at, by name, in the order in which they are shown.
+_LOOKS_AT: dict[Stage, tuple[str, ...]] = {
+    Stage.GUARD: ("quota_left", "quota_limit", "list_verdict", "compliance"),
+    Stage.OVERRIDE: ("override_action", "override_multiplier"),
+    Stage.TRIAGE: ("tokens", "bucket_rate", "bucket_burst", "service_price"),
+    Stage.RANK: ("prior_risk", "prior_value"),
+    Stage.RERANK: (
+        "service_price",
+        "service_utilisation",
+        "tenant_usage",
+        "tenant_fair_share",
+        "error_budget_left",
+        "cost",
+    ),
+    Stage.FALLBACK: ("tokens", "bucket_rate", "bucket_burst"),
+}
+
+
+class _Course(NamedTuple):
+    """The way of a request through the stages."""
+
+    settled: bool
+    """A guard decided it."""
+    ml_live: bool
+    ranked: bool
+    """A model scored it."""
+    fell_back: bool
+    """The fallback limiter decided it."""
+
+    @property
+    def harmless(self) -> bool:
+        """Triage admitted it."""
+        return not (self.settled or self.ranked or self.fell_back) and self.ml_live
+
+
 def trace(event: Event, config: Config) -> list[StageTrace]:
-    """What each stage found, in order. Raises ReplayError."""
+    """Return the findings of each stage, in order. Raise ReplayError."""
     signals, features = vectors(event)
-    rules = policy.rules_of(config)
     see = {name: float(signals[k]) for name, k in S.items()}
-    guard = int(policy.guard_reason(signals))
-    settled = guard != Reason.NONE
-    ml_live = int(see["ml_state"]) == MlState.LIVE
-    ranked = event.risk is not None
-    fell_back = not settled and not (
-        ml_live and (ranked or event.stage == Stage.TRIAGE or event.reason == Reason.HARMLESS)
-    )
-    stage = Stage(event.stage)
-
-    def found(
-        which: Stage, ran: bool, action: int | None, names: tuple[str, ...], **more: float | str
-    ) -> StageTrace:
-        return StageTrace(
-            which, ran, action, which == stage, {**{n: see[n] for n in names}, **more}
-        )
-
-    forced = int(see["override_action"])
-    guard_action = policy.guard_action(guard)
-    harmless = not settled and ml_live and not ranked and not fell_back
-    tier = int(see["tier"])
-    cheap: dict[str, float | str] = {
-        "cheap_score": float(policy.cheap_score(features, signals)),
-        "rank_from": float(rules.tiers[tier, policy.T_RANK_FROM]),
+    guard = Reason(policy.guard_reason(signals))
+    course = _course(event, see, settled=guard != Reason.NONE)
+    actions = _actions(event, see, course, int(policy.guard_action(guard)))
+    ran = {
+        Stage.GUARD: True,
+        Stage.OVERRIDE: not course.settled,
+        Stage.TRIAGE: not course.settled and course.ml_live,
+        Stage.RANK: course.ranked,
+        Stage.RERANK: course.ranked,
+        Stage.FALLBACK: course.fell_back,
     }
-    rank_facts: dict[str, float | str] = (
-        {}
-        if event.risk is None or event.value is None
-        else {"risk": event.risk, "value": event.value}
-    )
+    rules = policy.rules_of(config)
+    more: dict[Stage, dict[str, float | str]] = {
+        Stage.GUARD: {"reason": REASONS[guard].text if course.settled else ""},
+        Stage.TRIAGE: {
+            "cheap_score": float(policy.cheap_score(features, signals)),
+            "rank_from": float(rules.tiers[int(see["tier"]), policy.T_RANK_FROM]),
+        },
+        Stage.RANK: _scored(event),
+        Stage.FALLBACK: {"why": _why_fallback(see, course)},
+    }
     return [
-        found(
-            Stage.GUARD,
-            True,
-            guard_action if settled else None,
-            ("quota_left", "quota_limit", "list_verdict", "compliance"),
-            reason=REASONS[Reason(guard)].text if settled else "",
-        ),
-        found(
-            Stage.OVERRIDE,
-            not settled,
-            forced if forced >= 0 else None,
-            ("override_action", "override_multiplier"),
-        ),
-        found(
-            Stage.TRIAGE,
-            not settled and ml_live,
-            int(Action.ADMIT) if harmless else None,
-            ("tokens", "bucket_rate", "bucket_burst", "service_price"),
-            **cheap,
-        ),
-        found(
-            Stage.RANK,
-            ranked,
-            event.action if ranked and stage == Stage.RANK else None,
-            ("prior_risk", "prior_value"),
-            **rank_facts,
-        ),
-        found(
-            Stage.RERANK,
-            ranked,
-            event.action if ranked and stage == Stage.RERANK else None,
-            (
-                "service_price",
-                "service_utilisation",
-                "tenant_usage",
-                "tenant_fair_share",
-                "error_budget_left",
-                "cost",
-            ),
-        ),
-        found(
-            Stage.FALLBACK,
-            fell_back,
-            event.action if fell_back else None,
-            ("tokens", "bucket_rate", "bucket_burst"),
-            why=ML_STATE_TEXT[MlState(int(see["ml_state"]))] if fell_back or not ml_live else "",
-        ),
+        StageTrace(
+            stage,
+            ran[stage],
+            actions.get(stage),
+            stage == event.stage,
+            {**{name: see[name] for name in names}, **more.get(stage, {})},
+        )
+        for stage, names in _LOOKS_AT.items()
     ]
+
+
+def _course(event: Event, see: dict[str, float], *, settled: bool) -> _Course:
+    ml_live, ranked = int(see["ml_state"]) == MlState.LIVE, event.risk is not None
+    # With ML live, a request without a score went no further than triage. Any other one that no
+    # guard settled had to be decided without ML.
+    by_ml = ml_live and (ranked or event.stage == Stage.TRIAGE or event.reason == Reason.HARMLESS)
+    return _Course(settled, ml_live, ranked, not settled and not by_ml)
+
+
+def _actions(
+    event: Event, see: dict[str, float], course: _Course, guard_action: int
+) -> dict[Stage, int]:
+    """Return what each stage asked for; a stage that let the request pass is missing."""
+    actions: dict[Stage, int] = {}
+    if course.settled:
+        actions[Stage.GUARD] = guard_action
+    if (forced := int(see["override_action"])) >= 0:
+        actions[Stage.OVERRIDE] = forced
+    if course.harmless:
+        actions[Stage.TRIAGE] = int(Action.ADMIT)
+    if course.ranked and event.stage in (Stage.RANK, Stage.RERANK):
+        actions[Stage(event.stage)] = event.action
+    if course.fell_back:
+        actions[Stage.FALLBACK] = event.action
+    return actions
+
+
+def _scored(event: Event) -> dict[str, float | str]:
+    if event.risk is None or event.value is None:
+        return {}
+    return {"risk": event.risk, "value": event.value}
+
+
+def _why_fallback(see: dict[str, float], course: _Course) -> str:
+    if course.ml_live and not course.fell_back:
+        return ""
+    return ML_STATE_TEXT[MlState(int(see["ml_state"]))]
