@@ -39,12 +39,8 @@ def enter(arguments: Sequence[str]) -> None:
     if os.geteuid() != 0:
         return
     data = installation.data_folder()
-    if arguments[1:2] == ["up"]:
-        who = installation.service_user()
-        hand_over(data, who)
-    elif data.is_dir() and (owner := data.stat().st_uid):
-        who = pwd.getpwuid(owner)
-    else:
+    who = _user_of(data, arguments)
+    if who is None:
         return
     # the user must be able to read the copies that root makes from here on
     os.umask(0o022)
@@ -62,6 +58,17 @@ def enter(arguments: Sequence[str]) -> None:
         os.chdir(source)
     # our own program, by its full path
     os.execv(python, [str(python), str(source / "manage.py"), *arguments[1:]])  # noqa: S606
+
+
+def _user_of(data: Path, arguments: Sequence[str]) -> pwd.struct_passwd | None:
+    """Return whom a command of root's runs as; None where it stays root's."""
+    if arguments[1:2] == ["up"]:
+        who = installation.service_user()
+        hand_over(data, who)
+        return who
+    # data of root's, or none yet: a command before the first `up` has nobody to become
+    owner = data.stat().st_uid if data.is_dir() else 0
+    return pwd.getpwuid(owner) if owner else None
 
 
 def set_environment(who: pwd.struct_passwd, folder: Path, data: Path) -> None:
@@ -139,6 +146,10 @@ def python_for(who: pwd.struct_passwd, folder: Path) -> Path:
         who, lambda: os.access(mine, os.X_OK) and os.access(os.__file__, os.R_OK)
     ):
         return mine
+    return _copied_python(folder, libraries, who)
+
+
+def _copied_python(folder: Path, libraries: Path, who: pwd.struct_passwd) -> Path:
     copy = folder / ".python"
     program = copy / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
     # another Python, or other libraries, make a new copy

@@ -112,6 +112,10 @@ def parse_database_url(url: str) -> dict[str, Any]:
         raise ImproperlyConfigured(
             f"DATABASE_URL could not be read; it should look like {_EXAMPLE_URL}."
         ) from error
+    return _describe_database(parts)
+
+
+def _describe_database(parts: dict[str, Any]) -> dict[str, Any]:
     return {
         "ENGINE": "django.db.backends.postgresql",
         "NAME": parts.pop("dbname", "sluice"),
@@ -119,6 +123,7 @@ def parse_database_url(url: str) -> dict[str, Any]:
         "PASSWORD": parts.pop("password", ""),
         "HOST": parts.pop("host", ""),
         "PORT": str(parts.pop("port", "")),
+        # last: what no field above took, such as sslmode
         "OPTIONS": parts,
     }
 

@@ -27,8 +27,8 @@ from supervisor.xmlrpc import SupervisorTransport
 
 from console.local import launch
 
-# Bytes. The path of a Unix socket may have 107 (unix(7)). supervisord makes the socket under another
-# name first, with a dot and its process id behind, which has up to 7 digits.
+# Bytes. The path of a Unix socket may have 107 (unix(7)). supervisord makes the socket under
+# another name first, with a dot and its process id behind, which has up to 7 digits.
 SOCKET_PATH_MAX = 99
 # Bytes of a log before it is rotated. Chosen: with two older ones of each of eleven programs, the
 # logs take 165 MB of disk at most.

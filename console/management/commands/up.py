@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from argparse import ArgumentParser
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import IO
@@ -25,14 +25,14 @@ from console.frame.roles import DEMO_PEOPLE
 from console.local import embedded, gateway, launch, servers
 from console.local import programs as known_programs
 from console.local.environment import addresses_file
-from console.local.supervisor import SuperviseError, Supervisor
+from console.local.supervisor import Program, SuperviseError, Supervisor
 from control.audit.actors import ROLE_LABELS
 from control.config import changes
 from control.deciders import keys
 from control.errors import KeysError
 
 # Free disk without which nothing is started: PostgreSQL stops in the middle of its work when it has
-# none left. Chosen: some hours of decisions.
+# none left. Chosen: twice what its log of changes may take (max_wal_size).
 NEEDED_BYTES = 2_000_000_000
 # Seconds an earlier run may take to end, when it is already ending. Chosen: most of its programs
 # are allowed 10 s.
@@ -94,12 +94,7 @@ class Command(BaseCommand):
         with only_one(var) as lock, until_told_to_stop():
             check_disk(var)
             check_ports(ports)
-            programs = [
-                *known_programs.server_programs(var),
-                *known_programs.worker_programs(var, ports, settings.SLUICE_REGION),
-            ]
-            programs += [] if no_traffic else [known_programs.traffic_program(ports)]
-            supervisor = Supervisor(var, programs)
+            supervisor = Supervisor(var, list_programs(var, ports, with_traffic=not no_traffic))
             try:
                 self.start(supervisor, ports, lock)
                 self.welcome(ports, time.monotonic() - began)
@@ -156,7 +151,7 @@ class Command(BaseCommand):
                 "The first decider compiles its code, about half a minute; the others then load"
                 " it ..."
             )
-            # alone: on two cores, two that compile the same code take twice as long
+            # alone, because the second would compile the same code again
             first = known_programs.DECIDERS[0]
             supervisor.run(first)
             self.wait_until_up(supervisor, {first: health[first]})
@@ -189,7 +184,7 @@ class Command(BaseCommand):
             time.sleep(LOOK_AGAIN_AFTER_S)
 
     def welcome(self, ports: dict[str, int], took_s: float) -> None:
-        """Print the addresses, the demo's people, and what to look at first; it took `took_s` seconds."""
+        """Print how long the start took, the addresses, the demo's people, and what to look at."""
         password = (settings.SLUICE_KEYS / "demo-password").read_text().strip()
         address = f"http://localhost:{ports['console']}"
         self.say(
@@ -220,7 +215,7 @@ class Command(BaseCommand):
 
     def end(self, supervisor: Supervisor, var: Path) -> None:
         """Stop everything, undisturbed."""
-        # a second, impatient Ctrl-C would leave PostgreSQL to recover at the next start
+        # a second, impatient Ctrl-C would end the programs in no order
         for number in STOP_SIGNALS:
             signal.signal(number, signal.SIG_IGN)
         supervisor.stop()
@@ -234,6 +229,15 @@ class Command(BaseCommand):
             self.stdout.flush()
 
 
+def list_programs(var: Path, ports: dict[str, int], *, with_traffic: bool) -> list[Program]:
+    """Return the programs to run. Raises PartError when one is not there for this machine."""
+    return [
+        *known_programs.server_programs(var),
+        *known_programs.worker_programs(var, ports, settings.SLUICE_REGION),
+        *([known_programs.traffic_program(ports)] if with_traffic else []),
+    ]
+
+
 @contextlib.contextmanager
 def only_one(var: Path) -> Iterator[IO[str]]:
     """Hold the installation's lock. It ends with the processes that hold it, so a crash leaves none
@@ -245,22 +249,27 @@ def only_one(var: Path) -> Iterator[IO[str]]:
     path = var / "run" / "up.pid"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+") as lock:
-        give_up = time.monotonic() + LOCK_WAIT_S
-        while not _take(lock):
-            # the lock may outlive its process by what supervisord needs to stop everything
-            lock.seek(0)
-            pid = lock.read().strip()
-            if (pid and Path(f"/proc/{pid}").exists()) or time.monotonic() > give_up:
-                raise CommandError(
-                    f"Sluice already runs on {var} (process {pid}). Stop that one, or set"
-                    " SLUICE_VAR to another folder."
-                )
-            time.sleep(LOOK_AGAIN_AFTER_S)
+        _wait_for_lock(lock, var)
         lock.seek(0)
         lock.truncate()
         lock.write(str(os.getpid()))
+        # at once, for `make clean` and for another run to read
         lock.flush()
         yield lock
+
+
+def _wait_for_lock(lock: IO[str], var: Path) -> None:
+    give_up = time.monotonic() + LOCK_WAIT_S
+    while not _take(lock):
+        # the lock may outlive its process by what supervisord needs to stop everything
+        lock.seek(0)
+        pid = lock.read().strip()
+        if (pid and Path(f"/proc/{pid}").exists()) or time.monotonic() > give_up:
+            raise CommandError(
+                f"Sluice already runs on {var} (process {pid}). Stop that one, or set"
+                " SLUICE_VAR to another folder."
+            )
+        time.sleep(LOOK_AGAIN_AFTER_S)
 
 
 def _take(lock: IO[str]) -> bool:
@@ -300,30 +309,34 @@ def check_disk(var: Path) -> None:
 
 def check_ports(ports: dict[str, int]) -> None:
     """Raise CommandError naming each port that is taken and the variables that move them."""
-    taken = {}
-    for name, port in ports.items():
-        # an address of a server that is not ours says nothing of this machine's ports
-        if name in {"postgres", "valkey"} and not embedded.is_embedded(name):
-            continue
-        if not servers.is_free(port):
-            taken[name] = port
+    # a server that is not ours has its port elsewhere
+    elsewhere = {name for name in ("postgres", "valkey") if not embedded.is_embedded(name)}
+    taken = {
+        name: port
+        for name, port in ports.items()
+        if name not in elsewhere and not servers.is_free(port)
+    }
     if not taken:
         return
-    others: list[str] = []
-    # all at once, each with another that is free and not offered twice: one retry is enough
+    words = "Port {} is" if len(taken) == 1 else "Ports {} are"
+    which = ", ".join(str(port) for port in taken.values())
+    # all at once, so that one more try is enough
+    others = " ".join(_offer_ports(taken, ports))
+    raise CommandError(
+        f"{words.format(which)} taken by another program. Choose another for"
+        f" {', '.join(taken)}: {others} make run"
+    )
+
+
+def _offer_ports(taken: dict[str, int], ports: dict[str, int]) -> Iterator[str]:
+    """Yield a variable with a free port for each that is taken; offer no port twice."""
     spoken_for = set(ports.values())
     for name, port in taken.items():
         above = range(port + 1, 2**16)
         free = (other for other in above if other not in spoken_for and servers.is_free(other))
         other = next(free, servers.free_port())
         spoken_for.add(other)
-        others.append(f"SLUICE_{name.upper().replace('-', '_')}_PORT={other}")
-    words = "Port {} is" if len(taken) == 1 else "Ports {} are"
-    which = ", ".join(str(port) for port in taken.values())
-    raise CommandError(
-        f"{words.format(which)} taken by another program. Choose another for"
-        f" {', '.join(taken)}: {' '.join(others)} make run"
-    )
+        yield f"SLUICE_{name.upper().replace('-', '_')}_PORT={other}"
 
 
 def make_folders(var: Path) -> None:
@@ -375,7 +388,7 @@ def prepare_database() -> None:
     static files. Raises CommandError.
     """
     call_command("migrate", verbosity=0, interactive=False)
-    # these name keys and passwords, which `welcome` prints once
+    # what they print is for people who call them; `welcome` says what matters here
     with Path(os.devnull).open("w") as nothing:
         call_command("seed", stdout=nothing)
         call_command("demo_users", stdout=nothing)
@@ -402,7 +415,7 @@ def check_database() -> None:
 
 
 def leave_addresses(var: Path) -> None:
-    """Write for other commands on this machine where the servers are, for their owner's eyes only."""
+    """Write where the servers are, for other commands on this machine, readable by the owner."""
     path = addresses_file(var)
     # anew, because touch leaves the mode of a file that is there
     path.unlink(missing_ok=True)
