@@ -9,6 +9,7 @@ somebody's folder to others is not ours to do.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import pwd
@@ -20,19 +21,26 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent
+# Root's own place for state (hier(7)): other users can enter it and change nothing in it.
 FOR_ROOT = Path("/var/lib/sluice")
-"""Root's own place for state (hier(7)): other users can enter it and change nothing in it."""
+# `manage.py` does not need these packages, and a smaller copy is made sooner.
 NOT_CODE = {"tests", "bench"}
-"""Packages that `manage.py` does not need."""
+# What `manage.py` needs beside our packages: the gateway's configuration is made from an example.
 BESIDE_PACKAGES = ("templates", "examples", "manage.py", "installation.py", "unprivileged.py")
+# What the tools leave in a checkout that is its own home.
 CACHES = (".pytest_cache", ".hypothesis", ".mypy_cache", ".ruff_cache", ".import_linter_cache")
+# Coverage's data: test processes in parallel add a suffix. Not `.coverage*`, which would take a
+# `.coveragerc` along.
+COVERAGE_DATA = (".coverage", ".coverage.*")
+# Exit status of a child that could not become the user. Any number above the others' would do.
+_NOT_THE_USER = 3
 
 
 class InstallationError(Exception):
     """There is no home to be had; the text is one sentence that says what to set."""
 
 
-def folder() -> Path:
+def home_folder() -> Path:
     """Return the home.
 
     Raises:
@@ -40,22 +48,22 @@ def folder() -> Path:
     """
     if named := os.environ.get("SLUICE_HOME"):
         return Path(named).expanduser().resolve()
-    if os.geteuid() == 0 and not can_read(user(), code()):
+    if os.geteuid() == 0 and not can_read(service_user(), code_files()):
         # one home for each checkout, so that two copies never share their data
         return FOR_ROOT / hashlib.sha256(os.fsencode(CHECKOUT)).hexdigest()[:8]
     return CHECKOUT
 
 
-def var() -> Path:
+def data_folder() -> Path:
     """Return the folder of the data: SLUICE_VAR, else `var` in the home.
 
     Raises:
-        InstallationError: as `folder` does.
+        InstallationError: when `home_folder` does.
     """
-    return Path(os.environ.get("SLUICE_VAR") or folder() / "var").resolve()
+    return Path(os.environ.get("SLUICE_VAR") or home_folder() / "var").resolve()
 
 
-def user() -> pwd.struct_passwd:
+def service_user() -> pwd.struct_passwd:
     """Return the user that root's programs run as: SLUICE_USER, else nobody.
 
     Raises:
@@ -69,11 +77,12 @@ def user() -> pwd.struct_passwd:
             f"There is no user {name}; set SLUICE_USER to one that Sluice may run as."
         ) from None
     if found.pw_uid == 0:
+        # by number, because root may have a second name
         raise InstallationError("SLUICE_USER may not be root: PostgreSQL refuses to run as root.")
     return found
 
 
-def code() -> Iterator[Path]:
+def code_files() -> Iterator[Path]:
     """Yield every file that `manage.py` needs: no link, and nothing hidden, such as `.env`."""
     tops = [CHECKOUT / name for name in BESIDE_PACKAGES]
     tops += [init.parent for init in CHECKOUT.glob("*/__init__.py")]
@@ -90,46 +99,55 @@ def code() -> Iterator[Path]:
 
 
 def can_read(who: pwd.struct_passwd, paths: Iterable[Path]) -> bool:
-    """Whether the user may read every path. Call as root."""
-    return true_as(who, lambda: all(os.access(path, os.R_OK) for path in paths))
+    """Return whether the user may read every path. Call as root.
+
+    Raises:
+        InstallationError: when root may not become the user.
+    """
+    return holds_as(who, lambda: all(os.access(path, os.R_OK) for path in paths))
 
 
-def true_as(who: pwd.struct_passwd, check: Callable[[], bool]) -> bool:
-    """Return what `check` says in a child process that has become the user. Call as root: only the
-    kernel knows what ancestors, access lists and mounts allow together.
+def holds_as(who: pwd.struct_passwd, check: Callable[[], bool]) -> bool:
+    """Return whether `check` holds in a child process that has become the user. Call as root.
+
+    Only the kernel knows what the modes of all parent folders, access lists and mounts allow
+    together, so it is asked instead of the modes.
 
     Raises:
         InstallationError: when root may not become the user, as in some containers.
     """
     child = os.fork()
     if child == 0:
-        status = 3
+        # the exit status says how far the child came: not the user, no answer, no, or yes
+        status = _NOT_THE_USER
         try:
-            become(who)
+            become_user(who)
             status = 2
             status = 0 if check() else 1
         finally:
-            os._exit(status)  # nothing of the parent's is to be cleaned up twice
+            # not sys.exit: the parent's buffers and exit handlers would run a second time here
+            os._exit(status)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if status == 3:
+    if status == _NOT_THE_USER:
         raise InstallationError(
             f"This root may not become the user {who.pw_name}; run Sluice as an ordinary user."
         )
     return status == 0
 
 
-def become(who: pwd.struct_passwd) -> None:
+def become_user(who: pwd.struct_passwd) -> None:
     """Give up root for good.
 
     Raises:
         OSError: when the kernel refuses.
     """
+    # in this order: once the user is changed, the groups no longer can be
     os.initgroups(who.pw_name, who.pw_gid)
     os.setgid(who.pw_gid)
     os.setuid(who.pw_uid)
 
 
-def claim(home: Path) -> None:
+def claim_home(home: Path) -> None:
     """Make the home if there is none.
 
     Raises:
@@ -138,6 +156,7 @@ def claim(home: Path) -> None:
     """
     try:
         home.mkdir(parents=True, exist_ok=True)
+        # making a folder that is there succeeds even where nothing can be written
         writable = os.access(home, os.W_OK | os.X_OK)
     except OSError:
         writable = False
@@ -146,9 +165,14 @@ def claim(home: Path) -> None:
             f"{home} cannot be written; set SLUICE_HOME to a folder that can, for the libraries and"
             " the data: SLUICE_HOME=/path/to/folder make run"
         )
-    if os.geteuid() != 0 or home == CHECKOUT:
-        return  # who owns the checkout already decides what runs
+    # who owns the checkout already decides what runs
+    if os.geteuid() == 0 and home != CHECKOUT:
+        _check_only_root_changes(home)
+
+
+def _check_only_root_changes(home: Path) -> None:
     for each in (home, *home.parents):
+        # lstat: a link in another user's hand could be led elsewhere later
         found = each.lstat()
         # in a sticky folder such as /tmp nobody can move what root owns
         sticky = each != home and found.st_mode & stat.S_ISVTX
@@ -157,15 +181,15 @@ def claim(home: Path) -> None:
                 f"Other users could change {each}, and with it what root runs; set SLUICE_HOME to a"
                 " folder of root's."
             )
-    if not can_read(user(), [home]):
+    if not can_read(service_user(), [home]):
         raise InstallationError(
-            f"The user {user().pw_name}, whom Sluice runs as, may not enter {home}; set SLUICE_HOME"
-            " to a folder it may, or leave it unset."
+            f"The user {service_user().pw_name}, whom Sluice runs as, may not enter {home}; set"
+            " SLUICE_HOME to a folder it may, or leave it unset."
         )
 
 
-def caches(home: Path) -> dict[str, str]:
-    """Return the variables that keep every cache out of a checkout that is not the home."""
+def cache_variables(home: Path) -> dict[str, str]:
+    """Return the variables that keep every tool's cache out of a checkout that is not the home."""
     if home == CHECKOUT:
         return {}
     cache = home / "cache"
@@ -175,31 +199,44 @@ def caches(home: Path) -> dict[str, str]:
         "HYPOTHESIS_STORAGE_DIRECTORY": str(cache / "hypothesis"),
         "MYPY_CACHE_DIR": str(cache / "mypy"),
         "RUFF_CACHE_DIR": str(cache / "ruff"),
+        # a file and not a folder: test processes in parallel write theirs beside it
+        "COVERAGE_FILE": str(cache / "coverage" / ".coverage"),
+        # pytest knows no variable for its cache; it reads its options from this one as a shell does
         "PYTEST_ADDOPTS": f"-o cache_dir={shlex.quote(str(cache / 'pytest'))}",
     }
 
 
-def forget() -> None:
-    """Remove the data and the tools' caches.
+def forget_data() -> None:
+    """Remove the data, the tools' caches and coverage's data.
 
     Raises:
         InstallationError: when `manage.py up` runs on the data.
     """
-    data, home = var(), folder()
-    pid = data / "run" / "up.pid"
-    # the socket tells a running one from a process that has the number of an old one
-    if (data / "run" / "supervisor.sock").is_socket() and Path(
-        f"/proc/{pid.read_text().strip() or 'none'}" if pid.is_file() else "/proc/none"
-    ).exists():
+    data, home = data_folder(), home_folder()
+    if _runs_on(data):
         raise InstallationError("It is still running. Stop it with Ctrl-C first.")
     for path in (data, *(CHECKOUT / name for name in CACHES)):
         shutil.rmtree(path, ignore_errors=True)
+    for path in (path for pattern in COVERAGE_DATA for path in CHECKOUT.glob(pattern)):
+        # as above: what cannot be removed, as in a read-only checkout, stays
+        with contextlib.suppress(OSError):
+            path.unlink()
     if home != CHECKOUT:
         shutil.rmtree(home / "cache", ignore_errors=True)
 
 
+def _runs_on(data: Path) -> bool:
+    """Return whether a `manage.py up` uses the data folder."""
+    pid = data / "run" / "up.pid"
+    # the socket tells a running one from a process that has the number of an old one
+    if not (data / "run" / "supervisor.sock").is_socket() or not pid.is_file():
+        return False
+    number = pid.read_text().strip()
+    return bool(number) and Path(f"/proc/{number}").exists()
+
+
 if __name__ == "__main__":
     try:
-        forget()
+        forget_data()
     except InstallationError as error:
         sys.exit(f"sluice: {error}")

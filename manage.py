@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs Sluice's commands; `manage.py up` starts everything, `manage.py help` lists them."""
+"""Sluice's commands: `manage.py up` starts everything, `manage.py help` lists them."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ import unprivileged
 
 
 def main() -> None:
-    """Runs one command. A wrong or missing setting ends in one sentence, never in a traceback."""
+    """Run one command; end in one sentence, without a traceback, when a setting is wrong."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "console.settings")
     try:
+        # first: root's process is replaced here, and what it had read or opened would be lost
         unprivileged.enter(sys.argv)
-        os.environ.setdefault("SLUICE_VAR", str(installation.var()))
+        os.environ.setdefault("SLUICE_VAR", str(installation.data_folder()))
+        # the settings need addresses and a key, so what `up` makes has to be there before them
         if sys.argv[1:2] == ["up"]:
-            from console.local.embedded import prepare
+            from console.local.embedded import prepare_environment
 
-            prepare()
+            prepare_environment()
+        # imported late, because it reads the settings
         from django.core.management import execute_from_command_line
 
         execute_from_command_line(sys.argv)

@@ -1,8 +1,8 @@
-"""Has root's `manage.py` run as another user: everything it needs is put where that user can read
-it, the data is handed over, and the command starts anew as the user (ADR 0017).
+"""The way of root's `manage.py` to another user: put everything that it needs where that user can
+read it, hand the data over, and start the command anew as the user (ADR 0017).
 
-Root writes only what root owns: the copies. From then on nothing of root's is left that could be
-led astray by a file which the user made.
+Root writes only what root owns: the copies. After that no process of root's is left that a file of
+the user's could mislead.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from pathlib import Path
 import installation
 from installation import InstallationError
 
+# Parts of a standard library that no program of ours imports; they are more than half of it.
 NOT_COPIED = ("site-packages", "dist-packages", "test", "idlelib", "config-*", "__pycache__")
-"""Parts of a standard library that no program of ours imports."""
+# Folder of a copied Python for libpython, which holds most of a Python that is built shared.
 SHARED = "shared"
-"""Folder of a copied Python with the library that most of it may be in."""
 
 
 def enter(arguments: Sequence[str]) -> None:
@@ -38,40 +38,53 @@ def enter(arguments: Sequence[str]) -> None:
     """
     if os.geteuid() != 0:
         return
-    data = installation.var()
-    if arguments[1:2] == ["up"]:
-        who = installation.user()
-        hand_over(data, who)
-    elif data.is_dir() and (owner := data.stat().st_uid):
-        who = pwd.getpwuid(owner)
-    else:
+    data = installation.data_folder()
+    who = _user_of(data, arguments)
+    if who is None:
         return
+    # the user must be able to read the copies that root makes from here on
     os.umask(0o022)
-    folder = installation.folder()
-    installation.claim(folder)
+    folder = installation.home_folder()
+    installation.claim_home(folder)
     python = python_for(who, folder)
-    source = (
-        installation.CHECKOUT
-        if installation.can_read(who, installation.code())
-        else copy_code(folder, who)
-    )
+    readable = installation.can_read(who, installation.code_files())
+    source = installation.CHECKOUT if readable else copy_code(folder, who)
+    set_environment(who, folder, data)
+    if python != Path(sys.executable):
+        os.environ |= library_path(python.parents[1])
+    installation.become_user(who)
+    # a relative path in another command's arguments means the folder it was called from
+    if arguments[1:2] == ["up"]:
+        os.chdir(source)
+    # our own program, by its full path
+    os.execv(python, [str(python), str(source / "manage.py"), *arguments[1:]])  # noqa: S606
+
+
+def _user_of(data: Path, arguments: Sequence[str]) -> pwd.struct_passwd | None:
+    """Return whom a command of root's runs as; None where it stays root's."""
+    if arguments[1:2] == ["up"]:
+        who = installation.service_user()
+        hand_over(data, who)
+        return who
+    # data of root's, or none yet: a command before the first `up` has nobody to become
+    owner = data.stat().st_uid if data.is_dir() else 0
+    return pwd.getpwuid(owner) if owner else None
+
+
+def set_environment(who: pwd.struct_passwd, folder: Path, data: Path) -> None:
+    """Replace what the environment says of root by what holds for the user."""
     os.environ |= {
         "SLUICE_HOME": str(folder),
         "SLUICE_VAR": str(data),
         "PYTHONPYCACHEPREFIX": str(data / "cache" / "python"),
-        # root's would be looked into by libpq and others, and may not be
+        # libpq and others look into the home folder, and the user may not enter root's
         "HOME": str(data),
         "USER": who.pw_name,
         "LOGNAME": who.pw_name,
     }
+    # these name folders of root's too (XDG Base Directory Specification)
     for name in [name for name in os.environ if name.startswith("XDG_")]:
         del os.environ[name]
-    if python != Path(sys.executable):
-        os.environ |= loading(python.parents[1])
-    installation.become(who)
-    if arguments[1:2] == ["up"]:
-        os.chdir(source)
-    os.execv(python, [str(python), str(source / "manage.py"), *arguments[1:]])  # noqa: S606 - our own
 
 
 def hand_over(data: Path, who: pwd.struct_passwd) -> None:
@@ -89,22 +102,30 @@ def hand_over(data: Path, who: pwd.struct_passwd) -> None:
             f"{data} belongs to {name}; run as that user: SLUICE_USER={name} make run"
         )
     if owner == 0:
-        # folders of others are left alone, and files with a second name, which may be anyone's
-        for path, _, files, handle in os.fwalk(data, topdown=False, follow_symlinks=False):
-            if os.fstat(handle).st_uid != 0:
-                continue
-            for name in files:
-                found = os.stat(name, dir_fd=handle, follow_symlinks=False)
-                if found.st_uid == 0 and found.st_nlink == 1:
-                    os.chown(name, who.pw_uid, who.pw_gid, dir_fd=handle, follow_symlinks=False)
-            if Path(path) != data:
-                os.fchown(handle, who.pw_uid, who.pw_gid)
-        os.chown(data, who.pw_uid, who.pw_gid)  # last: a hand-over cut short is taken up again
-    if not installation.true_as(who, lambda: os.access(data, os.R_OK | os.W_OK | os.X_OK)):
+        _give_tree(data, who)
+        # last: a hand-over that was cut short is taken up again
+        os.chown(data, who.pw_uid, who.pw_gid)
+    if not installation.holds_as(who, lambda: os.access(data, os.R_OK | os.W_OK | os.X_OK)):
         raise InstallationError(
             f"The user {who.pw_name}, whom Sluice runs as, may not enter {data}; set SLUICE_HOME or"
             " SLUICE_VAR to a folder it may, or leave them unset."
         )
+
+
+def _give_tree(data: Path, who: pwd.struct_passwd) -> None:
+    """Give the user what root owns below the data folder."""
+    # by open folder handles: a path could be led elsewhere between the check and the change
+    for path, _, files, handle in os.fwalk(data, topdown=False, follow_symlinks=False):
+        # others' folders are left alone
+        if os.fstat(handle).st_uid != 0:
+            continue
+        for name in files:
+            found = os.stat(name, dir_fd=handle, follow_symlinks=False)
+            # a second name may be anybody's way to a file of root's, such as /etc/shadow
+            if found.st_uid == 0 and found.st_nlink == 1:
+                os.chown(name, who.pw_uid, who.pw_gid, dir_fd=handle, follow_symlinks=False)
+        if Path(path) != data:
+            os.fchown(handle, who.pw_uid, who.pw_gid)
 
 
 def python_for(who: pwd.struct_passwd, folder: Path) -> Path:
@@ -121,12 +142,17 @@ def python_for(who: pwd.struct_passwd, folder: Path) -> Path:
             " `make run`, which puts the libraries where it may."
         )
     mine = Path(sys.executable)
-    if installation.true_as(
+    if installation.holds_as(
         who, lambda: os.access(mine, os.X_OK) and os.access(os.__file__, os.R_OK)
     ):
         return mine
+    return _copied_python(folder, libraries, who)
+
+
+def _copied_python(folder: Path, libraries: Path, who: pwd.struct_passwd) -> Path:
     copy = folder / ".python"
     program = copy / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
+    # another Python, or other libraries, make a new copy
     made_from = f"{sys.base_prefix}\n{sys.version}\n{libraries}\n"
     stamp = copy / "made-from"
     if not stamp.is_file() or stamp.read_text() != made_from:
@@ -137,57 +163,72 @@ def python_for(who: pwd.struct_passwd, folder: Path) -> Path:
 def copy_python(
     target: Path, name: str, libraries: Path, made_from: str, who: pwd.struct_passwd
 ) -> None:
-    """Copy this Python to `target`, and have it find the libraries. It looks for its standard
-    library beside itself, so it may lie anywhere (https://docs.python.org/3/using/cmdline.html).
+    """Copy this Python to `target`, and make the copy find the libraries.
 
     Raises:
         InstallationError: when the copy does not run as the user.
     """
-    installation.claim(target.parent)
+    installation.claim_home(target.parent)
+    # beside the target, because a rename works within one file system alone
     draft = Path(tempfile.mkdtemp(prefix=".python-", dir=target.parent))
     try:
-        standard = draft / sys.platlibdir / name
-        shutil.copytree(
-            Path(os.__file__).parent, standard, ignore=shutil.ignore_patterns(*NOT_COPIED)
-        )
-        (draft / "bin").mkdir()
-        shutil.copy(Path(sys._base_executable).resolve(), draft / "bin" / name)  # type: ignore[attr-defined]
-        for library in (Path(sys.base_prefix) / "lib").glob("lib*.so*"):
-            # apart, as LD_LIBRARY_PATH is for every program and should name this one library
-            place = draft / (SHARED if library.name.startswith("libpython") else "lib")
-            place.mkdir(exist_ok=True)
-            shutil.copy(library, place / library.name)
-        (standard / "site-packages").mkdir()
-        (standard / "site-packages" / "sluice.pth").write_text(
-            f"import site; site.addsitedir({str(libraries)!r})\n"
-        )
+        _fill_copy(draft, name, libraries)
         (draft / "made-from").write_text(made_from)
         open_to_all(draft)
-        tried = subprocess.run(
-            [draft / "bin" / name, "-I", "-c", "import ctypes, ssl, zlib, django"],
-            user=who.pw_uid,
-            group=who.pw_gid,
-            extra_groups=[],
-            cwd="/",
-            env=os.environ | loading(draft),
-            capture_output=True,
-            check=False,
-        )
-        if tried.returncode:
-            raise InstallationError(
-                f"The user {who.pw_name}, whom Sluice runs as, may not run {sys.base_prefix}, and a"
-                " copy of it does not work; name a Python that it may run:"
-                " make run PYTHON=/usr/bin/python3"
-            )
+        _try_copy(draft / "bin" / name, who)
         shutil.rmtree(target, ignore_errors=True)
         draft.rename(target)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def loading(copy: Path) -> dict[str, str]:
-    """Return the variable by which a copied Python finds its own library, where it has one: the
-    path in the program itself is that of the original.
+def _fill_copy(draft: Path, name: str, libraries: Path) -> None:
+    """Copy the program, the standard library and the shared libraries into the draft.
+
+    A Python looks for its standard library beside itself, so the copy may lie anywhere
+    (https://docs.python.org/3/using/cmdline.html).
+    """
+    standard = draft / sys.platlibdir / name
+    shutil.copytree(Path(os.__file__).parent, standard, ignore=shutil.ignore_patterns(*NOT_COPIED))
+    (draft / "bin").mkdir()
+    # sys.executable is a link of the environment's; typeshed does not list what it points to
+    shutil.copy(Path(sys._base_executable).resolve(), draft / "bin" / name)  # type: ignore[attr-defined]
+    for library in (Path(sys.base_prefix) / "lib").glob("lib*.so*"):
+        # apart, as LD_LIBRARY_PATH is for every program and should name this one library
+        place = draft / (SHARED if library.name.startswith("libpython") else "lib")
+        place.mkdir(exist_ok=True)
+        shutil.copy(library, place / library.name)
+    (standard / "site-packages").mkdir()
+    # addsitedir and not the bare path: the libraries' own .pth files count too
+    (standard / "site-packages" / "sluice.pth").write_text(
+        f"import site; site.addsitedir({str(libraries)!r})\n"
+    )
+
+
+def _try_copy(program: Path, who: pwd.struct_passwd) -> None:
+    # these modules load the shared libraries that a copy could lack, and django our libraries
+    tried = subprocess.run(
+        [program, "-I", "-c", "import ctypes, ssl, zlib, django"],
+        user=who.pw_uid,
+        group=who.pw_gid,
+        extra_groups=[],
+        cwd="/",
+        env=os.environ | library_path(program.parents[1]),
+        capture_output=True,
+        check=False,
+    )
+    if tried.returncode:
+        raise InstallationError(
+            f"The user {who.pw_name}, whom Sluice runs as, may not run {sys.base_prefix}, and a"
+            " copy of it does not work; name a Python that it may run:"
+            " make run PYTHON=/usr/bin/python3"
+        )
+
+
+def library_path(copy: Path) -> dict[str, str]:
+    """Return the variable that leads a copied Python to its libpython; empty where it has none.
+
+    The path that is built into the program is the original's.
     """
     before = os.environ.get("LD_LIBRARY_PATH", "")
     paths = [str(copy / SHARED), *([before] if before else [])]
@@ -198,27 +239,33 @@ def copy_code(folder: Path, who: pwd.struct_passwd) -> Path:
     """Bring the copy of our code up to date, for the user's eyes only; return its folder."""
     target = folder / "code"
     target.mkdir(mode=0o700, exist_ok=True)
-    wanted = {path.relative_to(installation.CHECKOUT) for path in installation.code()}
+    wanted = {path.relative_to(installation.CHECKOUT) for path in installation.code_files()}
     for name in wanted:
-        source, copy = installation.CHECKOUT / name, target / name
-        found = source.stat()
-        if copy.exists() and _times(copy.stat()) == _times(found):
-            continue
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        draft = copy.with_name(f".{copy.name}.draft")
-        shutil.copyfile(source, draft)
-        draft.chmod(0o644)
-        os.utime(draft, ns=(found.st_atime_ns, found.st_mtime_ns))
-        draft.replace(copy)  # a program that runs reads the old one or the new one, whole
+        _renew_file(installation.CHECKOUT / name, target / name)
+    # reversed, so that a folder comes after what lies in it
     for path in sorted(target.rglob("*"), reverse=True):
         if path.is_dir():
             if not any(path.iterdir()):
                 path.rmdir()
         elif path.relative_to(target) not in wanted:
             path.unlink()
+    # root's, so that the user cannot change what root copies next time
     os.chown(target, 0, who.pw_gid)
     target.chmod(0o750)
     return target
+
+
+def _renew_file(source: Path, copy: Path) -> None:
+    found = source.stat()
+    if copy.exists() and _size_and_time(copy.stat()) == _size_and_time(found):
+        return
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    draft = copy.with_name(f".{copy.name}.draft")
+    shutil.copyfile(source, draft)
+    draft.chmod(0o644)
+    os.utime(draft, ns=(found.st_atime_ns, found.st_mtime_ns))
+    # a program that runs reads the old one or the new one, whole
+    draft.replace(copy)
 
 
 def open_to_all(folder: Path) -> None:
@@ -231,5 +278,5 @@ def open_to_all(folder: Path) -> None:
                 path.chmod(mode | readable)
 
 
-def _times(found: os.stat_result) -> tuple[int, int]:
+def _size_and_time(found: os.stat_result) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns

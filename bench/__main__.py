@@ -25,7 +25,7 @@ PARTS = (
     "lookup",
 )
 FIELDS = ("name", "figure", "unit", "peer", "peer_figure", "ratio", "target", "met", "conditions")
-RESULT = installation.var() / "bench.json"
+RESULT = installation.data_folder() / "bench.json"
 
 
 def main(wanted: list[str]) -> int:

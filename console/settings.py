@@ -10,35 +10,35 @@ import installation
 from console.local import embedded, environment
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-SLUICE_VAR = installation.var()
+SLUICE_VAR = installation.data_folder()
 SLUICE_KEYS = SLUICE_VAR / "keys"
 SLUICE_MODELS = SLUICE_VAR / "models"
 
-env = environment.read(SLUICE_VAR)
+env = environment.load_environment(SLUICE_VAR)
 
 SLUICE_REGION = env.str("SLUICE_REGION", "local")
 SLUICE_ENV_NAME = env.str("SLUICE_ENV_NAME", "Demo")
 # Ports `manage.py up` listens on, each by its own variable.
 SLUICE_PORTS = {
-    "console": environment.port(env, "SLUICE_CONSOLE_PORT", 8000),
-    "gateway": environment.port(env, "SLUICE_GATEWAY_PORT", 8080),
-    "d01": environment.port(env, "SLUICE_D01_PORT", 9101),
-    "d02": environment.port(env, "SLUICE_D02_PORT", 9102),
-    "services": environment.port(env, "SLUICE_SERVICES_PORT", 9200),
-    "envoy-check": environment.port(env, "SLUICE_ENVOY_CHECK_PORT", 9300),
-    "envoy-admin": environment.port(env, "SLUICE_ENVOY_ADMIN_PORT", 9301),
-    "postgres": environment.port(env, "SLUICE_POSTGRES_PORT", embedded.POSTGRES_PORT),
-    "valkey": environment.port(env, "SLUICE_VALKEY_PORT", embedded.VALKEY_PORT),
+    "console": environment.read_port(env, "SLUICE_CONSOLE_PORT", 8000),
+    "gateway": environment.read_port(env, "SLUICE_GATEWAY_PORT", 8080),
+    "d01": environment.read_port(env, "SLUICE_D01_PORT", 9101),
+    "d02": environment.read_port(env, "SLUICE_D02_PORT", 9102),
+    "services": environment.read_port(env, "SLUICE_SERVICES_PORT", 9200),
+    "envoy-check": environment.read_port(env, "SLUICE_ENVOY_CHECK_PORT", 9300),
+    "envoy-admin": environment.read_port(env, "SLUICE_ENVOY_ADMIN_PORT", 9301),
+    "postgres": environment.read_port(env, "SLUICE_POSTGRES_PORT", embedded.POSTGRES_PORT),
+    "valkey": environment.read_port(env, "SLUICE_VALKEY_PORT", embedded.VALKEY_PORT),
 }
 
 _START = "Set it to your server's address, or start the embedded one with `make run`."
-DATABASE_URL = environment.required(env, "DATABASE_URL", _START)
-VALKEY_URL = environment.required(env, "VALKEY_URL", _START)
-SECRET_KEY = environment.secret(env, SLUICE_KEYS / "session.key")
-DEBUG = environment.flag(env, "SLUICE_DEBUG")
+DATABASE_URL = environment.require_text(env, "DATABASE_URL", _START)
+VALKEY_URL = environment.require_text(env, "VALKEY_URL", _START)
+SECRET_KEY = environment.read_session_key(env, SLUICE_KEYS / "session.key")
+DEBUG = environment.read_flag(env, "SLUICE_DEBUG")
 ALLOWED_HOSTS = env.list("SLUICE_ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS: list[str] = env.list("SLUICE_TRUSTED_ORIGINS", [])
-HTTPS = environment.flag(env, "SLUICE_HTTPS")
+HTTPS = environment.read_flag(env, "SLUICE_HTTPS")
 
 INSTALLED_APPS = [
     "console",
@@ -100,8 +100,8 @@ TEMPLATES = [
 
 DATABASES = {
     "default": {
-        **environment.database(DATABASE_URL),
-        "CONN_MAX_AGE": environment.whole(env, "SLUICE_DB_CONN_MAX_AGE", 60),  # seconds
+        **environment.parse_database_url(DATABASE_URL),
+        "CONN_MAX_AGE": environment.read_whole_number(env, "SLUICE_DB_CONN_MAX_AGE", 60),  # seconds
         # a kept connection is tried before use, so a restart of PostgreSQL fails no request
         "CONN_HEALTH_CHECKS": True,
     }
@@ -176,7 +176,9 @@ SECURE_SSL_REDIRECT = HTTPS
 # a year, as browsers' preload lists ask for; none without HTTPS, which it would force
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 SECURE_PROXY_SSL_HEADER = (
-    ("HTTP_X_FORWARDED_PROTO", "https") if environment.flag(env, "SLUICE_BEHIND_PROXY") else None
+    ("HTTP_X_FORWARDED_PROTO", "https")
+    if environment.read_flag(env, "SLUICE_BEHIND_PROXY")
+    else None
 )
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2_500_000  # bytes
 FILE_UPLOAD_HANDLERS = [
@@ -229,7 +231,7 @@ REST_FRAMEWORK = {
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "console.frame.problems.problem_handler",
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
-    "NUM_PROXIES": 1 if environment.flag(env, "SLUICE_BEHIND_PROXY") else 0,
+    "NUM_PROXIES": 1 if environment.read_flag(env, "SLUICE_BEHIND_PROXY") else 0,
 }
 REST_KNOX = {"AUTO_REFRESH": False, "TOKEN_PREFIX": "sluice_", "AUTH_HEADER_PREFIX": "Token"}
 SPECTACULAR_SETTINGS = {
@@ -318,7 +320,7 @@ CELERY_BEAT_SCHEDULE = {
         "options": {"expires": 3600},
     },
 }
-SLUICE_KEEP_DAYS = environment.whole(env, "SLUICE_KEEP_DAYS", 30, low=1)
+SLUICE_KEEP_DAYS = environment.read_whole_number(env, "SLUICE_KEEP_DAYS", 30, low=1)
 
 # Logs: one line each, to standard output
 

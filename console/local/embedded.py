@@ -14,35 +14,30 @@ import installation
 from console.local import environment, servers
 
 ROOT = Path(__file__).resolve().parents[2]
-POSTGRES_PORT = 54329
-VALKEY_PORT = 63799
+# Chosen: the usual ports with a digit added. A machine that has a PostgreSQL or a Valkey of its own
+# uses the usual ones (5432 and 6379).
+POSTGRES_PORT = 54_329
+# Chosen in the same way.
+VALKEY_PORT = 63_799
 
 
-def prepare() -> None:
-    """Names the embedded servers in the environment where it names none, and makes the secrets they
-    need.
+def prepare_environment() -> None:
+    """Put the addresses of the embedded servers into the environment where it names no others, and
+    make the secrets they need.
 
     Raises:
         ImproperlyConfigured: when a variable cannot be read, or the data folder not be written.
     """
-    var = installation.var()
-    try:
-        var.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        writable = False
-    else:
-        writable = os.access(var, os.W_OK | os.X_OK)
-    if not writable:
-        raise ImproperlyConfigured(
-            f"The data cannot be written to {var}; set SLUICE_HOME to a folder that can:"
-            " SLUICE_HOME=/path/to/folder make run"
-        )
+    var = installation.data_folder()
+    _make_writable(var)
+    # children are to use this folder, whatever their current folder makes of a relative path
     os.environ["SLUICE_VAR"] = str(var)
+    # children and the settings cannot tell our servers from others by their addresses alone
     if not os.environ.get("DATABASE_URL"):
-        os.environ["DATABASE_URL"] = postgres(var).url()
+        os.environ["DATABASE_URL"] = postgres_server(var).url()
         os.environ["SLUICE_EMBEDDED_POSTGRES"] = "true"
     if not os.environ.get("VALKEY_URL"):
-        os.environ["VALKEY_URL"] = valkey(var).url()
+        os.environ["VALKEY_URL"] = valkey_server(var).url()
         os.environ["SLUICE_EMBEDDED_VALKEY"] = "true"
     if not os.environ.get("SLUICE_SECRET_KEY"):
         servers.kept_secret(var / "keys" / "session.key")
@@ -50,22 +45,45 @@ def prepare() -> None:
     os.environ["NUMBA_CACHE_DIR"] = str(var / "numba")
 
 
-def postgres(var: Path) -> servers.Postgres:
-    """The embedded PostgreSQL of this installation."""
-    port = environment.port(Env(), "SLUICE_POSTGRES_PORT", POSTGRES_PORT)
+def _make_writable(var: Path) -> None:
+    try:
+        var.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        writable = False
+    else:
+        # a folder that is there may still be another user's, or on a read-only disk
+        writable = os.access(var, os.W_OK | os.X_OK)
+    if not writable:
+        raise ImproperlyConfigured(
+            f"The data cannot be written to {var}; set SLUICE_HOME to a folder that can:"
+            " SLUICE_HOME=/path/to/folder make run"
+        )
+
+
+def postgres_server(var: Path) -> servers.Postgres:
+    """Return the embedded PostgreSQL of this installation.
+
+    Raises:
+        ImproperlyConfigured: when SLUICE_POSTGRES_PORT is no port.
+    """
+    port = environment.read_port(Env(), "SLUICE_POSTGRES_PORT", POSTGRES_PORT)
     return servers.Postgres(
         var / "postgres", port, servers.kept_secret(var / "keys" / "postgres.password")
     )
 
 
-def valkey(var: Path) -> servers.Valkey:
-    """The embedded Valkey of this installation."""
-    port = environment.port(Env(), "SLUICE_VALKEY_PORT", VALKEY_PORT)
+def valkey_server(var: Path) -> servers.Valkey:
+    """Return the embedded Valkey of this installation.
+
+    Raises:
+        ImproperlyConfigured: when SLUICE_VALKEY_PORT is no port.
+    """
+    port = environment.read_port(Env(), "SLUICE_VALKEY_PORT", VALKEY_PORT)
     return servers.Valkey(
         var / "valkey", port, servers.kept_secret(var / "keys" / "valkey.password")
     )
 
 
 def is_embedded(name: str) -> bool:
-    """Whether `up` runs the server itself: name is "postgres" or "valkey"."""
+    """Return whether `up` runs the server itself: name is "postgres" or "valkey"."""
     return os.environ.get(f"SLUICE_EMBEDDED_{name.upper()}") == "true"

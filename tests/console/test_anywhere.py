@@ -37,7 +37,7 @@ def closed(open_folder: Path) -> Path:
 
 
 def copy_checkout(target: Path) -> Path:
-    names = [path.relative_to(ROOT) for path in installation.code()]
+    names = [path.relative_to(ROOT) for path in installation.code_files()]
     names += [Path("Makefile"), Path("bootstrap.py"), Path("pyproject.toml")]
     names += [Path("requirements.lock"), Path("requirements-dev.lock")]
     for name in names:
@@ -53,7 +53,7 @@ def ready_home(folder: Path) -> Path:
     for name in ("bin", "lib"):
         (venv / name).symlink_to(Path(sys.prefix) / name)
     shutil.copy(Path(sys.prefix) / "pyvenv.cfg", venv)
-    (venv / ".installed").write_text(bootstrap.holding(ROOT / "requirements-dev.lock"))
+    (venv / ".installed").write_text(bootstrap.lock_stamp(ROOT / "requirements-dev.lock"))
     return folder
 
 
@@ -90,13 +90,14 @@ import psutil, psycopg
 from console.local import programs as local_programs, servers
 from console.local.supervisor import Supervisor
 from django.core.exceptions import ImproperlyConfigured
-postgres = servers.Postgres(installation.var() / "postgres", servers.free_port(), "it's a secret")
+data = installation.data_folder() / "postgres"
+postgres = servers.Postgres(data, servers.free_port(), "it's a secret")
 postgres.make()
 server = subprocess.Popen(postgres.command(), stderr=subprocess.DEVNULL)
 servers.wait_until_ready(postgres)
 print(json.dumps({
     "me": os.getuid(), "server": psutil.Process(server.pid).uids().real,
-    "code": str(installation.CHECKOUT), "var": str(installation.var()),
+    "code": str(installation.CHECKOUT), "var": str(installation.data_folder()),
     "groups": os.getgroups(), "python": sys.executable,
 }))
 server.send_signal(signal.SIGINT)
@@ -158,7 +159,7 @@ def test_a_python_that_only_root_may_run_is_copied(open_folder: Path, closed: Pa
 
 @as_root
 def test_roots_home_is_below_var_lib_where_the_user_may_not_read_the_checkout(closed: Path) -> None:
-    ask = "import installation; print(installation.folder())"
+    ask = "import installation; print(installation.home_folder())"
     env = without("SLUICE_HOME", "SLUICE_USER")
     said = run(sys.executable, "-c", ask, cwd=closed, env=env).strip()
     assert re.fullmatch(r"/var/lib/sluice/[0-9a-f]{8}", said)
@@ -248,13 +249,13 @@ def test_root_takes_no_home_that_others_could_change(open_folder: Path, how: str
         place.rmdir()
         place.symlink_to(tempfile.gettempdir())
     with pytest.raises(InstallationError, match=r"Other users could change .* SLUICE_HOME"):
-        installation.claim(place)
+        installation.claim_home(place)
 
 
 @as_root
 def test_root_takes_no_home_that_the_user_may_not_enter(closed: Path) -> None:
     with pytest.raises(InstallationError, match="nobody, whom Sluice runs as, may not enter"):
-        installation.claim(closed.parent / "home")
+        installation.claim_home(closed.parent / "home")
 
 
 @pytest.mark.parametrize(
@@ -265,7 +266,7 @@ def test_a_user_that_cannot_be_is_a_sentence(
 ) -> None:
     monkeypatch.setenv("SLUICE_USER", name)
     with pytest.raises(InstallationError, match=says):
-        installation.user()
+        installation.service_user()
 
 
 def as_ordinary_user() -> dict[str, object]:
@@ -335,12 +336,14 @@ def test_make_works_from_a_home_elsewhere_and_writes_nothing_in_the_checkout(
     env = without(*alien, SLUICE_HOME=str(place))
     python = open_folder / "a python"  # a Python may have a space in its name, too
     python.symlink_to(sys.executable)
-    arguments = "-p no:django -c /dev/null --rootdir=. tests/test_it.py"
+    arguments = "-p no:django -c /dev/null --rootdir=. --cov=tests --cov-config=/dev/null"
+    arguments += " --cov-report= tests/test_it.py"
     said = run("make", "test", f"ARGS={arguments}", f"PYTHON={python}", cwd=checkout, env=env)
     assert "1 passed" in said
     assert f"Sluice's libraries and data are in {place}." in said
     assert (place / "cache" / "pytest").is_dir()
     assert list((place / "cache" / "python").rglob("policy.*.pyc"))
+    assert (place / "cache" / "coverage" / ".coverage").is_file()
     (place / "var").mkdir()
     run("make", "clean", f"PYTHON={python}", cwd=checkout, env=env)
     assert {path.name for path in place.iterdir()} == {".venv"}
@@ -355,15 +358,28 @@ def test_make_clean_keeps_the_data_of_a_running_installation(
     monkeypatch.setenv("SLUICE_HOME", str(open_folder))
     monkeypatch.delenv("SLUICE_VAR", raising=False)
     monkeypatch.setattr(installation, "CACHES", ())
+    monkeypatch.setattr(installation, "COVERAGE_DATA", ())
     (open_folder / "var" / "run").mkdir(parents=True)
     (open_folder / "var" / "run" / "up.pid").write_text(str(os.getpid()))
     with socket.socket(socket.AF_UNIX) as supervisor:
         supervisor.bind(str(open_folder / "var" / "run" / "supervisor.sock"))
         with pytest.raises(InstallationError, match="still running"):
-            installation.forget()
+            installation.forget_data()
     (open_folder / "var" / "run" / "up.pid").write_text("")
-    installation.forget()
+    installation.forget_data()
     assert not (open_folder / "var").exists()
+
+
+def test_make_clean_removes_the_data_of_coverage_but_not_its_configuration(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(installation, "CHECKOUT", tmp_path)
+    monkeypatch.setenv("SLUICE_HOME", str(tmp_path))
+    monkeypatch.delenv("SLUICE_VAR", raising=False)
+    for name in (".coverage", ".coverage.host.1.x", ".coveragerc"):
+        (tmp_path / name).touch()
+    installation.forget_data()
+    assert {path.name for path in tmp_path.iterdir()} == {".coveragerc"}
 
 
 def test_the_supported_pythons_are_the_same_everywhere() -> None:
@@ -386,4 +402,4 @@ def test_a_python_outside_the_range_is_a_sentence(
 ) -> None:
     monkeypatch.setattr(bootstrap.sys, "version_info", (3, 15, 0))
     with pytest.raises(SystemExit, match=r"the libraries need 3\.11 to 3\.14\. Name another"):
-        bootstrap.check(tmp_path)
+        bootstrap.check_machine(tmp_path)

@@ -47,11 +47,13 @@ def test_a_missing_setting_is_one_sentence_that_says_what_to_set(
 @pytest.mark.parametrize("url", ["sqlite:///x", "mysql://a/b", "postgresql://[bad"])
 def test_a_database_that_is_not_postgresql_is_refused(url: str) -> None:
     with pytest.raises(ImproperlyConfigured, match="DATABASE_URL"):
-        environment.database(url)
+        environment.parse_database_url(url)
 
 
 def test_parameters_of_the_database_address_become_options() -> None:
-    read = environment.database("postgresql://ann:p%40ss@db.example:6432/sluice?sslmode=require")
+    read = environment.parse_database_url(
+        "postgresql://ann:p%40ss@db.example:6432/sluice?sslmode=require"
+    )
     assert (read["USER"], read["PASSWORD"], read["HOST"], read["PORT"], read["NAME"]) == (
         "ann",
         "p@ss",

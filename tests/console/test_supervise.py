@@ -21,8 +21,8 @@ from console.local.supervisor import Program, Supervisor
 
 pytestmark = pytest.mark.parts
 ROOT = Path(__file__).parents[2]
-SLEEPER = launch.command([sys.executable, "-c", "import time; time.sleep(600)"])
-FAILING = launch.command([sys.executable, "-c", "raise SystemExit('cannot')"])
+SLEEPER = launch.tied_command([sys.executable, "-c", "import time; time.sleep(600)"])
+FAILING = launch.tied_command([sys.executable, "-c", "raise SystemExit('cannot')"])
 
 
 def until(true: Callable[[], bool], within_s: float = 20.0) -> None:
@@ -92,7 +92,7 @@ from pathlib import Path
 sys.path.insert(0, {root!r})
 from console.local import launch
 from console.local.supervisor import Program, Supervisor
-sleep = launch.command([sys.executable, "-c", "import time; time.sleep(600)"])
+sleep = launch.tied_command([sys.executable, "-c", "import time; time.sleep(600)"])
 it = Supervisor(Path({var!r}), [Program("sleeper", sleep, 1)])
 it.start()
 it.run("sleeper")

@@ -91,7 +91,7 @@ def test_what_goes_wrong_reaches_the_terminal_without_a_traceback(open_folder: P
 
 def test_every_marked_line_of_the_gateways_example_is_filled_in(tmp_path: Path) -> None:
     ports = {name: 20_000 + i for i, name in enumerate(SLUICE_PORTS)}
-    text = gateway.render(ports, tmp_path / "log.json")
+    text = gateway.render_envoy_config(ports, tmp_path / "log.json")
     marked = [line for line in text.splitlines() if "# up: " in line and "port_value" in line]
     assert len(marked) >= 10
     assert all(str(ports[line.rpartition("# up: ")[2]]) in line for line in marked)

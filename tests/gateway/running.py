@@ -123,7 +123,9 @@ def envoy(folder: Path, *, patience: str = "0.5s") -> Iterator[Gateway]:
     """
     running = Gateway({name: servers.free_port() for name in NAMES}, folder / "envoy-access.json")
     config = folder / "envoy.yaml"
-    config.write_text(gateway.render(running.ports, running.log).replace("0.015s", patience))
+    config.write_text(
+        gateway.render_envoy_config(running.ports, running.log).replace("0.015s", patience)
+    )
     try:
         running.start(
             "services",

@@ -1,4 +1,4 @@
-"""`manage.py up`: starts all of Sluice on this machine, watches it, and stops it again."""
+"""`manage.py up`: start all of Sluice on this machine, watch it, and stop it again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from argparse import ArgumentParser
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import IO
@@ -21,23 +21,35 @@ from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 
-from console.frame import roles
+from console.frame.roles import DEMO_PEOPLE
 from console.local import embedded, gateway, launch, servers
 from console.local import programs as known_programs
-from console.local.environment import running_demo
-from console.local.supervisor import SuperviseError, Supervisor
+from console.local.environment import addresses_file
+from console.local.supervisor import Program, SuperviseError, Supervisor
 from control.audit.actors import ROLE_LABELS
 from control.config import changes
 from control.deciders import keys
 from control.errors import KeysError
 
-# Free disk without which nothing is started.
+# Free disk without which nothing is started: PostgreSQL stops in the middle of its work when it has
+# none left. Chosen: twice what its log of changes may take (max_wal_size).
 NEEDED_BYTES = 2_000_000_000
-# How long an earlier run may take to end, when it is already ending.
+# Seconds an earlier run may take to end, when it is already ending. Chosen: most of its programs
+# are allowed 10 s.
 LOCK_WAIT_S = 20.0
+# Seconds between two looks at the programs. Chosen: a person sees trouble at once, and asking costs
+# next to nothing; supervisord restarts what died without us.
 WATCH_EVERY_S = 1.0
-# A cold compiler on a busy machine needs minutes; usually it is seconds.
+# Seconds between two looks at what starts or ends. Chosen: no person notices so short a wait.
+LOOK_AGAIN_AFTER_S = 0.2
+# Seconds for a managed database to answer, which may be far away.
+DATABASE_WITHIN_S = 5
+# Seconds. A cold compiler on a busy machine needs minutes; usually it is seconds.
 UP_WITHIN_S = 240.0
+
+
+# What asks to stop: Ctrl-C, a service manager, and a terminal that closes.
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stopped(Exception):
@@ -66,22 +78,23 @@ class Command(BaseCommand):
         try:
             self.up(no_traffic, port)
         except CommandError as error:
+            # Django would put its own prefix and colour before the sentence
             sys.exit(f"sluice: {error}")
 
     def up(self, no_traffic: bool, port: int | None) -> None:
-        """Starts, watches, stops. Raises CommandError."""
+        """Start everything, watch it until told to stop, and stop it.
+
+        Raises:
+            CommandError: when it cannot start, or the supervisor is gone.
+        """
         var: Path = settings.SLUICE_VAR
         ports = {**settings.SLUICE_PORTS, **({"console": port} if port else {})}
         began = time.monotonic()
+        # the lock first: an earlier run that is ending still has the ports
         with only_one(var) as lock, until_told_to_stop():
             check_disk(var)
             check_ports(ports)
-            programs = [
-                *known_programs.servers(var),
-                *known_programs.workers(var, ports, settings.SLUICE_REGION),
-            ]
-            programs += [] if no_traffic else [known_programs.traffic(ports)]
-            supervisor = Supervisor(var, programs)
+            supervisor = Supervisor(var, list_programs(var, ports, with_traffic=not no_traffic))
             try:
                 self.start(supervisor, ports, lock)
                 self.welcome(ports, time.monotonic() - began)
@@ -95,60 +108,70 @@ class Command(BaseCommand):
         self.say(f"Stopped. Your data is kept in {var}; `make clean` forgets it.")
 
     def start(self, supervisor: Supervisor, ports: dict[str, int], lock: IO[str]) -> None:
-        """Brings everything up. Raises Stopped, CommandError and what the parts raise."""
+        """Bring everything up.
+
+        Raises:
+            Stopped: when told to stop meanwhile.
+            CommandError: when a command fails or something does not come up in time.
+            SuperviseError, PartError, KeysError: when a part cannot be started.
+        """
         var = supervisor.var
         self.say("Starting PostgreSQL and Valkey ...")
         keys.ensure(settings.SLUICE_KEYS)
         make_folders(var)
         (var / "run" / "envoy.yaml").write_text(
-            gateway.render(ports, known_programs.access_log(var))
+            gateway.render_envoy_config(ports, known_programs.access_log_path(var))
         )
+        # supervisord holds the lock too: it is free when the last program has ended
         supervisor.start(keep_open=[lock.fileno()])
         start_servers(supervisor)
         leave_addresses(var)
-        if known_programs.is_compiled(var) and all(
-            (var / "nodes" / node / "config.bin").exists() for node in known_programs.DECIDERS
-        ):
-            supervisor.run(
-                *known_programs.DECIDERS
-            )  # they know what to do, and get ready while the database is prepared
+        if are_deciders_prepared(var):
+            # they know what to do, and get ready while the database is prepared
+            supervisor.run(*known_programs.DECIDERS)
         self.say("Preparing the database ...")
-        call_command("migrate", verbosity=0, interactive=False)
-        with Path(os.devnull).open("w") as nothing:
-            call_command("seed", stdout=nothing)
-            call_command("demo_users", stdout=nothing)
-            call_command("check", fail_level="ERROR", stdout=nothing)
-        call_command("collectstatic", verbosity=0, interactive=False)
+        prepare_database()
         if changes.current().model is None:
             self.say("Training the first model on simulated traffic, about a minute ...")
+            # in a process of its own, which gives back the memory that training takes
             run_to_end([sys.executable, "manage.py", "first_model"])
         self.say("Starting the gateway, the deciders and the console ...")
         self.start_workers(supervisor, ports)
 
     def start_workers(self, supervisor: Supervisor, ports: dict[str, int]) -> None:
-        """Starts what decides and shows, then, once that is up, what may come a little later."""
+        """Start what decides and shows, then, once that is up, what may come a little later.
+
+        Raises:
+            CommandError: when something does not come up in time.
+            SuperviseError: when the supervisor refuses or is gone.
+        """
         health = {node: (ports[node], "/healthz") for node in known_programs.DECIDERS}
         if not known_programs.is_compiled(supervisor.var):
             self.say(
                 "The first decider compiles its code, about half a minute; the others then load"
                 " it ..."
             )
-            supervisor.run(known_programs.DECIDERS[0])
-            self.wait_until_up(
-                supervisor, {known_programs.DECIDERS[0]: health[known_programs.DECIDERS[0]]}
-            )
+            # alone, because the second would compile the same code again
+            first = known_programs.DECIDERS[0]
+            supervisor.run(first)
+            self.wait_until_up(supervisor, {first: health[first]})
         supervisor.run(*known_programs.DECIDERS, "services", "envoy", "feedback", "console")
         self.wait_until_up(supervisor, {"console": (ports["console"], "/login"), **health})
         supervisor.run(*(program.name for program in supervisor.programs))
 
     def wait_until_up(self, supervisor: Supervisor, wanted: dict[str, tuple[int, str]]) -> None:
-        """Returns when the (port, path) of each name gives a page; says what keeps it from that.
-        Raises CommandError.
+        """Wait until the (port, path) of each name gives a page; say what keeps it from that.
+
+        Raises:
+            CommandError: when one does not come up in time, naming its log.
+            SuperviseError: when the supervisor is gone.
         """
         give_up = time.monotonic() + UP_WITHIN_S
         while wanted:
             wanted = {
-                name: place for name, place in wanted.items() if not known_programs.answers(*place)
+                name: place
+                for name, place in wanted.items()
+                if not known_programs.serves_page(*place)
             }
             for trouble in supervisor.troubles():
                 self.say(trouble.sentence)
@@ -158,10 +181,10 @@ class Command(BaseCommand):
                     f"{' and '.join(wanted)} did not come up within {UP_WITHIN_S:.0f} s; see"
                     f" {logs}."
                 )
-            time.sleep(0.2)
+            time.sleep(LOOK_AGAIN_AFTER_S)
 
     def welcome(self, ports: dict[str, int], took_s: float) -> None:
-        """Says where it is, who one may be, and what to look at first."""
+        """Print how long the start took, the addresses, the demo's people, and what to look at."""
         password = (settings.SLUICE_KEYS / "demo-password").read_text().strip()
         address = f"http://localhost:{ports['console']}"
         self.say(
@@ -169,7 +192,7 @@ class Command(BaseCommand):
             f" http://localhost:{ports['gateway']}\n"
         )
         self.say(f"Sign in as one of these; the password of each is  {password}\n")
-        for person in roles.DEMO_PEOPLE:
+        for person in DEMO_PEOPLE:
             self.say(f"  {person.email:<36} {ROLE_LABELS[person.role]}")
         self.say(
             "\nLook first: sign in as support, open a refused request from the home page and read"
@@ -179,30 +202,46 @@ class Command(BaseCommand):
         self.say("Ctrl-C stops everything and keeps the data.\n")
 
     def watch(self, supervisor: Supervisor) -> None:
-        """Says what goes wrong until told to stop. Raises Stopped and SuperviseError."""
+        """Print what goes wrong until told to stop.
+
+        Raises:
+            Stopped: when told to stop.
+            SuperviseError: when the supervisor is gone.
+        """
         while True:
             for trouble in supervisor.troubles():
                 self.say(f"{time.strftime('%H:%M:%S')}  {trouble.sentence}")
             time.sleep(WATCH_EVERY_S)
 
     def end(self, supervisor: Supervisor, var: Path) -> None:
-        """Stops everything, undisturbed."""
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        """Stop everything, undisturbed."""
+        # a second, impatient Ctrl-C would end the programs in no order
+        for number in STOP_SIGNALS:
             signal.signal(number, signal.SIG_IGN)
         supervisor.stop()
-        running_demo(var).unlink(missing_ok=True)
+        addresses_file(var).unlink(missing_ok=True)
 
     def say(self, text: str) -> None:
-        """Prints a line. A terminal that has gone is no reason to stop badly."""
+        """Print a line."""
+        # a terminal that has gone is no reason to stop badly
         with contextlib.suppress(OSError):
             self.stdout.write(text)
             self.stdout.flush()
 
 
+def list_programs(var: Path, ports: dict[str, int], *, with_traffic: bool) -> list[Program]:
+    """Return the programs to run. Raises PartError when one is not there for this machine."""
+    return [
+        *known_programs.server_programs(var),
+        *known_programs.worker_programs(var, ports, settings.SLUICE_REGION),
+        *([known_programs.traffic_program(ports)] if with_traffic else []),
+    ]
+
+
 @contextlib.contextmanager
 def only_one(var: Path) -> Iterator[IO[str]]:
-    """Holds the installation's lock. It ends with the processes that hold it, so a crash leaves
-    none behind.
+    """Hold the installation's lock. It ends with the processes that hold it, so a crash leaves none
+    behind.
 
     Raises:
         CommandError: when another run holds it.
@@ -210,24 +249,30 @@ def only_one(var: Path) -> Iterator[IO[str]]:
     path = var / "run" / "up.pid"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+") as lock:
-        give_up = time.monotonic() + LOCK_WAIT_S
-        while not _taken(lock):
-            lock.seek(0)
-            pid = lock.read().strip()
-            if (pid and Path(f"/proc/{pid}").exists()) or time.monotonic() > give_up:
-                raise CommandError(
-                    f"Sluice already runs on {var} (process {pid}). Stop that one, or set"
-                    " SLUICE_VAR to another folder."
-                )
-            time.sleep(0.2)
+        _wait_for_lock(lock, var)
         lock.seek(0)
         lock.truncate()
         lock.write(str(os.getpid()))
+        # at once, for `make clean` and for another run to read
         lock.flush()
         yield lock
 
 
-def _taken(lock: IO[str]) -> bool:
+def _wait_for_lock(lock: IO[str], var: Path) -> None:
+    give_up = time.monotonic() + LOCK_WAIT_S
+    while not _take(lock):
+        # the lock may outlive its process by what supervisord needs to stop everything
+        lock.seek(0)
+        pid = lock.read().strip()
+        if (pid and Path(f"/proc/{pid}").exists()) or time.monotonic() > give_up:
+            raise CommandError(
+                f"Sluice already runs on {var} (process {pid}). Stop that one, or set"
+                " SLUICE_VAR to another folder."
+            )
+        time.sleep(LOOK_AGAIN_AFTER_S)
+
+
+def _take(lock: IO[str]) -> bool:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -237,17 +282,14 @@ def _taken(lock: IO[str]) -> bool:
 
 @contextlib.contextmanager
 def until_told_to_stop() -> Iterator[None]:
-    """Turns Ctrl-C, SIGTERM and a closed terminal into Stopped, once."""
+    """Turn Ctrl-C, SIGTERM and a closed terminal into Stopped, once."""
 
     def stop(number: int, frame: FrameType | None) -> None:
-        for each in numbers:
+        for each in STOP_SIGNALS:
             signal.signal(each, signal.SIG_IGN)
         raise Stopped
 
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before: dict[signal.Signals, Callable[..., object] | int | None] = {
-        each: signal.signal(each, stop) for each in numbers
-    }
+    before = {each: signal.signal(each, stop) for each in STOP_SIGNALS}
     try:
         yield
     finally:
@@ -256,7 +298,7 @@ def until_told_to_stop() -> Iterator[None]:
 
 
 def check_disk(var: Path) -> None:
-    """Raises CommandError when the disk is nearly full."""
+    """Raise CommandError when the disk is nearly full."""
     free = shutil.disk_usage(var).free
     if free < NEEDED_BYTES:
         raise CommandError(
@@ -266,33 +308,39 @@ def check_disk(var: Path) -> None:
 
 
 def check_ports(ports: dict[str, int]) -> None:
-    """Raises CommandError naming each port that is taken and the variables that move them."""
-    taken = {}
-    for name, port in ports.items():
-        if name in {"postgres", "valkey"} and not embedded.is_embedded(name):
-            continue
-        if not servers.is_free(port):
-            taken[name] = port
+    """Raise CommandError naming each port that is taken and the variables that move them."""
+    # a server that is not ours has its port elsewhere
+    elsewhere = {name for name in ("postgres", "valkey") if not embedded.is_embedded(name)}
+    taken = {
+        name: port
+        for name, port in ports.items()
+        if name not in elsewhere and not servers.is_free(port)
+    }
     if not taken:
         return
-    others: list[str] = []
+    words = "Port {} is" if len(taken) == 1 else "Ports {} are"
+    which = ", ".join(str(port) for port in taken.values())
+    # all at once, so that one more try is enough
+    others = " ".join(_offer_ports(taken, ports))
+    raise CommandError(
+        f"{words.format(which)} taken by another program. Choose another for"
+        f" {', '.join(taken)}: {others} make run"
+    )
+
+
+def _offer_ports(taken: dict[str, int], ports: dict[str, int]) -> Iterator[str]:
+    """Yield a variable with a free port for each that is taken; offer no port twice."""
     spoken_for = set(ports.values())
     for name, port in taken.items():
         above = range(port + 1, 2**16)
         free = (other for other in above if other not in spoken_for and servers.is_free(other))
         other = next(free, servers.free_port())
         spoken_for.add(other)
-        others.append(f"SLUICE_{name.upper().replace('-', '_')}_PORT={other}")
-    words = "Port {} is" if len(taken) == 1 else "Ports {} are"
-    which = ", ".join(str(port) for port in taken.values())
-    raise CommandError(
-        f"{words.format(which)} taken by another program. Choose another for"
-        f" {', '.join(taken)}: {' '.join(others)} make run"
-    )
+        yield f"SLUICE_{name.upper().replace('-', '_')}_PORT={other}"
 
 
 def make_folders(var: Path) -> None:
-    """The folders that programs write to."""
+    """Make the folders that programs write to."""
     for name in (
         "log",
         "run",
@@ -305,13 +353,19 @@ def make_folders(var: Path) -> None:
 
 
 def start_servers(supervisor: Supervisor) -> None:
-    """Starts what is embedded and waits for it. Raises PartError and SuperviseError."""
+    """Start what is embedded, wait for it, and make the database.
+
+    Raises:
+        PartError: when a server does not come up, or the managed database cannot be reached.
+        SuperviseError: when the supervisor refuses.
+    """
     var = supervisor.var
+    # Valkey loads its file while PostgreSQL is made and starts
     if embedded.is_embedded("valkey"):
-        embedded.valkey(var).make()
+        embedded.valkey_server(var).make()
         supervisor.run("valkey")
     if embedded.is_embedded("postgres"):
-        postgres = embedded.postgres(var)
+        postgres = embedded.postgres_server(var)
         postgres.make()
         supervisor.run("postgres")
         wait_for(supervisor, "postgres", postgres)
@@ -319,11 +373,31 @@ def start_servers(supervisor: Supervisor) -> None:
     else:
         check_database()
     if embedded.is_embedded("valkey"):
-        wait_for(supervisor, "valkey", embedded.valkey(var))
+        wait_for(supervisor, "valkey", embedded.valkey_server(var))
+
+
+def are_deciders_prepared(var: Path) -> bool:
+    """Return whether deciders have compiled code and a config from an earlier run."""
+    return known_programs.is_compiled(var) and all(
+        (var / "nodes" / node / "config.bin").exists() for node in known_programs.DECIDERS
+    )
+
+
+def prepare_database() -> None:
+    """Bring the database's schema and what a new installation needs up to date, and the pages'
+    static files. Raises CommandError.
+    """
+    call_command("migrate", verbosity=0, interactive=False)
+    # what they print is for people who call them; `welcome` says what matters here
+    with Path(os.devnull).open("w") as nothing:
+        call_command("seed", stdout=nothing)
+        call_command("demo_users", stdout=nothing)
+        call_command("check", fail_level="ERROR", stdout=nothing)
+    call_command("collectstatic", verbosity=0, interactive=False)
 
 
 def wait_for(supervisor: Supervisor, name: str, part: servers.Postgres | servers.Valkey) -> None:
-    """Raises PartError with the log's path when the server does not come up."""
+    """Wait for the server; raise PartError with the log's path when it does not come up."""
     try:
         servers.wait_until_ready(part)
     except servers.PartError as error:
@@ -331,9 +405,9 @@ def wait_for(supervisor: Supervisor, name: str, part: servers.Postgres | servers
 
 
 def check_database() -> None:
-    """Raises PartError when the managed database cannot be reached."""
+    """Raise PartError when the managed database cannot be reached."""
     try:
-        psycopg.connect(settings.DATABASE_URL, connect_timeout=5).close()
+        psycopg.connect(settings.DATABASE_URL, connect_timeout=DATABASE_WITHIN_S).close()
     except psycopg.OperationalError as error:
         raise servers.PartError(
             f"The database of DATABASE_URL cannot be reached: {str(error).splitlines()[0]}."
@@ -341,18 +415,25 @@ def check_database() -> None:
 
 
 def leave_addresses(var: Path) -> None:
-    """Tells other commands on this machine where the servers are, for their owner's eyes only."""
-    path = running_demo(var)
+    """Write where the servers are, for other commands on this machine, readable by the owner."""
+    path = addresses_file(var)
+    # anew, because touch leaves the mode of a file that is there
     path.unlink(missing_ok=True)
     path.touch(mode=0o600)
     path.write_text(f"DATABASE_URL='{settings.DATABASE_URL}'\nVALKEY_URL='{settings.VALKEY_URL}'\n")
 
 
 def run_to_end(command: list[str]) -> None:
-    """Runs one program in the foreground. Raises CommandError when it fails, Stopped when told to
-    stop meanwhile.
+    """Run one program in the foreground.
+
+    Raises:
+        CommandError: when it fails.
+        Stopped: when told to stop meanwhile; the program has ended then.
     """
-    process = subprocess.Popen(launch.command(command), cwd=embedded.ROOT, start_new_session=True)
+    # in its own session, so that Ctrl-C reaches us alone and is answered with one sentence
+    process = subprocess.Popen(
+        launch.tied_command(command), cwd=embedded.ROOT, start_new_session=True
+    )
     try:
         status = process.wait()
     except Stopped:
