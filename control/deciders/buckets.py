@@ -29,7 +29,8 @@ from decider.node.commands import Answer, Command, View
 Bucket = Literal["burst", "errors"]
 PERMISSION = "control.reset_bucket"
 # Seconds that all deciders together have for their answers. Chosen: a person waits for the page,
-# and a decider answers within milliseconds.
+# and a decider answers within milliseconds. Below valkey.TIMEOUT_S, or the socket would give up on
+# a wait that is still allowed.
 WAIT_S = 1.0
 # Seconds when no decider has reported lately: one that has only just started may still answer.
 HOPE_S = 0.2
