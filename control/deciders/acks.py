@@ -195,6 +195,15 @@ def _refusals(running: dict[str, int], made_at: float) -> dict[str, str]:
     }
 
 
+def _state(status: NodeStatus | None, ack: Ack | None, refusal: str, version: int) -> NodeState:
+    # acks expire, so a heartbeat under this version or a later one counts as an ack
+    if (ack is not None and ack.ok) or (status is not None and status.config_version >= version):
+        return NodeState.ACKED
+    if refusal or ack is not None:
+        return NodeState.REFUSED
+    return NodeState.SILENT if status is None else NodeState.WAITING
+
+
 def _node(
     name: str,
     seen: float,
@@ -204,17 +213,12 @@ def _node(
     version: int,
     made_at: float,
 ) -> Node:
-    if (ack is not None and ack.ok) or (status is not None and status.config_version >= version):
-        state = NodeState.ACKED
-    elif refusal or ack is not None:
-        state = NodeState.REFUSED
-    else:
-        state = NodeState.SILENT if status is None else NodeState.WAITING
+    """Return one decider's standing from its last heartbeat and its ack of the version."""
     known = ack or status
     return Node(
         name=name,
         region=known.region if known is not None else "unknown region",
-        state=state,
+        state=_state(status, ack, refusal, version),
         version=status.config_version if status is not None else None,
         ms=old_state_ms(ack, status, made_at) if ack is not None and ack.ok else None,
         error=refusal or (ack.error if ack is not None else ""),

@@ -141,6 +141,19 @@ def reset(name: str, *, app: str, by: Actor, reason: str) -> Peek:
     which = kind(name)
     # refuses a text that is no app id before anything is written down
     _command(_VERBS[which.name], app)
+    _note_request(which, app, by, reason)
+    try:
+        found = _ask(_VERBS[which.name], app)
+    except StoreUnavailable:
+        _note_outcome(which, app, by, reason, "heard from no decider, as Valkey did not answer", {})
+        raise
+    where = f"filled it on {', '.join(found.done)}" if found.done else "filled it on no decider"
+    _note_outcome(which, app, by, reason, where, {n.name: _said(n) for n in found.nodes})
+    return found
+
+
+def _note_request(which: BucketKind, app: str, by: Actor, reason: str) -> None:
+    """Record in the audit log what the deciders are about to be asked. Raise Refused."""
     # durable: the entry must be committed, not only written, before a decider acts
     with transaction.atomic(durable=True):
         chain.append(
@@ -151,14 +164,6 @@ def reset(name: str, *, app: str, by: Actor, reason: str) -> Peek:
             after={"bucket": which.name},
             summary=f"asked the deciders to fill the {which.label.lower()} of app {app}",
         )
-    try:
-        found = _ask(_VERBS[which.name], app)
-    except StoreUnavailable:
-        _note_outcome(which, app, by, reason, "heard from no decider, as Valkey did not answer", {})
-        raise
-    where = f"filled it on {', '.join(found.done)}" if found.done else "filled it on no decider"
-    _note_outcome(which, app, by, reason, where, {n.name: _said(n) for n in found.nodes})
-    return found
 
 
 def _note_outcome(
