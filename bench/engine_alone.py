@@ -36,23 +36,9 @@ def measure(rounds: int = 5) -> list[dict[str, object]]:
     apps.model_data()
     with one_core(), _limits() as hits:
         engine = _engine()
-        runs: dict[str, list[float]] = {"hit": [], "one": [], "batch": [], "core": []}
-        for turn in range(rounds + 1):
-            found = {
-                "hit": hits(),
-                "one": _singles(engine),
-                "batch": _batches(engine),
-                "core": _packed(engine),
-            }
-            for name in runs if turn else ():
-                runs[name].append(found[name])
-            engine.tick()
-            engine.take_events()
+        hit, one, batch, core = _medians_us(engine, hits, rounds)
         gc.unfreeze()
         gc.enable()
-    hit, one, batch, core = (
-        statistics.median(runs[name]) * 1e6 for name in ("hit", "one", "batch", "core")
-    )
     counts = engine.sample.counts
     where = (
         f"{APPS:,} tracked apps in random order, every fifth ranked ({apps.MODEL_WORDS}), "
@@ -71,6 +57,17 @@ def measure(rounds: int = 5) -> list[dict[str, object]]:
             f"requests and making ids and decisions; {where}",
         ),
     ]
+
+
+def _medians_us(engine: Engine, hits: Callable[[], float], rounds: int) -> list[float]:
+    """Return median CPU microseconds: a hit of the peer, one request, one of a batch, the core."""
+    runs = []
+    for _ in range(rounds + 1):
+        runs.append((hits(), _singles(engine), _batches(engine), _packed(engine)))
+        engine.tick()
+        engine.take_events()
+    # The first round warms caches and branch predictors, so it is not counted.
+    return [statistics.median(each) * 1e6 for each in zip(*runs[1:], strict=True)]
 
 
 def _row(name: str, own: float, hit: float, target: float, where: str) -> dict[str, object]:

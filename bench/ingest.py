@@ -43,25 +43,25 @@ def measure(rounds: int = 3) -> list[dict[str, object]]:
         for _ in range(rounds + 1):
             theirs.append(_rate(connection, _copy_text))
             ours.append(_rate(connection, _copy_binary))
-    figure, peer = statistics.median(ours[1:]), statistics.median(theirs[1:])
-    ratio = figure / peer
-    return [
-        {
-            "name": "ingest",
-            "figure": round(figure),
-            "unit": "rows/s",
-            "peer": "psycopg text COPY, write_row",
-            "peer_figure": round(peer),
-            "ratio": round(ratio, 2),
-            "target": TARGET,
-            "met": ratio >= TARGET,
-            "conditions": (
-                f"{ROWS} decision events into one day of the partitioned table with its 3 indexes"
-                f" and range check, {COMMIT} rows a transaction, one connection, PostgreSQL and the"
-                f" client on one core, median of {rounds} rounds"
-            ),
-        }
-    ]
+    return [_row(statistics.median(ours[1:]), statistics.median(theirs[1:]), rounds)]
+
+
+def _row(figure: float, peer: float, rounds: int) -> dict[str, object]:
+    return {
+        "name": "ingest",
+        "figure": round(figure),
+        "unit": "rows/s",
+        "peer": "psycopg text COPY, write_row",
+        "peer_figure": round(peer),
+        "ratio": round(figure / peer, 2),
+        "target": TARGET,
+        "met": figure / peer >= TARGET,
+        "conditions": (
+            f"{ROWS} decision events into one day of the partitioned table with its 3 indexes"
+            f" and range check, {COMMIT} rows a transaction, one connection, PostgreSQL and the"
+            f" client on one core, median of {rounds} rounds"
+        ),
+    }
 
 
 def _rate(

@@ -21,9 +21,14 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bench.steady_traffic import APPS
 from console.local import servers
+
+if TYPE_CHECKING:
+    # Django is set up in the measuring process only.
+    from django.test import Client
 
 # Chosen: more than the core can run at once, as on a busy machine.
 DECIDERS = 8
@@ -136,12 +141,22 @@ def main(rounds: int, deciding: set[int]) -> list[dict[str, object]]:
         [f"d{k:02d}" for k in range(1, DECIDERS + 1)], deciding, lambda n: _clicks(rounds, n)
     )
     pushes, push_busy = _with_deciders(["e01", "e02"], deciding, lambda n: _pushes(rounds * 5, n))
-    where = (
+    return _rows(clicks, pushes, _conditions(deciding), click_busy, push_busy)
+
+
+def _conditions(deciding: set[int]) -> str:
+    """Return where this was measured, with a place for how busy the deciders' core was."""
+    return (
         f"with a live model of 200 trees on one core, {{:.0%}} busy with checks of {APPS:,} apps;"
         " console, PostgreSQL (flushing commits), Valkey and the traffic on"
         f" {len(os.sched_getaffinity(0) - deciding) or 'no'} other core(s), load average"
         f" {os.getloadavg()[1]:.1f}"
     )
+
+
+def _rows(
+    clicks: list[float], pushes: list[float], where: str, click_busy: float, push_busy: float
+) -> list[dict[str, object]]:
     return [
         _row(
             "kill switch, page click to last old decision, p99",
@@ -299,9 +314,7 @@ def _clicks(rounds: int, deciders: int) -> list[float]:
     """
     from django.contrib.auth import get_user_model
     from django.test import Client
-    from django.urls import reverse
 
-    from control.config import changes
     from control.deciders import acks
 
     browser = Client()
@@ -310,28 +323,38 @@ def _clicks(rounds: int, deciders: int) -> list[float]:
     )
     took = []
     for turn in range(rounds + 2):
-        address = reverse("switch-flip", args=["all_ml", "clear" if turn % 2 else "engage"])
         clicked = time.time()
-        answer = browser.post(
-            address,
-            {"reason": "A measurement", "ends": "2h", "confirm": "all ml"},
-            HTTP_HX_REQUEST="true",
-        )
-        if "HX-Redirect" not in answer:
-            raise RuntimeError(f"the page did not flip: {answer.status_code}")
-        newest = changes.latest()
-        assert newest is not None  # the flip made one
-        version = newest.version
-        _wait_for(
-            partial(_all_acked, version, deciders),
-            ACK_S,
-            f"config {version} was not acked by all",
-        )
+        version = _flip(browser, "clear" if turn % 2 else "engage")
+        _wait_for_acks(version, deciders)
         ends = (max(ack.last_old_decision_at, clicked) for ack in acks.acks(version).values())
         took.append((max(ends) - clicked) * 1000)
         time.sleep(GAP_S)
     # The first flips warm the page's caches and are not counted.
     return took[2:]
+
+
+def _flip(browser: Client, verb: str) -> int:
+    """Flip the switch by the page's own view. Return the config version that it made."""
+    from django.urls import reverse
+
+    from control.config import changes
+
+    answer = browser.post(
+        reverse("switch-flip", args=["all_ml", verb]),
+        {"reason": "A measurement", "ends": "2h", "confirm": "all ml"},
+        HTTP_HX_REQUEST="true",
+    )
+    if "HX-Redirect" not in answer:
+        raise RuntimeError(f"the page did not flip: {answer.status_code}")
+    newest = changes.latest()
+    assert newest is not None  # the flip made one
+    return newest.version
+
+
+def _wait_for_acks(version: int, deciders: int) -> None:
+    _wait_for(
+        partial(_all_acked, version, deciders), ACK_S, f"config {version} was not acked by all"
+    )
 
 
 def _pushes(rounds: int, deciders: int) -> list[float]:
@@ -352,16 +375,10 @@ def _pushes(rounds: int, deciders: int) -> list[float]:
         )
         began = time.time()
         publish.push(document, version)
-        _wait_for(
-            partial(_all_acked, version, deciders),
-            ACK_S,
-            f"config {version} was not acked by all",
-        )
-        took += [
-            (ack.applied_at - began) * 1000
-            for ack in acks.acks(version).values()
-            if ack.source == "push"
-        ]
+        _wait_for_acks(version, deciders)
+        # One that polled the document first tells nothing about pushes.
+        pushed = [ack for ack in acks.acks(version).values() if ack.source == "push"]
+        took += [(ack.applied_at - began) * 1000 for ack in pushed]
         time.sleep(GAP_S / 3)
     return took
 

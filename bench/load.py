@@ -36,37 +36,25 @@ def missing() -> str | None:
 
 def run(port: int, pid: int, core: int, connections: int, seconds: int, apps: int) -> WrkResult:
     """Load a server with wrk for `seconds`. Raises RuntimeError when wrk or the server failed."""
+    how = f"-t1 -c{connections} -d{seconds}s --latency --timeout 20s".split()
+    address = f"http://127.0.0.1:{port}"
+    command = [*processes.on_core(core), "wrk", *how, "-s", str(SCRIPT), address, "--", str(apps)]
     before = processes.cpu_seconds(pid)
-    done = subprocess.run(
-        [
-            *processes.on_core(core),
-            "wrk",
-            "-t1",
-            f"-c{connections}",
-            f"-d{seconds}s",
-            "--latency",
-            "--timeout",
-            "20s",
-            "-s",
-            str(SCRIPT),
-            f"http://127.0.0.1:{port}",
-            "--",
-            str(apps),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=seconds + 60,
-    )
-    used, text = processes.cpu_seconds(pid) - before, done.stdout
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60)
+    used = processes.cpu_seconds(pid) - before
+    if done.returncode:
+        raise RuntimeError(f"wrk failed: {(done.stdout + done.stderr)[-500:]}")
+    return _read_result(done.stdout, used)
+
+
+def _read_result(text: str, used: float) -> WrkResult:
+    """Return what wrk's report says; `used` is the server's CPU time, seconds. Raise RuntimeError
+    for a report with socket errors or without requests.
+    """
     errors = re.search(r"Socket errors: (?:connect 0, read 0, write )?(\d+)", text)
     total = re.search(r"(\d+) requests in ([\d.]+)s", text)
-    if (
-        done.returncode
-        or total is None
-        or int(total[1]) == 0
-        or (errors is not None and errors[1] != "0")
-    ):
-        raise RuntimeError(f"wrk failed: {(text + done.stderr)[-500:]}")
+    if total is None or int(total[1]) == 0 or (errors is not None and errors[1] != "0"):
+        raise RuntimeError(f"wrk failed: {text[-500:]}")
     rate = re.search(r"Requests/sec:\s+([\d.]+)", text)
     refused = re.search(r"Non-2xx or 3xx responses: (\d+)", text)
     assert rate is not None

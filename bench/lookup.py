@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -64,6 +64,21 @@ def measure() -> list[dict[str, object]]:
     return rows
 
 
+# Filters that are drawn from: none, and each facet alone and together, kept and left out.
+NARROWED = (
+    "",
+    "&action=defer&action=block",
+    "&-action=admit",
+    "&stage=rank",
+    "&service=exports",
+    "&-service=orders-read&tier=premium",
+    "&reason=service-overloaded",
+    "&arm=live&action=shed",
+    "&endpoint=GET+%2Fv2%2Fsearch",
+    "&reason=block-listed&service=exports",
+)
+
+
 def main() -> list[dict[str, object]]:
     """Fill an installation of its own and measure requests to it."""
     _install()
@@ -78,64 +93,42 @@ def main() -> list[dict[str, object]]:
     )
     told += "Django's test client with all middleware, PostgreSQL as shipped, all on this machine"
     chosen, busy = rng.sample(ids, min(len(ids), 300)), rng.sample(apps, min(len(apps), 120))
-    many = f"{len(chosen)} ids; {told}"
     return [
-        _row(
-            "lookup: by id, p95",
-            _p95(browser, [f"/lookup?q=dec_{one}" for one in chosen]),
-            ID_MS,
-            many,
-        ),
-        _row(
-            "API: a decision by id, p95",
-            _p95(browser, [f"/api/v1/decisions/dec_{one}" for one in chosen]),
-            ID_MS,
-            many,
-        ),
-        _row(
-            "lookup: an app's last 24 h, p95",
-            _p95(browser, [f"/lookup?q={app}&as=app&range=24h&f=1" for app in busy]),
-            APP_MS,
-            f"{len(busy)} apps, by their traffic; {told}",
-        ),
-        _row(
-            "app page with its last 24 h, p95",
-            _p95(browser, [f"/apps/{app}" for app in busy]),
-            APP_MS,
-            f"{len(busy)} apps, by their traffic, no decider to ask for buckets; {told}",
-        ),
-        _row(
-            "API: an app's last 24 h, p95",
-            _p95(browser, [f"/api/v1/apps/{app}" for app in busy]),
-            APP_MS,
-            f"{len(busy)} apps, by their traffic; {told}",
-        ),
+        *_by_id(browser, chosen, told),
+        *_by_app(browser, busy, told),
         *_facets(browser, rng, told),
         _stored(ROWS / stored_s, told),
     ]
 
 
+def _by_id(browser: object, ids: list[str], told: str) -> Iterator[dict[str, object]]:
+    """Measure the page and the API for single decisions."""
+    for name, path in (
+        ("lookup: by id, p95", "/lookup?q=dec_"),
+        ("API: a decision by id, p95", "/api/v1/decisions/dec_"),
+    ):
+        taken = _p95(browser, [path + one for one in ids])
+        yield _row(name, taken, ID_MS, f"{len(ids)} ids; {told}")
+
+
+def _by_app(browser: object, apps: list[str], told: str) -> Iterator[dict[str, object]]:
+    """Measure what is shown of an app's last day."""
+    for name, path, but in (
+        ("lookup: an app's last 24 h, p95", "/lookup?q={}&as=app&range=24h&f=1", ""),
+        ("app page with its last 24 h, p95", "/apps/{}", ", no decider to ask for buckets"),
+        ("API: an app's last 24 h, p95", "/api/v1/apps/{}", ""),
+    ):
+        taken = _p95(browser, [path.format(app) for app in apps])
+        yield _row(name, taken, APP_MS, f"{len(apps)} apps, by their traffic{but}; {told}")
+
+
 def _facets(browser: object, rng: random.Random, told: str) -> Iterator[dict[str, object]]:
     """Measure facets, histogram and rows over every app, under filters drawn at random."""
-    chosen = [
-        "",
-        "&action=defer&action=block",
-        "&-action=admit",
-        "&stage=rank",
-        "&service=exports",
-        "&-service=orders-read&tier=premium",
-    ]
-    chosen += [
-        "&reason=service-overloaded",
-        "&arm=live&action=shed",
-        "&endpoint=GET+%2Fv2%2Fsearch",
-        "&reason=block-listed&service=exports",
-    ]
     for spans, words in ((("1h", "6h", "24h"), "up to a day"), (("7d", "all"), "a week")):
         addresses = [
-            f"/lookup?range={rng.choice(spans)}&f=1{rng.choice(chosen)}" for _ in range(80)
+            f"/lookup?range={rng.choice(spans)}&f=1{rng.choice(NARROWED)}" for _ in range(80)
         ]
-        conditions = f"{len(addresses)} requests over all apps, {len(chosen)} filters; {told}"
+        conditions = f"{len(addresses)} requests over all apps, {len(NARROWED)} filters; {told}"
         yield _row(f"lookup: facets, {words}, p95", _p95(browser, addresses), FACETS_MS, conditions)
         counts = [
             address.replace("/lookup", "/api/v1/decisions/counts", 1).replace("&f=1", "")
@@ -235,27 +228,18 @@ def _fill(now: float) -> tuple[list[str], list[str], float]:
     """Store the rows. Return apps and ids of some of them, drawn by their share of the traffic, and
     the seconds that storing took.
     """
-    from datetime import UTC, datetime
-
     from django.db import connection, transaction
 
     from decisions.counts import append, rollup
-    from decisions.store import copy_format, partitions, worker
+    from decisions.store import copy_format, worker
 
-    partitions.create(
-        partitions.DECISIONS,
-        {datetime.fromtimestamp(now - 86_400 * k, UTC).date() for k in range(DAYS + 1)},
-    )
-    texts, counts, draw = copy_format.Texts(), append.Counts(), _drawing()
+    _make_partitions(now)
+    texts, counts, drawing = copy_format.Texts(), append.Counts(), _Drawing()
     apps: list[str] = []
     ids: list[str] = []
-    stored_s = 0.0
+    stored_s, step = 0.0, DAYS * 86_400 / ROWS
     for start in range(0, ROWS, COMMIT):
-        events = draw(
-            min(COMMIT, ROWS - start),
-            now - DAYS * 86_400 * (1 - start / ROWS),
-            DAYS * 86_400 / ROWS,
-        )
+        events = drawing.draw(min(COMMIT, ROWS - start), now - step * (ROWS - start), step)
         began = time.perf_counter()
         with transaction.atomic():
             worker.copy_events(events, texts, counts)
@@ -271,34 +255,41 @@ def _fill(now: float) -> tuple[list[str], list[str], float]:
     return apps, ids, stored_s
 
 
-def _drawing() -> Callable[[int, float, float], list[Event]]:
-    """Return a function that draws events in time order from a moment: apps by a long-tailed
-    share, kinds by the shares in KINDS.
-    """
-    rng = np.random.default_rng(3)
-    weights = rng.lognormal(0, 1.2, APPS)
-    kinds = np.array([k[5] for k in KINDS])
-    row, seen = np.zeros(features.N_FEATURES, "<f4"), np.zeros(signals.N_SIGNALS)
-    digests = [secrets.token_hex(16) for _ in range(APPS)]
+def _make_partitions(now: float) -> None:
+    """Create the partition of each day that gets rows; ingest would make them one by one."""
+    from datetime import UTC, datetime
 
-    def draw(count: int, at: float, step: float) -> list[Event]:
-        app, kind = (
-            rng.choice(APPS, count, p=weights / weights.sum()),
-            rng.choice(len(KINDS), count, p=kinds),
-        )
-        service, path, noise = (
-            rng.integers(0, 6, count),
-            rng.integers(0, 5, count),
-            rng.bytes(8 * count),
-        )
-        vectors = rng.gamma(1.0, 10.0, (64, row.size)).astype("<f4")
-        plain, signal = [v.tobytes() for v in vectors], seen.tobytes()
+    from decisions.store import partitions
+
+    days = {datetime.fromtimestamp(now - 86_400 * k, UTC).date() for k in range(DAYS + 1)}
+    partitions.create(partitions.DECISIONS, days)
+
+
+class _Drawing:
+    """Draws events: apps by a long-tailed share, kinds by the shares in KINDS."""
+
+    def __init__(self) -> None:
+        self._rng = np.random.default_rng(3)
+        weights = self._rng.lognormal(0, 1.2, APPS)
+        self._apps = weights / weights.sum()
+        self._kinds = np.array([k[5] for k in KINDS])
+        self._digests = [secrets.token_hex(16) for _ in range(APPS)]
+
+    def draw(self, count: int, at: float, step: float) -> list[Event]:
+        """Return `count` events in time order, `step` seconds apart, from `at` (unix seconds)."""
+        rng = self._rng
+        app = rng.choice(APPS, count, p=self._apps)
+        kind = rng.choice(len(KINDS), count, p=self._kinds)
+        service, path = rng.integers(0, 6, count), rng.integers(0, 5, count)
+        noise = rng.bytes(8 * count)
+        vectors = rng.gamma(1.0, 10.0, (64, features.N_FEATURES)).astype("<f4")
+        plain, signal = [v.tobytes() for v in vectors], np.zeros(signals.N_SIGNALS).tobytes()
         return [
             stored_event(
                 _event_id(at + k * step, k, noise[8 * k : 8 * k + 8]),
                 at + k * step,
                 int(app[k]),
-                digests[app[k]],
+                self._digests[app[k]],
                 Place(SERVICES[service[k]], PATHS[path[k]]),
                 Outcome(*KINDS[kind[k]][:5]),
                 (plain[k & 63], signal),
@@ -306,8 +297,6 @@ def _drawing() -> Callable[[int, float, float], list[Event]]:
             )
             for k in range(count)
         ]
-
-    return draw
 
 
 def _event_id(at: float, k: int, tail: bytes) -> bytes:

@@ -51,7 +51,8 @@ def measure(rounds: int = 10) -> list[dict[str, object]]:
     per_app, arrays = (filled - before) / APPS, app_state.bytes_per_app(engine.state)
     evicted = int(engine.state.meta[app_state.M_EVICTED])
     return [
-        *_sizes(per_app, arrays, filled - before, after - filled, evicted),
+        _app_size(per_app, arrays),
+        _growth(filled - before, after - filled, evicted),
         *_stalls(kept, made_room, rounds),
     ]
 
@@ -114,39 +115,39 @@ def _single(engine: Engine, names: list[str]) -> np.ndarray:
     return took / 1e6
 
 
-def _sizes(
-    per_app: float, arrays: float, grown: int, later: int, evicted: int
-) -> list[dict[str, object]]:
-    return [
-        {
-            "name": "memory: bytes of a tracked app",
-            "figure": round(per_app),
-            "unit": "bytes",
-            "peer": "sizes of the arrays",
-            "peer_figure": round(arrays),
-            "ratio": round(per_app / arrays, 2),
-            "target": f"under {BYTES}",
-            "met": per_app < BYTES,
-            "conditions": (
-                "growth of the process's resident memory from an idle engine with a model to"
-                f" {APPS:,} tracked apps"
-            ),
-        },
-        {
-            "name": "memory: growth past capacity",
-            "figure": round(later / 1e6, 2),
-            "unit": "MB",
-            "peer": "memory of full capacity",
-            "peer_figure": round(grown / 1e6, 1),
-            "ratio": round(later / grown, 4),
-            "target": f"under {GROWTH:.0%} of it",
-            "met": later < GROWTH * grown,
-            "conditions": (
-                f"resident memory after {2 * APPS:,} more apps than the {APPS:,} it may track;"
-                f" {evicted:,} evictions in all"
-            ),
-        },
-    ]
+def _app_size(per_app: float, arrays: float) -> dict[str, object]:
+    return {
+        "name": "memory: bytes of a tracked app",
+        "figure": round(per_app),
+        "unit": "bytes",
+        "peer": "sizes of the arrays",
+        "peer_figure": round(arrays),
+        "ratio": round(per_app / arrays, 2),
+        "target": f"under {BYTES}",
+        "met": per_app < BYTES,
+        "conditions": (
+            "growth of the process's resident memory from an idle engine with a model to"
+            f" {APPS:,} tracked apps"
+        ),
+    }
+
+
+def _growth(grown: int, later: int, evicted: int) -> dict[str, object]:
+    """Return how far memory grows past full capacity: `grown` bytes up to it, `later` after it."""
+    return {
+        "name": "memory: growth past capacity",
+        "figure": round(later / 1e6, 2),
+        "unit": "MB",
+        "peer": "memory of full capacity",
+        "peer_figure": round(grown / 1e6, 1),
+        "ratio": round(later / grown, 4),
+        "target": f"under {GROWTH:.0%} of it",
+        "met": later < GROWTH * grown,
+        "conditions": (
+            f"resident memory after {2 * APPS:,} more apps than the {APPS:,} it may track;"
+            f" {evicted:,} evictions in all"
+        ),
+    }
 
 
 def _stalls(
@@ -165,17 +166,19 @@ def _stalls(
         own, peer = (
             min(float(np.quantile(each, figure)) for each in runs) for runs in (made_room, kept)
         )
-        rows.append(
-            {
-                "name": f"memory: decision that evicts, {name}",
-                "figure": round(own, 4),
-                "unit": "ms",
-                "peer": "decision that does not",
-                "peer_figure": round(peer, 4),
-                "ratio": round(own / peer, 2),
-                "target": f"at most {STALL_MS:g} ms more",
-                "met": own - peer <= STALL_MS,
-                "conditions": where,
-            }
-        )
+        rows.append(_stall(name, own, peer, where))
     return rows
+
+
+def _stall(name: str, own: float, peer: float, where: str) -> dict[str, object]:
+    return {
+        "name": f"memory: decision that evicts, {name}",
+        "figure": round(own, 4),
+        "unit": "ms",
+        "peer": "decision that does not",
+        "peer_figure": round(peer, 4),
+        "ratio": round(own / peer, 2),
+        "target": f"at most {STALL_MS:g} ms more",
+        "met": own - peer <= STALL_MS,
+        "conditions": where,
+    }

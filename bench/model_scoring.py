@@ -174,6 +174,30 @@ def _equality(booster: lgb.Booster, text: str, rows: np.ndarray) -> dict[str, ob
 def _single_rows(
     booster: lgb.Booster, text: str, rows: np.ndarray, rounds: int
 ) -> list[dict[str, object]]:
+    own, theirs, fastest = _time_single_rows(booster, text, rows, rounds)
+    conditions = (
+        f"{CONDITIONS}; called from Python row by row, median of {rounds} rounds over {len(rows)}"
+        " rows"
+    )
+    return [
+        _entry("model scoring: one row", own, "Booster.predict, one row", theirs, 12.0, conditions),
+        _entry(
+            "model scoring: one row, C API",
+            own,
+            "LGBM_BoosterPredictForMatSingleRowFast",
+            fastest,
+            4.0,
+            conditions,
+        ),
+    ]
+
+
+def _time_single_rows(
+    booster: lgb.Booster, text: str, rows: np.ndarray, rounds: int
+) -> list[float]:
+    """Return CPU seconds of one row: ours, `Booster.predict`, LightGBM's single-row C API. Raise
+    RuntimeError when the last gives other scores than ours.
+    """
     ensemble, fast = TreeEnsemble.from_text(text), SingleRowFast(booster)
     tables, scratch = tuple(ensemble.tables), trees.new_scratch()
     ours = [row.copy() for row in rows]
@@ -193,30 +217,13 @@ def _single_rows(
         for address in addresses:
             fast.score(address)
 
-    wanted = ensemble.raw(rows[:100]).tolist()
-    if [fast.score(address) for address in addresses[:100]] != wanted:
+    if [fast.score(address) for address in addresses[:100]] != ensemble.raw(rows[:100]).tolist():
         raise RuntimeError(
             "LightGBM's single-row predictor gives other scores: it is not set up as it should be"
         )
-    own, theirs, fastest = (
-        seconds / len(rows) for seconds in interleaved(rounds, masks, predict, single_row_fast)
-    )
+    taken = interleaved(rounds, masks, predict, single_row_fast)
     fast.close()
-    conditions = (
-        f"{CONDITIONS}; called from Python row by row, median of {rounds} rounds over {len(rows)}"
-        " rows"
-    )
-    return [
-        _entry("model scoring: one row", own, "Booster.predict, one row", theirs, 12.0, conditions),
-        _entry(
-            "model scoring: one row, C API",
-            own,
-            "LGBM_BoosterPredictForMatSingleRowFast",
-            fastest,
-            4.0,
-            conditions,
-        ),
-    ]
+    return [seconds / len(rows) for seconds in taken]
 
 
 def _batches(booster: lgb.Booster, text: str, rows: np.ndarray, rounds: int) -> dict[str, object]:
@@ -259,6 +266,10 @@ def _hot_swap(text: str, rows: np.ndarray, rounds: int) -> dict[str, object]:
             lgb.Booster(model_str=text)
 
     own, theirs = interleaved(rounds, load, load_text)
+    return _swap_row(own, theirs, len(rows), rounds)
+
+
+def _swap_row(own: float, theirs: float, golden: int, rounds: int) -> dict[str, object]:
     return {
         "name": "model scoring: ready for a hot swap",
         "figure": round(own, 3),
@@ -270,6 +281,6 @@ def _hot_swap(text: str, rows: np.ndarray, rounds: int) -> dict[str, object]:
         "met": own < 1.0,
         "conditions": (
             f"artifact of two models, each {TREES} trees x {LEAVES} leaves: digest, parsing, tables"
-            f" and {len(rows)} golden vectors; CPU time, median of {rounds} rounds, one core"
+            f" and {golden} golden vectors; CPU time, median of {rounds} rounds, one core"
         ),
     }

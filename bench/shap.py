@@ -76,6 +76,24 @@ def _differences(
     }
 
 
+def _times_us(
+    explainers: Sequence[Callable[[np.ndarray], np.ndarray]],
+    batches: list[np.ndarray],
+    rounds: int,
+) -> list[float]:
+    """Return CPU microseconds a row of each explainer."""
+
+    def all_of(explain: Callable[[np.ndarray], np.ndarray]) -> Callable[[], None]:
+        def run() -> None:
+            for batch in batches:
+                explain(batch)
+
+        return run
+
+    taken = interleaved(rounds, *map(all_of, explainers))
+    return [seconds / sum(map(len, batches)) * 1e6 for seconds in taken]
+
+
 def _compare(
     what: str,
     explainer: Explainer,
@@ -86,16 +104,8 @@ def _compare(
 ) -> list[dict[str, object]]:
     """Return one row per peer: microseconds a row, and how many times longer the peer takes."""
 
-    def all_of(explain: Callable[[np.ndarray], np.ndarray]) -> Callable[[], None]:
-        def run() -> None:
-            for batch in batches:
-                explain(batch)
-
-        return run
-
-    taken = interleaved(rounds, *(all_of(explain) for explain in (explainer.values, *peers)))
     count = sum(map(len, batches))
-    own, *others = (seconds / count * 1e6 for seconds in taken)
+    own, *others = _times_us((explainer.values, *peers), batches, rounds)
     return [
         {
             "name": f"shap: {what}",

@@ -67,24 +67,8 @@ def _figures(reason: Reason, d: Decision, seen: dict[str, float]) -> str:
                 f"this decider’s part of its daily quota of {quota} requests is used up, and no"
                 " more of it has arrived yet"
             )
-        case Reason.BURST_EXHAUSTED:
-            burst, tokens = seen["bucket_burst"], seen["tokens"]
-            if tokens > 1 - burst:
-                return (
-                    f"its burst of {burst:,.0f} requests is used up and it was"
-                    f" {max(0.0, -tokens):,.0f} into the headroom above"
-                )
-            return f"its burst of {burst:,.0f} requests and the headroom above it are used up"
-        case Reason.TOKENS_EMPTY:
-            rate, burst = seen["bucket_rate"], seen["bucket_burst"]
-            return (
-                f"its bucket of {burst:,.0f} requests, refilled at {rate:,.4g} a second, was empty"
-            )
-        case Reason.TOKENS_LEFT:
-            return (
-                f"its bucket still held {max(0.0, seen['tokens']):,.0f} of"
-                f" {seen['bucket_burst']:,.0f} requests"
-            )
+        case Reason.BURST_EXHAUSTED | Reason.TOKENS_EMPTY | Reason.TOKENS_LEFT:
+            return _bucket(reason, seen)
         case Reason.SERVICE_OVERLOADED:
             return _strained(d, seen["service_utilisation"], seen["service_price"])
         case Reason.TENANT_OVER_SHARE if seen["tenant_fair_share"] > 0 and math.isfinite(
@@ -93,6 +77,23 @@ def _figures(reason: Reason, d: Decision, seen: dict[str, float]) -> str:
             times = seen["tenant_usage"] / seen["tenant_fair_share"]
             return f"its tenant used {times:.1f} times its fair share of {d.service}"
     return ""
+
+
+def _bucket(reason: Reason, seen: dict[str, float]) -> str:
+    """Say how the burst bucket stood; below zero tokens it is in its headroom."""
+    burst, tokens = seen["bucket_burst"], seen["tokens"]
+    if reason == Reason.TOKENS_LEFT:
+        return f"its bucket still held {max(0.0, tokens):,.0f} of {burst:,.0f} requests"
+    if reason == Reason.TOKENS_EMPTY:
+        rate = seen["bucket_rate"]
+        return f"its bucket of {burst:,.0f} requests, refilled at {rate:,.4g} a second, was empty"
+    # the headroom is as large as the burst: nearer than one token to its end it is used up
+    if tokens > 1 - burst:
+        return (
+            f"its burst of {burst:,.0f} requests is used up and it was"
+            f" {max(0.0, -tokens):,.0f} into the headroom above"
+        )
+    return f"its burst of {burst:,.0f} requests and the headroom above it are used up"
 
 
 def _strained(d: Decision, load: float, price: float) -> str:

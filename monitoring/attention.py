@@ -83,75 +83,76 @@ class Facts:
     """Share of capacity at which each service's price starts to rise."""
 
 
+# All else about the fleet comes through Valkey, so without it this line stands for all of it.
+NO_STORE = AttentionItem(
+    95,
+    "alert",
+    "Valkey does not answer",
+    "Deciders go on with their last config. What they report is not known here.",
+    "SRE",
+    "switches",
+)
+
+
 def find(facts: Facts) -> list[AttentionItem]:
     """Return at most `MOST` lines, most urgent first."""
-    items = []
-    if facts.fleet is None:
-        items.append(
-            AttentionItem(
-                95,
-                "alert",
-                "Valkey does not answer",
-                "Deciders go on with their last config. What they report is not known here.",
-                "SRE",
-                "switches",
-            )
-        )
-    else:
-        items += (
-            _deciders(facts.fleet) + _ml(facts.fleet) + _switches(facts.fleet) + _feeds(facts.fleet)
-        )
-        items += _services(facts.fleet, facts.targets)
+    items = [NO_STORE] if facts.fleet is None else _in_fleet(facts.fleet, facts.targets)
     items += _explanations(facts.explained) + _disputes(*facts.old_disputes)
     items += [
         AttentionItem(68, "alert", clause, "Over the time shown on this page.", "SRE", "guardrails")
         for clause in facts.over
     ]
+    # sorting is stable, so findings of one urgency keep their order from look to look
     return sorted(items, key=lambda item: -item.urgency)[:MOST]
 
 
-def _deciders(fleet: Fleet) -> list[AttentionItem]:
-    items = []
-    if fleet.config_error:
-        items.append(
-            AttentionItem(
-                92,
-                "alert",
-                "The published config cannot be used",
-                f"{_first_up(fleet.config_error)}. Deciders keep the last good one.",
-                "SRE",
-                "switches",
-            )
-        )
-    for lost in fleet.lost:
-        detail = (
-            f"Last report {span(fleet.at - lost.seen_at)} ago. The gateway gives its apps to the"
-            " others."
-        )
-        items.append(
-            AttentionItem(
-                85, "alert", f"{lost.node} has stopped reporting", detail, "SRE", "propagation"
-            )
-        )
-    items += [
-        _late(node, fleet.config, fleet.at)
-        for node in fleet.nodes
-        if fleet.config and _is_late(node, fleet.config, fleet.at)
+def _in_fleet(fleet: Fleet, targets: dict[str, float]) -> list[AttentionItem]:
+    """Return what the deciders' reports and the store show."""
+    return [
+        *_config_error(fleet),
+        *_deciders(fleet),
+        *_dropped(fleet),
+        *_ml(fleet),
+        *_switches(fleet),
+        *_lag(fleet),
+        *_buried(fleet),
+        *_late_feedback(fleet),
+        *_services(fleet, targets),
     ]
+
+
+def _config_error(fleet: Fleet) -> list[AttentionItem]:
+    if not fleet.config_error:
+        return []
+    title = "The published config cannot be used"
+    detail = f"{_first_up(fleet.config_error)}. Deciders keep the last good one."
+    return [AttentionItem(92, "alert", title, detail, "SRE", "switches")]
+
+
+def _deciders(fleet: Fleet) -> list[AttentionItem]:
+    """Return the deciders that are silent or run another config than the published one."""
+    lost = [_lost(node.node, fleet.at - node.seen_at) for node in fleet.lost]
+    if (config := fleet.config) is None:
+        return lost
+    late = [_late(n, config, fleet.at) for n in fleet.nodes if _is_late(n, config, fleet.at)]
+    return lost + late
+
+
+def _lost(node: str, silent_s: float) -> AttentionItem:
+    detail = f"Last report {span(silent_s)} ago. The gateway gives its apps to the others."
+    return AttentionItem(85, "alert", f"{node} has stopped reporting", detail, "SRE", "propagation")
+
+
+def _dropped(fleet: Fleet) -> list[AttentionItem]:
+    # chosen: below late feedback (50), as what is lost cannot be brought back
     dropped = sum(node.events_dropped for node in fleet.nodes)
-    if dropped:
-        items.append(
-            AttentionItem(
-                45,
-                "alert",
-                f"{dropped:,} sampled decisions were dropped",
-                "Their buffer was full while Valkey did not take them. Counts are too low by that"
-                " much.",
-                "SRE",
-                "ingest",
-            )
-        )
-    return items
+    if not dropped:
+        return []
+    title = f"{dropped:,} sampled decisions were dropped"
+    detail = (
+        "Their buffer was full while Valkey did not take them. Counts are too low by that much."
+    )
+    return [AttentionItem(45, "alert", title, detail, "SRE", "ingest")]
 
 
 def _is_late(node: NodeStatus, config: Config, now: float) -> bool:
@@ -180,31 +181,26 @@ def _behind(newest: int, own: int) -> str:
 
 
 def _ml(fleet: Fleet) -> list[AttentionItem]:
+    # with the switch engaged ML is off on purpose, and the switch has its own line
     if fleet.engaged(ALL_ML):
         return []
     if fleet.config and fleet.config.model is None:
-        return [
-            AttentionItem(
-                80,
-                "alert",
-                "No model is live",
-                "The fallback limiter decides until one is promoted.",
-                "ML",
-                "switches",
-            )
-        ]
-    return [
-        AttentionItem(
-            80,
-            "alert",
-            f"ML is off on {node.node}",
-            f"{_first_up(ML_STATE_TEXT[MlState(node.ml_state)])}; the fallback limiter decides"
-            " there.",
-            "ML",
-            "propagation",
-        )
-        for node in fleet.without_ml
-    ]
+        # one line for all: without a model every decider reports the same
+        detail = "The fallback limiter decides until one is promoted."
+        return [AttentionItem(80, "alert", "No model is live", detail, "ML", "switches")]
+    return [_without_ml(node) for node in fleet.without_ml]
+
+
+def _without_ml(node: NodeStatus) -> AttentionItem:
+    why = _first_up(ML_STATE_TEXT[MlState(node.ml_state)])
+    return AttentionItem(
+        80,
+        "alert",
+        f"ML is off on {node.node}",
+        f"{why}; the fallback limiter decides there.",
+        "ML",
+        "propagation",
+    )
 
 
 def _switches(fleet: Fleet) -> list[AttentionItem]:
@@ -238,45 +234,37 @@ def _switch(switch: Switch, now: float) -> AttentionItem:
     )
 
 
-def _feeds(fleet: Fleet) -> list[AttentionItem]:
-    items = []
+def _lag(fleet: Fleet) -> list[AttentionItem]:
     lag = fleet.ingest_lag_s
-    if lag is not None and lag >= INGEST_WARN_S:
-        items.append(
-            AttentionItem(
-                60,
-                "alert",
-                f"Storing is {span(lag)} behind",
-                f"{fleet.waiting:,} batches wait in the stream. Lookup and this page miss the"
-                " newest decisions.",
-                "SRE",
-                "ingest",
-            )
-        )
-    if fleet.buried_at is not None and fleet.at - fleet.buried_at < BURIED_S:
-        detail = (
-            f"Last {span(fleet.at - fleet.buried_at)} ago. It is kept aside with its reason; the"
-            " others were stored."
-        )
-        items.append(
-            AttentionItem(
-                71, "alert", "A batch of decisions could not be stored", detail, "SRE", "ingest"
-            )
-        )
+    if lag is None or lag < INGEST_WARN_S:
+        return []
+    detail = (
+        f"{fleet.waiting:,} batches wait in the stream. Lookup and this page miss the newest"
+        " decisions."
+    )
+    return [AttentionItem(60, "alert", f"Storing is {span(lag)} behind", detail, "SRE", "ingest")]
+
+
+def _buried(fleet: Fleet) -> list[AttentionItem]:
+    if fleet.buried_at is None or fleet.at - fleet.buried_at >= BURIED_S:
+        return []
+    # chosen: above lag (60), as a lag ends by itself, a batch that was set aside waits for a person
+    title = "A batch of decisions could not be stored"
+    detail = (
+        f"Last {span(fleet.at - fleet.buried_at)} ago. It is kept aside with its reason; the others"
+        " were stored."
+    )
+    return [AttentionItem(71, "alert", title, detail, "SRE", "ingest")]
+
+
+def _late_feedback(fleet: Fleet) -> list[AttentionItem]:
     late = [service.name for service in fleet.services if service.late]
-    if late:
-        names = ", ".join(late[:3]) + (f" and {len(late) - 3} more" if len(late) > 3 else "")
-        items.append(
-            AttentionItem(
-                50,
-                "alert",
-                "Feedback is late",
-                f"No outcome in {span(FEEDBACK_LATE_S)} from {names}. Their load is not known.",
-                "SRE",
-                "services",
-            )
-        )
-    return items
+    if not late:
+        return []
+    # chosen: three names fit a line, and a dead collector makes every service late at once
+    names = ", ".join(late[:3]) + (f" and {len(late) - 3} more" if len(late) > 3 else "")
+    detail = f"No outcome in {span(FEEDBACK_LATE_S)} from {names}. Their load is not known."
+    return [AttentionItem(50, "alert", "Feedback is late", detail, "SRE", "services")]
 
 
 def _services(fleet: Fleet, targets: dict[str, float]) -> list[AttentionItem]:
@@ -296,44 +284,33 @@ def _services(fleet: Fleet, targets: dict[str, float]) -> list[AttentionItem]:
 
 
 def _explanations(explained: Explained | None) -> list[AttentionItem]:
-    items = []
-    if explained and explained.mismatches:
-        title = (
-            f"{explained.mismatches:,} explanation{'s' if explained.mismatches > 1 else ''} did not"
-            " add up"
-        )
-        detail = (
-            "Base and contributions differ from the score that was served. They are marked on their"
-            " pages."
-        )
-        items.append(AttentionItem(72, "alert", title, detail, "ML", "lookup"))
-    if explained and explained.oldest_s > BACKLOG_S:
+    if explained is None:
+        return []
+    return _mismatches(explained.mismatches) + _backlog(explained)
+
+
+def _mismatches(count: int) -> list[AttentionItem]:
+    if not count:
+        return []
+    title = f"{count:,} explanation{'s' if count > 1 else ''} did not add up"
+    detail = (
+        "Base and contributions differ from the score that was served. They are marked on their"
+        " pages."
+    )
+    return [AttentionItem(72, "alert", title, detail, "ML", "lookup")]
+
+
+def _backlog(explained: Explained) -> list[AttentionItem]:
+    # one line at most: the oldest age and the share of a minute tell of the same backlog
+    if explained.oldest_s > BACKLOG_S:
         title = f"A decision has waited {span(explained.oldest_s)} for its explanation"
-        items.append(
-            AttentionItem(
-                41,
-                "alert",
-                title,
-                f"Explaining is behind: {BACKLOG_S:.0f} s is the limit.",
-                "ML",
-                "lookup",
-            )
-        )
-    elif (
-        explained and explained.refusals >= FEW and explained.waiting > BACKLOG * explained.refusals
-    ):
+        detail = f"Explaining is behind: {BACKLOG_S:.0f} s is the limit."
+        return [AttentionItem(41, "alert", title, detail, "ML", "lookup")]
+    if explained.refusals >= FEW and explained.waiting > BACKLOG * explained.refusals:
         title = f"{explained.waiting:,} of {explained.refusals:,} refusals wait for their reasons"
-        items.append(
-            AttentionItem(
-                40,
-                "alert",
-                title,
-                "Of the minute two minutes ago. Explaining is behind; their pages say so.",
-                "ML",
-                "lookup",
-            )
-        )
-    return items
+        detail = "Of the minute two minutes ago. Explaining is behind; their pages say so."
+        return [AttentionItem(40, "alert", title, detail, "ML", "lookup")]
+    return []
 
 
 def _disputes(count: int, oldest_s: float) -> list[AttentionItem]:

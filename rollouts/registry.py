@@ -33,24 +33,11 @@ def register(data: bytes, *, by: Actor, reason: str) -> ModelVersion:
     reason = chain.check_reason(reason)
     with transaction.atomic():
         chain.lock()
-        if (there := ModelVersion.objects.filter(digest=digest).first()) is not None:
-            # the file may have been lost since
-            _keep(publish.model_path(digest), data)
-            return there
+        # also when it is registered already: the file may have been lost since
         _keep(publish.model_path(digest), data)
-        last = (
-            ModelVersion.objects.filter(name=artifact.name).aggregate(last=Max("version"))["last"]
-            or 0
-        )
-        row = ModelVersion.objects.create(
-            name=artifact.name,
-            version=last + 1,
-            digest=digest,
-            feature_schema=artifact.feature_schema,
-            card=msgspec.to_builtins(artifact.card),
-            registered_at=timezone.now(),
-            by=by.name,
-        )
+        if (there := ModelVersion.objects.filter(digest=digest).first()) is not None:
+            return there
+        row = _create_version(artifact, digest, by)
         chain.append(
             by=by,
             reason=reason,
@@ -60,6 +47,23 @@ def register(data: bytes, *, by: Actor, reason: str) -> ModelVersion:
             after={"digest": digest, "feature_schema": artifact.feature_schema},
         )
     return row
+
+
+def _create_version(artifact: Artifact, digest: str, by: Actor) -> ModelVersion:
+    """Store the next version of the artifact's name. Call it under the chain's lock: it keeps two
+    artifacts from the same number.
+    """
+    named = ModelVersion.objects.filter(name=artifact.name)
+    last = named.aggregate(last=Max("version"))["last"] or 0
+    return ModelVersion.objects.create(
+        name=artifact.name,
+        version=last + 1,
+        digest=digest,
+        feature_schema=artifact.feature_schema,
+        card=msgspec.to_builtins(artifact.card),
+        registered_at=timezone.now(),
+        by=by.name,
+    )
 
 
 def check(data: bytes) -> Artifact:
@@ -77,10 +81,12 @@ def make_live(model: ModelVersion, *, by: Actor, reason: str) -> ConfigVersion:
     changed, or it is live already.
     """
     ref = ModelRef(model.name, model.version, model.digest)
+    # before anything changes: deciders would fall back on a model whose file is gone or wrong
     _check_file(model)
     if live() == model and changes.current().model == ref:
         raise Refused(f"{model} is live already.")
     before = live()
+    # the row moves within the config's transaction: they cannot disagree about what is live
     return changes.make_version(
         by=by,
         reason=reason,
@@ -100,7 +106,9 @@ def live() -> ModelVersion | None:
 
 
 def _move(model: ModelVersion, version: ConfigVersion) -> None:
+    """Make a version the only live one, in the transaction of the config that names it."""
     states = ModelVersion.State
+    # retired first: the database allows one live version
     ModelVersion.objects.filter(state=states.LIVE).exclude(pk=model.pk).update(state=states.RETIRED)
     ModelVersion.objects.filter(pk=model.pk).update(state=states.LIVE, live_since=version.made_at)
 
@@ -110,6 +118,7 @@ def _check_file(model: ModelVersion) -> None:
         data = publish.model_path(model.digest).read_bytes()
     except OSError as error:
         raise Refused(f"The file of {model} cannot be read: {error.strerror or error}.") from error
+    # the digest is signed into the config, and deciders refuse any other bytes
     if digest_of(data) != model.digest:
         raise Refused(f"The file of {model} is not what was registered.")
     check(data)

@@ -62,17 +62,9 @@ def make_version(
     reason = chain.check_reason(reason)
     with transaction.atomic():
         chain.lock()
-        old = current()
-        now = timezone.now()
-        edited = edit(old)
-        new = msgspec.structs.replace(
-            edited,
-            version=old.version + 1,
-            issued_at=now.timestamp(),
-            # switches that ended by themselves leave the document with the next change
-            switches=in_force(edited.switches, now.timestamp()),
-        )
-        row = store(new, by=by, reason=reason, made_at=now)
+        # read under the lock, so that no other change is lost
+        old, now = current(), timezone.now()
+        row = store(_next(old, edit(old), now), by=by, reason=reason, made_at=now)
         if within is not None:
             within(row, old)
         chain.append(
@@ -88,6 +80,17 @@ def make_version(
         )
         transaction.on_commit(lambda: publish_now(row))
     return row
+
+
+def _next(old: Config, edited: Config, now: datetime) -> Config:
+    """Return an edited document as the version after `old`, made at `now`."""
+    return msgspec.structs.replace(
+        edited,
+        version=old.version + 1,
+        issued_at=now.timestamp(),
+        # switches that ended by themselves leave the document with the next change
+        switches=in_force(edited.switches, now.timestamp()),
+    )
 
 
 def first(*, by: Actor, reason: str) -> ConfigVersion | None:

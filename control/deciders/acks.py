@@ -171,6 +171,7 @@ def old_state_ms(ack: Ack, status: NodeStatus | None, made_at: float) -> float |
     """
     if status is not None and status.started_at > made_at:
         return None
+    # the latest it can have been: towards a longer time, never a shorter one
     last = ack.last_old_decision_at if ack.last_old_decision_at >= made_at else ack.applied_at
     return max(0.0, (last - made_at) * 1000)
 
@@ -179,6 +180,7 @@ def _refusals(running: dict[str, int], made_at: float) -> dict[str, str]:
     """Return why nodes refused a document since `made_at` (unix seconds). A node cannot trust the
     version in a document that it refuses, so it acks the refusal under the version it runs.
     """
+    # nobody to ask, so Valkey need not be reached
     if not running:
         return {}
     with answering() as valkey, valkey.pipeline(transaction=False) as pipe:
@@ -195,6 +197,15 @@ def _refusals(running: dict[str, int], made_at: float) -> dict[str, str]:
     }
 
 
+def _state(status: NodeStatus | None, ack: Ack | None, refusal: str, version: int) -> NodeState:
+    # acks expire, so a heartbeat under this version or a later one counts as an ack
+    if (ack is not None and ack.ok) or (status is not None and status.config_version >= version):
+        return NodeState.ACKED
+    if refusal or ack is not None:
+        return NodeState.REFUSED
+    return NodeState.SILENT if status is None else NodeState.WAITING
+
+
 def _node(
     name: str,
     seen: float,
@@ -204,17 +215,12 @@ def _node(
     version: int,
     made_at: float,
 ) -> Node:
-    if (ack is not None and ack.ok) or (status is not None and status.config_version >= version):
-        state = NodeState.ACKED
-    elif refusal or ack is not None:
-        state = NodeState.REFUSED
-    else:
-        state = NodeState.SILENT if status is None else NodeState.WAITING
+    """Return one decider's standing from its last heartbeat and its ack of the version."""
     known = ack or status
     return Node(
         name=name,
         region=known.region if known is not None else "unknown region",
-        state=state,
+        state=_state(status, ack, refusal, version),
         version=status.config_version if status is not None else None,
         ms=old_state_ms(ack, status, made_at) if ack is not None and ack.ok else None,
         error=refusal or (ack.error if ack is not None else ""),

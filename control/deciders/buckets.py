@@ -29,7 +29,8 @@ from decider.node.commands import Answer, Command, View
 Bucket = Literal["burst", "errors"]
 PERMISSION = "control.reset_bucket"
 # Seconds that all deciders together have for their answers. Chosen: a person waits for the page,
-# and a decider answers within milliseconds.
+# and a decider answers within milliseconds. Below valkey.TIMEOUT_S, or the socket would give up on
+# a wait that is still allowed.
 WAIT_S = 1.0
 # Seconds when no decider has reported lately: one that has only just started may still answer.
 HOPE_S = 0.2
@@ -140,6 +141,19 @@ def reset(name: str, *, app: str, by: Actor, reason: str) -> Peek:
     which = kind(name)
     # refuses a text that is no app id before anything is written down
     _command(_VERBS[which.name], app)
+    _note_request(which, app, by, reason)
+    try:
+        found = _ask(_VERBS[which.name], app)
+    except StoreUnavailable:
+        _note_outcome(which, app, by, reason, "heard from no decider, as Valkey did not answer", {})
+        raise
+    where = f"filled it on {', '.join(found.done)}" if found.done else "filled it on no decider"
+    _note_outcome(which, app, by, reason, where, {n.name: _said(n) for n in found.nodes})
+    return found
+
+
+def _note_request(which: BucketKind, app: str, by: Actor, reason: str) -> None:
+    """Record in the audit log what the deciders are about to be asked. Raise Refused."""
     # durable: the entry must be committed, not only written, before a decider acts
     with transaction.atomic(durable=True):
         chain.append(
@@ -150,14 +164,6 @@ def reset(name: str, *, app: str, by: Actor, reason: str) -> Peek:
             after={"bucket": which.name},
             summary=f"asked the deciders to fill the {which.label.lower()} of app {app}",
         )
-    try:
-        found = _ask(_VERBS[which.name], app)
-    except StoreUnavailable:
-        _note_outcome(which, app, by, reason, "heard from no decider, as Valkey did not answer", {})
-        raise
-    where = f"filled it on {', '.join(found.done)}" if found.done else "filled it on no decider"
-    _note_outcome(which, app, by, reason, where, {n.name: _said(n) for n in found.nodes})
-    return found
 
 
 def _note_outcome(

@@ -23,7 +23,7 @@ from control.errors import ControlError
 from control.models import App, ConfigVersion
 from decider.contracts import artifact
 from decider.contracts import config as document
-from decider.contracts.config import Config, ConfigError
+from decider.contracts.config import Config, ConfigError, ModelRef
 from decider.contracts.store import (
     CONFIG_CHANNEL,
     CONFIG_KEY,
@@ -96,28 +96,26 @@ def push_model(config: Config) -> None:
     """
     if config.model is None:
         return
-    path = model_path(config.model.digest)
+    key = MODEL_PREFIX + config.model.digest
     with answering() as valkey:
-        if valkey.exists(MODEL_PREFIX + config.model.digest):
-            return
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            log.error(
-                "the live model %s %d cannot be read: %s",
-                config.model.name,
-                config.model.version,
-                error,
-            )
-            return
-        if artifact.digest_of(data) != config.model.digest:
-            log.error(
-                "the file of the live model %s %d is not what was registered",
-                config.model.name,
-                config.model.version,
-            )
-            return
-        valkey.set(MODEL_PREFIX + config.model.digest, data)
+        # the key names the content, so what is there need not be sent again
+        if not valkey.exists(key) and (data := _model_file(config.model)) is not None:
+            valkey.set(key, data)
+
+
+def _model_file(model: ModelRef) -> bytes | None:
+    """Return a registered artifact's bytes. Log a missing or wrong file and return None."""
+    try:
+        data = model_path(model.digest).read_bytes()
+    except OSError as error:
+        log.error("the live model %s %d cannot be read: %s", model.name, model.version, error)
+        return None
+    if artifact.digest_of(data) != model.digest:
+        log.error(
+            "the file of the live model %s %d is not what was registered", model.name, model.version
+        )
+        return None
+    return data
 
 
 def model_path(digest: str) -> Path:

@@ -24,7 +24,7 @@ from decider.contracts.config import (
     in_force,
 )
 from decider.contracts.vocabulary import Action, Tier
-from decider.whatif.plan import lists_of, plan_of
+from decider.whatif.plan import Plan, lists_of, plan_of
 
 # Config versions that are read back for the one that set a value. Chosen: months of changes,
 # decoded in a fraction of a second and then remembered.
@@ -99,6 +99,7 @@ def overrides(config: Config, app: str, tenant: str, now: float) -> list[Overrid
     first.
     """
     about = {("app", app), ("tenant", tenant)}
+    # of two about the same subject the later one counts, as in `plan_of`
     latest_first = [
         o for o in reversed(in_force(config.overrides, now)) if (o.kind, o.subject) in about
     ]
@@ -119,6 +120,7 @@ def _switches(config: Config, history: _History, now: float) -> Iterable[PolicyL
         ALL_ML: ("ML ranking", "Off, fallback limiter"),
         OBSERVE_ONLY: ("Observe only", "Every answer is admit"),
     }
+    # an expired switch stays in the document until the next change, but does nothing
     for s in in_force(config.switches, now):
         name, value = words[s.name]
         yield PolicyLine(
@@ -135,6 +137,7 @@ def _lists(config: Config, about: Subject, history: _History, now: float) -> Ite
         "compliance": ("Compliance", "Every request is blocked"),
         "block": ("Block list", "Every request is blocked"),
     }
+    # compliance before block before allow: the order in which a decider obeys them
     found = sorted(
         lists_of(config, app=about.app, tenant=about.tenant, now=now),
         key=lambda e: e.verdict,
@@ -184,62 +187,79 @@ def _tier_of(config: Config, about: Subject) -> int:
 
 
 def _tier(config: Config, about: Subject, history: _History, now: float) -> Iterable[PolicyLine]:
+    """Yield the app's tier and everything that the tier sets, unless an override stretches it."""
     tier = _tier_of(config, about)
-    policy, plan = (
-        config.tiers[tier],
-        plan_of(config, app=about.app, tenant=about.tenant, tier=tier, now=now),
-    )
-    word = f"{Tier(tier).word.capitalize()} tier"
-    if about.tier is None:
-        yield PolicyLine(
-            "Tier",
-            Tier(tier).word.capitalize(),
-            "Apps nobody registered",
-            "tier",
-            history.set_by(lambda c: c.unknown_tier),
-        )
-    else:
-        yield PolicyLine("Tier", Tier(tier).word.capitalize(), "Its registration", "profile", None)
+    plan = plan_of(config, app=about.app, tenant=about.tenant, tier=tier, now=now)
+    yield _which_tier(tier, about, history)
+    # an override stretches rate and burst only, so the tier's other lines stay as they are
+    stretched = plan.override is not None and plan.override.multiplier != 1.0
+    bucket = _stretched_bucket(plan, tier, history) if stretched else ()
+    yield from bucket or _tier_bucket(config, tier, history)
+    yield from _tier_limits(config, tier, history)
 
-    def line(name: str, value: str, field: str) -> PolicyLine:
-        return PolicyLine(
-            name, value, word, "tier", history.set_by(lambda c: getattr(c.tiers[tier], field))
-        )
 
-    if plan.override is not None and plan.override.multiplier != 1.0:
-        o, times = plan.override, f"{plan.override.multiplier:,.4g} × {word}"
-        version, source = history.set_by(_holds(o)), f"{_override_name(o)}, {times}"
-        yield PolicyLine(
-            "Refill", f"{plan.rate:,.4g} requests a second", source, "override", version, o.until
-        )
-        yield PolicyLine(
-            "Burst",
-            f"{plan.burst:,.4g} requests, the same again as headroom",
-            source,
-            "override",
-            version,
-            o.until,
-        )
-    else:
-        yield line("Refill", f"{policy.rate:,.4g} requests a second", "rate")
-        yield line("Burst", f"{policy.burst:,.4g} requests, the same again as headroom", "burst")
-    yield line("Daily quota", f"{policy.quota_per_day:,.0f} requests, hard", "quota_per_day")
-    yield line(
-        "False throttles",
-        f"{policy.error_budget_per_hour:,.4g} expected an hour; {_spent(tier)}",
-        "error_budget_per_hour",
-    )
-    yield line("Asks the model", f"from a first score of {policy.rank_from:.2f}", "rank_from")
-    yield line(
-        "Wrong block",
-        f"counts as {policy.friction:,.4g} ordinary requests lost: the more, the milder ML",
-        "friction",
-    )
-    yield line(
-        "Abuse let in",
-        f"counts as {policy.harm:,.4g} ordinary requests lost: the more, the stricter ML",
-        "harm",
-    )
+def _which_tier(tier: int, about: Subject, history: _History) -> PolicyLine:
+    word = Tier(tier).word.capitalize()
+    if about.tier is not None:
+        # the registration gives the tier, not the config, so no config version set it
+        return PolicyLine("Tier", word, "Its registration", "profile", None)
+    version = history.set_by(lambda c: c.unknown_tier)
+    return PolicyLine("Tier", word, "Apps nobody registered", "tier", version)
+
+
+def _stretched_bucket(plan: Plan, tier: int, history: _History) -> list[PolicyLine]:
+    """Return rate and burst as an override's multiplier makes them."""
+    o = plan.override
+    if o is None:
+        return []
+    source = f"{_override_name(o)}, {o.multiplier:,.4g} × {_tier_source(tier)}"
+    version = history.set_by(_holds(o))
+    return [
+        PolicyLine(name, value, source, "override", version, o.until)
+        for name, value in (("Refill", _refill(plan.rate)), ("Burst", _burst(plan.burst)))
+    ]
+
+
+def _tier_bucket(config: Config, tier: int, history: _History) -> list[PolicyLine]:
+    policy = config.tiers[tier]
+    return [
+        _tier_line("Refill", _refill(policy.rate), "rate", tier, history),
+        _tier_line("Burst", _burst(policy.burst), "burst", tier, history),
+    ]
+
+
+def _tier_limits(config: Config, tier: int, history: _History) -> Iterable[PolicyLine]:
+    """Yield what the tier sets and no override changes."""
+    policy = config.tiers[tier]
+    errors = f"{policy.error_budget_per_hour:,.4g} expected an hour; {_spent(tier)}"
+    wrong = f"counts as {policy.friction:,.4g} ordinary requests lost: the more, the milder ML"
+    let_in = f"counts as {policy.harm:,.4g} ordinary requests lost: the more, the stricter ML"
+    for name, value, field in (
+        ("Daily quota", f"{policy.quota_per_day:,.0f} requests, hard", "quota_per_day"),
+        ("False throttles", errors, "error_budget_per_hour"),
+        ("Asks the model", f"from a first score of {policy.rank_from:.2f}", "rank_from"),
+        ("Wrong block", wrong, "friction"),
+        ("Abuse let in", let_in, "harm"),
+    ):
+        yield _tier_line(name, value, field, tier, history)
+
+
+def _tier_line(name: str, value: str, field: str, tier: int, history: _History) -> PolicyLine:
+    """Return a line whose value is one field of the tier's policy."""
+    version = history.set_by(lambda c: getattr(c.tiers[tier], field))
+    return PolicyLine(name, value, _tier_source(tier), "tier", version)
+
+
+def _tier_source(tier: int) -> str:
+    return f"{Tier(tier).word.capitalize()} tier"
+
+
+def _refill(rate: float) -> str:
+    return f"{rate:,.4g} requests a second"
+
+
+def _burst(burst: float) -> str:
+    return f"{burst:,.4g} requests, the same again as headroom"
 
 
 def _spent(tier: int) -> str:
@@ -252,34 +272,21 @@ def _spent(tier: int) -> str:
 
 
 def _shares(config: Config, about: Subject, history: _History) -> Iterable[PolicyLine]:
+    """Yield the tenant's weight against others, and the model that ranks the app."""
     tier = _tier_of(config, about)
     weight, tenant = config.tiers[tier].weight, _of_tenant(about.tenant)
     own = tenant(config)
+    # a tenant's weight multiplies its tier's, so a weight of 1 leaves the line to the tier
     if isinstance(own, float) and own != 1.0:
         text = f"weight {weight * own:,.4g}: {own:,.4g} × {weight:,.4g} of its tier"
         yield PolicyLine(
             "Fair share", text, f"Tenant {about.tenant_name}", "tenant", history.set_by(tenant)
         )
     else:
-        source = f"{Tier(tier).word.capitalize()} tier"
-        yield PolicyLine(
-            "Fair share",
-            f"weight {weight:,.4g}",
-            source,
-            "tier",
-            history.set_by(lambda c: c.tiers[tier].weight),
-        )
-    if config.model is not None:
-        name = f"{config.model.name} {config.model.version}"
-        yield PolicyLine("Model", name, "Live model", "model", history.set_by(lambda c: c.model))
-    else:
-        yield PolicyLine(
-            "Model",
-            "none, fallback limiter",
-            "Live model",
-            "model",
-            history.set_by(lambda c: c.model),
-        )
+        yield _tier_line("Fair share", f"weight {weight:,.4g}", "weight", tier, history)
+    model = config.model
+    name = "none, fallback limiter" if model is None else f"{model.name} {model.version}"
+    yield PolicyLine("Model", name, "Live model", "model", history.set_by(lambda c: c.model))
 
 
 def _of_tenant(tenant: str) -> Reading:

@@ -34,6 +34,9 @@ NODE_FILES = ("config.bin", "switch.bin")
 # Chosen: while PostgreSQL is down only other operators' flips compete, and each try begins from the
 # newest.
 TRIES = 5
+# Reason of an adopted document's entries: its signature is all that speaks for it, as the person's
+# own reason was in a journal that is not here.
+ADOPTED = "Found in the config store, signed with this installation's key"
 
 
 @dataclass(frozen=True)
@@ -63,29 +66,40 @@ def flip(
     reason = chain.check_reason(reason)
     switches.check_until(until)
     for _ in range(TRIES):
-        now = timezone.now()
-        base = newest_signed()
-        edited = switches.edited(base, verb, name, until.timestamp() if until else None)
-        new = msgspec.structs.replace(edited, version=base.version + 1, issued_at=now.timestamp())
-        signed = document.sign(new, keys.load_signing_key(settings.SLUICE_KEYS))
-        in_store = _push(signed, new.version, needed=files is None)
+        entry = _signed_flip(verb, name, by, reason, until)
+        in_store = _push(entry.signed, entry.version, needed=files is None)
         if in_store is False:
             # someone published in between: begin again from their document
             continue
-        written = tuple(write_file(path, signed) for path in files or [])
-        entry = offline_journal.Entry(
-            at=now.timestamp(),
-            verb=verb,
-            name=name,
-            reason=reason,
-            until=until.timestamp() if until else None,
-            by=by.name,
-            version=new.version,
-            signed=signed,
-        )
-        return Reached(new.version, now, bool(in_store), written, offline_journal.write(entry))
+        written = tuple(write_file(path, entry.signed) for path in files or [])
+        # journalled last: a flip that was spread nowhere must not be taken in later
+        journal = offline_journal.write(entry)
+        made_at = datetime.fromtimestamp(entry.at, UTC)
+        return Reached(entry.version, made_at, bool(in_store), written, journal)
     raise ControlError(
         "Others were publishing at the same time; the switch was not flipped. Try again."
+    )
+
+
+def _signed_flip(
+    verb: switches.Verb, name: str, by: Actor, reason: str, until: datetime | None
+) -> offline_journal.Entry:
+    """Return a flip of the newest document, signed, as the journal keeps it. Raise Refused for an
+    impossible flip, ControlError when there is no document to begin from.
+    """
+    now, end = timezone.now().timestamp(), until.timestamp() if until else None
+    base = newest_signed()
+    edited = switches.edited(base, verb, name, end)
+    new = msgspec.structs.replace(edited, version=base.version + 1, issued_at=now)
+    return offline_journal.Entry(
+        at=now,
+        verb=verb,
+        name=name,
+        reason=reason,
+        until=end,
+        by=by.name,
+        version=new.version,
+        signed=document.sign(new, keys.load_signing_key(settings.SLUICE_KEYS)),
     )
 
 
@@ -99,6 +113,7 @@ def newest_signed() -> Config:
             found.append(kept[0])
     except StoreUnavailable as error:
         log.info("looking on disk only: %s", error)
+    # both are looked at: with Valkey emptied, or an older document in it, a node's disk is newer
     trusted = keys.load_public_keys(settings.SLUICE_KEYS)
     for path in (
         p for name in NODE_FILES for p in (settings.SLUICE_VAR / "nodes").glob(f"*/{name}")
@@ -122,6 +137,7 @@ def node_files(patterns: list[str]) -> list[Path]:
     paths: list[Path] = []
     for pattern in patterns or [str(settings.SLUICE_VAR / "nodes" / "*" / "switch.bin")]:
         wanted = Path(pattern).absolute()
+        # the directory is matched, not the file: a node that was never switched off has no file yet
         root = Path(wanted.anchor)
         here = [d for d in root.glob(str(wanted.parent.relative_to(root))) if d.is_dir()]
         if not here:
@@ -172,6 +188,7 @@ def _take_in(path: Path) -> str:
     with transaction.atomic():
         chain.lock()
         latest = changes.latest()
+        # a run that was killed between commit and `settle` leaves an entry that is stored already
         if ConfigVersion.objects.filter(version=entry.version, signed=entry.signed).exists():
             said = f"Config {entry.version} was there already."
         elif latest is not None and entry.version > latest.version:
@@ -182,6 +199,7 @@ def _take_in(path: Path) -> str:
             )
         else:
             said = _again(entry, by, until)
+    # after the commit: an entry moved away before it would be lost with a rollback
     offline_journal.settle(path)
     return said
 
@@ -220,17 +238,8 @@ def _again(entry: offline_journal.Entry, by: Actor, until: datetime | None) -> s
         else:
             row = switches.engage(entry.name, by=by, reason=entry.reason, until=until)
     except Refused as error:
-        chain.append(
-            by=by,
-            reason=entry.reason,
-            action="switch.superseded",
-            subject=entry.name,
-            summary=(
-                f"{switches.summary(entry.verb, entry.name, until)} while PostgreSQL was down,"
-                " which no longer applies"
-            ),
-            after={"version": entry.version, "why": str(error)},
-        )
+        # such as clearing a switch that has ended meanwhile: recorded, so that no flip is lost
+        _note_superseded(entry, by, until, str(error))
         return f"The flip of config {entry.version} no longer applies: {error}"
     return (
         f"Config {entry.version} was taken by another change; made the flip again as config"
@@ -238,64 +247,83 @@ def _again(entry: offline_journal.Entry, by: Actor, until: datetime | None) -> s
     )
 
 
+def _note_superseded(
+    entry: offline_journal.Entry, by: Actor, until: datetime | None, why: str
+) -> None:
+    chain.append(
+        by=by,
+        reason=entry.reason,
+        action="switch.superseded",
+        subject=entry.name,
+        summary=(
+            f"{switches.summary(entry.verb, entry.name, until)} while PostgreSQL was down,"
+            " which no longer applies"
+        ),
+        after={"version": entry.version, "why": why},
+    )
+
+
 def _adopt(config: Config, signed: bytes) -> str:
     """Take over the switches of a document in Valkey that is ours but not in PostgreSQL, with no
     journal here. Return a sentence, "" when there is none.
     """
-    reason = "Found in the config store, signed with this installation's key"
     with transaction.atomic():
         chain.lock()
         latest = changes.latest()
         if latest is None or config.version < latest.version or signed == bytes(latest.signed):
             return ""
         if config.version == latest.version:
-            # Deciders that run the other document of this number would not take ours: both go into
-            # the next one.
-            row = changes.make_version(
-                by=SYSTEM,
-                reason=reason,
-                action="config.adopt",
-                subject="config",
-                summary=(
-                    f"took over the switches of another config {config.version}, published while"
-                    " PostgreSQL was down"
-                ),
-                edit=lambda ours: msgspec.structs.replace(ours, switches=config.switches),
-                within=lambda made, _: _follow(config, made, reason),
-            )
-            return (
-                f"Took over the switches of another config {config.version} as config"
-                f" {row.version}."
-            )
-        row = changes.store(
-            config,
-            by=SYSTEM,
-            reason=reason,
-            made_at=datetime.fromtimestamp(config.issued_at, UTC),
-            signed=signed,
-        )
-        _follow(config, row, reason)
-        chain.append(
-            by=SYSTEM,
-            reason=reason,
-            action="config.adopt",
-            subject="config",
-            summary=f"took over config {config.version}, published while PostgreSQL was down",
-            config_version=row,
-        )
-        return f"Took over config {config.version} from the config store."
+            return _merge(config)
+        return _take_over(config, signed)
 
 
-def _follow(config: Config, row: ConfigVersion, reason: str) -> None:
+def _merge(config: Config) -> str:
+    """Make a version with the switches of another document that has the newest one's number.
+
+    Deciders that run that document would not take ours of the same number, so both go into the next
+    one.
+    """
+    row = changes.make_version(
+        by=SYSTEM,
+        reason=ADOPTED,
+        action="config.adopt",
+        subject="config",
+        summary=(
+            f"took over the switches of another config {config.version}, published while"
+            " PostgreSQL was down"
+        ),
+        edit=lambda ours: msgspec.structs.replace(ours, switches=config.switches),
+        within=lambda made, _: _follow(config, made),
+    )
+    return f"Took over the switches of another config {config.version} as config {row.version}."
+
+
+def _take_over(config: Config, signed: bytes) -> str:
+    """Store a document that is newer than all here, exactly as it was signed."""
+    at = datetime.fromtimestamp(config.issued_at, UTC)
+    row = changes.store(config, by=SYSTEM, reason=ADOPTED, made_at=at, signed=signed)
+    _follow(config, row)
+    chain.append(
+        by=SYSTEM,
+        reason=ADOPTED,
+        action="config.adopt",
+        subject="config",
+        summary=f"took over config {config.version}, published while PostgreSQL was down",
+        config_version=row,
+    )
+    return f"Took over config {config.version} from the config store."
+
+
+def _follow(config: Config, row: ConfigVersion) -> None:
     """Make the switch history agree with an adopted document."""
     now = row.made_at
     wanted = {s.name: _time(s.until) for s in in_force(config.switches, now.timestamp())}
     there = switches.engaged(now)
     for name in there.keys() - wanted.keys():
-        switches.record("clear", name, by=SYSTEM, reason=reason, until=None, version=row)
+        switches.record("clear", name, by=SYSTEM, reason=ADOPTED, until=None, version=row)
     for name, until in wanted.items():
         verb: switches.Verb = "extend" if name in there else "engage"
-        switches.record(verb, name, by=SYSTEM, reason=reason, until=until, version=row)
+        switches.record(verb, name, by=SYSTEM, reason=ADOPTED, until=until, version=row)
 
 
 def _time(seconds: float | None) -> datetime | None:

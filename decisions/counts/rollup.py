@@ -101,13 +101,19 @@ def cover(
             continue
         short = [span for span in fits if span <= most]
         span = max(short) if short else min(fits)
-        # one condition for neighbours keeps the SQL short
-        if out and out[-1].span == span and out[-1].until == at:
-            out[-1] = Stretch(span, out[-1].since, at + span)
-        else:
-            out.append(Stretch(span, at, at + span))
+        _extend(out, span, at)
         at += span
     return out
+
+
+def _extend(stretches: list[Stretch], span: int, at: int) -> None:
+    """Add a block to the last stretch when it continues it, else as a new one. One condition for
+    neighbours keeps the SQL short.
+    """
+    if stretches and stretches[-1].span == span and stretches[-1].until == at:
+        stretches[-1] = Stretch(span, stretches[-1].since, at + span)
+    else:
+        stretches.append(Stretch(span, at, at + span))
 
 
 def _first_kept(now: float, complete: dict[int, int]) -> dict[int, float]:

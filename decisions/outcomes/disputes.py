@@ -108,19 +108,7 @@ def open_dispute(d: Decision, *, by: Actor, reason: str, ticket: str = "") -> Di
     with transaction.atomic():
         chain.lock()
         check_can_open(d)
-        dispute = Dispute.objects.create(
-            decision=d.id,
-            at=d.at,
-            app=d.app,
-            action=d.action,
-            reason_code=d.reason,
-            weight=max(1.0, d.weight),
-            claim=reason,
-            ticket=ticket,
-            opened_by=by.login,
-            opened_name=by.name,
-            opened_at=timezone.now(),
-        )
+        dispute = _create(d, by, reason, ticket)
         chain.append(
             by=by,
             reason=reason,
@@ -130,6 +118,25 @@ def open_dispute(d: Decision, *, by: Actor, reason: str, ticket: str = "") -> Di
             after={"dispute": dispute.pk, "state": State.OPEN, "ticket": ticket},
         )
     return dispute
+
+
+def _create(d: Decision, by: Actor, claim: str, ticket: str) -> Dispute:
+    """Store an open dispute. It copies what it needs of the decision, whose partition is dropped
+    earlier.
+    """
+    return Dispute.objects.create(
+        decision=d.id,
+        at=d.at,
+        app=d.app,
+        action=d.action,
+        reason_code=d.reason,
+        weight=max(1.0, d.weight),
+        claim=claim,
+        ticket=ticket,
+        opened_by=by.login,
+        opened_name=by.name,
+        opened_at=timezone.now(),
+    )
 
 
 def adjudicate(number: int, verdict: Verdict, *, by: Actor, reason: str) -> Dispute:
@@ -146,37 +153,42 @@ def adjudicate(number: int, verdict: Verdict, *, by: Actor, reason: str) -> Disp
         check_can_adjudicate(dispute, by.login)
         state = TRANSITIONS[State(dispute.state)][verdict]
         now = max(timezone.now(), dispute.opened_at)
-        verdict_of = {
-            "state": state,
-            "decided_by": by.login,
-            "decided_name": by.name,
-            "decided_at": now,
-            "verdict_reason": reason,
-        }
         outcome = _outcome(dispute, KINDS[verdict], by, now)
         changed = Dispute.objects.filter(pk=number, state=dispute.state).update(
-            **verdict_of, outcome=outcome
+            state=state,
+            decided_by=by.login,
+            decided_name=by.name,
+            decided_at=now,
+            verdict_reason=reason,
+            outcome=outcome,
         )
         if changed != 1:
             raise Refused("Someone else has decided this dispute meanwhile.")
-        chain.append(
-            by=by,
-            reason=reason,
-            action=f"dispute.{verdict}",
-            subject=format_decision_id(dispute.decision.bytes),
-            summary=f"decided a dispute that {dispute.opened_name} opened: {state.label.lower()}"[
-                :500
-            ],
-            before={"dispute": dispute.pk, "state": dispute.state},
-            after={
-                "dispute": dispute.pk,
-                "state": state,
-                "outcome": outcome.key,
-                "weight": outcome.weight,
-            },
-        )
+        _note_verdict(dispute, verdict, state, outcome, by, reason)
     dispute.refresh_from_db()
     return dispute
+
+
+def _note_verdict(
+    dispute: Dispute, verdict: Verdict, state: State, outcome: Outcome, by: Actor, reason: str
+) -> None:
+    """Record a verdict in the audit log. `dispute` is as it was before."""
+    summary = f"decided a dispute that {dispute.opened_name} opened: {state.label.lower()}"
+    chain.append(
+        by=by,
+        reason=reason,
+        action=f"dispute.{verdict}",
+        subject=format_decision_id(dispute.decision.bytes),
+        # as wide as the column
+        summary=summary[:500],
+        before={"dispute": dispute.pk, "state": dispute.state},
+        after={
+            "dispute": dispute.pk,
+            "state": state,
+            "outcome": outcome.key,
+            "weight": outcome.weight,
+        },
+    )
 
 
 def _outcome(dispute: Dispute, kind: OutcomeKind, by: Actor, now: datetime) -> Outcome:

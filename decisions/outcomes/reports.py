@@ -143,15 +143,20 @@ def report_all(reports: Sequence[Report], *, by: Actor, reason: str, source: str
             raise Invalid(problems)
         Outcome.objects.bulk_create(rows, batch_size=1000)
         if rows:
-            chain.append(
-                by=by,
-                reason=reason,
-                action="outcome.report",
-                subject=_subject(rows),
-                summary=_summary(rows),
-                after=_after(rows),
-            )
+            _note(rows, by, reason)
     return Reported(len(rows), len(reports) - len(rows))
+
+
+def _note(rows: Sequence[Outcome], by: Actor, reason: str) -> None:
+    """Record stored reports in the audit log, one entry for all."""
+    chain.append(
+        by=by,
+        reason=reason,
+        action="outcome.report",
+        subject=_subject(rows),
+        summary=_summary(rows),
+        after=_after(rows),
+    )
 
 
 def found_wrong(now: float, app: str = "") -> dict[str, int]:

@@ -293,12 +293,27 @@ async def replay_through_gateway(
     # "not >" and not "<=": NaN is refused too.
     if not speed > 0:
         raise ReplayError(f"The speed must be positive, not {speed}.")
-    client = GatewayClient(url, most=IN_FLIGHT_MOST)
-    summary, room = ReplaySummary(ReadReport()), asyncio.Semaphore(IN_FLIGHT_MOST)
-    # The loop holds tasks weakly; without this set one could be collected before it is done.
-    tasks: set[asyncio.Task[None]] = set()
+    client, summary = GatewayClient(url, most=IN_FLIGHT_MOST), ReplaySummary(ReadReport())
     span = span or survey_logs(paths, key, form, limit)
     began = time.perf_counter()
+    entries = _shifted(paths, key, form, span, time.time(), summary.report)
+    await _send_all(islice(entries, limit), client, speed, summary, advance)
+    client.close()
+    summary.wall_s = time.perf_counter() - began
+    return summary
+
+
+async def _send_all(
+    entries: Iterable[LogEntry],
+    client: GatewayClient,
+    speed: float,
+    summary: ReplaySummary,
+    advance: AdvanceBar | None,
+) -> None:
+    """Send entries at their times, at most IN_FLIGHT_MOST at once; return when all are answered."""
+    room, began = asyncio.Semaphore(IN_FLIGHT_MOST), time.perf_counter()
+    # The loop holds tasks weakly; without this set one could be collected before it is done.
+    tasks: set[asyncio.Task[None]] = set()
 
     async def send(entry: LogEntry) -> None:
         try:
@@ -310,7 +325,7 @@ async def replay_through_gateway(
             if advance is not None:
                 advance(1)
 
-    for entry in islice(_shifted(paths, key, form, span, time.time(), summary.report), limit):
+    for entry in entries:
         summary.first = summary.first or entry.at
         summary.last, summary.requests = entry.at, summary.requests + 1
         # Against the start, not the last request: delays do not add up.
@@ -320,9 +335,6 @@ async def replay_through_gateway(
         tasks.add(task := asyncio.create_task(send(entry)))
         task.add_done_callback(tasks.discard)
     await asyncio.gather(*tasks)
-    client.close()
-    summary.wall_s = time.perf_counter() - began
-    return summary
 
 
 def _request(entry: LogEntry) -> CheckRequest:

@@ -173,15 +173,9 @@ class AppClient:
             worth *= 0.5
         if self.abusive:
             worth = DISGUISE_WORTH
-        return self._plan(
-            at,
-            call,
-            self._path(call),
-            query,
-            token,
-            self._one_of(self._sources),
-            worth,
-        )
+        # The path draws before the source: another order would change every world.
+        path, source = self._path(call), self._one_of(self._sources)
+        return self._plan(at, call, path, query, token, source, worth)
 
     def _scrape(self, at: float) -> PlannedRequest:
         """Return a request that walks ids in order, over rotating addresses."""

@@ -205,6 +205,14 @@ class Crowd:
             at, index, is_active = heapq.heappop(self._coming)
             if (planned := self._next_request(index, at, is_active)) is not None:
                 out.append(planned)
+        out += self._due_again(upto)
+        self.now = upto
+        out.sort(key=lambda p: p.at)
+        return out
+
+    def _due_again(self, upto: float) -> list[PlannedRequest]:
+        """Return the postponed requests that are due; put off those of apps that still wait."""
+        out = []
         while self._later and self._later[0][0] <= upto:
             planned = heapq.heappop(self._later)[2]
             self._held[planned.app] -= 1
@@ -212,8 +220,6 @@ class Crowd:
                 self._postpone(planned, self._hold_until[planned.app] + 2.0 * self._rng.random())
             else:
                 out.append(planned)
-        self.now = upto
-        out.sort(key=lambda p: p.at)
         return out
 
     def _moments(self, rates: Floats, span: float) -> list[tuple[float, int]]:
@@ -276,10 +282,7 @@ class Crowd:
         `retry_after` is in seconds, 0 when the answer had none.
         """
         if status < 400 or status in FINAL_STATUSES:
-            if self._abuses[sent.app]:
-                # Success makes an abuser faster again, slowly, and refusals are forgotten.
-                self._pace[sent.app] = min(1.0, self._pace[sent.app] * 1.01)
-                self._refused[sent.app] *= 0.97
+            self._succeed(sent.app)
             return
         if self._abuses[sent.app] and status in (403, 429, 503) and self._give_way(sent.app, now):
             return
@@ -297,6 +300,12 @@ class Crowd:
             self._again(sent, now + pause, most=3)
         elif status != 403 and self._rng.random() < 0.6:
             self._again(sent, now + 0.2 + 0.8 * self._rng.random(), most=3)
+
+    def _succeed(self, app: int) -> None:
+        """Make an abuser faster again, slowly, after a success, and let it forget refusals."""
+        if self._abuses[app]:
+            self._pace[app] = min(1.0, self._pace[app] * 1.01)
+            self._refused[app] *= 0.97
 
     def _storm(self, sent: PlannedRequest, now: float) -> None:
         """Repeat at once, whatever the answer said. Later tries are worth next to nothing."""

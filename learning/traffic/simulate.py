@@ -180,12 +180,8 @@ class Simulation:
             self.config.services, scenario.start, scenario.slowdowns
         )
         # Twice the apps and some: nothing is evicted, so memory never depends on the order of apps.
-        self.engine = Engine(
-            node="simulation",
-            region="local",
-            token_key=bytes(32),
-            capacity=2 * scenario.apps + 1024,
-        )
+        capacity = 2 * scenario.apps + 1024
+        self.engine = Engine("simulation", "local", token_key=bytes(32), capacity=capacity)
         self.engine.apply(self.config, model)
         self._rng = Random(scenario.seed + 1)
         self._rows = _RowReservoir(scenario.most_per_app, self._rng)

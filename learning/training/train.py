@@ -267,12 +267,8 @@ def wrap_models(
 ) -> Artifact:
     """Calibrate on the calibration apps, measure on the test apps, and return the artifact."""
     c, t = parts.calibrate, parts.test
-    risk_cal = metrics.fit_platt(
-        _raw(risk, traffic, c), traffic.abusive[c].astype(np.float64), traffic.weight[c]
-    )
-    value_cal = metrics.fit_platt(
-        _raw(value, traffic, c), traffic.value[c].astype(np.float64), traffic.weight[c]
-    )
+    risk_cal = _fit_calibration(risk, traffic, c, traffic.abusive)
+    value_cal = _fit_calibration(value, traffic, c, traffic.value)
     p_risk = metrics.calibrate(_raw(risk, traffic, t), risk_cal)
     p_value = metrics.calibrate(_raw(value, traffic, t), value_cal)
     figures = _held_out_metrics(traffic, t, p_risk, p_value)
@@ -289,6 +285,18 @@ def wrap_models(
         value_calibration=value_cal,
         golden=make_golden(_golden_rows(traffic.features[t]), *texts, risk_cal, value_cal),
         card=_card(traffic, origin, figures, importance),
+    )
+
+
+def _fit_calibration(
+    booster: lightgbm.Booster,
+    traffic: Traffic,
+    rows: npt.NDArray[np.bool_],
+    label: npt.NDArray[np.generic],
+) -> artifact.Calibration:
+    """Fit Platt scaling on `rows` (bool mask); `label` is that of all rows, 0 to 1."""
+    return metrics.fit_platt(
+        _raw(booster, traffic, rows), label[rows].astype(np.float64), traffic.weight[rows]
     )
 
 

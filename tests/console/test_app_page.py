@@ -63,8 +63,8 @@ def decider(valkey: redis.Redis, keys: Path, beat) -> Iterator[Callable[..., Pla
     running: list[Played] = []
 
     def start(node: str = "d01") -> Played:
-        beat(node)
         running.append(Played(valkey, keys, node))
+        beat(node)
         return running[-1]
 
     yield start

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -20,12 +22,29 @@ from decider.engine.engine import Engine
 from decider.node import commands
 
 
+@cache
+def warm_up() -> None:
+    """Run once what a played decider runs. Without Numba's cache the first decision compiles for
+    more than a minute: heartbeats expire meanwhile and buckets fill up again.
+    """
+    scratch = Engine("warm", "local", b"k" * 32, capacity=256)
+    scratch.apply(defaults.config(1), None)
+    scratch.know([Profile("warm")])
+    scratch.decide([CheckRequest("warm", "GET", "/v2/orders/1")])
+    scratch.slot_of("warm")
+
+
 class Played:
-    """One decider that lives in a thread."""
+    """One decider that lives in a thread. Like a real one it is warm before it listens; who has it
+    report does so afterwards.
+    """
 
     def __init__(
         self, valkey: redis.Redis, keys: Path, node: str = "d01", config: Config | None = None
     ) -> None:
+        warm_up()
+        self.clock: Callable[[], float] = time.time
+        """Unix seconds by which it decides and answers; a test may stop it."""
         self.engine = Engine(node, "local", b"k" * 32, capacity=256)
         self.engine.apply(config or defaults.config(1), None)
         self.heard: list[bytes] = []
@@ -40,8 +59,9 @@ class Played:
 
     def track(self, app: str, requests: int, tier: int = 1, tenant: str = "t1") -> None:
         """Knows an app and decides that many requests of it now."""
-        self.engine.know([Profile(app, app, tenant, tier)])
-        self.engine.decide([CheckRequest(app, "GET", "/v2/orders/1") for _ in range(requests)])
+        now = self.clock()
+        self.engine.know([Profile(app, app, tenant, tier)], now)
+        self.engine.decide([CheckRequest(app, "GET", "/v2/orders/1") for _ in range(requests)], now)
 
     def _run(self) -> None:
         while not self._stop.is_set():
@@ -50,7 +70,7 @@ class Played:
                 continue
             self.heard.append(message["data"])
             try:
-                answer = self.desk.obey(message["data"], time.time())
+                answer = self.desk.obey(message["data"], self.clock())
             except commands.CommandError:
                 continue
             self.valkey.rpush(store.ANSWERS_PREFIX + answer.nonce, msgspec.msgpack.encode(answer))

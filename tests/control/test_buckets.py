@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from control.errors import KeysError, NotAllowed, Refused, StoreUnavailable
 from control.models import AuditEntry
 from decider.contracts import store
 from decider.engine import app_state
+from decider.engine.engine import Engine
 from tests.control.conftest import DELE, beat, status
-from tests.control.played import Played
+from tests.control.played import Played, warm_up
 
 pytestmark = pytest.mark.django_db
 WHY = {"by": DELE, "reason": "SUP-48119: their queue was replayed by mistake"}
@@ -26,8 +28,9 @@ def decider(valkey: redis.Redis, keys: Path) -> Iterator[Callable[..., Played]]:
     running: list[Played] = []
 
     def start(node: str = "d01") -> Played:
-        beat(valkey, status(node))
+        # it reports only once it answers: a heartbeat that is older may have expired by then
         running.append(Played(valkey, keys, node))
+        beat(valkey, status(node))
         return running[-1]
 
     yield start
@@ -36,15 +39,33 @@ def decider(valkey: redis.Redis, keys: Path) -> Iterator[Callable[..., Played]]:
 
 
 def test_each_decider_that_knows_the_app_shows_its_own_bucket(decider) -> None:
-    decider("d01").track("app_1", 120)
+    one, at = decider("d01"), time.time()
+    # no time passes for it, so nothing comes back however slow this machine is
+    one.clock = lambda: at
+    one.track("app_1", 120)
     decider("d02")
     found = buckets.peek("app_1")
     assert [n.name for n in found.nodes] == ["d01", "d02"]
     assert [n.name for n in found.tracking] == ["d01"]
     view = found.tracking[0].view
-    assert 180 <= view.tokens < 299
-    assert (view.burst, view.quota_used, view.quota_per_day) == (300, 120, 2_000_000)
+    assert (view.tokens, view.burst) == (180, 300)
+    assert (view.quota_used, view.quota_per_day) == (120, 2_000_000)
     assert found.silent == ()
+
+
+def test_a_played_decider_reports_only_when_it_decides_at_once(
+    decider, valkey, monkeypatch
+) -> None:
+    decide, reports = Engine.decide, []
+
+    def spy(*args, **kwargs):
+        reports.append(valkey.exists(store.NODE_PREFIX + "d01"))
+        return decide(*args, **kwargs)
+
+    monkeypatch.setattr(Engine, "decide", spy)
+    warm_up.cache_clear()
+    decider("d01").track("app_1", 1)
+    assert reports == [0, 1]
 
 
 def test_a_look_leaves_no_row_and_takes_nothing_out(decider) -> None:

@@ -27,6 +27,13 @@ from control.switches import offline, switches
 WAIT_S = 5.0
 # Seconds between two looks at the acks: quick to the eye, and no load.
 LOOK_EVERY_S = 0.1
+# What can be done, each with its help.
+VERBS = {
+    "engage": "engage the switch",
+    "extend": "give an engaged switch another end",
+    "clear": "clear the switch",
+    "reconcile": "take flips made without PostgreSQL into it",
+}
 UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -36,24 +43,13 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
+        # optional, as --reconcile takes in the flips of every switch
         parser.add_argument("name", nargs="?", help=f"the switch: {', '.join(switches.CATALOGUE)}")
         verb = parser.add_mutually_exclusive_group(required=True)
-        verb.add_argument("--engage", dest="verb", action="store_const", const="engage")
-        verb.add_argument(
-            "--extend",
-            dest="verb",
-            action="store_const",
-            const="extend",
-            help="give an engaged switch another end",
-        )
-        verb.add_argument("--clear", dest="verb", action="store_const", const="clear")
-        verb.add_argument(
-            "--reconcile",
-            dest="verb",
-            action="store_const",
-            const="reconcile",
-            help="take flips made without PostgreSQL into it",
-        )
+        for name, help_text in VERBS.items():
+            verb.add_argument(
+                f"--{name}", dest="verb", action="store_const", const=name, help=help_text
+            )
         end = parser.add_mutually_exclusive_group()
         end.add_argument(
             "--for", dest="lasts", metavar="2h", help="end by itself after so many m, h or d"
@@ -111,16 +107,14 @@ class Command(BaseCommand):
         until = self._end(verb, options["lasts"], bool(options["until_cleared"]))
         kind = switches.kind(name)
         files = offline.node_files(list(options["file"])) if options["file"] is not None else None
+        # PostgreSQL is asked first and always: only its refusal to answer makes the flip offline
         try:
             row = self._with_postgres(verb, name, self._actor(by), reason, until)
         except (OperationalError, InterfaceError):
             reached = offline.flip(
                 verb, name, by=Actor.at_shell(by), reason=reason, until=until, files=files
             )
-            self.stdout.write(
-                f"PostgreSQL does not answer. Journalled in {reached.journal.name}, to be taken in"
-                " when it does."
-            )
+            self._say_journalled(reached)
             made, version = reached.made_at, reached.version
         else:
             made, version = row.made_at, row.version
@@ -141,6 +135,7 @@ class Command(BaseCommand):
     def _actor(self, by: str) -> Actor:
         if not by:
             return Actor.at_shell()
+        # whoever is named answers for the flip, so it must be someone who may flip
         user = (
             get_user_model().objects.filter(email__iexact=by).first()
             or get_user_model().objects.filter(username=by).first()
@@ -157,6 +152,7 @@ class Command(BaseCommand):
             return None
         if until_cleared:
             return None
+        # no default: a switch nobody remembers should not stay engaged for want of an option
         if not lasts:
             raise CommandError("Say when it ends: --for 2h, or --until-cleared.")
         if (match := re.fullmatch(r"(\d{1,5})([mhd])", str(lasts))) is None or not int(match[1]):
@@ -186,37 +182,31 @@ class Command(BaseCommand):
         for path in files:
             self.stdout.write(f"Wrote {path}.")
 
+    def _say_journalled(self, reached: offline.Reached) -> None:
+        self.stdout.write(
+            f"PostgreSQL does not answer. Journalled in {reached.journal.name}, to be taken in"
+            " when it does."
+        )
+
     def _say_acks(self, version: int, made: datetime, wait: bool) -> None:
-        stop = time.monotonic() + (WAIT_S if wait else 1.0)
-        while True:
-            try:
-                reached = acks.reach(version, made.timestamp(), True, time.time())
-            except StoreUnavailable as error:
-                self.stdout.write(
-                    f"{error} Acks come through Valkey, so they cannot be read now; deciders poll"
-                    " their switch file."
-                )
-                return
-            if reached.complete or time.monotonic() >= stop:
-                break
-            time.sleep(LOOK_EVERY_S)
-        for node in reached.nodes:
-            took = (
-                f"last old decision after {node.ms:.0f} ms"
-                if node.ms is not None
-                else node.error or ""
+        try:
+            reached = self._wait_for_acks(version, made, wait)
+        except StoreUnavailable as error:
+            # the switch is flipped all the same, so this is no failure of the command
+            self.stdout.write(
+                f"{error} Acks come through Valkey, so they cannot be read now; deciders poll"
+                " their switch file."
             )
-            self.stdout.write(f"  {node.region} {node.name}: {node.state.value} {took}".rstrip())
+            return
+        self._say_nodes(reached)
         if not reached.total:
             self.stdout.write("No decider was heard of in the last hour.")
         elif reached.complete:
             last = (
                 ""
                 if reached.ms is None
-                else (
-                    f" The last decision under the old state was {reached.ms:.0f} ms after the"
-                    " change."
-                )
+                else f" The last decision under the old state was {reached.ms:.0f} ms after the"
+                " change."
             )
             self.stdout.write(f"All {reached.total} deciders acked.{last}")
         else:
@@ -224,3 +214,24 @@ class Command(BaseCommand):
                 f"{reached.acked} of {reached.total} deciders acked so far. The page /switches goes"
                 " on showing it."
             )
+
+    def _wait_for_acks(self, version: int, made: datetime, wait: bool) -> acks.Propagation:
+        """Return how far the flip has reached once all have acked or the time is up. Raise
+        StoreUnavailable.
+        """
+        # without --wait still a second: a push takes milliseconds, so most acks come within it
+        stop = time.monotonic() + (WAIT_S if wait else 1.0)
+        while True:
+            reached = acks.reach(version, made.timestamp(), True, time.time())
+            if reached.complete or time.monotonic() >= stop:
+                return reached
+            time.sleep(LOOK_EVERY_S)
+
+    def _say_nodes(self, reached: acks.Propagation) -> None:
+        for node in reached.nodes:
+            took = (
+                f"last old decision after {node.ms:.0f} ms"
+                if node.ms is not None
+                else node.error or ""
+            )
+            self.stdout.write(f"  {node.region} {node.name}: {node.state.value} {took}".rstrip())
