@@ -34,6 +34,7 @@ from decisions.models import Decision, Outcome
 from decisions.outcomes import disputes, reports
 from tests.control.played import Played
 from tests.decisions.factory import event, unranked
+from tests.pages import shown
 
 pytestmark = pytest.mark.django_db
 APP = "app_7q2m4kx9"
@@ -42,7 +43,7 @@ ROLES = ("support", "sre", "ml_owner", "policy_admin", "auditor")
 
 
 def text_of(response) -> str:
-    return html.unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", response.content.decode())))
+    return html.unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", shown(response))))
 
 
 def url(name: str = "app", *before: str, app: str = APP) -> str:
@@ -85,7 +86,7 @@ def test_every_role_sees_how_the_app_is(signed_in, stored, decider, role: str) -
     assert re.search(
         r'<h1 title="\d+ to \d+, 95%">Order sync is well now; its worst half hour began at'
         r" \d\d:\d\d with about \d+ refused</h1>",
-        page.content.decode(),
+        shown(page),
     )
     assert (
         "About 12 of 62 requests in the last 24 h were not admitted, 19.35%. Estimated from 7 kept"
@@ -104,7 +105,7 @@ def test_one_that_is_refused_now_says_so_first(signed_in, stored) -> None:
     stored([event() for _ in range(4)])
     assert (
         '<h1 title="4 to 16 of 4 to 16, 95%">Order sync is being refused now: about 8 of 8 in the'
-        " last 10 min</h1>" in signed_in("support").get(url()).content.decode()
+        " last 10 min</h1>" in shown(signed_in("support").get(url()))
     )
 
 
@@ -122,7 +123,7 @@ def test_what_was_counted_whole_has_no_interval(signed_in, stored) -> None:
     stored([event(inclusion_probability=1.0) for _ in range(4)])
     page = signed_in("support").get(url())
     assert "(95%)" not in text_of(page)
-    assert ", 95%" not in page.content.decode()
+    assert ", 95%" not in shown(page)
 
 
 def test_refusals_for_bursts_are_told_apart_from_those_of_ml(signed_in, stored) -> None:
@@ -154,8 +155,8 @@ def test_a_new_credential_is_put_beside_the_burst(signed_in, stored) -> None:
     stored([event(at=now - 3_600, token_digest="bb" * 32)])
     page = signed_in("support").get(url())
     assert text_of(page).count("A credential was seen for the first time") == 1
-    assert "new credential</text>" in page.content.decode()
-    assert "bb" * 32 not in page.content.decode()
+    assert "new credential</text>" in shown(page)
+    assert "bb" * 32 not in shown(page)
 
 
 def test_a_model_that_took_over_is_put_beside_the_burst(signed_in, stored) -> None:
@@ -351,7 +352,7 @@ def test_ingest_that_is_behind_is_said(signed_in, beat, valkey) -> None:
 
 def test_the_gauges_are_a_fragment_that_asks_again(signed_in, decider) -> None:
     decider().track(APP, 1)
-    part = signed_in("support").get(url("app-gauges"), **HTMX).content.decode()
+    part = shown(signed_in("support").get(url("app-gauges"), **HTMX))
     assert "<html" not in part
     assert 'hx-trigger="every 5s, refresh"' in part
 
@@ -360,7 +361,7 @@ def test_the_gauges_are_a_fragment_that_asks_again(signed_in, decider) -> None:
 def test_who_may_reset_and_what_the_others_are_told(signed_in, decider, role: str) -> None:
     decider().track(APP, 1)
     client = signed_in(role)
-    page = client.get(url()).content.decode()
+    page = shown(client.get(url()))
     if role in ("sre", "policy_admin"):
         assert f'hx-get="{url("app-reset", "burst")}"' in page
         assert client.get(url("app-reset", "burst")).status_code == 200
@@ -392,7 +393,7 @@ def test_the_sheet_shows_its_error_and_then_goes_back_to_the_page(signed_in, dec
     decider().track(APP, 310)
     client = signed_in("policy_admin")
     sheet = client.get(url("app-reset", "errors"), **HTMX)
-    assert "<html" not in sheet.content.decode()
+    assert "<html" not in shown(sheet)
     refused = client.post(url("app-reset", "errors"), {"reason": " "}, **HTMX)
     assert (refused.status_code, "A reason is needed" in text_of(refused)) == (422, True)
     done = client.post(url("app-reset", "errors"), {"reason": "SUP-1"}, **HTMX)
@@ -419,7 +420,7 @@ def test_a_note_is_added_and_stays(signed_in) -> None:
         {"text": "They replay their queue. https://example.org/SUP-1 <script>alert(1)</script>"},
         follow=True,
     )
-    page = done.content.decode()
+    page = shown(done)
     assert "They replay their queue." in page
     assert "Mara Lindqvist, Support" in page
     assert "<script>alert" not in page
@@ -435,7 +436,7 @@ def test_a_note_that_says_nothing_is_refused(signed_in) -> None:
 def test_the_auditor_adds_no_note_and_is_told_who_can(signed_in) -> None:
     client = signed_in("auditor")
     assert client.post(url("app-note"), {"text": "x"}).status_code == 403
-    assert 'disabled aria-describedby="who-notes"' in client.get(url()).content.decode()
+    assert 'disabled aria-describedby="who-notes"' in shown(client.get(url()))
     assert "Support, SRE, ML owner or Policy admin can do this." in text_of(client.get(url()))
 
 
@@ -443,7 +444,7 @@ def test_the_auditor_adds_no_note_and_is_told_who_can(signed_in) -> None:
 def test_who_sees_who_looked(signed_in, role: str) -> None:
     client = signed_in(role)
     sees = role in ("policy_admin", "auditor")
-    assert ("Who looked at this app" in client.get(url()).content.decode()) is sees
+    assert ("Who looked at this app" in shown(client.get(url()))) is sees
     answer = client.get(url("app-looks"))
     assert answer.status_code == (200 if sees else 403)
     if sees:
@@ -474,7 +475,7 @@ def test_a_look_is_written_down_with_the_ticket_someone_works_on(signed_in) -> N
     client = signed_in("support")
     kept = client.post(reverse("ticket"), {"ticket": " SUP-48119 ", "next": url()})
     assert kept["Location"] == url()
-    page = client.get(url()).content.decode()
+    page = shown(client.get(url()))
     assert 'value="SUP-48119"' in page
     assert AuditEntry.objects.get(action="app.look").reason == "Ticket SUP-48119"
     client.post(reverse("ticket"), {"ticket": "", "next": url()})
@@ -487,7 +488,7 @@ def test_what_is_no_ticket_is_refused_and_the_old_one_stays(signed_in) -> None:
     client.post(reverse("ticket"), {"ticket": "SUP-1"})
     page = client.post(reverse("ticket"), {"ticket": "<b>", "next": url()}, follow=True)
     assert "A ticket is letters, digits" in text_of(page)
-    assert 'value="SUP-1"' in page.content.decode()
+    assert 'value="SUP-1"' in shown(page)
 
 
 def test_nothing_is_shown_that_cannot_be_written_down(signed_in, monkeypatch) -> None:
@@ -524,7 +525,7 @@ def test_hostile_names_are_shown_and_not_run(signed_in, decider, app: str) -> No
     for name in ("app", "app-gauges", "app-looks"):
         answer = client.get(url(name, app=app))
         assert answer.status_code == 200
-        assert "<script>alert" not in answer.content.decode()
+        assert "<script>alert" not in shown(answer)
 
 
 def test_everyone_who_may_reset_or_note_is_named_by_the_roles() -> None:

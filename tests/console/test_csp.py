@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -28,8 +29,11 @@ def test_the_policy_has_no_exceptions(client, db) -> None:
 
 def test_htmx_neither_evaluates_nor_writes_styles(client, db) -> None:
     page = client.get(reverse("login")).content.decode()
-    assert '"includeIndicatorStyles":false' in page
-    assert '"allowEval":false' in page
+    (text,) = re.findall(r"name=\"htmx-config\"\s+content='([^']*)'", page)
+    settled = json.loads(text)
+    assert settled["includeIndicatorStyles"] is False
+    assert settled["allowEval"] is False
+    assert settled["allowScriptTags"] is False
 
 
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name)

@@ -21,6 +21,7 @@ from decider.contracts.ids import format_decision_id
 from decisions.models import Decision, Dispute, Outcome
 from decisions.outcomes import disputes
 from tests.decisions.factory import event, unranked
+from tests.pages import shown
 
 pytestmark = pytest.mark.django_db
 HTMX = {"HTTP_HX_REQUEST": "true"}
@@ -66,7 +67,7 @@ def opened(decision: str, **fields) -> Dispute:
 
 
 def body(response) -> str:
-    return response.content.decode()
+    return shown(response)
 
 
 def test_support_opens_a_dispute_from_the_sheet(refused) -> None:

@@ -17,6 +17,7 @@ from decisions.outcomes import reports
 from decisions.outcomes.reports import Report
 from tests.console.conftest import MODEL, load
 from tests.decisions.factory import event, unranked
+from tests.pages import shown
 
 
 def compose(person, role: str = "sre", asked: str = "") -> home_page.Home:
@@ -149,7 +150,7 @@ def test_every_range_draws(signed_in, stored, publish, beat, asked: str) -> None
     publish(model=MODEL)
     beat()
     stored(traffic())
-    page = signed_in("sre").get(reverse("home"), {"range": asked}).content.decode()
+    page = shown(signed_in("sre").get(reverse("home"), {"range": asked}))
     assert 'role="img" aria-label="Decisions a minute by action' in page
     assert f'?range={asked}" aria-current="true"' in page
 
@@ -159,7 +160,7 @@ def test_a_range_that_does_not_exist_falls_back(signed_in) -> None:
 
 
 def test_the_live_part_is_the_same_without_the_frame(signed_in, publish) -> None:
-    part = signed_in("sre").get(reverse("ui-home-mix"), {"range": "1h"}).content.decode()
+    part = shown(signed_in("sre").get(reverse("ui-home-mix"), {"range": "1h"}))
     assert "<h1>" in part
     assert "<html" not in part
 
@@ -171,7 +172,7 @@ def test_without_valkey_the_page_stands_and_says_what_is_missing(
     client = signed_in("sre")
     settings.VALKEY_URL = "redis://127.0.0.1:1/0"
     page = client.get(reverse("home"))
-    text = page.content.decode()
+    text = shown(page)
     assert page.status_code == 200
     assert "Status unknown: Valkey does not answer" in text
     assert "what deciders report of the services is not known" in text
@@ -182,7 +183,7 @@ def test_names_from_traffic_are_escaped(signed_in, publish, beat, stored) -> Non
     publish(model=MODEL)
     beat("<img src=x>", services=[load("<script>alert(1)</script>", 1.2)])
     stored(traffic())
-    page = signed_in("sre").get(reverse("home")).content.decode()
+    page = shown(signed_in("sre").get(reverse("home")))
     assert "<script>alert" not in page
     assert "<img src=x>" not in page
 

@@ -26,6 +26,7 @@ from decisions.outcomes import disputes, reports
 from decisions.search import lookup
 from decisions.search.lookup import find
 from tests.decisions.factory import event, id_at
+from tests.pages import shown
 
 pytestmark = pytest.mark.django_db
 APP = "app_7q2m4kx9"
@@ -273,7 +274,7 @@ def test_rows_beside_a_refused_filter_are_looked_at(there, anyone) -> None:
         reverse("lookup"), {"q": there.one.request_id, "action": "explode", "f": "1"}
     )
     assert answer.status_code == 422
-    assert there.name in answer.content.decode()
+    assert there.name in shown(answer)
     assert looks() == ["lookup results"]
 
 

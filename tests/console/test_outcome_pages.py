@@ -11,6 +11,7 @@ from django.urls import reverse
 from console.frame import uploads
 from control.models import AuditEntry
 from decisions.models import Outcome
+from tests.pages import shown
 
 pytestmark = pytest.mark.django_db
 GOOD = (
@@ -32,9 +33,9 @@ def send(client, text: str | bytes = GOOD, **fields):
 
 def test_an_upload_is_stored_audited_shown_and_may_be_repeated(signed_in) -> None:
     owner = signed_in("ml_owner")
-    assert "None is stored." in owner.get(URL).content.decode()
+    assert "None is stored." in shown(owner.get(URL))
     assert send(owner)["Location"] == reverse("outcomes")
-    page = owner.get(URL).content.decode()
+    page = shown(owner.get(URL))
     assert "2 outcomes stored." in page
     assert "&lt;i&gt;x&lt;/i&gt;" in page
     assert (
@@ -42,18 +43,17 @@ def test_an_upload_is_stored_audited_shown_and_may_be_repeated(signed_in) -> Non
         == "reported 2 outcomes: 1 chargeback, 1 churn"
     )
     send(owner)
-    assert "0 outcomes stored, 2 known already." in owner.get(URL).content.decode()
+    assert "0 outcomes stored, 2 known already." in shown(owner.get(URL))
     assert Outcome.objects.count() == 2
 
 
 def test_the_page_of_an_app_shows_what_came_later(signed_in) -> None:
     owner = signed_in("ml_owner")
-    assert (
-        "No fraud, chargeback, incident or wrong refusal was reported"
-        in owner.get("/apps/app_1").content.decode()
+    assert "No fraud, chargeback, incident or wrong refusal was reported" in shown(
+        owner.get("/apps/app_1")
     )
     send(owner)
-    page = owner.get("/apps/app_1").content.decode()
+    page = shown(owner.get("/apps/app_1"))
     assert "Chargeback</span>" in page
     assert "&lt;i&gt;x&lt;/i&gt;" in page
     assert owner.get("/apps/a%00b").status_code in (200, 404)
@@ -61,7 +61,7 @@ def test_the_page_of_an_app_shows_what_came_later(signed_in) -> None:
 
 def test_a_bad_line_is_named_escaped_and_nothing_is_stored(signed_in) -> None:
     back = send(signed_in("policy_admin"), GOOD + "cb-3,<script>,<b>soon</b>,app_1,=x\n")
-    page = back.content.decode()
+    page = shown(back)
     assert back.status_code == 422
     assert "Nothing was stored.</b> 2 things to put right" in page
     assert "Line 4, occurred_at: “&lt;b&gt;soon" in page
@@ -70,28 +70,28 @@ def test_a_bad_line_is_named_escaped_and_nothing_is_stored(signed_in) -> None:
 
 
 def test_many_bad_lines_are_counted_and_the_first_shown(signed_in) -> None:
-    page = send(signed_in("ml_owner"), GOOD + "x\n" * 120).content.decode()
+    page = shown(send(signed_in("ml_owner"), GOOD + "x\n" * 120))
     assert "120 things to put right, the first 50 here" in page
 
 
 def test_a_file_and_a_reason_are_needed(signed_in) -> None:
     owner = signed_in("ml_owner")
-    assert "Choose a file." in owner.post(URL, {"reason": "x"}).content.decode()
-    assert "Say where these outcomes are from." in send(owner, reason="").content.decode()
-    assert "The header lacks key" in send(owner, b"").content.decode()
+    assert "Choose a file." in shown(owner.post(URL, {"reason": "x"}))
+    assert "Say where these outcomes are from." in shown(send(owner, reason=""))
+    assert "The header lacks key" in shown(send(owner, b""))
     assert not Outcome.objects.exists()
 
 
 def test_a_file_over_the_bound_is_refused_before_it_is_read(signed_in) -> None:
     owner = signed_in("ml_owner")
-    assert "at most 2,000,000 are taken" in send(owner, b"x" * 2_000_001).content.decode()
+    assert "at most 2,000,000 are taken" in shown(send(owner, b"x" * 2_000_001))
     assert send(owner, b"x" * (uploads.LARGEST + 1)).status_code == 400
 
 
 @pytest.mark.parametrize("role", ["support", "sre", "auditor"])
 def test_who_may_not_report_is_told_who_can(signed_in, role: str) -> None:
     client = signed_in(role)
-    page = client.get(URL).content.decode()
+    page = shown(client.get(URL))
     assert "ML owner or Policy admin can do this" in page
     assert '<input class="input" type="file"' not in page
     assert send(client).status_code == 403

@@ -23,6 +23,7 @@ from explain.shap import backlog
 from learning.logs import playback
 from learning.training import train
 from tests.explain.conftest import keep_version
+from tests.pages import shown
 
 LOG = (
     Path(site.BASE_DIR).parent
@@ -61,7 +62,7 @@ def worst(settings, tmp_path, publish, stored) -> str:
 
 
 def test_the_worst_client_is_explained_in_words_its_owner_understands(worst, signed_in) -> None:
-    page = signed_in("support").get(f"/decisions/{worst}").content.decode()
+    page = shown(signed_in("support").get(f"/decisions/{worst}"))
     text = re.sub(r"\s+", " ", html.unescape(strip_tags(page)))
     assert re.search(r"anon_[0-9a-f]+ was (asked to wait|asked to batch|blocked|turned away)", text)
     assert "Replay verified" in text

@@ -14,6 +14,7 @@ from decider.contracts.ids import format_decision_id
 from decider.contracts.vocabulary import Action, Reason, Stage
 from decider.refusal.receipt import Key, Receipt
 from tests.decisions.factory import event, id_at
+from tests.pages import shown
 
 pytestmark = pytest.mark.django_db
 
@@ -53,21 +54,21 @@ def test_a_pasted_receipt_leads_to_its_story(key, signed_in) -> None:
         client.post("/lookup", {"q": text}, headers={"hx-request": "true"})["HX-Redirect"]
         == f"/receipts/{text}"
     )
-    page = client.get(response["Location"]).content.decode()
+    page = shown(client.get(response["Location"]))
     assert "A request of Order sync was deferred because its traffic looks abusive" in page
     assert "BURST_HIGH" in page
     assert "HTTP 429, Retry-After 4" in page
     assert "The decision itself was not stored." in page
-    assert f"/receipts/{text}" in client.post("/ui/palette", {"q": text}).content.decode()
+    assert f"/receipts/{text}" in shown(client.post("/ui/palette", {"q": text}))
 
 
 def test_a_stored_decision_is_linked(key, signed_in, stored) -> None:
     one = event()
     stored([one])
-    page = (
-        signed_in("support")
-        .get(reverse("receipt", args=[sealed(key, one.id, app="app_unknown", codes=())]))
-        .content.decode()
+    page = shown(
+        signed_in("support").get(
+            reverse("receipt", args=[sealed(key, one.id, app="app_unknown", codes=())])
+        )
     )
     assert "Open the decision" in page
     assert reverse("decision", args=[format_decision_id(one.id)]) in page
@@ -79,10 +80,8 @@ def test_the_app_of_a_stored_decision_is_named_though_nobody_registered_it_and_t
 ) -> None:
     one = event(app="app_stranger")
     stored([one])
-    page = (
-        signed_in("support")
-        .get(reverse("receipt", args=[sealed(key, one.id, app="app_stranger")]))
-        .content.decode()
+    page = shown(
+        signed_in("support").get(reverse("receipt", args=[sealed(key, one.id, app="app_stranger")]))
     )
     assert "A request of app_stranger, which is not registered, was deferred" in page
     assert reverse("app", args=["app_stranger"]) in page
@@ -97,11 +96,11 @@ def test_a_changed_receipt_gets_a_sentence_and_no_address(key, signed_in, place)
     client = signed_in("support")
     response = client.post("/lookup", {"q": changed})
     assert response.status_code == 200
-    assert "Read as a receipt. This" in response.content.decode()
-    assert changed not in response.content.decode()
+    assert "Read as a receipt. This" in shown(response)
+    assert changed not in shown(response)
     direct = client.get(reverse("receipt", args=[changed]))
     assert direct.status_code == 404
-    assert "This receipt does not hold" in direct.content.decode()
+    assert "This receipt does not hold" in shown(direct)
 
 
 def test_only_who_may_see_decisions_sees_receipts(key, signed_in) -> None:

@@ -8,6 +8,7 @@ from django.core.management import call_command
 from django.urls import reverse
 
 from console.frame import roles
+from tests.pages import shown
 
 
 def test_every_permission_of_every_role_exists(db) -> None:
@@ -54,14 +55,14 @@ def test_a_disabled_button_names_who_can() -> None:
 def test_every_role_reads_home(signed_in, role: str) -> None:
     page = signed_in(role).get(reverse("home"))
     assert page.status_code == 200
-    assert f"Mara Lindqvist, {roles.ROLE_LABELS[role]}" in page.content.decode()
+    assert f"Mara Lindqvist, {roles.ROLE_LABELS[role]}" in shown(page)
 
 
 @pytest.mark.parametrize("name", ["home", "ui-home-mix"])
 def test_someone_without_a_role_is_told_so(signed_in, name: str) -> None:
     answer = signed_in("").get(reverse(name))
     assert answer.status_code == 403
-    assert "Not for your role" in answer.content.decode()
+    assert "Not for your role" in shown(answer)
 
 
 @pytest.mark.parametrize("name", ["home", "ui-home-mix", "ui-strip", "lookup", "switches"])
@@ -70,8 +71,8 @@ def test_every_page_requires_sign_in(client, db, name: str) -> None:
 
 
 def test_only_those_who_may_are_offered_to_flip_a_switch(signed_in) -> None:
-    assert "Engage or clear a kill switch" in signed_in("sre").get("/").content.decode()
-    assert "Engage or clear a kill switch" not in signed_in("auditor").get("/").content.decode()
+    assert "Engage or clear a kill switch" in shown(signed_in("sre").get("/"))
+    assert "Engage or clear a kill switch" not in shown(signed_in("auditor").get("/"))
 
 
 def test_the_demo_has_one_person_per_role_and_one_password(db, installation) -> None:

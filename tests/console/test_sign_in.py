@@ -4,6 +4,7 @@ import pytest
 from django.urls import reverse
 
 from tests.console.conftest import PASSWORD
+from tests.pages import shown
 
 EMAIL = "support@example.org"
 
@@ -36,9 +37,9 @@ def test_sign_in_leads_nowhere_else(client, person, elsewhere: str) -> None:
 
 
 def test_the_page_says_where_one_was_going(client, db) -> None:
-    page = client.get(reverse("login") + "?next=/switches").content.decode()
+    page = shown(client.get(reverse("login") + "?next=/switches"))
     assert "You were going to the switches." in page
-    assert "You were going" not in client.get(reverse("login")).content.decode()
+    assert "You were going" not in shown(client.get(reverse("login")))
 
 
 def test_a_wrong_password_says_how_many_tries_are_left(client, person, settings) -> None:
@@ -48,15 +49,15 @@ def test_a_wrong_password_says_how_many_tries_are_left(client, person, settings)
     left = settings.AXES_FAILURE_LIMIT - 1
     assert (
         f"That email and password do not match. {left} tries left before a pause of 15 minutes."
-        in answer.content.decode()
+        in shown(answer)
     )
-    assert "not-it" not in answer.content.decode()
+    assert "not-it" not in shown(answer)
 
 
 def test_the_answer_is_the_same_for_an_email_nobody_has(client, person) -> None:
     person("support")
     known, unknown = (
-        post(client, "not-it", email).content.decode() for email in (EMAIL, "nobody@example.org")
+        shown(post(client, "not-it", email)) for email in (EMAIL, "nobody@example.org")
     )
     assert "do not match. 7 tries left" in known
     assert "do not match. 7 tries left" in unknown
@@ -70,7 +71,7 @@ def test_after_too_many_tries_even_the_right_password_waits(client, person, sett
     assert post(client, "not-it").status_code == 429
     locked = post(client)
     assert locked.status_code == 429
-    assert "paused for 15 minutes" in locked.content.decode()
+    assert "paused for 15 minutes" in shown(locked)
     assert post(client, email="sre@example.org").status_code == 422
 
 
@@ -79,7 +80,7 @@ def test_a_good_sign_in_forgets_the_bad_tries(client, person) -> None:
     post(client, "not-it")
     assert post(client).status_code == 302
     client.post(reverse("logout"))
-    assert "7 tries left" in post(client, "not-it").content.decode()
+    assert "7 tries left" in shown(post(client, "not-it"))
 
 
 @pytest.mark.parametrize(
@@ -98,22 +99,22 @@ def test_sign_out_needs_a_post(signed_in) -> None:
 
 
 def test_no_sso_is_offered_while_none_is_configured(client, db) -> None:
-    page = client.get(reverse("login")).content.decode()
+    page = shown(client.get(reverse("login")))
     assert "SSO" not in page
     assert 'class="strip"' not in page
 
 
 def test_a_theme_is_kept_in_a_cookie_and_rendered_by_the_server(client, db) -> None:
-    assert "data-theme=" not in client.get(reverse("login")).content.decode().split("<head>")[0]
+    assert "data-theme=" not in shown(client.get(reverse("login"))).split("<head>")[0]
     kept = client.post(reverse("preference"), {"name": "theme", "value": "dark", "next": "/login"})
     assert kept["Location"] == "/login"
-    assert '<html lang="en" data-theme="dark">' in client.get(reverse("login")).content.decode()
+    assert '<html lang="en" data-theme="dark">' in shown(client.get(reverse("login")))
 
 
 def test_single_keys_can_be_turned_off(signed_in) -> None:
     client = signed_in("support")
     client.post(reverse("preference"), {"name": "keys", "value": "off"})
-    assert 'data-keys="off"' in client.get(reverse("home")).content.decode()
+    assert 'data-keys="off"' in shown(client.get(reverse("home")))
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from decider.contracts.config import Switch
 from decider.contracts.vocabulary import MlState
 from monitoring import fleet
 from tests.console.conftest import MODEL
+from tests.pages import shown
 
 
 def cells() -> dict[str, status_strip.Cell]:
@@ -108,7 +109,7 @@ def test_the_strip_answers_304_until_something_changes(signed_in, publish, beat)
 def test_an_incident_tints_its_cell(signed_in, publish, beat) -> None:
     publish(model=MODEL, switches=[Switch("all_ml")])
     beat(ml_state=int(MlState.SWITCHED_OFF))
-    page = signed_in("auditor").get(reverse("ui-strip")).content.decode()
+    page = shown(signed_in("auditor").get(reverse("ui-strip")))
     assert 'class="bad"><span class="k">ML ranking' in page
 
 

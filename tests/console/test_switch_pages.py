@@ -26,6 +26,7 @@ from decisions.models import Decision, utc
 from decisions.store import partitions
 from tests.control.conftest import ack, beat, status
 from tests.decisions.factory import event, signal_vector, unranked
+from tests.pages import shown
 
 pytestmark = pytest.mark.django_db
 HTMX = {"HTTP_HX_REQUEST": "true"}
@@ -64,7 +65,7 @@ def flip_url(*which: str) -> str:
 
 
 def test_the_page_says_first_that_all_is_clear(sre) -> None:
-    page = sre.get(reverse("switches")).content.decode()
+    page = shown(sre.get(reverse("switches")))
     assert "<h1>All kill switches are clear</h1>" in page
     assert f'hx-get="{flip_url()}"' in page
     assert "No decider was heard of" in page
@@ -74,7 +75,7 @@ def test_an_sre_engages_from_the_sheet_and_the_page_shows_it_on_top(
     sre, django_capture_on_commit_callbacks
 ) -> None:
     sheet = sre.get(flip_url(), **HTMX)
-    assert (sheet.status_code, "<html" in sheet.content.decode(), sheet["Vary"]) == (
+    assert (sheet.status_code, "<html" in shown(sheet), sheet["Vary"]) == (
         200,
         False,
         "HX-Request, Cookie",
@@ -82,7 +83,7 @@ def test_an_sre_engages_from_the_sheet_and_the_page_shows_it_on_top(
     with django_capture_on_commit_callbacks(execute=True):
         done = sre.post(flip_url(), GOOD, **HTMX)
     assert (done.status_code, done["HX-Redirect"]) == (200, reverse("switches"))
-    page = sre.get(reverse("switches")).content.decode()
+    page = shown(sre.get(reverse("switches")))
     assert "<h1>1 kill switch engaged</h1>" in page
     assert "Scores look wrong, INC-7" in page
     assert "ends in 2 h" in page
@@ -92,7 +93,7 @@ def test_an_sre_engages_from_the_sheet_and_the_page_shows_it_on_top(
 
 
 def test_without_script_the_flip_is_a_page_of_its_own(sre) -> None:
-    page = sre.get(flip_url()).content.decode()
+    page = shown(sre.get(flip_url()))
     assert "<h1>Engage: All ML</h1>" in page
     assert "No decision was stored in the last hour" in page
     assert not re.search(r'id="fl-go"[^>]*disabled', page)
@@ -117,16 +118,18 @@ def test_without_script_the_flip_is_a_page_of_its_own(sre) -> None:
 )
 def test_a_wrong_answer_comes_back_in_the_sheet_and_changes_nothing(sre, change, says) -> None:
     back = sre.post(flip_url(), GOOD | change, **HTMX)
-    assert (back.status_code, says in back.content.decode()) == (422, True), back.content.decode()
+    assert (back.status_code, says in shown(back)) == (422, True), shown(back)
     assert not SwitchFlip.objects.exists()
 
 
 def test_what_was_typed_is_escaped_when_it_comes_back(sre) -> None:
-    page = sre.post(
-        flip_url(),
-        GOOD | {"reason": "</textarea><script>alert(1)</script>", "confirm": '"><b>'},
-        **HTMX,
-    ).content.decode()
+    page = shown(
+        sre.post(
+            flip_url(),
+            GOOD | {"reason": "</textarea><script>alert(1)</script>", "confirm": '"><b>'},
+            **HTMX,
+        )
+    )
     assert "<script>" not in page
     assert '"><b>' not in page
 
@@ -140,17 +143,17 @@ def test_a_picked_time_is_utc(sre) -> None:
 def test_a_second_flip_is_told_that_it_is_engaged_already(sre) -> None:
     sre.post(flip_url(), GOOD)
     again = sre.post(flip_url(), GOOD, **HTMX)
-    assert (again.status_code, "is engaged already" in again.content.decode()) == (422, True)
+    assert (again.status_code, "is engaged already" in shown(again)) == (422, True)
     assert SwitchFlip.objects.count() == 1
 
 
 def test_an_engaged_switch_is_extended_and_cleared_from_the_page(sre) -> None:
     sre.post(flip_url(), GOOD)
-    assert "It stays engaged past" in sre.get(flip_url("all_ml", "extend"), **HTMX).content.decode()
+    assert "It stays engaged past" in shown(sre.get(flip_url("all_ml", "extend"), **HTMX))
     sre.post(flip_url("all_ml", "extend"), GOOD | {"ends": "8h"})
     assert switches.engaged()["all_ml"].until > timezone.now() + timedelta(hours=7)
     sre.post(flip_url("all_ml", "clear"), {"reason": "It was the feed", "confirm": "all ml"})
-    page = sre.get(reverse("switches")).content.decode()
+    page = shown(sre.get(reverse("switches")))
     assert "All kill switches are clear" in page
     assert "Cleared by Dele Okafor" in page
 
@@ -158,7 +161,7 @@ def test_an_engaged_switch_is_extended_and_cleared_from_the_page(sre) -> None:
 @pytest.mark.parametrize("role", ["support", "ml_owner", "auditor"])
 def test_who_may_not_flip_sees_the_button_disabled_and_who_can(role: str) -> None:
     client = signed_in(role)
-    page = client.get(reverse("switches")).content.decode()
+    page = shown(client.get(reverse("switches")))
     assert re.search(
         r'<button class="btn btn-s" type="button" disabled aria-describedby="who-can">', page
     )
@@ -196,12 +199,12 @@ def test_the_propagation_panel_polls_fast_until_all_have_acked_then_slowly(sre, 
     for node in ("d01", "d02"):
         beat(valkey, status(node, config_version=0))
     ack(valkey, 1, "d01", last_old_decision_at=made + 0.031)
-    panel = sre.get(reverse("propagation")).content.decode()
+    panel = shown(sre.get(reverse("propagation")))
     assert "Config 1 reached 1 of 2" in panel
     assert 'hx-trigger="every 1s' in panel
     assert "d02 still runs 0." in panel
     ack(valkey, 1, "d02", last_old_decision_at=made + 0.012)
-    panel = sre.get(reverse("propagation")).content.decode()
+    panel = shown(sre.get(reverse("propagation")))
     assert "Config 1 reached 2 of 2" in panel
     assert 'hx-trigger="every 15s' in panel
     assert "31 ms after the change" in panel
@@ -211,7 +214,7 @@ def test_a_refusing_and_a_silent_decider_are_named(sre, valkey) -> None:
     beat(valkey, status("d01", config_version=0))
     ack(valkey, 1, "d01", ok=False, error="the signature does not match")
     valkey.zadd("sluice:nodes", {"d02": time.time() - 90})
-    panel = sre.get(reverse("propagation")).content.decode()
+    panel = shown(sre.get(reverse("propagation")))
     assert "d01 refused it:</b> the signature does not match." in panel
     assert "d02 is silent." in panel
 
@@ -220,10 +223,7 @@ def test_with_valkey_down_the_page_stays_and_says_so(sre, settings) -> None:
     settings.VALKEY_URL = "redis://127.0.0.1:1/0"
     page = sre.get(reverse("switches"))
     assert page.status_code == 200
-    assert (
-        "Valkey does not answer, so acks cannot be read. Config 1 is committed"
-        in page.content.decode()
-    )
+    assert "Valkey does not answer, so acks cannot be read. Config 1 is committed" in shown(page)
 
 
 def a_ranked_block(**fields) -> Event:
@@ -260,7 +260,7 @@ def test_the_preview_uses_the_stored_decisions_of_the_last_hour(sre, stored_deci
     stored_decisions(
         [a_ranked_block(app="app_hit") for _ in range(4)] + [a_ranked_block(at=time.time() - 3700)]
     )
-    page = sre.get(reverse("switch-preview", args=ENGAGE)).content.decode()
+    page = shown(sre.get(reverse("switch-preview", args=ENGAGE)))
     assert "100.0% of the last hour’s decisions would change" in page
     assert "16 of 16, weighted from 4 stored decisions" in page
     assert "of the newly admitted carry risk 0.90 or more" in page or "Admit" in page

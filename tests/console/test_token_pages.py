@@ -11,6 +11,7 @@ from rest_framework.test import APIClient
 
 from control.audit import tokens
 from control.models import AuditEntry
+from tests.pages import shown
 
 pytestmark = pytest.mark.django_db
 TOKEN = re.compile(r"sluice_[0-9a-f]{40,}")
@@ -21,8 +22,8 @@ def test_a_token_is_shown_once_and_works(signed_in) -> None:
     made = browser.post(reverse("tokens"), {"reason": "Nightly report", "days": "30"})
     assert made.status_code == 201
     assert "no-store" in made["Cache-Control"]
-    (text,) = set(TOKEN.findall(made.content.decode()))
-    again = browser.get(reverse("tokens")).content.decode()
+    (text,) = set(TOKEN.findall(shown(made)))
+    again = shown(browser.get(reverse("tokens")))
     assert text not in again
     assert text[:8] in again
     assert "Nightly report" in again
@@ -71,8 +72,8 @@ def test_nobody_revokes_a_token_of_another(signed_in) -> None:
 def test_what_is_wrong_is_said_beside_the_field(signed_in, sent, said) -> None:
     answer = signed_in("support").post(reverse("tokens"), sent)
     assert answer.status_code == 422
-    assert said in answer.content.decode()
-    assert not TOKEN.search(answer.content.decode())
+    assert said in shown(answer)
+    assert not TOKEN.search(shown(answer))
 
 
 def test_who_has_ten_is_asked_to_revoke_one(signed_in) -> None:
@@ -81,7 +82,7 @@ def test_who_has_ten_is_asked_to_revoke_one(signed_in) -> None:
         tokens.create(by=User.objects.get(), days=1, reason="a test")
     answer = browser.post(reverse("tokens"), {"reason": "x", "days": "1"})
     assert answer.status_code == 422
-    assert "Revoke one" in answer.content.decode()
+    assert "Revoke one" in shown(answer)
 
 
 def test_someone_without_a_role_has_none(signed_in) -> None:

@@ -17,6 +17,7 @@ from decider.contracts.ids import format_decision_id, token_digest
 from decisions.models.decision import SavedSearch
 from decisions.search import credentials
 from tests.decisions.factory import event, id_at
+from tests.pages import shown
 
 pytestmark = pytest.mark.django_db
 LOOKUP = "/lookup"
@@ -45,9 +46,9 @@ def test_a_token_leads_to_its_digest_and_nowhere_else(
         response = client.post(LOOKUP, {"q": written, "f": "1", "range": "24h"})
         page = client.get(response["Location"])
     assert response["Location"].startswith(f"{LOOKUP}?q=token%3A{digest}&range=24h")
-    assert format_decision_id(one.id) in page.content.decode()
+    assert format_decision_id(one.id) in shown(page)
     assert not any(SECRET in q["sql"] for q in queries)
-    assert SECRET not in caplog.text + page.content.decode() + response["Location"] + str(
+    assert SECRET not in caplog.text + shown(page) + response["Location"] + str(
         dict(client.session)
     )
 
@@ -60,9 +61,9 @@ def test_an_unknown_credential_is_neither_searched_nor_repeated(browser, caplog,
     for headers in ({}, {"hx-request": "true"}):
         with CaptureQueriesContext(connection) as queries, caplog.at_level(logging.DEBUG):
             response = client.post(LOOKUP, {"q": written}, headers=headers)
-        assert "looks like a credential" in response.content.decode()
+        assert "looks like a credential" in shown(response)
         assert "HX-Push-Url" not in response
-        assert written not in response.content.decode() + caplog.text
+        assert written not in shown(response) + caplog.text
         assert not any(written in q["sql"] for q in queries)
 
 
@@ -70,21 +71,21 @@ def test_who_may_not_see_digests_may_not_look_tokens_up(store, browser, token_ke
     digest = token_digest(token_key, SECRET)
     store([event(token_digest=digest)])
     client = browser("sre")
-    assert pasted_text.NOT_YOURS in client.post(LOOKUP, {"q": SECRET}).content.decode()
+    assert pasted_text.NOT_YOURS in shown(client.post(LOOKUP, {"q": SECRET}))
     page = client.get(LOOKUP, {"q": f"token:{digest}"})
-    assert pasted_text.NOT_YOURS in page.content.decode()
-    assert digest not in page.content.decode().partition('id="found"')[2]
+    assert pasted_text.NOT_YOURS in shown(page)
+    assert digest not in shown(page).partition('id="found"')[2]
 
 
 def test_without_the_key_it_says_so(browser, settings, tmp_path) -> None:
     settings.SLUICE_KEYS = tmp_path / "none"
-    assert "token.key cannot be read" in browser().post(LOOKUP, {"q": SECRET}).content.decode()
+    assert "token.key cannot be read" in shown(browser().post(LOOKUP, {"q": SECRET}))
 
 
 def test_htmx_gets_the_results_and_the_safe_address(store, known, browser) -> None:
     store([event()])
     response = browser().post(LOOKUP, {"q": "order sync"}, headers={"hx-request": "true"})
-    assert "<html" not in response.content.decode()
+    assert "<html" not in shown(response)
     assert response["HX-Push-Url"].startswith(f"{LOOKUP}?q=order+sync&range=1h")
 
 
@@ -199,8 +200,8 @@ def test_a_decision_id_never_looks_like_a_secret(milliseconds) -> None:
     ],
 )
 def test_what_is_almost_an_id_is_told_what_is_wrong_with_it(browser, written, says) -> None:
-    assert says in browser().post(LOOKUP, {"q": written}).content.decode()
-    assert says in browser("auditor").get(LOOKUP, {"q": written}).content.decode()
+    assert says in shown(browser().post(LOOKUP, {"q": written}))
+    assert says in shown(browser("auditor").get(LOOKUP, {"q": written}))
 
 
 def test_the_palette_finds_apps_decisions_and_saved_searches(known, browser) -> None:
@@ -210,12 +211,12 @@ def test_the_palette_finds_apps_decisions_and_saved_searches(known, browser) -> 
         name="Order refusals",
         query="q=order+sync&range=1h&f=1",
     )
-    found = client.post("/ui/palette", {"q": "order"}).content.decode()
+    found = shown(client.post("/ui/palette", {"q": "order"}))
     assert "/apps/app_7q2m4kx9" in found
     assert "/lookup?q=order+sync&amp;range=1h&amp;f=1" in found
     name = format_decision_id(id_at(1_780_000_000.0))
-    assert f"/decisions/{name}" in client.post("/ui/palette", {"q": name}).content.decode()
-    assert client.post("/ui/palette", {"q": SECRET}).content.decode().strip() == ""
+    assert f"/decisions/{name}" in shown(client.post("/ui/palette", {"q": name}))
+    assert shown(client.post("/ui/palette", {"q": SECRET})).strip() == ""
     assert client.get("/ui/palette").status_code == 405
     assert browser("").post("/ui/palette", {"q": "order"}).status_code == 403
 
@@ -242,12 +243,12 @@ def test_a_credential_in_an_address_is_neither_searched_nor_repeated(
         )
         csv = client.get("/lookup.csv", {"q": written, "as": insist})
     assert response["Location"] == f"{LOOKUP}?range=24h&f=1"
-    assert "looks like a credential" in page.content.decode()
-    assert "looks like a credential" in part.content.decode()
+    assert "looks like a credential" in shown(page)
+    assert "looks like a credential" in shown(part)
     assert csv.status_code == 400
     assert written not in str(dict(client.session))
     for answer in (page, part, tail):
-        assert written not in answer.content.decode() + str(answer.headers)
+        assert written not in shown(answer) + str(answer.headers)
     assert not any(written in q["sql"] for q in queries)
 
 
@@ -265,8 +266,8 @@ def test_what_a_stored_decision_carried_is_a_credential_whatever_it_looks_like(
         client.post("/ui/palette", {"q": ODD})
         client.post("/lookup/saved", {"name": "One", "query": f"q={ODD}"})
     assert not any(ODD in q["sql"] for q in queries)
-    assert ODD not in answer.content.decode()
-    assert ("Read as <b>a token" in answer.content.decode()) is (role == "support")
+    assert ODD not in shown(answer)
+    assert ("Read as <b>a token" in shown(answer)) is (role == "support")
     assert not SavedSearch.objects.exists()
 
 
@@ -279,15 +280,12 @@ def test_a_token_of_before_the_key_was_replaced_is_found(
     (settings.SLUICE_KEYS / "token.key").write_text("08" * 32)
     assert f"token%3A{digest}" in browser().post(LOOKUP, {"q": SECRET})["Location"]
     (settings.SLUICE_KEYS / "token.old").write_text("no key")
-    assert (
-        "token.old cannot be read"
-        in browser("auditor").post(LOOKUP, {"q": SECRET}).content.decode()
-    )
+    assert "token.old cannot be read" in shown(browser("auditor").post(LOOKUP, {"q": SECRET}))
 
 
 def test_a_digest_prefix_hides_no_token(browser) -> None:
     with CaptureQueriesContext(connection) as queries:
-        page = browser().get(LOOKUP, {"q": f"token:{SECRET}"}, follow=True).content.decode()
+        page = shown(browser().get(LOOKUP, {"q": f"token:{SECRET}"}, follow=True))
     assert SECRET not in page
     assert not any(SECRET in q["sql"] for q in queries)
 

@@ -13,6 +13,7 @@ from decider.contracts.ids import format_decision_id
 from decisions.models.decision import SavedSearch
 from decisions.search import lookup
 from tests.decisions.factory import event, unranked
+from tests.pages import shown
 
 pytestmark = pytest.mark.django_db
 SAVE = "/lookup/saved"
@@ -28,14 +29,14 @@ def test_a_search_is_saved_as_it_was_read_and_seen_by_its_owner_alone(browser) -
         },
     )
     assert answer["Location"] == "/lookup?range=1h&f=1&-action=block&tier=enterprise"
-    assert "Enterprise refusals" in mine.get("/lookup").content.decode()
-    assert "Enterprise refusals" not in other.get("/lookup").content.decode()
+    assert "Enterprise refusals" in shown(mine.get("/lookup"))
+    assert "Enterprise refusals" not in shown(other.get("/lookup"))
 
 
 def test_a_shared_one_is_seen_by_all_and_deleted_by_its_owner(browser) -> None:
     mine, other = browser("support"), browser("auditor")
     mine.post(SAVE, {"name": "Shed", "query": "action=shed", "shared": "1"})
-    assert "Shed" in other.get("/lookup").content.decode()
+    assert "Shed" in shown(other.get("/lookup"))
     number = SavedSearch.objects.get().id
     other.post(f"{SAVE}/{number}/delete")
     assert SavedSearch.objects.exists()
@@ -60,7 +61,7 @@ def test_the_same_name_replaces(browser) -> None:
 )
 def test_what_cannot_be_saved_is_said(browser, form) -> None:
     client = browser()
-    assert "note-bad" in client.post(SAVE, {"query": "", **form}, follow=True).content.decode()
+    assert "note-bad" in shown(client.post(SAVE, {"query": "", **form}, follow=True))
     assert not SavedSearch.objects.exists()
 
 
@@ -76,8 +77,8 @@ def test_a_credential_is_not_kept_and_not_repeated(browser, text) -> None:
     answer = browser().post(
         SAVE, {"name": "One", "query": urlencode({"q": text}), "shared": "1"}, follow=True
     )
-    assert "looks like a credential" in answer.content.decode()
-    assert text.strip() not in answer.content.decode() + str(answer.redirect_chain)
+    assert "looks like a credential" in shown(answer)
+    assert text.strip() not in shown(answer) + str(answer.redirect_chain)
     assert not SavedSearch.objects.exists()
 
 
@@ -98,10 +99,7 @@ def test_there_is_a_most(browser, monkeypatch) -> None:
     monkeypatch.setattr(saved_searches, "MOST", 1)
     client = browser()
     client.post(SAVE, {"name": "a", "query": ""})
-    assert (
-        "Delete one first"
-        in client.post(SAVE, {"name": "b", "query": ""}, follow=True).content.decode()
-    )
+    assert "Delete one first" in shown(client.post(SAVE, {"name": "b", "query": ""}, follow=True))
 
 
 def test_only_posts_save_and_only_who_may_look(browser) -> None:
@@ -115,10 +113,12 @@ def test_the_tail_brings_what_is_newer_once_and_in_order(store, browser) -> None
         [event(at=now - 30 + k) for k in range(5)] + [event(at=now), unranked(at=now - 10)]
     )
     client, address = browser(), "/ui/lookup/tail?range=1h&f=1&action=defer"
-    page = client.get(
-        address,
-        {"after": str(uuid.UUID(bytes=first.id)), "range": "1h", "f": "1", "action": "defer"},
-    ).content.decode()
+    page = shown(
+        client.get(
+            address,
+            {"after": str(uuid.UUID(bytes=first.id)), "range": "1h", "f": "1", "action": "defer"},
+        )
+    )
     places = [page.find(format_decision_id(e.id)) for e in later[:4]]
     assert all(p > 0 for p in places)
     assert places == sorted(places, reverse=True)
@@ -142,9 +142,7 @@ def test_a_held_tail_counts_and_moves_nothing(store, browser) -> None:
     now = time.time()
     first, *_ = store([event(at=now - 30 + k) for k in range(4)])
     after = str(uuid.UUID(bytes=first.id))
-    page = (
-        browser().get("/ui/lookup/tail", {"after": after, "hold": "1", "f": "1"}).content.decode()
-    )
+    page = shown(browser().get("/ui/lookup/tail", {"after": after, "hold": "1", "f": "1"}))
     assert "3 wait" in page
     assert "<tr" not in page
     assert f"after={after}" in page

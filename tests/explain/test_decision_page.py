@@ -26,6 +26,7 @@ from explain.models import Explanation
 from explain.shap import backlog
 from tests.decisions.factory import id_at
 from tests.explain import world
+from tests.pages import shown
 
 pytestmark = pytest.mark.django_db
 ROLES = ("support", "sre", "ml_owner", "policy_admin", "auditor")
@@ -36,7 +37,7 @@ def address(event) -> str:
 
 
 def text_of(response) -> str:
-    found = re.sub(r"<(script|style|svg).*?</\1>", " ", response.content.decode(), flags=re.S)
+    found = re.sub(r"<(script|style|svg).*?</\1>", " ", shown(response), flags=re.S)
     return html.unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", found)))
 
 
@@ -141,7 +142,7 @@ def test_a_decision_without_a_score_says_which_stage_decided(events, browser) ->
 @pytest.mark.parametrize("role", ROLES)
 def test_every_role_may_read_it(events, browser, role) -> None:
     refused = first(events, reason=Reason.RISK_HIGH)
-    text = browser(role).get(address(refused)).content.decode()
+    text = shown(browser(role).get(address(refused)))
     assert (refused.token_digest in text) == (role in ("support", "auditor"))
 
 
@@ -193,9 +194,9 @@ def test_hostile_texts_are_shown_and_not_run(document, models, store, browser) -
     )
     response = browser().get(address(event))
     assert response.status_code == 200
-    assert "<img src=x" not in response.content.decode()
-    assert "<script>alert" not in response.content.decode()
-    assert bad in html.unescape(response.content.decode())
+    assert "<img src=x" not in shown(response)
+    assert "<script>alert" not in shown(response)
+    assert bad in html.unescape(shown(response))
 
 
 def test_while_the_explanation_waits_the_panel_asks_again_and_then_stops(
@@ -208,13 +209,13 @@ def test_while_the_explanation_waits_the_panel_asks_again_and_then_stops(
         if e.reason == Reason.RISK_HIGH
     )
     client, panel = browser(), reverse("ui-explanation", args=[format_decision_id(event.id)])
-    page = client.get(address(event)).content.decode()
+    page = shown(client.get(address(event)))
     assert f'hx-get="{panel}?n=0"' in page
-    waiting = client.get(panel + "?n=0").content.decode()
+    waiting = shown(client.get(panel + "?n=0"))
     assert f'hx-get="{panel}?n=1"' in waiting
-    assert "hx-get" not in client.get(f"{panel}?n={decision_views.POLLS}").content.decode()
+    assert "hx-get" not in shown(client.get(f"{panel}?n={decision_views.POLLS}"))
     backlog.explain_waiting(0.0)
-    ready = client.get(panel + "?n=3").content.decode()
+    ready = shown(client.get(panel + "?n=3"))
     assert "hx-get" not in ready
     assert "How the score adds up" in ready
     assert 'id="why" hx-swap-oob="true"' in ready
@@ -322,19 +323,19 @@ def test_it_can_be_decided_now_with_and_without_script(events, browser) -> None:
     fragment = text_of(client.post(where, headers={"hx-request": "true"}))
     assert "As decided now, config 1 Defer" in fragment
     assert "no change" in fragment
-    assert "<html" in client.post(where).content.decode()
+    assert "<html" in shown(client.post(where))
     assert client.get(where).status_code == 405
 
 
 def test_newer_and_older_decisions_of_the_app_are_a_key_away(events, browser) -> None:
-    page = browser().get(address(events[5])).content.decode()
+    page = shown(browser().get(address(events[5])))
     assert f'href="{address(events[6])}" data-key="k"' in page
     assert f'href="{address(events[4])}" data-key="j"' in page
 
 
 def test_the_page_says_what_the_customer_may_be_told_in_three_forms(events, browser) -> None:
     refused = first(events, reason=Reason.RISK_HIGH)
-    page = browser().get(address(refused)).content.decode()
+    page = shown(browser().get(address(refused)))
     reply = html.unescape(re.search(r'id="say-text">(.*?)</p>', page, re.S)[1])
     assert reply.endswith(f"Reference: {format_decision_id(refused.id)}")
     assert "was not served straight away" in reply
@@ -362,11 +363,7 @@ def test_the_text_for_the_customer_follows_when_the_reasons_arrive(
         ]
     )[0]
     backlog.explain_waiting(made.at - 60)
-    swapped = (
-        browser()
-        .get(reverse("ui-explanation", args=[format_decision_id(made.id)]))
-        .content.decode()
-    )
+    swapped = shown(browser().get(reverse("ui-explanation", args=[format_decision_id(made.id)])))
     assert (
         '<section class="panel no-print say" id="say" aria-labelledby="h-say" hx-swap-oob="true">'
         in swapped
@@ -378,7 +375,7 @@ def test_the_print_view_has_verdict_facts_reasons_and_the_reply_and_no_frame(
 ) -> None:
     refused = first(events, reason=Reason.RISK_HIGH)
     response = browser().get(reverse("decision-print", args=[format_decision_id(refused.id)]))
-    page, text = response.content.decode(), text_of(response)
+    page, text = shown(response), text_of(response)
     assert response.status_code == 200
     assert page.count("<h1") == 1
     for there in (
@@ -415,4 +412,4 @@ def test_outcomes_that_came_later_are_on_the_page(events, browser) -> None:
     )
     page = browser("sre").get(address(refused))
     assert "Chargeback, this decision Counts" in text_of(page)
-    assert "<b>PAY-812" not in page.content.decode()
+    assert "<b>PAY-812" not in shown(page)

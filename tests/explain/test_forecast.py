@@ -19,6 +19,7 @@ from explain.models import Forecast
 from tests.decisions.factory import event, id_at, signal_vector, unranked, vector
 from tests.explain.test_decision_page import text_of
 from tests.explain.test_scenarios import publish
+from tests.pages import shown
 
 pytestmark = pytest.mark.django_db
 APP = "app_7q2m4kx9"
@@ -396,7 +397,7 @@ def test_the_panel_says_it_and_how_far_to_trust_it(document, store, browser, htm
         "No “Clear” of the last 7 days can be settled yet, so how far to trust it is not known"
         in text_of(response)
     )
-    assert ("<html" in response.content.decode()) != htmx
+    assert ("<html" in shown(response)) != htmx
     assert Forecast.objects.count() == 1
     assert browser("").get(where).status_code == 403
     assert browser("sre").post(where).status_code == 405

@@ -21,6 +21,7 @@ from explain.models import Explanation
 from explain.shap import backlog, importance
 from explain.shap.importance import ExplainedSample
 from tests.explain import world
+from tests.pages import shown
 
 ADDRESS = "/models/explanations"
 
@@ -179,7 +180,7 @@ def test_a_tier_sees_its_own_decisions(explained) -> None:
 @pytest.mark.parametrize("role", ["ml_owner", "support", "auditor"])
 def test_the_page_names_what_moves_the_risk_and_has_it_as_a_table(explained, browser, role) -> None:
     page = browser(role).get(ADDRESS)
-    text = page.content.decode()
+    text = shown(page)
     assert page.status_code == 200
     assert re.search(r"<h1>“.+” and “.+” move the risk most</h1>", text.replace("&quot;", '"'))
     assert text.count("<circle") > 100
@@ -191,7 +192,7 @@ def test_the_page_names_what_moves_the_risk_and_has_it_as_a_table(explained, bro
 def test_model_tier_and_feature_can_be_chosen(explained, browser) -> None:
     digest, tier = artifacts.digest_of(world.made()), Tier(explained[0].tier).word
     page = browser().get(ADDRESS, {"model": digest[:12], "tier": tier, "feature": "app_age"})
-    text = page.content.decode()
+    text = shown(page)
     assert f"move the risk most for {tier} tier" in text
     assert '<h2 id="h-dep">Age of the app</h2>' in text
     assert "tier=premium" in text and "feature=app_age" in text
@@ -200,9 +201,7 @@ def test_model_tier_and_feature_can_be_chosen(explained, browser) -> None:
 @pytest.mark.django_db
 @pytest.mark.parametrize("asked", [{}, {"model": "ab" * 6}, {"feature": "tier"}])
 def test_with_nothing_explained_it_says_what_applies(models, browser, asked) -> None:
-    assert (
-        "No explained decision in the last 24 h." in browser().get(ADDRESS, asked).content.decode()
-    )
+    assert "No explained decision in the last 24 h." in shown(browser().get(ADDRESS, asked))
 
 
 @pytest.mark.django_db

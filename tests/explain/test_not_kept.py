@@ -16,12 +16,13 @@ from django.urls import reverse
 from control.models import App, Tenant
 from decider.contracts.ids import format_decision_id
 from tests.decisions.factory import event, id_at, unranked
+from tests.pages import shown
 
 pytestmark = pytest.mark.django_db
 
 
 def text_of(response) -> str:
-    return html.unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", response.content.decode())))
+    return html.unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", shown(response))))
 
 
 @pytest.fixture
@@ -64,7 +65,7 @@ def test_one_app_is_told_apart(store, document, client) -> None:
     for named in ("app_mine", "order sync"):
         response = page(client, at + 20, app=named)
         assert "about 2 decisions about Order sync, 1 of them kept." in text_of(response)
-        assert format_decision_id(mine.id) in response.content.decode()
+        assert format_decision_id(mine.id) in shown(response)
     assert "No app of this id or name was seen." in text_of(page(client, at + 20, app="nobody\x00"))
 
 
@@ -79,8 +80,8 @@ def test_an_app_is_named_by_post_and_a_credential_leaves_no_trace(store, documen
     with CaptureQueriesContext(connection) as queries:
         posted, asked = client.post(address, {"app": secret}), client.get(address, {"app": secret})
     assert "No app of this id or name was seen." in text_of(posted)
-    assert secret not in posted.content.decode()
-    assert secret not in asked.content.decode().partition("<main")[2]
+    assert secret not in shown(posted)
+    assert secret not in shown(asked).partition("<main")[2]
     assert not any(secret in q["sql"] for q in queries)
 
 
