@@ -10,6 +10,14 @@ from decider.contracts.vocabulary import Action, Arm, MlState, Reason, Stage, Ti
 Vocabulary = Action | Arm | MlState | Reason | Stage | Tier
 
 
+def text_schema(most: int) -> dict[str, object]:
+    """Return the OpenAPI schema of a text parameter: at most `most` characters, and no NUL.
+
+    PostgreSQL keeps no NUL in a text, so such a value could match nothing.
+    """
+    return {"type": "string", "maxLength": most, "pattern": r"^[^\x00]*$"}
+
+
 class WordField(serializers.ChoiceField):
     """A fixed word of the vocabulary for its stored number, spelled as in the filters."""
 

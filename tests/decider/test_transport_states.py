@@ -23,13 +23,14 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from decider import channel, transport_states
-from decider.answers import Answers
-from decider.batcher import Batcher, Stats
-from decider.connection import Connection
-from decider.hub import Hub, Limits
-from decider.plain import END, PlainReader
-from decider.transport_states import ENDED, OPEN, PAUSED, TRANSITIONS, Event, State
+from decider.http import transport as channel_module
+from decider.http import transport_states
+from decider.http.batcher import Batcher, Stats
+from decider.http.connection import Connection
+from decider.http.context import Hub, Limits
+from decider.http.fast_path import END, PlainReader
+from decider.http.responses import Answers
+from decider.http.transport_states import ENDED, OPEN, PAUSED, TRANSITIONS, Event, State
 from tests.decider.http_client import FakeEngine, parse, request
 
 DOCS = Path(__file__).parents[2] / "docs" / "transport.md"
@@ -319,9 +320,9 @@ def moves_followed() -> Iterator[set[tuple[State, Event]]]:
         return transport_states.follow(state, event)
 
     with (
-        mock.patch.object(channel, "follow", follow),
-        mock.patch.object(channel, "HEAD_STEP", 1000),
-        mock.patch.object(channel, "BODY_STEP", 5000),
+        mock.patch.object(channel_module, "follow", follow),
+        mock.patch.object(channel_module, "HEAD_STEP", 1000),
+        mock.patch.object(channel_module, "BODY_STEP", 5000),
     ):
         yield taken
 

@@ -11,7 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from console.api.fields import EstimateOut, WordField
+from console.api.fields import EstimateOut, WordField, text_schema
 from console.api.paging import Paging, next_field, page_size
 from console.frame import app_looks
 from console.frame.permissions import READ, SEE_DIGEST
@@ -82,7 +82,7 @@ PAGING: Paging[Decision] = Paging(
 FILTERS = [
     OpenApiParameter(
         "q",
-        str,
+        text_schema(200),
         description=(
             "Decision, request or app id, or the name of an app or tenant. Never a credential."
         ),

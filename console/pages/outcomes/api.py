@@ -14,7 +14,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from console.api.fields import Text, WordField
+from console.api.fields import Text, WordField, text_schema
 from console.api.paging import Paging, next_field
 from console.frame import app_looks
 from console.frame.people import person
@@ -155,7 +155,7 @@ class Outcomes(APIView):
         operation_id="outcomes_list",
         responses=OutcomesPage,
         parameters=[
-            OpenApiParameter("app", str, description="Only what is about this app."),
+            OpenApiParameter("app", text_schema(128), description="Only what is about this app."),
             *OUTCOMES_PAGING.parameters,
         ],
     )
