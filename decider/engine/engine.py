@@ -446,8 +446,13 @@ class Engine:
         found = self.batch.rows[:notable]
         answers = self.batch.answer[found]
         # lists: reading a field of a numpy row costs more than all else in this loop
-        columns = (answers[name].tolist() for name in ("answered", "wants", "kept"))
-        for i, answered, wants, kept in zip(found.tolist(), *columns, strict=True):
+        columns = (
+            found.tolist(),
+            answers["answered"].tolist(),
+            answers["wants"].tolist(),
+            answers["kept"].tolist(),
+        )
+        for i, answered, wants, kept in zip(*columns, strict=True):
             if answered == policy.BATCH:
                 decisions[i].batch_hint = routes[i].batch
             if answered != policy.ADMIT and self.teller is not None:
