@@ -31,7 +31,7 @@ from decider.refusal.client import Basis, Teller
 from decider.scoring.model import Model, Workspace
 
 # Requests decided in one call; more are cut into parts. Chosen: four of the edge's batches, so that
-# replays gain from it, and buffers that stay small.
+# replays gain from it while the buffers stay small.
 MAX_BATCH = 1024
 # Rows for tenants; past them new tenants share rows, so memory stays bounded.
 MAX_TENANTS = 65_536
@@ -329,15 +329,9 @@ class Engine:
             else int(self.ml_state(now))
         )
         lease_wait = self.leases.wait(now) if self.quota_share < 1.0 else 0.0
+        observe_only = now < self._observe_until
         found: int = kernels.begin(
-            self._table,
-            count,
-            length,
-            now,
-            ml,
-            now < self._observe_until,
-            self.quota_share,
-            lease_wait,
+            self._table, count, length, now, ml, observe_only, self.quota_share, lease_wait
         )
         if found >= 0 or found == kernels.NUL_IN_TEXT:
             return found
@@ -452,8 +446,13 @@ class Engine:
         found = self.batch.rows[:notable]
         answers = self.batch.answer[found]
         # lists: reading a field of a numpy row costs more than all else in this loop
-        columns = (answers[name].tolist() for name in ("answered", "wants", "kept"))
-        for i, answered, wants, kept in zip(found.tolist(), *columns, strict=True):
+        columns = (
+            found.tolist(),
+            answers["answered"].tolist(),
+            answers["wants"].tolist(),
+            answers["kept"].tolist(),
+        )
+        for i, answered, wants, kept in zip(*columns, strict=True):
             if answered == policy.BATCH:
                 decisions[i].batch_hint = routes[i].batch
             if answered != policy.ADMIT and self.teller is not None:

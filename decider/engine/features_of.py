@@ -170,7 +170,7 @@ def features_of(
     It changes no state: `now` may lie after the slot's windows were rolled, which tells what a
     request that waits would look like. `service` is (utilisation, latency ratio, error share).
     """
-    count, clock = state.counts, state.clock
+    count, clock, profile = state.counts, state.clock, state.profile
     second, minute = _rate(state, slot, 0, now), _rate(state, slot, 2, now)
     out[RATE_1S], out[RATE_10S] = second, _rate(state, slot, 1, now)
     out[RATE_60S], out[RATE_600S] = minute, _rate(state, slot, 3, now)
@@ -181,28 +181,9 @@ def features_of(
     out[GAP_CV] = (
         math.sqrt(max(0.0, count[slot, GAP_SQUARE] - mean * mean)) / mean if mean > 0.0 else 1.0
     )
+    requests = max(_in_window(state, slot, 4, keep, moved), 1e-9)
     out[COST_RATE] = _in_window(state, slot, C_COST, keep, moved) / 60.0
     out[REQUEST_COST] = cost
-    _shares(state, slot, keep, moved, out)
-    _variety(state, slot, moved, out)
-    out[PAYLOAD_NOW] = kilobytes
-    out[QUOTA_USED] = quota_used
-    out[SINCE_LAST] = min(86_400.0, max(0.0, now - clock[slot, LAST]))
-    out[SINCE_FIRST] = max(0.0, now - clock[slot, FIRST])
-    # 1 January 1970 was a Thursday, the fourth day of its week
-    out[HOUR] = (math.floor(now / 3600.0) + 72) % 168
-    _standing(state, slot, now, out)
-    out[SERVICE_LOAD], out[SERVICE_LATENCY] = service[0], service[1]
-    out[SERVICE_ERRORS] = service[2]
-    out[TENANT_SHARE] = tenant_share
-    fed = clock[slot, FEEDBACK_AT]
-    out[FEEDBACK_AGE] = min(3600.0, max(0.0, now - fed)) if fed > 0.0 else 3600.0
-
-
-# inlined, so that it is compiled with the error model of its caller: no check for a zero divisor
-@njit(cache=True, inline="always")
-def _shares(state: State, slot: int, keep: float, moved: int, out: np.ndarray) -> None:
-    """Write shares of the last minute's outcomes and of its requests."""
     answers = _in_window(state, slot, C_ANSWERS, keep, moved)
     per_answer = 1.0 / answers if answers > 0.0 else 0.0
     errors4 = _in_window(state, slot, C_4XX, keep, moved) * per_answer
@@ -211,26 +192,28 @@ def _shares(state: State, slot: int, keep: float, moved: int, out: np.ndarray) -
     out[ERRORS_AUTH] = _in_window(state, slot, C_AUTH, keep, moved) * per_answer
     out[ERRORS_MISSING] = _in_window(state, slot, C_MISSING, keep, moved) * per_answer
     out[ERRORS_PAYMENT] = _in_window(state, slot, C_PAYMENT, keep, moved) * per_answer
-    # column 4: requests of the minute; those of the slot may have slid out, so never 0
-    requests = max(_in_window(state, slot, 4, keep, moved), 1e-9)
-    # two windows slide apart a little in float32, which must not make a share of more than all
     out[REFUSED] = min(1.0, _in_window(state, slot, C_REFUSED, keep, moved) / requests)
     out[RETRIES] = min(1.0, _in_window(state, slot, C_RETRIES, keep, moved) / requests)
     out[EARLY] = min(1.0, _in_window(state, slot, C_EARLY, keep, moved) / requests)
     out[WRITES] = min(1.0, _in_window(state, slot, C_WRITES, keep, moved) / requests)
     out[PAYLOAD_MEAN] = _in_window(state, slot, C_BYTES, keep, moved) / requests
-
-
-@njit(cache=True, inline="always")
-def _standing(state: State, slot: int, now: float, out: np.ndarray) -> None:
-    """Write what the profile says of the app and its history."""
-    profile = state.profile
+    _variety(state, slot, moved, out)
+    out[PAYLOAD_NOW], out[QUOTA_USED] = kilobytes, quota_used
+    out[SINCE_LAST] = min(86_400.0, max(0.0, now - clock[slot, LAST]))
+    out[SINCE_FIRST] = max(0.0, now - clock[slot, FIRST])
+    # 1 January 1970 was a Thursday, the fourth day of its week
+    out[HOUR] = (math.floor(now / 3600.0) + 72) % 168
     out[TIER] = profile[slot, P_TIER]
     created = profile[slot, P_CREATED_DAY]
     out[APP_AGE] = max(0.0, now / 86_400.0 - created) if created > 0.0 else 0.0
     out[VERIFIED], out[COHORT] = profile[slot, P_VERIFIED], profile[slot, P_COHORT]
     out[ABUSE], out[CHARGEBACKS] = profile[slot, P_ABUSE], profile[slot, P_CHARGEBACKS]
     out[WRONG] = profile[slot, P_WRONG]
+    out[SERVICE_LOAD], out[SERVICE_LATENCY] = service[0], service[1]
+    out[SERVICE_ERRORS] = service[2]
+    out[TENANT_SHARE] = tenant_share
+    fed = clock[slot, FEEDBACK_AT]
+    out[FEEDBACK_AGE] = min(3600.0, max(0.0, now - fed)) if fed > 0.0 else 3600.0
 
 
 @njit(cache=True)

@@ -64,6 +64,7 @@ def _share_of(region: r.Region, service: int, tenant: int) -> float:
 
 @njit(cache=True)
 def _service_view(region: r.Region, service: int, view: np.ndarray) -> None:
+    """Write utilisation, latency ratio and error share of a service into `view`, float64 (3,)."""
     row = region.service[service]
     view[0] = row[r.UTILISATION]
     view[1] = row[r.LATENCY] / row[r.USUAL_MS] if row[r.LATENCY] > 0.0 else 1.0
@@ -132,24 +133,6 @@ def _spent_signals(
     sig[p.S_USAGE] = region.use[batch.request[i]["service"], state.tenant[slot]]
 
 
-@njit(cache=True, inline="always")
-def _count_request(state: st.State, slot: int, request: np.void, now: float) -> None:
-    """Count a packed request (dtype REQUEST) in a slot."""
-    st.observe(
-        state,
-        slot,
-        now,
-        np.uint64(request["token"]),
-        np.uint64(request["source"]),
-        np.uint64(request["path"]),
-        np.uint64(request["endpoint"]),
-        request["cost"],
-        request["kilobytes"],
-        request["write"] != 0,
-        request["attempt"],
-    )
-
-
 @njit(cache=True)
 def observe(table: np.ndarray, count: int, now: float) -> int:
     """Count `count` requests and write their features and signals.
@@ -177,27 +160,23 @@ def observe(table: np.ndarray, count: int, now: float) -> int:
     for i in range(count):
         request, slot = batch.request[i], batch.answer[i]["slot"]
         service, tenant = request["service"], state.tenant[slot]
-        _count_request(state, slot, request, now)
+        token, source = np.uint64(request["token"]), np.uint64(request["source"])
+        path, endpoint = np.uint64(request["path"]), np.uint64(request["endpoint"])
+        cost, size = request["cost"], request["kilobytes"]
+        write, attempt = request["write"] != 0, request["attempt"]
+        st.observe(state, slot, now, token, source, path, endpoint, cost, size, write, attempt)
         r.note_demand(region, service, tenant, request["cost"], now)
         _standing_signals(state, slot, region, subjects, rules, batch, i, now, found)
         _spent_signals(state, slot, region, rules, batch, i, now)
         _service_view(region, service, view)
         used = state.clock[slot, st.QUOTA_USED] / batch.signals[i][S_QUOTA_LIMIT]
+        share, out = _share_of(region, service, tenant), batch.features[i]
         m.features_of(
-            state,
-            slot,
-            now,
-            request["cost"],
-            request["kilobytes"],
-            used,
-            view,
-            _share_of(region, service, tenant),
-            batch.features[i],
+            state, slot, now, request["cost"], request["kilobytes"], used, view, share, out
         )
         state.clock[slot, st.LAST] = now
         batch.scores[i, :] = np.nan
-        # as if all earlier rows of this app were admitted: whoever may want a score later gets one
-        # now
+        # as if all earlier rows of this app were admitted: whoever may want a score gets one now
         batch.signals[i][p.S_TOKENS] -= state.clock[slot, st.PENDING]
         state.clock[slot, st.PENDING] += 1.0
         wanted = p.wants_rank(batch.signals[i], batch.features[i], rules)
@@ -214,8 +193,10 @@ def observe(table: np.ndarray, count: int, now: float) -> int:
 def _consume(
     state: st.State, region: r.Region, batch: Batch, i: int, slot: int, admitted: bool, now: float
 ) -> None:
+    """Take what an admitted request costs, or remember that it was refused."""
     sig, request, clock = batch.signals[i], batch.request[i], state.clock
     if admitted:
+        # one burst of debt at most: the headroom ends there
         clock[slot, st.TOKENS] = max(-sig[p.S_BURST], clock[slot, st.TOKENS] - 1.0)
         clock[slot, st.QUOTA_LEFT] -= 1.0
         clock[slot, st.QUOTA_USED] += 1.0
@@ -224,6 +205,7 @@ def _consume(
     state.counts[slot, st.C_REFUSED] += 1.0
     state.bits[slot, st.B_REFUSED_PATH] = np.uint64(request["path"])
     stage = batch.answer[i]["stage"]
+    # only refusals by ML spend the budget, each by the chance that it is wrong
     if stage == p.TRIAGE or stage == p.RANK or stage == p.RERANK:
         clock[slot, st.BUDGET] = max(0.0, clock[slot, st.BUDGET] - (1.0 - batch.scores[i, 2]))
 
@@ -307,7 +289,11 @@ def project(table: np.ndarray, low: np.ndarray, high: np.ndarray, count: int, no
         request, slot, sig = batch.request[i], batch.answer[i]["slot"], ahead.signals[k]
         wait = WAITS[(low[k] + high[k]) // 2]
         st.copy(state, slot, trial)
-        _count_request(trial, 0, request, now + wait)
+        token, source = np.uint64(request["token"]), np.uint64(request["source"])
+        path, endpoint = np.uint64(request["path"]), np.uint64(request["endpoint"])
+        cost, size = request["cost"], request["kilobytes"]
+        write, attempt = request["write"] != 0, request["attempt"]
+        st.observe(trial, 0, now + wait, token, source, path, endpoint, cost, size, write, attempt)
         _service_view(region, request["service"], view)
         m.features_of(
             trial,

@@ -199,17 +199,8 @@ def _walk(
         n = first + k
         a, b = taken[2 * k] + POINTS, taken[2 * k + 1] + POINTS
         place = to + np.int64(plan[n, FEATURE]) * POINTS
-        _gather(
-            work,
-            k * POINTS,
-            table,
-            a,
-            b,
-            np.int64(plan[n, LEFT]),
-            np.int64(plan[n, RIGHT]),
-            sums,
-            place,
-        )
+        to_left, to_right = np.int64(plan[n, LEFT]), np.int64(plan[n, RIGHT])
+        _gather(work, k * POINTS, table, a, b, to_left, to_right, sums, place)
 
 
 @njit(cache=True, nogil=True)
@@ -225,21 +216,10 @@ def explain_rows(rows: Any, out: Any, plan: Any, cuts: Any, walks: Any, table: A
         count = min(BLOCK, len(rows) - start)
         sums[: count * features * POINTS] = 0.0
         for w in range(len(walks)):
+            first, nodes = walks[w, 0], walks[w, 1]
             for i in range(count):
-                place = i * features * POINTS
-                _walk(
-                    rows[start + i],
-                    plan,
-                    cuts,
-                    walks[w, 0],
-                    walks[w, 1],
-                    table,
-                    work,
-                    on,
-                    taken,
-                    sums,
-                    place,
-                )
+                row, place = rows[start + i], i * features * POINTS
+                _walk(row, plan, cuts, first, nodes, table, work, on, taken, sums, place)
         for i in range(count):
             for feature in range(features):
                 place = (i * features + feature) * POINTS

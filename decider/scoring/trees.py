@@ -316,34 +316,34 @@ def _lay_out(
     place = row = 0
     for column in np.unique(feature):
         here = np.flatnonzero(feature == column)
-        # where zero is missing, zero needs a bin of its own
-        edges = np.unique(
-            np.append(
-                wanted[here], [UNDER_ZERO, ZERO] if (missing[here] == 1).any() else wanted[here[:1]]
-            )
-        )
+        edges = wanted[here]
+        if (missing[here] == 1).any():
+            # where zero is missing, zero needs a bin of its own
+            edges = np.append(edges, [UNDER_ZERO, ZERO])
+        edges = np.unique(edges)
         slot[here], cut[here] = len(plan), np.searchsorted(edges, wanted[here])
-        # one group more than full ones: at least one +inf stands behind the last edge
-        groups = len(edges) // 16 + 1
-        fine = np.full(groups * 16, np.inf, np.float32)
-        fine[: len(edges)] = edges
-        coarse = np.full(-(-groups // 16) * 16, np.inf, np.float32)
-        coarse[:groups] = fine[15::16]
-        plan.append(
-            (column, place, place + len(fine), len(coarse) // 16, row, row + len(edges) + 1)
-        )
+        fine, coarse = _edge_blocks(edges)
+        coarse_at, nan_bin = place + len(fine), row + len(edges) + 1
+        plan.append((column, place, coarse_at, len(coarse) // 16, row, nan_bin))
         zeros.append(np.searchsorted(edges, np.float32(0.0)))
         blocks += [fine, coarse]
         place += len(fine) + len(coarse)
         # one bin more than edges, and NaN's
         row += len(edges) + 2
+    table = np.array(plan, np.int64).reshape(-1, 6)
     nodes = _Nodes(slot, cut, decision, left, right)
-    return (
-        np.array(plan, np.int64).reshape(-1, 6),
-        np.concatenate(blocks),
-        np.array(zeros, np.int64),
-        nodes,
-    )
+    return table, np.concatenate(blocks), np.array(zeros, np.int64), nodes
+
+
+def _edge_blocks(edges: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return sorted edges in blocks of 16 padded with +inf, and every 16th as coarse ones."""
+    # one group more than full ones: at least one +inf stands behind the last edge
+    groups = len(edges) // 16 + 1
+    fine = np.full(groups * 16, np.inf, np.float32)
+    fine[: len(edges)] = edges
+    coarse = np.full(-(-groups // 16) * 16, np.inf, np.float32)
+    coarse[:groups] = fine[15::16]
+    return fine, coarse
 
 
 @njit(cache=True, nogil=True)
