@@ -37,6 +37,7 @@ class App(models.Model):
 
     id = models.CharField(primary_key=True, max_length=128)
     name = models.CharField(max_length=200)
+    # protected: deleting a tenant must not take its apps along
     tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT, related_name="apps")
     tier = models.PositiveSmallIntegerField(choices=TIER_CHOICES)
     created_at = models.DateTimeField(default=timezone.now)
@@ -54,6 +55,7 @@ class App(models.Model):
     """
 
     class Meta:
+        # validators hold for forms only; bulk updates and SQL meet these
         constraints = [
             models.CheckConstraint(condition=Q(tier__lte=int(max(Tier))), name="app_tier_known"),
             models.CheckConstraint(
@@ -78,6 +80,7 @@ class App(models.Model):
             cohort_prior=self.cohort_prior,
             abuse_history=self.abuse_history,
             chargeback_history=self.chargeback_history,
+            # deciders know one number: where a refusal was found wrong makes no difference to them
             false_throttle_history=self.false_throttle_history + self.found_wrong,
         )
 
@@ -101,6 +104,7 @@ class ConfigVersion(models.Model):
 
     class Meta:
         ordering = ["-version"]
+        # nobody adds, changes or deletes one by hand: `changes.make_version` is the only way
         default_permissions = ("view",)
 
     def __str__(self) -> str:
@@ -131,6 +135,7 @@ class SwitchFlip(models.Model):
         default_permissions = ("view",)
         permissions = [("engage_switch", "May engage, extend and clear kill switches")]
         constraints = [
+            # two open flips of a switch would leave it unclear which one a clearing ends
             models.UniqueConstraint(
                 fields=["name"], condition=Q(ended_at=None), name="one_open_flip_per_switch"
             ),
@@ -155,6 +160,7 @@ class AuditEntry(models.Model):
     refuses it.
     """
 
+    # no sequence: it would leave gaps where a transaction was rolled back
     seq = models.BigIntegerField(primary_key=True)
     """1, 2, 3 ... without gaps."""
     at = models.DateTimeField()
@@ -185,12 +191,14 @@ class AuditEntry(models.Model):
     class Meta:
         ordering = ["-seq"]
         verbose_name_plural = "audit entries"
+        # reading is a permission of its own, and the database refuses changes
         default_permissions = ()
         permissions = [
             ("view_audit", "May read the audit log"),
             ("view_looks", "May see who looked at an app's data"),
         ]
         indexes = [
+            # each page view asks whether its look is recorded already (`app_looks.AGAIN`)
             models.Index(
                 fields=["subject", "actor_login", "at"],
                 condition=Q(action="app.look"),
@@ -207,6 +215,7 @@ class AppNote(models.Model):
     refuses changes.
     """
 
+    # no foreign key, for apps that nobody registered
     app = models.CharField(max_length=128)
     """The app's id; an app nobody registered can have notes too."""
     text = models.CharField(max_length=1000)

@@ -17,6 +17,7 @@ class ModelVersion(models.Model):
         LIVE = "live", "Live"
         RETIRED = "retired", "Retired"
 
+    # a name's versions are one line of models; a version never moves to another name
     name = models.CharField(max_length=128)
     version = models.PositiveIntegerField()
     """1, 2, 3 ... per name."""
@@ -34,11 +35,13 @@ class ModelVersion(models.Model):
 
     class Meta:
         ordering = ["-registered_at"]
+        # registering and promoting are acts with a reason; nobody edits a row
         default_permissions = ("view",)
         permissions = [
             ("register_model", "May register model versions"),
             ("promote_model", "May make a model version live"),
         ]
+        # also against bulk updates and SQL: the console shows one live model, and deciders run one
         constraints = [
             models.UniqueConstraint(fields=["name", "version"], name="model_version_once"),
             models.UniqueConstraint(

@@ -86,6 +86,7 @@ def make_live(model: ModelVersion, *, by: Actor, reason: str) -> ConfigVersion:
     if live() == model and changes.current().model == ref:
         raise Refused(f"{model} is live already.")
     before = live()
+    # the row moves within the config's transaction: they cannot disagree about what is live
     return changes.make_version(
         by=by,
         reason=reason,

@@ -32,6 +32,7 @@ class Actor:
     @classmethod
     def of(cls, user: AbstractUser) -> Actor:
         """Return a signed-in person with the roles that they hold now."""
+        # as words in the entry: roles change later, and the log must say what held then
         groups = set(user.groups.values_list("name", flat=True))
         roles = [label for group, label in ROLE_LABELS.items() if group in groups]
         if user.is_superuser:

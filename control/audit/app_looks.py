@@ -25,6 +25,8 @@ AGAIN = timedelta(minutes=5)
 # The subject of a look that may have shown any app's data, such as an export without an app. No
 # app's id holds a space, so it is none.
 EVERY_APP = "every app"
+# At least one digit, so that a word typed into the field by mistake names no ticket; no spaces and
+# no line breaks, as it becomes part of the entry's reason.
 _TICKET = re.compile(r"(?=.*\d)[A-Za-z0-9#][A-Za-z0-9/._-]{1,39}")
 # The same for readers that know no look-ahead (ECMA 262), beside the length: LONGEST_TICKET
 # characters at most, 2 at least.
@@ -70,6 +72,7 @@ def record_all(seen: Iterable[tuple[str, str]], *, by: Actor, ticket: str = "") 
     """
     ticket = check_ticket(ticket)
     reason = f"Ticket {ticket}" if ticket else _NO_TICKET
+    # without repeats, in order: a page may show several decisions of one app
     said = list(dict.fromkeys((_kept(app, 128), _kept(what, 120)) for app, what in seen))
     # asked without the lock first: most looks are repeated, and the lock is the whole
     # installation's
@@ -104,6 +107,7 @@ def _summary(app: str, what: str) -> str:
 
 def latest_looks(app: str, most: int = 200) -> list[Look]:
     """Return the latest looks into an app's data, newest first, with those into every app's."""
+    # with EVERY_APP: who exported all decisions has seen this app's, too
     rows = AuditEntry.objects.filter(
         action=ACTION, subject__in=[_kept(app, 128), EVERY_APP]
     ).order_by("-at")[:most]

@@ -69,6 +69,7 @@ def check_reason(reason: str) -> str:
         raise Refused(
             f"The reason has {len(reason):,} characters; at most {REASON_MAX:,} are kept."
         )
+    # PostgreSQL cannot store NUL at all, and the others garble a terminal or a spreadsheet
     if any(ord(c) < 32 and c not in "\n\r\t" for c in reason):
         raise Refused("The reason holds a control character, which cannot be kept.")
     return reason
@@ -90,6 +91,7 @@ def append(
     """Write one entry at the end of the chain. It belongs in the transaction of the change that it
     describes.
     """
+    # before the last entry is read: two that read the same one would fork the chain
     lock()
     entry = _next(
         _last(),
@@ -105,6 +107,7 @@ def append(
         after=_plain(after),
         config_version=config_version,
     )
+    # an insert only: `save` would else look first whether there is such a row to update
     entry.save(force_insert=True)
     return entry
 
@@ -124,6 +127,7 @@ def append_all(said: Sequence[Said], *, by: Actor, reason: str, action: str) -> 
     statement.
     """
     lock()
+    # one reading of the clock, as they are one act
     reason, at, end, made = check_reason(reason), timezone.now(), _last(), []
     for one in said:
         entry = _next(
@@ -160,6 +164,7 @@ def digest(entry: AuditEntry) -> str:
     content = [
         entry.prev_hash,
         entry.seq,
+        # in UTC: the same moment has one text, whatever the connection's time zone
         entry.at.astimezone(UTC).isoformat(timespec="microseconds"),
         entry.actor,
         entry.actor_login,
@@ -172,6 +177,7 @@ def digest(entry: AuditEntry) -> str:
         entry.after,
         entry.config_version_id,
     ]
+    # canonical: sorted keys and no spaces, as jsonb keeps neither order nor spacing
     text = json.dumps(
         content, ensure_ascii=True, sort_keys=True, separators=(",", ":"), allow_nan=False
     )
@@ -181,6 +187,7 @@ def digest(entry: AuditEntry) -> str:
 def verify() -> ChainState:
     """Read the whole log in order and check every link."""
     entries, head = 0, FIRST_PREV
+    # in chunks from the server: the whole log need not fit into memory
     for entry, why in _judged(AuditEntry.objects.order_by("seq").iterator(chunk_size=2000)):
         if why:
             return ChainState(entries, head, Break(entry.seq, why))

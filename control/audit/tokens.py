@@ -63,7 +63,9 @@ def revoke(*, by: AbstractUser, token: str) -> bool:
     """End one of a person's tokens at once, by its first characters. Return False when they have no
     such token.
     """
+    # by owner as well: the first characters of somebody else's token must not end it
     deleted, _ = AuthToken.objects.filter(user=by, token_key=token).delete()
+    # without a row there is nothing that happened, so nothing to record
     if deleted:
         chain.append(
             by=Actor.of(by),

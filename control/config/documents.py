@@ -37,6 +37,7 @@ def sampling() -> Sampling:
 
 def _usable(rows: QuerySet[ConfigVersion]) -> Config | None:
     row = rows.only("payload").first()
+    # a document of another feature schema is history: pages do without it
     try:
         return _decoded(bytes(row.payload)) if row else None
     except ConfigError:

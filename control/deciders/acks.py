@@ -171,6 +171,7 @@ def old_state_ms(ack: Ack, status: NodeStatus | None, made_at: float) -> float |
     """
     if status is not None and status.started_at > made_at:
         return None
+    # the latest it can have been: towards a longer time, never a shorter one
     last = ack.last_old_decision_at if ack.last_old_decision_at >= made_at else ack.applied_at
     return max(0.0, (last - made_at) * 1000)
 
@@ -179,6 +180,7 @@ def _refusals(running: dict[str, int], made_at: float) -> dict[str, str]:
     """Return why nodes refused a document since `made_at` (unix seconds). A node cannot trust the
     version in a document that it refuses, so it acks the refusal under the version it runs.
     """
+    # nobody to ask, so Valkey need not be reached
     if not running:
         return {}
     with answering() as valkey, valkey.pipeline(transaction=False) as pipe:

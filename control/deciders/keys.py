@@ -31,6 +31,7 @@ def ensure(directory: Path) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         _create(directory / "config.key", Ed25519PrivateKey.generate().private_bytes_raw())
+        # from the file and not from the key above: another process may have been first
         _create(
             directory / "config.pub", load_signing_key(directory).public_key().public_bytes_raw()
         )
@@ -39,6 +40,7 @@ def ensure(directory: Path) -> None:
         raise KeysError(
             f"The keys cannot be written to {directory}: {error.strerror or error}."
         ) from error
+    # a wrong pair would show only when deciders refuse every document
     _check_pair(directory)
 
 

@@ -19,6 +19,7 @@ def tell_found_wrong(found: Mapping[str, int]) -> int:
     Return how many changed. Skip apps that nobody registered: they have no profile. Raise
     StoreUnavailable; then nothing is set, so that the next call tells it again.
     """
+    # locked in the order of ids, so that two runs cannot wait for each other
     rows = (
         App.objects.select_for_update()
         .filter(Q(id__in=list(found)) | Q(found_wrong__gt=0))
@@ -28,5 +29,6 @@ def tell_found_wrong(found: Mapping[str, int]) -> int:
     for app in changed:
         app.found_wrong = found.get(app.id, 0)
     App.objects.bulk_update(changed, ["found_wrong"])
+    # inside the transaction: when Valkey fails, the rows roll back and the next run tells it again
     publish.push_profiles(changed)
     return len(changed)

@@ -57,6 +57,7 @@ def app(app_id: str) -> KnownApp | None:
 
 def is_registered(app_id: str) -> bool:
     """Return whether somebody registered an app with exactly this id."""
+    # PostgreSQL raises for a NUL in a text, and this id may come from a request
     return bool(app_id) and "\x00" not in app_id and App.objects.filter(pk=app_id).exists()
 
 
@@ -110,6 +111,7 @@ def named(text: str, limit: int = MOST_NAMED) -> Named:
     id.
     """
     everywhere = Q(name__icontains=text) | Q(tenant__name__icontains=text) | Q(tenant_id=text)
+    # exact names first, so that a cut at `limit` never loses the app that was named
     exact = Case(When(name__iexact=text, then=0), default=1, output_field=IntegerField())
     rows = _rows().filter(everywhere).order_by(exact, "name", "id")
     found, total = [_known(row) for row in rows[:limit]], rows.count()

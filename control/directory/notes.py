@@ -25,6 +25,7 @@ def add(*, by: Actor, app: str, text: str) -> AppNote:
         raise Refused(f"The note has {len(text):,} characters; at most {LONGEST:,} are kept.")
     if not app or len(app) > 128 or not app.isprintable():
         raise Refused("This is not an app id, so it cannot have notes.")
+    # the note's text is the entry's reason, so the log stays complete without the notes
     with transaction.atomic():
         chain.append(
             by=by,

@@ -113,6 +113,7 @@ def newest_signed() -> Config:
             found.append(kept[0])
     except StoreUnavailable as error:
         log.info("looking on disk only: %s", error)
+    # both are looked at: with Valkey emptied, or an older document in it, a node's disk is newer
     trusted = keys.load_public_keys(settings.SLUICE_KEYS)
     for path in (
         p for name in NODE_FILES for p in (settings.SLUICE_VAR / "nodes").glob(f"*/{name}")
@@ -136,6 +137,7 @@ def node_files(patterns: list[str]) -> list[Path]:
     paths: list[Path] = []
     for pattern in patterns or [str(settings.SLUICE_VAR / "nodes" / "*" / "switch.bin")]:
         wanted = Path(pattern).absolute()
+        # the directory is matched, not the file: a node that was never switched off has no file yet
         root = Path(wanted.anchor)
         here = [d for d in root.glob(str(wanted.parent.relative_to(root))) if d.is_dir()]
         if not here:
@@ -186,6 +188,7 @@ def _take_in(path: Path) -> str:
     with transaction.atomic():
         chain.lock()
         latest = changes.latest()
+        # a run that was killed between commit and `settle` leaves an entry that is stored already
         if ConfigVersion.objects.filter(version=entry.version, signed=entry.signed).exists():
             said = f"Config {entry.version} was there already."
         elif latest is not None and entry.version > latest.version:
@@ -196,6 +199,7 @@ def _take_in(path: Path) -> str:
             )
         else:
             said = _again(entry, by, until)
+    # after the commit: an entry moved away before it would be lost with a rollback
     offline_journal.settle(path)
     return said
 

@@ -84,6 +84,7 @@ def check_may_flip(user: object) -> None:
 def engaged(now: datetime | None = None) -> dict[str, SwitchFlip]:
     """Return the flips in force, by switch name."""
     now = now or timezone.now()
+    # a flip whose end has passed stays open until `settle`, but is not in force
     rows = SwitchFlip.objects.filter(Q(until=None) | Q(until__gt=now), ended_at=None)
     return {row.name: row for row in rows}
 
@@ -131,10 +132,12 @@ def edited(config: Config, verb: Verb, name: str, until: float | None) -> Config
     """
     label, now = kind(name).label, timezone.now().timestamp()
     is_engaged = any(s.name == name for s in in_force(config.switches, now))
+    # refused and not ignored: a second engaging would silently replace the first one's end
     if verb == "engage" and is_engaged:
         raise Refused(f"“{label}” is engaged already. It can be extended or cleared.")
     if verb != "engage" and not is_engaged:
         raise Refused(f"“{label}” is clear already.")
+    # an expired entry of this switch goes, too: a document holds each switch at most once
     others = [s for s in config.switches if s.name != name]
     mine = [] if verb == "clear" else [Switch(name=_name(name), until=until)]
     return msgspec.structs.replace(config, switches=others + mine)
@@ -170,6 +173,7 @@ def summary(verb: Verb, name: str, until: datetime | None) -> str:
 def _flip(
     verb: Verb, name: str, *, by: Actor, reason: str, until: datetime | None
 ) -> ConfigVersion:
+    # both before the lock is taken: a mistake in the form holds nobody up
     kind(name)
     check_until(until)
     seconds = until.timestamp() if until else None
@@ -195,6 +199,7 @@ def record(
 ) -> None:
     """Keep the history rows in step with a new version. Part of the change's transaction."""
     now, reason = version.made_at, reason.strip()
+    # first: the constraint allows one open flip for each switch, also when its end has passed
     settle(now)
     mine = SwitchFlip.objects.filter(name=name, ended_at=None)
     if verb == "clear":
@@ -216,6 +221,7 @@ def settle(now: datetime) -> None:
     """Write down the end of flips that ended by themselves, so that the switch may be engaged
     again.
     """
+    # `ended_by` stays empty: nobody ended it
     for row in SwitchFlip.objects.filter(ended_at=None, until__lte=now):
         SwitchFlip.objects.filter(pk=row.pk).update(ended_at=row.until)
 

@@ -107,6 +107,7 @@ class Command(BaseCommand):
         until = self._end(verb, options["lasts"], bool(options["until_cleared"]))
         kind = switches.kind(name)
         files = offline.node_files(list(options["file"])) if options["file"] is not None else None
+        # PostgreSQL is asked first and always: only its refusal to answer makes the flip offline
         try:
             row = self._with_postgres(verb, name, self._actor(by), reason, until)
         except (OperationalError, InterfaceError):
@@ -134,6 +135,7 @@ class Command(BaseCommand):
     def _actor(self, by: str) -> Actor:
         if not by:
             return Actor.at_shell()
+        # whoever is named answers for the flip, so it must be someone who may flip
         user = (
             get_user_model().objects.filter(email__iexact=by).first()
             or get_user_model().objects.filter(username=by).first()
@@ -150,6 +152,7 @@ class Command(BaseCommand):
             return None
         if until_cleared:
             return None
+        # no default: a switch nobody remembers should not stay engaged for want of an option
         if not lasts:
             raise CommandError("Say when it ends: --for 2h, or --until-cleared.")
         if (match := re.fullmatch(r"(\d{1,5})([mhd])", str(lasts))) is None or not int(match[1]):
