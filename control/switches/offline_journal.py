@@ -63,8 +63,7 @@ def read_entry(path: Path) -> Entry:
 def settle(path: Path) -> None:
     """Move a committed entry out of the way."""
     done = directory() / "done"
-    # chosen: moved and not deleted, as it is the only trace of who flipped what while PostgreSQL
-    # was down,
-    # should PostgreSQL be restored from a backup that is older
+    # chosen: moved and not deleted. Should PostgreSQL be restored from an older backup, it is the
+    # only trace of who flipped what meanwhile.
     done.mkdir(exist_ok=True)
     path.replace(done / path.name)
