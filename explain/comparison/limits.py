@@ -40,7 +40,7 @@ FIRED: dict[Reason, str] = {
     Reason.TOKENS_LEFT: "bucket",
     Reason.HARMLESS: "cheap",
 }
-# Below and over are warnings only: crossing one limit does not refuse a request by itself.
+# Below and over only warn: most of these limits weigh in the decision and do not refuse alone.
 LEVELS = {"within": "ok", "below": "warn", "over": "warn", "spent": "bad", "not asked": "off"}
 
 

@@ -154,7 +154,7 @@ def _compare(feature: Feature, own: float, peers: np.ndarray) -> PeerComparison 
 
 def _scale(values: np.ndarray) -> np.ndarray:
     """Return the values on a log scale that has room for zero."""
-    # Rates span decades. 0.01 is below the smallest figure that is shown apart from zero.
+    # Rates span decades. 0.01 is chosen: it keeps zero two decades below one.
     return np.asarray(np.log10(np.maximum(values, 0.0) + 0.01), np.float64)
 
 

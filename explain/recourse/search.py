@@ -121,7 +121,7 @@ class _Case:
             policy.rules_of(config),
         )
         signals, features = replay.vectors(event)
-        # float64 while levers move: a float32 figure would not be the round one that is told.
+        # float64 while levers move, so that several moves do not add up rounding errors.
         self.x, self.s = features.astype(np.float64), signals
         self.s[S["retry_hint"]] = 0.0
         self.batch = next((e.batch for e in _endpoints(event, config) if e.batch), "")
@@ -253,7 +253,7 @@ def _search_single(
     stacked = [case.moved((BY_NAME[name], found)) for name, found in levels.items()]
     if not stacked:
         return [], []
-    # All levels of all levers in one batch: scoring costs by the call far more than by the row.
+    # All levels of all levers in one batch: the model is called once instead of once a lever.
     actions, risks = case.decide(
         np.concatenate([x for x, _ in stacked]), np.concatenate([s for _, s in stacked])
     )

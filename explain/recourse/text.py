@@ -99,7 +99,7 @@ _DID = {
 
 def format_pace(per_second: float) -> str:
     """Return "12 requests a second", or a figure a minute below one a second."""
-    # 0.995 is the least figure that two decimals show as 1.
+    # Chosen: just below one a second, where the figure a minute would round to 60.
     if per_second >= 0.995:
         figure = f"{per_second:,.3g}" if per_second < 999.5 else f"{per_second:,.0f}"
         return f"{figure} request{'' if figure == '1' else 's'} a second"

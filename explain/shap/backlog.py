@@ -1,7 +1,7 @@
-"""Which stored decisions get an explanation, and computing it for them.
+"""The choice of stored decisions that get an explanation, and its computation.
 
-Every stored non-admit that a model was asked about is explained, and a fixed tenth of the admits.
-An id decides: the same decision is in or out wherever and whenever it is looked at.
+Every stored non-admit that a model was asked about is explained, and a fixed sixteenth of the
+admits. The id decides, so a decision is in or out wherever and whenever it is looked at.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""What a model uses, over many decisions: importance, a beeswarm per feature, and the dependence of
-one.
+"""The features a model uses over many decisions: importance, a beeswarm for each feature, and the
+dependence plot of one.
 
 Figures come from explained decisions of the last day, each weighed by one over the probability with
 which it was kept and then explained (Horvitz and Thompson 1952), so that they speak of the traffic
@@ -21,7 +21,7 @@ from decider.contracts.vocabulary import Action
 from explain.shap.backlog import ADMITS_OF_16
 
 LOOK_BACK = timedelta(days=1)
-# Decisions that are looked at, newest first.
+# Decisions that are looked at, newest first: enough for stable means, few enough for a page view.
 MOST_DECISIONS = 2_000
 # Newest explanations whose models can be chosen.
 NEWEST_EXPLANATIONS = 20_000
