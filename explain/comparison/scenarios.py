@@ -54,7 +54,7 @@ class Scenario:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """How deciding again from the record came out."""
+    """The outcome of deciding again from the record."""
 
     level: str
     word: str
@@ -113,7 +113,7 @@ def _exact(value: float | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Setting:
-    """What decides besides the record."""
+    """Everything besides the record that an answer depends on."""
 
     config: Config
     digest: str

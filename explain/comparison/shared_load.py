@@ -79,15 +79,15 @@ class LoadShare:
 
 @dataclass(frozen=True, slots=True)
 class SharedLoad:
-    """Who loaded the limit that fired."""
+    """The groups that loaded the limit that fired, and their shares."""
 
     limit: str
-    """What the limit is, in words."""
+    """Name of the limit, in words."""
     sentence: str
     parts: tuple[LoadShare, ...]
     """Largest first; empty when nothing may be shown or nothing is known."""
     kept: int | None
-    """Stored decisions it rests on; None when something is left out."""
+    """Number of stored decisions behind the shares; None when something is left out."""
     suppressed: bool
     """Whether something is left out because fewer than five others took part."""
 

@@ -1,7 +1,7 @@
-"""Which levels of each lever are tried, smallest change first, and how large a change is.
+"""The levels at which each lever is tried, smallest change first, and the size of a change.
 
-Levels are round figures (two digits, whole percents, whole seconds), so that what is found can be
-said as it was verified.
+Levels are round figures (two digits, whole percents, whole seconds), so that the page shows exactly
+the level that was verified.
 """
 
 from __future__ import annotations

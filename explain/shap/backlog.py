@@ -62,7 +62,7 @@ class PendingDecision(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RunOutcome:
-    """What one run did."""
+    """Counts of one run."""
 
     explained: int = 0
     mismatched: int = 0
@@ -202,7 +202,7 @@ def _log_mismatches(digest: str, made: list[Explanation]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class BacklogProgress:
-    """How explaining keeps up."""
+    """Backlog, age and rate of explaining."""
 
     waiting: int
     """Decisions of the last HORIZON_S that wait for their explanation."""

@@ -1,4 +1,4 @@
-"""How a score adds up, in risk points.
+"""The sum of a score, feature by feature, in risk points.
 
 SHAP values add up in log-odds. To show them as risk, all are multiplied by one factor: the slope of
 the line from the base rate to the score on the calibration curve. Since that curve only rises, the
