@@ -1,5 +1,5 @@
-"""Where an app's behaviour lay among similar apps: same tier and service, in the hour before the
-decision.
+"""The place of an app's behaviour among similar apps: same tier and service, in the hour before
+the decision.
 
 Each app counts once, by the mean of its kept requests weighed by their inverse inclusion
 probability, so that neither the busy apps nor the refused requests, which are kept more often, bend

@@ -1,4 +1,4 @@
-"""How much of the load on the limit that fired came from others: other credentials or apps of its
+"""The shares of others in the load on the limit that fired: other credentials or apps of its
 tenant, other tenants.
 
 Loads are estimated from stored decisions: each counts for its endpoint's cost over its inclusion

@@ -1,13 +1,13 @@
-"""Forecasts that were made, what then happened, and how often they were right.
+"""The record of forecasts: what each said, what then happened, and how often they were right.
 
-A forecast is kept, and settled once it can be said what happened. "Soon" came true when the first
+A forecast is kept, and settled once its outcome is known. "Soon" came true when the first
 kept refusal came within half to one and a half times the time said (give or take two minutes);
-"some" when any was kept within the hour; "clear" stayed clear when none was. What was only recorded
-in observe-only mode is no refusal. They are counted apart: most apps are calm, and would hide the
-others.
+"some" when any was kept within the hour; "clear" stayed clear when none was. A refusal that
+observe-only mode only recorded is none. The three states are counted apart: most apps are calm,
+and would hide the others.
 
-"Soon" is said of a pace. Where the app slowed down before its time came, nothing was shown: it is
-counted as that.
+"Soon" assumes a pace. If the app slowed down before the time came, the forecast proved nothing: it
+is counted as slowed, neither right nor wrong.
 
 Refusals are a sample, each kept with a known probability. So it stays unknown how much earlier than
 the first kept refusal the first one came, and whether a few came that were all missed. Where even
@@ -203,7 +203,7 @@ def _settle(row: Forecast, now: float) -> int:
     # The smallest probability among those kept, so that certainty is not overstated.
     chance = min(p for _, p in found) if found else estimate_chance_kept(row.app, made, due, now)
     was = was_right(row.state, row.minutes, after) if found or would_show(chance) else None
-    # Only a forecast that failed by coming too early can be excused by a slower pace.
+    # A slower pace explains only a refusal that came later than said, or not at all.
     slowed = was is False and (after is None or after > (row.minutes or 0.0)) and _slowed(row)
     verdict = {
         "refused_after": after,
