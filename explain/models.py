@@ -14,10 +14,11 @@ EXPLANATIONS = partitions.Parted("explain_explanation", "computed_at")
 
 
 class Explanation(models.Model):
-    """SHAP values of one decision's risk, in log-odds. Row for row: base + sum(contributions) is
-    the raw score.
+    """SHAP values of one decision's risk, in log-odds. base + sum(contributions) is the raw
+    score.
     """
 
+    # Time is part of the key because PostgreSQL wants the partition column in every unique key.
     pk = models.CompositePrimaryKey("decision", "at")
     decision = models.UUIDField()
     at = models.DateTimeField()
@@ -79,7 +80,7 @@ STATES = ("soon", "some", "clear")
 
 
 class Forecast(models.Model):
-    """What was said about an app's next hour, and what then happened. One app is forecast at most
+    """A forecast of an app's next hour and, once settled, its outcome. One app is forecast at most
     once a minute.
     """
 
@@ -90,14 +91,14 @@ class Forecast(models.Model):
     state = models.TextField()
     """soon, some or clear, as `outlook.Outlook.state` has it."""
     pace = models.FloatField(default=0.0)
-    """Requests a second it rests on."""
+    """Requests a second that the forecast assumes."""
     minutes = models.FloatField(null=True)
     """Of soon: minutes until it is refused, at that pace."""
     limit = models.TextField()
     """Which limit comes first: bucket, quota or risk; empty when none does."""
     because = models.TextField()
     due_at = models.DateTimeField()
-    """From when on it can be said whether it was right."""
+    """Time from which its outcome can be determined."""
     settled_at = models.DateTimeField(null=True)
     refused_after = models.FloatField(null=True)
     """Minutes until the first kept refusal before `due_at`; null when there was none, or not

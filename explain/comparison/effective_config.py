@@ -1,5 +1,5 @@
-"""What of a config document was in force for one request at a moment, and which lines of two
-documents differ for it.
+"""The part of a config document that was in force for one request, and the lines in which two
+documents differ for that request.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from decider.contracts.vocabulary import Action, Tier
 from decider.engine.lists import APP, TENANT, compile_subjects, consult
 from decider.engine.text_hash import TextHash
 
-# No answer depends on the key. A client that does not know it cannot choose an app id that looks
-# like a listed one here.
+# A fresh key per process is enough, because no hash is stored or compared with another process's.
+# A client that does not know the key cannot choose an app id that collides with a listed one.
 _HASH = TextHash(secrets.token_bytes(32))
-# Fields of a tier that the policy function reads, in words.
+# Only the fields that the policy function reads: any other cannot change an answer, so it must not
+# be named as a cause.
 TIER_LINES = {
     "rate": "requests a second",
     "burst": "burst",
@@ -40,10 +41,11 @@ class ConfigDifference:
     """One line that differs between two config documents."""
 
     text: str
+    """What differs: "Pro tier, burst"."""
     old: str
     new: str
     put: Callable[[Config], Config]
-    """The older document with this line as in the newer one."""
+    """Return a document in which only this line is as in the newer one."""
 
     @property
     def sentence(self) -> str:
@@ -54,6 +56,7 @@ def narrow_to_request(config: Config, event: Event, now: float) -> Config:
     """Return the document with only the engaged switches, and the lists and overrides in force at
     `now` (unix seconds) that concern the event's app or tenant.
     """
+    # Expired entries go as well: one that ran out between two documents would read as a change.
     return structs.replace(
         config,
         switches=in_force(config.switches, now),
@@ -86,6 +89,7 @@ def rewrite_record(event: Event, then: Config, config: Config, now: float) -> Ev
     """
     s = unpack(event.signals)
     before, after = find_rules(then, event, event.at), find_rules(config, event, now)
+    # A verdict that differs from what app and tenant explain came from the source address.
     if s[S["list_verdict"]] == before[0]:
         s[S["list_verdict"]] = after[0]
     if s[S["compliance"]] == before[1]:
@@ -93,9 +97,13 @@ def rewrite_record(event: Event, then: Config, config: Config, now: float) -> Ev
     s[S["override_action"]], s[S["override_multiplier"]] = after[2], after[3]
     tiers = policy.rules_of(config).tiers[event.tier]
     quota = float(tiers[policy.T_QUOTA])
+    # What was used up stays used up: only the plan's change is added, and of that an even
+    # part, because all deciders lease from the same quota.
     s[S["quota_left"]] += (quota - s[S["quota_limit"]]) / max(1, config.nodes)
     s[S["quota_limit"]] = quota
+    # A bucket never holds more than its burst, and a smaller burst takes the surplus at once.
     s[S["tokens"]] = min(s[S["tokens"]], tiers[policy.T_BURST] * after[3])
+    # A service that is gone leaves the recorded cost: no better figure exists.
     found = find_endpoint(config, event)
     s[S["cost"]], s[S["batchable"]] = found if found else (s[S["cost"]], s[S["batchable"]])
     return structs.replace(event, signals=s.astype("<f8").tobytes())
@@ -112,6 +120,7 @@ def find_endpoint(config: Config, event: Event) -> tuple[float, float] | None:
         (e for e in service.endpoints if (e.method, e.template) == (event.method, event.endpoint)),
         None,
     )
+    # The engine gives an endpoint that the config does not list a cost of one and no batch form.
     return (found.cost, float(bool(found.batch))) if found else (1.0, 0.0)
 
 
@@ -119,15 +128,16 @@ def list_differences(old: Config, new: Config, event: Event) -> list[ConfigDiffe
     """Return the differences that bear on the request, between two documents from
     `narrow_to_request`.
     """
+    # Broad settings first: where several lines each explain the answer alone, the first is named.
     return [
-        *_tier(old, new, event.tier),
-        *_weights(old, new),
-        *_service(old, new, event),
-        *_subjects(old, new),
+        *_compare_tiers(old, new, event.tier),
+        *_compare_weights(old, new),
+        *_compare_services(old, new, event),
+        *_compare_subjects(old, new),
     ]
 
 
-def _tier(old: Config, new: Config, tier: int) -> list[ConfigDifference]:
+def _compare_tiers(old: Config, new: Config, tier: int) -> list[ConfigDifference]:
     name = Tier(tier).word.capitalize()
     return [
         ConfigDifference(f"{name} tier, {words}", _figure(a), _figure(b), _put_tier(tier, field, b))
@@ -136,6 +146,7 @@ def _tier(old: Config, new: Config, tier: int) -> list[ConfigDifference]:
     ]
 
 
+# A function of its own, because a closure made in the loop would see only the last field and value.
 def _put_tier(tier: int, field: str, value: float) -> Callable[[Config], Config]:
     def put(config: Config) -> Config:
         tiers = [
@@ -147,7 +158,7 @@ def _put_tier(tier: int, field: str, value: float) -> Callable[[Config], Config]
     return put
 
 
-def _weights(old: Config, new: Config) -> list[ConfigDifference]:
+def _compare_weights(old: Config, new: Config) -> list[ConfigDifference]:
     found = []
     for field in ("keep", "leak", "load", "friction"):
         for k, (a, b) in enumerate(
@@ -175,43 +186,40 @@ def _put_weight(field: str, place: int, value: float) -> Callable[[Config], Conf
     return put
 
 
-def _service(old: Config, new: Config, event: Event) -> list[ConfigDifference]:
+def _compare_services(old: Config, new: Config, event: Event) -> list[ConfigDifference]:
     """Return differences of the endpoint's cost and batch form, and of the service's figures. The
     latter act through the price that was recorded.
     """
-    found = []
     one, two = (next((s for s in c.services if s.name == event.service), None) for c in (old, new))
+    # A service that only one document has leaves no line to compare.
     if one is None or two is None:
         return []
-    for k, (words, a, b) in enumerate(
-        zip(
-            ("cost", "batch form"),
-            find_endpoint(old, event) or (),
-            find_endpoint(new, event) or (),
-            strict=True,
+    # Every line puts the whole service, because endpoint and figures are one entry of the document.
+    put = _put_service(two)
+    figures = [
+        ConfigDifference(
+            f"Service {event.service}, {field.replace('_', ' ')}", _figure(a), _figure(b), put
         )
-    ):
-        if a != b:
-            shown = (
-                (_figure(a), _figure(b))
-                if k == 0
-                else ("yes" if a else "none", "yes" if b else "none")
-            )
-            found.append(
-                ConfigDifference(
-                    f"{event.method} {event.endpoint}, {words}", *shown, _put_service(two)
-                )
-            )
-    for field in ("capacity", "target", "latency_ms"):
-        if (a := getattr(one, field)) != (b := getattr(two, field)):
-            found.append(
-                ConfigDifference(
-                    f"Service {event.service}, {field.replace('_', ' ')}",
-                    _figure(a),
-                    _figure(b),
-                    _put_service(two),
-                )
-            )
+        for field in ("capacity", "target", "latency_ms")
+        if (a := getattr(one, field)) != (b := getattr(two, field))
+    ]
+    return [*_compare_endpoints(old, new, event, put), *figures]
+
+
+def _compare_endpoints(
+    old: Config, new: Config, event: Event, put: Callable[[Config], Config]
+) -> list[ConfigDifference]:
+    """Return differences of the endpoint's cost and batch form. `put` sets the newer service."""
+    before, after = find_endpoint(old, event), find_endpoint(new, event)
+    if before is None or after is None:
+        return []
+    name, found = f"{event.method} {event.endpoint}", []
+    if before[0] != after[0]:
+        cost, new_cost = _figure(before[0]), _figure(after[0])
+        found.append(ConfigDifference(f"{name}, cost", cost, new_cost, put))
+    if before[1] != after[1]:
+        form, new_form = ("yes" if batch else "none" for batch in (before[1], after[1]))
+        found.append(ConfigDifference(f"{name}, batch form", form, new_form, put))
     return found
 
 
@@ -221,8 +229,9 @@ def _put_service(service: Service) -> Callable[[Config], Config]:
     )
 
 
-def _subjects(old: Config, new: Config) -> list[ConfigDifference]:
+def _compare_subjects(old: Config, new: Config) -> list[ConfigDifference]:
     found = []
+    # Each set is one line: its entries act together on one signal, so none of them acts alone.
     if old.overrides != new.overrides:
         put = lambda config: structs.replace(config, overrides=new.overrides)  # noqa: E731
         found.append(ConfigDifference("Overrides in force", _overrides(old), _overrides(new), put))

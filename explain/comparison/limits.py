@@ -1,5 +1,5 @@
-"""Every limit that was evaluated for a request, not only the one that fired: how it stood before,
-and after the decision.
+"""Every limit that a request was checked against, not only the one that fired, with its state
+before and after the decision.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from decider.engine.shared_state import USE_TAU_S
 from decider.whatif import replay
 from decisions.reason_text import figure
 
-# Which limit a machine reason is about: every one that the policy function can return, so not NONE.
+# The limit that each machine reason is about. It lists every reason that the policy function can
+# return; NONE is not among them.
 FIRED: dict[Reason, str] = {
     Reason.COMPLIANCE: "lists",
     Reason.BLOCK_LISTED: "lists",
@@ -39,22 +40,27 @@ FIRED: dict[Reason, str] = {
     Reason.TOKENS_LEFT: "bucket",
     Reason.HARMLESS: "cheap",
 }
+# Below and over only warn: most of these limits weigh in the decision and do not refuse alone.
 LEVELS = {"within": "ok", "below": "warn", "over": "warn", "spent": "bad", "not asked": "off"}
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """One limit and how the request stood to it."""
+    """One limit and the request's place against it. All figures are formatted text."""
 
     key: str
+    """Name of the limit, as in the values of FIRED."""
     stage: str
     label: str
     before: str
+    """State when the request arrived."""
     limit: str
     after: str
+    """State after the decision; a dash when the decision does not move it."""
     word: str
     """within, below, over, spent or not asked."""
     fired: bool
+    """Whether the decision's reason is this limit."""
 
     @property
     def level(self) -> str:
@@ -67,18 +73,15 @@ def evaluate_limits(event: Event, config: Config, cut: float | None = None) -> l
     """
     signals, features = replay.vectors(event)
     see = {name: float(signals[k]) for name, k in S.items()}
+    # Observe-only passes every request on, so counters moved as for an admit.
     admitted = event.action == Action.ADMIT or event.observed
+    cheap_score = float(policy.cheap_score(features, signals))
     rows = [
         _quota(see, admitted),
         _lists(see),
         _override(see),
         _bucket(event, see, admitted),
-        _cheap(
-            event,
-            float(policy.cheap_score(features, signals)),
-            config.tiers[event.tier].rank_from,
-            see,
-        ),
+        _cheap(event, cheap_score, config.tiers[event.tier].rank_from),
         _risk(event, cut),
         _value(event, signals, see),
         _service(event, config, see),
@@ -96,6 +99,7 @@ _Row = tuple[str, str, str, str, str, str, str]
 def _quota(see: dict[str, float], admitted: bool) -> _Row:
     left = see["quota_left"]
     after = left - 1.0 if admitted else left
+    # A request takes one whole unit, so a fraction left is spent.
     word = "within" if left >= 1.0 else "spent"
     more = "more may be leased" if see["lease_due"] > 0.0 else "all deciders"
     limit = f"{see['quota_limit']:,.0f} a day, {more}"
@@ -137,6 +141,7 @@ def _override(see: dict[str, float]) -> _Row:
 
 def _bucket(event: Event, see: dict[str, float], admitted: bool) -> _Row:
     tokens, burst = see["tokens"], see["bucket_burst"]
+    # With ML live the bucket may go one burst below zero, as headroom that the model may grant.
     after = max(-burst, tokens - 1.0) if admitted else tokens
     spent = tokens <= 1.0 - burst or (event.ml_state != MlState.LIVE and tokens < 1.0)
     word = "spent" if spent else "over" if tokens < 1.0 else "within"
@@ -157,7 +162,8 @@ def _tokens(tokens: float) -> str:
     return f"{tokens:,.0f}" if tokens >= 0 else f"−{-tokens:,.0f}, headroom"
 
 
-def _cheap(event: Event, score: float, rank_from: float, see: dict[str, float]) -> _Row:
+def _cheap(event: Event, score: float, rank_from: float) -> _Row:
+    # Without a live model nothing is ranked, so the score had no say.
     asked = event.ml_state == MlState.LIVE
     word = "not asked" if not asked else "over" if score >= rank_from else "within"
     return (
@@ -201,6 +207,7 @@ def _value(event: Event, signals: np.ndarray, see: dict[str, float]) -> _Row:
     cost of serving it at the recorded price.
     """
     label = "Worth of the request"
+    # Without a value the model was not asked, and the worth decided nothing.
     if event.value is None:
         return "value", Stage.RANK.label, label, "–", "–", "–", "not asked"
     cost = policy.price_for(signals, policy.USE_ALL) * see["cost"]
@@ -234,7 +241,9 @@ def _service(event: Event, config: Config, see: dict[str, float]) -> _Row:
 
 def _share(event: Event, see: dict[str, float], admitted: bool) -> _Row:
     use, fair = see["tenant_usage"], see["tenant_fair_share"]
+    # Usage is an exponential average, in which a request of cost c adds c over the time constant.
     after = use + (see["cost"] / USE_TAU_S if admitted else 0.0)
+    # The share is infinite while demand fits the capacity: max-min fairness then limits nobody.
     limit = f"{fair:,.1f} units/s" if math.isfinite(fair) else "none, demand fits"
     word = "over" if math.isfinite(fair) and use > fair else "within"
     return (
@@ -250,6 +259,8 @@ def _share(event: Event, see: dict[str, float], admitted: bool) -> _Row:
 
 def _budget(event: Event, config: Config, see: dict[str, float], admitted: bool) -> _Row:
     left, per_hour = see["error_budget_left"], config.tiers[event.tier].error_budget_per_hour
+    # A ranked refusal costs its chance of being wrong, which is one minus the risk. An override is
+    # an operator's own choice and costs nothing.
     spent = (
         0.0 if admitted or event.risk is None or event.stage == Stage.OVERRIDE else 1.0 - event.risk
     )

@@ -1,5 +1,5 @@
-"""Where an app's behaviour lay among similar apps: same tier and service, in the hour before the
-decision.
+"""The place of an app's behaviour among similar apps: same tier and service, in the hour before
+the decision.
 
 Each app counts once, by the mean of its kept requests weighed by their inverse inclusion
 probability, so that neither the busy apps nor the refused requests, which are kept more often, bend
@@ -23,7 +23,7 @@ from explain.comparison.shared_load import FEWEST
 LOOK_BACK_S = 3_600.0
 # App, features, inclusion probability and time of one kept request.
 _PeerRow = tuple[str, bytes | memoryview, float, datetime]
-# Kept requests read at most, newest first.
+# Kept requests read at most, newest first: bounds what one page view costs.
 MOST_ROWS = 4_000
 # Chosen: as many as USUAL_FEATURES, so that the panel keeps its size.
 SHOWN_FEATURES = 4
@@ -64,20 +64,12 @@ def compare_with_peers(d: Decision, names: tuple[str, ...] = ()) -> Peers:
     """Return how the app of a decision compares with its peers in the named features; without
     names, in USUAL_FEATURES.
     """
-    at = d.at.timestamp()
-    found = lookup.within(
-        Decision.objects.filter(tier=d.tier, service=d.service, feature_schema=SCHEMA),
-        at - LOOK_BACK_S,
-        at + 1.0,
-    )
-    rows = list(
-        found.exclude(app=d.app)
-        .order_by("-id")
-        .values_list("app", "features", "inclusion_probability", "at")[:MOST_ROWS]
-    )
+    rows = _read_similar(d)
+    # Vectors of another schema have other columns. Fewer than FEWEST apps could be recognised.
     if d.feature_schema != SCHEMA or len({row[0] for row in rows}) < FEWEST:
         return Peers((), 0, len(rows), LOOK_BACK_S)
     means = _average_by_app(rows)
+    # The app's own place comes from this request alone, because that is what was decided on.
     own = np.frombuffer(bytes(d.features), "<f4")
     chosen = [FEATURES[INDEX[name]] for name in (names or USUAL_FEATURES)[:SHOWN_FEATURES]]
     shown = tuple(
@@ -85,7 +77,20 @@ def compare_with_peers(d: Decision, names: tuple[str, ...] = ()) -> Peers:
         for f in chosen
         if (peer := _compare(f, float(own[INDEX[f.name]]), means[:, INDEX[f.name]]))
     )
-    return Peers(shown, len(means), len(rows), at - rows[-1][3].timestamp())
+    return Peers(shown, len(means), len(rows), d.at.timestamp() - rows[-1][3].timestamp())
+
+
+def _read_similar(d: Decision) -> list[_PeerRow]:
+    """Return kept requests of other apps of the same tier and service, newest first."""
+    at = d.at.timestamp()
+    similar = Decision.objects.filter(tier=d.tier, service=d.service, feature_schema=SCHEMA)
+    # The upper end lies past the decision's own moment, so that requests of that moment count.
+    found = lookup.within(similar, at - LOOK_BACK_S, at + 1.0).exclude(app=d.app)
+    return list(
+        found.order_by("-id").values_list("app", "features", "inclusion_probability", "at")[
+            :MOST_ROWS
+        ]
+    )
 
 
 def _average_by_app(rows: list[_PeerRow]) -> np.ndarray:
@@ -126,6 +131,7 @@ def _compare(feature: Feature, own: float, peers: np.ndarray) -> PeerComparison 
     peers = peers[~np.isnan(peers)]
     if own != own or len(peers) < FEWEST:
         return None
+    # The middle 80% of apps: single odd apps must not stretch what is called usual.
     scaled, at = _scale(peers), float(_scale(np.array([own]))[0])
     low, middle, high = np.quantile(scaled, (0.1, 0.5, 0.9))
     first, last = min(float(scaled.min()), at), max(float(scaled.max()), at)
@@ -148,6 +154,7 @@ def _compare(feature: Feature, own: float, peers: np.ndarray) -> PeerComparison 
 
 def _scale(values: np.ndarray) -> np.ndarray:
     """Return the values on a log scale that has room for zero."""
+    # Rates span decades. 0.01 is chosen: it keeps zero two decades below one.
     return np.asarray(np.log10(np.maximum(values, 0.0) + 0.01), np.float64)
 
 
@@ -155,6 +162,7 @@ def _rank(own: float, peers: np.ndarray) -> str:
     above, below, count = int((peers >= own).sum()), int((peers <= own).sum()), len(peers)
     if above == 0 or below == 0:
         return f"{'highest' if above == 0 else 'lowest'} of {count + 1}"
+    # Outside the outer quarters a rank says nothing, so none is given.
     share = min(above, below) / count
     return (
         f"{'top' if above <= below else 'bottom'} {max(1.0, share * 100):.0f}%"

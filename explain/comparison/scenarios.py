@@ -54,7 +54,7 @@ class Scenario:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """How deciding again from the record came out."""
+    """The outcome of deciding again from the record."""
 
     level: str
     word: str
@@ -113,7 +113,7 @@ def _exact(value: float | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Setting:
-    """What decides besides the record."""
+    """Everything besides the record that an answer depends on."""
 
     config: Config
     digest: str
@@ -137,13 +137,7 @@ def decide_scenarios(d: Decision) -> list[Scenario]:
             first,
             Scenario("As decided now", None, "There is no config document to decide with."),
         ]
-    now = timezone.now().timestamp()
-    setting = _Setting(
-        effective_config.narrow_to_request(newest, event, now),
-        newest.model.digest if newest.model else "",
-        _ml_state(newest, now),
-        now,
-    )
+    setting = _present(newest, event, timezone.now().timestamp())
     try:
         rest = [
             _now(d, event, then, setting),
@@ -155,7 +149,14 @@ def decide_scenarios(d: Decision) -> list[Scenario]:
     return [first, *rest]
 
 
+def _present(newest: Config, event: Event, now: float) -> _Setting:
+    config = effective_config.narrow_to_request(newest, event, now)
+    digest = newest.model.digest if newest.model else ""
+    return _Setting(config, digest, _ml_state(newest, now), now)
+
+
 def _then(d: Decision, event: Event, config: Config | None) -> Scenario:
+    # The record's own action and risk, also where the replay differs: they are what happened.
     found = replay_record(d, event, config)
     return Scenario(
         f"As decided then, config {d.config_version}",
@@ -176,9 +177,11 @@ def _ml_state(config: Config, now: float) -> MlState:
 
 def _decide(event: Event, then: Config | None, setting: _Setting) -> Again:
     """Decide the record under a setting. Raises ReplayError, also when the model is missing."""
+    # A missing model must not pass for the fallback limiter: that is another scenario.
     model = find_model(setting.digest) if setting.ml_state == MlState.LIVE else None
     if setting.ml_state == MlState.LIVE and model is None:
         raise ReplayError("the model is not here to score with")
+    # Checks the record's layout first, as rewriting reads the signals by place.
     replay.vectors(event)
     record = effective_config.rewrite_record(
         event, then or setting.config, setting.config, setting.now
@@ -231,11 +234,19 @@ def _trace_cause(
     for said, put in steps:
         if (again := _try(event, then, put(base))) and again.action == answer.action:
             return (said, *_name_feature(event, base.digest, put(base).digest))
+    return _trace_together(event, then, base, steps, answer)
+
+
+def _trace_together(
+    event: Event, then: Config, base: _Setting, steps: list[_Step], answer: Again
+) -> tuple[str, ...]:
+    """Return the changes up to the one that tips the answer, when none does so alone."""
     setting, told = base, []
     for said, put in steps:
         setting = put(setting)
         told.append(said)
         if (again := _try(event, then, setting)) and again.action == answer.action:
+            # The last ones: the step that tipped it is at the end.
             return tuple(told[-SHOWN_LINES:])
     return ("No single change since accounts for it.",)
 
@@ -245,8 +256,11 @@ def _steps(event: Event, base: _Setting, now: _Setting, model_word: str) -> list
     `model_word` is what its text calls the model.
     """
     steps: list[_Step] = []
+    # State and model first: they replace the whole way of deciding, and a config line alone cannot
+    # explain an answer that another model gave.
     if base.ml_state != now.ml_state:
         said = f"{_sentence(base.ml_state)} → {ML_STATE_TEXT[now.ml_state]}"
+        # Without a model then, turning ML on has to bring the model of now along.
         digest = now.digest if base.ml_state != MlState.LIVE else base.digest
         steps.append((said, lambda s: replace(s, ml_state=now.ml_state, digest=digest)))
     if base.digest != now.digest and now.digest:
@@ -288,7 +302,9 @@ def _name_feature(event: Event, one: str, two: str) -> tuple[str, ...]:
         )
     except ArtifactError:
         return ()
+    # Only the largest: one feature is a reason that staff can check.
     k = int(np.argmax(np.abs(gap)))
+    # Below rounding noise the trees agree, and only the calibration can differ.
     if not abs(gap[k]) > 1e-9:
         return ("Same trees, another calibration",)
     more = "more" if gap[k] > 0 else "less"

@@ -1,4 +1,4 @@
-"""How much of the load on the limit that fired came from others: other credentials or apps of its
+"""The shares of others in the load on the limit that fired: other credentials or apps of its
 tenant, other tenants.
 
 Loads are estimated from stored decisions: each counts for its endpoint's cost over its inclusion
@@ -36,11 +36,13 @@ from decisions import reason_text
 from decisions.models import Decision, utc
 from decisions.search import lookup
 
+# Chosen: long enough to hold other participants, short enough to be about this refusal.
 # Seconds of the window that a decision falls in: a cell of a grid that begins at unix time 0.
 CELL_S = 240.0
 # Events of a cell may arrive so long after it.
 LATE_S = 15.0
-# Participants below which a group is not shown.
+# Participants below which a group is not shown. Chosen: with fewer, a participant who knows its own
+# load could work out another's.
 FEWEST = 5
 # The normal quantile of a two-sided 95% interval, which the panel names.
 Z95 = 1.96
@@ -77,15 +79,15 @@ class LoadShare:
 
 @dataclass(frozen=True, slots=True)
 class SharedLoad:
-    """Who loaded the limit that fired."""
+    """The groups that loaded the limit that fired, and their shares."""
 
     limit: str
-    """What the limit is, in words."""
+    """Name of the limit, in words."""
     sentence: str
     parts: tuple[LoadShare, ...]
     """Largest first; empty when nothing may be shown or nothing is known."""
     kept: int | None
-    """Stored decisions it rests on; None when something is left out."""
+    """Number of stored decisions behind the shares; None when something is left out."""
     suppressed: bool
     """Whether something is left out because fewer than five others took part."""
 
@@ -123,6 +125,8 @@ _SCOPES = {
         "service = %(service)s",
     ),
 }
+# Grouping sets give the load by endpoint and a group's distinct participants in one reading:
+# participants of several endpoints overlap, so they cannot be added up.
 _SQL = """
 SELECT grp, method, endpoint, grouping(endpoint) = 1, sum(1 / p), sum((1 - p) / (p * p)),
        count(*), count(DISTINCT who)
@@ -138,6 +142,11 @@ _OTHERS = {
     "apps": "other apps of the tenant",
     "tenants": "other tenants",
 }
+
+
+# Group, method, endpoint, whether it is the row over all endpoints, weight, variance, kept,
+# participants: as _SQL selects them.
+_LoadRow = tuple[str, str, str, bool, float, float, int, int]
 
 
 def find_scope(d: Decision) -> str:
@@ -200,27 +209,34 @@ def _groups(d: Decision, scope: str, config: Config | None) -> list[LoadGroup]:
         "since": utc(since),
         "until": utc(until),
         "first": lookup.id_at(since),
+        # An id may carry a time somewhat after the decision's own; `at` decides.
         "last": lookup.id_at(until + 300.0),
     }
     with connection.cursor() as cursor:
         cursor.execute(_SQL.format(group=group, who=who, where=where), values)
         rows = cursor.fetchall()
-    costs = (
-        {(e.method, e.template): e.cost for s in config.services for e in s.endpoints}
-        if config
-        else {}
-    )
-    found = []
-    for key in sorted({row[0] for row in rows}):
-        parts = [row for row in rows if row[0] == key and not row[3]]
-        whole = next(row for row in rows if row[0] == key and row[3])
-        by_cost = [(costs.get((row[1], row[2]), 1.0), row) for row in parts]
-        load, variance = (
-            sum(c * row[4] for c, row in by_cost),
-            sum(c * c * row[5] for c, row in by_cost),
-        )
-        found.append(LoadGroup(key, load, variance, whole[6], whole[7]))
-    return found
+    costs = _endpoint_costs(config)
+    return [
+        _add_up(key, [row for row in rows if row[0] == key], costs)
+        for key in sorted({row[0] for row in rows})
+    ]
+
+
+def _endpoint_costs(config: Config | None) -> dict[tuple[str, str], float]:
+    if config is None:
+        return {}
+    return {(e.method, e.template): e.cost for s in config.services for e in s.endpoints}
+
+
+def _add_up(key: str, rows: list[_LoadRow], costs: dict[tuple[str, str], float]) -> LoadGroup:
+    """Return the load of one group from its rows by endpoint and the one over all endpoints."""
+    whole = next(row for row in rows if row[3])
+    # An endpoint that the config does not list costs one, as the engine counts it.
+    by_cost = [(costs.get((row[1], row[2]), 1.0), row) for row in rows if not row[3]]
+    load = sum(c * row[4] for c, row in by_cost)
+    # Variance of a weighted sum: costs enter squared.
+    variance = sum(c * c * row[5] for c, row in by_cost)
+    return LoadGroup(key, load, variance, whole[6], whole[7])
 
 
 def compute_shares(groups: list[LoadGroup], own_label: str) -> tuple[list[LoadShare], bool]:
@@ -237,17 +253,12 @@ def compute_shares(groups: list[LoadGroup], own_label: str) -> tuple[list[LoadSh
         return [], False
     held = any(g.participants < FEWEST for g in others)
     if held:
-        joined = LoadGroup(
-            "+".join(g.key for g in others),
-            sum(g.load for g in others),
-            sum(g.variance for g in others),
-            sum(g.kept for g in others),
-            sum(g.participants for g in others),
-        )
+        joined = _join(others)
         completed = any(g.key == "apps" and g.participants >= FEWEST for g in others)
         if len(others) == 1 or joined.participants < FEWEST or completed:
             return [], True
         others = [joined]
+    # An app without an admitted request of its own still gets its row, at 0%.
     own = [g for g in groups if g.key == "own"] or [LoadGroup("own", 0.0, 0.0, 0, 0)]
     labels = {
         "own": own_label,
@@ -258,10 +269,21 @@ def compute_shares(groups: list[LoadGroup], own_label: str) -> tuple[list[LoadSh
     return sorted(_rounded(parts), key=lambda part: -part.share), held
 
 
+def _join(groups: list[LoadGroup]) -> LoadGroup:
+    return LoadGroup(
+        "+".join(g.key for g in groups),
+        sum(g.load for g in groups),
+        sum(g.variance for g in groups),
+        sum(g.kept for g in groups),
+        sum(g.participants for g in groups),
+    )
+
+
 def _rounded(parts: list[LoadShare]) -> list[LoadShare]:
     """Round to whole percents by the largest remainder, so that they add up to 100; round ranges
     outwards.
     """
+    # 1e-9 keeps a share like 0.29, which is a little less in binary, from losing its percent.
     down = [math.floor(part.share * 100.0 + 1e-9) for part in parts]
     order = sorted(range(len(parts)), key=lambda k: down[k] - parts[k].share * 100.0)
     up = set(order[: max(0, 100 - sum(down))])
@@ -281,6 +303,7 @@ def _rounded(parts: list[LoadShare]) -> list[LoadShare]:
 def _part(group: LoadGroup, label: str, total: float, variance: float) -> LoadShare:
     share = group.load / total
     spread = (1.0 - share) ** 2 * group.variance + share**2 * (variance - group.variance)
+    # Rounding can make a spread of zero slightly negative.
     half = Z95 * math.sqrt(max(0.0, spread)) / total
     return LoadShare(
         label,

@@ -1,4 +1,4 @@
-"""What happened to the app in the minutes around a decision, as dated lines under its chart."""
+"""Events of the app in the minutes around a decision, as dated lines under its chart."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from decisions.search import lookup
 
 # Seconds looked at on either side. Chosen: the module's subject is the minutes around a decision.
 SIDE_S = 120.0
-# Kept decisions read at most on either side.
+# Kept decisions read at most on either side: bounds the page's cost for a busy app.
 MOST_ROWS = 400
 # A bound above the five kinds of event, so that a new kind cannot make the list long.
 SHOWN_EVENTS = 7
@@ -34,7 +34,7 @@ class TimelineEvent:
 
 
 class _Kept(NamedTuple):
-    """What the lines need of a stored decision, in the order it is read."""
+    """The columns of a stored decision that the lines need, in the order they are read."""
 
     id: uuid.UUID
     at: datetime
@@ -65,6 +65,7 @@ def build_timeline(d: Decision, http: str) -> tuple[TimelineEvent, ...]:
     near = lookup.within(Decision.objects.filter(app=d.app), at - SIDE_S, at + SIDE_S).values_list(
         *_Kept._fields
     )
+    # Each side from the decision outwards, so that the limit cuts what is furthest away.
     before = [_Kept(*row) for row in near.filter(id__lt=d.id).order_by("-id")[:MOST_ROWS]][::-1]
     after = [_Kept(*row) for row in near.filter(id__gt=d.id).order_by("id")[:MOST_ROWS]]
     lines = [
@@ -96,6 +97,7 @@ def _ran_empty(d: Decision, before: list[_Kept]) -> TimelineEvent | None:
     here = _Kept(
         d.id, d.at, d.action, d.method, d.endpoint, d.inclusion_probability, bytes(d.signals)
     )
+    # One record of another layout breaks the chain: whether the bucket held a token is unknown.
     since: _Kept | None = None
     for row in [*before, here]:
         if row.tokens is None:

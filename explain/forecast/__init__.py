@@ -1,1 +1,1 @@
-"""What awaits an app soon, and how often such forecasts came true."""
+"""Forecasts of an app's next refusal, and the record of how often they came true."""

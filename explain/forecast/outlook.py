@@ -1,12 +1,12 @@
-"""When an app will be refused if it goes on as it does.
+"""The forecast of when an app will be refused if it keeps its pace.
 
-From its newest kept decisions and the policy in force: the burst bucket (tokens over what its pace
-drains), the daily quota (what is left over its pace), and the trend of its risk against the risk at
-which its action would change. The limit that is reached first is named. Its error budget is no
-limit of this kind: as it is spent, refusals become fewer, not more.
+It follows from the app's newest kept decisions and the policy in force: the burst bucket (tokens
+over what its pace drains), the daily quota (what is left over its pace), and the trend of its risk
+against the risk at which its action would change. The limit that is reached first is named. The
+error budget is no limit of this kind: as it is spent, refusals become fewer, not more.
 
-Where no limit is near, what was lately is the best that is known of what is next: an app of which
-some requests were refused in the last hour will meet some in the next one as well. On simulated
+Where no limit is near, the last hour is the best estimate of the next: an app of which some
+requests were refused in the last hour will meet some in the next one as well. On simulated
 traffic (two hours, 3,000 apps) that was so 86% of the time, and an app called clear stayed so 82%
 of the time; without the distinction 63%.
 """
@@ -53,52 +53,53 @@ MOST_LATELY_ROWS = 500
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """What is to be expected of an app's next hour."""
+    """The forecast of an app's next hour."""
 
     state: str
     """soon, some (as many as lately), clear, refused (it is being refused now) or unknown."""
     sentence: str
     because: str
     minutes: float | None = None
+    """Minutes until the first refusal; only for soon."""
     limit: str = ""
+    """The limit that is reached first: bucket, quota or risk; only for soon."""
     pace: float = 0.0
-    """Requests a second it rests on."""
+    """Requests a second that the forecast assumes."""
 
 
 def forecast_app(app: str, now: float) -> Outlook:
     """Return the forecast for an app at unix time `now`."""
-    rows = list(
-        lookup.within(
-            Decision.objects.filter(app=app, feature_schema=SCHEMA), now - LOOK_BACK_S, now + 60.0
-        ).order_by("-id")[:MOST_ROWS]
-    )
-    if not rows or now - rows[0].at.timestamp() > FRESH_S:
-        return Outlook(
-            "unknown",
-            "No request of it was kept in the last five minutes, so nothing is forecast.",
-            "",
-        )
+    # A decider's clock may run ahead of this one, so up to a minute of the future is read too.
+    mine = Decision.objects.filter(app=app, feature_schema=SCHEMA)
+    rows = list(lookup.within(mine, now - LOOK_BACK_S, now + 60.0).order_by("-id")[:MOST_ROWS])
     config = documents.newest()
+    if not rows or now - rows[0].at.timestamp() > FRESH_S:
+        return _unknown(
+            "No request of it was kept in the last five minutes, so nothing is forecast."
+        )
     if config is None:
-        return Outlook("unknown", "There is no config document, so nothing is forecast.", "")
+        return _unknown("There is no config document, so nothing is forecast.")
     if rows[0].observed:
-        return Outlook(
-            "unknown",
-            "Decisions are recorded and not enforced (observe-only), so it is not refused.",
-            "",
+        return _unknown(
+            "Decisions are recorded and not enforced (observe-only), so it is not refused."
         )
     if _being_refused(rows):
-        return Outlook(
-            "refused", "It is being refused now: at least half of its last minute’s requests.", ""
-        )
-    found = [
-        one
-        for one in (_bucket(rows, config, now), _quota(rows[0], config, now), _risk(rows))
-        if one
-    ]
-    found = [one for one in found if one[0] <= HORIZON_MIN]
+        said = "It is being refused now: at least half of its last minute’s requests."
+        return Outlook("refused", said, "")
+    return _forecast_pace(app, rows, config, now)
+
+
+def _unknown(sentence: str) -> Outlook:
+    return Outlook("unknown", sentence, "")
+
+
+def _forecast_pace(app: str, rows: list[Decision], config: Config, now: float) -> Outlook:
+    """Return what comes of an app that is served now and keeps its pace."""
+    limits = (_bucket(rows, config, now), _quota(rows[0], config, now), _risk(rows))
+    found = [one for one in limits if one and one[0] <= HORIZON_MIN]
     pace = _pace(rows[0])
     if not found:
+        # What was lately speaks only where no limit is near: a limit gives a time as well.
         return _lately(app, now, pace) or Outlook(
             "clear",
             "At this pace it is not refused within the next hour.",
@@ -106,14 +107,8 @@ def forecast_app(app: str, now: float) -> Outlook:
             pace=pace,
         )
     minutes, limit, because = min(found)
-    return Outlook(
-        "soon",
-        f"At this pace it is refused in {_about(minutes)}, because {because}.",
-        because,
-        minutes,
-        limit,
-        pace,
-    )
+    sentence = f"At this pace it is refused in {_about(minutes)}, because {because}."
+    return Outlook("soon", sentence, because, minutes, limit, pace)
 
 
 def _about(minutes: float) -> str:
@@ -126,6 +121,8 @@ def _about(minutes: float) -> str:
 
 def _being_refused(rows: list[Decision]) -> bool:
     newest = rows[0].at
+    # Weights turn kept decisions into traffic: refusals are kept more often than admits, so their
+    # plain share would be too large.
     last = [row for row in rows if (newest - row.at).total_seconds() < 60.0]
     refused = sum(row.weight for row in last if row.action != Action.ADMIT and not row.observed)
     return rows[0].action != Action.ADMIT and refused >= 0.5 * sum(row.weight for row in last)
@@ -144,6 +141,8 @@ def _lately(app: str, now: float, pace: float) -> Outlook | None:
     kept = list(rows)
     if len(kept) < LATELY_KEPT:
         return None
+    # The number shown is the estimate, while LATELY_KEPT asks for evidence: one kept refusal of low
+    # probability would else stand for dozens.
     number = total(of_row(p) for p, _ in kept)
     reasons: defaultdict[int, float] = defaultdict(float)
     for p, reason in kept:
@@ -188,9 +187,12 @@ def _bucket(rows: list[Decision], config: Config, now: float) -> _Due | None:
     """Return when the bucket is used up, and with ML live also the headroom below it."""
     row, pace = rows[0], _pace(rows[0])
     rate, burst, _ = _plan(row, config, now)
+    # Within 1% the measured pace cannot be told from the refill, and the time would be hours.
     if pace <= rate * 1.01:
         return None
+    # A live model may admit down to one burst below zero; the fallback limiter stops at one token.
     floor = 1.0 - burst if row.ml_state == MlState.LIVE else 1.0
+    # The bucket went on draining since the record was made.
     tokens = min(burst, float(_signals(row)[S["tokens"]])) + (rate - pace) * max(
         0.0, now - row.at.timestamp()
     )
@@ -212,6 +214,7 @@ def _quota(row: Decision, config: Config, now: float) -> _Due | None:
     age = max(0.0, now - row.at.timestamp())
     left = _left_today(row, quota, config) - pace * age
     seconds = max(0.0, left) / pace if pace > 0.0 else math.inf
+    # A new day brings the whole quota back before this one is used up.
     if seconds >= float(seen[S["quota_reset"]]) - age:
         return None
     return (
@@ -226,11 +229,13 @@ def _left_today(row: Decision, quota: float, config: Config) -> float:
     may be leased, else what that decider holds.
     """
     seen = _signals(row)
+    # Deciders lease from one quota, so a plan changed since adds an even part to each.
     held = float(seen[S["quota_left"]]) + (quota - float(seen[S["quota_limit"]])) / max(
         1, config.nodes
     )
     if seen[S["lease_due"]] == 0.0:
         return held
+    # The decider may lease more, so what the whole fleet has left counts, not what it holds.
     used = float(np.frombuffer(bytes(row.features), "<f4")[INDEX["quota_used"]]) * float(
         seen[S["quota_limit"]]
     )
@@ -244,6 +249,7 @@ def _risk(rows: list[Decision]) -> _Due | None:
         return None
     slope, level = _trend(ranked)
     cut = _cut(ranked[0])
+    # At or above the cut the fitted level contradicts the admit, so the line says nothing.
     if slope <= 0.0 or cut is None or cut <= level:
         return None
     return (cut - level) / slope, "risk", "its traffic looks more and more like abuse"
@@ -261,11 +267,14 @@ def _trend(ranked: list[Decision]) -> tuple[float, float]:
         return 0.0, float(mean_y)
     slope = float((w * (t - mean_t) * (y - mean_y)).sum()) / spread
     level = float(mean_y - slope * mean_t)
+    # A robust (sandwich) error, because inclusion weights make the residuals unequal. Two of them
+    # are about 95%.
     error = math.sqrt(float(((w * (t - mean_t) * (y - level - slope * t)) ** 2).sum())) / spread
     return (slope if slope > 2.0 * error else 0.0), level
 
 
 def _cut(row: Decision) -> float | None:
+    # The config that decided, not the newest: the record's risk was compared with its threshold.
     config = documents.config(row.config_version)
     try:
         found = replay.threshold(row.event(), config) if config else None

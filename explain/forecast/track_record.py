@@ -1,13 +1,13 @@
-"""Forecasts that were made, what then happened, and how often they were right.
+"""The record of forecasts: what each said, what then happened, and how often they were right.
 
-A forecast is kept, and settled once it can be said what happened. "Soon" came true when the first
+A forecast is kept, and settled once its outcome is known. "Soon" came true when the first
 kept refusal came within half to one and a half times the time said (give or take two minutes);
-"some" when any was kept within the hour; "clear" stayed clear when none was. What was only recorded
-in observe-only mode is no refusal. They are counted apart: most apps are calm, and would hide the
-others.
+"some" when any was kept within the hour; "clear" stayed clear when none was. A refusal that
+observe-only mode only recorded is none. The three states are counted apart: most apps are calm,
+and would hide the others.
 
-"Soon" is said of a pace. Where the app slowed down before its time came, nothing was shown: it is
-counted as that.
+"Soon" assumes a pace. If the app slowed down before the time came, the forecast proved nothing: it
+is counted as slowed, neither right nor wrong.
 
 Refusals are a sample, each kept with a known probability. So it stays unknown how much earlier than
 the first kept refusal the first one came, and whether a few came that were all missed. Where even
@@ -159,12 +159,14 @@ def store_forecast(app: str, found: Outlook, now: float) -> Forecast | None:
         "because": found.because,
         "due_at": utc(now) + timedelta(minutes=due),
     }
+    # The unique key on app and minute decides between the page and the task that store at once.
     kept, made = Forecast.objects.get_or_create(app=app, minute=int(now // 60), defaults=row)
     return kept if made else None
 
 
 def _latest_minute(minutes: float) -> float:
     """Return the last minute at which a refusal still proves a forecast right."""
+    # Relative error for long forecasts, fixed slack for short ones, where half is seconds.
     return max(minutes + SLACK_MIN, 1.5 * minutes)
 
 
@@ -198,8 +200,10 @@ def _settle(row: Forecast, now: float) -> int:
         if found
         else None
     )
+    # The smallest probability among those kept, so that certainty is not overstated.
     chance = min(p for _, p in found) if found else estimate_chance_kept(row.app, made, due, now)
     was = was_right(row.state, row.minutes, after) if found or would_show(chance) else None
+    # A slower pace explains only a refusal that came later than said, or not at all.
     slowed = was is False and (after is None or after > (row.minutes or 0.0)) and _slowed(row)
     verdict = {
         "refused_after": after,
@@ -209,6 +213,7 @@ def _settle(row: Forecast, now: float) -> int:
         "right": None if slowed else was,
         "slowed": slowed,
     }
+    # Conditional on being unsettled: the second of two runs at once changes nothing.
     return Forecast.objects.filter(pk=row.pk, settled_at__isnull=True).update(**verdict)
 
 
@@ -220,6 +225,7 @@ def _slowed(row: Forecast) -> bool:
         return False
     made = row.made_at.timestamp()
     mine = Decision.objects.filter(app=row.app, feature_schema=SCHEMA)
+    # At least a minute, because a very short forecast may see no kept decision at all.
     until = made + 60.0 * max(1.0, row.minutes)
     kept = list(
         lookup.within(mine, made, until)
@@ -250,9 +256,24 @@ def estimate_chance_kept(app: str, since: float, until: float, now: float) -> fl
         "-id"
     )
     tier = newest.values_list("tier", flat=True).first()
+    # No decision in reach tells the tier; standard is taken for it.
     tier = int(Tier.STANDARD) if tier is None else tier
+    kept, weight = _count_refusals(tier, since, until, now)
+    if weight:
+        return min(1.0, kept / weight)
+    config = documents.newest()
+    # Nothing known counts as never kept, so the forecast gets no verdict rather than a lucky one.
+    if config is None:
+        return 0.0
+    return config.sampling.enterprise_refuse if tier == Tier.ENTERPRISE else config.sampling.refuse
+
+
+def _count_refusals(tier: int, since: float, until: float, now: float) -> tuple[float, float]:
+    """Return (kept refusals of a tier, refusals they stand for) between two unix times."""
+    # Whole minutes outwards, as the rollups hold them.
     where, values = rollup.within(APPS, int(since // MINUTE_S), int(-(-until // MINUTE_S)), now)
     with connection.cursor() as cursor:
+        # Not blocks (action 4): the config samples those at a rate of their own.
         cursor.execute(
             f"SELECT sum(r.kept), sum(r.weight) FROM {APPS.table} r "  # noqa: S608
             f"JOIN {APPS.keys} k ON k.id = r.key "
@@ -260,12 +281,7 @@ def estimate_chance_kept(app: str, since: float, until: float, now: float) -> fl
             [*values, tier],
         )
         kept, weight = cursor.fetchone()
-    if weight:
-        return float(min(1.0, kept / weight))
-    config = documents.newest()
-    if config is None:
-        return 0.0
-    return config.sampling.enterprise_refuse if tier == Tier.ENTERPRISE else config.sampling.refuse
+    return float(kept or 0.0), float(weight or 0.0)
 
 
 def summarise_record(app: str, now: float) -> TrackRecord:
@@ -278,10 +294,12 @@ def summarise_record(app: str, now: float) -> TrackRecord:
     return TrackRecord(*(_kind(state, due.filter(state=state), app) for state in STATES))
 
 
+# Numbers an app's forecasts within an hour, to count only the first (see StateRecord).
 _OF_HOUR = Window(RowNumber(), partition_by=[F("app"), F("minute") / 60], order_by="minute")
 
 
 def _kind(state: str, rows: QuerySet[Forecast], app: str) -> StateRecord:
+    # Own forecasts only from ENOUGH_SETTLED on: fewer say less about the app than all apps do.
     first = rows.annotate(of_hour=_OF_HOUR).filter(of_hour=1)
     every = list(first.values_list("app", "minutes", "refused_after", "right", "slowed"))
     mine = [row for row in every if row[0] == app]

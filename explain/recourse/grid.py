@@ -1,7 +1,7 @@
-"""Which levels of each lever are tried, smallest change first, and how large a change is.
+"""The levels at which each lever is tried, smallest change first, and the size of a change.
 
-Levels are round figures (two digits, whole percents, whole seconds), so that what is found can be
-said as it was verified.
+Levels are round figures (two digits, whole percents, whole seconds), so that the page shows exactly
+the level that was verified.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ from decider.whatif.levers import DAY_S, WINDOWS_S, insisting
 
 Levels = NDArray[np.float64]
 
+# Every second of the first minute, as Retry-After says it; coarser later, where a few seconds more
+# hardly matter. Ten minutes is the longest, because the longest window has slid past by then.
 WAITS_S = np.array([*range(1, 61), *range(65, 181, 5), *range(210, 601, 30)], np.float64)
+# Chosen: sizes that a client would pick, finer where one item more saves more.
 BATCH_SIZES = np.array([2, 3, 4, 5, 8, 10, 15, 20, 30, 40, 50, 100], np.float64)
 # Six requests a minute: nobody is advised to be slower.
 SLOWEST = 0.1
@@ -69,6 +72,7 @@ def _pace(x: Levels) -> float:
     """Return the fastest pace of the last second, ten seconds and minute, requests/s. A window that
     holds only this request is ignored.
     """
+    # Not the ten minutes: they say how long it went on, not how fast it is.
     paces = {window: float(x[F[name]]) for name, window in WINDOWS_S.items() if name != "rate_600s"}
     several = (pace for window, pace in paces.items() if pace * window > 1.5)
     return max([0.0 if math.isnan(paces[60.0]) else paces[60.0], *several])
@@ -83,6 +87,7 @@ def list_levels(name: str, x: Levels, s: Levels, batchable: bool, reason: int) -
     match name:
         case "wait":
             return np.array([math.ceil(s[S["quota_reset"]])], np.float64) if quota else WAITS_S
+        # Only a spent quota asks for a pace over the whole day; 1% below it the change is real.
         case "day":
             lasting = s[S["quota_limit"]] / DAY_S
             return (
@@ -100,6 +105,7 @@ def list_levels(name: str, x: Levels, s: Levels, batchable: bool, reason: int) -
             )
         case "batch":
             return BATCH_SIZES if batchable and s[S["batchable"]] > 0.0 else _NONE
+        # Half a percent shows as 0% or 1%, too little to give advice about.
         case "retries" | "errors":
             return np.arange(math.ceil(here * 100.0) - 1, -1, -1) / 100.0 if here > 0.005 else _NONE
     return _round_down(here, 1.0, whole=True)
@@ -121,6 +127,7 @@ def _round_down(high: float, low: float, *, whole: bool = False) -> Levels:
     found = np.array(
         [round(k * 10.0 ** (d - 1), 6) for d in reversed(decades) for k in range(99, 9, -1)]
     )
+    # Chosen: a change of less than 1.5% is no advice.
     found = found[(found < high * 0.985) & (found >= low)]
     return found[found == np.floor(found)] if whole else found
 

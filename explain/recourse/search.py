@@ -28,7 +28,7 @@ from decider.whatif import replay
 from decider.whatif.levers import BY_NAME, LEVERS, Ground, Lever
 from explain.recourse import grid, text
 
-# Ways shown at most.
+# Ways shown at most. Chosen: a list that is read whole.
 SHOWN_WAYS = 4
 # A level counts when so many further ones, in steps of the search, are admitted too: advice on the
 # edge helps nobody.
@@ -37,7 +37,8 @@ STEADY_LEVELS = 3
 SHOWN_MISSES = 2
 # Levers whose miss tells an owner something.
 _TELLING = frozenset({"errors", "retries", "pace", "spread"})
-# Levels of each lever that are tried in pairs.
+# Levels of each lever that are tried in pairs: 81 combinations a pair of levers keep a search with
+# all pairs at tens of milliseconds.
 PAIR_LEVELS = 9
 
 
@@ -108,6 +109,7 @@ NOTHING_FOUND = (
 MODEL_AWAY = "The model that decided is not here, so no change can be verified."
 
 
+# Not frozen: the arrays are scratch of one search and never leave it.
 class _Case:
     """One refusal, ready to be decided again many times."""
 
@@ -119,6 +121,7 @@ class _Case:
             policy.rules_of(config),
         )
         signals, features = replay.vectors(event)
+        # float64 while levers move, so that several moves do not add up rounding errors.
         self.x, self.s = features.astype(np.float64), signals
         self.s[S["retry_hint"]] = 0.0
         self.batch = next((e.batch for e in _endpoints(event, config) if e.batch), "")
@@ -128,6 +131,8 @@ class _Case:
         self, x: NDArray[np.float64], s: NDArray[np.float64]
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Return (actions, risks) of n changed records; risk is NaN where no model is asked."""
+        # The model is asked only where the policy would ask it, as the engine does: a change that
+        # avoids ranking is judged without a risk.
         rows, count = x.astype(np.float32), len(x)
         wanted = np.array(
             [policy.wants_rank(s[k], rows[k], self.rules) for k in range(count)], bool
@@ -163,6 +168,7 @@ def _endpoints(event: Event, config: Config) -> list[EndpointPolicy]:
 
 
 def _ground(event: Event, config: Config, s: NDArray[np.float64], batch: str) -> Ground:
+    # The batch form has a cost of its own. Without an entry it costs what the request did.
     method, _, template = batch.partition(" ")
     costs = [
         e.cost
@@ -192,13 +198,19 @@ def find_recourse(event: Event, config: Config, model: Model | None) -> Recourse
         return Recourse(none=why or _NOT_THE_OWNERS[Reason.OVERRIDE_REFUSE])
     if model is None and event.ml_state == MlState.LIVE:
         return Recourse(none=MODEL_AWAY)
-    case = _Case(event, config, model)
+    return _search_ways(_Case(event, config, model))
+
+
+def _search_ways(case: _Case) -> Recourse:
+    """Return the recourse of a refusal that its owner can change something about."""
+    event = case.event
     levels = {
         lever.name: grid.list_levels(lever.name, case.x, case.s, bool(case.batch), event.reason)
         for lever in LEVERS
     }
     levels = {name: found for name, found in levels.items() if len(found)}
     ways, missed = _search_single(case, levels)
+    # Two changes are harder advice than one, so pairs are searched only when no single lever works.
     if not ways and (way := _search_pairs(case, levels)):
         ways = [way]
     ways = sorted(ways, key=lambda way: way.effort)[:SHOWN_WAYS]
@@ -214,6 +226,7 @@ def _choose_misses(missed: list[Way], event: Event, used: set[str]) -> list[Way]
     """Return misses that tell the owner something: a lever that lowers the risk but is not enough
     alone, and that no shown way uses.
     """
+    # Below 0.01 of risk nothing can be seen on the page's scale.
     before = 1.0 if event.risk is None else event.risk
     found = [
         way
@@ -222,6 +235,7 @@ def _choose_misses(missed: list[Way], event: Event, used: set[str]) -> list[Way]
         and way.risk is not None
         and way.risk < before - 0.01
     ]
+    # Both are about the pace: a miss of one beside a way by the other would contradict it.
     if used & {"pace", "spread"}:
         found = [way for way in found if way.changes[0].lever not in ("pace", "spread")]
     return found[:SHOWN_MISSES]
@@ -239,6 +253,7 @@ def _search_single(
     stacked = [case.moved((BY_NAME[name], found)) for name, found in levels.items()]
     if not stacked:
         return [], []
+    # All levels of all levers in one batch: the model is called once instead of once a lever.
     actions, risks = case.decide(
         np.concatenate([x for x, _ in stacked]), np.concatenate([s for _, s in stacked])
     )
@@ -250,21 +265,26 @@ def _search_single(
         if first is not None and (way := _verify(case, (name, found[first[0]]), steady=first[1])):
             ways.append(way)
         elif first is None:
-            risk = float(risks[mine][-1])
-            missed.append(
-                _describe(
-                    case,
-                    ((name, float(found[-1])),),
-                    int(actions[mine][-1]),
-                    None if math.isnan(risk) else risk,
-                )
-            )
+            last = int(actions[mine][-1]), float(risks[mine][-1])
+            missed.append(_describe_miss(case, name, float(found[-1]), *last))
+    missed.sort(key=lambda way: 1.0 if way.risk is None else way.risk)
+    return _drop_lesser(ways), missed
+
+
+def _describe_miss(case: _Case, name: str, level: float, action: int, risk: float) -> Way:
+    """Return what a lever's largest change leads to; `risk` is NaN where no model was asked."""
+    return _describe(case, ((name, level),), action, None if math.isnan(risk) else risk)
+
+
+def _drop_lesser(ways: list[Way]) -> list[Way]:
+    """Return the steady ways, or all when none is steady, without those that a better one makes
+    needless.
+    """
     ways = [way for way in ways if way.steady] or ways
+    # Pace asks for more than spreading does: fewer requests, where the same ones would be admitted.
     if any(way.changes[0].lever == "spread" for way in ways):
-        ways = [
-            way for way in ways if way.changes[0].lever != "pace"
-        ]  # it asks for more than spreading does
-    return ways, sorted(missed, key=lambda way: 1.0 if way.risk is None else way.risk)
+        return [way for way in ways if way.changes[0].lever != "pace"]
+    return ways
 
 
 def _first_admitted(admitted: NDArray[np.bool_]) -> tuple[int, bool] | None:
@@ -301,6 +321,7 @@ def _search_pairs(case: _Case, levels: dict[str, NDArray[np.float64]]) -> Way | 
         for p, q in zip(a, b, strict=True)
     ]
     admitted = [pair for pair, action in zip(tried, actions, strict=True) if action == Action.ADMIT]
+    # The batch only proposes. The smallest that the replay confirms is returned.
     admitted.sort(key=lambda pair: _effort(case, pair))
     return next((way for pair in admitted if (way := _verify(case, *pair))), None)
 
@@ -309,6 +330,7 @@ def _explain_none(case: _Case, levels: dict[str, NDArray[np.float64]]) -> str:
     """Return why there is no recourse even with every lever at its end."""
     if not levels:
         return NOTHING_FOUND
+    # Not batching: it replaces the request by another one, at another cost.
     x, s = case.moved(
         *(
             (BY_NAME[name], levels[name][-1:])
@@ -370,24 +392,14 @@ def _describe(
     *,
     steady: bool = True,
 ) -> Way:
-    changes = tuple(
-        Change(
-            name,
-            BY_NAME[name].label,
-            grid.find_level(name, case.x, case.s),
-            float(level),
-            BY_NAME[name].unit,
-        )
-        for name, level in pulls
-    )
-    said = text.describe_way(
-        changes,
-        case.event,
-        case.batch,
-        action,
-        price=float(case.s[S["service_price"]]),
-        steady=steady,
-    )
+    changes = tuple(_change(case, name, level) for name, level in pulls)
+    price = float(case.s[S["service_price"]])
+    said = text.describe_way(changes, case.event, case.batch, action, price=price, steady=steady)
     return Way(
         changes, action, risk, said.sentence, said.short, said.was, _effort(case, pulls), steady
     )
+
+
+def _change(case: _Case, name: str, level: float) -> Change:
+    lever, before = BY_NAME[name], grid.find_level(name, case.x, case.s)
+    return Change(name, lever.label, before, float(level), lever.unit)

@@ -1,4 +1,6 @@
-"""A way back in words: what the owner would have done, and what it did instead."""
+"""The sentences for a way back to admit: the change its owner would have made, and the behaviour
+it replaces.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +13,15 @@ from decider.contracts.units import rounded_span
 from decider.contracts.vocabulary import Action, Reason
 from decider.whatif.levers import RETRY_S
 
-# Waits that differ by no more are one.
+# Waits that differ by no more are one. Half a second is the most that rounding to whole
+# seconds makes.
 SAME_S = 0.5
 
 
 class PulledLever(Protocol):
-    """What of a change is said."""
+    """The fields of a change that the sentences use. A protocol, because `search` imports this
+    module and has the class.
+    """
 
     @property
     def lever(self) -> str: ...
@@ -30,8 +35,11 @@ class WayText(NamedTuple):
     """A way in words."""
 
     sentence: str
+    """The whole way, with its outcome."""
     short: str
+    """The change alone, as it continues the action's word."""
     was: str
+    """Notes on what the app did instead, and on what the way relies on."""
 
 
 def describe_way(
@@ -48,30 +56,36 @@ def describe_way(
     `batch` is the endpoint's batch form. `price` is the service's price, which a wait expects to
     fall. `steady` is as in `search.Way`.
     """
-    parts = [_short(change) for change in changes]
-    short = " and ".join(parts)
+    short = " and ".join(_short(change) for change in changes)
     full = " and ".join(_full(change, batch) for change in changes)
-    end = (
-        "this request would have been admitted"
-        if action == Action.ADMIT
-        else f"it would still have been {_DID[Action(action)]}"
-    )
+    # Only a wait counts on the price to fall: other levers are verified at the price of then.
     recovery = price > 0.0 and any(change.lever == "wait" for change in changes)
     hope = f", if {event.service} recovers as expected" if recovery else ""
     told = _beside_told(changes, event) if action == Action.ADMIT else ""
-    notes = [_was(change, event) for change in changes] + (
-        [f"Expects {event.service} to recover"] if recovery else []
-    )
     if not steady:
         told += (
             " It is on the edge: with a little more of the same it would have been refused again."
         )
-        notes.append("On the edge: with a little more it is refused again")
     return WayText(
-        f"{full[:1].upper()}{full[1:]}, {end}{hope}.{told}",
+        f"{full[:1].upper()}{full[1:]}, {_outcome(action)}{hope}.{told}",
         short,
-        ". ".join(note for note in notes if note),
+        _notes(changes, event, recovery=recovery, steady=steady),
     )
+
+
+def _outcome(action: int) -> str:
+    if action == Action.ADMIT:
+        return "this request would have been admitted"
+    return f"it would still have been {_DID[Action(action)]}"
+
+
+def _notes(changes: Sequence[PulledLever], event: Event, *, recovery: bool, steady: bool) -> str:
+    notes = [_was(change, event) for change in changes]
+    if recovery:
+        notes.append(f"Expects {event.service} to recover")
+    if not steady:
+        notes.append("On the edge: with a little more it is refused again")
+    return ". ".join(note for note in notes if note)
 
 
 _DID = {
@@ -85,6 +99,7 @@ _DID = {
 
 def format_pace(per_second: float) -> str:
     """Return "12 requests a second", or a figure a minute below one a second."""
+    # Chosen: just below one a second, where the figure a minute would round to 60.
     if per_second >= 0.995:
         figure = f"{per_second:,.3g}" if per_second < 999.5 else f"{per_second:,.0f}"
         return f"{figure} request{'' if figure == '1' else 's'} a second"
@@ -131,37 +146,39 @@ def _full(change: PulledLever, batch: str) -> str:
     match change.lever:
         case "wait":
             return f"after waiting {rounded_span(after)}"
-        case "spread":
-            return (
-                f"with the same requests spread evenly, at no more than {format_pace(after)}"
-                f" instead of {format_pace(before)}"
-            )
-        case "pace":
-            return f"at {format_pace(after)} instead of {format_pace(before)}, spread evenly"
-        case "day":
-            return f"at {format_pace(after)} over the whole day instead of {format_pace(before)}"
+        case "spread" | "pace" | "day":
+            return _full_pace(change.lever, format_pace(before), format_pace(after))
         case "batch":
             return f"with {after:.0f} items in each call{f' of {batch}' if batch else ''}"
-        case "retries":
-            if after == 0:
-                return f"without sending requests again too soon, as {format_percent(before)} were"
-            return (
-                f"with {format_percent(after)} of its requests sent again too soon instead of"
-                f" {format_percent(before)}"
-            )
-        case "errors":
-            if after == 0:
-                return f"without 4xx answers, which were {format_percent(before)}"
-            return (
-                f"with {format_percent(after)} of its answers 4xx instead of"
-                f" {format_percent(before)}"
-            )
+        case "retries" | "errors":
+            return _full_share(change.lever, format_percent(before), after)
         case "resources":
             return (
                 f"asking for {after:,.0f} different resource{_plural(after)} a minute instead of"
                 f" {before:,.0f}"
             )
     return f"with {after:,.0f} credential{_plural(after)} in a minute instead of {before:,.0f}"
+
+
+def _full_pace(lever: str, before: str, after: str) -> str:
+    if lever == "spread":
+        return f"with the same requests spread evenly, at no more than {after} instead of {before}"
+    if lever == "pace":
+        return f"at {after} instead of {before}, spread evenly"
+    return f"at {after} over the whole day instead of {before}"
+
+
+def _full_share(lever: str, before: str, after: float) -> str:
+    # None at all reads as "without": "0% of its answers" would sound like a rounded figure.
+    if lever == "retries" and after == 0:
+        return f"without sending requests again too soon, as {before} were"
+    if lever == "retries":
+        return (
+            f"with {format_percent(after)} of its requests sent again too soon instead of {before}"
+        )
+    if after == 0:
+        return f"without 4xx answers, which were {before}"
+    return f"with {format_percent(after)} of its answers 4xx instead of {before}"
 
 
 def _was(change: PulledLever, event: Event) -> str:
@@ -180,6 +197,7 @@ def _was(change: PulledLever, event: Event) -> str:
 
 def _told(event: Event) -> int:
     """Return whole seconds of the Retry-After that was answered, 0 for none."""
+    # In observe-only mode the request passed, so its client was told nothing.
     return 0 if event.observed else math.ceil(event.retry_after)
 
 
@@ -187,10 +205,8 @@ def _beside_told(changes: Sequence[PulledLever], event: Event) -> str:
     """Return a second sentence where the way's wait differs from the Retry-After that was answered,
     so that nobody reads one without the other.
     """
-    seconds, told = (
-        next((change.after for change in changes if change.lever == "wait"), 0.0),
-        _told(event),
-    )
+    seconds = next((change.after for change in changes if change.lever == "wait"), 0.0)
+    told = _told(event)
     if not seconds or not told or abs(seconds - told) <= SAME_S:
         return ""
     if seconds > told and event.reason == Reason.LEASE_AWAITED:

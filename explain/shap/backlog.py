@@ -1,7 +1,7 @@
-"""Which stored decisions get an explanation, and computing it for them.
+"""The choice of stored decisions that get an explanation, and its computation.
 
-Every stored non-admit that a model was asked about is explained, and a fixed tenth of the admits.
-An id decides: the same decision is in or out wherever and whenever it is looked at.
+Every stored non-admit that a model was asked about is explained, and a fixed sixteenth of the
+admits. The id decides, so a decision is in or out wherever and whenever it is looked at.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from django.db.models import Count, Exists, Min, OuterRef, Q, QuerySet
 from django.db.models.expressions import RawSQL
+from numpy.typing import NDArray
 
 from decider.contracts.artifact import ArtifactError
 from decider.contracts.features import N_FEATURES, SCHEMA
@@ -42,7 +43,8 @@ MOST_PER_RUN = 2_000
 LATE_S = 30.0
 # Window of the rate that is shown. Chosen: many runs, which come every two seconds.
 RATE_S = 60.0
-# Rows of each run and model that LightGBM explains too.
+# Rows of each run and model that LightGBM explains too. Few, because it takes over ten times as
+# long a row.
 LIGHTGBM_ROWS = 2
 
 
@@ -60,7 +62,7 @@ class PendingDecision(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RunOutcome:
-    """What one run did."""
+    """Counts of one run."""
 
     explained: int = 0
     mismatched: int = 0
@@ -72,9 +74,11 @@ def select_waiting(since: float, now: float) -> QuerySet[Decision]:
     """Return stored decisions since a unix time that should have an explanation and have none,
     newest first.
     """
+    # A minute ahead, for deciders whose clocks run ahead of this one.
     ranked = lookup.within(
         Decision.objects.filter(raw_risk__isnull=False, feature_schema=SCHEMA), since, now + 60
     )
+    # The last digit of an id is random, so it samples without a column and every reader agrees.
     last_digit = RawSQL("get_byte(uuid_send(id), 15) & 15", [])
     chosen = ranked.alias(digit=last_digit).filter(
         ~Q(action=int(Action.ADMIT)) | Q(digit__lt=ADMITS_OF_16)
@@ -135,6 +139,7 @@ def explain_rows(rows: list[PendingDecision]) -> RunOutcome:
             failed += len(some)
             _shelf[digest] = time.monotonic() + SHELVED_S
             continue
+        # Another run may have stored some of them in the meantime; both computed the same values.
         Explanation.objects.bulk_create(made, ignore_conflicts=True)
         explained += len(made)
         mismatched += _log_mismatches(digest, made)
@@ -147,9 +152,7 @@ def _compute(digest: str, rows: list[PendingDecision]) -> list[Explanation]:
     )
     found = shap_values.compute_values(digest, matrix)
     errors = found.errors(np.array([row.raw_risk for row in rows]))
-    some = min(LIGHTGBM_ROWS, len(rows))
-    wrong = np.zeros(len(rows), bool)
-    wrong[:some] = shap_values.find_differing(digest, matrix[:some], found.part(some))
+    wrong = _check_with_lightgbm(digest, matrix, found)
     return [
         Explanation(
             decision=row.id,
@@ -159,6 +162,7 @@ def _compute(digest: str, rows: list[PendingDecision]) -> list[Explanation]:
             contributions=values.astype("<f8").tobytes(),
             raw=row.raw_risk,
             sum_error=error,
+            # "not <=" and not ">", so that NaN counts as a mismatch.
             mismatch=differs or not abs(error) <= shap_values.TOLERANCE,
         )
         for row, base, values, error, differs in zip(
@@ -170,6 +174,16 @@ def _compute(digest: str, rows: list[PendingDecision]) -> list[Explanation]:
             strict=True,
         )
     ]
+
+
+def _check_with_lightgbm(
+    digest: str, matrix: NDArray[np.float32], found: shap_values.ShapValues
+) -> NDArray[np.bool_]:
+    """Return (n,): whether LightGBM explains a row otherwise; False for the rows not asked."""
+    some = min(LIGHTGBM_ROWS, len(matrix))
+    wrong = np.zeros(len(matrix), bool)
+    wrong[:some] = shap_values.find_differing(digest, matrix[:some], found.part(some))
+    return wrong
 
 
 def _log_mismatches(digest: str, made: list[Explanation]) -> int:
@@ -188,7 +202,7 @@ def _log_mismatches(digest: str, made: list[Explanation]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class BacklogProgress:
-    """How explaining keeps up."""
+    """Backlog, age and rate of explaining."""
 
     waiting: int
     """Decisions of the last HORIZON_S that wait for their explanation."""
@@ -211,6 +225,7 @@ def measure_progress(now: float | None = None) -> BacklogProgress:
         .aggregate(count=Count("*"), oldest=Min("stored_at"))
     )
     since = datetime.fromtimestamp(now - RATE_S, UTC)
+    # The bound on `at` prunes partitions; what a sweep explains later than that is not counted.
     made = Explanation.objects.filter(
         at__gte=since - timedelta(seconds=HORIZON_S), computed_at__gte=since
     ).count()

@@ -1,5 +1,5 @@
-"""What a model uses, over many decisions: importance, a beeswarm per feature, and the dependence of
-one.
+"""The features a model uses over many decisions: importance, a beeswarm for each feature, and the
+dependence plot of one.
 
 Figures come from explained decisions of the last day, each weighed by one over the probability with
 which it was kept and then explained (Horvitz and Thompson 1952), so that they speak of the traffic
@@ -21,7 +21,7 @@ from decider.contracts.vocabulary import Action
 from explain.shap.backlog import ADMITS_OF_16
 
 LOOK_BACK = timedelta(days=1)
-# Decisions that are looked at, newest first.
+# Decisions that are looked at, newest first: enough for stable means, few enough for a page view.
 MOST_DECISIONS = 2_000
 # Newest explanations whose models can be chosen.
 NEWEST_EXPLANATIONS = 20_000
@@ -142,17 +142,19 @@ def sample_decisions(
     with connection.cursor() as cursor:
         cursor.execute(_SQL, {**asked, "admit": int(Action.ADMIT), "admits": ADMITS_OF_16})
         rows = cursor.fetchall()
-    contributions = np.frombuffer(b"".join(bytes(row[0]) for row in rows), "<f8").reshape(
-        -1, N_FEATURES
-    )
-    values = (
-        np.frombuffer(b"".join(bytes(row[1]) for row in rows), "<f4")
-        .reshape(-1, N_FEATURES)
-        .astype(np.float64)
-    )
+    contributions = _unpack([row[0] for row in rows], "<f8")
+    values = _unpack([row[1] for row in rows], "<f4")
+    # Two samplings in a row: the decider kept a decision, and of kept admits a fixed part is
+    # explained. The probabilities multiply.
     explained = np.array([ADMITS_OF_16 / 16 if row[3] == Action.ADMIT else 1.0 for row in rows])
     weights = 1.0 / (explained * np.array([row[2] for row in rows]))
     return ExplainedSample(contributions, values, weights, rows[-1][4] if rows else None)
+
+
+def _unpack(stored: list[bytes | memoryview], kind: str) -> Array:
+    """Return stored vectors as (n, N_FEATURES); `kind` is the type they were stored in."""
+    joined = np.frombuffer(b"".join(bytes(one) for one in stored), kind)
+    return joined.reshape(-1, N_FEATURES).astype(np.float64)
 
 
 def average_contributions(found: ExplainedSample) -> Array:
@@ -193,6 +195,7 @@ def find_plot_limit(found: ExplainedSample) -> float:
     """
     if not len(found):
         return 1.0
+    # A single extreme score would press all other dots into the middle; 1e-6 avoids dividing by 0.
     return max(1e-6, float(np.quantile(np.abs(found.contributions).max(axis=1), 0.998)))
 
 
@@ -232,6 +235,7 @@ def _tends(found: ExplainedSample, k: int) -> str:
     weights = np.where(known, found.weights, 0.0)
     if not weights.sum():
         return "both"
+    # Ranks of the value, as in Spearman's correlation, so that one extreme value decides nothing.
     x, y = np.nan_to_num(place), contribution
     x, y = x - np.average(x, weights=weights), y - np.average(y, weights=weights)
     size = float(np.sqrt((weights @ x**2) * (weights @ y**2)))
@@ -244,6 +248,7 @@ def _swarm(contributions: Array, shade: NDArray[np.int64], limit: float) -> tupl
     places = 50.0 + 50.0 * np.clip(contributions / limit, -1.0, 1.0)
     columns = np.minimum(COLUMNS - 1, (places * COLUMNS / 100).astype(np.int64))
     highest = max(1, int(np.bincount(columns).max())) if len(columns) else 1
+    # At most 9 apart, so few dots stay together, and 84 in all, so the largest pile stays inside.
     step = min(9.0, 84.0 / highest)
     piled = np.zeros(COLUMNS, np.int64)
     dots = []
@@ -263,13 +268,10 @@ def plot_dependence(found: ExplainedSample, feature: Feature) -> Dependence | No
     known = np.flatnonzero(~np.isnan(place))
     if not len(known):
         return None
-    values, contributions, weights, place = (
-        found.values[known, k],
-        found.contributions[known, k],
-        found.weights[known],
-        place[known],
-    )
+    values, contributions = found.values[known, k], found.contributions[known, k]
+    weights, place = found.weights[known], place[known]
     limit = max(1e-6, float(np.abs(contributions).max()))
+    # Places on the axis are shares of the traffic: raw values would crowd most dots into a corner.
     height = 50.0 - 50.0 * contributions / limit
     dots = tuple(
         Dot(round(100 * float(place[i]), 1), round(float(height[i]), 1))
@@ -278,25 +280,20 @@ def plot_dependence(found: ExplainedSample, feature: Feature) -> Dependence | No
     bins, points = [], []
     for part in _tenths(place):
         mean = float(np.average(contributions[part], weights=weights[part]))
-        bins.append(
-            TrafficTenth(
-                format_value(feature, values[part].min()),
-                format_value(feature, values[part].max()),
-                mean,
-            )
-        )
-        points.append(
-            (
-                100 * float(np.average(place[part], weights=weights[part])),
-                50.0 - 50.0 * mean / limit,
-            )
-        )
+        bins.append(_describe_tenth(feature, values[part], mean))
+        middle = float(np.average(place[part], weights=weights[part]))
+        points.append((100 * middle, 50.0 - 50.0 * mean / limit))
     line = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
     ticks = tuple(
         (100 * q, format_value(feature, _quantile(values, place, q))) for q in (0.1, 0.5, 0.9)
     )
     unknown = float(1.0 - weights.sum() / found.weights.sum())
     return Dependence(feature, dots, tuple(bins), line, ticks, limit, unknown)
+
+
+def _describe_tenth(feature: Feature, values: Array, mean: float) -> TrafficTenth:
+    low, high = float(values.min()), float(values.max())
+    return TrafficTenth(format_value(feature, low), format_value(feature, high), mean)
 
 
 def _tenths(place: Array) -> list[NDArray[np.int64]]:

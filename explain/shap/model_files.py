@@ -14,6 +14,7 @@ from decider.scoring.model import Model
 
 
 def _read_file(digest: str) -> bytes:
+    # The digest becomes a file name, so it must not hold a dot or a slash.
     if not digest.isalnum():
         raise ArtifactError(f"{digest[:40]!r} is not a digest")
     try:
@@ -22,6 +23,8 @@ def _read_file(digest: str) -> bytes:
         raise ArtifactError(f"the artifact {digest[:12]} is not here: {error.strerror}") from error
 
 
+# A file of a digest never changes, so an entry is never stale. Errors are not cached: a file that
+# arrives late is found.
 @lru_cache(maxsize=8)
 def load_artifact(digest: str) -> Artifact:
     """Return an artifact whose digest was checked. Raises ArtifactError."""

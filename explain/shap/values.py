@@ -22,7 +22,8 @@ from decider.contracts.features import N_FEATURES
 from decider.scoring.shap import Explainer
 from explain.shap import model_files
 
-# Largest accepted difference, log-odds.
+# Largest accepted difference, log-odds. Far above float64 rounding over all trees, and far below
+# any effect that a page shows.
 TOLERANCE = 1e-6
 
 
@@ -45,6 +46,7 @@ class ShapValues:
         return ShapValues(self.base[:count], self.contributions[:count])
 
 
+# Chosen: room for the live model, a challenger and two older ones.
 @lru_cache(maxsize=4)
 def load_booster(digest: str) -> lgb.Booster:
     """Return LightGBM's own form of an artifact's risk model. Raises ArtifactError.
@@ -82,6 +84,7 @@ def compute_with_lightgbm(digest: str, rows: NDArray[np.float32]) -> ShapValues:
     """Return the same values by LightGBM's `pred_contrib`, at ten times the cost. Raises
     ArtifactError.
     """
+    # One thread: workers share the machine's cores, and a few rows gain nothing from more.
     found = np.asarray(load_booster(digest).predict(rows, pred_contrib=True, num_threads=1))
     return ShapValues(found[:, -1].copy(), found[:, :-1].copy())
 
@@ -95,17 +98,21 @@ def find_differing(digest: str, rows: NDArray[np.float32], found: ShapValues) ->
         np.abs(found.contributions - theirs.contributions).max(axis=1),
         np.abs(found.base - theirs.base),
     )
+    # Agreement is asked and turned round, so that a NaN differs.
     agrees: NDArray[np.bool_] = apart <= TOLERANCE
     return ~agrees
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """How far apart three implementations of TreeSHAP, and sums and scores, were; log-odds."""
+    """Largest differences between three implementations of TreeSHAP, in log-odds."""
 
     rows: int
+    """Golden vectors that were compared."""
     max_difference: float
+    """Of any value or base, ours against either of the others."""
     max_sum_error: float
+    """Of base + sum of values against the golden raw score."""
 
     @property
     def ok(self) -> bool:
@@ -148,9 +155,8 @@ def _compute_with_shap(digest: str, rows: NDArray[np.float32]) -> tuple[NDArray[
     explainer.model.model_type = "internal"
     plain = rows.astype(np.float64)
     blind = sorted(_features_without_missing(booster.dump_model()))
-    plain[:, blind] = np.nan_to_num(
-        plain[:, blind], nan=0.0
-    )  # what LightGBM does where it saw no missing value in training
+    # LightGBM reads a missing value as 0 where it saw none in training; shap does not.
+    plain[:, blind] = np.nan_to_num(plain[:, blind], nan=0.0)
     found = explainer.shap_values(plain, check_additivity=False)
     return np.asarray(found), float(np.ravel(explainer.expected_value)[0])
 

@@ -1,4 +1,4 @@
-"""How a score adds up, in risk points.
+"""The sum of a score, feature by feature, in risk points.
 
 SHAP values add up in log-odds. To show them as risk, all are multiplied by one factor: the slope of
 the line from the base rate to the score on the calibration curve. Since that curve only rises, the
@@ -19,7 +19,7 @@ from decider.refusal.findings import typical
 from decisions.models import Decision
 from explain.models import Explanation
 
-# Features with a row of their own.
+# Features with a row of their own. Chosen: the chart fits beside the story; the rest is one row.
 SHOWN_FEATURES = 8
 
 
@@ -131,29 +131,16 @@ def build_waterfall(
     What raises comes before what lowers, each strongest first, so that the running sum stays on the
     scale where it can.
     """
-    order = np.argsort(-np.abs(contributions), kind="stable")
-    shown = [int(k) for k in order[:SHOWN_FEATURES] if contributions[k] > 0] + [
-        int(k) for k in order[:SHOWN_FEATURES] if contributions[k] < 0
-    ]
-    others = contributions[np.setdiff1d(order, shown)]
+    shown = _pick_shown(contributions)
+    others = np.delete(contributions, shown)
     running = np.concatenate([[0.0], np.cumsum(contributions[shown]), [contributions.sum()]])
     points = _factor(base, float(contributions.sum()), calibration)
     start = float(_probability(np.array([base]), calibration)[0])
+    # Running sums are rounded, not effects: differences of rounded sums add up to the last digit.
     risks = [round(start + float(step), 2) for step in running * points]
-    rows = tuple(
-        WaterfallRow(
-            FEATURES[k],
-            float(values[k]),
-            None if medians is None else medians[k],
-            float(contributions[k]),
-            risks[n],
-            risks[n + 1],
-        )
-        for n, k in enumerate(shown)
-    )
     return Waterfall(
         base=risks[0],
-        rows=rows,
+        rows=_lay_rows(shown, contributions, values, medians, risks),
         rest=round(risks[-1] - risks[-2], 2),
         rest_before=risks[-2],
         rest_raises=int((others > 0).sum()),
@@ -169,11 +156,41 @@ def build_waterfall(
     )
 
 
+def _pick_shown(contributions: NDArray[np.float64]) -> list[int]:
+    """Return the strongest features, what raises before what lowers, each strongest first."""
+    # Stable, so that equal contributions keep the registry's order on every page load.
+    order = np.argsort(-np.abs(contributions), kind="stable")[:SHOWN_FEATURES]
+    raises = [int(k) for k in order if contributions[k] > 0]
+    return raises + [int(k) for k in order if contributions[k] < 0]
+
+
+def _lay_rows(
+    shown: list[int],
+    contributions: NDArray[np.float64],
+    values: NDArray[np.float32],
+    medians: list[float] | None,
+    risks: list[float],
+) -> tuple[WaterfallRow, ...]:
+    """Return a row for each shown feature; `risks` are the running sums around them."""
+    return tuple(
+        WaterfallRow(
+            FEATURES[k],
+            float(values[k]),
+            None if medians is None else medians[k],
+            float(contributions[k]),
+            risks[n],
+            risks[n + 1],
+        )
+        for n, k in enumerate(shown)
+    )
+
+
 def _factor(base: float, total: float, calibration: Calibration) -> float:
     """Return risk points for one unit of log-odds: the slope from base to base + total on the
     calibration curve.
     """
     start, end = _probability(np.array([base, base + total]), calibration)
+    # Below this the slope of a chord is rounding noise, so the curve's own slope at base is used.
     if abs(total) > 1e-9:
         return float((end - start) / total)
     return float(calibration.slope * start * (1.0 - start))

@@ -31,14 +31,15 @@ from explain.text.verdict import round_wait
 
 # Chosen: a registered name must not crowd out the sentence it stands in.
 _NAME_MAX = 80
-# Times its allowance from which an app's own pace is named.
+# Times its allowance from which an app's own pace is named. Chosen: nearer than 5% both figures
+# would often round to the same, and the text would contradict itself.
 _OVER = 1.05
 
 
 @dataclass(frozen=True, slots=True)
 class CustomerCase:
-    """What a text may depend on. Everything after `at` may be unknown, as it is when all there is
-    is a receipt.
+    """The facts that a text may depend on. Every field after `at` may be unknown: a receipt alone
+    holds none of them.
     """
 
     action: Action
@@ -89,6 +90,7 @@ def write_texts(case: CustomerCase) -> CustomerTexts:
     texts = words.CAUSE_TEXTS[cause]
     why_so = texts.why_known if texts.why_known and _knows(cause, case) else texts.why
     now = words.BATCH_KNOWN if action == Action.BATCH and case.batch else words.NOW[action]
+    # Templates are filled last and once: a name with braces in it is never a template itself.
     parts = [
         f"{words.WHAT[action]} {why_so}",
         f"{now} {_advice(cause, action)}".strip(),
@@ -117,12 +119,14 @@ def find_cause(case: CustomerCase) -> Cause:
     """Return the cause that the customer is told."""
     if find_answer(case) == Action.ADMIT:
         return Cause.ACCEPTED
+    # A pair that is not in the table falls back to the stage its reason belongs to.
     found = (
         words.CAUSES.get((case.stage, case.reason))
         or words.CAUSES[REASONS[case.reason].stage, case.reason]
     )
     if isinstance(found, Cause):
         return found
+    # A shed request was refused for want of room, whatever its risk was.
     if found == Ask.FINDINGS and case.action != Action.SHED:
         return words.FINDINGS.get(case.code, Cause.UNSAID)
     if case.busy or case.action == Action.SHED:
@@ -168,6 +172,7 @@ def _knows(cause: Cause, case: CustomerCase) -> bool:
 def _api(case: CustomerCase, action: Action, line: str) -> str:
     """Return the body of the response as JSON text, with the one line as its detail."""
     title = responses.WORDS[action].title if action in responses.WORDS else "Accepted"
+    # The members are those of the response, so a customer recognises it.
     members: dict[str, object] = (
         {"type": problem.PREFIX + action.word} if action != Action.ADMIT else {}
     )
@@ -197,6 +202,7 @@ def build_case(d: Decision, app_name: str = "", code: str = "") -> CustomerCase:
         reference=d.name,
         at=d.at,
         observed=d.observed,
+        # An admit and a block carry no Retry-After; any other answer waits at least a second.
         wait_s=0 if action in (Action.ADMIT, Action.BLOCK) else max(1, round_wait(d.retry_after)),
         app_name=app_name,
         code=code,
@@ -245,7 +251,7 @@ def _batch(d: Decision) -> str:
 
 def _spoken(seconds: int) -> str:
     """Return a wait as a person says it: 1 second, 45 seconds, about 5 minutes, about 3 hours."""
-    # seconds are exact, minutes and hours are rounded up
+    # Seconds are exact. Minutes and hours are rounded up, so that nobody comes back too early.
     return spoken_span(seconds) if seconds < 2 * MINUTE_S else f"about {spoken_span(seconds)}"
 
 
@@ -268,6 +274,8 @@ def _plain(text: str) -> str:
     """Return a name from outside on one line, without control or direction-changing characters, at
     most _NAME_MAX long.
     """
+    # A name is chosen by the customer and is copied into replies: a line break or a right-to-left
+    # mark in it could make the reply say something else.
     kept = "".join(
         " " if c.isspace() else c
         for c in text

@@ -14,10 +14,10 @@ from decider.contracts.features import FEATURES
 from decider.contracts.vocabulary import Action, Reason, Stage
 from decider.refusal.causes import SIGNS_OF_ABUSE, TELLING
 
-# Of the catalogue; shown where a text is shown.
+# Version of the catalogue, shown beside each text: a reply can be traced to its wording.
 VERSION = 3
 
-# All that a text may be filled with.
+# Every field that a text may name. A closed list, so that a new text cannot tell more by mistake.
 FIELDS = frozenset(
     {
         "app",
@@ -36,8 +36,8 @@ FIELDS = frozenset(
 
 
 class Cause(Enum):
-    """What the customer is told it was. UNSAID: something that is not told, because telling it
-    would help those who mean harm.
+    """The cause that the customer is told. UNSAID stands for a cause that is not told, because
+    telling it would help those who mean harm.
     """
 
     ACCEPTED = auto()
@@ -62,13 +62,12 @@ class Cause(Enum):
 
 
 class Ask(Enum):
-    """Where the cause depends on more than stage and reason."""
+    """What else has to be looked at where stage and reason do not settle the cause."""
 
     FINDINGS = auto()
-    """On what spoke most against the request."""
+    """The strongest finding against the request."""
     SITUATION = auto()
-    """On whether the service was busy; else on SURROUNDED; else on whether the allowance was used
-    up.
+    """First whether the service was busy, then SURROUNDED, then whether the allowance was used up.
     """
 
 

@@ -1,5 +1,5 @@
-"""Reason codes: what spoke most against a request, once for each cause, in the feature registry's
-own words.
+"""Reason codes: the strongest findings against a request, one for each cause, in the feature
+registry's own words.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class ReasonCode:
     typical: float | None
     """Median of similar apps; None when the model card has none."""
     others: tuple[Feature, ...] = ()
-    """What else of the same cause spoke against it, strongest first."""
+    """Other features of the same cause that spoke against the request, strongest first."""
 
     @property
     def cause(self) -> str:
@@ -56,8 +56,10 @@ def rank_reasons(fall: Waterfall) -> list[ReasonCode]:
     return [reason for reason in found if reason.effect > 0] or found[:1]
 
 
+# Sources of features that the app's own behaviour moves. Tier, age and cohort are not among them.
 _BEHAVIOUR = frozenset({"request", "counters", "feedback"})
-# Share of the strongest effect from which a finding about behaviour leads.
+# Share of the strongest effect from which a finding about behaviour leads. Chosen: behaviour is
+# what its owner can change, so it leads unless it hardly mattered.
 _ENOUGH = 0.3
 
 
@@ -81,7 +83,9 @@ def _reason(finding: Finding, fall: Waterfall) -> ReasonCode:
     sentence = (feature.high if finding.high else feature.low).format(
         value=shown, typical=shown_usual
     )
-    if usual is None or shown == shown_usual:  # nothing to compare with, or nothing that differs
+    # The second sentence compares with similar apps. It goes where there is nothing to compare
+    # with, or both figures read the same.
+    if usual is None or shown == shown_usual:
         sentence = sentence.split(". ")[0].rstrip(".") + "."
     others = tuple(FEATURES[k] for k in finding.members[1:])
     return ReasonCode(
@@ -123,6 +127,7 @@ def _times(reason: ReasonCode) -> str:
         or reason.typical <= 0
     ):
         return ""
+    # Below 1.5 "times" would sound like more than it is; from 3 on a decimal adds nothing.
     times = reason.value / reason.typical
     if times < 1.5:
         return ""

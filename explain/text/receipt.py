@@ -57,13 +57,7 @@ class ReceiptStory:
 def write_receipt_story(receipt: Receipt, app: str) -> ReceiptStory:
     """Return the story of a receipt. `app` is the id its pseudonym stands for, "" when unknown."""
     known = directory.app(app) if app else None
-    who = (
-        known.name
-        if known
-        else f"{app}, which is not registered,"
-        if app
-        else "an app that is not known here"
-    )
+    who = known.name if known else _stranger(app)
     clause = REASONS[receipt.reason].text
     wait = f", Retry-After {receipt.retry_after}" if receipt.retry_after else ""
     return ReceiptStory(
@@ -86,6 +80,11 @@ def write_receipt_story(receipt: Receipt, app: str) -> ReceiptStory:
     )
 
 
+def _stranger(app: str) -> str:
+    return f"{app}, which is not registered," if app else "an app that is not known here"
+
+
+# Built from the registry, so that a new feature has its words at once.
 _WORDS = {
     f"{f.code}_{end}": f"{f.label}: {'high' if end == 'HIGH' else 'low'}"
     for f in features.FEATURES
@@ -100,6 +99,7 @@ def _in_words(code: str) -> str:
 
 
 def _model(receipt: Receipt) -> str:
+    # A receipt holds only the digest's first digits, so the config of then has to confirm them.
     document = documents.config(receipt.config_version)
     if (
         receipt.model

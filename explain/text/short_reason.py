@@ -32,6 +32,7 @@ def _findings(decisions: Sequence[Decision]) -> dict[uuid.UUID, str]:
     }
     if not told:
         return {}
+    # The times as well as the ids, so that only the partitions of those days are read.
     found = Explanation.objects.filter(
         decision__in=list(told), at__in=[d.at for d in told.values()]
     )
@@ -53,6 +54,7 @@ def _leading(explanation: Explanation, d: Decision) -> str:
     if not found:
         return ""
     reason = reason_codes.pick_leading(found)
+    # What follows a comma in a label is its window; a table cell has no room for it.
     text = f"{reason.feature.label.split(',')[0]}: {reason.shown_value}"
     like_them = reason.typical is None or reason.shown_typical == reason.shown_value
     return text if like_them else f"{text}, peers {reason.shown_typical}"

@@ -1,4 +1,4 @@
-"""The stage trace in words: what each stage found, from the figures it looked at."""
+"""The stage trace in words: the finding of each stage, with the figures it looked at."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ class TraceStep:
     word: str
     """State in a word or two."""
     action: int | None
-    """What it decided, when it was decisive."""
+    """The action it decided; None when it was not the decisive stage."""
     detail: str
     decided: bool
     skipped: bool
+    """Whether the request never came to this stage."""
 
     @property
     def decided_text(self) -> str:
@@ -39,6 +40,7 @@ def describe_stages(found: list[StageTrace], decision: Decision) -> list[TraceSt
 def _step(one: StageTrace, d: Decision) -> TraceStep:
     detail = _DETAILS[one.stage](one.facts, d, one)
     decided = one.decisive
+    # The fallback limiter is no step that was left out: it stands in for the others.
     level, word = (
         ("ok", _PASSED.get(one.stage, "Passed"))
         if one.ran
@@ -59,6 +61,7 @@ _PASSED = {Stage.TRIAGE: "Sent on", Stage.RANK: "Scored", Stage.RERANK: "Kept"}
 
 
 def _n(facts: dict[str, float | str], name: str) -> float:
+    # A fact that is missing or is text reads as NaN, so that a sentence never fails the page.
     value = facts.get(name, math.nan)
     return value if isinstance(value, float | int) else math.nan
 
@@ -66,6 +69,7 @@ def _n(facts: dict[str, float | str], name: str) -> float:
 def _guard(facts: dict[str, float | str], d: Decision, one: StageTrace) -> str:
     if reason := str(facts.get("reason", "")):
         return f"{reason[:1].upper()}{reason[1:]}."
+    # "This decider's own share": each decider leases a part, so the app may have more left.
     left, limit = _n(facts, "quota_left"), _n(facts, "quota_limit")
     share = f"{max(0, math.floor(left)):,} requests left today of this decider’s own share"
     return f"{share}; the app’s quota is {limit:,.0f}. No list or compliance rule."
@@ -117,6 +121,7 @@ def _rerank(facts: dict[str, float | str], d: Decision, one: StageTrace) -> str:
     load = f"{d.service} at {_n(facts, 'service_utilisation') * 100:.0f}% of capacity"
     price = _n(facts, "service_price")
     load += f", price {price:.2f}." if price > 0 else ", no price."
+    # The fair share is infinite while all demand fits, and a multiple of it means nothing then.
     fair = _n(facts, "tenant_fair_share")
     share = (
         f" Tenant at {_n(facts, 'tenant_usage') / fair:.1f} × its fair share."

@@ -1,8 +1,8 @@
-"""The sentences a decision page opens with: what happened to whom and why, and which stage decided
-on what.
+"""The opening sentences of a decision page: what happened to which app and why, and which stage
+decided by which figures.
 
-They are composed from the record, its reasons and the policy function's own thresholds; nothing in
-them is fixed text about a figure.
+They are composed from the record, its reasons and the policy function's own thresholds. Every
+figure in them is read from there; none is part of a fixed text.
 """
 
 from __future__ import annotations
@@ -39,14 +39,16 @@ _BEHAVIOUR = (Reason.RISK_HIGH,)
 
 @dataclass(frozen=True, slots=True)
 class DecisionStory:
-    """What the top of the page says."""
+    """The texts at the top of a decision page."""
 
     chip: str
     """"Deferred 4 s"."""
     http: str
-    """What the client got: "HTTP 429, Retry-After 4"."""
+    """The answer that the client received: "HTTP 429, Retry-After 4"."""
     verdict: str
+    """What happened and why, in one sentence."""
     lead: str
+    """Which stage decided, and by which figures."""
 
 
 def write_story(
@@ -70,6 +72,7 @@ def round_wait(seconds: float) -> int:
 
 
 def _chip(d: Decision) -> str:
+    # Only these two ask the client to wait; a batch or a block asks for something else.
     action = Action(d.action)
     wait = (
         f" {rounded_span(round_wait(d.retry_after))}"
@@ -94,6 +97,7 @@ def _verdict(d: Decision, name: str, found: list[reason_codes.ReasonCode]) -> st
 
 def _act(d: Decision) -> str:
     action, wait = Action(d.action), round_wait(d.retry_after)
+    # Up to two minutes in seconds, as the response said it.
     seconds = f"{wait} second{'' if wait == 1 else 's'}" if wait < 120 else rounded_span(wait)
     told = {
         Action.ADMIT: "admitted",
@@ -138,6 +142,7 @@ def _risk(d: Decision, thresholds: Thresholds | None) -> str:
     tier, risk = f"{Tier(d.tier).word} tier", reason_text.figure(d.risk)
     if thresholds is None:
         return f"risk {risk}."
+    # One band: the same action at every risk, so naming a threshold would be false.
     if len(thresholds.bands) == 1:
         return (
             f"the risk was {risk}, and at any other risk it would have been {DID[Action(d.action)]}"
@@ -161,6 +166,7 @@ def _cut(cut: float, risk: float | None) -> str:
     """Return a threshold with two decimals, or as many as tell it from the risk and from 0, at most
     six.
     """
+    # Both rounded to the same figure would read "risk 0.50, below the 0.50".
     for places in range(2, 7):
         text = f"{cut:.{places}f}"
         if float(text) > 0.0 and (risk is None or text != f"{risk:.{places}f}"):
