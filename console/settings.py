@@ -137,7 +137,7 @@ AUTH_PASSWORD_VALIDATORS = [
 # Tries before a pause, and the pause in hours. Chosen: enough for someone who mistypes, while
 # guessing stays at some 32 tries an hour for one account from one address.
 AXES_FAILURE_LIMIT = 8
-AXES_COOLOFF_TIME = 0.25
+AXES_COOLOFF_TIME = 0.25  # hours
 # both together: a stranger elsewhere cannot lock someone out by failing in their name
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_RESET_ON_SUCCESS = True
@@ -265,7 +265,7 @@ CELERY_TASK_REJECT_ON_WORKER_LOST = True
 # Seconds until a task is killed, and until it is asked to end: a minute to roll back. Both are well
 # under the visibility timeout, after which the broker would hand the task to a second worker.
 CELERY_TASK_TIME_LIMIT = 900
-CELERY_TASK_SOFT_TIME_LIMIT = 840
+CELERY_TASK_SOFT_TIME_LIMIT = 840  # a minute before
 # One message at a time: a worker that explains for a minute must not sit on messages that another
 # worker could take.
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1

@@ -21,7 +21,7 @@ class Leases:
     """Leases of the apps of one state."""
 
     def __init__(self, state: State, slot_of: Callable[[str], int]) -> None:
-        """`slot_of` returns where an app is tracked in the state, -1 where it is not."""
+        """Keep leases for the apps of `state`; `slot_of` finds an app's slot, -1 for none."""
         self._clock, self._slot_of = state.clock, slot_of
         self.wanted: dict[str, tuple[float, int]] = {}
         """By app: its daily quota, and how many requests of it to lease."""

@@ -33,8 +33,8 @@ class HttpServer:
         limits: Limits | None = None,
         on_decided: Callable[[], None] = _nothing,
     ) -> None:
-        """`on_decided` is called after each engine.decide, before its answers are written; it must
-        be quick.
+        """Serve `engine`. `on_decided` is called after each engine.decide, before its answers are
+        written; it must be quick.
         """
         self.limits = limits or Limits()
         self.stats = Stats()

@@ -38,7 +38,10 @@ class Keeper:
         models: Path,
         fetch_model: FetchModel,
     ) -> None:
-        """`data`: this node's directory (config.bin, switch.bin); `models`: artifacts by digest."""
+        """Keep what `data`, this node's directory (config.bin, switch.bin), holds.
+
+        `models` is the directory of artifacts, named by digest.
+        """
         self.engine, self.data = engine, data
         self.last_error = ""
         self.model_error = ""
