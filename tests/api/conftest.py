@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable
 
 import pytest
+import redis
 from django.contrib.auth.models import Group, User
 from django.core.cache import cache
 from rest_framework.test import APIClient
@@ -18,7 +19,8 @@ from tests.explain.conftest import document, models, store  # noqa: F401 - an in
 
 
 @pytest.fixture(autouse=True)
-def nobody_has_called_yet() -> None:
+def nobody_has_called_yet(valkey: redis.Redis) -> None:
+    """The throttle's counts lie in Valkey."""
     cache.clear()
 
 
