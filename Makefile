@@ -8,7 +8,7 @@ endif
 WITH := "$(or $(PYTHON),no-python)" -B bootstrap.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast bench lint format clean lock python
+.PHONY: help run test test-fast coverage bench lint format clean lock python
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -21,15 +21,19 @@ test-fast: python ## run the tests that need no server, on all cores, in random 
 	@SLUICE_TESTS=fast $(WITH) --dev python -m pytest -q -n auto $(ARGS)
 
 # With ARGS as told; else all: first what needs no server, in random order on all cores, then the rest, one after the other and
-# in order, as they share servers and some follow a decider through its day. With the coverage of both.
+# in order, as they share servers and some follow a decider through its day.
 test: python ## run the checks and tests; ARGS="tests/decider -k quota" for some of them
 ifdef ARGS
 	@$(WITH) --dev python -m pytest -q $(ARGS)
 else
+	@SLUICE_TESTS=fast $(WITH) --dev python -m pytest -q -n auto
+	@SLUICE_TESTS=slow $(WITH) --dev python -m pytest -q --randomly-dont-reorganize
+endif
+
+coverage: python ## the same with branch coverage, shown by room, templates too; slower
 	@SLUICE_TESTS=fast $(WITH) --dev python -m pytest -q -n auto --cov --cov-report=
 	@SLUICE_TESTS=slow $(WITH) --dev python -m pytest -q --randomly-dont-reorganize --cov --cov-append --cov-report=
 	@$(WITH) --dev python -m tests.coverage_by_room
-endif
 
 bench: python ## measure against peers; ONLY=name for one part
 	@$(WITH) --dev python -m bench $(ONLY)
