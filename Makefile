@@ -30,7 +30,7 @@ else
 	@SLUICE_TESTS=slow $(WITH) --dev python -m pytest -q --randomly-dont-reorganize
 endif
 
-coverage: python ## the same with branch coverage, shown by room, templates too; slower
+coverage: python ## the same with branch coverage, shown by room; slower
 	@SLUICE_TESTS=fast $(WITH) --dev python -m pytest -q -n auto --cov --cov-report=
 	@SLUICE_TESTS=slow $(WITH) --dev python -m pytest -q --randomly-dont-reorganize --cov --cov-append --cov-report=
 	@$(WITH) --dev python -m tests.coverage_by_room
