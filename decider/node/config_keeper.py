@@ -51,8 +51,6 @@ class Keeper:
         self._file_seen: tuple[int, int] | None = None
         self._refused = b""
         self._loading: asyncio.Task[None] | None = None
-        self._saving: asyncio.Task[None] | None = None
-        self._unsaved: bytes | None = None
 
     @property
     def version(self) -> int:
@@ -173,23 +171,11 @@ class Keeper:
         self.acks.put_nowait(ack)
 
     def _remember(self, data: bytes) -> None:
-        """Keep a document on disk for the next start; no decision waits for the disk."""
-        self._unsaved = data
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:  # no loop, so nothing that could wait
-            self._save(data)
-            return
-        if self._saving is None or self._saving.done():
-            self._saving = loop.create_task(self._save_newest())
+        """Keep a document on disk for the next start.
 
-    async def _save_newest(self) -> None:
-        """Write the newest document. One that comes meanwhile is written next, never before."""
-        while (data := self._unsaved) is not None:
-            self._unsaved = None
-            await asyncio.to_thread(self._save, data)
-
-    def _save(self, data: bytes) -> None:
+        Before the ack leaves: a node that acked a version must start with it after a kill. The
+        flush holds the event loop for as long as the disk takes, once for each new document.
+        """
         try:
             write_atomically(self.data / "config.bin", data)
         except OSError as error:

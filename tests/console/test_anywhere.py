@@ -373,13 +373,15 @@ def test_make_clean_keeps_the_data_of_a_running_installation(
 def test_make_clean_removes_the_data_of_coverage_but_not_its_configuration(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(installation, "CHECKOUT", tmp_path)
-    monkeypatch.setenv("SLUICE_HOME", str(tmp_path))
+    checkout = tmp_path / "checkout"
+    checkout.mkdir()
+    monkeypatch.setattr(installation, "CHECKOUT", checkout)
+    monkeypatch.setenv("SLUICE_HOME", str(checkout))
     monkeypatch.delenv("SLUICE_VAR", raising=False)
     for name in (".coverage", ".coverage.host.1.x", ".coveragerc"):
-        (tmp_path / name).touch()
+        (checkout / name).touch()
     installation.forget_data()
-    assert {path.name for path in tmp_path.iterdir()} == {".coveragerc"}
+    assert {path.name for path in checkout.iterdir()} == {".coveragerc"}
 
 
 def test_the_supported_pythons_are_the_same_everywhere() -> None:
