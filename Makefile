@@ -31,6 +31,7 @@ else
 endif
 
 coverage: python ## the same with branch coverage, shown by room; slower
+	@rm -rf .template-coverage
 	@SLUICE_TESTS=fast $(WITH) --dev python -m pytest -q -n auto --cov --cov-report=
 	@SLUICE_TESTS=slow $(WITH) --dev python -m pytest -q --randomly-dont-reorganize --cov --cov-append --cov-report=
 	@$(WITH) --dev python -m tests.coverage_by_room

@@ -146,30 +146,30 @@ def cheap_score(features: np.ndarray, signals: np.ndarray) -> float:
     # signs of credential stuffing and card testing, a hundredth where a busy app shows it too. Each
     # sign is capped, so that no figure without a bound decides alone.
     pace = features[f.RATE_10S] / max(signals[S_RATE], 1e-9)
-    score = 0.5 * features[f.COHORT]
+    score = 0.5 * features[f.COHORT_PRIOR]
     # from half of the plan's rate on: below it, pace tells nothing
     score += 0.12 * min(2.0, max(0.0, pace - 0.5))
     spike = min(4.0, max(0.0, math.log2(max(features[f.BURST_RATIO], 1.0)) - 1.0))
     score += 0.04 * spike * min(1.0, 2.0 * pace)  # one request after a pause is no spike
     score += (
-        0.5 * features[f.ERRORS_AUTH]
-        + 0.5 * features[f.ERRORS_PAYMENT]
-        + 0.35 * features[f.ERRORS_MISSING]
+        0.5 * features[f.AUTH_ERROR_SHARE_60S]
+        + 0.5 * features[f.PAYMENT_ERROR_SHARE_60S]
+        + 0.35 * features[f.NOT_FOUND_SHARE_60S]
     )
     score += (
-        0.15 * features[f.ERRORS_4XX]
-        + 0.4 * features[f.EARLY]
-        + 0.25 * features[f.REFUSED]
-        + 0.15 * features[f.RETRIES]
+        0.15 * features[f.CLIENT_ERROR_SHARE_60S]
+        + 0.4 * features[f.EARLY_RETRY_SHARE_60S]
+        + 0.25 * features[f.REFUSED_SHARE_60S]
+        + 0.15 * features[f.RETRY_SHARE_60S]
     )
     # a few credentials, and some twenty resources a minute, are everyday use
-    score += 0.01 * min(20.0, max(0.0, features[f.TOKENS_SEEN] - 3.0))
-    score += 0.004 * min(50.0, max(0.0, features[f.PATHS] - 20.0))
+    score += 0.01 * min(20.0, max(0.0, features[f.DISTINCT_TOKENS_60S] - 3.0))
+    score += 0.004 * min(50.0, max(0.0, features[f.DISTINCT_PATHS_60S] - 20.0))
     # refusals found wrong speak for the app
     score += (
-        0.15 * min(2.0, features[f.ABUSE])
-        + 0.1 * min(2.0, features[f.CHARGEBACKS])
-        - 0.05 * min(2.0, features[f.WRONG])
+        0.15 * min(2.0, features[f.ABUSE_HISTORY])
+        + 0.1 * min(2.0, features[f.CHARGEBACK_HISTORY])
+        - 0.05 * min(2.0, features[f.FALSE_THROTTLE_HISTORY])
     )
     # days: an app made for abuse is used at once
     if features[f.APP_AGE] < 7.0:

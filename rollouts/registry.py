@@ -120,7 +120,7 @@ def _check_file(model: ModelVersion) -> None:
         raise Refused(f"The file of {model} cannot be read: {error.strerror or error}.") from error
     # the digest is signed into the config, and deciders refuse any other bytes
     if digest_of(data) != model.digest:
-        raise Refused(f"The file of {model} is not what was registered.")
+        raise Refused(f"The file of {model} has changed since it was registered.")
     check(data)
 
 

@@ -14,10 +14,19 @@ import hypothesis
 import pytest
 import redis
 
+from tests import template_coverage
+
 hypothesis.settings.register_profile(
     "sluice", deadline=None, derandomize=True
 )  # neither a clock nor luck decides a test
 hypothesis.settings.load_profile("sluice")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Measure the templates as well where coverage is measured."""
+    if config.pluginmanager.hasplugin("_cov"):
+        template_coverage.start()
+        config.add_cleanup(template_coverage.save)
 
 
 NEED_SERVERS = frozenset(

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
+
+import django
+
+from tests import template_coverage
 
 COUNTED = ("num_statements", "covered_lines", "num_branches", "covered_branches")
 
@@ -27,6 +32,14 @@ def share(counts: Counter[str]) -> float:
     return (counts["covered_lines"] + counts["covered_branches"]) / every if every else 1.0
 
 
+def templates() -> Counter[str]:
+    """Return the same counts of the templates: their parts stand for lines."""
+    parts, branches = template_coverage.every()
+    rendered = template_coverage.read()
+    counts = (len(parts), len(parts & rendered), len(branches), len(branches & rendered))
+    return Counter(dict(zip(COUNTED, counts, strict=True)))
+
+
 def main() -> int:
     """Print the table. Return 0, or 2 when there is nothing to report on."""
     with tempfile.TemporaryDirectory() as folder:
@@ -37,6 +50,9 @@ def main() -> int:
             print(f"There is no coverage to show: {done.stdout}{done.stderr}".strip())
             return 2
         found = rooms(json.loads(path.read_text()))
+    os.environ.update(DJANGO_SETTINGS_MODULE="tests.settings", SLUICE_TESTS="fast")
+    django.setup()
+    found["templates"] = templates()
     print(f"{'room':<12}{'lines':>8}{'branches':>10}{'covered':>9}")
     for room, counts in sorted(found.items()):
         print(

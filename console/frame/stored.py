@@ -23,7 +23,7 @@ def raw_id_or_404(decision_id: str) -> bytes:
     """
     raw = parse_decision_id(decision_id)
     if raw is None:
-        raise Http404("This is no decision id: it would be dec_ and 32 hexadecimal digits.")
+        raise Http404("This is not a decision id. A decision id is dec_ and 32 hexadecimal digits.")
     return raw
 
 

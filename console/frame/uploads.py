@@ -35,7 +35,7 @@ class Bounded(FileUploadHandler):
         """Raise RequestDataTooBig (HTTP 400) when the announced length is over the limit."""
         if content_length > LARGEST:
             raise RequestDataTooBig(
-                f"The form has {content_length:,} bytes; at most {LARGEST:,} are taken."
+                f"The form has {content_length:,} bytes; the limit is {LARGEST:,}."
             )
         return None  # the next handler reads the form
 

@@ -66,9 +66,7 @@ def check_reason(reason: str) -> str:
     if not reason:
         raise Refused("A reason is needed: what is wrong, and where to read more.")
     if len(reason) > REASON_MAX:
-        raise Refused(
-            f"The reason has {len(reason):,} characters; at most {REASON_MAX:,} are kept."
-        )
+        raise Refused(f"The reason has {len(reason):,} characters; the limit is {REASON_MAX:,}.")
     # PostgreSQL cannot store NUL at all, and the others garble a terminal or a spreadsheet
     if any(ord(c) < 32 and c not in "\n\r\t" for c in reason):
         raise Refused("The reason holds a control character, which cannot be kept.")

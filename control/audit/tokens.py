@@ -39,7 +39,7 @@ def create(*, by: AbstractUser, days: int, reason: str) -> tuple[AuthToken, str]
     """
     reason = chain.check_reason(reason)
     if not SHORTEST_DAYS <= days <= LONGEST_DAYS:
-        raise Refused(f"A token lives {SHORTEST_DAYS} to {LONGEST_DAYS} days.")
+        raise Refused(f"A token must last between {SHORTEST_DAYS} and {LONGEST_DAYS} days.")
     with transaction.atomic():
         chain.lock()
         # counted under the lock, so that two requests cannot both take the last place

@@ -119,7 +119,7 @@ def kind(name: str) -> BucketKind:
     """Return the bucket of that name. Raise Refused when there is none that can be filled."""
     if (found := KINDS.get(name)) is None:
         raise Refused(
-            f"There is no bucket “{name}” that can be reset. There is: {', '.join(KINDS)}."
+            f"There is no bucket “{name}” that can be reset. Choose from: {', '.join(KINDS)}."
         )
     return found
 

@@ -22,7 +22,7 @@ def add(*, by: Actor, app: str, text: str) -> AppNote:
     if not text:
         raise Refused("The note is empty. Write what a colleague should know.")
     if len(text) > LONGEST:
-        raise Refused(f"The note has {len(text):,} characters; at most {LONGEST:,} are kept.")
+        raise Refused(f"The note has {len(text):,} characters; the limit is {LONGEST:,}.")
     if not app or len(app) > 128 or not app.isprintable():
         raise Refused("This is not an app id, so it cannot have notes.")
     # the note's text is the entry's reason, so the log stays complete without the notes

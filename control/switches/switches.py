@@ -64,7 +64,7 @@ CATALOGUE: dict[str, SwitchKind] = {
 def kind(name: str) -> SwitchKind:
     """Return the switch of that name. Raise Refused when there is none."""
     if (found := CATALOGUE.get(name)) is None:
-        raise Refused(f"There is no switch “{name}”. There is: {', '.join(CATALOGUE)}.")
+        raise Refused(f"There is no switch “{name}”. Choose from: {', '.join(CATALOGUE)}.")
     return found
 
 

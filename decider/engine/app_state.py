@@ -45,22 +45,24 @@ EVICTION_PROBES = 16
     FEEDBACK_AT,
     SEEN,
     PENDING,
-) = range(13)
-# The quota of which the store had nothing left today, 0 while that is not known; what of QUOTA_LEFT
-# and QUOTA_USED was the node's own share and not leased.
-LEASED_OUT, QUOTA_OWN = 13, 14
+    LEASED_OUT,  # the quota of which the store had nothing left today, 0 while that is not known
+    QUOTA_OWN,  # what of QUOTA_LEFT and QUOTA_USED was the node's own share and not leased
+) = range(15)
 N_CLOCK = 16  # one more than there are: a row is two cache lines
 
 # columns of State.counts (float32): each pair is (current window, previous window), so one column
 # stands here for two. Those from C_COST on are of the last minute.
-C_1S, C_10S, C_60S, C_600S = 0, 2, 4, 6  # in the order of WINDOWS: window w has column 2 w
-C_COST, C_WRITES, C_RETRIES, C_EARLY, C_REFUSED, C_BYTES = 8, 10, 12, 14, 16, 18  # of requests
-C_ANSWERS, C_4XX, C_5XX, C_AUTH, C_MISSING, C_PAYMENT = 20, 22, 24, 26, 28, 30  # of outcomes
-GAP_MEAN, GAP_SQUARE = 32, 33  # running means, one column each, behind all pairs: see _shift_minute
-N_COUNT = 34  # as many as there are
+# Requests by window, in the order of WINDOWS: window w has column 2 w.
+C_1S, C_10S, C_60S, C_600S = range(0, 8, 2)
+# Of requests.
+C_COST, C_WRITES, C_RETRIES, C_EARLY, C_REFUSED, C_BYTES = range(8, 20, 2)
+# Of outcomes.
+C_ANSWERS, C_4XX, C_5XX, C_AUTH, C_MISSING, C_PAYMENT = range(20, 32, 2)
+# Running means, one column each, behind all pairs (see _shift_minute), and how many there are.
+GAP_MEAN, GAP_SQUARE, N_COUNT = range(32, 35)
 
 # columns of State.bits (uint64): pairs as in counts; the last one is the hash of a path
-B_ENDPOINTS, B_PATHS, B_TOKENS, B_SOURCES, B_REFUSED_PATH = 0, 2, 4, 6, 8
+B_ENDPOINTS, B_PATHS, B_TOKENS, B_SOURCES, B_REFUSED_PATH = range(0, 10, 2)
 N_BITS = 9  # four pairs and one hash
 
 # columns of State.profile (float32)

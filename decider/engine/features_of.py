@@ -10,49 +10,7 @@ import math
 import numpy as np
 from numba import njit
 
-from decider.contracts.feature_columns import (
-    ABUSE,
-    APP_AGE,
-    BURST_RATIO,
-    CHARGEBACKS,
-    COHORT,
-    COST_RATE,
-    EARLY,
-    ENDPOINTS,
-    ENTROPY,
-    ERRORS,
-    ERRORS_4XX,
-    ERRORS_5XX,
-    ERRORS_AUTH,
-    ERRORS_MISSING,
-    ERRORS_PAYMENT,
-    FEEDBACK_AGE,
-    GAP_CV,
-    HOUR,
-    PATHS,
-    PAYLOAD_MEAN,
-    PAYLOAD_NOW,
-    QUOTA_USED,
-    RATE_1S,
-    RATE_10S,
-    RATE_60S,
-    RATE_600S,
-    REFUSED,
-    REQUEST_COST,
-    RETRIES,
-    SERVICE_ERRORS,
-    SERVICE_LATENCY,
-    SERVICE_LOAD,
-    SINCE_FIRST,
-    SINCE_LAST,
-    SOURCES,
-    TENANT_SHARE,
-    TIER,
-    TOKENS_SEEN,
-    VERIFIED,
-    WRITES,
-    WRONG,
-)
+from decider.contracts import feature_columns as f
 from decider.engine.app_state import (
     B_ENDPOINTS,
     B_PATHS,
@@ -170,50 +128,60 @@ def features_of(
     It changes no state: `now` may lie after the slot's windows were rolled, which tells what a
     request that waits would look like. `service` is (utilisation, latency ratio, error share).
     """
-    count, clock, profile = state.counts, state.clock, state.profile
+    count, clock = state.counts, state.clock
     second, minute = _rate(state, slot, 0, now), _rate(state, slot, 2, now)
-    out[RATE_1S], out[RATE_10S] = second, _rate(state, slot, 1, now)
-    out[RATE_60S], out[RATE_600S] = minute, _rate(state, slot, 3, now)
+    out[f.RATE_1S], out[f.RATE_10S] = second, _rate(state, slot, 1, now)
+    out[f.RATE_60S], out[f.RATE_600S] = minute, _rate(state, slot, 3, now)
     keep, moved = _position(state, slot, 2, now)
     # the minute's pace counts as one request at least: the first one after a pause is a burst of 60
-    out[BURST_RATIO] = second / max(minute, 1.0 / 60.0)
+    out[f.BURST_RATIO] = second / max(minute, 1.0 / 60.0)
     mean = count[slot, GAP_MEAN]
-    out[GAP_CV] = (
+    out[f.GAP_CV] = (
         math.sqrt(max(0.0, count[slot, GAP_SQUARE] - mean * mean)) / mean if mean > 0.0 else 1.0
     )
     requests = max(_in_window(state, slot, 4, keep, moved), 1e-9)
-    out[COST_RATE] = _in_window(state, slot, C_COST, keep, moved) / 60.0
-    out[REQUEST_COST] = cost
+    out[f.COST_RATE_60S] = _in_window(state, slot, C_COST, keep, moved) / 60.0
+    out[f.REQUEST_COST] = cost
     answers = _in_window(state, slot, C_ANSWERS, keep, moved)
     per_answer = 1.0 / answers if answers > 0.0 else 0.0
     errors4 = _in_window(state, slot, C_4XX, keep, moved) * per_answer
     errors5 = _in_window(state, slot, C_5XX, keep, moved) * per_answer
-    out[ERRORS], out[ERRORS_4XX], out[ERRORS_5XX] = errors4 + errors5, errors4, errors5
-    out[ERRORS_AUTH] = _in_window(state, slot, C_AUTH, keep, moved) * per_answer
-    out[ERRORS_MISSING] = _in_window(state, slot, C_MISSING, keep, moved) * per_answer
-    out[ERRORS_PAYMENT] = _in_window(state, slot, C_PAYMENT, keep, moved) * per_answer
-    out[REFUSED] = min(1.0, _in_window(state, slot, C_REFUSED, keep, moved) / requests)
-    out[RETRIES] = min(1.0, _in_window(state, slot, C_RETRIES, keep, moved) / requests)
-    out[EARLY] = min(1.0, _in_window(state, slot, C_EARLY, keep, moved) / requests)
-    out[WRITES] = min(1.0, _in_window(state, slot, C_WRITES, keep, moved) / requests)
-    out[PAYLOAD_MEAN] = _in_window(state, slot, C_BYTES, keep, moved) / requests
+    out[f.CLIENT_ERROR_SHARE_60S], out[f.SERVER_ERROR_SHARE_60S] = errors4, errors5
+    out[f.ERROR_SHARE_60S] = errors4 + errors5
+    out[f.AUTH_ERROR_SHARE_60S] = _in_window(state, slot, C_AUTH, keep, moved) * per_answer
+    out[f.NOT_FOUND_SHARE_60S] = _in_window(state, slot, C_MISSING, keep, moved) * per_answer
+    out[f.PAYMENT_ERROR_SHARE_60S] = _in_window(state, slot, C_PAYMENT, keep, moved) * per_answer
+    out[f.REFUSED_SHARE_60S] = min(1.0, _in_window(state, slot, C_REFUSED, keep, moved) / requests)
+    out[f.RETRY_SHARE_60S] = min(1.0, _in_window(state, slot, C_RETRIES, keep, moved) / requests)
+    out[f.EARLY_RETRY_SHARE_60S] = min(
+        1.0, _in_window(state, slot, C_EARLY, keep, moved) / requests
+    )
+    out[f.WRITE_SHARE_60S] = min(1.0, _in_window(state, slot, C_WRITES, keep, moved) / requests)
+    out[f.PAYLOAD_MEAN_60S] = _in_window(state, slot, C_BYTES, keep, moved) / requests
     _variety(state, slot, moved, out)
-    out[PAYLOAD_NOW], out[QUOTA_USED] = kilobytes, quota_used
-    out[SINCE_LAST] = min(86_400.0, max(0.0, now - clock[slot, LAST]))
-    out[SINCE_FIRST] = max(0.0, now - clock[slot, FIRST])
+    out[f.PAYLOAD_NOW], out[f.QUOTA_USED] = kilobytes, quota_used
+    out[f.SECONDS_SINCE_LAST] = min(86_400.0, max(0.0, now - clock[slot, LAST]))
+    out[f.SECONDS_SINCE_FIRST] = max(0.0, now - clock[slot, FIRST])
     # 1 January 1970 was a Thursday, the fourth day of its week
-    out[HOUR] = (math.floor(now / 3600.0) + 72) % 168
-    out[TIER] = profile[slot, P_TIER]
-    created = profile[slot, P_CREATED_DAY]
-    out[APP_AGE] = max(0.0, now / 86_400.0 - created) if created > 0.0 else 0.0
-    out[VERIFIED], out[COHORT] = profile[slot, P_VERIFIED], profile[slot, P_COHORT]
-    out[ABUSE], out[CHARGEBACKS] = profile[slot, P_ABUSE], profile[slot, P_CHARGEBACKS]
-    out[WRONG] = profile[slot, P_WRONG]
-    out[SERVICE_LOAD], out[SERVICE_LATENCY] = service[0], service[1]
-    out[SERVICE_ERRORS] = service[2]
-    out[TENANT_SHARE] = tenant_share
+    out[f.HOUR_OF_WEEK] = (math.floor(now / 3600.0) + 72) % 168
+    _profile(state.profile, slot, now, out)
+    out[f.SERVICE_UTILISATION], out[f.SERVICE_LATENCY_RATIO] = service[0], service[1]
+    out[f.SERVICE_ERROR_SHARE] = service[2]
+    out[f.TENANT_SHARE] = tenant_share
     fed = clock[slot, FEEDBACK_AT]
-    out[FEEDBACK_AGE] = min(3600.0, max(0.0, now - fed)) if fed > 0.0 else 3600.0
+    out[f.FEEDBACK_AGE] = min(3600.0, max(0.0, now - fed)) if fed > 0.0 else 3600.0
+
+
+@njit(cache=True)
+def _profile(profile: np.ndarray, slot: int, now: float, out: np.ndarray) -> None:
+    """Write what the profile store knows of the app; `profile` is `State.profile`."""
+    out[f.TIER] = profile[slot, P_TIER]
+    created = profile[slot, P_CREATED_DAY]
+    out[f.APP_AGE] = max(0.0, now / 86_400.0 - created) if created > 0.0 else 0.0
+    out[f.VERIFIED], out[f.COHORT_PRIOR] = profile[slot, P_VERIFIED], profile[slot, P_COHORT]
+    out[f.ABUSE_HISTORY] = profile[slot, P_ABUSE]
+    out[f.CHARGEBACK_HISTORY] = profile[slot, P_CHARGEBACKS]
+    out[f.FALSE_THROTTLE_HISTORY] = profile[slot, P_WRONG]
 
 
 @njit(cache=True)
@@ -223,11 +191,13 @@ def _variety(state: State, slot: int, moved: int, out: np.ndarray) -> None:
     A minute without requests makes the current map the previous one; two forget all.
     """
     if moved > 1:
-        out[ENDPOINTS] = out[PATHS] = out[TOKENS_SEEN] = out[SOURCES] = out[ENTROPY] = 0.0
+        out[f.DISTINCT_ENDPOINTS_60S] = out[f.DISTINCT_PATHS_60S] = 0.0
+        out[f.DISTINCT_TOKENS_60S] = out[f.DISTINCT_SOURCES_60S] = 0.0
+        out[f.ENDPOINT_ENTROPY_60S] = 0.0
         return
     previous = moved == 0
-    out[ENDPOINTS] = _distinct(state, slot, B_ENDPOINTS, previous)
-    out[PATHS] = _distinct(state, slot, B_PATHS, previous)
-    out[TOKENS_SEEN] = _distinct(state, slot, B_TOKENS, previous)
-    out[SOURCES] = _distinct(state, slot, B_SOURCES, previous)
-    out[ENTROPY] = _entropy(state, slot, previous)
+    out[f.DISTINCT_ENDPOINTS_60S] = _distinct(state, slot, B_ENDPOINTS, previous)
+    out[f.DISTINCT_PATHS_60S] = _distinct(state, slot, B_PATHS, previous)
+    out[f.DISTINCT_TOKENS_60S] = _distinct(state, slot, B_TOKENS, previous)
+    out[f.DISTINCT_SOURCES_60S] = _distinct(state, slot, B_SOURCES, previous)
+    out[f.ENDPOINT_ENTROPY_60S] = _entropy(state, slot, previous)

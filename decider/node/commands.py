@@ -118,7 +118,7 @@ def verify(data: bytes, keys: dict[str, Ed25519PublicKey]) -> Command:
     if not (
         math.isfinite(command.issued_at) and 0 <= command.expires_at - command.issued_at <= LIFE_S
     ):
-        raise CommandError("it would live too long")
+        raise CommandError("its lifetime is too long")
     return command
 
 

@@ -165,7 +165,7 @@ def open_sealed(text: str, keys: Mapping[bytes, Key]) -> Receipt:
     version, key_id, decision = _HEAD.unpack(head)
     if version != _VERSION:
         raise ReceiptError(
-            "malformed", f"This receipt has form {version}, which is not known here."
+            "malformed", f"This receipt has format {version}, which this console does not know."
         )
     if (key := keys.get(key_id)) is None:
         raise ReceiptError(
@@ -187,7 +187,7 @@ def _raw(text: str) -> bytes:
     if len(text) > MAX_TEXT:
         raise ReceiptError(
             "malformed",
-            f"This is no receipt: it has {len(text)} characters, and a receipt has at most"
+            f"This is not a receipt: it has {len(text)} characters, and a receipt has at most"
             f" {MAX_TEXT}.",
         )
     try:
@@ -195,12 +195,12 @@ def _raw(text: str) -> bytes:
     except (binascii.Error, ValueError):
         raise ReceiptError(
             "malformed",
-            "This is no receipt: it holds characters that none has, or a part is missing.",
+            "This is not a receipt: it holds characters that no receipt has, or a part is missing.",
         ) from None
     # Encoding it again must give the same text. base64 ignores the unused bits at the end, so
     # without this a receipt could be changed there and still open.
     if len(raw) < _HEAD.size + _REST.size + _TAG_BYTES or _text(raw) != text:
-        raise ReceiptError("malformed", "This is no receipt, or a part of it is missing.")
+        raise ReceiptError("malformed", "This is not a receipt, or a part of it is missing.")
     return raw
 
 

@@ -54,7 +54,7 @@ def parse_reports(data: bytes) -> list[tuple[int, Report]]:
     cannot be read.
     """
     if len(data) > LARGEST:
-        raise _whole(f"The file has {len(data):,} bytes; at most {LARGEST:,} are taken. Split it.")
+        raise _whole(f"The file has {len(data):,} bytes; the limit is {LARGEST:,}. Split it.")
     rows = _rows(_text(data))
     header = _header(next(rows, (1, []))[1])
     found: list[tuple[int, Report]] = []
@@ -89,7 +89,7 @@ def _text(data: bytes) -> str:
         raise BadFile([LineProblem(line, "", text)]) from error
     if "\x00" in text:
         line = text.count("\n", 0, text.index("\x00")) + 1
-        raise BadFile([LineProblem(line, "", "The file holds a zero byte here, which is no text.")])
+        raise BadFile([LineProblem(line, "", "The file holds a zero byte here: it is not text.")])
     return text
 
 
@@ -105,7 +105,7 @@ def _rows(text: str) -> Iterator[tuple[int, list[str]]]:
         except StopIteration:
             return
         except csv.Error as error:
-            raise BadFile([LineProblem(start, "", f"This is no CSV: {error}.")]) from error
+            raise BadFile([LineProblem(start, "", f"This is not CSV: {error}.")]) from error
         yield start, [cell.strip() for cell in cells]
         start = reader.line_num + 1
 

@@ -271,7 +271,7 @@ def waiting(now: datetime | None = None) -> Waiting:
 def _checked_ticket(ticket: str) -> str:
     ticket = ticket.strip()
     if len(ticket) > TICKET_MAX:
-        raise Refused(f"The ticket has {len(ticket):,} characters; at most {TICKET_MAX} are kept.")
+        raise Refused(f"The ticket has {len(ticket):,} characters; the limit is {TICKET_MAX}.")
     if not ticket.isprintable():
         raise Refused("The ticket holds a control character, which cannot be kept.")
     return ticket

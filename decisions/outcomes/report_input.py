@@ -70,7 +70,7 @@ def read_report(given: Mapping[str, object], number: int = 0) -> Report | list[P
 def _text(raw: object) -> str:
     """Return a value that is a text. Raise ValueError with a whole sentence."""
     if not isinstance(raw, str):
-        raise ValueError("It is not a text.")
+        raise ValueError("It must be text.")
     return raw
 
 
@@ -79,7 +79,8 @@ def _read_text(raw: object) -> str:
     text = _text(raw)
     if text.startswith(_FORMULA):
         raise ValueError(
-            f"It begins with “{text[0]}”, which a spreadsheet would run. Write it otherwise."
+            f"It begins with “{text[0]}”, which a spreadsheet would run as a formula."
+            " Begin with a letter or a digit."
         )
     return text
 
@@ -108,12 +109,12 @@ def _read_weight(raw: object) -> float:
     """Return a number. Raise ValueError."""
     # True is an int to Python, and no weight
     if isinstance(raw, bool) or not isinstance(raw, int | float | str):
-        raise ValueError("It is not a number.")
+        raise ValueError("It must be a number.")
     try:
         return float(raw)
     except (ValueError, OverflowError):
         # OverflowError: JSON may hold a whole number beyond any float
-        raise ValueError(f"“{str(raw)[:SHOWN]}” is no number.") from None
+        raise ValueError(f"“{str(raw)[:SHOWN]}” is not a number.") from None
 
 
 def _read_decision(raw: object) -> uuid.UUID:
@@ -121,7 +122,8 @@ def _read_decision(raw: object) -> uuid.UUID:
     text = _text(raw)
     if (found := parse_decision_id(text)) is None:
         raise ValueError(
-            f"“{text[:SHOWN]}” is no decision id: it would be dec_ and 32 hexadecimal digits."
+            f"“{text[:SHOWN]}” is not a decision id."
+            " A decision id is dec_ and 32 hexadecimal digits."
         )
     return uuid.UUID(bytes=found)
 

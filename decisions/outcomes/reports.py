@@ -131,7 +131,7 @@ def report_all(reports: Sequence[Report], *, by: Actor, reason: str, source: str
     """
     reason = chain.check_reason(reason)
     if len(reports) > MOST:
-        raise Refused(f"There are {len(reports):,} outcomes; at most {MOST:,} are taken at once.")
+        raise Refused(f"There are {len(reports):,} outcomes; the limit is {MOST:,} at once.")
     now = timezone.now()
     if problems := [p for k, r in enumerate(reports) for p in check(r, k, now)]:
         raise Invalid(problems)

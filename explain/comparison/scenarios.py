@@ -180,7 +180,7 @@ def _decide(event: Event, then: Config | None, setting: _Setting) -> Again:
     # A missing model must not pass for the fallback limiter: that is another scenario.
     model = find_model(setting.digest) if setting.ml_state == MlState.LIVE else None
     if setting.ml_state == MlState.LIVE and model is None:
-        raise ReplayError("the model is not here to score with")
+        raise ReplayError("the model is not available on this machine")
     # Checks the record's layout first, as rewriting reads the signals by place.
     replay.vectors(event)
     record = effective_config.rewrite_record(

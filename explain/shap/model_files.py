@@ -20,7 +20,7 @@ def _read_file(digest: str) -> bytes:
     try:
         return (settings.SLUICE_MODELS / digest).read_bytes()
     except OSError as error:
-        raise ArtifactError(f"the artifact {digest[:12]} is not here: {error.strerror}") from error
+        raise ArtifactError(f"artifact {digest[:12]} cannot be read: {error.strerror}") from error
 
 
 # A file of a digest never changes, so an entry is never stale. Errors are not cached: a file that

@@ -84,7 +84,7 @@ def test_a_file_and_a_reason_are_needed(signed_in) -> None:
 
 def test_a_file_over_the_bound_is_refused_before_it_is_read(signed_in) -> None:
     owner = signed_in("ml_owner")
-    assert "at most 2,000,000 are taken" in shown(send(owner, b"x" * 2_000_001))
+    assert "the limit is 2,000,000" in shown(send(owner, b"x" * 2_000_001))
     assert send(owner, b"x" * (uploads.LARGEST + 1)).status_code == 400
 
 

@@ -141,7 +141,7 @@ def test_a_missing_model_costs_only_its_own_decisions(models, document, store, c
     assert done.explained > 0
     assert done.failed > 0
     assert backlog.explain_waiting(0.0) == backlog.RunOutcome()
-    assert "is not here" in caplog.text
+    assert "cannot be read" in caplog.text
 
 
 def test_the_backlog_counts_what_waits(models, document, store) -> None:
@@ -193,7 +193,7 @@ def test_a_model_is_checked_when_it_is_first_seen(models, document, store, monke
 
 def test_a_model_that_is_not_there_is_kept_as_unchecked(models) -> None:
     assert tasks.check_model("ab" * 32) is False
-    assert "is not here" in ModelCheck.objects.get().error
+    assert "cannot be read" in ModelCheck.objects.get().error
 
 
 def test_one_decision_can_be_explained_out_of_turn(models, document, store) -> None:

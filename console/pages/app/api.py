@@ -359,7 +359,7 @@ class BucketReset(APIView):
         given = ReasonIn(data=request.data)
         given.is_valid(raise_exception=True)
         if bucket not in buckets.KINDS:
-            raise NotFound(f"There is no such bucket. There is: {', '.join(buckets.KINDS)}.")
+            raise NotFound(f"There is no such bucket. Choose from: {', '.join(buckets.KINDS)}.")
         done = buckets.reset(
             bucket,
             app=_named(app),
@@ -446,6 +446,6 @@ def _app(request: Request, app: str, happenings: Iterable[Happening] = ()) -> Ap
     """
     found = last_day.last_day(_named(app), time.time(), happenings)
     if found.known is None and not found.kept:
-        raise NotFound("No app of this id is registered, and none was seen in the last day.")
+        raise NotFound("No app with this id is registered, and none was seen in the last day.")
     app_looks.note(request, app, "the app over the API")
     return found

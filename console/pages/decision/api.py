@@ -328,7 +328,7 @@ class Minute(APIView):
         known = not_kept.missing_decision(raw, request.query_params.get("app", ""), time.time())
         # The value is not repeated in the answer: it may be a credential.
         if known.unknown:
-            raise ValidationError({"app": "No app of this id or name is known."})
+            raise ValidationError({"app": "No app with this id or name is known."})
         app_looks.note_apps(
             request, known.shown_apps, f"the minute of decision {known.id} over the API"
         )

@@ -197,7 +197,7 @@ def forecast(request: HttpRequest, app_id: str) -> HttpResponse:
     Raise Http404 for an id with a NUL, which PostgreSQL cannot hold.
     """
     if "\x00" in app_id:
-        raise Http404("That is no app id.")
+        raise Http404("That is not an app id.")
     at = timezone.now()
     now = at.timestamp()
     app_looks.note_known(request, app_id, "the forecast")

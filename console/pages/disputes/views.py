@@ -77,7 +77,7 @@ def queue(request: HttpRequest) -> HttpResponse:
     """Show a queue of disputes, oldest first. Raise BadRequest for a queue that does not exist."""
     which = request.GET.get("show", "open")
     if which not in FILTERS:
-        raise BadRequest(f"“show” is one of {', '.join(FILTERS)}.")
+        raise BadRequest(f"“show” must be one of {', '.join(FILTERS)}.")
     some = Paginator(disputes.queue(which, request.user.get_username()), ROWS).get_page(
         request.GET.get("page")
     )

@@ -131,7 +131,7 @@ def asked_of(request: Request) -> tuple[QueryReading, asked_filters.Asked]:
         if name != "q" and "" in values
     ]
     if insist not in ("", *lookup.READINGS):
-        problems.append(f"“as” is one of {', '.join(lookup.READINGS)}.")
+        problems.append(f"“as” must be one of {', '.join(lookup.READINGS)}.")
     if problems:
         raise ValidationError({"query": problems})
     found = pasted_text.read_in_address(text, insist, with_token=False)

@@ -35,7 +35,7 @@ def lookup_csv(request: HttpRequest) -> HttpResponseBase:
     """
     asked, insist = asked_filters.read_filters(request.GET), request.GET.get("as", "")
     if asked.problems or insist not in ("", *READINGS):
-        raise BadRequest(" ".join(asked.problems) or f"“as” is one of {', '.join(READINGS)}.")
+        raise BadRequest(" ".join(asked.problems) or f"“as” must be one of {', '.join(READINGS)}.")
     found = pasted_text.read_in_address(request.GET.get("q", ""), insist, with_token=False)
     if found.withheld:
         raise BadRequest(pasted_text.IN_ADDRESS)

@@ -81,7 +81,7 @@ def save_search(*, by: User, name: str, query: str, shared: bool) -> SavedSearch
             " that finds."
         )
     if shared and text.startswith(TOKEN):
-        raise SaveError("A search for a token is one’s own: not everyone may see its digest.")
+        raise SaveError("A search for a token cannot be shared: not everyone may see its digest.")
     filters = asked_filters.read_filters(given, first_visit=False).filters
     kept = page.lookup_address(
         text, filters, insist=insist if insist in READINGS else ""
@@ -102,7 +102,7 @@ def save_search(*, by: User, name: str, query: str, shared: bool) -> SavedSearch
             )[0]
     except IntegrityError as error:
         raise SaveError(
-            "A search of this name was saved at the same moment. Look again."
+            "A search with this name was saved at the same moment. Reload the page."
         ) from error
 
 

@@ -188,9 +188,9 @@ def lookup_tail(request: HttpRequest) -> HttpResponse:
     try:
         after = uuid.UUID(request.GET.get("after", ""))
     except ValueError as error:
-        raise BadRequest("“after” is the id of a decision.") from error
+        raise BadRequest("“after” must be a decision id.") from error
     if asked.problems or insist not in ("", *READINGS):
-        raise BadRequest(" ".join(asked.problems) or f"“as” is one of {', '.join(READINGS)}.")
+        raise BadRequest(" ".join(asked.problems) or f"“as” must be one of {', '.join(READINGS)}.")
     reading = _seen_by(request, _in_address(request, insist).reading)
     hold = request.GET.get("hold") == "1"
     found = live_tail.newer_decisions(reading, asked.filters, after, time.time(), hold=hold)

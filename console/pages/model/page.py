@@ -62,9 +62,10 @@ def model_page(model: str, tier: str, feature: str) -> ModelPage:
     digest = next((d for d in known if d[:DIGITS] == model[:DIGITS] or not model), "")
     level = next((t for t in Tier if t.word == tier), None)
     if tier and level is None:
-        raise Http404(f"“{tier[:20]}” is no tier: there are {', '.join(t.word for t in Tier)}.")
+        words = ", ".join(t.word for t in Tier)
+        raise Http404(f"“{tier[:20]}” is not a tier. The tiers are {words}.")
     if feature and feature not in INDEX:
-        raise Http404(f"“{feature[:40]}” is no feature of this installation.")
+        raise Http404(f"This installation has no feature “{feature[:40]}”.")
     return _page(known, digest, level, feature)
 
 

@@ -203,7 +203,7 @@ def _before(key: str, app: str) -> Outcome | None:
         return None
     last = Outcome.objects.filter(key=key).first() if "\x00" not in key else None
     if last is None or (app and last.app != app):
-        raise NotFound("No outcome of this list has the key in “before”.")
+        raise NotFound("No outcome in this list has the key given as “before”.")
     return last
 
 
@@ -303,7 +303,7 @@ class Disputes(APIView):
         """List disputes: those that wait oldest first, decided ones latest first."""
         which = request.query_params.get("show", "open")
         if which not in ("open", "mine", "decided"):
-            raise ValidationError({"show": "One of open, mine, decided."})
+            raise ValidationError({"show": "Must be one of open, mine, decided."})
         place = DISPUTES_PAGING.cursor_of(request)
         queue = _queue(which, request.user.get_username(), place)
         some, more = DISPUTES_PAGING.cut(request, queue)
@@ -366,11 +366,11 @@ def _queue(which: str, login: str, place: str) -> QuerySet[Dispute]:
         return disputes.queue(which, login)
     if (match := _PLACE.fullmatch(place)) is None:
         raise ValidationError(
-            {"after": "This is no place in the queue: give back a page's `next`."}
+            {"after": "This is not a position in the queue. Send the `next` of a page."}
         )
     last = Dispute.objects.filter(pk=int(match[1])).first()
     if last is None or (last.is_open and (match[2] == "d" or which == "decided")):
-        raise NotFound("This queue has no such place.")
+        raise NotFound("This queue has no such position.")
     return disputes.after(which, login, last, match[2] == "o")
 
 

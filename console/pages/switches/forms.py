@@ -48,7 +48,7 @@ class FlipForm(forms.Form):
     def clean_reason(self) -> str:
         """Return the reason. Raise ValidationError when it is empty."""
         if not self.cleaned_data["reason"]:
-            raise forms.ValidationError("Say what is wrong; it is shown to everyone and kept.")
+            raise forms.ValidationError("Say what is wrong. Everyone sees this, and it is kept.")
         return str(self.cleaned_data["reason"])
 
     def clean_confirm(self) -> str:

@@ -105,6 +105,6 @@ def _rows(user: AbstractUser) -> list[TokenRow]:
 def revoke_token(request: HttpRequest, token: str) -> HttpResponse:
     """Revoke one's own token at once. Raise Http404 when there is no such token."""
     if not tokens.revoke(by=person(request), token=token):
-        raise Http404("There is no such token of yours.")
+        raise Http404("You have no such token.")
     messages.info(request, f"The token {token}… is revoked. Calls with it are refused from now on.")
     return redirect("tokens")

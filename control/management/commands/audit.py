@@ -20,7 +20,7 @@ class Command(BaseCommand):
         if state.broken is not None:
             raise CommandError(
                 f"The audit log breaks at entry {state.broken.seq}: {state.broken.why}. "
-                f"The {state.entries:,} entries before it hold."
+                f"The {state.entries:,} entries before it are intact."
             )
         self.stdout.write(
             f"The audit log holds: {state.entries:,} entries, the last with hash {state.head}."

@@ -88,7 +88,7 @@ class Command(BaseCommand):
             said = offline.reconcile()
         except (OperationalError, InterfaceError) as error:
             raise CommandError(
-                "PostgreSQL does not answer; the journal is kept and taken in once it does."
+                "PostgreSQL does not answer. The journal is kept and imported when it does."
             ) from error
         self.stdout.write("\n".join(said) or "The journal is empty: nothing to take in.")
 
@@ -142,7 +142,7 @@ class Command(BaseCommand):
         )
         if user is None:
             raise CommandError(
-                f"There is no user {by}. Leave --by out to act as who runs the command."
+                f"There is no user {by}. Leave out --by to act as the user who runs the command."
             )
         switches.check_may_flip(user)
         return Actor.of(user)
