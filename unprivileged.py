@@ -1,5 +1,5 @@
 """The way of root's `manage.py` to another user: put everything that it needs where that user can
-read it, hand the data over, and start the command anew as the user (ADR 0017).
+read it, hand the data over, and restart the command as the user (ADR 0017).
 
 Root writes only what root owns: the copies. After that no process of root's is left that a file of
 the user's could mislead.

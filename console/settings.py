@@ -269,7 +269,7 @@ CELERY_TASK_SOFT_TIME_LIMIT = 840  # a minute before
 # One message at a time: a worker that explains for a minute must not sit on messages that another
 # worker could take.
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
-# A worker process starts anew after so many tasks, so that memory that a library leaks is given
+# A worker process is replaced after this many tasks, so that memory that a library leaks is given
 # back. Chosen: rare enough that starting costs nothing that is noticed.
 CELERY_WORKER_MAX_TASKS_PER_CHILD = 1000
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False

@@ -20,15 +20,15 @@ PUBLISH_EVERY_S = 2.0
 # celery publishes no types, hence the ignore
 @shared_task(name="control.tasks.publish_pending", expires=10)  # type: ignore[untyped-decorator]
 def publish_pending() -> None:
-    """Take in flips made while PostgreSQL was down, then publish what is committed and not yet out.
+    """Import flips made while PostgreSQL was down, then publish what is committed but unpublished.
 
-    Report a journal entry that cannot be taken in each time; it does not hold up publishing.
+    Report a journal entry that cannot be imported each time; it does not hold up publishing.
     """
     try:
         for said in offline.reconcile():
             log.warning("%s", said)
     except ControlError as error:
-        log.error("the journal is not taken in: %s", error)
+        log.error("the journal cannot be imported: %s", error)
     try:
         if did := publish.pending():
             log.info("%s", did)

@@ -150,7 +150,7 @@ def cheap_score(features: np.ndarray, signals: np.ndarray) -> float:
     # from half of the plan's rate on: below it, pace tells nothing
     score += 0.12 * min(2.0, max(0.0, pace - 0.5))
     spike = min(4.0, max(0.0, math.log2(max(features[f.BURST_RATIO], 1.0)) - 1.0))
-    score += 0.04 * spike * min(1.0, 2.0 * pace)  # one request after a pause is no spike
+    score += 0.04 * spike * min(1.0, 2.0 * pace)  # one request after a pause is not a spike
     score += (
         0.5 * features[f.AUTH_ERROR_SHARE_60S]
         + 0.5 * features[f.PAYMENT_ERROR_SHARE_60S]

@@ -98,7 +98,7 @@ def _bucket(reason: Reason, seen: dict[str, float]) -> str:
 
 def _strained(d: Decision, load: float, price: float) -> str:
     """Say how a service was overloaded. Its price falls more slowly than its load, and rises with
-    latency and errors too, so low load is no contradiction.
+    latency and errors too, so low load does not contradict it.
     """
     config = documents.config(d.config_version)
     target = (

@@ -35,5 +35,5 @@ def keep_partitions() -> dict[str, int]:
 
 @shared_task(name="decisions.tasks.compact_counts")  # type: ignore[untyped-decorator]
 def compact_counts() -> int:
-    """Add up the counts of the minutes that are over. Return how many rows were taken in."""
+    """Add up the counts of the minutes that are over. Return how many rows were compacted."""
     return rollup.compact(time.time())

@@ -107,7 +107,7 @@ class Forecast(models.Model):
     refusals = models.FloatField(null=True)
     """Refusals until `due_at`, estimated from those that were kept; null until settled."""
     chance = models.FloatField(null=True)
-    """Probability with which a refusal of then was kept; null until settled."""
+    """Probability with which a refusal was kept at that time; null until settled."""
     right = models.BooleanField(null=True)
     """Null until settled, where too few refusals were kept to tell, and where it slowed down."""
     slowed = models.BooleanField(default=False)

@@ -73,7 +73,7 @@ class Paging(Generic[RowT]):
     def cut(self, request: Request, rows: QuerySet[RowT]) -> tuple[list[RowT], bool]:
         """Return the rows of a page, and whether more follow.
 
-        Raise ValidationError for a `limit` that is no whole number from 1 to MOST_ROWS.
+        Raise ValidationError for a `limit` that is not a whole number from 1 to MOST_ROWS.
         """
         size = page_size(request)
         # one row more than asked for tells whether there is a next page, without a count
@@ -89,7 +89,7 @@ class Paging(Generic[RowT]):
 def page_size(request: Request) -> int:
     """Return how many rows a page has.
 
-    Raise ValidationError for a `limit` that is no whole number from 1 to MOST_ROWS.
+    Raise ValidationError for a `limit` that is not a whole number from 1 to MOST_ROWS.
     """
     text = request.query_params.get("limit", str(USUAL_ROWS))
     # int() would take signs, spaces and digits of other scripts, and is slow on endless digits

@@ -49,7 +49,7 @@ class OfAnApp(Protocol):
 
 
 def note_rows(request: HttpRequest, rows: Iterable[OfAnApp], what: str) -> None:
-    """Note a look at the app of each of these rows. A row about no app is no look."""
+    """Note a look at the app of each of these rows. A row about no app is not a look."""
     note_apps(request, (row.app for row in rows if row.app), what)
 
 
@@ -109,7 +109,7 @@ def ticket(request: HttpRequest) -> str:
 
 
 def _header(request: HttpRequest) -> str | None:
-    # a page is no machine: its ticket comes from the session, where the person sees it
+    # A page is used by a person: its ticket comes from the session, where the person sees it
     return request.headers.get(HEADER) if request.path.startswith(problems.PREFIX) else None
 
 

@@ -22,7 +22,7 @@ _REMEMBER_S = 60.0
 class SessionLimits:
     """Signs a person out at the end of the session's life.
 
-    A page that refreshes itself is no activity: a screen left open must not stay signed in.
+    A page that refreshes itself is not activity: a screen left open must not stay signed in.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:

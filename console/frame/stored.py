@@ -18,7 +18,7 @@ from decisions.search import lookup
 def raw_id_or_404(decision_id: str) -> bytes:
     """Return the 16 bytes of a decision id.
 
-    Raise Http404 when the text is no decision id. Its text is not repeated: someone may have put
+    Raise Http404 when the text is not a decision id. Its text is not repeated: someone may have put
     a credential into the address.
     """
     raw = parse_decision_id(decision_id)
@@ -30,7 +30,7 @@ def raw_id_or_404(decision_id: str) -> bytes:
 def decision_or_404(decision_id: str) -> Decision:
     """Return the stored decision with this id.
 
-    Raise Http404 when the text is no decision id, and when no decision with this id is stored.
+    Raise Http404 when the text is not a decision id, and when no decision with this id is stored.
     """
     decision = lookup.find(uuid.UUID(bytes=raw_id_or_404(decision_id)))
     if decision is None:

@@ -30,7 +30,7 @@ def prepare_environment() -> None:
     """
     var = installation.data_folder()
     _make_writable(var)
-    # children are to use this folder, whatever their current folder makes of a relative path
+    # children must use this folder, whatever their current folder makes of a relative path
     os.environ["SLUICE_VAR"] = str(var)
     # children and the settings cannot tell our servers from others by their addresses alone
     if not os.environ.get("DATABASE_URL"):
@@ -64,7 +64,7 @@ def postgres_server(var: Path) -> servers.Postgres:
     """Return the embedded PostgreSQL of this installation.
 
     Raises:
-        ImproperlyConfigured: when SLUICE_POSTGRES_PORT is no port.
+        ImproperlyConfigured: when SLUICE_POSTGRES_PORT is not a port.
     """
     port = environment.read_port(Env(), "SLUICE_POSTGRES_PORT", POSTGRES_PORT)
     return servers.Postgres(
@@ -76,7 +76,7 @@ def valkey_server(var: Path) -> servers.Valkey:
     """Return the embedded Valkey of this installation.
 
     Raises:
-        ImproperlyConfigured: when SLUICE_VALKEY_PORT is no port.
+        ImproperlyConfigured: when SLUICE_VALKEY_PORT is not a port.
     """
     port = environment.read_port(Env(), "SLUICE_VALKEY_PORT", VALKEY_PORT)
     return servers.Valkey(

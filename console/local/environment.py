@@ -58,7 +58,7 @@ def read_whole_number(
     """Return a whole number within [low, high].
 
     Raises:
-        ImproperlyConfigured: when it is no number or outside.
+        ImproperlyConfigured: when it is not a number, or outside the range.
     """
     try:
         value = env.int(name, default)
@@ -75,7 +75,7 @@ def read_port(env: Env, name: str, default: int) -> int:
     """Return a TCP port.
 
     Raises:
-        ImproperlyConfigured: when it is no number from 1 to 65535.
+        ImproperlyConfigured: when it is not a number from 1 to 65535.
     """
     # 0 would let the kernel choose, and then nobody could say where the server is
     return read_whole_number(env, name, default, low=1, high=HIGHEST_PORT)

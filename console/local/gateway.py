@@ -11,7 +11,7 @@ from pathlib import Path
 
 # One file is documentation and what runs, so the documentation cannot fall behind.
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "gateway" / "envoy.yaml"
-# A value with the mark behind it, in a comment: the example stays valid YAML for who copies it.
+# A value with the mark behind it, in a comment: the example stays valid YAML when copied.
 _MARKED = re.compile(r"(port_value: |path: )[^\s}]+(.*# up: )([a-z0-9-]+)$", re.MULTILINE)
 
 

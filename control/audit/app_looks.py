@@ -68,7 +68,7 @@ def record_all(seen: Iterable[tuple[str, str]], *, by: Actor, ticket: str = "") 
     that are new: what was recorded within `AGAIN` is not repeated.
 
     `seen` is pairs of app and what was shown, a noun that continues "looked at": "the page",
-    "decision dec_01…". `EVERY_APP` means all of them. Raise Refused for a text that is no ticket.
+    "decision dec_01…". `EVERY_APP` means all of them. Raise Refused for a bad ticket.
     """
     ticket = check_ticket(ticket)
     reason = f"Ticket {ticket}" if ticket else _NO_TICKET

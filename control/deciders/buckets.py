@@ -126,7 +126,7 @@ def kind(name: str) -> BucketKind:
 
 def peek(app: str) -> Peek:
     """Return an app's buckets right now, on every decider; this consumes nothing. Raise
-    StoreUnavailable, and Refused for a text that is no app id.
+    StoreUnavailable, and Refused for a text that is not an app id.
     """
     return _ask("peek", app)
 
@@ -139,7 +139,7 @@ def reset(name: str, *, app: str, by: Actor, reason: str) -> Peek:
     does not answer; then nobody knows whether one was filled.
     """
     which = kind(name)
-    # refuses a text that is no app id before anything is written down
+    # refuses a text that is not an app id before anything is written down
     _command(_VERBS[which.name], app)
     _note_request(which, app, by, reason)
     try:

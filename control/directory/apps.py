@@ -90,7 +90,7 @@ def labels(app_ids: Sequence[str]) -> dict[str, str]:
 
 
 # Apps that a name may stand for at once; a tenant stands for all of its own. Chosen: one query
-# takes so many ids easily, and nobody looks through more.
+# takes this many ids easily, and nobody looks through more.
 MOST_NAMED = 500
 
 

@@ -61,7 +61,7 @@ class PolicyLine:
     every app has alike.
     """
     version: Version | None
-    """None where the value is no part of the config."""
+    """None where the value is not part of the config."""
     until: float | None = None
     """When it ends by itself, unix seconds."""
 

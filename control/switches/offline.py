@@ -72,7 +72,7 @@ def flip(
             # someone published in between: begin again from their document
             continue
         written = tuple(write_file(path, entry.signed) for path in files or [])
-        # journalled last: a flip that was spread nowhere must not be taken in later
+        # journalled last: a flip that was spread nowhere must not be imported later
         journal = offline_journal.write(entry)
         made_at = datetime.fromtimestamp(entry.at, UTC)
         return Reached(entry.version, made_at, bool(in_store), written, journal)

@@ -48,7 +48,7 @@ def write(entry: Entry) -> Path:
 
 
 def waiting() -> list[Path]:
-    """Return the entries not yet taken in, oldest version first."""
+    """Return the entries not yet imported, oldest version first."""
     return sorted(directory().glob("*.json"))
 
 

@@ -15,7 +15,7 @@ def __getattr__(name: str) -> int:
 
     Raise AttributeError when there is none; the compiler then names the line that asked.
     """
-    # private names are asked for by the import system and by tools, and are no features
+    # the import system and tools ask for private names, which are never features
     if not name.isupper() or (column := INDEX.get(name.lower())) is None:
         raise AttributeError(f"there is no feature {name.lower()!r} in the table of features")
     return column

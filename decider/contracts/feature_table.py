@@ -94,7 +94,7 @@ def _f(
 
 
 # Order is meaning: compiled code, models and stored vectors know a feature by its place. A feature
-# that is added, moved or taken out changes the schema, and every model must be trained anew.
+# that is added, moved or taken out changes the schema, and every model must be trained again.
 FEATURES: tuple[Feature, ...] = (
     _f(
         "rate_1s",

@@ -68,7 +68,7 @@ def format_decision_id(raw: bytes) -> str:
 def parse_decision_id(text: str) -> bytes | None:
     """Return the 16 bytes of a decision id, written with or without prefix and dashes.
 
-    Return None for a text that is no decision id, or whose time lies after the year 2191.
+    Return None for a text that is not a decision id, or whose time lies after the year 2191.
     """
     match = _PATTERN.fullmatch(text.strip())
     raw = bytes.fromhex(match[1].replace("-", "")) if match else b""

@@ -22,7 +22,7 @@ def span(seconds: float | timedelta | None) -> str:
     """Return a length of time in its two largest units: 7 m 57 s, 1 h 52 m, 3 d 4 h.
 
     Under ten seconds it has tenths. A negative length is written as 0 s: clocks of two machines
-    differ a little. Return UNKNOWN for None and for what is not finite.
+    differ a little. Return UNKNOWN for None and for a value that is not finite.
     """
     if isinstance(seconds, timedelta):
         seconds = seconds.total_seconds()

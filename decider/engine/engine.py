@@ -200,7 +200,7 @@ class Engine:
     # ---------------------------------------------------------------------
 
     def know(self, profiles: Sequence[Profile], now: float | None = None) -> None:
-        """Take in profiles of apps, which are tracked from now on."""
+        """Apply profiles of apps, which are tracked from now on."""
         now = time.time() if now is None else now
         if not profiles:
             return
@@ -252,7 +252,7 @@ class Engine:
         return self._tenant_names[min(int(self.state.tenant[slot]), len(self._tenant_names) - 1)]
 
     def learn(self, outcomes: Sequence[Outcome], now: float | None = None) -> None:
-        """Take in what became of requests.
+        """Count the outcomes of requests.
 
         Outcomes of services that the document does not know are ignored.
         """

@@ -17,11 +17,9 @@ from decider import policy as p
 from decider.contracts import feature_columns as f
 from decider.contracts.signals import INDEX as S
 from decider.contracts.vocabulary import MlState
-from decider.engine import address_table, quota, text_hash
-from decider.engine import app_state as st
-from decider.engine import features_of as m
-from decider.engine import lists as sj
-from decider.engine import shared_state as r
+from decider.engine import address_table, features_of, lists, quota, text_hash
+from decider.engine import app_state as apps
+from decider.engine import shared_state as shared
 from decider.engine.buffers import (
     K_ADMIT,
     K_BLOCK,
@@ -58,25 +56,25 @@ ML_LIVE, ML_BAD_SCORE = int(MlState.LIVE), int(MlState.BAD_SCORE)
 
 
 @njit(cache=True)
-def _share_of(region: r.Region, service: int, tenant: int) -> float:
-    return min(1.0, region.demand[service, tenant] / region.service[service, r.CAPACITY])
+def _share_of(region: shared.Region, service: int, tenant: int) -> float:
+    return min(1.0, region.demand[service, tenant] / region.service[service, shared.CAPACITY])
 
 
 @njit(cache=True)
-def _service_view(region: r.Region, service: int, view: np.ndarray) -> None:
+def _service_view(region: shared.Region, service: int, view: np.ndarray) -> None:
     """Write utilisation, latency ratio and error share of a service into `view`, float64 (3,)."""
     row = region.service[service]
-    view[0] = row[r.UTILISATION]
-    view[1] = row[r.LATENCY] / row[r.USUAL_MS] if row[r.LATENCY] > 0.0 else 1.0
-    view[2] = row[r.ERRORS]
+    view[0] = row[shared.UTILISATION]
+    view[1] = row[shared.LATENCY] / row[shared.USUAL_MS] if row[shared.LATENCY] > 0.0 else 1.0
+    view[2] = row[shared.ERRORS]
 
 
 @njit(cache=True)
 def _standing_signals(
-    state: st.State,
+    state: apps.State,
     slot: int,
-    region: r.Region,
-    subjects: sj.Subjects,
+    region: shared.Region,
+    subjects: lists.Subjects,
     rules: p.Rules,
     batch: Batch,
     i: int,
@@ -88,13 +86,13 @@ def _standing_signals(
     They are tier, rules in force, prices and priors. `found`: scratch, float64 (4,).
     """
     request, sig, world = batch.request[i], batch.signals[i], batch.world
-    tier, tenant = int(state.profile[slot, st.P_TIER]), state.tenant[slot]
+    tier, tenant = int(state.profile[slot, apps.P_TIER]), state.tenant[slot]
     # nothing found: not listed, no compliance rule, no override, multiplier 1
     found[0], found[1], found[2], found[3] = 0.0, 0.0, -1.0, 1.0
-    sj.consult(subjects, sj.APP, request["app"], now, found)
-    sj.consult(subjects, sj.TENANT, region.tenant_key[tenant], now, found)
+    lists.consult(subjects, lists.APP, request["app"], now, found)
+    lists.consult(subjects, lists.TENANT, region.tenant_key[tenant], now, found)
     if request["source"] != 0:
-        sj.consult(subjects, sj.SOURCE, request["source"], now, found)
+        lists.consult(subjects, lists.SOURCE, request["source"], now, found)
     sig[p.S_TIER], sig[p.S_ML], sig[S_OBSERVE] = tier, world[W_ML], world[W_OBSERVE]
     sig[p.S_LIST], sig[p.S_COMPLIANCE] = found[0], found[1]
     sig[p.S_OVERRIDE], sig[S_MULTIPLIER] = found[2], found[3]
@@ -106,9 +104,9 @@ def _standing_signals(
     )
     sig[p.S_COST], sig[p.S_BATCHABLE] = request["cost"], request["batchable"]
     row = region.service[request["service"]]
-    sig[p.S_PRICE], sig[S_UTILISATION] = row[r.PRICE], row[r.UTILISATION]
-    sig[p.S_FAIR] = row[r.LEVEL] * region.weight[tenant]
-    sig[p.S_PRIOR_RISK] = state.profile[slot, st.P_COHORT]
+    sig[p.S_PRICE], sig[S_UTILISATION] = row[shared.PRICE], row[shared.UTILISATION]
+    sig[p.S_FAIR] = row[shared.LEVEL] * region.weight[tenant]
+    sig[p.S_PRIOR_RISK] = state.profile[slot, apps.P_COHORT]
     sig[p.S_PRIOR_VALUE] = world[W_PRIOR_VALUE]
     # the row may still hold one from an earlier batch
     sig[p.S_RETRY_HINT] = 0.0
@@ -116,20 +114,26 @@ def _standing_signals(
 
 @njit(cache=True)
 def _spent_signals(
-    state: st.State, slot: int, region: r.Region, rules: p.Rules, batch: Batch, i: int, now: float
+    state: apps.State,
+    slot: int,
+    region: shared.Region,
+    rules: p.Rules,
+    batch: Batch,
+    i: int,
+    now: float,
 ) -> None:
     """Write the signals that each admitted request consumes.
 
     They are tokens, quota, error budget and the tenant's use.
     """
     sig, tier = batch.signals[i], int(batch.signals[i][p.S_TIER])
-    sig[p.S_TOKENS] = st.refill(state, slot, now, sig[p.S_RATE], sig[p.S_BURST])
+    sig[p.S_TOKENS] = apps.refill(state, slot, now, sig[p.S_RATE], sig[p.S_BURST])
     own = rules.tiers[tier, p.T_QUOTA] * batch.world[W_QUOTA_SHARE]
     sig[p.S_QUOTA_LEFT] = quota.left(state, slot, now, own)
     sig[p.S_LEASE] = (
         batch.world[W_LEASE_WAIT] if quota.may_lease(state, slot, sig[S_QUOTA_LIMIT]) else 0.0
     )
-    sig[p.S_BUDGET] = st.error_budget(state, slot, now, rules.tiers[tier, p.T_ERROR_BUDGET])
+    sig[p.S_BUDGET] = apps.error_budget(state, slot, now, rules.tiers[tier, p.T_ERROR_BUDGET])
     sig[p.S_USAGE] = region.use[batch.request[i]["service"], state.tenant[slot]]
 
 
@@ -151,11 +155,13 @@ def observe(table: np.ndarray, count: int, now: float) -> int:
     )
     # three loops, so that the memory of all apps is on its way while the first ones are placed
     for i in range(count):
-        st.expect(state, np.uint64(batch.request[i]["app"]))
+        apps.expect(state, np.uint64(batch.request[i]["app"]))
     for i in range(count):
-        st.fetch(state, np.uint64(batch.request[i]["app"]))
+        apps.fetch(state, np.uint64(batch.request[i]["app"]))
     for i in range(count):
-        batch.answer[i]["slot"] = st.place(state, np.uint64(batch.request[i]["app"]), now, unknown)
+        batch.answer[i]["slot"] = apps.place(
+            state, np.uint64(batch.request[i]["app"]), now, unknown
+        )
     view, found, ranked = np.zeros(3), np.zeros(4), 0
     for i in range(count):
         request, slot = batch.request[i], batch.answer[i]["slot"]
@@ -164,50 +170,56 @@ def observe(table: np.ndarray, count: int, now: float) -> int:
         path, endpoint = np.uint64(request["path"]), np.uint64(request["endpoint"])
         cost, size = request["cost"], request["kilobytes"]
         write, attempt = request["write"] != 0, request["attempt"]
-        st.observe(state, slot, now, token, source, path, endpoint, cost, size, write, attempt)
-        r.note_demand(region, service, tenant, request["cost"], now)
+        apps.observe(state, slot, now, token, source, path, endpoint, cost, size, write, attempt)
+        shared.note_demand(region, service, tenant, request["cost"], now)
         _standing_signals(state, slot, region, subjects, rules, batch, i, now, found)
         _spent_signals(state, slot, region, rules, batch, i, now)
         _service_view(region, service, view)
-        used = state.clock[slot, st.QUOTA_USED] / batch.signals[i][S_QUOTA_LIMIT]
+        used = state.clock[slot, apps.QUOTA_USED] / batch.signals[i][S_QUOTA_LIMIT]
         share, out = _share_of(region, service, tenant), batch.features[i]
-        m.features_of(
+        features_of.features_of(
             state, slot, now, request["cost"], request["kilobytes"], used, view, share, out
         )
-        state.clock[slot, st.LAST] = now
+        state.clock[slot, apps.LAST] = now
         batch.scores[i, :] = np.nan
         # as if all earlier rows of this app were admitted: whoever may want a score gets one now
-        batch.signals[i][p.S_TOKENS] -= state.clock[slot, st.PENDING]
-        state.clock[slot, st.PENDING] += 1.0
+        batch.signals[i][p.S_TOKENS] -= state.clock[slot, apps.PENDING]
+        state.clock[slot, apps.PENDING] += 1.0
         wanted = p.wants_rank(batch.signals[i], batch.features[i], rules)
         batch.answer[i]["ranked"] = wanted
         if wanted:
             batch.rows[ranked] = i
             ranked += 1
     for i in range(count):
-        state.clock[batch.answer[i]["slot"], st.PENDING] = 0.0
+        state.clock[batch.answer[i]["slot"], apps.PENDING] = 0.0
     return ranked
 
 
 @njit(cache=True)
 def _consume(
-    state: st.State, region: r.Region, batch: Batch, i: int, slot: int, admitted: bool, now: float
+    state: apps.State,
+    region: shared.Region,
+    batch: Batch,
+    i: int,
+    slot: int,
+    admitted: bool,
+    now: float,
 ) -> None:
     """Take what an admitted request costs, or remember that it was refused."""
     sig, request, clock = batch.signals[i], batch.request[i], state.clock
     if admitted:
         # one burst of debt at most: the headroom ends there
-        clock[slot, st.TOKENS] = max(-sig[p.S_BURST], clock[slot, st.TOKENS] - 1.0)
-        clock[slot, st.QUOTA_LEFT] -= 1.0
-        clock[slot, st.QUOTA_USED] += 1.0
-        r.note_admitted(region, request["service"], state.tenant[slot], request["cost"])
+        clock[slot, apps.TOKENS] = max(-sig[p.S_BURST], clock[slot, apps.TOKENS] - 1.0)
+        clock[slot, apps.QUOTA_LEFT] -= 1.0
+        clock[slot, apps.QUOTA_USED] += 1.0
+        shared.note_admitted(region, request["service"], state.tenant[slot], request["cost"])
         return
-    state.counts[slot, st.C_REFUSED] += 1.0
-    state.bits[slot, st.B_REFUSED_PATH] = np.uint64(request["path"])
+    state.counts[slot, apps.C_REFUSED] += 1.0
+    state.bits[slot, apps.B_REFUSED_PATH] = np.uint64(request["path"])
     stage = batch.answer[i]["stage"]
     # only refusals by ML spend the budget, each by the chance that it is wrong
     if stage == p.TRIAGE or stage == p.RANK or stage == p.RERANK:
-        clock[slot, st.BUDGET] = max(0.0, clock[slot, st.BUDGET] - (1.0 - batch.scores[i, 2]))
+        clock[slot, apps.BUDGET] = max(0.0, clock[slot, apps.BUDGET] - (1.0 - batch.scores[i, 2]))
 
 
 @njit(cache=True)
@@ -255,13 +267,13 @@ def settle(table: np.ndarray, count: int, now: float) -> int:
                 else 0
             )
         # once: the mark keeps an app without a profile from being asked for with every request
-        if state.profile[slot, st.P_KNOWN] == 0.0:
-            state.profile[slot, st.P_KNOWN] = st.ASKED
+        if state.profile[slot, apps.P_KNOWN] == 0.0:
+            state.profile[slot, apps.P_KNOWN] = apps.ASKED
             wants |= WANTS_PROFILE
         answer["wants"] = wants
         if wait > 0.0 and answer["ranked"] != 0 and action != p.SHED and stage != p.OVERRIDE:
             # a client that comes back early gets the deadline it was told, not a new one
-            promised = state.clock[slot, st.RETRY_UNTIL] - now
+            promised = state.clock[slot, apps.RETRY_UNTIL] - now
             if promised >= 1.0:
                 sig[p.S_RETRY_HINT] = promised
             else:
@@ -288,14 +300,16 @@ def project(table: np.ndarray, low: np.ndarray, high: np.ndarray, count: int, no
         i = batch.rows[k]
         request, slot, sig = batch.request[i], batch.answer[i]["slot"], ahead.signals[k]
         wait = WAITS[(low[k] + high[k]) // 2]
-        st.copy(state, slot, trial)
+        apps.copy(state, slot, trial)
         token, source = np.uint64(request["token"]), np.uint64(request["source"])
         path, endpoint = np.uint64(request["path"]), np.uint64(request["endpoint"])
         cost, size = request["cost"], request["kilobytes"]
         write, attempt = request["write"] != 0, request["attempt"]
-        st.observe(trial, 0, now + wait, token, source, path, endpoint, cost, size, write, attempt)
+        apps.observe(
+            trial, 0, now + wait, token, source, path, endpoint, cost, size, write, attempt
+        )
         _service_view(region, request["service"], view)
-        m.features_of(
+        features_of.features_of(
             trial,
             0,
             now + wait,
@@ -307,11 +321,11 @@ def project(table: np.ndarray, low: np.ndarray, high: np.ndarray, count: int, no
             ahead.features[k],
         )
         sig[:] = batch.signals[i]
-        sig[p.S_TOKENS] = min(sig[p.S_BURST], state.clock[slot, st.TOKENS] + wait * sig[p.S_RATE])
+        sig[p.S_TOKENS] = min(sig[p.S_BURST], state.clock[slot, apps.TOKENS] + wait * sig[p.S_RATE])
         # the rest of the tenant is taken to stay as it is: nobody knows what it will send
-        sig[p.S_PRICE] = max(0.0, sig[p.S_PRICE] - r.RECOVERY * wait)
+        sig[p.S_PRICE] = max(0.0, sig[p.S_PRICE] - shared.RECOVERY * wait)
         per_hour = rules.tiers[int(sig[p.S_TIER]), p.T_ERROR_BUDGET]
-        sig[p.S_BUDGET] = min(per_hour, state.clock[slot, st.BUDGET] + wait * per_hour / 3600.0)
+        sig[p.S_BUDGET] = min(per_hour, state.clock[slot, apps.BUDGET] + wait * per_hour / 3600.0)
 
 
 @njit(cache=True)
@@ -418,10 +432,10 @@ def finish(table: np.ndarray, count: int, now: float) -> int:
         action, slot = answer["action"], answer["slot"]
         if sig[p.S_RETRY_HINT] > 0.0:
             answer["retry_after"] = p.retry_after(action, answer["reason"], sig)
-        _answer(answer, sig, state.clock[slot, st.TOKENS])
+        _answer(answer, sig, state.clock[slot, apps.TOKENS])
         if answer["wait"] > 0.0:
-            state.clock[slot, st.RETRY_UNTIL] = max(
-                state.clock[slot, st.RETRY_UNTIL], now + answer["wait"]
+            state.clock[slot, apps.RETRY_UNTIL] = max(
+                state.clock[slot, apps.RETRY_UNTIL], now + answer["wait"]
             )
         sample.counts[action] += 1
         probability = _inclusion(sample, action, int(sig[p.S_TIER]), now)
@@ -503,21 +517,21 @@ def track(table: np.ndarray, keys: np.ndarray, slots: np.ndarray, count: int, no
     """Find or make the slots of `count` apps by the hashes of their ids, int64."""
     state, unknown = address_table.state_in(table), address_table.unknown_in(table)
     for k in range(count):
-        slots[k] = st.place(state, np.uint64(keys[k]), now, unknown)
+        slots[k] = apps.place(state, np.uint64(keys[k]), now, unknown)
 
 
 @njit(cache=True)
 def learn(table: np.ndarray, outcomes: np.ndarray, count: int, now: float) -> None:
-    """Take in the first `count` outcomes (dtype OUTCOME)."""
+    """Count the first `count` outcomes (dtype OUTCOME)."""
     state, region = address_table.state_in(table), address_table.region_in(table)
     for i in range(count):
-        r.note_answer(
+        shared.note_answer(
             region,
             int(outcomes[i]["service"]),
             int(outcomes[i]["status"]),
             outcomes[i]["latency_ms"],
             now,
         )
-        slot = st.find(state, np.uint64(outcomes[i]["app"]))
+        slot = apps.find(state, np.uint64(outcomes[i]["app"]))
         if slot >= 0:
-            st.note_answer(state, slot, now, int(outcomes[i]["status"]))
+            apps.note_answer(state, slot, now, int(outcomes[i]["status"]))

@@ -39,7 +39,7 @@ from numba import njit
 N_SERVICE = 18  # as many as there are
 
 # Time constant of a tenant's use. Chosen: short enough that a tenant that slows down recovers soon,
-# long enough that one burst is no overuse.
+# long enough that one burst is not overuse.
 USE_TAU_S = 5.0
 # Time constant of a service's rates. Chosen: some ten ticks, so that one odd tick moves no price.
 RATE_TAU_S = 2.0
@@ -158,7 +158,7 @@ def _fair_level(region: Region, service: int, supply: float, now: float) -> floa
 
 @njit(cache=True)
 def _measure(row: np.ndarray, seconds: float, now: float) -> None:
-    """Turn what was counted in the last `seconds` into smoothed rates, and begin to count anew."""
+    """Turn the counts of the last `seconds` into smoothed rates, and count from zero again."""
     blend = 1.0 - math.exp(-seconds / RATE_TAU_S)
     row[LOCAL_RATE] += blend * (row[ADMITTED] / seconds - row[LOCAL_RATE])
     row[ANSWER_RATE] += blend * (row[ANSWERS] / seconds - row[ANSWER_RATE])
@@ -205,7 +205,7 @@ def control(region: Region, seconds: float, now: float) -> None:
 
 @njit(cache=True)
 def share_out(region: Region, service: int, now: float) -> None:
-    """Find a service's fair share anew.
+    """Find a service's fair share again.
 
     It stands apart from `control`, as it takes about 1 ms with 65,000 active tenants.
     """

@@ -13,10 +13,10 @@ import msgspec
 
 from decider.http import check, decide_api, fast_path, problem
 from decider.http.batcher import Job
-from decider.http.context import Hub
+from decider.http.context import ServerContext
 from decider.http.problem import Problem, RefusedError
 from decider.http.responses import CLOSE, HEAD, KEEP, NGINX
-from decider.http.transport import HEAD_STEP, READING, Channel
+from decider.http.transport import HEAD_STEP, READING, StatefulProtocol
 from decider.http.transport_states import OPEN, Event
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _DOCUMENTS = (b"/healthz", b"/metrics")
 
 
-class Connection(Channel):
+class Connection(StatefulProtocol):
     """Protocol of the transport and of the parser, which calls the on_ methods while it is fed."""
 
     __slots__ = (
@@ -51,8 +51,8 @@ class Connection(Channel):
         "_url",
     )
 
-    def __init__(self, hub: Hub) -> None:
-        super().__init__(hub)
+    def __init__(self, context: ServerContext) -> None:
+        super().__init__(context)
         self._unfinished = 0  # bytes parsed since a head began that is not complete
         self._fields: check.Fields = {}
         self._body = bytearray()
@@ -69,7 +69,7 @@ class Connection(Channel):
         self._head_done = False
         self._body_bytes = 0
         if self._body:
-            self._hub.body_bytes -= len(self._body)
+            self._context.body_bytes -= len(self._body)
             self._body = bytearray()
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -78,12 +78,12 @@ class Connection(Channel):
         del self._parser
 
     def data_received(self, data: bytes) -> None:
-        hub = self._hub
-        self.last = hub.now
-        if self.state is not READING or self.since or len(data) > hub.plain_most:
+        context = self._context
+        self.last = context.now
+        if self.state is not READING or self.since or len(data) > context.plain_most:
             if self.state in OPEN:
                 self._receive(data)
-        elif (request := hub.plain.read(data)) is not None:
+        elif (request := context.plain.read(data)) is not None:
             self._batcher.add(self, request, 0)
         else:
             self._receive_first(data)
@@ -95,7 +95,7 @@ class Connection(Channel):
         waiting = self.waiting
         self._receive(data)
         if self.waiting == waiting + 1 and not self.since and data.endswith(fast_path.END):
-            self._hub.plain.learn(data, self._hub.now)
+            self._context.plain.learn(data, self._context.now)
 
     def _feed(self, data: bytes) -> None:
         try:
@@ -132,7 +132,7 @@ class Connection(Channel):
         )
 
     def on_message_begin(self) -> None:
-        self.since = self._hub.now
+        self.since = self._context.now
 
     def on_url(self, part: bytes) -> None:
         self._url += part
@@ -195,8 +195,8 @@ class Connection(Channel):
             raise RefusedError(problem.too_large(most))
         if self._is_decide():
             self._body += data
-            self._hub.body_bytes += len(data)
-            if self._hub.body_bytes > self._limits.all_bodies:
+            self._context.body_bytes += len(data)
+            if self._context.body_bytes > self._limits.all_bodies:
                 raise RefusedError(
                     problem.too_busy(
                         "This decider is receiving too many bodies at once; try again in a second."
@@ -212,17 +212,17 @@ class Connection(Channel):
         try:
             self._dispatch(mark)
         except RefusedError as refused:
-            self._hub.stats.refused += 1
+            self._context.stats.refused += 1
             if self._url.startswith(check.PREFIX) and check.wants_nginx(self._url, self._fields):
                 mark |= NGINX
-            self._send(self._hub.answers.problem(refused.problem, mark), mark)
+            self._send(self._context.answers.problem(refused.problem, mark), mark)
         self._reset()
 
     def _mark(self) -> int:
         """Return the marks (CLOSE, KEEP, HEAD) that say what the answer adds or leaves out."""
         fields = self._fields
         mark = 0
-        if not self._parser.should_keep_alive() or self._hub.stopping or b"upgrade" in fields:
+        if not self._parser.should_keep_alive() or self._context.stopping or b"upgrade" in fields:
             mark = CLOSE
         elif b"connection" in fields and self._parser.get_http_version() == "1.0":
             mark = KEEP
@@ -277,14 +277,14 @@ class Connection(Channel):
         if (method := self._parser.get_method()) not in (b"GET", b"HEAD"):
             raise RefusedError(problem.wrong_method(method.decode(), "GET, HEAD"))
         if path == b"/metrics":
-            data = self._hub.answers.document(
-                200, "text/plain; version=0.0.4; charset=utf-8", self._hub.metrics(), mark
+            data = self._context.answers.document(
+                200, "text/plain; version=0.0.4; charset=utf-8", self._context.metrics(), mark
             )
         else:
-            health = self._hub.health()
+            health = self._context.health()
             # Without a config nothing can be decided, so the gateway should choose another decider.
             status = 200 if health.get("config_version") else 503
-            data = self._hub.answers.document(
+            data = self._context.answers.document(
                 status, "application/json", msgspec.json.encode(health), mark
             )
         self._send(data, mark)

@@ -72,7 +72,7 @@ class Member(Protocol):
         """Cut the connection."""
 
 
-class Hub:
+class ServerContext:
     """State and services that all connections of a server share."""
 
     def __init__(

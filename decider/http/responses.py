@@ -114,7 +114,7 @@ class Answers:
         return f"{self._admit}{decision.id.hex()}\r\n{fields}\r\n"
 
     def _check_marked(self, decision: Decision, mark: int, fields: str) -> str:
-        """Return a response that is no plain admit: it refuses, or has something to say about the
+        """Return a response other than a plain admit: it refuses, or has something to say about the
         connection.
         """
         action, dec = decision.action, decision.id.hex()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from decider.http.batcher import Batcher, Decides, Stats
 from decider.http.connection import Connection
-from decider.http.context import Health, Hub, Limits, Metrics
+from decider.http.context import Health, Limits, Metrics, ServerContext
 from decider.http.responses import Answers
 
 # Connections the kernel holds until they are accepted: as many as `Limits.connections`, so that all
@@ -50,16 +50,18 @@ class HttpServer:
     @property
     def connections(self) -> int:
         """Connections open now."""
-        return len(self._hub.connections)
+        return len(self._context.connections)
 
     async def start(self, host: str, port: int) -> None:
         """Bind and serve. Raise OSError when the address cannot be bound."""
         loop = asyncio.get_running_loop()
         answers = Answers(time.time())
         batcher = Batcher(self._engine, answers, self.stats, self._on_decided)
-        self._hub = Hub(batcher, answers, self.stats, self.limits, self._health, self._metrics)
+        self._context = ServerContext(
+            batcher, answers, self.stats, self.limits, self._health, self._metrics
+        )
         self._server = await loop.create_server(
-            lambda: Connection(self._hub), host, port, backlog=BACKLOG
+            lambda: Connection(self._context), host, port, backlog=BACKLOG
         )
         self.port = int(self._server.sockets[0].getsockname()[1])
         self._sweep()
@@ -67,13 +69,13 @@ class HttpServer:
     def _sweep(self) -> None:
         """Refresh the shared clock and the Date field, and look at every connection's deadlines."""
         # One timer for all connections: a timer each would be set and cancelled for every request.
-        hub = self._hub
-        hub.now = hub.loop.time()
-        hub.answers.tick(time.time())
+        context = self._context
+        context.now = context.loop.time()
+        context.answers.tick(time.time())
         # A copy, because a sweep may cut a connection, which then leaves the set.
-        for connection in list(hub.connections):
-            connection.sweep(hub.now)
-        self._sweeper = hub.loop.call_later(self.limits.sweep_s, self._sweep)
+        for connection in list(context.connections):
+            connection.sweep(context.now)
+        self._sweeper = context.loop.call_later(self.limits.sweep_s, self._sweep)
 
     async def stop(self, grace_s: float = 5.0) -> None:
         """Accept no more connections, answer what has been asked, and close. After `grace_s`
@@ -81,16 +83,16 @@ class HttpServer:
         """
         if self._server is None:
             return
-        hub = self._hub
-        hub.stop()
+        context = self._context
+        context.stop()
         self._server.close()
-        hub.batcher.run()
-        end = hub.loop.time() + grace_s
-        while hub.connections and hub.loop.time() < end:
-            for connection in list(hub.connections):
+        context.batcher.run()
+        end = context.loop.time() + grace_s
+        while context.connections and context.loop.time() < end:
+            for connection in list(context.connections):
                 connection.close_if_idle()
             await asyncio.sleep(0.01)
-        for connection in list(hub.connections):
+        for connection in list(context.connections):
             connection.abort()
         if self._sweeper is not None:
             self._sweeper.cancel()

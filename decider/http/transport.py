@@ -11,7 +11,7 @@ from typing import cast
 
 from decider.http import problem
 from decider.http.batcher import Job
-from decider.http.context import Hub
+from decider.http.context import ServerContext
 from decider.http.problem import Problem
 from decider.http.responses import CLOSE
 from decider.http.transport_states import ENDED, OPEN, PAUSED, Event, State, follow
@@ -28,13 +28,13 @@ _OWN_DEADLINE = frozenset((State.LINGERING, State.CLOSING))
 """States whose deadline a stall neither sets nor lifts."""
 
 
-class Channel(asyncio.Protocol):
+class StatefulProtocol(asyncio.Protocol):
     """A connection that knows nothing of HTTP's grammar; `connection.Connection` adds it."""
 
     __slots__ = (
         "_batcher",
+        "_context",
         "_head_done",
-        "_hub",
         "_job",
         "_later",
         "_limits",
@@ -49,16 +49,16 @@ class Channel(asyncio.Protocol):
 
     _transport: asyncio.Transport  # there until the connection is lost
 
-    def __init__(self, hub: Hub) -> None:
-        self._hub = hub
-        self._limits = hub.limits
-        self._batcher = hub.batcher
+    def __init__(self, context: ServerContext) -> None:
+        self._context = context
+        self._limits = context.limits
+        self._batcher = context.batcher
         self.state = READING
         self._job: Job | None = None
         self._later = bytearray()  # received, to be parsed in a later turn
         self._turn: asyncio.Handle | None = None  # that turn; booked only while catching up
         self.waiting = 0
-        self.last = hub.now
+        self.last = context.now
         """When bytes last came."""
         self.since = 0.0
         """When the request being received began; 0 between requests."""
@@ -100,10 +100,10 @@ class Channel(asyncio.Protocol):
         self._transport = cast(
             asyncio.Transport, transport
         )  # uvloop's own class, which derives from neither
-        hub, most = self._hub, self._limits.connections
-        hub.connections.add(self)
-        if hub.stopping or len(hub.connections) > most:
-            hub.stats.turned_away += 1
+        context, most = self._context, self._limits.connections
+        context.connections.add(self)
+        if context.stopping or len(context.connections) > most:
+            context.stats.turned_away += 1
             self._refuse(
                 problem.too_busy(
                     "This decider has as many connections as it may have; try again in a second."
@@ -112,7 +112,7 @@ class Channel(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._move(Event.GONE)
-        self._hub.connections.discard(self)
+        self._context.connections.discard(self)
         if self._job is not None:
             self._batcher.drop(self._job)
         self._reset()
@@ -135,14 +135,14 @@ class Channel(asyncio.Protocol):
                 self._move(Event.LAST)
             return self.state is DRAINING
         if self.state in OPEN:
-            self.deadline = self._hub.loop.time() + self._limits.stall_s
+            self.deadline = self._context.loop.time() + self._limits.stall_s
         if self.state not in ENDED:
             self._move(Event.CLOSE)  # the transport closes itself on False
         return False
 
     def pause_writing(self) -> None:
         if self.state not in _OWN_DEADLINE:
-            self.deadline = self._hub.now + self._limits.stall_s
+            self.deadline = self._context.now + self._limits.stall_s
         self._move(Event.STALL)
 
     def resume_writing(self) -> None:
@@ -159,7 +159,7 @@ class Channel(asyncio.Protocol):
             if self.state is CATCHING_UP and self._turn is None:
                 # A later turn, always: this one may be inside the parser, which cannot be fed
                 # twice at once.
-                self._turn = self._hub.loop.call_soon(self._catch_up)
+                self._turn = self._context.loop.call_soon(self._catch_up)
         elif self.state is CATCHING_UP:
             self._move(Event.CAUGHT_UP)
 
@@ -220,11 +220,11 @@ class Channel(asyncio.Protocol):
         """
         if self.state not in OPEN:
             return
-        self._hub.stats.refused += 1
-        self._send(self._hub.answers.problem(what, CLOSE), 0)
+        self._context.stats.refused += 1
+        self._send(self._context.answers.problem(what, CLOSE), 0)
         self._reset()
         self._move(Event.REFUSE)
-        self.deadline = self._hub.loop.time() + self._limits.linger_s
+        self.deadline = self._context.loop.time() + self._limits.linger_s
         if not self._transport.is_closing():
             self._transport.write_eof()
 
@@ -239,7 +239,7 @@ class Channel(asyncio.Protocol):
         """Close when all that was written has been sent."""
         if self.state not in ENDED:
             self._move(Event.CLOSE)
-            self.deadline = self._hub.loop.time() + self._limits.stall_s
+            self.deadline = self._context.loop.time() + self._limits.stall_s
             self._transport.close()
 
     # The clock's side
@@ -254,7 +254,7 @@ class Channel(asyncio.Protocol):
             return
         elif self.since:
             if now - self.since > (limits.body_s if self._head_done else limits.head_s):
-                self._hub.stats.timeouts += 1
+                self._context.stats.timeouts += 1
                 self._refuse(problem.REQUEST_TIMEOUT)
         elif now - self.last > limits.idle_s:
             self._close()

@@ -1,8 +1,8 @@
 """The states of a connection, the events that move it, and the one table of legal moves.
 
 Rule 1: whether a connection reads, parses, or may be written to follows from its state alone.
-`transport.Channel` changes its state in one place, by this table; an event the table does not list
-is a defect and raises.
+`transport.StatefulProtocol` changes its state in one place, by this table; an event the table does
+not list is a defect and raises.
 
 Rule 2: this table knows nothing of HTTP. Whether a request is well formed is `connection`'s matter.
 

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from msgspec import Meta, Struct
 
 from decider.contracts.config import Config, Name, Signed, key_id
-from decider.engine import app_state as st
+from decider.engine import app_state as apps
 from decider.engine import quota
 from decider.engine.engine import Engine
 from decider.whatif.plan import Plan, plan_of
@@ -133,7 +133,7 @@ class Desk:
 
     def obey(self, data: bytes, now: float) -> Answer:
         """Carry out a command at `now` (unix seconds), or answer why not. Raise CommandError for
-        what is no command of the console.
+        anything but a command of the console.
         """
         command = verify(data, self._keys)
         before = self._view(command.app, now)
@@ -166,11 +166,11 @@ class Desk:
         # By the same code as for a new app, so there is no second rule of what "full" means.
         clock, slot = self._engine.state.clock, self._engine.slot_of(command.app)
         if command.verb == "fill_errors":
-            clock[slot, st.BUDGET_AT] = -1.0
+            clock[slot, apps.BUDGET_AT] = -1.0
             return
-        clock[slot, st.BUCKET_AT] = -1.0
+        clock[slot, apps.BUCKET_AT] = -1.0
         # The promised wait ends too: a client that comes back now is not early.
-        clock[slot, st.RETRY_UNTIL] = min(clock[slot, st.RETRY_UNTIL], now)
+        clock[slot, apps.RETRY_UNTIL] = min(clock[slot, apps.RETRY_UNTIL], now)
 
     def _answer(
         self,
@@ -197,48 +197,50 @@ def view(engine: Engine, config: Config, app: str, slot: int, now: float) -> Vie
     state.
     """
     state, clock = engine.state, engine.state.clock[slot].tolist()
-    tier = int(state.profile[slot, st.P_TIER])
+    tier = int(state.profile[slot, apps.P_TIER])
     plan = plan_of(config, app=app, tenant=engine.tenant_in(slot), tier=tier, now=now)
-    today = clock[st.QUOTA_DAY] == float(math.floor(now / 86_400.0))
+    today = clock[apps.QUOTA_DAY] == float(math.floor(now / 86_400.0))
     return View(
         config.version,
         tier,
         _tokens(clock, plan, now),
         plan.burst,
         plan.rate,
-        quota_used=clock[st.QUOTA_USED] if today else 0.0,
+        quota_used=clock[apps.QUOTA_USED] if today else 0.0,
         quota_left=quota.seen(clock, now, plan.quota_per_day * engine.quota_share),
         quota_per_day=plan.quota_per_day,
         errors_left=_errors(clock, plan, now),
         errors_per_hour=plan.error_budget_per_hour,
-        pace=_last_minute(state, slot, st.C_60S, now) / 60.0,
-        refused=_last_minute(state, slot, st.C_REFUSED, now),
-        wait_until=clock[st.RETRY_UNTIL],
-        tracked_since=clock[st.FIRST],
-        last_seen=clock[st.SEEN],
+        pace=_last_minute(state, slot, apps.C_60S, now) / 60.0,
+        refused=_last_minute(state, slot, apps.C_REFUSED, now),
+        wait_until=clock[apps.RETRY_UNTIL],
+        tracked_since=clock[apps.FIRST],
+        last_seen=clock[apps.SEEN],
     )
 
 
 def _tokens(clock: list[float], plan: Plan, now: float) -> float:
     """Return the tokens as `app_state.refill` would find them, without writing."""
-    if clock[st.BUCKET_AT] < 0.0:
+    if clock[apps.BUCKET_AT] < 0.0:
         return plan.burst
-    return min(plan.burst, clock[st.TOKENS] + max(0.0, now - clock[st.BUCKET_AT]) * plan.rate)
+    return min(plan.burst, clock[apps.TOKENS] + max(0.0, now - clock[apps.BUCKET_AT]) * plan.rate)
 
 
 def _errors(clock: list[float], plan: Plan, now: float) -> float:
     """Return the error budget as `app_state.error_budget` would find it, without writing."""
     per_hour = plan.error_budget_per_hour
-    if clock[st.BUDGET_AT] < 0.0:
+    if clock[apps.BUDGET_AT] < 0.0:
         return per_hour
-    return min(per_hour, clock[st.BUDGET] + max(0.0, now - clock[st.BUDGET_AT]) * per_hour / 3600.0)
+    return min(
+        per_hour, clock[apps.BUDGET] + max(0.0, now - clock[apps.BUDGET_AT]) * per_hour / 3600.0
+    )
 
 
-def _last_minute(state: st.State, slot: int, column: int, now: float) -> float:
+def _last_minute(state: apps.State, slot: int, column: int, now: float) -> float:
     """Return a sliding count over 60 s, as the features see it once the window has moved on to
     `now` (unix seconds).
     """
-    at = (now - st.EPOCH) / 60.0
+    at = (now - apps.EPOCH) / 60.0
     step = math.floor(at) - int(state.window[slot, 2])
     current, previous = state.counts[slot, column : column + 2].tolist()
     if step > 0:

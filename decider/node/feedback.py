@@ -90,7 +90,7 @@ def outcome(line: bytes, now: float) -> Outcome | None:
     """Return the outcome that a line tells of; None when the request never reached a service or is
     not known to be an app's. `now` in unix seconds.
 
-    Raise ValueError when it is no line of the gateway's (msgspec's errors and undecodable text are
+    Raise ValueError for any other line (msgspec's errors and undecodable text are
     ValueErrors).
     """
     read = _decode(line)

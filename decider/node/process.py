@@ -26,7 +26,7 @@ from decider.engine.engine import Engine
 from decider.engine.quota import POOL_SHARE
 from decider.http.server import HttpServer
 from decider.node.config_keeper import Keeper
-from decider.node.store_sync import Link
+from decider.node.store_sync import StoreSync
 from decider.refusal.client import Teller
 from decider.scoring import model
 
@@ -138,10 +138,12 @@ class Decider:
             options.node, options.region, token_key, options.capacity, quota_share=0.0
         )
         self.teller = self.engine.teller = Teller(token_key)
-        self.link = Link(options.valkey, self.engine, time.time())
-        self.keeper = Keeper(self.engine, keys, options.data, options.models, self.link.fetch_model)
+        self.store_sync = StoreSync(options.valkey, self.engine, time.time())
+        self.keeper = Keeper(
+            self.engine, keys, options.data, options.models, self.store_sync.fetch_model
+        )
         self.http = HttpServer(
-            self.engine, self.health, self.metrics, on_decided=self.link.look_at_wants
+            self.engine, self.health, self.metrics, on_decided=self.store_sync.look_at_wants
         )
         self._day = ""
 
@@ -158,7 +160,7 @@ class Decider:
 
     def metrics(self) -> bytes:
         """Return metrics as Prometheus text, format 0.0.4."""
-        status = self.link.status()
+        status = self.store_sync.status()
         lines = ["# TYPE sluice_decisions_total counter"]
         lines += [
             f'sluice_decisions_total{{action="{Action(k).word}"}} {count}'
@@ -206,7 +208,7 @@ class Decider:
             asyncio.get_running_loop().add_signal_handler(name, stop.set)
         self.keeper.start_from_disk()
         duties = [
-            asyncio.create_task(self.link.run(self.keeper)),
+            asyncio.create_task(self.store_sync.run(self.keeper)),
             asyncio.create_task(self._watch_file()),
         ]
         warm_up(self.engine)
@@ -223,7 +225,7 @@ class Decider:
             await self._serve(stop, duties)
         broken = [duty for duty in duties if duty.done()]
         await _end_all()
-        await self.link.close()
+        await self.store_sync.close()
         for duty in broken:
             duty.result()
 

@@ -27,7 +27,7 @@ from decider.engine.quota import POOL_SHARE
 from decider.node import commands
 from decider.node.config_keeper import Keeper
 
-# Pauses of the duties, seconds, all chosen. Push: before subscribing anew when a connection broke.
+# Pauses of the duties, seconds, all chosen. Push: before subscribing again when a connection broke.
 # Poll: a lost push delays a kill switch by this much. Flush: the live tail shows decisions this
 # fresh. Status: well within NODE_TTL_S, so that lost heartbeats do no harm. Fetch: wants gather for
 # this time, so that many apps share a round trip.
@@ -47,7 +47,7 @@ _LEASE, _GIVE_BACK = (
 )
 
 
-class Link:
+class StoreSync:
     """Duties between one engine and the store. `run` returns when cancelled."""
 
     def __init__(self, url: str, engine: Engine, started_at: float) -> None:

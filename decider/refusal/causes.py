@@ -60,7 +60,7 @@ CAUSES: dict[str, Cause] = {
         Cause(
             "QUOTA",
             "Daily quota",
-            "Much of the daily quota is used. It starts anew at midnight UTC.",
+            "Much of the daily quota is used. It starts again at midnight UTC.",
         ),
         Cause(
             "LEASE",

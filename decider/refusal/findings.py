@@ -58,7 +58,7 @@ def findings(
 
     `contributions`: SHAP values, log-odds; `values`: feature values; `usual`: medians from
     `typical`, None when unknown. All in registry order. A cause whose SHAP values cancel out, or
-    whose feature values are all unknown (NaN), is no finding.
+    whose feature values are all unknown (NaN), is not a finding.
     """
     found = []
     for members in _MEMBERS:

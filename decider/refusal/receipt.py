@@ -48,7 +48,7 @@ Kind = Literal["malformed", "unknown_key", "forged"]
 
 
 class ReceiptError(Exception):
-    """A text that is no valid receipt.
+    """A text that is not a valid receipt.
 
     `kind`: malformed (it has not the form of a receipt), unknown_key (its key is not among those
     given: it is of another installation, or too old), forged (it was changed after it was sealed).

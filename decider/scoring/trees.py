@@ -41,7 +41,7 @@ CHUNK = 256
 STRIDE = 33
 # 128 MiB. Chosen: a model beyond it would be slow as well, as its masks stay in no cache.
 MAX_MASK_WORDS = 32 * 1024 * 1024
-# LightGBM's kZeroThreshold: what is not farther from zero than this is zero.
+# LightGBM's kZeroThreshold: a value no farther from zero than this is zero.
 ZERO = np.float32(1e-35)
 # The next float32 below the range that counts as zero.
 UNDER_ZERO = np.nextafter(-ZERO, np.float32(-np.inf))
@@ -52,7 +52,7 @@ class Tables(NamedTuple):
 
     From Python pass them unpacked, `score_row(row, *tables, scratch)`: numba unpacks four arrays
     three times faster than a named tuple of them. Compiled code names them one by one. All arrays
-    must be writable and C-contiguous, or numba compiles the callers anew for the other kind.
+    must be writable and C-contiguous, or numba compiles the callers again for the other kind.
     """
 
     plan: NDArray[np.int64]

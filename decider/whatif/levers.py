@@ -59,7 +59,7 @@ FORGOTTEN_S = 120.0
 # A request for the same resource within this time, in seconds, counts as a retry
 # (`app_state.observe`).
 RETRY_S = 60.0
-# Seconds of a UTC day, after which a quota starts anew; seconds_since_last ends there as well.
+# Seconds of a UTC day, after which a quota starts again; seconds_since_last ends there as well.
 DAY_S = 86_400.0
 
 

@@ -48,7 +48,7 @@ class Estimate:
 
     @property
     def exact(self) -> bool:
-        """Whether every row was certain to be kept: then the count is no estimate."""
+        """Whether every row was certain to be kept: then the count is exact."""
         return self.variance <= _EXACT * max(1.0, self.count)
 
     @property
@@ -80,7 +80,7 @@ class Estimate:
 
 def within(count: float, variance: float, z: float = Z95) -> tuple[float, float]:
     """Return the 95% interval (low, high) of an estimated total of positive terms; the total itself
-    where it is no estimate. Wilson's interval for a count, as above.
+    where the count is exact. Wilson's interval for a count, as above.
     """
     if variance <= _EXACT * max(1.0, count):
         return count, count

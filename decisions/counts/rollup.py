@@ -158,7 +158,7 @@ def within(
     One statement with this condition sees each decision once, whatever compaction does meanwhile.
     """
     stretches = cover(since, until, now, completeness(family), most=most)
-    # appended rows that compaction has not taken in yet count as they are
+    # appended rows that compaction has not reached yet count as they are
     parts, values = ["span = 0 AND minute >= %s AND minute < %s"], [since, until]
     for one in stretches:
         parts.append("span = %s AND minute >= %s AND minute < %s")
@@ -186,8 +186,8 @@ def oldest(family: Family) -> int | None:
 
 
 def compact(now: float) -> int:
-    """Take in what ingest appended, complete the levels, drop fine rows that are old. Return how
-    many rows were taken in.
+    """Compact the rows that ingest appended: complete the levels, drop old fine rows. Return how
+    many rows were compacted.
     """
     return sum(_compact(family, now) for family in FAMILIES)
 
@@ -208,7 +208,7 @@ def _compact(family: Family, now: float) -> int:
 
 def _take_in(family: Family, settled: int, complete: dict[int, int]) -> int:
     """Turn appended rows into minutes; add what came late to the levels that had passed its minute.
-    Return how many rows were taken in.
+    Return how many rows were compacted.
     """
     parts, values = ["SELECT minute, 1 AS span, key, kept, weight, square FROM taken"], [settled]
     for span, until in complete.items():

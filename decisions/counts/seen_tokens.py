@@ -77,7 +77,7 @@ def is_digest(text: str) -> bool:
 
 
 def apps(digest: str, most: int = 1_000) -> tuple[str, ...]:
-    """Return the apps that used a credential, the latest first; none for what is no digest or was
+    """Return the apps that used a credential, the latest first; none when it is not a digest or was
     never seen.
     """
     if not is_digest(digest):

@@ -95,7 +95,7 @@ def _text(data: bytes) -> str:
 
 def _rows(text: str) -> Iterator[tuple[int, list[str]]]:
     """Yield the cells of each line with the number of its first physical line. Raise BadFile for a
-    text that is no CSV.
+    text that is not CSV.
     """
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     start = 1

@@ -93,7 +93,7 @@ def _read_word(raw: object) -> str:
 def _read_time(raw: object) -> datetime:
     """Return an ISO 8601 time, in UTC where it has a zone. Raise ValueError."""
     text = _text(raw)
-    wrong = f"“{text[:SHOWN]}” is no time. Use for example 2026-01-31T16:30:00Z."
+    wrong = f"“{text[:SHOWN]}” is not a time. Use for example 2026-01-31T16:30:00Z."
     try:
         at = parse_datetime(text)
         if at is None:

@@ -156,7 +156,7 @@ def times(
     counted: Counted, before: uuid.UUID | None, enough: int, now: float
 ) -> list[tuple[float, float]]:
     """Return the newest times (unix seconds) that hold `enough` decisions inside the filters, older
-    than `before`: where to look for what is rare.
+    than `before`: where to look for rare rows.
     """
     until = counted.since + counted.width * counted.buckets
     latest = min(until, decision_time(before.bytes) + MINUTE_S) if before else until

@@ -88,7 +88,7 @@ def _almost(text: str) -> str:
     digits = text.removeprefix(PREFIX).replace("-", "")
     if text.startswith(PREFIX) or _ALMOST_ID.fullmatch(text):
         if odd := re.sub(r"[0-9a-fA-F]", "", digits):
-            return f"It looks like a decision id, but “{odd[0]}” is no hexadecimal digit."
+            return f"It looks like a decision id, but “{odd[0]}” is not a hexadecimal digit."
         if len(digits) != 32:
             return (
                 f"It looks like a decision id with {len(digits)} digits; a whole one has {PREFIX}"

@@ -2,7 +2,7 @@
 model would, and by the fallback limiter alone.
 
 A difference is traced by experiment, never by reading: each changed line is put alone into the
-document of then and the record decided again, until the answer of now comes out.
+document of that time and the record decided again, until the answer of today comes out.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 It follows from the app's newest kept decisions and the policy in force: the burst bucket (tokens
 over what its pace drains), the daily quota (what is left over its pace), and the trend of its risk
 against the risk at which its action would change. The limit that is reached first is named. The
-error budget is no limit of this kind: as it is spent, refusals become fewer, not more.
+error budget is not a limit of this kind: as it is spent, refusals become fewer, not more.
 
 Where no limit is near, the last hour is the best estimate of the next: an app of which some
 requests were refused in the last hour will meet some in the next one as well. On simulated

@@ -127,7 +127,7 @@ def _round_down(high: float, low: float, *, whole: bool = False) -> Levels:
     found = np.array(
         [round(k * 10.0 ** (d - 1), 6) for d in reversed(decades) for k in range(99, 9, -1)]
     )
-    # Chosen: a change of less than 1.5% is no advice.
+    # Chosen: a change of less than 1.5% is not advice.
     found = found[(found < high * 0.985) & (found >= low)]
     return found[found == np.floor(found)] if whole else found
 

@@ -58,7 +58,7 @@ def describe_way(
     """
     short = " and ".join(_short(change) for change in changes)
     full = " and ".join(_full(change, batch) for change in changes)
-    # Only a wait counts on the price to fall: other levers are verified at the price of then.
+    # Only a wait counts on the price to fall: other levers are verified at the recorded price.
     recovery = price > 0.0 and any(change.lever == "wait" for change in changes)
     hope = f", if {event.service} recovers as expected" if recovery else ""
     told = _beside_told(changes, event) if action == Action.ADMIT else ""

@@ -49,7 +49,7 @@ LIGHTGBM_ROWS = 2
 
 
 class PendingDecision(NamedTuple):
-    """A stored decision that is to be explained, in the order in which it is read."""
+    """A stored decision that waits for its explanation, in the order of reading."""
 
     id: uuid.UUID
     at: datetime

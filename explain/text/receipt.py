@@ -99,7 +99,7 @@ def _in_words(code: str) -> str:
 
 
 def _model(receipt: Receipt) -> str:
-    # A receipt holds only the digest's first digits, so the config of then has to confirm them.
+    # A receipt holds only the digest's first digits, so that config has to confirm them.
     document = documents.config(receipt.config_version)
     if (
         receipt.model

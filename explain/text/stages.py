@@ -40,7 +40,7 @@ def describe_stages(found: list[StageTrace], decision: Decision) -> list[TraceSt
 def _step(one: StageTrace, d: Decision) -> TraceStep:
     detail = _DETAILS[one.stage](one.facts, d, one)
     decided = one.decisive
-    # The fallback limiter is no step that was left out: it stands in for the others.
+    # The fallback limiter is not a step that was left out: it stands in for the others.
     level, word = (
         ("ok", _PASSED.get(one.stage, "Passed"))
         if one.ran

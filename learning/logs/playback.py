@@ -288,7 +288,7 @@ async def replay_through_gateway(
 ) -> ReplaySummary:
     """Send the logs' requests to a gateway, `speed` times as fast as they came.
 
-    Raises LogError, ReplayError, and ValueError for an address that is no gateway's.
+    Raises LogError, ReplayError, and ValueError for an address that is not a gateway's.
     """
     # "not >" and not "<=": NaN is refused too.
     if not speed > 0:

@@ -69,7 +69,7 @@ ROLES: dict[str, tuple[tuple[Call, ...], tuple[int, ...]]] = {
     "books": ((LEDGER_POST, LEDGER, LEDGER_BATCH, ORDER, ORDERS), (34, 24, 3, 33, 6)),
 }
 # Role -> least and most credentials, least and most addresses of an app. Portals and shops act for
-# many people, so many addresses are no sign of abuse by themselves.
+# many people, so many addresses alone are not a sign of abuse.
 CLIENT_SPREAD = {
     "sync": ((1, 3), (1, 3)),
     "catalogue": ((1, 40), (1, 120)),
@@ -234,7 +234,7 @@ class AppClient:
         else:
             # Squared: a few resources are asked for often, most rarely.
             resource = self._first_id + int(self._ids * rng.random() ** 2)
-        # Stale clients go on asking for what is gone; others move to one that exists.
+        # Stale clients go on asking for deleted items; others move to one that exists.
         if not services.exists(resource) and rng.random() >= self._stale:
             resource += 1
         return call.path[:-1] + str(resource)

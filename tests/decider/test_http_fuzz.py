@@ -20,7 +20,7 @@ from decider.http import check
 from decider.http import transport as transport_module
 from decider.http.batcher import Batcher, Stats
 from decider.http.connection import Connection
-from decider.http.context import Hub, Limits
+from decider.http.context import Limits, ServerContext
 from decider.http.fast_path import END, PlainReader
 from decider.http.responses import Answers
 from tests.decider.http_client import FakeEngine, parse, request
@@ -121,7 +121,7 @@ async def _converse(
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: errors.append(context))
     engine, answers, stats = FakeEngine(), Answers(0.0), Stats()
-    hub = Hub(
+    context = ServerContext(
         Batcher(engine, answers, stats, lambda: None),
         answers,
         stats,
@@ -130,10 +130,10 @@ async def _converse(
         lambda: b"m 1\n",
     )
     if plain:
-        hub.plain = KNOWING
+        context.plain = KNOWING
     else:
-        hub.plain_most = 0
-    one = Connection(hub)
+        context.plain_most = 0
+    one = Connection(context)
     transport = FakeTransport(one, loop)
     one.connection_made(transport)  # type: ignore[arg-type]
     for piece in pieces:
@@ -158,7 +158,7 @@ async def _converse(
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert transport.closing
-    assert (hub.connections, hub.body_bytes, stats.failed) == (set(), 0, 0)
+    assert (context.connections, context.body_bytes, stats.failed) == (set(), 0, 0)
     return transport.written, engine
 
 

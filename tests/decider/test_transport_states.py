@@ -27,7 +27,7 @@ from decider.http import transport as channel_module
 from decider.http import transport_states
 from decider.http.batcher import Batcher, Stats
 from decider.http.connection import Connection
-from decider.http.context import Hub, Limits
+from decider.http.context import Limits, ServerContext
 from decider.http.fast_path import END, PlainReader
 from decider.http.responses import Answers
 from decider.http.transport_states import ENDED, OPEN, PAUSED, TRANSITIONS, Event, State
@@ -180,13 +180,13 @@ class Walk(RuleBasedStateMachine):
         with mock.patch.object(asyncio, "get_running_loop", return_value=self.loop):
             answers = Answers(0.0)
             self.batcher = CountingBatcher(self.engine, answers, stats, lambda: None)
-            self.hub = Hub(
+            self.context = ServerContext(
                 self.batcher, answers, stats, LIMITS, lambda: {"config_version": 1}, lambda: b""
             )
-        self.hub.plain = PlainReader(LIMITS.headers)
+        self.context.plain = PlainReader(LIMITS.headers)
         for at, known in enumerate(each for each in REQUESTS.values() if each.endswith(END)):
-            self.hub.plain.learn(known, float(at))
-        self.one = Connection(self.hub)
+            self.context.plain.learn(known, float(at))
+        self.one = Connection(self.context)
         self.wire = Wire(self.one, self.loop)
         self.sent = b""
         self.eof = self.cut = False
@@ -249,8 +249,8 @@ class Walk(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0.5, 0.5, 0.5, 0.5, 3.0, 6.0, 11.0, 80.0]))
     def sweep(self, seconds: float) -> None:
         self.loop.now += seconds
-        self.hub.now = self.loop.now
-        if self.one in self.hub.connections:
+        self.context.now = self.loop.now
+        if self.one in self.context.connections:
             cut = not self.wire.closing and 0.0 < self.one.deadline < self.loop.now
             self.cut = self.cut or cut
             self.one.sweep(self.loop.now)
@@ -258,7 +258,7 @@ class Walk(RuleBasedStateMachine):
     @rule(really=RARELY)
     def shut_down(self, really: bool) -> None:
         if really:
-            self.hub.stop()
+            self.context.stop()
             self.one.close_if_idle()
 
     @rule(parts=PARTS)
@@ -292,7 +292,7 @@ class Walk(RuleBasedStateMachine):
     def keeps_its_invariants(self) -> None:
         state, one = self.one.state, self.one
         assert (state in ENDED) == self.wire.closing
-        assert (state is State.LOST) == self.wire.lost == (one not in self.hub.connections)
+        assert (state is State.LOST) == self.wire.lost == (one not in self.context.connections)
         if state in OPEN or state is State.LINGERING:
             assert self.wire.reading is (state not in PAUSED)
         live = [t for t in self.loop.booked if t.call == one._catch_up and not t.cancelled]

@@ -195,7 +195,7 @@ def test_a_decision_id_never_looks_like_a_secret(milliseconds) -> None:
     ("written", "says"),
     [
         ("dec_019e70448800765", "15 digits; a whole one has dec_ and 32"),
-        ("dec_019e704488007659996558f77ba88fzz", "“z” is no hexadecimal digit"),
+        ("dec_019e704488007659996558f77ba88fzz", "“z” is not a hexadecimal digit"),
         ("019e7044-8800-4659-9965-58f77ba88f92", "version 7 UUIDs"),
     ],
 )

@@ -223,19 +223,22 @@ class Command(BaseCommand):
 
     def say(self, text: str) -> None:
         """Print a line."""
-        # a terminal that has gone is no reason to stop badly
+        # a closed terminal must not keep us from stopping cleanly
         with contextlib.suppress(OSError):
             self.stdout.write(text)
             self.stdout.flush()
 
 
 def list_programs(var: Path, ports: dict[str, int], *, with_traffic: bool) -> list[Program]:
-    """Return the programs to run. Raises PartError when one is not there for this machine."""
-    return [
-        *known_programs.server_programs(var),
-        *known_programs.worker_programs(var, ports, settings.SLUICE_REGION),
-        *([known_programs.traffic_program(ports)] if with_traffic else []),
-    ]
+    """Return the programs to run. Raise CommandError when one is not there for this machine."""
+    try:
+        return [
+            *known_programs.server_programs(var),
+            *known_programs.worker_programs(var, ports, settings.SLUICE_REGION),
+            *([known_programs.traffic_program(ports)] if with_traffic else []),
+        ]
+    except servers.PartError as error:
+        raise CommandError(str(error)) from error
 
 
 @contextlib.contextmanager
@@ -417,7 +420,7 @@ def check_database() -> None:
 def leave_addresses(var: Path) -> None:
     """Write where the servers are, for other commands on this machine, readable by the owner."""
     path = addresses_file(var)
-    # anew, because touch leaves the mode of a file that is there
+    # set again, because touch leaves the mode of an existing file
     path.unlink(missing_ok=True)
     path.touch(mode=0o600)
     path.write_text(f"DATABASE_URL='{settings.DATABASE_URL}'\nVALKEY_URL='{settings.VALKEY_URL}'\n")

@@ -86,7 +86,7 @@ class StoryOut(serializers.Serializer[object]):
 
 
 class WorstHourOut(serializers.Serializer[object]):
-    """The hour of the day in which most false throttles of ML are to be expected."""
+    """The hour of the day in which ML is expected to throttle most honest requests."""
 
     at = serializers.SerializerMethodField(help_text="Null on a day without any.")
     false_throttles = serializers.FloatField(
@@ -152,7 +152,7 @@ class ForecastKindOut(serializers.Serializer[object]):
     """How often forecasts of one kind were right in the last 7 days, one of each app and hour."""
 
     right = serializers.IntegerField(help_text="So many were right ...")
-    settled = serializers.IntegerField(help_text="... of so many that came due.")
+    settled = serializers.IntegerField(help_text="How many forecasts came due.")
     unsettled = serializers.IntegerField(
         help_text="Came due as well, but too few refusals were kept to tell."
     )
@@ -181,7 +181,7 @@ class ForecastKindOut(serializers.Serializer[object]):
 
 
 class ForecastOut(serializers.Serializer[object]):
-    """What is to be expected within the hour, and how often that was right."""
+    """The forecast for the next hour, and how often forecasts were right."""
 
     state = serializers.ChoiceField([*STATES, "refused", "unknown"])
     sentence = serializers.CharField()
@@ -256,7 +256,7 @@ class AppPolicy(APIView):
 
 
 class AppForecast(APIView):
-    """What is to be expected of one app."""
+    """The forecast for one app."""
 
     permission = READ
     throttle_scope = "heavy"
@@ -441,7 +441,7 @@ def _named(app: str) -> str:
 def _app(request: Request, app: str, happenings: Iterable[Happening] = ()) -> AppPage:
     """Read the last day of an app, and note the look.
 
-    Raise NotFound for what is no app id, and for an app that is neither registered nor in any
+    Raise NotFound for a text that is not an app id, and for an app neither registered nor in any
     stored decision of the last day.
     """
     found = last_day.last_day(_named(app), time.time(), happenings)

@@ -111,7 +111,7 @@ class AppPage:
     story: tuple[Happening, ...]
     """What happened and the bursts, in order of time."""
     worst: Hour
-    """The hour in which most false throttles are to be expected."""
+    """The hour in which most false throttles are expected."""
     tokens: int
     """Credentials seen in kept decisions of the day."""
     regions: tuple[str, ...]

@@ -107,7 +107,7 @@ def looked(request: HttpRequest, app_id: str) -> HttpResponse:
 def reset(request: HttpRequest, app_id: str, bucket: str) -> HttpResponse:
     """Ask before a bucket is filled, and have it filled: a sheet for htmx, a page without script.
 
-    Raise PermissionDenied for who may not, Http404 for a bucket that does not exist.
+    Raise PermissionDenied without the permission, Http404 for a bucket that does not exist.
     """
     kind, error = _kind(request, bucket), ""
     reason = request.POST.get("reason", "")

@@ -409,7 +409,7 @@ class CustomerTextDetail(APIView):
 def _looked_at(request: Request, decision_id: str) -> Decision:
     """Return the stored decision of an address, and note the look at its app.
 
-    Raise Http404 for what is no id, and for a decision that is not stored.
+    Raise Http404 for a text that is not an id, and for a decision that is not stored.
     """
     d = decision_or_404(decision_id)
     app_looks.note(request, d.app, f"decision {d.name} over the API")

@@ -130,7 +130,7 @@ def missing_decision(raw: bytes, app: str, now: float) -> NotKept:
 def app_of(text: str) -> str:
     """Return the id of the app that someone named by id or name.
 
-    Return "" for what is no app, and for what looks like a credential.
+    Return "" for a text that is not an app, and for one that looks like a credential.
     """
     return "" if credentials.looks_secret(text) else _app(text)[1]
 
@@ -140,7 +140,7 @@ def _app(text: str) -> tuple[directory.KnownApp | None, str]:
 
     An app that was seen in decisions but never registered has an id only.
     """
-    # A text that long is no id and no name, and it must not cost a long query.
+    # A longer text is neither an id nor a name, and must not cost a long query.
     text = text.strip()[:200]
     # PostgreSQL cannot hold a NUL, and a credential is given to no query.
     if not text or "\x00" in text or credentials.is_secret(text, insisted=True):
@@ -179,7 +179,7 @@ def _time(words: str, reading: QueryReading, since: float, until: float, now: fl
 
 
 def _rules(version: int, document: Config, tier: int | None, at: float) -> Rules:
-    """Return what the config document of then says about switches, model, sampling and plan."""
+    """Return what the config document says about switches, model, sampling and plan."""
     s = document.sampling
     return Rules(
         version=version,

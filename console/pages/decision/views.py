@@ -45,7 +45,7 @@ def decision(request: HttpRequest, decision_id: str) -> HttpResponse:
 
     For a decision that is not stored, the reader can name an app. The app is posted, because it may
     be a credential pasted by mistake and must not get into an address. Raise Http404 for a text
-    that is no decision id.
+    that is not a decision id.
     """
     raw = raw_id_or_404(decision_id)
     found = lookup.find(uuid.UUID(bytes=raw))

@@ -141,7 +141,7 @@ def _headline(waiting: disputes.Waiting) -> str:
 def open_dispute(request: HttpRequest, decision_id: str) -> HttpResponse:
     """Ask why a refusal was wrong, and open a dispute: a sheet for htmx, a page without script.
 
-    Raise PermissionDenied for who may not, Http404 for a decision that is not stored.
+    Raise PermissionDenied without the permission, Http404 for a decision that is not stored.
     """
     require(request, disputes.check_may_open, disputes.OPEN_PERMISSION)
     found = decision_or_404(decision_id)

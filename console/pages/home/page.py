@@ -190,7 +190,7 @@ def _fleet(at: float) -> Fleet | None:
 
 
 def _headline(report: Fleet | None, items: Sequence[AttentionItem], lately: Mix) -> str:
-    """Say in a sentence how it runs, and how much there is to look at."""
+    """Say in a sentence how the fleet runs and how many rows need attention."""
     if report is None:
         return "Status unknown: Valkey does not answer"
     if not report.size and not lately.total:

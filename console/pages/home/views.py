@@ -27,7 +27,7 @@ def home(request: HttpRequest) -> HttpResponse:
 @require_GET
 @permission_required(READ, raise_exception=True)
 def home_mix(request: HttpRequest) -> HttpResponse:
-    """Show the body of home, which asks for itself anew."""
+    """Show the body of home, which refreshes itself."""
     return render(
         request,
         "partials/home_live.html",

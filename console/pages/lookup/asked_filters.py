@@ -83,7 +83,7 @@ def _read_all(
             found.add(dimension.read(word))
         except ValueError:
             problems.append(
-                f"“{_short(word)}” is no {dimension.name}, so it filters nothing. “{name}” is"
+                f"“{_short(word)}” is not a {dimension.name}, so it filters nothing. “{name}” is"
                 f" {dimension.known}."
             )
     return frozenset(found)
@@ -94,7 +94,7 @@ def _time(given: QueryDict, problems: list[str]) -> Filters:
     span = given.get("range") or "1h"
     if span not in RANGES:
         problems.append(
-            f"“{_short(span)}” is no time range; the last hour is shown. “range” is one of"
+            f"“{_short(span)}” is not a time range; the last hour is shown. “range” is one of"
             f" {', '.join(RANGES)}."
         )
         span = "1h"
@@ -111,7 +111,7 @@ def _time(given: QueryDict, problems: list[str]) -> Filters:
 
 
 def _moment(name: str, text: str, problems: list[str]) -> float | None:
-    """Return the unix seconds of a UTC minute; None when the text is no time."""
+    """Return the unix seconds of a UTC minute; None when the text is not a time."""
     try:
         at = datetime.fromisoformat(text.strip())
         seconds = (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
@@ -119,7 +119,7 @@ def _moment(name: str, text: str, problems: list[str]) -> float | None:
         if not 0 <= seconds < 7e9:
             raise ValueError(text)
     except (ValueError, OverflowError):
-        said = f"“{_short(text)}” is no time" if text else f"“{name}” is missing"
+        said = f"“{_short(text)}” is not a time" if text else f"“{name}” is missing"
         problems.append(
             f"{said}, so “from” and “to” filter nothing. Write both in UTC, as 2025-11-18T14:21."
         )
@@ -133,7 +133,7 @@ def _cursor(text: str, problems: list[str]) -> uuid.UUID | None:
         return uuid.UUID(text.removeprefix("dec_")) if text else None
     except ValueError:
         problems.append(
-            f"“{_short(text)}” is no decision id, so the newest are shown. “before” is the id of a"
+            f"“{_short(text)}” is not a decision id; the newest are shown. “before” is the id of a"
             " decision."
         )
         return None

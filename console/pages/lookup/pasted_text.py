@@ -107,7 +107,7 @@ def read_in_address(text: str, insist: str = "", *, with_token: bool) -> PastedT
 
 
 def _is_plain(text: str) -> bool:
-    """Tell whether a text is an id or a digest, which is no credential whatever else it
+    """Tell whether a text is an id or a digest, which is not a credential whatever else it
     looks like.
     """
     digest = text.startswith(lookup.TOKEN) and not credentials.looks_secret(
@@ -117,7 +117,7 @@ def _is_plain(text: str) -> bool:
 
 
 def _as_credential(text: str, *, with_token: bool, insisted: bool) -> QueryReading | None:
-    """Return the reading of a credential by its digest; None when the text is no credential.
+    """Return the reading of a credential by its digest; None when the text is not a credential.
 
     The text itself is given to no query.
     """

@@ -70,7 +70,7 @@ class PaletteEntry:
 @require_POST
 @permission_required(READ, raise_exception=True)
 def palette(request: HttpRequest) -> HttpResponse:
-    """Find decisions, apps and saved searches for what is typed.
+    """Find decisions, apps and saved searches that match the typed text.
 
     The text is posted, and never repeated when it may be a credential.
     """

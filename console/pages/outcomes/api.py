@@ -43,7 +43,7 @@ class DecisionId(serializers.Field[uuid.UUID, object, str, object]):
     default_error_messages = {"invalid": "A decision id is dec_ and 32 hexadecimal digits."}
 
     def to_internal_value(self, data: object) -> uuid.UUID:
-        """Return the id of a text. Raise ValidationError for what is no decision id."""
+        """Return the id of a text. Raise ValidationError for anything but a decision id."""
         if not isinstance(data, str) or (raw := parse_decision_id(data)) is None:
             self.fail("invalid")
         return uuid.UUID(bytes=raw)
@@ -189,7 +189,7 @@ class Outcomes(APIView):
                 reason=given.validated_data["reason"],
                 source="api",
             )
-        # A conflict is no mistake in the body: it is answered as 409 by the handler of problems.
+        # A conflict is not a mistake in the body: it is answered as 409 by the handler of problems.
         except outcome_reports.Conflicts:
             raise
         except outcome_reports.Invalid as error:
@@ -360,7 +360,7 @@ class Verdict(APIView):
 def _queue(which: str, login: str, place: str) -> QuerySet[Dispute]:
     """Return a queue, or what follows a place in it.
 
-    Raise ValidationError for what is no place, NotFound for a place that is not there.
+    Raise ValidationError for anything but a position, NotFound for one that does not exist.
     """
     if not place:
         return disputes.queue(which, login)

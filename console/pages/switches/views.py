@@ -111,7 +111,7 @@ def propagation(request: HttpRequest) -> HttpResponse:
 def flip(request: HttpRequest, name: str, verb: str) -> HttpResponse:
     """Ask before a flip, and make it: a sheet for htmx, a page without script.
 
-    Raise PermissionDenied for who may not, Http404 for an unknown switch or verb.
+    Raise PermissionDenied without the permission, Http404 for an unknown switch or verb.
     """
     kind, asked = _asked(request, name, verb)
     form = FlipForm(kind, asked, request.POST if request.method == "POST" else None)

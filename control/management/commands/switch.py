@@ -43,7 +43,7 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        # optional, as --reconcile takes in the flips of every switch
+        # optional, as --reconcile imports the flips of every switch
         parser.add_argument("name", nargs="?", help=f"the switch: {', '.join(switches.CATALOGUE)}")
         verb = parser.add_mutually_exclusive_group(required=True)
         for name, help_text in VERBS.items():
@@ -52,7 +52,7 @@ class Command(BaseCommand):
             )
         end = parser.add_mutually_exclusive_group()
         end.add_argument(
-            "--for", dest="lasts", metavar="2h", help="end by itself after so many m, h or d"
+            "--for", dest="lasts", metavar="2h", help="end by itself after this time: 30m, 2h or 1d"
         )
         end.add_argument(
             "--until-cleared", action="store_true", help="stay engaged until someone clears it"
@@ -90,7 +90,7 @@ class Command(BaseCommand):
             raise CommandError(
                 "PostgreSQL does not answer. The journal is kept and imported when it does."
             ) from error
-        self.stdout.write("\n".join(said) or "The journal is empty: nothing to take in.")
+        self.stdout.write("\n".join(said) or "The journal is empty: nothing to import.")
 
     def _flip(
         self,
@@ -184,7 +184,7 @@ class Command(BaseCommand):
 
     def _say_journalled(self, reached: offline.Reached) -> None:
         self.stdout.write(
-            f"PostgreSQL does not answer. Journalled in {reached.journal.name}, to be taken in"
+            f"PostgreSQL does not answer. Journalled in {reached.journal.name}, to be imported"
             " when it does."
         )
 
@@ -192,7 +192,7 @@ class Command(BaseCommand):
         try:
             reached = self._wait_for_acks(version, made, wait)
         except StoreUnavailable as error:
-            # the switch is flipped all the same, so this is no failure of the command
+            # the switch is flipped all the same, so the command has not failed
             self.stdout.write(
                 f"{error} Acks come through Valkey, so they cannot be read now; deciders poll"
                 " their switch file."
