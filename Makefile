@@ -20,20 +20,20 @@ run: python ## start everything on this machine; Ctrl-C stops it
 test-fast: python ## run the tests that need no server, on all cores, in random order
 	@SLUICE_TESTS=fast $(WITH) --dev python -m pytest -q -n auto $(ARGS)
 
-# With ARGS as told; else all: first what needs no server, in random order on all cores, then the rest, one after the other and
-# in order, as they share servers and some follow a decider through its day.
+# With ARGS as told; else all in random order: first what needs no server, on all cores, then the rest, one after the other, as
+# they share servers. A module that follows one decider from test to test keeps its order (the mark `in_order`).
 test: python ## run the checks and tests; ARGS="tests/decider -k quota" for some of them
 ifdef ARGS
 	@$(WITH) --dev python -m pytest -q $(ARGS)
 else
 	@SLUICE_TESTS=fast $(WITH) --dev python -m pytest -q -n auto
-	@SLUICE_TESTS=slow $(WITH) --dev python -m pytest -q --randomly-dont-reorganize
+	@SLUICE_TESTS=slow $(WITH) --dev python -m pytest -q
 endif
 
 coverage: python ## the same with branch coverage, shown by room; slower
 	@rm -rf .template-coverage
 	@SLUICE_TESTS=fast $(WITH) --dev python -m pytest -q -n auto --cov --cov-report=
-	@SLUICE_TESTS=slow $(WITH) --dev python -m pytest -q --randomly-dont-reorganize --cov --cov-append --cov-report=
+	@SLUICE_TESTS=slow $(WITH) --dev python -m pytest -q --cov --cov-append --cov-report=
 	@$(WITH) --dev python -m tests.coverage_by_room
 
 bench: python ## measure against peers; ONLY=name for one part

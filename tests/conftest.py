@@ -41,8 +41,23 @@ def needs_servers(item: pytest.Item) -> bool:
     return marked or not NEED_SERVERS.isdisjoint(getattr(item, "fixturenames", ()))
 
 
+def keep_order(items: list[pytest.Item]) -> None:
+    """Put the tests of each module that is marked `in_order` back into the order of its text."""
+    places: dict[object, list[int]] = {}
+    for place, item in enumerate(items):
+        if item.get_closest_marker("in_order"):
+            places.setdefault(item.path, []).append(place)
+    for own in places.values():
+        tests = sorted((items[place] for place in own), key=lambda item: item.reportinfo()[1] or 0)
+        for place, test in zip(own, tests, strict=True):
+            items[place] = test
+
+
+# last: pytest-randomly and pytest-django order the tests in the same hook
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep the half of the tests that SLUICE_TESTS names: "fast" or "slow"; all without it."""
+    keep_order(items)
     half = os.environ.get("SLUICE_TESTS", "")
     if half in {"fast", "slow"}:
         other = [item for item in items if needs_servers(item) == (half == "fast")]

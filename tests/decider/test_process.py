@@ -29,7 +29,7 @@ from decider.contracts.store import Ack, NodeStatus, Profile
 from decider.node import commands
 from decider.node import process as decider_process
 
-pytestmark = pytest.mark.parts
+pytestmark = [pytest.mark.parts, pytest.mark.in_order]
 KEEP_ALL = Sampling(budget_per_s=1e9, admit=1.0, refuse=1.0, block=1.0, enterprise_refuse=1.0)
 
 
