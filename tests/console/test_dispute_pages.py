@@ -246,8 +246,8 @@ def test_the_queue_has_ages_filters_counts_and_pages(stored, monkeypatch) -> Non
     monkeypatch.setattr("console.pages.disputes.views.ROWS", 2)
     assert "After" in body(sre.get(reverse("disputes")))
     assert "Before" in body(sre.get(reverse("disputes") + "?page=2"))
-    assert "None was decided yet." in body(sre.get(reverse("disputes") + "?show=decided"))
-    assert "You have opened or decided none." in body(sre.get(reverse("disputes") + "?show=mine"))
+    assert "None has been decided yet." in body(sre.get(reverse("disputes") + "?show=decided"))
+    assert "You have not opened or decided any." in body(sre.get(reverse("disputes") + "?show=mine"))
     sre.post(reverse("dispute", args=[first.pk]), FOUND)
     assert "Upheld" in body(sre.get(reverse("disputes") + "?show=decided"))
     assert sre.get(reverse("disputes") + "?show=nonsense").status_code == 400
@@ -257,7 +257,7 @@ def test_the_queue_has_ages_filters_counts_and_pages(stored, monkeypatch) -> Non
 def test_an_empty_queue_says_what_to_do() -> None:
     page = body(signed_in("support").get(reverse("disputes")))
     assert "<h1>No dispute waits for a verdict</h1>" in page
-    assert "None is open." in page
+    assert "No dispute is open." in page
 
 
 def test_home_asks_for_attention_after_a_day(refused) -> None:

@@ -150,11 +150,11 @@ def test_the_page_of_an_app_says_how_it_is(store, known, browser) -> None:
 def test_an_app_nobody_registered_has_a_page_too(store, browser) -> None:
     store([unranked(app="anon_3f")])
     text = text_of(browser().get(reverse("app", args=["anon_3f"])))
-    assert "Nobody has registered this app." in text
+    assert "This app is not registered." in text
     assert "all admitted" in text
 
 
 def test_an_app_that_was_never_seen_says_so(browser) -> None:
-    assert "No decision about it was kept" in text_of(
+    assert "No decision about it was stored" in text_of(
         browser().get(reverse("app", args=["app_none"]))
     )
