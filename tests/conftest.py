@@ -48,9 +48,18 @@ def keep_order(items: list[pytest.Item]) -> None:
         if item.get_closest_marker("in_order"):
             places.setdefault(item.path, []).append(place)
     for own in places.values():
-        tests = sorted((items[place] for place in own), key=lambda item: item.reportinfo()[1] or 0)
-        for place, test in zip(own, tests, strict=True):
+        for place, test in zip(
+            own, sorted((items[k] for k in own), key=_place_in_text), strict=True
+        ):
             items[place] = test
+
+
+def _place_in_text(item: pytest.Item) -> tuple[int, list[int]]:
+    """Return where a module defines or imports the function, and the places of its parameters."""
+    assert isinstance(item, pytest.Function)
+    parameters = getattr(item, "callspec", None)
+    place = list(vars(item.module)).index(item.originalname)
+    return place, list(parameters.indices.values()) if parameters else []
 
 
 # last: pytest-randomly and pytest-django order the tests in the same hook

@@ -247,7 +247,9 @@ def test_the_queue_has_ages_filters_counts_and_pages(stored, monkeypatch) -> Non
     assert "After" in body(sre.get(reverse("disputes")))
     assert "Before" in body(sre.get(reverse("disputes") + "?page=2"))
     assert "None has been decided yet." in body(sre.get(reverse("disputes") + "?show=decided"))
-    assert "You have not opened or decided any." in body(sre.get(reverse("disputes") + "?show=mine"))
+    assert "You have not opened or decided any." in body(
+        sre.get(reverse("disputes") + "?show=mine")
+    )
     sre.post(reverse("dispute", args=[first.pk]), FOUND)
     assert "Upheld" in body(sre.get(reverse("disputes") + "?show=decided"))
     assert sre.get(reverse("disputes") + "?show=nonsense").status_code == 400

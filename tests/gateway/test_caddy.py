@@ -22,7 +22,11 @@ from tests.gateway.alike import (  # noqa: F401 - run here, on this gateway
 from tests.gateway.running import HERE, NAMES, Gateway, stub, until
 
 CADDY = shutil.which("caddy")
-pytestmark = [pytest.mark.parts, pytest.mark.skipif(CADDY is None, reason="caddy is not installed")]
+pytestmark = [
+    pytest.mark.parts,
+    pytest.mark.in_order,  # the last test kills the deciders
+    pytest.mark.skipif(CADDY is None, reason="caddy is not installed"),
+]
 
 
 @pytest.fixture(scope="module")

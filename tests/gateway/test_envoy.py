@@ -13,7 +13,8 @@ from console.local.gateway import EXAMPLE
 from tests.gateway import running
 from tests.gateway.running import Gateway, stub, until
 
-pytestmark = pytest.mark.parts
+# in order: one of them kills the deciders
+pytestmark = [pytest.mark.parts, pytest.mark.in_order]
 
 
 @pytest.fixture(scope="module")

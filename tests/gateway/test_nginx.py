@@ -22,7 +22,11 @@ from tests.gateway.alike import (  # noqa: F401 - run here, on this gateway
 from tests.gateway.running import HERE, NAMES, Gateway, stub, until
 
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
-pytestmark = [pytest.mark.parts, pytest.mark.skipif(NGINX is None, reason="nginx is not installed")]
+pytestmark = [
+    pytest.mark.parts,
+    pytest.mark.in_order,  # the last test kills the deciders
+    pytest.mark.skipif(NGINX is None, reason="nginx is not installed"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,8 @@ from tests.gateway import running
 from tests.gateway.running import Gateway, until
 from tests.learning.logs import KEY, combined
 
-pytestmark = pytest.mark.parts
+# in order: one of them kills a decider
+pytestmark = [pytest.mark.parts, pytest.mark.in_order]
 BLOCKED = "app-blocked"
 START_S = 180.0
 """A decider whose code is not compiled yet needs a while."""

@@ -94,7 +94,7 @@ def test_bytes_that_are_no_model_are_refused(data: bytes) -> None:
 def test_a_file_changed_on_disk_may_not_go_live(artifact_bytes) -> None:
     row = registry.register(artifact_bytes, by=SYSTEM, reason=WHY)
     publish.model_path(row.digest).write_bytes(artifact_bytes + b"x")
-    with pytest.raises(Refused, match="not what was registered"):
+    with pytest.raises(Refused, match="has changed since it was registered"):
         registry.make_live(row, by=SYSTEM, reason=WHY)
     publish.model_path(row.digest).unlink()
     with pytest.raises(Refused, match="cannot be read"):
