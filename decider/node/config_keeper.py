@@ -51,6 +51,8 @@ class Keeper:
         self._file_seen: tuple[int, int] | None = None
         self._refused = b""
         self._loading: asyncio.Task[None] | None = None
+        self._unkept: list[tuple[bytes, Ack]] = []  # in force, not on disk yet, oldest first
+        self._keeping: asyncio.Task[None] | None = None
 
     @property
     def version(self) -> int:
@@ -74,7 +76,7 @@ class Keeper:
             if data != self._refused:
                 self._refused = data
                 self.last_error = f"config from {source} refused: {error}"
-                self._ack(self.version, received_at, started, source, error=str(error))
+                self._send(self._made(self.version, received_at, started, source, error=str(error)))
             return False
         if config.version <= self.version:
             return False
@@ -82,8 +84,11 @@ class Keeper:
         old_decision_at = self.engine.last_decision_at if self.version else 0.0
         self.engine.apply(config, self._model_for(config))
         self.last_error = ""
-        self._ack(config.version, received_at, started, source, last_old=old_decision_at)
-        self._remember(data)
+        ack = self._made(config.version, received_at, started, source, last_old=old_decision_at)
+        if source == "disk":
+            self._send(ack)
+        else:
+            self._keep(data, ack)
         return True
 
     def _model_for(self, config: Config) -> Model | None:
@@ -144,7 +149,7 @@ class Keeper:
             return False
         return self.engine.model is None or self.engine.model.digest != config.model.digest
 
-    def _ack(
+    def _made(
         self,
         version: int,
         received_at: float,
@@ -153,8 +158,8 @@ class Keeper:
         *,
         error: str = "",
         last_old: float = 0.0,
-    ) -> None:
-        ack = Ack(
+    ) -> Ack:
+        return Ack(
             node=self.engine.node,
             region=self.engine.region_name,
             version=version,
@@ -166,16 +171,38 @@ class Keeper:
             last_old_decision_at=last_old,
             source=source,
         )
+
+    def _send(self, ack: Ack) -> None:
         if self.acks.full():
             self.acks.get_nowait()
         self.acks.put_nowait(ack)
 
-    def _remember(self, data: bytes) -> None:
-        """Keep a document on disk for the next start.
+    def _keep(self, data: bytes, ack: Ack) -> None:
+        """Keep a document on disk for the next start, then let its ack go.
 
-        Before the ack leaves: a node that acked a version must start with it after a kill. The
-        flush holds the event loop for as long as the disk takes, once for each new document.
+        In this order, because a node that acked a version must start with it after a kill. In a
+        thread, because a disk takes milliseconds to flush, and no decision may wait for it: the
+        document is in force already.
         """
+        self._unkept.append((data, ack))
+        if self._keeping is None or self._keeping.done():
+            self._keeping = asyncio.get_running_loop().create_task(self._keep_all())
+
+    async def flushed(self) -> None:
+        """Wait until the document in force is on disk and acked."""
+        if self._keeping is not None:
+            # shielded: who stops waiting must not stop the flush
+            await asyncio.shield(self._keeping)
+
+    async def _keep_all(self) -> None:
+        while self._unkept:
+            kept, self._unkept = self._unkept, []
+            # the newest replaces the others, which were in force for a moment only
+            await asyncio.to_thread(self._write, kept[-1][0])
+            for _, ack in kept:
+                self._send(ack)
+
+    def _write(self, data: bytes) -> None:
         try:
             write_atomically(self.data / "config.bin", data)
         except OSError as error:

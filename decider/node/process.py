@@ -224,6 +224,7 @@ class Decider:
             duties.append(asyncio.create_task(self._tick()))
             await self._serve(stop, duties)
         broken = [duty for duty in duties if duty.done()]
+        await self.keeper.flushed()
         await _end_all()
         await self.store_sync.close()
         for duty in broken:

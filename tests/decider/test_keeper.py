@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 
 import msgspec
@@ -37,10 +38,29 @@ def document(version: int, **changes: object) -> Config:
     return msgspec.structs.replace(defaults.config(version), **changes)
 
 
+def offer(kept: config_keeper.Keeper, data: bytes, source: str) -> bool:
+    """Offer a document, and wait until it is on disk and acked."""
+
+    async def play() -> bool:
+        in_force = kept.offer(data, source)
+        await kept.flushed()
+        return in_force
+
+    return asyncio.run(play())
+
+
+def look_at_file(kept: config_keeper.Keeper) -> None:
+    async def play() -> None:
+        kept.look_at_file()
+        await kept.flushed()
+
+    asyncio.run(play())
+
+
 def test_a_newer_document_is_applied_and_acked_and_an_older_one_ignored(tmp_path: Path) -> None:
     kept = made(tmp_path)
-    assert kept.offer(configs.sign(document(5), KEY), "push")
-    assert not kept.offer(configs.sign(document(4), KEY), "poll")
+    assert offer(kept, configs.sign(document(5), KEY), "push")
+    assert not offer(kept, configs.sign(document(4), KEY), "poll")
     ack = kept.acks.get_nowait()
     assert (ack.version, ack.ok, ack.source, kept.version) == (5, True, "push", 5)
     assert kept.acks.empty()
@@ -48,10 +68,10 @@ def test_a_newer_document_is_applied_and_acked_and_an_older_one_ignored(tmp_path
 
 def test_the_ack_says_when_the_last_decision_under_the_old_state_was_made(tmp_path: Path) -> None:
     kept = made(tmp_path)
-    kept.offer(configs.sign(document(1), KEY), "push")
+    offer(kept, configs.sign(document(1), KEY), "push")
     kept.acks.get_nowait()
     kept.engine.decide([CheckRequest("app_1", "GET", "/")], 1_790_000_000.0)
-    kept.offer(configs.sign(document(2), KEY), "push")
+    offer(kept, configs.sign(document(2), KEY), "push")
     assert kept.acks.get_nowait().last_old_decision_at == 1_790_000_000.0
 
 
@@ -77,10 +97,10 @@ def test_a_bad_document_is_refused_with_its_reason_once_and_the_last_good_one_st
     tmp_path: Path, data: bytes, says: str
 ) -> None:
     kept = made(tmp_path)
-    kept.offer(configs.sign(document(3), KEY), "push")
+    offer(kept, configs.sign(document(3), KEY), "push")
     kept.acks.get_nowait()
-    assert not kept.offer(data, "push")
-    assert not kept.offer(data, "poll")
+    assert not offer(kept, data, "push")
+    assert not offer(kept, data, "poll")
     ack = kept.acks.get_nowait()
     assert (ack.ok, kept.version) == (False, 3)
     assert says in ack.error
@@ -90,12 +110,12 @@ def test_a_bad_document_is_refused_with_its_reason_once_and_the_last_good_one_st
 def test_a_document_with_one_bit_changed_is_refused(tmp_path: Path) -> None:
     kept, signed = made(tmp_path), bytearray(configs.sign(document(3), KEY))
     signed[len(signed) // 2] ^= 1
-    assert not kept.offer(bytes(signed), "push")
+    assert not offer(kept, bytes(signed), "push")
     assert kept.version == 0
 
 
 def test_the_last_good_document_is_there_at_the_next_start(tmp_path: Path) -> None:
-    made(tmp_path).offer(configs.sign(document(7), KEY), "push")
+    offer(made(tmp_path), configs.sign(document(7), KEY), "push")
     again = made(tmp_path)
     again.start_from_disk()
     assert again.version == 7
@@ -112,14 +132,56 @@ def test_a_spoilt_last_good_document_does_not_stop_the_start(tmp_path: Path) -> 
 
 def test_a_file_on_the_node_is_applied_when_it_appears(tmp_path: Path) -> None:
     kept = made(tmp_path)
-    kept.look_at_file()
+    look_at_file(kept)
     write_atomically(
         tmp_path / "node" / "switch.bin",
         configs.sign(document(4, switches=[configs.Switch("all_ml")]), KEY),
     )
-    kept.look_at_file()
+    look_at_file(kept)
     assert kept.version == 4
     assert kept.acks.get_nowait().source == "file"
+
+
+def test_a_document_is_in_force_at_once_and_acked_when_it_is_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that takes its time holds up the ack, and no decision."""
+    may_flush, write = threading.Event(), config_keeper.write_atomically
+
+    def slowly(path: Path, data: bytes) -> None:
+        assert may_flush.wait(30)
+        write(path, data)
+
+    monkeypatch.setattr(config_keeper, "write_atomically", slowly)
+
+    async def play() -> None:
+        kept = made(tmp_path)
+        for version in (1, 2, 3):
+            kept.offer(configs.sign(document(version), KEY), "push")
+            await asyncio.sleep(0)  # the loop goes on while the disk is flushed
+        assert (kept.version, kept.acks.qsize()) == (3, 0)
+        may_flush.set()
+        await kept.flushed()
+        assert [kept.acks.get_nowait().version for _ in range(kept.acks.qsize())] == [1, 2, 3]
+        again = made(tmp_path)
+        again.start_from_disk()
+        assert again.version == 3
+
+    asyncio.run(play())
+
+
+def test_a_disk_that_is_full_is_said_and_the_document_is_in_force_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(config_keeper, "write_atomically", full)
+    kept = made(tmp_path)
+    assert offer(kept, configs.sign(document(2), KEY), "push")
+    assert kept.version == 2
+    assert kept.acks.get_nowait().ok
+    assert "No space left" in kept.last_error
 
 
 def test_a_model_is_loaded_beside_the_running_one_and_kept_on_disk(tmp_path: Path) -> None:
