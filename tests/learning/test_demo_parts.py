@@ -122,7 +122,7 @@ def test_a_gateway_that_is_away_is_said_once_and_not_flooded(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     away = GatewayUnreachable("cannot connect to 127.0.0.1:1: refused")
-    tally, gateway = driven(
+    tally, _ = driven(
         monkeypatch, Gateway(away, away, GatewayError("cut"), GatewayAnswer(429, 1.0, ""))
     )
     out = capsys.readouterr().out
