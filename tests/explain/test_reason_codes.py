@@ -50,6 +50,28 @@ def test_without_a_median_it_says_so_and_makes_no_comparison() -> None:
     assert "imilar apps" not in found.text
 
 
+@pytest.mark.parametrize(
+    ("name", "typical", "says"),
+    [
+        ("rate_10s", 1.0, "3 times what similar apps send"),
+        ("rate_10s", 1.2, "2.5 times what similar apps send"),
+        ("cost_rate_60s", 1.0, "3 times what similar apps ask for"),
+        ("distinct_paths_60s", 1.0, "3 times the usual of similar apps"),
+        ("gap_cv", 1.0, "similar apps 1"),  # a ratio has no multiple
+        ("app_age", 1.0, ""),
+        ("rate_10s", 2.5, ""),  # "1.2 times" would sound like more than it is
+        ("rate_10s", 0.0, ""),
+    ],
+)
+def test_a_clause_gives_a_multiple_of_the_usual_only_where_that_is_fair(
+    name: str, typical: float, says: str
+) -> None:
+    (found,) = reason_codes.rank_reasons(fall([typical] * N_FEATURES, **{name: 1.0}))
+    clause = reason_codes.write_clause(found)
+    assert says in clause
+    assert ("times" in clause) == ("times" in says)
+
+
 @pytest.mark.parametrize("direction", [1.0, -1.0])
 def test_no_two_causes_are_told_in_the_same_words(direction: float) -> None:
     texts = {}
