@@ -5,6 +5,7 @@ and goes.
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -237,3 +238,49 @@ def test_ten_thousand_lines_take_well_under_a_second(
     drain(moving)
     assert moving.sent == 10_000
     assert time.perf_counter() - begun < 1.0
+
+
+class Interrupted(Feedback):
+    """Finds Valkey away for some steps, then nothing more in the log."""
+
+    def __init__(self, stop: threading.Event, away: int) -> None:
+        super().__init__(Tail(Path("none")), client=None)  # type: ignore[arg-type]
+        self._stop, self._away, self._steps = stop, away, 0
+
+    def step(self) -> bool:
+        self._steps += 1
+        if self._steps <= self._away:
+            raise redis.ConnectionError("refused")
+        if self._steps > self._away + 1:
+            self._stop.set()
+        return self._steps == self._away + 1
+
+
+class Clock:
+    """Time that passes only while somebody waits."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.waits: list[float] = []
+
+
+def test_valkey_away_is_said_once_and_again_with_how_long_when_it_is_back(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock, stop = Clock(), threading.Event()
+
+    def wait(seconds: float) -> bool:
+        clock.waits.append(seconds)
+        clock.now += seconds
+        return stop.is_set()
+
+    monkeypatch.setattr(stop, "wait", wait)
+    monkeypatch.setattr(feedback.time, "monotonic", lambda: clock.now)
+    with caplog.at_level("INFO", logger=feedback.log.name):
+        Interrupted(stop, away=3).run(stop)
+    assert [record.getMessage() for record in caplog.records] == [
+        "Valkey is away (refused); the log is kept meanwhile.",
+        "Valkey answers again after 3 s.",
+    ]
+    # a second after each failure; a whole pause only after what took no time
+    assert clock.waits == [1.0, 0.0, 1.0, 0.0, 1.0, 0.0, feedback.EVERY_S]

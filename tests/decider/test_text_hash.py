@@ -43,6 +43,7 @@ def test_it_is_siphash_1_3() -> None:
     assert str(ours.many(texts).tolist()) == wanted.strip()
 
 
+@pytest.mark.parts
 def test_processes_with_one_key_have_the_same_tables_and_decisions() -> None:
     script = "tests.decider.text_hash_layout"
     found = {python("-m", script, "k" * 32, seed=seed) for seed in ("1", "2", "random")}
