@@ -92,3 +92,25 @@ def test_a_window_empties_within_twice_its_length(offset, level, window) -> None
     left = levers.most_left(NOW + offset, np.array([level]), window)[0]
     assert 0.0 <= left <= 1.0
     assert level < 2.0 * window or left == 0.0
+
+
+@given(
+    client=st.floats(0.0, 1.0),
+    server=st.floats(0.0, 1.0),
+    level=st.floats(0.0, 1.0),
+)
+def test_fewer_client_errors_leave_those_of_the_service(
+    client: float, server: float, level: float
+) -> None:
+    """The owner's part falls to the level, each kind of it by the same factor."""
+    client = min(client, 1.0 - server)
+    x, s = np.zeros((1, N_FEATURES)), np.zeros((1, N_SIGNALS))
+    x[0, F["client_error_share_60s"]], x[0, F["server_error_share_60s"]] = client, server
+    x[0, F["error_share_60s"]] = client + server
+    x[0, F["auth_error_share_60s"]] = client / 2
+    BY_NAME["errors"].move(x, s, np.array([level]), ground(0.0))
+    left = min(client, level)
+    assert x[0, F["client_error_share_60s"]] == pytest.approx(left, abs=1e-9)
+    assert x[0, F["auth_error_share_60s"]] == pytest.approx(left / 2, abs=1e-9)
+    assert x[0, F["server_error_share_60s"]] == server
+    assert x[0, F["error_share_60s"]] == pytest.approx(left + server, abs=1e-9)

@@ -63,3 +63,13 @@ def test_a_refusal_is_told_by_what_spoke_against_it_and_an_admit_by_what_spoke_f
     if reason == Reason.SERVICE_OVERLOADED:
         assert s[INDEX["service_price"]] > 0
     assert stage in (Stage.TRIAGE, Stage.RANK, Stage.RERANK)
+
+
+def test_the_shipped_plans_give_more_to_each_higher_tier() -> None:
+    """A higher tier has more room and more weight, and refusing it costs more."""
+    for name in ("rate", "burst", "quota_per_day", "weight", "friction", "rank_from"):
+        found = [getattr(tier, name) for tier in defaults.TIERS]
+        assert found == sorted(set(found)), name
+    for name in ("harm", "error_budget_per_hour"):
+        found = [getattr(tier, name) for tier in defaults.TIERS]
+        assert found == sorted(set(found), reverse=True), name

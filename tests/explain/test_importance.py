@@ -67,6 +67,14 @@ def test_features_come_by_importance_with_what_higher_values_do() -> None:
     assert found[0].share == 100.0 > found[1].share
 
 
+def test_the_place_of_a_value_counts_half_of_its_equals() -> None:
+    values, weights = np.array([1.0, 1.0, 2.0, np.nan]), np.array([1.0, 1.0, 2.0, 9.0])
+    place = importance.rank_values(values, weights)
+    assert place[:3].tolist() == [0.25, 0.25, 0.75]
+    assert np.isnan(place[3])
+    assert importance.shade_values(values, weights).tolist() == [1, 1, 3, 5]
+
+
 @given(counts=st.lists(st.integers(1, 6), min_size=1, max_size=30), seed=st.integers(0, 1000))
 def test_a_row_of_weight_n_ranks_as_n_rows_do(counts: list[int], seed: int) -> None:
     values = np.random.default_rng(seed).integers(0, 5, len(counts)).astype(float)
