@@ -17,8 +17,9 @@ help: ## show this list
 run: python ## start everything on this machine; Ctrl-C stops it
 	@exec $(WITH) python manage.py up $(ARGS)
 
+# a file's tests stay on one core: some share what takes seconds to make
 test-fast: python ## run the tests that need no server, on all cores, in random order
-	@SLUICE_TESTS=fast $(WITH) --dev python -m pytest -q -n auto $(ARGS)
+	@SLUICE_TESTS=fast $(WITH) --dev python -m pytest -q -n auto --dist loadfile $(ARGS)
 
 # With ARGS as told; else all in random order: first what needs no server, on all cores, then the rest, one after the other, as
 # they share servers. A module that follows one decider from test to test keeps its order (the mark `in_order`).
@@ -26,13 +27,13 @@ test: python ## run the checks and tests; ARGS="tests/decider -k quota" for some
 ifdef ARGS
 	@$(WITH) --dev python -m pytest -q $(ARGS)
 else
-	@SLUICE_TESTS=fast $(WITH) --dev python -m pytest -q -n auto
+	@SLUICE_TESTS=fast $(WITH) --dev python -m pytest -q -n auto --dist loadfile
 	@SLUICE_TESTS=slow $(WITH) --dev python -m pytest -q
 endif
 
 coverage: python ## the same with branch coverage, shown by room; slower
 	@rm -rf .template-coverage
-	@SLUICE_TESTS=fast $(WITH) --dev python -m pytest -q -n auto --cov --cov-report=
+	@SLUICE_TESTS=fast $(WITH) --dev python -m pytest -q -n auto --dist loadfile --cov --cov-report=
 	@SLUICE_TESTS=slow $(WITH) --dev python -m pytest -q --cov --cov-append --cov-report=
 	@$(WITH) --dev python -m tests.coverage_by_room
 
