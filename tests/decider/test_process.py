@@ -121,6 +121,10 @@ class World:
         data = self.store.get(store.NODE_PREFIX + "d01")
         return None if data is None else msgspec.msgpack.decode(data, type=NodeStatus)
 
+    def ack(self, version: int) -> Ack | None:
+        data = self.store.hget(f"{store.ACKS_PREFIX}{version}", "d01")
+        return None if data is None else msgspec.msgpack.decode(data, type=Ack)
+
     def events(self) -> list[Event]:
         entries = self.store.xrange(store.EVENTS_STREAM)
         return [event for _, fields in entries for event in decode_batch(fields[b"b"]).events]
@@ -144,10 +148,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 def test_a_pushed_document_is_in_force_at_once_and_acked(world: World) -> None:
     version = world.publish(switches=[Switch("all_ml")])
-    until(
-        lambda: world.store.hget(f"{store.ACKS_PREFIX}{version}", "d01") is not None, "the ack", 5
-    )
-    ack = msgspec.msgpack.decode(world.store.hget(f"{store.ACKS_PREFIX}{version}", "d01"), type=Ack)
+    until(lambda: world.ack(version) is not None, "the ack", 5)
+    ack = world.ack(version)
+    assert ack is not None
     assert (ack.ok, ack.source, ack.version) == (True, "push", version)
     assert world.running() == version
 
@@ -230,11 +233,11 @@ def test_without_valkey_it_decides_on_and_nothing_kept_is_lost(world: World) -> 
     until(lambda: world.running() == world.version, "a push after the restart", 10)
 
 
-def test_a_killed_decider_starts_again_on_its_last_good_document_without_valkey(
+def test_a_killed_decider_starts_again_on_the_document_it_acked_without_valkey(
     world: World,
 ) -> None:
-    world.publish(switches=[Switch("all_ml")])
-    until(lambda: world.running() == world.version, "the config", 10)
+    version = world.publish(switches=[Switch("all_ml")])
+    until(lambda: world.ack(version) is not None, "the ack", 10)
     world.end("decider")
     world.end("valkey", signal.SIGTERM)
     world.start_decider()
