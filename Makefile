@@ -8,7 +8,7 @@ endif
 WITH := "$(or $(PYTHON),no-python)" -B bootstrap.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast coverage bench lint format clean lock python
+.PHONY: help run test test-fast coverage bench evaluate lint format clean lock python
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -39,6 +39,9 @@ coverage: python ## the same with branch coverage, shown by room; slower
 
 bench: python ## measure against peers; ONLY=name for one part
 	@$(WITH) --dev python -m bench $(ONLY)
+
+evaluate: python ## judge limiters in simulated worlds; FULL=1 for all seeds
+	@$(WITH) --dev python -m learning.evaluation $(if $(FULL),--full)
 
 lint: python ## style, types and import rules
 	@$(WITH) --dev ruff check .

@@ -14,7 +14,8 @@ from random import Random
 from typing import TypeVar
 
 from decider.contracts.requests import CheckRequest
-from learning.traffic import services
+from learning.traffic import services, world
+from learning.traffic.conduct import ORDINARY, Conduct
 from learning.traffic.world import App, AppKind
 
 Item = TypeVar("Item")
@@ -95,6 +96,8 @@ class PlannedRequest:
     value: float
     """Worth to the platform and its customer, 0 to 1; known only later."""
     abusive: bool
+    tried: int = 0
+    """Tries before this one; `request.attempt` is what the client claims."""
 
 
 class AppClient:
@@ -102,9 +105,10 @@ class AppClient:
     same requests for the same seed.
     """
 
-    def __init__(self, app: App, index: int, rng: Random) -> None:
+    def __init__(self, app: App, index: int, rng: Random, conduct: Conduct = ORDINARY) -> None:
         self.app, self.index, self._rng = app, index, rng
-        self._id, self._kind, self.abusive = app.profile.app, app.kind, app.abusive
+        self.id, self._kind, self.abusive = app.profile.app, app.kind, app.abusive
+        self.ids_dropped = 0
         # Each call as often as its weight: picking one is a single draw.
         self._deck = [
             call for call, weight in zip(*ROLES[app.role], strict=True) for _ in range(weight)
@@ -128,6 +132,7 @@ class AppClient:
         self._worth = 0.6 if app.role == "dashboard" else 1.0
         self._always = app.kind == AppKind.DRIPPER
         self._prepare_abuse()
+        self._behave(conduct)
 
     def _prepare_abuse(self) -> None:
         """Set what an abuser has beside the ordinary: hit rate, addresses, first id, errand.
@@ -151,6 +156,29 @@ class AppClient:
         }
         errand = rng.choice(list(errands.values()))
         self._abuse = errands.get(self._kind, errand)
+
+    def _behave(self, conduct: Conduct) -> None:
+        """Set what `conduct` changes. It draws nothing from the generator that all clients share,
+        so that the rest of a world stays as it is.
+        """
+        self._claims_retry = conduct.claims_retry and self.abusive
+        self._quiet = conduct.quiet_abuse and self.abusive
+        if self._quiet:
+            self._hit_rate = 1.0
+        if conduct.noise is not None and not self.abusive:
+            draw = Random(self.app.profile.app).uniform
+            self._failed_sign_in, self._stale, self._declined = (
+                draw(*conduct.noise) for _ in range(3)
+            )
+
+    def drop_id(self) -> None:
+        """Go on under an app id that nobody has seen."""
+        self.ids_dropped += 1
+        self.id = world.later_id(self.app.profile.app, self.ids_dropped)
+
+    def claimed_attempt(self, tried: int) -> int:
+        """Return the attempt that the client claims for a request that it sent `tried` times."""
+        return 1 if self._claims_retry else tried
 
     def _one_of(self, items: list[Item]) -> Item:
         """Return a random item, like `random.choice` but four times as fast."""
@@ -181,6 +209,8 @@ class AppClient:
         """Return a request that walks ids in order, over rotating addresses."""
         call = STOCK if self.index % 3 == 0 else ORDER
         self._scan_from += 1
+        while self._quiet and not services.exists(self._scan_from):
+            self._scan_from += 1
         path = call.path[:-1] + str(self._scan_from)
         return self._plan(
             at, call, path, "", self._one_of(self._tokens), self._one_of(self._pool), 0.02
@@ -244,14 +274,14 @@ class AppClient:
     ) -> PlannedRequest:
         size = call.least + int((call.most - call.least) * self._rng.random())
         request = CheckRequest(
-            self._id,
+            self.id,
             call.method,
             path,
             token,
             source,
             f"req_{self._rng.getrandbits(64):016x}",
             size,
-            0,
+            self.claimed_attempt(0),
         )
         return PlannedRequest(
             at, self.index, request, query, call.service, min(1.0, max(0.0, worth)), self.abusive

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from learning.traffic.behaviour import AppClient, PlannedRequest
+from learning.traffic.conduct import ORDINARY, Conduct
 from learning.traffic.world import ABUSIVE, AppKind, Population
 
 Floats = npt.NDArray[np.float64]
@@ -35,9 +36,6 @@ HELD_MOST = 20
 PAGE_LOADERS = 0.08
 # Tries of one request in a retry storm. Ordinary clients stop after three or four.
 STORM_ATTEMPTS = 10
-# Largest share of first tries that abusers make on average. Their active times are thinned to it,
-# so that a few loud scrapers are not most of the traffic.
-ABUSE_SHARE = 0.18
 # Refusals in a short time after which an abuser backs off, on average.
 ABUSER_PATIENCE = 40.0
 # Kind -> least and most period in HOUR_S, least and most share of it that is active. Chosen: abuse
@@ -57,6 +55,8 @@ PEAK_RATES = (
     (AppKind.DRIPPER, 0.2, 0.7, 0.8),
     (AppKind.STORM, 2.0, 0.6, 6.0),
 )
+# An abuser takes these as a refusal; it cannot tell a service that failed from one that sheds.
+REFUSED_STATUSES = (403, 429, 503)
 # A client takes these as answers about its request, not as trouble: it neither retries nor waits.
 FINAL_STATUSES = (402, 404, 405)
 
@@ -65,18 +65,26 @@ class Crowd:
     """All clients of a population.
 
     `rate` is the mean number of first tries a second of the whole crowd; `start` is unix seconds.
-    Deterministic by population, seed and the answers it gets.
+    Deterministic by population, seed, conduct and the answers it gets.
     """
 
     def __init__(
-        self, population: Population, seed: int, start: float, rate: float = 300.0
+        self,
+        population: Population,
+        seed: int,
+        start: float,
+        rate: float = 300.0,
+        conduct: Conduct = ORDINARY,
     ) -> None:
         if rate <= 0:
             raise ValueError(f"the rate must be positive, not {rate}")
         # Two generators: numpy's for whole columns, Python's for single draws, where it is faster.
         self._rng = Random((population.seed << 20) ^ seed)
         self._np = np.random.default_rng([population.seed, seed])
-        self.clients = [AppClient(app, i, self._rng) for i, app in enumerate(population.apps)]
+        self.conduct = conduct
+        self.clients = [
+            AppClient(app, i, self._rng, conduct) for i, app in enumerate(population.apps)
+        ]
         self.kinds = np.array([a.kind for a in population.apps])
         self.start = self.now = start
         self._abusive = np.isin(self.kinds, [int(k) for k in ABUSIVE])
@@ -102,6 +110,7 @@ class Crowd:
         self._hold_until = [0.0] * n
         self._held = [0] * n
         self._refused = [0.0] * n
+        self._refused_as_named = [0] * n
         self._patience = self._np.exponential(ABUSER_PATIENCE, n) + 5
         pages = np.where(self._np.random(n) < PAGE_LOADERS, self._np.uniform(6, 30, n), 0.0)
         self._clumps = np.where(
@@ -142,7 +151,8 @@ class Crowd:
             mine = kinds == kind
             peak[mine] = np.minimum(most, median * rng.lognormal(0, spread, mine.sum()))
         abuse = float((peak * self._duty)[self._abusive].sum())
-        thin = min(1.0, ABUSE_SHARE * rate / abuse) if abuse else 1.0
+        most_abuse = self.conduct.abuse_share * rate
+        thin = min(1.0, most_abuse / abuse) if abuse else 1.0
         self._duty = np.where(
             self._abusive & (kinds != AppKind.DRIPPER), self._duty * thin, self._duty
         )
@@ -153,7 +163,7 @@ class Crowd:
         mean = float(
             np.where(kinds == AppKind.BURSTY, base + (leap - base) * self._duty, base).sum()
         )
-        scale = (rate - min(abuse, ABUSE_SHARE * rate)) / max(mean, 1e-9)
+        scale = (rate - min(abuse, most_abuse)) / max(mean, 1e-9)
         spike = np.where(rng.random(n) < 0.15, rng.lognormal(0.7, 0.7, n), 0.0)
         abuser_base = np.where(kinds == AppKind.DRIPPER, peak, np.minimum(0.2, 0.02 * peak))
         self._base = np.where(self._abusive, abuser_base, base * scale)
@@ -186,6 +196,7 @@ class Crowd:
         """Return the first tries a second of each app at `now`, given which are active."""
         # Honest traffic swells and ebbs by a fifth, as by day and night.
         wave = 1.0 + 0.2 * np.sin((now - self.start) * 2 * np.pi / (4 * HOUR_S))
+        wave *= self.conduct.honest_factor(now - self.start)
         rate = np.where(active, self._peak, self._base) * np.where(self._abusive, self._pace, wave)
         return np.where((now >= self._begins) & (now >= self._quiet_until), rate, 0.0)
 
@@ -284,8 +295,10 @@ class Crowd:
         if status < 400 or status in FINAL_STATUSES:
             self._succeed(sent.app)
             return
-        if self._abuses[sent.app] and status in (403, 429, 503) and self._give_way(sent.app, now):
-            return
+        if self._abuses[sent.app] and status in REFUSED_STATUSES:
+            self._rotate(sent)
+            if self._give_way(sent.app, now):
+                return
         if self._storms[sent.app]:
             self._storm(sent, now)
         elif status == 401:
@@ -296,7 +309,7 @@ class Crowd:
             self._again(sent, now + retry_after * (1.0 + 0.3 * self._rng.random()) + 0.01, most=4)
         elif status != 403 and self._obeys[sent.app]:
             # Exponential backoff with jitter, as client libraries do it.
-            pause = 0.5 * 2**sent.request.attempt * (0.5 + self._rng.random())
+            pause = 0.5 * 2**sent.tried * (0.5 + self._rng.random())
             self._again(sent, now + pause, most=3)
         elif status != 403 and self._rng.random() < 0.6:
             self._again(sent, now + 0.2 + 0.8 * self._rng.random(), most=3)
@@ -315,23 +328,39 @@ class Crowd:
             self._again(sent, at, most=STORM_ATTEMPTS, worth=0.15)
 
     def _again(self, sent: PlannedRequest, at: float, most: int, worth: float = 0.9) -> None:
-        request = sent.request
-        if request.attempt >= most:
+        request, client, tried = sent.request, self.clients[sent.app], sent.tried + 1
+        if tried > most:
             return
         retry = type(request)(
-            request.app,
+            client.id,
             request.method,
             request.path,
             request.token,
             request.source,
             f"req_{self._rng.getrandbits(64):016x}",
             request.payload_bytes,
-            request.attempt + 1,
+            client.claimed_attempt(tried),
         )
         value = min(sent.value, 0.15) if worth < 0.5 else sent.value * worth
         self._postpone(
-            PlannedRequest(at, sent.app, retry, sent.query, sent.service, value, sent.abusive), at
+            PlannedRequest(
+                at, sent.app, retry, sent.query, sent.service, value, sent.abusive, tried
+            ),
+            at,
         )
+
+    def _rotate(self, sent: PlannedRequest) -> None:
+        """Count a refusal against the app id in use; after `rotate_after` of them the abuser goes
+        on under another one and forgets the refusals. Late ones of an id that it dropped do not
+        count.
+        """
+        client = self.clients[sent.app]
+        if not self.conduct.rotate_after or sent.request.app != client.id:
+            return
+        self._refused_as_named[sent.app] += 1
+        if self._refused_as_named[sent.app] >= self.conduct.rotate_after:
+            self._refused_as_named[sent.app], self._refused[sent.app] = 0, 0.0
+            client.drop_id()
 
     def _give_way(self, index: int, now: float) -> bool:
         """Count a refusal against an abuser's patience and return whether that is spent. Then it

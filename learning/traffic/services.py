@@ -84,6 +84,11 @@ class ServiceModel:
             (s.factor for s in self.slowdowns if s.holds(now - self.started)), default=1.0
         )
 
+    def wait(self, now: float) -> float:
+        """Return the seconds that a request offered at `now` would wait for the work ahead."""
+        capacity = self.capacity(now)
+        return max(0.0, self.backlog / capacity - max(0.0, now - self.at))
+
     def offer(self, cost: float, now: float, draw: float) -> tuple[bool, float]:
         """Offer a request of `cost`; return whether it is served, and its latency in ms.
 

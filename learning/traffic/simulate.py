@@ -22,13 +22,14 @@ from msgspec import structs
 from decider.contracts import defaults
 from decider.contracts.config import Config, Sampling, Switch
 from decider.contracts.features import N_FEATURES
-from decider.contracts.requests import CheckRequest, Outcome
+from decider.contracts.requests import CheckRequest, Decision, Outcome
 from decider.contracts.signals import INDEX as SIGNAL
 from decider.contracts.vocabulary import HTTP_STATUS, Action
 from decider.engine.engine import Engine
 from decider.scoring.model import Model
 from learning.traffic import services, world
 from learning.traffic.behaviour import PlannedRequest
+from learning.traffic.conduct import ORDINARY, Conduct, PlannedIncident
 from learning.traffic.crowd import Crowd
 
 # First tries a second for which the default capacities leave the usual headroom.
@@ -50,6 +51,9 @@ LABEL_DELAY_DAYS = {True: (1.0, 45.0), False: (30.0, 30.0)}
 # Apps in one batch while the engine gets its memory: few, so that their times stay close to what
 # was drawn.
 REMEMBER_BATCH = 16
+# Slots of the engine for each app, beside some: twice the apps, so that nothing is evicted and
+# memory never depends on the order of apps. Where abusers take new ids a loud one wears out dozens.
+SLOTS_PER_APP, SLOTS_WHERE_IDS_ROTATE = 2, 16
 
 _ADMIT = int(Action.ADMIT)
 _STATUS = [HTTP_STATUS[a] for a in Action]
@@ -76,6 +80,14 @@ class Scenario:
     slowdowns: tuple[services.Slowdown, ...] = ()
     most_per_app: int = 200
     """Rows kept of one app: a reservoir, so that a few loud apps are not the whole data set."""
+    abusive_apps: float | None = None
+    """Mean share of the apps that is abusive, 0 to 1; None: as the cohorts have it."""
+    flat_prior: float | None = None
+    """The cohort prior that all profiles tell, which tell nothing else of abuse either; None:
+    profiles as they are. See `world.flatten_profiles`.
+    """
+    conduct: Conduct = ORDINARY
+    incidents: tuple[PlannedIncident, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,21 +178,24 @@ class _RowReservoir:
 
 class Simulation:
     """One run in progress. By default it has the starting config and no model, so the fallback
-    limiter decides.
+    limiter decides. A subclass may answer clients otherwise (`answer`) and count (`note`).
     """
 
     def __init__(
         self, scenario: Scenario, config: Config | None = None, model: Model | None = None
     ) -> None:
         self.scenario = scenario
-        self.population = world.draw_population(scenario.seed, scenario.apps, now=scenario.start)
-        self.crowd = Crowd(self.population, scenario.seed, scenario.start, scenario.rate)
-        self.config = config or _config(scenario)
+        self.population = draw_people(scenario)
+        self.crowd = Crowd(
+            self.population, scenario.seed, scenario.start, scenario.rate, scenario.conduct
+        )
+        self._incidents = sorted(scenario.incidents, key=lambda planned: -planned.first)
+        self.config = config or starting_config(scenario)
         self.services = services.build_models(
             self.config.services, scenario.start, scenario.slowdowns
         )
-        # Twice the apps and some: nothing is evicted, so memory never depends on the order of apps.
-        capacity = 2 * scenario.apps + 1024
+        slots = SLOTS_WHERE_IDS_ROTATE if scenario.conduct.rotate_after else SLOTS_PER_APP
+        capacity = slots * scenario.apps + 1024
         self.engine = Engine("simulation", "local", token_key=bytes(32), capacity=capacity)
         self.engine.apply(self.config, model)
         self._rng = Random(scenario.seed + 1)
@@ -224,7 +239,22 @@ class Simulation:
             ]
             self.engine.decide(requests, now=self.scenario.start - ago[k][0])
 
+    def answer(
+        self, planned: PlannedRequest, decision: Decision, cost: float, now: float
+    ) -> tuple[int, float]:
+        """Return the action that the client of `planned` meets, and the seconds it is told to wait.
+
+        `decision` is the engine's, `cost` the request's in cost units.
+        """
+        return decision.action, decision.retry_after
+
+    def note(self, planned: PlannedRequest, action: int, served: bool) -> None:
+        """Take note of a request after the warm-up. `served`: its service answered it itself."""
+
     def _step(self, upto: float) -> None:
+        while self._incidents and upto > self.scenario.start + self._incidents[-1].first:
+            due = self._incidents.pop()
+            self.crowd.incident(due.kind, due.apps, upto, due.lasts)
         self._deliver(upto)
         planned = self.crowd.due(upto)
         begin = 0
@@ -243,16 +273,21 @@ class Simulation:
         costs = self.engine.signals[: len(batch), _COST].tolist()
         rows = self.engine.features
         for k, (planned, decision) in enumerate(zip(batch, decisions, strict=True)):
-            self.by_action[decision.action] += 1
+            action, wait = self.answer(planned, decision, costs[k], now)
+            self.by_action[action] += 1
             if keep:
-                self._rows.offer(planned, rows[k], decision.action, now)
-            if decision.action == _ADMIT:
-                self._serve(planned, costs[k], now)
-            else:
-                self.crowd.react(planned, _STATUS[decision.action], decision.retry_after, now)
+                self._rows.offer(planned, rows[k], action, now)
+            served = action == _ADMIT and self._serve(planned, costs[k], now)
+            if action != _ADMIT:
+                self.crowd.react(planned, _STATUS[action], wait, now)
+            if keep:
+                self.note(planned, action, served)
 
-    def _serve(self, planned: PlannedRequest, cost: float, now: float) -> None:
-        """Let the service answer after its latency; its client and the access log learn it then."""
+    def _serve(self, planned: PlannedRequest, cost: float, now: float) -> bool:
+        """Let the service answer after its latency; its client and the access log learn it then.
+
+        Return whether the service could serve it.
+        """
         ok, latency = self.services[planned.service].offer(cost, now, self._rng.random())
         request = planned.request
         status = (
@@ -266,6 +301,7 @@ class Simulation:
         outcome = Outcome(request.app, planned.service, at, status, latency, request.request_id)
         # The ticket orders answers of the same time; planned requests cannot be compared.
         heapq.heappush(self._answers, (at, next(self._ticket), planned, outcome))
+        return ok
 
     def _deliver(self, upto: float) -> None:
         """Give clients their answers until `upto`, and the engine its outcomes by the batch."""
@@ -279,7 +315,17 @@ class Simulation:
             self._outcomes = []
 
 
-def _config(scenario: Scenario) -> Config:
+def draw_people(scenario: Scenario) -> world.Population:
+    """Return the population of a scenario."""
+    people = world.draw_population(
+        scenario.seed, scenario.apps, now=scenario.start, abusive=scenario.abusive_apps
+    )
+    if scenario.flat_prior is None:
+        return people
+    return world.flatten_profiles(people, scenario.flat_prior)
+
+
+def starting_config(scenario: Scenario) -> Config:
     """Return the starting config with capacities scaled to the scenario's rate, so that a crowd of
     any size finds the same headroom.
     """

@@ -13,11 +13,12 @@ import base64
 import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import TypeVar
 
 import numpy as np
+from msgspec import structs
 
 from decider.contracts.store import Profile
 from decider.contracts.vocabulary import Tier
@@ -151,11 +152,15 @@ class _Tenant:
     size: int
 
 
-def draw_population(seed: int, apps: int = 3000, now: float | None = None) -> Population:
+def draw_population(
+    seed: int, apps: int = 3000, now: float | None = None, abusive: float | None = None
+) -> Population:
     """Draw `apps` apps that belong to tenants of very different size.
 
     The seed decides all but the dates: ages count back from `now` (unix seconds, default: the
-    start of today, UTC). Raises ValueError when `apps` is less than 1.
+    start of today, UTC). `abusive`: mean share of the apps that is abusive, 0 to 1, by which the
+    priors of all cohorts are scaled; None leaves them as they are. Raises ValueError when `apps` is
+    less than 1.
     """
     if apps < 1:
         raise ValueError(f"a population needs at least one app, not {apps}")
@@ -163,7 +168,10 @@ def draw_population(seed: int, apps: int = 3000, now: float | None = None) -> Po
     now = (time.time() // DAY_S) * DAY_S if now is None else now
     rng = np.random.default_rng([seed, 0x51])
     out: list[App] = []
-    for tenant in _tenants(rng, apps):
+    tenants = _tenants(rng, apps)
+    if abusive is not None:
+        tenants = _with_abusers(tenants, abusive)
+    for tenant in tenants:
         taken: set[str] = set()
         out += [_app(rng, seed, len(out) + k, tenant, taken, now) for k in range(tenant.size)]
     return Population(seed, tuple(out))
@@ -190,6 +198,44 @@ def _tenants(rng: np.random.Generator, apps: int) -> list[_Tenant]:
     return out
 
 
+def _with_abusers(tenants: list[_Tenant], share: float) -> list[_Tenant]:
+    """Return the tenants with the priors of their cohorts scaled, so that `share` of all apps is
+    abusive on average. A prior stays at most 1.
+    """
+    expected = sum(t.size * t.cohort.prior for t in tenants) / sum(t.size for t in tenants)
+    return [
+        replace(t, cohort=replace(t.cohort, prior=min(1.0, t.cohort.prior * share / expected)))
+        for t in tenants
+    ]
+
+
+def flatten_profiles(population: Population, prior: float) -> Population:
+    """Return the population with profiles that tell nothing of who abuses.
+
+    Every cohort prior is `prior` and no app has a history. Ages and verified owners are shuffled
+    over the apps, each apart, so that there are as many young and as many verified apps as before.
+    """
+    # Another stream than the draws of the population: shuffling must not follow them.
+    rng, apps = np.random.default_rng([population.seed, 0xF1]), population.apps
+    ages, verified = rng.permutation(len(apps)), rng.permutation(len(apps))
+    told = [
+        structs.replace(
+            app.profile,
+            created_at=apps[ages[k]].profile.created_at,
+            verified=apps[verified[k]].profile.verified,
+            cohort_prior=prior,
+            abuse_history=0,
+            chargeback_history=0,
+            false_throttle_history=0,
+        )
+        for k, app in enumerate(apps)
+    ]
+    return replace(
+        population,
+        apps=tuple(replace(a, profile=profile) for a, profile in zip(apps, told, strict=True)),
+    )
+
+
 def _app(
     rng: np.random.Generator, seed: int, index: int, tenant: _Tenant, taken: set[str], now: float
 ) -> App:
@@ -204,7 +250,7 @@ def _app(
         age = cohort.age_days * float(rng.lognormal(-0.25 if abusive else 0.0, 1.1))
     # The arguments draw in this order; moving one changes every world.
     profile = Profile(
-        app=_app_id(seed, index),
+        app=_hashed_id(f"{seed}:{index}"),
         name=_name(rng, role, taken),
         tenant=tenant.slug,
         tier=int(tenant.tier),
@@ -273,6 +319,11 @@ def _name(rng: np.random.Generator, role: str, taken: set[str]) -> str:
     return name
 
 
-def _app_id(seed: int, index: int) -> str:
-    digest = hashlib.blake2b(f"{seed}:{index}".encode(), digest_size=5).digest()
+def later_id(app: str, turn: int) -> str:
+    """Return the id that the owner of `app` uses after it dropped `turn` ids, 1 or more."""
+    return _hashed_id(f"{app}:{turn}")
+
+
+def _hashed_id(text: str) -> str:
+    digest = hashlib.blake2b(text.encode(), digest_size=5).digest()
     return "app_" + base64.b32encode(digest).decode().lower()

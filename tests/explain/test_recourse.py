@@ -77,7 +77,7 @@ def refusals(trained: Model) -> tuple[list[Event], dict]:
             slowdowns=slow,
         )
         documents[k] = structs.replace(
-            simulate._config(scenario),
+            simulate.starting_config(scenario),
             version=k,
             model=ModelRef("risk", 1, trained.digest),
             sampling=Sampling(admit=0.0, refuse=1, block=1, enterprise_refuse=1, budget_per_s=1e9),

@@ -1,0 +1,59 @@
+"""`python -m learning.evaluation`: trains the model of a first start, plays all matches of the
+referee, and writes the page and the counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from tqdm import tqdm
+
+from decider import compiled_cache
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def main() -> int:
+    """Evaluate as asked on the command line. Return 1 when no model could be made."""
+    asked = _arguments()
+    # Before the engine is imported, or compiled code of another source could run.
+    compiled_cache.use_own_folder()
+    from learning.evaluation import report, tournament
+    from learning.training.leakage import TrainingError
+
+    workers = tournament.usual_workers() if asked.workers is None else asked.workers
+    try:
+        with tqdm(unit=" matches", leave=False, disable=None) as bar:
+            found = tournament.evaluate(asked.full, workers, lambda _: bar.update(), _say)
+    except TrainingError as error:
+        print(f"learning.evaluation: {error}", file=sys.stderr)
+        return 1
+    report.write(asked.out, found)
+    print(report.compose_page(found))
+    return 0
+
+
+def _say(what: str) -> None:
+    print(f"evaluation: {time.strftime('%H:%M:%S')} {what}", file=sys.stderr, flush=True)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m learning.evaluation", description="Judge limiters in the referee's worlds."
+    )
+    parser.add_argument("--full", action="store_true", help="play all seeds, not half of them")
+    parser.add_argument("--out", type=Path, default=DOCS, help="folder of the report")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=None,
+        help="number of processes that play; 0 plays in this process",
+    )
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,99 @@
+"""Figures of matches: shares by seed, with intervals over the seeds."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+from decider.contracts.vocabulary import Tier
+from learning.evaluation.arms import NOTHING
+from learning.evaluation.match import MatchResult
+
+# Student's t at 97.5% for 1, 2, ... degrees of freedom: a 95% interval of the mean of so many seeds
+# plus one (Student, 1908). Past the table the normal quantile would be 3% too small at most.
+T_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179)
+NORMAL_975 = 1.96  # the same for infinitely many
+# Enterprise false throttles are so rare that they are told of so many requests.
+PER_ENTERPRISE = 10_000.0
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A mean over seeds and half the width of its 95% interval; NaN where nothing was measured."""
+
+    mean: float
+    half: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Interval:
+        """Return the mean of one value for each seed. One seed alone has no interval: NaN."""
+        if len(values) < 2:
+            return cls(values[0] if values else math.nan, math.nan)
+        freedom = len(values) - 1
+        quantile = T_975[freedom - 1] if freedom <= len(T_975) else NORMAL_975
+        spread = statistics.stdev(values) / math.sqrt(len(values))
+        return cls(statistics.fmean(values), quantile * spread)
+
+
+class Scoreboard:
+    """The results of all matches that were played, and the figures made of them."""
+
+    def __init__(self, results: Iterable[MatchResult]) -> None:
+        self.results = list(results)
+        self._by_match = {(r.world, r.arm, r.seed): r for r in self.results}
+        self._seeds = sorted({r.seed for r in self.results})
+
+    def abuse_admitted(self, world: str, arm: str) -> Interval:
+        """Return the tries of abusers that were admitted, over those where nothing is refused.
+
+        Abusers try less where they are refused, so their own tries are no measure.
+        """
+        return self._over_seeds(world, arm, self._abuse_admitted)
+
+    def _abuse_admitted(self, result: MatchResult) -> float:
+        base = self._by_match[result.world, NOTHING.name, result.seed].total()
+        return result.total().abuse_admitted / base.abuse_admitted
+
+    def false_throttle(self, world: str, arm: str) -> Interval:
+        """Return the share of honest first tries that were refused."""
+        return self._over_seeds(world, arm, lambda r: r.total().honest_refused / r.total().honest)
+
+    def failed(self, world: str, arm: str) -> Interval:
+        """Return the share of honest first tries that were admitted and not served."""
+        return self._over_seeds(world, arm, lambda r: r.total().honest_failed / r.total().honest)
+
+    def auc(self, world: str) -> Interval:
+        """Return the area under the ROC curve of the model's risk."""
+        return self._over_seeds(world, NOTHING.name, lambda r: r.ranking.auc if r.ranking else None)
+
+    def false_throttle_at_catch(self, world: str) -> Interval:
+        """Return the share of honest requests above the risk that catches `metrics.CATCH`."""
+        return self._over_seeds(
+            world, NOTHING.name, lambda r: r.ranking.false_throttle if r.ranking else None
+        )
+
+    def enterprise(self, worlds: Collection[str], arm: str) -> Interval:
+        """Return the false throttles of enterprise apps in PER_ENTERPRISE of their first tries,
+        the worlds of a seed taken together.
+        """
+        shares = []
+        for seed in self._seeds:
+            found = [self._by_match.get((world, arm, seed)) for world in worlds]
+            counts = [result.tiers[Tier.ENTERPRISE] for result in found if result is not None]
+            if honest := sum(c.honest for c in counts):
+                shares.append(PER_ENTERPRISE * sum(c.honest_refused for c in counts) / honest)
+        return Interval.of(shares)
+
+    def arms(self, world: str) -> list[str]:
+        """Return the arms that played in a world, in the order of the results."""
+        return list(dict.fromkeys(r.arm for r in self.results if r.world == world))
+
+    def _over_seeds(
+        self, world: str, arm: str, figure: Callable[[MatchResult], float | None]
+    ) -> Interval:
+        """Return the figure over the seeds that were played; `figure` gives None for no figure."""
+        mine = (self._by_match.get((world, arm, seed)) for seed in self._seeds)
+        values = [figure(result) for result in mine if result is not None]
+        return Interval.of([value for value in values if value is not None])

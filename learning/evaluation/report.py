@@ -1,0 +1,182 @@
+"""The report of an evaluation: a page for people and a JSON file with every count."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from decider.contracts.files import write_atomically
+from learning.evaluation import arms
+from learning.evaluation.arms import EvaluationArm, Quotas
+from learning.evaluation.figures import Interval, Scoreboard
+from learning.evaluation.match import MatchResult
+from learning.evaluation.tournament import Evaluation
+from learning.traffic import referee
+
+PAGE, COUNTS = "evaluation.md", "evaluation.json"
+INTRODUCTION = """\
+# Evaluation
+
+`make evaluate` plays limiters in simulated worlds that training never sees. It writes this page,
+and [{counts}]({counts}) with every count. The worlds are those of the referee, version {version}:
+`learning/traffic/referee.py`. The table is frozen; a world that changes gets another name.
+
+Each world has {apps:,} apps, {rate:.0f} first tries a second, {settle:.0f} s to settle and
+{counted:.0f} s that count. Figures are means over {seeds} seeds with 95% intervals (Student's t).
+The model is what `learning.training.train` makes by default, trees {model}.
+"""
+DEFINITIONS = """\
+- **Abuse admitted**: tries of abusers that were admitted, over those where nothing is refused.
+- **False throttles**: the share of honest first tries that were refused.
+- **Failed**: the share of honest first tries that were admitted and not served, as their service
+  was overloaded.
+- **AUC** and **false throttles at 80%** judge the model's risk where nothing is refused, each
+  request counted once: the area under the ROC curve, and the share of honest requests at or above
+  the risk that catches 80% of the abuse.
+"""
+
+
+def write(folder: Path, found: Evaluation) -> None:
+    """Write page and counts into a folder."""
+    write_atomically(folder / PAGE, compose_page(found).encode())
+    write_atomically(folder / COUNTS, encode_counts(found))
+
+
+def compose_page(found: Evaluation) -> str:
+    """Return the page: a title, and one section after another."""
+    sections = [
+        _introduction(found),
+        "## Worlds\n\n" + _worlds(),
+        "## Arms\n\n" + _arms(found.quotas),
+        "## Figures\n\n" + DEFINITIONS,
+        "### Abuse admitted, %\n\n" + _by_arm(found.board, found.board.abuse_admitted),
+        "### False throttles, %\n\n" + _by_arm(found.board, found.board.false_throttle),
+        "### Honest first tries under overload, %\n\n" + _overload(found.board),
+        "### Enterprise false throttles per 10,000\n\n" + _enterprise(found.board),
+        "### Ranking\n\n" + _ranking(found.board),
+    ]
+    return "\n".join(sections)
+
+
+@dataclass(frozen=True, slots=True)
+class CountsFile:
+    """The counts as they stand in the JSON file."""
+
+    referee: int
+    model: str
+    quotas: Quotas
+    seeds: tuple[int, ...]
+    matches: list[MatchResult]
+
+
+def encode_counts(found: Evaluation) -> bytes:
+    """Return all counts as JSON, one match a line."""
+    head = CountsFile(referee.VERSION, found.model, found.quotas, found.seeds, [])
+    lines = b",\n".join(msgspec.json.encode(result) for result in found.board.results)
+    return msgspec.json.encode(head).removesuffix(b"]}") + b"\n" + lines + b"\n]}\n"
+
+
+def decode_counts(data: bytes) -> Evaluation:
+    """Return the evaluation whose counts `encode_counts` wrote.
+
+    Raises ValueError for another version of the referee or another form.
+    """
+    read = msgspec.json.decode(data, type=CountsFile)
+    if read.referee != referee.VERSION:
+        raise ValueError(f"counts of referee version {read.referee}, not {referee.VERSION}")
+    return Evaluation(read.model, read.quotas, read.seeds, Scoreboard(read.matches))
+
+
+def _introduction(found: Evaluation) -> str:
+    return INTRODUCTION.format(
+        counts=COUNTS,
+        version=referee.VERSION,
+        apps=referee.APPS,
+        rate=referee.RATE,
+        settle=referee.SETTLE_S,
+        counted=referee.COUNTED_S,
+        seeds=len(found.seeds),
+        model=f"`{found.model}`",
+    )
+
+
+def _worlds() -> str:
+    return table(("world", "what happens"), [(w.name, w.says) for w in referee.WORLDS])
+
+
+def _arms(quotas: Quotas) -> str:
+    shown: tuple[EvaluationArm, ...] = (
+        arms.NOTHING,
+        arms.static_quotas(quotas),
+        arms.FALLBACK,
+        arms.SLUICE,
+        arms.ORACLE,
+    )
+    return table(("arm", "how it decides"), [(arm.name, arm.says) for arm in shown])
+
+
+def _by_arm(board: Scoreboard, figure: Callable[[str, str], Interval]) -> str:
+    """Return a table of worlds and arms; the oracle has a table of its own."""
+    names = [name for name in board.arms(referee.USUAL.name) if name != arms.ORACLE.name]
+    rows = [(w.name, *(percent(figure(w.name, a)) for a in names)) for w in referee.WORLDS]
+    return table(("world", *names), rows)
+
+
+def _overload(board: Scoreboard) -> str:
+    rows = [
+        (
+            world.name,
+            name,
+            percent(board.false_throttle(world.name, name)),
+            percent(board.failed(world.name, name)),
+        )
+        for world in referee.WORLDS
+        if world.overload
+        for name in board.arms(world.name)
+    ]
+    return table(("world", "arm", "refused", "failed"), rows)
+
+
+def _enterprise(board: Scoreboard) -> str:
+    hard = [w.name for w in referee.WORLDS if w.overload]
+    easy = [w.name for w in referee.WORLDS if not w.overload]
+    rows = [
+        (name, plain(board.enterprise(hard, name), 1), plain(board.enterprise(easy, name), 1))
+        for name in board.arms(referee.USUAL.name)
+    ]
+    return table(("arm", "overload worlds", "other worlds"), rows)
+
+
+def _ranking(board: Scoreboard) -> str:
+    rows = [
+        (w.name, plain(board.auc(w.name), 3), percent(board.false_throttle_at_catch(w.name)))
+        for w in referee.WORLDS
+    ]
+    return table(("world", "AUC", "false throttles at 80%, %"), rows)
+
+
+def percent(interval: Interval) -> str:
+    """Write shares as percent, with two digits below 10% and one above."""
+    scaled = Interval(100 * interval.mean, 100 * interval.half)
+    return plain(scaled, 2 if scaled.mean < 10 else 1)
+
+
+def plain(interval: Interval, digits: int) -> str:
+    """Write a mean with its interval: "28.1 ± 3.2"; without one where a single seed was played, and
+    a dash where none was.
+    """
+    if math.isnan(interval.mean):
+        return "–"
+    if math.isnan(interval.half):
+        return f"{interval.mean:.{digits}f}"
+    return f"{interval.mean:.{digits}f} ± {interval.half:.{digits}f}"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)

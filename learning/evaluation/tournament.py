@@ -1,0 +1,141 @@
+"""All matches of an evaluation: which there are, and playing them in several processes."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from decider.contracts.artifact import Artifact
+from decider.scoring.model import Model
+from learning.evaluation import arms
+from learning.evaluation.arms import EvaluationArm, Quotas
+from learning.evaluation.figures import Scoreboard
+from learning.evaluation.match import MatchResult, play
+from learning.traffic import referee
+from learning.training import train
+
+# Processes that play at once at most: a match keeps one core busy and some 200 MB of memory.
+MOST_PLAYERS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Fixture:
+    """One match to play. The world goes by its name, as the table is on every side."""
+
+    world: str
+    arm: EvaluationArm
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """All that was measured."""
+
+    model: str
+    """Which trees it has: `identify_model`."""
+    quotas: Quotas
+    seeds: tuple[int, ...]
+    board: Scoreboard
+
+
+def identify_model(artifact: Artifact) -> str:
+    """Return 16 hex digits of both models' trees. An artifact's own digest changes with the time
+    of its training, which its card tells.
+    """
+    # 8 bytes tell a few models apart by chance; nobody attacks a report.
+    trees = artifact.risk_model + artifact.value_model
+    return hashlib.blake2b(trees.encode(), digest_size=8).hexdigest()
+
+
+Played = Callable[[MatchResult], object]
+PlayAll = Callable[[Sequence[Fixture]], list[MatchResult]]
+
+# The model of a player's process, set once when the process starts.
+_model: list[Model] = []
+
+
+def evaluate(full: bool, workers: int, played: Played, say: Callable[[str], object]) -> Evaluation:
+    """Train the model of a first start, tune the static quotas, and play every match.
+
+    `full` plays all seeds. `played` is called with each result, `say` with what is done. Raises
+    TrainingError.
+    """
+    seeds = referee.SEEDS + (referee.MORE_SEEDS if full else ())
+    trained = train.train(by="learning.evaluation", workers=workers)
+    say("trained the model")
+    with players(trained.data, workers, played) as play_all:
+        quotas = tune_quotas(play_all)
+        say(f"tuned the static quotas: {quotas}")
+        results = play_all(fixtures(quotas, seeds))
+    say(f"played {len(results)} matches")
+    return Evaluation(identify_model(trained.artifact), quotas, seeds, Scoreboard(results))
+
+
+def fixtures(quotas: Quotas, seeds: Sequence[int]) -> list[Fixture]:
+    """Return the matches of all worlds and arms; the oracle plays where there is overload."""
+    usual = (arms.NOTHING, arms.static_quotas(quotas), arms.FALLBACK, arms.SLUICE)
+    return [
+        Fixture(world.name, arm, seed)
+        for world in referee.WORLDS
+        for arm in (*usual, *([arms.ORACLE] if world.overload else []))
+        for seed in seeds
+    ]
+
+
+def tune_quotas(play_all: PlayAll) -> Quotas:
+    """Return the best static quotas of the grid, by the usual world and the tuning seeds."""
+    grid, seeds, usual = arms.quota_grid(), referee.TUNING_SEEDS, referee.USUAL.name
+    tried = {quotas: arms.static_quotas(quotas) for quotas in grid}
+    wanted = [
+        Fixture(usual, arm, seed) for arm in (arms.NOTHING, *tried.values()) for seed in seeds
+    ]
+    results = play_all(wanted)
+    base, boards = results[: len(seeds)], {}
+    for k, quotas in enumerate(grid, start=1):
+        boards[quotas] = Scoreboard([*base, *results[k * len(seeds) : (k + 1) * len(seeds)]])
+
+    def measured(quotas: Quotas) -> tuple[float, float]:
+        board, name = boards[quotas], tried[quotas].name
+        return board.false_throttle(usual, name).mean, board.abuse_admitted(usual, name).mean
+
+    return arms.tuned(grid, measured)
+
+
+@contextmanager
+def players(artifact: bytes, workers: int, played: Played) -> Iterator[PlayAll]:
+    """Give a function that plays matches in `workers` processes and returns results in order.
+
+    `artifact`: the encoded model. `played` is called with each result. With no workers the matches
+    are played in this process.
+    """
+    if not workers:
+        _load(artifact)
+        yield lambda wanted: [_told(_play(fixture), played) for fixture in wanted]
+        return
+    with ProcessPoolExecutor(
+        workers, multiprocessing.get_context("spawn"), initializer=_load, initargs=(artifact,)
+    ) as pool:
+        yield lambda wanted: [_told(result, played) for result in pool.map(_play, wanted)]
+
+
+def usual_workers() -> int:
+    """Return a process for each core, MOST_PLAYERS at most."""
+    return min(MOST_PLAYERS, os.cpu_count() or 1)
+
+
+def _told(result: MatchResult, played: Played) -> MatchResult:
+    played(result)
+    return result
+
+
+def _load(artifact: bytes) -> None:
+    _model[:] = [Model.load(artifact)]
+
+
+def _play(fixture: Fixture) -> MatchResult:
+    return play(referee.BY_NAME[fixture.world], fixture.arm, fixture.seed, _model[0])

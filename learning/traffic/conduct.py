@@ -1,0 +1,72 @@
+"""What the clients of a world do otherwise than the ordinary crowd.
+
+Training plays the ordinary crowd only. The referee's worlds (`learning.traffic.referee`) change one
+thing or another. The defaults change nothing, to the bit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from learning.traffic.world import AppKind
+
+# Largest share of first tries that abusers make on average. Their active times are thinned to it,
+# so that a few loud scrapers are not most of the traffic.
+ABUSE_SHARE = 0.18
+
+
+@dataclass(frozen=True, slots=True)
+class Surge:
+    """A time in which all honest apps send more. Times are in seconds after the start."""
+
+    first: float
+    lasts: float
+    factor: float
+    """First tries, times the usual."""
+
+    def holds(self, elapsed: float) -> bool:
+        return self.first <= elapsed < self.first + self.lasts
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedIncident:
+    """Up to `apps` of the louder apps of a kind become active at once; see `Crowd.incident`."""
+
+    kind: AppKind
+    apps: int
+    first: float
+    """Seconds after the start."""
+    lasts: float
+    """Seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conduct:
+    """How the clients of a world behave; by default as the ordinary crowd does."""
+
+    abuse_share: float = ABUSE_SHARE
+    """Largest share of first tries that abusers make on average, 0 to 1."""
+    rotate_after: int = 0
+    """Refusals after which an abuser goes on under a new app id, as patient as at first; 0 for
+    never.
+    """
+    claims_retry: bool = False
+    """Abusers say of each request that it is the first retry (`x-sluice-attempt: 1`)."""
+    quiet_abuse: bool = False
+    """What abusers try succeeds, so that no 4xx gives it away: they know credentials, cards and
+    ids that are good. Their ordinary calls fail as often as before.
+    """
+    noise: tuple[float, float] | None = None
+    """Least and most of each honest client's shares of sign-ins that fail, of ids met deleted that
+    it goes on asking for, and of charges declined. None: as usual.
+    """
+    surges: tuple[Surge, ...] = ()
+
+    def honest_factor(self, elapsed: float) -> float:
+        """Return by how much honest first tries exceed the usual, `elapsed` seconds after the
+        start. The largest of several surges counts.
+        """
+        return max((s.factor for s in self.surges if s.holds(elapsed)), default=1.0)
+
+
+ORDINARY = Conduct()
