@@ -182,7 +182,8 @@ class Keeper:
 
         In this order, because a node that acked a version must start with it after a kill. In a
         thread, because a disk takes milliseconds to flush, and no decision may wait for it: the
-        document is in force already.
+        document is in force already. When the disk takes nothing, `last_error` says so, and the
+        document is acked all the same: it is in force.
         """
         self._unkept.append((data, ack))
         if self._keeping is None or self._keeping.done():
@@ -191,7 +192,7 @@ class Keeper:
     async def flushed(self) -> None:
         """Wait until the document in force is on disk and acked."""
         if self._keeping is not None:
-            # shielded: who stops waiting must not stop the flush
+            # shielded: a waiter that is cancelled must not cancel the flush
             await asyncio.shield(self._keeping)
 
     async def _keep_all(self) -> None:

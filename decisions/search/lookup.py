@@ -36,13 +36,13 @@ class QueryReading:
     kind: ReadingKind
     text: str
     label: str = ""
-    """What it was read as, in words, after "Read as "."""
+    """How the text was understood, in words that continue "Read as "."""
     apps: tuple[str, ...] = ()
     decision: uuid.UUID | None = None
     digest: str = ""
     """Keyed digest of the credential that was read."""
     hint: str = ""
-    """For a text that was read as nothing: what it looks like and what is wrong with it."""
+    """What a text that matches nothing looks like, and what is wrong with it."""
 
     @property
     def made_at(self) -> float:
@@ -82,8 +82,8 @@ _ALMOST_ID = re.compile(r"[0-9a-fA-F-]{20,48}")
 
 
 def _almost(text: str) -> str:
-    """Return what a text that was read as nothing was probably meant to be; empty when it looks
-    like nothing in particular.
+    """Return what a text that matches nothing was probably meant to be; empty when there is no
+    guess.
     """
     digits = text.removeprefix(PREFIX).replace("-", "")
     if text.startswith(PREFIX) or _ALMOST_ID.fullmatch(text):

@@ -97,7 +97,7 @@ def test_nothing_found_names_the_filter_to_drop(store, browser) -> None:
 
 
 def test_what_nobody_knows_is_said(browser) -> None:
-    assert "was read as nothing that is known here" in text_of(browser().get(LOOKUP, {"q": "zzz"}))
+    assert "matches nothing here" in text_of(browser().get(LOOKUP, {"q": "zzz"}))
 
 
 def test_what_was_pasted_and_not_known_is_never_echoed_or_put_in_an_address(browser) -> None:

@@ -222,7 +222,7 @@ def test_the_palette_finds_apps_decisions_and_saved_searches(known, browser) -> 
 
 
 ODD = "hunter2 for orders"
-"""A credential that looks like nothing: only its digest tells."""
+"""A credential without a known form is found by its digest alone."""
 
 
 @pytest.mark.parametrize("insist", ["", "request"])

@@ -22,7 +22,7 @@ from decisions.search import export, lookup
 from decisions.search.filters import Filters
 from decisions.search.lookup import READINGS, QueryReading
 
-NOTHING = "There is nothing to export: the search was read as nothing that is known here."
+NOTHING = "There is nothing to export: the search matches nothing here."
 
 
 @require_GET
@@ -31,7 +31,7 @@ def lookup_csv(request: HttpRequest) -> HttpResponseBase:
     """Stream everything that a search finds as CSV.
 
     The audit log says who took what before the first line leaves. Raise BadRequest for filters that
-    cannot be read, and for a search that was read as nothing.
+    cannot be read, and for a search that matches nothing.
     """
     asked, insist = asked_filters.read_filters(request.GET), request.GET.get("as", "")
     if asked.problems or insist not in ("", *READINGS):

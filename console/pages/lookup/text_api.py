@@ -44,7 +44,7 @@ class LookupIn(serializers.Serializer[object]):
 
 
 class LookupOut(serializers.Serializer[object]):
-    """What a text was read as. A credential or a receipt is never repeated."""
+    """How a text was understood. A credential or a receipt is never repeated."""
 
     read_as = serializers.ChoiceField(KINDS)
     label = serializers.CharField(  # type: ignore[assignment]  # a REST field called label
@@ -145,7 +145,7 @@ def _of_reading(reading: QueryReading, with_token: bool) -> TextTold:
 
 @dataclass(frozen=True, slots=True)
 class TextTold:
-    """What a text was read as, with the fields of `LookupOut`."""
+    """How a text was understood, with the fields of `LookupOut`."""
 
     read_as: str
     label: str

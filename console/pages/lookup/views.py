@@ -39,8 +39,8 @@ LOOK = "lookup results"
 def lookup_page(request: HttpRequest) -> HttpResponse:
     """Find decisions by what was typed. htmx gets the results alone.
 
-    A posted text becomes an address when it was read as something. A text that was not read could
-    be a credential, so it goes nowhere.
+    A posted text that was understood becomes an address. Any other text could be a credential, so
+    it goes nowhere.
     """
     given = request.POST if request.method == "POST" else request.GET
     insist = given.get("as", "")
