@@ -68,6 +68,11 @@ class Gateway:
         connection.close()
         return text
 
+    def statistic(self, name: str) -> int:
+        """A counter of Envoy's about the deciders."""
+        line = self.admin(f"/stats?filter=^cluster.deciders.{name}$")
+        return int(line.rpartition(":")[2])
+
     def start(self, name: str, command: list[str]) -> None:
         with (self.log.parent / f"{name}.err").open("wb") as errors:
             self.processes[name] = subprocess.Popen(

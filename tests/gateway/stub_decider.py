@@ -14,6 +14,7 @@ STATUS = {"defer": 429, "shed": 503, "block": 403, "malformed": 400}
 
 class Stub(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else 40 ms between head and body
 
     def do_GET(self) -> None:
         app = self.headers.get("x-sluice-app", "")
@@ -53,5 +54,9 @@ class Stub(BaseHTTPRequestHandler):
         return
 
 
+class Server(ThreadingHTTPServer):
+    request_queue_size = 1024  # as a decider's; the usual 5 drops connections of a burst
+
+
 if __name__ == "__main__":
-    ThreadingHTTPServer(("127.0.0.1", int(sys.argv[2])), Stub).serve_forever()
+    Server(("127.0.0.1", int(sys.argv[2])), Stub).serve_forever()

@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 class Echo(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else 40 ms between head and body
 
     def do_GET(self) -> None:
         self.rfile.read(int(self.headers.get("content-length", "0")))
