@@ -80,10 +80,17 @@ def make_live(model: ModelVersion, *, by: Actor, reason: str) -> ConfigVersion:
     """Make a registered version the live one, for all apps. Raise Refused when its file is gone or
     changed, or it is live already.
     """
-    ref = ModelRef(model.name, model.version, model.digest)
+    document = changes.current()
+    ref = ModelRef(
+        model.name,
+        model.version,
+        model.digest,
+        # named only where it differs: deciders of the first format read no such field
+        "" if model.feature_schema == document.feature_schema else model.feature_schema,
+    )
     # before anything changes: deciders would fall back on a model whose file is gone or wrong
     _check_file(model)
-    if live() == model and changes.current().model == ref:
+    if live() == model and document.model == ref:
         raise Refused(f"{model} is live already.")
     before = live()
     # the row moves within the config's transaction: they cannot disagree about what is live

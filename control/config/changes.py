@@ -19,7 +19,7 @@ from django.utils import timezone
 
 from control.audit import chain
 from control.audit.actors import Actor
-from control.deciders import keys, publish
+from control.deciders import formats, keys, publish
 from control.errors import ControlError, Refused
 from control.models import ConfigVersion
 from decider.contracts import config as document
@@ -64,7 +64,9 @@ def make_version(
         chain.lock()
         # read under the lock, so that no other change is lost
         old, now = current(), timezone.now()
-        row = store(_next(old, edit(old), now), by=by, reason=reason, made_at=now)
+        new = _next(old, edit(old), now)
+        formats.check_readable(old, new, now.timestamp())
+        row = store(new, by=by, reason=reason, made_at=now)
         if within is not None:
             within(row, old)
         chain.append(
@@ -122,7 +124,7 @@ def store(
     """
     try:
         # encoded and decoded, so that it is checked exactly as a decider will read it
-        document.check(document.decode(msgspec.msgpack.encode(new)))
+        document.decode(document.encode(new))
     except ConfigError as error:
         raise Refused(
             f"This change would make a config document that deciders refuse: {error}."

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Annotated, Final, Literal, Protocol, TypeVar
+from typing import Annotated, Any, Final, Literal, NamedTuple, Protocol, TypeVar
 
 import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from msgspec import Meta, Struct
-
-from decider.contracts import features
 
 # Visible ASCII only: names stand in HTTP headers and log lines, where a space or control character
 # could forge a field.
@@ -31,9 +29,27 @@ ALL_ML: Final = "all_ml"
 OBSERVE_ONLY: Final = "observe_only"
 
 
+# Newest document format that this code reads; it reads every older one. See `ADDED`.
+FORMAT: Final = 2
+
+
+class Addition(NamedTuple):
+    """A field that a format added. Its default is how deciders of older formats behave."""
+
+    format: int
+    path: tuple[str, ...]
+    """Names from the document down; "*" stands for each item of a list."""
+
+
+# Every field that the document did not have in format 1. A document is written in the oldest format
+# that can say what it says, so a new field stops nothing until someone uses it: older deciders
+# refuse fields that they do not know, as a rule they ignored would be worse.
+ADDED: Final = (Addition(2, ("model", "feature_schema")),)
+
+
 class ConfigError(Exception):
-    """A config document that may not be used: bad signature, bad form, or made for another feature
-    schema.
+    """A config document that may not be used: bad signature, bad form, or a format that this code
+    does not read.
     """
 
 
@@ -51,6 +67,8 @@ class ModelRef(Struct, frozen=True, forbid_unknown_fields=True):
     name: Name
     version: Annotated[int, Meta(ge=1)]
     digest: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+    feature_schema: Annotated[str, Meta(max_length=64)] = ""
+    """Feature schema that the model was made for; empty: the document's."""
 
 
 class TierPolicy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -169,7 +187,10 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The whole document. `version` only grows; a decider never goes back by itself."""
 
     version: Annotated[int, Meta(ge=1)]
-    feature_schema: str
+    feature_schema: Annotated[str, Meta(max_length=64)]
+    """What deciders that read format 1 only compare with their own. Deciders since then follow any
+    document: only its model depends on the schema.
+    """
     issued_at: float
     tiers: Annotated[list[TierPolicy], Meta(min_length=4, max_length=4)]
     """In `Tier` order."""
@@ -194,6 +215,14 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     # rather too many than too few: the own shares of all nodes together must not exceed the quota
     nodes: Annotated[int, Meta(ge=1, le=4096)] = 8
     """Deciders that may run at once, all regions; bounds each node's own share of a quota."""
+    format: Annotated[int, Meta(ge=1)] = 1
+    """Format that the document was read in; `encode` sets it. Documents in format 1 lack it."""
+
+
+class _Format(Struct):
+    """What is read of a document before anything else; its other fields may be unknown here."""
+
+    format: int = 1
 
 
 class Signed(Struct, array_like=True, frozen=True):
@@ -211,7 +240,7 @@ def key_id(key: Ed25519PublicKey) -> str:
 
 def sign(config: Config, key: Ed25519PrivateKey) -> bytes:
     """Return the document as bytes to publish: msgpack of `Signed`."""
-    payload = msgspec.msgpack.encode(config)
+    payload = encode(config)
     return msgspec.msgpack.encode(Signed(payload, key.sign(payload), key_id(key.public_key())))
 
 
@@ -220,7 +249,7 @@ MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 def verify(data: bytes, keys: dict[str, Ed25519PublicKey]) -> Config:
-    """Check a published document's signature, form and feature schema, and return it.
+    """Check a published document's signature, format and form, and return it.
 
     `keys`: public keys by key id. Raises ConfigError that says what failed.
     """
@@ -238,9 +267,58 @@ def verify(data: bytes, keys: dict[str, Ed25519PublicKey]) -> Config:
     return decode(signed.payload)
 
 
+def needed_format(config: Config) -> tuple[int, str]:
+    """Return the oldest format that can say what the document says, and a field that needs it
+    (for example "model.feature_schema"; "" for format 1).
+    """
+    used = [
+        (addition.format, ".".join(addition.path))
+        for addition in ADDED
+        for holder in _holders(config, addition.path[:-1])
+        if getattr(holder, addition.path[-1]) != _default(type(holder), addition.path[-1])
+    ]
+    return max(used, default=(1, ""))
+
+
+def encode(config: Config) -> bytes:
+    """Return the document as msgpack, in the oldest format that can say what it says."""
+    form, _ = needed_format(config)
+    plain = msgspec.to_builtins(msgspec.structs.replace(config, format=form))
+    if form == 1:
+        del plain["format"]
+    for addition in ADDED:
+        if addition.format > form:
+            for holder in _holders(plain, addition.path[:-1]):
+                del holder[addition.path[-1]]
+    return msgspec.msgpack.encode(plain)
+
+
+def _holders(document: Any, path: tuple[str, ...]) -> list[Any]:
+    """Return what stands at a path of a document, which may be a struct or plain dictionaries."""
+    found = [document]
+    for name in path:
+        if name == "*":
+            found = [item for items in found for item in items]
+        else:
+            found = [one[name] if isinstance(one, dict) else getattr(one, name) for one in found]
+        found = [one for one in found if one is not None]  # an optional part that is not there
+    return found
+
+
+def _default(struct: type[Struct], name: str) -> object:
+    field = next(f for f in msgspec.structs.fields(struct) if f.name == name)
+    return field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+
+
 def decode(payload: bytes) -> Config:
     """Return the document in an unsigned msgpack payload. Raises ConfigError."""
     try:
+        form = msgspec.msgpack.decode(payload, type=_Format).format
+        if form > FORMAT:
+            raise ConfigError(
+                f"the config document is written in format {form}; this version of Sluice reads"
+                f" formats 1 to {FORMAT}"
+            )
         config = msgspec.msgpack.decode(payload, type=Config)
     except MALFORMED as error:
         raise ConfigError(f"malformed config document: {error}") from error
@@ -250,11 +328,8 @@ def decode(payload: bytes) -> Config:
 
 def check(config: Config) -> None:
     """Check what types cannot say. Raises ConfigError that names the part that is wrong."""
-    if config.feature_schema != features.SCHEMA:
-        raise ConfigError(
-            f"made for feature schema {config.feature_schema[:40]}, this decider has"
-            f" {features.SCHEMA}"
-        )
+    if config.format < needed_format(config)[0]:
+        raise ConfigError("the document holds a field that its format does not have")
     names = [s.name for s in config.services]
     if len(set(names)) != len(names):
         raise ConfigError("two services have the same name")

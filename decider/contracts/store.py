@@ -146,6 +146,8 @@ class NodeStatus(msgspec.Struct, array_like=True, frozen=True):
     """Decision time over the last second, microseconds."""
     services: list[ServiceStatus]
     last_error: str = ""
+    config_format: int = 1
+    """Newest format of config documents that it reads (`config.FORMAT`); it reads older ones."""
 
 
 class IngestStatus(msgspec.Struct, array_like=True, frozen=True):

@@ -17,6 +17,7 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from decider.contracts import config as configs
 from decider.contracts import store
 from decider.contracts.event import EventBatch, encode_batch
 from decider.contracts.ids import IdSource
@@ -299,6 +300,7 @@ class StoreSync:
             latency_p99_us=engine.latency_p99_us(),
             services=engine.services(now) if engine.config else [],
             last_error=keeper_error or self.last_error,
+            config_format=configs.FORMAT,
         )
 
     async def close(self) -> None:

@@ -223,7 +223,7 @@ def test_no_part_of_a_document_is_left_out_without_a_reason() -> None:
         "ml_time_limit_ms",
         "unknown_tier",
     }
-    of_the_document = {"version", "feature_schema", "issued_at"}
+    of_the_document = {"version", "feature_schema", "issued_at", "format"}
     no_part_of_an_answer = {
         "sampling",
         "nodes",

@@ -71,3 +71,101 @@ def test_a_switch_is_engaged_until_its_latest_end(ends: list[float | None], expe
     assert config.engaged(document, config.ALL_ML, 1_000.0) is expected
     assert bool(config.in_force(document.switches, 1_000.0)) is expected
     assert not config.engaged(document, config.OBSERVE_ONLY, 1_000.0)
+
+
+# The fields of format 1. Every later one stands in `config.ADDED`.
+FORMAT_1 = {
+    config.Config: "version feature_schema issued_at tiers services switches model tenants"
+    " overrides lists sampling actions ml_time_limit_ms unknown_tier nodes",
+    config.Switch: "name until",
+    config.ModelRef: "name version digest",
+    config.TierPolicy: "rate burst quota_per_day weight friction harm error_budget_per_hour"
+    " rank_from",
+    config.EndpointPolicy: "method template cost batch",
+    config.Service: "name prefixes capacity latency_ms target endpoints",
+    config.TenantPolicy: "tenant weight",
+    config.Override: "id kind subject until action multiplier",
+    config.ListEntry: "verdict kind subject until",
+    config.Sampling: "budget_per_s admit refuse block enterprise_refuse",
+    config.ActionWeights: "keep leak load friction",
+}
+NEW_SCHEMA = msgspec.structs.replace(
+    defaults.config(7, 0.0), model=config.ModelRef("risk", 1, "ab" * 32, "0123456789abcdef")
+)
+
+
+def fields_by_path(struct: type, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], type]:
+    """Every field of the document by its path, with the struct that holds it."""
+    found: dict[tuple[str, ...], type] = {}
+    for field in msgspec.structs.fields(struct):
+        here = (*path, field.encode_name)
+        found[here] = struct
+        kind, inner = msgspec.inspect.type_info(field.type), here
+        if isinstance(kind, msgspec.inspect.ListType):
+            kind, inner = kind.item_type, (*here, "*")
+        for one in getattr(kind, "types", (kind,)):
+            if isinstance(one, msgspec.inspect.StructType):
+                found |= fields_by_path(one.cls, inner)
+    return found
+
+
+def test_each_field_that_format_1_lacks_has_its_format_and_a_default() -> None:
+    every = fields_by_path(config.Config)
+    assert set(every.values()) == set(FORMAT_1)
+    later = {
+        path: struct for path, struct in every.items() if path[-1] not in FORMAT_1[struct].split()
+    }
+    assert set(later) == {addition.path for addition in config.ADDED} | {("format",)}
+    for path, struct in later.items():
+        field = next(f for f in msgspec.structs.fields(struct) if f.name == path[-1])
+        assert not field.required
+    assert {a.format for a in config.ADDED} == set(range(2, config.FORMAT + 1))
+
+
+def test_a_document_is_written_in_the_oldest_format_that_can_say_what_it_says() -> None:
+    plain = msgspec.structs.replace(defaults.config(7, 0.0), format=2)
+    with_model = msgspec.structs.replace(plain, model=config.ModelRef("risk", 1, "ab" * 32))
+    for one in (plain, with_model):
+        written = msgspec.msgpack.decode(config.encode(one))
+        assert set(written) == set(FORMAT_1[config.Config].split())
+        assert config.decode(config.encode(one)) == msgspec.structs.replace(one, format=1)
+    assert set(written["model"]) == set(FORMAT_1[config.ModelRef].split())
+
+    assert config.needed_format(NEW_SCHEMA) == (2, "model.feature_schema")
+    written = msgspec.msgpack.decode(config.encode(NEW_SCHEMA))
+    assert (written["format"], written["model"]["feature_schema"]) == (2, "0123456789abcdef")
+    assert config.decode(config.encode(NEW_SCHEMA)) == msgspec.structs.replace(NEW_SCHEMA, format=2)
+
+
+def test_a_field_in_each_item_of_a_list_is_found_and_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As it will be for a tier's field: `rank_from` stands in for a new one."""
+    monkeypatch.setattr(config, "ADDED", (config.Addition(3, ("tiers", "*", "rank_from")),))
+    document = defaults.config(7, 0.0)
+    usual = [msgspec.structs.replace(tier, rank_from=0.15) for tier in document.tiers]
+    same = msgspec.structs.replace(document, tiers=usual)
+    assert config.needed_format(same) == (1, "")
+    assert all("rank_from" not in t for t in msgspec.msgpack.decode(config.encode(same))["tiers"])
+    other = msgspec.structs.replace(
+        same, tiers=[*usual[:3], msgspec.structs.replace(usual[3], rank_from=0.5)]
+    )
+    assert config.needed_format(other) == (3, "tiers.*.rank_from")
+
+
+def test_a_document_of_a_later_format_is_refused_with_both_numbers() -> None:
+    plain = msgspec.to_builtins(defaults.config(7, 0.0)) | {"format": 3, "unheard_of": 1}
+    with pytest.raises(config.ConfigError, match=r"written in format 3; .* reads formats 1 to 2"):
+        config.verify(signed(msgspec.msgpack.encode(plain)), TRUSTED)
+
+
+def test_a_field_without_its_format_is_refused() -> None:
+    plain = msgspec.to_builtins(NEW_SCHEMA) | {"format": 1}
+    with pytest.raises(config.ConfigError, match="a field that its format does not have"):
+        config.verify(signed(msgspec.msgpack.encode(plain)), TRUSTED)
+
+
+def test_a_document_of_another_feature_schema_is_followed() -> None:
+    """Only its model depends on the schema; a kill switch must reach every decider."""
+    document = msgspec.structs.replace(defaults.config(7, 0.0), feature_schema="0123456789abcdef")
+    assert config.verify(config.sign(document, KEY), TRUSTED) == document

@@ -75,13 +75,20 @@ def test_the_ack_says_when_the_last_decision_under_the_old_state_was_made(tmp_pa
     assert kept.acks.get_nowait().last_old_decision_at == 1_790_000_000.0
 
 
+def signed(plain: dict[str, object]) -> bytes:
+    payload = msgspec.msgpack.encode(plain)
+    return msgspec.msgpack.encode(
+        configs.Signed(payload, KEY.sign(payload), configs.key_id(KEY.public_key()))
+    )
+
+
 @pytest.mark.parametrize(
     ("data", "says"),
     [
         (configs.sign(defaults.config(9), OTHER), "unknown key"),
         (
-            configs.sign(msgspec.structs.replace(defaults.config(9), feature_schema="0" * 16), KEY),
-            "feature schema",
+            signed(msgspec.to_builtins(defaults.config(9)) | {"format": 99}),
+            "written in format 99; this version of Sluice reads formats 1 to 2",
         ),
         (b"rubbish", "not a signed config document"),
         (
@@ -91,7 +98,7 @@ def test_the_ack_says_when_the_last_decision_under_the_old_state_was_made(tmp_pa
             "signature does not match",
         ),
     ],
-    ids=["unknown key", "other schema", "rubbish", "wrong signature"],
+    ids=["unknown key", "later format", "rubbish", "wrong signature"],
 )
 def test_a_bad_document_is_refused_with_its_reason_once_and_the_last_good_one_stays(
     tmp_path: Path, data: bytes, says: str
