@@ -1,5 +1,5 @@
 """`python -m learning.evaluation`: trains the model of a first start, plays all matches of the
-referee, and writes the page and the counts.
+referee, replays real access logs, and writes the page and the counts.
 """
 
 from __future__ import annotations
@@ -13,22 +13,26 @@ from tqdm import tqdm
 
 from decider import compiled_cache
 
-DOCS = Path(__file__).parents[2] / "docs"
+HERE = Path(__file__).parents[2]
 
 
 def main() -> int:
-    """Evaluate as asked on the command line. Return 1 when no model could be made."""
+    """Evaluate as asked on the command line. Return 1 when no model could be made or a log
+    could not be read."""
     asked = _arguments()
     # Before the engine is imported, or compiled code of another source could run.
     compiled_cache.use_own_folder()
     from learning.evaluation import report, tournament
+    from learning.logs.access_log import LogError
     from learning.training.leakage import TrainingError
 
     workers = tournament.usual_workers() if asked.workers is None else asked.workers
     try:
         with tqdm(unit=" matches", leave=False, disable=None) as bar:
-            found = tournament.evaluate(asked.full, workers, lambda _: bar.update(), _say)
-    except TrainingError as error:
+            found = tournament.evaluate(
+                asked.full, workers, asked.logs, lambda _: bar.update(), _say
+            )
+    except (TrainingError, LogError) as error:
         print(f"learning.evaluation: {error}", file=sys.stderr)
         return 1
     report.write(asked.out, found)
@@ -45,7 +49,13 @@ def _arguments() -> argparse.Namespace:
         prog="python -m learning.evaluation", description="Judge limiters in the referee's worlds."
     )
     parser.add_argument("--full", action="store_true", help="play all seeds, not half of them")
-    parser.add_argument("--out", type=Path, default=DOCS, help="folder of the report")
+    parser.add_argument("--out", type=Path, default=HERE / "docs", help="folder of the report")
+    parser.add_argument(
+        "--logs",
+        type=Path,
+        default=HERE.parent / "shared" / "data",
+        help="folder of the real access logs; what is not there is left out",
+    )
     parser.add_argument(
         "--workers",
         type=int,

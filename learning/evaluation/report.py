@@ -14,6 +14,7 @@ from learning.evaluation import arms
 from learning.evaluation.arms import EvaluationArm, Quotas
 from learning.evaluation.figures import Interval, Scoreboard
 from learning.evaluation.match import MatchResult
+from learning.evaluation.real_logs import LogResult
 from learning.evaluation.tournament import Evaluation
 from learning.traffic import referee
 
@@ -38,6 +39,13 @@ DEFINITIONS = """\
   request counted once: the area under the ROC curve, and the share of honest requests at or above
   the risk that catches 80% of the abuse.
 """
+REAL_LOGS = """\
+Each address is a client on the free plan; nobody signs in and nothing is known of anyone. The scans
+run on the traffic of a shop, all logs shifted to end together. Of the site's log those attack who
+post to `xmlrpc.php` at least ten times; the site's own calls to itself are on the allow list, as
+its owner would have it. The logs are public but not part of this repository.
+
+"""
 
 
 def write(folder: Path, found: Evaluation) -> None:
@@ -58,6 +66,7 @@ def compose_page(found: Evaluation) -> str:
         "### Honest first tries under overload, %\n\n" + _overload(found.board),
         "### Enterprise false throttles per 10,000\n\n" + _enterprise(found.board),
         "### Ranking\n\n" + _ranking(found.board),
+        "## Real logs\n\n" + _real_logs(found.logs),
     ]
     return "\n".join(sections)
 
@@ -70,12 +79,13 @@ class CountsFile:
     model: str
     quotas: Quotas
     seeds: tuple[int, ...]
+    logs: list[LogResult]
     matches: list[MatchResult]
 
 
 def encode_counts(found: Evaluation) -> bytes:
     """Return all counts as JSON, one match a line."""
-    head = CountsFile(referee.VERSION, found.model, found.quotas, found.seeds, [])
+    head = CountsFile(referee.VERSION, found.model, found.quotas, found.seeds, found.logs, [])
     lines = b",\n".join(msgspec.json.encode(result) for result in found.board.results)
     return msgspec.json.encode(head).removesuffix(b"]}") + b"\n" + lines + b"\n]}\n"
 
@@ -88,7 +98,7 @@ def decode_counts(data: bytes) -> Evaluation:
     read = msgspec.json.decode(data, type=CountsFile)
     if read.referee != referee.VERSION:
         raise ValueError(f"counts of referee version {read.referee}, not {referee.VERSION}")
-    return Evaluation(read.model, read.quotas, read.seeds, Scoreboard(read.matches))
+    return Evaluation(read.model, read.quotas, read.seeds, Scoreboard(read.matches), read.logs)
 
 
 def _introduction(found: Evaluation) -> str:
@@ -157,6 +167,25 @@ def _ranking(board: Scoreboard) -> str:
         for w in referee.WORLDS
     ]
     return table(("world", "AUC", "false throttles at 80%, %"), rows)
+
+
+def _real_logs(results: Sequence[LogResult]) -> str:
+    if not results:
+        return "No real logs were there when this page was written.\n"
+    rows = [
+        (
+            r.log,
+            r.plan,
+            "bucket and model" if r.model else "bucket alone",
+            f"{r.attacks_refused:,} of {r.attacks:,}",
+            f"{r.others_hit:,} of {r.others:,}",
+            f"{r.others_refused:,}",
+            f"{r.crawlers_refused:,} of {r.crawlers:,}",
+        )
+        for r in results
+    ]
+    head = ("log", "plan", "arm", "attack requests refused", "other clients hit")
+    return REAL_LOGS + table((*head, "their requests refused", "requests of named crawlers"), rows)
 
 
 def percent(interval: Interval) -> str:

@@ -9,13 +9,15 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from decider.contracts.artifact import Artifact
 from decider.scoring.model import Model
-from learning.evaluation import arms
+from learning.evaluation import arms, real_logs
 from learning.evaluation.arms import EvaluationArm, Quotas
 from learning.evaluation.figures import Scoreboard
 from learning.evaluation.match import MatchResult, play
+from learning.evaluation.real_logs import LogResult
 from learning.traffic import referee
 from learning.training import train
 
@@ -41,6 +43,8 @@ class Evaluation:
     quotas: Quotas
     seeds: tuple[int, ...]
     board: Scoreboard
+    logs: list[LogResult]
+    """Replays of real access logs; empty where there were none."""
 
 
 def identify_model(artifact: Artifact) -> str:
@@ -59,11 +63,14 @@ PlayAll = Callable[[Sequence[Fixture]], list[MatchResult]]
 _model: list[Model] = []
 
 
-def evaluate(full: bool, workers: int, played: Played, say: Callable[[str], object]) -> Evaluation:
-    """Train the model of a first start, tune the static quotas, and play every match.
+def evaluate(
+    full: bool, workers: int, logs: Path, played: Played, say: Callable[[str], object]
+) -> Evaluation:
+    """Train the model of a first start, tune the static quotas, play every match, and replay the
+    real logs in the folder `logs`.
 
     `full` plays all seeds. `played` is called with each result, `say` with what is done. Raises
-    TrainingError.
+    TrainingError, and LogError for a log that cannot be read.
     """
     seeds = referee.SEEDS + (referee.MORE_SEEDS if full else ())
     trained = train.train(by="learning.evaluation", workers=workers)
@@ -73,7 +80,9 @@ def evaluate(full: bool, workers: int, played: Played, say: Callable[[str], obje
         say(f"tuned the static quotas: {quotas}")
         results = play_all(fixtures(quotas, seeds))
     say(f"played {len(results)} matches")
-    return Evaluation(identify_model(trained.artifact), quotas, seeds, Scoreboard(results))
+    replays = real_logs.play_all(logs, Model.load(trained.data))
+    say(f"replayed real logs {len(replays)} times")
+    return Evaluation(identify_model(trained.artifact), quotas, seeds, Scoreboard(results), replays)
 
 
 def fixtures(quotas: Quotas, seeds: Sequence[int]) -> list[Fixture]:

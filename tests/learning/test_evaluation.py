@@ -13,6 +13,7 @@ from learning.evaluation import arms, report, tournament
 from learning.evaluation.arms import Quotas
 from learning.evaluation.figures import Interval, Scoreboard
 from learning.evaluation.match import Match, MatchResult, OracleMatch, TierCounts, play
+from learning.evaluation.real_logs import LogResult
 from learning.traffic import referee
 from learning.traffic.conduct import PlannedIncident
 from learning.traffic.services import Slowdown
@@ -177,7 +178,8 @@ def evaluation() -> report.Evaluation:
     results = [
         result(f.arm.name, f.seed, 900 + f.seed, 9, 2, 80, 40, world=f.world) for f in wanted
     ]
-    return report.Evaluation("0123456789abcdef", QUOTAS, (1, 2), Scoreboard(results))
+    logs = [LogResult("a scan", "60/min", True, 1_000, 900, 50, 2, 7, 30, 0)]
+    return report.Evaluation("0123456789abcdef", QUOTAS, (1, 2), Scoreboard(results), logs)
 
 
 def test_the_page_names_every_world_and_arm_and_the_version() -> None:
@@ -187,6 +189,10 @@ def test_the_page_names_every_world_and_arm_and_the_version() -> None:
     for arm in (arms.NOTHING, arms.static_quotas(QUOTAS), arms.SLUICE, arms.ORACLE):
         assert f"| {arm.name} | {arm.says} |" in page
     assert "| usual | 100.0 ± 0.0 |" in page
+    row = "| a scan | 60/min | bucket and model | 900 of 1,000 | 2 of 50 | 7 | 0 of 30 |"
+    assert row in page
+    without = report.compose_page(replace(evaluation(), logs=[]))
+    assert "No real logs were there" in without
 
 
 def test_the_page_can_be_composed_again_from_the_counts(tmp_path: Path) -> None:
