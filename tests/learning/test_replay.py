@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,9 @@ def play(
 
 
 def test_a_log_ends_now_and_keeps_its_own_pace(tmp_path: Path) -> None:
+    before = time.perf_counter()
     summary, _ = play(burst(tmp_path / "a.log"))
+    assert 0.0 < summary.wall_s <= time.perf_counter() - before
     assert summary.last == NOW
     assert summary.last - summary.first == 9.0
     assert summary.requests == 405
