@@ -7,12 +7,13 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
 import redis
+from django.test import Client
 
 from tests import template_coverage
 
@@ -116,6 +117,26 @@ def valkey() -> Iterator[redis.Redis]:
     client.flushdb()
     yield client
     client.close()
+
+
+@pytest.fixture
+def browser(db) -> Callable[[str], Client]:
+    """Django's client signed in with a role; with an empty role it may see nothing."""
+    from django.contrib.auth.models import Group, User
+
+    from console.frame import roles
+
+    roles.ensure()
+
+    def make(role: str = "support") -> Client:
+        user = User.objects.create(username=f"{role or 'nobody'}@example.org")
+        if role:
+            user.groups.add(Group.objects.get(name=role))
+        client = Client()
+        client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
+        return client
+
+    return make
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ from decider.contracts.artifact import ArtifactError
 from decider.contracts.features import N_FEATURES, NAMES
 from decider.scoring import lightgbm_text
 from decider.scoring.lightgbm_text import MAX_LEAVES, Tree
-from decider.scoring.trees import ZERO, edges_of
+from decider.scoring.trees import ZERO, edges_of, usable_rows
 
 # Quadrature points of one walk: one AVX-512 register of float64, or two of AVX2.
 POINTS = 8
@@ -408,13 +408,7 @@ class Explainer:
 
         Raises ValueError for another shape or dtype.
         """
-        if rows.dtype != np.float32 or rows.ndim != 2 or rows.shape[1] != self.features:
-            raise ValueError(
-                f"rows must be float32 (n, {self.features}), not {rows.dtype} {rows.shape}"
-            )
-        rows = np.ascontiguousarray(rows)
-        if not rows.flags.writeable:
-            rows = rows.copy()  # numba would compile everything a second time for read-only rows
+        rows = usable_rows(rows, self.features)
         out = np.empty(rows.shape)
         explain_rows(rows, out, *self.tables)
         return out

@@ -418,6 +418,18 @@ def build(trees: Sequence[Tree]) -> Tables:
     return Tables(plan, edges, masks, leaves)
 
 
+def usable_rows(rows: NDArray[np.float32], features: int) -> NDArray[np.float32]:
+    """Return rows in the form that compiled code takes: float32 (n, features), contiguous.
+
+    Raises ValueError for another shape or dtype.
+    """
+    if rows.dtype != np.float32 or rows.ndim != 2 or rows.shape[1] != features:
+        raise ValueError(f"rows must be float32 (n, {features}), not {rows.dtype} {rows.shape}")
+    rows = np.ascontiguousarray(rows)
+    # numba would compile everything a second time for read-only rows
+    return rows if rows.flags.writeable else rows.copy()
+
+
 class TreeEnsemble:
     """One LightGBM model, ready to score. It never changes, so threads may share it; whoever calls
     the compiled functions with its tables brings a scratch.
@@ -441,13 +453,7 @@ class TreeEnsemble:
 
         Raises ValueError for another shape or dtype.
         """
-        if rows.dtype != np.float32 or rows.ndim != 2 or rows.shape[1] != self.features:
-            raise ValueError(
-                f"rows must be float32 (n, {self.features}), not {rows.dtype} {rows.shape}"
-            )
-        rows = np.ascontiguousarray(rows)
-        if not rows.flags.writeable:
-            rows = rows.copy()  # numba would compile everything a second time for read-only rows
+        rows = usable_rows(rows, self.features)
         out, scratch = np.empty(len(rows)), new_scratch(self.features, len(rows))
         score_rows(rows, np.arange(len(rows)), len(rows), out, *self.tables, scratch)
         return out

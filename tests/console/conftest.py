@@ -4,6 +4,7 @@ and the templates rendered.
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import time
@@ -14,6 +15,7 @@ import msgspec
 import pytest
 import redis
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from django.conf import settings
 from django.contrib.auth.models import Group, User
 from django.db import transaction
 from django.dispatch import receiver
@@ -26,6 +28,18 @@ from decider.contracts import config, defaults, store
 from decisions.store import copy_format, worker
 
 PASSWORD = "a-password-for-tests"
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 RENDERED: set[str] = set()
 """Names of all templates rendered so far in this session, by whatever test."""
 
@@ -164,3 +178,65 @@ def open_folder() -> Iterator[Path]:
     outer.chmod(0o755)
     yield outer
     shutil.rmtree(outer)
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator:
+    """A real browser; the test is skipped, saying so, where there is none."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium is installed (on Debian: apt-get install chromium)")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        # Playwright's loop runs in this thread; Django would take it for an async context
+        os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield launched
+        launched.close()
+        del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
+
+
+@pytest.fixture
+def new_tab(chromium, live_server) -> Iterator[Callable]:
+    """Gives tabs in which nobody is signed in, 1440 wide and light unless told. What a page throws
+    or the CSP stops fails the test.
+    """
+    contexts, problems = [], []
+
+    def open_new(**more):
+        usual = {"color_scheme": "light", "viewport": {"width": 1440, "height": 900}}
+        context = chromium.new_context(**(usual | more))
+        contexts.append(context)
+        context.grant_permissions(["clipboard-read", "clipboard-write"], origin=live_server.url)
+        tab = context.new_page()
+        tab.on("pageerror", lambda error: problems.append(str(error)))
+        tab.on(
+            "console",
+            lambda said: (
+                problems.append(said.text) if "Content Security Policy" in said.text else None
+            ),
+        )
+        return tab
+
+    yield open_new
+    for context in contexts:
+        context.close()
+    assert problems == []
+
+
+@pytest.fixture
+def open_tab(new_tab, live_server, person) -> Callable:
+    """Opens a path in a tab of its own, signed in with a role."""
+
+    def go(role: str, path: str, **more):
+        client = Client()
+        client.force_login(person(role), backend="django.contrib.auth.backends.ModelBackend")
+        tab = new_tab(**more)
+        cookie = client.cookies[settings.SESSION_COOKIE_NAME].value
+        tab.context.add_cookies(
+            [{"name": settings.SESSION_COOKIE_NAME, "value": cookie, "url": live_server.url}]
+        )
+        tab.goto(live_server.url + path)
+        return tab
+
+    return go

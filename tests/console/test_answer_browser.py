@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-
 import pytest
-from django.conf import settings
-from django.test import Client
 
 from control.models import App, Tenant
 from decider.contracts.ids import format_decision_id
 from decisions.models import Dispute, Outcome
-from tests.console.test_browser import browser  # noqa: F401 - a fixture
 from tests.decisions.factory import event
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
@@ -27,47 +22,11 @@ def refused(stored) -> str:
     return format_decision_id(made.id)
 
 
-@pytest.fixture
-def open_as(browser, live_server, person, refused) -> Iterator[Callable]:  # noqa: F811
-    """Opens an address as someone with a role; what a page throws or the CSP stops fails the
-    test.
-    """
-    contexts, problems = [], []
-
-    def go(role: str, path: str, **more):
-        client = Client()
-        client.force_login(person(role), backend="django.contrib.auth.backends.ModelBackend")
-        context = browser.new_context(
-            **({"color_scheme": "light", "viewport": {"width": 1440, "height": 900}} | more)
-        )
-        contexts.append(context)
-        context.grant_permissions(["clipboard-read", "clipboard-write"], origin=live_server.url)
-        cookie = client.cookies[settings.SESSION_COOKIE_NAME].value
-        context.add_cookies(
-            [{"name": settings.SESSION_COOKIE_NAME, "value": cookie, "url": live_server.url}]
-        )
-        tab = context.new_page()
-        tab.on("pageerror", lambda error: problems.append(str(error)))
-        tab.on(
-            "console",
-            lambda said: (
-                problems.append(said.text) if "Content Security Policy" in said.text else None
-            ),
-        )
-        tab.goto(f"{live_server.url}{path}")
-        return tab
-
-    yield go
-    for context in contexts:
-        context.close()
-    assert problems == []
-
-
 CLIPBOARD = "navigator.clipboard.readText()"
 
 
-def test_each_form_of_the_answer_is_read_and_copied(open_as, refused) -> None:
-    page = open_as("support", f"/decisions/{refused}")
+def test_each_form_of_the_answer_is_read_and_copied(open_tab, refused) -> None:
+    page = open_tab("support", f"/decisions/{refused}")
     page.keyboard.press("c")
     page.get_by_text("Copied", exact=True).first.wait_for(state="attached")
     copied = page.evaluate(CLIPBOARD)
@@ -85,8 +44,8 @@ def test_each_form_of_the_answer_is_read_and_copied(open_as, refused) -> None:
     page.wait_for_function(f"{CLIPBOARD}.then(text => JSON.parse(text).status === 429)")
 
 
-def test_without_script_all_three_forms_are_there_and_no_dead_button(open_as, refused) -> None:
-    page = open_as("support", f"/decisions/{refused}", java_script_enabled=False)
+def test_without_script_all_three_forms_are_there_and_no_dead_button(open_tab, refused) -> None:
+    page = open_tab("support", f"/decisions/{refused}", java_script_enabled=False)
     for there in ("#say-text", "#say-line", "#say-body"):
         assert page.locator(there).is_visible()
     assert page.locator("#say .tabs").is_hidden()
@@ -97,8 +56,8 @@ def test_without_script_all_three_forms_are_there_and_no_dead_button(open_as, re
     assert page.get_by_text("The dispute is open.").is_visible()
 
 
-def test_a_dispute_goes_from_the_key_to_the_verdict_of_a_second_person(open_as, refused) -> None:
-    support = open_as("support", f"/decisions/{refused}")
+def test_a_dispute_goes_from_the_key_to_the_verdict_of_a_second_person(open_tab, refused) -> None:
+    support = open_tab("support", f"/decisions/{refused}")
     support.keyboard.press("f")
     support.locator("#di-why").wait_for()
     support.locator("#di-go").click()
@@ -107,7 +66,7 @@ def test_a_dispute_goes_from_the_key_to_the_verdict_of_a_second_person(open_as, 
     support.locator("#di-ticket").fill("SUP-48121")
     support.locator("#di-go").click()
     support.get_by_text("The dispute is open. A second person decides it.").wait_for()
-    admin = open_as("policy_admin", "/disputes")
+    admin = open_tab("policy_admin", "/disputes")
     admin.get_by_role("button", name="Decide…").click()
     admin.locator("#ve-why").wait_for()
     admin.get_by_label("It was wrong: a false throttle").check()
@@ -117,8 +76,8 @@ def test_a_dispute_goes_from_the_key_to_the_verdict_of_a_second_person(open_as, 
     assert (Dispute.objects.get().state, Outcome.objects.get().weight) == ("upheld", 4.0)
 
 
-def test_the_print_view_is_black_on_white_paper_without_the_frame(open_as, refused) -> None:
-    page = open_as("support", f"/decisions/{refused}/print", color_scheme="dark")
+def test_the_print_view_is_black_on_white_paper_without_the_frame(open_tab, refused) -> None:
+    page = open_tab("support", f"/decisions/{refused}/print", color_scheme="dark")
     page.emulate_media(media="print")
     assert page.locator("h1").is_visible()
     assert page.get_by_role("link", name="Back to the decision").is_hidden()

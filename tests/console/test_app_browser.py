@@ -8,22 +8,19 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from django.conf import settings
-from django.test import Client
 
 from control.audit.actors import SYSTEM
 from control.directory import notes
 from tests.console.test_app_page import APP, decider, known, url  # noqa: F401 - fixtures
-from tests.console.test_browser import browser  # noqa: F401 - a fixture
 from tests.decisions.factory import event, unranked
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
 
 @pytest.fixture
-def tab(browser, live_server, person, decider, stored) -> Iterator[Callable]:  # noqa: F811
+def tab(open_tab, decider, stored) -> Iterator[Callable]:  # noqa: F811
     """Opens the page of an app whose burst is used up, for someone with a role."""
-    made, problems = [], []
+    made = []
 
     def go(role: str = "sre", width: int = 1440):
         now = time.time()
@@ -36,32 +33,13 @@ def tab(browser, live_server, person, decider, stored) -> Iterator[Callable]:  #
         stored([event(at=now - 60)] + [unranked(at=now - 60 - k) for k in range(20)])
         notes.add(by=SYSTEM, app=APP, text="An_unbroken_line_" * 12)
         decider("d01").track(APP, 310)
-        client = Client()
-        client.force_login(person(role), backend="django.contrib.auth.backends.ModelBackend")
-        context = browser.new_context(
-            color_scheme="light", viewport={"width": width, "height": 900}
-        )
-        cookie = client.cookies[settings.SESSION_COOKIE_NAME].value
-        context.add_cookies(
-            [{"name": settings.SESSION_COOKIE_NAME, "value": cookie, "url": live_server.url}]
-        )
-        page = context.new_page()
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on(
-            "console",
-            lambda said: (
-                problems.append(said.text) if "Content Security Policy" in said.text else None
-            ),
-        )
-        page.goto(live_server.url + url())
-        made.append(context)
+        page = open_tab(role, url(), viewport={"width": width, "height": 900})
+        made.append(page)
         return page
 
     yield go
-    for context in made:
-        context.pages[0].wait_for_load_state("networkidle")
-        context.close()
-    assert problems == []
+    for page in made:
+        page.wait_for_load_state("networkidle")
 
 
 def refreshed(page) -> None:

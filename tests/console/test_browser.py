@@ -2,71 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import time
-from collections.abc import Iterator
 
 import pytest
-from django.conf import settings
-from django.test import Client
 
 from tests.console.conftest import MODEL
 from tests.decisions.factory import event
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
-CHROMIUM = (
-    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-)
-QUIET = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium is installed (on Debian: apt-get install chromium)")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        # Playwright's loop runs in this thread; Django would take it for an async context
-        os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        yield chromium
-        chromium.close()
-        del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
 
 
 @pytest.fixture
-def page(browser, live_server, person, publish, beat) -> Iterator:
+def page(open_tab, publish, beat):
     """Home, signed in as SRE, in light, with everything calm."""
     publish(model=MODEL)
     beat()
-    client = Client()
-    client.force_login(person("sre"), backend="django.contrib.auth.backends.ModelBackend")
-    context = browser.new_context(color_scheme="light", viewport={"width": 1440, "height": 900})
-    cookie = client.cookies[settings.SESSION_COOKIE_NAME].value
-    context.add_cookies(
-        [{"name": settings.SESSION_COOKIE_NAME, "value": cookie, "url": live_server.url}]
-    )
-    tab = context.new_page()
-    problems: list[str] = []
-    tab.on("pageerror", lambda error: problems.append(str(error)))
-    tab.on(
-        "console",
-        lambda said: problems.append(said.text) if "Content Security Policy" in said.text else None,
-    )
-    tab.goto(live_server.url)
-    yield tab
-    context.close()
-    assert problems == []
+    return open_tab("sre", "/")
 
 
 def test_the_palette_opens_narrows_and_goes(page) -> None:

@@ -5,21 +5,17 @@ reaches an address.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 
 import pytest
-from django.conf import settings
-from django.test import Client
 from playwright.sync_api import expect
 
-from tests.console.test_browser import browser  # noqa: F401
 from tests.decisions.factory import event, unranked
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
 
 @pytest.fixture
-def page(browser, live_server, person, publish, beat, stored) -> Iterator:  # noqa: F811
+def page(open_tab, publish, beat, stored):
     """Lookup, signed in as support, with a few decisions."""
     publish()
     beat()
@@ -28,24 +24,7 @@ def page(browser, live_server, person, publish, beat, stored) -> Iterator:  # no
         [event(at=now - 20 - k, service=("orders-read", "search")[k % 2]) for k in range(6)]
         + [unranked(at=now - 40)]
     )
-    client = Client()
-    client.force_login(person("support"), backend="django.contrib.auth.backends.ModelBackend")
-    context = browser.new_context(color_scheme="light", viewport={"width": 1440, "height": 900})
-    cookie = client.cookies[settings.SESSION_COOKIE_NAME].value
-    context.add_cookies(
-        [{"name": settings.SESSION_COOKIE_NAME, "value": cookie, "url": live_server.url}]
-    )
-    tab = context.new_page()
-    problems: list[str] = []
-    tab.on("pageerror", lambda error: problems.append(str(error)))
-    tab.on(
-        "console",
-        lambda said: problems.append(said.text) if "Content Security Policy" in said.text else None,
-    )
-    tab.goto(live_server.url + "/lookup")
-    yield tab
-    context.close()
-    assert problems == []
+    return open_tab("support", "/lookup")
 
 
 def test_a_value_is_excluded_and_included_by_a_click_and_the_address_says_so(page) -> None:

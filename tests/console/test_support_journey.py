@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from playwright.sync_api import expect
@@ -18,7 +18,6 @@ from decider.refusal.receipt import Key, Receipt
 from decisions.models import Dispute, Outcome
 from explain.shap import backlog
 from tests.console.conftest import PASSWORD
-from tests.console.test_browser import browser  # noqa: F401 - a fixture
 from tests.decisions.factory import id_at
 from tests.explain import world
 from tests.explain.conftest import document, models  # noqa: F401 - fixtures
@@ -47,24 +46,11 @@ def refusals(models, document, stored, publish, beat) -> list:  # noqa: F811
 
 
 @pytest.fixture
-def sign_in(browser, live_server, person) -> Iterator[Callable]:  # noqa: F811
-    """Opens the console as someone would, by the form. What a page throws or the CSP stops fails
-    the test.
-    """
-    contexts, problems = [], []
+def sign_in(new_tab, live_server, person) -> Callable:
+    """Opens the console as someone would, by the form."""
 
     def go(role: str):
-        context = browser.new_context(color_scheme="light", viewport={"width": 1440, "height": 900})
-        contexts.append(context)
-        context.grant_permissions(["clipboard-read", "clipboard-write"], origin=live_server.url)
-        tab = context.new_page()
-        tab.on("pageerror", lambda error: problems.append(str(error)))
-        tab.on(
-            "console",
-            lambda said: (
-                problems.append(said.text) if "Content Security Policy" in said.text else None
-            ),
-        )
+        tab = new_tab()
         tab.goto(live_server.url)
         tab.get_by_label("Email").fill(person(role).username)
         tab.get_by_label("Password").fill(PASSWORD)
@@ -72,10 +58,7 @@ def sign_in(browser, live_server, person) -> Iterator[Callable]:  # noqa: F811
         tab.wait_for_url(f"{live_server.url}/")
         return tab
 
-    yield go
-    for context in contexts:
-        context.close()
-    assert problems == []
+    return go
 
 
 def look_up(page, text: str) -> None:

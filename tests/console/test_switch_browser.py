@@ -5,17 +5,13 @@ follows.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 
 import pytest
-from django.conf import settings
-from django.test import Client
 
 from console.frame import roles
 from control.audit.actors import SYSTEM
 from control.config import changes
 from control.models import SwitchFlip
-from tests.console.test_browser import browser  # noqa: F401 - a fixture
 from tests.control.conftest import ack, beat, status
 from tests.decisions.factory import event
 
@@ -23,7 +19,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
 
 @pytest.fixture
-def page(browser, live_server, person, valkey, stored) -> Iterator:  # noqa: F811
+def page(open_tab, valkey, stored):
     """The switches page, signed in as SRE, with two deciders."""
     roles.ensure()
     changes.first(by=SYSTEM, reason="A new installation")
@@ -31,24 +27,7 @@ def page(browser, live_server, person, valkey, stored) -> Iterator:  # noqa: F81
     for node in ("d01", "d02"):
         beat(valkey, status(node, config_version=1))
         ack(valkey, 1, node, last_old_decision_at=0)
-    client = Client()
-    client.force_login(person("sre"), backend="django.contrib.auth.backends.ModelBackend")
-    context = browser.new_context(color_scheme="light", viewport={"width": 1440, "height": 900})
-    cookie = client.cookies[settings.SESSION_COOKIE_NAME].value
-    context.add_cookies(
-        [{"name": settings.SESSION_COOKIE_NAME, "value": cookie, "url": live_server.url}]
-    )
-    tab = context.new_page()
-    problems: list[str] = []
-    tab.on("pageerror", lambda error: problems.append(str(error)))
-    tab.on(
-        "console",
-        lambda said: problems.append(said.text) if "Content Security Policy" in said.text else None,
-    )
-    tab.goto(f"{live_server.url}/switches")
-    yield tab
-    context.close()
-    assert problems == []
+    return open_tab("sre", "/switches")
 
 
 def test_a_switch_is_engaged_from_the_sheet_and_followed_to_the_last_decider(page, valkey) -> None:

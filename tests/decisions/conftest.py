@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from django.contrib.auth.models import Group, User
 from django.db import transaction
-from django.test import Client
 
-from console.frame import roles
 from control.models import App, Tenant
 from decisions.store import copy_format, worker
 
@@ -32,19 +29,3 @@ def known(db) -> App:
     tenant = Tenant.objects.create(id="ten_tidewell", name="Tidewell Retail")
     App.objects.create(id="app_stock", name="Stock levels", tenant=tenant, tier=1)
     return App.objects.create(id="app_7q2m4kx9", name="Order sync", tenant=tenant, tier=1)
-
-
-@pytest.fixture
-def browser(db) -> Callable[[str], Client]:
-    """A browser signed in with a role; an empty role may see nothing."""
-    roles.ensure()
-
-    def make(role: str = "support") -> Client:
-        user = User.objects.create(username=f"{role or 'nobody'}@example.org")
-        if role:
-            user.groups.add(Group.objects.get(name=role))
-        client = Client()
-        client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
-        return client
-
-    return make

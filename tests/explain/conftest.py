@@ -7,11 +7,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from django.contrib.auth.models import Group, User
 from django.db import connection, transaction
-from django.test import Client
 
-from console.frame import roles
 from decider.contracts.config import Config
 from decisions.store import copy_format, worker
 from explain.shap import backlog, model_files
@@ -71,19 +68,3 @@ def store(db) -> Callable[[list], list]:
         return events
 
     return put
-
-
-@pytest.fixture
-def browser(db) -> Callable[[str], Client]:
-    """A browser signed in with a role; with none it is signed in and may see nothing."""
-    roles.ensure()
-
-    def make(role: str = "support") -> Client:
-        user = User.objects.create(username=f"{role or 'nobody'}@example.org")
-        if role:
-            user.groups.add(Group.objects.get(name=role))
-        client = Client()
-        client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
-        return client
-
-    return make
