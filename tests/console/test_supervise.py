@@ -17,7 +17,8 @@ import psutil
 import pytest
 
 from console.local import launch
-from console.local.supervisor import Program, Supervisor
+from console.local import supervisor as supervising
+from console.local.supervisor import Program, SuperviseError, Supervisor
 
 pytestmark = pytest.mark.parts
 ROOT = Path(__file__).parents[2]
@@ -47,6 +48,23 @@ def supervisor(tmp_path: Path) -> Iterator[Supervisor]:
     it.start()
     yield it
     it.stop()
+
+
+@pytest.mark.parametrize(
+    ("program", "alive"), [("raise SystemExit", False), ("import time; time.sleep(600)", True)]
+)
+def test_a_supervisor_that_does_not_answer_is_said_with_its_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, alive: bool
+) -> None:
+    """Whether it ended at once or goes on without a word."""
+    monkeypatch.setattr(supervising, "START_WITHIN_S", 1.0)
+    dumb = Supervisor(tmp_path, [])
+    with subprocess.Popen([sys.executable, "-c", program]) as process:
+        if not alive:
+            until(lambda: process.poll() is not None)
+        with pytest.raises(SuperviseError, match=r"did not start; see .*supervisord\.log"):
+            dumb._wait_for(process)
+        process.kill()
 
 
 def test_a_killed_program_is_started_again_and_that_is_said_with_its_log(
@@ -91,7 +109,8 @@ import sys, time
 from pathlib import Path
 sys.path.insert(0, {root!r})
 from console.local import launch
-from console.local.supervisor import Program, Supervisor
+from console.local import supervisor as supervising
+from console.local.supervisor import Program, SuperviseError, Supervisor
 sleep = launch.tied_command([sys.executable, "-c", "import time; time.sleep(600)"])
 it = Supervisor(Path({var!r}), [Program("sleeper", sleep, 1)])
 it.start()
