@@ -67,6 +67,22 @@ def test_a_supervisor_that_does_not_answer_is_said_with_its_log(
         process.kill()
 
 
+def test_a_program_that_takes_a_while_to_end_is_waited_for(tmp_path: Path) -> None:
+    """What comes next in the order, such as a database, must not end before it."""
+    code = "import signal, time; ends = lambda *_: (time.sleep(1.5), exit());"
+    code += " signal.signal(signal.SIGTERM, ends); time.sleep(600)"
+    slow = Program("slow", launch.tied_command([sys.executable, "-c", code]), 1)
+    it = Supervisor(tmp_path, [slow])
+    it.start()
+    try:
+        it.run("slow")
+        until(lambda: info(it, "slow")["statename"] == "RUNNING")
+        it._stop_together([slow])
+        assert info(it, "slow")["statename"] in {"STOPPED", "EXITED"}
+    finally:
+        it.stop()
+
+
 def test_a_killed_program_is_started_again_and_that_is_said_with_its_log(
     supervisor: Supervisor,
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import signal
 import time
 from typing import Any
 
@@ -138,6 +139,26 @@ def test_more_requests_than_may_be_under_way_are_given_up(monkeypatch: pytest.Mo
     tally, gateway = driven(monkeypatch, Gateway(GatewayAnswer(200, 0.0, "")), 0.2)
     assert tally.given_up > 0
     assert gateway.asked == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_driver_ends_in_order_when_it_is_told_to(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: signal.Signals
+) -> None:
+    gateway = Gateway(GatewayAnswer(200, 0.0, ""))
+    monkeypatch.setattr(drive, "GatewayClient", lambda url: gateway)
+
+    async def told_to_end() -> None:
+        asyncio.get_running_loop().call_later(0.3, signal.raise_signal, number)
+        await asyncio.wait_for(drive.drive("http://gateway", 50.0, 7, 200), 20)
+
+    before = signal.signal(number, lambda *_: None)  # without the driver's handler nothing happens
+    try:
+        asyncio.run(told_to_end())
+    finally:
+        signal.signal(number, before)
+    assert gateway.closed
+    assert "200 apps, about 50 requests a second, to http://gateway" in capsys.readouterr().out
 
 
 def test_a_report_is_said_and_counting_starts_again(
