@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.utils import timezone
@@ -19,6 +19,18 @@ pytestmark = pytest.mark.django_db
 
 def in_two_hours() -> datetime:
     return timezone.now() + timedelta(hours=2)
+
+
+def test_the_audit_log_says_what_each_flip_did() -> None:
+    end = datetime(2026, 5, 1, 12, 30, tzinfo=UTC)
+    assert [switches.summary(verb, "all_ml", end) for verb in ("engage", "extend", "clear")] == [
+        "engaged the switch “All ML” until 01 May 12:30 UTC",
+        "extended the switch “All ML” until 01 May 12:30 UTC",
+        "cleared the switch “All ML”",
+    ]
+    assert switches.summary("engage", "all_ml", None) == (
+        "engaged the switch “All ML” until someone clears it"
+    )
 
 
 def test_engaging_makes_the_change_its_audit_row_and_a_signed_version_together(

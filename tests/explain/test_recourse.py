@@ -23,6 +23,7 @@ from decider.whatif import replay
 from decider.whatif.levers import BY_NAME, LEVERS
 from explain.recourse import grid
 from explain.recourse import search as recourse_search
+from explain.recourse import text as recourse_text
 from explain.recourse.search import Recourse
 from learning.traffic import services, simulate
 from learning.training import train
@@ -120,6 +121,39 @@ def moved(before: Event, after: Event) -> tuple[set[str], set[str]]:
     return {n for n, k in F.items() if differs[1][k]}, {
         n for n, k in S.items() if differs[0][k]
     } - {"retry_hint"}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told", "reason", "note"),
+    [
+        (20.0, 0, Reason.RISK_HIGH, ""),  # observe-only: nothing was told
+        (20.0, 20, Reason.RISK_HIGH, "This is the Retry-After it got"),
+        (
+            20.0,
+            30,
+            Reason.RISK_HIGH,
+            "Sooner than the Retry-After it got, 30 s, so it counts as an early retry",
+        ),
+        (90.0, 100, Reason.RISK_HIGH, "Sooner than the Retry-After it got, 1.7 min"),
+        (
+            30.0,
+            1,
+            Reason.LEASE_AWAITED,
+            "It was told 1 s, which was for its quota alone. Other limits hold longer",
+        ),
+        (
+            30.0,
+            20,
+            Reason.RISK_HIGH,
+            "It was told 20 s, a forecast for one that goes quiet at once. This record alone makes"
+            " no less certain",
+        ),
+    ],
+)
+def test_a_wait_stands_beside_the_retry_after_that_was_answered(
+    seconds: float, told: int, reason: Reason, note: str
+) -> None:
+    assert recourse_text._against_told(seconds, told, reason) == note
 
 
 def test_nearly_every_simulated_refusal_has_a_way_back(ways) -> None:
