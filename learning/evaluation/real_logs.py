@@ -36,8 +36,9 @@ CRAWLER = re.compile(rb"Googlebot|bingbot|AhrefsBot|Applebot|YandexBot|DotBot", 
 FEWEST_OF_SCAN = 0.01
 # Password tries from which a client of the site counts as an attacker: below it are single probes.
 FEWEST_TRIES = 10
-# A fixed key and end: the same pseudonyms and times on each run.
+# Fixed, so that pseudonyms are the same on each run.
 KEY = b"the evaluation's pseudonyms-----"
+# Unix seconds at which all logs end. Fixed, as the hour of the week is a feature.
 END = 1_780_000_000.0
 # More clients than any of the logs has.
 CAPACITY = 16_384
