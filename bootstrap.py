@@ -26,6 +26,19 @@ OLDEST, NEWEST = (3, 11), (3, 14)
 QUIET = ["--quiet", "--disable-pip-version-check"]
 # Bytes. Chosen: what the libraries and the data of a demo need, rounded up.
 NEEDED_BYTES = 3e9
+# Libraries that take seconds to compile. Python keeps what it compiled beside the source, but not
+# under PYTHONDONTWRITEBYTECODE, as in many containers, nor for a user who may not write there: then
+# each of a dozen processes would compile them again. The first two need no settings to be imported,
+# and bring numpy, scipy, pandas and scikit-learn along.
+IMPORTED_AT_INSTALL = "lightgbm, shap"
+COMPILED_AT_INSTALL = ("celery", "django", "kombu", "rest_framework")
+COMPILE = f"""\
+import compileall, importlib.util, sys
+sys.dont_write_bytecode = False
+import {IMPORTED_AT_INSTALL}
+for name in {COMPILED_AT_INSTALL}:
+    compileall.compile_dir(importlib.util.find_spec(name).submodule_search_locations[0], quiet=1)
+"""
 # Characters. Chosen: the end of an installer's output names the failure; a screen holds this much.
 SHOWN_OUTPUT = 3000
 # Modules that a Python built by hand often lacks, each with the module to look for (the compiled
@@ -135,8 +148,7 @@ def install_lock(venv: Path, lock: Path) -> None:
     if not (venv / "bin" / "uv").exists():
         install_uv(venv, lock.read_text())
     print(  # noqa: T201
-        f"Installing the libraries of {lock.name} into {venv} (about half a minute the first"
-        " time) ...",
+        f"Installing the libraries of {lock.name} into {venv} (about a minute the first time) ...",
         flush=True,
     )
     sync: list[str | Path] = [venv / "bin" / "uv", "pip", "sync", "--quiet", "--require-hashes"]
@@ -144,6 +156,9 @@ def install_lock(venv: Path, lock: Path) -> None:
         # uv links files of its cache, whose modes an earlier umask set; copies are ours to open
         sync += ["--link-mode", "copy"]
     run_quietly([*sync, "--python", python, lock], "could not install the libraries; see above.")
+    run_quietly(
+        [python, "-c", COMPILE], "the libraries are installed and cannot be used; see above."
+    )
     if os.geteuid() == 0:
         from unprivileged import open_to_all
 
@@ -151,8 +166,8 @@ def install_lock(venv: Path, lock: Path) -> None:
 
 
 def lock_stamp(lock: Path) -> str:
-    """Return the text that marks an environment as holding what the lock says."""
-    return f"{lock.name} {hashlib.sha256(lock.read_bytes()).hexdigest()}\n"
+    """Return the text that marks an environment as holding what the lock says, compiled."""
+    return f"{lock.name} {hashlib.sha256(lock.read_bytes()).hexdigest()} compiled\n"
 
 
 def enter_home() -> Path:

@@ -4,6 +4,7 @@ what root starts runs as another user.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import pwd
@@ -382,6 +383,19 @@ def test_make_clean_removes_the_data_of_coverage_but_not_its_configuration(
         (checkout / name).touch()
     installation.forget_data()
     assert {path.name for path in checkout.iterdir()} == {".coveragerc"}
+
+
+@pytest.mark.parametrize("library", ["lightgbm", "scipy", "sklearn", "django", "rest_framework"])
+def test_slow_libraries_are_compiled_when_they_are_installed(library: str) -> None:
+    """Many containers forbid Python to keep what it compiled at an import, and so does this test's
+    own environment, perhaps.
+    """
+    venv = ROOT / ".venv"
+    if not venv.exists() or Path(sys.prefix).resolve() != venv.resolve():
+        pytest.skip("these tests do not run in the environment that bootstrap.py makes")
+    found = importlib.util.find_spec(library)
+    assert found is not None and found.origin is not None
+    assert Path(importlib.util.cache_from_source(found.origin)).is_file()
 
 
 def test_the_supported_pythons_are_the_same_everywhere() -> None:
