@@ -74,4 +74,4 @@ def _digest(address: str) -> str:
 
     The address itself is not kept: someone may have put a credential into it.
     """
-    return hashlib.blake2b(address.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+    return hashlib.blake2b(address.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

@@ -85,7 +85,7 @@ def token_digest(key: bytes, token: str) -> str:
 
     It is enough to find the credential's requests again and not enough to use it.
     """
-    # surrogateescape: a header that is not UTF-8 still has a digest instead of an error
+    # surrogatepass: any text has a digest instead of an error
     return hashlib.blake2b(
-        token.encode("utf-8", "surrogateescape"), key=key, digest_size=16
+        token.encode("utf-8", "surrogatepass"), key=key, digest_size=16
     ).hexdigest()

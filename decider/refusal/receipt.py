@@ -100,7 +100,7 @@ class Key:
         nobody can compute them without the key.
         """
         return hashlib.blake2b(
-            app.encode("utf-8", "surrogateescape"), key=self._app_key, digest_size=APP_BYTES
+            app.encode("utf-8", "surrogatepass"), key=self._app_key, digest_size=APP_BYTES
         ).hexdigest()
 
     def seal(self, receipt: Receipt) -> str:

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
-from decider.contracts import defaults
+from decider.contracts import config, defaults
 from decider.contracts.requests import CheckRequest
 from decider.engine import text_hash
 from decider.engine.engine import Engine
@@ -86,13 +87,16 @@ def test_texts_that_meet_under_one_key_meet_under_another_by_chance_only() -> No
 @pytest.mark.parametrize("batch", [1, 3])
 def test_the_engine_finds_an_app_whatever_its_texts_hold(odd: str, batch: int) -> None:
     engine = Engine("d01", "local", b"k" * 32, capacity=64)
-    engine.apply(defaults.config(), None)
+    # every decision is kept, and so are its texts
+    keep = config.Sampling(budget_per_s=1e9, admit=1.0, refuse=1.0)
+    engine.apply(structs.replace(defaults.config(), sampling=keep), None)
     asked = [CheckRequest(odd, "GET", "/v2/orders/1", odd, odd)] + [
         CheckRequest(f"app_{k}", "GET", "/v2/orders/1") for k in range(batch - 1)
     ]
     engine.decide(asked, NOW)
     assert [engine.slot_of(q.app) for q in asked] == list(range(batch))
     assert engine.slot_of("a") == -1
+    assert [event.app for event in engine.take_events()] == [q.app for q in asked]
 
 
 def test_a_request_alone_is_hashed_as_it_is_in_a_batch() -> None:
