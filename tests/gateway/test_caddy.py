@@ -56,7 +56,16 @@ def test_a_client_cannot_choose_how_the_decider_answers(gateway: Gateway) -> Non
     assert gateway.get("shed", x_sluice_answer="nginx").status == 503
 
 
+def test_no_request_is_lost_when_a_decider_dies(gateway: Gateway) -> None:
+    apps = [f"app-{i}" for i in range(24)]
+    homes = {gateway.get(app).headers["ratelimit"] for app in apps}
+    assert len(homes) == 2
+    gateway.kill("d01")
+    answers = [gateway.get(app) for app in apps]
+    assert {answer.status for answer in answers} == {200}
+    assert {answer.headers["ratelimit"] for answer in answers} == {'"burst";r=1;d02'}
+
+
 def test_with_no_decider_left_requests_are_refused_not_let_through(gateway: Gateway) -> None:
-    for node in ("d01", "d02"):
-        gateway.kill(node)
+    gateway.kill("d02")
     assert {gateway.get("hungry").status for _ in range(5)} <= {502, 503}

@@ -61,9 +61,18 @@ def test_a_client_cannot_choose_how_the_decider_answers(gateway: Gateway) -> Non
     assert gateway.get("shed", x_sluice_answer="plain").status == 503
 
 
+def test_no_request_goes_unasked_when_a_decider_dies(gateway: Gateway) -> None:
+    apps = [f"app-{i}" for i in range(24)]
+    homes = {gateway.get(app).headers["ratelimit"] for app in apps}
+    assert len(homes) == 2
+    gateway.kill("d01")
+    answers = [gateway.get(app) for app in apps]
+    assert {answer.status for answer in answers} == {200}
+    assert {answer.headers.get("ratelimit") for answer in answers} == {'"burst";r=1;d02'}
+
+
 def test_with_no_decider_left_nginx_limits_by_itself(gateway: Gateway) -> None:
-    for node in ("d01", "d02"):
-        gateway.kill(node)
+    gateway.kill("d02")
     statuses = [gateway.get("hungry").status for _ in range(80)]
     assert set(statuses) == {200, 429}
     assert statuses[:10] == [200] * 10
