@@ -40,3 +40,13 @@ def test_an_app_always_meets_the_same_decider(gateway: Gateway) -> None:
         for app in (f"app-{i}" for i in range(8))
     }
     assert all(len(met) == 1 for met in deciders.values())
+
+
+def kill_one_of_two(gateway: Gateway) -> None:
+    """Kills a decider; its apps are decided by the other at once, and no request is lost."""
+    apps = [f"app-{i}" for i in range(24)]
+    assert len({gateway.get(app).headers["ratelimit"] for app in apps}) == 2
+    gateway.kill("d01")
+    answers = [gateway.get(app) for app in apps]
+    assert {answer.status for answer in answers} == {200}
+    assert {answer.headers.get("ratelimit") for answer in answers} == {'"burst";r=1;d02'}
