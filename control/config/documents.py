@@ -19,8 +19,8 @@ def _decoded(payload: bytes) -> Config:
 
 
 def config(version: int) -> Config | None:
-    """Return a config document by its version; None when it is not kept, or was made for another
-    feature schema.
+    """Return a config document by its version; None when it is not kept, or is of a form
+    that cannot be read here.
     """
     return _usable(ConfigVersion.objects.filter(version=version))
 
@@ -37,7 +37,7 @@ def sampling() -> Sampling:
 
 def _usable(rows: QuerySet[ConfigVersion]) -> Config | None:
     row = rows.only("payload").first()
-    # a document of another feature schema is history: pages do without it
+    # a document of a form that is no longer read is history: pages do without it
     try:
         return _decoded(bytes(row.payload)) if row else None
     except ConfigError:

@@ -399,7 +399,7 @@ def _read(version: int, signed: bytes) -> _History:
         try:
             config = document.decode(bytes(payload))
         except ConfigError:
-            # made for another feature schema: what is older cannot be compared
+            # in a form that cannot be read here: what is older cannot be compared
             break
         found.append((Version(number, made_at, by, exactly=True), config))
     return _History(tuple(found))

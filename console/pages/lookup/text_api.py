@@ -49,7 +49,7 @@ class LookupOut(serializers.Serializer[object]):
     read_as = serializers.ChoiceField(KINDS)
     label = serializers.CharField(  # type: ignore[assignment]  # a REST field called label
         allow_blank=True,
-        help_text="What it was read as, in words; empty for a receipt and for nothing.",
+        help_text="How the text was understood. Empty for a receipt, or if it was not.",
     )
     hint = serializers.CharField(
         allow_blank=True, help_text="For nothing: what it looks like, and what is wrong with it."
