@@ -239,7 +239,7 @@ def test_paths_of_more_features_than_eight_points_are_exact_for_are_given_more_p
 ) -> None:
     names, body = tuple(f"f{k}" for k in range(features)), chain(features, 3)
     text = write([body], names)
-    rows = np.random.default_rng(1).normal(0, 1, (40, features)).astype(np.float32)
+    rows = np.random.default_rng(1).normal(0, 1, (15, features)).astype(np.float32)
     explainer = Explainer.from_text(text, names)
     assert len(explainer.tables.walks) == -(-features // EXACT)
     assert (

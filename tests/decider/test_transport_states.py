@@ -427,7 +427,7 @@ def test_any_order_of_events_makes_legal_moves_and_answers_each_request_once(
 ) -> None:
     with caplog.at_level(logging.ERROR), moves_followed():
         run_state_machine_as_test(
-            Walk, settings=settings(max_examples=400, stateful_step_count=40, deadline=None)
+            Walk, settings=settings(max_examples=200, stateful_step_count=40, deadline=None)
         )
     assert caplog.records == []  # a defect inside a parser's callback is logged, not raised
 
