@@ -179,8 +179,8 @@ def cheap_score(features: np.ndarray, signals: np.ndarray) -> float:
 
 @njit(cache=True)
 def busy(signals: np.ndarray) -> bool:
-    """Return whether the service is short of room: its price is above 0."""
-    return signals[S_PRICE] > 0.0
+    """Return whether the service is short of room for the tenant's tier."""
+    return signals[S_PRICE] > 0.0 and signals[S_FAIR] != np.inf
 
 
 @njit(cache=True)
@@ -229,16 +229,19 @@ def headroom_spent(signals: np.ndarray) -> bool:
 def price_for(signals: np.ndarray, use: int) -> float:
     """Return the price per cost unit for this tenant.
 
-    It is 0 up to four fifths of the tenant's fair share, the service's price at the share, and up
-    to three times that above it.
+    It is 0 where all that the tenant's tier asks for fits, and up to four fifths of the tenant's
+    fair share; the service's price at the share, and up to three times that above it.
     """
     # It rises over the last fifth rather than at once: a step would make a tenant at its share flip
     # between admit and refuse. The cap keeps one tenant's price within the scale of the others'.
-    if not use & USE_PRICE:
+    if not use & USE_PRICE or signals[S_FAIR] == np.inf:
         return 0.0
-    if not use & USE_SHARE or signals[S_FAIR] == np.inf:
+    if not use & USE_SHARE:
         return signals[S_PRICE]
-    ratio = signals[S_USAGE] / max(signals[S_FAIR], 1e-9)
+    # where higher tiers leave no room, the share is 0 and every tenant is above it
+    if signals[S_FAIR] <= 0.0:
+        return 3.0 * signals[S_PRICE]
+    ratio = signals[S_USAGE] / signals[S_FAIR]
     return signals[S_PRICE] * min(3.0, max(0.0, (ratio - 0.8) / 0.2))
 
 
@@ -272,6 +275,9 @@ def choose(risk: float, value: float, signals: np.ndarray, rules: Rules, use: in
     """Return the candidate action with the highest utility, the milder one of two equals."""
     if use & USE_BUDGET and signals[S_TIER] == ENTERPRISE and signals[S_BUDGET] < 1.0 - risk:
         return ADMIT  # one more refusal would overspend an enterprise app's error budget
+    if not (use & USE_PRICE and busy(signals)):
+        # where nothing is scarce, a request of little value takes nothing from a better one
+        value = max(value, signals[S_PRIOR_VALUE])
     best, best_utility = -1, -np.inf
     for action in range(5):
         if action == ADMIT and use & USE_TRIAGE and headroom_spent(signals):

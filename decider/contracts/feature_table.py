@@ -6,92 +6,8 @@ formatted by the feature's `unit`; `typical` is the median of similar apps.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
-Source = Literal["request", "counters", "feedback", "profile", "service", "clock"]
-Unit = Literal[
-    "per_s",
-    "count",
-    "ratio",
-    "share",
-    "cost_per_s",
-    "seconds",
-    "days",
-    "bits",
-    "kilobytes",
-    "hour",
-    "level",
-    "flag",
-    "cost",
-]
-
-
-@dataclass(frozen=True, slots=True)
-class Feature:
-    """One feature: its name and words, where it comes from, and how old that may be."""
-
-    name: str
-    unit: Unit
-    label: str
-    """Plain-language name, sentence case."""
-    code: str
-    """Reason code stem; `_HIGH` or `_LOW` follows."""
-    high: str
-    """Sentence for staff when a high value is adverse."""
-    low: str
-    """Sentence for staff when a low value is adverse."""
-    source: Source
-    cause: str
-    """Code of what it has in common with others (`refusal.causes.CAUSES`): findings of one cause
-    are told once.
-    """
-    owner: str
-    """Team that answers for it."""
-    freshness_s: float
-    """Oldest acceptable age of what it is computed from, seconds."""
-    default: float
-    """Value at a cold start."""
-    owner_controls: bool = False
-    """Whether the app's owner can change it (pace, errors, batching, waiting)."""
-    dtype: str = "float32"
-
-
-# Oldest acceptable age by source, seconds. Counters and the clock are read as of the request.
-# Chosen for the others: outcomes and service figures come in batches, so a minute is usual; a
-# profile changes rarely, so a day old one still holds.
-_FRESHNESS_S: dict[Source, float] = {
-    "request": 0.0,
-    "counters": 1.0,
-    "clock": 1.0,
-    "feedback": 60.0,
-    "service": 60.0,
-    "profile": 86_400.0,
-}
-# Team by source; the others belong to "traffic".
-_OWNERS: dict[Source, str] = {"profile": "accounts", "service": "sre"}
-
-
-def _f(
-    name: str,
-    unit: Unit,
-    label: str,
-    code: str,
-    high: str,
-    low: str,
-    source: Source,
-    cause: str,
-    *,
-    default: float = 0.0,
-    owner_controls: bool = False,
-) -> Feature:
-    """Return a feature whose owner and freshness follow from its source."""
-    owner, freshness = _OWNERS.get(source, "traffic"), _FRESHNESS_S[source]
-    words = (label, code, high, low)
-    return Feature(
-        name, unit, *words, source, cause, owner, freshness, default, owner_controls=owner_controls
-    )
-
+from decider.contracts.feature import Feature
+from decider.contracts.feature import make_feature as _f
 
 # Order is meaning: compiled code, models and stored vectors know a feature by its place. A feature
 # that is added, moved or taken out changes the schema, and every model must be trained again.
@@ -200,6 +116,7 @@ FEATURES: tuple[Feature, ...] = (
         "feedback",
         "ERRORS",
         owner_controls=True,
+        risk=1,
     ),
     _f(
         "client_error_share_60s",
@@ -211,6 +128,19 @@ FEATURES: tuple[Feature, ...] = (
         "feedback",
         "ERRORS",
         owner_controls=True,
+        risk=1,
+    ),
+    _f(
+        "client_errors_60s",
+        "count",
+        "4xx answers a minute",
+        "CLIENT_ERROR_COUNT",
+        "{value} answers in a minute were 4xx. Similar apps get {typical}.",
+        "Only {value} answers in a minute were 4xx. Similar apps get {typical}.",
+        "feedback",
+        "ERRORS",
+        owner_controls=True,
+        risk=1,
     ),
     _f(
         "server_error_share_60s",
@@ -233,6 +163,20 @@ FEATURES: tuple[Feature, ...] = (
         "feedback",
         "ERRORS",
         owner_controls=True,
+        risk=1,
+    ),
+    _f(
+        "auth_errors_60s",
+        "count",
+        "401 and 403 answers a minute",
+        "AUTH_ERROR_COUNT",
+        "The service refused {value} of its sign-ins or credentials in a minute. Similar apps"
+        " {typical}.",
+        "The service refused only {value} of its credentials in a minute. Similar apps {typical}.",
+        "feedback",
+        "ERRORS",
+        owner_controls=True,
+        risk=1,
     ),
     _f(
         "not_found_share_60s",
@@ -244,6 +188,19 @@ FEATURES: tuple[Feature, ...] = (
         "feedback",
         "ERRORS",
         owner_controls=True,
+        risk=1,
+    ),
+    _f(
+        "not_found_60s",
+        "count",
+        "404 answers a minute",
+        "NOT_FOUND_COUNT",
+        "It asked for {value} things a minute that do not exist. Similar apps {typical}.",
+        "It asked for only {value} things a minute that do not exist. Similar apps {typical}.",
+        "feedback",
+        "ERRORS",
+        owner_controls=True,
+        risk=1,
     ),
     _f(
         "payment_error_share_60s",
@@ -255,6 +212,19 @@ FEATURES: tuple[Feature, ...] = (
         "feedback",
         "ERRORS",
         owner_controls=True,
+        risk=1,
+    ),
+    _f(
+        "payment_errors_60s",
+        "count",
+        "402 answers a minute",
+        "PAYMENT_ERROR_COUNT",
+        "{value} of its payments in a minute were declined. Similar apps see {typical}.",
+        "Only {value} of its payments in a minute were declined. Similar apps see {typical}.",
+        "feedback",
+        "ERRORS",
+        owner_controls=True,
+        risk=1,
     ),
     _f(
         "refused_share_60s",
@@ -267,18 +237,44 @@ FEATURES: tuple[Feature, ...] = (
         "counters",
         "RETRIES",
         owner_controls=True,
+        risk=1,
+    ),
+    _f(
+        "refused_60s",
+        "count",
+        "Requests refused by Sluice a minute",
+        "REFUSED_COUNT",
+        "{value} of its requests in a minute were refused and it went on. Similar apps {typical}.",
+        "Only {value} of its requests in a minute were refused. Similar apps {typical}.",
+        "counters",
+        "RETRIES",
+        owner_controls=True,
+        risk=1,
     ),
     _f(
         "retry_share_60s",
         "share",
         "Retries, last minute",
         "RETRIES",
-        "{value} of its requests repeat one that had just failed or been refused. Similar apps"
-        " {typical}.",
+        "{value} of its requests repeat one that was refused. Similar apps {typical}.",
         "Only {value} of its requests were retries. Similar apps {typical}.",
         "counters",
         "RETRIES",
         owner_controls=True,
+        risk=1,
+        revision=2,  # before: any request for a path that was once refused
+    ),
+    _f(
+        "retries_60s",
+        "count",
+        "Retries a minute",
+        "RETRY_COUNT",
+        "{value} of its requests in a minute repeat one that was refused. Similar apps {typical}.",
+        "Only {value} of its requests in a minute were retries. Similar apps {typical}.",
+        "counters",
+        "RETRIES",
+        owner_controls=True,
+        risk=1,
     ),
     _f(
         "early_retry_share_60s",
@@ -290,6 +286,21 @@ FEATURES: tuple[Feature, ...] = (
         "counters",
         "RETRIES",
         owner_controls=True,
+        risk=1,
+        revision=2,  # before: any request for a path that was once refused
+    ),
+    _f(
+        "early_retries_60s",
+        "count",
+        "Retries before Retry-After had passed, a minute",
+        "EARLY_RETRY_COUNT",
+        "{value} of its requests in a minute came back before the wait they were told. Similar"
+        " apps {typical}.",
+        "Only {value} of its requests in a minute came back too early. Similar apps {typical}.",
+        "counters",
+        "RETRIES",
+        owner_controls=True,
+        risk=1,
     ),
     _f(
         "distinct_endpoints_60s",
@@ -337,6 +348,7 @@ FEATURES: tuple[Feature, ...] = (
         "IDENTITY",
         default=1.0,
         owner_controls=True,
+        risk=1,
     ),
     _f(
         "distinct_sources_60s",
@@ -348,6 +360,7 @@ FEATURES: tuple[Feature, ...] = (
         "counters",
         "IDENTITY",
         default=1.0,
+        risk=1,
     ),
     _f(
         "write_share_60s",
@@ -446,6 +459,7 @@ FEATURES: tuple[Feature, ...] = (
         "The app is only {value} old. Similar apps {typical}.",
         "profile",
         "STANDING",
+        risk=-1,
     ),
     _f(
         "verified",
@@ -456,6 +470,7 @@ FEATURES: tuple[Feature, ...] = (
         "Its owner is not verified.",
         "profile",
         "STANDING",
+        risk=-1,
     ),
     _f(
         "cohort_prior",
@@ -468,6 +483,7 @@ FEATURES: tuple[Feature, ...] = (
         "STANDING",
         # as an unknown app's profile says (`store.Profile`)
         default=0.05,
+        risk=1,
     ),
     _f(
         "abuse_history",
@@ -478,6 +494,7 @@ FEATURES: tuple[Feature, ...] = (
         "Confirmed abuse reports against it: {value}. Similar apps {typical}.",
         "profile",
         "HISTORY",
+        risk=1,
     ),
     _f(
         "chargeback_history",
@@ -488,6 +505,7 @@ FEATURES: tuple[Feature, ...] = (
         "Chargebacks against it: {value}. Similar apps {typical}.",
         "profile",
         "HISTORY",
+        risk=1,
     ),
     _f(
         "false_throttle_history",

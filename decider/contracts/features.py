@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import hashlib
 
-from decider.contracts.feature_table import FEATURES, Feature, Unit
+from decider.contracts.feature import Feature, Unit
+from decider.contracts.feature_table import FEATURES
 from decider.contracts.units import rounded_span, two_digits
 
 __all__ = [
@@ -33,10 +34,10 @@ NAMES: tuple[str, ...] = tuple(INDEX)
 def schema_of(features: tuple[Feature, ...]) -> str:
     """Return the hash of all that changes the meaning of a vector, 16 hex digits.
 
-    That is names, order, units, dtypes, sources and defaults. Words, owners and causes may change
-    without a new schema: no score depends on them.
+    That is names, order, units, dtypes, sources, defaults and revisions. Words, owners and causes
+    may change without a new schema: no score depends on them.
     """
-    lines = (f"{f.name}|{f.dtype}|{f.unit}|{f.source}|{f.default!r}" for f in features)
+    lines = (f"{f.name}|{f.dtype}|{f.unit}|{f.source}|{f.default!r}|{f.revision}" for f in features)
     return hashlib.blake2b("\n".join(lines).encode(), digest_size=8).hexdigest()
 
 

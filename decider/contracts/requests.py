@@ -27,7 +27,8 @@ class CheckRequest(msgspec.Struct, gc=False):
     payload_bytes: int = 0
     """Size of the request body."""
     attempt: int = 0
-    """Retry attempt as told by the client or gateway; 0 for a first try."""
+    """Retry attempt as told by the client or gateway, 0 for a first try; ignored unless the node
+    trusts its gateway to say it."""
 
 
 class Decision(msgspec.Struct, gc=False):

@@ -6,6 +6,8 @@ decision, so that the decision can be made again from its own record.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,7 +59,8 @@ SIGNALS: tuple[Signal, ...] = (
     Signal(
         "tenant_fair_share",
         "cost units per s",
-        "what the tenant is owed of the service under load; inf when it is not busy",
+        "what the tenant is owed of the service under load; inf while all that its tier and those"
+        " above ask for fits",
     ),
     Signal(
         "error_budget_left",
@@ -83,6 +86,13 @@ INDEX: dict[str, int] = {s.name: i for i, s in enumerate(SIGNALS)}
 # The first stored records end before `lease_due`. Signals that came later read as 0 there, which
 # decides those records as they were decided then.
 _FEWEST = INDEX["lease_due"]
+
+
+def service_is_short(seen: Mapping[str, float]) -> bool:
+    """Return whether the service was short of room for the request, by its signals: it had a price,
+    and the tenant's tier did not fit.
+    """
+    return seen.get("service_price", 0.0) > 0.0 and seen.get("tenant_fair_share") != math.inf
 
 
 def unpack(recorded: bytes) -> NDArray[np.float64]:

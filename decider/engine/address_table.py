@@ -118,10 +118,11 @@ def _state_at(t, k):  # type: ignore[no-untyped-def]
         _grid(t, k + 3, np.int32),
         _grid(t, k + 4, np.float32),
         _grid(t, k + 5, np.uint64),
-        _grid(t, k + 6, np.uint16),
-        _grid(t, k + 7, np.float32),
-        _row(t, k + 8, np.int32),
-        _row(t, k + 9, np.int64),
+        _grid(t, k + 6, np.uint64),
+        _grid(t, k + 7, np.uint16),
+        _grid(t, k + 8, np.float32),
+        _row(t, k + 9, np.int32),
+        _row(t, k + 10, np.int64),
     )
 
 
@@ -147,6 +148,7 @@ def region_in(t):  # type: ignore[no-untyped-def]
         _grid(t, _REGION + 3, np.float64),
         _row(t, _REGION + 4, np.float64),
         _row(t, _REGION + 5, np.int64),
+        _row(t, _REGION + 6, np.int64),
     )
 
 

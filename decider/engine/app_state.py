@@ -61,9 +61,29 @@ C_ANSWERS, C_4XX, C_5XX, C_AUTH, C_MISSING, C_PAYMENT = range(20, 32, 2)
 # Running means, one column each, behind all pairs (see _shift_minute), and how many there are.
 GAP_MEAN, GAP_SQUARE, N_COUNT = range(32, 35)
 
-# columns of State.bits (uint64): pairs as in counts; the last one is the hash of a path
-B_ENDPOINTS, B_PATHS, B_TOKENS, B_SOURCES, B_REFUSED_PATH = range(0, 10, 2)
-N_BITS = 9  # four pairs and one hash
+# columns of State.bits (uint64): pairs as in counts
+B_ENDPOINTS, B_PATHS, B_TOKENS, B_SOURCES = range(0, 8, 2)
+N_BITS = 8  # four pairs
+
+# Refused requests that an app is remembered by, of different kinds; alike ones share an entry.
+# Chosen: a cache line. An app that is refused more kinds than that has the oldest forgotten, so
+# fewer of its repeats count as retries.
+REFUSED = 8
+# Seconds: a repeat counts as a retry within twice the wait that was told, but at least for so long.
+# Chosen: clients that heed no Retry-After give up or come back within a minute.
+RETRY_WITHIN_S = 60.0
+# An entry of State.refused: 24 bits tell the request, 8 count its refusals, 32 are the whole second
+# after EPOCH up to which a repeat counts.
+_COUNT_BITS, _UNTIL_BITS = np.uint64(8), np.uint64(32)
+_COUNT_MASK, _UNTIL_MASK = np.uint64(0xFF), np.uint64(0xFFFF_FFFF)
+_ONE_REFUSAL = np.uint64(1 << 32)
+# Odd 64-bit numbers (the fractional parts of the golden ratio, the roots of 2 and of 3): path,
+# credential and endpoint are keyed hashes, so any mix that keeps their order apart will do.
+_MIX_PATH, _MIX_TOKEN, _MIX_ENDPOINT = (
+    np.uint64(0x9E3779B97F4A7C15),
+    np.uint64(0x6A09E667F3BCC909),
+    np.uint64(0xBB67AE8584CAA73B),
+)
 
 # columns of State.profile (float32)
 P_TIER, P_CREATED_DAY, P_VERIFIED, P_COHORT, P_ABUSE, P_CHARGEBACKS, P_WRONG, P_KNOWN = range(8)
@@ -96,6 +116,8 @@ class State(NamedTuple):
     """float32 (capacity, N_COUNT)."""
     bits: np.ndarray
     """uint64 (capacity, N_BITS)."""
+    refused: np.ndarray
+    """uint64 (capacity, REFUSED): refused requests whose repeat counts as a retry."""
     bins: np.ndarray
     """uint16 (capacity, 2 * ENTROPY_BINS): requests per endpoint bin, current and previous minute.
     """
@@ -122,6 +144,7 @@ def allocate(capacity: int) -> State:
         window=np.zeros((capacity, 4), np.int32),
         counts=np.zeros((capacity, N_COUNT), np.float32),
         bits=np.zeros((capacity, N_BITS), np.uint64),
+        refused=np.zeros((capacity, REFUSED), np.uint64),
         bins=np.zeros((capacity, 2 * ENTROPY_BINS), np.uint16),
         profile=np.zeros((capacity, N_PROFILE), np.float32),
         tenant=np.zeros((capacity,), np.int32),
@@ -178,6 +201,8 @@ def fetch(state: State, key: np.uint64) -> None:
         prefetch(state.counts, N_COUNT * slot + min(k, N_COUNT - 1))
     prefetch(state.bits, N_BITS * slot)
     prefetch(state.bits, N_BITS * slot + N_BITS - 1)
+    prefetch(state.refused, REFUSED * slot)
+    prefetch(state.refused, REFUSED * slot + REFUSED - 1)
     prefetch(state.bins, 2 * ENTROPY_BINS * slot)
 
 
@@ -245,6 +270,7 @@ def place(state: State, key: np.uint64, now: float, unknown: np.ndarray) -> int:
         state.clock[slot, BUDGET_AT] = -1.0
         state.counts[slot, :] = 0.0
         state.bits[slot, :] = 0
+        state.refused[slot, :] = 0
         state.bins[slot, :] = 0
         state.profile[slot, :] = unknown
         state.tenant[slot] = 0
@@ -269,7 +295,7 @@ def _shift(count: np.ndarray, slot: int, column: int, step: int) -> None:
 def _shift_minute(state: State, slot: int, step: int) -> None:
     for column in range(C_COST, GAP_MEAN, 2):
         _shift(state.counts, slot, column, step)
-    for column in range(0, B_REFUSED_PATH, 2):
+    for column in range(0, N_BITS, 2):
         state.bits[slot, column + 1] = state.bits[slot, column] if step == 1 else np.uint64(0)
         state.bits[slot, column] = 0
     for k in range(ENTROPY_BINS):
@@ -295,6 +321,77 @@ def _mark(bits: np.ndarray, slot: int, column: int, hashed: np.uint64) -> None:
     bits[slot, column] |= np.uint64(1) << (hashed & np.uint64(63))
 
 
+@njit(cache=True, inline="always")
+def _mark_of(path: np.uint64, token: np.uint64, endpoint: np.uint64) -> np.uint64:
+    """Return what tells a request in `State.refused`, 24 bits: its method, path and credential."""
+    # the hash of an endpoint covers the method; the high bits of a product depend on all of it
+    mixed = path * _MIX_PATH + token * _MIX_TOKEN + endpoint * _MIX_ENDPOINT
+    return (mixed >> np.uint64(40)) << (_COUNT_BITS + _UNTIL_BITS)
+
+
+@njit(cache=True)
+def note_refused(
+    state: State,
+    slot: int,
+    now: float,
+    path: np.uint64,
+    token: np.uint64,
+    endpoint: np.uint64,
+    wait: float,
+) -> None:
+    """Remember a refused request, so that one repeat of it counts as a retry.
+
+    `wait`: seconds that the client was told to wait, 0 for none. A repeat counts within twice that,
+    or within RETRY_WITHIN_S if that is longer; of like requests, within the longest time of them.
+    """
+    row, mark = state.refused[slot], _mark_of(path, token, endpoint)
+    until = np.uint64(max(0.0, now + max(RETRY_WITHIN_S, 2.0 * wait) - EPOCH)) & _UNTIL_MASK
+    second, place = np.uint64(max(0.0, now - EPOCH)), 0
+    for k in range(REFUSED):
+        ends = row[k] & _UNTIL_MASK
+        alike = row[k] >> (_COUNT_BITS + _UNTIL_BITS) == mark >> (_COUNT_BITS + _UNTIL_BITS)
+        if alike and ends > second:
+            count = min(_COUNT_MASK, ((row[k] >> _UNTIL_BITS) & _COUNT_MASK) + np.uint64(1))
+            row[k] = mark | count << _UNTIL_BITS | max(ends, until)
+            return
+        # in an empty entry this is 0
+        if ends < row[place] & _UNTIL_MASK:
+            place = k
+    row[place] = mark | _ONE_REFUSAL | until
+
+
+@njit(cache=True)
+def _repeats_refused(
+    state: State,
+    slot: int,
+    now: float,
+    path: np.uint64,
+    token: np.uint64,
+    endpoint: np.uint64,
+    told: bool,
+) -> bool:
+    """Return whether a request repeats a refused one, and forget that refusal.
+
+    So retries are never more than refusals. `told`: a gateway that is trusted says it is a retry;
+    then it counts as that of any refusal that is remembered.
+    """
+    row, mark = state.refused[slot], _mark_of(path, token, endpoint)
+    second = np.uint64(max(0.0, now - EPOCH))
+    found = -1
+    for k in range(REFUSED):
+        if row[k] & _UNTIL_MASK > second:
+            if row[k] >> (_COUNT_BITS + _UNTIL_BITS) == mark >> (_COUNT_BITS + _UNTIL_BITS):
+                found = k
+                break
+            if told:
+                found = k
+    if found < 0:
+        return False
+    left = ((row[found] >> _UNTIL_BITS) & _COUNT_MASK) - np.uint64(1)
+    row[found] = row[found] - _ONE_REFUSAL if left > np.uint64(0) else np.uint64(0)
+    return True
+
+
 @njit(cache=True)
 def observe(
     state: State,
@@ -311,7 +408,8 @@ def observe(
 ) -> None:
     """Count one request. Hashes of absent parts are 0 and not counted.
 
-    `cost`: cost units. `kilobytes`: size of the body. `attempt`: 0 for a first try.
+    `cost`: cost units. `kilobytes`: size of the body. `attempt`: above 0 when a gateway that is
+    trusted says that this is a retry.
     """
     roll(state, slot, now)
     count, clock = state.counts, state.clock
@@ -321,11 +419,7 @@ def observe(
     count[slot, C_BYTES] += kilobytes
     if write:
         count[slot, C_WRITES] += 1.0
-    # few clients say that they retry: the same path within a minute of its refusal counts too
-    retry = attempt > 0 or (
-        path == state.bits[slot, B_REFUSED_PATH] and now - clock[slot, LAST] < 60.0
-    )
-    if retry:
+    if _repeats_refused(state, slot, now, path, token, endpoint, attempt > 0):
         count[slot, C_RETRIES] += 1.0
         if now < clock[slot, RETRY_UNTIL]:
             count[slot, C_EARLY] += 1.0
@@ -356,6 +450,7 @@ def copy(state: State, slot: int, trial: State) -> None:
     trial.profile[0, :] = state.profile[slot, :]
     trial.window[0, :] = state.window[slot, :]
     trial.bits[0, :] = state.bits[slot, :]
+    trial.refused[0, :] = state.refused[slot, :]
     trial.bins[0, :] = state.bins[slot, :]
 
 

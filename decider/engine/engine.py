@@ -87,14 +87,18 @@ class Engine:
         capacity: int = 1_000_000,
         quota_share: float = 1.0,
         keep_all: bool = False,
+        trust_attempts: bool = False,
     ) -> None:
         """Make an engine that tracks up to `capacity` apps. It decides once `apply` was called.
 
         `quota_share`: share of each daily quota that this node owns without a lease. `keep_all`
         keeps every non-admit and ignores the sampling budget (for replays of a log).
+        `trust_attempts`: whether to believe a request's `attempt`. Only where a gateway sets it;
+        otherwise a client could choose what its requests count as.
         """
         self.node, self.region_name, self.quota_share = node, region, quota_share
         self.token_key, self.keep_all = token_key, keep_all
+        self.trust_attempts = trust_attempts
         self.text_hash = TextHash(token_key)
         self.config: Config | None = None
         self.model: Model | None = None
@@ -148,6 +152,7 @@ class Engine:
         found = lists.compile_subjects(config, self.text_hash)
         shared = self._shared(config)
         self._apply_sampling(config.sampling)
+        shared.tier[0] = config.unknown_tier
         self._unknown[:] = (config.unknown_tier, 0, 0, Profile("").cohort_prior, 0, 0, 0, 0)
         self._weights = {t.tenant: t.weight for t in config.tenants}
         self.router, self.rules, self.shared = router, rules, shared
@@ -178,12 +183,14 @@ class Engine:
             shared = shared_state.allocate(len(config.services), MAX_TENANTS)
             if old is not None:
                 shared.weight[:], shared.tenant_key[:] = old.weight, old.tenant_key
+                shared.tier[:] = old.tier
         for row, service in zip(shared.service, config.services, strict=True):
             if service.name in before:
                 row[:] = before[service.name]
             else:
                 row[:] = 0.0
-                row[shared_state.LEVEL], row[shared_state.LATENCY] = np.inf, service.latency_ms
+                row[shared_state.LEVEL :], row[shared_state.LATENCY] = np.inf, service.latency_ms
+                row[shared_state.ABLE] = 1.0
             plan = (service.capacity, service.target, service.latency_ms)
             row[: shared_state.USUAL_MS + 1] = plan
         return shared
@@ -235,7 +242,7 @@ class Engine:
             else:
                 # shares a row, but never that of unknown tenants
                 return 1 + hashed % (MAX_TENANTS - 1)
-        self.shared.tenant_key[row] = hashed
+        self.shared.tenant_key[row], self.shared.tier[row] = hashed, profile.tier
         self.shared.weight[row] = self.rules.tiers[
             profile.tier, policy.T_WEIGHT
         ] * self._weights.get(profile.tenant, 1.0)
@@ -357,18 +364,18 @@ class Engine:
         Those of a batch are hashed here. A call into compiled code of its own would cost a lone
         request more than everything else about its texts.
         """
-        view, pack = self._requests_view, _pack_into
+        view, pack, trust = self._requests_view, _pack_into, self.trust_attempts
         if len(requests) == 1:
             q = requests[0]
             found = self.router.route(q.method, q.path)
-            pack(view, 0, q.payload_bytes / 1024.0, q.attempt, found.packed)
+            pack(view, 0, q.payload_bytes / 1024.0, q.attempt if trust else 0, found.packed)
             return [found], self._lay_out(requests, f"{q.app}\0{q.token}\0{q.source}\0{q.path}\0")
         routes, texts, route, size, at = [], [], self.router.route, _PACK.size, 0
         for q in requests:
             found = route(q.method, q.path)
             routes.append(found)
             texts.append(f"{q.app}\0{q.token}\0{q.source}\0{q.path}\0")
-            pack(view, at, q.payload_bytes / 1024.0, q.attempt, found.packed)
+            pack(view, at, q.payload_bytes / 1024.0, q.attempt if trust else 0, found.packed)
             at += size
         length = self._lay_out(requests, "".join(texts))
         if not kernels.hash_texts(self._table, len(requests), length):

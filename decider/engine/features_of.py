@@ -142,20 +142,7 @@ def features_of(
     requests = max(_in_window(state, slot, 4, keep, moved), 1e-9)
     out[f.COST_RATE_60S] = _in_window(state, slot, C_COST, keep, moved) / 60.0
     out[f.REQUEST_COST] = cost
-    answers = _in_window(state, slot, C_ANSWERS, keep, moved)
-    per_answer = 1.0 / answers if answers > 0.0 else 0.0
-    errors4 = _in_window(state, slot, C_4XX, keep, moved) * per_answer
-    errors5 = _in_window(state, slot, C_5XX, keep, moved) * per_answer
-    out[f.CLIENT_ERROR_SHARE_60S], out[f.SERVER_ERROR_SHARE_60S] = errors4, errors5
-    out[f.ERROR_SHARE_60S] = errors4 + errors5
-    out[f.AUTH_ERROR_SHARE_60S] = _in_window(state, slot, C_AUTH, keep, moved) * per_answer
-    out[f.NOT_FOUND_SHARE_60S] = _in_window(state, slot, C_MISSING, keep, moved) * per_answer
-    out[f.PAYMENT_ERROR_SHARE_60S] = _in_window(state, slot, C_PAYMENT, keep, moved) * per_answer
-    out[f.REFUSED_SHARE_60S] = min(1.0, _in_window(state, slot, C_REFUSED, keep, moved) / requests)
-    out[f.RETRY_SHARE_60S] = min(1.0, _in_window(state, slot, C_RETRIES, keep, moved) / requests)
-    out[f.EARLY_RETRY_SHARE_60S] = min(
-        1.0, _in_window(state, slot, C_EARLY, keep, moved) / requests
-    )
+    _write_failures(state, slot, keep, moved, requests, out)
     out[f.WRITE_SHARE_60S] = min(1.0, _in_window(state, slot, C_WRITES, keep, moved) / requests)
     out[f.PAYLOAD_MEAN_60S] = _in_window(state, slot, C_BYTES, keep, moved) / requests
     _variety(state, slot, moved, out)
@@ -170,6 +157,38 @@ def features_of(
     out[f.TENANT_SHARE] = tenant_share
     fed = clock[slot, FEEDBACK_AT]
     out[f.FEEDBACK_AGE] = min(3600.0, max(0.0, now - fed)) if fed > 0.0 else 3600.0
+
+
+@njit(cache=True, error_model="numpy")
+def _write_failures(
+    state: State, slot: int, keep: float, moved: int, requests: float, out: np.ndarray
+) -> None:
+    """Write what failed, was refused and was tried again in the last minute: counts and shares.
+
+    `keep` and `moved` as `_in_window` takes them; `requests`: of that minute, above 0.
+    """
+    answers = _in_window(state, slot, C_ANSWERS, keep, moved)
+    per_answer = 1.0 / answers if answers > 0.0 else 0.0
+    failed = _in_window(state, slot, C_4XX, keep, moved)
+    errors4 = failed * per_answer
+    errors5 = _in_window(state, slot, C_5XX, keep, moved) * per_answer
+    out[f.CLIENT_ERROR_SHARE_60S], out[f.SERVER_ERROR_SHARE_60S] = errors4, errors5
+    out[f.ERROR_SHARE_60S] = errors4 + errors5
+    denied = _in_window(state, slot, C_AUTH, keep, moved)
+    missing = _in_window(state, slot, C_MISSING, keep, moved)
+    unpaid = _in_window(state, slot, C_PAYMENT, keep, moved)
+    out[f.CLIENT_ERRORS_60S], out[f.AUTH_ERRORS_60S] = failed, denied
+    out[f.NOT_FOUND_60S], out[f.PAYMENT_ERRORS_60S] = missing, unpaid
+    out[f.AUTH_ERROR_SHARE_60S] = denied * per_answer
+    out[f.NOT_FOUND_SHARE_60S] = missing * per_answer
+    out[f.PAYMENT_ERROR_SHARE_60S] = unpaid * per_answer
+    refused = _in_window(state, slot, C_REFUSED, keep, moved)
+    retries = _in_window(state, slot, C_RETRIES, keep, moved)
+    early = _in_window(state, slot, C_EARLY, keep, moved)
+    out[f.REFUSED_60S], out[f.RETRIES_60S], out[f.EARLY_RETRIES_60S] = refused, retries, early
+    out[f.REFUSED_SHARE_60S] = min(1.0, refused / requests)
+    out[f.RETRY_SHARE_60S] = min(1.0, retries / requests)
+    out[f.EARLY_RETRY_SHARE_60S] = min(1.0, early / requests)
 
 
 @njit(cache=True)

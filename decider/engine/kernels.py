@@ -105,7 +105,7 @@ def _standing_signals(
     sig[p.S_COST], sig[p.S_BATCHABLE] = request["cost"], request["batchable"]
     row = region.service[request["service"]]
     sig[p.S_PRICE], sig[S_UTILISATION] = row[shared.PRICE], row[shared.UTILISATION]
-    sig[p.S_FAIR] = row[shared.LEVEL] * region.weight[tenant]
+    sig[p.S_FAIR] = row[shared.LEVEL + region.tier[tenant]] * region.weight[tenant]
     sig[p.S_PRIOR_RISK] = state.profile[slot, apps.P_COHORT]
     sig[p.S_PRIOR_VALUE] = world[W_PRIOR_VALUE]
     # the row may still hold one from an earlier batch
@@ -215,7 +215,6 @@ def _consume(
         shared.note_admitted(region, request["service"], state.tenant[slot], request["cost"])
         return
     state.counts[slot, apps.C_REFUSED] += 1.0
-    state.bits[slot, apps.B_REFUSED_PATH] = np.uint64(request["path"])
     stage = batch.answer[i]["stage"]
     # only refusals by ML spend the budget, each by the chance that it is wrong
     if stage == p.TRIAGE or stage == p.RANK or stage == p.RERANK:
@@ -305,6 +304,8 @@ def project(table: np.ndarray, low: np.ndarray, high: np.ndarray, count: int, no
         path, endpoint = np.uint64(request["path"]), np.uint64(request["endpoint"])
         cost, size = request["cost"], request["kilobytes"]
         write, attempt = request["write"] != 0, request["attempt"]
+        # as `finish` will note it, once the wait is known
+        apps.note_refused(trial, 0, now, path, token, endpoint, wait)
         apps.observe(
             trial, 0, now + wait, token, source, path, endpoint, cost, size, write, attempt
         )
@@ -415,6 +416,16 @@ def _identify(batch: Batch, count: int, now: float) -> None:
 
 
 @njit(cache=True)
+def _note_refused(state: apps.State, slot: int, request: np.void, now: float, wait: float) -> None:
+    """Remember what a client was refused, and until when it was told to wait."""
+    path, token = np.uint64(request["path"]), np.uint64(request["token"])
+    apps.note_refused(state, slot, now, path, token, np.uint64(request["endpoint"]), wait)
+    if wait > 0.0:
+        clock = state.clock
+        clock[slot, apps.RETRY_UNTIL] = max(clock[slot, apps.RETRY_UNTIL], now + wait)
+
+
+@njit(cache=True)
 def finish(table: np.ndarray, count: int, now: float) -> int:
     """Write waits, deadlines, figures, counts and the sample.
 
@@ -433,10 +444,8 @@ def finish(table: np.ndarray, count: int, now: float) -> int:
         if sig[p.S_RETRY_HINT] > 0.0:
             answer["retry_after"] = p.retry_after(action, answer["reason"], sig)
         _answer(answer, sig, state.clock[slot, apps.TOKENS])
-        if answer["wait"] > 0.0:
-            state.clock[slot, apps.RETRY_UNTIL] = max(
-                state.clock[slot, apps.RETRY_UNTIL], now + answer["wait"]
-            )
+        if answer["answered"] != p.ADMIT:
+            _note_refused(state, slot, batch.request[i], now, answer["wait"])
         sample.counts[action] += 1
         probability = _inclusion(sample, action, int(sig[p.S_TIER]), now)
         kept = np.random.random() < probability

@@ -1,10 +1,15 @@
 """What all apps share: the services with their prices, and the tenants with their use of them;
 compiled.
 
-A service's price is an integral controller on its pressure: utilisation over target, latency over
-its usual, errors. The fair share is weighted max-min (Bertsekas and Gallager, Data Networks,
-6.5.2): the level at which the demands of all active tenants, each capped at its weight times the
-level, fill the target capacity.
+A service has room for the target share of its capacity, or of what it has lately shown that it can
+do where it is slow or fails (`_find_room`). It is short of room when more is asked of it than its
+capacity, and stays so until the demand fits the room again.
+
+While a service is short of room, higher tiers are served first: what they ask for is taken off the
+room, and the first tier that no longer fits, and all below it, pay. Among the tenants of a tier the
+fair share is weighted max-min (Bertsekas and Gallager, Data Networks, 6.5.2): the level at which
+the demands of all active tenants, each capped at its weight times the level, fill what is left. How
+much they pay is the service's price, an integral controller on what it is given over its room.
 """
 
 from __future__ import annotations
@@ -34,9 +39,15 @@ from numba import njit
     LOCAL_RATE,
     ANSWER_RATE,
     MEAN_COST,
-    LEVEL,
-) = range(18)
-N_SERVICE = 18  # as many as there are
+    ADMITS,
+    DEMAND_RATE,
+    ABLE,  # share of the capacity that the service has lately shown it can do
+    ROOM,  # cost units a second that may be admitted, by all deciders
+    QUEUE,  # seconds of work that it has been given and cannot have done
+    LEVEL,  # the fair level of the lowest tier; those of the others follow
+) = range(23)
+N_TIERS = 4  # as many as `vocabulary.Tier` has
+N_SERVICE = LEVEL + N_TIERS
 
 # Time constant of a tenant's use. Chosen: short enough that a tenant that slows down recovers soon,
 # long enough that one burst is not overuse.
@@ -54,6 +65,18 @@ PRICE_MAX = 4.0
 RECOVERY = 0.1
 # A price below this is 0: the service counts as not busy.
 PRICE_FLOOR = 0.02
+# Seconds of work that may wait before a service counts as short of room, at which it no longer
+# does, and the most that is remembered. Chosen: a burst that it works off within half a second
+# needs no refusals.
+SHORT_FROM_S, SHORT_UPTO_S, LONGEST_QUEUE_S = 0.5, 0.1, 4.0
+# Share of what it was able to do that a service loses in a second of full strain. Chosen: a service
+# whose capacity falls to a third is found out within some ten seconds.
+LOSS_PER_S = 0.15
+# Share of its capacity that it wins back in a second without strain. Chosen: so slow that probing
+# for room costs few requests, and all of it is back within a minute.
+REGAIN_PER_S = 0.04
+# The least that a service is taken to be able to do, so that there are always outcomes to judge by.
+LEAST_ABLE = 0.05
 # Outcomes older than this say nothing about now: latency and errors go back to the usual, so that a
 # feed that broke does not keep a price up. Chosen: well above the pause between two batches.
 LATE_FEEDBACK_S = 10.0
@@ -74,6 +97,8 @@ class Region(NamedTuple):
     """float64 (tenants,)."""
     tenant_key: np.ndarray
     """int64 (tenants,): hash of the tenant id, for rules."""
+    tier: np.ndarray
+    """int64 (tenants,): tier of the tenant's apps."""
 
 
 def allocate(services: int, tenants: int) -> Region:
@@ -86,6 +111,7 @@ def allocate(services: int, tenants: int) -> Region:
         zeros(shape),
         zeros(shape),
         np.ones(tenants),
+        zeros(tenants, np.int64),
         zeros(tenants, np.int64),
     )
 
@@ -109,6 +135,7 @@ def note_admitted(region: Region, service: int, tenant: int, cost: float) -> Non
     """Add an admitted request to its tenant's use. Call after its `note_demand`, which decays."""
     region.use[service, tenant] += cost / USE_TAU_S
     region.service[service, ADMITTED] += cost
+    region.service[service, ADMITS] += 1.0
 
 
 @njit(cache=True)
@@ -123,32 +150,20 @@ def note_answer(region: Region, service: int, status: int, latency_ms: float, no
 
 
 @njit(cache=True)
-def _fair_level(region: Region, service: int, supply: float, now: float) -> float:
-    """Return the level of the weighted max-min share, infinite when all demand fits.
+def _fill(demand: np.ndarray, weight: np.ndarray, supply: float) -> float:
+    """Return the level of the weighted max-min share that fills `supply`, which demand exceeds.
 
-    `supply`: cost units a second.
+    `demand`, cost units a second, and `weight`: float64, a row for each tenant.
     """
-    row = region.demand[service]
-    total = peak = 0.0
-    active = np.empty(row.shape[0], np.int64)
-    count = 0
-    for t in range(row.shape[0]):
-        # after three time constants a twentieth of the demand is left: the tenant has stopped
-        if row[t] > 0.0 and now - region.use_at[service, t] < 3.0 * USE_TAU_S:
-            active[count] = t
-            count += 1
-            total += row[t]
-            peak = max(peak, row[t] / region.weight[t])
-    if total <= supply:
-        return np.inf
-    low, high = 0.0, peak
+    low, high = 0.0, 0.0
+    for t in range(len(demand)):
+        high = max(high, demand[t] / weight[t])
     # bisection: 24 halvings are float32's precision
     for _ in range(24):
         level = 0.5 * (low + high)
         filled = 0.0
-        for k in range(count):
-            t = active[k]
-            filled += min(row[t], region.weight[t] * level)
+        for t in range(len(demand)):
+            filled += min(demand[t], weight[t] * level)
         if filled > supply:
             high = level
         else:
@@ -157,23 +172,88 @@ def _fair_level(region: Region, service: int, supply: float, now: float) -> floa
 
 
 @njit(cache=True)
+def _share_levels(region: Region, service: int, supply: float, now: float) -> None:
+    """Write the fair level of each tier: infinite where all demand fits, 0 where there is no room.
+
+    `supply`: cost units a second.
+    """
+    row = region.demand[service]
+    active, asking = np.empty(row.shape[0], np.int64), 0
+    count = np.zeros(N_TIERS, np.int64)
+    for t in range(row.shape[0]):
+        # after three time constants a twentieth of the demand is left: the tenant has stopped
+        if row[t] > 0.0 and now - region.use_at[service, t] < 3.0 * USE_TAU_S:
+            active[asking] = t
+            asking += 1
+            count[region.tier[t]] += 1
+    for tier in range(N_TIERS - 1, -1, -1):
+        asked, of, k = np.empty(count[tier]), np.empty(count[tier]), 0
+        for t in active[:asking]:
+            if region.tier[t] == tier:
+                asked[k], of[k] = row[t], region.weight[t]
+                k += 1
+        total = asked.sum()
+        if total <= supply:
+            region.service[service, LEVEL + tier] = np.inf
+            supply -= total
+        else:
+            region.service[service, LEVEL + tier] = _fill(asked, of, supply)
+            supply = 0.0
+
+
+@njit(cache=True)
 def _measure(row: np.ndarray, seconds: float, now: float) -> None:
     """Turn the counts of the last `seconds` into smoothed rates, and count from zero again."""
     blend = 1.0 - math.exp(-seconds / RATE_TAU_S)
     row[LOCAL_RATE] += blend * (row[ADMITTED] / seconds - row[LOCAL_RATE])
+    row[DEMAND_RATE] += blend * (row[OFFERED] / seconds - row[DEMAND_RATE])
     row[ANSWER_RATE] += blend * (row[ANSWERS] / seconds - row[ANSWER_RATE])
-    if row[REQUESTS] > 0.0:
-        row[MEAN_COST] += blend * (row[OFFERED] / row[REQUESTS] - row[MEAN_COST])
+    # of admitted requests, as those are what is answered; refused ones may cost more
+    if row[ADMITS] > 0.0:
+        row[MEAN_COST] += blend * (row[ADMITTED] / row[ADMITS] - row[MEAN_COST])
     if row[ANSWERS] > 0.0:
         row[LATENCY] += blend * (row[MS_SUM] / row[ANSWERS] - row[LATENCY])
         row[ERRORS] += blend * (row[FAILED] / row[ANSWERS] - row[ERRORS])
     elif now - row[FEEDBACK_AT] > LATE_FEEDBACK_S:
         row[LATENCY] += blend * (row[USUAL_MS] - row[LATENCY])
         row[ERRORS] -= blend * row[ERRORS]
-    row[OFFERED] = row[ADMITTED] = row[REQUESTS] = row[ANSWERS] = row[MS_SUM] = row[FAILED] = 0.0
+    row[OFFERED] = row[ADMITTED] = row[ADMITS] = row[REQUESTS] = 0.0
+    row[ANSWERS] = row[MS_SUM] = row[FAILED] = 0.0
     # other deciders send to the service too: outcomes of all of them come here, admits only of this
     # one. The larger holds when the feed is late.
     row[UTILISATION] = max(row[LOCAL_RATE], row[ANSWER_RATE] * row[MEAN_COST]) / row[CAPACITY]
+
+
+@njit(cache=True)
+def _find_room(row: np.ndarray, seconds: float) -> None:
+    """Find how much a service may be given: less than it did lately while it is slow or fails."""
+    # chosen: up to four times the usual latency is what a full service shows, and 5% of errors are
+    # everyday
+    strain = min(
+        1.0, 0.15 * max(0.0, row[LATENCY] / row[USUAL_MS] - 4.0) + max(0.0, row[ERRORS] - 0.05)
+    )
+    # a service that is slow though it has little to do is not helped by refusing more
+    strain *= min(1.0, max(0.0, (row[UTILISATION] / max(row[ABLE], LEAST_ABLE) - 0.3) / 0.4))
+    if strain > 0.0:
+        did = row[UTILISATION] * (1.0 - row[ERRORS])
+        lower = max(LEAST_ABLE, min(row[ABLE] * (1.0 - LOSS_PER_S * seconds * strain), 1.0))
+        # not far below what it does: a queue takes time to drain
+        row[ABLE] = min(row[ABLE], max(lower, 0.85 * did))
+    else:
+        row[ABLE] = min(1.0, row[ABLE] + REGAIN_PER_S * seconds)
+    row[ROOM] = row[TARGET] * row[CAPACITY] * row[ABLE]
+    waiting = row[QUEUE] + seconds * (row[UTILISATION] - row[ABLE])
+    row[QUEUE] = min(LONGEST_QUEUE_S, max(0.0, waiting))
+
+
+@njit(cache=True)
+def _own_part(row: np.ndarray) -> float:
+    """Return this decider's part of what a service is given by all, 0 to 1."""
+    everyone = row[UTILISATION] * row[CAPACITY]
+    # outcomes lag and their cost is a mean: up to a fifth more is no sign of other deciders
+    if everyone <= 1.2 * row[LOCAL_RATE]:
+        return 1.0
+    return max(0.05, row[LOCAL_RATE] / everyone)
 
 
 @njit(cache=True)
@@ -185,33 +265,30 @@ def control(region: Region, seconds: float, now: float) -> None:
     for s in range(region.service.shape[0]):
         row = region.service[s]
         _measure(row, seconds, now)
-        fill = row[UTILISATION] / row[TARGET]
-        # chosen: latency up to twice its usual and 5% of errors are everyday
-        strain = min(
-            1.0, 0.15 * max(0.0, row[LATENCY] / row[USUAL_MS] - 2.0) + max(0.0, row[ERRORS] - 0.05)
+        _find_room(row, seconds)
+        able = row[CAPACITY] * row[ABLE] * _own_part(row)
+        short = row[QUEUE] > SHORT_FROM_S or (
+            row[PRICE] > 0.0 and (row[QUEUE] > SHORT_UPTO_S or row[DEMAND_RATE] > able)
         )
-        # a service that is slow though it has little to do is not helped by refusing more
-        pressure = fill - 1.0 + strain * min(1.0, max(0.0, (fill - 0.3) / 0.4))
-        # it falls by 0.05 a second at least, or a load just under the target would keep it up
-        price = row[PRICE] + PRICE_GAIN * seconds * (
-            pressure if pressure > 0.0 else min(pressure, -0.1)
-        )
+        pressure = row[UTILISATION] * row[CAPACITY] / row[ROOM] - 1.0
+        # once nothing is scarce it is gone within seconds
+        step = pressure if short else -0.5
+        price = row[PRICE] + PRICE_GAIN * seconds * step
         row[PRICE] = (
             min(PRICE_MAX, price)
             if price > PRICE_FLOOR
-            else (max(0.0, price) if pressure > 0.0 else 0.0)
+            else (max(0.0, price) if step > 0.0 else 0.0)
         )
 
 
 @njit(cache=True)
 def share_out(region: Region, service: int, now: float) -> None:
-    """Find a service's fair share again.
+    """Find a service's fair levels again.
 
     It stands apart from `control`, as it takes about 1 ms with 65,000 active tenants.
     """
     row = region.service[service]
-    row[LEVEL] = (
-        _fair_level(region, service, row[CAPACITY] * row[TARGET], now)
-        if row[PRICE] > 0.0
-        else np.inf
-    )
+    if row[PRICE] > 0.0:
+        _share_levels(region, service, row[ROOM] * _own_part(row), now)
+    else:
+        row[LEVEL:] = np.inf

@@ -61,7 +61,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "--keys", type=Path, required=True, help="directory with config.pub and token.key"
     )
     parser.add_argument(
-        "--capacity", type=int, default=250_000, help="apps tracked at once; about 450 bytes each"
+        "--capacity", type=int, default=250_000, help="apps tracked at once; about 600 bytes each"
+    )
+    parser.add_argument(
+        "--trust-attempts",
+        action="store_true",
+        help="believe x-sluice-attempt: only where the gateway sets it and drops the client's own",
     )
     options = parser.parse_args(arguments)
     if not options.valkey:
@@ -135,7 +140,12 @@ class Decider:
         keys, token_key = read_keys(options.keys)
         self.options = options
         self.engine = Engine(
-            options.node, options.region, token_key, options.capacity, quota_share=0.0
+            options.node,
+            options.region,
+            token_key,
+            options.capacity,
+            quota_share=0.0,
+            trust_attempts=options.trust_attempts,
         )
         self.teller = self.engine.teller = Teller(token_key)
         self.store_sync = StoreSync(options.valkey, self.engine, time.time())

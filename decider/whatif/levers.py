@@ -13,8 +13,8 @@ apps or tenants do. A test compares these sets with the registry.
 | day | most requests a second, the whole UTC day | as pace, and the quota by the whole day |
 | wait | seconds of silence before asking again | emptying windows, retries, tokens, budget, price |
 | batch | items in one call of the batch form | pace, cost, resources, tokens, writes, its cost |
-| retries | share of requests sent again too soon | retry, early-retry and refused shares, pace |
-| errors | share of answers that were 4xx | all 4xx shares |
+| retries | share of requests sent again too soon | shares and counts of such requests, pace |
+| errors | share of answers that were 4xx | shares and counts of all 4xx answers |
 | credentials | different credentials in a minute | that count |
 | resources | different resources in a minute | that count |
 
@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from decider.contracts.features import INDEX as F
 from decider.contracts.features import Unit
 from decider.contracts.signals import INDEX as S
-from decider.engine.app_state import EPOCH
+from decider.engine.app_state import EPOCH, RETRY_WITHIN_S
 from decider.engine.shared_state import RECOVERY, USE_TAU_S
 
 Rows = NDArray[np.float64]
@@ -51,14 +51,22 @@ CLIENT_ERRORS = (
     "not_found_share_60s",
     "payment_error_share_60s",
 )
+# What is counted beside each of these shares, per minute.
+COUNTED = {
+    "client_error_share_60s": "client_errors_60s",
+    "auth_error_share_60s": "auth_errors_60s",
+    "not_found_share_60s": "not_found_60s",
+    "payment_error_share_60s": "payment_errors_60s",
+    "refused_share_60s": "refused_60s",
+    "retry_share_60s": "retries_60s",
+    "early_retry_share_60s": "early_retries_60s",
+}
+COUNTS = tuple(COUNTED.values())
 # Shares that come from asking again while refused. All three fall together when retries stop.
 INSISTING = ("refused_share_60s", "retry_share_60s", "early_retry_share_60s")
 # Silence in seconds after which the sliding minute is empty whatever the clock: two whole buckets
 # of 60 s (`features_of._in_window`).
 FORGOTTEN_S = 120.0
-# A request for the same resource within this time, in seconds, counts as a retry
-# (`app_state.observe`).
-RETRY_S = 60.0
 # Seconds of a UTC day, after which a quota starts again; seconds_since_last ends there as well.
 DAY_S = 86_400.0
 
@@ -159,6 +167,8 @@ def _at_pace(x: Rows, s: Rows, slower: dict[str, Levels]) -> None:
         x[:, F[name]] = slower[name]
     keep = np.minimum(1.0, minute / np.maximum(old, 1.0 / 60.0))
     x[:, F["cost_rate_60s"]] *= keep
+    for name in COUNTS:
+        x[:, F[name]] *= keep
     # Fewer requests reach fewer paths, but this one's own path stays.
     x[:, F["distinct_paths_60s"]] = np.maximum(
         np.minimum(1.0, x[:, F["distinct_paths_60s"]]), x[:, F["distinct_paths_60s"]] * keep
@@ -230,15 +240,21 @@ def _wait(x: Rows, s: Rows, level: Levels, ground: Ground) -> None:
     seconds, with the request itself counted.
     """
     own = own_use(x, s)
-    _slide_windows(x, s, level, ground)
-    _forget(x, level >= FORGOTTEN_S)
+    retried = (level > 0.0) & (level < max(RETRY_WITHIN_S, 2.0 * ground.told))
+    _slide_windows(x, s, level, ground, retried)
+    _forget(x, level >= FORGOTTEN_S, retried, retried & (level < ground.told))
     _burst_ratio(x)
     _pass_time(x, s, level, ground)
     _use_less(x, s, own, np.exp(-level / USE_TAU_S))
 
 
-def _slide_windows(x: Rows, s: Rows, level: Levels, ground: Ground) -> None:
-    """Slide the windows on by `level` seconds and count the request that is asked again."""
+def _slide_windows(
+    x: Rows, s: Rows, level: Levels, ground: Ground, retried: NDArray[np.bool_]
+) -> None:
+    """Slide the windows on by `level` seconds and count the request that is asked again.
+
+    `retried`: rows in which it counts as a retry, bool (n,).
+    """
     silent = level > 0.0
     # Left of even traffic, requests: a retry adds one to these.
     usual = 60.0 * x[:, F["rate_60s"]] * np.maximum(0.0, 1.0 - level / 60.0)
@@ -250,7 +266,9 @@ def _slide_windows(x: Rows, s: Rows, level: Levels, ground: Ground) -> None:
         x[:, F["cost_rate_60s"]] * most_left(ground.at, level, 60.0) + s[:, S["cost"]] / 60.0,
         x[:, F["cost_rate_60s"]],
     )
-    retried = silent & (level < RETRY_S)
+    left = most_left(ground.at, level, 60.0)
+    for name in COUNTS:
+        x[:, F[name]] = np.where(silent, x[:, F[name]] * left, x[:, F[name]])
     for name, counts in (
         ("refused_share_60s", silent),
         ("retry_share_60s", retried),
@@ -259,20 +277,25 @@ def _slide_windows(x: Rows, s: Rows, level: Levels, ground: Ground) -> None:
         x[:, F[name]] = np.where(
             counts, (x[:, F[name]] * usual + 1.0) / (usual + 1.0), x[:, F[name]]
         )
+        x[:, F[COUNTED[name]]] += counts
 
 
-def _forget(x: Rows, gone: NDArray[np.bool_]) -> None:
+def _forget(
+    x: Rows, gone: NDArray[np.bool_], retried: NDArray[np.bool_], early: NDArray[np.bool_]
+) -> None:
     """Empty the sliding minute of the rows `gone`, bool (n,), but for the request that is asked
-    again.
+    again. It is a retry in the rows `retried`, and too soon in the rows `early`.
     """
     for name in (
-        *CLIENT_ERRORS,
-        *INSISTING,
+        *COUNTED,
+        *COUNTS,
         "error_share_60s",
         "server_error_share_60s",
         "endpoint_entropy_60s",
     ):
         x[gone, F[name]] = 0.0
+    for share, counts in (("retry_share_60s", retried), ("early_retry_share_60s", early)):
+        x[gone & counts, F[share]] = x[gone & counts, F[COUNTED[share]]] = 1.0
     for name in ("distinct_endpoints_60s", "distinct_paths_60s", "distinct_tokens_60s"):
         x[gone, F[name]] = np.minimum(x[gone, F[name]], 1.0)
 
@@ -370,6 +393,7 @@ def _retries(x: Rows, s: Rows, level: Levels, ground: Ground) -> None:
     old, minute = x[:, F["rate_60s"]].copy(), np.maximum(x[:, F["rate_60s"]] * sent, 1.0 / 60.0)
     for name in INSISTING:
         x[:, F[name]] = np.minimum(1.0, x[:, F[name]] * left / sent)
+        x[:, F[COUNTED[name]]] *= left
     # The shares are known of the last minute only, so ten minutes lose no more than that minute's.
     for name in PACES[:3]:
         x[:, F[name]] = np.minimum(
@@ -391,6 +415,7 @@ def _errors(x: Rows, s: Rows, level: Levels, ground: Ground) -> None:
     x[:, F["error_share_60s"]] = np.maximum(0.0, x[:, F["error_share_60s"]] - before * (1.0 - left))
     for name in CLIENT_ERRORS:
         x[:, F[name]] *= left
+        x[:, F[COUNTED[name]]] *= left
 
 
 def _fewer(name: str) -> Callable[[Rows, Rows, Levels, Ground], None]:
@@ -402,14 +427,22 @@ def _fewer(name: str) -> Callable[[Rows, Rows, Levels, Ground], None]:
 
 # What the levers move, in groups: by pace, by tokens spent, by time, by an emptied minute.
 _PACED = frozenset(
-    {*PACES, "burst_ratio", "cost_rate_60s", "quota_used", "distinct_paths_60s", "tenant_share"}
+    {
+        *PACES,
+        *COUNTS,
+        "burst_ratio",
+        "cost_rate_60s",
+        "quota_used",
+        "distinct_paths_60s",
+        "tenant_share",
+    }
 )
 _SPENT = frozenset({"tokens", "quota_left", "tenant_usage"})
 _ELAPSED = frozenset({"seconds_since_last", "seconds_since_first", "feedback_age"})
 _MINUTE = frozenset(
     {
-        *CLIENT_ERRORS,
-        *INSISTING,
+        *COUNTED,
+        *COUNTS,
         "error_share_60s",
         "server_error_share_60s",
         "endpoint_entropy_60s",
@@ -435,7 +468,15 @@ LEVERS: tuple[Lever, ...] = (
         "Requests sent again too soon",
         "share",
         False,
-        frozenset({*PACES, *INSISTING, "burst_ratio", "cost_rate_60s"}),
+        frozenset(
+            {
+                *PACES,
+                *INSISTING,
+                *(COUNTED[name] for name in INSISTING),
+                "burst_ratio",
+                "cost_rate_60s",
+            }
+        ),
         frozenset(),
         _retries,
     ),
@@ -453,7 +494,7 @@ LEVERS: tuple[Lever, ...] = (
         "Answers that were 4xx",
         "share",
         False,
-        frozenset({*CLIENT_ERRORS, "error_share_60s"}),
+        frozenset({*CLIENT_ERRORS, *(COUNTED[name] for name in CLIENT_ERRORS), "error_share_60s"}),
         frozenset(),
         _errors,
     ),

@@ -13,6 +13,7 @@ from decider import policy
 from decider.contracts.config import Config
 from decider.contracts.event import Event
 from decider.contracts.signals import INDEX as S
+from decider.contracts.signals import service_is_short
 from decider.contracts.vocabulary import Action, MlState, Reason, Stage
 from decider.engine.shared_state import USE_TAU_S
 from decider.whatif import replay
@@ -235,7 +236,7 @@ def _service(event: Event, config: Config, see: dict[str, float]) -> _Row:
         shown,
         limit,
         "–",
-        "over" if price > 0 else "within",
+        "over" if service_is_short(see) else "within",
     )
 
 
@@ -243,7 +244,7 @@ def _share(event: Event, see: dict[str, float], admitted: bool) -> _Row:
     use, fair = see["tenant_usage"], see["tenant_fair_share"]
     # Usage is an exponential average, in which a request of cost c adds c over the time constant.
     after = use + (see["cost"] / USE_TAU_S if admitted else 0.0)
-    # The share is infinite while demand fits the capacity: max-min fairness then limits nobody.
+    # The share is infinite while all that the tier and those above it ask for fits.
     limit = f"{fair:,.1f} units/s" if math.isfinite(fair) else "none, demand fits"
     word = "over" if math.isfinite(fair) and use > fair else "within"
     return (

@@ -31,6 +31,7 @@ from django.db import connection
 
 from control.config import documents
 from decider.contracts.config import Config
+from decider.contracts.signals import service_is_short
 from decider.contracts.vocabulary import Action, Reason
 from decisions import reason_text
 from decisions.models import Decision, utc
@@ -154,7 +155,7 @@ def find_scope(d: Decision) -> str:
     if d.reason == Reason.TENANT_OVER_SHARE:
         return "tenant"
     seen = reason_text.signals(d)
-    priced = seen is not None and seen["service_price"] > 0
+    priced = seen is not None and service_is_short(seen)
     if (
         d.reason == Reason.SERVICE_OVERLOADED
         or (priced and d.reason == Reason.VALUE_LOW)

@@ -11,7 +11,6 @@ from typing import NamedTuple, Protocol
 from decider.contracts.event import Event
 from decider.contracts.units import rounded_span
 from decider.contracts.vocabulary import Action, Reason
-from decider.whatif.levers import RETRY_S
 
 # Waits that differ by no more are one. Half a second is the most that rounding to whole
 # seconds makes.
@@ -219,14 +218,9 @@ def _beside_told(changes: Sequence[PulledLever], event: Event) -> str:
             f" It was told {rounded_span(told)}: the decider knew its counters better than"
             " this record, from which less cannot be said."
         )
-    if seconds < RETRY_S:
-        return (
-            f" It was told {rounded_span(told)}, so this is an early retry, and is counted as"
-            " one here and in its later requests."
-        )
     return (
-        f" It was told {rounded_span(told)}; after a minute of silence the decider no longer"
-        " counts it as a retry."
+        f" It was told {rounded_span(told)}, so this is an early retry, and is counted as one here"
+        " and in its later requests."
     )
 
 
@@ -239,8 +233,10 @@ def _against_told(seconds: float, told: int, reason: int) -> str:
     if abs(seconds - told) <= SAME_S:
         return "This is the Retry-After it got"
     if seconds < told:
-        early = ", so it counts as an early retry" if seconds < RETRY_S else ""
-        return f"Sooner than the Retry-After it got, {rounded_span(told)}{early}"
+        return (
+            f"Sooner than the Retry-After it got, {rounded_span(told)}, so it counts as an early"
+            " retry"
+        )
     if reason == Reason.LEASE_AWAITED:
         return (
             f"It was told {rounded_span(told)}, which was for its quota alone. Other limits"

@@ -18,6 +18,7 @@ import numpy as np
 from control.config import documents
 from decider.contracts.features import INDEX, SCHEMA
 from decider.contracts.ids import format_decision_id
+from decider.contracts.signals import service_is_short
 from decider.contracts.units import MINUTE_S, spoken_span
 from decider.contracts.vocabulary import HTTP_STATUS, REASONS, Action, Reason, Stage
 from decider.http import problem, responses
@@ -206,7 +207,7 @@ def build_case(d: Decision, app_name: str = "", code: str = "") -> CustomerCase:
         wait_s=0 if action in (Action.ADMIT, Action.BLOCK) else max(1, round_wait(d.retry_after)),
         app_name=app_name,
         code=code,
-        busy=seen.get("service_price", 0.0) > 0,
+        busy=service_is_short(seen),
         spent=seen.get("tokens", 1.0) < 1,
         rate=seen.get("bucket_rate"),
         burst=seen.get("bucket_burst"),

@@ -15,7 +15,7 @@ from decider.contracts.vocabulary import Action, Reason, Stage
 from decider.refusal.causes import SIGNS_OF_ABUSE, TELLING
 
 # Version of the catalogue, shown beside each text: a reply can be traced to its wording.
-VERSION = 3
+VERSION = 4
 
 # Every field that a text may name. A closed list, so that a new text cannot tell more by mistake.
 FIELDS = frozenset(
@@ -111,13 +111,16 @@ _SAID = {
     ),
     Cause.BURST: ("burst_ratio:high", "gap_cv:high"),
     Cause.WORK: ("cost_rate_60s:high", "request_cost:high"),
-    Cause.ERRORS: ("error_share_60s:high", "client_error_share_60s:high"),
+    Cause.ERRORS: ("error_share_60s:high", "client_error_share_60s:high", "client_errors_60s:high"),
     Cause.OUR_ERRORS: (
         "server_error_share_60s:high",
         "service_error_share:high",
         "service_latency_ratio:high",
     ),
-    Cause.RETRIES: ("refused_share_60s:high", "retry_share_60s:high", "early_retry_share_60s:high"),
+    Cause.RETRIES: (
+        *("refused_share_60s:high", "retry_share_60s:high", "early_retry_share_60s:high"),
+        *("refused_60s:high", "retries_60s:high", "early_retries_60s:high"),
+    ),
     Cause.SIZE: ("payload_mean_60s:high", "payload_now:high"),
     Cause.CHOSEN: ("service_utilisation:high",),
     Cause.SHARE: ("tenant_share:high",),

@@ -36,18 +36,6 @@ from learning.training.leakage import TrainingError, check_label
 WEEK_HOURS = (34, 81, 130, 9)
 # A Monday at 00:00 UTC, from which the runs' hours count; ages are relative to it.
 MONDAY = 1_789_344_000.0
-# Directions in which risk may only go: 1 up, -1 down. They keep explanations from saying what no
-# one would defend, for example that confirmed abuse lowers the risk.
-MONOTONE = {
-    "abuse_history": 1,
-    "chargeback_history": 1,
-    "cohort_prior": 1,
-    "not_found_share_60s": 1,
-    "auth_error_share_60s": 1,
-    "payment_error_share_60s": 1,
-    "verified": -1,
-    "app_age": -1,
-}
 # Minutes of simulation say nothing about a week, a day or a full ten minutes, so neither model may
 # learn from these features.
 UNTAUGHT = ("hour_of_week", "quota_used", "rate_600s")
@@ -177,7 +165,7 @@ def fit_risk(traffic: Traffic, rows: npt.NDArray[np.bool_], seed: int) -> lightg
     check_label({name: x[:, i] for name, i in features.INDEX.items()}, y)
     params = _params(seed, ignore=(*UNTAUGHT, *NOT_OF_THE_APP)) | {
         "objective": "binary",
-        "monotone_constraints": [MONOTONE.get(name, 0) for name in features.NAMES],
+        "monotone_constraints": [feature.risk for feature in features.FEATURES],
     }
     return lightgbm.train(params, _dataset(x, y.astype(np.float32)), num_boost_round=RISK_ROUNDS)
 

@@ -7,7 +7,7 @@ import math
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from decider import policy
@@ -255,9 +255,13 @@ def test_a_forecast_looks_at_what_the_request_that_comes_again_will_show(
     for gap, count, path in bursts:
         now += gap
         asked = f"/v2/orders/word{path}"
-        ask(made, now, count=count, path=asked)
-    made.batch.rows[0] = count - 1
+        answers = ask(made, now, count=count, path=asked)
+    assume(answers[-1].action != Action.ADMIT)
+    made.batch.rows[0], row = count - 1, made.batch.request[count - 1]
     step = np.array([which])
+    # the client is told this wait, and not the one that was found
+    request = [np.uint64(row[part]) for part in ("path", "token", "endpoint")]
+    app_state.note_refused(made.state, made.slot_of("app_1"), now, *request, float(WAITS[which]))
     kernels.project(made.arena.table, step, step, 1, now)
     forecast = made._ahead.features[0].copy()
     ask(made, now + float(WAITS[which]), path=asked)
@@ -343,6 +347,7 @@ def test_an_overload_passes_so_nobody_is_sent_away_for_minutes_because_of_it() -
     made = engine(ml=True)
     of_tier(made, Tier.STANDARD)
     made.shared.service[3, shared_state.PRICE] = 0.9
+    made.shared.service[3, shared_state.LEVEL :] = 0.0  # higher tiers leave no room
     answer = ask(made, NOW, path="/v2/payments/charges")[0]
     assert (answer.action, answer.reason) == (Action.DEFER, Reason.SERVICE_OVERLOADED)
     assert 1 <= answer.retry_after <= 30

@@ -17,7 +17,7 @@ from decider.contracts.features import N_FEATURES, NAMES
 from decider.engine import app_state as counters
 from decider.engine import features_of as measure
 
-SCHEMA = "c2c9fd0f14d712d4"
+SCHEMA = "324d5a248fb9e9c4"
 """The hash that today's models and stored decisions carry."""
 
 

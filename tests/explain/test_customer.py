@@ -115,7 +115,8 @@ OWN = [(info.stage, reason, action) for reason, info in REASONS.items() for acti
 """Each reason at the stage that gives it, with every action."""
 
 
-# a code matters at most where its stage and reason go together: the strange pairs are tried without and with a code of each kind
+# a code matters at most where stage and reason go together: strange pairs are tried without one
+# and with one of each kind
 @pytest.mark.parametrize("code", CODES)
 @pytest.mark.parametrize("known", [True, False], ids=["record", "receipt"])
 def test_every_combination_has_texts_that_tell_nothing_forbidden(code: str, known: bool) -> None:

@@ -137,7 +137,8 @@ def test_what_a_request_is_worth_stands_beside_the_usual_and_the_price(seen, lim
         prior_value=0.5,
         service_price=seen.get("price", 0.0),
         cost=1.0,
-        tenant_fair_share=np.inf,
+        tenant_usage=5.0,
+        tenant_fair_share=5.0,
     )
     event = structs.replace(
         world.decided(ROW),

@@ -19,7 +19,7 @@ from tests.test_architecture import imported, modules
 
 START = 1_790_000_000.0
 ORDINARY_REQUESTS = "374fb219c3d123b8"
-ORDINARY_RUN = "2836e8b270a90007"
+ORDINARY_RUN = "9dacb67113fbc027"
 DIFFERS = {
     "usual": set(),
     "calm": {"abusive_apps"},
