@@ -112,6 +112,7 @@ def _in_fleet(fleet: Fleet, targets: dict[str, float]) -> list[AttentionItem]:
         *_config_error(fleet),
         *_deciders(fleet),
         *_dropped(fleet),
+        *_clocks(fleet),
         *_ml(fleet),
         *_switches(fleet),
         *_lag(fleet),
@@ -153,6 +154,20 @@ def _dropped(fleet: Fleet) -> list[AttentionItem]:
         "Their buffer was full while Valkey did not take them. Counts are too low by that much."
     )
     return [AttentionItem(45, "alert", title, detail, "SRE", "ingest")]
+
+
+def _clocks(fleet: Fleet) -> list[AttentionItem]:
+    """Return the deciders whose machine's clock was set while they ran."""
+    # chosen: below lost decisions (45), as what counts in time goes on; only times shown are wrong
+    stepped = [node for node in fleet.nodes if node.clock_steps]
+    if not stepped:
+        return []
+    names = ", ".join(node.node for node in stepped)
+    detail = (
+        f"{names}: up to {max(node.clock_steps for node in stepped)} times since the start. Limits"
+        " went on as before; ends of rules follow the clock. Check time synchronisation there."
+    )
+    return [AttentionItem(38, "alert", "A decider’s clock jumped", detail, "SRE", "propagation")]
 
 
 def _is_late(node: NodeStatus, config: Config, now: float) -> bool:

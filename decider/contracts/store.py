@@ -148,6 +148,8 @@ class NodeStatus(msgspec.Struct, array_like=True, frozen=True):
     last_error: str = ""
     config_format: int = 1
     """Newest format of config documents that it reads (`config.FORMAT`); it reads older ones."""
+    clock_steps: int = 0
+    """Steps of its machine's wall clock since it started."""
 
 
 class IngestStatus(msgspec.Struct, array_like=True, frozen=True):

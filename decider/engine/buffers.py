@@ -7,6 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from decider.contracts.features import N_FEATURES
+from decider.contracts.signals import N_SIGNALS
+
 # All fields are 8 bytes: rows stay aligned, and `struct` and numpy agree without padding.
 ROUTE_FIELDS = [
     ("endpoint", "i8"),
@@ -64,7 +67,7 @@ WANTS_LEASE, WANTS_PROFILE = 1, 2
 # places in Batch.serial
 NEXT_ID, TAILS_LEFT = 0, 1
 # columns of Batch.world (float64): what holds for the whole batch
-W_ML, W_OBSERVE, W_QUOTA_SHARE, W_PRIOR_VALUE, W_LEASE_WAIT = range(5)
+W_ML, W_OBSERVE, W_QUOTA_SHARE, W_PRIOR_VALUE, W_LEASE_WAIT, W_SKEW = range(6)
 # columns of Sample.state (float64)
 K_SECOND, K_KEPT, K_DEMAND, K_LAST_DEMAND = range(4)
 # columns of Sample.rate (float64)
@@ -73,6 +76,10 @@ K_BUDGET, K_ADMIT, K_REFUSE, K_BLOCK, K_ENTERPRISE = range(5)
 # Seconds that the forecast tries. Chosen: each about twice the one before, up to
 # `policy.LONGEST_WAIT_S`; eight of them need three halvings.
 WAITS = np.array([1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 300.0])
+
+
+# Value, 0 to 1, taken where no model speaks: the middle, with which a request is worth exactly one.
+PRIOR_VALUE = 0.5
 
 
 class Batch(NamedTuple):
@@ -89,11 +96,26 @@ class Batch(NamedTuple):
     rows: np.ndarray
     """int64 (MAX_BATCH,): rows to rank, then rows to forecast."""
     world: np.ndarray
-    """float64 (5,): columns W_."""
+    """float64 (6,): columns W_."""
     tails: np.ndarray
     """uint64: random last halves of ids to come."""
     serial: np.ndarray
     """int64 (2,): the next id's millisecond and counter (12 bits); how many tails are left."""
+
+
+def allocate(size: int) -> Batch:
+    """Return buffers for batches of at most `size` requests."""
+    return Batch(
+        request=np.zeros(size, REQUEST),
+        answer=np.zeros(size, ANSWER),
+        features=np.zeros((size, N_FEATURES), np.float32),
+        signals=np.zeros((size, N_SIGNALS)),
+        scores=np.full((size, 4), np.nan),
+        rows=np.zeros(size, np.int64),
+        world=np.array([0.0, 0.0, 0.0, PRIOR_VALUE, 0.0, 0.0]),
+        tails=np.zeros(2 * size, np.uint64),
+        serial=np.zeros(2, np.int64),
+    )
 
 
 class Sample(NamedTuple):

@@ -16,14 +16,14 @@ import numpy as np
 from decider import policy
 from decider.contracts.config import ALL_ML, OBSERVE_ONLY, Config, Sampling, engaged_until
 from decider.contracts.event import Event
-from decider.contracts.features import N_FEATURES, SCHEMA
+from decider.contracts.features import SCHEMA
 from decider.contracts.ids import random_tails, token_digest
 from decider.contracts.requests import CheckRequest, Decision, Outcome
-from decider.contracts.signals import N_SIGNALS
 from decider.contracts.store import Profile, ServiceStatus
 from decider.contracts.vocabulary import Arm, MlState
 from decider.engine import address_table, app_state, kernels, lists, shared_state, text_hash
 from decider.engine import buffers as layout
+from decider.engine.clock import Clock
 from decider.engine.leases import Leases
 from decider.engine.routing import Route, Router
 from decider.engine.text_hash import TextHash
@@ -43,8 +43,6 @@ EVENT_BUFFER = 20_000
 LATE_PAUSE_S = 1.0
 # One slow batch is the operating system's doing more often than the model's.
 SLOW_IN_A_ROW = 3
-# Value, 0 to 1, taken where no model speaks: the middle, with which a request is worth exactly one.
-PRIOR_VALUE = 0.5
 # Room for the texts of a batch at first: 256 requests of the usual size. It grows to the largest
 # batch that came, which the edge bounds.
 TEXT_BYTES = 65_536
@@ -55,20 +53,6 @@ _UNPACK = struct.Struct(layout.ANSWER_FORMAT)
 _OUTCOME = struct.Struct(layout.OUTCOME_FORMAT)
 
 
-def _batch(size: int) -> layout.Batch:
-    return layout.Batch(
-        request=np.zeros(size, layout.REQUEST),
-        answer=np.zeros(size, layout.ANSWER),
-        features=np.zeros((size, N_FEATURES), np.float32),
-        signals=np.zeros((size, N_SIGNALS)),
-        scores=np.full((size, 4), np.nan),
-        rows=np.zeros(size, np.int64),
-        world=np.array([0.0, 0.0, 0.0, PRIOR_VALUE, 0.0]),
-        tails=np.zeros(2 * size, np.uint64),
-        serial=np.zeros(2, np.int64),
-    )
-
-
 def _bytes_of(array: np.ndarray) -> memoryview:
     return memoryview(array.data).cast("B")
 
@@ -76,7 +60,8 @@ def _bytes_of(array: np.ndarray) -> memoryview:
 class Engine:
     """The decider of requests, with all it knows of apps, tenants and services.
 
-    Times are unix seconds; `now` may be given for simulation and replay and must not run backwards.
+    Times that are taken and given are unix seconds of the wall clock; inside, all counts in engine
+    time (`clock`). `now` may be given for simulation and replay.
     """
 
     def __init__(
@@ -100,6 +85,7 @@ class Engine:
         self.token_key, self.keep_all = token_key, keep_all
         self.trust_attempts = trust_attempts
         self.text_hash = TextHash(token_key)
+        self.clock = Clock()
         self.config: Config | None = None
         self.model: Model | None = None
         self.teller: Teller | None = None
@@ -121,7 +107,7 @@ class Engine:
 
     def _allocate_buffers(self) -> None:
         """Allocate all that the kernels work in, once, so that a decision allocates none of it."""
-        self.batch, self._ahead = _batch(MAX_BATCH), _batch(MAX_BATCH)
+        self.batch, self._ahead = layout.allocate(MAX_BATCH), layout.allocate(MAX_BATCH)
         self.features, self.signals = self.batch.features, self.batch.signals
         self.scores = self.batch.scores
         self.sample = layout.Sample(np.zeros(4), np.ones(5), np.zeros(5, np.int64))
@@ -201,14 +187,14 @@ class Engine:
             return MlState.SWITCHED_OFF
         if self.model is None:
             return MlState.NO_MODEL
-        return MlState.LATE if now < self._late_until else MlState.LIVE
+        return MlState.LATE if self.clock.at(now) < self._late_until else MlState.LIVE
 
     # ---- what is known
     # ---------------------------------------------------------------------
 
     def know(self, profiles: Sequence[Profile], now: float | None = None) -> None:
         """Apply profiles of apps, which are tracked from now on."""
-        now = time.time() if now is None else now
+        now = self.clock.at(now)
         if not profiles:
             return
         keys = self.text_hash.many([p.app for p in profiles])
@@ -263,7 +249,7 @@ class Engine:
 
         Outcomes of services that the document does not know are ignored.
         """
-        now = time.time() if now is None else now
+        now = self.clock.at(now)
         index, buffer = self.router.index, _bytes_of(self._outcomes)
         known = [o for o in outcomes if o.service in index]
         for start in range(0, len(known), MAX_BATCH):
@@ -286,7 +272,7 @@ class Engine:
 
     def tick_in_parts(self, now: float | None = None) -> Iterator[None]:
         """Do what `tick` does in parts of about 1 ms, between which requests may be decided."""
-        now = time.time() if now is None else now
+        now = self.clock.at(now)
         seconds, shared = now - self._ticked_at, self.shared
         if self._ticked_at and seconds <= 0.0:
             return
@@ -309,8 +295,8 @@ class Engine:
                 done += self.decide(requests[start : start + MAX_BATCH], now)
             return done
         started = time.perf_counter()
-        now = time.time() if now is None else now
-        now = self.last_decision_at = max(now, self.last_decision_at)
+        now = self.clock.read(now)
+        wall = self.last_decision_at = now + self.clock.skew
         routes, length = self._pack(requests)
         notable = self.decide_packed(len(requests), now, length)
         if notable == kernels.NUL_IN_TEXT:
@@ -318,10 +304,12 @@ class Engine:
             notable = self.decide_packed(len(requests), now)
         elapsed_us = (time.perf_counter() - started) * 1e6
         self.batch_us.append((elapsed_us, len(requests)))
-        return self._unpack(requests, routes, notable, now, elapsed_us)
+        return self._unpack(requests, routes, notable, wall, elapsed_us)
 
     def decide_packed(self, count: int, now: float, length: int = 0) -> int:
-        """Decide the first `count` rows of `batch.request`; the answers stand in `batch.answer`.
+        """Decide the first `count` rows of `batch.request` at `now`, engine time.
+
+        The answers stand in `batch.answer`.
 
         Return how many rows, listed first in `batch.rows`, are kept in the sample or want
         something fetched; NUL_IN_TEXT when the `length` bytes of texts that were still to be hashed
@@ -330,13 +318,15 @@ class Engine:
         if self._tails_left < count:
             self._draw_tails()
         self._tails_left -= count
+        wall = now + self.clock.skew
+        self.batch.world[layout.W_SKEW] = self.clock.skew
         ml = (
             _LIVE
-            if self.model is not None and now >= self._ml_off_until and now >= self._late_until
-            else int(self.ml_state(now))
+            if self.model is not None and wall >= self._ml_off_until and now >= self._late_until
+            else int(self.ml_state(wall))
         )
-        lease_wait = self.leases.wait(now) if self.quota_share < 1.0 else 0.0
-        observe_only = now < self._observe_until
+        lease_wait = self.leases.wait(wall) if self.quota_share < 1.0 else 0.0
+        observe_only = wall < self._observe_until
         found: int = kernels.begin(
             self._table, count, length, now, ml, observe_only, self.quota_share, lease_wait
         )
@@ -439,7 +429,7 @@ class Engine:
         requests: Sequence[CheckRequest],
         routes: list[Route],
         notable: int,
-        now: float,
+        wall: float,
         elapsed_us: float,
     ) -> list[Decision]:
         count = len(requests)
@@ -463,11 +453,11 @@ class Engine:
             if answered == policy.BATCH:
                 decisions[i].batch_hint = routes[i].batch
             if answered != policy.ADMIT and self.teller is not None:
-                self.teller.tell(decisions[i], requests[i].app, now, self._told_by(i))
+                self.teller.tell(decisions[i], requests[i].app, wall, self._told_by(i))
             if wants:
                 self._want(requests[i].app, wants, i)
             if kept:
-                self._keep(requests[i], routes[i], decisions[i].id, i, now, elapsed_us)
+                self._keep(requests[i], routes[i], decisions[i].id, i, wall, elapsed_us)
         return decisions
 
     def _told_by(self, i: int) -> Basis:
@@ -495,7 +485,7 @@ class Engine:
         route: Route,
         decision_id: bytes,
         i: int,
-        now: float,
+        wall: float,
         elapsed_us: float,
     ) -> None:
         if len(self.events) >= EVENT_BUFFER:
@@ -509,7 +499,7 @@ class Engine:
         self.events.append(
             Event(
                 id=decision_id,
-                at=now,
+                at=wall,
                 request_id=q.request_id,
                 region=self.region_name,
                 node=self.node,
@@ -521,7 +511,7 @@ class Engine:
                 endpoint=route.endpoint,
                 service=self.router.names[route.service],
                 action=int(answer["action"]),
-                observed=now < self._observe_until,
+                observed=wall < self._observe_until,
                 stage=int(answer["stage"]),
                 reason=int(answer["reason"]),
                 retry_after=float(answer["retry_after"]),
@@ -559,7 +549,7 @@ class Engine:
                 float(row[shared_state.PRICE]),
                 float(row[shared_state.LATENCY]),
                 float(row[shared_state.ERRORS]),
-                float(now - row[shared_state.FEEDBACK_AT])
+                float(self.clock.at(now) - row[shared_state.FEEDBACK_AT])
                 if row[shared_state.FEEDBACK_AT]
                 else 1e9,
             )

@@ -116,6 +116,7 @@ def features_of(
     state: State,
     slot: int,
     now: float,
+    wall: float,
     cost: float,
     kilobytes: float,
     quota_used: float,
@@ -123,7 +124,9 @@ def features_of(
     tenant_share: float,
     out: np.ndarray,
 ) -> None:
-    """Write the feature vector of an app at `now` into `out`, float32 (N_FEATURES,).
+    """Write the feature vector of an app at `now`, in wall time `wall`, into `out`.
+
+    `out`: float32 (N_FEATURES,).
 
     It changes no state: `now` may lie after the slot's windows were rolled, which tells what a
     request that waits would look like. `service` is (utilisation, latency ratio, error share).
@@ -150,8 +153,8 @@ def features_of(
     out[f.SECONDS_SINCE_LAST] = min(86_400.0, max(0.0, now - clock[slot, LAST]))
     out[f.SECONDS_SINCE_FIRST] = max(0.0, now - clock[slot, FIRST])
     # 1 January 1970 was a Thursday, the fourth day of its week
-    out[f.HOUR_OF_WEEK] = (math.floor(now / 3600.0) + 72) % 168
-    _profile(state.profile, slot, now, out)
+    out[f.HOUR_OF_WEEK] = (math.floor(wall / 3600.0) + 72) % 168
+    _profile(state.profile, slot, wall, out)
     out[f.SERVICE_UTILISATION], out[f.SERVICE_LATENCY_RATIO] = service[0], service[1]
     out[f.SERVICE_ERROR_SHARE] = service[2]
     out[f.TENANT_SHARE] = tenant_share
@@ -192,11 +195,11 @@ def _write_failures(
 
 
 @njit(cache=True)
-def _profile(profile: np.ndarray, slot: int, now: float, out: np.ndarray) -> None:
+def _profile(profile: np.ndarray, slot: int, wall: float, out: np.ndarray) -> None:
     """Write what the profile store knows of the app; `profile` is `State.profile`."""
     out[f.TIER] = profile[slot, P_TIER]
     created = profile[slot, P_CREATED_DAY]
-    out[f.APP_AGE] = max(0.0, now / 86_400.0 - created) if created > 0.0 else 0.0
+    out[f.APP_AGE] = max(0.0, wall / 86_400.0 - created) if created > 0.0 else 0.0
     out[f.VERIFIED], out[f.COHORT_PRIOR] = profile[slot, P_VERIFIED], profile[slot, P_COHORT]
     out[f.ABUSE_HISTORY] = profile[slot, P_ABUSE]
     out[f.CHARGEBACK_HISTORY] = profile[slot, P_CHARGEBACKS]

@@ -37,6 +37,7 @@ from decider.engine.buffers import (
     W_OBSERVE,
     W_PRIOR_VALUE,
     W_QUOTA_SHARE,
+    W_SKEW,
     WAITS,
     WANTS_LEASE,
     WANTS_PROFILE,
@@ -78,26 +79,27 @@ def _standing_signals(
     rules: p.Rules,
     batch: Batch,
     i: int,
-    now: float,
+    wall: float,
     found: np.ndarray,
 ) -> None:
     """Write the signals that earlier rows of the batch cannot change.
 
-    They are tier, rules in force, prices and priors. `found`: scratch, float64 (4,).
+    They are tier, rules in force at `wall` (unix seconds), prices and priors. `found`: scratch,
+    float64 (4,).
     """
     request, sig, world = batch.request[i], batch.signals[i], batch.world
     tier, tenant = int(state.profile[slot, apps.P_TIER]), state.tenant[slot]
     # nothing found: not listed, no compliance rule, no override, multiplier 1
     found[0], found[1], found[2], found[3] = 0.0, 0.0, -1.0, 1.0
-    lists.consult(subjects, lists.APP, request["app"], now, found)
-    lists.consult(subjects, lists.TENANT, region.tenant_key[tenant], now, found)
+    lists.consult(subjects, lists.APP, request["app"], wall, found)
+    lists.consult(subjects, lists.TENANT, region.tenant_key[tenant], wall, found)
     if request["source"] != 0:
-        lists.consult(subjects, lists.SOURCE, request["source"], now, found)
+        lists.consult(subjects, lists.SOURCE, request["source"], wall, found)
     sig[p.S_TIER], sig[p.S_ML], sig[S_OBSERVE] = tier, world[W_ML], world[W_OBSERVE]
     sig[p.S_LIST], sig[p.S_COMPLIANCE] = found[0], found[1]
     sig[p.S_OVERRIDE], sig[S_MULTIPLIER] = found[2], found[3]
     sig[S_QUOTA_LIMIT] = rules.tiers[tier, p.T_QUOTA]
-    sig[p.S_QUOTA_RESET] = 86_400.0 * (1 + math.floor(now / 86_400.0)) - now
+    sig[p.S_QUOTA_RESET] = 86_400.0 * (1 + math.floor(wall / 86_400.0)) - wall
     sig[p.S_RATE], sig[p.S_BURST] = (
         rules.tiers[tier, p.T_RATE] * found[3],
         rules.tiers[tier, p.T_BURST] * found[3],
@@ -129,7 +131,7 @@ def _spent_signals(
     sig, tier = batch.signals[i], int(batch.signals[i][p.S_TIER])
     sig[p.S_TOKENS] = apps.refill(state, slot, now, sig[p.S_RATE], sig[p.S_BURST])
     own = rules.tiers[tier, p.T_QUOTA] * batch.world[W_QUOTA_SHARE]
-    sig[p.S_QUOTA_LEFT] = quota.left(state, slot, now, own)
+    sig[p.S_QUOTA_LEFT] = quota.left(state, slot, now + batch.world[W_SKEW], own)
     sig[p.S_LEASE] = (
         batch.world[W_LEASE_WAIT] if quota.may_lease(state, slot, sig[S_QUOTA_LIMIT]) else 0.0
     )
@@ -163,6 +165,7 @@ def observe(table: np.ndarray, count: int, now: float) -> int:
             state, np.uint64(batch.request[i]["app"]), now, unknown
         )
     view, found, ranked = np.zeros(3), np.zeros(4), 0
+    wall = now + batch.world[W_SKEW]
     for i in range(count):
         request, slot = batch.request[i], batch.answer[i]["slot"]
         service, tenant = request["service"], state.tenant[slot]
@@ -172,13 +175,13 @@ def observe(table: np.ndarray, count: int, now: float) -> int:
         write, attempt = request["write"] != 0, request["attempt"]
         apps.observe(state, slot, now, token, source, path, endpoint, cost, size, write, attempt)
         shared.note_demand(region, service, tenant, request["cost"], now)
-        _standing_signals(state, slot, region, subjects, rules, batch, i, now, found)
+        _standing_signals(state, slot, region, subjects, rules, batch, i, wall, found)
         _spent_signals(state, slot, region, rules, batch, i, now)
         _service_view(region, service, view)
         used = state.clock[slot, apps.QUOTA_USED] / batch.signals[i][S_QUOTA_LIMIT]
         share, out = _share_of(region, service, tenant), batch.features[i]
         features_of.features_of(
-            state, slot, now, request["cost"], request["kilobytes"], used, view, share, out
+            state, slot, now, wall, request["cost"], request["kilobytes"], used, view, share, out
         )
         state.clock[slot, apps.LAST] = now
         batch.scores[i, :] = np.nan
@@ -314,6 +317,7 @@ def project(table: np.ndarray, low: np.ndarray, high: np.ndarray, count: int, no
             trial,
             0,
             now + wait,
+            now + wait + batch.world[W_SKEW],
             request["cost"],
             request["kilobytes"],
             batch.features[i][f.QUOTA_USED],
@@ -401,10 +405,13 @@ def _swapped(word: np.uint64) -> np.uint64:
 
 
 @njit(cache=True)
-def _identify(batch: Batch, count: int, now: float) -> None:
-    """Give each decision its id, made as `ids.IdSource` makes them. It needs as many tails."""
+def _identify(batch: Batch, count: int, wall: float) -> None:
+    """Give each decision its id, made as `ids.IdSource` makes them at `wall`, unix seconds.
+
+    It needs as many tails. After a step back of the wall clock ids go on from the last one.
+    """
     serial = batch.serial
-    step = max(np.int64(now * 1000.0) << 12, serial[NEXT_ID])
+    step = max(np.int64(wall * 1000.0) << 12, serial[NEXT_ID])
     serial[NEXT_ID] = step + count
     for i in range(count):
         serial[TAILS_LEFT] -= 1
@@ -436,7 +443,7 @@ def finish(table: np.ndarray, count: int, now: float) -> int:
         address_table.batch_in(table),
         address_table.sample_in(table),
     )
-    _identify(batch, count, now)
+    _identify(batch, count, now + batch.world[W_SKEW])
     notable = 0
     for i in range(count):
         answer, sig = batch.answer[i], batch.signals[i]

@@ -34,11 +34,14 @@ def left(state: State, slot: int, now: float, own_share: float) -> float:
     another document) the difference is put in or taken away, so that the figure may be negative.
     """
     clock, day = state.clock, float(math.floor(now / 86_400.0))
-    if clock[slot, QUOTA_DAY] != day:
+    if clock[slot, QUOTA_DAY] > day:
+        # the wall clock came back from another day: what was used stays used
+        clock[slot, QUOTA_DAY] = day
+    elif clock[slot, QUOTA_DAY] < day:
         clock[slot, QUOTA_DAY] = day
         clock[slot, QUOTA_USED] = clock[slot, LEASED_OUT] = 0.0
         clock[slot, QUOTA_LEFT] = clock[slot, QUOTA_OWN] = own_share
-    elif clock[slot, QUOTA_OWN] != own_share:
+    if clock[slot, QUOTA_OWN] != own_share:
         clock[slot, QUOTA_LEFT] += own_share - clock[slot, QUOTA_OWN]
         clock[slot, QUOTA_OWN] = own_share
     return float(clock[slot, QUOTA_LEFT])
@@ -72,5 +75,5 @@ def wants_lease(state: State, slot: int, size: float, quota: float) -> bool:
 
 def seen(clock: np.ndarray | list[float], now: float, own_share: float) -> float:
     """Return what `left` would, and change nothing. `clock`: a row of `State.clock`."""
-    today = clock[QUOTA_DAY] == math.floor(now / 86_400.0)
+    today = clock[QUOTA_DAY] >= math.floor(now / 86_400.0)
     return float(clock[QUOTA_LEFT] + own_share - clock[QUOTA_OWN] if today else own_share)

@@ -170,7 +170,9 @@ class Desk:
             return
         clock[slot, apps.BUCKET_AT] = -1.0
         # The promised wait ends too: a client that comes back now is not early.
-        clock[slot, apps.RETRY_UNTIL] = min(clock[slot, apps.RETRY_UNTIL], now)
+        clock[slot, apps.RETRY_UNTIL] = min(
+            clock[slot, apps.RETRY_UNTIL], self._engine.clock.at(now)
+        )
 
     def _answer(
         self,
@@ -197,25 +199,26 @@ def view(engine: Engine, config: Config, app: str, slot: int, now: float) -> Vie
     state.
     """
     state, clock = engine.state, engine.state.clock[slot].tolist()
+    at, skew = engine.clock.at(now), engine.clock.skew
     tier = int(state.profile[slot, apps.P_TIER])
     plan = plan_of(config, app=app, tenant=engine.tenant_in(slot), tier=tier, now=now)
-    today = clock[apps.QUOTA_DAY] == float(math.floor(now / 86_400.0))
+    today = clock[apps.QUOTA_DAY] >= float(math.floor(now / 86_400.0))
     return View(
         config.version,
         tier,
-        _tokens(clock, plan, now),
+        _tokens(clock, plan, at),
         plan.burst,
         plan.rate,
         quota_used=clock[apps.QUOTA_USED] if today else 0.0,
         quota_left=quota.seen(clock, now, plan.quota_per_day * engine.quota_share),
         quota_per_day=plan.quota_per_day,
-        errors_left=_errors(clock, plan, now),
+        errors_left=_errors(clock, plan, at),
         errors_per_hour=plan.error_budget_per_hour,
-        pace=_last_minute(state, slot, apps.C_60S, now) / 60.0,
-        refused=_last_minute(state, slot, apps.C_REFUSED, now),
-        wait_until=clock[apps.RETRY_UNTIL],
-        tracked_since=clock[apps.FIRST],
-        last_seen=clock[apps.SEEN],
+        pace=_last_minute(state, slot, apps.C_60S, at) / 60.0,
+        refused=_last_minute(state, slot, apps.C_REFUSED, at),
+        wait_until=clock[apps.RETRY_UNTIL] + skew if clock[apps.RETRY_UNTIL] else 0.0,
+        tracked_since=clock[apps.FIRST] + skew,
+        last_seen=clock[apps.SEEN] + skew,
     )
 
 

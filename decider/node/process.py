@@ -183,6 +183,7 @@ class Decider:
             "sluice_events_dropped_total": ("counter", status.events_dropped),
             "sluice_apps": ("gauge", status.apps),
             "sluice_decision_p99_seconds": ("gauge", status.latency_p99_us / 1e6),
+            "sluice_clock_steps_total": ("counter", self.engine.clock.steps),
             "sluice_http_refused_total": ("counter", self.http.stats.refused),
             "sluice_http_timeouts_total": ("counter", self.http.stats.timeouts),
             "sluice_refusals_explained_total": ("counter", self.teller.explained),

@@ -301,6 +301,7 @@ class StoreSync:
             services=engine.services(now) if engine.config else [],
             last_error=keeper_error or self.last_error,
             config_format=configs.FORMAT,
+            clock_steps=engine.clock.steps,
         )
 
     async def close(self) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from decider.contracts.files import write_atomically
-from learning.evaluation import arms
+from learning.evaluation import arms, claims
 from learning.evaluation.arms import EvaluationArm, Quotas
 from learning.evaluation.figures import Interval, Scoreboard
 from learning.evaluation.match import MatchResult
@@ -49,7 +49,12 @@ its owner would have it. The logs are public but not part of this repository.
 
 
 def write(folder: Path, found: Evaluation) -> None:
-    """Write page and counts into a folder."""
+    """Write page and counts into a folder, and the claims of a README beside the folder, if it has
+    a place for them.
+    """
+    readme = folder.parent / "README.md"
+    if readme.is_file() and claims.BEGIN in (text := readme.read_text()):
+        write_atomically(readme, claims.replace_claims(text, found).encode())
     write_atomically(folder / PAGE, compose_page(found).encode())
     write_atomically(folder / COUNTS, encode_counts(found))
 

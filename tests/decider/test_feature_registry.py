@@ -64,7 +64,7 @@ def given_cases(test: object) -> object:
 
 
 def run(kernel: object, state: counters.State, now: float, out: object) -> None:
-    kernel(state, 0, now, 1.0, 2.0, 0.1, np.array([0.5, 1.0, 0.0]), 0.1, out)  # type: ignore[operator]
+    kernel(state, 0, now, now, 1.0, 2.0, 0.1, np.array([0.5, 1.0, 0.0]), 0.1, out)  # type: ignore[operator]
 
 
 def assert_written_once(kernel: object, **case: float) -> None:

@@ -30,7 +30,7 @@ def asked(state: counters.State, now: float, path: np.uint64 = PATH) -> np.ndarr
     """Counts one request as the engine does. Its features."""
     one, out = np.uint64(1), np.zeros(N_FEATURES, np.float32)
     counters.observe(state, 0, now, one, one, path, one, 1.0, 1.0, False, 0)
-    features_of.features_of(state, 0, now, 1.0, 1.0, 0.1, np.array([0.5, 1.0, 0.0]), 0.1, out)
+    features_of.features_of(state, 0, now, now, 1.0, 1.0, 0.1, np.array([0.5, 1.0, 0.0]), 0.1, out)
     state.clock[0, counters.LAST] = now
     return out
 

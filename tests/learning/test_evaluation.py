@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from decider.contracts.vocabulary import Tier
-from learning.evaluation import arms, report, tournament
+from learning.evaluation import arms, claims, report, tournament
 from learning.evaluation.arms import Quotas
 from learning.evaluation.figures import Interval, Scoreboard
 from learning.evaluation.match import Match, MatchResult, OracleMatch, TierCounts, play
@@ -206,3 +206,57 @@ def test_shares_read_as_percent_with_their_interval() -> None:
     assert report.percent(Interval(0.00718, 0.001)) == "0.72 ± 0.10"
     assert report.plain(Interval(0.915, math.nan), 3) == "0.915"
     assert report.plain(Interval.of([]), 1) == "–"
+
+
+ROOT = Path(__file__).parents[2]
+
+
+def measured() -> tournament.Evaluation:
+    return report.decode_counts((ROOT / "docs" / report.COUNTS).read_bytes())
+
+
+def test_the_readme_says_of_decisions_what_was_measured() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert claims.replace_claims(text, measured()) == text
+    page = (ROOT / "docs" / report.PAGE).read_text()
+    assert page == report.compose_page(measured())
+
+
+def test_misses_come_first_and_every_target_is_claimed() -> None:
+    found = claims.find_claims(measured())
+    assert [claim.met for claim in found] == sorted(claim.met for claim in found)
+    said = " ".join(claim.what for claim in found)
+    for name in (*claims.ABUSE, *claims.ATTACKS, "all shifts", "enterprise", "claim to retry"):
+        assert name in said
+
+
+def test_a_claim_follows_its_figure(tmp_path: Path) -> None:
+    """Where Sluice refuses no honest request and admits no abuse, its world is met, else not."""
+    perfect = [
+        replace(
+            match,
+            tiers=tuple(replace(t, honest_refused=0, abuse_admitted=0) for t in match.tiers),
+        )
+        if match.arm == arms.SLUICE.name
+        else match
+        for match in measured().board.results
+    ]
+    found = claims.find_claims(replace(measured(), board=Scoreboard(perfect)))
+    met = {claim.what.partition(":")[0] for claim in found if claim.met}
+    assert met >= set(claims.ABUSE)
+    spoilt = [
+        replace(match, tiers=tuple(replace(t, honest_refused=t.honest) for t in match.tiers))
+        if (match.arm, match.world) == (arms.SLUICE.name, "calm")
+        else match
+        for match in perfect
+    ]
+    found = claims.find_claims(replace(measured(), board=Scoreboard(spoilt)))
+    assert "calm" not in {claim.what.partition(":")[0] for claim in found if claim.met}
+    (folder := tmp_path / "docs").mkdir()
+    (tmp_path / "README.md").write_text(f"before\n{claims.BEGIN}old\n{claims.END}after\n")
+    report.write(folder, measured())
+    text = (tmp_path / "README.md").read_text()
+    assert text.startswith(f"before\n{claims.BEGIN}| what | measured |")
+    assert text.endswith(f"{claims.END}after\n")
+    with pytest.raises(ValueError, match="marks"):
+        claims.replace_claims("no place", measured())

@@ -66,6 +66,13 @@ def test_a_decider_has_a_moment_to_follow() -> None:
     assert titles(fresh) == []
 
 
+def test_a_decider_whose_clock_jumped_is_named() -> None:
+    jumped = replace(CALM, nodes=(status("d01", NOW), status("d02", NOW, clock_steps=2)))
+    (item,) = attention.find(Facts(jumped))
+    assert item.title == "A decider’s clock jumped"
+    assert item.detail.startswith("d02: up to 2 times since the start. Limits went on")
+
+
 def test_no_model_is_said_once_not_per_decider() -> None:
     none = replace(
         CALM, nodes=(status("d01", NOW, ml_state=int(MlState.NO_MODEL)),), config=config(model=None)

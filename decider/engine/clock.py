@@ -1,0 +1,61 @@
+"""The engine's time, which the wall clock cannot stop or turn back.
+
+Buckets, windows and budgets count in engine time. It goes on with CLOCK_BOOTTIME, so a step of the
+wall clock neither freezes nor refills them, and time asleep counts. What people and other machines
+compare with their own clocks (ids, times of events, days of quotas, ends of rules) is in wall time:
+engine time plus `skew`.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+
+log = logging.getLogger(__name__)
+
+# A change of the wall clock against engine time that counts as a step, seconds. Chosen: slewing
+# (adjtime corrects half a millisecond a second) never comes near it between two readings.
+STEP_S = 0.5
+# A caller's own time that goes back by more than this is a step, by less it waits, seconds. Chosen:
+# lines of a log and parts of a simulation may be out of order by so much.
+BACK_S = 5.0
+
+
+class Clock:
+    """Reads engine time and keeps its distance from wall time."""
+
+    def __init__(self) -> None:
+        self.skew = 0.0
+        """Wall time minus engine time, seconds."""
+        self.steps = 0
+        """Steps of the wall clock that were noticed."""
+        self._base = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+        self._latest = 0.0
+
+    def read(self, told: float | None = None) -> float:
+        """Return engine time of now, unix seconds as the wall clock showed them at the start.
+
+        `told`: wall time that a caller keeps itself (simulations, replays). When that goes back by
+        more than BACK_S, engine time goes on from where it was.
+        """
+        if told is not None:
+            return self._follow(told)
+        now = time.clock_gettime(time.CLOCK_BOOTTIME) + self._base
+        skew = time.time() - now
+        if not -STEP_S < skew - self.skew < STEP_S:
+            self.steps += 1
+            log.warning("the wall clock jumped by %+.1f s", skew - self.skew)
+        self.skew = skew
+        return now
+
+    def at(self, told: float | None = None) -> float:
+        """Return engine time without keeping it as the latest: of an outcome, a look, a tick."""
+        return self.read() if told is None else told - self.skew
+
+    def _follow(self, told: float) -> float:
+        now = told - self.skew
+        if now < self._latest - BACK_S:
+            self.steps += 1
+            self.skew = told - self._latest
+        self._latest = max(now, self._latest)
+        return self._latest
