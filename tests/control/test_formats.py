@@ -91,25 +91,41 @@ def test_a_decider_of_the_version_before_follows_what_it_can_read(
     django_capture_on_commit_callbacks: Callable[..., object],
 ) -> None:
     code = {"old": code_before_formats(tmp_path / "code"), "new": HERE}
+    carry_on_from(code["old"])
     running = [start(code[node], node, keys, tmp_path) for node in code]
     try:
         with django_capture_on_commit_callbacks(execute=True):
             switches.engage("all_ml", by=SYSTEM, reason=WHY, until=None)
-        follow = {"old": 2, "new": 2}
+        follow = {"old": 3, "new": 3}
         wait_until(lambda: versions(valkey) == follow, running)
         with pytest.raises(Refused, match=r"`model.feature_schema` .*: old \(reads up to format 1"):
             make_live(NEW)
         assert versions(valkey) == follow
 
         # what the refusal saved it from
-        newer = msgspec.structs.replace(changes.current(), version=3, model=NEW)
+        newer = msgspec.structs.replace(changes.current(), version=4, model=NEW)
         valkey.set(store.CONFIG_KEY, document.sign(newer, signing.load_signing_key(keys)))
-        wait_until(lambda: versions(valkey) == {"old": 2, "new": 3}, running)
+        wait_until(lambda: versions(valkey) == {"old": 3, "new": 4}, running)
     finally:
         for process in running:
             process.terminate()
         for process in running:
             process.wait(15)
+
+
+def carry_on_from(code: Path) -> None:
+    """Make the document of an installation that began with that code: its schema stays."""
+    told = "from decider.contracts.features import SCHEMA; print(SCHEMA)"
+    schema = subprocess.run(
+        [sys.executable, "-c", told], cwd=code, capture_output=True, check=True, text=True
+    ).stdout.strip()
+
+    def edit(config: Config) -> Config:
+        return msgspec.structs.replace(config, feature_schema=schema)
+
+    changes.make_version(
+        by=SYSTEM, reason=WHY, action="model.make_live", subject="risk", summary="", edit=edit
+    )
 
 
 def code_before_formats(folder: Path) -> Path:

@@ -49,7 +49,14 @@ def events(models, document, store) -> list:
     found = [world.decided(row, document=document) for row in rows]
     found += [world.decided(row, document=document, seen_tokens=100.0) for row in quiet]
     found += [
-        world.decided(row, document=document, seen_service_price=1.1, seen_service_utilisation=0.97)
+        world.decided(
+            row,
+            document=document,
+            seen_service_price=1.1,
+            seen_service_utilisation=0.97,
+            seen_tenant_usage=9.9,
+            seen_tenant_fair_share=10.0,
+        )
         for row in rows[:60]
     ]
     found.append(
