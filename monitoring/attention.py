@@ -80,7 +80,7 @@ class Facts:
     seconds.
     """
     targets: dict[str, float] = field(default_factory=dict)
-    """Share of capacity at which each service's price starts to rise."""
+    """Share of capacity to which each service is held while it is short of room."""
 
 
 # All else about the fleet comes through Valkey, so without it this line stands for all of it.

@@ -296,7 +296,7 @@ def _of_tenant(tenant: str) -> Reading:
 def _services(config: Config, about: Subject, history: _History) -> Iterable[PolicyLine]:
     for s in config.services:
         if s.name in about.services:
-            value = f"{s.capacity:,.4g} cost units a second; its price rises from {s.target:.0%}"
+            value = f"{s.capacity:,.4g} cost units a second; when short, held to {s.target:.0%}"
             yield PolicyLine(
                 "Capacity",
                 value,

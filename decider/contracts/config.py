@@ -118,7 +118,7 @@ class Service(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Its usual latency."""
     # chosen: queues grow steeply above it, and it leaves room for a burst between two ticks
     target: Share = 0.85
-    """Utilisation at which the price starts to rise."""
+    """Utilisation to which the price holds the service while it is short of room."""
     endpoints: list[EndpointPolicy] = []
 
 

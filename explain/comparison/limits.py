@@ -214,7 +214,9 @@ def _value(event: Event, signals: np.ndarray, see: dict[str, float]) -> _Row:
     cost = policy.price_for(signals, policy.USE_ALL) * see["cost"]
     price = f"serving it costs {figure(cost)} now" if cost > 0.0 else "serving it costs nothing now"
     limit = f"{figure(see['prior_value'])} is usual, {price}"
-    word = "below" if event.value < see["prior_value"] or 0.5 + event.value < cost else "within"
+    # Where nothing is scarce, a low value decides nothing.
+    low = event.value < see["prior_value"] or 0.5 + event.value < cost
+    word = "below" if low and service_is_short(see) else "within"
     return "value", Stage.RANK.label, label, figure(event.value), limit, "–", word
 
 
@@ -223,7 +225,7 @@ def _service(event: Event, config: Config, see: dict[str, float]) -> _Row:
     limit = (
         "not known"
         if service is None
-        else f"rises from {service.target * 100:.0f}% of {service.capacity:,.0f} units/s"
+        else f"holds {service.target * 100:.0f}% of {service.capacity:,.0f} units/s when short"
     )
     load, price = see["service_utilisation"], see["service_price"]
     shown = (
