@@ -105,6 +105,32 @@ def test_the_artifact_is_written_under_its_digest(trained: train.Trained, tmp_pa
     assert [p.name for p in path.parent.iterdir()] == [trained.digest]
 
 
+SIGNED = [feature for feature in features.FEATURES if feature.risk]
+
+
+@pytest.mark.parametrize("feature", SIGNED, ids=lambda feature: feature.name)
+def test_risk_moves_only_the_way_the_registry_allows(trained: train.Trained, feature) -> None:
+    """Rows of real traffic, one feature of them raised step by step."""
+    model, rows = Model.load(trained.data), Simulation(scenario()).run().traffic.features[:300]
+    highest = float(np.nanmax(rows[:, features.INDEX[feature.name]]))
+    before = None
+    for level in np.linspace(0.0, max(1.0, 3.0 * highest), 12, dtype=np.float32):
+        rows[:, features.INDEX[feature.name]] = level
+        risk = model.score(rows).risk
+        assert before is None or (feature.risk * (risk - before) >= -1e-12).all()
+        before = risk
+
+
+def test_each_sign_of_abuse_that_the_traffic_of_an_app_shows_may_only_raise_risk() -> None:
+    rising = {feature.name for feature in SIGNED if feature.risk == 1}
+    kinds = ("client_error", "auth_error", "not_found", "payment_error")
+    kinds += ("refused", "retry", "early_retry")
+    assert rising >= {f"{kind}_share_60s" for kind in kinds} | {"error_share_60s"}
+    assert rising >= {"client_errors_60s", "auth_errors_60s", "not_found_60s"}
+    assert rising >= {"payment_errors_60s", "refused_60s", "retries_60s", "early_retries_60s"}
+    assert rising >= {"distinct_tokens_60s", "distinct_sources_60s"}
+
+
 def test_a_label_that_one_column_decides_is_refused_by_name() -> None:
     rng = np.random.default_rng(1)
     x = rng.normal(size=2000)
