@@ -329,6 +329,12 @@ def _mark_of(path: np.uint64, token: np.uint64, endpoint: np.uint64) -> np.uint6
     return (mixed >> np.uint64(40)) << (_COUNT_BITS + _UNTIL_BITS)
 
 
+@njit(cache=True, inline="always")
+def _is_of(entry: np.uint64, mark: np.uint64) -> bool:
+    """Return whether an entry of `State.refused` is of the request with this mark."""
+    return (entry ^ mark) >> (_COUNT_BITS + _UNTIL_BITS) == np.uint64(0)
+
+
 @njit(cache=True)
 def note_refused(
     state: State,
@@ -349,8 +355,7 @@ def note_refused(
     second, place = np.uint64(max(0.0, now - EPOCH)), 0
     for k in range(REFUSED):
         ends = row[k] & _UNTIL_MASK
-        alike = row[k] >> (_COUNT_BITS + _UNTIL_BITS) == mark >> (_COUNT_BITS + _UNTIL_BITS)
-        if alike and ends > second:
+        if ends > second and _is_of(row[k], mark):
             count = min(_COUNT_MASK, ((row[k] >> _UNTIL_BITS) & _COUNT_MASK) + np.uint64(1))
             row[k] = mark | count << _UNTIL_BITS | max(ends, until)
             return
@@ -380,7 +385,7 @@ def _repeats_refused(
     found = -1
     for k in range(REFUSED):
         if row[k] & _UNTIL_MASK > second:
-            if row[k] >> (_COUNT_BITS + _UNTIL_BITS) == mark >> (_COUNT_BITS + _UNTIL_BITS):
+            if _is_of(row[k], mark):
                 found = k
                 break
             if told:

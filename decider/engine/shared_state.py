@@ -32,7 +32,6 @@ from numba import njit
     FEEDBACK_AT,
     OFFERED,
     ADMITTED,
-    REQUESTS,
     ANSWERS,
     MS_SUM,
     FAILED,
@@ -45,7 +44,7 @@ from numba import njit
     ROOM,  # cost units a second that may be admitted, by all deciders
     QUEUE,  # seconds of work that it has been given and cannot have done
     LEVEL,  # the fair level of the lowest tier; those of the others follow
-) = range(23)
+) = range(22)
 N_TIERS = 4  # as many as `vocabulary.Tier` has
 N_SERVICE = LEVEL + N_TIERS
 
@@ -127,7 +126,6 @@ def note_demand(region: Region, service: int, tenant: int, cost: float, now: flo
         region.use_at[service, tenant] = now
     region.demand[service, tenant] += cost / USE_TAU_S
     region.service[service, OFFERED] += cost
-    region.service[service, REQUESTS] += 1.0
 
 
 @njit(cache=True)
@@ -217,7 +215,7 @@ def _measure(row: np.ndarray, seconds: float, now: float) -> None:
     elif now - row[FEEDBACK_AT] > LATE_FEEDBACK_S:
         row[LATENCY] += blend * (row[USUAL_MS] - row[LATENCY])
         row[ERRORS] -= blend * row[ERRORS]
-    row[OFFERED] = row[ADMITTED] = row[ADMITS] = row[REQUESTS] = 0.0
+    row[OFFERED] = row[ADMITTED] = row[ADMITS] = 0.0
     row[ANSWERS] = row[MS_SUM] = row[FAILED] = 0.0
     # other deciders send to the service too: outcomes of all of them come here, admits only of this
     # one. The larger holds when the feed is late.

@@ -36,7 +36,7 @@ def load(made: shared.Region, rate: float, seconds: float, *, latency_ms: float 
     highest = 0.0
     for step in range(round(seconds / TICK_S)):
         now, row = NOW + step * TICK_S, made.service[0]
-        for column in (shared.OFFERED, shared.ADMITTED, shared.REQUESTS, shared.ADMITS):
+        for column in (shared.OFFERED, shared.ADMITTED, shared.ADMITS):
             row[column] = rate * TICK_S
         row[shared.ANSWERS], row[shared.FEEDBACK_AT] = rate * TICK_S, now
         row[shared.MS_SUM] = rate * TICK_S * latency_ms
