@@ -76,24 +76,40 @@ S_PRICE, S_USAGE, S_FAIR, S_BUDGET = (
     S["tenant_fair_share"],
     S["error_budget_left"],
 )
-S_PRIOR_RISK, S_PRIOR_VALUE, S_RETRY_HINT, S_LEASE = (
+S_PRIOR_RISK, S_PRIOR_VALUE, S_RETRY_HINT, S_LEASE, S_WITHHELD = (
     S["prior_risk"],
     S["prior_value"],
     S["retry_hint"],
     S["lease_due"],
+    S["headroom_withheld"],
 )
 
 # columns of Rules.tiers
-T_RATE, T_BURST, T_QUOTA, T_WEIGHT, T_FRICTION, T_HARM, T_ERROR_BUDGET, T_RANK_FROM = range(8)
+(
+    T_RATE,
+    T_BURST,
+    T_QUOTA,
+    T_WEIGHT,
+    T_FRICTION,
+    T_HARM,
+    T_ERROR_BUDGET,
+    T_RANK_FROM,
+    T_HEADROOM,
+    T_HEADROOM_TO_ALL,
+) = range(10)
 # rows of Rules.actions
 A_KEEP, A_LEAK, A_LOAD, A_FRICTION = range(4)
 
 # Utility that admitting costs at the bottom of the headroom, where admitting ends altogether.
 # Chosen: a little more than a request of no value is worth (0.5), so only useful ones get that far.
 OVERRUN_COST = 0.6
-# Five minutes: what a wait depends on (load, price, the app's own windows) is not known further
-# ahead. As the longest of `buffers.WAITS`.
-LONGEST_WAIT_S = 300.0
+# Proof of honesty. Chosen: an app made for abuse is used within its first month; and a portal's
+# sign-ins or a bookkeeper's writes are seldom most of what it sends.
+PROVEN_AFTER_DAYS = 30.0
+PROVEN_SIGN_INS, PROVEN_WRITES = 0.5, 0.9
+# Two windows of ten minutes: after such a silence all that counts against what an app did is
+# forgotten. As the longest of `buffers.WAITS`.
+LONGEST_WAIT_S = 1_200.0
 # Chosen: nobody knows when an operator lifts an override, so the app asks again once a minute.
 BLOCK_DEFER_S = 60.0
 # Seconds to wait per unit of a service's price; the price halves in about that time once load
@@ -110,7 +126,7 @@ class Rules(NamedTuple):
     """What the policy function needs of a config document."""
 
     tiers: np.ndarray
-    """float64 (4, 8): a row per tier."""
+    """float64 (4, 10): a row per tier."""
     actions: np.ndarray
     """float64 (4, 5): keep, leak, load and friction of each action."""
 
@@ -127,6 +143,8 @@ def rules_of(config: Config) -> Rules:
             t.harm,
             t.error_budget_per_hour,
             t.rank_from,
+            t.headroom,
+            t.headroom_to == "all",
         )
         for t in config.tiers
     ]
@@ -220,9 +238,35 @@ def guard_action(reason: int) -> int:
 
 
 @njit(cache=True)
+def is_proven(features: np.ndarray) -> bool:
+    """Return whether an app gave proof of honesty: a verified owner, some age, a clean record, and
+    traffic that is more than sign-ins or writes.
+
+    An abuser gets none of that by sending less.
+    """
+    return (
+        features[f.VERIFIED] >= 0.5
+        and features[f.APP_AGE] >= PROVEN_AFTER_DAYS
+        and features[f.ABUSE_HISTORY] == 0.0
+        and features[f.SIGN_IN_SHARE_600S] <= PROVEN_SIGN_INS
+        and features[f.WRITE_SHARE_600S] <= PROVEN_WRITES
+    )
+
+
+@njit(cache=True)
+def withheld(burst: float, tier: int, features: np.ndarray, rules: Rules) -> float:
+    """Return what of a whole `burst` of headroom an app does not have, requests."""
+    row = rules.tiers[tier]
+    if row[T_HEADROOM_TO_ALL] == 0.0 and not is_proven(features):
+        return burst
+    return burst * (1.0 - row[T_HEADROOM])
+
+
+@njit(cache=True)
 def headroom_spent(signals: np.ndarray) -> bool:
-    """Return whether one more request would put the bucket a whole burst in debt."""
-    return signals[S_TOKENS] <= 1.0 - signals[S_BURST]
+    """Return whether the bucket is empty and the headroom below it has no room for one more."""
+    headroom = signals[S_BURST] - signals[S_WITHHELD]
+    return signals[S_TOKENS] < 1.0 and signals[S_TOKENS] <= 1.0 - headroom
 
 
 @njit(cache=True)

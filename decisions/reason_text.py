@@ -87,13 +87,16 @@ def _bucket(reason: Reason, seen: dict[str, float]) -> str:
     if reason == Reason.TOKENS_EMPTY:
         rate = seen["bucket_rate"]
         return f"its bucket of {burst:,.0f} requests, refilled at {rate:,.4g} a second, was empty"
-    # the headroom is as large as the burst: nearer than one token to its end it is used up
-    if tokens > 1 - burst:
+    headroom = burst - seen.get("headroom_withheld", 0.0)
+    if headroom <= 0.0:
+        return f"its burst of {burst:,.0f} requests is used up, and it has no headroom"
+    # nearer than one token to its end the headroom is used up
+    if tokens > 1 - headroom:
         return (
             f"its burst of {burst:,.0f} requests is used up and it was"
-            f" {max(0.0, -tokens):,.0f} into the headroom above"
+            f" {max(0.0, -tokens):,.0f} into its headroom of {headroom:,.0f}"
         )
-    return f"its burst of {burst:,.0f} requests and the headroom above it are used up"
+    return f"its burst of {burst:,.0f} requests and its headroom of {headroom:,.0f} are used up"
 
 
 def _strained(d: Decision, load: float, price: float) -> str:

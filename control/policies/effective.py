@@ -225,6 +225,8 @@ def _tier_bucket(config: Config, tier: int, history: _History) -> list[PolicyLin
     return [
         _tier_line("Refill", _refill(policy.rate), "rate", tier, history),
         _tier_line("Burst", _burst(policy.burst), "burst", tier, history),
+        _tier_line("Headroom", _headroom(policy.headroom), "headroom", tier, history),
+        _tier_line("Headroom for", _WHO[policy.headroom_to], "headroom_to", tier, history),
     ]
 
 
@@ -259,7 +261,19 @@ def _refill(rate: float) -> str:
 
 
 def _burst(burst: float) -> str:
-    return f"{burst:,.4g} requests, the same again as headroom"
+    return f"{burst:,.4g} requests"
+
+
+def _headroom(share: float) -> str:
+    return f"{share:.0%} of the burst beyond it, where ML admits" if share else "none"
+
+
+# Who has the headroom, by `TierPolicy.headroom_to`.
+_WHO = {
+    "all": "every app of the tier",
+    "proven": "apps with proof of honesty: verified, a month old, no abuse found, and not sign-ins"
+    " or writes alone",
+}
 
 
 def _spent(tier: int) -> str:

@@ -30,7 +30,7 @@ OBSERVE_ONLY: Final = "observe_only"
 
 
 # Newest document format that this code reads; it reads every older one. See `ADDED`.
-FORMAT: Final = 2
+FORMAT: Final = 3
 
 
 class Addition(NamedTuple):
@@ -44,7 +44,12 @@ class Addition(NamedTuple):
 # Every field that the document did not have in format 1. A document is written in the oldest format
 # that can say what it says, so a new field stops nothing until someone uses it: older deciders
 # refuse fields that they do not know, as a rule they ignored would be worse.
-ADDED: Final = (Addition(2, ("model", "feature_schema")),)
+ADDED: Final = (
+    Addition(2, ("model", "feature_schema")),
+    Addition(3, ("tiers", "*", "headroom")),
+    Addition(3, ("tiers", "*", "headroom_to")),
+    Addition(3, ("services", "*", "endpoints", "*", "sign_in")),
+)
 
 
 class ConfigError(Exception):
@@ -79,7 +84,7 @@ class TierPolicy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     rate: Positive
     """Requests a second its bucket refills."""
     burst: Positive
-    """Requests its bucket holds; the same again is headroom, in which ML may still admit."""
+    """Requests its bucket holds; below that lies the headroom."""
     quota_per_day: Positive
     """Requests a day, hard."""
     weight: Positive
@@ -93,6 +98,11 @@ class TierPolicy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     # chosen: the standard tier's value in `defaults`
     rank_from: Share = 0.15
     """Cheap score from which triage asks the model."""
+    headroom: Share = 1.0
+    """Headroom over the burst, in which ML may still admit."""
+    headroom_to: Literal["all", "proven"] = "all"
+    """Which apps have the headroom: all, or those that gave proof of honesty (`policy.is_proven`).
+    """
 
 
 class EndpointPolicy(Struct, frozen=True, forbid_unknown_fields=True):
@@ -105,6 +115,8 @@ class EndpointPolicy(Struct, frozen=True, forbid_unknown_fields=True):
     """How to ask for many at once, for example "POST /v2/orders:batchGet"; empty when there is no
     batch form.
     """
+    sign_in: bool | None = None
+    """Whether its requests carry credentials to be checked; None: by the words of its path."""
 
 
 class Service(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -8,7 +8,8 @@ from decider.contracts.config import Config, EndpointPolicy, Service, TierPolicy
 # Chosen for the demo: each tier has about three to four times the rate of the one below. `friction`
 # grows with the tier, as a wrongly refused enterprise app costs most; `harm` falls a little, as
 # abuse by a known, paying owner can be followed up. `rank_from` grows so that fewer requests of
-# trusted tiers are scored.
+# trusted tiers are scored. The headroom is for apps with proof of honesty: whoever has none gets
+# what the plan promises.
 TIERS = [
     TierPolicy(
         rate=5,
@@ -19,6 +20,7 @@ TIERS = [
         harm=1.4,
         error_budget_per_hour=20,
         rank_from=0.12,
+        headroom_to="proven",
     ),
     TierPolicy(
         rate=15,
@@ -29,6 +31,7 @@ TIERS = [
         harm=1.2,
         error_budget_per_hour=10,
         rank_from=0.15,
+        headroom_to="proven",
     ),
     TierPolicy(
         rate=50,
@@ -39,6 +42,7 @@ TIERS = [
         harm=1.1,
         error_budget_per_hour=5,
         rank_from=0.2,
+        headroom_to="proven",
     ),
     TierPolicy(
         rate=200,
@@ -49,6 +53,7 @@ TIERS = [
         harm=1.0,
         error_budget_per_hour=1,
         rank_from=0.3,
+        headroom_to="proven",
     ),
 ]
 

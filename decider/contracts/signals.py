@@ -79,6 +79,12 @@ SIGNALS: tuple[Signal, ...] = (
         "seconds",
         "wait after which more of the quota may be leased; 0 when no more can be had today",
     ),
+    Signal(
+        "headroom_withheld",
+        "requests",
+        "what of a whole burst of headroom the app does not have, by its tier or for want of proof"
+        " of honesty",
+    ),
 )
 
 N_SIGNALS = len(SIGNALS)

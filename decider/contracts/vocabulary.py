@@ -148,7 +148,7 @@ REASONS: dict[Reason, ReasonInfo] = {
         Stage.TRIAGE, "it is within its plan and nothing about it stands out"
     ),
     Reason.BURST_EXHAUSTED: ReasonInfo(
-        Stage.TRIAGE, "its burst and the headroom above it are used up"
+        Stage.TRIAGE, "its burst is used up, and with it any headroom it has"
     ),
     Reason.RISK_LOW: ReasonInfo(Stage.RANK, "its risk is low enough for what it is worth"),
     Reason.RISK_HIGH: ReasonInfo(Stage.RANK, "its traffic looks abusive"),

@@ -21,6 +21,7 @@ from decider.engine.app_state import State
 from decider.engine.buffers import ANSWER, REQUEST, Batch, Sample
 from decider.engine.lists import Subjects
 from decider.engine.shared_state import Region
+from decider.engine.source_table import Sources
 from decider.engine.text_hash import Texts
 from decider.policy import Rules
 
@@ -31,13 +32,24 @@ SLOTS = 3
 _WIDTHS = (
     *(len(kind._fields) for kind in (State, Region, Subjects, Rules, Batch, Batch, Sample)),
     1,
-    *(len(kind._fields) for kind in (State, Texts)),
+    *(len(kind._fields) for kind in (State, Texts, Sources)),
 )
 # Place of each group's first array. Compiled code takes them as constants.
 _FIRSTS = (0, *accumulate(_WIDTHS))
-_STATE, _REGION, _SUBJECTS, _RULES, _BATCH, _AHEAD, _SAMPLE, _UNKNOWN, _TRIAL, _TEXTS, _END = (
-    _FIRSTS
-)
+(
+    _STATE,
+    _REGION,
+    _SUBJECTS,
+    _RULES,
+    _BATCH,
+    _AHEAD,
+    _SAMPLE,
+    _UNKNOWN,
+    _TRIAL,
+    _TEXTS,
+    _SOURCES,
+    _END,
+) = _FIRSTS
 
 
 class Arena:
@@ -74,6 +86,7 @@ class Arena:
         unknown: np.ndarray | None = None,
         trial: State | None = None,
         texts: Texts | None = None,
+        sources: Sources | None = None,
     ) -> None:
         """Put arrays into the table, in place of those that were there.
 
@@ -81,7 +94,19 @@ class Arena:
         """
         alone = None if unknown is None else (unknown,)
         groups: tuple[tuple[np.ndarray, ...] | None, ...]
-        groups = (state, region, subjects, rules, batch, ahead, sample, alone, trial, texts)
+        groups = (
+            state,
+            region,
+            subjects,
+            rules,
+            batch,
+            ahead,
+            sample,
+            alone,
+            trial,
+            texts,
+            sources,
+        )
         for first, arrays in zip(_FIRSTS[:-1], groups, strict=True):
             if arrays is not None:
                 self._hold(first, tuple(arrays))
@@ -120,9 +145,11 @@ def _state_at(t, k):  # type: ignore[no-untyped-def]
         _grid(t, k + 5, np.uint64),
         _grid(t, k + 6, np.uint64),
         _grid(t, k + 7, np.uint16),
-        _grid(t, k + 8, np.float32),
-        _row(t, k + 9, np.int32),
-        _row(t, k + 10, np.int64),
+        _grid(t, k + 8, np.uint16),
+        _row(t, k + 9, np.uint64),
+        _grid(t, k + 10, np.float32),
+        _row(t, k + 11, np.int32),
+        _row(t, k + 12, np.int64),
     )
 
 
@@ -215,3 +242,14 @@ def unknown_in(t):  # type: ignore[no-untyped-def]
 def texts_in(t):  # type: ignore[no-untyped-def]
     """Return the texts still to be hashed, and the key."""
     return Texts(_row(t, _TEXTS, np.uint8), _row(t, _TEXTS + 1, np.uint64))
+
+
+@njit(cache=True, inline="always")
+def sources_in(t):  # type: ignore[no-untyped-def]
+    """Return what is known of addresses."""
+    return Sources(
+        _row(t, _SOURCES, np.uint64),
+        _row(t, _SOURCES + 1, np.int32),
+        _grid(t, _SOURCES + 2, np.uint64),
+        _grid(t, _SOURCES + 3, np.float32),
+    )

@@ -21,6 +21,7 @@ import numpy as np
 from numba import njit
 
 from decider.engine.prefetch import prefetch
+from decider.engine.routing import READ, SIGN_IN
 
 # Subtracted from unix times before they become window numbers, so that those of 1 s fit 32 bits.
 EPOCH = 1_600_000_000.0
@@ -51,15 +52,18 @@ EVICTION_PROBES = 16
 N_CLOCK = 16  # one more than there are: a row is two cache lines
 
 # columns of State.counts (float32): each pair is (current window, previous window), so one column
-# stands here for two. Those from C_COST on are of the last minute.
+# stands here for two. Those from C_COST to C_PAYMENT are of the last minute.
 # Requests by window, in the order of WINDOWS: window w has column 2 w.
 C_1S, C_10S, C_60S, C_600S = range(0, 8, 2)
 # Of requests.
-C_COST, C_WRITES, C_RETRIES, C_EARLY, C_REFUSED, C_BYTES = range(8, 20, 2)
+C_COST, C_WRITES, C_RETRIES, C_EARLY, C_REFUSED, C_BYTES, C_SIGN_INS = range(8, 22, 2)
 # Of outcomes.
-C_ANSWERS, C_4XX, C_5XX, C_AUTH, C_MISSING, C_PAYMENT = range(20, 32, 2)
-# Running means, one column each, behind all pairs (see _shift_minute), and how many there are.
-GAP_MEAN, GAP_SQUARE, N_COUNT = range(32, 35)
+C_ANSWERS, C_4XX, C_5XX, C_AUTH, C_MISSING, C_PAYMENT = range(22, 34, 2)
+# Of the last ten minutes: of requests, then of outcomes. A refused client gets no answers, so what
+# is known of it must last longer than its minute, or refusing it would clear its record.
+L_WRITES, L_SIGN_INS, L_ANSWERS, L_4XX, L_AUTH, L_MISSING = range(34, 46, 2)
+# Running means, one column each, behind all pairs, and how many columns there are.
+GAP_MEAN, GAP_SQUARE, N_COUNT = range(46, 49)
 
 # columns of State.bits (uint64): pairs as in counts
 B_ENDPOINTS, B_PATHS, B_TOKENS, B_SOURCES = range(0, 8, 2)
@@ -91,8 +95,8 @@ N_PROFILE = 8  # as many as there are
 # Values of P_KNOWN besides 0: the profile store was asked; it answered.
 ASKED, KNOWN = -1.0, 1.0
 
-# Bins over which an app's endpoints are spread by hash. Chosen: most apps call fewer endpoints, and
-# both minutes of it fill one cache line.
+# Bins over which an app's endpoints, and its paths, are spread by hash. Chosen: most apps call
+# fewer endpoints, and both windows of it fill one cache line.
 ENTROPY_BINS = 16
 # Seconds: a burst, a short spike, the minute that most features speak of, and what is usual.
 WINDOWS = np.array([1.0, 10.0, 60.0, 600.0])
@@ -121,6 +125,11 @@ class State(NamedTuple):
     bins: np.ndarray
     """uint16 (capacity, 2 * ENTROPY_BINS): requests per endpoint bin, current and previous minute.
     """
+    paths: np.ndarray
+    """uint16 (capacity, 2 * ENTROPY_BINS): requests per path bin, current and previous ten minutes.
+    """
+    origin: np.ndarray
+    """uint64 (capacity,): hash of the address that sent its latest request, 0 for none."""
     profile: np.ndarray
     """float32 (capacity, N_PROFILE)."""
     tenant: np.ndarray
@@ -146,6 +155,8 @@ def allocate(capacity: int) -> State:
         bits=np.zeros((capacity, N_BITS), np.uint64),
         refused=np.zeros((capacity, REFUSED), np.uint64),
         bins=np.zeros((capacity, 2 * ENTROPY_BINS), np.uint16),
+        paths=np.zeros((capacity, 2 * ENTROPY_BINS), np.uint16),
+        origin=np.zeros((capacity,), np.uint64),
         profile=np.zeros((capacity, N_PROFILE), np.float32),
         tenant=np.zeros((capacity,), np.int32),
         meta=np.zeros(4, np.int64),
@@ -204,6 +215,7 @@ def fetch(state: State, key: np.uint64) -> None:
     prefetch(state.refused, REFUSED * slot)
     prefetch(state.refused, REFUSED * slot + REFUSED - 1)
     prefetch(state.bins, 2 * ENTROPY_BINS * slot)
+    prefetch(state.paths, 2 * ENTROPY_BINS * slot)
 
 
 @njit(cache=True)
@@ -272,6 +284,8 @@ def place(state: State, key: np.uint64, now: float, unknown: np.ndarray) -> int:
         state.bits[slot, :] = 0
         state.refused[slot, :] = 0
         state.bins[slot, :] = 0
+        state.paths[slot, :] = 0
+        state.origin[slot] = 0
         state.profile[slot, :] = unknown
         state.tenant[slot] = 0
         for w in range(4):
@@ -291,16 +305,28 @@ def _shift(count: np.ndarray, slot: int, column: int, step: int) -> None:
     count[slot, column] = 0.0
 
 
+@njit(cache=True, inline="always")
+def _shift_bins(bins: np.ndarray, slot: int, step: int) -> None:
+    for k in range(ENTROPY_BINS):
+        bins[slot, ENTROPY_BINS + k] = bins[slot, k] if step == 1 else 0
+        bins[slot, k] = 0
+
+
 @njit(cache=True)
 def _shift_minute(state: State, slot: int, step: int) -> None:
-    for column in range(C_COST, GAP_MEAN, 2):
+    for column in range(C_COST, L_WRITES, 2):
         _shift(state.counts, slot, column, step)
     for column in range(0, N_BITS, 2):
         state.bits[slot, column + 1] = state.bits[slot, column] if step == 1 else np.uint64(0)
         state.bits[slot, column] = 0
-    for k in range(ENTROPY_BINS):
-        state.bins[slot, ENTROPY_BINS + k] = state.bins[slot, k] if step == 1 else 0
-        state.bins[slot, k] = 0
+    _shift_bins(state.bins, slot, step)
+
+
+@njit(cache=True)
+def _shift_ten_minutes(state: State, slot: int, step: int) -> None:
+    for column in range(L_WRITES, GAP_MEAN, 2):
+        _shift(state.counts, slot, column, step)
+    _shift_bins(state.paths, slot, step)
 
 
 @njit(cache=True)
@@ -314,11 +340,22 @@ def roll(state: State, slot: int, now: float) -> None:
             _shift(state.counts, slot, 2 * w, step)
             if w == 2:
                 _shift_minute(state, slot, step)
+            elif w == 3:
+                _shift_ten_minutes(state, slot, step)
 
 
 @njit(cache=True)
 def _mark(bits: np.ndarray, slot: int, column: int, hashed: np.uint64) -> None:
     bits[slot, column] |= np.uint64(1) << (hashed & np.uint64(63))
+
+
+@njit(cache=True, inline="always")
+def _add_to_bin(bins: np.ndarray, slot: int, hashed: np.uint64) -> None:
+    # other bits of the hash than `_mark` uses, so that the two do not collide alike
+    k = np.int64((hashed >> np.uint64(8)) & np.uint64(ENTROPY_BINS - 1))
+    # 16 bits would start again at 0
+    if bins[slot, k] < 65_535:
+        bins[slot, k] += 1
 
 
 @njit(cache=True, inline="always")
@@ -408,13 +445,13 @@ def observe(
     endpoint: np.uint64,
     cost: float,
     kilobytes: float,
-    write: bool,
+    kind: int,
     attempt: int,
 ) -> None:
     """Count one request. Hashes of absent parts are 0 and not counted.
 
-    `cost`: cost units. `kilobytes`: size of the body. `attempt`: above 0 when a gateway that is
-    trusted says that this is a retry.
+    `cost`: cost units. `kilobytes`: size of the body. `kind`: READ, WRITE or SIGN_IN. `attempt`:
+    above 0 when a gateway that is trusted says that this is a retry.
     """
     roll(state, slot, now)
     count, clock = state.counts, state.clock
@@ -422,8 +459,12 @@ def observe(
         count[slot, 2 * w] += 1.0
     count[slot, C_COST] += cost
     count[slot, C_BYTES] += kilobytes
-    if write:
+    if kind != READ:
         count[slot, C_WRITES] += 1.0
+        count[slot, L_WRITES] += 1.0
+        if kind == SIGN_IN:
+            count[slot, C_SIGN_INS] += 1.0
+            count[slot, L_SIGN_INS] += 1.0
     if _repeats_refused(state, slot, now, path, token, endpoint, attempt > 0):
         count[slot, C_RETRIES] += 1.0
         if now < clock[slot, RETRY_UNTIL]:
@@ -432,13 +473,11 @@ def observe(
     _mark(state.bits, slot, B_PATHS, path)
     if token != 0:
         _mark(state.bits, slot, B_TOKENS, token)
+    state.origin[slot] = source
     if source != 0:
         _mark(state.bits, slot, B_SOURCES, source)
-    # other bits of the hash than `_mark` uses, so that the two do not collide alike
-    bin_ = np.int64((endpoint >> np.uint64(8)) & np.uint64(ENTROPY_BINS - 1))
-    # 16 bits would start again at 0
-    if state.bins[slot, bin_] < 65_535:
-        state.bins[slot, bin_] += 1
+    _add_to_bin(state.bins, slot, endpoint)
+    _add_to_bin(state.paths, slot, path)
     if clock[slot, LAST] > 0.0:
         gap = max(0.0, now - clock[slot, LAST])
         # chosen: the last twenty gaps or so; the first gap counts whole, as there is no mean yet
@@ -457,6 +496,7 @@ def copy(state: State, slot: int, trial: State) -> None:
     trial.bits[0, :] = state.bits[slot, :]
     trial.refused[0, :] = state.refused[slot, :]
     trial.bins[0, :] = state.bins[slot, :]
+    trial.paths[0, :] = state.paths[slot, :]
 
 
 @njit(cache=True)
@@ -466,16 +506,20 @@ def note_answer(state: State, slot: int, now: float, status: int) -> None:
     state.clock[slot, FEEDBACK_AT] = now
     count = state.counts
     count[slot, C_ANSWERS] += 1.0
+    count[slot, L_ANSWERS] += 1.0
     if status >= 500:
         count[slot, C_5XX] += 1.0
     elif status >= 400:
         count[slot, C_4XX] += 1.0
+        count[slot, L_4XX] += 1.0
         if status == 401 or status == 403:
             count[slot, C_AUTH] += 1.0
+            count[slot, L_AUTH] += 1.0
         elif status == 402:
             count[slot, C_PAYMENT] += 1.0
         elif status == 404:
             count[slot, C_MISSING] += 1.0
+            count[slot, L_MISSING] += 1.0
 
 
 @njit(cache=True)

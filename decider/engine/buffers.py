@@ -15,7 +15,7 @@ ROUTE_FIELDS = [
     ("endpoint", "i8"),
     ("cost", "f8"),
     ("service", "i8"),
-    ("write", "i8"),
+    ("kind", "i8"),
     ("batchable", "i8"),
 ]
 ROUTE_FORMAT = "<qdqqq"
@@ -73,9 +73,10 @@ K_SECOND, K_KEPT, K_DEMAND, K_LAST_DEMAND = range(4)
 # columns of Sample.rate (float64)
 K_BUDGET, K_ADMIT, K_REFUSE, K_BLOCK, K_ENTERPRISE = range(5)
 
-# Seconds that the forecast tries. Chosen: each about twice the one before, up to
-# `policy.LONGEST_WAIT_S`; eight of them need three halvings.
-WAITS = np.array([1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 300.0])
+# Seconds that the forecast tries. Chosen: close together where most clients wait, then the ends of
+# the windows: a minute, and ten minutes in which an app's record fades (two windows); the last one
+# is `policy.LONGEST_WAIT_S`. Eight of them need three halvings.
+WAITS = np.array([1.0, 2.0, 5.0, 15.0, 30.0, 60.0, 300.0, 1_200.0])
 
 
 # Value, 0 to 1, taken where no model speaks: the middle, with which a request is worth exactly one.

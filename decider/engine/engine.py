@@ -21,7 +21,15 @@ from decider.contracts.ids import random_tails, token_digest
 from decider.contracts.requests import CheckRequest, Decision, Outcome
 from decider.contracts.store import Profile, ServiceStatus
 from decider.contracts.vocabulary import Arm, MlState
-from decider.engine import address_table, app_state, kernels, lists, shared_state, text_hash
+from decider.engine import (
+    address_table,
+    app_state,
+    kernels,
+    lists,
+    shared_state,
+    source_table,
+    text_hash,
+)
 from decider.engine import buffers as layout
 from decider.engine.clock import Clock
 from decider.engine.leases import Leases
@@ -41,6 +49,9 @@ EVENT_BUFFER = 20_000
 # Seconds for which a late model is not asked. Chosen: long enough that it costs few slow batches,
 # short enough that a hiccup does not switch ML off for long.
 LATE_PAUSE_S = 1.0
+# Apps for each row of addresses. Chosen: fourteen bytes more for an app. Where more addresses send
+# within ten minutes, those seen longest ago are forgotten.
+APPS_PER_SOURCE = 4
 # One slow batch is the operating system's doing more often than the model's.
 SLOW_IN_A_ROW = 3
 # Room for the texts of a batch at first: 256 requests of the usual size. It grows to the largest
@@ -91,6 +102,7 @@ class Engine:
         self.teller: Teller | None = None
         """What tells refused clients why; None where there are no clients."""
         self.state = app_state.allocate(capacity)
+        self.sources = source_table.allocate(max(1024, capacity // APPS_PER_SOURCE))
         self.leases = Leases(self.state, self.slot_of)
         self.events: deque[Event] = deque()
         self.events_dropped = 0
@@ -120,7 +132,7 @@ class Engine:
         self._workspace = Workspace.of(MAX_BATCH)
         self.arena = address_table.Arena()
         self.arena.hold(state=self.state, batch=self.batch, ahead=self._ahead, sample=self.sample)
-        self.arena.hold(unknown=self._unknown, trial=app_state.allocate(1))
+        self.arena.hold(unknown=self._unknown, trial=app_state.allocate(1), sources=self.sources)
         self._table = self.arena.table
         self._make_room(TEXT_BYTES)
 

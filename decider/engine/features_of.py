@@ -11,6 +11,7 @@ import numpy as np
 from numba import njit
 
 from decider.contracts import feature_columns as f
+from decider.engine import linear_counting
 from decider.engine.app_state import (
     B_ENDPOINTS,
     B_PATHS,
@@ -18,6 +19,7 @@ from decider.engine.app_state import (
     B_TOKENS,
     C_4XX,
     C_5XX,
+    C_600S,
     C_ANSWERS,
     C_AUTH,
     C_BYTES,
@@ -27,6 +29,7 @@ from decider.engine.app_state import (
     C_PAYMENT,
     C_REFUSED,
     C_RETRIES,
+    C_SIGN_INS,
     C_WRITES,
     ENTROPY_BINS,
     EPOCH,
@@ -34,6 +37,12 @@ from decider.engine.app_state import (
     FIRST,
     GAP_MEAN,
     GAP_SQUARE,
+    L_4XX,
+    L_ANSWERS,
+    L_AUTH,
+    L_MISSING,
+    L_SIGN_INS,
+    L_WRITES,
     LAST,
     P_ABUSE,
     P_CHARGEBACKS,
@@ -45,23 +54,11 @@ from decider.engine.app_state import (
     WINDOWS,
     State,
 )
+from decider.engine.source_table import V_APPS, V_FAILED_SHARE, V_NEW
 
-# Linear counting: estimate of distinct items by ones among 64 bits; a full map reads 310.
-_DISTINCT = np.array(
-    [0.0 if ones == 0 else -64.0 * math.log(max(64 - ones, 0.5) / 64.0) for ones in range(65)]
-)
 # c * log2(c) by c: a minute's counts are nearly always in it, and a look-up costs less than a
 # logarithm.
 _C_LOG_C = np.array([0.0] + [c * math.log2(c) for c in range(1, 2049)])
-
-
-@njit(cache=True, inline="always")
-def _ones(x: np.uint64) -> np.int64:
-    """Return how many bits are set (Warren, Hacker's Delight, 5-1)."""
-    x = x - ((x >> np.uint64(1)) & np.uint64(0x5555555555555555))
-    x = (x & np.uint64(0x3333333333333333)) + ((x >> np.uint64(2)) & np.uint64(0x3333333333333333))
-    x = (x + (x >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
-    return np.int64((x * np.uint64(0x0101010101010101)) >> np.uint64(56))
 
 
 @njit(cache=True, inline="always")
@@ -69,20 +66,26 @@ def _distinct(state: State, slot: int, column: int, previous: bool) -> float:
     bits = state.bits[slot, column]
     if previous:
         bits |= state.bits[slot, column + 1]
-    return _DISTINCT[_ones(bits)]
+    return linear_counting.distinct(bits)
 
 
 @njit(cache=True)
-def _entropy(state: State, slot: int, previous: bool) -> float:
-    """Return the Shannon entropy over endpoint bins, bits."""
-    total, weighted = 0, 0.0
+def _spread(bins: np.ndarray, slot: int, previous: bool) -> tuple[float, float]:
+    """Return the Shannon entropy over bins, in bits, and the share of the fullest bin.
+
+    `bins`: of all slots, as `State.bins`. Without requests both are 0.
+    """
+    total, most, weighted = 0, 0, 0.0
     for k in range(ENTROPY_BINS):
-        c = int(state.bins[slot, k])
+        c = int(bins[slot, k])
         if previous:
-            c += int(state.bins[slot, ENTROPY_BINS + k])
+            c += int(bins[slot, ENTROPY_BINS + k])
         total += c
+        most = max(most, c)
         weighted += _C_LOG_C[c] if c <= 2048 else c * math.log2(c)
-    return math.log2(total) - weighted / total if total > 1 else 0.0
+    if total == 0:
+        return 0.0, 0.0
+    return math.log2(total) - weighted / total, most / total
 
 
 @njit(cache=True, inline="always")
@@ -122,6 +125,7 @@ def features_of(
     quota_used: float,
     service: np.ndarray,
     tenant_share: float,
+    address: np.ndarray,
     out: np.ndarray,
 ) -> None:
     """Write the feature vector of an app at `now`, in wall time `wall`, into `out`.
@@ -129,7 +133,8 @@ def features_of(
     `out`: float32 (N_FEATURES,).
 
     It changes no state: `now` may lie after the slot's windows were rolled, which tells what a
-    request that waits would look like. `service` is (utilisation, latency ratio, error share).
+    request that waits would look like. `service` is (utilisation, latency ratio, error share);
+    `address` is what `source_table.look` tells.
     """
     count, clock = state.counts, state.clock
     second, minute = _rate(state, slot, 0, now), _rate(state, slot, 2, now)
@@ -146,6 +151,7 @@ def features_of(
     out[f.COST_RATE_60S] = _in_window(state, slot, C_COST, keep, moved) / 60.0
     out[f.REQUEST_COST] = cost
     _write_failures(state, slot, keep, moved, requests, out)
+    out[f.SIGN_INS_60S] = _in_window(state, slot, C_SIGN_INS, keep, moved)
     out[f.WRITE_SHARE_60S] = min(1.0, _in_window(state, slot, C_WRITES, keep, moved) / requests)
     out[f.PAYLOAD_MEAN_60S] = _in_window(state, slot, C_BYTES, keep, moved) / requests
     _variety(state, slot, moved, out)
@@ -158,6 +164,9 @@ def features_of(
     out[f.SERVICE_UTILISATION], out[f.SERVICE_LATENCY_RATIO] = service[0], service[1]
     out[f.SERVICE_ERROR_SHARE] = service[2]
     out[f.TENANT_SHARE] = tenant_share
+    out[f.APPS_OF_SOURCE_600S], out[f.NEW_APPS_OF_SOURCE_600S] = address[V_APPS], address[V_NEW]
+    out[f.SOURCE_ERROR_SHARE_600S] = address[V_FAILED_SHARE]
+    _write_ten_minutes(state, slot, now, out)
     fed = clock[slot, FEEDBACK_AT]
     out[f.FEEDBACK_AGE] = min(3600.0, max(0.0, now - fed)) if fed > 0.0 else 3600.0
 
@@ -194,6 +203,27 @@ def _write_failures(
     out[f.EARLY_RETRY_SHARE_60S] = min(1.0, early / requests)
 
 
+@njit(cache=True, error_model="numpy")
+def _write_ten_minutes(state: State, slot: int, now: float, out: np.ndarray) -> None:
+    """Write what the last ten minutes were like, which a refused client does not leave behind."""
+    keep, moved = _position(state, slot, 3, now)
+    requests = max(_in_window(state, slot, C_600S, keep, moved), 1e-9)
+    writes = _in_window(state, slot, L_WRITES, keep, moved)
+    sign_ins = _in_window(state, slot, L_SIGN_INS, keep, moved)
+    out[f.WRITE_SHARE_600S] = min(1.0, writes / requests)
+    out[f.SIGN_IN_SHARE_600S] = min(1.0, sign_ins / requests)
+    answers = _in_window(state, slot, L_ANSWERS, keep, moved)
+    per_answer = 1.0 / answers if answers > 0.0 else 0.0
+    failed = _in_window(state, slot, L_4XX, keep, moved)
+    out[f.CLIENT_ERRORS_600S] = failed
+    out[f.CLIENT_ERROR_SHARE_600S] = failed * per_answer
+    out[f.AUTH_ERROR_SHARE_600S] = _in_window(state, slot, L_AUTH, keep, moved) * per_answer
+    out[f.NOT_FOUND_SHARE_600S] = _in_window(state, slot, L_MISSING, keep, moved) * per_answer
+    # as of the minute: after a window without requests the current bins are the previous ones
+    entropy, busiest = (0.0, 0.0) if moved > 1 else _spread(state.paths, slot, moved == 0)
+    out[f.PATH_ENTROPY_600S], out[f.BUSIEST_PATH_SHARE_600S] = entropy, busiest
+
+
 @njit(cache=True)
 def _profile(profile: np.ndarray, slot: int, wall: float, out: np.ndarray) -> None:
     """Write what the profile store knows of the app; `profile` is `State.profile`."""
@@ -222,4 +252,4 @@ def _variety(state: State, slot: int, moved: int, out: np.ndarray) -> None:
     out[f.DISTINCT_PATHS_60S] = _distinct(state, slot, B_PATHS, previous)
     out[f.DISTINCT_TOKENS_60S] = _distinct(state, slot, B_TOKENS, previous)
     out[f.DISTINCT_SOURCES_60S] = _distinct(state, slot, B_SOURCES, previous)
-    out[f.ENDPOINT_ENTROPY_60S] = _entropy(state, slot, previous)
+    out[f.ENDPOINT_ENTROPY_60S] = _spread(state.bins, slot, previous)[0]

@@ -17,7 +17,7 @@ from decider import policy as p
 from decider.contracts import feature_columns as f
 from decider.contracts.signals import INDEX as S
 from decider.contracts.vocabulary import MlState
-from decider.engine import address_table, features_of, lists, quota, text_hash
+from decider.engine import address_table, features_of, lists, quota, source_table, text_hash
 from decider.engine import app_state as apps
 from decider.engine import shared_state as shared
 from decider.engine.buffers import (
@@ -150,21 +150,23 @@ def observe(table: np.ndarray, count: int, now: float) -> int:
         address_table.region_in(table),
         address_table.batch_in(table),
     )
-    subjects, rules, unknown = (
+    subjects, rules, unknown, sources = (
         address_table.subjects_in(table),
         address_table.rules_in(table),
         address_table.unknown_in(table),
+        address_table.sources_in(table),
     )
     # three loops, so that the memory of all apps is on its way while the first ones are placed
     for i in range(count):
         apps.expect(state, np.uint64(batch.request[i]["app"]))
     for i in range(count):
         apps.fetch(state, np.uint64(batch.request[i]["app"]))
+        source_table.fetch(sources, np.uint64(batch.request[i]["source"]))
     for i in range(count):
         batch.answer[i]["slot"] = apps.place(
             state, np.uint64(batch.request[i]["app"]), now, unknown
         )
-    view, found, ranked = np.zeros(3), np.zeros(4), 0
+    view, address, found, ranked = np.zeros(3), np.zeros(3), np.zeros(4), 0
     wall = now + batch.world[W_SKEW]
     for i in range(count):
         request, slot = batch.request[i], batch.answer[i]["slot"]
@@ -172,17 +174,22 @@ def observe(table: np.ndarray, count: int, now: float) -> int:
         token, source = np.uint64(request["token"]), np.uint64(request["source"])
         path, endpoint = np.uint64(request["path"]), np.uint64(request["endpoint"])
         cost, size = request["cost"], request["kilobytes"]
-        write, attempt = request["write"] != 0, request["attempt"]
-        apps.observe(state, slot, now, token, source, path, endpoint, cost, size, write, attempt)
+        kind, attempt = request["kind"], request["attempt"]
+        new = (
+            state.clock[slot, apps.LAST] == 0.0 and state.profile[slot, apps.P_KNOWN] != apps.KNOWN
+        )
+        apps.observe(state, slot, now, token, source, path, endpoint, cost, size, kind, attempt)
+        source_table.note_request(sources, source, np.uint64(request["app"]), new, now)
         shared.note_demand(region, service, tenant, request["cost"], now)
         _standing_signals(state, slot, region, subjects, rules, batch, i, wall, found)
         _spent_signals(state, slot, region, rules, batch, i, now)
         _service_view(region, service, view)
         used = state.clock[slot, apps.QUOTA_USED] / batch.signals[i][S_QUOTA_LIMIT]
         share, out = _share_of(region, service, tenant), batch.features[i]
-        features_of.features_of(
-            state, slot, now, wall, request["cost"], request["kilobytes"], used, view, share, out
-        )
+        source_table.look(sources, source, now, address)
+        features_of.features_of(state, slot, now, wall, cost, size, used, view, share, address, out)
+        sig = batch.signals[i]
+        sig[p.S_WITHHELD] = p.withheld(sig[p.S_BURST], int(sig[p.S_TIER]), out, rules)
         state.clock[slot, apps.LAST] = now
         batch.scores[i, :] = np.nan
         # as if all earlier rows of this app were admitted: whoever may want a score gets one now
@@ -211,7 +218,7 @@ def _consume(
     """Take what an admitted request costs, or remember that it was refused."""
     sig, request, clock = batch.signals[i], batch.request[i], state.clock
     if admitted:
-        # one burst of debt at most: the headroom ends there
+        # one burst of debt at most: no headroom is larger
         clock[slot, apps.TOKENS] = max(-sig[p.S_BURST], clock[slot, apps.TOKENS] - 1.0)
         clock[slot, apps.QUOTA_LEFT] -= 1.0
         clock[slot, apps.QUOTA_USED] += 1.0
@@ -297,7 +304,12 @@ def project(table: np.ndarray, low: np.ndarray, high: np.ndarray, count: int, no
         address_table.batch_in(table),
         address_table.ahead_in(table),
     )
-    trial, rules, view = address_table.trial_in(table), address_table.rules_in(table), np.zeros(3)
+    trial, rules, sources = (
+        address_table.trial_in(table),
+        address_table.rules_in(table),
+        address_table.sources_in(table),
+    )
+    view, address = np.zeros(3), np.zeros(3)
     for k in range(count):
         i = batch.rows[k]
         request, slot, sig = batch.request[i], batch.answer[i]["slot"], ahead.signals[k]
@@ -306,13 +318,12 @@ def project(table: np.ndarray, low: np.ndarray, high: np.ndarray, count: int, no
         token, source = np.uint64(request["token"]), np.uint64(request["source"])
         path, endpoint = np.uint64(request["path"]), np.uint64(request["endpoint"])
         cost, size = request["cost"], request["kilobytes"]
-        write, attempt = request["write"] != 0, request["attempt"]
+        kind, attempt = request["kind"], request["attempt"]
         # as `finish` will note it, once the wait is known
         apps.note_refused(trial, 0, now, path, token, endpoint, wait)
-        apps.observe(
-            trial, 0, now + wait, token, source, path, endpoint, cost, size, write, attempt
-        )
+        apps.observe(trial, 0, now + wait, token, source, path, endpoint, cost, size, kind, attempt)
         _service_view(region, request["service"], view)
+        source_table.look(sources, source, now + wait, address)
         features_of.features_of(
             trial,
             0,
@@ -323,9 +334,11 @@ def project(table: np.ndarray, low: np.ndarray, high: np.ndarray, count: int, no
             batch.features[i][f.QUOTA_USED],
             view,
             batch.features[i][f.TENANT_SHARE],
+            address,
             ahead.features[k],
         )
         sig[:] = batch.signals[i]
+        sig[p.S_WITHHELD] = p.withheld(sig[p.S_BURST], int(sig[p.S_TIER]), ahead.features[k], rules)
         sig[p.S_TOKENS] = min(sig[p.S_BURST], state.clock[slot, apps.TOKENS] + wait * sig[p.S_RATE])
         # the rest of the tenant is taken to stay as it is: nobody knows what it will send
         sig[p.S_PRICE] = max(0.0, sig[p.S_PRICE] - shared.RECOVERY * wait)
@@ -539,7 +552,11 @@ def track(table: np.ndarray, keys: np.ndarray, slots: np.ndarray, count: int, no
 @njit(cache=True)
 def learn(table: np.ndarray, outcomes: np.ndarray, count: int, now: float) -> None:
     """Count the first `count` outcomes (dtype OUTCOME)."""
-    state, region = address_table.state_in(table), address_table.region_in(table)
+    state, region, sources = (
+        address_table.state_in(table),
+        address_table.region_in(table),
+        address_table.sources_in(table),
+    )
     for i in range(count):
         shared.note_answer(
             region,
@@ -550,4 +567,6 @@ def learn(table: np.ndarray, outcomes: np.ndarray, count: int, now: float) -> No
         )
         slot = apps.find(state, np.uint64(outcomes[i]["app"]))
         if slot >= 0:
-            apps.note_answer(state, slot, now, int(outcomes[i]["status"]))
+            status = int(outcomes[i]["status"])
+            apps.note_answer(state, slot, now, status)
+            source_table.note_answer(sources, state.origin[slot], 400 <= status < 500, now)

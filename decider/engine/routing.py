@@ -30,6 +30,17 @@ MOST_OTHERS = 500
 # Stand for all further ones, and for their methods when those are of the client's own making.
 OTHER, OTHER_METHOD = "/{other}", "OTHER"
 WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+# What an endpoint is for, as the features tell requests apart. A sign-in is a write, too.
+READ, WRITE, SIGN_IN = range(3)
+# Words of a path by which an endpoint that takes credentials is known, between its separators.
+# Chosen: what frameworks, OAuth (RFC 6749) and the most attacked sites call theirs; `xmlrpc` is
+# WordPress's remote interface, through which passwords are tried. Where it guesses wrong the
+# config document says it (`EndpointPolicy.sign_in`).
+_TAKES_CREDENTIALS = re.compile(
+    r"[/:](?:(?:wp-)?log[-_]?[io]n|sign[-_]?in|auth|authenticate|authorize|oauth2?|token|session|"
+    r"passwd|password|xmlrpc|otp|mfa|2fa)(?=$|[/.:])",
+    re.IGNORECASE,
+)
 _METHODS = WRITES | {"GET", "HEAD", "OPTIONS", "TRACE", "CONNECT"}
 
 
@@ -58,6 +69,18 @@ def template_of(path: str) -> str:
     """
     parts = ["{id}" if _IDENTIFIER.fullmatch(part) else part for part in path.split("/")]
     return "/".join(parts)[:_LONGEST_TEMPLATE]
+
+
+def kind_of(method: str, template: str, sign_in: bool | None = None) -> int:
+    """Return whether an endpoint is a READ, a WRITE or a SIGN_IN.
+
+    `sign_in`: what the config document says of it; None goes by the words of its path.
+    """
+    if sign_in is None:
+        sign_in = method in WRITES and _TAKES_CREDENTIALS.search(template) is not None
+    if sign_in:
+        return SIGN_IN
+    return WRITE if method in WRITES else READ
 
 
 class Router:
@@ -122,9 +145,8 @@ class Router:
             return made
         policy = self._endpoints.get((service, method, template))
         cost, batch = (policy.cost, policy.batch) if policy else (1.0, "")
-        packed = _PACK(
-            self._hash.one(method + template), cost, service, method in WRITES, batch != ""
-        )
+        kind = kind_of(method, template, policy.sign_in if policy else None)
+        packed = _PACK(self._hash.one(method + template), cost, service, kind, batch != "")
         names = (method, template)
         if policy is None and not self._told_apart(service, names):
             names = (method if method in _METHODS else OTHER_METHOD, OTHER)

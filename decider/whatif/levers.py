@@ -51,6 +51,13 @@ CLIENT_ERRORS = (
     "not_found_share_60s",
     "payment_error_share_60s",
 )
+# The same over ten minutes.
+CLIENT_ERRORS_600S = (
+    "client_error_share_600s",
+    "client_errors_600s",
+    "auth_error_share_600s",
+    "not_found_share_600s",
+)
 # What is counted beside each of these shares, per minute.
 COUNTED = {
     "client_error_share_60s": "client_errors_60s",
@@ -67,6 +74,14 @@ INSISTING = ("refused_share_60s", "retry_share_60s", "early_retry_share_60s")
 # Silence in seconds after which the sliding minute is empty whatever the clock: two whole buckets
 # of 60 s (`features_of._in_window`).
 FORGOTTEN_S = 120.0
+# The same for the sliding ten minutes, and what is zero then.
+FORGOTTEN_600S = 1_200.0
+TEN_MINUTES = (
+    *CLIENT_ERRORS_600S,
+    "source_error_share_600s",
+    "new_apps_of_source_600s",
+    "path_entropy_600s",
+)
 # Seconds of a UTC day, after which a quota starts again; seconds_since_last ends there as well.
 DAY_S = 86_400.0
 
@@ -169,10 +184,9 @@ def _at_pace(x: Rows, s: Rows, slower: dict[str, Levels]) -> None:
     x[:, F["cost_rate_60s"]] *= keep
     for name in COUNTS:
         x[:, F[name]] *= keep
-    # Fewer requests reach fewer paths, but this one's own path stays.
-    x[:, F["distinct_paths_60s"]] = np.maximum(
-        np.minimum(1.0, x[:, F["distinct_paths_60s"]]), x[:, F["distinct_paths_60s"]] * keep
-    )
+    # Fewer requests reach fewer paths, but this one's own path stays; so does its own sign-in.
+    for name in ("distinct_paths_60s", "sign_ins_60s"):
+        x[:, F[name]] = np.maximum(np.minimum(1.0, x[:, F[name]]), x[:, F[name]] * keep)
     _burst_ratio(x)
     _use_less(x, s, own, np.clip(ten, 0.0, 1.0))
 
@@ -243,6 +257,7 @@ def _wait(x: Rows, s: Rows, level: Levels, ground: Ground) -> None:
     retried = (level > 0.0) & (level < max(RETRY_WITHIN_S, 2.0 * ground.told))
     _slide_windows(x, s, level, ground, retried)
     _forget(x, level >= FORGOTTEN_S, retried, retried & (level < ground.told))
+    _forget_ten_minutes(x, level >= FORGOTTEN_600S)
     _burst_ratio(x)
     _pass_time(x, s, level, ground)
     _use_less(x, s, own, np.exp(-level / USE_TAU_S))
@@ -268,6 +283,14 @@ def _slide_windows(
     )
     left = most_left(ground.at, level, 60.0)
     for name in COUNTS:
+        x[:, F[name]] = np.where(silent, x[:, F[name]] * left, x[:, F[name]])
+    # the record does not say whether this request is a sign-in: it may be where there was one
+    signs_in = np.minimum(1.0, x[:, F["sign_ins_60s"]])
+    x[:, F["sign_ins_60s"]] = np.where(
+        silent, x[:, F["sign_ins_60s"]] * left + signs_in, x[:, F["sign_ins_60s"]]
+    )
+    left = most_left(ground.at, level, WINDOWS_S["rate_600s"])
+    for name in ("client_errors_600s", "new_apps_of_source_600s"):
         x[:, F[name]] = np.where(silent, x[:, F[name]] * left, x[:, F[name]])
     for name, counts in (
         ("refused_share_60s", silent),
@@ -296,8 +319,23 @@ def _forget(
         x[gone, F[name]] = 0.0
     for share, counts in (("retry_share_60s", retried), ("early_retry_share_60s", early)):
         x[gone & counts, F[share]] = x[gone & counts, F[COUNTED[share]]] = 1.0
-    for name in ("distinct_endpoints_60s", "distinct_paths_60s", "distinct_tokens_60s"):
+    for name in (
+        "distinct_endpoints_60s",
+        "distinct_paths_60s",
+        "distinct_tokens_60s",
+        "sign_ins_60s",
+    ):
         x[gone, F[name]] = np.minimum(x[gone, F[name]], 1.0)
+
+
+def _forget_ten_minutes(x: Rows, gone: NDArray[np.bool_]) -> None:
+    """Empty the sliding ten minutes of the rows `gone`, bool (n,), but for the request that is
+    asked again. Its kind is not known, so the shares of writes and sign-ins stay.
+    """
+    for name in TEN_MINUTES:
+        x[gone, F[name]] = 0.0
+    x[gone, F["busiest_path_share_600s"]] = 1.0
+    x[gone, F["apps_of_source_600s"]] = np.minimum(x[gone, F["apps_of_source_600s"]], 1.0)
 
 
 def _pass_time(x: Rows, s: Rows, level: Levels, ground: Ground) -> None:
@@ -416,6 +454,8 @@ def _errors(x: Rows, s: Rows, level: Levels, ground: Ground) -> None:
     for name in CLIENT_ERRORS:
         x[:, F[name]] *= left
         x[:, F[COUNTED[name]]] *= left
+    for name in CLIENT_ERRORS_600S:
+        x[:, F[name]] *= left
 
 
 def _fewer(name: str) -> Callable[[Rows, Rows, Levels, Ground], None]:
@@ -434,6 +474,7 @@ _PACED = frozenset(
         "cost_rate_60s",
         "quota_used",
         "distinct_paths_60s",
+        "sign_ins_60s",
         "tenant_share",
     }
 )
@@ -450,6 +491,7 @@ _MINUTE = frozenset(
         "distinct_tokens_60s",
     }
 )
+_LONGER = frozenset({*TEN_MINUTES, "busiest_path_share_600s", "apps_of_source_600s"})
 
 # In the order in which equals are preferred. Chosen: what an owner can do at once comes first.
 LEVERS: tuple[Lever, ...] = (
@@ -458,7 +500,7 @@ LEVERS: tuple[Lever, ...] = (
         "Wait before asking again",
         "seconds",
         True,
-        _PACED | _ELAPSED | _MINUTE,
+        _PACED | _ELAPSED | _MINUTE | _LONGER,
         _SPENT | {"service_price", "error_budget_left", "quota_reset"},
         _wait,
     ),
@@ -494,7 +536,14 @@ LEVERS: tuple[Lever, ...] = (
         "Answers that were 4xx",
         "share",
         False,
-        frozenset({*CLIENT_ERRORS, *(COUNTED[name] for name in CLIENT_ERRORS), "error_share_60s"}),
+        frozenset(
+            {
+                *CLIENT_ERRORS,
+                *CLIENT_ERRORS_600S,
+                *(COUNTED[name] for name in CLIENT_ERRORS),
+                "error_share_60s",
+            }
+        ),
         frozenset(),
         _errors,
     ),

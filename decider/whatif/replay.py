@@ -141,7 +141,8 @@ def decide_under(
     rules = policy.rules_of(config)
     tier, times = int(signals[S["tier"]]), signals[S["override_multiplier"]]
     signals[S["bucket_rate"]] = rules.tiers[tier, policy.T_RATE] * times
-    signals[S["bucket_burst"]] = rules.tiers[tier, policy.T_BURST] * times
+    burst = signals[S["bucket_burst"]] = rules.tiers[tier, policy.T_BURST] * times
+    signals[S["headroom_withheld"]] = policy.withheld(burst, tier, features, rules)
     # The recorded hint was forecast under the old config and model, so it says nothing here.
     signals[S["retry_hint"]] = 0.0
     if ml_state is not None:

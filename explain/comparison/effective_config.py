@@ -33,6 +33,8 @@ TIER_LINES = {
     "harm": "harm",
     "error_budget_per_hour": "error budget an hour",
     "rank_from": "ranked from cheap score",
+    "headroom": "headroom over the burst",
+    "headroom_to": "who has the headroom",
 }
 
 

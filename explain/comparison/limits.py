@@ -142,9 +142,10 @@ def _override(see: dict[str, float]) -> _Row:
 
 def _bucket(event: Event, see: dict[str, float], admitted: bool) -> _Row:
     tokens, burst = see["tokens"], see["bucket_burst"]
-    # With ML live the bucket may go one burst below zero, as headroom that the model may grant.
+    # With ML live the bucket may go below zero by the headroom that the app has.
+    headroom = burst - see["headroom_withheld"] if event.ml_state == MlState.LIVE else 0.0
     after = max(-burst, tokens - 1.0) if admitted else tokens
-    spent = tokens <= 1.0 - burst or (event.ml_state != MlState.LIVE and tokens < 1.0)
+    spent = tokens < 1.0 and tokens <= 1.0 - headroom
     word = "spent" if spent else "over" if tokens < 1.0 else "within"
     limit = f"{burst:,.0f}, refills {see['bucket_rate']:,.4g}/s"
     stage = Stage.TRIAGE if event.ml_state == MlState.LIVE else Stage.FALLBACK

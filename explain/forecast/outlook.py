@@ -190,10 +190,13 @@ def _bucket(rows: list[Decision], config: Config, now: float) -> _Due | None:
     # Within 1% the measured pace cannot be told from the refill, and the time would be hours.
     if pace <= rate * 1.01:
         return None
-    # A live model may admit down to one burst below zero; the fallback limiter stops at one token.
-    floor = 1.0 - burst if row.ml_state == MlState.LIVE else 1.0
+    # A live model may admit down to the end of the headroom; the fallback limiter stops at one
+    # token.
+    signals = _signals(row)
+    headroom = burst - float(signals[S["headroom_withheld"]])
+    floor = 1.0 - headroom if row.ml_state == MlState.LIVE else 1.0
     # The bucket went on draining since the record was made.
-    tokens = min(burst, float(_signals(row)[S["tokens"]])) + (rate - pace) * max(
+    tokens = min(burst, float(signals[S["tokens"]])) + (rate - pace) * max(
         0.0, now - row.at.timestamp()
     )
     minutes = max(0.0, (tokens - floor) / (pace - rate) / 60.0)

@@ -21,7 +21,9 @@ Levels = NDArray[np.float64]
 
 # Every second of the first minute, as Retry-After says it; coarser later, where a few seconds more
 # hardly matter. Ten minutes is the longest, because the longest window has slid past by then.
-WAITS_S = np.array([*range(1, 61), *range(65, 181, 5), *range(210, 601, 30)], np.float64)
+WAITS_S = np.array(
+    [*range(1, 61), *range(65, 181, 5), *range(210, 601, 30), *range(660, 1201, 60)], np.float64
+)
 # Chosen: sizes that a client would pick, finer where one item more saves more.
 BATCH_SIZES = np.array([2, 3, 4, 5, 8, 10, 15, 20, 30, 40, 50, 100], np.float64)
 # Six requests a minute: nobody is advised to be slower.

@@ -15,7 +15,7 @@ from decider.contracts.vocabulary import Action, Reason, Stage
 from decider.refusal.causes import SIGNS_OF_ABUSE, TELLING
 
 # Version of the catalogue, shown beside each text: a reply can be traced to its wording.
-VERSION = 4
+VERSION = 5
 
 # Every field that a text may name. A closed list, so that a new text cannot tell more by mistake.
 FIELDS = frozenset(
@@ -111,7 +111,13 @@ _SAID = {
     ),
     Cause.BURST: ("burst_ratio:high", "gap_cv:high"),
     Cause.WORK: ("cost_rate_60s:high", "request_cost:high"),
-    Cause.ERRORS: ("error_share_60s:high", "client_error_share_60s:high", "client_errors_60s:high"),
+    Cause.ERRORS: (
+        "error_share_60s:high",
+        "client_error_share_60s:high",
+        "client_errors_60s:high",
+        "client_error_share_600s:high",
+        "client_errors_600s:high",
+    ),
     Cause.OUR_ERRORS: (
         "server_error_share_60s:high",
         "service_error_share:high",

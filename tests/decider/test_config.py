@@ -89,8 +89,17 @@ FORMAT_1 = {
     config.Sampling: "budget_per_s admit refuse block enterprise_refuse",
     config.ActionWeights: "keep leak load friction",
 }
+
+
+def in_format_1() -> config.Config:
+    """The starting document with nothing that format 1 cannot say."""
+    start = defaults.config(7, 0.0)
+    tiers = [msgspec.structs.replace(tier, headroom_to="all") for tier in start.tiers]
+    return msgspec.structs.replace(start, tiers=tiers)
+
+
 NEW_SCHEMA = msgspec.structs.replace(
-    defaults.config(7, 0.0), model=config.ModelRef("risk", 1, "ab" * 32, "0123456789abcdef")
+    in_format_1(), model=config.ModelRef("risk", 1, "ab" * 32, "0123456789abcdef")
 )
 
 
@@ -123,7 +132,7 @@ def test_each_field_that_format_1_lacks_has_its_format_and_a_default() -> None:
 
 
 def test_a_document_is_written_in_the_oldest_format_that_can_say_what_it_says() -> None:
-    plain = msgspec.structs.replace(defaults.config(7, 0.0), format=2)
+    plain = msgspec.structs.replace(in_format_1(), format=2)
     with_model = msgspec.structs.replace(plain, model=config.ModelRef("risk", 1, "ab" * 32))
     for one in (plain, with_model):
         written = msgspec.msgpack.decode(config.encode(one))
@@ -142,7 +151,7 @@ def test_a_field_in_each_item_of_a_list_is_found_and_left_out(
 ) -> None:
     """As it will be for a tier's field: `rank_from` stands in for a new one."""
     monkeypatch.setattr(config, "ADDED", (config.Addition(3, ("tiers", "*", "rank_from")),))
-    document = defaults.config(7, 0.0)
+    document = in_format_1()
     usual = [msgspec.structs.replace(tier, rank_from=0.15) for tier in document.tiers]
     same = msgspec.structs.replace(document, tiers=usual)
     assert config.needed_format(same) == (1, "")
@@ -154,8 +163,8 @@ def test_a_field_in_each_item_of_a_list_is_found_and_left_out(
 
 
 def test_a_document_of_a_later_format_is_refused_with_both_numbers() -> None:
-    plain = msgspec.to_builtins(defaults.config(7, 0.0)) | {"format": 3, "unheard_of": 1}
-    with pytest.raises(config.ConfigError, match=r"written in format 3; .* reads formats 1 to 2"):
+    plain = msgspec.to_builtins(defaults.config(7, 0.0)) | {"format": 4, "unheard_of": 1}
+    with pytest.raises(config.ConfigError, match=r"written in format 4; .* reads formats 1 to 3"):
         config.verify(signed(msgspec.msgpack.encode(plain)), TRUSTED)
 
 
@@ -167,5 +176,5 @@ def test_a_field_without_its_format_is_refused() -> None:
 
 def test_a_document_of_another_feature_schema_is_followed() -> None:
     """Only its model depends on the schema; a kill switch must reach every decider."""
-    document = msgspec.structs.replace(defaults.config(7, 0.0), feature_schema="0123456789abcdef")
+    document = msgspec.structs.replace(in_format_1(), feature_schema="0123456789abcdef")
     assert config.verify(config.sign(document, KEY), TRUSTED) == document

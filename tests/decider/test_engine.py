@@ -18,9 +18,9 @@ from decider.contracts.requests import CheckRequest, Outcome
 from decider.contracts.signals import N_SIGNALS, unpack
 from decider.contracts.store import Profile
 from decider.contracts.vocabulary import Action, MlState, Reason, Stage, Tier
-from decider.engine import app_state, kernels, shared_state
+from decider.engine import app_state, kernels, shared_state, source_table
 from decider.engine.buffers import WAITS
-from decider.engine.engine import Engine
+from decider.engine.engine import APPS_PER_SOURCE, Engine
 from decider.whatif.replay import decide_again
 from tests.decider.model import small_model
 
@@ -405,9 +405,11 @@ def test_an_unknown_app_is_asked_for_once_and_known_when_its_profile_comes() -> 
     assert ask(made, NOW, app="new")[0].limit == 1000
 
 
-def test_memory_stays_within_600_bytes_an_app_and_is_bounded_by_eviction() -> None:
+def test_memory_stays_within_800_bytes_an_app_and_is_bounded_by_eviction() -> None:
     made = engine(capacity=5000)
-    assert app_state.bytes_per_app(app_state.allocate(1_000_000)) < 600
+    addresses = source_table.allocate(1_000_000 // APPS_PER_SOURCE)
+    per_app = app_state.bytes_per_app(app_state.allocate(1_000_000))
+    assert per_app + sum(a.nbytes for a in addresses) / 1_000_000 < 800
     for k in range(30):
         made.decide([CheckRequest(f"app_{k}_{i}", "GET", "/") for i in range(1000)], NOW + k)
     assert made.apps == 5000

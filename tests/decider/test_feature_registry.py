@@ -16,8 +16,9 @@ from decider.contracts import feature_columns, features
 from decider.contracts.features import N_FEATURES, NAMES
 from decider.engine import app_state as counters
 from decider.engine import features_of as measure
+from decider.engine.routing import SIGN_IN
 
-SCHEMA = "324d5a248fb9e9c4"
+SCHEMA = "8a8aae426fbb9bba"
 """The hash that today's models and stored decisions carry."""
 
 
@@ -52,7 +53,7 @@ def asked(requests: int, answers: int, created_day: float) -> tuple[counters.Sta
     counters.place(state, np.uint64(7), now, unknown)
     one = np.uint64(1)
     for k in range(requests):
-        counters.observe(state, 0, now + k, one, one, one, one, 1.0, 2.0, True, k)
+        counters.observe(state, 0, now + k, one, one, one, one, 1.0, 2.0, SIGN_IN, k)
         state.clock[0, counters.LAST] = now + k
     for _ in range(answers):
         counters.note_answer(state, 0, now + requests, 404)
@@ -64,7 +65,8 @@ def given_cases(test: object) -> object:
 
 
 def run(kernel: object, state: counters.State, now: float, out: object) -> None:
-    kernel(state, 0, now, now, 1.0, 2.0, 0.1, np.array([0.5, 1.0, 0.0]), 0.1, out)  # type: ignore[operator]
+    service, address = np.array([0.5, 1.0, 0.0]), np.array([1.0, 1.0, 0.2])
+    kernel(state, 0, now, now, 1.0, 2.0, 0.1, service, 0.1, address, out)  # type: ignore[operator]
 
 
 def assert_written_once(kernel: object, **case: float) -> None:

@@ -13,6 +13,7 @@ from decider.contracts.signals import INDEX as S
 from decider.contracts.signals import N_SIGNALS
 from decider.engine import app_state as counters
 from decider.engine import features_of
+from decider.engine.routing import READ
 from decider.whatif import levers
 from decider.whatif.levers import BY_NAME, PACES, Ground
 
@@ -29,8 +30,9 @@ def ground(told: float, at: float = NOW) -> Ground:
 def asked(state: counters.State, now: float, path: np.uint64 = PATH) -> np.ndarray:
     """Counts one request as the engine does. Its features."""
     one, out = np.uint64(1), np.zeros(N_FEATURES, np.float32)
-    counters.observe(state, 0, now, one, one, path, one, 1.0, 1.0, False, 0)
-    features_of.features_of(state, 0, now, now, 1.0, 1.0, 0.1, np.array([0.5, 1.0, 0.0]), 0.1, out)
+    counters.observe(state, 0, now, one, one, path, one, 1.0, 1.0, READ, 0)
+    service, address = np.array([0.5, 1.0, 0.0]), np.array([1.0, 0.0, 0.0])
+    features_of.features_of(state, 0, now, now, 1.0, 1.0, 0.1, service, 0.1, address, out)
     state.clock[0, counters.LAST] = now
     return out
 

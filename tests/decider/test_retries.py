@@ -12,6 +12,7 @@ from decider.contracts.requests import CheckRequest
 from decider.contracts.vocabulary import Action
 from decider.engine import app_state
 from decider.engine.engine import Engine
+from decider.engine.routing import READ
 from tests.decider.test_engine import NOW, config, engine
 
 SHARES = ("retry_share_60s", "early_retry_share_60s")
@@ -86,7 +87,7 @@ def counts(state: app_state.State, at: float, path: int = 1, attempt: int = 0) -
     """Observe one request and return whether it counted as a retry."""
     app_state.roll(state, 0, at)
     before, one = state.counts[0, app_state.C_RETRIES], np.uint64(1)
-    app_state.observe(state, 0, at, one, one, np.uint64(path), one, 1.0, 1.0, False, attempt)
+    app_state.observe(state, 0, at, one, one, np.uint64(path), one, 1.0, 1.0, READ, attempt)
     return bool(state.counts[0, app_state.C_RETRIES] > before)
 
 
