@@ -416,17 +416,17 @@ def _settle(
 def retry_after(action: int, reason: int, signals: np.ndarray) -> float:
     """Return the seconds to wait before the same request may be admitted, 0 for ADMIT and BLOCK.
 
-    That is the engine's forecast where there is one, else the time after which the rule that
-    decided lets go.
+    That is the engine's hint where there is one, else the time after which the rule that decided
+    lets go.
     """
     if action in (ADMIT, BLOCK):
         return 0.0
+    if signals[S_RETRY_HINT] > 0.0:
+        return signals[S_RETRY_HINT]
     if reason == QUOTA_EXHAUSTED:
         return signals[S_QUOTA_RESET]
     if reason == LEASE_AWAITED:
         return min(signals[S_LEASE], signals[S_QUOTA_RESET])
-    if signals[S_RETRY_HINT] > 0.0:
-        return signals[S_RETRY_HINT]
     if action == SHED:
         # at least a second, so that clients do not come back at once; 30 s at most, as load changes
         return min(30.0, max(1.0, SHED_WAIT_S * signals[S_PRICE]))

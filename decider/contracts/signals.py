@@ -72,7 +72,8 @@ SIGNALS: tuple[Signal, ...] = (
     Signal(
         "retry_hint",
         "seconds",
-        "wait after which the engine's forecast admits; 0 when not forecast",
+        "wait that the engine tells: its forecast, or what the rule that refused says, with some"
+        " jitter; 0 when nothing was refused",
     ),
     Signal(
         "lease_due",

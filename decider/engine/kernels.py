@@ -51,6 +51,12 @@ S_OBSERVE, S_QUOTA_LIMIT, S_MULTIPLIER, S_UTILISATION = (
     S["override_multiplier"],
     S["service_utilisation"],
 )
+# Largest share by which a told wait is longer than it need be. Chosen: clients that were refused
+# together come back apart, and nobody waits much longer for that. In seconds a minute at most, so
+# that all who wait for a new day's quota come within its first minute.
+JITTER, JITTER_MOST_S = 0.2, 60.0
+# An odd 64-bit number (the fractional part of the golden ratio): it spreads keyed hashes further.
+_MIX = np.uint64(0x9E3779B97F4A7C15)
 # What `begin` returns when texts are to be hashed one by one: below -1 - rows of any batch.
 NUL_IN_TEXT = -1_000_000
 ML_LIVE, ML_BAD_SCORE = int(MlState.LIVE), int(MlState.BAD_SCORE)
@@ -445,6 +451,16 @@ def _note_refused(state: apps.State, slot: int, request: np.void, now: float, wa
         clock[slot, apps.RETRY_UNTIL] = max(clock[slot, apps.RETRY_UNTIL], now + wait)
 
 
+@njit(cache=True, inline="always")
+def _draw(app: int, now: float) -> float:
+    """Return a number from 0 to 1 that follows from an app and a moment, and that no client knows.
+
+    Not from a generator: the same traffic is to be answered the same.
+    """
+    mixed = (np.uint64(app) ^ np.uint64(now * 1000.0)) * _MIX
+    return np.float64((mixed ^ (mixed >> np.uint64(29))) * _MIX >> np.uint64(40)) / 2.0**24
+
+
 @njit(cache=True)
 def finish(table: np.ndarray, count: int, now: float) -> int:
     """Write waits, deadlines, figures, counts and the sample.
@@ -461,8 +477,12 @@ def finish(table: np.ndarray, count: int, now: float) -> int:
     for i in range(count):
         answer, sig = batch.answer[i], batch.signals[i]
         action, slot = answer["action"], answer["slot"]
-        if sig[p.S_RETRY_HINT] > 0.0:
-            answer["retry_after"] = p.retry_after(action, answer["reason"], sig)
+        if answer["retry_after"] > 0.0:
+            told = p.retry_after(action, answer["reason"], sig)
+            # who comes back early is told the deadline that stands, which has its jitter
+            if told != state.clock[slot, apps.RETRY_UNTIL] - now:
+                told += min(JITTER_MOST_S, JITTER * told) * _draw(batch.request[i]["app"], now)
+            answer["retry_after"] = sig[p.S_RETRY_HINT] = told
         _answer(answer, sig, state.clock[slot, apps.TOKENS])
         if answer["answered"] != p.ADMIT:
             _note_refused(state, slot, batch.request[i], now, answer["wait"])

@@ -8,13 +8,14 @@ import math
 from collections.abc import Callable
 
 from decider.engine.app_state import LEASED_OUT, QUOTA_DAY, QUOTA_LEFT, QUOTA_OWN, QUOTA_USED, State
-from decider.policy import LONGEST_WAIT_S
 
 # Apps asked for at once, so that a silent store does not fill the memory. The next request of an
 # app that found no room asks again.
 MOST_WANTED = 20_000
 # Apps whose unused leases are given back when the node ends; those of more are lost for the day.
 MOST_LESSEES = 100_000
+# Seconds. Chosen: clients ask again soon enough after the store is back.
+LONGEST_LEASE_WAIT_S = 300.0
 
 
 class Leases:
@@ -41,11 +42,11 @@ class Leases:
         """Return the seconds after which an app that has spent its leases should ask again.
 
         That is as long as the store has been silent already, as nothing else is known of when it
-        answers: 1 s while it answers, LONGEST_WAIT_S at most.
+        answers: 1 s while it answers, LONGEST_LEASE_WAIT_S at most.
         """
-        return (
-            min(LONGEST_WAIT_S, max(1.0, now - self._silent_since)) if self._silent_since else 1.0
-        )
+        if not self._silent_since:
+            return 1.0
+        return min(LONGEST_LEASE_WAIT_S, max(1.0, now - self._silent_since))
 
     def grant(self, app: str, requests: float) -> None:
         """Add a lease of `requests` to an app, if that is still tracked."""

@@ -4,6 +4,11 @@ draft-ietf-httpapi-ratelimit-headers-10.
     RateLimit-Policy: "burst";q=300;w=20      300 requests in 20 seconds
     RateLimit: "burst";r=12;t=4               12 of them left, all again in 4 seconds
 
+A refusal that says when to come back has a second policy:
+
+    RateLimit-Policy: "retry";q=1;w=16, "burst";q=50;w=10
+    RateLimit: "retry";r=0;t=16, "burst";r=50;t=0
+
 Both are RFC 9651 structured fields: a list of strings with integer parameters. Only this module
 knows the draft, so a change of the draft is a change of one file.
 """
@@ -24,12 +29,13 @@ _MAX = 999_999_999_999_999
 _FIT = 1_000_000_000
 
 
-def lines(limit: int, window: int, remaining: int, reset: float) -> str:
+def lines(limit: int, window: int, remaining: int, reset: float, wait: int = 0) -> str:
     """Return both field lines with their line ends.
 
     `limit` and `remaining` in requests, `window` and `reset` in seconds; `reset` is rounded up, and
     all are bounded to what the fields may carry. `limit` and `window` are at least 1, because a
-    policy of nothing cannot be stated.
+    policy of nothing cannot be stated. `wait`: seconds of Retry-After, 0 for none; a second policy
+    says that nothing is admitted before, as the bucket may hold tokens when load or risk refuses.
     """
     if not (
         0 < limit < _FIT and 0 < window < _FIT and 0 <= remaining < _FIT and 0.0 <= reset < _FIT
@@ -40,10 +46,11 @@ def lines(limit: int, window: int, remaining: int, reset: float) -> str:
             _bound(remaining, 0),
             _bound(reset, 0),
         )
-    return (
-        f'ratelimit-policy: "burst";q={limit};w={window}\r\nratelimit:'
-        f' "burst";r={remaining};t={math.ceil(reset)}\r\n'
-    )
+    policy, state = f'"burst";q={limit};w={window}', f'"burst";r={remaining};t={math.ceil(reset)}'
+    if wait:
+        wait = _bound(wait, 1)
+        policy, state = f'"retry";q=1;w={wait}, {policy}', f'"retry";r=0;t={wait}, {state}'
+    return f"ratelimit-policy: {policy}\r\nratelimit: {state}\r\n"
 
 
 def _bound(value: float, least: int) -> int:

@@ -107,7 +107,11 @@ class Answers:
     def check(self, decision: Decision, mark: int) -> str:
         """Return the whole response to one check."""
         fields = ratelimit_fields.lines(
-            decision.limit, decision.window, decision.remaining, decision.reset
+            decision.limit,
+            decision.window,
+            decision.remaining,
+            decision.reset,
+            retry_after(decision) if decision.action else 0,
         )
         if mark or decision.action:
             return self._check_marked(decision, mark, fields)
@@ -178,7 +182,9 @@ def _refusal_body(decision: Decision, dec: str, wait: int) -> str:
     # would cost more. Only `batch_hint` comes from the config and is encoded here.
     retry = f',"retry_after":{wait}' if wait else ""
     hint = f',"batch":{json.dumps(decision.batch_hint)}' if decision.batch_hint else ""
-    return f'{_PROBLEM_START[decision.action]}{dec}"{retry}{hint}{_reasons(decision.told)}}}'
+    # the receipt is URL-safe text of our own making, which JSON takes as it is
+    proof = f',"receipt":"{decision.receipt}"' if decision.receipt else ""
+    return f'{_PROBLEM_START[decision.action]}{dec}"{retry}{hint}{proof}{_reasons(decision.told)}}}'
 
 
 # Encoding the same few causes again would cost more than the rest of the answer's body. There are

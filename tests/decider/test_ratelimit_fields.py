@@ -23,6 +23,12 @@ def test_the_fields_read_as_the_draft_writes_them() -> None:
     )
 
 
+def test_a_wait_is_a_policy_of_its_own() -> None:
+    fields = fields_of(ratelimit_fields.lines(50, 10, 50, 0.0, 16))
+    assert fields["ratelimit-policy"] == '"retry";q=1;w=16, "burst";q=50;w=10'
+    assert fields["ratelimit"] == '"retry";r=0;t=16, "burst";r=50;t=0'
+
+
 @given(limit=ANY_INT, window=ANY_INT, remaining=ANY_INT, reset=st.floats())
 def test_every_number_becomes_a_legal_integer(
     limit: int, window: int, remaining: int, reset: float
