@@ -38,9 +38,10 @@ NO_REASON, COMPLIANCE, BLOCK_LISTED, ALLOW_LISTED = (
     int(Reason.BLOCK_LISTED),
     int(Reason.ALLOW_LISTED),
 )
-QUOTA_EXHAUSTED, LEASE_AWAITED, OVERRIDE_ADMIT, OVERRIDE_REFUSE = (
+QUOTA_EXHAUSTED, LEASE_AWAITED, UNKNOWN_APP, OVERRIDE_ADMIT, OVERRIDE_REFUSE = (
     int(Reason.QUOTA_EXHAUSTED),
     int(Reason.LEASE_AWAITED),
+    int(Reason.UNKNOWN_APP),
     int(Reason.OVERRIDE_ADMIT),
     int(Reason.OVERRIDE_REFUSE),
 )
@@ -76,11 +77,12 @@ S_PRICE, S_USAGE, S_FAIR, S_BUDGET = (
     S["tenant_fair_share"],
     S["error_budget_left"],
 )
-S_PRIOR_RISK, S_PRIOR_VALUE, S_RETRY_HINT, S_LEASE, S_WITHHELD = (
+S_PRIOR_RISK, S_PRIOR_VALUE, S_RETRY_HINT, S_LEASE, S_UNKNOWN_WAIT, S_WITHHELD = (
     S["prior_risk"],
     S["prior_value"],
     S["retry_hint"],
     S["lease_due"],
+    S["unknown_wait"],
     S["headroom_withheld"],
 )
 
@@ -226,7 +228,9 @@ def guard_reason(signals: np.ndarray) -> int:
         return BLOCK_LISTED
     if signals[S_QUOTA_LEFT] < 1.0:
         return LEASE_AWAITED if signals[S_LEASE] > 0.0 else QUOTA_EXHAUSTED
-    return ALLOW_LISTED if signals[S_LIST] == 1.0 else NO_REASON
+    if signals[S_LIST] == 1.0:
+        return ALLOW_LISTED
+    return UNKNOWN_APP if signals[S_UNKNOWN_WAIT] > 0.0 else NO_REASON
 
 
 @njit(cache=True)
@@ -234,7 +238,7 @@ def guard_action(reason: int) -> int:
     """Return the action that a guard rule asks for."""
     if reason == ALLOW_LISTED:
         return ADMIT
-    return DEFER if reason in (QUOTA_EXHAUSTED, LEASE_AWAITED) else BLOCK
+    return DEFER if reason in (QUOTA_EXHAUSTED, LEASE_AWAITED, UNKNOWN_APP) else BLOCK
 
 
 @njit(cache=True)
@@ -427,6 +431,8 @@ def retry_after(action: int, reason: int, signals: np.ndarray) -> float:
         return signals[S_QUOTA_RESET]
     if reason == LEASE_AWAITED:
         return min(signals[S_LEASE], signals[S_QUOTA_RESET])
+    if reason == UNKNOWN_APP:
+        return max(1.0, signals[S_UNKNOWN_WAIT])
     if action == SHED:
         # at least a second, so that clients do not come back at once; 30 s at most, as load changes
         return min(30.0, max(1.0, SHED_WAIT_S * signals[S_PRICE]))

@@ -18,6 +18,7 @@ BRIEF: dict[Reason, str] = {
     Reason.ALLOW_LISTED: "On the allow list",
     Reason.QUOTA_EXHAUSTED: "Daily quota used up",
     Reason.LEASE_AWAITED: "Part of its quota not arrived",
+    Reason.UNKNOWN_APP: "Unknown app",
     Reason.OVERRIDE_ADMIT: "Override admits it",
     Reason.OVERRIDE_REFUSE: "Override refuses it",
     Reason.HARMLESS: "Nothing stood out",

@@ -193,9 +193,24 @@ def _tier(config: Config, about: Subject, history: _History, now: float) -> Iter
     yield _which_tier(tier, about, history)
     # an override stretches rate and burst only, so the tier's other lines stay as they are
     stretched = plan.override is not None and plan.override.multiplier != 1.0
+    if about.tier is None:
+        yield _unknown_apps(config, history)
     bucket = _stretched_bucket(plan, tier, history) if stretched else ()
     yield from bucket or _tier_bucket(config, tier, history)
     yield from _tier_limits(config, tier, history)
+
+
+def _unknown_apps(config: Config, history: _History) -> PolicyLine:
+    apps = config.unknown_apps
+    words = {
+        "plan": "each has the plan of this tier",
+        "share": "those of one address share one plan, and all on a decider share"
+        f" {_refill(apps.rate)} with a burst of {_burst(apps.burst)}",
+        "refuse": "none is admitted before its profile is there",
+    }
+    version = history.set_by(lambda c: c.unknown_apps)
+    value = words[apps.treatment]
+    return PolicyLine("Unknown apps", value, "Apps nobody registered", "tier", version)
 
 
 def _which_tier(tier: int, about: Subject, history: _History) -> PolicyLine:
@@ -225,8 +240,6 @@ def _tier_bucket(config: Config, tier: int, history: _History) -> list[PolicyLin
     return [
         _tier_line("Refill", _refill(policy.rate), "rate", tier, history),
         _tier_line("Burst", _burst(policy.burst), "burst", tier, history),
-        _tier_line("Headroom", _headroom(policy.headroom), "headroom", tier, history),
-        _tier_line("Headroom for", _WHO[policy.headroom_to], "headroom_to", tier, history),
     ]
 
 
@@ -237,6 +250,8 @@ def _tier_limits(config: Config, tier: int, history: _History) -> Iterable[Polic
     wrong = f"counts as {policy.friction:,.4g} ordinary requests lost: the more, the milder ML"
     let_in = f"counts as {policy.harm:,.4g} ordinary requests lost: the more, the stricter ML"
     for name, value, field in (
+        ("Headroom", _headroom(policy.headroom), "headroom"),
+        ("Headroom for", _WHO[policy.headroom_to], "headroom_to"),
         ("Daily quota", f"{policy.quota_per_day:,.0f} requests, hard", "quota_per_day"),
         ("False throttles", errors, "error_budget_per_hour"),
         ("Asks the model", f"from a first score of {policy.rank_from:.2f}", "rank_from"),

@@ -49,6 +49,7 @@ ADDED: Final = (
     Addition(3, ("tiers", "*", "headroom")),
     Addition(3, ("tiers", "*", "headroom_to")),
     Addition(3, ("services", "*", "endpoints", "*", "sign_in")),
+    Addition(3, ("unknown_apps",)),
 )
 
 
@@ -195,6 +196,23 @@ class ActionWeights(Struct, frozen=True, forbid_unknown_fields=True):
     friction: FiveShares = (0.0, 0.12, 0.1, 0.3, 1.0)
 
 
+class UnknownApps(Struct, frozen=True, forbid_unknown_fields=True):
+    """What apps without a profile may do. Anyone can make up an app id, so a plan for each is a
+    plan for as many as a client cares to invent.
+    """
+
+    treatment: Literal["plan", "share", "refuse"] = "plan"
+    """plan: each has the plan of the unknown tier. share: those of one address share one such
+    bucket, and all together have the bucket below. refuse: none is admitted before its profile is
+    here.
+    """
+    # chosen: room for the first requests of new customers on a small decider
+    rate: Positive = 100.0
+    """Requests a second of all unknown apps together, on each decider, where they share."""
+    burst: Positive = 1_000.0
+    """Requests that they may send at once."""
+
+
 class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The whole document. `version` only grows; a decider never goes back by itself."""
 
@@ -224,6 +242,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """
     # the lowest tier: an app whose profile is not known gets no more than a free one
     unknown_tier: Annotated[int, Meta(ge=0, le=3)] = 0
+    unknown_apps: UnknownApps = UnknownApps()
     # rather too many than too few: the own shares of all nodes together must not exceed the quota
     nodes: Annotated[int, Meta(ge=1, le=4096)] = 8
     """Deciders that may run at once, all regions; bounds each node's own share of a quota."""

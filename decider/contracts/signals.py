@@ -81,6 +81,11 @@ SIGNALS: tuple[Signal, ...] = (
         "wait after which more of the quota may be leased; 0 when no more can be had today",
     ),
     Signal(
+        "unknown_wait",
+        "seconds",
+        "wait after which unknown apps get more; 0 when the app is known or there is room",
+    ),
+    Signal(
         "headroom_withheld",
         "requests",
         "what of a whole burst of headroom the app does not have, by its tier or for want of proof"

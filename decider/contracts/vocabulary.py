@@ -116,6 +116,7 @@ class Reason(IntEnum):
     ALLOW_LISTED = 3
     QUOTA_EXHAUSTED = 4
     LEASE_AWAITED = 5
+    UNKNOWN_APP = 6
     OVERRIDE_ADMIT = 10
     OVERRIDE_REFUSE = 11
     HARMLESS = 20
@@ -141,6 +142,9 @@ REASONS: dict[Reason, ReasonInfo] = {
         Stage.GUARD,
         "the part of its daily quota that this decider holds is used up, and no more of it has"
         " arrived yet",
+    ),
+    Reason.UNKNOWN_APP: ReasonInfo(
+        Stage.GUARD, "its app id is unknown here, and unknown apps get no more just now"
     ),
     Reason.OVERRIDE_ADMIT: ReasonInfo(Stage.OVERRIDE, "an operator override admits it"),
     Reason.OVERRIDE_REFUSE: ReasonInfo(Stage.OVERRIDE, "an operator override refuses it"),

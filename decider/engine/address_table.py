@@ -150,6 +150,7 @@ def _state_at(t, k):  # type: ignore[no-untyped-def]
         _grid(t, k + 10, np.float32),
         _row(t, k + 11, np.int32),
         _row(t, k + 12, np.int64),
+        _row(t, k + 13, np.int64),
     )
 
 
@@ -175,7 +176,6 @@ def region_in(t):  # type: ignore[no-untyped-def]
         _grid(t, _REGION + 3, np.float64),
         _row(t, _REGION + 4, np.float64),
         _row(t, _REGION + 5, np.int64),
-        _row(t, _REGION + 6, np.int64),
     )
 
 
@@ -252,4 +252,5 @@ def sources_in(t):  # type: ignore[no-untyped-def]
         _row(t, _SOURCES + 1, np.int32),
         _grid(t, _SOURCES + 2, np.uint64),
         _grid(t, _SOURCES + 3, np.float32),
+        _grid(t, _SOURCES + 4, np.float64),
     )

@@ -4,7 +4,7 @@ it.
 One slot per app. A slot is found through an open-addressing table keyed by a 64-bit keyed hash of
 the app id, so a client cannot aim at another app's slot. Memory is bounded: when all slots are
 taken, the least recently seen of `EVICTION_PROBES` slots under a moving hand gives way (clock with
-sampling); no step walks the whole table.
+sampling), known and refused apps last; no step walks the whole table.
 
 Rates are sliding windows of two buckets: the current clock window plus the previous one, weighed by
 how much of it still lies inside (Cloudflare, "How we built rate limiting capable of scaling to
@@ -29,6 +29,10 @@ EPOCH = 1_600_000_000.0
 # is among the oldest tenth of all, and a decision that evicts takes hardly longer
 # (docs/figures.md).
 EVICTION_PROBES = 16
+# Seconds by which an app counts as seen later when it has a profile, and when it was refused in the
+# last minutes. Chosen: a flood of made-up ids lasts no longer than the first, and the second is as
+# long as the record of what it did.
+KEEP_KNOWN_S, KEEP_REFUSED_S = 3_600.0, 1_200.0
 
 # columns of State.clock (float64): unix seconds, but for tokens, quota (days, requests), budget
 # (refusals) and PENDING (earlier requests of the batch being decided)
@@ -102,7 +106,7 @@ ENTROPY_BINS = 16
 WINDOWS = np.array([1.0, 10.0, 60.0, 600.0])
 
 # State.meta (int64)
-M_USED, M_HAND, M_EVICTED = 0, 1, 2
+M_USED, M_HAND, M_EVICTED, M_STRIDE = range(4)
 
 
 class State(NamedTuple):
@@ -133,7 +137,9 @@ class State(NamedTuple):
     profile: np.ndarray
     """float32 (capacity, N_PROFILE)."""
     tenant: np.ndarray
-    """int32 (capacity,): row of the tenant in Tenants."""
+    """int32 (capacity,): row of the tenant in `shared_state.Region`; several may share one."""
+    tenant_key: np.ndarray
+    """int64 (capacity,): keyed hash of the tenant id, 0 while it is unknown; rules go by it."""
     meta: np.ndarray
     """int64 (4,)."""
 
@@ -144,6 +150,12 @@ def allocate(capacity: int) -> State:
     numpy asks for huge pages: apps come in random order, and small pages would be too many for the
     TLB.
     """
+    meta = np.zeros(4, np.int64)
+    # a step that has no divisor in common with the capacity comes to every slot; the golden ratio
+    # keeps the first few far apart
+    meta[M_STRIDE] = next(
+        k for k in range(int(0.618 * capacity) + 1, 2 * capacity + 2) if math.gcd(k, capacity) == 1
+    )
     # at most half full, so that a search ends after one or two entries
     size = 1 << max(4, int(2 * capacity - 1).bit_length())
     return State(
@@ -159,7 +171,8 @@ def allocate(capacity: int) -> State:
         origin=np.zeros((capacity,), np.uint64),
         profile=np.zeros((capacity, N_PROFILE), np.float32),
         tenant=np.zeros((capacity,), np.int32),
-        meta=np.zeros(4, np.int64),
+        tenant_key=np.zeros((capacity,), np.int64),
+        meta=meta,
     )
 
 
@@ -203,6 +216,7 @@ def fetch(state: State, key: np.uint64) -> None:
     slot = max(0, state.table[_home(key, state.table.shape[0] - 1)] - 1)
     prefetch(state.key, slot)
     prefetch(state.tenant, slot)
+    prefetch(state.tenant_key, slot)
     prefetch(state.window, 4 * slot)
     prefetch(state.profile, N_PROFILE * slot)
     prefetch(state.clock, N_CLOCK * slot)
@@ -242,9 +256,27 @@ def _forget(state: State, slot: int) -> None:
     state.table[gap] = 0
 
 
+@njit(cache=True, inline="always")
+def _kept_until(state: State, slot: int, now: float) -> float:
+    """Return when an app was last seen, later for one that is worth keeping; infinity for one seen
+    at `now`, which belongs to the batch being decided.
+
+    Made-up ids may not push out known apps, nor may one that was refused get a full bucket again by
+    having itself forgotten.
+    """
+    at = state.clock[slot, SEEN]
+    if at >= now:
+        return np.inf
+    if state.profile[slot, P_KNOWN] == KNOWN:
+        at += KEEP_KNOWN_S
+    if state.counts[slot, C_REFUSED] + state.counts[slot, C_REFUSED + 1] > 0.0:
+        at += KEEP_REFUSED_S
+    return at
+
+
 @njit(cache=True)
 def _free_slot(state: State, now: float) -> int:
-    """Return an unused slot, or free the least recently seen of the next ones under the hand.
+    """Return an unused slot, or free the least worth keeping of the next ones under the hand.
 
     It is never one seen at `now` if there is another: that one belongs to the batch being decided.
     """
@@ -253,12 +285,14 @@ def _free_slot(state: State, now: float) -> int:
         state.meta[M_USED] += 1
         return state.meta[M_USED] - 1
     hand, best, oldest, probes = state.meta[M_HAND], 0, np.inf, 0
-    while probes < EVICTION_PROBES or (oldest >= now and probes < capacity):
-        slot = (hand + probes) % capacity
-        if state.clock[slot, SEEN] < oldest:
-            best, oldest = slot, state.clock[slot, SEEN]
+    while probes < EVICTION_PROBES or (oldest == np.inf and probes < capacity):
+        # far apart: profiles that were loaded together stand side by side, and all are worth keeping
+        slot = (hand + probes * state.meta[M_STRIDE]) % capacity
+        until = _kept_until(state, slot, now)
+        if until < oldest:
+            best, oldest = slot, until
         probes += 1
-    state.meta[M_HAND] = (hand + probes) % capacity
+    state.meta[M_HAND] = (hand + 1) % capacity
     state.meta[M_EVICTED] += 1
     _forget(state, best)
     return best
@@ -288,6 +322,7 @@ def place(state: State, key: np.uint64, now: float, unknown: np.ndarray) -> int:
         state.origin[slot] = 0
         state.profile[slot, :] = unknown
         state.tenant[slot] = 0
+        state.tenant_key[slot] = 0
         for w in range(4):
             state.window[slot, w] = math.floor((now - EPOCH) / WINDOWS[w])
         mask = state.table.shape[0] - 1

@@ -68,6 +68,10 @@ WANTS_LEASE, WANTS_PROFILE = 1, 2
 NEXT_ID, TAILS_LEFT = 0, 1
 # columns of Batch.world (float64): what holds for the whole batch
 W_ML, W_OBSERVE, W_QUOTA_SHARE, W_PRIOR_VALUE, W_LEASE_WAIT, W_SKEW = range(6)
+# of them, how unknown apps are treated (a TREAT_ value), and the bucket that all of them share
+W_TREAT, W_ALL_RATE, W_ALL_BURST, W_ALL_TOKENS, W_ALL_AT, N_WORLD = range(6, 12)
+# values of W_TREAT, in the order of `config.UnknownApps.treatment`
+TREAT_PLAN, TREAT_SHARE, TREAT_REFUSE = range(3)
 # columns of Sample.state (float64)
 K_SECOND, K_KEPT, K_DEMAND, K_LAST_DEMAND = range(4)
 # columns of Sample.rate (float64)
@@ -97,7 +101,7 @@ class Batch(NamedTuple):
     rows: np.ndarray
     """int64 (MAX_BATCH,): rows to rank, then rows to forecast."""
     world: np.ndarray
-    """float64 (6,): columns W_."""
+    """float64 (N_WORLD,): columns W_."""
     tails: np.ndarray
     """uint64: random last halves of ids to come."""
     serial: np.ndarray
@@ -113,10 +117,17 @@ def allocate(size: int) -> Batch:
         signals=np.zeros((size, N_SIGNALS)),
         scores=np.full((size, 4), np.nan),
         rows=np.zeros(size, np.int64),
-        world=np.array([0.0, 0.0, 0.0, PRIOR_VALUE, 0.0, 0.0]),
+        world=_world(),
         tails=np.zeros(2 * size, np.uint64),
         serial=np.zeros(2, np.int64),
     )
+
+
+def _world() -> np.ndarray:
+    """Return what holds for a batch before a config is there."""
+    world = np.zeros(N_WORLD)
+    world[W_PRIOR_VALUE] = PRIOR_VALUE
+    return world
 
 
 class Sample(NamedTuple):

@@ -14,7 +14,14 @@ from itertools import starmap
 import numpy as np
 
 from decider import policy
-from decider.contracts.config import ALL_ML, OBSERVE_ONLY, Config, Sampling, engaged_until
+from decider.contracts.config import (
+    ALL_ML,
+    OBSERVE_ONLY,
+    Config,
+    Sampling,
+    UnknownApps,
+    engaged_until,
+)
 from decider.contracts.event import Event
 from decider.contracts.features import SCHEMA
 from decider.contracts.ids import random_tails, token_digest
@@ -41,8 +48,11 @@ from decider.scoring.model import Model, Workspace
 # Requests decided in one call; more are cut into parts. Chosen: four of the edge's batches, so that
 # replays gain from it while the buffers stay small.
 MAX_BATCH = 1024
-# Rows for tenants; past them new tenants share rows, so memory stays bounded.
+# Rows for fair shares; the tenants past them share those of their tier, so memory stays bounded.
+# Chosen: more tenants than are active at once on one decider.
 MAX_TENANTS = 65_536
+# The first of the shared rows, one for each tier, and the first that a tenant has alone.
+SHARED_ROWS, FIRST_OWN_ROW = 1, 5
 # Sampled decisions that wait to be sent: fifty seconds of the sampling budget. When the store is
 # gone for longer, the oldest are dropped and counted.
 EVENT_BUFFER = 20_000
@@ -110,9 +120,10 @@ class Engine:
         self.wanted_profiles: dict[str, None] = {}
         self.last_decision_at = 0.0
         self.batch_us: deque[tuple[float, int]] = deque(maxlen=1024)
-        # row 0 is the tenant of all apps whose profile is not known
-        self._tenants: dict[str, int] = {"": 0}
-        self._tenant_names: list[str] = [""]
+        # Row 0 is of all apps whose profile is not known. One row for each tier is shared by the
+        # tenants that find no row of their own.
+        self._tenants: dict[str, int] = {}
+        self._tenant_names: dict[int, str] = {}
         self._slow_in_a_row = 0
         self._late_until = self._ticked_at = self._ml_off_until = self._observe_until = 0.0
         self._allocate_buffers()
@@ -152,12 +163,21 @@ class Engine:
         self._apply_sampling(config.sampling)
         shared.tier[0] = config.unknown_tier
         self._unknown[:] = (config.unknown_tier, 0, 0, Profile("").cohort_prior, 0, 0, 0, 0)
+        self._apply_unknown(config.unknown_apps)
         self._weights = {t.tenant: t.weight for t in config.tenants}
         self.router, self.rules, self.shared = router, rules, shared
         self.arena.hold(region=shared, subjects=found, rules=rules)
         self._ml_off_until = engaged_until(config, ALL_ML)
         self._observe_until = engaged_until(config, OBSERVE_ONLY)
         self.config, self.model = config, model
+
+    def _apply_unknown(self, apps: UnknownApps) -> None:
+        """Write how unknown apps are treated where kernels read it. Their bucket starts full."""
+        world = self.batch.world
+        if world[layout.W_ALL_BURST] == 0.0:
+            world[layout.W_ALL_TOKENS] = apps.burst
+        world[layout.W_TREAT] = _TREATMENTS.index(apps.treatment)
+        world[layout.W_ALL_RATE], world[layout.W_ALL_BURST] = apps.rate, apps.burst
 
     def _apply_sampling(self, rates: Sampling) -> None:
         """Write the sampling rates where the kernels read them, in the order of the K_ columns."""
@@ -180,8 +200,7 @@ class Engine:
         else:
             shared = shared_state.allocate(len(config.services), MAX_TENANTS)
             if old is not None:
-                shared.weight[:], shared.tenant_key[:] = old.weight, old.tenant_key
-                shared.tier[:] = old.tier
+                shared.weight[:], shared.tier[:] = old.weight, old.tier
         for row, service in zip(shared.service, config.services, strict=True):
             if service.name in before:
                 row[:] = before[service.name]
@@ -226,24 +245,25 @@ class Engine:
             )
             for p in profiles
         ]
-        self.state.tenant[slots] = [
-            self._tenant_row(p, hashed) for p, hashed in zip(profiles, tenants, strict=True)
-        ]
+        self.state.tenant[slots] = [self._tenant_row(p) for p in profiles]
+        self.state.tenant_key[slots] = tenants
+        self._tenant_names.update(zip(tenants, (p.tenant for p in profiles), strict=True))
+        if len(self._tenant_names) > 2 * max(MAX_TENANTS, len(self.state.key)):
+            held = set(self.state.tenant_key.tolist())
+            self._tenant_names = {k: name for k, name in self._tenant_names.items() if k in held}
 
-    def _tenant_row(self, profile: Profile, hashed: int) -> int:
-        row = self._tenants.get(profile.tenant)
+    def _tenant_row(self, profile: Profile) -> int:
+        """Return the row of fair shares for an app's tenant."""
+        if not profile.tenant:
+            return 0
+        row, weight = self._tenants.get(profile.tenant), self._weights.get(profile.tenant, 1.0)
         if row is None:
-            if len(self._tenant_names) < MAX_TENANTS:
-                row = len(self._tenant_names)
-                self._tenants[profile.tenant] = row
-                self._tenant_names.append(profile.tenant)
+            if len(self._tenants) < MAX_TENANTS - FIRST_OWN_ROW:
+                row = self._tenants[profile.tenant] = FIRST_OWN_ROW + len(self._tenants)
             else:
-                # shares a row, but never that of unknown tenants
-                return 1 + hashed % (MAX_TENANTS - 1)
-        self.shared.tenant_key[row], self.shared.tier[row] = hashed, profile.tier
-        self.shared.weight[row] = self.rules.tiers[
-            profile.tier, policy.T_WEIGHT
-        ] * self._weights.get(profile.tenant, 1.0)
+                row, weight = SHARED_ROWS + profile.tier, 1.0
+        self.shared.tier[row] = profile.tier
+        self.shared.weight[row] = self.rules.tiers[profile.tier, policy.T_WEIGHT] * weight
         return row
 
     def slot_of(self, app: str) -> int:
@@ -254,7 +274,7 @@ class Engine:
 
     def tenant_in(self, slot: int) -> str:
         """Return the tenant id of the app in a slot, empty while its profile is not known."""
-        return self._tenant_names[min(int(self.state.tenant[slot]), len(self._tenant_names) - 1)]
+        return self._tenant_names.get(int(self.state.tenant_key[slot]), "")
 
     def learn(self, outcomes: Sequence[Outcome], now: float | None = None) -> None:
         """Count the outcomes of requests.
@@ -594,4 +614,6 @@ def _texts(requests: Sequence[CheckRequest]) -> list[str]:
 
 # made once, as each decision needs them
 _LIVE = int(MlState.LIVE)
+# in the order of `buffers.TREAT_PLAN` and those after it
+_TREATMENTS = ("plan", "share", "refuse")
 _FIRST = np.arange(MAX_BATCH, dtype=np.int64)

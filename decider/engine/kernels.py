@@ -32,12 +32,20 @@ from decider.engine.buffers import (
     K_SECOND,
     NEXT_ID,
     TAILS_LEFT,
+    TREAT_PLAN,
+    TREAT_REFUSE,
+    TREAT_SHARE,
+    W_ALL_AT,
+    W_ALL_BURST,
+    W_ALL_RATE,
+    W_ALL_TOKENS,
     W_LEASE_WAIT,
     W_ML,
     W_OBSERVE,
     W_PRIOR_VALUE,
     W_QUOTA_SHARE,
     W_SKEW,
+    W_TREAT,
     WAITS,
     WANTS_LEASE,
     WANTS_PROFILE,
@@ -55,6 +63,9 @@ S_OBSERVE, S_QUOTA_LIMIT, S_MULTIPLIER, S_UTILISATION = (
 # together come back apart, and nobody waits much longer for that. In seconds a minute at most, so
 # that all who wait for a new day's quota come within its first minute.
 JITTER, JITTER_MOST_S = 0.2, 60.0
+# Seconds until an unknown app that is refused should ask again. Chosen: its profile may be on its
+# way, and a customer who just signed up waits no longer.
+UNKNOWN_WAIT_S = 30.0
 # An odd 64-bit number (the fractional part of the golden ratio): it spreads keyed hashes further.
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 # What `begin` returns when texts are to be hashed one by one: below -1 - rows of any batch.
@@ -98,7 +109,7 @@ def _standing_signals(
     # nothing found: not listed, no compliance rule, no override, multiplier 1
     found[0], found[1], found[2], found[3] = 0.0, 0.0, -1.0, 1.0
     lists.consult(subjects, lists.APP, request["app"], wall, found)
-    lists.consult(subjects, lists.TENANT, region.tenant_key[tenant], wall, found)
+    lists.consult(subjects, lists.TENANT, state.tenant_key[slot], wall, found)
     if request["source"] != 0:
         lists.consult(subjects, lists.SOURCE, request["source"], wall, found)
     sig[p.S_TIER], sig[p.S_ML], sig[S_OBSERVE] = tier, world[W_ML], world[W_OBSERVE]
@@ -125,6 +136,7 @@ def _spent_signals(
     state: apps.State,
     slot: int,
     region: shared.Region,
+    sources: source_table.Sources,
     rules: p.Rules,
     batch: Batch,
     i: int,
@@ -132,7 +144,7 @@ def _spent_signals(
 ) -> None:
     """Write the signals that each admitted request consumes.
 
-    They are tokens, quota, error budget and the tenant's use.
+    They are tokens, quota, error budget, the tenant's use, and what unknown apps have left.
     """
     sig, tier = batch.signals[i], int(batch.signals[i][p.S_TIER])
     sig[p.S_TOKENS] = apps.refill(state, slot, now, sig[p.S_RATE], sig[p.S_BURST])
@@ -143,6 +155,30 @@ def _spent_signals(
     )
     sig[p.S_BUDGET] = apps.error_budget(state, slot, now, rules.tiers[tier, p.T_ERROR_BUDGET])
     sig[p.S_USAGE] = region.use[batch.request[i]["service"], state.tenant[slot]]
+    sig[p.S_UNKNOWN_WAIT] = _unknown_wait(state, slot, sources, batch, i, now)
+
+
+@njit(cache=True)
+def _unknown_wait(
+    state: apps.State,
+    slot: int,
+    sources: source_table.Sources,
+    batch: Batch,
+    i: int,
+    now: float,
+) -> float:
+    """Return the seconds after which an unknown app gets more; 0 for a known one, or with room."""
+    world, sig = batch.world, batch.signals[i]
+    if world[W_TREAT] == TREAT_PLAN or state.profile[slot, apps.P_KNOWN] == apps.KNOWN:
+        return 0.0
+    if world[W_TREAT] == TREAT_REFUSE:
+        return UNKNOWN_WAIT_S
+    source = np.uint64(batch.request[i]["source"])
+    own = source_table.refill(sources, source, sig[p.S_RATE], sig[p.S_BURST], now)
+    passed = max(0.0, now - world[W_ALL_AT])
+    world[W_ALL_TOKENS] = min(world[W_ALL_BURST], world[W_ALL_TOKENS] + passed * world[W_ALL_RATE])
+    world[W_ALL_AT] = max(now, world[W_ALL_AT])
+    return max(0.0, (1.0 - own) / sig[p.S_RATE], (1.0 - world[W_ALL_TOKENS]) / world[W_ALL_RATE])
 
 
 @njit(cache=True)
@@ -188,7 +224,7 @@ def observe(table: np.ndarray, count: int, now: float) -> int:
         source_table.note_request(sources, source, np.uint64(request["app"]), new, now)
         shared.note_demand(region, service, tenant, request["cost"], now)
         _standing_signals(state, slot, region, subjects, rules, batch, i, wall, found)
-        _spent_signals(state, slot, region, rules, batch, i, now)
+        _spent_signals(state, slot, region, sources, rules, batch, i, now)
         _service_view(region, service, view)
         used = state.clock[slot, apps.QUOTA_USED] / batch.signals[i][S_QUOTA_LIMIT]
         share, out = _share_of(region, service, tenant), batch.features[i]
@@ -215,6 +251,7 @@ def observe(table: np.ndarray, count: int, now: float) -> int:
 def _consume(
     state: apps.State,
     region: shared.Region,
+    sources: source_table.Sources,
     batch: Batch,
     i: int,
     slot: int,
@@ -228,6 +265,10 @@ def _consume(
         clock[slot, apps.TOKENS] = max(-sig[p.S_BURST], clock[slot, apps.TOKENS] - 1.0)
         clock[slot, apps.QUOTA_LEFT] -= 1.0
         clock[slot, apps.QUOTA_USED] += 1.0
+        unknown = state.profile[slot, apps.P_KNOWN] != apps.KNOWN
+        if unknown and batch.world[W_TREAT] == TREAT_SHARE:
+            source_table.spend(sources, np.uint64(request["source"]), now)
+            batch.world[W_ALL_TOKENS] -= 1.0
         shared.note_admitted(region, request["service"], state.tenant[slot], request["cost"])
         return
     state.counts[slot, apps.C_REFUSED] += 1.0
@@ -243,17 +284,18 @@ def settle(table: np.ndarray, count: int, now: float) -> int:
 
     Return how many rows, listed in `batch.rows`, want their wait forecast.
     """
-    state, region, batch, rules = (
+    state, region, batch, rules, sources = (
         address_table.state_in(table),
         address_table.region_in(table),
         address_table.batch_in(table),
         address_table.rules_in(table),
+        address_table.sources_in(table),
     )
     waiting = 0
     for i in range(count):
         answer, sig = batch.answer[i], batch.signals[i]
         slot = answer["slot"]
-        _spent_signals(state, slot, region, rules, batch, i, now)
+        _spent_signals(state, slot, region, sources, rules, batch, i, now)
         if not p.wants_rank(sig, batch.features[i], rules):
             batch.scores[i, :] = np.nan
             answer["ranked"] = 0
@@ -270,7 +312,9 @@ def settle(table: np.ndarray, count: int, now: float) -> int:
             reason,
             wait,
         )
-        _consume(state, region, batch, i, slot, action == p.ADMIT or sig[S_OBSERVE] != 0.0, now)
+        _consume(
+            state, region, sources, batch, i, slot, action == p.ADMIT or sig[S_OBSERVE] != 0.0, now
+        )
         wants = 0
         if batch.world[W_QUOTA_SHARE] < 1.0:
             answer["lease"] = quota.lease_size(

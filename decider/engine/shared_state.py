@@ -94,8 +94,6 @@ class Region(NamedTuple):
     """float64 (services, tenants)."""
     weight: np.ndarray
     """float64 (tenants,)."""
-    tenant_key: np.ndarray
-    """int64 (tenants,): hash of the tenant id, for rules."""
     tier: np.ndarray
     """int64 (tenants,): tier of the tenant's apps."""
 
@@ -110,7 +108,6 @@ def allocate(services: int, tenants: int) -> Region:
         zeros(shape),
         zeros(shape),
         np.ones(tenants),
-        zeros(tenants, np.int64),
         zeros(tenants, np.int64),
     )
 

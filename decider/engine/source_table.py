@@ -44,6 +44,10 @@ class Sources(NamedTuple):
     """uint64 (size, 2): bitmaps of its apps, current and previous window."""
     counts: np.ndarray
     """float32 (size, N_COUNTS)."""
+    bucket: np.ndarray
+    """float64 (size, 2): tokens that unknown apps of the address share, and as of when; 0 for
+    never.
+    """
 
 
 def allocate(size: int) -> Sources:
@@ -54,6 +58,7 @@ def allocate(size: int) -> Sources:
         np.zeros(rows, np.int32),
         np.zeros((rows, 2), np.uint64),
         np.zeros((rows, N_COUNTS), np.float32),
+        np.zeros((rows, 2)),
     )
 
 
@@ -106,6 +111,7 @@ def _row(sources: Sources, source: np.uint64, now: float) -> int:
         sources.key[row], sources.window[row] = source, number
         sources.apps[row, :] = 0
         sources.counts[row, :] = 0.0
+        sources.bucket[row, :] = 0.0
         return row
     step = number - sources.window[row]
     if step > 0:
@@ -174,3 +180,25 @@ def _in_window(sources: Sources, row: int, column: int, keep: float, moved: int)
     if moved <= 0:
         return sources.counts[row, column] + keep * sources.counts[row, column + 1]
     return keep * sources.counts[row, column]
+
+
+@njit(cache=True)
+def refill(sources: Sources, source: np.uint64, rate: float, burst: float, now: float) -> float:
+    """Refill the bucket that unknown apps of an address share, and return its tokens.
+
+    Clients without an address share one, too.
+    """
+    row = _row(sources, max(source, np.uint64(1)), now)
+    bucket = sources.bucket[row]
+    if bucket[1] == 0.0:
+        bucket[0] = burst
+    else:
+        bucket[0] = min(burst, bucket[0] + rate * max(0.0, now - bucket[1]))
+    bucket[1] = max(now, bucket[1])
+    return bucket[0]
+
+
+@njit(cache=True)
+def spend(sources: Sources, source: np.uint64, now: float) -> None:
+    """Take a token from the bucket of an address, which `refill` was called for."""
+    sources.bucket[_row(sources, max(source, np.uint64(1)), now), 0] -= 1.0

@@ -199,7 +199,7 @@ def threshold(event: Event, config: Config, model: Model | None = None) -> Thres
 
 # The recorded signals that each stage looks at, by name, in the order in which they are shown.
 _LOOKS_AT: dict[Stage, tuple[str, ...]] = {
-    Stage.GUARD: ("quota_left", "quota_limit", "list_verdict", "compliance"),
+    Stage.GUARD: ("quota_left", "quota_limit", "list_verdict", "compliance", "unknown_wait"),
     Stage.OVERRIDE: ("override_action", "override_multiplier"),
     Stage.TRIAGE: ("tokens", "bucket_rate", "bucket_burst", "service_price"),
     Stage.RANK: ("prior_risk", "prior_value"),

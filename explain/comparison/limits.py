@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from decider import policy
+from decider.contracts import units
 from decider.contracts.config import Config
 from decider.contracts.event import Event
 from decider.contracts.signals import INDEX as S
@@ -27,6 +28,7 @@ FIRED: dict[Reason, str] = {
     Reason.ALLOW_LISTED: "lists",
     Reason.QUOTA_EXHAUSTED: "quota",
     Reason.LEASE_AWAITED: "quota",
+    Reason.UNKNOWN_APP: "unknown",
     Reason.OVERRIDE_ADMIT: "override",
     Reason.OVERRIDE_REFUSE: "override",
     Reason.BURST_EXHAUSTED: "bucket",
@@ -80,6 +82,7 @@ def evaluate_limits(event: Event, config: Config, cut: float | None = None) -> l
     rows = [
         _quota(see, admitted),
         _lists(see),
+        *([_unknown(see)] if see["unknown_wait"] > 0.0 else []),
         _override(see),
         _bucket(event, see, admitted),
         _cheap(event, cheap_score, config.tiers[event.tier].rank_from),
@@ -124,6 +127,13 @@ def _lists(see: dict[str, float]) -> _Row:
     )
     word = "within" if found in ("none", "allow list") else "over"
     return "lists", Stage.GUARD.label, "Lists and compliance", found, "none", found, word
+
+
+def _unknown(see: dict[str, float]) -> _Row:
+    wait = units.rounded_span(see["unknown_wait"])
+    found = f"more in {wait}"
+    label = "Room for apps without a profile"
+    return "unknown", Stage.GUARD.label, label, "none", "set in the config", found, "spent"
 
 
 def _override(see: dict[str, float]) -> _Row:

@@ -99,6 +99,10 @@ class Recourse:
 _NOT_THE_OWNERS = {
     Reason.BLOCK_LISTED: "It is on the block list. Only people here can take it off.",
     Reason.COMPLIANCE: "A compliance rule forbids it, whatever the app does.",
+    Reason.UNKNOWN_APP: (
+        "Its app id has no profile here, and such apps share what room there is. An app id that is"
+        " known would not."
+    ),
     Reason.OVERRIDE_REFUSE: (
         "An operator override refuses it until it expires, whatever the app does."
     ),

@@ -43,6 +43,7 @@ class Cause(Enum):
     ACCEPTED = auto()
     QUOTA = auto()
     QUOTA_PART = auto()
+    UNKNOWN = auto()
     LEGAL = auto()
     BARRED = auto()
     HELD = auto()
@@ -80,6 +81,7 @@ CAUSES: dict[tuple[Stage, Reason], Cause | Ask] = {
     (Stage.GUARD, Reason.ALLOW_LISTED): Ask.SITUATION,
     (Stage.GUARD, Reason.QUOTA_EXHAUSTED): Cause.QUOTA,
     (Stage.GUARD, Reason.LEASE_AWAITED): Cause.QUOTA_PART,
+    (Stage.GUARD, Reason.UNKNOWN_APP): Cause.UNKNOWN,
     (Stage.OVERRIDE, Reason.OVERRIDE_ADMIT): Ask.SITUATION,
     (Stage.OVERRIDE, Reason.OVERRIDE_REFUSE): Cause.HELD,
     (Stage.TRIAGE, Reason.HARMLESS): Ask.SITUATION,
@@ -206,6 +208,13 @@ CAUSE_TEXTS: dict[Cause, CauseTexts] = {
         "We give out the daily quota of your plan in parts, and the next part was not at hand yet.",
         "We give out the daily quota of your plan in parts and the next part was not at hand yet",
         "Your integration does not need to change, as long as it waits when it is told to.",
+    ),
+    Cause.UNKNOWN: CauseTexts(
+        "We do not know the app id that it came with, and such requests share a small allowance.",
+        "We do not know the app id that this request came with, and such requests share a small"
+        " allowance",
+        "Please send your own app id with each request. If you have just signed up, try again in a"
+        " minute.",
     ),
     Cause.LEGAL: CauseTexts(
         "A legal rule that we have to follow does not let us serve it.",

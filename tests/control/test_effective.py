@@ -22,6 +22,7 @@ from decider.contracts.config import (
     Switch,
     TenantPolicy,
     TierPolicy,
+    UnknownApps,
 )
 from decider.contracts.vocabulary import Action
 from decider.whatif.plan import plan_of
@@ -55,6 +56,8 @@ def test_without_anything_special_the_tier_says_everything(first) -> None:
         "Tier",
         "Refill",
         "Burst",
+        "Headroom",
+        "Headroom for",
         "Daily quota",
         "False throttles",
         "Asks the model",
@@ -170,7 +173,25 @@ def test_beyond_what_is_read_it_says_before(first, monkeypatch) -> None:
     assert (found.number, found.exactly) == (3, False)
 
 
-def other_than(value: float) -> float:
+@pytest.mark.parametrize(
+    ("treatment", "words"),
+    [
+        ("plan", "each has the plan"),
+        ("share", "share 100 requests a second"),
+        ("refuse", "none is"),
+    ],
+)
+def test_an_unknown_app_is_told_how_unknown_apps_are_treated(first, treatment, words) -> None:
+    version = change(unknown_apps=UnknownApps(treatment=treatment, burst=900.0))
+    line = lines(Subject("stranger", "", "", None))["Unknown apps"]
+    assert words in line.value
+    assert line.version.number == version
+    assert "Unknown apps" not in lines()
+
+
+def other_than(value: float | str) -> float | str:
+    if isinstance(value, str):  # who has the headroom
+        return "all"
     return value / 2 if value else 0.5
 
 
@@ -222,6 +243,7 @@ def test_no_part_of_a_document_is_left_out_without_a_reason() -> None:
         "actions",
         "ml_time_limit_ms",
         "unknown_tier",
+        "unknown_apps",
     }
     of_the_document = {"version", "feature_schema", "issued_at", "format"}
     no_part_of_an_answer = {

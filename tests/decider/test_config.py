@@ -88,6 +88,8 @@ FORMAT_1 = {
     config.ListEntry: "verdict kind subject until",
     config.Sampling: "budget_per_s admit refuse block enterprise_refuse",
     config.ActionWeights: "keep leak load friction",
+    # came with format 3 as a whole
+    config.UnknownApps: "treatment rate burst",
 }
 
 
