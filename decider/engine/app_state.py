@@ -286,7 +286,7 @@ def _free_slot(state: State, now: float) -> int:
         return state.meta[M_USED] - 1
     hand, best, oldest, probes = state.meta[M_HAND], 0, np.inf, 0
     while probes < EVICTION_PROBES or (oldest == np.inf and probes < capacity):
-        # far apart: profiles that were loaded together stand side by side, and all are worth keeping
+        # far apart: profiles loaded together stand side by side, and all are worth keeping
         slot = (hand + probes * state.meta[M_STRIDE]) % capacity
         until = _kept_until(state, slot, now)
         if until < oldest:

@@ -232,12 +232,13 @@ def _find_room(row: np.ndarray, seconds: float) -> None:
     if strain > 0.0:
         did = row[UTILISATION] * (1.0 - row[ERRORS])
         lower = max(LEAST_ABLE, min(row[ABLE] * (1.0 - LOSS_PER_S * seconds * strain), 1.0))
-        # not far below what it does: a queue takes time to drain
-        row[ABLE] = min(row[ABLE], max(lower, 0.85 * did))
+        # not below what it does
+        row[ABLE] = min(row[ABLE], max(lower, did))
     else:
         row[ABLE] = min(1.0, row[ABLE] + REGAIN_PER_S * seconds)
     row[ROOM] = row[TARGET] * row[CAPACITY] * row[ABLE]
-    waiting = row[QUEUE] + seconds * (row[UTILISATION] - row[ABLE])
+    # what it is slow or fails with is waiting work, too
+    waiting = row[QUEUE] + seconds * (row[UTILISATION] - row[ABLE] + strain)
     row[QUEUE] = min(LONGEST_QUEUE_S, max(0.0, waiting))
 
 

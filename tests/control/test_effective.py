@@ -99,7 +99,7 @@ def test_each_line_names_the_version_that_set_it(first) -> None:
     change(switches=[])
     found = lines()
     assert (found["Burst"].value, found["Burst"].version.number) == (
-        "400 requests, the same again as headroom",
+        "400 requests",
         second,
     )
     assert (found["Fair share"].source, found["Fair share"].version.number) == (
@@ -177,7 +177,7 @@ def test_beyond_what_is_read_it_says_before(first, monkeypatch) -> None:
     ("treatment", "words"),
     [
         ("plan", "each has the plan"),
-        ("share", "share 100 requests a second"),
+        ("share", "share 100 requests"),
         ("refuse", "none is"),
     ],
 )
