@@ -23,6 +23,8 @@ Item = TypeVar("Item")
 ID_SPAN = 5_000
 # What an abuser's ordinary call is worth: it is a disguise, and nobody misses it.
 DISGUISE_WORTH = 0.06
+# Least and most addresses of a pool that several abusers share: a rented proxy network.
+POOL_ADDRESSES = (5, 60)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,10 @@ class PlannedRequest:
     abusive: bool
     tried: int = 0
     """Tries before this one; `request.attempt` is what the client claims."""
+    answer: tuple[int, int] | None = None
+    """Status and body size in bytes that its service answers with when it has room; None: as
+    `services.answer_status` and `services.answer_bytes` say.
+    """
 
 
 class AppClient:
@@ -161,11 +167,21 @@ class AppClient:
         """Set what `conduct` changes. It draws nothing from the generator that all clients share,
         so that the rest of a world stays as it is.
         """
-        self._claims_retry = conduct.claims_retry and self.abusive
-        self._quiet = conduct.quiet_abuse and self.abusive
+        # Whether `conduct` holds for this abuser is drawn of it alone.
+        own = Random(f"conduct of {self.app.profile.app}")
+        self.changed = self.abusive and own.random() < conduct.changed_share
+        self._claims_retry = conduct.claims_retry and self.changed
+        self._quiet = conduct.quiet_abuse and self.changed
         if self._quiet:
             self._hit_rate = 1.0
-        if conduct.noise is not None and not self.abusive:
+        if self.changed and conduct.disguise is not None:
+            self._disguise = own.uniform(*conduct.disguise)
+        if self.changed and conduct.source_pools:
+            pool = Random(f"pool {own.randrange(conduct.source_pools)}")
+            self._pool = [draw_address(pool) for _ in range(_between(pool, *POOL_ADDRESSES))]
+        self._moves = own if conduct.rotate_sources else None
+        noisy = not self.abusive and own.random() < conduct.noisy_share
+        if conduct.noise is not None and noisy:
             draw = Random(self.app.profile.app).uniform
             self._failed_sign_in, self._stale, self._declined = (
                 draw(*conduct.noise) for _ in range(3)
@@ -175,6 +191,8 @@ class AppClient:
         """Go on under an app id that nobody has seen."""
         self.ids_dropped += 1
         self.id = world.later_id(self.app.profile.app, self.ids_dropped)
+        if self._moves is not None:
+            self._pool = [draw_address(self._moves) for _ in self._pool]
 
     def claimed_attempt(self, tried: int) -> int:
         """Return the attempt that the client claims for a request that it sent `tried` times."""

@@ -1,7 +1,7 @@
 """What the clients of a world do otherwise than the ordinary crowd.
 
-Training plays the ordinary crowd only. The referee's worlds (`learning.traffic.referee`) change one
-thing or another. The defaults change nothing, to the bit.
+Training plays the ordinary crowd and some that differ (`learning.training.runs`). The referee's
+worlds (`learning.traffic.referee`) are others. The defaults change nothing, to the bit.
 """
 
 from __future__ import annotations
@@ -61,6 +61,20 @@ class Conduct:
     it goes on asking for, and of charges declined. None: as usual.
     """
     surges: tuple[Surge, ...] = ()
+    noisy_share: float = 1.0
+    """Share of the honest apps that `noise` is about, 0 to 1; the others are as usual."""
+    changed_share: float = 1.0
+    """Share of the abusers that `rotate_after`, `claims_retry`, `quiet_abuse` and all below it but
+    `failed_sign_in` are about, 0 to 1; the others abuse as usual.
+    """
+    rotate_sources: bool = False
+    """An abuser that takes a new app id takes new addresses as well."""
+    source_pools: int = 0
+    """Pools of addresses that abusers share, several apps to a pool; 0: each app has its own."""
+    disguise: tuple[float, float] | None = None
+    """Least and most share of an abuser's requests that are ordinary calls. None: as usual."""
+    failed_sign_in: int = 401
+    """Status of a sign-in with a wrong credential. Web sites often say 200 or 303."""
 
     def honest_factor(self, elapsed: float) -> float:
         """Return by how much honest first tries exceed the usual, `elapsed` seconds after the

@@ -355,7 +355,8 @@ class Crowd:
         count.
         """
         client = self.clients[sent.app]
-        if not self.conduct.rotate_after or sent.request.app != client.id:
+        rotates = self.conduct.rotate_after and client.changed
+        if not rotates or sent.request.app != client.id:
             return
         self._refused_as_named[sent.app] += 1
         if self._refused_as_named[sent.app] >= self.conduct.rotate_after:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import re
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -23,6 +24,9 @@ WINDOW_S = 5.0
 IMPATIENT_AFTER_S = 1.0
 # Largest share of requests that fail: an overloaded service still answers some.
 MOST_FAIL = 0.95
+# Seconds of work in which a queue is full: servers hold a bounded number of requests. Chosen: well
+# above the wait at which all requests fail.
+LONGEST_QUEUE_S = 10.0
 # Least room that latency is divided by. Below it the queue's wait says how slow it is.
 LEAST_ROOM = 0.08
 # Credentials that begin so are expired or never were valid: every service answers 401.
@@ -32,6 +36,14 @@ DECLINED_EVERY = 5
 # From this id on every second resource is missing, below it one in eight: a client that walks ids
 # meets many 404s, and an honest one some.
 SPARSE_FROM = 50_000_000
+
+# Bytes, least and most of the usual body by the hundreds of the status: pages and documents, then
+# redirects, then error messages. Chosen wide, so that no size by itself stands for a kind of site.
+USUAL_BYTES = {2: (120, 60_000), 3: (120, 900), 4: (60, 4_000), 5: (60, 4_000)}
+# Statuses whose answer has no body.
+BODILESS = (204, 304)
+# How much the bodies of one endpoint differ, either way: pages of a fixed form, lists, documents.
+BODY_SPREADS = (0.0, 0.02, 0.1, 0.4, 0.8)
 
 _LAST_ID = re.compile(r"/(\d{1,18})$")
 _CARD = re.compile(r"(?:^|&)card=(\d{1,18})(?:&|$)")
@@ -73,6 +85,10 @@ class ServiceModel:
     load: float = 0.0
     """Offered work, cost units a second, averaged over WINDOW_S."""
     at: float = 0.0
+    late_work: float = 0.0
+    """Share of a failed request's cost that is worked off all the same, 0 to 1: its client has gone
+    and the service does not know.
+    """
 
     def capacity(self, now: float) -> float:
         """Return the capacity at `now`, cost units a second. The worst of several slow-downs
@@ -107,21 +123,30 @@ class ServiceModel:
         # A conditional and not max(): this runs for every simulated request.
         slowness = (room if room > LEAST_ROOM else LEAST_ROOM) ** 0.5
         latency = self.policy.latency_ms * (0.7 + 0.6 * draw) / slowness + 1000 * wait
-        # A failed request leaves no work behind, so the queue stops growing where all fail.
+        # Unless late work counts, a failed request leaves none behind, so the queue stops growing
+        # where all fail.
         if wait > IMPATIENT_AFTER_S and draw < min(
             MOST_FAIL, (wait - IMPATIENT_AFTER_S) / (1.5 * IMPATIENT_AFTER_S)
         ):
+            if self.late_work:
+                full = max(self.backlog, LONGEST_QUEUE_S * capacity)
+                self.backlog = min(full, self.backlog + self.late_work * cost)
             return False, latency
         self.backlog += cost
         return True, latency
 
 
 def build_models(
-    services: Iterable[Service], started: float, slowdowns: tuple[Slowdown, ...] = ()
+    services: Iterable[Service],
+    started: float,
+    slowdowns: tuple[Slowdown, ...] = (),
+    late_work: float = 0.0,
 ) -> dict[str, ServiceModel]:
-    """Return a model of each service, by its name."""
+    """Return a model of each service, by its name; see `ServiceModel.late_work`."""
     return {
-        s.name: ServiceModel(s, started, tuple(d for d in slowdowns if d.service == s.name))
+        s.name: ServiceModel(
+            s, started, tuple(d for d in slowdowns if d.service == s.name), late_work=late_work
+        )
         for s in services
     }
 
@@ -146,6 +171,27 @@ def answer_status(method: str, path: str, query: str, token: str) -> int:
     ):
         return 402
     return 201
+
+
+def answer_bytes(name: str, status: int, draw: float) -> int:
+    """Return the size of an answer's body, bytes.
+
+    Answers of one `name` and status are alike, and how alike depends on the name; `draw` in [0, 1)
+    tells them apart. A name stands for an endpoint, or for what several paths are answered with.
+    """
+    if status in BODILESS:
+        return 0
+    # crc32 and not hash(): the same in every process.
+    mixed = zlib.crc32(f"{name} {status}".encode())
+    least, most = USUAL_BYTES.get(status // 100, USUAL_BYTES[4])
+    usual = least * (most / least) ** ((mixed & 0xFFFF) / 0xFFFF)
+    spread = BODY_SPREADS[(mixed >> 16) % len(BODY_SPREADS)]
+    return int(usual * (1.0 + spread * (2.0 * draw - 1.0)))
+
+
+def endpoint_of(method: str, path: str) -> str:
+    """Return the endpoint of an API call: a resource id at its end is left out."""
+    return f"{method} {_LAST_ID.sub('/#', path)}"
 
 
 def exists(resource: int) -> bool:

@@ -27,10 +27,11 @@ from decider.contracts.signals import INDEX as SIGNAL
 from decider.contracts.vocabulary import HTTP_STATUS, Action
 from decider.engine.engine import Engine
 from decider.scoring.model import Model
-from learning.traffic import services, world
-from learning.traffic.behaviour import PlannedRequest
+from learning.traffic import services, web_crowd, world
+from learning.traffic.behaviour import SIGN_IN, PlannedRequest
 from learning.traffic.conduct import ORDINARY, Conduct, PlannedIncident
 from learning.traffic.crowd import Crowd
+from learning.traffic.web_crowd import WebCrowd, WebMix
 
 # First tries a second for which the default capacities leave the usual headroom.
 USUAL_RATE = 300.0
@@ -54,6 +55,9 @@ REMEMBER_BATCH = 16
 # Slots of the engine for each app, beside some: twice the apps, so that nothing is evicted and
 # memory never depends on the order of apps. Where abusers take new ids a loud one wears out dozens.
 SLOTS_PER_APP, SLOTS_WHERE_IDS_ROTATE = 2, 16
+
+# Numbers of apps stay unique when runs are joined: the population's seed goes into the millions.
+APPS_PER_SEED = 1_000_000
 
 _ADMIT = int(Action.ADMIT)
 _STATUS = [HTTP_STATUS[a] for a in Action]
@@ -88,6 +92,19 @@ class Scenario:
     """
     conduct: Conduct = ORDINARY
     incidents: tuple[PlannedIncident, ...] = ()
+    shuffled_profiles: bool = False
+    """Profiles are those of other apps, so that they tell nothing; see `world.shuffle_profiles`."""
+    late_work: float = 0.0
+    """Share of the work of failed requests that services do all the same, 0 to 1."""
+    explore: float = 0.0
+    """Probability with which a request that was to be refused is admitted all the same. Where it is
+    above 0, rows of refused requests are left out, as nobody would know what had become of them,
+    and those admitted so stand for them by their weight.
+    """
+    web: WebMix | None = None
+    """Play the clients of web sites instead of apps with tokens and profiles. `rate` then only says
+    how much the services can do. None: the crowd of apps.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +129,11 @@ class Traffic:
     """float64 (n,): unix seconds of the decision."""
     matured_at: np.ndarray
     """float64 (n,): unix seconds from which the label is known."""
+    web: np.ndarray
+    """bool (n,): from a client of a web site, which has no credential and no profile."""
     weight: np.ndarray
-    """float64 (n,): requests this row stands for, the inverse of the share of its app's requests
-    that was kept.
+    """float64 (n,): requests this row stands for, the inverse of the probability with which it was
+    kept.
     """
 
 
@@ -133,6 +152,10 @@ class SimulationResult:
     wall_s: float
 
 
+# Features, worth, action, unix seconds, and requests the row stands for among those offered.
+_KeptRow = tuple[np.ndarray, float, int, float, float]
+
+
 class _RowReservoir:
     """A reservoir of rows for each app, so that each of its requests is kept with the same
     probability. Vitter (1985), Random Sampling with a Reservoir, algorithm R.
@@ -141,17 +164,19 @@ class _RowReservoir:
     def __init__(self, most_per_app: int, rng: Random) -> None:
         self._most, self._rng = most_per_app, rng
         self._seen: dict[int, int] = {}
-        self._kept: dict[tuple[int, int], tuple[np.ndarray, float, int, float]] = {}
+        self._kept: dict[tuple[int, int], _KeptRow] = {}
 
-    def offer(self, planned: PlannedRequest, row: np.ndarray, action: int, at: float) -> None:
+    def offer(
+        self, planned: PlannedRequest, row: np.ndarray, action: int, at: float, weight: float
+    ) -> None:
         seen = self._seen.get(planned.app, 0)
         self._seen[planned.app] = seen + 1
         place = seen if seen < self._most else int(self._rng.random() * (seen + 1))
         if place < self._most:
             # A copy: the engine writes its next batch over these rows.
-            self._kept[planned.app, place] = (row.copy(), planned.value, action, at)
+            self._kept[planned.app, place] = (row.copy(), planned.value, action, at, weight)
 
-    def traffic(self, population: world.Population, delay: Random) -> Traffic:
+    def traffic(self, population: world.Population, delay: Random, web: bool) -> Traffic:
         keys = list(self._kept)
         kept = [self._kept[k] for k in keys]
         apps = [population.apps[i] for i, _ in keys]
@@ -160,19 +185,20 @@ class _RowReservoir:
             for (i, _), a in zip(keys, apps, strict=True)
         }
         at = np.array([k[3] for k in kept], dtype=np.float64)
-        weight = {i: max(1.0, seen / self._most) for i, seen in self._seen.items()}
-        # Numbers of apps stay unique when runs are joined: the seed goes into the millions.
+        share = {i: max(1.0, seen / self._most) for i, seen in self._seen.items()}
+        weight = [k[4] * share[i] for (i, _), k in zip(keys, kept, strict=True)]
         return Traffic(
             features=np.array([k[0] for k in kept], dtype=np.float32).reshape(-1, N_FEATURES),
             abusive=np.array([a.abusive for a in apps], dtype=bool),
             value=np.array([k[1] for k in kept], dtype=np.float32),
-            app=np.array([population.seed * 1_000_000 + i for i, _ in keys], dtype=np.int64),
+            app=np.array([population.seed * APPS_PER_SEED + i for i, _ in keys], dtype=np.int64),
             kind=np.array([a.kind for a in apps], dtype=np.int8),
             tier=np.array([a.profile.tier for a in apps], dtype=np.int8),
             action=np.array([k[2] for k in kept], dtype=np.int8),
             at=at,
             matured_at=at + np.array([wait[i] for i, _ in keys], dtype=np.float64),
-            weight=np.array([weight[i] for i, _ in keys], dtype=np.float64),
+            web=np.full(len(kept), web, dtype=bool),
+            weight=np.array(weight, dtype=np.float64),
         )
 
 
@@ -186,19 +212,20 @@ class Simulation:
     ) -> None:
         self.scenario = scenario
         self.population = draw_people(scenario)
-        self.crowd = Crowd(
-            self.population, scenario.seed, scenario.start, scenario.rate, scenario.conduct
-        )
+        self.crowd = gather_crowd(scenario, self.population)
         self._incidents = sorted(scenario.incidents, key=lambda planned: -planned.first)
         self.config = config or starting_config(scenario)
         self.services = services.build_models(
-            self.config.services, scenario.start, scenario.slowdowns
+            self.config.services, scenario.start, scenario.slowdowns, scenario.late_work
         )
-        slots = SLOTS_WHERE_IDS_ROTATE if scenario.conduct.rotate_after else SLOTS_PER_APP
+        rotating = scenario.conduct.rotate_after or scenario.web
+        slots = SLOTS_WHERE_IDS_ROTATE if rotating else SLOTS_PER_APP
         capacity = slots * scenario.apps + 1024
         self.engine = Engine("simulation", "local", token_key=bytes(32), capacity=capacity)
         self.engine.apply(self.config, model)
         self._rng = Random(scenario.seed + 1)
+        # Streams of their own: a run without exploration is the same whatever is drawn here.
+        self._sizes, self._exploring = Random(scenario.seed + 3), Random(scenario.seed + 4)
         self._rows = _RowReservoir(scenario.most_per_app, self._rng)
         self._answers: list[tuple[float, int, PlannedRequest, Outcome]] = []
         self._outcomes: list[Outcome] = []
@@ -213,7 +240,8 @@ class Simulation:
         `progress` is called with the simulated seconds of each step.
         """
         began = time.perf_counter()
-        known = [p for p in self.population.profiles() if self._rng.random() >= UNKNOWN_SHARE]
+        unknown = 1.0 if self.scenario.web else UNKNOWN_SHARE
+        known = [p for p in self.population.profiles() if self._rng.random() >= unknown]
         self.engine.know(known, now=self.scenario.start - world.DAY_S)
         if not self.scenario.fresh:
             self._remember()
@@ -222,7 +250,9 @@ class Simulation:
             self._step(self.scenario.start + step * STEP_S)
             if progress is not None:
                 progress(STEP_S)
-        traffic = self._rows.traffic(self.population, Random(self.scenario.seed + 2))
+        traffic = self._rows.traffic(
+            self.population, Random(self.scenario.seed + 2), self.scenario.web is not None
+        )
         wall = time.perf_counter() - began
         return SimulationResult(
             traffic, sum(self.by_action), tuple(self.by_action), self.served, self.failed, wall
@@ -254,7 +284,9 @@ class Simulation:
     def _step(self, upto: float) -> None:
         while self._incidents and upto > self.scenario.start + self._incidents[-1].first:
             due = self._incidents.pop()
-            self.crowd.incident(due.kind, due.apps, upto, due.lasts)
+            # Only apps have planned incidents.
+            if isinstance(self.crowd, Crowd):
+                self.crowd.incident(due.kind, due.apps, upto, due.lasts)
         self._deliver(upto)
         planned = self.crowd.due(upto)
         begin = 0
@@ -274,14 +306,26 @@ class Simulation:
         rows = self.engine.features
         for k, (planned, decision) in enumerate(zip(batch, decisions, strict=True)):
             action, wait = self.answer(planned, decision, costs[k], now)
+            action, wait, weight = self._explore(action, wait)
             self.by_action[action] += 1
-            if keep:
-                self._rows.offer(planned, rows[k], action, now)
+            if keep and weight:
+                self._rows.offer(planned, rows[k], action, now, weight)
             served = action == _ADMIT and self._serve(planned, costs[k], now)
             if action != _ADMIT:
                 self.crowd.react(planned, _STATUS[action], wait, now)
             if keep:
                 self.note(planned, action, served)
+
+    def _explore(self, action: int, wait: float) -> tuple[int, float, float]:
+        """Return the action and wait that the client meets, and how many requests it stands for; 0
+        of them for one whose row is left out.
+        """
+        chance = self.scenario.explore
+        if action == _ADMIT or not chance:
+            return action, wait, 1.0
+        if self._exploring.random() < chance:
+            return _ADMIT, 0.0, 1.0 / chance
+        return action, wait, 0.0
 
     def _serve(self, planned: PlannedRequest, cost: float, now: float) -> bool:
         """Let the service answer after its latency; its client and the access log learn it then.
@@ -289,19 +333,45 @@ class Simulation:
         Return whether the service could serve it.
         """
         ok, latency = self.services[planned.service].offer(cost, now, self._rng.random())
-        request = planned.request
-        status = (
-            services.answer_status(request.method, request.path, planned.query, request.token)
-            if ok
-            else 503
-        )
         self.served += ok
         self.failed += not ok
         at = now + latency / 1000
-        outcome = Outcome(request.app, planned.service, at, status, latency, request.request_id)
+        outcome = self._outcome(planned, ok, at, latency)
         # The ticket orders answers of the same time; planned requests cannot be compared.
         heapq.heappush(self._answers, (at, next(self._ticket), planned, outcome))
         return ok
+
+    def _outcome(self, planned: PlannedRequest, ok: bool, at: float, latency: float) -> Outcome:
+        """Return what the gateway's access log tells of a request that ended at `at`, unix seconds,
+        after `latency` ms. All that the log knows of a request is filled in here.
+        """
+        request = planned.request
+        status, size = self._answered(planned) if ok else self._overloaded(planned)
+        return Outcome(
+            request.app,
+            planned.service,
+            at,
+            status,
+            latency,
+            request.request_id,
+            bytes_out=size,
+        )
+
+    def _overloaded(self, planned: PlannedRequest) -> tuple[int, int]:
+        return 503, services.answer_bytes(planned.service, 503, self._sizes.random())
+
+    def _answered(self, planned: PlannedRequest) -> tuple[int, int]:
+        """Return the status and the body's size in bytes of a service that has room."""
+        if planned.answer is not None:
+            return planned.answer
+        request = planned.request
+        status = services.answer_status(request.method, request.path, planned.query, request.token)
+        # By the status before it is changed: a sign-in that failed shows another page.
+        endpoint = services.endpoint_of(request.method, request.path)
+        size = services.answer_bytes(endpoint, status, self._sizes.random())
+        if status == 401 and request.path == SIGN_IN.path:
+            status = self.scenario.conduct.failed_sign_in
+        return status, size
 
     def _deliver(self, upto: float) -> None:
         """Give clients their answers until `upto`, and the engine its outcomes by the batch."""
@@ -317,12 +387,23 @@ class Simulation:
 
 def draw_people(scenario: Scenario) -> world.Population:
     """Return the population of a scenario."""
+    if scenario.web is not None:
+        return web_crowd.draw_population(scenario.seed, scenario.apps, scenario.web)
     people = world.draw_population(
         scenario.seed, scenario.apps, now=scenario.start, abusive=scenario.abusive_apps
     )
+    if scenario.shuffled_profiles:
+        people = world.shuffle_profiles(people)
     if scenario.flat_prior is None:
         return people
     return world.flatten_profiles(people, scenario.flat_prior)
+
+
+def gather_crowd(scenario: Scenario, people: world.Population) -> Crowd | WebCrowd:
+    """Return the clients of a scenario, whose population is `people`."""
+    if scenario.web is not None:
+        return WebCrowd(people, scenario.seed, scenario.start, scenario.seconds, scenario.web)
+    return Crowd(people, scenario.seed, scenario.start, scenario.rate, scenario.conduct)
 
 
 def starting_config(scenario: Scenario) -> Config:

@@ -101,6 +101,15 @@ COHORTS = (
     Cohort("reseller", 0.12, (0.5, 0.4, 0.1, 0.0), 0.13, 0.5, 180),
     Cohort("trial", 0.2, (0.95, 0.05, 0.0, 0.0), 0.12, 0.25, 25),
 )
+# What of a profile hints at abuse, beside the tier.
+TELLING = (
+    "created_at",
+    "verified",
+    "cohort_prior",
+    "abuse_history",
+    "chargeback_history",
+    "false_throttle_history",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +237,28 @@ def flatten_profiles(population: Population, prior: float) -> Population:
             chargeback_history=0,
             false_throttle_history=0,
         )
+        for k, app in enumerate(apps)
+    ]
+    return replace(
+        population,
+        apps=tuple(replace(a, profile=profile) for a, profile in zip(apps, told, strict=True)),
+    )
+
+
+def shuffle_profiles(population: Population) -> Population:
+    """Return the population with profiles that tell nothing of who abuses and look as before.
+
+    Ages, verified owners, cohort priors and each history are shuffled over the apps, each apart, so
+    that every column has the values it had.
+    """
+    # Another stream than the draws of the population, and than that of flat profiles.
+    rng, apps = np.random.default_rng([population.seed, 0xF2]), population.apps
+    columns = {
+        name: [getattr(apps[k].profile, name) for k in rng.permutation(len(apps))]
+        for name in TELLING
+    }
+    told = [
+        structs.replace(app.profile, **{name: column[k] for name, column in columns.items()})
         for k, app in enumerate(apps)
     ]
     return replace(

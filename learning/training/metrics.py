@@ -18,6 +18,11 @@ Floats = npt.NDArray[np.float64]
 # Share of abusive requests caught at which false throttles are compared. Chosen: a fixed share
 # makes models comparable, whatever the scale of their scores.
 CATCH = 0.8
+# Risks around which reliability is measured, and how far around. Chosen: where the policy decides,
+# and wide enough to hold rows of every tier.
+RELIABILITY_AT, RELIABILITY_WITHIN = (0.3, 0.5, 0.7, 0.9), 0.1
+# Rows below which a share of abuse says nothing.
+FEWEST_ROWS = 100
 # Newton's method needs fewer than ten steps on real scores; the limit only ends a fit that does
 # not converge.
 NEWTON_STEPS = 50
@@ -93,6 +98,24 @@ def risk_metrics(
         # A tier may have no honest row; its share is 0 then, not a division by zero.
         share = float((weight * (p >= threshold))[honest].sum() / max(weight[honest].sum(), 1e-9))
         out[f"false_throttle_{name.word}_at_80_caught"] = share
+    return out
+
+
+def reliability(
+    abusive: npt.NDArray[np.bool_], p: Floats, weight: Floats, tier: npt.NDArray[np.int8]
+) -> dict[str, float]:
+    """Return, by tier and risk, which share of the requests with about that risk was abusive.
+
+    `reliability_free_50` is the share among requests of the free tier whose risk is 40 to 60%; in a
+    calibrated model it is near 0.5. Left out where there are too few rows.
+    """
+    out = {}
+    for name in Tier:
+        for centre in RELIABILITY_AT:
+            rows = (tier == name) & (np.abs(p - centre) <= RELIABILITY_WITHIN)
+            if rows.sum() >= FEWEST_ROWS:
+                share = float((weight * abusive)[rows].sum() / weight[rows].sum())
+                out[f"reliability_{name.word}_{round(100 * centre)}"] = share
     return out
 
 

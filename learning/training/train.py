@@ -3,6 +3,10 @@
 `python -m learning.training.train --out DIR --seed N` writes the artifact to DIR/<digest> and
 prints the model card. The same seed gives the same models on the same machine type. Apps are split,
 never rows: an app is in training, calibration or test, not in two of them.
+
+It has two stages. A first model is trained on runs that nobody or the fallback limiter decides. It
+then decides further runs, so that the final model also learns from what gets past a model and from
+how clients behave when one refuses them.
 """
 
 from __future__ import annotations
@@ -12,30 +16,31 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 
 import lightgbm
 import numpy as np
 import numpy.typing as npt
+from msgspec import structs
 from tqdm import tqdm
 
 from decider.contracts import artifact, features
 from decider.contracts.artifact import Artifact, ModelCard
 from decider.contracts.files import write_atomically
 from decider.contracts.vocabulary import Tier
-from decider.scoring.model import make_golden
-from learning.traffic import services, simulate
+from decider.scoring.model import Model, make_golden
+from learning.traffic import simulate
 from learning.traffic.simulate import Scenario, Traffic
-from learning.training import metrics
+from learning.training import metrics, runs
 from learning.training.leakage import TrainingError, check_label
 
-# Hour of the week at which each run begins, so that no single hour is the whole training set.
-WEEK_HOURS = (34, 81, 130, 9)
-# A Monday at 00:00 UTC, from which the runs' hours count; ages are relative to it.
-MONDAY = 1_789_344_000.0
+# The runs of the ordinary crowd, and the Monday from which all runs count.
+scenarios, MONDAY = runs.ordinary, runs.MONDAY
 # Minutes of simulation say nothing about a week, a day or a full ten minutes, so neither model may
 # learn from these features.
 UNTAUGHT = ("hour_of_week", "quota_used", "rate_600s")
@@ -50,12 +55,20 @@ NOT_OF_THE_APP = (
 # Trees of the two models and leaves of each tree. Chosen: 200 x 31 is the size that the scorer's
 # benchmark is about, and value is a simpler function than risk.
 RISK_ROUNDS, VALUE_ROUNDS, LEAVES = 200, 80, 31
+# The first stage's share of those trees: it only has to refuse about what the final model will.
+FIRST_SHARE = 0.4
+# Rows that an app counts for in a fit at most, however many requests its rows stand for: a few loud
+# apps must not be the whole data set. As many as `Scenario.most_per_app`.
+MOST_OF_APP = 200
+# Milliseconds that scoring a batch may take while a model decides runs. A decider's 5 ms would hand
+# requests to the fallback limiter when the machine is busy, and no two trainings would be equal.
+UNHURRIED_MS = 1e6
 # Held-out rows for the mean absolute SHAP values: LightGBM's exact values are slow, and means over
 # a thousand rows order the features well enough.
 SHAP_ROWS = 1_000
-# Simulated seconds and apps of each of the four runs. A quarter of that traffic made models whose
+# Simulated seconds and apps of each run of apps. A quarter of about that traffic made models whose
 # recourse search failed more often (docs/adr, record 13).
-SECONDS, APPS = 240.0, 2_000
+SECONDS, APPS = 200.0, 1_600
 # Shares of the apps: below the first they train, up to the second they calibrate, the rest test.
 # Calibration fits two numbers and needs the fewest.
 TRAIN_UPTO, CALIBRATE_UPTO = 0.6, 0.75
@@ -85,66 +98,58 @@ class Split:
     test: npt.NDArray[np.bool_]
 
 
-def scenarios(seed: int, seconds: float, apps: int) -> list[Scenario]:
-    """Return four runs of `seconds` with `apps` apps each.
-
-    Two admit everything and two refuse by the fallback limiter, so that no policy censors all of
-    the data. Two begin with an empty memory, and the same two have services with bad times.
-    """
-    # Long enough in force for a queue to build up and drain within one run.
-    hard = (
-        services.Slowdown("search", 90, 400, 40, 0.25),
-        services.Slowdown("payments", 160, 400, 40, 0.3),
-    )
-    return [
-        Scenario(
-            seed=seed * 10 + k,
-            # Each run begins elsewhere in the crowd's schedule, so together they see all of it.
-            start=MONDAY + WEEK_HOURS[k] * 3600.0 + (60, 130, 200, 270)[k],
-            seconds=seconds,
-            apps=apps,
-            # Different loads: features of rate must not tell one run from another.
-            rate=apps * (0.1, 0.1, 0.13, 0.08)[k],
-            observe_only=k in (0, 2),
-            fresh=k in (1, 2),
-            slowdowns=hard if k in (1, 2) else (),
-        )
-        for k in range(len(WEEK_HOURS))
-    ]
+PlayRuns = Callable[[list[Scenario], bytes], Traffic]
 
 
-def collect(
-    runs: list[Scenario], workers: int = 0, progress: Callable[[float], object] | None = None
-) -> Traffic:
-    """Play all scenarios and return their rows together, in order.
+@contextmanager
+def play_runs(
+    workers: int = 0, progress: Callable[[float], object] | None = None
+) -> Iterator[PlayRuns]:
+    """Give a function that plays scenarios and returns their rows together, in order. Its second
+    argument is the encoded artifact of the model that decides, empty for none.
 
     With `workers`, in that many processes; with none, in this one. The same scenarios give the same
-    rows to the bit either way.
+    rows to the bit either way. `progress` is called with simulated seconds as they pass.
     """
     if not workers:
-        return simulate.join_traffic(
-            [simulate.Simulation(scenario).run(progress).traffic for scenario in runs]
+        yield lambda wanted, model: simulate.join_traffic(
+            [_play(scenario, model, progress) for scenario in wanted]
         )
+        return
     # Compiles once here, not once in each process.
-    simulate.Simulation(replace(runs[0], seconds=1.0, apps=50, rate=5.0)).run()
-    parts: list[Traffic] = []
-    with ProcessPoolExecutor(min(workers, len(runs)), multiprocessing.get_context("spawn")) as pool:
-        for scenario, traffic in zip(runs, pool.map(_play, runs), strict=True):
-            parts.append(traffic)
-            if progress is not None:
-                progress(scenario.seconds)
-    return simulate.join_traffic(parts)
+    simulate.Simulation(Scenario(1, MONDAY, seconds=1.0, apps=50, rate=5.0)).run()
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+
+        def play_all(wanted: list[Scenario], model: bytes) -> Traffic:
+            parts: list[Traffic] = []
+            played = pool.map(_play, wanted, repeat(model))
+            for scenario, traffic in zip(wanted, played, strict=True):
+                parts.append(traffic)
+                if progress is not None:
+                    progress(scenario.seconds)
+            return simulate.join_traffic(parts)
+
+        yield play_all
+
+
+def seconds_to_play(seconds: float = SECONDS) -> float:
+    """Return the simulated seconds of all runs of a training whose runs of apps last `seconds`."""
+    return sum(scenario.seconds for scenario in runs.all_runs(0, seconds, 1))
 
 
 def _usual_workers() -> int:
-    """Return one process for each core, up to the number of runs; 0 in a process that may not start
-    others (a Celery worker).
+    """Return one process for each core, up to four; 0 in a process that may not start others (a
+    Celery worker).
     """
     return 0 if multiprocessing.current_process().daemon else min(4, os.cpu_count() or 1)
 
 
-def _play(scenario: Scenario) -> Traffic:
-    return simulate.Simulation(scenario).run().traffic
+def _play(
+    scenario: Scenario, model: bytes, progress: Callable[[float], object] | None = None
+) -> Traffic:
+    config = structs.replace(simulate.starting_config(scenario), ml_time_limit_ms=UNHURRIED_MS)
+    decider = Model.load(model) if model else None
+    return simulate.Simulation(scenario, config, decider).run(progress).traffic
 
 
 def split_apps(traffic: Traffic, seed: int) -> Split:
@@ -156,8 +161,41 @@ def split_apps(traffic: Traffic, seed: int) -> Split:
     return Split(training, ~training & ~testing, testing)
 
 
-def fit_risk(traffic: Traffic, rows: npt.NDArray[np.bool_], seed: int) -> lightgbm.Booster:
-    """Return the risk model, trained on `rows`: binary, raw score in log-odds.
+def join_splits(first: Split, second: Split) -> Split:
+    """Return the split of the rows of two traffics, one after the other."""
+    return Split(
+        *(np.concatenate([getattr(s, name) for s in (first, second)]) for name in Split.__slots__)
+    )
+
+
+def choose_calibrated(traffic: Traffic, parts: Split, played: list[Scenario]) -> Split:
+    """Return the split in which only apps of runs with true profiles calibrate; the others train
+    instead.
+
+    Where profiles tell nothing, the same risk stands for far more abuse, and a model that is
+    calibrated for that as well refuses too many whose profile is good. Loud web attackers, who are
+    certain, would lift the middle likewise.
+    """
+    true = [scenario.seed for scenario in played if runs.tells_truth(scenario)]
+    chosen = np.isin(traffic.app // simulate.APPS_PER_SEED, true)
+    return Split(parts.train | (parts.calibrate & ~chosen), parts.calibrate & chosen, parts.test)
+
+
+def balance_apps(traffic: Traffic) -> metrics.Floats:
+    """Return what each row counts in a fit: the requests it stands for, scaled so that no app
+    counts for more than MOST_OF_APP. float64 (n,).
+    """
+    _, app = np.unique(traffic.app, return_inverse=True)
+    total = np.bincount(app, traffic.weight)
+    weight: metrics.Floats = traffic.weight * np.minimum(1.0, MOST_OF_APP / total)[app]
+    return weight
+
+
+def fit_risk(
+    traffic: Traffic, rows: npt.NDArray[np.bool_], seed: int, share: float = 1.0
+) -> lightgbm.Booster:
+    """Return the risk model, trained on `rows`: binary, raw score in log-odds. `share`: of the
+    usual number of trees.
 
     Raises TrainingError when the label cannot be learnt from.
     """
@@ -167,16 +205,30 @@ def fit_risk(traffic: Traffic, rows: npt.NDArray[np.bool_], seed: int) -> lightg
         "objective": "binary",
         "monotone_constraints": [feature.risk for feature in features.FEATURES],
     }
-    return lightgbm.train(params, _dataset(x, y.astype(np.float32)), num_boost_round=RISK_ROUNDS)
+    data = _dataset(x, y.astype(np.float32), balance_apps(traffic)[rows])
+    return lightgbm.train(params, data, num_boost_round=round(share * RISK_ROUNDS))
 
 
-def fit_value(traffic: Traffic, rows: npt.NDArray[np.bool_], seed: int) -> lightgbm.Booster:
+def fit_value(
+    traffic: Traffic, rows: npt.NDArray[np.bool_], seed: int, share: float = 1.0
+) -> lightgbm.Booster:
     """Return the value model, trained on `rows`: cross-entropy on a worth between 0 and 1."""
     # Another seed than risk's: the two must not draw the same features and rows for their trees.
     params = _params(seed + 1, ignore=UNTAUGHT) | {"objective": "cross_entropy"}
-    return lightgbm.train(
-        params, _dataset(traffic.features[rows], traffic.value[rows]), num_boost_round=VALUE_ROUNDS
-    )
+    data = _dataset(traffic.features[rows], traffic.value[rows], balance_apps(traffic)[rows])
+    return lightgbm.train(params, data, num_boost_round=round(share * VALUE_ROUNDS))
+
+
+def _fit_both(
+    traffic: Traffic, rows: npt.NDArray[np.bool_], seed: int, share: float = 1.0
+) -> tuple[lightgbm.Booster, lightgbm.Booster]:
+    """Return the risk and the value model."""
+    # One thread for each model: two threads within one model wait for each other.
+    with ThreadPoolExecutor(2) as side_by_side:
+        risk, value = (
+            side_by_side.submit(fit, traffic, rows, seed, share) for fit in (fit_risk, fit_value)
+        )
+        return risk.result(), value.result()
 
 
 def _params(seed: int, ignore: tuple[str, ...]) -> dict[str, object]:
@@ -205,8 +257,10 @@ def _params(seed: int, ignore: tuple[str, ...]) -> dict[str, object]:
     }
 
 
-def _dataset(x: npt.NDArray[np.float32], y: npt.NDArray[np.float32]) -> lightgbm.Dataset:
-    return lightgbm.Dataset(x, label=y, feature_name=list(features.NAMES))
+def _dataset(
+    x: npt.NDArray[np.float32], y: npt.NDArray[np.float32], weight: metrics.Floats
+) -> lightgbm.Dataset:
+    return lightgbm.Dataset(x, label=y, weight=weight, feature_name=list(features.NAMES))
 
 
 def train(
@@ -217,24 +271,51 @@ def train(
     workers: int | None = None,
     progress: Callable[[float], object] | None = None,
 ) -> Trained:
-    """Simulate `seconds` of each scenario, then train, calibrate and measure both models.
+    """Simulate runs of `seconds` and `apps`, then train, calibrate and measure both models.
 
-    `by` goes on the model card; `progress` is called with simulated seconds as they pass. Raises
-    TrainingError.
+    `by` goes on the model card; `progress` is called with simulated seconds as they pass, which are
+    `seconds_to_play` in all. Raises TrainingError.
     """
     began = time.perf_counter()
-    runs = scenarios(seed, seconds, apps)
-    traffic = collect(runs, _usual_workers() if workers is None else workers, progress)
-    simulated = time.perf_counter() - began
-    parts = split_apps(traffic, seed)
-    # One thread for each model: two threads within one model wait for each other.
-    with ThreadPoolExecutor(2) as side_by_side:
-        fits = [
-            side_by_side.submit(fit, traffic, parts.train, seed) for fit in (fit_risk, fit_value)
-        ]
-        risk, value = (fit.result() for fit in fits)
-    made = wrap_models(traffic, parts, risk, value, _Origin(seed, by, began, simulated, runs))
+    plain = runs.ordinary(seed, seconds, apps) + runs.different(seed, seconds, apps)
+    further = runs.decided(seed, seconds, apps)
+    with play_runs(_usual_workers() if workers is None else workers, progress) as play:
+        first = play(plain, b"")
+        simulated = time.perf_counter() - began
+        parts = choose_calibrated(first, split_apps(first, seed), plain)
+        decider = _first_model(first, parts, seed)
+        resumed = time.perf_counter()
+        second = play(further, decider)
+        simulated += time.perf_counter() - resumed
+    # Apps of the first stage stay on their sides.
+    others = choose_calibrated(second, split_apps(second, seed + 1), further)
+    parts = join_splits(parts, others)
+    traffic = simulate.join_traffic([first, second])
+    risk, value = _fit_both(traffic, parts.train, seed)
+    origin = _Origin(seed, by, began, simulated, plain + further)
+    made = wrap_models(traffic, parts, risk, value, origin)
     return Trained(data := artifact.encode(made), artifact.digest_of(data), made)
+
+
+def _first_model(traffic: Traffic, parts: Split, seed: int) -> bytes:
+    """Return the encoded artifact of the first stage's model, which only decides runs."""
+    risk, value = _fit_both(traffic, parts.train, seed, FIRST_SHARE)
+    c = parts.calibrate
+    risk_cal = _fit_calibration(risk, traffic, c, traffic.abusive)
+    value_cal = _fit_calibration(value, traffic, c, traffic.value)
+    origin = _Origin(seed, "the first stage of training", 0.0, 0.0, [])
+    texts = risk.model_to_string(), value.model_to_string()
+    made = Artifact(
+        name="first-stage",
+        feature_schema=features.SCHEMA,
+        risk_model=texts[0],
+        value_model=texts[1],
+        risk_calibration=risk_cal,
+        value_calibration=value_cal,
+        golden=make_golden(_golden_rows(traffic.features[c]), *texts, risk_cal, value_cal),
+        card=_card(traffic, origin, {}, []),
+    )
+    return artifact.encode(made)
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,10 +363,12 @@ def _fit_calibration(
     rows: npt.NDArray[np.bool_],
     label: npt.NDArray[np.generic],
 ) -> artifact.Calibration:
-    """Fit Platt scaling on `rows` (bool mask); `label` is that of all rows, 0 to 1."""
-    return metrics.fit_platt(
-        _raw(booster, traffic, rows), label[rows].astype(np.float64), traffic.weight[rows]
-    )
+    """Fit Platt scaling on `rows` (bool mask); `label` is that of all rows, 0 to 1.
+
+    Apps count as in a fit: loud ones, whose risk is certain, must not decide about the middle.
+    """
+    weight = balance_apps(traffic)[rows]
+    return metrics.fit_platt(_raw(booster, traffic, rows), label[rows].astype(np.float64), weight)
 
 
 def _held_out_metrics(
@@ -293,7 +376,14 @@ def _held_out_metrics(
 ) -> dict[str, float]:
     """Return the metrics of both models on the test rows."""
     weight = traffic.weight[test]
-    figures = metrics.risk_metrics(traffic.abusive[test], p_risk, weight, traffic.tier[test])
+    abusive, tier, web = traffic.abusive[test], traffic.tier[test], traffic.web[test]
+    figures = metrics.risk_metrics(abusive, p_risk, weight, tier)
+    for name, rows in (("apps", ~web), ("web", web)):
+        # A short training may have no attack among the web clients held out.
+        if 0 < abusive[rows].sum() < rows.sum():
+            part = metrics.risk_metrics(abusive[rows], p_risk[rows], weight[rows], tier[rows])
+            figures |= {f"{key}_{name}": part[key] for key in ("risk_auc", "risk_ece")}
+    figures |= metrics.reliability(abusive, p_risk, weight, tier)
     return figures | metrics.value_metrics(traffic.value[test].astype(np.float64), p_value, weight)
 
 
@@ -352,7 +442,8 @@ def _card(
 def _data_sentence(traffic: Traffic, runs: int) -> str:
     return (
         f"{len(traffic.at):,} requests of {len(np.unique(traffic.app)):,} simulated apps in"
-        f" {runs} runs, two of them without refusals, two behind the fallback limiter"
+        f" {runs} runs, four without refusals, four behind the fallback limiter, and three behind a"
+        " first model"
     )
 
 
@@ -377,10 +468,11 @@ def _parameters(origin: _Origin) -> dict[str, float | int | str]:
 
 def _quantiles(traffic: Traffic, tier: Tier) -> list[list[float]]:
     """Return the 10th, 50th and 90th percentile of each feature over the honest requests of a tier.
+    Web clients are left out: "similar apps" are apps with a profile.
 
     Raises TrainingError when the tier has none.
     """
-    rows = traffic.features[(traffic.tier == tier) & ~traffic.abusive]
+    rows = traffic.features[(traffic.tier == tier) & ~traffic.abusive & ~traffic.web]
     if not len(rows):
         raise TrainingError(
             f"no honest request of tier {tier.word} was simulated. Use more apps or more seconds."
@@ -429,7 +521,7 @@ def _arguments() -> argparse.Namespace:
         "--seed", type=int, default=7, help="seed of the traffic and the models (default 7)"
     )
     parser.add_argument(
-        "--seconds", type=float, default=SECONDS, help="simulated seconds of each of the four runs"
+        "--seconds", type=float, default=SECONDS, help="simulated seconds of each run of apps"
     )
     parser.add_argument(
         "--workers",
@@ -445,7 +537,7 @@ def main() -> int:
     asked = _arguments()
     try:
         with tqdm(
-            total=4 * asked.seconds,
+            total=seconds_to_play(asked.seconds),
             unit="s",
             desc="simulating",
             leave=False,

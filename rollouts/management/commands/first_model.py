@@ -16,8 +16,6 @@ from learning.training.leakage import TrainingError
 from rollouts import registry
 
 REASON = "The first model of a new installation, trained on simulated traffic"
-# Scenarios that training simulates.
-RUNS = 4
 
 
 class Command(BaseCommand):
@@ -31,8 +29,8 @@ class Command(BaseCommand):
         parser.add_argument(
             "--seconds",
             type=float,
-            default=240.0,
-            help="simulated seconds of each of the four runs",
+            default=train.SECONDS,
+            help="simulated seconds of each run of apps",
         )
 
     def handle(self, *, seed: int, seconds: float, **options: object) -> None:
@@ -50,7 +48,7 @@ class Command(BaseCommand):
             return
         began = time.perf_counter()
         with tqdm(
-            total=RUNS * seconds,
+            total=train.seconds_to_play(seconds),
             unit="s",
             desc="Simulating",
             leave=False,
