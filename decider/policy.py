@@ -8,8 +8,9 @@ Utility of an action `a` for a request of risk `r` and value `v` at price `p` pe
     U(a) = (1 - r) * ((0.5 + v) * keep[a] - friction[a] * F)
            - r * harm * leak[a] - (p * cost + overrun) * load[a]
 
-`F` is the tier's friction, raised as the app's false-throttle error budget is spent; `overrun`
-grows as the app goes into the headroom above its burst. It is the expected utility of a
+`F` is the tier's friction; `overrun` grows as the app goes into the headroom above its burst. Where
+one more refusal, wrong with probability `1 - r`, would overspend the app's false-throttle error
+budget, it is admitted whatever its utility (`budget_spares`). It is the expected utility of a
 classification with asymmetric costs (Elkan, 2001, "The foundations of cost-sensitive learning")
 with a congestion price (Kelly, Maulloo and Tan, 1998).
 """
@@ -23,7 +24,7 @@ import numpy as np
 from numba import njit
 
 from decider.contracts import feature_columns as f
-from decider.contracts.config import Config
+from decider.contracts.config import Config, error_budget_of
 from decider.contracts.signals import INDEX as S
 from decider.contracts.vocabulary import Action, MlState, Reason, Stage, Tier
 
@@ -71,11 +72,12 @@ S_TOKENS, S_RATE, S_BURST, S_COST, S_BATCHABLE = (
     S["cost"],
     S["batchable"],
 )
-S_PRICE, S_USAGE, S_FAIR, S_BUDGET = (
+S_PRICE, S_USAGE, S_FAIR, S_BUDGET, S_BUDGET_RATE = (
     S["service_price"],
     S["tenant_usage"],
     S["tenant_fair_share"],
     S["error_budget_left"],
+    S["error_budget_rate"],
 )
 S_PRIOR_RISK, S_PRIOR_VALUE, S_RETRY_HINT, S_LEASE, S_UNKNOWN_WAIT, S_WITHHELD = (
     S["prior_risk"],
@@ -94,11 +96,12 @@ S_PRIOR_RISK, S_PRIOR_VALUE, S_RETRY_HINT, S_LEASE, S_UNKNOWN_WAIT, S_WITHHELD =
     T_WEIGHT,
     T_FRICTION,
     T_HARM,
-    T_ERROR_BUDGET,
+    T_HOURLY_BUDGET,  # what records of before the budget was a rate were decided by
     T_RANK_FROM,
     T_HEADROOM,
     T_HEADROOM_TO_ALL,
-) = range(10)
+    T_ERROR_BUDGET,
+) = range(11)
 # rows of Rules.actions
 A_KEEP, A_LEAK, A_LOAD, A_FRICTION = range(4)
 
@@ -128,7 +131,7 @@ class Rules(NamedTuple):
     """What the policy function needs of a config document."""
 
     tiers: np.ndarray
-    """float64 (4, 10): a row per tier."""
+    """float64 (4, 11): a row per tier."""
     actions: np.ndarray
     """float64 (4, 5): keep, leak, load and friction of each action."""
 
@@ -147,8 +150,9 @@ def rules_of(config: Config) -> Rules:
             t.rank_from,
             t.headroom,
             t.headroom_to == "all",
+            error_budget_of(config, tier),
         )
-        for t in config.tiers
+        for tier, t in enumerate(config.tiers)
     ]
     a = config.actions
     return Rules(
@@ -303,9 +307,10 @@ def utility(
     """
     tier = int(signals[S_TIER])
     friction = rules.tiers[tier, T_FRICTION]
-    if use & USE_BUDGET and rules.tiers[tier, T_ERROR_BUDGET] > 0.0:
-        # up to twice the friction when the budget is spent
-        friction *= 2.0 - min(1.0, max(0.0, signals[S_BUDGET] / rules.tiers[tier, T_ERROR_BUDGET]))
+    hourly = rules.tiers[tier, T_HOURLY_BUDGET]
+    if use & USE_BUDGET and hourly > 0.0 and signals[S_BUDGET_RATE] == 0.0:
+        # as records of before the budget was a rate were decided: twice the friction when spent
+        friction *= 2.0 - min(1.0, max(0.0, signals[S_BUDGET] / hourly))
     overrun = 0.0
     if use & USE_TRIAGE:
         overrun = OVERRUN_COST * min(1.0, max(0.0, 1.0 - signals[S_TOKENS]) / signals[S_BURST])
@@ -319,10 +324,25 @@ def utility(
 
 
 @njit(cache=True)
+def budget_spares(risk: float, signals: np.ndarray, use: int) -> bool:
+    """Return whether a request must be admitted, as refusing it would overspend the error budget.
+
+    It need not at the bottom of the headroom: there not ML refuses but the plan. Overload is no
+    exception: what a short service is spared so is little, and hits whom it must serve first.
+    """
+    if not use & USE_BUDGET or signals[S_BUDGET] >= 1.0 - risk:
+        return False
+    if signals[S_BUDGET_RATE] == 0.0:
+        # a record of before the budget was a rate
+        return signals[S_TIER] == ENTERPRISE
+    return not (use & USE_TRIAGE and headroom_spent(signals))
+
+
+@njit(cache=True)
 def choose(risk: float, value: float, signals: np.ndarray, rules: Rules, use: int) -> int:
     """Return the candidate action with the highest utility, the milder one of two equals."""
-    if use & USE_BUDGET and signals[S_TIER] == ENTERPRISE and signals[S_BUDGET] < 1.0 - risk:
-        return ADMIT  # one more refusal would overspend an enterprise app's error budget
+    if budget_spares(risk, signals, use):
+        return ADMIT
     if not (use & USE_PRICE and busy(signals)):
         # where nothing is scarce, a request of little value takes nothing from a better one
         value = max(value, signals[S_PRIOR_VALUE])

@@ -58,8 +58,9 @@ KINDS: dict[str, BucketKind] = {
     "errors": BucketKind(
         "errors",
         "False-throttle budget",
-        "Its false-throttle error budget becomes full on every decider that tracks it, so ML may"
-        " refuse it as when it was new. Its tokens, daily quota and rules stay as they are.",
+        "What refusals by ML have spent of its false-throttle error budget is forgotten on every"
+        " decider that tracks it, so ML may refuse it again as far as its requests of the hour and"
+        " the day allow. Its tokens, daily quota and rules stay as they are.",
     ),
 }
 

@@ -21,6 +21,7 @@ from decider.contracts.config import (
     Override,
     Service,
     Switch,
+    error_budget_of,
     in_force,
 )
 from decider.contracts.vocabulary import Action, Tier
@@ -246,14 +247,14 @@ def _tier_bucket(config: Config, tier: int, history: _History) -> list[PolicyLin
 def _tier_limits(config: Config, tier: int, history: _History) -> Iterable[PolicyLine]:
     """Yield what the tier sets and no override changes."""
     policy = config.tiers[tier]
-    errors = f"{policy.error_budget_per_hour:,.4g} expected an hour; {_spent(tier)}"
+    errors = _error_budget(error_budget_of(config, tier))
     wrong = f"counts as {policy.friction:,.4g} ordinary requests lost: the more, the milder ML"
     let_in = f"counts as {policy.harm:,.4g} ordinary requests lost: the more, the stricter ML"
     for name, value, field in (
         ("Headroom", _headroom(policy.headroom), "headroom"),
         ("Headroom for", _WHO[policy.headroom_to], "headroom_to"),
         ("Daily quota", f"{policy.quota_per_day:,.0f} requests, hard", "quota_per_day"),
-        ("False throttles", errors, "error_budget_per_hour"),
+        ("False throttles", errors, "error_budget"),
         ("Asks the model", f"from a first score of {policy.rank_from:.2f}", "rank_from"),
         ("Wrong block", wrong, "friction"),
         ("Abuse let in", let_in, "harm"),
@@ -291,12 +292,13 @@ _WHO = {
 }
 
 
-def _spent(tier: int) -> str:
-    """Say what a spent false-throttle budget means (`policy.choose`, `policy.utility`)."""
+def _error_budget(rate: float) -> str:
+    """Say what an error budget, a share of the requests, means (`policy.budget_spares`)."""
+    if rate >= 1.0:
+        return "no limit"
     return (
-        "once spent, ML refuses no more"
-        if tier == Tier.ENTERPRISE
-        else "the more is spent, the milder ML"
+        f"1 in {1.0 / rate:,.0f} of its requests expected, in any hour and day; once spent, ML"
+        " refuses no more"
     )
 
 

@@ -19,6 +19,8 @@ from msgspec import Meta, Struct
 # could forge a field.
 Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[!-~]+$")]
 Share = Annotated[float, Meta(ge=0, le=1)]
+# above 0: a tier that ML may never refuse wrongly is one that it may never refuse
+PositiveShare = Annotated[float, Meta(gt=0, le=1)]
 # 1e12 is above anything real and keeps products of two such numbers finite and exact enough.
 Positive = Annotated[float, Meta(gt=0, le=1e12)]
 FiveShares = tuple[Share, Share, Share, Share, Share]
@@ -48,9 +50,14 @@ ADDED: Final = (
     Addition(2, ("model", "feature_schema")),
     Addition(3, ("tiers", "*", "headroom")),
     Addition(3, ("tiers", "*", "headroom_to")),
+    Addition(3, ("tiers", "*", "error_budget")),
     Addition(3, ("services", "*", "endpoints", "*", "sign_in")),
     Addition(3, ("unknown_apps",)),
 )
+
+# Error budgets by tier, in `Tier` order, where the document names none. Enterprise customers are
+# promised fewer than 1 wrong refusal in 10,000 requests; 1 limits nothing.
+ERROR_BUDGETS: Final = (1.0, 1.0, 1.0, 0.0001)
 
 
 class ConfigError(Exception):
@@ -95,7 +102,13 @@ class TierPolicy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     harm: Positive
     """Utility lost by one abusive request admitted."""
     error_budget_per_hour: NotNegative
-    """Expected false throttles an app may suffer in an hour before refusals by ML stop."""
+    """Expected false throttles an hour. Deciders that read formats 1 and 2 go by it; later ones
+    only when they decide a record of those again.
+    """
+    error_budget: PositiveShare | None = None
+    """Expected false throttles that an app may suffer from ML, as a share of its requests, in any
+    hour and any day; 1 limits nothing. None: that of its tier in ERROR_BUDGETS.
+    """
     # chosen: the standard tier's value in `defaults`
     rank_from: Share = 0.15
     """Cheap score from which triage asks the model."""
@@ -248,6 +261,12 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Deciders that may run at once, all regions; bounds each node's own share of a quota."""
     format: Annotated[int, Meta(ge=1)] = 1
     """Format that the document was read in; `encode` sets it. Documents in format 1 lack it."""
+
+
+def error_budget_of(config: Config, tier: int) -> float:
+    """Return the error budget of an app of `tier`: a share of its requests, 1 where it has none."""
+    own = config.tiers[tier].error_budget
+    return ERROR_BUDGETS[tier] if own is None else own
 
 
 class _Format(Struct):

@@ -65,7 +65,7 @@ SIGNALS: tuple[Signal, ...] = (
     Signal(
         "error_budget_left",
         "refusals",
-        "expected false throttles the app may still suffer this hour",
+        "expected false throttles the app may still suffer now; inf where its tier has no budget",
     ),
     Signal("prior_risk", "probability", "risk assumed where no model speaks: the cohort's prior"),
     Signal("prior_value", "share", "value assumed where no model speaks"),
@@ -90,6 +90,12 @@ SIGNALS: tuple[Signal, ...] = (
         "requests",
         "what of a whole burst of headroom the app does not have, by its tier or for want of proof"
         " of honesty",
+    ),
+    Signal(
+        "error_budget_rate",
+        "share",
+        "share of the app's requests that ML may refuse wrongly, 1 for no limit; 0 in records of"
+        " before, when the budget was refusals an hour",
     ),
 )
 

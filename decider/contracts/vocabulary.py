@@ -165,7 +165,7 @@ REASONS: dict[Reason, ReasonInfo] = {
         Stage.RERANK, "its tenant uses more than its fair share of a busy service"
     ),
     Reason.ERROR_BUDGET_SPENT: ReasonInfo(
-        Stage.RERANK, "its false-throttle error budget is nearly spent, so it is treated gently"
+        Stage.RERANK, "too little of its false-throttle error budget is left to refuse it"
     ),
     Reason.TOKENS_LEFT: ReasonInfo(Stage.FALLBACK, "its token bucket had tokens left"),
     Reason.TOKENS_EMPTY: ReasonInfo(Stage.FALLBACK, "its token bucket was empty"),

@@ -151,6 +151,9 @@ def _state_at(t, k):  # type: ignore[no-untyped-def]
         _row(t, k + 11, np.int32),
         _row(t, k + 12, np.int64),
         _row(t, k + 13, np.int64),
+        _grid(t, k + 14, np.uint32),
+        _grid(t, k + 15, np.uint16),
+        _grid(t, k + 16, np.float32),
     )
 
 

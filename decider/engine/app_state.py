@@ -34,8 +34,8 @@ EVICTION_PROBES = 16
 # long as the record of what it did.
 KEEP_KNOWN_S, KEEP_REFUSED_S = 3_600.0, 1_200.0
 
-# columns of State.clock (float64): unix seconds, but for tokens, quota (days, requests), budget
-# (refusals) and PENDING (earlier requests of the batch being decided)
+# columns of State.clock (float64): unix seconds, but for tokens, quota (days, requests) and PENDING
+# (earlier requests of the batch being decided)
 (
     FIRST,
     LAST,
@@ -44,16 +44,14 @@ KEEP_KNOWN_S, KEEP_REFUSED_S = 3_600.0, 1_200.0
     QUOTA_DAY,
     QUOTA_USED,
     QUOTA_LEFT,
-    BUDGET_AT,
-    BUDGET,
     RETRY_UNTIL,
     FEEDBACK_AT,
     SEEN,
     PENDING,
     LEASED_OUT,  # the quota of which the store had nothing left today, 0 while that is not known
     QUOTA_OWN,  # what of QUOTA_LEFT and QUOTA_USED was the node's own share and not leased
-) = range(15)
-N_CLOCK = 16  # one more than there are: a row is two cache lines
+) = range(13)
+N_CLOCK = 16  # three more than there are: a row is two cache lines
 
 # columns of State.counts (float32): each pair is (current window, previous window), so one column
 # stands here for two. Those from C_COST to C_PAYMENT are of the last minute.
@@ -104,6 +102,14 @@ ASKED, KNOWN = -1.0, 1.0
 ENTROPY_BINS = 16
 # Seconds: a burst, a short spike, the minute that most features speak of, and what is usual.
 WINDOWS = np.array([1.0, 10.0, 60.0, 600.0])
+# Seconds: the error budget holds over an hour, so that one bad hour is not paid for by a good day,
+# and over a day, as customers count. Each is so many windows of WINDOWS[3], which number them too.
+BUDGET_WINDOWS = np.array([3_600.0, 86_400.0])
+_BUDGET_SPANS = np.array([6, 144])
+# Columns of the budget's arrays, pairs as in counts: the hour's, the day's.
+N_BUDGET = 4
+# The most refusals that a bucket counts: 16 bits would start again at 0.
+MOST_REFUSALS = 65_535
 
 # State.meta (int64)
 M_USED, M_HAND, M_EVICTED, M_STRIDE = range(4)
@@ -142,6 +148,12 @@ class State(NamedTuple):
     """int64 (capacity,): keyed hash of the tenant id, 0 while it is unknown; rules go by it."""
     meta: np.ndarray
     """int64 (4,)."""
+    asked: np.ndarray
+    """uint32 (capacity, N_BUDGET): requests, while the app's tier has an error budget."""
+    ml_refused: np.ndarray
+    """uint16 (capacity, N_BUDGET): how many of them ML refused, at most MOST_REFUSALS."""
+    spent: np.ndarray
+    """float32 (capacity, N_BUDGET): what they spent of the budget, each 1 - its risk."""
 
 
 def allocate(capacity: int) -> State:
@@ -173,6 +185,9 @@ def allocate(capacity: int) -> State:
         tenant=np.zeros((capacity,), np.int32),
         tenant_key=np.zeros((capacity,), np.int64),
         meta=meta,
+        asked=np.zeros((capacity, N_BUDGET), np.uint32),
+        ml_refused=np.zeros((capacity, N_BUDGET), np.uint16),
+        spent=np.zeros((capacity, N_BUDGET), np.float32),
     )
 
 
@@ -230,6 +245,8 @@ def fetch(state: State, key: np.uint64) -> None:
     prefetch(state.refused, REFUSED * slot + REFUSED - 1)
     prefetch(state.bins, 2 * ENTROPY_BINS * slot)
     prefetch(state.paths, 2 * ENTROPY_BINS * slot)
+    prefetch(state.asked, N_BUDGET * slot)
+    prefetch(state.spent, N_BUDGET * slot)
 
 
 @njit(cache=True)
@@ -310,10 +327,9 @@ def place(state: State, key: np.uint64, now: float, unknown: np.ndarray) -> int:
         state.key[slot] = key
         state.clock[slot, :] = 0.0
         state.clock[slot, FIRST] = now
-        # -1 for "never": bucket and budget then start full, and the quota's day begins
+        # -1 for "never": the bucket then starts full, and the quota's day begins
         state.clock[slot, QUOTA_DAY] = -1.0
         state.clock[slot, BUCKET_AT] = -1.0
-        state.clock[slot, BUDGET_AT] = -1.0
         state.counts[slot, :] = 0.0
         state.bits[slot, :] = 0
         state.refused[slot, :] = 0
@@ -323,6 +339,9 @@ def place(state: State, key: np.uint64, now: float, unknown: np.ndarray) -> int:
         state.profile[slot, :] = unknown
         state.tenant[slot] = 0
         state.tenant_key[slot] = 0
+        state.asked[slot, :] = 0
+        state.ml_refused[slot, :] = 0
+        state.spent[slot, :] = 0.0
         for w in range(4):
             state.window[slot, w] = math.floor((now - EPOCH) / WINDOWS[w])
         mask = state.table.shape[0] - 1
@@ -365,6 +384,17 @@ def _shift_ten_minutes(state: State, slot: int, step: int) -> None:
 
 
 @njit(cache=True)
+def _shift_budget(state: State, slot: int, before: int, number: int) -> None:
+    """Move the budget's windows on from window `before` of WINDOWS[3] to window `number`."""
+    for k in range(len(BUDGET_WINDOWS)):
+        step = number // _BUDGET_SPANS[k] - before // _BUDGET_SPANS[k]
+        if step > 0:
+            _shift(state.asked, slot, 2 * k, step)
+            _shift(state.ml_refused, slot, 2 * k, step)
+            _shift(state.spent, slot, 2 * k, step)
+
+
+@njit(cache=True)
 def roll(state: State, slot: int, now: float) -> None:
     """Move a slot's windows on to `now`. Time that runs backwards changes nothing."""
     for w in range(4):
@@ -377,6 +407,7 @@ def roll(state: State, slot: int, now: float) -> None:
                 _shift_minute(state, slot, step)
             elif w == 3:
                 _shift_ten_minutes(state, slot, step)
+                _shift_budget(state, slot, number - step, number)
 
 
 @njit(cache=True)
@@ -532,6 +563,9 @@ def copy(state: State, slot: int, trial: State) -> None:
     trial.refused[0, :] = state.refused[slot, :]
     trial.bins[0, :] = state.bins[slot, :]
     trial.paths[0, :] = state.paths[slot, :]
+    trial.asked[0, :] = state.asked[slot, :]
+    trial.ml_refused[0, :] = state.ml_refused[slot, :]
+    trial.spent[0, :] = state.spent[slot, :]
 
 
 @njit(cache=True)
@@ -576,18 +610,67 @@ def refill(state: State, slot: int, now: float, rate: float, burst: float) -> fl
 
 
 @njit(cache=True)
-def error_budget(state: State, slot: int, now: float, per_hour: float) -> float:
-    """Return how many expected false throttles an app may still suffer.
+def note_asked(state: State, slot: int) -> None:
+    """Count one request for the error budget, once the slot's windows are rolled to its time."""
+    for k in range(len(BUDGET_WINDOWS)):
+        state.asked[slot, 2 * k] += 1
 
-    The budget starts full, refills at `per_hour` and holds one hour's worth.
+
+@njit(cache=True)
+def note_ml_refused(state: State, slot: int, risk: float) -> None:
+    """Spend what one refusal by ML costs of the error budget: the chance that it is wrong."""
+    for k in range(len(BUDGET_WINDOWS)):
+        state.spent[slot, 2 * k] += 1.0 - risk
+        if state.ml_refused[slot, 2 * k] < MOST_REFUSALS:
+            state.ml_refused[slot, 2 * k] += 1
+
+
+@njit(cache=True)
+def budget_position(state: State, slot: int, k: int, now: float) -> tuple[float, int]:
+    """Return the share of window `k`'s previous bucket still inside at `now`, and buckets since
+    the roll.
     """
-    clock = state.clock
-    if clock[slot, BUDGET_AT] < 0.0:
-        clock[slot, BUDGET] = per_hour
-    else:
-        clock[slot, BUDGET] = min(
-            per_hour,
-            clock[slot, BUDGET] + max(0.0, now - clock[slot, BUDGET_AT]) * per_hour / 3600.0,
-        )
-    clock[slot, BUDGET_AT] = max(now, clock[slot, BUDGET_AT])
-    return clock[slot, BUDGET]
+    position = (now - EPOCH) / WINDOWS[3]
+    number = np.int64(math.floor(position)) // _BUDGET_SPANS[k]
+    moved = number - state.window[slot, 3] // _BUDGET_SPANS[k]
+    # time that runs backwards: as when the bucket began
+    if moved < 0:
+        return 1.0, 0
+    return 1.0 - (position / _BUDGET_SPANS[k] - number), moved
+
+
+@njit(cache=True)
+def in_budget_window(column: np.ndarray, slot: int, k: int, keep: float, moved: int) -> float:
+    """Return what window `k` holds of `asked`, `ml_refused` or `spent`.
+
+    `keep` and `moved` as `budget_position` returns them; a `keep` of 0 leaves the running bucket.
+    """
+    if moved == 0:
+        return column[slot, 2 * k] + keep * column[slot, 2 * k + 1]
+    return keep * column[slot, 2 * k] if moved == 1 else 0.0
+
+
+@njit(cache=True)
+def budget_left(state: State, slot: int, k: int, now: float, rate: float) -> float:
+    """Return the expected false throttles that window `k` still allows an app, at least 0.
+
+    `rate`: of its requests. The running bucket must hold it by itself, too: what the previous one
+    allows leaves the window sooner than what is spent now, and then the window would hold too much.
+    """
+    keep, moved = budget_position(state, slot, k, now)
+    left = np.inf
+    for share in (0.0, keep):
+        allowed = rate * in_budget_window(state.asked, slot, k, share, moved)
+        left = min(left, allowed - in_budget_window(state.spent, slot, k, share, moved))
+    return max(0.0, left)
+
+
+@njit(cache=True)
+def error_budget(state: State, slot: int, now: float, rate: float) -> float:
+    """Return how many expected false throttles an app may still suffer in the hour and the day.
+
+    `rate`: share of its requests that the budget is; at 1 it is infinite.
+    """
+    if rate >= 1.0:
+        return np.inf
+    return min(budget_left(state, slot, 0, now, rate), budget_left(state, slot, 1, now, rate))

@@ -127,6 +127,7 @@ def _standing_signals(
     sig[p.S_FAIR] = row[shared.LEVEL + region.tier[tenant]] * region.weight[tenant]
     sig[p.S_PRIOR_RISK] = state.profile[slot, apps.P_COHORT]
     sig[p.S_PRIOR_VALUE] = world[W_PRIOR_VALUE]
+    sig[p.S_BUDGET_RATE] = rules.tiers[tier, p.T_ERROR_BUDGET]
     # the row may still hold one from an earlier batch
     sig[p.S_RETRY_HINT] = 0.0
 
@@ -153,7 +154,7 @@ def _spent_signals(
     sig[p.S_LEASE] = (
         batch.world[W_LEASE_WAIT] if quota.may_lease(state, slot, sig[S_QUOTA_LIMIT]) else 0.0
     )
-    sig[p.S_BUDGET] = apps.error_budget(state, slot, now, rules.tiers[tier, p.T_ERROR_BUDGET])
+    sig[p.S_BUDGET] = apps.error_budget(state, slot, now, sig[p.S_BUDGET_RATE])
     sig[p.S_USAGE] = region.use[batch.request[i]["service"], state.tenant[slot]]
     sig[p.S_UNKNOWN_WAIT] = _unknown_wait(state, slot, sources, batch, i, now)
 
@@ -273,9 +274,10 @@ def _consume(
         return
     state.counts[slot, apps.C_REFUSED] += 1.0
     stage = batch.answer[i]["stage"]
-    # only refusals by ML spend the budget, each by the chance that it is wrong
-    if stage == p.TRIAGE or stage == p.RANK or stage == p.RERANK:
-        clock[slot, apps.BUDGET] = max(0.0, clock[slot, apps.BUDGET] - (1.0 - batch.scores[i, 2]))
+    by_ml = stage == p.TRIAGE or stage == p.RANK or stage == p.RERANK
+    # at the bottom of the headroom ML had no choice: the plan refuses there
+    if by_ml and sig[p.S_BUDGET_RATE] < 1.0 and not p.headroom_spent(sig):
+        apps.note_ml_refused(state, slot, batch.scores[i, 2])
 
 
 @njit(cache=True)
@@ -295,6 +297,9 @@ def settle(table: np.ndarray, count: int, now: float) -> int:
     for i in range(count):
         answer, sig = batch.answer[i], batch.signals[i]
         slot = answer["slot"]
+        # here and not when all are observed: a row must not be allowed what later ones ask for
+        if sig[p.S_BUDGET_RATE] < 1.0:
+            apps.note_asked(state, slot)
         _spent_signals(state, slot, region, sources, rules, batch, i, now)
         if not p.wants_rank(sig, batch.features[i], rules):
             batch.scores[i, :] = np.nan
@@ -392,8 +397,9 @@ def project(table: np.ndarray, low: np.ndarray, high: np.ndarray, count: int, no
         sig[p.S_TOKENS] = min(sig[p.S_BURST], state.clock[slot, apps.TOKENS] + wait * sig[p.S_RATE])
         # the rest of the tenant is taken to stay as it is: nobody knows what it will send
         sig[p.S_PRICE] = max(0.0, sig[p.S_PRICE] - shared.RECOVERY * wait)
-        per_hour = rules.tiers[int(sig[p.S_TIER]), p.T_ERROR_BUDGET]
-        sig[p.S_BUDGET] = min(per_hour, state.clock[slot, apps.BUDGET] + wait * per_hour / 3600.0)
+        if sig[p.S_BUDGET_RATE] < 1.0:
+            apps.note_asked(trial, 0)
+        sig[p.S_BUDGET] = apps.error_budget(trial, 0, now + wait, sig[p.S_BUDGET_RATE])
 
 
 @njit(cache=True)

@@ -25,4 +25,4 @@ def _ones(x: np.uint64) -> np.int64:
 @njit(cache=True, inline="always")
 def distinct(bits: np.uint64) -> float:
     """Return about how many items set the bits of a map."""
-    return _DISTINCT[_ones(bits)]
+    return float(_DISTINCT[_ones(bits)])

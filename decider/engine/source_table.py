@@ -101,7 +101,8 @@ def _row(sources: Sources, source: np.uint64, now: float) -> int:
     """Return the row of an address, its windows rolled to `now`; another may give way for it."""
     number, row = _number(now), _find(sources, source)
     if row < 0:
-        first = row = _first(sources, source)
+        first = int(_first(sources, source))
+        row = first
         for k in range(first, first + WAYS):
             if sources.key[k] == 0:
                 row = k
@@ -177,9 +178,8 @@ def look(sources: Sources, source: np.uint64, now: float, view: np.ndarray) -> N
 @njit(cache=True, inline="always")
 def _in_window(sources: Sources, row: int, column: int, keep: float, moved: int) -> float:
     """Return the count in a sliding window, as `features_of` does for apps."""
-    if moved <= 0:
-        return sources.counts[row, column] + keep * sources.counts[row, column + 1]
-    return keep * sources.counts[row, column]
+    now, before = float(sources.counts[row, column]), float(sources.counts[row, column + 1])
+    return now + keep * before if moved <= 0 else keep * now
 
 
 @njit(cache=True)
@@ -195,7 +195,7 @@ def refill(sources: Sources, source: np.uint64, rate: float, burst: float, now: 
     else:
         bucket[0] = min(burst, bucket[0] + rate * max(0.0, now - bucket[1]))
     bucket[1] = max(now, bucket[1])
-    return bucket[0]
+    return float(bucket[0])
 
 
 @njit(cache=True)

@@ -47,6 +47,21 @@ class Command(Struct, array_like=True, frozen=True):
     expires_at: float
 
 
+class Spending(Struct, array_like=True, frozen=True):
+    """What a sliding window holds of an app's error budget."""
+
+    window_s: float
+    requests: float
+    refusals: float
+    """Those by ML that spent of the budget."""
+    spent: float
+    """Expected false throttles: each of these refusals counts 1 - its risk."""
+    left: float
+    """Expected false throttles that the window still allows. It may be less than the rate times the
+    requests less what is spent, as the running hour or day must hold the rate by itself.
+    """
+
+
 class View(Struct, array_like=True, frozen=True):
     """An app's buckets on one decider as its next request would find them. Times are unix
     seconds.
@@ -65,8 +80,9 @@ class View(Struct, array_like=True, frozen=True):
     """Requests it may still admit today without another lease."""
     quota_per_day: float
     errors_left: float
-    """False-throttle error budget, expected false throttles."""
+    """Expected false throttles that it may still suffer from ML; 0 where its tier has no budget."""
     errors_per_hour: float
+    """Those that its requests of the last hour allow in all; 0 where its tier has no budget."""
     pace: float
     """Requests a second over the last minute."""
     refused: float
@@ -75,6 +91,11 @@ class View(Struct, array_like=True, frozen=True):
     """Time until which clients were told to wait; 0 when none was."""
     tracked_since: float
     last_seen: float
+    # deciders of before the budget was a rate do not send what follows
+    error_budget: float = 0.0
+    """Share of its requests that ML may refuse wrongly, 1 for no limit; 0 when it is not known."""
+    spending: tuple[Spending, ...] = ()
+    """The last hour and the last day; empty where its tier has no budget."""
 
 
 class Answer(Struct, array_like=True, frozen=True):
@@ -162,11 +183,13 @@ class Desk:
         return "" if known else "this node does not track the app, so there is nothing to fill"
 
     def _fill(self, command: Command, now: float) -> None:
-        """Mark a bucket as new, so that the next request finds it full."""
+        """Mark a bucket as new, so that the next request finds it full, or forget what is spent of
+        the error budget.
+        """
         # By the same code as for a new app, so there is no second rule of what "full" means.
         clock, slot = self._engine.state.clock, self._engine.slot_of(command.app)
         if command.verb == "fill_errors":
-            clock[slot, apps.BUDGET_AT] = -1.0
+            self._engine.state.spent[slot] = self._engine.state.ml_refused[slot] = 0
             return
         clock[slot, apps.BUCKET_AT] = -1.0
         # The promised wait ends too: a client that comes back now is not early.
@@ -202,6 +225,7 @@ def view(engine: Engine, config: Config, app: str, slot: int, now: float) -> Vie
     at, skew = engine.clock.at(now), engine.clock.skew
     tier = int(state.profile[slot, apps.P_TIER])
     plan = plan_of(config, app=app, tenant=engine.tenant_in(slot), tier=tier, now=now)
+    spending = _spending(state, slot, at, plan.error_budget)
     today = clock[apps.QUOTA_DAY] >= float(math.floor(now / 86_400.0))
     return View(
         config.version,
@@ -212,13 +236,15 @@ def view(engine: Engine, config: Config, app: str, slot: int, now: float) -> Vie
         quota_used=clock[apps.QUOTA_USED] if today else 0.0,
         quota_left=quota.seen(clock, now, plan.quota_per_day * engine.quota_share),
         quota_per_day=plan.quota_per_day,
-        errors_left=_errors(clock, plan, at),
-        errors_per_hour=plan.error_budget_per_hour,
+        errors_left=min((one.left for one in spending), default=0.0),
+        errors_per_hour=spending[0].requests * plan.error_budget if spending else 0.0,
         pace=_last_minute(state, slot, apps.C_60S, at) / 60.0,
         refused=_last_minute(state, slot, apps.C_REFUSED, at),
         wait_until=clock[apps.RETRY_UNTIL] + skew if clock[apps.RETRY_UNTIL] else 0.0,
         tracked_since=clock[apps.FIRST] + skew,
         last_seen=clock[apps.SEEN] + skew,
+        error_budget=plan.error_budget,
+        spending=spending,
     )
 
 
@@ -229,14 +255,22 @@ def _tokens(clock: list[float], plan: Plan, now: float) -> float:
     return min(plan.burst, clock[apps.TOKENS] + max(0.0, now - clock[apps.BUCKET_AT]) * plan.rate)
 
 
-def _errors(clock: list[float], plan: Plan, now: float) -> float:
-    """Return the error budget as `app_state.error_budget` would find it, without writing."""
-    per_hour = plan.error_budget_per_hour
-    if clock[apps.BUDGET_AT] < 0.0:
-        return per_hour
-    return min(
-        per_hour, clock[apps.BUDGET] + max(0.0, now - clock[apps.BUDGET_AT]) * per_hour / 3600.0
-    )
+def _spending(state: apps.State, slot: int, now: float, rate: float) -> tuple[Spending, ...]:
+    """Return what the last hour and the last day hold of an error budget of `rate`, () where that
+    limits nothing. It writes nothing.
+    """
+    if rate >= 1.0:
+        return ()
+    found = []
+    for k, length in enumerate(apps.BUDGET_WINDOWS.tolist()):
+        place = apps.budget_position(state, slot, k, now)
+        requests, refusals, spent = (
+            float(apps.in_budget_window(column, slot, k, *place))
+            for column in (state.asked, state.ml_refused, state.spent)
+        )
+        left = float(apps.budget_left(state, slot, k, now, rate))
+        found.append(Spending(length, requests, refusals, spent, left))
+    return tuple(found)
 
 
 def _last_minute(state: apps.State, slot: int, column: int, now: float) -> float:

@@ -93,7 +93,9 @@ class Ground:
     quota: float
     """Requests a day this node may admit without a lease; the whole quota where that is unknown."""
     budget_per_hour: float
-    """Error budget of the tier, expected false throttles an hour."""
+    """Expected false throttles an hour that come back to the error budget while the app waits. 0
+    since the budget is a share of its requests: waiting allows it no more.
+    """
     batch_cost: float
     """Cost units of one call of the endpoint's batch form."""
     batch_writes: bool

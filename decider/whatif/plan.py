@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from decider.contracts.config import Config, ListEntry, Override, in_force
+from decider.contracts.config import Config, ListEntry, Override, error_budget_of, in_force
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,9 @@ class Plan:
     burst: float
     """Requests its bucket holds."""
     quota_per_day: float
-    error_budget_per_hour: float
+    error_budget: float
+    """Expected false throttles it may suffer from ML, as a share of its requests; 1 for no limit.
+    """
     override: Override | None
     """The operator override in force about it, its own before its tenant's."""
 
@@ -34,7 +36,7 @@ def plan_of(config: Config, *, app: str, tenant: str, tier: int, now: float) -> 
         policy.rate * times,
         policy.burst * times,
         policy.quota_per_day,
-        policy.error_budget_per_hour,
+        error_budget_of(config, tier),
         found,
     )
 

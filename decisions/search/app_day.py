@@ -69,6 +69,8 @@ class Hour:
 
     at: float = 0.0
     """Unix seconds at which it began."""
+    number: Estimate = NOTHING
+    """Requests in it."""
     wrong: float = 0.0
     """False throttles to be expected of ML: each of its refusals counts 1 - its risk."""
     bursts: Estimate = NOTHING
@@ -171,4 +173,4 @@ def _take(day: Day, group: _Group) -> None:
         worst = (day.worst.wrong, day.worst.bursts.count)
         if (group.wrong, group.bursts.count) > worst:
             at = group.hour.timestamp()
-            day.worst = Hour(at, group.wrong, group.bursts, group.variance)
+            day.worst = Hour(at, group.number, group.wrong, group.bursts, group.variance)

@@ -83,8 +83,8 @@ def find_rules(config: Config, event: Event, now: float) -> np.ndarray:
 
 
 def rewrite_record(event: Event, then: Config, config: Config, now: float) -> Event:
-    """Return the record with the signals that `config` decides put in: lists, overrides, quota and
-    cost. What was observed stays.
+    """Return the record with the signals that `config` decides put in: lists, overrides, quota,
+    cost, and no error budget where it has none. What was observed stays.
 
     A list verdict that app and tenant do not account for came from the source address, which is not
     stored, so it stays too.
@@ -105,6 +105,10 @@ def rewrite_record(event: Event, then: Config, config: Config, now: float) -> Ev
     s[S["quota_limit"]] = quota
     # A bucket never holds more than its burst, and a smaller burst takes the surplus at once.
     s[S["tokens"]] = min(s[S["tokens"]], tiers[policy.T_BURST] * after[3])
+    # A document without a limit lifts it. Another limit leaves what was left: the record does not
+    # say of how many requests.
+    if s[S["error_budget_rate"]] > 0.0 and tiers[policy.T_ERROR_BUDGET] >= 1.0:
+        s[S["error_budget_rate"]], s[S["error_budget_left"]] = 1.0, np.inf
     # A service that is gone leaves the recorded cost: no better figure exists.
     found = find_endpoint(config, event)
     s[S["cost"]], s[S["batchable"]] = found if found else (s[S["cost"]], s[S["batchable"]])

@@ -90,7 +90,7 @@ def evaluate_limits(event: Event, config: Config, cut: float | None = None) -> l
         _value(event, signals, see),
         _service(event, config, see),
         _share(event, see, admitted),
-        _budget(event, config, see, admitted),
+        _budget(event, config, signals, see, admitted),
     ]
     fired = FIRED.get(Reason(event.reason), "")
     return [Limit(*row, row[0] == fired) for row in rows]
@@ -271,21 +271,23 @@ def _share(event: Event, see: dict[str, float], admitted: bool) -> _Row:
     )
 
 
-def _budget(event: Event, config: Config, see: dict[str, float], admitted: bool) -> _Row:
-    left, per_hour = see["error_budget_left"], config.tiers[event.tier].error_budget_per_hour
+def _budget(
+    event: Event, config: Config, signals: np.ndarray, see: dict[str, float], admitted: bool
+) -> _Row:
+    left, label = see["error_budget_left"], "False throttles it may still suffer"
+    if math.isinf(left):
+        return "budget", Stage.RERANK.label, label, "–", "none", "–", "within"
     # A ranked refusal costs its chance of being wrong, which is one minus the risk. An override is
-    # an operator's own choice and costs nothing.
-    spent = (
-        0.0 if admitted or event.risk is None or event.stage == Stage.OVERRIDE else 1.0 - event.risk
+    # an operator's own choice and costs nothing, and neither does the end of the plan's headroom.
+    ranked = event.risk is not None and event.stage != Stage.OVERRIDE
+    rate, wrong = see["error_budget_rate"], 0.0 if event.risk is None else 1.0 - event.risk
+    free = admitted or not ranked or (rate > 0.0 and policy.headroom_spent(signals))
+    # Records of before the budget was a rate held a number of refusals an hour.
+    limit = (
+        f"1 in {1.0 / rate:,.0f} of its requests"
+        if rate > 0.0
+        else f"{config.tiers[event.tier].error_budget_per_hour:,.4g} an hour"
     )
-    word = "within" if left >= 1.0 else "spent"
-    after, label = f"{max(0.0, left - spent):.1f}", "False throttles it may still suffer"
-    return (
-        "budget",
-        Stage.RERANK.label,
-        label,
-        f"{left:.1f}",
-        f"{per_hour:,.4g} an hour",
-        after,
-        word,
-    )
+    word = "within" if left >= (wrong if rate > 0.0 else 1.0) else "spent"
+    after = f"{max(0.0, left - (0.0 if free else wrong)):.2f}"
+    return "budget", Stage.RERANK.label, label, f"{left:.2f}", limit, after, word

@@ -182,7 +182,9 @@ def _ground(event: Event, config: Config, s: NDArray[np.float64], batch: str) ->
     ]
     return Ground(
         quota=float(s[S["quota_limit"]]) / max(1, config.nodes),
-        budget_per_hour=config.tiers[event.tier].error_budget_per_hour,
+        budget_per_hour=0.0
+        if s[S["error_budget_rate"]] > 0.0
+        else config.tiers[event.tier].error_budget_per_hour,
         batch_cost=costs[0] if costs else float(s[S["cost"]]),
         batch_writes=method in WRITES,
         at=event.at,

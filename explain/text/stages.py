@@ -128,7 +128,10 @@ def _rerank(facts: dict[str, float | str], d: Decision, one: StageTrace) -> str:
         if math.isfinite(fair) and fair > 0
         else ""
     )
-    return f"{load}{share} {_n(facts, 'error_budget_left'):.1f} false throttles left in its budget."
+    left = _n(facts, "error_budget_left")
+    # Infinite where its tier has no budget.
+    budget = f" {left:.2f} false throttles left in its budget." if math.isfinite(left) else ""
+    return f"{load}{share}{budget}"
 
 
 def _fallback(facts: dict[str, float | str], d: Decision, one: StageTrace) -> str:

@@ -215,7 +215,20 @@ def test_buckets_are_told_by_each_decider_and_looking_takes_nothing(known, decid
             10.0,
             "",
         )
+        assert (told["error_budget"], told["spending"], told["errors_left"]) == (1.0, [], 0.0)
         assert 0 < told["tokens"] <= told["burst"]  # ten fewer, and what a second or less gave back
+
+
+def test_the_error_budget_of_an_enterprise_app_is_told_by_hour_and_day(
+    known, decider, caller
+) -> None:
+    decider.track(APP.rsplit("/", 1)[-1], 490, tier=3)
+    (told,) = caller().get(f"{APP}/buckets").json()
+    assert told["error_budget"] == 0.0001
+    hour, day = told["spending"]
+    assert (hour["window_s"], day["window_s"]) == (3_600, 86_400)
+    assert (hour["requests"], hour["refusals"], hour["spent"]) == (490.0, 0.0, 0.0)
+    assert told["errors_left"] == hour["left"] == pytest.approx(0.049)
 
 
 def test_an_app_no_decider_tracks_has_no_figures(known, decider, caller) -> None:

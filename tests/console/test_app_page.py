@@ -30,6 +30,8 @@ from control.models import App, AppNote, AuditEntry, Tenant
 from decider.contracts.ids import format_decision_id
 from decider.contracts.store import PROFILE_PREFIX, Profile
 from decider.contracts.vocabulary import Stage
+from decider.engine import app_state
+from decider.node.commands import Spending, View
 from decisions.models import Decision, Outcome
 from decisions.outcomes import disputes, reports
 from tests.control.played import Played
@@ -137,11 +139,11 @@ def test_refusals_for_bursts_are_told_apart_from_those_of_ml(signed_in, stored) 
     )
     text = text_of(signed_in("support").get(url()))
     assert re.search(
-        r"by ML in the worst hour, from \d\d:00: 0.5 , limit 10 About 30 more were refused in that"
-        r" hour",
+        r"by ML in the worst hour, from \d\d:00: 0.5 , no limit for its tier About 30 more were"
+        r" refused in that hour",
         text,
     )
-    assert "for bursts beyond the plan Inside" in text
+    assert "for bursts beyond the plan" in text
 
 
 def test_a_new_credential_is_put_beside_the_burst(signed_in, stored) -> None:
@@ -175,9 +177,20 @@ def test_expected_false_throttles_stand_next_to_their_limit(signed_in, stored) -
     text = text_of(signed_in("support").get(url()))
     assert re.search(
         r"Expected false throttles by ML in the worst hour, from \d\d:00: 15.0 \(5.4 to 41.9\),"
-        r" limit 10 Over",
+        r" no limit for its tier",
         text,
     )
+
+
+def test_an_enterprise_apps_expected_false_throttles_stand_next_to_what_its_requests_allow(
+    signed_in, stored
+) -> None:
+    App.objects.filter(id=APP).update(tier=3)
+    at = time.time() // 3_600 * 3_600 - 1_800
+    stored([event(at=at, risk=0.5, inclusion_probability=1.0)])
+    stored([event(at=at + k, risk=0.1, action=0, inclusion_probability=0.001) for k in range(9)])
+    text = text_of(signed_in("support").get(url()))
+    assert re.search(r"from \d\d:00: 0.5 , limit 0.90 for its requests of that hour Inside", text)
 
 
 def test_what_became_of_it_is_shown_matured_and_settling(signed_in, stored) -> None:
@@ -324,6 +337,66 @@ def test_two_that_track_it_are_both_shown(signed_in, decider) -> None:
     text = text_of(signed_in("support").get(url("app-gauges"), **HTMX))
     assert "Admitted today 8 of 2,000,000" in text
     assert "2 deciders track it" in text
+
+
+def test_an_app_with_an_error_budget_shows_its_hour_and_day_and_why_it_is_spent(
+    signed_in, decider
+) -> None:
+    App.objects.filter(id=APP).update(tier=3)
+    one = decider()
+    one.track(APP, 1_000, tier=3)
+    slot = one.engine.slot_of(APP)
+    for _ in range(5):
+        app_state.note_ml_refused(one.engine.state, slot, 0.98)
+    text = text_of(signed_in("support").get(url("app-gauges"), **HTMX))
+    assert "False throttles left 0.00 of 0.1 that its requests of the last hour allow" in text
+    assert "Hour 1,000 5 0.10 0.10 0.00 Day 1,000 5 0.10 0.10 0.00" in text
+    assert (
+        "Nothing is left of this hour’s error budget. ML refused it about 5 times in the last hour,"
+        " at risks around 0.98. That is all that 1 in 10,000 of its requests allows. Until the"
+        " window moves on or more requests come, ML admits its requests, unless its burst and"
+        " headroom are used up." in text
+    )
+
+
+def test_an_app_of_a_tier_without_an_error_budget_is_told_so(signed_in, decider) -> None:
+    decider().track(APP, 3)
+    text = text_of(signed_in("support").get(url("app-gauges"), **HTMX))
+    assert "False throttles left – no limit Its tier has no error budget." in text
+    assert "Error budget, last" not in text
+
+
+def spent(left: float, **of: float) -> str:
+    """What is said of an hour of 10,000 requests, of which 1 may be refused wrongly."""
+    one = Spending(3_600.0, **({"requests": 10_000, "refusals": 0, "spent": 0.0} | of), left=left)
+    fixed = dict.fromkeys(View.__struct_fields__, 0)
+    view = View(**(fixed | {"error_budget": 0.0001, "spending": (one, one)}))
+    return gauges._rows(view)[0].why
+
+
+@pytest.mark.parametrize(
+    ("seen", "words"),
+    [
+        ({"left": 0.4, "refusals": 6, "spent": 0.6}, ""),
+        ({"left": 0.0}, "It has sent too few in the present hour for a refusal by ML to fit 1 in"),
+        ({"left": 0.0, "refusals": 20, "spent": 1.0}, "about 20 times in the last hour, at risks"),
+        ({"left": 0.0, "refusals": 1, "spent": 1.0}, "about 1 time in the last hour"),
+        ({"left": 0.0, "refusals": 20, "spent": 1.0}, "around 0.95. That is all that 1 in 10,000"),
+        ({"left": 0.0, "refusals": 90, "spent": 40.0}, "That is more than 1 in 10,000 of its"),
+        ({"left": 0.0, "refusals": 9, "spent": 0.5}, "of the present hour alone do not allow more"),
+        # the last refusal is about to leave the window
+        ({"left": 0.0, "refusals": 0.01, "spent": 0.006}, "about 1 time in the last hour"),
+    ],
+)
+def test_a_spent_error_budget_is_explained(seen: dict[str, float], words: str) -> None:
+    assert words in spent(**seen)
+    assert bool(spent(**seen)) == bool(words)
+
+
+def test_a_decider_of_an_older_version_is_not_taken_to_have_no_limit() -> None:
+    fixed = dict.fromkeys(View.__struct_fields__, 0)
+    found = gauges._errors(View(**(fixed | {"spending": ()})))
+    assert (found.value, found.note) == ("?", "Its decider is of an older version.")
 
 
 def test_without_valkey_the_page_stands_and_says_what_is_not_known(

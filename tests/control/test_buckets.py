@@ -111,10 +111,10 @@ def test_a_reset_fills_the_bucket_and_is_written_down_before_and_after(decider) 
 def test_the_false_throttle_budget_is_filled_the_same_way(decider) -> None:
     one = decider()
     one.track("app_1", 1)
-    one.engine.state.clock[one.engine.slot_of("app_1"), app_state.BUDGET] = 0.25
-    found = buckets.reset("errors", app="app_1", **WHY)
-    assert found.tracking[0].answer.before.errors_left < 0.3
-    assert found.tracking[0].view.errors_left == 10
+    slot = one.engine.slot_of("app_1")
+    app_state.note_ml_refused(one.engine.state, slot, 0.25)
+    buckets.reset("errors", app="app_1", **WHY)
+    assert not one.engine.state.spent[slot].any()
 
 
 def test_the_message_of_a_reset_played_again_by_another_fills_nothing(decider, valkey) -> None:

@@ -140,6 +140,8 @@ def test_a_document_is_written_in_the_oldest_format_that_can_say_what_it_says() 
         written = msgspec.msgpack.decode(config.encode(one))
         assert set(written) == set(FORMAT_1[config.Config].split())
         assert config.decode(config.encode(one)) == msgspec.structs.replace(one, format=1)
+    for tier in written["tiers"]:
+        assert set(tier) == set(FORMAT_1[config.TierPolicy].split())
     assert set(written["model"]) == set(FORMAT_1[config.ModelRef].split())
 
     assert config.needed_format(NEW_SCHEMA) == (2, "model.feature_schema")

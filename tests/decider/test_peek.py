@@ -83,9 +83,10 @@ def test_a_look_changes_no_bit_and_sees_what_the_next_request_finds(
     )
     assert seen.quota_used == made.state.clock[slot, app_state.QUOTA_USED]
     assert seen.tokens == app_state.refill(made.state, slot, now, rate, burst)
-    assert seen.errors_left == app_state.error_budget(
+    budget = app_state.error_budget(
         made.state, slot, now, made.rules.tiers[tier, policy.T_ERROR_BUDGET]
     )
+    assert seen.errors_left == (budget if tier == Tier.ENTERPRISE else 0.0)
     app_state.roll(made.state, slot, now)
     window = made.state.counts[slot, app_state.C_60S : app_state.C_60S + 2].tolist()
     share = 1 - (now - app_state.EPOCH) / 60 % 1
@@ -129,13 +130,47 @@ def test_a_filled_burst_lifts_the_wait_that_was_told() -> None:
     assert desk(made).obey(command("fill_burst"), NOW).view.wait_until <= NOW
 
 
-def test_a_filled_error_budget_is_that_of_a_new_app() -> None:
-    made = emptied()
-    made.state.clock[made.slot_of("app_1"), app_state.BUDGET] = 0.5
+def test_a_look_shows_what_the_hour_and_the_day_hold_of_the_error_budget() -> None:
+    made = engine()
+    of_tier(made, Tier.ENTERPRISE)
+    ask(made, NOW, count=1_000)
+    slot = made.slot_of("app_1")
+    app_state.note_ml_refused(made.state, slot, 0.96)
+    seen = desk(made).obey(command(), NOW).view
+    hour, day = seen.spending
+    assert (hour.window_s, day.window_s) == (3_600.0, 86_400.0)
+    assert (hour.requests, hour.refusals) == (day.requests, day.refusals) == (1_000, 1)
+    assert hour.spent == pytest.approx(0.04)
+    assert seen.errors_left == hour.left == pytest.approx(0.06)
+    assert (seen.error_budget, seen.errors_per_hour) == (0.0001, pytest.approx(0.1))
+
+
+def test_a_tier_without_an_error_budget_has_none_to_see() -> None:
+    seen = desk(emptied()).obey(command(), NOW).view
+    assert (seen.error_budget, seen.spending, seen.errors_left, seen.errors_per_hour) == (
+        1.0,
+        (),
+        0.0,
+        0.0,
+    )
+
+
+def test_an_answer_of_an_older_decider_is_read() -> None:
+    seen = desk(emptied()).obey(command(), NOW).view
+    older = msgspec.to_builtins(seen)[:-2]
+    assert msgspec.convert(older, commands.View).error_budget == 0.0
+
+
+def test_a_filled_error_budget_forgets_what_was_spent() -> None:
+    made = engine()
+    of_tier(made, Tier.ENTERPRISE)
+    ask(made, NOW, count=1_000)
+    app_state.note_ml_refused(made.state, made.slot_of("app_1"), 0.96)
     answer = desk(made).obey(command("fill_errors"), NOW)
     assert answer.done
-    assert answer.before.errors_left == 0.5
-    assert answer.view.errors_left == answer.view.errors_per_hour == 10
+    assert answer.before.errors_left == pytest.approx(0.06)
+    assert answer.view.errors_left == pytest.approx(0.1)
+    assert answer.view.spending[0].refusals == 0
     assert answer.view.tokens == answer.before.tokens
 
 

@@ -39,7 +39,8 @@ def requests(draw):
         "tenant_fair_share": draw(st.sampled_from([np.inf, 5.0, 10.0])),
         "prior_risk": draw(SHARE),
         "prior_value": draw(SHARE),
-        "error_budget_left": draw(st.floats(0, float(RULES.tiers[tier, policy.T_ERROR_BUDGET]))),
+        "error_budget_rate": (rate := draw(st.sampled_from([0.0, 0.0001, 1.0]))),
+        "error_budget_left": np.inf if rate == 1.0 else draw(st.floats(0, 3)),
     }
     for name, value in values.items():
         s[INDEX[name]] = value

@@ -143,7 +143,8 @@ def decide(figures: dict[str, float], risk: float, value: float) -> tuple[int, i
         "override_action": -1,
         "bucket_rate": 15.0,
         "bucket_burst": 300.0,
-        "error_budget_left": 1e9,
+        "error_budget_left": math.inf,
+        "error_budget_rate": 1.0,
         "prior_value": 0.5,
     }
     for name, figure in (fixed | figures).items():

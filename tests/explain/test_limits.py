@@ -61,8 +61,32 @@ def test_a_refusal_takes_no_token_but_its_chance_to_be_wrong_from_the_error_budg
     )
     found = {one.key: one for one in limits.evaluate_limits(refused, world.config(), cut=0.4)}
     assert found["bucket"].before == found["bucket"].after
-    assert float(found["budget"].after) == pytest.approx(10.0 - (1.0 - refused.risk), abs=0.06)
     assert found["risk"].limit == "changes at 0.40"
+    assert (found["budget"].before, found["budget"].limit, found["budget"].word) == (
+        "–",
+        "none",
+        "within",
+    )
+    big = structs.replace(refused, tier=3, signals=budget_signals(error_budget_rate=0.0001))
+    after = budget_row(big)
+    assert (after.before, after.limit) == ("5.00", "1 in 10,000 of its requests")
+    assert float(after.after) == pytest.approx(5.0 - (1.0 - refused.risk), abs=0.006)
+    # at the bottom of the headroom ML had no choice
+    end = budget_signals(error_budget_rate=0.0001, tokens=-300.0)
+    assert budget_row(structs.replace(big, signals=end)).after == "5.00"
+
+
+def test_a_record_of_before_the_rate_shows_its_hourly_budget() -> None:
+    old = structs.replace(world.decided(ROW), signals=budget_signals())
+    assert budget_row(old).limit == "10 an hour"
+
+
+def budget_signals(**seen: float) -> bytes:
+    return signal_vector(tier=1, bucket_burst=300.0, error_budget_left=5.0, **seen)
+
+
+def budget_row(event) -> limits.Limit:
+    return next(one for one in limits.evaluate_limits(event, world.config()) if one.key == "budget")
 
 
 ADMITS = {Reason.ALLOW_LISTED, Reason.OVERRIDE_ADMIT, Reason.HARMLESS, Reason.TOKENS_LEFT}

@@ -13,7 +13,7 @@ from decider import policy
 from decider.contracts import artifact as artifacts
 from decider.contracts import defaults, features
 from decider.contracts.artifact import Artifact, Calibration, Golden, ModelCard
-from decider.contracts.config import Config, ModelRef
+from decider.contracts.config import Config, ModelRef, error_budget_of
 from decider.contracts.event import Event
 from decider.contracts.vocabulary import Arm, MlState
 from decider.scoring.model import Model, calibrated
@@ -169,7 +169,8 @@ def decided(
     base |= {
         "quota_left": 1_000,
         "quota_limit": policy_of.quota_per_day,
-        "error_budget_left": policy_of.error_budget_per_hour,
+        "error_budget_rate": (rate := error_budget_of(document, tier)),
+        "error_budget_left": 5.0 if rate < 1.0 else np.inf,
     }
     signal = signal_vector(**(base | {"tokens": -5.0} | seen))
     vector, rules = np.frombuffer(signal, np.float64), policy.rules_of(document)

@@ -287,6 +287,20 @@ class AppForecast(APIView):
         )
 
 
+class SpendingOut(serializers.Serializer[object]):
+    """What the last hour or day holds of an app's error budget."""
+
+    window_s = serializers.FloatField(help_text="3,600 or 86,400.")
+    requests = serializers.FloatField()
+    refusals = serializers.FloatField(help_text="Those by ML that spent of the budget.")
+    spent = serializers.FloatField(
+        help_text="Expected false throttles: each of these refusals counts 1 - its risk."
+    )
+    left = serializers.FloatField(
+        help_text="Expected false throttles that the window still allows, whatever comes next."
+    )
+
+
 class BucketsOut(serializers.Serializer[object]):
     """An app's buckets on one decider."""
 
@@ -306,7 +320,19 @@ class BucketsOut(serializers.Serializer[object]):
         source="view.errors_left",
         default=None,
         allow_null=True,
-        help_text="False throttles it may still suffer.",
+        help_text="False throttles it may still suffer; 0 where its tier has no error budget.",
+    )
+    error_budget = serializers.FloatField(
+        source="view.error_budget",
+        default=None,
+        allow_null=True,
+        help_text="Share of its requests that ML may refuse wrongly; 1 is no limit.",
+    )
+    spending = SpendingOut(
+        source="view.spending",
+        many=True,
+        default=(),
+        help_text="The last hour and the last day; empty where its tier has no error budget.",
     )
     error = serializers.SerializerMethodField(
         help_text="What the decider could not do, or that it did not answer."

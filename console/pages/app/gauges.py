@@ -15,12 +15,15 @@ from control.errors import ControlError
 from control.policies.effective import Subject
 from decider.contracts import units
 from decider.contracts.config import Config
-from decider.contracts.vocabulary import Tier
+from decider.node.commands import Spending, View
 from decider.whatif.plan import Plan, plan_of
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractUser
 
+# Expected false throttles below which nothing counts as left: a refusal of the risk 0.995 still
+# fits, and the page shows 0.00.
+NOTHING_LEFT = 0.005
 # A quota counts a UTC day.
 DAY_S = 86_400.0
 
@@ -46,6 +49,19 @@ class Gauge:
 
 
 @dataclass(frozen=True, slots=True)
+class SpendingRow:
+    """What a sliding window holds of the error budget, and why nothing is left of it."""
+
+    name: str
+    """hour or day."""
+    spending: Spending
+    allowed: float
+    """Expected false throttles that its requests allow in all."""
+    why: str
+    """Empty while something is left."""
+
+
+@dataclass(frozen=True, slots=True)
 class Gauges:
     """The panel of buckets."""
 
@@ -56,6 +72,8 @@ class Gauges:
     """None when it could not be read; `problem` says why."""
     problem: str
     tiles: tuple[Gauge, ...]
+    spending: tuple[SpendingRow, ...]
+    """The last hour and day of the error budget, by the decider that saw the app last."""
     plan: Plan | None
     """What applies to an app no decider tracks: full buckets of this plan."""
     may_reset: bool
@@ -85,6 +103,7 @@ def read_gauges(user: AbstractUser, app_id: str, about: Subject, config: Config 
         found,
         problem,
         tiles(found, now) if found else (),
+        spending(found) if found else (),
         plan,
         may,
         roles.who_can(buckets.PERMISSION),
@@ -106,7 +125,7 @@ def tiles(found: Peek, now: float) -> tuple[Gauge, ...]:
             now,
         ),
         _burst(owner.tokens, owner.burst, owner.rate, owner.wait_until - now),
-        _errors(owner.errors_left, owner.errors_per_hour, owner.tier),
+        _errors(owner),
         _pace(sum(v.pace for v in views), owner.rate, sum(v.refused for v in views)),
     )
 
@@ -155,27 +174,67 @@ def _burst(tokens: float, burst: float, rate: float, wait: float) -> Gauge:
     )
 
 
-def _errors(left: float, per_hour: float, tier: int) -> Gauge:
-    """Show the false throttles that are left of the hour's budget."""
-    share = left / per_hour if per_hour else 0.0
-    strict = tier == Tier.ENTERPRISE
+def _errors(view: View) -> Gauge:
+    """Show what is left of the error budget, in the window in which least is."""
+    title = "False throttles left"
+    if not view.spending:
+        # a decider of before the budget was a rate says what is left, and not of what
+        if view.error_budget == 0.0:
+            return Gauge(title, "?", "", 0.0, None, "empty", "Its decider is of an older version.")
+        return Gauge(title, "–", "no limit", 0.0, None, "empty", "Its tier has no error budget.")
+    tightest = min(_rows(view), key=lambda row: row.spending.left)
+    left = tightest.spending.left
     note = (
-        "Once it is spent, ML refuses no more."
-        if strict
-        else "The more is spent, the milder ML."
-        if per_hour
-        else "Its tier has none."
+        f"ML may refuse it at a risk of {max(0.0, 1.0 - left):.2f} or more."
+        if left >= NOTHING_LEFT
+        else "ML refuses it no more until some is left."
     )
-    css = "accent" if share >= 0.2 or not per_hour else "warn"
     return Gauge(
-        "False throttles left",
-        fmt.number(left, 1),
-        f"of {per_hour:,.4g} an hour",
-        _bar(share),
+        title,
+        fmt.number(left, 2),
+        f"of {tightest.allowed:,.4g} that its requests of the last {tightest.name} allow",
+        _bar(left / tightest.allowed if tightest.allowed else 0.0),
         None,
-        css,
+        "accent" if left >= NOTHING_LEFT else "warn",
         note,
     )
+
+
+def spending(found: Peek) -> tuple[SpendingRow, ...]:
+    """Return the last hour and day of the error budget; () for an app that has none."""
+    owner = next((n.view for n in found.tracking if n.view is not None), None)
+    return _rows(owner) if owner else ()
+
+
+def _rows(view: View) -> tuple[SpendingRow, ...]:
+    names = {3_600.0: "hour", DAY_S: "day"}
+    found = ((names.get(one.window_s, "window"), one) for one in view.spending)
+    return tuple(
+        SpendingRow(name, one, view.error_budget * one.requests, _why(name, one, view))
+        for name, one in found
+    )
+
+
+def _why(name: str, one: Spending, view: View) -> str:
+    """Say why nothing is left of the error budget in the last hour or day."""
+    if one.left >= NOTHING_LEFT:
+        return ""
+    promise = f"1 in {1.0 / view.error_budget:,.0f} of its requests"
+    if one.spent < NOTHING_LEFT:
+        return f"It has sent too few in the present {name} for a refusal by ML to fit {promise}."
+    # refusals that are about to leave the window count in part
+    times = max(1, round(one.refusals))
+    risk = min(1.0, max(0.0, 1.0 - one.spent / max(one.refusals, one.spent)))
+    refused = (
+        f"ML refused it about {times:,} time{'' if times == 1 else 's'} in the last {name}, at"
+        f" risks around {risk:.2f}."
+    )
+    over = one.spent - view.error_budget * one.requests
+    if over > NOTHING_LEFT:
+        return f"{refused} That is more than {promise}."
+    if over > -NOTHING_LEFT:
+        return f"{refused} That is all that {promise} allows."
+    return f"{refused} Its requests of the present {name} alone do not allow more yet."
 
 
 def _pace(pace: float, rate: float, refused: float) -> Gauge:

@@ -20,7 +20,7 @@ from control.directory import notes
 from control.models import AppNote, AuditEntry
 from control.policies import effective
 from control.policies.effective import PolicyLine, Subject
-from decider.contracts.config import Config, Override
+from decider.contracts.config import Config, Override, error_budget_of
 from decider.contracts.vocabulary import Tier
 from monitoring import fleet
 from monitoring.guardrails import Verdict, judge
@@ -55,7 +55,8 @@ class Page:
     wrong: Verdict
     """Where the expected false throttles of ML in the worst hour stand against the tier's budget.
     """
-    wrong_limit: float
+    wrong_limit: float | None
+    """What its requests of that hour allow; None where its tier has no budget."""
     sustained: float
     """Requests in half an hour at the plan's pace."""
     late_s: float
@@ -73,7 +74,8 @@ def app_page(user: AbstractUser, app_id: str) -> Page:
     app = last_day.last_day(app_id, now, config_changes())
     about = subject(app)
     mine = effective.overrides(config, app_id, about.tenant, now) if config else []
-    limit, sustained, word = _plan(config, about)
+    rate, sustained, word = _plan(config, about)
+    limit = rate * app.worst.number.count if rate < 1.0 else None
     return Page(
         app=app,
         lines=tuple(effective.lines(config, about, now)) if config else (),
@@ -81,7 +83,7 @@ def app_page(user: AbstractUser, app_id: str) -> Page:
         notes=tuple(notes.latest_notes(app_id)),
         gauges=app_gauges.read_gauges(user, app_id, about, config),
         tier_word=word,
-        wrong=judge(app.worst.wrong, limit),
+        wrong=judge(None if limit is None else app.worst.wrong, limit or 0.0),
         wrong_limit=limit,
         sustained=sustained,
         late_s=_late(now),
@@ -101,14 +103,14 @@ def subject(app: AppPage) -> Subject:
 
 
 def _plan(config: Config | None, about: Subject) -> tuple[float, float, str]:
-    """Return the error budget an hour, the requests in half an hour at the plan's pace, and the
-    tier's word.
+    """Return the error budget, a share of its requests, the requests in half an hour at the plan's
+    pace, and the tier's word.
     """
     if config is None:
-        return 0.0, 0.0, ""
+        return 1.0, 0.0, ""
     tier = config.unknown_tier if about.tier is None else about.tier
-    policy = config.tiers[tier]
-    return policy.error_budget_per_hour, policy.rate * last_day.BUCKET_S, Tier(tier).word
+    sustained = config.tiers[tier].rate * last_day.BUCKET_S
+    return error_budget_of(config, tier), sustained, Tier(tier).word
 
 
 def config_changes() -> list[Happening]:

@@ -166,7 +166,7 @@ def _said(kind: BucketKind, node: Node) -> str:
             f" {fmt.number(answer.view.tokens)} tokens"
         )
     before, after = (
-        fmt.number(answer.before.errors_left, 1),
-        fmt.number(answer.view.errors_left, 1),
+        fmt.number(answer.before.errors_left, 2),
+        fmt.number(answer.view.errors_left, 2),
     )
-    return f"filled the false-throttle budget, {before} to {after}"
+    return f"forgot what was spent of the false-throttle budget, {before} to {after} left"
