@@ -19,6 +19,7 @@ from numba.extending import intrinsic
 
 from decider.engine.app_state import State
 from decider.engine.buffers import ANSWER, REQUEST, Batch, Sample
+from decider.engine.known_apps import KnownApps
 from decider.engine.lists import Subjects
 from decider.engine.shared_state import Region
 from decider.engine.source_table import Sources
@@ -32,7 +33,7 @@ SLOTS = 3
 _WIDTHS = (
     *(len(kind._fields) for kind in (State, Region, Subjects, Rules, Batch, Batch, Sample)),
     1,
-    *(len(kind._fields) for kind in (State, Texts, Sources)),
+    *(len(kind._fields) for kind in (State, Texts, Sources, KnownApps)),
 )
 # Place of each group's first array. Compiled code takes them as constants.
 _FIRSTS = (0, *accumulate(_WIDTHS))
@@ -48,6 +49,7 @@ _FIRSTS = (0, *accumulate(_WIDTHS))
     _TRIAL,
     _TEXTS,
     _SOURCES,
+    _KNOWN,
     _END,
 ) = _FIRSTS
 
@@ -87,6 +89,7 @@ class Arena:
         trial: State | None = None,
         texts: Texts | None = None,
         sources: Sources | None = None,
+        known: KnownApps | None = None,
     ) -> None:
         """Put arrays into the table, in place of those that were there.
 
@@ -106,6 +109,7 @@ class Arena:
             trial,
             texts,
             sources,
+            known,
         )
         for first, arrays in zip(_FIRSTS[:-1], groups, strict=True):
             if arrays is not None:
@@ -256,4 +260,17 @@ def sources_in(t):  # type: ignore[no-untyped-def]
         _grid(t, _SOURCES + 2, np.uint64),
         _grid(t, _SOURCES + 3, np.float32),
         _grid(t, _SOURCES + 4, np.float64),
+    )
+
+
+@njit(cache=True, inline="always")
+def known_in(t):  # type: ignore[no-untyped-def]
+    """Return the table of known apps."""
+    return KnownApps(
+        _row(t, _KNOWN, np.uint64),
+        _row(t, _KNOWN + 1, np.int64),
+        _row(t, _KNOWN + 2, np.uint8),
+        _row(t, _KNOWN + 3, np.uint64),
+        _row(t, _KNOWN + 4, np.int64),
+        _row(t, _KNOWN + 5, np.uint8),
     )

@@ -20,8 +20,10 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from decider.engine.known_apps import KnownApps, look_up
 from decider.engine.prefetch import prefetch
 from decider.engine.routing import READ, SIGN_IN
+from decider.engine.shared_state import SHARED_ROWS
 
 # Subtracted from unix times before they become window numbers, so that those of 1 s fit 32 bits.
 EPOCH = 1_600_000_000.0
@@ -29,8 +31,8 @@ EPOCH = 1_600_000_000.0
 # is among the oldest tenth of all, and a decision that evicts takes hardly longer
 # (docs/figures.md).
 EVICTION_PROBES = 16
-# Seconds by which an app counts as seen later when it has a profile, and when it was refused in the
-# last minutes. Chosen: a flood of made-up ids lasts no longer than the first, and the second is as
+# Seconds by which an app counts as seen later when it is known, and when it was refused in the last
+# minutes. Chosen: a flood of made-up ids lasts no longer than the first, and the second is as
 # long as the record of what it did.
 KEEP_KNOWN_S, KEEP_REFUSED_S = 3_600.0, 1_200.0
 
@@ -94,8 +96,10 @@ _MIX_PATH, _MIX_TOKEN, _MIX_ENDPOINT = (
 # columns of State.profile (float32)
 P_TIER, P_CREATED_DAY, P_VERIFIED, P_COHORT, P_ABUSE, P_CHARGEBACKS, P_WRONG, P_KNOWN = range(8)
 N_PROFILE = 8  # as many as there are
-# Values of P_KNOWN besides 0: the profile store was asked; it answered.
-ASKED, KNOWN = -1.0, 1.0
+# Values of P_KNOWN besides 0: the profile store was asked; it answered. From KNOWN on an app is
+# known: the last two are of one in the table of known apps whose profile was not asked for yet, and
+# was asked for.
+ASKED, KNOWN, LISTED, LISTED_ASKED = -1.0, 1.0, 2.0, 3.0
 
 # Bins over which an app's endpoints, and its paths, are spread by hash. Chosen: most apps call
 # fewer endpoints, and both windows of it fill one cache line.
@@ -284,7 +288,7 @@ def _kept_until(state: State, slot: int, now: float) -> float:
     at = state.clock[slot, SEEN]
     if at >= now:
         return np.inf
-    if state.profile[slot, P_KNOWN] == KNOWN:
+    if state.profile[slot, P_KNOWN] >= KNOWN:
         at += KEEP_KNOWN_S
     if state.counts[slot, C_REFUSED] + state.counts[slot, C_REFUSED + 1] > 0.0:
         at += KEEP_REFUSED_S
@@ -316,7 +320,19 @@ def _free_slot(state: State, now: float) -> int:
 
 
 @njit(cache=True)
-def place(state: State, key: np.uint64, now: float, unknown: np.ndarray) -> int:
+def list_as(state: State, slot: int, tier: int, tenant: int) -> None:
+    """Write what the table of known apps says of an app: tier and hash of its tenant id."""
+    mark = state.profile[slot, P_KNOWN]
+    asked = mark in (ASKED, LISTED_ASKED)
+    state.profile[slot, P_KNOWN] = LISTED_ASKED if asked else LISTED
+    state.profile[slot, P_TIER] = tier
+    # rows of their own go by the tenant's id, which comes with the profile
+    state.tenant[slot] = SHARED_ROWS + tier
+    state.tenant_key[slot] = tenant
+
+
+@njit(cache=True)
+def place(state: State, key: np.uint64, now: float, unknown: np.ndarray, known: KnownApps) -> int:
     """Return the slot of an app, made when it is new; another app may be evicted for it.
 
     `unknown`: profile of a cold start, (N_PROFILE,).
@@ -342,6 +358,9 @@ def place(state: State, key: np.uint64, now: float, unknown: np.ndarray) -> int:
         state.asked[slot, :] = 0
         state.ml_refused[slot, :] = 0
         state.spent[slot, :] = 0.0
+        tier, tenant = look_up(known, key)
+        if tier >= 0:
+            list_as(state, slot, tier, tenant)
         for w in range(4):
             state.window[slot, w] = math.floor((now - EPOCH) / WINDOWS[w])
         mask = state.table.shape[0] - 1

@@ -32,15 +32,19 @@ from decider.engine import (
     address_table,
     app_state,
     kernels,
+    known_apps,
     lists,
     shared_state,
     source_table,
+    standing,
     text_hash,
 )
 from decider.engine import buffers as layout
 from decider.engine.clock import Clock
+from decider.engine.known_apps import KnownApps
 from decider.engine.leases import Leases
 from decider.engine.routing import Route, Router
+from decider.engine.shared_state import FIRST_OWN_ROW, SHARED_ROWS
 from decider.engine.text_hash import TextHash
 from decider.refusal.client import Basis, Teller
 from decider.scoring.model import Model, Workspace
@@ -51,8 +55,9 @@ MAX_BATCH = 1024
 # Rows for fair shares; the tenants past them share those of their tier, so memory stays bounded.
 # Chosen: more tenants than are active at once on one decider.
 MAX_TENANTS = 65_536
-# The first of the shared rows, one for each tier, and the first that a tenant has alone.
-SHARED_ROWS, FIRST_OWN_ROW = 1, 5
+# Slots that are brought in line with a new table of known apps at once. Chosen: about half a
+# millisecond, for which a request may wait.
+REVIEW_SLOTS = 2_048
 # Sampled decisions that wait to be sent: fifty seconds of the sampling budget. When the store is
 # gone for longer, the oldest are dropped and counted.
 EVENT_BUFFER = 20_000
@@ -120,8 +125,6 @@ class Engine:
         self.wanted_profiles: dict[str, None] = {}
         self.last_decision_at = 0.0
         self.batch_us: deque[tuple[float, int]] = deque(maxlen=1024)
-        # Row 0 is of all apps whose profile is not known. One row for each tier is shared by the
-        # tenants that find no row of their own.
         self._tenants: dict[str, int] = {}
         self._tenant_names: dict[int, str] = {}
         self._slow_in_a_row = 0
@@ -144,6 +147,8 @@ class Engine:
         self.arena = address_table.Arena()
         self.arena.hold(state=self.state, batch=self.batch, ahead=self._ahead, sample=self.sample)
         self.arena.hold(unknown=self._unknown, trial=app_state.allocate(1), sources=self.sources)
+        self.known = known_apps.empty()
+        self.arena.hold(known=self.known)
         self._table = self.arena.table
         self._make_room(TEXT_BYTES)
 
@@ -162,6 +167,11 @@ class Engine:
         shared = self._shared(config)
         self._apply_sampling(config.sampling)
         shared.tier[0] = config.unknown_tier
+        own = slice(SHARED_ROWS, FIRST_OWN_ROW)
+        shared.tier[own], shared.weight[own] = (
+            range(len(rules.tiers)),
+            rules.tiers[:, policy.T_WEIGHT],
+        )
         self._unknown[:] = (config.unknown_tier, 0, 0, Profile("").cohort_prior, 0, 0, 0, 0)
         self._apply_unknown(config.unknown_apps)
         self._weights = {t.tenant: t.weight for t in config.tenants}
@@ -265,6 +275,27 @@ class Engine:
         self.shared.tier[row] = profile.tier
         self.shared.weight[row] = self.rules.tiers[profile.tier, policy.T_WEIGHT] * weight
         return row
+
+    def hold_known(self, known: KnownApps) -> None:
+        """Hold this table of known apps from now on."""
+        for _ in self.hold_known_in_parts(known):
+            pass
+
+    def hold_known_in_parts(self, known: KnownApps) -> Iterator[None]:
+        """Do what `hold_known` does in parts of less than 1 ms, between which requests may be
+        decided. New apps go by the new table at once, tracked ones after the last part.
+        """
+        self.known = known
+        self.arena.hold(known=known)
+        for first in range(0, self.apps, REVIEW_SLOTS):
+            standing.review_slots(self._table, first, min(first + REVIEW_SLOTS, self.apps))
+            yield
+
+    def change_known(self, known: KnownApps, keys: np.ndarray) -> None:
+        """Hold a table that differs from the one before in these apps only. `keys`: uint64 (n,)."""
+        self.known = known
+        self.arena.hold(known=known)
+        standing.review_apps(self._table, keys)
 
     def slot_of(self, app: str) -> int:
         """Return the slot in which an app is tracked, -1 if it is not. Looking changes nothing."""
@@ -503,7 +534,8 @@ class Engine:
             if len(self.wanted_profiles) < EVENT_BUFFER:
                 self.wanted_profiles[app] = None
             else:  # its next request asks again
-                self.state.profile[self.batch.answer[i]["slot"], app_state.P_KNOWN] = 0.0
+                marks, slot = self.state.profile[:, app_state.P_KNOWN], self.batch.answer[i]["slot"]
+                marks[slot] = 0.0 if marks[slot] < app_state.KNOWN else app_state.LISTED
         if wants & layout.WANTS_LEASE:
             self.leases.want(
                 app,

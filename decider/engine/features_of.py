@@ -85,7 +85,8 @@ def _spread(bins: np.ndarray, slot: int, previous: bool) -> tuple[float, float]:
         weighted += _C_LOG_C[c] if c <= 2048 else c * math.log2(c)
     if total == 0:
         return 0.0, 0.0
-    return math.log2(total) - weighted / total, most / total
+    # rounding may leave a hair below 0
+    return max(0.0, math.log2(total) - weighted / total), most / total
 
 
 @njit(cache=True, inline="always")

@@ -170,7 +170,7 @@ def _unknown_wait(
 ) -> float:
     """Return the seconds after which an unknown app gets more; 0 for a known one, or with room."""
     world, sig = batch.world, batch.signals[i]
-    if world[W_TREAT] == TREAT_PLAN or state.profile[slot, apps.P_KNOWN] == apps.KNOWN:
+    if world[W_TREAT] == TREAT_PLAN or state.profile[slot, apps.P_KNOWN] >= apps.KNOWN:
         return 0.0
     if world[W_TREAT] == TREAT_REFUSE:
         return UNKNOWN_WAIT_S
@@ -193,11 +193,12 @@ def observe(table: np.ndarray, count: int, now: float) -> int:
         address_table.region_in(table),
         address_table.batch_in(table),
     )
-    subjects, rules, unknown, sources = (
+    subjects, rules, unknown, sources, known = (
         address_table.subjects_in(table),
         address_table.rules_in(table),
         address_table.unknown_in(table),
         address_table.sources_in(table),
+        address_table.known_in(table),
     )
     # three loops, so that the memory of all apps is on its way while the first ones are placed
     for i in range(count):
@@ -207,7 +208,7 @@ def observe(table: np.ndarray, count: int, now: float) -> int:
         source_table.fetch(sources, np.uint64(batch.request[i]["source"]))
     for i in range(count):
         batch.answer[i]["slot"] = apps.place(
-            state, np.uint64(batch.request[i]["app"]), now, unknown
+            state, np.uint64(batch.request[i]["app"]), now, unknown, known
         )
     view, address, found, ranked = np.zeros(3), np.zeros(3), np.zeros(4), 0
     wall = now + batch.world[W_SKEW]
@@ -218,9 +219,7 @@ def observe(table: np.ndarray, count: int, now: float) -> int:
         path, endpoint = np.uint64(request["path"]), np.uint64(request["endpoint"])
         cost, size = request["cost"], request["kilobytes"]
         kind, attempt = request["kind"], request["attempt"]
-        new = (
-            state.clock[slot, apps.LAST] == 0.0 and state.profile[slot, apps.P_KNOWN] != apps.KNOWN
-        )
+        new = state.clock[slot, apps.LAST] == 0.0 and state.profile[slot, apps.P_KNOWN] < apps.KNOWN
         apps.observe(state, slot, now, token, source, path, endpoint, cost, size, kind, attempt)
         source_table.note_request(sources, source, np.uint64(request["app"]), new, now)
         shared.note_demand(region, service, tenant, request["cost"], now)
@@ -266,7 +265,7 @@ def _consume(
         clock[slot, apps.TOKENS] = max(-sig[p.S_BURST], clock[slot, apps.TOKENS] - 1.0)
         clock[slot, apps.QUOTA_LEFT] -= 1.0
         clock[slot, apps.QUOTA_USED] += 1.0
-        unknown = state.profile[slot, apps.P_KNOWN] != apps.KNOWN
+        unknown = state.profile[slot, apps.P_KNOWN] < apps.KNOWN
         if unknown and batch.world[W_TREAT] == TREAT_SHARE:
             source_table.spend(sources, np.uint64(request["source"]), now)
             batch.world[W_ALL_TOKENS] -= 1.0
@@ -331,8 +330,9 @@ def settle(table: np.ndarray, count: int, now: float) -> int:
                 else 0
             )
         # once: the mark keeps an app without a profile from being asked for with every request
-        if state.profile[slot, apps.P_KNOWN] == 0.0:
-            state.profile[slot, apps.P_KNOWN] = apps.ASKED
+        mark = state.profile[slot, apps.P_KNOWN]
+        if mark == 0.0 or mark == apps.LISTED:
+            state.profile[slot, apps.P_KNOWN] = apps.ASKED if mark == 0.0 else apps.LISTED_ASKED
             wants |= WANTS_PROFILE
         answer["wants"] = wants
         if wait > 0.0 and answer["ranked"] != 0 and action != p.SHED and stage != p.OVERRIDE:
@@ -615,8 +615,9 @@ def conclude(table: np.ndarray, count: int, now: float) -> int:
 def track(table: np.ndarray, keys: np.ndarray, slots: np.ndarray, count: int, now: float) -> None:
     """Find or make the slots of `count` apps by the hashes of their ids, int64."""
     state, unknown = address_table.state_in(table), address_table.unknown_in(table)
+    known = address_table.known_in(table)
     for k in range(count):
-        slots[k] = apps.place(state, np.uint64(keys[k]), now, unknown)
+        slots[k] = apps.place(state, np.uint64(keys[k]), now, unknown, known)
 
 
 @njit(cache=True)

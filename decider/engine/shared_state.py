@@ -47,6 +47,9 @@ from numba import njit
 ) = range(22)
 N_TIERS = 4  # as many as `vocabulary.Tier` has
 N_SERVICE = LEVEL + N_TIERS
+# Rows of tenants. Row 0 is of all apps that are not known. One row for each tier is shared by the
+# tenants that have no row of their own; behind them stand the rows that a tenant has alone.
+SHARED_ROWS, FIRST_OWN_ROW = 1, 1 + N_TIERS
 
 # Time constant of a tenant's use. Chosen: short enough that a tenant that slows down recovers soon,
 # long enough that one burst is not overuse.

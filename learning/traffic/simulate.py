@@ -24,7 +24,8 @@ from decider.contracts.config import Config, Sampling, Switch
 from decider.contracts.features import N_FEATURES
 from decider.contracts.requests import CheckRequest, Decision, Outcome
 from decider.contracts.signals import INDEX as SIGNAL
-from decider.contracts.vocabulary import HTTP_STATUS, Action
+from decider.contracts.vocabulary import HTTP_STATUS, Action, Tier
+from decider.engine import known_apps
 from decider.engine.engine import Engine
 from decider.scoring.model import Model
 from learning.traffic import services, web_crowd, world
@@ -82,6 +83,10 @@ class Scenario:
     established apps before.
     """
     slowdowns: tuple[services.Slowdown, ...] = ()
+    known_table: bool = True
+    """Deciders hold the table of apps above the free tier, as they do everywhere; their profiles
+    may be missing all the same.
+    """
     most_per_app: int = 200
     """Rows kept of one app: a reservoir, so that a few loud apps are not the whole data set."""
     abusive_apps: float | None = None
@@ -243,6 +248,8 @@ class Simulation:
         unknown = 1.0 if self.scenario.web else UNKNOWN_SHARE
         known = [p for p in self.population.profiles() if self._rng.random() >= unknown]
         self.engine.know(known, now=self.scenario.start - world.DAY_S)
+        if self.scenario.known_table and not self.scenario.web:
+            self.engine.hold_known(self._known_apps())
         if not self.scenario.fresh:
             self._remember()
         steps = math.ceil(self.scenario.seconds / STEP_S)
@@ -256,6 +263,15 @@ class Simulation:
         wall = time.perf_counter() - began
         return SimulationResult(
             traffic, sum(self.by_action), tuple(self.by_action), self.served, self.failed, wall
+        )
+
+    def _known_apps(self) -> known_apps.KnownApps:
+        """Return the table of the population's apps above the free tier."""
+        paying = [p for p in self.population.profiles() if p.tier > Tier.FREE]
+        return known_apps.build(
+            self.engine.text_hash.many([p.app for p in paying]),
+            self.engine.text_hash.many([p.tenant for p in paying]),
+            np.array([p.tier for p in paying], np.uint8),
         )
 
     def _remember(self) -> None:

@@ -27,27 +27,29 @@ class WebKind(IntEnum):
     """How a client of a web site really behaves. SCANNER and all after it attack."""
 
     VISITOR = 0
-    HEAVY_VISITOR = 1
-    CRAWLER = 2
-    FEED_READER = 3
-    MONITOR = 4
-    SCRIPT = 5
+    ICON_SEEKER = 1
+    """A device that asks for icons by all names it knows."""
+    HEAVY_VISITOR = 2
+    CRAWLER = 3
+    FEED_READER = 4
+    MONITOR = 5
+    SCRIPT = 6
     """Polls an API of the site without a credential."""
-    SIGNER = 6
+    SIGNER = 7
     """Signs in, sometimes after wrong passwords."""
-    OFFICE = 7
+    OFFICE = 8
     """An address behind which many visitors sit: an office or a CDN."""
-    POSTER = 8
-    INTEGRATION = 9
+    POSTER = 9
+    INTEGRATION = 10
     """Mostly posts to one endpoint, as webhooks do."""
-    SYNC = 10
+    SYNC = 11
     """Reads and writes with methods that browsers do not use, as WebDAV does."""
-    SCANNER = 11
-    SLOW_SCANNER = 12
-    PATH_GUESSER = 13
-    SCRAPER = 14
-    QUIET_SCRAPER = 15
-    PASSWORD_GUESSER = 16
+    SCANNER = 12
+    SLOW_SCANNER = 13
+    PATH_GUESSER = 14
+    SCRAPER = 15
+    QUIET_SCRAPER = 16
+    PASSWORD_GUESSER = 17
 
     @property
     def hostile(self) -> bool:
@@ -119,6 +121,21 @@ def visit(site: WebSite, rng: Random, pace: float, pages: int = 0, busy: float =
         if rng.random() < 0.6:
             return
         yield rng.expovariate(1.0 / 180.0), site.page(rng, cached=cached)
+
+
+def ask_icons(site: WebSite, rng: Random, pace: float) -> Plan:
+    """Plan a device that asks for a page's icons by all names it knows, most of which the site
+    lacks, now and then for hours.
+    """
+    found = 0.6 * rng.random() ** 2
+    while True:
+        if rng.random() < 0.4:
+            yield 0.1, site.page(rng)
+        for _ in range(rng.randint(2, 10)):
+            yield draw_log(rng, 0.02, 3.0), site.icon(rng, found)
+        if rng.random() < 0.7:
+            return
+        yield rng.expovariate(1.0 / 240.0), site.icon(rng, found)
 
 
 def visit_heavily(site: WebSite, rng: Random, pace: float) -> Plan:
@@ -351,6 +368,7 @@ def guess_passwords(site: WebSite, rng: Random, pace: float) -> Plan:
 # Shares are judgement: people are most clients of a site, and each kind of attack occurs.
 HABITS = {
     WebKind.VISITOR: WebHabit(visit, AppKind.BURSTY, 0.36),
+    WebKind.ICON_SEEKER: WebHabit(ask_icons, AppKind.BURSTY, 0.06),
     WebKind.HEAVY_VISITOR: WebHabit(visit_heavily, AppKind.BURSTY, 0.10),
     WebKind.CRAWLER: WebHabit(crawl, AppKind.POLLER, 0.16, stays=True),
     WebKind.FEED_READER: WebHabit(read_feed, AppKind.POLLER, 0.04, stays=True),

@@ -110,10 +110,14 @@ class WebSite:
         status = 404 if broken else 304 if rng.random() < cached else 200
         return self._ask(rng, "GET", path, status, 0.35)
 
-    def icon(self, rng: Random) -> WebAsk:
-        """Return a small file that browsers ask for on their own; many sites lack it."""
-        path = rng.choice(("/favicon.ico", "/apple-touch-icon.png", "/manifest.json"))
-        return self._ask(rng, "GET", path, rng.choice((404, 404, 200, 304)), 0.2)
+    def icon(self, rng: Random, found: float = 0.5) -> WebAsk:
+        """Return a small file that browsers ask for on their own; many sites lack it.
+
+        `found`: probability that it is there.
+        """
+        path = rng.choice(("/favicon.ico", "/favicon.png", "/touch-icon.png", "/manifest.json"))
+        status = rng.choice((200, 304)) if rng.random() < found else 404
+        return self._ask(rng, "GET", path, status, 0.2)
 
     def head(self, rng: Random, number: int | None = None) -> WebAsk:
         """Return a HEAD of a page: links are checked and monitors ask so."""

@@ -18,7 +18,7 @@ from decider.contracts.requests import CheckRequest, Outcome
 from decider.contracts.signals import N_SIGNALS, unpack
 from decider.contracts.store import Profile
 from decider.contracts.vocabulary import Action, MlState, Reason, Stage, Tier
-from decider.engine import app_state, kernels, shared_state, source_table
+from decider.engine import app_state, kernels, known_apps, shared_state, source_table
 from decider.engine.buffers import WAITS
 from decider.engine.engine import APPS_PER_SOURCE, Engine
 from decider.whatif.replay import decide_again
@@ -405,7 +405,7 @@ def test_the_slot_table_finds_every_tracked_app_through_any_evictions(apps: list
     slots, unknown = app_state.allocate(64), np.zeros(app_state.N_PROFILE, np.float32)
     for step, app in enumerate(apps):
         key = np.uint64(app * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFF0)  # many share a home
-        slot = app_state.place(slots, key, float(step + 1), unknown)
+        slot = app_state.place(slots, key, float(step + 1), unknown, known_apps.empty())
         assert slots.key[slot] == key
         assert app_state.find(slots, key) == slot
     tracked = [int(slots.key[s]) for s in range(int(slots.meta[app_state.M_USED]))]

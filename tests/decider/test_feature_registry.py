@@ -16,6 +16,7 @@ from decider.contracts import feature_columns, features
 from decider.contracts.features import N_FEATURES, NAMES
 from decider.engine import app_state as counters
 from decider.engine import features_of as measure
+from decider.engine import known_apps
 from decider.engine.routing import SIGN_IN
 
 SCHEMA = "8a8aae426fbb9bba"
@@ -50,7 +51,7 @@ def asked(requests: int, answers: int, created_day: float) -> tuple[counters.Sta
     state, now = counters.allocate(1), 1_763_476_327.0
     unknown = np.zeros(counters.N_PROFILE, np.float32)
     unknown[counters.P_CREATED_DAY] = created_day
-    counters.place(state, np.uint64(7), now, unknown)
+    counters.place(state, np.uint64(7), now, unknown, known_apps.empty())
     one = np.uint64(1)
     for k in range(requests):
         counters.observe(state, 0, now + k, one, one, one, one, 1.0, 2.0, SIGN_IN, k)

@@ -1,0 +1,184 @@
+"""The table of known apps: all apps above the free tier, and all apps of tenants that a rule names,
+whether they are tracked or not.
+
+It is looked at only when a slot is made, so a tracked app pays nothing for it. An entry is the
+keyed hash of the app id, that of its tenant id, and the tier: 17 bytes. Entries stand sorted by
+hash. Changes stand in a second, small sorted table in front of the first one, which is merged when
+it has grown; a change then costs as much as the small table is long. With a million entries the
+chance that a stranger's hash is among them is 10^6 / 2^64, less than 1 in 10^13.
+
+A table never changes: each function returns a new one, so threads may share it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+# Entries that a table may have: 34 MB. Chosen: above the paying apps of any installation we know
+# of, and a mistake elsewhere cannot fill a decider's memory.
+MOST_ENTRIES = 2_000_000
+# Changes from which they are merged into the table. Chosen: a change then takes less than a
+# millisecond (docs/adr/0025), and a merge, which runs beside the decisions, is rare.
+MERGE_FROM = 8_192
+# The highest tier an entry may have (`vocabulary.Tier`).
+HIGHEST_TIER = 3
+# Tier of a change that takes an entry out.
+REMOVED = 255
+
+
+class KnownAppsError(ValueError):
+    """Entries that are no table: unsorted, too many, or of a tier that does not exist."""
+
+
+class KnownApps(NamedTuple):
+    """Entries sorted by hash, each hash once, and the changes to them, sorted as well."""
+
+    key: NDArray[np.uint64]
+    """(n,): keyed hash of the app id."""
+    tenant: NDArray[np.int64]
+    """(n,): keyed hash of the tenant id."""
+    tier: NDArray[np.uint8]
+    """(n,)."""
+    changed_key: NDArray[np.uint64]
+    """(m,)."""
+    changed_tenant: NDArray[np.int64]
+    """(m,)."""
+    changed_tier: NDArray[np.uint8]
+    """(m,): REMOVED for an entry that is gone."""
+
+
+def empty() -> KnownApps:
+    """Return a table without entries."""
+    return _without_changes(np.zeros(0, np.uint64), np.zeros(0, np.int64), np.zeros(0, np.uint8))
+
+
+def build(keys: np.ndarray, tenants: np.ndarray, tiers: np.ndarray) -> KnownApps:
+    """Return the table of n entries in any order; of two with one key the later one counts.
+
+    `keys`, `tenants`: hashes of 64 bits (n,). `tiers`: (n,). Raises KnownAppsError.
+    """
+    key, tenant = _unsigned(keys), np.asarray(tenants, np.int64)
+    return checked(*_last_of_each(key, tenant, np.asarray(tiers, np.uint8)))
+
+
+def checked(key: np.ndarray, tenant: np.ndarray, tier: np.ndarray) -> KnownApps:
+    """Return the table of entries that should be sorted. Raises KnownAppsError if they are not,
+    or if there are too many or one of a tier that does not exist.
+    """
+    if len(key) > MOST_ENTRIES:
+        raise KnownAppsError(f"{len(key):,} known apps are more than {MOST_ENTRIES:,}")
+    if not (key[1:] > key[:-1]).all():
+        raise KnownAppsError("the known apps are not sorted")
+    if (tier > HIGHEST_TIER).any():
+        raise KnownAppsError("a known app has a tier that does not exist")
+    return _without_changes(key, tenant, tier)
+
+
+def change(known: KnownApps, keys: np.ndarray, tenants: np.ndarray, tiers: np.ndarray) -> KnownApps:
+    """Return the table with n entries put in or, where the tier is REMOVED, taken out.
+
+    Of two changes to one key the later one counts. Raises KnownAppsError.
+    """
+    tier = np.asarray(tiers, np.uint8)
+    if ((tier > HIGHEST_TIER) & (tier != REMOVED)).any():
+        raise KnownAppsError("a change is to a tier that does not exist")
+    key, tenant, tier = _last_of_each(
+        np.concatenate([known.changed_key, _unsigned(keys)]),
+        np.concatenate([known.changed_tenant, np.asarray(tenants, np.int64)]),
+        np.concatenate([known.changed_tier, tier]),
+    )
+    # nothing need be said of the absence of what never was there
+    kept = (tier != REMOVED) | _among(key, known.key)
+    if len(known.key) + int(kept.sum()) > MOST_ENTRIES + MERGE_FROM:
+        raise KnownAppsError(f"more than {MOST_ENTRIES:,} known apps")
+    return known._replace(
+        changed_key=key[kept], changed_tenant=tenant[kept], changed_tier=tier[kept]
+    )
+
+
+def merge(known: KnownApps) -> KnownApps:
+    """Return the same table with its changes among its entries. Takes a tenth of a second for a
+    million entries; most of it does not hold up other threads.
+    """
+    key, tenant, tier = _last_of_each(
+        np.concatenate([known.key, known.changed_key]),
+        np.concatenate([known.tenant, known.changed_tenant]),
+        np.concatenate([known.tier, known.changed_tier]),
+    )
+    kept = tier != REMOVED
+    return _without_changes(key[kept], tenant[kept], tier[kept])
+
+
+def count(known: KnownApps) -> int:
+    """Return how many apps a table holds."""
+    replaced = int(_among(known.changed_key, known.key).sum())
+    return len(known.key) - replaced + int((known.changed_tier != REMOVED).sum())
+
+
+@njit(cache=True)
+def _place_of(keys: np.ndarray, key: np.uint64) -> int:
+    """Return where a key stands among sorted ones, -1 where it does not."""
+    low, high = 0, keys.shape[0]
+    while low < high:
+        middle = (low + high) >> 1
+        if keys[middle] < key:
+            low = middle + 1
+        else:
+            high = middle
+    return low if low < keys.shape[0] and keys[low] == key else -1
+
+
+@njit(cache=True)
+def look_up(known: KnownApps, key: np.uint64) -> tuple[int, int]:
+    """Return the tier of an app and the hash of its tenant; -1 and 0 if it is not in the table."""
+    at = _place_of(known.changed_key, key)
+    if at >= 0:
+        if known.changed_tier[at] == REMOVED:
+            return -1, np.int64(0)
+        return np.int64(known.changed_tier[at]), known.changed_tenant[at]
+    at = _place_of(known.key, key)
+    if at < 0:
+        return -1, np.int64(0)
+    return np.int64(known.tier[at]), known.tenant[at]
+
+
+def _without_changes(key: np.ndarray, tenant: np.ndarray, tier: np.ndarray) -> KnownApps:
+    return KnownApps(
+        np.ascontiguousarray(key, np.uint64),
+        np.ascontiguousarray(tenant, np.int64),
+        np.ascontiguousarray(tier, np.uint8),
+        np.zeros(0, np.uint64),
+        np.zeros(0, np.int64),
+        np.zeros(0, np.uint8),
+    )
+
+
+def _unsigned(keys: np.ndarray) -> NDArray[np.uint64]:
+    """Return hashes as the engine's tables keep them; `TextHash` gives signed ones."""
+    found = np.ascontiguousarray(keys)
+    return found.view(np.uint64) if found.dtype == np.int64 else found.astype(np.uint64)
+
+
+def _last_of_each(
+    key: np.ndarray, tenant: np.ndarray, tier: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return rows sorted by key, of those with one key the last one only."""
+    order = np.argsort(key, kind="stable")
+    key = key[order]
+    last = np.ones(len(key), bool)
+    last[:-1] = key[1:] != key[:-1]
+    order = order[last]
+    return key[last], tenant[order], tier[order]
+
+
+def _among(keys: np.ndarray, those: np.ndarray) -> NDArray[np.bool_]:
+    """Return which of sorted keys stand among others, which are sorted, too."""
+    at = np.searchsorted(those, keys)
+    found = np.zeros(len(keys), bool)
+    inside = at < len(those)
+    found[inside] = those[at[inside]] == keys[inside]
+    return found
