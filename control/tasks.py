@@ -6,7 +6,7 @@ import logging
 
 from celery import shared_task
 
-from control.deciders import publish
+from control.deciders import known_apps, publish
 from control.errors import ControlError
 from control.switches import offline
 
@@ -20,7 +20,8 @@ PUBLISH_EVERY_S = 2.0
 # celery publishes no types, hence the ignore
 @shared_task(name="control.tasks.publish_pending", expires=10)  # type: ignore[untyped-decorator]
 def publish_pending() -> None:
-    """Import flips made while PostgreSQL was down, then publish what is committed but unpublished.
+    """Import flips made while PostgreSQL was down, then publish what is committed but unpublished,
+    the table of known apps too.
 
     Report a journal entry that cannot be imported each time; it does not hold up publishing.
     """
@@ -30,7 +31,8 @@ def publish_pending() -> None:
     except ControlError as error:
         log.error("the journal cannot be imported: %s", error)
     try:
-        if did := publish.pending():
-            log.info("%s", did)
+        for did in (publish.pending(), known_apps.pending()):
+            if did:
+                log.info("%s", did)
     except ControlError as error:
         log.warning("publishing is retried in %.0f s: %s", PUBLISH_EVERY_S, error)

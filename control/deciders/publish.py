@@ -17,7 +17,7 @@ import msgspec
 from django.conf import settings
 from django.utils import timezone
 
-from control.deciders import keys
+from control.deciders import keys, known_apps
 from control.deciders.valkey import answering, raw_bytes
 from control.errors import ControlError
 from control.models import App, ConfigVersion
@@ -124,9 +124,17 @@ def model_path(digest: str) -> Path:
 
 
 def push_profiles(apps: Iterable[App]) -> int:
-    """Publish apps' profiles in pipelines of PROFILE_BATCH. Return how many. Raise
-    StoreUnavailable.
+    """Publish apps' profiles in pipelines of PROFILE_BATCH, and what they are in the table of known
+    apps. Return how many. Raise StoreUnavailable.
     """
+    rows, count = iter(apps), 0
+    while batch := list(islice(rows, PROFILE_BATCH)):
+        count += _send_profiles(batch)
+        known_apps.tell(batch)
+    return count
+
+
+def _send_profiles(apps: Iterable[App]) -> int:
     rows, count = iter(apps), 0
     while batch := list(islice(rows, PROFILE_BATCH)):
         with answering() as valkey, valkey.pipeline(transaction=False) as pipe:
@@ -140,13 +148,15 @@ def push_profiles(apps: Iterable[App]) -> int:
 
 
 def rebuild() -> int:
-    """Fill an emptied store: the newest document with its model, and every profile. Return the
-    number of profiles. Raise StoreUnavailable.
+    """Fill an emptied store: the newest document with its model, the table of known apps, and every
+    profile. Return the number of profiles. Raise StoreUnavailable.
     """
     newest = ConfigVersion.objects.order_by("-version").first()
     if newest is not None:
         push_version(newest)
-    count = push_profiles(App.objects.iterator(chunk_size=PROFILE_BATCH))
+    # first: with it, paying apps are no strangers while their profiles are on their way
+    known_apps.publish_all()
+    count = _send_profiles(App.objects.iterator(chunk_size=PROFILE_BATCH))
     with answering() as valkey:
         # set last: while it is missing, `pending` fills the store again
         valkey.set(FILLED_KEY, count)

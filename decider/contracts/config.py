@@ -210,8 +210,9 @@ class ActionWeights(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class UnknownApps(Struct, frozen=True, forbid_unknown_fields=True):
-    """What apps without a profile may do. Anyone can make up an app id, so a plan for each is a
-    plan for as many as a client cares to invent.
+    """What apps may do that are not known: without a profile, and not in the table of known apps
+    (docs/adr/0025). Anyone can make up an app id, so a plan for each is a plan for as many as a
+    client cares to invent.
     """
 
     treatment: Literal["plan", "share", "refuse"] = "plan"

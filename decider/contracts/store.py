@@ -31,6 +31,15 @@ PROFILE_PREFIX = "sluice:profile:"
 # Pub/sub: a `Profile` that changed.
 PROFILES_CHANNEL = "sluice:profiles:push"
 
+# Stream of the table of known apps, field `b`: one signed `known.Snapshot`, then the signed
+# `known.Changes` after it. The id of an entry is its version and "-0".
+KNOWN_STREAM = "sluice:known"
+# A part of a snapshot, at KNOWN_PART_PREFIX + digest.
+KNOWN_PART_PREFIX = "sluice:known:part:"
+# Parts of an older snapshot stay for so long. Chosen: well above the seconds a decider needs to
+# load them.
+KNOWN_PART_TTL_S = 600
+
 # Set to the number of profiles once all of them are there; absent in an emptied store, which is
 # then filled again.
 FILLED_KEY = "sluice:filled"
@@ -150,6 +159,14 @@ class NodeStatus(msgspec.Struct, array_like=True, frozen=True):
     """Newest format of config documents that it reads (`config.FORMAT`); it reads older ones."""
     clock_steps: int = 0
     """Steps of its machine's wall clock since it started."""
+    known_apps: int = 0
+    """Apps in the table of known apps that it holds."""
+    known_version: int = 0
+    """Version of that table, 0 without one."""
+    known_rejected: int = 0
+    """Messages about that table that it ignored since it started: not signed, damaged, or not
+    following on what it holds.
+    """
 
 
 class IngestStatus(msgspec.Struct, array_like=True, frozen=True):

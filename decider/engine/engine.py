@@ -57,7 +57,7 @@ MAX_BATCH = 1024
 MAX_TENANTS = 65_536
 # Slots that are brought in line with a new table of known apps at once. Chosen: about half a
 # millisecond, for which a request may wait.
-REVIEW_SLOTS = 2_048
+REVIEW_SLOTS = 1_024
 # Sampled decisions that wait to be sent: fifty seconds of the sampling budget. When the store is
 # gone for longer, the oldest are dropped and counted.
 EVENT_BUFFER = 20_000

@@ -12,16 +12,20 @@ A table never changes: each function returns a new one, so threads may share it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from decider.contracts.store import Profile
+from decider.engine.text_hash import TextHash
+
 # Entries that a table may have: 34 MB. Chosen: above the paying apps of any installation we know
 # of, and a mistake elsewhere cannot fill a decider's memory.
 MOST_ENTRIES = 2_000_000
-# Changes from which they are merged into the table. Chosen: a change then takes less than a
+# Changes from which they are merged into the table. Chosen: a change then takes about a
 # millisecond (docs/adr/0025), and a merge, which runs beside the decisions, is rare.
 MERGE_FROM = 8_192
 # The highest tier an entry may have (`vocabulary.Tier`).
@@ -63,6 +67,15 @@ def build(keys: np.ndarray, tenants: np.ndarray, tiers: np.ndarray) -> KnownApps
     """
     key, tenant = _unsigned(keys), np.asarray(tenants, np.int64)
     return checked(*_last_of_each(key, tenant, np.asarray(tiers, np.uint8)))
+
+
+def of_profiles(profiles: Iterable[Profile], text_hash: TextHash) -> KnownApps:
+    """Return the table of those of some apps that are above the free tier."""
+    paying = [p for p in profiles if p.tier > 0]
+    tiers = np.array([p.tier for p in paying], np.uint8)
+    return build(
+        text_hash.many([p.app for p in paying]), text_hash.many([p.tenant for p in paying]), tiers
+    )
 
 
 def checked(key: np.ndarray, tenant: np.ndarray, tier: np.ndarray) -> KnownApps:
@@ -135,15 +148,16 @@ def _place_of(keys: np.ndarray, key: np.uint64) -> int:
 @njit(cache=True)
 def look_up(known: KnownApps, key: np.uint64) -> tuple[int, int]:
     """Return the tier of an app and the hash of its tenant; -1 and 0 if it is not in the table."""
+    tier, tenant = -1, 0
     at = _place_of(known.changed_key, key)
     if at >= 0:
-        if known.changed_tier[at] == REMOVED:
-            return -1, np.int64(0)
-        return np.int64(known.changed_tier[at]), known.changed_tenant[at]
+        if known.changed_tier[at] != REMOVED:
+            tier, tenant = int(known.changed_tier[at]), int(known.changed_tenant[at])
+        return tier, tenant
     at = _place_of(known.key, key)
-    if at < 0:
-        return -1, np.int64(0)
-    return np.int64(known.tier[at]), known.tenant[at]
+    if at >= 0:
+        tier, tenant = int(known.tier[at]), int(known.tenant[at])
+    return tier, tenant
 
 
 def _without_changes(key: np.ndarray, tenant: np.ndarray, tier: np.ndarray) -> KnownApps:

@@ -4,11 +4,12 @@ A table's key is the hash itself, so a client that could choose two app ids with
 share another app's slot, and one that could fill a row of the table would make it slow. A keyed
 hash that nobody outside can compute prevents both; it is the same in all processes with the key,
 so two deciders of a fleet agree and what is decided does not depend on how Python was started.
+The control plane makes the table of known apps with it (`contracts.known`).
 
 SipHash is by Aumasson and Bernstein (2012), SipHash: a fast short-input PRF. One round a word and
-three at the end is what Rust's and CPython's own hash tables use; no hash is ever shown to anyone,
-so more rounds would protect nothing. It stands here in compiled form, because a call into a library
-for each text costs more than the rest of a decision's packing.
+three at the end is what Rust's and CPython's own hash tables use; no hash is ever shown to a
+client, so more rounds would protect nothing. It stands here in compiled form, because a call into a
+library for each text costs more than the rest of a decision's packing.
 
 The key is derived from `token.key`, which every decider of a fleet holds and no client sees, and
 not kept in the config document: older deciders refuse a document with a field they do not know.
@@ -31,6 +32,8 @@ from numpy.typing import NDArray
 SLACK = 16
 # Keeps this key apart from others derived from the same `token.key`.
 _PURPOSE = b"sluice-tables"
+# Likewise for what tells two keys apart.
+_MARK_PURPOSE = b"sluice-hash-mark"
 # The lowest and the highest bit of each byte, by which a zero byte is found.
 _ONES, _TOPS = np.uint64(0x0101010101010101), np.uint64(0x8080808080808080)
 # SipHash's constants, "somepseudorandomlygeneratedbytes"
@@ -157,6 +160,8 @@ class TextHash:
         """Derive the key for tables from the fleet's `token.key`, 1 to 64 bytes."""
         found = hashlib.blake2b(key=token_key, person=_PURPOSE, digest_size=16).digest()
         self.key: NDArray[np.uint64] = np.frombuffer(found, "<u8").astype(np.uint64)
+        self.mark = hashlib.blake2b(key=token_key, person=_MARK_PURPOSE, digest_size=8).digest()
+        """Tells whether hashes were made under this key, and nothing else of it."""
 
     def many(self, texts: Sequence[str]) -> NDArray[np.int64]:
         """Return the hashes (n,) of n texts, 0 for empty ones."""

@@ -21,11 +21,12 @@ from decider.contracts.files import write_atomically
 from decider.contracts.requests import CheckRequest, Outcome
 from decider.contracts.store import Profile
 from decider.contracts.vocabulary import Action, MlState
-from decider.engine import kernels
+from decider.engine import kernels, known_apps
 from decider.engine.engine import Engine
 from decider.engine.quota import POOL_SHARE
 from decider.http.server import HttpServer
 from decider.node.config_keeper import Keeper
+from decider.node.known_keeper import KnownKeeper
 from decider.node.store_sync import StoreSync
 from decider.refusal.client import Teller
 from decider.scoring import model
@@ -119,6 +120,8 @@ def warm_up(engine: Engine) -> None:
     scratch.apply(defaults.config(), None)
     now = time.time()
     scratch.know([Profile("warm")], now)
+    scratch.hold_known(known_apps.empty())
+    scratch.change_known(known_apps.empty(), np.zeros(1, np.uint64))
     # Three rounds a second apart, so that windows move; in each so many requests that a bucket can
     # run empty and refusals are compiled too.
     for step in range(3):
@@ -152,6 +155,7 @@ class Decider:
         self.keeper = Keeper(
             self.engine, keys, options.data, options.models, self.store_sync.fetch_model
         )
+        self.known = KnownKeeper(self.engine, keys, options.data)
         self.http = HttpServer(
             self.engine, self.health, self.metrics, on_decided=self.store_sync.look_at_wants
         )
@@ -182,6 +186,8 @@ class Decider:
             "sluice_events_sent_total": ("counter", status.events_sent),
             "sluice_events_dropped_total": ("counter", status.events_dropped),
             "sluice_apps": ("gauge", status.apps),
+            "sluice_known_apps": ("gauge", status.known_apps),
+            "sluice_known_apps_rejected_total": ("counter", status.known_rejected),
             "sluice_decision_p99_seconds": ("gauge", status.latency_p99_us / 1e6),
             "sluice_clock_steps_total": ("counter", self.engine.clock.steps),
             "sluice_http_refused_total": ("counter", self.http.stats.refused),
@@ -218,8 +224,9 @@ class Decider:
         for name in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(name, stop.set)
         self.keeper.start_from_disk()
+        self.known.start_from_disk()
         duties = [
-            asyncio.create_task(self.store_sync.run(self.keeper)),
+            asyncio.create_task(self.store_sync.run(self.keeper, self.known)),
             asyncio.create_task(self._watch_file()),
         ]
         warm_up(self.engine)

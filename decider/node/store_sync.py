@@ -1,5 +1,5 @@
 """The decider's exchange with Valkey, all of it on the event loop: config push and poll, acks,
-events, outcomes, profiles, leases.
+events, outcomes, profiles, known apps, leases.
 
 Deciding goes on whatever happens here. Every duty runs for itself, waits while the store is away,
 and reports that in the heartbeat.
@@ -27,6 +27,7 @@ from decider.engine.engine import Engine
 from decider.engine.quota import POOL_SHARE
 from decider.node import commands
 from decider.node.config_keeper import Keeper
+from decider.node.known_keeper import KnownKeeper
 
 # Pauses of the duties, seconds, all chosen. Push: before subscribing again when a connection broke.
 # Poll: a lost push delays a kill switch by this much. Flush: the live tail shows decisions this
@@ -35,6 +36,8 @@ from decider.node.config_keeper import Keeper
 PUSH_S, POLL_S, FLUSH_S, STATUS_S, FETCH_S = 1.0, 2.0, 0.2, 1.0, 0.02
 # Events in one stream entry at most. Chosen small, because encoding them holds up decisions.
 BATCH_EVENTS = 500
+# Messages about known apps in one round trip. Chosen: about a megabyte.
+KNOWN_MESSAGES = 64
 # Seconds between two tries while the store is away. Chosen: soon enough after its return, and a
 # store that starts bears two tries a second from each decider.
 RETRY_S = 0.5
@@ -57,6 +60,7 @@ class StoreSync:
         )
         self.engine, self.started_at = engine, started_at
         self.keeper: Keeper | None = None
+        self.known: KnownKeeper | None = None
         self.events_sent = 0
         self.last_error = ""
         # For commands that wait: reads block up to 5 s, which the short timeout above would cut.
@@ -83,12 +87,13 @@ class StoreSync:
             raise OSError(f"the store is out of reach: {error}") from error
         return data
 
-    async def run(self, keeper: Keeper) -> None:
+    async def run(self, keeper: Keeper, known: KnownKeeper) -> None:
         """Run all duties until cancelled."""
-        self.keeper = keeper
+        self.keeper, self.known = keeper, known
         duties: list[tuple[Callable[[], Awaitable[None]], float]] = [
             (self._push, PUSH_S),
             (self._poll, POLL_S),
+            (self._look_at_known, POLL_S),
             (self._ack, 0.0),
             (self._flush, FLUSH_S),
             (self._learn, 0.0),
@@ -163,6 +168,18 @@ class StoreSync:
             self.keeper.offer(data, "poll")
         if self.keeper.needs_model():
             self.keeper.load_soon()
+
+    async def _look_at_known(self) -> None:
+        """Bring the table of known apps up to the store's."""
+        assert self.known is not None
+        after = f"({self.known.version}-0" if self.known.version else "-"
+        found = await self.store.xrange(store.KNOWN_STREAM, min=after, count=KNOWN_MESSAGES)
+        for _, fields in found:
+            await self.known.offer(fields.get(b"b", b""), self._part)
+
+    async def _part(self, digest: str) -> bytes | None:
+        data: bytes | None = await self.store.get(store.KNOWN_PART_PREFIX + digest)
+        return data
 
     async def _ack(self) -> None:
         assert self.keeper is not None
@@ -299,9 +316,14 @@ class StoreSync:
             apps=engine.apps,
             latency_p99_us=engine.latency_p99_us(),
             services=engine.services(now) if engine.config else [],
-            last_error=keeper_error or self.last_error,
+            last_error=keeper_error
+            or self.last_error
+            or (self.known.last_error if self.known else ""),
             config_format=configs.FORMAT,
             clock_steps=engine.clock.steps,
+            known_apps=self.known.apps if self.known else 0,
+            known_version=self.known.version if self.known else 0,
+            known_rejected=self.known.rejected if self.known else 0,
         )
 
     async def close(self) -> None:

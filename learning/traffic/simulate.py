@@ -24,7 +24,7 @@ from decider.contracts.config import Config, Sampling, Switch
 from decider.contracts.features import N_FEATURES
 from decider.contracts.requests import CheckRequest, Decision, Outcome
 from decider.contracts.signals import INDEX as SIGNAL
-from decider.contracts.vocabulary import HTTP_STATUS, Action, Tier
+from decider.contracts.vocabulary import HTTP_STATUS, Action
 from decider.engine import known_apps
 from decider.engine.engine import Engine
 from decider.scoring.model import Model
@@ -45,7 +45,8 @@ TICK_S = 0.2
 # Seconds between two batches of outcomes, as from an access log that the feedback process reads.
 LEARN_S = 0.5
 # Share of apps whose profile never reaches the engine. It must judge them by what they do, and the
-# model must learn that profiles can be missing.
+# model must learn that profiles can be missing. Of those that pay it still knows tier and tenant
+# (`Scenario.known_table`), as in production.
 UNKNOWN_SHARE = 0.1
 # Abusive? -> least and most days until that is known. Reports and chargebacks trickle in; good
 # conduct is assumed after 30 days.
@@ -83,10 +84,6 @@ class Scenario:
     established apps before.
     """
     slowdowns: tuple[services.Slowdown, ...] = ()
-    known_table: bool = True
-    """Deciders hold the table of apps above the free tier, as they do everywhere; their profiles
-    may be missing all the same.
-    """
     most_per_app: int = 200
     """Rows kept of one app: a reservoir, so that a few loud apps are not the whole data set."""
     abusive_apps: float | None = None
@@ -105,6 +102,10 @@ class Scenario:
     """Probability with which a request that was to be refused is admitted all the same. Where it is
     above 0, rows of refused requests are left out, as nobody would know what had become of them,
     and those admitted so stand for them by their weight.
+    """
+    known_table: bool = True
+    """The engine holds the table of known apps: the tier and tenant of every paying app, also of
+    those whose profile never reaches it. False: as before a decider has had a table.
     """
     web: WebMix | None = None
     """Play the clients of web sites instead of apps with tokens and profiles. `rate` then only says
@@ -209,7 +210,8 @@ class _RowReservoir:
 
 class Simulation:
     """One run in progress. By default it has the starting config and no model, so the fallback
-    limiter decides. A subclass may answer clients otherwise (`answer`) and count (`note`).
+    limiter decides. Its engine holds the table of the population's paying apps unless the scenario
+    says otherwise. A subclass may answer clients otherwise (`answer`) and count (`note`).
     """
 
     def __init__(
@@ -249,7 +251,9 @@ class Simulation:
         known = [p for p in self.population.profiles() if self._rng.random() >= unknown]
         self.engine.know(known, now=self.scenario.start - world.DAY_S)
         if self.scenario.known_table and not self.scenario.web:
-            self.engine.hold_known(self._known_apps())
+            self.engine.hold_known(
+                known_apps.of_profiles(self.population.profiles(), self.engine.text_hash)
+            )
         if not self.scenario.fresh:
             self._remember()
         steps = math.ceil(self.scenario.seconds / STEP_S)
@@ -263,15 +267,6 @@ class Simulation:
         wall = time.perf_counter() - began
         return SimulationResult(
             traffic, sum(self.by_action), tuple(self.by_action), self.served, self.failed, wall
-        )
-
-    def _known_apps(self) -> known_apps.KnownApps:
-        """Return the table of the population's apps above the free tier."""
-        paying = [p for p in self.population.profiles() if p.tier > Tier.FREE]
-        return known_apps.build(
-            self.engine.text_hash.many([p.app for p in paying]),
-            self.engine.text_hash.many([p.tenant for p in paying]),
-            np.array([p.tier for p in paying], np.uint8),
         )
 
     def _remember(self) -> None:

@@ -6,7 +6,7 @@ from argparse import ArgumentParser
 
 from django.core.management.base import BaseCommand, CommandError
 
-from control.deciders import publish
+from control.deciders import known_apps, publish
 from control.errors import ControlError
 from control.switches import offline
 
@@ -34,6 +34,10 @@ class Command(BaseCommand):
                 if everything
                 else publish.pending()
             )
+            table = known_apps.pending()
         except ControlError as error:
             raise CommandError(str(error)) from error
-        self.stdout.write(did.capitalize() if did else "Nothing was waiting.")
+        for said in filter(None, (did, table)):
+            self.stdout.write(said.capitalize())
+        if not did and not table:
+            self.stdout.write("Nothing was waiting.")
