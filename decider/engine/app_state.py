@@ -20,13 +20,13 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from decider.engine import retries
 from decider.engine.known_apps import KnownApps, look_up
 from decider.engine.prefetch import prefetch
 from decider.engine.routing import READ, SIGN_IN
 from decider.engine.shared_state import SHARED_ROWS
+from decider.engine.windows import EPOCH, WINDOWS
 
-# Subtracted from unix times before they become window numbers, so that those of 1 s fit 32 bits.
-EPOCH = 1_600_000_000.0
 # Slots looked at for the least recently seen one. Chosen: four times in five, the oldest of 16
 # is among the oldest tenth of all, and a decision that evicts takes hardly longer
 # (docs/figures.md).
@@ -73,26 +73,6 @@ GAP_MEAN, GAP_SQUARE, N_COUNT = range(46, 49)
 B_ENDPOINTS, B_PATHS, B_TOKENS, B_SOURCES = range(0, 8, 2)
 N_BITS = 8  # four pairs
 
-# Refused requests that an app is remembered by, of different kinds; alike ones share an entry.
-# Chosen: a cache line. An app that is refused more kinds than that has the oldest forgotten, so
-# fewer of its repeats count as retries.
-REFUSED = 8
-# Seconds: a repeat counts as a retry within twice the wait that was told, but at least for so long.
-# Chosen: clients that heed no Retry-After give up or come back within a minute.
-RETRY_WITHIN_S = 60.0
-# An entry of State.refused: 24 bits tell the request, 8 count its refusals, 32 are the whole second
-# after EPOCH up to which a repeat counts.
-_COUNT_BITS, _UNTIL_BITS = np.uint64(8), np.uint64(32)
-_COUNT_MASK, _UNTIL_MASK = np.uint64(0xFF), np.uint64(0xFFFF_FFFF)
-_ONE_REFUSAL = np.uint64(1 << 32)
-# Odd 64-bit numbers (the fractional parts of the golden ratio, the roots of 2 and of 3): path,
-# credential and endpoint are keyed hashes, so any mix that keeps their order apart will do.
-_MIX_PATH, _MIX_TOKEN, _MIX_ENDPOINT = (
-    np.uint64(0x9E3779B97F4A7C15),
-    np.uint64(0x6A09E667F3BCC909),
-    np.uint64(0xBB67AE8584CAA73B),
-)
-
 # columns of State.profile (float32)
 P_TIER, P_CREATED_DAY, P_VERIFIED, P_COHORT, P_ABUSE, P_CHARGEBACKS, P_WRONG, P_KNOWN = range(8)
 N_PROFILE = 8  # as many as there are
@@ -104,8 +84,6 @@ ASKED, KNOWN, LISTED, LISTED_ASKED = -1.0, 1.0, 2.0, 3.0
 # Bins over which an app's endpoints, and its paths, are spread by hash. Chosen: most apps call
 # fewer endpoints, and both windows of it fill one cache line.
 ENTROPY_BINS = 16
-# Seconds: a burst, a short spike, the minute that most features speak of, and what is usual.
-WINDOWS = np.array([1.0, 10.0, 60.0, 600.0])
 # Seconds: the error budget holds over an hour, so that one bad hour is not paid for by a good day,
 # and over a day, as customers count. Each is so many windows of WINDOWS[3], which number them too.
 BUDGET_WINDOWS = np.array([3_600.0, 86_400.0])
@@ -135,7 +113,7 @@ class State(NamedTuple):
     bits: np.ndarray
     """uint64 (capacity, N_BITS)."""
     refused: np.ndarray
-    """uint64 (capacity, REFUSED): refused requests whose repeat counts as a retry."""
+    """uint64 (capacity, retries.REFUSED): refused requests whose repeat counts as a retry."""
     bins: np.ndarray
     """uint16 (capacity, 2 * ENTROPY_BINS): requests per endpoint bin, current and previous minute.
     """
@@ -181,7 +159,7 @@ def allocate(capacity: int) -> State:
         window=np.zeros((capacity, 4), np.int32),
         counts=np.zeros((capacity, N_COUNT), np.float32),
         bits=np.zeros((capacity, N_BITS), np.uint64),
-        refused=np.zeros((capacity, REFUSED), np.uint64),
+        refused=np.zeros((capacity, retries.REFUSED), np.uint64),
         bins=np.zeros((capacity, 2 * ENTROPY_BINS), np.uint16),
         paths=np.zeros((capacity, 2 * ENTROPY_BINS), np.uint16),
         origin=np.zeros((capacity,), np.uint64),
@@ -245,8 +223,8 @@ def fetch(state: State, key: np.uint64) -> None:
         prefetch(state.counts, N_COUNT * slot + min(k, N_COUNT - 1))
     prefetch(state.bits, N_BITS * slot)
     prefetch(state.bits, N_BITS * slot + N_BITS - 1)
-    prefetch(state.refused, REFUSED * slot)
-    prefetch(state.refused, REFUSED * slot + REFUSED - 1)
+    prefetch(state.refused, retries.REFUSED * slot)
+    prefetch(state.refused, retries.REFUSED * slot + retries.REFUSED - 1)
     prefetch(state.bins, 2 * ENTROPY_BINS * slot)
     prefetch(state.paths, 2 * ENTROPY_BINS * slot)
     prefetch(state.asked, N_BUDGET * slot)
@@ -443,82 +421,6 @@ def _add_to_bin(bins: np.ndarray, slot: int, hashed: np.uint64) -> None:
         bins[slot, k] += 1
 
 
-@njit(cache=True, inline="always")
-def _mark_of(path: np.uint64, token: np.uint64, endpoint: np.uint64) -> np.uint64:
-    """Return what tells a request in `State.refused`, 24 bits: its method, path and credential."""
-    # the hash of an endpoint covers the method; the high bits of a product depend on all of it
-    mixed = path * _MIX_PATH + token * _MIX_TOKEN + endpoint * _MIX_ENDPOINT
-    return (mixed >> np.uint64(40)) << (_COUNT_BITS + _UNTIL_BITS)
-
-
-@njit(cache=True, inline="always")
-def _is_of(entry: np.uint64, mark: np.uint64) -> bool:
-    """Return whether an entry of `State.refused` is of the request with this mark."""
-    return (entry ^ mark) >> (_COUNT_BITS + _UNTIL_BITS) == np.uint64(0)
-
-
-@njit(cache=True)
-def note_refused(
-    state: State,
-    slot: int,
-    now: float,
-    path: np.uint64,
-    token: np.uint64,
-    endpoint: np.uint64,
-    wait: float,
-) -> None:
-    """Remember a refused request, so that one repeat of it counts as a retry.
-
-    `wait`: seconds that the client was told to wait, 0 for none. A repeat counts within twice that,
-    or within RETRY_WITHIN_S if that is longer; of like requests, within the longest time of them.
-    """
-    row, mark = state.refused[slot], _mark_of(path, token, endpoint)
-    until = np.uint64(max(0.0, now + max(RETRY_WITHIN_S, 2.0 * wait) - EPOCH)) & _UNTIL_MASK
-    second, place = np.uint64(max(0.0, now - EPOCH)), 0
-    for k in range(REFUSED):
-        ends = row[k] & _UNTIL_MASK
-        if ends > second and _is_of(row[k], mark):
-            count = min(_COUNT_MASK, ((row[k] >> _UNTIL_BITS) & _COUNT_MASK) + np.uint64(1))
-            row[k] = mark | count << _UNTIL_BITS | max(ends, until)
-            return
-        # in an empty entry this is 0
-        if ends < row[place] & _UNTIL_MASK:
-            place = k
-    row[place] = mark | _ONE_REFUSAL | until
-
-
-@njit(cache=True)
-def _repeats_refused(
-    state: State,
-    slot: int,
-    now: float,
-    path: np.uint64,
-    token: np.uint64,
-    endpoint: np.uint64,
-    told: bool,
-) -> bool:
-    """Return whether a request repeats a refused one, and forget that refusal.
-
-    So retries are never more than refusals. `told`: a gateway that is trusted says it is a retry;
-    then it counts as that of any refusal that is remembered.
-    """
-    row, mark = state.refused[slot], _mark_of(path, token, endpoint)
-    second = np.uint64(max(0.0, now - EPOCH))
-    found = -1
-    for k in range(REFUSED):
-        if row[k] & _UNTIL_MASK > second:
-            if _is_of(row[k], mark):
-                found = k
-                break
-            if told:
-                found = k
-    if found < 0:
-        return False
-    left = ((row[found] >> _UNTIL_BITS) & _COUNT_MASK) - np.uint64(1)
-    row[found] = row[found] - _ONE_REFUSAL if left > np.uint64(0) else np.uint64(0)
-    return True
-
-
 @njit(cache=True)
 def observe(
     state: State,
@@ -550,7 +452,7 @@ def observe(
         if kind == SIGN_IN:
             count[slot, C_SIGN_INS] += 1.0
             count[slot, L_SIGN_INS] += 1.0
-    if _repeats_refused(state, slot, now, path, token, endpoint, attempt > 0):
+    if retries.repeats(state.refused, slot, now, path, token, endpoint, attempt > 0):
         count[slot, C_RETRIES] += 1.0
         if now < clock[slot, RETRY_UNTIL]:
             count[slot, C_EARLY] += 1.0

@@ -37,6 +37,7 @@ from decider.engine import (
     shared_state,
     source_table,
     standing,
+    tenants,
     text_hash,
 )
 from decider.engine import buffers as layout
@@ -45,6 +46,7 @@ from decider.engine.known_apps import KnownApps
 from decider.engine.leases import Leases
 from decider.engine.routing import Route, Router
 from decider.engine.shared_state import FIRST_OWN_ROW, SHARED_ROWS
+from decider.engine.tenants import Tenants
 from decider.engine.text_hash import TextHash
 from decider.refusal.client import Basis, Teller
 from decider.scoring.model import Model, Workspace
@@ -52,9 +54,6 @@ from decider.scoring.model import Model, Workspace
 # Requests decided in one call; more are cut into parts. Chosen: four of the edge's batches, so that
 # replays gain from it while the buffers stay small.
 MAX_BATCH = 1024
-# Rows for fair shares; the tenants past them share those of their tier, so memory stays bounded.
-# Chosen: more tenants than are active at once on one decider.
-MAX_TENANTS = 65_536
 # Slots that are brought in line with a new table of known apps at once. Chosen: about half a
 # millisecond, for which a request may wait.
 REVIEW_SLOTS = 1_024
@@ -125,8 +124,8 @@ class Engine:
         self.wanted_profiles: dict[str, None] = {}
         self.last_decision_at = 0.0
         self.batch_us: deque[tuple[float, int]] = deque(maxlen=1024)
-        self._tenants: dict[str, int] = {}
-        self._tenant_names: dict[int, str] = {}
+        self.tenants = Tenants()
+        self._index: dict[str, int] = {}
         self._slow_in_a_row = 0
         self._late_until = self._ticked_at = self._ml_off_until = self._observe_until = 0.0
         self._allocate_buffers()
@@ -164,7 +163,8 @@ class Engine:
         # all that may fail comes first, so that a bad document leaves the one before in force
         rules, router = policy.rules_of(config), Router(config, self.text_hash)
         found = lists.compile_subjects(config, self.text_hash)
-        shared = self._shared(config)
+        old = getattr(self, "shared", None)
+        shared = shared_state.carry_over(old, self._index, config.services, tenants.MAX_TENANTS)
         self._apply_sampling(config.sampling)
         shared.tier[0] = config.unknown_tier
         own = slice(SHARED_ROWS, FIRST_OWN_ROW)
@@ -175,7 +175,7 @@ class Engine:
         self._unknown[:] = (config.unknown_tier, 0, 0, Profile("").cohort_prior, 0, 0, 0, 0)
         self._apply_unknown(config.unknown_apps)
         self._weights = {t.tenant: t.weight for t in config.tenants}
-        self.router, self.rules, self.shared = router, rules, shared
+        self.router, self.rules, self.shared, self._index = router, rules, shared, router.index
         self.arena.hold(region=shared, subjects=found, rules=rules)
         self._ml_off_until = engaged_until(config, ALL_ML)
         self._observe_until = engaged_until(config, OBSERVE_ONLY)
@@ -198,30 +198,6 @@ class Engine:
             kept = (rates.admit, rates.refuse, rates.block, rates.enterprise_refuse)
             self.sample.rate[:] = (rates.budget_per_s, *kept)
 
-    def _shared(self, config: Config) -> shared_state.Region:
-        """Return the document's services with what is known of those that stay."""
-        old: shared_state.Region | None = getattr(self, "shared", None)
-        before: dict[str, np.ndarray] = {}
-        if old is not None:
-            # copies: a service may take the row of another one
-            before = {name: old.service[row].copy() for name, row in self.router.index.items()}
-        if old is not None and len(old.service) == len(config.services):
-            shared = old
-        else:
-            shared = shared_state.allocate(len(config.services), MAX_TENANTS)
-            if old is not None:
-                shared.weight[:], shared.tier[:] = old.weight, old.tier
-        for row, service in zip(shared.service, config.services, strict=True):
-            if service.name in before:
-                row[:] = before[service.name]
-            else:
-                row[:] = 0.0
-                row[shared_state.LEVEL :], row[shared_state.LATENCY] = np.inf, service.latency_ms
-                row[shared_state.ABLE] = 1.0
-            plan = (service.capacity, service.target, service.latency_ms)
-            row[: shared_state.USUAL_MS + 1] = plan
-        return shared
-
     def ml_state(self, now: float) -> MlState:
         """Return whether ML speaks now, and if not, why not."""
         if now < self._ml_off_until:
@@ -239,7 +215,7 @@ class Engine:
         if not profiles:
             return
         keys = self.text_hash.many([p.app for p in profiles])
-        tenants = self.text_hash.many([p.tenant for p in profiles]).tolist()
+        hashes = self.text_hash.many([p.tenant for p in profiles]).tolist()
         slots = np.zeros(len(profiles), np.int64)
         kernels.track(self._table, keys, slots, len(keys), now)
         self.state.profile[slots] = [
@@ -255,26 +231,11 @@ class Engine:
             )
             for p in profiles
         ]
-        self.state.tenant[slots] = [self._tenant_row(p) for p in profiles]
-        self.state.tenant_key[slots] = tenants
-        self._tenant_names.update(zip(tenants, (p.tenant for p in profiles), strict=True))
-        if len(self._tenant_names) > 2 * max(MAX_TENANTS, len(self.state.key)):
-            held = set(self.state.tenant_key.tolist())
-            self._tenant_names = {k: name for k, name in self._tenant_names.items() if k in held}
-
-    def _tenant_row(self, profile: Profile) -> int:
-        """Return the row of fair shares for an app's tenant."""
-        if not profile.tenant:
-            return 0
-        row, weight = self._tenants.get(profile.tenant), self._weights.get(profile.tenant, 1.0)
-        if row is None:
-            if len(self._tenants) < MAX_TENANTS - FIRST_OWN_ROW:
-                row = self._tenants[profile.tenant] = FIRST_OWN_ROW + len(self._tenants)
-            else:
-                row, weight = SHARED_ROWS + profile.tier, 1.0
-        self.shared.tier[row] = profile.tier
-        self.shared.weight[row] = self.rules.tiers[profile.tier, policy.T_WEIGHT] * weight
-        return row
+        self.state.tenant[slots] = [
+            self.tenants.place(p, self.shared, self.rules.tiers, self._weights) for p in profiles
+        ]
+        self.state.tenant_key[slots] = hashes
+        self.tenants.name(hashes, [p.tenant for p in profiles], self.state)
 
     def hold_known(self, known: KnownApps) -> None:
         """Hold this table of known apps from now on."""
@@ -305,7 +266,7 @@ class Engine:
 
     def tenant_in(self, slot: int) -> str:
         """Return the tenant id of the app in a slot, empty while its profile is not known."""
-        return self._tenant_names.get(int(self.state.tenant_key[slot]), "")
+        return self.tenants.name_of(int(self.state.tenant_key[slot]))
 
     def learn(self, outcomes: Sequence[Outcome], now: float | None = None) -> None:
         """Count the outcomes of requests.
@@ -605,20 +566,7 @@ class Engine:
 
     def services(self, now: float) -> list[ServiceStatus]:
         """Return the services as this node sees them."""
-        rows = self.shared.service
-        return [
-            ServiceStatus(
-                name,
-                float(row[shared_state.UTILISATION]),
-                float(row[shared_state.PRICE]),
-                float(row[shared_state.LATENCY]),
-                float(row[shared_state.ERRORS]),
-                float(self.clock.at(now) - row[shared_state.FEEDBACK_AT])
-                if row[shared_state.FEEDBACK_AT]
-                else 1e9,
-            )
-            for name, row in zip(self.router.names, rows, strict=True)
-        ]
+        return shared_state.describe(self.shared, self.router.names, self.clock.at(now))
 
     def latency_p99_us(self) -> float:
         """Return the 99th percentile of decision times over the last batches, microseconds.

@@ -32,7 +32,6 @@ from decider.engine.app_state import (
     C_SIGN_INS,
     C_WRITES,
     ENTROPY_BINS,
-    EPOCH,
     FEEDBACK_AT,
     FIRST,
     GAP_MEAN,
@@ -51,10 +50,10 @@ from decider.engine.app_state import (
     P_TIER,
     P_VERIFIED,
     P_WRONG,
-    WINDOWS,
     State,
 )
 from decider.engine.source_table import V_APPS, V_FAILED_SHARE, V_NEW
+from decider.engine.windows import EPOCH, WINDOWS
 
 # c * log2(c) by c: a minute's counts are nearly always in it, and a look-up costs less than a
 # logarithm.

@@ -17,21 +17,21 @@ from decider import policy as p
 from decider.contracts import feature_columns as f
 from decider.contracts.signals import INDEX as S
 from decider.contracts.vocabulary import MlState
-from decider.engine import address_table, features_of, lists, quota, source_table, text_hash
+from decider.engine import (
+    address_table,
+    decision_ids,
+    features_of,
+    lists,
+    quota,
+    retries,
+    sampling,
+    source_table,
+    text_hash,
+)
 from decider.engine import app_state as apps
 from decider.engine import shared_state as shared
 from decider.engine.buffers import (
-    K_ADMIT,
-    K_BLOCK,
-    K_BUDGET,
-    K_DEMAND,
-    K_ENTERPRISE,
     K_KEPT,
-    K_LAST_DEMAND,
-    K_REFUSE,
-    K_SECOND,
-    NEXT_ID,
-    TAILS_LEFT,
     TREAT_PLAN,
     TREAT_REFUSE,
     TREAT_SHARE,
@@ -50,7 +50,6 @@ from decider.engine.buffers import (
     WANTS_LEASE,
     WANTS_PROFILE,
     Batch,
-    Sample,
 )
 
 S_OBSERVE, S_QUOTA_LIMIT, S_MULTIPLIER, S_UTILISATION = (
@@ -375,7 +374,7 @@ def project(table: np.ndarray, low: np.ndarray, high: np.ndarray, count: int, no
         cost, size = request["cost"], request["kilobytes"]
         kind, attempt = request["kind"], request["attempt"]
         # as `finish` will note it, once the wait is known
-        apps.note_refused(trial, 0, now, path, token, endpoint, wait)
+        retries.note(trial.refused, 0, now, path, token, endpoint, wait)
         apps.observe(trial, 0, now + wait, token, source, path, endpoint, cost, size, kind, attempt)
         _service_view(region, request["service"], view)
         source_table.look(sources, source, now + wait, address)
@@ -429,29 +428,6 @@ def promise(table: np.ndarray, high: np.ndarray, count: int) -> None:
 
 
 @njit(cache=True)
-def _inclusion(sample: Sample, action: int, tier: int, now: float) -> float:
-    """Return the probability of keeping a decision.
-
-    It follows only from what came before, so that weighing by its inverse stays unbiased.
-    """
-    # a new second: its demand is that of the one before, which is unknown (0) after a pause
-    state, rate = sample.state, sample.rate
-    if now // 1.0 != state[K_SECOND]:
-        state[K_LAST_DEMAND] = state[K_DEMAND] if now // 1.0 == state[K_SECOND] + 1.0 else 0.0
-        state[K_SECOND], state[K_KEPT], state[K_DEMAND] = now // 1.0, 0.0, 0.0
-    if action == p.BLOCK:
-        base = rate[K_BLOCK]
-    elif action == p.ADMIT:
-        base = rate[K_ADMIT]
-    else:
-        base = rate[K_ENTERPRISE] if tier == p.ENTERPRISE else rate[K_REFUSE]
-    state[K_DEMAND] += base
-    scale = min(1.0, rate[K_BUDGET] / max(state[K_LAST_DEMAND], 1e-9))
-    # never 0: a decision that cannot be kept is missing from every weighted count
-    return base * scale * min(1.0, max(0.001, 2.0 * (1.0 - state[K_KEPT] / rate[K_BUDGET])))
-
-
-@njit(cache=True)
 def _answer(answer: np.void, sig: np.ndarray, tokens: float) -> None:
     """Write what the client is told: action (admit if observe-only), wait, and its bucket."""
     observed = sig[S_OBSERVE] != 0.0
@@ -464,38 +440,11 @@ def _answer(answer: np.void, sig: np.ndarray, tokens: float) -> None:
     answer["reset"] = (burst - tokens) / rate
 
 
-@njit(cache=True, inline="always")
-def _swapped(word: np.uint64) -> np.uint64:
-    """Return the same 8 bytes in the other order: ids are big-endian (RFC 9562)."""
-    found = np.uint64(0)
-    for k in range(8):
-        found |= ((word >> np.uint64(8 * k)) & np.uint64(0xFF)) << np.uint64(56 - 8 * k)
-    return found
-
-
-@njit(cache=True)
-def _identify(batch: Batch, count: int, wall: float) -> None:
-    """Give each decision its id, made as `ids.IdSource` makes them at `wall`, unix seconds.
-
-    It needs as many tails. After a step back of the wall clock ids go on from the last one.
-    """
-    serial = batch.serial
-    step = max(np.int64(wall * 1000.0) << 12, serial[NEXT_ID])
-    serial[NEXT_ID] = step + count
-    for i in range(count):
-        serial[TAILS_LEFT] -= 1
-        batch.answer[i]["id_high"] = _swapped(
-            np.uint64((step >> 12 << 16) | 0x7000 | (step & 0xFFF))
-        )
-        batch.answer[i]["id_low"] = batch.tails[serial[TAILS_LEFT]]
-        step += 1
-
-
 @njit(cache=True)
 def _note_refused(state: apps.State, slot: int, request: np.void, now: float, wait: float) -> None:
     """Remember what a client was refused, and until when it was told to wait."""
     path, token = np.uint64(request["path"]), np.uint64(request["token"])
-    apps.note_refused(state, slot, now, path, token, np.uint64(request["endpoint"]), wait)
+    retries.note(state.refused, slot, now, path, token, np.uint64(request["endpoint"]), wait)
     if wait > 0.0:
         clock = state.clock
         clock[slot, apps.RETRY_UNTIL] = max(clock[slot, apps.RETRY_UNTIL], now + wait)
@@ -522,7 +471,7 @@ def finish(table: np.ndarray, count: int, now: float) -> int:
         address_table.batch_in(table),
         address_table.sample_in(table),
     )
-    _identify(batch, count, now + batch.world[W_SKEW])
+    decision_ids.identify(batch, count, now + batch.world[W_SKEW])
     notable = 0
     for i in range(count):
         answer, sig = batch.answer[i], batch.signals[i]
@@ -537,7 +486,7 @@ def finish(table: np.ndarray, count: int, now: float) -> int:
         if answer["answered"] != p.ADMIT:
             _note_refused(state, slot, batch.request[i], now, answer["wait"])
         sample.counts[action] += 1
-        probability = _inclusion(sample, action, int(sig[p.S_TIER]), now)
+        probability = sampling.inclusion(sample, action, int(sig[p.S_TIER]), now)
         kept = np.random.random() < probability
         answer["probability"], answer["kept"] = probability, kept
         if kept:

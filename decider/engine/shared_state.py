@@ -15,10 +15,14 @@ much they pay is the service's price, an integral controller on what it is given
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numba import njit
+
+from decider.contracts.config import Service
+from decider.contracts.store import ServiceStatus
 
 # columns of Region.service (float64)
 (
@@ -113,6 +117,46 @@ def allocate(services: int, tenants: int) -> Region:
         np.ones(tenants),
         zeros(tenants, np.int64),
     )
+
+
+def carry_over(
+    old: Region | None, index: Mapping[str, int], services: Sequence[Service], most_tenants: int
+) -> Region:
+    """Return a region for `services` with what `old` knows of those that stay.
+
+    `index`: the rows of `old` by the names of its services.
+    """
+    # copies: a service may take the row of another one
+    before = {} if old is None else {name: old.service[row].copy() for name, row in index.items()}
+    if old is not None and len(old.service) == len(services):
+        region = old
+    else:
+        region = allocate(len(services), most_tenants)
+        if old is not None:
+            region.weight[:], region.tier[:] = old.weight, old.tier
+    for row, service in zip(region.service, services, strict=True):
+        if service.name in before:
+            row[:] = before[service.name]
+        else:
+            row[:] = 0.0
+            row[LEVEL:], row[LATENCY], row[ABLE] = np.inf, service.latency_ms, 1.0
+        row[: USUAL_MS + 1] = (service.capacity, service.target, service.latency_ms)
+    return region
+
+
+def describe(region: Region, names: Sequence[str], now: float) -> list[ServiceStatus]:
+    """Return how each service stands at `now`, engine time."""
+    return [
+        ServiceStatus(
+            name,
+            float(row[UTILISATION]),
+            float(row[PRICE]),
+            float(row[LATENCY]),
+            float(row[ERRORS]),
+            float(now - row[FEEDBACK_AT]) if row[FEEDBACK_AT] else 1e9,
+        )
+        for name, row in zip(names, region.service, strict=True)
+    ]
 
 
 @njit(cache=True)

@@ -20,6 +20,7 @@ from decider.contracts.config import Config, Name, Signed, key_id
 from decider.engine import app_state as apps
 from decider.engine import quota
 from decider.engine.engine import Engine
+from decider.engine.windows import EPOCH
 from decider.whatif.plan import Plan, plan_of
 
 Verb = Literal["peek", "fill_burst", "fill_errors"]
@@ -277,7 +278,7 @@ def _last_minute(state: apps.State, slot: int, column: int, now: float) -> float
     """Return a sliding count over 60 s, as the features see it once the window has moved on to
     `now` (unix seconds).
     """
-    at = (now - apps.EPOCH) / 60.0
+    at = (now - EPOCH) / 60.0
     step = math.floor(at) - int(state.window[slot, 2])
     current, previous = state.counts[slot, column : column + 2].tolist()
     if step > 0:

@@ -35,8 +35,9 @@ from numpy.typing import NDArray
 from decider.contracts.features import INDEX as F
 from decider.contracts.features import Unit
 from decider.contracts.signals import INDEX as S
-from decider.engine.app_state import EPOCH, RETRY_WITHIN_S
+from decider.engine.retries import RETRY_WITHIN_S
 from decider.engine.shared_state import RECOVERY, USE_TAU_S
+from decider.engine.windows import EPOCH
 
 Rows = NDArray[np.float64]
 Levels = NDArray[np.float64]

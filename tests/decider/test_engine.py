@@ -18,7 +18,7 @@ from decider.contracts.requests import CheckRequest, Outcome
 from decider.contracts.signals import N_SIGNALS, unpack
 from decider.contracts.store import Profile
 from decider.contracts.vocabulary import Action, MlState, Reason, Stage, Tier
-from decider.engine import app_state, kernels, known_apps, shared_state, source_table
+from decider.engine import app_state, kernels, known_apps, retries, shared_state, source_table
 from decider.engine.buffers import WAITS
 from decider.engine.engine import APPS_PER_SOURCE, Engine
 from decider.whatif.replay import decide_again
@@ -262,7 +262,7 @@ def test_a_forecast_looks_at_what_the_request_that_comes_again_will_show(
     step = np.array([which])
     # the client is told this wait, and not the one that was found
     request = [np.uint64(row[part]) for part in ("path", "token", "endpoint")]
-    app_state.note_refused(made.state, made.slot_of("app_1"), now, *request, float(WAITS[which]))
+    retries.note(made.state.refused, made.slot_of("app_1"), now, *request, float(WAITS[which]))
     kernels.project(made.arena.table, step, step, 1, now)
     forecast = made._ahead.features[0].copy()
     ask(made, now + float(WAITS[which]), path=asked)

@@ -28,6 +28,7 @@ from decider.contracts.vocabulary import Action, MlState, Reason, Stage, Tier
 from decider.engine import app_state, kernels, shared_state
 from decider.engine.buffers import WAITS
 from decider.engine.engine import Engine
+from decider.engine.windows import EPOCH
 from decider.whatif.replay import decide_again
 from tests.decider.model import small_model
 from tests.decider.test_config import in_format_1
@@ -72,13 +73,13 @@ class Ledger:
         self.spent: dict[int, float] = defaultdict(float)
 
     def note(self, events: list[Event], at: float) -> None:
-        bucket = math.floor((at - app_state.EPOCH) / self.length)
+        bucket = math.floor((at - EPOCH) / self.length)
         self.asked[bucket] += len(events)
         self.spent[bucket] += spending(events)
 
     def held(self, at: float) -> tuple[float, float]:
         """Return requests and spending in the sliding window up to `at`, of two buckets."""
-        place = (at - app_state.EPOCH) / self.length
+        place = (at - EPOCH) / self.length
         number = math.floor(place)
         keep = 1.0 - (place - number)
         return (
@@ -284,7 +285,12 @@ def old_records() -> Iterator[tuple[np.ndarray, float, float]]:
 
 def test_records_of_before_the_rate_are_decided_as_they_were() -> None:
     """The digest is of what the code decided that recorded them."""
-    rules = policy.rules_of(defaults.config())
+    # the weights of harm that the starting document had then
+    then = [
+        msgspec.structs.replace(tier, harm=harm)
+        for tier, harm in zip(defaults.TIERS, (1.4, 1.2, 1.1, 1.0), strict=True)
+    ]
+    rules = policy.rules_of(msgspec.structs.replace(defaults.config(), tiers=then))
     x = np.zeros(features.N_FEATURES, np.float32)
     x[features.INDEX["cohort_prior"]] = 1.0
     found = [policy.decide(s, x, risk, value, rules) for s, risk, value in old_records()]

@@ -12,7 +12,7 @@ from decider.contracts.features import N_FEATURES
 from decider.contracts.signals import INDEX as S
 from decider.contracts.signals import N_SIGNALS
 from decider.engine import app_state as counters
-from decider.engine import features_of
+from decider.engine import features_of, retries
 from decider.engine.routing import READ
 from decider.whatif import levers
 from decider.whatif.levers import BY_NAME, PACES, Ground
@@ -47,7 +47,7 @@ def refused(gaps: list[float], told: float) -> tuple[counters.State, np.ndarray]
         at += gap
     row = asked(state, NOW)
     state.counts[0, counters.C_REFUSED] += 1.0
-    counters.note_refused(state, 0, NOW, PATH, np.uint64(1), np.uint64(1), told)
+    retries.note(state.refused, 0, NOW, PATH, np.uint64(1), np.uint64(1), told)
     state.clock[0, counters.RETRY_UNTIL] = NOW + told
     return state, row
 

@@ -22,6 +22,7 @@ from decider.engine import app_state, lists, quota
 from decider.engine.buffers import Batch
 from decider.engine.engine import Engine
 from decider.engine.text_hash import TextHash
+from decider.engine.windows import EPOCH
 from decider.node import commands
 from decider.whatif.plan import override_of, plan_of
 from tests.decider.test_engine import NOW, ask, config, engine, of_tier
@@ -89,7 +90,7 @@ def test_a_look_changes_no_bit_and_sees_what_the_next_request_finds(
     assert seen.errors_left == (budget if tier == Tier.ENTERPRISE else 0.0)
     app_state.roll(made.state, slot, now)
     window = made.state.counts[slot, app_state.C_60S : app_state.C_60S + 2].tolist()
-    share = 1 - (now - app_state.EPOCH) / 60 % 1
+    share = 1 - (now - EPOCH) / 60 % 1
     assert seen.pace == pytest.approx((window[0] + window[1] * share) / 60)
 
 

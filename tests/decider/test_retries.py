@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from decider.contracts.features import INDEX as F
 from decider.contracts.requests import CheckRequest
 from decider.contracts.vocabulary import Action
-from decider.engine import app_state
+from decider.engine import app_state, retries
 from decider.engine.engine import Engine
 from decider.engine.routing import READ
 from tests.decider.test_engine import NOW, config, engine
@@ -79,7 +79,7 @@ def test_method_path_and_credential_tell_a_repeat(again: dict[str, str], retry: 
 def state_with(wait: float) -> app_state.State:
     state = app_state.allocate(1)
     one = np.uint64(1)
-    app_state.note_refused(state, 0, NOW, one, one, one, wait)
+    retries.note(state.refused, 0, NOW, one, one, one, wait)
     return state
 
 
@@ -139,26 +139,26 @@ STEPS = st.lists(
 @given(STEPS)
 def test_retries_are_never_more_than_refusals(steps) -> None:
     """Whatever is refused, repeated and claimed, at most the refusals before it count."""
-    state, at, refusals, retries = app_state.allocate(1), NOW, 0, 0
+    state, at, refusals, counted = app_state.allocate(1), NOW, 0, 0
     one = np.uint64(1)
     kept: dict[int, list[float]] = {}
     for step, path, gap, wait, attempt in steps:
         at += gap
         if step == "refuse":
-            app_state.note_refused(state, 0, at, np.uint64(path), one, one, wait)
+            retries.note(state.refused, 0, at, np.uint64(path), one, one, wait)
             refusals += 1
             kept.setdefault(path, []).append(at + max(60.0, 2.0 * wait))
         else:
             found = counts(state, at, path, attempt)
-            retries += found
+            counted += found
             if found and not attempt:  # it repeats that very request, which was refused before
                 assert kept.get(path), path
-        assert retries <= refusals
+        assert counted <= refusals
 
 
 @given(
     st.lists(
-        st.tuples(st.booleans(), st.integers(1, app_state.REFUSED), st.integers(0, 40)), max_size=80
+        st.tuples(st.booleans(), st.integers(1, retries.REFUSED), st.integers(0, 40)), max_size=80
     )
 )
 def test_up_to_a_row_of_different_requests_each_repeat_is_found(steps) -> None:
@@ -169,8 +169,8 @@ def test_up_to_a_row_of_different_requests_each_repeat_is_found(steps) -> None:
         if not any(end > at for end in open_.get(path, ())):
             open_.pop(path, None)  # of like requests all count up to the longest time
         if refuse:
-            app_state.note_refused(state, 0, at, np.uint64(path), one, one, 0.0)
-            open_.setdefault(path, []).append(at + app_state.RETRY_WITHIN_S)
+            retries.note(state.refused, 0, at, np.uint64(path), one, one, 0.0)
+            open_.setdefault(path, []).append(at + retries.RETRY_WITHIN_S)
         else:
             assert counts(state, at, path) is bool(open_.get(path))
             if open_.get(path):

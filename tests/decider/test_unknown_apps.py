@@ -13,7 +13,7 @@ from decider.contracts.config import ListEntry, UnknownApps
 from decider.contracts.requests import CheckRequest
 from decider.contracts.store import Profile
 from decider.contracts.vocabulary import Action, Reason, Stage, Tier
-from decider.engine import engine as engine_module
+from decider.engine import tenants
 from decider.engine.engine import Engine
 from tests.decider.test_engine import NOW, config, engine
 
@@ -133,7 +133,7 @@ def test_where_all_are_worth_keeping_the_one_seen_longest_ago_gives_way() -> Non
 def test_past_the_last_row_nobody_gets_another_tenants_name_or_rules(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(engine_module, "MAX_TENANTS", 12)
+    monkeypatch.setattr(tenants, "MAX_TENANTS", 12)
     listed = [ListEntry(verdict="block", kind="tenant", subject="tenant-3")]
     listed.append(ListEntry(verdict="block", kind="tenant", subject="tenant-90"))
     made = engine(msgspec.structs.replace(config(), lists=listed))
@@ -151,9 +151,9 @@ def test_past_the_last_row_nobody_gets_another_tenants_name_or_rules(
 
 
 def test_the_names_of_tenants_are_bounded_by_the_apps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_module, "MAX_TENANTS", 64)
+    monkeypatch.setattr(tenants, "MAX_TENANTS", 64)
     made = engine(capacity=64)
     for k in range(400):
         made.know([Profile(f"app-{k}", "A", f"tenant-{k}", 0, NOW - 9e6, True)], NOW + k)
-    assert len(made._tenant_names) <= 2 * 64 + 1
+    assert len(made.tenants) <= 2 * 64 + 1
     assert made.tenant_in(made.slot_of("app-399")) == "tenant-399"
