@@ -30,6 +30,7 @@ from decider.contracts.vocabulary import Action, MlState, Reason, Stage, Tier
 
 # Plain ints: compiled code stores them in arrays and compares them with what it reads there.
 ADMIT, DEFER, BATCH, SHED, BLOCK = (int(a) for a in Action)
+NO_WAIT = tuple(int(a) for a in Action if not a.waits)
 GUARD, OVERRIDE, TRIAGE, RANK, RERANK, FALLBACK = (int(s) for s in Stage)
 ENTERPRISE = int(Tier.ENTERPRISE)
 ML_LIVE, ML_BAD_SCORE = int(MlState.LIVE), int(MlState.BAD_SCORE)
@@ -443,7 +444,7 @@ def retry_after(action: int, reason: int, signals: np.ndarray) -> float:
     That is the engine's hint where there is one, else the time after which the rule that decided
     lets go.
     """
-    if action in (ADMIT, BLOCK):
+    if action in NO_WAIT:
         return 0.0
     if signals[S_RETRY_HINT] > 0.0:
         return signals[S_RETRY_HINT]

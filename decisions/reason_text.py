@@ -8,7 +8,8 @@ import math
 
 from control.config import documents
 from decider.contracts.signals import INDEX, unpack
-from decider.contracts.vocabulary import REASONS, Reason
+from decider.contracts.vocabulary import REASONS, Action, Reason
+from decider.refusal.true_cause import find_true_cause
 from decisions.models import Decision
 
 # A machine reason in a few words, for a line of a table.
@@ -24,7 +25,7 @@ BRIEF: dict[Reason, str] = {
     Reason.HARMLESS: "Nothing stood out",
     Reason.BURST_EXHAUSTED: "Burst used up",
     Reason.RISK_LOW: "Risk low enough",
-    Reason.RISK_HIGH: "Traffic looks abusive",
+    Reason.RISK_HIGH: "Risk too high",
     Reason.VALUE_HIGH: "Worth more than it costs",
     Reason.VALUE_LOW: "Worth less than it costs",
     Reason.SERVICE_OVERLOADED: "Service overloaded",
@@ -35,9 +36,18 @@ BRIEF: dict[Reason, str] = {
 }
 
 
+def find_telling_reason(action: int, reason: int) -> Reason:
+    """Return the machine reason whose words tell the cause. It is the recorded one, but a shed that
+    risk chose is told by the service, which had no room.
+    """
+    cause = find_true_cause(Action(action), Reason(reason), ())
+    return Reason.SERVICE_OVERLOADED if cause.code == "SERVICE" else Reason(reason)
+
+
 def brief(decision: Decision) -> str:
-    """Return the machine reason in a few words, with the figure that matters most."""
-    reason, seen = Reason(decision.reason), signals(decision)
+    """Return the cause in a few words, with the figure that matters most."""
+    reason = find_telling_reason(decision.action, decision.reason)
+    seen = signals(decision)
     if seen and reason == Reason.SERVICE_OVERLOADED:
         return (
             f"{decision.service} at {seen['service_utilisation'] * 100:.0f}% load, price"
@@ -49,8 +59,8 @@ def brief(decision: Decision) -> str:
 
 
 def clause(decision: Decision) -> str:
-    """Return what was decisive, as it continues "because", with the figures that were seen."""
-    reason = Reason(decision.reason)
+    """Return the cause, as it continues "because", with the figures that were seen."""
+    reason = find_telling_reason(decision.action, decision.reason)
     seen = signals(decision)
     return (_figures(reason, decision, seen) if seen else "") or REASONS[reason].text
 

@@ -29,7 +29,7 @@ from decider.contracts import config as document
 from decider.contracts import known
 from decider.contracts.known import CHANGES_ENTRIES, Changes, Entries, KnownError, Message, Snapshot
 from decider.contracts.store import KNOWN_PART_PREFIX, KNOWN_PART_TTL_S, KNOWN_STREAM
-from decider.engine.known_apps import REMOVED, KnownAppsError, build
+from decider.engine.known_apps.table import REMOVED, KnownAppsError, build
 from decider.engine.text_hash import TextHash
 
 log = logging.getLogger(__name__)

@@ -67,7 +67,8 @@ def format_value(feature: Feature, value: float) -> str:
         case "kilobytes":
             return f"{two_digits(value)} kB"
         case "bits":
-            return f"{value:.1f} bits"
+            # nobody thinks in bits: 1 bit is the spread of two places used alike
+            return f"{two_digits(2.0**value)} places"
         case "count":
             return f"{value:,.0f}"
         case "hour" | "level" | "flag":

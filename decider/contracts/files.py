@@ -7,15 +7,16 @@ import secrets
 from pathlib import Path
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Put `data` at `path` in one step and flush it to the disk. Make missing folders.
+def write_atomically(path: Path, *data: bytes) -> None:
+    """Put `data`, one piece after another, at `path` in one step and flush it to the disk. Make
+    missing folders.
 
     A reader sees the old file or the new one, never a part. After a power cut the file is one of
     the two as well: a rename that reaches the disk before the bytes it names would leave an empty
     file. Raises OSError; the old file then stays, and no draft is left.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = _draft(path, data, mode=0o666)
+    draft = _draft(path, *data, mode=0o666)
     try:
         draft.replace(path)
     except OSError:
@@ -41,13 +42,14 @@ def create_atomically(path: Path, data: bytes, *, mode: int) -> bool:
     return True
 
 
-def _draft(path: Path, data: bytes, *, mode: int) -> Path:
+def _draft(path: Path, *data: bytes, mode: int) -> Path:
     """Write a flushed file beside `path` under a name that no other writer uses."""
     draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            # one by one: other threads run while a piece is written, not while all are joined
+            file.writelines(data)
             file.flush()
             os.fsync(file.fileno())
     except OSError:

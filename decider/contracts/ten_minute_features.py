@@ -94,9 +94,10 @@ TEN_MINUTE_FEATURES: tuple[Feature, ...] = (
         "bits",
         "Spread over paths, last 10 min",
         "PATH_SPREAD_10M",
-        "Its requests of ten minutes went to many paths alike: {value} of spread. Similar apps"
-        " {typical}.",
-        "Its requests of ten minutes went to few paths: {value} of spread. Similar apps {typical}.",
+        "Its requests of ten minutes spread over more paths than usual, as over {value}. Similar"
+        " apps {typical}.",
+        "Its requests of ten minutes spread over fewer paths than usual, as over {value}. Similar"
+        " apps {typical}.",
         "counters",
         "SPREAD",
     ),

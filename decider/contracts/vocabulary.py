@@ -22,6 +22,11 @@ class Action(IntEnum):
     def word(self) -> str:
         return self.name.lower()
 
+    @property
+    def waits(self) -> bool:
+        """Whether a wait helps: an admit needs none, and after a block no wait is ever promised."""
+        return self not in (Action.ADMIT, Action.BLOCK)
+
 
 # 429 asks for a later retry; 503 says that the service is at fault, not the client; 403 says that a
 # retry will not help.
@@ -155,7 +160,7 @@ REASONS: dict[Reason, ReasonInfo] = {
         Stage.TRIAGE, "its burst is used up, and with it any headroom it has"
     ),
     Reason.RISK_LOW: ReasonInfo(Stage.RANK, "its risk is low enough for what it is worth"),
-    Reason.RISK_HIGH: ReasonInfo(Stage.RANK, "its traffic looks abusive"),
+    Reason.RISK_HIGH: ReasonInfo(Stage.RANK, "its risk is too high for what it is worth"),
     Reason.VALUE_HIGH: ReasonInfo(Stage.RANK, "it is worth more than it costs"),
     Reason.VALUE_LOW: ReasonInfo(Stage.RANK, "it is worth less than what it costs to serve now"),
     Reason.SERVICE_OVERLOADED: ReasonInfo(

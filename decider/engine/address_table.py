@@ -19,7 +19,7 @@ from numba.extending import intrinsic
 
 from decider.engine.app_state import State
 from decider.engine.buffers import ANSWER, REQUEST, Batch, Sample
-from decider.engine.known_apps import KnownApps
+from decider.engine.known_apps.table import KnownApps
 from decider.engine.lists import Subjects
 from decider.engine.shared_state import Region
 from decider.engine.source_table import Sources

@@ -21,7 +21,7 @@ import numpy as np
 from numba import njit
 
 from decider.engine import retries
-from decider.engine.known_apps import KnownApps, look_up
+from decider.engine.known_apps.table import KnownApps, look_up
 from decider.engine.prefetch import prefetch
 from decider.engine.routing import READ, SIGN_IN
 from decider.engine.shared_state import SHARED_ROWS
@@ -298,18 +298,6 @@ def _free_slot(state: State, now: float) -> int:
 
 
 @njit(cache=True)
-def list_as(state: State, slot: int, tier: int, tenant: int) -> None:
-    """Write what the table of known apps says of an app: tier and hash of its tenant id."""
-    mark = state.profile[slot, P_KNOWN]
-    asked = mark in (ASKED, LISTED_ASKED)
-    state.profile[slot, P_KNOWN] = LISTED_ASKED if asked else LISTED
-    state.profile[slot, P_TIER] = tier
-    # rows of their own go by the tenant's id, which comes with the profile
-    state.tenant[slot] = SHARED_ROWS + tier
-    state.tenant_key[slot] = tenant
-
-
-@njit(cache=True)
 def place(state: State, key: np.uint64, now: float, unknown: np.ndarray, known: KnownApps) -> int:
     """Return the slot of an app, made when it is new; another app may be evicted for it.
 
@@ -331,14 +319,13 @@ def place(state: State, key: np.uint64, now: float, unknown: np.ndarray, known: 
         state.paths[slot, :] = 0
         state.origin[slot] = 0
         state.profile[slot, :] = unknown
-        state.tenant[slot] = 0
-        state.tenant_key[slot] = 0
         state.asked[slot, :] = 0
         state.ml_refused[slot, :] = 0
         state.spent[slot, :] = 0.0
-        tier, tenant = look_up(known, key)
+        tier, state.tenant_key[slot] = look_up(known, key)
+        state.tenant[slot] = SHARED_ROWS + tier if tier >= 0 else 0
         if tier >= 0:
-            list_as(state, slot, tier, tenant)
+            state.profile[slot, P_TIER], state.profile[slot, P_KNOWN] = tier, LISTED
         for w in range(4):
             state.window[slot, w] = math.floor((now - EPOCH) / WINDOWS[w])
         mask = state.table.shape[0] - 1

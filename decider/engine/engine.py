@@ -32,17 +32,16 @@ from decider.engine import (
     address_table,
     app_state,
     kernels,
-    known_apps,
     lists,
     shared_state,
     source_table,
-    standing,
     tenants,
     text_hash,
 )
 from decider.engine import buffers as layout
 from decider.engine.clock import Clock
-from decider.engine.known_apps import KnownApps
+from decider.engine.known_apps.review import KnownTable
+from decider.engine.known_apps.table import KnownApps
 from decider.engine.leases import Leases
 from decider.engine.routing import Route, Router
 from decider.engine.shared_state import FIRST_OWN_ROW, SHARED_ROWS
@@ -54,9 +53,6 @@ from decider.scoring.model import Model, Workspace
 # Requests decided in one call; more are cut into parts. Chosen: four of the edge's batches, so that
 # replays gain from it while the buffers stay small.
 MAX_BATCH = 1024
-# Slots that are brought in line with a new table of known apps at once. Chosen: about half a
-# millisecond, for which a request may wait.
-REVIEW_SLOTS = 1_024
 # Sampled decisions that wait to be sent: fifty seconds of the sampling budget. When the store is
 # gone for longer, the oldest are dropped and counted.
 EVENT_BUFFER = 20_000
@@ -146,8 +142,7 @@ class Engine:
         self.arena = address_table.Arena()
         self.arena.hold(state=self.state, batch=self.batch, ahead=self._ahead, sample=self.sample)
         self.arena.hold(unknown=self._unknown, trial=app_state.allocate(1), sources=self.sources)
-        self.known = known_apps.empty()
-        self.arena.hold(known=self.known)
+        self.known = KnownTable(self.arena, self.state)
         self._table = self.arena.table
         self._make_room(TEXT_BYTES)
 
@@ -239,24 +234,7 @@ class Engine:
 
     def hold_known(self, known: KnownApps) -> None:
         """Hold this table of known apps from now on."""
-        for _ in self.hold_known_in_parts(known):
-            pass
-
-    def hold_known_in_parts(self, known: KnownApps) -> Iterator[None]:
-        """Do what `hold_known` does in parts of less than 1 ms, between which requests may be
-        decided. New apps go by the new table at once, tracked ones after the last part.
-        """
-        self.known = known
-        self.arena.hold(known=known)
-        for first in range(0, self.apps, REVIEW_SLOTS):
-            standing.review_slots(self._table, first, min(first + REVIEW_SLOTS, self.apps))
-            yield
-
-    def change_known(self, known: KnownApps, keys: np.ndarray) -> None:
-        """Hold a table that differs from the one before in these apps only. `keys`: uint64 (n,)."""
-        self.known = known
-        self.arena.hold(known=known)
-        standing.review_apps(self._table, keys)
+        self.known.hold(known)
 
     def slot_of(self, app: str) -> int:
         """Return the slot in which an app is tracked, -1 if it is not. Looking changes nothing."""

@@ -213,11 +213,10 @@ def observe(table: np.ndarray, count: int, now: float) -> int:
     wall = now + batch.world[W_SKEW]
     for i in range(count):
         request, slot = batch.request[i], batch.answer[i]["slot"]
-        service, tenant = request["service"], state.tenant[slot]
+        service, tenant, kind = request["service"], state.tenant[slot], request["kind"]
         token, source = np.uint64(request["token"]), np.uint64(request["source"])
         path, endpoint = np.uint64(request["path"]), np.uint64(request["endpoint"])
-        cost, size = request["cost"], request["kilobytes"]
-        kind, attempt = request["kind"], request["attempt"]
+        cost, size, attempt = request["cost"], request["kilobytes"], request["attempt"]
         new = state.clock[slot, apps.LAST] == 0.0 and state.profile[slot, apps.P_KNOWN] < apps.KNOWN
         apps.observe(state, slot, now, token, source, path, endpoint, cost, size, kind, attempt)
         source_table.note_request(sources, source, np.uint64(request["app"]), new, now)
@@ -236,8 +235,7 @@ def observe(table: np.ndarray, count: int, now: float) -> int:
         # as if all earlier rows of this app were admitted: whoever may want a score gets one now
         batch.signals[i][p.S_TOKENS] -= state.clock[slot, apps.PENDING]
         state.clock[slot, apps.PENDING] += 1.0
-        wanted = p.wants_rank(batch.signals[i], batch.features[i], rules)
-        batch.answer[i]["ranked"] = wanted
+        batch.answer[i]["ranked"] = wanted = p.wants_rank(sig, out, rules)
         if wanted:
             batch.rows[ranked] = i
             ranked += 1
@@ -276,6 +274,16 @@ def _consume(
     # at the bottom of the headroom ML had no choice: the plan refuses there
     if by_ml and sig[p.S_BUDGET_RATE] < 1.0 and not p.headroom_spent(sig):
         apps.note_ml_refused(state, slot, batch.scores[i, 2])
+
+
+@njit(cache=True)
+def _wants_profile(state: apps.State, slot: int) -> int:
+    """Return WANTS_PROFILE once, then 0: no app's profile is asked for with every request."""
+    mark = state.profile[slot, apps.P_KNOWN]
+    if mark in (0.0, apps.LISTED):
+        state.profile[slot, apps.P_KNOWN] = apps.ASKED if mark == 0.0 else apps.LISTED_ASKED
+        return WANTS_PROFILE
+    return 0
 
 
 @njit(cache=True)
@@ -328,12 +336,7 @@ def settle(table: np.ndarray, count: int, now: float) -> int:
                 if quota.wants_lease(state, slot, answer["lease"], sig[S_QUOTA_LIMIT])
                 else 0
             )
-        # once: the mark keeps an app without a profile from being asked for with every request
-        mark = state.profile[slot, apps.P_KNOWN]
-        if mark == 0.0 or mark == apps.LISTED:
-            state.profile[slot, apps.P_KNOWN] = apps.ASKED if mark == 0.0 else apps.LISTED_ASKED
-            wants |= WANTS_PROFILE
-        answer["wants"] = wants
+        answer["wants"] = wants | _wants_profile(state, slot)
         if wait > 0.0 and answer["ranked"] != 0 and action != p.SHED and stage != p.OVERRIDE:
             # a client that comes back early gets the deadline it was told, not a new one
             promised = state.clock[slot, apps.RETRY_UNTIL] - now

@@ -64,12 +64,15 @@ WORDS: dict[Action, _Words] = {
 NGINX_REFUSAL = 403
 
 
+_NO_WAIT = tuple(int(a) for a in Action if not a.waits)
+
+
 def retry_after(decision: Decision) -> int:
     """Return whole seconds, rounded up, until a retry is worth it: at least 1 for what may be
     retried, 0 for what may not.
     """
     # At least 1: clients take "retry-after: 0" as leave to come back at once.
-    if decision.action in (Action.ADMIT, Action.BLOCK):
+    if decision.action in _NO_WAIT:
         return 0
     return max(1, math.ceil(decision.retry_after))
 

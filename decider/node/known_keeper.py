@@ -21,16 +21,15 @@ from numpy.typing import NDArray
 from decider.contracts import known
 from decider.contracts.files import write_atomically
 from decider.contracts.known import Changes, KnownError, Snapshot
-from decider.engine import known_apps
 from decider.engine.engine import Engine
-from decider.engine.known_apps import KnownApps, KnownAppsError
+from decider.engine.known_apps import table as known_apps
+from decider.engine.known_apps.table import KnownApps, KnownAppsError
 
 log = logging.getLogger(__name__)
 
 # Digest to the bytes of a part, None when the store has none.
 FetchPart = Callable[[str], Awaitable[bytes | None]]
 
-_pack_files = msgspec.msgpack.Encoder().encode
 _read_files = msgspec.msgpack.Decoder(list[bytes]).decode
 
 
@@ -78,7 +77,7 @@ class KnownKeeper:
             # those of another snapshot: the process ended between two writes
             if isinstance(changes, Changes) and changes.previous == self.version:
                 keys, tenants, tiers = known.unpack(changes.rows)
-                table = known_apps.change(self.engine.known, keys, tenants, tiers)
+                table = known_apps.change(self.engine.known.table, keys, tenants, tiers)
                 self._take(changes, keys, table)
                 self._changes.append(data)
 
@@ -100,17 +99,7 @@ class KnownKeeper:
                     f"version {message.version} changes {message.previous}, not {self.version}"
                 )
             else:
-                keys, tenants, tiers = known.unpack(message.rows)
-                self._take(
-                    message,
-                    keys,
-                    await asyncio.to_thread(
-                        known_apps.change, self.engine.known, keys, tenants, tiers
-                    ),
-                )
-                self._changes.append(data)
-                await asyncio.to_thread(self._keep_changes)
-                await self._merge_if_grown()
+                await self._change(message, data)
         except (KnownError, KnownAppsError) as error:
             self._reject(data, str(error))
             return False
@@ -132,16 +121,24 @@ class KnownKeeper:
         self.version, self.apps, self._changes = snapshot.version, known_apps.count(table), []
         await asyncio.to_thread(self._keep_snapshot, data, parts)
 
+    async def _change(self, changes: Changes, data: bytes) -> None:
+        keys, *rest = known.unpack(changes.rows)
+        held = self.engine.known.table
+        self._take(changes, keys, await asyncio.to_thread(known_apps.change, held, keys, *rest))
+        self._changes.append(data)
+        await asyncio.to_thread(self._keep_changes)
+        await self._merge_if_grown()
+
     async def _hold(self, table: KnownApps) -> None:
-        for _ in self.engine.hold_known_in_parts(table):
+        for _ in self.engine.known.hold_in_parts(table):
             await asyncio.sleep(0)
 
     def _take(self, changes: Changes, keys: NDArray[np.uint64], table: KnownApps) -> None:
-        self.engine.change_known(table, keys)
+        self.engine.known.change(table, keys)
         self.version, self.apps = changes.version, known_apps.count(table)
 
     async def _merge_if_grown(self) -> None:
-        held = self.engine.known
+        held = self.engine.known.table
         if len(held.changed_key) >= known_apps.MERGE_FROM:
             # nothing else changes the table meanwhile: messages are offered one after another
             await self._hold(await asyncio.to_thread(known_apps.merge, held))
@@ -154,8 +151,13 @@ class KnownKeeper:
         self._write(self._changes_file, self._changes)
 
     def _write(self, path: Path, contents: list[bytes]) -> None:
+        # a list of bytes in msgpack (its array 32 and bin 32), made without a copy of megabytes,
+        # for which requests would wait
+        pieces = [b"\xdd" + len(contents).to_bytes(4, "big")]
+        for data in contents:
+            pieces += [b"\xc6" + len(data).to_bytes(4, "big"), data]
         try:
-            write_atomically(path, _pack_files(contents))
+            write_atomically(path, *pieces)
         except OSError as error:
             self.last_error = f"the known apps could not be kept on disk: {error}"
 

@@ -21,8 +21,9 @@ from decider.contracts.files import write_atomically
 from decider.contracts.requests import CheckRequest, Outcome
 from decider.contracts.store import Profile
 from decider.contracts.vocabulary import Action, MlState
-from decider.engine import kernels, known_apps
+from decider.engine import kernels
 from decider.engine.engine import Engine
+from decider.engine.known_apps import table as known_apps
 from decider.engine.quota import POOL_SHARE
 from decider.http.server import HttpServer
 from decider.node.config_keeper import Keeper
@@ -121,7 +122,7 @@ def warm_up(engine: Engine) -> None:
     now = time.time()
     scratch.know([Profile("warm")], now)
     scratch.hold_known(known_apps.empty())
-    scratch.change_known(known_apps.empty(), np.zeros(1, np.uint64))
+    scratch.known.change(known_apps.empty(), np.zeros(1, np.uint64))
     # Three rounds a second apart, so that windows move; in each so many requests that a bucket can
     # run empty and refusals are compiled too.
     for step in range(3):

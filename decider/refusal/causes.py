@@ -27,6 +27,8 @@ class Cause(NamedTuple):
     """Customer's sentence when high values were adverse; empty when it is not told."""
     low: str = ""
     """Customer's sentence when low values were adverse; empty when it is not told."""
+    wait: str = ""
+    """What follows where the response told a wait, which a block never does."""
 
 
 # One sentence for both sides: a low value (a short gap, say) is a high pace as well.
@@ -51,8 +53,8 @@ CAUSES: dict[str, Cause] = {
         Cause(
             "RETRIES",
             "Retries",
-            "Many of the requests were retries. Wait as long as Retry-After says before trying"
-            " again.",
+            "Many of the requests were retries.",
+            wait="Wait as long as Retry-After says before trying again.",
         ),
         # No sentences for spread, writes and identity: their features are signs of abuse.
         Cause("SPREAD", "Spread of requests"),
@@ -65,12 +67,14 @@ CAUSES: dict[str, Cause] = {
         Cause(
             "LEASE",
             "Part of the daily quota",
-            "The next part of the quota was not at hand. Wait as long as Retry-After says.",
+            "The next part of the quota was not at hand.",
+            wait="Wait as long as Retry-After says.",
         ),
         Cause(
             "SERVICE",
             "State of the service",
-            "The service was busy or failing. Wait as long as Retry-After says.",
+            "The service was busy or failing.",
+            wait="Wait as long as Retry-After says.",
         ),
         Cause(
             "TENANT",
@@ -84,11 +88,24 @@ CAUSES: dict[str, Cause] = {
         Cause("CLOCK", "Time of the week"),
         # None here: it concerns what Sluice knows, not what the customer sent.
         Cause("FEEDBACK", "Age of what is known"),
+        Cause(
+            "VALUE",
+            "What the request is worth",
+            "Other requests were put first. Leave out requests that nobody needs at once.",
+        ),
+        Cause(
+            "UNKNOWN_APP",
+            "Unknown app",
+            "The app id is not known here, and such requests share a small allowance.",
+        ),
+        # None for what people decided: a person tells it, in reply to the customer.
+        Cause("LEGAL", "Compliance rule"),
+        Cause("LISTED", "Block list"),
+        Cause("HELD", "Operator override"),
     )
 }
 
-# Features that no customer is told of, whatever their cause: they are how abuse is noticed. Where
-# one weighs most, the customer gets no reason at all, because the next one is not why.
+# Features that no customer is told of, whatever their cause: they are how abuse is noticed.
 SIGNS_OF_ABUSE = frozenset(
     {
         "auth_error_share_60s",
@@ -149,12 +166,17 @@ TELLING = frozenset(
 )
 
 # The cause that a machine reason names by itself. RISK_HIGH is missing because the model's findings
-# name its cause; the other reasons missing here are not for customers.
+# name its cause; the other reasons missing here refuse nothing.
 OF_REASON: dict[Reason, str] = {
+    Reason.COMPLIANCE: "LEGAL",
+    Reason.BLOCK_LISTED: "LISTED",
     Reason.QUOTA_EXHAUSTED: "QUOTA",
     Reason.LEASE_AWAITED: "LEASE",
+    Reason.UNKNOWN_APP: "UNKNOWN_APP",
+    Reason.OVERRIDE_REFUSE: "HELD",
     Reason.BURST_EXHAUSTED: "PACE",
     Reason.TOKENS_EMPTY: "PACE",
+    Reason.VALUE_LOW: "VALUE",
     Reason.SERVICE_OVERLOADED: "SERVICE",
     Reason.TENANT_OVER_SHARE: "TENANT",
 }

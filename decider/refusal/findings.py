@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from decider.contracts.artifact import Artifact
-from decider.contracts.features import FEATURES, Feature
+from decider.contracts.features import FEATURES, Feature, format_value
 from decider.contracts.vocabulary import Action, Reason, Tier
-from decider.refusal.causes import CAUSES, OF_REASON, SIGNS_OF_ABUSE, TELLING, Cause
+from decider.refusal.causes import CAUSES
+from decider.refusal.true_cause import find_true_cause
 
 # Findings kept for one request, at most. Chosen: the receipt must fit a header, and support reads
 # the few causes that weigh most; the decision page shows every feature anyway.
@@ -25,7 +28,7 @@ class Finding(NamedTuple):
     weight: float
     """Sum of the cause's SHAP values, log-odds; above 0."""
     members: tuple[int, ...]
-    """All features of the cause that spoke against the request, strongest first."""
+    """All features of the cause that stand out and spoke against the request, strongest first."""
 
     @property
     def feature(self) -> Feature:
@@ -51,79 +54,62 @@ def typical(artifact: Artifact, tier: int) -> list[float] | None:
     return found if found and len(found) == len(FEATURES) else None
 
 
+def stands_out(k: int, value: float, usual: float) -> bool:
+    """Return whether a feature's value reads otherwise than that of similar apps. An unknown value
+    never does; without a known usual one every value does.
+    """
+    if value != value or value == usual:
+        return False
+    return usual != usual or format_value(FEATURES[k], value) != _usual_text(k, usual)
+
+
+# Every refusal that is explained asks again for the few medians of its tier.
+@lru_cache(maxsize=1024)
+def _usual_text(k: int, usual: float) -> str:
+    return format_value(FEATURES[k], usual)
+
+
 def findings(
     contributions: Sequence[float], values: Sequence[float], usual: Sequence[float] | None
 ) -> list[Finding]:
     """Return the adverse causes, at most MOST, largest first.
 
     `contributions`: SHAP values, log-odds; `values`: feature values; `usual`: medians from
-    `typical`, None when unknown. All in registry order. A cause whose SHAP values cancel out, or
-    whose feature values are all unknown (NaN), is not a finding.
+    `typical`, None when unknown. All in registry order. A cause whose SHAP values cancel out is no
+    finding, nor is one none of whose adverse features stands out: what similar apps do as well is
+    no reason.
     """
-    found = []
+    heavy = []
     for members in _MEMBERS:
         # The whole cause counts, its helpful features too: two that describe the same traffic
         # can take opposite signs, and only their sum means something.
         weight = sum(contributions[k] for k in members)
-        if weight > 0.0 and (
-            adverse := [k for k in members if contributions[k] > 0.0 and values[k] == values[k]]
-        ):
+        if weight > 0.0:
+            heavy.append((weight, members))
+    heavy.sort(key=lambda one: -one[0])
+    found: list[Finding] = []
+    for weight, members in heavy:
+        adverse = [
+            k
+            for k in members
+            if contributions[k] > 0.0
+            and stands_out(k, values[k], math.nan if usual is None else usual[k])
+        ]
+        if adverse:
             adverse.sort(key=lambda k: -contributions[k])
             lead = adverse[0]
-            found.append(
-                Finding(lead, usual is None or values[lead] >= usual[lead], weight, tuple(adverse))
-            )
-    found.sort(key=lambda finding: -finding.weight)
-    return found[:MOST]
-
-
-_SIDES = ("high", "low")
-# Reason codes of signs of abuse, both sides: `told_code` must not even hint at them.
-ABUSE_CODES = frozenset(
-    f"{f.code}_{side.upper()}" for f in FEATURES if f.name in SIGNS_OF_ABUSE for side in _SIDES
-)
-# The cause that each reason code is told as; codes that are not here are not told.
-TOLD_AS: dict[str, Cause] = {
-    f"{f.code}_{side.upper()}": CAUSES[f.cause]
-    for f in FEATURES
-    for side in _SIDES
-    if f"{f.name}:{side}" in TELLING
-}
-# Codes of this registry. Receipts and stored decisions may hold codes of an older one.
-_KNOWN = frozenset(f"{f.code}_{side.upper()}" for f in FEATURES for side in _SIDES)
-
-
-def told_code(codes: Sequence[str]) -> str:
-    """Return the one of `codes` (strongest first) that tells a customer why risk refused a request;
-    "" for none.
-
-    It is the strongest code that may be told. When a sign of abuse weighs most it is none, because
-    the next code would be told as the reason, and is not. Body, receipt and reply all choose by
-    this function, so that one refusal has one story. Codes of another registry are ignored.
-    """
-    known = [code for code in codes if code in _KNOWN]
-    if not known or known[0] in ABUSE_CODES:
-        return ""
-    return next((code for code in known if code in TOLD_AS), "")
+            # A value is low only where it is known to be below the usual one.
+            high = usual is None or not values[lead] < usual[lead]
+            found.append(Finding(lead, high, weight, tuple(adverse)))
+        if len(found) == MOST:
+            break
+    return found
 
 
 def told(action: Action, reason: Reason, found: Sequence[Finding]) -> tuple[tuple[str, str], ...]:
-    """Return what a refused customer is told: code and sentence of one cause, or nothing.
-
-    Where a rule was decisive, the rule names the cause. Where risk was decisive, `told_code`
-    chooses it.
+    """Return what a refused customer is told: code and sentence of the one cause
+    (`true_cause.find_true_cause`), or nothing where it may not be told.
     """
-    if reason in OF_REASON:
-        cause = CAUSES[OF_REASON[reason]]
-        return ((cause.code, cause.high),)
-    if reason != Reason.RISK_HIGH:
-        return ()
-    # Policy sheds only when the service is short of room, whoever asks. So the service is the
-    # cause, not the customer.
-    if action == Action.SHED:
-        return (("SERVICE", CAUSES["SERVICE"].high),)
-    code = told_code([finding.code for finding in found])
-    if not code:
-        return ()
-    cause = TOLD_AS[code]
-    return ((cause.code, cause.high if code.endswith("_HIGH") else cause.low),)
+    cause = find_true_cause(action, reason, [finding.code for finding in found])
+    sentence = cause.sentence(action)
+    return ((cause.code, sentence),) if sentence else ()

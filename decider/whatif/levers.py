@@ -13,7 +13,7 @@ apps or tenants do. A test compares these sets with the registry.
 | day | most requests a second, the whole UTC day | as pace, and the quota by the whole day |
 | wait | seconds of silence before asking again | emptying windows, retries, tokens, budget, price |
 | batch | items in one call of the batch form | pace, cost, resources, tokens, writes, its cost |
-| retries | share of requests sent again too soon | shares and counts of such requests, pace |
+| retries | share of requests sent while being refused | shares and counts of such requests, pace |
 | errors | share of answers that were 4xx | shares and counts of all 4xx answers |
 | credentials | different credentials in a minute | that count |
 | resources | different resources in a minute | that count |
@@ -510,7 +510,7 @@ LEVERS: tuple[Lever, ...] = (
     Lever("spread", "Most requests a second", "per_s", False, _PACED | {"gap_cv"}, _SPENT, _spread),
     Lever(
         "retries",
-        "Requests sent again too soon",
+        "Requests sent while being refused",
         "share",
         False,
         frozenset(

@@ -18,7 +18,7 @@ from decider.contracts.signals import service_is_short
 from decider.contracts.vocabulary import Action, MlState, Reason, Stage
 from decider.engine.shared_state import USE_TAU_S
 from decider.whatif import replay
-from decisions.reason_text import figure
+from decisions.reason_text import figure, find_telling_reason
 
 # The limit that each machine reason is about. It lists every reason that the policy function can
 # return; NONE is not among them.
@@ -92,7 +92,7 @@ def evaluate_limits(event: Event, config: Config, cut: float | None = None) -> l
         _share(event, see, admitted),
         _budget(event, config, signals, see, admitted),
     ]
-    fired = FIRED.get(Reason(event.reason), "")
+    fired = FIRED.get(find_telling_reason(event.action, event.reason), "")
     return [Limit(*row, row[0] == fired) for row in rows]
 
 

@@ -1,5 +1,8 @@
-"""The place of an app's behaviour among similar apps: same tier and service, in the hour before
-the decision.
+"""The place of an app's behaviour among its peers: same tier and service, in the hour before the
+decision.
+
+They are live traffic. "Similar apps" are others: the tier in the model's training, by which the
+reasons compare (`decider.refusal.findings.typical`).
 
 Each app counts once, by the mean of its kept requests weighed by their inverse inclusion
 probability, so that neither the busy apps nor the refused requests, which are kept more often, bend
@@ -49,11 +52,11 @@ class PeerComparison:
 
 @dataclass(frozen=True, slots=True)
 class Peers:
-    """The comparison; no rows when there are fewer than five similar apps."""
+    """The comparison; no rows when there are fewer than five peers."""
 
     rows: tuple[PeerComparison, ...]
     apps: int
-    """Similar apps; 0 when there are fewer than five."""
+    """Peers; 0 when there are fewer than five."""
     kept: int
     """Kept requests it rests on."""
     seconds: float

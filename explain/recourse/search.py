@@ -110,6 +110,8 @@ _NOT_THE_OWNERS = {
 NOTHING_FOUND = (
     "No one change and no two changes that its owner could have made would have been admitted."
 )
+UNCHANGED = "What remains is what no owner changes: its tier, age, cohort and history."
+NO_WAIT = "After a block no wait is promised: a person has to look at it."
 MODEL_AWAY = "The model that decided is not here, so no change can be verified."
 
 
@@ -213,6 +215,7 @@ def _search_ways(case: _Case) -> Recourse:
     levels = {
         lever.name: grid.list_levels(lever.name, case.x, case.s, bool(case.batch), event.reason)
         for lever in LEVERS
+        if lever.name != "wait" or Action(event.action).waits
     }
     levels = {name: found for name, found in levels.items() if len(found)}
     ways, missed = _search_single(case, levels)
@@ -334,8 +337,10 @@ def _search_pairs(case: _Case, levels: dict[str, NDArray[np.float64]]) -> Way | 
 
 def _explain_none(case: _Case, levels: dict[str, NDArray[np.float64]]) -> str:
     """Return why there is no recourse even with every lever at its end."""
+    waits = Action(case.event.action).waits
+    nothing = NOTHING_FOUND if waits else f"{NOTHING_FOUND} {NO_WAIT}"
     if not levels:
-        return NOTHING_FOUND
+        return nothing
     # Not batching: it replaces the request by another one, at another cost.
     x, s = case.moved(
         *(
@@ -346,11 +351,10 @@ def _explain_none(case: _Case, levels: dict[str, NDArray[np.float64]]) -> str:
     )
     (action,), (risk,) = case.decide(x, s)
     if action == Action.ADMIT or math.isnan(risk):
-        return NOTHING_FOUND
-    return (
-        f"{NOTHING_FOUND} Even with all of them at once its risk would be {risk:.2f}. What remains"
-        " is what no owner changes: its tier, age, cohort and history."
-    )
+        return nothing
+    # Without the wait, more than what no owner changes may remain.
+    rest = f" {UNCHANGED}" if waits else ""
+    return f"{nothing} Even with all of them at once its risk would be {risk:.2f}.{rest}"
 
 
 def _effort(case: _Case, pulls: tuple[tuple[str, float], ...]) -> float:

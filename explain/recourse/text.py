@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from decider.contracts.event import Event
+from decider.contracts.features import FEATURES, INDEX, format_value
 from decider.contracts.units import rounded_span
 from decider.contracts.vocabulary import Action, Reason
 
@@ -107,7 +108,8 @@ def format_pace(per_second: float) -> str:
 
 
 def format_percent(share: float) -> str:
-    return f"{share * 100:.0f}%"
+    """Return a share as the reasons beside it write one."""
+    return format_value(FEATURES[INDEX["client_error_share_60s"]], share)
 
 
 def _short(change: PulledLever) -> str:
@@ -125,9 +127,9 @@ def _short(change: PulledLever) -> str:
             return f"with {after:.0f} items in a call"
         case "retries":
             return (
-                "without asking again too soon"
+                "without sending on while being refused"
                 if after == 0
-                else f"with {format_percent(after)} asked again too soon"
+                else f"with {format_percent(after)} sent while being refused"
             )
         case "errors":
             return (
@@ -170,10 +172,11 @@ def _full_pace(lever: str, before: str, after: str) -> str:
 def _full_share(lever: str, before: str, after: float) -> str:
     # None at all reads as "without": "0% of its answers" would sound like a rounded figure.
     if lever == "retries" and after == 0:
-        return f"without sending requests again too soon, as {before} were"
+        return f"without sending on while being refused, as {before} of its requests were"
     if lever == "retries":
         return (
-            f"with {format_percent(after)} of its requests sent again too soon instead of {before}"
+            f"with {format_percent(after)} of its requests sent while being refused instead of"
+            f" {before}"
         )
     if after == 0:
         return f"without 4xx answers, which were {before}"

@@ -18,16 +18,15 @@ import numpy as np
 from control.config import documents
 from decider.contracts.features import INDEX, SCHEMA
 from decider.contracts.ids import format_decision_id
-from decider.contracts.signals import service_is_short
 from decider.contracts.units import MINUTE_S, spoken_span
-from decider.contracts.vocabulary import HTTP_STATUS, REASONS, Action, Reason, Stage
+from decider.contracts.vocabulary import HTTP_STATUS, Action, Reason, Stage
 from decider.http import problem, responses
-from decider.refusal.findings import told_code
 from decider.refusal.receipt import Receipt
+from decider.refusal.true_cause import find_true_cause, told_code
 from decisions import reason_text
 from decisions.models import Decision, utc
 from explain.text import customer_catalogue as words
-from explain.text.customer_catalogue import Ask, Cause
+from explain.text.customer_catalogue import Cause
 from explain.text.verdict import round_wait
 
 # Chosen: a registered name must not crowd out the sentence it stands in.
@@ -56,9 +55,9 @@ class CustomerCase:
     app_name: str = ""
     """As the customer registered it."""
     code: str = ""
-    """Reason code of the finding that is told, for example BURST_HIGH; only its cause may show."""
-    busy: bool = False
-    """The service was priced: it had little room."""
+    """Reason code of the strongest finding, for example BURST_HIGH, where it may be told; only its
+    cause may show.
+    """
     spent: bool = False
     """The app's burst allowance was used up."""
     rate: float | None = None
@@ -107,8 +106,11 @@ def _advice(cause: Cause, action: Action) -> str:
     """Return how to avoid it next time, and after a block whom to ask."""
     if action == Action.BATCH and cause in words.NOT_IN_BATCHES:
         return ""
-    review = f" {words.REVIEW}" if action == Action.BLOCK and cause not in words.WITH_REVIEW else ""
-    return f"{words.CAUSE_TEXTS[cause].advice}{review}"
+    # Whoever is told no wait must not read that one helps.
+    unsaid = cause in words.ABOUT_WAITING and not action.waits
+    advice = "" if unsaid else words.CAUSE_TEXTS[cause].advice
+    review = words.REVIEW if action == Action.BLOCK and cause not in words.WITH_REVIEW else ""
+    return f"{advice} {review}".strip()
 
 
 def find_answer(case: CustomerCase) -> Action:
@@ -117,22 +119,16 @@ def find_answer(case: CustomerCase) -> Action:
 
 
 def find_cause(case: CustomerCase) -> Cause:
-    """Return the cause that the customer is told."""
+    """Return the cause that the customer is told, UNSAID where it may not be told."""
     if find_answer(case) == Action.ADMIT:
         return Cause.ACCEPTED
-    # A pair that is not in the table falls back to the stage its reason belongs to.
-    found = (
-        words.CAUSES.get((case.stage, case.reason))
-        or words.CAUSES[REASONS[case.reason].stage, case.reason]
-    )
-    if isinstance(found, Cause):
-        return found
-    # A shed request was refused for want of room, whatever its risk was.
-    if found == Ask.FINDINGS and case.action != Action.SHED:
-        return words.FINDINGS.get(case.code, Cause.UNSAID)
-    if case.busy or case.action == Action.SHED:
+    true = find_true_cause(case.action, case.reason, [case.code])
+    if true.finding:
+        return words.FINDINGS[true.finding]
+    # Risk chose whom to turn away, and the text says that others were put first.
+    if true.code == "SERVICE" and case.reason == Reason.RISK_HIGH:
         return Cause.CHOSEN
-    return words.SURROUNDED.get(case.reason) or (Cause.ALLOWANCE if case.spent else Cause.UNSAID)
+    return words.OF_RULE[true.code]
 
 
 def collect_facts(case: CustomerCase) -> dict[str, str]:
@@ -183,7 +179,7 @@ def _api(case: CustomerCase, action: Action, line: str) -> str:
         "detail": line,
         "decision": case.reference,
     }
-    if action not in (Action.ADMIT, Action.BLOCK):
+    if action.waits:
         members["retry_after"] = case.wait_s
     if case.batch and action in (Action.DEFER, Action.BATCH):
         members["batch"] = _plain(case.batch)
@@ -192,7 +188,7 @@ def _api(case: CustomerCase, action: Action, line: str) -> str:
 
 def build_case(d: Decision, app_name: str = "", code: str = "") -> CustomerCase:
     """Return the case of a stored decision. `app_name` is as registered and `code` as
-    `decider.refusal.findings.told_code` chose it, both when known.
+    `decider.refusal.true_cause.told_code` chose it, both when known.
     """
     seen = reason_text.signals(d) or {}
     action = Action(d.action)
@@ -204,10 +200,9 @@ def build_case(d: Decision, app_name: str = "", code: str = "") -> CustomerCase:
         at=d.at,
         observed=d.observed,
         # An admit and a block carry no Retry-After; any other answer waits at least a second.
-        wait_s=0 if action in (Action.ADMIT, Action.BLOCK) else max(1, round_wait(d.retry_after)),
+        wait_s=max(1, round_wait(d.retry_after)) if action.waits else 0,
         app_name=app_name,
         code=code,
-        busy=service_is_short(seen),
         spent=seen.get("tokens", 1.0) < 1,
         rate=seen.get("bucket_rate"),
         burst=seen.get("bucket_burst"),

@@ -11,11 +11,11 @@ from enum import Enum, auto
 from typing import NamedTuple
 
 from decider.contracts.features import FEATURES
-from decider.contracts.vocabulary import Action, Reason, Stage
+from decider.contracts.vocabulary import Action
 from decider.refusal.causes import SIGNS_OF_ABUSE, TELLING
 
 # Version of the catalogue, shown beside each text: a reply can be traced to its wording.
-VERSION = 5
+VERSION = 6
 
 # Every field that a text may name. A closed list, so that a new text cannot tell more by mistake.
 FIELDS = frozenset(
@@ -62,44 +62,21 @@ class Cause(Enum):
     UNSAID = auto()
 
 
-class Ask(Enum):
-    """What else has to be looked at where stage and reason do not settle the cause."""
-
-    FINDINGS = auto()
-    """The strongest finding against the request."""
-    SITUATION = auto()
-    """First whether the service was busy, then SURROUNDED, then whether the allowance was used up.
-    """
-
-
-# Stage and reason of every decision there can be. A refusal whose reason is a mild one (a low risk,
-# say) was refused by what surrounded it, so the situation is asked.
-CAUSES: dict[tuple[Stage, Reason], Cause | Ask] = {
-    (Stage.GUARD, Reason.NONE): Ask.SITUATION,
-    (Stage.GUARD, Reason.COMPLIANCE): Cause.LEGAL,
-    (Stage.GUARD, Reason.BLOCK_LISTED): Cause.BARRED,
-    (Stage.GUARD, Reason.ALLOW_LISTED): Ask.SITUATION,
-    (Stage.GUARD, Reason.QUOTA_EXHAUSTED): Cause.QUOTA,
-    (Stage.GUARD, Reason.LEASE_AWAITED): Cause.QUOTA_PART,
-    (Stage.GUARD, Reason.UNKNOWN_APP): Cause.UNKNOWN,
-    (Stage.OVERRIDE, Reason.OVERRIDE_ADMIT): Ask.SITUATION,
-    (Stage.OVERRIDE, Reason.OVERRIDE_REFUSE): Cause.HELD,
-    (Stage.TRIAGE, Reason.HARMLESS): Ask.SITUATION,
-    (Stage.TRIAGE, Reason.BURST_EXHAUSTED): Cause.ALLOWANCE,
-    (Stage.RANK, Reason.RISK_LOW): Ask.SITUATION,
-    (Stage.RANK, Reason.RISK_HIGH): Ask.FINDINGS,
-    (Stage.RANK, Reason.VALUE_HIGH): Ask.SITUATION,
-    (Stage.RANK, Reason.VALUE_LOW): Ask.SITUATION,
-    (Stage.RERANK, Reason.SERVICE_OVERLOADED): Cause.BUSY,
-    (Stage.RERANK, Reason.TENANT_OVER_SHARE): Cause.SHARE,
-    (Stage.RERANK, Reason.ERROR_BUDGET_SPENT): Ask.SITUATION,
-    (Stage.FALLBACK, Reason.TOKENS_LEFT): Ask.SITUATION,
-    (Stage.FALLBACK, Reason.TOKENS_EMPTY): Cause.ALLOWANCE,
+# How each cause that is no finding (`decider.refusal.true_cause`) is told, by its code; the empty
+# one is of a score that nobody explained.
+OF_RULE: dict[str, Cause] = {
+    "LEGAL": Cause.LEGAL,
+    "LISTED": Cause.BARRED,
+    "QUOTA": Cause.QUOTA,
+    "LEASE": Cause.QUOTA_PART,
+    "UNKNOWN_APP": Cause.UNKNOWN,
+    "HELD": Cause.HELD,
+    "PACE": Cause.ALLOWANCE,
+    "VALUE": Cause.BEHIND,
+    "SERVICE": Cause.BUSY,
+    "TENANT": Cause.SHARE,
+    "": Cause.UNSAID,
 }
-
-# What is told, whatever the allowance was, where the situation was asked and the service was not
-# busy.
-SURROUNDED: dict[Reason, Cause] = {Reason.VALUE_LOW: Cause.BEHIND}
 
 # How each finding that may be told (`decider.refusal.causes.TELLING`) is told, as feature and
 # direction.
@@ -247,8 +224,7 @@ CAUSE_TEXTS: dict[Cause, CauseTexts] = {
         "Our service was busy, and the apps of your organisation together were already using much"
         " of it.",
         "Our service was busy and your organisation’s apps were already using much of it",
-        "To avoid this, spread the work of your apps over time, and do what can wait at another"
-        " hour.",
+        "Spread the work of your apps over time, and do what is not urgent at another hour.",
     ),
     Cause.CHOSEN: CauseTexts(
         "Our service was busy, and our automatic protection put other requests first.",
@@ -258,34 +234,34 @@ CAUSE_TEXTS: dict[Cause, CauseTexts] = {
     Cause.BEHIND: CauseTexts(
         "Our automatic protection put other requests first.",
         "Our automatic protection put other requests first",
-        "To lower the chance of this, leave out requests that nobody waits for, and do what can"
-        " wait at another hour.",
+        "To lower the chance of this, leave out requests that nobody needs, and do what is"
+        " not urgent at another hour.",
     ),
     Cause.PACE: CauseTexts(
-        "Our automatic protection limited it, in part because of how quickly requests from your app"
+        "Our automatic protection limited it, mainly because of how quickly requests from your app"
         " were arriving.",
         "Requests from your app were arriving quickly and our automatic protection limited them",
         "To avoid this, spread your requests evenly over time.",
-        "Our automatic protection limited it, in part because of how quickly requests from your app"
+        "Our automatic protection limited it, mainly because of how quickly requests from your app"
         " were arriving: about {pace} a second, where your allowance is refilled at {rate} a"
         " second.",
     ),
     Cause.BURST: CauseTexts(
-        "Our automatic protection limited it, in part because requests from your app arrived in a"
+        "Our automatic protection limited it, mainly because requests from your app arrived in a"
         " sudden burst.",
         "Requests from your app arrived in a sudden burst and our automatic protection limited"
         " them",
         "To avoid this, spread your requests evenly instead of sending many at the same moment.",
     ),
     Cause.WORK: CauseTexts(
-        "Our automatic protection limited it, in part because the requests from your app take a lot"
+        "Our automatic protection limited it, mainly because the requests from your app take a lot"
         " of work to answer.",
         "Requests from your app take a lot of work to answer and our automatic protection limited"
         " them",
         "To avoid this, ask for less at a time, and spread the larger requests over time.",
     ),
     Cause.ERRORS: CauseTexts(
-        "Our automatic protection limited it, in part because of how many of your app’s latest"
+        "Our automatic protection limited it, mainly because of how many of your app’s latest"
         " requests ended in an error.",
         "Requests from your app ended in errors and our automatic protection limited them",
         "To avoid this, look at the errors your app receives, and do not send again what cannot"
@@ -298,21 +274,21 @@ CAUSE_TEXTS: dict[Cause, CauseTexts] = {
         "Your integration does not need to change, as long as it waits when it is told to.",
     ),
     Cause.RETRIES: CauseTexts(
-        "Our automatic protection limited it, in part because your app kept sending requests again"
+        "Our automatic protection limited it, mainly because your app kept sending requests again"
         " that had just been refused or had failed.",
         "Your app kept repeating requests that had just been refused or failed",
         "To avoid this, wait as long as the Retry-After field says before you try again, and longer"
         " after each further failure.",
     ),
     Cause.SIZE: CauseTexts(
-        "Our automatic protection limited it, in part because the requests from your app were"
+        "Our automatic protection limited it, mainly because the requests from your app were"
         " large.",
         "Requests from your app were large and our automatic protection limited them",
         "To avoid this, send less in each request.",
     ),
     Cause.UNSAID: CauseTexts(
-        "Our automatic protection did not let it through. We do not describe what it looks at,"
-        " because that would help people who try to get around it.",
+        "Our automatic protection did not let it through. We cannot say more about why, because"
+        " that would help people who try to get around it.",
         "Our automatic protection did not let it through",
         REVIEW,
     ),
@@ -322,20 +298,18 @@ CAUSE_TEXTS: dict[Cause, CauseTexts] = {
 WHAT: dict[Action, str] = {
     Action.ADMIT: "At {when}, a request from {app} was accepted.",
     Action.DEFER: (
-        "At {when}, a request from {app} was not served straight away: it was answered with status"
-        " {status} and “Retry-After: {wait}”, which asks to wait {wait_words}."
+        "At {when}, a request from {app} was delayed (HTTP {status}, Retry-After {wait}). Please"
+        " retry after {wait_words}."
     ),
     Action.BATCH: (
-        "At {when}, a request from {app} was answered with status {status} and “Retry-After:"
-        " {wait}”, which asks to send many items in one request, or to wait {wait_words}."
+        "At {when}, a request from {app} was delayed (HTTP {status}, Retry-After {wait}). Please"
+        " send many items in one request, or retry after {wait_words}."
     ),
     Action.SHED: (
-        "At {when}, a request from {app} was turned away for the moment: it was answered with"
-        " status {status} and “Retry-After: {wait}”, which asks to wait {wait_words}."
+        "At {when}, a request from {app} was turned away for the moment (HTTP {status}, Retry-After"
+        " {wait}). Please retry after {wait_words}."
     ),
-    Action.BLOCK: (
-        "At {when}, a request from {app} was refused: it was answered with status {status}."
-    ),
+    Action.BLOCK: "At {when}, a request from {app} was refused (HTTP {status}).",
 }
 
 # What to do about it now, by action.
@@ -356,6 +330,10 @@ NOW: dict[Action, str] = {
 # Causes whose advice says already that a person will look at it; a block for any other gets REVIEW
 # added.
 WITH_REVIEW = frozenset({Cause.UNSAID, Cause.LEGAL, Cause.BARRED, Cause.HELD})
+# Causes whose advice is to wait, which would contradict an answer that tells no wait.
+ABOUT_WAITING = frozenset(
+    {Cause.QUOTA_PART, Cause.UNKNOWN, Cause.BUSY, Cause.OUR_ERRORS, Cause.RETRIES}
+)
 # Causes whose advice, to ask for less at a time, would contradict an answer that asks for batches.
 NOT_IN_BATCHES = frozenset({Cause.WORK, Cause.SIZE})
 BATCH_KNOWN = "Use {batch} to send many items in one request."

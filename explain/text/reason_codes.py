@@ -4,6 +4,8 @@ registry's own words.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from decider.contracts.features import FEATURES, Feature, format_value
@@ -11,7 +13,7 @@ from decider.refusal.causes import CAUSES
 from decider.refusal.findings import MOST, Finding, findings
 from explain.shap.waterfall import Waterfall
 
-__all__ = ["MOST", "ReasonCode", "pick_leading", "rank_reasons", "write_clause"]
+__all__ = ["MOST", "ReasonCode", "rank_reasons", "write_because", "write_clause"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,19 +60,29 @@ def rank_reasons(fall: Waterfall) -> list[ReasonCode]:
 
 # Sources of features that the app's own behaviour moves. Tier, age and cohort are not among them.
 _BEHAVIOUR = frozenset({"request", "counters", "feedback"})
-# Share of the strongest effect from which a finding about behaviour leads. Chosen: behaviour is
-# what its owner can change, so it leads unless it hardly mattered.
+# Share of the strongest effect from which a finding about behaviour is added. Chosen: behaviour is
+# what its owner can change, so it is named unless it hardly mattered.
 _ENOUGH = 0.3
 
 
-def pick_leading(found: list[ReasonCode]) -> ReasonCode:
-    """Return the finding that a sentence opens with: the strongest about behaviour, unless who the
-    app is weighs far more.
+def write_because(found: Sequence[ReasonCode]) -> str:
+    """Return why, with its conjunction: "because ...", by the strongest reason.
+
+    Where that one is not about behaviour, the strongest that is about it follows as what added.
     """
-    behaviour = (
-        r for r in found if r.feature.source in _BEHAVIOUR and r.effect >= _ENOUGH * found[0].effect
-    )
-    return next(behaviour, found[0])
+    strongest = found[0]
+    if strongest.feature.source not in _BEHAVIOUR:
+        for reason in found[1:]:
+            if reason.feature.source in _BEHAVIOUR and reason.effect >= _ENOUGH * strongest.effect:
+                return (
+                    f"mostly because {write_clause(strongest)}; its behaviour now added:"
+                    f" {write_clause(reason)}"
+                )
+    return f"because {write_clause(strongest)}"
+
+
+# One of what the registry writes in the plural.
+_ONE = re.compile(r"\b1 (confirmed abuse report|chargeback|refusal)s\b")
 
 
 def _reason(finding: Finding, fall: Waterfall) -> ReasonCode:
@@ -83,9 +95,11 @@ def _reason(finding: Finding, fall: Waterfall) -> ReasonCode:
     sentence = (feature.high if finding.high else feature.low).format(
         value=shown, typical=shown_usual
     )
+    if shown == "1":
+        sentence = _ONE.sub(r"1 \1", sentence)
     # The second sentence compares with similar apps. It goes where there is nothing to compare
-    # with, or both figures read the same.
-    if usual is None or shown == shown_usual:
+    # with.
+    if usual is None or usual != usual:
         sentence = sentence.split(". ")[0].rstrip(".") + "."
     others = tuple(FEATURES[k] for k in finding.members[1:])
     return ReasonCode(
@@ -109,7 +123,7 @@ def write_clause(reason: ReasonCode) -> str:
         return (
             f"{first}, {times} times {_WHAT.get(reason.feature.unit, 'the usual of similar apps')}"
         )
-    if reason.typical is None or reason.shown_value == reason.shown_typical:
+    if reason.typical is None or reason.typical != reason.typical:
         return first
     if reason.feature.unit in ("share", "count", "ratio"):
         return f"{first}, similar apps {reason.shown_typical}"

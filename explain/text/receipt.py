@@ -14,7 +14,9 @@ from decider.contracts import features
 from decider.contracts.ids import format_decision_id
 from decider.contracts.vocabulary import HTTP_STATUS, REASONS, Action, Stage, Tier
 from decider.refusal.receipt import Receipt
+from decider.refusal.true_cause import find_true_cause
 from decisions.models import utc
+from decisions.reason_text import find_telling_reason
 from decisions.search import lookup
 from explain.text import customer
 
@@ -58,7 +60,7 @@ def write_receipt_story(receipt: Receipt, app: str) -> ReceiptStory:
     """Return the story of a receipt. `app` is the id its pseudonym stands for, "" when unknown."""
     known = directory.app(app) if app else None
     who = known.name if known else _stranger(app)
-    clause = REASONS[receipt.reason].text
+    clause = write_cause(receipt)
     wait = f", Retry-After {receipt.retry_after}" if receipt.retry_after else ""
     return ReceiptStory(
         id=format_decision_id(receipt.decision),
@@ -78,6 +80,17 @@ def write_receipt_story(receipt: Receipt, app: str) -> ReceiptStory:
         stored=lookup.find(uuid.UUID(bytes=receipt.decision)) is not None,
         said=customer.write_texts(customer.build_receipt_case(receipt)),
     )
+
+
+def write_cause(receipt: Receipt) -> str:
+    """Return the cause of a receipt's refusal in a clause, without figures, which it does not
+    hold.
+    """
+    cause = find_true_cause(receipt.action, receipt.reason, receipt.codes)
+    if cause.finding:
+        label, _, side = _in_words(cause.finding).rpartition(": ")
+        return f"its risk was high, mostly because “{label}” was {side}"
+    return REASONS[find_telling_reason(receipt.action, receipt.reason)].text
 
 
 def _stranger(app: str) -> str:

@@ -28,7 +28,10 @@ def _findings(decisions: Sequence[Decision]) -> dict[uuid.UUID, str]:
     with.
     """
     told = {
-        d.id: d for d in decisions if d.reason == Reason.RISK_HIGH and d.feature_schema == SCHEMA
+        d.id: d
+        for d in decisions
+        if reason_text.find_telling_reason(d.action, d.reason) == Reason.RISK_HIGH
+        and d.feature_schema == SCHEMA
     }
     if not told:
         return {}
@@ -53,8 +56,7 @@ def _leading(explanation: Explanation, d: Decision) -> str:
         return ""
     if not found:
         return ""
-    reason = reason_codes.pick_leading(found)
+    reason = found[0]
     # What follows a comma in a label is its window; a table cell has no room for it.
     text = f"{reason.feature.label.split(',')[0]}: {reason.shown_value}"
-    like_them = reason.typical is None or reason.shown_typical == reason.shown_value
-    return text if like_them else f"{text}, peers {reason.shown_typical}"
+    return text if reason.typical is None else f"{text}, similar {reason.shown_typical}"

@@ -21,6 +21,7 @@ from decider.contracts.vocabulary import (
     Stage,
     Tier,
 )
+from decider.refusal.true_cause import find_true_cause
 from decider.whatif.replay import Thresholds
 from decisions import reason_text
 from decisions.models import Decision
@@ -33,8 +34,6 @@ DID = {
     Action.SHED: "shed",
     Action.BLOCK: "blocked",
 }
-# Machine reasons that the model's findings spell out.
-_BEHAVIOUR = (Reason.RISK_HIGH,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +91,7 @@ def http_answer(d: Decision) -> str:
 
 
 def _verdict(d: Decision, name: str, found: list[reason_codes.ReasonCode]) -> str:
-    return f"{name} {_act(d)} because {_because(d, found)}."
+    return f"{name} {_act(d)} {_because(d, found)}."
 
 
 def _act(d: Decision) -> str:
@@ -114,9 +113,15 @@ def _act(d: Decision) -> str:
 
 
 def _because(d: Decision, found: list[reason_codes.ReasonCode]) -> str:
-    if Reason(d.reason) in _BEHAVIOUR and found:
-        return reason_codes.write_clause(reason_codes.pick_leading(found))
-    return reason_text.clause(d)
+    action, reason = Action(d.action), Reason(d.reason)
+    if find_true_cause(action, reason, [one.code for one in found]).finding:
+        return reason_codes.write_because(found)
+    because = f"because {reason_text.clause(d)}"
+    if (action, reason) != (Action.SHED, Reason.RISK_HIGH):
+        return because
+    # The service is why anyone was shed; the findings are why it was this request.
+    chose = f": {reason_codes.write_clause(found[0])}" if found else ""
+    return f"{because}, and its risk put it behind others{chose}"
 
 
 def _lead(d: Decision, thresholds: Thresholds | None) -> str:

@@ -25,8 +25,8 @@ from decider.contracts.features import N_FEATURES
 from decider.contracts.requests import CheckRequest, Decision, Outcome
 from decider.contracts.signals import INDEX as SIGNAL
 from decider.contracts.vocabulary import HTTP_STATUS, Action
-from decider.engine import known_apps
 from decider.engine.engine import Engine
+from decider.engine.known_apps import table as known_apps
 from decider.scoring.model import Model
 from learning.traffic import services, web_crowd, world
 from learning.traffic.behaviour import SIGN_IN, PlannedRequest

@@ -55,7 +55,7 @@ def test_a_pasted_receipt_leads_to_its_story(key, signed_in) -> None:
         == f"/receipts/{text}"
     )
     page = shown(client.get(response["Location"]))
-    assert "A request of Order sync was deferred because its traffic looks abusive" in page
+    assert "Order sync was deferred because its risk was high, mostly because “Burst" in page
     assert "BURST_HIGH" in page
     assert "HTTP 429, Retry-After 4" in page
     assert "The decision itself was not stored." in page

@@ -56,13 +56,12 @@ class Played:
 
     def tiers(self) -> dict[str, int]:
         """Tiers of the apps in its table, by id."""
-        from decider.engine.known_apps import look_up
+        from decider.engine.known_apps.table import look_up
 
         names = list(App.objects.order_by("id").values_list("id", flat=True))
-        hashes = self.engine.text_hash.many(names).view(np.uint64)
-        found = {
-            name: look_up(self.engine.known, h)[0] for name, h in zip(names, hashes, strict=True)
-        }
+        hashes, table = self.engine.text_hash.many(names), self.engine.known.table
+        keys = dict(zip(names, hashes.view(np.uint64), strict=True))
+        found = {name: look_up(table, key)[0] for name, key in keys.items()}
         return {name: tier for name, tier in found.items() if tier >= 0}
 
 

@@ -12,9 +12,10 @@ from decider.contracts.config import ListEntry, Override, UnknownApps
 from decider.contracts.requests import CheckRequest
 from decider.contracts.store import Profile
 from decider.contracts.vocabulary import Action, Reason, Tier
-from decider.engine import app_state, known_apps
+from decider.engine import app_state
 from decider.engine.engine import Engine
-from decider.engine.known_apps import KnownApps
+from decider.engine.known_apps import table as known_apps
+from decider.engine.known_apps.table import KnownApps
 from decider.engine.shared_state import SHARED_ROWS
 from decider.engine.text_hash import TextHash
 from tests.decider.test_engine import NOW, ask, config, engine, of_tier
@@ -171,11 +172,11 @@ def test_changes_reach_tracked_apps_and_those_to_come() -> None:
     made = engine()
     ask(made, NOW, "one")
     keys, tenants = HASH.many(["one", "two"]), HASH.many(["acme", "acme"])
-    changed = known_apps.change(made.known, keys, tenants, np.array([3, 3]))
-    made.change_known(changed, keys.view(np.uint64))
+    changed = known_apps.change(made.known.table, keys, tenants, np.array([3, 3]))
+    made.known.change(changed, keys.view(np.uint64))
     assert [ask(made, NOW, app)[0].limit for app in ("one", "two")] == [TOP.burst] * 2
-    gone = known_apps.change(made.known, keys, tenants, np.array([known_apps.REMOVED, 1]))
-    made.change_known(gone, keys.view(np.uint64))
+    gone = known_apps.change(made.known.table, keys, tenants, np.array([known_apps.REMOVED, 1]))
+    made.known.change(gone, keys.view(np.uint64))
     limits = [ask(made, NOW, app)[0].limit for app in ("one", "two")]
     assert limits == [FREE.burst, defaults.TIERS[1].burst]
 

@@ -21,11 +21,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from console.local import servers
 from decider.contracts import config as configs
-from decider.contracts import defaults, store
+from decider.contracts import defaults, known, store
 from decider.contracts.config import Config, Sampling, Switch
 from decider.contracts.event import Event, decode_batch
 from decider.contracts.requests import Outcome
 from decider.contracts.store import Ack, NodeStatus, Profile
+from decider.engine.known_apps import table as known_apps
+from decider.engine.text_hash import TextHash
 from decider.node import commands
 from decider.node import process as decider_process
 
@@ -243,6 +245,36 @@ def test_a_killed_decider_starts_again_on_the_document_it_acked_without_valkey(
     world.start_decider()
     assert world.running() == world.version
     assert world.get("/v1/check/v2/orders/1", "app_1")[0] in (200, 429)
+    world.start_valkey()
+
+
+def test_paying_apps_are_known_before_their_profiles_and_after_a_start_without_valkey(
+    world: World,
+) -> None:
+    text_hash = TextHash(bytes.fromhex((world.keys / "token.key").read_text()))
+    names = ["app_big_1", "app_big_2"]
+    table = known_apps.of_profiles([Profile(app, app, "acme", 3) for app in names], text_hash)
+    parts = known.split((table.key, table.tenant, table.tier))
+    for digest, data in parts.items():
+        world.store.set(store.KNOWN_PART_PREFIX + digest, data)
+    snapshot = known.Snapshot(7, 1, text_hash.mark, list(parts))
+    world.store.xadd(store.KNOWN_STREAM, {"b": known.sign(snapshot, world.key)}, id="7-0")
+    forged = known.sign(known.Snapshot(8, 1, text_hash.mark, []), Ed25519PrivateKey.generate())
+    world.store.xadd(store.KNOWN_STREAM, {"b": forged}, id="8-0")
+    until(
+        lambda: (
+            (s := world.status()) is not None
+            and (s.known_apps, s.known_version, s.known_rejected) == (2, 7, 1)
+        ),
+        "the table",
+        10,
+    )
+    assert b"\nsluice_known_apps 2\n" in world.get("/metrics")[2]
+    assert "r=3999" in world.get("/v1/check/v2/orders/1", names[0])[1]["ratelimit"]
+    world.end("decider")
+    world.end("valkey", signal.SIGTERM)
+    world.start_decider()
+    assert "r=3999" in world.get("/v1/check/v2/orders/1", names[1])[1]["ratelimit"]
     world.start_valkey()
 
 

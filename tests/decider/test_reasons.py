@@ -20,6 +20,7 @@ from decider.refusal import findings
 from decider.refusal.causes import CAUSES, OF_REASON, TELLING
 from decider.refusal.client import BURST_S, SHARE, Basis, Budget, Teller
 from decider.refusal.receipt import Key, keys_of, open_sealed
+from decider.refusal.true_cause import ABUSE_CODES, TOLD_AS, TrueCause
 from tests.decider.model import small_model
 from tests.decider.test_engine import NOW, ask, engine, of_tier, with_model
 
@@ -73,7 +74,8 @@ def test_every_cause_has_a_feature_or_a_reason_and_a_name_of_its_own() -> None:
     assert len({cause.label for cause in CAUSES.values()}) == len(CAUSES)
     told = [text for cause in CAUSES.values() for text in {cause.high, cause.low} if text]
     assert len(set(told)) == len(told) > 5
-    assert all(CAUSES[code].high for code in OF_REASON.values())
+    untold = {code for code in OF_REASON.values() if not CAUSES[code].high}
+    assert untold == {"LEGAL", "LISTED", "HELD"}  # a person tells these
 
 
 def test_what_a_customer_is_told_holds_no_score_threshold_peer_or_sign_of_abuse() -> None:
@@ -157,11 +159,30 @@ def told_of(
     return [code for code, _ in findings.told(action, reason, found)]
 
 
-def test_of_several_findings_the_strongest_that_may_be_told_is() -> None:
+def test_the_strongest_finding_is_told_or_nothing() -> None:
+    """The next one is not why, so it never stands in for one that may not be told."""
     found = findings.findings(
+        values(app_age=0.7, retry_share_60s=0.8, rate_1s=0.9), [1.0] * N_FEATURES, None
+    )
+    assert told_of(Reason.RISK_HIGH, found) == ["PACE"]
+    hidden = findings.findings(
         values(app_age=0.9, retry_share_60s=0.8, rate_1s=0.7), [1.0] * N_FEATURES, None
     )
-    assert told_of(Reason.RISK_HIGH, found) == ["RETRIES"]
+    assert told_of(Reason.RISK_HIGH, hidden) == []
+
+
+def test_a_value_like_that_of_similar_apps_is_no_finding() -> None:
+    contributions = values(cohort_prior=0.9, app_age=0.2)
+    usual = values(cohort_prior=0.07, app_age=400.0)
+    found = findings.findings(contributions, values(cohort_prior=0.0703, app_age=3.0), usual)
+    assert [f.code for f in found] == ["AGE_LOW"]
+
+
+def test_a_block_is_told_of_no_wait() -> None:
+    for code, cause in CAUSES.items():
+        told = TrueCause(code).sentence(Action.BLOCK)
+        assert "wait" not in told.lower() and "Retry-After" not in told
+        assert not cause.wait or cause.wait in TrueCause(code).sentence(Action.DEFER)
 
 
 def test_that_gaps_are_even_is_not_told() -> None:
@@ -180,10 +201,10 @@ def test_whoever_is_shed_is_told_that_the_service_was_busy() -> None:
 
 
 def test_every_finding_that_is_told_has_a_sentence_and_is_no_sign_of_abuse() -> None:
-    assert len(findings.TOLD_AS) == len(TELLING)
-    for code, cause in findings.TOLD_AS.items():
+    assert len(TOLD_AS) == len(TELLING)
+    for code, cause in TOLD_AS.items():
         assert cause.high if code.endswith("_HIGH") else cause.low
-    assert not findings.ABUSE_CODES & set(findings.TOLD_AS)
+    assert not ABUSE_CODES & set(TOLD_AS)
 
 
 # -- the budget

@@ -35,13 +35,14 @@ from decider.contracts.vocabulary import (
 )
 from decider.http import responses
 from decider.refusal.causes import CAUSES, OF_REASON, SIGNS_OF_ABUSE
-from decider.refusal.findings import ABUSE_CODES, TOLD_AS, findings, told, told_code
+from decider.refusal.findings import findings, told
 from decider.refusal.receipt import Receipt
+from decider.refusal.true_cause import ABUSE_CODES, TOLD_AS, told_code
 from decisions.models import Decision, utc
 from explain.shap import waterfall
 from explain.text import customer, customer_catalogue
 from explain.text.customer import CustomerCase
-from explain.text.customer_catalogue import Ask, Cause
+from explain.text.customer_catalogue import Cause
 from tests.decisions.factory import event
 
 AT = datetime(2025, 11, 18, 14, 21, 36, tzinfo=UTC)
@@ -133,14 +134,13 @@ def test_every_combination_has_texts_that_tell_nothing_forbidden(code: str, know
         else {}
     )
     for stage, reason, action in EVERY if code in OF_EACH_KIND else OWN:
-        for observed, busy in itertools.product((False, True), repeat=2):
+        for observed in (False, True):
             case = a_case(
                 stage=stage,
                 reason=reason,
                 action=action,
                 code=code,
                 observed=observed,
-                busy=busy,
                 **figures,
             )
             for text in texts(case):
@@ -179,7 +179,6 @@ def test_a_case_can_carry_nothing_that_must_not_be_told() -> None:
         "observed",
         "app_name",
         "code",
-        "busy",
         "spent",
     }
     assert {f.name for f in fields(CustomerCase)} == allowed | {
@@ -192,10 +191,8 @@ def test_a_case_can_carry_nothing_that_must_not_be_told() -> None:
     assert set(customer.collect_facts(a_case())) == customer_catalogue.FIELDS
 
 
-def test_every_reason_of_its_own_stage_is_in_the_catalogue_and_no_other() -> None:
-    assert set(customer_catalogue.CAUSES) == {
-        (info.stage, reason) for reason, info in REASONS.items()
-    }
+def test_every_cause_that_is_no_finding_is_in_the_catalogue_and_no_other() -> None:
+    assert set(customer_catalogue.OF_RULE) == {*OF_REASON.values(), ""}
     assert set(customer_catalogue.CAUSE_TEXTS) == set(Cause)
     for by_action in (customer_catalogue.WHAT, customer_catalogue.NOW, customer_catalogue.LINE_END):
         assert set(by_action) == set(Action)
@@ -230,8 +227,8 @@ def test_nothing_is_told_here_that_the_response_itself_keeps_back() -> None:
     [
         ((), Cause.UNSAID),
         (("PACE_10S_HIGH", "ERRORS_HIGH"), Cause.PACE),
-        (("AGE_LOW", "PACE_10S_HIGH"), Cause.PACE),
-        (("AGE_LOW", "TIER_HIGH", "PACE_10S_HIGH"), Cause.PACE),
+        (("AGE_LOW", "PACE_10S_HIGH"), Cause.UNSAID),
+        (("AGE_LOW", "TIER_HIGH", "PACE_10S_HIGH"), Cause.UNSAID),
         (("AGE_LOW", "TIER_HIGH"), Cause.UNSAID),
         (("NOT_FOUND_HIGH", "PACE_10S_HIGH"), Cause.UNSAID),
         (("OF_ANOTHER_VERSION_HIGH", "RETRIES_HIGH"), Cause.RETRIES),
@@ -253,7 +250,7 @@ def test_a_receipt_alone_is_enough_for_a_text(codes: tuple[str, ...], cause: Cau
     case = customer.build_receipt_case(receipt)
     said = customer.write_texts(case)
     assert said.cause == cause
-    assert "asks to wait 4 seconds" in said.reply
+    assert "Please retry after 4 seconds." in said.reply
     is_safe(said.reply, case)
 
 
@@ -271,7 +268,7 @@ def test_a_new_feature_without_a_place_in_the_catalogue_fails_at_import(monkeypa
 def test_a_refusal_about_abuse_is_honest_and_names_no_sign_of_it(code: str, action: Action) -> None:
     said = customer.write_texts(a_case(code=code, action=action))
     assert (
-        "Our automatic protection did not let it through. We do not describe what it looks at"
+        "Our automatic protection did not let it through. We cannot say more about why"
         in said.reply
     )
     assert "a person will look at it" in said.reply
@@ -299,7 +296,7 @@ def test_a_refusal_about_abuse_is_honest_and_names_no_sign_of_it(code: str, acti
         ),
         (
             {"reason": Reason.QUOTA_EXHAUSTED, "stage": Stage.GUARD, "wait_s": 20_000},
-            "asks to wait about 6 hours",
+            "Please retry after about 6 hours.",
         ),
         (
             {"reason": Reason.COMPLIANCE, "stage": Stage.GUARD, "action": Action.BLOCK},
@@ -344,17 +341,10 @@ def test_a_refusal_about_abuse_is_honest_and_names_no_sign_of_it(code: str, acti
             "how quickly requests from your app were arriving.",
         ),
         ({"code": "RETRIES_HIGH"}, "wait as long as the Retry-After field says"),
-        ({"code": "RETRIES_LOW"}, "We do not describe what it looks at"),
+        ({"code": "RETRIES_LOW"}, "We cannot say more about why"),
         ({"action": Action.SHED, "code": "RETRIES_HIGH"}, "put other requests first"),
-        (
-            {"reason": Reason.VALUE_LOW, "busy": True},
-            "Our service was busy, and our automatic protection put other requests first",
-        ),
         ({"reason": Reason.VALUE_LOW}, "Our automatic protection put other requests first."),
-        (
-            {"reason": Reason.RISK_LOW, "spent": True, "rate": 15.0, "burst": 300.0},
-            "it was used up",
-        ),
+        ({"reason": Reason.RISK_LOW}, "We cannot say more about why"),
         (
             {"observed": True, "code": "ABUSE_HISTORY_HIGH"},
             "was accepted. No limit was applied to it.",
@@ -376,7 +366,7 @@ def test_the_text_differs_as_the_cause_differs(given: dict, said: str) -> None:
 
 @pytest.mark.parametrize("code", CODES)
 def test_whoever_is_blocked_is_told_that_a_person_can_look_at_it_once(code: str) -> None:
-    for stage, reason in customer_catalogue.CAUSES:
+    for reason, (stage, _) in REASONS.items():
         reply = customer.write_texts(
             a_case(stage=stage, reason=reason, action=Action.BLOCK, wait_s=0, code=code)
         ).reply
@@ -529,7 +519,8 @@ def test_the_wait_that_is_told_is_the_one_that_was_answered(found) -> None:
 
 def test_a_sign_of_abuse_that_weighs_most_is_never_hidden_behind_another_finding() -> None:
     assert told_code(["ABUSE_HISTORY_HIGH", "PACE_10S_HIGH"]) == ""
-    assert told_code(["AGE_LOW", "PACE_10S_HIGH"]) == "PACE_10S_HIGH"
+    assert told_code(["AGE_LOW", "PACE_10S_HIGH"]) == ""
+    assert told_code(["PACE_10S_HIGH", "ABUSE_HISTORY_HIGH"]) == "PACE_10S_HIGH"
     assert told_code([]) == ""
 
 
@@ -547,6 +538,12 @@ FAMILY = {
     Cause.ERRORS: "ERRORS",
     Cause.RETRIES: "RETRIES",
     Cause.SIZE: "SIZE",
+    Cause.BEHIND: "VALUE",
+    Cause.UNKNOWN: "UNKNOWN_APP",
+    # told by a person alone
+    Cause.LEGAL: "",
+    Cause.BARRED: "",
+    Cause.HELD: "",
     Cause.UNSAID: "",
 }
 """The codes of the response that go with each cause of a reply."""
@@ -575,11 +572,10 @@ def explained(
     usual=ROW,
     action=st.sampled_from([a for a in Action if a != Action.ADMIT]),
     reason=st.sampled_from([Reason.RISK_HIGH, Reason.RISK_HIGH, *OF_REASON]),
-    busy=st.booleans(),
     spent=st.booleans(),
 )
 def test_body_receipt_and_reply_tell_one_cause(
-    contributions, row, usual, action, reason, busy, spent
+    contributions, row, usual, action, reason, spent
 ) -> None:
     found = findings(contributions, row, usual)
     body = told(action, reason, found)
@@ -597,7 +593,7 @@ def test_body_receipt_and_reply_tell_one_cause(
     )
     code = told_code(explained(contributions, row, usual).codes)
     reply = a_case(
-        action=action, reason=reason, stage=REASONS[reason].stage, code=code, busy=busy, spent=spent
+        action=action, reason=reason, stage=REASONS[reason].stage, code=code, spent=spent
     )
     if reason == Reason.RISK_HIGH:
         assert customer.find_cause(customer.build_receipt_case(receipt)) == customer.find_cause(
@@ -646,7 +642,6 @@ def test_the_words_for_staff_would_not_pass_as_words_for_customers() -> None:
     """The check can fail: it finds what staff may read."""
     for text in ("ML ranking decided: risk 0.81", "Similar apps send 3.5", *STAGE_LABELS.values()):
         assert FORBIDDEN.search(text), text
-    assert any(isinstance(v, Ask) for v in customer_catalogue.CAUSES.values())
 
 
 def test_the_response_tells_no_sign_of_abuse_that_the_reply_keeps_back() -> None:

@@ -103,7 +103,7 @@ def test_a_decision_by_risk_says_what_was_done_and_why_and_adds_up(events, brows
     assert re.search(r"was asked to wait \d+ seconds? because (it|its|the) ", text)
     assert f"risk {refused.risk:.2f}, at or above the" in text
     assert "Replay verified" in text
-    assert re.search(r"[A-Z0-9_]+_(HIGH|LOW) · [^·]+, median ", text)
+    assert re.search(r"[A-Z0-9_]+_(HIGH|LOW) · [^·]+, similar apps ", text)
     assert "How the score adds up Each bar starts where the last one ended" in text
     assert "Decided: defer" in text
     base, total, score = re.search(r"adds up: ([\d.]+) [+−] ([\d.]+) = (\d\.\d+)", text).groups()
@@ -345,7 +345,7 @@ def test_the_page_says_what_the_customer_may_be_told_in_three_forms(events, brow
     page = shown(browser().get(address(refused)))
     reply = html.unescape(re.search(r'id="say-text">(.*?)</p>', page, re.S)[1])
     assert reply.endswith(f"Reference: {format_decision_id(refused.id)}")
-    assert "was not served straight away" in reply
+    assert "was delayed (HTTP 429, Retry-After" in reply
     body = json.loads(
         html.unescape(re.search(r'id="say-body" tabindex="0">(.*?)</pre>', page, re.S)[1])
     )

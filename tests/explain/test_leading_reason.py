@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from decider.contracts.features import FEATURES, INDEX
-from explain.text.reason_codes import ReasonCode, pick_leading
+from explain.text.reason_codes import ReasonCode, write_because
 
 
 def reason(name: str, effect: float) -> ReasonCode:
-    return ReasonCode(name, f"{name}.", effect, FEATURES[INDEX[name]], 1.0, 0.0)
+    return ReasonCode(name, f"By {name}.", effect, FEATURES[INDEX[name]], 2.0, None)
 
 
-def test_behaviour_leads_over_who_the_app_is() -> None:
-    assert pick_leading([reason("tier", 0.3), reason("rate_10s", 0.1)]).code == "rate_10s"
-
-
-def test_a_faint_finding_about_behaviour_does_not_lead() -> None:
-    assert (
-        pick_leading([reason("abuse_history", 0.5), reason("rate_10s", 0.05)]).code
-        == "abuse_history"
+def test_the_strongest_leads_and_behaviour_is_said_to_add() -> None:
+    assert write_because([reason("app_age", 0.3), reason("rate_10s", 0.1)]) == (
+        "mostly because by app_age; its behaviour now added: by rate_10s"
     )
 
 
-def test_without_any_finding_about_behaviour_the_strongest_leads() -> None:
-    assert pick_leading([reason("tier", 0.2), reason("cohort_prior", 0.1)]).code == "tier"
+def test_a_faint_finding_about_behaviour_is_not_added() -> None:
+    found = [reason("abuse_history", 0.5), reason("rate_10s", 0.05)]
+    assert write_because(found) == "because by abuse_history"
+
+
+def test_behaviour_that_is_strongest_stands_alone() -> None:
+    found = [reason("rate_10s", 0.3), reason("cohort_prior", 0.2)]
+    assert write_because(found) == "because by rate_10s"

@@ -11,7 +11,7 @@ import pytest
 from console.pages.decision import page as decision_page
 from decider.contracts.artifact import Calibration
 from decider.contracts.features import INDEX, N_FEATURES
-from decider.contracts.vocabulary import Reason
+from decider.contracts.vocabulary import Action, Reason
 from decisions.models import Decision
 from explain.models import Explanation
 from explain.shap import backlog, waterfall
@@ -44,14 +44,12 @@ def told(monkeypatch):
 def test_what_is_like_similar_apps_gives_way_to_what_is_not(told) -> None:
     assert (
         told(("cohort_prior", 2.0, 0.07, 0.07), ("rate_1s", 1.0, 48.0, 12.0))
-        == "Requests a second: 48, peers 12"
+        == "Requests a second: 48, similar 12"
     )
 
 
-def test_where_everything_is_like_similar_apps_nothing_is_compared(told) -> None:
-    text = told(("cohort_prior", 2.0, 0.07, 0.07))
-    assert "7.0%" in text
-    assert "peers" not in text
+def test_where_everything_is_like_similar_apps_the_machine_reason_is_left(told) -> None:
+    assert told(("cohort_prior", 2.0, 0.07, 0.07)) == ""
 
 
 def test_what_only_lowers_risk_is_no_reason(told) -> None:
@@ -87,6 +85,9 @@ def test_table_and_page_name_the_same_reason(models, document, store) -> None:
         if not found:
             assert d.id not in short
             continue
-        lead = reason_codes.pick_leading(found)
+        if d.action == Action.SHED:
+            assert "load, price" in short_reason.write_short_reasons([d])[d.id]
+            continue
+        lead = found[0]
         assert short[d.id].startswith(f"{lead.feature.label.split(',')[0]}: {lead.shown_value}")
         assert reason_codes.write_clause(lead) in verdict.write_story(d, "It", None, found).verdict

@@ -67,7 +67,10 @@ class ReasonOut(serializers.Serializer[object]):
     effect = serializers.FloatField(help_text="Points of risk, 0 to 1.")
     feature = serializers.CharField(source="feature.name")
     value = serializers.FloatField()
-    typical = serializers.FloatField(allow_null=True, help_text="Median of similar apps.")
+    typical = serializers.FloatField(
+        allow_null=True,
+        help_text="Median of similar apps: those of its tier in the model's training.",
+    )
 
 
 class ContributionOut(serializers.Serializer[object]):
@@ -223,7 +226,7 @@ class HappenedOut(serializers.Serializer[object]):
 
 
 class PeerOut(serializers.Serializer[object]):
-    """One feature against similar apps."""
+    """One feature against the peers: apps of its tier and service in the hour before."""
 
     label = serializers.CharField()  # type: ignore[assignment]  # a REST field called label
     value = serializers.CharField()
@@ -259,7 +262,7 @@ class AroundOut(serializers.Serializer[object]):
     """A decision's surroundings."""
 
     timeline = HappenedOut(many=True)
-    similar_apps = serializers.IntegerField(help_text="0 when there are fewer than five.")
+    peer_apps = serializers.IntegerField(help_text="0 when there are fewer than five.")
     peers = PeerOut(many=True)
     shared_cause = SharedOut()
 
@@ -272,14 +275,14 @@ class Around(APIView):
 
     @extend_schema(operation_id="decisions_around", responses=AroundOut)
     def get(self, request: Request, decision_id: str) -> Response:
-        """Return the app two minutes either side, its place among similar apps, and how much of the
+        """Return the app two minutes either side, its place among its peers, and how much of the
         load came from others.
         """
         d = _looked_at(request, decision_id)
         near = replay_panels.surroundings(d)
         told = {
             "timeline": timeline.build_timeline(d, verdict.http_answer(d)),
-            "similar_apps": near.peers.apps,
+            "peer_apps": near.peers.apps,
             "peers": near.peers.rows,
             "shared_cause": near.shared,
         }

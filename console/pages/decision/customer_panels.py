@@ -10,7 +10,7 @@ from console.pages.decision import page
 from console.pages.decision.page import DecisionPage, Explained
 from control.directory.apps import KnownApp
 from decider.contracts.vocabulary import Action
-from decider.refusal.findings import told_code
+from decider.refusal.true_cause import told_code
 from decisions.models import Decision, Dispute
 from decisions.outcomes import disputes, reports
 from decisions.outcomes.reports import Later

@@ -314,7 +314,7 @@ class DecisionPage:
     @property
     def lead_reason(self) -> str:
         """The machine reason as a sentence; empty where the findings are the whole verdict."""
-        if self.d.reason == Reason.RISK_HIGH and self.explained.reasons:
+        if self.explained.reasons and self.code == Reason.RISK_HIGH.name:
             return ""
         return f"{self.clause[:1].upper()}{self.clause[1:]}."
 
@@ -366,7 +366,7 @@ def decision_page(d: Decision, *, with_token: bool) -> DecisionPage:
         check=ModelCheck.objects.filter(model=d.model).first() if d.model else None,
         kept_because=kept_because(d),
         record=record_json.record_text(d, found.explanation, with_token=with_token),
-        code=Reason(d.reason).name,
+        code=reason_text.find_telling_reason(d.action, d.reason).name,
         clause=reason_text.clause(d),
     )
 

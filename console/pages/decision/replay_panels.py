@@ -89,7 +89,7 @@ def surroundings(d: Decision) -> Surroundings:
 
 
 def telling(d: Decision) -> tuple[str, ...]:
-    """Return the names of the features to compare with similar apps, at most `peers.MOST`.
+    """Return the names of the features to compare with peers, at most `peers.MOST`.
 
     First the behaviour that spoke most against the decision, then the usual features.
     """

@@ -31,7 +31,7 @@ from control.directory import apps as directory
 from control.errors import Refused
 from decider.contracts import units
 from decider.contracts.ids import format_decision_id
-from decider.contracts.vocabulary import REASONS, Reason
+from decider.contracts.vocabulary import REASONS
 from decisions import reason_text
 from decisions.models import Dispute
 from decisions.outcomes import disputes
@@ -107,7 +107,7 @@ def dispute_rows(found: Sequence[Dispute], user: User) -> list[DisputeRow]:
         DisputeRow(
             d,
             names[d.app],
-            reason_text.BRIEF.get(Reason(d.reason_code), ""),
+            reason_text.BRIEF.get(reason_text.find_telling_reason(d.action, d.reason_code), ""),
             disputes.can_adjudicate(d, user),
         )
         for d in found
@@ -195,7 +195,7 @@ def dispute(request: HttpRequest, number: int) -> HttpResponse:
     app_looks.note(request, found.app, f"dispute {number}")
     (row,) = dispute_rows([found], person(request))
     kept = lookup.find(found.decision) is not None
-    reason = REASONS[Reason(found.reason_code)].text
+    reason = REASONS[reason_text.find_telling_reason(found.action, found.reason_code)].text
     context = {
         "page": "disputes",
         "row": row,

@@ -18,11 +18,11 @@ from console.pages.decision.api import CustomerText
 from console.pages.receipts.pasted_receipt import Opened, open_receipt
 from control.errors import KeysError
 from decider.contracts.ids import format_decision_id
-from decider.contracts.vocabulary import REASONS, Action, Reason, Stage
+from decider.contracts.vocabulary import Action, Reason, Stage
 from decider.refusal.receipt import ReceiptError
 from decisions.models import utc
 from decisions.search import lookup
-from explain.text import customer
+from explain.text import customer, receipt
 
 
 class ReceiptIn(serializers.Serializer[object]):
@@ -91,7 +91,7 @@ def _told(found: Opened) -> dict[str, object]:
         "action": r.action,
         "stage": r.stage,
         "reason": r.reason,
-        "why": REASONS[r.reason].text,
+        "why": receipt.write_cause(r),
         "codes": r.codes,
         "retry_after": r.retry_after,
         "config_version": r.config_version,

@@ -1,0 +1,1 @@
+"""The table of known apps, and how the engine holds it."""

@@ -1,0 +1,366 @@
+"""Staff, response, receipt and reply tell one cause of a refusal, its strongest, with numbers that
+its record holds.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from decider.contracts.config import Config
+from decider.contracts.features import FEATURES, INDEX, Feature
+from decider.contracts.requests import Decision as Answered
+from decider.contracts.signals import INDEX as S
+from decider.contracts.vocabulary import Action, Reason, Tier
+from decider.http import responses
+from decider.refusal.causes import OF_REASON
+from decider.refusal.findings import typical
+from decider.refusal.receipt import keys_of, open_sealed
+from decider.refusal.true_cause import TOLD_AS, find_true_cause, told_code
+from decisions import reason_text
+from explain.recourse import search as recourse_search
+from explain.shap import waterfall
+from explain.text import customer, reason_codes, verdict
+from explain.text.customer_catalogue import Cause
+from explain.text.reason_codes import ReasonCode
+from learning.traffic.services import Slowdown
+from learning.traffic.simulate import Scenario
+from learning.training import train
+from tests.explain import refusals, world
+from tests.explain.refusals import Refusal
+from tests.explain.test_customer import FAMILY
+
+SLOW = tuple(Slowdown(name, 10.0, 100.0, 20.0, 0.1) for name in ("orders", "search"))
+CROWD = Scenario(
+    seed=11,
+    start=train.MONDAY + 8 * 3600.0,
+    seconds=30.0,
+    warm_up=1.0,
+    apps=400,
+    rate=80.0,
+    abusive_apps=0.3,
+    slowdowns=SLOW,
+)
+BEHAVIOUR = {"request", "counters", "feedback"}
+A_WAIT = re.compile(r"\bwait|Retry-After|retry_after", re.IGNORECASE)
+
+
+class Told(NamedTuple):
+    """A refusal and all that is said of it."""
+
+    refusal: Refusal
+    config: Config
+    contributions: np.ndarray
+    usual: list[float]
+    reasons: list[ReasonCode]
+    headline: str
+    said: customer.CustomerTexts
+    case: customer.CustomerCase
+
+    @property
+    def value(self) -> np.ndarray:
+        return np.frombuffer(self.refusal.event.features, "<f4")
+
+    @property
+    def signal(self) -> dict[str, float]:
+        seen = np.frombuffer(self.refusal.event.signals, "<f8")
+        return {name: float(seen[k]) for name, k in S.items()}
+
+    @property
+    def by_risk(self) -> bool:
+        e = self.refusal.event
+        return e.reason == Reason.RISK_HIGH and e.action != Action.SHED
+
+
+def tell(one: Refusal, config: Config) -> Told:
+    model, d = world.model(), one.decision
+    row = np.frombuffer(one.event.features, "<f4")
+    usual = typical(model.artifact, d.tier)
+    contributions = model.explainer.values(row[None, :])[0]
+    fall = waterfall.build_waterfall(
+        model.explainer.base, contributions, row, usual, model.artifact.risk_calibration
+    )
+    reasons = reason_codes.rank_reasons(fall) if d.raw_risk is not None else []
+    code = told_code([reason.code for reason in reasons])
+    case = customer.build_case(d, "Order sync", code)
+    headline = verdict.write_story(d, "It", None, reasons).verdict
+    said = customer.write_texts(case)
+    return Told(one, config, contributions, usual, reasons, headline, said, case)
+
+
+@pytest.fixture(scope="module")
+def everything() -> Iterator[list[Told]]:
+    """A few hundred refusals by the engine: some of a usual policy, some of one that blocks."""
+    found, documents = [], {}
+    for version, harm in ((1, 1.0), (2, 12.0)):
+        some, config = refusals.play(world.model(), CROWD, version, harm)
+        documents[version] = config
+        found += [(one, config) for one in some]
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (reason_text, customer):
+            patch.setattr(module.documents, "config", documents.get)
+        yield [tell(one, config) for one, config in found]
+
+
+def strongest(told: Told) -> tuple[str, Feature] | None:
+    """The cause with the largest sum of SHAP values, and its strongest feature, of those that read
+    otherwise than for similar apps; None where nothing does that raised the risk.
+    """
+    sums: dict[str, float] = {}
+    for feature, value in zip(FEATURES, told.contributions, strict=True):
+        sums[feature.cause] = sums.get(feature.cause, 0.0) + value
+    for cause in sorted((code for code in sums if sums[code] > 0), key=lambda code: -sums[code]):
+        raising = [
+            k
+            for k, f in enumerate(FEATURES)
+            if f.cause == cause
+            and told.contributions[k] > 0
+            and not math.isnan(told.value[k])
+            and not reads_alike(f, float(told.value[k]), told.usual[k])
+        ]
+        if raising:
+            return cause, FEATURES[max(raising, key=lambda k: told.contributions[k])]
+    return None
+
+
+# -- numbers, read back without the code that wrote them
+
+SPANS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3_600.0, "d": 86_400.0}
+DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+
+
+def is_shown(feature: Feature, text: str, value: float) -> bool:
+    """Whether `text` is `value`, to the precision that it shows."""
+    if feature.unit == "hour":
+        day, hour = text.split()
+        return DAYS.index(day) * 24 + int(hour[:2]) == int(value)
+    if feature.unit == "level":
+        return text == Tier(int(value)).word
+    if feature.unit == "flag":
+        return (text == "yes") == (value >= 0.5)
+    number, unit = re.fullmatch(r"([\d.,e+-]+) ?(\D*)", text).groups()
+    shown, digits = float(number.replace(",", "")), number.partition(".")[2]
+    scale = {"%": 0.01, "years": 365.0}.get(unit, 1.0)
+    scale = SPANS[unit] if feature.unit == "seconds" else scale
+    within = 0.5 * 10.0 ** -len(digits)
+    if feature.unit not in ("share", "count") and number.lstrip("0.").replace(".", ""):
+        # two significant digits below a hundred
+        within = max(within, 0.05 * 10.0 ** math.floor(math.log10(shown) if shown else 0))
+        within = within if shown < 100 else 0.5
+    true = 2.0**value if feature.unit == "bits" else value / scale
+    return abs(shown - true) <= within * 1.001
+
+
+def reads_alike(feature: Feature, value: float, usual: float) -> bool:
+    return any(
+        is_shown(feature, text, value) and is_shown(feature, text, usual)
+        for text in [reason_codes.format_value(feature, usual)]
+    )
+
+
+def check_sentence(told: Told, reason: ReasonCode, text: str) -> None:
+    """Every figure in a sentence about a feature is that of the record; no other stands there."""
+    k = INDEX[reason.feature.name]
+    wanted = reason.feature.high if reason.code.endswith("_HIGH") else reason.feature.low
+    wanted = re.escape(wanted).replace(r"\{value\}", "(?P<value>.+?)")
+    wanted = re.sub(r"(report|chargeback|refusal)s", r"\1s?", wanted)
+    found = re.fullmatch(wanted.replace(r"\{typical\}", "(?P<typical>.+?)"), text)
+    assert found, (wanted, text)
+    assert is_shown(reason.feature, found["value"], float(told.value[k])), text
+    if "typical" in found.groupdict():
+        assert is_shown(reason.feature, found["typical"], told.usual[k]), text
+
+
+def check_clause(told: Told, reason: ReasonCode, clause: str) -> None:
+    k = INDEX[reason.feature.name]
+    first = reason.text.split(". ")[0].rstrip(".")
+    assert clause.lower().startswith(first.lower()), (clause, first)
+    rest = clause[len(first) :]
+    if times := re.fullmatch(r", ([\d.,]+) times (what|the usual of) similar apps.*", rest):
+        shown = float(times[1].replace(",", ""))
+        assert shown == pytest.approx(float(told.value[k]) / told.usual[k], abs=0.51)
+    elif usual := re.fullmatch(r", similar apps (.+)", rest):
+        assert is_shown(reason.feature, usual[1], told.usual[k]), clause
+    else:
+        assert not rest, clause
+
+
+# -- the headline
+
+
+def test_the_headline_names_the_strongest_reason(everything) -> None:
+    ranked = [told for told in everything if told.by_risk]
+    assert len(ranked) > 300
+    alone = 0
+    for told in ranked:
+        if (found := strongest(told)) is None:
+            assert told.headline.endswith("because its risk is too high for what it is worth.")
+            continue
+        (cause, feature), lead = found, told.reasons[0]
+        assert (lead.feature.cause, lead.feature.name) == (cause, feature.name)
+        mostly, added = told.headline, ""
+        if "mostly because " in mostly:
+            assert feature.source not in BEHAVIOUR
+            mostly, _, added = mostly.partition("; its behaviour now added: ")
+            assert added
+        clause = mostly.partition("because ")[2].rstrip(".")
+        check_clause(told, lead, clause)
+        if added:
+            further = next(r for r in told.reasons[1:] if r.feature.source in BEHAVIOUR)
+            check_clause(told, further, added.removesuffix("."))
+        alone += not added
+    assert alone / len(ranked) >= 0.8
+
+
+def test_a_shed_names_the_service_to_all_and_staff_why_it_was_this_request(everything) -> None:
+    """Risk chose whom to turn away, but with room nobody would have been."""
+    short = {"service_price": 0.6, "service_utilisation": 1.2, "tenant_usage": 9.9}
+    seen = {f"seen_{name}": value for name, value in short.items()}
+    made = [
+        world.decided(row, tier=tier, seen_tenant_fair_share=10.0, seen_tokens=100.0, **seen)
+        for row in world.rows(400, seed=5, missing=False)
+        for tier in Tier
+    ]
+    shed = [e for e in made if (e.action, e.reason) == (Action.SHED, Reason.RISK_HIGH)]
+    assert len(shed) > 5
+    for e in shed:
+        told = tell(Refusal(e, Answered(e.id, 3, 3, 31, 1.0, 1, 1, 0, 1.0)), everything[0].config)
+        assert "was at 120% of its capacity, and its risk put it behind others: " in told.headline
+        check_clause(told, told.reasons[0], told.headline.partition("others: ")[2].rstrip("."))
+        assert told.said.cause == Cause.CHOSEN
+        codes = [reason.code for reason in told.reasons]
+        assert find_true_cause(Action.SHED, Reason.RISK_HIGH, codes).code == "SERVICE"
+
+
+# -- one cause
+
+
+def test_staff_response_receipt_and_reply_agree_on_the_cause(everything) -> None:
+    told_some, untold = 0, 0
+    for told in everything:
+        e, answered = told.refusal
+        action, reason = Action(e.action), Reason(e.reason)
+        if told.by_risk:
+            if (found := strongest(told)) is None:
+                assert not answered.told and told.said.cause == Cause.UNSAID
+                continue
+            true, feature = found
+            side = (
+                "LOW"
+                if told.value[INDEX[feature.name]] < told.usual[INDEX[feature.name]]
+                else "HIGH"
+            )
+            may = f"{feature.code}_{side}" in TOLD_AS
+        else:
+            true = "SERVICE" if reason == Reason.RISK_HIGH else OF_REASON[reason]
+            may = true not in ("LEGAL", "LISTED", "HELD")
+        receipt = open_sealed(answered.receipt, keys_of([refusals.KEY]))
+        codes = [r.code for r in told.reasons]
+        assert find_true_cause(receipt.action, receipt.reason, receipt.codes).code == true
+        assert find_true_cause(action, reason, codes).code == true
+        assert [code for code, _ in answered.told] == ([true] if may else [])
+        by_receipt = customer.find_cause(customer.build_receipt_case(receipt))
+        for cause in (told.said.cause, by_receipt):
+            assert (true in FAMILY[cause].split()) if may else cause == Cause.UNSAID
+        told_some, untold = told_some + may, untold + (not may)
+    assert told_some > 100 and untold > 5
+
+
+# -- a wait
+
+
+def test_a_block_promises_a_wait_nowhere(everything) -> None:
+    blocks = [told for told in everything if told.refusal.event.action == Action.BLOCK]
+    assert len(blocks) > 50
+    written = responses.Answers(0.0)
+    for told in blocks:
+        e, answered = told.refusal
+        assert e.retry_after == answered.retry_after == 0.0
+        texts = [told.headline, told.said.reply, told.said.line, told.said.api]
+        texts += [reason.text for reason in told.reasons if "wait" not in reason.feature.high]
+        texts.append(written.check(answered, 0).partition("\r\n\r\n")[2])
+        for text in texts:
+            assert not A_WAIT.search(text.replace("the wait they were told", "")), text
+    for told in blocks[:40]:
+        way = recourse_search.find_recourse(told.refusal.event, told.config, world.model())
+        assert not any(c.lever == "wait" for w in (*way.ways, *way.missed) for c in w.changes)
+        assert "wait" not in " ".join(w.sentence for w in way.ways)
+
+
+# -- numbers
+
+
+def test_no_reason_has_the_value_of_similar_apps(everything) -> None:
+    rows = [reason for told in everything for reason in told.reasons]
+    assert len(rows) > 600
+    assert not [r.text for r in rows if r.shown_value == r.shown_typical]
+
+
+def test_every_number_of_a_reason_is_in_the_record(everything) -> None:
+    for told in everything:
+        for reason in told.reasons:
+            check_sentence(told, reason, reason.text)
+
+
+def test_every_number_of_a_rule_is_in_the_record(everything) -> None:
+    seen = 0
+    for told in everything:
+        if told.by_risk:
+            continue
+        signal, text = told.signal, told.headline.partition("because ")[2]
+        for pattern, true in (
+            (r"at (\d+)% of its capacity", signal["service_utilisation"] * 100),
+            (r"its price was ([\d.]+)", signal["service_price"]),
+            (
+                r"used ([\d.]+) times its fair share",
+                signal["tenant_usage"] / (signal["tenant_fair_share"] or math.nan),
+            ),
+            (r"its burst of ([\d,]+) requests", signal["bucket_burst"]),
+        ):
+            if found := re.search(pattern, text):
+                digits = len(found[1].partition(".")[2])
+                shown = float(found[1].replace(",", ""))
+                assert shown == pytest.approx(true, abs=0.51 * 10.0**-digits), text
+                seen += 1
+    assert seen > 5
+
+
+def test_every_number_of_a_reply_is_in_the_record(everything) -> None:
+    for told in everything:
+        e, signal = told.refusal.event, told.signal
+        wait = math.ceil(e.retry_after)
+        body = json.loads(told.said.api)
+        assert body.get("retry_after", 0) == wait == told.case.wait_s
+        reply = told.said.reply.partition("Reference:")[0]
+        reply = re.sub(r"At \d\d:\d\d:\d\d UTC on \d+ \w+ \d+", "", reply)
+        reply = re.sub(r"(GET|POST|PUT|DELETE) /\S+", "", reply)
+        allowed = [
+            *(float(body["status"]), float(wait), math.ceil(wait / 60), math.ceil(wait / 3600)),
+            *(signal["bucket_rate"], signal["bucket_burst"], signal["quota_limit"]),
+            float(told.value[INDEX["rate_10s"]]),
+        ]
+        for text in re.findall(r"\d[\d,]*(?:\.\d+)?", reply):
+            shown = float(text.replace(",", ""))
+            assert any(shown == pytest.approx(true, rel=0.05) for true in allowed), (text, reply)
+
+
+def test_a_way_back_names_the_share_that_it_lowers(everything) -> None:
+    """Not the share of early retries: the lever lowers all that is sent while being refused."""
+    shares = ("refused_share_60s", "retry_share_60s", "early_retry_share_60s")
+    seen = 0
+    for told in [t for t in everything if max(t.value[INDEX[n]] for n in shares) > 0.05][:60]:
+        way = recourse_search.find_recourse(told.refusal.event, told.config, world.model())
+        for one in (*way.ways, *way.missed):
+            for change in one.changes:
+                if change.lever == "retries":
+                    true = max(float(told.value[INDEX[name]]) for name in shares)
+                    assert change.before == pytest.approx(true)
+                    assert "while being refused" in one.sentence
+                    seen += 1
+    assert seen or len(everything) > 300
