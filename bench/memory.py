@@ -12,8 +12,8 @@ from bench import apps
 from bench.model_scoring import one_core
 from decider.contracts import artifact
 from decider.contracts.requests import CheckRequest
-from decider.engine import app_state
 from decider.engine.engine import Engine
+from decider.engine.memory import app_state
 from decider.scoring import model
 from decider.scoring.model import Model
 

@@ -109,9 +109,11 @@ A_KEEP, A_LEAK, A_LOAD, A_FRICTION = range(4)
 # Utility that admitting costs at the bottom of the headroom, where admitting ends altogether.
 # Chosen: a little more than a request of no value is worth (0.5), so only useful ones get that far.
 OVERRUN_COST = 0.6
-# Proof of honesty. Chosen: an app made for abuse is used within its first month; and a portal's
-# sign-ins or a bookkeeper's writes are seldom most of what it sends.
+# Days of age that are proof of honesty. Chosen: an app made for abuse is used within its first
+# month.
 PROVEN_AFTER_DAYS = 30.0
+# Largest shares of sign-ins and of writes with which an app can be proven honest. Chosen: what a
+# portal signs in or a bookkeeper writes is seldom more of what it sends.
 PROVEN_SIGN_INS, PROVEN_WRITES = 0.5, 0.9
 # Two windows of ten minutes: after such a silence all that counts against what an app did is
 # forgotten. As the longest of `buffers.WAITS`.

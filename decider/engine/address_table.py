@@ -17,12 +17,12 @@ from numba import carray, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from decider.engine.app_state import State
 from decider.engine.buffers import ANSWER, REQUEST, Batch, Sample
 from decider.engine.known_apps.table import KnownApps
 from decider.engine.lists import Subjects
+from decider.engine.memory.app_state import State
+from decider.engine.memory.source_table import Sources
 from decider.engine.shared_state import Region
-from decider.engine.source_table import Sources
 from decider.engine.text_hash import Texts
 from decider.policy import Rules
 

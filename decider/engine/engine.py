@@ -30,11 +30,9 @@ from decider.contracts.store import Profile, ServiceStatus
 from decider.contracts.vocabulary import Arm, MlState
 from decider.engine import (
     address_table,
-    app_state,
     kernels,
     lists,
     shared_state,
-    source_table,
     tenants,
     text_hash,
 )
@@ -43,6 +41,7 @@ from decider.engine.clock import Clock
 from decider.engine.known_apps.review import KnownTable
 from decider.engine.known_apps.table import KnownApps
 from decider.engine.leases import Leases
+from decider.engine.memory import app_state, source_table
 from decider.engine.routing import Route, Router
 from decider.engine.shared_state import FIRST_OWN_ROW, SHARED_ROWS
 from decider.engine.tenants import Tenants

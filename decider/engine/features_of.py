@@ -11,8 +11,8 @@ import numpy as np
 from numba import njit
 
 from decider.contracts import feature_columns as f
-from decider.engine import linear_counting
-from decider.engine.app_state import (
+from decider.engine.memory import linear_counting
+from decider.engine.memory.app_state import (
     B_ENDPOINTS,
     B_PATHS,
     B_SOURCES,
@@ -52,8 +52,8 @@ from decider.engine.app_state import (
     P_WRONG,
     State,
 )
-from decider.engine.source_table import V_APPS, V_FAILED_SHARE, V_NEW
-from decider.engine.windows import EPOCH, WINDOWS
+from decider.engine.memory.source_table import V_APPS, V_FAILED_SHARE, V_NEW
+from decider.engine.memory.windows import EPOCH, WINDOWS
 
 # c * log2(c) by c: a minute's counts are nearly always in it, and a look-up costs less than a
 # logarithm.

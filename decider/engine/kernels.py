@@ -23,12 +23,9 @@ from decider.engine import (
     features_of,
     lists,
     quota,
-    retries,
     sampling,
-    source_table,
     text_hash,
 )
-from decider.engine import app_state as apps
 from decider.engine import shared_state as shared
 from decider.engine.buffers import (
     K_KEPT,
@@ -51,6 +48,8 @@ from decider.engine.buffers import (
     WANTS_PROFILE,
     Batch,
 )
+from decider.engine.memory import app_state as apps
+from decider.engine.memory import retries, source_table
 
 S_OBSERVE, S_QUOTA_LIMIT, S_MULTIPLIER, S_UTILISATION = (
     S["observe_only"],

@@ -7,7 +7,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from decider.engine.app_state import LEASED_OUT, QUOTA_DAY, QUOTA_LEFT, QUOTA_OWN, QUOTA_USED, State
+from decider.engine.memory.app_state import (
+    LEASED_OUT,
+    QUOTA_DAY,
+    QUOTA_LEFT,
+    QUOTA_OWN,
+    QUOTA_USED,
+    State,
+)
 
 # Apps asked for at once, so that a silent store does not fill the memory. The next request of an
 # app that found no room asks again.

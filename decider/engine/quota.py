@@ -13,7 +13,14 @@ import math
 import numpy as np
 from numba import njit
 
-from decider.engine.app_state import LEASED_OUT, QUOTA_DAY, QUOTA_LEFT, QUOTA_OWN, QUOTA_USED, State
+from decider.engine.memory.app_state import (
+    LEASED_OUT,
+    QUOTA_DAY,
+    QUOTA_LEFT,
+    QUOTA_OWN,
+    QUOTA_USED,
+    State,
+)
 
 # Share of a daily quota that is leased; the rest is split evenly as the nodes' own shares, for when
 # they cannot ask. An app is served by one node, so it hardly gets anything of that rest: it is what

@@ -8,7 +8,7 @@ import numpy as np
 
 from decider import policy
 from decider.contracts.store import Profile
-from decider.engine.app_state import State
+from decider.engine.memory.app_state import State
 from decider.engine.shared_state import FIRST_OWN_ROW, SHARED_ROWS, Region
 
 # Rows for fair shares; the tenants past them share those of their tier, so memory stays bounded.

@@ -17,10 +17,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from msgspec import Meta, Struct
 
 from decider.contracts.config import Config, Name, Signed, key_id
-from decider.engine import app_state as apps
 from decider.engine import quota
 from decider.engine.engine import Engine
-from decider.engine.windows import EPOCH
+from decider.engine.memory import app_state as apps
+from decider.engine.memory.windows import EPOCH
 from decider.whatif.plan import Plan, plan_of
 
 Verb = Literal["peek", "fill_burst", "fill_errors"]

@@ -122,9 +122,11 @@ class KnownKeeper:
         await asyncio.to_thread(self._keep_snapshot, data, parts)
 
     async def _change(self, changes: Changes, data: bytes) -> None:
-        keys, *rest = known.unpack(changes.rows)
+        keys, tenants, tiers = known.unpack(changes.rows)
         held = self.engine.known.table
-        self._take(changes, keys, await asyncio.to_thread(known_apps.change, held, keys, *rest))
+        self._take(
+            changes, keys, await asyncio.to_thread(known_apps.change, held, keys, tenants, tiers)
+        )
         self._changes.append(data)
         await asyncio.to_thread(self._keep_changes)
         await self._merge_if_grown()

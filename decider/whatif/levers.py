@@ -2,9 +2,9 @@
 that a decision was made from.
 
 A lever is one thing an owner controls. Pulling it moves together every feature and signal that
-follows from it, by the definitions in `engine.features_of` and `engine.app_state`. Nothing else
-moves: not tier, age, verification, history or cohort, not the state of a service, not what other
-apps or tenants do. A test compares these sets with the registry.
+follows from it, by the definitions in `engine.features_of` and `engine.memory.app_state`. Nothing
+else moves: not tier, age, verification, history or cohort, not the state of a service, not what
+other apps or tenants do. A test compares these sets with the registry.
 
 | lever | level | moves |
 | --- | --- | --- |
@@ -35,15 +35,15 @@ from numpy.typing import NDArray
 from decider.contracts.features import INDEX as F
 from decider.contracts.features import Unit
 from decider.contracts.signals import INDEX as S
-from decider.engine.retries import RETRY_WITHIN_S
+from decider.engine.memory.retries import RETRY_WITHIN_S
+from decider.engine.memory.windows import EPOCH
 from decider.engine.shared_state import RECOVERY, USE_TAU_S
-from decider.engine.windows import EPOCH
 
 Rows = NDArray[np.float64]
 Levels = NDArray[np.float64]
 
-# Lengths in seconds of the windows that `engine.app_state` keeps; the rates are means over them. A
-# single request makes a rate of 1 / length, so 1/60 and 1/600 are the least rates below.
+# Lengths in seconds of the windows that `engine.memory.app_state` keeps; the rates are means over
+# them. A single request makes a rate of 1 / length, so 1/60 and 1/600 are the least rates below.
 WINDOWS_S = {"rate_1s": 1.0, "rate_10s": 10.0, "rate_60s": 60.0, "rate_600s": 600.0}
 PACES = tuple(WINDOWS_S)
 CLIENT_ERRORS = (

@@ -82,7 +82,7 @@ def evaluate_limits(event: Event, config: Config, cut: float | None = None) -> l
     rows = [
         _quota(see, admitted),
         _lists(see),
-        *([_unknown(see)] if see["unknown_wait"] > 0.0 else []),
+        _unknown(see),
         _override(see),
         _bucket(event, see, admitted),
         _cheap(event, cheap_score, config.tiers[event.tier].rank_from),
@@ -130,10 +130,11 @@ def _lists(see: dict[str, float]) -> _Row:
 
 
 def _unknown(see: dict[str, float]) -> _Row:
-    wait = units.rounded_span(see["unknown_wait"])
-    found = f"more in {wait}"
+    wait = see["unknown_wait"]
+    found, word = ("room", "within") if wait <= 0.0 else ("none", "spent")
+    after = found if wait <= 0.0 else f"more in {units.rounded_span(wait)}"
     label = "Room for apps without a profile"
-    return "unknown", Stage.GUARD.label, label, "none", "set in the config", found, "spent"
+    return "unknown", Stage.GUARD.label, label, found, "set in the config", after, word
 
 
 def _override(see: dict[str, float]) -> _Row:

@@ -25,11 +25,14 @@ SIGN_INS = (
     "/auth/token",
     "/members/",
 )
-# Statuses of a wrong password, of a right one, of a missing page, and of a form sent with nonsense;
-# one that stands twice is twice as common. Chosen wide.
+# Statuses of a wrong password; one that stands twice is twice as common, here and below. Chosen
+# wide.
 WRONG_PASSWORD = (200, 200, 303, 302, 401, 401, 403, 400, 422)
+# Statuses of a right password.
 RIGHT_PASSWORD = (302, 303, 200, 201)
+# Statuses of a missing page.
 MISSING = (404, 404, 404, 404, 404, 410, 200, 302, 301, 403)
+# Statuses of a form that was sent with nonsense.
 BAD_INPUT = (200, 200, 303, 302, 400, 403, 500, 422)
 # Statuses of a method that a site does not expect.
 ODD_METHOD = (405, 405, 400, 501, 403, 200)

@@ -30,7 +30,7 @@ from control.models import App, AppNote, AuditEntry, Tenant
 from decider.contracts.ids import format_decision_id
 from decider.contracts.store import PROFILE_PREFIX, Profile
 from decider.contracts.vocabulary import Stage
-from decider.engine import app_state
+from decider.engine.memory import app_state
 from decider.node.commands import Spending, View
 from decisions.models import Decision, Outcome
 from decisions.outcomes import disputes, reports

@@ -13,8 +13,8 @@ from control.deciders import buckets
 from control.errors import KeysError, NotAllowed, Refused, StoreUnavailable
 from control.models import AuditEntry
 from decider.contracts import store
-from decider.engine import app_state
 from decider.engine.engine import Engine
+from decider.engine.memory import app_state
 from tests.control.conftest import DELE, beat, status
 from tests.control.played import Played, warm_up
 

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from decider.contracts import feature_columns, features
 from decider.contracts.features import N_FEATURES, NAMES
-from decider.engine import app_state as counters
 from decider.engine import features_of as measure
 from decider.engine.known_apps import table as known_apps
+from decider.engine.memory import app_state as counters
 from decider.engine.routing import SIGN_IN
 
 SCHEMA = "8a8aae426fbb9bba"

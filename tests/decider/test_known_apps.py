@@ -12,10 +12,10 @@ from decider.contracts.config import ListEntry, Override, UnknownApps
 from decider.contracts.requests import CheckRequest
 from decider.contracts.store import Profile
 from decider.contracts.vocabulary import Action, Reason, Tier
-from decider.engine import app_state
 from decider.engine.engine import Engine
 from decider.engine.known_apps import table as known_apps
 from decider.engine.known_apps.table import KnownApps
+from decider.engine.memory import app_state
 from decider.engine.shared_state import SHARED_ROWS
 from decider.engine.text_hash import TextHash
 from tests.decider.test_engine import NOW, ask, config, engine, of_tier

@@ -11,8 +11,9 @@ from decider.contracts.features import INDEX as F
 from decider.contracts.features import N_FEATURES
 from decider.contracts.signals import INDEX as S
 from decider.contracts.signals import N_SIGNALS
-from decider.engine import app_state as counters
-from decider.engine import features_of, retries
+from decider.engine import features_of
+from decider.engine.memory import app_state as counters
+from decider.engine.memory import retries
 from decider.engine.routing import READ
 from decider.whatif import levers
 from decider.whatif.levers import BY_NAME, PACES, Ground

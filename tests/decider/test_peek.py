@@ -18,11 +18,12 @@ from decider.contracts import config as configs
 from decider.contracts import defaults
 from decider.contracts.config import Override
 from decider.contracts.vocabulary import Action, Tier
-from decider.engine import app_state, lists, quota
+from decider.engine import lists, quota
 from decider.engine.buffers import Batch
 from decider.engine.engine import Engine
+from decider.engine.memory import app_state
+from decider.engine.memory.windows import EPOCH
 from decider.engine.text_hash import TextHash
-from decider.engine.windows import EPOCH
 from decider.node import commands
 from decider.whatif.plan import override_of, plan_of
 from tests.decider.test_engine import NOW, ask, config, engine, of_tier

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from decider.contracts import defaults
 from decider.contracts.vocabulary import Action, Reason, Stage
-from decider.engine import app_state, kernels, quota
+from decider.engine import kernels, quota
 from decider.engine.engine import Engine
+from decider.engine.memory import app_state
 from decider.node import process
 from tests.decider.test_engine import NOW, ask, config, engine
 

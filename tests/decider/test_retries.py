@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from decider.contracts.features import INDEX as F
 from decider.contracts.requests import CheckRequest
 from decider.contracts.vocabulary import Action
-from decider.engine import app_state, retries
 from decider.engine.engine import Engine
+from decider.engine.memory import app_state, retries
 from decider.engine.routing import READ
 from tests.decider.test_engine import NOW, config, engine
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from decider.contracts.features import INDEX as F
 from decider.contracts.requests import CheckRequest, Outcome
 from decider.contracts.store import Profile
-from decider.engine import source_table
 from decider.engine.engine import Engine
-from decider.engine.source_table import V_APPS, V_FAILED_SHARE, V_NEW
+from decider.engine.memory import source_table
+from decider.engine.memory.source_table import V_APPS, V_FAILED_SHARE, V_NEW
 from tests.decider.test_engine import NOW, engine
 
 ADDRESS = "198.51.100.7"

@@ -9,8 +9,9 @@ import pytest
 
 from decider.contracts.requests import CheckRequest, Decision
 from decider.contracts.vocabulary import Action, Reason
-from decider.engine import app_state, kernels
+from decider.engine import kernels
 from decider.engine.engine import Engine
+from decider.engine.memory import app_state
 from decider.http import ratelimit_fields
 from decider.http.responses import Answers
 from decider.refusal.client import Teller

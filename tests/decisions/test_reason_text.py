@@ -20,7 +20,7 @@ def test_the_few_words_fit_a_cell_and_differ() -> None:
 
 
 def decided(reason: Reason, **signals: float) -> Decision:
-    return Decision(reason=reason, service="search", signals=signal_vector(**signals))
+    return Decision(action=1, reason=reason, service="search", signals=signal_vector(**signals))
 
 
 def test_an_overload_and_a_share_are_told_with_their_figures() -> None:

@@ -11,8 +11,8 @@ from numba import njit
 
 from decider import policy as p
 from decider.engine import address_table
-from decider.engine import app_state as apps
 from decider.engine.known_apps import table as known_apps
+from decider.engine.memory import app_state as apps
 from decider.engine.shared_state import SHARED_ROWS
 
 # Slots that are brought in line with a new table at once. Chosen: about half a millisecond, for

@@ -20,12 +20,12 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from decider.engine import retries
 from decider.engine.known_apps.table import KnownApps, look_up
-from decider.engine.prefetch import prefetch
+from decider.engine.memory import retries
+from decider.engine.memory.prefetch import prefetch
+from decider.engine.memory.windows import EPOCH, WINDOWS
 from decider.engine.routing import READ, SIGN_IN
 from decider.engine.shared_state import SHARED_ROWS
-from decider.engine.windows import EPOCH, WINDOWS
 
 # Slots looked at for the least recently seen one. Chosen: four times in five, the oldest of 16
 # is among the oldest tenth of all, and a decision that evicts takes hardly longer

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from decider.contracts.feature import Feature
 from decider.contracts.feature import make_feature as _f
-from decider.contracts.ten_minute_features import TEN_MINUTE_FEATURES
+from decider.contracts.feature_table.ten_minutes import TEN_MINUTE_FEATURES
 
 # Order is meaning: compiled code, models and stored vectors know a feature by its place. A feature
 # that is added, moved or taken out changes the schema, and every model must be trained again.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from decider.engine.windows import EPOCH
+from decider.engine.memory.windows import EPOCH
 
 # Refused requests that an app is remembered by, of different kinds; alike ones share an entry.
 # Chosen: a cache line. An app that is refused more kinds than that has the oldest forgotten, so

@@ -17,9 +17,9 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from decider.engine.linear_counting import distinct
-from decider.engine.prefetch import prefetch
-from decider.engine.windows import EPOCH
+from decider.engine.memory.linear_counting import distinct
+from decider.engine.memory.prefetch import prefetch
+from decider.engine.memory.windows import EPOCH
 
 # Seconds. Chosen: the ten minutes for which an app's own record lasts.
 WINDOW_S = 600.0

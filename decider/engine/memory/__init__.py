@@ -1,0 +1,1 @@
+"""What a decider remembers of apps and of addresses, in flat arrays."""
