@@ -60,14 +60,13 @@ def format_value(feature: Feature, value: float) -> str:
             return f"{two_digits(value)} ×"
         case "seconds":
             return rounded_span(value)
+        case "days" if value >= 730:
+            return f"{two_digits(value / 365)} years"
         case "days":
-            return (
-                f"{two_digits(value / 365)} years" if value >= 730 else f"{two_digits(value)} days"
-            )
+            return f"{two_digits(value)} days"
         case "kilobytes":
             return f"{two_digits(value)} kB"
-        case "bits":
-            # nobody thinks in bits: 1 bit is the spread of two places used alike
+        case "bits":  # nobody thinks in bits: 1 bit is the spread of two places used alike
             return f"{two_digits(2.0**value)} places"
         case "count":
             return f"{value:,.0f}"

@@ -161,11 +161,9 @@ class Engine:
         shared = shared_state.carry_over(old, self._index, config.services, tenants.MAX_TENANTS)
         self._apply_sampling(config.sampling)
         shared.tier[0] = config.unknown_tier
-        own = slice(SHARED_ROWS, FIRST_OWN_ROW)
-        shared.tier[own], shared.weight[own] = (
-            range(len(rules.tiers)),
-            rules.tiers[:, policy.T_WEIGHT],
-        )
+        by_tier = slice(SHARED_ROWS, FIRST_OWN_ROW)
+        shared.tier[by_tier] = range(len(rules.tiers))
+        shared.weight[by_tier] = rules.tiers[:, policy.T_WEIGHT]
         self._unknown[:] = (config.unknown_tier, 0, 0, Profile("").cohort_prior, 0, 0, 0, 0)
         self._apply_unknown(config.unknown_apps)
         self._weights = {t.tenant: t.weight for t in config.tenants}
@@ -212,19 +210,7 @@ class Engine:
         hashes = self.text_hash.many([p.tenant for p in profiles]).tolist()
         slots = np.zeros(len(profiles), np.int64)
         kernels.track(self._table, keys, slots, len(keys), now)
-        self.state.profile[slots] = [
-            (
-                p.tier,
-                p.created_at / 86_400.0,
-                p.verified,
-                p.cohort_prior,
-                p.abuse_history,
-                p.chargeback_history,
-                p.false_throttle_history,
-                app_state.KNOWN,
-            )
-            for p in profiles
-        ]
+        self.state.profile[slots] = [_profile_row(p) for p in profiles]
         self.state.tenant[slots] = [
             self.tenants.place(p, self.shared, self.rules.tiers, self._weights) for p in profiles
         ]
@@ -562,6 +548,13 @@ class Engine:
     def apps(self) -> int:
         """Tracked apps."""
         return int(self.state.meta[app_state.M_USED])
+
+
+def _profile_row(p: Profile) -> tuple[float, ...]:
+    """Return a profile as a row of `State.profile`."""
+    history = (p.abuse_history, p.chargeback_history, p.false_throttle_history)
+    about = (p.tier, p.created_at / 86_400.0, p.verified, p.cohort_prior)
+    return (*about, *history, app_state.KNOWN)
 
 
 def _texts(requests: Sequence[CheckRequest]) -> list[str]:

@@ -85,10 +85,8 @@ class Keeper:
         self.engine.apply(config, self._model_for(config))
         self.last_error = ""
         ack = self._made(config.version, received_at, started, source, last_old=old_decision_at)
-        if source == "disk":
-            self._send(ack)
-        else:
-            self._keep(data, ack)
+        # what was read from disk is there
+        self._send(ack) if source == "disk" else self._keep(data, ack)
         return True
 
     def _model_for(self, config: Config) -> Model | None:

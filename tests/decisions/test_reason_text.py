@@ -37,4 +37,7 @@ def test_another_reason_is_told_without_the_figures_of_these_two() -> None:
 
 
 def test_signals_of_another_layout_are_told_without_figures() -> None:
-    assert brief(Decision(reason=Reason.SERVICE_OVERLOADED, signals=b"")) == "Service overloaded"
+    assert (
+        brief(Decision(action=3, reason=Reason.SERVICE_OVERLOADED, signals=b""))
+        == "Service overloaded"
+    )

@@ -37,7 +37,7 @@ def by_key(**seen) -> dict[str, limits.Limit]:
 )
 def test_the_limit_that_fired_is_marked_and_all_others_are_there(seen, fired, word) -> None:
     found = by_key(**seen)
-    assert len(found) == 10
+    assert len(found) == 11
     assert [key for key, one in found.items() if one.fired] == [fired]
     assert found[fired].word == word
 

@@ -156,10 +156,8 @@ def mix_over(span: Range, until: float) -> Mix:
     fresh = _count(missing[0], end, span.bucket_s) if missing else []
     for start in missing:
         known[start] = [cell for cell in fresh if cell.start == start]
-    _remember(
-        span,
-        {start: known[start] for start in missing if start + span.bucket_s + SETTLED_S < until},
-    )
+    settled = [start for start in missing if start + span.bucket_s + SETTLED_S < until]
+    _remember(span, {start: known[start] for start in settled})
     return Mix(since, end, span.bucket_s, tuple(cell for start in starts for cell in known[start]))
 
 

@@ -202,13 +202,10 @@ class Command(BaseCommand):
         if not reached.total:
             self.stdout.write("No decider was heard of in the last hour.")
         elif reached.complete:
-            last = (
-                ""
-                if reached.ms is None
-                else f" The last decision under the old state was {reached.ms:.0f} ms after the"
-                " change."
-            )
-            self.stdout.write(f"All {reached.total} deciders acked.{last}")
+            self.stdout.write(f"All {reached.total} deciders acked.")
+            if reached.ms is not None:
+                after = f"{reached.ms:.0f} ms after the change"
+                self.stdout.write(f"The last decision under the old state was {after}.")
         else:
             self.stdout.write(
                 f"{reached.acked} of {reached.total} deciders acked so far. The page /switches goes"

@@ -101,8 +101,7 @@ def _row(sources: Sources, source: np.uint64, now: float) -> int:
     """Return the row of an address, its windows rolled to `now`; another may give way for it."""
     number, row = _number(now), _find(sources, source)
     if row < 0:
-        first = int(_first(sources, source))
-        row = first
+        first = row = int(_first(sources, source))
         for k in range(first, first + WAYS):
             if sources.key[k] == 0:
                 row = k
@@ -110,9 +109,7 @@ def _row(sources: Sources, source: np.uint64, now: float) -> int:
             if sources.window[k] < sources.window[row]:
                 row = k
         sources.key[row], sources.window[row] = source, number
-        sources.apps[row, :] = 0
-        sources.counts[row, :] = 0.0
-        sources.bucket[row, :] = 0.0
+        sources.apps[row, :], sources.counts[row, :], sources.bucket[row, :] = 0, 0.0, 0.0
         return row
     step = number - sources.window[row]
     if step > 0:
