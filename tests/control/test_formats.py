@@ -23,14 +23,21 @@ from control.errors import Refused
 from control.models import ConfigVersion
 from control.switches import switches
 from decider.contracts import config as document
-from decider.contracts import store
+from decider.contracts import defaults, store
 from decider.contracts.config import Config, ModelRef
 from tests.control.conftest import beat, status
 
-pytestmark = pytest.mark.usefixtures("first")
+pytestmark = pytest.mark.usefixtures("as_before", "first")
 HERE = Path(__file__).resolve().parents[2]
 NEW = ModelRef("risk", 1, "ab" * 32, "0123456789abcdef")
 WHY = "A model of another schema"
+
+
+@pytest.fixture
+def as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The document of an installation of before: nothing in it needs a newer format."""
+    tiers = [msgspec.structs.replace(tier, headroom_to="all") for tier in defaults.TIERS]
+    monkeypatch.setattr(defaults, "TIERS", tiers)
 
 
 def make_live(ref: ModelRef) -> ConfigVersion:

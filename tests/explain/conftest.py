@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
 import pytest
 from django.db import connection, transaction
 
+from decider.contracts import config as configs
 from decider.contracts.config import Config
 from decisions.store import copy_format, worker
 from explain.shap import backlog, model_files
@@ -53,7 +53,7 @@ def keep_version(config: Config) -> None:
         cursor.execute(
             f"INSERT INTO control_configversion ({columns}) VALUES (%s, %s, '', now(), 'test',"  # noqa: S608
             " 'test')",
-            [config.version, msgspec.msgpack.encode(config)],
+            [config.version, configs.encode(config)],
         )
         cursor.execute("SET LOCAL session_replication_role = origin")
 

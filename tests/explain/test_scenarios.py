@@ -5,13 +5,13 @@ traced to what made it.
 from __future__ import annotations
 
 import lightgbm as lgb
-import msgspec
 import pytest
 from django.db import connection
 from django.utils import timezone
 from msgspec import structs
 
 from decider.contracts import artifact as artifacts
+from decider.contracts import config as configs
 from decider.contracts import features
 from decider.contracts.artifact import Calibration
 from decider.contracts.config import Config, ListEntry, ModelRef, Override, Switch
@@ -29,7 +29,7 @@ def publish(document: Config) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL session_replication_role = replica")
         columns = "version, payload, signed, made_at, by, reason"
-        values = [document.version, msgspec.msgpack.encode(document)]
+        values = [document.version, configs.encode(document)]
         cursor.execute(
             f"INSERT INTO control_configversion ({columns}) VALUES (%s, %s, '', now(), 'test',"  # noqa: S608
             " 'test')",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import lightgbm as lgb
 import numpy as np
+from msgspec import structs
 
 from decider import policy
 from decider.contracts import artifact as artifacts
@@ -138,7 +139,14 @@ def install(folder: Path) -> str:
 
 def config(version: int = 1) -> Config:
     ref = ModelRef(name="risk", version=1, digest=artifacts.digest_of(made()))
-    base = defaults.config(version, time.time() - 600)
+    start = defaults.config(version, time.time() - 600)
+    # Stricter than an installation starts with, so that few rows give refusals of each kind; and
+    # with headroom for all, as the rows know little of honesty.
+    tiers = [
+        structs.replace(tier, harm=harm, headroom_to="all")
+        for tier, harm in zip(start.tiers, (1.4, 1.2, 1.1, 1.0), strict=True)
+    ]
+    base = structs.replace(start, tiers=tiers)
     return Config(**{n: getattr(base, n) for n in Config.__struct_fields__} | {"model": ref})
 
 

@@ -165,6 +165,8 @@ def _said(kind: BucketKind, node: Node) -> str:
             f"filled the burst bucket, {fmt.number(answer.before.tokens)} to"
             f" {fmt.number(answer.view.tokens)} tokens"
         )
+    if not answer.view.spending:
+        return "its tier has no false-throttle budget, so there was nothing to forget"
     before, after = (
         fmt.number(answer.before.errors_left, 2),
         fmt.number(answer.view.errors_left, 2),
