@@ -38,7 +38,7 @@ BRIEF: dict[Reason, str] = {
 
 def find_telling_reason(action: int, reason: int) -> Reason:
     """Return the machine reason whose words tell the cause. It is the recorded one, but a shed that
-    risk chose is told by the service, which had no room.
+    risk chose names the service: it had no room.
     """
     cause = find_true_cause(Action(action), Reason(reason), ())
     return Reason.SERVICE_OVERLOADED if cause.code == "SERVICE" else Reason(reason)

@@ -172,7 +172,8 @@ def _bucket(event: Event, see: dict[str, float], admitted: bool) -> _Row:
 
 
 def _tokens(tokens: float) -> str:
-    return f"{tokens:,.0f}" if tokens >= 0 else f"−{-tokens:,.0f}, headroom"
+    # whole ones: 0.97 of a token admits nothing, so it must not read as 1
+    return f"{math.floor(tokens):,}" if tokens >= 0 else f"−{-tokens:,.0f}, headroom"
 
 
 def _cheap(event: Event, score: float, rank_from: float) -> _Row:

@@ -97,7 +97,7 @@ def _triage(facts: dict[str, float | str], d: Decision, one: StageTrace) -> str:
         )
     tokens, burst, rate = _n(facts, "tokens"), _n(facts, "bucket_burst"), _n(facts, "bucket_rate")
     bucket = (
-        f"{tokens:,.0f} of {burst:,.0f}"
+        f"{math.floor(tokens):,} of {burst:,.0f}"
         if tokens >= 0
         else f"0 of {burst:,.0f}, {-tokens:,.0f} into the headroom"
     )

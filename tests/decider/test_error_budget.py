@@ -305,7 +305,7 @@ def test_a_document_of_before_the_rate_is_read_and_means_the_tiers_own() -> None
     del plain["format"]
     found = configs.decode(msgspec.msgpack.encode(plain))
     assert [configs.error_budget_of(found, tier) for tier in Tier] == [1.0, 1.0, 1.0, RATE]
-    # and without a budget of its own a document can still be read by the deciders of then
+    # older deciders can still read a document that sets no budget
     assert configs.needed_format(in_format_1()) == (1, "")
     assert "error_budget" not in msgspec.msgpack.decode(configs.encode(found))["tiers"][3]
 
