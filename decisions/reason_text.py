@@ -8,6 +8,7 @@ import math
 
 from control.config import documents
 from decider.contracts.signals import INDEX, unpack
+from decider.contracts.units import plan_figure, told_apart, two_digits, whole_left
 from decider.contracts.vocabulary import REASONS, Action, Reason
 from decider.refusal.true_cause import find_true_cause
 from decisions.models import Decision
@@ -51,10 +52,10 @@ def brief(decision: Decision) -> str:
     if seen and reason == Reason.SERVICE_OVERLOADED:
         return (
             f"{decision.service} at {seen['service_utilisation'] * 100:.0f}% load, price"
-            f" {seen['service_price']:.2f}"
+            f" {price_figure(seen['service_price'])}"
         )
     if seen and reason == Reason.TENANT_OVER_SHARE and 0 < seen["tenant_fair_share"] < math.inf:
-        return f"Tenant at {seen['tenant_usage'] / seen['tenant_fair_share']:.1f} × its share"
+        return f"Tenant at {_times_share(seen)} × its share"
     return BRIEF.get(reason, REASONS[reason].text)
 
 
@@ -69,11 +70,11 @@ def _figures(reason: Reason, d: Decision, seen: dict[str, float]) -> str:
     match reason:
         case Reason.QUOTA_EXHAUSTED:
             return (
-                f"its daily quota of {seen['quota_limit']:,.0f} requests is used up: no decider can"
-                " lease more of it today"
+                f"its daily quota of {plan_figure(seen['quota_limit'])} requests is used up: no"
+                " decider can lease more of it today"
             )
         case Reason.LEASE_AWAITED:
-            quota = f"{seen['quota_limit']:,.0f}"
+            quota = plan_figure(seen["quota_limit"])
             return (
                 f"this decider’s part of its daily quota of {quota} requests is used up, and no"
                 " more of it has arrived yet"
@@ -85,29 +86,33 @@ def _figures(reason: Reason, d: Decision, seen: dict[str, float]) -> str:
         case Reason.TENANT_OVER_SHARE if seen["tenant_fair_share"] > 0 and math.isfinite(
             seen["tenant_fair_share"]
         ):
-            times = seen["tenant_usage"] / seen["tenant_fair_share"]
-            return f"its tenant used {times:.1f} times its fair share of {d.service}"
+            return f"its tenant used {_times_share(seen)} times its fair share of {d.service}"
     return ""
 
 
 def _bucket(reason: Reason, seen: dict[str, float]) -> str:
     """Say how the burst bucket stood; below zero tokens it is in its headroom."""
-    burst, tokens = seen["bucket_burst"], seen["tokens"]
+    burst, tokens = plan_figure(seen["bucket_burst"]), seen["tokens"]
     if reason == Reason.TOKENS_LEFT:
-        return f"its bucket still held {max(0.0, tokens):,.0f} of {burst:,.0f} requests"
+        return f"its bucket still held {whole_left(tokens)} of {burst} requests"
     if reason == Reason.TOKENS_EMPTY:
-        rate = seen["bucket_rate"]
-        return f"its bucket of {burst:,.0f} requests, refilled at {rate:,.4g} a second, was empty"
-    headroom = burst - seen.get("headroom_withheld", 0.0)
+        rate = plan_figure(seen["bucket_rate"])
+        return f"its bucket of {burst} requests, refilled at {rate} a second, was empty"
+    headroom = seen["bucket_burst"] - seen.get("headroom_withheld", 0.0)
     if headroom <= 0.0:
-        return f"its burst of {burst:,.0f} requests is used up, and it has no headroom"
+        return f"its burst of {burst} requests is used up, and it has no headroom"
     # nearer than one token to its end the headroom is used up
     if tokens > 1 - headroom:
         return (
-            f"its burst of {burst:,.0f} requests is used up and it was"
-            f" {max(0.0, -tokens):,.0f} into its headroom of {headroom:,.0f}"
+            f"its burst of {burst} requests is used up and it was"
+            f" {two_digits(max(0.0, -tokens))} into its headroom of {plan_figure(headroom)}"
         )
-    return f"its burst of {burst:,.0f} requests and its headroom of {headroom:,.0f} are used up"
+    return f"its burst of {burst} requests and its headroom of {plan_figure(headroom)} are used up"
+
+
+def _times_share(seen: dict[str, float]) -> str:
+    """Return how many times its fair share a tenant uses; 1.0 only at the share."""
+    return told_apart(seen["tenant_usage"] / seen["tenant_fair_share"], 1.0, places=1)[0]
 
 
 def _strained(d: Decision, load: float, price: float) -> str:
@@ -121,8 +126,8 @@ def _strained(d: Decision, load: float, price: float) -> str:
     if load >= target:
         return f"{d.service} was at {load * 100:.0f}% of its capacity"
     return (
-        f"{d.service} was still recovering from overload: its price was {price:.2f}, at"
-        f" {load * 100:.0f}% of its capacity"
+        f"{d.service} was still recovering from overload: its price was {price_figure(price)},"
+        f" at {load * 100:.0f}% of its capacity"
     )
 
 
@@ -134,6 +139,11 @@ def signals(decision: Decision) -> dict[str, float] | None:
         return dict(zip(INDEX, unpack(bytes(decision.signals)).tolist(), strict=True))
     except ValueError:
         return None
+
+
+def price_figure(price: float) -> str:
+    """Return a price or a cost with two decimals, or as many as tell it from none."""
+    return told_apart(price, 0.0)[0]
 
 
 def figure(value: float | None) -> str:

@@ -9,8 +9,11 @@ from datetime import UTC, datetime
 from django.utils import timezone
 
 from decider.contracts.ids import format_decision_id
-from decider.contracts.units import UNKNOWN as UNKNOWN  # pages take both from here
+from decider.contracts.units import UNKNOWN as UNKNOWN  # pages take all from here
+from decider.contracts.units import bucket_left as bucket_left
+from decider.contracts.units import plan_figure as plan_figure
 from decider.contracts.units import span as span
+from decider.contracts.units import whole_left as whole_left
 from decider.contracts.vocabulary import Action, Stage, Tier
 from decisions.counts.estimate import Estimate
 

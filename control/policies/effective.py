@@ -24,6 +24,7 @@ from decider.contracts.config import (
     error_budget_of,
     in_force,
 )
+from decider.contracts.units import one_in, plan_figure
 from decider.contracts.vocabulary import Action, Tier
 from decider.whatif.plan import Plan, lists_of, plan_of
 
@@ -110,7 +111,9 @@ def overrides(config: Config, app: str, tenant: str, now: float) -> list[Overrid
 def effect(override: Override) -> str:
     """Say what an override does."""
     stretch = (
-        f"{override.multiplier:,.4g} times rate and burst" if override.multiplier != 1.0 else ""
+        f"{plan_figure(override.multiplier)} times rate and burst"
+        if override.multiplier != 1.0
+        else ""
     )
     force = f"always {Action(override.action).word}" if override.action is not None else ""
     return ", ".join(part for part in (force, stretch) if part) or "nothing"
@@ -228,7 +231,7 @@ def _stretched_bucket(plan: Plan, tier: int, history: _History) -> list[PolicyLi
     o = plan.override
     if o is None:
         return []
-    source = f"{_override_name(o)}, {o.multiplier:,.4g} × {_tier_source(tier)}"
+    source = f"{_override_name(o)}, {plan_figure(o.multiplier)} × {_tier_source(tier)}"
     version = history.set_by(_holds(o))
     return [
         PolicyLine(name, value, source, "override", version, o.until)
@@ -248,12 +251,16 @@ def _tier_limits(config: Config, tier: int, history: _History) -> Iterable[Polic
     """Yield what the tier sets and no override changes."""
     policy = config.tiers[tier]
     errors = _error_budget(error_budget_of(config, tier))
-    wrong = f"counts as {policy.friction:,.4g} ordinary requests lost: the more, the milder ML"
-    let_in = f"counts as {policy.harm:,.4g} ordinary requests lost: the more, the stricter ML"
+    wrong = (
+        f"counts as {plan_figure(policy.friction)} ordinary requests lost: the more, the milder ML"
+    )
+    let_in = (
+        f"counts as {plan_figure(policy.harm)} ordinary requests lost: the more, the stricter ML"
+    )
     for name, value, field in (
         ("Headroom", _headroom(policy.headroom), "headroom"),
         ("Headroom for", _WHO[policy.headroom_to], "headroom_to"),
-        ("Daily quota", f"{policy.quota_per_day:,.0f} requests, hard", "quota_per_day"),
+        ("Daily quota", f"{plan_figure(policy.quota_per_day)} requests, hard", "quota_per_day"),
         ("False throttles", errors, "error_budget"),
         ("Asks the model", f"from a first score of {policy.rank_from:.2f}", "rank_from"),
         ("Wrong block", wrong, "friction"),
@@ -273,11 +280,11 @@ def _tier_source(tier: int) -> str:
 
 
 def _refill(rate: float) -> str:
-    return f"{rate:,.4g} requests a second"
+    return f"{plan_figure(rate)} requests a second"
 
 
 def _burst(burst: float) -> str:
-    return f"{burst:,.4g} requests"
+    return f"{plan_figure(burst)} requests"
 
 
 def _headroom(share: float) -> str:
@@ -297,7 +304,7 @@ def _error_budget(rate: float) -> str:
     if rate >= 1.0:
         return "no limit"
     return (
-        f"1 in {1.0 / rate:,.0f} of its requests expected, in any hour and day; once spent, ML"
+        f"{one_in(rate)} of its requests expected, in any hour and day; once spent, ML"
         " refuses no more"
     )
 
@@ -309,12 +316,15 @@ def _shares(config: Config, about: Subject, history: _History) -> Iterable[Polic
     own = tenant(config)
     # a tenant's weight multiplies its tier's, so a weight of 1 leaves the line to the tier
     if isinstance(own, float) and own != 1.0:
-        text = f"weight {weight * own:,.4g}: {own:,.4g} × {weight:,.4g} of its tier"
+        text = (
+            f"weight {plan_figure(weight * own)}: {plan_figure(own)} × {plan_figure(weight)} of its"
+            " tier"
+        )
         yield PolicyLine(
             "Fair share", text, f"Tenant {about.tenant_name}", "tenant", history.set_by(tenant)
         )
     else:
-        yield _tier_line("Fair share", f"weight {weight:,.4g}", "weight", tier, history)
+        yield _tier_line("Fair share", f"weight {plan_figure(weight)}", "weight", tier, history)
     model = config.model
     name = "none, fallback limiter" if model is None else f"{model.name} {model.version}"
     yield PolicyLine("Model", name, "Live model", "model", history.set_by(lambda c: c.model))
@@ -327,7 +337,9 @@ def _of_tenant(tenant: str) -> Reading:
 def _services(config: Config, about: Subject, history: _History) -> Iterable[PolicyLine]:
     for s in config.services:
         if s.name in about.services:
-            value = f"{s.capacity:,.4g} cost units a second; when short, held to {s.target:.0%}"
+            value = (
+                f"{plan_figure(s.capacity)} cost units a second; when short, held to {s.target:.0%}"
+            )
             yield PolicyLine(
                 "Capacity",
                 value,
@@ -355,8 +367,8 @@ def _alike(config: Config, history: _History) -> Iterable[PolicyLine]:
             f"ML weighs {action.word}", value, "All apps alike", "all", history.set_by(reading)
         )
     limit = (
-        f"{config.ml_time_limit_ms:,.4g} ms for one batch; when it is slow again and again, the"
-        " fallback limiter decides"
+        f"{plan_figure(config.ml_time_limit_ms)} ms for one batch; when it is slow again and again,"
+        " the fallback limiter decides"
     )
     yield PolicyLine(
         "Time for the model",

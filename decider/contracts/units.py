@@ -1,13 +1,19 @@
-"""How a length of time is written, everywhere a person reads one.
+"""How a length of time and a figure are written, everywhere a person reads one.
 
-Three writers for three places: `span` for figures on a page (7 m 57 s), `rounded_span` for a value
-within a sentence (5.3 h), `spoken_span` for a text to someone who does not read units (3 hours).
+Four writers of time for four places: `span` for figures on a page (7 m 57 s), `rounded_span` for a
+value within a sentence (5.3 h), `wait_span` for a time that someone has to wait (2 m 3 s),
+`spoken_span` for a text to someone who does not read units (3 hours).
+
+A figure is rounded so that it says nothing false: what is left to use goes down (`whole_left`), a
+wait goes up, a plan's own figure keeps four digits (`plan_figure`), and two figures that a text
+compares do not read alike (`told_apart`).
 """
 
 from __future__ import annotations
 
 import math
 from datetime import timedelta
+from decimal import Decimal
 
 # Shown where a value is not there.
 UNKNOWN = "–"
@@ -16,6 +22,10 @@ UNKNOWN = "–"
 MINUTE_S = 60
 HOUR_S = 3_600  # 60 minutes
 DAY_S = 86_400  # 24 hours
+# Digits of a figure that someone set. Chosen: 12.5 and 0.075 stay what they are.
+PLAN_DIGITS = 4
+# Decimals at most by which two figures are told apart: a millionth of risk is beyond any model.
+MOST_PLACES = 6
 
 
 def span(seconds: float | timedelta | None) -> str:
@@ -54,6 +64,20 @@ def rounded_span(seconds: float) -> str:
     return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{two_digits(seconds)} s"
 
 
+def wait_span(seconds: float) -> str:
+    """Return a time to wait, rounded up: 4 s, 2 m 3 s, 11 h 7 m, 2 d 1 h.
+
+    Whole seconds as in Retry-After, from an hour on whole minutes, from a day on whole hours: who
+    waits so long never comes too early. Return UNKNOWN for a value that is not finite.
+    """
+    if not math.isfinite(seconds):
+        return UNKNOWN
+    whole = max(0, math.ceil(seconds))
+    step = 1 if whole < HOUR_S else MINUTE_S if whole < DAY_S else HOUR_S
+    whole = -(-whole // step) * step
+    return f"{whole} s" if whole < MINUTE_S else span(whole)
+
+
 def spoken_span(seconds: int) -> str:
     """Return a length of time as a person says it: 1 second, 45 seconds, 5 minutes, 3 hours.
 
@@ -73,6 +97,57 @@ def two_digits(value: float) -> str:
     """
     if math.isnan(value):
         return "unknown"
-    if abs(value) >= 100:
+    return digits(value, 2)
+
+
+def plan_figure(value: float) -> str:
+    """Return a figure that someone set, such as a rate, a burst or a quota: 0.75, 12.5, 12,000.
+
+    Return UNKNOWN for a value that is not finite.
+    """
+    return digits(value, PLAN_DIGITS) if math.isfinite(value) else UNKNOWN
+
+
+def digits(value: float, count: int) -> str:
+    """Return a figure with `count` significant digits, or all whole ones; without an exponent."""
+    if abs(value) >= 10**count:
         return f"{value:,.0f}"
-    return f"{value:.2g}" if abs(value) < 10 else f"{value:.0f}"
+    shown = Decimal(f"{value:.{count}g}")
+    # an exponent means nothing to most who read it: 1.2e+04 requests a second
+    return f"{shown:,f}" if shown else "0"
+
+
+def whole_left(count: float) -> str:
+    """Return how many whole requests a bucket or a quota still admits: 0.97 of a token is 0.
+
+    A request takes a whole one, so rounding up would promise what is refused. Return UNKNOWN for a
+    value that is not finite.
+    """
+    return f"{max(0, math.floor(count)):,}" if math.isfinite(count) else UNKNOWN
+
+
+def bucket_left(tokens: float) -> str:
+    """Return what a token bucket holds: whole tokens, or how far the app is into its headroom."""
+    return f"−{two_digits(-tokens)}, headroom" if tokens < 0 else whole_left(tokens)
+
+
+def told_apart(*values: float, places: int = 2) -> tuple[str, ...]:
+    """Return figures with as many decimals, at least `places`, as it takes that those which differ
+    do not read alike: 0.48 and 0.48 become 0.484 and 0.483.
+
+    Give 0.0 or 1.0 as well where a figure must not read as that. What MOST_PLACES do not tell
+    apart is the same to any reader.
+    """
+    for decimals in (*range(places, MOST_PLACES + 1), places):
+        texts = tuple(f"{value:,.{decimals}f}" for value in values)
+        if len(set(texts)) >= len(set(values)):
+            break
+    return texts
+
+
+def one_in(share: float) -> str:
+    """Return a share above 0 as "1 in 333" or "1 in 2.5"; only all of them is "1 in 1"."""
+    times = 1.0 / share
+    # three digits tell 1 in 33.3 from 1 in 33; nearer to 1 it takes more
+    text = digits(times, 3)
+    return f"1 in {told_apart(times, 1.0)[0] if text == '1' and share < 1.0 else text}"

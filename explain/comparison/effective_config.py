@@ -16,6 +16,7 @@ from decider.contracts.config import Config, ListEntry, Override, Service, in_fo
 from decider.contracts.event import Event
 from decider.contracts.signals import INDEX as S
 from decider.contracts.signals import unpack
+from decider.contracts.units import digits
 from decider.contracts.vocabulary import Action, Tier
 from decider.engine.lists import APP, TENANT, compile_subjects, consult
 from decider.engine.text_hash import TextHash
@@ -254,7 +255,7 @@ def _overrides(config: Config) -> str:
 
 
 def _override(o: Override) -> str:
-    does = f"plan × {o.multiplier:g}" if o.action is None else Action(o.action).word
+    does = f"plan × {_figure(o.multiplier)}" if o.action is None else Action(o.action).word
     return f"{o.id} ({does})"
 
 
@@ -263,4 +264,4 @@ def _lists(config: Config) -> str:
 
 
 def _figure(value: float) -> str:
-    return f"{value:,.6g}"
+    return digits(value, 6)

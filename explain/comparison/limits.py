@@ -18,7 +18,7 @@ from decider.contracts.signals import service_is_short
 from decider.contracts.vocabulary import Action, MlState, Reason, Stage
 from decider.engine.shared_state import USE_TAU_S
 from decider.whatif import replay
-from decisions.reason_text import figure, find_telling_reason
+from decisions.reason_text import figure, find_telling_reason, price_figure
 
 # The limit that each machine reason is about. It lists every reason that the policy function can
 # return; NONE is not among them.
@@ -106,15 +106,15 @@ def _quota(see: dict[str, float], admitted: bool) -> _Row:
     # A request takes one whole unit, so a fraction left is spent.
     word = "within" if left >= 1.0 else "spent"
     more = "more may be leased" if see["lease_due"] > 0.0 else "all deciders"
-    limit = f"{see['quota_limit']:,.0f} a day, {more}"
+    limit = f"{units.plan_figure(see['quota_limit'])} a day, {more}"
     label = "This decider’s share of the quota, left"
     return (
         "quota",
         Stage.GUARD.label,
         label,
-        f"{max(0, math.floor(left)):,}",
+        units.whole_left(left),
         limit,
-        f"{max(0, math.floor(after)):,}",
+        units.whole_left(after),
         word,
     )
 
@@ -132,14 +132,15 @@ def _lists(see: dict[str, float]) -> _Row:
 def _unknown(see: dict[str, float]) -> _Row:
     wait = see["unknown_wait"]
     found, word = ("room", "within") if wait <= 0.0 else ("none", "spent")
-    after = found if wait <= 0.0 else f"more in {units.rounded_span(wait)}"
+    after = found if wait <= 0.0 else f"more in {units.wait_span(wait)}"
     label = "Room for apps without a profile"
     return "unknown", Stage.GUARD.label, label, found, "set in the config", after, word
 
 
 def _override(see: dict[str, float]) -> _Row:
     action, times = int(see["override_action"]), see["override_multiplier"]
-    found = Action(action).word if action >= 0 else f"plan × {times:g}" if times != 1 else "none"
+    stretched = f"plan × {units.plan_figure(times)}" if times != 1 else "none"
+    found = Action(action).word if action >= 0 else stretched
     return (
         "override",
         Stage.OVERRIDE.label,
@@ -158,22 +159,17 @@ def _bucket(event: Event, see: dict[str, float], admitted: bool) -> _Row:
     after = max(-burst, tokens - 1.0) if admitted else tokens
     spent = tokens < 1.0 and tokens <= 1.0 - headroom
     word = "spent" if spent else "over" if tokens < 1.0 else "within"
-    limit = f"{burst:,.0f}, refills {see['bucket_rate']:,.4g}/s"
+    limit = f"{units.plan_figure(burst)}, refills {units.plan_figure(see['bucket_rate'])}/s"
     stage = Stage.TRIAGE if event.ml_state == MlState.LIVE else Stage.FALLBACK
     return (
         "bucket",
         stage.label,
         "Tokens in the burst bucket",
-        _tokens(tokens),
+        units.bucket_left(tokens),
         limit,
-        _tokens(after),
+        units.bucket_left(after),
         word,
     )
-
-
-def _tokens(tokens: float) -> str:
-    # whole ones: 0.97 of a token admits nothing, so it must not read as 1
-    return f"{math.floor(tokens):,}" if tokens >= 0 else f"−{-tokens:,.0f}, headroom"
 
 
 def _cheap(event: Event, score: float, rank_from: float) -> _Row:
@@ -204,16 +200,9 @@ def _risk(event: Event, cut: float | None) -> _Row:
             "–",
             "within",
         )
-    over = event.risk >= cut
-    return (
-        "risk",
-        Stage.RANK.label,
-        "Risk",
-        figure(event.risk),
-        f"changes at {cut:.2f}",
-        "–",
-        "over" if over else "within",
-    )
+    word = "over" if event.risk >= cut else "within"
+    risk, at, _ = units.told_apart(event.risk, cut, 0.0)
+    return "risk", Stage.RANK.label, "Risk", risk, f"changes at {at}", "–", word
 
 
 def _value(event: Event, signals: np.ndarray, see: dict[str, float]) -> _Row:
@@ -225,12 +214,13 @@ def _value(event: Event, signals: np.ndarray, see: dict[str, float]) -> _Row:
     if event.value is None:
         return "value", Stage.RANK.label, label, "–", "–", "–", "not asked"
     cost = policy.price_for(signals, policy.USE_ALL) * see["cost"]
-    price = f"serving it costs {figure(cost)} now" if cost > 0.0 else "serving it costs nothing now"
-    limit = f"{figure(see['prior_value'])} is usual, {price}"
+    much = price_figure(cost) if cost > 0.0 else "nothing"
+    value, usual = units.told_apart(event.value, see["prior_value"])
+    limit = f"{usual} is usual, serving it costs {much} now"
     # Where nothing is scarce, a low value decides nothing.
     low = event.value < see["prior_value"] or 0.5 + event.value < cost
     word = "below" if low and service_is_short(see) else "within"
-    return "value", Stage.RANK.label, label, figure(event.value), limit, "–", word
+    return "value", Stage.RANK.label, label, value, limit, "–", word
 
 
 def _service(event: Event, config: Config, see: dict[str, float]) -> _Row:
@@ -238,12 +228,11 @@ def _service(event: Event, config: Config, see: dict[str, float]) -> _Row:
     limit = (
         "not known"
         if service is None
-        else f"holds {service.target * 100:.0f}% of {service.capacity:,.0f} units/s when short"
+        else f"holds {units.plan_figure(service.target * 100)}% of"
+        f" {units.plan_figure(service.capacity)} units/s when short"
     )
     load, price = see["service_utilisation"], see["service_price"]
-    shown = (
-        f"{price:.2f} at {load * 100:.0f}% load" if price > 0 else f"none at {load * 100:.0f}% load"
-    )
+    shown = f"{price_figure(price) if price > 0 else 'none'} at {load * 100:.0f}% load"
     return (
         "service",
         Stage.RERANK.label,
@@ -260,15 +249,17 @@ def _share(event: Event, see: dict[str, float], admitted: bool) -> _Row:
     # Usage is an exponential average, in which a request of cost c adds c over the time constant.
     after = use + (see["cost"] / USE_TAU_S if admitted else 0.0)
     # The share is infinite while all that the tier and those above it ask for fits.
-    limit = f"{fair:,.1f} units/s" if math.isfinite(fair) else "none, demand fits"
-    word = "over" if math.isfinite(fair) and use > fair else "within"
+    limited = math.isfinite(fair)
+    was, now, share = units.told_apart(use, after, fair if limited else use, places=1)
+    limit = f"{share} units/s" if limited else "none, demand fits"
+    word = "over" if limited and use > fair else "within"
     return (
         "share",
         Stage.RERANK.label,
         "Tenant’s use of the service",
-        f"{use:,.1f} units/s",
+        f"{was} units/s",
         limit,
-        f"{after:,.1f} units/s",
+        f"{now} units/s",
         word,
     )
 
@@ -286,9 +277,9 @@ def _budget(
     free = admitted or not ranked or (rate > 0.0 and policy.headroom_spent(signals))
     # Records of before the budget was a rate held a number of refusals an hour.
     limit = (
-        f"1 in {1.0 / rate:,.0f} of its requests"
+        f"{units.one_in(rate)} of its requests"
         if rate > 0.0
-        else f"{config.tiers[event.tier].error_budget_per_hour:,.4g} an hour"
+        else f"{units.plan_figure(config.tiers[event.tier].error_budget_per_hour)} an hour"
     )
     word = "within" if left >= (wrong if rate > 0.0 else 1.0) else "spent"
     after = f"{max(0.0, left - (0.0 if free else wrong)):.2f}"

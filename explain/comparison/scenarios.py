@@ -18,7 +18,7 @@ from decider.contracts.artifact import ArtifactError
 from decider.contracts.config import ALL_ML, Config, engaged
 from decider.contracts.event import Event
 from decider.contracts.features import FEATURES, format_value
-from decider.contracts.units import rounded_span
+from decider.contracts.units import told_apart, wait_span
 from decider.contracts.vocabulary import ML_STATE_TEXT, REASONS, Action, MlState, Reason, Stage
 from decider.scoring.model import Model
 from decider.whatif import replay
@@ -343,7 +343,7 @@ def _challenger(live: str) -> ModelVersion | None:
 
 def _alone(event: Event, then: Config | None, setting: _Setting) -> Scenario:
     alone = _decide(event, then, replace(setting, ml_state=MlState.SWITCHED_OFF))
-    wait = f"{rounded_span(alone.retry_after)} to wait" if alone.retry_after else ""
+    wait = f"{wait_span(alone.retry_after)} to wait" if alone.retry_after else ""
     return Scenario("By the fallback limiter alone", alone.action, wait)
 
 
@@ -351,7 +351,8 @@ def _note(d: Decision, again: Again) -> str:
     said = f"{Stage(again.stage).label}: {REASONS[Reason(again.reason)].text}."
     if again.risk is None:
         return said
-    then = (
-        "" if d.risk is None else ", no change" if again.risk == d.risk else f", was {d.risk:.2f}"
-    )
-    return f"Risk {again.risk:.2f}{then}. {said}"
+    if d.risk is None or again.risk == d.risk:
+        then = "" if d.risk is None else ", no change"
+        return f"Risk {again.risk:.2f}{then}. {said}"
+    now, before = told_apart(again.risk, d.risk)
+    return f"Risk {now}, was {before}. {said}"

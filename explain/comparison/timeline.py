@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from decider.contracts.ids import format_decision_id
 from decider.contracts.signals import INDEX, unpack
+from decider.contracts.units import told_apart
 from decider.contracts.vocabulary import Action
 from decisions.counts.estimate import of_row, total
 from decisions.models import Decision
@@ -120,10 +121,10 @@ def _next_answer(d: Decision, after: list[_Kept]) -> TimelineEvent | None:
     found = next(asked, None)
     if found is None:
         return None
-    seconds = (found.at - d.at).total_seconds()
+    seconds, _ = told_apart((found.at - d.at).total_seconds(), 0.0, places=1)
     return TimelineEvent(
         found.at,
-        f"Same endpoint again, {seconds:.1f} s later: {Action(found.action).word}",
+        f"Same endpoint again, {seconds} s later: {Action(found.action).word}",
         found.name,
     )
 

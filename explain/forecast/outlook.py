@@ -24,6 +24,7 @@ from decider.contracts.config import Config
 from decider.contracts.features import INDEX, SCHEMA
 from decider.contracts.signals import INDEX as S
 from decider.contracts.signals import unpack
+from decider.contracts.units import plan_figure
 from decider.contracts.vocabulary import REASONS, Action, MlState, Reason
 from decider.whatif import replay
 from decider.whatif.replay import ReplayError
@@ -204,8 +205,8 @@ def _bucket(rows: list[Decision], config: Config, now: float) -> _Due | None:
         minutes,
         "bucket",
         (
-            f"it sends {pace_text(pace)} and its bucket of {burst:,.0f} is refilled at {rate:,.4g}"
-            " a second"
+            f"it sends {pace_text(pace)} and its bucket of {plan_figure(burst)} is refilled at"
+            f" {plan_figure(rate)} a second"
         ),
     )
 
@@ -223,7 +224,7 @@ def _quota(row: Decision, config: Config, now: float) -> _Due | None:
     return (
         seconds / 60.0,
         "quota",
-        f"about {max(0.0, left):,.0f} of its {quota:,.0f} requests a day are left",
+        f"about {max(0.0, left):,.0f} of its {plan_figure(quota)} requests a day are left",
     )
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 from decider.contracts.event import Event
 from decider.contracts.features import FEATURES, INDEX, format_value
-from decider.contracts.units import rounded_span
+from decider.contracts.units import digits, wait_span
 from decider.contracts.vocabulary import Action, Reason
 
 # Waits that differ by no more are one. Half a second is the most that rounding to whole
@@ -100,11 +100,10 @@ _DID = {
 def format_pace(per_second: float) -> str:
     """Return "12 requests a second", or a figure a minute below one a second."""
     # Chosen: just below one a second, where the figure a minute would round to 60.
-    if per_second >= 0.995:
-        figure = f"{per_second:,.3g}" if per_second < 999.5 else f"{per_second:,.0f}"
-        return f"{figure} request{'' if figure == '1' else 's'} a second"
-    minute = per_second * 60.0
-    return f"{minute:,.2g} request{'' if math.isclose(round(minute, 1), 1.0) else 's'} a minute"
+    a_second = per_second >= 0.9995
+    # Three digits: a pace 1% above its refill does not read like the refill.
+    figure = digits(per_second if a_second else per_second * 60.0, 3)
+    return f"{figure} request{'' if figure == '1' else 's'} a {'second' if a_second else 'minute'}"
 
 
 def format_percent(share: float) -> str:
@@ -116,7 +115,7 @@ def _short(change: PulledLever) -> str:
     after = change.after
     match change.lever:
         case "wait":
-            return f"after waiting {rounded_span(after)}"
+            return f"after waiting {wait_span(after)}"
         case "spread":
             return f"at no more than {format_pace(after)}, same volume"
         case "pace":
@@ -146,7 +145,7 @@ def _full(change: PulledLever, batch: str) -> str:
     before, after = change.before, change.after
     match change.lever:
         case "wait":
-            return f"after waiting {rounded_span(after)}"
+            return f"after waiting {wait_span(after)}"
         case "spread" | "pace" | "day":
             return _full_pace(change.lever, format_pace(before), format_pace(after))
         case "batch":
@@ -213,16 +212,16 @@ def _beside_told(changes: Sequence[PulledLever], event: Event) -> str:
         return ""
     if seconds > told and event.reason == Reason.LEASE_AWAITED:
         return (
-            f" It was told {rounded_span(told)}, which was for its quota alone; other limits"
+            f" It was told {wait_span(told)}, which was for its quota alone; other limits"
             " hold longer."
         )
     if seconds > told:
         return (
-            f" It was told {rounded_span(told)}: the decider knew its counters better than"
+            f" It was told {wait_span(told)}: the decider knew its counters better than"
             " this record, from which less cannot be said."
         )
     return (
-        f" It was told {rounded_span(told)}, so this is an early retry, and is counted as one here"
+        f" It was told {wait_span(told)}, so this is an early retry, and is counted as one here"
         " and in its later requests."
     )
 
@@ -237,16 +236,15 @@ def _against_told(seconds: float, told: int, reason: int) -> str:
         return "This is the Retry-After it got"
     if seconds < told:
         return (
-            f"Sooner than the Retry-After it got, {rounded_span(told)}, so it counts as an early"
-            " retry"
+            f"Sooner than the Retry-After it got, {wait_span(told)}, so it counts as an early retry"
         )
     if reason == Reason.LEASE_AWAITED:
         return (
-            f"It was told {rounded_span(told)}, which was for its quota alone. Other limits"
+            f"It was told {wait_span(told)}, which was for its quota alone. Other limits"
             " hold longer"
         )
     return (
-        f"It was told {rounded_span(told)}, a forecast for one that goes quiet at once. This"
+        f"It was told {wait_span(told)}, a forecast for one that goes quiet at once. This"
         " record alone makes no less certain"
     )
 

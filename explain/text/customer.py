@@ -18,7 +18,7 @@ import numpy as np
 from control.config import documents
 from decider.contracts.features import INDEX, SCHEMA
 from decider.contracts.ids import format_decision_id
-from decider.contracts.units import MINUTE_S, spoken_span
+from decider.contracts.units import MINUTE_S, plan_figure, spoken_span
 from decider.contracts.vocabulary import HTTP_STATUS, Action, Reason, Stage
 from decider.http import problem, responses
 from decider.refusal.receipt import Receipt
@@ -257,13 +257,9 @@ def _positive(value: float | None) -> float:
 
 
 def _figure(value: float | None) -> str:
-    """Return a figure of the customer's own as text: 300, 2,000,000, 0.5."""
-    known = _positive(value)
-    return (
-        f"{known:,.0f}"
-        if known >= 10
-        else np.format_float_positional(known, precision=2, fractional=False, trim="-")
-    )
+    """Return a figure of the customer's own as text: 300, 2,000,000, 0.5, 12.5."""
+    # with the digits that staff read: rounded further, a pace of 10.5 would read as its rate of 10
+    return plan_figure(_positive(value))
 
 
 def _plain(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from decider.contracts.units import plan_figure, told_apart, two_digits, whole_left
 from decider.contracts.vocabulary import Action, Stage
 from decider.whatif.replay import StageTrace
 from decisions.models import Decision
@@ -71,8 +72,10 @@ def _guard(facts: dict[str, float | str], d: Decision, one: StageTrace) -> str:
         return f"{reason[:1].upper()}{reason[1:]}."
     # "This decider's own share": each decider leases a part, so the app may have more left.
     left, limit = _n(facts, "quota_left"), _n(facts, "quota_limit")
-    share = f"{max(0, math.floor(left)):,} requests left today of this decider’s own share"
-    return f"{share}; the app’s quota is {limit:,.0f}. No list or compliance rule."
+    count = whole_left(left)
+    requests = f"{count} request{'' if count == '1' else 's'}"
+    share = f"{requests} left today of this decider’s own share"
+    return f"{share}; the app’s quota is {plan_figure(limit)}. No list or compliance rule."
 
 
 def _override(facts: dict[str, float | str], d: Decision, one: StageTrace) -> str:
@@ -82,7 +85,7 @@ def _override(facts: dict[str, float | str], d: Decision, one: StageTrace) -> st
         return f"An override in force asks for {Action(one.action).word}."
     times = _n(facts, "override_multiplier")
     return (
-        f"An override stretches its plan {times:.4g} times."
+        f"An override stretches its plan {plan_figure(times)} times."
         if times != 1
         else "None in force covers this app."
     )
@@ -95,17 +98,21 @@ def _triage(facts: dict[str, float | str], d: Decision, one: StageTrace) -> str:
             if d.stage == Stage.GUARD
             else "It asks the model, which could not be asked."
         )
-    tokens, burst, rate = _n(facts, "tokens"), _n(facts, "bucket_burst"), _n(facts, "bucket_rate")
-    bucket = (
-        f"{math.floor(tokens):,} of {burst:,.0f}"
-        if tokens >= 0
-        else f"0 of {burst:,.0f}, {-tokens:,.0f} into the headroom"
-    )
+    tokens = _n(facts, "tokens")
+    # within a token of its end the bucket is empty, and the headroom not yet begun
+    into = f", {two_digits(-tokens)} into the headroom" if tokens < 0 else ""
     cheap = (
         f"Cheap score {figure(_n(facts, 'cheap_score'))}, ranked from"
         f" {figure(_n(facts, 'rank_from'))}."
     )
-    return f"Burst bucket: {bucket}, refills {rate:,.4g}/s. {cheap}"
+    return f"Burst bucket: {_bucket(facts, into)} {cheap}"
+
+
+def _bucket(facts: dict[str, float | str], into: str = "") -> str:
+    """Return whole tokens left, those it holds when full, `into` behind them, and its refill."""
+    burst, rate = _n(facts, "bucket_burst"), _n(facts, "bucket_rate")
+    held = f"{whole_left(_n(facts, 'tokens'))} of {plan_figure(burst)}"
+    return f"{held}{into}, refills {plan_figure(rate)}/s."
 
 
 def _rank(facts: dict[str, float | str], d: Decision, one: StageTrace) -> str:
@@ -120,14 +127,13 @@ def _rerank(facts: dict[str, float | str], d: Decision, one: StageTrace) -> str:
         return "Nothing was ranked."
     load = f"{d.service} at {_n(facts, 'service_utilisation') * 100:.0f}% of capacity"
     price = _n(facts, "service_price")
-    load += f", price {price:.2f}." if price > 0 else ", no price."
+    load += f", price {told_apart(price, 0.0)[0]}." if price > 0 else ", no price."
     # The fair share is infinite while all demand fits, and a multiple of it means nothing then.
     fair = _n(facts, "tenant_fair_share")
-    share = (
-        f" Tenant at {_n(facts, 'tenant_usage') / fair:.1f} × its fair share."
-        if math.isfinite(fair) and fair > 0
-        else ""
-    )
+    share = ""
+    if math.isfinite(fair) and fair > 0:
+        times, _ = told_apart(_n(facts, "tenant_usage") / fair, 1.0, places=1)
+        share = f" Tenant at {times} × its fair share."
     left = _n(facts, "error_budget_left")
     # Infinite where its tier has no budget.
     budget = f" {left:.2f} false throttles left in its budget." if math.isfinite(left) else ""
@@ -139,12 +145,7 @@ def _fallback(facts: dict[str, float | str], d: Decision, one: StageTrace) -> st
     why = f"{why[:1].upper()}{why[1:]}." if why else "ML was live."
     if not one.ran:
         return why
-    tokens, burst, rate = (
-        max(0.0, _n(facts, "tokens")),
-        _n(facts, "bucket_burst"),
-        _n(facts, "bucket_rate"),
-    )
-    return f"{why} Bucket: {tokens:,.0f} of {burst:,.0f}, refills {rate:,.4g}/s."
+    return f"{why} Bucket: {_bucket(facts)}"
 
 
 _DETAILS = {

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from decider.contracts.units import rounded_span
+from decider.contracts.units import told_apart, wait_span
 from decider.contracts.vocabulary import (
     HTTP_STATUS,
     ML_STATE_TEXT,
@@ -74,7 +74,7 @@ def _chip(d: Decision) -> str:
     # Only these two ask the client to wait; a batch or a block asks for something else.
     action = Action(d.action)
     wait = (
-        f" {rounded_span(round_wait(d.retry_after))}"
+        f" {wait_span(d.retry_after)}"
         if action in (Action.DEFER, Action.SHED) and d.retry_after > 0
         else ""
     )
@@ -97,7 +97,7 @@ def _verdict(d: Decision, name: str, found: list[reason_codes.ReasonCode]) -> st
 def _act(d: Decision) -> str:
     action, wait = Action(d.action), round_wait(d.retry_after)
     # Up to two minutes in seconds, as the response said it.
-    seconds = f"{wait} second{'' if wait == 1 else 's'}" if wait < 120 else rounded_span(wait)
+    seconds = f"{wait} second{'' if wait == 1 else 's'}" if wait < 120 else wait_span(wait)
     told = {
         Action.ADMIT: "admitted",
         Action.DEFER: f"asked to wait {seconds}" if wait else "asked to wait",
@@ -144,7 +144,8 @@ def _unranked(d: Decision) -> str:
 
 
 def _risk(d: Decision, thresholds: Thresholds | None) -> str:
-    tier, risk = f"{Tier(d.tier).word} tier", reason_text.figure(d.risk)
+    tier, own = f"{Tier(d.tier).word} tier", d.risk or 0.0
+    risk = reason_text.figure(d.risk)
     if thresholds is None:
         return f"risk {risk}."
     # One band: the same action at every risk, so naming a threshold would be false.
@@ -154,26 +155,21 @@ def _risk(d: Decision, thresholds: Thresholds | None) -> str:
             " too."
         )
     if Action(d.action) == Action.ADMIT or thresholds.up is None:
-        following = next(((r, a) for r, a in thresholds.bands if r > (d.risk or 0.0)), None)
+        following = next(((r, a) for r, a in thresholds.bands if r > own), None)
         if following is None:
             return f"risk {risk}."
+        risk, cut = cut_figures(own, following[0])
         return (
-            f"risk {risk}, below the {_cut(following[0], d.risk)} where {tier} would be"
-            f" {DID[Action(following[1])]} here."
+            f"risk {risk}, below the {cut} where {tier} would be {DID[Action(following[1])]} here."
         )
-    return (
-        f"risk {risk}, at or above the {_cut(thresholds.up, d.risk)} where {tier} is"
-        f" {DID[Action(d.action)]} here."
-    )
+    risk, cut = cut_figures(own, thresholds.up)
+    return f"risk {risk}, at or above the {cut} where {tier} is {DID[Action(d.action)]} here."
 
 
-def _cut(cut: float, risk: float | None) -> str:
-    """Return a threshold with two decimals, or as many as tell it from the risk and from 0, at most
-    six.
+def cut_figures(risk: float, cut: float) -> tuple[str, str]:
+    """Return a risk and a threshold with as many decimals as tell them from each other and from 0,
+    at least two.
     """
-    # Both rounded to the same figure would read "risk 0.50, below the 0.50".
-    for places in range(2, 7):
-        text = f"{cut:.{places}f}"
-        if float(text) > 0.0 and (risk is None or text != f"{risk:.{places}f}"):
-            return text
-    return f"{cut:.6f}"
+    # Rounded alone, they would read "risk 0.50, below the 0.50" or "0.48, at or above the 0.483".
+    shown, at, _ = told_apart(risk, cut, 0.0)
+    return shown, at

@@ -349,7 +349,7 @@ def test_an_app_with_an_error_budget_shows_its_hour_and_day_and_why_it_is_spent(
     for _ in range(5):
         app_state.note_ml_refused(one.engine.state, slot, 0.98)
     text = text_of(signed_in("support").get(url("app-gauges"), **HTMX))
-    assert "False throttles left 0.00 of 0.1 that its requests of the last hour allow" in text
+    assert "False throttles left 0.00 of 0.10 that its requests of the last hour allow" in text
     assert "Hour 1,000 5 0.10 0.10 0.00 Day 1,000 5 0.10 0.10 0.00" in text
     assert (
         "Nothing is left of this hour’s error budget. ML refused it about 5 times in the last hour,"

@@ -24,6 +24,7 @@ from decider.contracts.config import (
     TierPolicy,
     UnknownApps,
 )
+from decider.contracts.units import plan_figure
 from decider.contracts.vocabulary import Action
 from decider.whatif.plan import plan_of
 from tests.control.conftest import DELE
@@ -275,5 +276,5 @@ def test_the_lines_say_what_the_plan_is(
     about = Subject("app_1", "ten_1", "T", tier)
     found = {line.name: line for line in effective.lines(document, about, NOW)}
     plan = plan_of(document, app="app_1", tenant="ten_1", tier=tier, now=NOW)
-    assert found["Refill"].value == f"{plan.rate:,.4g} requests a second"
-    assert found["Burst"].value.startswith(f"{plan.burst:,.4g} requests")
+    assert found["Refill"].value == f"{plan_figure(plan.rate)} requests a second"
+    assert found["Burst"].value.startswith(f"{plan_figure(plan.burst)} requests")

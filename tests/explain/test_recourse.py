@@ -138,7 +138,7 @@ def moved(before: Event, after: Event) -> tuple[set[str], set[str]]:
             90.0,
             100,
             Reason.RISK_HIGH,
-            "Sooner than the Retry-After it got, 1.7 min, so it counts as an early retry",
+            "Sooner than the Retry-After it got, 1 m 40 s, so it counts as an early retry",
         ),
         (
             30.0,

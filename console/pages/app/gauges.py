@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -136,11 +135,11 @@ def _quota(used: float, limit: float, since: float, now: float) -> Gauge:
     # Ahead of the clock is a warning only once half of the quota is used.
     css = "bad" if share >= 1 else "warn" if share > max(gone, 0.5) else ""
     counted = "" if since <= now - now % DAY_S else f" Counted since {fmt.utc_minute(since)}."
-    note = f"{share:.0%} used, {gone:.0%} of the day gone (tick). Resets 00:00 UTC.{counted}"
+    note = f"{_percent(share)} used, {gone:.0%} of the day gone (tick). Resets 00:00 UTC.{counted}"
     return Gauge(
         "Admitted today",
         fmt.number(used),
-        f"of {fmt.number(limit)}",
+        f"of {units.plan_figure(limit)}",
         _bar(share),
         _bar(gone),
         css,
@@ -151,10 +150,10 @@ def _quota(used: float, limit: float, since: float, now: float) -> Gauge:
 def _burst(tokens: float, burst: float, rate: float, wait: float) -> Gauge:
     """Show the burst bucket. `rate` is tokens a second, `wait` the seconds clients still wait."""
     left = tokens / burst
-    note = f"Refills {rate:,.4g} a second."
+    note = f"Refills {units.plan_figure(rate)} a second."
     if tokens < 1:
         note = (
-            f"{fmt.number(max(0.0, -tokens))} into the headroom. {note} One is back in"
+            f"{units.two_digits(max(0.0, -tokens))} into the headroom. {note} One is back in"
             f" {units.span((1 - tokens) / rate)}."
         )
     # Under half a token from full, it is full: refilling shows as a flicker otherwise.
@@ -165,8 +164,8 @@ def _burst(tokens: float, burst: float, rate: float, wait: float) -> Gauge:
     css = "bad" if tokens < 1 else "warn" if left < 0.2 else "accent"
     return Gauge(
         "Burst bucket",
-        fmt.number(math.floor(tokens)),
-        f"of {fmt.number(burst)} tokens",
+        units.whole_left(tokens),
+        f"of {units.plan_figure(burst)} tokens",
         _bar(left),
         None,
         css,
@@ -192,7 +191,7 @@ def _errors(view: View) -> Gauge:
     return Gauge(
         title,
         fmt.number(left, 2),
-        f"of {tightest.allowed:,.4g} that its requests of the last {tightest.name} allow",
+        f"of {fmt.number(tightest.allowed, 2)} that its requests of the last {tightest.name} allow",
         _bar(left / tightest.allowed if tightest.allowed else 0.0),
         None,
         "accent" if left >= NOTHING_LEFT else "warn",
@@ -219,7 +218,7 @@ def _why(name: str, one: Spending, view: View) -> str:
     """Say why nothing is left of the error budget in the last hour or day."""
     if one.left >= NOTHING_LEFT:
         return ""
-    promise = f"1 in {1.0 / view.error_budget:,.0f} of its requests"
+    promise = f"{units.one_in(view.error_budget)} of its requests"
     if one.spent < NOTHING_LEFT:
         return f"It has sent too few in the present {name} for a refusal by ML to fit {promise}."
     # refusals that are about to leave the window count in part
@@ -240,21 +239,26 @@ def _why(name: str, one: Spending, view: View) -> str:
 def _pace(pace: float, rate: float, refused: float) -> Gauge:
     """Show the pace of the last minute against the plan's rate, both requests a second."""
     note = (
-        f"Over the last minute, {fmt.number(refused)} not admitted. Plan sustains {rate:,.4g}"
-        " (tick)."
+        f"Over the last minute, {fmt.number(refused)} not admitted. Plan sustains"
+        f" {units.plan_figure(rate)} (tick)."
     )
     # A tenth of room keeps the longer bar and its tick inside the frame.
     scale = max(pace, rate) * 1.1
     css = "warn" if pace > rate else ""
     return Gauge(
         "Pace",
-        fmt.number(pace, 1),
+        units.told_apart(pace, rate, places=1)[0],
         "requests a second",
         _bar(pace / scale),
         _bar(rate / scale),
         css,
         note,
     )
+
+
+def _percent(share: float) -> str:
+    """Return a share in whole percent; 0% and 100% only for none and all."""
+    return f"{units.told_apart(share * 100.0, 0.0, 100.0, places=0)[0]}%"
 
 
 def _bar(share: float) -> float:

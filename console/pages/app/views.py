@@ -162,8 +162,8 @@ def _said(kind: BucketKind, node: Node) -> str:
         return answer.error or "filled nothing"
     if kind.name == "burst":
         return (
-            f"filled the burst bucket, {fmt.number(answer.before.tokens)} to"
-            f" {fmt.number(answer.view.tokens)} tokens"
+            f"filled the burst bucket, {fmt.whole_left(answer.before.tokens)} to"
+            f" {fmt.whole_left(answer.view.tokens)} tokens"
         )
     if not answer.view.spending:
         return "its tier has no false-throttle budget, so there was nothing to forget"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -17,6 +18,7 @@ from decider.contracts.artifact import ArtifactError
 from decider.contracts.config import Config
 from decider.contracts.event import Event
 from decider.contracts.features import SCHEMA
+from decider.contracts.units import one_in, told_apart
 from decider.contracts.vocabulary import Action, Reason, Stage, Tier
 from decider.refusal.findings import findings
 from decider.whatif import replay
@@ -88,6 +90,8 @@ class Band:
     word: str
     start: float
     """Risk from which it applies."""
+    start_text: str
+    """The same in figures, with as many decimals as tell it from the decision's risk."""
     x: float
     width: float
     text: str
@@ -147,12 +151,19 @@ def drawn_cut(d: Decision) -> Cut | None:
     return cut_of(d, thresholds(d.event(), documents.config(d.config_version)))
 
 
-def bands(found: Thresholds | None) -> tuple[Band, ...]:
-    """Return the ranges of risk with the action that each leads to, lowest first."""
+def scale_figures(risk: float | None, starts: Sequence[float]) -> tuple[str, ...]:
+    """Return a risk and the risks at which bands begin in figures that tell each from the other."""
+    return told_apart(risk or 0.0, *starts)
+
+
+def bands(found: Thresholds | None, risk: float | None) -> tuple[Band, ...]:
+    """Return the ranges of risk with the action that each leads to, lowest first. `risk` is the
+    decision's own.
+    """
     if found is None:
         return ()
     out: list[Band] = []
-    last = -100.0
+    last, labels = -100.0, scale_figures(risk, [start for start, _ in found.bands])[1:]
     for k, (start, action) in enumerate(found.bands):
         end = found.bands[k + 1][0] if k + 1 < len(found.bands) else 1.0
         x = round(start * 100, 2)
@@ -160,11 +171,18 @@ def bands(found: Thresholds | None) -> tuple[Band, ...]:
         # Percent of the axis that a label needs; the last one is set to the left of its line.
         room = x - last >= (30 if anchor == "end" else 24)
         word = Action(action).word
-        text = (word.capitalize() if k == 0 else f"{word.capitalize()} {start:.2f}") if room else ""
+        text = (word.capitalize() if k == 0 else f"{word.capitalize()} {labels[k]}") if room else ""
         last = x if text else last
         out.append(
             Band(
-                word, start, x, round((end - start) * 100, 2), text, 100.0 if x > 92 else x, anchor
+                word,
+                start,
+                labels[k],
+                x,
+                round((end - start) * 100, 2),
+                text,
+                100.0 if x > 92 else x,
+                anchor,
             )
         )
     return tuple(out)
@@ -215,7 +233,7 @@ def kept_because(d: Decision) -> str:
     # Refusals of enterprise have a sampling rate of their own.
     if d.tier == Tier.ENTERPRISE and d.action != Action.ADMIT:
         kind = "a refusal of enterprise"
-    return f"{kind}, always kept" if p >= 1 else f"{kind}, kept 1 in {1 / p:,.1f}".replace(".0", "")
+    return f"{kind}, always kept" if p >= 1 else f"{kind}, kept {one_in(p)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +274,17 @@ class DecisionPage:
     def tenant(self) -> str:
         """Name of the tenant, or its id when nobody registered the app."""
         return self.known.tenant_name if self.known else self.d.tenant or "no tenant"
+
+    @property
+    def cut_text(self) -> str:
+        """The drawn threshold in figures; empty where none is drawn."""
+        at = self.cut.at if self.cut else None
+        return next((band.start_text for band in self.bands if band.start == at), "")
+
+    @property
+    def risk_text(self) -> str:
+        """The risk in figures, told apart from each threshold."""
+        return scale_figures(self.d.risk, [band.start for band in self.bands])[0]
 
     @property
     def risk_percent(self) -> float:
@@ -356,7 +385,7 @@ def decision_page(d: Decision, *, with_token: bool) -> DecisionPage:
         story=verdict.write_story(d, name, marks, list(found.reasons)),
         explained=found,
         cut=cut_of(d, marks),
-        bands=bands(marks),
+        bands=bands(marks, d.risk),
         steps=steps(d, event, config),
         around=traffic_around(d),
         newer=newer,

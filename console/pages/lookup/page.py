@@ -17,6 +17,7 @@ from console.pages.lookup import facets
 from console.pages.lookup.facets import Chip, Facet
 from control.config import documents
 from control.directory import apps as directory
+from decider.contracts import units
 from decisions.counts.estimate import NOTHING, Estimate, of_row, total
 from decisions.models import Decision
 from decisions.search import facet_counts, lookup
@@ -210,11 +211,7 @@ def kept_how_often() -> str:
 
 def _one_in(probability: float) -> str:
     return (
-        "always"
-        if probability >= 1
-        else "never"
-        if probability <= 0
-        else f"1 in {1 / probability:,.0f}"
+        "always" if probability >= 1 else "never" if probability <= 0 else units.one_in(probability)
     )
 
 
