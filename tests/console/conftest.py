@@ -24,8 +24,13 @@ from django.test.signals import template_rendered
 
 from console.frame import roles
 from console.pages.home import mix
+from control.audit.actors import SYSTEM
+from control.config import changes
+from control.models import App, Tenant
 from decider.contracts import config, defaults, store
 from decisions.store import copy_format, worker
+from tests.console.one_app import APP
+from tests.control.played import Played
 
 PASSWORD = "a-password-for-tests"
 CHROMIUM = (
@@ -240,3 +245,27 @@ def open_tab(new_tab, live_server, person) -> Callable:
         return tab
 
     return go
+
+
+@pytest.fixture
+def known(installation, settings, tmp_path) -> App:
+    """Order sync of Tidewell Retail, in an installation with a first config."""
+    settings.SLUICE_MODELS = tmp_path / "models"
+    changes.first(by=SYSTEM, reason="A new installation")
+    tenant = Tenant.objects.create(id="ten_tidewell", name="Tidewell Retail")
+    return App.objects.create(id=APP, name="Order sync", tenant=tenant, tier=1)
+
+
+@pytest.fixture
+def decider(valkey: redis.Redis, keys: Path, beat) -> Iterator[Callable[..., Played]]:
+    """Start deciders by name, which run until the test ends."""
+    running: list[Played] = []
+
+    def start(node: str = "d01") -> Played:
+        running.append(Played(valkey, keys, node))
+        beat(node)
+        return running[-1]
+
+    yield start
+    for one in running:
+        one.stop()

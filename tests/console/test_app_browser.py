@@ -11,14 +11,18 @@ import pytest
 
 from control.audit.actors import SYSTEM
 from control.directory import notes
-from tests.console.test_app_page import APP, decider, known, url  # noqa: F401 - fixtures
+from tests.console.one_app import APP, url
 from tests.decisions.factory import event, unranked
 
-pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("known"),
+]
 
 
 @pytest.fixture
-def tab(open_tab, decider, stored) -> Iterator[Callable]:  # noqa: F811
+def tab(open_tab, decider, stored) -> Iterator[Callable]:
     """Opens the page of an app whose burst is used up, for someone with a role."""
     made = []
 

@@ -33,8 +33,8 @@ from learning.traffic.services import Slowdown
 from learning.traffic.simulate import Scenario
 from learning.training import train
 from tests.explain import refusals, world
+from tests.explain.customer_cases import FAMILY
 from tests.explain.refusals import Refusal
-from tests.explain.test_customer import FAMILY
 
 SLOW = tuple(Slowdown(name, 10.0, 100.0, 20.0, 0.1) for name in ("orders", "search"))
 CROWD = Scenario(
