@@ -146,6 +146,15 @@ def price_figure(price: float) -> str:
     return told_apart(price, 0.0)[0]
 
 
+def cut_figures(risk: float, *cuts: float) -> tuple[str, ...]:
+    """Return a risk and thresholds with as many decimals, at least two, as tell each from the
+    others, and the thresholds from 0.
+    """
+    # Rounded alone, they would read "risk 0.50, below the 0.50" or "0.48, at or above the 0.483".
+    places = max((len(price_figure(cut).partition(".")[2]) for cut in cuts), default=2)
+    return told_apart(risk, *cuts, places=places)
+
+
 def figure(value: float | None) -> str:
     """Return a figure with two decimals; a dash for none."""
     return "–" if value is None else f"{value:.2f}"

@@ -18,7 +18,7 @@ from decider.contracts.signals import service_is_short
 from decider.contracts.vocabulary import Action, MlState, Reason, Stage
 from decider.engine.shared_state import USE_TAU_S
 from decider.whatif import replay
-from decisions.reason_text import figure, find_telling_reason, price_figure
+from decisions.reason_text import cut_figures, figure, find_telling_reason, price_figure
 
 # The limit that each machine reason is about. It lists every reason that the policy function can
 # return; NONE is not among them.
@@ -201,7 +201,7 @@ def _risk(event: Event, cut: float | None) -> _Row:
             "within",
         )
     word = "over" if event.risk >= cut else "within"
-    risk, at, _ = units.told_apart(event.risk, cut, 0.0)
+    risk, at = cut_figures(event.risk, cut)
     return "risk", Stage.RANK.label, "Risk", risk, f"changes at {at}", "–", word
 
 

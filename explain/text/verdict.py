@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from decider.contracts.units import told_apart, wait_span
+from decider.contracts.units import wait_span
 from decider.contracts.vocabulary import (
     HTTP_STATUS,
     ML_STATE_TEXT,
@@ -158,18 +158,9 @@ def _risk(d: Decision, thresholds: Thresholds | None) -> str:
         following = next(((r, a) for r, a in thresholds.bands if r > own), None)
         if following is None:
             return f"risk {risk}."
-        risk, cut = cut_figures(own, following[0])
+        risk, cut = reason_text.cut_figures(own, following[0])
         return (
             f"risk {risk}, below the {cut} where {tier} would be {DID[Action(following[1])]} here."
         )
-    risk, cut = cut_figures(own, thresholds.up)
+    risk, cut = reason_text.cut_figures(own, thresholds.up)
     return f"risk {risk}, at or above the {cut} where {tier} is {DID[Action(d.action)]} here."
-
-
-def cut_figures(risk: float, cut: float) -> tuple[str, str]:
-    """Return a risk and a threshold with as many decimals as tell them from each other and from 0,
-    at least two.
-    """
-    # Rounded alone, they would read "risk 0.50, below the 0.50" or "0.48, at or above the 0.483".
-    shown, at, _ = told_apart(risk, cut, 0.0)
-    return shown, at

@@ -18,7 +18,7 @@ from decider.contracts.artifact import ArtifactError
 from decider.contracts.config import Config
 from decider.contracts.event import Event
 from decider.contracts.features import SCHEMA
-from decider.contracts.units import one_in, told_apart
+from decider.contracts.units import one_in
 from decider.contracts.vocabulary import Action, Reason, Stage, Tier
 from decider.refusal.findings import findings
 from decider.whatif import replay
@@ -152,8 +152,11 @@ def drawn_cut(d: Decision) -> Cut | None:
 
 
 def scale_figures(risk: float | None, starts: Sequence[float]) -> tuple[str, ...]:
-    """Return a risk and the risks at which bands begin in figures that tell each from the other."""
-    return told_apart(risk or 0.0, *starts)
+    """Return a risk and the risks at which bands begin, the first at 0, in figures that tell them
+    apart.
+    """
+    shown, *rest = reason_text.cut_figures(risk or 0.0, *starts[1:])
+    return shown, "0.00", *rest
 
 
 def bands(found: Thresholds | None, risk: float | None) -> tuple[Band, ...]:
