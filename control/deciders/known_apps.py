@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 # Apps read from the database at once: some megabytes.
 READ_ROWS = 20_000
 # Messages of changes after which a new snapshot is sent. Chosen: a decider that starts reads them
-# all in one round trip.
+# all within a second.
 MOST_CHANGES = 60
 # Seconds after which a new snapshot is sent in any case. Chosen: whatever was changed past `tell`,
 # by hand in the database for example, is in force within a day.

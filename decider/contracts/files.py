@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -15,8 +16,15 @@ def write_atomically(path: Path, *data: bytes) -> None:
     the two as well: a rename that reaches the disk before the bytes it names would leave an empty
     file. Raises OSError; the old file then stays, and no draft is left.
     """
+    write_pieces_atomically(path, data)
+
+
+def write_pieces_atomically(path: Path, pieces: Iterable[bytes]) -> None:
+    """Do what `write_atomically` does with pieces that are made one by one, so that a large file
+    never stands in memory.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = _draft(path, *data, mode=0o666)
+    draft = _draft(path, pieces, mode=0o666)
     try:
         draft.replace(path)
     except OSError:
@@ -30,7 +38,7 @@ def create_atomically(path: Path, data: bytes, *, mode: int) -> bool:
 
     Return whether this call made the file: of several processes the first one wins. Raises OSError.
     """
-    draft = _draft(path, data, mode=mode)
+    draft = _draft(path, [data], mode=mode)
     try:
         # unlike a rename, a link never replaces what another process made meanwhile
         os.link(draft, path)
@@ -42,14 +50,24 @@ def create_atomically(path: Path, data: bytes, *, mode: int) -> bool:
     return True
 
 
-def _draft(path: Path, *data: bytes, mode: int) -> Path:
+def remove_drafts(path: Path) -> None:
+    """Remove what writers of `path` left that were killed. Call it when nobody writes there."""
+    for draft in path.parent.glob(_draft_name(path, "*", "*")):
+        draft.unlink(missing_ok=True)
+
+
+def _draft_name(path: Path, process: str, mark: str) -> str:
+    return f".{path.name}.{process}.{mark}"
+
+
+def _draft(path: Path, pieces: Iterable[bytes], *, mode: int) -> Path:
     """Write a flushed file beside `path` under a name that no other writer uses."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    draft = path.with_name(_draft_name(path, str(os.getpid()), secrets.token_hex(4)))
     handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
         with os.fdopen(handle, "wb") as file:
             # one by one: other threads run while a piece is written, not while all are joined
-            file.writelines(data)
+            file.writelines(pieces)
             file.flush()
             os.fsync(file.fileno())
     except OSError:

@@ -22,7 +22,8 @@ from decider.contracts.config import MALFORMED, Signed, key_id
 
 # Bytes of one entry: two hashes and a tier.
 ENTRY_BYTES = 8 + 8 + 1
-# Entries in one part. Chosen: half a megabyte, which a decider reads and checks in a millisecond.
+# Entries in one part. Chosen: half a megabyte, which a decider reads and checks in a millisecond,
+# and all that a decider holds of a snapshot beside the tables.
 PART_ENTRIES = 32_768
 # Entries in one message of changes. Chosen: a decider applies them in less than a millisecond.
 CHANGES_ENTRIES = 1_000
@@ -112,13 +113,19 @@ def pack(entries: Entries) -> bytes:
 
 def unpack(rows: bytes) -> Entries:
     """Return the entries in bytes that `pack` made. Raises KnownError."""
+    key, tenant, tier = _columns(rows)
+    return key.astype(np.uint64), tenant.astype(np.int64), tier.copy()
+
+
+def _columns(rows: bytes | memoryview) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return views of the columns in packed entries."""
     count, rest = divmod(len(rows), ENTRY_BYTES)
     if rest:
         raise KnownError(f"{len(rows)} bytes are no whole entries")
     return (
-        np.frombuffer(rows, "<u8", count).astype(np.uint64),
-        np.frombuffer(rows, "<i8", count, 8 * count).astype(np.int64),
-        np.frombuffer(rows, np.uint8, count, 16 * count).copy(),
+        np.frombuffer(rows, "<u8", count),
+        np.frombuffer(rows, "<i8", count, 8 * count),
+        np.frombuffer(rows, np.uint8, count, 16 * count),
     )
 
 
@@ -133,20 +140,15 @@ def split(entries: Entries) -> dict[str, bytes]:
     return parts
 
 
-def join(digests: list[str], parts: list[bytes]) -> Entries:
-    """Return the entries in all parts of a snapshot. Raises KnownError when a part is not what the
-    snapshot names.
+def open_part(digest: str, data: bytes | memoryview) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return views of the columns of one part. Raises KnownError when it is not the part that a
+    snapshot names by this digest.
     """
-    if len(parts) != len(digests):
-        raise KnownError(f"{len(parts)} parts, not {len(digests)}")
-    for digest, data in zip(digests, parts, strict=True):
-        if len(data) > ENTRY_BYTES * PART_ENTRIES or digest_of(data) != digest:
-            raise KnownError(f"part {digest[:12]} is not what the snapshot names")
-    columns = [unpack(data) for data in parts] or [unpack(b"")]
-    key, tenant, tier = (np.concatenate(column) for column in zip(*columns, strict=True))
-    return key, tenant, tier
+    if len(data) > ENTRY_BYTES * PART_ENTRIES or digest_of(data) != digest:
+        raise KnownError(f"part {digest[:12]} is not what the snapshot names")
+    return _columns(data)
 
 
-def digest_of(data: bytes) -> str:
+def digest_of(data: bytes | memoryview) -> str:
     """Return the name of a part, its SHA-256 in hex."""
     return hashlib.sha256(data).hexdigest()

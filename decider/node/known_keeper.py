@@ -2,35 +2,37 @@
 them, and remembers them on this node's disk.
 
 What does not verify is ignored, counted and told; the engine keeps the table that it has. Nothing
-here holds up a request: parts are checked and joined in a thread, and the engine takes a table in
-parts of less than a millisecond.
+here holds up a request: a thread checks each part, puts it into a new table and merges changes, in
+calls that leave the interpreter free. The engine swaps a table in whole, and brings tracked apps in
+line with it a bounded number at a time.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 
 import msgspec
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from numpy.typing import NDArray
 
 from decider.contracts import known
-from decider.contracts.files import write_atomically
+from decider.contracts.files import remove_drafts, write_pieces_atomically
 from decider.contracts.known import Changes, KnownError, Snapshot
 from decider.engine.engine import Engine
 from decider.engine.known_apps import table as known_apps
-from decider.engine.known_apps.table import KnownApps, KnownAppsError
+from decider.engine.known_apps.table import Filling, KnownApps, KnownAppsError
 
 log = logging.getLogger(__name__)
 
 # Digest to the bytes of a part, None when the store has none.
 FetchPart = Callable[[str], Awaitable[bytes | None]]
 
-_read_files = msgspec.msgpack.Decoder(list[bytes]).decode
+# Views, as a copy of a snapshot would take as much memory as the table.
+_read_views = msgspec.msgpack.Decoder(list[memoryview]).decode
 
 
 class KnownKeeper:
@@ -54,31 +56,39 @@ class KnownKeeper:
     def start_from_disk(self) -> None:
         """Hold the table that this node kept, if there is one. Call it before requests come."""
         try:
+            for path in (self._snapshot_file, self._changes_file):
+                remove_drafts(path)
             if self._snapshot_file.is_file():
-                self._start_snapshot(*_read_files(self._snapshot_file.read_bytes()))
+                self._start_snapshot(*_read_views(self._snapshot_file.read_bytes()))
             # apart from the snapshot, which is in force without them
             if self.version and self._changes_file.is_file():
-                self._start_changes(_read_files(self._changes_file.read_bytes()))
+                self._start_changes(_read_views(self._changes_file.read_bytes()))
         except (OSError, TypeError, KnownError, KnownAppsError, msgspec.MsgspecError) as error:
             self._reject(b"", f"what was kept on disk: {error}")
 
-    def _start_snapshot(self, signed: bytes, *parts: bytes) -> None:
-        snapshot = known.verify(signed, self._keys)
+    def _start_snapshot(self, signed: memoryview, *parts: memoryview) -> None:
+        snapshot = known.verify(bytes(signed), self._keys)
         if not isinstance(snapshot, Snapshot):
             raise KnownError("it is no snapshot")
         self._check_mark(snapshot)
-        table = _joined(snapshot, list(parts))
+        if len(parts) != len(snapshot.parts):
+            raise KnownError(f"{len(parts)} parts, not {len(snapshot.parts)}")
+        filling = _room_for(snapshot)
+        for digest, part in zip(snapshot.parts, parts, strict=True):
+            filling.add(*known.open_part(digest, part))
+        table = filling.table()
         self.engine.hold_known(table)
-        self.version, self.apps = snapshot.version, known_apps.count(table)
+        self.version, self.apps = snapshot.version, len(table.key)
 
-    def _start_changes(self, kept: list[bytes]) -> None:
-        for data in kept:
-            changes = known.verify(data, self._keys)
+    def _start_changes(self, kept: list[memoryview]) -> None:
+        for view in kept:
+            changes = known.verify(data := bytes(view), self._keys)
             # those of another snapshot: the process ended between two writes
             if isinstance(changes, Changes) and changes.previous == self.version:
                 keys, tenants, tiers = known.unpack(changes.rows)
-                table = known_apps.change(self.engine.known.table, keys, tenants, tiers)
-                self._take(changes, keys, table)
+                table, apps = _changed(self.engine.known.table, keys, tenants, tiers)
+                self.engine.known.change(table, keys)
+                self.version, self.apps = changes.version, apps
                 self._changes.append(data)
 
     async def offer(self, data: bytes, fetch: FetchPart) -> bool:
@@ -100,6 +110,7 @@ class KnownKeeper:
                 )
             else:
                 await self._change(message, data)
+                await self._merge_if_grown()
         except (KnownError, KnownAppsError) as error:
             self._reject(data, str(error))
             return False
@@ -110,56 +121,49 @@ class KnownKeeper:
             raise KnownError("its hashes were made with another token.key")
 
     async def _load(self, snapshot: Snapshot, data: bytes, fetch: FetchPart) -> None:
-        parts = []
+        filling, sizes = _room_for(snapshot), []
         for digest in snapshot.parts:
             part = await fetch(digest)
             if part is None:
                 raise KnownError(f"the store does not have part {digest[:12]}")
-            parts.append(part)
-        table = await asyncio.to_thread(_joined, snapshot, parts)
+            sizes.append(len(part) // known.ENTRY_BYTES)
+            await asyncio.to_thread(_add_part, filling, digest, part)
+        table = filling.table()
         await self._hold(table)
-        self.version, self.apps, self._changes = snapshot.version, known_apps.count(table), []
-        await asyncio.to_thread(self._keep_snapshot, data, parts)
+        self.version, self.apps, self._changes = snapshot.version, len(table.key), []
+        await asyncio.to_thread(self._keep_snapshot, data, table, sizes)
 
     async def _change(self, changes: Changes, data: bytes) -> None:
         keys, tenants, tiers = known.unpack(changes.rows)
-        held = self.engine.known.table
-        self._take(
-            changes, keys, await asyncio.to_thread(known_apps.change, held, keys, tenants, tiers)
+        table, apps = await asyncio.to_thread(
+            _changed, self.engine.known.table, keys, tenants, tiers
         )
+        await _in_turns(self.engine.known.change_in_parts(table, keys))
+        self.version, self.apps = changes.version, apps
         self._changes.append(data)
         await asyncio.to_thread(self._keep_changes)
-        await self._merge_if_grown()
-
-    async def _hold(self, table: KnownApps) -> None:
-        for _ in self.engine.known.hold_in_parts(table):
-            await asyncio.sleep(0)
-
-    def _take(self, changes: Changes, keys: NDArray[np.uint64], table: KnownApps) -> None:
-        self.engine.known.change(table, keys)
-        self.version, self.apps = changes.version, known_apps.count(table)
 
     async def _merge_if_grown(self) -> None:
-        held = self.engine.known.table
-        if len(held.changed_key) >= known_apps.MERGE_FROM:
+        if len(self.engine.known.table.changed_key) >= known_apps.MERGE_FROM:
             # nothing else changes the table meanwhile: messages are offered one after another
-            await self._hold(await asyncio.to_thread(known_apps.merge, held))
+            await self._hold(await asyncio.to_thread(known_apps.merge, self.engine.known.table))
 
-    def _keep_snapshot(self, data: bytes, parts: list[bytes]) -> None:
-        self._write(self._snapshot_file, [data, *parts])
+    async def _hold(self, table: KnownApps) -> None:
+        before = [self.engine.known.table]
+        await _in_turns(self.engine.known.hold_in_parts(table))
+        # giving megabytes back takes a while, so the last one to let go of them is a thread
+        await asyncio.to_thread(before.clear)
+
+    def _keep_snapshot(self, data: bytes, table: KnownApps, sizes: list[int]) -> None:
+        self._write(self._snapshot_file, 1 + len(sizes), chain([data], _parts_of(table, sizes)))
         self._keep_changes()
 
     def _keep_changes(self) -> None:
-        self._write(self._changes_file, self._changes)
+        self._write(self._changes_file, len(self._changes), self._changes)
 
-    def _write(self, path: Path, contents: list[bytes]) -> None:
-        # a list of bytes in msgpack (its array 32 and bin 32), made without a copy of megabytes,
-        # for which requests would wait
-        pieces = [b"\xdd" + len(contents).to_bytes(4, "big")]
-        for data in contents:
-            pieces += [b"\xc6" + len(data).to_bytes(4, "big"), data]
+    def _write(self, path: Path, count: int, contents: Iterable[bytes]) -> None:
         try:
-            write_atomically(path, *pieces)
+            write_pieces_atomically(path, _list_of(count, contents))
         except OSError as error:
             self.last_error = f"the known apps could not be kept on disk: {error}"
 
@@ -173,5 +177,40 @@ class KnownKeeper:
         log.warning("%s", self.last_error)
 
 
-def _joined(snapshot: Snapshot, parts: list[bytes]) -> KnownApps:
-    return known_apps.checked(*known.join(snapshot.parts, parts))
+async def _in_turns(parts: Iterator[None]) -> None:
+    """Run through parts of a work, each in a turn of the event loop of its own."""
+    for _ in parts:
+        await asyncio.sleep(0)
+
+
+def _room_for(snapshot: Snapshot) -> Filling:
+    return Filling(len(snapshot.parts) * known.PART_ENTRIES)
+
+
+def _add_part(filling: Filling, digest: str, data: bytes) -> None:
+    filling.add(*known.open_part(digest, data))
+
+
+def _changed(
+    table: KnownApps, keys: np.ndarray, tenants: np.ndarray, tiers: np.ndarray
+) -> tuple[KnownApps, int]:
+    """Return the table with changes to it, and how many apps it then holds."""
+    after = known_apps.change(table, keys, tenants, tiers)
+    return after, known_apps.count(after)
+
+
+def _parts_of(table: KnownApps, sizes: list[int]) -> Iterator[bytes]:
+    """Yield the parts, of so many entries each, from which a table was filled."""
+    at = 0
+    for size in sizes:
+        to = at + size
+        yield known.pack((table.key[at:to], table.tenant[at:to], table.tier[at:to]))
+        at = to
+
+
+def _list_of(count: int, contents: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield a list of so many bytes objects in msgpack (its array 32 and bin 32)."""
+    yield b"\xdd" + count.to_bytes(4, "big")
+    for data in contents:
+        yield b"\xc6" + len(data).to_bytes(4, "big")
+        yield data

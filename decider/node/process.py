@@ -122,7 +122,7 @@ def warm_up(engine: Engine) -> None:
     now = time.time()
     scratch.know([Profile("warm")], now)
     scratch.hold_known(known_apps.empty())
-    scratch.known.change(known_apps.empty(), np.zeros(1, np.uint64))
+    scratch.known.change(known_apps.merge(known_apps.empty()), np.zeros(1, np.uint64))
     # Three rounds a second apart, so that windows move; in each so many requests that a bucket can
     # run empty and refusals are compiled too.
     for step in range(3):

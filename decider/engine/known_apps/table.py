@@ -82,13 +82,45 @@ def checked(key: np.ndarray, tenant: np.ndarray, tier: np.ndarray) -> KnownApps:
     """Return the table of entries that should be sorted. Raises KnownAppsError if they are not,
     or if there are too many or one of a tier that does not exist.
     """
-    if len(key) > MOST_ENTRIES:
-        raise KnownAppsError(f"{len(key):,} known apps are more than {MOST_ENTRIES:,}")
-    if not (key[1:] > key[:-1]).all():
-        raise KnownAppsError("the known apps are not sorted")
-    if (tier > HIGHEST_TIER).any():
-        raise KnownAppsError("a known app has a tier that does not exist")
-    return _without_changes(key, tenant, tier)
+    filling = Filling(len(key))
+    filling.add(key, tenant, tier)
+    return filling.table()
+
+
+class Filling:
+    """A table that comes part after part and that nobody sees before `table`. The parts need not be
+    kept, so all the memory that a load takes is a second table beside the one in force.
+    """
+
+    def __init__(self, most: int) -> None:
+        """Make room for `most` entries. Memory that is never written is never taken."""
+        self._most = min(most, MOST_ENTRIES)
+        self._key = np.empty(self._most, np.uint64)
+        self._tenant = np.empty(self._most, np.int64)
+        self._tier = np.empty(self._most, np.uint8)
+        self._count = 0
+
+    def add(self, key: np.ndarray, tenant: np.ndarray, tier: np.ndarray) -> None:
+        """Add entries (n,) behind those that came before. Raises KnownAppsError if they are not
+        sorted, or if there are too many or one of a tier that does not exist.
+        """
+        first, last = self._count, self._count + len(key)
+        if last > self._most:
+            raise KnownAppsError(f"{last:,} known apps are more than {self._most:,}")
+        if (tier > HIGHEST_TIER).any():
+            raise KnownAppsError("a known app has a tier that does not exist")
+        self._key[first:last], self._tenant[first:last] = key, tenant
+        self._tier[first:last] = tier
+        # with the last one of the part before
+        found = self._key[max(0, first - 1) : last]
+        if not (found[1:] > found[:-1]).all():
+            raise KnownAppsError("the known apps are not sorted")
+        self._count = last
+
+    def table(self) -> KnownApps:
+        """Return the table of all entries that came."""
+        to = self._count
+        return _without_changes(self._key[:to], self._tenant[:to], self._tier[:to])
 
 
 def change(known: KnownApps, keys: np.ndarray, tenants: np.ndarray, tiers: np.ndarray) -> KnownApps:
@@ -114,16 +146,33 @@ def change(known: KnownApps, keys: np.ndarray, tenants: np.ndarray, tiers: np.nd
 
 
 def merge(known: KnownApps) -> KnownApps:
-    """Return the same table with its changes among its entries. Takes a tenth of a second for a
-    million entries; most of it does not hold up other threads.
-    """
-    key, tenant, tier = _last_of_each(
-        np.concatenate([known.key, known.changed_key]),
-        np.concatenate([known.tenant, known.changed_tenant]),
-        np.concatenate([known.tier, known.changed_tier]),
-    )
-    kept = tier != REMOVED
-    return _without_changes(key[kept], tenant[kept], tier[kept])
+    """Return the same table with its changes among its entries. It holds up no other thread."""
+    most = len(known.key) + len(known.changed_key)
+    key, tenant = np.empty(most, np.uint64), np.empty(most, np.int64)
+    tier = np.empty(most, np.uint8)
+    to = _merge_into(known, key, tenant, tier)
+    return _without_changes(key[:to], tenant[:to], tier[:to])
+
+
+@njit(cache=True, nogil=True)
+def _merge_into(known: KnownApps, key: np.ndarray, tenant: np.ndarray, tier: np.ndarray) -> int:
+    """Write entries and changes, both sorted, in one order. Return how many entries there are."""
+    to, c, changes = 0, 0, known.changed_key.shape[0]
+    for k in range(known.key.shape[0] + 1):
+        last = k == known.key.shape[0]
+        # changes up to this entry; one to the entry itself stands for it
+        replaced = False
+        while c < changes and (last or known.changed_key[c] <= known.key[k]):
+            replaced = not last and known.changed_key[c] == known.key[k]
+            if known.changed_tier[c] != REMOVED:
+                key[to], tenant[to] = known.changed_key[c], known.changed_tenant[c]
+                tier[to] = known.changed_tier[c]
+                to += 1
+            c += 1
+        if not last and not replaced:
+            key[to], tenant[to], tier[to] = known.key[k], known.tenant[k], known.tier[k]
+            to += 1
+    return to
 
 
 def count(known: KnownApps) -> int:
