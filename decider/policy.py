@@ -115,6 +115,9 @@ PROVEN_AFTER_DAYS = 30.0
 # Largest shares of sign-ins and of writes with which an app can be proven honest. Chosen: what a
 # portal signs in or a bookkeeper writes is seldom more of what it sends.
 PROVEN_SIGN_INS, PROVEN_WRITES = 0.5, 0.9
+# Tokens that errors of rounding may amount to. Chosen: many times those of a burst of 10^9, and a
+# millionth of a request.
+ROUNDING = 1e-6
 # Two windows of ten minutes: after such a silence all that counts against what an app did is
 # forgotten. As the longest of `buffers.WAITS`.
 LONGEST_WAIT_S = 1_200.0
@@ -278,6 +281,34 @@ def headroom_spent(signals: np.ndarray) -> bool:
     """Return whether the bucket is empty and the headroom below it has no room for one more."""
     headroom = signals[S_BURST] - signals[S_WITHHELD]
     return signals[S_TOKENS] < 1.0 and signals[S_TOKENS] <= 1.0 - headroom
+
+
+@njit(cache=True)
+def proof_lasts(requests: float, writes: float, sign_ins: float) -> float:
+    """Return how many further requests an app's proof of honesty outlasts, whatever they are.
+
+    `requests`: of the last ten minutes; `writes` and `sign_ins` are among them, and a sign-in is a
+    write as well.
+    """
+    # if all k to come are writes, (writes + k) / (requests + k) must stay at or below the limit
+    return min(
+        (PROVEN_SIGN_INS * requests - sign_ins) / (1.0 - PROVEN_SIGN_INS),
+        (PROVEN_WRITES * requests - writes) / (1.0 - PROVEN_WRITES),
+    )
+
+
+@njit(cache=True)
+def room_left(tokens: float, headroom: float, lasts: float) -> int:
+    """Return how many requests a bucket has room for at one instant: until `headroom_spent`.
+
+    `lasts`: after how many of them the headroom may be lost, as `proof_lasts` returns it.
+    """
+    whole = math.floor(max(0.0, tokens))
+    if headroom <= 0.0:
+        return whole
+    # a request is admitted at more than 1 - headroom tokens; ROUNDING is on the safe side
+    room = math.ceil(tokens + headroom - 1.0 - ROUNDING)
+    return max(whole, int(max(0.0, min(room, math.floor(min(lasts, 1e15))))))
 
 
 @njit(cache=True)

@@ -43,11 +43,12 @@ class Decision(msgspec.Struct, gc=False):
     retry_after: float
     """Seconds after which the same request would be admitted; 0 when not refused or never."""
     limit: int
-    """Requests the burst bucket holds (RateLimit-Policy q)."""
+    """Requests a full bucket has room for: its burst, and the headroom of an app that has it
+    (RateLimit-Policy q)."""
     window: int
-    """Seconds in which an empty bucket refills (RateLimit-Policy w)."""
+    """Seconds in which a bucket refills from its end (RateLimit-Policy w)."""
     remaining: int
-    """Whole requests left in the bucket (RateLimit r)."""
+    """Requests it has room for now, whatever they are (RateLimit r)."""
     reset: float
     """Seconds until the bucket is full again (RateLimit t)."""
     batch_hint: str = ""

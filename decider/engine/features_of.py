@@ -203,13 +203,23 @@ def _write_failures(
     out[f.EARLY_RETRY_SHARE_60S] = min(1.0, early / requests)
 
 
+@njit(cache=True, inline="always")
+def kinds_600s(state: State, slot: int, now: float) -> tuple[float, float, float]:
+    """Return an app's requests of the last ten minutes, the writes and the sign-ins among them."""
+    keep, moved = _position(state, slot, 3, now)
+    return (
+        _in_window(state, slot, C_600S, keep, moved),
+        _in_window(state, slot, L_WRITES, keep, moved),
+        _in_window(state, slot, L_SIGN_INS, keep, moved),
+    )
+
+
 @njit(cache=True, error_model="numpy")
 def _write_ten_minutes(state: State, slot: int, now: float, out: np.ndarray) -> None:
     """Write what the last ten minutes were like, which a refused client does not leave behind."""
     keep, moved = _position(state, slot, 3, now)
-    requests = max(_in_window(state, slot, C_600S, keep, moved), 1e-9)
-    writes = _in_window(state, slot, L_WRITES, keep, moved)
-    sign_ins = _in_window(state, slot, L_SIGN_INS, keep, moved)
+    requests, writes, sign_ins = kinds_600s(state, slot, now)
+    requests = max(requests, 1e-9)
     out[f.WRITE_SHARE_600S] = min(1.0, writes / requests)
     out[f.SIGN_IN_SHARE_600S] = min(1.0, sign_ins / requests)
     answers = _in_window(state, slot, L_ANSWERS, keep, moved)

@@ -23,6 +23,7 @@ from decider.engine import (
     features_of,
     lists,
     quota,
+    ratelimit,
     sampling,
     text_hash,
 )
@@ -430,19 +431,6 @@ def promise(table: np.ndarray, high: np.ndarray, count: int) -> None:
 
 
 @njit(cache=True)
-def _answer(answer: np.void, sig: np.ndarray, tokens: float) -> None:
-    """Write what the client is told: action (admit if observe-only), wait, and its bucket."""
-    observed = sig[S_OBSERVE] != 0.0
-    burst, rate = sig[p.S_BURST], sig[p.S_RATE]
-    answer["answered"] = p.ADMIT if observed else answer["action"]
-    answer["wait"] = 0.0 if observed else answer["retry_after"]
-    answer["limit"] = np.int64(burst)
-    answer["window"] = np.int64(np.ceil(burst / rate))
-    answer["remaining"] = np.int64(max(0.0, tokens))
-    answer["reset"] = (burst - tokens) / rate
-
-
-@njit(cache=True)
 def _note_refused(state: apps.State, slot: int, request: np.void, now: float, wait: float) -> None:
     """Remember what a client was refused, and until when it was told to wait."""
     path, token = np.uint64(request["path"]), np.uint64(request["token"])
@@ -468,10 +456,11 @@ def finish(table: np.ndarray, count: int, now: float) -> int:
 
     Return how many rows, listed in `batch.rows`, Python must look at.
     """
-    state, batch, sample = (
+    state, batch, sample, rules = (
         address_table.state_in(table),
         address_table.batch_in(table),
         address_table.sample_in(table),
+        address_table.rules_in(table),
     )
     decision_ids.identify(batch, count, now + batch.world[W_SKEW])
     notable = 0
@@ -484,7 +473,7 @@ def finish(table: np.ndarray, count: int, now: float) -> int:
             if told != state.clock[slot, apps.RETRY_UNTIL] - now:
                 told += min(JITTER_MOST_S, JITTER * told) * _draw(batch.request[i]["app"], now)
             answer["retry_after"] = sig[p.S_RETRY_HINT] = told
-        _answer(answer, sig, state.clock[slot, apps.TOKENS])
+        ratelimit.tell(answer, sig, rules, state, slot, now)
         if answer["answered"] != p.ADMIT:
             _note_refused(state, slot, batch.request[i], now, answer["wait"])
         sample.counts[action] += 1

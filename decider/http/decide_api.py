@@ -95,10 +95,11 @@ class RateLimit(msgspec.Struct, gc=False):
     """The state of the app's token bucket, as in the RateLimit fields."""
 
     limit: int
-    """Requests the burst bucket holds."""
+    """Requests a full bucket has room for: its burst, and the headroom of an app that has it."""
     window: int
-    """Seconds in which an empty bucket refills."""
+    """Seconds in which a bucket refills from its end."""
     remaining: int
+    """Requests it has room for now, whatever they are."""
     reset: int
     """Seconds until the bucket is full again, rounded up."""
 

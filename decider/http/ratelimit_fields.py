@@ -4,6 +4,11 @@ draft-ietf-httpapi-ratelimit-headers-10.
     RateLimit-Policy: "burst";q=300;w=20      300 requests in 20 seconds
     RateLimit: "burst";r=12;t=4               12 of them left, all again in 4 seconds
 
+Of an app that has headroom, q, w and r count it (`engine.ratelimit`):
+
+    RateLimit-Policy: "burst";q=599;w=40      300 of burst, 300 of headroom, which ends one short
+    RateLimit: "burst";r=0;t=40               neither is left
+
 A refusal that says when to come back has a second policy:
 
     RateLimit-Policy: "retry";q=1;w=16, "burst";q=50;w=10
@@ -19,7 +24,7 @@ import math
 import re
 
 DRAFT = "draft-ietf-httpapi-ratelimit-headers-10"
-# Name of the one policy that clients see: the app's token bucket.
+# Name of the policy that all clients see: the app's token bucket.
 POLICY = "burst"
 
 # Largest integer of RFC 9651, section 3.3.1.
