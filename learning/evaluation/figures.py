@@ -15,6 +15,10 @@ from learning.evaluation.match import MatchResult
 # plus one (Student, 1908). Past the table the normal quantile would be 3% too small at most.
 T_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179)
 NORMAL_975 = 1.96  # the same for infinitely many
+# Chance that a share lies above its one-sided bound.
+BEYOND = 0.05
+# Halvings of an interval of shares: as many as a float has bits.
+HALVINGS = 53
 # Enterprise false throttles are so rare that they are told of so many requests.
 PER_ENTERPRISE = 10_000.0
 
@@ -35,6 +39,46 @@ class Interval:
         quantile = T_975[freedom - 1] if freedom <= len(T_975) else NORMAL_975
         spread = statistics.stdev(values) / math.sqrt(len(values))
         return cls(statistics.fmean(values), quantile * spread)
+
+
+@dataclass(frozen=True, slots=True)
+class RareCount:
+    """How often something rare happened."""
+
+    tries: int
+    found: int
+
+    @property
+    def upper(self) -> float:
+        """The one-sided upper 95% bound of its share, NaN without tries.
+
+        It is the share at which `found` or fewer of as many independent tries have the chance
+        BEYOND (Clopper and Pearson, 1934).
+        """
+        if not self.tries:
+            return math.nan
+        low, high = self.found / self.tries, 1.0
+        if low == high:
+            return high
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            if self._chance(middle) > BEYOND:
+                low = middle
+            else:
+                high = middle
+        return high
+
+    def _chance(self, share: float) -> float:
+        """Return the chance of `found` or fewer if each try has the chance `share`, 0 to 1."""
+        n = self.tries
+        if share >= 1.0:
+            return 0.0
+        # by logarithms: the factors of a quarter of a million tries fit no float
+        yes, no, ways = math.log(share), math.log1p(-share), math.lgamma(n + 1)
+        return math.fsum(
+            math.exp(ways - math.lgamma(k + 1) - math.lgamma(n - k + 1) + k * yes + (n - k) * no)
+            for k in range(self.found + 1)
+        )
 
 
 class Scoreboard:
@@ -85,6 +129,14 @@ class Scoreboard:
             if honest := sum(c.honest for c in counts):
                 shares.append(PER_ENTERPRISE * sum(c.honest_refused for c in counts) / honest)
         return Interval.of(shares)
+
+    def enterprise_refused(self, worlds: Collection[str], arm: str) -> RareCount:
+        """Return the first tries of honest enterprise apps in some worlds, all seeds together, and
+        how many of them were refused.
+        """
+        mine = [r for r in self.results if r.arm == arm and r.world in worlds]
+        counts = [result.tiers[Tier.ENTERPRISE] for result in mine]
+        return RareCount(sum(c.honest for c in counts), sum(c.honest_refused for c in counts))
 
     def arms(self, world: str) -> list[str]:
         """Return the arms that played in a world, in the order of the results."""

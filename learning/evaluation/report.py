@@ -12,7 +12,7 @@ import msgspec
 from decider.contracts.files import write_atomically
 from learning.evaluation import arms, claims
 from learning.evaluation.arms import EvaluationArm, Quotas
-from learning.evaluation.figures import Interval, Scoreboard
+from learning.evaluation.figures import PER_ENTERPRISE, Interval, RareCount, Scoreboard
 from learning.evaluation.match import MatchResult
 from learning.evaluation.real_logs import LogResult
 from learning.evaluation.tournament import Evaluation
@@ -38,6 +38,17 @@ DEFINITIONS = """\
 - **AUC** and **false throttles at 80%** judge the model's risk where nothing is refused, each
   request counted once: the area under the ROC curve, and the share of honest requests at or above
   the risk that catches 80% of the abuse.
+"""
+ENTERPRISE_BOUND = """
+Where no seed has any, a mean over seeds has no spread to make an interval of. So Sluice's are also
+counted, all seeds together: honest first tries of enterprise apps, how many were refused, and the
+most that the share of refused ones may be (one-sided upper 95% bound, Clopper and Pearson, 1934).
+In the overload worlds they count whether or not what enterprise apps ask for fits.
+
+"""
+BY_REQUEST = """
+The bound is by request, as if each were drawn by itself. They are not: an app's requests are alike,
+and a seed's crowd is the same in most worlds. By app it would be wider.
 """
 REAL_LOGS = """\
 Each address is a client on the free plan; nobody signs in and nothing is known of anyone. The scans
@@ -163,7 +174,19 @@ def _enterprise(board: Scoreboard) -> str:
         (name, plain(board.enterprise(hard, name), 1), plain(board.enterprise(easy, name), 1))
         for name in board.arms(referee.USUAL.name)
     ]
-    return table(("arm", "overload worlds", "other worlds"), rows)
+    means = table(("arm", "overload worlds", "other worlds"), rows)
+    counted = [
+        (said, *_bounded(board.enterprise_refused(worlds, arms.SLUICE.name)))
+        for said, worlds in (("overload", hard), ("other", easy), ("all", [*hard, *easy]))
+    ]
+    head = ("worlds", "honest first tries", "refused", "at most, per 10,000")
+    return means + ENTERPRISE_BOUND + table(head, counted) + BY_REQUEST
+
+
+def _bounded(count: RareCount) -> tuple[str, str, str]:
+    """Write tries, how many were found, and the bound, with two digits."""
+    bound = "–" if math.isnan(count.upper) else f"{PER_ENTERPRISE * count.upper:.2f}"
+    return f"{count.tries:,}", f"{count.found:,}", bound
 
 
 def _ranking(board: Scoreboard) -> str:

@@ -11,7 +11,7 @@ import pytest
 from decider.contracts.vocabulary import Tier
 from learning.evaluation import arms, claims, report, tournament
 from learning.evaluation.arms import Quotas
-from learning.evaluation.figures import Interval, Scoreboard
+from learning.evaluation.figures import Interval, RareCount, Scoreboard
 from learning.evaluation.match import Match, MatchResult, OracleMatch, TierCounts, play
 from learning.evaluation.real_logs import LogResult
 from learning.traffic import referee
@@ -82,6 +82,38 @@ def test_an_interval_is_students() -> None:
     assert found.half == pytest.approx(2.776 * math.sqrt(2.5 / 5))
     assert math.isnan(Interval.of([1.0]).half)
     assert math.isnan(Interval.of([]).mean)
+
+
+def test_enterprise_refusals_of_all_seeds_and_worlds_are_counted_together() -> None:
+    more = [*board().results, result(FALLBACK, 1, 3000, 30, 0, 1, 1, world="calm")]
+    found = Scoreboard(more)
+    assert found.enterprise_refused({"usual", "calm"}, FALLBACK) == RareCount(4500, 55)
+    assert found.enterprise_refused({"usual"}, NOTHING) == RareCount(2000, 0)
+    assert found.enterprise_refused({"stuffing"}, FALLBACK) == RareCount(0, 0)
+
+
+@pytest.mark.parametrize(
+    ("found", "tries", "bound"),
+    [
+        # none of n: (1 - bound)^n is the chance, about three of n
+        (0, 276_065, 1 - 0.05 ** (1 / 276_065)),
+        (0, 1, 0.95),
+        # from the table of Clopper and Pearson: 90% two-sided is 95% on each side
+        (1, 10, 0.3942),
+        (5, 10, 0.7776),
+        (10, 10, 1.0),
+        # many: the normal approximation, within a hundredth
+        (1_000, 100_000, 0.01 + 1.645 * math.sqrt(0.01 * 0.99 / 100_000)),
+    ],
+)
+def test_a_bound_is_the_share_at_which_so_few_are_rare(
+    found: int, tries: int, bound: float
+) -> None:
+    assert RareCount(tries, found).upper == pytest.approx(bound, rel=1e-2 if found > 99 else 1e-4)
+
+
+def test_nothing_is_said_of_what_was_not_tried() -> None:
+    assert math.isnan(RareCount(0, 0).upper)
 
 
 def test_only_first_tries_of_honest_apps_count_as_false_throttles() -> None:
@@ -191,6 +223,9 @@ def test_the_page_names_every_world_and_arm_and_the_version() -> None:
     assert "| usual | 100.0 ± 0.0 |" in page
     row = "| a scan | 60/min | bucket and model | 900 of 1,000 | 2 of 50 | 7 | 0 of 30 |"
     assert row in page
+    tries = sum(900 + seed for seed in (1, 2)) * len(referee.WORLDS)
+    bound = 10_000 * RareCount(tries, 18 * len(referee.WORLDS)).upper
+    assert f"| all | {tries:,} | {18 * len(referee.WORLDS)} | {bound:.2f} |" in page
     without = report.compose_page(replace(evaluation(), logs=[]))
     assert "No real logs were there" in without
 
