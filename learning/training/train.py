@@ -52,6 +52,9 @@ NOT_OF_THE_APP = (
     "service_error_share",
     "feedback_age",
 )
+# What the decider itself did is not evidence either: a model that learnt that whom it refused abuses
+# would go on refusing whomever it once got wrong.
+OWN_DOING = ("refused_share_60s", "refused_60s")
 # Trees of the two models and leaves of each tree. Chosen: 200 x 31 is the size that the scorer's
 # benchmark is about, and value is a simpler function than risk.
 RISK_ROUNDS, VALUE_ROUNDS, LEAVES = 200, 80, 31
@@ -201,7 +204,7 @@ def fit_risk(
     """
     x, y = traffic.features[rows], traffic.abusive[rows]
     check_label({name: x[:, i] for name, i in features.INDEX.items()}, y)
-    params = _params(seed, ignore=(*UNTAUGHT, *NOT_OF_THE_APP)) | {
+    params = _params(seed, ignore=(*UNTAUGHT, *NOT_OF_THE_APP, *OWN_DOING)) | {
         "objective": "binary",
         "monotone_constraints": [feature.risk for feature in features.FEATURES],
     }
@@ -462,7 +465,7 @@ def _parameters(origin: _Origin) -> dict[str, float | int | str]:
         "value_trees": VALUE_ROUNDS,
         "leaves": LEAVES,
         "simulated_seconds": sum(r.seconds for r in origin.runs),
-        "not_learnt_from": ", ".join((*UNTAUGHT, *NOT_OF_THE_APP)),
+        "not_learnt_from": ", ".join((*UNTAUGHT, *NOT_OF_THE_APP, *OWN_DOING)),
     }
 
 
