@@ -23,6 +23,7 @@ PARTS = (
     "ingest",
     "kill_switch",
     "lookup",
+    "waiting_clients",
 )
 FIELDS = ("name", "figure", "unit", "peer", "peer_figure", "ratio", "target", "met", "conditions")
 RESULT = installation.data_folder() / "bench.json"

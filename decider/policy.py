@@ -58,8 +58,9 @@ SERVICE_OVERLOADED, TENANT_OVER_SHARE = (
     int(Reason.SERVICE_OVERLOADED),
     int(Reason.TENANT_OVER_SHARE),
 )
-ERROR_BUDGET_SPENT, TOKENS_LEFT, TOKENS_EMPTY = (
+ERROR_BUDGET_SPENT, WAITED, TOKENS_LEFT, TOKENS_EMPTY = (
     int(Reason.ERROR_BUDGET_SPENT),
+    int(Reason.WAITED),
     int(Reason.TOKENS_LEFT),
     int(Reason.TOKENS_EMPTY),
 )
@@ -80,13 +81,14 @@ S_PRICE, S_USAGE, S_FAIR, S_BUDGET, S_BUDGET_RATE = (
     S["error_budget_left"],
     S["error_budget_rate"],
 )
-S_PRIOR_RISK, S_PRIOR_VALUE, S_RETRY_HINT, S_LEASE, S_UNKNOWN_WAIT, S_WITHHELD = (
+S_PRIOR_RISK, S_PRIOR_VALUE, S_RETRY_HINT, S_LEASE, S_UNKNOWN_WAIT, S_WITHHELD, S_WAITED = (
     S["prior_risk"],
     S["prior_value"],
     S["retry_hint"],
     S["lease_due"],
     S["unknown_wait"],
     S["headroom_withheld"],
+    S["waited"],
 )
 
 # columns of Rules.tiers
@@ -128,8 +130,8 @@ BLOCK_DEFER_S = 60.0
 SHED_WAIT_S = 4.0
 
 # Bits: which findings a call may use. All when deciding, fewer when asking what was decisive.
-USE_TRIAGE, USE_PRICE, USE_SHARE, USE_BUDGET = 1, 2, 4, 8
-USE_RERANK = USE_PRICE | USE_SHARE | USE_BUDGET
+USE_TRIAGE, USE_PRICE, USE_SHARE, USE_BUDGET, USE_WAITED = 1, 2, 4, 8, 16
+USE_RERANK = USE_PRICE | USE_SHARE | USE_BUDGET | USE_WAITED
 USE_ALL = USE_TRIAGE | USE_RERANK
 
 
@@ -211,6 +213,18 @@ def cheap_score(features: np.ndarray, signals: np.ndarray) -> float:
 def busy(signals: np.ndarray) -> bool:
     """Return whether the service is short of room for the tenant's tier."""
     return signals[S_PRICE] > 0.0 and signals[S_FAIR] != np.inf
+
+
+@njit(cache=True)
+def counts_load(signals: np.ndarray, use: int) -> bool:
+    """Return whether a service that is short of room speaks against the request.
+
+    It does not against one that was refused before and waited as it was told: its Retry-After
+    named the time for which a place was kept.
+    """
+    if not use & USE_PRICE or (use & USE_WAITED and signals[S_WAITED] > 0.0):
+        return False
+    return busy(signals)
 
 
 @njit(cache=True)
@@ -315,12 +329,13 @@ def room_left(tokens: float, headroom: float, lasts: float) -> int:
 def price_for(signals: np.ndarray, use: int) -> float:
     """Return the price per cost unit for this tenant.
 
-    It is 0 where all that the tenant's tier asks for fits, and up to four fifths of the tenant's
-    fair share; the service's price at the share, and up to three times that above it.
+    It is 0 where all that the tenant's tier asks for fits, up to four fifths of the tenant's fair
+    share, and for a request that waited; the service's price at the share, and up to three times
+    that above it.
     """
     # It rises over the last fifth rather than at once: a step would make a tenant at its share flip
     # between admit and refuse. The cap keeps one tenant's price within the scale of the others'.
-    if not use & USE_PRICE or signals[S_FAIR] == np.inf:
+    if not counts_load(signals, use):
         return 0.0
     if not use & USE_SHARE:
         return signals[S_PRICE]
@@ -377,7 +392,8 @@ def choose(risk: float, value: float, signals: np.ndarray, rules: Rules, use: in
     """Return the candidate action with the highest utility, the milder one of two equals."""
     if budget_spares(risk, signals, use):
         return ADMIT
-    if not (use & USE_PRICE and busy(signals)):
+    short = counts_load(signals, use)
+    if not short:
         # where nothing is scarce, a request of little value takes nothing from a better one
         value = max(value, signals[S_PRIOR_VALUE])
     best, best_utility = -1, -np.inf
@@ -387,12 +403,15 @@ def choose(risk: float, value: float, signals: np.ndarray, rules: Rules, use: in
         if action == BATCH and signals[S_BATCHABLE] == 0.0:
             continue
         # shedding blames the service, so the service must be short of room
-        if action == SHED and not (use & USE_PRICE and busy(signals)):
+        if action == SHED and not short:
             continue
         candidate = utility(action, risk, value, signals, rules, use)
         # actions stand in order of hardness, so > keeps the milder of two equals
         if candidate > best_utility:
             best, best_utility = action, candidate
+    # to wait again is no answer to who waited, whatever came to light meanwhile
+    if use & USE_WAITED and signals[S_WAITED] > 0.0 and best not in NO_WAIT:
+        return best if use & USE_TRIAGE and headroom_spent(signals) else ADMIT
     return best
 
 
@@ -408,7 +427,7 @@ def _decisive(
     """
     refused = action != ADMIT
     prior_risk, prior_value = signals[S_PRIOR_RISK], signals[S_PRIOR_VALUE]
-    if choose(risk, value, signals, rules, USE_RERANK) != action:
+    if choose(risk, value, signals, rules, USE_ALL ^ USE_TRIAGE) != action:
         return TRIAGE, BURST_EXHAUSTED
     if (risk > prior_risk) == refused and choose(
         prior_risk, value, signals, rules, USE_ALL
@@ -419,7 +438,11 @@ def _decisive(
     ) != action:
         return RANK, VALUE_LOW if refused else VALUE_HIGH
     if not refused:
-        spared = choose(risk, value, signals, rules, USE_ALL ^ USE_BUDGET) != action
+        if choose(risk, value, signals, rules, USE_ALL ^ USE_WAITED) != action:
+            return RERANK, WAITED
+        # without a place as well: where both would admit it, neither alone made the difference
+        without = USE_ALL ^ USE_BUDGET ^ USE_WAITED
+        spared = choose(risk, value, signals, rules, without) != action
         return (RERANK, ERROR_BUDGET_SPENT) if spared else (RANK, RISK_LOW)
     if (
         signals[S_USAGE] > signals[S_FAIR]
@@ -435,7 +458,7 @@ def _decisive(
 def _heaviest(risk: float, signals: np.ndarray) -> tuple[int, int]:
     """Choose (stage, reason) for a refusal that no single finding explains."""
     # the load first, as it says least about the client
-    if busy(signals):
+    if counts_load(signals, USE_ALL):
         return RERANK, SERVICE_OVERLOADED
     if signals[S_TOKENS] < 1.0 and risk <= signals[S_PRIOR_RISK]:
         return TRIAGE, BURST_EXHAUSTED

@@ -32,6 +32,7 @@ BRIEF: dict[Reason, str] = {
     Reason.SERVICE_OVERLOADED: "Service overloaded",
     Reason.TENANT_OVER_SHARE: "Tenant over its fair share",
     Reason.ERROR_BUDGET_SPENT: "Error budget spent",
+    Reason.WAITED: "Waited as it was told",
     Reason.TOKENS_LEFT: "Bucket had tokens, no ML",
     Reason.TOKENS_EMPTY: "Bucket empty, no ML",
 }

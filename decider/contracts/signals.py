@@ -97,6 +97,12 @@ SIGNALS: tuple[Signal, ...] = (
         "share of the app's requests that ML may refuse wrongly, 1 for no limit; 0 in records of"
         " before, when the budget was refusals an hour",
     ),
+    Signal(
+        "waited",
+        "flag",
+        "1 when the request repeats a refused one and its app waited as it was told: then the load"
+        " is not held against it, and of all that ML can say only a block refuses it",
+    ),
 )
 
 N_SIGNALS = len(SIGNALS)
@@ -108,9 +114,13 @@ _FEWEST = INDEX["lease_due"]
 
 def service_is_short(seen: Mapping[str, float]) -> bool:
     """Return whether the service was short of room for the request, by its signals: it had a price,
-    and the tenant's tier did not fit.
+    the tenant's tier did not fit, and the request had not waited for its place.
     """
-    return seen.get("service_price", 0.0) > 0.0 and seen.get("tenant_fair_share") != math.inf
+    return (
+        seen.get("service_price", 0.0) > 0.0
+        and seen.get("tenant_fair_share") != math.inf
+        and seen.get("waited", 0.0) == 0.0
+    )
 
 
 def unpack(recorded: bytes) -> NDArray[np.float64]:

@@ -133,6 +133,7 @@ class Reason(IntEnum):
     SERVICE_OVERLOADED = 40
     TENANT_OVER_SHARE = 41
     ERROR_BUDGET_SPENT = 42
+    WAITED = 43
     TOKENS_LEFT = 50
     TOKENS_EMPTY = 51
 
@@ -171,6 +172,9 @@ REASONS: dict[Reason, ReasonInfo] = {
     ),
     Reason.ERROR_BUDGET_SPENT: ReasonInfo(
         Stage.RERANK, "too little of its false-throttle error budget is left to refuse it"
+    ),
+    Reason.WAITED: ReasonInfo(
+        Stage.RERANK, "it was refused before and waited as it was told, so a place was kept for it"
     ),
     Reason.TOKENS_LEFT: ReasonInfo(Stage.FALLBACK, "its token bucket had tokens left"),
     Reason.TOKENS_EMPTY: ReasonInfo(Stage.FALLBACK, "its token bucket was empty"),

@@ -57,9 +57,10 @@ ANSWER = np.dtype(
         ("kept", "i8"),
         ("probability", "f8"),
         ("lease", "f8"),
+        ("repeat", "i8"),
     ]
 )
-ANSWER_FORMAT = "<16sqqqdqqqd64x"
+ANSWER_FORMAT = "<16sqqqdqqqd72x"
 
 # Bits of ANSWER["wants"]: what the engine must fetch for the app
 WANTS_LEASE, WANTS_PROFILE = 1, 2

@@ -409,7 +409,7 @@ class Engine:
             kernels.project(self._table, low, high, count, now)
             self.model.score_into(ahead.features, _FIRST, count, ahead.scores, self._workspace)
             kernels.narrow(self._table, low, high, count)
-        kernels.promise(self._table, high, count)
+        kernels.promise(self._table, high, count, now)
 
     def _unpack(
         self,

@@ -26,6 +26,7 @@ from decider.engine import (
     ratelimit,
     sampling,
     text_hash,
+    waits,
 )
 from decider.engine import shared_state as shared
 from decider.engine.buffers import (
@@ -58,15 +59,9 @@ S_OBSERVE, S_QUOTA_LIMIT, S_MULTIPLIER, S_UTILISATION = (
     S["override_multiplier"],
     S["service_utilisation"],
 )
-# Largest share by which a told wait is longer than it need be. Chosen: clients that were refused
-# together come back apart, and nobody waits much longer for that. In seconds a minute at most, so
-# that all who wait for a new day's quota come within its first minute.
-JITTER, JITTER_MOST_S = 0.2, 60.0
 # Seconds until an unknown app that is refused should ask again. Chosen: its profile may be on its
 # way, and a customer who just signed up waits no longer.
 UNKNOWN_WAIT_S = 30.0
-# An odd 64-bit number (the fractional part of the golden ratio): it spreads keyed hashes further.
-_MIX = np.uint64(0x9E3779B97F4A7C15)
 # What `begin` returns when texts are to be hashed one by one: below -1 - rows of any batch.
 NUL_IN_TEXT = -1_000_000
 ML_LIVE, ML_BAD_SCORE = int(MlState.LIVE), int(MlState.BAD_SCORE)
@@ -182,23 +177,14 @@ def _unknown_wait(
 
 
 @njit(cache=True)
-def observe(table: np.ndarray, count: int, now: float) -> int:
-    """Count `count` requests and write their features and signals.
-
-    Return how many rows, listed in `batch.rows`, want a score.
-    """
-    state, region, batch = (
+def _place_all(table: np.ndarray, count: int, now: float) -> None:
+    """Find or make the slots of the apps of `count` requests."""
+    state, batch, sources = (
         address_table.state_in(table),
-        address_table.region_in(table),
         address_table.batch_in(table),
-    )
-    subjects, rules, unknown, sources, known = (
-        address_table.subjects_in(table),
-        address_table.rules_in(table),
-        address_table.unknown_in(table),
         address_table.sources_in(table),
-        address_table.known_in(table),
     )
+    unknown, known = address_table.unknown_in(table), address_table.known_in(table)
     # three loops, so that the memory of all apps is on its way while the first ones are placed
     for i in range(count):
         apps.expect(state, np.uint64(batch.request[i]["app"]))
@@ -209,6 +195,25 @@ def observe(table: np.ndarray, count: int, now: float) -> int:
         batch.answer[i]["slot"] = apps.place(
             state, np.uint64(batch.request[i]["app"]), now, unknown, known
         )
+
+
+@njit(cache=True)
+def observe(table: np.ndarray, count: int, now: float) -> int:
+    """Count `count` requests and write their features and signals.
+
+    Return how many rows, listed in `batch.rows`, want a score.
+    """
+    state, region, batch = (
+        address_table.state_in(table),
+        address_table.region_in(table),
+        address_table.batch_in(table),
+    )
+    subjects, rules, sources = (
+        address_table.subjects_in(table),
+        address_table.rules_in(table),
+        address_table.sources_in(table),
+    )
+    _place_all(table, count, now)
     view, address, found, ranked = np.zeros(3), np.zeros(3), np.zeros(4), 0
     wall = now + batch.world[W_SKEW]
     for i in range(count):
@@ -218,7 +223,9 @@ def observe(table: np.ndarray, count: int, now: float) -> int:
         path, endpoint = np.uint64(request["path"]), np.uint64(request["endpoint"])
         cost, size, attempt = request["cost"], request["kilobytes"], request["attempt"]
         new = state.clock[slot, apps.LAST] == 0.0 and state.profile[slot, apps.P_KNOWN] < apps.KNOWN
-        apps.observe(state, slot, now, token, source, path, endpoint, cost, size, kind, attempt)
+        repeat = apps.observe(
+            state, slot, now, token, source, path, endpoint, cost, size, kind, attempt
+        )
         source_table.note_request(sources, source, np.uint64(request["app"]), new, now)
         shared.note_demand(region, service, tenant, request["cost"], now)
         _standing_signals(state, slot, region, subjects, rules, batch, i, wall, found)
@@ -230,6 +237,7 @@ def observe(table: np.ndarray, count: int, now: float) -> int:
         features_of.features_of(state, slot, now, wall, cost, size, used, view, share, address, out)
         sig = batch.signals[i]
         sig[p.S_WITHHELD] = p.withheld(sig[p.S_BURST], int(sig[p.S_TIER]), out, rules)
+        batch.answer[i]["repeat"], sig[p.S_WAITED] = repeat, waits.take_place(state, slot, repeat)
         state.clock[slot, apps.LAST] = now
         batch.scores[i, :] = np.nan
         # as if all earlier rows of this app were admitted: whoever may want a score gets one now
@@ -337,10 +345,10 @@ def settle(table: np.ndarray, count: int, now: float) -> int:
                 else 0
             )
         answer["wants"] = wants | _wants_profile(state, slot)
-        if wait > 0.0 and answer["ranked"] != 0 and action != p.SHED and stage != p.OVERRIDE:
+        if wait > 0.0 and answer["ranked"] != 0 and stage != p.OVERRIDE:
             # a client that comes back early gets the deadline it was told, not a new one
             promised = state.clock[slot, apps.RETRY_UNTIL] - now
-            if promised >= 1.0:
+            if promised >= 1.0 and not waits.gets_place(state, slot, sig, answer["repeat"]):
                 sig[p.S_RETRY_HINT] = promised
             else:
                 batch.rows[waiting] = i
@@ -397,8 +405,9 @@ def project(table: np.ndarray, low: np.ndarray, high: np.ndarray, count: int, no
         sig[:] = batch.signals[i]
         sig[p.S_WITHHELD] = p.withheld(sig[p.S_BURST], int(sig[p.S_TIER]), ahead.features[k], rules)
         sig[p.S_TOKENS] = min(sig[p.S_BURST], state.clock[slot, apps.TOKENS] + wait * sig[p.S_RATE])
-        # the rest of the tenant is taken to stay as it is: nobody knows what it will send
-        sig[p.S_PRICE] = max(0.0, sig[p.S_PRICE] - shared.RECOVERY * wait)
+        # whatever others send until then, the load will not be held against it; the place that it
+        # will have is not counted here, as a wait must be long enough without
+        sig[p.S_PRICE], sig[p.S_WAITED] = 0.0, 0.0
         if sig[p.S_BUDGET_RATE] < 1.0:
             apps.note_asked(trial, 0)
         sig[p.S_BUDGET] = apps.error_budget(trial, 0, now + wait, sig[p.S_BUDGET_RATE])
@@ -423,31 +432,16 @@ def narrow(table: np.ndarray, low: np.ndarray, high: np.ndarray, count: int) -> 
 
 
 @njit(cache=True)
-def promise(table: np.ndarray, high: np.ndarray, count: int) -> None:
-    """Write the waits found into the signals."""
-    batch = address_table.batch_in(table)
+def promise(table: np.ndarray, high: np.ndarray, count: int, now: float) -> None:
+    """Write the waits found into the signals, and keep places where a service is short of room."""
+    batch, state = address_table.batch_in(table), address_table.state_in(table)
+    region = address_table.region_in(table)
     for k in range(count):
-        batch.signals[batch.rows[k]][p.S_RETRY_HINT] = WAITS[high[k]]
-
-
-@njit(cache=True)
-def _note_refused(state: apps.State, slot: int, request: np.void, now: float, wait: float) -> None:
-    """Remember what a client was refused, and until when it was told to wait."""
-    path, token = np.uint64(request["path"]), np.uint64(request["token"])
-    retries.note(state.refused, slot, now, path, token, np.uint64(request["endpoint"]), wait)
-    if wait > 0.0:
-        clock = state.clock
-        clock[slot, apps.RETRY_UNTIL] = max(clock[slot, apps.RETRY_UNTIL], now + wait)
-
-
-@njit(cache=True, inline="always")
-def _draw(app: int, now: float) -> float:
-    """Return a number from 0 to 1 that follows from an app and a moment, and that no client knows.
-
-    Not from a generator: the same traffic is to be answered the same.
-    """
-    mixed = (np.uint64(app) ^ np.uint64(now * 1000.0)) * _MIX
-    return np.float64((mixed ^ (mixed >> np.uint64(29))) * _MIX >> np.uint64(40)) / 2.0**24
+        i = batch.rows[k]
+        told = max(WAITS[high[k]], waits.least(region, batch, i, now))
+        # what an app was told before for another request holds for this one, too
+        promised = state.clock[batch.answer[i]["slot"], apps.RETRY_UNTIL] - now
+        batch.signals[i][p.S_RETRY_HINT] = max(told, promised) if promised >= 1.0 else told
 
 
 @njit(cache=True)
@@ -471,11 +465,11 @@ def finish(table: np.ndarray, count: int, now: float) -> int:
             told = p.retry_after(action, answer["reason"], sig)
             # who comes back early is told the deadline that stands, which has its jitter
             if told != state.clock[slot, apps.RETRY_UNTIL] - now:
-                told += min(JITTER_MOST_S, JITTER * told) * _draw(batch.request[i]["app"], now)
+                told = waits.with_jitter(told, waits.draw(batch.request[i]["app"], now))
             answer["retry_after"] = sig[p.S_RETRY_HINT] = told
         ratelimit.tell(answer, sig, rules, state, slot, now)
         if answer["answered"] != p.ADMIT:
-            _note_refused(state, slot, batch.request[i], now, answer["wait"])
+            waits.note_refused(state, slot, batch, i, now)
         sample.counts[action] += 1
         probability = sampling.inclusion(sample, action, int(sig[p.S_TIER]), now)
         kept = np.random.random() < probability

@@ -47,8 +47,9 @@ from decider.contracts.store import ServiceStatus
     ABLE,  # share of the capacity that the service has lately shown it can do
     ROOM,  # cost units a second that may be admitted, by all deciders
     QUEUE,  # seconds of work that it has been given and cannot have done
+    BOOKED,  # engine time up to which places for repeats of refused requests are given away
     LEVEL,  # the fair level of the lowest tier; those of the others follow
-) = range(22)
+) = range(23)
 N_TIERS = 4  # as many as `vocabulary.Tier` has
 N_SERVICE = LEVEL + N_TIERS
 # Rows of tenants. Row 0 is of all apps that are not known. One row for each tier is shared by the
@@ -66,8 +67,8 @@ PRICE_GAIN = 0.5
 # Chosen: above the worth of any request (at most 1.5 ordinary ones); a service that falls idle is
 # rid of it within about eight seconds.
 PRICE_MAX = 4.0
-# What a price is expected to lose in a second, when a wait is forecast; the controller's own fall
-# is 0.05 or more.
+# What a price is expected to lose in a second, when a way back to admit is searched; the
+# controller's own fall is 0.05 or more.
 RECOVERY = 0.1
 # A price below this is 0: the service counts as not busy.
 PRICE_FLOOR = 0.02
@@ -83,6 +84,10 @@ LOSS_PER_S = 0.15
 REGAIN_PER_S = 0.04
 # The least that a service is taken to be able to do, so that there are always outcomes to judge by.
 LEAST_ABLE = 0.05
+# Share of the room of a service that is short of it which is given away in places for repeats of
+# refused requests. Chosen: at half of it a service in a rush failed a quarter more of what it was
+# given (docs/adr/0029).
+KEPT_SHARE = 0.25
 # Outcomes older than this say nothing about now: latency and errors go back to the usual, so that a
 # feed that broke does not keep a price up. Chosen: well above the pause between two batches.
 LATE_FEEDBACK_S = 10.0
@@ -297,6 +302,19 @@ def _own_part(row: np.ndarray) -> float:
     if everyone <= 1.2 * row[LOCAL_RATE]:
         return 1.0
     return max(0.05, row[LOCAL_RATE] / everyone)
+
+
+@njit(cache=True)
+def book(region: Region, service: int, cost: float, now: float) -> float:
+    """Give the next free place at a service to a request that is refused now, of `cost` units.
+
+    Return the seconds until then. Places follow one another at KEPT_SHARE of the room.
+    """
+    row = region.service[service]
+    room = row[ROOM] if row[ROOM] > 0.0 else row[TARGET] * row[CAPACITY]
+    at = max(now, row[BOOKED]) + cost / (KEPT_SHARE * room * _own_part(row))
+    row[BOOKED] = at
+    return at - now
 
 
 @njit(cache=True)

@@ -134,7 +134,7 @@ def warm_up(engine: Engine) -> None:
     table, none = scratch.arena.table, np.zeros(1, np.int64)
     kernels.project(table, none, none, 0, now)
     kernels.narrow(table, none, none, 0)
-    kernels.promise(table, none, 0)
+    kernels.promise(table, none, 0, now)
 
 
 class Decider:

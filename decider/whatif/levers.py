@@ -11,7 +11,7 @@ other apps or tenants do. A test compares these sets with the registry.
 | spread | most requests a second, same volume | pace over 1 s and 10 s, bursts, tokens, own load |
 | pace | requests a second, evenly, for 10 min | as spread, pace over 60 s and 600 s, cost, quota |
 | day | most requests a second, the whole UTC day | as pace, and the quota by the whole day |
-| wait | seconds of silence before asking again | emptying windows, retries, tokens, budget, price |
+| wait | seconds of silence before asking again | windows, retries, tokens, budget, price, place |
 | batch | items in one call of the batch form | pace, cost, resources, tokens, writes, its cost |
 | retries | share of requests sent while being refused | shares and counts of such requests, pace |
 | errors | share of answers that were 4xx | shares and counts of all 4xx answers |
@@ -343,7 +343,7 @@ def _forget_ten_minutes(x: Rows, gone: NDArray[np.bool_]) -> None:
 
 def _pass_time(x: Rows, s: Rows, level: Levels, ground: Ground) -> None:
     """Let `level` seconds pass: buckets and budgets refill, prices are expected to fall, a day may
-    end.
+    end. Who waits as it was told finds the place that was kept for it.
     """
     silent = level > 0.0
     x[:, F["seconds_since_last"]] = np.where(
@@ -357,6 +357,8 @@ def _pass_time(x: Rows, s: Rows, level: Levels, ground: Ground) -> None:
         s[:, S["bucket_burst"]], s[:, S["tokens"]] + level * s[:, S["bucket_rate"]]
     )
     s[:, S["service_price"]] = np.maximum(0.0, s[:, S["service_price"]] - RECOVERY * level)
+    kept = (ground.told > 0.0) & (level >= ground.told)
+    s[:, S["waited"]] = np.where(silent, kept, s[:, S["waited"]])
     budget = s[:, S["error_budget_left"]]
     s[:, S["error_budget_left"]] = np.minimum(
         np.maximum(budget, ground.budget_per_hour), budget + level * ground.budget_per_hour / 3600.0
@@ -504,7 +506,7 @@ LEVERS: tuple[Lever, ...] = (
         "seconds",
         True,
         _PACED | _ELAPSED | _MINUTE | _LONGER,
-        _SPENT | {"service_price", "error_budget_left", "quota_reset"},
+        _SPENT | {"service_price", "error_budget_left", "quota_reset", "waited"},
         _wait,
     ),
     Lever("spread", "Most requests a second", "per_s", False, _PACED | {"gap_cv"}, _SPENT, _spread),

@@ -210,6 +210,7 @@ _LOOKS_AT: dict[Stage, tuple[str, ...]] = {
         "tenant_fair_share",
         "error_budget_left",
         "cost",
+        "waited",
     ),
     Stage.FALLBACK: ("tokens", "bucket_rate", "bucket_burst"),
 }

@@ -39,6 +39,7 @@ FIRED: dict[Reason, str] = {
     Reason.SERVICE_OVERLOADED: "service",
     Reason.TENANT_OVER_SHARE: "share",
     Reason.ERROR_BUDGET_SPENT: "budget",
+    Reason.WAITED: "service",
     Reason.TOKENS_EMPTY: "bucket",
     Reason.TOKENS_LEFT: "bucket",
     Reason.HARMLESS: "cheap",

@@ -137,7 +137,12 @@ def _rerank(facts: dict[str, float | str], d: Decision, one: StageTrace) -> str:
     left = _n(facts, "error_budget_left")
     # Infinite where its tier has no budget.
     budget = f" {left:.2f} false throttles left in its budget." if math.isfinite(left) else ""
-    return f"{load}{share}{budget}"
+    place = " It waited as it was told, so a place was kept for it." if _waited(facts) else ""
+    return f"{load}{share}{budget}{place}"
+
+
+def _waited(facts: dict[str, float | str]) -> bool:
+    return _n(facts, "waited") > 0
 
 
 def _fallback(facts: dict[str, float | str], d: Decision, one: StageTrace) -> str:

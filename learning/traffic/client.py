@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 from urllib.parse import urlsplit
 
@@ -16,6 +16,8 @@ from decider.contracts.requests import CheckRequest
 
 # Bodies have a size and no content: only the size is a feature. 64 KiB is the largest body sent.
 FILLER = b"x" * 65_536
+# Statuses whose fields and body are kept: what a refused client is told.
+KEPT_STATUSES = (429, 503)
 
 
 class GatewayError(Exception):
@@ -35,6 +37,10 @@ class GatewayAnswer:
     """Seconds, 0 when the answer had none."""
     decision: str
     """Decision id as in the header; may be empty."""
+    fields: dict[str, str] = field(default_factory=dict)
+    """All header fields of a 429 or 503, names in lower case; empty for other statuses."""
+    body: bytes = b""
+    """Body of a 429 or 503."""
 
 
 class _Connection(asyncio.Protocol):
@@ -44,9 +50,14 @@ class _Connection(asyncio.Protocol):
         self._answer: asyncio.Future[GatewayAnswer] | None = None
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
-        self._retry_after, self._decision = 0.0, ""
+        self._forget()
         self._bodiless = False
         self.open = False
+
+    def _forget(self) -> None:
+        self._retry_after, self._decision = 0.0, ""
+        self._fields: list[tuple[bytes, bytes]] = []
+        self._body = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport, self.open = cast(asyncio.Transport, transport), True
@@ -63,9 +74,10 @@ class _Connection(asyncio.Protocol):
             self._fail(f"the gateway's answer is not HTTP: {error}")
 
     def on_message_begin(self) -> None:
-        self._retry_after, self._decision = 0.0, ""
+        self._forget()
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        self._fields.append((name, value))
         match name.lower():
             # The header may also hold a date; the gateway never sends one.
             case b"retry-after" if value.isdigit():
@@ -81,13 +93,20 @@ class _Connection(asyncio.Protocol):
             self.close()
             self._done()
 
+    def on_body(self, data: bytes) -> None:
+        if self._parser.get_status_code() in KEPT_STATUSES:
+            self._body += data
+
     def on_message_complete(self) -> None:
         if not self._parser.should_keep_alive():
             self.close()
         self._done()
 
     def _done(self) -> None:
-        answer = GatewayAnswer(self._parser.get_status_code(), self._retry_after, self._decision)
+        status, fields = self._parser.get_status_code(), {}
+        if status in KEPT_STATUSES:
+            fields = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in self._fields}
+        answer = GatewayAnswer(status, self._retry_after, self._decision, fields, self._body)
         if self._answer is not None and not self._answer.done():
             self._answer.set_result(answer)
 

@@ -9,7 +9,7 @@ import pytest
 
 from decider.contracts.requests import CheckRequest, Decision
 from decider.contracts.vocabulary import Action, Reason
-from decider.engine import kernels
+from decider.engine import waits
 from decider.engine.engine import Engine
 from decider.engine.memory import app_state
 from decider.http import ratelimit_fields
@@ -27,14 +27,24 @@ def refused(made: Engine, app: str, at: float = NOW) -> Decision:
     raise AssertionError("nothing was refused")
 
 
-def test_waits_of_clients_refused_together_differ_and_are_at_most_a_fifth_longer() -> None:
+def test_waits_of_clients_refused_together_differ_in_whole_seconds() -> None:
+    """As Retry-After says them: a fraction would be rounded away. Half wait a second longer."""
     made = engine()
-    waits = [refused(made, f"app-{k}").retry_after for k in range(200)]
-    assert len({round(wait, 6) for wait in waits}) > 150
-    assert min(waits) >= 1.0
-    assert max(waits) <= 1.0 + kernels.JITTER
+    told = [refused(made, f"app-{k}").retry_after for k in range(200)]
+    assert set(told) == {1.0, 2.0}
+    assert 70 <= told.count(2.0) <= 130
+
+
+@pytest.mark.parametrize(
+    ("wait", "most"), [(1.0, 2.0), (4.3, 6.0), (15.0, 18.0), (300.0, 359.0), (1200.0, 1259.0)]
+)
+def test_jitter_adds_up_to_a_fifth_a_second_at_least_and_a_minute_at_most(wait, most) -> None:
+    told = [waits.with_jitter(wait, k / 1000) for k in range(1000)]
+    assert (min(told), max(told)) == (math.ceil(wait), most)
+    counts = [told.count(second) for second in sorted(set(told))]
+    assert len(counts) == most - math.ceil(wait) + 1
     # spread evenly, not gathered at one end
-    assert abs(sum(waits) / len(waits) - (1.0 + kernels.JITTER / 2)) < 0.03
+    assert max(counts) - min(counts) <= 1
 
 
 def test_the_same_traffic_is_told_the_same_waits() -> None:

@@ -403,7 +403,8 @@ def test_a_lease_that_is_awaited_is_a_matter_of_waiting_for_it() -> None:
         seen_quota_left=0.7,
         seen_quota_reset=3600.0,
         seen_lease_due=2.0,
-        seen_tokens=200.0,
+        seen_tokens=-200.0,
+        seen_headroom_withheld=1e6,
     )
     said = recourse_search.find_recourse(hasty, world.config(), world.model()).ways[0]
     assert said.changes[0].after > 2.0

@@ -197,6 +197,8 @@ def test_killed_deciders_apps_move_and_with_none_left_the_gateways_own_limit_hol
         refused = [answer for answer in answers if answer.status == 429]
         assert 20 <= len(answers) - len(refused) <= 20 + 10 * (time.monotonic() - begun + 1)
         assert refused[0].headers["retry-after"] == "1"
+        assert refused[0].headers["ratelimit"] == '"retry";r=0;t=1'
+        assert refused[0].headers["ratelimit-policy"] == '"retry";q=1;w=1'
         assert refused[0].headers["content-type"] == "application/problem+json"
         assert gateway.get("modest").status == 200
 

@@ -52,8 +52,17 @@ KEEP_KNOWN_S, KEEP_REFUSED_S = 3_600.0, 1_200.0
     PENDING,
     LEASED_OUT,  # the quota of which the store had nothing left today, 0 while that is not known
     QUOTA_OWN,  # what of QUOTA_LEFT and QUOTA_USED was the node's own share and not leased
-) = range(13)
-N_CLOCK = 16  # three more than there are: a row is two cache lines
+    PLACES,  # repeats of refused requests for which a place is kept from RETRY_UNTIL on
+) = range(14)
+N_CLOCK = 16  # two more than there are: a row is two cache lines
+# What a request is to those refused before it: none of them, one again too soon, one again in time.
+FIRST_TRY, EARLY, IN_TIME = range(3)
+# Seconds by which a repeat may come before its time. Chosen: clients' clocks run apart by some 100
+# parts in a million, and the longest waits are some minutes.
+ON_TIME_S = 0.05
+# Places kept for one app at most. Chosen: a page's requests that were on their way together; a
+# flood is not owed a place for each of its requests.
+MOST_PLACES = 4
 
 # columns of State.counts (float32): each pair is (current window, previous window), so one column
 # stands here for two. Those from C_COST to C_PAYMENT are of the last minute.
@@ -421,14 +430,15 @@ def observe(
     kilobytes: float,
     kind: int,
     attempt: int,
-) -> None:
-    """Count one request. Hashes of absent parts are 0 and not counted.
+) -> int:
+    """Count one request. Return FIRST_TRY, EARLY or IN_TIME. Hashes of absent parts are 0 and not
+    counted.
 
     `cost`: cost units. `kilobytes`: size of the body. `kind`: READ, WRITE or SIGN_IN. `attempt`:
     above 0 when a gateway that is trusted says that this is a retry.
     """
     roll(state, slot, now)
-    count, clock = state.counts, state.clock
+    count, clock, repeat = state.counts, state.clock, FIRST_TRY
     for w in range(4):
         count[slot, 2 * w] += 1.0
     count[slot, C_COST] += cost
@@ -441,7 +451,8 @@ def observe(
             count[slot, L_SIGN_INS] += 1.0
     if retries.repeats(state.refused, slot, now, path, token, endpoint, attempt > 0):
         count[slot, C_RETRIES] += 1.0
-        if now < clock[slot, RETRY_UNTIL]:
+        repeat = EARLY if now < clock[slot, RETRY_UNTIL] - ON_TIME_S else IN_TIME
+        if repeat == EARLY:
             count[slot, C_EARLY] += 1.0
     _mark(state.bits, slot, B_ENDPOINTS, endpoint)
     _mark(state.bits, slot, B_PATHS, path)
@@ -458,6 +469,7 @@ def observe(
         weight = 0.05 if count[slot, GAP_MEAN] > 0.0 else 1.0
         count[slot, GAP_MEAN] += weight * (gap - count[slot, GAP_MEAN])
         count[slot, GAP_SQUARE] += weight * (gap * gap - count[slot, GAP_SQUARE])
+    return repeat
 
 
 @njit(cache=True)

@@ -1,0 +1,106 @@
+"""The waits that refused clients are told, and the places kept for those who wait; compiled.
+
+A refusal at a service that is short of room books a place in the service's calendar. Who repeats
+the request once the wait has passed takes the place, and then the load is not held against it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from decider import policy as p
+from decider.contracts.signals import INDEX as S
+from decider.engine import shared_state as shared
+from decider.engine.buffers import Batch
+from decider.engine.memory import app_state as apps
+from decider.engine.memory import retries
+
+S_OBSERVE = S["observe_only"]
+# Largest share by which a told wait is longer than it need be. Chosen: clients that were refused
+# together come back apart, and nobody waits much longer for that. In seconds a minute at most,
+# rounding up included, so that all who wait for a new day's quota come within its first minute.
+JITTER, JITTER_MOST_S = 0.2, 59.0
+# Least seconds that a refusal for risk tells. Chosen: what the app did shortly before is answered
+# and counted by then, and an abuser that waits gets four requests a minute.
+RISK_WAIT_S = 15.0
+# An odd 64-bit number (the fractional part of the golden ratio): it spreads keyed hashes further.
+_MIX = np.uint64(0x9E3779B97F4A7C15)
+
+
+@njit(cache=True)
+def take_place(state: apps.State, slot: int, repeat: int) -> float:
+    """Return 1 for a repeat that takes a place that was kept for its app, else 0."""
+    if repeat != apps.IN_TIME or state.clock[slot, apps.PLACES] < 1.0:
+        return 0.0
+    state.clock[slot, apps.PLACES] -= 1.0
+    return 1.0
+
+
+@njit(cache=True)
+def _most_places(sig: np.ndarray) -> float:
+    """Return how many places an app may have: one where not the load but its risk speaks against
+    it, as each is a request that risk will not refuse.
+    """
+    return apps.MOST_PLACES if p.busy(sig) else 1.0
+
+
+@njit(cache=True)
+def gets_place(state: apps.State, slot: int, sig: np.ndarray, repeat: int) -> bool:
+    """Return whether a request that is refused before its app's Retry-After has passed gets a place
+    of its own: not one that insists, and not beyond the most that its app may have.
+    """
+    return bool(repeat != apps.EARLY and state.clock[slot, apps.PLACES] < _most_places(sig))
+
+
+@njit(cache=True)
+def least(region: shared.Region, batch: Batch, i: int, now: float) -> float:
+    """Return the least seconds that a refused request must wait: until the place that is booked for
+    it at a service short of room, at most LONGEST_WAIT_S, and RISK_WAIT_S for its risk.
+
+    Who insists gets no second place.
+    """
+    sig, answer = batch.signals[i], batch.answer[i]
+    if sig[S_OBSERVE] != 0.0 or answer["repeat"] == apps.EARLY:
+        return 0.0
+    if p.busy(sig):
+        placed = shared.book(region, batch.request[i]["service"], sig[p.S_COST], now)
+        return min(p.LONGEST_WAIT_S, placed)
+    return RISK_WAIT_S if answer["reason"] == p.RISK_HIGH else 0.0
+
+
+@njit(cache=True)
+def note_refused(state: apps.State, slot: int, batch: Batch, i: int, now: float) -> None:
+    """Remember what a client was refused, until when it was told to wait, and its place."""
+    request, answer, clock = batch.request[i], batch.answer[i], state.clock
+    path, token, wait = np.uint64(request["path"]), np.uint64(request["token"]), answer["wait"]
+    retries.note(state.refused, slot, now, path, token, np.uint64(request["endpoint"]), wait)
+    if wait > 0.0:
+        if now >= clock[slot, apps.RETRY_UNTIL]:
+            clock[slot, apps.PLACES] = 1.0
+        elif gets_place(state, slot, batch.signals[i], answer["repeat"]):
+            clock[slot, apps.PLACES] += 1.0
+        clock[slot, apps.RETRY_UNTIL] = max(clock[slot, apps.RETRY_UNTIL], now + wait)
+
+
+@njit(cache=True, inline="always")
+def draw(app: int, now: float) -> float:
+    """Return a number from 0 to 1 that follows from an app and a moment, and that no client knows.
+
+    Not from a generator: the same traffic is to be answered the same.
+    """
+    mixed = (np.uint64(app) ^ np.uint64(now * 1000.0)) * _MIX
+    return np.float64((mixed ^ (mixed >> np.uint64(29))) * _MIX >> np.uint64(40)) / 2.0**24
+
+
+@njit(cache=True)
+def with_jitter(wait: float, draw: float) -> float:
+    """Return a wait in whole seconds, up to JITTER longer, or a second where that is more.
+
+    `draw`: from 0 to 1. Whole, because Retry-After is: a fraction would be rounded away.
+    """
+    whole = math.ceil(wait)
+    most = max(1.0, min(JITTER_MOST_S, JITTER * whole))
+    return float(whole + math.floor((most + 1.0) * draw))
