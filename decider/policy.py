@@ -117,6 +117,10 @@ PROVEN_AFTER_DAYS = 30.0
 # Largest shares of sign-ins and of writes with which an app can be proven honest. Chosen: what a
 # portal signs in or a bookkeeper writes is seldom more of what it sends.
 PROVEN_SIGN_INS, PROVEN_WRITES = 0.5, 0.9
+# Price from which a service is far short of room, of at most `shared_state.PRICE_MAX` (4). Chosen:
+# in the referee's usual world, where nothing fails, prices end below it; in a rush they pass it
+# within seconds.
+HIGH_PRICE = 2.0
 # Tokens that errors of rounding may amount to. Chosen: many times those of a burst of 10^9, and a
 # millionth of a request.
 ROUNDING = 1e-6
@@ -213,6 +217,19 @@ def cheap_score(features: np.ndarray, signals: np.ndarray) -> float:
 def busy(signals: np.ndarray) -> bool:
     """Return whether the service is short of room for the tenant's tier."""
     return signals[S_PRICE] > 0.0 and signals[S_FAIR] != np.inf
+
+
+@njit(cache=True)
+def error_budget_rate(signals: np.ndarray, rules: Rules) -> float:
+    """Return the share of its requests that ML may refuse an app wrongly, 1 for no limit.
+
+    While a service is far short of room someone must be refused, honest apps among them: then only
+    enterprise has a budget.
+    """
+    tier = int(signals[S_TIER])
+    if tier != ENTERPRISE and busy(signals) and signals[S_PRICE] >= HIGH_PRICE:
+        return 1.0
+    return float(rules.tiers[tier, T_ERROR_BUDGET])
 
 
 @njit(cache=True)

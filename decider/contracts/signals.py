@@ -94,8 +94,9 @@ SIGNALS: tuple[Signal, ...] = (
     Signal(
         "error_budget_rate",
         "share",
-        "share of the app's requests that ML may refuse wrongly, 1 for no limit; 0 in records of"
-        " before, when the budget was refusals an hour",
+        "share of the app's requests that ML may refuse wrongly; 1 for no limit, which is so below"
+        " enterprise while the service is far short of room; 0 in records of before, when the"
+        " budget was refusals an hour",
     ),
     Signal(
         "waited",

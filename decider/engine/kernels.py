@@ -121,7 +121,7 @@ def _standing_signals(
     sig[p.S_FAIR] = row[shared.LEVEL + region.tier[tenant]] * region.weight[tenant]
     sig[p.S_PRIOR_RISK] = state.profile[slot, apps.P_COHORT]
     sig[p.S_PRIOR_VALUE] = world[W_PRIOR_VALUE]
-    sig[p.S_BUDGET_RATE] = rules.tiers[tier, p.T_ERROR_BUDGET]
+    sig[p.S_BUDGET_RATE] = p.error_budget_rate(sig, rules)
     # the row may still hold one from an earlier batch
     sig[p.S_RETRY_HINT] = 0.0
 
@@ -312,7 +312,7 @@ def settle(table: np.ndarray, count: int, now: float) -> int:
         answer, sig = batch.answer[i], batch.signals[i]
         slot = answer["slot"]
         # here and not when all are observed: a row must not be allowed what later ones ask for
-        if sig[p.S_BUDGET_RATE] < 1.0:
+        if rules.tiers[int(sig[p.S_TIER]), p.T_ERROR_BUDGET] < 1.0:
             apps.note_asked(state, slot)
         _spent_signals(state, slot, region, sources, rules, batch, i, now)
         if not p.wants_rank(sig, batch.features[i], rules):
@@ -408,6 +408,7 @@ def project(table: np.ndarray, low: np.ndarray, high: np.ndarray, count: int, no
         # whatever others send until then, the load will not be held against it; the place that it
         # will have is not counted here, as a wait must be long enough without
         sig[p.S_PRICE], sig[p.S_WAITED] = 0.0, 0.0
+        sig[p.S_BUDGET_RATE] = p.error_budget_rate(sig, rules)
         if sig[p.S_BUDGET_RATE] < 1.0:
             apps.note_asked(trial, 0)
         sig[p.S_BUDGET] = apps.error_budget(trial, 0, now + wait, sig[p.S_BUDGET_RATE])

@@ -19,6 +19,9 @@ MONDAY = 1_789_344_000.0
 # Apart from each other by more than ten times any training seed in use, so that no two runs share a
 # seed: ordinary runs, those that differ, and those that the first model decides.
 SEED_BLOCK = 100_000_000
+# Crowds of one training, each of which plays all runs. Chosen: few apps are loud, and with one
+# crowd the loud ones of another were often taken for abusers.
+CROWDS = 2
 # Web clients are fewer than apps and run longer: visits and quiet attacks take minutes.
 WEB_APPS, WEB_SECONDS = 0.25, 2.0
 # Requests a second that a web run's services have room for, by client. Generous: web servers are
@@ -61,8 +64,8 @@ PRESSED = Conduct(
     rotate_sources=True,
     surges=(Surge(100.0, 40.0, 1.8),),
 )
-# Shares of abusive apps in the ordinary runs, told by the cohorts' priors; None: as the cohorts have
-# it. Half of the runs are calmer: a model that always met as many abusers would take no prior at its
+# Shares of abusive apps in the ordinary runs, as the cohorts' priors tell; None: the cohorts' own.
+# Half of the runs are calmer: a model that always met as many abusers would take no prior at its
 # word.
 ABUSIVE = (None, 0.03, None, 0.04)
 # Long enough in force for a queue to build up and drain within one run.
@@ -156,13 +159,28 @@ def decided(seed: int, seconds: float, apps: int) -> list[Scenario]:
     ]
 
 
+def first_stage(seed: int, seconds: float, apps: int) -> list[Scenario]:
+    """Return the runs that no model decides: of each crowd the ordinary and the different ones."""
+    return [
+        run
+        for crowd in _crowds(seed)
+        for run in (*ordinary(crowd, seconds, apps), *different(crowd, seconds, apps))
+    ]
+
+
+def second_stage(seed: int, seconds: float, apps: int) -> list[Scenario]:
+    """Return the runs that a first model decides, of each crowd."""
+    return [run for crowd in _crowds(seed) for run in decided(crowd, seconds, apps)]
+
+
 def all_runs(seed: int, seconds: float, apps: int) -> list[Scenario]:
     """Return every run of one training, in the order in which it is played."""
-    return [
-        *ordinary(seed, seconds, apps),
-        *different(seed, seconds, apps),
-        *decided(seed, seconds, apps),
-    ]
+    return [*first_stage(seed, seconds, apps), *second_stage(seed, seconds, apps)]
+
+
+def _crowds(seed: int) -> range:
+    """Return the seeds of a training's crowds. No two trainings share one."""
+    return range(CROWDS * seed, CROWDS * (seed + 1))
 
 
 def tells_truth(scenario: Scenario) -> bool:

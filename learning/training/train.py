@@ -52,8 +52,8 @@ NOT_OF_THE_APP = (
     "service_error_share",
     "feedback_age",
 )
-# What the decider itself did is not evidence either: a model that learnt that whom it refused abuses
-# would go on refusing whomever it once got wrong.
+# What the decider itself did is not evidence either: a model that learnt that whom it refused
+# abuses would go on refusing whomever it once got wrong.
 OWN_DOING = ("refused_share_60s", "refused_60s")
 # Trees of the two models and leaves of each tree. Chosen: 200 x 31 is the size that the scorer's
 # benchmark is about, and value is a simpler function than risk.
@@ -61,7 +61,7 @@ RISK_ROUNDS, VALUE_ROUNDS, LEAVES = 200, 80, 31
 # The first stage's share of those trees: it only has to refuse about what the final model will.
 FIRST_SHARE = 0.4
 # Rows that an app counts for in a fit at most, however many requests its rows stand for: a few loud
-# apps must not be the whole data set. As many as `Scenario.most_per_app`.
+# apps must not be the whole data set.
 MOST_OF_APP = 200
 # Milliseconds that scoring a batch may take while a model decides runs. A decider's 5 ms would hand
 # requests to the fallback limiter when the machine is busy, and no two trainings would be equal.
@@ -239,7 +239,7 @@ def _params(seed: int, ignore: tuple[str, ...]) -> dict[str, object]:
     return {
         "num_leaves": LEAVES,
         "learning_rate": 0.07,
-        # Chosen near the 200 rows that one app keeps at most, so that a leaf rarely stands for a
+        # Chosen above the 100 rows that one app keeps of a run, so that a leaf rarely stands for a
         # few requests of a single app.
         "min_data_in_leaf": 150,
         # The next four are judgement: they smooth a model of traffic that is only simulated.
@@ -280,8 +280,7 @@ def train(
     `seconds_to_play` in all. Raises TrainingError.
     """
     began = time.perf_counter()
-    plain = runs.ordinary(seed, seconds, apps) + runs.different(seed, seconds, apps)
-    further = runs.decided(seed, seconds, apps)
+    plain, further = (stage(seed, seconds, apps) for stage in (runs.first_stage, runs.second_stage))
     with play_runs(_usual_workers() if workers is None else workers, progress) as play:
         first = play(plain, b"")
         simulated = time.perf_counter() - began
@@ -426,7 +425,7 @@ def _card(
         title="Risk and value from simulated traffic",
         trained_at=time.time(),
         trained_by=origin.by,
-        data=_data_sentence(traffic, len(origin.runs)),
+        data=_data_sentence(traffic, origin.runs),
         data_from=float(traffic.at.min()),
         data_to=float(traffic.at.max()),
         label_maturity=_maturity_sentence(traffic),
@@ -442,11 +441,13 @@ def _card(
     )
 
 
-def _data_sentence(traffic: Traffic, runs: int) -> str:
+def _data_sentence(traffic: Traffic, played: list[Scenario]) -> str:
+    free = sum(run.observe_only for run in played)
+    ranked = sum(run.explore > 0.0 for run in played)
     return (
         f"{len(traffic.at):,} requests of {len(np.unique(traffic.app)):,} simulated apps in"
-        f" {runs} runs, four without refusals, four behind the fallback limiter, and three behind a"
-        " first model"
+        f" {len(played)} runs: {free} without refusals, {len(played) - free - ranked} behind the"
+        f" fallback limiter, and {ranked} behind a first model"
     )
 
 

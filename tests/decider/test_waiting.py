@@ -4,6 +4,9 @@ the service is still short of room.
 
 from __future__ import annotations
 
+import copy
+
+import msgspec
 import numpy as np
 import pytest
 
@@ -14,7 +17,7 @@ from decider.contracts.requests import CheckRequest, Decision
 from decider.contracts.signals import INDEX as S
 from decider.contracts.signals import N_SIGNALS, unpack
 from decider.contracts.vocabulary import Action, MlState, Reason, Stage, Tier
-from decider.engine import shared_state
+from decider.engine import shared_state, waits
 from decider.engine.engine import Engine
 from decider.engine.memory import app_state
 from decider.whatif.replay import decide_again
@@ -81,12 +84,12 @@ def test_who_comes_back_too_soon_has_no_place_yet_and_gets_no_second_one() -> No
 def test_places_follow_one_another_at_the_share_of_the_room_that_is_kept() -> None:
     apps = [f"app_{k}" for k in range(400)]
     made = crowded(*apps)
-    waits = [ask(made, NOW, app).retry_after for app in apps]
+    told = [ask(made, NOW, app).retry_after for app in apps]
     kept = shared_state.KEPT_SHARE * made.shared.service[SERVICE, shared_state.ROOM]
     last = len(apps) / kept
     assert made.shared.service[SERVICE, shared_state.BOOKED] - NOW == pytest.approx(last, abs=1e-3)
-    assert last <= max(waits) <= 1.2 * last + 2.0
-    assert waits[0] <= 2.0
+    assert last <= max(told) <= 1.2 * last + 2.0
+    assert told[0] <= 2.0
 
 
 def test_a_flood_of_different_requests_books_few_places() -> None:
@@ -106,6 +109,40 @@ def test_requests_refused_together_all_have_a_place() -> None:
     assert Action.ADMIT not in {each.action for each in told}
     due = NOW + max(each.retry_after for each in told) + 0.1
     assert [ask(made, due, path=path).action for path in paths] == [Action.ADMIT] * len(paths)
+
+
+def risky() -> Engine:
+    """Return an engine that refuses a free app for its risk while nothing is short."""
+    model = copy.copy(small_model())
+
+    def score_into(_, rows, count, scores, *__) -> None:
+        scores[rows[:count]] = (0.0, 0.0, 0.9, 0.5)
+
+    model.score_into = score_into
+    tiers = [msgspec.structs.replace(each, error_budget=1.0) for each in defaults.TIERS]
+    made = Engine("d01", "local", b"k" * 32, capacity=64)
+    made.apply(with_model(tiers=tiers), model)
+    of_tier(made, Tier.FREE, cohort_prior=0.9)
+    return made
+
+
+def test_a_refusal_for_risk_waits_long_enough_and_has_one_place() -> None:
+    made = risky()
+    told = [ask(made, NOW + k / 10, path=f"/v2/orders/{k}") for k in range(8)]
+    assert {each.reason for each in told} == {Reason.RISK_HIGH}
+    assert told[0].retry_after >= waits.RISK_WAIT_S
+    due = NOW + max(k / 10 + each.retry_after for k, each in enumerate(told))
+    again = [ask(made, due + k / 10, path=f"/v2/orders/{k}") for k in range(8)]
+    assert [each.action for each in again].count(Action.ADMIT) == 1
+
+
+def test_an_abuser_that_waits_gets_few_requests_a_minute() -> None:
+    made, admitted, due = risky(), 0, NOW
+    for _ in range(200):
+        answer = ask(made, due)
+        admitted += answer.action == Action.ADMIT
+        due += answer.retry_after if answer.action != Action.ADMIT else 0.05
+    assert 0 < admitted <= (due - NOW) / waits.RISK_WAIT_S + 1
 
 
 FIGURES = {

@@ -93,7 +93,7 @@ def test_the_card_tells_what_is_typical_of_each_tier(trained: train.Trained) -> 
     assert len(card.importance) == features.N_FEATURES
     assert all(
         card.importance[features.INDEX[name]] == 0
-        for name in (*train.UNTAUGHT, *train.NOT_OF_THE_APP)
+        for name in (*train.UNTAUGHT, *train.NOT_OF_THE_APP, *train.OWN_DOING)
     )
     assert trained.digest in train.describe_card(trained)
 
