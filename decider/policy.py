@@ -10,7 +10,8 @@ Utility of an action `a` for a request of risk `r` and value `v` at price `p` pe
 
 `F` is the tier's friction; `overrun` grows as the app goes into the headroom above its burst. Where
 one more refusal, wrong with probability `1 - r`, would overspend the app's false-throttle error
-budget, it is admitted whatever its utility (`budget_spares`). It is the expected utility of a
+budget, it is admitted whatever its utility (`budget_spares`); below enterprise not while its
+service is far short of room (`error_budget_rate`). It is the expected utility of a
 classification with asymmetric costs (Elkan, 2001, "The foundations of cost-sensitive learning")
 with a congestion price (Kelly, Maulloo and Tan, 1998).
 """
@@ -393,8 +394,9 @@ def utility(
 def budget_spares(risk: float, signals: np.ndarray, use: int) -> bool:
     """Return whether a request must be admitted, as refusing it would overspend the error budget.
 
-    It need not at the bottom of the headroom: there not ML refuses but the plan. Overload is no
-    exception: what a short service is spared so is little, and hits whom it must serve first.
+    It need not at the bottom of the headroom: there not ML refuses but the plan. For enterprise
+    overload is no exception: what a short service is spared so is little, and hits whom it must
+    serve first.
     """
     if not use & USE_BUDGET or signals[S_BUDGET] >= 1.0 - risk:
         return False

@@ -250,7 +250,7 @@ def _tier_bucket(config: Config, tier: int, history: _History) -> list[PolicyLin
 def _tier_limits(config: Config, tier: int, history: _History) -> Iterable[PolicyLine]:
     """Yield what the tier sets and no override changes."""
     policy = config.tiers[tier]
-    errors = _error_budget(error_budget_of(config, tier))
+    errors = _error_budget(error_budget_of(config, tier), tier)
     wrong = (
         f"counts as {plan_figure(policy.friction)} ordinary requests lost: the more, the milder ML"
     )
@@ -299,13 +299,15 @@ _WHO = {
 }
 
 
-def _error_budget(rate: float) -> str:
+def _error_budget(rate: float, tier: int) -> str:
     """Say what an error budget, a share of the requests, means (`policy.budget_spares`)."""
     if rate >= 1.0:
         return "no limit"
+    # `policy.error_budget_rate`
+    unless = "" if tier == Tier.ENTERPRISE else ", unless its service is far short of room"
     return (
         f"{one_in(rate)} of its requests expected, in any hour and day; once spent, ML"
-        " refuses no more"
+        f" refuses no more{unless}"
     )
 
 

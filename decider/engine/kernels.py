@@ -23,12 +23,11 @@ from decider.engine import (
     features_of,
     lists,
     quota,
-    ratelimit,
     sampling,
     text_hash,
-    waits,
 )
 from decider.engine import shared_state as shared
+from decider.engine.answers import ratelimit, waits
 from decider.engine.buffers import (
     K_KEPT,
     TREAT_PLAN,

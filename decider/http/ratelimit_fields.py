@@ -4,7 +4,7 @@ draft-ietf-httpapi-ratelimit-headers-10.
     RateLimit-Policy: "burst";q=300;w=20      300 requests in 20 seconds
     RateLimit: "burst";r=12;t=4               12 of them left, all again in 4 seconds
 
-Of an app that has headroom, q, w and r count it (`engine.ratelimit`):
+Of an app that has headroom, q, w and r count it (`engine.answers.ratelimit`):
 
     RateLimit-Policy: "burst";q=599;w=40      300 of burst, 300 of headroom, which ends one short
     RateLimit: "burst";r=0;t=40               neither is left

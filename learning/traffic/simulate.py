@@ -84,7 +84,7 @@ class Scenario:
     established apps before.
     """
     slowdowns: tuple[services.Slowdown, ...] = ()
-    most_per_app: int = 100
+    most_per_app: int = 200
     """Rows kept of one app: a reservoir, so that a few loud apps are not the whole data set."""
     abusive_apps: float | None = None
     """Mean share of the apps that is abusive, 0 to 1; None: as the cohorts have it."""

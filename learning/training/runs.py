@@ -7,6 +7,8 @@ seed; a run's seed ends in 0 to 3, which keeps it apart from the referee's.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from learning.traffic import services
 from learning.traffic.conduct import Conduct, Surge
 from learning.traffic.simulate import Scenario
@@ -22,6 +24,9 @@ SEED_BLOCK = 100_000_000
 # Crowds of one training, each of which plays all runs. Chosen: few apps are loud, and with one
 # crowd the loud ones of another were often taken for abusers.
 CROWDS = 2
+# Rows kept of one app of a run. Chosen: rows of one app are alike, and half as many of twice as
+# many apps take as long to fit.
+ROWS_OF_APP = 100
 # Web clients are fewer than apps and run longer: visits and quiet attacks take minutes.
 WEB_APPS, WEB_SECONDS = 0.25, 2.0
 # Requests a second that a web run's services have room for, by client. Generous: web servers are
@@ -162,7 +167,7 @@ def decided(seed: int, seconds: float, apps: int) -> list[Scenario]:
 def first_stage(seed: int, seconds: float, apps: int) -> list[Scenario]:
     """Return the runs that no model decides: of each crowd the ordinary and the different ones."""
     return [
-        run
+        replace(run, most_per_app=ROWS_OF_APP)
         for crowd in _crowds(seed)
         for run in (*ordinary(crowd, seconds, apps), *different(crowd, seconds, apps))
     ]
@@ -170,7 +175,11 @@ def first_stage(seed: int, seconds: float, apps: int) -> list[Scenario]:
 
 def second_stage(seed: int, seconds: float, apps: int) -> list[Scenario]:
     """Return the runs that a first model decides, of each crowd."""
-    return [run for crowd in _crowds(seed) for run in decided(crowd, seconds, apps)]
+    return [
+        replace(run, most_per_app=ROWS_OF_APP)
+        for crowd in _crowds(seed)
+        for run in decided(crowd, seconds, apps)
+    ]
 
 
 def all_runs(seed: int, seconds: float, apps: int) -> list[Scenario]:

@@ -71,11 +71,17 @@ def test_an_app_with_an_error_budget_shows_its_hour_and_day_and_why_it_is_spent(
     )
 
 
-def test_an_app_of_a_tier_without_an_error_budget_is_told_so(signed_in, decider) -> None:
+def test_below_enterprise_the_budget_is_said_not_to_hold_under_load(signed_in, decider) -> None:
     decider().track(APP, 3)
     text = text_of(signed_in("support").get(url("app-gauges"), **HTMX))
-    assert "False throttles left – no limit Its tier has no error budget." in text
-    assert "Error budget, last" not in text
+    assert "False throttles left 0.15 of 0.15 that its requests of the last hour allow" in text
+    assert "It does not hold while its service is far short of room." in text
+
+
+def test_an_app_of_a_tier_without_an_error_budget_is_told_so() -> None:
+    fixed = dict.fromkeys(View.__struct_fields__, 0)
+    tile = gauges._errors(View(**(fixed | {"error_budget": 1.0, "spending": ()})))
+    assert (tile.value, tile.note) == ("–", "Its tier has no error budget.")
 
 
 def spent(left: float, **of: float) -> str:
@@ -170,7 +176,7 @@ def test_the_sheet_shows_its_error_and_then_goes_back_to_the_page(signed_in, dec
     assert (refused.status_code, "A reason is needed" in text_of(refused)) == (422, True)
     done = client.post(url("app-reset", "errors"), {"reason": "SUP-1"}, **HTMX)
     assert done["HX-Redirect"] == url()
-    said = "its tier has no false-throttle budget, so there was nothing to forget"
+    said = "forgot what was spent of the false-throttle budget, 15.50 to 15.50 left"
     assert said in text_of(client.get(url()))
 
 

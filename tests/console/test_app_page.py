@@ -92,8 +92,8 @@ def test_refusals_for_bursts_are_told_apart_from_those_of_ml(signed_in, stored) 
     )
     text = text_of(signed_in("support").get(url()))
     assert re.search(
-        r"by ML in the worst hour, from \d\d:00: 0.5 , no limit for its tier About 30 more were"
-        r" refused in that hour",
+        r"by ML in the worst hour, from \d\d:00: 0.5 , no limit that always holds for its tier"
+        r" About 30 more were refused in that hour",
         text,
     )
     assert "for bursts beyond the plan" in text
@@ -130,7 +130,7 @@ def test_expected_false_throttles_stand_next_to_their_limit(signed_in, stored) -
     text = text_of(signed_in("support").get(url()))
     assert re.search(
         r"Expected false throttles by ML in the worst hour, from \d\d:00: 15.0 \(5.4 to 41.9\),"
-        r" no limit for its tier",
+        r" no limit that always holds for its tier",
         text,
     )
 

@@ -32,6 +32,8 @@ LOG = (
     / "zanbil_shop_access_2019-01-22_first10018.log.gz"
 )
 KEY = b"k" * 32
+# No address begins with a zero; the figures along a chart's axis, read one after the other, do.
+ADDRESS = r"(?<![\d.])[1-9]\d*\.\d+\.\d+\.\d+"
 
 pytestmark = [
     pytest.mark.django_db,
@@ -77,4 +79,4 @@ def test_the_worst_client_is_explained_in_words_its_owner_understands(worst, sig
     assert not re.search(
         r"risk|score|model|tier|triage|peer|headroom|\b0\.\d", reply.replace(worst, "")
     )
-    assert not re.search(r"\d+\.\d+\.\d+\.\d+", text), "an address of the log is shown"
+    assert not re.search(ADDRESS, text), "an address of the log is shown"

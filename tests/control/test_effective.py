@@ -85,7 +85,10 @@ def test_without_anything_special_the_tier_says_everything(first) -> None:
 
 @pytest.mark.parametrize(
     ("tier", "words"),
-    [(1, "no limit"), (3, "once spent, ML refuses no more")],
+    [
+        (1, "once spent, ML refuses no more, unless its service is far short of room"),
+        (3, "once spent, ML refuses no more"),
+    ],
 )
 def test_what_a_spent_budget_means_is_said_as_the_policy_has_it(
     first, tier: int, words: str

@@ -25,6 +25,7 @@ from decider.engine.known_apps import table as known_apps
 from decider.engine.memory import app_state, retries, source_table
 from decider.whatif.replay import decide_again
 from tests.decider.model import small_model
+from tests.decider.test_config import in_format_1
 
 NOW = 1_790_000_000.0
 KEEP_ALL = Sampling(budget_per_s=1e9, admit=1.0, refuse=1.0, block=1.0, enterprise_refuse=1.0)
@@ -329,7 +330,8 @@ def test_an_overloaded_service_gets_a_price_and_sheds_whoever_is_over_the_fair_s
 
 
 def test_an_overload_passes_so_nobody_is_sent_away_for_minutes_because_of_it() -> None:
-    made = engine(ml=True)
+    made = engine()
+    made.apply(with_model(tiers=in_format_1().tiers), small_model())
     of_tier(made, Tier.STANDARD)
     made.shared.service[3, shared_state.PRICE] = 0.9
     made.shared.service[3, shared_state.LEVEL :] = 0.0  # higher tiers leave no room

@@ -88,7 +88,7 @@ def test_a_look_changes_no_bit_and_sees_what_the_next_request_finds(
     budget = app_state.error_budget(
         made.state, slot, now, made.rules.tiers[tier, policy.T_ERROR_BUDGET]
     )
-    assert seen.errors_left == (budget if tier == Tier.ENTERPRISE else 0.0)
+    assert seen.errors_left == budget
     app_state.roll(made.state, slot, now)
     window = made.state.counts[slot, app_state.C_60S : app_state.C_60S + 2].tolist()
     share = 1 - (now - EPOCH) / 60 % 1
@@ -148,7 +148,11 @@ def test_a_look_shows_what_the_hour_and_the_day_hold_of_the_error_budget() -> No
 
 
 def test_a_tier_without_an_error_budget_has_none_to_see() -> None:
-    seen = desk(emptied()).obey(command(), NOW).view
+    tiers = [msgspec.structs.replace(t, error_budget=1.0) for t in defaults.TIERS]
+    made = engine(msgspec.structs.replace(defaults.config(), tiers=tiers))
+    of_tier(made, Tier.STANDARD)
+    ask(made, NOW)
+    seen = desk(made).obey(command(), NOW).view
     assert (seen.error_budget, seen.spending, seen.errors_left, seen.errors_per_hour) == (
         1.0,
         (),

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from decider.contracts import defaults
 from decider.contracts.vocabulary import Action, Reason, Stage
 from decider.engine import quota
+from decider.engine.answers.waits import JITTER
 from decider.engine.engine import Engine
 from decider.engine.memory import app_state
-from decider.engine.waits import JITTER
 from decider.node import process
 from tests.decider.test_engine import NOW, ask, config, engine
 

@@ -17,7 +17,8 @@ from decider.contracts.requests import CheckRequest, Decision
 from decider.contracts.signals import INDEX as S
 from decider.contracts.signals import N_SIGNALS, unpack
 from decider.contracts.vocabulary import Action, MlState, Reason, Stage, Tier
-from decider.engine import shared_state, waits
+from decider.engine import shared_state
+from decider.engine.answers import waits
 from decider.engine.engine import Engine
 from decider.engine.memory import app_state
 from decider.whatif.replay import decide_again
@@ -116,7 +117,7 @@ def risky() -> Engine:
     model = copy.copy(small_model())
 
     def score_into(_, rows, count, scores, *__) -> None:
-        scores[rows[:count]] = (0.0, 0.0, 0.9, 0.5)
+        scores[rows[:count]] = (0.0, 0.0, 0.7, 0.5)
 
     model.score_into = score_into
     tiers = [msgspec.structs.replace(each, error_budget=1.0) for each in defaults.TIERS]

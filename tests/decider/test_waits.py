@@ -9,7 +9,7 @@ import pytest
 
 from decider.contracts.requests import CheckRequest, Decision
 from decider.contracts.vocabulary import Action, Reason
-from decider.engine import waits
+from decider.engine.answers import waits
 from decider.engine.engine import Engine
 from decider.engine.memory import app_state
 from decider.http import ratelimit_fields

@@ -63,8 +63,8 @@ def test_a_refusal_takes_no_token_but_its_chance_to_be_wrong_from_the_error_budg
     assert found["bucket"].before == found["bucket"].after
     assert found["risk"].limit == "changes at 0.40"
     assert (found["budget"].before, found["budget"].limit, found["budget"].word) == (
-        "–",
-        "none",
+        "5.00",
+        "1 in 20 of its requests",
         "within",
     )
     big = structs.replace(refused, tier=3, signals=budget_signals(error_budget_rate=0.0001))

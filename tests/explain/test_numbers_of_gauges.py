@@ -31,9 +31,10 @@ QUOTA = (
     " {hour}:{minute}.]"
 )
 PACE = "Over the last minute, {refused} not admitted. Plan sustains {rate} (tick)."
+UNLESS = "[ It does not hold while its service is far short of room.]"
 BUDGET = (
-    "ML may refuse it at a risk of {risk} or more.",
-    "ML refuses it no more until some is left.",
+    "ML may refuse it at a risk of {risk} or more." + UNLESS,
+    "ML refuses it no more until some is left." + UNLESS,
     "Its tier has no error budget.",
     "Its decider is of an older version.",
 )

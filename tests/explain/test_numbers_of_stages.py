@@ -76,6 +76,7 @@ ASKED = " Cheap score {cheap}, ranked from {from}."
 RERANKED = (
     "{load}% of capacity[, price {price}][, no price].[ Tenant at {share} × its fair share.]"
     "[ {budget} false throttles left in its budget.]"
+    "[ It waited as it was told, so a place was kept for it.]"
 )
 TRACE = {
     Stage.GUARD: (

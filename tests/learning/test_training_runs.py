@@ -52,10 +52,24 @@ def test_no_run_is_a_world_of_the_referee() -> None:
 
 
 def test_half_of_the_first_runs_have_profiles_that_tell_nothing() -> None:
-    first = runs.ordinary(7, 200.0, 1_600) + runs.different(7, 200.0, 1_600)
+    first = runs.first_stage(7, 200.0, 1_600)
     assert sum(s.shuffled_profiles or s.web is not None for s in first) >= len(first) / 2
-    assert sum(s.web is not None for s in runs.all_runs(7, 200.0, 1_600)) == 3
-    assert all(s.explore for s in runs.decided(7, 200.0, 1_600))
+    assert sum(s.web is not None for s in runs.all_runs(7, 200.0, 1_600)) == 3 * runs.CROWDS
+    assert all(s.explore for s in runs.second_stage(7, 200.0, 1_600))
+
+
+def test_the_crowds_of_all_trainings_are_different() -> None:
+    seeds = [s.seed for k in range(50) for s in runs.all_runs(k, 10.0, 10)]
+    assert len(seeds) == len(set(seeds))
+
+
+def test_half_of_the_ordinary_runs_have_few_abusers() -> None:
+    ordinary = runs.ordinary(7, 200.0, 1_600)
+    told = [s.abusive_apps for s in ordinary if s.abusive_apps is not None]
+    assert len(told) == len(ordinary) / 2
+    assert max(told) < 0.05
+    # the calm world of the referee is another
+    assert referee.CALM_ABUSIVE not in told
 
 
 # ---- profiles

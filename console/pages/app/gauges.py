@@ -14,6 +14,7 @@ from control.errors import ControlError
 from control.policies.effective import Subject
 from decider.contracts import units
 from decider.contracts.config import Config
+from decider.contracts.vocabulary import Tier
 from decider.node.commands import Spending, View
 from decider.whatif.plan import Plan, plan_of
 
@@ -58,6 +59,8 @@ class SpendingRow:
     """Expected false throttles that its requests allow in all."""
     why: str
     """Empty while something is left."""
+    unless: str
+    """When ML refuses though nothing is left; goes on "unless"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +191,9 @@ def _errors(view: View) -> Gauge:
         if left >= NOTHING_LEFT
         else "ML refuses it no more until some is left."
     )
+    if view.tier != Tier.ENTERPRISE:
+        # `policy.error_budget_rate`
+        note += " It does not hold while its service is far short of room."
     return Gauge(
         title,
         fmt.number(left, 2),
@@ -208,8 +214,12 @@ def spending(found: Peek) -> tuple[SpendingRow, ...]:
 def _rows(view: View) -> tuple[SpendingRow, ...]:
     names = {3_600.0: "hour", DAY_S: "day"}
     found = ((names.get(one.window_s, "window"), one) for one in view.spending)
+    unless = "its burst and headroom are used up"
+    if view.tier != Tier.ENTERPRISE:
+        # `policy.error_budget_rate`
+        unless += " or its service is far short of room"
     return tuple(
-        SpendingRow(name, one, view.error_budget * one.requests, _why(name, one, view))
+        SpendingRow(name, one, view.error_budget * one.requests, _why(name, one, view), unless)
         for name, one in found
     )
 

@@ -103,14 +103,17 @@ def subject(app: AppPage) -> Subject:
 
 
 def _plan(config: Config | None, about: Subject) -> tuple[float, float, str]:
-    """Return the error budget, a share of its requests, the requests in half an hour at the plan's
-    pace, and the tier's word.
+    """Return the error budget that always holds, a share of its requests, the requests in half an
+    hour at the plan's pace, and the tier's word.
     """
     if config is None:
         return 1.0, 0.0, ""
     tier = config.unknown_tier if about.tier is None else about.tier
     sustained = config.tiers[tier].rate * last_day.BUCKET_S
-    return error_budget_of(config, tier), sustained, Tier(tier).word
+    # below enterprise the budget does not hold while a service is far short of room
+    # (`policy.error_budget_rate`), and counts by the hour do not tell those refusals apart
+    budget = error_budget_of(config, tier) if tier == Tier.ENTERPRISE else 1.0
+    return budget, sustained, Tier(tier).word
 
 
 def config_changes() -> list[Happening]:
