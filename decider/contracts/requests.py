@@ -74,3 +74,5 @@ class Outcome(msgspec.Struct, array_like=True, gc=False):
     decision: str = ""
     """Decision id as in the response header, empty when unknown."""
     bytes_out: int = 0
+    endpoint: str = ""
+    """Method and template of the path (`routing.endpoint_of`), empty when unknown."""

@@ -22,6 +22,7 @@ from decider.engine.known_apps.table import KnownApps
 from decider.engine.lists import Subjects
 from decider.engine.memory.app_state import State
 from decider.engine.memory.source_table import Sources
+from decider.engine.memory.usual import Usual
 from decider.engine.shared_state import Region
 from decider.engine.text_hash import Texts
 from decider.policy import Rules
@@ -33,7 +34,7 @@ SLOTS = 3
 _WIDTHS = (
     *(len(kind._fields) for kind in (State, Region, Subjects, Rules, Batch, Batch, Sample)),
     1,
-    *(len(kind._fields) for kind in (State, Texts, Sources, KnownApps)),
+    *(len(kind._fields) for kind in (State, Texts, Sources, KnownApps, Usual)),
 )
 # Place of each group's first array. Compiled code takes them as constants.
 _FIRSTS = (0, *accumulate(_WIDTHS))
@@ -50,6 +51,7 @@ _FIRSTS = (0, *accumulate(_WIDTHS))
     _TEXTS,
     _SOURCES,
     _KNOWN,
+    _USUAL,
     _END,
 ) = _FIRSTS
 
@@ -90,6 +92,7 @@ class Arena:
         texts: Texts | None = None,
         sources: Sources | None = None,
         known: KnownApps | None = None,
+        usual: Usual | None = None,
     ) -> None:
         """Put arrays into the table, in place of those that were there.
 
@@ -110,6 +113,7 @@ class Arena:
             texts,
             sources,
             known,
+            usual,
         )
         for first, arrays in zip(_FIRSTS[:-1], groups, strict=True):
             if arrays is not None:
@@ -150,14 +154,15 @@ def _state_at(t, k):  # type: ignore[no-untyped-def]
         _grid(t, k + 6, np.uint64),
         _grid(t, k + 7, np.uint16),
         _grid(t, k + 8, np.uint16),
-        _row(t, k + 9, np.uint64),
-        _grid(t, k + 10, np.float32),
-        _row(t, k + 11, np.int32),
-        _row(t, k + 12, np.int64),
+        _grid(t, k + 9, np.uint16),
+        _row(t, k + 10, np.uint64),
+        _grid(t, k + 11, np.float32),
+        _row(t, k + 12, np.int32),
         _row(t, k + 13, np.int64),
-        _grid(t, k + 14, np.uint32),
-        _grid(t, k + 15, np.uint16),
-        _grid(t, k + 16, np.float32),
+        _row(t, k + 14, np.int64),
+        _grid(t, k + 15, np.uint32),
+        _grid(t, k + 16, np.uint16),
+        _grid(t, k + 17, np.float32),
     )
 
 
@@ -273,4 +278,14 @@ def known_in(t):  # type: ignore[no-untyped-def]
         _row(t, _KNOWN + 3, np.uint64),
         _row(t, _KNOWN + 4, np.int64),
         _row(t, _KNOWN + 5, np.uint8),
+    )
+
+
+@njit(cache=True, inline="always")
+def usual_in(t):  # type: ignore[no-untyped-def]
+    """Return what endpoints usually answer, and how fast apps usually send."""
+    return Usual(
+        _row(t, _USUAL, np.uint64),
+        _grid(t, _USUAL + 1, np.float32),
+        _grid(t, _USUAL + 2, np.float32),
     )

@@ -142,6 +142,15 @@ class Sample(NamedTuple):
     """int64 (5,): decisions by action since the start, all of them."""
 
 
-OUTCOME = np.dtype([("app", "i8"), ("service", "i8"), ("status", "i8"), ("latency_ms", "f8")])
+OUTCOME = np.dtype(
+    [
+        ("app", "i8"),
+        ("endpoint", "i8"),
+        ("service", "i8"),
+        ("status", "i8"),
+        ("latency_ms", "f8"),
+        ("bytes", "f8"),
+    ]
+)
 # As REQUEST_FORMAT: the app's hash is written after it.
-OUTCOME_FORMAT = "<8xqqd"
+OUTCOME_FORMAT = "<8xqqqdd"

@@ -41,7 +41,7 @@ from decider.engine.clock import Clock
 from decider.engine.known_apps.review import KnownTable
 from decider.engine.known_apps.table import KnownApps
 from decider.engine.leases import Leases
-from decider.engine.memory import app_state, source_table
+from decider.engine.memory import app_state, source_table, usual
 from decider.engine.routing import Route, Router
 from decider.engine.shared_state import FIRST_OWN_ROW, SHARED_ROWS
 from decider.engine.tenants import Tenants
@@ -63,6 +63,8 @@ LATE_PAUSE_S = 1.0
 APPS_PER_SOURCE = 4
 # One slow batch is the operating system's doing more often than the model's.
 SLOW_IN_A_ROW = 3
+# Endpoints of outcomes whose hashes are kept. Chosen: many times those of a platform.
+MOST_ENDPOINT_KEYS = 16_384
 # Room for the texts of a batch at first: 256 requests of the usual size. It grows to the largest
 # batch that came, which the edge bounds.
 TEXT_BYTES = 65_536
@@ -112,6 +114,7 @@ class Engine:
         """What tells refused clients why; None where there are no clients."""
         self.state = app_state.allocate(capacity)
         self.sources = source_table.allocate(max(1024, capacity // APPS_PER_SOURCE))
+        self.usual = usual.allocate(tenants.MAX_TENANTS)
         self.leases = Leases(self.state, self.slot_of)
         self.events: deque[Event] = deque()
         self.events_dropped = 0
@@ -121,6 +124,7 @@ class Engine:
         self.batch_us: deque[tuple[float, int]] = deque(maxlen=1024)
         self.tenants = Tenants()
         self._index: dict[str, int] = {}
+        self._endpoint_keys: dict[str, int] = {}
         self._slow_in_a_row = 0
         self._late_until = self._ticked_at = self._ml_off_until = self._observe_until = 0.0
         self._allocate_buffers()
@@ -141,6 +145,7 @@ class Engine:
         self.arena = address_table.Arena()
         self.arena.hold(state=self.state, batch=self.batch, ahead=self._ahead, sample=self.sample)
         self.arena.hold(unknown=self._unknown, trial=app_state.allocate(1), sources=self.sources)
+        self.arena.hold(usual=self.usual)
         self.known = KnownTable(self.arena, self.state)
         self._table = self.arena.table
         self._make_room(TEXT_BYTES)
@@ -245,12 +250,24 @@ class Engine:
                 _OUTCOME.pack_into(
                     buffer,
                     k * _OUTCOME.size,
+                    self._endpoint_key(outcome.endpoint),
                     index[outcome.service],
                     outcome.status,
                     outcome.latency_ms,
+                    outcome.bytes_out,
                 )
             self._outcomes["app"][: len(part)] = self.text_hash.many([o.app for o in part])
             kernels.learn(self._table, self._outcomes, len(part), now)
+
+    def _endpoint_key(self, endpoint: str) -> int:
+        """Return the hash of an outcome's endpoint, 0 for none."""
+        key = self._endpoint_keys.get(endpoint)
+        if key is None:
+            # clients choose their paths, so what is kept is bounded; forgetting costs only time
+            if len(self._endpoint_keys) >= MOST_ENDPOINT_KEYS:
+                self._endpoint_keys.clear()
+            key = self._endpoint_keys[endpoint] = self.text_hash.one(endpoint)
+        return key
 
     def tick(self, now: float | None = None) -> None:
         """Do one step of the controllers (price, fair share). Call it about five times a second."""

@@ -13,6 +13,7 @@ from numba import njit
 from decider.contracts import feature_columns as f
 from decider.engine.memory import linear_counting
 from decider.engine.memory.app_state import (
+    ACTIVE_MINUTES,
     B_ENDPOINTS,
     B_PATHS,
     B_SOURCES,
@@ -41,6 +42,7 @@ from decider.engine.memory.app_state import (
     L_AUTH,
     L_MISSING,
     L_SIGN_INS,
+    L_UNUSUAL,
     L_WRITES,
     LAST,
     P_ABUSE,
@@ -50,6 +52,9 @@ from decider.engine.memory.app_state import (
     P_TIER,
     P_VERIFIED,
     P_WRONG,
+    PACE_DAYS,
+    PACE_HOURS,
+    STEP_BINS,
     State,
 )
 from decider.engine.memory.source_table import V_APPS, V_FAILED_SHARE, V_NEW
@@ -58,6 +63,12 @@ from decider.engine.memory.windows import EPOCH, WINDOWS
 # c * log2(c) by c: a minute's counts are nearly always in it, and a look-up costs less than a
 # logarithm.
 _C_LOG_C = np.array([0.0] + [c * math.log2(c) for c in range(1, 2049)])
+# Minutes of traffic after which an app's own pace is known: of its last hours, of its last days.
+# Chosen: a quarter and a twelfth of what each is averaged over.
+LEAST_MINUTES = np.array([30.0, 240.0])
+# The least share of the UTC day that the quota's pace counts with, an hour: just after midnight a
+# few requests are no fast pace.
+LEAST_OF_DAY = 1.0 / 24.0
 
 
 @njit(cache=True, inline="always")
@@ -69,16 +80,16 @@ def _distinct(state: State, slot: int, column: int, previous: bool) -> float:
 
 
 @njit(cache=True)
-def _spread(bins: np.ndarray, slot: int, previous: bool) -> tuple[float, float]:
+def _spread(bins: np.ndarray, slot: int, count: int, previous: bool) -> tuple[float, float]:
     """Return the Shannon entropy over bins, in bits, and the share of the fullest bin.
 
-    `bins`: of all slots, as `State.bins`. Without requests both are 0.
+    `bins`: of all slots, `count` for each window, as `State.bins`. Without requests both are 0.
     """
     total, most, weighted = 0, 0, 0.0
-    for k in range(ENTROPY_BINS):
+    for k in range(count):
         c = int(bins[slot, k])
         if previous:
-            c += int(bins[slot, ENTROPY_BINS + k])
+            c += int(bins[slot, count + k])
         total += c
         most = max(most, c)
         weighted += _C_LOG_C[c] if c <= 2048 else c * math.log2(c)
@@ -114,7 +125,7 @@ def _rate(state: State, slot: int, w: int, now: float) -> float:
     return _in_window(state, slot, 2 * w, keep, moved) / WINDOWS[w]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def features_of(
     state: State,
     slot: int,
@@ -126,6 +137,7 @@ def features_of(
     service: np.ndarray,
     tenant_share: float,
     address: np.ndarray,
+    usual: np.ndarray,
     out: np.ndarray,
 ) -> None:
     """Write the feature vector of an app at `now`, in wall time `wall`, into `out`.
@@ -134,7 +146,8 @@ def features_of(
 
     It changes no state: `now` may lie after the slot's windows were rolled, which tells what a
     request that waits would look like. `service` is (utilisation, latency ratio, error share);
-    `address` is what `source_table.look` tells.
+    `address` is what `source_table.look` tells, `usual` the usual paces of its tier and its tenant,
+    requests a second, 0 while unknown.
     """
     count, clock = state.counts, state.clock
     second, minute = _rate(state, slot, 0, now), _rate(state, slot, 2, now)
@@ -157,21 +170,25 @@ def features_of(
     _variety(state, slot, moved, out)
     out[f.PAYLOAD_NOW], out[f.QUOTA_USED] = kilobytes, quota_used
     out[f.SECONDS_SINCE_LAST] = min(86_400.0, max(0.0, now - clock[slot, LAST]))
-    out[f.SECONDS_SINCE_FIRST] = max(0.0, now - clock[slot, FIRST])
+    out[f.SECONDS_SINCE_FIRST] = max(
+        0.0, now - clock[slot, FIRST], 86_400.0 * _age(state, slot, wall)
+    )
     # 1 January 1970 was a Thursday, the fourth day of its week
     out[f.HOUR_OF_WEEK] = (math.floor(wall / 3600.0) + 72) % 168
-    _profile(state.profile, slot, wall, out)
+    _write_profile(state, slot, wall, out)
     out[f.SERVICE_UTILISATION], out[f.SERVICE_LATENCY_RATIO] = service[0], service[1]
     out[f.SERVICE_ERROR_SHARE] = service[2]
     out[f.TENANT_SHARE] = tenant_share
     out[f.APPS_OF_SOURCE_600S], out[f.NEW_APPS_OF_SOURCE_600S] = address[V_APPS], address[V_NEW]
     out[f.SOURCE_ERROR_SHARE_600S] = address[V_FAILED_SHARE]
     _write_ten_minutes(state, slot, now, out)
+    _write_paces(state, slot, minute, usual, out)
+    out[f.QUOTA_PACE] = quota_used / max(wall / 86_400.0 % 1.0, LEAST_OF_DAY)
     fed = clock[slot, FEEDBACK_AT]
     out[f.FEEDBACK_AGE] = min(3600.0, max(0.0, now - fed)) if fed > 0.0 else 3600.0
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def _write_failures(
     state: State, slot: int, keep: float, moved: int, requests: float, out: np.ndarray
 ) -> None:
@@ -214,7 +231,7 @@ def kinds_600s(state: State, slot: int, now: float) -> tuple[float, float, float
     )
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def _write_ten_minutes(state: State, slot: int, now: float, out: np.ndarray) -> None:
     """Write what the last ten minutes were like, which a refused client does not leave behind."""
     keep, moved = _position(state, slot, 3, now)
@@ -229,24 +246,53 @@ def _write_ten_minutes(state: State, slot: int, now: float, out: np.ndarray) -> 
     out[f.CLIENT_ERROR_SHARE_600S] = failed * per_answer
     out[f.AUTH_ERROR_SHARE_600S] = _in_window(state, slot, L_AUTH, keep, moved) * per_answer
     out[f.NOT_FOUND_SHARE_600S] = _in_window(state, slot, L_MISSING, keep, moved) * per_answer
+    unusual = _in_window(state, slot, L_UNUSUAL, keep, moved)
+    out[f.UNUSUAL_ANSWERS_600S] = unusual
+    out[f.UNUSUAL_ANSWER_SHARE_600S] = min(1.0, unusual * per_answer)
     # as of the minute: after a window without requests the current bins are the previous ones
-    entropy, busiest = (0.0, 0.0) if moved > 1 else _spread(state.paths, slot, moved == 0)
+    entropy, busiest, step = 0.0, 0.0, 0.0
+    if moved <= 1:
+        entropy, busiest = _spread(state.paths, slot, ENTROPY_BINS, moved == 0)
+        step = _spread(state.steps, slot, STEP_BINS, moved == 0)[1]
     out[f.PATH_ENTROPY_600S], out[f.BUSIEST_PATH_SHARE_600S] = entropy, busiest
+    out[f.BUSIEST_STEP_SHARE_600S] = step
 
 
-@njit(cache=True)
-def _profile(profile: np.ndarray, slot: int, wall: float, out: np.ndarray) -> None:
-    """Write what the profile store knows of the app; `profile` is `State.profile`."""
+@njit(cache=True, error_model="numpy", inline="always")
+def _write_paces(
+    state: State, slot: int, minute: float, usual: np.ndarray, out: np.ndarray
+) -> None:
+    """Write the pace of the last minute, requests a second, over what is usual for its tier, its
+    tenant and itself. It is 1 where that is not known.
+    """
+    count, active = state.counts, state.clock[slot, ACTIVE_MINUTES]
+    out[f.PACE_OVER_TIER] = minute / usual[0] if usual[0] > 0.0 else 1.0
+    out[f.PACE_OVER_TENANT] = minute / usual[1] if usual[1] > 0.0 else 1.0
+    hours, days = active >= LEAST_MINUTES[0], active >= LEAST_MINUTES[1]
+    out[f.PACE_OVER_OWN_HOURS] = minute / count[slot, PACE_HOURS] if hours else 1.0
+    out[f.PACE_OVER_OWN_DAYS] = minute / count[slot, PACE_DAYS] if days else 1.0
+
+
+@njit(cache=True, inline="always")
+def _age(state: State, slot: int, wall: float) -> float:
+    """Return the days since the app was registered, 0 where its profile does not say."""
+    created = state.profile[slot, P_CREATED_DAY]
+    return max(0.0, wall / 86_400.0 - created) if created > 0.0 else 0.0
+
+
+@njit(cache=True, inline="always")
+def _write_profile(state: State, slot: int, wall: float, out: np.ndarray) -> None:
+    """Write what the profile store knows of the app."""
+    profile = state.profile
     out[f.TIER] = profile[slot, P_TIER]
-    created = profile[slot, P_CREATED_DAY]
-    out[f.APP_AGE] = max(0.0, wall / 86_400.0 - created) if created > 0.0 else 0.0
+    out[f.APP_AGE] = _age(state, slot, wall)
     out[f.VERIFIED], out[f.COHORT_PRIOR] = profile[slot, P_VERIFIED], profile[slot, P_COHORT]
     out[f.ABUSE_HISTORY] = profile[slot, P_ABUSE]
     out[f.CHARGEBACK_HISTORY] = profile[slot, P_CHARGEBACKS]
     out[f.FALSE_THROTTLE_HISTORY] = profile[slot, P_WRONG]
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")
 def _variety(state: State, slot: int, moved: int, out: np.ndarray) -> None:
     """Write distinct counts and entropy over the current and the previous minute.
 
@@ -262,4 +308,4 @@ def _variety(state: State, slot: int, moved: int, out: np.ndarray) -> None:
     out[f.DISTINCT_PATHS_60S] = _distinct(state, slot, B_PATHS, previous)
     out[f.DISTINCT_TOKENS_60S] = _distinct(state, slot, B_TOKENS, previous)
     out[f.DISTINCT_SOURCES_60S] = _distinct(state, slot, B_SOURCES, previous)
-    out[f.ENDPOINT_ENTROPY_60S] = _spread(state.bins, slot, previous)[0]
+    out[f.ENDPOINT_ENTROPY_60S] = _spread(state.bins, slot, ENTROPY_BINS, previous)[0]

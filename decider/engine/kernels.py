@@ -50,7 +50,8 @@ from decider.engine.buffers import (
     Batch,
 )
 from decider.engine.memory import app_state as apps
-from decider.engine.memory import retries, source_table
+from decider.engine.memory import error_budget, retries, source_table
+from decider.engine.memory import usual as usuals
 
 S_OBSERVE, S_QUOTA_LIMIT, S_MULTIPLIER, S_UTILISATION = (
     S["observe_only"],
@@ -66,12 +67,18 @@ NUL_IN_TEXT = -1_000_000
 ML_LIVE, ML_BAD_SCORE = int(MlState.LIVE), int(MlState.BAD_SCORE)
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")
 def _share_of(region: shared.Region, service: int, tenant: int) -> float:
     return min(1.0, region.demand[service, tenant] / region.service[service, shared.CAPACITY])
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")
+def _tier_row(state: apps.State, slot: int) -> int:
+    """Return the row that stands for all apps of an app's tier."""
+    return shared.SHARED_ROWS + int(state.profile[slot, apps.P_TIER])
+
+
+@njit(cache=True, inline="always")
 def _service_view(region: shared.Region, service: int, view: np.ndarray) -> None:
     """Write utilisation, latency ratio and error share of a service into `view`, float64 (3,)."""
     row = region.service[service]
@@ -80,7 +87,7 @@ def _service_view(region: shared.Region, service: int, view: np.ndarray) -> None
     view[2] = row[shared.ERRORS]
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")
 def _standing_signals(
     state: apps.State,
     slot: int,
@@ -125,7 +132,7 @@ def _standing_signals(
     sig[p.S_RETRY_HINT] = 0.0
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")
 def _spent_signals(
     state: apps.State,
     slot: int,
@@ -147,24 +154,17 @@ def _spent_signals(
     sig[p.S_LEASE] = (
         batch.world[W_LEASE_WAIT] if quota.may_lease(state, slot, sig[S_QUOTA_LIMIT]) else 0.0
     )
-    sig[p.S_BUDGET] = apps.error_budget(state, slot, now, sig[p.S_BUDGET_RATE])
+    sig[p.S_BUDGET] = error_budget.left(state, slot, now, sig[p.S_BUDGET_RATE])
     sig[p.S_USAGE] = region.use[batch.request[i]["service"], state.tenant[slot]]
-    sig[p.S_UNKNOWN_WAIT] = _unknown_wait(state, slot, sources, batch, i, now)
+    known = state.profile[slot, apps.P_KNOWN] >= apps.KNOWN
+    unlimited = known or batch.world[W_TREAT] == TREAT_PLAN
+    sig[p.S_UNKNOWN_WAIT] = 0.0 if unlimited else _unknown_wait(sources, batch, i, now)
 
 
 @njit(cache=True)
-def _unknown_wait(
-    state: apps.State,
-    slot: int,
-    sources: source_table.Sources,
-    batch: Batch,
-    i: int,
-    now: float,
-) -> float:
-    """Return the seconds after which an unknown app gets more; 0 for a known one, or with room."""
+def _unknown_wait(sources: source_table.Sources, batch: Batch, i: int, now: float) -> float:
+    """Return the seconds after which an unknown app gets more, 0 with room."""
     world, sig = batch.world, batch.signals[i]
-    if world[W_TREAT] == TREAT_PLAN or state.profile[slot, apps.P_KNOWN] >= apps.KNOWN:
-        return 0.0
     if world[W_TREAT] == TREAT_REFUSE:
         return UNKNOWN_WAIT_S
     source = np.uint64(batch.request[i]["source"])
@@ -213,6 +213,7 @@ def observe(table: np.ndarray, count: int, now: float) -> int:
         address_table.sources_in(table),
     )
     _place_all(table, count, now)
+    usual, paces = address_table.usual_in(table), np.zeros(2)
     view, address, found, ranked = np.zeros(3), np.zeros(3), np.zeros(4), 0
     wall = now + batch.world[W_SKEW]
     for i in range(count):
@@ -233,7 +234,12 @@ def observe(table: np.ndarray, count: int, now: float) -> int:
         used = state.clock[slot, apps.QUOTA_USED] / batch.signals[i][S_QUOTA_LIMIT]
         share, out = _share_of(region, service, tenant), batch.features[i]
         source_table.look(sources, source, now, address)
-        features_of.features_of(state, slot, now, wall, cost, size, used, view, share, address, out)
+        tier_row = _tier_row(state, slot)
+        usuals.look(usual, tier_row, tenant, paces)
+        features_of.features_of(
+            state, slot, now, wall, cost, size, used, view, share, address, paces, out
+        )
+        usuals.note_paces(usual, tier_row, tenant, out[f.RATE_60S])
         sig = batch.signals[i]
         sig[p.S_WITHHELD] = p.withheld(sig[p.S_BURST], int(sig[p.S_TIER]), out, rules)
         batch.answer[i]["repeat"], sig[p.S_WAITED] = repeat, waits.take_place(state, slot, repeat)
@@ -251,7 +257,7 @@ def observe(table: np.ndarray, count: int, now: float) -> int:
     return ranked
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")
 def _consume(
     state: apps.State,
     region: shared.Region,
@@ -280,10 +286,10 @@ def _consume(
     by_ml = stage == p.TRIAGE or stage == p.RANK or stage == p.RERANK
     # at the bottom of the headroom ML had no choice: the plan refuses there
     if by_ml and sig[p.S_BUDGET_RATE] < 1.0 and not p.headroom_spent(sig):
-        apps.note_ml_refused(state, slot, batch.scores[i, 2])
+        error_budget.note_ml_refused(state, slot, batch.scores[i, 2])
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")
 def _wants_profile(state: apps.State, slot: int) -> int:
     """Return WANTS_PROFILE once, then 0: no app's profile is asked for with every request."""
     mark = state.profile[slot, apps.P_KNOWN]
@@ -312,7 +318,7 @@ def settle(table: np.ndarray, count: int, now: float) -> int:
         slot = answer["slot"]
         # here and not when all are observed: a row must not be allowed what later ones ask for
         if rules.tiers[int(sig[p.S_TIER]), p.T_ERROR_BUDGET] < 1.0:
-            apps.note_asked(state, slot)
+            error_budget.note_asked(state, slot)
         _spent_signals(state, slot, region, sources, rules, batch, i, now)
         if not p.wants_rank(sig, batch.features[i], rules):
             batch.scores[i, :] = np.nan
@@ -373,6 +379,7 @@ def project(table: np.ndarray, low: np.ndarray, high: np.ndarray, count: int, no
         address_table.rules_in(table),
         address_table.sources_in(table),
     )
+    usual, paces = address_table.usual_in(table), np.zeros(2)
     view, address = np.zeros(3), np.zeros(3)
     for k in range(count):
         i = batch.rows[k]
@@ -388,6 +395,7 @@ def project(table: np.ndarray, low: np.ndarray, high: np.ndarray, count: int, no
         apps.observe(trial, 0, now + wait, token, source, path, endpoint, cost, size, kind, attempt)
         _service_view(region, request["service"], view)
         source_table.look(sources, source, now + wait, address)
+        usuals.look(usual, _tier_row(state, slot), state.tenant[slot], paces)
         features_of.features_of(
             trial,
             0,
@@ -399,6 +407,7 @@ def project(table: np.ndarray, low: np.ndarray, high: np.ndarray, count: int, no
             view,
             batch.features[i][f.TENANT_SHARE],
             address,
+            paces,
             ahead.features[k],
         )
         sig[:] = batch.signals[i]
@@ -409,8 +418,8 @@ def project(table: np.ndarray, low: np.ndarray, high: np.ndarray, count: int, no
         sig[p.S_PRICE], sig[p.S_WAITED] = 0.0, 0.0
         sig[p.S_BUDGET_RATE] = p.error_budget_rate(sig, rules)
         if sig[p.S_BUDGET_RATE] < 1.0:
-            apps.note_asked(trial, 0)
-        sig[p.S_BUDGET] = apps.error_budget(trial, 0, now + wait, sig[p.S_BUDGET_RATE])
+            error_budget.note_asked(trial, 0)
+        sig[p.S_BUDGET] = error_budget.left(trial, 0, now + wait, sig[p.S_BUDGET_RATE])
 
 
 @njit(cache=True)
@@ -562,6 +571,7 @@ def learn(table: np.ndarray, outcomes: np.ndarray, count: int, now: float) -> No
         address_table.region_in(table),
         address_table.sources_in(table),
     )
+    usual = address_table.usual_in(table)
     for i in range(count):
         shared.note_answer(
             region,
@@ -572,6 +582,10 @@ def learn(table: np.ndarray, outcomes: np.ndarray, count: int, now: float) -> No
         )
         slot = apps.find(state, np.uint64(outcomes[i]["app"]))
         if slot >= 0:
-            status = int(outcomes[i]["status"])
-            apps.note_answer(state, slot, now, status)
+            status, size = int(outcomes[i]["status"]), outcomes[i]["bytes"]
+            answers = apps.answers_600s(state, slot)
+            unusual = usuals.note_answer(
+                usual, np.uint64(outcomes[i]["endpoint"]), status, size, answers
+            )
+            apps.note_answer(state, slot, now, status, unusual)
             source_table.note_answer(sources, state.origin[slot], 400 <= status < 500, now)

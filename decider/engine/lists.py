@@ -63,7 +63,7 @@ def _rows_of(config: Config) -> list[tuple[str, list[float]]]:
     return rows
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")
 def consult(subjects: Subjects, kind: int, hashed: int, now: float, found: np.ndarray) -> None:
     """Add the rules in force about a subject to `found`.
 

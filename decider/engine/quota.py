@@ -33,7 +33,7 @@ LEASE_SHARE = 0.05
 LEASE_S = 30.0
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")
 def left(state: State, slot: int, now: float, own_share: float) -> float:
     """Return the requests that this node may still admit for the app today (UTC).
 
@@ -66,7 +66,7 @@ def lease_size(state: State, slot: int, rate: float, burst: float, quota: float)
     return max(1.0, min(LEASE_SHARE * quota, max(LEASE_S * rate + burst, used)))
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")
 def may_lease(state: State, slot: int, quota: float) -> bool:
     """Return whether more may be had today: the store has not answered that nothing is left."""
     return bool(state.clock[slot, LEASED_OUT] < quota)

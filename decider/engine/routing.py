@@ -71,6 +71,16 @@ def template_of(path: str) -> str:
     return "/".join(parts)[:_LONGEST_TEMPLATE]
 
 
+def endpoint_of(method: str, path: str) -> str:
+    """Return what an endpoint is called where only texts are known: "GET /v2/orders/{id}".
+
+    Return an empty text for a method that HTTP does not know and a path that does not begin
+    with "/". `path` may have a query, which is left out.
+    """
+    path = path.partition("?")[0]
+    return f"{method} {template_of(path)}" if method in _METHODS and path[:1] == "/" else ""
+
+
 def kind_of(method: str, template: str, sign_in: bool | None = None) -> int:
     """Return whether an endpoint is a READ, a WRITE or a SIGN_IN.
 

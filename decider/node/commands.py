@@ -20,6 +20,7 @@ from decider.contracts.config import Config, Name, Signed, key_id
 from decider.engine import quota
 from decider.engine.engine import Engine
 from decider.engine.memory import app_state as apps
+from decider.engine.memory import error_budget
 from decider.engine.memory.windows import EPOCH
 from decider.whatif.plan import Plan, plan_of
 
@@ -264,12 +265,12 @@ def _spending(state: apps.State, slot: int, now: float, rate: float) -> tuple[Sp
         return ()
     found = []
     for k, length in enumerate(apps.BUDGET_WINDOWS.tolist()):
-        place = apps.budget_position(state, slot, k, now)
+        place = error_budget.position_in(state, slot, k, now)
         requests, refusals, spent = (
-            float(apps.in_budget_window(column, slot, k, *place))
+            float(error_budget.in_window(column, slot, k, *place))
             for column in (state.asked, state.ml_refused, state.spent)
         )
-        left = float(apps.budget_left(state, slot, k, now, rate))
+        left = float(error_budget.window_left(state, slot, k, now, rate))
         found.append(Spending(length, requests, refusals, spent, left))
     return tuple(found)
 

@@ -28,6 +28,7 @@ import redis
 from decider.contracts.files import write_atomically
 from decider.contracts.requests import Outcome
 from decider.contracts.store import OUTCOMES_MAXLEN, OUTCOMES_STREAM
+from decider.engine.routing import endpoint_of
 
 # Seconds between two sends. Chosen: deciders smooth what they learn from outcomes over seconds, and
 # five round trips a second cost nothing.
@@ -75,6 +76,9 @@ class LogLine(msgspec.Struct):
     service: str | None = None
     bytes_out: int | None = None
     flags: str | None = None
+    method: str | None = None
+    path: str | None = None
+    """Without its query."""
 
 
 _decode = msgspec.json.Decoder(LogLine, strict=False).decode
@@ -109,8 +113,17 @@ def outcome(line: bytes, now: float) -> Outcome | None:
     request_id = read.request_id if read.request_id and _name(read.request_id) else ""
     decision = read.decision if read.decision and _decision(read.decision) else ""
     size = min(max(0, read.bytes_out or 0), 2**53)
+    endpoint = endpoint_of(read.method or "", read.path or "")
     return Outcome(
-        read.app, read.service, at, read.status, read.duration_ms, request_id, decision, size
+        read.app,
+        read.service,
+        at,
+        read.status,
+        read.duration_ms,
+        request_id,
+        decision,
+        size,
+        endpoint,
     )
 
 

@@ -35,6 +35,7 @@ from numpy.typing import NDArray
 from decider.contracts.features import INDEX as F
 from decider.contracts.features import Unit
 from decider.contracts.signals import INDEX as S
+from decider.engine.features_of import LEAST_OF_DAY
 from decider.engine.memory.retries import RETRY_WITHIN_S
 from decider.engine.memory.windows import EPOCH
 from decider.engine.shared_state import RECOVERY, USE_TAU_S
@@ -46,6 +47,13 @@ Levels = NDArray[np.float64]
 # them. A single request makes a rate of 1 / length, so 1/60 and 1/600 are the least rates below.
 WINDOWS_S = {"rate_1s": 1.0, "rate_10s": 10.0, "rate_60s": 60.0, "rate_600s": 600.0}
 PACES = tuple(WINDOWS_S)
+# The pace of the minute over others, which stay as they are.
+PACES_OVER_USUAL = (
+    "pace_over_tier",
+    "pace_over_tenant",
+    "pace_over_own_hours",
+    "pace_over_own_days",
+)
 CLIENT_ERRORS = (
     "client_error_share_60s",
     "auth_error_share_60s",
@@ -79,6 +87,8 @@ FORGOTTEN_S = 120.0
 FORGOTTEN_600S = 1_200.0
 TEN_MINUTES = (
     *CLIENT_ERRORS_600S,
+    "unusual_answer_share_600s",
+    "unusual_answers_600s",
     "source_error_share_600s",
     "new_apps_of_source_600s",
     "path_entropy_600s",
@@ -150,6 +160,25 @@ def _burst_ratio(x: Rows) -> None:
     x[:, F["burst_ratio"]] = x[:, F["rate_1s"]] / np.maximum(x[:, F["rate_60s"]], 1.0 / 60.0)
 
 
+def _over_usual(x: Rows, before: Levels) -> None:
+    """Move the paces over usual ones with the minute's, which was `before`, requests/s."""
+    moved = x[:, F["rate_60s"]] / np.maximum(before, 1.0 / 60.0)
+    for name in PACES_OVER_USUAL:
+        x[:, F[name]] *= moved
+
+
+def _use_quota(x: Rows, used: Levels) -> None:
+    """Set the share of the quota that is used; its pace over the day moves with it."""
+    before, used = x[:, F["quota_used"]].copy(), np.maximum(0.0, used)
+    x[:, F["quota_pace"]] *= np.where(before > 0.0, used / np.where(before > 0.0, before, 1.0), 1.0)
+    x[:, F["quota_used"]] = used
+
+
+def _day_so_far(s: Rows) -> Levels:
+    """Return the share (n,) of the UTC day that is over, as `features_of` counts it."""
+    return np.maximum(LEAST_OF_DAY, 1.0 - s[:, S["quota_reset"]] / DAY_S)
+
+
 def _tokens_at(x: Rows, s: Rows, slower: dict[str, Levels]) -> Levels:
     """Return a lower bound of the tokens left (n,), had each window's pace been `slower` and all of
     it been admitted.
@@ -175,14 +204,13 @@ def _at_pace(x: Rows, s: Rows, slower: dict[str, Levels]) -> None:
     saved = np.maximum(0.0, (x[:, F["rate_600s"]] - slower["rate_600s"]) * 600.0)
     saved *= 1.0 - np.nan_to_num(x[:, F["refused_share_60s"]])
     s[:, S["quota_left"]] += saved
-    x[:, F["quota_used"]] = np.maximum(
-        0.0, x[:, F["quota_used"]] - saved / np.maximum(s[:, S["quota_limit"]], 1.0)
-    )
+    _use_quota(x, x[:, F["quota_used"]] - saved / np.maximum(s[:, S["quota_limit"]], 1.0))
     ten = np.where(
         x[:, F["rate_10s"]] > 0.0, slower["rate_10s"] / np.maximum(x[:, F["rate_10s"]], 1e-9), 1.0
     )
     for name in PACES:
         x[:, F[name]] = slower[name]
+    _over_usual(x, old)
     keep = np.minimum(1.0, minute / np.maximum(old, 1.0 / 60.0))
     x[:, F["cost_rate_60s"]] *= keep
     for name in COUNTS:
@@ -234,9 +262,7 @@ def _day(x: Rows, s: Rows, level: Levels, ground: Ground) -> None:
     _pace(x, s, level, ground)
     left = s[:, S["quota_left"]]
     s[:, S["quota_left"]] = np.maximum(left, np.minimum(ground.quota, left + saved))
-    x[:, F["quota_used"]] = np.maximum(
-        0.0, (used - saved) / np.maximum(s[:, S["quota_limit"]], 1.0)
-    )
+    _use_quota(x, (used - saved) / np.maximum(s[:, S["quota_limit"]], 1.0))
 
 
 def most_left(at: float, level: Levels, window: float) -> Levels:
@@ -273,12 +299,13 @@ def _slide_windows(
 
     `retried`: rows in which it counts as a retry, bool (n,).
     """
-    silent = level > 0.0
+    silent, before = level > 0.0, x[:, F["rate_60s"]].copy()
     # Left of even traffic, requests: a retry adds one to these.
     usual = 60.0 * x[:, F["rate_60s"]] * np.maximum(0.0, 1.0 - level / 60.0)
     for name, window in WINDOWS_S.items():
         left = x[:, F[name]] * most_left(ground.at, level, window) + 1.0 / window
         x[:, F[name]] = np.where(silent, left, x[:, F[name]])
+    _over_usual(x, before)
     x[:, F["cost_rate_60s"]] = np.where(
         silent,
         x[:, F["cost_rate_60s"]] * most_left(ground.at, level, 60.0) + s[:, S["cost"]] / 60.0,
@@ -293,7 +320,7 @@ def _slide_windows(
         silent, x[:, F["sign_ins_60s"]] * left + signs_in, x[:, F["sign_ins_60s"]]
     )
     left = most_left(ground.at, level, WINDOWS_S["rate_600s"])
-    for name in ("client_errors_600s", "new_apps_of_source_600s"):
+    for name in ("client_errors_600s", "unusual_answers_600s", "new_apps_of_source_600s"):
         x[:, F[name]] = np.where(silent, x[:, F[name]] * left, x[:, F[name]])
     for name, counts in (
         ("refused_share_60s", silent),
@@ -337,7 +364,7 @@ def _forget_ten_minutes(x: Rows, gone: NDArray[np.bool_]) -> None:
     """
     for name in TEN_MINUTES:
         x[gone, F[name]] = 0.0
-    x[gone, F["busiest_path_share_600s"]] = 1.0
+    x[gone, F["busiest_path_share_600s"]] = x[gone, F["busiest_step_share_600s"]] = 1.0
     x[gone, F["apps_of_source_600s"]] = np.minimum(x[gone, F["apps_of_source_600s"]], 1.0)
 
 
@@ -376,8 +403,10 @@ def _renew_quota(x: Rows, s: Rows, level: Levels, ground: Ground) -> None:
     )
     over = level >= s[:, S["quota_reset"]]
     s[:, S["quota_left"]] = np.where(over, ground.quota, s[:, S["quota_left"]])
-    x[:, F["quota_used"]] = np.where(over, 0.0, x[:, F["quota_used"]])
+    before = _day_so_far(s)
     s[:, S["quota_reset"]] = np.where(over, DAY_S, s[:, S["quota_reset"]] - level)
+    x[:, F["quota_pace"]] *= before / _day_so_far(s)
+    _use_quota(x, np.where(over, 0.0, x[:, F["quota_used"]]))
 
 
 def batched_share(x: Rows) -> Levels:
@@ -446,6 +475,7 @@ def _retries(x: Rows, s: Rows, level: Levels, ground: Ground) -> None:
         x[:, F["rate_600s"]], np.maximum(1 / 600.0, x[:, F["rate_600s"]] - (old - minute) / 10.0)
     )
     x[:, F["cost_rate_60s"]] *= np.minimum(1.0, minute / np.maximum(old, 1.0 / 60.0))
+    _over_usual(x, old)
     _burst_ratio(x)
 
 
@@ -475,9 +505,11 @@ _PACED = frozenset(
     {
         *PACES,
         *COUNTS,
+        *PACES_OVER_USUAL,
         "burst_ratio",
         "cost_rate_60s",
         "quota_used",
+        "quota_pace",
         "distinct_paths_60s",
         "sign_ins_60s",
         "tenant_share",
@@ -496,7 +528,14 @@ _MINUTE = frozenset(
         "distinct_tokens_60s",
     }
 )
-_LONGER = frozenset({*TEN_MINUTES, "busiest_path_share_600s", "apps_of_source_600s"})
+_LONGER = frozenset(
+    {
+        *TEN_MINUTES,
+        "busiest_path_share_600s",
+        "busiest_step_share_600s",
+        "apps_of_source_600s",
+    }
+)
 
 # In the order in which equals are preferred. Chosen: what an owner can do at once comes first.
 LEVERS: tuple[Lever, ...] = (
@@ -520,6 +559,7 @@ LEVERS: tuple[Lever, ...] = (
                 *PACES,
                 *INSISTING,
                 *(COUNTED[name] for name in INSISTING),
+                *PACES_OVER_USUAL,
                 "burst_ratio",
                 "cost_rate_60s",
             }

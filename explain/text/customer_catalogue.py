@@ -15,7 +15,7 @@ from decider.contracts.vocabulary import Action
 from decider.refusal.causes import SIGNS_OF_ABUSE, TELLING
 
 # Version of the catalogue, shown beside each text: a reply can be traced to its wording.
-VERSION = 6
+VERSION = 7
 
 # Every field that a text may name. A closed list, so that a new text cannot tell more by mistake.
 FIELDS = frozenset(
@@ -87,6 +87,8 @@ _SAID = {
         "rate_60s:high",
         "rate_600s:high",
         "seconds_since_last:low",
+        *("pace_over_tier:high", "pace_over_tenant:high"),
+        *("pace_over_own_hours:high", "pace_over_own_days:high"),
     ),
     Cause.BURST: ("burst_ratio:high", "gap_cv:high"),
     Cause.WORK: ("cost_rate_60s:high", "request_cost:high"),
@@ -115,6 +117,7 @@ _SAID = {
 _UNTOLD = SIGNS_OF_ABUSE | frozenset(
     {
         "quota_used",
+        "quota_pace",
         "seconds_since_first",
         "hour_of_week",
         "tier",

@@ -211,9 +211,9 @@ class OfflineReplay:
         """Keep the service's answer until its time. A refused request never reached the service, so
         it has none, whatever the log says.
         """
-        row = self._engine.router.route(entry.method, entry.path).service
+        route = self._engine.router.route(entry.method, entry.path)
         assert self._engine.config is not None
-        service = self._engine.config.services[row]
+        service = self._engine.config.services[route.service]
         # A log without durations gets the service's usual latency: neither slow nor fast.
         latency = service.latency_ms if entry.duration_ms is None else entry.duration_ms
         at = entry.at + latency / 1000
@@ -224,8 +224,8 @@ class OfflineReplay:
             entry.status,
             latency,
             entry.request_id,
-            "",
-            entry.bytes_out,
+            bytes_out=entry.bytes_out,
+            endpoint=f"{route.method} {route.endpoint}",
         )
         self._outcomes.append((at, outcome))
 

@@ -270,9 +270,16 @@ class Simulation:
         )
 
     def _remember(self) -> None:
-        """Let the engine see each established app once within the last day, oldest first."""
+        """Let the engine see each established app once within the last day, oldest first.
+
+        Of web clients, as many in each tenfold of time: a visit or an attack may have begun minutes
+        or hours ago.
+        """
         apps = [a for a in self.population.apps if not a.born_late]
-        ago = sorted(((self._rng.uniform(60, 86_000), i) for i in range(len(apps))), reverse=True)
+        draw = self._rng.uniform
+        web = self.scenario.web is not None
+        drawn = [60 * (86_000 / 60) ** draw(0, 1) if web else draw(60, 86_000) for _ in apps]
+        ago = sorted(((seconds, i) for i, seconds in enumerate(drawn)), reverse=True)
         for k in range(0, len(ago), REMEMBER_BATCH):
             requests = [
                 CheckRequest(apps[i].profile.app, "GET", "/v2/auth/session")
@@ -358,6 +365,7 @@ class Simulation:
         """
         request = planned.request
         status, size = self._answered(planned) if ok else self._overloaded(planned)
+        route = self.engine.router.route(request.method, request.path)
         return Outcome(
             request.app,
             planned.service,
@@ -366,6 +374,7 @@ class Simulation:
             latency,
             request.request_id,
             bytes_out=size,
+            endpoint=f"{route.method} {route.endpoint}",
         )
 
     def _overloaded(self, planned: PlannedRequest) -> tuple[int, int]:

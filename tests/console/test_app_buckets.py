@@ -11,7 +11,7 @@ from console.pages.app import gauges
 from control.deciders import buckets
 from control.directory import notes
 from control.models import App, AuditEntry
-from decider.engine.memory import app_state
+from decider.engine.memory import error_budget
 from decider.node.commands import Spending, View
 from tests.console.one_app import APP, HTMX, ROLES, text_of, url
 from tests.decisions.factory import event
@@ -59,7 +59,7 @@ def test_an_app_with_an_error_budget_shows_its_hour_and_day_and_why_it_is_spent(
     one.track(APP, 1_000, tier=3)
     slot = one.engine.slot_of(APP)
     for _ in range(5):
-        app_state.note_ml_refused(one.engine.state, slot, 0.98)
+        error_budget.note_ml_refused(one.engine.state, slot, 0.98)
     text = text_of(signed_in("support").get(url("app-gauges"), **HTMX))
     assert "False throttles left 0.00 of 0.10 that its requests of the last hour allow" in text
     assert "Hour 1,000 5 0.10 0.10 0.00 Day 1,000 5 0.10 0.10 0.00" in text

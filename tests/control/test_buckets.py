@@ -14,7 +14,7 @@ from control.errors import KeysError, NotAllowed, Refused, StoreUnavailable
 from control.models import AuditEntry
 from decider.contracts import store
 from decider.engine.engine import Engine
-from decider.engine.memory import app_state
+from decider.engine.memory import error_budget
 from tests.control.conftest import DELE, beat, status
 from tests.control.played import Played, warm_up
 
@@ -112,7 +112,7 @@ def test_the_false_throttle_budget_is_filled_the_same_way(decider) -> None:
     one = decider()
     one.track("app_1", 1)
     slot = one.engine.slot_of("app_1")
-    app_state.note_ml_refused(one.engine.state, slot, 0.25)
+    error_budget.note_ml_refused(one.engine.state, slot, 0.25)
     buckets.reset("errors", app="app_1", **WHY)
     assert not one.engine.state.spent[slot].any()
 

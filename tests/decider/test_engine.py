@@ -22,7 +22,8 @@ from decider.engine import kernels, shared_state
 from decider.engine.buffers import WAITS
 from decider.engine.engine import APPS_PER_SOURCE, Engine
 from decider.engine.known_apps import table as known_apps
-from decider.engine.memory import app_state, retries, source_table
+from decider.engine.memory import app_state, retries, source_table, usual
+from decider.engine.tenants import MAX_TENANTS
 from decider.whatif.replay import decide_again
 from tests.decider.model import small_model
 from tests.decider.test_config import in_format_1
@@ -272,7 +273,10 @@ def test_a_forecast_looks_at_what_the_request_that_comes_again_will_show(
     later = made.features[0]
     moving = [
         INDEX["quota_used"],
+        INDEX["quota_pace"],
         INDEX["tenant_share"],
+        INDEX["pace_over_tier"],
+        INDEX["pace_over_tenant"],
     ]  # what others and admits do meanwhile is not forecast
     assert np.delete(forecast, moving).tolist() == np.delete(later, moving).tolist()
 
@@ -394,9 +398,9 @@ def test_an_unknown_app_is_asked_for_once_and_known_when_its_profile_comes() -> 
 
 def test_memory_stays_within_800_bytes_an_app_and_is_bounded_by_eviction() -> None:
     made = engine(capacity=5000)
-    addresses = source_table.allocate(1_000_000 // APPS_PER_SOURCE)
+    shared = (*source_table.allocate(1_000_000 // APPS_PER_SOURCE), *usual.allocate(MAX_TENANTS))
     per_app = app_state.bytes_per_app(app_state.allocate(1_000_000))
-    assert per_app + sum(a.nbytes for a in addresses) / 1_000_000 < 800
+    assert per_app + sum(a.nbytes for a in shared) / 1_000_000 < 800
     for k in range(30):
         made.decide([CheckRequest(f"app_{k}_{i}", "GET", "/") for i in range(1000)], NOW + k)
     assert made.apps == 5000

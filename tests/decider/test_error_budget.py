@@ -28,7 +28,7 @@ from decider.contracts.vocabulary import Action, MlState, Reason, Stage, Tier
 from decider.engine import kernels, shared_state
 from decider.engine.buffers import WAITS
 from decider.engine.engine import Engine
-from decider.engine.memory import app_state
+from decider.engine.memory import app_state, error_budget
 from decider.engine.memory.windows import EPOCH
 from decider.whatif.replay import decide_again
 from tests.decider.model import small_model
@@ -119,9 +119,9 @@ def test_no_hour_and_no_day_ever_holds_more_than_the_rate(steps, prices, later) 
         events = made.take_events()
         for k, ledger in enumerate(ledgers):
             ledger.note(events, now)
-            place = app_state.budget_position(made.state, slot, k, now)
+            place = error_budget.position_in(made.state, slot, k, now)
             own = [
-                app_state.in_budget_window(column, slot, k, *place)
+                error_budget.in_window(column, slot, k, *place)
                 for column in (made.state.asked, made.state.spent)
             ]
             assert own == pytest.approx(ledger.held(now), rel=1e-5, abs=1e-6)

@@ -19,7 +19,7 @@ from decider.engine.known_apps import table as known_apps
 from decider.engine.memory import app_state as counters
 from decider.engine.routing import SIGN_IN
 
-SCHEMA = "8a8aae426fbb9bba"
+SCHEMA = "033822f90dd047a1"
 """The hash that today's models and stored decisions carry."""
 
 
@@ -43,10 +43,13 @@ CASES = {
     "requests": st.integers(0, 4),
     "answers": st.integers(0, 2),
     "created_day": st.sampled_from([0.0, 20_000.0]),
+    "active_minutes": st.sampled_from([0.0, 100.0, 1_000.0]),
 }
 
 
-def asked(requests: int, answers: int, created_day: float) -> tuple[counters.State, float]:
+def asked(
+    requests: int, answers: int, created_day: float, active_minutes: float
+) -> tuple[counters.State, float]:
     """A state of one app, and when it was last seen (unix seconds)."""
     state, now = counters.allocate(1), 1_763_476_327.0
     unknown = np.zeros(counters.N_PROFILE, np.float32)
@@ -57,7 +60,9 @@ def asked(requests: int, answers: int, created_day: float) -> tuple[counters.Sta
         counters.observe(state, 0, now + k, one, one, one, one, 1.0, 2.0, SIGN_IN, k)
         state.clock[0, counters.LAST] = now + k
     for _ in range(answers):
-        counters.note_answer(state, 0, now + requests, 404)
+        counters.note_answer(state, 0, now + requests, 404, 0.5)
+    state.clock[0, counters.ACTIVE_MINUTES] = active_minutes
+    state.counts[0, counters.PACE_HOURS] = state.counts[0, counters.PACE_DAYS] = 0.25
     return state, now + requests
 
 
@@ -67,7 +72,8 @@ def given_cases(test: object) -> object:
 
 def run(kernel: object, state: counters.State, now: float, out: object) -> None:
     service, address = np.array([0.5, 1.0, 0.0]), np.array([1.0, 1.0, 0.2])
-    kernel(state, 0, now, now, 1.0, 2.0, 0.1, service, 0.1, address, out)  # type: ignore[operator]
+    usual = np.array([0.5, 0.0]) if int(now) % 2 else np.array([0.0, 0.5])
+    kernel(state, 0, now, now, 1.0, 2.0, 0.1, service, 0.1, address, usual, out)  # type: ignore[operator]
 
 
 def assert_written_once(kernel: object, **case: float) -> None:

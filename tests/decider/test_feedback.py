@@ -75,8 +75,32 @@ def drain(moving: Feedback) -> None:
 
 
 def test_a_line_becomes_an_outcome_dated_when_the_response_ended() -> None:
-    expected = Outcome("app-1", "orders-read", NOW - 0.5, 200, 250.0, "r-1", "dec_" + "a" * 32, 120)
+    where = "GET /v2/orders/{id}"
+    ids = "r-1", "dec_" + "a" * 32
+    expected = Outcome("app-1", "orders-read", NOW - 0.5, 200, 250.0, *ids, 120, where)
     assert outcome(line(), NOW) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "endpoint"),
+    [
+        ({"method": "POST", "path": "/v2/login?user=a@b.example&code=77"}, "POST /v2/login"),
+        ({"path": "/v2/orders/ord_8fa2c0/lines/17"}, "GET /v2/orders/{id}/lines/{id}"),
+        ({"path": "/" + "a/" * 5_000}, "GET /" + ("a/" * 5_000)[:199]),
+        ({"method": "BREW"}, ""),
+        ({"method": "G" * 5_000}, ""),
+        ({"path": "*"}, ""),
+        ({"path": None}, ""),
+        ({"method": None}, ""),
+        ({"path": ""}, ""),
+    ],
+)
+def test_an_outcome_names_its_endpoint_without_ids_and_query(
+    changes: dict[str, object], endpoint: str
+) -> None:
+    told = outcome(line(**changes), NOW)
+    assert told is not None
+    assert told.endpoint == endpoint
 
 
 @pytest.mark.parametrize(

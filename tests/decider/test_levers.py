@@ -33,7 +33,9 @@ def asked(state: counters.State, now: float, path: np.uint64 = PATH) -> np.ndarr
     one, out = np.uint64(1), np.zeros(N_FEATURES, np.float32)
     counters.observe(state, 0, now, one, one, path, one, 1.0, 1.0, READ, 0)
     service, address = np.array([0.5, 1.0, 0.0]), np.array([1.0, 0.0, 0.0])
-    features_of.features_of(state, 0, now, now, 1.0, 1.0, 0.1, service, 0.1, address, out)
+    features_of.features_of(
+        state, 0, now, now, 1.0, 1.0, 0.1, service, 0.1, address, np.zeros(2), out
+    )
     state.clock[0, counters.LAST] = now
     return out
 

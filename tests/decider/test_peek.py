@@ -21,7 +21,7 @@ from decider.contracts.vocabulary import Action, Tier
 from decider.engine import lists, quota
 from decider.engine.buffers import Batch
 from decider.engine.engine import Engine
-from decider.engine.memory import app_state
+from decider.engine.memory import app_state, error_budget
 from decider.engine.memory.windows import EPOCH
 from decider.engine.text_hash import TextHash
 from decider.node import commands
@@ -85,9 +85,7 @@ def test_a_look_changes_no_bit_and_sees_what_the_next_request_finds(
     )
     assert seen.quota_used == made.state.clock[slot, app_state.QUOTA_USED]
     assert seen.tokens == app_state.refill(made.state, slot, now, rate, burst)
-    budget = app_state.error_budget(
-        made.state, slot, now, made.rules.tiers[tier, policy.T_ERROR_BUDGET]
-    )
+    budget = error_budget.left(made.state, slot, now, made.rules.tiers[tier, policy.T_ERROR_BUDGET])
     assert seen.errors_left == budget
     app_state.roll(made.state, slot, now)
     window = made.state.counts[slot, app_state.C_60S : app_state.C_60S + 2].tolist()
@@ -137,7 +135,7 @@ def test_a_look_shows_what_the_hour_and_the_day_hold_of_the_error_budget() -> No
     of_tier(made, Tier.ENTERPRISE)
     ask(made, NOW, count=1_000)
     slot = made.slot_of("app_1")
-    app_state.note_ml_refused(made.state, slot, 0.96)
+    error_budget.note_ml_refused(made.state, slot, 0.96)
     seen = desk(made).obey(command(), NOW).view
     hour, day = seen.spending
     assert (hour.window_s, day.window_s) == (3_600.0, 86_400.0)
@@ -171,7 +169,7 @@ def test_a_filled_error_budget_forgets_what_was_spent() -> None:
     made = engine()
     of_tier(made, Tier.ENTERPRISE)
     ask(made, NOW, count=1_000)
-    app_state.note_ml_refused(made.state, made.slot_of("app_1"), 0.96)
+    error_budget.note_ml_refused(made.state, made.slot_of("app_1"), 0.96)
     answer = desk(made).obey(command("fill_errors"), NOW)
     assert answer.done
     assert answer.before.errors_left == pytest.approx(0.06)

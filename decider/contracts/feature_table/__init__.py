@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from decider.contracts.feature import Feature
 from decider.contracts.feature import make_feature as _f
+from decider.contracts.feature_table.against_usual import FEATURES_AGAINST_USUAL
 from decider.contracts.feature_table.ten_minutes import TEN_MINUTE_FEATURES
 
 # Order is meaning: compiled code, models and stored vectors know a feature by its place. A feature
@@ -424,12 +425,14 @@ FEATURES: tuple[Feature, ...] = (
     _f(
         "seconds_since_first",
         "seconds",
-        "Time since it was first seen here",
+        "Time since it was first known",
         "FIRST_SEEN",
-        "It has been seen here for {value}. Similar apps {typical}.",
-        "It was first seen here {value} ago. Similar apps {typical}.",
+        "It has been known for {value}. Similar apps: {typical}.",
+        "It has been known for only {value}. Similar apps: {typical}.",
         "counters",
         "STANDING",
+        # by its profile, too: a decider that just started has seen nobody for long
+        revision=2,
     ),
     _f(
         "hour_of_week",
@@ -574,4 +577,5 @@ FEATURES: tuple[Feature, ...] = (
         default=3_600.0,
     ),
     *TEN_MINUTE_FEATURES,
+    *FEATURES_AGAINST_USUAL,
 )

@@ -1,4 +1,4 @@
-"""The features of the last ten minutes, of sign-ins and of addresses: the end of the table.
+"""The features of the last ten minutes, of sign-ins and of addresses.
 
 They rest on nothing that only API clients have: no credential and no profile.
 """

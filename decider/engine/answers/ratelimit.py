@@ -18,7 +18,7 @@ from decider.engine.memory import app_state as apps
 S_OBSERVE = S["observe_only"]
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")
 def tell(
     answer: np.void, sig: np.ndarray, rules: p.Rules, state: apps.State, slot: int, now: float
 ) -> None:

@@ -30,7 +30,7 @@ RISK_WAIT_S = 15.0
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")
 def take_place(state: apps.State, slot: int, repeat: int) -> float:
     """Return 1 for a repeat that takes a place that was kept for its app, else 0."""
     if repeat != apps.IN_TIME or state.clock[slot, apps.PLACES] < 1.0:

@@ -53,8 +53,9 @@ KEEP_KNOWN_S, KEEP_REFUSED_S = 3_600.0, 1_200.0
     LEASED_OUT,  # the quota of which the store had nothing left today, 0 while that is not known
     QUOTA_OWN,  # what of QUOTA_LEFT and QUOTA_USED was the node's own share and not leased
     PLACES,  # repeats of refused requests for which a place is kept from RETRY_UNTIL on
-) = range(14)
-N_CLOCK = 16  # two more than there are: a row is two cache lines
+    ACTIVE_MINUTES,  # minutes in which it sent anything, since it was first seen here
+) = range(15)
+N_CLOCK = 16  # one more than there are: a row is two cache lines
 # What a request is to those refused before it: none of them, one again too soon, one again in time.
 FIRST_TRY, EARLY, IN_TIME = range(3)
 # Seconds by which a repeat may come before its time. Chosen: clients' clocks run apart by some 100
@@ -74,9 +75,10 @@ C_COST, C_WRITES, C_RETRIES, C_EARLY, C_REFUSED, C_BYTES, C_SIGN_INS = range(8, 
 C_ANSWERS, C_4XX, C_5XX, C_AUTH, C_MISSING, C_PAYMENT = range(22, 34, 2)
 # Of the last ten minutes: of requests, then of outcomes. A refused client gets no answers, so what
 # is known of it must last longer than its minute, or refusing it would clear its record.
-L_WRITES, L_SIGN_INS, L_ANSWERS, L_4XX, L_AUTH, L_MISSING = range(34, 46, 2)
-# Running means, one column each, behind all pairs, and how many columns there are.
-GAP_MEAN, GAP_SQUARE, N_COUNT = range(46, 49)
+L_WRITES, L_SIGN_INS, L_ANSWERS, L_4XX, L_AUTH, L_MISSING, L_UNUSUAL = range(34, 48, 2)
+# Running means and the bin of the last endpoint, one column each, behind all pairs; and how many
+# columns there are.
+GAP_MEAN, GAP_SQUARE, PACE_HOURS, PACE_DAYS, LAST_ENDPOINT, N_COUNT = range(48, 54)
 
 # columns of State.bits (uint64): pairs as in counts
 B_ENDPOINTS, B_PATHS, B_TOKENS, B_SOURCES = range(0, 8, 2)
@@ -93,14 +95,18 @@ ASKED, KNOWN, LISTED, LISTED_ASKED = -1.0, 1.0, 2.0, 3.0
 # Bins over which an app's endpoints, and its paths, are spread by hash. Chosen: most apps call
 # fewer endpoints, and both windows of it fill one cache line.
 ENTROPY_BINS = 16
+# Bins over which its steps, from one endpoint to the next, are spread. Chosen: most apps take few
+# different ones, and more bins would pass the 800 bytes of an app.
+STEP_BINS = 8
+# Minutes of traffic over which an app's own pace is averaged, in PACE_HOURS and in PACE_DAYS. They
+# count minutes in which it sent something: silence at night is no slower pace.
+PACE_MINUTES = np.array([120.0, 2_880.0])
 # Seconds: the error budget holds over an hour, so that one bad hour is not paid for by a good day,
 # and over a day, as customers count. Each is so many windows of WINDOWS[3], which number them too.
 BUDGET_WINDOWS = np.array([3_600.0, 86_400.0])
-_BUDGET_SPANS = np.array([6, 144])
+BUDGET_SPANS = np.array([6, 144])
 # Columns of the budget's arrays, pairs as in counts: the hour's, the day's.
 N_BUDGET = 4
-# The most refusals that a bucket counts: 16 bits would start again at 0.
-MOST_REFUSALS = 65_535
 
 # State.meta (int64)
 M_USED, M_HAND, M_EVICTED, M_STRIDE = range(4)
@@ -129,6 +135,9 @@ class State(NamedTuple):
     paths: np.ndarray
     """uint16 (capacity, 2 * ENTROPY_BINS): requests per path bin, current and previous ten minutes.
     """
+    steps: np.ndarray
+    """uint16 (capacity, 2 * STEP_BINS): steps from endpoint to endpoint, current and previous ten
+    minutes."""
     origin: np.ndarray
     """uint64 (capacity,): hash of the address that sent its latest request, 0 for none."""
     profile: np.ndarray
@@ -142,7 +151,7 @@ class State(NamedTuple):
     asked: np.ndarray
     """uint32 (capacity, N_BUDGET): requests, while the app's tier has an error budget."""
     ml_refused: np.ndarray
-    """uint16 (capacity, N_BUDGET): how many of them ML refused, at most MOST_REFUSALS."""
+    """uint16 (capacity, N_BUDGET): how many of them ML refused (`error_budget.MOST_REFUSALS`)."""
     spent: np.ndarray
     """float32 (capacity, N_BUDGET): what they spent of the budget, each 1 - its risk."""
 
@@ -171,6 +180,7 @@ def allocate(capacity: int) -> State:
         refused=np.zeros((capacity, retries.REFUSED), np.uint64),
         bins=np.zeros((capacity, 2 * ENTROPY_BINS), np.uint16),
         paths=np.zeros((capacity, 2 * ENTROPY_BINS), np.uint16),
+        steps=np.zeros((capacity, 2 * STEP_BINS), np.uint16),
         origin=np.zeros((capacity,), np.uint64),
         profile=np.zeros((capacity, N_PROFILE), np.float32),
         tenant=np.zeros((capacity,), np.int32),
@@ -193,7 +203,7 @@ def _home(key: np.uint64, mask: int) -> np.int64:
     return np.int64((key ^ (key >> np.uint64(32))) & np.uint64(mask))
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")
 def find(state: State, key: np.uint64) -> int:
     """Return the slot of an app, -1 when it is not tracked."""
     mask = state.table.shape[0] - 1
@@ -206,13 +216,13 @@ def find(state: State, key: np.uint64) -> int:
     return -1
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")
 def expect(state: State, key: np.uint64) -> None:
     """Ask the processor to fetch the entry of the hash table where an app should stand."""
     prefetch(state.table, _home(key, state.table.shape[0] - 1))
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")
 def fetch(state: State, key: np.uint64) -> None:
     """Ask the processor to fetch all that an app's slot holds.
 
@@ -236,6 +246,7 @@ def fetch(state: State, key: np.uint64) -> None:
     prefetch(state.refused, retries.REFUSED * slot + retries.REFUSED - 1)
     prefetch(state.bins, 2 * ENTROPY_BINS * slot)
     prefetch(state.paths, 2 * ENTROPY_BINS * slot)
+    prefetch(state.steps, 2 * STEP_BINS * slot)
     prefetch(state.asked, N_BUDGET * slot)
     prefetch(state.spent, N_BUDGET * slot)
 
@@ -326,6 +337,7 @@ def place(state: State, key: np.uint64, now: float, unknown: np.ndarray, known: 
         state.refused[slot, :] = 0
         state.bins[slot, :] = 0
         state.paths[slot, :] = 0
+        state.steps[slot, :] = 0
         state.origin[slot] = 0
         state.profile[slot, :] = unknown
         state.asked[slot, :] = 0
@@ -353,9 +365,9 @@ def _shift(count: np.ndarray, slot: int, column: int, step: int) -> None:
 
 
 @njit(cache=True, inline="always")
-def _shift_bins(bins: np.ndarray, slot: int, step: int) -> None:
-    for k in range(ENTROPY_BINS):
-        bins[slot, ENTROPY_BINS + k] = bins[slot, k] if step == 1 else 0
+def _shift_bins(bins: np.ndarray, slot: int, count: int, step: int) -> None:
+    for k in range(count):
+        bins[slot, count + k] = bins[slot, k] if step == 1 else 0
         bins[slot, k] = 0
 
 
@@ -366,21 +378,22 @@ def _shift_minute(state: State, slot: int, step: int) -> None:
     for column in range(0, N_BITS, 2):
         state.bits[slot, column + 1] = state.bits[slot, column] if step == 1 else np.uint64(0)
         state.bits[slot, column] = 0
-    _shift_bins(state.bins, slot, step)
+    _shift_bins(state.bins, slot, ENTROPY_BINS, step)
 
 
 @njit(cache=True)
 def _shift_ten_minutes(state: State, slot: int, step: int) -> None:
     for column in range(L_WRITES, GAP_MEAN, 2):
         _shift(state.counts, slot, column, step)
-    _shift_bins(state.paths, slot, step)
+    _shift_bins(state.paths, slot, ENTROPY_BINS, step)
+    _shift_bins(state.steps, slot, STEP_BINS, step)
 
 
 @njit(cache=True)
 def _shift_budget(state: State, slot: int, before: int, number: int) -> None:
     """Move the budget's windows on from window `before` of WINDOWS[3] to window `number`."""
     for k in range(len(BUDGET_WINDOWS)):
-        step = number // _BUDGET_SPANS[k] - before // _BUDGET_SPANS[k]
+        step = number // BUDGET_SPANS[k] - before // BUDGET_SPANS[k]
         if step > 0:
             _shift(state.asked, slot, 2 * k, step)
             _shift(state.ml_refused, slot, 2 * k, step)
@@ -388,6 +401,20 @@ def _shift_budget(state: State, slot: int, before: int, number: int) -> None:
 
 
 @njit(cache=True)
+def _learn_pace(state: State, slot: int) -> None:
+    """Take the minute that ended into the app's own paces, requests a second while it sends."""
+    requests = state.counts[slot, C_60S]
+    if requests == 0.0:
+        return
+    state.clock[slot, ACTIVE_MINUTES] += 1.0
+    for k in range(len(PACE_MINUTES)):
+        # a plain mean at first, so that the first minutes do not weigh for ever
+        weight = 1.0 / min(state.clock[slot, ACTIVE_MINUTES], PACE_MINUTES[k])
+        mean = state.counts[slot, PACE_HOURS + k]
+        state.counts[slot, PACE_HOURS + k] = mean + weight * (requests / 60.0 - mean)
+
+
+@njit(cache=True, inline="always")
 def roll(state: State, slot: int, now: float) -> None:
     """Move a slot's windows on to `now`. Time that runs backwards changes nothing."""
     for w in range(4):
@@ -395,6 +422,8 @@ def roll(state: State, slot: int, now: float) -> None:
         step = number - state.window[slot, w]
         if step > 0:
             state.window[slot, w] = number
+            if w == 2:
+                _learn_pace(state, slot)
             _shift(state.counts, slot, 2 * w, step)
             if w == 2:
                 _shift_minute(state, slot, step)
@@ -409,15 +438,31 @@ def _mark(bits: np.ndarray, slot: int, column: int, hashed: np.uint64) -> None:
 
 
 @njit(cache=True, inline="always")
-def _add_to_bin(bins: np.ndarray, slot: int, hashed: np.uint64) -> None:
+def _bin_of(hashed: np.uint64) -> np.int64:
     # other bits of the hash than `_mark` uses, so that the two do not collide alike
-    k = np.int64((hashed >> np.uint64(8)) & np.uint64(ENTROPY_BINS - 1))
+    return np.int64((hashed >> np.uint64(8)) & np.uint64(ENTROPY_BINS - 1))
+
+
+@njit(cache=True, inline="always")
+def _add_to_bin(bins: np.ndarray, slot: int, k: np.int64) -> None:
     # 16 bits would start again at 0
     if bins[slot, k] < 65_535:
         bins[slot, k] += 1
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")
+def _add_step(state: State, slot: int, to: np.int64) -> None:
+    """Count the step from the last request's endpoint to the bin of this one's."""
+    last = np.int64(state.counts[slot, LAST_ENDPOINT])
+    # 0 stands for no request yet
+    state.counts[slot, LAST_ENDPOINT] = to + 1
+    if last > 0:
+        # an odd factor moves every pair of bins to another place; its upper bits choose the bin
+        mixed = np.uint64((last - 1) * ENTROPY_BINS + to) * np.uint64(0x9E3779B97F4A7C15)
+        _add_to_bin(state.steps, slot, np.int64(mixed >> np.uint64(61)))
+
+
+@njit(cache=True, inline="always")
 def observe(
     state: State,
     slot: int,
@@ -461,8 +506,9 @@ def observe(
     state.origin[slot] = source
     if source != 0:
         _mark(state.bits, slot, B_SOURCES, source)
-    _add_to_bin(state.bins, slot, endpoint)
-    _add_to_bin(state.paths, slot, path)
+    _add_step(state, slot, _bin_of(endpoint))
+    _add_to_bin(state.bins, slot, _bin_of(endpoint))
+    _add_to_bin(state.paths, slot, _bin_of(path))
     if clock[slot, LAST] > 0.0:
         gap = max(0.0, now - clock[slot, LAST])
         # chosen: the last twenty gaps or so; the first gap counts whole, as there is no mean yet
@@ -483,19 +529,29 @@ def copy(state: State, slot: int, trial: State) -> None:
     trial.refused[0, :] = state.refused[slot, :]
     trial.bins[0, :] = state.bins[slot, :]
     trial.paths[0, :] = state.paths[slot, :]
+    trial.steps[0, :] = state.steps[slot, :]
     trial.asked[0, :] = state.asked[slot, :]
     trial.ml_refused[0, :] = state.ml_refused[slot, :]
     trial.spent[0, :] = state.spent[slot, :]
 
 
+@njit(cache=True, inline="always")
+def answers_600s(state: State, slot: int) -> float:
+    """Return how many answers an app got in the last ten to twenty minutes, as of its last roll."""
+    return state.counts[slot, L_ANSWERS] + state.counts[slot, L_ANSWERS + 1]
+
+
 @njit(cache=True)
-def note_answer(state: State, slot: int, now: float, status: int) -> None:
-    """Count one outcome that came back from the service. `status`: HTTP status."""
+def note_answer(state: State, slot: int, now: float, status: int, unusual: float) -> None:
+    """Count one outcome that came back from the service. `status`: HTTP status. `unusual`: how
+    unlike its endpoint's usual answers it is, 0 to 1 (`usual.note_answer`).
+    """
     roll(state, slot, now)
     state.clock[slot, FEEDBACK_AT] = now
     count = state.counts
     count[slot, C_ANSWERS] += 1.0
     count[slot, L_ANSWERS] += 1.0
+    count[slot, L_UNUSUAL] += unusual
     if status >= 500:
         count[slot, C_5XX] += 1.0
     elif status >= 400:
@@ -511,7 +567,7 @@ def note_answer(state: State, slot: int, now: float, status: int) -> None:
             count[slot, L_MISSING] += 1.0
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")
 def refill(state: State, slot: int, now: float, rate: float, burst: float) -> float:
     """Refill the token bucket to `now` and return its tokens.
 
@@ -527,70 +583,3 @@ def refill(state: State, slot: int, now: float, rate: float, burst: float) -> fl
     # never back: time that runs backwards and on again must not refill twice
     clock[slot, BUCKET_AT] = max(now, clock[slot, BUCKET_AT])
     return clock[slot, TOKENS]
-
-
-@njit(cache=True)
-def note_asked(state: State, slot: int) -> None:
-    """Count one request for the error budget, once the slot's windows are rolled to its time."""
-    for k in range(len(BUDGET_WINDOWS)):
-        state.asked[slot, 2 * k] += 1
-
-
-@njit(cache=True)
-def note_ml_refused(state: State, slot: int, risk: float) -> None:
-    """Spend what one refusal by ML costs of the error budget: the chance that it is wrong."""
-    for k in range(len(BUDGET_WINDOWS)):
-        state.spent[slot, 2 * k] += 1.0 - risk
-        if state.ml_refused[slot, 2 * k] < MOST_REFUSALS:
-            state.ml_refused[slot, 2 * k] += 1
-
-
-@njit(cache=True)
-def budget_position(state: State, slot: int, k: int, now: float) -> tuple[float, int]:
-    """Return the share of window `k`'s previous bucket still inside at `now`, and buckets since
-    the roll.
-    """
-    position = (now - EPOCH) / WINDOWS[3]
-    number = np.int64(math.floor(position)) // _BUDGET_SPANS[k]
-    moved = number - state.window[slot, 3] // _BUDGET_SPANS[k]
-    # time that runs backwards: as when the bucket began
-    if moved < 0:
-        return 1.0, 0
-    return 1.0 - (position / _BUDGET_SPANS[k] - number), moved
-
-
-@njit(cache=True)
-def in_budget_window(column: np.ndarray, slot: int, k: int, keep: float, moved: int) -> float:
-    """Return what window `k` holds of `asked`, `ml_refused` or `spent`.
-
-    `keep` and `moved` as `budget_position` returns them; a `keep` of 0 leaves the running bucket.
-    """
-    if moved == 0:
-        return column[slot, 2 * k] + keep * column[slot, 2 * k + 1]
-    return keep * column[slot, 2 * k] if moved == 1 else 0.0
-
-
-@njit(cache=True)
-def budget_left(state: State, slot: int, k: int, now: float, rate: float) -> float:
-    """Return the expected false throttles that window `k` still allows an app, at least 0.
-
-    `rate`: of its requests. The running bucket must hold it by itself, too: what the previous one
-    allows leaves the window sooner than what is spent now, and then the window would hold too much.
-    """
-    keep, moved = budget_position(state, slot, k, now)
-    left = np.inf
-    for share in (0.0, keep):
-        allowed = rate * in_budget_window(state.asked, slot, k, share, moved)
-        left = min(left, allowed - in_budget_window(state.spent, slot, k, share, moved))
-    return max(0.0, left)
-
-
-@njit(cache=True)
-def error_budget(state: State, slot: int, now: float, rate: float) -> float:
-    """Return how many expected false throttles an app may still suffer in the hour and the day.
-
-    `rate`: share of its requests that the budget is; at 1 it is infinite.
-    """
-    if rate >= 1.0:
-        return np.inf
-    return min(budget_left(state, slot, 0, now, rate), budget_left(state, slot, 1, now, rate))

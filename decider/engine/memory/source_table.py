@@ -81,7 +81,7 @@ def fetch(sources: Sources, source: np.uint64) -> None:
     prefetch(sources.counts, N_COUNTS * (first + WAYS) - 1)
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")
 def _find(sources: Sources, source: np.uint64) -> int:
     """Return the row of an address, -1 when it has none."""
     first = _first(sources, source)
@@ -96,7 +96,7 @@ def _number(now: float) -> int:
     return math.floor((now - EPOCH) / WINDOW_S)
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")
 def _row(sources: Sources, source: np.uint64, now: float) -> int:
     """Return the row of an address, its windows rolled to `now`; another may give way for it."""
     number, row = _number(now), _find(sources, source)
@@ -122,7 +122,7 @@ def _row(sources: Sources, source: np.uint64, now: float) -> int:
     return row
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")
 def note_request(
     sources: Sources, source: np.uint64, app: np.uint64, new: bool, now: float
 ) -> None:
@@ -147,7 +147,7 @@ def note_answer(sources: Sources, source: np.uint64, failed: bool, now: float) -
         sources.counts[row, FAILED] += 1.0
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")
 def look(sources: Sources, source: np.uint64, now: float, view: np.ndarray) -> None:
     """Write what is known of an address at `now`, which may lie ahead, into `view`, float64 (3,).
 
