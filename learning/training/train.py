@@ -17,7 +17,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import repeat
@@ -36,33 +36,11 @@ from decider.contracts.vocabulary import Tier
 from decider.scoring.model import Model, make_golden
 from learning.traffic import simulate
 from learning.traffic.simulate import Scenario, Traffic
-from learning.training import metrics, runs
-from learning.training.leakage import TrainingError, check_label
+from learning.training import fit, metrics, runs
+from learning.training.leakage import TrainingError
 
 # The runs of the ordinary crowd, and the Monday from which all runs count.
 scenarios, MONDAY = runs.ordinary, runs.MONDAY
-# Minutes of simulation say nothing about a week, a day or a full ten minutes, so neither model may
-# learn from these features.
-UNTAUGHT = ("hour_of_week", "quota_used", "rate_600s")
-# The state of a service is not evidence against an app. The risk model does not see it; the policy
-# does.
-NOT_OF_THE_APP = (
-    "service_utilisation",
-    "service_latency_ratio",
-    "service_error_share",
-    "feedback_age",
-)
-# What the decider itself did is not evidence either: a model that learnt that whom it refused
-# abuses would go on refusing whomever it once got wrong.
-OWN_DOING = ("refused_share_60s", "refused_60s")
-# Trees of the two models and leaves of each tree. Chosen: 200 x 31 is the size that the scorer's
-# benchmark is about, and value is a simpler function than risk.
-RISK_ROUNDS, VALUE_ROUNDS, LEAVES = 200, 80, 31
-# The first stage's share of those trees: it only has to refuse about what the final model will.
-FIRST_SHARE = 0.4
-# Rows that an app counts for in a fit at most, however many requests its rows stand for: a few loud
-# apps must not be the whole data set.
-MOST_OF_APP = 200
 # Milliseconds that scoring a batch may take while a model decides runs. A decider's 5 ms would hand
 # requests to the fallback limiter when the machine is busy, and no two trainings would be equal.
 UNHURRIED_MS = 1e6
@@ -184,88 +162,6 @@ def choose_calibrated(traffic: Traffic, parts: Split, played: list[Scenario]) ->
     return Split(parts.train | (parts.calibrate & ~chosen), parts.calibrate & chosen, parts.test)
 
 
-def balance_apps(traffic: Traffic) -> metrics.Floats:
-    """Return what each row counts in a fit: the requests it stands for, scaled so that no app
-    counts for more than MOST_OF_APP. float64 (n,).
-    """
-    _, app = np.unique(traffic.app, return_inverse=True)
-    total = np.bincount(app, traffic.weight)
-    weight: metrics.Floats = traffic.weight * np.minimum(1.0, MOST_OF_APP / total)[app]
-    return weight
-
-
-def fit_risk(
-    traffic: Traffic, rows: npt.NDArray[np.bool_], seed: int, share: float = 1.0
-) -> lightgbm.Booster:
-    """Return the risk model, trained on `rows`: binary, raw score in log-odds. `share`: of the
-    usual number of trees.
-
-    Raises TrainingError when the label cannot be learnt from.
-    """
-    x, y = traffic.features[rows], traffic.abusive[rows]
-    check_label({name: x[:, i] for name, i in features.INDEX.items()}, y)
-    params = _params(seed, ignore=(*UNTAUGHT, *NOT_OF_THE_APP, *OWN_DOING)) | {
-        "objective": "binary",
-        "monotone_constraints": [feature.risk for feature in features.FEATURES],
-    }
-    data = _dataset(x, y.astype(np.float32), balance_apps(traffic)[rows])
-    return lightgbm.train(params, data, num_boost_round=round(share * RISK_ROUNDS))
-
-
-def fit_value(
-    traffic: Traffic, rows: npt.NDArray[np.bool_], seed: int, share: float = 1.0
-) -> lightgbm.Booster:
-    """Return the value model, trained on `rows`: cross-entropy on a worth between 0 and 1."""
-    # Another seed than risk's: the two must not draw the same features and rows for their trees.
-    params = _params(seed + 1, ignore=UNTAUGHT) | {"objective": "cross_entropy"}
-    data = _dataset(traffic.features[rows], traffic.value[rows], balance_apps(traffic)[rows])
-    return lightgbm.train(params, data, num_boost_round=round(share * VALUE_ROUNDS))
-
-
-def _fit_both(
-    traffic: Traffic, rows: npt.NDArray[np.bool_], seed: int, share: float = 1.0
-) -> tuple[lightgbm.Booster, lightgbm.Booster]:
-    """Return the risk and the value model."""
-    # One thread for each model: two threads within one model wait for each other.
-    with ThreadPoolExecutor(2) as side_by_side:
-        risk, value = (
-            side_by_side.submit(fit, traffic, rows, seed, share) for fit in (fit_risk, fit_value)
-        )
-        return risk.result(), value.result()
-
-
-def _params(seed: int, ignore: tuple[str, ...]) -> dict[str, object]:
-    """Return LightGBM's parameters that both models share; they never split on `ignore`."""
-    return {
-        "num_leaves": LEAVES,
-        "learning_rate": 0.07,
-        # Chosen above the 100 rows that one app keeps of a run, so that a leaf rarely stands for a
-        # few requests of a single app.
-        "min_data_in_leaf": 150,
-        # The next four are judgement: they smooth a model of traffic that is only simulated.
-        "lambda_l2": 10.0,
-        "feature_fraction": 0.7,
-        "bagging_fraction": 0.7,
-        "bagging_freq": 1,
-        # Few bins: fewer thresholds make smaller tables for the scorer and faster training.
-        "max_bin": 63,
-        # A contribution of 0 keeps a column in the schema and out of every split.
-        "feature_contri": [0.0 if name in ignore else 1.0 for name in features.NAMES],
-        "seed": seed,
-        # These three give the same model to the bit: sums depend on threads and on the layout.
-        "deterministic": True,
-        "force_row_wise": True,
-        "num_threads": 1,
-        "verbosity": -1,
-    }
-
-
-def _dataset(
-    x: npt.NDArray[np.float32], y: npt.NDArray[np.float32], weight: metrics.Floats
-) -> lightgbm.Dataset:
-    return lightgbm.Dataset(x, label=y, weight=weight, feature_name=list(features.NAMES))
-
-
 def train(
     seed: int = 7,
     by: str = "learning.training.train",
@@ -293,7 +189,7 @@ def train(
     others = choose_calibrated(second, split_apps(second, seed + 1), further)
     parts = join_splits(parts, others)
     traffic = simulate.join_traffic([first, second])
-    risk, value = _fit_both(traffic, parts.train, seed)
+    risk, value = fit.fit_both(traffic, parts.train, seed)
     origin = _Origin(seed, by, began, simulated, plain + further)
     made = wrap_models(traffic, parts, risk, value, origin)
     return Trained(data := artifact.encode(made), artifact.digest_of(data), made)
@@ -301,8 +197,9 @@ def train(
 
 def _first_model(traffic: Traffic, parts: Split, seed: int) -> bytes:
     """Return the encoded artifact of the first stage's model, which only decides runs."""
-    risk, value = _fit_both(traffic, parts.train, seed, FIRST_SHARE)
+    risk, value = fit.fit_both(traffic, parts.train, seed, fit.FIRST_SHARE)
     c = parts.calibrate
+    risk = fit.shift_tiers(risk, traffic, c, seed)
     risk_cal = _fit_calibration(risk, traffic, c, traffic.abusive)
     value_cal = _fit_calibration(value, traffic, c, traffic.value)
     origin = _Origin(seed, "the first stage of training", 0.0, 0.0, [])
@@ -338,6 +235,7 @@ def wrap_models(
 ) -> Artifact:
     """Calibrate on the calibration apps, measure on the test apps, and return the artifact."""
     c, t = parts.calibrate, parts.test
+    risk = fit.shift_tiers(risk, traffic, c, origin.seed)
     risk_cal = _fit_calibration(risk, traffic, c, traffic.abusive)
     value_cal = _fit_calibration(value, traffic, c, traffic.value)
     p_risk = metrics.calibrate(_raw(risk, traffic, t), risk_cal)
@@ -369,7 +267,7 @@ def _fit_calibration(
 
     Apps count as in a fit: loud ones, whose risk is certain, must not decide about the middle.
     """
-    weight = balance_apps(traffic)[rows]
+    weight = fit.balance_apps(traffic)[rows]
     return metrics.fit_platt(_raw(booster, traffic, rows), label[rows].astype(np.float64), weight)
 
 
@@ -462,11 +360,12 @@ def _maturity_sentence(traffic: Traffic) -> str:
 def _parameters(origin: _Origin) -> dict[str, float | int | str]:
     return {
         "seed": origin.seed,
-        "risk_trees": RISK_ROUNDS,
-        "value_trees": VALUE_ROUNDS,
-        "leaves": LEAVES,
+        "risk_trees": fit.RISK_ROUNDS,
+        "value_trees": fit.VALUE_ROUNDS,
+        "tier_trees": fit.TIER_ROUNDS,
+        "leaves": fit.LEAVES,
         "simulated_seconds": sum(r.seconds for r in origin.runs),
-        "not_learnt_from": ", ".join((*UNTAUGHT, *NOT_OF_THE_APP, *OWN_DOING)),
+        "not_learnt_from": ", ".join((*fit.UNTAUGHT, *fit.NOT_OF_THE_APP, *fit.OWN_DOING)),
     }
 
 

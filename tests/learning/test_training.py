@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from decider.contracts import artifact, features
 from decider.scoring.model import Model
 from learning.traffic import simulate
 from learning.traffic.simulate import Scenario, Simulation
-from learning.training import metrics, train
+from learning.training import fit, metrics, train
 from learning.training.leakage import TrainingError, check_label
 from tests.learning import logs
 
@@ -68,6 +70,30 @@ def test_no_app_is_on_two_sides_of_the_split() -> None:
     assert sum(map(len, sides)) == len(set.union(*sides)) == len(set(traffic.app))
 
 
+def test_risk_is_shifted_so_that_it_is_true_of_each_tier_and_keeps_its_order_within_one() -> None:
+    traffic = Simulation(scenario()).run().traffic
+    rng, tier = np.random.default_rng(4), traffic.features[:, features.INDEX["tier"]]
+    # truth: a common part that the model learns, and one of the tier that it never saw
+    pace = traffic.features[:, features.INDEX["rate_60s"]] > 0.2
+    seen = replace(traffic, abusive=rng.random(len(tier)) < np.where(pace, 0.5, 0.2))
+    truth = np.array([0.15, 0.4, 0.6, 0.3])[tier.astype(int)] + 0.2 * pace
+    real = replace(traffic, abusive=rng.random(len(tier)) < truth)
+    every = np.ones(len(tier), bool)
+    before = fit.fit_risk(seen, every, 1)
+    after = fit.shift_tiers(before, real, every, 1)
+    raw, shifted = (m.predict(traffic.features, raw_score=True) for m in (before, after))
+    weight = fit.balance_apps(real)
+    for one in range(4):
+        mine = tier == one
+        assert np.ptp((shifted - raw)[mine]) < 1e-6
+        if mine.sum() > 200:
+            told = np.average(1 / (1 + np.exp(-shifted[mine])), weights=weight[mine])
+            found = np.average(real.abusive[mine], weights=weight[mine])
+            assert told == pytest.approx(found, abs=0.03)
+            was = np.average(1 / (1 + np.exp(-raw[mine])), weights=weight[mine])
+            assert abs(was - found) > 2 * abs(told - found) or abs(was - found) < 0.05
+
+
 def test_a_trained_artifact_loads_and_its_golden_vectors_hold(trained: train.Trained) -> None:
     model = Model.load(trained.data, trained.digest)
     assert model.digest == artifact.digest_of(trained.data)
@@ -93,7 +119,7 @@ def test_the_card_tells_what_is_typical_of_each_tier(trained: train.Trained) -> 
     assert len(card.importance) == features.N_FEATURES
     assert all(
         card.importance[features.INDEX[name]] == 0
-        for name in (*train.UNTAUGHT, *train.NOT_OF_THE_APP, *train.OWN_DOING)
+        for name in (*fit.UNTAUGHT, *fit.NOT_OF_THE_APP, *fit.OWN_DOING)
     )
     assert trained.digest in train.describe_card(trained)
 

@@ -16,7 +16,7 @@ from learning.traffic.conduct import ORDINARY, Conduct
 from learning.traffic.crowd import Crowd
 from learning.traffic.simulate import Scenario, Simulation
 from learning.traffic.world import AppKind
-from learning.training import metrics, runs, train
+from learning.training import fit, metrics, runs, train
 
 START = 1_790_000_000.0
 
@@ -222,13 +222,13 @@ def test_explored_rows_stand_for_those_left_out() -> None:
 def test_no_app_counts_for_more_than_its_most_in_a_fit() -> None:
     traffic = Simulation(Scenario(5, START, seconds=20.0, warm_up=5.0, apps=60, rate=90.0)).run()
     heavy = replace(traffic.traffic, weight=traffic.traffic.weight * 50.0)
-    counted = train.balance_apps(heavy)
+    counted = fit.balance_apps(heavy)
     _, app = np.unique(heavy.app, return_inverse=True)
     total = np.bincount(app, counted)
-    assert total.max() == pytest.approx(train.MOST_OF_APP)
+    assert total.max() == pytest.approx(fit.MOST_OF_APP)
     assert total.min() >= 50.0
     # rows of a full reservoir and rows of a quiet app count as one each, as they always did
-    assert train.balance_apps(traffic.traffic) == pytest.approx(1.0)
+    assert fit.balance_apps(traffic.traffic) == pytest.approx(1.0)
 
 
 def test_an_app_stays_on_its_side_when_the_second_stage_joins() -> None:
