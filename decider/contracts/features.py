@@ -63,16 +63,21 @@ def format_value(feature: Feature, value: float) -> str:
         case "days" if value >= 730:
             return f"{two_digits(value / 365)} years"
         case "days":
-            return f"{two_digits(value)} days"
+            return _counted(value, "day")
         case "kilobytes":
             return f"{two_digits(value)} kB"
         case "bits":  # nobody thinks in bits: 1 bit is the spread of two places used alike
-            return f"{two_digits(2.0**value)} places"
+            return _counted(2.0**value, "place")
         case "count":
             return f"{value:,.0f}"
         case "hour" | "level" | "flag":
             return _format_code(feature.unit, value)
     return two_digits(value)
+
+
+def _counted(value: float, what: str) -> str:
+    number = two_digits(value)
+    return f"{number} {what}" if number == "1" else f"{number} {what}s"
 
 
 def _format_code(unit: Unit, value: float) -> str:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from decider.contracts.features import INDEX as F
 from decider.contracts.signals import INDEX as S
 from decider.contracts.vocabulary import Reason
-from decider.whatif.levers import DAY_S, WINDOWS_S, insisting
+from decider.whatif.moves import DAY_S, WINDOWS_S, insisting
 
 Levels = NDArray[np.float64]
 

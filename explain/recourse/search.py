@@ -25,7 +25,8 @@ from decider.contracts.vocabulary import Action, MlState, Reason, Stage
 from decider.engine.routing import WRITES
 from decider.scoring.model import Model
 from decider.whatif import replay
-from decider.whatif.levers import BY_NAME, LEVERS, Ground, Lever
+from decider.whatif.levers import BY_NAME, LEVERS, Lever
+from decider.whatif.moves import Ground
 from explain.recourse import grid, text
 
 # Ways shown at most. Chosen: a list that is read whole.

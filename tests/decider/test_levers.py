@@ -15,8 +15,9 @@ from decider.engine import features_of
 from decider.engine.memory import app_state as counters
 from decider.engine.memory import retries
 from decider.engine.routing import READ
-from decider.whatif import levers
-from decider.whatif.levers import BY_NAME, PACES, Ground
+from decider.whatif import moves
+from decider.whatif.levers import BY_NAME
+from decider.whatif.moves import PACES, Ground
 
 NOW = 1_763_476_327.0
 PATH = np.uint64(77)
@@ -90,11 +91,9 @@ def test_without_silence_nothing_moves() -> None:
     assert waited(row, 0.0, 10.0) == pytest.approx(row.astype(np.float64), rel=1e-6)
 
 
-@given(
-    st.floats(0.0, 1e6), st.floats(0.0, 1300.0), st.sampled_from(list(levers.WINDOWS_S.values()))
-)
+@given(st.floats(0.0, 1e6), st.floats(0.0, 1300.0), st.sampled_from(list(moves.WINDOWS_S.values())))
 def test_a_window_empties_within_twice_its_length(offset, level, window) -> None:
-    left = levers.most_left(NOW + offset, np.array([level]), window)[0]
+    left = moves.most_left(NOW + offset, np.array([level]), window)[0]
     assert 0.0 <= left <= 1.0
     assert level < 2.0 * window or left == 0.0
 

@@ -61,6 +61,22 @@ def test_every_feature_has_its_texts_and_a_cause(feature) -> None:
         assert set(re.findall(r"{(\w+)}", text)) <= set(figures)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("endpoint_entropy_60s", 0.0, "1 place"),
+        ("endpoint_entropy_60s", 1.0, "2 places"),
+        ("app_age", 1.0, "1 day"),
+        ("app_age", 1.04, "1 day"),
+        ("app_age", 1.1, "1.1 days"),
+        ("app_age", 0.0, "0 days"),
+        ("app_age", 730.0, "2 years"),
+    ],
+)
+def test_one_of_something_is_written_in_the_singular(name: str, value: float, text: str) -> None:
+    assert format_value(FEATURES[INDEX[name]], value) == text
+
+
 def test_no_two_features_have_a_code_or_a_text_in_common() -> None:
     codes = [feature.code for feature in FEATURES]
     assert len(set(codes)) == len(codes)

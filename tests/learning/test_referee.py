@@ -19,7 +19,7 @@ from tests.test_architecture import imported, modules
 
 START = 1_790_000_000.0
 ORDINARY_REQUESTS = "374fb219c3d123b8"
-ORDINARY_RUN = "e48db73ba9b442ad"
+ORDINARY_RUN = "dbcf264f69283173"
 DIFFERS = {
     "usual": set(),
     "calm": {"abusive_apps"},
