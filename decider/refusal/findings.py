@@ -77,32 +77,29 @@ def findings(
     `contributions`: SHAP values, log-odds; `values`: feature values; `usual`: medians from
     `typical`, None when unknown. All in registry order. A cause whose SHAP values cancel out is no
     finding, nor is one none of whose adverse features stands out: what similar apps do as well is
-    no reason.
+    no reason, and adds to none.
     """
     heavy = []
     for members in _MEMBERS:
-        # The whole cause counts, its helpful features too: two that describe the same traffic
-        # can take opposite signs, and only their sum means something.
-        weight = sum(contributions[k] for k in members)
-        if weight > 0.0:
-            heavy.append((weight, members))
-    heavy.sort(key=lambda one: -one[0])
-    found: list[Finding] = []
-    for weight, members in heavy:
         adverse = [
             k
             for k in members
             if contributions[k] > 0.0
             and stands_out(k, values[k], math.nan if usual is None else usual[k])
         ]
-        if adverse:
-            adverse.sort(key=lambda k: -contributions[k])
-            lead = adverse[0]
-            # A value is low only where it is known to be below the usual one.
-            high = usual is None or not values[lead] < usual[lead]
-            found.append(Finding(lead, high, weight, tuple(adverse)))
-        if len(found) == MOST:
-            break
+        # Its helpful features count too: two that describe the same traffic can take opposite
+        # signs, and only their sum means something. What similar apps have as well, as their tier,
+        # does not: it would lend its weight to a feature that hardly matters.
+        weight = sum(contributions[k] for k in members if contributions[k] < 0.0 or k in adverse)
+        if adverse and weight > 0.0:
+            heavy.append((weight, sorted(adverse, key=lambda k: -contributions[k])))
+    heavy.sort(key=lambda one: -one[0])
+    found = []
+    for weight, adverse in heavy[:MOST]:
+        lead = adverse[0]
+        # A value is low only where it is known to be below the usual one.
+        high = usual is None or not values[lead] < usual[lead]
+        found.append(Finding(lead, high, weight, tuple(adverse)))
     return found
 
 

@@ -58,7 +58,8 @@ def rank_reasons(fall: Waterfall) -> list[ReasonCode]:
     return [reason for reason in found if reason.effect > 0] or found[:1]
 
 
-# Sources of features that the app's own behaviour moves. Tier, age and cohort are not among them.
+# Sources of features that the app's own behaviour moves. Those that tell who it is (STANDING) are
+# not about behaviour, whatever their source.
 _BEHAVIOUR = frozenset({"request", "counters", "feedback"})
 # Share of the strongest effect from which a finding about behaviour is added. Chosen: behaviour is
 # what its owner can change, so it is named unless it hardly mattered.
@@ -71,14 +72,18 @@ def write_because(found: Sequence[ReasonCode]) -> str:
     Where that one is not about behaviour, the strongest that is about it follows as what added.
     """
     strongest = found[0]
-    if strongest.feature.source not in _BEHAVIOUR:
+    if not _is_behaviour(strongest):
         for reason in found[1:]:
-            if reason.feature.source in _BEHAVIOUR and reason.effect >= _ENOUGH * strongest.effect:
+            if _is_behaviour(reason) and reason.effect >= _ENOUGH * strongest.effect:
                 return (
                     f"mostly because {write_clause(strongest)}; its behaviour now added:"
                     f" {write_clause(reason)}"
                 )
     return f"because {write_clause(strongest)}"
+
+
+def _is_behaviour(reason: ReasonCode) -> bool:
+    return reason.feature.source in _BEHAVIOUR and reason.feature.cause != "STANDING"
 
 
 # One of what the registry writes in the plural.

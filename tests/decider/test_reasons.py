@@ -194,6 +194,15 @@ def test_a_value_like_that_of_similar_apps_is_no_finding() -> None:
     assert [f.code for f in found] == ["AGE_LOW"]
 
 
+def test_what_similar_apps_have_as_well_adds_to_no_cause() -> None:
+    """Its tier alone raised an app's risk; the owner that is not verified hardly did."""
+    contributions = values(tier=0.9, verified=0.1, app_age=-0.02, rate_10s=0.5)
+    usual = values(verified=1.0, app_age=90.0, rate_10s=1.0)
+    found = findings.findings(contributions, values(app_age=80.0, rate_10s=7.0), usual)
+    assert [f.code for f in found] == ["PACE_10S_HIGH", "VERIFIED_LOW"]
+    assert [f.weight for f in found] == pytest.approx([0.5, 0.08])
+
+
 def test_a_block_is_told_of_no_wait() -> None:
     for code, cause in CAUSES.items():
         told = TrueCause(code).sentence(Action.BLOCK)

@@ -16,6 +16,13 @@ def test_the_strongest_leads_and_behaviour_is_said_to_add() -> None:
     )
 
 
+def test_since_when_an_app_is_known_is_no_behaviour() -> None:
+    found = [reason("abuse_history", 0.5), reason("seconds_since_first", 0.4)]
+    assert write_because(found) == "because by abuse_history"
+    added = "mostly because by seconds_since_first; its behaviour now added: by rate_10s"
+    assert write_because([reason("seconds_since_first", 0.5), reason("rate_10s", 0.4)]) == added
+
+
 def test_a_faint_finding_about_behaviour_is_not_added() -> None:
     found = [reason("abuse_history", 0.5), reason("rate_10s", 0.05)]
     assert write_because(found) == "because by abuse_history"

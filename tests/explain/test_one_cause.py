@@ -113,8 +113,13 @@ def strongest(told: Told) -> tuple[str, Feature] | None:
     otherwise than for similar apps; None where nothing does that raised the risk.
     """
     sums: dict[str, float] = {}
-    for feature, value in zip(FEATURES, told.contributions, strict=True):
-        sums[feature.cause] = sums.get(feature.cause, 0.0) + value
+    for k, (feature, value) in enumerate(zip(FEATURES, told.contributions, strict=True)):
+        # what raised the risk of similar apps as well is no reason of this one
+        alike = math.isnan(told.value[k]) or reads_alike(
+            feature, float(told.value[k]), told.usual[k]
+        )
+        if value < 0 or not alike:
+            sums[feature.cause] = sums.get(feature.cause, 0.0) + value
     for cause in sorted((code for code in sums if sums[code] > 0), key=lambda code: -sums[code]):
         raising = [
             k
@@ -194,6 +199,10 @@ def check_clause(told: Told, reason: ReasonCode, clause: str) -> None:
 # -- the headline
 
 
+def is_behaviour(feature: Feature) -> bool:
+    return feature.source in BEHAVIOUR and feature.cause != "STANDING"
+
+
 def test_the_headline_names_the_strongest_reason(everything) -> None:
     ranked = [told for told in everything if told.by_risk]
     assert len(ranked) > 300
@@ -206,13 +215,13 @@ def test_the_headline_names_the_strongest_reason(everything) -> None:
         assert (lead.feature.cause, lead.feature.name) == (cause, feature.name)
         mostly, added = told.headline, ""
         if "mostly because " in mostly:
-            assert feature.source not in BEHAVIOUR
+            assert not is_behaviour(feature)
             mostly, _, added = mostly.partition("; its behaviour now added: ")
             assert added
         clause = mostly.partition("because ")[2].rstrip(".")
         check_clause(told, lead, clause)
         if added:
-            further = next(r for r in told.reasons[1:] if r.feature.source in BEHAVIOUR)
+            further = next(r for r in told.reasons[1:] if is_behaviour(r.feature))
             check_clause(told, further, added.removesuffix("."))
         alone += not added
     assert alone / len(ranked) >= 0.8
