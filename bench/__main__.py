@@ -48,7 +48,8 @@ def main(wanted: list[str]) -> int:
         # A part that cannot run here must not cost the others.
         except (OSError, RuntimeError) as error:
             failed += 1
-            found = [missing(part, str(error))]
+            said = [str(error), *getattr(error, "__notes__", ())]
+            found = [missing(part, ". ".join(line.strip() for line in said))]
         print(f"bench: {part} took {time.monotonic() - started:.0f} s", file=sys.stderr)
         rows += [{"part": part, **{field: row[field] for field in FIELDS}} for row in found]
     print(table(rows))

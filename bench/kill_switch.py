@@ -23,6 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.processes import ROOT
 from bench.steady_traffic import APPS
 from console.local import servers
 
@@ -39,7 +40,6 @@ CLICK_TARGET_MS, PUSH_TARGET_MS = 250.0, 5.0
 # Seconds: longest start (the first decider compiles), longest wait for acks, and pause between
 # flips, so that one is over before the next.
 START_S, ACK_S, GAP_S = 240.0, 10.0, 0.15
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def measure(rounds: int = 100) -> list[dict[str, object]]:

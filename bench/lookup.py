@@ -25,6 +25,7 @@ import numpy as np
 
 from bench import kill_switch
 from bench.events import Outcome, Place, stored_event
+from bench.processes import ROOT
 from decider.contracts import features, signals
 from decider.contracts.event import Event
 
@@ -36,7 +37,6 @@ DAYS, COMMIT, APPS = 7, 20_000, 3_000
 ID_MS, APP_MS, FACETS_MS = 50.0, 150.0, 500.0
 # What fifty deciders send at the default sampling budget.
 INGEST_PER_S = 20_000.0
-ROOT = Path(__file__).resolve().parent.parent
 SERVICES = ("orders-read", "search-query", "exports", "ledger-write", "catalog", "accounts")
 PATHS = ("/v2/orders/{id}", "/v2/search", "/v2/refunds", "/v2/items/{id}", "/v2/stock")
 KINDS = (  # action, stage, reason, model arm, inclusion probability, share of the stored rows

@@ -13,6 +13,7 @@ from msgspec import structs
 
 from decider.contracts.config import Config, ModelRef, Sampling
 from decider.contracts.event import Event
+from decider.contracts.vocabulary import Action
 from decider.scoring.model import Model
 from explain.recourse import search as recourse_search
 from learning.traffic import services, simulate
@@ -32,21 +33,26 @@ def measure() -> list[dict[str, object]]:
     model = Model.load(train.train().data)
     refused = list(islice(_refusals(model), REFUSALS))
     recourse_search.find_recourse(*refused[0], model)
-    found, took = 0, []
+    found: dict[bool, list[bool]] = {True: [], False: []}
+    took = []
     for event, document in refused:
         started = time.perf_counter()
-        found += bool(recourse_search.find_recourse(event, document, model).ways)
+        ways = recourse_search.find_recourse(event, document, model).ways
         took.append((time.perf_counter() - started) * 1e3)
-    return _rows(found / len(refused), took)
+        found[event.action == Action.BLOCK].append(bool(ways))
+    return _rows(found[True], found[False], took)
 
 
-def _rows(share: float, took: list[float]) -> list[dict[str, object]]:
-    """Return the rows: the share of refusals with a way back, and how long each took (ms)."""
+def _rows(blocks: list[bool], others: list[bool], took: list[float]) -> list[dict[str, object]]:
+    """Return the rows: whether blocks and other refusals have a way back, and how long each search
+    took (ms).
+    """
     said = (
         f"{len(took):,} refusals of {len(RUNS)} simulated runs, all reasons as they came, the"
-        " model of a first start, wall time"
+        f" model of a first start, wall time; {sum(blocks)} of {len(blocks)} blocks and"
+        f" {sum(others):,} of {len(others):,} others have one"
     )
-    slowest = max(took)
+    share, slowest = (sum(blocks) + sum(others)) / len(took), max(took)
     return [
         _row(
             "way back: refusals that have one",

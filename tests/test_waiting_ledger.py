@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
+from pathlib import Path
 
 import pytest
 
+from bench.processes import ROOT
+from bench.waiting_clients import stack
 from bench.waiting_clients.ledger import Answered, WaitingClients, by_reason, wilson
 from bench.waiting_clients.live import broken_promises
 from bench.waiting_clients.rows import trial_row
@@ -150,3 +154,21 @@ def test_a_body_that_says_another_wait_or_no_receipt_is_found() -> None:
     other = GatewayAnswer(503, 5.0, "dec_1", answer.fields, b'{"retry_after": 6}')
     assert broken_promises(other) == ["no receipt in the body", "another wait in the body"]
     assert broken_promises(GatewayAnswer(503, 5.0, "d", answer.fields, b"<")) == ["no JSON body"]
+
+
+# -- the processes
+
+
+def test_the_parts_start_where_their_code_is() -> None:
+    # a module that moves a folder deeper would start them where no decider is found
+    assert (ROOT / "decider" / "__main__.py").is_file()
+
+
+def test_a_part_that_ends_at_its_start_says_why_at_once(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "raise SystemExit('no such table')"]
+    with (
+        pytest.raises(RuntimeError, match=r"^a part ended at its start, with 1\n") as raised,
+        stack._process("a part", command, tmp_path) as process,
+    ):
+        stack._wait_until(lambda: False, "a part", 60.0, process)
+    assert raised.value.__notes__ == ["a part said: no such table\n"]

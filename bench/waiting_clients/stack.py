@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ import redis
 import uvicorn
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from bench.processes import ROOT
 from console.local import gateway, launch, servers
 from decider.contracts import config as documents
 from decider.contracts import known, store
@@ -46,7 +48,6 @@ DECIDER_START_S, START_S = 240.0, 30.0
 STOP_S = 20.0
 # Niceness of what may wait, as `manage.py up` has it.
 BEHIND = 5
-ROOT = Path(__file__).resolve().parent.parent
 
 
 class Installation(NamedTuple):
@@ -139,8 +140,9 @@ def _start_deciders(
         where += ["--data", str(folder / node), "--models", str(folder / "models")]
         where += ["--keys", str(folder / "keys"), "--valkey", url]
         command = [sys.executable, "-m", "decider", *where]
-        stack.enter_context(_process(node, launch.tied_command(command, prompt=True), folder))
-        _wait_until(lambda: _has_model(valkey, node), f"decider {node}", DECIDER_START_S)  # noqa: B023
+        tied = launch.tied_command(command, prompt=True)
+        process = stack.enter_context(_process(node, tied, folder))
+        _wait_until(partial(_has_model, valkey, node), f"decider {node}", DECIDER_START_S, process)
 
 
 def _has_model(valkey: redis.Redis, node: str) -> bool:
@@ -162,19 +164,20 @@ def _start_services(
     path = folder / "services.json"
     path.write_bytes(msgspec.json.encode({"document": document, "slowdowns": slowdowns}))
     command = [sys.executable, "-m", "bench.waiting_clients.stack", str(path), str(port)]
-    stack.enter_context(_process("services", launch.tied_command(command, nice=BEHIND), folder))
-    _wait_until(lambda: not servers.is_free(port), "the services", START_S)
+    tied = launch.tied_command(command, nice=BEHIND)
+    process = stack.enter_context(_process("services", tied, folder))
+    _wait_until(lambda: not servers.is_free(port), "the services", START_S, process)
 
 
 def _start_gateway(stack: ExitStack, folder: Path, url: str, ports: dict[str, int]) -> None:
     path, log = folder / "envoy.yaml", folder / "envoy-access.json"
     path.write_text(gateway.render_envoy_config(ports, log))
-    stack.enter_context(_process("envoy", servers.envoy_command(path), folder))
-    _wait_until(lambda: not servers.is_free(ports["gateway"]), "Envoy", START_S)
+    envoy = stack.enter_context(_process("envoy", servers.envoy_command(path), folder))
+    _wait_until(lambda: not servers.is_free(ports["gateway"]), "Envoy", START_S, envoy)
     command = [sys.executable, "-m", "decider.node.feedback", "--log", str(log), "--valkey", url]
     stack.enter_context(_process("feedback", launch.tied_command(command, nice=BEHIND), folder))
     address = f"http://127.0.0.1:{ports['gateway']}"
-    _wait_until(lambda: asyncio.run(_decides(address)), "decisions at the gateway", START_S)
+    _wait_until(lambda: asyncio.run(_decides(address)), "decisions at the gateway", START_S, envoy)
 
 
 async def _decides(url: str) -> bool:
@@ -191,16 +194,21 @@ async def _decides(url: str) -> bool:
     return all(answer.decision for answer in asked)
 
 
-def _wait_until(done: Callable[[], bool], what: str, limit_s: float) -> None:
+def _wait_until(
+    done: Callable[[], bool], what: str, limit_s: float, process: subprocess.Popen[bytes]
+) -> None:
+    """Wait for what `process` brings about. Raises RuntimeError when it ends first or is late."""
     stop = time.monotonic() + limit_s
     while not done():
+        if process.poll() is not None:
+            raise RuntimeError(f"{what} ended at its start, with {process.returncode}")
         if time.monotonic() > stop:
             raise RuntimeError(f"{what} did not come up within {limit_s:.0f} s")
         time.sleep(0.1)
 
 
 @contextmanager
-def _process(name: str, command: list[str], folder: Path) -> Iterator[None]:
+def _process(name: str, command: list[str], folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Run a process while the body runs. The body's RuntimeError carries its output as a note."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", launch.PARENT_PID: str(os.getpid())}
     with (folder / f"{name}.out").open("wb+") as said:
@@ -213,7 +221,7 @@ def _process(name: str, command: list[str], folder: Path) -> Iterator[None]:
             stderr=said,
         )
         try:
-            yield
+            yield process
         except RuntimeError as error:
             said.seek(0)
             error.add_note(f"{name} said: {said.read()[-2000:].decode(errors='replace')}")

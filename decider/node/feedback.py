@@ -33,7 +33,7 @@ from decider.engine.routing import endpoint_of
 # Seconds between two sends. Chosen: deciders smooth what they learn from outcomes over seconds, and
 # five round trips a second cost nothing.
 EVERY_S = 0.2
-# Outcomes in one stream entry at most. Chosen: about 100 KB, so that reading an entry does not hold
+# Outcomes in one stream entry at most. Chosen: about 125 KB, so that reading an entry does not hold
 # up a decider's event loop for long.
 BATCH = 1000
 # Bytes of one read, and so the most that waits in memory while Valkey is away.

@@ -132,9 +132,9 @@ def _lists(see: dict[str, float]) -> _Row:
 
 def _unknown(see: dict[str, float]) -> _Row:
     wait = see["unknown_wait"]
-    found, word = ("room", "within") if wait <= 0.0 else ("none", "spent")
+    found, word = ("some", "within") if wait <= 0.0 else ("none", "spent")
     after = found if wait <= 0.0 else f"more in {units.wait_span(wait)}"
-    label = "Room for apps without a profile"
+    label = "Requests left for apps without a profile"
     return "unknown", Stage.GUARD.label, label, found, "set in the config", after, word
 
 

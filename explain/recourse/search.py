@@ -2,9 +2,9 @@
 admitted.
 
 What can be changed, and what moves with it, is `decider.whatif.levers`. Each lever is tried at
-every round figure from the smallest change on, then pairs of levers; every change that is returned
-was decided again by the policy function and the model of the record (`replay.decide_under`) and
-admitted. Nothing is returned that was not.
+every round figure from the smallest change on, then pairs of levers, then as many as it takes.
+Every change that is returned was decided again by the policy function and the model of the record
+(`replay.decide_under`) and admitted. Nothing is returned that was not.
 """
 
 from __future__ import annotations
@@ -74,6 +74,8 @@ class Way:
     """Whether a little more of the change is admitted as well; shown where not, and only where no
     other way is.
     """
+    unchanged: bool = False
+    """Whether the action is the one that was decided."""
 
     @property
     def admits(self) -> bool:
@@ -109,7 +111,7 @@ _NOT_THE_OWNERS = {
     ),
 }
 NOTHING_FOUND = (
-    "No one change and no two changes that its owner could have made would have been admitted."
+    "No change that its owner could have made would have been admitted, alone or with others."
 )
 UNCHANGED = "What remains is what no owner changes: its tier, age, cohort and history."
 NO_WAIT = "After a block no wait is promised: a person has to look at it."
@@ -220,8 +222,9 @@ def _search_ways(case: _Case) -> Recourse:
     }
     levels = {name: found for name, found in levels.items() if len(found)}
     ways, missed = _search_single(case, levels)
-    # Two changes are harder advice than one, so pairs are searched only when no single lever works.
-    if not ways and (way := _search_pairs(case, levels)):
+    # Two changes are harder advice than one, so pairs are searched only when no single lever works,
+    # and more changes only when no pair does.
+    if not ways and (way := _search_pairs(case, levels) or _search_more(case, levels)):
         ways = [way]
     ways = sorted(ways, key=lambda way: way.effort)[:SHOWN_WAYS]
     missed = _choose_misses(missed, event, {change.lever for way in ways for change in way.changes})
@@ -336,6 +339,47 @@ def _search_pairs(case: _Case, levels: dict[str, NDArray[np.float64]]) -> Way | 
     return next((way for pair in admitted if (way := _verify(case, *pair))), None)
 
 
+def _search_more(case: _Case, levels: dict[str, NDArray[np.float64]]) -> Way | None:
+    """Return an admitted change of three levers or more of which none can be spared, each at its
+    smallest level beside the others; None when all together are not enough.
+    """
+    # Not batching: it replaces the request by another one, at another cost. Of pace and spreading,
+    # pace: it is the same change and more.
+    names = [n for n in grid.order_levers(levels) if n != "batch"]
+    if "pace" in names:
+        names = [n for n in names if frozenset((n, "pace")) not in grid.OVERLAPPING]
+    at = {name: float(levels[name][-1]) for name in names}
+    if len(at) <= 2 or not _admitted(case, at).all():
+        return None
+    # The largest change is spared first.
+    for name in sorted(at, key=lambda n: -_effort(case, ((n, at[n]),))):
+        less = {n: level for n, level in at.items() if n != name}
+        if less and _admitted(case, less).all():
+            at = less
+    steady = True
+    for name in at:
+        first = _first_admitted(_admitted(case, at, name, levels[name]))
+        if first is not None:
+            at[name], steady = float(levels[name][first[0]]), steady and first[1]
+    return _verify(case, *at.items(), steady=steady)
+
+
+def _admitted(
+    case: _Case,
+    at: dict[str, float],
+    varied: str = "",
+    levels: NDArray[np.float64] | None = None,
+) -> NDArray[np.bool_]:
+    """Return whether a record with all levers `at` their levels is admitted; bool (n,), one for
+    each of the `levels` of the lever `varied`, or (1,).
+    """
+    steps = np.zeros(1) if levels is None else levels
+    pulls = ((n, steps if n == varied else np.full(len(steps), at[n])) for n in at)
+    actions, _ = case.decide(*case.moved(*((BY_NAME[n], found) for n, found in pulls)))
+    admits: NDArray[np.bool_] = actions == Action.ADMIT
+    return admits
+
+
 def _explain_none(case: _Case, levels: dict[str, NDArray[np.float64]]) -> str:
     """Return why there is no recourse even with every lever at its end."""
     waits = Action(case.event.action).waits
@@ -407,7 +451,15 @@ def _describe(
     price = float(case.s[S["service_price"]])
     said = text.describe_way(changes, case.event, case.batch, action, price=price, steady=steady)
     return Way(
-        changes, action, risk, said.sentence, said.short, said.was, _effort(case, pulls), steady
+        changes,
+        action,
+        risk,
+        said.sentence,
+        said.short,
+        said.was,
+        _effort(case, pulls),
+        steady,
+        unchanged=action == case.event.action,
     )
 
 

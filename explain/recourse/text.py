@@ -56,8 +56,8 @@ def describe_way(
     `batch` is the endpoint's batch form. `price` is the service's price, which a wait expects to
     fall. `steady` is as in `search.Way`.
     """
-    short = " and ".join(_short(change) for change in changes)
-    full = " and ".join(_full(change, batch) for change in changes)
+    short = _enumerate([_short(change) for change in changes])
+    full = _enumerate([_full(change, batch) for change in changes])
     # Only a wait counts on the price to fall: other levers are verified at the recorded price.
     recovery = price > 0.0 and any(change.lever == "wait" for change in changes)
     hope = f", if {event.service} recovers as expected" if recovery else ""
@@ -67,16 +67,23 @@ def describe_way(
             " It is on the edge: with a little more of the same it would have been refused again."
         )
     return WayText(
-        f"{full[:1].upper()}{full[1:]}, {_outcome(action)}{hope}.{told}",
+        f"{full[:1].upper()}{full[1:]}, {_outcome(action, event)}{hope}.{told}",
         short,
         _notes(changes, event, recovery=recovery, steady=steady),
     )
 
 
-def _outcome(action: int) -> str:
+def _enumerate(parts: Sequence[str]) -> str:
+    """Return "a", "a and b" or "a, b and c"."""
+    return " and ".join(part for part in (", ".join(parts[:-1]), parts[-1]) if part)
+
+
+def _outcome(action: int, event: Event) -> str:
     if action == Action.ADMIT:
         return "this request would have been admitted"
-    return f"it would still have been {_DID[Action(action)]}"
+    if action == event.action:
+        return f"it would still have been {_DID[Action(action)]}"
+    return f"it would have been {_DID[Action(action)]} instead"
 
 
 def _notes(changes: Sequence[PulledLever], event: Event, *, recovery: bool, steady: bool) -> str:
@@ -212,17 +219,16 @@ def _beside_told(changes: Sequence[PulledLever], event: Event) -> str:
         return ""
     if seconds > told and event.reason == Reason.LEASE_AWAITED:
         return (
-            f" It was told {wait_span(told)}, which was for its quota alone; other limits"
-            " hold longer."
+            f" The response said {wait_span(told)}, for the quota alone. Other limits hold longer."
         )
     if seconds > told:
         return (
-            f" It was told {wait_span(told)}: the decider knew its counters better than"
-            " this record, from which less cannot be said."
+            f" The response said {wait_span(told)}: the decider knew its exact counters. From"
+            " this record alone, only the longer wait is certain."
         )
     return (
-        f" It was told {wait_span(told)}, so this is an early retry, and is counted as one here"
-        " and in its later requests."
+        f" The response said {wait_span(told)}, so this is an early retry, and is counted as one"
+        " here and in its later requests."
     )
 
 
@@ -239,13 +245,10 @@ def _against_told(seconds: float, told: int, reason: int) -> str:
             f"Sooner than the Retry-After it got, {wait_span(told)}, so it counts as an early retry"
         )
     if reason == Reason.LEASE_AWAITED:
-        return (
-            f"It was told {wait_span(told)}, which was for its quota alone. Other limits"
-            " hold longer"
-        )
+        return f"The response said {wait_span(told)}, for the quota alone. Other limits hold longer"
     return (
-        f"It was told {wait_span(told)}, a forecast for one that goes quiet at once. This"
-        " record alone makes no less certain"
+        f"The response said {wait_span(told)}, if the app sends nothing meanwhile. From this"
+        " record alone, only the longer wait is certain"
     )
 
 

@@ -146,8 +146,9 @@ def _times(reason: ReasonCode) -> str:
         or reason.typical <= 0
     ):
         return ""
-    # Below 1.5 "times" would sound like more than it is; from 3 on a decimal adds nothing.
+    # Below 1.5 "times" would sound like more than it is; from 10 on a decimal adds nothing. Below
+    # that, a reader who divides the two numbers must find the one that is told.
     times = reason.value / reason.typical
     if times < 1.5:
         return ""
-    return f"{times:,.0f}" if times >= 3 else f"{times:.1f}"
+    return f"{times:,.0f}" if times >= 10 else f"{times:.1f}".removesuffix(".0")

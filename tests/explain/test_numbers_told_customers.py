@@ -174,15 +174,16 @@ WAYS = {
     "resources": "[A][a]sking for {level} different resource[s] a minute instead of {before}",
     "credentials": "[W][w]ith {level} credential[s] in a minute instead of {before}",
 }
-TOLD = " It was told {told:span}"
+TOLD = " The response said {told:span}"
 OUTCOMES = (
     ", this request would have been admitted[, if <service> recovers as expected].",
     ", it would still have been <done>[, if <service> recovers as expected].",
+    ", it would have been <done> instead[, if <service> recovers as expected].",
 )
 TAILS = (
-    f"[{TOLD}, which was for its quota alone; other limits hold longer.]"
-    f"[{TOLD.replace('told:', 'told2:')}: the decider knew its counters better than this record,"
-    " from which less cannot be said.]"
+    f"[{TOLD}, for the quota alone. Other limits hold longer.]"
+    f"[{TOLD.replace('told:', 'told2:')}: the decider knew its exact counters. From this record"
+    " alone, only the longer wait is certain.]"
     f"[{TOLD.replace('told:', 'told3:')}, so this is an early retry, and is counted as one here and"
     " in its later requests.]"
     "[ It is on the edge: with a little more of the same it would have been refused again.]"

@@ -55,6 +55,7 @@ def test_without_a_median_it_says_so_and_makes_no_comparison() -> None:
     [
         ("rate_10s", 1.0, "3 times what similar apps send"),
         ("rate_10s", 1.2, "2.5 times what similar apps send"),
+        ("rate_10s", 0.4641, "6.5 times what similar apps send"),
         ("cost_rate_60s", 1.0, "3 times what similar apps ask for"),
         ("distinct_paths_60s", 1.0, "3 times the usual of similar apps"),
         ("gap_cv", 1.0, "similar apps 1"),  # a ratio has no multiple

@@ -144,14 +144,14 @@ def moved(before: Event, after: Event) -> tuple[set[str], set[str]]:
             30.0,
             1,
             Reason.LEASE_AWAITED,
-            "It was told 1 s, which was for its quota alone. Other limits hold longer",
+            "The response said 1 s, for the quota alone. Other limits hold longer",
         ),
         (
             30.0,
             20,
             Reason.RISK_HIGH,
-            "It was told 20 s, a forecast for one that goes quiet at once. This record alone makes"
-            " no less certain",
+            "The response said 20 s, if the app sends nothing meanwhile. From this record alone,"
+            " only the longer wait is certain",
         ),
     ],
 )
@@ -178,13 +178,41 @@ def test_after_a_block_no_wait_is_a_way_back(ways) -> None:
         assert found.ways or recourse_search.NO_WAIT in found.none
 
 
+def test_as_many_changes_as_it_takes_are_found_wherever_all_together_admit(
+    refusals, ways, trained
+) -> None:
+    looked = 0
+    for e in refusals[0]:
+        if e.action != Action.BLOCK:
+            continue
+        case = recourse_search._Case(e, refusals[1][e.config_version], trained)
+        levels = {
+            lever.name: found
+            for lever in LEVERS
+            if lever.name not in ("wait", "batch", "spread")
+            and len(found := grid.list_levels(lever.name, case.x, case.s, False, e.reason))
+        }
+        if len(levels) < 3:
+            continue
+        looked += 1
+        ends = {name: float(found[-1]) for name, found in levels.items()}
+        together = bool(recourse_search._admitted(case, ends).all())
+        way = recourse_search._search_more(case, levels)
+        assert (way is not None) == together
+        if way is not None:
+            assert way.admits and {c.lever for c in way.changes} <= set(levels)
+            # none is larger than its end
+            assert all(c.after >= ends[c.lever] for c in way.changes)
+    assert looked > 20
+
+
 def test_none_takes_more_than_a_bounded_number_of_decisions(ways) -> None:
     """All levels of nine levers, of which five have at most 90 a decade; then every pair at coarse
-    levels; then all at once.
+    levels; then as many as it takes, each at all its levels once more; then all at once.
     """
     singles = len(grid.WAITS_S) + len(grid.BATCH_SIZES) + 2 * 100 + 5 * 90 * 5
     pairs = len(LEVERS) * (len(LEVERS) - 1) // 2 * recourse_search.PAIR_LEVELS**2
-    assert 0 < max(count for *_, count in ways) <= singles + pairs + 1
+    assert 0 < max(count for *_, count in ways) <= 2 * singles + pairs + 2 * len(LEVERS)
 
 
 def test_every_way_is_admitted_when_the_changed_record_is_decided_again(
@@ -226,9 +254,9 @@ def test_a_wait_other_than_the_one_that_was_told_says_so_and_sooner_ones_count_a
         for way in found.ways:
             wait = next((c.after for c in way.changes if c.lever == "wait"), None)
             if wait is None or not told:
-                assert "It was told" not in way.sentence
+                assert "The response said" not in way.sentence
                 continue
-            assert ("It was told" in way.sentence) == (abs(wait - told) > 0.5)
+            assert ("The response said" in way.sentence) == (abs(wait - told) > 0.5)
             sooner, later = sooner + (wait < told - 0.5), later + (wait > told + 0.5)
             if wait < told - 0.5:
                 assert "early retry" in way.sentence
@@ -410,7 +438,7 @@ def test_a_lease_that_is_awaited_is_a_matter_of_waiting_for_it() -> None:
     said = recourse_search.find_recourse(hasty, world.config(), world.model()).ways[0]
     assert said.changes[0].after > 2.0
     assert said.sentence.endswith(
-        "It was told 2 s, which was for its quota alone; other limits hold longer."
+        "The response said 2 s, for the quota alone. Other limits hold longer."
     )
 
 

@@ -77,8 +77,8 @@ FEATURES: tuple[Feature, ...] = (
         "ratio",
         "Irregularity of the gaps between requests",
         "GAPS",
-        "Its requests come in clumps: gaps vary by {value} their mean. Similar apps {typical}.",
-        "Its requests come more evenly than usual: gaps vary by {value} their mean. Similar apps"
+        "Its requests come in clumps: gaps vary by {value} the mean gap. Similar apps {typical}.",
+        "Its requests come more evenly than usual: gaps vary by {value} the mean gap. Similar apps"
         " {typical}.",
         "counters",
         "PACE",
