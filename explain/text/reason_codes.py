@@ -120,7 +120,7 @@ def _reason(finding: Finding, fall: Waterfall) -> ReasonCode:
 
 def write_clause(reason: ReasonCode) -> str:
     """Return a reason as it continues "because": its first sentence, and how many times the usual
-    it was.
+    it was, or what is usual.
     """
     first = reason.text.split(". ")[0].rstrip(".")
     first = first[0].lower() + first[1:]
@@ -130,7 +130,7 @@ def write_clause(reason: ReasonCode) -> str:
         )
     if reason.typical is None or reason.typical != reason.typical:
         return first
-    if reason.feature.unit in ("share", "count", "ratio"):
+    if reason.feature.unit in ("share", "count", "ratio", "per_s", "cost_per_s"):
         return f"{first}, similar apps {reason.shown_typical}"
     return first
 

@@ -60,7 +60,8 @@ def test_without_a_median_it_says_so_and_makes_no_comparison() -> None:
         ("distinct_paths_60s", 1.0, "3 times the usual of similar apps"),
         ("gap_cv", 1.0, "similar apps 1"),  # a ratio has no multiple
         ("app_age", 1.0, ""),
-        ("rate_10s", 2.5, ""),  # "1.2 times" would sound like more than it is
+        ("rate_10s", 2.5, "similar apps 2.5"),  # "1.2 times" would sound like more than it is
+        ("cost_rate_60s", 5.0, "similar apps 5"),  # too little
         ("rate_10s", 0.0, ""),
     ],
 )
