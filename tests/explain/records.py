@@ -78,8 +78,21 @@ def as_decision(event: Event) -> Decision:
     return Decision(**(structs.asdict(event) | fields))
 
 
+_CHANGES: dict[tuple[object, ...], list[float]] = {}
+
+
 def changes_of(one: Recorded, parts: int = 1_024) -> list[float]:
-    """The risks at which the action changes, ascending, found by halving."""
+    """The risks at which the action changes, ascending, found by halving. Kept: several tests ask
+    for those of the same records.
+    """
+    e = one.event
+    key = (e.id, e.signals, e.features, e.value, one.config.version, parts)
+    if key not in _CHANGES:
+        _CHANGES[key] = _find_changes(one, parts)
+    return _CHANGES[key]
+
+
+def _find_changes(one: Recorded, parts: int) -> list[float]:
     signals, rules = np.array([*one.seen.values()]), policy.rules_of(one.config)
     features, value = one.features, math.nan if one.event.value is None else one.event.value
 

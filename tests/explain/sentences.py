@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import NamedTuple
 
 NUMBER = r"[−-]?\d[\d,]*(?:\.\d+)?"
@@ -29,6 +30,7 @@ class Truth(NamedTuple):
 Truths = Mapping[str, Truth]
 
 
+@cache
 def compile_pattern(pattern: str) -> re.Pattern[str]:
     """A pattern as a regular expression. `{name:span}` is a length of time."""
     parts = re.split(r"(\{\w+(?::span)?\}|<\w+>|[\[\]])", pattern)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from decider.contracts import artifact, features
 from decider.scoring.model import Model
@@ -134,10 +135,20 @@ def test_the_artifact_is_written_under_its_digest(trained: train.Trained, tmp_pa
 SIGNED = [feature for feature in features.FEATURES if feature.risk]
 
 
+@pytest.fixture(scope="module")
+def model(trained: train.Trained) -> Model:
+    return Model.load(trained.data)
+
+
+@pytest.fixture(scope="module")
+def some_rows() -> NDArray[np.float32]:
+    return Simulation(scenario()).run().traffic.features[:300]
+
+
 @pytest.mark.parametrize("feature", SIGNED, ids=lambda feature: feature.name)
-def test_risk_moves_only_the_way_the_registry_allows(trained: train.Trained, feature) -> None:
-    """Rows of real traffic, one feature of them raised step by step."""
-    model, rows = Model.load(trained.data), Simulation(scenario()).run().traffic.features[:300]
+def test_risk_moves_only_the_way_the_registry_allows(model: Model, some_rows, feature) -> None:
+    """Rows of simulated traffic, one feature of them raised step by step."""
+    rows = some_rows.copy()
     highest = float(np.nanmax(rows[:, features.INDEX[feature.name]]))
     before = None
     for level in np.linspace(0.0, max(1.0, 3.0 * highest), 12, dtype=np.float32):
