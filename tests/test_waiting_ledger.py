@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from bench.processes import ROOT
 from bench.waiting_clients import stack
 from bench.waiting_clients.ledger import Answered, WaitingClients, by_reason, wilson
 from bench.waiting_clients.live import broken_promises
@@ -159,9 +158,10 @@ def test_a_body_that_says_another_wait_or_no_receipt_is_found() -> None:
 # -- the processes
 
 
-def test_the_parts_start_where_their_code_is() -> None:
-    # a module that moves a folder deeper would start them where no decider is found
-    assert (ROOT / "decider" / "__main__.py").is_file()
+def test_the_parts_start_where_the_decider_is_found(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "import decider"]
+    with stack._process("a part", command, tmp_path) as process:
+        assert process.wait(60) == 0
 
 
 def test_a_part_that_ends_at_its_start_says_why_at_once(tmp_path: Path) -> None:
