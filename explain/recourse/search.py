@@ -340,8 +340,11 @@ def _search_pairs(case: _Case, levels: dict[str, NDArray[np.float64]]) -> Way | 
 
 
 def _search_more(case: _Case, levels: dict[str, NDArray[np.float64]]) -> Way | None:
-    """Return an admitted change of three levers or more of which none can be spared, each at its
-    smallest level beside the others; None when all together are not enough.
+    """Return an admitted change of as many levers as it takes; None when all together are not
+    enough.
+
+    Levers are spared one after the other, then each gets its smallest level beside the others.
+    Another order might spare more.
     """
     # Not batching: it replaces the request by another one, at another cost. Of pace and spreading,
     # pace: it is the same change and more.
