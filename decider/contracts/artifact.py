@@ -59,8 +59,8 @@ class ModelCard(Struct, frozen=True, kw_only=True):
     limits: str
     """What it must not be used for and where it is weak."""
     typical: dict[str, list[float]]
-    """Tier word -> median of each feature in registry order: the "similar apps" of every
-    explanation.
+    """Tier word -> median of each feature in registry order: what was usual in
+    training, by which every explanation compares.
     """
     # the fields from here on came later: older artifacts lack them and still load
     quantiles: dict[str, list[list[float]]] = {}

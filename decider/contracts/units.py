@@ -2,7 +2,7 @@
 
 Four writers of time for four places: `span` for figures on a page (7 m 57 s), `rounded_span` for a
 value within a sentence (5.3 h), `wait_span` for a time that someone has to wait (2 m 3 s),
-`spoken_span` for a text to someone who does not read units (3 hours).
+`spoken_span` for a text to someone who does not read units (3 hours 20 minutes).
 
 A figure is rounded so that it says nothing false: what is left to use goes down (`whole_left`), a
 wait goes up, a plan's own figure keeps four digits (`plan_figure`), and two figures that a text
@@ -79,15 +79,22 @@ def wait_span(seconds: float) -> str:
 
 
 def spoken_span(seconds: int) -> str:
-    """Return a length of time as a person says it: 1 second, 45 seconds, 5 minutes, 3 hours.
+    """Return a time to wait as a person says it: 1 second, 100 seconds, 2 minutes 15 seconds, 11
+    hours 7 minutes.
 
-    Rounded up to whole units: someone who waits this long has waited long enough.
+    Rounded up as `wait_span` does: someone who waits this long has waited long enough.
     """
-    # below two of a unit, rounding up could nearly double what is said
+    # up to two minutes in seconds, as Retry-After says it
     if seconds < 2 * MINUTE_S:
         return f"{seconds} second{'' if seconds == 1 else 's'}"
-    size, unit = (MINUTE_S, "minutes") if seconds < 2 * HOUR_S else (HOUR_S, "hours")
-    return f"{-(-seconds // size)} {unit}"
+    told = wait_span(seconds).split()
+    return " ".join(
+        f"{count} {_SPOKEN[unit]}{'' if count == '1' else 's'}"
+        for count, unit in zip(told[::2], told[1::2], strict=True)
+    )
+
+
+_SPOKEN = {"s": "second", "m": "minute", "h": "hour", "d": "day"}
 
 
 def two_digits(value: float) -> str:

@@ -18,13 +18,20 @@ from decider.refusal.true_cause import find_true_cause
 MOST = 4
 
 
+# A value stands out from what was usual by more than this share of it. Chosen: "only 0.19, usual
+# 0.2" is no reason to anyone who reads it.
+LEAST_DIFFERENCE = 0.1
+# Units whose numbers stand for words, which a share of the number does not tell apart.
+_WORDS = ("hour", "level", "flag")
+
+
 class Finding(NamedTuple):
     """One adverse cause."""
 
     lead: int
     """The feature that weighs most in it, by its place in the registry."""
     high: bool
-    """Whether its value is at least the median of similar apps."""
+    """Whether its value is at least what was usual in training."""
     weight: float
     """Sum of the cause's SHAP values, log-odds; above 0."""
     members: tuple[int, ...]
@@ -46,8 +53,8 @@ _MEMBERS = [[k for k, feature in enumerate(FEATURES) if feature.cause == code] f
 
 
 def typical(artifact: Artifact, tier: int) -> list[float] | None:
-    """Return medians of similar apps (same tier) in registry order, from the model card; None when
-    the card has none.
+    """Return what was usual in training: medians of the tier in registry order, from the model
+    card; None when the card has none.
     """
     # The length is checked because a card may come from a model of another registry.
     found = artifact.card.typical.get(Tier(tier).word)
@@ -55,12 +62,18 @@ def typical(artifact: Artifact, tier: int) -> list[float] | None:
 
 
 def stands_out(k: int, value: float, usual: float) -> bool:
-    """Return whether a feature's value reads otherwise than that of similar apps. An unknown value
-    never does; without a known usual one every value does.
+    """Return whether a feature's value is other than what was usual in training, to a reader.
+
+    An unknown value never is; without a known usual one every value is.
     """
-    if value != value or value == usual:
+    if value != value:
         return False
-    return usual != usual or format_value(FEATURES[k], value) != _usual_text(k, usual)
+    if usual != usual:
+        return True
+    feature = FEATURES[k]
+    if feature.unit not in _WORDS and abs(value - usual) <= LEAST_DIFFERENCE * abs(usual):
+        return False
+    return format_value(feature, value) != _usual_text(k, usual)
 
 
 # Every refusal that is explained asks again for the few medians of its tier.
@@ -76,8 +89,8 @@ def findings(
 
     `contributions`: SHAP values, log-odds; `values`: feature values; `usual`: medians from
     `typical`, None when unknown. All in registry order. A cause whose SHAP values cancel out is no
-    finding, nor is one none of whose adverse features stands out: what similar apps do as well is
-    no reason, and adds to none.
+    finding, nor is one none of whose adverse features stands out: what is usual is no reason, and
+    adds to none.
     """
     heavy = []
     for members in _MEMBERS:
@@ -88,7 +101,7 @@ def findings(
             and stands_out(k, values[k], math.nan if usual is None else usual[k])
         ]
         # Its helpful features count too: two that describe the same traffic can take opposite
-        # signs, and only their sum means something. What similar apps have as well, as their tier,
+        # signs, and only their sum means something. What is usual, as their tier,
         # does not: it would lend its weight to a feature that hardly matters.
         weight = sum(contributions[k] for k in members if contributions[k] < 0.0 or k in adverse)
         if adverse and weight > 0.0:

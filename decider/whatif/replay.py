@@ -201,7 +201,13 @@ def threshold(event: Event, config: Config, model: Model | None = None) -> Thres
 _LOOKS_AT: dict[Stage, tuple[str, ...]] = {
     Stage.GUARD: ("quota_left", "quota_limit", "list_verdict", "compliance", "unknown_wait"),
     Stage.OVERRIDE: ("override_action", "override_multiplier"),
-    Stage.TRIAGE: ("tokens", "bucket_rate", "bucket_burst", "service_price"),
+    Stage.TRIAGE: (
+        "tokens",
+        "bucket_rate",
+        "bucket_burst",
+        "headroom_withheld",
+        "service_price",
+    ),
     Stage.RANK: ("prior_risk", "prior_value"),
     Stage.RERANK: (
         "service_price",

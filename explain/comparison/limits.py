@@ -253,7 +253,8 @@ def _share(event: Event, see: dict[str, float], admitted: bool) -> _Row:
     limited = math.isfinite(fair)
     was, now, share = units.told_apart(use, after, fair if limited else use, places=1)
     limit = f"{share} units/s" if limited else "none, demand fits"
-    word = "over" if limited and use > fair else "within"
+    # What even six decimals do not tell apart is no excess to a reader.
+    word = "over" if limited and use > fair and was != share else "within"
     return (
         "share",
         Stage.RERANK.label,

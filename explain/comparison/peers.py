@@ -1,8 +1,8 @@
 """The place of an app's behaviour among its peers: same tier and service, in the hour before the
 decision.
 
-They are live traffic. "Similar apps" are others: the tier in the model's training, by which the
-reasons compare (`decider.refusal.findings.typical`).
+They are live traffic. Reasons compare with something else: what was usual for the tier in the
+model's training (`decider.refusal.findings.typical`). Where the two differ, traffic has changed.
 
 Each app counts once, by the mean of its kept requests weighed by their inverse inclusion
 probability, so that neither the busy apps nor the refused requests, which are kept more often, bend
@@ -67,7 +67,7 @@ def compare_with_peers(d: Decision, names: tuple[str, ...] = ()) -> Peers:
     """Return how the app of a decision compares with its peers in the named features; without
     names, in USUAL_FEATURES.
     """
-    rows = _read_similar(d)
+    rows = _read_peers(d)
     # Vectors of another schema have other columns. Fewer than FEWEST apps could be recognised.
     if d.feature_schema != SCHEMA or len({row[0] for row in rows}) < FEWEST:
         return Peers((), 0, len(rows), LOOK_BACK_S)
@@ -83,12 +83,12 @@ def compare_with_peers(d: Decision, names: tuple[str, ...] = ()) -> Peers:
     return Peers(shown, len(means), len(rows), d.at.timestamp() - rows[-1][3].timestamp())
 
 
-def _read_similar(d: Decision) -> list[_PeerRow]:
+def _read_peers(d: Decision) -> list[_PeerRow]:
     """Return kept requests of other apps of the same tier and service, newest first."""
     at = d.at.timestamp()
-    similar = Decision.objects.filter(tier=d.tier, service=d.service, feature_schema=SCHEMA)
+    alike = Decision.objects.filter(tier=d.tier, service=d.service, feature_schema=SCHEMA)
     # The upper end lies past the decision's own moment, so that requests of that moment count.
-    found = lookup.within(similar, at - LOOK_BACK_S, at + 1.0).exclude(app=d.app)
+    found = lookup.within(alike, at - LOOK_BACK_S, at + 1.0).exclude(app=d.app)
     return list(
         found.order_by("-id").values_list("app", "features", "inclusion_probability", "at")[
             :MOST_ROWS

@@ -138,5 +138,5 @@ def _last_refusal(d: Decision, after: list[_Kept]) -> TimelineEvent | None:
         return None
     more = total(of_row(r.inclusion_probability) for r in refused).words
     return TimelineEvent(
-        refused[-1].at, f"Last refusal kept here; {more} more after this one", refused[-1].name
+        refused[-1].at, f"Last kept refusal, of {more} after this decision", refused[-1].name
     )

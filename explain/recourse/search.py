@@ -10,7 +10,7 @@ Every change that is returned was decided again by the policy function and the m
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import msgspec
@@ -27,6 +27,7 @@ from decider.scoring.model import Model
 from decider.whatif import replay
 from decider.whatif.levers import BY_NAME, LEVERS, Lever
 from decider.whatif.moves import Ground
+from decisions.reason_text import cut_figures, figure
 from explain.recourse import grid, text
 
 # Ways shown at most. Chosen: a list that is read whole.
@@ -76,6 +77,11 @@ class Way:
     """
     unchanged: bool = False
     """Whether the action is the one that was decided."""
+    edge: float | None = None
+    """Risk at which its action would change, with the change made: the next above an admit, where
+    a refusal's begins. None where no risk would change it. It is not the record's own: load,
+    tokens and value change as well.
+    """
 
     @property
     def admits(self) -> bool:
@@ -85,6 +91,18 @@ class Way:
     def percent(self) -> float:
         """Place of its risk on the scale, percent."""
         return round(100.0 * (self.risk or 0.0), 2)
+
+    @property
+    def edge_percent(self) -> float:
+        """Place of its edge on the scale, percent."""
+        return round(100.0 * (self.edge or 0.0), 2)
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """Its risk and its edge in figures that tell them apart; the risk alone without an edge."""
+        if self.edge is None:
+            return (figure(self.risk),)
+        return cut_figures(self.risk or 0.0, self.edge)
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,8 +247,8 @@ def _search_ways(case: _Case) -> Recourse:
     ways = sorted(ways, key=lambda way: way.effort)[:SHOWN_WAYS]
     missed = _choose_misses(missed, event, {change.lever for way in ways for change in way.changes})
     return Recourse(
-        tuple(ways),
-        tuple(missed[: max(0, SHOWN_WAYS - len(ways))]),
+        tuple(_with_edge(case, way) for way in ways),
+        tuple(_with_edge(case, way) for way in missed[: max(0, SHOWN_WAYS - len(ways))]),
         "" if ways else _explain_none(case, levels),
     )
 
@@ -428,6 +446,20 @@ def _record(case: _Case, pulls: tuple[tuple[str, float], ...]) -> Event:
         signals=s[0].astype("<f8").tobytes(),
         action=int(Action.ADMIT),
     )
+
+
+def _with_edge(case: _Case, way: Way) -> Way:
+    """Return the way with the risk at which its action would change."""
+    if way.risk is None:
+        return way
+    record = _record(case, tuple((change.lever, change.after) for change in way.changes))
+    again = replay.decide_under(record, case.config, case.model)
+    found = replay.threshold(
+        msgspec.structs.replace(record, risk=again.risk, value=again.value), case.config
+    )
+    if found is None:
+        return way
+    return replace(way, edge=found.down if way.admits else found.up)
 
 
 def _verify(case: _Case, *pulls: tuple[str, float], steady: bool = True) -> Way | None:

@@ -104,10 +104,13 @@ _DID = {
 }
 
 
-def format_pace(per_second: float) -> str:
-    """Return "12 requests a second", or a figure a minute below one a second."""
+def format_pace(per_second: float, beside: float = 0.0) -> str:
+    """Return "12 requests a second", or a figure a minute below one a second.
+
+    `beside`: another pace, requests/s, that is told with it: both are in one unit.
+    """
     # Chosen: just below one a second, where the figure a minute would round to 60.
-    a_second = per_second >= 0.9995
+    a_second = max(per_second, beside) >= 0.9995
     # Three digits: a pace 1% above its refill does not read like the refill.
     figure = digits(per_second if a_second else per_second * 60.0, 3)
     return f"{figure} request{'' if figure == '1' else 's'} a {'second' if a_second else 'minute'}"
@@ -124,18 +127,18 @@ def _short(change: PulledLever) -> str:
         case "wait":
             return f"after waiting {wait_span(after)}"
         case "spread":
-            return f"at no more than {format_pace(after)}, same volume"
+            return f"at no more than {format_pace(after, change.before)}, same volume"
         case "pace":
-            return f"at {format_pace(after)}, spread evenly"
+            return f"at {format_pace(after, change.before)}, spread evenly"
         case "day":
-            return f"at {format_pace(after)} over the day"
+            return f"at {format_pace(after, change.before)} over the day"
         case "batch":
             return f"with {after:.0f} items in a call"
         case "retries":
             return (
-                "without sending on while being refused"
+                "without requests too soon or while being refused"
                 if after == 0
-                else f"with {format_percent(after)} sent while being refused"
+                else f"with {format_percent(after)} sent too soon or while being refused"
             )
         case "errors":
             return (
@@ -154,7 +157,7 @@ def _full(change: PulledLever, batch: str) -> str:
         case "wait":
             return f"after waiting {wait_span(after)}"
         case "spread" | "pace" | "day":
-            return _full_pace(change.lever, format_pace(before), format_pace(after))
+            return _full_pace(change.lever, format_pace(before, after), format_pace(after, before))
         case "batch":
             return f"with {after:.0f} items in each call{f' of {batch}' if batch else ''}"
         case "retries" | "errors":
@@ -169,20 +172,23 @@ def _full(change: PulledLever, batch: str) -> str:
 
 def _full_pace(lever: str, before: str, after: str) -> str:
     if lever == "spread":
-        return f"with the same requests spread evenly, at no more than {after} instead of {before}"
+        return (
+            f"with the same requests spread evenly, at no more than {after} instead of {before} at"
+            " its fastest"
+        )
     if lever == "pace":
-        return f"at {after} instead of {before}, spread evenly"
+        return f"at {after}, spread evenly, instead of {before} at its fastest"
     return f"at {after} over the whole day instead of {before}"
 
 
 def _full_share(lever: str, before: str, after: float) -> str:
     # None at all reads as "without": "0% of its answers" would sound like a rounded figure.
     if lever == "retries" and after == 0:
-        return f"without sending on while being refused, as {before} of its requests were"
+        return f"without requests too soon or while being refused, as {before} of its requests were"
     if lever == "retries":
         return (
-            f"with {format_percent(after)} of its requests sent while being refused instead of"
-            f" {before}"
+            f"with {format_percent(after)} of its requests sent too soon or while being refused"
+            f" instead of {before}"
         )
     if after == 0:
         return f"without 4xx answers, which were {before}"
@@ -194,13 +200,21 @@ def _was(change: PulledLever, event: Event) -> str:
     match change.lever:
         case "wait":
             return _against_told(change.after, _told(event), event.reason)
-        case "spread" | "pace" | "day":
-            return f"It sent {format_pace(before)}"
+        case "spread" | "pace":
+            return f"At its fastest it sent {format_pace(before, change.after)}"
+        case "day":
+            return f"Over the day it sent {format_pace(before, change.after)}"
         case "batch":
             return "It asked for one item in a call"
-        case "retries" | "errors":
-            return f"It was {format_percent(before)}"
-    return f"It was {before:,.0f}"
+        case "retries":
+            return (
+                f"It sent {format_percent(before)} of its requests too soon or while being refused"
+            )
+        case "errors":
+            return f"{format_percent(before)} of its answers were 4xx"
+        case "resources":
+            return f"It asked for {before:,.0f} different resource{_plural(before)} a minute"
+    return f"It used {before:,.0f} credential{_plural(before)} a minute"
 
 
 def _told(event: Event) -> int:

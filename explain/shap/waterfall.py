@@ -4,6 +4,9 @@ SHAP values add up in log-odds. To show them as risk, all are multiplied by one 
 the line from the base rate to the score on the calibration curve. Since that curve only rises, the
 factor is positive and at most a quarter of its steepness, so signs and proportions stay, the
 effects add up to the risk exactly, and none depends on the order.
+
+Each shown effect is rounded by itself, so that it reads the same wherever it is told. The row of
+all other features takes up what rounding leaves, so that the column still adds up.
 """
 
 from __future__ import annotations
@@ -25,8 +28,7 @@ SHOWN_FEATURES = 8
 
 @dataclass(frozen=True, slots=True)
 class WaterfallRow:
-    """One feature's step. `before` and `after` are running sums and `effect` is their difference,
-    all rounded as shown.
+    """One feature's step. `before` and `after` are running sums of the rounded effects.
 
     With findings for and against, a running sum may leave the scale of 0 to 1; its bar then ends at
     the edge.
@@ -70,7 +72,7 @@ class Waterfall:
     base: float
     rows: tuple[WaterfallRow, ...]
     rest: float
-    """Effect of all other features together."""
+    """Effect of all other features together, and what rounding leaves: up to 0.045 of it."""
     rest_before: float
     rest_raises: int
     rest_lowers: int
@@ -101,6 +103,15 @@ class Waterfall:
     @property
     def total(self) -> float:
         return round(self.score - self.base, 2)
+
+    @property
+    def rise_log_odds(self) -> float:
+        """Sum of the contributions, so that it and the base add up when shown with 3 decimals."""
+        return round(self.base_log_odds + self.sum_log_odds, 3) - round(self.base_log_odds, 3)
+
+    def effect(self, contribution: float) -> float:
+        """Return risk points, rounded as shown, for so much log-odds."""
+        return _effect(contribution, self.points)
 
 
 def build_from_explanation(explanation: Explanation, d: Decision, artifact: Artifact) -> Waterfall:
@@ -133,20 +144,22 @@ def build_waterfall(
     """
     shown = _pick_shown(contributions)
     others = np.delete(contributions, shown)
-    running = np.concatenate([[0.0], np.cumsum(contributions[shown]), [contributions.sum()]])
     points = _factor(base, float(contributions.sum()), calibration)
-    start = float(_probability(np.array([base]), calibration)[0])
-    # Running sums are rounded, not effects: differences of rounded sums add up to the last digit.
-    risks = [round(start + float(step), 2) for step in running * points]
+    start, score = (
+        round(float(risk), 2)
+        for risk in _probability(np.array([base, base + contributions.sum()]), calibration)
+    )
+    effects = [_effect(float(contributions[k]), points) for k in shown]
+    risks = [round(start + float(step), 2) for step in np.cumsum([0.0, *effects])]
     return Waterfall(
-        base=risks[0],
+        base=start,
         rows=_lay_rows(shown, contributions, values, medians, risks),
-        rest=round(risks[-1] - risks[-2], 2),
-        rest_before=risks[-2],
+        rest=round(score - risks[-1], 2),
+        rest_before=risks[-1],
         rest_raises=int((others > 0).sum()),
         rest_lowers=int((others < 0).sum()),
         rest_none=int((others == 0).sum()),
-        score=risks[-1],
+        score=score,
         base_log_odds=base,
         sum_log_odds=float(contributions.sum()),
         contributions=tuple(contributions.tolist()),
@@ -183,6 +196,10 @@ def _lay_rows(
         )
         for n, k in enumerate(shown)
     )
+
+
+def _effect(contribution: float, points: float) -> float:
+    return round(contribution * points, 2)
 
 
 def _factor(base: float, total: float, calibration: Calibration) -> float:

@@ -18,7 +18,7 @@ import numpy as np
 from control.config import documents
 from decider.contracts.features import INDEX, SCHEMA
 from decider.contracts.ids import format_decision_id
-from decider.contracts.units import MINUTE_S, plan_figure, spoken_span
+from decider.contracts.units import plan_figure, spoken_span
 from decider.contracts.vocabulary import HTTP_STATUS, Action, Reason, Stage
 from decider.http import problem, responses
 from decider.refusal.receipt import Receipt
@@ -67,6 +67,8 @@ class CustomerCase:
     """Requests a day."""
     pace: float | None = None
     """The app's own requests a second over ten seconds."""
+    hurried: bool = False
+    """Whether some of the app's latest requests came back before the wait they were told."""
     batch: str = ""
     """How to ask for many at once, as the response said it."""
 
@@ -93,7 +95,7 @@ def write_texts(case: CustomerCase) -> CustomerTexts:
     # Templates are filled last and once: a name with braces in it is never a template itself.
     parts = [
         f"{words.WHAT[action]} {why_so}",
-        f"{now} {_advice(cause, action)}".strip(),
+        f"{now} {_advice(cause, action, case)}".strip(),
         words.REFERENCE,
     ]
     line = f"{texts.line}{words.LINE_END[action]}".format_map(told)
@@ -102,13 +104,15 @@ def write_texts(case: CustomerCase) -> CustomerTexts:
     )
 
 
-def _advice(cause: Cause, action: Action) -> str:
+def _advice(cause: Cause, action: Action, case: CustomerCase) -> str:
     """Return how to avoid it next time, and after a block whom to ask."""
     if action == Action.BATCH and cause in words.NOT_IN_BATCHES:
         return ""
     # Whoever is told no wait must not read that one helps.
     unsaid = cause in words.ABOUT_WAITING and not action.waits
     advice = "" if unsaid else words.CAUSE_TEXTS[cause].advice
+    if advice == words.PATIENCE and case.hurried:
+        advice = words.HURRIED
     review = words.REVIEW if action == Action.BLOCK and cause not in words.WITH_REVIEW else ""
     return f"{advice} {review}".strip()
 
@@ -142,7 +146,7 @@ def collect_facts(case: CustomerCase) -> dict[str, str]:
         ),
         "status": str(HTTP_STATUS[find_answer(case)]),
         "wait": str(case.wait_s),
-        "wait_words": _spoken(case.wait_s),
+        "wait_words": spoken_span(case.wait_s),
         "rate": _figure(case.rate),
         "burst": _figure(case.burst),
         "quota": _figure(case.quota),
@@ -207,7 +211,8 @@ def build_case(d: Decision, app_name: str = "", code: str = "") -> CustomerCase:
         rate=seen.get("bucket_rate"),
         burst=seen.get("bucket_burst"),
         quota=seen.get("quota_limit"),
-        pace=_pace(d),
+        pace=_feature(d, "rate_10s"),
+        hurried=(_feature(d, "early_retry_share_60s") or 0.0) > 0.0,
         batch=_batch(d),
     )
 
@@ -225,12 +230,11 @@ def build_receipt_case(r: Receipt) -> CustomerCase:
     )
 
 
-def _pace(d: Decision) -> float | None:
+def _feature(d: Decision, name: str) -> float | None:
+    """Return a recorded feature; None when it is not known or stands in another place."""
     row = np.frombuffer(bytes(d.features), "<f4")
     value = (
-        float(row[INDEX["rate_10s"]])
-        if d.feature_schema == SCHEMA and len(row) == len(INDEX)
-        else None
+        float(row[INDEX[name]]) if d.feature_schema == SCHEMA and len(row) == len(INDEX) else None
     )
     return value if value is not None and math.isfinite(value) else None
 
@@ -243,12 +247,6 @@ def _batch(d: Decision) -> str:
     return next(
         (e.batch for e in endpoints if (e.method, e.template) == (d.method, d.endpoint)), ""
     )
-
-
-def _spoken(seconds: int) -> str:
-    """Return a wait as a person says it: 1 second, 45 seconds, about 5 minutes, about 3 hours."""
-    # Seconds are exact. Minutes and hours are rounded up, so that nobody comes back too early.
-    return spoken_span(seconds) if seconds < 2 * MINUTE_S else f"about {spoken_span(seconds)}"
 
 
 def _positive(value: float | None) -> float:

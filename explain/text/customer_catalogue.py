@@ -15,7 +15,7 @@ from decider.contracts.vocabulary import Action
 from decider.refusal.causes import SIGNS_OF_ABUSE, TELLING
 
 # Version of the catalogue, shown beside each text: a reply can be traced to its wording.
-VERSION = 7
+VERSION = 8
 
 # Every field that a text may name. A closed list, so that a new text cannot tell more by mistake.
 FIELDS = frozenset(
@@ -169,6 +169,13 @@ class CauseTexts(NamedTuple):
     """In place of `why` when the figures it names are known."""
 
 
+# Advice where the cause lies with us.
+PATIENCE = "Your integration does not need to change, as long as it waits when it is told to."
+# In its place where the record shows that it does not wait.
+HURRIED = (
+    "Some of your app’s latest requests came back before the wait that they were told. Please let"
+    " it wait as long as the Retry-After field says."
+)
 REVIEW = "If you think this was wrong, reply with the reference below and a person will look at it."
 
 CAUSE_TEXTS: dict[Cause, CauseTexts] = {
@@ -187,7 +194,7 @@ CAUSE_TEXTS: dict[Cause, CauseTexts] = {
     Cause.QUOTA_PART: CauseTexts(
         "We give out the daily quota of your plan in parts, and the next part was not at hand yet.",
         "We give out the daily quota of your plan in parts and the next part was not at hand yet",
-        "Your integration does not need to change, as long as it waits when it is told to.",
+        PATIENCE,
     ),
     Cause.UNKNOWN: CauseTexts(
         "We do not know the app id that it came with, and such requests share a small allowance.",
@@ -221,7 +228,7 @@ CAUSE_TEXTS: dict[Cause, CauseTexts] = {
     Cause.BUSY: CauseTexts(
         "Our service was busy and could not take every request.",
         "Our service was busy",
-        "Your integration does not need to change, as long as it waits when it is told to.",
+        PATIENCE,
     ),
     Cause.SHARE: CauseTexts(
         "Our service was busy, and the apps of your organisation together were already using much"
@@ -274,14 +281,14 @@ CAUSE_TEXTS: dict[Cause, CauseTexts] = {
         "Our service was answering slowly or with errors, and our automatic protection limited what"
         " it let through.",
         "Our service was answering slowly or with errors, so requests were limited",
-        "Your integration does not need to change, as long as it waits when it is told to.",
+        PATIENCE,
     ),
     Cause.RETRIES: CauseTexts(
-        "Our automatic protection limited it, mainly because your app kept sending requests again"
-        " that had just been refused or had failed.",
-        "Your app kept repeating requests that had just been refused or failed",
+        "Our automatic protection limited it, mainly because your app kept sending requests"
+        " while it was being refused.",
+        "Your app kept sending requests while it was being refused",
         "To avoid this, wait as long as the Retry-After field says before you try again, and longer"
-        " after each further failure.",
+        " after each further refusal.",
     ),
     Cause.SIZE: CauseTexts(
         "Our automatic protection limited it, mainly because the requests from your app were"

@@ -28,9 +28,15 @@ class ReasonCode:
     feature: Feature
     value: float
     typical: float | None
-    """Median of similar apps; None when the model card has none."""
+    """What was usual in training: the median over honest requests of its tier; None when the model
+    card has none.
+    """
     others: tuple[Feature, ...] = ()
     """Other features of the same cause that spoke against the request, strongest first."""
+    minor: bool = False
+    """Whether the named feature of another reason weighs more than this one's: then it is not why
+    by itself, but together with the others of its cause.
+    """
 
     @property
     def cause(self) -> str:
@@ -51,10 +57,9 @@ def rank_reasons(fall: Waterfall) -> list[ReasonCode]:
 
     A cause whose effect is too small to show is left out, unless that would leave nothing.
     """
-    found = [
-        _reason(finding, fall)
-        for finding in findings(fall.contributions, fall.values, fall.typical)
-    ]
+    listed = findings(fall.contributions, fall.values, fall.typical)
+    heaviest = max((fall.contributions[finding.lead] for finding in listed), default=0.0)
+    found = [_reason(finding, fall, heaviest) for finding in listed]
     return [reason for reason in found if reason.effect > 0] or found[:1]
 
 
@@ -70,13 +75,14 @@ def write_because(found: Sequence[ReasonCode]) -> str:
     """Return why, with its conjunction: "because ...", by the strongest reason.
 
     Where that one is not about behaviour, the strongest that is about it follows as what added.
+    It may be the second or any further one, and the words claim no more than that it added.
     """
     strongest = found[0]
     if not _is_behaviour(strongest):
         for reason in found[1:]:
             if _is_behaviour(reason) and reason.effect >= _ENOUGH * strongest.effect:
                 return (
-                    f"mostly because {write_clause(strongest)}; its behaviour now added:"
+                    f"most of all because {write_clause(strongest)}; its behaviour now added:"
                     f" {write_clause(reason)}"
                 )
     return f"because {write_clause(strongest)}"
@@ -90,52 +96,50 @@ def _is_behaviour(reason: ReasonCode) -> bool:
 _ONE = re.compile(r"\b1 (confirmed abuse report|chargeback|refusal)s\b")
 
 
-def _reason(finding: Finding, fall: Waterfall) -> ReasonCode:
+def _reason(finding: Finding, fall: Waterfall, heaviest: float) -> ReasonCode:
+    """Return a finding in words. `heaviest`: largest SHAP value that any finding is named by."""
     feature, value = finding.feature, fall.values[finding.lead]
     usual = None if fall.typical is None else fall.typical[finding.lead]
-    shown, shown_usual = (
-        format_value(feature, value),
-        format_value(feature, usual) if usual is not None else "unknown",
-    )
-    sentence = (feature.high if finding.high else feature.low).format(
-        value=shown, typical=shown_usual
-    )
+    shown = format_value(feature, value)
+    sentence = (feature.high if finding.high else feature.low).format(value=shown)
     if shown == "1":
         sentence = _ONE.sub(r"1 \1", sentence)
-    # The second sentence compares with similar apps. It goes where there is nothing to compare
-    # with.
-    if usual is None or usual != usual:
-        sentence = sentence.split(". ")[0].rstrip(".") + "."
+    if usual is not None and usual == usual:
+        sentence += f" Usual in training: {format_value(feature, usual)}."
     others = tuple(FEATURES[k] for k in finding.members[1:])
     return ReasonCode(
         finding.code,
         sentence,
-        round(finding.weight * fall.points, 2),
+        fall.effect(finding.weight),
         feature,
         value,
         usual,
         others,
+        minor=len(finding.members) > 1 and fall.contributions[finding.lead] < heaviest,
     )
 
 
 def write_clause(reason: ReasonCode) -> str:
     """Return a reason as it continues "because": its first sentence, and how many times the usual
-    it was, or what is usual.
+    it was, or what is usual. Where many features of one cause add up, the clause says so first.
     """
     first = reason.text.split(". ")[0].rstrip(".")
-    first = first[0].lower() + first[1:]
-    if times := _times(reason):
-        return (
-            f"{first}, {times} times {_WHAT.get(reason.feature.unit, 'the usual of similar apps')}"
-        )
-    if reason.typical is None or reason.typical != reason.typical:
+    first = f"{first[0].lower()}{first[1:]}{_compare(reason)}"
+    if not reason.minor:
         return first
+    count = 1 + len(reason.others)
+    return f"{count} findings of cause “{reason.cause}” add up, the strongest that {first}"
+
+
+def _compare(reason: ReasonCode) -> str:
+    """Return how a value compares with what was usual; empty where its sentence says enough."""
+    if times := _times(reason):
+        return f", {times} times what was usual in training"
+    if reason.typical is None or reason.typical != reason.typical:
+        return ""
     if reason.feature.unit in ("share", "count", "ratio", "per_s", "cost_per_s"):
-        return f"{first}, similar apps {reason.shown_typical}"
-    return first
-
-
-_WHAT = {"per_s": "what similar apps send", "cost_per_s": "what similar apps ask for"}
+        return f", usual in training {reason.shown_typical}"
+    return ""
 
 
 def _times(reason: ReasonCode) -> str:

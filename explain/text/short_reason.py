@@ -59,4 +59,4 @@ def _leading(explanation: Explanation, d: Decision) -> str:
     reason = found[0]
     # What follows a comma in a label is its window; a table cell has no room for it.
     text = f"{reason.feature.label.split(',')[0]}: {reason.shown_value}"
-    return text if reason.typical is None else f"{text}, similar {reason.shown_typical}"
+    return text if reason.typical is None else f"{text}, usual {reason.shown_typical}"

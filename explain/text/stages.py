@@ -58,7 +58,7 @@ def _step(one: StageTrace, d: Decision) -> TraceStep:
     )
 
 
-_PASSED = {Stage.TRIAGE: "Sent on", Stage.RANK: "Scored", Stage.RERANK: "Kept"}
+_PASSED = {Stage.TRIAGE: "Model asked", Stage.RANK: "Scored", Stage.RERANK: "Kept"}
 
 
 def _n(facts: dict[str, float | str], name: str) -> float:
@@ -70,12 +70,14 @@ def _n(facts: dict[str, float | str], name: str) -> float:
 def _guard(facts: dict[str, float | str], d: Decision, one: StageTrace) -> str:
     if reason := str(facts.get("reason", "")):
         return f"{reason[:1].upper()}{reason[1:]}."
-    # "This decider's own share": each decider leases a part, so the app may have more left.
+    # "This decider": each one leases a part, so the app may have more left.
     left, limit = _n(facts, "quota_left"), _n(facts, "quota_limit")
     count = whole_left(left)
     requests = f"{count} request{'' if count == '1' else 's'}"
-    share = f"{requests} left today of this decider’s own share"
-    return f"{share}; the app’s quota is {plan_figure(limit)}. No list or compliance rule."
+    return (
+        f"This decider may still admit {requests} today of the app’s quota of"
+        f" {plan_figure(limit)}. No list or compliance rule."
+    )
 
 
 def _override(facts: dict[str, float | str], d: Decision, one: StageTrace) -> str:
@@ -100,12 +102,20 @@ def _triage(facts: dict[str, float | str], d: Decision, one: StageTrace) -> str:
         )
     tokens = _n(facts, "tokens")
     # within a token of its end the bucket is empty, and the headroom not yet begun
-    into = f", {two_digits(-tokens)} into the headroom" if tokens < 0 else ""
+    into = _into_headroom(facts, -tokens) if tokens < 0 else ""
     cheap = (
         f"Cheap score {figure(_n(facts, 'cheap_score'))}, ranked from"
         f" {figure(_n(facts, 'rank_from'))}."
     )
     return f"Burst bucket: {_bucket(facts, into)} {cheap}"
+
+
+def _into_headroom(facts: dict[str, float | str], below: float) -> str:
+    """Return how far `below` empty the bucket is, tokens, and how far down it may go."""
+    headroom = _n(facts, "bucket_burst") - _n(facts, "headroom_withheld")
+    if headroom <= 0.0:
+        return f", {two_digits(below)} below empty without a headroom"
+    return f", {two_digits(below)} into the headroom of {plan_figure(headroom)}"
 
 
 def _bucket(facts: dict[str, float | str], into: str = "") -> str:

@@ -19,7 +19,6 @@ from decider.contracts.vocabulary import (
     MlState,
     Reason,
     Stage,
-    Tier,
 )
 from decider.refusal.true_cause import find_true_cause
 from decider.whatif.replay import Thresholds
@@ -144,23 +143,28 @@ def _unranked(d: Decision) -> str:
 
 
 def _risk(d: Decision, thresholds: Thresholds | None) -> str:
-    tier, own = f"{Tier(d.tier).word} tier", d.risk or 0.0
+    own, did = d.risk or 0.0, DID[Action(d.action)]
     risk = reason_text.figure(d.risk)
     if thresholds is None:
         return f"risk {risk}."
     # One band: the same action at every risk, so naming a threshold would be false.
     if len(thresholds.bands) == 1:
-        return (
-            f"the risk was {risk}, and at any other risk it would have been {DID[Action(d.action)]}"
-            " too."
-        )
+        return f"the risk was {risk}, and at any other risk it would have been {did} too."
     if Action(d.action) == Action.ADMIT or thresholds.up is None:
         following = next(((r, a) for r, a in thresholds.bands if r > own), None)
         if following is None:
             return f"risk {risk}."
         risk, cut = reason_text.cut_figures(own, following[0])
-        return (
-            f"risk {risk}, below the {cut} where {tier} would be {DID[Action(following[1])]} here."
-        )
+        if Action(d.action) != Action.ADMIT:
+            # Not the risk refused it: below the next threshold every risk is treated alike.
+            return f"the risk was {risk}, and at any risk below {cut} it would have been {did} too."
+        then = DID[Action(following[1])]
+        return f"risk {risk}, below the {cut} from which it would have been {then}."
     risk, cut = reason_text.cut_figures(own, thresholds.up)
-    return f"risk {risk}, at or above the {cut} where {tier} is {DID[Action(d.action)]} here."
+    before = max(band for band in thresholds.bands if band[0] < thresholds.up)[1]
+    if Reason(d.reason) == Reason.BURST_EXHAUSTED:
+        return (
+            f"its bucket had no room at risk {risk}; below {cut} it would have been"
+            f" {DID[Action(before)]}."
+        )
+    return f"risk {risk}, at or above the {cut} from which this request is {did}."

@@ -371,7 +371,7 @@ def _parameters(origin: _Origin) -> dict[str, float | int | str]:
 
 def _quantiles(traffic: Traffic, tier: Tier) -> list[list[float]]:
     """Return the 10th, 50th and 90th percentile of each feature over the honest requests of a tier.
-    Web clients are left out: "similar apps" are apps with a profile.
+    Web clients are left out: what is usual is told of apps with a profile.
 
     Raises TrainingError when the tier has none.
     """

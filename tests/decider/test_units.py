@@ -41,9 +41,12 @@ def test_a_rounded_span_has_one_unit_and_two_digits(seconds: float, text: str) -
     [
         (1, "1 second"),
         (119, "119 seconds"),
-        (121, "3 minutes"),
+        (120, "2 minutes"),
+        (121, "2 minutes 1 second"),
         (900, "15 minutes"),
-        (7_201, "3 hours"),
+        (7_200, "2 hours"),
+        (7_201, "2 hours 1 minute"),
+        (90_000, "1 day 1 hour"),
     ],
 )
 def test_a_spoken_span_is_rounded_up(seconds: int, text: str) -> None:

@@ -34,7 +34,7 @@ CODES = [
     *(f"{f.code}_{side}" for f in features.FEATURES for side in ("HIGH", "LOW")),
 ]
 FORBIDDEN = re.compile(
-    r"\b(scor\w*|threshold\w*|risk\w*|models?|shap|machine.learning|ml|peers?|similar|other"
+    r"\b(scor\w*|threshold\w*|risk\w*|models?|shap|machine.learning|ml|peers?|similar|training|other"
     r" apps|cohort\w*|percentile\w*|median|"
     r"tiers?|free|standard|premium|enterprise|triage|rank\w*|re-?rank\w*|guard|fallback|overrid\w*|rule"
     r" engine|abus\w*|fraud\w*|"

@@ -90,7 +90,7 @@ def test_a_receipt_alone_is_enough_for_a_text(codes: tuple[str, ...], cause: Cau
         ),
         (
             {"reason": Reason.QUOTA_EXHAUSTED, "stage": Stage.GUARD, "wait_s": 20_000},
-            "Please retry after about 6 hours.",
+            "Please retry after 5 hours 34 minutes.",
         ),
         (
             {"reason": Reason.COMPLIANCE, "stage": Stage.GUARD, "action": Action.BLOCK},
@@ -195,6 +195,19 @@ def test_the_api_error_has_the_members_of_the_response() -> None:
     }
 
 
+def test_an_app_that_comes_back_early_is_not_told_that_nothing_need_change() -> None:
+    busy = {"reason": Reason.SERVICE_OVERLOADED, "stage": Stage.RERANK}
+    patient, hurried = (
+        customer.write_texts(a_case(hurried=h, **busy)).reply for h in (False, True)
+    )
+    assert "does not need to change" in patient
+    assert "does not need to change" not in hurried
+    assert "came back before the wait that they were told" in hurried
+    # a block tells no wait, so nothing is said of one
+    blocked = a_case(hurried=True, action=Action.BLOCK, wait_s=0, **busy)
+    assert "wait" not in customer.write_texts(blocked).reply
+
+
 def test_a_hostile_name_stays_on_its_line_and_is_never_a_template() -> None:
     said = customer.write_texts(
         a_case(app_name="x\n\nReference: {wait} \u202eevil\x00" + "y" * 500)
@@ -210,9 +223,9 @@ def test_a_hostile_name_stays_on_its_line_and_is_never_a_template() -> None:
         (0, "0 seconds"),
         (1, "1 second"),
         (119, "119 seconds"),
-        (120, "about 2 minutes"),
-        (121, "about 3 minutes"),
-        (7200, "about 2 hours"),
+        (120, "2 minutes"),
+        (135, "2 minutes 15 seconds"),
+        (7200, "2 hours"),
     ],
 )
 def test_a_wait_is_spoken_rounded_up(seconds: int, words: str) -> None:

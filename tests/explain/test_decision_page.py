@@ -103,7 +103,7 @@ def test_a_decision_by_risk_says_what_was_done_and_why_and_adds_up(events, brows
     assert re.search(r"was asked to wait \d+ seconds? because (it|its|the) ", text)
     assert f"risk {refused.risk:.2f}, at or above the" in text
     assert "Replay verified" in text
-    assert re.search(r"[A-Z0-9_]+_(HIGH|LOW) · [^·]+, similar apps ", text)
+    assert re.search(r"[A-Z0-9_]+_(HIGH|LOW) · [^·]+, usual ", text)
     assert "How the score adds up Each bar starts where the last one ended" in text
     assert "Decided: defer" in text
     base, total, score = re.search(r"adds up: ([\d.]+) [+−] ([\d.]+) = (\d\.\d+)", text).groups()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from decider.contracts.features import FEATURES, INDEX
 from explain.text.reason_codes import ReasonCode, write_because
 
@@ -12,14 +14,14 @@ def reason(name: str, effect: float) -> ReasonCode:
 
 def test_the_strongest_leads_and_behaviour_is_said_to_add() -> None:
     assert write_because([reason("app_age", 0.3), reason("rate_10s", 0.1)]) == (
-        "mostly because by app_age; its behaviour now added: by rate_10s"
+        "most of all because by app_age; its behaviour now added: by rate_10s"
     )
 
 
 def test_since_when_an_app_is_known_is_no_behaviour() -> None:
     found = [reason("abuse_history", 0.5), reason("seconds_since_first", 0.4)]
     assert write_because(found) == "because by abuse_history"
-    added = "mostly because by seconds_since_first; its behaviour now added: by rate_10s"
+    added = "most of all because by seconds_since_first; its behaviour now added: by rate_10s"
     assert write_because([reason("seconds_since_first", 0.5), reason("rate_10s", 0.4)]) == added
 
 
@@ -31,3 +33,14 @@ def test_a_faint_finding_about_behaviour_is_not_added() -> None:
 def test_behaviour_that_is_strongest_stands_alone() -> None:
     found = [reason("rate_10s", 0.3), reason("cohort_prior", 0.2)]
     assert write_because(found) == "because by rate_10s"
+
+
+def test_a_cause_whose_parts_are_small_says_that_they_add_up() -> None:
+    """Another reason's feature weighs more than the named one: alone that one is not why."""
+    pace = replace(
+        reason("rate_10s", 0.3), minor=True, others=(FEATURES[INDEX["rate_1s"]],), typical=0.5
+    )
+    assert write_because([pace, reason("distinct_sources_60s", 0.2)]) == (
+        "because 2 findings of cause “Pace” add up, the strongest that by rate_10s, 4 times what"
+        " was usual in training"
+    )

@@ -53,7 +53,7 @@ ROUND = (
     "First refusal kept: <action>",
     "Burst bucket is empty from here on",
     "Same endpoint again, {later} s later: <action>",
-    f"Last refusal kept here; {COUNT} more after this one",
+    f"Last kept refusal, of {COUNT} after this decision",
 )
 
 

@@ -47,6 +47,7 @@ def truths(one: Recorded) -> dict[str, Truth]:
         "times": Truth(seen["override_multiplier"], "exact"),
         "tokens": Truth(max(0.0, seen["tokens"]), "down"),
         "into": Truth(max(0.0, -seen["tokens"]), "unlike"),
+        "below": Truth(max(0.0, -seen["tokens"]), "unlike"),
         "burst": Truth(seen["bucket_burst"], "exact"),
         "rate": Truth(seen["bucket_rate"], "exact"),
         "headroom": Truth(one.headroom, "exact"),
@@ -71,7 +72,10 @@ def truths(one: Recorded) -> dict[str, Truth]:
     }
 
 
-BUCKET = "Burst bucket: {tokens} of {burst}[, {into} into the headroom], refills {rate}/s."
+BUCKET = (
+    "Burst bucket: {tokens} of {burst}[, {into} into the headroom of {headroom}]"
+    "[, {below} below empty without a headroom], refills {rate}/s."
+)
 ASKED = " Cheap score {cheap}, ranked from {from}."
 RERANKED = (
     "{load}% of capacity[, price {price}][, no price].[ Tenant at {share} × its fair share.]"
@@ -81,7 +85,7 @@ RERANKED = (
 TRACE = {
     Stage.GUARD: (
         *(f"{info.text[:1].upper()}{info.text[1:]}." for info in REASONS.values() if info.text),
-        "{left} request[s] left today of this decider’s own share; the app’s quota is {quota}. No"
+        "This decider may still admit {left} request[s] today of the app’s quota of {quota}. No"
         " list or compliance rule.",
     ),
     Stage.OVERRIDE: (
@@ -275,8 +279,12 @@ LEAD = (
     "<stage> decided: <words>.",
     "<stage> decided: risk {risk}.",
     "<stage> decided: the risk was {risk}, and at any other risk it would have been <done> too.",
-    "<stage> decided: risk {risk}, [below][at or above] the {cut} where <tier> tier [would be][is]"
-    " <done> here.",
+    "<stage> decided: risk {risk}, below the {cut} from which it would have been <done>.",
+    "<stage> decided: risk {risk}, at or above the {cut} from which this request is <done>.",
+    "<stage> decided: the risk was {risk}, and at any risk below {cut} it would have been <done>"
+    " too.",
+    "<stage> decided: its bucket had no room at risk {risk}; below {cut} it would have been"
+    " <done>.",
 )
 
 
@@ -300,7 +308,7 @@ def check_lead(one: Recorded, lead: str, true: dict[str, Truth]) -> str:
     below = max((c for c in changes if c <= risk), default=math.nan)
     above = min((c for c in changes if c > risk), default=math.nan)
     _, shown = read(LEAD, lead)
-    cut = below if "at or above" in lead else above
+    cut = below if "at or above" in lead or "no room" in lead else above
     pattern = check(LEAD, lead, true | {"cut": Truth(cut, "unlike")})
     if "cut" in shown:
         assert same_order(shown["risk"], shown["cut"], risk, cut) or risk == cut, lead
@@ -323,6 +331,11 @@ def test_the_labels_of_the_scale_stand_on_the_right_side_of_the_risk(everything)
             assert same_order(risk, band.start_text, one.event.risk, band.start)
             assert band.text in ("", f"{band.word.capitalize()} {band.start_text}")
             seen += 1
+        # the threshold that the page tells the decision by is always labelled
+        marked = page.cut_of(one.decision, marks)
+        if marked is not None and marked.at > 0.0:
+            named = page.bands(marks, one.event.risk, marked.at)
+            assert all(band.text for band in named if band.start == marked.at)
     assert seen > 500
 
 

@@ -99,7 +99,7 @@ def test_the_timeline_tells_what_led_to_it_and_what_came_after(store) -> None:
         (-30, "Burst bucket is empty from here on"),
         (-10, "First refusal kept: defer"),
         (0, "This decision: defer, HTTP 429, Retry-After 4"),
-        (6, "Last refusal kept here; about 6 (2 to 19) more after this one"),
+        (6, "Last kept refusal, of about 6 (2 to 19) after this decision"),
         (9, "Same endpoint again, 9.0 s later: admit"),
     ]
 

@@ -231,6 +231,20 @@ def test_every_way_is_admitted_when_the_changed_record_is_decided_again(
     assert count >= REFUSALS
 
 
+def test_the_risk_of_a_way_is_on_the_right_side_of_its_own_edge(ways) -> None:
+    """Not of the record's: load, tokens and value move with the change, and the edge with them."""
+    edges = 0
+    for event, found, _ in ways:
+        for way in (*found.ways, *found.missed):
+            if way.edge is None or way.risk is None:
+                continue
+            assert (way.risk < way.edge) == way.admits, (event.reason, way)
+            risk, edge = map(float, way.figures)
+            assert (risk < edge) == way.admits, way.figures
+            edges += 1
+    assert edges > 200
+
+
 def test_no_way_moves_what_an_owner_cannot_change(refusals, ways) -> None:
     for e, found, _ in ways:
         for way in found.ways:
@@ -453,8 +467,8 @@ def test_an_empty_bucket_without_a_model_is_a_matter_of_pace() -> None:
     assert pace.changes[0].after == 15.0  # what standard tier is refilled at
     assert (
         pace.sentence
-        == "At 15 requests a second instead of 40 requests a second, spread evenly, this request"
-        " would have been admitted."
+        == "At 15 requests a second, spread evenly, instead of 40 requests a second at its fastest,"
+        " this request would have been admitted."
     )
 
 

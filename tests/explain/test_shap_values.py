@@ -233,3 +233,7 @@ def test_the_shown_column_adds_up_to_the_last_digit(base, contributions, slope, 
     assert shown == round(fall.score * 100)
     assert round(fall.base * 100) + round(fall.total * 100) == round(fall.score * 100)
     assert len(fall.rows) + fall.rest_count == features.N_FEATURES
+    # so does the sum in log-odds, which is told with three decimals
+    base_told, rise_told = f"{fall.base_log_odds:.3f}", f"{fall.rise_log_odds:.3f}"
+    total = f"{fall.base_log_odds + fall.sum_log_odds:.3f}"
+    assert float(base_told) + float(rise_told) == pytest.approx(float(total), abs=1e-9)

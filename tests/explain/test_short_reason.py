@@ -22,8 +22,8 @@ from tests.explain import world
 
 @pytest.fixture
 def told(monkeypatch):
-    """What is told of a decision with these findings: (feature, contribution, value, median of
-    similar apps).
+    """What is told of a decision with these findings: (feature, contribution, value, what is
+    usual).
     """
 
     def tell_of(*found: tuple[str, float, float, float]) -> str:
@@ -41,14 +41,14 @@ def told(monkeypatch):
     return tell_of
 
 
-def test_what_is_like_similar_apps_gives_way_to_what_is_not(told) -> None:
+def test_what_is_usual_gives_way_to_what_is_not(told) -> None:
     assert (
         told(("cohort_prior", 2.0, 0.07, 0.07), ("rate_1s", 1.0, 48.0, 12.0))
-        == "Requests a second: 48, similar 12"
+        == "Requests a second: 48, usual 12"
     )
 
 
-def test_where_everything_is_like_similar_apps_the_machine_reason_is_left(told) -> None:
+def test_where_everything_is_usual_the_machine_reason_is_left(told) -> None:
     assert told(("cohort_prior", 2.0, 0.07, 0.07)) == ""
 
 

@@ -69,7 +69,7 @@ class ReasonOut(serializers.Serializer[object]):
     value = serializers.FloatField()
     typical = serializers.FloatField(
         allow_null=True,
-        help_text="Median of similar apps: those of its tier in the model's training.",
+        help_text="What was usual in training: the median over honest requests of its tier.",
     )
 
 

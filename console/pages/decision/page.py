@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from django.utils import timezone
@@ -159,9 +159,11 @@ def scale_figures(risk: float | None, starts: Sequence[float]) -> tuple[str, ...
     return shown, "0.00", *rest
 
 
-def bands(found: Thresholds | None, risk: float | None) -> tuple[Band, ...]:
+def bands(
+    found: Thresholds | None, risk: float | None, decisive: float | None = None
+) -> tuple[Band, ...]:
     """Return the ranges of risk with the action that each leads to, lowest first. `risk` is the
-    decision's own.
+    decision's own, `decisive` the threshold it is told by: that one is always labelled.
     """
     if found is None:
         return ()
@@ -173,6 +175,9 @@ def bands(found: Thresholds | None, risk: float | None) -> tuple[Band, ...]:
         anchor = "start" if k == 0 else "end" if x > 80 else "middle"
         # Percent of the axis that a label needs; the last one is set to the left of its line.
         room = x - last >= (30 if anchor == "end" else 24)
+        if start == decisive and not room:
+            out = [replace(band, text="") if band.text_x > x - 30 else band for band in out]
+            room = True
         word = Action(action).word
         text = (word.capitalize() if k == 0 else f"{word.capitalize()} {labels[k]}") if room else ""
         last = x if text else last
@@ -381,14 +386,15 @@ def decision_page(d: Decision, *, with_token: bool) -> DecisionPage:
     name = known.name if known else d.app
     found, marks = explained(d), thresholds(event, config)
     newer, older = lookup.neighbours(d)
+    cut = cut_of(d, marks)
     return DecisionPage(
         d=d,
         name=name,
         known=known,
         story=verdict.write_story(d, name, marks, list(found.reasons)),
         explained=found,
-        cut=cut_of(d, marks),
-        bands=bands(marks, d.risk),
+        cut=cut,
+        bands=bands(marks, d.risk, cut.at if cut else None),
         steps=steps(d, event, config),
         around=traffic_around(d),
         newer=newer,

@@ -13,10 +13,8 @@ FEATURES_AGAINST_USUAL: tuple[Feature, ...] = (
         "share",
         "Answers unlike the endpoint's usual ones, last 10 min",
         "UNUSUAL_ANSWERS_10M",
-        "{value} of ten minutes' answers were unlike what these endpoints usually answer. Similar"
-        " apps see {typical}.",
-        "Only {value} of ten minutes' answers were unlike what these endpoints usually answer."
-        " Similar apps see {typical}.",
+        "{value} of ten minutes' answers were unlike what these endpoints usually answer.",
+        "Only {value} of ten minutes' answers were unlike what these endpoints usually answer.",
         "feedback",
         "ERRORS",
         risk=1,
@@ -26,10 +24,8 @@ FEATURES_AGAINST_USUAL: tuple[Feature, ...] = (
         "count",
         "Answers unlike the endpoint's usual ones in 10 min",
         "UNUSUAL_ANSWER_COUNT_10M",
-        "{value} answers in ten minutes were unlike what these endpoints usually answer. Similar"
-        " apps get {typical}.",
-        "Only {value} answers in ten minutes were unlike what these endpoints usually answer."
-        " Similar apps get {typical}.",
+        "{value} answers in ten minutes were unlike what these endpoints usually answer.",
+        "Only {value} answers in ten minutes were unlike what these endpoints usually answer.",
         "feedback",
         "ERRORS",
         risk=1,
@@ -39,10 +35,10 @@ FEATURES_AGAINST_USUAL: tuple[Feature, ...] = (
         "share",
         "Requests that repeat its most frequent steps, last 10 min",
         "BUSIEST_STEP_10M",
-        "{value} of ten minutes' requests repeated its most frequent steps from one endpoint to the"
-        " next. Similar apps: {typical}.",
-        "Only {value} of ten minutes' requests repeated its most frequent steps from one endpoint"
-        " to the next. Similar apps: {typical}.",
+        "{value} of ten minutes' requests repeated its most frequent steps from one endpoint"
+        " to the next.",
+        "Only {value} of ten minutes' requests repeated its most frequent steps from one"
+        " endpoint to the next.",
         "counters",
         "SPREAD",
     ),
@@ -51,10 +47,8 @@ FEATURES_AGAINST_USUAL: tuple[Feature, ...] = (
         "ratio",
         "Pace over its tier's usual pace",
         "PACE_OF_TIER",
-        "Over the last minute it sent {value} as fast as apps of its tier usually do. Similar apps:"
-        " {typical}.",
-        "Over the last minute it sent only {value} as fast as apps of its tier usually do. Similar"
-        " apps: {typical}.",
+        "Over the last minute it sent {value} as fast as apps of its tier usually do.",
+        "Over the last minute it sent only {value} as fast as apps of its tier usually do.",
         "counters",
         "PACE",
         default=1.0,
@@ -66,10 +60,8 @@ FEATURES_AGAINST_USUAL: tuple[Feature, ...] = (
         "ratio",
         "Pace over its tenant's usual pace",
         "PACE_OF_TENANT",
-        "Over the last minute it sent {value} as fast as apps of its tenant usually do. Similar"
-        " apps: {typical}.",
-        "Over the last minute it sent only {value} as fast as apps of its tenant usually do."
-        " Similar apps: {typical}.",
+        "Over the last minute it sent {value} as fast as apps of its tenant usually do.",
+        "Over the last minute it sent only {value} as fast as apps of its tenant usually do.",
         "counters",
         "PACE",
         default=1.0,
@@ -81,10 +73,10 @@ FEATURES_AGAINST_USUAL: tuple[Feature, ...] = (
         "ratio",
         "Pace over its own of the last hours",
         "PACE_OF_OWN_HOURS",
-        "Over the last minute it sent {value} as fast as it did over its last two hours of traffic."
-        " Similar apps: {typical}.",
-        "Over the last minute it sent only {value} as fast as it did over its last two hours of"
-        " traffic. Similar apps: {typical}.",
+        "Over the last minute it sent {value} as fast as it did over its last two hours of"
+        " traffic.",
+        "Over the last minute it sent only {value} as fast as it did over its last two hours"
+        " of traffic.",
         "counters",
         "PACE",
         default=1.0,
@@ -96,10 +88,9 @@ FEATURES_AGAINST_USUAL: tuple[Feature, ...] = (
         "ratio",
         "Pace over its own of the last days",
         "PACE_OF_OWN_DAYS",
-        "Over the last minute it sent {value} as fast as it did over its last two days of traffic."
-        " Similar apps: {typical}.",
-        "Over the last minute it sent only {value} as fast as it did over its last two days of"
-        " traffic. Similar apps: {typical}.",
+        "Over the last minute it sent {value} as fast as it did over its last two days of traffic.",
+        "Over the last minute it sent only {value} as fast as it did over its last two days"
+        " of traffic.",
         "counters",
         "PACE",
         default=1.0,
@@ -111,8 +102,8 @@ FEATURES_AGAINST_USUAL: tuple[Feature, ...] = (
         "ratio",
         "Use of the daily quota over the day so far",
         "QUOTA_PACE",
-        "It uses its daily quota {value} as fast as the day goes by. Similar apps: {typical}.",
-        "It uses its daily quota only {value} as fast as the day goes by. Similar apps: {typical}.",
+        "It uses its daily quota {value} as fast as the day goes by.",
+        "It uses its daily quota only {value} as fast as the day goes by.",
         "counters",
         "QUOTA",
     ),
