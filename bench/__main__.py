@@ -10,6 +10,7 @@ import msgspec
 
 import installation
 from bench import peers
+from bench.rows import missing
 from decider import compiled_cache
 
 # Modules with a `measure() -> list of rows`, in the order they run.
@@ -55,21 +56,6 @@ def main(wanted: list[str]) -> int:
     print(table(rows))
     write(rows)
     return 1 if failed else 0
-
-
-def missing(name: str, why: str, target: object = None, unit: str = "") -> dict[str, object]:
-    """Return the row of a figure that could not be measured, with the reason."""
-    return {
-        "name": name,
-        "figure": None,
-        "unit": unit,
-        "peer": None,
-        "peer_figure": None,
-        "ratio": None,
-        "target": target,
-        "met": None,
-        "conditions": f"not measured: {why}",
-    }
 
 
 def write(rows: list[dict[str, object]]) -> None:

@@ -21,7 +21,7 @@ import msgspec
 import redis
 
 from bench import apps, load, peers, processes
-from bench.__main__ import missing
+from bench.rows import missing
 from console.local.servers import Valkey, free_port
 from control.deciders import keys
 from decider.contracts import artifact, config, event, store

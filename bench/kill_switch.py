@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.processes import ROOT
+from bench.rows import row
 from bench.steady_traffic import APPS
 from console.local import servers
 
@@ -158,14 +159,14 @@ def _rows(
     clicks: list[float], pushes: list[float], where: str, click_busy: float, push_busy: float
 ) -> list[dict[str, object]]:
     return [
-        _row(
+        _milliseconds(
             "kill switch, page click to last old decision, p99",
             _p99(clicks),
             CLICK_TARGET_MS,
             f"{len(clicks)} flips by POST to the page's own view, median"
             f" {statistics.median(clicks):.1f} ms; {DECIDERS} deciders " + where.format(click_busy),
         ),
-        _row(
+        _milliseconds(
             "kill switch, push to applied, p99",
             _p99(pushes),
             PUSH_TARGET_MS,
@@ -204,18 +205,8 @@ def _with_deciders(
     return values, statistics.mean([at_first, at_last])
 
 
-def _row(name: str, figure: float, target: float, conditions: str) -> dict[str, object]:
-    return {
-        "name": name,
-        "figure": round(figure, 2),
-        "unit": "ms",
-        "peer": None,
-        "peer_figure": None,
-        "ratio": None,
-        "target": target,
-        "met": figure <= target,
-        "conditions": conditions,
-    }
+def _milliseconds(name: str, figure: float, target: float, said: str) -> dict[str, object]:
+    return row(name, round(figure, 2), "ms", target, figure <= target, said)
 
 
 def _p99(values: list[float]) -> float:

@@ -26,6 +26,7 @@ import numpy as np
 from bench import kill_switch
 from bench.events import Outcome, Place, stored_event
 from bench.processes import ROOT
+from bench.rows import row
 from decider.contracts import features, signals
 from decider.contracts.event import Event
 
@@ -166,17 +167,8 @@ def _row(
     least: bool = False,
 ) -> dict[str, object]:
     """Return the row of a figure that must not be over its target, or with `least` not under it."""
-    return {
-        "name": name,
-        "figure": round(figure, 1),
-        "unit": unit,
-        "peer": None,
-        "peer_figure": None,
-        "ratio": None,
-        "target": target,
-        "met": figure >= target if least else figure <= target,
-        "conditions": conditions,
-    }
+    met = figure >= target if least else figure <= target
+    return row(name, round(figure, 1), unit, target, met, conditions)
 
 
 def _install() -> None:

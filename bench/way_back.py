@@ -11,6 +11,7 @@ from itertools import islice
 import numpy as np
 from msgspec import structs
 
+from bench.rows import row
 from decider.contracts.config import Config, ModelRef, Sampling
 from decider.contracts.event import Event
 from decider.contracts.vocabulary import Action
@@ -54,7 +55,7 @@ def _rows(blocks: list[bool], others: list[bool], took: list[float]) -> list[dic
     )
     share, slowest = (sum(blocks) + sum(others)) / len(took), max(took)
     return [
-        _row(
+        row(
             "way back: refusals that have one",
             round(share, 3),
             "share",
@@ -62,8 +63,8 @@ def _rows(blocks: list[bool], others: list[bool], took: list[float]) -> list[dic
             share >= SHARE_TARGET,
             said,
         ),
-        _row("way back: median", round(float(np.median(took)), 1), "ms", None, None, said),
-        _row("way back: slowest", round(slowest, 1), "ms", MS_TARGET, slowest <= MS_TARGET, said),
+        row("way back: median", round(float(np.median(took)), 1), "ms", None, None, said),
+        row("way back: slowest", round(slowest, 1), "ms", MS_TARGET, slowest <= MS_TARGET, said),
     ]
 
 
@@ -90,19 +91,3 @@ def _refusals(model: Model) -> list[tuple[Event, Config]]:
         found += [(event, document) for event in loop.engine.take_events()]
     random.Random(1).shuffle(found)
     return found
-
-
-def _row(
-    name: str, figure: float, unit: str, target: float | None, met: bool | None, conditions: str
-) -> dict[str, object]:
-    return {
-        "name": name,
-        "figure": figure,
-        "unit": unit,
-        "peer": None,
-        "peer_figure": None,
-        "ratio": None,
-        "target": target,
-        "met": met,
-        "conditions": conditions,
-    }

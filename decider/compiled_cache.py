@@ -7,11 +7,16 @@ hash of every source of the decider, and a changed policy can never run as its p
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import shutil
 from pathlib import Path
 
 _TREE = Path(__file__).resolve().parent
+# Folders of other sources that stay. Chosen: going back to a commit of today then costs nothing,
+# and some 8 MB each do no harm.
+KEPT = 8
 # Marks a folder as ours, so that a child process finds the base again below an inherited one.
 _PREFIX = "compiled-"
 
@@ -43,7 +48,20 @@ def folder(base: Path) -> Path:
 def use_own_folder() -> None:
     """Point NUMBA_CACHE_DIR at this source's folder. Call before numba is imported.
 
-    The folder lies below the one that NUMBA_CACHE_DIR names, else below `__pycache__`.
+    The folder lies below the one that NUMBA_CACHE_DIR names, else below `__pycache__`. Those of
+    older sources beside it go, but for the last few.
     """
     base = Path(os.environ.get("NUMBA_CACHE_DIR") or _TREE / "__pycache__")
-    os.environ["NUMBA_CACHE_DIR"] = str(folder(base))
+    own = folder(base)
+    _forget_old(own)
+    os.environ["NUMBA_CACHE_DIR"] = str(own)
+
+
+def _forget_old(own: Path) -> None:
+    """Delete the folders of other sources, but for the KEPT that were written to last."""
+    # A process that still runs from a deleted one compiles anew what it has not loaded yet. The
+    # base may be read-only, and another process may do the same at once: then nothing is lost.
+    with contextlib.suppress(OSError):
+        others = [f for f in own.parent.glob(f"{_PREFIX}*") if f != own]
+        for old in sorted(others, key=lambda f: f.stat().st_mtime)[:-KEPT]:
+            shutil.rmtree(old, ignore_errors=True)

@@ -9,13 +9,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
 import redis
 from django.test import Client
 
+from decider import compile_ahead
 from tests import template_coverage
+
+if TYPE_CHECKING:
+    from learning.training.train import Trained
 
 hypothesis.settings.register_profile(
     "sluice", deadline=None, derandomize=True
@@ -24,10 +29,13 @@ hypothesis.settings.load_profile("sluice")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Measure the templates as well where coverage is measured."""
+    """Measure the templates where coverage is measured, and compile once for all processes."""
     if config.pluginmanager.hasplugin("_cov"):
         template_coverage.start()
         config.add_cleanup(template_coverage.save)
+    # Before processes are started: each of them would compile the same code.
+    if getattr(config.option, "numprocesses", None) and not compile_ahead.is_compiled_ahead():
+        compile_ahead.compile_ahead()
 
 
 NEED_SERVERS = frozenset(
@@ -92,6 +100,16 @@ def append_only_tables_can_be_emptied_between_tests() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(DatabaseOperations, "execute_sql_flush", execute)
         yield
+
+
+@pytest.fixture(scope="session")
+def small_training(pytestconfig: pytest.Config) -> Trained:
+    """A small training, kept between runs until a source that it depends on changes."""
+    # Here: it imports compiled code, whose folder `tests.settings` sets first.
+    from tests.learning import small_training
+
+    assert pytestconfig.cache is not None
+    return small_training.small_training(pytestconfig.cache.mkdir("small-training"))
 
 
 @pytest.fixture

@@ -16,10 +16,11 @@ from random import Random
 
 from msgspec import structs
 
+from bench.rows import row
 from bench.waiting_clients import stack
 from bench.waiting_clients.crowd import HARD, WaitingCrowd
 from bench.waiting_clients.ledger import Answered
-from bench.waiting_clients.rows import listed, not_tried_row, reason_rows, row, trial_row
+from bench.waiting_clients.rows import listed, not_tried_row, reason_rows, trial_row
 from decider.contracts import defaults
 from decider.contracts.config import ModelRef
 from decider.http import ratelimit_fields

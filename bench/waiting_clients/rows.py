@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
+from bench.rows import row
 from bench.waiting_clients.ledger import Trial, by_reason, wilson
 
 # Share of repeats admitted that is promised, the least lower end of its interval, and trials that
@@ -61,20 +62,3 @@ def not_tried_row(where: str, left: list[Trial]) -> dict[str, object]:
 def listed(counts: Counter[str]) -> str:
     """Return counts as words, the largest first."""
     return ", ".join(f"{name} {number:,}" for name, number in counts.most_common())
-
-
-def row(
-    name: str, figure: float, unit: str, target: float | None, met: bool | None, conditions: str
-) -> dict[str, object]:
-    """Return a row without a peer."""
-    return {
-        "name": name,
-        "figure": figure,
-        "unit": unit,
-        "peer": None,
-        "peer_figure": None,
-        "ratio": None,
-        "target": target,
-        "met": met,
-        "conditions": conditions,
-    }

@@ -21,7 +21,6 @@ from decider.engine.engine import Engine
 from decider.scoring.model import Model
 from explain.shap import backlog
 from learning.logs import playback
-from learning.training import train
 from tests.explain.conftest import keep_version
 from tests.pages import shown
 
@@ -42,11 +41,11 @@ pytestmark = [
 
 
 @pytest.fixture
-def worst(settings, tmp_path, publish, stored) -> str:
+def worst(settings, tmp_path, publish, stored, small_training) -> str:
     """Replays the log with a model trained on simulated traffic; gives the first refusal of the
     client that was refused most.
     """
-    made = train.train(seed=3, seconds=70.0, apps=500, workers=0).data
+    made = small_training.data
     model, settings.SLUICE_MODELS = Model.load(made), tmp_path / "models"
     settings.SLUICE_MODELS.mkdir()
     (settings.SLUICE_MODELS / model.digest).write_bytes(made)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -55,3 +56,19 @@ def test_code_compiled_from_other_sources_does_not_count_as_compiled(tmp_path: P
     own.mkdir(parents=True)
     (own / "observe.nbi").write_bytes(b"")
     assert programs.is_compiled(tmp_path)
+
+
+def test_folders_of_old_sources_go_but_for_the_last_few(tmp_path: Path, monkeypatch) -> None:
+    for age in range(12):
+        old = tmp_path / f"{compiled_cache._PREFIX}{age:016x}"
+        (old / "engine").mkdir(parents=True)
+        os.utime(old, (1e9 - age, 1e9 - age))
+    (tmp_path / "not-ours").mkdir()
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    own = compiled_cache.folder(tmp_path)
+    own.mkdir()
+    os.utime(own, (1.0, 1.0))
+    compiled_cache.use_own_folder()
+    left = {folder.name for folder in tmp_path.iterdir()}
+    newest = {f"{compiled_cache._PREFIX}{age:016x}" for age in range(compiled_cache.KEPT)}
+    assert left == newest | {own.name, "not-ours"}

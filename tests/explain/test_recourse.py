@@ -59,8 +59,8 @@ REFUSALS = 1_000
 
 
 @pytest.fixture(scope="module")
-def trained() -> Model:
-    return Model.load(train.train(seed=3, seconds=70.0, apps=500, workers=0).data)
+def trained(small_training: train.Trained) -> Model:
+    return Model.load(small_training.data)
 
 
 @pytest.fixture(scope="module")

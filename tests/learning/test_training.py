@@ -34,8 +34,8 @@ def scenario(**more) -> Scenario:
 
 
 @pytest.fixture(scope="module")
-def trained() -> train.Trained:
-    return train.train(seed=3, seconds=70.0, apps=500, workers=0)
+def trained(small_training: train.Trained) -> train.Trained:
+    return small_training
 
 
 def test_the_loop_collects_features_and_truth_for_what_the_engine_decided() -> None:

@@ -124,13 +124,17 @@ class Command(BaseCommand):
         )
         # supervisord holds the lock too: it is free when the last program has ended
         supervisor.start(keep_open=[lock.fileno()])
-        start_servers(supervisor)
-        leave_addresses(var)
-        if are_deciders_prepared(var):
-            # they know what to do, and get ready while the database is prepared
-            supervisor.run(*known_programs.DECIDERS)
-        self.say("Preparing the database ...")
-        prepare_database()
+        prepared = are_deciders_prepared(var)
+        if not known_programs.is_compiled(var):
+            self.say("Compiling the engine's code meanwhile, about a minute ...")
+        with compiling_ahead(var):
+            start_servers(supervisor)
+            leave_addresses(var)
+            if prepared:
+                # they know what to do, and get ready while the database is prepared
+                supervisor.run(*known_programs.DECIDERS)
+            self.say("Preparing the database ...")
+            prepare_database()
         if changes.current().model is None:
             self.say("Training the first model on simulated traffic, about three minutes ...")
             # in a process of its own, which gives back the memory that training takes
@@ -353,6 +357,25 @@ def make_folders(var: Path) -> None:
         *(f"nodes/{node}" for node in known_programs.DECIDERS),
     ):
         (var / name).mkdir(parents=True, exist_ok=True)
+
+
+@contextlib.contextmanager
+def compiling_ahead(var: Path) -> Iterator[None]:
+    """Compile the engine's code while the body runs, where it is not compiled; then wait for it.
+
+    Should that fail, nothing is lost: whoever needs the code compiles it.
+    """
+    if known_programs.is_compiled(var):
+        yield
+        return
+    # as a program of ours is started: it ends when this process does
+    command = launch.tied_command([sys.executable, "-m", "decider.compile_ahead"])
+    with subprocess.Popen(command, cwd=embedded.ROOT, start_new_session=True) as process:
+        try:
+            yield
+            process.wait()
+        finally:
+            process.terminate()
 
 
 def start_servers(supervisor: Supervisor) -> None:
