@@ -9,8 +9,7 @@ from importlib import import_module
 import msgspec
 
 import installation
-from bench import peers
-from bench.rows import missing
+from bench import missing, peers
 from decider import compiled_cache
 
 # Modules with a `measure() -> list of rows`, in the order they run.

@@ -20,8 +20,7 @@ from typing import NamedTuple
 import msgspec
 import redis
 
-from bench import apps, load, peers, processes
-from bench.rows import missing
+from bench import apps, load, missing, peers, processes
 from console.local.servers import Valkey, free_port
 from control.deciders import keys
 from decider.contracts import artifact, config, event, store

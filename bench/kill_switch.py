@@ -23,8 +23,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench import row
 from bench.processes import ROOT
-from bench.rows import row
 from bench.steady_traffic import APPS
 from console.local import servers
 

@@ -23,10 +23,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bench import kill_switch
+from bench import kill_switch, row
 from bench.events import Outcome, Place, stored_event
 from bench.processes import ROOT
-from bench.rows import row
 from decider.contracts import features, signals
 from decider.contracts.event import Event
 

@@ -11,7 +11,7 @@ from itertools import islice
 import numpy as np
 from msgspec import structs
 
-from bench.rows import row
+from bench import row
 from decider.contracts.config import Config, ModelRef, Sampling
 from decider.contracts.event import Event
 from decider.contracts.vocabulary import Action

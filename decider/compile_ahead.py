@@ -55,7 +55,8 @@ def _end_with_parent() -> None:
     """End this process when its standard input is closed."""
 
     def watch() -> None:
-        sys.stdin.buffer.read()
+        # past Python's own reader, whose lock would be held when this process ends by itself
+        os.read(0, 1)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -463,8 +463,9 @@ def _decisive(
         without = USE_ALL ^ USE_BUDGET ^ USE_WAITED
         spared = choose(risk, value, signals, rules, without) != action
         return (RERANK, ERROR_BUDGET_SPENT) if spared else (RANK, RISK_LOW)
+    # A share of none is no tenant's doing: higher tiers take all there is, so the service is short.
     if (
-        signals[S_USAGE] > signals[S_FAIR]
+        signals[S_USAGE] > signals[S_FAIR] > 0.0
         and choose(risk, value, signals, rules, USE_ALL ^ USE_SHARE) != action
     ):
         return RERANK, TENANT_OVER_SHARE

@@ -84,6 +84,9 @@ def _figures(reason: Reason, d: Decision, seen: dict[str, float]) -> str:
             return _bucket(reason, seen)
         case Reason.SERVICE_OVERLOADED:
             return _strained(d, seen["service_utilisation"], seen["service_price"])
+        case Reason.TENANT_OVER_SHARE if seen["tenant_fair_share"] <= 0:
+            # only in records of before a share of none named the service
+            return f"higher tiers left no room on {d.service}, so its tenant's fair share was none"
         case Reason.TENANT_OVER_SHARE if seen["tenant_fair_share"] > 0 and math.isfinite(
             seen["tenant_fair_share"]
         ):

@@ -16,7 +16,7 @@ from random import Random
 
 from msgspec import structs
 
-from bench.rows import row
+from bench import row
 from bench.waiting_clients import stack
 from bench.waiting_clients.crowd import HARD, WaitingCrowd
 from bench.waiting_clients.ledger import Answered

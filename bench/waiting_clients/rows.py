@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from bench.rows import row
+from bench import row
 from bench.waiting_clients.ledger import Trial, by_reason, wilson
 
 # Share of repeats admitted that is promised, the least lower end of its interval, and trials that

@@ -79,7 +79,8 @@ CAUSES: dict[str, Cause] = {
         Cause(
             "TENANT",
             "Its tenant's use",
-            "Your organisation as a whole used much of this service. Spread its use over time.",
+            "The service was busy, and your organisation as a whole was over its share. Spread its"
+            " use over time.",
         ),
         Cause("IDENTITY", "Credentials and addresses"),
         # None for these three either: the customer can change neither record nor clock.

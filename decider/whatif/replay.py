@@ -117,6 +117,9 @@ def decide_again(event: Event, config: Config, model: Model | None) -> Again:
     action, stage, reason, wait = policy.decide(
         signals, features, risk, value, policy.rules_of(config)
     )
+    if event.reason == Reason.TENANT_OVER_SHARE and signals[S["tenant_fair_share"]] <= 0.0:
+        # as records say it of before a share of none named the service
+        reason = int(event.reason) if reason == Reason.SERVICE_OVERLOADED else reason
     identical = (action, stage, reason, wait) == (
         event.action,
         event.stage,

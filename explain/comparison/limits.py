@@ -220,7 +220,7 @@ def _value(event: Event, signals: np.ndarray, see: dict[str, float]) -> _Row:
     limit = f"{usual} is usual, serving it costs {much} now"
     # Where nothing is scarce, a low value decides nothing.
     low = event.value < see["prior_value"] or 0.5 + event.value < cost
-    word = "below" if low and service_is_short(see) else "within"
+    word = "below" if low and cost > 0.0 and service_is_short(see) else "within"
     return "value", Stage.RANK.label, label, value, limit, "–", word
 
 
@@ -251,7 +251,7 @@ def _share(event: Event, see: dict[str, float], admitted: bool) -> _Row:
     after = use + (see["cost"] / USE_TAU_S if admitted else 0.0)
     # The share is infinite while all that the tier and those above it ask for fits.
     limited = math.isfinite(fair)
-    was, now, share = units.told_apart(use, after, fair if limited else use, places=1)
+    was, now, share = _loads(use, after, fair if limited else use)
     limit = f"{share} units/s" if limited else "none, demand fits"
     # What even six decimals do not tell apart is no excess to a reader.
     word = "over" if limited and use > fair and was != share else "within"
@@ -264,6 +264,17 @@ def _share(event: Event, see: dict[str, float], admitted: bool) -> _Row:
         f"{now} units/s",
         word,
     )
+
+
+def _loads(*loads: float) -> tuple[str, ...]:
+    """Return loads with one decimal, or with two digits where one is too small for that."""
+    texts = units.told_apart(*loads, places=1)
+    if any(0.0 < load < 0.05 for load in loads):
+        for count in range(2, units.MOST_PLACES + 1):
+            texts = tuple(units.digits(load, count) for load in loads)
+            if len(set(texts)) >= len(set(loads)):
+                break
+    return texts
 
 
 def _budget(

@@ -322,7 +322,7 @@ def _limit(d: Decision, scope: str) -> str:
 
 
 def _alone(d: Decision) -> str:
-    return "The limit that fired is the app’s own: nobody else’s traffic counts against it."
+    return "The limit that fired is the app’s own; other apps do not load it."
 
 
 def _sentence(d: Decision, scope: str, parts: list[LoadShare], groups: list[LoadGroup]) -> str:
@@ -330,12 +330,12 @@ def _sentence(d: Decision, scope: str, parts: list[LoadShare], groups: list[Load
     lead = _alone(d) + " " if scope == "app" else ""
     if not groups:
         return f"{lead}No admitted request of {_when(d)} was kept, so who loaded it cannot be said."
-    if not parts:
-        return f"{lead}Fewer than five others took part, so what came from whom is not shown."
-    others = sum(part.percent for part in parts if part.participants is not None)
     whom = {"app": "other credentials", "tenant": "other apps of its tenant", "service": "others"}[
         scope
     ]
+    if not parts:
+        return f"{lead}Fewer than five {whom} took part, so what came from whom is not shown."
+    others = sum(part.percent for part in parts if part.participants is not None)
     return f"{lead}About {others}% of the load on it came from {whom}, {_when(d)}."
 
 

@@ -76,7 +76,8 @@ def build_timeline(d: Decision, http: str) -> tuple[TimelineEvent, ...]:
         _next_answer(d, after),
         _last_refusal(d, after),
     ]
-    found = sorted((line for line in lines if line), key=lambda line: (line.at, not line.here))
+    # Stable: what came before and after stays so where a moment is the same.
+    found = sorted((line for line in lines if line), key=lambda line: line.at)
     return tuple(found[:SHOWN_EVENTS])
 
 
@@ -105,7 +106,7 @@ def _ran_empty(d: Decision, before: list[_Kept]) -> TimelineEvent | None:
             return None
         since = (since or row) if row.tokens < 1.0 else None
     return (
-        TimelineEvent(since.at, "Burst bucket is empty from here on", since.name)
+        TimelineEvent(since.at, "Burst bucket is empty from here to this decision", since.name)
         if since and since.id != d.id
         else None
     )

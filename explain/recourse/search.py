@@ -129,7 +129,7 @@ _NOT_THE_OWNERS = {
     ),
 }
 NOTHING_FOUND = (
-    "No change that its owner could have made would have been admitted, alone or with others."
+    "It would not have been admitted with any change its owner could have made, alone or together."
 )
 UNCHANGED = "What remains is what no owner changes: its tier, age, cohort and history."
 NO_WAIT = "After a block no wait is promised: a person has to look at it."
@@ -408,19 +408,24 @@ def _explain_none(case: _Case, levels: dict[str, NDArray[np.float64]]) -> str:
     if not levels:
         return nothing
     # Not batching: it replaces the request by another one, at another cost.
-    x, s = case.moved(
-        *(
-            (BY_NAME[name], levels[name][-1:])
-            for name in grid.order_levers(levels)
-            if name != "batch"
-        )
+    record = _record(
+        case,
+        tuple((n, float(levels[n][-1])) for n in grid.order_levers(levels) if n != "batch"),
     )
-    (action,), (risk,) = case.decide(x, s)
-    if action == Action.ADMIT or math.isnan(risk):
+    again = replay.decide_under(record, case.config, case.model)
+    if again.action == Action.ADMIT or again.risk is None:
         return nothing
+    # Not the record's own threshold: tokens, load and value change as well.
+    edge = _edge(case, record, again, up=True)
+    then = text.DID[Action(again.action)]
+    if edge is None:
+        told = f"its risk would be {again.risk:.2f}, and it would be {then} at any risk."
+    else:
+        risk, cut = cut_figures(again.risk, edge)
+        told = f"its risk would be {risk}, at or above the {cut} from which it would be {then}."
     # Without the wait, more than what no owner changes may remain.
     rest = f" {UNCHANGED}" if waits else ""
-    return f"{nothing} Even with all of them at once its risk would be {risk:.2f}.{rest}"
+    return f"{nothing} Even with all of them at once {told}{rest}"
 
 
 def _effort(case: _Case, pulls: tuple[tuple[str, float], ...]) -> float:
@@ -454,12 +459,16 @@ def _with_edge(case: _Case, way: Way) -> Way:
         return way
     record = _record(case, tuple((change.lever, change.after) for change in way.changes))
     again = replay.decide_under(record, case.config, case.model)
-    found = replay.threshold(
-        msgspec.structs.replace(record, risk=again.risk, value=again.value), case.config
-    )
-    if found is None:
-        return way
-    return replace(way, edge=found.down if way.admits else found.up)
+    return replace(way, edge=_edge(case, record, again, up=not way.admits))
+
+
+def _edge(case: _Case, record: Event, again: replay.Again, *, up: bool) -> float | None:
+    """Return the risk at which the action of a changed record begins (`up`) or ends; None where no
+    risk is.
+    """
+    scored = msgspec.structs.replace(record, risk=again.risk, value=again.value)
+    found = replay.threshold(scored, case.config)
+    return None if found is None else found.up if up else found.down
 
 
 def _verify(case: _Case, *pulls: tuple[str, float], steady: bool = True) -> Way | None:

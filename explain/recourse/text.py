@@ -82,8 +82,8 @@ def _outcome(action: int, event: Event) -> str:
     if action == Action.ADMIT:
         return "this request would have been admitted"
     if action == event.action:
-        return f"it would still have been {_DID[Action(action)]}"
-    return f"it would have been {_DID[Action(action)]} instead"
+        return f"it would still have been {DID[Action(action)]}"
+    return f"it would have been {DID[Action(action)]} instead"
 
 
 def _notes(changes: Sequence[PulledLever], event: Event, *, recovery: bool, steady: bool) -> str:
@@ -95,7 +95,7 @@ def _notes(changes: Sequence[PulledLever], event: Event, *, recovery: bool, stea
     return ". ".join(note for note in notes if note)
 
 
-_DID = {
+DID = {
     Action.ADMIT: "admitted",
     Action.DEFER: "deferred",
     Action.BATCH: "asked to batch",

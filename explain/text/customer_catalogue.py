@@ -231,9 +231,9 @@ CAUSE_TEXTS: dict[Cause, CauseTexts] = {
         PATIENCE,
     ),
     Cause.SHARE: CauseTexts(
-        "Our service was busy, and the apps of your organisation together were already using much"
-        " of it.",
-        "Our service was busy and your organisation’s apps were already using much of it",
+        "Our service was busy, and the apps of your organisation together were over their share of"
+        " what was left of it.",
+        "Our service was busy and your organisation’s apps together were over their share of it",
         "Spread the work of your apps over time, and do what is not urgent at another hour.",
     ),
     Cause.CHOSEN: CauseTexts(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from decider.contracts.features import FEATURES, Feature, format_value
 from decider.refusal.causes import CAUSES
-from decider.refusal.findings import MOST, Finding, findings
+from decider.refusal.findings import MOST, Finding, findings, stands_out
 from explain.shap.waterfall import Waterfall
 
 __all__ = ["MOST", "ReasonCode", "rank_reasons", "write_because", "write_clause"]
@@ -33,6 +33,8 @@ class ReasonCode:
     """
     others: tuple[Feature, ...] = ()
     """Other features of the same cause that spoke against the request, strongest first."""
+    lowering: int = 0
+    """Features of the same cause that spoke for the request; `effect` is what remains."""
     minor: bool = False
     """Whether the named feature of another reason weighs more than this one's: then it is not why
     by itself, but together with the others of its cause.
@@ -63,6 +65,24 @@ def rank_reasons(fall: Waterfall) -> list[ReasonCode]:
     return [reason for reason in found if reason.effect > 0] or found[:1]
 
 
+# Chosen: as many as an eye takes in beside the reasons.
+_MOST_USUAL = 3
+
+
+def list_usual(fall: Waterfall) -> list[tuple[str, float]]:
+    """Return what raised the risk and is no reason, as it is what is usual: (label, risk points) of
+    features whose effect shows, largest first, at most three.
+    """
+    if fall.typical is None:
+        return []
+    raised = [
+        (FEATURES[k].label, fall.effect(contribution))
+        for k, contribution in enumerate(fall.contributions)
+        if fall.effect(contribution) > 0 and not stands_out(k, fall.values[k], fall.typical[k])
+    ]
+    return sorted(raised, key=lambda one: -one[1])[:_MOST_USUAL]
+
+
 # Sources of features that the app's own behaviour moves. Those that tell who it is (STANDING) are
 # not about behaviour, whatever their source.
 _BEHAVIOUR = frozenset({"request", "counters", "feedback"})
@@ -83,7 +103,7 @@ def write_because(found: Sequence[ReasonCode]) -> str:
             if _is_behaviour(reason) and reason.effect >= _ENOUGH * strongest.effect:
                 return (
                     f"most of all because {write_clause(strongest)}; its behaviour now added:"
-                    f" {write_clause(reason)}"
+                    f" {_write_alone(reason)}"
                 )
     return f"because {write_clause(strongest)}"
 
@@ -115,6 +135,10 @@ def _reason(finding: Finding, fall: Waterfall, heaviest: float) -> ReasonCode:
         value,
         usual,
         others,
+        lowering=sum(
+            f.cause == feature.cause and fall.effect(fall.contributions[k]) < 0
+            for k, f in enumerate(FEATURES)
+        ),
         minor=len(finding.members) > 1 and fall.contributions[finding.lead] < heaviest,
     )
 
@@ -123,12 +147,16 @@ def write_clause(reason: ReasonCode) -> str:
     """Return a reason as it continues "because": its first sentence, and how many times the usual
     it was, or what is usual. Where many features of one cause add up, the clause says so first.
     """
-    first = reason.text.split(". ")[0].rstrip(".")
-    first = f"{first[0].lower()}{first[1:]}{_compare(reason)}"
+    alone = _write_alone(reason)
     if not reason.minor:
-        return first
+        return alone
     count = 1 + len(reason.others)
-    return f"{count} findings of cause “{reason.cause}” add up, the strongest that {first}"
+    return f"{count} findings of cause “{reason.cause}” add up, the strongest that {alone}"
+
+
+def _write_alone(reason: ReasonCode) -> str:
+    first = reason.text.split(". ")[0].rstrip(".")
+    return f"{first[0].lower()}{first[1:]}{_compare(reason)}"
 
 
 def _compare(reason: ReasonCode) -> str:
@@ -150,9 +178,12 @@ def _times(reason: ReasonCode) -> str:
         or reason.typical <= 0
     ):
         return ""
-    # Below 1.5 "times" would sound like more than it is; from 10 on a decimal adds nothing. Below
-    # that, a reader who divides the two numbers must find the one that is told.
-    times = reason.value / reason.typical
+    # A reader who divides the two numbers must find the one that is told. Counts are shown whole.
+    value, typical = reason.value, reason.typical
+    if reason.feature.unit == "count":
+        value, typical = round(value), round(typical)
+    times = value / typical if typical else 0.0
+    # Below 1.5 "times" would sound like more than it is; from 10 on a decimal adds nothing.
     if times < 1.5:
         return ""
     return f"{times:,.0f}" if times >= 10 else f"{times:.1f}".removesuffix(".0")

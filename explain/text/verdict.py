@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from decider.contracts.units import wait_span
+from decider.contracts.units import told_apart, wait_span
 from decider.contracts.vocabulary import (
     HTTP_STATUS,
     ML_STATE_TEXT,
@@ -142,11 +142,22 @@ def _unranked(d: Decision) -> str:
     return f"{REASONS[Reason(d.reason)].text}, whatever a model would have said."
 
 
+def _worth(d: Decision) -> str:
+    """Return how its worth decided; empty where the usual worth is not recorded."""
+    seen = reason_text.signals(d)
+    if seen is None or d.value is None:
+        return ""
+    value, usual = told_apart(d.value, seen["prior_value"])
+    return f"its worth was {value}; at the usual {usual} the answer would have been another."
+
+
 def _risk(d: Decision, thresholds: Thresholds | None) -> str:
     own, did = d.risk or 0.0, DID[Action(d.action)]
     risk = reason_text.figure(d.risk)
     if thresholds is None:
         return f"risk {risk}."
+    if Reason(d.reason) == Reason.VALUE_LOW and (worth := _worth(d)):
+        return worth
     # One band: the same action at every risk, so naming a threshold would be false.
     if len(thresholds.bands) == 1:
         return f"the risk was {risk}, and at any other risk it would have been {did} too."

@@ -27,6 +27,13 @@ def test_the_engine_calls_no_function_otherwise_than_it_was_compiled_ahead() -> 
     assert called >= 6
 
 
+def test_a_part_that_is_done_ends_well_while_its_parent_waits() -> None:
+    command = [sys.executable, "-m", "decider.compile_ahead", "1"]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE) as part:
+        # a minute where nothing is compiled yet
+        assert part.wait(240) == 0
+
+
 def test_a_part_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
     """Killed with -9, that one has no time to stop anything."""
     part = subprocess.Popen(

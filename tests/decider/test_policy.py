@@ -36,7 +36,7 @@ def requests(draw):
         "batchable": draw(st.integers(0, 1)),
         "service_price": draw(st.sampled_from([0.0, 0.0, 0.3, 0.9, 2.0])),
         "tenant_usage": draw(st.floats(0, 20)),
-        "tenant_fair_share": draw(st.sampled_from([np.inf, 5.0, 10.0])),
+        "tenant_fair_share": draw(st.sampled_from([np.inf, 0.0, 5.0, 10.0])),
         "prior_risk": draw(SHARE),
         "prior_value": draw(SHARE),
         "error_budget_rate": (rate := draw(st.sampled_from([0.0, 0.0001, 1.0]))),
@@ -60,7 +60,8 @@ def test_a_refusal_is_told_by_what_spoke_against_it_and_an_admit_by_what_spoke_f
     if reason == Reason.VALUE_LOW:
         assert value < s[INDEX["prior_value"]]
     if reason == Reason.TENANT_OVER_SHARE:
-        assert s[INDEX["tenant_usage"]] > s[INDEX["tenant_fair_share"]]
+        # a share of none is what higher tiers leave, and no tenant's doing
+        assert s[INDEX["tenant_usage"]] > s[INDEX["tenant_fair_share"]] > 0
     if reason == Reason.SERVICE_OVERLOADED:
         assert s[INDEX["service_price"]] > 0
     assert stage in (Stage.TRIAGE, Stage.RANK, Stage.RERANK)

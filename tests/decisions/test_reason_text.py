@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decider.contracts.vocabulary import REASONS, Reason
 from decisions.models import Decision
-from decisions.reason_text import BRIEF, brief
+from decisions.reason_text import BRIEF, brief, clause
 from tests.decisions.factory import signal_vector
 
 
@@ -29,6 +29,10 @@ def test_an_overload_and_a_share_are_told_with_their_figures() -> None:
     over = decided(Reason.TENANT_OVER_SHARE, tenant_usage=30.0, tenant_fair_share=20.0)
     assert brief(over) == "Tenant at 1.5 × its share"
     assert brief(decided(Reason.TENANT_OVER_SHARE)) == BRIEF[Reason.TENANT_OVER_SHARE]
+    none = decided(Reason.TENANT_OVER_SHARE, tenant_usage=0.4, tenant_fair_share=0.0)
+    assert clause(none).startswith(
+        "higher tiers left no room on search, so its tenant's fair share"
+    )
 
 
 def test_another_reason_is_told_without_the_figures_of_these_two() -> None:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 from msgspec import structs
+from numba import njit
 
 from decider import policy
 from decider.contracts.config import Config, ModelRef, Sampling
@@ -92,6 +93,21 @@ def changes_of(one: Recorded, parts: int = 1_024) -> list[float]:
     return _CHANGES[key]
 
 
+# Compiled: thousands of records times a thousand calls from Python take ten seconds.
+@njit(cache=True)
+def _actions_at(
+    risks: np.ndarray,
+    signals: np.ndarray,
+    features: np.ndarray,
+    value: float,
+    rules: policy.Rules,
+) -> np.ndarray:
+    actions = np.empty(len(risks), np.int64)
+    for k in range(len(risks)):
+        actions[k] = policy.decide(signals, features, risks[k], value, rules)[0]
+    return actions
+
+
 def _find_changes(one: Recorded, parts: int) -> list[float]:
     signals, rules = np.array([*one.seen.values()]), policy.rules_of(one.config)
     features, value = one.features, math.nan if one.event.value is None else one.event.value
@@ -100,8 +116,8 @@ def _find_changes(one: Recorded, parts: int) -> list[float]:
         return int(policy.decide(signals, features, risk, value, rules)[0])
 
     found = []
-    points = np.linspace(0.0, 1.0, parts + 1).tolist()
-    actions = [action_at(risk) for risk in points]
+    points = np.linspace(0.0, 1.0, parts + 1)
+    actions = _actions_at(points, signals, features, value, rules)
     for k in range(parts):
         low, high = points[k], points[k + 1]
         if actions[k] != actions[k + 1]:

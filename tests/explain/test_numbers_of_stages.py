@@ -235,7 +235,10 @@ CLAUSES = {
         "<service> was still recovering from overload: its price was {price}, at {load}% of its"
         " capacity",
     ),
-    Reason.TENANT_OVER_SHARE: "its tenant used {share} times its fair share of <service>",
+    Reason.TENANT_OVER_SHARE: (
+        "its tenant used {share} times its fair share of <service>",
+        "higher tiers left no room on <service>, so its tenant's fair share was none",
+    ),
 }
 
 
@@ -283,6 +286,8 @@ LEAD = (
     "<stage> decided: risk {risk}, at or above the {cut} from which this request is <done>.",
     "<stage> decided: the risk was {risk}, and at any risk below {cut} it would have been <done>"
     " too.",
+    "<stage> decided: its worth was {value}; at the usual {usual} the answer would have been"
+    " another.",
     "<stage> decided: its bucket had no room at risk {risk}; below {cut} it would have been"
     " <done>.",
 )

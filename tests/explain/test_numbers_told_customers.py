@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from decider.contracts.features import FEATURES, INDEX
 from decider.contracts.vocabulary import HTTP_STATUS, Action, Reason, Stage
@@ -193,7 +194,12 @@ TAILS = (
 )
 
 
-NONE = "<words>[ Even with all of them at once its risk would be {risk}.[ <words>.]]"
+AT_ONCE = " Even with all of them at once its risk would be {risk}"
+NONE = (
+    "<words>.",
+    f"<words>.{AT_ONCE}, at or above the {{cut}} from which it would be <done>.[ <words>.]",
+    f"<words>.{AT_ONCE}, and it would be <done> at any risk.[ <words>.]",
+)
 
 
 def pace_before(one: Recorded) -> float:
@@ -315,12 +321,12 @@ def test_every_number_of_a_way_back_is_in_the_record_and_admits_as_it_reads(ever
                 assert again.risk == pytest.approx(way.risk, abs=0.01), way.sentence
         if found.none:
             true = at_once(one) if "its risk would be" in found.none else {}
-            check([NONE], found.none, true)
+            check(NONE, found.none, true)
     assert {"wait", "pace", "spread"} <= set(levers)
 
 
 def at_once(one: Recorded) -> dict[str, Truth]:
-    """The risk with every lever at its end, as the search found it."""
+    """The risk with every lever at its end, as the search found it, and where its action begins."""
     case = search._Case(one.event, one.config, model())
     levels = {
         lever.name: search.grid.list_levels(
@@ -334,4 +340,9 @@ def at_once(one: Recorded) -> dict[str, Truth]:
         for name in search.grid.order_levers(name for name in levels if len(levels[name]))
     ]
     _, risks = case.decide(*case.moved(*pulls))
-    return {"risk": Truth(float(risks[0]))}
+    record = search._record(case, tuple((lever.name, float(at[0])) for lever, at in pulls))
+    again = replay.decide_under(record, one.config, model())
+    scored = structs.replace(record, risk=again.risk, value=again.value)
+    begins = [c for c in records.changes_of(Recorded(scored, one.config)) if c <= risks[0]]
+    cut = Truth(max(begins, default=math.nan), "unlike")
+    return {"risk": Truth(float(risks[0]), "unlike"), "cut": cut}

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from decider.contracts.config import Config
 from decider.contracts.features import FEATURES, INDEX, Feature
@@ -23,6 +24,7 @@ from decider.refusal.causes import OF_REASON
 from decider.refusal.findings import typical
 from decider.refusal.receipt import keys_of, open_sealed
 from decider.refusal.true_cause import TOLD_AS, find_true_cause, told_code
+from decider.whatif import replay
 from decisions import reason_text
 from explain.recourse import search as recourse_search
 from explain.shap import waterfall
@@ -254,6 +256,25 @@ def test_a_shed_names_the_service_to_all_and_staff_why_it_was_this_request(every
         assert told.said.cause == Cause.CHOSEN
         codes = [reason.code for reason in told.reasons]
         assert find_true_cause(Action.SHED, Reason.RISK_HIGH, codes).code == "SERVICE"
+
+
+def test_a_share_of_none_is_told_as_the_services_shortage_and_older_records_still_replay() -> None:
+    """Higher tiers took all there was: no tenant used much of anything."""
+    short = {"service_price": 1.5, "service_utilisation": 1.2, "tenant_usage": 0.4}
+    seen = {f"seen_{name}": value for name, value in short.items()}
+    made = [
+        world.decided(row, tier=tier, seen_tenant_fair_share=0.0, seen_tokens=100.0, **seen)
+        for row in world.rows(60, seed=5, missing=False)
+        for tier in Tier
+    ]
+    assert Reason.TENANT_OVER_SHARE not in {e.reason for e in made}
+    told = [e for e in made if e.reason == Reason.SERVICE_OVERLOADED]
+    assert len(told) > 20
+    for e in told:
+        older = structs.replace(e, reason=int(Reason.TENANT_OVER_SHARE))
+        assert replay.decide_again(older, world.config(), None).identical
+        other = structs.replace(e, reason=int(Reason.VALUE_LOW))
+        assert not replay.decide_again(other, world.config(), None).identical
 
 
 # -- one cause

@@ -356,6 +356,18 @@ class DecisionPage:
         return f"{self.clause[:1].upper()}{self.clause[1:]}."
 
     @property
+    def listed_reasons(self) -> list[reason_codes.ReasonCode]:
+        """The findings to list; those too small to show only where nothing else tells why."""
+        return [r for r in self.explained.reasons if r.effect > 0 or not self.lead_reason]
+
+    @property
+    def usual_raises(self) -> list[tuple[str, float]]:
+        """Features that raised the risk and are no reason, as they are what is usual: label and
+        risk points, the largest first.
+        """
+        return reason_codes.list_usual(self.explained.fall) if self.explained.fall else []
+
+    @property
     def no_score(self) -> str:
         """Why there was nothing to score, for decisions that no model was asked about."""
         return {
