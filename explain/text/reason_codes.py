@@ -151,7 +151,7 @@ def write_clause(reason: ReasonCode) -> str:
     if not reason.minor:
         return alone
     count = 1 + len(reason.others)
-    return f"{count} findings of cause “{reason.cause}” add up, the strongest that {alone}"
+    return f"{count} findings of cause “{reason.cause}” add up, the strongest being that {alone}"
 
 
 def _write_alone(reason: ReasonCode) -> str:

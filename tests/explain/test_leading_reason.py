@@ -41,6 +41,6 @@ def test_a_cause_whose_parts_are_small_says_that_they_add_up() -> None:
         reason("rate_10s", 0.3), minor=True, others=(FEATURES[INDEX["rate_1s"]],), typical=0.5
     )
     assert write_because([pace, reason("distinct_sources_60s", 0.2)]) == (
-        "because 2 findings of cause “Pace” add up, the strongest that by rate_10s, 4 times what"
-        " was usual in training"
+        "because 2 findings of cause “Pace” add up, the strongest being that by rate_10s, 4 times"
+        " what was usual in training"
     )

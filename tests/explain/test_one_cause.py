@@ -193,8 +193,8 @@ def check_clause(told: Told, reason: ReasonCode, clause: str) -> None:
     heaviest = max(told.contributions[INDEX[r.feature.name]] for r in told.reasons)
     if reason.others and told.contributions[k] < heaviest:
         together = f"{1 + len(reason.others)} findings of cause “{reason.cause}” add up"
-        assert clause.startswith(f"{together}, the strongest that "), clause
-        clause = clause.removeprefix(f"{together}, the strongest that ")
+        assert clause.startswith(f"{together}, the strongest being that "), clause
+        clause = clause.removeprefix(f"{together}, the strongest being that ")
     assert clause.lower().startswith(first.lower()), (clause, first)
     rest = clause[len(first) :]
     if times := re.fullmatch(r", ([\d.,]+) times what was usual in training", rest):

@@ -111,7 +111,7 @@ def test_a_small_part_of_a_strong_cause_does_not_stand_for_it_alone() -> None:
     pace, sources = reason_codes.rank_reasons(fall(**parts, distinct_sources_60s=0.9))
     assert (pace.feature.name, pace.minor, sources.minor) == ("rate_1s", True, False)
     assert reason_codes.write_because([pace, sources]).startswith(
-        "because 4 findings of cause “Pace” add up, the strongest that it sent 3 requests"
+        "because 4 findings of cause “Pace” add up, the strongest being that it sent 3 requests"
     )
     (alone,) = reason_codes.rank_reasons(fall(**parts))
     assert not alone.minor

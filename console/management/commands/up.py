@@ -136,7 +136,7 @@ class Command(BaseCommand):
             self.say("Preparing the database ...")
             prepare_database()
         if changes.current().model is None:
-            self.say("Training the first model on simulated traffic, about three minutes ...")
+            self.say("Training the first model on simulated traffic, about a minute ...")
             # in a process of its own, which gives back the memory that training takes
             run_to_end([sys.executable, "manage.py", "first_model"])
         self.say("Starting the gateway, the deciders and the console ...")
