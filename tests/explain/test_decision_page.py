@@ -387,7 +387,7 @@ def test_the_print_view_has_verdict_facts_reasons_and_the_reply_and_no_frame(
     assert page.count("<h1") == 1
     for there in (
         "because",
-        "What spoke against it",
+        "raised its risk",
         "Safe to tell the customer",
         "Reference: dec_",
         "Internal: only",
@@ -420,3 +420,22 @@ def test_outcomes_that_came_later_are_on_the_page(events, browser) -> None:
     page = browser("sre").get(address(refused))
     assert "Chargeback, this decision Counts" in text_of(page)
     assert "<b>PAY-812" not in shown(page)
+
+
+def test_a_wait_that_was_told_before_is_said_to_stand(models, document, store, browser) -> None:
+    """It would seem to follow from what refused this request: a bucket that refills in seconds."""
+    row = world.rows(1, seed=3, missing=False)[0]
+    at = time.time() - 600.0
+    made = [world.decided(row, document=document, seen_tokens=-2.0) for _ in range(4)]
+    ends = (900.0, 900.0, 40.0, 905.0)
+    for k, (e, end) in enumerate(zip(made, ends, strict=True)):
+        e.at, e.app = at + k, f"app_{'b' if k == 3 else 'a'}"
+        e.id, e.action, e.stage = id_at(e.at), int(Action.DEFER), int(Stage.TRIAGE)
+        e.reason, e.retry_after = int(Reason.BURST_EXHAUSTED), end - k
+    first, again, shorter, other = store(made)
+    told = "An earlier response told it to wait until"
+    client = browser()
+    until = datetime.fromtimestamp(at + 900.0, UTC)
+    assert f"{told} {until:%H:%M:%S} UTC, and that stands." in text_of(client.get(address(again)))
+    for e in (first, shorter, other):
+        assert told not in text_of(client.get(address(e)))

@@ -20,12 +20,13 @@ from decider.contracts.event import Event
 from decider.contracts.features import SCHEMA
 from decider.contracts.units import one_in
 from decider.contracts.vocabulary import Action, Reason, Stage, Tier
+from decider.policy import LONGEST_WAIT_S
 from decider.refusal.findings import findings
 from decider.whatif import replay
 from decider.whatif.replay import ReplayError, Thresholds
 from decisions import reason_text
 from decisions.counts import aggregate
-from decisions.models import Decision
+from decisions.models import Decision, utc
 from decisions.search import lookup
 from explain.comparison import scenarios
 from explain.models import Explanation, ModelCheck
@@ -38,6 +39,11 @@ from explain.text.stages import TraceStep
 SIDE_S, BUCKET_S = 120.0, 5.0
 # Chosen: workers explain within seconds; after two minutes the page says that they are behind.
 PATIENCE_S = 120.0
+# A standing wait. Chosen: under five seconds nobody asks where a wait comes from; two ends within a
+# fifth of a second are one, as records round; and of an app that hammers, the last fifty tell.
+SHORT_WAIT_S, SAME_END_S, EARLIER_TOLD = 5.0, 0.2, 50
+# How far back it may have been told, seconds: the longest wait, and its jitter.
+TOLD_WITHIN_S = 1.1 * LONGEST_WAIT_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +239,27 @@ def traffic_around(d: Decision) -> TrafficAround:
     )
 
 
+def standing_wait(d: Decision) -> str:
+    """Say that a refusal's wait is the one that an earlier response told the app; empty when no
+    kept one did.
+
+    Who comes back early is told the deadline that stands, whatever refuses it now. Without this
+    sentence a wait of minutes would seem to follow from a bucket that refills in seconds.
+    """
+    if d.retry_after < SHORT_WAIT_S or Stage(d.stage) == Stage.GUARD or d.observed:
+        return ""
+    at = d.at.timestamp()
+    before = lookup.within(Decision.objects.filter(app=d.app), at - TOLD_WITHIN_S, at)
+    told = before.filter(id__lt=d.id, retry_after__gt=d.retry_after).order_by("-id")
+    ends = at + d.retry_after
+    if not any(
+        abs(earlier.timestamp() + wait - ends) <= SAME_END_S
+        for earlier, wait in told.values_list("at", "retry_after")[:EARLIER_TOLD]
+    ):
+        return ""
+    return f"An earlier response told it to wait until {utc(ends):%H:%M:%S} UTC, and that stands."
+
+
 def kept_because(d: Decision) -> str:
     """Say in a clause why this decision is in the sample."""
     p = d.inclusion_probability
@@ -275,6 +302,8 @@ class DecisionPage:
     check: ModelCheck | None
     kept_because: str
     record: str
+    standing: str
+    """That an earlier response's wait still stands; empty when it does not."""
     code: str
     clause: str
 
@@ -416,6 +445,7 @@ def decision_page(d: Decision, *, with_token: bool) -> DecisionPage:
         check=ModelCheck.objects.filter(model=d.model).first() if d.model else None,
         kept_because=kept_because(d),
         record=record_json.record_text(d, found.explanation, with_token=with_token),
+        standing=standing_wait(d),
         code=reason_text.find_telling_reason(d.action, d.reason).name,
         clause=reason_text.clause(d),
     )
