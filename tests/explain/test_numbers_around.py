@@ -51,7 +51,7 @@ ROUND = (
     "This decision: <action>, passed on to the service[, observe-only]",
     "This decision: <action>, HTTP {status}[, Retry-After {wait}]",
     "First refusal kept: <action>",
-    "Burst bucket is empty from here on",
+    "Burst bucket is empty from here to this decision",
     "Same endpoint again, {later} s later: <action>",
     f"Last kept refusal, of {COUNT} after this decision",
 )

@@ -15,12 +15,15 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
+from msgspec import structs
 
 from console.pages.decision import page as decision_page
 from console.pages.decision import replay_panels
 from decider.contracts.vocabulary import Action, Tier
+from decider.whatif import replay
 from decisions.models import Decision
 from explain.comparison import scenarios, timeline
+from explain.recourse import search
 from explain.text import customer, customer_catalogue
 from tests.explain import records, world
 from tests.explain.conftest import keep_version
@@ -176,30 +179,36 @@ def test_a_page_shows_no_number_that_is_not_the_records(kinds, browser) -> None:
         reader.read(r"Config cfg (\d+)", Truth(float(d.config_version)))
         if d.inclusion_probability < 1.0:
             reader.read(r"kept 1 in ([\d.]+)", Truth(1.0 / d.inclusion_probability, "close"))
-        if "tick at" in reader.text:
-            check_tick(d, reader)
         reader.drop(rf"Catalogue {customer_catalogue.VERSION}\b", *STANDING)
         check_clocks(d, reader)
         take_risks_of_ways(d, reader)
         assert not (left := re.findall(r".{0,40}\d.{0,20}", reader.text)), (d.name, left)
 
 
-def check_tick(d: Decision, reader: Reader) -> None:
-    event = d.event()
-    changes = records.changes_of(records.Recorded(event, records.documents()[d.config_version]))
-    assert d.risk is not None
-    # where its action begins, or, where that is at 0, where it ends
-    above = min((c for c in changes if c > d.risk), default=math.nan)
-    nearest = max((c for c in changes if c <= d.risk), default=above)
-    reader.read(r"Risk, tick at ([\d.]+)", Truth(nearest))
-
-
 def take_risks_of_ways(d: Decision, reader: Reader) -> None:
-    """Take out the risk beside each way back."""
+    """Take out the risk beside each way back, and the risk at which its action would change."""
     way = replay_panels.way_of(d)
     for one in (*way.ways, *way.missed) if way else ():
-        if one.risk is not None:
-            reader.read(rf"(?<![\d.,])({one.risk:.2f})(?![\d.])", Truth(one.risk))
+        if one.risk is None:
+            continue
+        true = [Truth(one.risk)]
+        pattern = rf"(?<![\d.,])({re.escape(one.figures[0])})"
+        if one.edge is not None:
+            pattern += rf" {'below' if one.admits else 'from'} ({re.escape(one.figures[1])})"
+            true.append(Truth(edge_of(d, one)))
+        reader.read(rf"{pattern}(?![\d.])", *true)
+
+
+def edge_of(d: Decision, way: search.Way) -> float:
+    """Find where the action of the changed record begins or ends, by the test's own scan."""
+    config, model = records.documents()[d.config_version], scenarios.find_model(d.model)
+    record = search.apply_changes(d.event(), config, way.changes)
+    again = replay.decide_under(record, config, model)
+    scored = structs.replace(record, risk=again.risk, value=again.value)
+    changes = records.changes_of(records.Recorded(scored, config))
+    if way.admits:
+        return min((c for c in changes if c > again.risk), default=math.nan)
+    return max((c for c in changes if c <= again.risk), default=math.nan)
 
 
 def check_clocks(d: Decision, reader: Reader) -> None:

@@ -96,7 +96,7 @@ def test_the_timeline_tells_what_led_to_it_and_what_came_after(store) -> None:
         for line in timeline.build_timeline(d, "HTTP 429, Retry-After 4")
     ]
     assert found == [
-        (-30, "Burst bucket is empty from here on"),
+        (-30, "Burst bucket is empty from here to this decision"),
         (-10, "First refusal kept: defer"),
         (0, "This decision: defer, HTTP 429, Retry-After 4"),
         (6, "Last kept refusal, of about 6 (2 to 19) after this decision"),

@@ -133,3 +133,21 @@ def test_a_reason_of_one_feature_has_the_effect_of_its_row() -> None:
 def test_one_of_a_kind_is_written_in_the_singular() -> None:
     (found,) = reason_codes.rank_reasons(fall([0.0] * N_FEATURES, 1.0, abuse_history=1.0))
     assert found.text == "It has 1 confirmed abuse report. Usual in training: 0."
+
+
+def test_what_is_usual_and_raises_the_risk_is_told_apart_from_the_reasons() -> None:
+    built = fall([3.0] * N_FEATURES, tier=0.9, rate_10s=0.4, app_age=-0.5, verified=0.001)
+    assert reason_codes.rank_reasons(built) == []
+    assert [label for label, _ in reason_codes.list_usual(built)] == [
+        "Tier",
+        FEATURES[INDEX["rate_10s"]].label,
+    ]
+    effects = [effect for _, effect in reason_codes.list_usual(built)]
+    assert effects == [built.effect(0.9), built.effect(0.4)]
+    assert reason_codes.list_usual(fall(tier=0.9)) == []
+
+
+def test_a_reason_says_how_many_of_its_cause_speak_for_the_request() -> None:
+    (found,) = reason_codes.rank_reasons(fall(rate_1s=0.9, rate_10s=0.4, rate_60s=-0.3))
+    assert (len(found.others), found.lowering) == (1, 1)
+    assert found.effect == pytest.approx(fall(rate_1s=0.9, rate_10s=0.1).effect(1.0), abs=0.011)
