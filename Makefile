@@ -7,6 +7,9 @@ endif
 # a program of the environment, which is made where SLUICE_HOME says (installation.py); no bytecode of its own beside the code
 WITH := "$(or $(PYTHON),no-python)" -B bootstrap.py
 
+# against PYTHONDONTWRITEBYTECODE, which many containers set: each process of a test run would compile every source anew
+KEEP_BYTECODE := PYTHONDONTWRITEBYTECODE=
+
 .DEFAULT_GOAL := help
 .PHONY: help run test test-fast coverage bench evaluate lint format clean lock python
 
@@ -17,9 +20,9 @@ help: ## show this list
 run: python ## start everything on this machine; Ctrl-C stops it
 	@exec $(WITH) python manage.py up $(ARGS)
 
-# a file's tests stay on one core: some share what takes seconds to make
+# worksteal: a file's tests stay on one core, as some share what takes seconds to make, until the other has nothing left
 test-fast: python ## run the tests that need no server, on all cores, in random order
-	@SLUICE_TESTS=fast $(WITH) --dev python -m pytest -q -n auto --dist loadfile $(ARGS)
+	@$(KEEP_BYTECODE) SLUICE_TESTS=fast $(WITH) --dev python -m pytest -q -n auto --dist worksteal $(ARGS)
 
 # With ARGS as told; else all in random order: first what needs no server, on all cores, then the rest, one after the other, as
 # they share servers. A module that follows one decider from test to test keeps its order (the mark `in_order`).
@@ -27,14 +30,14 @@ test: python ## run the checks and tests; ARGS="tests/decider -k quota" for some
 ifdef ARGS
 	@$(WITH) --dev python -m pytest -q $(ARGS)
 else
-	@SLUICE_TESTS=fast $(WITH) --dev python -m pytest -q -n auto --dist loadfile
-	@SLUICE_TESTS=slow $(WITH) --dev python -m pytest -q
+	@$(KEEP_BYTECODE) SLUICE_TESTS=fast $(WITH) --dev python -m pytest -q -n auto --dist worksteal
+	@$(KEEP_BYTECODE) SLUICE_TESTS=slow $(WITH) --dev python -m pytest -q
 endif
 
 coverage: python ## the same with branch coverage, shown by room; slower
 	@rm -rf .template-coverage
-	@SLUICE_TESTS=fast $(WITH) --dev python -m pytest -q -n auto --dist loadfile --cov --cov-report=
-	@SLUICE_TESTS=slow $(WITH) --dev python -m pytest -q --cov --cov-append --cov-report=
+	@$(KEEP_BYTECODE) SLUICE_TESTS=fast $(WITH) --dev python -m pytest -q -n auto --dist worksteal --cov --cov-report=
+	@$(KEEP_BYTECODE) SLUICE_TESTS=slow $(WITH) --dev python -m pytest -q --cov --cov-append --cov-report=
 	@$(WITH) --dev python -m tests.coverage_by_room
 
 bench: python ## measure against peers; ONLY=name for one part

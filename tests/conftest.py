@@ -9,6 +9,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -116,13 +117,19 @@ def append_only_tables_can_be_emptied_between_tests() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def small_training(pytestconfig: pytest.Config) -> Trained:
-    """A small training, kept between runs until a source that it depends on changes."""
+def kept_training(pytestconfig: pytest.Config) -> Callable[..., Trained]:
+    """Gives small trainings that are kept between runs until a source they depend on changes."""
     # Here: it imports compiled code, whose folder `tests.settings` sets first.
     from tests.learning import small_training
 
     assert pytestconfig.cache is not None
-    return small_training.small_training(pytestconfig.cache.mkdir("small-training"))
+    folder = pytestconfig.cache.mkdir("small-training")
+    return partial(small_training.small_training, folder)
+
+
+@pytest.fixture(scope="session")
+def small_training(kept_training: Callable[..., Trained]) -> Trained:
+    return kept_training()
 
 
 @pytest.fixture

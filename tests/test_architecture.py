@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -131,7 +132,12 @@ def modules(room: str) -> Iterator[tuple[str, ast.Module]]:
     """Paths and syntax trees of a room's modules, migrations left out."""
     for path in sorted((ROOT / room).rglob("*.py")):
         if "migrations" not in path.parts:
-            yield str(path.relative_to(ROOT)), ast.parse(path.read_text())
+            yield str(path.relative_to(ROOT)), parsed(path)
+
+
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
 
 
 def imported(tree: ast.Module) -> Iterator[str]:

@@ -23,8 +23,8 @@ def test_the_engine_calls_no_function_otherwise_than_it_was_compiled_ahead() -> 
     for function, signature in listed:
         assert set(function.signatures) <= {signature}, function
         called += len(function.signatures)
-    # no forecast and no review is due in so short a run
-    assert called >= 6
+    # what `begin` calls comes with it from the cache, and no forecast or review is due so soon
+    assert called >= 3
 
 
 def test_a_part_that_is_done_ends_well_while_its_parent_waits() -> None:

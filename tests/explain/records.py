@@ -258,7 +258,7 @@ def played(seconds: float = 20.0) -> tuple[Recorded, ...]:
     return tuple(Recorded(e, config) for e in run.engine.take_events() if e.id in run.asked)
 
 
-def every(count: int = 3_000) -> list[Recorded]:
+def every(count: int = 2_000) -> list[Recorded]:
     """Records of both, among them each reason that there is."""
     found = [*made(count), *played()]
     reasons = {Reason(one.event.reason) for one in found}

@@ -1,5 +1,5 @@
-"""One small training that several test modules share. It takes some 15 s, so it is kept on disk for
-as long as nothing changes that it depends on.
+"""Small trainings that tests share. One takes seconds, so it is kept on disk for as long as nothing
+changes that it depends on.
 """
 
 from __future__ import annotations
@@ -17,16 +17,19 @@ ROOT = Path(__file__).resolve().parents[2]
 _DEPENDS_ON = ("decider", "learning", "requirements-dev.lock")
 
 
-def small_training(folder: Path) -> train.Trained:
-    """Return the training, from `folder` if the same sources made it. Processes take turns."""
+def small_training(folder: Path, seconds: float = 70.0, apps: int = 500) -> train.Trained:
+    """Return a training of these runs, from `folder` if the same sources made it.
+
+    Processes take turns.
+    """
+    size = f"-{seconds:g}s-{apps}"
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        path = folder / sources_key()
+        path = folder / f"{sources_key()}{size}"
         if not path.is_file():
-            made = train.train(seed=3, seconds=70.0, apps=500, workers=0)
-            for older in folder.iterdir():
-                if older.name != "lock":
-                    older.unlink()
+            made = train.train(seed=3, seconds=seconds, apps=apps, workers=0)
+            for older in folder.glob(f"*{size}"):
+                older.unlink()
             write_atomically(path, made.data)
     data = path.read_bytes()
     return train.Trained(data, artifact.digest_of(data), artifact.decode(data))
