@@ -78,7 +78,10 @@ def list_usual(fall: Waterfall) -> list[tuple[str, float]]:
     raised = [
         (FEATURES[k].label, fall.effect(contribution))
         for k, contribution in enumerate(fall.contributions)
-        if fall.effect(contribution) > 0 and not stands_out(k, fall.values[k], fall.typical[k])
+        if fall.effect(contribution) > 0
+        # an unknown value is not usual, only unknown
+        and fall.values[k] == fall.values[k]
+        and not stands_out(k, fall.values[k], fall.typical[k])
     ]
     return sorted(raised, key=lambda one: -one[1])[:_MOST_USUAL]
 

@@ -4,6 +4,8 @@ belongs to it.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -145,6 +147,7 @@ def test_what_is_usual_and_raises_the_risk_is_told_apart_from_the_reasons() -> N
     effects = [effect for _, effect in reason_codes.list_usual(built)]
     assert effects == [built.effect(0.9), built.effect(0.4)]
     assert reason_codes.list_usual(fall(tier=0.9)) == []
+    assert reason_codes.list_usual(fall([3.0] * N_FEATURES, math.nan, tier=0.9)) == []
 
 
 def test_a_reason_says_how_many_of_its_cause_speak_for_the_request() -> None:
