@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 _ROOT = Path(__file__).resolve().parent.parent
 # Processes that compile at once. Chosen: `observe` alone takes half of the time.
 _PARTS = 2
-# Made in the folder of compiled code when all of it is there.
-_DONE = "compiled-ahead"
+# Made in the folder of compiled code when all of it is there. The files themselves do not tell:
+# they come one by one, and whoever compiled may have been stopped in between.
+DONE = "compiled-ahead"
 
 
 def is_compiled_ahead() -> bool:
@@ -64,7 +65,7 @@ def _end_with_parent() -> None:
 
 def _marker() -> Path:
     # `decider` set the variable when it was imported
-    return Path(os.environ["NUMBA_CACHE_DIR"]) / _DONE
+    return Path(os.environ["NUMBA_CACHE_DIR"]) / DONE
 
 
 def _compile(functions: list[tuple[Dispatcher, tuple[Type, ...]]]) -> None:

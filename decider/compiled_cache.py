@@ -53,12 +53,14 @@ def use_own_folder() -> None:
     """
     base = Path(os.environ.get("NUMBA_CACHE_DIR") or _TREE / "__pycache__")
     own = folder(base)
+    with contextlib.suppress(OSError):
+        os.utime(own)
     _forget_old(own)
     os.environ["NUMBA_CACHE_DIR"] = str(own)
 
 
 def _forget_old(own: Path) -> None:
-    """Delete the folders of other sources, but for the KEPT that were written to last."""
+    """Delete the folders of other sources, but for the KEPT that were used last."""
     # A process that still runs from a deleted one compiles anew what it has not loaded yet. The
     # base may be read-only, and another process may do the same at once: then nothing is lost.
     with contextlib.suppress(OSError):

@@ -10,7 +10,7 @@ from pathlib import Path
 from console.local import embedded, launch
 from console.local.servers import envoy_command
 from console.local.supervisor import Program
-from decider import compiled_cache
+from decider import compile_ahead, compiled_cache
 
 # Chosen: two, so that the demo shows what deciders share, and that one may stop.
 DECIDERS = ("d01", "d02")
@@ -80,8 +80,13 @@ def traffic_program(ports: Mapping[str, int]) -> Program:
 
 
 def is_compiled(var: Path) -> bool:
-    """Return whether code compiled from this source is there, so that deciders start in seconds."""
-    return any(compiled_cache.folder(var / "numba").rglob("*.nbi"))
+    """Return whether all code of this source is compiled, so that deciders start in seconds."""
+    return (compiled_cache.folder(var / "numba") / compile_ahead.DONE).exists()
+
+
+def mark_compiled(var: Path) -> None:
+    """Note that all code of this source is compiled: a decider that is up compiled it."""
+    (compiled_cache.folder(var / "numba") / compile_ahead.DONE).touch()
 
 
 def access_log_path(var: Path) -> Path:

@@ -79,8 +79,8 @@ class Way:
     """Whether the action is the one that was decided."""
     edge: float | None = None
     """Risk at which its action would change, with the change made: the next above an admit, where
-    a refusal's begins. None where no risk would change it. It is not the record's own: load,
-    tokens and value change as well.
+    a refusal's begins. None where that is at 0, or the admit goes on to 1. It is not the record's
+    own: load, tokens and value change as well.
     """
 
     @property
@@ -419,7 +419,7 @@ def _explain_none(case: _Case, levels: dict[str, NDArray[np.float64]]) -> str:
     edge = _edge(case, record, again, up=True)
     then = text.DID[Action(again.action)]
     if edge is None:
-        told = f"its risk would be {again.risk:.2f}, and it would be {then} at any risk."
+        told = f"its risk would be {again.risk:.2f}, and at any lower risk it would be {then} too."
     else:
         risk, cut = cut_figures(again.risk, edge)
         told = f"its risk would be {risk}, at or above the {cut} from which it would be {then}."

@@ -213,8 +213,8 @@ def _was(change: PulledLever, event: Event) -> str:
         case "errors":
             return f"{format_percent(before)} of its answers were 4xx"
         case "resources":
-            return f"It asked for {before:,.0f} different resource{_plural(before)} a minute"
-    return f"It used {before:,.0f} credential{_plural(before)} a minute"
+            return f"It asked for {before:,.0f} different resource{_plural(round(before))} a minute"
+    return f"It used {before:,.0f} credential{_plural(round(before))} a minute"
 
 
 def _told(event: Event) -> int:

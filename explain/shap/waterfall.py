@@ -72,7 +72,7 @@ class Waterfall:
     base: float
     rows: tuple[WaterfallRow, ...]
     rest: float
-    """Effect of all other features together, and what rounding leaves: up to 0.045 of it."""
+    """Effect of all other features together, and what rounding leaves: up to 0.05 of it."""
     rest_before: float
     rest_raises: int
     rest_lowers: int

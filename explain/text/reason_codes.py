@@ -34,7 +34,9 @@ class ReasonCode:
     others: tuple[Feature, ...] = ()
     """Other features of the same cause that spoke against the request, strongest first."""
     lowering: int = 0
-    """Features of the same cause that spoke for the request; `effect` is what remains."""
+    """Features of the same cause that spoke for the request; `effect` is what remains of the
+    cause, without what is usual.
+    """
     minor: bool = False
     """Whether the named feature of another reason weighs more than this one's: then it is not why
     by itself, but together with the others of its cause.
@@ -115,8 +117,23 @@ def _is_behaviour(reason: ReasonCode) -> bool:
     return reason.feature.source in _BEHAVIOUR and reason.feature.cause != "STANDING"
 
 
-# One of what the registry writes in the plural.
-_ONE = re.compile(r"\b1 (confirmed abuse report|chargeback|refusal)s\b")
+# What the registry writes in the plural.
+_ONE = re.compile(
+    r"\b1 ((?:different |confirmed abuse )?(?:answer|app|address|chargeback|credential|endpoint"
+    r"|refusal|report|request|resource|thing))(?:es|s)\b"
+)
+# With it, the first of these in a sentence about one.
+_OF_ONE = ((" they were ", " it was "), (" were ", " was "), (" do not ", " does not "))
+
+
+def _write_one(sentence: str, *, counted: bool) -> str:
+    """Put a sentence whose figure is 1 into the singular. `counted`: its subject is what is 1."""
+    sentence = _ONE.sub(r"1 \1", sentence)
+    if not counted:
+        return sentence
+    for several, one in (*_OF_ONE, (" repeat one ", " repeats one ")):
+        sentence = sentence.replace(f"{several}", one, 1)
+    return sentence
 
 
 def _reason(finding: Finding, fall: Waterfall, heaviest: float) -> ReasonCode:
@@ -126,7 +143,7 @@ def _reason(finding: Finding, fall: Waterfall, heaviest: float) -> ReasonCode:
     shown = format_value(feature, value)
     sentence = (feature.high if finding.high else feature.low).format(value=shown)
     if shown == "1":
-        sentence = _ONE.sub(r"1 \1", sentence)
+        sentence = _write_one(sentence, counted=feature.unit == "count")
     if usual is not None and usual == usual:
         sentence += f" Usual in training: {format_value(feature, usual)}."
     others = tuple(FEATURES[k] for k in finding.members[1:])
@@ -139,8 +156,7 @@ def _reason(finding: Finding, fall: Waterfall, heaviest: float) -> ReasonCode:
         usual,
         others,
         lowering=sum(
-            f.cause == feature.cause and fall.effect(fall.contributions[k]) < 0
-            for k, f in enumerate(FEATURES)
+            f.cause == feature.cause and fall.contributions[k] < 0.0 for k, f in enumerate(FEATURES)
         ),
         minor=len(finding.members) > 1 and fall.contributions[finding.lead] < heaviest,
     )

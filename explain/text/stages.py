@@ -115,7 +115,9 @@ def _into_headroom(facts: dict[str, float | str], below: float) -> str:
     headroom = _n(facts, "bucket_burst") - _n(facts, "headroom_withheld")
     if headroom <= 0.0:
         return f", {two_digits(below)} below empty without a headroom"
-    return f", {two_digits(below)} into the headroom of {plan_figure(headroom)}"
+    # It may have shrunk since the requests that it admitted.
+    beyond = "beyond" if below > headroom else "into"
+    return f", {two_digits(below)} {beyond} the headroom of {plan_figure(headroom)}"
 
 
 def _bucket(facts: dict[str, float | str], into: str = "") -> str:

@@ -172,10 +172,10 @@ def _risk(d: Decision, thresholds: Thresholds | None) -> str:
         then = DID[Action(following[1])]
         return f"risk {risk}, below the {cut} from which it would have been {then}."
     risk, cut = reason_text.cut_figures(own, thresholds.up)
-    before = max(band for band in thresholds.bands if band[0] < thresholds.up)[1]
-    if Reason(d.reason) == Reason.BURST_EXHAUSTED:
-        return (
-            f"its bucket had no room at risk {risk}; below {cut} it would have been"
-            f" {DID[Action(before)]}."
-        )
+    # Only where a lower risk is admitted, and nothing lies between, was the risk short of room.
+    admitted_below = thresholds.bands[0][1] == Action.ADMIT and thresholds.bands[1][0] == (
+        thresholds.up
+    )
+    if Reason(d.reason) == Reason.BURST_EXHAUSTED and admitted_below:
+        return f"its bucket had no room at risk {risk}; below {cut} it would have been admitted."
     return f"risk {risk}, at or above the {cut} from which this request is {did}."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import math
 import re
 import time
 import uuid
@@ -435,7 +436,7 @@ def test_a_wait_that_was_told_before_is_said_to_stand(models, document, store, b
     first, again, shorter, other = store(made)
     told = "An earlier response told it to wait until"
     client = browser()
-    until = datetime.fromtimestamp(at + 900.0, UTC)
+    until = datetime.fromtimestamp(math.ceil(at + 900.0), UTC)
     assert f"{told} {until:%H:%M:%S} UTC, and that stands." in text_of(client.get(address(again)))
     for e in (first, shorter, other):
         assert told not in text_of(client.get(address(e)))

@@ -74,6 +74,7 @@ def truths(one: Recorded) -> dict[str, Truth]:
 
 BUCKET = (
     "Burst bucket: {tokens} of {burst}[, {into} into the headroom of {headroom}]"
+    "[, {into3} beyond the headroom of {headroom3}]"
     "[, {below} below empty without a headroom], refills {rate}/s."
 )
 ASKED = " Cheap score {cheap}, ranked from {from}."

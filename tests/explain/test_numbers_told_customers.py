@@ -198,7 +198,7 @@ AT_ONCE = " Even with all of them at once its risk would be {risk}"
 NONE = (
     "<words>.",
     f"<words>.{AT_ONCE}, at or above the {{cut}} from which it would be <done>.[ <words>.]",
-    f"<words>.{AT_ONCE}, and it would be <done> at any risk.[ <words>.]",
+    f"<words>.{AT_ONCE}, and at any lower risk it would be <done> too.[ <words>.]",
 )
 
 

@@ -154,3 +154,26 @@ def test_a_reason_says_how_many_of_its_cause_speak_for_the_request() -> None:
     (found,) = reason_codes.rank_reasons(fall(rate_1s=0.9, rate_10s=0.4, rate_60s=-0.3))
     assert (len(found.others), found.lowering) == (1, 1)
     assert found.effect == pytest.approx(fall(rate_1s=0.9, rate_10s=0.1).effect(1.0), abs=0.011)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("client_errors_60s", "1 answer in a minute was 4xx."),
+        ("not_found_60s", "It asked for 1 thing a minute that does not exist."),
+        ("refused_60s", "1 of its requests in a minute was refused and it went on."),
+        ("retries_60s", "1 of its requests in a minute repeats one that was refused."),
+        (
+            "early_retries_60s",
+            "1 of its requests in a minute came back before the wait it was told.",
+        ),
+        ("distinct_sources_60s", "It came from 1 different address in a minute."),
+        ("distinct_endpoints_60s", "It called 1 different endpoint in a minute."),
+        ("sign_ins_60s", "1 request in a minute tried to sign in."),
+        ("rate_1s", "It sent 1 request in the last second."),
+        ("unusual_answers_600s", "1 answer in ten minutes was unlike what these endpoints usually"),
+    ],
+)
+def test_a_sentence_about_one_is_in_the_singular(name: str, says: str) -> None:
+    (found,) = reason_codes.rank_reasons(fall([0.0] * N_FEATURES, 1.0, **{name: 1.0}))
+    assert found.text.startswith(says)

@@ -159,6 +159,7 @@ class Command(BaseCommand):
             first = known_programs.DECIDERS[0]
             supervisor.run(first)
             self.wait_until_up(supervisor, {first: health[first]})
+            known_programs.mark_compiled(supervisor.var)
         supervisor.run(*known_programs.DECIDERS, "services", "envoy", "feedback", "console")
         self.wait_until_up(supervisor, {"console": (ports["console"], "/login"), **health})
         supervisor.run(*(program.name for program in supervisor.programs))
@@ -363,7 +364,7 @@ def make_folders(var: Path) -> None:
 def compiling_ahead(var: Path) -> Iterator[None]:
     """Compile the engine's code while the body runs, where it is not compiled; then wait for it.
 
-    Should that fail, nothing is lost: whoever needs the code compiles it.
+    Should that fail, the first decider compiles it alone (`start_workers`).
     """
     if known_programs.is_compiled(var):
         yield

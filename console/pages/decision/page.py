@@ -250,14 +250,16 @@ def standing_wait(d: Decision) -> str:
         return ""
     at = d.at.timestamp()
     before = lookup.within(Decision.objects.filter(app=d.app), at - TOLD_WITHIN_S, at)
-    told = before.filter(id__lt=d.id, retry_after__gt=d.retry_after).order_by("-id")
+    told = before.filter(id__lt=d.id, retry_after__gt=d.retry_after, observed=False).order_by("-id")
     ends = at + d.retry_after
     if not any(
         abs(earlier.timestamp() + wait - ends) <= SAME_END_S
         for earlier, wait in told.values_list("at", "retry_after")[:EARLIER_TOLD]
     ):
         return ""
-    return f"An earlier response told it to wait until {utc(ends):%H:%M:%S} UTC, and that stands."
+    # rounded up, as every wait is
+    until = utc(math.ceil(ends))
+    return f"An earlier response told it to wait until {until:%H:%M:%S} UTC, and that stands."
 
 
 def kept_because(d: Decision) -> str:
