@@ -4,6 +4,7 @@ reads its settings.
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import threading
@@ -32,6 +33,8 @@ hypothesis.settings.load_profile("sluice")
 
 def pytest_configure(config: pytest.Config) -> None:
     """Measure the templates where coverage is measured, and compile once for all processes."""
+    # until all is collected: hardly anything that is imported goes again
+    gc.disable()
     if config.pluginmanager.hasplugin("_cov"):
         template_coverage.start()
         config.add_cleanup(template_coverage.save)
@@ -85,6 +88,14 @@ def _place_in_text(item: pytest.Item) -> tuple[int, list[int]]:
     return place, list(parameters.indices.values()) if parameters else []
 
 
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector what stays until the end: modules and tests, a million objects
+    that each full collection would walk.
+    """
+    gc.freeze()
+    gc.enable()
+
+
 # last: pytest-randomly and pytest-django order the tests in the same hook
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -117,14 +128,19 @@ def append_only_tables_can_be_emptied_between_tests() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def kept_training(pytestconfig: pytest.Config) -> Callable[..., Trained]:
-    """Gives small trainings that are kept between runs until a source they depend on changes."""
-    # Here: it imports compiled code, whose folder `tests.settings` sets first.
-    from tests.learning import small_training
-
+def kept_folder(pytestconfig: pytest.Config) -> Path:
+    """The folder of what is kept between runs until a source it depends on changes."""
     assert pytestconfig.cache is not None
-    folder = pytestconfig.cache.mkdir("small-training")
-    return partial(small_training.small_training, folder)
+    return pytestconfig.cache.mkdir("kept")
+
+
+@pytest.fixture(scope="session")
+def kept_training(kept_folder: Path) -> Callable[..., Trained]:
+    """Gives small trainings."""
+    # Here: it imports compiled code, whose folder `tests.settings` sets first.
+    from tests.learning import kept
+
+    return partial(kept.small_training, kept_folder)
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from functools import cache
 from typing import Annotated, Any, Final, Literal, NamedTuple, Protocol, TypeVar
 
 import msgspec
@@ -356,6 +357,8 @@ def _holders(document: Any, path: tuple[str, ...]) -> list[Any]:
     return found
 
 
+# kept: looking a field up takes far longer than decoding a document, and a push waits for it
+@cache
 def _default(struct: type[Struct], name: str) -> object:
     field = next(f for f in msgspec.structs.fields(struct) if f.name == name)
     return field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()

@@ -149,7 +149,7 @@ WHAT = st.sampled_from(["ask", "ask", "lease", "kill", "end", "plan"])
 STEPS = st.lists(st.tuples(WHAT, st.integers(0, 2), st.integers(1, 40)), min_size=40, max_size=150)
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(steps=STEPS, per_day=st.integers(20, 200))
 def test_nodes_that_lease_die_and_come_back_never_admit_more_than_the_quota(
     steps, per_day: int

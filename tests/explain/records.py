@@ -258,9 +258,10 @@ def played(seconds: float = 20.0) -> tuple[Recorded, ...]:
     return tuple(Recorded(e, config) for e in run.engine.take_events() if e.id in run.asked)
 
 
-def every(count: int = 2_000) -> list[Recorded]:
+@functools.cache
+def every() -> tuple[Recorded, ...]:
     """Records of both, among them each reason that there is."""
-    found = [*made(count), *played()]
+    found = (*made(1_500), *played())
     reasons = {Reason(one.event.reason) for one in found}
     assert reasons >= set(Reason) - {Reason.NONE}, set(Reason) - reasons
     return found

@@ -25,7 +25,7 @@ from tests.explain.sentences import Truth, as_number, check, read, same_order
 
 
 @pytest.fixture(scope="module")
-def everything() -> Iterator[list[Recorded]]:
+def everything() -> Iterator[tuple[Recorded, ...]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reason_text.documents, "config", records.documents().get)
         yield records.every()

@@ -31,10 +31,10 @@ CODES = ("", "PACE_10S_HIGH", "BURST_HIGH", "RETRIES_HIGH", "NOT_FOUND_HIGH")
 
 
 @pytest.fixture(scope="module")
-def everything() -> Iterator[list[Recorded]]:
+def everything() -> Iterator[tuple[Recorded, ...]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(customer.documents, "config", records.documents().get)
-        yield records.every(2_000)
+        yield records.every()
 
 
 # -- what customers are told
@@ -289,7 +289,7 @@ def as_read(one: Recorded, way: search.Way) -> tuple[search.Change, ...]:
     return tuple(found)
 
 
-def refusals(everything: list[Recorded], most: int) -> list[Recorded]:
+def refusals(everything: tuple[Recorded, ...], most: int) -> list[Recorded]:
     """Refusals of every reason, the most of each alike."""
     by: Counter[tuple[int, int]] = Counter()
     found = []

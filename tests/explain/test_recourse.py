@@ -5,6 +5,7 @@ changed.
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from decider.contracts.config import ModelRef, Sampling
 from decider.contracts.event import Event
 from decider.contracts.features import FEATURES
 from decider.contracts.features import INDEX as F
@@ -25,9 +25,9 @@ from explain.recourse import grid
 from explain.recourse import search as recourse_search
 from explain.recourse import text as recourse_text
 from explain.recourse.search import Recourse
-from learning.traffic import services, simulate
 from learning.training import train
 from tests.explain import world
+from tests.learning import kept
 
 NEVER = {f.name for f in FEATURES if f.source == "profile"} | {
     "hour_of_week",
@@ -55,7 +55,7 @@ NEVER_SEEN = {
 }
 
 
-REFUSALS = 1_000
+REFUSALS = 400
 
 
 @pytest.fixture(scope="module")
@@ -64,30 +64,9 @@ def trained(small_training: train.Trained) -> Model:
 
 
 @pytest.fixture(scope="module")
-def refusals(trained: Model) -> tuple[list[Event], dict]:
-    """Refusals of simulated apps by the real engine, its services short of room for a while."""
-    found, documents = [], {}
-    for k, rate in enumerate((90.0, 150.0), 1):
-        slow = (services.Slowdown("search", 25, 60, 60, 0.25),)
-        scenario = simulate.Scenario(
-            seed=90 + k,
-            start=train.MONDAY + 9 * 3600,
-            seconds=90,
-            apps=600,
-            rate=rate,
-            slowdowns=slow,
-        )
-        documents[k] = structs.replace(
-            simulate.starting_config(scenario),
-            version=k,
-            model=ModelRef("risk", 1, trained.digest),
-            sampling=Sampling(admit=0.0, refuse=1, block=1, enterprise_refuse=1, budget_per_s=1e9),
-        )
-        loop = simulate.Simulation(scenario, documents[k], trained)
-        loop.run()
-        found += loop.engine.take_events()
-    chosen = np.random.default_rng(4).permutation(len(found))[:REFUSALS]
-    return [found[k] for k in chosen], documents
+def refusals(small_training: train.Trained, kept_folder: Path) -> tuple[list[Event], dict]:
+    found, documents = kept.refusals(kept_folder, small_training)
+    return found[:REFUSALS], documents
 
 
 @pytest.fixture(scope="module")
