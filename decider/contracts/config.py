@@ -319,17 +319,18 @@ def verify(data: bytes, keys: dict[str, Ed25519PublicKey]) -> Config:
     return decode(signed.payload)
 
 
-def needed_format(config: Config) -> tuple[int, str]:
-    """Return the oldest format that can say what the document says, and a field that needs it
-    (for example "model.feature_schema"; "" for format 1).
+def needed_format(config: Config, above: int = 1) -> tuple[int, str]:
+    """Return the oldest format, `above` or newer, that can say what the document says, and a field
+    that needs it (for example "model.feature_schema"; "" for `above`).
     """
     used = [
         (addition.format, ".".join(addition.path))
         for addition in ADDED
+        if addition.format > above
         for holder in _holders(config, addition.path[:-1])
         if getattr(holder, addition.path[-1]) != _default(type(holder), addition.path[-1])
     ]
-    return max(used, default=(1, ""))
+    return max(used, default=(above, ""))
 
 
 def encode(config: Config) -> bytes:
@@ -382,7 +383,7 @@ def decode(payload: bytes) -> Config:
 
 def check(config: Config) -> None:
     """Check what types cannot say. Raises ConfigError that names the part that is wrong."""
-    if config.format < needed_format(config)[0]:
+    if config.format < needed_format(config, above=config.format)[0]:
         raise ConfigError("the document holds a field that its format does not have")
     names = [s.name for s in config.services]
     if len(set(names)) != len(names):

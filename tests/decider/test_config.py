@@ -168,6 +168,22 @@ def test_a_field_in_each_item_of_a_list_is_found_and_left_out(
     assert config.needed_format(other) == (3, "tiers.*.rank_from")
 
 
+def test_looking_for_newer_fields_costs_little_beside_decoding() -> None:
+    """Every decider reads every push: looking up each field's default took 3 ms of it."""
+    # one in format 2, whose fields of format 3 are all looked at
+    payload = config.encode(NEW_SCHEMA)
+
+    def cpu_time(read) -> float:
+        began = time.process_time()
+        for _ in range(200):
+            read()
+        return time.process_time() - began
+
+    plain = cpu_time(lambda: msgspec.msgpack.decode(payload, type=config.Config))
+    # twice measured, and 170 times without what is kept
+    assert cpu_time(lambda: config.decode(payload)) < 20 * plain
+
+
 def test_a_document_of_a_later_format_is_refused_with_both_numbers() -> None:
     plain = msgspec.to_builtins(defaults.config(7, 0.0)) | {"format": 4, "unheard_of": 1}
     with pytest.raises(config.ConfigError, match=r"written in format 4; .* reads formats 1 to 3"):
