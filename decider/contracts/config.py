@@ -328,7 +328,7 @@ def needed_format(config: Config, above: int = 1) -> tuple[int, str]:
         for addition in ADDED
         if addition.format > above
         for holder in _holders(config, addition.path[:-1])
-        if getattr(holder, addition.path[-1]) != _default(type(holder), addition.path[-1])
+        if getattr(holder, addition.path[-1]) != _default(holder.__class__, addition.path[-1])
     ]
     return max(used, default=(above, ""))
 
