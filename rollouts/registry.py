@@ -23,8 +23,8 @@ from rollouts.models import ModelVersion
 
 
 def register(data: bytes, *, by: Actor, reason: str) -> ModelVersion:
-    """Keep an artifact and give it the next version of its name. Return the version that it has
-    when it is registered already.
+    """Keep an artifact as the next version of its name and return that version. One that is
+    registered already keeps its own.
 
     It is loaded as a decider would load it: digest, form, feature schema, golden vectors. Raise
     Refused when it may not be used.

@@ -45,8 +45,8 @@ def _usable(rows: QuerySet[ConfigVersion]) -> Config | None:
 
 
 def in_force(at: float) -> tuple[int, Config | None]:
-    """Return the newest version made by a moment (unix seconds), and its document. Return 0 and
-    None when there was none; None when its document is not usable here.
+    """Return the newest version made at or before `at` (unix seconds), and its document: 0 and
+    None when there was none, and no document when it is not usable here.
     """
     made = ConfigVersion.objects.filter(made_at__lte=datetime.fromtimestamp(at, UTC)).order_by(
         "-version"

@@ -231,4 +231,4 @@ def _name(name: str) -> SwitchName:
     for one in known:
         if one == name:
             return one
-    raise Refused(f"Deciders know no switch “{name}”.")
+    raise Refused(f"Deciders know no switch “{name}”. Choose from: {', '.join(known)}.")

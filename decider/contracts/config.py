@@ -7,7 +7,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Annotated, Any, Final, Literal, NamedTuple, Protocol, TypeVar
 
@@ -383,17 +384,28 @@ def decode(payload: bytes) -> Config:
 
 def check(config: Config) -> None:
     """Check what types cannot say. Raises ConfigError that names the part that is wrong."""
-    if config.format < needed_format(config, above=config.format)[0]:
-        raise ConfigError("the document holds a field that its format does not have")
-    names = [s.name for s in config.services]
-    if len(set(names)) != len(names):
-        raise ConfigError("two services have the same name")
+    needed, field = needed_format(config, above=config.format)
+    if needed > config.format:
+        raise ConfigError(
+            f"the document holds {field}, a field that its format does not have: it says format"
+            f" {config.format}, and the field came with {needed}"
+        )
+    for name, services in Counter(s.name for s in config.services).items():
+        if services > 1:
+            raise ConfigError(f"two services have the name {name}")
     # msgpack carries NaN and infinity; a rule whose end is NaN would silently never apply
-    times = [config.issued_at, *(o.until for o in config.overrides)]
-    times += [switch.until for switch in config.switches if switch.until is not None]
-    times += [entry.until for entry in config.lists if entry.until is not None]
-    if not all(math.isfinite(t) for t in times):
-        raise ConfigError("a time is not a finite number")
+    for what, time in _times(config):
+        if time is not None and not math.isfinite(time):
+            raise ConfigError(f"{what} is not a finite number")
+
+
+def _times(config: Config) -> Iterator[tuple[str, float | None]]:
+    """Yield each time of the document, unix seconds, with what it is."""
+    yield "issued_at", config.issued_at
+    yield from ((f"the end (until) of override {o.id}", o.until) for o in config.overrides)
+    yield from ((f"the end (until) of the switch {s.name}", s.until) for s in config.switches)
+    for entry in config.lists:
+        yield f"the end (until) of {entry.verdict} {entry.kind} {entry.subject}", entry.until
 
 
 class _Ending(Protocol):

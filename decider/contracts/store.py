@@ -152,7 +152,7 @@ class NodeStatus(msgspec.Struct, array_like=True, frozen=True):
     events_dropped: int
     apps: int
     latency_p99_us: float
-    """Decision time over the last second, microseconds."""
+    """Decision time over its last 1,024 batches, microseconds."""
     services: list[ServiceStatus]
     last_error: str = ""
     config_format: int = 1

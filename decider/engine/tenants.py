@@ -26,9 +26,11 @@ class Tenants:
     def place(
         self, profile: Profile, region: Region, tiers: np.ndarray, weights: Mapping[str, float]
     ) -> int:
-        """Return the row of fair shares for an app's tenant, with its tier and weight written.
+        """Give an app's tenant its row of fair shares and write its tier and weight there. Return
+        the row's number, 0 without a tenant.
 
-        `tiers`: as `policy.Rules.tiers`. `weights`: of tenants that differ from their tier's.
+        `tiers`: as `policy.Rules.tiers`. `weights`: by tenant's id, only where one differs from its
+        tier's.
         """
         if not profile.tenant:
             return 0

@@ -118,7 +118,10 @@ class KnownKeeper:
 
     def _check_mark(self, message: known.Message) -> None:
         if message.mark != self.engine.text_hash.mark:
-            raise KnownError("its hashes were made with another token.key")
+            raise KnownError(
+                "the table of known apps was hashed with another token.key: give the console and"
+                " all deciders the same file"
+            )
 
     async def _load(self, snapshot: Snapshot, data: bytes, fetch: FetchPart) -> None:
         filling, sizes = _room_for(snapshot), []

@@ -63,7 +63,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "--keys", type=Path, required=True, help="directory with config.pub and token.key"
     )
     parser.add_argument(
-        "--capacity", type=int, default=250_000, help="apps tracked at once; about 600 bytes each"
+        "--capacity", type=int, default=250_000, help="apps tracked at once; about 800 bytes each"
     )
     parser.add_argument(
         "--trust-attempts",

@@ -192,9 +192,10 @@ def _rows(fields: dict[str, str], key: str, count: int, where: str) -> NDArray[n
 def _split(fields: dict[str, str], key: str, count: int, where: str) -> list[str]:
     if key not in fields:
         raise ArtifactError(f"{where}: {key} is missing")
-    if not _NUMBERS.fullmatch(fields[key]):
-        raise ArtifactError(f"{where}: {key} holds something that is not a number")
     words = fields[key].split()
+    if not _NUMBERS.fullmatch(fields[key]):
+        wrong = next((word for word in words if not _NUMBERS.fullmatch(word)), fields[key])
+        raise ArtifactError(f"{where}: {key} holds {wrong[:40]!r}, which is not a number")
     if len(words) != count:
         raise ArtifactError(f"{where}: {key} has {len(words)} entries, expected {count}")
     return words

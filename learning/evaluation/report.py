@@ -60,8 +60,8 @@ its owner would have it. The logs are public but not part of this repository.
 
 
 def write(folder: Path, found: Evaluation) -> None:
-    """Write page and counts into a folder, and the claims of a README beside the folder, if it has
-    a place for them.
+    """Write the page and the counts into `folder`. If the README beside it has the marks, replace
+    the table between them.
     """
     readme = folder.parent / "README.md"
     if readme.is_file() and claims.BEGIN in (text := readme.read_text()):

@@ -58,7 +58,7 @@ class WebKind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class WebHabit:
-    """How a kind occurs and takes refusals."""
+    """How often a kind of client occurs, and how it reacts to a refusal."""
 
     plan: PlanOf
     near: AppKind

@@ -94,6 +94,24 @@ def test_every_cause_has_a_feature_or_a_reason_and_a_name_of_its_own() -> None:
     assert untold == {"LEGAL", "LISTED", "HELD"}  # a person tells these
 
 
+ADMITS = {
+    Reason.NONE,
+    Reason.ALLOW_LISTED,
+    Reason.OVERRIDE_ADMIT,
+    Reason.HARMLESS,
+    Reason.RISK_LOW,
+    Reason.VALUE_HIGH,
+    Reason.ERROR_BUDGET_SPENT,
+    Reason.WAITED,
+    Reason.TOKENS_LEFT,
+}
+
+
+def test_every_reason_that_refuses_has_a_cause() -> None:
+    """Without one the customer reads that we cannot say more. A risk's cause is its features'."""
+    assert set(OF_REASON) == set(Reason) - ADMITS - {Reason.RISK_HIGH}
+
+
 def test_what_a_customer_is_told_holds_no_score_threshold_peer_or_sign_of_abuse() -> None:
     forbidden = re.compile(
         r"\d|risk|score|threshold|model|abus|similar|other app|average|median|suspic|fraud|block"

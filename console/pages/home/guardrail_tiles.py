@@ -124,7 +124,7 @@ def _decision_time(fleet: Fleet | None) -> Tile:
         f"{node.node} {fmt.duration_ms(node.latency_p99_us / 1_000)}" for node in fleet.nodes[:4]
     )
     more = f" and {len(fleet.nodes) - 4} more" if len(fleet.nodes) > 4 else ""
-    finding = f"Slowest decider over the last second. {each}{more}."
+    finding = f"Slowest decider, each over its last 1,024 batches. {each}{more}."
     return Tile(
         label,
         guardrails.judge(slowest, limit),

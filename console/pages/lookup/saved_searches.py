@@ -73,8 +73,10 @@ def save_search(*, by: User, name: str, query: str, shared: bool) -> SavedSearch
     name, text, insist = " ".join(name.split()), given.get("q", "").strip(), given.get("as", "")
     if not name:
         raise SaveError("A saved search needs a name.")
-    if len(name) > LONGEST_NAME or "\x00" in name:
-        raise SaveError(f"A name has at most {LONGEST_NAME} characters.")
+    if len(name) > LONGEST_NAME:
+        raise SaveError(f"The name has {len(name)} characters; the limit is {LONGEST_NAME}.")
+    if "\x00" in name:
+        raise SaveError("The name holds a control character, which cannot be kept.")
     if not _is_digest(text) and credentials.is_secret(text):
         raise SecretError(
             "This search holds what looks like a credential. Look it up in the box, and save what"
