@@ -7,6 +7,7 @@ orderly closing. What may follow what is the table in `transport_states`.
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from typing import cast
 
 from decider.http import problem
@@ -28,7 +29,7 @@ _OWN_DEADLINE = frozenset((State.LINGERING, State.CLOSING))
 """States whose deadline a stall neither sets nor lifts."""
 
 
-class StatefulProtocol(asyncio.Protocol):
+class StatefulProtocol(asyncio.Protocol, ABC):
     """A connection that knows nothing of HTTP's grammar; `connection.Connection` adds it."""
 
     __slots__ = (
@@ -66,13 +67,13 @@ class StatefulProtocol(asyncio.Protocol):
         """When the connection is cut unless it moves on; 0 while nothing threatens it."""
         self._head_done = False  # the request being received has all its header fields
 
+    @abstractmethod
     def _feed(self, data: bytes) -> None:
         """Parse the next bytes."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _reset(self) -> None:
         """Forget the request being received."""
-        raise NotImplementedError
 
     def _move(self, event: Event) -> None:
         """Go where the table says, and make reading and the booked turn follow the state. Raise

@@ -132,7 +132,7 @@ def _write_one(sentence: str, *, counted: bool) -> str:
     if not counted:
         return sentence
     for several, one in (*_OF_ONE, (" repeat one ", " repeats one ")):
-        sentence = sentence.replace(f"{several}", one, 1)
+        sentence = sentence.replace(several, one, 1)
     return sentence
 
 

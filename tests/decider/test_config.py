@@ -1,5 +1,6 @@
 """A config document that is not one is refused with a sentence, whatever its bytes."""
 
+import math
 import time
 
 import msgspec
@@ -166,6 +167,19 @@ def test_a_field_in_each_item_of_a_list_is_found_and_left_out(
         same, tiers=[*usual[:3], msgspec.structs.replace(usual[3], rank_from=0.5)]
     )
     assert config.needed_format(other) == (3, "tiers.*.rank_from")
+
+
+def test_a_time_that_is_no_number_is_named_with_its_rule() -> None:
+    override = config.Override(id="ovr_7", kind="app", subject="app_1", until=math.nan)
+    entry = config.ListEntry(verdict="block", kind="tenant", subject="acme", until=math.inf)
+    plain = defaults.config(7, 0.0)
+    for bad, named in (
+        (msgspec.structs.replace(plain, overrides=[override]), "override ovr_7"),
+        (msgspec.structs.replace(plain, lists=[entry]), "block tenant acme"),
+        (msgspec.structs.replace(plain, issued_at=math.nan), "issued_at"),
+    ):
+        with pytest.raises(config.ConfigError, match=rf"{named} is not a finite number"):
+            config.verify(config.sign(bad, KEY), TRUSTED)
 
 
 def test_looking_for_newer_fields_costs_little_beside_decoding() -> None:

@@ -27,14 +27,13 @@ _DEPENDS_ON = ("decider", "learning", "tests/learning/kept.py", "requirements-de
 
 def kept(folder: Path, name: str, make: Callable[[], bytes]) -> bytes:
     """Return what `make` makes, from `folder` if the same sources made it. Processes take turns."""
-    with (folder / f"lock-{name}").open("w") as lock:
+    with (folder / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         path = folder / f"{sources_key()}-{name}"
         if not path.is_file():
             made = make()
             for older in folder.glob(f"*-{name}"):
-                if not older.name.startswith("lock"):
-                    older.unlink()
+                older.unlink()
             write_atomically(path, made)
     return path.read_bytes()
 

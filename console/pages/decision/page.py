@@ -169,7 +169,7 @@ def bands(
     found: Thresholds | None, risk: float | None, decisive: float | None = None
 ) -> tuple[Band, ...]:
     """Return the ranges of risk with the action that each leads to, lowest first. `risk` is the
-    decision's own, `decisive` the threshold it is told by: that one is always labelled.
+    decision's own. `decisive` is the threshold that the page names; its label is always shown.
     """
     if found is None:
         return ()
