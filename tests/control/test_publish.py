@@ -59,6 +59,22 @@ def test_publishing_the_same_document_again_tells_the_deciders_again(valkey) -> 
     assert messages == [document, document]
 
 
+def test_replacing_what_this_process_pushed_verifies_no_signature(published, monkeypatch) -> None:
+    assert publish.push(signed(1), 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(config, "verify", None)
+        assert publish.push(signed(2), 2)
+        assert publish.push(signed(1), 1) is False
+    assert published().version == 2
+
+
+def test_a_newer_document_of_another_process_is_verified_and_kept(valkey, published) -> None:
+    assert publish.push(signed(1), 1)
+    valkey.set(CONFIG_KEY, signed(9))
+    assert publish.push(signed(2), 2) is False
+    assert published().version == 9
+
+
 @pytest.mark.parametrize("rubbish", [b"\x00rubbish", b"", b"\x93\xc4\x01x\xc4\x01y\xa1z"])
 def test_a_document_in_the_store_that_is_not_ours_is_overwritten(
     valkey, published, rubbish: bytes
