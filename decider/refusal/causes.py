@@ -33,7 +33,7 @@ class Cause(NamedTuple):
 
 # One sentence for both sides: a low value (a short gap, say) is a high pace as well.
 _PACE = (
-    "The pace of the requests and the work they ask for stood out. Spread them evenly over time."
+    "The pace of the requests and the work they ask for stood out. Spread them over time."
 )
 
 CAUSES: dict[str, Cause] = {

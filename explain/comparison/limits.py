@@ -132,8 +132,9 @@ def _lists(see: dict[str, float]) -> _Row:
 
 def _unknown(see: dict[str, float]) -> _Row:
     wait = see["unknown_wait"]
-    found, word = ("some", "within") if wait <= 0.0 else ("none", "spent")
-    after = found if wait <= 0.0 else f"more in {units.wait_span(wait)}"
+    # the record keeps only the wait for the next one, so this is all that is known of how many
+    found, word = ("at least 1", "within") if wait <= 0.0 else ("none", "spent")
+    after = "–" if wait <= 0.0 else f"more in {units.wait_span(wait)}"
     label = "Requests left for apps without a profile"
     return "unknown", Stage.GUARD.label, label, found, "set in the config", after, word
 
@@ -283,11 +284,8 @@ def _budget(
     left, label = see["error_budget_left"], "False throttles it may still suffer"
     if math.isinf(left):
         return "budget", Stage.RERANK.label, label, "–", "none", "–", "within"
-    # A ranked refusal costs its chance of being wrong, which is one minus the risk. An override is
-    # an operator's own choice and costs nothing, and neither does the end of the plan's headroom.
-    ranked = event.risk is not None and event.stage != Stage.OVERRIDE
     rate, wrong = see["error_budget_rate"], 0.0 if event.risk is None else 1.0 - event.risk
-    free = admitted or not ranked or (rate > 0.0 and policy.headroom_spent(signals))
+    spared = "" if admitted else _spared(event, signals, rate)
     # Records of before the budget was a rate held a number of refusals an hour.
     limit = (
         f"{units.one_in(rate)} of its requests"
@@ -295,5 +293,23 @@ def _budget(
         else f"{units.plan_figure(config.tiers[event.tier].error_budget_per_hour)} an hour"
     )
     word = "within" if left >= (wrong if rate > 0.0 else 1.0) else "spent"
-    after = f"{max(0.0, left - (0.0 if free else wrong)):.2f}"
-    return "budget", Stage.RERANK.label, label, f"{left:.2f}", limit, after, word
+    if admitted or spared:
+        takes, wrong = spared and f"; this refusal takes none: {spared}", 0.0
+    else:
+        takes = f"; this refusal takes {wrong:.2f}, its chance of being wrong"
+    after = f"{max(0.0, left - wrong):.2f}"
+    return "budget", Stage.RERANK.label, label, f"{left:.2f}", limit + takes, after, word
+
+
+def _spared(event: Event, signals: np.ndarray, rate: float) -> str:
+    """Return why a refusal takes nothing from the error budget, "" where it does.
+
+    A ranked refusal takes its chance of being wrong, which is one minus the risk.
+    """
+    if event.stage == Stage.OVERRIDE:
+        return "an operator’s override decided"
+    if event.risk is None:
+        return "no model ranked it"
+    if rate > 0.0 and policy.headroom_spent(signals):
+        return "the plan was used up"
+    return ""

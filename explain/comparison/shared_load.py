@@ -303,16 +303,26 @@ def _rounded(parts: list[LoadShare]) -> list[LoadShare]:
 
 def _part(group: LoadGroup, label: str, total: float, variance: float) -> LoadShare:
     share = group.load / total
-    spread = (1.0 - share) ** 2 * group.variance + share**2 * (variance - group.variance)
-    # Rounding can make a spread of zero slightly negative.
-    half = Z95 * math.sqrt(max(0.0, spread)) / total
+    low, high = _interval(group, share, total, variance)
     return LoadShare(
-        label,
-        share,
-        max(0.0, share - half),
-        min(1.0, share + half),
-        group.participants if group.key != "own" else None,
+        label, share, low, high, group.participants if group.key != "own" else None
     )
+
+
+def _interval(group: LoadGroup, share: float, total: float, variance: float) -> tuple[float, float]:
+    """Return the 95% interval of a group's share of `total`, whose variance is `variance`.
+
+    It is Wilson's (1927) with the number of decisions that would give the share its variance. The
+    plain normal interval would be "100 to 100%" for a group that has all of three kept decisions.
+    """
+    spread = (1.0 - share) ** 2 * group.variance + share**2 * (variance - group.variance)
+    if variance <= 0.0:
+        return share, share  # every decision was kept
+    count = share * (1.0 - share) * total**2 / spread if spread > 0.0 else total**2 / variance
+    z2 = Z95**2 / count
+    half = Z95 * math.sqrt(share * (1.0 - share) / count + z2 / (4.0 * count))
+    middle, scale = share + z2 / 2.0, 1.0 + z2
+    return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
 
 
 def _limit(d: Decision, scope: str) -> str:

@@ -66,7 +66,7 @@ class Way:
     """Risk with the change; None when no model would be asked."""
     sentence: str
     short: str
-    """As it continues the action's word: "at 12 requests a second, spread evenly"."""
+    """As it continues the action's word: "at 12 requests a second, spread over time"."""
     was: str
     """What it was instead."""
     effort: float

@@ -129,7 +129,7 @@ def _short(change: PulledLever) -> str:
         case "spread":
             return f"at no more than {format_pace(after, change.before)}, same volume"
         case "pace":
-            return f"at {format_pace(after, change.before)}, spread evenly"
+            return f"at {format_pace(after, change.before)}, spread over time"
         case "day":
             return f"at {format_pace(after, change.before)} over the day"
         case "batch":
@@ -173,11 +173,11 @@ def _full(change: PulledLever, batch: str) -> str:
 def _full_pace(lever: str, before: str, after: str) -> str:
     if lever == "spread":
         return (
-            f"with the same requests spread evenly, at no more than {after} instead of {before} at"
-            " its fastest"
+            f"with the same requests spread over time, at no more than {after} instead of {before}"
+            " at its fastest"
         )
     if lever == "pace":
-        return f"at {after}, spread evenly, instead of {before} at its fastest"
+        return f"at {after}, spread over time, instead of {before} at its fastest"
     return f"at {after} over the whole day instead of {before}"
 
 

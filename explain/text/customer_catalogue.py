@@ -221,7 +221,7 @@ CAUSE_TEXTS: dict[Cause, CauseTexts] = {
     Cause.ALLOWANCE: CauseTexts(
         "More requests had arrived than your plan allows at once.",
         "More requests arrived than your plan allows at once",
-        "To avoid this, spread your requests evenly over time.",
+        "To avoid this, spread your requests over time.",
         "Your allowance at this time is a burst of {burst} requests, refilled at {rate} a second,"
         " and it was used up.",
     ),
@@ -239,7 +239,7 @@ CAUSE_TEXTS: dict[Cause, CauseTexts] = {
     Cause.CHOSEN: CauseTexts(
         "Our service was busy, and our automatic protection put other requests first.",
         "Our service was busy and other requests were put first",
-        "To lower the chance of this, spread your requests evenly over time.",
+        "To lower the chance of this, spread your requests over time.",
     ),
     Cause.BEHIND: CauseTexts(
         "Our automatic protection put other requests first.",
@@ -251,7 +251,7 @@ CAUSE_TEXTS: dict[Cause, CauseTexts] = {
         "Our automatic protection limited it, mainly because of how quickly requests from your app"
         " were arriving.",
         "Requests from your app were arriving quickly and our automatic protection limited them",
-        "To avoid this, spread your requests evenly over time.",
+        "To avoid this, spread your requests over time.",
         "Our automatic protection limited it, mainly because of how quickly requests from your app"
         " were arriving: about {pace} a second, where your allowance is refilled at {rate} a"
         " second.",
@@ -261,7 +261,7 @@ CAUSE_TEXTS: dict[Cause, CauseTexts] = {
         " sudden burst.",
         "Requests from your app arrived in a sudden burst and our automatic protection limited"
         " them",
-        "To avoid this, spread your requests evenly instead of sending many at the same moment.",
+        "To avoid this, spread your requests over time instead of sending many at the same moment.",
     ),
     Cause.WORK: CauseTexts(
         "Our automatic protection limited it, mainly because the requests from your app take a lot"

@@ -73,7 +73,7 @@ def test_the_worst_client_is_explained_in_words_its_owner_understands(worst, sig
         "Your allowance at this time is a burst of 50 requests, refilled at 5 a second, and it was"
         " used up." in reply
     )
-    assert "spread your requests evenly over time" in reply
+    assert "spread your requests over time" in reply
     assert reply.endswith(f"Reference: {worst}")
     assert not re.search(
         r"risk|score|model|tier|triage|peer|headroom|\b0\.\d", reply.replace(worst, "")

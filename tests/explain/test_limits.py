@@ -62,23 +62,24 @@ def test_a_refusal_takes_no_token_but_its_chance_to_be_wrong_from_the_error_budg
     found = {one.key: one for one in limits.evaluate_limits(refused, world.config(), cut=0.4)}
     assert found["bucket"].before == found["bucket"].after
     assert found["risk"].limit == "changes at 0.40"
-    assert (found["budget"].before, found["budget"].limit, found["budget"].word) == (
-        "5.00",
-        "1 in 20 of its requests",
-        "within",
-    )
+    assert (found["budget"].before, found["budget"].word) == ("5.00", "within")
+    wrong = f"{1.0 - refused.risk:.2f}, its chance of being wrong"
+    assert found["budget"].limit == f"1 in 20 of its requests; this refusal takes {wrong}"
     big = structs.replace(refused, tier=3, signals=budget_signals(error_budget_rate=0.0001))
     after = budget_row(big)
-    assert (after.before, after.limit) == ("5.00", "1 in 10,000 of its requests")
+    assert after.before == "5.00"
+    assert after.limit.startswith("1 in 10,000 of its requests; this refusal takes ")
     assert float(after.after) == pytest.approx(5.0 - (1.0 - refused.risk), abs=0.006)
     # at the bottom of the headroom ML had no choice
     end = budget_signals(error_budget_rate=0.0001, tokens=-300.0)
-    assert budget_row(structs.replace(big, signals=end)).after == "5.00"
+    spared = budget_row(structs.replace(big, signals=end))
+    assert spared.after == "5.00"
+    assert spared.limit.endswith("; this refusal takes none: the plan was used up")
 
 
 def test_a_record_of_before_the_rate_shows_its_hourly_budget() -> None:
     old = structs.replace(world.decided(ROW), signals=budget_signals())
-    assert budget_row(old).limit == "10 an hour"
+    assert budget_row(old).limit.startswith("10 an hour")
 
 
 def budget_signals(**seen: float) -> bytes:

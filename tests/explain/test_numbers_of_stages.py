@@ -133,7 +133,7 @@ def test_every_number_of_the_stage_trace_is_in_the_record(everything) -> None:
 LIMITS = {
     "quota": ("{left}", "{quota} a day, [more may be leased][all deciders]", "{after}"),
     "lists": ("<found>", "none", "<found>"),
-    "unknown": ("<found>", "set in the config", "[<found>][more in {room:span}]"),
+    "unknown": ("[none][at least {next}]", "set in the config", "[–][more in {room:span}]"),
     "override": ("[<found>][plan × {times}]", "none", "[<found>][plan × {times2}]"),
     "bucket": (
         "[{tokens}][−{into}, headroom]",
@@ -149,9 +149,14 @@ LIMITS = {
         "–",
     ),
     "share": ("{use} units/s", "[{fair} units/s][none, demand fits]", "{used} units/s"),
-    "budget": ("[{budget}][–]", "[{promise}][{hourly} an hour][none]", "[{rest}][–]"),
+    "budget": (
+        "[{budget}][–]",
+        "[none][{promise}[; this refusal takes {takes}, its chance of being wrong]"
+        "[; this refusal takes none: <why>]]",
+        "[{rest}][–]",
+    ),
 }
-ONE_IN = "1 in {every} of its requests"
+ONE_IN = "[1 in {every} of its requests][{hourly} an hour]"
 
 
 def after(one: Recorded, cut: float | None) -> dict[str, Truth]:
@@ -167,6 +172,8 @@ def after(one: Recorded, cut: float | None) -> dict[str, Truth]:
     return {
         "after": Truth(max(0.0, left), "down"),
         "room": Truth(seen["unknown_wait"], "up"),
+        "next": Truth(1.0),
+        "takes": Truth(wrong if charged else math.nan),
         "tokens_after": Truth(max(0.0, tokens), "down"),
         "into_after": Truth(max(0.0, -tokens), "unlike"),
         "cut": Truth(math.nan if cut is None else cut),

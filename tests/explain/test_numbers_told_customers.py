@@ -163,9 +163,9 @@ def test_a_receipt_tells_the_wait_that_was_answered_and_no_other_number(everythi
 
 WAYS = {
     "wait": "[A][a]fter waiting {level:span}",
-    "spread": "[W][w]ith the same requests spread evenly, at no more than {level} request[s] a"
+    "spread": "[W][w]ith the same requests spread over time, at no more than {level} request[s] a"
     " <per> instead of {before} request[s] a <per> at its fastest",
-    "pace": "[A][a]t {level} request[s] a <per>, spread evenly, instead of {before} request[s] a"
+    "pace": "[A][a]t {level} request[s] a <per>, spread over time, instead of {before} request[s] a"
     " <per> at its fastest",
     "day": "[A][a]t {level} request[s] a <per> over the whole day instead of {before} request[s] a"
     " <per>",

@@ -446,7 +446,7 @@ def test_an_empty_bucket_without_a_model_is_a_matter_of_pace() -> None:
     assert pace.changes[0].after == 15.0  # what standard tier is refilled at
     assert (
         pace.sentence
-        == "At 15 requests a second, spread evenly, instead of 40 requests a second at its fastest,"
+        == "At 15 requests a second, spread over time, instead of 40 requests a second at its fastest,"
         " this request would have been admitted."
     )
 

@@ -238,3 +238,12 @@ def test_the_ranges_hold_about_95_times_in_100() -> None:
         )
         hits += own.low <= truth <= own.high
     assert 0.93 <= hits / runs <= 0.99  # rounded outwards, so a little more often
+
+
+def test_a_group_that_has_all_of_three_kept_decisions_need_not_have_all_of_the_load() -> None:
+    sampled = [LoadGroup("own", 150.0, 3 * 0.98 / 0.02**2, 3, 1)]
+    (part,) = shared_load.compute_shares(sampled, "This app")[0]
+    assert (part.share, part.high) == (1.0, 1.0)
+    assert 0.3 <= part.low <= 0.5
+    (part,) = shared_load.compute_shares([LoadGroup("own", 3.0, 0.0, 3, 1)], "This app")[0]
+    assert (part.low, part.high) == (1.0, 1.0)  # every decision was kept
