@@ -22,20 +22,20 @@ from decider.contracts import store
 from decider.contracts.vocabulary import MlState
 from decisions.store.worker import DEAD_STREAM, waiting
 
-# How long a page waits for Valkey before it says that it does not know.
+# Seconds that a page waits for Valkey before it shows the state as unknown.
 TIMEOUT_S = 0.5
-# A decider that has been silent for longer is taken as withdrawn, no longer as lost.
+# Seconds. A decider that has been silent for longer counts as withdrawn, no longer as lost.
 FORGET_LOST_S = 3_600.0
 # Seconds of lag. Chosen: a healthy ingest is well below a few seconds, so five are worth a look.
 INGEST_WARN_S = 5.0
 # Seconds of lag. Chosen: from here on pages visibly miss what clients complain about.
 INGEST_BAD_S = 30.0
-# Behavioural features promise to be this fresh.
+# Seconds. Behavioural features promise to use outcomes no older than this.
 FEEDBACK_LATE_S = 60.0
 
 
 class Unreachable(Exception):
-    """Valkey did not answer in time, or answered nonsense."""
+    """Raised when Valkey did not answer in time or its answer could not be read."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,13 @@ class ServiceLoad:
 
     name: str
     utilisation: float
-    """Highest share of capacity any decider reports; each one sees the whole region."""
+    """Highest share of capacity that any decider reports; each decider measures its whole region.
+    """
     price: float
     latency_ms: float
     error_share: float
     feedback_age_s: float
-    """Age of the freshest outcome any decider has."""
+    """Age of the newest outcome that any decider has, seconds."""
 
     @property
     def late(self) -> bool:
@@ -78,9 +79,11 @@ class Fleet:
     config_error: str
     ingest: store.IngestStatus | None
     waiting: int
-    """Batches in the stream that no ingest worker has taken or finished."""
+    """Batches in the stream that are not stored yet."""
     buried_at: float | None = None
-    """When ingest last put a batch aside that it cannot store, unix seconds."""
+    """When ingest last set aside a batch that it could not store, unix seconds; None when there is
+    none.
+    """
 
     @property
     def size(self) -> int:
@@ -108,10 +111,10 @@ class Fleet:
 
     @property
     def ingest_lag_s(self) -> float | None:
-        """Age of the oldest thing not yet stored, about; None before anything was stored.
+        """About how far storing is behind, seconds; None before anything was stored.
 
-        With nothing waiting it is the lag of the last batch; with a backlog it grows until a worker
-        reports again.
+        When no batch waits, it is the lag of the last batch. When batches wait, it grows until a
+        worker reports again.
         """
         if self.ingest is None:
             return None
@@ -120,7 +123,7 @@ class Fleet:
 
     @property
     def services(self) -> tuple[ServiceLoad, ...]:
-        """Services by share of capacity, highest first."""
+        """The services, the one with the highest share of capacity in use first."""
         by_name: dict[str, list[store.ServiceStatus]] = {}
         for node in self.nodes:
             for service in node.services:
@@ -143,7 +146,9 @@ def _together(name: str, reports: list[store.ServiceStatus]) -> ServiceLoad:
 
 @lru_cache(maxsize=4)
 def client(url: str) -> redis.Redis:
-    """Return a client that gives up quickly: a page says what it does not know rather than hang."""
+    """Return a client that gives up quickly: a page should show that it does not know rather than
+    hang.
+    """
     retry = Retry(NoBackoff(), 1)
     return redis.Redis.from_url(
         url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S, retry=retry
@@ -151,7 +156,7 @@ def client(url: str) -> redis.Redis:
 
 
 def read_fleet(now: float | None = None) -> Fleet:
-    """Read everything the deciders report, in two round trips. Raise Unreachable."""
+    """Return everything that the deciders report, as of `now` (unix seconds). Raise Unreachable."""
     now = time.time() if now is None else now
     valkey = client(settings.VALKEY_URL)
     try:
@@ -213,7 +218,7 @@ def _document(data: bytes | None) -> tuple[configs.Config | None, str]:
 
 
 def _keys(folder: Path) -> dict[str, Ed25519PublicKey]:
-    key = Ed25519PublicKey.from_public_bytes(
-        bytes.fromhex((folder / "config.pub").read_text().strip())
-    )
-    return {configs.key_id(key): key}
+    """Return the public keys by id. Each line holds one: while keys are rotated there are two."""
+    lines = (folder / "config.pub").read_text().split()
+    found = [Ed25519PublicKey.from_public_bytes(bytes.fromhex(line)) for line in lines]
+    return {configs.key_id(key): key for key in found}

@@ -17,6 +17,8 @@ other apps or tenants do. A test compares these sets with the registry.
 | errors | share of answers that were 4xx | shares and counts of all 4xx answers |
 | credentials | different credentials in a minute | that count |
 | resources | different resources in a minute | that count |
+| paths | different paths in ten minutes | that spread, resources, endpoints, the busiest |
+| addresses | different addresses in a minute | that count |
 
 How far each goes is in `moves`.
 """
@@ -44,6 +46,7 @@ from decider.whatif.moves import (
     move_day,
     move_errors,
     move_pace,
+    move_paths,
     move_retries,
     move_spread,
     move_wait,
@@ -103,7 +106,8 @@ _LONGER = frozenset(
     }
 )
 
-# In the order in which equals are preferred. Chosen: what an owner can do at once comes first.
+# Of levers that do equally well, the first one is preferred. Chosen: what an owner can do at once
+# comes first.
 LEVERS: tuple[Lever, ...] = (
     Lever(
         "wait",
@@ -178,6 +182,33 @@ LEVERS: tuple[Lever, ...] = (
         frozenset({"distinct_paths_60s"}),
         frozenset(),
         fewer("distinct_paths_60s"),
+    ),
+    Lever(
+        "paths",
+        "Different paths in ten minutes",
+        "count",
+        False,
+        frozenset(
+            {
+                "path_entropy_600s",
+                "distinct_paths_60s",
+                "endpoint_entropy_60s",
+                "distinct_endpoints_60s",
+                "busiest_path_share_600s",
+                "busiest_step_share_600s",
+            }
+        ),
+        frozenset(),
+        move_paths,
+    ),
+    Lever(
+        "addresses",
+        "Different addresses in a minute",
+        "count",
+        False,
+        frozenset({"distinct_sources_60s"}),
+        frozenset(),
+        fewer("distinct_sources_60s"),
     ),
     Lever(
         "credentials",

@@ -1,10 +1,11 @@
-"""How each change that an owner can make moves the features and signals of a decision, by the
-definitions in `engine.features_of` and `engine.memory.app_state`. `levers` says which there are.
+"""The moves: how each change that an owner can make moves the features and signals of a decision,
+by the definitions in `engine.features_of` and `engine.memory.app_state`. `levers` lists the
+changes.
 
 Where the record does not say exactly what a move would do, the estimate favours refusing. Tokens
-are a lower bound. A sliding window has two buckets, but the record has one rate, so as much is left
-in it as can be (`most_left`). A request that is asked again counts in its own windows, as a retry,
-and as an early retry before the client's Retry-After has passed.
+are a lower bound. A sliding window has two buckets, but the record has one rate for both, so a move
+leaves as much in the window as there can be (`most_left`). A request that is sent again counts in
+its own windows: as a retry, and as an early retry before the client's Retry-After has passed.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ Levels = NDArray[np.float64]
 # them. A single request makes a rate of 1 / length, so 1/60 and 1/600 are the least rates below.
 WINDOWS_S = {"rate_1s": 1.0, "rate_10s": 10.0, "rate_60s": 60.0, "rate_600s": 600.0}
 PACES = tuple(WINDOWS_S)
-# The pace of the minute over others, which stay as they are.
+# Ratios of the minute's pace to usual paces; the usual paces do not move.
 PACES_OVER_USUAL = (
     "pace_over_tier",
     "pace_over_tenant",
@@ -49,7 +50,7 @@ CLIENT_ERRORS_600S = (
     "auth_error_share_600s",
     "not_found_share_600s",
 )
-# What is counted beside each of these shares, per minute.
+# For each of these shares, the feature with the count per minute.
 COUNTED = {
     "client_error_share_60s": "client_errors_60s",
     "auth_error_share_60s": "auth_errors_60s",
@@ -65,7 +66,7 @@ INSISTING = ("refused_share_60s", "retry_share_60s", "early_retry_share_60s")
 # Silence in seconds after which the sliding minute is empty whatever the clock: two whole buckets
 # of 60 s (`features_of._in_window`).
 FORGOTTEN_S = 120.0
-# The same for the sliding ten minutes, and what is zero then.
+# The same for the sliding ten minutes, and the features that are 0 then.
 FORGOTTEN_600S = 1_200.0
 TEN_MINUTES = (
     *CLIENT_ERRORS_600S,
@@ -87,7 +88,7 @@ class Ground:
     """Requests a day this node may admit without a lease; the whole quota where that is unknown."""
     budget_per_hour: float
     """Expected false throttles an hour that come back to the error budget while the app waits. 0
-    since the budget is a share of its requests: waiting allows it no more.
+    where the budget is a share of the app's requests: then waiting adds nothing.
     """
     batch_cost: float
     """Cost units of one call of the endpoint's batch form."""
@@ -96,7 +97,9 @@ class Ground:
     at: float
     """Time of the decision, unix seconds: it places the sliding windows."""
     told: float
-    """Seconds the client was told to wait, 0 for none. Asking again sooner is an early retry."""
+    """Seconds that the client was told to wait, 0 for none. A request before that is an early
+    retry.
+    """
 
 
 def own_use(x: Rows, s: Rows) -> Levels:
@@ -112,9 +115,7 @@ def own_use(x: Rows, s: Rows) -> Levels:
 
 
 def _use_less(x: Rows, s: Rows, own: Levels, keep: Levels) -> None:
-    """Lower the app's own part of its tenant's use to the share `keep` of it. The other apps' parts
-    stay.
-    """
+    """Multiply the app's own part of its tenant's use by `keep`. The other apps' parts stay."""
     before = s[:, S["tenant_usage"]].copy()
     s[:, S["tenant_usage"]] = before - own * (1.0 - keep)
     x[:, F["tenant_share"]] *= np.where(
@@ -127,7 +128,7 @@ def _burst_ratio(x: Rows) -> None:
 
 
 def _over_usual(x: Rows, before: Levels) -> None:
-    """Move the paces over usual ones with the minute's, which was `before`, requests/s."""
+    """Change the ratios to usual paces as the minute's pace changed from `before`, requests/s."""
     moved = x[:, F["rate_60s"]] / np.maximum(before, 1.0 / 60.0)
     for name in PACES_OVER_USUAL:
         x[:, F[name]] *= moved
@@ -199,20 +200,22 @@ def _at_most(x: Rows, level: Levels, windows: tuple[str, ...]) -> dict[str, Leve
 
 
 def _even(x: Rows) -> None:
-    """Limit the variation of gaps to that of random arrivals: requests spread evenly come in no
+    """Limit the variation of gaps to that of random arrivals: evenly spread requests do not come in
     clumps.
     """
-    # Random (Poisson) arrivals have gaps with a coefficient of variation of 1. Not 0: nobody sends
-    # exactly evenly, and a very low one is itself a sign of a script.
+    # Random (Poisson) arrivals have gaps with a coefficient of variation of 1. The limit is not 0:
+    # nobody sends exactly evenly, and a very low variation is itself a sign of a script.
     x[:, F["gap_cv"]] = np.minimum(x[:, F["gap_cv"]], 1.0)
 
 
 def move_spread(x: Rows, s: Rows, level: Levels, ground: Ground) -> None:
+    """Limit the paces over 1 s and 10 s to `level` requests/s; the volume stays."""
     _at_pace(x, s, _at_most(x, level, PACES[:2]))
     _even(x)
 
 
 def move_pace(x: Rows, s: Rows, level: Levels, ground: Ground) -> None:
+    """Limit the paces over all windows to `level` requests/s."""
     _at_pace(x, s, _at_most(x, level, PACES))
     _even(x)
 
@@ -236,8 +239,8 @@ def most_left(at: float, level: Levels, window: float) -> Levels:
     left after a silence of `level` seconds. `window`: its length in seconds.
 
     The count is the running bucket plus the rest of the one before it (`features_of._in_window`),
-    and the record does not say how much is in which. Most is left when all of it is in the running
-    one.
+    and the record does not say how much is in which. Most is left when the whole count is in the
+    running bucket.
     """
     before, after = np.floor((at - EPOCH) / window), (at + level - EPOCH) / window
     moved, keep = np.floor(after) - before, 1.0 - (after - np.floor(after))
@@ -245,8 +248,8 @@ def most_left(at: float, level: Levels, window: float) -> Levels:
 
 
 def move_wait(x: Rows, s: Rows, level: Levels, ground: Ground) -> None:
-    """Move all as `kernels.project` sees a client that asks again after a silence of `level`
-    seconds, with the request itself counted.
+    """Move all features and signals as `kernels.project` does for a client that asks again after a
+    silence of `level` seconds. The request itself counts.
     """
     own = own_use(x, s)
     retried = (level > 0.0) & (level < max(RETRY_WITHIN_S, 2.0 * ground.told))
@@ -266,7 +269,7 @@ def _slide_windows(
     `retried`: rows in which it counts as a retry, bool (n,).
     """
     silent, before = level > 0.0, x[:, F["rate_60s"]].copy()
-    # Left of even traffic, requests: a retry adds one to these.
+    # Requests that are left of evenly spread traffic; a retry adds one to them.
     usual = 60.0 * x[:, F["rate_60s"]] * np.maximum(0.0, 1.0 - level / 60.0)
     for name, window in WINDOWS_S.items():
         left = x[:, F[name]] * most_left(ground.at, level, window) + 1.0 / window
@@ -280,7 +283,7 @@ def _slide_windows(
     left = most_left(ground.at, level, 60.0)
     for name in COUNTS:
         x[:, F[name]] = np.where(silent, x[:, F[name]] * left, x[:, F[name]])
-    # the record does not say whether this request is a sign-in: it may be where there was one
+    # the record does not say whether this request is a sign-in: it may be one if any was
     signs_in = np.minimum(1.0, x[:, F["sign_ins_60s"]])
     x[:, F["sign_ins_60s"]] = np.where(
         silent, x[:, F["sign_ins_60s"]] * left + signs_in, x[:, F["sign_ins_60s"]]
@@ -336,7 +339,7 @@ def _forget_ten_minutes(x: Rows, gone: NDArray[np.bool_]) -> None:
 
 def _pass_time(x: Rows, s: Rows, level: Levels, ground: Ground) -> None:
     """Let `level` seconds pass: buckets and budgets refill, prices are expected to fall, a day may
-    end. Who waits as it was told finds the place that was kept for it.
+    end. A client that waits as it was told finds the place that was kept for it.
     """
     silent = level > 0.0
     x[:, F["seconds_since_last"]] = np.where(
@@ -360,9 +363,9 @@ def _pass_time(x: Rows, s: Rows, level: Levels, ground: Ground) -> None:
 
 
 def _renew_quota(x: Rows, s: Rows, level: Levels, ground: Ground) -> None:
-    """Let a lease that is due arrive, and the day (UTC) end, within `level` seconds."""
-    # The lease is expected to arrive, as prices are expected to fall. One request is all that the
-    # record allows to promise of it.
+    """Let `level` seconds bring a lease that is due, and the end of the UTC day."""
+    # The lease is expected to arrive, as prices are expected to fall. The record allows to promise
+    # only one request of it.
     leased = (s[:, S["lease_due"]] > 0.0) & (level >= s[:, S["lease_due"]])
     s[:, S["quota_left"]] = np.where(
         leased, np.maximum(1.0, s[:, S["quota_left"]]), s[:, S["quota_left"]]
@@ -411,7 +414,7 @@ def move_batch(x: Rows, s: Rows, level: Levels, ground: Ground) -> None:
             1.0, (x[:, F["write_share_60s"]] + share / size) / keep
         )
     x[:, F["request_cost"]] = s[:, S["cost"]] = ground.batch_cost
-    # Or the policy would ask to batch what is batched already.
+    # Else the policy would ask the client to batch what is batched already.
     s[:, S["batchable"]] = 0.0
 
 
@@ -426,13 +429,15 @@ def move_retries(x: Rows, s: Rows, level: Levels, ground: Ground) -> None:
     """Take requests that came back too soon out of the windows, until their share is `level`."""
     before = insisting(x)
     left = np.where(before > 0.0, np.minimum(1.0, level / np.maximum(before, 1e-9)), 1.0)
-    # At least 0.1% is sent, or an app of retries alone would divide by zero.
+    # At least 0.1% is kept, so that an app that sends only retries does not cause a division by
+    # zero.
     sent = np.maximum(1e-3, 1.0 - before * (1.0 - left))
     old, minute = x[:, F["rate_60s"]].copy(), np.maximum(x[:, F["rate_60s"]] * sent, 1.0 / 60.0)
     for name in INSISTING:
         x[:, F[name]] = np.minimum(1.0, x[:, F[name]] * left / sent)
         x[:, F[COUNTED[name]]] *= left
-    # The shares are known of the last minute only, so ten minutes lose no more than that minute's.
+    # The shares are known only for the last minute, so ten minutes lose only requests of that
+    # minute.
     for name in PACES[:3]:
         x[:, F[name]] = np.minimum(
             x[:, F[name]], np.maximum(x[:, F[name]] * sent, 1.0 / WINDOWS_S[name])
@@ -459,7 +464,27 @@ def move_errors(x: Rows, s: Rows, level: Levels, ground: Ground) -> None:
         x[:, F[name]] *= left
 
 
+def move_paths(x: Rows, s: Rows, level: Levels, ground: Ground) -> None:
+    """Let the requests of ten minutes go to no more than `level` different paths.
+
+    The record does not say how they would spread over those. An even spread is assumed, as it has
+    the highest entropy. The busiest path, and the busiest of the level x level steps between them,
+    have at least an even share.
+    """
+    paths = np.maximum(level, 1.0)
+    for name in ("path_entropy_600s", "endpoint_entropy_60s"):
+        x[:, F[name]] = np.minimum(x[:, F[name]], np.log2(paths))
+    for name in ("distinct_paths_60s", "distinct_endpoints_60s"):
+        x[:, F[name]] = np.minimum(x[:, F[name]], paths)
+    x[:, F["busiest_path_share_600s"]] = np.maximum(x[:, F["busiest_path_share_600s"]], 1.0 / paths)
+    x[:, F["busiest_step_share_600s"]] = np.maximum(
+        x[:, F["busiest_step_share_600s"]], 1.0 / paths**2
+    )
+
+
 def fewer(name: str) -> Callable[[Rows, Rows, Levels, Ground], None]:
+    """Return a move that lowers the feature `name` to `level`, at least 1."""
+
     def move(x: Rows, s: Rows, level: Levels, ground: Ground) -> None:
         x[:, F[name]] = np.minimum(x[:, F[name]], np.maximum(level, 1.0))
 

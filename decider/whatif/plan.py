@@ -24,7 +24,9 @@ class Plan:
     """Expected false throttles it may suffer from ML, as a share of its requests; 1 for no limit.
     """
     override: Override | None
-    """The operator override in force about it, its own before its tenant's."""
+    """The operator override in force for the app; its own goes before its tenant's. None without
+    one.
+    """
 
 
 def plan_of(config: Config, *, app: str, tenant: str, tier: int, now: float) -> Plan:
@@ -54,8 +56,8 @@ def override_of(config: Config, *, app: str, tenant: str, now: float) -> Overrid
 
 
 def lists_of(config: Config, *, app: str, tenant: str, now: float) -> list[ListEntry]:
-    """Return guard rules in force about an app or its tenant at `now` (unix seconds). Those about a
-    source address depend on the request and are not here.
+    """Return the guard rules in force about an app or its tenant at `now` (unix seconds). Rules
+    about a source address depend on the request and are not included.
     """
     about = {("app", app), ("tenant", tenant)}
     return [e for e in in_force(config.lists, now) if (e.kind, e.subject) in about]

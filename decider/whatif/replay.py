@@ -1,8 +1,8 @@
 """Replay: a stored decision made again from its own record. The same compiled policy function and
 the same model give the same answer.
 
-It also answers questions about the decision: at which risk would the action have changed, and what
-did each stage find.
+It also answers questions about the decision: at which risk the action would have changed, and what
+each stage found.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from decider.contracts.signals import unpack
 from decider.contracts.vocabulary import ML_STATE_TEXT, REASONS, Action, MlState, Reason, Stage
 from decider.scoring.model import Model
 
-# Equal parts of the risks 0 to 1 that `threshold` scans. Chosen: enough that only an action which
-# comes and goes within 1/64 of risk is missed, and few enough to answer at once.
+# Equal parts of the risks 0 to 1 that `threshold` scans. Chosen: enough to miss only an action that
+# comes and goes within 1/64 of risk, and few enough to answer at once.
 _STEPS = 64
 # Halvings of one part: 1/64 * 2^-48 is below the spacing of float64 near 1, so the bound is exact.
 _HALVINGS = 48
@@ -46,7 +46,9 @@ class Again(NamedTuple):
     risk: float | None
     value: float | None
     identical: bool
-    """Action, stage, reason, wait and both scores equal the record, to the bit."""
+    """From `decide_again`: action, stage, reason, wait and both scores equal the record, to the
+    bit. From `decide_under`: the action equals the record's.
+    """
 
 
 class Thresholds(NamedTuple):
@@ -55,11 +57,11 @@ class Thresholds(NamedTuple):
     bands: list[tuple[float, int]]
     """(risk from which, action), ascending, the first from 0."""
     up: float | None
-    """The nearest change at or below the request's own risk: where its action begins. None when it
-    begins at 0.
+    """The nearest change at or below the request's own risk: the risk from which its action holds.
+    None when that is 0.
     """
     down: float | None
-    """The nearest change above it. None when its action goes on to 1."""
+    """The nearest change above the request's own risk. None when its action holds up to 1."""
 
 
 class StageTrace(NamedTuple):
@@ -68,10 +70,12 @@ class StageTrace(NamedTuple):
     stage: Stage
     ran: bool
     action: int | None
-    """The action it asked for, None when it let the request pass."""
+    """The action that the stage asked for, None when it let the request pass."""
     decisive: bool
     facts: dict[str, float | str]
-    """Figures it looked at, by signal or field name; texts where a figure has no meaning."""
+    """Figures that the stage looked at, by signal or field name; texts where a figure has no
+    meaning.
+    """
 
 
 def vectors(event: Event) -> tuple[np.ndarray, np.ndarray]:
@@ -81,14 +85,15 @@ def vectors(event: Event) -> tuple[np.ndarray, np.ndarray]:
     # Features keep their places only within one schema, so another one cannot be read by position.
     if event.feature_schema != SCHEMA:
         raise ReplayError(
-            f"recorded under feature schema {event.feature_schema[:40]}, this is {SCHEMA}"
+            f"recorded under feature schema {event.feature_schema[:40]}, but this version has"
+            f" {SCHEMA}; only a version with the same schema can replay it"
         )
     try:
         signals, features = unpack(event.signals), np.frombuffer(event.features, "<f4").copy()
     except ValueError as error:
         raise ReplayError(str(error)) from error
     if len(features) != N_FEATURES:
-        raise ReplayError(f"recorded {len(features)} features, expected {N_FEATURES}")
+        raise ReplayError(f"the record holds {len(features)} features, expected {N_FEATURES}")
     return signals, features
 
 
@@ -109,8 +114,8 @@ def _same(a: float | None, b: float) -> bool:
 
 
 def decide_again(event: Event, config: Config, model: Model | None) -> Again:
-    """Decide the record under `config`. With its own config and model the result must be identical.
-    Raise ReplayError.
+    """Decide the record under `config`. With the record's own config and model, the result must be
+    identical. Raise ReplayError as `vectors` does.
     """
     signals, features = vectors(event)
     risk, value = _scores(event, features, model)
@@ -118,7 +123,7 @@ def decide_again(event: Event, config: Config, model: Model | None) -> Again:
         signals, features, risk, value, policy.rules_of(config)
     )
     if event.reason == Reason.TENANT_OVER_SHARE and signals[S["tenant_fair_share"]] <= 0.0:
-        # as records say it of before a share of none named the service
+        # older records name the tenant where its fair share was 0; newer ones name the service
         reason = int(event.reason) if reason == Reason.SERVICE_OVERLOADED else reason
     identical = (action, stage, reason, wait) == (
         event.action,
@@ -138,7 +143,7 @@ def decide_under(
 
     `ml_state` replaces the recorded state of ML, for example SWITCHED_OFF to preview a kill switch.
     A request that was not ranked then and would be now is scored when `model` is given; otherwise
-    the fallback limiter decides it. Raise ReplayError.
+    the fallback limiter decides it. Raise ReplayError as `vectors` does.
     """
     signals, features = vectors(event)
     rules = policy.rules_of(config)
@@ -146,7 +151,7 @@ def decide_under(
     signals[S["bucket_rate"]] = rules.tiers[tier, policy.T_RATE] * times
     burst = signals[S["bucket_burst"]] = rules.tiers[tier, policy.T_BURST] * times
     signals[S["headroom_withheld"]] = policy.withheld(burst, tier, features, rules)
-    # The recorded hint was forecast under the old config and model, so it says nothing here.
+    # The recorded hint was forecast under the old config and model, so it does not hold here.
     signals[S["retry_hint"]] = 0.0
     if ml_state is not None:
         signals[S["ml_state"]] = float(ml_state)
@@ -167,7 +172,7 @@ def _bands(action_at: Callable[[float], int]) -> list[tuple[float, int]]:
     bands = [(0.0, action_at(0.0))]
     points = [k / _STEPS for k in range(_STEPS + 1)]
     for left, right in pairwise(points):
-        # More than one change can lie in a part, so look again from the change just found.
+        # A part can hold more than one change, so look again from the change just found.
         while action_at(right) != bands[-1][1]:
             low, high, before = max(left, bands[-1][0]), right, bands[-1][1]
             for _ in range(_HALVINGS):
@@ -226,7 +231,7 @@ _LOOKS_AT: dict[Stage, tuple[str, ...]] = {
 
 
 class _Course(NamedTuple):
-    """The way of a request through the stages."""
+    """The way that a request took through the stages."""
 
     settled: bool
     """A guard decided it."""

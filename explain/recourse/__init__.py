@@ -1,1 +1,1 @@
-"""Ways back: the smallest change under which a refused request is admitted."""
+"""Recourse, "way back" on pages: the smallest change with which a refused request is admitted."""

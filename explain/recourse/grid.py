@@ -20,23 +20,35 @@ from decider.whatif.moves import DAY_S, WINDOWS_S, insisting
 Levels = NDArray[np.float64]
 
 # Every second of the first minute, as Retry-After says it; coarser later, where a few seconds more
-# hardly matter. Ten minutes is the longest, because the longest window has slid past by then.
+# hardly matter. Twenty minutes is the longest: by then even the ten-minute windows are empty.
 WAITS_S = np.array(
     [*range(1, 61), *range(65, 181, 5), *range(210, 601, 30), *range(660, 1201, 60)], np.float64
 )
 # Chosen: sizes that a client would pick, finer where one item more saves more.
 BATCH_SIZES = np.array([2, 3, 4, 5, 8, 10, 15, 20, 30, 40, 50, 100], np.float64)
-# Six requests a minute: nobody is advised to be slower.
+# Requests a second: six a minute. Nobody is advised to be slower.
 SLOWEST = 0.1
-# Pairs that are one change said twice.
+# Pairs of levers that are the same change in two forms.
 OVERLAPPING = frozenset(
-    {frozenset({"spread", "pace"}), frozenset({"pace", "day"}), frozenset({"spread", "day"})}
+    {
+        frozenset({"spread", "pace"}),
+        frozenset({"pace", "day"}),
+        frozenset({"spread", "day"}),
+        frozenset({"resources", "paths"}),
+    }
 )
+# Levers whose level is a feature's value.
+_COUNTED = {
+    "errors": "client_error_share_60s",
+    "resources": "distinct_paths_60s",
+    "credentials": "distinct_tokens_60s",
+    "addresses": "distinct_sources_60s",
+}
 _NONE: Levels = np.empty(0)
 
 
 def order_levers(names: Iterable[str]) -> list[str]:
-    """Return levers in the order they are pulled together: behaviour first, then the wait."""
+    """Return levers in the order in which to pull them together: behaviour first, then the wait."""
     return sorted(names, key=lambda name: name == "wait")
 
 
@@ -50,6 +62,8 @@ def thin_out(levels: Levels, most: int) -> Levels:
 
 def find_level(name: str, x: Levels, s: Levels) -> float:
     """Return the current level of a lever in a record, in the lever's own unit."""
+    if name in _COUNTED:
+        return float(np.nan_to_num(x[F[_COUNTED[name]]]))
     match name:
         case "spread" | "pace":
             return _pace(x)
@@ -59,12 +73,10 @@ def find_level(name: str, x: Levels, s: Levels) -> float:
             )
         case "retries":
             return float(insisting(x[None, :])[0])
-        case "errors":
-            return float(np.nan_to_num(x[F["client_error_share_60s"]]))
-        case "resources":
-            return float(np.nan_to_num(x[F["distinct_paths_60s"]]))
-        case "credentials":
-            return float(np.nan_to_num(x[F["distinct_tokens_60s"]]))
+        case "paths":
+            # Fewer paths cannot have such an entropy. Whole, as paths are counted.
+            spread = float(np.nan_to_num(x[F["path_entropy_600s"]]))
+            return float(math.ceil(2.0**spread - 1e-6))
         case "batch":
             return 1.0
     return 0.0
@@ -74,7 +86,7 @@ def _pace(x: Levels) -> float:
     """Return the fastest pace of the last second, ten seconds and minute, requests/s. A window that
     holds only this request is ignored.
     """
-    # Not the ten minutes: they say how long it went on, not how fast it is.
+    # The ten minutes are left out: they say how long it went on, not how fast it was.
     paces = {window: float(x[F[name]]) for name, window in WINDOWS_S.items() if name != "rate_600s"}
     several = (pace for window, pace in paces.items() if pace * window > 1.5)
     return max([0.0 if math.isnan(paces[60.0]) else paces[60.0], *several])
@@ -89,7 +101,7 @@ def list_levels(name: str, x: Levels, s: Levels, batchable: bool, reason: int) -
     match name:
         case "wait":
             return np.array([math.ceil(s[S["quota_reset"]])], np.float64) if quota else WAITS_S
-        # Only a spent quota asks for a pace over the whole day; 1% below it the change is real.
+        # Only a spent quota asks for a pace over the whole day. Less than 1% is no real change.
         case "day":
             lasting = s[S["quota_limit"]] / DAY_S
             return (
@@ -115,7 +127,7 @@ def list_levels(name: str, x: Levels, s: Levels, batchable: bool, reason: int) -
 
 def _lasting(s: Levels) -> float:
     """Return the pace that a spent bucket sustains, requests/s; infinite for a bucket with tokens.
-    A smaller cut would only delay the refusal a little.
+    At any faster pace the refusal would only come a little later.
     """
     return float(s[S["bucket_rate"]]) * 1.02 if s[S["tokens"]] < 1.0 else math.inf
 
@@ -149,7 +161,7 @@ def measure_effort(name: str, before: float, after: float) -> float:
             return 0.1 * math.log2(1.0 + after)
         case "spread":
             return 0.05 + 0.15 * halvings
-        case "pace" | "resources" | "credentials":
+        case "pace" | "resources" | "paths" | "credentials" | "addresses":
             return 0.3 + 0.25 * halvings
         case "day":
             return 0.5 + 0.25 * halvings

@@ -1,10 +1,10 @@
 """The way back to admit: the smallest change in what an app's owner controls that would have been
 admitted.
 
-What can be changed, and what moves with it, is `decider.whatif.levers`. Each lever is tried at
-every round figure from the smallest change on, then pairs of levers, then as many as it takes.
-Every change that is returned was decided again by the policy function and the model of the record
-(`replay.decide_under`) and admitted. Nothing is returned that was not.
+`decider.whatif.levers` says what can be changed, and what moves with it. Each lever is tried at
+every round figure from the smallest change on, then pairs of levers, then as many as it takes. A
+way back is returned only if the policy function and the model of the record decide the changed
+request again (`replay.decide_under`) and admit it.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from decider.whatif.moves import Ground
 from decisions.reason_text import cut_figures, figure
 from explain.recourse import grid, text
 
-# Ways shown at most. Chosen: a list that is read whole.
+# Most ways shown. Chosen: people read a list of this length to its end.
 SHOWN_WAYS = 4
-# A level counts when so many further ones, in steps of the search, are admitted too: advice on the
-# edge helps nobody.
+# A level is steady when it and the next levels, this many in all, are admitted: advice on the edge
+# helps nobody.
 STEADY_LEVELS = 3
-# Misses shown at most. Chosen: they explain the ways, and ways come first.
+# Most misses shown: levers that are not enough alone. Chosen: they only explain the ways.
 SHOWN_MISSES = 2
-# Levers whose miss tells an owner something.
+# Levers whose miss is worth showing to an owner.
 _TELLING = frozenset({"errors", "retries", "pace", "spread"})
 # Levels of each lever that are tried in pairs: 81 combinations a pair of levers keep a search with
 # all pairs at tens of milliseconds.
@@ -46,7 +46,7 @@ PAIR_LEVELS = 9
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One lever, pulled."""
+    """One lever that was pulled, with its levels before and after, in `unit`."""
 
     lever: str
     """Name in `decider.whatif.levers`."""
@@ -68,19 +68,19 @@ class Way:
     short: str
     """As it continues the action's word: "at 12 requests a second, spread over time"."""
     was: str
-    """What it was instead."""
+    """What the app did instead, in words."""
     effort: float
     """How large the change is, to compare levers: no unit."""
     steady: bool = True
-    """Whether a little more of the change is admitted as well; shown where not, and only where no
-    other way is.
+    """Whether a little more of the change is admitted as well. A way that is not steady is shown
+    only when no steady one is found, and says so.
     """
     unchanged: bool = False
-    """Whether the action is the one that was decided."""
+    """Whether the action is the same as in the record."""
     edge: float | None = None
-    """Risk at which its action would change, with the change made: the next above an admit, where
-    a refusal's begins. None where that is at 0, or the admit goes on to 1. It is not the record's
-    own: load, tokens and value change as well.
+    """Risk at which the action would change, with the change made: where an admit ends, or where a
+    refusal begins. None where the admit goes on to 1 or the refusal begins at 0. The record's own
+    threshold is another one, because load, tokens and value change as well.
     """
 
     @property
@@ -99,7 +99,7 @@ class Way:
 
     @property
     def figures(self) -> tuple[str, ...]:
-        """Its risk and its edge in figures that tell them apart; the risk alone without an edge."""
+        """Its risk and its edge, with enough digits to differ; the risk alone without an edge."""
         if self.edge is None:
             return (figure(self.risk),)
         return cut_figures(self.risk or 0.0, self.edge)
@@ -107,8 +107,8 @@ class Way:
 
 @dataclass(frozen=True, slots=True)
 class Recourse:
-    """Ways that would have been admitted, smallest change first, and levers that alone would not
-    have been enough.
+    """The ways that would have been admitted, smallest change first, and the largest change of
+    levers that would not have been enough alone.
     """
 
     ways: tuple[Way, ...] = ()
@@ -216,10 +216,10 @@ def _ground(event: Event, config: Config, s: NDArray[np.float64], batch: str) ->
 
 
 def find_recourse(event: Event, config: Config, model: Model | None) -> Recourse:
-    """Return the recourse of a refusal; `config` and `model` are those it was decided with. Raises
-    ReplayError.
+    """Return the recourse of a refusal; an admit has none. `config` and `model` are those it was
+    decided with. A search takes milliseconds, so a page can wait for it.
 
-    An admit has none. A search takes about 20 ms.
+    Raises ReplayError when the record cannot be decided again here.
     """
     if event.action == Action.ADMIT:
         return Recourse(none="It was admitted.")
@@ -231,7 +231,7 @@ def find_recourse(event: Event, config: Config, model: Model | None) -> Recourse
 
 
 def _search_ways(case: _Case) -> Recourse:
-    """Return the recourse of a refusal that its owner can change something about."""
+    """Return the recourse of a refusal that its owner can do something about."""
     event = case.event
     levels = {
         lever.name: grid.list_levels(lever.name, case.x, case.s, bool(case.batch), event.reason)
@@ -308,19 +308,19 @@ def _describe_miss(case: _Case, name: str, level: float, action: int, risk: floa
 
 
 def _drop_lesser(ways: list[Way]) -> list[Way]:
-    """Return the steady ways, or all when none is steady, without those that a better one makes
+    """Return the steady ways, or all when none is steady, without ways that a better one makes
     needless.
     """
     ways = [way for way in ways if way.steady] or ways
-    # Pace asks for more than spreading does: fewer requests, where the same ones would be admitted.
+    # Pace asks for fewer requests. Where spreading them is enough, that is needless.
     if any(way.changes[0].lever == "spread" for way in ways):
         return [way for way in ways if way.changes[0].lever != "pace"]
     return ways
 
 
 def _first_admitted(admitted: NDArray[np.bool_]) -> tuple[int, bool] | None:
-    """Return the first admitted level whose next ones are admitted too, else the first admitted at
-    all, and whether it is steady; None when all are refused.
+    """Return the index of the first steady level and True; without one, that of the first admitted
+    level and False. Return None when all levels are refused.
     """
     hits = np.flatnonzero(admitted)
     steady = next((int(k) for k in hits if admitted[k : k + STEADY_LEVELS].all()), None)
@@ -352,27 +352,27 @@ def _search_pairs(case: _Case, levels: dict[str, NDArray[np.float64]]) -> Way | 
         for p, q in zip(a, b, strict=True)
     ]
     admitted = [pair for pair, action in zip(tried, actions, strict=True) if action == Action.ADMIT]
-    # The batch only proposes. The smallest that the replay confirms is returned.
+    # The scores of the batch only propose pairs. The smallest that a replay confirms is returned.
     admitted.sort(key=lambda pair: _effort(case, pair))
     return next((way for pair in admitted if (way := _verify(case, *pair))), None)
 
 
 def _search_more(case: _Case, levels: dict[str, NDArray[np.float64]]) -> Way | None:
-    """Return an admitted change of as many levers as it takes; None when all together are not
-    enough.
+    """Return an admitted change of as many levers as it takes; None when all together do not help.
 
-    Levers are spared one after the other, then each gets its smallest level beside the others.
-    Another order might spare more.
+    From all levers at their ends, one after the other is dropped if the rest is enough. Then each
+    is set to its smallest level that is admitted beside the others. Another order might drop more.
     """
-    # Not batching: it replaces the request by another one, at another cost. Of pace and spreading,
-    # pace: it is the same change and more.
+    # Batching is left out, because it replaces the request by another one, at another cost. Levers
+    # that overlap with pace or paths are left out, because these two are the same change and more.
     names = [n for n in grid.order_levers(levels) if n != "batch"]
-    if "pace" in names:
-        names = [n for n in names if frozenset((n, "pace")) not in grid.OVERLAPPING]
+    for more in ("pace", "paths"):
+        if more in names:
+            names = [n for n in names if frozenset((n, more)) not in grid.OVERLAPPING]
     at = {name: float(levels[name][-1]) for name in names}
     if len(at) <= 2 or not _admitted(case, at).all():
         return None
-    # The largest change is spared first.
+    # The largest change is dropped first.
     for name in sorted(at, key=lambda n: -_effort(case, ((n, at[n]),))):
         less = {n: level for n, level in at.items() if n != name}
         if less and _admitted(case, less).all():
@@ -391,8 +391,9 @@ def _admitted(
     varied: str = "",
     levels: NDArray[np.float64] | None = None,
 ) -> NDArray[np.bool_]:
-    """Return whether a record with all levers `at` their levels is admitted; bool (n,), one for
-    each of the `levels` of the lever `varied`, or (1,).
+    """Return whether the record is admitted with each lever at its level in `at`, as bool (1,).
+
+    With `varied`, that lever takes each of `levels` instead, and the result is bool (n,).
     """
     steps = np.zeros(1) if levels is None else levels
     pulls = ((n, steps if n == varied else np.full(len(steps), at[n])) for n in at)
@@ -407,7 +408,7 @@ def _explain_none(case: _Case, levels: dict[str, NDArray[np.float64]]) -> str:
     nothing = NOTHING_FOUND if waits else f"{NOTHING_FOUND} {NO_WAIT}"
     if not levels:
         return nothing
-    # Not batching: it replaces the request by another one, at another cost.
+    # Batching is left out, because it replaces the request by another one, at another cost.
     record = _record(
         case,
         tuple((n, float(levels[n][-1])) for n in grid.order_levers(levels) if n != "batch"),
@@ -415,7 +416,7 @@ def _explain_none(case: _Case, levels: dict[str, NDArray[np.float64]]) -> str:
     again = replay.decide_under(record, case.config, case.model)
     if again.action == Action.ADMIT or again.risk is None:
         return nothing
-    # Not the record's own threshold: tokens, load and value change as well.
+    # The record's own threshold does not hold, because tokens, load and value change as well.
     edge = _edge(case, record, again, up=True)
     then = text.DID[Action(again.action)]
     if edge is None:
@@ -423,7 +424,7 @@ def _explain_none(case: _Case, levels: dict[str, NDArray[np.float64]]) -> str:
     else:
         risk, cut = cut_figures(again.risk, edge)
         told = f"its risk would be {risk}, at or above the {cut} from which it would be {then}."
-    # Without the wait, more than what no owner changes may remain.
+    # A block has no wait to try, so what remains may be more than what no owner changes.
     rest = f" {UNCHANGED}" if waits else ""
     return f"{nothing} Even with all of them at once {told}{rest}"
 
@@ -437,7 +438,7 @@ def _effort(case: _Case, pulls: tuple[tuple[str, float], ...]) -> float:
 
 def apply_changes(event: Event, config: Config, changes: tuple[Change, ...]) -> Event:
     """Return the record as it would have been with these changes, ready to be decided again. Raises
-    ReplayError.
+    ReplayError when the record cannot be read here.
     """
     case = _Case(event, config, None)
     return _record(case, tuple((change.lever, change.after) for change in changes))
@@ -463,8 +464,8 @@ def _with_edge(case: _Case, way: Way) -> Way:
 
 
 def _edge(case: _Case, record: Event, again: replay.Again, *, up: bool) -> float | None:
-    """Return the risk at which the action of a changed record begins (`up`) or ends; None where no
-    risk is.
+    """Return the risk at which the action of a changed record begins (with `up`) or ends. Return
+    None where the action begins at 0, or ends at 1, or no model was asked.
     """
     scored = msgspec.structs.replace(record, risk=again.risk, value=again.value)
     found = replay.threshold(scored, case.config)
@@ -472,9 +473,7 @@ def _edge(case: _Case, record: Event, again: replay.Again, *, up: bool) -> float
 
 
 def _verify(case: _Case, *pulls: tuple[str, float], steady: bool = True) -> Way | None:
-    """Return the way if the changed record is admitted when it is decided again like any stored
-    one.
-    """
+    """Return the way if a replay of the changed record admits it, else None."""
     again = replay.decide_under(_record(case, pulls), case.config, case.model)
     return (
         _describe(case, pulls, again.action, again.risk, steady=steady)

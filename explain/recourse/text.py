@@ -13,14 +13,14 @@ from decider.contracts.features import FEATURES, INDEX, format_value
 from decider.contracts.units import digits, wait_span
 from decider.contracts.vocabulary import Action, Reason
 
-# Waits that differ by no more are one. Half a second is the most that rounding to whole
-# seconds makes.
+# Waits that differ by no more seconds than this count as equal: rounding to whole seconds can make
+# a difference of half a second.
 SAME_S = 0.5
 
 
 class PulledLever(Protocol):
-    """The fields of a change that the sentences use. A protocol, because `search` imports this
-    module and has the class.
+    """The fields of a change that the sentences use. A protocol, because the class is in `search`,
+    which imports this module.
     """
 
     @property
@@ -53,8 +53,8 @@ def describe_way(
 ) -> WayText:
     """Return a way in words.
 
-    `batch` is the endpoint's batch form. `price` is the service's price, which a wait expects to
-    fall. `steady` is as in `search.Way`.
+    `batch` is the endpoint's batch form. `price` is the service's price; a way that waits counts on
+    it to fall. `steady` is as in `search.Way`.
     """
     short = _enumerate([_short(change) for change in changes])
     full = _enumerate([_full(change, batch) for change in changes])
@@ -107,7 +107,7 @@ DID = {
 def format_pace(per_second: float, beside: float = 0.0) -> str:
     """Return "12 requests a second", or a figure a minute below one a second.
 
-    `beside`: another pace, requests/s, that is told with it: both are in one unit.
+    `beside` is another pace, requests/s, that is told beside this one: both get the same unit.
     """
     # Chosen: just below one a second, where the figure a minute would round to 60.
     a_second = max(per_second, beside) >= 0.9995
@@ -117,7 +117,7 @@ def format_pace(per_second: float, beside: float = 0.0) -> str:
 
 
 def format_percent(share: float) -> str:
-    """Return a share as the reasons beside it write one."""
+    """Return a share as text, in the form of the reasons that stand beside it."""
     return format_value(FEATURES[INDEX["client_error_share_60s"]], share)
 
 
@@ -148,6 +148,10 @@ def _short(change: PulledLever) -> str:
             )
         case "resources":
             return f"with {after:,.0f} different resource{_plural(after)} a minute"
+        case "paths":
+            return f"with no more than {after:,.0f} path{_plural(after)} in ten minutes"
+        case "addresses":
+            return f"from {after:,.0f} address{_plural(after, 'es')} in a minute"
     return f"with {after:,.0f} credential{_plural(after)} a minute"
 
 
@@ -162,12 +166,22 @@ def _full(change: PulledLever, batch: str) -> str:
             return f"with {after:.0f} items in each call{f' of {batch}' if batch else ''}"
         case "retries" | "errors":
             return _full_share(change.lever, format_percent(before), after)
+    return _full_count(change.lever, before, after)
+
+
+def _full_count(lever: str, before: float, after: float) -> str:
+    s, instead = _plural(after), f"instead of {before:,.0f}"
+    match lever:
         case "resources":
+            return f"asking for {after:,.0f} different resource{s} a minute {instead}"
+        case "paths":
             return (
-                f"asking for {after:,.0f} different resource{_plural(after)} a minute instead of"
-                f" {before:,.0f}"
+                f"asking for no more than {after:,.0f} different path{s} in ten minutes instead of"
+                f" at least {before:,.0f}"
             )
-    return f"with {after:,.0f} credential{_plural(after)} in a minute instead of {before:,.0f}"
+        case "addresses":
+            return f"sending from {after:,.0f} address{_plural(after, 'es')} in a minute {instead}"
+    return f"with {after:,.0f} credential{s} in a minute {instead}"
 
 
 def _full_pace(lever: str, before: str, after: str) -> str:
@@ -182,7 +196,7 @@ def _full_pace(lever: str, before: str, after: str) -> str:
 
 
 def _full_share(lever: str, before: str, after: float) -> str:
-    # None at all reads as "without": "0% of its answers" would sound like a rounded figure.
+    # A share of zero reads as "without", because "0% of its answers" would sound rounded.
     if lever == "retries" and after == 0:
         return f"without requests too soon or while being refused, as {before} of its requests were"
     if lever == "retries":
@@ -214,11 +228,15 @@ def _was(change: PulledLever, event: Event) -> str:
             return f"{format_percent(before)} of its answers were 4xx"
         case "resources":
             return f"It asked for {before:,.0f} different resource{_plural(round(before))} a minute"
+        case "paths":
+            return f"It asked for at least {before:,.0f} paths in ten minutes"
+        case "addresses":
+            return f"It sent from {before:,.0f} addresses in a minute"
     return f"It used {before:,.0f} credential{_plural(round(before))} a minute"
 
 
 def _told(event: Event) -> int:
-    """Return whole seconds of the Retry-After that was answered, 0 for none."""
+    """Return the Retry-After that was answered, in whole seconds; 0 for none."""
     # In observe-only mode the request passed, so its client was told nothing.
     return 0 if event.observed else math.ceil(event.retry_after)
 
@@ -247,8 +265,8 @@ def _beside_told(changes: Sequence[PulledLever], event: Event) -> str:
 
 
 def _against_told(seconds: float, told: int, reason: int) -> str:
-    """Return a note that compares a wait with the Retry-After that was answered. That one is a
-    promise the decider keeps, not a limit.
+    """Return a note that compares a wait with the Retry-After that was answered. Retry-After is a
+    promise that the decider keeps, not a limit.
     """
     if not told:
         return ""
@@ -266,5 +284,5 @@ def _against_told(seconds: float, told: int, reason: int) -> str:
     )
 
 
-def _plural(count: float) -> str:
-    return "" if count == 1 else "s"
+def _plural(count: float, many: str = "s") -> str:
+    return "" if count == 1 else many

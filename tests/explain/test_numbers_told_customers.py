@@ -176,7 +176,10 @@ WAYS = {
     "errors": "[W][w]ith[out 4xx answers, which were {before}%][ {level}% of its answers 4xx"
     " instead of {before2}%]",
     "resources": "[A][a]sking for {level} different resource[s] a minute instead of {before}",
+    "paths": "[A][a]sking for no more than {level} different path[s] in ten minutes instead of at"
+    " least {before}",
     "credentials": "[W][w]ith {level} credential[s] in a minute instead of {before}",
+    "addresses": "[S][s]ending from {level} address[es] in a minute instead of {before}",
 }
 TOLD = " The response said {told:span}"
 OUTCOMES = (
@@ -224,7 +227,9 @@ def before(one: Recorded, lever: str) -> float:
         ),
         "errors": lambda: x["client_error_share_60s"],
         "resources": lambda: x["distinct_paths_60s"],
+        "paths": lambda: math.ceil(2.0 ** x["path_entropy_600s"] - 1e-6),
         "credentials": lambda: x["distinct_tokens_60s"],
+        "addresses": lambda: x["distinct_sources_60s"],
         "batch": lambda: 1.0,
         "wait": lambda: 0.0,
     }[lever]()

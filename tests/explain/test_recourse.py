@@ -34,7 +34,6 @@ NEVER = {f.name for f in FEATURES if f.source == "profile"} | {
     "service_utilisation",
     "service_latency_ratio",
     "service_error_share",
-    "distinct_sources_60s",
 }
 """Features that no owner's doing moves: who the app is, what hour it is, how the service fares."""
 NEVER_SEEN = {
@@ -364,6 +363,30 @@ def test_a_lever_moves_only_what_it_says_and_no_feature_leaves_its_range(
     assert 0.0 <= s[0, S["service_price"]] <= price
 
 
+def test_fewer_paths_bound_all_that_they_spread_over() -> None:
+    case = recourse_search._Case(
+        world.decided(world.rows(1, seed=3, missing=False)[0]), world.config(), world.model()
+    )
+    case.x[F["path_entropy_600s"]], case.x[F["busiest_path_share_600s"]] = 3.9, 0.1
+    assert grid.find_level("paths", case.x, case.s) == 15.0  # 2^3.9 is 14.9
+    x, _ = case.moved((BY_NAME["paths"], np.array([4.0, 1.0])))
+    assert x[:, F["path_entropy_600s"]].tolist() == [2.0, 0.0]
+    assert (x[:, F["distinct_paths_60s"]] <= [4.0, 1.0]).all()
+    assert (x[:, F["busiest_path_share_600s"]] == [0.25, 1.0]).all()
+    assert x[1, F["busiest_step_share_600s"]] == 1.0
+
+
+def test_who_sends_from_many_addresses_may_be_told_of_fewer() -> None:
+    case = recourse_search._Case(
+        world.decided(world.rows(1, seed=3, missing=False)[0]), world.config(), world.model()
+    )
+    case.x[F["distinct_sources_60s"]] = 20.0
+    levels = grid.list_levels("addresses", case.x, case.s, batchable=False, reason=Reason.RISK_HIGH)
+    assert levels.tolist() == [float(n) for n in range(19, 0, -1)]
+    x, _ = case.moved((BY_NAME["addresses"], levels))
+    assert (x[:, F["distinct_sources_60s"]] == levels).all()
+
+
 def test_the_levers_name_features_of_the_registry_and_cover_what_it_says_an_owner_controls() -> (
     None
 ):
@@ -446,8 +469,8 @@ def test_an_empty_bucket_without_a_model_is_a_matter_of_pace() -> None:
     assert pace.changes[0].after == 15.0  # what standard tier is refilled at
     assert (
         pace.sentence
-        == "At 15 requests a second, spread over time, instead of 40 requests a second at its fastest,"
-        " this request would have been admitted."
+        == "At 15 requests a second, spread over time, instead of 40 requests a second at its"
+        " fastest, this request would have been admitted."
     )
 
 

@@ -11,8 +11,9 @@ from decider.contracts.feature import make_feature as _f
 from decider.contracts.feature_table.against_usual import FEATURES_AGAINST_USUAL
 from decider.contracts.feature_table.ten_minutes import TEN_MINUTE_FEATURES
 
-# Order is meaning: compiled code, models and stored vectors know a feature by its place. A feature
-# that is added, moved or taken out changes the schema, and every model must be trained again.
+# The order carries meaning: compiled code, models and stored vectors find a feature by its place. A
+# feature that is added, moved or taken out changes the schema, and every model must be trained
+# again.
 FEATURES: tuple[Feature, ...] = (
     _f(
         "rate_1s",
@@ -258,7 +259,7 @@ FEATURES: tuple[Feature, ...] = (
         "RETRIES",
         owner_controls=True,
         risk=1,
-        revision=2,  # before: any request for a path that was once refused
+        revision=2,  # revision 1 counted any request for a path once refused
     ),
     _f(
         "retries_60s",
@@ -283,7 +284,7 @@ FEATURES: tuple[Feature, ...] = (
         "RETRIES",
         owner_controls=True,
         risk=1,
-        revision=2,  # before: any request for a path that was once refused
+        revision=2,  # revision 1 counted any request for a path once refused
     ),
     _f(
         "early_retries_60s",
@@ -355,6 +356,7 @@ FEATURES: tuple[Feature, ...] = (
         "counters",
         "IDENTITY",
         default=1.0,
+        owner_controls=True,
         risk=1,
     ),
     _f(
@@ -422,7 +424,7 @@ FEATURES: tuple[Feature, ...] = (
         "It has been known for only {value}.",
         "counters",
         "STANDING",
-        # by its profile, too: a decider that just started has seen nobody for long
+        # revision 2 counts the profile, too: a decider that just started has seen no app for long
         revision=2,
     ),
     _f(
@@ -562,7 +564,7 @@ FEATURES: tuple[Feature, ...] = (
         "Outcomes of its requests are fresh, {value}.",
         "feedback",
         "FEEDBACK",
-        # an hour, the cap of `engine.features_of`: nothing known is as good as too old
+        # an hour, the cap of `engine.features_of`: no feedback counts like feedback that is too old
         default=3_600.0,
     ),
     *TEN_MINUTE_FEATURES,

@@ -1,5 +1,5 @@
 """The features that compare an app with what is usual: at its endpoints, for its tier and tenant,
-for itself, and for a day. The end of the table.
+for itself, and for a day. They stand at the end of the table.
 """
 
 from __future__ import annotations

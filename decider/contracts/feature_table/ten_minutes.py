@@ -1,6 +1,6 @@
 """The features of the last ten minutes, of sign-ins and of addresses.
 
-They rest on nothing that only API clients have: no credential and no profile.
+They need no credential and no profile, which only API clients have.
 """
 
 from __future__ import annotations
@@ -98,6 +98,7 @@ TEN_MINUTE_FEATURES: tuple[Feature, ...] = (
         "Its requests of ten minutes spread over fewer paths than usual, as over {value}.",
         "counters",
         "SPREAD",
+        owner_controls=True,
     ),
     _f(
         "busiest_path_share_600s",
