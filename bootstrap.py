@@ -1,8 +1,9 @@
-"""Command that makes the environment and starts a program of it:
+"""Command that makes the virtual environment and starts a program from it:
 `python bootstrap.py [--dev] PROGRAM ...`.
 
-It installs exactly what the lock says into `.venv` in the installation's home (`installation.py`),
-when that is not done yet. It needs a Python of the supported range and nothing else.
+Unless that is done already, it installs exactly the libraries of the lock file into `.venv` in the
+installation's home (`installation.py`). `--dev` adds the development tools. The command needs a
+supported Python and nothing else.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ import installation
 
 # Every locked library has a wheel for these Pythons; elsewhere pip would try to compile it.
 OLDEST, NEWEST = (3, 11), (3, 14)
-# A person waits for one line of progress, not for pip's advice to renew itself.
+# People need one line of progress here, and no advice to upgrade pip.
 QUIET = ["--quiet", "--disable-pip-version-check"]
 # Bytes. Chosen: what the libraries and the data of a demo need, rounded up.
 NEEDED_BYTES = 3e9
-# Libraries that take seconds to compile. Python keeps what it compiled beside the source, but not
-# under PYTHONDONTWRITEBYTECODE, as in many containers, nor for a user who may not write there: then
-# each of a dozen processes would compile them again. The first two need no settings to be imported,
-# and bring numpy, scipy, pandas and scikit-learn along.
+# Libraries that take seconds to compile to bytecode, so they are compiled once, when installed.
+# Python keeps no bytecode where PYTHONDONTWRITEBYTECODE is set, as in many containers, or where the
+# user may not write: each of a dozen processes would then compile again. lightgbm and shap need no
+# settings to be imported, and importing them compiles numpy, scipy, pandas and scikit-learn too.
 IMPORTED_AT_INSTALL = "lightgbm, shap"
 COMPILED_AT_INSTALL = ("celery", "django", "kombu", "rest_framework")
 COMPILE = f"""\
@@ -41,8 +42,8 @@ for name in {COMPILED_AT_INSTALL}:
 """
 # Characters. Chosen: the end of an installer's output names the failure; a screen holds this much.
 SHOWN_OUTPUT = 3000
-# Modules that a Python built by hand often lacks, each with the module to look for (the compiled
-# half: the other is there without it) and the system library that was missing when it was built.
+# Modules that a self-compiled Python often lacks. With each: the compiled module to look for (the
+# part in Python exists even without it), and the system library that was missing at the build.
 NEEDED_MODULES = {
     "ssl": ("_ssl", "OpenSSL"),
     "ctypes": ("_ctypes", "libffi"),
@@ -56,7 +57,7 @@ def exit_with_sentence(sentence: str) -> NoReturn:
 
 
 def run_quietly(command: list[str | Path], on_failure: str) -> None:
-    """Run a program; show its output, and exit with `on_failure`, only when it fails."""
+    """Run a program. Only if it fails, show the end of its output and exit with `on_failure`."""
     done = subprocess.run(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
     )
@@ -66,47 +67,47 @@ def run_quietly(command: list[str | Path], on_failure: str) -> None:
 
 
 def check_machine(folder: Path) -> None:
-    """Exit with a sentence when this Python or the disk of `folder` cannot hold an installation."""
+    """Exit with a sentence when this Python is unsuitable or the disk of `folder` is too full."""
     if not OLDEST <= sys.version_info[:2] <= NEWEST:
         oldest, newest = (".".join(map(str, version)) for version in (OLDEST, NEWEST))
         exit_with_sentence(
             f"{sys.executable} is Python {sys.version.split()[0]}, but the libraries need"
-            f" {oldest} to {newest}. Name another: make PYTHON=/path/to/python3"
+            f" {oldest} to {newest}. Name another Python: make PYTHON=/path/to/python3"
         )
     for module, (compiled, package) in NEEDED_MODULES.items():
         if importlib.util.find_spec(compiled) is None:
             exit_with_sentence(
-                f"this Python ({sys.executable}) was built without {package}, so has no {module}."
-                " Name another: make PYTHON=/path/to/python3"
+                f"this Python ({sys.executable}) was built without {package}, so it has no module"
+                f" {module}. Name another Python: make PYTHON=/path/to/python3"
             )
     if shutil.disk_usage(folder).free < NEEDED_BYTES:
         exit_with_sentence(
-            f"fewer than 3 GB are free where {folder} is; the libraries and the data need about"
-            " that. Free some space, or set SLUICE_HOME elsewhere."
+            f"less than 3 GB is free on the disk of {folder}, and the libraries and the data need"
+            " about 3 GB. Free some space, or set SLUICE_HOME to a folder on another disk."
         )
 
 
 def make_venv(venv: Path) -> None:
-    """Make the environment, with pip where this Python can."""
+    """Make the virtual environment, with pip if this Python has ensurepip."""
     # Debian and Ubuntu leave ensurepip out of python3; venv would fail there without the option
     has_pip = importlib.util.find_spec("ensurepip") is not None
     run_quietly(
         [sys.executable, "-m", "venv", *([] if has_pip else ["--without-pip"]), venv],
-        f"could not make {venv}; see above.",
+        f"could not make the virtual environment {venv}; the output above says why.",
     )
 
 
 def install_uv(venv: Path, lock: str) -> None:
-    """Install the uv that the text of the lock names into the environment, and check its hash.
+    """Install uv into the environment, in the version and with the hash that the lock text names.
 
-    The environment's pip does it; where there is no ensurepip, this Python's pip or a uv on the
-    path does.
+    The environment's pip installs it. An environment made without ensurepip has no pip, so this
+    Python's pip or a uv on the PATH installs it then.
     """
     stanza = re.search(r"^uv==.*(?:\n[ ]+.*)*", lock, re.MULTILINE)
     if stanza is None:
-        exit_with_sentence("the lock names no uv. Run `make lock`.")
-    # pip warns of a root user. The option exists for `pip install` alone and uv does not know it,
-    # so the variable says it.
+        exit_with_sentence("the lock file names no uv. Run `make lock` to write it again.")
+    # silences pip's warning about root. Set as a variable and not as an option, because uv, which
+    # may get the same arguments, does not know the option.
     os.environ["PIP_ROOT_USER_ACTION"] = "ignore"
     # pip takes hashes only from a file of requirements, never from the command line
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as wanted:
@@ -114,7 +115,7 @@ def install_uv(venv: Path, lock: str) -> None:
         wanted.flush()
         run_quietly(
             _uv_installer(venv, wanted.name),
-            "could not install uv; is the network, or your package mirror, reachable? See above.",
+            "could not install uv; the output above says why. Is your package mirror reachable?",
         )
 
 
@@ -128,16 +129,16 @@ def _uv_installer(venv: Path, wanted: str) -> list[str | Path]:
     if shutil.which("uv"):
         return ["uv", "pip", *arguments, "--python", python]
     exit_with_sentence(
-        "this Python has no ensurepip, pip or uv. On Debian or Ubuntu: apt install"
-        " python3-venv. Then run make again."
+        "this Python has no ensurepip and no pip, and there is no uv on the PATH. On Debian or"
+        " Ubuntu, install python3-venv: apt install python3-venv. Then run make again."
     )
 
 
 def install_lock(venv: Path, lock: Path) -> None:
-    """Make the environment hold what the lock says, and nothing else.
+    """Install exactly the libraries of the lock file into the environment, and compile them.
 
     Raises:
-        InstallationError: when the home cannot be written or trusted.
+        InstallationError: when the home cannot be written, or as root when others could change it.
     """
     folder = venv.parent
     installation.claim_home(folder)
@@ -153,11 +154,15 @@ def install_lock(venv: Path, lock: Path) -> None:
     )
     sync: list[str | Path] = [venv / "bin" / "uv", "pip", "sync", "--quiet", "--require-hashes"]
     if os.geteuid() == 0:
-        # uv links files of its cache, whose modes an earlier umask set; copies are ours to open
+        # uv's links share the modes of its cache, which an earlier umask set; copies can be opened
         sync += ["--link-mode", "copy"]
-    run_quietly([*sync, "--python", python, lock], "could not install the libraries; see above.")
     run_quietly(
-        [python, "-c", COMPILE], "the libraries are installed and cannot be used; see above."
+        [*sync, "--python", python, lock],
+        "could not install the libraries; the output above says why.",
+    )
+    run_quietly(
+        [python, "-c", COMPILE],
+        "the libraries are installed but cannot be imported; the output above says why.",
     )
     if os.geteuid() == 0:
         from unprivileged import open_to_all
@@ -166,15 +171,15 @@ def install_lock(venv: Path, lock: Path) -> None:
 
 
 def lock_stamp(lock: Path) -> str:
-    """Return the text that marks an environment as holding what the lock says, compiled."""
+    """Return the text of `.installed` once the lock's libraries are installed and compiled."""
     return f"{lock.name} {hashlib.sha256(lock.read_bytes()).hexdigest()} compiled\n"
 
 
 def enter_home() -> Path:
-    """Return the home, after pointing the environment's variables at it.
+    """Return the home. If it is not the checkout, set SLUICE_HOME and the caches' variables to it.
 
     Raises:
-        InstallationError: when there is no home to be had.
+        InstallationError: when root finds no user to run as, or no home that only root can change.
     """
     folder = installation.home_folder()
     if os.geteuid() == 0:
@@ -189,19 +194,19 @@ def enter_home() -> Path:
 
 
 def main() -> None:
-    """Install where the lock has changed since the last time, then become the program."""
+    """Install the libraries if the lock has changed since the last run, then become the program."""
     arguments = sys.argv[1:]
     dev = arguments[:1] == ["--dev"]
     venv = enter_home() / ".venv"
     stamp = venv / ".installed"
     said = stamp.read_text() if stamp.is_file() else ""
-    # `make run` after `make test` keeps the test tools: two locks in turn would install each time
+    # once installed, the test tools stay: else `make test` and `make run` would each reinstall
     tools = dev or said.startswith("requirements-dev.lock")
     lock = installation.CHECKOUT / ("requirements-dev.lock" if tools else "requirements.lock")
     wanted = lock_stamp(lock)
     if said != wanted or not (venv / "bin" / "python").exists():
         install_lock(venv, lock)
-        # last: an installation that was cut short is done again
+        # written last, so that an interrupted installation is done again
         stamp.write_text(wanted)
     program = arguments[int(dev) :]
     if program:

@@ -1,10 +1,12 @@
-"""Where an installation lives: the folder of its environment (`.venv`) and its data (`var`), called
-its home. Needs nothing but Python, as `bootstrap.py` asks before any library is there.
+"""The home of an installation: the folder that holds its environment (`.venv`) and data (`var`).
 
-The home is SLUICE_HOME, else the checkout. PostgreSQL refuses to run as root, so what root starts
-runs as another user (SLUICE_USER, else nobody). Where that user may not read the checkout, as under
-a /root of mode 0700, the home is a folder of its own below /var/lib/sluice, because opening
-somebody's folder to others is not ours to do.
+The home is SLUICE_HOME, or the checkout if that is not set. PostgreSQL refuses to run as root, so
+programs that root starts run as another user: SLUICE_USER, or the user `nobody`. If that user may
+not read the checkout, for example below a /root of mode 0700, the home is a separate folder below
+/var/lib/sluice, because Sluice does not open somebody's folder to others.
+
+This module imports only the standard library: `bootstrap.py` uses it before any library is
+installed.
 """
 
 from __future__ import annotations
@@ -21,30 +23,31 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent
-# Root's own place for state (hier(7)): other users can enter it and change nothing in it.
+# Where programs of root keep state (hier(7)): others can enter this folder but change nothing.
 FOR_ROOT = Path("/var/lib/sluice")
-# `manage.py` does not need these packages, and a smaller copy is made sooner.
+# Packages that `manage.py` does not need. Without them, the copy of the code is made faster.
 NOT_CODE = {"tests", "bench"}
-# What `manage.py` needs beside our packages: the gateway's configuration is made from an example.
+# What `manage.py` needs besides our packages. The gateway's configuration is made from `examples`.
 BESIDE_PACKAGES = ("templates", "examples", "manage.py", "installation.py", "unprivileged.py")
-# What the tools leave in a checkout that is its own home.
+# Folders that development tools leave in the checkout when it is the home.
 CACHES = (".pytest_cache", ".hypothesis", ".mypy_cache", ".ruff_cache", ".import_linter_cache")
-# Coverage's data: test processes in parallel add a suffix. Not `.coverage*`, which would take a
-# `.coveragerc` along.
+# Coverage's data files; parallel test processes add a suffix. `.coverage*` would also match
+# `.coveragerc`.
 COVERAGE_DATA = (".coverage", ".coverage.*")
-# Exit status of a child that could not become the user. Any number above the others' would do.
+# Exit status of a child that could not become the user. Any number above the other ones, 0 to 2,
+# would do.
 _NOT_THE_USER = 3
 
 
 class InstallationError(Exception):
-    """There is no home to be had; the text is one sentence that says what to set."""
+    """A problem with the home, its user or its data. The text says in a sentence what to do."""
 
 
 def home_folder() -> Path:
-    """Return the home.
+    """Return the path of the home, which need not exist yet.
 
     Raises:
-        InstallationError: when root's programs cannot be run as another user.
+        InstallationError: as root, when there is no other user to run as.
     """
     if named := os.environ.get("SLUICE_HOME"):
         return Path(named).expanduser().resolve()
@@ -55,35 +58,38 @@ def home_folder() -> Path:
 
 
 def data_folder() -> Path:
-    """Return the folder of the data: SLUICE_VAR, else `var` in the home.
+    """Return the folder of the data: SLUICE_VAR, or `var` in the home if that is not set.
 
     Raises:
-        InstallationError: when `home_folder` does.
+        InstallationError: as root, when there is no other user to run as.
     """
     return Path(os.environ.get("SLUICE_VAR") or home_folder() / "var").resolve()
 
 
 def service_user() -> pwd.struct_passwd:
-    """Return the user that root's programs run as: SLUICE_USER, else nobody.
+    """Return the user that root's programs run as: SLUICE_USER, or the user `nobody` by default.
 
     Raises:
-        InstallationError: when there is no such user, or it is root again.
+        InstallationError: when there is no such user, or the user is root.
     """
     name = os.environ.get("SLUICE_USER") or "nobody"
     try:
         found = pwd.getpwnam(name)
     except KeyError:
         raise InstallationError(
-            f"There is no user {name}; set SLUICE_USER to one that Sluice may run as."
+            f"There is no user {name}; set SLUICE_USER to a user of this machine other than root."
         ) from None
     if found.pw_uid == 0:
-        # by number, because root may have a second name
-        raise InstallationError("SLUICE_USER may not be root: PostgreSQL refuses to run as root.")
+        # by number, because root may have other names
+        raise InstallationError(
+            f"SLUICE_USER is {name}, which is root, and PostgreSQL refuses to run as root; set"
+            " SLUICE_USER to another user."
+        )
     return found
 
 
 def code_files() -> Iterator[Path]:
-    """Yield every file that `manage.py` needs: no link, and nothing hidden, such as `.env`."""
+    """Yield every file that `manage.py` needs, except links and hidden files such as `.env`."""
     tops = [CHECKOUT / name for name in BESIDE_PACKAGES]
     tops += [init.parent for init in CHECKOUT.glob("*/__init__.py")]
     for top in tops:
@@ -99,7 +105,7 @@ def code_files() -> Iterator[Path]:
 
 
 def can_read(who: pwd.struct_passwd, paths: Iterable[Path]) -> bool:
-    """Return whether the user may read every path. Call as root.
+    """Return whether the user may read every path. Only root can call this.
 
     Raises:
         InstallationError: when root may not become the user.
@@ -108,17 +114,17 @@ def can_read(who: pwd.struct_passwd, paths: Iterable[Path]) -> bool:
 
 
 def holds_as(who: pwd.struct_passwd, check: Callable[[], bool]) -> bool:
-    """Return whether `check` holds in a child process that has become the user. Call as root.
+    """Return whether `check` is true in a child process of the user. Only root can call this.
 
     Only the kernel knows what the modes of all parent folders, access lists and mounts allow
-    together, so it is asked instead of the modes.
+    together, so a process of the user tries it.
 
     Raises:
         InstallationError: when root may not become the user, as in some containers.
     """
     child = os.fork()
     if child == 0:
-        # the exit status says how far the child came: not the user, no answer, no, or yes
+        # exit status: 3 could not become the user, 2 `check` raised, 1 it is false, 0 it is true
         status = _NOT_THE_USER
         try:
             become_user(who)
@@ -130,13 +136,13 @@ def holds_as(who: pwd.struct_passwd, check: Callable[[], bool]) -> bool:
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if status == _NOT_THE_USER:
         raise InstallationError(
-            f"This root may not become the user {who.pw_name}; run Sluice as an ordinary user."
+            f"Root may not become the user {who.pw_name} here; run Sluice as an ordinary user."
         )
     return status == 0
 
 
 def become_user(who: pwd.struct_passwd) -> None:
-    """Give up root for good.
+    """Turn this process of root into one of the user, for good.
 
     Raises:
         OSError: when the kernel refuses.
@@ -148,48 +154,48 @@ def become_user(who: pwd.struct_passwd) -> None:
 
 
 def claim_home(home: Path) -> None:
-    """Make the home if there is none.
+    """Make the home folder if there is none, and check that it can be used.
 
     Raises:
-        InstallationError: when it cannot be written, or as root when others could change what lies
-            in it.
+        InstallationError: when the home cannot be written; as root also when other users could
+            change the home, or when the user that Sluice runs as may not enter it.
     """
     try:
         home.mkdir(parents=True, exist_ok=True)
-        # making a folder that is there succeeds even where nothing can be written
+        # mkdir succeeds for a folder that exists, even where this user may not write
         writable = os.access(home, os.W_OK | os.X_OK)
     except OSError:
         writable = False
     if not writable:
         raise InstallationError(
-            f"{home} cannot be written; set SLUICE_HOME to a folder that can, for the libraries and"
-            " the data: SLUICE_HOME=/path/to/folder make run"
+            f"This user cannot write to {home}; set SLUICE_HOME to a writable folder for the"
+            " libraries and the data: SLUICE_HOME=/path/to/folder make run"
         )
-    # who owns the checkout already decides what runs
+    # the checkout needs no check: its owner decides what runs anyway
     if os.geteuid() == 0 and home != CHECKOUT:
         _check_only_root_changes(home)
 
 
 def _check_only_root_changes(home: Path) -> None:
     for each in (home, *home.parents):
-        # lstat: a link in another user's hand could be led elsewhere later
+        # lstat and not stat: another user's link could be pointed elsewhere later
         found = each.lstat()
-        # in a sticky folder such as /tmp nobody can move what root owns
+        # in a sticky folder of root's, such as /tmp, others cannot move what root owns
         sticky = each != home and found.st_mode & stat.S_ISVTX
         if found.st_uid != 0 or (found.st_mode & 0o022 and not sticky):
             raise InstallationError(
-                f"Other users could change {each}, and with it what root runs; set SLUICE_HOME to a"
-                " folder of root's."
+                f"Other users could change {each}, and so the programs that root runs; set"
+                " SLUICE_HOME to a folder that only root can change."
             )
     if not can_read(service_user(), [home]):
         raise InstallationError(
-            f"The user {service_user().pw_name}, whom Sluice runs as, may not enter {home}; set"
-            " SLUICE_HOME to a folder it may, or leave it unset."
+            f"Sluice runs as the user {service_user().pw_name}, who may not enter {home}; set"
+            " SLUICE_HOME to a folder that this user may enter, or leave it unset."
         )
 
 
 def cache_variables(home: Path) -> dict[str, str]:
-    """Return the variables that keep every tool's cache out of a checkout that is not the home."""
+    """Return the variables that move all tools' caches into the home; {} if it is the checkout."""
     if home == CHECKOUT:
         return {}
     cache = home / "cache"
@@ -199,9 +205,9 @@ def cache_variables(home: Path) -> dict[str, str]:
         "HYPOTHESIS_STORAGE_DIRECTORY": str(cache / "hypothesis"),
         "MYPY_CACHE_DIR": str(cache / "mypy"),
         "RUFF_CACHE_DIR": str(cache / "ruff"),
-        # a file and not a folder: test processes in parallel write theirs beside it
+        # a file and not a folder: parallel test processes write their files beside it
         "COVERAGE_FILE": str(cache / "coverage" / ".coverage"),
-        # pytest knows no variable for its cache; it reads its options from this one as a shell does
+        # pytest has no variable for its cache; it splits this one into options as a shell does
         "PYTEST_ADDOPTS": f"-o cache_dir={shlex.quote(str(cache / 'pytest'))}",
     }
 
@@ -210,15 +216,15 @@ def forget_data() -> None:
     """Remove the data, the tools' caches and coverage's data.
 
     Raises:
-        InstallationError: when `manage.py up` runs on the data.
+        InstallationError: while `manage.py up` uses the data.
     """
     data, home = data_folder(), home_folder()
     if _runs_on(data):
-        raise InstallationError("It is still running. Stop it with Ctrl-C first.")
+        raise InstallationError(f"Sluice is still running on {data}. Stop it with Ctrl-C first.")
     for path in (data, *(CHECKOUT / name for name in CACHES)):
         shutil.rmtree(path, ignore_errors=True)
     for path in (path for pattern in COVERAGE_DATA for path in CHECKOUT.glob(pattern)):
-        # as above: what cannot be removed, as in a read-only checkout, stays
+        # like rmtree above: a file that cannot be removed, as in a read-only checkout, stays
         with contextlib.suppress(OSError):
             path.unlink()
     if home != CHECKOUT:
@@ -228,7 +234,7 @@ def forget_data() -> None:
 def _runs_on(data: Path) -> bool:
     """Return whether a `manage.py up` uses the data folder."""
     pid = data / "run" / "up.pid"
-    # the socket tells a running one from a process that has the number of an old one
+    # the process id alone may belong to another program by now; a running `up` has the socket too
     if not (data / "run" / "supervisor.sock").is_socket() or not pid.is_file():
         return False
     number = pid.read_text().strip()

@@ -13,18 +13,18 @@ import unprivileged
 
 
 def main() -> None:
-    """Run one command; end in one sentence, without a traceback, when a setting is wrong."""
+    """Run one command. When a setting is wrong, exit with one sentence instead of a traceback."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "console.settings")
     try:
-        # first: root's process is replaced here, and what it had read or opened would be lost
+        # first: this replaces a process of root, which would lose what it had read or opened
         unprivileged.enter(sys.argv)
         os.environ.setdefault("SLUICE_VAR", str(installation.data_folder()))
-        # the settings need addresses and a key, so what `up` makes has to be there before them
+        # before Django reads the settings, because they need the addresses and the key made here
         if sys.argv[1:2] == ["up"]:
             from console.local.embedded import prepare_environment
 
             prepare_environment()
-        # imported late, because it reads the settings
+        # imported late, because Django reads the settings from here on
         from django.core.management import execute_from_command_line
 
         execute_from_command_line(sys.argv)

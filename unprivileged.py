@@ -1,8 +1,8 @@
-"""The way of root's `manage.py` to another user: put everything that it needs where that user can
-read it, hand the data over, and restart the command as the user (ADR 0017).
+"""The restart of root's `manage.py` as an ordinary user (ADR 0017).
 
-Root writes only what root owns: the copies. After that no process of root's is left that a file of
-the user's could mislead.
+First, root copies everything that the command needs to where the user can read it, and gives the
+user the data. Then the command starts again as the user. Root writes only copies that root owns,
+and no process of root is left that a file of the user could mislead.
 """
 
 from __future__ import annotations
@@ -21,17 +21,18 @@ from pathlib import Path
 import installation
 from installation import InstallationError
 
-# Parts of a standard library that no program of ours imports; they are more than half of it.
+# Parts of the standard library that no program of ours imports; they are more than half of it.
 NOT_COPIED = ("site-packages", "dist-packages", "test", "idlelib", "config-*", "__pycache__")
-# Folder of a copied Python for libpython, which holds most of a Python that is built shared.
+# Folder in a copied Python for libpython, which a Python built as a shared library needs.
 SHARED = "shared"
 
 
 def enter(arguments: Sequence[str]) -> None:
-    """Start this command again as the user whose data it is, for good; return where root stays.
+    """Replace this process of root by the same command, run as the user who owns the data.
 
-    `up` hands data of root's over to the user. Any other command runs as the data's owner: a file
-    that root left there could not be read by the programs that run.
+    Return if this is not root. `up` first gives root's data to the user. Any other command runs
+    as the data's owner, because the running programs could not read a file that root left there;
+    return if that owner is root, or if there is no data yet.
 
     Raises:
         InstallationError: when the user cannot be given what it needs; the text says what to do.
@@ -53,7 +54,7 @@ def enter(arguments: Sequence[str]) -> None:
     if python != Path(sys.executable):
         os.environ |= library_path(python.parents[1])
     installation.become_user(who)
-    # a relative path in another command's arguments means the folder it was called from
+    # only for `up`: relative paths in other commands' arguments start at the current folder
     if arguments[1:2] == ["up"]:
         os.chdir(source)
     # our own program, by its full path
@@ -61,37 +62,38 @@ def enter(arguments: Sequence[str]) -> None:
 
 
 def _user_of(data: Path, arguments: Sequence[str]) -> pwd.struct_passwd | None:
-    """Return whom a command of root's runs as; None where it stays root's."""
+    """Return the user that this command of root must run as; None if root goes on running it."""
     if arguments[1:2] == ["up"]:
         who = installation.service_user()
         hand_over(data, who)
         return who
-    # data of root's, or none yet: a command before the first `up` has nobody to become
+    # root owns the data, or there is none yet, as before the first `up`: then root stays
     owner = data.stat().st_uid if data.is_dir() else 0
     return pwd.getpwuid(owner) if owner else None
 
 
 def set_environment(who: pwd.struct_passwd, folder: Path, data: Path) -> None:
-    """Replace what the environment says of root by what holds for the user."""
+    """Set the environment variables for the user, and drop those that name folders of root."""
     os.environ |= {
         "SLUICE_HOME": str(folder),
         "SLUICE_VAR": str(data),
         "PYTHONPYCACHEPREFIX": str(data / "cache" / "python"),
-        # libpq and others look into the home folder, and the user may not enter root's
+        # libpq and others look into HOME, and the user may not enter root's
         "HOME": str(data),
         "USER": who.pw_name,
         "LOGNAME": who.pw_name,
     }
-    # these name folders of root's too (XDG Base Directory Specification)
+    # these may name folders of root as well (XDG Base Directory Specification)
     for name in [name for name in os.environ if name.startswith("XDG_")]:
         del os.environ[name]
 
 
 def hand_over(data: Path, who: pwd.struct_passwd) -> None:
-    """Make the data folder, or what root owns of an earlier one, the user's.
+    """Make the data folder if there is none, and give the user all that root owns in it.
 
     Raises:
-        InstallationError: when it is somebody else's, or the user may not go there.
+        InstallationError: when the folder belongs to a third user, or the user may not read or
+            write it.
     """
     if not data.exists():
         data.mkdir(parents=True, mode=0o700)
@@ -99,29 +101,30 @@ def hand_over(data: Path, who: pwd.struct_passwd) -> None:
     if owner not in {0, who.pw_uid}:
         name = pwd.getpwuid(owner).pw_name
         raise InstallationError(
-            f"{data} belongs to {name}; run as that user: SLUICE_USER={name} make run"
+            f"{data} belongs to the user {name}; run Sluice as that user:"
+            f" SLUICE_USER={name} make run"
         )
     if owner == 0:
         _give_tree(data, who)
-        # last: a hand-over that was cut short is taken up again
+        # last, so that the next run completes an interrupted hand-over
         os.chown(data, who.pw_uid, who.pw_gid)
     if not installation.holds_as(who, lambda: os.access(data, os.R_OK | os.W_OK | os.X_OK)):
         raise InstallationError(
-            f"The user {who.pw_name}, whom Sluice runs as, may not enter {data}; set SLUICE_HOME or"
-            " SLUICE_VAR to a folder it may, or leave them unset."
+            f"Sluice runs as the user {who.pw_name}, who may not read and write {data}; set"
+            " SLUICE_HOME or SLUICE_VAR to a folder where that user may, or leave them unset."
         )
 
 
 def _give_tree(data: Path, who: pwd.struct_passwd) -> None:
     """Give the user what root owns below the data folder."""
-    # by open folder handles: a path could be led elsewhere between the check and the change
+    # by open folder handles: a path could be replaced by a link between check and change
     for path, _, files, handle in os.fwalk(data, topdown=False, follow_symlinks=False):
-        # others' folders are left alone
+        # folders of other users stay as they are
         if os.fstat(handle).st_uid != 0:
             continue
         for name in files:
             found = os.stat(name, dir_fd=handle, follow_symlinks=False)
-            # a second name may be anybody's way to a file of root's, such as /etc/shadow
+            # a file with a second hard link may be one of root's elsewhere, such as /etc/shadow
             if found.st_uid == 0 and found.st_nlink == 1:
                 os.chown(name, who.pw_uid, who.pw_gid, dir_fd=handle, follow_symlinks=False)
         if Path(path) != data:
@@ -129,8 +132,8 @@ def _give_tree(data: Path, who: pwd.struct_passwd) -> None:
 
 
 def python_for(who: pwd.struct_passwd, folder: Path) -> Path:
-    """Return a Python that the user can run with our libraries: this one, or a copy of it in the
-    home when it lies where only root may go, such as in root's pyenv.
+    """Return the path of a Python that the user can run with our libraries: of this Python, or of
+    a copy in the home if only root may reach this one, such as in root's pyenv.
 
     Raises:
         InstallationError: when the user cannot read the libraries, or the copy does not work.
@@ -138,8 +141,8 @@ def python_for(who: pwd.struct_passwd, folder: Path) -> Path:
     libraries = Path(sysconfig.get_path("purelib"))
     if not installation.can_read(who, [libraries / "django" / "__init__.py"]):
         raise InstallationError(
-            f"The user {who.pw_name}, whom Sluice runs as, may not read {libraries}; start it with"
-            " `make run`, which puts the libraries where it may."
+            f"Sluice runs as the user {who.pw_name}, who may not read {libraries}; start it with"
+            " `make run`, which installs the libraries where that user may read them."
         )
     mine = Path(sys.executable)
     if installation.holds_as(
@@ -152,7 +155,7 @@ def python_for(who: pwd.struct_passwd, folder: Path) -> Path:
 def _copied_python(folder: Path, libraries: Path, who: pwd.struct_passwd) -> Path:
     copy = folder / ".python"
     program = copy / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
-    # another Python, or other libraries, make a new copy
+    # a change of Python or of the libraries' folder needs a new copy
     made_from = f"{sys.base_prefix}\n{sys.version}\n{libraries}\n"
     stamp = copy / "made-from"
     if not stamp.is_file() or stamp.read_text() != made_from:
@@ -169,7 +172,7 @@ def copy_python(
         InstallationError: when the copy does not run as the user.
     """
     installation.claim_home(target.parent)
-    # beside the target, because a rename works within one file system alone
+    # beside the target, because a rename works only within one file system
     draft = Path(tempfile.mkdtemp(prefix=".python-", dir=target.parent))
     try:
         _fill_copy(draft, name, libraries)
@@ -191,22 +194,22 @@ def _fill_copy(draft: Path, name: str, libraries: Path) -> None:
     standard = draft / sys.platlibdir / name
     shutil.copytree(Path(os.__file__).parent, standard, ignore=shutil.ignore_patterns(*NOT_COPIED))
     (draft / "bin").mkdir()
-    # sys.executable is a link of the environment's; typeshed does not list what it points to
+    # sys.executable is a link in the environment; typeshed does not know the attribute used here
     shutil.copy(Path(sys._base_executable).resolve(), draft / "bin" / name)  # type: ignore[attr-defined]
     for library in (Path(sys.base_prefix) / "lib").glob("lib*.so*"):
-        # apart, as LD_LIBRARY_PATH is for every program and should name this one library
+        # libpython has its own folder: LD_LIBRARY_PATH affects every program, and must add no other
         place = draft / (SHARED if library.name.startswith("libpython") else "lib")
         place.mkdir(exist_ok=True)
         shutil.copy(library, place / library.name)
     (standard / "site-packages").mkdir()
-    # addsitedir and not the bare path: the libraries' own .pth files count too
+    # addsitedir and not the bare path, so that the libraries' own .pth files are read too
     (standard / "site-packages" / "sluice.pth").write_text(
         f"import site; site.addsitedir({str(libraries)!r})\n"
     )
 
 
 def _try_copy(program: Path, who: pwd.struct_passwd) -> None:
-    # these modules load the shared libraries that a copy could lack, and django our libraries
+    # ctypes, ssl and zlib need shared libraries that a copy may lack; django shows that ours load
     tried = subprocess.run(
         [program, "-I", "-c", "import ctypes, ssl, zlib, django"],
         user=who.pw_uid,
@@ -219,16 +222,16 @@ def _try_copy(program: Path, who: pwd.struct_passwd) -> None:
     )
     if tried.returncode:
         raise InstallationError(
-            f"The user {who.pw_name}, whom Sluice runs as, may not run {sys.base_prefix}, and a"
-            " copy of it does not work; name a Python that it may run:"
-            " make run PYTHON=/usr/bin/python3"
+            f"Sluice runs as the user {who.pw_name}, who may not run the Python in"
+            f" {sys.base_prefix}, and a copy of it does not work; name a Python that this user may"
+            " run: make run PYTHON=/usr/bin/python3"
         )
 
 
 def library_path(copy: Path) -> dict[str, str]:
-    """Return the variable that leads a copied Python to its libpython; empty where it has none.
+    """Return the variable by which a copied Python finds its libpython; {} if it has none.
 
-    The path that is built into the program is the original's.
+    The path that is built into the program still names the original's folder.
     """
     before = os.environ.get("LD_LIBRARY_PATH", "")
     paths = [str(copy / SHARED), *([before] if before else [])]
@@ -236,7 +239,7 @@ def library_path(copy: Path) -> dict[str, str]:
 
 
 def copy_code(folder: Path, who: pwd.struct_passwd) -> Path:
-    """Bring the copy of our code up to date, for the user's eyes only; return its folder."""
+    """Bring the copy of our code up to date; return its folder, which only the user may read."""
     target = folder / "code"
     target.mkdir(mode=0o700, exist_ok=True)
     wanted = {path.relative_to(installation.CHECKOUT) for path in installation.code_files()}
@@ -249,7 +252,7 @@ def copy_code(folder: Path, who: pwd.struct_passwd) -> Path:
                 path.rmdir()
         elif path.relative_to(target) not in wanted:
             path.unlink()
-    # root's, so that the user cannot change what root copies next time
+    # root owns the folder, so that the user cannot change what root updates next time
     os.chown(target, 0, who.pw_gid)
     target.chmod(0o750)
     return target
@@ -264,12 +267,12 @@ def _renew_file(source: Path, copy: Path) -> None:
     shutil.copyfile(source, draft)
     draft.chmod(0o644)
     os.utime(draft, ns=(found.st_atime_ns, found.st_mtime_ns))
-    # a program that runs reads the old one or the new one, whole
+    # by renaming, so that a running program reads a whole file, old or new
     draft.replace(copy)
 
 
 def open_to_all(folder: Path) -> None:
-    """Let everyone read a folder that we made, whatever the modes of what it was made from."""
+    """Let every user read a folder that we made, whatever modes its files were copied with."""
     for path in (folder, *folder.rglob("*")):
         if not path.is_symlink():
             mode = path.stat().st_mode

@@ -11,7 +11,7 @@ def row(
     met: bool | None,
     conditions: str,
 ) -> dict[str, object]:
-    """Return the row of a figure that is compared with a target alone, or with nothing."""
+    """Return the row of a figure without a peer; `target` and `met` are None without a target."""
     return {
         "name": name,
         "figure": figure,

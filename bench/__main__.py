@@ -30,10 +30,13 @@ RESULT = installation.data_folder() / "bench.json"
 
 
 def main(wanted: list[str]) -> int:
-    """Run the wanted parts, all by default. Return 0 when every one could be measured."""
+    """Run the wanted parts, all by default. Return 0 when all could be measured, 1 when one could
+    not, and 2 for an unknown part.
+    """
     if unknown := [part for part in wanted if part not in PARTS]:
         print(
-            f"bench: there is no part {unknown[0]!r}; there are {', '.join(PARTS)}", file=sys.stderr
+            f"bench: no part is called {unknown[0]!r}; the parts are {', '.join(PARTS)}",
+            file=sys.stderr,
         )
         return 2
     if (why := peers.install()) is not None:
@@ -86,7 +89,7 @@ def _place(row: dict[str, object]) -> int:
 
 
 def table(rows: list[dict[str, object]]) -> str:
-    """Return the rows as aligned text; conditions follow below, as they are long."""
+    """Return the rows as an aligned table; the conditions, which are long, follow below it."""
     head = ("what", "figure", "unit", "peer", "peer's", "ratio", "target", "met")
     cells = [[_text(row[field]) for field in FIELDS[:-1]] for row in rows]
     widths = [max(len(line[k]) for line in [head, *cells]) for k in range(len(head))]

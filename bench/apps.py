@@ -23,7 +23,7 @@ VALUE_TREES = 80
 # One app in so many belongs to a cohort that triage passes on to the model. Chosen: a fifth is a
 # busy day; a calm one ranks fewer.
 RANKED_SHARE = 5
-# Fewer than apps, so that tenants' counters are shared as in production.
+# Tenants are fewer than apps, so that apps share tenants' counters as in production.
 TENANTS = 5000
 # Cohort priors: below and above what triage's cheap score lets pass.
 EASY, SUSPECT = 0.05, 0.9
@@ -48,9 +48,10 @@ def model_data() -> bytes:
 
 
 def config(digest: str = "", rank_all: bool = False) -> Config:
-    """Return the starting config with services and plans too large to run out.
+    """Return the starting config with services and plans that no load exhausts, so that a benchmark
+    measures deciding, not refusing.
 
-    A benchmark then measures deciding, not refusing.
+    `digest` names the live model, "" for none. With `rank_all`, the model ranks all requests.
     """
     base = defaults.config()
     services = [msgspec.structs.replace(s, capacity=1e9) for s in base.services]
@@ -84,8 +85,8 @@ def track(engine: Engine, count: int) -> None:
 
 
 def requests(count: int, apps: int, seed: int) -> Iterator[CheckRequest]:
-    """Yield requests of random apps, as a gateway asks them."""
-    # Every text is a new object whose hash is not yet known: a real request comes from the wire.
+    """Yield `count` requests of random apps below number `apps`, as a gateway sends them."""
+    # Each text is a new object whose hash is not yet known: a real request comes from the wire.
     draw = random.Random(seed)
     for _ in range(count):
         k = draw.randrange(apps)

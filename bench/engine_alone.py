@@ -28,7 +28,7 @@ _seeds = iter(range(1, 1_000_000))
 
 
 def measure(rounds: int = 5) -> list[dict[str, object]]:
-    """Return medians of `rounds` interleaved rounds after one that is not counted.
+    """Return the rows: medians of `rounds` interleaved rounds, after one that is not counted.
 
     Times are CPU time of the calling thread.
     """
@@ -60,7 +60,9 @@ def measure(rounds: int = 5) -> list[dict[str, object]]:
 
 
 def _medians_us(engine: Engine, hits: Callable[[], float], rounds: int) -> list[float]:
-    """Return median CPU microseconds: a hit of the peer, one request, one of a batch, the core."""
+    """Return median CPU microseconds of: a hit of the peer, a single request, a request of a batch,
+    and a request of a batch in the compiled core.
+    """
     runs = []
     for _ in range(rounds + 1):
         runs.append((hits(), _singles(engine), _batches(engine), _packed(engine)))
@@ -86,7 +88,7 @@ def _row(name: str, own: float, hit: float, target: float, where: str) -> dict[s
 
 @contextmanager
 def _limits() -> Iterator[Callable[[], float]]:
-    """Start the peer in a process; the function yielded returns CPU seconds of one hit."""
+    """Start the peer in a process and yield a function that returns the CPU seconds of one hit."""
     command = peers.command("limits_hit.py", str(APPS))
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -102,7 +104,7 @@ def _ask(to: IO[str], answer: IO[str]) -> float:
     while (line := answer.readline().strip()) == "ready":
         pass
     if not line:
-        raise RuntimeError("the peer `limits` ended")
+        raise RuntimeError("the process of the peer `limits` ended before it answered")
     return float(line) / SINGLES
 
 
@@ -114,7 +116,7 @@ def _engine() -> Engine:
     apps.track(engine, APPS)
     gc.collect()
     gc.freeze()
-    # The decider runs with a frozen heap, too.
+    # As in the decider, which also runs with a frozen heap.
     gc.disable()
     return engine
 

@@ -14,7 +14,7 @@ OTHER_SCORES = (0.4, 1.1, -0.4)
 
 
 class Outcome(NamedTuple):
-    """Fields in which stored decisions differ by how they were decided."""
+    """The fields of a stored decision that tell how it was decided."""
 
     action: int
     stage: int

@@ -1,5 +1,5 @@
-"""Whole decisions over HTTP: the decider process as shipped on one core, wrk on the other; peers by
-turns with it.
+"""Whole decisions over HTTP: the decider process as shipped runs on one core, wrk on another, and
+peers take turns with the decider.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from decider.contracts.vocabulary import Arm
 
 # Tracked apps, and connections of wrk: enough to keep a core busy, and so few that none waits.
 APPS, CONNECTIONS, FEW = 100_000, 64, 4
-# Seconds of one run of wrk. Interleaved short runs share the machine's mood better than long ones.
+# Seconds of one run of wrk. Short, so that changes of the machine's other load meet all servers
+# alike.
 SECONDS = 4
 # Dollars: a usual price of a cloud's core, and the budget for one request.
 PRICE_PER_CORE_HOUR, BUDGET = 0.04, 0.00002
@@ -40,7 +41,7 @@ FIFTH, ALL, ASGI, FASTAPI, NGINX, FIXED = "fifth", "all", "asgi", "fastapi", "ng
 
 
 class Server(NamedTuple):
-    """Something to load."""
+    """A server that wrk can load."""
 
     port: int
     pid: int
@@ -50,7 +51,9 @@ class Server(NamedTuple):
 
 @contextmanager
 def _alone(server: Server, servers: dict[str, Server]) -> Iterator[None]:
-    """Halt the others: their timers would interrupt the measured one on the core they share."""
+    """Halt all other servers while the body runs: their timers would interrupt the measured one on
+    the core that they share.
+    """
     others = {each.pid for each in servers.values()} - {server.pid}
     for pid in others:
         os.kill(pid, signal.SIGSTOP)
@@ -65,7 +68,7 @@ Runs = dict[str, list[load.WrkResult]]
 
 
 def measure(rounds: int = 3) -> list[dict[str, object]]:
-    """Return medians of interleaved rounds after a short one that is not counted."""
+    """Return the rows: medians of `rounds` interleaved rounds, after one that is not counted."""
     if why := load.missing():
         return [missing("http decision", why, 80_000, "requests/s")]
     core, other = processes.cores()
@@ -94,7 +97,9 @@ def measure(rounds: int = 3) -> list[dict[str, object]]:
 def _load(
     name: str, servers: dict[str, Server], core: int, seconds: int, runs: Runs, few: Runs
 ) -> None:
-    """Load one server alone from `core` for `seconds`; with few connections, too, where wanted."""
+    """Load one server alone by wrk on `core` for `seconds`, and again with few connections if its
+    name is in `few`.
+    """
     server = servers[name]
     with _alone(server, servers):
         runs[name].append(load.run(server.port, server.pid, core, CONNECTIONS, seconds, APPS))
@@ -175,7 +180,8 @@ class Decider:
                 return
             if time.monotonic() > end:
                 raise RuntimeError(
-                    f"the decider did not come up with its model and all apps: {status}"
+                    f"after {START_S:.0f} s the decider has not loaded its model and all apps:"
+                    f" {status}"
                 )
             time.sleep(0.2)
 
@@ -196,7 +202,7 @@ class Decider:
 
 
 def _introduce(port: int) -> None:
-    """Ask once for each app, no faster than profiles are fetched."""
+    """Send one request of each app, no faster than the decider fetches profiles."""
     head = "GET /v1/check/v2/orders/1 HTTP/1.1\r\nHost: bench\r\nx-sluice-app: "
     with socket.create_connection(("127.0.0.1", port)) as line:
         for first in range(0, APPS, SPREAD):
@@ -209,7 +215,7 @@ def _introduce(port: int) -> None:
 
 
 def _peers(stack: ExitStack, folder: Path, data: bytes, core: int) -> dict[str, Server]:
-    """Start every peer that is installed on the decider's core."""
+    """Start every installed peer, on the core of the decider."""
     text = folder / "risk.txt"
     text.write_text(artifact.decode(data).risk_model)
     commands: dict[str, Callable[[int], list[str]]] = {
@@ -236,7 +242,7 @@ def _nginx(folder: Path, port: int) -> list[str]:
 
 
 def _worker(pid: int) -> int:
-    """Return the process that does nginx's work."""
+    """Return the pid of nginx's worker process, or `pid` without one."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return int(children[0]) if children else pid
 
@@ -291,7 +297,7 @@ def _conditions(runs: Runs, shares: dict[str, float], rounds: int) -> dict[str, 
 def _rate(
     name: str, rates: dict[str, float], own: str, peer: str, words: str, target: object, where: str
 ) -> dict[str, object]:
-    """Return a rate beside a peer's; a target such as "5x" is one for the ratio."""
+    """Return the row of a rate and a peer's rate. A target like "5x" is for their ratio."""
     ratio = rates[own] / rates[peer]
     met = None
     if target is not None:
@@ -336,8 +342,8 @@ def _tails(runs: Runs, few: Runs, where: str) -> list[dict[str, object]]:
 
 
 def _few_row(p50: float, p99: float, where: str) -> dict[str, object]:
-    """Return the row for few connections. The peer is its own median: nothing queues, so what is
-    slower is the server's doing.
+    """Return the row for few connections. The p99 is compared with the server's own median: nothing
+    queues, so the server itself makes answers slower.
     """
     return {
         "name": "http decision: p99, 4 connections",
@@ -358,7 +364,7 @@ def _middle(found: list[load.WrkResult]) -> tuple[float, float]:
 
 
 def _cpu(found: list[load.WrkResult]) -> str:
-    """Return how busy the server was: under 100% of its core, something else held it back."""
+    """Return as text the server's CPU time for each request, and requests per second of it."""
     used, asked = sum(f.cpu_s for f in found), sum(f.requests for f in found)
     return (
         f"{used / asked * 1e6:.1f} us of the server's CPU time each, so {asked / used:,.0f} per"

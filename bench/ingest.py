@@ -28,13 +28,13 @@ from decisions.store import copy_format
 ROWS = 20_000
 # Rows of one transaction, what a busy ingest takes at once.
 COMMIT = 5_000
-# Ratio to the peer. Chosen: below it the binary format is not worth its code.
+# Target: ratio to the peer. Chosen: below it the binary format is not worth its code.
 TARGET = 2.3
 TEXT_COPY = copy_format.COPY.replace(" (FORMAT BINARY)", "")
 
 
 def measure(rounds: int = 3) -> list[dict[str, object]]:
-    """Return the median of `rounds` interleaved rounds after one that is not counted.
+    """Return the row: the median of `rounds` interleaved rounds, after one that is not counted.
 
     Client and server share one core.
     """

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 # Chosen: more than the core can run at once, as on a busy machine.
 DECIDERS = 8
-# Share of the deciders' core that they shall use.
+# Share of their core that the deciders use while the measurement runs.
 BUSY = 0.70
 # Milliseconds from click to last old decision, and from publishing to applied.
 CLICK_TARGET_MS, PUSH_TARGET_MS = 250.0, 5.0
@@ -44,7 +44,7 @@ START_S, ACK_S, GAP_S = 240.0, 10.0, 0.15
 
 
 def measure(rounds: int = 100) -> list[dict[str, object]]:
-    """Return 99th percentiles over `rounds` flips from the page and five times as many pushes."""
+    """Return the rows: 99th percentiles of `rounds` flips and five times as many pushes."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sluice-bench-")))
         deciding, rest = _cores()
@@ -133,7 +133,9 @@ def _pin(pid: int, cores: set[int]) -> None:
 
 
 def main(rounds: int, deciding: set[int]) -> list[dict[str, object]]:
-    """Set an installation up, then measure clicks with eight deciders and pushes with two."""
+    """Set up an installation, measure clicks with eight deciders and pushes with two, and return
+    the rows.
+    """
     import django
 
     django.setup()
@@ -179,8 +181,8 @@ def _rows(
 def _with_deciders(
     names: list[str], deciding: set[int], run: Callable[[int], list[float]]
 ) -> tuple[list[float], float]:
-    """Return what `run` (given their number) measures while deciders of these names are busy, and
-    how busy they were (share of their core).
+    """Return what `run` measures while deciders of these names are busy, and the share of their
+    core that they used. `run` gets the number of deciders.
     """
     with ExitStack() as stack:
         ports, deciders = [servers.free_port() for _ in names], []
@@ -190,7 +192,7 @@ def _with_deciders(
             _wait_for(
                 partial(_ranks, name),
                 START_S,
-                f"decider {name} did not come up with its model",
+                f"decider {name} reported no live model within {START_S:.0f} s",
             )
         for decider in deciders:
             _pin(decider.pid, deciding)
@@ -201,7 +203,7 @@ def _with_deciders(
         values = run(len(names))
         at_last = _busy(pids, 2.0)
         if traffic.poll() is not None:
-            raise RuntimeError("the traffic stopped before the end")
+            raise RuntimeError("the traffic process ended before the measurement did")
     return values, statistics.mean([at_first, at_last])
 
 
@@ -325,7 +327,7 @@ def _clicks(rounds: int, deciders: int) -> list[float]:
 
 
 def _flip(browser: Client, verb: str) -> int:
-    """Flip the switch by the page's own view. Return the config version that it made."""
+    """Flip the switch by the page's own view. Return the config version of the flip."""
     from django.urls import reverse
 
     from control.config import changes
@@ -336,7 +338,7 @@ def _flip(browser: Client, verb: str) -> int:
         HTTP_HX_REQUEST="true",
     )
     if "HX-Redirect" not in answer:
-        raise RuntimeError(f"the page did not flip: {answer.status_code}")
+        raise RuntimeError(f"the page did not flip the switch: it answered {answer.status_code}")
     newest = changes.latest()
     assert newest is not None  # the flip made one
     return newest.version
@@ -349,7 +351,9 @@ def _wait_for_acks(version: int, deciders: int) -> None:
 
 
 def _pushes(rounds: int, deciders: int) -> list[float]:
-    """Return milliseconds from publishing to applied, of every decider and every document."""
+    """Return the milliseconds from publishing a document until a decider applied it, for each
+    document and each decider that got it by push.
+    """
     import msgspec
     from django.conf import settings
 
@@ -367,7 +371,7 @@ def _pushes(rounds: int, deciders: int) -> list[float]:
         began = time.time()
         publish.push(document, version)
         _wait_for_acks(version, deciders)
-        # One that polled the document first tells nothing about pushes.
+        # The ack of a decider that polled the document first tells nothing about pushes.
         pushed = [ack for ack in acks.acks(version).values() if ack.source == "push"]
         took += [(ack.applied_at - began) * 1000 for ack in pushed]
         time.sleep(GAP_S / 3)
@@ -381,8 +385,8 @@ def _pushes(rounds: int, deciders: int) -> list[float]:
 def _traffic(
     stack: ExitStack, pids: list[int], ports: list[int]
 ) -> tuple[subprocess.Popen[bytes], float]:
-    """Start traffic at the rate that keeps the deciders BUSY, found by trying; return its process
-    and how busy they are (share of their core).
+    """Start traffic at the rate that keeps the deciders' core BUSY, which is found by trying.
+    Return its process and the share of their core that the deciders use.
     """
     rate = 6000.0
     for last in (False, False, False, True):

@@ -16,7 +16,7 @@ _UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 6e4}
 
 
 class WrkResult(NamedTuple):
-    """One run."""
+    """The figures of one run of wrk."""
 
     rate: float
     """Answers a second."""
@@ -26,16 +26,18 @@ class WrkResult(NamedTuple):
     refused: int
     """Answers other than 2xx and 3xx."""
     cpu_s: float
-    """CPU time of the server."""
+    """CPU time of the server, seconds."""
 
 
 def missing() -> str | None:
-    """Return why nothing can be measured, None when wrk is there."""
+    """Return why nothing can be measured; None when wrk is installed."""
     return None if shutil.which("wrk") else "wrk is not installed"
 
 
 def run(port: int, pid: int, core: int, connections: int, seconds: int, apps: int) -> WrkResult:
-    """Load a server with wrk for `seconds`. Raises RuntimeError when wrk or the server failed."""
+    """Load the server with this `port` and `pid` by wrk, which runs on `core` for `seconds`. Raises
+    RuntimeError when wrk or the server failed.
+    """
     how = f"-t1 -c{connections} -d{seconds}s --latency --timeout 20s".split()
     address = f"http://127.0.0.1:{port}"
     command = [*processes.on_core(core), "wrk", *how, "-s", str(SCRIPT), address, "--", str(apps)]
@@ -54,7 +56,7 @@ def _read_result(text: str, used: float) -> WrkResult:
     errors = re.search(r"Socket errors: (?:connect 0, read 0, write )?(\d+)", text)
     total = re.search(r"(\d+) requests in ([\d.]+)s", text)
     if total is None or int(total[1]) == 0 or (errors is not None and errors[1] != "0"):
-        raise RuntimeError(f"wrk failed: {text[-500:]}")
+        raise RuntimeError(f"wrk had socket errors or made no request: {text[-500:]}")
     rate = re.search(r"Requests/sec:\s+([\d.]+)", text)
     refused = re.search(r"Non-2xx or 3xx responses: (\d+)", text)
     assert rate is not None
@@ -69,8 +71,8 @@ def _read_result(text: str, used: float) -> WrkResult:
 
 
 def _latency(text: str, which: str) -> float:
-    """Return milliseconds of a percentile from wrk's report. Raises RuntimeError."""
+    """Return milliseconds of a percentile from wrk's report. Raises RuntimeError without it."""
     found = re.search(rf"^\s+{which}\s+([\d.]+)(us|ms|s|m)\s*$", text, re.M)
     if found is None:
-        raise RuntimeError(f"wrk told no {which}: {text[-500:]}")
+        raise RuntimeError(f"wrk's report has no latency at {which}: {text[-500:]}")
     return float(found[1]) * _UNITS[found[2]]

@@ -1,5 +1,5 @@
-"""Support over millions of stored decisions: by id, an app's day, facets over all; pages and API,
-the real views and database.
+"""Look-ups by support over millions of stored decisions: by id, an app's last day, and facets over
+all apps, on pages and in the API, with the real views and database.
 
 Rows are stored by ingest's own code (`ingest.copy_events`: binary COPY, and the counts kept ready),
 a week of them, in time order, and compacted as they would be by now. Requests go through Django's
@@ -52,7 +52,7 @@ KINDS = (  # action, stage, reason, model arm, inclusion probability, share of t
 
 
 def measure() -> list[dict[str, object]]:
-    """Return the 95th percentile of each kind of request."""
+    """Return the rows: the 95th percentile of each kind of request, in milliseconds."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sluice-bench-")))
         environment = os.environ | kill_switch._servers(stack, folder, os.sched_getaffinity(0))
@@ -64,7 +64,7 @@ def measure() -> list[dict[str, object]]:
     return rows
 
 
-# Filters that are drawn from: none, and each facet alone and together, kept and left out.
+# Filters to draw from: none, and facets alone and together, included and excluded.
 NARROWED = (
     "",
     "&action=defer&action=block",
@@ -80,7 +80,7 @@ NARROWED = (
 
 
 def main() -> list[dict[str, object]]:
-    """Fill an installation of its own and measure requests to it."""
+    """Fill a new installation, measure requests to it, and return the rows."""
     _install()
     began = time.monotonic()
     now = time.time()
@@ -112,7 +112,7 @@ def _by_id(browser: object, ids: list[str], told: str) -> Iterator[dict[str, obj
 
 
 def _by_app(browser: object, apps: list[str], told: str) -> Iterator[dict[str, object]]:
-    """Measure what is shown of an app's last day."""
+    """Measure the pages and API calls that show an app's last day."""
     for name, path, but in (
         ("lookup: an app's last 24 h, p95", "/lookup?q={}&as=app&range=24h&f=1", ""),
         ("app page with its last 24 h, p95", "/apps/{}", ", no decider to ask for buckets"),
@@ -138,7 +138,7 @@ def _facets(browser: object, rng: random.Random, told: str) -> Iterator[dict[str
 
 
 def _p95(browser: object, addresses: list[str]) -> float:
-    """Return the 95th percentile in milliseconds, after three requests that are not counted."""
+    """Return the 95th percentile in milliseconds, after three requests to warm up."""
     for address in addresses[:3]:
         _get(browser, address)
     took = sorted(_get(browser, address) for address in addresses)
@@ -152,7 +152,9 @@ def _get(browser: object, address: str) -> float:
     if answer.status_code != 200 or not any(
         sign in answer.content for sign in (b"rowlink", b'"kept":', b'"weight":')
     ):
-        raise RuntimeError(f"{address} answered {answer.status_code} without a decision")
+        raise RuntimeError(
+            f"{address} answered {answer.status_code} and shows neither a decision nor a count"
+        )
     return took
 
 
@@ -165,7 +167,7 @@ def _row(
     *,
     least: bool = False,
 ) -> dict[str, object]:
-    """Return the row of a figure that must not be over its target, or with `least` not under it."""
+    """Return the row of a figure that must be at most its target, or with `least` at least that."""
     met = figure >= target if least else figure <= target
     return row(name, round(figure, 1), unit, target, met, conditions)
 
@@ -184,7 +186,7 @@ def _install() -> None:
     from control.config import changes
     from control.deciders import buckets, keys
 
-    # There is no decider, so there is no answer to wait for.
+    # No decider runs here, so pages need not wait for one's answer.
     buckets.HOPE_S = 0.0
     SimpleRateThrottle.THROTTLE_RATES = dict.fromkeys(
         SimpleRateThrottle.THROTTLE_RATES, "1000000/min"
@@ -216,8 +218,8 @@ def _stored(rate: float, told: str) -> dict[str, object]:
 
 
 def _fill(now: float) -> tuple[list[str], list[str], float]:
-    """Store the rows. Return apps and ids of some of them, drawn by their share of the traffic, and
-    the seconds that storing took.
+    """Store the rows. Return app ids and decision ids of some rows, and the seconds that storing
+    took. Busy apps are returned more often.
     """
     from django.db import connection, transaction
 

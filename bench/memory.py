@@ -1,4 +1,4 @@
-"""Memory of a tracked app, its bound, and what making room costs a decision."""
+"""Memory of a tracked app, its limit, and the time of a decision that evicts an app."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from decider.engine.memory import app_state
 from decider.scoring import model
 from decider.scoring.model import Model
 
-# Tracked apps: enough that the arrays dwarf the process; and decisions of one round.
+# Tracked apps, enough that the arrays are far larger than the rest; and decisions of one round.
 APPS, STEPS = 300_000, 10_000
 # Targets: bytes of an app, milliseconds that evicting may add, growth past capacity as a share.
 BYTES, STALL_MS, GROWTH = 600, 1.0, 0.01
-# Quantile: one decision of a round, so a single interrupt does not decide.
+# A quantile that leaves out one decision of a round, so that a single interrupt does not decide.
 WORST_OF = 0.9999
 
 
 def measure(rounds: int = 10) -> list[dict[str, object]]:
-    """Return the growth of resident memory while apps arrive, and times of single decisions with
-    and without evictions.
+    """Return the rows: growth of resident memory while apps arrive, and times of single decisions
+    with and without evictions.
     """
     model.warm_up()
     data = apps.model_data()
@@ -65,8 +65,8 @@ def _engine(capacity: int, data: bytes) -> Engine:
 
 
 def _ask(engine: Engine, first: int, last: int) -> None:
-    """Send one request of each of these apps, in batches; take away samples and wanted profiles as
-    the decider does.
+    """Send one request of each app from number `first` up to `last`, in batches. Remove samples and
+    wanted profiles, as the decider does.
     """
     for start in range(first, last, 256):
         engine.decide(
@@ -89,8 +89,8 @@ def _resident() -> int:
 
 
 def _times(engine: Engine, rounds: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Return CPU milliseconds of each decision of known apps, and of new ones that each evict
-    another; measured by turns.
+    """Return CPU milliseconds of each decision, for each round: of tracked apps, and of new apps
+    that each evict another one. The two are measured by turns.
     """
     kept, made_room, new = [], [], 10 * APPS
     for _ in range(rounds):
@@ -133,7 +133,7 @@ def _app_size(per_app: float, arrays: float) -> dict[str, object]:
 
 
 def _growth(grown: int, later: int, evicted: int) -> dict[str, object]:
-    """Return how far memory grows past full capacity: `grown` bytes up to it, `later` after it."""
+    """Return the row of the growth past full capacity: `grown` bytes up to it, `later` after it."""
     return {
         "name": "memory: growth past capacity",
         "figure": round(later / 1e6, 2),
@@ -153,9 +153,9 @@ def _growth(grown: int, later: int, evicted: int) -> dict[str, object]:
 def _stalls(
     kept: list[np.ndarray], made_room: list[np.ndarray], rounds: int
 ) -> list[dict[str, object]]:
-    """Return the most that evicting adds.
+    """Return the rows of how much longer a decision takes that evicts an app.
 
-    Of each kind the calmest round counts, because the kernel's own work is CPU time too.
+    The calmest round of each kind counts, because the kernel's own work is CPU time too.
     """
     where = (
         f"single decisions, CPU time, calmest of {rounds} rounds by turns of {STEPS:,} decisions;"

@@ -36,7 +36,7 @@ RAW_SCORE, FLOAT32 = 1, 0
 
 
 def measure(rounds: int = 5) -> list[dict[str, object]]:
-    """Return medians of `rounds` interleaved rounds after one that is not counted."""
+    """Return the rows: medians of `rounds` interleaved rounds, after one that is not counted."""
     model.warm_up()
     rows = make_rows(100_000)
     booster = train(rows[:40_000])
@@ -60,7 +60,7 @@ def make_rows(count: int, seed: int = 1) -> np.ndarray:
 
 
 def train(rows: np.ndarray, trees: int = TREES) -> lgb.Booster:
-    """Return a full-grown model of `trees` x LEAVES that splits on all columns."""
+    """Return a model with `trees` trees of LEAVES leaves that splits on all columns."""
     random = np.random.default_rng(2)
     known = np.log1p(np.nan_to_num(rows))
     target = (
@@ -98,7 +98,7 @@ class SingleRowFast:
             ctypes.byref(self.config),
         )
         if done != 0:
-            raise RuntimeError("LightGBM would not set up its single-row predictor")
+            raise RuntimeError(f"LightGBM could not set up its single-row predictor (code {done})")
 
     def score(self, row: ctypes.c_void_p) -> float:
         """Return the raw score of the float32 row at an address."""
@@ -138,7 +138,7 @@ def interleaved(rounds: int, *runs: Callable[[], None]) -> list[float]:
 def _entry(
     name: str, seconds: float, peer: str, peer_seconds: float, target: float, conditions: str
 ) -> dict[str, object]:
-    """Return a figure in microseconds a row, and how many times longer the peer takes."""
+    """Return a row: microseconds for each scored row, and how much longer the peer takes."""
     ratio = peer_seconds / seconds
     return {
         "name": name,
@@ -156,7 +156,7 @@ def _entry(
 def _equality(booster: lgb.Booster, text: str, rows: np.ndarray) -> dict[str, object]:
     ours = TreeEnsemble.from_text(text).raw(rows)
     theirs = np.asarray(booster.predict(rows, raw_score=True, num_threads=1))
-    # As integers: two NaN or two zeros of different sign must not pass as equal scores.
+    # Compared as integers, so that zeros of different sign do not count as equal.
     equal = int((ours.view(np.int64) == theirs.view(np.int64)).sum())
     return {
         "name": "model scoring: equal to the bit",
@@ -219,7 +219,7 @@ def _time_single_rows(
 
     if [fast.score(address) for address in addresses[:100]] != ensemble.raw(rows[:100]).tolist():
         raise RuntimeError(
-            "LightGBM's single-row predictor gives other scores: it is not set up as it should be"
+            "LightGBM's single-row predictor gives other scores than ours, so it is set up wrongly"
         )
     taken = interleaved(rounds, masks, predict, single_row_fast)
     fast.close()
@@ -253,7 +253,7 @@ def _batches(booster: lgb.Booster, text: str, rows: np.ndarray, rounds: int) -> 
 
 
 def _hot_swap(text: str, rows: np.ndarray, rounds: int) -> dict[str, object]:
-    """Measure the way from the bytes of an artifact to a checked model that may be swapped in."""
+    """Measure how long it takes to make a checked model from the bytes of an artifact."""
     plain = Calibration(1.0, 0.0)
     data = random_model.encode_artifact((text, text), (plain, plain), rows)
     digest = artifacts.digest_of(data)

@@ -1,4 +1,4 @@
-"""Processes of a measurement: started on a core, stopped at the end, their CPU time read."""
+"""Processes of a measurement: start them on a core, stop them, and read their CPU time."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-# Priority of what is measured and of what measures it, where it may be raised: others' work on the
-# machine then decides less.
+# Niceness of the measured and the measuring processes, where the user may raise priority: other
+# work on the machine then changes the figures less.
 NICE = -10
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def cores() -> tuple[int, int]:
-    """Return the core for what is measured and the core for what measures it; the same one twice
-    where there is only one.
+    """Return the number of the core for what is measured, and that of the core for what measures
+    it; the same one twice where there is only one.
     """
     allowed = sorted(os.sched_getaffinity(0))
     return allowed[-1], allowed[0]
 
 
 def on_core(core: int) -> list[str]:
-    """Return the words before a command that make it run on a core, ahead of other work."""
+    """Return the words to put before a command, so that it runs on a core, ahead of other work."""
     return [*(["nice", "-n", str(NICE)] if os.geteuid() == 0 else []), "taskset", "-c", str(core)]
 
 

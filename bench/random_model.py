@@ -1,4 +1,4 @@
-"""Artifacts of models that were trained on random rows: the right size, and worth nothing."""
+"""Artifacts of models that were trained on random rows: of realistic size, but of no other use."""
 
 from __future__ import annotations
 

@@ -12,22 +12,23 @@ from bench.model_scoring import CONDITIONS, interleaved, make_rows, one_core, tr
 from decider.scoring import shap as ours
 from decider.scoring.shap import Explainer
 
-# Ratios to the faster peer for one row and for many, and the largest difference in log-odds: sums
-# of 200 trees in another order differ by less.
+# Targets: how many times longer each peer takes, for one row and for many; and the largest
+# difference in log-odds, as sums of 200 trees in another order differ by less.
 ONE_TARGET, MANY_TARGET, CLOSE = 4.0, 6.0, 1e-9
 # As many as the global views explain at once.
 ROWS = 1000
 
 
 def measure(rounds: int = 3) -> list[dict[str, object]]:
-    """Return medians of `rounds` interleaved rounds after one that is not counted."""
+    """Return the rows: medians of `rounds` interleaved rounds, after one that is not counted."""
     import shap  # takes seconds, and no other part needs it
 
     ours.warm_up()
     rows = make_rows(100_000)
     booster = train(rows[:40_000])
     explainer, theirs = Explainer.from_text(booster.model_to_string()), shap.TreeExplainer(booster)
-    # Its own walk; else it asks pred_contrib, and takes a third longer.
+    # So that shap walks the trees itself. Otherwise it calls pred_contrib, which takes a third
+    # longer.
     theirs.model.model_type = "internal"
 
     def pred_contrib(some: np.ndarray) -> np.ndarray:
@@ -56,7 +57,7 @@ def measure(rounds: int = 3) -> list[dict[str, object]]:
 def _differences(
     explainer: Explainer, contrib: np.ndarray, values: np.ndarray, rows: np.ndarray
 ) -> dict[str, object]:
-    """Return the largest difference from either peer, base included."""
+    """Return the row of the largest difference from either peer, base included."""
     found = explainer.values(rows)
     worst = max(
         float(np.abs(found - contrib[:, :-1]).max()),

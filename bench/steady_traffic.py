@@ -1,7 +1,7 @@
 """Checks at a steady rate: `python -m bench.steady_traffic RATE PORT,PORT...`, until it is stopped.
 
-Small pipelined groups from one thread, so that the traffic itself costs little. A decider that
-falls behind is not given more: what is due then is left out, not sent later.
+One thread sends small pipelined groups, so that the traffic itself costs little. A decider that
+falls behind gets no more requests: those that are due then are left out, not sent later.
 """
 
 from __future__ import annotations
@@ -36,18 +36,19 @@ class DeciderConnection:
             self.open += PIPELINE
 
     def take(self) -> None:
-        """Count answers. Raises ConnectionError when the decider hangs up."""
-        # A status line split over two reads is not counted; it costs one of MOST_OPEN places.
+        """Count answers. Raises ConnectionError when the decider closes the connection."""
+        # The mark of an answer may be split over two reads and is then not counted. That is rare,
+        # and costs one of the MOST_OPEN places.
         data = self.socket.recv(1 << 18)
         if not data:
-            raise ConnectionError("a decider hung up")
+            raise ConnectionError("a decider closed its connection")
         self.open = max(0, self.open - data.count(ANSWER))
 
 
 def send(rate: float, ports: list[int]) -> None:
     """Send `rate` checks a second to all ports together, without end.
 
-    Raises ConnectionError when a decider hangs up.
+    Raises ConnectionError when a decider closes its connection.
     """
     groups = [
         "".join(REQUEST.format(g + k) for k in range(PIPELINE)).encode()

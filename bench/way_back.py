@@ -1,5 +1,5 @@
-"""Ways back to admit: for how many of 1,000 refusals one is found and verified, and how long one
-takes.
+"""Recourse (ways back): for how many of 1,000 refusals one is found and verified, and how long a
+search takes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from explain.recourse import search as recourse_search
 from learning.traffic import services, simulate
 from learning.training import train
 
-# Refusals asked about, the share that must have a way back, and milliseconds that one may take: a
+# Refusals searched, the share that must have a way back, and milliseconds that a search may take: a
 # page waits for it.
 REFUSALS, SHARE_TARGET, MS_TARGET = 1000, 0.95, 200.0
 # Seed, requests a second, and capacity over the usual, of each simulated run.
@@ -28,8 +28,8 @@ RUNS = ((91, 140.0, 1.0), (92, 220.0, 0.5), (93, 120.0, 1.0))
 
 
 def measure() -> list[dict[str, object]]:
-    """Measure refusals by the real engine in simulated traffic, each once, after one that is not
-    counted.
+    """Return the rows: refusals of the real engine in simulated traffic, each searched once, after
+    one search that is not counted.
     """
     model = Model.load(train.train().data)
     refused = list(islice(_refusals(model), REFUSALS))

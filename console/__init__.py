@@ -1,4 +1,4 @@
-"""The Django project: settings, addresses, background work, roles, the pages around the rooms,
+"""The Django project: settings, addresses, background work, roles, pages, REST API and
 `manage.py up`.
 """
 

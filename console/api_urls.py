@@ -25,7 +25,7 @@ class Schema(SpectacularAPIView):
 
 
 _DECISION = "decisions/<str:decision_id>"
-# An app id may hold slashes, so what follows it is tried first.
+# An app id may hold slashes, so addresses that go on after it come before the plain one.
 _APP = "apps/<path:app>"
 
 urlpatterns = [

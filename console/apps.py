@@ -13,6 +13,6 @@ class ConsoleConfig(AppConfig):
     def ready(self) -> None:
         from console.frame import roles
 
-        # by the last app's signal, the permissions of every app exist
+        # connected to the last app: at its signal, the permissions of every app exist
         *_, last = apps.get_app_configs()
         post_migrate.connect(roles.ensure_after_migrate, sender=last, dispatch_uid="console.roles")

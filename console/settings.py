@@ -18,7 +18,7 @@ env = environment.load_environment(SLUICE_VAR)
 
 SLUICE_REGION = env.str("SLUICE_REGION", "local")
 SLUICE_ENV_NAME = env.str("SLUICE_ENV_NAME", "Demo")
-# Ports `manage.py up` listens on, each by its own variable.
+# Ports that `manage.py up` listens on. Each has a variable that changes it.
 SLUICE_PORTS = {
     "console": environment.read_port(env, "SLUICE_CONSOLE_PORT", 8000),
     "gateway": environment.read_port(env, "SLUICE_GATEWAY_PORT", 8080),
@@ -102,7 +102,7 @@ DATABASES = {
     "default": {
         **environment.parse_database_url(DATABASE_URL),
         "CONN_MAX_AGE": environment.read_whole_number(env, "SLUICE_DB_CONN_MAX_AGE", 60),  # seconds
-        # a kept connection is tried before use, so a restart of PostgreSQL fails no request
+        # a kept connection is tested before use, so that no request fails after PostgreSQL restarts
         "CONN_HEALTH_CHECKS": True,
     }
 }
@@ -134,17 +134,17 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
 ]
-# Tries before a pause, and the pause in hours. Chosen: enough for someone who mistypes, while
-# guessing stays at some 32 tries an hour for one account from one address.
+# Failed tries before a pause, and the pause in hours. Chosen: enough tries for someone who
+# mistypes, and at most about 32 guesses an hour for one account from one address.
 AXES_FAILURE_LIMIT = 8
 AXES_COOLOFF_TIME = 0.25  # hours
-# both together: a stranger elsewhere cannot lock someone out by failing in their name
+# counted for both together: a stranger elsewhere cannot lock someone out by failing as them
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_RESET_ON_SUCCESS = True
 AXES_VERBOSE = False
 
 SESSION_COOKIE_AGE = 12 * 3600  # seconds from sign-in, whatever happens (console.frame.sessions)
-SESSION_IDLE_S = 30 * 60  # seconds without a person's doing
+SESSION_IDLE_S = 30 * 60  # seconds without activity of the person
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_NAME = "sluice_session"
@@ -173,7 +173,7 @@ SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 SECURE_SSL_REDIRECT = HTTPS
-# a year, as browsers' preload lists ask for; none without HTTPS, which it would force
+# a year, as browsers' preload lists ask for; 0 without HTTPS, because HSTS would force HTTPS
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 SECURE_PROXY_SSL_HEADER = (
     ("HTTP_X_FORWARDED_PROTO", "https")
@@ -238,7 +238,7 @@ SPECTACULAR_SETTINGS = {
     "TITLE": "Sluice",
     "VERSION": "1",
     "DESCRIPTION": (
-        "Why every request was admitted, deferred, batched, shed or blocked, for machines."
+        "The API of Sluice: why every request was admitted, deferred, batched, shed or blocked."
     ),
     "SERVE_INCLUDE_SCHEMA": False,
     "SERVE_PUBLIC": True,
@@ -255,29 +255,29 @@ SPECTACULAR_SETTINGS = {
 # Background work
 
 CELERY_BROKER_URL = VALKEY_URL
-CELERY_RESULT_BACKEND = None  # results are rows, not messages
+CELERY_RESULT_BACKEND = None  # tasks store their results in the database
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
 # Acknowledged when done: a task whose worker dies runs again; tasks are idempotent.
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
-# Seconds until a task is killed, and until it is asked to end: a minute to roll back. Both are well
-# under the visibility timeout, after which the broker would hand the task to a second worker.
+# Seconds until a task is killed. It is asked to end a minute earlier, so that it can roll back.
+# Both are well under the visibility timeout, after which a second worker would get the task.
 CELERY_TASK_TIME_LIMIT = 900
 CELERY_TASK_SOFT_TIME_LIMIT = 840  # a minute before
 # One message at a time: a worker that explains for a minute must not sit on messages that another
 # worker could take.
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
-# A worker process is replaced after this many tasks, so that memory that a library leaks is given
-# back. Chosen: rare enough that starting costs nothing that is noticed.
+# A worker process is replaced after this many tasks, which frees memory that a library leaks.
+# Chosen: rare enough that nobody notices the restarts.
 CELERY_WORKER_MAX_TASKS_PER_CHILD = 1000
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_TRANSPORT_OPTIONS = {"global_keyprefix": "sluice:celery:", "visibility_timeout": 3600}
 CELERY_TIMEZONE = "UTC"
-# Schedules and expiries in seconds. A message that waited too long for a busy worker expires:
-# the next one does the same work, so a queue of them would only delay it.
+# Schedules and expiries in seconds. A message that waited too long for a busy worker expires: the
+# next one does the same work, and a queue of old messages would only delay it.
 CELERY_BEAT_SCHEDULE = {
     "publish what is pending": {
         "task": "control.tasks.publish_pending",

@@ -1,4 +1,4 @@
-"""Background work that needs more than one room."""
+"""Background work that needs more than one of the top-level packages (rooms)."""
 
 from __future__ import annotations
 
@@ -19,10 +19,14 @@ log = logging.getLogger(__name__)
 def tell_found_wrong() -> int:
     """Tell the deciders of refusals that were found wrong. Return how many profiles changed.
 
-    What fails is told a minute later: the schedule runs this again, and telling twice is harmless.
+    Return 0 after a failure: the next run, a minute later, tells the same again.
     """
     try:
         return profiles.tell_found_wrong(reports.found_wrong(time.time()))
     except ControlError as error:
-        log.warning("Deciders are told of refusals found wrong next time: %s", error)
+        log.warning(
+            "The deciders were not told which refusals were found wrong; the next run tries again:"
+            " %s",
+            error,
+        )
         return 0

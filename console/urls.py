@@ -1,4 +1,4 @@
-"""Which page, fragment or operation answers which address."""
+"""The addresses of all pages, fragments and operations."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ urlpatterns = [
     path("", include("console.pages.disputes.urls")),
     path("", include("console.pages.outcomes.urls")),
     path("api/v1/", include("console.api_urls")),
-    # an app id may hold slashes, so the pages of an app come last
+    # last, because an app id may hold slashes and would match other addresses
     path("", include("console.pages.app.urls")),
 ]
 

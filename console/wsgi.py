@@ -1,4 +1,4 @@
-"""What gunicorn serves."""
+"""The WSGI application that gunicorn serves."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from django.urls import get_resolver
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "console.settings")
 application = get_wsgi_application()
-# imports every view now: four seconds that nobody's first page should take
+# imports every view now: that takes four seconds, which would delay the first page
 get_resolver().url_patterns  # noqa: B018

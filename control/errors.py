@@ -1,5 +1,5 @@
-"""What can go wrong when a person changes something. Each error carries a sentence fit to be shown.
-Root of the errors of `control` and `decisions`.
+"""The errors of `control` and `decisions`, raised when a person's change cannot be made. Each
+carries a sentence that can be shown to that person.
 """
 
 from __future__ import annotations

@@ -31,8 +31,8 @@ class Tenant(models.Model):
 
 
 class App(models.Model):
-    """A client application and what is known of it apart from its behaviour: the truth behind
-    `store.Profile`.
+    """A client application and what is known of it apart from its behaviour. Deciders get these
+    facts as a `store.Profile`.
     """
 
     id = models.CharField(primary_key=True, max_length=128)
@@ -48,14 +48,14 @@ class App(models.Model):
     abuse_history = models.PositiveIntegerField(default=0)
     chargeback_history = models.PositiveIntegerField(default=0)
     false_throttle_history = models.PositiveIntegerField(default=0)
-    """What it brought along when it was registered."""
+    """False throttles that the app had when it was registered."""
     found_wrong = models.PositiveIntegerField(default=0, db_default=0)
-    """Refusals of it that were found wrong here lately, as last told to the deciders
+    """Refusals of the app that were found wrong here lately, as last sent to the deciders
     (`profiles.tell_found_wrong`).
     """
 
     class Meta:
-        # validators hold for forms only; bulk updates and SQL meet these
+        # validators only run in forms; these constraints also stop bulk updates and SQL
         constraints = [
             models.CheckConstraint(condition=Q(tier__lte=int(max(Tier))), name="app_tier_known"),
             models.CheckConstraint(
@@ -69,7 +69,7 @@ class App(models.Model):
 
     @property
     def profile(self) -> Profile:
-        """The form in which deciders know this app."""
+        """The profile that deciders get of this app."""
         return Profile(
             app=self.id,
             name=self.name,
@@ -80,7 +80,8 @@ class App(models.Model):
             cohort_prior=self.cohort_prior,
             abuse_history=self.abuse_history,
             chargeback_history=self.chargeback_history,
-            # deciders know one number: where a refusal was found wrong makes no difference to them
+            # one number for deciders: it makes no difference to them where a refusal was found
+            # wrong
             false_throttle_history=self.false_throttle_history + self.found_wrong,
         )
 
@@ -100,7 +101,7 @@ class ConfigVersion(models.Model):
     by = models.CharField(max_length=200)
     reason = models.CharField(max_length=1000)
     published_at = models.DateTimeField(null=True, blank=True)
-    """When the config store took it; empty while that is still to be done."""
+    """When Valkey accepted the document; empty until then."""
 
     class Meta:
         ordering = ["-version"]
@@ -156,8 +157,8 @@ class SwitchFlip(models.Model):
 
 
 class AuditEntry(models.Model):
-    """One act, in a hash chain (`control.audit.chain`). Appended to, never changed: the database
-    refuses it.
+    """One entry of the audit log, which is a hash chain (`control.audit.chain`). The database
+    refuses to change or delete an entry.
     """
 
     # no sequence: it would leave gaps where a transaction was rolled back

@@ -1,4 +1,4 @@
-"""Whether someone holds a permission: the one question behind every "who may" of the rooms."""
+"""The check whether someone holds a permission, which every "who may" check of the rooms uses."""
 
 from __future__ import annotations
 

@@ -20,10 +20,10 @@ PUBLISH_EVERY_S = 2.0
 # celery publishes no types, hence the ignore
 @shared_task(name="control.tasks.publish_pending", expires=10)  # type: ignore[untyped-decorator]
 def publish_pending() -> None:
-    """Import flips made while PostgreSQL was down, then publish what is committed but unpublished,
-    the table of known apps too.
+    """Import flips made while PostgreSQL was down. Then publish what is committed but not
+    published, and the table of known apps.
 
-    Report a journal entry that cannot be imported each time; it does not hold up publishing.
+    A journal entry that cannot be imported is logged in every run and does not stop publishing.
     """
     try:
         for said in offline.reconcile():
@@ -35,4 +35,4 @@ def publish_pending() -> None:
             if did:
                 log.info("%s", did)
     except ControlError as error:
-        log.warning("publishing is retried in %.0f s: %s", PUBLISH_EVERY_S, error)
+        log.warning("publishing failed and is retried in %.0f s: %s", PUBLISH_EVERY_S, error)

@@ -1,6 +1,6 @@
-"""The online path: what decides each request, and the contracts every other room reads it by.
+"""The online path: the code that decides each request, and the contracts that other packages use.
 
-Nothing here imports Django. `policy` is the one pure function that chooses an action. Around it:
+Nothing here imports Django. `policy` holds the one pure function that chooses an action. Around it:
 
 - `contracts`: features, config document, decision event and store names;
 - `engine`: counters, and the passes that turn a batch of requests into signals and answers;

@@ -1,8 +1,8 @@
 """Compile the engine's code ahead, on two cores at once: `python -m decider.compile_ahead`.
 
-A process compiles on one core, and the engine takes it more than a minute. Two parts need nothing
-of each other, so two processes compile them, and what starts next loads both. Whoever does not wait
-for it compiles what it needs itself, as ever.
+One process compiles on one core, and needs more than a minute for the engine. The code has two
+parts that do not need each other, so two processes compile them, and the next process that starts
+loads both. A process that does not wait for this compiles what it needs by itself.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 _ROOT = Path(__file__).resolve().parent.parent
 # Processes that compile at once. Chosen: `observe` alone takes half of the time.
 _PARTS = 2
-# Made in the folder of compiled code when all of it is there. The files themselves do not tell:
-# they come one by one, and whoever compiled may have been stopped in between.
+# Name of the file that is made in the folder of compiled code when all code is there. The compiled
+# files do not show that: they come one by one, and the compiling process may have been stopped in
+# between.
 DONE = "compiled-ahead"
 
 
@@ -32,11 +33,12 @@ def is_compiled_ahead() -> bool:
 
 
 def compile_ahead() -> None:
-    """Compile both parts in processes of their own, then what calls them in this one.
+    """Compile both parts in processes of their own, then their callers in this process.
 
     Raise RuntimeError when a part fails.
     """
-    # Each holds the other end of a pipe, so that none outlives this process, however it ends.
+    # Each child holds the other end of a pipe, so that no child outlives this process, however this
+    # process ends.
     parts = [
         subprocess.Popen(
             [sys.executable, "-m", "decider.compile_ahead", str(part)],
@@ -47,7 +49,7 @@ def compile_ahead() -> None:
     ]
     ended = [process.wait() for process in parts]
     if any(ended):
-        raise RuntimeError("the engine's code could not be compiled; see above")
+        raise RuntimeError("a process that compiles the engine failed; it wrote why above")
     _compile(_callers())
     _marker().touch()
 
@@ -56,7 +58,7 @@ def _end_with_parent() -> None:
     """End this process when its standard input is closed."""
 
     def watch() -> None:
-        # past Python's own reader, whose lock would be held when this process ends by itself
+        # os.read and not sys.stdin, whose lock would still be held when this process ends by itself
         os.read(0, 1)
         os._exit(1)
 
@@ -75,7 +77,7 @@ def _compile(functions: list[tuple[Dispatcher, tuple[Type, ...]]]) -> None:
 
 def _parts() -> tuple[list[tuple[Dispatcher, tuple[Type, ...]]], ...]:
     """Return what each process compiles, as functions with their signatures."""
-    # Here: importing them takes seconds, which who asks `is_compiled_ahead` need not spend.
+    # Imported here, because it takes seconds that a caller of `is_compiled_ahead` need not spend.
     import numpy as np
     from numba import float64, int64, typeof
 

@@ -1,8 +1,8 @@
 """Where numba keeps compiled code: one folder per state of the decider's source.
 
-numba notices when a function's own file changes. It does not notice a change in a function that
-it inlined, or in a constant that it took from another module. So compiled code is kept under the
-hash of every source of the decider, and a changed policy can never run as its predecessor.
+numba notices when a function's own file changes. It does not notice a change in a function that it
+inlined, or in a constant that it took from another module. So compiled code is kept under a hash
+over all sources of the decider, and a changed policy never runs code compiled from the old one.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import shutil
 from pathlib import Path
 
 _TREE = Path(__file__).resolve().parent
-# Folders of other sources that stay. Chosen: going back to a commit of today then costs nothing,
-# and some 8 MB each do no harm.
+# Folders of older sources that are kept. Chosen: a return to a commit of today then costs no
+# compilation, and some 8 MB each do no harm.
 KEPT = 8
-# Marks a folder as ours, so that a child process finds the base again below an inherited one.
+# Marks a folder as ours: a child process that inherits it in NUMBA_CACHE_DIR takes its parent.
 _PREFIX = "compiled-"
 
 
@@ -28,10 +28,10 @@ def key(tree: Path = _TREE) -> str:
     code cannot be told from the text, and a needless compilation costs a minute, a stale one a
     wrong decision.
     """
-    # 8 bytes tell sources apart by chance; nobody attacks a local cache through its folder name
+    # 8 bytes suffice against chance; nobody attacks a local cache through its folder name
     digest = hashlib.blake2b(digest_size=8)
     for source in sorted(tree.rglob("*.py")):
-        # the length keeps two files from being read as one with the same text in all
+        # with the lengths, two files never hash like one file that holds the text of both
         text = source.read_bytes()
         digest.update(f"{source.relative_to(tree).as_posix()}\0{len(text)}\0".encode())
         digest.update(text)
@@ -48,8 +48,8 @@ def folder(base: Path) -> Path:
 def use_own_folder() -> None:
     """Point NUMBA_CACHE_DIR at this source's folder. Call before numba is imported.
 
-    The folder lies below the one that NUMBA_CACHE_DIR names, else below `__pycache__`. Those of
-    older sources beside it go, but for the last few.
+    The folder lies below the one that NUMBA_CACHE_DIR names, else below `__pycache__`. Folders of
+    older sources beside it are deleted, except the last KEPT.
     """
     base = Path(os.environ.get("NUMBA_CACHE_DIR") or _TREE / "__pycache__")
     own = folder(base)
@@ -60,9 +60,9 @@ def use_own_folder() -> None:
 
 
 def _forget_old(own: Path) -> None:
-    """Delete the folders of other sources, but for the KEPT that were used last."""
-    # A process that still runs from a deleted one compiles anew what it has not loaded yet. The
-    # base may be read-only, and another process may do the same at once: then nothing is lost.
+    """Delete the folders of other sources, except the KEPT that were used last."""
+    # A process that still runs from a deleted folder compiles again what it has not loaded yet.
+    # Errors do no harm: the base may be read-only, or another process may delete at the same time.
     with contextlib.suppress(OSError):
         others = [f for f in own.parent.glob(f"{_PREFIX}*") if f != own]
         for old in sorted(others, key=lambda f: f.stat().st_mtime)[:-KEPT]:

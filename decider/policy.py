@@ -8,12 +8,12 @@ Utility of an action `a` for a request of risk `r` and value `v` at price `p` pe
     U(a) = (1 - r) * ((0.5 + v) * keep[a] - friction[a] * F)
            - r * harm * leak[a] - (p * cost + overrun) * load[a]
 
-`F` is the tier's friction; `overrun` grows as the app goes into the headroom above its burst. Where
-one more refusal, wrong with probability `1 - r`, would overspend the app's false-throttle error
-budget, it is admitted whatever its utility (`budget_spares`); below enterprise not while its
-service is far short of room (`error_budget_rate`). It is the expected utility of a
-classification with asymmetric costs (Elkan, 2001, "The foundations of cost-sensitive learning")
-with a congestion price (Kelly, Maulloo and Tan, 1998).
+`F` is the tier's friction; `overrun` grows as the app goes into the headroom above its burst. A
+request is admitted whatever its utility where one more refusal, wrong with probability `1 - r`,
+would overspend the app's false-throttle error budget (`budget_spares`). Below enterprise, this does
+not hold while the service is far short of room (`error_budget_rate`). `U` is the expected utility
+of a classification with asymmetric costs (Elkan, 2001, "The foundations of cost-sensitive
+learning") with a congestion price (Kelly, Maulloo and Tan, 1998).
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ S_PRIOR_RISK, S_PRIOR_VALUE, S_RETRY_HINT, S_LEASE, S_UNKNOWN_WAIT, S_WITHHELD, 
     T_WEIGHT,
     T_FRICTION,
     T_HARM,
-    T_HOURLY_BUDGET,  # what records of before the budget was a rate were decided by
+    T_HOURLY_BUDGET,  # used only for old records, from before the budget was a rate
     T_RANK_FROM,
     T_HEADROOM,
     T_HEADROOM_TO_ALL,
@@ -110,13 +110,14 @@ S_PRIOR_RISK, S_PRIOR_VALUE, S_RETRY_HINT, S_LEASE, S_UNKNOWN_WAIT, S_WITHHELD, 
 A_KEEP, A_LEAK, A_LOAD, A_FRICTION = range(4)
 
 # Utility that admitting costs at the bottom of the headroom, where admitting ends altogether.
-# Chosen: a little more than a request of no value is worth (0.5), so only useful ones get that far.
+# Chosen: a little more than the worth of a request of value 0 (0.5), so only useful ones get that
+# far.
 OVERRUN_COST = 0.6
 # Days of age that are proof of honesty. Chosen: an app made for abuse is used within its first
 # month.
 PROVEN_AFTER_DAYS = 30.0
-# Largest shares of sign-ins and of writes with which an app can be proven honest. Chosen: what a
-# portal signs in or a bookkeeper writes is seldom more of what it sends.
+# Largest shares of sign-ins and of writes with which an app can be proven honest. Chosen: even a
+# portal's sign-ins and a bookkeeper's writes are seldom a larger share of its requests.
 PROVEN_SIGN_INS, PROVEN_WRITES = 0.5, 0.9
 # Price from which a service is far short of room, of at most `shared_state.PRICE_MAX` (4). Chosen:
 # in the referee's usual world, where nothing fails, prices end below it; in a rush they pass it
@@ -125,16 +126,17 @@ HIGH_PRICE = 2.0
 # Tokens that errors of rounding may amount to. Chosen: many times those of a burst of 10^9, and a
 # millionth of a request.
 ROUNDING = 1e-6
-# Two windows of ten minutes: after such a silence all that counts against what an app did is
-# forgotten. As the longest of `buffers.WAITS`.
+# Longest wait, seconds: two windows of ten minutes. After such a silence, nothing that an app did
+# counts against it any more. Equal to the longest of `buffers.WAITS`.
 LONGEST_WAIT_S = 1_200.0
 # Chosen: nobody knows when an operator lifts an override, so the app asks again once a minute.
 BLOCK_DEFER_S = 60.0
-# Seconds to wait per unit of a service's price; the price halves in about that time once load
-# falls.
+# Seconds to wait per unit of a service's price. Chosen: once a service is no longer short of room,
+# its price loses one unit in that time.
 SHED_WAIT_S = 4.0
 
-# Bits: which findings a call may use. All when deciding, fewer when asking what was decisive.
+# Bits: which findings a call may use. All are used when deciding, fewer when asking which finding
+# was decisive.
 USE_TRIAGE, USE_PRICE, USE_SHARE, USE_BUDGET, USE_WAITED = 1, 2, 4, 8, 16
 USE_RERANK = USE_PRICE | USE_SHARE | USE_BUDGET | USE_WAITED
 USE_ALL = USE_TRIAGE | USE_RERANK
@@ -224,8 +226,8 @@ def busy(signals: np.ndarray) -> bool:
 def error_budget_rate(signals: np.ndarray, rules: Rules) -> float:
     """Return the share of its requests that ML may refuse an app wrongly, 1 for no limit.
 
-    While a service is far short of room someone must be refused, honest apps among them: then only
-    enterprise has a budget.
+    While a service is far short of room, some requests must be refused, those of honest apps too.
+    So only enterprise has a budget then.
     """
     tier = int(signals[S_TIER])
     if tier != ENTERPRISE and busy(signals) and signals[S_PRICE] >= HIGH_PRICE:
@@ -237,8 +239,8 @@ def error_budget_rate(signals: np.ndarray, rules: Rules) -> float:
 def counts_load(signals: np.ndarray, use: int) -> bool:
     """Return whether a service that is short of room speaks against the request.
 
-    It does not against one that was refused before and waited as it was told: its Retry-After
-    named the time for which a place was kept.
+    It does not when the request was refused before and waited as it was told: a place was kept for
+    it at the end of its Retry-After.
     """
     if not use & USE_PRICE or (use & USE_WAITED and signals[S_WAITED] > 0.0):
         return False
@@ -288,7 +290,7 @@ def is_proven(features: np.ndarray) -> bool:
     """Return whether an app gave proof of honesty: a verified owner, some age, a clean record, and
     traffic that is more than sign-ins or writes.
 
-    An abuser gets none of that by sending less.
+    An abuser cannot get this proof by sending less.
     """
     return (
         features[f.VERIFIED] >= 0.5
@@ -301,7 +303,7 @@ def is_proven(features: np.ndarray) -> bool:
 
 @njit(cache=True)
 def withheld(burst: float, tier: int, features: np.ndarray, rules: Rules) -> float:
-    """Return what of a whole `burst` of headroom an app does not have, requests."""
+    """Return how much less headroom than a whole `burst` an app has, in requests."""
     row = rules.tiers[tier]
     if row[T_HEADROOM_TO_ALL] == 0.0 and not is_proven(features):
         return burst
@@ -347,9 +349,9 @@ def room_left(tokens: float, headroom: float, lasts: float) -> int:
 def price_for(signals: np.ndarray, use: int) -> float:
     """Return the price per cost unit for this tenant.
 
-    It is 0 where all that the tenant's tier asks for fits, up to four fifths of the tenant's fair
-    share, and for a request that waited; the service's price at the share, and up to three times
-    that above it.
+    It is 0 where the service has room for the tenant's tier, for a request that waited, and while
+    the tenant uses up to four fifths of its fair share. It is the service's price when the tenant
+    uses its share, and at most three times that when the tenant uses more.
     """
     # It rises over the last fifth rather than at once: a step would make a tenant at its share flip
     # between admit and refuse. The cap keeps one tenant's price within the scale of the others'.
@@ -376,7 +378,7 @@ def utility(
     friction = rules.tiers[tier, T_FRICTION]
     hourly = rules.tiers[tier, T_HOURLY_BUDGET]
     if use & USE_BUDGET and hourly > 0.0 and signals[S_BUDGET_RATE] == 0.0:
-        # as records of before the budget was a rate were decided: twice the friction when spent
+        # an old record, from before the budget was a rate: a spent budget doubled the friction
         friction *= 2.0 - min(1.0, max(0.0, signals[S_BUDGET] / hourly))
     overrun = 0.0
     if use & USE_TRIAGE:
@@ -392,16 +394,17 @@ def utility(
 
 @njit(cache=True)
 def budget_spares(risk: float, signals: np.ndarray, use: int) -> bool:
-    """Return whether a request must be admitted, as refusing it would overspend the error budget.
+    """Return whether a request must be admitted because refusing it would overspend the error
+    budget.
 
-    It need not at the bottom of the headroom: there not ML refuses but the plan. For enterprise
-    overload is no exception: what a short service is spared so is little, and hits whom it must
-    serve first.
+    At the bottom of the headroom this does not hold: there the plan refuses, not ML. For
+    enterprise, overload is no exception: refusing its requests would spare a short service little,
+    and would hit the apps that it must serve first.
     """
     if not use & USE_BUDGET or signals[S_BUDGET] >= 1.0 - risk:
         return False
     if signals[S_BUDGET_RATE] == 0.0:
-        # a record of before the budget was a rate
+        # an old record, from before the budget was a rate
         return signals[S_TIER] == ENTERPRISE
     return not (use & USE_TRIAGE and headroom_spent(signals))
 
@@ -428,7 +431,7 @@ def choose(risk: float, value: float, signals: np.ndarray, rules: Rules, use: in
         # actions stand in order of hardness, so > keeps the milder of two equals
         if candidate > best_utility:
             best, best_utility = action, candidate
-    # to wait again is no answer to who waited, whatever came to light meanwhile
+    # a client that waited as told is not told to wait again, whatever came to light meanwhile
     if use & USE_WAITED and signals[S_WAITED] > 0.0 and best not in NO_WAIT:
         return best if use & USE_TRIAGE and headroom_spent(signals) else ADMIT
     return best
@@ -440,9 +443,9 @@ def _decisive(
 ) -> tuple[int, int]:
     """Return (stage, reason) of the first finding that made the difference for a ranked request.
 
-    Each finding is taken away in turn; the first without which the action would be another one is
-    it. A refusal is explained by what spoke against the request, an admit by what spoke for it. A
-    finding that only kept a refusal from being harder explains no refusal, so it is skipped.
+    Each finding is taken away in turn; the first without which the action would be another made the
+    difference. A refusal is explained by what spoke against the request, an admit by what spoke for
+    it. A finding that only kept a refusal from being harder explains no refusal, so it is skipped.
     """
     refused = action != ADMIT
     prior_risk, prior_value = signals[S_PRIOR_RISK], signals[S_PRIOR_VALUE]
@@ -459,11 +462,13 @@ def _decisive(
     if not refused:
         if choose(risk, value, signals, rules, USE_ALL ^ USE_WAITED) != action:
             return RERANK, WAITED
-        # without a place as well: where both would admit it, neither alone made the difference
+        # taken away with the place: where each would admit the request, neither alone made the
+        # difference
         without = USE_ALL ^ USE_BUDGET ^ USE_WAITED
         spared = choose(risk, value, signals, rules, without) != action
         return (RERANK, ERROR_BUDGET_SPENT) if spared else (RANK, RISK_LOW)
-    # A share of none is no tenant's doing: higher tiers take all there is, so the service is short.
+    # A fair share of 0 is not the tenant's doing: higher tiers take all the room, so name the
+    # service.
     if (
         signals[S_USAGE] > signals[S_FAIR] > 0.0
         and choose(risk, value, signals, rules, USE_ALL ^ USE_SHARE) != action
@@ -517,8 +522,8 @@ def _settle(
 def retry_after(action: int, reason: int, signals: np.ndarray) -> float:
     """Return the seconds to wait before the same request may be admitted, 0 for ADMIT and BLOCK.
 
-    That is the engine's hint where there is one, else the time after which the rule that decided
-    lets go.
+    That is the engine's hint where there is one, else the time after which the deciding rule no
+    longer refuses.
     """
     if action in NO_WAIT:
         return 0.0
@@ -554,7 +559,7 @@ def decide(
         return action, GUARD, reason, retry_after(action, reason, signals)
     action, stage, reason = _settle(signals, features, risk, value, rules)
     forced = int(signals[S_OVERRIDE])
-    # an override that asks for what was decided anyway is not what decided it
+    # an override that asks for the action that was decided anyway is not decisive
     if forced >= 0 and forced != action:
         action, stage = forced, OVERRIDE
         reason = OVERRIDE_ADMIT if forced == ADMIT else OVERRIDE_REFUSE

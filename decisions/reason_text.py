@@ -39,8 +39,8 @@ BRIEF: dict[Reason, str] = {
 
 
 def find_telling_reason(action: int, reason: int) -> Reason:
-    """Return the machine reason whose words tell the cause. It is the recorded one, but a shed that
-    risk chose names the service: it had no room.
+    """Return the machine reason whose words tell the cause. It is the recorded one, except for a
+    request that was shed for its risk: the cause is then the service, which was short of room.
     """
     cause = find_true_cause(Action(action), Reason(reason), ())
     return Reason.SERVICE_OVERLOADED if cause.code == "SERVICE" else Reason(reason)
@@ -61,7 +61,7 @@ def brief(decision: Decision) -> str:
 
 
 def clause(decision: Decision) -> str:
-    """Return the cause, as it continues "because", with the figures that were seen."""
+    """Return the cause in words that follow "because", with the recorded figures."""
     reason = find_telling_reason(decision.action, decision.reason)
     seen = signals(decision)
     return (_figures(reason, decision, seen) if seen else "") or REASONS[reason].text
@@ -85,7 +85,7 @@ def _figures(reason: Reason, d: Decision, seen: dict[str, float]) -> str:
         case Reason.SERVICE_OVERLOADED:
             return _strained(d, seen["service_utilisation"], seen["service_price"])
         case Reason.TENANT_OVER_SHARE if seen["tenant_fair_share"] <= 0:
-            # only in records of before a share of none named the service
+            # only in old records: newer ones name the service when the fair share is none
             return f"higher tiers left no room on {d.service}, so its tenant's fair share was none"
         case Reason.TENANT_OVER_SHARE if seen["tenant_fair_share"] > 0 and math.isfinite(
             seen["tenant_fair_share"]
@@ -95,7 +95,7 @@ def _figures(reason: Reason, d: Decision, seen: dict[str, float]) -> str:
 
 
 def _bucket(reason: Reason, seen: dict[str, float]) -> str:
-    """Say how the burst bucket stood; below zero tokens it is in its headroom."""
+    """Say how full the burst bucket was; below zero tokens, the app uses its headroom."""
     burst, tokens = plan_figure(seen["bucket_burst"]), seen["tokens"]
     if reason == Reason.TOKENS_LEFT:
         return f"its bucket still held {whole_left(tokens)} of {burst} requests"
@@ -105,7 +105,7 @@ def _bucket(reason: Reason, seen: dict[str, float]) -> str:
     headroom = seen["bucket_burst"] - seen.get("headroom_withheld", 0.0)
     if headroom <= 0.0:
         return f"its burst of {burst} requests is used up, and it has no headroom"
-    # nearer than one token to its end the headroom is used up
+    # with less than one token left, the headroom is used up
     if tokens > 1 - headroom:
         return (
             f"its burst of {burst} requests is used up and it was"
@@ -146,13 +146,13 @@ def signals(decision: Decision) -> dict[str, float] | None:
 
 
 def price_figure(price: float) -> str:
-    """Return a price or a cost with two decimals, or as many as tell it from none."""
+    """Return a price or a cost with two decimals, or more where a small one would read as 0.00."""
     return told_apart(price, 0.0)[0]
 
 
 def cut_figures(risk: float, *cuts: float) -> tuple[str, ...]:
-    """Return a risk and thresholds with as many decimals, at least two, as tell each from the
-    others, and the thresholds from 0.
+    """Return a risk and thresholds with at least two decimals, and with more where two of them
+    would read alike or a threshold would read as 0.
     """
     # Rounded alone, they would read "risk 0.50, below the 0.50" or "0.48, at or above the 0.483".
     places = max((len(price_figure(cut).partition(".")[2]) for cut in cuts), default=2)

@@ -21,7 +21,9 @@ KEEP_BATCHES_DAYS = 7
 # celery publishes no types, hence the ignore
 @shared_task(name="decisions.tasks.keep_partitions")  # type: ignore[untyped-decorator]
 def keep_partitions() -> dict[str, int]:
-    """Make the partitions of the days ahead, and drop what is older than SLUICE_KEEP_DAYS."""
+    """Create the partitions of the days ahead, and drop what is older than SLUICE_KEEP_DAYS. Return
+    how many partitions were created and dropped, and how many batch ids were deleted.
+    """
     made = partitions.ensure(partitions.DECISIONS)
     keep_days = settings.SLUICE_KEEP_DAYS
     dropped = partitions.drop(partitions.DECISIONS, keep_days)

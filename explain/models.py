@@ -14,8 +14,8 @@ EXPLANATIONS = partitions.Parted("explain_explanation", "computed_at")
 
 
 class Explanation(models.Model):
-    """SHAP values of one decision's risk, in log-odds. base + sum(contributions) is the raw
-    score.
+    """SHAP values of one decision's risk, in log-odds. base + sum(contributions) must be the raw
+    score, up to rounding.
     """
 
     # Time is part of the key because PostgreSQL wants the partition column in every unique key.
@@ -24,7 +24,7 @@ class Explanation(models.Model):
     at = models.DateTimeField()
     """The decision's time."""
     model = models.TextField()
-    """Digest of the artifact they were computed from."""
+    """Digest of the artifact from which the values were computed."""
     base = models.FloatField()
     """Expected raw score of the model, log-odds."""
     contributions = models.BinaryField()
@@ -34,7 +34,9 @@ class Explanation(models.Model):
     sum_error = models.FloatField()
     """base + sum(contributions) - raw."""
     mismatch = models.BooleanField()
-    """The sum error is over its tolerance: these values do not explain the score that was used."""
+    """The values do not explain the score that was used: their sum is off by more than the
+    tolerance, or LightGBM's values differ.
+    """
     computed_at = models.DateTimeField(db_default=Now())
 
     class Meta:
@@ -65,7 +67,7 @@ class ModelCheck(models.Model):
     """Largest difference between base + sum of values and the golden raw score."""
     ok = models.BooleanField()
     error = models.TextField(blank=True)
-    """Why it could not be checked, empty when it was."""
+    """Why the model could not be checked; empty when it was."""
     at = models.DateTimeField(db_default=Now())
 
     class Meta:
@@ -93,7 +95,7 @@ class Forecast(models.Model):
     pace = models.FloatField(default=0.0)
     """Requests a second that the forecast assumes."""
     minutes = models.FloatField(null=True)
-    """Of soon: minutes until it is refused, at that pace."""
+    """Only for soon: minutes until the app is refused, at that pace."""
     limit = models.TextField()
     """Which limit comes first: bucket, quota or risk; empty when none does."""
     because = models.TextField()
@@ -101,7 +103,7 @@ class Forecast(models.Model):
     """Time from which its outcome can be determined."""
     settled_at = models.DateTimeField(null=True)
     refused_after = models.FloatField(null=True)
-    """Minutes until the first kept refusal before `due_at`; null when there was none, or not
+    """Minutes until the first kept refusal before `due_at`; null when there was none, and until
     settled.
     """
     refusals = models.FloatField(null=True)
@@ -109,9 +111,11 @@ class Forecast(models.Model):
     chance = models.FloatField(null=True)
     """Probability with which a refusal was kept at that time; null until settled."""
     right = models.BooleanField(null=True)
-    """Null until settled, where too few refusals were kept to tell, and where it slowed down."""
+    """Whether the forecast came true. Null until settled, when too few refusals were kept to tell,
+    and when the app slowed down.
+    """
     slowed = models.BooleanField(default=False)
-    """Of soon: the app did not keep its pace until then."""
+    """Only for soon: the app did not keep its pace until the forecast time."""
 
     class Meta:
         default_permissions = ("view",)

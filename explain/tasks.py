@@ -1,5 +1,5 @@
-"""Explaining in the background. Each task can run twice, or be lost, without harm: what is missing
-is found again.
+"""Background tasks of explanations and forecasts. A task may run twice or get lost without harm,
+because a later one finds what is missing.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ log = logging.getLogger("sluice.explain")
 
 @shared_task(name="explain.tasks.explain_pending", expires=30)  # type: ignore[untyped-decorator]
 def explain_pending() -> dict[str, int]:
-    """Explain what was stored lately, and check a model that is seen for the first time. Run it
-    every two seconds.
+    """Explain decisions that were stored lately, and check a model that is seen for the first time.
+    Return the counts. Run it every two seconds.
     """
     done = backlog.explain_waiting(time.time() - backlog.HORIZON_S)
     check_new_models()
@@ -40,7 +40,9 @@ def explain_pending() -> dict[str, int]:
 
 @shared_task(name="explain.tasks.explain_backlog", expires=600)  # type: ignore[untyped-decorator]
 def explain_backlog() -> dict[str, int]:
-    """Explain what an outage left behind. Run it every five minutes."""
+    """Explain decisions that an outage left unexplained, and return the counts. Run it every five
+    minutes.
+    """
     # It runs far more rarely than the frequent task, so it may take more at once.
     done = backlog.explain_waiting(time.time() - backlog.SWEEP_S, most=4 * backlog.MOST_PER_RUN)
     return {"explained": done.explained, "mismatched": done.mismatched, "failed": done.failed}
@@ -48,8 +50,8 @@ def explain_backlog() -> dict[str, int]:
 
 @shared_task(name="explain.tasks.look_ahead", expires=120)  # type: ignore[untyped-decorator]
 def look_ahead() -> dict[str, int]:
-    """Forecast the busiest apps, settle forecasts that are due and delete old ones. Run it every
-    five minutes.
+    """Forecast the busiest apps, settle forecasts that are due and delete old ones. Return the
+    counts. Run it every five minutes.
     """
     now = time.time()
     return {
@@ -61,14 +63,16 @@ def look_ahead() -> dict[str, int]:
 
 @shared_task(name="explain.tasks.explain_one", expires=60)  # type: ignore[untyped-decorator]
 def explain_one(decision: str) -> int:
-    """Explain the decision (UUID as text) whose page someone opened."""
+    """Explain the decision (UUID as text) whose page someone opened. Return 1 when it was
+    explained, else 0.
+    """
     return backlog.explain_decision(uuid.UUID(decision)).explained
 
 
 @shared_task(name="explain.tasks.check_model")  # type: ignore[untyped-decorator]
 def check_model(digest: str) -> bool:
-    """Compare one model's SHAP values with `pred_contrib` and `shap.TreeExplainer`, and store the
-    outcome.
+    """Compare one model's SHAP values with `pred_contrib` and `shap.TreeExplainer`. Store the
+    outcome and return whether all agree.
     """
     try:
         found = shap_values.compare_implementations(digest)
@@ -98,7 +102,7 @@ def check_new_models() -> None:
         Decision.objects.filter(raw_risk__isnull=False), time.time() - backlog.HORIZON_S
     )
     newest = lately.order_by("-id").values_list("model", flat=True)[:1]
-    again = timezone.now() - timedelta(minutes=10)  # a model that was not there yet
+    again = timezone.now() - timedelta(minutes=10)  # by now a missing model file may have arrived
     known = ModelCheck.objects.filter(Q(error="") | Q(at__gte=again))
     for digest in sorted(set(newest) - set(known.values_list("model", flat=True))):
         check_model.delay(digest)

@@ -1,5 +1,5 @@
-"""What needs someone's attention now, most urgent first. Pure: facts in, lines out, each with the
-role it is for.
+"""What needs someone's attention now, most urgent first. The functions are pure: they turn facts
+into lines, and each line names the role it is for.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from monitoring.fleet import FEEDBACK_LATE_S, INGEST_WARN_S, Fleet
 Role = Literal["SRE", "ML", "Support", "Policy"]
 Where = Literal["switches", "propagation", "ingest", "services", "guardrails", "lookup", "disputes"]
 
-# A switch that clears by itself within this time is worth a look.
+# Seconds. A switch that clears by itself within this time is worth a look.
 ENDS_SOON_S = 7_200.0
-# How long a decider may take to follow before it is said to be behind; a push takes milliseconds, a
-# poll seconds.
+# Seconds that a decider may take to apply a new config before it counts as behind; a push takes
+# milliseconds, a poll seconds.
 OLD_CONFIG_S = 10.0
-# Share of a recent minute's refusals without an explanation, from which support is likely to open
-# one without its reasons.
+# Share of a recent minute's refusals that may lack an explanation. Above it, support is likely to
+# open a refusal whose reasons are still missing.
 BACKLOG = 0.1
-# How long a batch that could not be stored is worth a line.
+# Seconds for which a batch that could not be stored has a line.
 BURIED_S = 86_400.0
-# A decision may wait this long for its explanation.
+# Seconds that a decision may wait for its explanation.
 BACKLOG_S = 30.0
-# Fewer refusals than this say nothing about a backlog.
+# With fewer refusals than this in the minute, their share says nothing about a backlog.
 FEW = 10
 # Chosen: what a person takes in at one look; more would hide the urgent ones.
 MOST = 6
@@ -38,7 +38,9 @@ SWITCH_NAMES = {ALL_ML: "All ML", OBSERVE_ONLY: "Observe only"}
 
 @dataclass(frozen=True)
 class AttentionItem:
-    """One line: a finding, what is known about it, whose it is, and where to act."""
+    """One line: a finding, what is known about it, the role that acts on it, and the page to act
+    on.
+    """
 
     urgency: int
     """Higher comes first: 90 traffic is decided blindly, 70 something is broken, 50 late or
@@ -53,7 +55,7 @@ class AttentionItem:
 
 @dataclass(frozen=True)
 class Explained:
-    """How far explaining is."""
+    """How far behind the explanations are."""
 
     waiting: int
     """Refusals of the minute two minutes ago that have no explanation yet."""
@@ -62,12 +64,14 @@ class Explained:
     mismatches: int
     """Explanations of the last day that do not add up to their score."""
     oldest_s: float = 0.0
-    """For how long the oldest decision without its explanation has been stored, seconds."""
+    """Seconds since the oldest decision that has no explanation yet was stored."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What the findings are made from. None: this source did not answer or is not there."""
+    """What the findings are made from. None stands for a source that did not answer or does not
+    exist.
+    """
 
     fleet: Fleet | None
     explained: Explained | None = None
@@ -83,7 +87,8 @@ class Facts:
     """Share of capacity to which each service is held while it is short of room."""
 
 
-# All else about the fleet comes through Valkey, so without it this line stands for all of it.
+# Everything known about the fleet comes through Valkey, so without Valkey this line replaces all
+# lines about the fleet.
 NO_STORE = AttentionItem(
     95,
     "alert",
@@ -102,7 +107,7 @@ def find(facts: Facts) -> list[AttentionItem]:
         AttentionItem(68, "alert", clause, "Over the time shown on this page.", "SRE", "guardrails")
         for clause in facts.over
     ]
-    # sorting is stable, so findings of one urgency keep their order from look to look
+    # sorting is stable, so findings of the same urgency keep their order each time
     return sorted(items, key=lambda item: -item.urgency)[:MOST]
 
 
@@ -145,7 +150,7 @@ def _lost(node: str, silent_s: float) -> AttentionItem:
 
 
 def _dropped(fleet: Fleet) -> list[AttentionItem]:
-    # chosen: below late feedback (50), as what is lost cannot be brought back
+    # chosen: below late feedback (50), as nobody can bring back what is lost
     dropped = sum(node.events_dropped for node in fleet.nodes)
     if not dropped:
         return []
@@ -158,7 +163,8 @@ def _dropped(fleet: Fleet) -> list[AttentionItem]:
 
 def _clocks(fleet: Fleet) -> list[AttentionItem]:
     """Return the deciders whose machine's clock was set while they ran."""
-    # chosen: below lost decisions (45), as what counts in time goes on; only times shown are wrong
+    # chosen: below lost decisions (45), as limits are not affected; only times that are shown are
+    # wrong
     stepped = [node for node in fleet.nodes if node.clock_steps]
     if not stepped:
         return []
@@ -200,7 +206,7 @@ def _ml(fleet: Fleet) -> list[AttentionItem]:
     if fleet.engaged(ALL_ML):
         return []
     if fleet.config and fleet.config.model is None:
-        # one line for all: without a model every decider reports the same
+        # one line for all deciders: without a model each of them reports the same
         detail = "The fallback limiter decides until one is promoted."
         return [AttentionItem(80, "alert", "No model is live", detail, "ML", "switches")]
     return [_without_ml(node) for node in fleet.without_ml]
@@ -263,7 +269,8 @@ def _lag(fleet: Fleet) -> list[AttentionItem]:
 def _buried(fleet: Fleet) -> list[AttentionItem]:
     if fleet.buried_at is None or fleet.at - fleet.buried_at >= BURIED_S:
         return []
-    # chosen: above lag (60), as a lag ends by itself, a batch that was set aside waits for a person
+    # chosen: above lag (60): a lag ends by itself, but a batch that was set aside waits for a
+    # person
     title = "A batch of decisions could not be stored"
     detail = (
         f"Last {span(fleet.at - fleet.buried_at)} ago. It is kept aside with its reason; the others"
@@ -316,7 +323,7 @@ def _mismatches(count: int) -> list[AttentionItem]:
 
 
 def _backlog(explained: Explained) -> list[AttentionItem]:
-    # one line at most: the oldest age and the share of a minute tell of the same backlog
+    # one line at most, as both findings tell of the same backlog
     if explained.oldest_s > BACKLOG_S:
         title = f"A decision has waited {span(explained.oldest_s)} for its explanation"
         detail = f"Explaining is behind: {BACKLOG_S:.0f} s is the limit."

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 # Share of all requests that may be shed; more means capacity is missing, not that clients
 # misbehave.
 SHED_LIMIT = 0.01
-# Share of enterprise requests that may not be admitted; the promise to them is near zero.
+# Largest share of enterprise requests that may be refused; enterprise customers are promised nearly
+# none.
 ENTERPRISE_LIMIT = 0.001
-# 99th percentile of the decider's own time; about half of the 15 ms after which the gateway goes on
-# alone.
+# Milliseconds, 99th percentile of a decider's own time. About half of the 15 ms after which the
+# gateway stops waiting for a decision.
 DECISION_TIME_LIMIT_MS = 8.0
 # From this share of its limit a figure is close to it.
 CLOSE = 0.8
@@ -18,14 +19,16 @@ CLOSE = 0.8
 
 @dataclass(frozen=True)
 class Verdict:
-    """A state and its word: inside, close, over, or not measured."""
+    """How a figure stands against its limit: inside, close, over, or not measured."""
 
     level: str
     word: str
 
 
 def judge(value: float | None, limit: float) -> Verdict:
-    """Return where a figure stands against an upper limit."""
+    """Return how a figure stands against an upper limit; None stands for a figure that is not
+    measured.
+    """
     if value is None:
         return Verdict("off", "Not measured")
     if value > limit:

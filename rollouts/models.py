@@ -11,13 +11,13 @@ class ModelVersion(models.Model):
     """A registered model artifact. Its file is kept under its digest and never changes."""
 
     class State(models.TextChoices):
-        """Where a version stands."""
+        """The states of a version."""
 
         REGISTERED = "registered", "Registered"
         LIVE = "live", "Live"
         RETIRED = "retired", "Retired"
 
-    # a name's versions are one line of models; a version never moves to another name
+    # all versions of a name replace one another; a version never moves to another name
     name = models.CharField(max_length=128)
     version = models.PositiveIntegerField()
     """1, 2, 3 ... per name."""
@@ -41,7 +41,8 @@ class ModelVersion(models.Model):
             ("register_model", "May register model versions"),
             ("promote_model", "May make a model version live"),
         ]
-        # also against bulk updates and SQL: the console shows one live model, and deciders run one
+        # constraints also stop bulk updates and SQL: the console shows one live model, and deciders
+        # run one
         constraints = [
             models.UniqueConstraint(fields=["name", "version"], name="model_version_once"),
             models.UniqueConstraint(

@@ -23,17 +23,17 @@ from rollouts.models import ModelVersion
 
 
 def register(data: bytes, *, by: Actor, reason: str) -> ModelVersion:
-    """Keep an artifact as the next version of its name and return that version. One that is
-    registered already keeps its own.
+    """Store an artifact as the next version of its name and return that version. When the artifact
+    is registered already, return its version.
 
-    It is loaded as a decider would load it: digest, form, feature schema, golden vectors. Raise
-    Refused when it may not be used.
+    It is checked as a decider would check it: digest, form, feature schema, golden vectors. Raise
+    Refused when a check fails or the reason is empty, ControlError when it cannot be written.
     """
     artifact, digest = check(data), digest_of(data)
     reason = chain.check_reason(reason)
     with transaction.atomic():
         chain.lock()
-        # also when it is registered already: the file may have been lost since
+        # write the file even when the artifact is registered already: it may have been lost since
         _keep(publish.model_path(digest), data)
         if (there := ModelVersion.objects.filter(digest=digest).first()) is not None:
             return there
@@ -50,8 +50,8 @@ def register(data: bytes, *, by: Actor, reason: str) -> ModelVersion:
 
 
 def _create_version(artifact: Artifact, digest: str, by: Actor) -> ModelVersion:
-    """Store the next version of the artifact's name. Call it under the chain's lock: it keeps two
-    artifacts from the same number.
+    """Store the next version of the artifact's name and return it. Call it under the chain's lock,
+    so that two artifacts cannot get the same number.
     """
     named = ModelVersion.objects.filter(name=artifact.name)
     last = named.aggregate(last=Max("version"))["last"] or 0
@@ -67,8 +67,8 @@ def _create_version(artifact: Artifact, digest: str, by: Actor) -> ModelVersion:
 
 
 def check(data: bytes) -> Artifact:
-    """Return the artifact, after everything that a decider would check. Raise Refused with what is
-    wrong.
+    """Return the artifact after all checks that a decider makes. Raise Refused, which says what is
+    wrong, when one fails.
     """
     try:
         return Model.load(data, digest_of(data)).artifact
@@ -77,23 +77,24 @@ def check(data: bytes) -> Artifact:
 
 
 def make_live(model: ModelVersion, *, by: Actor, reason: str) -> ConfigVersion:
-    """Make a registered version the live one, for all apps. Raise Refused when its file is gone or
-    changed, or it is live already.
+    """Make a registered version the live one, for all apps, and return the new config version.
+    Raise Refused when the model's file is gone or changed, or the model is live already.
     """
     document = changes.current()
     ref = ModelRef(
         model.name,
         model.version,
         model.digest,
-        # named only where it differs: deciders of the first format read no such field
+        # set only where it differs: deciders that read only config format 1 refuse this field
         "" if model.feature_schema == document.feature_schema else model.feature_schema,
     )
-    # before anything changes: deciders would fall back on a model whose file is gone or wrong
+    # check before anything changes: without the right file, deciders would use the fallback limiter
     _check_file(model)
     if live() == model and document.model == ref:
         raise Refused(f"{model} is live already.")
     before = live()
-    # the row moves within the config's transaction: they cannot disagree about what is live
+    # the row changes in the config's transaction, so row and config cannot disagree about what is
+    # live
     return changes.make_version(
         by=by,
         reason=reason,
@@ -108,14 +109,14 @@ def make_live(model: ModelVersion, *, by: Actor, reason: str) -> ConfigVersion:
 
 
 def live() -> ModelVersion | None:
-    """Return the version that is live."""
+    """Return the live version; None when there is none."""
     return ModelVersion.objects.filter(state=ModelVersion.State.LIVE).first()
 
 
 def _move(model: ModelVersion, version: ConfigVersion) -> None:
     """Make a version the only live one, in the transaction of the config that names it."""
     states = ModelVersion.State
-    # retired first: the database allows one live version
+    # retire the old version first: the database allows only one live version
     ModelVersion.objects.filter(state=states.LIVE).exclude(pk=model.pk).update(state=states.RETIRED)
     ModelVersion.objects.filter(pk=model.pk).update(state=states.LIVE, live_since=version.made_at)
 
@@ -125,15 +126,17 @@ def _check_file(model: ModelVersion) -> None:
         data = publish.model_path(model.digest).read_bytes()
     except OSError as error:
         raise Refused(f"The file of {model} cannot be read: {error.strerror or error}.") from error
-    # the digest is signed into the config, and deciders refuse any other bytes
+    # the signed config names the digest, and deciders refuse any other bytes
     if digest_of(data) != model.digest:
-        raise Refused(f"The file of {model} has changed since it was registered.")
+        raise Refused(
+            f"The file of {model} has changed since it was registered. Register the original again."
+        )
     check(data)
 
 
 def _keep(path: Path, data: bytes) -> None:
-    """Write a file in one step: deciders never read half an artifact. Replace a wrong file of that
-    name. Raise ControlError.
+    """Write a file in one step, so that deciders never read half an artifact. Replace a file whose
+    content does not fit its name. Raise ControlError when the file cannot be written.
     """
     if path.exists() and digest_of(path.read_bytes()) == path.name:
         return
@@ -141,5 +144,5 @@ def _keep(path: Path, data: bytes) -> None:
         write_atomically(path, data)
     except OSError as error:
         raise ControlError(
-            f"The model cannot be kept in {path.parent}: {error.strerror or error}."
+            f"The model cannot be written to {path.parent}: {error.strerror or error}."
         ) from error

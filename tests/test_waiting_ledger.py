@@ -167,7 +167,7 @@ def test_the_parts_start_where_the_decider_is_found(tmp_path: Path) -> None:
 def test_a_part_that_ends_at_its_start_says_why_at_once(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "raise SystemExit('no such table')"]
     with (
-        pytest.raises(RuntimeError, match=r"^a part ended at its start, with 1\n") as raised,
+        pytest.raises(RuntimeError, match=r"^a part ended at its start, with status 1\n") as raised,
         stack._process("a part", command, tmp_path) as process,
     ):
         stack._wait_until(lambda: False, "a part", 60.0, process)

@@ -1,4 +1,6 @@
-"""Peers run in an environment of their own: the product does not depend on them."""
+"""Peers that Sluice is compared with. They run in an environment of their own, because the product
+does not depend on them.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +17,7 @@ _INSTALLED = HOME / "peers.txt"
 
 
 def install() -> str | None:
-    """Make the environment, or renew it when the pins have changed. Return a sentence when that
-    fails, else None.
-    """
+    """Make the environment, or renew it when the pins have changed. Return an error, or None."""
     if _INSTALLED.is_file() and _INSTALLED.read_bytes() == PINS.read_bytes():
         return None
     uv = str(Path(sys.executable).parent / "uv")

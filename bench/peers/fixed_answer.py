@@ -1,5 +1,5 @@
-"""Reference: a bare uvloop protocol that parses nothing and gives one fixed answer; what this
-machine can do now.
+"""Reference: a bare uvloop protocol that parses nothing and gives one fixed answer. It shows what
+this machine can do at the moment.
 """
 
 import asyncio

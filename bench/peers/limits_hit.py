@@ -1,5 +1,5 @@
-"""Peer: `limits` with its in-memory storage and a fixed window. Reads hit counts from stdin, one a
-line, answers CPU seconds.
+"""Peer: `limits` with its in-memory storage and a fixed window. It reads numbers of hits from
+stdin, one a line, makes so many hits, and prints the CPU seconds that they took.
 """
 
 import random
@@ -12,7 +12,7 @@ from limits.strategies import FixedWindowRateLimiter
 
 
 def main(keys: int) -> None:
-    """Fill the storage, then measure as often as asked."""
+    """Fill the storage with `keys` keys, then measure hits for each line of stdin."""
     limiter, item = FixedWindowRateLimiter(MemoryStorage()), RateLimitItemPerDay(1_000_000_000)
     for k in range(keys):
         limiter.hit(item, f"app_{k:07d}")

@@ -1,14 +1,16 @@
 """Whether Retry-After is true: of clients that send nothing until it has passed and then repeat the
-request, how many are admitted. Live through Envoy under load, and simulated for the waits that are
-longer than a live run.
+request, how many are admitted. It is measured live through Envoy under load, and in a simulation
+for waits that are longer than a live run.
 """
 
 from __future__ import annotations
 
 
 def measure() -> list[dict[str, object]]:
-    """Train a model as a first start does, then measure live and simulated."""
-    # here: the services' process needs neither
+    """Train the model that a new installation starts with, measure live and simulated, and return
+    the rows.
+    """
+    # imported here, because the services' process needs neither
     from bench.waiting_clients import live, simulated
     from learning.training import train
 

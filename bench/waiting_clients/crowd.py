@@ -18,11 +18,11 @@ from learning.traffic.crowd import Crowd
 from learning.traffic.services import Slowdown
 from learning.traffic.world import AppKind, Population
 
-# Share of the apps that wait. Chosen: half of them give enough trials, and the other half goes on
-# loading the services as clients do that wait for nothing.
+# Share of the apps that wait. Chosen: half of them give enough trials, and the other half keeps
+# loading the services, like clients that never wait.
 WAITING_SHARE = 0.5
-# Waiting apps of the free tier that ask for more than its 5 requests a second, how much, for how
-# long, and seconds between the starts of two of them: buckets run empty all the time.
+# Waiting apps of the free tier that send more than its 5 requests a second: how many, requests a
+# second of each, for how many seconds, and seconds between two starts. They keep emptying buckets.
 HUNGRY, HUNGRY_RATE, HUNGRY_S, HUNGRY_EVERY_S = 30, 12.0, 40.0, 5.0
 # Seconds before the first of them.
 HUNGRY_FROM_S = 10.0
@@ -61,7 +61,7 @@ HARD = Hardship(
 
 
 class WaitingCrowd:
-    """A crowd of which some wait. It is asked and told like a `Crowd`; times are unix seconds."""
+    """A crowd in which some apps wait. `due` is as in `Crowd`; times are unix seconds."""
 
     def __init__(self, crowd: Crowd, people: Population, hardship: Hardship, seed: int) -> None:
         draw = Random(f"who waits {seed}")
@@ -79,8 +79,8 @@ class WaitingCrowd:
         self._asked = [0] * len(self._hungry)
 
     def due(self, upto: float) -> list[PlannedRequest]:
-        """Return all that clients want to send until `upto`, in time order. What waiting ones want
-        must be asked of `clients.may_send` when its time has come.
+        """Return all that clients want to send until `upto`, in time order. Call `may_send` for
+        each when its time has come, because a waiting client may not send it.
         """
         start = self.crowd.start
         while self._incidents and upto >= start + self._incidents[-1].first:
@@ -91,7 +91,7 @@ class WaitingCrowd:
         return found
 
     def _more(self, upto: float) -> Iterator[PlannedRequest]:
-        """Yield what the hungry apps send beside the rest."""
+        """Yield the additional requests of the hungry apps until `upto`."""
         for k, app in enumerate(self._hungry):
             first = self.crowd.start + HUNGRY_FROM_S + k * HUNGRY_EVERY_S
             passed = min(HUNGRY_S, upto - first)

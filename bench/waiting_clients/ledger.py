@@ -1,5 +1,5 @@
 """Clients that wait in silence until Retry-After has passed and then repeat the request, and the
-counts of what came of it. It knows no clock, no network and no engine.
+record of how the repeats were answered. This module uses no clock, network or engine.
 
 An app sends one request at a time, as a client that waits for each answer. When one is refused with
 a Retry-After it gives up all else that it wanted to send, sends nothing until that has passed, and
@@ -28,7 +28,7 @@ Z95 = 1.959964
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """What a client was answered, and by which rule."""
+    """One answer to a client, and the rule behind it."""
 
     status: int
     reason: str = ""
@@ -36,19 +36,19 @@ class Answered:
     wait: int = 0
     """Whole seconds of Retry-After, 0 for none."""
     refused: bool = False
-    """The limiter refused it, and not the service behind it."""
+    """Whether the limiter refused the request; False when the service behind it did."""
     decided: bool = True
-    """A decider answered; else the gateway let it through unasked, or nobody answered."""
+    """Whether a decider decided; False when the gateway did by itself, or nobody answered."""
 
     @property
     def name(self) -> str:
-        """Return what it was, in words for a table."""
+        """The status and the machine reason, for a table."""
         return f"{self.status} {self.reason}".strip()
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A refusal, and what its repeat met."""
+    """A refusal, and the answer to its repeat."""
 
     app: int
     at: float
@@ -59,7 +59,7 @@ class Trial:
     in_row: int
     """Refusals of this very request before this one."""
     answer: Answered | None = None
-    """None: the wait had not passed when the measurement ended, or the repeat was not answered."""
+    """Answer to the repeat; None when the measurement ended before it came."""
 
     @property
     def admitted(self) -> bool:
@@ -89,14 +89,15 @@ class WaitingClients:
         self._due: list[tuple[float, int, PlannedRequest]] = []
         self._ticket = count()
         self.trials: list[Trial] = []
-        """Those whose repeat was answered."""
+        """Trials whose repeat was answered."""
 
     def __contains__(self, app: int) -> bool:
         return app in self._clients
 
     def may_send(self, planned: PlannedRequest, now: float) -> bool:
-        """Return whether a client sends this now. It then is under way until `read`. A client that
-        is silent gives it up; one that has another under way keeps it for later.
+        """Return whether a client sends this request now. If so, the request is under way until
+        `read`. A silent client gives it up; a client with another one under way keeps up to
+        KEPT_MOST.
         """
         client = self._clients[planned.app]
         if client.busy is planned:
@@ -111,8 +112,8 @@ class WaitingClients:
         return True
 
     def due(self, now: float) -> list[PlannedRequest]:
-        """Return what is to be sent by `now`, under way from then on: repeats whose wait has passed
-        and what was kept.
+        """Return the requests to be sent by `now`: repeats whose wait has passed, and requests that
+        were kept. They are under way from then on.
         """
         found = []
         while self._due and self._due[0][0] <= now:
@@ -124,11 +125,13 @@ class WaitingClients:
 
     def read(self, sent: PlannedRequest, answer: Answered, now: float) -> None:
         """Let the client of `sent` read its answer at `now`. Raises ValueError when `sent` is not
-        under way: that client did not wait for its answer.
+        under way, because then the client did not wait for this answer.
         """
         client = self._clients[sent.app]
         if client.busy is not sent:
-            raise ValueError(f"app {sent.app} sent another request meanwhile")
+            raise ValueError(
+                f"app {sent.app} sent another request before it read the answer to this one"
+            )
         client.busy, before = None, client.trial
         client.trial = None
         if before is not None:
@@ -146,7 +149,7 @@ class WaitingClients:
         self._kept[sent.app].clear()
         client.trial = Trial(sent.app, now, answer, client.trials, in_row)
         client.trials += 1
-        # the gateway tells requests apart by their ids, so a repeat has its own
+        # the gateway tells requests apart by their ids, so a repeat gets a new one
         number = next(self._ticket)
         request = structs.replace(sent.request, request_id=f"req_again_{number:06x}")
         again = replace(sent, at=now + answer.wait, request=request, tried=sent.tried + 1)
@@ -170,8 +173,8 @@ def wilson(good: int, of: int) -> tuple[float, float]:
 
 
 def by_reason(trials: Iterable[Trial]) -> dict[str, tuple[int, int]]:
-    """Return how many repeats were admitted, and of how many, by what was refused at first: status
-    and machine reason, the most frequent first.
+    """Return (repeats admitted, repeats) by the status and machine reason of the refusal before,
+    the most frequent first.
     """
     of, good = Counter[str](), Counter[str]()
     for trial in trials:

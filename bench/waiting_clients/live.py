@@ -1,7 +1,8 @@
 """The waiting clients live: a crowd against Envoy with two deciders, under load.
 
-Everything is as shipped: the starting config, the example of Envoy. Only services are smaller, like
-the load. A refusal tells its machine reason by its receipt.
+Everything is as shipped: the starting config and the example configuration of Envoy. Only the
+services are smaller, in proportion to the load. The machine reason of a refusal is read from its
+receipt.
 """
 
 from __future__ import annotations
@@ -34,11 +35,11 @@ from learning.training.train import Trained
 # Seed of the people and of who waits; apps, and first tries a second. Chosen: as much as two cores
 # carry beside Envoy, the deciders and the services, and none of the seeds of training.
 SEED, APPS, RATE = 7_005, 3_000, 90.0
-# Seconds of a live run: with start and training within five minutes.
+# Seconds of a live run. Chosen: with training and start, all takes less than five minutes.
 SECONDS = 230.0
-# Seconds between two questions to the crowd, as in `learning.traffic.drive`.
+# Seconds between two calls of the crowd's `due`. Small: otherwise requests would come in bursts.
 STEP_S = 0.02
-# Requests under way at once. Beyond that new ones of clients that wait for nothing are given up.
+# Most requests under way at once. Further ones are given up, except those of waiting clients.
 IN_FLIGHT_MOST = 1_000
 
 
@@ -47,19 +48,19 @@ class Seen:
     """Counts over all answers of a run."""
 
     statuses: Counter[str] = field(default_factory=Counter)
-    """Answers by status, or by what else they were."""
+    """Status, or another word such as "not answered" -> requests."""
     refusals: int = 0
-    """429 and 503 of deciders."""
+    """Answers 429 and 503 of deciders."""
     broken: Counter[str] = field(default_factory=Counter)
-    """Of these, how many broke each promise."""
+    """Broken promise -> refusals that broke it."""
     waits: Counter[int] = field(default_factory=Counter)
-    """Of these, how many named so many seconds."""
+    """Seconds of Retry-After -> refusals that named them."""
     late_s: float = 0.0
-    """Longest delay of a step of the measuring program."""
+    """Longest delay of a step of the measuring program, seconds."""
 
 
 def broken_promises(answer: GatewayAnswer) -> list[str]:
-    """Return what is missing in a 429 or 503 of a decider, in a few words each."""
+    """Return what is wrong with a 429 or 503 of a decider, in a few words for each promise."""
     found, wait = [], answer.fields.get("retry-after", "")
     if not wait.isdigit() or int(wait) < 1:
         return ["no Retry-After"]
@@ -91,7 +92,7 @@ class LiveRun:
         self._under_way: set[asyncio.Task[None]] = set()
 
     async def run(self, seconds: float) -> None:
-        """Send what the crowd wants to send for so long."""
+        """Send the crowd's requests for `seconds`."""
         end = self.crowd.crowd.start + seconds
         while (now := time.time()) < end:
             for planned in self.crowd.due(now):
@@ -128,7 +129,7 @@ class LiveRun:
             self.crowd.crowd.react(planned, answer.status, answer.retry_after, time.time())
 
     def _read(self, answer: GatewayAnswer) -> Answered:
-        """Count an answer and return what its client makes of it."""
+        """Count an answer and return it as its client understands it."""
         if not answer.decision:
             kind = "429 of the gateway" if answer.status == 429 else "undecided"
             self.seen.statuses[kind] += 1
@@ -161,8 +162,8 @@ def measure(trained: Trained) -> list[dict[str, object]]:
 
 
 def play(trained: Trained, seconds: float = SECONDS) -> tuple[LiveRun, float]:
-    """Return a run against a gateway with deciders that use this model, and the machine's load
-    average in it.
+    """Return a finished run against a gateway whose deciders use this model, and the machine's load
+    average over its last five minutes.
     """
     scenario = simulate.Scenario(SEED, time.time(), apps=APPS, rate=RATE)
     people = simulate.draw_people(scenario)

@@ -8,8 +8,7 @@ from collections.abc import Iterable
 from bench import row
 from bench.waiting_clients.ledger import Trial, by_reason, wilson
 
-# Share of repeats admitted that is promised, the least lower end of its interval, and trials that
-# it takes.
+# Targets, each at least: share of repeats admitted, lower end of its 95% interval, and trials.
 TARGET, LOWER, TRIALS = 0.95, 0.93, 500
 
 
@@ -28,7 +27,7 @@ def trial_row(name: str, trials: list[Trial], said: str, judged: bool) -> dict[s
 
 
 def reason_rows(where: str, trials: list[Trial]) -> list[dict[str, object]]:
-    """Return a row for each status and machine reason that was refused at first."""
+    """Return a row for each status and machine reason of a first refusal."""
     return [
         trial_row(
             f"waiting clients: {name}, {where}",
@@ -60,5 +59,5 @@ def not_tried_row(where: str, left: list[Trial]) -> dict[str, object]:
 
 
 def listed(counts: Counter[str]) -> str:
-    """Return counts as words, the largest first."""
+    """Return counts as text, the largest first: "200 1,310, 429 12"."""
     return ", ".join(f"{name} {number:,}" for name, number in counts.most_common())

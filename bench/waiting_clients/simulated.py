@@ -1,5 +1,5 @@
-"""The waiting clients in simulated time, by the real engine: a run of an hour, so that waits of
-twenty minutes end in it.
+"""The waiting clients in simulated time, with the real engine: a run of an hour, so that waits of
+twenty minutes end within it.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from learning.traffic.behaviour import PlannedRequest
 from learning.traffic.crowd import Crowd
 from learning.training import train
 
-# Simulated seconds, of which the first SECONDS of the live run are as hard as that; seed, apps and
-# first tries a second.
+# Simulated seconds, of which the first are as hard as the live run; seed; apps; and first tries a
+# second.
 SECONDS, SEED, APPS, RATE = 3_600.0, 7_015, 1_500, 45.0
-# Waits from which a live run of minutes seldom sees the end, seconds.
+# Seconds. A live run of a few minutes seldom sees the end of a wait of this length or more.
 LONG_S = 200
 
 
 class WaitingSimulation(simulate.Simulation):
-    """A simulation of which half of the clients wait."""
+    """A simulation in which half of the apps wait. It takes the place of its own crowd."""
 
     def __init__(self, scenario: simulate.Scenario, model: Model) -> None:
         config = structs.replace(
@@ -36,7 +36,7 @@ class WaitingSimulation(simulate.Simulation):
         assert isinstance(self.crowd, Crowd)
         self.waiting = WaitingCrowd(self.crowd, self.population, HARD, scenario.seed)
         self._refused: PlannedRequest | None = None
-        # the simulation asks and tells this one in place of the crowd
+        # the simulation then calls `due` and `react` of this class instead of the crowd's
         self.crowd = self  # type: ignore[assignment]
 
     def due(self, upto: float) -> list[PlannedRequest]:
@@ -51,7 +51,7 @@ class WaitingSimulation(simulate.Simulation):
     def answer(
         self, planned: PlannedRequest, decision: Decision, cost: float, now: float
     ) -> tuple[int, float]:
-        """Let a waiting client read its refusal; return what the others react to."""
+        """Let a waiting client read its refusal. Return the action and the seconds to wait."""
         action, wait = Action(decision.action), retry_after(decision)
         self._refused = None
         if planned.app in self.waiting.clients and action != Action.ADMIT:
@@ -61,7 +61,7 @@ class WaitingSimulation(simulate.Simulation):
         return decision.action, float(wait)
 
     def react(self, sent: PlannedRequest, status: int, wait: float, now: float) -> None:
-        """Tell the client of `sent` its answer, unless `answer` has done so."""
+        """Tell the client of `sent` its answer, unless `answer` has already done so."""
         if sent is self._refused:
             return
         if sent.app in self.waiting.clients:
@@ -87,7 +87,7 @@ def measure(model: bytes) -> list[dict[str, object]]:
     tried = clients.trials
     said = (
         f"{SECONDS:,.0f} simulated seconds of the real engine, {APPS:,} apps, {RATE:.0f} first"
-        " tries/s, the hardships of the live run at its begin"
+        " tries/s, the hardships of the live run at its start"
     )
     long = [t for t in tried if t.refusal.wait >= LONG_S]
     return [

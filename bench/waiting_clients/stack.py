@@ -1,7 +1,7 @@
-"""What `waiting_clients` measures, in processes of their own: Valkey, two deciders, Envoy with the
-example configuration, its feedback, and services that slow down on a schedule.
+"""The processes that `waiting_clients` measures: Valkey, two deciders, Envoy with the example
+configuration, the feedback process, and services that slow down on a schedule.
 
-No database and no console: what they would publish is put into Valkey here.
+There is no database and no console: this module puts into Valkey what the console would publish.
 """
 
 from __future__ import annotations
@@ -42,11 +42,12 @@ from learning.traffic.demo_services import DemoServices
 # Deciders, as `manage.py up` starts them.
 NODES = ("d01", "d02")
 PORTS = ("gateway", "envoy-check", "envoy-admin", *NODES, "services")
-# Seconds: longest start of a decider, which may have to compile first, and of anything else.
+# Seconds that the start may take: of a decider, which may have to compile first, and of other
+# processes.
 DECIDER_START_S, START_S = 240.0, 30.0
 # Seconds for a process to end by itself.
 STOP_S = 20.0
-# Niceness of what may wait, as `manage.py up` has it.
+# Niceness of the processes that need not answer at once, as with `manage.py up`.
 BEHIND = 5
 
 
@@ -54,21 +55,21 @@ class Installation(NamedTuple):
     """The apps that deciders may know."""
 
     all: list[Profile]
-    """Of these, the paying ones are in the table of known apps."""
+    """All apps. The paying ones are in the table of known apps."""
     registered: list[Profile]
-    """Profiles that reach deciders."""
+    """The apps whose profiles reach deciders."""
 
 
 class Stack(NamedTuple):
     """The running parts."""
 
     url: str
-    """Of the gateway."""
+    """Address of the gateway."""
     token_key: bytes
 
 
 def write_keys(folder: Path) -> Ed25519PrivateKey:
-    """Write what deciders read of an installation's keys; return the one that signs."""
+    """Write the keys that deciders read, and return the key that signs configs."""
     folder.mkdir(parents=True)
     key = Ed25519PrivateKey.generate()
     (folder / "config.pub").write_text(key.public_key().public_bytes_raw().hex())
@@ -106,9 +107,9 @@ def running(
     people: Installation,
     slowdowns: tuple[services.Slowdown, ...],
 ) -> Iterator[Stack]:
-    """Run everything while the body runs. `document` names `model`, an encoded artifact.
+    """Run all processes while the body runs. `model` is the encoded artifact that `document` names.
 
-    Raises RuntimeError with the output of what did not start.
+    Raises RuntimeError with the output of a process that did not start.
     """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sluice-bench-")))
@@ -181,7 +182,7 @@ def _start_gateway(stack: ExitStack, folder: Path, url: str, ports: dict[str, in
 
 
 async def _decides(url: str) -> bool:
-    """Return whether deciders answer for the gateway: for each of many apps, whoever has it."""
+    """Return whether deciders decide the requests of a dozen apps, which they share."""
     client = GatewayClient(url)
     try:
         asked = [
@@ -197,11 +198,11 @@ async def _decides(url: str) -> bool:
 def _wait_until(
     done: Callable[[], bool], what: str, limit_s: float, process: subprocess.Popen[bytes]
 ) -> None:
-    """Wait for what `process` brings about. Raises RuntimeError when it ends first or is late."""
+    """Wait until `done`. Raises RuntimeError when `process` ends first or takes over `limit_s`."""
     stop = time.monotonic() + limit_s
     while not done():
         if process.poll() is not None:
-            raise RuntimeError(f"{what} ended at its start, with {process.returncode}")
+            raise RuntimeError(f"{what} ended at its start, with status {process.returncode}")
         if time.monotonic() > stop:
             raise RuntimeError(f"{what} did not come up within {limit_s:.0f} s")
         time.sleep(0.1)
@@ -240,7 +241,7 @@ def _process(name: str, command: list[str], folder: Path) -> Iterator[subprocess
 
 
 class _Served(msgspec.Struct):
-    """What the services' process is told."""
+    """Input of the services' process."""
 
     document: Config
     slowdowns: list[dict[str, str | float]]

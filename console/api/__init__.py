@@ -1,1 +1,1 @@
-"""The frame of the REST API: who may call and how often, shared fields, pages of lists."""
+"""What the operations of the REST API share: permissions, throttles, fields, pages of lists."""

@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Answered with what GET shows, so they need what GET needs.
+# Methods that show what GET shows, so they need the same permission.
 _LIKE_GET = ("HEAD", "OPTIONS")
 
 
 class RolePermission(BasePermission):
-    """The permissions of the pages, asked for on every REST operation.
+    """The check of every REST operation that the caller has the permission which the view names.
 
-    A view names its permission in `permission`: one for all methods, or a dict by method. A view
-    that names none is a defect and answers nobody.
+    A view names its permission in `permission`: one for all methods, or a dict by method. Calls to
+    a view that names none fail.
     """
 
     def has_permission(self, request: Request, view: APIView) -> bool:
@@ -39,10 +39,10 @@ class RolePermission(BasePermission):
         needed = _needed(request, view)
         if needed is None and request.method in view.allowed_methods:
             raise ImproperlyConfigured(
-                f"{type(view).__name__} names no permission for {request.method}. Set its"
+                f"The view {type(view).__name__} names no permission for {request.method}. Set its"
                 " `permission`."
             )
-        # before the method, so that a stranger learns nothing about which methods there are
+        # before the method is checked, so that a stranger does not learn which methods there are
         if not request.user.is_authenticated:
             return False
         if needed is None or request.method not in view.allowed_methods:
@@ -61,28 +61,27 @@ def _needed(request: Request, view: APIView) -> str | None:
 
 
 class _FailsOpen:
-    """Failure policy of the throttles: open.
+    """Mix-in that lets calls pass uncounted when Valkey does not answer (failure policy: open).
 
-    With Valkey away, calls are not counted and pass: support must work during an incident. Each
-    uncounted call is logged.
+    Support must be able to work during an incident. Each uncounted call is logged.
     """
 
     def allow_request(self, request: Request, view: APIView) -> bool:
         try:
-            # a mix-in: the throttle beside it in the bases has this method, `object` has not
+            # mypy sees only `object`; the throttle beside this mix-in in the bases has the method
             return bool(super().allow_request(request, view))  # type: ignore[misc]
         except RedisError as error:
-            log.warning("Valkey does not answer, so API calls are not counted: %s", error)
+            log.warning("Valkey does not answer, so this API call passed uncounted: %s", error)
             return True
 
 
 class PersonThrottle(_FailsOpen, UserRateThrottle):
-    """Limits the calls of one person, by session and tokens together."""
+    """Throttle of the calls of one person, by session and tokens together."""
 
 
 class StrangerThrottle(_FailsOpen, AnonRateThrottle):
-    """Limits calls without a valid credential, by address."""
+    """Throttle of calls without a valid credential, by address."""
 
 
 class ScopeThrottle(_FailsOpen, ScopedRateThrottle):
-    """Limits calls of the few costly views, each by its `throttle_scope`."""
+    """Throttle of the calls of costly views, each by its `throttle_scope`."""

@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of every operation: the ticket header, and the problems."""
+"""What the OpenAPI document adds to every operation: the ticket header and the problems."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from console.frame.app_looks import HEADER
 from control.audit import app_looks
 
-# An OpenAPI document is JSON that the hooks change in place; its depth differs from key to key.
+# An OpenAPI document: JSON of any depth, which the hooks change in place.
 Document = dict[str, Any]
 
 # Schema of a problem (RFC 9457), as console.frame.problems writes it.
@@ -30,20 +30,20 @@ _PROBLEM = {
     },
     "required": ["type", "title", "status", "detail"],
 }
-# The problems by HTTP status. They come from the frame around the views (sign-in, throttles,
-# parsers, error handlers), so the document cannot find them by reading the views.
+# The problems by HTTP status. They come from code around the views (sign-in, throttles, parsers,
+# error handlers), so drf-spectacular cannot find them in the views.
 _ANSWERS = {
-    "400": "A value is not as it must be.",
+    "400": "A value is missing or wrong; `detail` or `errors` says which.",
     "401": "No valid token or session.",
     "403": "Your role may not do this.",
-    "404": "There is nothing of that name.",
-    "405": "Not with this method.",
-    "406": "Only JSON is spoken here.",
-    "409": "Not possible as things stand.",
-    "413": "Too large.",
-    "415": "Only what is documented is read.",
+    "404": "Nothing has this address, id or name.",
+    "405": "This address does not take this method.",
+    "406": "The answer cannot have the requested media type.",
+    "409": "Not possible in the present state; `detail` says why.",
+    "413": "The body is too large.",
+    "415": "The body must have a documented media type.",
     "429": "Too many calls; retry-after says when to go on.",
-    "503": "A server behind this one is away; retry-after says when to try again.",
+    "503": "The database or Valkey does not answer; retry-after says when to try again.",
 }
 
 # The header by which a machine names its ticket (console.frame.app_looks).
@@ -52,8 +52,8 @@ _TICKET = {
     "in": "header",
     "required": False,
     "description": (
-        "The ticket you work on: written down with every look into an app's data. A session's own"
-        " ticket unless given."
+        "The ticket you work on, recorded with every look into an app's data. By default the"
+        " session's ticket."
     ),
     "schema": {
         "type": "string",

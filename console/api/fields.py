@@ -6,7 +6,7 @@ from rest_framework import serializers
 
 from decider.contracts.vocabulary import Action, Arm, MlState, Reason, Stage, Tier
 
-# The kinds of words that are stored as a number.
+# The kinds of vocabulary words that are stored as numbers.
 Vocabulary = Action | Arm | MlState | Reason | Stage | Tier
 
 
@@ -19,7 +19,7 @@ def text_schema(most: int) -> dict[str, object]:
 
 
 class WordField(serializers.ChoiceField):
-    """A fixed word of the vocabulary for its stored number, spelled as in the filters."""
+    """A field that shows a stored number as its vocabulary word, spelled as in the filters."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class WordField(serializers.ChoiceField):
 
 
 class Text(serializers.CharField):
-    """A text, and nothing else: the framework would take a number and write it out."""
+    """A field that takes only text; the framework's own field would turn a number into text."""
 
     def to_internal_value(self, data: object) -> str:
         if not isinstance(data, str):
@@ -51,7 +51,7 @@ class Text(serializers.CharField):
 
 
 class Flag(serializers.BooleanField):
-    """True or false, and nothing else: the framework would take 1 or "no" for them."""
+    """A field that takes only true and false; the framework's own field would take 1 and "no"."""
 
     def to_internal_value(self, data: object) -> bool:
         if not isinstance(data, bool):
@@ -69,4 +69,4 @@ class EstimateOut(serializers.Serializer[object]):
     count = serializers.FloatField()
     low = serializers.FloatField()
     high = serializers.FloatField()
-    kept = serializers.IntegerField(help_text="Stored decisions it rests on.")
+    kept = serializers.IntegerField(help_text="Stored decisions that the estimate rests on.")

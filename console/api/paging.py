@@ -1,7 +1,7 @@
 """Pages of a list over REST: `limit` and a cursor come in, `results` and `next` go out.
 
-A page says where the next one begins (`next`), and the caller gives that back as the cursor.
-Rows that arrive in between therefore never shift a page, as they would with page numbers.
+A page says where the next one begins (`next`), and the caller sends that value as the cursor. So
+rows that arrive in between do not shift a page, as they would with page numbers.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ USUAL_ROWS = 50
 # The most rows on a page. Chosen: four screens of rows in one call, while one caller still cannot
 # hold a console worker for long.
 MOST_ROWS = 200
-# Characters of a limit: MOST_ROWS with leading zeros to spare.
+# Longest `limit` that is read, characters: MOST_ROWS and some leading zeros.
 _LONGEST_LIMIT = 6
-# An OpenAPI schema: JSON, so its values are of any kind that JSON has.
+# An OpenAPI schema: JSON, whose values may be of any JSON type.
 Schema = dict[str, object]
 
 _LIMIT: Schema = {"type": "integer", "minimum": 1, "maximum": MOST_ROWS, "default": USUAL_ROWS}
@@ -35,7 +35,7 @@ _LIMIT: Schema = {"type": "integer", "minimum": 1, "maximum": MOST_ROWS, "defaul
 def next_field(cursor: str) -> serializers.CharField:
     """Return the field `next` of a page whose cursor parameter has this name."""
     return serializers.CharField(
-        allow_null=True, help_text=f"Give it as `{cursor}` for the next page; null on the last."
+        allow_null=True, help_text=f"Send it as `{cursor}` for the next page; null on the last one."
     )
 
 
@@ -46,7 +46,7 @@ class Paging(Generic[RowT]):
     serializer: type[serializers.BaseSerializer[object]]
     """Writes a page: `results` and `next`."""
     place: Callable[[RowT], str]
-    """Where a row stands: the cursor of the page that begins after it."""
+    """Function from a row to the cursor of the page that begins after it."""
     cursor: str
     """Name of the cursor parameter."""
     description: str
@@ -62,7 +62,7 @@ class Paging(Generic[RowT]):
             OpenApiParameter(
                 "limit",
                 _LIMIT,
-                description=f"Rows on a page, 1 to {MOST_ROWS}; {USUAL_ROWS} unless told.",
+                description=f"Rows on a page, 1 to {MOST_ROWS}; default {USUAL_ROWS}.",
             ),
         ]
 
@@ -101,4 +101,4 @@ def page_size(request: Request) -> int:
 
 
 def _bad_limit() -> ValidationError:
-    return ValidationError({"limit": f"A whole number from 1 to {MOST_ROWS}."})
+    return ValidationError({"limit": f"Must be a whole number from 1 to {MOST_ROWS}."})

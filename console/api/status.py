@@ -1,4 +1,4 @@
-"""How well the console keeps up, over REST."""
+"""The state of the console over REST: ingest, deciders, explanations and disputes."""
 
 from __future__ import annotations
 
@@ -20,14 +20,12 @@ class ExplainingOut(serializers.Serializer[object]):
     """How explaining keeps up with the sample."""
 
     waiting = serializers.IntegerField(help_text="Decisions that wait for their explanation.")
-    oldest_s = serializers.FloatField(
-        help_text="For how long the oldest of them has waited, seconds."
-    )
+    oldest_s = serializers.FloatField(help_text="Seconds that the oldest of them has waited.")
     per_s = serializers.FloatField(help_text="Explanations a second over the last minute.")
 
 
 class StatusOut(serializers.Serializer[object]):
-    """What home says of the console itself."""
+    """The state of the console, as the home page shows it."""
 
     ingest_lag_s = serializers.FloatField(
         allow_null=True, help_text="Null when Valkey does not answer or nothing was stored yet."
@@ -46,7 +44,7 @@ class Status(APIView):
 
     @extend_schema(operation_id="status_retrieve", responses=StatusOut)
     def get(self, request: Request) -> Response:
-        """Ingest lag, deciders that report, the backlog of explanations and of disputes."""
+        """Return ingest lag, reporting deciders, and the backlogs of explanations and disputes."""
         try:
             report = fleet.read_fleet(time.time())
         # the rest of the answer comes from PostgreSQL and is as useful without Valkey

@@ -1,1 +1,1 @@
-"""How figures look: numbers, durations and charts, one of each."""
+"""How pages show numbers, times and charts, so that each looks the same everywhere."""

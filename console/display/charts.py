@@ -28,7 +28,7 @@ _TIME_STEPS_S = (
 )
 # Percent of a time axis at either end where a label, centred on its place, would be cut.
 _EDGE = 3
-# Ratios of floats miss whole numbers by a little more than their last bit.
+# Tolerance for a ratio of floats that should be a whole number: it may miss it in its last bits.
 _CLOSE = 1e-9
 
 
@@ -53,14 +53,14 @@ class Tick:
 
 
 def nice_ceiling(value: float, tops: Sequence[float] = ROUND_TOPS, *, least: float = 0.0) -> float:
-    """Return the smallest of `tops` times a power of ten that is not below `value`.
+    """Return the smallest of `tops` times a power of ten that is not below `value`, nor `least`.
 
-    At least `least`. For nothing (zero, negative, infinite and NaN) `least`, or 1 without one.
+    If `value` is not a finite positive number, return `least`, or 1 if that is 0.
     """
     if not value > 0 or not math.isfinite(value):
         return least or 1.0
     unit = 10.0 ** math.floor(math.log10(value))
-    # a value that is round but for its last bits does not need the next top
+    # a rounding error in the last bits of a round value must not lead to the next top
     enough = value * (1 - 1e-12)
     return max(least, next(top * unit for top in tops if top * unit >= enough))
 
@@ -80,7 +80,7 @@ def ticks(top: float, most: int = 4) -> list[Tick]:
 def time_ticks(since: float, until: float, most: int = 6) -> list[Tick]:
     """Return round UTC times between two moments (unix seconds), about `most` of them.
 
-    None stands so near an edge that its text would be cut.
+    Times so near an edge that their label would be cut are left out.
     """
     room = until - since
     step = next((s for s in _TIME_STEPS_S if room / s <= most), _TIME_STEPS_S[-1])
@@ -147,7 +147,7 @@ def stacked(series: Sequence[tuple[str, Sequence[float]]], top: float) -> list[L
 
 
 def _line_points(values: Sequence[float]) -> list[float]:
-    """Return the points of a line: a single value twice, as a path of one point draws nothing."""
+    """Return the points of a line: a single value twice, because one point draws nothing."""
     return list(values) * 2 if len(values) == 1 else list(values)
 
 

@@ -11,13 +11,13 @@ from decider.contracts.vocabulary import Action
 from decisions.counts.aggregate import Cell
 from decisions.counts.estimate import NOTHING, Estimate
 
-# Height of the smallest count that is not zero, pixels: nothing that happened is invisible.
+# Least height of a count above zero, pixels, so that every such count can be seen.
 SMALLEST = 2.0
 # Share of a bucket's width that its column takes; the rest is the gap to the next one. Chosen by
 # eye.
 _COLUMN_SHARE = 0.8
-# Most labels of a time axis, but for one at its edge. Chosen: texts with seconds (14:05:30) do not
-# touch in the narrowest of these charts.
+# Most labels of a time axis, not counting one at its edge. Chosen: texts with seconds (14:05:30) do
+# not touch in the narrowest of these charts.
 _TIME_LABELS = 5
 # Pixels from a grid line down to the baseline of its label, so that it stands level with the line.
 _BASELINE = 4
@@ -62,9 +62,9 @@ class Columns:
     peak_at: float
     """Unix seconds of the start of the fullest bucket."""
     peak: Estimate
-    """What it holds."""
+    """Decisions in the fullest bucket."""
     peak_x: float
-    """Its place, percent."""
+    """Left edge of the fullest bucket, percent."""
     rows: tuple[tuple[float, tuple[float, ...]], ...]
     """The same as a table: start of the bucket (unix seconds), count of each action."""
 
@@ -145,7 +145,7 @@ def _stack(
 
 
 def _count_labels(top: float, floor: float, height: float) -> tuple[CountLabel, ...]:
-    """Return the labels of nothing, half and the whole of `top`."""
+    """Return the labels at zero, at half of `top` and at `top`."""
     return tuple(
         CountLabel(
             floor - height * share, f"{top * share:,.0f}", floor - height * share + _BASELINE

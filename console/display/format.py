@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from django.utils import timezone
 
 from decider.contracts.ids import format_decision_id
-from decider.contracts.units import UNKNOWN as UNKNOWN  # pages take all from here
+from decider.contracts.units import UNKNOWN as UNKNOWN  # pages import all of these from here
 from decider.contracts.units import bucket_left as bucket_left
 from decider.contracts.units import plan_figure as plan_figure
 from decider.contracts.units import span as span
@@ -17,7 +17,7 @@ from decider.contracts.units import whole_left as whole_left
 from decider.contracts.vocabulary import Action, Stage, Tier
 from decisions.counts.estimate import Estimate
 
-# As wide as a digit and a plus, unlike a hyphen, so columns of figures line up.
+# A true minus sign: as wide as a digit, unlike a hyphen, so columns of figures line up.
 _MINUS = "\u2212"
 
 
@@ -59,7 +59,7 @@ def percent(value: float | None, places: int = 2) -> str:
 
 
 def risk2(value: float | None) -> str:
-    """Return a probability with two decimals."""
+    """Return a probability with two decimals; "–" for None."""
     return number(value, 2)
 
 
@@ -82,27 +82,27 @@ def as_datetime(value: datetime | float | None) -> datetime | None:
 
 
 def utc_time(value: datetime | float | None) -> str:
-    """Return HH:MM:SS."""
+    """Return a time in UTC as HH:MM:SS; "–" for no time."""
     return f"{at:%H:%M:%S}" if (at := as_datetime(value)) else UNKNOWN
 
 
 def utc_minute(value: datetime | float | None) -> str:
-    """Return HH:MM."""
+    """Return a time in UTC as HH:MM; "–" for no time."""
     return f"{at:%H:%M}" if (at := as_datetime(value)) else UNKNOWN
 
 
 def utc_ms(value: datetime | float | None) -> str:
-    """Return HH:MM:SS.mmm."""
+    """Return a time in UTC as HH:MM:SS.mmm; "–" for no time."""
     return f"{at:%H:%M:%S}.{at.microsecond // 1000:03d}" if (at := as_datetime(value)) else UNKNOWN
 
 
 def utc_datetime(value: datetime | float | None) -> str:
-    """Return Tue 18 Nov 2025, 14:21:36 UTC."""
+    """Return a time as "Tue 18 Nov 2025, 14:21:36 UTC"; "–" for no time."""
     return f"{at:%a} {at.day} {at:%b %Y, %H:%M:%S} UTC" if (at := as_datetime(value)) else UNKNOWN
 
 
 def iso(value: datetime | float | None) -> str:
-    """Return ISO 8601 for the `datetime` attribute of `<time>`; empty for no time."""
+    """Return a time as ISO 8601 for the `datetime` attribute of `<time>`; empty for no time."""
     return (
         at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
         if (at := as_datetime(value))
@@ -111,13 +111,13 @@ def iso(value: datetime | float | None) -> str:
 
 
 def ago(value: datetime | float | None) -> str:
-    """Return how long ago: 7 m 57 s ago."""
+    """Return how long ago a time is, as "7 m 57 s ago"; "–" for no time."""
     at = as_datetime(value)
     return f"{span((timezone.now() - at).total_seconds())} ago" if at else UNKNOWN
 
 
 def duration_ms(value: float | None) -> str:
-    """Return milliseconds with their unit: 0.042 ms, 3.8 ms, 412 ms, 1,840 ms."""
+    """Return milliseconds with their unit: 0.042 ms, 3.8 ms, 412 ms, 1,840 ms; "–" for None."""
     if value is None or not math.isfinite(value):
         return UNKNOWN
     places = 0 if value >= 10 else 1 if value >= 1 else 3
@@ -125,5 +125,5 @@ def duration_ms(value: float | None) -> str:
 
 
 def decision_id(value: bytes | memoryview | uuid.UUID) -> str:
-    """Return `dec_` and 32 hexadecimal digits."""
+    """Return a decision id as text: `dec_` and 32 hexadecimal digits."""
     return format_decision_id(value.bytes if isinstance(value, uuid.UUID) else bytes(value))

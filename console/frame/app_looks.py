@@ -1,7 +1,7 @@
 """The data-access log of the console: every look into an app's data, with a ticket.
 
-A page notes on its request whose data the answer shows (`note`). The middleware writes the notes
-into the audit log before the answer leaves.
+A view notes on its request which apps' data the answer shows (`note`). The middleware writes these
+looks into the audit log before the answer is sent.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ TICKET = "ticket"
 # Header by which a machine names the ticket of a call.
 HEADER = "Sluice-Ticket"
 
-# Stands for all apps, where an answer counts over whatever apps there are: each app's list of looks
-# shows it.
+# Stands in place of an app id where an answer counts over all apps. Each app's list of looks shows
+# such a look.
 EVERY_APP = "every app"
-# Key in the request's own attributes.
+# Attribute of the request that holds its looks.
 _KEY = "sluice_looks"
 
 
@@ -49,22 +49,22 @@ class OfAnApp(Protocol):
 
 
 def note_rows(request: HttpRequest, rows: Iterable[OfAnApp], what: str) -> None:
-    """Note a look at the app of each of these rows. A row about no app is not a look."""
+    """Note a look at the app of each of these rows. Skip rows without an app."""
     note_apps(request, (row.app for row in rows if row.app), what)
 
 
 def note_apps(request: HttpRequest, apps: Iterable[str], what: str) -> None:
     """Note a look at each of these apps."""
-    # a list of rows names an app many times; one look tells as much
+    # rows may name an app many times; one look for each app is enough
     for app in dict.fromkeys(apps):
         note(request, app, what)
 
 
 def note_known(request: HttpRequest, app: str, what: str, *, shown: bool = False) -> None:
-    """Note a look at an app that an address names, if there is anything of it to see.
+    """Note a look at an app that an address names, if the app exists.
 
-    There is nothing when nobody registered it, no decision of it is stored, and the answer shows
-    nothing else of it (`shown`). Otherwise any text in an address would fill the log.
+    It exists if it is registered, if a decision about it is stored, or if the answer shows other
+    data of it (`shown`). Without this rule, any text in an address would fill the log.
     """
     seen = shown or directory.is_registered(app)
     # PostgreSQL takes no NUL in a text
@@ -78,9 +78,9 @@ def noted(request: HttpRequest) -> Sequence[tuple[str, str]]:
 
 
 class LooksRecorded:
-    """Records the looks of an answer before it leaves.
+    """Middleware that records the looks of an answer before it is sent.
 
-    Failure policy: closed. What cannot be recorded is not shown.
+    Failure policy: closed. An answer whose looks cannot be recorded is not sent.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
@@ -88,10 +88,10 @@ class LooksRecorded:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         if problem := _no_ticket(request):
-            # before the view runs: it must change nothing when its look could not be recorded
+            # before the view runs: a view whose look cannot be recorded must change nothing
             return problem
         response = self.get_response(request)
-        # whatever the status: a refused filter and a missing decision are answered with rows too
+        # whatever the status: answers to a refused filter or a missing decision show rows too
         if seen := noted(request):
             app_looks.record_all(seen, by=Actor.of(person(request)), ticket=ticket(request))
         return response
@@ -100,7 +100,7 @@ class LooksRecorded:
 def ticket(request: HttpRequest) -> str:
     """Return the ticket this person works on, "" when they named none.
 
-    A call to the API may name its own in a header; otherwise it is the session's.
+    A call to the API may name its ticket in a header. Otherwise the session's ticket counts.
     """
     if named := _header(request):
         return named.strip()
@@ -109,17 +109,17 @@ def ticket(request: HttpRequest) -> str:
 
 
 def _header(request: HttpRequest) -> str | None:
-    # A page is used by a person: its ticket comes from the session, where the person sees it
+    # only for the API: a page takes its ticket from the session, where the person sees it
     return request.headers.get(HEADER) if request.path.startswith(problems.PREFIX) else None
 
 
 def _no_ticket(request: HttpRequest) -> HttpResponse | None:
-    """Return the problem with a header that holds no ticket; None when nothing is wrong."""
+    """Return a problem when the header names no valid ticket; None when it is absent or valid."""
     named = _header(request)
     try:
         if named is None or app_looks.check_ticket(named):
             return None
-        said = "It is empty. Leave it out to name no ticket."
+        said = "This header is empty. Leave it out to name no ticket."
     except Refused as error:
         said = str(error)
     return problems.for_path(request, HTTPStatus.BAD_REQUEST, f"{HEADER}: {said}")

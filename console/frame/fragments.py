@@ -1,4 +1,4 @@
-"""Fragments and whole pages: what a view answers to htmx, and what to a browser without script."""
+"""Fragments for htmx, whole pages for a browser without script: telling the two apart."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from django_htmx.middleware import HtmxDetails
 
 
 def htmx_details(request: HttpRequest) -> HtmxDetails:
-    """Return what htmx says about its request; it is falsy when htmx did not send the request.
+    """Return htmx's details of a request; they are falsy when htmx did not send the request.
 
-    The middleware of django_htmx puts it onto every request. Django's type of a request does not
-    have the attribute, so views ask here and keep the type.
+    The middleware of django_htmx sets them as `request.htmx`. Django's request type does not know
+    that attribute, so views call this function and stay typed.
     """
     details = getattr(request, "htmx", None)
-    # A request that did not pass the middleware (a test's own) is read here.
+    # a request that did not pass the middleware, as in a test, has no details yet
     return details if isinstance(details, HtmxDetails) else HtmxDetails(request)
 
 
 def redirect_to(request: HttpRequest, address: str) -> HttpResponse:
-    """Send the reader to another page, whoever asked.
+    """Return a redirect of the whole page, for requests of htmx and of a plain browser.
 
     htmx follows a plain redirect inside its request and would put the page into a fragment, so it
     gets a header that makes the browser itself go there.

@@ -31,7 +31,7 @@ class NavItem:
     count: int = 0
     """Things on that page that need attention."""
     count_word: str = ""
-    """What they are, for those who hear the page."""
+    """What these things are, for screen readers: "engaged", "open"."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class PageFrame:
     env: str
     """Name of the installation."""
     theme: str
-    """light, dark, or empty: as the system has it."""
+    """light, dark, or empty for the system's own setting."""
     keys: bool
     """Whether single-key shortcuts are on."""
     at: datetime
@@ -107,7 +107,7 @@ def page_frame(request: HttpRequest | None) -> PageFrame:
     """Return the frame for this request.
 
     For someone who is not signed in, and without a request (an error page rendered on its own),
-    it holds theme and preferences alone.
+    the frame holds only the theme and the preferences.
     """
     # an error before the authentication middleware leaves a request without a user
     who = getattr(request, "user", None)

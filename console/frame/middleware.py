@@ -10,12 +10,12 @@ from django_htmx.http import HttpResponseClientRefresh
 
 
 class SignInRequired(LoginRequiredMiddleware):
-    """Sends people who are not signed in to the sign-in page.
+    """Middleware that sends people who are not signed in to the sign-in page.
 
     A fragment reloads its page instead: a redirect would show sign-in inside the page.
     """
 
-    # Django's stubs promise a redirect; its middleware takes any response from here
+    # Django's stubs declare a redirect, but its middleware accepts any response
     def handle_no_permission(  # type: ignore[override]
         self, request: HttpRequest, view_func: Callable[..., HttpResponseBase]
     ) -> HttpResponseBase:

@@ -16,24 +16,24 @@ from console.frame import roles
 from console.frame.people import person
 from control.errors import NotAllowed
 
-# Sees decisions, and what is computed from them.
+# To see decisions and what is computed from them.
 READ = "decisions.view_decision"
-# Sees the digest of the credential that a request carried.
+# To see the digest of the credential that a request carried.
 SEE_DIGEST = "decisions.view_token_digest"
-# Takes decisions out as a file.
+# To export decisions as a file.
 EXPORT = "decisions.view_decision_export"
 
 
 def refusal(permission: str) -> str:
-    """Return the sentences for someone without this permission, with the roles that have it."""
+    """Return sentences that refuse someone without a permission and name the roles that have it."""
     return f"Your role may not do this. {roles.who_can(permission)}."
 
 
 def require(request: HttpRequest | Request, check: Callable[[User], None], permission: str) -> User:
-    """Return the signed-in person when they pass a room's own check.
+    """Return the signed-in person if they pass `check`, which raises NotAllowed if they do not.
 
-    `check` raises NotAllowed; the room's commands and buttons ask it too, so it stays the only
-    authority. Raise PermissionDenied (HTTP 403) with the roles that have `permission`.
+    Buttons and commands use the same check, so all follow one rule. Raise PermissionDenied (HTTP
+    403), which names the roles that have `permission`.
     """
     user = person(request)
     try:

@@ -1,4 +1,4 @@
-"""Errors of the REST API as problems (RFC 9457), whatever raised them."""
+"""Answers to errors of the REST API: problem documents (RFC 9457), whatever raised the error."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from control import errors
 
 CONTENT_TYPE = "application/problem+json"
 PREFIX = "/api/"
-# How soon to try again when a server behind the API is away, seconds. Chosen: a restart of Valkey
-# or PostgreSQL takes about that long, and clients do not pile up.
+# Seconds after which to try again when a server behind the API does not answer. Chosen: a restart
+# of Valkey or PostgreSQL takes about that long, and clients do not pile up.
 RETRY_S = 5
 
-# HTTP status of the errors of the rooms; any other of them is a conflict (409), as the change is
-# impossible in the present state.
+# HTTP status by kind of ControlError. Any other ControlError is a conflict (409), because the
+# change is impossible in the present state.
 _STATUS: dict[type[Exception], HTTPStatus] = {
     errors.NotAllowed: HTTPStatus.FORBIDDEN,
     errors.StoreUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
@@ -34,7 +34,7 @@ _STATUS: dict[type[Exception], HTTPStatus] = {
 def problem_handler(error: Exception, context: dict[str, Any]) -> Response | None:
     """Return an error as a problem; this is the exception handler of the REST framework.
 
-    None for a defect: Django answers 500 and logs it.
+    Return None for an unexpected error: Django then answers 500 and logs the error.
     """
     response = exception_handler(_known(error), context)
     if response is None:
@@ -50,15 +50,15 @@ def problem_handler(error: Exception, context: dict[str, Any]) -> Response | Non
 
 
 def _as_json(request: Request) -> None:
-    """Have the answer written as JSON, even where the view writes another form.
+    """Write the answer as JSON, even if the view writes another format.
 
-    The OpenAPI document is YAML unless told otherwise; a problem never is.
+    The OpenAPI document is YAML by default; a problem is always JSON.
     """
     request.accepted_renderer, request.accepted_media_type = JSONRenderer(), JSONRenderer.media_type
 
 
 def _known(error: Exception) -> Exception:
-    """Return an error as one that the REST framework answers; a defect as it is."""
+    """Return the REST framework's error for an expected error; an unexpected one unchanged."""
     if isinstance(error, BadRequest):
         return ParseError(str(error))
     if isinstance(error, RequestDataTooBig):
@@ -90,12 +90,12 @@ def _detail(data: object) -> str:
     return (
         faults[0]["detail"]
         if len(faults) == 1
-        else f"{len(faults)} values are not as they must be."
+        else f"{len(faults)} values are wrong. `errors` says what is wrong with each."
     )
 
 
 def _faults(data: object, at: str = "") -> list[dict[str, str]]:
-    """Return what is wrong with which value.
+    """Return an entry for each wrong value: where it is, and what is wrong with it.
 
     `pointer` is a JSON pointer (RFC 6901) into the body, or the name of a parameter.
     """

@@ -1,4 +1,4 @@
-"""The five roles: which permissions each has, and who is named to someone who lacks one.
+"""The five roles: their permissions, and the sentence that says which roles may do something.
 
 A role is a Django group. `ensure` makes the groups after every migration.
 """
@@ -17,7 +17,7 @@ from control.audit.actors import ROLE_LABELS
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractUser, AnonymousUser
 
-# What everyone with a role may see: what was decided, for whom, and who changed what.
+# Permissions of every role: to see what was decided, for whom, and who changed what.
 _READ = (
     "decisions.view_decision",
     "control.view_app",
@@ -31,7 +31,7 @@ _READ = (
 # Opening disputes, and deciding those that someone else opened.
 _DISPUTES = ("decisions.open_dispute", "decisions.adjudicate_dispute")
 
-# Taking decisions away as a file; on record.
+# Exporting decisions as a file, which the audit log records.
 _EXPORT = "decisions.view_decision_export"
 
 # Permissions of each role, "app.codename".
@@ -67,7 +67,7 @@ PERMISSIONS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class DemoPerson:
-    """Someone to sign in as in the demo: one for each role."""
+    """A person whom one can sign in as in the demo; there is one for each role."""
 
     role: str
     first: str
@@ -91,8 +91,8 @@ DEMO_PEOPLE = (
 def ensure() -> list[str]:
     """Make the five groups and give each exactly its permissions.
 
-    Return the permissions that do not exist yet: a migration makes those of one room after the
-    other.
+    Return the permissions that do not exist yet, sorted: a migration makes those of one Django app
+    after the other.
     """
     wanted = {name for names in PERMISSIONS.values() for name in names}
     found = _permissions(wanted)
@@ -105,7 +105,7 @@ def ensure() -> list[str]:
 def ensure_after_migrate(using: str, **_: object) -> None:
     """Make the roles when a migration is done (receiver of `post_migrate`).
 
-    Do nothing before the table of groups is there: the migration may be of a single app.
+    Do nothing as long as the table of groups does not exist: the migration may be of a single app.
     """
     if Group._meta.db_table in connections[using].introspection.table_names():
         ensure()
@@ -130,7 +130,10 @@ def who_can(permission: str) -> str:
 
 
 def label(user: AbstractUser | AnonymousUser) -> str:
-    """Return someone's role in words; of several the first, in the order of ROLE_LABELS."""
+    """Return a person's role in words: the first in the order of ROLE_LABELS if there are several.
+
+    Without a role, return "Administrator" for a superuser and "No role" for others.
+    """
     groups = set(user.groups.values_list("name", flat=True))
     held = [text for role, text in ROLE_LABELS.items() if role in groups]
     if held:

@@ -14,13 +14,13 @@ from django.http import HttpRequest, HttpResponse
 _SIGNED_IN = "signed_in_at"
 _SEEN = "seen_at"
 _PAGE = "seen_page"
-# How exactly activity is remembered, seconds. A write to the session costs a database round trip,
-# so there is at most one a minute.
+# Seconds between two records of activity. Each record is a write to the database, so there is at
+# most one a minute.
 _REMEMBER_S = 60.0
 
 
 class SessionLimits:
-    """Signs a person out at the end of the session's life.
+    """Middleware that signs a person out when the session has lasted, or been idle, too long.
 
     A page that refreshes itself is not activity: a screen left open must not stay signed in.
     """
@@ -70,7 +70,7 @@ def _by_a_person(request: HttpRequest) -> bool:
 
 
 def _digest(address: str) -> str:
-    """Return a digest by which a page is known again.
+    """Return a digest that identifies the address of a page.
 
     The address itself is not kept: someone may have put a credential into it.
     """

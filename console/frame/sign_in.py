@@ -20,7 +20,8 @@ from decider.contracts.units import spoken_span
 
 # Longest e-mail address there is (RFC 5321), characters.
 _LONGEST_EMAIL = 254
-# More than any password that anyone types, characters: hashing a longer text only costs time.
+# Longest password that is checked, characters. Nobody types a longer one, and hashing it would only
+# cost time.
 _LONGEST_PASSWORD = 1_000
 
 
@@ -57,7 +58,7 @@ def attempt(request: HttpRequest, email: str, password: str) -> Attempt:
 
 
 def _failed(request: HttpRequest, email: str, credentials: dict[str, str]) -> Attempt:
-    """Return how many tries are left, or that a pause has begun."""
+    """Return the failed attempt with a sentence: how many tries are left, or that a pause began."""
     left = settings.AXES_FAILURE_LIMIT - AxesProxyHandler.get_failures(request, credentials)
     if left <= 0:
         return Attempt(
@@ -74,7 +75,7 @@ def _failed(request: HttpRequest, email: str, credentials: dict[str, str]) -> At
 
 
 def _pause(request: HttpRequest) -> str:
-    """Return how long a pause lasts, in words: 15 minutes."""
+    """Return how long a pause lasts, in words, such as "15 minutes"."""
     length = get_cool_off(request) or timedelta(0)
     return spoken_span(math.ceil(length.total_seconds()))
 
@@ -86,7 +87,8 @@ _PLACES = {"lookup": "lookup", "switches": "the switches"}
 def going_to(path: str) -> str:
     """Return, in words, where someone was going when they were asked to sign in.
 
-    Empty for home. The text of an address is repeated only where it cannot be a credential.
+    Empty for home and unknown pages. Only a decision id, and the first 80 characters of the app id
+    in an app's address, are repeated from the address.
     """
     try:
         match = resolve(urlsplit(path).path)

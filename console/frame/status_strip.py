@@ -35,7 +35,7 @@ class Strip:
     cells: tuple[Cell, ...]
     at: datetime
     fleet: fleets.Fleet | None
-    """What it was made from; None when nothing is known."""
+    """The deciders' reports that it was made from; None when Valkey did not answer."""
 
     @property
     def level(self) -> str:
@@ -48,14 +48,14 @@ class Strip:
 
     @property
     def etag(self) -> str:
-        """A tag that changes with a cell, not with the time: an unchanged strip costs a 304."""
+        """The ETag. It changes with a cell, not with the time: an unchanged strip costs a 304."""
         return f'"{hashlib.blake2b(repr(self.cells).encode(), digest_size=12).hexdigest()}"'
 
 
 LABELS = ("ML ranking", "Model", "Kill switches", "Deciders in sync", "Drift", "Ingest lag")
 
-# When this process last had an answer: empty, or one element. A list, so that it is replaced in
-# place by whichever thread reads; the last one wins, and any of them is right to the second.
+# Time of the last answer that this process got from Valkey: no element, or one. A list, so that any
+# thread can replace its content; where two do so at once, either time is right to the second.
 _last_known: list[datetime] = []
 
 

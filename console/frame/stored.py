@@ -1,7 +1,7 @@
 """The stored decision that an address names, for pages and REST operations alike.
 
-Both raise Django's Http404: the REST framework answers it as a problem (RFC 9457) with the same
-sentence, so one function serves pages and operations.
+Both functions raise Django's Http404. The REST framework answers it as a problem (RFC 9457) with
+the same sentence, so pages and operations can share them.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from decisions.search import lookup
 def raw_id_or_404(decision_id: str) -> bytes:
     """Return the 16 bytes of a decision id.
 
-    Raise Http404 when the text is not a decision id. Its text is not repeated: someone may have put
-    a credential into the address.
+    Raise Http404 when `decision_id` is not a decision id. The message does not repeat it, because
+    someone may have put a credential into the address.
     """
     raw = parse_decision_id(decision_id)
     if raw is None:
@@ -35,6 +35,6 @@ def decision_or_404(decision_id: str) -> Decision:
     decision = lookup.find(uuid.UUID(bytes=raw_id_or_404(decision_id)))
     if decision is None:
         raise Http404(
-            "This decision is not stored: it was not in the sample, or is older than what is kept."
+            "This decision is not stored: it was not in the sample, or it is too old to be kept."
         )
     return decision

@@ -18,7 +18,7 @@ LARGEST = 4_000_000
 
 
 class Bounded(FileUploadHandler):
-    """Refuses a form by its announced length, and stops a file that grows over the limit."""
+    """Upload handler: refuses a form by its announced length, and stops a file over the limit."""
 
     def __init__(self, request: HttpRequest | None = None) -> None:
         super().__init__(request)
@@ -40,7 +40,7 @@ class Bounded(FileUploadHandler):
         return None  # the next handler reads the form
 
     def receive_data_chunk(self, raw_data: bytes, start: int) -> bytes:
-        # the announced length may be wrong or absent, so what comes is counted too
+        # the announced length may be wrong or absent, so the bytes that arrive are counted too
         self._seen += len(raw_data)
         if self._seen > LARGEST:
             raise StopUpload(connection_reset=True)

@@ -28,12 +28,12 @@ from control.errors import Refused
 
 # How long a preference is kept, seconds: a year, the longest that seems useful.
 _YEAR_S = 31_536_000
-# What a caller of the API is told in place of an error page.
+# What the API tells a caller in place of an error page, by HTTP status.
 _PROBLEMS = {
-    400: "The request is not as it must be.",
+    400: "The request is malformed. Check its address, header fields and body.",
     403: "Your role may not do this.",
     404: "There is nothing at this address.",
-    500: "This is a defect; it was logged.",
+    500: "Sluice failed unexpectedly; the error was logged.",
     503: "The database does not answer. Deciders go on without it; try again soon.",
 }
 
@@ -107,7 +107,7 @@ def preference(request: HttpRequest) -> HttpResponse:
 
 @require_POST
 def work_on(request: HttpRequest) -> HttpResponse:
-    """Set the ticket that looks are recorded with from now on, or none."""
+    """Set the ticket that looks are recorded with from now on; an empty one clears it."""
     try:
         request.session[TICKET] = app_looks.check_ticket(request.POST.get("ticket", "")[:200])
     except Refused as error:
@@ -130,22 +130,22 @@ def _next(request: HttpRequest) -> str:
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Answer 400."""
+    """Answer 400: the request is malformed."""
     return _error(request, 400)
 
 
 def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Answer 403."""
+    """Answer 403: the person may not do this."""
     return _error(request, 403)
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Answer 404."""
+    """Answer 404: nothing is at this address."""
     return _error(request, 404)
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """Answer 500, or 503 when the database is away: deciders go on without it."""
+    """Answer 500, or 503 when the database does not answer: deciders go on without it."""
     away = isinstance(sys.exc_info()[1], (OperationalError, InterfaceError))
     return _error(request, 503 if away else 500)
 
@@ -153,7 +153,7 @@ def server_error(request: HttpRequest) -> HttpResponse:
 def _error(request: HttpRequest, status: int) -> HttpResponse:
     """Return an error page, or a problem for an address of the API.
 
-    The page needs neither database nor session, which may be what is away.
+    The page uses neither database nor session, because these may be what failed.
     """
     if problem := problems.for_path(request, HTTPStatus(status), _PROBLEMS[status]):
         return problem

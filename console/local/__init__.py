@@ -1,1 +1,1 @@
-"""All programs of one machine: what `manage.py up` starts, watches and stops."""
+"""The programs of one machine, which `manage.py up` starts, watches and stops."""

@@ -1,5 +1,5 @@
-"""What `manage.py up` decides before Django reads its settings: which servers are ours, and where
-children find them.
+"""The embedded PostgreSQL and Valkey: which of them `manage.py up` runs, and their addresses, which
+must be known before Django reads its settings.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ VALKEY_PORT = 63_799
 
 
 def prepare_environment() -> None:
-    """Put the addresses of the embedded servers into the environment where it names no others, and
-    make the secrets they need.
+    """Set DATABASE_URL and VALKEY_URL to the embedded servers unless they are set, and make the
+    secrets that are missing.
 
     Raises:
-        ImproperlyConfigured: when a variable cannot be read, or the data folder not be written.
+        ImproperlyConfigured: when a port is not a port, or the data folder cannot be written.
     """
     var = installation.data_folder()
     _make_writable(var)
-    # children must use this folder, whatever their current folder makes of a relative path
+    # as an absolute path, because children may have another current folder
     os.environ["SLUICE_VAR"] = str(var)
-    # children and the settings cannot tell our servers from others by their addresses alone
+    # the marks tell children and settings that a server is ours; its address does not
     if not os.environ.get("DATABASE_URL"):
         os.environ["DATABASE_URL"] = postgres_server(var).url()
         os.environ["SLUICE_EMBEDDED_POSTGRES"] = "true"
@@ -41,7 +41,7 @@ def prepare_environment() -> None:
         os.environ["SLUICE_EMBEDDED_VALKEY"] = "true"
     if not os.environ.get("SLUICE_SECRET_KEY"):
         servers.kept_secret(var / "keys" / "session.key")
-    # whatever a tool's cache is: `up` asks this folder whether the deciders' code is compiled
+    # always this folder: `up` looks there whether the deciders' code is compiled
     os.environ["NUMBA_CACHE_DIR"] = str(var / "numba")
 
 
@@ -51,12 +51,12 @@ def _make_writable(var: Path) -> None:
     except OSError:
         writable = False
     else:
-        # a folder that is there may still be another user's, or on a read-only disk
+        # a folder that exists may still be another user's, or on a read-only disk
         writable = os.access(var, os.W_OK | os.X_OK)
     if not writable:
         raise ImproperlyConfigured(
-            f"The data cannot be written to {var}; set SLUICE_HOME to a folder that can:"
-            " SLUICE_HOME=/path/to/folder make run"
+            f"The data cannot be written to {var}; set SLUICE_HOME, or SLUICE_VAR if you use it, to"
+            " a writable folder: SLUICE_HOME=/path/to/folder make run"
         )
 
 

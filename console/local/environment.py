@@ -1,6 +1,4 @@
-"""Typed readers for settings from the environment. Each failure is one sentence that says what to
-set.
-"""
+"""Typed readers for settings from the environment. Each error says in one sentence what to set."""
 
 from __future__ import annotations
 
@@ -13,7 +11,7 @@ from environs import Env, EnvError
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
-# Chosen: PostgreSQL's integer, and those of most C code below us, hold no more (signed, 32 bits).
+# Chosen: integers of PostgreSQL and of most C code that we use hold no more (signed, 32 bits).
 HIGHEST_WHOLE_NUMBER = 2**31 - 1
 # The highest TCP port (RFC 9293: 16 bits).
 HIGHEST_PORT = 65_535
@@ -28,9 +26,9 @@ def addresses_file(var: Path) -> Path:
 
 
 def load_environment(var: Path) -> Env:
-    """Return an `Env` over the process environment, completed by a running `manage.py up`.
+    """Return the process environment, with the addresses that a running `manage.py up` left.
 
-    Variables of the process win.
+    A variable of the process wins over one of that file.
     """
     env = Env()
     path = addresses_file(var)
@@ -44,7 +42,7 @@ def require_text(env: Env, name: str, hint: str) -> str:
     """Return the variable's text, without spaces around it.
 
     Raises:
-        ImproperlyConfigured: when it is missing or empty, with `hint` as what to do.
+        ImproperlyConfigured: when it is missing or empty; the text ends with `hint`.
     """
     value = str(env.str(name, "")).strip()
     if not value:
@@ -55,7 +53,7 @@ def require_text(env: Env, name: str, hint: str) -> str:
 def read_whole_number(
     env: Env, name: str, default: int, *, low: int = 0, high: int = HIGHEST_WHOLE_NUMBER
 ) -> int:
-    """Return a whole number within [low, high].
+    """Return the variable as a whole number from `low` to `high`, or `default` if it is not set.
 
     Raises:
         ImproperlyConfigured: when it is not a number, or outside the range.
@@ -72,7 +70,7 @@ def read_whole_number(
 
 
 def read_port(env: Env, name: str, default: int) -> int:
-    """Return a TCP port.
+    """Return the variable as a TCP port, or `default` if it is not set.
 
     Raises:
         ImproperlyConfigured: when it is not a number from 1 to 65535.
@@ -82,10 +80,10 @@ def read_port(env: Env, name: str, default: int) -> int:
 
 
 def read_flag(env: Env, name: str, default: bool = False) -> bool:
-    """Return a yes or no.
+    """Return whether the variable says yes, or `default` if it is not set.
 
     Raises:
-        ImproperlyConfigured: when it is neither.
+        ImproperlyConfigured: when it is neither true nor false.
     """
     try:
         return bool(env.bool(name, default))
@@ -99,7 +97,7 @@ def parse_database_url(url: str) -> dict[str, Any]:
     The URL's parameters (sslmode, ...) become options.
 
     Raises:
-        ImproperlyConfigured: when it is not a PostgreSQL URL.
+        ImproperlyConfigured: when `url` is not a PostgreSQL URL.
     """
     # libpq takes "key=value" texts too, so its parser alone would let a wrong address through
     if not url.startswith(("postgresql://", "postgres://")):
@@ -129,14 +127,14 @@ def _describe_database(parts: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_session_key(env: Env, path: Path) -> str:
-    """Return the key that signs sessions: SLUICE_SECRET_KEY, else what is in `path`, where
-    `manage.py up` keeps one.
+    """Return the key that signs sessions: SLUICE_SECRET_KEY, or the content of `path`, the file in
+    which `manage.py up` keeps a key.
 
     Raises:
         ImproperlyConfigured: when there is neither.
     """
     value = str(env.str("SLUICE_SECRET_KEY", "")).strip()
-    # a file that this user may not read gives the sentence below, not a PermissionError
+    # for a file that this user may not read: the sentence below and not a PermissionError
     if not value and path.is_file() and os.access(path, os.R_OK):
         value = path.read_text().strip()
     if not value:

@@ -9,14 +9,16 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-# One file is documentation and what runs, so the documentation cannot fall behind.
+# The file in the documentation is the one that runs, so the documentation cannot fall behind.
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "gateway" / "envoy.yaml"
 # A value with the mark behind it, in a comment: the example stays valid YAML when copied.
 _MARKED = re.compile(r"(port_value: |path: )[^\s}]+(.*# up: )([a-z0-9-]+)$", re.MULTILINE)
 
 
 def render_envoy_config(ports: Mapping[str, int], access_log: Path) -> str:
-    """Return Envoy's configuration with `ports` by the names in its "# up:" marks.
+    """Return Envoy's configuration as YAML: the example with its marked lines filled in.
+
+    `ports` holds a port by the name in its "# up: NAME" mark; "# up: access-log" gets `access_log`.
 
     Raises:
         KeyError: when the example marks a name that is not in `ports`.

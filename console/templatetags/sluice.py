@@ -46,7 +46,10 @@ def action_chip(action: int | str | Action, look: str = "", text: str = "") -> S
 
 @register.simple_tag
 def state(level: str, text: object) -> SafeString:
-    """Return a state as shape and word; `level` is ok, warn, bad or off."""
+    """Return a state as a shape and `text`; `level` is ok, warn, bad or off.
+
+    Raise TemplateSyntaxError for another level.
+    """
     if level not in _STATES:
         raise template.TemplateSyntaxError(f"a state is one of {', '.join(_STATES)}, not {level!r}")
     return format_html('<span class="st st-{}">{}{}</span>', level, icon(level), text)
@@ -60,7 +63,7 @@ def tag(text: object, kind: str = "") -> SafeString:
 
 @register.simple_tag
 def who_can(permission: str) -> str:
-    """Return who may do it, for the description of a disabled button."""
+    """Return which roles have a permission, for the description of a disabled button."""
     return roles.who_can(permission)
 
 

@@ -1,5 +1,5 @@
-"""Data-access log: every look into an app's data is an audit row: who, at what, when, for which
-ticket.
+"""The data-access log. Each look into an app's data is an audit row that says who looked at what,
+when, and for which ticket.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ PERMISSION = "control.view_looks"
 # The same person looking at the same page of an app for the same ticket within this time is one
 # look: pages reload themselves, and a log of reloads would hide the looks.
 AGAIN = timedelta(minutes=5)
-# The subject of a look that may have shown any app's data, such as an export without an app. No
-# app's id holds a space, so it is none.
+# The subject of a look that may have shown any app's data, such as an export without an app. An app
+# id has no space, so no app has this id.
 EVERY_APP = "every app"
 # At least one digit, so that a word typed into the field by mistake names no ticket; no spaces and
 # no line breaks, as it becomes part of the entry's reason.
 _TICKET = re.compile(r"(?=.*\d)[A-Za-z0-9#][A-Za-z0-9/._-]{1,39}")
-# The same for readers that know no look-ahead (ECMA 262), beside the length: LONGEST_TICKET
-# characters at most, 2 at least.
+# The same rule without a look-ahead, for the REST schema: some readers of its patterns know none.
+# The schema states the length apart: 2 to LONGEST_TICKET characters.
 TICKET_FORM = r"^([0-9][A-Za-z0-9/._-]+|[A-Za-z0-9#][A-Za-z0-9/._-]*[0-9][A-Za-z0-9/._-]*)$"
 # Characters: longer than the ticket numbers of the usual trackers.
 LONGEST_TICKET = 40
@@ -67,20 +67,21 @@ def record_all(seen: Iterable[tuple[str, str]], *, by: Actor, ticket: str = "") 
     """Record, in one transaction, that someone was shown data of these apps. Return the entries
     that are new: what was recorded within `AGAIN` is not repeated.
 
-    `seen` is pairs of app and what was shown, a noun that continues "looked at": "the page",
-    "decision dec_01…". `EVERY_APP` means all of them. Raise Refused for a bad ticket.
+    `seen` holds pairs of an app id and what was shown of the app, worded to follow "looked at":
+    "the page", "decision dec_01…". The app id `EVERY_APP` means all apps. Raise Refused for a bad
+    ticket.
     """
     ticket = check_ticket(ticket)
     reason = f"Ticket {ticket}" if ticket else _NO_TICKET
     # without repeats, in order: a page may show several decisions of one app
     said = list(dict.fromkeys((_kept(app, 128), _kept(what, 120)) for app, what in seen))
-    # asked without the lock first: most looks are repeated, and the lock is the whole
-    # installation's
+    # first without the lock: most looks are repeats, and all changes of the installation wait for
+    # the lock
     if not _unwritten(said, by, reason):
         return []
     with transaction.atomic():
         chain.lock()
-        # others may have written some between the first question and our turn
+        # another process may have recorded some of these looks before we got the lock
         new = _unwritten(said, by, reason)
         rows = [
             chain.Said(app, _summary(app, what), {"what": what, "ticket": ticket})
@@ -90,7 +91,7 @@ def record_all(seen: Iterable[tuple[str, str]], *, by: Actor, ticket: str = "") 
 
 
 def _unwritten(said: list[tuple[str, str]], by: Actor, reason: str) -> list[tuple[str, str]]:
-    """Return those of these looks that this person did not have, for the same reason, within
+    """Return the looks that are not recorded yet for this person and reason within the last
     `AGAIN`.
     """
     apps = {app for app, _ in said}
@@ -106,8 +107,10 @@ def _summary(app: str, what: str) -> str:
 
 
 def latest_looks(app: str, most: int = 200) -> list[Look]:
-    """Return the latest looks into an app's data, newest first, with those into every app's."""
-    # with EVERY_APP: who exported all decisions has seen this app's, too
+    """Return at most `most` looks into an app's data, newest first. Looks into every app's data are
+    among them.
+    """
+    # with EVERY_APP: a person who exported all decisions has seen this app's as well
     rows = AuditEntry.objects.filter(
         action=ACTION, subject__in=[_kept(app, 128), EVERY_APP]
     ).order_by("-at")[:most]

@@ -22,19 +22,18 @@ from control.models import AuditEntry, ConfigVersion
 
 Json = dict[str, object] | None
 
-# What the first entry continues: no entry hashes to zeros.
+# Stands for the hash before the first entry: no entry hashes to zeros.
 FIRST_PREV = "0" * 64
 # Characters, as wide as the column.
 REASON_MAX = 1000
 # Advisory lock that every operator change holds until it commits, so that versions and entries
-# never interleave.
-# "SLUC" in ASCII, ours alone in PostgreSQL's one space of such keys.
+# never interleave. "SLUC" in ASCII: all advisory locks of a database share one space of keys.
 LOCK = 0x534C_5543
 
 
 @dataclass(frozen=True)
 class Break:
-    """The first place at which the chain does not hold."""
+    """The first entry at which the chain breaks, and why."""
 
     seq: int
     why: str
@@ -51,8 +50,8 @@ class ChainState:
 
 
 def lock() -> None:
-    """Wait for the turn to change something. Call it inside a transaction, before reading what will
-    be changed.
+    """Wait for the lock of operator changes and hold it until the transaction ends. Call it inside
+    a transaction, before reading what will be changed.
     """
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
@@ -69,7 +68,7 @@ def check_reason(reason: str) -> str:
         raise Refused(f"The reason has {len(reason):,} characters; the limit is {REASON_MAX:,}.")
     # PostgreSQL cannot store NUL at all, and the others garble a terminal or a spreadsheet
     if any(ord(c) < 32 and c not in "\n\r\t" for c in reason):
-        raise Refused("The reason holds a control character, which cannot be kept.")
+        raise Refused("The reason contains a control character. Remove it.")
     return reason
 
 
@@ -86,8 +85,8 @@ def append(
     config_version: ConfigVersion | None = None,
     at: datetime | None = None,
 ) -> AuditEntry:
-    """Write one entry at the end of the chain. It belongs in the transaction of the change that it
-    describes.
+    """Append one entry to the chain and return it. Call it in the transaction of the change that
+    the entry describes. Raise Refused when the reason is empty or cannot be stored.
     """
     # before the last entry is read: two that read the same one would fork the chain
     lock()
@@ -105,14 +104,14 @@ def append(
         after=_plain(after),
         config_version=config_version,
     )
-    # an insert only: `save` would else look first whether there is such a row to update
+    # insert only: otherwise `save` would first look for a row to update
     entry.save(force_insert=True)
     return entry
 
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What one of many entries says that the others do not."""
+    """The part of an entry that differs from the other entries written with it."""
 
     subject: str
     summary: str
@@ -121,11 +120,11 @@ class Said:
 
 @transaction.atomic
 def append_all(said: Sequence[Said], *, by: Actor, reason: str, action: str) -> list[AuditEntry]:
-    """Write entries of one person, reason and action at the end of the chain, in order, with one
-    statement.
+    """Append entries that share person, reason and action, in order, with one statement, and return
+    them. Raise Refused when the reason is empty or cannot be stored.
     """
     lock()
-    # one reading of the clock, as they are one act
+    # one time for all entries, as they record one act
     reason, at, end, made = check_reason(reason), timezone.now(), _last(), []
     for one in said:
         entry = _next(
@@ -146,7 +145,7 @@ def append_all(said: Sequence[Said], *, by: Actor, reason: str, action: str) -> 
 
 
 def _last() -> tuple[int, str]:
-    """Return number and hash of the last entry."""
+    """Return number and hash of the last entry; 0 and zeros for an empty log."""
     return AuditEntry.objects.order_by("-seq").values_list("seq", "hash").first() or (0, FIRST_PREV)
 
 
@@ -194,7 +193,7 @@ def verify() -> ChainState:
 
 
 def _judged(entries: Iterable[AuditEntry]) -> Iterator[tuple[AuditEntry, str]]:
-    """Yield each entry and what is wrong with it, "" for nothing."""
+    """Yield each entry with what is wrong with it, "" for an intact one."""
     head = FIRST_PREV
     for seq, entry in enumerate(entries, start=1):
         if entry.seq != seq:
@@ -209,7 +208,7 @@ def _judged(entries: Iterable[AuditEntry]) -> Iterator[tuple[AuditEntry, str]]:
 
 
 def _plain(value: Json) -> Json:
-    """Return a JSON value as PostgreSQL gives it back: jsonb has no difference between 2.0e16 and
+    """Return a JSON value as PostgreSQL gives it back: jsonb does not tell 2.0e16 from
     20000000000000000.
     """
     if value is None:
@@ -220,5 +219,5 @@ def _plain(value: Json) -> Json:
 
 def _number(text: str) -> float | int:
     number = float(text)
-    # the hash is made of the text, so both must be written the same way
+    # the hash is made of the text, so a whole number must have one text before and after storing
     return int(number) if number.is_integer() else number

@@ -17,12 +17,12 @@ from control.audit import chain
 from control.audit.actors import Actor
 from control.errors import Refused
 
-# Whoever may read over the API may have a token; it may do what they may.
+# The right to read over the API is enough to have a token. A token may do what its owner may do.
 PERMISSION = "decisions.view_decision"
-# Tokens one person may have at once: enough for their machines, few enough to be looked through.
+# Tokens that one person may have at once: enough for several machines, few enough to review.
 MOST = 10
-# Chosen: every token ends, so that a forgotten one does; 90 days suit a person who rotates them
-# each quarter.
+# Chosen: every token ends, so that a forgotten one does not work for ever; 90 days suit a person
+# who replaces tokens each quarter.
 SHORTEST_DAYS, LONGEST_DAYS, USUAL_DAYS = 1, 365, 90
 
 
@@ -33,13 +33,14 @@ def living(user: AbstractUser) -> QuerySet[AuthToken]:
 
 
 def create(*, by: AbstractUser, days: int, reason: str) -> tuple[AuthToken, str]:
-    """Create a token of a person. Return it and its text, which nobody can read again.
+    """Create a token for a person. Return the token and its text, which cannot be read again later.
 
-    Raise Refused when they have MOST already, the time is not possible, or the reason is empty.
+    Raise Refused when the person has MOST tokens already, `days` is out of range, or the reason is
+    empty.
     """
     reason = chain.check_reason(reason)
     if not SHORTEST_DAYS <= days <= LONGEST_DAYS:
-        raise Refused(f"A token must last between {SHORTEST_DAYS} and {LONGEST_DAYS} days.")
+        raise Refused(f"A token must last {SHORTEST_DAYS} to {LONGEST_DAYS} days, not {days}.")
     with transaction.atomic():
         chain.lock()
         # counted under the lock, so that two requests cannot both take the last place
@@ -65,7 +66,7 @@ def revoke(*, by: AbstractUser, token: str) -> bool:
     """
     # by owner as well: the first characters of somebody else's token must not end it
     deleted, _ = AuthToken.objects.filter(user=by, token_key=token).delete()
-    # without a row there is nothing that happened, so nothing to record
+    # when no token was deleted, nothing happened that the log should record
     if deleted:
         chain.append(
             by=Actor.of(by),

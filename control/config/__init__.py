@@ -1,1 +1,1 @@
-"""The config document: every version as it was signed, and how a change makes the next one."""
+"""The config document: all stored versions, and the changes that make the next one."""

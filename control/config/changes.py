@@ -55,9 +55,10 @@ def make_version(
 ) -> ConfigVersion:
     """Make a new config version out of the newest one; tell the deciders once it is committed.
 
-    `edit` maps the document before to the document after (its version and time are set here).
-    `within` writes what else belongs to the change, in the same transaction, given the new version
-    and the document before. Raise Refused when the change is not possible; then nothing is kept.
+    Return the new version. `edit` returns the new document from the old one; its version and time
+    are set here. `within` gets the new version and the old document, and writes what else belongs
+    to the change in the same transaction. Raise Refused when the reason is empty or the change is
+    not possible; then nothing is stored.
     """
     reason = chain.check_reason(reason)
     with transaction.atomic():
@@ -96,7 +97,7 @@ def _next(old: Config, edited: Config, now: datetime) -> Config:
 
 
 def first(*, by: Actor, reason: str) -> ConfigVersion | None:
-    """Make version 1 from the defaults. Return None when there is a version already."""
+    """Make version 1 from the defaults and return it. Return None when a version exists already."""
     with transaction.atomic():
         chain.lock()
         if latest() is not None:
@@ -119,8 +120,9 @@ def first(*, by: Actor, reason: str) -> ConfigVersion | None:
 def store(
     new: Config, *, by: Actor, reason: str, made_at: datetime, signed: bytes | None = None
 ) -> ConfigVersion:
-    """Write the row of a document; sign it unless it is signed already. Its audit row must follow
-    in the same transaction. Raise Refused for a document that deciders would refuse.
+    """Store a document as a config version and return that version. Sign the document unless
+    `signed` is given. The caller writes the audit row in the same transaction. Raise Refused for a
+    document that deciders would refuse.
     """
     try:
         # encoded and decoded, so that it is checked exactly as a decider will read it

@@ -1,4 +1,4 @@
-"""Config documents that decisions were made under, found again by version."""
+"""The stored config documents, looked up by version or by time."""
 
 from __future__ import annotations
 
@@ -12,32 +12,34 @@ from decider.contracts import config as configs
 from decider.contracts.config import Config, ConfigError, Sampling
 
 
-# a page of decisions was made under a handful of versions
+# the decisions on one page were made under only a few versions
 @lru_cache(maxsize=32)
 def _decoded(payload: bytes) -> Config:
     return configs.decode(payload)
 
 
 def config(version: int) -> Config | None:
-    """Return a config document by its version; None when it is not kept, or is of a form
-    that cannot be read here.
+    """Return a config document by its version; None when it is not stored or its format cannot be
+    read here.
     """
     return _usable(ConfigVersion.objects.filter(version=version))
 
 
 def newest() -> Config | None:
-    """Return the newest config document; None before there is one."""
+    """Return the newest config document; None when there is none or it cannot be read here."""
     return _usable(ConfigVersion.objects.order_by("-version"))
 
 
 def sampling() -> Sampling:
-    """Return how likely a decision is to be kept now, before the budget scales it down."""
+    """Return the sampling rules of the newest config document; the default rules when there is
+    none. Under load, the budget scales their rates down.
+    """
     return found.sampling if (found := newest()) else Sampling()
 
 
 def _usable(rows: QuerySet[ConfigVersion]) -> Config | None:
     row = rows.only("payload").first()
-    # a document of a form that is no longer read is history: pages do without it
+    # an old document may have a format that is no longer read; pages then do without the document
     try:
         return _decoded(bytes(row.payload)) if row else None
     except ConfigError:
@@ -45,8 +47,9 @@ def _usable(rows: QuerySet[ConfigVersion]) -> Config | None:
 
 
 def in_force(at: float) -> tuple[int, Config | None]:
-    """Return the newest version made at or before `at` (unix seconds), and its document: 0 and
-    None when there was none, and no document when it is not usable here.
+    """Return the number and the document of the newest version made at or before `at` (unix
+    seconds). Return 0 and None when there was no version yet, and None as the document when its
+    format cannot be read here.
     """
     made = ConfigVersion.objects.filter(made_at__lte=datetime.fromtimestamp(at, UTC)).order_by(
         "-version"

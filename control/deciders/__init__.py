@@ -1,1 +1,1 @@
-"""What goes to the deciders and comes back: publishing, acks, profiles, buckets, keys."""
+"""What is sent to the deciders and what they answer: publishing, acks, profiles, buckets, keys."""

@@ -1,4 +1,6 @@
-"""How far a config version has reached, and when the last decision under the old state was made."""
+"""How many deciders have applied a config version, and when the last decision under the old state
+was made.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,7 @@ class NodeState(Enum):
 
 @dataclass(frozen=True)
 class Node:
-    """One decider and one config version."""
+    """Where one decider stands with one config version."""
 
     name: str
     region: str
@@ -39,11 +41,13 @@ class Node:
     version: int | None
     """Version it runs by its last heartbeat; None when it is silent."""
     ms: float | None
-    """From the change to its last decision under the old state, milliseconds; None when it has not
-    acked or did not run then.
+    """Milliseconds from the change to its last decision under the old state; None when it has not
+    acked or started after the change.
     """
     error: str
-    """Why it refused this version, or, when it acked, another document since."""
+    """Why it refused this version; for a decider that acked it, why it refused another document
+    since.
+    """
     source: str
     """How the version came to it: push, poll, file or disk."""
     seen_at: float
@@ -92,7 +96,7 @@ class Propagation:
 
     @property
     def late(self) -> tuple[Node, ...]:
-        """Those that answer or answered, and have not acknowledged or have refused."""
+        """The deciders that have not acked: those that wait, have refused or are silent."""
         return tuple(node for node in self.nodes if not node.acked)
 
     @property
@@ -101,20 +105,20 @@ class Propagation:
 
     @property
     def scale(self) -> float:
-        """Milliseconds that fill a node's bar; at least 1."""
+        """Milliseconds at which a node's bar is full; at least 1."""
         return max(1.0, self.ms or 0.0)
 
     @property
     def ms(self) -> float | None:
-        """From the change to the last decision anywhere under the old state, over the nodes that
-        acked; None when none ran then.
+        """Milliseconds from the change to the last decision under the old state on any node that
+        acked; None when no such node ran before the change.
         """
         return max((node.ms for node in self.nodes if node.ms is not None), default=None)
 
 
 def heartbeats(now: float) -> dict[str, tuple[float, NodeStatus | None]]:
-    """Return every decider heard of within the hour: unix time of its last status, and the status
-    while it is fresh. Raise StoreUnavailable.
+    """Return, by name, every decider that sent a status within FORGET_S: the unix time of that
+    status, and the status itself, None once it has expired. Raise StoreUnavailable.
     """
     with answering() as valkey:
         # redis-py types these answers for clients that decode, too; this one gives bytes
@@ -144,8 +148,8 @@ def propagation(row: ConfigVersion, now: float) -> Propagation:
 
 
 def reach(version: int, made_at: float, published: bool, now: float) -> Propagation:
-    """Return how far a version has reached that PostgreSQL may not know yet. Times in unix seconds.
-    Raise StoreUnavailable.
+    """Return how far a version has reached, also one that is not in PostgreSQL yet. `made_at` and
+    `now` are unix seconds. Raise StoreUnavailable.
     """
     answers, beats = acks(version), heartbeats(now)
     refusals = _refusals(
@@ -166,12 +170,13 @@ def reach(version: int, made_at: float, published: bool, now: float) -> Propagat
 def old_state_ms(ack: Ack, status: NodeStatus | None, made_at: float) -> float | None:
     """Return the milliseconds from the change to the node's last decision under the old state.
 
-    A node that decided nothing after the change could have done so until it applied the new one, so
-    that moment counts. None for a node that started later: it never ran the old state.
+    When the node made no decision between the change and applying the new version, the time of
+    applying counts. Return None for a node that started after the change: it never ran the old
+    state.
     """
     if status is not None and status.started_at > made_at:
         return None
-    # the latest it can have been: towards a longer time, never a shorter one
+    # the latest possible moment: the answer may be too long, never too short
     last = ack.last_old_decision_at if ack.last_old_decision_at >= made_at else ack.applied_at
     return max(0.0, (last - made_at) * 1000)
 
@@ -180,7 +185,7 @@ def _refusals(running: dict[str, int], made_at: float) -> dict[str, str]:
     """Return why nodes refused a document since `made_at` (unix seconds). A node cannot trust the
     version in a document that it refuses, so it acks the refusal under the version it runs.
     """
-    # nobody to ask, so Valkey need not be reached
+    # no node to look up, so Valkey need not answer
     if not running:
         return {}
     with answering() as valkey, valkey.pipeline(transaction=False) as pipe:

@@ -29,10 +29,11 @@ from decider.node.commands import Answer, Command, View
 Bucket = Literal["burst", "errors"]
 PERMISSION = "control.reset_bucket"
 # Seconds that all deciders together have for their answers. Chosen: a person waits for the page,
-# and a decider answers within milliseconds. Below valkey.TIMEOUT_S, or the socket would give up on
-# a wait that is still allowed.
+# and a decider answers within milliseconds. Below valkey.TIMEOUT_S, as the socket would otherwise
+# time out first.
 WAIT_S = 1.0
-# Seconds when no decider has reported lately: one that has only just started may still answer.
+# Seconds to wait for answers when no decider has reported lately: one that has only just started
+# may still answer.
 HOPE_S = 0.2
 _VERBS: dict[Bucket, wire.Verb] = {"burst": "fill_burst", "errors": "fill_errors"}
 
@@ -85,11 +86,11 @@ class Peek:
     at: float
     """Unix seconds at which they were asked."""
     nodes: tuple[Node, ...]
-    """All that are known to run, by name."""
+    """All deciders that report or have answered, sorted by name."""
 
     @property
     def tracking(self) -> tuple[Node, ...]:
-        """Those that track the app, the one that saw it last first."""
+        """The deciders that track the app; the one that saw it most recently comes first."""
         known = [n for n in self.nodes if n.view is not None]
         return tuple(sorted(known, key=lambda n: -n.view.last_seen if n.view else 0.0))
 
@@ -99,7 +100,7 @@ class Peek:
 
     @property
     def done(self) -> tuple[str, ...]:
-        """Those that filled the bucket."""
+        """Names of the deciders that filled the bucket."""
         return tuple(n.name for n in self.nodes if n.answer is not None and n.answer.done)
 
 
@@ -126,7 +127,7 @@ def kind(name: str) -> BucketKind:
 
 
 def peek(app: str) -> Peek:
-    """Return an app's buckets right now, on every decider; this consumes nothing. Raise
+    """Return an app's buckets on every decider as they are now, without using any tokens. Raise
     StoreUnavailable, and Refused for a text that is not an app id.
     """
     return _ask("peek", app)
@@ -135,12 +136,12 @@ def peek(app: str) -> Peek:
 def reset(name: str, *, app: str, by: Actor, reason: str) -> Peek:
     """Have every decider that tracks an app fill one of its buckets, once. Return what each did.
 
-    The audit log has it before the deciders are asked, and their answers after. Raise Refused when
-    the reason is empty or there is no such bucket or app id. Raise StoreUnavailable when Valkey
-    does not answer; then nobody knows whether one was filled.
+    The audit log records the request before the deciders are asked, and their answers afterwards.
+    Raise Refused when the reason is empty or there is no such bucket or app id. Raise
+    StoreUnavailable when Valkey does not answer; then it is not known whether a bucket was filled.
     """
     which = kind(name)
-    # refuses a text that is not an app id before anything is written down
+    # raises for a text that is not an app id, before the audit log gets an entry
     _command(_VERBS[which.name], app)
     _note_request(which, app, by, reason)
     try:
@@ -195,13 +196,13 @@ def _command(verb: wire.Verb, app: str) -> Command:
         return msgspec.convert(msgspec.to_builtins(command), Command)
     except msgspec.ValidationError as error:
         raise Refused(
-            "This is not an app id: 1 to 128 visible ASCII characters without spaces."
+            "This is not an app id. An app id has 1 to 128 visible ASCII characters and no spaces."
         ) from error
 
 
 def _sent(command: Command) -> Peek:
-    """Send a command to all deciders and gather their answers, until all that live have answered or
-    the time is up.
+    """Send a command to all deciders and collect their answers, until every live decider has
+    answered or the time is up.
     """
     data = wire.sign(command, keys.load_signing_key(settings.SLUICE_KEYS))
     living = {
@@ -222,7 +223,7 @@ def _sent(command: Command) -> Peek:
 
 def _answers(nonce: str, within_s: float) -> Iterator[Answer]:
     give_up = time.monotonic() + within_s
-    # blpop takes 0 for "wait for ever", so the rest is never rounded to it
+    # stop above 0: blpop would take a timeout of 0 for "wait for ever"
     while (left := give_up - time.monotonic()) > 0.01:
         with answering() as valkey:
             found = valkey.blpop([ANSWERS_PREFIX + nonce], timeout=left)

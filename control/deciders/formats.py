@@ -1,4 +1,4 @@
-"""Whether the deciders that run can read a config document before it is made."""
+"""A check, before a config document is made, that the running deciders can read it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ def check_readable(old: Config, new: Config, now: float) -> None:
     """Raise Refused, with the field and the deciders, when `new` uses a field that `old` does not
     and that a decider alive at `now` (unix seconds) cannot read.
 
-    Only the change itself is judged. Where an old decider met a newer document already, it stays
-    behind whatever is changed, and a kill switch must still reach the others.
+    Only what the change adds is checked. A decider that cannot read `old` stays behind in any case,
+    and a kill switch must still reach the others.
     """
     form, field = needed_format(new)
     if form <= needed_format(old)[0]:

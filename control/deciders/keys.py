@@ -18,20 +18,20 @@ from control.errors import KeysError
 from decider.contracts import config
 from decider.contracts.files import create_atomically
 
-# Bytes of an Ed25519 key (RFC 8032), and of a token key with the strength of its hash.
+# Bytes of an Ed25519 key (RFC 8032), and of a token key.
 KEY_BYTES = 32
 
 
 def ensure(directory: Path) -> None:
-    """Create the keys that are absent; leave those that are there. Safe when several processes do
-    it at once.
+    """Create the keys that are missing and leave the others as they are. Several processes may call
+    this at once.
 
     Raise KeysError when the directory cannot be written or a present file is not a key.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         _create(directory / "config.key", Ed25519PrivateKey.generate().private_bytes_raw())
-        # from the file and not from the key above: another process may have been first
+        # read from the file, as another process may have created the key first
         _create(
             directory / "config.pub", load_signing_key(directory).public_key().public_bytes_raw()
         )
@@ -40,7 +40,7 @@ def ensure(directory: Path) -> None:
         raise KeysError(
             f"The keys cannot be written to {directory}: {error.strerror or error}."
         ) from error
-    # a wrong pair would show only when deciders refuse every document
+    # checked here: otherwise a wrong pair would show only when deciders refuse every document
     _check_pair(directory)
 
 
@@ -58,13 +58,15 @@ def load_public_keys(directory: Path) -> dict[str, Ed25519PublicKey]:
 
 
 def load_token_key(directory: Path) -> bytes:
-    """Return the key of `decider.contracts.ids.token_digest`. Raise KeysError."""
+    """Return the key that credentials are digested with (`decider.contracts.ids.token_digest`), 32
+    bytes. Raise KeysError.
+    """
     return _read(directory / "token.key")
 
 
 def load_token_keys(directory: Path) -> list[bytes]:
-    """Return the token key and those before it (`token.old`, one per line), newest first, for what
-    was sealed with them. Raise KeysError.
+    """Return the token key, then the ones before it (`token.old`, one per line), newest first. Old
+    receipts were sealed with the older keys. Raise KeysError.
     """
     before = directory / "token.old"
     return [load_token_key(directory), *(_read_all(before) if before.exists() else [])]
@@ -74,8 +76,8 @@ def _check_pair(directory: Path) -> None:
     public = load_signing_key(directory).public_key()
     if config.key_id(public) not in load_public_keys(directory):
         raise KeysError(
-            f"config.pub does not belong to config.key in {directory}. Delete config.pub; it is"
-            " made again."
+            f"config.pub does not belong to config.key in {directory}. Delete config.pub;"
+            " `manage.py seed` makes it again."
         )
     load_token_key(directory)
 

@@ -1,8 +1,8 @@
 """Publish the table of known apps: all apps above the free tier, and all apps of tenants that the
 config document names in a rule.
 
-The stream in the store begins with a signed snapshot; signed changes follow it. Whoever changes
-apps tells of them with `tell`. `pending` follows the config document, and sends a new snapshot when
+The stream in the store begins with a signed snapshot; signed changes follow it. Code that changes
+apps calls `tell` with them. `pending` follows the config document, and sends a new snapshot when
 the stream is missing, long, old, or made with another token key.
 """
 
@@ -39,13 +39,14 @@ READ_ROWS = 20_000
 # Messages of changes after which a new snapshot is sent. Chosen: a decider that starts reads them
 # all within a second.
 MOST_CHANGES = 60
-# Seconds after which a new snapshot is sent in any case. Chosen: whatever was changed past `tell`,
-# by hand in the database for example, is in force within a day.
+# Seconds after which a new snapshot is sent in any case. Chosen: a change that bypassed `tell`, for
+# example by hand in the database, takes effect within a day.
 SNAPSHOT_EVERY_S = 86_400.0
-# Apps of tenants whose rules changed above which a snapshot is sent instead. Chosen: half of the
-# messages that may follow a snapshot.
+# When the tenants whose rules changed have more apps than this, a snapshot is sent instead of
+# changes. Chosen: changes then take at most half of the messages that may follow a snapshot.
 MOST_NAMED = CHANGES_ENTRIES * MOST_CHANGES // 2
-# Chosen: two publishers at once are rare; more tries say that something keeps writing.
+# Tries to add a message. Chosen: two publishers at once are rare; twenty failures mean that
+# something else keeps writing.
 CAS_TRIES = 20
 
 # An app's id, its tenant's id, and its tier.
@@ -56,13 +57,13 @@ class _Newest(NamedTuple):
     """The newest message in the stream."""
 
     id: str
-    """As the stream names it, "" when there is none."""
+    """Its id in the stream, "" when the stream is empty."""
     message: Message | None
-    """None when there is none, or one that is not ours."""
+    """None when the stream is empty or the message is not signed with our key."""
 
 
 def publish_all() -> int:
-    """Send a snapshot of all known apps. Return how many they are. Raise StoreUnavailable."""
+    """Send a snapshot of all known apps. Return how many apps it holds. Raise StoreUnavailable."""
     version = ConfigVersion.objects.order_by("-version").values_list("version", flat=True).first()
     text_hash = _text_hash()
     entries = _all_entries(text_hash, named_tenants(version or 0))
@@ -82,8 +83,8 @@ def publish_all() -> int:
 
 
 def tell(apps: Iterable[App]) -> None:
-    """Tell deciders what tier and tenant these apps have now. Where no table was sent yet, the
-    next `pending` sends all of it. Raise StoreUnavailable.
+    """Send the present tier and tenant of these apps to the deciders. Send nothing when no table
+    was sent yet: the next `pending` sends the whole table. Raise StoreUnavailable.
     """
     newest = _newest()
     if newest.message is not None:
@@ -163,7 +164,9 @@ def _hashed(text_hash: TextHash, rows: Sequence[AppRow]) -> Entries:
 
 
 def _send(rows: Iterable[AppRow], version: int) -> None:
-    """Send what apps are now, in messages of CHANGES_ENTRIES, as config `version` has it."""
+    """Send the present tier and tenant of these apps, at most CHANGES_ENTRIES in one message. The
+    table drops free apps whose tenant config `version` does not name.
+    """
     text_hash, named, left = _text_hash(), named_tenants(version), iter(rows)
     while batch := list(islice(left, CHANGES_ENTRIES)):
         told = [
@@ -174,7 +177,7 @@ def _send(rows: Iterable[AppRow], version: int) -> None:
 
         def made(newest: _Newest, data: bytes = data) -> Message | None:
             before = newest.message
-            # a table that went missing meanwhile: `pending` sends all of it
+            # the table is gone or has another token key by now: `pending` sends the whole table
             if before is None or before.mark != text_hash.mark:
                 return None
             since = before.since + 1 if isinstance(before, Changes) else 1
@@ -185,8 +188,8 @@ def _send(rows: Iterable[AppRow], version: int) -> None:
 
 
 def _add(made: Callable[[_Newest], Message | None]) -> None:
-    """Add a message that follows on the newest one. `made` is called again when another was
-    faster.
+    """Add the message that `made` returns for the newest one; add nothing for None. Call `made`
+    again when another publisher was faster. Raise ControlError after CAS_TRIES tries.
     """
     key = keys.load_signing_key(settings.SLUICE_KEYS)
     with answering() as valkey:
@@ -200,7 +203,8 @@ def _add(made: Callable[[_Newest], Message | None]) -> None:
             if put(keys=[KNOWN_STREAM], args=[newest.id, f"{message.version}-0", signed, flag]):
                 return
     raise ControlError(
-        f"The known apps could not be published: the store changed {CAS_TRIES} times meanwhile."
+        f"The known apps could not be published: something else changed the stream in Valkey during"
+        f" each of {CAS_TRIES} tries. Find out what writes to {KNOWN_STREAM}."
     )
 
 
@@ -223,17 +227,17 @@ def _read_newest(valkey: redis.Redis) -> _Newest:
 
 
 def _trusted(fields: object) -> Message | None:
-    """Return the message in an entry of the stream; None for one that is not signed by us."""
+    """Return the message in an entry of the stream; None when it is not signed with our key."""
     data = fields.get(b"b", b"") if isinstance(fields, dict) else b""
     try:
         return known.verify(data, keys.load_public_keys(settings.SLUICE_KEYS))
     except KnownError as error:
-        log.error("the store holds a table of known apps that is not ours: %s", error)
+        log.error("the known apps in Valkey are invalid or not signed with our key: %s", error)
         return None
 
 
 def _let_expire(kept: set[str]) -> None:
-    """Let parts that no snapshot names any more go away soon."""
+    """Let the parts that are not in `kept` expire: no snapshot names them any more."""
     with answering() as valkey:
         for name in valkey.scan_iter(KNOWN_PART_PREFIX + "*", count=1000):
             if raw_bytes(name).decode("ascii").removeprefix(KNOWN_PART_PREFIX) not in kept:

@@ -1,4 +1,4 @@
-"""Facts found out about an app later, brought into the profile that the deciders know it by."""
+"""Updates of app profiles with facts that were found out later."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def tell_found_wrong(found: Mapping[str, int]) -> int:
     profiles that changed.
 
     Return how many changed. Skip apps that nobody registered: they have no profile. Raise
-    StoreUnavailable; then nothing is set, so that the next call tells it again.
+    StoreUnavailable; then nothing is stored, and the next call publishes the same again.
     """
     # locked in the order of ids, so that two runs cannot wait for each other
     rows = (
@@ -29,6 +29,6 @@ def tell_found_wrong(found: Mapping[str, int]) -> int:
     for app in changed:
         app.found_wrong = found.get(app.id, 0)
     App.objects.bulk_update(changed, ["found_wrong"])
-    # inside the transaction: when Valkey fails, the rows roll back and the next run tells it again
+    # inside the transaction: when Valkey fails, the rows roll back and the next run publishes them
     publish.push_profiles(changed)
     return len(changed)

@@ -35,10 +35,10 @@ from decider.contracts.store import (
 
 log = logging.getLogger(__name__)
 
-# Profiles of one pipeline: few round trips, and some hundred kilobytes in memory.
+# Profiles sent in one pipeline: few round trips, and some hundred kilobytes in memory.
 PROFILE_BATCH = 1000
-# Chosen: changes wait for each other in PostgreSQL, so two tries are rare; more says that something
-# keeps writing.
+# Tries to replace the document. Chosen: changes wait for each other in PostgreSQL, so a second try
+# is rare; twenty failures mean that something else keeps writing.
 CAS_TRIES = 20
 
 # The document that this process pushed last, with its version. Mostly the store still holds it,
@@ -62,8 +62,9 @@ def push_version(row: ConfigVersion) -> bool:
 
 
 def push(signed: bytes, version: int) -> bool:
-    """Set the document and tell the deciders. Return False when the store holds a newer one, or
-    another of that number. Raise StoreUnavailable.
+    """Write a signed document to the store and tell the deciders. Return False when the store holds
+    a newer document, or another one of this version. Raise StoreUnavailable; ControlError when the
+    store changed at each of CAS_TRIES tries.
     """
     with answering() as valkey:
         put = valkey.register_script(_put_script())
@@ -76,14 +77,14 @@ def push(signed: bytes, version: int) -> bool:
                 _pushed[:] = [(signed, version)]
                 return True
     raise ControlError(
-        f"Config {version} could not be published: the document in the store changed {CAS_TRIES}"
-        " times meanwhile."
+        f"Config {version} could not be published: something else changed the document in Valkey"
+        f" during each of {CAS_TRIES} tries. Find out what writes to {CONFIG_KEY}."
     )
 
 
 def held() -> tuple[Config, bytes] | None:
-    """Return the document in the store, if it is there and signed with our key. Raise
-    StoreUnavailable.
+    """Return the document in the store, decoded and as bytes; None when there is none or it is not
+    signed with our key. Raise StoreUnavailable.
     """
     with answering() as valkey:
         data = raw_bytes(valkey.get(CONFIG_KEY) or b"")
@@ -120,13 +121,13 @@ def _model_file(model: ModelRef) -> bytes | None:
 
 
 def model_path(digest: str) -> Path:
-    """Return where a registered artifact is kept."""
+    """Return the path at which a registered artifact is stored."""
     return settings.SLUICE_MODELS / digest
 
 
 def push_profiles(apps: Iterable[App]) -> int:
-    """Publish apps' profiles in pipelines of PROFILE_BATCH, and what they are in the table of known
-    apps. Return how many. Raise StoreUnavailable.
+    """Publish the profiles of these apps, PROFILE_BATCH in one pipeline, and update their entries
+    in the table of known apps. Return how many profiles were published. Raise StoreUnavailable.
     """
     rows, count = iter(apps), 0
     while batch := list(islice(rows, PROFILE_BATCH)):
@@ -155,7 +156,7 @@ def rebuild() -> int:
     newest = ConfigVersion.objects.order_by("-version").first()
     if newest is not None:
         push_version(newest)
-    # first: with it, paying apps are no strangers while their profiles are on their way
+    # the table first: deciders then know the paying apps while profiles are still being sent
     known_apps.publish_all()
     count = _send_profiles(App.objects.iterator(chunk_size=PROFILE_BATCH))
     with answering() as valkey:
@@ -199,7 +200,7 @@ def _trusted(data: bytes) -> Config | None:
     try:
         return document.verify(data, keys.load_public_keys(settings.SLUICE_KEYS))
     except ConfigError as error:
-        log.error("the config store holds a document that is not ours: %s", error)
+        log.error("the config document in Valkey is invalid or not signed with our key: %s", error)
         return None
 
 

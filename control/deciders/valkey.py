@@ -1,4 +1,4 @@
-"""The config store's client, with limits short enough for a request to wait for."""
+"""The client of the config store, Valkey, with timeouts short enough for a web request."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def answering() -> Iterator[redis.Redis]:
 
 
 def raw_bytes(value: object) -> bytes:
-    """Return a value that Valkey gave, which is bytes: this client decodes nothing, though its type
-    allows for a client that does.
+    """Return a value from Valkey, typed as bytes. This client decodes nothing, but the types of
+    redis-py also cover clients that do.
     """
     assert isinstance(value, bytes)
     return value

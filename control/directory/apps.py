@@ -27,7 +27,7 @@ class KnownApp:
     chargeback_history: int
     false_throttle_history: int
     cohort_prior: float = 0.05
-    """Share of abusive apps among those like it."""
+    """Share of abusive apps among those like it, 0 to 1."""
 
 
 def _known(row: App) -> KnownApp:
@@ -51,7 +51,7 @@ def _rows() -> QuerySet[App]:
 
 
 def app(app_id: str) -> KnownApp | None:
-    """Return the app with exactly this id."""
+    """Return the app with exactly this id; None when nobody registered it."""
     return next((_known(row) for row in _rows().filter(pk=app_id)), None)
 
 
@@ -71,8 +71,8 @@ def names(app_ids: Iterable[str]) -> dict[str, str]:
 
 
 def labels(app_ids: Sequence[str]) -> dict[str, str]:
-    """Return names of these apps that tell them apart: with the tenant where several have one name,
-    with the id where that is not enough.
+    """Return labels that tell these apps apart, by app id. A label is the app's name, with the
+    tenant where several apps share the name, or with the id where they share the tenant too.
     """
     rows = App.objects.filter(pk__in=set(app_ids)).select_related("tenant")
     known = {row.id: (row.name or row.id, row.tenant.name) for row in rows}
@@ -89,7 +89,7 @@ def labels(app_ids: Sequence[str]) -> dict[str, str]:
     return {app_id: label(app_id) for app_id in app_ids}
 
 
-# Apps that a name may stand for at once; a tenant stands for all of its own. Chosen: one query
+# How many apps a name may find at once; a tenant's name finds all of its apps. Chosen: one query
 # takes this many ids easily, and nobody looks through more.
 MOST_NAMED = 500
 
@@ -101,14 +101,14 @@ class Named:
     apps: tuple[KnownApp, ...]
     """Exact names first; at most as many as were asked for, unless they are a tenant's."""
     total: int
-    """How many there are."""
+    """How many apps the text finds, those beyond the limit included."""
     tenant: str = ""
     """The tenant's name, when the text names one tenant and these are its apps."""
 
 
 def named(text: str, limit: int = MOST_NAMED) -> Named:
-    """Return apps whose own or whose tenant's name contains the text, or whose tenant has this
-    id.
+    """Return the apps whose name or tenant's name contains the text, or whose tenant has the text
+    as its id. When some apps have exactly this name, return only those.
     """
     everywhere = Q(name__icontains=text) | Q(tenant__name__icontains=text) | Q(tenant_id=text)
     # exact names first, so that a cut at `limit` never loses the app that was named
@@ -117,7 +117,7 @@ def named(text: str, limit: int = MOST_NAMED) -> Named:
     found, total = [_known(row) for row in rows[:limit]], rows.count()
     if same := [a for a in found if text.casefold() == a.name.casefold()]:
         return Named(tuple(same), rows.filter(name__iexact=text).count())
-    # two are enough to know that it is not one
+    # fetching two is enough to see that there is more than one tenant
     tenants = dict(rows.order_by().values_list("tenant_id", "tenant__name").distinct()[:2])
     if total > 1 and len(tenants) == 1:
         (tenant_id, name), *_ = tenants.items()

@@ -15,8 +15,8 @@ LONGEST = 1000
 
 
 def add(*, by: Actor, app: str, text: str) -> AppNote:
-    """Keep a note with its audit row. Raise Refused when it is empty, is too long or cannot be
-    stored.
+    """Store a note with its audit row and return it. Raise Refused when the note is empty or too
+    long, or `app` is not an app id.
     """
     text = text.strip()
     if not text:
@@ -24,7 +24,7 @@ def add(*, by: Actor, app: str, text: str) -> AppNote:
     if len(text) > LONGEST:
         raise Refused(f"The note has {len(text):,} characters; the limit is {LONGEST:,}.")
     if not app or len(app) > 128 or not app.isprintable():
-        raise Refused("This is not an app id, so it cannot have notes.")
+        raise Refused("This is not an app id. An app id has 1 to 128 printable characters.")
     # the note's text is the entry's reason, so the log stays complete without the notes
     with transaction.atomic():
         chain.append(

@@ -28,18 +28,18 @@ from decider.contracts.units import one_in, plan_figure
 from decider.contracts.vocabulary import Action, Tier
 from decider.whatif.plan import Plan, lists_of, plan_of
 
-# Config versions that are read back for the one that set a value. Chosen: months of changes,
-# decoded in a fraction of a second and then remembered.
+# How many config versions are read, newest first, to find the one that set a value. Chosen: months
+# of changes, decoded in a fraction of a second and then remembered.
 FURTHEST = 500
 
-# What a line's value depends on, out of a document; the version that set it is the first of the
-# latest run of equal readings.
+# Reads what a line's value depends on from a document. The value was set by the oldest document
+# since which this reading has not changed.
 Reading = Callable[[Config], object]
 
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A config version that set something."""
+    """The config version that set a value."""
 
     number: int
     made_at: datetime
@@ -55,35 +55,36 @@ class PolicyLine:
     name: str
     value: str
     source: str
-    """The tier, tenant, override, list, service, switch or profile that sets it, by name; or that
-    it holds for all apps.
+    """What sets the value, in words, such as "Standard tier", "Override ovr_1" or "All apps alike".
     """
     kind: str
-    """tier, tenant, override, list, compliance, service, switch, model, profile, or all for what
-    every app has alike.
+    """"tier", "tenant", "override", "list", "compliance", "service", "switch", "model", "profile",
+    or "all" for a value that every app has.
     """
     version: Version | None
     """None where the value is not part of the config."""
     until: float | None = None
-    """When it ends by itself, unix seconds."""
+    """When the rule ends by itself, unix seconds; None without an end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Whose policy is asked for."""
+    """The app whose policy is asked for."""
 
     app: str
     tenant: str
-    """Empty when nobody knows it."""
+    """The tenant's id; empty when it is not known."""
     tenant_name: str
     tier: int | None
-    """None for an app nobody registered: the document says which tier it gets."""
+    """None for an app that nobody registered: the config document says which tier it gets."""
     services: tuple[str, ...] = ()
-    """The services it uses, by name."""
+    """Names of the services that the app uses."""
 
 
 def lines(config: Config, about: Subject, now: float) -> list[PolicyLine]:
-    """Return all lines, those that overrule the others first. `now` in unix seconds."""
+    """Return all lines of an app's policy at `now` (unix seconds), those that overrule others
+    first.
+    """
     history = _history(config.version)
     return [
         *_switches(config, history, now),
@@ -97,8 +98,8 @@ def lines(config: Config, about: Subject, now: float) -> list[PolicyLine]:
 
 
 def overrides(config: Config, app: str, tenant: str, now: float) -> list[Override]:
-    """Return all overrides about an app or its tenant that have not expired, the one that counts
-    first.
+    """Return the overrides of an app and of its tenant that have not expired at `now` (unix
+    seconds): the app's, then the tenant's, each with the latest first.
     """
     about = {("app", app), ("tenant", tenant)}
     # of two about the same subject the later one counts, as in `plan_of`
@@ -109,7 +110,7 @@ def overrides(config: Config, app: str, tenant: str, now: float) -> list[Overrid
 
 
 def effect(override: Override) -> str:
-    """Say what an override does."""
+    """Return what an override does in words; "nothing" when it changes nothing."""
     stretch = (
         f"{plan_figure(override.multiplier)} times rate and burst"
         if override.multiplier != 1.0
@@ -191,7 +192,9 @@ def _tier_of(config: Config, about: Subject) -> int:
 
 
 def _tier(config: Config, about: Subject, history: _History, now: float) -> Iterable[PolicyLine]:
-    """Yield the app's tier and everything that the tier sets, unless an override stretches it."""
+    """Yield the app's tier and everything that the tier sets. Rate and burst are given as an
+    override stretches them.
+    """
     tier = _tier_of(config, about)
     plan = plan_of(config, app=about.app, tenant=about.tenant, tier=tier, now=now)
     yield _which_tier(tier, about, history)
@@ -382,8 +385,8 @@ def _alike(config: Config, history: _History) -> Iterable[PolicyLine]:
 
 
 def _weighed(w: ActionWeights, action: Action) -> str:
-    """Say what an action does to a request, in shares of what admitting does, and of a block for
-    the client's trouble.
+    """Say what an action does to a request: value kept, abuse let in and load in percent of what
+    admitting does, the client's trouble in percent of what a block does.
     """
     keeps, leaks, loads, hurts = (f"{row[action]:.3g}" for row in _percents(w))
     gain = (
@@ -404,14 +407,14 @@ def _of_action(action: Action) -> Reading:
 
 
 class _History:
-    """The documents before and including one, newest first."""
+    """The config documents up to and including one, newest first."""
 
     def __init__(self, documents: tuple[tuple[Version, Config], ...]) -> None:
         self._documents = documents
 
     def set_by(self, reading: Reading) -> Version | None:
-        """Return the version in which the present value first stood; None when no version is
-        kept.
+        """Return the version that set the present value: from this version on, the value has not
+        changed. Return None when no document could be read.
         """
         found: Version | None = None
         present: object = None
@@ -433,8 +436,8 @@ def _history(version: int) -> _History:
 
 @lru_cache(maxsize=4)
 def _read(version: int, signed: bytes) -> _History:
-    """Return the history up to a version. The cache is keyed by the newest document's own bytes
-    too: versions before it cannot change any more.
+    """Return the history up to a version. `signed`, the bytes of that version's document, only
+    serves as a second key of the cache; older versions cannot change any more.
     """
     found = []
     rows = ConfigVersion.objects.filter(version__lte=version).order_by("-version")
@@ -444,7 +447,7 @@ def _read(version: int, signed: bytes) -> _History:
         try:
             config = document.decode(bytes(payload))
         except ConfigError:
-            # in a form that cannot be read here: what is older cannot be compared
+            # the format cannot be read here, so older documents cannot be compared with newer ones
             break
         found.append((Version(number, made_at, by, exactly=True), config))
     return _History(tuple(found))

@@ -1,8 +1,9 @@
-"""Flip a switch with PostgreSQL or Valkey down, and take those flips into PostgreSQL afterwards.
+"""Flip a switch while PostgreSQL or Valkey is down, and import the flip into PostgreSQL afterwards.
 
 With PostgreSQL down, the next document is made from the newest signed one in Valkey (or on a node's
-disk), signed, published and journalled. `reconcile` later gives it its row, its audit entry and its
-place in the history. Where the version number was taken meanwhile, it makes the flip again on top.
+disk), signed, published and journalled. `reconcile` later stores its row, its audit entry and its
+place in the history. When another change has taken the version number meanwhile, it makes the flip
+again as a newer version.
 """
 
 from __future__ import annotations
@@ -31,17 +32,17 @@ from decider.contracts.files import write_atomically
 log = logging.getLogger(__name__)
 
 NODE_FILES = ("config.bin", "switch.bin")
-# Chosen: while PostgreSQL is down only other operators' flips compete, and each try begins from the
-# newest.
+# Tries to publish a flip. Chosen: while PostgreSQL is down only other operators' flips compete, and
+# each try begins from the newest document.
 TRIES = 5
-# Reason of an adopted document's entries: its signature is all that speaks for it, as the person's
-# own reason was in a journal that is not here.
+# The reason in the audit log for taking over a document. The operator's own reason is in a journal
+# on another machine; here only the signature vouches for the document.
 ADOPTED = "Found in the config store, signed with this installation's key"
 
 
 @dataclass(frozen=True)
 class Reached:
-    """What a flip without PostgreSQL got to."""
+    """How far a flip without PostgreSQL was spread."""
 
     version: int
     made_at: datetime
@@ -61,7 +62,8 @@ def flip(
 ) -> Reached:
     """Sign and spread a flip without PostgreSQL: through Valkey, and into `files` when given.
 
-    Raise Refused for an impossible flip, ControlError when it could be spread in no way.
+    Raise Refused for an impossible flip, ControlError when the flip could not be signed, spread or
+    journalled.
     """
     reason = chain.check_reason(reason)
     switches.check_until(until)
@@ -112,8 +114,8 @@ def newest_signed() -> Config:
         if (kept := publish.held()) is not None:
             found.append(kept[0])
     except StoreUnavailable as error:
-        log.info("looking on disk only: %s", error)
-    # both are looked at: with Valkey emptied, or an older document in it, a node's disk is newer
+        log.info("looking for config documents on disk only: %s", error)
+    # read disks too: when Valkey is empty or holds an older document, a node's disk is newer
     trusted = keys.load_public_keys(settings.SLUICE_KEYS)
     for path in (
         p for name in NODE_FILES for p in (settings.SLUICE_VAR / "nodes").glob(f"*/{name}")
@@ -121,18 +123,19 @@ def newest_signed() -> Config:
         try:
             found.append(document.verify(path.read_bytes(), trusted))
         except (OSError, ConfigError) as error:
-            log.warning("%s is left out: %s", path, error)
+            log.warning("%s is not used as a config document: %s", path, error)
     if not found:
         raise ControlError(
-            "No signed config document was found in Valkey or under nodes/: there is nothing to"
-            " begin from."
+            f"No config document signed with our key was found in Valkey or in"
+            f" {settings.SLUICE_VAR / 'nodes'}, so there is no document to change."
         )
     return max(found, key=lambda config: config.version)
 
 
 def node_files(patterns: list[str]) -> list[Path]:
-    """Return paths of switch files from patterns such as var/nodes/*/switch.bin. The directories
-    must exist, the files need not. Raise Refused when a pattern matches no directory.
+    """Return the paths of switch files that fit patterns such as var/nodes/*/switch.bin, which is
+    also the default. The directories must exist, the files need not. Raise Refused when a pattern
+    matches no directory.
     """
     paths: list[Path] = []
     for pattern in patterns or [str(settings.SLUICE_VAR / "nodes" / "*" / "switch.bin")]:
@@ -147,7 +150,9 @@ def node_files(patterns: list[str]) -> list[Path]:
 
 
 def write_file(path: Path, signed: bytes) -> Path:
-    """Replace a node's switch file in one step. Raise ControlError."""
+    """Replace a node's switch file in one step and return its path. Raise ControlError when it
+    cannot be written.
+    """
     try:
         write_atomically(path, signed)
     except OSError as error:
@@ -156,20 +161,22 @@ def write_file(path: Path, signed: bytes) -> Path:
 
 
 def reconcile() -> list[str]:
-    """Take into PostgreSQL what was flipped without it. Return a sentence for each flip."""
+    """Import the flips that were made without PostgreSQL. Return a sentence for each. Raise
+    ControlError when a journal entry cannot be read or verified.
+    """
     done = [_take_in(path) for path in offline_journal.waiting()]
     try:
         kept = publish.held()
     except StoreUnavailable as error:
-        log.info("nothing to take over: %s", error)
+        log.info("cannot look for a document to take over: %s", error)
         return done
     adopted = _adopt(*kept) if kept else ""
     return done + ([adopted] if adopted else [])
 
 
 def _push(signed: bytes, version: int, *, needed: bool) -> bool | None:
-    """Return True when Valkey took it, False when it holds a newer one, None when it does not
-    answer and need not. Raise ControlError when it does not answer and must.
+    """Return True when Valkey took the document, False when it holds a newer one, None when it does
+    not answer and is not `needed`. Raise ControlError when it does not answer and is needed.
     """
     try:
         return publish.push(signed, version)
@@ -190,11 +197,11 @@ def _take_in(path: Path) -> str:
         latest = changes.latest()
         # a run that was killed between commit and `settle` leaves an entry that is stored already
         if ConfigVersion.objects.filter(version=entry.version, signed=entry.signed).exists():
-            said = f"Config {entry.version} was there already."
+            said = f"Config {entry.version} was imported already."
         elif latest is not None and entry.version > latest.version:
             _insert(entry, by, until)
             said = (
-                f"Took in config {entry.version}: {by.name}"
+                f"Imported config {entry.version}: {by.name}"
                 f" {switches.summary(verb, entry.name, until)}."
             )
         else:
@@ -210,7 +217,7 @@ def _insert(entry: offline_journal.Entry, by: Actor, until: datetime | None) -> 
         config = document.verify(entry.signed, keys.load_public_keys(settings.SLUICE_KEYS))
     except (ConfigError, KeysError) as error:
         raise ControlError(
-            f"The journal entry for config {entry.version} does not hold: {error}."
+            f"The document in the journal entry for config {entry.version} is not valid: {error}."
         ) from error
     at = datetime.fromtimestamp(entry.at, UTC)
     row = changes.store(config, by=by, reason=entry.reason, made_at=at, signed=entry.signed)
@@ -227,8 +234,8 @@ def _insert(entry: offline_journal.Entry, by: Actor, until: datetime | None) -> 
 
 
 def _again(entry: offline_journal.Entry, by: Actor, until: datetime | None) -> str:
-    """Make a flip once more on top of what is there, because its version number is taken. Return
-    what was done.
+    """Make a flip again as the next version, because its version number is taken. Return a sentence
+    about what was done.
     """
     try:
         if entry.verb == "clear":
@@ -264,8 +271,9 @@ def _note_superseded(
 
 
 def _adopt(config: Config, signed: bytes) -> str:
-    """Take over the switches of a document in Valkey that is ours but not in PostgreSQL, with no
-    journal here. Return a sentence, "" when there is none.
+    """Take over the switches of a document in Valkey that is signed with our key but not in
+    PostgreSQL: its journal is not on this machine. Return a sentence, "" when there is no such
+    document.
     """
     with transaction.atomic():
         chain.lock()
@@ -278,9 +286,9 @@ def _adopt(config: Config, signed: bytes) -> str:
 
 
 def _merge(config: Config) -> str:
-    """Make a version with the switches of another document that has the newest one's number.
+    """Make a version with the switches of another document that has the number of our newest one.
 
-    Deciders that run that document would not take ours of the same number, so both go into the next
+    Deciders that run that document ignore ours of the same number, so the new version has a higher
     one.
     """
     row = changes.make_version(
@@ -299,7 +307,7 @@ def _merge(config: Config) -> str:
 
 
 def _take_over(config: Config, signed: bytes) -> str:
-    """Store a document that is newer than all here, exactly as it was signed."""
+    """Store a document that is newer than all in PostgreSQL, exactly as it was signed."""
     at = datetime.fromtimestamp(config.issued_at, UTC)
     row = changes.store(config, by=SYSTEM, reason=ADOPTED, made_at=at, signed=signed)
     _follow(config, row)
@@ -315,7 +323,7 @@ def _take_over(config: Config, signed: bytes) -> str:
 
 
 def _follow(config: Config, row: ConfigVersion) -> None:
-    """Make the switch history agree with an adopted document."""
+    """Write the flips that an adopted document shows into the switch history."""
     now = row.made_at
     wanted = {s.name: _time(s.until) for s in in_force(config.switches, now.timestamp())}
     there = switches.engaged(now)

@@ -31,11 +31,14 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 def directory() -> Path:
+    """Return the folder of the journal."""
     return settings.SLUICE_VAR / "journal"
 
 
 def write(entry: Entry) -> Path:
-    """Keep an entry on disk, flushed. Raise ControlError when the disk does not take it."""
+    """Write an entry to the disk, flushed, and return its path. Raise ControlError when it cannot
+    be written.
+    """
     # the version leads, padded, so that names sort in the order of the flips
     path = directory() / f"{entry.version:012d}-{uuid.uuid4().hex[:8]}.json"
     try:
@@ -53,7 +56,7 @@ def waiting() -> list[Path]:
 
 
 def read_entry(path: Path) -> Entry:
-    """Return a journal entry. Raise ControlError when the file is none."""
+    """Return the journal entry in a file. Raise ControlError when it cannot be read."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=Entry)
     except (OSError, msgspec.DecodeError) as error:
@@ -61,9 +64,9 @@ def read_entry(path: Path) -> Entry:
 
 
 def settle(path: Path) -> None:
-    """Move a committed entry out of the way."""
+    """Move an entry that PostgreSQL has committed to `done/`."""
     done = directory() / "done"
-    # chosen: moved and not deleted. Should PostgreSQL be restored from an older backup, it is the
-    # only trace of who flipped what meanwhile.
+    # chosen: moved, not deleted. If PostgreSQL is restored from an older backup, the file is the
+    # only record of who flipped what since.
     done.mkdir(exist_ok=True)
     path.replace(done / path.name)

@@ -19,20 +19,23 @@ from decider.contracts.config import ALL_ML, Config, Switch, SwitchName, in_forc
 
 Verb = Literal["engage", "extend", "clear"]
 PERMISSION = "control.engage_switch"
-# Chosen: a switch that is meant to last longer is a policy, and says so "until cleared".
+# The longest time after which a switch may end by itself. Chosen: one that is needed for longer is
+# a policy, and stays engaged until someone clears it.
 LONGEST = timedelta(days=90)
 
 
 @dataclass(frozen=True)
 class SwitchKind:
-    """A switch that exists."""
+    """A kill switch and its texts."""
 
     name: SwitchName
     label: str
     effect: str
-    """What happens while it is engaged, a clause for the table."""
+    """What happens while it is engaged: a sentence in the present tense, without its full stop, for
+    the table.
+    """
     consequence: str
-    """The same as a whole sentence about the future, for the sheet that asks."""
+    """The same about the future, a whole sentence, for the sheet that asks for confirmation."""
     cleared: str
     """What happens once it is cleared, a whole sentence."""
     group: str
@@ -106,23 +109,26 @@ def last_flips() -> dict[str, SwitchFlip]:
 
 
 def engage(name: str, *, by: Actor, reason: str, until: datetime | None) -> ConfigVersion:
-    """Engage a clear switch until a time, or until someone clears it (None). Deciders follow the
-    commit at once.
+    """Engage a switch until a time, or until someone clears it (None). Return the new config
+    version, which is published right after the commit.
 
-    Raise Refused when it is engaged already, the end is not ahead, or the reason is empty.
+    Raise Refused when the switch is engaged already, the end is past or too far ahead, or the
+    reason is empty.
     """
     return _flip("engage", name, by=by, reason=reason, until=until)
 
 
 def extend(name: str, *, by: Actor, reason: str, until: datetime | None) -> ConfigVersion:
-    """Give an engaged switch another end. Raise Refused when it is clear or the end is not
-    ahead.
+    """Give an engaged switch another end and return the new config version. Raise Refused when the
+    switch is clear, the end is past or too far ahead, or the reason is empty.
     """
     return _flip("extend", name, by=by, reason=reason, until=until)
 
 
 def clear(name: str, *, by: Actor, reason: str) -> ConfigVersion:
-    """Clear an engaged switch. Raise Refused when it is clear already."""
+    """Clear an engaged switch and return the new config version. Raise Refused when the switch is
+    clear already or the reason is empty.
+    """
     return _flip("clear", name, by=by, reason=reason, until=None)
 
 
@@ -132,7 +138,7 @@ def edited(config: Config, verb: Verb, name: str, until: float | None) -> Config
     """
     label, now = kind(name).label, timezone.now().timestamp()
     is_engaged = any(s.name == name for s in in_force(config.switches, now))
-    # refused and not ignored: a second engaging would silently replace the first one's end
+    # refused, not accepted: engaging twice would silently replace the first one's end
     if verb == "engage" and is_engaged:
         raise Refused(f"“{label}” is engaged already. It can be extended or cleared.")
     if verb != "engage" and not is_engaged:
@@ -158,7 +164,7 @@ def check_until(until: datetime | None) -> None:
 
 
 def summary(verb: Verb, name: str, until: datetime | None) -> str:
-    """Say what a flip did, for the audit log."""
+    """Return what a flip did, in words for the audit log."""
     label = kind(name).label
     if verb == "clear":
         return f"cleared the switch “{label}”"
@@ -173,7 +179,7 @@ def summary(verb: Verb, name: str, until: datetime | None) -> str:
 def _flip(
     verb: Verb, name: str, *, by: Actor, reason: str, until: datetime | None
 ) -> ConfigVersion:
-    # both before the lock is taken: a mistake in the form holds nobody up
+    # check before the lock is taken, so that a mistake in the form holds nobody up
     kind(name)
     check_until(until)
     seconds = until.timestamp() if until else None
@@ -197,7 +203,9 @@ def _flip(
 def record(
     verb: Verb, name: str, *, by: Actor, reason: str, until: datetime | None, version: ConfigVersion
 ) -> None:
-    """Keep the history rows in step with a new version. Part of the change's transaction."""
+    """Write a flip, made as `version`, into the switch history. Call it in the transaction of the
+    change.
+    """
     now, reason = version.made_at, reason.strip()
     # first: the constraint allows one open flip for each switch, also when its end has passed
     settle(now)
@@ -218,8 +226,8 @@ def record(
 
 
 def settle(now: datetime) -> None:
-    """Write down the end of flips that ended by themselves, so that the switch may be engaged
-    again.
+    """Record the end of flips that ended by themselves at or before `now`, so that their switches
+    can be engaged again.
     """
     # `ended_by` stays empty: nobody ended it
     for row in SwitchFlip.objects.filter(ended_at=None, until__lte=now):

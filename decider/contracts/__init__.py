@@ -1,1 +1,1 @@
-"""What other rooms import of the decider: features, config document, decision event, names."""
+"""The parts of the decider that other packages import: features, config document, event, names."""

@@ -29,7 +29,9 @@ class Calibration(Struct, frozen=True, array_like=True):
 
 
 class Golden(Struct, frozen=True, kw_only=True):
-    """Vectors with the scores they must get, bit for bit; some hold NaN."""
+    """Feature vectors, some with NaN, and the scores that a decider must compute for them, bit for
+    bit.
+    """
 
     features: bytes
     """float32, little endian, shape (n, N_FEATURES)."""
@@ -59,8 +61,8 @@ class ModelCard(Struct, frozen=True, kw_only=True):
     limits: str
     """What it must not be used for and where it is weak."""
     typical: dict[str, list[float]]
-    """Tier word -> median of each feature in registry order: what was usual in
-    training, by which every explanation compares.
+    """Tier word -> median of each feature in registry order: what was usual in training, with which
+    every explanation compares.
     """
     # the fields from here on came later: older artifacts lack them and still load
     quantiles: dict[str, list[list[float]]] = {}
@@ -70,6 +72,8 @@ class ModelCard(Struct, frozen=True, kw_only=True):
 
 
 class Artifact(Struct, frozen=True, kw_only=True):
+    """One model: two LightGBM texts with their calibrations, golden vectors and model card."""
+
     # grows when a decider that only knows the old form could misread a document; `decode` refuses
     # other numbers
     format: int = 1
@@ -85,6 +89,7 @@ class Artifact(Struct, frozen=True, kw_only=True):
 
 
 def encode(artifact: Artifact) -> bytes:
+    """Return an artifact as msgpack."""
     return msgspec.msgpack.encode(artifact)
 
 
@@ -96,7 +101,7 @@ def digest_of(data: bytes) -> str:
 def decode(data: bytes, digest: str | None = None) -> Artifact:
     """Return the artifact in `data`, checked against `digest` when that is given.
 
-    Raises ArtifactError.
+    Raises ArtifactError for a wrong digest, bytes that cannot be decoded, or an unknown format.
     """
     # before decoding: bytes that are not the expected ones never reach the decoder
     if digest is not None and (found := digest_of(data)) != digest:
@@ -106,5 +111,5 @@ def decode(data: bytes, digest: str | None = None) -> Artifact:
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
         raise ArtifactError(f"malformed artifact: {error}") from error
     if artifact.format != 1:
-        raise ArtifactError(f"artifact format {artifact.format} is not known here")
+        raise ArtifactError(f"artifact format {artifact.format}, but this version reads only 1")
     return artifact

@@ -21,7 +21,7 @@ from msgspec import Meta, Struct
 # could forge a field.
 Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[!-~]+$")]
 Share = Annotated[float, Meta(ge=0, le=1)]
-# above 0: a tier that ML may never refuse wrongly is one that it may never refuse
+# Above 0, because no refusal is certain to be right: with 0, ML could refuse nothing.
 PositiveShare = Annotated[float, Meta(gt=0, le=1)]
 # 1e12 is above anything real and keeps products of two such numbers finite and exact enough.
 Positive = Annotated[float, Meta(gt=0, le=1e12)]
@@ -38,7 +38,9 @@ FORMAT: Final = 3
 
 
 class Addition(NamedTuple):
-    """A field that a format added. Its default is how deciders of older formats behave."""
+    """A field that a format added to the document. Deciders that read only older formats behave as
+    if the field had its default.
+    """
 
     format: int
     path: tuple[str, ...]
@@ -46,8 +48,8 @@ class Addition(NamedTuple):
 
 
 # Every field that the document did not have in format 1. A document is written in the oldest format
-# that can say what it says, so a new field stops nothing until someone uses it: older deciders
-# refuse fields that they do not know, as a rule they ignored would be worse.
+# that has all the fields it uses, so older deciders accept it until someone uses a new field. They
+# refuse a document with a field that they do not know: to ignore a rule would be worse.
 ADDED: Final = (
     Addition(2, ("model", "feature_schema")),
     Addition(3, ("tiers", "*", "headroom")),
@@ -87,16 +89,16 @@ class ModelRef(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TierPolicy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What an app of a tier is owed, and how its errors weigh. Utilities are in units of one
-    ordinary request.
+    """What an app of a tier is owed, and what a wrong decision about it costs. Utilities are in
+    units of one ordinary request.
     """
 
     rate: Positive
-    """Requests a second its bucket refills."""
+    """Requests a second by which its bucket refills."""
     burst: Positive
-    """Requests its bucket holds; below that lies the headroom."""
+    """Requests that its full bucket holds, without the headroom."""
     quota_per_day: Positive
-    """Requests a day, hard."""
+    """Requests it may make in a UTC day; a hard limit."""
     weight: Positive
     """Weight of its tenants in the fair share."""
     friction: Positive
@@ -104,18 +106,18 @@ class TierPolicy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     harm: Positive
     """Utility lost by one abusive request admitted."""
     error_budget_per_hour: NotNegative
-    """Expected false throttles an hour. Deciders that read formats 1 and 2 go by it; later ones
-    only when they decide a record of those again.
+    """Expected false throttles an hour. Deciders that read only formats 1 and 2 keep to it. Newer
+    ones use it only to replay decisions of those.
     """
     error_budget: PositiveShare | None = None
     """Expected false throttles that an app may suffer from ML, as a share of its requests, in any
-    hour and any day; 1 limits nothing. None: that of its tier in ERROR_BUDGETS.
+    hour and any day; 1 limits nothing. None: the value of its tier in ERROR_BUDGETS.
     """
     # chosen: the standard tier's value in `defaults`
     rank_from: Share = 0.15
-    """Cheap score from which triage asks the model."""
+    """Cheap score (`policy.cheap_score`) from which on triage asks the model."""
     headroom: Share = 1.0
-    """Headroom over the burst, in which ML may still admit."""
+    """Headroom in which ML may still admit once the burst is used, as a share of the burst."""
     headroom_to: Literal["all", "proven"] = "all"
     """Which apps have the headroom: all, or those that gave proof of honesty (`policy.is_proven`).
     """
@@ -132,7 +134,9 @@ class EndpointPolicy(Struct, frozen=True, forbid_unknown_fields=True):
     batch form.
     """
     sign_in: bool | None = None
-    """Whether its requests carry credentials to be checked; None: by the words of its path."""
+    """Whether its requests carry credentials to be checked; None: the words of its path decide
+    (`routing.kind_of`).
+    """
 
 
 class Service(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -143,7 +147,7 @@ class Service(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     capacity: Positive
     """Cost units a second it serves before it slows down."""
     latency_ms: Positive
-    """Its usual latency."""
+    """Its usual latency, milliseconds."""
     # chosen: queues grow steeply above it, and it leaves room for a burst between two ticks
     target: Share = 0.85
     """Utilisation to which the price holds the service while it is short of room."""
@@ -158,8 +162,8 @@ class TenantPolicy(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Override(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """An operator override: forces an action or stretches the plan, for an app or a tenant, until
-    it expires.
+    """An operator override. Until it expires, it forces an action on an app or tenant, or
+    multiplies the rate and burst of their plan.
     """
 
     id: Name
@@ -180,27 +184,27 @@ class ListEntry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Sampling(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Which decisions are kept. Every rate is a probability; the budget scales all of them down
-    under load.
+    """The sampling rates: how likely each kind of decision is to be kept. Each is a probability;
+    under load, the budget scales all of them down.
     """
 
     # chosen: fifty deciders' samples are 20,000 rows a second, half of what ingest stores
     # (docs/figures.md)
     budget_per_s: Positive = 400.0
-    """Kept decisions a second, over which probabilities fall."""
+    """Kept decisions a second; beyond it, the probabilities fall."""
     # admits are many and alike, so few of them suffice for counts
     admit: Share = 0.02
     refuse: Share = 0.5
-    """Non-admits of every other kind."""
+    """Defers, batches and sheds of tiers below enterprise."""
     # all of them: these are the decisions that get disputed
     block: Share = 1.0
     enterprise_refuse: Share = 1.0
 
 
 class ActionWeights(Struct, frozen=True, forbid_unknown_fields=True):
-    """How each action, in `Action` order (admit, defer, batch, shed, block), keeps value, leaks
-    harm, loads the service and hurts a legitimate client; shares of what ADMIT (keep, leak, load)
-    or BLOCK (friction) does.
+    """Weights of each action, in `Action` order (admit, defer, batch, shed, block): how much value
+    it keeps, how much harm it leaks, how much it loads the service and how much it hurts a
+    legitimate client. They are shares of what ADMIT (keep, leak, load) or BLOCK (friction) does.
     """
 
     # chosen: a deferred or batched request mostly comes back, so it keeps most of its value, leaks
@@ -212,21 +216,21 @@ class ActionWeights(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class UnknownApps(Struct, frozen=True, forbid_unknown_fields=True):
-    """What apps may do that are not known: without a profile, and not in the table of known apps
-    (docs/adr/0025). Anyone can make up an app id, so a plan for each is a plan for as many as a
-    client cares to invent.
+    """What unknown apps may do: those that have no profile and are not in the table of known apps
+    (docs/adr/0025). Anyone can make up app ids. If each id had a plan of its own, a client could
+    have as many plans as it invents ids.
     """
 
     treatment: Literal["plan", "share", "refuse"] = "plan"
-    """plan: each has the plan of the unknown tier. share: those of one address share one such
-    bucket, and all together have the bucket below. refuse: none is admitted before its profile is
-    here.
+    """plan: each app has the plan of the unknown tier. share: the unknown apps of one address share
+    one bucket of that plan, and all unknown apps together share the bucket below. refuse: an app is
+    refused until its profile arrives.
     """
     # chosen: room for the first requests of new customers on a small decider
     rate: Positive = 100.0
-    """Requests a second of all unknown apps together, on each decider, where they share."""
+    """With `share`: requests a second of all unknown apps together, on each decider."""
     burst: Positive = 1_000.0
-    """Requests that they may send at once."""
+    """With `share`: requests that all unknown apps together may send at once."""
 
 
 class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -234,8 +238,8 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     version: Annotated[int, Meta(ge=1)]
     feature_schema: Annotated[str, Meta(max_length=64)]
-    """What deciders that read format 1 only compare with their own. Deciders since then follow any
-    document: only its model depends on the schema.
+    """Feature schema of the document. Deciders that read only format 1 compare it with their own.
+    Newer deciders apply any document, because only its model depends on the schema.
     """
     issued_at: float
     tiers: Annotated[list[TierPolicy], Meta(min_length=4, max_length=4)]
@@ -253,15 +257,15 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     # chosen: far above a healthy batch's scoring time, so it trips on a model that is too slow
     # rather than on noise
     ml_time_limit_ms: Positive = 5.0
-    """Time scoring one batch may take; over it three times in a row, ML counts as late for a
-    second.
+    """Time that scoring one batch may take. After three longer batches in a row, ML counts as late
+    for a second.
     """
     # the lowest tier: an app whose profile is not known gets no more than a free one
     unknown_tier: Annotated[int, Meta(ge=0, le=3)] = 0
     unknown_apps: UnknownApps = UnknownApps()
     # rather too many than too few: the own shares of all nodes together must not exceed the quota
     nodes: Annotated[int, Meta(ge=1, le=4096)] = 8
-    """Deciders that may run at once, all regions; bounds each node's own share of a quota."""
+    """Deciders that may run at once in all regions; it bounds each node's own share of a quota."""
     format: Annotated[int, Meta(ge=1)] = 1
     """Format that the document was read in; `encode` sets it. Documents in format 1 lack it."""
 
@@ -273,7 +277,7 @@ def error_budget_of(config: Config, tier: int) -> float:
 
 
 class _Format(Struct):
-    """What is read of a document before anything else; its other fields may be unknown here."""
+    """The part of a document that is read first: this version may not know its other fields."""
 
     format: int = 1
 
@@ -288,6 +292,7 @@ class Signed(Struct, array_like=True, frozen=True):
 
 
 def key_id(key: Ed25519PublicKey) -> str:
+    """Return the id of a public key: the first 16 hex digits of its raw bytes."""
     return key.public_bytes_raw().hex()[:16]
 
 
@@ -297,7 +302,7 @@ def sign(config: Config, key: Ed25519PrivateKey) -> bytes:
     return msgspec.msgpack.encode(Signed(payload, key.sign(payload), key_id(key.public_key())))
 
 
-# What decoding raises: wrong form or types, text that is not UTF-8, nesting without end.
+# Errors that decoding raises: for a wrong form or type, text that is not UTF-8, endless nesting.
 MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
@@ -321,8 +326,8 @@ def verify(data: bytes, keys: dict[str, Ed25519PublicKey]) -> Config:
 
 
 def needed_format(config: Config, above: int = 1) -> tuple[int, str]:
-    """Return the oldest format, `above` or newer, that can say what the document says, and a field
-    that needs it (for example "model.feature_schema"; "" for `above`).
+    """Return the oldest format, at least `above`, that has all the fields a document uses, and the
+    name of a field that needs this format ("model.feature_schema", say; "" when it is `above`).
     """
     used = [
         (addition.format, ".".join(addition.path))
@@ -335,7 +340,7 @@ def needed_format(config: Config, above: int = 1) -> tuple[int, str]:
 
 
 def encode(config: Config) -> bytes:
-    """Return the document as msgpack, in the oldest format that can say what it says."""
+    """Return the document as msgpack, in the oldest format that has all the fields it uses."""
     form, _ = needed_format(config)
     plain = msgspec.to_builtins(msgspec.structs.replace(config, format=form))
     if form == 1:
@@ -348,7 +353,7 @@ def encode(config: Config) -> bytes:
 
 
 def _holders(document: Any, path: tuple[str, ...]) -> list[Any]:
-    """Return what stands at a path of a document, which may be a struct or plain dictionaries."""
+    """Return all parts at a path of a document, which may be a struct or plain dictionaries."""
     found = [document]
     for name in path:
         if name == "*":
@@ -359,7 +364,7 @@ def _holders(document: Any, path: tuple[str, ...]) -> list[Any]:
     return found
 
 
-# kept: looking a field up takes far longer than decoding a document, and a push waits for it
+# cached: looking a field up takes far longer than decoding a document, and a push waits for it
 @cache
 def _default(struct: type[Struct], name: str) -> object:
     field = next(f for f in msgspec.structs.fields(struct) if f.name == name)
@@ -367,7 +372,9 @@ def _default(struct: type[Struct], name: str) -> object:
 
 
 def decode(payload: bytes) -> Config:
-    """Return the document in an unsigned msgpack payload. Raises ConfigError."""
+    """Return the document in an unsigned msgpack payload. Raises ConfigError that says what is
+    wrong.
+    """
     try:
         form = msgspec.msgpack.decode(payload, type=_Format).format
         if form > FORMAT:
@@ -387,8 +394,8 @@ def check(config: Config) -> None:
     needed, field = needed_format(config, above=config.format)
     if needed > config.format:
         raise ConfigError(
-            f"the document holds {field}, a field that its format does not have: it says format"
-            f" {config.format}, and the field came with {needed}"
+            f"the document holds {field}, a field that its format does not have: the document says"
+            f" format {config.format}, and the field needs format {needed}"
         )
     for name, services in Counter(s.name for s in config.services).items():
         if services > 1:
@@ -400,7 +407,7 @@ def check(config: Config) -> None:
 
 
 def _times(config: Config) -> Iterator[tuple[str, float | None]]:
-    """Yield each time of the document, unix seconds, with what it is."""
+    """Yield name and value (unix seconds, None for never) of each time in the document."""
     yield "issued_at", config.issued_at
     yield from ((f"the end (until) of override {o.id}", o.until) for o in config.overrides)
     yield from ((f"the end (until) of the switch {s.name}", s.until) for s in config.switches)

@@ -8,9 +8,9 @@ from decider.contracts.config import Config, EndpointPolicy, Service, TierPolicy
 # Chosen for the demo: each tier has about three to four times the rate of the one below. `friction`
 # grows with the tier, as a wrongly refused enterprise app costs most; `harm` falls a little, as
 # abuse by a known, paying owner can be followed up. `rank_from` grows so that fewer requests of
-# trusted tiers are scored. The error budgets let ML refuse an app only as often as it is sure: at a
-# risk of 0.8 half of a free app's requests, at 0.9 all. The headroom is for apps with proof of
-# honesty: whoever has none gets what the plan promises.
+# trusted tiers are scored. With the error budgets, ML may refuse more the surer it is: half of a
+# free app's requests at a risk of 0.8, all of them at 0.9. Only apps with proof of honesty have the
+# headroom; the others get what the plan promises.
 TIERS = [
     TierPolicy(
         rate=5,

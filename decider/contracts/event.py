@@ -1,4 +1,6 @@
-"""The decision event: everything needed to decide again, exactly; and the batches it travels in."""
+"""The decision event, which holds all that is needed to make a decision again exactly, and the
+batches in which events travel.
+"""
 
 from __future__ import annotations
 
@@ -26,9 +28,9 @@ class Event(msgspec.Struct, array_like=True, gc=False):
     """Path template, for example /v2/orders/{id}."""
     service: str
     action: int
-    """What was decided; what was answered too, unless `observed`."""
+    """`vocabulary.Action` that was decided. It was also the answer, unless `observed` is true."""
     observed: bool
-    """Observe-only mode: decided and recorded, but admitted."""
+    """Whether observe-only mode was on: the action was recorded, but the request was admitted."""
     stage: int
     reason: int
     retry_after: float
@@ -46,19 +48,19 @@ class Event(msgspec.Struct, array_like=True, gc=False):
     config_version: int
     feature_schema: str
     features: bytes
-    """float32, little endian, in registry order, as served."""
+    """float32, little endian, in registry order, as the decision used them."""
     signals: bytes
-    """float64, little endian, in `signals` order, as seen."""
+    """float64, little endian, in `signals` order, as the decision used them."""
     inclusion_probability: float
     """Probability with which this decision was kept; weigh by its inverse."""
     latency_us: float
-    """Time the decider took until this decision was made, that of its whole batch, microseconds."""
+    """Time in microseconds that the decider took for the whole batch of this decision."""
     payload_bytes: int
 
 
 class EventBatch(msgspec.Struct, array_like=True):
-    """What one decider sends at once. `id` makes ingest exactly-once: a batch id is stored with its
-    rows.
+    """The events that one decider sends at once. Ingest stores the batch id with the rows, so it
+    stores each batch exactly once.
     """
 
     id: bytes

@@ -25,7 +25,7 @@ Unit = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """One feature: its name and words, where it comes from, and how old that may be."""
+    """One feature: its name, its texts, the source of its data, and how old that data may be."""
 
     name: str
     unit: Unit
@@ -39,23 +39,23 @@ class Feature:
     """Sentence for staff when a low value is adverse."""
     source: Source
     cause: str
-    """Code of what it has in common with others (`refusal.causes.CAUSES`): findings of one cause
-    are told once.
+    """Code of its cause (`refusal.causes.CAUSES`). A reader is told the findings of one cause only
+    once.
     """
     owner: str
     """Team that answers for it."""
     freshness_s: float
-    """Oldest acceptable age of what it is computed from, seconds."""
+    """Oldest acceptable age, seconds, of the data it is computed from."""
     default: float
-    """Value at a cold start."""
+    """Value while nothing is known of the app."""
     owner_controls: bool = False
     """Whether the app's owner can change it (pace, errors, batching, waiting)."""
     risk: Literal[-1, 0, 1] = 0
-    """The only way in which risk may move as it rises: 1 up, -1 down; 0 either way. So no one gains
-    from doing more harm, and no explanation says what nobody would defend.
+    """How risk may change when the value rises: 1 only upwards, -1 only downwards, 0 either way. So
+    nobody lowers their risk by doing more harm, and no explanation says that they did.
     """
     revision: int = 1
-    """Raised when what it is computed from changes, so that models made before are refused."""
+    """Raised when its computation changes, so that older models are refused."""
     dtype: str = "float32"
 
 

@@ -1,8 +1,8 @@
 """Columns of the feature vector, as constants that compiled code can read: `RATE_1S` is the column
 of the feature `rate_1s`.
 
-They are derived from the table of features, so a new feature needs no line here. A test holds that
-`features_of.features_of` writes each of them once.
+They are derived from the table of features, so a new feature needs no line here. A test checks that
+`features_of.features_of` writes each column once.
 """
 
 from __future__ import annotations

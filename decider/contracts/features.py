@@ -1,9 +1,9 @@
 """The feature registry: the only definition of what a model sees.
 
-The decider computes by it, training reads by it, explanations speak by it. `feature_table` holds
-the features themselves; their order is the layout of every feature vector (float32, shape
-`(N_FEATURES,)`). `SCHEMA` is the hash of all that changes meaning; a model or a config made for
-another one is refused.
+The decider computes by it, training reads by it, and explanations speak by it. `feature_table`
+holds the features themselves; their order is the layout of every feature vector (float32, shape
+`(N_FEATURES,)`). `SCHEMA` is the hash of all that changes their meaning; a decider refuses a model
+made for another schema.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _TIERS = ("free", "standard", "premium", "enterprise")
 
 
 def format_value(feature: Feature, value: float) -> str:
-    """Write a value as people read it: 18%, 3.4 ×, 2 h. Unknown (NaN) reads "unknown"."""
+    """Return a value as people read it: 18%, 3.4 ×, 2 h. NaN reads "unknown"."""
     if value != value:
         return "unknown"
     match feature.unit:

@@ -1,4 +1,6 @@
-"""Files that other processes read while they are written: whole or not at all, and on the disk."""
+"""Writers of files that other processes may read at any time: a file is written whole or not at
+all, and flushed to the disk.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +22,8 @@ def write_atomically(path: Path, *data: bytes) -> None:
 
 
 def write_pieces_atomically(path: Path, pieces: Iterable[bytes]) -> None:
-    """Do what `write_atomically` does with pieces that are made one by one, so that a large file
-    never stands in memory.
+    """Do what `write_atomically` does with pieces that are made one by one, so that a large file is
+    never in memory as a whole.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = _draft(path, pieces, mode=0o666)
@@ -51,7 +53,9 @@ def create_atomically(path: Path, data: bytes, *, mode: int) -> bool:
 
 
 def remove_drafts(path: Path) -> None:
-    """Remove what writers of `path` left that were killed. Call it when nobody writes there."""
+    """Remove the drafts that killed writers of `path` left behind. Call it while nobody writes
+    `path`.
+    """
     for draft in path.parent.glob(_draft_name(path, "*", "*")):
         draft.unlink(missing_ok=True)
 

@@ -11,7 +11,7 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-# Says at sight what an id in a ticket or log line is, and keeps it apart from request ids.
+# Shows that an id in a ticket or log line is a decision id and not a request id.
 PREFIX = "dec_"
 _ID = struct.Struct(">QQ")
 # The year 2191: an id that claims a later time was typed wrongly or made up.
@@ -22,11 +22,11 @@ _PATTERN = re.compile(
 
 
 class IdSource:
-    """Makes UUIDv7s that increase within one process: milliseconds, a counter in rand_a (RFC 9562,
-    6.2, method 1), random rand_b.
+    """A source of UUIDv7s that increase within one process. Each id holds milliseconds, a counter
+    in rand_a (RFC 9562, 6.2, method 1) and a random rand_b.
 
-    More than 4,096 in a millisecond run ahead of the clock, as the RFC allows. Decisions get theirs
-    from `kernels.finish`.
+    When more than 4,096 ids are made in one millisecond, they run ahead of the clock, as the RFC
+    allows. Decisions get their ids from `kernels.finish` instead.
     """
 
     def __init__(self) -> None:
@@ -36,7 +36,8 @@ class IdSource:
     def one(self, now: float | None = None) -> bytes:
         """Return an id of 16 bytes that is greater than all before it.
 
-        It carries the millisecond of `now` (unix seconds, default: the clock) or one just after.
+        It carries the millisecond of `now` (unix seconds, default: the clock), or a later one where
+        an earlier id already has that millisecond.
         """
         # 12 bits of counter below the milliseconds; the maximum keeps ids growing when the clock
         # steps back
@@ -52,9 +53,9 @@ class IdSource:
 
 
 def random_tails(count: int) -> NDArray[np.uint64]:
-    """Return the last 8 bytes of `count` UUIDv7s as they stand in memory.
+    """Return the last 8 bytes of `count` UUIDv7s, as uint64 (count,) in the byte order of the id.
 
-    The first byte begins with the variant (binary 10), the rest is random.
+    In memory, the first byte begins with the variant (binary 10); the rest is random.
     """
     # one read from the operating system for all of them: the system call costs more than the bytes
     return (np.frombuffer(os.urandom(8 * count), np.uint64) & ~np.uint64(0xC0)) | np.uint64(0x80)
@@ -83,9 +84,9 @@ def decision_time(raw: bytes) -> float:
 def token_digest(key: bytes, token: str) -> str:
     """Return the keyed BLAKE2b digest of a credential, 16 bytes as hex.
 
-    It is enough to find the credential's requests again and not enough to use it.
+    With the digest one can find the credential's requests again, but cannot use the credential.
     """
-    # surrogatepass: any text has a digest instead of an error
+    # surrogatepass, so that any text has a digest: a lone surrogate would be an error
     return hashlib.blake2b(
         token.encode("utf-8", "surrogatepass"), key=key, digest_size=16
     ).hexdigest()

@@ -1,9 +1,9 @@
 """How the table of known apps travels to deciders: signed snapshots, and signed changes after them.
 
 A snapshot names its parts by their digests, so that one short signature covers a million entries
-and each part can be checked by itself. Each change names the version before it: one that is lost,
-or comes twice, is noticed. Only hashes travel. They are made with the fleet's key, and each message
-says by a mark which key that was.
+and each part can be checked by itself. Each change names the version before it, so a decider
+notices one that is lost or comes twice. Only hashes travel. They are made with the fleet's key, and
+a mark in each message tells which key that was.
 """
 
 from __future__ import annotations
@@ -22,16 +22,17 @@ from decider.contracts.config import MALFORMED, Signed, key_id
 
 # Bytes of one entry: two hashes and a tier.
 ENTRY_BYTES = 8 + 8 + 1
-# Entries in one part. Chosen: half a megabyte, which a decider reads and checks in a millisecond,
-# and all that a decider holds of a snapshot beside the tables.
+# Entries in one part. Chosen: half a megabyte, which a decider reads and checks in a millisecond.
+# Beside the tables, a decider holds no more than one part of a snapshot in memory.
 PART_ENTRIES = 32_768
 # Entries in one message of changes. Chosen: a decider applies them in less than a millisecond.
 CHANGES_ENTRIES = 1_000
-# Signed before the payload, so that no config document and no command is ever a table.
+# Signed in front of the payload, so that a signed config document or command never passes for a
+# table.
 _DOMAIN = b"sluice-known-apps\x00"
 
-# Versions are unix milliseconds, or one more than the version before. Chosen: they go on growing
-# when an emptied store has forgotten them; 2^53 lies far in the future.
+# Versions are unix milliseconds, or one more than the version before. Chosen: so they go on growing
+# even after the store lost its data; 2^53 lies far in the future.
 Version = Annotated[int, Meta(ge=1, le=2**53)]
 Mark = Annotated[bytes, Meta(min_length=8, max_length=8)]
 
@@ -40,11 +41,13 @@ Entries = tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.uint8]]
 
 
 class KnownError(Exception):
-    """A message or part that nobody with the key made, or that cannot be read."""
+    """A message or part of the table of known apps that must not be used: it is not signed with a
+    known key, is damaged or missing, or does not fit what the decider holds.
+    """
 
 
 class Snapshot(Struct, array_like=True, frozen=True, tag="snapshot"):
-    """All entries, sorted by hash, in parts."""
+    """The whole table: all entries, sorted by hash, in parts."""
 
     version: Version
     config_version: Annotated[int, Meta(ge=0)]
@@ -57,7 +60,7 @@ class Snapshot(Struct, array_like=True, frozen=True, tag="snapshot"):
 
 
 class Changes(Struct, array_like=True, frozen=True, tag="changes"):
-    """Entries to put in, or to take out (tier `known_apps.REMOVED`)."""
+    """Entries to put into the table, or to take out of it (tier `known_apps.REMOVED`)."""
 
     version: Version
     previous: Version
@@ -65,7 +68,7 @@ class Changes(Struct, array_like=True, frozen=True, tag="changes"):
     config_version: Annotated[int, Meta(ge=0)]
     mark: Mark
     since: Annotated[int, Meta(ge=1)]
-    """Messages of changes since the snapshot, this one too."""
+    """Number of messages of changes since the snapshot, this one included."""
     rows: Annotated[bytes, Meta(max_length=ENTRY_BYTES * CHANGES_ENTRIES)]
     """The entries, as in a part."""
 
@@ -112,7 +115,7 @@ def pack(entries: Entries) -> bytes:
 
 
 def unpack(rows: bytes) -> Entries:
-    """Return the entries in bytes that `pack` made. Raises KnownError."""
+    """Return the entries in bytes that `pack` made. Raises KnownError for a part of an entry."""
     key, tenant, tier = _columns(rows)
     return key.astype(np.uint64), tenant.astype(np.int64), tier.copy()
 
@@ -121,7 +124,7 @@ def _columns(rows: bytes | memoryview) -> tuple[np.ndarray, np.ndarray, np.ndarr
     """Return views of the columns in packed entries."""
     count, rest = divmod(len(rows), ENTRY_BYTES)
     if rest:
-        raise KnownError(f"{len(rows)} bytes are no whole entries")
+        raise KnownError(f"{len(rows)} bytes are not whole entries of {ENTRY_BYTES} bytes")
     return (
         np.frombuffer(rows, "<u8", count),
         np.frombuffer(rows, "<i8", count, 8 * count),
@@ -145,7 +148,7 @@ def open_part(digest: str, data: bytes | memoryview) -> tuple[np.ndarray, np.nda
     snapshot names by this digest.
     """
     if len(data) > ENTRY_BYTES * PART_ENTRIES or digest_of(data) != digest:
-        raise KnownError(f"part {digest[:12]} is not what the snapshot names")
+        raise KnownError(f"part {digest[:12]} is too large or does not match its digest")
     return _columns(data)
 
 

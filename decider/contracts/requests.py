@@ -1,5 +1,5 @@
-"""What a gateway asks, what the engine answers, and what comes back later. All times are unix
-seconds (UTC).
+"""The messages of a decision: what a gateway asks, what the engine answers, and what became of the
+request later. All times are unix seconds (UTC).
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ import msgspec
 
 # gc=False on all three: they hold no reference cycles, and a busy decider makes thousands a second
 class CheckRequest(msgspec.Struct, gc=False):
-    """One request to decide. Strings are validated by the edge (`http`), so the engine trusts their
-    form.
+    """One request to decide. The HTTP server (`decider.http`) checks the form of its texts, so the
+    engine trusts them.
     """
 
     app: str
@@ -27,37 +27,43 @@ class CheckRequest(msgspec.Struct, gc=False):
     payload_bytes: int = 0
     """Size of the request body."""
     attempt: int = 0
-    """Retry attempt as told by the client or gateway, 0 for a first try; ignored unless the node
-    trusts its gateway to say it."""
+    """Number of the retry as the client or gateway says, 0 for a first try. Ignored unless the
+    decider runs with --trust-attempts.
+    """
 
 
 class Decision(msgspec.Struct, gc=False):
-    """The engine's answer to one `CheckRequest`, in the order asked."""
+    """The engine's answer to one `CheckRequest`. The fields up to `reset` stand in the order of
+    `buffers.ANSWER`.
+    """
 
     id: bytes
     """UUIDv7, 16 bytes."""
     action: int
-    """`vocabulary.Action`; in observe-only mode ADMIT whatever was decided."""
+    """`vocabulary.Action`; in observe-only mode it is ADMIT, whatever was decided."""
     stage: int
     reason: int
     retry_after: float
-    """Seconds after which the same request would be admitted; 0 when not refused or never."""
+    """Seconds to wait before the same request may be admitted; 0 for ADMIT and BLOCK."""
     limit: int
-    """Requests a full bucket has room for: its burst, and the headroom of an app that has it
-    (RateLimit-Policy q)."""
+    """Requests that a full bucket admits: its burst, plus the headroom of an app that has it
+    (RateLimit-Policy q).
+    """
     window: int
-    """Seconds in which a bucket refills from its end (RateLimit-Policy w)."""
+    """Seconds until a bucket is full again after all its burst and headroom were used
+    (RateLimit-Policy w).
+    """
     remaining: int
-    """Requests it has room for now, whatever they are (RateLimit r)."""
+    """Requests that the bucket admits now, whatever they are (RateLimit r)."""
     reset: float
     """Seconds until the bucket is full again (RateLimit t)."""
     batch_hint: str = ""
     """For BATCH: how to batch, from the service's config."""
     receipt: str = ""
-    """What the refused client may show to support (`refusal.receipt.seal`); empty when admitted."""
+    """Text that the refused client may show to support (`refusal.receipt`); empty when admitted."""
     told: tuple[tuple[str, str], ...] = ()
-    """For a refusal: code and customer's sentence of the cause that the client is told
-    (`refusal.findings.told`); empty when none is.
+    """For a refusal: code and sentence of the cause that the client is told
+    (`refusal.findings.told`); empty when it is told none.
     """
 
 

@@ -35,7 +35,7 @@ SIGNALS: tuple[Signal, ...] = (
         "requests this node may still admit today for the app, before this one",
     ),
     Signal("quota_limit", "requests", "daily quota of the app"),
-    Signal("quota_reset", "seconds", "until the quota starts anew"),
+    Signal("quota_reset", "seconds", "until the quota starts again"),
     Signal("override_action", "enum", "action an override in force asks for, -1 for none"),
     Signal(
         "override_multiplier", "ratio", "what an override multiplies rate and burst by, 1 for none"
@@ -59,8 +59,8 @@ SIGNALS: tuple[Signal, ...] = (
     Signal(
         "tenant_fair_share",
         "cost units per s",
-        "what the tenant is owed of the service under load; inf while all that its tier and those"
-        " above ask for fits",
+        "what the tenant is owed of the service under load; inf while the service has room for all"
+        " that the tenant's tier and the tiers above ask for",
     ),
     Signal(
         "error_budget_left",
@@ -72,8 +72,8 @@ SIGNALS: tuple[Signal, ...] = (
     Signal(
         "retry_hint",
         "seconds",
-        "wait that the engine tells: its forecast, or what the rule that refused says, with some"
-        " jitter; 0 when nothing was refused",
+        "wait that the client is told: the engine's forecast, or what the refusing rule says, with"
+        " some jitter; 0 when nothing was refused",
     ),
     Signal(
         "lease_due",
@@ -88,34 +88,34 @@ SIGNALS: tuple[Signal, ...] = (
     Signal(
         "headroom_withheld",
         "requests",
-        "what of a whole burst of headroom the app does not have, by its tier or for want of proof"
-        " of honesty",
+        "how much less headroom than a whole burst the app has, because of its tier or because it"
+        " gave no proof of honesty",
     ),
     Signal(
         "error_budget_rate",
         "share",
-        "share of the app's requests that ML may refuse wrongly; 1 for no limit, which is so below"
-        " enterprise while the service is far short of room; 0 in records of before, when the"
-        " budget was refusals an hour",
+        "share of the app's requests that ML may refuse wrongly; 1 for no limit, as for tiers below"
+        " enterprise while the service is far short of room; 0 in older records, whose budget was"
+        " refusals an hour",
     ),
     Signal(
         "waited",
         "flag",
         "1 when the request repeats a refused one and its app waited as it was told: then the load"
-        " is not held against it, and of all that ML can say only a block refuses it",
+        " does not count against it, and ML can refuse it only with a block",
     ),
 )
 
 N_SIGNALS = len(SIGNALS)
 INDEX: dict[str, int] = {s.name: i for i, s in enumerate(SIGNALS)}
-# The first stored records end before `lease_due`. Signals that came later read as 0 there, which
-# decides those records as they were decided then.
+# The oldest stored records end before `lease_due`. Later signals read as 0 there, and with 0 the
+# policy decides those records as it did then.
 _FEWEST = INDEX["lease_due"]
 
 
 def service_is_short(seen: Mapping[str, float]) -> bool:
-    """Return whether the service was short of room for the request, by its signals: it had a price,
-    the tenant's tier did not fit, and the request had not waited for its place.
+    """Return whether the service was short of room for a request: it had a price, no room for all
+    of the tenant's tier, and the request had not waited for a place. `seen`: signals by name.
     """
     return (
         seen.get("service_price", 0.0) > 0.0
@@ -131,5 +131,5 @@ def unpack(recorded: bytes) -> NDArray[np.float64]:
     """
     seen = np.frombuffer(recorded, "<f8")
     if not _FEWEST <= len(seen) <= N_SIGNALS:
-        raise ValueError(f"recorded {len(seen)} signals, expected {N_SIGNALS}")
+        raise ValueError(f"the record holds {len(seen)} signals, expected {N_SIGNALS}")
     return np.concatenate([seen, np.zeros(N_SIGNALS - len(seen))])

@@ -1,7 +1,7 @@
-"""Names and wire formats of everything Sluice keeps in Valkey. Nothing here cannot be rebuilt.
+"""Names and wire formats of everything Sluice keeps in Valkey. All of it can be rebuilt.
 
-All values are msgpack of the named struct. Keys carry the prefix of `VALKEY_URL`'s database only;
-two installations share a server by using two databases.
+All values are msgpack of the named struct. Keys do not name the installation: two installations
+that share a server use two databases of it.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import msgspec
 # Stream of `event.EventBatch`, field `b`; capped at EVENTS_MAXLEN entries.
 EVENTS_STREAM = "sluice:events"
 EVENTS_GROUP = "ingest"
-# Chosen: each entry is a whole batch, so this holds many minutes of an ingest that stands still,
-# and bounds the memory that the store spends on them.
+# Chosen: each entry is a whole batch, so the stream holds the events of many minutes in which
+# ingest stands still, and the store's memory stays bounded.
 EVENTS_MAXLEN = 20_000
 
 # Stream of lists of `requests.Outcome`, field `b`; every decider reads all of it, from "now".
 OUTCOMES_STREAM = "sluice:outcomes"
-# Chosen: half as many as events. Outcomes only steer; a decider that was away starts from "now" and
-# misses nothing it still needs.
+# Chosen: half as many as events. A decider needs only recent outcomes: one that was away starts
+# from "now".
 OUTCOMES_MAXLEN = 10_000
 
 # The newest signed config document (`config.Signed`).
@@ -112,7 +112,7 @@ class Ack(msgspec.Struct, array_like=True, frozen=True):
     received_at: float
     applied_at: float
     took_ms: float
-    """Verify, compile and swap, milliseconds."""
+    """Time to verify, compile and swap in the document, milliseconds."""
     last_old_decision_at: float
     """Unix time of the last decision made under the version before; 0 when there was none."""
     source: str = "push"
@@ -170,7 +170,7 @@ class NodeStatus(msgspec.Struct, array_like=True, frozen=True):
 
 
 class IngestStatus(msgspec.Struct, array_like=True, frozen=True):
-    """How far ingest is."""
+    """The progress of one ingest worker."""
 
     at: float
     lag_s: float

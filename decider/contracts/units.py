@@ -1,12 +1,12 @@
-"""How a length of time and a figure are written, everywhere a person reads one.
+"""How lengths of time and figures are written, everywhere that a person reads them.
 
 Four writers of time for four places: `span` for figures on a page (7 m 57 s), `rounded_span` for a
 value within a sentence (5.3 h), `wait_span` for a time that someone has to wait (2 m 3 s),
 `spoken_span` for a text to someone who does not read units (3 hours 20 minutes).
 
-A figure is rounded so that it says nothing false: what is left to use goes down (`whole_left`), a
-wait goes up, a plan's own figure keeps four digits (`plan_figure`), and two figures that a text
-compares do not read alike (`told_apart`).
+Figures are rounded so that they say nothing false: what is left to use is rounded down
+(`whole_left`), a wait is rounded up, a plan's own figure keeps four digits (`plan_figure`), and two
+different figures that a text compares never read alike (`told_apart`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import math
 from datetime import timedelta
 from decimal import Decimal
 
-# Shown where a value is not there.
+# Shown where there is no value.
 UNKNOWN = "–"
 
 # Seconds in a unit. Days are UTC days of equal length: no time zone shortens one.
@@ -24,7 +24,7 @@ HOUR_S = 3_600  # 60 minutes
 DAY_S = 86_400  # 24 hours
 # Digits of a figure that someone set. Chosen: 12.5 and 0.075 stay what they are.
 PLAN_DIGITS = 4
-# Decimals at most by which two figures are told apart: a millionth of risk is beyond any model.
+# Most decimals of `told_apart`. Chosen: no model is exact to a millionth of risk.
 MOST_PLACES = 6
 
 
@@ -67,8 +67,9 @@ def rounded_span(seconds: float) -> str:
 def wait_span(seconds: float) -> str:
     """Return a time to wait, rounded up: 4 s, 2 m 3 s, 11 h 7 m, 2 d 1 h.
 
-    Whole seconds as in Retry-After, from an hour on whole minutes, from a day on whole hours: who
-    waits so long never comes too early. Return UNKNOWN for a value that is not finite.
+    The wait is in whole seconds as in Retry-After, from an hour on in whole minutes, from a day on
+    in whole hours. It is rounded up, so whoever waits this long does not come too early. Return
+    UNKNOWN for a value that is not finite.
     """
     if not math.isfinite(seconds):
         return UNKNOWN
@@ -98,7 +99,8 @@ _SPOKEN = {"s": "second", "m": "minute", "h": "hour", "d": "day"}
 
 
 def two_digits(value: float) -> str:
-    """Return a figure with two significant digits, from 100 on all of them: 0.12, 5.3, 42, 1,840.
+    """Return a figure with two significant digits, from 100 on with all whole ones: 0.12, 5.3,
+    1,840.
 
     More digits would claim more than an estimate from a sample holds. Return "unknown" for NaN.
     """
@@ -116,7 +118,9 @@ def plan_figure(value: float) -> str:
 
 
 def digits(value: float, count: int) -> str:
-    """Return a figure with `count` significant digits, or all whole ones; without an exponent."""
+    """Return a figure with `count` significant digits or, if there are more, all its whole ones. It
+    never has an exponent.
+    """
     if abs(value) >= 10**count:
         return f"{value:,.0f}"
     shown = Decimal(f"{value:.{count}g}")
@@ -139,11 +143,11 @@ def bucket_left(tokens: float) -> str:
 
 
 def told_apart(*values: float, places: int = 2) -> tuple[str, ...]:
-    """Return figures with as many decimals, at least `places`, as it takes that those which differ
-    do not read alike: 0.48 and 0.48 become 0.484 and 0.483.
+    """Return the texts of figures with as few decimals, at least `places`, as let figures that
+    differ read differently: 0.484 and 0.483, not 0.48 and 0.48.
 
-    Give 0.0 or 1.0 as well where a figure must not read as that. What MOST_PLACES do not tell
-    apart is the same to any reader.
+    Pass 0.0 or 1.0 as well where a figure must not read as one of these. Figures that still read
+    alike with MOST_PLACES decimals get `places`.
     """
     for decimals in (*range(places, MOST_PLACES + 1), places):
         texts = tuple(f"{value:,.{decimals}f}" for value in values)
@@ -153,7 +157,7 @@ def told_apart(*values: float, places: int = 2) -> tuple[str, ...]:
 
 
 def one_in(share: float) -> str:
-    """Return a share above 0 as "1 in 333" or "1 in 2.5"; only all of them is "1 in 1"."""
+    """Return a share above 0 as "1 in 333" or "1 in 2.5"; only a share of 1 reads "1 in 1"."""
     times = 1.0 / share
     # three digits tell 1 in 33.3 from 1 in 33; nearer to 1 it takes more
     text = digits(times, 3)

@@ -114,7 +114,7 @@ class ReasonInfo(NamedTuple):
 class Reason(IntEnum):
     """Machine reason of a decision: the finding that was decisive."""
 
-    # in tens by stage: each has room for more, as stored numbers never change
+    # numbered in tens by stage, to leave each stage room for more: stored numbers never change
     NONE = 0
     COMPLIANCE = 1
     BLOCK_LISTED = 2

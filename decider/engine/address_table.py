@@ -67,7 +67,9 @@ class Arena:
         for k, array in enumerate(arrays):
             # the views count in rows and columns; strides would make each access dearer
             if not array.flags.c_contiguous:
-                raise ValueError("the arena holds only contiguous arrays")
+                raise ValueError(
+                    f"the arena holds only contiguous arrays; number {k} of its group is not"
+                )
             at = SLOTS * (first + k)
             self.table[at : at + SLOTS] = (
                 array.ctypes.data,
@@ -94,7 +96,7 @@ class Arena:
         known: KnownApps | None = None,
         usual: Usual | None = None,
     ) -> None:
-        """Put arrays into the table, in place of those that were there.
+        """Put groups of arrays into the table, in place of the groups that were there.
 
         Raises ValueError for an array that is not C-contiguous.
         """
@@ -174,7 +176,7 @@ def state_in(t):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, inline="always")
 def trial_in(t):  # type: ignore[no-untyped-def]
-    """Return the state of one slot, in which a further request is tried."""
+    """Return the state of a single slot, in which a request is tried again after a wait."""
     return _state_at(t, _TRIAL)
 
 
@@ -230,13 +232,13 @@ def batch_in(t):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, inline="always")
 def ahead_in(t):  # type: ignore[no-untyped-def]
-    """Return the batch that holds what waiting clients would meet."""
+    """Return the batch that holds refused requests as they would look after a wait."""
     return _batch_at(t, _AHEAD)
 
 
 @njit(cache=True, inline="always")
 def sample_in(t):  # type: ignore[no-untyped-def]
-    """Return what decides which decisions are kept."""
+    """Return the state of the sampling, which decides which decisions are kept."""
     return Sample(
         _row(t, _SAMPLE, np.float64),
         _row(t, _SAMPLE + 1, np.float64),
@@ -258,7 +260,7 @@ def texts_in(t):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, inline="always")
 def sources_in(t):  # type: ignore[no-untyped-def]
-    """Return what is known of addresses."""
+    """Return the table of addresses."""
     return Sources(
         _row(t, _SOURCES, np.uint64),
         _row(t, _SOURCES + 1, np.int32),

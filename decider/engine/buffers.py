@@ -32,8 +32,8 @@ REQUEST = np.dtype(
 )
 # Fields of REQUEST that hold hashes of texts, in the order in which the texts are laid out.
 HASHED = ("app", "token", "source", "path")
-# What Python packs; compiled code writes the hashes after it. The fields of a route, which many
-# requests share, are packed once.
+# What Python packs; compiled code later writes the hashes into the bytes that are skipped. The
+# fields of a route, which many requests share, are packed once.
 REQUEST_FORMAT = f"<{8 * len(HASHED)}xdq{struct.calcsize(ROUTE_FORMAT)}s"
 
 # What is answered (the fields of `requests.Decision`, in order), then what was decided and how.
@@ -69,7 +69,7 @@ WANTS_LEASE, WANTS_PROFILE = 1, 2
 NEXT_ID, TAILS_LEFT = 0, 1
 # columns of Batch.world (float64): what holds for the whole batch
 W_ML, W_OBSERVE, W_QUOTA_SHARE, W_PRIOR_VALUE, W_LEASE_WAIT, W_SKEW = range(6)
-# of them, how unknown apps are treated (a TREAT_ value), and the bucket that all of them share
+# and how unknown apps are treated (a TREAT_ value), and the bucket that all of them share
 W_TREAT, W_ALL_RATE, W_ALL_BURST, W_ALL_TOKENS, W_ALL_AT, N_WORLD = range(6, 12)
 # values of W_TREAT, in the order of `config.UnknownApps.treatment`
 TREAT_PLAN, TREAT_SHARE, TREAT_REFUSE = range(3)
@@ -78,13 +78,14 @@ K_SECOND, K_KEPT, K_DEMAND, K_LAST_DEMAND = range(4)
 # columns of Sample.rate (float64)
 K_BUDGET, K_ADMIT, K_REFUSE, K_BLOCK, K_ENTERPRISE = range(5)
 
-# Seconds that the forecast tries. Chosen: close together where most clients wait, then the ends of
-# the windows: a minute, and ten minutes in which an app's record fades (two windows); the last one
-# is `policy.LONGEST_WAIT_S`. Eight of them need three halvings.
+# Waits that the forecast tries, seconds. Chosen: close together where most clients wait; then a
+# minute, and up to the two windows of ten minutes after which an app's record is forgotten
+# (`policy.LONGEST_WAIT_S`). Eight waits need three halvings.
 WAITS = np.array([1.0, 2.0, 5.0, 15.0, 30.0, 60.0, 300.0, 1_200.0])
 
 
-# Value, 0 to 1, taken where no model speaks: the middle, with which a request is worth exactly one.
+# Value, 0 to 1, that is assumed where no model speaks. Chosen: the middle, with which a request is
+# worth exactly one ordinary request.
 PRIOR_VALUE = 0.5
 
 
@@ -132,7 +133,7 @@ def _world() -> np.ndarray:
 
 
 class Sample(NamedTuple):
-    """What decides which decisions are kept."""
+    """The state of the sampling, which decides which decisions are kept."""
 
     state: np.ndarray
     """float64 (4,): columns K_SECOND to K_LAST_DEMAND."""
@@ -152,5 +153,5 @@ OUTCOME = np.dtype(
         ("bytes", "f8"),
     ]
 )
-# As REQUEST_FORMAT: the app's hash is written after it.
+# As REQUEST_FORMAT: the app's hash is written later.
 OUTCOME_FORMAT = "<8xqqqdd"

@@ -16,13 +16,14 @@ log = logging.getLogger(__name__)
 # A change of the wall clock against engine time that counts as a step, seconds. Chosen: slewing
 # (adjtime corrects half a millisecond a second) never comes near it between two readings.
 STEP_S = 0.5
-# A caller's own time that goes back by more than this is a step, by less it waits, seconds. Chosen:
-# lines of a log and parts of a simulation may be out of order by so much.
+# Seconds by which a caller's own time may go back: engine time then stands still, and beyond it the
+# change counts as a step. Chosen: lines of a log and parts of a simulation may be out of order by
+# so much.
 BACK_S = 5.0
 
 
 class Clock:
-    """Reads engine time and keeps its distance from wall time."""
+    """A clock that reads engine time and knows its distance from wall time."""
 
     def __init__(self) -> None:
         self.skew = 0.0
@@ -33,10 +34,11 @@ class Clock:
         self._latest = 0.0
 
     def read(self, told: float | None = None) -> float:
-        """Return engine time of now, unix seconds as the wall clock showed them at the start.
+        """Return the engine time now: unix seconds, counted on from what the wall clock showed at
+        the start.
 
-        `told`: wall time that a caller keeps itself (simulations, replays). When that goes back by
-        more than BACK_S, engine time goes on from where it was.
+        `told`: wall time of a caller that keeps its own (simulations, replays). When it goes back
+        by more than BACK_S, engine time goes on from where it was.
         """
         if told is not None:
             return self._follow(told)
@@ -49,7 +51,9 @@ class Clock:
         return now
 
     def at(self, told: float | None = None) -> float:
-        """Return engine time without keeping it as the latest: of an outcome, a look, a tick."""
+        """Return the engine time of wall time `told` (None: now), for an outcome, a look or a tick.
+        It does not count as the latest time that was read.
+        """
         return self.read() if told is None else told - self.skew
 
     def _follow(self, told: float) -> float:

@@ -1,4 +1,4 @@
-"""Ids of decisions, written by the batch as `contracts.ids.IdSource` writes single ones."""
+"""Ids for the decisions of a batch, made as `contracts.ids.IdSource` makes single ones."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ def _swapped(word: np.uint64) -> np.uint64:
 def identify(batch: Batch, count: int, wall: float) -> None:
     """Give each decision its id, made as `ids.IdSource` makes them at `wall`, unix seconds.
 
-    It needs as many tails. After a step back of the wall clock ids go on from the last one.
+    It uses up one of `batch.tails` for each. When the wall clock steps back, ids go on from the
+    last.
     """
     serial = batch.serial
     step = max(np.int64(wall * 1000.0) << 12, serial[NEXT_ID])

@@ -58,10 +58,11 @@ EVENT_BUFFER = 20_000
 # Seconds for which a late model is not asked. Chosen: long enough that it costs few slow batches,
 # short enough that a hiccup does not switch ML off for long.
 LATE_PAUSE_S = 1.0
-# Apps for each row of addresses. Chosen: fourteen bytes more for an app. Where more addresses send
-# within ten minutes, those seen longest ago are forgotten.
+# Apps for each row of the table of addresses. Chosen: it costs about eighteen bytes an app. Where
+# more addresses send within ten minutes, those seen longest ago are forgotten.
 APPS_PER_SOURCE = 4
-# One slow batch is the operating system's doing more often than the model's.
+# Slow batches after which a model counts as late. Chosen: a single one is more often the operating
+# system's fault than the model's.
 SLOW_IN_A_ROW = 3
 # Endpoints of outcomes whose hashes are kept. Chosen: many times those of a platform.
 MOST_ENDPOINT_KEYS = 16_384
@@ -82,8 +83,8 @@ def _bytes_of(array: np.ndarray) -> memoryview:
 class Engine:
     """The decider of requests, with all it knows of apps, tenants and services.
 
-    Times that are taken and given are unix seconds of the wall clock; inside, all counts in engine
-    time (`clock`). `now` may be given for simulation and replay.
+    Times in arguments and results are unix seconds of the wall clock, unless a method says engine
+    time; inside, everything counts in engine time (`clock`). Simulations and replays pass `now`.
     """
 
     def __init__(
@@ -100,8 +101,8 @@ class Engine:
 
         `quota_share`: share of each daily quota that this node owns without a lease. `keep_all`
         keeps every non-admit and ignores the sampling budget (for replays of a log).
-        `trust_attempts`: whether to believe a request's `attempt`. Only where a gateway sets it;
-        otherwise a client could choose what its requests count as.
+        `trust_attempts`: whether to believe a request's `attempt`. Set it only where a gateway sets
+        `attempt`; otherwise a client could choose what its requests count as.
         """
         self.node, self.region_name, self.quota_share = node, region, quota_share
         self.token_key, self.keep_all = token_key, keep_all
@@ -111,7 +112,7 @@ class Engine:
         self.config: Config | None = None
         self.model: Model | None = None
         self.teller: Teller | None = None
-        """What tells refused clients why; None where there are no clients."""
+        """It tells refused clients why; None where there are no clients."""
         self.state = app_state.allocate(capacity)
         self.sources = source_table.allocate(max(1024, capacity // APPS_PER_SOURCE))
         self.usual = usual.allocate(tenants.MAX_TENANTS)
@@ -156,8 +157,8 @@ class Engine:
     def apply(self, config: Config, model: Model | None) -> None:
         """Swap in a config document and the model to use with it.
 
-        While the document's model is still being loaded that is the one before; each event records
-        which one spoke.
+        While the document's model is still being loaded, `model` is the one before. Each event
+        records which model was live.
         """
         # all that may fail comes first, so that a bad document leaves the one before in force
         rules, router = policy.rules_of(config), Router(config, self.text_hash)
@@ -189,7 +190,8 @@ class Engine:
     def _apply_sampling(self, rates: Sampling) -> None:
         """Write the sampling rates where the kernels read them, in the order of the K_ columns."""
         if self.keep_all:
-            # a budget that no replay reaches; admits stay sampled, or a log's would fill the memory
+            # a budget that no replay reaches; admits stay sampled, or those of a log would fill the
+            # memory
             self.sample.rate[:] = (1e12, rates.admit, 1.0, 1.0, 1.0)
         else:
             kept = (rates.admit, rates.refuse, rates.block, rates.enterprise_refuse)
@@ -281,7 +283,7 @@ class Engine:
         if self._ticked_at and seconds <= 0.0:
             return
         if self._ticked_at:
-            # after a long pause a step of its whole length would throw the price far off
+            # after a long pause, a step of the whole pause would throw the price far off
             shared_state.control(shared, min(seconds, 5.0), now)
             for service in range(len(shared.service)):
                 yield
@@ -292,7 +294,9 @@ class Engine:
     # ---------------------------------------------------------------------
 
     def decide(self, requests: Sequence[CheckRequest], now: float | None = None) -> list[Decision]:
-        """Decide requests in order. It needs a config: call `apply` first."""
+        """Decide requests and return the decisions in the same order. Call `apply` first: it needs
+        a config.
+        """
         if len(requests) > MAX_BATCH:
             done: list[Decision] = []
             for start in range(0, len(requests), MAX_BATCH):
@@ -346,7 +350,7 @@ class Engine:
     def _draw_tails(self) -> None:
         """Draw random numbers for the ids to come.
 
-        They are few enough that the call that draws them is hardly longer than the others.
+        They are so few that the call which draws them takes hardly longer than other calls.
         """
         tails = self.batch.tails
         tails[:] = random_tails(len(tails))
@@ -355,8 +359,8 @@ class Engine:
     def _pack(self, requests: Sequence[CheckRequest]) -> tuple[list[Route], int]:
         """Pack requests. Return their routes and how many bytes of texts `begin` must hash first.
 
-        Those of a batch are hashed here. A call into compiled code of its own would cost a lone
-        request more than everything else about its texts.
+        The texts of several requests are hashed here. For a lone request, an extra call into
+        compiled code would cost more than everything else about its texts.
         """
         view, pack, trust = self._requests_view, _pack_into, self.trust_attempts
         if len(requests) == 1:
@@ -377,10 +381,10 @@ class Engine:
         return routes, 0
 
     def _lay_out(self, requests: Sequence[CheckRequest], texts: str) -> int:
-        """Put texts where compiled code hashes them. Return how many bytes they are."""
+        """Put texts where compiled code hashes them. Return their length in bytes."""
         try:
             data = texts.encode()
-        except UnicodeEncodeError:  # half a character of UTF-16, which is hashed like any other
+        except UnicodeEncodeError:  # a lone surrogate, which is hashed like any other text
             data = text_hash.encode(_texts(requests))
         length = len(data)
         if length > self._room:
@@ -465,7 +469,7 @@ class Engine:
         return decisions
 
     def _told_by(self, i: int) -> Basis:
-        """Return what row `i` was decided by."""
+        """Return the config version, model, features and tier that row `i` was decided by."""
         assert self.config is not None
         row = self.features[i : i + 1] if self.batch.answer[i]["ranked"] else None
         return Basis(self.config.version, self.model, row, int(self.signals[i, policy.S_TIER]))

@@ -60,14 +60,14 @@ from decider.engine.memory.app_state import (
 from decider.engine.memory.source_table import V_APPS, V_FAILED_SHARE, V_NEW
 from decider.engine.memory.windows import EPOCH, WINDOWS
 
-# c * log2(c) by c: a minute's counts are nearly always in it, and a look-up costs less than a
-# logarithm.
+# c * log2(c) for each count c. A minute's counts are nearly always in the table, and a look-up
+# costs less than a logarithm.
 _C_LOG_C = np.array([0.0] + [c * math.log2(c) for c in range(1, 2049)])
 # Minutes of traffic after which an app's own pace is known: of its last hours, of its last days.
 # Chosen: a quarter and a twelfth of what each is averaged over.
 LEAST_MINUTES = np.array([30.0, 240.0])
-# The least share of the UTC day that the quota's pace counts with, an hour: just after midnight a
-# few requests are no fast pace.
+# The quota's pace counts at least this share of the UTC day as over, one hour: just after midnight,
+# a few requests are not a fast pace.
 LEAST_OF_DAY = 1.0 / 24.0
 
 
@@ -144,10 +144,10 @@ def features_of(
 
     `out`: float32 (N_FEATURES,).
 
-    It changes no state: `now` may lie after the slot's windows were rolled, which tells what a
-    request that waits would look like. `service` is (utilisation, latency ratio, error share);
-    `address` is what `source_table.look` tells, `usual` the usual paces of its tier and its tenant,
-    requests a second, 0 while unknown.
+    It changes no state. `now` may lie after the time to which the slot's windows were rolled: the
+    vector is then that of a request which waits until `now`. `service` is (utilisation, latency
+    ratio, error share); `address` is what `source_table.look` tells, `usual` the usual paces of its
+    tier and its tenant, requests a second, 0 while unknown.
     """
     count, clock = state.counts, state.clock
     second, minute = _rate(state, slot, 0, now), _rate(state, slot, 2, now)
@@ -233,7 +233,7 @@ def kinds_600s(state: State, slot: int, now: float) -> tuple[float, float, float
 
 @njit(cache=True, error_model="numpy", inline="always")
 def _write_ten_minutes(state: State, slot: int, now: float, out: np.ndarray) -> None:
-    """Write what the last ten minutes were like, which a refused client does not leave behind."""
+    """Write the features of the last ten minutes, which remember a refused client for longer."""
     keep, moved = _position(state, slot, 3, now)
     requests, writes, sign_ins = kinds_600s(state, slot, now)
     requests = max(requests, 1e-9)
@@ -249,7 +249,7 @@ def _write_ten_minutes(state: State, slot: int, now: float, out: np.ndarray) -> 
     unusual = _in_window(state, slot, L_UNUSUAL, keep, moved)
     out[f.UNUSUAL_ANSWERS_600S] = unusual
     out[f.UNUSUAL_ANSWER_SHARE_600S] = min(1.0, unusual * per_answer)
-    # as of the minute: after a window without requests the current bins are the previous ones
+    # as in `_variety`: one window on, the current bins are the previous ones; later, none count
     entropy, busiest, step = 0.0, 0.0, 0.0
     if moved <= 1:
         entropy, busiest = _spread(state.paths, slot, ENTROPY_BINS, moved == 0)
@@ -263,7 +263,7 @@ def _write_paces(
     state: State, slot: int, minute: float, usual: np.ndarray, out: np.ndarray
 ) -> None:
     """Write the pace of the last minute, requests a second, over what is usual for its tier, its
-    tenant and itself. It is 1 where that is not known.
+    tenant and itself. Write 1 where the usual pace is not known.
     """
     count, active = state.counts, state.clock[slot, ACTIVE_MINUTES]
     out[f.PACE_OVER_TIER] = minute / usual[0] if usual[0] > 0.0 else 1.0
@@ -296,7 +296,7 @@ def _write_profile(state: State, slot: int, wall: float, out: np.ndarray) -> Non
 def _variety(state: State, slot: int, moved: int, out: np.ndarray) -> None:
     """Write distinct counts and entropy over the current and the previous minute.
 
-    A minute without requests makes the current map the previous one; two forget all.
+    One minute on, the current map counts as the previous one; two minutes on, nothing is left.
     """
     if moved > 1:
         out[f.DISTINCT_ENDPOINTS_60S] = out[f.DISTINCT_PATHS_60S] = 0.0

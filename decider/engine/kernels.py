@@ -3,7 +3,7 @@
 A batch is decided in order and exactly: what an earlier request of a batch consumes, a later one
 finds gone. `observe` counts every request, writes features and signals and lists the rows the model
 must score; `settle` re-reads what earlier rows consumed, calls the policy function and consumes;
-`project` asks what a waiting client would meet; `finish` records refusals and draws the sample.
+`project` computes what a waiting client would meet; `finish` records refusals and draws the sample.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ S_OBSERVE, S_QUOTA_LIMIT, S_MULTIPLIER, S_UTILISATION = (
 # Seconds until an unknown app that is refused should ask again. Chosen: its profile may be on its
 # way, and a customer who just signed up waits no longer.
 UNKNOWN_WAIT_S = 30.0
-# What `begin` returns when texts are to be hashed one by one: below -1 - rows of any batch.
+# `begin` returns this when texts must be hashed one by one. It is below -1 - rows of any batch.
 NUL_IN_TEXT = -1_000_000
 ML_LIVE, ML_BAD_SCORE = int(MlState.LIVE), int(MlState.BAD_SCORE)
 
@@ -128,7 +128,7 @@ def _standing_signals(
     sig[p.S_PRIOR_RISK] = state.profile[slot, apps.P_COHORT]
     sig[p.S_PRIOR_VALUE] = world[W_PRIOR_VALUE]
     sig[p.S_BUDGET_RATE] = p.error_budget_rate(sig, rules)
-    # the row may still hold one from an earlier batch
+    # the row may still hold the hint of an earlier batch
     sig[p.S_RETRY_HINT] = 0.0
 
 
@@ -143,9 +143,9 @@ def _spent_signals(
     i: int,
     now: float,
 ) -> None:
-    """Write the signals that each admitted request consumes.
+    """Write the signals of what each admitted request consumes.
 
-    They are tokens, quota, error budget, the tenant's use, and what unknown apps have left.
+    They are tokens, quota, error budget, the tenant's use, and the wait of unknown apps.
     """
     sig, tier = batch.signals[i], int(batch.signals[i][p.S_TIER])
     sig[p.S_TOKENS] = apps.refill(state, slot, now, sig[p.S_RATE], sig[p.S_BURST])
@@ -163,7 +163,7 @@ def _spent_signals(
 
 @njit(cache=True)
 def _unknown_wait(sources: source_table.Sources, batch: Batch, i: int, now: float) -> float:
-    """Return the seconds after which an unknown app gets more, 0 with room."""
+    """Return the seconds after which an unknown app gets more, 0 when there is room."""
     world, sig = batch.world, batch.signals[i]
     if world[W_TREAT] == TREAT_REFUSE:
         return UNKNOWN_WAIT_S
@@ -245,7 +245,8 @@ def observe(table: np.ndarray, count: int, now: float) -> int:
         batch.answer[i]["repeat"], sig[p.S_WAITED] = repeat, waits.take_place(state, slot, repeat)
         state.clock[slot, apps.LAST] = now
         batch.scores[i, :] = np.nan
-        # as if all earlier rows of this app were admitted: whoever may want a score gets one now
+        # count all earlier rows of this app as admitted, so that each row that may want a score has
+        # one
         batch.signals[i][p.S_TOKENS] -= state.clock[slot, apps.PENDING]
         state.clock[slot, apps.PENDING] += 1.0
         batch.answer[i]["ranked"] = wanted = p.wants_rank(sig, out, rules)
@@ -303,7 +304,7 @@ def _wants_profile(state: apps.State, slot: int) -> int:
 def settle(table: np.ndarray, count: int, now: float) -> int:
     """Decide and consume, row by row.
 
-    Return how many rows, listed in `batch.rows`, want their wait forecast.
+    Return how many rows, listed in `batch.rows`, need a forecast of their wait.
     """
     state, region, batch, rules, sources = (
         address_table.state_in(table),
@@ -316,7 +317,7 @@ def settle(table: np.ndarray, count: int, now: float) -> int:
     for i in range(count):
         answer, sig = batch.answer[i], batch.signals[i]
         slot = answer["slot"]
-        # here and not when all are observed: a row must not be allowed what later ones ask for
+        # here and not in `observe`: later requests of the batch must not add to this row's budget
         if rules.tiers[int(sig[p.S_TIER]), p.T_ERROR_BUDGET] < 1.0:
             error_budget.note_asked(state, slot)
         _spent_signals(state, slot, region, sources, rules, batch, i, now)
@@ -413,8 +414,8 @@ def project(table: np.ndarray, low: np.ndarray, high: np.ndarray, count: int, no
         sig[:] = batch.signals[i]
         sig[p.S_WITHHELD] = p.withheld(sig[p.S_BURST], int(sig[p.S_TIER]), ahead.features[k], rules)
         sig[p.S_TOKENS] = min(sig[p.S_BURST], state.clock[slot, apps.TOKENS] + wait * sig[p.S_RATE])
-        # whatever others send until then, the load will not be held against it; the place that it
-        # will have is not counted here, as a wait must be long enough without
+        # whatever others send until then, the load will not count against it. Its place is not
+        # counted here, because the wait must be long enough without one
         sig[p.S_PRICE], sig[p.S_WAITED] = 0.0, 0.0
         sig[p.S_BUDGET_RATE] = p.error_budget_rate(sig, rules)
         if sig[p.S_BUDGET_RATE] < 1.0:
@@ -472,7 +473,7 @@ def finish(table: np.ndarray, count: int, now: float) -> int:
         action, slot = answer["action"], answer["slot"]
         if answer["retry_after"] > 0.0:
             told = p.retry_after(action, answer["reason"], sig)
-            # who comes back early is told the deadline that stands, which has its jitter
+            # a client that came back early is told the old deadline, which has its jitter already
             if told != state.clock[slot, apps.RETRY_UNTIL] - now:
                 told = waits.with_jitter(told, waits.draw(batch.request[i]["app"], now))
             answer["retry_after"] = sig[p.S_RETRY_HINT] = told
@@ -556,7 +557,9 @@ def conclude(table: np.ndarray, count: int, now: float) -> int:
 
 @njit(cache=True)
 def track(table: np.ndarray, keys: np.ndarray, slots: np.ndarray, count: int, now: float) -> None:
-    """Find or make the slots of `count` apps by the hashes of their ids, int64."""
+    """Write into `slots` the slots of `count` apps, made where missing. `keys`: hashes of their
+    ids.
+    """
     state, unknown = address_table.state_in(table), address_table.unknown_in(table)
     known = address_table.known_in(table)
     for k in range(count):

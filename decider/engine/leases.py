@@ -16,12 +16,13 @@ from decider.engine.memory.app_state import (
     State,
 )
 
-# Apps asked for at once, so that a silent store does not fill the memory. The next request of an
-# app that found no room asks again.
+# Most apps whose leases are wanted at once, so that a silent store does not fill the memory. The
+# next request of an app that found no room asks again.
 MOST_WANTED = 20_000
-# Apps whose unused leases are given back when the node ends; those of more are lost for the day.
+# Most apps whose unused leases are given back when the node ends; those of further apps are lost
+# for the day.
 MOST_LESSEES = 100_000
-# Seconds. Chosen: clients ask again soon enough after the store is back.
+# Seconds. Chosen: short enough that clients ask again soon after the store is back.
 LONGEST_LEASE_WAIT_S = 300.0
 
 
@@ -37,26 +38,28 @@ class Leases:
         self._silent_since = 0.0
 
     def want(self, app: str, of: float, requests: int) -> None:
-        """Ask for a lease of `requests` of an app's daily quota of `of` requests."""
+        """Record that a lease of `requests` is wanted, from an app's daily quota of `of` requests.
+        Do nothing while MOST_WANTED apps want one.
+        """
         if len(self.wanted) < MOST_WANTED:
             self.wanted[app] = (of, requests)
 
     def heard(self, asked_at: float, answered: bool) -> None:
-        """Record whether the store answered what it was asked at `asked_at` (unix seconds)."""
+        """Record whether the store answered the requests of `asked_at` (unix seconds)."""
         self._silent_since = 0.0 if answered else self._silent_since or asked_at
 
     def wait(self, now: float) -> float:
         """Return the seconds after which an app that has spent its leases should ask again.
 
-        That is as long as the store has been silent already, as nothing else is known of when it
-        answers: 1 s while it answers, LONGEST_LEASE_WAIT_S at most.
+        That is 1 s while the store answers. While it is silent, it is as long as it has been silent
+        already, as nobody knows when it will answer; at most LONGEST_LEASE_WAIT_S.
         """
         if not self._silent_since:
             return 1.0
         return min(LONGEST_LEASE_WAIT_S, max(1.0, now - self._silent_since))
 
     def grant(self, app: str, requests: float) -> None:
-        """Add a lease of `requests` to an app, if that is still tracked."""
+        """Add a lease of `requests` to an app, if the app is still tracked."""
         if (slot := self._slot_of(app)) < 0:
             return
         self._clock[slot, QUOTA_LEFT] += requests
@@ -70,9 +73,9 @@ class Leases:
             self._clock[slot, LEASED_OUT] = of
 
     def give_back(self, now: float) -> dict[str, int]:
-        """Take out what is left of today's leases and return it, whole requests by app.
+        """Remove the unused parts of today's leases and return them, whole requests by app.
 
-        The store leases it to other nodes then.
+        The store can then lease them to other nodes.
         """
         slots = {app: self._slot_of(app) for app in self._lessees}
         unused = {app: self._take_out(slot, now) for app, slot in slots.items() if slot >= 0}
@@ -84,7 +87,7 @@ class Leases:
         if row[QUOTA_DAY] != math.floor(now / 86_400.0):
             return 0
         leased = row[QUOTA_LEFT] + row[QUOTA_USED] - row[QUOTA_OWN]
-        # the millionth makes up for what many subtractions lose of a whole request
+        # the millionth makes up for the rounding errors of many subtractions
         unused = max(0, math.floor(float(min(row[QUOTA_LEFT], leased)) + 1e-6))
         row[QUOTA_LEFT] -= unused
         return unused

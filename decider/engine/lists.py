@@ -10,10 +10,10 @@ from numba import njit
 from decider.contracts.config import Config
 from decider.engine.text_hash import TextHash
 
-# What a rule's subject is. Part of each rule, as an app and a tenant may have the same id.
+# Kinds of subjects. Each rule names its kind, as an app and a tenant may have the same id.
 APP, TENANT, SOURCE = 0, 1, 2
 KINDS = {"app": APP, "tenant": TENANT, "source": SOURCE}
-# As the signal `list_verdict`, but for compliance, which has a signal of its own.
+# Values of the signal `list_verdict`; compliance has a signal of its own.
 VERDICTS = {"allow": 1.0, "block": 2.0, "compliance": 3.0}
 # columns of Subjects.rule (float64)
 KIND, UNTIL, VERDICT, ACTION, MULTIPLIER, NEXT = range(6)
@@ -33,7 +33,7 @@ class Subjects(NamedTuple):
 
 
 def compile_subjects(config: Config, text_hash: TextHash) -> Subjects:
-    """Return all lists and overrides of a document, found by the hash that `consult` is given."""
+    """Return all list entries and overrides of a document, in a table by hash of the subject."""
     rows = _rows_of(config)
     # less than a quarter full, so that a request with no rule meets an empty entry at once
     size = 1 << max(2, (4 * len(rows)).bit_length())
@@ -44,7 +44,7 @@ def compile_subjects(config: Config, text_hash: TextHash) -> Subjects:
         at = hashed & (size - 1)
         while first[at] and key[at] != hashed:
             at = (at + 1) & (size - 1)
-        # in front of the subject's earlier rules: the one listed last is found first
+        # put before the subject's earlier rules, so that the one listed last is found first
         row[NEXT] = first[at] - 1
         key[at], first[at], rule[number] = hashed, number + 1, row
     return Subjects(key, first, rule)
@@ -67,8 +67,8 @@ def _rows_of(config: Config) -> list[tuple[str, list[float]]]:
 def consult(subjects: Subjects, kind: int, hashed: int, now: float, found: np.ndarray) -> None:
     """Add the rules in force about a subject to `found`.
 
-    found: float64 (4,): list verdict, compliance, override action, multiplier. A block outweighs an
-    allow; of two overrides the one listed last counts.
+    `found`: float64 (4,): list verdict, compliance, override action, multiplier. `now`: wall time.
+    A block outweighs an allow; of two overrides the one listed last counts.
     """
     mask = subjects.key.shape[0] - 1
     at = hashed & mask

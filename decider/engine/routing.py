@@ -1,4 +1,4 @@
-"""From a method and path to the endpoint, its service and its cost.
+"""The router: it finds the endpoint, service and cost of a request from its method and path.
 
 Path segments that look like identifiers become `{id}`, so that endpoints are few and no identifier
 is stored.
@@ -22,20 +22,21 @@ _IDENTIFIER = re.compile(
 # Bounds the memory, as clients choose their paths. When it is full, all routes are forgotten, which
 # is cheap and rare.
 _CACHED_PATHS = 65_536
-# Characters. A longer one is a client's invention; it is stored with each kept decision.
+# Characters. Bounded, as the template is stored with each kept decision; a longer one is a client's
+# invention.
 _LONGEST_TEMPLATE = 200
 # Endpoints of a service that are told apart though the config does not name them. Bounded, as
 # clients choose their paths; chosen above the number of endpoints a service really has.
 MOST_OTHERS = 500
-# Stand for all further ones, and for their methods when those are of the client's own making.
+# Names that stand for all further endpoints, and for a method that HTTP does not know.
 OTHER, OTHER_METHOD = "/{other}", "OTHER"
 WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
-# What an endpoint is for, as the features tell requests apart. A sign-in is a write, too.
+# The kinds of endpoints that the features tell apart. A sign-in counts as a write, too.
 READ, WRITE, SIGN_IN = range(3)
-# Words of a path by which an endpoint that takes credentials is known, between its separators.
-# Chosen: what frameworks, OAuth (RFC 6749) and the most attacked sites call theirs; `xmlrpc` is
-# WordPress's remote interface, through which passwords are tried. Where it guesses wrong the
-# config document says it (`EndpointPolicy.sign_in`).
+# Words between the separators of a path that mark an endpoint which takes credentials. Chosen: the
+# names that frameworks, OAuth (RFC 6749) and the most attacked sites use; `xmlrpc` is WordPress's
+# remote interface, through which passwords are tried. Where this guess is wrong, the config
+# document corrects it (`EndpointPolicy.sign_in`).
 _TAKES_CREDENTIALS = re.compile(
     r"[/:](?:(?:wp-)?log[-_]?[io]n|sign[-_]?in|auth|authenticate|authorize|oauth2?|token|session|"
     r"passwd|password|xmlrpc|otp|mfa|2fa)(?=$|[/.:])",
@@ -48,13 +49,13 @@ _PACK = struct.Struct(ROUTE_FORMAT).pack
 
 
 class Route(NamedTuple):
-    """Where a request goes."""
+    """The route of a request: its endpoint, service and cost."""
 
     packed: bytes
-    """What the compiled passes read, as `buffers.ROUTE_FIELDS`."""
+    """What the compiled passes read: bytes in the layout of `buffers.ROUTE_FIELDS`."""
     method: str
     endpoint: str
-    """With the method, what the endpoint is called."""
+    """Path template; method and template together name the endpoint."""
     service: int
     """Row of the service in the config document."""
     cost: float
@@ -72,10 +73,10 @@ def template_of(path: str) -> str:
 
 
 def endpoint_of(method: str, path: str) -> str:
-    """Return what an endpoint is called where only texts are known: "GET /v2/orders/{id}".
+    """Return the name of an endpoint without a router: "GET /v2/orders/{id}".
 
-    Return an empty text for a method that HTTP does not know and a path that does not begin
-    with "/". `path` may have a query, which is left out.
+    Return an empty text for a method that HTTP does not know, or a path that does not begin with
+    "/". `path` may have a query, which is left out.
     """
     path = path.partition("?")[0]
     return f"{method} {template_of(path)}" if method in _METHODS and path[:1] == "/" else ""
@@ -96,8 +97,8 @@ def kind_of(method: str, template: str, sign_in: bool | None = None) -> int:
 class Router:
     """Routes of one config document, with a bounded cache.
 
-    What is stored and counted by endpoint stays small whatever clients ask for; the features still
-    see every path apart.
+    The number of endpoints that are stored and counted stays small whatever clients ask for. The
+    features still tell every path apart.
     """
 
     def __init__(self, config: Config, text_hash: TextHash) -> None:
@@ -125,7 +126,7 @@ class Router:
         self._numbered: dict[str, dict[str, Route]] = {}
         # by method and path
         self._named: dict[str, dict[str, Route]] = {}
-        # by what a route follows from: paths of one template share one
+        # by method, template and service: paths of one template share a route
         self._made: dict[tuple[str, str, int], Route] = {}
         self._kept = 0
 
@@ -164,7 +165,9 @@ class Router:
         return route
 
     def _told_apart(self, service: int, names: tuple[str, str]) -> bool:
-        """Return whether an endpoint not named in the config keeps its own name: the first do."""
+        """Return whether an endpoint that the config does not name keeps its own name. The first
+        MOST_OTHERS of each service do.
+        """
         others = self._others.setdefault(service, set())
         if len(others) < MOST_OTHERS:
             others.add(names)

@@ -23,9 +23,11 @@ from decider.engine.buffers import (
 def inclusion(sample: Sample, action: int, tier: int, now: float) -> float:
     """Return the probability of keeping a decision.
 
-    It follows only from what came before, so that weighing by its inverse stays unbiased.
+    Besides the action and tier it depends only on earlier decisions, so that weighing by its
+    inverse stays unbiased.
     """
-    # a new second: its demand is that of the one before, which is unknown (0) after a pause
+    # A new second begins: the demand of the last one is taken as its demand, 0 (unknown) after a
+    # pause.
     state, rate = sample.state, sample.rate
     if now // 1.0 != state[K_SECOND]:
         state[K_LAST_DEMAND] = state[K_DEMAND] if now // 1.0 == state[K_SECOND] + 1.0 else 0.0

@@ -1,15 +1,17 @@
 """What all apps share: the services with their prices, and the tenants with their use of them;
 compiled.
 
-A service has room for the target share of its capacity, or of what it has lately shown that it can
-do where it is slow or fails (`_find_room`). It is short of room when more is asked of it than its
-capacity, and stays so until the demand fits the room again.
+The room of a service is the target share of its capacity. While the service is slow or fails, it is
+the same share of what it has lately shown it can do (`_find_room`). A service becomes short of room
+when more than SHORT_FROM_S of work waits, and stays so until hardly any work waits and the demand
+fits what it can do.
 
 While a service is short of room, higher tiers are served first: what they ask for is taken off the
 room, and the first tier that no longer fits, and all below it, pay. Among the tenants of a tier the
 fair share is weighted max-min (Bertsekas and Gallager, Data Networks, 6.5.2): the level at which
-the demands of all active tenants, each capped at its weight times the level, fill what is left. How
-much they pay is the service's price, an integral controller on what it is given over its room.
+the demands of all active tenants, each capped at its weight times the level, fill what is left. The
+service's price says how much they pay. An integral controller raises it while the service is given
+more than its room.
 """
 
 from __future__ import annotations
@@ -64,11 +66,11 @@ RATE_TAU_S = 2.0
 # Price that a pressure of 1 adds in a second. Chosen: at twice its target, a service's price
 # reaches 1, the worth of an ordinary request, within two seconds.
 PRICE_GAIN = 0.5
-# Chosen: above the worth of any request (at most 1.5 ordinary ones); a service that falls idle is
-# rid of it within about eight seconds.
+# Chosen: above the worth of any request (at most 1.5 ordinary ones). A service that is no longer
+# short of room is rid of it within sixteen seconds.
 PRICE_MAX = 4.0
-# What a price is expected to lose in a second, when a way back to admit is searched; the
-# controller's own fall is 0.05 or more.
+# What a price is expected to lose in a second, when a way back to admit is searched. Chosen: below
+# the 0.25 that it loses once the service is no longer short of room.
 RECOVERY = 0.1
 # A price below this is 0: the service counts as not busy.
 PRICE_FLOOR = 0.02
@@ -82,19 +84,21 @@ LOSS_PER_S = 0.15
 # Share of its capacity that it wins back in a second without strain. Chosen: so slow that probing
 # for room costs few requests, and all of it is back within a minute.
 REGAIN_PER_S = 0.04
-# The least that a service is taken to be able to do, so that there are always outcomes to judge by.
+# The least share of its capacity that a service is taken to be able to do, so that there are always
+# outcomes to judge by.
 LEAST_ABLE = 0.05
-# Share of the room of a service that is short of it which is given away in places for repeats of
-# refused requests. Chosen: at half of it a service in a rush failed a quarter more of what it was
-# given (docs/adr/0029).
+# Share of a short service's room that is given away as places for repeats of refused requests.
+# Chosen: with half of the room, a service in a rush failed a quarter more of what it was given
+# (docs/adr/0029).
 KEPT_SHARE = 0.25
-# Outcomes older than this say nothing about now: latency and errors go back to the usual, so that a
-# feed that broke does not keep a price up. Chosen: well above the pause between two batches.
+# Seconds after which outcomes say nothing about the present: latency goes back to the usual and
+# errors to 0, so that a broken feed does not keep a price up. Chosen: well above the pause between
+# two batches.
 LATE_FEEDBACK_S = 10.0
 
 
 class Region(NamedTuple):
-    """What the deciders' shared services and tenants look like to this one."""
+    """The services and tenants that all deciders share, as this decider sees them."""
 
     service: np.ndarray
     """float64 (services, N_SERVICE)."""
@@ -127,7 +131,8 @@ def allocate(services: int, tenants: int) -> Region:
 def carry_over(
     old: Region | None, index: Mapping[str, int], services: Sequence[Service], most_tenants: int
 ) -> Region:
-    """Return a region for `services` with what `old` knows of those that stay.
+    """Return a region for `services` that keeps what `old` knows of those that stay. It may be
+    `old` itself, changed.
 
     `index`: the rows of `old` by the names of its services.
     """
@@ -179,7 +184,7 @@ def note_demand(region: Region, service: int, tenant: int, cost: float, now: flo
 
 @njit(cache=True)
 def note_admitted(region: Region, service: int, tenant: int, cost: float) -> None:
-    """Add an admitted request to its tenant's use. Call after its `note_demand`, which decays."""
+    """Add an admitted request to its tenant's use. Call `note_demand` first, which decays."""
     region.use[service, tenant] += cost / USE_TAU_S
     region.service[service, ADMITTED] += cost
     region.service[service, ADMITS] += 1.0
@@ -255,7 +260,7 @@ def _measure(row: np.ndarray, seconds: float, now: float) -> None:
     row[LOCAL_RATE] += blend * (row[ADMITTED] / seconds - row[LOCAL_RATE])
     row[DEMAND_RATE] += blend * (row[OFFERED] / seconds - row[DEMAND_RATE])
     row[ANSWER_RATE] += blend * (row[ANSWERS] / seconds - row[ANSWER_RATE])
-    # of admitted requests, as those are what is answered; refused ones may cost more
+    # the mean of admitted requests only, as only they are answered; refused ones may cost more
     if row[ADMITS] > 0.0:
         row[MEAN_COST] += blend * (row[ADMITTED] / row[ADMITS] - row[MEAN_COST])
     if row[ANSWERS] > 0.0:
@@ -266,39 +271,41 @@ def _measure(row: np.ndarray, seconds: float, now: float) -> None:
         row[ERRORS] -= blend * row[ERRORS]
     row[OFFERED] = row[ADMITTED] = row[ADMITS] = 0.0
     row[ANSWERS] = row[MS_SUM] = row[FAILED] = 0.0
-    # other deciders send to the service too: outcomes of all of them come here, admits only of this
-    # one. The larger holds when the feed is late.
+    # Other deciders send to the service too. Outcomes come from all of them, admits only from this
+    # one; the larger figure counts, as the feed may be late.
     row[UTILISATION] = max(row[LOCAL_RATE], row[ANSWER_RATE] * row[MEAN_COST]) / row[CAPACITY]
 
 
 @njit(cache=True)
 def _find_room(row: np.ndarray, seconds: float) -> None:
-    """Find how much a service may be given: less than it did lately while it is slow or fails."""
+    """Write how much a service may be given (less than it lately did while it is slow or fails),
+    and how much work waits.
+    """
     # chosen: up to four times the usual latency is what a full service shows, and 5% of errors are
     # everyday
     strain = min(
         1.0, 0.15 * max(0.0, row[LATENCY] / row[USUAL_MS] - 4.0) + max(0.0, row[ERRORS] - 0.05)
     )
-    # a service that is slow though it has little to do is not helped by refusing more
+    # refusing more does not help a service that is slow though it has little to do
     strain *= min(1.0, max(0.0, (row[UTILISATION] / max(row[ABLE], LEAST_ABLE) - 0.3) / 0.4))
     if strain > 0.0:
         did = row[UTILISATION] * (1.0 - row[ERRORS])
         lower = max(LEAST_ABLE, min(row[ABLE] * (1.0 - LOSS_PER_S * seconds * strain), 1.0))
-        # not below what it does
+        # not below what it does without errors
         row[ABLE] = min(row[ABLE], max(lower, did))
     else:
         row[ABLE] = min(1.0, row[ABLE] + REGAIN_PER_S * seconds)
     row[ROOM] = row[TARGET] * row[CAPACITY] * row[ABLE]
-    # what it is slow or fails with is waiting work, too
+    # strain counts as waiting work, too
     waiting = row[QUEUE] + seconds * (row[UTILISATION] - row[ABLE] + strain)
     row[QUEUE] = min(LONGEST_QUEUE_S, max(0.0, waiting))
 
 
 @njit(cache=True)
 def _own_part(row: np.ndarray) -> float:
-    """Return this decider's part of what a service is given by all, 0 to 1."""
+    """Return this decider's part, 0.05 to 1, of the load that all deciders give a service."""
     everyone = row[UTILISATION] * row[CAPACITY]
-    # outcomes lag and their cost is a mean: up to a fifth more is no sign of other deciders
+    # outcomes lag and their cost is a mean, so up to a fifth more is no sign of other deciders
     if everyone <= 1.2 * row[LOCAL_RATE]:
         return 1.0
     return max(0.05, row[LOCAL_RATE] / everyone)
@@ -306,9 +313,10 @@ def _own_part(row: np.ndarray) -> float:
 
 @njit(cache=True)
 def book(region: Region, service: int, cost: float, now: float) -> float:
-    """Give the next free place at a service to a request that is refused now, of `cost` units.
+    """Book the next free place at a service for a request of `cost` units that is refused now.
 
-    Return the seconds until then. Places follow one another at KEPT_SHARE of the room.
+    Return the seconds until that place. Places follow one another at KEPT_SHARE of this decider's
+    part of the room.
     """
     row = region.service[service]
     room = row[ROOM] if row[ROOM] > 0.0 else row[TARGET] * row[CAPACITY]
@@ -321,7 +329,7 @@ def book(region: Region, service: int, cost: float, now: float) -> float:
 def control(region: Region, seconds: float, now: float) -> None:
     """Do one step of every service's controller, `seconds` after the one before.
 
-    `share_out` is due for each service then.
+    Call `share_out` for each service afterwards.
     """
     for s in range(region.service.shape[0]):
         row = region.service[s]
@@ -332,7 +340,7 @@ def control(region: Region, seconds: float, now: float) -> None:
             row[PRICE] > 0.0 and (row[QUEUE] > SHORT_UPTO_S or row[DEMAND_RATE] > able)
         )
         pressure = row[UTILISATION] * row[CAPACITY] / row[ROOM] - 1.0
-        # once nothing is scarce it is gone within seconds
+        # no longer short of room: the price falls at a fixed pace and is gone within seconds
         step = pressure if short else -0.5
         price = row[PRICE] + PRICE_GAIN * seconds * step
         row[PRICE] = (
@@ -344,9 +352,9 @@ def control(region: Region, seconds: float, now: float) -> None:
 
 @njit(cache=True)
 def share_out(region: Region, service: int, now: float) -> None:
-    """Find a service's fair levels again.
+    """Compute a service's fair levels again.
 
-    It stands apart from `control`, as it takes about 1 ms with 65,000 active tenants.
+    It is not a part of `control`, because it takes about 1 ms with 65,000 active tenants.
     """
     row = region.service[service]
     if row[PRICE] > 0.0:

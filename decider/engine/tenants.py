@@ -1,4 +1,4 @@
-"""Tenants of the tracked apps: whose row of fair shares is whose, and what they are called."""
+"""The tenants of the tracked apps: which row of fair shares each has, and what its id is."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from decider.contracts.store import Profile
 from decider.engine.memory.app_state import State
 from decider.engine.shared_state import FIRST_OWN_ROW, SHARED_ROWS, Region
 
-# Rows for fair shares; the tenants past them share those of their tier, so memory stays bounded.
+# Rows for fair shares. Further tenants share the row of their tier, so memory stays bounded.
 # Chosen: more tenants than are active at once on one decider.
 MAX_TENANTS = 65_536
 
@@ -45,8 +45,8 @@ class Tenants:
         return row
 
     def name(self, hashes: Sequence[int], names: Sequence[str], state: State) -> None:
-        """Remember what tenants are called, by the hashes of their ids. Those of apps that are no
-        longer tracked are forgotten once there are too many.
+        """Remember the ids of tenants by their hashes. Once there are too many, the ids of tenants
+        without a tracked app are forgotten.
         """
         self._names.update(zip(hashes, names, strict=True))
         if len(self._names) > 2 * max(MAX_TENANTS, len(state.key)):

@@ -28,11 +28,12 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-# Bytes behind the texts: a word that is read whole reaches past their end.
+# Spare bytes behind the texts: texts are read in whole words, and the last one reaches past their
+# end.
 SLACK = 16
 # Keeps this key apart from others derived from the same `token.key`.
 _PURPOSE = b"sluice-tables"
-# Likewise for what tells two keys apart.
+# Likewise for the mark, by which two keys are told apart.
 _MARK_PURPOSE = b"sluice-hash-mark"
 # The lowest and the highest bit of each byte, by which a zero byte is found.
 _ONES, _TOPS = np.uint64(0x0101010101010101), np.uint64(0x8080808080808080)
@@ -48,7 +49,7 @@ cg: Any = cgutils
 
 
 class Texts(NamedTuple):
-    """What compiled code hashes with; held by the arena."""
+    """The texts that compiled code hashes, and the key; held by the arena."""
 
     buffer: NDArray[np.uint8]
     """Texts in UTF-8, each with a NUL behind it, and SLACK bytes."""
@@ -161,7 +162,8 @@ class TextHash:
         found = hashlib.blake2b(key=token_key, person=_PURPOSE, digest_size=16).digest()
         self.key: NDArray[np.uint64] = np.frombuffer(found, "<u8").astype(np.uint64)
         self.mark = hashlib.blake2b(key=token_key, person=_MARK_PURPOSE, digest_size=8).digest()
-        """Tells whether hashes were made under this key, and nothing else of it."""
+        """8 bytes that tell whether hashes were made with this key, and nothing else about the key.
+        """
 
     def many(self, texts: Sequence[str]) -> NDArray[np.int64]:
         """Return the hashes (n,) of n texts, 0 for empty ones."""

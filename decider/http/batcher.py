@@ -1,6 +1,6 @@
 """The batcher: all checks that arrive in one turn of the event loop go to the engine together.
 
-Nothing waits for a batch to fill. The batch is what the turn brought, so a lone request is decided
+No request waits for a batch to fill. A batch is what one turn brought, so a lone request is decided
 at once, and 64 busy connections share one call. Large `/v1/decide` bodies go to the engine in
 slices between turns, so that checks overtake them.
 """
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 class Decides(Protocol):
-    """The part of the engine that is used here."""
+    """The part of the engine that the batcher uses."""
 
     def decide(
         self, requests: Sequence[CheckRequest], now: float | None = None
@@ -44,7 +44,9 @@ class Owner(Protocol):
         """Write `count` answers, joined in the order asked."""
 
     def job_done(self, data: bytes, mark: int) -> None:
-        """Write the answer to its job; `mark` is CLOSE when it is the connection's last, else 0."""
+        """Write the answer to the connection's job; `mark` is CLOSE when it is the last answer,
+        else 0.
+        """
 
 
 class Stats(msgspec.Struct):
@@ -58,7 +60,9 @@ class Stats(msgspec.Struct):
     """Requests answered with a problem before they reached the engine."""
     timeouts: int = 0
     turned_away: int = 0
-    """Connections over the limit."""
+    """Connections that were refused because there were too many, or because the server was
+    stopping.
+    """
 
 
 class Job:

@@ -1,9 +1,13 @@
 """Reader of checks: what a gateway asks, taken from a parsed HTTP request.
 
-Three gateways ask in three ways, and the address alone tells them apart:
-Envoy (HTTP ext_authz with path_prefix /v1/check) appends the original path and keeps the method;
-nginx (auth_request to /v1/check?answer=nginx) names them in X-Original-Method and X-Original-URI;
-Caddy (forward_auth to /v1/check) names them in X-Forwarded-Method and X-Forwarded-Uri.
+Three gateways ask in three ways, and the address tells them apart:
+
+- Envoy (HTTP ext_authz with path_prefix /v1/check) appends the original path and keeps the method;
+- nginx (auth_request to /v1/check?answer=nginx) names path and method in X-Original-URI and
+  X-Original-Method;
+- Caddy (forward_auth to /v1/check) names them in X-Forwarded-Uri and X-Forwarded-Method.
+
+A header x-sluice-answer stands in for the answer= of the address.
 """
 
 from __future__ import annotations
@@ -35,7 +39,7 @@ _MAX_DIGITS = len(str(MAX_BYTES))
 # Header fields that this server looks at, by lower-case name.
 Fields = dict[bytes, bytes]
 
-# Visible ASCII without the comma, which is what a gateway makes of a field that was sent twice.
+# Visible ASCII without the comma: a gateway joins a field that was sent twice with a comma.
 APP_PATTERN = r"[!-+\--~]{1,128}"
 METHOD_PATTERN = r"[A-Z][A-Z_-]{0,31}"
 # Visible ASCII without "?" and "#".
@@ -91,8 +95,8 @@ def read_check(url: bytes, method: bytes, fields: Fields, body_bytes: int) -> Ch
 
 
 def wants_nginx(url: bytes, fields: Fields) -> bool:
-    """Return whether the answer must be one that nginx understands. In `url` only what the gateway
-    itself wrote counts.
+    """Return whether the answer must be one that nginx understands. In `url`, only the part that
+    the gateway itself wrote counts.
     """
     # `url[9:]` follows PREFIX. With a path there, the query is the client's, who must not choose.
     if (form := fields.get(b"x-sluice-answer")) is not None:
@@ -102,7 +106,7 @@ def wants_nginx(url: bytes, fields: Fields) -> bool:
 
 def _named(rest: bytes, fields: Fields) -> tuple[bytes, bytes]:
     """Return method and path of the original request from header fields. `rest` is what follows
-    PREFIX. Raise RefusedError when they are missing or the method has not its form.
+    PREFIX. Raise RefusedError when they are missing or the method is malformed.
     """
     kind = b"original" if wants_nginx(PREFIX + rest, fields) else b"forwarded"
     method, path = fields.get(b"x-" + kind + b"-method"), fields.get(b"x-" + kind + b"-uri")
@@ -123,7 +127,7 @@ def _named(rest: bytes, fields: Fields) -> tuple[bytes, bytes]:
 
 def add_optional(request: CheckRequest, fields: Fields) -> None:
     """Add to `request` what the gateway may say beside app, method and path. Raise RefusedError for
-    a field that has not its form.
+    a malformed field.
     """
     if (value := fields.get(b"authorization")) is not None:
         # Without the scheme, because "Bearer x" and a bare "x" are the same credential.

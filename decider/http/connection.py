@@ -21,15 +21,15 @@ from decider.http.transport_states import OPEN, Event
 
 log = logging.getLogger(__name__)
 
-# Only these are kept, so that a client's own fields cost no memory.
+# Only these header fields are kept, so that a client's own fields cost no memory.
 _WANTED = frozenset(
     b"host connection upgrade expect content-type content-encoding content-length authorization"
     b" x-request-id x-forwarded-for x-original-method x-original-uri x-forwarded-method"
     b" x-forwarded-uri x-envoy-attempt-count x-sluice-app x-sluice-answer x-sluice-bytes"
     b" x-sluice-attempt".split()
 )
-# Fields that may come more than once; the first one counts. A second one of any other wanted field
-# is refused: gateway and decider might each believe a different one.
+# Fields that may come more than once; the first one counts. A request with a second one of any
+# other wanted field is refused: gateway and decider might each believe a different one.
 _LISTS = frozenset((b"connection", b"upgrade", b"x-forwarded-for"))
 _DECIDE = b"/v1/decide"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -37,7 +37,9 @@ _DOCUMENTS = (b"/healthz", b"/metrics")
 
 
 class Connection(StatefulProtocol):
-    """Protocol of the transport and of the parser, which calls the on_ methods while it is fed."""
+    """One connection: the protocol of the transport, and the target of the parser, which calls the
+    on_ methods while it is fed.
+    """
 
     __slots__ = (
         "_body",
@@ -74,7 +76,8 @@ class Connection(StatefulProtocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         super().connection_lost(error)
-        # It refers back to this object, and the garbage collector should find nothing to do.
+        # The parser refers back to this object; the garbage collector should not have to free the
+        # cycle.
         del self._parser
 
     def data_received(self, data: bytes) -> None:
@@ -101,7 +104,8 @@ class Connection(StatefulProtocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            # Its request was answered like any other; the protocol stays HTTP/1.1.
+            # The request that asked for an upgrade was answered like any other; the protocol stays
+            # HTTP/1.1.
             self._finish_reading()
         except httptools.HttpParserCallbackError as error:
             self._refuse(self._cause(error))
@@ -116,8 +120,8 @@ class Connection(StatefulProtocol):
                     self._refuse(self._head_problem())
 
     def _cause(self, error: BaseException) -> Problem:
-        """Return the problem behind a callback's error. Anything but a refusal is a defect: log it,
-        and answer 500.
+        """Return the problem behind a callback's error. Any error but a refusal is a defect: log
+        it, and return a problem with status 500.
         """
         cause = error.__context__
         if isinstance(cause, RefusedError):
@@ -189,7 +193,7 @@ class Connection(StatefulProtocol):
             self._send(_CONTINUE, 0)
 
     def on_body(self, data: bytes) -> None:
-        # Counted again: a chunked body announces no length.
+        # Counted here as well: a chunked body announces no length.
         self._body_bytes += len(data)
         if self._body_bytes > (most := self._body_limit()):
             raise RefusedError(problem.too_large(most))
@@ -248,7 +252,7 @@ class Connection(StatefulProtocol):
             self._batcher.add(self, request, mark)
             if mark & CLOSE:
                 self._move(Event.LAST)
-            # Decided now, or a client that pipelines without end would fill the queue.
+            # Decided now: a client that pipelines without end would otherwise fill the queue.
             if self.waiting >= self._limits.outstanding:
                 self._batcher.run()
         elif self._is_decide():

@@ -12,9 +12,10 @@ from decider.http import fast_path
 from decider.http.batcher import Batcher, Stats
 from decider.http.responses import Answers
 
-# Contents of /healthz; the node is healthy when its `config_version` is there and not zero.
+# Returns the contents of /healthz; the node is healthy when its `config_version` is there and not
+# zero.
 Health = Callable[[], Mapping[str, object]]
-# Prometheus text.
+# Returns the contents of /metrics, Prometheus text.
 Metrics = Callable[[], bytes]
 
 
@@ -53,17 +54,19 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     stall_s: float = 10.0
     """Time a client may refuse to read its answers."""
     linger_s: float = 2.0
-    """Time in which a refused client may finish sending, so that it gets to read why."""
+    """Time in which a refused client may finish sending, so that it can read the reason."""
     # Chosen: a quarter of the shortest deadline, and often enough for Date, which counts seconds.
     sweep_s: float = 0.5
     """Time between two looks at deadlines, and so how exact they are."""
 
 
 class Member(Protocol):
-    """A connection as its server sees it."""
+    """The part of a connection that its server uses."""
 
     def sweep(self, now: float) -> None:
-        """End what has taken too long; `now` in loop time."""
+        """End the connection, or refuse its request, when a time limit has passed. `now`: loop
+        time.
+        """
 
     def close_if_idle(self) -> None:
         """Close for shutdown, unless something is being received or decided, which may finish."""

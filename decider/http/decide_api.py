@@ -51,8 +51,8 @@ class DecideBody(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _QuickRequest(CheckRequest, gc=False, forbid_unknown_fields=True):
-    """`DecideRequest` without the patterns of its texts. `_fits` checks those for all requests at
-    once.
+    """A `DecideRequest` without the patterns of its texts. `_fits` checks the texts of all requests
+    at once.
     """
 
     payload_bytes: Annotated[int, Meta(ge=0, le=check.MAX_BYTES)] = 0
@@ -85,7 +85,7 @@ def _fits(requests: Sequence[CheckRequest]) -> bool:
     """
     for value, fits in _TEXTS:
         lines = "\n".join(map(value, requests)) + "\n"
-        # A value that holds a line end itself could pass as two, so lines are counted.
+        # A value with a line end in it could pass as two values, so lines are counted.
         if lines.count("\n") != len(requests) or not fits(lines):
             return False
     return True
@@ -95,24 +95,24 @@ class RateLimit(msgspec.Struct, gc=False):
     """The state of the app's token bucket, as in the RateLimit fields."""
 
     limit: int
-    """Requests a full bucket has room for: its burst, and the headroom of an app that has it."""
+    """Requests that a full bucket admits: its burst, plus the headroom of an app that has it."""
     window: int
-    """Seconds in which a bucket refills from its end."""
+    """Seconds until a bucket is full again after all its burst and headroom were used."""
     remaining: int
-    """Requests it has room for now, whatever they are."""
+    """Requests that the bucket admits now, whatever they are."""
     reset: int
     """Seconds until the bucket is full again, rounded up."""
 
 
 class ToldReason(msgspec.Struct, gc=False):
-    """One cause of a refusal that the client may know."""
+    """A cause of a refusal that the client may know: its code and a sentence."""
 
     code: str
     text: str
 
 
 class DecideAnswer(msgspec.Struct, gc=False, omit_defaults=True):
-    """One decision, in the place of its request."""
+    """One decision. It stands at the place that its request had in the body."""
 
     decision: str
     status: int
@@ -186,8 +186,8 @@ def form_of(fields: check.Fields) -> Form:
 
 
 def read_requests(form: Form, body: bytes) -> Sequence[CheckRequest]:
-    """Return all requests of a body, each of them checked. Raise RefusedError (400), which names
-    the first that is wrong.
+    """Return all requests of a body, each of them checked. Raise RefusedError (400), which says
+    what is wrong with the first bad one.
     """
     try:
         if _fits(found := form.quick(body).requests):
@@ -208,7 +208,7 @@ def _plain(text: str) -> str:
 
 
 def answers(decisions: Sequence[Decision]) -> list[DecideAnswer]:
-    """Return decisions in the form in which the caller gets them."""
+    """Return decisions in the form of the reply."""
     return [_answer(d) for d in decisions]
 
 

@@ -1,7 +1,7 @@
 """The fast path for plain checks. A plain check is one whole head in one read, HTTP/1.1, without a
 body, and shaped like one that came before.
 
-A gateway spells its checks alike: the same fields in the same order. Once the full parser has
+A gateway writes all its checks alike: the same fields in the same order. Once the full parser has
 accepted one of them, this module keeps its shape as a pattern. A check that matches a pattern needs
 no parser: one match reads and checks all of it, at a third of the cost. What does not match is left
 untouched to `connection`, which reads it in full. So this module may only ever say "not plain"; it
@@ -21,8 +21,8 @@ from decider.http import check
 # turn, so that the fast path holds up the other connections no longer than the parser would.
 MOST = 8 * 1024
 END = b"\r\n\r\n"
-# Shapes that are kept, the latest ones. Chosen: a decider has few gateways, and a check that
-# matches none of eight has lost little time.
+# Number of shapes that are kept; the latest ones are. Chosen: a decider has few gateways, and a
+# check that matches none of eight has lost little time.
 SHAPES = 8
 # Shortest time between two new patterns, seconds. Making one takes about 1 ms, so clients that
 # never look alike can take 1% of the time at most.
@@ -34,8 +34,8 @@ _NEEDED = frozenset((b"host", b"x-sluice-app"))
 # Possessive, here and below: a match that fails must fail in linear time.
 _PATH = rf"{check.PATH_PATTERN}+"
 _START = rf"(GET|POST|PUT|PATCH|DELETE|OPTIONS) /v1/check({_PATH})(?:\?[!-~]*+)? HTTP/1\.1\r\n"
-# Values with which a field is plain. Each accepts no more than `check` does, and reads it to the
-# same effect, or the two paths would decide differently.
+# Patterns of the values with which a field is plain. Each accepts no more than `check` does, and a
+# value means the same on both paths; else they would decide differently.
 _VALUES = {
     "host": r"[!-~]++",
     "content-length": "0",
@@ -70,7 +70,8 @@ class PlainReader:
         text = data.decode("latin-1")  # never fails; what is not ASCII matches no pattern
         for shape in self._shapes:
             if (request := shape(text)) is not None:
-                # The latest first: a gateway's checks come in runs, so most match at once.
+                # The shape that matched last comes first: a gateway's checks come in runs, so most
+                # match at once.
                 if shape is not self._shapes[0]:
                     self._shapes.remove(shape)
                     self._shapes.insert(0, shape)
@@ -92,7 +93,7 @@ class PlainReader:
             and known.isdisjoint(_UNUSUAL)
         ):
             shape = _reader([name.decode("latin-1") for name in names])
-            # The first check must match its own shape, or the shape would only cost time.
+            # The check must match its own shape, or the shape would only cost time.
             if shape(data.decode("latin-1")) is not None:
                 self._shapes = [shape, *self._shapes[: SHAPES - 1]]
 
@@ -105,9 +106,7 @@ def _pattern(names: list[str]) -> re.Pattern[str]:
 
 
 def _reader(names: list[str]) -> Reader:
-    """Make a reader of checks whose header fields have these names, spelled so and in this
-    order.
-    """
+    """Return a reader of checks whose header fields have exactly these names in this order."""
     pattern = _pattern(names)
     # The last group is empty: a field that the shape lacks reads as "" without a branch per check.
     group, nothing = pattern.groupindex, pattern.groups

@@ -20,7 +20,7 @@ class Problem(msgspec.Struct, frozen=True):
     status: int
     title: str
     detail: str
-    """What to do about it; may quote the request, never internal state."""
+    """What is wrong and what to do about it. It may quote the request, never internal state."""
     headers: tuple[tuple[str, str], ...] = ()
     """Fields the status demands, for example Allow with 405."""
 
@@ -58,6 +58,7 @@ def malformed(detail: str) -> Problem:
 
 
 def not_found(detail: str) -> Problem:
+    """Make a 404: there is nothing at this address."""
     return Problem("not-found", 404, "No such address", detail)
 
 
@@ -73,22 +74,26 @@ def wrong_method(method: str, allow: str) -> Problem:
 
 
 def too_large(limit: int) -> Problem:
+    """Make a 413: the body has more than `limit` bytes."""
     return Problem(
         "body-too-large", 413, "Body too large", f"The body may have at most {limit} bytes here."
     )
 
 
 def url_too_long(what: str, limit: int) -> Problem:
+    """Make a 414: `what`, a part of the URL or all of it, has more than `limit` characters."""
     return Problem(
         "url-too-long", 414, "URL too long", f"{what} may have at most {limit} characters."
     )
 
 
 def unsupported_type(detail: str) -> Problem:
+    """Make a 415: the body has a type or encoding that is not read here."""
     return Problem("unsupported-media-type", 415, "Unsupported media type", detail)
 
 
 def head_too_large(detail: str) -> Problem:
+    """Make a 431: there are too many header fields, or they are too long."""
     return Problem("header-fields-too-large", 431, "Header fields too large", detail)
 
 

@@ -6,8 +6,8 @@ draft-ietf-httpapi-ratelimit-headers-10.
 
 Of an app that has headroom, q, w and r count it (`engine.answers.ratelimit`):
 
-    RateLimit-Policy: "burst";q=599;w=40      300 of burst, 300 of headroom, which ends one short
-    RateLimit: "burst";r=0;t=40               neither is left
+    RateLimit-Policy: "burst";q=599;w=40      a burst of 300, and 299 of 300 of headroom
+    RateLimit: "burst";r=0;t=40               both are used up
 
 A refusal that says when to come back has a second policy:
 
@@ -29,8 +29,8 @@ POLICY = "burst"
 
 # Largest integer of RFC 9651, section 3.3.1.
 _MAX = 999_999_999_999_999
-# Values below this need no bounding, and real ones always are. So the usual answer pays for one
-# comparison, not for four calls.
+# Values below this need no bounding, and real values always lie below it. So the usual answer pays
+# for one comparison, not for four calls.
 _FIT = 1_000_000_000
 
 
@@ -39,8 +39,9 @@ def lines(limit: int, window: int, remaining: int, reset: float, wait: int = 0) 
 
     `limit` and `remaining` in requests, `window` and `reset` in seconds; `reset` is rounded up, and
     all are bounded to what the fields may carry. `limit` and `window` are at least 1, because a
-    policy of nothing cannot be stated. `wait`: seconds of Retry-After, 0 for none; a second policy
-    says that nothing is admitted before, as the bucket may hold tokens when load or risk refuses.
+    policy of 0 cannot be stated. `wait`: seconds of Retry-After, 0 for none. Because the bucket may
+    hold tokens when load or risk refuses, a second policy then says that nothing is admitted
+    before.
     """
     if not (
         0 < limit < _FIT and 0 < window < _FIT and 0 <= remaining < _FIT and 0.0 <= reset < _FIT

@@ -68,8 +68,8 @@ _NO_WAIT = tuple(int(a) for a in Action if not a.waits)
 
 
 def retry_after(decision: Decision) -> int:
-    """Return whole seconds, rounded up, until a retry is worth it: at least 1 for what may be
-    retried, 0 for what may not.
+    """Return the whole seconds, rounded up, until a retry is worth it: at least 1 for an action
+    that allows a retry, 0 for ADMIT and BLOCK.
     """
     # At least 1: clients take "retry-after: 0" as leave to come back at once.
     if decision.action in _NO_WAIT:
@@ -95,7 +95,7 @@ _STATUS_LINES = {s: f"HTTP/1.1 {s} {problem.phrase(s)}\r\n" for s in set(HTTP_ST
 
 
 class Answers:
-    """Renders responses; keeps the Date field, which its owner refreshes about once a second."""
+    """The renderer of responses. It keeps the Date field; the owner must refresh it with `tick`."""
 
     def __init__(self, now: float) -> None:
         self.tick(now)

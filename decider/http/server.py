@@ -17,12 +17,12 @@ BACKLOG = 4096
 
 
 def _nothing() -> None:
-    """Do nothing: the hook for a server whose owner has none."""
+    """Do nothing: the default `on_decided` hook."""
 
 
 class HttpServer:
-    """Serves one engine. Made and used on the event loop's thread; `stats` may be read at any
-    time.
+    """The HTTP server of one engine. Make and use it on the event loop's thread; `stats` may be
+    read at any time.
     """
 
     def __init__(
@@ -78,8 +78,8 @@ class HttpServer:
         self._sweeper = context.loop.call_later(self.limits.sweep_s, self._sweep)
 
     async def stop(self, grace_s: float = 5.0) -> None:
-        """Accept no more connections, answer what has been asked, and close. After `grace_s`
-        seconds cut what is left.
+        """Accept no more connections, answer the requests that have come, and close. After
+        `grace_s` seconds, cut the connections that are left.
         """
         if self._server is None:
             return

@@ -1,7 +1,7 @@
-"""The transport's side of a connection: what comes in when, what goes out, how it ends.
+"""The transport's side of a connection: how it reads, writes and ends.
 
 Limits on time and memory live here: back-pressure both ways, pieces for long reads, deadlines,
-orderly closing. What may follow what is the table in `transport_states`.
+orderly closing. The table in `transport_states` says which state may follow which.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _OWN_DEADLINE = frozenset((State.LINGERING, State.CLOSING))
 
 
 class StatefulProtocol(asyncio.Protocol, ABC):
-    """A connection that knows nothing of HTTP's grammar; `connection.Connection` adds it."""
+    """A connection without HTTP's grammar, which `connection.Connection` adds."""
 
     __slots__ = (
         "_batcher",
@@ -60,11 +60,11 @@ class StatefulProtocol(asyncio.Protocol, ABC):
         self._turn: asyncio.Handle | None = None  # that turn; booked only while catching up
         self.waiting = 0
         self.last = context.now
-        """When bytes last came."""
+        """Loop time at which bytes last came."""
         self.since = 0.0
-        """When the request being received began; 0 between requests."""
+        """Loop time at which the request being received began; 0 between requests."""
         self.deadline = 0.0
-        """When the connection is cut unless it moves on; 0 while nothing threatens it."""
+        """Loop time at which the connection is cut unless its state changes; 0 for no deadline."""
         self._head_done = False  # the request being received has all its header fields
 
     @abstractmethod
@@ -76,8 +76,8 @@ class StatefulProtocol(asyncio.Protocol, ABC):
         """Forget the request being received."""
 
     def _move(self, event: Event) -> None:
-        """Go where the table says, and make reading and the booked turn follow the state. Raise
-        IllegalMoveError where the table has no such move.
+        """Move to the state that the table names, and make reading and the booked turn follow it.
+        Raise IllegalMoveError where the table has no such move.
         """
         before, after = self.state, follow(self.state, event)
         self.state = after
@@ -121,7 +121,7 @@ class StatefulProtocol(asyncio.Protocol, ABC):
         del self._transport
 
     def _receive(self, data: bytes) -> None:
-        """Take the long way, for whatever is not a plain check."""
+        """Parse or store bytes that the fast path did not take as a plain check."""
         if self.state is READING and len(data) <= HEAD_STEP:
             self._feed(data)
         else:
@@ -169,8 +169,8 @@ class StatefulProtocol(asyncio.Protocol, ABC):
         self._parse_piece()
 
     def _parse_piece(self) -> None:
-        """Parse the next piece of what was received; the rest has to wait for the other
-        connections.
+        """Parse the next piece of the bytes received; the rest waits until other connections had a
+        turn.
         """
         step = BODY_STEP if self._head_done else HEAD_STEP
         piece = bytes(self._later[:step])
@@ -204,7 +204,7 @@ class StatefulProtocol(asyncio.Protocol, ABC):
             self._close()
 
     def _send(self, data: bytes, mark: int) -> None:
-        """Send an answer that needs no decision; those asked before it come first."""
+        """Send an answer that needs no decision, after the answers to all requests before it."""
         if self._job is not None:
             self._batcher.finish(self._job)
         if self.waiting:
@@ -215,9 +215,9 @@ class StatefulProtocol(asyncio.Protocol, ABC):
                 self._close()
 
     def _refuse(self, what: Problem) -> None:
-        """Answer and give the connection up, but read on for a while: a reset would take the answer
-        with it. What follows a connection's last request is no longer answered, so not refused
-        either.
+        """Send a problem and give the connection up, but read on for a while: a reset would destroy
+        the answer on its way. Bytes after a connection's last request get no answer, so they are
+        not refused either.
         """
         if self.state not in OPEN:
             return
@@ -246,7 +246,9 @@ class StatefulProtocol(asyncio.Protocol, ABC):
     # The clock's side
 
     def sweep(self, now: float) -> None:
-        """End what has taken too long."""
+        """End the connection, or refuse its request, when a time limit has passed. `now`: loop
+        time.
+        """
         limits = self._limits
         if self.deadline:
             if now > self.deadline:

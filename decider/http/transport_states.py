@@ -1,6 +1,6 @@
 """The states of a connection, the events that move it, and the one table of legal moves.
 
-Rule 1: whether a connection reads, parses, or may be written to follows from its state alone.
+Rule 1: the state of a connection alone says whether it reads, parses, or may be written to.
 `transport.StatefulProtocol` changes its state in one place, by this table; an event the table does
 not list is a defect and raises.
 
@@ -9,8 +9,8 @@ Rule 2: this table knows nothing of HTTP. Whether a request is well formed is `c
 A connection can be held up for three reasons: more bytes came than one turn of the event loop may
 parse (catching up), a `/v1/decide` body is being decided (deciding), or the client does not read
 its answers (stalled). The last two can hold together. The end of a hold-up always leads to catching
-up, because bytes may have gathered meanwhile; with none left, the connection reads on in the same
-step.
+up, because bytes may have gathered meanwhile. When there are none, the connection reads on in the
+same step.
 
 A connection ends in up to three steps: it drains (answers are still to come), it lingers (it was
 refused, and reads on for a moment, because a reset would take the answer with it), and it closes.
@@ -45,7 +45,7 @@ class State(StrEnum):
 
 
 class Event(StrEnum):
-    """What moves a connection."""
+    """The events that move a connection to another state."""
 
     BACKLOG = "more came than one turn parses"
     CAUGHT_UP = "all is parsed"
@@ -65,7 +65,7 @@ _ENDS = {
     Event.CLOSE: State.CLOSING,
     Event.GONE: State.LOST,
 }
-"""What can happen in every open state."""
+"""How an open state can end while no body is being decided."""
 
 TRANSITIONS: dict[State, dict[Event, State]] = {
     State.READING: {
@@ -80,7 +80,7 @@ TRANSITIONS: dict[State, dict[Event, State]] = {
         Event.STALL: State.STALLED,
         **_ENDS,
     },
-    # A refusal first finishes the body that is being decided, so it never meets these two.
+    # A refusal first finishes the body that is being decided, so these two states have no REFUSE.
     State.DECIDING: {
         Event.JOB_DONE: State.CATCHING_UP,
         Event.STALL: State.STALLED_DECIDING,
@@ -135,7 +135,9 @@ class IllegalMoveError(Exception):
 
 
 def follow(state: State, event: Event) -> State:
-    """Return the state that `event` leads to. Raise IllegalMoveError when the table has none."""
+    """Return the state that `event` leads to from `state`. Raise IllegalMoveError when the table
+    has none.
+    """
     try:
         return TRANSITIONS[state][event]
     except KeyError:

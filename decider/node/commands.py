@@ -1,9 +1,9 @@
 """Signed commands to a running decider: show one app's buckets, or fill one of them.
 
-Only the console can make a command: it signs with the key that signs config documents, in a domain
-of its own. A peek reads the slot and writes nothing. A filling is done at most once. Nonces are
-remembered until they expire. After a start no filling is done for the longest time a command can
-live, so that one done before a restart is not done again after it.
+Only the console can make a command: it signs with the key that signs config documents, with a
+prefix of its own. A peek reads the slot and writes nothing. A filling is done at most once: a
+decider remembers nonces until their commands expire. After its start, it fills nothing for as long
+as an older command may still live, so that no filling is done both before and after a restart.
 """
 
 from __future__ import annotations
@@ -31,12 +31,15 @@ LIFE_S = 5.0
 # Seconds by which the clocks of console and decider may differ. Chosen: NTP keeps them within
 # milliseconds, and a command must not fail for one that drifts a little.
 SKEW_S = 5.0
-# Signed before the payload, so that no config document is ever a command, nor the other way round.
+# Signed in front of the payload, so that a signed config document never passes for a command, nor a
+# command for a config document.
 _DOMAIN = b"sluice-command\x00"
 
 
 class CommandError(Exception):
-    """A command that nobody with the key made, or that cannot be read."""
+    """A command that must not be carried out: it cannot be read, is not signed by the console, or
+    would live too long.
+    """
 
 
 class Command(Struct, array_like=True, frozen=True):
@@ -50,17 +53,17 @@ class Command(Struct, array_like=True, frozen=True):
 
 
 class Spending(Struct, array_like=True, frozen=True):
-    """What a sliding window holds of an app's error budget."""
+    """What an app spent of its error budget in one sliding window."""
 
     window_s: float
     requests: float
     refusals: float
-    """Those by ML that spent of the budget."""
+    """Refusals by ML that spent a part of the budget."""
     spent: float
-    """Expected false throttles: each of these refusals counts 1 - its risk."""
+    """Expected false throttles: each of the refusals counts 1 - its risk."""
     left: float
-    """Expected false throttles that the window still allows. It may be less than the rate times the
-    requests less what is spent, as the running hour or day must hold the rate by itself.
+    """Expected false throttles that the window still allows. It can be less than rate * requests -
+    spent, because the running hour or day must keep the rate by itself, too.
     """
 
 
@@ -75,29 +78,31 @@ class View(Struct, array_like=True, frozen=True):
     """In the burst bucket; negative in the headroom."""
     burst: float
     rate: float
-    """Tokens a second that come back."""
+    """Tokens a second by which the bucket refills."""
     quota_used: float
-    """Requests this decider has admitted today, since it tracks the app."""
+    """Requests that this decider has admitted today, as long as it has tracked the app."""
     quota_left: float
     """Requests it may still admit today without another lease."""
     quota_per_day: float
     errors_left: float
     """Expected false throttles that it may still suffer from ML; 0 where its tier has no budget."""
     errors_per_hour: float
-    """Those that its requests of the last hour allow in all; 0 where its tier has no budget."""
+    """Expected false throttles that its requests of the last hour allow in all; 0 where its tier
+    has no budget.
+    """
     pace: float
     """Requests a second over the last minute."""
     refused: float
-    """Of the last minute's requests, how many were not admitted."""
+    """Number of the last minute's requests that were not admitted."""
     wait_until: float
-    """Time until which clients were told to wait; 0 when none was."""
+    """Time until which its clients were told to wait; 0 when none was told to wait."""
     tracked_since: float
     last_seen: float
-    # deciders of before the budget was a rate do not send what follows
+    # older deciders, whose budget was not a rate yet, do not send the fields below
     error_budget: float = 0.0
     """Share of its requests that ML may refuse wrongly, 1 for no limit; 0 when it is not known."""
     spending: tuple[Spending, ...] = ()
-    """The last hour and the last day; empty where its tier has no budget."""
+    """What was spent in the last hour and the last day; empty where its tier has no budget."""
 
 
 class Answer(Struct, array_like=True, frozen=True):
@@ -136,12 +141,12 @@ def verify(data: bytes, keys: dict[str, Ed25519PublicKey]) -> Command:
     except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
         raise CommandError(f"not a signed command: {error}") from error
     except (KeyError, InvalidSignature) as error:
-        raise CommandError("it is not signed by the console") from error
+        raise CommandError("the command is not signed by the console") from error
     # A longer life would outlast the pause after a start, and the command could be done twice.
     if not (
         math.isfinite(command.issued_at) and 0 <= command.expires_at - command.issued_at <= LIFE_S
     ):
-        raise CommandError("its lifetime is too long")
+        raise CommandError(f"the command must expire within {LIFE_S:.0f} s of its issue")
     return command
 
 
@@ -155,8 +160,9 @@ class Desk:
         self._done: dict[str, float] = {}
 
     def obey(self, data: bytes, now: float) -> Answer:
-        """Carry out a command at `now` (unix seconds), or answer why not. Raise CommandError for
-        anything but a command of the console.
+        """Carry out a signed command at `now` (unix seconds) and return the answer, which says why
+        when a filling was not done. Raise CommandError for bytes that are not a command of the
+        console.
         """
         command = verify(data, self._keys)
         before = self._view(command.app, now)
@@ -188,13 +194,14 @@ class Desk:
         """Mark a bucket as new, so that the next request finds it full, or forget what is spent of
         the error budget.
         """
-        # By the same code as for a new app, so there is no second rule of what "full" means.
+        # `refill` then fills the bucket as that of a new app, so there is no second rule of what
+        # "full" means.
         clock, slot = self._engine.state.clock, self._engine.slot_of(command.app)
         if command.verb == "fill_errors":
             self._engine.state.spent[slot] = self._engine.state.ml_refused[slot] = 0
             return
         clock[slot, apps.BUCKET_AT] = -1.0
-        # The promised wait ends too: a client that comes back now is not early.
+        # The wait that was told ends too: a client that comes back now is not early.
         clock[slot, apps.RETRY_UNTIL] = min(
             clock[slot, apps.RETRY_UNTIL], self._engine.clock.at(now)
         )
@@ -251,15 +258,15 @@ def view(engine: Engine, config: Config, app: str, slot: int, now: float) -> Vie
 
 
 def _tokens(clock: list[float], plan: Plan, now: float) -> float:
-    """Return the tokens as `app_state.refill` would find them, without writing."""
+    """Return what `app_state.refill` would return at `now` (engine time), without writing."""
     if clock[apps.BUCKET_AT] < 0.0:
         return plan.burst
     return min(plan.burst, clock[apps.TOKENS] + max(0.0, now - clock[apps.BUCKET_AT]) * plan.rate)
 
 
 def _spending(state: apps.State, slot: int, now: float, rate: float) -> tuple[Spending, ...]:
-    """Return what the last hour and the last day hold of an error budget of `rate`, () where that
-    limits nothing. It writes nothing.
+    """Return what was spent of an error budget of `rate` in the last hour and the last day; ()
+    where the rate limits nothing. `now`: engine time. No state changes.
     """
     if rate >= 1.0:
         return ()
@@ -277,7 +284,7 @@ def _spending(state: apps.State, slot: int, now: float, rate: float) -> tuple[Sp
 
 def _last_minute(state: apps.State, slot: int, column: int, now: float) -> float:
     """Return a sliding count over 60 s, as the features see it once the window has moved on to
-    `now` (unix seconds).
+    `now` (engine time).
     """
     at = (now - EPOCH) / 60.0
     step = math.floor(at) - int(state.window[slot, 2])

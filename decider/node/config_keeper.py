@@ -22,13 +22,13 @@ from decider.contracts.store import Ack
 from decider.engine.engine import Engine
 from decider.scoring.model import Model
 
-# Digest to artifact bytes, None when the store has none. Raises OSError when the store is out of
-# reach.
+# Fetches the bytes of an artifact by its digest; None when the store does not have it. Raises
+# OSError when the store is out of reach.
 FetchModel = Callable[[str], Awaitable[bytes | None]]
 
 
 class Keeper:
-    """The config and model of one engine."""
+    """The keeper of one engine's config document and model."""
 
     def __init__(
         self,
@@ -38,9 +38,10 @@ class Keeper:
         models: Path,
         fetch_model: FetchModel,
     ) -> None:
-        """Keep what `data`, this node's directory (config.bin, switch.bin), holds.
+        """Set up the keeper; it reads nothing yet.
 
-        `models` is the directory of artifacts, named by digest.
+        `data`: this node's directory, with config.bin and switch.bin. `models`: the directory of
+        artifacts, each named by its digest.
         """
         self.engine, self.data = engine, data
         self.last_error = ""
@@ -65,8 +66,8 @@ class Keeper:
         return self._keys
 
     def offer(self, data: bytes, source: str) -> bool:
-        """Verify a signed document and apply it when it is newer. Return True when it is in force
-        now. A refused one is acked once, with its reason.
+        """Verify a signed document and apply it when it is newer than the one in force. Return
+        whether it was applied. A refused document is acked once, with the reason.
         """
         received_at, started = time.time(), time.perf_counter()
         try:
@@ -85,7 +86,7 @@ class Keeper:
         self.engine.apply(config, self._model_for(config))
         self.last_error = ""
         ack = self._made(config.version, received_at, started, source, last_old=old_decision_at)
-        # what was read from disk is there
+        # a document that was read from disk need not be written there
         self._send(ack) if source == "disk" else self._keep(data, ack)
         return True
 
@@ -106,8 +107,8 @@ class Keeper:
             self._loading = asyncio.get_running_loop().create_task(self._load())
 
     async def _load(self) -> None:
-        """Load until the running model is the named one. One that cannot be used leaves the
-        fallback limiter in charge.
+        """Load models until the running one is the one that the document names. A model that cannot
+        be used leaves the fallback limiter in charge.
         """
         while (config := self.engine.config) is not None and config.model is not None:
             digest = config.model.digest
@@ -141,7 +142,7 @@ class Keeper:
         return data
 
     def needs_model(self) -> bool:
-        """Return whether the document names a model that does not run."""
+        """Return whether the document names a model that is not the running one."""
         config = self.engine.config
         if config is None or config.model is None:
             return False
@@ -180,7 +181,7 @@ class Keeper:
 
         In this order, because a node that acked a version must start with it after a kill. In a
         thread, because a disk takes milliseconds to flush, and no decision may wait for it: the
-        document is in force already. When the disk takes nothing, `last_error` says so, and the
+        document is in force already. When the disk cannot be written, `last_error` says so, and the
         document is acked all the same: it is in force.
         """
         self._unkept.append((data, ack))

@@ -91,11 +91,11 @@ def _was_served(read: LogLine) -> bool:
 
 
 def outcome(line: bytes, now: float) -> Outcome | None:
-    """Return the outcome that a line tells of; None when the request never reached a service or is
-    not known to be an app's. `now` in unix seconds.
+    """Return the outcome that a line tells of; None when the request never reached a service, or
+    when the line names no app. `now`: unix seconds.
 
-    Raise ValueError for any other line (msgspec's errors and undecodable text are
-    ValueErrors).
+    Raise ValueError for a line that is not the gateway's: msgspec's errors and undecodable text are
+    ValueErrors, too.
     """
     read = _decode(line)
     if not read.app or not read.service or not _was_served(read):
@@ -106,9 +106,11 @@ def outcome(line: bytes, now: float) -> Outcome | None:
         and 0 <= read.duration_ms <= MAX_DURATION_MS
         and 0 <= at <= now + MAX_AHEAD_S
     ):
-        raise ValueError("a number is out of range")
+        raise ValueError(
+            f"status {read.status}, duration_ms {read.duration_ms} or ts {read.ts} is out of range"
+        )
     if _app(read.app) is None or _name(read.service) is None:
-        raise ValueError("app or service is not a name")
+        raise ValueError("app or service is not 1 to 128 visible ASCII characters")
     # A bad id costs only itself: the outcome counts without it.
     request_id = read.request_id if read.request_id and _name(read.request_id) else ""
     decision = read.decision if read.decision and _decision(read.decision) else ""
@@ -135,7 +137,7 @@ class Tail:
 
     path: Path
     skipped: int = 0
-    """Lines that were not the gateway's, and stretches that were given up."""
+    """Lines that were too long to be the gateway's, and stretches of the log that were given up."""
     _file: BinaryIO | None = None
     _inode: int = 0
     _offset: int = 0
@@ -166,7 +168,9 @@ class Tail:
         return found
 
     def keep_place(self) -> None:
-        """Store how far lines were dealt with, and empty a long log that was read to its end."""
+        """Store the place in the log that was reached, and empty a long log that was read to its
+        end.
+        """
         if self._file is None:
             return
         if self._offset >= TRUNCATE_AT and os.fstat(self._file.fileno()).st_size == self._offset:
@@ -223,7 +227,7 @@ class Tail:
 
 @dataclass
 class Feedback:
-    """Moves outcomes from the log to the stream. `clock` returns unix seconds."""
+    """The mover of outcomes from the log to the stream. `clock` returns unix seconds."""
 
     tail: Tail
     client: redis.Redis
@@ -280,7 +284,7 @@ class Feedback:
         for line in lines:
             try:
                 if len(line) > MAX_LINE:
-                    raise ValueError("the line is too long")
+                    raise ValueError(f"a line of {len(line)} bytes is longer than {MAX_LINE}")
                 told = outcome(line, now)
             except (ValueError, OverflowError, RecursionError) as error:
                 self.skipped += 1

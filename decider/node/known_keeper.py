@@ -1,10 +1,10 @@
 """The keeper of the table of known apps: it verifies snapshots and changes, lets the engine hold
 them, and remembers them on this node's disk.
 
-What does not verify is ignored, counted and told; the engine keeps the table that it has. Nothing
-here holds up a request: a thread checks each part, puts it into a new table and merges changes, in
-calls that leave the interpreter free. The engine swaps a table in whole, and brings tracked apps in
-line with it a bounded number at a time.
+A message that does not verify is ignored, counted and logged; the engine keeps the table that it
+has. Nothing here holds up a request: a thread checks each part, puts it into a new table and merges
+changes, in calls that let other threads run. The engine swaps in a table as a whole, and then
+brings a bounded number of tracked apps at a time in line with it.
 """
 
 from __future__ import annotations
@@ -28,18 +28,20 @@ from decider.engine.known_apps.table import Filling, KnownApps, KnownAppsError
 
 log = logging.getLogger(__name__)
 
-# Digest to the bytes of a part, None when the store has none.
+# Fetches the bytes of a part by its digest; None when the store does not have it.
 FetchPart = Callable[[str], Awaitable[bytes | None]]
 
-# Views, as a copy of a snapshot would take as much memory as the table.
+# It reads views, because a copy of a snapshot would take as much memory as the table.
 _read_views = msgspec.msgpack.Decoder(list[memoryview]).decode
 
 
 class KnownKeeper:
-    """The table of known apps of one engine."""
+    """The keeper of one engine's table of known apps."""
 
     def __init__(self, engine: Engine, keys: dict[str, Ed25519PublicKey], data: Path) -> None:
-        """Keep what `data`, this node's directory (known.bin, known_changes.bin), holds."""
+        """Set up the keeper; it reads nothing yet. `data`: this node's directory, with known.bin
+        and known_changes.bin.
+        """
         self.engine = engine
         self.version = 0
         """Version of the table that the engine holds, 0 before the first."""
@@ -54,13 +56,15 @@ class KnownKeeper:
         self._refused = b""
 
     def start_from_disk(self) -> None:
-        """Hold the table that this node kept, if there is one. Call it before requests come."""
+        """Give the engine the table that this node kept on disk, if there is one. Call it before
+        requests come.
+        """
         try:
             for path in (self._snapshot_file, self._changes_file):
                 remove_drafts(path)
             if self._snapshot_file.is_file():
                 self._start_snapshot(*_read_views(self._snapshot_file.read_bytes()))
-            # apart from the snapshot, which is in force without them
+            # after the snapshot, which stays in force when the changes cannot be read
             if self.version and self._changes_file.is_file():
                 self._start_changes(_read_views(self._changes_file.read_bytes()))
         except (OSError, TypeError, KnownError, KnownAppsError, msgspec.MsgspecError) as error:
@@ -69,10 +73,12 @@ class KnownKeeper:
     def _start_snapshot(self, signed: memoryview, *parts: memoryview) -> None:
         snapshot = known.verify(bytes(signed), self._keys)
         if not isinstance(snapshot, Snapshot):
-            raise KnownError("it is no snapshot")
+            raise KnownError("the file does not begin with a snapshot")
         self._check_mark(snapshot)
         if len(parts) != len(snapshot.parts):
-            raise KnownError(f"{len(parts)} parts, not {len(snapshot.parts)}")
+            raise KnownError(
+                f"the file holds {len(parts)} parts, its snapshot names {len(snapshot.parts)}"
+            )
         filling = _room_for(snapshot)
         for digest, part in zip(snapshot.parts, parts, strict=True):
             filling.add(*known.open_part(digest, part))
@@ -83,7 +89,7 @@ class KnownKeeper:
     def _start_changes(self, kept: list[memoryview]) -> None:
         for view in kept:
             changes = known.verify(data := bytes(view), self._keys)
-            # those of another snapshot: the process ended between two writes
+            # other changes belong to another snapshot: the process ended between two writes
             if isinstance(changes, Changes) and changes.previous == self.version:
                 keys, tenants, tiers = known.unpack(changes.rows)
                 table, apps = _changed(self.engine.known.table, keys, tenants, tiers)
@@ -92,10 +98,11 @@ class KnownKeeper:
                 self._changes.append(data)
 
     async def offer(self, data: bytes, fetch: FetchPart) -> bool:
-        """Verify a message and apply it when it is newer and follows on what is held. Return
-        whether it was applied.
+        """Verify a message and apply it when it is a newer snapshot, or changes to the table that
+        is held. Return whether it was applied.
 
-        Parts are had with `fetch`. Its errors are passed on; the message may then be offered again.
+        `fetch` gets the parts of a snapshot. Its errors are raised; offer the message again after
+        one.
         """
         try:
             message = known.verify(data, self._keys)
@@ -106,7 +113,8 @@ class KnownKeeper:
                 await self._load(message, data, fetch)
             elif message.previous != self.version:
                 raise KnownError(
-                    f"version {message.version} changes {message.previous}, not {self.version}"
+                    f"version {message.version} changes version {message.previous}, but this node"
+                    f" holds version {self.version}"
                 )
             else:
                 await self._change(message, data)
@@ -154,7 +162,7 @@ class KnownKeeper:
     async def _hold(self, table: KnownApps) -> None:
         before = [self.engine.known.table]
         await _in_turns(self.engine.known.hold_in_parts(table))
-        # giving megabytes back takes a while, so the last one to let go of them is a thread
+        # freeing megabytes takes a while, so a thread drops the last reference to them
         await asyncio.to_thread(before.clear)
 
     def _keep_snapshot(self, data: bytes, table: KnownApps, sizes: list[int]) -> None:
@@ -181,7 +189,7 @@ class KnownKeeper:
 
 
 async def _in_turns(parts: Iterator[None]) -> None:
-    """Run through parts of a work, each in a turn of the event loop of its own."""
+    """Run the parts of a long step, each in a turn of the event loop of its own."""
     for _ in parts:
         await asyncio.sleep(0)
 
@@ -197,13 +205,13 @@ def _add_part(filling: Filling, digest: str, data: bytes) -> None:
 def _changed(
     table: KnownApps, keys: np.ndarray, tenants: np.ndarray, tiers: np.ndarray
 ) -> tuple[KnownApps, int]:
-    """Return the table with changes to it, and how many apps it then holds."""
+    """Return the table with the changes made, and how many apps it then holds."""
     after = known_apps.change(table, keys, tenants, tiers)
     return after, known_apps.count(after)
 
 
 def _parts_of(table: KnownApps, sizes: list[int]) -> Iterator[bytes]:
-    """Yield the parts, of so many entries each, from which a table was filled."""
+    """Yield the parts from which a table was filled. `sizes`: entries of each part."""
     at = 0
     for size in sizes:
         to = at + size
@@ -212,7 +220,9 @@ def _parts_of(table: KnownApps, sizes: list[int]) -> Iterator[bytes]:
 
 
 def _list_of(count: int, contents: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield a list of so many bytes objects in msgpack (its array 32 and bin 32)."""
+    """Yield the pieces of a msgpack list of `count` bytes objects (its formats array 32 and bin
+    32).
+    """
     yield b"\xdd" + count.to_bytes(4, "big")
     for data in contents:
         yield b"\xc6" + len(data).to_bytes(4, "big")

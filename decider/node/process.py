@@ -38,7 +38,8 @@ TICK_S = 0.2
 # Seconds between two looks for a first config. Chosen: it delays a start by no more than this, and
 # the other duties run meanwhile.
 FIRST_CONFIG_S = 0.2
-# zeta(1.5), the sum of k^-1.5 over all k from 1: it makes the shares of all lives sum up to 1.
+# zeta(1.5), the sum of k^-1.5 over all k from 1. Divided by it, the parts of all starts in
+# `own_share` sum up to 1.
 ZETA = 2.612375348685488
 
 
@@ -77,8 +78,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def read_keys(directory: Path) -> tuple[dict[str, Ed25519PublicKey], bytes]:
-    """Return config keys by id, and the token key. Every line of config.pub is a key, so that keys
-    can be rotated. Raise StartError when they cannot be read.
+    """Return the config keys by id, and the token key. Every line of config.pub is a key, so that
+    keys can be rotated. Raise StartError when the files cannot be read.
     """
     try:
         lines = (directory / "config.pub").read_text().split()
@@ -99,9 +100,9 @@ def own_share(data: Path, nodes: int) -> float:
     day (UTC) ends. Count this start in the file `starts`.
 
     The part that is not leased is split evenly among the nodes. A node that starts again on the
-    same day has forgotten what it spent, so each of its lives that day has a part of its own:
-    k^-1.5 over their sum, Riemann's zeta(1.5). However often it starts, the parts sum up to no more
-    than all, and a late life still has enough until its first lease arrives.
+    same day has forgotten what it spent, so each start of a day gets a part of its own: the k-th
+    start gets k^-1.5 / zeta(1.5) of it. However often the node starts, the parts sum up to no more
+    than the whole, and a late start still has enough until its first lease arrives.
     """
     day = time.strftime("%Y%m%d", time.gmtime())
     marker = data / "starts"
@@ -123,8 +124,8 @@ def warm_up(engine: Engine) -> None:
     scratch.know([Profile("warm")], now)
     scratch.hold_known(known_apps.empty())
     scratch.known.change(known_apps.merge(known_apps.empty()), np.zeros(1, np.uint64))
-    # Three rounds a second apart, so that windows move; in each so many requests that a bucket can
-    # run empty and refusals are compiled too.
+    # Three rounds a second apart, so that windows move. Each has enough requests to empty the
+    # bucket, so that refusals are compiled too.
     for step in range(3):
         scratch.decide(
             [CheckRequest("warm", "GET", f"/v2/orders/{k}") for k in range(600)], now + step
@@ -231,8 +232,8 @@ class Decider:
             asyncio.create_task(self._watch_file()),
         ]
         warm_up(self.engine)
-        # No listening before the first config: a gateway takes a closed port for "ask another one",
-        # and its own limit holds when there is none.
+        # The port stays closed before the first config: a gateway then asks another decider, or its
+        # own limit holds when there is none.
         while (
             not self.keeper.version
             and not stop.is_set()
@@ -256,8 +257,9 @@ class Decider:
             await self.http.start(host, int(port))
         except (OSError, ValueError) as error:
             raise StartError(f"cannot listen on {self.options.listen}: {error}") from error
-        # All that is alive now stays alive, so the collector need not look at it again. Requests
-        # leave hardly any cycles, so it may run seldom: each run is a pause for all requests.
+        # All objects that exist now stay alive, so the collector need not look at them again.
+        # Requests leave hardly any cycles, so the collector may run seldom: each run is a pause for
+        # all requests.
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
@@ -271,16 +273,17 @@ class Decider:
         await self.http.stop()
 
 
-# Times every task is cancelled, and seconds between them, before the process ends without it.
-# Chosen: 5 s in all, more than any timeout of the store's client but the patient one.
+# How often every task is cancelled before the process ends without it, and the seconds between two
+# times. Chosen: 5 s in all, more than each timeout of the store's clients except the 10 s of the
+# patient one.
 ASKED_TO_END, APART_S = 25, 0.2
 
 
 async def _end_all() -> None:
-    """Cancel all tasks but this one until they end.
+    """Cancel all tasks but this one until they end, at most ASKED_TO_END times.
 
     Once is not enough: when a cancellation meets a timeout in the store's client, the client takes
-    it for the timeout, and the cancellation is lost.
+    it for the timeout, and the task goes on.
     """
     for _ in range(ASKED_TO_END):
         if not (running := asyncio.all_tasks() - {asyncio.current_task()}):

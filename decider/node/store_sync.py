@@ -1,8 +1,8 @@
 """The decider's exchange with Valkey, all of it on the event loop: config push and poll, acks,
 events, outcomes, profiles, known apps, leases.
 
-Deciding goes on whatever happens here. Every duty runs for itself, waits while the store is away,
-and reports that in the heartbeat.
+Decisions go on whatever happens here. Each duty runs on its own, waits while the store is away, and
+reports that in the heartbeat.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _LEASE, _GIVE_BACK = (
 
 
 class StoreSync:
-    """Duties between one engine and the store. `run` returns when cancelled."""
+    """The exchange between one engine and the store: a set of duties that run until cancelled."""
 
     def __init__(self, url: str, engine: Engine, started_at: float) -> None:
         self.store: Any = Redis.from_url(
@@ -79,8 +79,8 @@ class StoreSync:
             self._wanted.set()
 
     async def fetch_model(self, digest: str) -> bytes | None:
-        """Return artifact bytes from the store, None when it has none. Raise OSError when it is out
-        of reach.
+        """Return the bytes of an artifact from the store, None when the store does not have it.
+        Raise OSError when the store is out of reach.
         """
         try:
             data: bytes | None = await self.store.get(store.MODEL_PREFIX + digest)
@@ -178,7 +178,7 @@ class StoreSync:
         while len(found) == KNOWN_MESSAGES:
             found = await self.store.xrange(store.KNOWN_STREAM, min=after, count=KNOWN_MESSAGES)
             for name, fields in found:
-                # by its place, so that one that is refused is passed as well
+                # go on after this entry, even when it is refused below
                 after = f"({name.decode('ascii')}"
                 await self.known.offer(fields.get(b"b", b""), self._part)
 
@@ -221,8 +221,8 @@ class StoreSync:
             self._unsent = None
 
     async def _learn(self) -> None:
-        """Learn from outcomes of the whole region, from now on, and after a pause of the store from
-        where it stopped.
+        """Learn from the outcomes of the whole region: at first from those that come from now on,
+        and after an outage of the store from the last one read.
         """
         if self._outcomes_from == "$":
             newest = await self._patient.xrevrange(store.OUTCOMES_STREAM, count=1)
@@ -237,8 +237,8 @@ class StoreSync:
                 self.engine.learn(_decode_outcomes(fields.get(b"b", b"")))
 
     async def _fetch(self) -> None:
-        """Wait for wants, and fetch them: profiles of apps seen for the first time, leases for apps
-        near the end of what this node holds for them.
+        """Wait until decisions want something, and fetch it: profiles of apps seen for the first
+        time, and leases for apps that have nearly used what this node holds of their quota.
         """
         await self._wanted.wait()
         asked_at = time.time()
@@ -281,8 +281,8 @@ class StoreSync:
                 self.engine.leases.leased_out(app, quota)
 
     async def _give_back(self) -> None:
-        """Give leases that were not used back to the store. Call it when nothing is decided any
-        more.
+        """Give the unused parts of leases back to the store. Call it once no more requests are
+        decided.
         """
         now = time.time()
         key = store.QUOTA_PREFIX + time.strftime("%Y%m%d", time.gmtime(now))
@@ -334,7 +334,8 @@ class StoreSync:
     async def close(self) -> None:
         """Send what is left and give leases back, if the store answers, then close the connections.
 
-        Each has one second: a store that is away must not hold up the end of the process.
+        Sending and giving back get one second each: a store that is away must not hold up the end
+        of the process.
         """
         for duty in (self._flush, self._give_back):
             try:

@@ -17,7 +17,7 @@ from decider.contracts.vocabulary import Reason
 
 
 class Cause(NamedTuple):
-    """One cause."""
+    """One cause: its code, its name, and what customers are told of it."""
 
     code: str
     """Stable code, as customers get it."""
@@ -28,13 +28,11 @@ class Cause(NamedTuple):
     low: str = ""
     """Customer's sentence when low values were adverse; empty when it is not told."""
     wait: str = ""
-    """What follows where the response told a wait, which a block never does."""
+    """Sentence that is added where the response tells a wait; a block never tells one."""
 
 
-# One sentence for both sides: a low value (a short gap, say) is a high pace as well.
-_PACE = (
-    "The pace of the requests and the work they ask for stood out. Spread them over time."
-)
+# One sentence for both sides: a low value (a short gap, say) means a high pace as well.
+_PACE = "The pace of the requests and the work they ask for stood out. Spread them over time."
 
 CAUSES: dict[str, Cause] = {
     cause.code: cause

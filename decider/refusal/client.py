@@ -1,8 +1,8 @@
 """What a refused client is told beside the action: causes, and a receipt for support.
 
-Explaining a row takes about 80 microseconds, so explaining has a budget of time. A refusal over the
-budget gets stage and machine reason only. So a flood of refusals, which comes when time is scarce,
-cannot slow decisions down.
+Explaining a row takes about 80 microseconds, so explaining has a budget of time. Once it is spent,
+a refusal is told only what follows from its stage and machine reason. So a flood of refusals, which
+comes when time is scarce, cannot slow decisions down.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from decider.refusal import findings
 from decider.refusal.receipt import MODEL_BYTES, Key, Receipt
 from decider.scoring.model import Model
 
-# Share of this thread's time for explaining. Chosen: a cost that throughput hardly shows, which
-# still explains about 200 refusals a second at 80 to 115 us each (docs/adr/0011).
+# Share of this thread's time for explaining. Chosen: throughput hardly suffers, and it is enough to
+# explain about 200 refusals a second at 80 to 115 us each (docs/adr/0011).
 SHARE = 0.02
 # Seconds of budget that can be saved up. A batch of refusals can add this much to the wait of other
 # requests, so it stays at a millisecond: about ten explanations in a row.
@@ -30,7 +30,9 @@ BURST_S = 0.001
 
 
 class Budget:
-    """Seconds that explaining may take: SHARE of the time that passes, saved up to BURST_S."""
+    """The budget of seconds that explaining may take: SHARE of the time that passes, saved up to
+    BURST_S.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self._clock = clock
@@ -45,8 +47,8 @@ class Budget:
 
     def end(self, started: float) -> None:
         """Charge the time since `started`, a clock reading from `start`, to the budget."""
-        # The debt may go below zero: the cost of a row is known only afterwards, and `start`
-        # refuses until the debt is paid.
+        # What is left may go below zero: the cost of a row is known only afterwards, and `start`
+        # returns None until the debt is paid.
         self._left -= self._clock() - started
 
 
@@ -61,7 +63,7 @@ class Basis(NamedTuple):
 
 
 class Teller:
-    """Writes causes and receipts into refusals."""
+    """The writer of causes and receipts into refusals."""
 
     def __init__(self, token_key: bytes, budget: Budget | None = None) -> None:
         self._key = Key(token_key)
@@ -91,8 +93,8 @@ class Teller:
         )
 
     def _findings(self, basis: Basis) -> list[findings.Finding]:
-        """Return what the model held against the row; nothing when the budget is spent or no model
-        was asked.
+        """Return the findings of the model against the row; none when the budget is spent or no
+        model was asked.
         """
         model, row = basis.model, basis.row
         if model is None or row is None or model.explainer is None:

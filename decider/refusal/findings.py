@@ -18,10 +18,10 @@ from decider.refusal.true_cause import find_true_cause
 MOST = 4
 
 
-# A value stands out from what was usual by more than this share of it. Chosen: "only 0.19, usual
-# 0.2" is no reason to anyone who reads it.
+# A value stands out from what was usual by more than this share of it. Chosen: nobody who reads
+# "only 0.19, usual 0.2" takes that for a reason.
 LEAST_DIFFERENCE = 0.1
-# Units whose numbers stand for words, which a share of the number does not tell apart.
+# Units whose numbers stand for words, so that a difference as a share of the number means nothing.
 _WORDS = ("hour", "level", "flag")
 
 
@@ -62,9 +62,10 @@ def typical(artifact: Artifact, tier: int) -> list[float] | None:
 
 
 def stands_out(k: int, value: float, usual: float) -> bool:
-    """Return whether a feature's value is other than what was usual in training, to a reader.
+    """Return whether a reader would see that the value of feature `k` differs from what was usual
+    in training.
 
-    An unknown value never is; without a known usual one every value is.
+    An unknown value (NaN) never stands out. Where the usual one is unknown, every known value does.
     """
     if value != value:
         return False
@@ -88,9 +89,9 @@ def findings(
     """Return the adverse causes, at most MOST, largest first.
 
     `contributions`: SHAP values, log-odds; `values`: feature values; `usual`: medians from
-    `typical`, None when unknown. All in registry order. A cause whose SHAP values cancel out is no
-    finding, nor is one none of whose adverse features stands out: what is usual is no reason, and
-    adds to none.
+    `typical`, None when unknown. All in registry order. A cause is left out when its SHAP values
+    cancel out, or when none of its adverse features stands out: a usual value is no reason and adds
+    to none.
     """
     heavy = []
     for members in _MEMBERS:
@@ -100,9 +101,9 @@ def findings(
             if contributions[k] > 0.0
             and stands_out(k, values[k], math.nan if usual is None else usual[k])
         ]
-        # Its helpful features count too: two that describe the same traffic can take opposite
-        # signs, and only their sum means something. What is usual, as their tier,
-        # does not: it would lend its weight to a feature that hardly matters.
+        # Features that speak for the request count too: two that describe the same traffic can take
+        # opposite signs, and only their sum means something. Adverse features with a usual value do
+        # not count: they would lend their weight to a feature that hardly matters.
         weight = sum(contributions[k] for k in members if contributions[k] < 0.0 or k in adverse)
         if adverse and weight > 0.0:
             heavy.append((weight, sorted(adverse, key=lambda k: -contributions[k])))
@@ -110,7 +111,7 @@ def findings(
     found = []
     for weight, adverse in heavy[:MOST]:
         lead = adverse[0]
-        # A value is low only where it is known to be below the usual one.
+        # A value counts as low only where it is known to be below the usual one.
         high = usual is None or not values[lead] < usual[lead]
         found.append(Finding(lead, high, weight, tuple(adverse)))
     return found
@@ -118,7 +119,7 @@ def findings(
 
 def told(action: Action, reason: Reason, found: Sequence[Finding]) -> tuple[tuple[str, str], ...]:
     """Return what a refused customer is told: code and sentence of the one cause
-    (`true_cause.find_true_cause`), or nothing where it may not be told.
+    (`true_cause.find_true_cause`), or nothing where the customer may not be told it.
     """
     cause = find_true_cause(action, reason, [finding.code for finding in found])
     sentence = cause.sentence(action)

@@ -30,15 +30,15 @@ MAX_TEXT = 300
 # Model: the 12 hex digits by which the console shows a model. App: 64 bits, so that no two of a
 # million apps share a pseudonym (odds below 1 in 10 million).
 MODEL_BYTES, APP_BYTES = 6, 8
-# The form of the bytes that follow. A change of _HEAD or _REST must raise it: the console then says
-# that it does not know the form, where it would otherwise misread old receipts.
+# The form of the bytes that follow. Raise it with every change of _HEAD or _REST: the console then
+# says that it does not know the form, and does not misread old receipts.
 _VERSION = 1
 _HEAD = struct.Struct(">B4s16s")
 _REST = struct.Struct(f">dBBBIQ{MODEL_BYTES}s{APP_BYTES}s")
 # Length of a Poly1305 tag (RFC 8439, section 2.5).
 _TAG_BYTES = 16
-# Bytes of all reason codes together, with a space between two. What MAX_TEXT leaves: 4 characters
-# of base64 carry 3 bytes. Codes that do not fit are left out, the weakest first.
+# Bytes of all reason codes together, with a space between two. This is what MAX_TEXT leaves: 4
+# characters of base64 carry 3 bytes. Codes that do not fit are left out, the weakest first.
 MAX_CODES = MAX_TEXT * 3 // 4 - _HEAD.size - _REST.size - _TAG_BYTES
 # The most seconds that the field of 4 bytes can hold (`I` in _REST). A longer wait is cut, not an
 # error: a receipt must never stop a refusal.
@@ -50,8 +50,9 @@ Kind = Literal["malformed", "unknown_key", "forged"]
 class ReceiptError(Exception):
     """A text that is not a valid receipt.
 
-    `kind`: malformed (it has not the form of a receipt), unknown_key (its key is not among those
-    given: it is of another installation, or too old), forged (it was changed after it was sealed).
+    `kind`: malformed (it does not have the form of a receipt), unknown_key (its key is not among
+    those given: it is of another installation, or too old), forged (it was changed after it was
+    sealed).
     """
 
     def __init__(self, kind: Kind, text: str) -> None:

@@ -1,8 +1,8 @@
-"""The one cause of a refusal, which every audience is told or is told nothing of.
+"""The one cause of a refusal. Every audience is told this cause or none.
 
 Staff, the response, the receipt and the reply to the customer differ in words, never in cause. All
 of them ask `find_true_cause`. Where the customer may not be told the cause, no other cause takes
-its place: the next one is not why.
+its place, because the request was not refused for it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ class TrueCause(NamedTuple):
     """Why a request was refused."""
 
     code: str
-    """Of `CAUSES`; empty while it is not known, as the score is not explained."""
+    """Code of the cause in `CAUSES`; empty when it is not known, because the score was not
+    explained.
+    """
     finding: str = ""
     """Reason code of the strongest finding where the findings are the cause; empty where a rule or
     the service is.
@@ -46,7 +48,9 @@ class TrueCause(NamedTuple):
     """
 
     def sentence(self, action: Action) -> str:
-        """Return what the response says of it; empty where the customer may not be told."""
+        """Return the sentence with which the response tells the cause; empty where the customer may
+        not be told it.
+        """
         if not self.code or (self.finding and self.finding not in TOLD_AS):
             return ""
         cause = CAUSES[self.code]
@@ -59,14 +63,14 @@ def find_true_cause(action: Action, reason: Reason, codes: Sequence[str]) -> Tru
     """Return the cause of a refusal. `codes`: reason codes of its findings, strongest first; empty
     when nobody explained its score.
 
-    A rule that was decisive is the cause. Where risk was decisive, the strongest finding is it, and
-    the others added to it.
+    A rule that was decisive is the cause. Where risk was decisive, the strongest finding is the
+    cause, and the others added to the risk.
     """
     known = [code for code in codes if code in _FEATURE_OF]
     if reason != Reason.RISK_HIGH:
         return TrueCause(OF_REASON.get(reason, ""))
-    # Policy sheds only when the service is short of room, whoever asks. Risk chose whom to turn
-    # away, but with room nobody would have been.
+    # Policy sheds only when the service is short of room, whoever asks. Risk chose which request to
+    # refuse, but with room none would have been shed.
     if action == Action.SHED:
         return TrueCause("SERVICE", added=tuple(known))
     if not known:
@@ -75,8 +79,8 @@ def find_true_cause(action: Action, reason: Reason, codes: Sequence[str]) -> Tru
 
 
 def told_code(codes: Sequence[str]) -> str:
-    """Return the strongest of `codes` when a customer may be told it; empty when not, or when there
-    is none.
+    """Return the strongest of `codes` that this registry knows when a customer may be told it; else
+    an empty text.
     """
     strongest = next((code for code in codes if code in _FEATURE_OF), "")
     return strongest if strongest in TOLD_AS else ""

@@ -1,4 +1,4 @@
-"""The reader of LightGBM's text models: into checked trees, without LightGBM.
+"""The reader of LightGBM's text models. It turns them into checked trees, without LightGBM.
 
 The text may come from anyone who can register a model, so nothing in it is believed: sizes are
 bounded before they are used, numbers must be plain decimals, and the nodes of a tree must form one
@@ -22,14 +22,15 @@ from decider.contracts.artifact import ArtifactError
 MAX_TREES = 2000
 # `trees` holds a tree's leaves in at most two words of 32 bits.
 MAX_LEAVES = 64
-# Chosen: six times the features there are; bounds the tables before they are built.
+# Chosen: well above the number of features; it bounds the tables before they are built.
 MAX_FEATURES = 256
 # Training rows; LightGBM counts in 32 bits.
 MAX_ROWS = 2**31 - 1
 # Characters; 2,000 trees of 64 leaves take about half of it.
 MAX_TEXT = 32 * 1024 * 1024
 
-# Checked before float() and int(), which also take "nan", "1_000" and digits of other scripts.
+# Texts are checked with this before float() and int(), which also take "nan", "1_000" and digits of
+# other scripts.
 _NUMBERS = re.compile(r"(?:[-+0-9.eE ]|inf\b)*", re.ASCII)
 _HEADER_KEYS = (
     "version",
@@ -75,10 +76,10 @@ def parse(text: str, names: Sequence[str]) -> list[Tree]:
     Raises ArtifactError that says what is wrong.
     """
     if len(names) > MAX_FEATURES:
-        raise ArtifactError(f"{len(names)} features are more than {MAX_FEATURES}")
+        raise ArtifactError(f"{len(names)} features are more than the allowed {MAX_FEATURES}")
     if len(text) > MAX_TEXT:
         raise ArtifactError(f"model text of {len(text)} characters is longer than {MAX_TEXT}")
-    # LightGBM writes it last of what matters here; importances and parameters behind it are ignored
+    # LightGBM writes this line after the trees; importances and parameters behind it are ignored
     if "\nend of trees" not in text:
         raise ArtifactError(
             "model text has no 'end of trees': it is cut short or not a LightGBM model"
@@ -86,12 +87,12 @@ def parse(text: str, names: Sequence[str]) -> list[Tree]:
     head, *bodies = text[: text.index("\nend of trees")].split("\nTree=")
     count = _check_header(head, names)
     if len(bodies) != count:
-        raise ArtifactError(f"model text holds {len(bodies)} trees, its header tells of {count}")
+        raise ArtifactError(f"model text holds {len(bodies)} trees, but its header lists {count}")
     return [_parse_tree(number, body, len(names)) for number, body in enumerate(bodies)]
 
 
 def _check_header(head: str, names: Sequence[str]) -> int:
-    """Return the number of trees that a fitting header announces. Raises ArtifactError."""
+    """Return the number of trees that the header lists. Raises ArtifactError when it is wrong."""
     lines = head.splitlines()
     if not lines or lines[0] != "tree":
         raise ArtifactError("not a LightGBM text model: its first line is not 'tree'")
@@ -129,7 +130,8 @@ def _check_names(found: list[str], names: Sequence[str]) -> None:
 def _fields(lines: Sequence[str], where: str) -> dict[str, str]:
     """Return key=value lines as a dict. Raises ArtifactError.
 
-    A line without a value or a second one for a key is refused: LightGBM might read it otherwise.
+    A line without a value, and a second line for a key, are refused: LightGBM might read them in
+    another way.
     """
     fields: dict[str, str] = {}
     for line in lines:

@@ -21,9 +21,9 @@ from decider.scoring.shap import Explainer
 from decider.scoring.trees import TreeEnsemble
 
 # Largest artifact that is looked at, bytes: room for two model texts of the largest size
-# (`lightgbm_text.MAX_TEXT`) and as much as a third for golden vectors and card.
+# (`lightgbm_text.MAX_TEXT`), and the size of one more for golden vectors and card.
 MAX_BYTES = 96 * 1024 * 1024
-# Most golden vectors that are recomputed: more would hold up a swap, and prove no more.
+# Most golden vectors of an artifact: computing more would hold up a swap and prove no more.
 MAX_GOLDEN = 100_000
 
 
@@ -45,7 +45,8 @@ def probability(raw: float, slope: float, intercept: float) -> float:
 
     Engine, replay and golden check share this one compiled function, so they agree to the bit.
 
-    1 / (1 + exp(-(slope * raw + intercept))); Platt (1999), Probabilistic Outputs for SVMs.
+    The formula is 1 / (1 + exp(-(slope * raw + intercept))): Platt (1999), Probabilistic Outputs
+    for SVMs.
     """
     return 1.0 / (1.0 + math.exp(-(slope * raw + intercept)))
 
@@ -95,13 +96,14 @@ class Model:
     """A usable model. Made by `load` and never changed after, so threads may share it."""
 
     def __init__(self, artifact: Artifact, digest: str) -> None:
-        """Compile both ensembles of an artifact for the present feature schema.
+        """Compile both ensembles of an artifact, which must be for this version's feature schema.
 
         Raises ArtifactError.
         """
         if artifact.feature_schema != features.SCHEMA:
             raise ArtifactError(
-                f"made for feature schema {artifact.feature_schema[:40]}, this is {features.SCHEMA}"
+                f"made for feature schema {artifact.feature_schema[:40]}, but this version has"
+                f" {features.SCHEMA}"
             )
         self.artifact = artifact
         self.digest = digest
@@ -195,9 +197,9 @@ def _ensemble(which: str, found: list[Tree]) -> TreeEnsemble:
 
 
 def _explainer(found: list[Tree]) -> tuple[Explainer | None, str]:
-    """Return what computes the risk model's SHAP values, or None and the reason why not.
+    """Return the explainer that computes the risk model's SHAP values, or None and the reason.
 
-    A model without SHAP values decides all the same.
+    A model without SHAP values can decide all the same.
     """
     try:
         return Explainer(found, N_FEATURES), ""
@@ -249,7 +251,7 @@ def make_golden(
 
 
 def warm_up() -> None:
-    """Compile all that a model needs, or load it from numba's cache.
+    """Compile all functions that a model needs, or load them from numba's cache.
 
     A hot swap then takes well under a second.
     """

@@ -46,7 +46,7 @@ SLOTS = 2 * MAX_LEAVES
 
 # columns of Tables.plan
 FEATURE, LEFT, RIGHT, ENTRY, CASES, BEFORE, NAN_LEFT, ZERO_LEFT = range(8)
-# ZERO_LEFT of a node where zero is a value like any other.
+# Value of ZERO_LEFT for a node where zero is a value like any other.
 FOLLOW = -1
 
 
@@ -207,7 +207,7 @@ def _walk(
 def explain_rows(rows: Any, out: Any, plan: Any, cuts: Any, walks: Any, table: Any) -> None:
     """Set out[i], float64 (n, F), to the SHAP values of rows[i], float32 (n, F).
 
-    `table` is flat. Arguments are not checked.
+    `table`: `Tables.table`, flat. Arguments are not checked.
     """
     features = rows.shape[1]
     work, sums = np.empty(SLOTS * POINTS), np.empty(BLOCK * features * POINTS)
@@ -391,8 +391,8 @@ class Explainer:
         self.features = features
         self.tables = build(trees)
         self.base = sum(map(_expected, trees))
-        """Mean raw score over the training rows, log-odds: what the values of a row add up to its
-        raw score with.
+        """Mean raw score over the training rows, log-odds. A row's raw score is this plus its SHAP
+        values.
         """
 
     @classmethod

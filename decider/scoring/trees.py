@@ -1,11 +1,11 @@
 """LightGBM ensembles scored with bin masks, bit-equal to `Booster.predict(raw_score=True)`.
 
-No tree is walked. A value becomes a bin among the distinct thresholds of its feature. For each bin
-there is one 32-bit word per tree that holds the leaves which that value leaves reachable. The words
-of all features are ANDed; the one bit that is left is the leaf, and the leaf values are added in
-tree order in float64, as LightGBM adds them. After Lucchese et al. (2015), QuickScorer, and Ye et
-al. (2018), RapidScorer, with the comparisons made per bin once and for all when the tables are
-built.
+No tree is walked. A value falls into a bin between the distinct thresholds of its feature. For each
+bin there is one 32-bit word per tree; its bits are the leaves that such a value can still reach.
+The words of all features are ANDed; the one bit that is left is the leaf, and the leaf values are
+added in tree order in float64, as LightGBM adds them. After Lucchese et al. (2015), QuickScorer,
+and Ye et al. (2018), RapidScorer, with the comparisons made per bin once and for all when the
+tables are built.
 
 A tree of 33 to 64 leaves takes two words, one per half of its leaves; the half without the leaf
 adds an exact 0.0.
@@ -34,12 +34,12 @@ WIDTH = 32
 # Rows added up side by side, so that their chains of float64 additions overlap: an addition takes
 # some cycles, and the next one of the same row must wait for it. `_add_lanes` names four sums.
 LANES = 4
-# Rows whose bins are found before their masks are ANDed: as many as the edge puts in one batch
-# (`http.batcher.MAX_BATCH`), few enough that their bins stay in the cache.
+# Rows whose bins are found before their masks are ANDed: as many as the HTTP server puts in one
+# batch (`http.batcher.MAX_BATCH`), and few enough that their bins stay in the cache.
 CHUNK = 256
 # Leaf values per word: one for each bit, and 0.0 for "none of them".
 STRIDE = 33
-# 128 MiB. Chosen: a model beyond it would be slow as well, as its masks stay in no cache.
+# 128 MiB. Chosen: a larger model would be slow as well, because its masks fit no cache.
 MAX_MASK_WORDS = 32 * 1024 * 1024
 # LightGBM's kZeroThreshold: a value no farther from zero than this is zero.
 ZERO = np.float32(1e-35)
@@ -256,7 +256,7 @@ def _score_chunk(
 
 @njit(cache=True, nogil=True)
 def _add_lanes(index: Any, i: int, word: int, out: Any, leaves: Any, scratch: Any) -> None:
-    """Go on with the sums of LANES rows, each in tree order."""
+    """Add the leaves of WIDTH words to the sums of LANES rows, each in tree order."""
     # four plain variables: a loop over the lanes would keep the sums in memory, not in registers
     a, b, c, d = out[index[i]], out[index[i + 1]], out[index[i + 2]], out[index[i + 3]]
     for k in range(WIDTH):
@@ -337,7 +337,7 @@ def _lay_out(
 
 def _edge_blocks(edges: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return sorted edges in blocks of 16 padded with +inf, and every 16th as coarse ones."""
-    # one group more than full ones: at least one +inf stands behind the last edge
+    # one group more than full ones, so that at least one +inf stands behind the last edge
     groups = len(edges) // 16 + 1
     fine = np.full(groups * 16, np.inf, np.float32)
     fine[: len(edges)] = edges
@@ -350,7 +350,7 @@ def _edge_blocks(edges: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArr
 def _clear(
     masks: Any, plan: Any, zeros: Any, nodes: Any, first: int, count: int, word: int
 ) -> None:
-    """Take from the bins the leaves that each node of one tree makes unreachable.
+    """Clear in `masks` the leaves that each node of one tree makes unreachable for a bin.
 
     The tree has the nodes first to first + count, and its words begin at `word`. Missing values go
     as in LightGBM's `Tree::NumericalDecision`.
@@ -431,8 +431,8 @@ def usable_rows(rows: NDArray[np.float32], features: int) -> NDArray[np.float32]
 
 
 class TreeEnsemble:
-    """One LightGBM model, ready to score. It never changes, so threads may share it; whoever calls
-    the compiled functions with its tables brings a scratch.
+    """One LightGBM model, ready to score. It never changes, so threads may share it; a caller of
+    the compiled functions brings a scratch of its own.
     """
 
     def __init__(self, trees: Sequence[Tree], features: int) -> None:

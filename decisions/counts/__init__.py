@@ -1,1 +1,3 @@
-"""Counts kept ready: appended with each batch, rolled up, estimated with intervals."""
+"""Counts kept ready for pages: appended with each stored batch, rolled up, and read as estimates
+with intervals.
+"""

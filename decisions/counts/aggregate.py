@@ -62,7 +62,7 @@ def cells(rows: QuerySet[Decision], since: float, width: float) -> list[Cell]:
 
 
 def totals(found: Iterable[Cell], key: Callable[[Cell], K]) -> dict[K, float]:
-    """Return estimated counts by any property of a cell."""
+    """Return the estimated number of decisions for each value of `key(cell)`."""
     out: dict[K, float] = {}
     for cell in found:
         out[key(cell)] = out.get(key(cell), 0.0) + cell.count
@@ -70,7 +70,7 @@ def totals(found: Iterable[Cell], key: Callable[[Cell], K]) -> dict[K, float]:
 
 
 def estimates(found: Iterable[Cell], key: Callable[[Cell], K]) -> dict[K, Estimate]:
-    """Return estimates with their intervals by any property of a cell."""
+    """Return the estimate, with its interval, for each value of `key(cell)`."""
     out: dict[K, Estimate] = {}
     for cell in found:
         out[key(cell)] = out.get(key(cell), NOTHING) + cell.number
@@ -78,8 +78,8 @@ def estimates(found: Iterable[Cell], key: Callable[[Cell], K]) -> dict[K, Estima
 
 
 def largest_apps(rows: QuerySet[Decision], most: int = 6) -> list[tuple[str, float]]:
-    """Return the apps with the most decisions among `rows`, each with its estimated number, largest
-    first.
+    """Return at most `most` apps, those with the most decisions among `rows`, each with its
+    estimated number, largest first.
     """
     # the id breaks ties, so that a page looks the same each time
     grouped = rows.values("app").annotate(count=Sum(_W)).order_by("-count", "app")

@@ -1,10 +1,9 @@
-"""Counts that are kept ready: decisions of a minute by everything that is filtered by, and by app
-and action.
+"""Counts kept ready for pages: the decisions of each minute by everything that pages filter by, and
+by app, tier and action.
 
 Ingest appends a batch's sums in the transaction that stores its rows, so a decision is counted
 exactly when it is stored. Appending needs no lock on rows that other workers write too. `rollup`
-adds up what belongs together, in blocks of several lengths, and knows which blocks answer for a
-time.
+adds rows up in blocks of several lengths, and finds the blocks that cover a time.
 
 Each combination that is counted has a number (`Keys`), so a row is small and grouping compares
 integers.
@@ -36,7 +35,7 @@ class Family:
 
     @property
     def keys(self) -> str:
-        """The table of its keys."""
+        """Name of the table that holds its keys."""
         return f"{self.table}key"
 
 
@@ -55,8 +54,8 @@ class Keys(dict[Key, int]):
     another process may know others.
     """
 
-    # Chosen: far more combinations than an installation has; it bounds the memory of a worker that
-    # somebody feeds with invented endpoints.
+    # Chosen: far more combinations than an installation has; this bounds a worker's memory when
+    # somebody sends requests to invented endpoints.
     LIMIT = 200_000
 
     def __init__(self, family: Family) -> None:
@@ -100,7 +99,9 @@ _MOST_KEYS = 2_000
 
 @dataclass(slots=True)
 class Counts:
-    """What one worker knows of the keys, and what it learned in the open transaction."""
+    """What one worker knows: the numbers of keys, stored tokens, and the keys learned in the open
+    transaction.
+    """
 
     keys: dict[str, Keys] = field(default_factory=lambda: {f.table: Keys(f) for f in FAMILIES})
     tokens: seen_tokens.SeenTokens = field(default_factory=seen_tokens.SeenTokens)
@@ -138,7 +139,7 @@ class Counts:
 
 
 def _pack(minute: int, key: int, kept: float, weight: float, square: float) -> bytes:
-    """Return one row of counts, of span 0: as appended."""
+    """Return one packed row of counts. Its span is 0, which marks a row that is not compacted."""
     return _ROW.pack(6, 4, minute, 2, 0, 4, key, 4, int(kept), 8, weight, 8, square)
 
 
@@ -160,7 +161,7 @@ def _sums(family: Family, events: Sequence[Event]) -> dict[tuple[int, Key], list
     """Return kept rows, weight and squared weight by minute and key."""
     sums: dict[tuple[int, Key], list[float]] = {}
     for minute, some in _minutes(events):
-        # equal rows are counted first, in C, so that few sums are left to make here
+        # count equal rows first, in C, so that few sums are left for Python
         for (*fields, p), kept in Counter(map(_GETTERS[family.table], some)).items():
             weight = kept / p
             held = sums.setdefault((minute, tuple(fields)), [0, 0.0, 0.0])

@@ -3,13 +3,14 @@
 
 The total is Horvitz and Thompson's (1952, A generalization of sampling without replacement from a
 finite universe): the sum of w = 1/p. Its variance is estimated by sum((1 - p) / p^2) = sum(w^2) -
-sum(w) (Sarndal, Swensson, Wretman 1992, Model Assisted Survey Sampling, 3.5). Two sums are enough
-to know both, and sums of sums stay exact.
+sum(w) (Sarndal, Swensson, Wretman 1992, Model Assisted Survey Sampling, 3.5). Both follow from two
+sums, sum(w) and sum(w^2), and adding such sums up loses nothing.
 
 The interval is Wilson's (1927, Probable inference, the law of succession, and statistical
 inference) carried over to a count: the totals Y that the estimate does not contradict, |estimate -
 Y| <= z sqrt(c Y), where c = sum(w^2) / sum(w) - 1 is the variance per decision. Unlike estimate +-
-z sqrt(variance) it stays above zero, and it covers when few rows were kept.
+z sqrt(variance) it stays above zero, and it covers the true total as often as it should even when
+few rows were kept.
 """
 
 from __future__ import annotations
@@ -68,9 +69,7 @@ class Estimate:
 
     @property
     def words(self) -> str:
-        """The count for a sentence: with its interval ("about 20 (12 to 31)"), or plain where it is
-        no estimate.
-        """
+        """The count in words: with its interval ("about 20 (12 to 31)"), or alone when exact."""
         return (
             f"{self.count:,.0f}"
             if self.exact
@@ -79,8 +78,9 @@ class Estimate:
 
 
 def within(count: float, variance: float, z: float = Z95) -> tuple[float, float]:
-    """Return the 95% interval (low, high) of an estimated total of positive terms; the total itself
-    where the count is exact. Wilson's interval for a count, as above.
+    """Return the interval (low, high) of an estimated total of positive terms, at 95% for the
+    default `z`; (count, count) when the count is exact. It is Wilson's interval for a count, as in
+    the module's docstring.
     """
     if variance <= _EXACT * max(1.0, count):
         return count, count
@@ -109,8 +109,8 @@ def of_row(probability: float) -> Estimate:
 
 
 def share_within(hits: int, of: int, z: float = Z95) -> tuple[float, float]:
-    """Return the 95% interval of a share, `hits` of `of`, by Wilson's score (1927, as above), 0..1.
-    Return (0, 1) when there is nothing to go by.
+    """Return the interval (low, high) of the share `hits` / `of`, 0 to 1, at 95% for the default
+    `z`, by Wilson's score (1927, as above). Return (0, 1) when `of` is 0.
     """
     if of <= 0:
         return 0.0, 1.0

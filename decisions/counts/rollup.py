@@ -1,11 +1,12 @@
 """Blocks of several lengths over the counts kept ready, so that a window of any length is answered
 from few rows.
 
-What ingest appended (span 0) becomes minutes. Minutes that are over are added up again in blocks of
-5 and 30 minutes, 3 hours and a day, beside the finer ones. Fine levels are dropped when nobody asks
-for them any more. Every level holds the same decisions up to where it is complete, so the largest
-blocks that fit cover a time (as the dyadic intervals of a segment tree cover a range). What was
-stored late is added to all levels that had passed its minute.
+The rows that ingest appended (span 0) become rows of one minute. Minutes that are over are added up
+again in blocks of 5 and 30 minutes, 3 hours and a day, beside the finer ones. Fine levels are
+dropped when nobody asks for them any more. Every level holds the same decisions up to where it is
+complete, so the largest blocks that fit cover a time (as the dyadic intervals of a segment tree
+cover a range). Decisions that are stored late are added to all levels that were already complete up
+to a later minute.
 """
 
 from __future__ import annotations
@@ -20,9 +21,8 @@ from decisions.counts.append import FAMILIES, MINUTE_S, Family
 # Advisory lock of compaction: one process at a time, or two would build the same blocks. The number
 # is ours alone in PostgreSQL's one space of such keys.
 LOCK = 0x51_C1_CE_02
-# A minute is over for ingest this many seconds after its beginning. Chosen: a minute for the
-# minute, and one for batches on their way. What comes later still is late, and costs an addition
-# per level.
+# Seconds from the beginning of a minute until it is compacted. Chosen: the minute itself, and one
+# more for batches on their way. A batch that comes even later is added to each level by itself.
 SETTLED_S = 120
 # Seconds, longer than any installation lives: `drop` removes these levels with the decisions' days.
 FOR_GOOD_S = 1e11
@@ -37,8 +37,8 @@ class Level:
 
 
 # Each length divides the next, so that a block is a sum of finer ones. A level is kept an hour or
-# two longer than the longest range that is drawn with it: 6 h by minutes and fives, 24 h by half
-# hours.
+# two longer than the longest range that is drawn with it: 6 h with blocks of 1 and 5 minutes, 24 h
+# with blocks of 30 minutes.
 LEVELS = (
     Level(1, 7 * 3_600.0),
     Level(5, 7 * 3_600.0),
@@ -68,7 +68,9 @@ def edge(at: float, now: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Rows of one length that answer for a time: minutes since 1970, `until` exclusive."""
+    """A time that rows of one length (`span` minutes) cover, in minutes since 1970, `until`
+    exclusive.
+    """
 
     span: int
     since: int
@@ -78,12 +80,11 @@ class Stretch:
 def cover(
     since: int, until: int, now: float, complete: dict[int, int], *, most: int = LEVELS[-1].span
 ) -> list[Stretch]:
-    """Return the stretches that answer for [since, until) minutes, each decision once, in time
-    order.
+    """Return the stretches that cover [since, until) minutes, each decision once, in time order.
 
-    `complete`: up to which minute each level is complete (`completeness`). `most`: use no block
-    longer than so many minutes where a shorter one is kept. Ends for which no block is kept are
-    left out; a window of `Filters` has none.
+    `complete`: the minute up to which each level is complete (`completeness`). `most`: use no block
+    longer than this many minutes where a shorter one is kept. Ends that no kept block covers are
+    left out; a window of `Filters` has no such ends.
     """
     first_kept = _first_kept(now, complete)
     out: list[Stretch] = []
@@ -117,8 +118,8 @@ def _extend(stretches: list[Stretch], span: int, at: int) -> None:
 
 
 def _first_kept(now: float, complete: dict[int, int]) -> dict[int, float]:
-    """Return the first minute of which each level still has rows. While compaction is behind, it
-    has dropped nothing that it still needs.
+    """Return the first minute of which each level still has rows. Rows are dropped only after the
+    next level was completed, so rows that it lacks are still there, however old.
     """
     coarser = {level.span: after.span for level, after in pairwise(LEVELS)}
     return {
@@ -130,8 +131,8 @@ def _first_kept(now: float, complete: dict[int, int]) -> dict[int, float]:
 
 
 def inside(first: int, minutes: int) -> int:
-    """Return the length of the longest block that never crosses the edge of a bucket of `minutes`
-    that begins at `first`.
+    """Return the length in minutes of the longest block that never crosses the edge of a bucket.
+    Buckets last `minutes` each, and the first one begins at `first` (minutes since 1970).
     """
     return max(
         level.span for level in LEVELS if minutes % level.span == 0 and first % level.span == 0
@@ -139,8 +140,8 @@ def inside(first: int, minutes: int) -> int:
 
 
 def completeness(family: Family) -> dict[int, int]:
-    """Return up to which minute, exclusive, each level holds what was compacted. It only grows, so
-    an old answer is a safe one.
+    """Return the minute, exclusive, up to which each level is complete, by the level's span. These
+    minutes only grow, so an old answer is safe to use.
     """
     with connection.cursor() as cursor:
         cursor.execute(
@@ -152,8 +153,8 @@ def completeness(family: Family) -> dict[int, int]:
 def within(
     family: Family, since: int, until: int, now: float, *, most: int = LEVELS[-1].span
 ) -> tuple[str, list[int]]:
-    """Return an SQL condition, and its parameters, for the rows of a family that answer for [since,
-    until) minutes, as `cover`.
+    """Return an SQL condition, and its parameters, for the rows of a family that cover [since,
+    until) minutes, chosen as in `cover`.
 
     One statement with this condition sees each decision once, whatever compaction does meanwhile.
     """
@@ -207,8 +208,8 @@ def _compact(family: Family, now: float) -> int:
 
 
 def _take_in(family: Family, settled: int, complete: dict[int, int]) -> int:
-    """Turn appended rows into minutes; add what came late to the levels that had passed its minute.
-    Return how many rows were compacted.
+    """Turn appended rows into rows of one minute; add late ones to the levels that are already
+    complete up to a later minute. Return how many rows were compacted.
     """
     parts, values = ["SELECT minute, 1 AS span, key, kept, weight, square FROM taken"], [settled]
     for span, until in complete.items():
@@ -230,8 +231,8 @@ def _take_in(family: Family, settled: int, complete: dict[int, int]) -> int:
 
 
 def _complete(family: Family, finer: Level, level: Level, settled: int, since: int | None) -> None:
-    """Create the blocks of a level that ended since it was last completed, out of the next finer
-    level.
+    """Create the blocks that a level lacks up to the minute `settled`, as sums of the next finer
+    level's rows.
     """
     until = settled // level.span * level.span
     with connection.cursor() as cursor:
@@ -256,7 +257,7 @@ def _complete(family: Family, finer: Level, level: Level, settled: int, since: i
 
 
 def _drop_old(family: Family, now: float) -> None:
-    """Drop rows of levels that are no longer kept for their time."""
+    """Delete the rows that are older than their level is kept."""
     with connection.cursor() as cursor:
         for level in LEVELS:
             first = int((now - level.kept_s) // MINUTE_S)
@@ -267,7 +268,9 @@ def _drop_old(family: Family, now: float) -> None:
 
 
 def drop(keep_days: int, now: float) -> int:
-    """Drop counts of days that are no longer stored. Return the number of rows."""
+    """Delete the counts of days whose decisions are no longer stored. Return how many rows were
+    deleted.
+    """
     first = int(now // 86_400 - keep_days) * 1_440
     with connection.cursor() as cursor:
         dropped = 0

@@ -32,8 +32,8 @@ Used = tuple[str, str, int]
 class SeenTokens:
     """The rows that one worker knows to be stored."""
 
-    # Chosen: a day's digests of a large installation in some tens of megabytes. After clearing, a
-    # row is tried again and changes nothing.
+    # Chosen: a day's digests of a large installation in some tens of megabytes. After a clearing,
+    # known rows are inserted again, which changes nothing.
     LIMIT = 200_000
     known: set[Used] = field(default_factory=set)
     _new: set[Used] = field(default_factory=set)
@@ -64,7 +64,7 @@ class SeenTokens:
                 cursor.execute(sql, [value for row in some for value in row])
 
     def settle(self) -> None:
-        """Remember what the transaction that was just committed stored."""
+        """Remember the rows of the transaction that was just committed."""
         if len(self.known) + len(self._new) > self.LIMIT:
             self.known.clear()
         self.known |= self._new
@@ -77,8 +77,8 @@ def is_digest(text: str) -> bool:
 
 
 def apps(digest: str, most: int = 1_000) -> tuple[str, ...]:
-    """Return the apps that used a credential, the latest first; none when it is not a digest or was
-    never seen.
+    """Return at most `most` apps that used a credential, the latest first; an empty tuple when the
+    text is not a digest or was never seen.
     """
     if not is_digest(digest):
         return ()
@@ -92,7 +92,9 @@ def apps(digest: str, most: int = 1_000) -> tuple[str, ...]:
 
 
 def drop(keep_days: int, now: float) -> int:
-    """Forget what was last seen on days that are no longer stored. Return the number of rows."""
+    """Delete the rows of days whose decisions are no longer stored. Return how many rows were
+    deleted.
+    """
     with connection.cursor() as cursor:
         first = datetime.fromtimestamp(now, UTC).date() - timedelta(days=keep_days)
         cursor.execute(f"DELETE FROM {TABLE} WHERE day < %s", [first])  # noqa: S608

@@ -6,9 +6,8 @@ import django.db.models.functions
 from django.db import migrations, models
 
 # Fixed-width columns lead, so that rows carry no alignment padding and ingest packs them in one go.
-# One constraint, because
-# each costs every copied row a call. No index on `at`: ids are UUIDv7, so the primary key is in
-# time order within a day.
+# There is only one constraint, because each one costs every copied row a call. There is no index on
+# `at`: ids are UUIDv7, so the primary key is in time order within a day.
 FORWARD = """
 CREATE TABLE decisions_decision (
     id uuid NOT NULL,

@@ -95,15 +95,15 @@ class Decision(models.Model):
 
 
 class IngestedBatch(models.Model):
-    """A batch of events that is stored. The transaction that stores its rows takes its id, so they
-    are stored exactly once.
+    """A batch of events that is stored. The transaction that stores its rows also inserts its id
+    here, so the rows are stored exactly once.
     """
 
     id = models.UUIDField(primary_key=True)
     node = models.TextField()
     rows = models.IntegerField()
     dropped = models.BigIntegerField()
-    """Sampled events its node had dropped since its start when it sent this batch."""
+    """Sampled events that the node had dropped between its start and sending this batch."""
     sent_at = models.DateTimeField()
     stored_at = models.DateTimeField(db_default=Now(), db_index=True)
 
@@ -152,8 +152,8 @@ class AppCountKey(models.Model):
 
 
 class ReadyCount(models.Model):
-    """Decisions of a time that share a key. `append` adds rows; `rollup` adds them up in blocks of
-    several lengths.
+    """The number of decisions of a time that share a key. `append` inserts rows; `rollup` sums them
+    up in blocks of several lengths.
     """
 
     pk = models.CompositePrimaryKey("minute", "span", "key")
@@ -162,13 +162,15 @@ class ReadyCount(models.Model):
     minute = models.IntegerField()
     """Minutes since 1970."""
     span = models.SmallIntegerField()
-    """Minutes it stands for; 0 as ingest appended it."""
+    """Minutes that the row covers; 0 marks a row that ingest appended and `rollup` has not
+    compacted.
+    """
     key = models.IntegerField()
     kept = models.IntegerField()
     weight = models.FloatField()
     """Sum of 1 / inclusion probability."""
     square = models.FloatField()
-    """Sum of the squares of that."""
+    """Sum of (1 / inclusion probability) squared."""
 
     class Meta:
         abstract = True
@@ -226,14 +228,14 @@ class TokenDay(models.Model):
 
 
 class SavedSearch(models.Model):
-    """A search someone keeps under a name."""
+    """A search that someone saved under a name."""
 
     owner = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="saved_searches"
     )
     name = models.CharField(max_length=60)
     query = models.CharField(max_length=2000)
-    """The address's part behind the question mark, as the look-up page writes it."""
+    """The part of the address after the question mark, as the look-up page writes it."""
     shared = models.BooleanField(default=False)
     """Whether everyone sees it."""
     saved_at = models.DateTimeField(default=timezone.now)

@@ -13,12 +13,13 @@ from django.utils import timezone
 
 from decider.contracts.vocabulary import Action
 
-# Keys of verdicts begin so; no report may take one, or it would block the verdict.
+# The outcome keys of verdicts begin with this. No report may use such a key, or the verdict could
+# not be stored.
 KEY_PREFIX = "dispute:"
 
 
 class OutcomeKind(models.TextChoices):
-    """What happened later."""
+    """The kinds of outcome."""
 
     FRAUD = "fraud_confirmed", "Fraud confirmed"
     CHARGEBACK = "chargeback", "Chargeback"
@@ -100,12 +101,12 @@ class Outcome(models.Model):
 
     @property
     def is_mature(self) -> bool:
-        """Whether it counts by now."""
+        """Whether `matured_at` has passed, so that the outcome counts."""
         return self.matured_at <= timezone.now()
 
 
 class State(models.TextChoices):
-    """Where a dispute is."""
+    """The states of a dispute."""
 
     OPEN = "open", "Open"
     UPHELD = "upheld", "Upheld: false throttle"

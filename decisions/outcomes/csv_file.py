@@ -29,7 +29,7 @@ class LineProblem:
 
 
 class BadFile(Refused):
-    """A file that was not used. `problems` says why, line by line."""
+    """A file that was refused. `problems` says why, line by line."""
 
     def __init__(self, problems: Sequence[LineProblem]) -> None:
         self.problems = tuple(problems)
@@ -37,8 +37,9 @@ class BadFile(Refused):
 
 
 def upload(data: bytes, *, by: Actor, reason: str) -> Reported:
-    """Store the outcomes of a file. Raise BadFile, with nothing stored; Refused for an empty
-    reason.
+    """Store the outcomes of a CSV file and return how many were new and how many were repeated.
+    Raise BadFile for a file that cannot be read or stored, and Refused for an empty reason; then
+    nothing is stored.
     """
     numbered = parse_reports(data)
     try:
@@ -119,7 +120,7 @@ def _header(cells: list[str]) -> list[str]:
         text = f"The header lacks {', '.join(missing)}. {known}"
         raise BadFile([LineProblem(1, missing[0], text)])
     if strange := [name[: report_input.SHOWN] for name in names if name not in report_input.FIELDS]:
-        text = f"The header names “{strange[0]}”. {known}"
+        text = f"The header names an unknown column “{strange[0]}”. {known}"
         raise BadFile([LineProblem(1, strange[0], text)])
     if len(set(names)) != len(names):
         raise BadFile([LineProblem(1, "", "The header names a column twice.")])
@@ -129,7 +130,7 @@ def _header(cells: list[str]) -> list[str]:
 def _read_line(header: list[str], cells: list[str], line: int) -> Report | list[LineProblem]:
     """Return the report of a line, or what is wrong with the line."""
     if len(cells) != len(header):
-        text = f"It has {len(cells)} cells where the header has {len(header)}."
+        text = f"This line has {len(cells)} cells, but the header has {len(header)}."
         return [LineProblem(line, "", text)]
     found = report_input.read_report(dict(zip(header, cells, strict=True)))
     if isinstance(found, Report):
@@ -138,5 +139,5 @@ def _read_line(header: list[str], cells: list[str], line: int) -> Report | list[
 
 
 def problems_of(error: Refused) -> tuple[LineProblem, ...]:
-    """Return what to show of an upload that was refused."""
+    """Return the problems to show for an upload that was refused."""
     return error.problems if isinstance(error, BadFile) else (LineProblem(0, "", str(error)),)

@@ -49,7 +49,7 @@ KINDS: dict[Verdict, OutcomeKind] = {
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """How the queue stands."""
+    """How many disputes wait for a second person, and since when."""
 
     open: int
     old: int
@@ -70,7 +70,9 @@ def check_may_adjudicate(user: object) -> None:
 
 
 def check_can_open(d: Decision) -> None:
-    """Raise Refused for a decision that cannot be disputed in its state."""
+    """Raise Refused when a decision cannot be disputed: its request was admitted, or a dispute of
+    it is open or was upheld.
+    """
     if Action(d.action) == Action.ADMIT or d.observed:
         raise Refused("This request was admitted, so there is no refusal to dispute.")
     if (there := standing(d.id)) is not None:
@@ -85,7 +87,7 @@ def check_can_adjudicate(dispute: Dispute, login: str) -> None:
             f" {dispute.get_state_display().lower()}."
         )
     if dispute.opened_by == login:
-        raise Refused("You opened this dispute, so someone else decides it.")
+        raise Refused("You opened this dispute, so someone else must decide it.")
 
 
 def can_adjudicate(dispute: Dispute, user: object) -> bool:
@@ -101,8 +103,8 @@ def can_adjudicate(dispute: Dispute, user: object) -> bool:
 
 
 def open_dispute(d: Decision, *, by: Actor, reason: str, ticket: str = "") -> Dispute:
-    """Record that someone says a refusal was wrong. Raise Refused: admitted, disputed already, or a
-    text that cannot be kept.
+    """Record that someone says a refusal was wrong, and return the dispute. Raise Refused when the
+    request was admitted, the decision is disputed already, or a text cannot be stored.
     """
     reason, ticket = chain.check_reason(reason), _checked_ticket(ticket)
     with transaction.atomic():
@@ -121,8 +123,8 @@ def open_dispute(d: Decision, *, by: Actor, reason: str, ticket: str = "") -> Di
 
 
 def _create(d: Decision, by: Actor, claim: str, ticket: str) -> Dispute:
-    """Store an open dispute. It copies what it needs of the decision, whose partition is dropped
-    earlier.
+    """Store an open dispute. It copies what it needs of the decision, as the decision's partition
+    may be dropped before the dispute is decided.
     """
     return Dispute.objects.create(
         decision=d.id,
@@ -140,11 +142,11 @@ def _create(d: Decision, by: Actor, claim: str, ticket: str) -> Dispute:
 
 
 def adjudicate(number: int, verdict: Verdict, *, by: Actor, reason: str) -> Dispute:
-    """Decide an open dispute, once, as a second person. The verdict becomes a matured outcome in
-    the same transaction.
+    """Decide an open dispute, once, as a second person, and return it. The verdict becomes a
+    matured outcome in the same transaction.
 
-    Raise Refused: no such dispute, decided already (meanwhile, too), own dispute, or a reason that
-    cannot be kept.
+    Raise Refused when there is no such dispute, it is decided already, `by` opened it, or the
+    reason cannot be stored.
     """
     reason = chain.check_reason(reason)
     with transaction.atomic():
@@ -163,7 +165,7 @@ def adjudicate(number: int, verdict: Verdict, *, by: Actor, reason: str) -> Disp
             outcome=outcome,
         )
         if changed != 1:
-            raise Refused("Someone else has decided this dispute meanwhile.")
+            raise Refused("Someone else has decided this dispute in the meantime.")
         _note_verdict(dispute, verdict, state, outcome, by, reason)
     dispute.refresh_from_db()
     return dispute
@@ -192,8 +194,8 @@ def _note_verdict(
 
 
 def _outcome(dispute: Dispute, kind: OutcomeKind, by: Actor, now: datetime) -> Outcome:
-    """Store the verdict as an outcome. It matures at once, and weighs as much as the decision it is
-    about.
+    """Store the verdict as an outcome. It matures at once, and has the weight of the decision that
+    it is about.
     """
     key = f"{KEY_PREFIX}{dispute.pk}"
     return Outcome.objects.create(
@@ -212,15 +214,15 @@ def _outcome(dispute: Dispute, kind: OutcomeKind, by: Actor, now: datetime) -> O
 
 
 def by_number(number: int) -> Dispute:
-    """Return one dispute. Raise Refused when there is none."""
+    """Return the dispute of this number. Raise Refused when there is none."""
     if (found := Dispute.objects.filter(pk=number).first()) is None:
         raise Refused(f"There is no dispute {number}.")
     return found
 
 
 def standing(decision: uuid.UUID) -> Dispute | None:
-    """Return the dispute of a decision that is open or was upheld: while there is one, no other can
-    be opened.
+    """Return a decision's open or upheld dispute; None when there is none. While there is one, no
+    other can be opened.
     """
     return Dispute.objects.filter(decision=decision, state__in=(State.OPEN, State.UPHELD)).first()
 
@@ -243,8 +245,8 @@ def queue(which: str, login: str) -> QuerySet[Dispute]:
 
 
 def after(which: str, login: str, last: Dispute, was_open: bool) -> QuerySet[Dispute]:
-    """Return what follows a dispute in a queue. `was_open`: its state when it was listed, as it may
-    have been decided since.
+    """Return the disputes that follow `last` in a queue. `was_open`: whether `last` was open when
+    it was listed; it may have been decided since.
     """
     there = queue(which, login)
     opened = Q(opened_at__gt=last.opened_at) | Q(opened_at=last.opened_at, pk__gt=last.pk)
@@ -273,7 +275,7 @@ def _checked_ticket(ticket: str) -> str:
     if len(ticket) > TICKET_MAX:
         raise Refused(f"The ticket has {len(ticket):,} characters; the limit is {TICKET_MAX}.")
     if not ticket.isprintable():
-        raise Refused("The ticket holds a control character, which cannot be kept.")
+        raise Refused("The ticket contains a control character. Remove it.")
     return ticket
 
 

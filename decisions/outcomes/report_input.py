@@ -1,7 +1,7 @@
 """Outcome reports from values as they come in: the one rule for a CSV cell and a JSON value.
 
-A door (file, REST) hands over the values of one report by field and turns each `Problem` into its
-own form. Nothing about a value is decided in a door.
+An entry point (file, REST) hands over the values of one report by field and turns each `Problem`
+into its own form. An entry point never judges a value itself.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ FIELDS = (
 )
 # Fields for which JSON's null means "not given"; for the others a null is a mistake.
 _NULLABLE = ("reported_at", "matured_at", "decision")
-# How a text begins that a spreadsheet would run (OWASP, CSV Injection): lists of outcomes end up in
-# spreadsheets, whichever way they came in.
+# First characters of a text that a spreadsheet would run as a formula (OWASP, CSV Injection). Lists
+# of outcomes end up in spreadsheets, however they came in.
 _FORMULA = ("=", "+", "-", "@")
 # Characters of a wrong value that a message repeats: enough to find it, too few to spread a secret.
 SHOWN = 40

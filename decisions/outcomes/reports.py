@@ -1,4 +1,4 @@
-"""Outcomes: what happened later, as people and systems report it, and what of it concerns a
+"""Outcomes: storing what people and systems report, and finding the outcomes that concern a
 decision or an app.
 
 A report carries a key that its reporter chooses. The same key with the same content changes
@@ -40,7 +40,8 @@ MOST = 10_000
 AHEAD = timedelta(minutes=5)
 # Chosen: ten years; an older time is a typing error or a wrong epoch.
 OLDEST = timedelta(days=3650)
-# Days for which a refusal that was found wrong speaks for its app. Chosen: a quarter; apps change.
+# Days for which a refusal that was found wrong counts in favour of its app. Chosen: a quarter; apps
+# change.
 FOUND_DAYS = 90
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/#-]{0,199}")
 _APP = re.compile(r"[!-~]{1,128}")
@@ -58,8 +59,8 @@ _WRONG_DIGEST = (
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One outcome as it is reported. Times are aware; at least one of app, token digest, request id
-    and decision is there.
+    """One outcome as it is reported. Its times have a zone, and at least one of app, token digest,
+    request id and decision is given.
     """
 
     key: str
@@ -69,7 +70,7 @@ class Report:
     reported_at: datetime | None = None
     """When its source knew of it; None: now."""
     matured_at: datetime | None = None
-    """From when it counts; None: as soon as it was reported."""
+    """When it begins to count; None: as soon as it was reported."""
     app: str = ""
     token_digest: str = ""
     """As decisions carry it, 32 hexadecimal digits; never the credential itself."""
@@ -85,14 +86,14 @@ class Problem:
     """What is wrong with one report of several."""
 
     number: int
-    """Of the report, from 0."""
+    """Place of the report among the others, from 0."""
     field: str
     text: str
     """A whole sentence."""
 
 
 class Invalid(Refused):
-    """Some reports cannot be stored, so none was."""
+    """Raised when some reports cannot be stored; then none is stored."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
@@ -100,16 +101,16 @@ class Invalid(Refused):
 
 
 class Conflicts(Conflict, Invalid):
-    """Some keys were used before for other outcomes, so nothing was stored."""
+    """Raised when some keys were used before for other outcomes; then nothing is stored."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """What a report did."""
+    """The result of a bulk report."""
 
     stored: int
     repeated: int
-    """Reports whose key was there with the same content."""
+    """Reports whose key was stored already, with the same content."""
 
 
 def may_report(user: object) -> bool:
@@ -126,12 +127,14 @@ def check_may_report(user: object) -> None:
 
 
 def report_all(reports: Sequence[Report], *, by: Actor, reason: str, source: str) -> Reported:
-    """Store all of these reports, or none and raise Refused, Invalid or Conflicts. `source` is a
-    word: csv, api.
+    """Store all of these reports. `source` is "csv" or "api".
+
+    Store none and raise Refused for an empty reason or too many reports, Invalid for reports that
+    cannot be stored, Conflicts for keys that were used before for other outcomes.
     """
     reason = chain.check_reason(reason)
     if len(reports) > MOST:
-        raise Refused(f"There are {len(reports):,} outcomes; the limit is {MOST:,} at once.")
+        raise Refused(f"There are {len(reports):,} outcomes; send at most {MOST:,} at once.")
     now = timezone.now()
     if problems := [p for k, r in enumerate(reports) for p in check(r, k, now)]:
         raise Invalid(problems)
@@ -196,7 +199,7 @@ def _wrong_texts(r: Report) -> Iterator[tuple[str, str]]:
     if not _KEY.fullmatch(r.key):
         yield "key", _WRONG_KEY
     elif r.key.lower().startswith(KEY_PREFIX):
-        yield "key", f"Keys that begin with {KEY_PREFIX} belong to verdicts."
+        yield "key", f"A key cannot begin with {KEY_PREFIX}: such keys belong to verdicts."
     if r.kind not in OutcomeKind.values:
         yield "kind", f"A kind is one of {', '.join(OutcomeKind.values)}."
     if r.app and not _APP.fullmatch(r.app):
@@ -216,11 +219,11 @@ def _wrong_times(r: Report, now: datetime) -> Iterator[tuple[str, str]]:
         return
     if not now - OLDEST < r.occurred_at <= now + AHEAD:
         at = f"{r.occurred_at:%Y-%m-%d %H:%M} UTC"
-        yield "occurred_at", f"It would have occurred at {at}: ahead, or more than ten years ago."
+        yield "occurred_at", f"The time {at} is in the future or more than ten years ago."
     if r.reported_at is not None and not r.occurred_at <= r.reported_at <= now + AHEAD:
-        yield "reported_at", "It was reported before it occurred, or lies ahead."
+        yield "reported_at", "The time is before occurred_at or in the future."
     if r.matured_at is not None and not r.occurred_at <= r.matured_at <= now + OLDEST:
-        yield "matured_at", "It matures before it occurred, or more than ten years ahead."
+        yield "matured_at", "The time is before occurred_at or more than ten years ahead."
 
 
 def digest(r: Report) -> str:
@@ -335,14 +338,14 @@ def _after(rows: Sequence[Outcome]) -> chain.Json:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """Refusals of a time whose outcome is known. They are those that someone asked about, no sample
-    of all.
+    """The refusals of a time range whose outcome is known. Someone asked about each of them, so
+    they are not a random sample of all refusals.
     """
 
     wrong: int
     right: int
     wrong_weight: float
-    """Refusals that the wrong ones stand for."""
+    """How many refusals the wrong ones stand for: the sum of their weights."""
 
 
 def judged(since: datetime, until: datetime) -> Judged:
@@ -370,8 +373,8 @@ class Later:
 
 
 def of_decision(d: Decision, most: int = 20) -> list[Later]:
-    """Return what came of a decision, nearest first: of itself and its request, then what happened
-    afterwards to its credential and app.
+    """Return at most `most` outcomes that concern a decision, nearest first: those of the decision
+    and its request, then those that happened afterwards to its credential and its app.
     """
     mine = Q(decision=d.id)
     if d.request_id:
@@ -397,8 +400,8 @@ def _about(o: Outcome, d: Decision) -> str:
 
 
 def latest(app: str = "", before: Outcome | None = None) -> QuerySet[Outcome]:
-    """Return outcomes older than `before`: of one app, latest occurred first; or of all, latest
-    stored first.
+    """Return the outcomes of an app, latest occurred first; without `app`, all outcomes, latest
+    stored first. With `before`, return only the outcomes that come after it in this order.
     """
     order, found = (
         ("occurred_at", Outcome.objects.filter(app=app))
@@ -412,7 +415,9 @@ def latest(app: str = "", before: Outcome | None = None) -> QuerySet[Outcome]:
 
 
 def of_app(app: str, most: int = 50) -> list[Outcome]:
-    """Return outcomes of an app, latest first; none for a text that can be no app's id."""
+    """Return at most `most` outcomes of an app, latest first; an empty list for a text that cannot
+    be an app id.
+    """
     if "\x00" in app:
         return []
     return list(latest(app)[:most]) if app else []

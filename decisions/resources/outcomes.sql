@@ -1,4 +1,4 @@
--- What was reported and what was decided stands: neither is rewritten.
+-- Reported outcomes and decided disputes are never rewritten.
 CREATE FUNCTION decisions_outcome_fixed() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
   RAISE EXCEPTION 'outcome % is fixed', OLD.key USING ERRCODE = 'restrict_violation';

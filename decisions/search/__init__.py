@@ -1,1 +1,1 @@
-"""Finding stored decisions: reading a text, filters, facets, one app's day, exports."""
+"""Finding stored decisions: look-up of a typed text, filters, facets, one app's day, exports."""

@@ -65,16 +65,16 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Hour:
-    """What one hour held of refusals that may have been wrong."""
+    """The refusals of one hour that may have been wrong."""
 
     at: float = 0.0
     """Unix seconds at which it began."""
     number: Estimate = NOTHING
-    """Requests in it."""
+    """Requests in the hour."""
     wrong: float = 0.0
-    """False throttles to be expected of ML: each of its refusals counts 1 - its risk."""
+    """Expected number of false throttles by ML: each refusal by ML counts 1 - its risk."""
     bursts: Estimate = NOTHING
-    """Refused because the burst was used up."""
+    """Requests that triage refused because the burst was used up."""
     variance: float = 0.0
     """Variance of `wrong` from the sampling: for a total of y / p over kept rows, the sum of
     y^2 (1 - p) / p^2, as in `estimate`.
@@ -112,8 +112,8 @@ class Day:
     refused: Estimate = NOTHING
     """Requests that were not admitted."""
     worst: Hour = Hour()
-    """The hour with the most false throttles to be expected of ML; without any, the hour with the
-    most refused bursts.
+    """The hour with the most expected false throttles by ML; when there are none, the hour with the
+    most requests refused for their burst.
     """
 
 
@@ -140,7 +140,7 @@ class _Group:
 
 
 def read_day(app: str, since: float) -> Day:
-    """Read an app's kept decisions since a moment (unix seconds)."""
+    """Return an app's kept decisions from `since` (unix seconds) until now, grouped."""
     asked = {"app": app, "since": utc(since), "first": id_at(since), **_WORDS}
     day = Day()
     with connection.cursor() as cursor:
@@ -156,7 +156,7 @@ def read_day(app: str, since: float) -> Day:
 
 
 def _take(day: Day, group: _Group) -> None:
-    """Put one group where it belongs in the day."""
+    """Add one group to the part of the day that it belongs to."""
     if group.kind == _ENDPOINT:
         name = f"{group.method} {group.endpoint}"
         day.endpoints.append(Endpoint(name, group.service, group.number, group.refused))
@@ -169,7 +169,7 @@ def _take(day: Day, group: _Group) -> None:
     elif group.kind == _TOKEN and group.token:
         day.tokens[group.token] = group.first.timestamp()
     elif group.kind == _HOUR:
-        # a false throttle weighs more than any number of refused bursts
+        # any expected false throttle weighs more than all requests refused for their burst
         worst = (day.worst.wrong, day.worst.bursts.count)
         if (group.wrong, group.bursts.count) > worst:
             at = group.hour.timestamp()

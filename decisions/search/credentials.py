@@ -47,8 +47,8 @@ _NAMED_IDS = frozenset(
         "urn",
     }
 )
-# Nothing but what keys are made of, and longer than most ids: 40 characters are 30 random bytes in
-# base64, which no id needs.
+# Only characters that keys are made of, and longer than most ids. Chosen: 40 characters are 30
+# random bytes in base64, more than any id needs.
 _LONG = re.compile(r"[A-Za-z0-9+/_=-]{40,}")
 _ID = re.compile(
     r"dec_.*"
@@ -56,8 +56,8 @@ _ID = re.compile(
     r"|[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}"  # W3C Trace Context, traceparent
     r"|(?:Root=)?1-[0-9a-f]{8}-[0-9a-f]{24}"  # AWS X-Ray
 )
-# Letters and digits in one run that no word and no number has. Chosen: 16 characters of base 64 are
-# 96 random bits, about the shortest that an API key may be.
+# A run of letters and digits of this length is no word and no number. Chosen: 16 characters of
+# base64 are 96 random bits, about the shortest that an API key may be.
 _RUN = 16
 
 
@@ -88,7 +88,7 @@ def _keys(folder: Path) -> list[bytes]:
             if path.name == "token.old" and isinstance(error, FileNotFoundError):
                 continue
             raise NoKeyError(
-                f"{path.name} cannot be read, so tokens cannot be looked up here."
+                f"{path.name} cannot be read or is not hexadecimal, so tokens cannot be looked up."
             ) from error
     return found
 
@@ -112,7 +112,7 @@ def is_secret(text: str, *, insisted: bool = False) -> bool:
         if known(text):
             return True
     except NoKeyError:
-        pass  # its form is all there is to go by
+        pass  # without the key, only the form of the text can be judged
     return has_shape(text) if insisted else looks_secret(text)
 
 
@@ -121,15 +121,15 @@ def looks_secret(text: str) -> bool:
     anything else.
     """
     text = text.strip()
-    # no id and no name is longer than 200, and a pasted key or header may be
+    # ids and names have at most 200 characters, but a pasted key or header may have more
     if len(text) > 200 or has_shape(text):
         return True
     return _LONG.fullmatch(text) is not None and _ID.fullmatch(text) is None and _opaque(text)
 
 
 def has_shape(text: str) -> bool:
-    """Return whether a text is written as only credentials are: by its prefix, its scheme, or as a
-    name and a secret.
+    """Return whether a text has a form that only credentials have: a known prefix, a scheme, or
+    "name:secret".
     """
     text = text.strip()
     if _SHAPES.fullmatch(text):
@@ -146,8 +146,8 @@ def has_shape(text: str) -> bool:
 
 
 def _opaque(text: str) -> bool:
-    """Return whether a text contains no words: letters and digits mixed in one long run, or digits
-    and both cases mixed.
+    """Return whether a text looks random: letters and digits mixed in one long run, or digits and
+    both cases mixed in a long text.
     """
     mixed = all(re.search(kind, text) for kind in ("[a-z]", "[A-Z]", "[0-9]"))
     runs = (run for run in re.findall(r"[A-Za-z0-9]+", text) if len(run) >= _RUN)

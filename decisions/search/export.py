@@ -44,8 +44,8 @@ COLUMNS = (
     "inclusion_probability",
     "weight",
 )
-# How a cell begins that a spreadsheet would run (OWASP, CSV Injection).
-# Full-width signs count: some spreadsheets read them as the plain ones.
+# First characters of a cell that a spreadsheet would run as a formula (OWASP, CSV Injection).
+# Full-width signs are among them, as some spreadsheets read them as the plain ones.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
@@ -65,8 +65,10 @@ def safe(text: str) -> str:
 
 
 def lines(rows: QuerySet[Decision]) -> Iterator[str]:
-    """Yield the lines of the file, header first. Read one snapshot, in chunks."""
-    # all cells quoted: no reader is left to guess where one ends, or its type
+    """Yield the text of the file in pieces: the header line, then the lines of up to CHUNK rows at
+    a time. All rows come from one snapshot.
+    """
+    # quote all cells, so that no reader guesses where a cell ends or what type it has
     writer = csv.writer(_EchoFile(), quoting=csv.QUOTE_ALL)
     yield writer.writerow(COLUMNS)
     # a server-side cursor lives in a transaction

@@ -1,4 +1,4 @@
-"""How many decisions there were, by everything they are filtered by: from the counts kept ready, or
+"""The number of decisions by everything that they are filtered by, from the counts kept ready or
 from the rows.
 
 The counts of `decisions.counts.append` answer for all decisions. What they do not hold (one app,
@@ -45,8 +45,8 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """What was counted in a window. The tallies are of all values, so that a facet can leave out
-    its own filter.
+    """The counts of a window. The tallies are not filtered, so that each facet can be counted
+    without its own filter.
     """
 
     since: float
@@ -56,16 +56,16 @@ class Counted:
     buckets: int
     tallies: tuple[Tally, ...]
     cells: tuple[Cell, ...]
-    """Inside the filters, by bucket and action: what a histogram draws."""
+    """The decisions inside the filters by bucket and action, as a histogram draws them."""
     apps: tuple[tuple[str, Estimate], ...]
-    """The apps with the most, inside the filters; empty where the counts kept ready do not hold
-    them.
+    """The apps with the most decisions inside the filters; empty where the counts kept ready cannot
+    tell them.
     """
     keys: tuple[int, ...] = ()
     """Keys of the counts kept ready that are inside the filters."""
 
     def inside(self, filters: Filters, *, but: str = "") -> Iterable[Tally]:
-        """Return the tallies inside the filters; the dimension called `but` does not count."""
+        """Return the tallies inside the filters. The dimension called `but` is not filtered."""
         return (t for t in self.tallies if filters.passes(t.values, but=but))
 
 
@@ -76,7 +76,7 @@ _BUCKETS = 60
 
 
 def sums(tallies: Iterable[Tally], key: Callable[[Tally], K]) -> dict[K, Estimate]:
-    """Return estimates by any property of a tally, the largest first."""
+    """Return the estimate for each value of `key(tally)`, the largest first."""
     out: dict[K, Estimate] = defaultdict(lambda: NOTHING)
     for tally in tallies:
         out[key(tally)] += tally.number
@@ -102,8 +102,8 @@ def _values(
 def _named(numbers: Iterable[int]) -> dict[int, Values]:
     """Return what keys of FACETS mean. A key's meaning never changes, so it is remembered.
 
-    What is returned is collected apart from what is remembered, which may be emptied meanwhile, by
-    this call or by another thread.
+    The result is a separate dict: the remembered keys may be cleared meanwhile, by this call or by
+    another thread.
     """
     wanted = set(numbers)
     found = {number: name for number in wanted if (name := _names.get(number)) is not None}
@@ -114,7 +114,7 @@ def _named(numbers: Iterable[int]) -> dict[int, Values]:
                 [list(missing)],
             )
             fresh = {number: _values(*key) for number, *key in cursor.fetchall()}
-        # threads of the console share the names, and clearing must not meet an update
+        # threads of the console share the names, so a clearing and an update must not overlap
         with _names_lock:
             if len(_names) > _NAMES_MOST:
                 _names.clear()
@@ -124,8 +124,8 @@ def _named(numbers: Iterable[int]) -> dict[int, Values]:
 
 
 def ready(filters: Filters, now: float) -> Counted:
-    """Count everything from the counts kept ready. The window's ends are where the counts have
-    theirs.
+    """Return the counts of the filters' window at `now` (unix seconds), from the counts kept ready.
+    The window consists of whole buckets.
     """
     since, until, width = _bounds(filters, now)
     rows = _grouped(since, until, now)
@@ -155,8 +155,9 @@ def held(filters: Filters, now: float) -> bool:
 def times(
     counted: Counted, before: uuid.UUID | None, enough: int, now: float
 ) -> list[tuple[float, float]]:
-    """Return the newest times (unix seconds) that hold `enough` decisions inside the filters, older
-    than `before`: where to look for rare rows.
+    """Return time ranges (start and end in unix seconds), newest first, that together hold at least
+    `enough` stored decisions inside the filters and older than `before`; fewer when there are not
+    that many. A search for rare rows needs to look only there.
     """
     until = counted.since + counted.width * counted.buckets
     latest = min(until, decision_time(before.bytes) + MINUTE_S) if before else until
@@ -182,7 +183,7 @@ def _stored_times(
     """Return start, end (unix seconds) and kept rows of each block inside the filters that begins
     by `latest`, newest first.
     """
-    # blocks of at most five minutes where there are such: a longer one would widen the search
+    # blocks of at most five minutes where they are kept: longer ones would widen the search
     where, values = rollup.within(
         FACETS, int(counted.since // MINUTE_S), int(latest // MINUTE_S) + 1, now, most=5
     )
@@ -196,8 +197,9 @@ def _stored_times(
 
 
 def before(filters: Filters, since: float, until: float, now: float) -> float:
-    """Return the decisions inside the filters between two moments (unix seconds), from the counts
-    kept ready; in proportion where those are coarser.
+    """Return the estimated number of decisions inside the filters from `since` to `until` (unix
+    seconds), from the counts kept ready. Where these begin before `since`, take the share of their
+    time that lies after it.
     """
     first = rollup.edge(since, now)
     rows = _grouped(first, until, now)
@@ -207,7 +209,9 @@ def before(filters: Filters, since: float, until: float, now: float) -> float:
 
 
 def _bounds(filters: Filters, now: float) -> tuple[float, float, float]:
-    """Return the beginning, the end and the width of a bucket, in seconds."""
+    """Return the start and the end of the filters' window (unix seconds), and the width of a bucket
+    in seconds.
+    """
     window = filters.window(now)
     if window.since is not None:
         end = window.until if window.until is not None else (now // window.width + 1) * window.width
@@ -236,8 +240,8 @@ def _grouped(since: float, until: float, now: float) -> list[tuple[int, int, flo
 def _cells(
     inside: list[int], names: dict[int, Values], bounds: tuple[float, float, float], now: float
 ) -> Iterable[Cell]:
-    """Yield the histogram: the keys inside the filters by bucket and action. `bounds` as of
-    `_bounds`.
+    """Yield the histogram's cells: decisions inside the filters by bucket and action. `bounds` is
+    what `_bounds` returns.
     """
     if not inside:
         return
@@ -246,7 +250,7 @@ def _cells(
     where, values = rollup.within(
         FACETS, first, int(until // MINUTE_S), now, most=rollup.inside(first, minutes)
     )
-    # an unfiltered page then needs no list of thousands of keys
+    # without filters, the query needs no list of thousands of keys
     chosen = "" if len(inside) == len(names) else "AND key = ANY(%s)"
     sql = (
         "SELECT r.bucket, k.action, sum(r.weight), sum(r.square), sum(r.kept) FROM "  # noqa: S608
@@ -262,7 +266,9 @@ def _cells(
 
 
 def _cell(start: float, action: int, weight: float, square: float, kept: int) -> Cell:
-    """Return a bar's part of one action; the histogram asks for nothing else."""
+    """Return the part of one bar that belongs to one action. The histogram needs no stage, tier or
+    service, so these are left empty.
+    """
     return Cell(start, action, 0, 0, "", Estimate(weight, square, int(kept)))
 
 
@@ -304,7 +310,9 @@ _W = 1.0 / F("inclusion_probability")
 
 
 def from_rows(rows: QuerySet[Decision], filters: Filters, now: float) -> Counted:
-    """Count everything from `rows`, which are narrowed by time and app but not by the filters."""
+    """Return the counts of `rows`, which are limited to the time and the apps, but not filtered
+    otherwise.
+    """
     window = filters.window(now)
     since, until, width = window.since, window.until, window.width
     if since is None:
@@ -327,7 +335,7 @@ def from_rows(rows: QuerySet[Decision], filters: Filters, now: float) -> Counted
 
 
 def _of_rows(rows: QuerySet[Decision]) -> Iterable[Tally]:
-    """Yield tallies of rows, each app apart."""
+    """Yield tallies of rows, separate for each app."""
     grouped = rows.values_list("app", *FACETS.fields).annotate(
         total=Sum(_W), square=Sum(_W * _W), kept=Count("*")
     )

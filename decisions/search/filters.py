@@ -1,5 +1,5 @@
-"""What narrows a search: a time, and values of seven dimensions to include or to exclude. All of it
-has a place in an address.
+"""The filters of a search: a time, and values of seven dimensions to include or to exclude. All of
+them can be written in an address.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ RANGES: dict[str, tuple[str, float | None]] = {
     "7d": ("Last 7 d", 7 * DAY_S),
     "all": ("All that is kept", None),
 }
-# Seconds of a histogram's bucket. A range begins where a bucket does, and each is a multiple of a
-# block of `rollup.LEVELS`, so that counts kept ready answer it exactly.
+# Seconds of a histogram's bucket, by range. A range begins at the edge of a bucket, and a bucket is
+# a multiple of a block of `rollup.LEVELS`. So the counts kept ready answer for a range exactly.
 WIDTHS = {"15m": 60.0, "1h": 60.0, "6h": 300.0, "24h": 1_800.0, "7d": 10_800.0}
 REFUSED = frozenset({Action.DEFER, Action.BATCH, Action.SHED, Action.BLOCK})
 # Characters. Chosen: longer than any path template or service name; addresses stay short.
@@ -40,19 +40,19 @@ MOST_VALUES = 50
 
 @dataclass(frozen=True, slots=True)
 class Dimension:
-    """Something decisions are filtered and counted by."""
+    """A property that decisions are filtered and counted by."""
 
     name: str
-    """In an address; its field in `Filters` has an s behind it."""
+    """Its name in an address; the field of `Filters` has an s after this name."""
     title: str
     read: Callable[[str], Value]
     """Returns a value from its word in an address; raises ValueError."""
     word: Callable[[Value], str]
     label: Callable[[Value], str]
     known: str
-    """Which values there are, for a message to someone who gave another."""
+    """Which values exist, in words, for the message about a value that does not."""
     words: tuple[str, ...] = ()
-    """All of them, where they are fixed."""
+    """All values as words, when there is a fixed set of them; else empty."""
 
     @property
     def field(self) -> str:
@@ -80,7 +80,9 @@ def _reader_of(kinds: Mapping[str, Value]) -> Callable[[str], Value]:
 
 
 def _text(word: str) -> str:
-    """Return a word as it is. Raise ValueError for one that no column holds."""
+    """Return a word unchanged. Raise ValueError when it is empty, too long or contains a NUL
+    character.
+    """
     if not word or len(word) > LONGEST_VALUE or "\x00" in word:
         raise ValueError(word)
     return word
@@ -145,7 +147,7 @@ BY_NAME = {d.name: d for d in DIMENSIONS}
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A time to look at, in buckets."""
+    """A time range, divided into buckets."""
 
     since: float | None
     """Unix seconds; None: all that is kept."""
@@ -157,7 +159,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """What narrows a list. An empty set filters nothing."""
+    """The filters of a list of decisions. An empty set filters nothing."""
 
     range: str = "1h"
     actions: frozenset[int] = frozenset()
@@ -170,11 +172,13 @@ class Filters:
     out: frozenset[tuple[str, Value]] = frozenset()
     """Excluded: dimension and value."""
     start: float | None = None
-    """A time of one's own, unix seconds, instead of `range`; both ends or none."""
+    """Start of a chosen time, unix seconds, which replaces `range`. `start` and `end` are both set,
+    or both None.
+    """
     end: float | None = None
 
     def wanted(self, dimension: Dimension) -> frozenset[Value]:
-        """Return the values of a dimension that are included; none means all."""
+        """Return the values of a dimension that are included; an empty set means all."""
         found: frozenset[Value] = getattr(self, dimension.field)
         return found
 
@@ -187,7 +191,7 @@ class Filters:
         return self.window(now).since
 
     def window(self, now: float) -> Window:
-        """Return the time that these filters look at."""
+        """Return the time range of these filters at `now` (unix seconds)."""
         if self.start is not None and self.end is not None:
             return _chosen_window(self.start, self.end, now)
         seconds = RANGES[self.range][1]
@@ -197,8 +201,8 @@ class Filters:
         return Window((now - seconds) // width * width, None, width)
 
     def passes(self, values: Sequence[Value], *, but: str = "") -> bool:
-        """Return whether a combination of values, one of each dimension, is inside. The dimension
-        called `but` does not count.
+        """Return whether these filters let a combination of values pass: one value of each
+        dimension, in the order of DIMENSIONS. The dimension called `but` is not checked.
         """
         for dimension, value in zip(DIMENSIONS, values, strict=True):
             if dimension.name == but:
@@ -209,7 +213,7 @@ class Filters:
         return True
 
     def condition(self) -> Q:
-        """Return the condition that a stored decision is inside, apart from its time."""
+        """Return the condition that a stored decision passes these filters, apart from its time."""
         found = Q()
         for dimension in DIMENSIONS:
             if wanted := self.wanted(dimension):
@@ -219,21 +223,21 @@ class Filters:
         return found
 
     def narrows(self) -> bool:
-        """Return whether anything but time is filtered by."""
+        """Return whether these filters say anything besides the time."""
         return bool(self.out) or any(self.wanted(d) for d in DIMENSIONS)
 
     def including(self, dimension: Dimension, value: Value) -> Filters:
-        """Return filters with a value wanted, or no longer wanted when it was."""
+        """Return these filters with a value included; with it no longer included when it was."""
         out = frozenset(self.out - {(dimension.name, value)})
         return self._changed(dimension, self.wanted(dimension) ^ {value}, out)
 
     def excluding(self, dimension: Dimension, value: Value) -> Filters:
-        """Return filters with a value excluded, or no longer excluded when it was."""
+        """Return these filters with a value excluded; with it no longer excluded when it was."""
         out = self.out ^ {(dimension.name, value)}
         return self._changed(dimension, self.wanted(dimension) - {value}, out)
 
     def without(self, dimension: Dimension) -> Filters:
-        """Return filters that say nothing about a dimension."""
+        """Return these filters without what they say about a dimension."""
         left = frozenset((name, value) for name, value in self.out if name != dimension.name)
         return self._changed(dimension, frozenset(), left)
 
@@ -243,7 +247,7 @@ class Filters:
         wanted: frozenset[Value],
         out: frozenset[tuple[str, Value]],
     ) -> Filters:
-        """Return filters with other values of one dimension, wanted and excluded."""
+        """Return these filters with other values of one dimension: `wanted` and `out`."""
         # a dimension's field is known by its name only, which mypy cannot follow
         return replace(self, out=out, **{dimension.field: wanted})  # type: ignore[arg-type]
 
@@ -281,8 +285,8 @@ _BUCKETS = 60
 
 
 def _chosen_window(start: float, end: float, now: float) -> Window:
-    """Return the window of a chosen time: to the minute while the counts are or the rows are few,
-    else as coarse as the counts.
+    """Return the window of a chosen time. Its ends are whole minutes when the counts kept ready are
+    that fine or the time is at most ROWS_WINDOW_S; else they are as coarse as the counts.
     """
     minute = 60.0
     grain = rollup.grain(now - start) * minute
@@ -293,5 +297,5 @@ def _chosen_window(start: float, end: float, now: float) -> Window:
 
 
 def stamp(seconds: float) -> str:
-    """Return a minute for an address: 2025-11-18T14:21."""
+    """Return unix seconds as a UTC minute for an address, such as 2025-11-18T14:21."""
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M}"

@@ -21,11 +21,11 @@ from decisions.search.filters import DAY_S, DIMENSIONS, Filters
 # Rows. Chosen: one or two screens, and quick to draw.
 PAGE = 50
 SHORT_RANGES = {"15m": "15 min", "1h": "1 h", "6h": "6 h", "24h": "24 h", "7d": "7 d", "all": "All"}
-# Stands before the digest of a credential in an address, so that nothing else is read as one.
+# Stands before the digest of a credential in an address, so that no other text is read as a digest.
 TOKEN = "token:"  # noqa: S105
 
 ReadingKind = Literal["all", "decision", "request", "app", "apps", "tenant", "token", "nothing"]
-# What the reader may insist on, when the box read a text otherwise.
+# The readings that a person can ask for when the search box read a text otherwise.
 READINGS = ("request", "app", "name")
 
 
@@ -42,7 +42,7 @@ class QueryReading:
     digest: str = ""
     """Keyed digest of the credential that was read."""
     hint: str = ""
-    """What a text that matches nothing looks like, and what is wrong with it."""
+    """For a text that matches nothing: what it looks like, and what is wrong with it."""
 
     @property
     def made_at(self) -> float:
@@ -55,7 +55,7 @@ def interpret(text: str, insist: str = "") -> QueryReading:
     tenants.
 
     `insist` is one of READINGS, for a text that could be several things. Never pass a raw
-    credential: `credentials` comes first.
+    credential: check the text with `credentials` first.
     """
     text = text.strip()
     if not text:
@@ -66,7 +66,7 @@ def interpret(text: str, insist: str = "") -> QueryReading:
         )
     if "\x00" in text:
         return QueryReading(
-            "nothing", text, hint="It holds a NUL character, which no id and no name does."
+            "nothing", text, hint="It contains a NUL character, which no id and no name has."
         )
     if not insist and text.startswith(TOKEN):
         return of_digest(text.removeprefix(TOKEN))
@@ -82,8 +82,8 @@ _ALMOST_ID = re.compile(r"[0-9a-fA-F-]{20,48}")
 
 
 def _almost(text: str) -> str:
-    """Return what a text that matches nothing was probably meant to be; empty when there is no
-    guess.
+    """Return a sentence about what a text that matches nothing was probably meant to be; empty when
+    there is no guess.
     """
     digits = text.removeprefix(PREFIX).replace("-", "")
     if text.startswith(PREFIX) or _ALMOST_ID.fullmatch(text):
@@ -95,8 +95,8 @@ def _almost(text: str) -> str:
                 " and 32. Copy it again, whole."
             )
         return (
-            "It looks like a decision id, but Sluice makes version 7 UUIDs of the present, and this"
-            " is none. It may be another system’s id."
+            "It looks like a decision id, but it is not a version 7 UUID with a time before 2191,"
+            " as all decision ids are. It may be another system’s id."
         )
     return ""
 
@@ -109,8 +109,8 @@ def of_digest(digest: str) -> QueryReading:
             "nothing",
             text,
             hint=(
-                "A token’s digest has 32 hexadecimal digits. Paste the token itself, it is hashed"
-                " here."
+                "A token’s digest has 32 hexadecimal digits. Or paste the token itself: it is"
+                " hashed here."
             ),
         )
     if not (apps := seen_tokens.apps(digest)):
@@ -128,7 +128,7 @@ def _as_app(text: str) -> QueryReading | None:
 
 
 def _as_unregistered(text: str) -> QueryReading | None:
-    """Read a text as the id of an app that was seen and never registered."""
+    """Read a text as the id of an app that sent requests but was never registered."""
     if Decision.objects.filter(app=text).exists():
         return QueryReading("app", text, f"app {text}, which is not registered", apps=(text,))
     return None
@@ -143,7 +143,7 @@ def _as_request(text: str) -> QueryReading | None:
 
 def _as_name(text: str) -> QueryReading | None:
     """Read a text as part of the names of apps or tenants."""
-    # one letter is in nearly every name
+    # a single letter is in nearly every name
     if len(text) < 2 or not (found := directory.named(text)).apps:
         return None
     ids = tuple(a.id for a in found.apps)
@@ -162,8 +162,8 @@ def _as_name(text: str) -> QueryReading | None:
 
 
 def id_at(seconds: float) -> uuid.UUID:
-    """Return the smallest id of a moment (unix seconds): where a scan of ids in time order begins
-    or ends.
+    """Return the smallest decision id of a moment (unix seconds): a scan of ids in time order
+    begins or ends there.
     """
     # the first 48 bits of a UUIDv7 are milliseconds (RFC 9562)
     return uuid.UUID(int=max(0, int(seconds * 1000)) << 80)
@@ -183,8 +183,8 @@ def rows(reading: QueryReading, filters: Filters, now: float) -> QuerySet[Decisi
 
 
 def unfiltered(reading: QueryReading, filters: Filters, now: float) -> QuerySet[Decision]:
-    """Return the decisions that a reading selects in the filters' time, newest first, whatever else
-    is filtered by.
+    """Return the decisions that a reading selects in the filters' time, newest first. The other
+    filters do not apply.
     """
     found = Decision.objects.order_by("-id")
     if reading.apps:
@@ -198,8 +198,8 @@ def unfiltered(reading: QueryReading, filters: Filters, now: float) -> QuerySet[
 def within(
     found: QuerySet[Decision], since: float, until: float | None = None
 ) -> QuerySet[Decision]:
-    """Narrow to a time range (unix seconds). Ids sort by time, so the primary key finds it; `at`
-    picks the partitions.
+    """Return the decisions of `found` in a time range (unix seconds). Ids sort by time, so the
+    primary key finds them; `at` picks the partitions.
     """
     found = found.filter(at__gte=utc(since), id__gte=id_at(since))
     if until is not None:
@@ -218,27 +218,33 @@ def page(
     """Return the newest `size` decisions older than `before`, and whether there are more."""
     if before is not None:
         found = found.filter(id__lt=before)
-    # one more row than the page says whether there is a next one, without a count
+    # fetch one more row than the page: it shows whether there is a next page, without a count
     some = list(found[: size + 1])
     return some[:size], len(some) > size
 
 
 def near(decision: uuid.UUID) -> QuerySet[Decision]:
-    """Return one decision by its id, sought in the partitions around the time that the id holds."""
+    """Return a query for one decision by its id, in the partitions around the time that the id
+    holds.
+    """
     at = decision_time(decision.bytes)
-    # 1970 to 2191: outside, the id is none of ours, and a datetime might overflow
+    # 1970 to 2191: an id outside is not ours, and its datetime might overflow
     if not DAY_S < at < 7e9:
         return Decision.objects.none()
     return Decision.objects.filter(id=decision, at__gte=utc(at - DAY_S), at__lt=utc(at + DAY_S))
 
 
 def find(decision: uuid.UUID) -> Decision | None:
-    """Return one decision by its id: look where its time says, then everywhere."""
+    """Return one decision by its id; None when it is not stored. Look in the partitions around its
+    time first, then in all.
+    """
     return near(decision).first() or Decision.objects.filter(id=decision).first()
 
 
 def neighbours(decision: Decision) -> tuple[Decision | None, Decision | None]:
-    """Return the next newer and the next older stored decision of the same app, within a day."""
+    """Return the next newer and the next older stored decision of the same app, each None when
+    there is none within a day.
+    """
     same = Decision.objects.filter(app=decision.app).defer("features", "signals")
     at = decision.at.timestamp()
     newer = within(same, at - 60, at + DAY_S).filter(id__gt=decision.id).order_by("id").first()
@@ -247,7 +253,9 @@ def neighbours(decision: Decision) -> tuple[Decision | None, Decision | None]:
 
 
 def widest(filters: Filters) -> tuple[str, Filters] | None:
-    """Return the filter to drop when nothing was found: its words, and the filters without it."""
+    """Return the filter to drop when nothing was found, in words, and the filters without it; None
+    when there is no filter to drop.
+    """
     if filters.start is not None or filters.range != "all":
         return f"the time range “{filters.time_words}”", replace(
             filters, range="all", start=None, end=None
@@ -259,8 +267,8 @@ def widest(filters: Filters) -> tuple[str, Filters] | None:
 
 
 def spans(found: QuerySet[Decision], times: Iterable[tuple[float, float]]) -> QuerySet[Decision]:
-    """Narrow to any of several times (unix seconds), so that a scan for something rare looks only
-    where it is.
+    """Return the decisions of `found` in any of several time ranges (unix seconds), so that a scan
+    for rare decisions reads only the times that hold some.
     """
     where = Q()
     for since, until in times:

@@ -84,8 +84,8 @@ Columns = dict[str, Sequence[Any]]
 
 
 class PoisonError(ValueError):
-    """An event that no table may hold: a value out of its range, NUL in a text, an id of the wrong
-    size.
+    """An event that cannot be stored: a value is out of range, a text contains a NUL character or
+    is not valid Unicode, or an id has the wrong size.
     """
 
 
@@ -100,14 +100,15 @@ class Texts(dict[str, bytes]):
     def __missing__(self, text: str) -> bytes:
         """Pack a text and remember it. Raise PoisonError."""
         if "\x00" in text:
-            raise PoisonError("NUL in a text")
+            raise PoisonError("a text contains a NUL character")
         try:
             raw = text.encode()
         except UnicodeEncodeError as error:
             raise PoisonError(f"a text is not valid Unicode: {error.reason}") from error
         packed = _LENGTH.pack(len(raw)) + raw
         if len(self) >= self.LIMIT:
-            # forgetting everything costs one packing per text; keeping an order costs each look-up
+            # clear everything: that costs one packing per text, while an order by use would cost at
+            # each look-up
             self.clear()
         self[text] = packed
         return packed
@@ -121,8 +122,8 @@ class _FixedPart:
         self._lengths = {name: struct.calcsize(f">{code}") for name, code in codes.items()}
 
     def pack(self, columns: Columns) -> Iterator[bytes]:
-        """Yield this part of every row. Raise struct.error for a value that its column lacks room
-        for.
+        """Yield this part of every row. Raise struct.error for a value that does not fit its
+        column.
         """
         arguments: list[Iterable[Any]] = [repeat(len(COLUMNS))]
         for name, length in self._lengths.items():
@@ -138,7 +139,7 @@ _scores_of = attrgetter(*_SCORES)
 def pack_rows(events: Iterable[Event], texts: Texts) -> list[bytes]:
     """Return the events as rows: those with all four scores first, then the others.
 
-    Raise PoisonError for an event that no table may hold.
+    Raise PoisonError for an event that cannot be stored.
     """
     scored: list[Event] = []
     unscored: list[Event] = []
@@ -159,7 +160,7 @@ def _pack(events: list[Event], texts: Texts, fixed: _FixedPart) -> list[bytes]:
     )
     if {*map(len, columns["id"])} != {16}:
         # `struct` would cut or fill an id silently
-        raise PoisonError("an id has not 16 bytes")
+        raise PoisonError("the id of an event does not have 16 bytes")
     columns["at"] = _postgres_times(columns["at"])
     parts: list[Iterable[bytes]] = [fixed.pack(columns)]
     if fixed is _UNSCORED:
@@ -168,7 +169,7 @@ def _pack(events: list[Event], texts: Texts, fixed: _FixedPart) -> list[bytes]:
     parts += [map(texts.__getitem__, columns[name]) for name in _TEXTS]
     for name in _BYTES:
         parts += [map(_LENGTH.pack, map(len, columns[name])), columns[name]]
-    # without `strict`: some parts repeat for ever; the fixed part ends with the events
+    # not `strict`, as some parts repeat for ever; `zip` stops where the fixed part ends
     return list(map(b"".join, zip(*parts)))  # noqa: B905
 
 
@@ -192,7 +193,7 @@ def _pack_unique(texts: Sequence[str]) -> list[Iterable[bytes]]:
     """Return the lengths and the UTF-8 bytes of texts. Raise PoisonError."""
     # one search through all of them costs less than one search per text
     if "\x00" in "".join(texts):
-        raise PoisonError("NUL in a text")
+        raise PoisonError("a text contains a NUL character")
     raw = [*map(str.encode, texts)]
     return [map(_LENGTH.pack, map(len, raw)), raw]
 

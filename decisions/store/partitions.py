@@ -29,7 +29,7 @@ class Parted:
 
     table: str
     stored: str
-    """Column with the time a row was stored: what retention of the default partition goes by."""
+    """Column with the time a row was stored, by which rows of the default partition are dropped."""
 
 
 DECISIONS = Parted("decisions_decision", "stored_at")

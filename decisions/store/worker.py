@@ -2,8 +2,8 @@
 
 A worker reads batches as one of a consumer group. One transaction takes the batch ids
 (`IngestedBatch`) and copies the rows; the worker acknowledges the stream entries after the commit.
-If anything dies in between, the stream delivers the batch again. Then its id is already taken, or
-nothing of it was stored.
+If anything dies in between, the stream delivers the batch again. Then either its id is stored, so
+the batch is skipped, or nothing of it was stored.
 
 Failure policy: while PostgreSQL or Valkey is away, wait and try again; acknowledge nothing. A batch
 that can never be stored (undecodable, a value that no column holds) goes to the dead-letter stream
@@ -50,17 +50,18 @@ DEAD_MAXLEN = 1_000
 # Batches of one transaction at most.
 # Chosen: spreads the cost of a commit over many batches, and keeps small what a crash repeats.
 READ_COUNT = 64
-# A batch unacknowledged for so long belongs to a worker that died.
+# Milliseconds. A batch that is unacknowledged for longer belongs to a worker that died.
 CLAIM_IDLE_MS = 10_000
-# Chosen: half of CLAIM_IDLE_MS, so a dead worker's batch waits at most one and a half times that.
+# Seconds between two searches for batches of dead workers. Chosen: half of CLAIM_IDLE_MS, so a dead
+# worker's batch waits at most one and a half times CLAIM_IDLE_MS.
 CLAIM_EVERY_S = 5.0
-# A quiet ingest still says that it lives.
+# Seconds between two status reports of an idle worker, which show that it is alive.
 STATUS_EVERY_S = 2.0
-# Quick at first, because a restart takes a second or two; then slow enough not to burden a server
-# that comes up. The last pause repeats.
+# Seconds to wait after each failure in a row. Quick at first, because a restart takes a second or
+# two; then slow enough not to burden a server that is starting. The last pause repeats.
 BACKOFF_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 
-# What passes by itself: a server is away or starting.
+# Errors that pass by themselves: a server is away or starting.
 TROUBLE = (
     OperationalError,
     InterfaceError,
@@ -88,8 +89,8 @@ class Worker:
     """One ingest worker.
 
     `claim_idle_ms`: milliseconds after which it takes over another worker's batch. `block_ms`:
-    milliseconds it waits for a new one. `rows`, `dead`: what it has stored and buried. `lag_s`:
-    seconds from the newest stored event to its storing.
+    milliseconds it waits for a new batch. `rows`, `dead`: rows it has stored, and batches it has
+    moved to the dead-letter stream. `lag_s`: age of the newest event when it was stored, seconds.
     """
 
     client: redis.Redis
@@ -107,8 +108,8 @@ class Worker:
     _status_at: float = float("-inf")
 
     def run(self, stop: threading.Event, wait: Callable[[float], object] | None = None) -> None:
-        """Work until `stop` is set; finish the batch at hand first. `wait` sleeps for some
-        seconds.
+        """Work until `stop` is set; finish the batch at hand first. `wait(seconds)` pauses after a
+        failure; the default is `stop.wait`.
         """
         wait, failures = wait or stop.wait, 0
         while not stop.is_set():
@@ -116,7 +117,7 @@ class Worker:
                 self.step()
                 failures = 0
             except redis.ResponseError as error:
-                # these two say that Valkey lost the group or the stream
+                # these two errors mean that Valkey lost the group or the stream
                 if not str(error).startswith(("NOGROUP", "no such key")):
                     raise
                 self.join()
@@ -246,7 +247,8 @@ class Worker:
             min_idle_time=self.claim_idle_ms,
             count=READ_COUNT,
         )
-        # more may wait while an answer is full, so the pause begins with an empty one
+        # look again at once while batches are found: more may wait. The pause begins with an empty
+        # answer
         if not answer[1]:
             self._claimed_at = time.monotonic()
         return cast("list[Entry]", answer[1])
@@ -268,7 +270,7 @@ class Worker:
         )
 
     def _publish_status(self) -> None:
-        """Tell the console how ingest stands."""
+        """Publish how far ingest is, for the console."""
         status = store.IngestStatus(
             at=time.time(), lag_s=self.lag_s, rows=self.rows, pending=waiting(self.client)
         )
@@ -276,7 +278,7 @@ class Worker:
         self._status_at = time.monotonic()
 
 
-# Counts batches ever buried: the dead-letter stream itself forgets its oldest.
+# Key of a counter of all batches ever buried: the dead-letter stream itself drops its oldest.
 DEAD_COUNT_KEY = "sluice:events:dead:count"
 
 
@@ -299,8 +301,8 @@ def copy_events(
 
 
 def _take(batches: dict[uuid.UUID, EventBatch]) -> list[uuid.UUID]:
-    """Take the ids of these batches and return those that were free. Wait for a worker that holds
-    one uncommitted.
+    """Insert the ids of these batches and return those that were not stored yet. When another
+    worker has inserted one but not committed it, wait for that worker.
     """
     table = IngestedBatch._meta.db_table
     rows = [
@@ -325,9 +327,11 @@ def _decode(raw: bytes) -> EventBatch:
         raise copy_format.PoisonError(f"a batch id has {len(batch.id)} bytes, not 16")
     # 7e9 s is the year 2191; `dropped` fits a bigint column
     if not 0 <= batch.sent_at < 7e9 or not 0 <= batch.dropped < 2**63:
-        raise copy_format.PoisonError("a batch's time or drop count is out of range")
+        raise copy_format.PoisonError(
+            f"the time {batch.sent_at} or the drop count {batch.dropped} of a batch is out of range"
+        )
     if "\x00" in batch.node:
-        raise copy_format.PoisonError("NUL in a node's name")
+        raise copy_format.PoisonError("the name of a batch's node contains a NUL character")
     return batch
 
 

@@ -21,10 +21,10 @@ from decider.contracts.vocabulary import Action, Tier
 from decider.engine.lists import APP, TENANT, compile_subjects, consult
 from decider.engine.text_hash import TextHash
 
-# A fresh key per process is enough, because no hash is stored or compared with another process's.
-# A client that does not know the key cannot choose an app id that collides with a listed one.
+# Each process has a key of its own, because its hashes are not stored or compared elsewhere.
+# Without the key, a client cannot choose an app id that collides with a listed one.
 _HASH = TextHash(secrets.token_bytes(32))
-# Only the fields that the policy function reads: any other cannot change an answer, so it must not
+# Only fields that the policy function reads: other fields cannot change an answer, so they must not
 # be named as a cause.
 TIER_LINES = {
     "rate": "requests a second",
@@ -44,11 +44,11 @@ class ConfigDifference:
     """One line that differs between two config documents."""
 
     text: str
-    """What differs: "Pro tier, burst"."""
+    """What differs: "Premium tier, burst"."""
     old: str
     new: str
     put: Callable[[Config], Config]
-    """Return a document in which only this line is as in the newer one."""
+    """Returns a given document with only this line changed to that of the newer one."""
 
     @property
     def sentence(self) -> str:
@@ -59,7 +59,8 @@ def narrow_to_request(config: Config, event: Event, now: float) -> Config:
     """Return the document with only the engaged switches, and the lists and overrides in force at
     `now` (unix seconds) that concern the event's app or tenant.
     """
-    # Expired entries go as well: one that ran out between two documents would read as a change.
+    # Expired entries are left out too: otherwise one that ended between two documents would look
+    # like a change of the config.
     return structs.replace(
         config,
         switches=in_force(config.switches, now),
@@ -84,11 +85,12 @@ def find_rules(config: Config, event: Event, now: float) -> np.ndarray:
 
 
 def rewrite_record(event: Event, then: Config, config: Config, now: float) -> Event:
-    """Return the record with the signals that `config` decides put in: lists, overrides, quota,
-    cost, and no error budget where it has none. What was observed stays.
+    """Return the record with the signals that follow from `config`: lists, overrides, quota, cost,
+    and no error budget where `config` has none. Observed signals stay as recorded.
 
-    A list verdict that app and tenant do not account for came from the source address, which is not
-    stored, so it stays too.
+    `then` is the config of the record; `now` is in unix seconds. A list verdict that `then` does
+    not explain by app and tenant came from the source address. That is not stored, so the verdict
+    stays.
     """
     s = unpack(event.signals)
     before, after = find_rules(then, event, event.at), find_rules(config, event, now)
@@ -106,11 +108,11 @@ def rewrite_record(event: Event, then: Config, config: Config, now: float) -> Ev
     s[S["quota_limit"]] = quota
     # A bucket never holds more than its burst, and a smaller burst takes the surplus at once.
     s[S["tokens"]] = min(s[S["tokens"]], tiers[policy.T_BURST] * after[3])
-    # A document without a limit lifts it. Another limit leaves what was left: the record does not
-    # say of how many requests.
+    # A config without an error budget lifts it. If the budget is another one, what was left stays:
+    # the record does not say over how many requests it was counted.
     if s[S["error_budget_rate"]] > 0.0 and tiers[policy.T_ERROR_BUDGET] >= 1.0:
         s[S["error_budget_rate"]], s[S["error_budget_left"]] = 1.0, np.inf
-    # A service that is gone leaves the recorded cost: no better figure exists.
+    # If the service is gone, the recorded cost stays, because no better figure exists.
     found = find_endpoint(config, event)
     s[S["cost"]], s[S["batchable"]] = found if found else (s[S["cost"]], s[S["batchable"]])
     return structs.replace(event, signals=s.astype("<f8").tobytes())
@@ -194,8 +196,8 @@ def _put_weight(field: str, place: int, value: float) -> Callable[[Config], Conf
 
 
 def _compare_services(old: Config, new: Config, event: Event) -> list[ConfigDifference]:
-    """Return differences of the endpoint's cost and batch form, and of the service's figures. The
-    latter act through the price that was recorded.
+    """Return differences of the endpoint's cost and batch form, and of the service's figures. These
+    figures act only through the price, which stays as recorded.
     """
     one, two = (next((s for s in c.services if s.name == event.service), None) for c in (old, new))
     # A service that only one document has leaves no line to compare.
@@ -238,7 +240,7 @@ def _put_service(service: Service) -> Callable[[Config], Config]:
 
 def _compare_subjects(old: Config, new: Config) -> list[ConfigDifference]:
     found = []
-    # Each set is one line: its entries act together on one signal, so none of them acts alone.
+    # Each set is one line, because its entries act together on one signal.
     if old.overrides != new.overrides:
         put = lambda config: structs.replace(config, overrides=new.overrides)  # noqa: E731
         found.append(ConfigDifference("Overrides in force", _overrides(old), _overrides(new), put))

@@ -44,7 +44,7 @@ FIRED: dict[Reason, str] = {
     Reason.TOKENS_LEFT: "bucket",
     Reason.HARMLESS: "cheap",
 }
-# Below and over only warn: most of these limits weigh in the decision and do not refuse alone.
+# "below" and "over" only warn: most of these limits weigh in the decision and do not refuse alone.
 LEVELS = {"within": "ok", "below": "warn", "over": "warn", "spent": "bad", "not asked": "off"}
 
 
@@ -73,7 +73,7 @@ class Limit:
 
 def evaluate_limits(event: Event, config: Config, cut: float | None = None) -> list[Limit]:
     """Return every limit in the order of the stages. `cut` is the risk (0..1) at which the action
-    begins. Raises ReplayError when the record cannot be read.
+    begins, None when no risk would change it. Raises ReplayError when the record cannot be read.
     """
     signals, features = replay.vectors(event)
     see = {name: float(signals[k]) for name, k in S.items()}
@@ -132,7 +132,7 @@ def _lists(see: dict[str, float]) -> _Row:
 
 def _unknown(see: dict[str, float]) -> _Row:
     wait = see["unknown_wait"]
-    # the record keeps only the wait for the next one, so this is all that is known of how many
+    # The record holds the wait for the next request, but not how many are left now.
     found, word = ("at least 1", "within") if wait <= 0.0 else ("none", "spent")
     after = "–" if wait <= 0.0 else f"more in {units.wait_span(wait)}"
     label = "Requests left for apps without a profile"
@@ -156,7 +156,7 @@ def _override(see: dict[str, float]) -> _Row:
 
 def _bucket(event: Event, see: dict[str, float], admitted: bool) -> _Row:
     tokens, burst = see["tokens"], see["bucket_burst"]
-    # With ML live the bucket may go below zero by the headroom that the app has.
+    # With ML live the bucket may go below zero, as far as the app has headroom.
     headroom = burst - see["headroom_withheld"] if event.ml_state == MlState.LIVE else 0.0
     after = max(-burst, tokens - 1.0) if admitted else tokens
     spent = tokens < 1.0 and tokens <= 1.0 - headroom
@@ -208,8 +208,8 @@ def _risk(event: Event, cut: float | None) -> _Row:
 
 
 def _value(event: Event, signals: np.ndarray, see: dict[str, float]) -> _Row:
-    """Return the request's worth beside the worth assumed where no model speaks, and beside the
-    cost of serving it at the recorded price.
+    """Return the row of the request's worth, beside the worth that is assumed without a model and
+    the cost of serving it at the recorded price.
     """
     label = "Worth of the request"
     # Without a value the model was not asked, and the worth decided nothing.
@@ -250,11 +250,11 @@ def _share(event: Event, see: dict[str, float], admitted: bool) -> _Row:
     use, fair = see["tenant_usage"], see["tenant_fair_share"]
     # Usage is an exponential average, in which a request of cost c adds c over the time constant.
     after = use + (see["cost"] / USE_TAU_S if admitted else 0.0)
-    # The share is infinite while all that the tier and those above it ask for fits.
+    # The fair share is infinite while the demand of the tier and of those above it fits.
     limited = math.isfinite(fair)
     was, now, share = _loads(use, after, fair if limited else use)
     limit = f"{share} units/s" if limited else "none, demand fits"
-    # What even six decimals do not tell apart is no excess to a reader.
+    # If even six decimals read the same, a reader sees no excess.
     word = "over" if limited and use > fair and was != share else "within"
     return (
         "share",
@@ -268,7 +268,9 @@ def _share(event: Event, see: dict[str, float], admitted: bool) -> _Row:
 
 
 def _loads(*loads: float) -> tuple[str, ...]:
-    """Return loads with one decimal, or with two digits where one is too small for that."""
+    """Return loads as text with one decimal; if one of them is too small for that, with as many
+    digits, two or more, as tell them apart.
+    """
     texts = units.told_apart(*loads, places=1)
     if any(0.0 < load < 0.05 for load in loads):
         for count in range(2, units.MOST_PLACES + 1):
@@ -286,7 +288,7 @@ def _budget(
         return "budget", Stage.RERANK.label, label, "–", "none", "–", "within"
     rate, wrong = see["error_budget_rate"], 0.0 if event.risk is None else 1.0 - event.risk
     spared = "" if admitted else _spared(event, signals, rate)
-    # Records of before the budget was a rate held a number of refusals an hour.
+    # Old records hold the error budget as refusals an hour, new ones as a share of the requests.
     limit = (
         f"{units.one_in(rate)} of its requests"
         if rate > 0.0

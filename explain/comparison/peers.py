@@ -1,12 +1,12 @@
 """The place of an app's behaviour among its peers: same tier and service, in the hour before the
 decision.
 
-They are live traffic. Reasons compare with something else: what was usual for the tier in the
+Peers are live traffic. Reasons compare with something else: what was usual for the tier in the
 model's training (`decider.refusal.findings.typical`). Where the two differ, traffic has changed.
 
-Each app counts once, by the mean of its kept requests weighed by their inverse inclusion
-probability, so that neither the busy apps nor the refused requests, which are kept more often, bend
-the picture.
+Each app counts once, so that busy apps do not dominate. An app's figure is the mean of its kept
+requests, weighed by their inverse inclusion probability, because refused requests are kept more
+often.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from decisions.models import Decision
 from decisions.search import lookup
 from explain.comparison.shared_load import FEWEST
 
-# Chosen: behaviour of the same hour, so that the time of day does not separate peers.
+# Seconds. Chosen: peers of the same hour, so that they do not differ by the time of day.
 LOOK_BACK_S = 3_600.0
 # App, features, inclusion probability and time of one kept request.
 _PeerRow = tuple[str, bytes | memoryview, float, datetime]
-# Kept requests read at most, newest first: bounds what one page view costs.
+# Most kept requests read, newest first. It bounds the cost of a page view.
 MOST_ROWS = 4_000
 # Chosen: as many as USUAL_FEATURES, so that the panel keeps its size.
 SHOWN_FEATURES = 4
@@ -36,14 +36,14 @@ USUAL_FEATURES = ("rate_10s", "burst_ratio", "client_error_share_60s", "retry_sh
 
 @dataclass(frozen=True, slots=True)
 class PeerComparison:
-    """One feature of the app against its peers. Places in percent of the drawn range."""
+    """One feature of the app against its peers. Places are in percent of the drawn range."""
 
     label: str
     value: str
     place: float
     low: float
     width: float
-    """Of the middle 80% of apps."""
+    """Width of the middle 80% of apps, which begins at `low`."""
     median: float
     median_text: str
     rank: str
@@ -58,9 +58,9 @@ class Peers:
     apps: int
     """Peers; 0 when there are fewer than five."""
     kept: int
-    """Kept requests it rests on."""
+    """Kept requests on which the comparison rests."""
     seconds: float
-    """How far back they go."""
+    """Seconds from the oldest of these requests to the decision."""
 
 
 def compare_with_peers(d: Decision, names: tuple[str, ...] = ()) -> Peers:
@@ -87,7 +87,7 @@ def _read_peers(d: Decision) -> list[_PeerRow]:
     """Return kept requests of other apps of the same tier and service, newest first."""
     at = d.at.timestamp()
     alike = Decision.objects.filter(tier=d.tier, service=d.service, feature_schema=SCHEMA)
-    # The upper end lies past the decision's own moment, so that requests of that moment count.
+    # The upper end lies a second after the decision, so that requests of the same moment count.
     found = lookup.within(alike, at - LOOK_BACK_S, at + 1.0).exclude(app=d.app)
     return list(
         found.order_by("-id").values_list("app", "features", "inclusion_probability", "at")[
@@ -128,13 +128,13 @@ def _average_known(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def _compare(feature: Feature, own: float, peers: np.ndarray) -> PeerComparison | None:
-    """Return the comparison of one feature, or None where the app's value or the peers' is unknown,
-    or none of them differ.
+    """Return the comparison of one feature. Return None when the app's value is unknown, fewer than
+    FEWEST peers have one, or all values are equal.
     """
     peers = peers[~np.isnan(peers)]
     if own != own or len(peers) < FEWEST:
         return None
-    # The middle 80% of apps: single odd apps must not stretch what is called usual.
+    # The middle 80%, so that a few odd apps do not stretch what is called usual.
     scaled, at = _scale(peers), float(_scale(np.array([own]))[0])
     low, middle, high = np.quantile(scaled, (0.1, 0.5, 0.9))
     first, last = min(float(scaled.min()), at), max(float(scaled.max()), at)

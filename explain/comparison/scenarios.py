@@ -1,8 +1,8 @@
 """Scenarios: the request as it was decided then, as the config in force now decides it, as another
 model would, and by the fallback limiter alone.
 
-A difference is traced by experiment, never by reading: each changed line is put alone into the
-document of that time and the record decided again, until the answer of today comes out.
+To find the cause of a difference, each changed config line is put alone into the config of that
+time and the record is decided again, until today's answer comes out.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class Scenario:
     """None when it cannot be decided here; `note` says why."""
     note: str
     because: tuple[str, ...] = ()
-    """What makes it differ from the record: config lines old → new, a model version, a feature.
-    Empty when it does not.
+    """What makes the answer differ from the record: config lines old → new, a model version, a
+    feature. Empty when it does not differ.
     """
     level: str = ""
     """State of the replay: ok, warn, bad or off; empty for the other scenarios."""
@@ -78,8 +78,8 @@ def model_name(digest: str) -> str:
 
 
 def replay_record(d: Decision, event: Event, config: Config | None) -> Replay:
-    """Decide the record again with its own config and model, and say whether the answer is
-    identical to the bit.
+    """Decide the record again with its own config and model. Return whether the answer is identical
+    to the bit, in words.
     """
     if config is None:
         return Replay("off", "Not replayed", f"config {d.config_version} is not kept here")
@@ -156,7 +156,7 @@ def _present(newest: Config, event: Event, now: float) -> _Setting:
 
 
 def _then(d: Decision, event: Event, config: Config | None) -> Scenario:
-    # The record's own action and risk, also where the replay differs: they are what happened.
+    # The record's own action and risk are shown even if the replay differs: they are what happened.
     found = replay_record(d, event, config)
     return Scenario(
         f"As decided then, config {d.config_version}",
@@ -177,11 +177,12 @@ def _ml_state(config: Config, now: float) -> MlState:
 
 def _decide(event: Event, then: Config | None, setting: _Setting) -> Again:
     """Decide the record under a setting. Raises ReplayError, also when the model is missing."""
-    # A missing model must not pass for the fallback limiter: that is another scenario.
+    # Without its model the record would be decided by the fallback limiter, which is another
+    # scenario.
     model = find_model(setting.digest) if setting.ml_state == MlState.LIVE else None
     if setting.ml_state == MlState.LIVE and model is None:
         raise ReplayError("the model is not available on this machine")
-    # Checks the record's layout first, as rewriting reads the signals by place.
+    # Raises for a record of another layout: rewriting reads the signals by place.
     replay.vectors(event)
     record = effective_config.rewrite_record(
         event, then or setting.config, setting.config, setting.now
@@ -246,7 +247,7 @@ def _trace_together(
         setting = put(setting)
         told.append(said)
         if (again := _try(event, then, setting)) and again.action == answer.action:
-            # The last ones: the step that tipped it is at the end.
+            # The newest lines are kept, because the change that tipped the answer is the last one.
             return tuple(told[-SHOWN_LINES:])
     return ("No single change since accounts for it.",)
 
@@ -260,7 +261,7 @@ def _steps(event: Event, base: _Setting, now: _Setting, model_word: str) -> list
     # explain an answer that another model gave.
     if base.ml_state != now.ml_state:
         said = f"{_sentence(base.ml_state)} → {ML_STATE_TEXT[now.ml_state]}"
-        # Without a model then, turning ML on has to bring the model of now along.
+        # If no model decided then, turning ML on has to bring in today's model.
         digest = now.digest if base.ml_state != MlState.LIVE else base.digest
         steps.append((said, lambda s: replace(s, ml_state=now.ml_state, digest=digest)))
     if base.digest != now.digest and now.digest:
@@ -302,7 +303,7 @@ def _name_feature(event: Event, one: str, two: str) -> tuple[str, ...]:
         )
     except ArtifactError:
         return ()
-    # Only the largest: one feature is a reason that staff can check.
+    # Only the feature that differs most is named, because staff can check one.
     k = int(np.argmax(np.abs(gap)))
     # Below rounding noise the trees agree, and only the calibration can differ.
     if not abs(gap[k]) > 1e-9:

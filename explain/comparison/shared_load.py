@@ -1,22 +1,23 @@
-"""The shares of others in the load on the limit that fired: other credentials or apps of its
-tenant, other tenants.
+"""The shares of others in the load on the limit that fired: other credentials of the app, other
+apps of its tenant, and other tenants.
 
 Loads are estimated from stored decisions: each counts for its endpoint's cost over its inclusion
 probability (Horvitz and Thompson, 1952). The 95% interval of a share is that of a ratio, linearised
 (Särndal, Swensson and Wretman, 1992, 5.6), for decisions kept independently of each other.
 
-Nobody is told of fewer than five others, neither their number nor, by subtraction, their load. This
-protects the panel and the REST answer and what is copied from them into a reply or a ticket:
+Groups of fewer than five others are not shown: neither their number, nor figures that would give
+away their load by subtraction. This protects the panel, the REST answer, and what people copy from
+them:
 
-- the four minutes are cells of a fixed grid and are looked at when they are over, so two decisions
-  look at the same requests or at none in common, and what one request added cannot be had by
-  subtracting one answer from the next;
-- what is returned are whole percents; ranges are rounded outwards;
-- where something is held back, so is the number of decisions it rests on, and what the tenant's own
-  panel would complete.
+- the four minutes are cells of a fixed grid and are shown only when they are over. So two decisions
+  count the same requests or none in common, and nobody learns what one request added by subtracting
+  one answer from the next;
+- only whole percents are returned, and ranges are rounded outwards;
+- where a group is held back, so are the number of decisions, and other shares that would give the
+  group away together with the panel of the tenant's share.
 
-It does not protect against someone who may look up all decisions: they can add them up. Each such
-look is in the audit log.
+It does not protect against people who may look up all decisions: they can add them up. The
+data-access log records each such look.
 """
 
 from __future__ import annotations
@@ -37,10 +38,10 @@ from decisions import reason_text
 from decisions.models import Decision, utc
 from decisions.search import lookup
 
+# Seconds of a cell: the window that a decision falls in, in a grid that begins at unix time 0.
 # Chosen: long enough to hold other participants, short enough to be about this refusal.
-# Seconds of the window that a decision falls in: a cell of a grid that begins at unix time 0.
 CELL_S = 240.0
-# Events of a cell may arrive so long after it.
+# Seconds after the end of a cell in which its events may still arrive.
 LATE_S = 15.0
 # Participants below which a group is not shown. Chosen: with fewer, a participant who knows its own
 # load could work out another's.
@@ -55,14 +56,13 @@ class LoadShare:
 
     label: str
     share: float
-    """Whole percents, so rounded that all parts make 100; as a share of 1, like the ends of its
-    range.
-    """
+    """Share of the load, 0 to 1, in whole percents that add up to 100 over all parts."""
     low: float
     high: float
+    """Ends of the 95% interval of the share, 0 to 1, in whole percents."""
     participants: int | None
-    """How many others it is, at least FEWEST, as far as they are in the sample; None for the app or
-    credential itself.
+    """Number of others in the group, as far as the sample shows them: at least FEWEST. None for the
+    app or credential itself.
     """
 
     @property
@@ -95,7 +95,7 @@ class SharedLoad:
 
 @dataclass(frozen=True, slots=True)
 class LoadGroup:
-    """Weighted load of one group."""
+    """Estimated load of one group, in cost units, with its variance."""
 
     key: str
     load: float
@@ -151,7 +151,7 @@ _LoadRow = tuple[str, str, str, bool, float, float, int, int]
 
 
 def find_scope(d: Decision) -> str:
-    """Return whose limit fired: "app" (its own), "tenant" (its share) or "service"."""
+    """Return whose limit fired: "app" (its own), "tenant" (its tenant's share) or "service"."""
     if d.reason == Reason.TENANT_OVER_SHARE:
         return "tenant"
     seen = reason_text.signals(d)
@@ -210,7 +210,7 @@ def _groups(d: Decision, scope: str, config: Config | None) -> list[LoadGroup]:
         "since": utc(since),
         "until": utc(until),
         "first": lookup.id_at(since),
-        # An id may carry a time somewhat after the decision's own; `at` decides.
+        # The time in an id may be a little later than the decision's, so `at` decides.
         "last": lookup.id_at(until + 300.0),
     }
     with connection.cursor() as cursor:
@@ -304,16 +304,15 @@ def _rounded(parts: list[LoadShare]) -> list[LoadShare]:
 def _part(group: LoadGroup, label: str, total: float, variance: float) -> LoadShare:
     share = group.load / total
     low, high = _interval(group, share, total, variance)
-    return LoadShare(
-        label, share, low, high, group.participants if group.key != "own" else None
-    )
+    return LoadShare(label, share, low, high, group.participants if group.key != "own" else None)
 
 
 def _interval(group: LoadGroup, share: float, total: float, variance: float) -> tuple[float, float]:
     """Return the 95% interval of a group's share of `total`, whose variance is `variance`.
 
-    It is Wilson's (1927) with the number of decisions that would give the share its variance. The
-    plain normal interval would be "100 to 100%" for a group that has all of three kept decisions.
+    It is Wilson's interval (1927), for the number of decisions that would give the share its
+    variance. The normal interval would read "100 to 100%" for a group that has all of three kept
+    decisions.
     """
     spread = (1.0 - share) ** 2 * group.variance + share**2 * (variance - group.variance)
     if variance <= 0.0:

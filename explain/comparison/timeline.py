@@ -15,11 +15,11 @@ from decisions.counts.estimate import of_row, total
 from decisions.models import Decision
 from decisions.search import lookup
 
-# Seconds looked at on either side. Chosen: the module's subject is the minutes around a decision.
+# Seconds of the timeline before and after the decision. Chosen: what led to it and what followed.
 SIDE_S = 120.0
-# Kept decisions read at most on either side: bounds the page's cost for a busy app.
+# Most kept decisions read before and after the decision. It bounds the page's cost for a busy app.
 MOST_ROWS = 400
-# A bound above the five kinds of event, so that a new kind cannot make the list long.
+# Most events shown. There are five kinds; the bound keeps the list short if kinds are added.
 SHOWN_EVENTS = 7
 
 
@@ -30,7 +30,7 @@ class TimelineEvent:
     at: datetime
     text: str
     name: str = ""
-    """Id of the decision it is about, when that is another one."""
+    """Id of the decision that the event is about; empty for the page's own decision."""
     here: bool = False
 
 
@@ -66,7 +66,7 @@ def build_timeline(d: Decision, http: str) -> tuple[TimelineEvent, ...]:
     near = lookup.within(Decision.objects.filter(app=d.app), at - SIDE_S, at + SIDE_S).values_list(
         *_Kept._fields
     )
-    # Each side from the decision outwards, so that the limit cuts what is furthest away.
+    # Both sides are read from the decision outwards, so that the limit cuts what is furthest away.
     before = [_Kept(*row) for row in near.filter(id__lt=d.id).order_by("-id")[:MOST_ROWS]][::-1]
     after = [_Kept(*row) for row in near.filter(id__gt=d.id).order_by("id")[:MOST_ROWS]]
     lines = [
@@ -76,7 +76,7 @@ def build_timeline(d: Decision, http: str) -> tuple[TimelineEvent, ...]:
         _next_answer(d, after),
         _last_refusal(d, after),
     ]
-    # Stable: what came before and after stays so where a moment is the same.
+    # A stable sort: events of the same moment keep their order.
     found = sorted((line for line in lines if line), key=lambda line: line.at)
     return tuple(found[:SHOWN_EVENTS])
 
@@ -95,7 +95,9 @@ def _first_refusal(before: list[_Kept]) -> TimelineEvent | None:
 
 
 def _ran_empty(d: Decision, before: list[_Kept]) -> TimelineEvent | None:
-    """Return the first kept decision after which the bucket never held a whole token again."""
+    """Return the first kept decision from which on the bucket never held a whole token until this
+    one. Return None when that is not known or is this decision.
+    """
     here = _Kept(
         d.id, d.at, d.action, d.method, d.endpoint, d.inclusion_probability, bytes(d.signals)
     )

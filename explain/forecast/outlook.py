@@ -6,9 +6,9 @@ against the risk at which its action would change. The limit that is reached fir
 error budget is not a limit of this kind: as it is spent, refusals become fewer, not more.
 
 Where no limit is near, the last hour is the best estimate of the next: an app of which some
-requests were refused in the last hour will meet some in the next one as well. On simulated
-traffic (two hours, 3,000 apps) that was so 86% of the time, and an app called clear stayed so 82%
-of the time; without the distinction 63%.
+requests were refused in the last hour will meet some in the next one as well. On simulated traffic
+(two hours, 3,000 apps) this came true 86% of the time, and an app called clear stayed clear 82% of
+the time. Without the state "some", it stayed clear only 63% of the time.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ from explain.recourse.text import format_pace as pace_text
 
 # Minutes ahead: the page promises the next hour.
 HORIZON_MIN = 60.0
-# Chosen: only what is recent says what comes next.
+# Seconds of decisions that a forecast reads. Chosen: only recent ones tell what comes next.
 LOOK_BACK_S = 900.0
-# Bounds what one forecast reads for a busy app.
+# Most decisions that one forecast reads, which bounds its cost for a busy app.
 MOST_ROWS = 300
-# Without a kept decision within this time nothing is said.
+# Seconds. Without a kept decision this recent, nothing is forecast.
 FRESH_S = 300.0
-# Ranked decisions from which a trend of risk is believed, if its slope is twice its standard error.
+# Fewest ranked decisions for a trend of the risk. Its slope must also exceed two standard errors.
 TREND_ROWS = 8
-# As long as the horizon: the last hour is the estimate of the next.
+# Seconds, as long as the horizon: the last hour is the estimate of the next.
 LATELY_S = 3_600.0
-# Refusals kept within that time from which more are expected; one may have been chance.
+# Fewest kept refusals in that time from which more are expected; a single one may be chance.
 LATELY_KEPT = 2
-# Bounds the read, as an app may be refused all the time.
+# Most of these refusals read, because an app may be refused all the time.
 MOST_LATELY_ROWS = 500
 
 
@@ -57,7 +57,7 @@ class Outlook:
     """The forecast of an app's next hour."""
 
     state: str
-    """soon, some (as many as lately), clear, refused (it is being refused now) or unknown."""
+    """soon, some (refusals go on as in the last hour), clear, refused (right now) or unknown."""
     sentence: str
     because: str
     minutes: float | None = None
@@ -95,12 +95,12 @@ def _unknown(sentence: str) -> Outlook:
 
 
 def _forecast_pace(app: str, rows: list[Decision], config: Config, now: float) -> Outlook:
-    """Return what comes of an app that is served now and keeps its pace."""
+    """Return the forecast for an app that is served now and keeps its pace."""
     limits = (_bucket(rows, config, now), _quota(rows[0], config, now), _risk(rows))
     found = [one for one in limits if one and one[0] <= HORIZON_MIN]
     pace = _pace(rows[0])
     if not found:
-        # What was lately speaks only where no limit is near: a limit gives a time as well.
+        # The last hour counts only if no limit is near, because a limit gives a time as well.
         return _lately(app, now, pace) or Outlook(
             "clear",
             "At this pace it is not refused within the next hour.",
@@ -142,8 +142,8 @@ def _lately(app: str, now: float, pace: float) -> Outlook | None:
     kept = list(rows)
     if len(kept) < LATELY_KEPT:
         return None
-    # The number shown is the estimate, while LATELY_KEPT asks for evidence: one kept refusal of low
-    # probability would else stand for dozens.
+    # The number shown is an estimate, but LATELY_KEPT counts kept refusals. Otherwise a single one
+    # with a low inclusion probability would be enough.
     number = total(of_row(p) for p, _ in kept)
     reasons: defaultdict[int, float] = defaultdict(float)
     for p, reason in kept:
@@ -185,7 +185,7 @@ def _plan(row: Decision, config: Config, now: float) -> tuple[float, float, floa
 
 
 def _bucket(rows: list[Decision], config: Config, now: float) -> _Due | None:
-    """Return when the bucket is used up, and with ML live also the headroom below it."""
+    """Return when the bucket is used up, with ML live also its headroom; None when it lasts."""
     row, pace = rows[0], _pace(rows[0])
     rate, burst, _ = _plan(row, config, now)
     # Within 1% the measured pace cannot be told from the refill, and the time would be hours.
@@ -233,7 +233,7 @@ def _left_today(row: Decision, quota: float, config: Config) -> float:
     may be leased, else what that decider holds.
     """
     seen = _signals(row)
-    # Deciders lease from one quota, so a plan changed since adds an even part to each.
+    # All deciders lease from one quota, so each gets an even part of a later change of the plan.
     held = float(seen[S["quota_left"]]) + (quota - float(seen[S["quota_limit"]])) / max(
         1, config.nodes
     )
@@ -247,13 +247,15 @@ def _left_today(row: Decision, quota: float, config: Config) -> float:
 
 
 def _risk(rows: list[Decision]) -> _Due | None:
-    """Return when its risk, rising as it did, reaches the point at which its action changes."""
+    """Return when the app's risk, if it goes on rising, will change the action. Return None when it
+    does not rise or no risk changes the action.
+    """
     ranked = [row for row in rows if row.risk is not None]
     if len(ranked) < TREND_ROWS or ranked[0].action != Action.ADMIT:
         return None
     slope, level = _trend(ranked)
     cut = _cut(ranked[0])
-    # At or above the cut the fitted level contradicts the admit, so the line says nothing.
+    # A fitted risk at or above the cut contradicts the admit, so the trend says nothing.
     if slope <= 0.0 or cut is None or cut <= level:
         return None
     return (cut - level) / slope, "risk", "its traffic looks more and more like abuse"
@@ -278,7 +280,7 @@ def _trend(ranked: list[Decision]) -> tuple[float, float]:
 
 
 def _cut(row: Decision) -> float | None:
-    # The config that decided, not the newest: the record's risk was compared with its threshold.
+    # The config that decided, not the newest: its threshold is what the risk was compared with.
     config = documents.config(row.config_version)
     try:
         found = replay.threshold(row.event(), config) if config else None

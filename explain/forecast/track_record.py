@@ -3,16 +3,16 @@
 A forecast is kept, and settled once its outcome is known. "Soon" came true when the first
 kept refusal came within half to one and a half times the time said (give or take two minutes);
 "some" when any was kept within the hour; "clear" stayed clear when none was. A refusal that
-observe-only mode only recorded is none. The three states are counted apart: most apps are calm,
-and would hide the others.
+was only recorded, in observe-only mode, does not count. The three states are counted separately:
+most apps are calm, and their forecasts would hide the others.
 
 "Soon" assumes a pace. If the app slowed down before the time came, the forecast proved nothing: it
 is counted as slowed, neither right nor wrong.
 
-Refusals are a sample, each kept with a known probability. So it stays unknown how much earlier than
-the first kept refusal the first one came, and whether a few came that were all missed. Where even
-LEAST of them would have been missed more often than one time in twenty, a forecast with no kept
-refusal is settled without a verdict.
+Refusals are a sample, each kept with a known probability. So the first refusal may have come before
+the first kept one, and a few refusals may all have been missed. If even LEAST_REFUSALS of them
+would all have been missed more often than one time in twenty, a forecast without a kept refusal is
+settled without a verdict.
 """
 
 from __future__ import annotations
@@ -45,23 +45,23 @@ from explain.forecast.outlook import (
 )
 from explain.models import STATES, Forecast
 
-# A forecast off by this much is right however short it was.
+# Minutes. A forecast that is off by no more is right, however short it was.
 SLACK_MIN = 2.0
-# Below this share of the pace it was said of, a forecast of "soon" is not what happened.
+# An app slowed down if it sent less than this share of the pace that its forecast assumed.
 SLOWED_SHARE = 0.8
 # A week holds every hour and weekday once. Named in the sentences.
 RECORD_DAYS = 7
-# Settled forecasts of a kind: of one app, from which its own are shown instead of those of all
-# apps; and from which a share and its interval are said instead of plain numbers.
+# Fewest settled forecasts of a state: of one app, to show its own record instead of that of all
+# apps; and to tell a share with its interval instead of plain numbers.
 ENOUGH_SETTLED = 10
-# Refusals that an app which is being refused meets at least.
+# An app that is being refused meets at least this many refusals. Chosen.
 LEAST_REFUSALS = 10
 # Chosen: without a kept refusal a forecast gets no verdict if refusals would be missed more often
 # than one time in twenty.
 SURE_SHARE = 0.95
-# Longer than RECORD_DAYS, which is all the record reads. Chosen.
+# Days that a forecast is kept. Chosen: longer than RECORD_DAYS, which is all that the record reads.
 KEEP_DAYS = 30
-# Bounds what settling one forecast reads for a busy app.
+# Most decisions that settling one forecast reads, which bounds its cost for a busy app.
 PACE_ROWS = 2_000
 _WORDS = {
     "soon": ("Refused soon", "came true"),
@@ -81,19 +81,19 @@ class StateRecord:
     right: int
     settled: int
     unsettled: int
-    """Came due as well, but too few refusals were kept to tell."""
+    """Further forecasts that came due, but with too few kept refusals to tell."""
     slowed: int
-    """Of soon: came due as well, but the app had slowed down."""
+    """Only for soon: further forecasts that came due, but the app had slowed down."""
     own: bool
     """Whether these are the app's own forecasts, not those of all apps."""
     error_minutes: float | None = None
-    """Of soon: median of how far off the time was, where it was refused before the forecast came
-    due.
+    """Only for soon: median error of the time, over forecasts whose app was refused before they
+    came due.
     """
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """Of the share that was right, 95%; None with few."""
+        """95% interval of the share that was right; None with fewer than ENOUGH_SETTLED."""
         return share_within(self.right, self.settled) if self.settled >= ENOUGH_SETTLED else None
 
     @property
@@ -132,7 +132,7 @@ class StateRecord:
 
 @dataclass(frozen=True, slots=True)
 class TrackRecord:
-    """How often forecasts were right, by what they said."""
+    """How often forecasts were right, by their state."""
 
     soon: StateRecord
     some: StateRecord
@@ -203,7 +203,7 @@ def _settle(row: Forecast, now: float) -> int:
     # The smallest probability among those kept, so that certainty is not overstated.
     chance = min(p for _, p in found) if found else estimate_chance_kept(row.app, made, due, now)
     was = was_right(row.state, row.minutes, after) if found or would_show(chance) else None
-    # A slower pace explains only a refusal that came later than said, or not at all.
+    # A slower pace only explains a refusal that came later than forecast, or not at all.
     slowed = was is False and (after is None or after > (row.minutes or 0.0)) and _slowed(row)
     verdict = {
         "refused_after": after,
@@ -256,7 +256,7 @@ def estimate_chance_kept(app: str, since: float, until: float, now: float) -> fl
         "-id"
     )
     tier = newest.values_list("tier", flat=True).first()
-    # No decision in reach tells the tier; standard is taken for it.
+    # If no decision in that time tells the tier, standard is assumed.
     tier = int(Tier.STANDARD) if tier is None else tier
     kept, weight = _count_refusals(tier, since, until, now)
     if weight:

@@ -1,7 +1,9 @@
-"""The choice of stored decisions that get an explanation, and its computation.
+"""The choice of stored decisions that get an explanation, and the computation of these
+explanations.
 
-Every stored non-admit that a model was asked about is explained, and a fixed sixteenth of the
-admits. The id decides, so a decision is in or out wherever and whenever it is looked at.
+Of the stored decisions that a model was asked about, all refusals are explained and a fixed
+sixteenth of the admits. The id of an admit decides, so the choice is the same wherever and whenever
+it is made.
 """
 
 from __future__ import annotations
@@ -31,25 +33,26 @@ log = logging.getLogger("sluice.explain")
 
 # Explained admits: those whose id's last hex digit is below this, of 16.
 ADMITS_OF_16 = 1
-# How far back the frequent run looks.
+# How far back the frequent run looks, seconds.
 HORIZON_S = 180.0
-# How far back the rare run looks, for what an outage left behind. What is older is explained when
-# someone opens it.
+# How far back the rare run looks for decisions that an outage left unexplained, seconds. Older ones
+# are explained when someone opens them.
 SWEEP_S = 7_200.0
-# Decisions of one run at most: what five seconds bring at a sampling budget of 400 a second, all of
-# it refusals.
+# Most decisions of one run: as many as five seconds bring at a sampling budget of 400 a second, if
+# all are refusals.
 MOST_PER_RUN = 2_000
-# Age of the oldest waiting decision from which explaining is behind.
+# Explaining is late when the oldest waiting decision is older than this, seconds.
 LATE_S = 30.0
-# Window of the rate that is shown. Chosen: many runs, which come every two seconds.
+# Window of the rate that is shown, seconds. Chosen: it holds many runs, which come every two
+# seconds.
 RATE_S = 60.0
-# Rows of each run and model that LightGBM explains too. Few, because it takes over ten times as
-# long a row.
+# Rows of each run and model that LightGBM explains too. Few, because LightGBM takes over ten times
+# as long for a row.
 LIGHTGBM_ROWS = 2
 
 
 class PendingDecision(NamedTuple):
-    """A stored decision that waits for its explanation, in the order of reading."""
+    """A stored decision that waits for its explanation; fields in the order of the query."""
 
     id: uuid.UUID
     at: datetime
@@ -88,8 +91,8 @@ def select_waiting(since: float, now: float) -> QuerySet[Decision]:
 
 
 def explain_waiting(since: float, now: float | None = None, most: int = MOST_PER_RUN) -> RunOutcome:
-    """Explain up to `most` waiting decisions since a unix time, newest first. Two runs at once are
-    safe.
+    """Explain up to `most` waiting decisions since a unix time, newest first, and return the
+    counts. Two runs at once are safe.
     """
     now = time.time() if now is None else now
     usable = select_waiting(since, now).exclude(model__in=_shelved())
@@ -98,8 +101,8 @@ def explain_waiting(since: float, now: float | None = None, most: int = MOST_PER
     )
 
 
-# Models that could not be used, and until when (monotonic) nobody tries again: their rows must not
-# crowd out the others.
+# Digest of a model that could not be used -> monotonic time before which it is not tried again. Its
+# rows must not crowd out those of other models.
 _shelf: dict[str, float] = {}
 # Chosen: a model file that arrives late is picked up within a minute, well inside HORIZON_S.
 SHELVED_S = 60.0
@@ -114,7 +117,9 @@ def _shelved() -> list[str]:
 
 
 def explain_decision(decision: uuid.UUID) -> RunOutcome:
-    """Explain one decision that someone is looking at, if a model was asked about it."""
+    """Explain one decision that someone is looking at, if a model was asked about it and it has no
+    explanation yet. Return the counts.
+    """
     row = lookup.find(decision)
     if row is None or row.raw_risk is None or row.feature_schema != SCHEMA:
         return RunOutcome()
@@ -124,8 +129,8 @@ def explain_decision(decision: uuid.UUID) -> RunOutcome:
 
 
 def explain_rows(rows: list[PendingDecision]) -> RunOutcome:
-    """Compute and store explanations, model by model. A model that cannot be used costs only its
-    own rows.
+    """Compute and store explanations, model by model, and return the counts. If a model cannot be
+    used, only its own rows stay unexplained.
     """
     by_model: dict[str, list[PendingDecision]] = defaultdict(list)
     for row in rows:
@@ -179,7 +184,9 @@ def _compute(digest: str, rows: list[PendingDecision]) -> list[Explanation]:
 def _check_with_lightgbm(
     digest: str, matrix: NDArray[np.float32], found: shap_values.ShapValues
 ) -> NDArray[np.bool_]:
-    """Return (n,): whether LightGBM explains a row otherwise; False for the rows not asked."""
+    """Return bool (n,): whether LightGBM's values of a row differ. Only the first LIGHTGBM_ROWS
+    rows are compared; the others are False.
+    """
     some = min(LIGHTGBM_ROWS, len(matrix))
     wrong = np.zeros(len(matrix), bool)
     wrong[:some] = shap_values.find_differing(digest, matrix[:some], found.part(some))
@@ -191,8 +198,8 @@ def _log_mismatches(digest: str, made: list[Explanation]) -> int:
     if wrong:
         worst = max(abs(e.sum_error) for e in wrong)
         log.error(
-            "SHAP values of %d decisions do not add up to their score, by up to %.3g, or are not"
-            " LightGBM's: model %s",
+            "SHAP values of %d decisions do not add up to their score (off by up to %.3g) or differ"
+            " from LightGBM's: model %s",
             len(wrong),
             worst,
             digest[:12],
@@ -225,7 +232,8 @@ def measure_progress(now: float | None = None) -> BacklogProgress:
         .aggregate(count=Count("*"), oldest=Min("stored_at"))
     )
     since = datetime.fromtimestamp(now - RATE_S, UTC)
-    # The bound on `at` prunes partitions; what a sweep explains later than that is not counted.
+    # The bound on `at` spares old partitions. Older decisions, which a sweep explains, do not
+    # count.
     made = Explanation.objects.filter(
         at__gte=since - timedelta(seconds=HORIZON_S), computed_at__gte=since
     ).count()

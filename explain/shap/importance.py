@@ -1,9 +1,9 @@
 """The features a model uses over many decisions: importance, a beeswarm for each feature, and the
 dependence plot of one.
 
-Figures come from explained decisions of the last day, each weighed by one over the probability with
-which it was kept and then explained (Horvitz and Thompson 1952), so that they speak of the traffic
-and not of the sample. Beeswarm and dependence plot after Lundberg et al. (2020), From local
+Figures come from explained decisions of the last day. Each is weighed by one over the probability
+that it was kept and then explained (Horvitz and Thompson 1952), so that the figures describe the
+traffic and not the sample. Beeswarm and dependence plot after Lundberg et al. (2020), From local
 explanations to global understanding.
 """
 
@@ -21,15 +21,15 @@ from decider.contracts.vocabulary import Action
 from explain.shap.backlog import ADMITS_OF_16
 
 LOOK_BACK = timedelta(days=1)
-# Decisions that are looked at, newest first: enough for stable means, few enough for a page view.
+# Most decisions read, newest first: enough for stable means, few enough for a page view.
 MOST_DECISIONS = 2_000
-# Newest explanations whose models can be chosen.
+# A page offers the models of this many newest explanations.
 NEWEST_EXPLANATIONS = 20_000
 # Features with a beeswarm, dots in one, and dots of the dependence plot.
 SHOWN_FEATURES, SWARM_DOTS, SCATTER_DOTS = 14, 160, 400
 # Columns in which dots of a swarm pile up, and tenths of the traffic in a dependence plot.
 COLUMNS, BINS = 60, 10
-# Correlation of value and contribution from which higher values are said to raise or lower.
+# If value and contribution correlate at least this much, higher values are said to raise or lower.
 TENDS = 0.3
 
 Array = NDArray[np.float64]
@@ -79,9 +79,9 @@ class FeatureImportance:
     importance: float
     """Mean absolute contribution, log-odds."""
     share: float
-    """Percent of the most important feature's."""
+    """Importance in percent of that of the most important feature."""
     tends: str
-    """What higher values do: raise, lower, or both."""
+    """What higher values do to the risk: raise, lower, or both."""
     dots: tuple[Dot, ...]
 
 
@@ -105,7 +105,7 @@ class Dependence:
     line: str
     """SVG path of the bins' means in a box of 100 x 100."""
     ticks: tuple[tuple[float, str], ...]
-    """Place in percent and value under the plot."""
+    """Marks under the plot: place in percent, and value as text."""
     limit: float
     """Contribution at the upper edge of the plot, its negative at the lower, log-odds."""
     unknown: float
@@ -190,8 +190,8 @@ def rank_features(found: ExplainedSample) -> tuple[FeatureImportance, ...]:
 
 
 def find_plot_limit(found: ExplainedSample) -> float:
-    """Return the contribution at the edge of the plots, log-odds. One in 500 lies beyond and is
-    drawn at the edge.
+    """Return the contribution at the edge of the plots, log-odds. One decision in 500 has a larger
+    one, which is drawn at the edge.
     """
     if not len(found):
         return 1.0
@@ -200,8 +200,8 @@ def find_plot_limit(found: ExplainedSample) -> float:
 
 
 def pick_evenly(weights: Array, most: int) -> NDArray[np.int64]:
-    """Return indices of a systematic sample of `most`, each as often as its weight demands. Return
-    each once if there are at most `most` and all weigh the same.
+    """Return the indices of a systematic sample of `most` items, in which an item occurs as often
+    as its weight demands. Return each index once if at most `most` items all weigh the same.
     """
     if len(weights) <= most and np.ptp(weights) == 0.0:
         return np.arange(len(weights))
@@ -244,11 +244,11 @@ def _tends(found: ExplainedSample, k: int) -> str:
 
 
 def _swarm(contributions: Array, shade: NDArray[np.int64], limit: float) -> tuple[Dot, ...]:
-    """Return dots at their contribution. Dots of one column pile up from the middle outwards."""
+    """Return one dot for each contribution. Dots of one column pile up from the middle outwards."""
     places = 50.0 + 50.0 * np.clip(contributions / limit, -1.0, 1.0)
     columns = np.minimum(COLUMNS - 1, (places * COLUMNS / 100).astype(np.int64))
     highest = max(1, int(np.bincount(columns).max())) if len(columns) else 1
-    # At most 9 apart, so few dots stay together, and 84 in all, so the largest pile stays inside.
+    # Dots are at most 9 apart, so few stay together, and a pile is at most 84, so it stays inside.
     step = min(9.0, 84.0 / highest)
     piled = np.zeros(COLUMNS, np.int64)
     dots = []

@@ -16,7 +16,7 @@ from decider.scoring.model import Model
 def _read_file(digest: str) -> bytes:
     # The digest becomes a file name, so it must not hold a dot or a slash.
     if not digest.isalnum():
-        raise ArtifactError(f"{digest[:40]!r} is not a digest")
+        raise ArtifactError(f"{digest[:40]!r} is not a digest, which has letters and digits only")
     try:
         return (settings.SLUICE_MODELS / digest).read_bytes()
     except OSError as error:
@@ -27,13 +27,15 @@ def _read_file(digest: str) -> bytes:
 # arrives late is found.
 @lru_cache(maxsize=8)
 def load_artifact(digest: str) -> Artifact:
-    """Return an artifact whose digest was checked. Raises ArtifactError."""
+    """Return an artifact whose digest was checked. Raises ArtifactError when it cannot be used."""
     return artifacts.decode(_read_file(digest), digest)
 
 
 @lru_cache(maxsize=4)
 def load_model(digest: str) -> Model:
-    """Return a model ready to score, its golden vectors checked. Raises ArtifactError."""
+    """Return a model ready to score, its golden vectors checked. Raises ArtifactError when it is
+    missing or fails a check.
+    """
     return Model.load(_read_file(digest), digest)
 
 

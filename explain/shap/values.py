@@ -3,8 +3,8 @@ AI for trees).
 
 Values come from `decider.scoring.shap`, in log-odds. LightGBM's own `pred_contrib` is asked again
 for a few rows of each run, and `shap.TreeExplainer` once for each model. A row whose base and
-values do not add up to the raw score that the decider recorded, or that LightGBM explains
-otherwise, is marked: it explains another score than the one that was used.
+values do not add up to the raw score that the decider recorded, or for which LightGBM has other
+values, is marked as a mismatch: it does not explain the score that was used.
 """
 
 from __future__ import annotations
@@ -49,25 +49,26 @@ class ShapValues:
 # Chosen: room for the live model, a challenger and two older ones.
 @lru_cache(maxsize=4)
 def load_booster(digest: str) -> lgb.Booster:
-    """Return LightGBM's own form of an artifact's risk model. Raises ArtifactError.
+    """Return an artifact's risk model, loaded by LightGBM. Raises ArtifactError when it cannot be
+    used.
 
-    LightGBM ends the process on some broken texts, so it sees only one that our own parser and the
-    golden vectors passed.
+    Some broken texts make LightGBM end the process. So it gets only texts that passed our own
+    parser and the golden vectors.
     """
     try:
         return lgb.Booster(model_str=model_files.load_model(digest).artifact.risk_model)
     except lgb.basic.LightGBMError as error:
         raise ArtifactError(
-            f"LightGBM does not take the risk model of {digest[:12]}: {error}"
+            f"LightGBM cannot load the risk model of artifact {digest[:12]}: {error}"
         ) from error
 
 
 def load_explainer(digest: str) -> Explainer:
-    """Return the explainer of an artifact's risk model. Raises ArtifactError."""
+    """Return the explainer of an artifact's risk model. Raises ArtifactError when there is none."""
     model = model_files.load_model(digest)
     if model.explainer is None:
         raise ArtifactError(
-            f"the risk model of {digest[:12]} cannot be explained: {model.unexplained}"
+            f"the risk model of artifact {digest[:12]} cannot be explained: {model.unexplained}"
         )
     return model.explainer
 
@@ -81,8 +82,8 @@ def compute_values(digest: str, rows: NDArray[np.float32]) -> ShapValues:
 
 
 def compute_with_lightgbm(digest: str, rows: NDArray[np.float32]) -> ShapValues:
-    """Return the same values by LightGBM's `pred_contrib`, at ten times the cost. Raises
-    ArtifactError.
+    """Return what `compute_values` returns, computed by LightGBM's `pred_contrib` at ten times the
+    cost. Raises ArtifactError.
     """
     # One thread: workers share the machine's cores, and a few rows gain nothing from more.
     found = np.asarray(load_booster(digest).predict(rows, pred_contrib=True, num_threads=1))
@@ -90,15 +91,15 @@ def compute_with_lightgbm(digest: str, rows: NDArray[np.float32]) -> ShapValues:
 
 
 def find_differing(digest: str, rows: NDArray[np.float32], found: ShapValues) -> NDArray[np.bool_]:
-    """Return (n,): whether `found` differs from LightGBM's values by more than TOLERANCE anywhere.
-    NaN differs. Raises ArtifactError.
+    """Return bool (n,): whether any value of a row in `found` differs from LightGBM's by more than
+    TOLERANCE. NaN counts as different. Raises ArtifactError.
     """
     theirs = compute_with_lightgbm(digest, rows)
     apart = np.maximum(
         np.abs(found.contributions - theirs.contributions).max(axis=1),
         np.abs(found.base - theirs.base),
     )
-    # Agreement is asked and turned round, so that a NaN differs.
+    # Not `apart > TOLERANCE`, because that is False for NaN.
     agrees: NDArray[np.bool_] = apart <= TOLERANCE
     return ~agrees
 
@@ -110,9 +111,9 @@ class Comparison:
     rows: int
     """Golden vectors that were compared."""
     max_difference: float
-    """Of any value or base, ours against either of the others."""
+    """Largest difference of a value or base, ours from either of the others."""
     max_sum_error: float
-    """Of base + sum of values against the golden raw score."""
+    """Largest difference of base + sum of values from the golden raw score."""
 
     @property
     def ok(self) -> bool:
@@ -120,8 +121,8 @@ class Comparison:
 
 
 def compare_implementations(digest: str, most: int = 200) -> Comparison:
-    """Compare our values with `pred_contrib` and `shap.TreeExplainer` on at most `most` golden
-    vectors of an artifact, and the sums with their scores. Raises ArtifactError.
+    """Return how far our values differ from `pred_contrib` and `shap.TreeExplainer`, and their sums
+    from the scores, on at most `most` golden vectors of an artifact. Raises ArtifactError.
     """
     golden = model_files.load_artifact(digest).golden
     rows = np.frombuffer(golden.features, "<f4").reshape(-1, N_FEATURES)[:most]
@@ -145,8 +146,8 @@ def compare_implementations(digest: str, most: int = 200) -> Comparison:
 def _compute_with_shap(digest: str, rows: NDArray[np.float32]) -> tuple[NDArray[np.float64], float]:
     """Return values (n, N_FEATURES) and base, log-odds, from shap's own walk over the trees.
 
-    For a LightGBM model `TreeExplainer` hands the work back to `pred_contrib`, so the comparison
-    could not fail. Told that the model is its own, it computes.
+    For a LightGBM model `TreeExplainer` calls `pred_contrib`, so the comparison could not fail. If
+    it is told that the model is its own ("internal"), it computes the values itself.
     """
     import shap  # its import takes seconds, and only this check needs it
 
@@ -162,7 +163,7 @@ def _compute_with_shap(digest: str, rows: NDArray[np.float32]) -> tuple[NDArray[
 
 
 def _features_without_missing(dump: dict[str, Any]) -> set[int]:
-    """Return the features that a model splits on and whose missing type is None."""
+    """Return the indices of features that a model splits on without a branch for missing values."""
     found, nodes = set(), [tree["tree_structure"] for tree in dump["tree_info"]]
     while nodes:
         node = nodes.pop()

@@ -1,12 +1,12 @@
-"""The sum of a score, feature by feature, in risk points.
+"""The waterfall: how a risk score adds up, feature by feature, in risk points.
 
 SHAP values add up in log-odds. To show them as risk, all are multiplied by one factor: the slope of
 the line from the base rate to the score on the calibration curve. Since that curve only rises, the
 factor is positive and at most a quarter of its steepness, so signs and proportions stay, the
 effects add up to the risk exactly, and none depends on the order.
 
-Each shown effect is rounded by itself, so that it reads the same wherever it is told. The row of
-all other features takes up what rounding leaves, so that the column still adds up.
+Each shown effect is rounded by itself, so that it reads the same on every page. The row of all
+other features includes the rounding errors, so that the column still adds up.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class WaterfallRow:
 
     @property
     def width(self) -> float:
-        """Of its bar, percent; a step too small to see is drawn as a line."""
+        """Width of its bar, percent of the risk scale; a tiny step is drawn as a thin line."""
         return max(0.4, round(abs(_percent(self.after) - _percent(self.before)), 2))
 
     @property
@@ -72,7 +72,7 @@ class Waterfall:
     base: float
     rows: tuple[WaterfallRow, ...]
     rest: float
-    """Effect of all other features together, and what rounding leaves: up to 0.05 of it."""
+    """Effect of all other features together, with up to 0.05 of rounding errors."""
     rest_before: float
     rest_raises: int
     rest_lowers: int
@@ -106,11 +106,11 @@ class Waterfall:
 
     @property
     def rise_log_odds(self) -> float:
-        """Sum of the contributions, so that it and the base add up when shown with 3 decimals."""
+        """Sum of the contributions, rounded so that it and the base add up with 3 decimals."""
         return round(self.base_log_odds + self.sum_log_odds, 3) - round(self.base_log_odds, 3)
 
     def effect(self, contribution: float) -> float:
-        """Return risk points, rounded as shown, for so much log-odds."""
+        """Return the risk points of a contribution in log-odds, rounded as shown."""
         return _effect(contribution, self.points)
 
 
@@ -139,8 +139,8 @@ def build_waterfall(
     """Return the waterfall of one decision. Base and contributions are in log-odds; values and
     medians are in registry order.
 
-    What raises comes before what lowers, each strongest first, so that the running sum stays on the
-    scale where it can.
+    Features that raise the risk come before those that lower it, each strongest first, so that the
+    running sum stays on the scale where possible.
     """
     shown = _pick_shown(contributions)
     others = np.delete(contributions, shown)
@@ -170,7 +170,7 @@ def build_waterfall(
 
 
 def _pick_shown(contributions: NDArray[np.float64]) -> list[int]:
-    """Return the strongest features, what raises before what lowers, each strongest first."""
+    """Return the strongest features: those that raise the risk, then those that lower it."""
     # Stable, so that equal contributions keep the registry's order on every page load.
     order = np.argsort(-np.abs(contributions), kind="stable")[:SHOWN_FEATURES]
     raises = [int(k) for k in order if contributions[k] > 0]

@@ -1,8 +1,9 @@
 """What the customer may be told about a decision: a reply, one line, and an API error, from the
 reviewed catalogue.
 
-The texts depend on a `Case` alone, and a case holds nothing that must not be told: no score,
-threshold, model, tier, service, peer or signal of abuse. So they cannot leak what they never see.
+The texts depend on a `CustomerCase` alone, and a case holds nothing that must not be told: no
+score, threshold, model, tier, service, peer or signal of abuse. So the texts cannot leak any of
+these.
 """
 
 from __future__ import annotations
@@ -31,15 +32,15 @@ from explain.text.verdict import round_wait
 
 # Chosen: a registered name must not crowd out the sentence it stands in.
 _NAME_MAX = 80
-# Times its allowance from which an app's own pace is named. Chosen: nearer than 5% both figures
-# would often round to the same, and the text would contradict itself.
+# An app's own pace is named if it is at least this many times its allowance. Chosen: within 5% both
+# figures would often round to the same, and the text would contradict itself.
 _OVER = 1.05
 
 
 @dataclass(frozen=True, slots=True)
 class CustomerCase:
-    """The facts that a text may depend on. Every field after `at` may be unknown: a receipt alone
-    holds none of them.
+    """The facts that a text may depend on. Every field after `at` may be unknown: of these, a
+    receipt holds only `code`.
     """
 
     action: Action
@@ -53,16 +54,17 @@ class CustomerCase:
     observed: bool = False
     """Decided in observe-only mode, so the request was admitted."""
     app_name: str = ""
-    """As the customer registered it."""
+    """Name of the app, as the customer registered it."""
     code: str = ""
-    """Reason code of the strongest finding, for example BURST_HIGH, where it may be told; only its
-    cause may show.
+    """Reason code of the strongest finding, for example BURST_HIGH, if it may be told. Texts show
+    only its cause.
     """
     spent: bool = False
     """The app's burst allowance was used up."""
     rate: float | None = None
-    """Requests a second its allowance is refilled by."""
+    """Requests a second by which its allowance is refilled."""
     burst: float | None = None
+    """Requests that its allowance holds when full."""
     quota: float | None = None
     """Requests a day."""
     pace: float | None = None
@@ -70,7 +72,7 @@ class CustomerCase:
     hurried: bool = False
     """Whether some of the app's latest requests came back before the wait they were told."""
     batch: str = ""
-    """How to ask for many at once, as the response said it."""
+    """Endpoint that takes many items at once, as the response named it; empty for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +107,10 @@ def write_texts(case: CustomerCase) -> CustomerTexts:
 
 
 def _advice(cause: Cause, action: Action, case: CustomerCase) -> str:
-    """Return how to avoid it next time, and after a block whom to ask."""
+    """Return how to avoid such an answer next time, and after a block whom to ask."""
     if action == Action.BATCH and cause in words.NOT_IN_BATCHES:
         return ""
-    # Whoever is told no wait must not read that one helps.
+    # A customer who was told no wait must not read that waiting helps.
     unsaid = cause in words.ABOUT_WAITING and not action.waits
     advice = "" if unsaid else words.CAUSE_TEXTS[cause].advice
     if advice == words.PATIENCE and case.hurried:
@@ -136,7 +138,7 @@ def find_cause(case: CustomerCase) -> Cause:
 
 
 def collect_facts(case: CustomerCase) -> dict[str, str]:
-    """Return what fills a text: the fields of the catalogue and nothing else."""
+    """Return the values that fill a text, by field of the catalogue; there are no others."""
     name = _plain(case.app_name)
     return {
         "app": f"your app “{name}”" if name else "your app",
@@ -231,7 +233,7 @@ def build_receipt_case(r: Receipt) -> CustomerCase:
 
 
 def _feature(d: Decision, name: str) -> float | None:
-    """Return a recorded feature; None when it is not known or stands in another place."""
+    """Return a recorded feature; None when it is unknown or was recorded under another schema."""
     row = np.frombuffer(bytes(d.features), "<f4")
     value = (
         float(row[INDEX[name]]) if d.feature_schema == SCHEMA and len(row) == len(INDEX) else None

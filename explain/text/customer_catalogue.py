@@ -62,8 +62,8 @@ class Cause(Enum):
     UNSAID = auto()
 
 
-# How each cause that is no finding (`decider.refusal.true_cause`) is told, by its code; the empty
-# one is of a score that nobody explained.
+# Code of a cause that is no finding (`decider.refusal.true_cause`) -> cause that the customer is
+# told. The empty code stands for a score without an explanation.
 OF_RULE: dict[str, Cause] = {
     "LEGAL": Cause.LEGAL,
     "LISTED": Cause.BARRED,
@@ -78,8 +78,8 @@ OF_RULE: dict[str, Cause] = {
     "": Cause.UNSAID,
 }
 
-# How each finding that may be told (`decider.refusal.causes.TELLING`) is told, as feature and
-# direction.
+# Cause that the customer is told -> findings that it stands for, as feature and direction. These
+# are all findings that may be told (`decider.refusal.causes.TELLING`).
 _SAID = {
     Cause.PACE: (
         "rate_1s:high",
@@ -113,7 +113,7 @@ _SAID = {
     Cause.SHARE: ("tenant_share:high",),
 }
 
-# With them, who the app is and what others did: never told, whichever way they point.
+# Never told, in whichever direction: signs of abuse, who the app is, and what others did.
 _UNTOLD = SIGNS_OF_ABUSE | frozenset(
     {
         "quota_used",
@@ -137,15 +137,15 @@ def _findings() -> dict[str, Cause]:
     told = {one: cause for cause, ones in _SAID.items() for one in ones}
     if differ := set(told) ^ TELLING:
         raise KeyError(
-            "the response and the customer catalogue do not tell the same findings:"
-            f" {sorted(differ)}"
+            "the customer catalogue (_SAID) and the response (causes.TELLING) must tell the same"
+            f" findings; only one of them has {sorted(differ)}"
         )
     found: dict[str, Cause] = {}
     for feature in FEATURES:
         sides = {side: told.get(f"{feature.name}:{side}") for side in ("high", "low")}
         if not any(sides.values()) and feature.name not in _UNTOLD:
             raise KeyError(
-                f"the customer catalogue does not say whether {feature.name} may be told"
+                f"the customer catalogue must list {feature.name} in _SAID or in _UNTOLD"
             )
         found |= {
             f"{feature.code}_{side.upper()}": cause or Cause.UNSAID for side, cause in sides.items()
@@ -153,7 +153,7 @@ def _findings() -> dict[str, Cause]:
     return found
 
 
-# What may be told of a reason code (`reason_codes.ReasonCode.code`).
+# Reason code (`reason_codes.ReasonCode.code`) -> cause that the customer is told.
 FINDINGS: dict[str, Cause] = _findings()
 
 
@@ -171,7 +171,7 @@ class CauseTexts(NamedTuple):
 
 # Advice where the cause lies with us.
 PATIENCE = "Your integration does not need to change, as long as it waits when it is told to."
-# In its place where the record shows that it does not wait.
+# Used instead of PATIENCE if the record shows that the app does not wait.
 HURRIED = (
     "Some of your app’s latest requests came back before the wait that they were told. Please let"
     " it wait as long as the Retry-After field says."
@@ -337,8 +337,8 @@ NOW: dict[Action, str] = {
     Action.BLOCK: "Sending the same request again will not help.",
 }
 
-# Causes whose advice says already that a person will look at it; a block for any other gets REVIEW
-# added.
+# Causes whose advice already says that a person will look at it. A block for any other cause gets
+# REVIEW added.
 WITH_REVIEW = frozenset({Cause.UNSAID, Cause.LEGAL, Cause.BARRED, Cause.HELD})
 # Causes whose advice is to wait, which would contradict an answer that tells no wait.
 ABOUT_WAITING = frozenset(

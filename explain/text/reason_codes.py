@@ -34,12 +34,12 @@ class ReasonCode:
     others: tuple[Feature, ...] = ()
     """Other features of the same cause that spoke against the request, strongest first."""
     lowering: int = 0
-    """Features of the same cause that spoke for the request; `effect` is what remains of the
-    cause, without what is usual.
+    """Number of features of the same cause that spoke for the request. `effect` is the sum over all
+    features of the cause, without those that raise the risk at a usual value.
     """
     minor: bool = False
-    """Whether the named feature of another reason weighs more than this one's: then it is not why
-    by itself, but together with the others of its cause.
+    """Whether another reason is named by a feature that weighs more. This reason then counts by all
+    features of its cause together, not by the one that names it.
     """
 
     @property
@@ -72,8 +72,8 @@ _MOST_USUAL = 3
 
 
 def list_usual(fall: Waterfall) -> list[tuple[str, float]]:
-    """Return what raised the risk and is no reason, as it is what is usual: (label, risk points) of
-    features whose effect shows, largest first, at most three.
+    """Return (label, risk points) of features that raised the risk at a usual value, which is no
+    reason. The largest come first, at most three; effects that round to 0 are left out.
     """
     if fall.typical is None:
         return []
@@ -81,26 +81,26 @@ def list_usual(fall: Waterfall) -> list[tuple[str, float]]:
         (FEATURES[k].label, fall.effect(contribution))
         for k, contribution in enumerate(fall.contributions)
         if fall.effect(contribution) > 0
-        # an unknown value is not usual, only unknown
+        # NaN is unknown, which is not the same as usual
         and fall.values[k] == fall.values[k]
         and not stands_out(k, fall.values[k], fall.typical[k])
     ]
     return sorted(raised, key=lambda one: -one[1])[:_MOST_USUAL]
 
 
-# Sources of features that the app's own behaviour moves. Those that tell who it is (STANDING) are
-# not about behaviour, whatever their source.
+# Sources of features that the app's own behaviour moves. Features of the cause STANDING tell who
+# the app is, so they are not about behaviour, whatever their source.
 _BEHAVIOUR = frozenset({"request", "counters", "feedback"})
-# Share of the strongest effect from which a finding about behaviour is added. Chosen: behaviour is
-# what its owner can change, so it is named unless it hardly mattered.
+# A finding about behaviour is added if it has at least this share of the strongest effect. Chosen:
+# an owner can change behaviour, so it is named unless it hardly mattered.
 _ENOUGH = 0.3
 
 
 def write_because(found: Sequence[ReasonCode]) -> str:
-    """Return why, with its conjunction: "because ...", by the strongest reason.
+    """Return the strongest reason as a clause: "because ...".
 
-    Where that one is not about behaviour, the strongest that is about it follows as what added.
-    It may be the second or any further one, and the words claim no more than that it added.
+    If it is not about behaviour, the strongest reason that is follows, unless it hardly mattered.
+    As it may be any further reason, the words only claim that it added to the risk.
     """
     strongest = found[0]
     if not _is_behaviour(strongest):
@@ -117,17 +117,19 @@ def _is_behaviour(reason: ReasonCode) -> bool:
     return reason.feature.source in _BEHAVIOUR and reason.feature.cause != "STANDING"
 
 
-# What the registry writes in the plural.
+# Nouns that the registry writes in the plural, after the figure 1.
 _ONE = re.compile(
     r"\b1 ((?:different |confirmed abuse )?(?:answer|app|address|chargeback|credential|endpoint"
     r"|refusal|report|request|resource|thing))(?:es|s)\b"
 )
-# With it, the first of these in a sentence about one.
+# Plural verbs and pronouns that follow such a noun, with their singular.
 _OF_ONE = ((" they were ", " it was "), (" were ", " was "), (" do not ", " does not "))
 
 
 def _write_one(sentence: str, *, counted: bool) -> str:
-    """Put a sentence whose figure is 1 into the singular. `counted`: its subject is what is 1."""
+    """Return a sentence about the figure 1 in the singular. `counted`: the figure counts the
+    subject, so its verb changes too.
+    """
     sentence = _ONE.sub(r"1 \1", sentence)
     if not counted:
         return sentence
@@ -137,7 +139,7 @@ def _write_one(sentence: str, *, counted: bool) -> str:
 
 
 def _reason(finding: Finding, fall: Waterfall, heaviest: float) -> ReasonCode:
-    """Return a finding in words. `heaviest`: largest SHAP value that any finding is named by."""
+    """Return a finding in words. `heaviest` is the largest SHAP value that names a finding."""
     feature, value = finding.feature, fall.values[finding.lead]
     usual = None if fall.typical is None else fall.typical[finding.lead]
     shown = format_value(feature, value)
@@ -163,8 +165,8 @@ def _reason(finding: Finding, fall: Waterfall, heaviest: float) -> ReasonCode:
 
 
 def write_clause(reason: ReasonCode) -> str:
-    """Return a reason as it continues "because": its first sentence, and how many times the usual
-    it was, or what is usual. Where many features of one cause add up, the clause says so first.
+    """Return a reason as it continues "because": its first sentence, then how many times the usual
+    its value was, or what is usual. If many features of a cause add up, the clause says so first.
     """
     alone = _write_alone(reason)
     if not reason.minor:
@@ -179,7 +181,9 @@ def _write_alone(reason: ReasonCode) -> str:
 
 
 def _compare(reason: ReasonCode) -> str:
-    """Return how a value compares with what was usual; empty where its sentence says enough."""
+    """Return how a reason's value compares with what was usual; empty when that is unknown or the
+    reason's sentence says enough.
+    """
     if times := _times(reason):
         return f", {times} times what was usual in training"
     if reason.typical is None or reason.typical != reason.typical:
@@ -190,14 +194,16 @@ def _compare(reason: ReasonCode) -> str:
 
 
 def _times(reason: ReasonCode) -> str:
-    """Return how many times the usual, from 1.5 on, in words; empty where that would mislead."""
+    """Return how many times the usual a value is, from 1.5 on, as text; empty where that would
+    mislead.
+    """
     if (
         reason.feature.unit not in ("per_s", "cost_per_s", "count")
         or not reason.typical
         or reason.typical <= 0
     ):
         return ""
-    # A reader who divides the two numbers must find the one that is told. Counts are shown whole.
+    # A reader who divides the two shown numbers must get this one, so counts are rounded as shown.
     value, typical = reason.value, reason.typical
     if reason.feature.unit == "count":
         value, typical = round(value), round(typical)

@@ -1,5 +1,5 @@
-"""A receipt's story: what was decided and why, as far as it says, whether the decision was stored
-or not.
+"""The story of a receipt: what was decided and why, as far as the receipt says. The decision need
+not be stored.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class ReceiptStory:
     without one.
     """
     app: str
-    """Id of the app, empty when its pseudonym is nobody's who is known here."""
+    """Id of the app; empty when no app known here has the receipt's pseudonym."""
     name: str
     tier: str
     pseudonym: str
@@ -83,8 +83,8 @@ def write_receipt_story(receipt: Receipt, app: str) -> ReceiptStory:
 
 
 def write_cause(receipt: Receipt) -> str:
-    """Return the cause of a receipt's refusal in a clause, without figures, which it does not
-    hold.
+    """Return the cause of a receipt's refusal as a clause. It has no figures, because receipts hold
+    none.
     """
     cause = find_true_cause(receipt.action, receipt.reason, receipt.codes)
     if cause.finding:
@@ -106,13 +106,14 @@ _WORDS = {
 
 
 def _in_words(code: str) -> str:
-    """Return a reason code in words for staff, without figures, which a receipt does not hold."""
+    """Return a reason code in words for staff, without figures, because receipts hold none."""
     text = _WORDS.get(code, "a reason this console does not know")
     return text[:1].upper() + text[1:]
 
 
 def _model(receipt: Receipt) -> str:
-    # A receipt holds only the digest's first digits, so that config has to confirm them.
+    # A receipt holds only the first digits of the digest, so the receipt's config has to confirm
+    # them.
     document = documents.config(receipt.config_version)
     if (
         receipt.model

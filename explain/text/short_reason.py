@@ -24,8 +24,8 @@ def write_short_reasons(decisions: Sequence[Decision]) -> dict[uuid.UUID, str]:
 
 
 def _findings(decisions: Sequence[Decision]) -> dict[uuid.UUID, str]:
-    """Return, for each decision that risk decided and that is explained, the finding its page opens
-    with.
+    """Return the finding that opens a decision's page, by the decision's id. Only decisions that
+    risk decided and that are explained have one.
     """
     told = {
         d.id: d
@@ -35,7 +35,7 @@ def _findings(decisions: Sequence[Decision]) -> dict[uuid.UUID, str]:
     }
     if not told:
         return {}
-    # The times as well as the ids, so that only the partitions of those days are read.
+    # Times are given besides ids, so that only the partitions of those days are read.
     found = Explanation.objects.filter(
         decision__in=list(told), at__in=[d.at for d in told.values()]
     )
@@ -43,8 +43,8 @@ def _findings(decisions: Sequence[Decision]) -> dict[uuid.UUID, str]:
 
 
 def _leading(explanation: Explanation, d: Decision) -> str:
-    """Return feature, value and what is usual. Empty when nothing spoke against it or its model is
-    missing, as its page says too.
+    """Return the strongest finding: feature, value and what is usual. Return "" when nothing spoke
+    against the request or its model is missing; the decision's page then says so too.
     """
     try:
         found = reason_codes.rank_reasons(

@@ -20,7 +20,7 @@ class TraceStep:
     level: str
     """ok or off."""
     word: str
-    """State in a word or two."""
+    """State of the stage in one or two words."""
     action: int | None
     """The action it decided; None when it was not the decisive stage."""
     detail: str
@@ -41,7 +41,7 @@ def describe_stages(found: list[StageTrace], decision: Decision) -> list[TraceSt
 def _step(one: StageTrace, d: Decision) -> TraceStep:
     detail = _DETAILS[one.stage](one.facts, d, one)
     decided = one.decisive
-    # The fallback limiter is not a step that was left out: it stands in for the others.
+    # The fallback limiter replaces the other stages. When it did not run, it was not left out.
     level, word = (
         ("ok", _PASSED.get(one.stage, "Passed"))
         if one.ran
@@ -70,7 +70,7 @@ def _n(facts: dict[str, float | str], name: str) -> float:
 def _guard(facts: dict[str, float | str], d: Decision, one: StageTrace) -> str:
     if reason := str(facts.get("reason", "")):
         return f"{reason[:1].upper()}{reason[1:]}."
-    # "This decider": each one leases a part, so the app may have more left.
+    # "This decider", because each one leases a part, so the app may have more left.
     left, limit = _n(facts, "quota_left"), _n(facts, "quota_limit")
     count = whole_left(left)
     requests = f"{count} request{'' if count == '1' else 's'}"
@@ -101,7 +101,7 @@ def _triage(facts: dict[str, float | str], d: Decision, one: StageTrace) -> str:
             else "It asks the model, which could not be asked."
         )
     tokens = _n(facts, "tokens")
-    # within a token of its end the bucket is empty, and the headroom not yet begun
+    # Below 1 token the bucket is empty, but the headroom begins only below 0.
     into = _into_headroom(facts, -tokens) if tokens < 0 else ""
     cheap = (
         f"Cheap score {figure(_n(facts, 'cheap_score'))}, ranked from"
@@ -115,13 +115,13 @@ def _into_headroom(facts: dict[str, float | str], below: float) -> str:
     headroom = _n(facts, "bucket_burst") - _n(facts, "headroom_withheld")
     if headroom <= 0.0:
         return f", {two_digits(below)} below empty without a headroom"
-    # It may have shrunk since the requests that it admitted.
+    # The headroom may have shrunk since it admitted those requests.
     beyond = "beyond" if below > headroom else "into"
     return f", {two_digits(below)} {beyond} the headroom of {plan_figure(headroom)}"
 
 
 def _bucket(facts: dict[str, float | str], into: str = "") -> str:
-    """Return whole tokens left, those it holds when full, `into` behind them, and its refill."""
+    """Return the bucket in words: whole tokens left, tokens when full, `into`, and its refill."""
     burst, rate = _n(facts, "bucket_burst"), _n(facts, "bucket_rate")
     held = f"{whole_left(_n(facts, 'tokens'))} of {plan_figure(burst)}"
     return f"{held}{into}, refills {plan_figure(rate)}/s."

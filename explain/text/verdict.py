@@ -1,8 +1,8 @@
 """The opening sentences of a decision page: what happened to which app and why, and which stage
 decided by which figures.
 
-They are composed from the record, its reasons and the policy function's own thresholds. Every
-figure in them is read from there; none is part of a fixed text.
+They are composed from the record, its reasons and the policy function's own thresholds. No fixed
+text holds a figure: every figure is read from there.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class DecisionStory:
     """The texts at the top of a decision page."""
 
     chip: str
-    """"Deferred 4 s"."""
+    """The action in a word, with its wait: "Deferred 4 s"."""
     http: str
     """The answer that the client received: "HTTP 429, Retry-After 4"."""
     verdict: str
@@ -65,7 +65,7 @@ def write_story(
 
 
 def round_wait(seconds: float) -> int:
-    """Return whole seconds as the Retry-After field says them: rounded up; 0 for no wait."""
+    """Return a wait in whole seconds, rounded up as in the Retry-After field; 0 for no wait."""
     return max(1, math.ceil(seconds)) if seconds > 0 else 0
 
 
@@ -82,7 +82,7 @@ def _chip(d: Decision) -> str:
 
 
 def http_answer(d: Decision) -> str:
-    """Say in a clause what the client of a decision got: the status and the Retry-After."""
+    """Return as a clause what the client of a decision got: the status and the Retry-After."""
     if d.observed or d.action == Action.ADMIT:
         return "passed on to the service" + (", observe-only" if d.observed else "")
     wait = f", Retry-After {round_wait(d.retry_after)}" if d.retry_after > 0 else ""
@@ -95,7 +95,7 @@ def _verdict(d: Decision, name: str, found: list[reason_codes.ReasonCode]) -> st
 
 def _act(d: Decision) -> str:
     action, wait = Action(d.action), round_wait(d.retry_after)
-    # Up to two minutes in seconds, as the response said it.
+    # In seconds up to two minutes, as the response said it.
     seconds = f"{wait} second{'' if wait == 1 else 's'}" if wait < 120 else wait_span(wait)
     told = {
         Action.ADMIT: "admitted",
@@ -118,7 +118,7 @@ def _because(d: Decision, found: list[reason_codes.ReasonCode]) -> str:
     because = f"because {reason_text.clause(d)}"
     if (action, reason) != (Action.SHED, Reason.RISK_HIGH):
         return because
-    # The service is why anyone was shed; the findings are why it was this request.
+    # The service is why requests were shed. The findings are why this request was among them.
     chose = f": {reason_codes.write_clause(found[0])}" if found else ""
     return f"{because}, and its risk put it behind others{chose}"
 
@@ -143,7 +143,7 @@ def _unranked(d: Decision) -> str:
 
 
 def _worth(d: Decision) -> str:
-    """Return how its worth decided; empty where the usual worth is not recorded."""
+    """Return how the request's worth decided; empty when the usual worth is not recorded."""
     seen = reason_text.signals(d)
     if seen is None or d.value is None:
         return ""
@@ -167,12 +167,13 @@ def _risk(d: Decision, thresholds: Thresholds | None) -> str:
             return f"risk {risk}."
         risk, cut = reason_text.cut_figures(own, following[0])
         if Action(d.action) != Action.ADMIT:
-            # Not the risk refused it: below the next threshold every risk is treated alike.
+            # The risk did not cause the refusal: below the next threshold all risks get this
+            # action.
             return f"the risk was {risk}, and at any risk below {cut} it would have been {did} too."
         then = DID[Action(following[1])]
         return f"risk {risk}, below the {cut} from which it would have been {then}."
     risk, cut = reason_text.cut_figures(own, thresholds.up)
-    # Only where a lower risk is admitted, and nothing lies between, was the risk short of room.
+    # The bucket lacked room for this risk only if every lower risk would have been admitted.
     admitted_below = thresholds.bands[0][1] == Action.ADMIT and thresholds.bands[1][0] == (
         thresholds.up
     )

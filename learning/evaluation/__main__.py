@@ -1,5 +1,5 @@
-"""`python -m learning.evaluation`: trains the model of a first start, plays all matches of the
-referee, replays real access logs, and writes the page and the counts.
+"""`python -m learning.evaluation`: trains the model that a new installation starts with, plays all
+matches of the referee, replays real access logs, and writes the report and its counts.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ HERE = Path(__file__).parents[2]
 
 
 def main() -> int:
-    """Evaluate as asked on the command line. Return 1 when no model could be made or a log
-    could not be read."""
+    """Evaluate as asked on the command line. Return 0, or 1 when no model could be trained or a log
+    could not be read.
+    """
     asked = _arguments()
-    # Before the engine is imported, or compiled code of another source could run.
+    # Must come before the engine is imported: otherwise numba could load code that was compiled
+    # from other sources.
     compiled_cache.use_own_folder()
     from learning.evaluation import report, tournament
     from learning.logs.access_log import LogError
@@ -54,7 +56,7 @@ def _arguments() -> argparse.Namespace:
         "--logs",
         type=Path,
         default=HERE.parent / "shared" / "data",
-        help="folder of the real access logs; what is not there is left out",
+        help="folder of the real access logs; missing logs are left out",
     )
     parser.add_argument(
         "--workers",

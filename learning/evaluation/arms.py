@@ -1,5 +1,5 @@
-"""The arms of an evaluation: who decides. All decide by the real engine, each with its own config;
-only the oracle answers past it.
+"""The arms of an evaluation: the ways to decide that are compared. Each arm runs the real engine
+with a config of its own; only the oracle replaces the engine's answers.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from learning.traffic.simulate import Scenario
 # Milliseconds that scoring a batch may take. A decider's 5 ms would hand requests to the fallback
 # limiter whenever other work on this machine delays a batch, and no two runs would be equal.
 UNHURRIED_MS = 1e6
-# Rates of the tuned quotas, times the tier's own. The demo plan's rates are far above what its apps
-# send, so the grid reaches down to the twentieth part.
+# Rates that the tuning of quotas tries, as shares of the tier's own rate. The demo plan's rates are
+# far above what its apps send, so the grid reaches down to a twentieth.
 RATE_SHARES = (0.05, 0.1, 0.2, 0.4, 0.8)
-# Seconds of that rate which a full bucket holds: from the starting config's 10 and 20 s upwards, as
-# small rates need long bursts.
+# Bursts that the tuning of quotas tries: seconds of the rate that a full bucket holds. The starting
+# config has 10 and 20 s; smaller rates need longer bursts.
 BURSTS_S = (10.0, 20.0, 40.0, 80.0)
-# False throttles that tuned quotas may cost in the usual world. Chosen: what an operator would let
-# a limiter cost, and near Sluice's own, so that both are compared at equal cost.
+# Largest share of false throttles that tuned quotas may cause in the usual world. Chosen: what an
+# operator would accept, and close to Sluice's own, so that both are compared at equal cost.
 TUNED_FALSE_THROTTLE = 0.01
 
 
@@ -51,7 +51,7 @@ class EvaluationArm:
     oracle: bool = False
 
     def config(self, scenario: Scenario) -> Config:
-        """Return the config document that this arm decides by: the starting one with its change."""
+        """Return the config document of this arm: the starting config with the arm's changes."""
         start = simulate.starting_config(replace(scenario, observe_only=self.observe_only))
         start = structs.replace(start, ml_time_limit_ms=UNHURRIED_MS)
         if self.quotas is None:
@@ -89,17 +89,17 @@ def static_quotas(quotas: Quotas) -> EvaluationArm:
 
 
 def quota_grid() -> list[Quotas]:
-    """Return all quotas that are tried."""
+    """Return the quotas that the tuning tries: each of RATE_SHARES with each of BURSTS_S."""
     return [Quotas(rate, burst) for rate, burst in product(RATE_SHARES, BURSTS_S)]
 
 
 def tuned(
     candidates: Iterable[Quotas], measured: Callable[[Quotas], tuple[float, float]]
 ) -> Quotas:
-    """Return the candidate that admits least abuse at TUNED_FALSE_THROTTLE or less.
+    """Return the candidate that admits the least abuse within the limit TUNED_FALSE_THROTTLE.
 
-    `measured` gives its shares of false throttles and of abuse admitted, 0 to 1. Where none is
-    within the limit, return the one with the fewest false throttles.
+    `measured` returns a candidate's shares of false throttles and of abuse admitted, 0 to 1. If no
+    candidate is within the limit, return the one with the fewest false throttles.
     """
 
     def rank(candidate: Quotas) -> tuple[bool, float]:

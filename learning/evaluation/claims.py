@@ -1,4 +1,4 @@
-"""What the README says of decisions: each figure beside its target, misses first."""
+"""The README's claims about decisions: each measured figure beside its target, misses first."""
 
 from __future__ import annotations
 
@@ -13,25 +13,28 @@ from learning.traffic import referee
 
 BEGIN, END = "<!-- written by make evaluate -->\n", "<!-- end -->\n"
 SLUICE, FALLBACK, ORACLE = arms.SLUICE.name, arms.FALLBACK.name, arms.ORACLE.name
-# Targets, as shares. Chosen by what the best of our prototypes came to in the same worlds.
+# Targets by world, as shares of abuse admitted and of honest first tries refused. Chosen: what the
+# best of our prototypes reached in the same worlds.
 ABUSE = {"usual": 0.25, "calm": 0.5, "key rotation": 0.4, "flat profiles": 0.32}
 FALSE = {"usual": 0.006, "calm": 0.006, "key rotation": 0.008, "flat profiles": 0.008}
-# The most that claims of being a retry may add to the abuse admitted.
+# Largest share of the abuse that may get through in addition when abusers claim to retry.
 CLAIM_GAIN = 0.03
-# Of the risk under all shifts.
+# Under all shifts: the least AUC of the risk, and the largest share of honest requests at or above
+# the risk that catches 80% of the abuse.
 SHIFTED_AUC, SHIFTED_FALSE = 0.95, 0.05
-# Honest first tries refused above those that the oracle refuses.
+# How far the share of honest first tries refused may lie above the oracle's.
 ABOVE_ORACLE = 0.05
-# Of 10,000 first tries of enterprise apps.
+# Most refusals in 10,000 honest first tries of enterprise apps.
 ENTERPRISE = 1.0
-# Attack requests of each log that the shipped plan should refuse, and other clients hit at most.
+# Targets for each real log under the shipped plan: the fewest attack requests refused, and the most
+# other clients of which a request is refused.
 ATTACKS = {"acunetix": 5_000, "netsparker": 6_500, "w3af": 3_400, "password attack": 440}
 OTHERS_HIT = {"acunetix": 4, "netsparker": 4, "w3af": 4, "password attack": 8}
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One row: what was measured, what it is to reach, and whether its mean does."""
+    """One row of the table: a measured figure, its target, and whether its mean meets it."""
 
     what: str
     measured: str
@@ -40,20 +43,22 @@ class Claim:
 
 
 def find_claims(found: Evaluation) -> list[Claim]:
-    """Return all claims, misses first, each part in the order of the targets."""
+    """Return all claims: first those that miss their target, then those that meet it."""
     claims = [*_worlds(found), *_shifts(found), *_overload(found), *_logs(found.logs)]
     return sorted(claims, key=lambda claim: claim.met)
 
 
 def replace_claims(text: str, found: Evaluation) -> str:
-    """Return `text` with the table between the marks BEGIN and END written anew.
+    """Return `text` with a new table of claims between the marks BEGIN and END.
 
-    Raise ValueError where the marks are missing.
+    Raises ValueError when a mark is missing.
     """
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"the marks {BEGIN.strip()} and {END.strip()} are missing")
+        raise ValueError(
+            f"the table of claims needs both marks around it: {BEGIN.strip()} and {END.strip()}"
+        )
     head = (("what", "measured", "target", "met"), ("---",) * 4)
     rows = [
         (c.what, c.measured, c.target, "yes" if c.met else "**no**") for c in find_claims(found)

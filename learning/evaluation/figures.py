@@ -1,4 +1,4 @@
-"""Figures of matches: shares by seed, with intervals over the seeds."""
+"""Figures computed from matches: means of shares over the seeds, with 95% intervals."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from decider.contracts.vocabulary import Tier
 from learning.evaluation.arms import NOTHING
 from learning.evaluation.match import MatchResult
 
-# Student's t at 97.5% for 1, 2, ... degrees of freedom: a 95% interval of the mean of so many seeds
-# plus one (Student, 1908). Past the table the normal quantile would be 3% too small at most.
+# Student's t at 97.5% for 1, 2, ... degrees of freedom, for a 95% interval of a mean (Student,
+# 1908). Degrees of freedom are one less than the seeds, of which an evaluation has 10 at most. Past
+# the table the normal quantile is used; it is up to 10% too small.
 T_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179)
-NORMAL_975 = 1.96  # the same for infinitely many
+NORMAL_975 = 1.96  # the same for infinitely many degrees of freedom
 # Chance that a share lies above its one-sided bound.
 BEYOND = 0.05
-# Halvings of an interval of shares: as many as a float has bits.
+# Steps of the bisection for a bound: each gains one bit, and a float has 53.
 HALVINGS = 53
-# Enterprise false throttles are so rare that they are told of so many requests.
+# Enterprise false throttles are so rare that they are counted per 10,000 requests.
 PER_ENTERPRISE = 10_000.0
 
 
@@ -32,7 +33,10 @@ class Interval:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Interval:
-        """Return the mean of one value for each seed. One seed alone has no interval: NaN."""
+        """Return the mean of `values`, one for each seed, with its interval.
+
+        The half width is NaN for a single seed; both are NaN without values.
+        """
         if len(values) < 2:
             return cls(values[0] if values else math.nan, math.nan)
         freedom = len(values) - 1
@@ -43,16 +47,16 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class RareCount:
-    """How often something rare happened."""
+    """How often something rare was found, in how many tries."""
 
     tries: int
     found: int
 
     @property
     def upper(self) -> float:
-        """The one-sided upper 95% bound of its share, NaN without tries.
+        """The one-sided upper 95% bound of the share found, 0 to 1; NaN without tries.
 
-        It is the share at which `found` or fewer of as many independent tries have the chance
+        At this share, finding `found` or fewer in `tries` independent tries has the probability
         BEYOND (Clopper and Pearson, 1934).
         """
         if not self.tries:
@@ -69,11 +73,11 @@ class RareCount:
         return high
 
     def _chance(self, share: float) -> float:
-        """Return the chance of `found` or fewer if each try has the chance `share`, 0 to 1."""
+        """Return the probability of `found` or fewer if each try has the probability `share`."""
         n = self.tries
         if share >= 1.0:
             return 0.0
-        # by logarithms: the factors of a quarter of a million tries fit no float
+        # in logarithms, because the factors for a quarter of a million tries overflow a float
         yes, no, ways = math.log(share), math.log1p(-share), math.lgamma(n + 1)
         return math.fsum(
             math.exp(ways - math.lgamma(k + 1) - math.lgamma(n - k + 1) + k * yes + (n - k) * no)
@@ -82,7 +86,7 @@ class RareCount:
 
 
 class Scoreboard:
-    """The results of all matches that were played, and the figures made of them."""
+    """The results of all matches that were played, and the figures computed from them."""
 
     def __init__(self, results: Iterable[MatchResult]) -> None:
         self.results = list(results)
@@ -90,9 +94,9 @@ class Scoreboard:
         self._seeds = sorted({r.seed for r in self.results})
 
     def abuse_admitted(self, world: str, arm: str) -> Interval:
-        """Return the tries of abusers that were admitted, over those where nothing is refused.
+        """Return the admitted tries of abusers, as a share of their tries where nothing is refused.
 
-        Abusers try less where they are refused, so their own tries are no measure.
+        Abusers try less often where they are refused, so a share of those tries would mislead.
         """
         return self._over_seeds(world, arm, self._abuse_admitted)
 
@@ -113,14 +117,17 @@ class Scoreboard:
         return self._over_seeds(world, NOTHING.name, lambda r: r.ranking.auc if r.ranking else None)
 
     def false_throttle_at_catch(self, world: str) -> Interval:
-        """Return the share of honest requests above the risk that catches `metrics.CATCH`."""
+        """Return the share of honest requests at or above the risk that catches `metrics.CATCH` of
+        the abuse.
+        """
         return self._over_seeds(
             world, NOTHING.name, lambda r: r.ranking.false_throttle if r.ranking else None
         )
 
     def enterprise(self, worlds: Collection[str], arm: str) -> Interval:
-        """Return the false throttles of enterprise apps in PER_ENTERPRISE of their first tries,
-        the worlds of a seed taken together.
+        """Return how many of PER_ENTERPRISE honest first tries of enterprise apps were refused.
+
+        Each seed gives one value, for all `worlds` together.
         """
         shares = []
         for seed in self._seeds:
@@ -131,8 +138,8 @@ class Scoreboard:
         return Interval.of(shares)
 
     def enterprise_refused(self, worlds: Collection[str], arm: str) -> RareCount:
-        """Return the first tries of honest enterprise apps in some worlds, all seeds together, and
-        how many of them were refused.
+        """Return the honest first tries of enterprise apps and how many of them were refused, for
+        all seeds and `worlds` together.
         """
         mine = [r for r in self.results if r.arm == arm and r.world in worlds]
         counts = [result.tiers[Tier.ENTERPRISE] for result in mine]

@@ -17,8 +17,8 @@ from learning.traffic.services import IMPATIENT_AFTER_S
 from learning.traffic.simulate import Scenario, Simulation, Traffic
 from learning.training import metrics
 
-# Seconds after which the oracle lets a client come again: when a service works off what is ahead,
-# there is room within a second.
+# Seconds that the oracle tells a client to wait. Chosen: a service that works off its queue has
+# room again within a second.
 ORACLE_WAIT_S = 1.0
 
 
@@ -29,9 +29,9 @@ class TierCounts:
     honest: int
     """First tries of honest apps."""
     honest_refused: int
-    """Those that were not admitted: false throttles."""
+    """Of the honest first tries, those that were not admitted: false throttles."""
     honest_failed: int
-    """Those that were admitted and that their service could not serve."""
+    """Of the honest first tries, those that were admitted but not served by their service."""
     abuse: int
     """Tries of abusive apps."""
     abuse_admitted: int
@@ -48,7 +48,7 @@ class RankingResult:
 
 @dataclass(frozen=True, slots=True)
 class MatchResult:
-    """What came of one match."""
+    """The counts of one match."""
 
     world: str
     arm: str
@@ -56,7 +56,9 @@ class MatchResult:
     tiers: tuple[TierCounts, ...]
     """In `Tier` order."""
     ranking: RankingResult | None = None
-    """The model's, where nothing was refused; None elsewhere, as refusals censor."""
+    """How well the model ranks. Measured only where nothing is refused, because refusals hide what
+    requests would have done; None for every other arm.
+    """
 
     def total(self) -> TierCounts:
         """Return the counts of all tiers together."""
@@ -73,8 +75,8 @@ class Match(Simulation):
         self._counted: Counter[tuple[int, str]] = Counter()
 
     def note(self, planned: PlannedRequest, action: int, served: bool) -> None:
-        """Count abusers' tries and honest first tries. What a refused client sends again would
-        count its refusal more than once.
+        """Count abusers' tries and honest first tries. Honest retries are left out, because they
+        would count one refusal several times.
         """
         tier, admitted = self._tier[planned.app], action == Action.ADMIT
         if planned.abusive:
@@ -86,7 +88,7 @@ class Match(Simulation):
             self._counted[tier, "honest_failed"] += admitted and not served
 
     def tiers(self) -> tuple[TierCounts, ...]:
-        """Return the counts until now, by tier."""
+        """Return the counts so far, in `Tier` order."""
         return tuple(
             TierCounts(*(self._counted[tier, name] for name in TierCounts.__slots__))
             for tier in Tier
@@ -94,12 +96,14 @@ class Match(Simulation):
 
 
 class OracleMatch(Match):
-    """A match in which the truth answers."""
+    """A match whose answers come from the hidden truth instead of the engine."""
 
     def answer(
         self, planned: PlannedRequest, decision: Decision, cost: float, now: float
     ) -> tuple[int, float]:
-        """Refuse abusers, then what would wait so long for its service that clients give up."""
+        """Return the action and the seconds to wait: block abusers, and shed requests that would
+        wait longer for their service than clients do.
+        """
         if planned.abusive:
             return int(Action.BLOCK), 0.0
         if self.services[planned.service].wait(now) > IMPATIENT_AFTER_S:
@@ -108,7 +112,9 @@ class OracleMatch(Match):
 
 
 def play(world: RefereeWorld, arm: EvaluationArm, seed: int, model: Model | None) -> MatchResult:
-    """Play one match to its end. Without a model nothing is ranked."""
+    """Play one match to its end and return its counts. `model` may be None; then the ranking is not
+    measured.
+    """
     match = (OracleMatch if arm.oracle else Match)(arm, world.scenario(seed), model)
     traffic = match.run().traffic
     ranked = model is not None and arm.observe_only and not arm.oracle
@@ -117,7 +123,7 @@ def play(world: RefereeWorld, arm: EvaluationArm, seed: int, model: Model | None
 
 
 def rank_traffic(traffic: Traffic, model: Model) -> RankingResult:
-    """Score the kept rows of a run and compare with the truth; each row counts by its weight.
+    """Return how well the model's risk ranks the kept rows of a run; rows count by their weight.
 
     Raises ValueError when all rows are honest or all abusive.
     """

@@ -32,9 +32,9 @@ SITE = "rootly_apache_access_2025-01-29.log.gz"
 # Names under which well-known crawlers tell who they are. Anybody may use such a name, so this
 # counts who claims it.
 CRAWLER = re.compile(rb"Googlebot|bingbot|AhrefsBot|Applebot|YandexBot|DotBot", re.IGNORECASE)
-# Share of a scan's requests from which a client is part of the scan; others are strays in its log.
+# A client with at least this share of a scan's requests takes part in it; others in the log do not.
 FEWEST_OF_SCAN = 0.01
-# Password tries from which a client of the site counts as an attacker: below it are single probes.
+# A client with at least this many password tries is an attacker; fewer tries are single probes.
 FEWEST_TRIES = 10
 # Fixed, so that pseudonyms are the same on each run.
 KEY = b"the evaluation's pseudonyms-----"
@@ -46,7 +46,7 @@ CAPACITY = 16_384
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a client may do: a bucket for each address, as nobody signs in."""
+    """A plan for the clients of a log. Each address has a bucket of its own, as nobody signs in."""
 
     name: str
     rate: float
@@ -55,7 +55,7 @@ class Plan:
 
     @classmethod
     def per_minute(cls, requests: int) -> Plan:
-        """Return the plan of so many requests a minute, all of which may come at once."""
+        """Return a plan of `requests` a minute, all of which may come at once."""
         return cls(f"{requests}/min", requests / 60, float(requests))
 
 
@@ -67,7 +67,7 @@ def shipped_plan() -> Plan:
 
 @dataclass(frozen=True, slots=True)
 class LogResult:
-    """What one replay came to."""
+    """The counts of one replay."""
 
     log: str
     plan: str
@@ -76,11 +76,11 @@ class LogResult:
     """Requests of attackers."""
     attacks_refused: int
     others: int
-    """Other clients."""
+    """Clients that are not attackers."""
     others_hit: int
-    """Those of which a request was refused."""
+    """Clients that are not attackers and of which at least one request was refused."""
     others_refused: int
-    """Their requests that were refused."""
+    """Refused requests of these clients."""
     crawlers: int
     """Requests of clients with a well-known crawler's name."""
     crawlers_refused: int
@@ -129,7 +129,9 @@ def play_all(folder: Path, model: Model) -> list[LogResult]:
 
 
 def play(recording: Recording, plan: Plan, model: Model | None) -> LogResult:
-    """Replay one recording under one plan; without a model the bucket decides alone."""
+    """Replay one recording under one plan and return the counts. If `model` is None, the bucket
+    decides alone.
+    """
     engine = Engine(
         node=playback.NODE, region="local", token_key=KEY, capacity=CAPACITY, keep_all=True
     )
@@ -210,5 +212,5 @@ def _crawlers(path: Path) -> frozenset[str]:
             try:
                 found.add(access_log.parse_line(line, KEY).app)
             except access_log.LineError:
-                continue  # the reader counts it
+                continue  # the replay counts the lines that cannot be read
     return frozenset(found)

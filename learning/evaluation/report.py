@@ -71,7 +71,7 @@ def write(folder: Path, found: Evaluation) -> None:
 
 
 def compose_page(found: Evaluation) -> str:
-    """Return the page: a title, and one section after another."""
+    """Return the whole page as Markdown."""
     sections = [
         _introduction(found),
         "## Worlds\n\n" + _worlds(),
@@ -89,7 +89,7 @@ def compose_page(found: Evaluation) -> str:
 
 @dataclass(frozen=True, slots=True)
 class CountsFile:
-    """The counts as they stand in the JSON file."""
+    """The content of the JSON file."""
 
     referee: int
     model: str
@@ -109,11 +109,14 @@ def encode_counts(found: Evaluation) -> bytes:
 def decode_counts(data: bytes) -> Evaluation:
     """Return the evaluation whose counts `encode_counts` wrote.
 
-    Raises ValueError for another version of the referee or another form.
+    Raises ValueError for counts of another version of the referee, and for any other JSON.
     """
     read = msgspec.json.decode(data, type=CountsFile)
     if read.referee != referee.VERSION:
-        raise ValueError(f"counts of referee version {read.referee}, not {referee.VERSION}")
+        raise ValueError(
+            f"the counts are of referee version {read.referee}, but this is version"
+            f" {referee.VERSION}: run the evaluation again"
+        )
     return Evaluation(read.model, read.quotas, read.seeds, Scoreboard(read.matches), read.logs)
 
 
@@ -146,7 +149,7 @@ def _arms(quotas: Quotas) -> str:
 
 
 def _by_arm(board: Scoreboard, figure: Callable[[str, str], Interval]) -> str:
-    """Return a table of worlds and arms; the oracle has a table of its own."""
+    """Return a table of the figure by world and arm, without the oracle, which has its own."""
     names = [name for name in board.arms(referee.USUAL.name) if name != arms.ORACLE.name]
     rows = [(w.name, *(percent(figure(w.name, a)) for a in names)) for w in referee.WORLDS]
     return table(("world", *names), rows)
@@ -184,7 +187,7 @@ def _enterprise(board: Scoreboard) -> str:
 
 
 def _bounded(count: RareCount) -> tuple[str, str, str]:
-    """Write tries, how many were found, and the bound, with two digits."""
+    """Return as text: the tries, the number found, and its bound per PER_ENTERPRISE."""
     bound = "–" if math.isnan(count.upper) else f"{PER_ENTERPRISE * count.upper:.2f}"
     return f"{count.tries:,}", f"{count.found:,}", bound
 
@@ -217,14 +220,15 @@ def _real_logs(results: Sequence[LogResult]) -> str:
 
 
 def percent(interval: Interval) -> str:
-    """Write shares as percent, with two digits below 10% and one above."""
+    """Return an interval of shares as text in percent: two decimals below 10%, one above."""
     scaled = Interval(100 * interval.mean, 100 * interval.half)
     return plain(scaled, 2 if scaled.mean < 10 else 1)
 
 
 def plain(interval: Interval, digits: int) -> str:
-    """Write a mean with its interval: "28.1 ± 3.2"; without one where a single seed was played, and
-    a dash where none was.
+    """Return a mean and its interval as text: "28.1 ± 3.2".
+
+    With a single seed there is only the mean, and a dash where nothing was measured.
     """
     if math.isnan(interval.mean):
         return "–"

@@ -1,4 +1,4 @@
-"""All matches of an evaluation: which there are, and playing them in several processes."""
+"""The matches of an evaluation: the list of them, and the processes that play them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MOST_PLAYERS = 8
 
 @dataclass(frozen=True, slots=True)
 class Fixture:
-    """One match to play. The world goes by its name, as the table is on every side."""
+    """One match to play. It names its world, because every process has the table of worlds."""
 
     world: str
     arm: EvaluationArm
@@ -36,10 +36,10 @@ class Fixture:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """All that was measured."""
+    """All results of an evaluation."""
 
     model: str
-    """Which trees it has: `identify_model`."""
+    """Hash of the trees of the model under test; see `identify_model`."""
     quotas: Quotas
     seeds: tuple[int, ...]
     board: Scoreboard
@@ -48,10 +48,11 @@ class Evaluation:
 
 
 def identify_model(artifact: Artifact) -> str:
-    """Return 16 hex digits of both models' trees. An artifact's own digest changes with the time
-    of its training, which its card tells.
+    """Return a hash of both models' trees, 16 hex digits.
+
+    The artifact's own digest also covers its card, so it differs for every training.
     """
-    # 8 bytes tell a few models apart by chance; nobody attacks a report.
+    # 8 bytes are enough to tell a few models apart, because nobody would forge a report.
     trees = artifact.risk_model + artifact.value_model
     return hashlib.blake2b(trees.encode(), digest_size=8).hexdigest()
 
@@ -66,11 +67,12 @@ _model: list[Model] = []
 def evaluate(
     full: bool, workers: int, logs: Path, played: Played, say: Callable[[str], object]
 ) -> Evaluation:
-    """Train the model of a first start, tune the static quotas, play every match, and replay the
-    real logs in the folder `logs`.
+    """Train the model that a new installation starts with, tune the static quotas, play every
+    match, and replay the real logs in the folder `logs`. Return all results.
 
-    `full` plays all seeds. `played` is called with each result, `say` with what is done. Raises
-    TrainingError, and LogError for a log that cannot be read.
+    `full` plays all seeds instead of half. `played` is called with each result, `say` with a line
+    after each step. Raises TrainingError when no model can be trained, and LogError for a log that
+    cannot be read.
     """
     seeds = referee.SEEDS + (referee.MORE_SEEDS if full else ())
     trained = train.train(by="learning.evaluation", workers=workers)
@@ -117,9 +119,9 @@ def tune_quotas(play_all: PlayAll) -> Quotas:
 
 @contextmanager
 def players(artifact: bytes, workers: int, played: Played) -> Iterator[PlayAll]:
-    """Give a function that plays matches in `workers` processes and returns results in order.
+    """Yield a function that plays matches in `workers` processes and returns results in order.
 
-    `artifact`: the encoded model. `played` is called with each result. With no workers the matches
+    `artifact` is the encoded model. `played` is called with each result. With 0 workers the matches
     are played in this process.
     """
     if not workers:
@@ -133,7 +135,7 @@ def players(artifact: bytes, workers: int, played: Played) -> Iterator[PlayAll]:
 
 
 def usual_workers() -> int:
-    """Return a process for each core, MOST_PLAYERS at most."""
+    """Return the number of cores, MOST_PLAYERS at most."""
     return min(MOST_PLAYERS, os.cpu_count() or 1)
 
 

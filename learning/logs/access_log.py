@@ -41,13 +41,13 @@ MAX_SIZE = 10**12
 # One hour. A longer duration is a broken field, and is read as unknown.
 MAX_DURATION_MS = 3_600_000.0
 # Lines held back to put them in order. Servers write a line when the answer ends, so lines are out
-# of order by as many as are answered meanwhile. Chosen: far more than that, and some 50 MB.
+# of order by as many as are answered meanwhile. Chosen: far more than that, for some 50 MB.
 SORT_WITHIN = 100_000
-# Different user agents from which an address counts as possibly shared (a CDN, a proxy, a company).
-# Chosen: one person's browsers and tools stay below it.
+# An address with at least this many user agents may be shared (a CDN, a proxy, a company). Chosen:
+# one person's browsers and tools are fewer.
 SHARED_FROM = 8
-# User agents remembered of one address. More are not needed to see that it is shared, and a client
-# that invents one for each request must not fill the memory.
+# User agents remembered for one address. More are not needed to see that it is shared, and a client
+# that invents a new one for each request must not fill the memory.
 _AGENTS_KEPT = 64
 # No nested quantifiers in these patterns, so that a hostile line costs linear time.
 _QUOTED = r'"([^"\\]*(?:\\.[^"\\]*)*)"'
@@ -105,7 +105,7 @@ class LogError(Exception):
 
 
 class LineError(Exception):
-    """One line cannot be read; the message is the reason under which it is counted."""
+    """One line cannot be read; such lines are counted by the message, which says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ class LogEntry:
     bytes_out: int
     request_id: str
     served: bool
-    """Whether a service answered; False when the gateway did so itself."""
+    """Whether a service answered; False when the gateway answered itself."""
     agent: int
     """Hash of the user agent, 0 when unknown."""
     via_cdn: bool
@@ -144,7 +144,7 @@ class ReadReport:
     skipped: Counter[str] = field(default_factory=Counter)
     """Reason -> lines skipped."""
     noticed: Counter[str] = field(default_factory=Counter)
-    """Oddity -> lines read all the same."""
+    """Oddity -> lines that were read in spite of it."""
     agents: dict[str, set[int]] = field(default_factory=dict)
     requests: Counter[str] = field(default_factory=Counter)
     """Pseudonym -> requests."""
@@ -196,7 +196,9 @@ def _is_cdn(address: str) -> bool:
 
 
 def parse_line(raw: bytes, key: bytes, form: LogFormat = "auto") -> LogEntry:
-    """Return the request of one line. Raises LineError, and never anything else."""
+    """Return the request of one line. Raises LineError for a line that cannot be read, and never
+    any other error.
+    """
     # The length comes first: regular expressions never run on an overlong line.
     if len(raw) >= MAX_LINE:
         raise LineError("longer than 64 kB")
@@ -260,7 +262,7 @@ def _request_line(line: str) -> tuple[str, str]:
     # From the right: clients send targets with spaces in them.
     target = rest.rsplit(" ", 1)[0] if rest.rsplit(" ", 1)[-1].startswith("HTTP/") else rest
     if not _METHOD.fullmatch(method) or not target:
-        raise LineError("no request in it")
+        raise LineError("no request with a method and a path")
     return method, _path(target)
 
 
@@ -271,7 +273,7 @@ def _path(target: str) -> str:
     if path in ("", "*"):
         return "/"
     if not path.startswith("/"):
-        raise LineError("no path in it")
+        raise LineError("no path that begins with /")
     path = path[:MAX_PATH]
     return path if _PLAIN.fullmatch(path) else quote(path, safe=_SAFE, errors="replace")[:MAX_PATH]
 
@@ -281,13 +283,13 @@ def _path(target: str) -> str:
 def _combined_time(when: str) -> float:
     """Return unix seconds of "22/Jan/2019:03:56:14 +0330". Raises LineError."""
     if (found := _TIME.fullmatch(when)) is None or found[2] not in _MONTHS:
-        raise LineError("no time in it")
+        raise LineError("no time of a known form")
     day, year, hour, minute, second = (int(found[k]) for k in (1, 3, 4, 5, 6))
     try:
         # datetime knows no leap second; second 60 is added again below.
         moment = datetime(year, _MONTHS[found[2]], day, hour, minute, min(second, 59), tzinfo=UTC)
     except ValueError:
-        raise LineError("no such time") from None
+        raise LineError("a time that does not exist") from None
     ahead = int(found[8]) * 3600 + int(found[9]) * 60
     return float(
         calendar.timegm(moment.timetuple())
@@ -301,7 +303,7 @@ def _envoy(text: str, key: bytes) -> LogEntry:
     source = pseudonym(key, line.source) if line.source and line.source != "-" else ""
     named = line.app if line.app and line.app != "-" and _VISIBLE.fullmatch(line.app) else ""
     if not named and not source:
-        raise LineError("neither an app nor an address in it")
+        raise LineError("neither an app nor an address")
     return LogEntry(
         at=_envoy_time(line.ts),
         app=named or source,
@@ -323,11 +325,11 @@ def _envoy(text: str, key: bytes) -> LogEntry:
 def _envoy_line(text: str) -> _EnvoyLine:
     try:
         line = _decode_envoy(text)
-    # Deeply nested JSON ends in RecursionError; it costs its line only.
+    # Deeply nested JSON raises RecursionError. Only its own line must be lost.
     except (msgspec.DecodeError, msgspec.ValidationError, RecursionError, UnicodeError):
-        raise LineError("not a line of the gateway's") from None
+        raise LineError("not a JSON line in the gateway's form") from None
     if not _METHOD.fullmatch(line.method):
-        raise LineError("no request in it")
+        raise LineError("no valid HTTP method")
     return line
 
 
@@ -340,10 +342,10 @@ def _envoy_time(ts: str | float) -> float:
     try:
         at = float(ts) if isinstance(ts, int | float) else datetime.fromisoformat(ts).timestamp()
     except (ValueError, OverflowError, OSError):
-        raise LineError("no time in it") from None
-    # 1e11 is the year 5138: milliseconds written as seconds end here.
+        raise LineError("no time of a known form") from None
+    # 1e11 s is the year 5138: larger times are most likely milliseconds.
     if not math.isfinite(at) or not 0 <= at < 1e11:
-        raise LineError("no such time")
+        raise LineError("a time before 1970 or after 5138")
     return at
 
 
@@ -352,12 +354,12 @@ def _status(value: int | str) -> int:
         # isdigit alone accepts digits of other scripts, which int reads as well.
         value = int(value) if len(value) == 3 and value.isascii() and value.isdigit() else 0
     if not 100 <= value <= 599:
-        raise LineError("no status in it")
+        raise LineError("no status from 100 to 599")
     return value
 
 
 def _size(value: int | str | None) -> int:
-    """Return bytes; 0 when unknown or beyond MAX_SIZE."""
+    """Return a size in bytes; 0 when it is unknown or beyond MAX_SIZE."""
     if isinstance(value, str):
         # The length first: int of a very long text is slow, and Python refuses it.
         value = int(value) if value.isascii() and value.isdigit() and len(value) <= 13 else 0
@@ -375,9 +377,10 @@ def _duration(value: float | str | None) -> float | None:
 def read_entries(
     path: Path, key: bytes, report: ReadReport, form: LogFormat = "auto"
 ) -> Iterator[LogEntry]:
-    """Yield the requests of a log in time order and count into `report` on the way.
+    """Yield the requests of a log in time order and add its counts to `report`.
 
-    Lines that are more than SORT_WITHIN out of order come late. Raises LogError.
+    A line that is more than SORT_WITHIN lines out of order comes late. Raises LogError when the log
+    cannot be read at all.
     """
     return _in_order(_parsed(path, key, report, form), report)
 
@@ -401,8 +404,8 @@ def _parsed(path: Path, key: bytes, report: ReadReport, form: LogFormat) -> Iter
 def _in_order(
     found: Iterator[LogEntry], report: ReadReport, most: int = SORT_WITHIN
 ) -> Iterator[LogEntry]:
-    """Sort within a bound: hold back up to `most` entries. An entry older than those already given
-    comes late and is counted.
+    """Yield the entries in time order, as far as holding back `most` of them allows. An entry that
+    is older than one already given comes late and is counted.
     """
     # The ticket keeps entries of equal time in the log's order, and entries are never compared.
     held: list[tuple[float, int, LogEntry]] = []
@@ -424,7 +427,7 @@ def _in_order(
 def read_lines(path: Path, report: ReadReport) -> Iterator[bytes]:
     """Yield the raw lines of a plain or gzip file; of an overlong line its first MAX_LINE bytes.
 
-    Raises LogError.
+    Raises LogError when the file cannot be read at all.
     """
     with _opened(path) as stream:
         while raw := _next_bytes(lambda: stream.readline(MAX_LINE), report):
@@ -448,7 +451,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
     try:
         with path.open("rb") as probe:
             head = probe.read(2)
-        # By its first bytes, not its name: rotated logs are often misnamed.
+        # The first bytes tell a gzip file, not its name: rotated logs are often misnamed.
         with gzip.open(path, "rb") if head == b"\x1f\x8b" else path.open("rb") as stream:
             start = _peek(stream, path)
             # No text has a NUL byte; binary files would give millions of skipped lines.

@@ -2,8 +2,8 @@
 a chosen speed.
 
 Offline, each log is shifted as a whole so that it ends now. Times within a log stay exact, so rates
-are true, and the decisions are recent enough to be looked up. Several logs overlay each other; all
-end now.
+are true, and the decisions are recent enough to be looked up. Several logs run side by side, and
+all end now.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from learning.logs.access_log import LogEntry, LogFormat, ReadReport, read_entri
 from learning.traffic.client import GatewayAnswer, GatewayClient, GatewayError
 
 NODE = "replay"
-# Seconds. Requests this close are decided together: one call for many is faster, and clocks of
-# access logs are coarser than that.
+# Seconds. Requests this close in time are decided together: one call for many is faster, and the
+# clocks of access logs are coarser than that.
 BATCH_S = 0.02
 # Requests decided in one call at most: the batch size that the engine is measured with.
 BATCH_MOST = 256
 # Seconds between two steps of the controllers, as in a decider (five a second).
 TICK_S = 0.2
-# After a quiet time the controllers take at most this many steps of this length (seconds). By then
-# prices have come down, and a log with a gap of days is not simulated step by step.
+# After a quiet time the controllers take steps of at most this length (seconds), and at most this
+# many. By then prices have come down, so a gap of days need not be simulated step by step.
 LONGEST_TICK_S, QUIET_TICKS = 5.0, 5
 # Decisions in one message to the console. Chosen: large enough to be cheap, small enough for ingest
 # to store in one transaction.
@@ -91,17 +91,18 @@ class ReplaySummary:
     """Action (offline) or status (through a gateway) -> requests."""
     refused: dict[str, RefusedApp] = field(default_factory=dict)
     kept: int | None = None
-    """Decisions sent to the console; None when that is for the deciders behind a gateway to do."""
+    """Decisions sent to the console; None through a gateway, whose deciders send a sample."""
 
     def note(self, app: str, why: str, decision: str) -> None:
-        """Count one refusal of `app`."""
+        """Count one refusal of `app`, with its reason in words and its decision id."""
         mine = self.refused.setdefault(app, RefusedApp(decision=decision))
         mine.count += 1
         mine.reasons[why] += 1
 
 
 def survey_logs(paths: Sequence[Path], key: bytes, form: LogFormat, limit: int | None) -> LogSpan:
-    """Read the logs once for their times.
+    """Return the newest time of each log and the number of requests, for a replay of the same logs
+    with the same `limit`.
 
     Raises LogError for a log that cannot be read, ReplayError for one that holds no request.
     """
@@ -140,7 +141,11 @@ def _shifted(
 
 
 class OfflineReplay:
-    """A replay through a private engine, whose config and model are already applied."""
+    """A replay through a private engine, to which config and model are already applied.
+
+    `publish` is called with encoded batches of decisions, `lookup` with the ids of apps whose
+    profiles the engine wants.
+    """
 
     def __init__(self, engine: Engine, publish: PublishBatch, lookup: LookUpProfiles) -> None:
         self._engine, self._publish, self._lookup = engine, publish, lookup
@@ -159,10 +164,11 @@ class OfflineReplay:
         span: LogSpan | None = None,
         advance: AdvanceBar | None = None,
     ) -> ReplaySummary:
-        """Replay the logs, ending at `end` (unix seconds, default now).
+        """Replay the logs so that they end at `end` (unix seconds, default now). Return the counts.
 
-        `limit` is the most requests to replay, `advance` is called with the number of requests
-        decided. Raises LogError, ReplayError.
+        `limit` is the most requests to replay. `span` is the result of `survey_logs`, if it has
+        been called. `advance` is called with the number of requests decided. Raises LogError for a
+        log that cannot be read, ReplayError for one that holds no request.
         """
         span = span or survey_logs(paths, key, form, limit)
         summary = ReplaySummary(ReadReport(), kept=0)
@@ -208,8 +214,9 @@ class OfflineReplay:
             self._expect_outcome(entry)
 
     def _expect_outcome(self, entry: LogEntry) -> None:
-        """Keep the service's answer until its time. A refused request never reached the service, so
-        it has none, whatever the log says.
+        """Keep an admitted request's logged answer until the time at which its service gave it.
+
+        Refused requests are left out: here they never reach the service, whatever the log says.
         """
         route = self._engine.router.route(entry.method, entry.path)
         assert self._engine.config is not None
@@ -230,7 +237,7 @@ class OfflineReplay:
         self._outcomes.append((at, outcome))
 
     def _catch_up(self, now: float) -> None:
-        """Give the engine the outcomes that were there by `now`, and step its controllers."""
+        """Give the engine the outcomes that are known by `now`, and step its controllers."""
         if not self._ticked:
             self._ticked = now
         due = [outcome for at, outcome in self._outcomes if at <= now]
@@ -246,7 +253,7 @@ class OfflineReplay:
         self._ticked = now
 
     def _introduce(self, now: float) -> None:
-        """Give the engine the profiles it asked for."""
+        """Give the engine the profiles that it asked for."""
         # A pseudonym has no profile, so asking for one is a wasted look-up.
         names = [app for app in self._engine.wanted_profiles if not app.startswith("anon_")]
         self._engine.wanted_profiles.clear()
@@ -286,11 +293,12 @@ async def replay_through_gateway(
     span: LogSpan | None = None,
     advance: AdvanceBar | None = None,
 ) -> ReplaySummary:
-    """Send the logs' requests to a gateway, `speed` times as fast as they came.
+    """Send the logs' requests to a gateway, `speed` times as fast as they came. Return the counts.
 
-    Raises LogError, ReplayError, and ValueError for an address that is not a gateway's.
+    Raises LogError for a log that cannot be read, ReplayError for one that holds no request or for
+    a `speed` that is not positive, and ValueError for an address that is not a gateway's.
     """
-    # "not >" and not "<=": NaN is refused too.
+    # Written as "not >", so that NaN is refused too.
     if not speed > 0:
         raise ReplayError(f"The speed must be positive, not {speed}.")
     client, summary = GatewayClient(url, most=IN_FLIGHT_MOST), ReplaySummary(ReadReport())
@@ -328,7 +336,7 @@ async def _send_all(
     for entry in entries:
         summary.first = summary.first or entry.at
         summary.last, summary.requests = entry.at, summary.requests + 1
-        # Against the start, not the last request: delays do not add up.
+        # Each request waits for its time since the start, so that delays do not add up.
         due = (entry.at - summary.first) / speed
         await asyncio.sleep(max(0.0, due - (time.perf_counter() - began)))
         await room.acquire()
@@ -344,7 +352,7 @@ def _request(entry: LogEntry) -> CheckRequest:
 
 def _account(entry: LogEntry, answer: GatewayAnswer, summary: ReplaySummary) -> None:
     summary.answers[str(answer.status)] += 1
-    # With these three statuses the gateway refuses; a service may answer them too, but rarely.
+    # The gateway refuses with these three statuses. A service may answer them too, but rarely does.
     if answer.status in (403, 429, 503):
         wait = f", told to wait {answer.retry_after:.0f} s" if answer.retry_after else ""
         summary.note(entry.app, f"answered {answer.status}{wait}", answer.decision)

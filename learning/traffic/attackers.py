@@ -1,7 +1,7 @@
 """Two attackers against a real gateway, to be watched on the pages: one that tries leaked
 credentials at a sign-in, and one that takes a new app id whenever it is refused too often.
 
-They send what such attackers send and follow no advice: no Retry-After, no status.
+They send the requests of such attackers and never wait, whatever Retry-After says.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from learning.traffic import behaviour, services
 from learning.traffic.client import GatewayAnswer, GatewayClient, GatewayError
 from learning.traffic.crowd import REFUSED_STATUSES
 
-# Requests a second: a person cannot sign in so often, and no plan's bucket is emptied by it.
+# Requests a second: more sign-ins than a person makes, but too few to empty the bucket of any plan.
 PACE = 4.0
 # Share of the credentials that are right; leaked lists are mostly out of date.
 RIGHT = 0.05
-# Refusals after which the rotating attacker drops its app id. Chosen: it has then lost two seconds.
+# Refusals after which the rotating attacker drops its app id. Chosen: at PACE they cost two
+# seconds.
 PATIENCE = 8
-# Requests after which a gateway that answered none of them is taken to be away.
+# A gateway that answers none of the first requests, this many, is taken to be away.
 FEW = 8
 # Addresses that an attacker sends from: a few rented machines.
 ADDRESSES = 3
@@ -33,7 +34,7 @@ ADDRESSES = 3
 
 @dataclass(slots=True)
 class Report:
-    """What came of an attack so far."""
+    """Counts of an attack so far."""
 
     seconds: float = 0.0
     sent: int = 0
@@ -51,7 +52,7 @@ class Report:
         return sum(n for status, n in self.statuses.items() if status not in REFUSED_STATUSES)
 
     def describe(self) -> str:
-        """Return the state as one line."""
+        """Return the counts as one line of text."""
         share = self.passed / self.sent if self.sent else 0.0
         ids = f", {len(self.apps)} app ids" if len(self.apps) > 1 else ""
         unanswered = f", {self.broken} not answered" if self.broken else ""
@@ -65,7 +66,7 @@ class Attacker:
     """One attacker: what it sends next, and what it does about an answer."""
 
     def __init__(self, seed: int | None = None) -> None:
-        # a new attacker each time, unless told otherwise: an old one has a record
+        # another seed each time, unless one is given: deciders remember ids that attacked before
         self._rng = Random(secrets.randbits(64) if seed is None else seed)
         self._addresses = [behaviour.draw_address(self._rng) for _ in range(ADDRESSES)]
         self.report = Report(apps=[self._new_id()])
@@ -116,9 +117,10 @@ ATTACKERS: dict[str, type[Attacker]] = {"stuffing": Attacker, "rotation": Rotati
 async def attack(
     attacker: Attacker, client: GatewayClient, seconds: float, tell: Callable[[Report], object]
 ) -> Report:
-    """Send an attacker's requests at PACE for `seconds`; call `tell` every five seconds.
+    """Send an attacker's requests at PACE for `seconds` and return the counts. `tell` is called
+    with them every five seconds.
 
-    Raises GatewayError when the gateway answers nothing at all.
+    Raises GatewayError when the gateway answers none of the first FEW requests.
     """
     report, began, told = attacker.report, time.monotonic(), 0.0
     while (elapsed := time.monotonic() - began) < seconds:
@@ -133,7 +135,7 @@ async def attack(
             report.broken += 1
             if report.broken == report.sent >= FEW:
                 raise
-        # on time whatever the answers take, so that a slow gateway does not slow the attack
+        # sent by the clock, so that a slow gateway does not slow the attack
         await asyncio.sleep(max(0.0, began + report.sent / PACE - time.monotonic()))
     report.seconds = seconds
     return report

@@ -1,7 +1,7 @@
 """The requests of each kind of app: method, path, credential, address, size, and the request's
 worth.
 
-A request carries the outcome it will have (401, 402, 404) by the conventions of
+What a request holds decides its outcome (401, 402, 404), by the conventions of
 `services.answer_status`, so simulated and real demo services answer alike. Abuse overlaps with
 honest traffic on purpose: portals have failed sign-ins, subscriptions have declined cards, partners
 walk ids in order, and abusers mix in ordinary calls.
@@ -21,7 +21,7 @@ from learning.traffic.world import App, AppKind
 Item = TypeVar("Item")
 # Resource ids each app owns. The ranges of two apps never overlap.
 ID_SPAN = 5_000
-# What an abuser's ordinary call is worth: it is a disguise, and nobody misses it.
+# Worth of an abuser's ordinary call. Low: the call is a disguise that nobody would miss.
 DISGUISE_WORTH = 0.06
 # Least and most addresses of a pool that several abusers share: a rented proxy network.
 POOL_ADDRESSES = (5, 60)
@@ -59,7 +59,7 @@ PAYMENT = Call("GET", "/v2/payments/charges/#", "payments", 0.5)
 SIGN_IN = Call("POST", "/v2/auth/token", "auth", 0.8, 110, 380)
 SESSION = Call("GET", "/v2/auth/session", "auth", 0.5)
 
-# Calls of each role with their weights, in percent or near it.
+# Calls of each role with their weights, in percent.
 ROLES: dict[str, tuple[tuple[Call, ...], tuple[int, ...]]] = {
     "sync": ((ORDER, ORDERS, ORDER_BATCH, ORDER_PUT, SESSION), (70, 9, 6, 11, 4)),
     "catalogue": ((SEARCH, SUGGEST, STOCK, ORDER, SESSION), (26, 10, 30, 30, 4)),
@@ -101,21 +101,21 @@ class PlannedRequest:
     tried: int = 0
     """Tries before this one; `request.attempt` is what the client claims."""
     answer: tuple[int, int] | None = None
-    """Status and body size in bytes that its service answers with when it has room; None: as
-    `services.answer_status` and `services.answer_bytes` say.
+    """Status and body size in bytes that its service answers when it has room. None: those that
+    `services.answer_status` and `services.answer_bytes` return.
     """
 
 
 class AppClient:
-    """Client of one app: makes its requests. It draws only from `rng`, so a population sends the
-    same requests for the same seed.
+    """Client of one app, which makes the app's requests. All its draws come from `rng` or from the
+    app id, so a population sends the same requests for the same seed.
     """
 
     def __init__(self, app: App, index: int, rng: Random, conduct: Conduct = ORDINARY) -> None:
         self.app, self.index, self._rng = app, index, rng
         self.id, self._kind, self.abusive = app.profile.app, app.kind, app.abusive
         self.ids_dropped = 0
-        # Each call as often as its weight: picking one is a single draw.
+        # Each call occurs as often as its weight says, so that picking one takes a single draw.
         self._deck = [
             call for call, weight in zip(*ROLES[app.role], strict=True) for _ in range(weight)
         ]
@@ -141,9 +141,9 @@ class AppClient:
         self._behave(conduct)
 
     def _prepare_abuse(self) -> None:
-        """Set what an abuser has beside the ordinary: hit rate, addresses, first id, errand.
+        """Draw what only abusers use: hit rate, pool of addresses, first id and kind of abuse.
 
-        It is drawn for every app, so that the kind of one app does not shift the draws of others.
+        Honest apps draw it too, and then do not use it.
         """
         rng = self._rng
         self._hit_rate = rng.uniform(0.05, 0.8)
@@ -164,10 +164,10 @@ class AppClient:
         self._abuse = errands.get(self._kind, errand)
 
     def _behave(self, conduct: Conduct) -> None:
-        """Set what `conduct` changes. It draws nothing from the generator that all clients share,
+        """Set what `conduct` changes. Nothing is drawn from the generator that all clients share,
         so that the rest of a world stays as it is.
         """
-        # Whether `conduct` holds for this abuser is drawn of it alone.
+        # Seeded by the app id: whether `conduct` applies to an abuser depends on no other app.
         own = Random(f"conduct of {self.app.profile.app}")
         self.changed = self.abusive and own.random() < conduct.changed_share
         self._claims_retry = conduct.claims_retry and self.changed
@@ -188,14 +188,14 @@ class AppClient:
             )
 
     def drop_id(self) -> None:
-        """Go on under an app id that nobody has seen."""
+        """Take a new app id, and new addresses if the conduct says so."""
         self.ids_dropped += 1
         self.id = world.later_id(self.app.profile.app, self.ids_dropped)
         if self._moves is not None:
             self._pool = [draw_address(self._moves) for _ in self._pool]
 
     def claimed_attempt(self, tried: int) -> int:
-        """Return the attempt that the client claims for a request that it sent `tried` times."""
+        """Return the attempt number that the client claims after `tried` earlier tries."""
         return 1 if self._claims_retry else tried
 
     def _one_of(self, items: list[Item]) -> Item:
@@ -205,7 +205,7 @@ class AppClient:
     def next_request(self, at: float, campaign: bool, expired: bool = False) -> PlannedRequest:
         """Return the next request, sent at `at` (unix seconds).
 
-        In a `campaign` an abuser abuses; `expired` clients send an expired credential.
+        In a `campaign` an abuser may abuse. With `expired` the request has an expired credential.
         """
         rng = self._rng
         if self.abusive and (campaign or self._always) and rng.random() >= self._disguise:
@@ -224,7 +224,7 @@ class AppClient:
         return self._plan(at, call, path, query, token, source, worth)
 
     def _scrape(self, at: float) -> PlannedRequest:
-        """Return a request that walks ids in order, over rotating addresses."""
+        """Return a request for the next id in order, from a random address of the pool."""
         call = STOCK if self.index % 3 == 0 else ORDER
         self._scan_from += 1
         while self._quiet and not services.exists(self._scan_from):
@@ -235,7 +235,7 @@ class AppClient:
         )
 
     def _stuff(self, at: float) -> PlannedRequest:
-        """Return a sign-in with credentials that leaked elsewhere: new each time, few right."""
+        """Return a sign-in with a leaked credential, another one each time; only some are right."""
         rng = self._rng
         good = rng.random() < self._hit_rate
         token = f"{'tok_' if good else services.EXPIRED_PREFIX}{rng.getrandbits(64):016x}"

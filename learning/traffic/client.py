@@ -14,9 +14,9 @@ import httptools
 
 from decider.contracts.requests import CheckRequest
 
-# Bodies have a size and no content: only the size is a feature. 64 KiB is the largest body sent.
+# Bodies are filler, because only their size is a feature. 64 KiB is the largest body sent.
 FILLER = b"x" * 65_536
-# Statuses whose fields and body are kept: what a refused client is told.
+# Statuses whose header fields and body are kept: they hold what a refused client is told.
 KEPT_STATUSES = (429, 503)
 
 
@@ -87,8 +87,8 @@ class _Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         """Complete the answer to a HEAD request and close the connection."""
-        # Such an answer may name a body that never comes, and this parser cannot be told so. It
-        # would wait for it, so the connection is not used again.
+        # This answer may announce a body that never comes, and the parser would wait for that body.
+        # So the connection is not used again.
         if self._bodiless:
             self.close()
             self._done()
@@ -130,14 +130,15 @@ class _Connection(asyncio.Protocol):
 class GatewayClient:
     """Connections to one gateway, at most `most` at once; more requests wait for a free one.
 
-    `url` is http://host:port. Raises ValueError for anything else.
+    `url` is http://host:port; raises ValueError for anything else. `timeout_s` is how long to wait
+    for an answer.
     """
 
     def __init__(self, url: str, most: int = 128, timeout_s: float = 20.0) -> None:
         parts = urlsplit(url)
         if parts.scheme != "http" or not parts.hostname:
             raise ValueError(
-                f"{url!r} is not a gateway's address, for example http://127.0.0.1:8080"
+                f"{url!r} is not a gateway's address, which is like http://127.0.0.1:8080"
             )
         self._host, self._port, self._timeout = parts.hostname, parts.port or 80, timeout_s
         self._idle: deque[_Connection] = deque()
@@ -147,14 +148,16 @@ class GatewayClient:
     async def send(self, request: CheckRequest, query: str = "") -> GatewayAnswer:
         """Send one request and wait for its answer.
 
-        Raises GatewayError, and GatewayUnreachable when no connection can be made.
+        Raises GatewayUnreachable when no connection can be made, and GatewayError when the gateway
+        does not answer in time or not in HTTP.
         """
         async with self._room:
             connection = await self._connection()
             try:
                 asked = connection.ask(self._encode(request, query), request.method == "HEAD")
                 answer = await asyncio.wait_for(asked, self._timeout)
-            # After either the answer may still come; the next request would take it for its own.
+            # After both errors the answer may still arrive, and the next request on this connection
+            # would take it for its own.
             except TimeoutError:
                 connection.close()
                 raise GatewayError(f"no answer within {self._timeout:.0f} s") from None
@@ -166,7 +169,7 @@ class GatewayClient:
             return answer
 
     async def _connection(self) -> _Connection:
-        # The one used last: the others may close when load falls.
+        # The connection used last, so that the gateway can close the others when load falls.
         while self._idle:
             connection = self._idle.pop()
             if connection.open:

@@ -1,7 +1,8 @@
-"""What the clients of a world do otherwise than the ordinary crowd.
+"""How the clients of a world differ from the ordinary crowd.
 
-Training plays the ordinary crowd and some that differ (`learning.training.runs`). The referee's
-worlds (`learning.traffic.referee`) are others. The defaults change nothing, to the bit.
+Training plays the ordinary crowd and some that differ (`learning.training.runs`). The worlds of the
+referee (`learning.traffic.referee`) differ in other ways. With the defaults, a crowd is the
+ordinary one to the bit.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ class Surge:
     first: float
     lasts: float
     factor: float
-    """First tries, times the usual."""
+    """First tries, as a multiple of the usual number."""
 
     def holds(self, elapsed: float) -> bool:
         return self.first <= elapsed < self.first + self.lasts
@@ -47,25 +48,23 @@ class Conduct:
     abuse_share: float = ABUSE_SHARE
     """Largest share of first tries that abusers make on average, 0 to 1."""
     rotate_after: int = 0
-    """Refusals after which an abuser goes on under a new app id, as patient as at first; 0 for
-    never.
-    """
+    """Refusals after which an abuser goes on under a new app id and forgets them; 0 for never."""
     claims_retry: bool = False
     """Abusers say of each request that it is the first retry (`x-sluice-attempt: 1`)."""
     quiet_abuse: bool = False
-    """What abusers try succeeds, so that no 4xx gives it away: they know credentials, cards and
-    ids that are good. Their ordinary calls fail as often as before.
+    """Abuse always succeeds, so that no 4xx gives it away: abusers have valid credentials, cards
+    and ids. Their ordinary calls fail as often as before.
     """
     noise: tuple[float, float] | None = None
-    """Least and most of each honest client's shares of sign-ins that fail, of ids met deleted that
-    it goes on asking for, and of charges declined. None: as usual.
+    """Least and most of three shares, drawn for each honest client: of its sign-ins that fail, of
+    the deleted ids that it keeps asking for, and of its charges that are declined. None: as usual.
     """
     surges: tuple[Surge, ...] = ()
     noisy_share: float = 1.0
-    """Share of the honest apps that `noise` is about, 0 to 1; the others are as usual."""
+    """Share of the honest apps to which `noise` applies, 0 to 1; the others are as usual."""
     changed_share: float = 1.0
-    """Share of the abusers that `rotate_after`, `claims_retry`, `quiet_abuse` and all below it but
-    `failed_sign_in` are about, 0 to 1; the others abuse as usual.
+    """Share of the abusers to which `rotate_after`, `rotate_sources`, `claims_retry`,
+    `quiet_abuse`, `source_pools` and `disguise` apply, 0 to 1; the others abuse as usual.
     """
     rotate_sources: bool = False
     """An abuser that takes a new app id takes new addresses as well."""
@@ -77,8 +76,8 @@ class Conduct:
     """Status of a sign-in with a wrong credential. Web sites often say 200 or 303."""
 
     def honest_factor(self, elapsed: float) -> float:
-        """Return by how much honest first tries exceed the usual, `elapsed` seconds after the
-        start. The largest of several surges counts.
+        """Return the number of honest first tries as a multiple of the usual, `elapsed` seconds
+        after the start. The largest of several surges counts.
         """
         return max((s.factor for s in self.surges if s.holds(elapsed)), default=1.0)
 

@@ -1,12 +1,12 @@
-"""The crowd of clients: when each app sends, and how it takes an answer. Simulated and real time
-use the same crowd.
+"""The crowd of clients: when each app sends, and how it reacts to answers. The simulation and the
+demo in real time use the same crowd.
 
-`due` returns the requests of the next stretch of time, `react` tells an app the answer to one.
-Clients that obey wait for Retry-After and hold back what comes meanwhile. Others come again at
-once, and retry storms again and again. Abusers back off when they are refused too often and return
-slower.
+`due` returns the requests of the next stretch of time, and `react` tells an app how one of its
+requests was answered. Obeying clients wait for Retry-After and hold back other requests meanwhile.
+Most others retry within a second, and retry storms keep retrying. Abusers back off when they are
+refused too often, and return at a slower pace.
 
-Draws keep their order: a seed means the same crowd in every version.
+The random draws must keep their order, so that a seed means the same crowd in every version.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from learning.traffic.conduct import ORDINARY, Conduct
 from learning.traffic.world import ABUSIVE, AppKind, Population
 
 Floats = npt.NDArray[np.float64]
-# A simulated "hour", seconds: schedules are compressed so that minutes show them. It begins when
-# unix time divides by it.
+# A simulated "hour", seconds: schedules are compressed so that minutes show them. An hour begins
+# whenever unix time is a multiple of it.
 HOUR_S = 300.0
 # Share of bursty apps whose schedule begins at the top of the hour: cron jobs of many customers
 # that start together are honest load, and the model has to see them.
@@ -38,16 +38,16 @@ PAGE_LOADERS = 0.08
 STORM_ATTEMPTS = 10
 # Refusals in a short time after which an abuser backs off, on average.
 ABUSER_PATIENCE = 40.0
-# Kind -> least and most period in HOUR_S, least and most share of it that is active. Chosen: abuse
-# comes in campaigns of a minute or so.
+# Kind -> least and most period as multiples of HOUR_S, least and most share of it that is active.
+# Chosen: abuse comes in campaigns of a minute or so.
 CAMPAIGNS = (
     (AppKind.STORM, (2.0, 6.0), (0.01, 0.025)),
     (AppKind.SCRAPER, (0.8, 3.0), (0.08, 0.3)),
     (AppKind.STUFFER, (0.8, 3.0), (0.06, 0.25)),
     (AppKind.CARD_TESTER, (0.8, 3.0), (0.08, 0.3)),
 )
-# Kind -> median, lognormal spread and cap of its requests a second while active. The dripper's are
-# those of quiet honest apps: rate alone must not give it away.
+# Kind -> median, lognormal spread and cap of its requests a second while active. A dripper sends as
+# many as quiet honest apps, because rate alone must not give it away.
 PEAK_RATES = (
     (AppKind.SCRAPER, 6.0, 0.8, 40.0),
     (AppKind.STUFFER, 4.0, 0.8, 25.0),
@@ -65,7 +65,8 @@ class Crowd:
     """All clients of a population.
 
     `rate` is the mean number of first tries a second of the whole crowd; `start` is unix seconds.
-    Deterministic by population, seed, conduct and the answers it gets.
+    The same population, seed, conduct and answers give the same requests. Raises ValueError when
+    `rate` is not positive.
     """
 
     def __init__(
@@ -99,7 +100,7 @@ class Crowd:
         self._set_clients(np.array([a.born_late for a in population.apps]))
 
     def _set_clients(self, late: npt.NDArray[np.bool_]) -> None:
-        """Set each client's state and its patience; those born `late` begin after 20 to 600 s."""
+        """Set the first state of each client; clients born `late` begin after 20 to 600 s."""
         n = len(late)
         self._begins = np.where(late, self.start + self._np.uniform(20, 600, n), self.start)
         self._forced_until = np.zeros(n)
@@ -118,7 +119,7 @@ class Crowd:
         )
 
     def _set_schedule(self) -> None:
-        """Set each app's period, offset and share of active time; the steady are always active."""
+        """Set each app's period, offset and share of active time; steady apps are always active."""
         rng, kinds, n = self._np, self.kinds, len(self.kinds)
         self._period = np.full(n, HOUR_S)
         self._duty = np.ones(n)
@@ -177,7 +178,7 @@ class Crowd:
 
         Return their indices.
         """
-        # From the louder half, so that an incident shows in the console.
+        # Only the louder half, so that an incident shows in the console.
         mine = np.flatnonzero((self.kinds == kind) & (self._begins <= now))
         loud = mine[np.argsort(-self._peak[mine])][: max(apps, len(mine) // 2)]
         chosen = self._np.permutation(loud)[:apps]
@@ -222,7 +223,7 @@ class Crowd:
         return out
 
     def _due_again(self, upto: float) -> list[PlannedRequest]:
-        """Return the postponed requests that are due; put off those of apps that still wait."""
+        """Return the postponed requests that are due; postpone those of waiting apps once more."""
         out = []
         while self._later and self._later[0][0] <= upto:
             planned = heapq.heappop(self._later)[2]
@@ -234,11 +235,15 @@ class Crowd:
         return out
 
     def _moments(self, rates: Floats, span: float) -> list[tuple[float, int]]:
-        """Return times and app indices: Poisson clumps for most apps, even gaps for the others."""
+        """Return (unix seconds, app index) of each request that begins in the next `span` seconds:
+        Poisson clumps for most apps, even gaps for the others.
+        """
         return self._clumped(rates, span) + self._regular(rates, span)
 
     def _clumped(self, rates: Floats, span: float) -> list[tuple[float, int]]:
-        """Draw Poisson clumps of requests; a clump may reach beyond the span."""
+        """Return (unix seconds, app index) of requests in Poisson clumps, which may reach beyond
+        the span.
+        """
         random = self._rng.random
         clumps = self._np.poisson(np.where(self._even, 0.0, rates * span / self._clumps))
         out: list[tuple[float, int]] = []
@@ -255,7 +260,9 @@ class Crowd:
         return out
 
     def _regular(self, rates: Floats, span: float) -> list[tuple[float, int]]:
-        """Return the requests of evenly sending apps, with jitter of 3% of their gap either way."""
+        """Return (unix seconds, app index) of requests in even gaps, with a jitter of 3% either
+        way.
+        """
         out: list[tuple[float, int]] = []
         before = self._phase.copy()
         self._phase += np.where(self._even, rates * span, 0.0)
@@ -268,11 +275,11 @@ class Crowd:
         return out
 
     def _next_request(self, index: int, at: float, active: bool) -> PlannedRequest | None:
-        """Return the app's next request; None while its client waits and keeps it for later or
-        gives it up.
+        """Return the app's next request. Return None while its client waits: then the request is
+        kept for later or given up.
         """
         storming = active and self._storms[index]
-        # Expired credentials are what many storms are about: six in ten of their requests.
+        # Expired credentials cause many storms, so six in ten requests of a storm have one.
         planned = self.clients[index].next_request(
             at, active, storming and self._rng.random() < 0.6
         )
@@ -321,8 +328,8 @@ class Crowd:
             self._refused[app] *= 0.97
 
     def _storm(self, sent: PlannedRequest, now: float) -> None:
-        """Repeat at once, whatever the answer said. Later tries are worth next to nothing."""
-        # Not always: some storm clients are stopped by people.
+        """Repeat a request at once, whatever the answer said. Repeats are worth next to nothing."""
+        # Not always, because people stop some of these clients.
         if self._rng.random() < 0.93:
             at = now + 0.05 + 0.25 * self._rng.random()
             self._again(sent, at, most=STORM_ATTEMPTS, worth=0.15)
@@ -350,9 +357,8 @@ class Crowd:
         )
 
     def _rotate(self, sent: PlannedRequest) -> None:
-        """Count a refusal against the app id in use; after `rotate_after` of them the abuser goes
-        on under another one and forgets the refusals. Late ones of an id that it dropped do not
-        count.
+        """Count a refusal of the app id in use. After `rotate_after` of them the abuser goes on
+        under a new id and forgets the refusals. Late refusals of a dropped id do not count.
         """
         client = self.clients[sent.app]
         rotates = self.conduct.rotate_after and client.changed
@@ -364,8 +370,8 @@ class Crowd:
             client.drop_id()
 
     def _give_way(self, index: int, now: float) -> bool:
-        """Count a refusal against an abuser's patience and return whether that is spent. Then it
-        goes quiet and comes back slower.
+        """Count a refusal and return whether the abuser's patience is spent. If so, it goes quiet
+        and later returns at a slower pace.
         """
         self._refused[index] += 1.0
         if self._refused[index] < self._patience[index]:

@@ -36,7 +36,7 @@ DETAILS = {
     405: "That method is not served.",
     503: "The service is overloaded.",
 }
-# Seconds. A request waits no longer, whatever the model says: gateways give up soon after.
+# Longest wait of a request, seconds, whatever the model says: gateways give up soon after.
 LONGEST_WAIT_S = 5.0
 
 
@@ -93,10 +93,10 @@ async def _answer(send: Send, status: int, body: bytes) -> None:
 
 
 def parse_address(text: str) -> tuple[str, int]:
-    """Return host and port of HOST:PORT. Raises argparse.ArgumentTypeError."""
+    """Return host and port of HOST:PORT. Raises argparse.ArgumentTypeError for any other text."""
     host, _, port = text.rpartition(":")
     if not host or not port.isdigit() or not 0 <= int(port) < 65_536:
-        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT, for example 127.0.0.1:9200")
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT, such as 127.0.0.1:9200")
     return host, int(port)
 
 

@@ -24,13 +24,14 @@ from learning.traffic.client import GatewayClient, GatewayError, GatewayUnreacha
 from learning.traffic.crowd import Crowd
 from learning.traffic.world import AppKind
 
-# Seconds between two questions to the crowd: small, or its requests would come in visible bursts.
+# Seconds between two calls of `Crowd.due`. Small: otherwise requests would come in visible bursts.
 STEP_S = 0.04
-# Seconds between two lines about what came of the traffic.
+# Seconds between two lines that report the counts.
 REPORT_S = 60.0
-# Requests under way. Beyond that new ones are given up and counted: a client runs out of sockets.
+# Most requests under way at once. More would use up the sockets, so they are counted as given up.
 IN_FLIGHT_MOST = 1_500
-# Seconds of pause after the gateway could not be reached: it is not flooded while it starts.
+# Seconds of pause after the gateway could not be reached, so that it is not flooded while it
+# starts.
 SILENCE_S = 0.5
 
 
@@ -57,7 +58,7 @@ FIRST_INCIDENT_S, BETWEEN_INCIDENTS_S = 8.0, 75.0
 
 @dataclass(slots=True)
 class Tally:
-    """Counts of what came of the requests since the last report."""
+    """Counts of answers, failures and requests given up since the last report."""
 
     statuses: Counter[int] = field(default_factory=Counter)
     unreachable: int = 0
@@ -73,7 +74,7 @@ class Tally:
 
 
 class Driver:
-    """Sends what the crowd wants to send, when it wants to."""
+    """Sends the crowd's requests to a gateway at their times, and starts incidents."""
 
     def __init__(self, crowd: Crowd, client: GatewayClient) -> None:
         self._crowd, self._client = crowd, client
@@ -119,7 +120,7 @@ class Driver:
         except GatewayUnreachable as error:
             self._tally.unreachable += 1
             self._silent_until = time.time() + SILENCE_S
-            # Said once, not for each of a thousand requests.
+            # Once is enough: a thousand requests may fail while the gateway starts.
             if not self._told:
                 _say(f"waiting for the gateway: {error}")
             self._told = True
@@ -156,7 +157,7 @@ def main() -> int:
     )
     parser.add_argument("--gateway", default="http://127.0.0.1:8080", metavar="URL")
     parser.add_argument("--rate", type=float, default=150.0, help="first tries a second")
-    parser.add_argument("--seed", type=int, default=7, help="the demo world's is 7")
+    parser.add_argument("--seed", type=int, default=7, help="seed of the apps (demo: 7)")
     parser.add_argument("--apps", type=int, default=3000)
     asked = parser.parse_args()
     try:

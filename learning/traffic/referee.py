@@ -16,11 +16,12 @@ from learning.traffic.world import AppKind
 
 # Raised with every change of a world or a seed.
 VERSION = 1
-# Their last digits keep them apart from training, whose runs have ten times its seed plus 0 to 3.
+# No seed of a training run ends like these: training runs have ten times a seed plus 0 to 3.
 SEEDS = (10_005, 10_016, 10_027, 10_038, 10_049)
-# As many again, for narrower intervals.
+# As many further seeds, for narrower intervals.
 MORE_SEEDS = (10_055, 10_066, 10_077, 10_088, 10_099)
-# Seeds on which static quotas are tuned: the referee's own would flatter them.
+# Seeds on which static quotas are tuned. Quotas tuned on the referee's own seeds would look too
+# good.
 TUNING_SEEDS = (20_004, 20_014)
 # Wednesday, 16 September 2026, 10:00 UTC: an hour of the week at which no training run begins. It
 # is also the top of the crowd's hour, whose bursts of scheduled jobs end while a world settles.

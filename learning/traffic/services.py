@@ -27,14 +27,15 @@ MOST_FAIL = 0.95
 # Seconds of work in which a queue is full: servers hold a bounded number of requests. Chosen: well
 # above the wait at which all requests fail.
 LONGEST_QUEUE_S = 10.0
-# Least room that latency is divided by. Below it the queue's wait says how slow it is.
+# Least free share of the capacity in the formula of latency. With less, the wait in the queue tells
+# how slow the service is.
 LEAST_ROOM = 0.08
-# Credentials that begin so are expired or never were valid: every service answers 401.
+# Credentials with this beginning are expired or never were valid: every service answers 401.
 EXPIRED_PREFIX = "exp_"
 # Cards whose number divides by this are declined: 402.
 DECLINED_EVERY = 5
-# From this id on every second resource is missing, below it one in eight: a client that walks ids
-# meets many 404s, and an honest one some.
+# From this id on every second resource is missing, below it one in eight. So a scraper that walks
+# high ids meets many 404s, and an honest client some.
 SPARSE_FROM = 50_000_000
 
 # Bytes, least and most of the usual body by the hundreds of the status: pages and documents, then
@@ -86,8 +87,8 @@ class ServiceModel:
     """Offered work, cost units a second, averaged over WINDOW_S."""
     at: float = 0.0
     late_work: float = 0.0
-    """Share of a failed request's cost that is worked off all the same, 0 to 1: its client has gone
-    and the service does not know.
+    """Share of a failed request's cost that the service still works off, 0 to 1, because it does
+    not know that the client has gone.
     """
 
     def capacity(self, now: float) -> float:
@@ -123,8 +124,8 @@ class ServiceModel:
         # A conditional and not max(): this runs for every simulated request.
         slowness = (room if room > LEAST_ROOM else LEAST_ROOM) ** 0.5
         latency = self.policy.latency_ms * (0.7 + 0.6 * draw) / slowness + 1000 * wait
-        # Unless late work counts, a failed request leaves none behind, so the queue stops growing
-        # where all fail.
+        # Without late work a failed request adds nothing to the queue, which then stops growing
+        # when all requests fail.
         if wait > IMPATIENT_AFTER_S and draw < min(
             MOST_FAIL, (wait - IMPATIENT_AFTER_S) / (1.5 * IMPATIENT_AFTER_S)
         ):
@@ -176,8 +177,9 @@ def answer_status(method: str, path: str, query: str, token: str) -> int:
 def answer_bytes(name: str, status: int, draw: float) -> int:
     """Return the size of an answer's body, bytes.
 
-    Answers of one `name` and status are alike, and how alike depends on the name; `draw` in [0, 1)
-    tells them apart. A name stands for an endpoint, or for what several paths are answered with.
+    Answers of the same `name` and status have similar sizes; the name decides how similar. `draw`
+    in [0, 1) varies the size. A name stands for an endpoint, or for one answer that several paths
+    share.
     """
     if status in BODILESS:
         return 0

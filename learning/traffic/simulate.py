@@ -1,9 +1,9 @@
 """Simulation of the closed loop: crowd -> engine -> services -> outcomes -> features, and answers
 -> crowd.
 
-The engine sees what it would see behind a gateway: requests in small batches, outcomes some time
-after, its controllers five times a second. The hidden truth is collected beside the features for
-training.
+The engine runs as it would behind a gateway: requests come in small batches, outcomes some time
+later, and its controllers step five times a second. The hidden truth is collected beside the
+features for training.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ from learning.traffic.web_crowd import WebCrowd, WebMix
 
 # First tries a second for which the default capacities leave the usual headroom.
 USUAL_RATE = 300.0
-# Simulated time the crowd is asked for at once, seconds.
+# Seconds of simulated time for which the crowd is asked at once. Small, because the rates of apps
+# are constant within a step.
 STEP_S = 0.2
 # Seconds. Requests within it are decided together, with one clock reading.
 BATCH_S = 0.025
@@ -45,20 +46,21 @@ TICK_S = 0.2
 # Seconds between two batches of outcomes, as from an access log that the feedback process reads.
 LEARN_S = 0.5
 # Share of apps whose profile never reaches the engine. It must judge them by what they do, and the
-# model must learn that profiles can be missing. Of those that pay it still knows tier and tenant
-# (`Scenario.known_table`), as in production.
+# model must learn that profiles can be missing. The engine still knows tier and tenant of the
+# paying ones (`Scenario.known_table`), as in production.
 UNKNOWN_SHARE = 0.1
-# Abusive? -> least and most days until that is known. Reports and chargebacks trickle in; good
-# conduct is assumed after 30 days.
+# Whether an app is abusive -> least and most days until that is known. Reports and chargebacks
+# trickle in; good conduct is assumed after 30 days.
 LABEL_DELAY_DAYS = {True: (1.0, 45.0), False: (30.0, 30.0)}
 # Apps in one batch while the engine gets its memory: few, so that their times stay close to what
 # was drawn.
 REMEMBER_BATCH = 16
-# Slots of the engine for each app, beside some: twice the apps, so that nothing is evicted and
-# memory never depends on the order of apps. Where abusers take new ids a loud one wears out dozens.
+# Slots of the engine for each app. Two are enough that nothing is evicted, so the memory does not
+# depend on the order of apps. Where abusers take new ids, a loud one needs dozens of slots.
 SLOTS_PER_APP, SLOTS_WHERE_IDS_ROTATE = 2, 16
 
-# Numbers of apps stay unique when runs are joined: the population's seed goes into the millions.
+# The seed of a population times this is added to its app numbers, so that they stay unique when
+# runs are joined.
 APPS_PER_SEED = 1_000_000
 
 _ADMIT = int(Action.ADMIT)
@@ -89,23 +91,25 @@ class Scenario:
     abusive_apps: float | None = None
     """Mean share of the apps that is abusive, 0 to 1; None: as the cohorts have it."""
     flat_prior: float | None = None
-    """The cohort prior that all profiles tell, which tell nothing else of abuse either; None:
+    """The cohort prior of all profiles, whose other fields then do not hint at abuse either; None:
     profiles as they are. See `world.flatten_profiles`.
     """
     conduct: Conduct = ORDINARY
     incidents: tuple[PlannedIncident, ...] = ()
     shuffled_profiles: bool = False
-    """Profiles are those of other apps, so that they tell nothing; see `world.shuffle_profiles`."""
+    """Apps get the profile fields of others, which then do not tell who abuses; see
+    `world.shuffle_profiles`.
+    """
     late_work: float = 0.0
-    """Share of the work of failed requests that services do all the same, 0 to 1."""
+    """Share of the work of failed requests that services still do, 0 to 1."""
     explore: float = 0.0
-    """Probability with which a request that was to be refused is admitted all the same. Where it is
-    above 0, rows of refused requests are left out, as nobody would know what had become of them,
-    and those admitted so stand for them by their weight.
+    """Probability with which a request that the engine refuses is admitted all the same. Above 0,
+    the rows of refused requests are left out, because their outcome is unknown. The requests
+    admitted this way stand for them by their weight.
     """
     known_table: bool = True
     """The engine holds the table of known apps: the tier and tenant of every paying app, also of
-    those whose profile never reaches it. False: as before a decider has had a table.
+    those whose profile never reaches it. False: as in a decider that has not received a table yet.
     """
     web: WebMix | None = None
     """Play the clients of web sites instead of apps with tokens and profiles. `rate` then only says
@@ -211,7 +215,7 @@ class _RowReservoir:
 class Simulation:
     """One run in progress. By default it has the starting config and no model, so the fallback
     limiter decides. Its engine holds the table of the population's paying apps unless the scenario
-    says otherwise. A subclass may answer clients otherwise (`answer`) and count (`note`).
+    says otherwise. A subclass may change the answers (`answer`) and count requests (`note`).
     """
 
     def __init__(
@@ -272,8 +276,8 @@ class Simulation:
     def _remember(self) -> None:
         """Let the engine see each established app once within the last day, oldest first.
 
-        Of web clients, as many in each tenfold of time: a visit or an attack may have begun minutes
-        or hours ago.
+        The times of web clients are spread evenly by their logarithm: a visit or an attack may have
+        begun minutes or hours ago.
         """
         apps = [a for a in self.population.apps if not a.born_late]
         draw = self._rng.uniform
@@ -292,12 +296,14 @@ class Simulation:
     ) -> tuple[int, float]:
         """Return the action that the client of `planned` meets, and the seconds it is told to wait.
 
-        `decision` is the engine's, `cost` the request's in cost units.
+        `decision` is the engine's, and `cost` is the request's cost in cost units.
         """
         return decision.action, decision.retry_after
 
     def note(self, planned: PlannedRequest, action: int, served: bool) -> None:
-        """Take note of a request after the warm-up. `served`: its service answered it itself."""
+        """Do nothing; a subclass may count a request here. Called for each one after the warm-up,
+        with the action its client met and whether its service could serve it.
+        """
 
     def _step(self, upto: float) -> None:
         while self._incidents and upto > self.scenario.start + self._incidents[-1].first:
@@ -335,8 +341,8 @@ class Simulation:
                 self.note(planned, action, served)
 
     def _explore(self, action: int, wait: float) -> tuple[int, float, float]:
-        """Return the action and wait that the client meets, and how many requests it stands for; 0
-        of them for one whose row is left out.
+        """Return the action and the wait that the client meets, and the number of requests that
+        this one stands for: 0 when its row is left out.
         """
         chance = self.scenario.explore
         if action == _ADMIT or not chance:
@@ -346,9 +352,10 @@ class Simulation:
         return action, wait, 0.0
 
     def _serve(self, planned: PlannedRequest, cost: float, now: float) -> bool:
-        """Let the service answer after its latency; its client and the access log learn it then.
+        """Let the service answer after its latency; only then do client and access log see the
+        answer.
 
-        Return whether the service could serve it.
+        Return whether the service could serve the request.
         """
         ok, latency = self.services[planned.service].offer(cost, now, self._rng.random())
         self.served += ok
@@ -360,8 +367,8 @@ class Simulation:
         return ok
 
     def _outcome(self, planned: PlannedRequest, ok: bool, at: float, latency: float) -> Outcome:
-        """Return what the gateway's access log tells of a request that ended at `at`, unix seconds,
-        after `latency` ms. All that the log knows of a request is filled in here.
+        """Return all that the gateway's access log tells of a request that ended at `at` (unix
+        seconds) after `latency` ms.
         """
         request = planned.request
         status, size = self._answered(planned) if ok else self._overloaded(planned)
@@ -386,7 +393,7 @@ class Simulation:
             return planned.answer
         request = planned.request
         status = services.answer_status(request.method, request.path, planned.query, request.token)
-        # By the status before it is changed: a sign-in that failed shows another page.
+        # The size follows the status before the change below: a failed sign-in shows another page.
         endpoint = services.endpoint_of(request.method, request.path)
         size = services.answer_bytes(endpoint, status, self._sizes.random())
         if status == 401 and request.path == SIGN_IN.path:
@@ -394,7 +401,7 @@ class Simulation:
         return status, size
 
     def _deliver(self, upto: float) -> None:
-        """Give clients their answers until `upto`, and the engine its outcomes by the batch."""
+        """Give clients their answers until `upto`, and the engine its outcomes in batches."""
         while self._answers and self._answers[0][0] <= upto:
             at, _, planned, outcome = heapq.heappop(self._answers)
             self.crowd.react(planned, outcome.status, 0.0, at)

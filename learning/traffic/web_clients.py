@@ -17,7 +17,8 @@ from random import Random
 from learning.traffic.web_sites import WebAsk, WebSite
 from learning.traffic.world import AppKind
 
-# Requests of one scan. Real ones reach tens of thousands; nothing new shows after some thousands.
+# Least and most requests of one scan. Real scans reach tens of thousands, but after some thousands
+# nothing new shows.
 SCAN_REQUESTS = (100.0, 4_000.0)
 Plan = Iterator[tuple[float, WebAsk]]
 PlanOf = Callable[[WebSite, Random, float], Plan]
@@ -62,17 +63,17 @@ class WebHabit:
 
     plan: PlanOf
     near: AppKind
-    """The kind of app that is nearest, under which its rows are filed."""
+    """The most similar kind of app; rows of this client are stored as that kind."""
     share: float
-    """Share among the honest or among the attacks; they need not add up to 1."""
+    """Share among the honest clients or among the attacks; shares need not add up to 1."""
     stays: bool = False
-    """Its client is there from the beginning or soon after, and does not leave."""
+    """Its client is there from the beginning or soon after, and stays."""
     insists: float = 0.0
     """Share of these clients that try a refused request again at once."""
     crew: float = 0.0
     """Share of the attacks that come from several addresses, each with a part of the pace."""
     members: tuple[float, float] = (2.0, 8.0)
-    """Least and most addresses of those."""
+    """Least and most addresses of such an attack."""
 
 
 def draw_log(rng: Random, least: float, most: float) -> float:
@@ -99,7 +100,7 @@ def _gaps(rng: Random) -> Callable[[float], float]:
 
 
 def _load_page(site: WebSite, rng: Random, think: float, cached: float, busy: float) -> Plan:
-    """Plan one page and its assets within some seconds; `busy` times the site's usual assets."""
+    """Plan one page after `think` seconds, and then its assets, `busy` times as many as usual."""
     yield think, site.page(rng, cached=0.5 * cached)
     # Browsers ask for several at a time, the rest as they read the page.
     gap = draw_log(rng, 0.005, 0.25)
@@ -116,7 +117,7 @@ def visit(site: WebSite, rng: Random, pace: float, pages: int = 0, busy: float =
             yield from _load_page(site, rng, wait, cached, busy)
             if number == 0 and rng.random() < 0.5:
                 yield 0.2, site.icon(rng)
-            # Back again, everything is there.
+            # After the first page most assets are in the cache.
             cached = max(cached, 0.6)
         if rng.random() < 0.6:
             return
@@ -124,8 +125,8 @@ def visit(site: WebSite, rng: Random, pace: float, pages: int = 0, busy: float =
 
 
 def ask_icons(site: WebSite, rng: Random, pace: float) -> Plan:
-    """Plan a device that asks for a page's icons by all names it knows, most of which the site
-    lacks, now and then for hours.
+    """Plan a device that asks for a page's icons by all names it knows, and sometimes comes back
+    later. The site lacks most of them.
     """
     found = 0.6 * rng.random() ** 2
     while True:
@@ -145,14 +146,14 @@ def visit_heavily(site: WebSite, rng: Random, pace: float) -> Plan:
 
 
 def crawl(site: WebSite, rng: Random, pace: float) -> Plan:
-    """Plan a search engine's crawl: all pages, old ones too, at its own steady pace."""
+    """Plan a search engine's crawl at a steady pace: all pages, and some that have been removed."""
     gap, gaps = draw_log(rng, 0.4, 25.0) / pace, _gaps(rng)
     stale, checks, looks = 0.4 * rng.random() ** 3, rng.random() ** 4, 0.3 * rng.random() ** 2
     number = rng.randrange(site.pages)
     while True:
         number = (number + 1) % site.pages if rng.random() < 0.5 else rng.randrange(site.pages)
         if rng.random() < stale:
-            # Pages that were there once; the index remembers them.
+            # The index still remembers pages that have been removed.
             old = site.guess(rng)
             ask = WebAsk("GET", old.path, old.status, old.bytes_out, 0.15)
         elif rng.random() < checks:
@@ -165,7 +166,7 @@ def crawl(site: WebSite, rng: Random, pace: float) -> Plan:
 
 
 def read_feed(site: WebSite, rng: Random, pace: float) -> Plan:
-    """Plan a feed reader's looks, most of which find nothing new."""
+    """Plan a feed reader's regular requests, most of which find nothing new."""
     gap, fresh = draw_log(rng, 8.0, 400.0) / pace, rng.random() ** 2
     while True:
         yield gap * rng.uniform(0.95, 1.05), site.feed(rng, fresh)
@@ -186,9 +187,9 @@ def watch(site: WebSite, rng: Random, pace: float) -> Plan:
 
 
 def poll(site: WebSite, rng: Random, pace: float) -> Plan:
-    """Plan a script that polls an API of the site without a credential, some of it in vain."""
+    """Plan a script that polls an API without a credential; some of the items do not exist."""
     gap, gaps = draw_log(rng, 0.3, 30.0) / pace, _gaps(rng)
-    # Some were never told that what they ask for is gone.
+    # Some scripts go on asking for items that have been deleted.
     vain = rng.random() ** 3
     asks, first = draw_log(rng, 1.0, 400.0), rng.randrange(10**6)
     # A browser asks before each call to another site whether it may (CORS).
@@ -218,7 +219,7 @@ def sign_in(site: WebSite, rng: Random, pace: float) -> Plan:
 
 
 def share_address(site: WebSite, rng: Random, pace: float) -> Plan:
-    """Plan the visits of many people behind one address, one after another and at once."""
+    """Plan the visits of many people behind one address, several of them at the same time."""
     people = int(draw_log(rng, 2.0, 15.0) * pace) + 1
     apart = draw_log(rng, 1.0, 40.0)
 
@@ -302,8 +303,8 @@ def scan_slowly(site: WebSite, rng: Random, pace: float) -> Plan:
 
 
 def _scan(site: WebSite, rng: Random, rate: float) -> Plan:
-    """Plan a scan of `rate` requests a second: stretches of guessed paths, of nonsense in forms and
-    parameters, of odd methods and of plain reading, as it goes from test to test.
+    """Plan a scan of `rate` requests a second. It goes from test to test: guessed paths, nonsense
+    in forms and parameters, odd methods, and plain reading.
     """
     works: list[Callable[[float], WebAsk]] = [
         lambda _: site.guess(rng),
@@ -312,7 +313,8 @@ def _scan(site: WebSite, rng: Random, rate: float) -> Plan:
         lambda _: site.odd(rng),
         lambda _: site.page(rng, rng.randrange(site.pages)),
     ]
-    # Cubes: many scanners do mostly one of these. Odd methods and reading are never most of a scan.
+    # Cubed, because many scanners mostly do one of these. Odd methods and reading are rarely that
+    # one.
     weights = [rng.random() ** 3 + 0.01 for _ in works]
     weights[3], weights[4] = 0.2 * weights[3], 0.4 * weights[4]
     # Thorough ones try all they know on one form before they go to the next.
@@ -354,8 +356,8 @@ def _scrape(site: WebSite, rng: Random, rate: float, missing: float) -> Plan:
 
 
 def guess_passwords(site: WebSite, rng: Random, pace: float) -> Plan:
-    """Plan tries of passwords on one sign-in; few are right. Alone an address tries often, as one
-    of many once in seconds to minutes.
+    """Plan tries of passwords on one sign-in; few are right. A single attacker tries often. Each
+    address of a crew tries only once in seconds to minutes.
     """
     gap, gaps = draw_log(rng, 0.15, 6.0) / pace, _gaps(rng)
     right, looks = 0.05 * rng.random() ** 2, rng.random() if rng.random() < 0.3 else 0.0

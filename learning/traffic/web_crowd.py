@@ -1,10 +1,11 @@
 """The crowd of a web server: clients of several sites, each known by its address alone.
 
-It has the interface of `crowd.Crowd`: `due` returns the requests of the next stretch of time,
-`react` tells a client the answer to one. No client has a credential or a profile.
+It has the interface of `crowd.Crowd`: `due` returns the requests of the next stretch of time, and
+`react` tells a client how one of its requests was answered. No client has a credential or a
+profile.
 
-Browsers do not know Retry-After: people try again by hand or leave. Crawlers slow down, scripts
-come again at once. Attackers go on for a while, then slow down, give up, or go on from another
+Browsers ignore Retry-After: people try again by hand or leave. Crawlers slow down, and scripts
+retry at once. Attackers go on for a while; then they slow down, give up, or continue from another
 address.
 """
 
@@ -25,7 +26,7 @@ from learning.traffic.world import App, Population
 
 # The service of all paths that no prefix matches, as in `contracts.defaults`.
 SERVICE = "orders-read"
-# Worth of what an attacker asks for.
+# Worth of an attacker's request, 0 to 1.
 HOSTILE_WORTH = 0.02
 # Sites behind one gateway. Several, so that no site's statuses are the whole world's.
 SITES = 16
@@ -35,17 +36,17 @@ CREW_SLOWER = (2.0, 60.0)
 SHARED_SOURCES = 0.04
 # Share of the clients that the engine has seen within a day: guests and attackers come back.
 RETURNING = 0.4
-# Refusals after which an attacker does something about it: at least so many, and on average so many
-# more. Chosen: tools go on for dozens of requests.
+# Refusals after which an attacker reacts: the least number, and how many more on average. Chosen:
+# attack tools go on for dozens of requests.
 PATIENCE, MORE_PATIENCE = 4.0, 60.0
-# What attackers do then: go on as before, slow down, give up, take another address.
+# Reaction -> share of the attackers: go on as before, slow down, give up, move to another address.
 TEMPERS = {"stubborn": 0.3, "slower": 0.25, "gone": 0.15, "moves": 0.3}
-# Share of attackers that move and keep the address of their requests: only what names the client
+# Share of the moves in which the requests keep their address, and only what names the client
 # changes, such as a key.
 MOVES_IN_NAME = 0.3
-# Tries of one request, by clients that insist.
+# Most tries of one request by a client that insists.
 MOST_TRIES = 4
-# Statuses that refuse, as clients see them.
+# Statuses that clients take for a refusal. A 403 counts too, unless the site itself gives it.
 REFUSED_STATUSES = (429, 503)
 
 
@@ -58,7 +59,7 @@ class WebMix:
     obeys: float = 0.3
     """Share of the honest clients that wait for Retry-After."""
     pace: float = 1.0
-    """How much faster than usual honest clients are."""
+    """Pace of honest clients, as a multiple of the usual pace."""
 
 
 @dataclass(slots=True)
@@ -90,7 +91,7 @@ class _Crew:
     kind: WebKind
     members: int
     slower: float
-    """How many times slower each is than one alone."""
+    """How many times slower each member is than an attacker alone."""
 
 
 def draw_population(seed: int, apps: int, mix: WebMix) -> Population:
@@ -124,7 +125,7 @@ def _crews(rng: Random, apps: int, mix: WebMix) -> list[_Crew]:
     """Draw `apps` clients: crews of attackers, and honest clients one by one."""
     attackers = round(apps * mix.hostile)
     crews: list[_Crew] = []
-    # By kind first: one large crew must not take the place of all other attacks.
+    # The number of each kind is drawn first, so that a large crew does not replace other attacks.
     for kind, many in _by_kind(rng, attackers, True).items():
         left, habit = many, HABITS[kind]
         while left:
@@ -147,8 +148,8 @@ def _by_kind(rng: Random, clients: int, hostile: bool) -> Counter[WebKind]:
 class WebCrowd:
     """All clients of a population that `draw_population` drew for the same seed and mix.
 
-    `start` is unix seconds; clients come over `seconds`. Deterministic by seed, mix and the answers
-    it gets.
+    `start` is unix seconds; clients arrive within `seconds` of it. The same population, seed, mix
+    and answers give the same requests.
     """
 
     def __init__(
@@ -172,7 +173,8 @@ class WebCrowd:
         begins = 0.9 * seconds * rng.random() * (0.1 if habit.stays else 1.0)
         for _ in range(crew.members):
             index = len(self.clients)
-            # Plans draw apart, so that what one client meets does not change another's.
+            # A random stream for each plan, so that one client's answers do not change another
+            # plan.
             own = Random(rng.getrandbits(48))
             pace = 1.0 / crew.slower if crew.kind.hostile else mix.pace
             source = draw_address(rng)
@@ -252,7 +254,7 @@ class WebCrowd:
         `retry_after` is in seconds, 0 when the answer had none.
         """
         client = self.clients[sent.app]
-        # A site says 403 as well; then it is the answer that the request was bound to get.
+        # A site may answer 403 itself. That is the planned answer, and no refusal.
         own = sent.answer is not None and status == sent.answer[0]
         refused = status in REFUSED_STATUSES or (status == 403 and not own)
         if client.kind.hostile:
@@ -279,13 +281,13 @@ class WebCrowd:
             self._try_again(client, sent, now + draw_log(rng, 1.0, 20.0), 2)
 
     def _persist(self, client: _WebClient, sent: PlannedRequest, refused: bool, now: float) -> None:
-        """Count a refusal against an attacker's patience, and let it act when that is spent."""
+        """Count a refusal, and let the attacker react when its patience is spent."""
         if not refused:
             client.refused *= 0.95
             return
         if client.insists:
             self._try_again(client, sent, now + self._rng.random(), MOST_TRIES)
-        # Late refusals of a name that it dropped do not count.
+        # Late refusals of a name that the attacker has dropped do not count.
         if sent.request.app != client.name:
             return
         client.refused += 1.0
@@ -301,14 +303,17 @@ class WebCrowd:
             client.hold_until = now + self._rng.uniform(2.0, 60.0)
 
     def _move(self, client: _WebClient) -> None:
-        """Go on under a name that nobody has seen, mostly from another address."""
+        """Let the client go on under a new name, mostly from another address."""
         client.names_dropped += 1
         client.name = f"anon_{self._rng.getrandbits(48):012x}"
         if self._rng.random() >= MOVES_IN_NAME:
             client.source = draw_address(self._rng)
 
     def _try_again(self, client: _WebClient, sent: PlannedRequest, at: float, most: int) -> None:
-        """Send the same request at `at`, unless it was tried `most` times. No client says so."""
+        """Plan the same request again at `at` (unix seconds), unless it was tried `most` times.
+
+        The client does not claim to retry.
+        """
         tried = sent.tried + 1
         if tried >= most:
             return

@@ -25,8 +25,8 @@ SIGN_INS = (
     "/auth/token",
     "/members/",
 )
-# Statuses of a wrong password; one that stands twice is twice as common, here and below. Chosen
-# wide.
+# Statuses that sites answer to a wrong password. Here and below, a status that is listed twice is
+# twice as common. Chosen to cover many kinds of sites.
 WRONG_PASSWORD = (200, 200, 303, 302, 401, 401, 403, 400, 422)
 # Statuses of a right password.
 RIGHT_PASSWORD = (302, 303, 200, 201)
@@ -36,11 +36,11 @@ MISSING = (404, 404, 404, 404, 404, 410, 200, 302, 301, 403)
 BAD_INPUT = (200, 200, 303, 302, 400, 403, 500, 422)
 # Statuses of a method that a site does not expect.
 ODD_METHOD = (405, 405, 400, 501, 403, 200)
-# Words that paths are made of; what they say does not matter.
+# Words that paths are made of; their meaning does not matter.
 WORDS = [word.lower() for word in names.FIRST]
 # Endings of guessed files; scanners try the same name with many.
 ENDINGS = ("", ".php", ".bak", ".old", ".zip", ".asp", ".jsp", ".sql", ".cgi", "/", ".txt", "~")
-# Share of sites whose log tells the size of requests; the usual formats do not.
+# Share of sites whose log holds the size of requests; the usual log formats do not.
 SIZES_KNOWN = 0.3
 # Bytes, least and most of a form's body.
 FORM_BYTES = (40, 4_000)
@@ -64,7 +64,8 @@ class WebSite:
 
     def __init__(self, rng: Random) -> None:
         self.tag = f"{rng.getrandbits(24):06x}"
-        # Pages by number, by name, or all behind one script and a query, which no path shows.
+        # Pages have a number or a name in their path, or all share one script and differ by a
+        # query.
         self._style = rng.choice(("numbers", "names", "names", "query"))
         self._section = rng.choice(WORDS)
         self.pages = int(30 * 100 ** rng.random())
@@ -76,7 +77,8 @@ class WebSite:
         self._missing, self._bad = rng.choice(MISSING), rng.choice(BAD_INPUT)
         self._odd = rng.choice(ODD_METHOD)
         self.sizes_known = rng.random() < SIZES_KNOWN
-        # Shares of what honest clients meet; squares, as most sites are in good order.
+        # Shares of troubles that honest clients meet; squared, because most sites are in good
+        # order.
         self._moved, self._broken = 0.2 * rng.random() ** 2, 0.12 * rng.random() ** 2
         self._broken_assets = 0.3 * rng.random() ** 4
         self._faults = 0.02 * rng.random() ** 3
@@ -87,8 +89,8 @@ class WebSite:
         ]
 
     def page(self, rng: Random, number: int | None = None, cached: float = 0.0) -> WebAsk:
-        """Return a page view; `number` of the page, by default a popular one. `cached` is the share
-        of pages that the client has.
+        """Return a view of page `number`, by default a popular one. `cached` is the share of pages
+        that the client has in its cache.
         """
         if number is None:
             number = int(self.pages * rng.random() ** 3)
@@ -105,7 +107,7 @@ class WebSite:
         return self._ask(rng, "GET", path, 200, 0.5)
 
     def asset(self, rng: Random, cached: float) -> WebAsk:
-        """Return a picture, script or style of a page."""
+        """Return a request for a picture, script or style of a page. `cached` is as for `page`."""
         number = int(self._assets * rng.random() ** 1.5)
         path = f"/static/{WORDS[number % len(WORDS)]}-{number}.{('js', 'css', 'png')[number % 3]}"
         # The same assets are missing for everybody.
@@ -114,25 +116,25 @@ class WebSite:
         return self._ask(rng, "GET", path, status, 0.35)
 
     def icon(self, rng: Random, found: float = 0.5) -> WebAsk:
-        """Return a small file that browsers ask for on their own; many sites lack it.
+        """Return a request for an icon, which browsers ask for on their own and many sites lack.
 
-        `found`: probability that it is there.
+        `found` is the probability that the site has it.
         """
         path = rng.choice(("/favicon.ico", "/favicon.png", "/touch-icon.png", "/manifest.json"))
         status = rng.choice((200, 304)) if rng.random() < found else 404
         return self._ask(rng, "GET", path, status, 0.2)
 
     def head(self, rng: Random, number: int | None = None) -> WebAsk:
-        """Return a HEAD of a page: links are checked and monitors ask so."""
+        """Return a HEAD request for a page, as link checkers and monitors send."""
         page = self.page(rng, number)
         return WebAsk("HEAD", page.path, page.status, 0, 0.25)
 
     def feed(self, rng: Random, fresh: float) -> WebAsk:
-        """Return a look at the feed, which has news with probability `fresh`."""
+        """Return a request for the feed, which has news with probability `fresh`."""
         return self._ask(rng, "GET", "/feed", 200 if rng.random() < fresh else 304, 0.25)
 
     def form(self, rng: Random, number: int = 0) -> WebAsk:
-        """Return a form that a person fills in."""
+        """Return a request that sends a form which a person filled in."""
         status = self._bad if rng.random() < 0.06 else rng.choice((200, 200, 302, 303))
         return self._ask(rng, "POST", self._forms[number % len(self._forms)], status, 0.7)
 
@@ -161,21 +163,23 @@ class WebSite:
         return self._attack(rng, "HEAD" if rng.random() < 0.1 else "GET", path, status)
 
     def inject(self, rng: Random, method: str, target: float) -> WebAsk:
-        """Return a page or form with nonsense in its parameters; `target` in [0, 1) says which."""
+        """Return a request with nonsense in its parameters; `target` in [0, 1) chooses the page or
+        form.
+        """
         form = self._forms[int(len(self._forms) * target)]
         path = form if method == "POST" else self._path(int(self.pages * target))
         status = self._bad if rng.random() < 0.5 else 200
         return self._attack(rng, method, path, status)
 
     def odd(self, rng: Random) -> WebAsk:
-        """Return a method that nobody who reads the site uses."""
+        """Return a request with a method that no reader of the site uses."""
         method = rng.choice(("OPTIONS", "TRACE", "PROPFIND", "PUT", "DELETE", "TRACK", "DEBUG"))
         return self._attack(rng, method, self._path(rng.randrange(self.pages)), self._odd)
 
     def _attack(self, rng: Random, method: str, path: str, status: int) -> WebAsk:
         if rng.random() < self._guarded:
             status = 403
-        # What is not there is answered with one and the same page.
+        # All missing paths are answered with the same page.
         name = path if status == 200 and status != self._missing else "error"
         size = (
             0 if method == "HEAD" else services.answer_bytes(self.tag + name, status, rng.random())

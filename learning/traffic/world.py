@@ -4,7 +4,7 @@ Deciders know an app's `Profile`. How it really behaves (`AppKind`) stays here a
 label. Each cohort has its own share of abusers, and deciders are told exactly that share as the
 prior: it is true on average and never decides about one app.
 
-The world is versioned by its draws: their order decides what a seed means, so it must not change.
+The order of the random draws decides which world a seed stands for, so it must not change.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ COHORTS = (
     Cohort("reseller", 0.12, (0.5, 0.4, 0.1, 0.0), 0.13, 0.5, 180),
     Cohort("trial", 0.2, (0.95, 0.05, 0.0, 0.0), 0.12, 0.25, 25),
 )
-# What of a profile hints at abuse, beside the tier.
+# Fields of a profile that hint at abuse, besides the tier.
 TELLING = (
     "created_at",
     "verified",
@@ -173,7 +173,7 @@ def draw_population(
     """
     if apps < 1:
         raise ValueError(f"a population needs at least one app, not {apps}")
-    # The start of the day, so that two populations of one day are equal.
+    # The start of the day, so that two populations drawn on the same day are equal.
     now = (time.time() // DAY_S) * DAY_S if now is None else now
     rng = np.random.default_rng([seed, 0x51])
     out: list[App] = []
@@ -187,8 +187,8 @@ def draw_population(
 
 
 def _tenants(rng: np.random.Generator, apps: int) -> list[_Tenant]:
-    """Draw tenants until their sizes add up to `apps`. Sizes follow a Pareto distribution; lower
-    tiers, which abuse-prone cohorts have more of, have smaller tenants.
+    """Draw tenants until their sizes add up to `apps`. Sizes follow a Pareto distribution. Tenants
+    of lower tiers are smaller, and abuse-prone cohorts have more of these.
     """
     free = [f"{a} {b}" for a in names.FIRST for b in names.SECOND]
     order = rng.permutation(len(free))
@@ -219,12 +219,12 @@ def _with_abusers(tenants: list[_Tenant], share: float) -> list[_Tenant]:
 
 
 def flatten_profiles(population: Population, prior: float) -> Population:
-    """Return the population with profiles that tell nothing of who abuses.
+    """Return the population with profiles that do not tell who abuses.
 
     Every cohort prior is `prior` and no app has a history. Ages and verified owners are shuffled
-    over the apps, each apart, so that there are as many young and as many verified apps as before.
+    over the apps separately, so there are as many young and as many verified apps as before.
     """
-    # Another stream than the draws of the population: shuffling must not follow them.
+    # A random stream of its own, so that the shuffle does not repeat the population's draws.
     rng, apps = np.random.default_rng([population.seed, 0xF1]), population.apps
     ages, verified = rng.permutation(len(apps)), rng.permutation(len(apps))
     told = [
@@ -246,12 +246,12 @@ def flatten_profiles(population: Population, prior: float) -> Population:
 
 
 def shuffle_profiles(population: Population) -> Population:
-    """Return the population with profiles that tell nothing of who abuses and look as before.
+    """Return the population with profiles that do not tell who abuses, but look as before.
 
-    Ages, verified owners, cohort priors and each history are shuffled over the apps, each apart, so
-    that every column has the values it had.
+    Ages, verified owners, cohort priors and each history are shuffled over the apps, each
+    separately, so that every column keeps its values.
     """
-    # Another stream than the draws of the population, and than that of flat profiles.
+    # A random stream of its own, so that the shuffle does not repeat other draws of the same seed.
     rng, apps = np.random.default_rng([population.seed, 0xF2]), population.apps
     columns = {
         name: [getattr(apps[k].profile, name) for k in rng.permutation(len(apps))]
@@ -279,7 +279,7 @@ def _app(
     age = 0.01
     if not born_late:
         age = cohort.age_days * float(rng.lognormal(-0.25 if abusive else 0.0, 1.1))
-    # The arguments draw in this order; moving one changes every world.
+    # The arguments draw random numbers in this order; moving one changes every world.
     profile = Profile(
         app=_hashed_id(f"{seed}:{index}"),
         name=_name(rng, role, taken),
@@ -305,7 +305,7 @@ def _mean_chargebacks(kind: AppKind, role: str, abusive: bool) -> float:
 
 
 def _mean_false_throttles(kind: AppKind) -> float:
-    """Return the mean number of confirmed false throttles: honest bursts were refused before."""
+    """Return the mean number of confirmed false throttles: most for bursty and polling apps."""
     return 0.25 if kind in (AppKind.BURSTY, AppKind.POLLER) else 0.03
 
 

@@ -1,5 +1,5 @@
-"""Fits of the two models with LightGBM: which features they may learn from, how rows count, and the
-shift that makes risk true of each tier.
+"""Fits of the two models with LightGBM: which features they may learn from, how rows are weighed,
+and the shift that makes the risk right for each tier.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from learning.training import metrics
 from learning.training.leakage import check_label
 
 # Minutes of simulation say nothing about a week, a day, a full ten minutes or an app's own past, so
-# neither model may learn from these features. Nor from how unusual answers are: simulated sites
-# answer more alike than real ones, whose visitors were refused for it (docs/adr, record 31).
+# neither model may learn from these features. Unusual answers are left out too: simulated sites
+# answer more alike than real ones, whose visitors were refused because of it (docs/adr, record 31).
 UNTAUGHT = (
     "hour_of_week",
     "quota_used",
@@ -37,26 +37,27 @@ NOT_OF_THE_APP = (
     "service_error_share",
     "feedback_age",
 )
-# What the decider itself did is not evidence either: a model that learnt that whom it refused
-# abuses would go on refusing whomever it once got wrong.
+# The decider's own refusals are not evidence either: a model that took them for a sign of abuse
+# would keep refusing an app that it once refused by mistake.
 OWN_DOING = ("refused_share_60s", "refused_60s")
-# Trees of the two models and leaves of each tree. Chosen: 200 x 31 is the size that the scorer's
-# benchmark is about, and value is a simpler function than risk.
+# Trees of the two models and leaves of each tree. Chosen: the scorer's benchmark measures 200 x 31,
+# and value is a simpler function than risk.
 RISK_ROUNDS, VALUE_ROUNDS, LEAVES = 200, 80, 31
-# The first stage's share of those trees: it only has to refuse about what the final model will.
+# Share of those trees that the first stage's model gets. It only has to refuse roughly the requests
+# that the final model will refuse.
 FIRST_SHARE = 0.4
-# Rows that an app counts for in a fit at most, however many requests its rows stand for: a few loud
-# apps must not be the whole data set.
+# Largest weight of one app in a fit, in requests, however many its rows stand for: a few loud apps
+# must not be the whole data set.
 MOST_OF_APP = 200
-# Trees that shift risk by tier so that it is true of each, how far each goes, and the least rows of
-# a leaf. Chosen: twelve steps of three tenths come within 2% of the best shift, and fewer rows than
-# that are no ground for one.
+# Trees that shift the risk by tier, the learning rate of each, and the fewest rows of a leaf.
+# Chosen: twelve steps of 0.3 come within 2% of the best shift, and fewer than 100 rows do not
+# justify one.
 TIER_ROUNDS, TIER_STEP, TIER_ROWS = 12, 0.3, 100
 
 
 def balance_apps(traffic: Traffic) -> metrics.Floats:
-    """Return what each row counts in a fit: the requests it stands for, scaled so that no app
-    counts for more than MOST_OF_APP. float64 (n,).
+    """Return the weight of each row in a fit, float64 (n,): the requests it stands for, scaled down
+    so that no app weighs more than MOST_OF_APP in all.
     """
     _, app = np.unique(traffic.app, return_inverse=True)
     total = np.bincount(app, traffic.weight)
@@ -67,10 +68,10 @@ def balance_apps(traffic: Traffic) -> metrics.Floats:
 def fit_risk(
     traffic: Traffic, rows: npt.NDArray[np.bool_], seed: int, share: float = 1.0
 ) -> lightgbm.Booster:
-    """Return the risk model, trained on `rows`: binary, raw score in log-odds. `share`: of the
-    usual number of trees.
+    """Return the risk model, trained on `rows` (bool mask): binary, raw score in log-odds.
 
-    Raises TrainingError when the label cannot be learnt from.
+    `share` is the share of the usual number of trees. Raises TrainingError when the label has one
+    class only, or when one column alone decides it.
     """
     x, y = traffic.features[rows], traffic.abusive[rows]
     check_label({name: x[:, i] for name, i in features.INDEX.items()}, y)
@@ -85,7 +86,7 @@ def fit_risk(
 def fit_value(
     traffic: Traffic, rows: npt.NDArray[np.bool_], seed: int, share: float = 1.0
 ) -> lightgbm.Booster:
-    """Return the value model, trained on `rows`: cross-entropy on a worth between 0 and 1."""
+    """Return the value model, trained on `rows` (bool mask): cross-entropy on a worth of 0 to 1."""
     # Another seed than risk's: the two must not draw the same features and rows for their trees.
     params = _params(seed + 1, ignore=UNTAUGHT) | {"objective": "cross_entropy"}
     data = _dataset(traffic.features[rows], traffic.value[rows], balance_apps(traffic)[rows])
@@ -95,7 +96,7 @@ def fit_value(
 def fit_both(
     traffic: Traffic, rows: npt.NDArray[np.bool_], seed: int, share: float = 1.0
 ) -> tuple[lightgbm.Booster, lightgbm.Booster]:
-    """Return the risk and the value model."""
+    """Return the risk and the value model. Raises TrainingError as `fit_risk` does."""
     # One thread for each model: two threads within one model wait for each other.
     with ThreadPoolExecutor(2) as side_by_side:
         risk, value = (
@@ -139,7 +140,7 @@ def _dataset(
 def shift_tiers(
     risk: lightgbm.Booster, traffic: Traffic, rows: npt.NDArray[np.bool_], seed: int
 ) -> lightgbm.Booster:
-    """Return the risk model with trees behind it that split on the tier alone, fitted on `rows`.
+    """Return the risk model with further trees, fitted on `rows`, that split on the tier alone.
 
     Web clients are all free and many of them attack, which makes risk too high for free apps with a
     profile and too low for paying ones. As trees, the shift is part of every score and explanation.
@@ -151,7 +152,7 @@ def shift_tiers(
         "learning_rate": TIER_STEP,
         "min_data_in_leaf": TIER_ROWS,
         "lambda_l2": 1.0,
-        # all rows and the only feature, each time
+        # Sampling is off: every tree uses all rows and the only feature.
         "feature_fraction": 1.0,
         "bagging_fraction": 1.0,
     }

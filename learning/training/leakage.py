@@ -52,7 +52,7 @@ def best_split_auc(values: np.ndarray, label: npt.NDArray[np.bool_]) -> float:
     order = _ordered(values, label)
     unknown = np.isnan(order)
     best = 0.5
-    # A label may be told by what is missing alone, so both sides are tried for NaN.
+    # Missing values alone may give the label away, so NaN is tried on both sides.
     for fill in (-np.inf, np.inf) if unknown.any() else (0.0,):
         best = max(best, _threshold_auc(np.where(unknown, fill, order), label))
     return best

@@ -1,6 +1,6 @@
 """Calibration, and the metrics by which a model is judged.
 
-All take row weights, because a row may stand for many requests.
+All metrics take row weights, because a row may stand for many requests.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def reliability(
     """Return, by tier and risk, which share of the requests with about that risk was abusive.
 
     `reliability_free_50` is the share among requests of the free tier whose risk is 40 to 60%; in a
-    calibrated model it is near 0.5. Left out where there are too few rows.
+    calibrated model it is near 0.5. A share of fewer than FEWEST_ROWS rows is left out.
     """
     out = {}
     for name in Tier:
@@ -123,7 +123,7 @@ def value_metrics(value: Floats, p: Floats, weight: Floats) -> dict[str, float]:
     """Return log loss and calibration error of the value model, and its AUC for "worth more than a
     half". The AUC is left out when all rows are on one side of that.
     """
-    # The log loss of exactly 0 or 1 is infinite.
+    # At exactly 0 or 1 the log loss could be infinite.
     p = np.clip(p, 1e-7, 1 - 1e-7)
     loss = -(value * np.log(p) + (1 - value) * np.log(1 - p))
     high = value > 0.5

@@ -1,8 +1,8 @@
 """The runs that training plays: ordinary crowds, crowds that differ, and web clients.
 
-No run is one of the referee's worlds. Where a run changes the same thing, it changes it for a part
-of the apps, by other numbers, and together with other things. All is a function of the training
-seed; a run's seed ends in 0 to 3, which keeps it apart from the referee's.
+No run is one of the referee's worlds. A run may change the same thing as a referee's world, but
+only for a part of the apps, by other numbers, and together with other changes. The training seed
+decides everything. The seed of a run ends in 0 to 3, so it is never one of the referee's seeds.
 """
 
 from __future__ import annotations
@@ -18,26 +18,27 @@ from learning.traffic.web_crowd import WebMix
 WEEK_HOURS = (34, 81, 130, 9)
 # A Monday at 00:00 UTC, from which the runs' hours count; ages are relative to it.
 MONDAY = 1_789_344_000.0
-# Apart from each other by more than ten times any training seed in use, so that no two runs share a
-# seed: ordinary runs, those that differ, and those that the first model decides.
+# Distance between the seeds of ordinary runs, of runs that differ, and of runs that the first model
+# decides: more than ten times any training seed in use, so that no two runs share a seed.
 SEED_BLOCK = 100_000_000
-# Crowds of one training, each of which plays all runs. Chosen: few apps are loud, and with one
-# crowd the loud ones of another were often taken for abusers.
+# Crowds of one training, each of which plays all runs. Chosen: few apps of a crowd are loud, and a
+# model that knew one crowd often took the loud apps of another for abusers.
 CROWDS = 2
-# Rows kept of one app of a run. Chosen: rows of one app are alike, and half as many of twice as
-# many apps take as long to fit.
+# Rows kept of one app of a run. Chosen: rows of one app are alike, so more apps teach more than
+# more rows of each, and take as long to fit.
 ROWS_OF_APP = 100
 # Web clients are fewer than apps and run longer: visits and quiet attacks take minutes.
 WEB_APPS, WEB_SECONDS = 0.25, 2.0
-# Requests a second that a web run's services have room for, by client. Generous: web servers are
-# rarely short of room, and overload is what the other runs are about.
+# Capacity of a web run's services, in requests a second for each client. Generous: web servers are
+# rarely short of room, and the other runs have overload.
 WEB_ROOM = 2.0
-# Probability with which a run that the first model decides admits what it would refuse. Chosen: it
-# barely changes who gets through, and a row never stands for more than 50.
+# Probability with which a run that the first model decides admits a request that it would refuse.
+# Chosen: it barely changes who gets through, and such a request stands for no more than 50.
 EXPLORED = 0.02
 
-# Half of the abusers know what is good, take new ids and addresses, and share pools of addresses;
-# six in ten honest apps fail often, each at its own share. Sign-ins fail as web sites have it.
+# Half of the abusers use valid credentials, cards and ids, take new app ids and addresses, and
+# share pools of addresses. Six in ten honest apps fail often, each with shares of its own. A failed
+# sign-in is answered with 200, as many web sites do.
 EVASIVE = Conduct(
     rotate_after=20,
     quiet_abuse=True,
@@ -48,7 +49,7 @@ EVASIVE = Conduct(
     source_pools=6,
     failed_sign_in=200,
 )
-# Most abusers call themselves retries and hide each errand among many harmless calls.
+# Most abusers claim that their requests are retries, and hide them among many harmless calls.
 DISGUISED = Conduct(
     abuse_share=0.12,
     claims_retry=True,
@@ -59,7 +60,7 @@ DISGUISED = Conduct(
     disguise=(0.5, 0.9),
     failed_sign_in=303,
 )
-# What the first model meets: abusers that take new ids quickly, and a crowd that comes in a rush.
+# A run for the first model to decide: abusers take new ids quickly, and honest traffic surges.
 PRESSED = Conduct(
     rotate_after=12,
     claims_retry=True,
@@ -69,9 +70,9 @@ PRESSED = Conduct(
     rotate_sources=True,
     surges=(Surge(100.0, 40.0, 1.8),),
 )
-# Shares of abusive apps in the ordinary runs, as the cohorts' priors tell; None: the cohorts' own.
-# Half of the runs are calmer: a model that always met as many abusers would take no prior at its
-# word.
+# Share of abusive apps in each ordinary run, to which the cohorts' priors are scaled; None leaves
+# the priors. Half of the runs are calmer: a model that always met equally many abusers would not
+# learn to rely on the prior.
 ABUSIVE = (None, 0.03, None, 0.04)
 # Long enough in force for a queue to build up and drain within one run.
 HARD_TIMES = (
@@ -85,7 +86,7 @@ def ordinary(seed: int, seconds: float, apps: int) -> list[Scenario]:
 
     Two admit everything and two refuse by the fallback limiter, so that no policy censors all of
     the data. Two begin with an empty memory, and the same two have services with bad times. In two
-    profiles tell nothing of who abuses, and two have few abusers.
+    runs the profiles do not tell who abuses, and in two runs few apps abuse.
     """
     return [
         Scenario(
@@ -165,7 +166,7 @@ def decided(seed: int, seconds: float, apps: int) -> list[Scenario]:
 
 
 def first_stage(seed: int, seconds: float, apps: int) -> list[Scenario]:
-    """Return the runs that no model decides: of each crowd the ordinary and the different ones."""
+    """Return the runs that no model decides: the ordinary and the different ones of each crowd."""
     return [
         replace(run, most_per_app=ROWS_OF_APP)
         for crowd in _crowds(seed)
@@ -211,7 +212,7 @@ def _web(
         seed=seed,
         start=MONDAY + hour * 3600.0,
         seconds=WEB_SECONDS * seconds,
-        # Nothing has to settle: all clients are new or come back.
+        # Short, because the engine knows returning clients from before, and the others are new.
         warm_up=5.0,
         apps=clients,
         rate=WEB_ROOM * clients,

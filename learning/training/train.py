@@ -4,9 +4,9 @@
 prints the model card. The same seed gives the same models on the same machine type. Apps are split,
 never rows: an app is in training, calibration or test, not in two of them.
 
-It has two stages. A first model is trained on runs that nobody or the fallback limiter decides. It
-then decides further runs, so that the final model also learns from what gets past a model and from
-how clients behave when one refuses them.
+Training has two stages. The first model learns from runs in which nothing is refused or the
+fallback limiter decides. It then decides further runs, so that the final model also learns from
+requests that get past a model, and from how clients behave when a model refuses them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ from learning.traffic.simulate import Scenario, Traffic
 from learning.training import fit, metrics, runs
 from learning.training.leakage import TrainingError
 
-# The runs of the ordinary crowd, and the Monday from which all runs count.
+# Other modules find these here: the runs of the ordinary crowd, and the Monday on which the week of
+# all runs begins.
 scenarios, MONDAY = runs.ordinary, runs.MONDAY
 # Milliseconds that scoring a batch may take while a model decides runs. A decider's 5 ms would hand
 # requests to the fallback limiter when the machine is busy, and no two trainings would be equal.
@@ -47,11 +48,11 @@ UNHURRIED_MS = 1e6
 # Held-out rows for the mean absolute SHAP values: LightGBM's exact values are slow, and means over
 # a thousand rows order the features well enough.
 SHAP_ROWS = 1_000
-# Simulated seconds and apps of each run of apps. A quarter of about that traffic made models whose
-# recourse search failed more often (docs/adr, record 13).
+# Simulated seconds and apps of each run of apps. With a model trained on about a quarter of that
+# traffic, more refusals had no recourse (docs/adr, record 13).
 SECONDS, APPS = 200.0, 1_600
-# Shares of the apps: below the first they train, up to the second they calibrate, the rest test.
-# Calibration fits two numbers and needs the fewest.
+# Where the apps are split: the first 60% train, the next 15% calibrate, and the rest test.
+# Calibration fits two numbers and needs the fewest apps.
 TRAIN_UPTO, CALIBRATE_UPTO = 0.6, 0.75
 LIMITS = (
     "Trained on simulated clients only: a start, to be replaced by a model trained on"
@@ -86,18 +87,18 @@ PlayRuns = Callable[[list[Scenario], bytes], Traffic]
 def play_runs(
     workers: int = 0, progress: Callable[[float], object] | None = None
 ) -> Iterator[PlayRuns]:
-    """Give a function that plays scenarios and returns their rows together, in order. Its second
+    """Yield a function that plays scenarios and returns their rows joined, in order. Its second
     argument is the encoded artifact of the model that decides, empty for none.
 
-    With `workers`, in that many processes; with none, in this one. The same scenarios give the same
-    rows to the bit either way. `progress` is called with simulated seconds as they pass.
+    The function plays in `workers` processes, or in this one for 0. The same scenarios give the
+    same rows to the bit either way. `progress` is called with simulated seconds as they pass.
     """
     if not workers:
         yield lambda wanted, model: simulate.join_traffic(
             [_play(scenario, model, progress) for scenario in wanted]
         )
         return
-    # Compiles once here, not once in each process.
+    # A short run compiles the engine here, so that it is not compiled in every process.
     simulate.Simulation(Scenario(1, MONDAY, seconds=1.0, apps=50, rate=5.0)).run()
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
 
@@ -134,7 +135,7 @@ def _play(
 
 
 def split_apps(traffic: Traffic, seed: int) -> Split:
-    """Return a split in which 60% of the apps train, 15% calibrate and 25% test."""
+    """Return a random split of the rows: 60% of the apps train, 15% calibrate, 25% test."""
     apps = np.unique(traffic.app)
     side = np.random.default_rng(seed).permutation(len(apps)) / len(apps)
     of_row = side[np.searchsorted(apps, traffic.app)]
@@ -143,19 +144,19 @@ def split_apps(traffic: Traffic, seed: int) -> Split:
 
 
 def join_splits(first: Split, second: Split) -> Split:
-    """Return the split of the rows of two traffics, one after the other."""
+    """Return the split of two traffics whose rows are joined, those of `first` first."""
     return Split(
         *(np.concatenate([getattr(s, name) for s in (first, second)]) for name in Split.__slots__)
     )
 
 
 def choose_calibrated(traffic: Traffic, parts: Split, played: list[Scenario]) -> Split:
-    """Return the split in which only apps of runs with true profiles calibrate; the others train
-    instead.
+    """Return the split in which only apps of runs with true profiles calibrate. Other apps that
+    were to calibrate train instead.
 
-    Where profiles tell nothing, the same risk stands for far more abuse, and a model that is
-    calibrated for that as well refuses too many whose profile is good. Loud web attackers, who are
-    certain, would lift the middle likewise.
+    Where profiles tell nothing, the same raw score stands for far more abuse. A model calibrated on
+    such runs as well would refuse too many apps with a good profile. Loud web attackers, whose risk
+    is certain, would raise the middle of the scale in the same way.
     """
     true = [scenario.seed for scenario in played if runs.tells_truth(scenario)]
     chosen = np.isin(traffic.app // simulate.APPS_PER_SEED, true)
@@ -173,7 +174,7 @@ def train(
     """Simulate runs of `seconds` and `apps`, then train, calibrate and measure both models.
 
     `by` goes on the model card; `progress` is called with simulated seconds as they pass, which are
-    `seconds_to_play` in all. Raises TrainingError.
+    `seconds_to_play` in all. Raises TrainingError when the traffic gives no usable model.
     """
     began = time.perf_counter()
     plain, further = (stage(seed, seconds, apps) for stage in (runs.first_stage, runs.second_stage))
@@ -185,7 +186,7 @@ def train(
         resumed = time.perf_counter()
         second = play(further, decider)
         simulated += time.perf_counter() - resumed
-    # Apps of the first stage stay on their sides.
+    # The split of the first stage stays as it is; only the second stage's apps are split here.
     others = choose_calibrated(second, split_apps(second, seed + 1), further)
     parts = join_splits(parts, others)
     traffic = simulate.join_traffic([first, second])
@@ -263,9 +264,10 @@ def _fit_calibration(
     rows: npt.NDArray[np.bool_],
     label: npt.NDArray[np.generic],
 ) -> artifact.Calibration:
-    """Fit Platt scaling on `rows` (bool mask); `label` is that of all rows, 0 to 1.
+    """Return Platt scaling fitted on `rows` (bool mask). `label` holds all rows, 0 to 1.
 
-    Apps count as in a fit: loud ones, whose risk is certain, must not decide about the middle.
+    Apps are weighed as in a fit: loud apps, whose risk is certain, must not decide the middle of
+    the scale.
     """
     weight = fit.balance_apps(traffic)[rows]
     return metrics.fit_platt(_raw(booster, traffic, rows), label[rows].astype(np.float64), weight)
@@ -371,9 +373,9 @@ def _parameters(origin: _Origin) -> dict[str, float | int | str]:
 
 def _quantiles(traffic: Traffic, tier: Tier) -> list[list[float]]:
     """Return the 10th, 50th and 90th percentile of each feature over the honest requests of a tier.
-    Web clients are left out: what is usual is told of apps with a profile.
+    Web clients are left out, because "usual" is said of apps with a profile.
 
-    Raises TrainingError when the tier has none.
+    Raises TrainingError when the tier has no honest request.
     """
     rows = traffic.features[(traffic.tier == tier) & ~traffic.abusive & ~traffic.web]
     if not len(rows):
@@ -409,7 +411,7 @@ def describe_card(trained: Trained) -> str:
 def write_artifact(trained: Trained, folder: Path) -> Path:
     """Store the artifact in `folder` under its digest and return its path."""
     path = folder / trained.digest
-    # a half-written file never has the digest's name
+    # Atomic, so that a half-written file never carries the digest as its name.
     write_atomically(path, trained.data)
     return path
 

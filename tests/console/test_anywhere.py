@@ -217,7 +217,7 @@ def test_data_of_somebody_else_is_refused_with_what_to_set(open_folder: Path) ->
     var = open_folder / "var"
     var.mkdir()
     os.chown(var, pwd.getpwnam("daemon").pw_uid, -1)
-    with pytest.raises(InstallationError, match=r"belongs to daemon; .* SLUICE_USER=daemon"):
+    with pytest.raises(InstallationError, match=r"the user daemon; .* SLUICE_USER=daemon"):
         unprivileged.hand_over(var, pwd.getpwnam("nobody"))
 
 
@@ -255,7 +255,7 @@ def test_root_takes_no_home_that_others_could_change(open_folder: Path, how: str
 
 @as_root
 def test_root_takes_no_home_that_the_user_may_not_enter(closed: Path) -> None:
-    with pytest.raises(InstallationError, match="nobody, whom Sluice runs as, may not enter"):
+    with pytest.raises(InstallationError, match="runs as the user nobody, who may not enter"):
         installation.claim_home(closed.parent / "home")
 
 
@@ -316,7 +316,7 @@ def test_a_read_only_checkout_without_a_home_says_in_one_sentence_what_to_set(
     for path in (checkout, *checkout.rglob("*")):
         path.chmod(path.stat().st_mode | 0o200)
     assert done.returncode == 1
-    assert done.stderr.startswith(f"sluice: {checkout} cannot be written; set SLUICE_HOME")
+    assert done.stderr.startswith(f"sluice: This user cannot write to {checkout}; set SLUICE_HOME")
     assert done.stderr.count("\n") == 1
 
 

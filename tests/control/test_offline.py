@@ -128,9 +128,9 @@ def test_with_postgres_down_the_command_signs_publishes_and_journals_and_is_take
         valkey=live_settings.VALKEY_URL,
     )
     assert done.returncode == 0, done.stderr
-    assert "PostgreSQL does not answer. Journalled in" in done.stdout
+    assert "PostgreSQL does not answer. The flip is journalled in" in done.stdout
     assert (published().version, [s.name for s in published().switches]) == (2, ["all_ml"])
-    assert "Took in config 2" in switch("--reconcile")
+    assert "Imported config 2" in switch("--reconcile")
     row, entry = ConfigVersion.objects.get(version=2), AuditEntry.objects.first()
     assert bytes(row.signed) == publish.held()[1]
     assert (entry.action, entry.reason) == ("switch.engage", "Everything is on fire")
@@ -166,7 +166,7 @@ def test_with_both_down_the_signed_document_goes_into_every_nodes_directory(
             (installation / "nodes" / node / "switch.bin").read_bytes(), trusted
         )
         assert (document.version, [s.name for s in document.switches]) == (2, ["all_ml"])
-    assert offline.reconcile()[0].startswith("Took in config 2")
+    assert offline.reconcile()[0].startswith("Imported config 2")
     again = switch_elsewhere(installation, *arguments[:-2], valkey="redis://127.0.0.1:1/0")
     assert (again.returncode, "engaged already" in again.stderr, "Traceback" in again.stderr) == (
         1,
@@ -251,7 +251,7 @@ def test_a_crash_between_commit_and_moving_the_journal_takes_it_in_once(first, m
         )
         with pytest.raises(OSError, match="killed"):
             offline.reconcile()
-    assert offline.reconcile() == ["Config 2 was there already."]
+    assert offline.reconcile() == ["Config 2 was imported already."]
     assert ConfigVersion.objects.count() == 2
 
 
@@ -264,7 +264,7 @@ def test_a_forged_journal_entry_is_not_taken_in(first, tmp_path) -> None:
     keys.ensure(other)
     forged = config.sign(defaults.config(2, 1.0), keys.load_signing_key(other))
     path.write_bytes(msgspec.json.encode(msgspec.structs.replace(entry, signed=forged)))
-    with pytest.raises(ControlError, match="does not hold"):
+    with pytest.raises(ControlError, match="is not valid"):
         offline.reconcile()
     path.write_bytes(b"{nonsense")
     with pytest.raises(ControlError, match="cannot be read"):
@@ -284,7 +284,7 @@ def test_a_journal_that_cannot_be_read_does_not_hold_up_publishing(
 
 
 def test_nothing_to_begin_from_is_said_in_a_sentence(installation) -> None:
-    with pytest.raises(ControlError, match="No signed config document was found"):
+    with pytest.raises(ControlError, match="No config document signed with our key was found"):
         flip_without_postgres()
 
 

@@ -110,7 +110,9 @@ def test_the_digest_is_checked(artifact: Artifact) -> None:
 
 
 def test_another_feature_schema_is_refused(artifact: Artifact) -> None:
-    with pytest.raises(ArtifactError, match=f"feature schema 0123456789abcdef, this is {SCHEMA}"):
+    with pytest.raises(
+        ArtifactError, match=f"feature schema 0123456789abcdef, but this version has {SCHEMA}"
+    ):
         load(artifact, feature_schema="0123456789abcdef")
 
 

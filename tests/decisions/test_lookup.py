@@ -233,4 +233,4 @@ def test_apps_of_one_name_are_told_apart_by_their_tenant(db) -> None:
 def test_an_id_of_a_time_no_clock_shows_is_no_id(db, digits: str) -> None:
     reading = lookup.interpret(f"dec_{digits}")
     assert reading.kind == "nothing"
-    assert "of the present" in reading.hint
+    assert "not a version 7 UUID" in reading.hint

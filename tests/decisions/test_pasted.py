@@ -196,7 +196,7 @@ def test_a_decision_id_never_looks_like_a_secret(milliseconds) -> None:
     [
         ("dec_019e70448800765", "15 digits; a whole one has dec_ and 32"),
         ("dec_019e704488007659996558f77ba88fzz", "“z” is not a hexadecimal digit"),
-        ("019e7044-8800-4659-9965-58f77ba88f92", "version 7 UUIDs"),
+        ("019e7044-8800-4659-9965-58f77ba88f92", "not a version 7 UUID"),
     ],
 )
 def test_what_is_almost_an_id_is_told_what_is_wrong_with_it(browser, written, says) -> None:

@@ -1,4 +1,4 @@
-"""`manage.py demo stuffing` and `rotation`: an attack on the running demo, to be watched."""
+"""`manage.py demo stuffing` and `manage.py demo rotation`: attacks on the running demo."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from django.core.management.base import BaseCommand, CommandError
 from learning.traffic.attackers import ATTACKERS, Report, attack
 from learning.traffic.client import GatewayClient, GatewayError
 
-# Seconds. Long enough that the first refusals, the record of ten minutes and a second try are seen.
+# Seconds. Chosen: long enough to see the first refusals and how the attack goes on after them.
 USUAL_S = 180.0
 
 
@@ -34,12 +34,12 @@ class Command(BaseCommand):
 
     def handle(self, *, attack: str, seconds: float, gateway: str, **options: object) -> None:
         if not 1.0 <= seconds <= 86_400.0:
-            raise CommandError("--seconds must be from 1 to 86400.")
+            raise CommandError(f"--seconds must be from 1 to 86400, but is {seconds:g}.")
         try:
             report = asyncio.run(self._attack(attack, seconds, gateway))
         except GatewayError as error:
             raise CommandError(
-                f"{gateway} does not answer: {error}. Start it with `make run`."
+                f"The gateway {gateway} does not answer: {error}. Start it with `make run`."
             ) from error
         except ValueError as error:
             raise CommandError(str(error)) from error

@@ -1,4 +1,4 @@
-"""`manage.py demo_users`: one person per role to sign in as, with one random password."""
+"""`manage.py demo_users`: makes a person for each role, all with the same random password."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Command(BaseCommand):
 
 
 def demo_password(folder: Path) -> str:
-    """Return the demo's password, made on first use and kept in `folder` for this user alone."""
+    """Return the demo's password. It is made once and kept in `folder`, for its owner alone."""
     path = folder / "demo-password"
     if path.is_file() and (kept := path.read_text().strip()):
         return kept
@@ -46,7 +46,7 @@ def demo_password(folder: Path) -> str:
 
 @transaction.atomic
 def make_people(password: str) -> None:
-    """Make the five people of the demo, or complete those that are there."""
+    """Make the five people of the demo; reset names, password and role of those that exist."""
     roles.ensure()
     for person in roles.DEMO_PEOPLE:
         user, _ = User.objects.get_or_create(

@@ -1,4 +1,4 @@
-"""`manage.py replay FILE...`: plays access logs through the engine, or through the gateway."""
+"""`manage.py replay FILE...`: replays access logs through an engine, or through the gateway."""
 
 from __future__ import annotations
 
@@ -26,15 +26,16 @@ from learning.logs import playback
 from learning.logs.access_log import LogError
 from learning.logs.playback import ReplayError
 
-# Apps the private engine tracks. Chosen: more than any one log is likely to name.
+# Apps that the engine can track. Chosen: more than any one log is likely to name.
 CAPACITY = 200_000
 
 
 class Command(BaseCommand):
     help = (
-        "Plays access logs (combined, common or the gateway's JSON; gzip too) with the config and"
-        " model that are live. Offline they end now and run as fast as they can; the decisions"
-        " appear in the console as node replay. Client addresses become pseudonyms."
+        "Replays access logs (combined, common or the gateway's JSON; also gzipped). Without"
+        " --through-envoy, an engine in this process decides with the live config and model, as"
+        " fast as it can; times are shifted so that each log ends now, and the decisions appear in"
+        " the console under the node replay. Client addresses become pseudonyms."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -43,7 +44,7 @@ class Command(BaseCommand):
             "--format",
             choices=["auto", "combined", "envoy"],
             default="auto",
-            help="combined takes common too",
+            help="combined also reads the common format",
         )
         parser.add_argument("--limit", type=int, default=None, help="stop after this many requests")
         parser.add_argument(
@@ -53,7 +54,7 @@ class Command(BaseCommand):
             "--speed",
             type=float,
             default=1.0,
-            help="with --through-envoy: times as fast as they came",
+            help="with --through-envoy: how many times as fast as in the log",
         )
         parser.add_argument(
             "--gateway",
@@ -63,7 +64,7 @@ class Command(BaseCommand):
 
     def handle(self, *, files: Sequence[Path], limit: int | None, **options: object) -> None:
         if limit is not None and limit < 1:
-            raise CommandError("--limit must be at least 1.")
+            raise CommandError(f"--limit must be at least 1, but is {limit}.")
         try:
             keys.ensure(settings.SLUICE_KEYS)
             key = keys.load_token_key(settings.SLUICE_KEYS)
@@ -79,14 +80,13 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
         except redis.RedisError as error:
             raise CommandError(
-                f"Valkey at {settings.VALKEY_URL} does not answer: {error}. Start it with `make"
-                " run`."
+                f"The Valkey of VALKEY_URL does not answer: {error}. Start it with `make run`."
             ) from error
 
     def _play(
         self, files: Sequence[Path], key: bytes, limit: int | None, options: dict[str, object]
     ) -> None:
-        # argparse lets nothing but the three words through
+        # argparse accepts only these three words
         form = cast("Literal['auto', 'combined', 'envoy']", options["format"])
         client = redis.Redis.from_url(settings.VALKEY_URL)
         offline = (
@@ -117,10 +117,10 @@ class Command(BaseCommand):
         self.stdout.write(playback.describe_summary(summary))
 
     def _engine(self, client: redis.Redis, key: bytes) -> Engine:
-        """Return a private engine with the published config and its model.
+        """Return an engine of its own with the published config and the live model.
 
-        What is missing is written to standard error: without a config the starting config decides,
-        without a model the fallback limiter.
+        Without a published config the starting config decides, without a model the fallback
+        limiter; a line on standard error says so.
         """
         current = self._config(client)
         model = self._model(client, current)
@@ -153,8 +153,8 @@ class Command(BaseCommand):
         )
         if data is None:
             self.stderr.write(
-                f"The live model {current.model.name} is nowhere to be found: the fallback limiter"
-                " decides."
+                f"The live model {current.model.name} is neither in {settings.SLUICE_MODELS} nor in"
+                " Valkey: the fallback limiter decides."
             )
             return None
         return Model.load(data, current.model.digest)
@@ -162,7 +162,7 @@ class Command(BaseCommand):
 
 def _stored(client: redis.Redis, key: str) -> bytes | None:
     data = client.get(key)
-    # redis's types allow text too, which a client that decodes would return; this one does not
+    # redis's types allow text too, but only a client with decode_responses returns text
     return data.encode() if isinstance(data, str) else data
 
 

@@ -21,7 +21,7 @@ from control.models import App, Tenant
 from decider.contracts.store import Profile
 from learning.traffic import world
 
-# Seed of the demo world. The demo traffic is made from the same one, so its apps are registered.
+# Seed of the demo world. The demo traffic uses the same seed, so its apps are registered.
 SEED = 7
 # Apps of the demo world. Chosen: enough for peers in every tier, and seeded within seconds.
 APPS = 3000
@@ -29,8 +29,8 @@ APPS = 3000
 
 class Command(BaseCommand):
     help = (
-        "Makes the keys, the demo world's tenants and apps, and the first config document; leaves"
-        " what is there."
+        "Makes the keys, the demo world's tenants and apps, and the first config document. Keeps"
+        " what exists already."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -55,9 +55,9 @@ class Command(BaseCommand):
 
 
 def populate(population: world.Population) -> int:
-    """Add the tenants and apps that are not there yet. Return how many apps.
+    """Add the tenants and apps that do not exist yet. Return how many apps were added.
 
-    An app that is there is left as it is: operators may have changed it.
+    An existing app stays as it is, because operators may have changed it.
     """
     known = set(App.objects.values_list("id", flat=True))
     fresh = [profile for profile in population.profiles() if profile.app not in known]

@@ -31,29 +31,30 @@ from control.config import changes
 from control.deciders import keys
 from control.errors import KeysError
 
-# Free disk without which nothing is started: PostgreSQL stops in the middle of its work when it has
-# none left. Chosen: twice what its log of changes may take (max_wal_size).
+# Free bytes of disk without which nothing is started: PostgreSQL stops in the middle of its work on
+# a full disk. Chosen: twice what its write-ahead log may take (max_wal_size).
 NEEDED_BYTES = 2_000_000_000
-# Seconds an earlier run may take to end, when it is already ending. Chosen: most of its programs
-# are allowed 10 s.
+# Seconds to wait for an earlier run that is already ending. Chosen: most of its programs may take
+# 10 s.
 LOCK_WAIT_S = 20.0
 # Seconds between two looks at the programs. Chosen: a person sees trouble at once, and asking costs
-# next to nothing; supervisord restarts what died without us.
+# next to nothing. supervisord restarts dead programs by itself.
 WATCH_EVERY_S = 1.0
 # Seconds between two looks at what starts or ends. Chosen: no person notices so short a wait.
 LOOK_AGAIN_AFTER_S = 0.2
 # Seconds for a managed database to answer, which may be far away.
 DATABASE_WITHIN_S = 5
-# Seconds. A cold compiler on a busy machine needs minutes; usually it is seconds.
+# Seconds within which the programs must be up. Usually they are within seconds, but a first
+# compilation on a busy machine takes minutes.
 UP_WITHIN_S = 240.0
 
 
-# What asks to stop: Ctrl-C, a service manager, and a terminal that closes.
+# Signals that ask to stop: of Ctrl-C, of a service manager, and of a terminal that closes.
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stopped(Exception):
-    """Someone asked to stop."""
+    """Someone asked the command to stop."""
 
 
 class Command(BaseCommand):
@@ -90,7 +91,7 @@ class Command(BaseCommand):
         var: Path = settings.SLUICE_VAR
         ports = {**settings.SLUICE_PORTS, **({"console": port} if port else {})}
         began = time.monotonic()
-        # the lock first: an earlier run that is ending still has the ports
+        # the lock first: an earlier run that is still ending has the ports
         with only_one(var) as lock, until_told_to_stop():
             check_disk(var)
             check_ports(ports)
@@ -105,10 +106,10 @@ class Command(BaseCommand):
                 raise CommandError(str(error)) from error
             finally:
                 self.end(supervisor, var)
-        self.say(f"Stopped. Your data is kept in {var}; `make clean` forgets it.")
+        self.say(f"Stopped. Your data is kept in {var}; `make clean` deletes it.")
 
     def start(self, supervisor: Supervisor, ports: dict[str, int], lock: IO[str]) -> None:
-        """Bring everything up.
+        """Start all programs, after preparing the database and, if there is none, a model.
 
         Raises:
             Stopped: when told to stop meanwhile.
@@ -122,7 +123,7 @@ class Command(BaseCommand):
         (var / "run" / "envoy.yaml").write_text(
             gateway.render_envoy_config(ports, known_programs.access_log_path(var))
         )
-        # supervisord holds the lock too: it is free when the last program has ended
+        # supervisord holds the lock too, so it becomes free only when the last program has ended
         supervisor.start(keep_open=[lock.fileno()])
         prepared = are_deciders_prepared(var)
         if not known_programs.is_compiled(var):
@@ -131,19 +132,19 @@ class Command(BaseCommand):
             start_servers(supervisor)
             leave_addresses(var)
             if prepared:
-                # they know what to do, and get ready while the database is prepared
+                # they have compiled code and a config: they can start before the database is ready
                 supervisor.run(*known_programs.DECIDERS)
             self.say("Preparing the database ...")
             prepare_database()
         if changes.current().model is None:
             self.say("Training the first model on simulated traffic, about a minute ...")
-            # in a process of its own, which gives back the memory that training takes
+            # in a process of its own, so that the memory that training takes becomes free again
             run_to_end([sys.executable, "manage.py", "first_model"])
         self.say("Starting the gateway, the deciders and the console ...")
         self.start_workers(supervisor, ports)
 
     def start_workers(self, supervisor: Supervisor, ports: dict[str, int]) -> None:
-        """Start what decides and shows, then, once that is up, what may come a little later.
+        """Start deciders, gateway and console; once these are up, start all other programs.
 
         Raises:
             CommandError: when something does not come up in time.
@@ -155,7 +156,7 @@ class Command(BaseCommand):
                 "The first decider compiles its code, about half a minute; the others then load"
                 " it ..."
             )
-            # alone, because the second would compile the same code again
+            # alone, because a second one would compile the same code at the same time
             first = known_programs.DECIDERS[0]
             supervisor.run(first)
             self.wait_until_up(supervisor, {first: health[first]})
@@ -165,10 +166,12 @@ class Command(BaseCommand):
         supervisor.run(*(program.name for program in supervisor.programs))
 
     def wait_until_up(self, supervisor: Supervisor, wanted: dict[str, tuple[int, str]]) -> None:
-        """Wait until the (port, path) of each name gives a page; say what keeps it from that.
+        """Wait until each program serves its page; print troubles meanwhile.
+
+        `wanted` holds the port and path of the page by the name of the program.
 
         Raises:
-            CommandError: when one does not come up in time, naming its log.
+            CommandError: when a program does not come up in time; it names the log.
             SuperviseError: when the supervisor is gone.
         """
         give_up = time.monotonic() + UP_WITHIN_S
@@ -219,15 +222,15 @@ class Command(BaseCommand):
             time.sleep(WATCH_EVERY_S)
 
     def end(self, supervisor: Supervisor, var: Path) -> None:
-        """Stop everything, undisturbed."""
-        # a second, impatient Ctrl-C would end the programs in no order
+        """Stop all programs; ignore further signals meanwhile."""
+        # a second, impatient Ctrl-C would interrupt stopping the programs in order
         for number in STOP_SIGNALS:
             signal.signal(number, signal.SIG_IGN)
         supervisor.stop()
         addresses_file(var).unlink(missing_ok=True)
 
     def say(self, text: str) -> None:
-        """Print a line."""
+        """Print a line; ignore that the terminal is closed."""
         # a closed terminal must not keep us from stopping cleanly
         with contextlib.suppress(OSError):
             self.stdout.write(text)
@@ -235,7 +238,7 @@ class Command(BaseCommand):
 
 
 def list_programs(var: Path, ports: dict[str, int], *, with_traffic: bool) -> list[Program]:
-    """Return the programs to run. Raise CommandError when one is not there for this machine."""
+    """Return the programs to run. Raise CommandError when a server is not installed here."""
     try:
         return [
             *known_programs.server_programs(var),
@@ -248,8 +251,8 @@ def list_programs(var: Path, ports: dict[str, int], *, with_traffic: bool) -> li
 
 @contextlib.contextmanager
 def only_one(var: Path) -> Iterator[IO[str]]:
-    """Hold the installation's lock. It ends with the processes that hold it, so a crash leaves none
-    behind.
+    """Hold the installation's lock, so that only one `up` runs, and yield the lock's open file. The
+    kernel frees it with the last process that holds it, so a crash leaves no lock behind.
 
     Raises:
         CommandError: when another run holds it.
@@ -261,7 +264,7 @@ def only_one(var: Path) -> Iterator[IO[str]]:
         lock.seek(0)
         lock.truncate()
         lock.write(str(os.getpid()))
-        # at once, for `make clean` and for another run to read
+        # flushed now, because `make clean` and other runs read it
         lock.flush()
         yield lock
 
@@ -269,7 +272,7 @@ def only_one(var: Path) -> Iterator[IO[str]]:
 def _wait_for_lock(lock: IO[str], var: Path) -> None:
     give_up = time.monotonic() + LOCK_WAIT_S
     while not _take(lock):
-        # the lock may outlive its process by what supervisord needs to stop everything
+        # after its `up` has ended, supervisord holds the lock until everything is stopped
         lock.seek(0)
         pid = lock.read().strip()
         if (pid and Path(f"/proc/{pid}").exists()) or time.monotonic() > give_up:
@@ -306,18 +309,18 @@ def until_told_to_stop() -> Iterator[None]:
 
 
 def check_disk(var: Path) -> None:
-    """Raise CommandError when the disk is nearly full."""
+    """Raise CommandError when less than NEEDED_BYTES are free on the disk of `var`."""
     free = shutil.disk_usage(var).free
     if free < NEEDED_BYTES:
         raise CommandError(
-            f"Only {free / 1e9:.1f} GB are free where {var} is; Sluice wants 2 GB. Free some, or"
-            " set SLUICE_VAR elsewhere."
+            f"Only {free / 1e9:.1f} GB are free on the disk of {var}, but Sluice needs 2 GB. Free"
+            " some space, or set SLUICE_VAR to a folder on another disk."
         )
 
 
 def check_ports(ports: dict[str, int]) -> None:
     """Raise CommandError naming each port that is taken and the variables that move them."""
-    # a server that is not ours has its port elsewhere
+    # Sluice does not listen on the port of a server that it does not run itself
     elsewhere = {name for name in ("postgres", "valkey") if not embedded.is_embedded(name)}
     taken = {
         name: port
@@ -337,7 +340,7 @@ def check_ports(ports: dict[str, int]) -> None:
 
 
 def _offer_ports(taken: dict[str, int], ports: dict[str, int]) -> Iterator[str]:
-    """Yield a variable with a free port for each that is taken; offer no port twice."""
+    """Yield "VARIABLE=PORT" with a free port for each taken one; offer no port twice."""
     spoken_for = set(ports.values())
     for name, port in taken.items():
         above = range(port + 1, 2**16)
@@ -362,14 +365,14 @@ def make_folders(var: Path) -> None:
 
 @contextlib.contextmanager
 def compiling_ahead(var: Path) -> Iterator[None]:
-    """Compile the engine's code while the body runs, where it is not compiled; then wait for it.
+    """Compile the engine's code, unless that is done, beside the body; then wait for the compiler.
 
-    Should that fail, the first decider compiles it alone (`start_workers`).
+    If compiling fails, the first decider does it (`start_workers`).
     """
     if known_programs.is_compiled(var):
         yield
         return
-    # as a program of ours is started: it ends when this process does
+    # tied like our other programs: it ends when this process does
     command = launch.tied_command([sys.executable, "-m", "decider.compile_ahead"])
     with subprocess.Popen(command, cwd=embedded.ROOT, start_new_session=True) as process:
         try:
@@ -380,14 +383,14 @@ def compiling_ahead(var: Path) -> Iterator[None]:
 
 
 def start_servers(supervisor: Supervisor) -> None:
-    """Start what is embedded, wait for it, and make the database.
+    """Start the embedded servers, wait until they answer, and make the database.
 
     Raises:
         PartError: when a server does not come up, or the managed database cannot be reached.
         SuperviseError: when the supervisor refuses.
     """
     var = supervisor.var
-    # Valkey loads its file while PostgreSQL is made and starts
+    # Valkey first: it loads its file while PostgreSQL is made and starts
     if embedded.is_embedded("valkey"):
         embedded.valkey_server(var).make()
         supervisor.run("valkey")
@@ -411,11 +414,13 @@ def are_deciders_prepared(var: Path) -> bool:
 
 
 def prepare_database() -> None:
-    """Bring the database's schema and what a new installation needs up to date, and the pages'
-    static files. Raises CommandError.
+    """Migrate the database, add what a new installation needs, and collect the static files.
+
+    Raises:
+        CommandError: when one of these commands fails.
     """
     call_command("migrate", verbosity=0, interactive=False)
-    # what they print is for people who call them; `welcome` says what matters here
+    # silent: they print for people who call them by hand; `welcome` prints what matters here
     with Path(os.devnull).open("w") as nothing:
         call_command("seed", stdout=nothing)
         call_command("demo_users", stdout=nothing)
@@ -424,7 +429,7 @@ def prepare_database() -> None:
 
 
 def wait_for(supervisor: Supervisor, name: str, part: servers.Postgres | servers.Valkey) -> None:
-    """Wait for the server; raise PartError with the log's path when it does not come up."""
+    """Wait until the server answers. Raise PartError, which names its log, if it does not."""
     try:
         servers.wait_until_ready(part)
     except servers.PartError as error:
@@ -442,20 +447,20 @@ def check_database() -> None:
 
 
 def leave_addresses(var: Path) -> None:
-    """Write where the servers are, for other commands on this machine, readable by the owner."""
+    """Write the servers' addresses to a file for other commands, readable by its owner only."""
     path = addresses_file(var)
-    # set again, because touch leaves the mode of an existing file
+    # made anew, because touch does not change the mode of an existing file
     path.unlink(missing_ok=True)
     path.touch(mode=0o600)
     path.write_text(f"DATABASE_URL='{settings.DATABASE_URL}'\nVALKEY_URL='{settings.VALKEY_URL}'\n")
 
 
 def run_to_end(command: list[str]) -> None:
-    """Run one program in the foreground.
+    """Run one program and wait for its end.
 
     Raises:
         CommandError: when it fails.
-        Stopped: when told to stop meanwhile; the program has ended then.
+        Stopped: when told to stop meanwhile, after the program has ended.
     """
     # in its own session, so that Ctrl-C reaches us alone and is answered with one sentence
     process = subprocess.Popen(
@@ -468,4 +473,6 @@ def run_to_end(command: list[str]) -> None:
         process.wait()
         raise
     if status:
-        raise CommandError(f"`{' '.join(command[1:])}` failed; see above.")
+        raise CommandError(
+            f"`{' '.join(command[1:])}` failed with status {status}; its output above says why."
+        )

@@ -1,4 +1,4 @@
-"""Apps over REST: who it is, its day, its policy, forecast, buckets and notes, and who looked."""
+"""Apps over REST: profile, last day, policy, forecast, buckets, notes, and who looked at them."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ class EndpointOut(serializers.Serializer[object]):
     name = serializers.CharField()
     service = serializers.CharField()
     count = EstimateOut(source="number")
-    refused = EstimateOut(help_text="Those that were not admitted.")
+    refused = EstimateOut(help_text="Requests to it that were not admitted.")
 
 
 class ProfileOut(serializers.Serializer[object]):
-    """What people keep about a registered app."""
+    """The profile of a registered app."""
 
     registered_at = serializers.DateTimeField(source="created_at")
-    verified = serializers.BooleanField(help_text="Whether its owner is.")
+    verified = serializers.BooleanField(help_text="Whether its owner is verified.")
     cohort_share = serializers.FloatField(
         source="cohort_prior", help_text="Share of abusive apps among those like it, 0 to 1."
     )
@@ -64,8 +64,8 @@ class ProfileOut(serializers.Serializer[object]):
 class LabelsOut(serializers.Serializer[object]):
     """What became of its requests, as reported for the last 30 days."""
 
-    matured = serializers.SerializerMethodField(help_text="Outcomes that count by now, by kind.")
-    settling = serializers.IntegerField(help_text="Reported, and not counted yet.")
+    matured = serializers.SerializerMethodField(help_text="Matured outcomes by kind.")
+    settling = serializers.IntegerField(help_text="Reported outcomes that have not matured yet.")
     open_disputes = serializers.IntegerField(source="disputed")
 
     @extend_schema_field(serializers.DictField(child=serializers.IntegerField()))
@@ -86,14 +86,14 @@ class StoryOut(serializers.Serializer[object]):
 
 
 class WorstHourOut(serializers.Serializer[object]):
-    """The hour of the day in which ML is expected to throttle most honest requests."""
+    """The hour of the last day in which ML is expected to have refused most honest requests."""
 
-    at = serializers.SerializerMethodField(help_text="Null on a day without any.")
+    at = serializers.SerializerMethodField(help_text="Start of the hour; null if there is none.")
     false_throttles = serializers.FloatField(
-        source="wrong", help_text="To be expected: each refusal by ML counts 1 - its risk."
+        source="wrong", help_text="Expected number: each refusal by ML counts 1 - its risk."
     )
     false_throttles_low = serializers.FloatField(
-        source="low", help_text="Of the 95% interval that the sampling leaves."
+        source="low", help_text="Lower end of the 95% interval that the sampling leaves."
     )
     false_throttles_high = serializers.FloatField(source="high")
     bursts = EstimateOut(
@@ -113,21 +113,23 @@ class AppOut(serializers.Serializer[object]):
     tier = serializers.CharField(allow_blank=True)
     kept = serializers.IntegerField(help_text="Stored decisions of the last day.")
     count = EstimateOut(help_text="Decisions of the last day.")
-    refused = EstimateOut(help_text="Those that were not admitted.")
+    refused = EstimateOut(help_text="Decisions of the last day that were not admitted.")
     recent = EstimateOut(help_text="Decisions of the last 10 minutes.")
-    recent_refused = EstimateOut(help_text="Those of them that were not admitted.")
+    recent_refused = EstimateOut(
+        help_text="Decisions of the last 10 minutes that were not admitted."
+    )
     actions = serializers.DictField(child=EstimateOut(), help_text="Decisions by action.")
-    endpoints = EndpointOut(many=True, help_text="The busiest.")
+    endpoints = EndpointOut(many=True, help_text="The busiest endpoints.")
     credentials = serializers.IntegerField(
-        help_text="Different ones in stored decisions of the day."
+        help_text="Different credentials in stored decisions of the day."
     )
     overrides = serializers.ListField(
-        child=serializers.CharField(), help_text="In force now, in words."
+        child=serializers.CharField(), help_text="Overrides in force now, in words."
     )
     finding = serializers.CharField()
     profile = ProfileOut(allow_null=True, help_text="Null for an app nobody registered.")
     regions = serializers.ListField(
-        child=serializers.CharField(), help_text="Where it asked in the last day."
+        child=serializers.CharField(), help_text="Regions it sent requests to in the last day."
     )
     outcomes = LabelsOut()
     worst_hour = WorstHourOut()
@@ -149,27 +151,29 @@ class PolicyLine(serializers.Serializer[object]):
 
 
 class ForecastKindOut(serializers.Serializer[object]):
-    """How often forecasts of one kind were right in the last 7 days, one of each app and hour."""
+    """How often forecasts of one kind were right in the last 7 days. One counts for each app and
+    hour.
+    """
 
-    right = serializers.IntegerField(help_text="So many were right ...")
+    right = serializers.IntegerField(help_text="How many forecasts were right.")
     settled = serializers.IntegerField(help_text="How many forecasts came due.")
     unsettled = serializers.IntegerField(
-        help_text="Came due as well, but too few refusals were kept to tell."
+        help_text="How many more came due, but too few refusals were kept to tell."
     )
     slowed = serializers.IntegerField(
-        help_text="Of soon: came due as well, but the app had slowed down before."
+        help_text="For soon: how many more came due, but the app had slowed down before."
     )
     low = serializers.SerializerMethodField(
-        help_text="Of the share, 95% interval by Wilson; null with few."
+        help_text="Lower end of the share's 95% interval (Wilson); null if few are settled."
     )
-    high = serializers.SerializerMethodField()
+    high = serializers.SerializerMethodField(help_text="Its upper end.")
     own = serializers.BooleanField(
-        help_text="Forecasts of this app; else there were few, and these are of all apps."
+        help_text="Whether these are forecasts of this app; if it has few, they are of all apps."
     )
     error_minutes = serializers.FloatField(
         allow_null=True,
         help_text=(
-            "Median of how far off the time was, of those that were refused before it came due."
+            "For soon: median error of the time, for apps refused before the forecast came due."
         ),
     )
 
@@ -189,13 +193,13 @@ class ForecastOut(serializers.Serializer[object]):
     minutes = serializers.FloatField(allow_null=True)
     limit = serializers.CharField(allow_blank=True)
     soon = ForecastKindOut(
-        help_text="How far to trust soon: right when it was refused about when it was said."
+        help_text="How far to trust soon: right if a refusal was kept at about the time forecast."
     )
     some = ForecastKindOut(
-        help_text="How far to trust some: right when any refusal was kept within the hour."
+        help_text="How far to trust some: right if any refusal was kept within the hour."
     )
     clear = ForecastKindOut(
-        help_text="How far to trust clear: right when no refusal was kept within the hour."
+        help_text="How far to trust clear: right if no refusal was kept within the hour."
     )
 
 
@@ -247,8 +251,8 @@ class AppPolicy(APIView):
 
     @extend_schema(operation_id="apps_policy", responses=PolicyLine(many=True))
     def get(self, request: Request, app: str) -> Response:
-        """Return the policy that holds for it now, line by line: each value, what sets it, and the
-        config version that set it.
+        """Return the policy that holds for the app now, line by line: each value, what sets it, and
+        the config version that set it.
         """
         about, config = page.subject(_app(request, app)), documents.newest()
         found = effective.lines(config, about, time.time()) if config else []
@@ -263,8 +267,8 @@ class AppForecast(APIView):
 
     @extend_schema(operation_id="apps_forecast", responses=ForecastOut)
     def get(self, request: Request, app: str) -> Response:
-        """Return whether it is refused within the hour at its present pace, with the forecast's own
-        record.
+        """Return whether the app will be refused within the hour at its present pace, and how often
+        such forecasts were right.
         """
         found, now = _app(request, app), time.time()
         said, record = (
@@ -288,11 +292,11 @@ class AppForecast(APIView):
 
 
 class SpendingOut(serializers.Serializer[object]):
-    """What the last hour or day holds of an app's error budget."""
+    """An app's error budget in the last hour or day."""
 
     window_s = serializers.FloatField(help_text="3,600 or 86,400.")
     requests = serializers.FloatField()
-    refusals = serializers.FloatField(help_text="Those by ML that spent of the budget.")
+    refusals = serializers.FloatField(help_text="Refusals by ML that spent some of the budget.")
     spent = serializers.FloatField(
         help_text="Expected false throttles: each of these refusals counts 1 - its risk."
     )
@@ -306,7 +310,7 @@ class BucketsOut(serializers.Serializer[object]):
 
     node = serializers.CharField(source="name")
     tracked = serializers.SerializerMethodField(
-        help_text="Whether it knows the app; the figures are null when not."
+        help_text="Whether the decider tracks the app; if not, the figures are null."
     )
     tokens = serializers.FloatField(
         source="view.tokens", default=None, allow_null=True, help_text="In the burst bucket."
@@ -353,14 +357,14 @@ class AppBuckets(APIView):
 
     @extend_schema(operation_id="apps_buckets", responses=BucketsOut(many=True))
     def get(self, request: Request, app: str) -> Response:
-        """Return how they stand right now on every decider. Looking consumes nothing."""
+        """Return the app's buckets on every decider as they are now. Looking consumes nothing."""
         found = buckets.peek(_named(app))
         app_looks.note_known(request, app, "the buckets over the API", shown=bool(found.tracking))
         return Response(BucketsOut(found.nodes, many=True).data)
 
 
 class ReasonIn(serializers.Serializer[object]):
-    """Why someone does something."""
+    """The reason for an action."""
 
     reason = Text(max_length=chain.REASON_MAX)
 
@@ -379,13 +383,13 @@ class BucketReset(APIView):
         ],
     )
     def post(self, request: Request, app: str, bucket: str) -> Response:
-        """Have every decider that tracks the app fill the bucket, once. The audit log has it before
-        and after.
+        """Have every decider that tracks the app fill the bucket, once. The audit log records the
+        request, and then what each decider answered.
         """
         given = ReasonIn(data=request.data)
         given.is_valid(raise_exception=True)
         if bucket not in buckets.KINDS:
-            raise NotFound(f"There is no such bucket. Choose from: {', '.join(buckets.KINDS)}.")
+            raise NotFound(f"There is no such bucket. The buckets are {', '.join(buckets.KINDS)}.")
         done = buckets.reset(
             bucket,
             app=_named(app),
@@ -418,7 +422,7 @@ class AppNotes(APIView):
 
     @extend_schema(operation_id="apps_notes", responses=NoteOut(many=True))
     def get(self, request: Request, app: str) -> Response:
-        """List the latest 50, newest first."""
+        """List the latest 50 notes about an app, newest first."""
         found = notes.latest_notes(_named(app))
         app_looks.note_known(request, app, "the notes over the API", shown=bool(found))
         return Response(NoteOut(found, many=True).data)
@@ -435,7 +439,7 @@ class AppNotes(APIView):
 
 
 class LookOut(serializers.Serializer[object]):
-    """Someone looked at an app's data."""
+    """One look at an app's data."""
 
     at = serializers.DateTimeField()
     name = serializers.CharField()
@@ -453,14 +457,16 @@ class AppLooks(APIView):
 
     @extend_schema(operation_id="apps_looks", responses=LookOut(many=True))
     def get(self, request: Request, app: str) -> Response:
-        """List the latest 200 looks, newest first, from the audit log."""
+        """List the latest 200 looks at an app's data, newest first, from the audit log."""
         return Response(LookOut(control_looks.latest_looks(_named(app)), many=True).data)
 
 
 def _named(app: str) -> str:
-    """Return the app id of an address. Raise NotFound for what cannot be one."""
+    """Return the app id of an address. Raise NotFound for a text that cannot be an app id."""
     if not check.APP(app.encode()):
-        raise NotFound("This is not an app id: 1 to 128 visible ASCII characters, without a comma.")
+        raise NotFound(
+            "This is not an app id. An app id is 1 to 128 visible ASCII characters without a comma."
+        )
     return app
 
 

@@ -21,8 +21,8 @@ from decider.whatif.plan import Plan, plan_of
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractUser
 
-# Expected false throttles below which nothing counts as left: a refusal of the risk 0.995 still
-# fits, and the page shows 0.00.
+# Expected false throttles. Less than this counts as nothing left: only a refusal at a risk above
+# 0.995 would fit, and the page would show 0.00.
 NOTHING_LEFT = 0.005
 # A quota counts a UTC day.
 DAY_S = 86_400.0
@@ -36,7 +36,7 @@ class Gauge:
     value: str
     of: str
     share: float
-    """Of the bar that is filled, percent."""
+    """How much of the bar is filled, percent."""
     tick: float | None
     """A mark on the bar, percent."""
     css: str
@@ -50,17 +50,17 @@ class Gauge:
 
 @dataclass(frozen=True, slots=True)
 class SpendingRow:
-    """What a sliding window holds of the error budget, and why nothing is left of it."""
+    """The error budget in one sliding window: what was spent, and why nothing is left."""
 
     name: str
-    """hour or day."""
+    """Length of the window: hour or day."""
     spending: Spending
     allowed: float
     """Expected false throttles that its requests allow in all."""
     why: str
     """Empty while something is left."""
     unless: str
-    """When ML refuses though nothing is left; goes on "unless"."""
+    """When ML refuses although nothing is left: the end of a sentence after "unless"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +133,9 @@ def tiles(found: Peek, now: float) -> tuple[Gauge, ...]:
 
 
 def _quota(used: float, limit: float, since: float, now: float) -> Gauge:
-    """Show today's requests against the quota, with the share of the day that is gone as tick."""
+    """Show today's requests against the quota; the tick is the share of the day that has passed."""
     share, gone = used / limit, now % DAY_S / DAY_S
-    # Ahead of the clock is a warning only once half of the quota is used.
+    # Using the quota faster than the day passes is a warning only once half of it is used.
     css = "bad" if share >= 1 else "warn" if share > max(gone, 0.5) else ""
     counted = "" if since <= now - now % DAY_S else f" Counted since {fmt.utc_minute(since)}."
     note = f"{_percent(share)} used, {gone:.0%} of the day gone (tick). Resets 00:00 UTC.{counted}"
@@ -159,7 +159,7 @@ def _burst(tokens: float, burst: float, rate: float, wait: float) -> Gauge:
             f"{units.two_digits(max(0.0, -tokens))} into the headroom. {note} One is back in"
             f" {units.span((1 - tokens) / rate)}."
         )
-    # Under half a token from full, it is full: refilling shows as a flicker otherwise.
+    # Less than half a token from full counts as full; otherwise the note would flicker.
     elif tokens < burst - 0.5:
         note += f" Full in {units.span((burst - tokens) / rate)}."
     if wait > 0.5:
@@ -177,10 +177,10 @@ def _burst(tokens: float, burst: float, rate: float, wait: float) -> Gauge:
 
 
 def _errors(view: View) -> Gauge:
-    """Show what is left of the error budget, in the window in which least is."""
+    """Show what is left of the error budget, in the window in which least is left."""
     title = "False throttles left"
     if not view.spending:
-        # a decider of before the budget was a rate says what is left, and not of what
+        # an older decider reports what is left of the budget, but neither its rate nor its windows
         if view.error_budget == 0.0:
             return Gauge(title, "?", "", 0.0, None, "empty", "Its decider is of an older version.")
         return Gauge(title, "–", "no limit", 0.0, None, "empty", "Its tier has no error budget.")
@@ -206,7 +206,7 @@ def _errors(view: View) -> Gauge:
 
 
 def spending(found: Peek) -> tuple[SpendingRow, ...]:
-    """Return the last hour and day of the error budget; () for an app that has none."""
+    """Return the error budget in the last hour and day; () for an app without a budget."""
     owner = next((n.view for n in found.tracking if n.view is not None), None)
     return _rows(owner) if owner else ()
 
@@ -225,7 +225,7 @@ def _rows(view: View) -> tuple[SpendingRow, ...]:
 
 
 def _why(name: str, one: Spending, view: View) -> str:
-    """Say why nothing is left of the error budget in the last hour or day."""
+    """Say why nothing is left of the error budget in a window; empty while something is left."""
     if one.left >= NOTHING_LEFT:
         return ""
     promise = f"{units.one_in(view.error_budget)} of its requests"
@@ -252,7 +252,7 @@ def _pace(pace: float, rate: float, refused: float) -> Gauge:
         f"Over the last minute, {fmt.number(refused)} not admitted. Plan sustains"
         f" {units.plan_figure(rate)} (tick)."
     )
-    # A tenth of room keeps the longer bar and its tick inside the frame.
+    # A tenth more than the larger figure keeps the bar and its tick inside the frame.
     scale = max(pace, rate) * 1.1
     css = "warn" if pace > rate else ""
     return Gauge(

@@ -1,5 +1,5 @@
-"""What stored decisions say about one app: how it is, its last day, and what happened around its
-bursts.
+"""What stored decisions say about one app: how it is now, its last day, and what happened around
+its bursts.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from decisions.search.filters import DAY_S, REFUSED, Filters
 
 # Half hours: 48 columns show a day, and a burst stays visible.
 BUCKET_S = 1_800.0
-# What "now" means in the finding. Chosen: long enough for a rare caller to be seen at all.
+# Seconds that count as "now" in the finding. Chosen: long enough that even a rare caller was seen.
 RECENT_S = 600.0
 # Refusals listed on the page; the rest is a link away.
 LATEST = 10
-# Most outcomes mature within a month, so a shorter time would miss them.
+# Seconds of outcomes that are counted. Most mature within a month; a shorter time would miss them.
 LABELS_S = 30 * DAY_S
-# Asked for most, so they are listed with 0, too.
+# People ask for these kinds most, so they are listed even with a count of 0.
 _ALWAYS = (OutcomeKind.FALSE_THROTTLE, OutcomeKind.CORRECT_REFUSAL, OutcomeKind.FRAUD)
-# A credential not seen in this time before the day shown is new.
+# Seconds. A credential that was not seen in this time before the day shown counts as new.
 LOOK_BACK_S = 6 * DAY_S
 # Chosen: what fits on the page without scrolling; more marks in the chart would overlap.
 ENDPOINTS, MARKS, BURSTS, NEW_TOKENS = 8, 3, 3, 6
@@ -45,7 +45,7 @@ ALL_FLOOR, ALL_HEIGHT = 208.0, 34.0
 
 @dataclass(frozen=True, slots=True)
 class Happening:
-    """Something that may have to do with a burst."""
+    """An event that may have to do with a burst."""
 
     at: float
     """Unix seconds."""
@@ -54,8 +54,8 @@ class Happening:
     """For the chart; the text when empty."""
     burst: bool = False
     own: bool = True
-    """Whether it is about this app alone; what is about all apps gives way where there is little
-    room.
+    """Whether it is about this app alone. Where there is little room, those about all apps are left
+    out first.
     """
 
 
@@ -96,7 +96,7 @@ class AppPage:
     number: Estimate
     """Decisions of the last 24 h."""
     between: Estimate
-    """Those that were not admitted."""
+    """Decisions of the last 24 h that were not admitted."""
     recent: Estimate
     """Decisions of the last 10 min."""
     recent_refused: Estimate
@@ -174,9 +174,9 @@ class AppPage:
 def last_day(app_id: str, now: float, happenings: Iterable[Happening] = ()) -> AppPage:
     """Read the last day of an app up to `now` (unix seconds).
 
-    `happenings` are what the caller knows besides, such as config changes.
+    `happenings` are further events that the caller knows, such as config changes.
     """
-    # PostgreSQL cannot hold a NUL, and an address may have one: such an app has an empty page.
+    # PostgreSQL cannot store a NUL, but an address may hold one: such an app has an empty page.
     storable = app_id.replace("\x00", "\ufffd")
     known, rows = directory.app(storable), Decision.objects.filter(app=storable)
     since = (now - DAY_S) // BUCKET_S * BUCKET_S + BUCKET_S
@@ -245,7 +245,7 @@ def labels(app_id: str, now: float) -> Labels:
 def _charts(
     cells: list[aggregate.Cell], refused: list[aggregate.Cell], since: float
 ) -> tuple[columns.Columns | None, columns.Columns | None]:
-    """Draw what was not admitted, and all requests below it; None for one without data."""
+    """Draw two charts, what was not admitted and all requests; None for a chart without data."""
     buckets = int(DAY_S / BUCKET_S)
     chart = (
         columns.columns(refused, since, BUCKET_S, buckets, floor=FLOOR, height=HEIGHT)
@@ -266,10 +266,7 @@ def _charts(
 def _new_credentials(
     rows: QuerySet[Decision], found: dict[str, float], since: float
 ) -> list[Happening]:
-    """Return the credentials of the day that were not seen in the days before.
-
-    [] when the app itself was not seen then.
-    """
+    """Return events of the day's new credentials; [] if the app was not seen before either."""
     before = lookup.within(rows, since - LOOK_BACK_S, since).order_by()
     if not found or not before.exists():
         return []
@@ -293,7 +290,7 @@ def _new_credentials(
 
 
 def _model_changes(models: dict[str, float]) -> list[Happening]:
-    """Return when another model took over from the first of the day."""
+    """Return an event for each model that began to score the app after the day's first model."""
     later = list(models.items())[1:]
     return [
         Happening(at, f"Model {digest[:8]} began to score it", f"model {digest[:8]}")
@@ -309,7 +306,7 @@ def _bursts(refused: list[aggregate.Cell]) -> list[Happening]:
     return [
         Happening(at, f"Burst: {number.words} not admitted in this half hour", burst=True)
         for at, number in fullest
-        # Under five refusals nothing is a burst, whatever its share.
+        # Fewer than five refusals are no burst, whatever their share.
         if number.count >= 0.25 * whole and number.count >= 5
     ]
 
@@ -317,7 +314,7 @@ def _bursts(refused: list[aggregate.Cell]) -> list[Happening]:
 def marks(found: Iterable[Happening], since: float) -> tuple[Mark, ...]:
     """Place the latest happenings in the chart, each label on a line of its own.
 
-    The app's own come before those of all apps, where there is little room.
+    Where there is little room, those about all apps are left out first.
     """
     inside = sorted(
         (h for h in found if since <= h.at < since + DAY_S), key=lambda h: (h.own, h.at)

@@ -28,9 +28,10 @@ from monitoring.guardrails import Verdict, judge
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractUser
 
-# Config changes listed beside the bursts, the latest. Chosen: a day has few; more hide the bursts.
+# The latest config changes are listed beside the bursts. Chosen: a day has few; more would hide
+# the bursts.
 MOST_CHANGES = 8
-# Seconds. Chosen: ingest stores within a few, so from half a minute on the page says it is behind.
+# Seconds of ingest lag from which the page mentions it. Chosen: ingest usually needs only a few.
 LATE_S = 30.0
 
 
@@ -56,11 +57,11 @@ class Page:
     """Where the expected false throttles of ML in the worst hour stand against the tier's budget.
     """
     wrong_limit: float | None
-    """What its requests of that hour allow; None where its tier has no budget."""
+    """False throttles that its requests of that hour allow; None where its tier has no budget."""
     sustained: float
     """Requests in half an hour at the plan's pace."""
     late_s: float
-    """By how much ingest is behind, seconds; 0 when it is not."""
+    """Seconds that ingest is behind; 0 when it is not."""
     config_version: int
     may_note: bool
     who_may_note: str
@@ -95,7 +96,7 @@ def app_page(user: AbstractUser, app_id: str) -> Page:
 
 
 def subject(app: AppPage) -> Subject:
-    """Return whose policy holds for an app."""
+    """Return the app, tenant and tier by which the policy of an app is found."""
     known = app.known
     if known is None:
         return Subject(app.id, "", "", None, app.services)
@@ -103,8 +104,8 @@ def subject(app: AppPage) -> Subject:
 
 
 def _plan(config: Config | None, about: Subject) -> tuple[float, float, str]:
-    """Return the error budget that always holds, a share of its requests, the requests in half an
-    hour at the plan's pace, and the tier's word.
+    """Return three values of an app: the error budget that always holds (a share of its requests, 1
+    for no limit), its requests in half an hour at the plan's pace, and its tier's word.
     """
     if config is None:
         return 1.0, 0.0, ""

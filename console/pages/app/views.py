@@ -1,4 +1,4 @@
-"""The page of an app, its gauges, its notes, who looked at it, and filling one of its buckets."""
+"""The page of an app: its gauges, notes and looks, and the form that fills one of its buckets."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _gauges(request: HttpRequest, app_id: str) -> app_gauges.Gauges:
 
 
 def _subject(app_id: str) -> Subject:
-    """Return whose policy holds for an app id."""
+    """Return the app, tenant and tier by which the policy of an app is found."""
     known = directory.app(app_id) if "\x00" not in app_id else None
     return (
         Subject(app_id, known.tenant, known.tenant_name, known.tier)
@@ -105,9 +105,10 @@ def looked(request: HttpRequest, app_id: str) -> HttpResponse:
 @vary_on_headers("HX-Request")
 @permission_required(READ, raise_exception=True)
 def reset(request: HttpRequest, app_id: str, bucket: str) -> HttpResponse:
-    """Ask before a bucket is filled, and have it filled: a sheet for htmx, a page without script.
+    """Show the form that asks before a bucket is filled, and have it filled when it is posted.
 
-    Raise PermissionDenied without the permission, Http404 for a bucket that does not exist.
+    The form is a sheet for htmx, and a page without script. Raise PermissionDenied without the
+    permission, Http404 for a bucket that does not exist.
     """
     kind, error = _kind(request, bucket), ""
     reason = request.POST.get("reason", "")
@@ -136,7 +137,7 @@ def reset(request: HttpRequest, app_id: str, bucket: str) -> HttpResponse:
 
 
 def _kind(request: HttpRequest, bucket: str) -> BucketKind:
-    """Return the bucket of the address, for someone who may have it filled."""
+    """Return the bucket of the address. Raise PermissionDenied, and Http404 for an unknown one."""
     require(request, buckets.check_may_reset, buckets.PERMISSION)
     try:
         return buckets.kind(bucket)

@@ -36,7 +36,7 @@ class DecisionDetail(APIView):
 
     @extend_schema(operation_id="decisions_retrieve", responses=DecisionOut)
     def get(self, request: Request, decision_id: str) -> Response:
-        """Return one stored decision, as it is listed."""
+        """Return one stored decision, with the same fields as in the list."""
         return Response(DecisionOut(_looked_at(request, decision_id)).data)
 
 
@@ -48,9 +48,9 @@ class DecisionRecord(APIView):
     @extend_schema(operation_id="decisions_record", responses=OpenApiTypes.OBJECT)
     def get(self, request: Request, decision_id: str) -> Response:
         """Return everything that was stored of a decision: the feature vector as served, the
-        signals as seen, its SHAP values.
+        signals as seen, and the SHAP values.
 
-        The digest of the credential is there for those who may see it.
+        The digest of the credential is included for callers who may see it.
         """
         d = _looked_at(request, decision_id)
         kept = Explanation.objects.filter(decision=d.id, at=d.at).first()
@@ -60,11 +60,11 @@ class DecisionRecord(APIView):
 
 
 class ReasonOut(serializers.Serializer[object]):
-    """One adverse finding."""
+    """One finding that spoke against the request."""
 
     code = serializers.CharField()
     text = serializers.CharField()
-    effect = serializers.FloatField(help_text="Points of risk, 0 to 1.")
+    effect = serializers.FloatField(help_text="How much it raised the risk, 0 to 1.")
     feature = serializers.CharField(source="feature.name")
     value = serializers.FloatField()
     typical = serializers.FloatField(
@@ -78,7 +78,7 @@ class ContributionOut(serializers.Serializer[object]):
 
     feature = serializers.CharField()
     value = serializers.FloatField(
-        allow_null=True, help_text="As served; null when it was missing."
+        allow_null=True, help_text="The value as served; null when it was missing."
     )
     contribution = serializers.FloatField(
         help_text="Log-odds; base and all contributions add up to the raw score."
@@ -107,7 +107,7 @@ class ExplanationDetail(APIView):
 
     @extend_schema(operation_id="decisions_explanation", responses=ExplanationOut)
     def get(self, request: Request, decision_id: str) -> Response:
-        """Return the SHAP values, which add up to the raw score, and the reasons they amount to."""
+        """Return the SHAP values, which add up to the raw score, and the reasons that follow."""
         d = _looked_at(request, decision_id)
         explained = page.explained(d)
         kept = explained.explanation
@@ -136,7 +136,7 @@ def _contributions(d: Decision, kept: Explanation) -> list[dict[str, object]]:
 
 
 class ChangeOut(serializers.Serializer[object]):
-    """One lever, pulled."""
+    """The change of one lever."""
 
     lever = serializers.CharField()
     label = serializers.CharField()  # type: ignore[assignment]  # a REST field called label
@@ -150,7 +150,7 @@ class WayOut(serializers.Serializer[object]):
 
     changes = ChangeOut(many=True)
     sentence = serializers.CharField(
-        help_text="Names the Retry-After that was answered where its own wait is another."
+        help_text="The changes in words, and the Retry-After of the answer if their wait differs."
     )
     risk = serializers.FloatField(allow_null=True)
     steady = serializers.BooleanField(
@@ -165,7 +165,7 @@ class WayBackOut(serializers.Serializer[object]):
         many=True, help_text="Smallest change first; each was decided again and admitted."
     )
     none = serializers.CharField(
-        allow_blank=True, help_text="Why there is none; empty when there is one."
+        allow_blank=True, help_text="Why there is no way back; empty when there is one."
     )
 
 
@@ -177,8 +177,8 @@ class WayBackDetail(APIView):
 
     @extend_schema(operation_id="decisions_counterfactual", responses=WayBackOut)
     def get(self, request: Request, decision_id: str) -> Response:
-        """Find the way back, and verify it by deciding again with the record's own policy and
-        model.
+        """Find the way back, and verify it: decide the changed request again with the record's own
+        policy and model.
         """
         d = _looked_at(request, decision_id)
         back = replay_panels.way_of(d)
@@ -201,15 +201,16 @@ class LimitOut(serializers.Serializer[object]):
 
 
 class LimitList(APIView):
-    """Every limit."""
+    """Every limit of one decision."""
 
     permission = READ
 
     @extend_schema(operation_id="decisions_limits", responses=LimitOut(many=True))
     def get(self, request: Request, decision_id: str) -> Response:
-        """Return every limit that was evaluated, in the order of the stages, before and after.
+        """Return every limit that was evaluated, in the order of the stages, before and after the
+        request.
 
-        Empty when the config of the decision is not kept.
+        The list is empty when the record cannot be decided again, such as without its config.
         """
         d = _looked_at(request, decision_id)
         cut = page.drawn_cut(d)
@@ -218,7 +219,7 @@ class LimitList(APIView):
 
 
 class HappenedOut(serializers.Serializer[object]):
-    """Something that happened to the app."""
+    """An event in the app's timeline."""
 
     at = serializers.DateTimeField()
     text = serializers.CharField()
@@ -231,7 +232,9 @@ class PeerOut(serializers.Serializer[object]):
     label = serializers.CharField()  # type: ignore[assignment]  # a REST field called label
     value = serializers.CharField()
     median = serializers.CharField(source="median_text")
-    rank = serializers.CharField(allow_blank=True, help_text="Empty in the middle half.")
+    rank = serializers.CharField(
+        allow_blank=True, help_text="Empty if the value is in the middle half of the peers."
+    )
 
 
 class PartOut(serializers.Serializer[object]):
@@ -245,21 +248,21 @@ class PartOut(serializers.Serializer[object]):
 
 
 class SharedOut(serializers.Serializer[object]):
-    """Who loaded the limit that fired; nobody is told of fewer than five others."""
+    """Who loaded the limit that fired. Groups of fewer than five others are left out."""
 
     limit = serializers.CharField()
     sentence = serializers.CharField()
     parts = PartOut(many=True)
     kept = serializers.IntegerField(
-        allow_null=True, help_text="Stored decisions it rests on; null when something is left out."
+        allow_null=True, help_text="Stored decisions it rests on; null when a group is left out."
     )
     suppressed = serializers.BooleanField(
-        help_text="Something is left out because fewer than five others took part."
+        help_text="Whether a group is left out because fewer than five others took part."
     )
 
 
 class AroundOut(serializers.Serializer[object]):
-    """A decision's surroundings."""
+    """What happened around a decision: timeline, peers, and others' load."""
 
     timeline = HappenedOut(many=True)
     peer_apps = serializers.IntegerField(help_text="0 when there are fewer than five.")
@@ -268,15 +271,15 @@ class AroundOut(serializers.Serializer[object]):
 
 
 class Around(APIView):
-    """What was around a decision."""
+    """What happened around a decision."""
 
     permission = READ
     throttle_scope = "heavy"
 
     @extend_schema(operation_id="decisions_around", responses=AroundOut)
     def get(self, request: Request, decision_id: str) -> Response:
-        """Return the app two minutes either side, its place among its peers, and how much of the
-        load came from others.
+        """Return the app's timeline two minutes before and after, its place among its peers, and
+        how much of the load came from others.
         """
         d = _looked_at(request, decision_id)
         near = replay_panels.surroundings(d)
@@ -298,14 +301,14 @@ class MinuteOut(serializers.Serializer[object]):
         ["sampled", "young", "expired", "future"], help_text="Why it is not stored."
     )
     app = serializers.CharField(
-        allow_blank=True, help_text="Whom the counts are about; empty: every app."
+        allow_blank=True, help_text="App that the counts are about; empty for every app."
     )
     number = EstimateOut(help_text="Decisions of its minute.")
     by_action = serializers.DictField(child=EstimateOut())
     config_version = serializers.IntegerField(
-        allow_null=True, help_text="In force then, where it is kept."
+        allow_null=True, help_text="Version in force then; null if it is not kept."
     )
-    similar = DecisionOut(many=True, help_text="The stored ones nearest in time.")
+    similar = DecisionOut(many=True, help_text="The stored decisions nearest in time.")
 
 
 class Minute(APIView):
@@ -318,13 +321,13 @@ class Minute(APIView):
         operation_id="decisions_minute",
         parameters=[
             OpenApiParameter(
-                "app", str, description="Id or name of the app it was about, where that is known."
+                "app", str, description="Id or name of the decision's app, if that is known."
             )
         ],
         responses=MinuteOut,
     )
     def get(self, request: Request, decision_id: str) -> Response:
-        """Return what was decided in the minute that the id holds, under which config, and similar
+        """Return what was decided in the minute of the id's time, under which config, and similar
         stored decisions.
         """
         raw = raw_id_or_404(decision_id)
@@ -353,7 +356,7 @@ class Minute(APIView):
 
 
 class WorldOut(serializers.Serializer[object]):
-    """One answer to the same request."""
+    """How the request is decided under one set of circumstances."""
 
     title = serializers.CharField()
     action = WordField(Action, allow_null=True)
@@ -365,7 +368,7 @@ class WorldOut(serializers.Serializer[object]):
     state = serializers.ChoiceField(
         ["ok", "warn", "bad", "off", ""],
         source="level",
-        help_text="Of the replay: ok is bit-equal.",
+        help_text="State of the replay; ok is equal to the bit.",
     )
 
 
@@ -377,8 +380,8 @@ class Replay(APIView):
 
     @extend_schema(operation_id="decisions_replay", responses=WorldOut(many=True))
     def get(self, request: Request, decision_id: str) -> Response:
-        """Decide the same request again: as then, verified to the bit; as now; as another model
-        would. Change nothing.
+        """Decide the same request again: as then (verified to the bit), as now, and by another
+        model. Change nothing.
         """
         return Response(
             WorldOut(scenarios.decide_scenarios(_looked_at(request, decision_id)), many=True).data
@@ -391,7 +394,7 @@ class CustomerText(serializers.Serializer[object]):
     reply = serializers.CharField()
     line = serializers.CharField()
     api = serializers.CharField(help_text="A problem document (RFC 9457) as JSON text.")
-    version = serializers.CharField(help_text="Of the reviewed catalogue the words are from.")
+    version = serializers.CharField(help_text="Version of the reviewed catalogue of texts.")
 
 
 class CustomerTextDetail(APIView):
@@ -401,9 +404,9 @@ class CustomerTextDetail(APIView):
 
     @extend_schema(operation_id="decisions_customer_text", responses=CustomerText)
     def get(self, request: Request, decision_id: str) -> Response:
-        """Return true texts in plain words, with what to do.
+        """Return true texts for the customer in plain words, with what to do.
 
-        They hold no scores, no limits of others, and nothing that was noticed of abuse.
+        They hold no scores, no limits of others, and no signs of abuse that were noticed.
         """
         d = _looked_at(request, decision_id)
         return Response(CustomerText(customer_panels.customer_texts(d, directory.app(d.app))).data)

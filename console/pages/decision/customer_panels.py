@@ -26,7 +26,7 @@ class Answer:
     disputes: tuple[Dispute, ...]
     """Latest first."""
     disputable: bool
-    """A refusal that no standing dispute is about."""
+    """Whether it is a refusal that has no open or upheld dispute."""
 
     @property
     def nothing(self) -> bool:
@@ -39,8 +39,8 @@ def customer_texts(
 ) -> customer.CustomerTexts:
     """Return the texts for the customer.
 
-    `known` is the app as registered: an app that nobody registered has no name to call it by.
-    `explained` saves a caller who has it already from reading it again.
+    `known` is the registered app; without it, the texts do not name the app. If `explained` is
+    given, it is not read again.
     """
     found = explained or page.explained(d)
     name = known.name if known else ""
@@ -48,11 +48,11 @@ def customer_texts(
 
 
 def customer_answer(shown: DecisionPage) -> Answer:
-    """Read what the panels show."""
+    """Read the panels for those who answer the customer."""
     d, found = shown.d, disputes.of_decision(shown.d.id)
     # An observed refusal was served, so there is nothing to dispute.
     refused = d.action != Action.ADMIT and not d.observed
-    # A verdict stands with its dispute, so it is not listed once more as an outcome.
+    # A verdict is shown with its dispute, so it is not listed again as an outcome.
     verdicts = {x.outcome_id for x in found}
     later = tuple(one for one in reports.of_decision(d) if one.outcome.pk not in verdicts)
     return Answer(

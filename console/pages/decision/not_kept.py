@@ -21,13 +21,13 @@ from decisions.search import credentials, facet_counts, lookup
 from decisions.search.filters import DAY_S, Filters
 from decisions.search.lookup import QueryReading
 
-# A decision so young may still be on its way from its decider.
+# Seconds. A younger decision may still be on its way from its decider.
 ARRIVES_S = 30.0
-# Clocks of nodes differ by less than a minute: an id further ahead has a broken clock, or is made
-# up.
+# Seconds. Clocks of nodes differ by less than a minute, so an id from further ahead comes from a
+# wrong clock or is invented.
 AHEAD_S = 60.0
-# The id's own minute is counted. Similar decisions are sought a quarter of an hour either side,
-# which bounds the scan; eight fill the table without scrolling.
+# Seconds: a minute, and how far before and after the id similar decisions are sought, which bounds
+# the scan. Similar decisions shown; eight fill the table without scrolling.
 MINUTE_S, NEAR_S, SIMILAR = 60.0, 900.0, 8
 
 
@@ -38,7 +38,7 @@ class Share:
     action: Action
     number: Estimate
     share: float
-    """Of all, 0 to 1."""
+    """Share of all decisions of that time, 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +57,14 @@ class Rules:
 
     version: int
     switches: tuple[str, ...]
-    """Engaged."""
+    """Names of the engaged kill switches."""
     model: str
     """Name and version of the live model; empty: the fallback limiter decided."""
     kept: tuple[tuple[str, float], ...]
-    """How likely a decision of each kind was to be kept, before the budget."""
+    """How likely a decision of each kind was to be kept, unless load made it less."""
     tier: str
     plan: TierPolicy | None
-    """Of the app's tier; None when the app is not known."""
+    """Plan of the app's tier; None when the app is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +78,8 @@ class NotKept:
     app: str
     name: str
     unknown: bool
-    """Whether something was given for an app that is none; it may be a credential, so it is not
-    repeated.
+    """Whether the text given for the app names none. It may be a credential, so the page does not
+    repeat it.
     """
     times: tuple[Time, ...]
     rules: Rules | None
@@ -98,7 +98,7 @@ class NotKept:
 
 
 def missing_decision(raw: bytes, app: str, now: float) -> NotKept:
-    """Return what is known of the moment that a decision id holds.
+    """Return what is known about the moment whose time a decision id holds.
 
     `raw` is the 16 bytes of the id, `app` an id or name (may be empty) that narrows it to one app,
     `now` unix seconds.
@@ -140,9 +140,9 @@ def _app(text: str) -> tuple[directory.KnownApp | None, str]:
 
     An app that was seen in decisions but never registered has an id only.
     """
-    # A longer text is neither an id nor a name, and must not cost a long query.
+    # No id or name is longer, and a longer text must not make the query slow.
     text = text.strip()[:200]
-    # PostgreSQL cannot hold a NUL, and a credential is given to no query.
+    # PostgreSQL cannot store a NUL, and no query may get a credential.
     if not text or "\x00" in text or credentials.is_secret(text, insisted=True):
         return None, ""
     found = directory.app(text) or next(iter(directory.named(text, limit=1).apps), None)

@@ -1,4 +1,4 @@
-"""Everything that a decision page shows, read and put together."""
+"""Everything that a decision page shows."""
 
 from __future__ import annotations
 
@@ -39,10 +39,11 @@ from explain.text.stages import TraceStep
 SIDE_S, BUCKET_S = 120.0, 5.0
 # Chosen: workers explain within seconds; after two minutes the page says that they are behind.
 PATIENCE_S = 120.0
-# A standing wait. Chosen: under five seconds nobody asks where a wait comes from; two ends within a
-# fifth of a second are one, as records round; and of an app that hammers, the last fifty tell.
+# For `standing_wait`. Chosen: nobody asks where a wait under 5 s comes from; waits that end within
+# 0.2 s of each other are the same, because records round; the last fifty answers are enough.
 SHORT_WAIT_S, SAME_END_S, EARLIER_TOLD = 5.0, 0.2, 50
-# How far back it may have been told, seconds: the longest wait, and its jitter.
+# Seconds back within which an earlier answer may have told the wait: the longest wait, and a tenth
+# more for its jitter.
 TOLD_WITHIN_S = 1.1 * LONGEST_WAIT_S
 
 
@@ -110,11 +111,11 @@ def explained(d: Decision) -> Explained:
     """Return what is known of a decision's score."""
     if d.raw_risk is None:
         return Explained("none")
-    # Features of another schema stand in other places: their names would be wrong.
+    # In another schema the features have other places, so their names would be wrong.
     if d.feature_schema != SCHEMA:
         return Explained(
             "impossible",
-            f"It was recorded under feature schema {d.feature_schema[:16]}; this console speaks"
+            f"It was recorded under feature schema {d.feature_schema[:16]}; this console reads"
             f" {SCHEMA}.",
         )
     try:
@@ -147,7 +148,7 @@ def cut_of(d: Decision, found: Thresholds | None) -> Cut | None:
     if found is None:
         return None
     at = found.down if Action(d.action) == Action.ADMIT or found.up is None else found.up
-    # A threshold at which no action begins is none that a page can draw.
+    # A page cannot draw a threshold at which no action begins.
     action = next((a for r, a in found.bands if r == at), None)
     return Cut(at, action) if at is not None and action is not None else None
 
@@ -158,8 +159,8 @@ def drawn_cut(d: Decision) -> Cut | None:
 
 
 def scale_figures(risk: float | None, starts: Sequence[float]) -> tuple[str, ...]:
-    """Return a risk and the risks at which bands begin, the first at 0, in figures that tell them
-    apart.
+    """Return a risk, and the risks at which bands begin, as texts that tell them apart. The first
+    of `starts` is 0.
     """
     shown, *rest = reason_text.cut_figures(risk or 0.0, *starts[1:])
     return shown, "0.00", *rest
@@ -212,7 +213,7 @@ def steps(d: Decision, event: Event, config: Config | None) -> list[TraceStep]:
 
 @dataclass(frozen=True, slots=True)
 class TrafficAround:
-    """The app in the minutes around the decision."""
+    """The app's traffic in the minutes around the decision."""
 
     chart: columns.Columns
     kept: int
@@ -240,11 +241,11 @@ def traffic_around(d: Decision) -> TrafficAround:
 
 
 def standing_wait(d: Decision) -> str:
-    """Say that a refusal's wait is the one that an earlier response told the app; empty when no
-    kept one did.
+    """Return a sentence if a refusal repeats the wait that an earlier response told the app; empty
+    if no stored response did.
 
-    Who comes back early is told the deadline that stands, whatever refuses it now. Without this
-    sentence a wait of minutes would seem to follow from a bucket that refills in seconds.
+    A client that comes back early is told the old deadline again, whatever refuses it now. Without
+    this sentence, a wait of minutes would seem to come from a bucket that refills in seconds.
     """
     if d.retry_after < SHORT_WAIT_S or Stage(d.stage) == Stage.GUARD or d.observed:
         return ""
@@ -305,7 +306,7 @@ class DecisionPage:
     kept_because: str
     record: str
     standing: str
-    """That an earlier response's wait still stands; empty when it does not."""
+    """Sentence that the wait of an earlier response still stands; empty when it does not."""
     code: str
     clause: str
 
@@ -388,13 +389,13 @@ class DecisionPage:
 
     @property
     def listed_reasons(self) -> list[reason_codes.ReasonCode]:
-        """The findings to list; those too small to show only where nothing else tells why."""
+        """The findings to list; those without a visible effect only if nothing else tells why."""
         return [r for r in self.explained.reasons if r.effect > 0 or not self.lead_reason]
 
     @property
     def usual_raises(self) -> list[tuple[str, float]]:
-        """Features that raised the risk and are no reason, as they are what is usual: label and
-        risk points, the largest first.
+        """Features that raised the risk but are no reason, because their values are usual: label
+        and risk points, the largest first.
         """
         return reason_codes.list_usual(self.explained.fall) if self.explained.fall else []
 

@@ -35,7 +35,7 @@ def record_fields(d: Decision, explanation: Explanation | None, *, with_token: b
     }
     if with_token:
         fields["token_digest"] = d.token_digest
-    # Numbers of the vocabulary become words: nobody reads the record with the enums at hand.
+    # Numbers of the vocabulary become words, because readers do not know the numbers.
     fields |= {
         "tier": Tier(d.tier).word,
         "action": Action(d.action).word,
@@ -60,7 +60,7 @@ def record_fields(d: Decision, explanation: Explanation | None, *, with_token: b
     return _finite(fields)
 
 
-# These are written in their own way: as names, text or decoded values.
+# All fields of an event but these, which `record_fields` writes in their own way.
 _PLAIN = tuple(
     n
     for n in Event.__struct_fields__

@@ -1,5 +1,5 @@
-"""The panels beside the explanation that run the policy function again: way back, worlds and
-limits; and those about other decisions.
+"""The panels beside the explanation that run the policy function again (way back, worlds, limits),
+and those about other decisions (peers, shared load).
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from explain.recourse import search as recourse_search
 def way_of(d: Decision) -> recourse_search.Recourse | None:
     """Return the way back to admit for a stored refusal, None for an admit.
 
-    Searches on demand, which takes about 20 ms. Where the config is not kept or the record cannot
-    be decided again, the result says so in `none`.
+    The search takes about 20 ms. If the config is not kept or the record cannot be decided again,
+    `none` of the result says so.
     """
     if d.action == Action.ADMIT:
         return None
@@ -78,7 +78,7 @@ class Surroundings:
 def surroundings(d: Decision) -> Surroundings:
     """Read the panels about other decisions.
 
-    They read many rows, so the page loads them after itself.
+    They read many rows, so the page loads them by a later request.
     """
     known = directory.app(d.app)
     return Surroundings(
@@ -89,9 +89,9 @@ def surroundings(d: Decision) -> Surroundings:
 
 
 def telling(d: Decision) -> tuple[str, ...]:
-    """Return the names of the features to compare with peers, at most `peers.MOST`.
+    """Return the names of the features to compare with peers, at most `peers.SHOWN_FEATURES`.
 
-    First the behaviour that spoke most against the decision, then the usual features.
+    First the behaviour that spoke most against the request, then the usual features.
     """
     found = Explanation.objects.filter(decision=d.id, at=d.at).first()
     # Without an explanation all contributions count as 0, so only the usual features are left.

@@ -33,7 +33,7 @@ from explain.forecast import track_record
 
 log = logging.getLogger("sluice.explain")
 
-# How often an open page asks for its explanation before it says that none comes.
+# How often an open page asks for its explanation before it says that there is none.
 POLLS = 45
 
 
@@ -90,7 +90,7 @@ def _not_kept(request: HttpRequest, raw: bytes) -> HttpResponse:
     missing = not_kept.missing_decision(raw, named, time.time())
     missing = replace(missing, unknown=unknown or missing.unknown)
     app_looks.note_apps(request, missing.shown_apps, f"the minute of decision {missing.id}")
-    # About one app it is an answer, and the look is on record.
+    # 200 for one app, because the page then answers a question, and the look is recorded.
     status = 200 if missing.app else 404
     return render(request, "explain/not_kept.html", {"page": "lookup", "p": missing}, status=status)
 
@@ -98,7 +98,7 @@ def _not_kept(request: HttpRequest, raw: bytes) -> HttpResponse:
 @require_GET
 @permission_required(READ, raise_exception=True)
 def printed(request: HttpRequest, decision_id: str) -> HttpResponse:
-    """Show the decision for paper: verdict, facts, reasons, and what the customer may be told."""
+    """Show the page for printing: verdict, facts, reasons, and what the customer may be told."""
     found = decision_or_404(decision_id)
     app_looks.note(request, found.app, f"decision {found.name}, to print")
     shown = page.decision_page(found, with_token=False)
@@ -121,7 +121,7 @@ def printed(request: HttpRequest, decision_id: str) -> HttpResponse:
 def explanation(request: HttpRequest, decision_id: str) -> HttpResponse:
     """Show the panels that wait for the explanation.
 
-    They ask again until it is there, or until `POLLS` requests went without an answer.
+    They ask again until the explanation is there, or until `POLLS` requests have found none.
     """
     found = decision_or_404(decision_id)
     app_looks.note(request, found.app, f"decision {found.name}")
@@ -192,12 +192,9 @@ def around(request: HttpRequest, decision_id: str) -> HttpResponse:
 @require_GET
 @permission_required(READ, raise_exception=True)
 def forecast(request: HttpRequest, app_id: str) -> HttpResponse:
-    """Show what to expect of an app's next hour, and how often such forecasts were right.
-
-    Raise Http404 for an id with a NUL, which PostgreSQL cannot hold.
-    """
+    """Show an app's forecast and how often such were right. Raise Http404 for an id with a NUL."""
     if "\x00" in app_id:
-        raise Http404("That is not an app id.")
+        raise Http404("This is not an app id: it holds a NUL character.")
     at = timezone.now()
     now = at.timestamp()
     app_looks.note_known(request, app_id, "the forecast")

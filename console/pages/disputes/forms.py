@@ -11,7 +11,7 @@ VERDICTS = (("uphold", "It was wrong: a false throttle"), ("decline", "It was co
 
 
 class OpenForm(forms.Form):
-    """Why a refusal is held for wrong."""
+    """The form that opens a dispute: why the refusal was wrong."""
 
     reason = forms.CharField(
         max_length=chain.REASON_MAX,
@@ -23,7 +23,7 @@ class OpenForm(forms.Form):
 
 
 class VerdictForm(forms.Form):
-    """What the second person found."""
+    """The form for the verdict of the second person."""
 
     verdict = forms.ChoiceField(
         choices=VERDICTS,

@@ -1,4 +1,4 @@
-"""Disputes: saying that a refusal was wrong, the queue, and deciding a dispute as a second
+"""The pages of disputes: opening one about a refusal, the queue, and deciding one as a second
 person.
 """
 
@@ -49,9 +49,9 @@ class DisputeRow:
 
     dispute: Dispute
     name: str
-    """Its app's."""
+    """Name of its app."""
     why: str
-    """The decision's machine reason in a few words."""
+    """The reason of the disputed decision in a few words."""
     can_decide: bool
 
     @property
@@ -61,12 +61,12 @@ class DisputeRow:
 
     @property
     def age(self) -> str:
-        """How long it waits, or waited for its verdict."""
+        """How long it has waited, or did wait, for its verdict."""
         return units.span((self.dispute.decided_at or timezone.now()) - self.dispute.opened_at)
 
     @property
     def is_old(self) -> bool:
-        """Whether it is open for longer than it should be."""
+        """Whether it has been open for longer than it should be."""
         return self.dispute.is_open and timezone.now() - self.dispute.opened_at > disputes.OLD
 
 
@@ -139,9 +139,10 @@ def _headline(waiting: disputes.Waiting) -> str:
 @vary_on_headers("HX-Request")
 @permission_required(_VIEW, raise_exception=True)
 def open_dispute(request: HttpRequest, decision_id: str) -> HttpResponse:
-    """Ask why a refusal was wrong, and open a dispute: a sheet for htmx, a page without script.
+    """Show the form that asks why a refusal was wrong, and open a dispute when it is posted.
 
-    Raise PermissionDenied without the permission, Http404 for a decision that is not stored.
+    The form is a sheet for htmx, and a page without script. Raise PermissionDenied without the
+    permission, Http404 for a decision that is not stored.
     """
     require(request, disputes.check_may_open, disputes.OPEN_PERMISSION)
     found = decision_or_404(decision_id)
@@ -175,7 +176,7 @@ def open_dispute(request: HttpRequest, decision_id: str) -> HttpResponse:
 @vary_on_headers("HX-Request")
 @permission_required(_VIEW, raise_exception=True)
 def dispute(request: HttpRequest, number: int) -> HttpResponse:
-    """Show one dispute; those who may decide it do so here."""
+    """Show one dispute, and decide it when the form is posted. Raise PermissionDenied, Http404."""
     found = _dispute(number)
     form = VerdictForm(request.POST if request.method == "POST" else None)
     if request.method == "POST":
@@ -227,7 +228,7 @@ def _why_not(found: Dispute, request: HttpRequest) -> str:
 
 
 def _dispute(number: int) -> Dispute:
-    """Return a dispute. Raise Http404 when there is none of this number."""
+    """Return a dispute. Raise Http404 when no dispute has this number."""
     try:
         return disputes.by_number(number)
     except Refused as error:

@@ -27,7 +27,7 @@ class Tile:
     finding: str
     """What the line shows, in words."""
     path: str = ""
-    """Line of the figure over the range, empty when it is not kept over time."""
+    """Path of the figure's line over the range; empty when only the present figure is known."""
     limit_y: float = 0.0
     """Where the limit lies, percent from the top."""
 
@@ -38,8 +38,8 @@ class Tile:
 
 
 def guardrail_tiles(history: Mix, fleet: Fleet | None) -> tuple[Tile, ...]:
-    """Return the four tiles in the order of the page. `fleet` is None when nobody could ask the
-    deciders.
+    """Return the four tiles in the order of the page. `fleet` is None when the deciders' reports
+    could not be read.
     """
     return (
         _wrong(history),
@@ -60,7 +60,7 @@ def guardrail_tiles(history: Mix, fleet: Fleet | None) -> tuple[Tile, ...]:
 
 
 def _wrong(history: Mix) -> Tile:
-    """Show what is known of wrong refusals: a lower bound, as most have no outcome yet."""
+    """Show the known share of wrong refusals: a lower bound, as most have no outcome yet."""
     label, refused = "False-throttle rate", history.count(mix.refused)
     known = reports.judged(utc(history.since), utc(history.until))
     if not known.wrong + known.right or not refused:
@@ -90,7 +90,7 @@ def _share(label: str, value: float | None, over_time: list[float], limit: float
             f"limit {fmt.percent(limit)}",
             "Nothing was decided in this time.",
         )
-    # A quarter above the limit keeps its line inside the frame.
+    # A quarter more than the limit keeps the limit's line inside the frame.
     top = max(1.25 * limit, max(over_time))
     finding = (
         f"{label} {fmt.percent(min(over_time))} to {fmt.percent(max(over_time))}, limit"
@@ -118,7 +118,7 @@ def _decision_time(fleet: Fleet | None) -> Tile:
             f"limit {fmt.duration_ms(limit)}",
             "No decider reports.",
         )
-    # The slowest, not the mean: one slow decider slows its clients.
+    # The slowest and not the mean, because one slow decider slows all its clients.
     slowest = max(node.latency_p99_us for node in fleet.nodes) / 1_000
     each = ", ".join(
         f"{node.node} {fmt.duration_ms(node.latency_p99_us / 1_000)}" for node in fleet.nodes[:4]

@@ -19,17 +19,17 @@ from decisions.counts.aggregate import Cell
 from decisions.models import Decision
 from decisions.search import lookup
 
-# A bucket this long over is complete: what ingest has not stored by then counts as lost or late.
+# Seconds after its end when a bucket counts as complete: what is stored later is not counted.
 SETTLED_S = 60.0
 
 
-# A rate over less than this, or than a quarter of a bucket, is mostly noise.
+# Seconds. A rate over less time than this, or than a quarter of a bucket, is mostly noise.
 _BEGUN_S = 15.0
 
 
 @dataclass(frozen=True)
 class Range:
-    """A length of time a page can show."""
+    """A length of time that the page can show."""
 
     key: str
     label: str
@@ -37,7 +37,7 @@ class Range:
     bucket_s: int
 
 
-# Each range has 60 to 90 buckets: as many columns as a chart shows apart.
+# Each range has 60 to 90 buckets, which is as many columns as a chart can show apart.
 RANGES: dict[str, Range] = {
     r.key: r
     for r in (
@@ -107,19 +107,19 @@ class Mix:
         return self._per_minute(lambda cell: cell.action == action)
 
     def shares(self, part: Test, of: Test) -> list[float]:
-        """Return the share of the decisions `of` that are also `part`, one figure a bucket, 0 where
-        there was none.
+        """Return the share of the decisions `of` that are also `part`, 0 to 1, one figure a bucket.
+        The figure is 0 for a bucket in which no decision passes `of`.
         """
         some, every = self._per_minute(lambda cell: of(cell) and part(cell)), self._per_minute(of)
         return [s / e if e else 0.0 for s, e in zip(some, every, strict=True)]
 
     def share(self, part: Test, of: Test) -> float | None:
-        """Return the same share over the whole time; None when nothing was decided."""
+        """Return this share over the whole time of the mix; None when no decision passes `of`."""
         every = self.count(of)
         return self.count(lambda cell: of(cell) and part(cell)) / every if every else None
 
     def count(self, of: Test) -> float:
-        """Estimate how many of these decisions there were."""
+        """Estimate how many decisions pass the test `of`."""
         return sum(cell.count for cell in self.cells if of(cell))
 
     def _per_minute(self, of: Test) -> list[float]:
@@ -146,7 +146,7 @@ def mix_over(span: Range, until: float) -> Mix:
         end = newest
     since = newest - span.length_s + (span.bucket_s if end > newest else 0)
     starts = range(since, end, span.bucket_s)
-    # One look-up for each: another thread may empty `_settled` between two.
+    # Each is looked up only once: another thread may empty `_settled` between two look-ups.
     known = {
         start: cells
         for start in starts
@@ -162,7 +162,7 @@ def mix_over(span: Range, until: float) -> Mix:
 
 
 def mix_lately(until: float, seconds: int = 60) -> Mix:
-    """Return the last `seconds` in one bucket."""
+    """Return the mix of the last `seconds` up to `until` (unix seconds), in one bucket."""
     end = math.floor(until)
     return Mix(end - seconds, end, seconds, tuple(_count(end - seconds, end, seconds)))
 
@@ -183,11 +183,11 @@ def forget_buckets() -> None:
     _settled.clear()
 
 
-# Complete buckets by width and start. Each worker process remembers its own: a shared cache would
-# have to unpickle what comes over a wire.
+# Complete buckets by width and start. Each worker process remembers its own, because a shared cache
+# would unpickle what comes over the network.
 _settled: dict[tuple[int, int], list[Cell]] = {}
-# All ranges together have about 370 buckets, so the bound is reached only as time goes on; then
-# everything goes, which costs one full read.
+# Most remembered buckets. All ranges together have about 370, so this is reached only as time goes
+# on. Then all are dropped, which costs one full read.
 _MOST_SETTLED = 1_000
 
 

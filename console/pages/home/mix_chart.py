@@ -1,5 +1,5 @@
-"""The chart of home: what was not admitted large, all decisions small below it, on one time
-axis.
+"""The chart of home: above, what was not admitted, drawn large; below, all decisions, drawn small.
+Both share one time axis.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from console.pages.home.mix import Mix
 from decider.contracts.vocabulary import Action, Stage
 from decisions.counts import aggregate
 
-# Bottom to top: from the mildest.
+# Order in the chart, bottom to top: from the mildest.
 _REFUSALS = (Action.DEFER, Action.BATCH, Action.SHED, Action.BLOCK)
-# Chosen: a screen reader reads the table out, and seven rows show a course.
+# Chosen: a screen reader reads the table aloud, and seven rows show the course.
 _TABLE_ROWS = 7
 # Where the template draws the plot, px.
 _PLOT_TOP, _PLOT_HEIGHT = 34, 264
-# Baselines of the labels above the plot, so that neighbours do not overlap, px.
+# Baselines of the labels above the plot, px. They differ so that neighbours do not overlap.
 _MARK_LINES = (12, 26, 50)
 
 
@@ -64,7 +64,7 @@ class Level:
 
 @dataclass(frozen=True)
 class Now:
-    """One action over the last minute."""
+    """One action over the last minute: decisions a minute, and share of all."""
 
     action: Action
     rate: float
@@ -85,7 +85,7 @@ class TableRow:
 
 @dataclass(frozen=True)
 class Chart:
-    """Everything the template places."""
+    """Everything that the template draws."""
 
     refused: tuple[charts.Layer, ...]
     every: tuple[charts.Layer, ...]
@@ -157,7 +157,7 @@ def _decided_by(lately: Mix) -> tuple[tuple[str, float], ...]:
 
 
 def _finding(history: Mix, sums: list[float]) -> str:
-    """Describe the picture for those who do not see it."""
+    """Describe the chart for readers who cannot see it."""
     peak = max(range(len(sums)), key=sums.__getitem__)
     return (
         f"Decisions a minute by action, {fmt.utc_minute(history.since)} to"

@@ -34,21 +34,21 @@ from monitoring.fleet import Fleet, ServiceLoad
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractUser
 
-# The page shows up to this long ago: ingest needs a moment.
+# Seconds. The page leaves out the newest decisions, because ingest needs a moment to store them.
 SETTLE_S = 5.0
-# Seconds that "now" means. Chosen: figures are told by the minute, and less would be noise.
+# Seconds that count as "now". Chosen: figures are counts a minute, and of less time mostly noise.
 NOW_S = 60
-# An installation with less history than this opens on the shortest range.
+# Seconds. An installation with less history than this opens on the shortest range.
 _FRESH_S = 3_600.0
-# Entries of the audit log on the page; the rest is a link away.
+# Newest entries of the audit log on the page. Chosen: few enough to read at a glance.
 _ACTIONS = 7
-# Of a service that the config does not name: the default of `target` in the config document.
+# Target of a service that the config does not name: the default of `target` in the config.
 _DEFAULT_TARGET = 0.85
 
 
 @dataclass(frozen=True)
 class Attention:
-    """A finding with its address."""
+    """An attention row with its link."""
 
     item: AttentionItem
     href: str
@@ -63,8 +63,9 @@ class ServiceRow:
     target: float
     latency_ms: float
     deferred: float
-    """A minute, weighted; batch answers included."""
+    """Requests a minute that were deferred or batched, weighted."""
     shed: float
+    """Requests a minute that were shed, weighted."""
     level: str
     word: str
 
@@ -148,14 +149,14 @@ def home_page(user: AbstractUser, asked: str = "", now: float | None = None) -> 
 
 
 def _targets(report: Fleet | None) -> dict[str, float]:
-    """Return the utilisation that the config aims at, by service, 0 to 1."""
+    """Return the utilisation that the config aims at, 0 to 1, by service."""
     config = report.config if report else None
     return {s.name: s.target for s in config.services} if config else {}
 
 
 def _audit_entries() -> tuple[AuditEntry, ...]:
     """Return the newest entries of the audit log about changes."""
-    # Looks at data are most of the log; the page is about what people changed.
+    # Most entries are looks at data, but the page is about what people changed.
     changes = AuditEntry.objects.exclude(action=app_looks.ACTION)
     return tuple(changes.order_by("-seq")[:_ACTIONS])
 
@@ -202,7 +203,7 @@ def _headline(report: Fleet | None, items: Sequence[AttentionItem], lately: Mix)
 
 
 def _how(report: Fleet, lately: Mix, over: bool) -> str:
-    """Say how it runs, the worst first."""
+    """Say how the fleet runs; of several conditions, name the worst."""
     if not report.nodes:
         return "No decider reports"
     if report.engaged(OBSERVE_ONLY):
@@ -265,7 +266,7 @@ def _short(summary: str) -> str:
 
 
 def _service(load: ServiceLoad, target: float, lately: Mix) -> ServiceRow:
-    """Return how a service is used, with what that cost its clients in the last minute."""
+    """Return how a service is used, and its deferred and shed requests in the last minute."""
     deferred = (
         lately.count(
             lambda cell: cell.service == load.name and cell.action in (Action.DEFER, Action.BATCH)
@@ -281,7 +282,7 @@ def _service(load: ServiceLoad, target: float, lately: Mix) -> ServiceRow:
 
 def _pressure(load: ServiceLoad, target: float, shed: float) -> tuple[str, str]:
     """Return the level of a service and its word. `shed` is requests a minute."""
-    # Old figures are not judged.
+    # The figures are too old to judge.
     if load.late:
         return "off", "Late feed"
     if load.utilisation >= 1:
@@ -330,8 +331,8 @@ def _explaining(progress: backlog.BacklogProgress) -> str:
 
 
 def _explained(at: float, progress: backlog.BacklogProgress) -> Explained:
-    """Return how well explaining keeps up: the refusals of one recent minute, and the sums of the
-    last day that did not add up.
+    """Return how well explaining keeps up: how many refusals of a recent minute wait, and how many
+    explanations of the last day do not add up to their score.
     """
     refusals = lookup.within(
         Decision.objects.filter(raw_risk__isnull=False).exclude(action=Action.ADMIT),
@@ -368,6 +369,6 @@ _PLACES = {
 
 
 def _href(item: AttentionItem) -> str:
-    """Return the address where a finding is dealt with."""
+    """Return the address where people deal with an attention row."""
     name, anchor = _PLACES[item.where]
     return reverse(name) + anchor

@@ -1,1 +1,1 @@
-"""Lookup: from any pasted text to the decisions it means."""
+"""Lookup: finding the decisions that a pasted text refers to."""

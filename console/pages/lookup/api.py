@@ -93,11 +93,11 @@ FILTERS = [
         enum=["request", "app", "name"],
         description="What q is, when it could be several things.",
     ),
-    OpenApiParameter("range", str, enum=list(RANGES), description="How far back; 1h unless told."),
+    OpenApiParameter("range", str, enum=list(RANGES), description="How far back; default 1h."),
     OpenApiParameter(
-        "from", str, description="Begin of a time of one's own, UTC, ISO 8601; needs `to`."
+        "from", str, description="Start of another time range, UTC, ISO 8601; needs `to`."
     ),
-    OpenApiParameter("to", str, description="Its end, exclusive."),
+    OpenApiParameter("to", str, description="End of that time range, exclusive."),
     *(
         OpenApiParameter(
             f"{sign}{d.name}",
@@ -116,7 +116,7 @@ FILTERS = [
 def asked_of(request: Request) -> tuple[QueryReading, asked_filters.Asked]:
     """Return what the address asks for: how `q` was read, and the filters.
 
-    Raise ValidationError that names every value which cannot be read, and PermissionDenied for a
+    Raise ValidationError, which names every value that cannot be read. Raise PermissionDenied for a
     token's digest when the caller may not see digests.
     """
     asked = asked_filters.read_filters(request.query_params, first_visit=False)
@@ -124,7 +124,7 @@ def asked_of(request: Request) -> tuple[QueryReading, asked_filters.Asked]:
     text, insist = request.query_params.get("q", "").strip(), request.query_params.get("as", "")
     # PostgreSQL cannot hold a NUL; no id or name has more than 200 characters.
     if len(text) > 200 or "\x00" in text:
-        problems.append("“q” has at most 200 characters, and no NUL.")
+        problems.append("“q” must have at most 200 characters and no NUL.")
     problems += [
         f"“{name}” is empty."
         for name, values in request.query_params.lists()
@@ -135,7 +135,7 @@ def asked_of(request: Request) -> tuple[QueryReading, asked_filters.Asked]:
     if problems:
         raise ValidationError({"query": problems})
     found = pasted_text.read_in_address(text, insist, with_token=False)
-    # Addresses stand in logs, so a credential in one is refused even when it would be found.
+    # Logs hold addresses, so a credential in an address is refused even if it would be found.
     if found.withheld:
         raise ValidationError({"q": f"{pasted_text.IN_ADDRESS[:-1]} to /api/v1/lookup."})
     reading = found.reading
@@ -168,7 +168,7 @@ class Decisions(APIView):
 class ChoiceOut(EstimateOut):
     """One value of a facet."""
 
-    value = serializers.CharField(source="word", help_text="As a filter takes it.")
+    value = serializers.CharField(source="word", help_text="The value as a filter takes it.")
     label = serializers.CharField()  # type: ignore[assignment]  # a REST field called label
     count = serializers.FloatField(source="number.count")
     low = serializers.FloatField(source="number.low")
@@ -179,14 +179,14 @@ class ChoiceOut(EstimateOut):
 class FacetOut(serializers.Serializer[object]):
     """The decisions by the values of one dimension, counted with all filters but its own."""
 
-    name = serializers.CharField(help_text="Of the filter; app for the apps with the most.")
+    name = serializers.CharField(help_text="Name of the filter; app for the busiest apps.")
     title = serializers.CharField()
     choices = ChoiceOut(many=True)
     more = serializers.IntegerField(help_text="Values that are not listed.")
 
 
 class BucketOut(EstimateOut):
-    """Decisions of one action that began in one stretch of time."""
+    """Decisions of one action in one bucket of time."""
 
     at = serializers.DateTimeField()
     action = WordField(Action)
@@ -217,10 +217,10 @@ class DecisionCounts(APIView):
 
     @extend_schema(operation_id="decisions_counts", parameters=FILTERS, responses=CountsOut)
     def get(self, request: Request) -> Response:
-        """Count the decisions that pass the filters, by everything they are filtered by, and over
+        """Count the decisions that pass the filters: in all, by the values of each filter, and over
         time.
 
-        Empty for a single id.
+        For a search by a single id, there are no facets and no histogram.
         """
         reading, asked = asked_of(request)
         found = page.search_results(reading, asked.filters, time.time())

@@ -29,7 +29,7 @@ _SHOWN = 40
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Filters, and what could not be read of them."""
+    """Filters, and sentences about the values that could not be read."""
 
     filters: Filters
     before: uuid.UUID | None
@@ -38,7 +38,7 @@ class Asked:
 
 
 def read_filters(given: QueryDict, *, first_visit: bool = True) -> Asked:
-    """Return what was asked for.
+    """Return the filters of an address or a form, with a sentence for each wrong value.
 
     With `first_visit`, an address without any filter means "not admitted".
     """
@@ -47,7 +47,7 @@ def read_filters(given: QueryDict, *, first_visit: bool = True) -> Asked:
         _time(given, problems),
         **_values(given, problems),  # type: ignore[arg-type]  # each reader fits its own field
     )
-    # The form sends f, so "everything" chosen there is not taken for a first visit.
+    # The form always sends f, so that choosing "everything" there is no first visit.
     if first_visit and "f" not in given and not filters.narrows():
         filters = replace(filters, actions=REFUSED)
     return Asked(filters, _cursor(given.get("before", ""), problems), tuple(problems))
@@ -56,9 +56,7 @@ def read_filters(given: QueryDict, *, first_visit: bool = True) -> Asked:
 def _values(
     given: QueryDict, problems: list[str]
 ) -> Mapping[str, frozenset[Value] | frozenset[tuple[str, Value]]]:
-    """Return the values of every dimension by their field in Filters, and the excluded ones in
-    `out`.
-    """
+    """Return the values of each dimension by its field in Filters, and excluded values in `out`."""
     found: dict[str, frozenset[Value] | frozenset[tuple[str, Value]]] = {}
     out: set[tuple[str, Value]] = set()
     for dimension in DIMENSIONS:

@@ -1,4 +1,4 @@
-"""Exports over REST, recorded like those from the page."""
+"""CSV exports over REST, recorded in the audit log like those from the page."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from decisions.search import export, lookup
 
 
 class _CsvAlways(BaseContentNegotiation):
-    """Answers CSV whatever the Accept header says; errors are problem documents."""
+    """Content negotiation that ignores the Accept header: the answer is CSV, an error a problem."""
 
     def select_parser(self, request: Request, parsers: Iterable[BaseParser]) -> BaseParser | None:
         return next(iter(parsers), None)
@@ -41,7 +41,7 @@ class _CsvAlways(BaseContentNegotiation):
 
 
 class Export(APIView):
-    """The list as a file."""
+    """The list of decisions as a CSV file."""
 
     permission = EXPORT
     # An export reads everything a search selects, so it has the strictest rate.
@@ -53,13 +53,13 @@ class Export(APIView):
         parameters=FILTERS,
         responses={
             (200, "text/csv"): OpenApiResponse(
-                OpenApiTypes.STR, "One line a decision, with its weight."
+                OpenApiTypes.STR, "One line for each decision, with its weight."
             )
         },
     )
     def get(self, request: Request) -> StreamingHttpResponse:
-        """Stream every stored decision that passes the filters as CSV, with its probability and
-        weight.
+        """Stream every stored decision that passes the filters as CSV, with its inclusion
+        probability and weight.
         """
         reading, asked = asked_of(request)
         if reading.kind == "nothing":

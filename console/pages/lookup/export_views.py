@@ -1,4 +1,4 @@
-"""Decisions as a CSV file: who may take them, which were taken, and the entry in the audit log."""
+"""Exporting decisions as a CSV file, with an entry in the audit log."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ NOTHING = "There is nothing to export: the search matches nothing here."
 def lookup_csv(request: HttpRequest) -> HttpResponseBase:
     """Stream everything that a search finds as CSV.
 
-    The audit log says who took what before the first line leaves. Raise BadRequest for filters that
-    cannot be read, and for a search that matches nothing.
+    Before the first line is sent, the audit log records who exported what. Raise BadRequest for
+    filters that cannot be read, and for a search text that was not understood.
     """
     asked, insist = asked_filters.read_filters(request.GET), request.GET.get("as", "")
     if asked.problems or insist not in ("", *READINGS):
@@ -53,7 +53,7 @@ def lookup_csv(request: HttpRequest) -> HttpResponseBase:
         filters=asked.filters,
         apps=reading.apps,
     )
-    # UTC and no colon: the name is valid on every file system.
+    # In UTC and without a colon, so that the name is valid on every file system.
     name = f"decisions-{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%SZ}.csv"
     headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
     return StreamingHttpResponse(
@@ -63,20 +63,20 @@ def lookup_csv(request: HttpRequest) -> HttpResponseBase:
 
 def apps_of(reading: QueryReading, rows: QuerySet[Decision]) -> tuple[str, ...]:
     """Return the apps whose decisions an export holds, for the data-access log."""
-    # One id has few rows, so its apps are listed; other searches would have to be read twice.
+    # A single id has few rows, so its apps are listed. Other searches would have to be read twice.
     if reading.kind in ("request", "decision"):
         return tuple(rows.order_by("app").values_list("app", flat=True).distinct())
     return reading.apps or (app_looks.EVERY_APP,)
 
 
 def record_export(*, by: Actor, what: str, filters: Filters, apps: tuple[str, ...]) -> None:
-    """Write into the audit log that decisions were exported: of whom, and by which filters."""
+    """Record in the audit log which apps' decisions were exported, and with which filters."""
     address = page.lookup_address("", filters).partition("?")[2]
     chain.append(
         by=by,
         reason="Export from lookup",
         action="decisions.export",
-        # A label may hold a text of any length; the columns of the audit log do not.
+        # A label may have any length; the columns of the audit log have a limit.
         subject=what[:200],
         summary=f"exported decisions of {what[:300]} as CSV",
         after={"filters": address, "apps": list(apps)},

@@ -1,5 +1,5 @@
 """Facets: how many decisions there are of every value, and the addresses that include or exclude
-it.
+the value.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from decisions.counts.estimate import NOTHING, Estimate
 from decisions.search.facet_counts import Counted, Tally, sums
 from decisions.search.filters import DIMENSIONS, REFUSED, Dimension, Filters, Value
 
-# Values shown of a dimension without fixed values; those chosen are always shown. Chosen: more
-# would push the next facet off the screen.
+# Most values shown of a dimension without fixed values, besides those that a filter names. Chosen:
+# more would push the next facet off the screen.
 MOST = 8
 Address = Callable[[Filters], str]
 # Refusals first, from the mildest: they are what people look for.
 _ACTIONS = (Action.DEFER, Action.BATCH, Action.SHED, Action.BLOCK, Action.ADMIT)
 
 
-# Shares at which something stands out. Chosen: a value that most decisions have is a pattern; one
-# app among many is one from a quarter on.
+# Shares from which a value stands out, and from which a single app does. Chosen: a value that half
+# of the decisions have is a pattern; among many apps, so is one app with a quarter of them.
 MAJORITY, ONE_APP = 0.5, 0.25
 
 
@@ -35,13 +35,13 @@ class Choice:
     label: str
     number: Estimate
     share: float
-    """Of the largest counted in its facet, percent."""
+    """Length of its bar: percent of the largest count in its facet."""
     state: str
-    """in, out, or empty."""
+    """in if the filters include it, out if they exclude it, else empty."""
     href: str
-    """Includes it, or takes that back."""
+    """Address that includes the value, or no longer does."""
     out: str
-    """Excludes it, or takes that back; empty where that makes no sense."""
+    """Address that excludes the value, or no longer does; empty where that makes no sense."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +84,13 @@ def _facet(
         for v in shown
         if v not in unwanted and (not wanted or v in wanted)
     ]
-    # At least 1, so that an empty facet divides by no zero.
+    # At least 1, so that an empty facet does not divide by zero.
     largest = max([1.0, *inside])
     choices = []
     for value in shown:
         state = "in" if value in wanted else "out" if value in unwanted else ""
         number = numbers.get(value, NOTHING)
-        # A value outside the filters has a count and no bar: the bars add up to what is shown.
+        # A value outside the filters has a count but no bar, because the bars show what was found.
         drawn = state != "out" and (not wanted or state == "in")
         share = round(100 * number.count / largest, 2) if drawn else 0.0
         choices.append(
@@ -110,7 +110,7 @@ def _facet(
 def _shown(
     dimension: Dimension, numbers: dict[Value, Estimate], chosen: frozenset[Value]
 ) -> list[Value]:
-    """Return the values of a facet in their order: actions and tiers as always, others by count."""
+    """Return the values of a facet: actions and tiers in a fixed order, others by their count."""
     if dimension.name == "action":
         return list(_ACTIONS)
     if dimension.name == "tier":
@@ -141,7 +141,7 @@ def chips(filters: Filters, address: Address) -> tuple[Chip, ...]:
     found = []
     for dimension in DIMENSIONS:
         wanted = filters.wanted(dimension)
-        # The usual filter is one chip, not four.
+        # The usual filter, all four refusals, is one chip.
         if dimension.name == "action" and wanted == REFUSED:
             found.append(Chip("Not admitted", address(filters.without(dimension))))
         else:
@@ -165,21 +165,21 @@ def pattern(
 ) -> list[str]:
     """Say what most of the decisions inside the filters have in common.
 
-    Return at most two sentences, [] when nothing stands out.
+    Return at most two sentences; [] when nothing stands out.
     """
     inside = list(counted.inside(filters))
     whole = sum(t.number.count for t in inside)
     if not whole:
         return []
     found = []
-    # places in DIMENSIONS
+    # indices in DIMENSIONS
     parts = {"endpoint": 4, "service": 3, "reason": 5}
     if len(counted.apps) > 1 and (share := counted.apps[0][1].count / whole) >= ONE_APP:
         app = counted.apps[0][0]
         found.append(
             f"{min(share, 1):.0%} are one app, {labels([app])[app]}{_on_one_arm(inside, app)}."
         )
-    # One of them is enough: an endpoint implies its service, and often its reason.
+    # One of these is enough: an endpoint implies its service, and often its reason.
     for name, words in (("endpoint", "are on"), ("service", "are on"), ("reason", "say")):
         dimension = DIMENSIONS[parts[name]]
         by_value = sums(inside, partial(_value_at, parts[name]))

@@ -1,8 +1,8 @@
-"""The live tail: what was decided since the newest row that someone sees.
+"""The live tail: the decisions since the newest row on the page.
 
-It follows decision ids, so rows come in the order of their decisions, each once. A decision that is
-stored later than `BEHIND_S` after it was made is skipped: a batch that a node or ingest held back
-in an outage is in the list and its counts, not in the tail.
+The tail follows decision ids, so it shows each decision once, in the order of their times. It skips
+a decision that is stored more than `BEHIND_S` after it was made. A batch that was held back in an
+outage therefore appears in the list and its counts, but not in the tail.
 """
 
 from __future__ import annotations
@@ -16,30 +16,35 @@ from decisions.search import lookup
 from decisions.search.filters import Filters
 from decisions.search.lookup import QueryReading
 
-# Rows of a tail; older ones fall off its end. Chosen: nobody reads more between two polls.
+# Most rows of one poll; older ones are left out. Chosen: nobody reads more between two polls.
 MOST = 200
-# How far a tail is behind: while all goes well every node's batch is stored within it. Waiting
-# longer would miss less and show later; a tail is for watching, and the list is for finding.
+# Seconds that the tail stays behind the present: normally every node's batch is stored by then.
+# Chosen: a longer wait would skip fewer decisions but show all of them later, and a tail is for
+# watching.
 BEHIND_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """What there is to add."""
+    """The rows that one poll adds to the page."""
 
     rows: tuple[DecisionRow, ...]
-    """Newest first; empty while it is held."""
+    """Newest first; empty if the page asked to hold them back."""
     waiting: int
-    """Held back rows, up to MOST."""
+    """How many rows are held back, at most MOST."""
     newest: uuid.UUID
-    """To go on from."""
+    """Id of the decision after which the next poll continues."""
     at: float
+    """Unix seconds of the poll."""
 
 
 def newer_decisions(
     reading: QueryReading, filters: Filters, after: uuid.UUID, now: float, *, hold: bool
 ) -> News:
-    """Return the decisions after `after`, newest first. With `hold` they are only counted."""
+    """Return the decisions after the id `after`. With `hold`, only count them.
+
+    For a search that selects single decisions the result is empty.
+    """
     if reading.kind not in lookup_page.COUNTED:
         return News((), 0, after, now)
     found = lookup.rows(reading, filters, now).filter(
@@ -54,6 +59,6 @@ def newer_decisions(
 def tail_address(
     text: str, filters: Filters, insist: str, newest: uuid.UUID | None, now: float
 ) -> str:
-    """Return where a tail that has seen `newest` (None: nothing) asks next."""
+    """Return the address that a tail polls next; `newest` is the newest decision it has shown."""
     page = lookup_page.lookup_address(text, filters, insist=insist, page="ui-lookup-tail")
     return f"{page}&after={newest or lookup.id_at(now - BEHIND_S)}"

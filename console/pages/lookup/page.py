@@ -1,5 +1,5 @@
-"""What the lookup page shows: rows with their reasons, facets, a histogram, and sentences about
-them.
+"""What the lookup page shows: decisions with their reasons, facets, a histogram, and sentences on
+what stands out.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from decisions.search.filters import Filters
 from decisions.search.lookup import QueryReading
 from explain.text import short_reason
 
-# Readings that select many decisions, so that counts, facets and a histogram say something.
+# Readings that may select many decisions, so that counts, facets and a histogram are useful.
 COUNTED = ("all", "app", "apps", "tenant", "token")
 
 
@@ -36,7 +36,7 @@ class DecisionRow:
 
     decision: Decision
     name: str
-    """Its app's."""
+    """Name of its app."""
     why: str
 
 
@@ -50,22 +50,22 @@ class Listing:
     older: str
     """Address of the next page; empty on the last."""
     number: Estimate
-    """Decisions inside the filters."""
+    """Decisions that pass the filters, estimated."""
     by_time: Counted | None
-    """All that was counted; None where a search selects single decisions."""
+    """All counts of the search; None for a search that selects single decisions."""
     finding: str
     facets: tuple[Facet, ...]
     apps: Facet | None
     chart: columns.Columns | None
     chips: tuple[Chip, ...]
     drop: Chip | None
-    """What to drop when nothing was found."""
+    """The filter to drop when nothing was found."""
     newest: uuid.UUID | None
-    """Id of the newest row: where a live tail goes on."""
+    """Id of the newest row, after which a live tail continues."""
 
     @property
     def shown_apps(self) -> tuple[str, ...]:
-        """Apps that something is shown of: searched for, in the rows, or counted one by one."""
+        """Ids of the apps whose data is shown: searched for, in rows, or counted one by one."""
         one_by_one = [str(choice.word) for choice in self.apps.choices] if self.apps else []
         return tuple(
             dict.fromkeys(
@@ -75,7 +75,7 @@ class Listing:
 
     @property
     def counted(self) -> bool:
-        """Whether counts, facets and histogram are there."""
+        """Whether the page has counts, facets and a histogram."""
         return self.by_time is not None
 
 
@@ -89,7 +89,7 @@ def lookup_address(
 ) -> str:
     """Return the address of the lookup page for a text and filters.
 
-    `page` names another view of the same search, `insist` says what the text is.
+    `page` is the URL name, for another view of the same search; `insist` says what the text is.
     """
     values: list[tuple[str, str]] = [("q", text)] if text else []
     values += [("as", insist)] if insist else []
@@ -139,7 +139,7 @@ def search_results(
 
 
 def _chips(filters: Filters, to: Callable[[Filters], str]) -> tuple[Chip, ...]:
-    """Return all filters in force, time first."""
+    """Return all filters in force as chips, time first."""
     whole = replace(filters, range="all", start=None, end=None)
     time = () if filters == whole else (Chip(filters.time_words, to(whole)),)
     return time + facets.chips(filters, to)
@@ -148,7 +148,7 @@ def _chips(filters: Filters, to: Callable[[Filters], str]) -> tuple[Chip, ...]:
 def count(reading: QueryReading, filters: Filters, now: float) -> Counted:
     """Count everything that a reading of COUNTED selects.
 
-    The counts kept ready answer where they hold it, else the rows do.
+    Use the precomputed counts where they are fine enough for the filters, else read the rows.
     """
     if reading.kind == "all" and facet_counts.held(filters, now):
         return facet_counts.ready(filters, now)
@@ -165,14 +165,14 @@ def _page(
 ) -> tuple[list[Decision], bool]:
     """Return the rows of a page, and whether there are more.
 
-    Where the counts say how few there are and when, only those times are scanned.
+    If the counts show that few rows match, and when, scan only those times.
     """
-    # Nothing is inside the filters, so no scan is needed to find nothing.
+    # The counts show that nothing matches, so no scan is needed.
     if counted and not number.kept:
         return [], False
     found = lookup.rows(reading, filters, now)
     whole = sum(t.number.kept for t in counted.tallies) if counted else 0
-    # Under a twentieth a scan from the newest row would read mostly rows that do not match.
+    # If under a twentieth matches, a scan from the newest row would read mostly other rows.
     if counted and counted.keys and number.kept * 20 < whole:
         found = lookup.spans(found, facet_counts.times(counted, before, lookup.PAGE + 1, now))
     return lookup.page(found.defer("features"), before)
@@ -218,7 +218,7 @@ def _one_in(probability: float) -> str:
 def _finding(
     reading: QueryReading, filters: Filters, counted: Counted, number: Estimate, now: float
 ) -> str:
-    """Say what stands out: against the time before, and what most decisions have in common."""
+    """Say what stands out: the change from the time before, and what most decisions share."""
     parts, window = [], filters.window(now)
     if window.since is not None:
         until = window.until if window.until is not None else now
@@ -230,7 +230,7 @@ def _finding(
 def _before(
     reading: QueryReading, filters: Filters, since: float, until: float, now: float
 ) -> float:
-    """Return how many decisions there were in the time before, as long as the window."""
+    """Estimate how many decisions pass the filters, but for time, from `since` to `until`."""
     if reading.kind == "all" and facet_counts.held(filters, now):
         return facet_counts.before(filters, since, until, now)
     everything = replace(filters, range="all", start=None, end=None)
@@ -252,7 +252,7 @@ def _against(number: float, before: float, span: str) -> list[str]:
             else "the same time before"
         ),
     )
-    # Chosen: within a quarter, sampling and chance explain the difference.
+    # Chosen: sampling and chance explain a difference of up to a quarter.
     if 0.8 <= times <= 1.25:
         return [f"About as many as in {then}."]
     return [f"{times:.1f} times {then}."] if times > 1 else [f"{times:.0%} of {then}."]

@@ -1,6 +1,6 @@
-"""What someone pastes into a search box.
+"""Reading what someone pastes into a search box.
 
-A receipt or a credential must leave no trace, so they are recognised first; then anything else.
+A receipt or a credential must leave no trace, so both are recognised before anything else.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from decider.contracts.ids import parse_decision_id
 from decisions.search import credentials, lookup
 from decisions.search.lookup import QueryReading
 
-# Characters; a decider takes no longer credential. A bound comes before the patterns run.
+# Characters; a decider takes no longer credential. The length is checked before patterns run.
 LONGEST = 8_192
 NOT_YOURS = "Looking up a token needs the right to see token digests. Support and auditors have it."
 IN_ADDRESS = (
-    "It is, or looks like, a credential or a receipt, which has no place in an address. Send it in"
-    " the body of a POST."
+    "This text is, or looks like, a credential or a receipt, which must not be in an address. Send"
+    " it in the body of a POST."
 )
 _UNKNOWN = (
-    "It looks like a credential. It was hashed and not kept, and no stored decision carried it."
+    "This text looks like a credential. It was hashed and not kept; no stored decision carries it."
 )
 
 
@@ -32,12 +32,12 @@ class PastedText:
 
     reading: QueryReading
     elsewhere: str = ""
-    """Address of the page about it, when lookup is not the one."""
+    """Address of another page that is about the text; empty when lookup shows it."""
     receipt: PastedReceipt | None = None
-    """The receipt it is, when `elsewhere` is its page."""
+    """The receipt that the text is, if `elsewhere` is its page."""
     withheld: bool = False
-    """Whether it is, or may be, a credential or a receipt: the reading does not hold it, and no
-    query did.
+    """Whether the text is, or may be, a credential or a receipt. Then neither `reading` nor a query
+    holds the text.
     """
 
 
@@ -70,8 +70,8 @@ def meant(text: str) -> str:
 def read_pasted(text: str, insist: str = "", *, with_token: bool) -> PastedText:
     """Read a pasted text.
 
-    The reading does not repeat a text that was read as nothing. `with_token`: the reader may see
-    token digests.
+    The reading does not repeat a text that was read as nothing. `with_token` says whether the
+    reader may see token digests.
     """
     found = read_in_address(text if insist else meant(text), insist, with_token=with_token)
     return (
@@ -84,12 +84,11 @@ def read_pasted(text: str, insist: str = "", *, with_token: bool) -> PastedText:
 def read_in_address(text: str, insist: str = "", *, with_token: bool) -> PastedText:
     """Read a text from an address.
 
-    Unlike a pasted one, a plain text that was read as nothing is repeated: it stands in the address
-    anyway.
+    Unlike `read_pasted`, repeat a plain text that was read as nothing: it is in the address anyway.
     """
     text = text.strip()
     if len(text) > LONGEST:
-        return _nothing(f"It has {len(text):,} characters; at most {LONGEST:,} are read.")
+        return _nothing(f"This text has {len(text):,} characters; the limit is {LONGEST:,}.")
     hint = ""
     if not insist and (receipt := pasted_receipt.read_receipt(text)):
         if receipt.address:
@@ -107,9 +106,7 @@ def read_in_address(text: str, insist: str = "", *, with_token: bool) -> PastedT
 
 
 def _is_plain(text: str) -> bool:
-    """Tell whether a text is an id or a digest, which is not a credential whatever else it
-    looks like.
-    """
+    """Tell whether a text is empty, a decision id or a digest, and so no credential."""
     digest = text.startswith(lookup.TOKEN) and not credentials.looks_secret(
         text.removeprefix(lookup.TOKEN)
     )
@@ -119,9 +116,9 @@ def _is_plain(text: str) -> bool:
 def _as_credential(text: str, *, with_token: bool, insisted: bool) -> QueryReading | None:
     """Return the reading of a credential by its digest; None when the text is not a credential.
 
-    The text itself is given to no query.
+    No query gets the text itself.
     """
-    # Who insists that the text is an id or a name is believed, unless it has a credential's shape.
+    # A reader who says that the text is an id or a name is right, unless it has a secret's shape.
     shaped = credentials.has_shape(text) if insisted else credentials.looks_secret(text)
     try:
         digest = credentials.known(text)
@@ -135,5 +132,5 @@ def _as_credential(text: str, *, with_token: bool, insisted: bool) -> QueryReadi
 
 
 def _nothing(hint: str, *, withheld: bool = True) -> PastedText:
-    """Return a reading of nothing with a hint."""
+    """Return a text that was read as nothing, with a hint for the reader."""
     return PastedText(QueryReading("nothing", "", hint=hint), withheld=withheld)

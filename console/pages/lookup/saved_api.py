@@ -20,10 +20,11 @@ class SearchIn(serializers.Serializer[object]):
     """A search to keep."""
 
     name = Text(
-        max_length=saved_searches.LONGEST_NAME, help_text="One of the same name is replaced."
+        max_length=saved_searches.LONGEST_NAME,
+        help_text="Replaces a saved search of the same name.",
     )
     query = Text(
-        max_length=2_000, allow_blank=True, help_text="Filters as the list's address has them."
+        max_length=2_000, allow_blank=True, help_text="Query string of the list's address."
     )
     shared = Flag(default=False, help_text="Whether everyone sees it.")
 
@@ -40,18 +41,18 @@ class SearchOut(serializers.Serializer[object]):
 
 
 class Searches(APIView):
-    """One's own searches, and those that others share."""
+    """The caller's own searches, and those that others share."""
 
     permission = READ
 
     @extend_schema(operation_id="searches_list", responses=SearchOut(many=True))
     def get(self, request: Request) -> Response:
-        """List the searches by name."""
+        """List your own and the shared searches, by name."""
         return Response(SearchOut(saved_searches.visible_searches(person(request)), many=True).data)
 
     @extend_schema(operation_id="searches_save", request=SearchIn, responses={201: SearchOut})
     def post(self, request: Request) -> Response:
-        """Save a search under a name."""
+        """Save a search under a name; replace your search of the same name."""
         given = SearchIn(data=request.data)
         given.is_valid(raise_exception=True)
         try:
@@ -65,13 +66,13 @@ class Searches(APIView):
 
 
 class SearchDetail(APIView):
-    """One of one's own searches."""
+    """One of the caller's own searches."""
 
     permission = READ
 
     @extend_schema(operation_id="searches_delete", responses={204: None})
     def delete(self, request: Request, number: int) -> Response:
-        """Delete one of one's own searches."""
+        """Delete one of your own searches."""
         if not saved_searches.remove_search(by=person(request), number=number):
-            raise Http404
+            raise Http404("You have no saved search with this number.")
         return Response(status=status.HTTP_204_NO_CONTENT)

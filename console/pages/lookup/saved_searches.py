@@ -23,11 +23,11 @@ LONGEST_NAME = 60
 
 
 class SaveError(ValueError):
-    """A search that cannot be saved; its text says why."""
+    """Error for a search that cannot be saved; the text says why."""
 
 
 class SecretError(SaveError):
-    """A search whose text is, or looks like, a credential: it is neither kept nor repeated."""
+    """Error for a search that holds what looks like a credential: it is not kept or repeated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Saved:
     id: int
     name: str
     query: str
-    """The address's part behind the question mark."""
+    """The part of its address after the question mark."""
     shared: bool
     mine: bool
     owner: str
@@ -67,7 +67,7 @@ def save_search(*, by: User, name: str, query: str, shared: bool) -> SavedSearch
     """Save a search under a name; replace one of the same name.
 
     Raise SaveError when it cannot be saved, SecretError when it holds what looks like a credential.
-    The filters are kept as given: none are added to a search that has none.
+    Keep the filters as given, and add no usual filter to a search that has none.
     """
     given = QueryDict(query)
     name, text, insist = " ".join(name.split()), given.get("q", "").strip(), given.get("as", "")
@@ -97,7 +97,7 @@ def save_search(*, by: User, name: str, query: str, shared: bool) -> SavedSearch
     ):
         raise SaveError(f"You have {MOST} saved searches. Delete one first.")
     try:
-        # The unique key decides a race; the savepoint keeps the request's transaction usable.
+        # The unique key decides a race. The savepoint keeps the request's transaction usable.
         with transaction.atomic():
             return SavedSearch.objects.update_or_create(
                 owner=by, name=name, defaults={"query": kept, "shared": shared}
@@ -114,5 +114,5 @@ def _is_digest(text: str) -> bool:
 
 
 def remove_search(*, by: User, number: int) -> bool:
-    """Delete one's own saved search. Return False when there is none of this number."""
+    """Delete a person's own saved search. Return False when they have none of this number."""
     return SavedSearch.objects.filter(owner=by, pk=number).delete()[0] > 0

@@ -35,7 +35,7 @@ def save_search(request: HttpRequest) -> HttpResponse:
         )
     except saved_searches.SecretError as error:
         messages.error(request, str(error))
-        return redirect("lookup")  # without the query, which holds it
+        return redirect("lookup")  # without the query, which holds the credential
     except saved_searches.SaveError as error:
         messages.error(request, str(error))
         return redirect(f"{reverse('lookup')}?{query}")
@@ -52,7 +52,7 @@ def delete_search(request: HttpRequest, number: int) -> HttpResponse:
     if saved_searches.remove_search(by=person(request), number=number):
         messages.info(request, "The saved search is deleted.")
     else:
-        messages.error(request, "There is no such saved search of yours.")
+        messages.error(request, f"You have no saved search with the number {number}.")
     return redirect("lookup")
 
 

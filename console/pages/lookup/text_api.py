@@ -1,4 +1,4 @@
-"""Looking up any text over REST, as the search box reads it.
+"""Looking up any text over REST; it is read as in the search box.
 
 The text is in the body, because it may be a credential.
 """
@@ -25,14 +25,14 @@ from decisions.models import Decision
 from decisions.search import lookup
 from decisions.search.lookup import TOKEN, QueryReading
 
-# Decisions of a request whose apps are told. Chosen: a retried request has a handful; the bound
-# keeps one that was used for everything from filling the answer.
+# Most decisions of a request id whose apps are returned. Chosen: a retried request has a handful,
+# and an id that a client sends with every request must not fill the answer.
 MOST = 50
 KINDS = ("decision", "request", "app", "apps", "tenant", "token", "receipt", "nothing")
 
 
 class LookupIn(serializers.Serializer[object]):
-    """Something pasted."""
+    """A pasted text."""
 
     text = Text(
         max_length=pasted_text.LONGEST,
@@ -49,36 +49,36 @@ class LookupOut(serializers.Serializer[object]):
     read_as = serializers.ChoiceField(KINDS)
     label = serializers.CharField(  # type: ignore[assignment]  # a REST field called label
         allow_blank=True,
-        help_text="How the text was understood. Empty for a receipt, or if it was not.",
+        help_text="How the text was understood; empty for a receipt and for nothing.",
     )
     hint = serializers.CharField(
-        allow_blank=True, help_text="For nothing: what it looks like, and what is wrong with it."
+        allow_blank=True, help_text="For nothing: what the text looks like, and what is wrong."
     )
     apps = serializers.ListField(
         child=serializers.CharField(),
-        help_text="Ids of the apps it is about, as far as they are known.",
+        help_text="Ids of the apps that the text is about, as far as they are known.",
     )
     decision = serializers.CharField(
-        allow_null=True, help_text="Id of the one decision it is about."
+        allow_null=True, help_text="Id of the decision, if the text is about a single one."
     )
     stored = serializers.BooleanField(help_text="Whether that decision is stored.")
     q = serializers.CharField(
         allow_blank=True,
-        help_text="For the list's parameter `q`: finds the same; empty when it would find nothing.",
+        help_text="Value for the list's parameter `q` that finds the same; empty for nothing.",
     )
 
 
 class Lookup(APIView):
-    """Any text."""
+    """Looking up any text."""
 
     permission = READ
 
     @extend_schema(operation_id="lookup_read", request=LookupIn, responses=LookupOut)
     def post(self, request: Request) -> Response:
-        """Read a text as the search box does: receipt, credential, decision, app, request, then
-        names.
+        """Read a text as the search box does: as receipt, credential, decision, app, request, then
+        as a name.
 
-        A credential is found by its digest, for those who may see digests.
+        A credential is looked up by its digest, for callers who may see digests.
         """
         given = LookupIn(data=request.data)
         given.is_valid(raise_exception=True)
@@ -95,7 +95,7 @@ class Lookup(APIView):
 
 
 def _of_receipt(receipt: PastedReceipt) -> TextTold:
-    """Return the decision and the app of a receipt."""
+    """Return what a receipt is about: its decision and its app."""
     decision = lookup.find(receipt.decision) if receipt.decision else None
     apps = [receipt.app] if receipt.app else []
     return _told(

@@ -28,8 +28,8 @@ from decisions.search import lookup
 from decisions.search.filters import Filters
 from decisions.search.lookup import READINGS, QueryReading
 
-# What a search shows, in the log of looks; the same for the tail, so that what it adds of an app is
-# no look of its own.
+# What the data-access log says was looked at in a search. The tail uses the same text, so that rows
+# which it adds are not another look at the same app.
 LOOK = "lookup results"
 
 
@@ -39,8 +39,8 @@ LOOK = "lookup results"
 def lookup_page(request: HttpRequest) -> HttpResponse:
     """Find decisions by what was typed. htmx gets the results alone.
 
-    A posted text that was understood becomes an address. Any other text could be a credential, so
-    it goes nowhere.
+    A posted text that was understood becomes part of an address. Any other text could be a
+    credential, so no address repeats it.
     """
     given = request.POST if request.method == "POST" else request.GET
     insist = given.get("as", "")
@@ -48,7 +48,7 @@ def lookup_page(request: HttpRequest) -> HttpResponse:
     if insist not in ("", *READINGS):
         problems = (
             *asked.problems,
-            f"A text is read as one of {', '.join(READINGS)}, so “as” was left out.",
+            f"“as” must be one of {', '.join(READINGS)}, so it was ignored.",
         )
         asked, insist = replace(asked, problems=problems), ""
     if request.method == "POST":
@@ -69,10 +69,7 @@ def _in_address(request: HttpRequest, insist: str) -> pasted_text.PastedText:
 
 
 def _withheld(request: HttpRequest, found: pasted_text.PastedText, asked: Asked) -> HttpResponse:
-    """Go on to an address without the credential that stood in this one.
-
-    So no page, link or history repeats it.
-    """
+    """Redirect to an address without the credential of this one, so that nothing repeats it."""
     if htmx_details(request) and not found.elsewhere:
         return push_url(
             _page(request, found.reading, asked, ""),
@@ -89,7 +86,7 @@ def _withheld(request: HttpRequest, found: pasted_text.PastedText, asked: Asked)
 
 
 def _posted(request: HttpRequest, given: QueryDict, asked: Asked, insist: str) -> HttpResponse:
-    """Answer a typed or pasted text, without a trace of what was not understood."""
+    """Answer a typed or pasted text; leave no trace of a text that was not understood."""
     found = pasted_text.read_pasted(
         given.get("q", ""), insist, with_token=request.user.has_perm(SEE_DIGEST)
     )
@@ -99,7 +96,8 @@ def _posted(request: HttpRequest, given: QueryDict, asked: Asked, insist: str) -
             if htmx_details(request)
             else redirect(found.elsewhere)
         )
-    if found.reading.decision is not None:  # its page answers for one that is not stored, too
+    # also for a decision that is not stored: its page says why
+    if found.reading.decision is not None:
         there = reverse("decision", args=[format_decision_id(found.reading.decision.bytes)])
         return redirect_to(request, there)
     address = page.lookup_address(found.reading.text, asked.filters, insist=insist)
@@ -119,7 +117,7 @@ def _seen_by(request: HttpRequest, reading: QueryReading) -> QueryReading:
 
 def _page(request: HttpRequest, reading: QueryReading, asked: Asked, insist: str) -> HttpResponse:
     """Render the results; status 422 when filters could not be read."""
-    # Going back in history, htmx asks for a page it has dropped, and needs all of it.
+    # When the reader goes back in history, htmx may ask for a page again, and needs all of it.
     whole = not htmx_details(request) or htmx_details(request).history_restore_request
     status = 422 if asked.problems else 200
     template = "decisions/lookup.html" if whole else "decisions/found.html"
@@ -136,7 +134,7 @@ def _context(
     now, filters = time.time(), asked.filters
     found = page.search_results(reading, filters, now, before=asked.before, insist=insist)
     app_looks.note_apps(request, found.shown_apps, LOOK)
-    # An older page, and a search for single ids, have nothing to wait for.
+    # No new rows can come to an older page, a past time range or a search for single ids.
     may_live = asked.before is None and found.counted and filters.start is None
     here = page.lookup_address(reading.text, filters, insist=insist)
     return {
@@ -163,7 +161,7 @@ def _context(
 
 
 def _ranges(reading: QueryReading, filters: Filters, insist: str) -> list[tuple[str, str, bool]]:
-    """Return the time ranges to go to: words, address, and whether it is the present one."""
+    """Return the time ranges to choose from: words, address, and whether it is in force."""
     own = filters.start is not None
     return [
         (
@@ -188,7 +186,7 @@ def lookup_tail(request: HttpRequest) -> HttpResponse:
     try:
         after = uuid.UUID(request.GET.get("after", ""))
     except ValueError as error:
-        raise BadRequest("“after” must be a decision id.") from error
+        raise BadRequest("“after” must be the UUID of a decision.") from error
     if asked.problems or insist not in ("", *READINGS):
         raise BadRequest(" ".join(asked.problems) or f"“as” must be one of {', '.join(READINGS)}.")
     reading = _seen_by(request, _in_address(request, insist).reading)

@@ -1,1 +1,1 @@
-"""What a model uses, feature by feature."""
+"""The page about which features a model uses, and how."""

@@ -29,7 +29,7 @@ class UsedFeature(serializers.Serializer[object]):
         ["raise", "lower", "both"], help_text="What higher values do to the risk."
     )
     quantiles = serializers.DictField(
-        child=serializers.FloatField(), help_text="Of the contributions, log-odds, weighted."
+        child=serializers.FloatField(), help_text="Of its contributions, log-odds, weighted."
     )
 
 
@@ -76,23 +76,23 @@ class ModelExplanations(APIView):
             OpenApiParameter(
                 "model",
                 str,
-                description="Beginning of the model's digest; the most used one unless told.",
+                description="Beginning of the model's digest; default: of the most used model.",
             ),
             OpenApiParameter(
-                "tier", str, enum=[t.word for t in Tier], description="Of this tier alone."
+                "tier", str, enum=[t.word for t in Tier], description="Only decisions of this tier."
             ),
             OpenApiParameter(
                 "feature",
                 str,
                 enum=list(INDEX),
-                description="Whose dependence is told; the most important one's.",
+                description="Feature whose dependence to return; default: the most important.",
             ),
         ],
     )
     def get(self, request: Request) -> Response:
-        """Return importance, the spread of contributions and one dependence.
+        """Return the features' importance, the spread of contributions, and one dependence.
 
-        They are weighted by 1/inclusion probability, so that they stand for the traffic.
+        All are weighted by 1/inclusion probability, so that they stand for the traffic.
         """
         asked = (request.query_params.get(name, "") for name in ("model", "tier", "feature"))
         return Response(ModelUse(_told(page.model_page(*asked))).data)

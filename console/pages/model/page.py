@@ -28,7 +28,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class FeatureRow:
-    """A feature's row and where its dependence is drawn."""
+    """A feature's row, with the link that shows its dependence."""
 
     row: importance.FeatureImportance
     href: str
@@ -54,9 +54,9 @@ class ModelPage:
 def model_page(model: str, tier: str, feature: str) -> ModelPage:
     """Return the page for a model, a tier and a feature.
 
-    `model` is the beginning of a digest, `tier` a word, `feature` a name. An empty one means the
-    most used model, all tiers, the most important feature. A model that explained nothing lately
-    gives an empty page. Raise Http404 for a tier or feature that is not known.
+    `model` is the beginning of a digest, `tier` a word, `feature` a name. If empty, they mean the
+    most used model, all tiers, the most important feature. The page of a model without recent
+    explanations is empty. Raise Http404 for an unknown tier or feature.
     """
     known = importance.list_recent_models()
     digest = next((d for d in known if d[:DIGITS] == model[:DIGITS] or not model), "")

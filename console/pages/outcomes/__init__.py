@@ -1,1 +1,1 @@
-"""Outcomes: what happened later, uploaded or reported."""
+"""Outcomes: uploading and reporting what happened later."""

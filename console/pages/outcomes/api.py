@@ -30,7 +30,7 @@ from decisions.outcomes import disputes, report_input
 from decisions.outcomes import reports as outcome_reports
 from decisions.outcomes.reports import Report
 
-# A dispute, and whether it was open (o) or decided (d) when it was listed.
+# Number of a dispute, and whether it was open (o) or decided (d) when it was listed.
 _PLACE = re.compile(r"([0-9]{1,18})([od])")
 
 
@@ -58,14 +58,14 @@ class OutcomeIn(serializers.Serializer[object]):
     decision.
     """
 
-    key = Text(max_length=200, help_text="Your own name for it: sent again, it changes nothing.")
+    key = Text(max_length=200, help_text="Your own id for it: sent again, it changes nothing.")
     kind = serializers.ChoiceField(OutcomeKind.choices)
     occurred_at = serializers.DateTimeField()
     reported_at = serializers.DateTimeField(
-        allow_null=True, default=None, help_text="When its source knew of it; now unless told."
+        allow_null=True, default=None, help_text="When its source learned of it; default: now."
     )
     matured_at = serializers.DateTimeField(
-        allow_null=True, default=None, help_text="From when it counts; at once unless told."
+        allow_null=True, default=None, help_text="From when it counts; default: at once."
     )
     app = Text(allow_blank=True, default="", max_length=128)
     token_digest = Text(
@@ -77,8 +77,10 @@ class OutcomeIn(serializers.Serializer[object]):
     note = Text(allow_blank=True, default="", max_length=500)
 
     def to_internal_value(self, data: object) -> Report:
-        """Return a report. Raise ValidationError. The fields above are for the document; the rules
-        are those of every door.
+        """Return the report. Raise ValidationError, which names each wrong field.
+
+        The fields above only describe it in the OpenAPI document. The rules are those of
+        `report_input`, which reads uploaded files as well.
         """
         if not isinstance(data, Mapping):
             self.fail("invalid", datatype=type(data).__name__)
@@ -89,13 +91,13 @@ class OutcomeIn(serializers.Serializer[object]):
 
 
 class OutcomesIn(serializers.Serializer[object]):
-    """A report."""
+    """The outcomes of one report, and where they are from."""
 
     outcomes = serializers.ListField(
         child=OutcomeIn(), min_length=1, max_length=outcome_reports.MOST
     )
     reason = Text(
-        max_length=chain.REASON_MAX, help_text="Where these are from; kept in the audit log."
+        max_length=chain.REASON_MAX, help_text="Where they are from; kept in the audit log."
     )
 
 
@@ -103,11 +105,13 @@ class OutcomesDone(serializers.Serializer[object]):
     """What a report did."""
 
     stored = serializers.IntegerField()
-    repeated = serializers.IntegerField(help_text="Keys that were there with the same content.")
+    repeated = serializers.IntegerField(
+        help_text="Outcomes that were already stored with the same content."
+    )
 
 
 class OutcomeOut(serializers.ModelSerializer[Outcome]):
-    """A kept outcome."""
+    """A stored outcome."""
 
     decision = DecisionId(allow_null=True)
     mature = serializers.BooleanField(source="is_mature", help_text="Whether it counts by now.")
@@ -170,7 +174,7 @@ class Outcomes(APIView):
         some, more = OUTCOMES_PAGING.cut(request, outcome_reports.latest(app, before))
         app_looks.note_rows(request, some, "outcomes over the API")
         if app and not some:
-            # That there is none is said of an app, too.
+            # An empty list also tells something about the app, so it is a look.
             app_looks.note_known(request, app, "outcomes over the API")
         return OUTCOMES_PAGING.response(some, more=more)
 
@@ -178,7 +182,7 @@ class Outcomes(APIView):
         operation_id="outcomes_report", request=OutcomesIn, responses={201: OutcomesDone}
     )
     def post(self, request: Request) -> Response:
-        """Store all of them, or none. The same key with other content is a conflict."""
+        """Store all outcomes of a report, or none. A known key with other content is a conflict."""
         given = OutcomesIn(data=request.data)
         given.is_valid(raise_exception=True)
         reports: list[Report] = given.validated_data["outcomes"]
@@ -189,7 +193,7 @@ class Outcomes(APIView):
                 reason=given.validated_data["reason"],
                 source="api",
             )
-        # A conflict is not a mistake in the body: it is answered as 409 by the handler of problems.
+        # A conflict is no mistake in the body: the problem handler answers it with 409.
         except outcome_reports.Conflicts:
             raise
         except outcome_reports.Invalid as error:
@@ -208,7 +212,7 @@ def _before(key: str, app: str) -> Outcome | None:
 
 
 def _placed(error: outcome_reports.Invalid, count: int) -> list[dict[str, list[str]]]:
-    """Return what is wrong, at the place of each report."""
+    """Return what is wrong with each outcome, in the order in which they were sent."""
     places: list[list[outcome_reports.Problem]] = [[] for _ in range(count)]
     for problem in error.problems:
         places[problem.number].append(problem)
@@ -216,7 +220,7 @@ def _placed(error: outcome_reports.Invalid, count: int) -> list[dict[str, list[s
 
 
 def _by_field(problems: Iterable[outcome_reports.Problem]) -> dict[str, list[str]]:
-    """Return what is wrong with one report, by field."""
+    """Return what is wrong with one outcome, by field."""
     texts: dict[str, list[str]] = {}
     for problem in problems:
         texts.setdefault(problem.field, []).append(problem.text)
@@ -224,7 +228,7 @@ def _by_field(problems: Iterable[outcome_reports.Problem]) -> dict[str, list[str
 
 
 class DisputeIn(serializers.Serializer[object]):
-    """Saying that a refusal was wrong."""
+    """The claim that a refusal was wrong."""
 
     decision = DecisionId()
     reason = Text(max_length=chain.REASON_MAX)
@@ -276,7 +280,7 @@ class DisputesPage(serializers.Serializer[object]):
 
 DISPUTES_PAGING: Paging[Dispute] = Paging(
     DisputesPage,
-    # its state then is part of its place, as its place changes when it is decided
+    # with the state at this moment, because deciding a dispute changes its place
     place=lambda dispute: f"{dispute.pk}{'o' if dispute.is_open else 'd'}",
     cursor="after",
     description="Show what follows in the queue: a page's `next`.",
@@ -294,7 +298,7 @@ class Disputes(APIView):
         responses=DisputesPage,
         parameters=[
             OpenApiParameter(
-                "show", str, enum=["open", "mine", "decided"], description="open unless told."
+                "show", str, enum=["open", "mine", "decided"], description="Default: open."
             ),
             *DISPUTES_PAGING.parameters,
         ],
@@ -360,7 +364,8 @@ class Verdict(APIView):
 def _queue(which: str, login: str, place: str) -> QuerySet[Dispute]:
     """Return a queue, or what follows a place in it.
 
-    Raise ValidationError for anything but a position, NotFound for one that does not exist.
+    Raise ValidationError for a text that is not a position, NotFound for a position that does not
+    exist.
     """
     if not place:
         return disputes.queue(which, login)
@@ -375,7 +380,7 @@ def _queue(which: str, login: str, place: str) -> QuerySet[Dispute]:
 
 
 def _dispute(request: Request, number: int) -> Dispute:
-    """Return a dispute and note the look. Raise NotFound when there is none of this number."""
+    """Return a dispute, and note the look. Raise NotFound when no dispute has this number."""
     try:
         one = disputes.by_number(number)
     except Refused as error:

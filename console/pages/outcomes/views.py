@@ -24,12 +24,13 @@ from decisions.outcomes.csv_file import LineProblem
 _VIEW = "decisions.view_outcome"
 # Rows of the list. Chosen: a screen full; the REST list has pages.
 LATEST = 25
-# Problems of a file shown at most: a wrong column makes one in each line, and 50 say so too.
+# Most problems of a file that are shown. Chosen: a wrong column causes one in each line, and fifty
+# show that, too.
 SHOWN = 50
 
 
 class UploadForm(forms.Form):
-    """A file, and where it is from."""
+    """The form for a file of outcomes, with a field for where they are from."""
 
     file = forms.FileField(allow_empty_file=True, error_messages={"required": "Choose a file."})
     reason = forms.CharField(
@@ -44,7 +45,7 @@ class UploadForm(forms.Form):
 def outcomes_page(request: HttpRequest) -> HttpResponse:
     """Show the latest outcomes, and store an uploaded file of them.
 
-    Raise PermissionDenied when someone uploads who may not.
+    Raise PermissionDenied when the person may not upload.
     """
     form = UploadForm(request.POST, request.FILES) if request.method == "POST" else UploadForm()
     problems: tuple[LineProblem, ...] = ()
@@ -63,8 +64,8 @@ def outcomes_page(request: HttpRequest) -> HttpResponse:
 
 
 def _stored(request: HttpRequest, form: UploadForm) -> HttpResponse:
-    """Store an uploaded file and say how much of it was new. Raise Refused when a line is wrong."""
-    # One byte more than allowed tells a file that is too large from one that just fits.
+    """Store an uploaded file and say how many outcomes were new. Raise Refused for a wrong line."""
+    # One byte more than the limit tells a file that is too large from one that just fits.
     data = form.cleaned_data["file"].read(csv_file.LARGEST + 1)
     done = csv_file.upload(data, by=Actor.of(person(request)), reason=form.cleaned_data["reason"])
     known = f", {done.repeated:,} known already" if done.repeated else ""
@@ -77,7 +78,7 @@ def _stored(request: HttpRequest, form: UploadForm) -> HttpResponse:
 def _context(
     request: HttpRequest, form: UploadForm, problems: tuple[LineProblem, ...]
 ) -> dict[str, object]:
-    """Return the template variables of the page but the latest outcomes."""
+    """Return the template variables of the page, except the latest outcomes."""
     return {
         "page": "disputes",
         "form": form,

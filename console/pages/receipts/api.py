@@ -32,14 +32,14 @@ class ReceiptIn(serializers.Serializer[object]):
 
 
 class ReceiptOut(serializers.Serializer[object]):
-    """What a receipt says. It holds no score; `stored` tells whether the whole record is here
-    too.
+    """What a receipt says. It holds no score. `stored` tells whether the decision's record is
+    stored as well.
     """
 
     decision = serializers.CharField()
     app = serializers.CharField(
         allow_blank=True,
-        help_text="Id of the app whose pseudonym it holds; empty when nobody known here has it.",
+        help_text="Id of the app that its pseudonym stands for; empty when no known app has it.",
     )
     pseudonym = serializers.CharField(
         help_text="What stands for the app in the receipt: 16 hexadecimal digits."
@@ -50,11 +50,12 @@ class ReceiptOut(serializers.Serializer[object]):
     reason = WordField(Reason)
     why = serializers.CharField(help_text="The reason in one clause.")
     codes = serializers.ListField(
-        child=serializers.CharField(), help_text="What spoke against it, strongest first."
+        child=serializers.CharField(),
+        help_text="Reason codes of what spoke against the request, strongest first.",
     )
     retry_after = serializers.IntegerField(help_text="Seconds; 0 when a retry would not help.")
     config_version = serializers.IntegerField()
-    model = serializers.CharField(allow_blank=True, help_text="Begin of the model's digest.")
+    model = serializers.CharField(allow_blank=True, help_text="Beginning of the model's digest.")
     stored = serializers.BooleanField()
     customer_text = CustomerText()
 
@@ -66,8 +67,8 @@ class Receipts(APIView):
 
     @extend_schema(operation_id="receipts_open", request=ReceiptIn, responses=ReceiptOut)
     def post(self, request: Request) -> Response:
-        """Open a receipt, also of a decision that was not stored. Refuse one that was changed in
-        any bit.
+        """Open a receipt, also of a decision that was not stored. Answer 400 for a receipt that was
+        changed or comes from another installation.
         """
         given = ReceiptIn(data=request.data)
         given.is_valid(raise_exception=True)

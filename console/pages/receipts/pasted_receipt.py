@@ -16,7 +16,7 @@ from decider.refusal import receipt as receipts
 from decider.refusal.receipt import Key, Receipt, ReceiptError
 from decisions.search import lookup
 
-# Nothing shorter is a receipt; a longer word is a credential.
+# A shorter text is too short for a receipt; a longer word is a credential.
 _FORM = re.compile(r"[\w-]{90,300}", re.ASCII)
 
 
@@ -25,19 +25,19 @@ class PastedReceipt:
     """What a pasted text with the form of a receipt turned out to be."""
 
     address: str = ""
-    """Address of its story; empty when it cannot be relied on."""
+    """Address of its page; empty when the receipt cannot be relied on."""
     hint: str = ""
-    """Why it cannot be relied on."""
+    """Why the receipt cannot be relied on; empty when it can."""
     decision: uuid.UUID | None = None
-    """The decision it is about."""
+    """The decision that the receipt is about."""
     app: str = ""
     """Id of the app; empty when it is not known."""
 
 
 def read_receipt(text: str) -> PastedReceipt | None:
-    """Return where the story of a pasted receipt is, or why it cannot be relied on.
+    """Return the address of a pasted receipt's page, or why the receipt cannot be relied on.
 
-    None when the text does not have the form of a receipt.
+    Return None when the text does not have the form of a receipt.
     """
     if not _FORM.fullmatch(text):
         return None
@@ -55,7 +55,7 @@ class Opened:
 
     receipt: Receipt
     app: str
-    """Id of the app; "" when its pseudonym is nobody's who is known here."""
+    """Id of the app; "" when no known app has the receipt's pseudonym."""
 
 
 def open_receipt(text: str) -> Opened:
@@ -70,13 +70,13 @@ def open_receipt(text: str) -> Opened:
 
 
 def _app(found: Receipt, sealer: Key) -> str:
-    """Return the id of the app behind a receipt's pseudonym, "" when nobody known here has it.
+    """Return the id of the app behind a receipt's pseudonym; "" when no known app has it.
 
-    The app of its stored decision comes first, then the registered ones.
+    Try the app of its stored decision first, then the registered apps.
     """
     stored = lookup.find(uuid.UUID(bytes=found.decision))
     if stored is not None and sealer.pseudonym(stored.app) == found.app:
         return stored.app
-    # A pseudonym is a keyed hash, so it is found by trying; this is rare enough to need no index.
+    # A pseudonym is a keyed hash, so each app is tried. This is rare enough to need no index.
     registered = App.objects.values_list("id", flat=True)
     return next((a for a in registered.iterator() if sealer.pseudonym(a) == found.app), "")

@@ -1,4 +1,4 @@
-"""The page of a receipt. Only a receipt that holds gets an address."""
+"""The page of a receipt. The console links to it only for a receipt whose seal holds."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The kill switch, its preview and its propagation."""
+"""The page of kill switches: flips, their preview, and their propagation."""

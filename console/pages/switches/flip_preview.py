@@ -1,5 +1,5 @@
-"""What a flip would have changed: the last hour's stored decisions, decided again by the real
-policy function.
+"""The preview of a flip: what it would have changed. The real policy function decides the stored
+decisions of the last hour again.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from decisions.models import Decision
 log = logging.getLogger(__name__)
 
 WINDOW = timedelta(hours=1)
-# Chosen: a bound on what one preview reads; the sample stands for the whole hour.
+# Most decisions that one preview reads. Chosen: bounds its cost; the sample stands for the hour.
 MOST_ROWS = 4_000
-# Seconds a preview may take. What was decided again until then is a fair sample, because the order
-# is random.
+# Seconds that a preview may take. The decisions that were decided again by then are a fair sample,
+# because their order is random.
 MOST_S = 2.5
-# Chosen: a risk from which most would not want a request admitted.
+# Chosen: hardly anyone wants requests of this risk or more admitted.
 RISKY = 0.9
-# Chosen: enough to see what kind of request changes; the counts say how many.
+# Chosen: enough to see which kind of request changes; the counts say how many.
 EXAMPLES = 4
 # The last 32 bits of a UUIDv7 are random, so they pick a uniform sample without sorting.
 _TAIL = "('x' || right(decisions_decision.id::text, 8))::bit(32)::bigint"
@@ -49,7 +49,7 @@ Turn = Literal["engage", "clear"]
 
 @dataclass(frozen=True)
 class Example:
-    """One stored decision that would have been another."""
+    """One stored decision whose action would have been another."""
 
     id: str
     app: str
@@ -84,12 +84,13 @@ class Preview:
     stored: int
     """Decisions kept in the last hour."""
     looked_at: int
-    """Of them, decided again."""
+    """How many of them the preview tried to decide again, unreadable ones included."""
     unreadable: int
-    """Of them, recorded under another feature schema."""
+    """How many of these could not be decided again, such as those of another feature schema."""
     total: float
-    """Decisions they stand for."""
+    """Decisions that the readable ones stand for."""
     changed: float
+    """Decisions that would have had another action."""
     actions: tuple[ActionChange, ...]
     tiers: tuple[TierChange, ...]
     """Highest tier first."""
@@ -104,12 +105,12 @@ class Preview:
 
     @property
     def sampled(self) -> bool:
-        """Whether only a part of the stored decisions was decided again."""
+        """Whether the preview tried only a part of the stored decisions."""
         return self.looked_at < self.stored
 
 
 def preview_all_ml(turn: Turn) -> Preview:
-    """Decide the last hour again with ML off (engage) or on (clear)."""
+    """Decide the last hour again with ML off (engage) or on (clear); return the differences."""
     config = changes.current()
     since = timezone.now() - WINDOW
     recent = Decision.objects.filter(at__gte=since)
@@ -126,7 +127,7 @@ def preview_all_ml(turn: Turn) -> Preview:
 def compare_decisions(
     events: Iterable[Event], stored: int, config: Config, turn: Turn, model: Model | None
 ) -> Preview:
-    """Decide each event again until the time is up, and add up the differences.
+    """Decide each event again for up to `MOST_S`, and return the differences.
 
     The counts are scaled to all `stored` decisions.
     """
@@ -141,7 +142,7 @@ def compare_decisions(
             continue
         tally.add(event, Action(again.action))
         now = time.monotonic()
-        # The clock runs from the first answer, which may have waited for the compiler.
+        # The time counts from the first answer, which may have waited for the compiler.
         stop = min(stop, now + MOST_S)
         if now > stop:
             break
@@ -159,7 +160,7 @@ class _Tally:
         self.examples: list[Example] = []
 
     def add(self, event: Event, after: Action) -> None:
-        """Add one decision and what it would have been."""
+        """Add one decision; `after` is the action that it would have had."""
         before, tier = Action(event.action), Tier(event.tier)
         weight = 1.0 / event.inclusion_probability
         self.seen += 1
@@ -180,7 +181,7 @@ class _Tally:
         """Return the differences, scaled to all `stored` decisions."""
         readable = self.seen + self.unreadable
         scale = stored / readable if readable else 1.0
-        # the best protected first, then the riskiest
+        # the highest tier first, within a tier the highest risk
         self.examples.sort(key=lambda e: (-e.tier, -(e.risk or 0.0)))
         return Preview(
             stored=stored,

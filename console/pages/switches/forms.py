@@ -1,4 +1,4 @@
-"""The form that asks before a switch is flipped."""
+"""The form that asks for confirmation before a switch is flipped."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from django.utils import timezone
 from control.audit import chain
 from control.switches.switches import SwitchKind, Verb
 
-# Chosen: an incident's first look, its length, and a night. Open-ended is the last choice.
+# Chosen: for the first look at an incident, for a whole incident, and for a night.
 LENGTHS = {"30m": timedelta(minutes=30), "2h": timedelta(hours=2), "8h": timedelta(hours=8)}
 _WORDS = {"30m": "30 minutes", "2h": "2 hours", "8h": "8 hours"}
 
 
 class FlipForm(forms.Form):
-    """Reason, end, and the switch's name typed out. Times are UTC."""
+    """The form of a flip: reason, end, and the switch's name typed out. Times are UTC."""
 
     reason = forms.CharField(required=False, max_length=chain.REASON_MAX, strip=True)
     ends = forms.ChoiceField(required=False)
@@ -34,7 +34,7 @@ class FlipForm(forms.Form):
         ends = self.fields["ends"]
         assert isinstance(ends, forms.ChoiceField)
         ends.choices = [*lengths, ("at", "Pick a time"), ("open", "Until I turn it off")]
-        # A switch that is forgotten ends by itself the same day.
+        # With this default, a switch that people forget ends by itself the same day.
         ends.initial = "2h"
         self.fields["at"].error_messages["invalid"] = (
             "This is not a date and time. Use for example 2026-01-31T16:30."
@@ -52,7 +52,7 @@ class FlipForm(forms.Form):
         return str(self.cleaned_data["reason"])
 
     def clean_confirm(self) -> str:
-        """Return what was typed. Raise ValidationError when it is not the switch's word."""
+        """Return the typed text. Raise ValidationError when it is not the word that confirms."""
         typed = str(self.cleaned_data["confirm"])
         # Typing the name costs a second, and stops a flip of the wrong switch.
         if typed.lower() != self.kind.confirm:
@@ -66,7 +66,7 @@ class FlipForm(forms.Form):
         return str(self.cleaned_data["ends"])
 
     def clean(self) -> dict[str, object]:
-        """Check that a picked end lies ahead."""
+        """Return the values. Add an error to `at` when a picked end is not in the future."""
         data = super().clean() or self.cleaned_data
         if (
             self.asks_end
@@ -79,8 +79,8 @@ class FlipForm(forms.Form):
 
     @property
     def until(self) -> datetime | None:
-        """When it shall end; None for until someone turns it off. Read it after the form was
-        checked.
+        """When the switch ends; None if it stays engaged until someone clears it. Read this only
+        after the form was checked.
         """
         if not self.asks_end:
             return None

@@ -1,4 +1,4 @@
-"""The switches page: what is engaged, flipping a switch, and how far the flip has reached."""
+"""The switches page: what is engaged, flipping a switch, and which deciders follow."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class SwitchLine:
 
 @dataclass(frozen=True)
 class Group:
-    """Switches of the same reach."""
+    """Switches of the same reach, under one heading."""
 
     name: str
     lines: tuple[SwitchLine, ...]
@@ -100,7 +100,7 @@ def page(request: HttpRequest) -> HttpResponse:
 @never_cache
 @permission_required(_VIEW, raise_exception=True)
 def propagation(request: HttpRequest) -> HttpResponse:
-    """Show how far the newest config has reached."""
+    """Show which deciders have applied the newest config."""
     return render(request, "control/propagation.html", _reached())
 
 
@@ -109,9 +109,10 @@ def propagation(request: HttpRequest) -> HttpResponse:
 @vary_on_headers("HX-Request")
 @permission_required(_VIEW, raise_exception=True)
 def flip(request: HttpRequest, name: str, verb: str) -> HttpResponse:
-    """Ask before a flip, and make it: a sheet for htmx, a page without script.
+    """Show the form that asks before a flip, and make the flip when the form is posted.
 
-    Raise PermissionDenied without the permission, Http404 for an unknown switch or verb.
+    The form is a sheet for htmx, and a page without script. Raise PermissionDenied without the
+    permission, Http404 for an unknown switch or verb.
     """
     kind, asked = _asked(request, name, verb)
     form = FlipForm(kind, asked, request.POST if request.method == "POST" else None)
@@ -131,7 +132,7 @@ def flip(request: HttpRequest, name: str, verb: str) -> HttpResponse:
         "engaged": switches.engaged().get(name),
     }
     context["at_least"] = timezone.now() + timedelta(minutes=1)
-    # A sheet loads the preview by itself; extending changes nothing that was decided.
+    # A sheet loads the preview by itself. Extending changes no decision, so it has none.
     if not htmx_details(request) and asked != "extend":
         context["preview"] = _preview(request, asked)
     template = "control/flip_sheet.html" if htmx_details(request) else "control/flip.html"
@@ -144,7 +145,7 @@ def flip(request: HttpRequest, name: str, verb: str) -> HttpResponse:
 def preview(request: HttpRequest, name: str, verb: str) -> HttpResponse:
     """Show what the flip would have changed in the last hour.
 
-    It loads after the form, which never waits for it.
+    The preview loads by its own request, so that the form never waits for it.
     """
     _, asked = _asked(request, name, verb)
     return render(
@@ -175,7 +176,7 @@ def switches_page(user: User) -> Page:
 def _line(
     kind: switches.SwitchKind, flip: SwitchFlip | None, last: SwitchFlip | None, now: datetime
 ) -> SwitchLine:
-    """Return a switch as it stands."""
+    """Return a switch as the page shows it now."""
     ends = (
         f"ends in {units.span(flip.until - now)}"
         if flip is not None and flip.until is not None
@@ -185,7 +186,7 @@ def _line(
 
 
 def _asked(request: HttpRequest, name: str, verb: str) -> tuple[switches.SwitchKind, switches.Verb]:
-    """Return the switch and the verb of the address, for someone who may flip it."""
+    """Return the switch and verb of the address. Raise PermissionDenied, or Http404 if unknown."""
     require(request, switches.check_may_flip, switches.PERMISSION)
     for known in VERBS:
         if known == verb and name in switches.CATALOGUE:
@@ -213,10 +214,10 @@ def _preview(request: HttpRequest, verb: switches.Verb) -> flip_preview.Preview:
 
 
 def _reached() -> dict[str, object]:
-    """Return how far the newest version is, for the panel.
+    """Return the panel's template variables: which deciders have applied the newest config.
 
-    `reached` is None when there is no version, or when Valkey does not answer; `reached_error` then
-    says so in a sentence.
+    `reached` is None when there is no config version, or when Valkey does not answer. In the second
+    case `reached_error` says so in a sentence.
     """
     if (row := changes.latest()) is None:
         return {"reached": None, "reached_error": ""}

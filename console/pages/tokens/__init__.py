@@ -1,1 +1,1 @@
-"""API tokens of the person signed in."""
+"""The API tokens of the signed-in person."""

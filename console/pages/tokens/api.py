@@ -1,4 +1,4 @@
-"""Tokens for machines over REST."""
+"""The API tokens of the signed-in person, over REST."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from control.audit import tokens
 
 
 class TokenIn(serializers.Serializer[object]):
-    """A wish for a token."""
+    """What a new token is for, and how long it lasts."""
 
-    reason = Text(max_length=200, help_text="What it is for; kept in the audit log.")
+    reason = Text(max_length=200, help_text="What the token is for; kept in the audit log.")
     days = serializers.IntegerField(
         min_value=tokens.SHORTEST_DAYS,
         max_value=tokens.LONGEST_DAYS,
         default=tokens.USUAL_DAYS,
-        help_text="Days until it ends by itself.",
+        help_text="Days until the token expires.",
     )
 
 
@@ -31,14 +31,14 @@ class TokenOut(serializers.Serializer[object]):
     """A token as it is listed: never the token itself."""
 
     id = serializers.CharField(
-        source="token_key", help_text="Its first characters; names it here and in the audit log."
+        source="token_key", help_text="Its first characters: its name here and in the audit log."
     )
     created = serializers.DateTimeField()
     expiry = serializers.DateTimeField(allow_null=True)
 
 
 class TokenMade(TokenOut):
-    """A new token, this once with the token."""
+    """A new token, with its full text, which is shown only here."""
 
     token = serializers.CharField(
         help_text="Send it as `Authorization: Token ...`. It is not shown again."
@@ -46,8 +46,8 @@ class TokenMade(TokenOut):
 
 
 class Tokens(APIView):
-    """One's own tokens. Only a signed-in session may make one, so that a leaked token cannot make
-    others.
+    """The caller's own tokens. Only a signed-in session may use this, so that a leaked token cannot
+    make others.
     """
 
     authentication_classes = [SessionAuthentication]
@@ -55,7 +55,7 @@ class Tokens(APIView):
 
     @extend_schema(operation_id="tokens_list", responses=TokenOut(many=True))
     def get(self, request: Request) -> Response:
-        """List your tokens that have not ended."""
+        """List your tokens that are still valid."""
         return Response(TokenOut(tokens.living(person(request)), many=True).data)
 
     @extend_schema(operation_id="tokens_create", request=TokenIn, responses={201: TokenMade})
@@ -69,14 +69,14 @@ class Tokens(APIView):
 
 
 class TokenDetail(APIView):
-    """One of one's own tokens."""
+    """One of the caller's own tokens."""
 
     authentication_classes = [SessionAuthentication]
     permission = tokens.PERMISSION
 
     @extend_schema(operation_id="tokens_revoke", responses={204: None})
     def delete(self, request: Request, token: str) -> Response:
-        """End a token at once."""
+        """Revoke one of your tokens at once."""
         if not tokens.revoke(by=person(request), token=token):
-            raise Http404
+            raise Http404("You have no such token.")
         return Response(status=status.HTTP_204_NO_CONTENT)

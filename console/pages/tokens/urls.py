@@ -1,4 +1,4 @@
-"""Addresses of the page of one's own API tokens."""
+"""Addresses of the page of a person's own API tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One's own API tokens: make one, see it once, revoke it."""
+"""The page of a person's own API tokens: make one, see it once, revoke it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from control.models import AuditEntry
 
 
 class TokenForm(forms.Form):
-    """A wish for a token."""
+    """The form for a new token: what it is for, and how long it lasts."""
 
     reason = forms.CharField(
         max_length=chain.REASON_MAX, error_messages={"required": "Say what the token is for."}
@@ -52,11 +52,11 @@ class TokenRow:
 
 @require_http_methods(["GET", "POST"])
 @never_cache
-# An error report must not hold the token.
+# The text is the token, which an error report must not hold.
 @sensitive_variables("text")
 @permission_required(tokens.PERMISSION, raise_exception=True)
 def token_page(request: HttpRequest) -> HttpResponse:
-    """List one's tokens and make one.
+    """Show the person's tokens, and make a new one when the form is posted.
 
     The answer to a post is the only page that ever shows a token.
     """
@@ -87,9 +87,9 @@ def token_page(request: HttpRequest) -> HttpResponse:
 
 
 def _rows(user: AbstractUser) -> list[TokenRow]:
-    """Return a person's living tokens with the reasons from the audit log."""
+    """Return a person's valid tokens, with their reasons from the audit log."""
     living = list(tokens.living(user))
-    # The token's row has no reason: the audit log is where it was given.
+    # The token's own row holds no reason; its entry in the audit log does.
     made = AuditEntry.objects.filter(
         action="token_made", subject__in=[f"token {one.token_key}" for one in living]
     )
@@ -103,7 +103,7 @@ def _rows(user: AbstractUser) -> list[TokenRow]:
 @require_POST
 @permission_required(tokens.PERMISSION, raise_exception=True)
 def revoke_token(request: HttpRequest, token: str) -> HttpResponse:
-    """Revoke one's own token at once. Raise Http404 when there is no such token."""
+    """Revoke one of the person's own tokens at once. Raise Http404 when there is no such token."""
     if not tokens.revoke(by=person(request), token=token):
         raise Http404("You have no such token.")
     messages.info(request, f"The token {token}… is revoked. Calls with it are refused from now on.")

@@ -68,7 +68,7 @@ document.addEventListener('toggle', (e) => { // a small form that opens takes th
 function narrow(q) { // the palette's commands by what is typed; anything typed can also be looked up
   for (const li of $$('#palette [data-command]')) li.hidden = !li.textContent.toLowerCase().includes(q.toLowerCase());
   for (const li of $$('#palette [data-asks]')) li.hidden = !q;
-  $('#palette-found').replaceChildren(); // of another text
+  $('#palette-found').replaceChildren(); // they were found for another text
   $('#palette [data-asked]').textContent = q;
   for (const head of $$('#palette [data-commands] .sub:not([data-asks])')) {
     let next = head.nextElementSibling, any = false;
@@ -120,7 +120,7 @@ function choose(e) { // arrows walk the lines; Enter in the box runs the first c
   else all[Math.min(all.length - 1, Math.max(0, n + (e.key === 'ArrowDown' ? 1 : -1)))]?.focus();
 }
 
-// ---- live tail: new rows on top, at most 200, never under the reader's hands --------------------------------------
+// ---- live tail: new rows on top, at most 200, held back while the reader uses the results ------------------------
 const TAIL_MOST = 200;
 
 function reading() { // the pointer or the focus is in the results, or some of their text is selected
@@ -141,7 +141,7 @@ document.addEventListener('htmx:oobAfterSwap', (e) => {
   if (e.target.id === 'rows') for (const row of $$('#rows > tr').slice(TAIL_MOST)) row.remove();
 });
 
-// ---- polling: never in the background, never under the reader's hands, never pretending ----------
+// ---- polling: only in a visible tab, keeps what the reader has opened, and says when figures are old ----------
 const STALE_MS = 15000;
 const strip = () => $('#strip');
 const etags = new WeakMap();
@@ -183,7 +183,7 @@ document.addEventListener('htmx:afterRequest', (e) => { // a live panel that got
   if (mark) mark.textContent = `Not refreshed since ${mark.dataset.live}`;
 });
 
-function announce(level) { // only a change of level is said, once
+function announce(level) { // says each change of level once
   const el = strip(), words = { calm: 'System status: normal', degraded: 'System status: degraded', incident: 'System status: incident', unknown: 'System status unknown' };
   if (level === el.dataset.level) return;
   el.dataset.level = level;

@@ -23,5 +23,5 @@ class Command(BaseCommand):
                 f"The {state.entries:,} entries before it are intact."
             )
         self.stdout.write(
-            f"The audit log holds: {state.entries:,} entries, the last with hash {state.head}."
+            f"The audit log is intact: {state.entries:,} entries, the last with hash {state.head}."
         )

@@ -13,8 +13,8 @@ from control.switches import offline
 
 class Command(BaseCommand):
     help = (
-        "Publishes the newest config version if it is not out yet; with --all, refills the store:"
-        " config, live model, profiles."
+        "Publishes the newest config version if it is not published yet; with --all, publishes"
+        " everything again: config, live model, known apps, profiles."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:

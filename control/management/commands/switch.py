@@ -22,24 +22,25 @@ from control.errors import ControlError, StoreUnavailable
 from control.models import ConfigVersion
 from control.switches import offline, switches
 
-# Seconds. Chosen: deciders that take a push ack within milliseconds, those that poll within
-# seconds; who is silent for longer needs a look of its own.
+# Seconds to wait for acks with --wait. Chosen: a decider acks a push within milliseconds and a
+# polled document within seconds. A decider that is silent for longer must be looked into by itself.
 WAIT_S = 5.0
-# Seconds between two looks at the acks: quick to the eye, and no load.
+# Seconds between two readings of the acks: short enough for a person who waits, and hardly any
+# load.
 LOOK_EVERY_S = 0.1
-# What can be done, each with its help.
+# What the command can do, each with its help text.
 VERBS = {
     "engage": "engage the switch",
     "extend": "give an engaged switch another end",
     "clear": "clear the switch",
-    "reconcile": "take flips made without PostgreSQL into it",
+    "reconcile": "import the flips that were made while PostgreSQL was down",
 }
 UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 
 class Command(BaseCommand):
     help = "Engages, extends or clears a kill switch."
-    # an emergency tool does not wait for anything it does not need
+    # an emergency tool must not wait for checks that it does not need
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -62,7 +63,7 @@ class Command(BaseCommand):
             "--by",
             default="",
             metavar="EMAIL",
-            help="who decides it; default: who runs the command",
+            help="who decides the flip; default: the user who runs the command",
         )
         parser.add_argument(
             "--wait", action="store_true", help=f"wait up to {WAIT_S:.0f} s for every decider's ack"
@@ -71,7 +72,7 @@ class Command(BaseCommand):
             "--file",
             nargs="*",
             metavar="PATH",
-            help="write the signed document into node directories: var/nodes/*/switch.bin",
+            help="also write the signed document to these files; default: var/nodes/*/switch.bin",
         )
 
     def handle(self, **options: Any) -> None:  # argparse gives its values no types
@@ -88,7 +89,8 @@ class Command(BaseCommand):
             said = offline.reconcile()
         except (OperationalError, InterfaceError) as error:
             raise CommandError(
-                "PostgreSQL does not answer. The journal is kept and imported when it does."
+                "PostgreSQL does not answer, so nothing was imported. The journal is kept: import"
+                " it when PostgreSQL answers again."
             ) from error
         self.stdout.write("\n".join(said) or "The journal is empty: nothing to import.")
 
@@ -107,7 +109,7 @@ class Command(BaseCommand):
         until = self._end(verb, options["lasts"], bool(options["until_cleared"]))
         kind = switches.kind(name)
         files = offline.node_files(list(options["file"])) if options["file"] is not None else None
-        # PostgreSQL is asked first and always: only its refusal to answer makes the flip offline
+        # always try PostgreSQL first: the flip goes offline only when PostgreSQL does not answer
         try:
             row = self._with_postgres(verb, name, self._actor(by), reason, until)
         except (OperationalError, InterfaceError):
@@ -152,7 +154,7 @@ class Command(BaseCommand):
             return None
         if until_cleared:
             return None
-        # no default: a switch nobody remembers should not stay engaged for want of an option
+        # no default: a forgotten switch should not stay engaged because an option was left out
         if not lasts:
             raise CommandError("Say when it ends: --for 2h, or --until-cleared.")
         if (match := re.fullmatch(r"(\d{1,5})([mhd])", str(lasts))) is None or not int(match[1]):
@@ -184,8 +186,8 @@ class Command(BaseCommand):
 
     def _say_journalled(self, reached: offline.Reached) -> None:
         self.stdout.write(
-            f"PostgreSQL does not answer. Journalled in {reached.journal.name}, to be imported"
-            " when it does."
+            f"PostgreSQL does not answer. The flip is journalled in {reached.journal.name} and is"
+            " imported when PostgreSQL answers again."
         )
 
     def _say_acks(self, version: int, made: datetime, wait: bool) -> None:
@@ -208,8 +210,8 @@ class Command(BaseCommand):
                 self.stdout.write(f"The last decision under the old state was {after}.")
         else:
             self.stdout.write(
-                f"{reached.acked} of {reached.total} deciders acked so far. The page /switches goes"
-                " on showing it."
+                f"{reached.acked} of {reached.total} deciders acked so far. The page /switches"
+                " shows the acks that are still to come."
             )
 
     def _wait_for_acks(self, version: int, made: datetime, wait: bool) -> acks.Propagation:

@@ -1,8 +1,9 @@
-"""What a client is told of its limits: the figures of the RateLimit fields.
+"""The figures of the RateLimit fields, which tell a client its limits; compiled.
 
-They promise what the bucket admits at this instant, however it is used: what risk or load will say
-of the next request they cannot know. So an app that has headroom sees it, and no other one; and of
-an app whose proof of honesty could be lost within it, only so much as the proof outlasts.
+They promise what the bucket admits at this instant, whatever requests come. They cannot know what
+risk or load will say of the next request. Only an app that has headroom sees headroom. Where the
+requests to come could cost the app its proof of honesty, it sees only as much as the proof
+outlasts.
 """
 
 from __future__ import annotations
@@ -39,6 +40,6 @@ def tell(
     answer["window"] = np.int64(np.ceil((burst + headroom) / rate))
     answer["remaining"] = p.room_left(tokens, headroom, lasts)
     if answer["answered"] != p.ADMIT and answer["reason"] == p.BURST_EXHAUSTED:
-        # the price of the headroom may refuse before its end
+        # the cost of going further into the headroom may refuse before its end
         answer["remaining"] = 0
     answer["reset"] = (burst - tokens) / rate

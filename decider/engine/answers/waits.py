@@ -1,7 +1,8 @@
 """The waits that refused clients are told, and the places kept for those who wait; compiled.
 
-A refusal at a service that is short of room books a place in the service's calendar. Who repeats
-the request once the wait has passed takes the place, and then the load is not held against it.
+A refusal at a service that is short of room books a place in the service's calendar. A client that
+repeats the request once the wait has passed takes the place, and then the load does not count
+against that request.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ from decider.engine.memory import app_state as apps
 from decider.engine.memory import retries
 
 S_OBSERVE = S["observe_only"]
-# Largest share by which a told wait is longer than it need be. Chosen: clients that were refused
-# together come back apart, and nobody waits much longer for that. In seconds a minute at most,
-# rounding up included, so that all who wait for a new day's quota come within its first minute.
+# JITTER: largest share by which a told wait is longer than needed. Chosen: clients that were
+# refused together come back at different times, and none waits much longer for that. JITTER_MOST_S:
+# the same in seconds; with rounding up it is at most a minute, so that all who wait for a new day's
+# quota come within the first minute of the day.
 JITTER, JITTER_MOST_S = 0.2, 59.0
-# Least seconds that a refusal for risk tells. Chosen: what the app did shortly before is answered
-# and counted by then, and an abuser that waits gets four requests a minute.
+# Shortest wait that a refusal for risk tells, seconds. Chosen: by then, the app's latest requests
+# are answered and counted, and an abuser that waits gets only four requests a minute.
 RISK_WAIT_S = 15.0
 # An odd 64-bit number (the fractional part of the golden ratio): it spreads keyed hashes further.
 _MIX = np.uint64(0x9E3779B97F4A7C15)
@@ -32,7 +34,7 @@ _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 @njit(cache=True, inline="always")
 def take_place(state: apps.State, slot: int, repeat: int) -> float:
-    """Return 1 for a repeat that takes a place that was kept for its app, else 0."""
+    """Return 1 and use up a place when a repeat in time finds one kept for its app, else 0."""
     if repeat != apps.IN_TIME or state.clock[slot, apps.PLACES] < 1.0:
         return 0.0
     state.clock[slot, apps.PLACES] -= 1.0
@@ -41,8 +43,8 @@ def take_place(state: apps.State, slot: int, repeat: int) -> float:
 
 @njit(cache=True)
 def _most_places(sig: np.ndarray) -> float:
-    """Return how many places an app may have: one where not the load but its risk speaks against
-    it, as each is a request that risk will not refuse.
+    """Return the most places that an app may have: MOST_PLACES while the service is short of room,
+    else one. Each place admits a request that risk would refuse, so risk alone earns only one.
     """
     return apps.MOST_PLACES if p.busy(sig) else 1.0
 
@@ -50,17 +52,18 @@ def _most_places(sig: np.ndarray) -> float:
 @njit(cache=True)
 def gets_place(state: apps.State, slot: int, sig: np.ndarray, repeat: int) -> bool:
     """Return whether a request that is refused before its app's Retry-After has passed gets a place
-    of its own: not one that insists, and not beyond the most that its app may have.
+    of its own. A repeat that came too early gets none, nor does an app that has all its places.
     """
     return bool(repeat != apps.EARLY and state.clock[slot, apps.PLACES] < _most_places(sig))
 
 
 @njit(cache=True)
 def least(region: shared.Region, batch: Batch, i: int, now: float) -> float:
-    """Return the least seconds that a refused request must wait: until the place that is booked for
-    it at a service short of room, at most LONGEST_WAIT_S, and RISK_WAIT_S for its risk.
+    """Return the shortest wait, seconds, of a refused request. At a service short of room, book a
+    place and return the time until then, at most LONGEST_WAIT_S. Else return RISK_WAIT_S for a
+    refusal for risk, and 0 for any other.
 
-    Who insists gets no second place.
+    A repeat that came too early gets 0 and no second place; in observe-only mode all get 0.
     """
     sig, answer = batch.signals[i], batch.answer[i]
     if sig[S_OBSERVE] != 0.0 or answer["repeat"] == apps.EARLY:
@@ -73,7 +76,7 @@ def least(region: shared.Region, batch: Batch, i: int, now: float) -> float:
 
 @njit(cache=True)
 def note_refused(state: apps.State, slot: int, batch: Batch, i: int, now: float) -> None:
-    """Remember what a client was refused, until when it was told to wait, and its place."""
+    """Remember the refused request, until when its client was told to wait, and its place."""
     request, answer, clock = batch.request[i], batch.answer[i], state.clock
     path, token, wait = np.uint64(request["path"]), np.uint64(request["token"]), answer["wait"]
     retries.note(state.refused, slot, now, path, token, np.uint64(request["endpoint"]), wait)
@@ -87,9 +90,10 @@ def note_refused(state: apps.State, slot: int, batch: Batch, i: int, now: float)
 
 @njit(cache=True, inline="always")
 def draw(app: int, now: float) -> float:
-    """Return a number from 0 to 1 that follows from an app and a moment, and that no client knows.
+    """Return a number from 0 to 1 that follows from an app's hash and a moment, and that no client
+    can compute.
 
-    Not from a generator: the same traffic is to be answered the same.
+    It is not drawn from a generator, so that the same traffic gets the same answers.
     """
     mixed = (np.uint64(app) ^ np.uint64(now * 1000.0)) * _MIX
     return np.float64((mixed ^ (mixed >> np.uint64(29))) * _MIX >> np.uint64(40)) / 2.0**24
@@ -97,9 +101,11 @@ def draw(app: int, now: float) -> float:
 
 @njit(cache=True)
 def with_jitter(wait: float, draw: float) -> float:
-    """Return a wait in whole seconds, up to JITTER longer, or a second where that is more.
+    """Return a wait in whole seconds, made longer by up to JITTER of it, or by up to a second if
+    that is more; never by more than JITTER_MOST_S.
 
-    `draw`: from 0 to 1. Whole, because Retry-After is: a fraction would be rounded away.
+    `draw`: from 0 to 1. The result is whole because Retry-After is: a fraction would be rounded
+    away.
     """
     whole = math.ceil(wait)
     most = max(1.0, min(JITTER_MOST_S, JITTER * whole))

@@ -1,5 +1,5 @@
 """The table of known apps that an engine holds, and the compiled passes that bring tracked apps in
-line with it when it comes or changes after them.
+line with a new or changed table.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from decider.engine.known_apps import table as known_apps
 from decider.engine.memory import app_state as apps
 from decider.engine.shared_state import SHARED_ROWS
 
-# Tracked apps that are brought in line with a new table between two requests. Chosen: a third of a
-# millisecond. Counted and not timed: a step then does the same work on a busy machine.
+# Tracked apps that one step brings in line with a new table; requests are decided between steps.
+# Chosen: a step takes a third of a millisecond. Counted and not timed, so that a step does the same
+# work on a busy machine.
 REVIEW_APPS = 512
 
 
@@ -27,7 +28,7 @@ def _list(state: apps.State, slot: int, tier: int, tenant: int) -> None:
     asked = mark in (apps.ASKED, apps.LISTED_ASKED)
     state.profile[slot, apps.P_KNOWN] = apps.LISTED_ASKED if asked else apps.LISTED
     state.profile[slot, apps.P_TIER] = tier
-    # rows of their own go by the tenant's id, which comes with the profile
+    # a tenant's own row is found by its id, which comes only with the profile
     state.tenant[slot] = SHARED_ROWS + tier
     state.tenant_key[slot] = tenant
 
@@ -58,7 +59,8 @@ def _review(
     if mark >= apps.KNOWN and tier == before and tenant == state.tenant_key[slot]:
         return
     if mark == apps.KNOWN:
-        # One of both is out of date. The profile store says which; until then the profile holds.
+        # Profile and table disagree. LISTED makes the engine fetch the profile again; until it
+        # comes, the old profile holds.
         state.profile[slot, apps.P_KNOWN] = apps.LISTED
         return
     _list(state, slot, tier, tenant)
@@ -79,7 +81,9 @@ def review_slots(table: np.ndarray, first: int, last: int) -> None:
 
 @njit(cache=True)
 def review_apps(table: np.ndarray, keys: np.ndarray) -> None:
-    """Bring those of some apps that are tracked in line with the table. `keys`: uint64 (n,)."""
+    """Bring the tracked ones among some apps in line with the table. `keys`: their hashes, uint64
+    (n,).
+    """
     state, known = address_table.state_in(table), address_table.known_in(table)
     unknown, rules = address_table.unknown_in(table), address_table.rules_in(table)
     for k in range(keys.shape[0]):
@@ -92,13 +96,13 @@ class KnownTable:
     """The table of known apps that an engine holds. It is swapped between two batches."""
 
     def __init__(self, arena: address_table.Arena, state: apps.State) -> None:
-        """Hold an empty table in the arena, in which `state` stands too."""
+        """Put an empty table into the arena, which holds `state` too."""
         self._arena, self._state = arena, state
         self.table = known_apps.empty()
         arena.hold(known=self.table)
 
     def hold(self, table: known_apps.KnownApps) -> None:
-        """Hold another table from now on."""
+        """Hold another table from now on, and bring all tracked apps in line with it."""
         for _ in self.hold_in_parts(table):
             pass
 

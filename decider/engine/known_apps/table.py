@@ -1,11 +1,12 @@
 """The table of known apps: all apps above the free tier, and all apps of tenants that a rule names,
 whether they are tracked or not.
 
-It is looked at only when a slot is made, so a tracked app pays nothing for it. An entry is the
-keyed hash of the app id, that of its tenant id, and the tier: 17 bytes. Entries stand sorted by
-hash. Changes stand in a second, small sorted table in front of the first one, which is merged when
-it has grown; a change then costs as much as the small table is long. With a million entries the
-chance that a stranger's hash is among them is 10^6 / 2^64, less than 1 in 10^13.
+It is looked at only when a slot is made or the table changes, so requests of tracked apps pay
+nothing for it. An entry is the keyed hash of the app id, that of its tenant id, and the tier: 17
+bytes. Entries stand sorted by hash. Changes stand in a second, small sorted table in front of the
+first one, which is merged when it has grown; a change then costs as much as the small table is
+long. With a million entries the chance that a stranger's hash is among them is 10^6 / 2^64, less
+than 1 in 10^13.
 
 A table never changes: each function returns a new one, so threads may share it.
 """
@@ -25,8 +26,8 @@ from decider.engine.text_hash import TextHash
 # Entries that a table may have: 34 MB. Chosen: above the paying apps of any installation we know
 # of, and a mistake elsewhere cannot fill a decider's memory.
 MOST_ENTRIES = 2_000_000
-# Changes from which they are merged into the table. Chosen: a change then takes about a
-# millisecond (docs/adr/0025), and a merge, which runs beside the decisions, is rare.
+# Number of changes from which on they are merged into the table. Chosen: a change then takes about
+# a millisecond (docs/adr/0025), and a merge, which runs beside the decisions, is rare.
 MERGE_FROM = 8_192
 # The highest tier an entry may have (`vocabulary.Tier`).
 HIGHEST_TIER = 3
@@ -35,7 +36,7 @@ REMOVED = 255
 
 
 class KnownAppsError(ValueError):
-    """Entries that are no table: unsorted, too many, or of a tier that does not exist."""
+    """Entries that make no valid table: unsorted, too many, or of a tier that does not exist."""
 
 
 class KnownApps(NamedTuple):
@@ -70,7 +71,7 @@ def build(keys: np.ndarray, tenants: np.ndarray, tiers: np.ndarray) -> KnownApps
 
 
 def of_profiles(profiles: Iterable[Profile], text_hash: TextHash) -> KnownApps:
-    """Return the table of those of some apps that are above the free tier."""
+    """Return the table of those apps among `profiles` that are above the free tier."""
     paying = [p for p in profiles if p.tier > 0]
     tiers = np.array([p.tier for p in paying], np.uint8)
     return build(
@@ -88,12 +89,14 @@ def checked(key: np.ndarray, tenant: np.ndarray, tier: np.ndarray) -> KnownApps:
 
 
 class Filling:
-    """A table that comes part after part and that nobody sees before `table`. The parts need not be
-    kept, so all the memory that a load takes is a second table beside the one in force.
+    """A table that is filled part by part; nobody uses it before `table` returns it. The parts need
+    not be kept, so a load takes no more memory than a second table beside the one in force.
     """
 
     def __init__(self, most: int) -> None:
-        """Make room for `most` entries. Memory that is never written is never taken."""
+        """Make room for `most` entries, at most MOST_ENTRIES. Room that is never written takes no
+        memory.
+        """
         self._most = min(most, MOST_ENTRIES)
         self._key = np.empty(self._most, np.uint64)
         self._tenant = np.empty(self._most, np.int64)
@@ -106,15 +109,15 @@ class Filling:
         """
         first, last = self._count, self._count + len(key)
         if last > self._most:
-            raise KnownAppsError(f"{last:,} known apps are more than {self._most:,}")
+            raise KnownAppsError(f"{last:,} known apps are more than the allowed {self._most:,}")
         if (tier > HIGHEST_TIER).any():
-            raise KnownAppsError("a known app has a tier that does not exist")
+            raise KnownAppsError(f"a known app has a tier above the highest, {HIGHEST_TIER}")
         self._key[first:last], self._tenant[first:last] = key, tenant
         self._tier[first:last] = tier
-        # with the last one of the part before
+        # together with the last entry of the part before
         found = self._key[max(0, first - 1) : last]
         if not (found[1:] > found[:-1]).all():
-            raise KnownAppsError("the known apps are not sorted")
+            raise KnownAppsError("the known apps are not sorted by hash, each hash once")
         self._count = last
 
     def table(self) -> KnownApps:
@@ -130,13 +133,13 @@ def change(known: KnownApps, keys: np.ndarray, tenants: np.ndarray, tiers: np.nd
     """
     tier = np.asarray(tiers, np.uint8)
     if ((tier > HIGHEST_TIER) & (tier != REMOVED)).any():
-        raise KnownAppsError("a change is to a tier that does not exist")
+        raise KnownAppsError(f"a change is to a tier above the highest, {HIGHEST_TIER}")
     key, tenant, tier = _last_of_each(
         np.concatenate([known.changed_key, _unsigned(keys)]),
         np.concatenate([known.changed_tenant, np.asarray(tenants, np.int64)]),
         np.concatenate([known.changed_tier, tier]),
     )
-    # nothing need be said of the absence of what never was there
+    # a removal of an entry that never was there changes nothing
     kept = (tier != REMOVED) | _among(key, known.key)
     if len(known.key) + int(kept.sum()) > MOST_ENTRIES + MERGE_FROM:
         raise KnownAppsError(f"more than {MOST_ENTRIES:,} known apps")
@@ -146,7 +149,7 @@ def change(known: KnownApps, keys: np.ndarray, tenants: np.ndarray, tiers: np.nd
 
 
 def merge(known: KnownApps) -> KnownApps:
-    """Return the same table with its changes among its entries. It holds up no other thread."""
+    """Return the same table with its changes merged into its entries; other threads can run."""
     most = len(known.key) + len(known.changed_key)
     key, tenant = np.empty(most, np.uint64), np.empty(most, np.int64)
     tier = np.empty(most, np.uint8)
@@ -183,7 +186,7 @@ def count(known: KnownApps) -> int:
 
 @njit(cache=True)
 def _place_of(keys: np.ndarray, key: np.uint64) -> int:
-    """Return where a key stands among sorted ones, -1 where it does not."""
+    """Return the index of a key among sorted ones, -1 where it is missing."""
     low, high = 0, keys.shape[0]
     while low < high:
         middle = (low + high) >> 1
@@ -229,7 +232,7 @@ def _unsigned(keys: np.ndarray) -> NDArray[np.uint64]:
 def _last_of_each(
     key: np.ndarray, tenant: np.ndarray, tier: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return rows sorted by key, of those with one key the last one only."""
+    """Return rows sorted by key; of rows with the same key, only the last one."""
     order = np.argsort(key, kind="stable")
     key = key[order]
     last = np.ones(len(key), bool)
@@ -239,7 +242,9 @@ def _last_of_each(
 
 
 def _among(keys: np.ndarray, those: np.ndarray) -> NDArray[np.bool_]:
-    """Return which of sorted keys stand among others, which are sorted, too."""
+    """Return for each of sorted `keys` whether it is among `those`, which are sorted too: bool
+    (n,).
+    """
     at = np.searchsorted(those, keys)
     found = np.zeros(len(keys), bool)
     inside = at < len(those)

@@ -31,9 +31,9 @@ from decider.engine.shared_state import SHARED_ROWS
 # is among the oldest tenth of all, and a decision that evicts takes hardly longer
 # (docs/figures.md).
 EVICTION_PROBES = 16
-# Seconds by which an app counts as seen later when it is known, and when it was refused in the last
-# minutes. Chosen: a flood of made-up ids lasts no longer than the first, and the second is as
-# long as the record of what it did.
+# Seconds that are added to when an app was last seen: if it is known, and if it was refused in the
+# last minutes. Chosen: a flood of made-up ids lasts no longer than the first, and the second is as
+# long as the record of what the app did.
 KEEP_KNOWN_S, KEEP_REFUSED_S = 3_600.0, 1_200.0
 
 # columns of State.clock (float64): unix seconds, but for tokens, quota (days, requests) and PENDING
@@ -56,7 +56,7 @@ KEEP_KNOWN_S, KEEP_REFUSED_S = 3_600.0, 1_200.0
     ACTIVE_MINUTES,  # minutes in which it sent anything, since it was first seen here
 ) = range(15)
 N_CLOCK = 16  # one more than there are: a row is two cache lines
-# What a request is to those refused before it: none of them, one again too soon, one again in time.
+# What `observe` returns: the request repeats no refused one, repeats one too soon, or in time.
 FIRST_TRY, EARLY, IN_TIME = range(3)
 # Seconds by which a repeat may come before its time. Chosen: clients' clocks run apart by some 100
 # parts in a million, and the longest waits are some minutes.
@@ -87,9 +87,9 @@ N_BITS = 8  # four pairs
 # columns of State.profile (float32)
 P_TIER, P_CREATED_DAY, P_VERIFIED, P_COHORT, P_ABUSE, P_CHARGEBACKS, P_WRONG, P_KNOWN = range(8)
 N_PROFILE = 8  # as many as there are
-# Values of P_KNOWN besides 0: the profile store was asked; it answered. From KNOWN on an app is
-# known: the last two are of one in the table of known apps whose profile was not asked for yet, and
-# was asked for.
+# Values of P_KNOWN besides 0. ASKED: the profile was asked for. KNOWN: it came. LISTED,
+# LISTED_ASKED: the app is in the table of known apps, and its profile was not, or was, asked for.
+# An app is known from KNOWN on.
 ASKED, KNOWN, LISTED, LISTED_ASKED = -1.0, 1.0, 2.0, 3.0
 
 # Bins over which an app's endpoints, and its paths, are spread by hash. Chosen: most apps call
@@ -102,7 +102,8 @@ STEP_BINS = 8
 # count minutes in which it sent something: silence at night is no slower pace.
 PACE_MINUTES = np.array([120.0, 2_880.0])
 # Seconds: the error budget holds over an hour, so that one bad hour is not paid for by a good day,
-# and over a day, as customers count. Each is so many windows of WINDOWS[3], which number them too.
+# and over a day, as customers count. BUDGET_SPANS: how many windows of WINDOWS[3] each spans; its
+# number follows from theirs.
 BUDGET_WINDOWS = np.array([3_600.0, 86_400.0])
 BUDGET_SPANS = np.array([6, 144])
 # Columns of the budget's arrays, pairs as in counts: the hour's, the day's.
@@ -159,8 +160,8 @@ class State(NamedTuple):
 def allocate(capacity: int) -> State:
     """Return an empty state for `capacity` apps.
 
-    numpy asks for huge pages: apps come in random order, and small pages would be too many for the
-    TLB.
+    For large arrays numpy asks for huge pages. They pay here: apps come in random order, and small
+    pages would be too many for the TLB.
     """
     meta = np.zeros(4, np.int64)
     # a step that has no divisor in common with the capacity comes to every slot; the golden ratio
@@ -280,8 +281,8 @@ def _kept_until(state: State, slot: int, now: float) -> float:
     """Return when an app was last seen, later for one that is worth keeping; infinity for one seen
     at `now`, which belongs to the batch being decided.
 
-    Made-up ids may not push out known apps, nor may one that was refused get a full bucket again by
-    having itself forgotten.
+    Made-up ids must not push out known apps, and a refused app must not get a full bucket again by
+    being forgotten.
     """
     at = state.clock[slot, SEEN]
     if at >= now:
@@ -321,7 +322,7 @@ def _free_slot(state: State, now: float) -> int:
 def place(state: State, key: np.uint64, now: float, unknown: np.ndarray, known: KnownApps) -> int:
     """Return the slot of an app, made when it is new; another app may be evicted for it.
 
-    `unknown`: profile of a cold start, (N_PROFILE,).
+    `unknown`: profile of an unknown app, float32 (N_PROFILE,). `known`: table of known apps.
     """
     slot = find(state, key)
     if slot < 0:
@@ -402,7 +403,7 @@ def _shift_budget(state: State, slot: int, before: int, number: int) -> None:
 
 @njit(cache=True)
 def _learn_pace(state: State, slot: int) -> None:
-    """Take the minute that ended into the app's own paces, requests a second while it sends."""
+    """Add the minute that ended to the app's own mean paces, requests a second while it sends."""
     requests = state.counts[slot, C_60S]
     if requests == 0.0:
         return
@@ -571,7 +572,8 @@ def note_answer(state: State, slot: int, now: float, status: int, unusual: float
 def refill(state: State, slot: int, now: float, rate: float, burst: float) -> float:
     """Refill the token bucket to `now` and return its tokens.
 
-    `rate`: tokens a second. A new bucket is full; one in debt climbs out at `rate`.
+    `rate`: tokens a second. A new bucket is full; one below 0 (in the headroom) refills at `rate`,
+    too.
     """
     clock = state.clock
     if clock[slot, BUCKET_AT] < 0.0:

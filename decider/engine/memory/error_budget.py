@@ -1,4 +1,4 @@
-"""The false-throttle error budget of an app: what ML refused it, and what it may still; compiled.
+"""The false-throttle error budget of an app: what ML's refusals spent, and what is left; compiled.
 
 It holds over an hour and a day (`app_state.BUDGET_WINDOWS`), as a share of the app's requests.
 """
@@ -19,7 +19,7 @@ MOST_REFUSALS = 65_535
 
 @njit(cache=True, inline="always")
 def note_asked(state: State, slot: int) -> None:
-    """Count one request for the error budget, once the slot's windows are rolled to its time."""
+    """Count one request for the error budget. Roll the slot's windows to its time first."""
     for k in range(len(BUDGET_WINDOWS)):
         state.asked[slot, 2 * k] += 1
 
@@ -41,7 +41,7 @@ def position_in(state: State, slot: int, k: int, now: float) -> tuple[float, int
     position = (now - EPOCH) / WINDOWS[3]
     number = np.int64(math.floor(position)) // BUDGET_SPANS[k]
     moved = number - state.window[slot, 3] // BUDGET_SPANS[k]
-    # time that runs backwards: as when the bucket began
+    # when time runs backwards, the answer is that for the start of the bucket
     if moved < 0:
         return 1.0, 0
     return 1.0 - (position / BUDGET_SPANS[k] - number), moved
@@ -51,7 +51,8 @@ def position_in(state: State, slot: int, k: int, now: float) -> tuple[float, int
 def in_window(column: np.ndarray, slot: int, k: int, keep: float, moved: int) -> float:
     """Return what window `k` holds of `asked`, `ml_refused` or `spent`.
 
-    `keep` and `moved` as `position_in` returns them; a `keep` of 0 leaves the running bucket.
+    `keep` and `moved` as `position_in` returns them; with a `keep` of 0 only the running bucket
+    counts.
     """
     if moved == 0:
         return float(column[slot, 2 * k] + keep * column[slot, 2 * k + 1])
@@ -62,8 +63,9 @@ def in_window(column: np.ndarray, slot: int, k: int, keep: float, moved: int) ->
 def window_left(state: State, slot: int, k: int, now: float, rate: float) -> float:
     """Return the expected false throttles that window `k` still allows an app, at least 0.
 
-    `rate`: of its requests. The running bucket must hold it by itself, too: what the previous one
-    allows leaves the window sooner than what is spent now, and then the window would hold too much.
+    `rate`: share of its requests that ML may refuse wrongly. The running bucket must keep the rate
+    by itself, too: requests of the previous bucket leave the window before the refusals that they
+    allow now, and then the window would hold too many refusals.
     """
     keep, moved = position_in(state, slot, k, now)
     left = np.inf

@@ -24,5 +24,5 @@ def _ones(x: np.uint64) -> np.int64:
 
 @njit(cache=True, inline="always")
 def distinct(bits: np.uint64) -> float:
-    """Return about how many items set the bits of a map."""
+    """Return an estimate of how many different items set the bits of a map."""
     return float(_DISTINCT[_ones(bits)])

@@ -28,7 +28,8 @@ def prefetch(_: Any, array: Any, at: Any) -> Any:
         kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
         function = cg.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
         place = builder.bitcast(builder.gep(data, [args[1]]), byte)
-        # to write, as every slot that is read is counted in; 3 keeps it in all levels of the cache
+        # for writing, because every slot that is read is written too; 3 keeps the line in all
+        # caches
         to_write, keep, as_data = (
             ir.Constant(number, 1),
             ir.Constant(number, 3),

@@ -7,9 +7,8 @@ from numba import njit
 
 from decider.engine.memory.windows import EPOCH
 
-# Refused requests that an app is remembered by, of different kinds; alike ones share an entry.
-# Chosen: a cache line. An app that is refused more kinds than that has the oldest forgotten, so
-# fewer of its repeats count as retries.
+# Entries of refused requests for each app; like requests share one. Chosen: a cache line. When an
+# app needs more, the entry that ends first is forgotten, so fewer of its repeats count as retries.
 REFUSED = 8
 # Seconds: a repeat counts as a retry within twice the wait that was told, but at least for so long.
 # Chosen: clients that heed no Retry-After give up or come back within a minute.
@@ -20,7 +19,7 @@ _COUNT_BITS, _UNTIL_BITS = np.uint64(8), np.uint64(32)
 _COUNT_MASK, _UNTIL_MASK = np.uint64(0xFF), np.uint64(0xFFFF_FFFF)
 _ONE_REFUSAL = np.uint64(1 << 32)
 # Odd 64-bit numbers (the fractional parts of the golden ratio, the roots of 2 and of 3): path,
-# credential and endpoint are keyed hashes, so any mix that keeps their order apart will do.
+# credential and endpoint are keyed hashes, so any mix that depends on their order will do.
 _MIX_PATH, _MIX_TOKEN, _MIX_ENDPOINT = (
     np.uint64(0x9E3779B97F4A7C15),
     np.uint64(0x6A09E667F3BCC909),
@@ -85,8 +84,8 @@ def repeats(
 ) -> bool:
     """Return whether a request repeats a refused one, and forget that refusal.
 
-    So retries are never more than refusals. `told`: a gateway that is trusted says it is a retry;
-    then it counts as that of any refusal that is remembered.
+    So retries are never more than refusals. `told`: a trusted gateway says that this is a retry;
+    then it counts as a repeat of any refusal that is remembered.
     """
     row, mark = refused[slot], _mark_of(path, token, endpoint)
     second = np.uint64(max(0.0, now - EPOCH))

@@ -2,9 +2,9 @@
 requests end.
 
 An abuser that takes a new app id leaves its record behind, but seldom its addresses. A row stands
-for one address; a row's place follows from its hash, and of the `WAYS` rows where it may stand the
-one not seen for longest gives way. So memory is bounded whatever clients send, and an address that
-is forgotten is like one never seen.
+for one address. The hash of an address names the `WAYS` rows where it may stand; when all are
+taken, the one not seen for longest gives way. So memory is bounded whatever clients send, and a
+forgotten address is like one never seen.
 
 Counts and distinct apps are over sliding windows of two buckets, as in `app_state`.
 """
@@ -126,7 +126,7 @@ def _row(sources: Sources, source: np.uint64, now: float) -> int:
 def note_request(
     sources: Sources, source: np.uint64, app: np.uint64, new: bool, now: float
 ) -> None:
-    """Count a request of an app that came from an address. `new`: the app's first one here."""
+    """Count an app's request that came from an address. `new`: first request of an unknown app."""
     if source == 0:
         return
     row = _row(sources, source, now)
@@ -151,8 +151,8 @@ def note_answer(sources: Sources, source: np.uint64, failed: bool, now: float) -
 def look(sources: Sources, source: np.uint64, now: float, view: np.ndarray) -> None:
     """Write what is known of an address at `now`, which may lie ahead, into `view`, float64 (3,).
 
-    That is a bitmap's estimate of its apps, of them those that were new, and the share of failed
-    answers. It changes nothing.
+    These are an estimate of how many apps it has, how many of them were new, and the share of
+    failed answers. The table does not change.
     """
     view[:] = 0.0
     row = _find(sources, source) if source != 0 else -1
@@ -197,5 +197,5 @@ def refill(sources: Sources, source: np.uint64, rate: float, burst: float, now: 
 
 @njit(cache=True)
 def spend(sources: Sources, source: np.uint64, now: float) -> None:
-    """Take a token from the bucket of an address, which `refill` was called for."""
+    """Take a token from the bucket of an address. Call `refill` for it first."""
     sources.bucket[_row(sources, max(source, np.uint64(1)), now), 0] -= 1.0

@@ -2,11 +2,11 @@
 compiled.
 
 A sign-in that failed often answers 200 or a redirect, as one that worked does, but with another
-page. So each endpoint's answers are counted by status and size, and one that is rare there says
-more of an app than its status alone. Every app's word counts by the logarithm of its answers: a
-loud client does not make its own answers the usual ones.
+page. So each endpoint's answers are counted by status and size. An answer that is rare at its
+endpoint says more about an app than its status alone. An app's answers count by the logarithm of
+their number, so a loud client does not make its own answers the usual ones.
 
-Paces are geometric means over apps, as rates are spread over powers of ten.
+Usual paces are geometric means over apps, because rates are spread over powers of ten.
 """
 
 from __future__ import annotations
@@ -26,21 +26,22 @@ SIZES = 16
 (UNCHANGED, REDIRECT, DENIED, UNPAID, MISSING, TOO_MANY, OTHER_4XX, REST, KINDS) = range(
     SIZES, SIZES + 9
 )
-# Weight of answers from which an endpoint's usual ones are known, and at which all halve, so that
-# what is usual follows a release within days. Chosen: about ten apps' words, and some hundred.
+# Weight of an endpoint's answers from which on its usual ones are known; and weight at which all
+# are halved, so that they follow a new release within days. Chosen: the answers of about ten apps,
+# and of some hundred.
 LEAST_ANSWERS, MOST_ANSWERS = 20.0, 500.0
-# Share of an endpoint's answers up to which the rarest kinds are unusual. Chosen: more often than
-# one time in five is not rare, and sign-ins fail less often than that.
+# The rarest kinds that together make up this share of an endpoint's answers are unusual. Chosen:
+# more often than one time in five is not rare, and sign-ins fail less often than that.
 RARE = 0.2
-# Weight of paces from which one is known, and beyond which the oldest fade. One app adds 1 a
-# minute. Chosen: five apps are no crowd yet, and a thousand tell a mean to a tenth.
+# Weight of paces from which on the usual one is known, and beyond which the oldest fade. One app
+# adds 1 a minute. Chosen: fewer than five apps are no crowd, and a thousand tell a mean to a tenth.
 LEAST_PACES, MOST_PACES = 5.0, 1_000.0
 # columns of Usual.pace: mean of log2 of requests a minute, and its weight
 MEAN, WEIGHT = range(2)
 
 
 class Usual(NamedTuple):
-    """Arrays of what is usual on one decider."""
+    """Arrays of what one decider knows to be usual."""
 
     key: np.ndarray
     """uint64 (ENDPOINTS,): keyed hash of the endpoint, 0 for an empty row."""
@@ -79,7 +80,7 @@ def kind_of(status: int, size: float) -> int:
 
 @njit(cache=True)
 def _row(usual: Usual, endpoint: np.uint64) -> int:
-    """Return the row of an endpoint; the least known of its rows gives way for a new one."""
+    """Return the row of an endpoint; for a new one, the least used of its WAYS rows gives way."""
     first = int(np.int64(endpoint & np.uint64(ENDPOINTS - 1))) & ~(WAYS - 1)
     row, least = first, np.inf
     for k in range(first, first + WAYS):
@@ -97,13 +98,13 @@ def _row(usual: Usual, endpoint: np.uint64) -> int:
 def note_answer(
     usual: Usual, endpoint: np.uint64, status: int, size: float, answers: float
 ) -> float:
-    """Count an answer of an endpoint, and return how unusual it is there.
+    """Count an answer of an endpoint, and return how unusual it is there, 0 to 1.
 
-    That goes from 1 for a kind that never occurred down to 0 where kinds as rare as this one,
-    itself among them, are RARE of the answers: so a client like all others meets at most RARE / 2
-    on average, however much an endpoint's answers differ. It is 0 while little is known, and for
-    errors of the service, which are not the client's. `answers`: how many the app got in the last
-    ten minutes. The hash of an unknown endpoint is 0, and nothing is counted.
+    It is 1 for a kind that never occurred, and falls to 0 where this kind and all that are as rare
+    make up RARE of the answers. So a client like all others meets at most RARE / 2 on average,
+    however much an endpoint's answers differ. It is 0 while little is known, and for errors of the
+    service, which are not the client's fault. `answers`: how many answers the app got in the last
+    ten minutes. An unknown endpoint has the hash 0; then nothing is counted.
     """
     if endpoint == 0 or status >= 500:
         return 0.0

@@ -34,8 +34,7 @@ class Command(BaseCommand):
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
-        # the worker has its own patience; the client's would only keep it from stopping when told
-        # to
+        # the worker waits and retries by itself; retries in the client would only delay a stop
         times = {
             "socket_timeout": 3,
             "socket_connect_timeout": 2,

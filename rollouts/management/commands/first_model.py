@@ -35,13 +35,13 @@ class Command(BaseCommand):
 
     def handle(self, *, seed: int, seconds: float, **options: object) -> None:
         try:
-            # both are expected: their sentence is enough, without a traceback
+            # both errors are expected: their sentence is enough, without a traceback
             self._make(seed, seconds)
         except (ControlError, TrainingError) as error:
             raise CommandError(str(error)) from error
 
     def _make(self, seed: int, seconds: float) -> None:
-        # asked before training, which takes by far the longest; a second run then costs nothing
+        # check before training, which takes by far the longest; a second run then costs nothing
         ref = changes.current().model
         if ref is not None:
             self.stdout.write(f"{ref.name} v{ref.version} is live already.")
