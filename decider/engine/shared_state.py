@@ -50,8 +50,10 @@ from decider.contracts.store import ServiceStatus
     ROOM,  # cost units a second that may be admitted, by all deciders
     QUEUE,  # seconds of work that it has been given and cannot have done
     BOOKED,  # engine time up to which places for repeats of refused requests are given away
+    LATENCY_NOW,  # mean latency, ms, and share of failures of the latest answers
+    ERRORS_NOW,
     LEVEL,  # the fair level of the lowest tier; those of the others follow
-) = range(23)
+) = range(25)
 N_TIERS = 4  # as many as `vocabulary.Tier` has
 N_SERVICE = LEVEL + N_TIERS
 # Rows of tenants. Row 0 is of all apps that are not known. One row for each tier is shared by the
@@ -63,14 +65,28 @@ SHARED_ROWS, FIRST_OWN_ROW = 1, 1 + N_TIERS
 USE_TAU_S = 5.0
 # Time constant of a service's rates. Chosen: some ten ticks, so that one odd tick moves no price.
 RATE_TAU_S = 2.0
+# Time constant of what says whether a service is slow or fails right now. Chosen: two or three
+# ticks. By the slower one above, a service counted as short of room for half a minute after a
+# backlog of one second (docs/adr/0033).
+NOW_TAU_S = 0.5
+# Seconds of work that count as waiting for each second of full strain. Chosen: a service that does
+# all it is given, but slowly, is short of room after two seconds of that, not after one burst.
+STRAIN_WORK = 0.3
+# Seconds without an answer after which the latest ones no longer bound the work that waits.
+FRESH_S = 1.0
+# Seconds of work that may wait beyond what the latest answers waited for. Chosen: what arrives at
+# twice the capacity in the second before a batch of outcomes.
+UNSEEN_S = 1.0
 # Price that a pressure of 1 adds in a second. Chosen: at twice its target, a service's price
 # reaches 1, the worth of an ordinary request, within two seconds.
 PRICE_GAIN = 0.5
-# Chosen: above the worth of any request (at most 1.5 ordinary ones). A service that is no longer
-# short of room is rid of it within sixteen seconds.
+# Chosen: above the worth of any request (at most 1.5 ordinary ones).
 PRICE_MAX = 4.0
-# What a price is expected to lose in a second, when a way back to admit is searched. Chosen: below
-# the 0.25 that it loses once the service is no longer short of room.
+# What a price loses in a second once the service is no longer short of room. Chosen: the highest is
+# gone within four seconds; slower, it refused requests for which there was room.
+PRICE_FALL = 1.0
+# What a price is expected to lose in a second, when a way back to admit is searched. Chosen: far
+# below PRICE_FALL, as the service may stay short of room for some time.
 RECOVERY = 0.1
 # A price below this is 0: the service counts as not busy.
 PRICE_FLOOR = 0.02
@@ -81,9 +97,9 @@ SHORT_FROM_S, SHORT_UPTO_S, LONGEST_QUEUE_S = 0.5, 0.1, 4.0
 # Share of what it was able to do that a service loses in a second of full strain. Chosen: a service
 # whose capacity falls to a third is found out within some ten seconds.
 LOSS_PER_S = 0.15
-# Share of its capacity that it wins back in a second without strain. Chosen: so slow that probing
-# for room costs few requests, and all of it is back within a minute.
-REGAIN_PER_S = 0.04
+# Share of its capacity that it wins back in a second without strain. Chosen: at 4% more requests
+# were refused under overload than probing for room cost, and all of it is back in ten seconds.
+REGAIN_PER_S = 0.1
 # The least share of its capacity that a service is taken to be able to do, so that there are always
 # outcomes to judge by.
 LEAST_ABLE = 0.05
@@ -149,7 +165,8 @@ def carry_over(
             row[:] = before[service.name]
         else:
             row[:] = 0.0
-            row[LEVEL:], row[LATENCY], row[ABLE] = np.inf, service.latency_ms, 1.0
+            row[LEVEL:], row[ABLE] = np.inf, 1.0
+            row[LATENCY] = row[LATENCY_NOW] = service.latency_ms
         row[: USUAL_MS + 1] = (service.capacity, service.target, service.latency_ms)
     return region
 
@@ -264,11 +281,10 @@ def _measure(row: np.ndarray, seconds: float, now: float) -> None:
     if row[ADMITS] > 0.0:
         row[MEAN_COST] += blend * (row[ADMITTED] / row[ADMITS] - row[MEAN_COST])
     if row[ANSWERS] > 0.0:
-        row[LATENCY] += blend * (row[MS_SUM] / row[ANSWERS] - row[LATENCY])
-        row[ERRORS] += blend * (row[FAILED] / row[ANSWERS] - row[ERRORS])
+        latency, errors = row[MS_SUM] / row[ANSWERS], row[FAILED] / row[ANSWERS]
+        _blend_answers(row, latency, errors, blend, 1.0 - math.exp(-seconds / NOW_TAU_S))
     elif now - row[FEEDBACK_AT] > LATE_FEEDBACK_S:
-        row[LATENCY] += blend * (row[USUAL_MS] - row[LATENCY])
-        row[ERRORS] -= blend * row[ERRORS]
+        _blend_answers(row, row[USUAL_MS], 0.0, blend, blend)
     row[OFFERED] = row[ADMITTED] = row[ADMITS] = 0.0
     row[ANSWERS] = row[MS_SUM] = row[FAILED] = 0.0
     # Other deciders send to the service too. Outcomes come from all of them, admits only from this
@@ -277,15 +293,28 @@ def _measure(row: np.ndarray, seconds: float, now: float) -> None:
 
 
 @njit(cache=True)
-def _find_room(row: np.ndarray, seconds: float) -> None:
+def _blend_answers(
+    row: np.ndarray, latency_ms: float, errors: float, blend: float, blend_now: float
+) -> None:
+    """Move latency and share of failures towards those of the last answers: the slow means by the
+    share `blend` of the difference, the quick ones by `blend_now`.
+    """
+    row[LATENCY] += blend * (latency_ms - row[LATENCY])
+    row[ERRORS] += blend * (errors - row[ERRORS])
+    row[LATENCY_NOW] += blend_now * (latency_ms - row[LATENCY_NOW])
+    row[ERRORS_NOW] += blend_now * (errors - row[ERRORS_NOW])
+
+
+@njit(cache=True)
+def _find_room(row: np.ndarray, seconds: float, now: float) -> None:
     """Write how much a service may be given (less than it lately did while it is slow or fails),
     and how much work waits.
     """
     # chosen: up to four times the usual latency is what a full service shows, and 5% of errors are
     # everyday
-    strain = min(
-        1.0, 0.15 * max(0.0, row[LATENCY] / row[USUAL_MS] - 4.0) + max(0.0, row[ERRORS] - 0.05)
-    )
+    late_ms = max(0.0, row[LATENCY_NOW] - 4.0 * row[USUAL_MS])
+    failing = max(0.0, row[ERRORS_NOW] - 0.05)
+    strain = min(1.0, 0.15 * late_ms / row[USUAL_MS] + failing)
     # refusing more does not help a service that is slow though it has little to do
     strain *= min(1.0, max(0.0, (row[UTILISATION] / max(row[ABLE], LEAST_ABLE) - 0.3) / 0.4))
     if strain > 0.0:
@@ -296,9 +325,20 @@ def _find_room(row: np.ndarray, seconds: float) -> None:
     else:
         row[ABLE] = min(1.0, row[ABLE] + REGAIN_PER_S * seconds)
     row[ROOM] = row[TARGET] * row[CAPACITY] * row[ABLE]
-    # strain counts as waiting work, too
-    waiting = row[QUEUE] + seconds * (row[UTILISATION] - row[ABLE] + strain)
-    row[QUEUE] = min(LONGEST_QUEUE_S, max(0.0, waiting))
+    # Failures count as waiting work, too: a service may fail before it is slow.
+    seen = late_ms / 1000.0 + LONGEST_QUEUE_S * failing
+    _reckon_queue(row, seconds, strain, seen, now)
+
+
+@njit(cache=True)
+def _reckon_queue(row: np.ndarray, seconds: float, strain: float, seen: float, now: float) -> None:
+    """Write how much work waits. `seen`: seconds of work that the latest answers waited for."""
+    unable = row[UTILISATION] - row[ABLE] + STRAIN_WORK * strain
+    waiting = max(0.0, row[QUEUE] + seconds * unable)
+    if now - row[FEEDBACK_AT] <= FRESH_S:
+        # what the answers waited for is measured, and what was given since is bounded
+        waiting = min(max(waiting, seen), seen + UNSEEN_S)
+    row[QUEUE] = min(LONGEST_QUEUE_S, waiting)
 
 
 @njit(cache=True)
@@ -334,15 +374,14 @@ def control(region: Region, seconds: float, now: float) -> None:
     for s in range(region.service.shape[0]):
         row = region.service[s]
         _measure(row, seconds, now)
-        _find_room(row, seconds)
+        _find_room(row, seconds, now)
         able = row[CAPACITY] * row[ABLE] * _own_part(row)
         short = row[QUEUE] > SHORT_FROM_S or (
             row[PRICE] > 0.0 and (row[QUEUE] > SHORT_UPTO_S or row[DEMAND_RATE] > able)
         )
         pressure = row[UTILISATION] * row[CAPACITY] / row[ROOM] - 1.0
-        # no longer short of room: the price falls at a fixed pace and is gone within seconds
-        step = pressure if short else -0.5
-        price = row[PRICE] + PRICE_GAIN * seconds * step
+        step = PRICE_GAIN * pressure if short else -PRICE_FALL
+        price = row[PRICE] + seconds * step
         row[PRICE] = (
             min(PRICE_MAX, price)
             if price > PRICE_FLOOR

@@ -77,6 +77,29 @@ def test_a_service_that_turns_slow_under_load_is_given_less_and_all_of_it_again_
     assert made.service[0, shared.ABLE] == 1.0
 
 
+def test_a_backlog_that_is_worked_off_leaves_no_price_and_no_doubt_behind() -> None:
+    made = region()
+    load(made, 80.0, 20.0)
+    for latency_ms in (300.0, 700.0, 1000.0, 1000.0):
+        load(made, 130.0, 1.0, latency_ms=latency_ms)
+    assert made.service[0, shared.PRICE] > 0.0
+    for latency_ms in (600.0, 200.0, 20.0):
+        load(made, 60.0, 1.0, latency_ms=latency_ms)
+    load(made, 60.0, 5.0)
+    assert made.service[0, shared.PRICE] == 0.0
+    assert made.service[0, shared.ABLE] > 0.8
+
+
+def test_without_answers_the_work_that_was_given_counts_as_waiting() -> None:
+    made = region()
+    row = made.service[0]
+    for step in range(25):
+        row[shared.OFFERED] = row[shared.ADMITTED] = row[shared.ADMITS] = 180.0 * TICK_S
+        shared.control(made, TICK_S, NOW + step * TICK_S)
+    assert row[shared.PRICE] > 0.0
+    assert row[shared.QUEUE] > shared.UNSEEN_S
+
+
 def test_a_service_that_is_slow_with_little_to_do_is_given_as_much_as_before() -> None:
     made = region()
     load(made, 10.0, 60.0, latency_ms=400.0)
