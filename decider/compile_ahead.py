@@ -47,8 +47,11 @@ def compile_ahead() -> None:
         )
         for part in range(_PARTS)
     ]
-    ended = [process.wait() for process in parts]
-    if any(ended):
+    for process in parts:
+        process.wait()
+        if process.stdin is not None:
+            process.stdin.close()  # or the interpreter warns of it when the object goes
+    if any(process.returncode for process in parts):
         raise RuntimeError("a process that compiles the engine failed; it wrote why above")
     _compile(_callers())
     _marker().touch()

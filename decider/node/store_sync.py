@@ -42,6 +42,9 @@ KNOWN_MESSAGES = 8
 # Seconds between two tries while the store is away. Chosen: soon enough after its return, and a
 # store that starts bears two tries a second from each decider.
 RETRY_S = 0.5
+# Seconds for which the heartbeat names a bad message. Chosen: several heartbeats and looks at a
+# page; the store's answer to the next poll says nothing about it.
+BAD_SHOWN_S = 60.0
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_profile = msgspec.msgpack.Decoder(Profile).decode
@@ -63,13 +66,23 @@ class StoreSync:
         self.keeper: Keeper | None = None
         self.known: KnownKeeper | None = None
         self.events_sent = 0
-        self.last_error = ""
+        self._store_error = ""
+        self._bad_message, self._bad_until = "", 0.0
         # For commands that wait: reads block up to 5 s, which the short timeout above would cut.
         self._patient: Any = Redis.from_url(url, socket_timeout=10.0, socket_connect_timeout=1.0)
         self._ids = IdSource()
         self._unsent: EventBatch | None = None
         self._outcomes_from: Any = "$"
         self._wanted = asyncio.Event()
+
+    @property
+    def last_error(self) -> str:
+        """What is wrong with the store, else the last bad message of BAD_SHOWN_S, else ""."""
+        shown = self._bad_message if time.monotonic() < self._bad_until else ""
+        return self._store_error or shown
+
+    def _note_bad(self, message: str) -> None:
+        self._bad_message, self._bad_until = message, time.monotonic() + BAD_SHOWN_S
 
     def look_at_wants(self) -> None:
         """Wake the fetching duty when decisions want a profile or a lease. Call it after
@@ -111,10 +124,10 @@ class StoreSync:
             try:
                 await duty()
             except (RedisError, OSError) as error:
-                self.last_error = f"store: {error}"
+                self._store_error = f"store: {error}"
                 await asyncio.sleep(RETRY_S)
             except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
-                self.last_error = f"unreadable message from the store: {error}"
+                self._note_bad(f"unreadable message from the store: {error}")
             await asyncio.sleep(pause)
 
     async def _push(self) -> None:
@@ -154,7 +167,7 @@ class StoreSync:
         try:
             answer = desk.obey(data, time.time())
         except commands.CommandError as error:
-            self.last_error = f"command refused: {error}"
+            self._note_bad(f"command refused: {error}")
             return
         async with self.store.pipeline(transaction=False) as pipe:
             pipe.rpush(store.ANSWERS_PREFIX + answer.nonce, _encode(answer))
@@ -164,7 +177,7 @@ class StoreSync:
     async def _poll(self) -> None:
         assert self.keeper is not None
         data = await self.store.get(store.CONFIG_KEY)
-        self.last_error = ""
+        self._store_error = ""
         if data is not None:
             self.keeper.offer(data, "poll")
         if self.keeper.needs_model():
@@ -198,7 +211,7 @@ class StoreSync:
                     await pipe.execute()
                 return
             except RedisError as error:
-                self.last_error = f"store: {error}"
+                self._store_error = f"store: {error}"
                 await asyncio.sleep(RETRY_S)
 
     async def _flush(self) -> None:
@@ -341,6 +354,6 @@ class StoreSync:
             try:
                 await asyncio.wait_for(duty(), 1.0)
             except (RedisError, OSError, TimeoutError) as error:
-                self.last_error = f"store: {error}"
+                self._store_error = f"store: {error}"
         await self.store.aclose()
         await self._patient.aclose()

@@ -42,16 +42,17 @@ class Command(BaseCommand):
             keys.ensure(settings.SLUICE_KEYS)
             made = populate(world.draw_population(seed, apps))
             first = changes.first(by=SYSTEM, reason="A new installation")
-            did = publish.rebuild() if made or first else publish.pending()
+            if made or first:
+                did = f"published with {publish.rebuild():,} profiles"
+            else:
+                did = publish.pending() or "nothing had to be published"
         except (ControlError, ValueError) as error:
             raise CommandError(str(error)) from error
         self.stdout.write(
             f"{made:,} apps added, {App.objects.count():,} apps of {Tenant.objects.count():,}"
             " tenants in all."
         )
-        self.stdout.write(
-            f"Config {changes.current().version} is the newest; {did or 'nothing'} published."
-        )
+        self.stdout.write(f"Config {changes.current().version} is the newest; {did}.")
 
 
 def populate(population: world.Population) -> int:
