@@ -11,7 +11,7 @@ WITH := "$(or $(PYTHON),no-python)" -B bootstrap.py
 KEEP_BYTECODE := PYTHONDONTWRITEBYTECODE=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast coverage bench evaluate lint format clean lock python
+.PHONY: help run test test-fast coverage bench evaluate model lint format clean lock python
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -52,6 +52,9 @@ lint: python ## style, types and import rules
 	@$(WITH) --dev djangofmt --check --quiet templates
 	@$(WITH) --dev mypy
 	@$(WITH) --dev lint-imports --no-logo --no-cache
+
+model: python ## train the model that ships anew, minutes
+	@$(WITH) python -m learning.training.train
 
 format: python ## put the code into shape
 	@$(WITH) --dev ruff check --fix .

@@ -18,7 +18,7 @@ from decider.contracts.vocabulary import Action
 from decider.scoring.model import Model
 from explain.recourse import search as recourse_search
 from learning.traffic import services, simulate
-from learning.training import train
+from learning.training import runs, shipped
 
 # Refusals searched, the share that must have a way back, and milliseconds that a search may take: a
 # page waits for it.
@@ -31,7 +31,7 @@ def measure() -> list[dict[str, object]]:
     """Return the rows: refusals of the real engine in simulated traffic, each searched once, after
     one search that is not counted.
     """
-    model = Model.load(train.train().data)
+    model = Model.load(shipped.read())
     refused = list(islice(_refusals(model), REFUSALS))
     recourse_search.find_recourse(*refused[0], model)
     found: dict[bool, list[bool]] = {True: [], False: []}
@@ -74,7 +74,7 @@ def _refusals(model: Model) -> list[tuple[Event, Config]]:
     for k, (seed, rate, room) in enumerate(RUNS, 1):
         slow = (services.Slowdown("search", 40, 90, 60, 0.25),) if k != 2 else ()
         scenario = simulate.Scenario(
-            seed, train.MONDAY + 9 * 3600.0 + 60, 110.0, apps=900, rate=rate, slowdowns=slow
+            seed, runs.MONDAY + 9 * 3600.0 + 60, 110.0, apps=900, rate=rate, slowdowns=slow
         )
         base = simulate.Simulation(scenario).config
         document = structs.replace(

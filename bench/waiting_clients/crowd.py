@@ -61,7 +61,9 @@ HARD = Hardship(
 
 
 class WaitingCrowd:
-    """A crowd in which some apps wait. `due` is as in `Crowd`; times are unix seconds."""
+    """A crowd in which some apps wait as long as Retry-After says. Call `due` with small steps, as
+    in `Crowd`. Times are unix seconds.
+    """
 
     def __init__(self, crowd: Crowd, people: Population, hardship: Hardship, seed: int) -> None:
         draw = Random(f"who waits {seed}")

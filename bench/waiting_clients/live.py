@@ -22,7 +22,7 @@ from bench.waiting_clients import stack
 from bench.waiting_clients.crowd import HARD, WaitingCrowd
 from bench.waiting_clients.ledger import Answered
 from bench.waiting_clients.rows import listed, not_tried_row, reason_rows, trial_row
-from decider.contracts import defaults
+from decider.contracts import artifact, defaults
 from decider.contracts.config import ModelRef
 from decider.http import ratelimit_fields
 from decider.refusal import receipt
@@ -30,7 +30,6 @@ from learning.traffic import simulate
 from learning.traffic.behaviour import PlannedRequest
 from learning.traffic.client import KEPT_STATUSES, GatewayAnswer, GatewayClient, GatewayError
 from learning.traffic.crowd import Crowd
-from learning.training.train import Trained
 
 # Seed of the people and of who waits; apps, and first tries a second. Chosen: as much as two cores
 # carry beside Envoy, the deciders and the services, and none of the seeds of training.
@@ -156,12 +155,12 @@ class LiveRun:
         return told.reason.name.lower()
 
 
-def measure(trained: Trained) -> list[dict[str, object]]:
-    """Return the rows of a run with this model."""
-    return live_rows(*play(trained))
+def measure(model: bytes) -> list[dict[str, object]]:
+    """Return the rows of a run with this model, an encoded artifact."""
+    return live_rows(*play(model))
 
 
-def play(trained: Trained, seconds: float = SECONDS) -> tuple[LiveRun, float]:
+def play(model: bytes, seconds: float = SECONDS) -> tuple[LiveRun, float]:
     """Return a finished run against a gateway whose deciders use this model, and the machine's load
     average over its last five minutes.
     """
@@ -171,11 +170,11 @@ def play(trained: Trained, seconds: float = SECONDS) -> tuple[LiveRun, float]:
     registered = [p for p in people.profiles() if draw.random() >= simulate.UNKNOWN_SHARE]
     document = structs.replace(
         simulate.starting_config(scenario),
-        model=ModelRef("risk", 1, trained.digest),
+        model=ModelRef("risk", 1, artifact.digest_of(model)),
         sampling=defaults.config().sampling,
     )
     known = stack.Installation(people.profiles(), registered)
-    with stack.running(document, trained.data, known, HARD.slowdowns) as parts:
+    with stack.running(document, model, known, HARD.slowdowns) as parts:
         crowd = Crowd(people, SEED, time.time(), RATE, HARD.conduct)
         waiting = WaitingCrowd(crowd, people, HARD, SEED)
         run = LiveRun(waiting, GatewayClient(parts.url, most=512), parts.token_key)

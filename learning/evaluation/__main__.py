@@ -17,8 +17,8 @@ HERE = Path(__file__).parents[2]
 
 
 def main() -> int:
-    """Evaluate as asked on the command line. Return 0, or 1 when no model could be trained or a log
-    could not be read.
+    """Evaluate as asked on the command line. Return 0, or 1 when the model or a log
+    cannot be read.
     """
     asked = _arguments()
     # Must come before the engine is imported: otherwise numba could load code that was compiled
@@ -26,7 +26,6 @@ def main() -> int:
     compiled_cache.use_own_folder()
     from learning.evaluation import report, tournament
     from learning.logs.access_log import LogError
-    from learning.training.leakage import TrainingError
 
     workers = tournament.usual_workers() if asked.workers is None else asked.workers
     try:
@@ -34,7 +33,7 @@ def main() -> int:
             found = tournament.evaluate(
                 asked.full, workers, asked.logs, lambda _: bar.update(), _say
             )
-    except (TrainingError, LogError) as error:
+    except (OSError, LogError) as error:
         print(f"learning.evaluation: {error}", file=sys.stderr)
         return 1
     report.write(asked.out, found)

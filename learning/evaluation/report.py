@@ -28,7 +28,7 @@ and [{counts}]({counts}) with every count. The worlds are those of the referee, 
 
 Each world has {apps:,} apps, {rate:.0f} first tries a second, {settle:.0f} s to settle and
 {counted:.0f} s that count. Figures are means over {seeds} seeds with 95% intervals (Student's t).
-The model is what `learning.training.train` makes by default, trees {model}.
+The model is the one that ships (`learning/training/shipped.py`), trees {model}.
 """
 DEFINITIONS = """\
 - **Abuse admitted**: tries of abusers that were admitted, over those where nothing is refused.

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from decider.contracts.artifact import Artifact
+from decider.contracts import artifact
 from decider.scoring.model import Model
 from learning.evaluation import arms, real_logs
 from learning.evaluation.arms import EvaluationArm, Quotas
@@ -19,7 +19,7 @@ from learning.evaluation.figures import Scoreboard
 from learning.evaluation.match import MatchResult, play
 from learning.evaluation.real_logs import LogResult
 from learning.traffic import referee
-from learning.training import train
+from learning.training import shipped
 
 # Processes that play at once at most: a match keeps one core busy and some 200 MB of memory.
 MOST_PLAYERS = 8
@@ -47,13 +47,13 @@ class Evaluation:
     """Replays of real access logs; empty where there were none."""
 
 
-def identify_model(artifact: Artifact) -> str:
+def identify_model(made: artifact.Artifact) -> str:
     """Return a hash of both models' trees, 16 hex digits.
 
     The artifact's own digest also covers its card, so it differs for every training.
     """
     # 8 bytes are enough to tell a few models apart, because nobody would forge a report.
-    trees = artifact.risk_model + artifact.value_model
+    trees = made.risk_model + made.value_model
     return hashlib.blake2b(trees.encode(), digest_size=8).hexdigest()
 
 
@@ -67,24 +67,24 @@ _model: list[Model] = []
 def evaluate(
     full: bool, workers: int, logs: Path, played: Played, say: Callable[[str], object]
 ) -> Evaluation:
-    """Train the model that a new installation starts with, tune the static quotas, play every
-    match, and replay the real logs in the folder `logs`. Return all results.
+    """Tune the static quotas, play every match with the model that ships, and replay the real logs
+    in the folder `logs`. Return all results.
 
     `full` plays all seeds instead of half. `played` is called with each result, `say` with a line
-    after each step. Raises TrainingError when no model can be trained, and LogError for a log that
-    cannot be read.
+    after each step. Raises OSError when the model is missing or damaged, and LogError for a log
+    that cannot be read.
     """
     seeds = referee.SEEDS + (referee.MORE_SEEDS if full else ())
-    trained = train.train(by="learning.evaluation", workers=workers)
-    say("trained the model")
-    with players(trained.data, workers, played) as play_all:
+    model = shipped.read()
+    with players(model, workers, played) as play_all:
         quotas = tune_quotas(play_all)
         say(f"tuned the static quotas: {quotas}")
         results = play_all(fixtures(quotas, seeds))
     say(f"played {len(results)} matches")
-    replays = real_logs.play_all(logs, Model.load(trained.data))
+    replays = real_logs.play_all(logs, Model.load(model))
     say(f"replayed real logs {len(replays)} times")
-    return Evaluation(identify_model(trained.artifact), quotas, seeds, Scoreboard(results), replays)
+    judged = identify_model(artifact.decode(model))
+    return Evaluation(judged, quotas, seeds, Scoreboard(results), replays)
 
 
 def fixtures(quotas: Quotas, seeds: Sequence[int]) -> list[Fixture]:
@@ -118,18 +118,18 @@ def tune_quotas(play_all: PlayAll) -> Quotas:
 
 
 @contextmanager
-def players(artifact: bytes, workers: int, played: Played) -> Iterator[PlayAll]:
+def players(model: bytes, workers: int, played: Played) -> Iterator[PlayAll]:
     """Yield a function that plays matches in `workers` processes and returns results in order.
 
-    `artifact` is the encoded model. `played` is called with each result. With 0 workers the matches
+    `model` is an encoded artifact. `played` is called with each result. With 0 workers the matches
     are played in this process.
     """
     if not workers:
-        _load(artifact)
+        _load(model)
         yield lambda wanted: [_told(_play(fixture), played) for fixture in wanted]
         return
     with ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), initializer=_load, initargs=(artifact,)
+        workers, multiprocessing.get_context("spawn"), initializer=_load, initargs=(model,)
     ) as pool:
         yield lambda wanted: [_told(result, played) for result in pool.map(_play, wanted)]
 
@@ -144,8 +144,8 @@ def _told(result: MatchResult, played: Played) -> MatchResult:
     return result
 
 
-def _load(artifact: bytes) -> None:
-    _model[:] = [Model.load(artifact)]
+def _load(model: bytes) -> None:
+    _model[:] = [Model.load(model)]
 
 
 def _play(fixture: Fixture) -> MatchResult:

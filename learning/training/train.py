@@ -1,8 +1,9 @@
 """Trainer of the risk and value models on simulated, labelled traffic.
 
-`python -m learning.training.train --out DIR --seed N` writes the artifact to DIR/<digest> and
-prints the model card. The same seed gives the same models on the same machine type. Apps are split,
-never rows: an app is in training, calibration or test, not in two of them.
+`python -m learning.training.train` makes the model that ships (`learning.training.shipped`) and
+prints its card; with `--out DIR` it writes the artifact to DIR/<digest>. The same seed gives the
+same models on the same machine type. Apps are split, never rows: an app is in training, calibration
+or test, not in two of them.
 
 Training has two stages. The first model learns from runs in which nothing is refused or the
 fallback limiter decides. It then decides further runs, so that the final model also learns from
@@ -36,7 +37,7 @@ from decider.contracts.vocabulary import Tier
 from decider.scoring.model import Model, make_golden
 from learning.traffic import simulate
 from learning.traffic.simulate import Scenario, Traffic
-from learning.training import fit, metrics, runs
+from learning.training import fit, metrics, runs, shipped
 from learning.training.leakage import TrainingError
 
 # Other modules find these here: the runs of the ordinary crowd, and the Monday on which the week of
@@ -114,9 +115,9 @@ def play_runs(
         yield play_all
 
 
-def seconds_to_play(seconds: float = SECONDS) -> float:
+def seconds_to_play(seconds: float = SECONDS, crowds: int = runs.CROWDS) -> float:
     """Return the simulated seconds of all runs of a training whose runs of apps last `seconds`."""
-    return sum(scenario.seconds for scenario in runs.all_runs(0, seconds, 1))
+    return sum(scenario.seconds for scenario in runs.all_runs(0, seconds, 1, crowds))
 
 
 def _usual_workers() -> int:
@@ -168,16 +169,19 @@ def train(
     by: str = "learning.training.train",
     seconds: float = SECONDS,
     apps: int = APPS,
+    crowds: int = runs.CROWDS,
     workers: int | None = None,
     progress: Callable[[float], object] | None = None,
 ) -> Trained:
-    """Simulate runs of `seconds` and `apps`, then train, calibrate and measure both models.
+    """Simulate runs of `seconds` and `apps` for each crowd, then train, calibrate and measure both
+    models.
 
     `by` goes on the model card; `progress` is called with simulated seconds as they pass, which are
     `seconds_to_play` in all. Raises TrainingError when the traffic gives no usable model.
     """
     began = time.perf_counter()
-    plain, further = (stage(seed, seconds, apps) for stage in (runs.first_stage, runs.second_stage))
+    plain = runs.first_stage(seed, seconds, apps, crowds)
+    further = runs.second_stage(seed, seconds, apps, crowds)
     with play_runs(_usual_workers() if workers is None else workers, progress) as play:
         first = play(plain, b"")
         simulated = time.perf_counter() - began
@@ -421,7 +425,9 @@ def _arguments() -> argparse.Namespace:
         prog="python -m learning.training.train",
         description="Train the first model on simulated traffic.",
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder for the artifact")
+    parser.add_argument(
+        "--out", type=Path, help="folder for the artifact; by default it becomes the one that ships"
+    )
     parser.add_argument(
         "--seed", type=int, default=7, help="seed of the traffic and the models (default 7)"
     )
@@ -452,7 +458,7 @@ def main() -> int:
             trained = train(
                 asked.seed, seconds=asked.seconds, workers=asked.workers, progress=bar.update
             )
-        path = write_artifact(trained, asked.out)
+        path = write_artifact(trained, asked.out) if asked.out else shipped.write(trained.data)
     except (TrainingError, OSError) as error:
         print(f"learning.training.train: {error}", file=sys.stderr)
         return 1

@@ -54,7 +54,7 @@ def small_training(folder: Path, seconds: float = 70.0, apps: int = 500) -> trai
     """Return a training of these runs."""
 
     def make() -> bytes:
-        return train.train(seed=3, seconds=seconds, apps=apps, workers=0).data
+        return train.train(seed=3, seconds=seconds, apps=apps, crowds=2, workers=0).data
 
     data = kept(folder, f"{seconds:g}s-{apps}", make)
     return train.Trained(data, artifact.digest_of(data), artifact.decode(data))

@@ -249,7 +249,7 @@ def test_an_app_stays_on_its_side_when_the_second_stage_joins() -> None:
 def test_training_in_two_stages_is_deterministic_on_a_tiny_run(kept_training) -> None:
     """The other one may be of an earlier process."""
     one = kept_training(seconds=42.0, apps=240)
-    two = train.train(seed=3, seconds=42.0, apps=240, workers=0)
+    two = train.train(seed=3, seconds=42.0, apps=240, crowds=2, workers=0)
     for name in ("risk_model", "value_model", "risk_calibration", "value_calibration"):
         assert getattr(one.artifact, name) == getattr(two.artifact, name)
 

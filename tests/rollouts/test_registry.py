@@ -16,7 +16,7 @@ from control.models import AuditEntry
 from decider.contracts import artifact
 from decider.contracts.config import ModelRef
 from decider.contracts.store import MODEL_PREFIX
-from learning.training import train
+from learning.training import shipped, train
 from rollouts import registry
 from rollouts.models import ModelVersion
 
@@ -119,8 +119,20 @@ def test_the_database_allows_one_live_model(artifact_bytes) -> None:
         )
 
 
-def test_the_first_model_is_trained_once_and_made_live_by_the_system(
-    artifact_bytes, monkeypatch
+def test_the_model_that_ships_is_made_live_once_by_the_system(artifact_bytes, monkeypatch) -> None:
+    monkeypatch.setattr(shipped, "read", lambda: artifact_bytes)
+    monkeypatch.setattr(train, "train", None)
+    out = io.StringIO()
+    call_command("first_model", stdout=out)
+    call_command("first_model", stdout=out)
+    assert "v1 is live. On held-out apps its risk AUC is" in out.getvalue()
+    assert "is live already" in out.getvalue()
+    assert AuditEntry.objects.filter(action="model.make_live", actor="System").count() == 1
+
+
+@pytest.mark.parametrize("data", [b"no artifact", None])
+def test_where_the_model_that_ships_cannot_be_used_one_is_trained(
+    data, artifact_bytes, monkeypatch, tmp_path
 ) -> None:
     asked = []
 
@@ -131,10 +143,11 @@ def test_the_first_model_is_trained_once_and_made_live_by_the_system(
         )
 
     monkeypatch.setattr(train, "train", quick)
-    out = io.StringIO()
-    call_command("first_model", stdout=out)
-    call_command("first_model", stdout=out)
+    monkeypatch.setattr(shipped, "PATH", tmp_path / "first-light.gz")
+    if data is not None:
+        shipped.write(data)
+    out, err = io.StringIO(), io.StringIO()
+    call_command("first_model", stdout=out, stderr=err)
     assert asked == ["System"]
-    assert "is live after" in out.getvalue()
-    assert "is live already" in out.getvalue()
-    assert AuditEntry.objects.filter(action="model.make_live", actor="System").count() == 1
+    assert "cannot be used here" in err.getvalue()
+    assert " is live. " in out.getvalue()

@@ -137,8 +137,8 @@ class Command(BaseCommand):
             self.say("Preparing the database ...")
             prepare_database()
         if changes.current().model is None:
-            self.say("Training the first model on simulated traffic, about a minute ...")
-            # in a process of its own, so that the memory that training takes becomes free again
+            self.say("Making the first model live ...")
+            # in a process of its own, which ends with the memory that a training may take
             run_to_end([sys.executable, "manage.py", "first_model"])
         self.say("Starting the gateway, the deciders and the console ...")
         self.start_workers(supervisor, ports)

@@ -1,8 +1,7 @@
-"""`manage.py first_model`: trains the first risk and value model and makes it live."""
+"""`manage.py first_model`: makes the model that ships live in a new installation."""
 
 from __future__ import annotations
 
-import time
 from argparse import ArgumentParser
 
 from django.core.management.base import BaseCommand, CommandError
@@ -10,43 +9,66 @@ from tqdm import tqdm
 
 from control.audit.actors import SYSTEM
 from control.config import changes
-from control.errors import ControlError
-from learning.training import train
+from control.errors import ControlError, Refused
+from learning.training import shipped, train
 from learning.training.leakage import TrainingError
 from rollouts import registry
+from rollouts.models import ModelVersion
 
 REASON = "The first model of a new installation, trained on simulated traffic"
 
 
 class Command(BaseCommand):
     help = (
-        "Trains a model on simulated, labelled traffic, registers it and makes it live, unless one"
-        " is live already."
+        "Registers the model that ships with Sluice and makes it live, unless one is live already."
+        " Where its scores do not come out bit for bit on this machine, or with --train, a model is"
+        " trained on simulated traffic instead, which takes minutes."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--seed", type=int, default=7)
+        parser.add_argument(
+            "--train",
+            action="store_true",
+            help="train a model instead of taking the one that ships",
+        )
+        parser.add_argument("--seed", type=int, default=7, help="seed of the training")
         parser.add_argument(
             "--seconds",
             type=float,
             default=train.SECONDS,
-            help="simulated seconds of each run of apps",
+            help="simulated seconds of each run of apps in the training",
         )
 
-    def handle(self, *, seed: int, seconds: float, **options: object) -> None:
+    def handle(self, *, train: bool, seed: int, seconds: float, **options: object) -> None:
         try:
-            # both errors are expected: their sentence is enough, without a traceback
-            self._make(seed, seconds)
+            # These errors are expected: their sentence is enough, without a traceback.
+            self._make(own=train, seed=seed, seconds=seconds)
         except (ControlError, TrainingError) as error:
             raise CommandError(str(error)) from error
 
-    def _make(self, seed: int, seconds: float) -> None:
-        # check before training, which takes by far the longest; a second run then costs nothing
+    def _make(self, *, own: bool, seed: int, seconds: float) -> None:
+        # Check before anything else, so that a second run costs nothing.
         ref = changes.current().model
         if ref is not None:
             self.stdout.write(f"{ref.name} v{ref.version} is live already.")
             return
-        began = time.perf_counter()
+        model = self._train(seed, seconds) if own else self._shipped() or self._train(seed, seconds)
+        registry.make_live(model, by=SYSTEM, reason=REASON)
+        auc = model.card["metrics"]["risk_auc"]
+        self.stdout.write(f"{model} is live. On held-out apps its risk AUC is {auc:.3f}.")
+
+    def _shipped(self) -> ModelVersion | None:
+        """Register the model that ships; None when it cannot be used here."""
+        try:
+            return registry.register(shipped.read(), by=SYSTEM, reason=REASON)
+        except (Refused, OSError) as error:
+            self.stderr.write(
+                f"The model that ships cannot be used here: {error} A new one is trained, which"
+                " takes minutes."
+            )
+            return None
+
+    def _train(self, seed: int, seconds: float) -> ModelVersion:
         with tqdm(
             total=train.seconds_to_play(seconds),
             unit="s",
@@ -55,11 +77,4 @@ class Command(BaseCommand):
             bar_format="{l_bar}{bar}| {n:.0f} s",
         ) as bar:
             trained = train.train(seed, by="System", seconds=seconds, progress=bar.update)
-        model = registry.register(trained.data, by=SYSTEM, reason=REASON)
-        registry.make_live(model, by=SYSTEM, reason=REASON)
-        figures = trained.artifact.card.metrics
-        took = time.perf_counter() - began
-        self.stdout.write(
-            f"{model} is live after {took:.0f} s. On held-out apps its risk AUC is"
-            f" {figures['risk_auc']:.3f}."
-        )
+        return registry.register(trained.data, by=SYSTEM, reason=REASON)
