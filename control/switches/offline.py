@@ -217,7 +217,8 @@ def _insert(entry: offline_journal.Entry, by: Actor, until: datetime | None) -> 
         config = document.verify(entry.signed, keys.load_public_keys(settings.SLUICE_KEYS))
     except (ConfigError, KeysError) as error:
         raise ControlError(
-            f"The document in the journal entry for config {entry.version} is not valid: {error}."
+            f"The document for config {entry.version} in the journal {offline_journal.directory()}"
+            f" cannot be verified: {str(error).removesuffix('.')}."
         ) from error
     at = datetime.fromtimestamp(entry.at, UTC)
     row = changes.store(config, by=by, reason=entry.reason, made_at=at, signed=entry.signed)

@@ -234,7 +234,9 @@ class UnknownApps(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The whole document. `version` only grows; a decider never goes back by itself."""
+    """A whole config document. `version` only grows: a decider applies a document only when its
+    version is higher than that of the one in force.
+    """
 
     version: Annotated[int, Meta(ge=1)]
     feature_schema: Annotated[str, Meta(max_length=64)]

@@ -37,8 +37,9 @@ class Clock:
         """Return the engine time now: unix seconds, counted on from what the wall clock showed at
         the start.
 
-        `told`: wall time of a caller that keeps its own (simulations, replays). When it goes back
-        by more than BACK_S, engine time goes on from where it was.
+        `told`: the time now by a caller's own clock (simulations, replays). When `told` goes back
+        by at most BACK_S, engine time stands still until `told` catches up; when by more, engine
+        time goes on from its latest value.
         """
         if told is not None:
             return self._follow(told)

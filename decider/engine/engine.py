@@ -294,8 +294,8 @@ class Engine:
     # ---------------------------------------------------------------------
 
     def decide(self, requests: Sequence[CheckRequest], now: float | None = None) -> list[Decision]:
-        """Decide requests and return the decisions in the same order. Call `apply` first: it needs
-        a config.
+        """Decide requests and return the decisions in the same order. Call `apply` first:
+        without a config nothing can be decided.
         """
         if len(requests) > MAX_BATCH:
             done: list[Decision] = []

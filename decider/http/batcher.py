@@ -108,8 +108,8 @@ class Batcher:
         owner.waiting += 1
 
     def run(self) -> None:
-        """Decide and answer all that is queued. Connections also call it when an answer that needs
-        no decision must follow those asked before it.
+        """Decide and answer all queued checks. Connections also call this before they send an
+        answer that needs no decision, so that answers leave in the order of their requests.
         """
         requests, owners, marks = self._requests, self._owners, self._marks
         if not requests:

@@ -249,7 +249,7 @@ def _check_nodes(tree: Tree, features: int, where: str) -> None:
         raise ArtifactError(f"{where}: categorical splits are not supported")
     # 2 (missing goes left) and 8 (NaN is missing) make 10; odd ones are refused above
     if tree.decision.min() < 0 or tree.decision.max() > 11:
-        raise ArtifactError(f"{where}: a decision type is not known")
+        raise ArtifactError(f"{where}: a decision type is not an even number from 0 to 10")
     children = np.concatenate([tree.left, tree.right])
     if children.min() < -nodes - 1 or children.max() >= nodes:
         raise ArtifactError(f"{where}: a child is out of range")

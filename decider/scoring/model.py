@@ -28,7 +28,7 @@ MAX_GOLDEN = 100_000
 
 
 class Scores(NamedTuple):
-    """What a model says about n rows; each float64 (n,)."""
+    """What a model says about n rows. Each field is float64 (n,)."""
 
     raw_risk: NDArray[np.float64]
     """Log-odds before calibration, bit-equal to LightGBM's raw score."""

@@ -328,7 +328,8 @@ def _decode(raw: bytes) -> EventBatch:
     # 7e9 s is the year 2191; `dropped` fits a bigint column
     if not 0 <= batch.sent_at < 7e9 or not 0 <= batch.dropped < 2**63:
         raise copy_format.PoisonError(
-            f"the time {batch.sent_at} or the drop count {batch.dropped} of a batch is out of range"
+            f"the time {batch.sent_at} or the drop count {batch.dropped} of a batch is out of"
+            " range: 0 <= time < 7e9 (unix seconds) and 0 <= drop count < 2**63 are allowed"
         )
     if "\x00" in batch.node:
         raise copy_format.PoisonError("the name of a batch's node contains a NUL character")

@@ -363,13 +363,7 @@ def _search_more(case: _Case, levels: dict[str, NDArray[np.float64]]) -> Way | N
     From all levers at their ends, one after the other is dropped if the rest is enough. Then each
     is set to its smallest level that is admitted beside the others. Another order might drop more.
     """
-    # Batching is left out, because it replaces the request by another one, at another cost. Levers
-    # that overlap with pace or paths are left out, because these two are the same change and more.
-    names = [n for n in grid.order_levers(levels) if n != "batch"]
-    for more in ("pace", "paths"):
-        if more in names:
-            names = [n for n in names if frozenset((n, more)) not in grid.OVERLAPPING]
-    at = {name: float(levels[name][-1]) for name in names}
+    at = {name: float(levels[name][-1]) for name in _largest_changes(levels)}
     if len(at) <= 2 or not _admitted(case, at).all():
         return None
     # The largest change is dropped first.
@@ -383,6 +377,17 @@ def _search_more(case: _Case, levels: dict[str, NDArray[np.float64]]) -> Way | N
         if first is not None:
             at[name], steady = float(levels[name][first[0]]), steady and first[1]
     return _verify(case, *at.items(), steady=steady)
+
+
+def _largest_changes(levels: dict[str, NDArray[np.float64]]) -> list[str]:
+    """Return the levers to pull all together, without those that a larger one contains."""
+    # Batching is left out, because it replaces the request by another one, at another cost. Levers
+    # that overlap with pace or paths are left out, because these two are the same change and more.
+    names = [n for n in grid.order_levers(levels) if n != "batch"]
+    for more in ("pace", "paths"):
+        if more in names:
+            names = [n for n in names if frozenset((n, more)) not in grid.OVERLAPPING]
+    return names
 
 
 def _admitted(

@@ -87,7 +87,7 @@ class FeatureImportance:
 
 @dataclass(frozen=True, slots=True)
 class TrafficTenth:
-    """A tenth of the traffic by a feature's value."""
+    """A tenth of the traffic, sorted by a feature's value: the part from `low` to `high`."""
 
     low: str
     high: str
