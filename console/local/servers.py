@@ -35,6 +35,9 @@ READY_WITHIN_S = 2
 LOOK_AGAIN_AFTER_S = 0.05
 # Bytes of a generated password. 32 random bytes cannot be guessed (256 bits).
 SECRET_BYTES = 32
+# Ports from which `free_port` draws: below those that systems take for outgoing connections, one of
+# which could take a drawn port before its server listens.
+FREE_PORTS = range(20_000, 32_000)
 
 # The built-in locale sorts alike on every machine, whatever its C library, so indexes stay valid
 # when the data moves. Checksums detect data that a disk has damaged.
@@ -242,9 +245,10 @@ def envoy_command(config: Path, *, base_id: int = 0) -> list[str]:
 
 def free_port() -> int:
     """Return a TCP port of the loopback interface that nobody listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    # drawn by `secrets`, as processes that seed `random` alike would all draw the same port
+    while not is_free(port := secrets.choice(FREE_PORTS)):
+        pass
+    return port
 
 
 def is_free(port: int) -> bool:

@@ -76,7 +76,7 @@ def test_an_untouched_chain_verifies() -> None:
     assert state.head == AuditEntry.objects.first().hash
     out = io.StringIO()
     call_command("audit", "verify", stdout=out)
-    assert "holds: 3 entries" in out.getvalue()
+    assert "intact: 3 entries" in out.getvalue()
 
 
 @pytest.mark.parametrize(

@@ -240,7 +240,7 @@ def test_the_update_itself_gives_way_when_another_verdict_came_first(refused, mo
     disputes.adjudicate(dispute.pk, "decline", by=PRIYA, reason="Correct")
     monkeypatch.setattr(disputes, "by_number", lambda number: stale)
     monkeypatch.setattr(disputes, "KEY_PREFIX", "other:")
-    with pytest.raises(Refused, match="meanwhile"):
+    with pytest.raises(Refused, match="in the meantime"):
         disputes.adjudicate(dispute.pk, "uphold", by=DELE, reason="Wrong")
     assert (Outcome.objects.count(), Dispute.objects.get().state) == (1, State.DECLINED)
 

@@ -148,7 +148,7 @@ def test_a_blank_reason_and_too_many_at_once_are_refused(monkeypatch) -> None:
     with pytest.raises(Refused, match="A reason is needed"):
         send(a_report(), reason=" ")
     monkeypatch.setattr(outcome_reports, "MOST", 1)
-    with pytest.raises(Refused, match="the limit is 1"):
+    with pytest.raises(Refused, match="send at most 1"):
         send(a_report("a"), a_report("b"))
 
 

@@ -116,7 +116,7 @@ def test_values_that_lightgbm_does_not_confirm_are_marked(
     with caplog.at_level(logging.ERROR, "sluice.explain"):
         done = backlog.explain_waiting(0.0)
     assert done.mismatched == backlog.LIGHTGBM_ROWS < done.explained
-    assert "are not LightGBM's" in caplog.text
+    assert "differ from LightGBM's" in caplog.text
 
 
 def test_a_model_without_row_counts_costs_only_its_explanations(
