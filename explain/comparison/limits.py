@@ -287,7 +287,6 @@ def _budget(
     if math.isinf(left):
         return "budget", Stage.RERANK.label, label, "–", "none", "–", "within"
     rate, wrong = see["error_budget_rate"], 0.0 if event.risk is None else 1.0 - event.risk
-    spared = "" if admitted else _spared(event, signals, rate)
     # Old records hold the error budget as refusals an hour, new ones as a share of the requests.
     limit = (
         f"{units.one_in(rate)} of its requests"
@@ -295,8 +294,10 @@ def _budget(
         else f"{units.plan_figure(config.tiers[event.tier].error_budget_per_hour)} an hour"
     )
     word = "within" if left >= (wrong if rate > 0.0 else 1.0) else "spent"
-    if admitted or spared:
-        takes, wrong = spared and f"; this refusal takes none: {spared}", 0.0
+    if admitted:
+        takes, wrong = "", 0.0
+    elif spared := _spared(event, signals, rate):
+        takes, wrong = f"; this refusal takes none: {spared}", 0.0
     else:
         takes = f"; this refusal takes {wrong:.2f}, its chance of being wrong"
     after = f"{max(0.0, left - wrong):.2f}"

@@ -28,7 +28,7 @@ _UNKNOWN = (
 
 @dataclass(frozen=True, slots=True)
 class PastedText:
-    """What a text was read as."""
+    """A pasted text and what Sluice took it for."""
 
     reading: QueryReading
     elsewhere: str = ""
@@ -68,10 +68,10 @@ def meant(text: str) -> str:
 
 
 def read_pasted(text: str, insist: str = "", *, with_token: bool) -> PastedText:
-    """Read a pasted text.
+    """Return what a pasted text is: an id, a token, a receipt, or nothing known.
 
-    The reading does not repeat a text that was read as nothing. `with_token` says whether the
-    reader may see token digests.
+    Of a text that is nothing known, the answer repeats no part: it may be a secret. `with_token`
+    says whether the reader may see token digests.
     """
     found = read_in_address(text if insist else meant(text), insist, with_token=with_token)
     return (
@@ -82,9 +82,9 @@ def read_pasted(text: str, insist: str = "", *, with_token: bool) -> PastedText:
 
 
 def read_in_address(text: str, insist: str = "", *, with_token: bool) -> PastedText:
-    """Read a text from an address.
+    """Return what a text from the page's address is.
 
-    Unlike `read_pasted`, repeat a plain text that was read as nothing: it is in the address anyway.
+    Unlike `read_pasted`, repeat a plain text that is nothing known: the address shows it anyway.
     """
     text = text.strip()
     if len(text) > LONGEST:
@@ -132,5 +132,5 @@ def _as_credential(text: str, *, with_token: bool, insisted: bool) -> QueryReadi
 
 
 def _nothing(hint: str, *, withheld: bool = True) -> PastedText:
-    """Return a text that was read as nothing, with a hint for the reader."""
+    """Return the answer for a text that is nothing known, with a hint for the reader."""
     return PastedText(QueryReading("nothing", "", hint=hint), withheld=withheld)
