@@ -80,7 +80,7 @@ CAUSES: dict[str, Cause] = {
             "The service was busy, and your organisation as a whole was over its share. Spread its"
             " use over time.",
         ),
-        Cause("IDENTITY", "Credentials and addresses"),
+        Cause("IDENTITY", "Credentials and IP addresses"),
         # None for these three either: the customer can change neither record nor clock.
         Cause("STANDING", "Who the app is"),
         Cause("HISTORY", "What became of it before"),

@@ -12,13 +12,13 @@ other apps or tenants do. A test compares these sets with the registry.
 | pace | requests a second, evenly, for 10 min | as spread, pace over 60 s and 600 s, cost, quota |
 | day | most requests a second, the whole UTC day | as pace, and the quota by the whole day |
 | wait | seconds of silence before asking again | windows, retries, tokens, budget, price, place |
-| batch | items in one call of the batch form | pace, cost, resources, tokens, writes, its cost |
-| retries | share of requests sent while being refused | shares and counts of such requests, pace |
+| batch | items in one call of the batch form | pace, cost, paths, tokens, writes, its cost |
+| retries | share of requests sent too soon or while refused | shares and counts of such, pace |
 | errors | share of answers that were 4xx | shares and counts of all 4xx answers |
-| credentials | different credentials in a minute | that count |
-| resources | different resources in a minute | that count |
-| paths | different paths in ten minutes | that spread, resources, endpoints, the busiest |
-| addresses | different addresses in a minute | that count |
+| credentials | different credentials in two minutes | that count |
+| resources | different paths in two minutes | that count |
+| paths | different paths in twenty minutes | that spread, paths, endpoints, the busiest |
+| addresses | different IP addresses in two minutes | that count |
 
 How far each goes is in `moves`.
 """
@@ -123,7 +123,7 @@ LEVERS: tuple[Lever, ...] = (
     ),
     Lever(
         "retries",
-        "Requests sent while being refused",
+        "Requests sent too soon or while refused",
         "share",
         False,
         frozenset(
@@ -176,7 +176,7 @@ LEVERS: tuple[Lever, ...] = (
     ),
     Lever(
         "resources",
-        "Different resources in a minute",
+        "Different paths in two minutes",
         "count",
         False,
         frozenset({"distinct_paths_60s"}),
@@ -185,7 +185,7 @@ LEVERS: tuple[Lever, ...] = (
     ),
     Lever(
         "paths",
-        "Different paths in ten minutes",
+        "Different paths in twenty minutes",
         "count",
         False,
         frozenset(
@@ -203,7 +203,7 @@ LEVERS: tuple[Lever, ...] = (
     ),
     Lever(
         "addresses",
-        "Different addresses in a minute",
+        "Different IP addresses in two minutes",
         "count",
         False,
         frozenset({"distinct_sources_60s"}),
@@ -212,7 +212,7 @@ LEVERS: tuple[Lever, ...] = (
     ),
     Lever(
         "credentials",
-        "Different credentials in a minute",
+        "Different credentials in two minutes",
         "count",
         False,
         frozenset({"distinct_tokens_60s"}),

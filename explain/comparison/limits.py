@@ -162,6 +162,8 @@ def _bucket(event: Event, see: dict[str, float], admitted: bool) -> _Row:
     spent = tokens < 1.0 and tokens <= 1.0 - headroom
     word = "spent" if spent else "over" if tokens < 1.0 else "within"
     limit = f"{units.plan_figure(burst)}, refills {units.plan_figure(see['bucket_rate'])}/s"
+    if event.ml_state == MlState.LIVE:
+        limit += f", headroom {units.plan_figure(max(0.0, headroom))}"
     stage = Stage.TRIAGE if event.ml_state == MlState.LIVE else Stage.FALLBACK
     return (
         "bucket",
@@ -294,14 +296,26 @@ def _budget(
         else f"{units.plan_figure(config.tiers[event.tier].error_budget_per_hour)} an hour"
     )
     word = "within" if left >= (wrong if rate > 0.0 else 1.0) else "spent"
-    if admitted:
-        takes, wrong = "", 0.0
-    elif spared := _spared(event, signals, rate):
-        takes, wrong = f"; this refusal takes none: {spared}", 0.0
-    else:
-        takes = f"; this refusal takes {wrong:.2f}, its chance of being wrong"
-    after = f"{max(0.0, left - wrong):.2f}"
-    return "budget", Stage.RERANK.label, label, f"{left:.2f}", limit + takes, after, word
+    spared = "" if admitted else _spared(event, signals, rate)
+    if admitted or spared:
+        wrong = 0.0
+    before, less, after = _subtract(left, wrong)
+    takes = "" if admitted else f"; this refusal takes {less}, its chance of being wrong"
+    if spared:
+        takes = f"; this refusal takes none: {spared}"
+    return "budget", Stage.RERANK.label, label, before, limit + takes, after, word
+
+
+def _subtract(left: float, wrong: float) -> tuple[str, str, str]:
+    """Return `left`, `wrong` and their difference, at least 0, as text: with two digits, or with as
+    many as it takes for a reader who subtracts the first two to get the third.
+    """
+    after = max(0.0, left - wrong)
+    for places in range(2, units.MOST_PLACES + 1):
+        before, less, rest = (f"{value:.{places}f}" for value in (left, wrong, after))
+        if f"{max(0.0, float(before) - float(less)):.{places}f}" == rest:
+            break
+    return before, less, rest
 
 
 def _spared(event: Event, signals: np.ndarray, rate: float) -> str:

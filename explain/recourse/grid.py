@@ -28,6 +28,9 @@ WAITS_S = np.array(
 BATCH_SIZES = np.array([2, 3, 4, 5, 8, 10, 15, 20, 30, 40, 50, 100], np.float64)
 # Requests a second: six a minute. Nobody is advised to be slower.
 SLOWEST = 0.1
+# Smallest change of a pace or a count, as a share of it. Chosen: nobody holds a pace more exactly,
+# so "39 requests a second instead of 40" is no advice.
+LEAST_CHANGE = 0.1
 # Pairs of levers that are the same change in two forms.
 OVERLAPPING = frozenset(
     {
@@ -74,12 +77,17 @@ def find_level(name: str, x: Levels, s: Levels) -> float:
         case "retries":
             return float(insisting(x[None, :])[0])
         case "paths":
-            # Fewer paths cannot have such an entropy. Whole, as paths are counted.
-            spread = float(np.nan_to_num(x[F["path_entropy_600s"]]))
-            return float(math.ceil(2.0**spread - 1e-6))
+            # At least as many as the shorter time had.
+            return max(_least_paths(x), float(round(np.nan_to_num(x[F["distinct_paths_60s"]]))))
         case "batch":
             return 1.0
     return 0.0
+
+
+def _least_paths(x: Levels) -> float:
+    """Return the fewest paths that can have the entropy of the last ten minutes."""
+    # Whole, as paths are counted.
+    return float(math.ceil(2.0 ** float(np.nan_to_num(x[F["path_entropy_600s"]])) - 1e-6))
 
 
 def _pace(x: Levels) -> float:
@@ -92,15 +100,22 @@ def _pace(x: Levels) -> float:
     return max([0.0 if math.isnan(paces[60.0]) else paces[60.0], *several])
 
 
-def list_levels(name: str, x: Levels, s: Levels, batchable: bool, reason: int) -> Levels:
+def list_levels(
+    name: str, x: Levels, s: Levels, batchable: bool, reason: int, told: float = 0.0
+) -> Levels:
     """Return the levels to try for a record, smallest change first; empty when the lever does not
-    apply.
+    apply. `told`: seconds that the response asked the client to wait, 0 for none.
     """
     quota = reason == Reason.QUOTA_EXHAUSTED
     here = find_level(name, x, s)
+    less = here * (1.0 - LEAST_CHANGE)
     match name:
         case "wait":
-            return np.array([math.ceil(s[S["quota_reset"]])], np.float64) if quota else WAITS_S
+            return (
+                np.array([math.ceil(s[S["quota_reset"]])], np.float64)
+                if quota
+                else _waits_from(told)
+            )
         # Only a spent quota asks for a pace over the whole day. Less than 1% is no real change.
         case "day":
             lasting = s[S["quota_limit"]] / DAY_S
@@ -110,39 +125,52 @@ def list_levels(name: str, x: Levels, s: Levels, batchable: bool, reason: int) -
                 else _NONE
             )
         case "spread":
-            return _NONE if quota else _round_down(here, float(x[F["rate_60s"]]))
+            lasts = float(x[F["rate_60s"]]) <= _lasting(s)
+            return _NONE if quota or not lasts else _round_down(less, float(x[F["rate_60s"]]))
         case "pace":
             return (
                 _NONE
                 if quota
-                else _round_down(min(here, float(x[F["rate_60s"]]) * 1.1, _lasting(s)), SLOWEST)
+                else _round_down(min(less, float(x[F["rate_60s"]]) * 1.1, _lasting(s)), SLOWEST)
             )
         case "batch":
             return BATCH_SIZES if batchable and s[S["batchable"]] > 0.0 else _NONE
         # Half a percent shows as 0% or 1%, too little to give advice about.
         case "retries" | "errors":
-            return np.arange(math.ceil(here * 100.0) - 1, -1, -1) / 100.0 if here > 0.005 else _NONE
-    return _round_down(here, 1.0, whole=True)
+            # From the first whole percent below the one that is shown for the present share.
+            return np.arange(round(here * 100.0) - 1, -1, -1) / 100.0 if here > 0.005 else _NONE
+        # Only fewer paths than the entropy needs move it.
+        case "paths":
+            less = min(less, _least_paths(x) * (1.0 - LEAST_CHANGE))
+    return _round_down(less, 1.0, whole=True)
+
+
+def _waits_from(told: float) -> Levels:
+    """Return the waits to try. Retry-After stands, so none is shorter than what the response said;
+    that wait itself is the first.
+    """
+    if told <= 0.0:
+        return WAITS_S
+    return np.concatenate([[math.ceil(told)], WAITS_S[math.ceil(told) < WAITS_S]])
 
 
 def _lasting(s: Levels) -> float:
-    """Return the pace that a spent bucket sustains, requests/s; infinite for a bucket with tokens.
-    At any faster pace the refusal would only come a little later.
+    """Return the pace that the bucket sustains, requests/s. At any faster pace a refusal would only
+    come a little later.
     """
-    return float(s[S["bucket_rate"]]) * 1.02 if s[S["tokens"]] < 1.0 else math.inf
+    return float(s[S["bucket_rate"]])
 
 
 def _round_down(high: float, low: float, *, whole: bool = False) -> Levels:
-    """Return figures of two digits below `high` down to `low`, falling."""
-    if not (math.isfinite(high) and math.isfinite(low) and high > max(low, 0.0)):
+    """Return figures of two digits from `high` down to `low`, falling."""
+    if not (math.isfinite(high) and math.isfinite(low) and high >= max(low, 0.0)):
         return _NONE
     low = max(low, 1e-3)
     decades = range(math.floor(math.log10(low)), math.floor(math.log10(high)) + 1)
     found = np.array(
         [round(k * 10.0 ** (d - 1), 6) for d in reversed(decades) for k in range(99, 9, -1)]
     )
-    # Chosen: a change of less than 1.5% is not advice.
-    found = found[(found < high * 0.985) & (found >= low)]
+    found = found[(found <= high * (1.0 + 1e-9)) & (found >= low)]
     return found[found == np.floor(found)] if whole else found
 
 

@@ -234,7 +234,9 @@ def _search_ways(case: _Case) -> Recourse:
     """Return the recourse of a refusal that its owner can do something about."""
     event = case.event
     levels = {
-        lever.name: grid.list_levels(lever.name, case.x, case.s, bool(case.batch), event.reason)
+        lever.name: grid.list_levels(
+            lever.name, case.x, case.s, bool(case.batch), event.reason, case.ground.told
+        )
         for lever in LEVERS
         if lever.name != "wait" or Action(event.action).waits
     }
@@ -244,21 +246,31 @@ def _search_ways(case: _Case) -> Recourse:
     # and more changes only when no pair does.
     if not ways and (way := _search_pairs(case, levels) or _search_more(case, levels)):
         ways = [way]
-    ways = sorted(ways, key=lambda way: way.effort)[:SHOWN_WAYS]
+    # The response asked for a batch, so what that leads to is always shown.
+    asked = "batch" if event.action == Action.BATCH else ""
+    ways = sorted(ways, key=lambda way: (way.changes[0].lever != asked, way.effort))[:SHOWN_WAYS]
+    ways.sort(key=lambda way: way.effort)
     missed = _choose_misses(missed, event, {change.lever for way in ways for change in way.changes})
     return Recourse(
         tuple(_with_edge(case, way) for way in ways),
-        tuple(_with_edge(case, way) for way in missed[: max(0, SHOWN_WAYS - len(ways))]),
+        tuple(_with_edge(case, way) for way in missed[: _count_misses(missed, ways)]),
         "" if ways else _explain_none(case, levels),
     )
 
 
+def _count_misses(missed: list[Way], ways: list[Way]) -> int:
+    """Return how many misses have room beside the ways; the batch that was asked for always has."""
+    asked = any(way.changes[0].lever == "batch" for way in missed)
+    return max(int(asked), SHOWN_WAYS - len(ways))
+
+
 def _choose_misses(missed: list[Way], event: Event, used: set[str]) -> list[Way]:
     """Return misses that tell the owner something: a lever that lowers the risk but is not enough
-    alone, and that no shown way uses.
+    alone, and that no shown way uses. The batch that the response asked for comes first.
     """
     # Below 0.01 of risk nothing can be seen on the page's scale.
     before = 1.0 if event.risk is None else event.risk
+    asked = {"batch"} - used if event.action == Action.BATCH else set()
     found = [
         way
         for way in missed
@@ -269,6 +281,7 @@ def _choose_misses(missed: list[Way], event: Event, used: set[str]) -> list[Way]
     # Both are about the pace: a miss of one beside a way by the other would contradict it.
     if used & {"pace", "spread"}:
         found = [way for way in found if way.changes[0].lever not in ("pace", "spread")]
+    found = [way for way in missed if way.changes[0].lever in asked] + found
     return found[:SHOWN_MISSES]
 
 
@@ -497,7 +510,9 @@ def _describe(
 ) -> Way:
     changes = tuple(_change(case, name, level) for name, level in pulls)
     price = float(case.s[S["service_price"]])
-    said = text.describe_way(changes, case.event, case.batch, action, price=price, steady=steady)
+    said = text.describe_way(
+        changes, case.event, case.batch, action, price=price, steady=steady, risk=risk
+    )
     return Way(
         changes,
         action,

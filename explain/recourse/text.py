@@ -13,6 +13,11 @@ from decider.contracts.features import FEATURES, INDEX, format_value
 from decider.contracts.units import digits, wait_span
 from decider.contracts.vocabulary import Action, Reason
 
+# Distinct items are counted over the running window and the whole one before it: at most twice its
+# length
+# (`features_of._variety`).
+MINUTES = "in two minutes"
+TEN_MINUTES = "in twenty minutes"
 # Waits that differ by no more seconds than this count as equal: rounding to whole seconds can make
 # a difference of half a second.
 SAME_S = 0.5
@@ -50,11 +55,12 @@ def describe_way(
     *,
     price: float,
     steady: bool = True,
+    risk: float | None = None,
 ) -> WayText:
     """Return a way in words.
 
     `batch` is the endpoint's batch form. `price` is the service's price; a way that waits counts on
-    it to fall. `steady` is as in `search.Way`.
+    it to fall. `steady` and `risk` are as in `search.Way`.
     """
     short = _enumerate([_short(change) for change in changes])
     full = _enumerate([_full(change, batch) for change in changes])
@@ -69,7 +75,20 @@ def describe_way(
     return WayText(
         f"{full[:1].upper()}{full[1:]}, {_outcome(action, event)}{hope}.{told}",
         short,
-        _notes(changes, event, recovery=recovery, steady=steady),
+        _notes(changes, event, recovery=recovery, steady=steady)
+        + (". The risk rises, and the limit rises more" if _rises(action, risk, event) else ""),
+    )
+
+
+def _rises(action: int, risk: float | None, event: Event) -> bool:
+    """Return whether a request would be admitted at a risk above that of its refusal."""
+    # Chosen: a difference that the page's two digits show.
+    visible = 0.01
+    return (
+        action == Action.ADMIT
+        and risk is not None
+        and event.risk is not None
+        and risk > event.risk + visible
     )
 
 
@@ -136,9 +155,9 @@ def _short(change: PulledLever) -> str:
             return f"with {after:.0f} items in a call"
         case "retries":
             return (
-                "without requests too soon or while being refused"
+                "pausing while refused"
                 if after == 0
-                else f"with {format_percent(after)} sent too soon or while being refused"
+                else f"with {format_percent(after)} of requests sent too soon or while refused"
             )
         case "errors":
             return (
@@ -147,12 +166,12 @@ def _short(change: PulledLever) -> str:
                 else f"with {format_percent(after)} of answers 4xx"
             )
         case "resources":
-            return f"with {after:,.0f} different resource{_plural(after)} a minute"
+            return f"with {after:,.0f} different path{_plural(after)} {MINUTES}"
         case "paths":
-            return f"with no more than {after:,.0f} path{_plural(after)} in ten minutes"
+            return f"with no more than {after:,.0f} path{_plural(after)} {TEN_MINUTES}"
         case "addresses":
-            return f"from {after:,.0f} address{_plural(after, 'es')} in a minute"
-    return f"with {after:,.0f} credential{_plural(after)} a minute"
+            return f"from {after:,.0f} IP address{_plural(after, 'es')} {MINUTES}"
+    return f"with {after:,.0f} credential{_plural(after)} {MINUTES}"
 
 
 def _full(change: PulledLever, batch: str) -> str:
@@ -173,15 +192,16 @@ def _full_count(lever: str, before: float, after: float) -> str:
     s, instead = _plural(after), f"instead of {before:,.0f}"
     match lever:
         case "resources":
-            return f"asking for {after:,.0f} different resource{s} a minute {instead}"
+            return f"asking for {after:,.0f} different path{s} {MINUTES} {instead}"
         case "paths":
             return (
-                f"asking for no more than {after:,.0f} different path{s} in ten minutes instead of"
+                f"asking for no more than {after:,.0f} different path{s} {TEN_MINUTES} instead of"
                 f" at least {before:,.0f}"
             )
         case "addresses":
-            return f"sending from {after:,.0f} address{_plural(after, 'es')} in a minute {instead}"
-    return f"with {after:,.0f} credential{s} in a minute {instead}"
+            es = _plural(after, "es")
+            return f"sending from {after:,.0f} IP address{es} {MINUTES} {instead}"
+    return f"with {after:,.0f} credential{s} {MINUTES} {instead}"
 
 
 def _full_pace(lever: str, before: str, after: str) -> str:
@@ -198,11 +218,14 @@ def _full_pace(lever: str, before: str, after: str) -> str:
 def _full_share(lever: str, before: str, after: float) -> str:
     # A share of zero reads as "without", because "0% of its answers" would sound rounded.
     if lever == "retries" and after == 0:
-        return f"without requests too soon or while being refused, as {before} of its requests were"
+        return (
+            f"pausing while refused, instead of sending {before} of its requests too soon or while"
+            " refused"
+        )
     if lever == "retries":
         return (
-            f"with {format_percent(after)} of its requests sent too soon or while being refused"
-            f" instead of {before}"
+            f"with {format_percent(after)} of its requests sent too soon or while refused instead"
+            f" of {before}"
         )
     if after == 0:
         return f"without 4xx answers, which were {before}"
@@ -221,18 +244,16 @@ def _was(change: PulledLever, event: Event) -> str:
         case "batch":
             return "It asked for one item in a call"
         case "retries":
-            return (
-                f"It sent {format_percent(before)} of its requests too soon or while being refused"
-            )
+            return f"It sent {format_percent(before)} of its requests too soon or while refused"
         case "errors":
             return f"{format_percent(before)} of its answers were 4xx"
         case "resources":
-            return f"It asked for {before:,.0f} different resource{_plural(round(before))} a minute"
+            return f"It asked for {before:,.0f} different path{_plural(round(before))} {MINUTES}"
         case "paths":
-            return f"It asked for at least {before:,.0f} paths in ten minutes"
+            return f"It asked for at least {before:,.0f} paths {TEN_MINUTES}"
         case "addresses":
-            return f"It sent from {before:,.0f} addresses in a minute"
-    return f"It used {before:,.0f} credential{_plural(round(before))} a minute"
+            return f"It sent from {before:,.0f} IP addresses {MINUTES}"
+    return f"It used {before:,.0f} credential{_plural(round(before))} {MINUTES}"
 
 
 def _told(event: Event) -> int:
@@ -249,18 +270,13 @@ def _beside_told(changes: Sequence[PulledLever], event: Event) -> str:
     told = _told(event)
     if not seconds or not told or abs(seconds - told) <= SAME_S:
         return ""
-    if seconds > told and event.reason == Reason.LEASE_AWAITED:
+    if event.reason == Reason.LEASE_AWAITED:
         return (
             f" The response said {wait_span(told)}, for the quota alone. Other limits hold longer."
         )
-    if seconds > told:
-        return (
-            f" The response said {wait_span(told)}: the decider knew its exact counters. From"
-            " this record alone, only the longer wait is certain."
-        )
     return (
-        f" The response said {wait_span(told)}, so this is an early retry, and is counted as one"
-        " here and in its later requests."
+        f" The response said {wait_span(told)}: the decider knew its exact counters. From"
+        " this record alone, only the longer wait is certain."
     )
 
 
@@ -272,10 +288,6 @@ def _against_told(seconds: float, told: int, reason: int) -> str:
         return ""
     if abs(seconds - told) <= SAME_S:
         return "This is the Retry-After it got"
-    if seconds < told:
-        return (
-            f"Sooner than the Retry-After it got, {wait_span(told)}, so it counts as an early retry"
-        )
     if reason == Reason.LEASE_AWAITED:
         return f"The response said {wait_span(told)}, for the quota alone. Other limits hold longer"
     return (

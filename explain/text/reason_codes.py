@@ -94,23 +94,54 @@ _BEHAVIOUR = frozenset({"request", "counters", "feedback"})
 # A finding about behaviour is added if it has at least this share of the strongest effect. Chosen:
 # an owner can change behaviour, so it is named unless it hardly mattered.
 _ENOUGH = 0.3
+# A second reason with at least this share of the strongest effect is named too. Chosen: beside it,
+# nobody would call the first one alone the cause.
+_NEARLY = 0.9
 
 
-def write_because(found: Sequence[ReasonCode]) -> str:
+def write_because(found: Sequence[ReasonCode], usual: Sequence[tuple[str, float]] = ()) -> str:
     """Return the strongest reason as a clause: "because ...".
 
-    If it is not about behaviour, the strongest reason that is follows, unless it hardly mattered.
-    As it may be any further reason, the words only claim that it added to the risk.
+    A second reason that weighs nearly as much follows. If the strongest is not about behaviour, the
+    strongest reason that is follows, unless it hardly mattered. As it may be any further reason,
+    the words only claim that it added to the risk. `usual`: from `list_usual`. Where the largest of
+    these weighs as much as the strongest reason, the clause says so.
     """
-    strongest = found[0]
-    if not _is_behaviour(strongest):
-        for reason in found[1:]:
-            if _is_behaviour(reason) and reason.effect >= _ENOUGH * strongest.effect:
-                return (
-                    f"most of all because {write_clause(strongest)}; its behaviour now added:"
-                    f" {_write_alone(reason)}"
-                )
-    return f"because {write_clause(strongest)}"
+    strongest, weightier = found[0], _write_weightier(found[0], usual)
+    clause = f"because {write_clause(strongest)}"
+    behaviour = None if _is_behaviour(strongest) else _find_behaviour(found)
+    if behaviour is not None:
+        lead = clause if weightier else f"most of all {clause}"
+        return f"{lead}; its behaviour now added: {_write_alone(behaviour)}{weightier}"
+    if len(found) > 1 and found[1].effect >= _NEARLY * strongest.effect:
+        much = "as much" if found[1].effect == strongest.effect else "nearly as much"
+        clause += f"; {much} because {write_clause(found[1])}"
+    return f"{clause}{weightier}"
+
+
+def _find_behaviour(found: Sequence[ReasonCode]) -> ReasonCode | None:
+    """Return the strongest further reason about behaviour; None where all hardly mattered."""
+    return next(
+        (
+            reason
+            for reason in found[1:]
+            if _is_behaviour(reason) and reason.effect >= _ENOUGH * found[0].effect
+        ),
+        None,
+    )
+
+
+def _write_weightier(strongest: ReasonCode, usual: Sequence[tuple[str, float]]) -> str:
+    """Return what to add where something usual raised the risk as much as the strongest reason."""
+    if not usual or usual[0][1] < strongest.effect:
+        return ""
+    label, effect = usual[0]
+    # A tier is always usual for its tier, so that need not be said.
+    who = "its tier alone" if label == _TIER else f"“{label}”, at a usual value,"
+    return f"; {who} raised its risk {'as much' if effect == strongest.effect else 'more'}"
+
+
+_TIER = next(feature.label for feature in FEATURES if feature.name == "tier")
 
 
 def _is_behaviour(reason: ReasonCode) -> bool:
@@ -119,8 +150,8 @@ def _is_behaviour(reason: ReasonCode) -> bool:
 
 # Nouns that the registry writes in the plural, after the figure 1.
 _ONE = re.compile(
-    r"\b1 ((?:different |confirmed abuse )?(?:answer|app|address|chargeback|credential|endpoint"
-    r"|refusal|report|request|resource|thing))(?:es|s)\b"
+    r"\b1 (?:different )?((?:confirmed abuse )?(?:answer|app|IP address|chargeback|credential"
+    r"|endpoint|path|refusal|report|request|thing))(?:es|s)\b"
 )
 # Plural verbs and pronouns that follow such a noun, with their singular.
 _OF_ONE = ((" they were ", " it was "), (" were ", " was "), (" do not ", " does not "))
@@ -171,8 +202,25 @@ def write_clause(reason: ReasonCode) -> str:
     alone = _write_alone(reason)
     if not reason.minor:
         return alone
-    count = 1 + len(reason.others)
+    count, spans = 1 + len(reason.others), _list_spans(reason)
+    if spans:
+        return f"{alone}; the same over {spans} adds to it"
     return f"{count} findings of cause “{reason.cause}” add up, the strongest being that {alone}"
+
+
+# The spans of time that end the names of features.
+_SPANS = {"1s": "one second", "10s": "ten seconds", "60s": "one minute", "600s": "ten minutes"}
+
+
+def _list_spans(reason: ReasonCode) -> str:
+    """Return the spans of a reason's other features, if all measure what its own feature measures
+    over another span: "ten seconds and ten minutes". Return "" if any measures something else.
+    """
+    measure = reason.feature.name.rpartition("_")[0]
+    split = [feature.name.rpartition("_") for feature in reason.others]
+    if any(found != measure or span not in _SPANS for found, _, span in split):
+        return ""
+    return " and ".join(_SPANS[span] for _, _, span in split)
 
 
 def _write_alone(reason: ReasonCode) -> str:

@@ -8,6 +8,7 @@ text holds a figure: every figure is read from there.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from decider.contracts.units import told_apart, wait_span
@@ -54,12 +55,15 @@ def write_story(
     name: str,
     thresholds: Thresholds | None,
     found: list[reason_codes.ReasonCode],
+    usual: Sequence[tuple[str, float]] = (),
 ) -> DecisionStory:
-    """Return the story of a decision about the app called `name`."""
+    """Return the story of a decision about the app called `name`. `found` and `usual`: what raised
+    its risk, from `reason_codes.rank_reasons` and `reason_codes.list_usual`.
+    """
     return DecisionStory(
         _chip(decision),
         http_answer(decision),
-        _verdict(decision, name, found),
+        _verdict(decision, name, found, usual),
         _lead(decision, thresholds),
     )
 
@@ -89,8 +93,13 @@ def http_answer(d: Decision) -> str:
     return f"HTTP {HTTP_STATUS[Action(d.action)]}{wait}"
 
 
-def _verdict(d: Decision, name: str, found: list[reason_codes.ReasonCode]) -> str:
-    return f"{name} {_act(d)} {_because(d, found)}."
+def _verdict(
+    d: Decision,
+    name: str,
+    found: list[reason_codes.ReasonCode],
+    usual: Sequence[tuple[str, float]],
+) -> str:
+    return f"{name} {_act(d)} {_because(d, found, usual)}."
 
 
 def _act(d: Decision) -> str:
@@ -111,10 +120,14 @@ def _act(d: Decision) -> str:
     )
 
 
-def _because(d: Decision, found: list[reason_codes.ReasonCode]) -> str:
+def _because(
+    d: Decision,
+    found: list[reason_codes.ReasonCode],
+    usual: Sequence[tuple[str, float]],
+) -> str:
     action, reason = Action(d.action), Reason(d.reason)
     if find_true_cause(action, reason, [one.code for one in found]).finding:
-        return reason_codes.write_because(found)
+        return reason_codes.write_because(found, usual)
     because = f"because {reason_text.clause(d)}"
     if (action, reason) != (Action.SHED, Reason.RISK_HIGH):
         return because

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 from collections import Counter
 from types import ModuleType
 
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from decider.contracts import feature_columns, features
-from decider.contracts.features import N_FEATURES, NAMES
+from decider.contracts.features import FEATURES, N_FEATURES, NAMES
 from decider.engine import features_of as measure
 from decider.engine.known_apps import table as known_apps
 from decider.engine.memory import app_state as counters
@@ -178,3 +179,11 @@ def test_the_check_of_writes_fails_when_the_kernel_has_a_fault(name: str) -> Non
 
     with pytest.raises(AssertionError, match="written other than once"):
         check()  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("feature", [f for f in FEATURES if "_error_share_" in f.name])
+def test_a_share_of_answers_is_said_to_be_one_of_answers(feature) -> None:
+    """A reader takes "41% of its payments were declined" for a share of the payments."""
+    assert feature.unit == "share"
+    for sentence in (feature.high, feature.low):
+        assert re.search(r"answers\b", sentence), sentence

@@ -38,9 +38,41 @@ def test_behaviour_that_is_strongest_stands_alone() -> None:
 def test_a_cause_whose_parts_are_small_says_that_they_add_up() -> None:
     """Another reason's feature weighs more than the named one: alone that one is not why."""
     pace = replace(
-        reason("rate_10s", 0.3), minor=True, others=(FEATURES[INDEX["rate_1s"]],), typical=0.5
+        reason("rate_10s", 0.3), minor=True, others=(FEATURES[INDEX["burst_ratio"]],), typical=0.5
     )
     assert write_because([pace, reason("distinct_sources_60s", 0.2)]) == (
         "because 2 findings of cause “Pace” add up, the strongest being that by rate_10s, 4 times"
         " what was usual in training"
+    )
+
+
+def test_a_second_reason_that_weighs_nearly_as_much_is_named_too() -> None:
+    found = [reason("rate_10s", 0.20), reason("cohort_prior", 0.19)]
+    assert write_because(found) == "because by rate_10s; nearly as much because by cohort_prior"
+    found = [reason("rate_10s", 0.20), reason("cohort_prior", 0.20)]
+    assert write_because(found) == "because by rate_10s; as much because by cohort_prior"
+    assert "; " not in write_because([reason("rate_10s", 0.20), reason("cohort_prior", 0.17)])
+
+
+def test_a_usual_value_that_weighs_more_is_named_in_the_headline() -> None:
+    found = [reason("app_age", 0.17), reason("rate_10s", 0.10)]
+    told = write_because(found, [("Tier", 0.20), ("Hour of the week", 0.03)])
+    assert told == (
+        "because by app_age; its behaviour now added: by rate_10s; its tier alone raised its risk"
+        " more"
+    )
+    told = write_because([reason("rate_10s", 0.17)], [("Hour of the week", 0.17)])
+    assert told == (
+        "because by rate_10s; “Hour of the week”, at a usual value, raised its risk as much"
+    )
+    assert write_because(found, [("Tier", 0.16)]).startswith("most of all because by app_age; its")
+
+
+def test_one_fact_over_two_spans_does_not_count_as_two_findings() -> None:
+    writes = replace(
+        reason("write_share_60s", 0.3), minor=True, others=(FEATURES[INDEX["write_share_600s"]],)
+    )
+    assert (
+        write_because([writes])
+        == "because by write_share_60s; the same over ten minutes adds to it"
     )

@@ -137,7 +137,7 @@ LIMITS = {
     "override": ("[<found>][plan × {times}]", "none", "[<found>][plan × {times2}]"),
     "bucket": (
         "[{tokens}][−{into}, headroom]",
-        "{burst}, refills {rate}/s",
+        "{burst}, refills {rate}/s[, headroom {headroom}]",
         "[{tokens_after}][−{into_after}, headroom]",
     ),
     "cheap": ("{cheap}", "ranked from {from}", "–"),

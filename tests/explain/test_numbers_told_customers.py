@@ -170,16 +170,16 @@ WAYS = {
     "day": "[A][a]t {level} request[s] a <per> over the whole day instead of {before} request[s] a"
     " <per>",
     "batch": "[W][w]ith {level} items in each call[ of POST /v2/orders:batchGet]",
-    "retries": "[W][w]ith[out requests too soon or while being refused, as {before}% of its"
-    " requests were][ {level}% of its requests sent too soon or while being refused instead of"
-    " {before2}%]",
+    "retries": "[P][p][ausing while refused, instead of sending {before}% of its requests too soon"
+    " or while refused][W][w][ith {level}% of its requests sent too soon or while refused instead"
+    " of {before2}%]",
     "errors": "[W][w]ith[out 4xx answers, which were {before}%][ {level}% of its answers 4xx"
     " instead of {before2}%]",
-    "resources": "[A][a]sking for {level} different resource[s] a minute instead of {before}",
-    "paths": "[A][a]sking for no more than {level} different path[s] in ten minutes instead of at"
-    " least {before}",
-    "credentials": "[W][w]ith {level} credential[s] in a minute instead of {before}",
-    "addresses": "[S][s]ending from {level} address[es] in a minute instead of {before}",
+    "resources": "[A][a]sking for {level} different path[s] in two minutes instead of {before}",
+    "paths": "[A][a]sking for no more than {level} different path[s] in twenty minutes instead of"
+    " at least {before}",
+    "credentials": "[W][w]ith {level} credential[s] in two minutes instead of {before}",
+    "addresses": "[S][s]ending from {level} IP address[es] in two minutes instead of {before}",
 }
 TOLD = " The response said {told:span}"
 OUTCOMES = (
@@ -191,8 +191,6 @@ TAILS = (
     f"[{TOLD}, for the quota alone. Other limits hold longer.]"
     f"[{TOLD.replace('told:', 'told2:')}: the decider knew its exact counters. From this record"
     " alone, only the longer wait is certain.]"
-    f"[{TOLD.replace('told:', 'told3:')}, so this is an early retry, and is counted as one here and"
-    " in its later requests.]"
     "[ It is on the edge: with a little more of the same it would have been refused again.]"
 )
 
@@ -227,7 +225,9 @@ def before(one: Recorded, lever: str) -> float:
         ),
         "errors": lambda: x["client_error_share_60s"],
         "resources": lambda: x["distinct_paths_60s"],
-        "paths": lambda: math.ceil(2.0 ** x["path_entropy_600s"] - 1e-6),
+        "paths": lambda: max(
+            math.ceil(2.0 ** x["path_entropy_600s"] - 1e-6), round(x["distinct_paths_60s"])
+        ),
         "credentials": lambda: x["distinct_tokens_60s"],
         "addresses": lambda: x["distinct_sources_60s"],
         "batch": lambda: 1.0,

@@ -64,6 +64,8 @@ class Told(NamedTuple):
     headline: str
     said: customer.CustomerTexts
     case: customer.CustomerCase
+    usual_raises: list[tuple[str, float]]
+    """Features that raised the risk at a usual value, with their risk points."""
 
     @property
     def value(self) -> np.ndarray:
@@ -91,9 +93,10 @@ def tell(one: Refusal, config: Config) -> Told:
     reasons = reason_codes.rank_reasons(fall) if d.raw_risk is not None else []
     code = told_code([reason.code for reason in reasons])
     case = customer.build_case(d, "Order sync", code)
-    headline = verdict.write_story(d, "It", None, reasons).verdict
+    raises = reason_codes.list_usual(fall) if reasons else []
+    headline = verdict.write_story(d, "It", None, reasons, raises).verdict
     said = customer.write_texts(case)
-    return Told(one, config, contributions, usual, reasons, headline, said, case)
+    return Told(one, config, contributions, usual, reasons, headline, said, case, raises)
 
 
 @pytest.fixture(scope="module")
@@ -202,8 +205,13 @@ def check_clause(told: Told, reason: ReasonCode, clause: str) -> None:
     heaviest = max(told.contributions[INDEX[r.feature.name]] for r in told.reasons)
     if reason.others and told.contributions[k] < heaviest:
         together = f"{1 + len(reason.others)} findings of cause “{reason.cause}” add up"
-        assert clause.startswith(f"{together}, the strongest being that "), clause
-        clause = clause.removeprefix(f"{together}, the strongest being that ")
+        measures = {re.sub(r"_\d+s$", "", f.name) for f in (reason.feature, *reason.others)}
+        if len(measures) == 1:  # one fact over several spans
+            clause, same, _ = clause.partition("; the same over ")
+            assert same
+        else:
+            assert clause.startswith(f"{together}, the strongest being that "), clause
+            clause = clause.removeprefix(f"{together}, the strongest being that ")
     assert clause.lower().startswith(first.lower()), (clause, first)
     rest = clause[len(first) :]
     if times := re.fullmatch(r", ([\d.,]+) times what was usual in training", rest):
@@ -226,25 +234,45 @@ def is_behaviour(feature: Feature) -> bool:
 def test_the_headline_names_the_strongest_reason(everything) -> None:
     ranked = [told for told in everything if told.by_risk]
     assert len(ranked) > 300
-    alone = 0
+    alone = both = heavier = 0
     for told in ranked:
         if (found := strongest(told)) is None:
             assert told.headline.endswith("because its risk is too high for what it is worth.")
             continue
         (cause, feature), lead = found, told.reasons[0]
         assert (lead.feature.cause, lead.feature.name) == (cause, feature.name)
-        mostly, added = told.headline, ""
-        if "most of all because " in mostly:
-            assert not is_behaviour(feature)
-            mostly, _, added = mostly.partition("; its behaviour now added: ")
-            assert added
-        clause = mostly.partition("because ")[2].rstrip(".")
-        check_clause(told, lead, clause)
+        mostly, weightier = split_weightier(told.headline.removesuffix("."))
+        usual = told.usual_raises[0][1] if told.usual_raises else 0.0
+        assert weightier == (
+            "" if usual < lead.effect else "as" if usual == lead.effect else "more"
+        )
+        heavier += bool(weightier)
+        mostly, _, added = mostly.partition("; its behaviour now added: ")
+        assert ("most of all because " in mostly) == bool(added and not weightier)
+        assert not added or not is_behaviour(feature)
+        mostly, much, also = re.split(r"(?:; (as|nearly as) much because )|$", mostly, maxsplit=1)
+        check_clause(told, lead, mostly.partition("because ")[2])
         if added:
             further = next(r for r in told.reasons[1:] if is_behaviour(r.feature))
-            check_clause(told, further, added.removesuffix("."))
+            check_clause(told, further, added)
+        if also:
+            assert told.reasons[1].effect >= 0.9 * lead.effect
+            assert (much == "as") == (told.reasons[1].effect == lead.effect)
+            check_clause(told, told.reasons[1], also)
         alone += not added
+        both += bool(also)
     assert alone / len(ranked) >= 0.8
+    assert both > 0 and heavier > 0
+
+
+def split_weightier(headline: str) -> tuple[str, str]:
+    """A headline without what it says of usual values, and how much they weighed beside it."""
+    rest, much, _ = re.split(
+        r"; (?:its tier alone|“[^”]+”, at a usual value,) raised its risk (as much|more)$|$",
+        headline,
+        maxsplit=1,
+    )
+    return rest, (much or "").partition(" ")[0]
 
 
 def test_a_shed_names_the_service_to_all_and_staff_why_it_was_this_request(everything) -> None:
@@ -405,7 +433,7 @@ def test_every_number_of_a_reply_is_in_the_record(everything) -> None:
 
 
 def test_a_way_back_names_the_share_that_it_lowers(everything) -> None:
-    """Not the share of early retries: the lever lowers all that is sent while being refused."""
+    """Not the share of early retries: the lever lowers all that is sent while refused."""
     shares = ("refused_share_60s", "retry_share_60s", "early_retry_share_60s")
     seen = 0
     for told in [t for t in everything if max(t.value[INDEX[n]] for n in shares) > 0.05][:60]:
@@ -415,6 +443,6 @@ def test_a_way_back_names_the_share_that_it_lowers(everything) -> None:
                 if change.lever == "retries":
                     true = max(float(told.value[INDEX[name]]) for name in shares)
                     assert change.before == pytest.approx(true)
-                    assert "while being refused" in one.sentence
+                    assert "while refused" in one.sentence
                     seen += 1
     assert seen or len(everything) > 300

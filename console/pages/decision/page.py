@@ -69,6 +69,13 @@ class Explained:
         fall = self.fall
         return [f.code for f in findings(fall.contributions, fall.values, fall.typical)]
 
+    @property
+    def usual_raises(self) -> list[tuple[str, float]]:
+        """Features that raised the risk but are no reason, because their values are usual: label
+        and risk points, the largest first.
+        """
+        return reason_codes.list_usual(self.fall) if self.fall else []
+
 
 @dataclass(frozen=True, slots=True)
 class Cut:
@@ -394,10 +401,8 @@ class DecisionPage:
 
     @property
     def usual_raises(self) -> list[tuple[str, float]]:
-        """Features that raised the risk but are no reason, because their values are usual: label
-        and risk points, the largest first.
-        """
-        return reason_codes.list_usual(self.explained.fall) if self.explained.fall else []
+        """As in `Explained`."""
+        return self.explained.usual_raises
 
     @property
     def no_score(self) -> str:
@@ -435,7 +440,7 @@ def decision_page(d: Decision, *, with_token: bool) -> DecisionPage:
         d=d,
         name=name,
         known=known,
-        story=verdict.write_story(d, name, marks, list(found.reasons)),
+        story=verdict.write_story(d, name, marks, list(found.reasons), found.usual_raises),
         explained=found,
         cut=cut,
         bands=bands(marks, d.risk, cut.at if cut else None),

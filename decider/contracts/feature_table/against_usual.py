@@ -33,11 +33,11 @@ FEATURES_AGAINST_USUAL: tuple[Feature, ...] = (
     _f(
         "busiest_step_share_600s",
         "share",
-        "Requests that repeat its most frequent steps, last 10 min",
+        "Requests that repeat its most frequent steps, last 20 min",
         "BUSIEST_STEP_10M",
-        "{value} of ten minutes' requests repeated its most frequent steps from one endpoint"
+        "{value} of twenty minutes' requests repeated its most frequent steps from one endpoint"
         " to the next.",
-        "Only {value} of ten minutes' requests repeated its most frequent steps from one"
+        "Only {value} of twenty minutes' requests repeated its most frequent steps from one"
         " endpoint to the next.",
         "counters",
         "SPREAD",
