@@ -119,7 +119,7 @@ def both_asked(gateway: Gateway) -> bool:
 
 
 @contextmanager
-def envoy(folder: Path, *, patience: str = "0.5s") -> Iterator[Gateway]:
+def envoy(folder: Path, *, patience: str = "0.5s", trusted_hops: int = 0) -> Iterator[Gateway]:
     """Envoy with the example configuration and a service that echoes; the caller starts the
     deciders.
 
@@ -129,7 +129,9 @@ def envoy(folder: Path, *, patience: str = "0.5s") -> Iterator[Gateway]:
     running = Gateway({name: servers.free_port() for name in NAMES}, folder / "envoy-access.json")
     config = folder / "envoy.yaml"
     config.write_text(
-        gateway.render_envoy_config(running.ports, running.log).replace("0.015s", patience)
+        gateway.render_envoy_config(running.ports, running.log, trusted_hops).replace(
+            "0.015s", patience
+        )
     )
     try:
         running.start(
