@@ -8,7 +8,6 @@ ago never costs them a kill switch. New subjects are refused here instead.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 from msgspec import structs
 
@@ -20,22 +19,19 @@ _NAME = re.compile(r"[!-~]{1,128}").fullmatch
 
 
 def checked(new: Config, old: Config) -> Config:
-    """Return `new` with the subjects that `old` does not have in the form that is stored. Raise
+    """Return `new` with the entries that `old` does not have in the form that is stored. Raise
     Refused, which names the entry, for one that names nobody.
     """
-    known: set[tuple[str, str]] = {(e.kind, e.subject) for e in (*old.lists, *old.overrides)}
+    known = {*old.lists, *old.overrides}
     for override in new.overrides:
-        if (override.kind, override.subject) not in known:
+        if override not in known:
             _check_name(override, f"override {override.id}")
-    return structs.replace(new, lists=_checked_lists(new.lists, known))
-
-
-def _checked_lists(entries: Sequence[ListEntry], known: set[tuple[str, str]]) -> list[ListEntry]:
-    return [e if (e.kind, e.subject) in known else _checked(e) for e in entries]
+    lists = [entry if entry in known else _checked(entry) for entry in new.lists]
+    return structs.replace(new, lists=lists)
 
 
 def _checked(entry: ListEntry) -> ListEntry:
-    what = f"the {entry.verdict} entry about a {entry.kind}"
+    what = f"the {entry.kind} entry of the {entry.verdict} list"
     if entry.kind != "source":
         _check_name(entry, what)
         return entry
