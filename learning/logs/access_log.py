@@ -179,8 +179,8 @@ _decode_envoy = msgspec.json.Decoder(_EnvoyLine).decode
 
 
 def pseudonym(key: bytes, address: str) -> str:
-    """Return `anon_` and 12 hexadecimal digits: the same for the same source and key. Nobody can get
-    back to the address without the key.
+    """Return `anon_` and 12 hexadecimal digits: the same for the same source and key. Nobody can
+    get back to the address without the key.
     """
     # BLAKE2b takes keys of at most 64 bytes. A broken encoding in a line may leave lone surrogates.
     text = (source_of(address) or address).encode("utf-8", "surrogatepass")

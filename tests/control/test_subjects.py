@@ -5,10 +5,12 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from control.config import changes
+from control.config import changes, subjects
 from control.errors import Refused
+from decider.contracts import config as document
+from decider.contracts import defaults
 from decider.contracts.config import Config, ListEntry, Override
-from tests.control.conftest import DELE, beat, status
+from tests.control.conftest import DELE
 
 pytestmark = pytest.mark.usefixtures("first")
 
@@ -27,14 +29,6 @@ def change(**fields: object) -> Config:
         edit=lambda c: msgspec.structs.replace(c, **fields),
     )
     return changes.current()
-
-
-def kept_from_before(*entries: ListEntry) -> None:
-    """Put entries into the newest document as an older version did, which did not read them."""
-    row = changes.latest()
-    assert row is not None
-    old = msgspec.structs.replace(changes.current(), lists=list(entries), version=row.version + 1)
-    changes.store(old, by=DELE, reason="Of before", made_at=row.made_at)
 
 
 def test_a_source_is_stored_in_one_spelling_and_a_network_is_marked() -> None:
@@ -69,15 +63,25 @@ def test_a_name_with_a_line_end_is_refused() -> None:
         change(overrides=[Override(id="ovr_1", kind="tenant", subject="ten_1\n", until=1e10)])
 
 
-def test_a_bad_subject_of_before_stops_no_other_change() -> None:
-    kept_from_before(entry("banana"))
+def test_a_bad_subject_of_before_stops_no_other_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as before:
+        before.setattr(changes.subjects, "checked", lambda new, old: new)
+        change(lists=[entry("banana")])
     found = change(ml_time_limit_ms=7.0, lists=[entry("banana"), entry("192.0.2.1")])
     assert [e.subject for e in found.lists] == ["banana", "192.0.2.1"]
     with pytest.raises(Refused):
         change(lists=[entry("banana"), entry("banana", verdict="allow")])
 
 
-def test_a_network_waits_for_deciders_that_can_read_it(valkey) -> None:
-    beat(valkey, status("d01", config_format=2))
-    with pytest.raises(Refused, match=r"`lists\.\*\.network` needs config format 3"):
-        change(lists=[entry("192.0.2.0/24")])
+def test_a_network_waits_for_deciders_that_can_read_it() -> None:
+    tiers = [
+        msgspec.structs.replace(tier, headroom_to="all", error_budget=None)
+        for tier in defaults.TIERS
+    ]
+    old = msgspec.structs.replace(defaults.config(1, 0.0), tiers=tiers)
+    assert document.needed_format(old) == (1, "")
+    new = subjects.checked(msgspec.structs.replace(old, lists=[entry("192.0.2.1")]), old)
+    assert document.needed_format(new) == (1, "")
+    new = subjects.checked(msgspec.structs.replace(old, lists=[entry("192.0.2.0/24")]), old)
+    assert document.needed_format(new) == (3, "lists.*.network")
+    assert document.decode(document.encode(new)).lists == new.lists

@@ -66,6 +66,7 @@ NO_ADDRESSES = [
     "2001:db8::/32",
     "2001:db8::1/64",
     "2001:0:1:2::/64",
+    "2002:c000:201::/64",
     "[2001:db8::]/64",
     "unix:",
     "/run/gateway.sock",
@@ -131,7 +132,14 @@ def test_the_loopback_and_no_address_at_all_carry_no_ipv4_one() -> None:
     assert address("::1") == address("::") == "::/64"
 
 
-@given(st.ip_addresses().map(str))
+NEAR_CARRIERS = st.builds(
+    lambda start, rest: str(IPv6Address(start << 96 | rest)),
+    st.sampled_from([0, 0x64_FF9B, 0x2001_0000, 0x2002_C000, 0x20010DB8]),
+    st.integers(0, 2**96 - 1),
+)
+
+
+@given(st.ip_addresses().map(str) | NEAR_CARRIERS)
 def test_a_source_read_again_is_itself(text: str) -> None:
     assert address(address(text)) == address(text)
 
@@ -204,6 +212,6 @@ def test_a_subject_that_names_no_source_is_refused_with_what_to_write(text: str,
     assert why in str(caught.value)
 
 
-@given(st.ip_addresses().map(str))
+@given(st.ip_addresses().map(str) | NEAR_CARRIERS)
 def test_the_network_of_a_single_address_has_the_text_of_its_source(text: str) -> None:
     assert addresses.text_of(network(text)) == address(text)

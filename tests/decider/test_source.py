@@ -8,6 +8,7 @@ import pytest
 from decider.contracts.requests import CheckRequest
 from decider.http.context import Limits
 from decider.http.source import NAMED, SourceRule, forwarded
+from decider.node import process
 from tests.decider.http_client import World, request, run
 
 
@@ -88,3 +89,14 @@ def test_a_body_of_many_requests_reads_addresses_by_the_same_rule() -> None:
         return world.engine.seen
 
     assert [r.source for r in run(ask)] == list(texts.values())
+
+
+STARTED = ["--node", "d01", "--valkey", "x", "--data", "d", "--models", "m", "--keys", "k"]
+
+
+def test_the_number_of_trusted_hops_is_a_start_setting() -> None:
+    assert process.parse(STARTED).trusted_hops is None
+    assert process.parse([*STARTED, "--trusted-hops", "2"]).trusted_hops == 2
+    for wrong in ("-1", "17", "two"):
+        with pytest.raises(SystemExit):
+            process.parse([*STARTED, f"--trusted-hops={wrong}"])

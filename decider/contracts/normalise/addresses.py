@@ -94,11 +94,11 @@ def _remembered(text: str) -> str:
         return ""
     if (number := _number(found[2])) is None:
         return ""
-    source = _source(number)
     if found[4] is None:
-        return source
+        return _source(number)
     # "/64" ends a source, and no other range
-    return source if source.endswith(found[4]) and not number & _SUBSCRIBERS_OWN else ""
+    is_source = not number & _SUBSCRIBERS_OWN and _carried(number, SUBSCRIBER_BITS) is None
+    return _subscriber(number) if is_source else ""
 
 
 def source_of(text: str) -> str:
@@ -121,16 +121,22 @@ def _number(text: str) -> int | None:
 
 def _source(number: int) -> str:
     """Return the source of an IPv6 address."""
-    if (ipv4 := _carried(number)) is not None:
-        return str(IPv4Address(ipv4))
+    ipv4 = _carried(number)
+    return _subscriber(number) if ipv4 is None else str(IPv4Address(ipv4))
+
+
+def _subscriber(number: int) -> str:
+    """Return the network of the subscriber that has an IPv6 address."""
     start = (number & ~_SUBSCRIBERS_OWN).to_bytes(16, "big")
     return f"{inet_ntop(AF_INET6, start)}/{SUBSCRIBER_BITS}"
 
 
-def _carried(number: int) -> int | None:
-    """Return the IPv4 address in an IPv6 address, None without one."""
+def _carried(number: int, known: int = 128) -> int | None:
+    """Return the IPv4 address in an IPv6 address of which the first `known` bits are known, None
+    without one.
+    """
     for kind in _EMBEDDED_BY_START.get(number >> 112, ()):
-        if number >> 128 - kind.bits == kind.start:
+        if kind.bits <= known and number >> 128 - kind.bits == kind.start:
             ipv4 = number >> kind.below & 0xFFFF_FFFF ^ kind.flipped
             # ::1 and :: are no IPv4-compatible addresses, and nobody has an address in 0.0.0.0/8
             return ipv4 if ipv4 >> 24 or kind.start else None
