@@ -15,13 +15,13 @@ EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "gateway" / "envoy.
 _MARKED = re.compile(
     r"(port_value: |path: |xff_num_trusted_hops: )[^\s}]+(.*# up: )([a-z0-9-]+)$", re.MULTILINE
 )
-# Whoever sends through a gateway of this machine stands for a proxy with many clients behind it.
-# One, so that what it writes into x-forwarded-for counts as their address.
-PLAYED_CLIENTS = 1
+# Trusted proxies in front of a gateway of this machine. One: the program that plays the traffic
+# stands for a proxy, and names the addresses of its clients in x-forwarded-for.
+LOCAL_TRUSTED_HOPS = 1
 
 
 def render_envoy_config(
-    ports: Mapping[str, int], access_log: Path, trusted_hops: int = PLAYED_CLIENTS
+    ports: Mapping[str, int], access_log: Path, trusted_hops: int = LOCAL_TRUSTED_HOPS
 ) -> str:
     """Return Envoy's configuration as YAML: the example with its marked lines filled in.
 

@@ -162,7 +162,8 @@ class Engine:
         """
         # all that may fail comes first, so that a bad document leaves the one before in force
         rules, router = policy.rules_of(config), Router(config, self.text_hash)
-        found = lists.compile_subjects(config, self.text_hash)
+        networks = lists.Networks(config, self.text_hash)
+        found = lists.compile_subjects(config, self.text_hash, networks)
         old = getattr(self, "shared", None)
         shared = shared_state.carry_over(old, self._index, config.services, tenants.MAX_TENANTS)
         self._apply_sampling(config.sampling)
@@ -173,7 +174,7 @@ class Engine:
         self._unknown[:] = (config.unknown_tier, 0, 0, Profile("").cohort_prior, 0, 0, 0, 0)
         self._apply_unknown(config.unknown_apps)
         self._weights = {t.tenant: t.weight for t in config.tenants}
-        self._network_of = lists.find_networks(config, self.text_hash)
+        self._network_of = networks.finder()
         self.router, self.rules, self.shared, self._index = router, rules, shared, router.index
         self.arena.hold(region=shared, subjects=found, rules=rules)
         self._ml_off_until = engaged_until(config, ALL_ML)

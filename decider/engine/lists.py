@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Network
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -15,8 +14,6 @@ from numba import njit
 from decider.contracts.config import Config
 from decider.contracts.normalise import addresses
 from decider.engine.text_hash import TextHash
-
-Network = IPv4Network | IPv6Network
 
 # Kinds of subjects. Each rule names its kind, as an app and a tenant may have the same id.
 APP, TENANT, SOURCE = 0, 1, 2
@@ -27,6 +24,7 @@ VERDICTS = {"allow": 1.0, "block": 2.0, "compliance": 3.0}
 KIND, UNTIL, VERDICT, ACTION, MULTIPLIER, NEXT = range(6)
 # Bits of a source, by the version of IP: a network of so many is found by the hash of its text.
 _BITS_OF_SOURCE: Final = {4: 32, 6: addresses.SUBSCRIBER_BITS}
+_WIDTHS: Final = {4: 32, 6: 128}  # bits of an address, by the version of IP
 
 
 class Subjects(NamedTuple):
@@ -42,8 +40,12 @@ class Subjects(NamedTuple):
     """
 
 
-def compile_subjects(config: Config, text_hash: TextHash) -> Subjects:
-    """Return all list entries and overrides of a document, in a table by hash of the subject."""
+def compile_subjects(
+    config: Config, text_hash: TextHash, networks: Networks | None = None
+) -> Subjects:
+    """Return all list entries and overrides of a document, in a table by hash of the subject.
+    `networks`: those of the document, if they are there already.
+    """
     rows = _rows_of(config)
     # less than a quarter full, so that a request with no rule meets an empty entry at once
     size = 1 << max(2, (4 * len(rows)).bit_length())
@@ -59,7 +61,7 @@ def compile_subjects(config: Config, text_hash: TextHash) -> Subjects:
         row[NEXT] = first[at] - 1
         key[at], first[at], rule[number] = hashed, number + 1, row
     found = Subjects(key, first, rule)
-    _link(found, _networks_of(config, text_hash))
+    _link(found, networks or Networks(config, text_hash))
     return found
 
 
@@ -70,8 +72,8 @@ def _rows_of(config: Config) -> list[tuple[str, list[float]]]:
         kind, verdict = KINDS[entry.kind], VERDICTS[entry.verdict]
         until = np.inf if entry.until is None else entry.until
         subject = entry.subject
-        if entry.kind == "source" and (network := _network(subject)) is not None:
-            subject = addresses.text_of(network)
+        if entry.kind == "source" and (read := _read(subject)) is not None:
+            subject = read.text
         rows.append((subject, [kind, until, verdict, -1.0, 1.0, -1.0]))
     for o in config.overrides:
         action = -1.0 if o.action is None else float(o.action)
@@ -79,53 +81,72 @@ def _rows_of(config: Config) -> list[tuple[str, list[float]]]:
     return rows
 
 
-# Remembered, so that a document with many entries is in force as soon as any other. Chosen: above
-# what a document holds.
+class _Network(NamedTuple):
+    """A listed source or network, read from its subject."""
+
+    text: str
+    version: int
+    bits: int
+    number: int
+    """Its first address."""
+
+
+# Remembered, so that a document with many entries is in force soon. Chosen: above what a document
+# holds.
 @lru_cache(maxsize=65_536)
-def _network(subject: str) -> Network | None:
+def _read(subject: str) -> _Network | None:
     """Return what a listed source names; None for an old document's text that names none and so
     finds nobody, as it always did.
     """
     try:
-        return addresses.network(subject)
+        found = addresses.network(subject)
     except addresses.AddressError:
         return None
+    number = int(found.network_address)
+    return _Network(addresses.text_of(found), found.version, found.prefixlen, number)
 
 
-class _Networks:
-    """Listed networks of more than one source, and the hashes of their texts."""
+class Networks:
+    """The networks of more than one source that a document lists."""
 
-    def __init__(self, hashes: dict[Network, int]) -> None:
-        self.hashes = hashes
-        self._lengths: dict[int, list[int]] = {
-            version: sorted({n.prefixlen for n in hashes if n.version == version}, reverse=True)
-            for version in (4, 6)
+    def __init__(self, config: Config, text_hash: TextHash) -> None:
+        named = (_read(entry.subject) for entry in config.lists if entry.kind == "source")
+        self.listed = list({n for n in named if n and n.bits < _BITS_OF_SOURCE[n.version]})
+        self.hashes = text_hash.many([n.text for n in self.listed]).tolist()
+        self._lengths = {
+            version: sorted({n.bits for n in self.listed if n.version == version}, reverse=True)
+            for version in _WIDTHS
         }
-        self._by_start = {
-            (n.version, n.prefixlen, int(n.network_address)): hashed for n, hashed in hashes.items()
-        }
+        places = ((n.version, n.bits, n.number) for n in self.listed)
+        self._by_place = dict(zip(places, self.hashes, strict=True))
 
-    def narrowest(self, inside: Network, below: int) -> int:
-        """Return the hash of the narrowest network with fewer bits than `below` around another, 0
-        where there is none. One look-up for each length of a prefix.
+    def narrowest(self, version: int, number: int, below: int) -> int:
+        """Return the hash of the narrowest network with fewer bits than `below` around an address,
+        0 where there is none. One look-up for each length of a prefix.
         """
-        version, number, most = inside.version, int(inside.network_address), inside.max_prefixlen
         for bits in self._lengths[version]:
-            rest = most - bits
+            rest = _WIDTHS[version] - bits
             if bits < below and (
-                found := self._by_start.get((version, bits, number >> rest << rest))
+                hashed := self._by_place.get((version, bits, number >> rest << rest))
             ):
-                return found
+                return hashed
         return 0
 
+    def finder(self) -> Callable[[str], int] | None:
+        """Return a function from a source to the hash by which `consult` finds the rules of all
+        networks around it, 0 for none. Return None when no network is listed.
+        """
+        if not self.listed:
+            return None
 
-def _networks_of(config: Config, text_hash: TextHash) -> _Networks:
-    """Return the networks of more than one source that a document lists."""
-    named = (_network(entry.subject) for entry in config.lists if entry.kind == "source")
-    found = {n for n in named if n is not None and n.prefixlen < _BITS_OF_SOURCE[n.version]}
-    networks = list(found)
-    hashes = text_hash.many([addresses.text_of(n) for n in networks]).tolist()
-    return _Networks(dict(zip(networks, hashes, strict=True)))
+        # A source looked up for the first time costs microseconds, and later ones a tenth of one.
+        @lru_cache(maxsize=addresses.REMEMBERED)
+        def around(source: str) -> int:
+            version, number = addresses.bits_of(source)
+            # A replayed log has pseudonyms for sources.
+            return self.narrowest(version, number, _WIDTHS[version]) if version else 0
+
+        return around
 
 
 def _first_row(subjects: Subjects, hashed: int) -> int:
@@ -137,37 +158,17 @@ def _first_row(subjects: Subjects, hashed: int) -> int:
     return int(subjects.first[at]) - 1
 
 
-def _link(subjects: Subjects, networks: _Networks) -> None:
+def _link(subjects: Subjects, networks: Networks) -> None:
     """Let the rules of each network go on with those of the next wider one around it, so that the
     narrowest around a source leads to all.
     """
-    for network, hashed in networks.hashes.items():
-        if around := networks.narrowest(network, network.prefixlen):
+    for network, hashed in zip(networks.listed, networks.hashes, strict=True):
+        if around := networks.narrowest(network.version, network.number, network.bits):
             last = _first_row(subjects, hashed)
             # The rules of this network end where the row after the last would be.
             while subjects.rule[last, NEXT] >= 0.0:
                 last = int(subjects.rule[last, NEXT])
             subjects.rule[last, NEXT] = _first_row(subjects, around)
-
-
-def find_networks(config: Config, text_hash: TextHash) -> Callable[[str], int] | None:
-    """Return a function from a source to the hash by which `consult` finds the rules of all listed
-    networks around it, 0 for none. Return None when no network is listed.
-    """
-    networks = _networks_of(config, text_hash)
-    if not networks.hashes:
-        return None
-
-    # A source looked up for the first time costs microseconds, and later ones a tenth of one.
-    @lru_cache(maxsize=addresses.REMEMBERED)
-    def around(source: str) -> int:
-        try:
-            found = addresses.network(source)
-        except addresses.AddressError:
-            return 0  # a pseudonym of a replayed log
-        return networks.narrowest(found, _BITS_OF_SOURCE[found.version])
-
-    return around
 
 
 @njit(cache=True, inline="always")

@@ -56,7 +56,7 @@ def verdict_on(entries: list[ListEntry], source: str, now: float = NOW) -> float
     document, found = config(lists=entries), np.array([0.0, 0.0, -1.0, 1.0])
     compiled = lists.compile_subjects(document, HASH)
     lists.consult(compiled, lists.SOURCE, HASH.one(source), now, found)
-    if (network_of := lists.find_networks(document, HASH)) is not None:
+    if (network_of := lists.Networks(document, HASH).finder()) is not None:
         lists.consult(compiled, lists.SOURCE, network_of(source), now, found)
     return float(found[0])
 
@@ -112,7 +112,7 @@ def test_without_networks_no_request_is_looked_up() -> None:
     document = config(
         lists=listed(**{"192.0.2.1": "block", "2001:db8::/64": "block", "x": "allow"})
     )
-    assert lists.find_networks(document, HASH) is None
+    assert lists.Networks(document, HASH).finder() is None
 
 
 def test_the_engine_blocks_a_network_and_counts_requests_without_a_source() -> None:

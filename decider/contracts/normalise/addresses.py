@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_network
-from socket import AF_INET6, inet_ntop, inet_pton
+from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import Final, NamedTuple
 
 # Characters of a written address: 45 of the longest IPv6 text; the rest is room for brackets, port
@@ -141,6 +141,18 @@ def _carried(number: int, known: int = 128) -> int | None:
             # ::1 and :: are no IPv4-compatible addresses, and nobody has an address in 0.0.0.0/8
             return ipv4 if ipv4 >> 24 or kind.start else None
     return None
+
+
+def bits_of(source: str) -> tuple[int, int]:
+    """Return the version of IP and the first address of a source, as a number; (0, 0) for a text
+    that is no source.
+    """
+    try:
+        if source.endswith(f"/{SUBSCRIBER_BITS}"):
+            return 6, int.from_bytes(inet_pton(AF_INET6, source.partition("/")[0]), "big")
+        return 4, int.from_bytes(inet_pton(AF_INET, source), "big")
+    except (OSError, ValueError):
+        return 0, 0
 
 
 def network(text: str) -> IPv4Network | IPv6Network:
