@@ -5,6 +5,7 @@ time.
 from __future__ import annotations
 
 import re
+import time
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -12,8 +13,11 @@ from typing import Literal
 
 from django.db.models import Q, QuerySet
 
+from control.config import documents
 from control.directory import apps as directory
 from decider.contracts.ids import PREFIX, decision_time, format_decision_id, parse_decision_id
+from decider.contracts.normalise.addresses import source_of
+from decider.whatif.plan import lists_about_source
 from decisions.counts import seen_tokens
 from decisions.models import Decision, utc
 from decisions.search.filters import DAY_S, DIMENSIONS, Filters
@@ -86,6 +90,8 @@ def _almost(text: str) -> str:
     there is no guess.
     """
     digits = text.removeprefix(PREFIX).replace("-", "")
+    if source := source_of(text):
+        return _about_source(source)
     if text.startswith(PREFIX) or _ALMOST_ID.fullmatch(text):
         if odd := re.sub(r"[0-9a-fA-F]", "", digits):
             return f"It looks like a decision id, but “{odd[0]}” is not a hexadecimal digit."
@@ -99,6 +105,18 @@ def _almost(text: str) -> str:
             " as all decision ids are. It may be another system’s id."
         )
     return ""
+
+
+def _about_source(source: str) -> str:
+    """Return what is known of an IP address, of which decisions keep nothing."""
+    config = documents.newest()
+    listed = lists_about_source(config, source, time.time()) if config else []
+    entries = ", ".join(f"{e.verdict} {e.subject}" for e in listed)
+    return (
+        f"It is an IP address, which deciders count as the source {source}. Decisions are stored"
+        " without it, so look up the app or the request. "
+        + (f"Lists in force name it: {entries}." if entries else "No list in force names it.")
+    )
 
 
 def of_digest(digest: str) -> QueryReading:

@@ -30,6 +30,8 @@ from urllib.parse import quote
 
 import msgspec
 
+from decider.contracts.normalise.addresses import source_of
+
 LogFormat = Literal["auto", "combined", "envoy"]
 # Bytes. A longer line is skipped: web servers refuse such requests, so it is damage, and reading it
 # whole would cost memory.
@@ -177,11 +179,11 @@ _decode_envoy = msgspec.json.Decoder(_EnvoyLine).decode
 
 
 def pseudonym(key: bytes, address: str) -> str:
-    """Return `anon_` and 12 hexadecimal digits: the same for the same address and key. Nobody can
+    """Return `anon_` and 12 hexadecimal digits: the same for the same source and key. Nobody can
     get back to the address without the key.
     """
     # BLAKE2b takes keys of at most 64 bytes. A broken encoding in a line may leave lone surrogates.
-    text = address.encode("utf-8", "surrogatepass")
+    text = (source_of(address) or address).encode("utf-8", "surrogatepass")
     return "anon_" + hashlib.blake2b(text, key=key[:64], digest_size=6).hexdigest()
 
 
