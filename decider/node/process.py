@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from decider.contracts import config as configs
 from decider.contracts import defaults
+from decider.contracts.event import REPLAY_NODE
 from decider.contracts.files import write_atomically
 from decider.contracts.requests import CheckRequest, Outcome
 from decider.contracts.store import Profile
@@ -84,6 +85,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if not options.valkey:
         parser.error("set VALKEY_URL, or name Valkey with --valkey")
+    if options.node == REPLAY_NODE:
+        parser.error(f"--node {REPLAY_NODE} is kept for replays, whose decisions are not counted")
     return options
 
 
