@@ -118,6 +118,7 @@ def _in_fleet(fleet: Fleet, targets: dict[str, float]) -> list[AttentionItem]:
         *_deciders(fleet),
         *_dropped(fleet),
         *_clocks(fleet),
+        *_leases(fleet),
         *_ml(fleet),
         *_switches(fleet),
         *_lag(fleet),
@@ -174,6 +175,30 @@ def _clocks(fleet: Fleet) -> list[AttentionItem]:
         " went on as before; ends of rules follow the clock. Check time synchronisation there."
     )
     return [AttentionItem(38, "alert", "A decider’s clock jumped", detail, "SRE", "propagation")]
+
+
+def _leases(fleet: Fleet) -> list[AttentionItem]:
+    """Return that the ledger of leases is rebuilt, and that the store grants what it must not."""
+    items = []
+    if waiting := [node for node in fleet.nodes if node.leases_wait]:
+        # chosen: below a decider that is lost (85): that is often the cause, and what to look at
+        detail = (
+            f"{_and_more([node.node for node in waiting])} waits for"
+            f" {waiting[0].leases_wait}. Until then apps have what deciders hold of their quotas;"
+            " at 00:00 UTC at the latest leases begin anew."
+        )
+        title = "Daily quotas are being rebuilt"
+        items.append(AttentionItem(73, "alert", title, detail, "SRE", "propagation"))
+    if refused := sum(node.leases_refused for node in fleet.nodes):
+        title = f"Valkey granted {refused:,} leases that are not due"
+        detail = "Deciders cut or refused them. Find out who else writes to this Valkey."
+        items.append(AttentionItem(71, "alert", title, detail, "SRE", "propagation"))
+    return items
+
+
+def _and_more(names: list[str]) -> str:
+    # chosen: three names fit a line
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _is_late(node: NodeStatus, config: Config, now: float) -> bool:
@@ -283,8 +308,8 @@ def _late_feedback(fleet: Fleet) -> list[AttentionItem]:
     late = [service.name for service in fleet.services if service.late]
     if not late:
         return []
-    # chosen: three names fit a line, and a dead collector makes every service late at once
-    names = ", ".join(late[:3]) + (f" and {len(late) - 3} more" if len(late) > 3 else "")
+    # a dead collector makes every service late at once
+    names = _and_more(late)
     detail = f"No outcome in {span(FEEDBACK_LATE_S)} from {names}. Their load is not known."
     return [AttentionItem(50, "alert", "Feedback is late", detail, "SRE", "services")]
 

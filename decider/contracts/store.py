@@ -71,8 +71,12 @@ NODE_TTL_S = 15
 # known.
 NODES_KEY = "sluice:nodes"
 
-# Hash of app -> requests leased to all deciders, at QUOTA_PREFIX + UTC day (YYYYMMDD).
-QUOTA_PREFIX = "sluice:quota:"
+# Hash: the head of the ledger of leases. It holds the ledger's id, the server on which it began,
+# whether it is open, and which nodes are in it (`node.leasing`).
+LEDGER_KEY = "sluice:ledger"
+# Hashes of app -> requests leased, at LEASES_PREFIX + "<ledger's id>:<UTC day, YYYYMMDD>": to all
+# deciders; with ":<node>" behind it, to one.
+LEASES_PREFIX = "sluice:leases:"
 
 # `IngestStatus`, rewritten by each ingest worker after each batch.
 INGEST_STATUS_KEY = "sluice:ingest"
@@ -166,6 +170,13 @@ class NodeStatus(msgspec.Struct, array_like=True, frozen=True):
     known_rejected: int = 0
     """Messages about that table that it ignored since it started: not signed, damaged, or not
     following on what it holds.
+    """
+    leases_wait: str = ""
+    """What new leases of daily quotas wait for while their ledger is rebuilt; "" when they do not.
+    """
+    leases_refused: int = 0
+    """Answers of the store to calls for leases that it cut or refused since it started: more than
+    the config document allows, or no number of requests.
     """
 
 

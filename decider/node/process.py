@@ -31,6 +31,7 @@ from decider.http import source
 from decider.http.server import HttpServer
 from decider.node.config_keeper import Keeper
 from decider.node.known_keeper import KnownKeeper
+from decider.node.lease_ledger import LedgerError
 from decider.node.store_sync import StoreSync
 from decider.refusal.client import Teller
 from decider.scoring import model
@@ -167,7 +168,7 @@ class Decider:
             trust_attempts=options.trust_attempts,
         )
         self.teller = self.engine.teller = Teller(token_key)
-        self.store_sync = StoreSync(options.valkey, self.engine, time.time())
+        self.store_sync = StoreSync(options.valkey, self.engine, time.time(), options.data)
         self.keeper = Keeper(
             self.engine, keys, options.data, options.models, self.store_sync.fetch_model
         )
@@ -208,6 +209,8 @@ class Decider:
             "sluice_apps": ("gauge", status.apps),
             "sluice_known_apps": ("gauge", status.known_apps),
             "sluice_known_apps_rejected_total": ("counter", status.known_rejected),
+            "sluice_leases_waiting": ("gauge", int(bool(status.leases_wait))),
+            "sluice_leases_refused_total": ("counter", status.leases_refused),
             "sluice_decision_p99_seconds": ("gauge", status.latency_p99_us / 1e6),
             "sluice_clock_steps_total": ("counter", self.engine.clock.steps),
             "sluice_unknown_sources_total": ("counter", self.engine.batch.serial[NO_SOURCE]),
@@ -317,7 +320,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(sys.argv[1:] if arguments is None else arguments)
     try:
         uvloop.run(Decider(options).run())
-    except StartError as error:
+    except (StartError, LedgerError) as error:
         print(f"decider: {error}", file=sys.stderr)  # noqa: T201
         return 2
     return 0

@@ -24,16 +24,18 @@ from decider.contracts.ids import IdSource
 from decider.contracts.requests import Outcome
 from decider.contracts.store import NodeStatus, Profile
 from decider.engine.engine import Engine
-from decider.engine.quota import POOL_SHARE
 from decider.node import commands
 from decider.node.config_keeper import Keeper
 from decider.node.known_keeper import KnownKeeper
+from decider.node.lease_ledger import LeaseLedger
+from decider.node.leasing import Leasing
 
 # Pauses of the duties, seconds, all chosen. Push: before subscribing again when a connection broke.
 # Poll: a lost push delays a kill switch by this much. Flush: the live tail shows decisions this
 # fresh. Status: well within NODE_TTL_S, so that lost heartbeats do no harm. Fetch: wants gather for
-# this time, so that many apps share a round trip.
-PUSH_S, POLL_S, FLUSH_S, STATUS_S, FETCH_S = 1.0, 2.0, 0.2, 1.0, 0.02
+# this time, so that many apps share a round trip. Look: a store that lost the ledger of leases is
+# noticed this soon.
+PUSH_S, POLL_S, FLUSH_S, STATUS_S, FETCH_S, LOOK_S = 1.0, 2.0, 0.2, 1.0, 0.02, 1.0
 # Events in one stream entry at most. Chosen small, because encoding them holds up decisions.
 BATCH_EVENTS = 500
 # Messages about known apps in one round trip. Chosen: some hundred kilobytes, which are read in a
@@ -49,16 +51,15 @@ BAD_SHOWN_S = 60.0
 _encode = msgspec.msgpack.Encoder().encode
 _decode_profile = msgspec.msgpack.Decoder(Profile).decode
 _decode_outcomes = msgspec.msgpack.Decoder(list[Outcome]).decode
-_LEASE, _GIVE_BACK = (
-    (Path(__file__).parent / "resources" / name).read_text()
-    for name in ("lease.lua", "give_back.lua")
-)
 
 
 class StoreSync:
     """The exchange between one engine and the store: a set of duties that run until cancelled."""
 
-    def __init__(self, url: str, engine: Engine, started_at: float) -> None:
+    def __init__(self, url: str, engine: Engine, started_at: float, data: Path) -> None:
+        """Set up the exchange; it begins with `run`. `data`: this node's directory, with the file
+        of its leases (leases.db).
+        """
         self.store: Any = Redis.from_url(
             url, socket_timeout=2.0, socket_connect_timeout=1.0, health_check_interval=10
         )
@@ -74,6 +75,8 @@ class StoreSync:
         self._unsent: EventBatch | None = None
         self._outcomes_from: Any = "$"
         self._wanted = asyncio.Event()
+        self._ledger = LeaseLedger(data / "leases.db", time.time())
+        self.leasing = Leasing(self.store, engine, self._ledger, self._note_bad)
 
     @property
     def last_error(self) -> str:
@@ -114,6 +117,7 @@ class StoreSync:
             (self._fetch, FETCH_S),
             (self._obey, PUSH_S),
             (self._status, STATUS_S),
+            (self.leasing.look, LOOK_S),
         ]
         async with asyncio.TaskGroup() as group:
             for duty, pause in duties:
@@ -257,11 +261,11 @@ class StoreSync:
         asked_at = time.time()
         try:
             await self._profiles()
-            await self._lease()
+            answered = not self.engine.leases.wanted or await self.leasing.lease()
         except (RedisError, OSError):
             self.engine.leases.heard(asked_at, answered=False)
             raise
-        self.engine.leases.heard(asked_at, answered=True)
+        self.engine.leases.heard(asked_at, answered=answered)
         if not (self.engine.wanted_profiles or self.engine.leases.wanted):
             self._wanted.clear()
 
@@ -273,38 +277,6 @@ class StoreSync:
         for app in apps:
             self.engine.wanted_profiles.pop(app, None)
         self.engine.know([_decode_profile(data) for data in found if data is not None])
-
-    async def _lease(self) -> None:
-        if not self.engine.leases.wanted:
-            return
-        # At most 200 leases, and 500 profiles above, in a round trip: one answer stays small.
-        day = time.strftime("%Y%m%d", time.gmtime())
-        asked = list(self.engine.leases.wanted.items())[:200]
-        self.engine.leases.wanted.clear()
-        async with self.store.pipeline(transaction=False) as pipe:
-            for app, (quota, size) in asked:
-                pipe.eval(_LEASE, 1, store.QUOTA_PREFIX + day, app, size, int(quota * POOL_SHARE))
-            granted = await pipe.execute()
-        if time.strftime("%Y%m%d", time.gmtime()) != day:
-            return  # the leases are of a day that has ended, and its quota with it
-        for (app, (quota, _)), requests in zip(asked, granted, strict=True):
-            if requests:
-                self.engine.leases.grant(app, float(requests))
-            else:
-                self.engine.leases.leased_out(app, quota)
-
-    async def _give_back(self) -> None:
-        """Give the unused parts of leases back to the store. Call it once no more requests are
-        decided.
-        """
-        now = time.time()
-        key = store.QUOTA_PREFIX + time.strftime("%Y%m%d", time.gmtime(now))
-        unused = list(self.engine.leases.give_back(now).items())
-        for at in range(0, len(unused), 500):
-            async with self.store.pipeline(transaction=False) as pipe:
-                for app, requests in unused[at : at + 500]:
-                    pipe.eval(_GIVE_BACK, 1, key, app, requests)
-                await pipe.execute()
 
     async def _status(self) -> None:
         data, node = _encode(self.status()), self.engine.node
@@ -342,6 +314,8 @@ class StoreSync:
             known_apps=self.known.apps if self.known else 0,
             known_version=self.known.version if self.known else 0,
             known_rejected=self.known.rejected if self.known else 0,
+            leases_wait=self.leasing.waits_for,
+            leases_refused=self.leasing.refused,
         )
 
     async def close(self) -> None:
@@ -350,10 +324,11 @@ class StoreSync:
         Sending and giving back get one second each: a store that is away must not hold up the end
         of the process.
         """
-        for duty in (self._flush, self._give_back):
+        for duty in (self._flush, self.leasing.give_back):
             try:
                 await asyncio.wait_for(duty(), 1.0)
             except (RedisError, OSError, TimeoutError) as error:
                 self._store_error = f"store: {error}"
+        self._ledger.close()
         await self.store.aclose()
         await self._patient.aclose()
