@@ -53,7 +53,7 @@ class World:
         )
         self.valkey = servers.Valkey(folder / "valkey", servers.free_port(), "test")
         self.valkey.make()
-        self.port = servers.free_port()
+        self.ports = {"d01": servers.free_port(), "d02": servers.free_port()}
         self.version = 0
         self.servers: dict[str, subprocess.Popen[bytes]] = {}
         self.start_valkey()
@@ -65,28 +65,28 @@ class World:
         servers.wait_until_ready(self.valkey)
         self.store = redis.Redis.from_url(self.valkey.url())
 
-    def start_decider(self) -> None:
+    def start_decider(self, node: str = "d01", name: str = "decider") -> None:
         command = [
             sys.executable,
             "-m",
             "decider",
             "--node",
-            "d01",
+            node,
             "--listen",
-            f"127.0.0.1:{self.port}",
+            f"127.0.0.1:{self.ports[node]}",
             "--valkey",
             self.valkey.url(),
         ]
         command += [
             "--data",
-            str(self.folder / "node"),
+            str(self.folder / node),
             "--models",
             str(self.folder / "models"),
             "--keys",
             str(self.keys),
         ]
-        self.servers["decider"] = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        until(self.healthy, "the decider", 240)  # a cold cache is compiled first
+        self.servers[name] = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        until(lambda: self.healthy(node), "the decider", 240)  # a cold cache is compiled first
 
     def end(self, name: str, with_signal: signal.Signals = signal.SIGKILL) -> int:
         process = self.servers.pop(name)
@@ -103,30 +103,37 @@ class World:
         self.store.publish(store.CONFIG_CHANNEL, data)
         return self.version
 
-    def get(self, path: str, app: str | None = None) -> tuple[int, dict[str, str], bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+    def get(
+        self, path: str, app: str | None = None, node: str = "d01"
+    ) -> tuple[int, dict[str, str], bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.ports[node], timeout=5)
         connection.request("GET", path, headers={"x-sluice-app": app} if app else {})
         answer = connection.getresponse()
         got = answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
         connection.close()
         return got
 
-    def healthy(self) -> bool:
+    def healthy(self, node: str = "d01") -> bool:
         try:
-            return self.get("/healthz")[0] == 200
+            return self.get("/healthz", node=node)[0] == 200
         except OSError:
             return False
 
     def running(self) -> int:
         return int(json.loads(self.get("/healthz")[2])["config_version"])
 
-    def status(self) -> NodeStatus | None:
-        data = self.store.get(store.NODE_PREFIX + "d01")
+    def status(self, node: str = "d01") -> NodeStatus | None:
+        data = self.store.get(store.NODE_PREFIX + node)
         return None if data is None else msgspec.msgpack.decode(data, type=NodeStatus)
 
     def ack(self, version: int) -> Ack | None:
         data = self.store.hget(f"{store.ACKS_PREFIX}{version}", "d01")
         return None if data is None else msgspec.msgpack.decode(data, type=Ack)
+
+    def leases(self) -> str:
+        """The key of what is leased today, to all deciders."""
+        ledger = self.store.hget(store.LEDGER_KEY, "id").decode()
+        return f"{store.LEASES_PREFIX}{ledger}:{time.strftime('%Y%m%d', time.gmtime())}"
 
     def events(self) -> list[Event]:
         entries = self.store.xrange(store.EVENTS_STREAM)
@@ -222,7 +229,7 @@ def test_without_valkey_it_decides_on_and_nothing_kept_is_lost(world: World) -> 
     assert answers == [200] * 20
     switched = configs.sign(defaults.config(world.version + 1), world.key)
     world.version += 1
-    (world.folder / "node" / "switch.bin").write_bytes(switched)
+    (world.folder / "d01" / "switch.bin").write_bytes(switched)
     until(lambda: world.running() == world.version, "the file on the node", 5)
     world.start_valkey()
     until(lambda: len(world.events()) >= before + 20, "the buffered events", 20)
@@ -354,7 +361,7 @@ def test_an_app_that_was_unknown_at_first_gets_a_lease_of_its_own_plan(world: Wo
     )
     # the region has leased more of its quota today than the pool of an unknown app holds: an empty
     # one, until it is known
-    world.store.hset(f"{store.QUOTA_PREFIX}{time.strftime('%Y%m%d', time.gmtime())}", app, 200_000)
+    world.store.hset(world.leases(), app, 200_000)
     until(
         lambda: [world.get("/v1/check/v2/orders/1", app)[0] for _ in range(20)] == [200] * 20,
         "its lease",
@@ -368,7 +375,7 @@ def test_what_a_node_leased_goes_back_when_it_ends_and_little_is_lost_when_it_is
     version = world.publish()
     until(lambda: world.running() == version, "the config", 10)
     world.end("decider", signal.SIGTERM)
-    key = f"{store.QUOTA_PREFIX}{time.strftime('%Y%m%d', time.gmtime())}"
+    key = world.leases()
 
     def leased_by_a_life_that_ends_with(how: signal.Signals) -> int:
         before = int(world.store.hget(key, "app_thrift") or 0)
