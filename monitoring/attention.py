@@ -183,15 +183,15 @@ def _leases(fleet: Fleet) -> list[AttentionItem]:
     if waiting := [node for node in fleet.nodes if node.leases_wait]:
         # chosen: below a decider that is lost (85): that is often the cause, and what to look at
         detail = (
-            f"{_and_more([node.node for node in waiting])} waits for"
-            f" {waiting[0].leases_wait}. Until then apps have what deciders hold of their quotas;"
-            " at 00:00 UTC at the latest leases begin anew."
+            f"New leases on {_and_more([node.node for node in waiting])} wait for"
+            f" {waiting[0].leases_wait}. Until then apps have what deciders hold of their quotas."
+            " A decider that is waited for must start with its directory; else the day (UTC) ends."
         )
         title = "Daily quotas are being rebuilt"
         items.append(AttentionItem(73, "alert", title, detail, "SRE", "propagation"))
     if refused := sum(node.leases_refused for node in fleet.nodes):
-        title = f"Valkey granted {refused:,} leases that are not due"
-        detail = "Deciders cut or refused them. Find out who else writes to this Valkey."
+        title = f"Answers about {refused:,} lease{'s' if refused > 1 else ''} were refused"
+        detail = "Valkey granted more than is due, or no number. Who else writes to this Valkey?"
         items.append(AttentionItem(71, "alert", title, detail, "SRE", "propagation"))
     return items
 

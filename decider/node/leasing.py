@@ -27,6 +27,9 @@ from decider.node.lease_ledger import OWN, LeaseLedger, LedgerError, day_of, las
 MOST_LEASES = 200
 # Apps entered, copied or given back in one call. Chosen: as above; these come seldom.
 MOST_ENTRIES = 500
+# Copied leases in one write. Chosen: some megabytes; 500,000 leases are written in 3 s, and in
+# writes of 500 it would be 18 s.
+MOST_COPIED = 20_000
 # Seconds for which a new ledger stays closed at least. Chosen: three looks of each node, so that
 # nodes which have not met yet are in it before anything is leased from it.
 GRACE_S = 3.0
@@ -37,6 +40,8 @@ SILENT_S = float(store.NODE_TTL_S)
 MOST_REQUESTS = 10**12
 # Most nodes that are told apart: the most that a document may name.
 MOST_NODES = 4_096
+# What an answer raises that has another form than its command gives.
+UNREADABLE = (TypeError, ValueError, AttributeError, LookupError, OverflowError)
 # What scripts answer for a count that is wrong.
 WRONG = -2
 
@@ -114,9 +119,9 @@ class Leasing:
         if day_of(time.time()) != ledger.day:
             return True  # the leases are of a day that has ended, and its quota with it
         for app, quota, _ in asked:
-            if requests := taken.get(app, -1):
-                leases.grant(app, float(requests)) if requests > 0 else None
-            else:
+            if taken.get(app):
+                leases.grant(app, float(taken[app]))
+            elif app in taken:
                 leases.leased_out(app, quota)
         return True
 
@@ -192,8 +197,7 @@ class Leasing:
                 await self._join()
             if self._open:
                 await self._copy_silent()
-        except (LedgerError, TypeError, ValueError) as error:
-            # the last two: the store's answer has another form than its commands give
+        except (LedgerError, *UNREADABLE) as error:
             self._open, self.waits_for = False, f"a ledger that can be read ({error})"
 
     async def _turn_day(self) -> None:
@@ -214,6 +218,8 @@ class Leasing:
             if last_day(float(at)) >= self.ledger.day
         }
         beats.pop(self._engine.node, None)
+        if len(self.ledger.peers.keys() | beats.keys()) > MOST_NODES:
+            raise LedgerError(f"more than {MOST_NODES} deciders were seen today")
         await asyncio.to_thread(self.ledger.see, beats, time.monotonic())
 
     async def _join(self) -> None:
@@ -295,20 +301,21 @@ class Leasing:
 
     async def _copy(self, found: str, node: str, file_as: str) -> None:
         """Copy what `node` has leased from the ledger `found` into this node's file."""
-        cursor, key = 0, self._keys(node, found)[-1]
-        while True:
-            cursor, items = await self._store.hscan(key, cursor, count=MOST_ENTRIES)
+        key, rows, cursor = self._keys(node, found)[-1], dict[str, int](), None
+        while cursor != 0:
+            cursor, items = await self._store.hscan(key, cursor or 0, count=MOST_ENTRIES)
             try:
-                rows = [(app.decode(), int(requests)) for app, requests in items.items()]
+                rows.update({app.decode(): int(requests) for app, requests in items.items()})
             except ValueError as error:
                 self._wrong = found
                 raise LedgerError(f"leases of {node} cannot be read: {error}") from error
-            if any(not 0 <= requests <= MOST_REQUESTS for _, requests in rows):
+            if any(not 0 <= requests <= MOST_REQUESTS for requests in rows.values()):
                 self._wrong = found
                 raise LedgerError(f"leases of {node} are out of range")
-            await asyncio.to_thread(self.ledger.put, file_as, rows)
-            if not cursor:
-                return
+            if len(rows) >= MOST_COPIED or cursor == 0:
+                # in the order of the file, of which then fewer pages are written
+                await asyncio.to_thread(self.ledger.put, file_as, sorted(rows.items()))
+                rows.clear()
 
 
 def _flat(pairs: list[tuple[str, Any]]) -> list[Any]:

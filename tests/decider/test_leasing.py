@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 
@@ -41,7 +43,7 @@ class Node:
     ) -> None:
         self.url, self.name, self.data, self.per_day = url, name, data, per_day
         self.share = OWN_SHARE / lives
-        self.admitted = 0
+        self.admitted: Counter[str] = Counter()
         self.start()
 
     def start(self) -> None:
@@ -69,7 +71,7 @@ class Node:
     def ask(self, requests: int, app: str = "app_1") -> int:
         answers = ask(self.engine, time.time(), app, count=requests)
         got = [a.action for a in answers].count(Action.ADMIT)
-        self.admitted += got
+        self.admitted[app] += got
         return got
 
     async def use(self, requests: int, app: str = "app_1") -> int:
@@ -116,7 +118,7 @@ class Fleet:
 
     @property
     def admitted(self) -> int:
-        return sum(node.admitted for node in self.nodes.values())
+        return sum(node.admitted.total() for node in self.nodes.values())
 
 
 Play = Callable[[Fleet], Coroutine[None, None, None]]
@@ -224,7 +226,7 @@ def test_a_node_that_died_shortly_before_is_waited_for_until_it_is_back(play) ->
         await fleet.look()
         await one.use(QUOTA)
         assert fleet.admitted <= QUOTA
-        assert one.admitted > 200
+        assert one.admitted.total() > 200
 
     play(steps)
 
@@ -295,7 +297,8 @@ def test_a_store_that_was_restored_to_an_hour_ago_is_rebuilt(play, monkeypatch) 
     play(steps)
 
 
-def test_data_put_back_into_a_running_server_is_noticed_by_whoever_leased_since(play) -> None:
+@pytest.mark.parametrize("by", ["a lease", "a look"])
+def test_data_put_back_into_a_running_server_is_noticed_by_who_leased_since(play, by: str) -> None:
     async def steps(fleet: Fleet) -> None:
         one, two = fleet.add("d01", "d02")
         await fleet.look()
@@ -305,7 +308,11 @@ def test_data_put_back_into_a_running_server_is_noticed_by_whoever_leased_since(
         fleet.store.flushall()
         for key, data in backup.items():
             fleet.store.restore(key, 0, data)
-        assert await one.use(500) < 100
+        if by == "a lease":
+            assert await one.use(500) < 100
+        else:
+            await one.look()
+            assert await two.use(500) <= OWN_SHARE * QUOTA
         await fleet.look()
         assert fleet.leased() == one.held() + two.held()
         await two.use(QUOTA)
@@ -359,7 +366,8 @@ def test_a_server_that_was_restarted_is_asked_nothing_before_all_nodes_have_repo
 
 
 @pytest.mark.parametrize(
-    "nonsense", ["-5000", "99999999999999999999999", "nan", "inf", "much", "", "1e3", "0x10", "5.5"]
+    "nonsense",
+    ["10", "-5000", "99999999999999999999999", "nan", "inf", "much", "", "1e3", "0x10", "5.5"],
 )
 def test_a_count_that_is_nonsense_costs_a_rebuild_and_nothing_else(play, nonsense: str) -> None:
     async def steps(fleet: Fleet) -> None:
@@ -392,6 +400,7 @@ def test_a_part_of_the_ledger_that_is_lost_is_rebuilt(play, part: str) -> None:
                 fleet.store.delete(key)
                 if part.startswith("type"):
                     fleet.store.set(key, "text")
+        await two.use(QUOTA)
         await one.use(300)
         await fleet.look()
         await two.use(QUOTA)
@@ -401,9 +410,8 @@ def test_a_part_of_the_ledger_that_is_lost_is_rebuilt(play, part: str) -> None:
     play(steps)
 
 
-LIES = [
-    [10**9], [-3], [None], [b"nan"], [2.5], [True], [[5]], [], [1, 2, 3], b"OK", None, 7, {"a": 1},
-]  # fmt: skip
+NO_NUMBERS = [[None], [b"nan"], [2.5], [True], [[5]]]
+LIES = [*NO_NUMBERS, [10**9], [-3], [], [1, 2, 3], b"OK", None, 7, {"a": 1}]
 
 
 @pytest.mark.parametrize("lie", LIES, ids=repr)
@@ -419,12 +427,34 @@ def test_no_answer_of_a_store_that_lies_lets_a_node_admit_more(play, monkeypatch
         monkeypatch.setattr(one.leasing._store, "eval", answer)
         for _ in range(100):
             await one.use(50)
-        assert one.admitted <= QUOTA
+        assert one.admitted.total() <= QUOTA
         status = one.sync.status()
         assert status.leases_refused > 0
         assert "the store" in status.last_error
         await one.leasing.look()  # a ledger that cannot be read stops leases, not the decider
         assert one.leasing.waits_for.startswith("a ledger that can be read")
+
+    play(steps)
+
+
+@pytest.mark.parametrize("beats", [[(b"d02", float("inf"))], [(None, 4e9)], [7], None], ids=repr)
+def test_a_list_of_nodes_that_is_nonsense_stops_leases_and_not_the_decider(
+    play, monkeypatch, beats
+) -> None:
+    async def steps(fleet: Fleet) -> None:
+        (one,) = fleet.add("d01")
+        await fleet.look()
+
+        async def answer(*_: object, **__: object) -> object:
+            return beats
+
+        monkeypatch.setattr(one.leasing._store, "zrangebyscore", answer)
+        await one.leasing.look()
+        assert one.leasing.waits_for.startswith("a ledger that can be read")
+        monkeypatch.undo()
+        monkeypatch.setattr(leasing, "GRACE_S", 0)
+        await one.leasing.look()
+        assert one.leasing.waits_for == ""
 
     play(steps)
 
@@ -469,6 +499,8 @@ def test_the_day_ends_while_the_ledger_is_rebuilt(play, monkeypatch) -> None:
         await fleet.look(one)
         assert one.leasing.waits_for == ""
         ahead[0] -= 120.0
+        await two.look()
+        assert two.leasing.waits_for == ""
         assert await two.use(QUOTA) <= OWN_SHARE * QUOTA
         ahead[0] += 120.0
         await fleet.look(one, two)
@@ -478,6 +510,37 @@ def test_the_day_ends_while_the_ledger_is_rebuilt(play, monkeypatch) -> None:
         while await one.use(50) + await two.use(50):
             pass
         assert POOL <= fleet.admitted - old <= QUOTA
+
+    play(steps)
+
+
+def test_who_vouches_for_the_old_day_does_not_vouch_for_the_new_one(play, monkeypatch) -> None:
+    """A node that dies seconds before midnight may hold leases of the new day: its clock may be
+    ahead.
+    """
+    real = time.time
+    today = 86_400.0 * (real() // 86_400.0)
+    ahead = [today + 86_400.0 - 5.0 - real()]
+    monkeypatch.setattr(time, "time", lambda: real() + ahead[0])
+
+    async def steps(fleet: Fleet) -> None:
+        one, gone, dead = fleet.add("d01", "d02", "d03")
+        await fleet.look()
+        await gone.kill()
+        await dead.kill()
+        monkeypatch.setattr(leasing, "SILENT_S", 0.0)
+        fleet.store.delete(store.NODE_PREFIX + "d02")
+        await one.look()
+        fleet.store.flushall()
+        await fleet.look(one)
+        assert one.leasing.waits_for == "d03"
+        ahead[0] += 3_600.0
+        await fleet.look(one)
+        assert one.leasing.waits_for == "d02, d03"
+        gone.start()
+        dead.start()
+        await fleet.look()
+        assert one.leasing.waits_for == ""
 
     play(steps)
 
@@ -586,37 +649,40 @@ def test_many_apps_are_entered_into_a_new_ledger(play) -> None:
 
 
 LIVES = 5
-WHAT = st.sampled_from(
-    ["use", "use", "use", "look", "look", "lease", "kill", "end", "start", "flush", "backup",
-     "restore", "gone"]
-)  # fmt: skip
-STEPS = st.lists(st.tuples(WHAT, st.integers(0, 2), st.integers(1, 60)), min_size=20, max_size=80)
+APPS = [f"app_{k}" for k in range(8)]
+"""Several: once nothing of an app's quota is left, no step can show a fault any more."""
+OFTEN, SELDOM = ["use"] * 12 + ["look", "start"] * 4 + ["kill"] * 3, ["backup", "restore"]
+WHAT = [*OFTEN, *SELDOM * 2, "flush", "flush", "gone", "gone", "end"]
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(steps=STEPS, per_day=st.integers(100, 400))
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 2**32), per_day=st.integers(100, 400))
 def test_whatever_happens_to_nodes_and_the_store_no_more_than_the_quota_is_admitted(
-    url, tmp_path_factory, monkeypatch, steps, per_day: int
+    url, tmp_path_factory, monkeypatch, seed: int, per_day: int
 ) -> None:
     """Uses, leases, give-backs, kills, restarts, FLUSHALL, backups that are put back, and nodes
-    that are gone for so long that the others copy what they had leased.
+    that are gone for so long that the others copy what they had leased. The steps are drawn by
+    their weights: lists that hypothesis draws itself hold too few uses to show a fault.
     """
     monkeypatch.setattr(leasing, "GRACE_S", 0)
     monkeypatch.setattr(leasing, "SILENT_S", 0.0)
+    luck = random.Random(seed)
+    steps = [
+        (what, luck.randrange(3), luck.randint(10, per_day // 2), luck.choice(APPS))
+        for what in luck.choices(WHAT, k=80)
+    ]
 
     async def whole(fleet: Fleet) -> None:
         nodes = fleet.add("d01", "d02", "d03", per_day=per_day, lives=LIVES)
         await fleet.look()
         up, lives, backup = [True] * 3, [1] * 3, {}
-        for what, which, size in steps:
+        for what, which, size, app in steps:
             node = nodes[which]
             match what:
                 case "use" if up[which]:
-                    node.ask(size)
+                    await node.use(size, app)
                 case "look" if up[which]:
                     await node.look()
-                case "lease" if up[which]:
-                    await node.leasing.lease()
                 case "kill" | "end" if up[which]:
                     await (node.kill() if what == "kill" else node.end())
                     up[which] = False
@@ -625,6 +691,8 @@ def test_whatever_happens_to_nodes_and_the_store_no_more_than_the_quota_is_admit
                     up[which], lives[which] = True, lives[which] + 1
                 case "flush":
                     fleet.store.flushall()
+                    if up[which]:  # it notices first
+                        await node.look()
                 case "backup":
                     backup = {key: fleet.store.dump(key) for key in fleet.store.scan_iter()}
                 case "restore":
@@ -635,19 +703,18 @@ def test_whatever_happens_to_nodes_and_the_store_no_more_than_the_quota_is_admit
                         fleet.store.hset(store.LEDGER_KEY, "server", "another")
                 case "gone" if not up[which]:
                     fleet.store.delete(store.NODE_PREFIX + node.name)
-            if any(up) and what != "look":
-                await asyncio.sleep(0)
         for which, node in enumerate(nodes):
             if not up[which]:
                 node.start()
         await fleet.look()
-        for _ in range(40):
-            for node in nodes:
-                await node.use(40)
-        assert fleet.admitted <= per_day
-        assert fleet.leased() <= int(per_day * quota.POOL_SHARE)
-        if not {"kill", "end"} & {what for what, _, _ in steps}:
-            assert fleet.admitted >= int(per_day * quota.POOL_SHARE) - 60  # nothing is lost
+        for app in APPS:
+            while sum([await node.use(40, app) for node in nodes]):
+                pass
+            admitted = sum(node.admitted[app] for node in nodes)
+            assert admitted <= per_day
+            assert fleet.leased(app) <= int(per_day * quota.POOL_SHARE)
+            if not {"kill", "end"} & {step[0] for step in steps}:
+                assert admitted >= int(per_day * quota.POOL_SHARE)  # nothing is lost
 
     run(url, tmp_path_factory.mktemp("nodes"), whole)
 

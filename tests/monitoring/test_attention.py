@@ -73,6 +73,20 @@ def test_a_decider_whose_clock_jumped_is_named() -> None:
     assert item.detail.startswith("d02: up to 2 times since the start. Limits went on")
 
 
+def test_quotas_that_are_rebuilt_say_who_waits_for_whom_and_until_when() -> None:
+    waiting = replace(
+        CALM, nodes=tuple(status(f"d0{k}", NOW, leases_wait="d09") for k in range(1, 6))
+    )
+    (item,) = attention.find(Facts(waiting))
+    assert item.title == "Daily quotas are being rebuilt"
+    assert item.detail.startswith("New leases on d01, d02, d03 and 2 more wait for d09. Until then")
+
+
+def test_leases_that_the_store_must_not_grant_are_counted() -> None:
+    lied = replace(CALM, nodes=(status("d01", NOW, leases_refused=2), status("d02", NOW)))
+    assert titles(lied) == ["Answers about 2 leases were refused"]
+
+
 def test_no_model_is_said_once_not_per_decider() -> None:
     none = replace(
         CALM, nodes=(status("d01", NOW, ml_state=int(MlState.NO_MODEL)),), config=config(model=None)
