@@ -26,7 +26,6 @@ from decider.engine import (
     sampling,
     text_hash,
 )
-from decider.engine import shared_state as shared
 from decider.engine.answers import ratelimit, waits
 from decider.engine.buffers import (
     K_KEPT,
@@ -52,6 +51,8 @@ from decider.engine.buffers import (
 from decider.engine.memory import app_state as apps
 from decider.engine.memory import error_budget, retries, source_table
 from decider.engine.memory import usual as usuals
+from decider.engine.shared import service_control, tenant_use
+from decider.engine.shared import state as shared
 
 S_OBSERVE, S_QUOTA_LIMIT, S_MULTIPLIER, S_UTILISATION = (
     S["observe_only"],
@@ -68,8 +69,22 @@ ML_LIVE, ML_BAD_SCORE = int(MlState.LIVE), int(MlState.BAD_SCORE)
 
 
 @njit(cache=True, inline="always")
-def _share_of(region: shared.Region, service: int, tenant: int) -> float:
-    return min(1.0, region.demand[service, tenant] / region.service[service, shared.CAPACITY])
+def _share_of(region: shared.Region, service: int, pair: int) -> float:
+    asked = region.pair[pair]["demand"] + tenant_use.others_demand(region, pair)
+    return min(1.0, asked / region.service[service, shared.CAPACITY])
+
+
+@njit(cache=True, inline="always")
+def _note_demand(
+    state: apps.State, slot: int, region: shared.Region, request: np.void, now: float
+) -> int:
+    """Count a request as asked of its service, and return the row of its tenant's pair."""
+    service, row, cost = request["service"], state.tenant[slot], request["cost"]
+    tier = region.tier[row]
+    service_control.note_offered(region, service, cost)
+    pair = tenant_use.place(region, service, state.tenant_key[slot], tier)
+    tenant_use.note_demand(region, pair, region.weight[row], tier, cost, now)
+    return pair
 
 
 @njit(cache=True, inline="always")
@@ -105,7 +120,7 @@ def _standing_signals(
     float64 (4,).
     """
     request, sig, world = batch.request[i], batch.signals[i], batch.world
-    tier, tenant = int(state.profile[slot, apps.P_TIER]), state.tenant[slot]
+    tier = int(state.profile[slot, apps.P_TIER])
     # nothing found: not listed, no compliance rule, no override, multiplier 1
     found[0], found[1], found[2], found[3] = 0.0, 0.0, -1.0, 1.0
     lists.consult(subjects, lists.APP, request["app"], wall, found)
@@ -124,10 +139,9 @@ def _standing_signals(
     sig[p.S_COST], sig[p.S_BATCHABLE] = request["cost"], request["batchable"]
     row = region.service[request["service"]]
     sig[p.S_PRICE], sig[S_UTILISATION] = row[shared.PRICE], row[shared.UTILISATION]
-    sig[p.S_FAIR] = row[shared.LEVEL + region.tier[tenant]] * region.weight[tenant]
+    sig[p.S_FAIR] = tenant_use.fair_share(region, batch.answer[i]["pair"])
     sig[p.S_PRIOR_RISK] = state.profile[slot, apps.P_COHORT]
     sig[p.S_PRIOR_VALUE] = world[W_PRIOR_VALUE]
-    sig[p.S_BUDGET_RATE] = p.error_budget_rate(sig, rules)
     # the row may still hold the hint of an earlier batch
     sig[p.S_RETRY_HINT] = 0.0
 
@@ -154,8 +168,9 @@ def _spent_signals(
     sig[p.S_LEASE] = (
         batch.world[W_LEASE_WAIT] if quota.may_lease(state, slot, sig[S_QUOTA_LIMIT]) else 0.0
     )
+    sig[p.S_USAGE] = region.pair[batch.answer[i]["pair"]]["use"]
+    sig[p.S_BUDGET_RATE] = p.error_budget_rate(sig, rules)
     sig[p.S_BUDGET] = error_budget.left(state, slot, now, sig[p.S_BUDGET_RATE])
-    sig[p.S_USAGE] = region.use[batch.request[i]["service"], state.tenant[slot]]
     known = state.profile[slot, apps.P_KNOWN] >= apps.KNOWN
     unlimited = known or batch.world[W_TREAT] == TREAT_PLAN
     sig[p.S_UNKNOWN_WAIT] = 0.0 if unlimited else _unknown_wait(sources, batch, i, now)
@@ -227,12 +242,12 @@ def observe(table: np.ndarray, count: int, now: float) -> int:
             state, slot, now, token, source, path, endpoint, cost, size, kind, attempt
         )
         source_table.note_request(sources, source, np.uint64(request["app"]), new, now)
-        shared.note_demand(region, service, tenant, request["cost"], now)
+        batch.answer[i]["pair"] = pair = _note_demand(state, slot, region, request, now)
         _standing_signals(state, slot, region, subjects, rules, batch, i, wall, found)
         _spent_signals(state, slot, region, sources, rules, batch, i, now)
         _service_view(region, service, view)
         used = state.clock[slot, apps.QUOTA_USED] / batch.signals[i][S_QUOTA_LIMIT]
-        share, out = _share_of(region, service, tenant), batch.features[i]
+        share, out = _share_of(region, service, pair), batch.features[i]
         source_table.look(sources, source, now, address)
         tier_row = _tier_row(state, slot)
         usuals.look(usual, tier_row, tenant, paces)
@@ -280,7 +295,8 @@ def _consume(
         if unknown and batch.world[W_TREAT] == TREAT_SHARE:
             source_table.spend(sources, np.uint64(request["source"]), now)
             batch.world[W_ALL_TOKENS] -= 1.0
-        shared.note_admitted(region, request["service"], state.tenant[slot], request["cost"])
+        service_control.note_given(region, request["service"], request["cost"])
+        tenant_use.note_admitted(region, batch.answer[i]["pair"], request["cost"])
         return
     state.counts[slot, apps.C_REFUSED] += 1.0
     stage = batch.answer[i]["stage"]
@@ -576,7 +592,7 @@ def learn(table: np.ndarray, outcomes: np.ndarray, count: int, now: float) -> No
     )
     usual = address_table.usual_in(table)
     for i in range(count):
-        shared.note_answer(
+        service_control.note_answer(
             region,
             int(outcomes[i]["service"]),
             int(outcomes[i]["status"]),

@@ -14,7 +14,7 @@ from decider.contracts import defaults
 from decider.contracts.features import N_FEATURES
 from decider.contracts.signals import INDEX, N_SIGNALS
 from decider.contracts.vocabulary import Action, MlState, Reason, Tier
-from decider.engine import shared_state as shared
+from decider.engine.shared import state as shared
 
 CAPACITY, TICK_S, NOW = 100.0, 0.2, 1_790_000_000.0
 RULES = policy.rules_of(defaults.config())

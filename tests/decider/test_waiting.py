@@ -17,10 +17,10 @@ from decider.contracts.requests import CheckRequest, Decision
 from decider.contracts.signals import INDEX as S
 from decider.contracts.signals import N_SIGNALS, unpack
 from decider.contracts.vocabulary import Action, MlState, Reason, Stage, Tier
-from decider.engine import shared_state
 from decider.engine.answers import waits
 from decider.engine.engine import Engine
 from decider.engine.memory import app_state
+from decider.engine.shared import state as shared_state
 from decider.whatif.replay import decide_again
 from tests.decider.model import small_model
 from tests.decider.test_engine import NOW, engine, of_tier, with_model
