@@ -24,9 +24,9 @@ def keep_partitions() -> dict[str, int]:
     """Create the partitions of the days ahead, and drop what is older than SLUICE_KEEP_DAYS. Return
     how many partitions were created and dropped, and how many batch ids were deleted.
     """
-    made = partitions.ensure(partitions.DECISIONS)
-    keep_days = settings.SLUICE_KEEP_DAYS
-    dropped = partitions.drop(partitions.DECISIONS, keep_days)
+    keep_days, tables = settings.SLUICE_KEEP_DAYS, (partitions.DECISIONS, partitions.REPLAYED)
+    made = sum(partitions.ensure(table) for table in tables)
+    dropped = sum(partitions.drop(table, keep_days) for table in tables)
     rollup.drop(keep_days, time.time())
     seen_tokens.drop(keep_days, time.time())
     forgotten, _ = IngestedBatch.objects.filter(

@@ -18,7 +18,7 @@ from control.audit import app_looks
 from control.audit.actors import Actor
 from control.directory import apps as directory
 from control.errors import Refused
-from decisions.models import Decision
+from decisions.search import lookup
 
 # Session key of the ticket.
 TICKET = "ticket"
@@ -68,7 +68,7 @@ def note_known(request: HttpRequest, app: str, what: str, *, shown: bool = False
     """
     seen = shown or directory.is_registered(app)
     # PostgreSQL takes no NUL in a text
-    if seen or ("\x00" not in app and Decision.objects.filter(app=app).exists()):
+    if seen or ("\x00" not in app and lookup.is_seen(app)):
         note(request, app, what)
 
 

@@ -19,6 +19,7 @@ from django.utils import timezone
 
 from control.audit import chain
 from control.audit.actors import Actor
+from control.config import subjects
 from control.deciders import formats, keys, publish
 from control.errors import ControlError, Refused
 from control.models import ConfigVersion
@@ -65,7 +66,7 @@ def make_version(
         chain.lock()
         # read under the lock, so that no other change is lost
         old, now = current(), timezone.now()
-        new = _next(old, edit(old), now)
+        new = _next(old, subjects.checked(edit(old), old), now)
         formats.check_readable(old, new, now.timestamp())
         row = store(new, by=by, reason=reason, made_at=now)
         if within is not None:

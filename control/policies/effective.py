@@ -211,7 +211,7 @@ def _unknown_apps(config: Config, history: _History) -> PolicyLine:
     apps = config.unknown_apps
     words = {
         "plan": "each has the plan of this tier",
-        "share": "those of one address share one plan, and all on a decider share"
+        "share": "those of one IP address share one plan, and all on a decider share"
         f" {_refill(apps.rate)} with a burst of {_burst(apps.burst)}",
         "refuse": "none is admitted before its profile is there",
     }

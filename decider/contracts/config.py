@@ -57,6 +57,7 @@ ADDED: Final = (
     Addition(3, ("tiers", "*", "error_budget")),
     Addition(3, ("services", "*", "endpoints", "*", "sign_in")),
     Addition(3, ("unknown_apps",)),
+    Addition(3, ("lists", "*", "network")),
 )
 
 # Error budgets by tier, in `Tier` order, where the document names none. Enterprise customers are
@@ -175,12 +176,19 @@ class Override(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class ListEntry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A guard rule about an app, a tenant or a source address."""
+    """A guard rule about an app, a tenant or a source."""
 
     verdict: Literal["allow", "block", "compliance"]
     kind: Literal["app", "tenant", "source"]
     subject: Name
+    """Id of an app or tenant; of a source an IPv4 address, or a network such as "192.0.2.0/24" or
+    "2001:db8::/32". A source that is no address finds nobody.
+    """
     until: float | None = None
+    network: bool = False
+    """Whether the subject is a network, which deciders that read only formats 1 and 2 would look
+    for as an address.
+    """
 
 
 class Sampling(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

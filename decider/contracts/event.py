@@ -4,7 +4,13 @@ batches in which events travel.
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
+
+# The node that events of a replayed log name. No decider may have this name: what it decides is
+# kept apart from live traffic.
+REPLAY_NODE: Final = "replay"
 
 
 # gc=False: it holds no reference cycles, and untracked events cost the collector nothing

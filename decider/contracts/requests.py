@@ -22,7 +22,9 @@ class CheckRequest(msgspec.Struct, gc=False):
     token: str = ""
     """Raw credential; hashed in memory, never stored or logged."""
     source: str = ""
-    """Client address; only a hash of it is counted."""
+    """Source that the client's address belongs to, as `normalise.addresses.source_of` writes it;
+    empty when it is not known. Only a hash of it is counted.
+    """
     request_id: str = ""
     payload_bytes: int = 0
     """Size of the request body."""

@@ -27,6 +27,8 @@ REQUEST = np.dtype(
         ("path", "i8"),
         ("kilobytes", "f8"),
         ("attempt", "i8"),
+        # hash of the narrowest listed network around the source, 0 without one
+        ("network", "i8"),
         *ROUTE_FIELDS,
     ]
 )
@@ -34,7 +36,7 @@ REQUEST = np.dtype(
 HASHED = ("app", "token", "source", "path")
 # What Python packs; compiled code later writes the hashes into the bytes that are skipped. The
 # fields of a route, which many requests share, are packed once.
-REQUEST_FORMAT = f"<{8 * len(HASHED)}xdq{struct.calcsize(ROUTE_FORMAT)}s"
+REQUEST_FORMAT = f"<{8 * len(HASHED)}xdqq{struct.calcsize(ROUTE_FORMAT)}s"
 
 # What is answered (the fields of `requests.Decision`, in order), then what was decided and how.
 ANSWER = np.dtype(
@@ -67,7 +69,7 @@ ANSWER_FORMAT = "<16sqqqdqqqd80x"
 WANTS_LEASE, WANTS_PROFILE = 1, 2
 
 # places in Batch.serial
-NEXT_ID, TAILS_LEFT = 0, 1
+NEXT_ID, TAILS_LEFT, NO_SOURCE, N_SERIAL = range(4)
 # columns of Batch.world (float64): what holds for the whole batch
 W_ML, W_OBSERVE, W_QUOTA_SHARE, W_PRIOR_VALUE, W_LEASE_WAIT, W_SKEW = range(6)
 # and how unknown apps are treated (a TREAT_ value), and the bucket that all of them share
@@ -108,7 +110,9 @@ class Batch(NamedTuple):
     tails: np.ndarray
     """uint64: random last halves of ids to come."""
     serial: np.ndarray
-    """int64 (2,): the next id's millisecond and counter (12 bits); how many tails are left."""
+    """int64 (N_SERIAL,): the next id's millisecond and counter (12 bits); how many tails are left;
+    requests without a source since the start.
+    """
 
 
 def allocate(size: int) -> Batch:
@@ -122,7 +126,7 @@ def allocate(size: int) -> Batch:
         rows=np.zeros(size, np.int64),
         world=_world(),
         tails=np.zeros(2 * size, np.uint64),
-        serial=np.zeros(2, np.int64),
+        serial=np.zeros(N_SERIAL, np.int64),
     )
 
 

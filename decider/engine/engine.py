@@ -162,12 +162,14 @@ class Engine:
         """
         # all that may fail comes first, so that a bad document leaves the one before in force
         rules, router = policy.rules_of(config), Router(config, self.text_hash)
-        found = lists.compile_subjects(config, self.text_hash)
+        networks = lists.Networks(config, self.text_hash)
+        found = lists.compile_subjects(config, self.text_hash, networks)
         self._apply_sampling(config.sampling)
         self.sharing.apply(config, rules, router.index)
         self._unknown[:] = (config.unknown_tier, 0, 0, Profile("").cohort_prior, 0, 0, 0, 0)
         self._apply_unknown(config.unknown_apps)
         self._weights = {t.tenant: t.weight for t in config.tenants}
+        self._network_of = networks.finder()
         self.router, self.rules = router, rules
         self.arena.hold(subjects=found, rules=rules)
         self._ml_off_until = engaged_until(config, ALL_ML)
@@ -348,17 +350,24 @@ class Engine:
         compiled code would cost more than everything else about its texts.
         """
         view, pack, trust = self._requests_view, _pack_into, self.trust_attempts
+        network, network_of = 0, self._network_of
         if len(requests) == 1:
             q = requests[0]
             found = self.router.route(q.method, q.path)
-            pack(view, 0, q.payload_bytes / 1024.0, q.attempt if trust else 0, found.packed)
+            if network_of is not None:
+                network = network_of(q.source)
+            attempt = q.attempt if trust else 0
+            pack(view, 0, q.payload_bytes / 1024.0, attempt, network, found.packed)
             return [found], self._lay_out(requests, f"{q.app}\0{q.token}\0{q.source}\0{q.path}\0")
         routes, texts, route, size, at = [], [], self.router.route, _PACK.size, 0
         for q in requests:
             found = route(q.method, q.path)
             routes.append(found)
             texts.append(f"{q.app}\0{q.token}\0{q.source}\0{q.path}\0")
-            pack(view, at, q.payload_bytes / 1024.0, q.attempt if trust else 0, found.packed)
+            if network_of is not None:
+                network = network_of(q.source)
+            attempt = q.attempt if trust else 0
+            pack(view, at, q.payload_bytes / 1024.0, attempt, network, found.packed)
             at += size
         length = self._lay_out(requests, "".join(texts))
         if not kernels.hash_texts(self._table, len(requests), length):

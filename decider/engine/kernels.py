@@ -29,6 +29,7 @@ from decider.engine import (
 from decider.engine.answers import ratelimit, waits
 from decider.engine.buffers import (
     K_KEPT,
+    NO_SOURCE,
     TREAT_PLAN,
     TREAT_REFUSE,
     TREAT_SHARE,
@@ -127,6 +128,8 @@ def _standing_signals(
     lists.consult(subjects, lists.TENANT, state.tenant_key[slot], wall, found)
     if request["source"] != 0:
         lists.consult(subjects, lists.SOURCE, request["source"], wall, found)
+    if request["network"] != 0:
+        lists.consult(subjects, lists.SOURCE, request["network"], wall, found)
     sig[p.S_TIER], sig[p.S_ML], sig[S_OBSERVE] = tier, world[W_ML], world[W_OBSERVE]
     sig[p.S_LIST], sig[p.S_COMPLIANCE] = found[0], found[1]
     sig[p.S_OVERRIDE], sig[S_MULTIPLIER] = found[2], found[3]
@@ -242,6 +245,7 @@ def observe(table: np.ndarray, count: int, now: float) -> int:
             state, slot, now, token, source, path, endpoint, cost, size, kind, attempt
         )
         source_table.note_request(sources, source, np.uint64(request["app"]), new, now)
+        batch.serial[NO_SOURCE] += source == 0
         batch.answer[i]["pair"] = pair = _note_demand(state, slot, region, request, now)
         _standing_signals(state, slot, region, subjects, rules, batch, i, wall, found)
         _spent_signals(state, slot, region, sources, rules, batch, i, now)

@@ -16,6 +16,7 @@ import re
 
 from decider.contracts.requests import CheckRequest
 from decider.http.problem import RefusedError, malformed, url_too_long
+from decider.http.source import NAMED, SourceRule
 
 PREFIX = b"/v1/check"
 # Characters of the path without its query. Chosen: far above real routes, and it bounds the work of
@@ -24,8 +25,6 @@ MAX_PATH = 1024
 # Characters of a credential. Chosen: half of all header fields (`Limits.head`), room for a large
 # signed token; only a hash of it is kept.
 MAX_TOKEN = 8192
-# Characters of a client address. The longest IPv6 text has 45; the rest is room for port and zone.
-MAX_SOURCE = 64
 # Characters of a request id. Chosen: a UUID has 36 and a W3C traceparent 55; the id is stored.
 MAX_REQUEST_ID = 128
 # Retries of one request. Chosen: far above any real client; it keeps the number a small integer.
@@ -45,7 +44,6 @@ METHOD_PATTERN = r"[A-Z][A-Z_-]{0,31}"
 # Visible ASCII without "?" and "#".
 PATH_PATTERN = r"/[!-\"$->@-~]{0,1023}"
 TOKEN_PATTERN = rf"[ -~]{{0,{MAX_TOKEN}}}"
-SOURCE_PATTERN = rf"[!-~]{{0,{MAX_SOURCE}}}"
 REQUEST_ID_PATTERN = rf"[!-~]{{0,{MAX_REQUEST_ID}}}"
 
 APP = re.compile(APP_PATTERN.encode()).fullmatch
@@ -62,18 +60,17 @@ _BAD_TOKEN = malformed(
     f"The credential in the header authorization must be at most {MAX_TOKEN} printable ASCII"
     " characters."
 )
-_BAD_SOURCE = malformed(
-    "The header x-forwarded-for must be a list of addresses, separated by commas."
-)
 _BAD_REQUEST_ID = malformed(
     "The header x-request-id must be visible ASCII of at most 128 characters."
 )
 _LONG_PATH = url_too_long("The original path", MAX_PATH)
 
 
-def read_check(url: bytes, method: bytes, fields: Fields, body_bytes: int) -> CheckRequest:
+def read_check(
+    url: bytes, method: bytes, fields: Fields, body_bytes: int, source: SourceRule = NAMED
+) -> CheckRequest:
     """Return the request to decide. `url` begins with PREFIX; `body_bytes` is the size of the
-    check's own body.
+    check's own body; `source` says which header names the client's address.
 
     Raise RefusedError, which says what part of the check is wrong.
     """
@@ -90,7 +87,7 @@ def read_check(url: bytes, method: bytes, fields: Fields, body_bytes: int) -> Ch
         raise RefusedError(_LONG_PATH if len(path) > MAX_PATH else _BAD_PATH)
     request = CheckRequest(app.decode(), method.decode(), path.decode(), payload_bytes=body_bytes)
     if len(fields) > 1:
-        add_optional(request, fields)
+        add_optional(request, fields, source)
     return request
 
 
@@ -125,7 +122,7 @@ def _named(rest: bytes, fields: Fields) -> tuple[bytes, bytes]:
     return method, path
 
 
-def add_optional(request: CheckRequest, fields: Fields) -> None:
+def add_optional(request: CheckRequest, fields: Fields, source: SourceRule = NAMED) -> None:
     """Add to `request` what the gateway may say beside app, method and path. Raise RefusedError for
     a malformed field.
     """
@@ -136,12 +133,8 @@ def add_optional(request: CheckRequest, fields: Fields) -> None:
         if len(token) > MAX_TOKEN or not (token.isascii() and token.isprintable()):
             raise RefusedError(_BAD_TOKEN)
         request.token = token
-    if (value := fields.get(b"x-forwarded-for")) is not None:
-        # The first address is the client's; each proxy appends the one it got the request from.
-        source = value.decode().partition(",")[0].strip()
-        if not _visible(source, MAX_SOURCE):
-            raise RefusedError(_BAD_SOURCE)
-        request.source = source
+    if (value := fields.get(source.header.encode())) is not None:
+        request.source = source.read(value.decode())
     if (value := fields.get(b"x-request-id")) is not None:
         request_id = value.decode()
         if not _visible(request_id, MAX_REQUEST_ID):

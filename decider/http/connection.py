@@ -26,11 +26,14 @@ _WANTED = frozenset(
     b"host connection upgrade expect content-type content-encoding content-length authorization"
     b" x-request-id x-forwarded-for x-original-method x-original-uri x-forwarded-method"
     b" x-forwarded-uri x-envoy-attempt-count x-sluice-app x-sluice-answer x-sluice-bytes"
-    b" x-sluice-attempt".split()
+    b" x-sluice-attempt x-sluice-source".split()
 )
-# Fields that may come more than once; the first one counts. A request with a second one of any
-# other wanted field is refused: gateway and decider might each believe a different one.
-_LISTS = frozenset((b"connection", b"upgrade", b"x-forwarded-for"))
+# Fields that may come more than once. A request with a second one of any other wanted field is
+# refused: gateway and decider might each believe a different one.
+_LISTS = frozenset((b"connection", b"upgrade"))  # the first one counts
+# Several make one list (RFC 9110, section 5.3), whose end counts; of x-sluice-source it is no
+# address.
+_JOINED = frozenset((b"x-forwarded-for", b"x-sluice-source"))
 _DECIDE = b"/v1/decide"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _DOCUMENTS = (b"/healthz", b"/metrics")
@@ -157,6 +160,8 @@ class Connection(StatefulProtocol):
         if name in _WANTED and not self._head_done:  # trailers say nothing here
             if name not in self._fields:
                 self._fields[name] = value
+            elif name in _JOINED:
+                self._fields[name] += b"," + value
             elif name not in _LISTS:
                 self._duplicate = name
 
@@ -246,7 +251,9 @@ class Connection(StatefulProtocol):
                 problem.malformed(f"The header {self._duplicate.decode()} came more than once.")
             )
         if url.startswith(check.PREFIX) and url[9:10] in (b"/", b"?", b""):
-            request = check.read_check(url, self._parser.get_method(), fields, self._body_bytes)
+            request = check.read_check(
+                url, self._parser.get_method(), fields, self._body_bytes, self._context.source
+            )
             if check.wants_nginx(url, fields):
                 mark |= NGINX
             self._batcher.add(self, request, mark)

@@ -11,6 +11,7 @@ import msgspec
 from decider.http import fast_path
 from decider.http.batcher import Batcher, Stats
 from decider.http.responses import Answers
+from decider.http.source import NAMED, SourceRule
 
 # Returns the contents of /healthz; the node is healthy when its `config_version` is there and not
 # zero.
@@ -86,6 +87,7 @@ class ServerContext:
         limits: Limits,
         health: Health,
         metrics: Metrics,
+        source: SourceRule = NAMED,
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.now = self.loop.time()
@@ -99,7 +101,9 @@ class ServerContext:
         self.connections: set[Member] = set()
         self.body_bytes = 0
         self.stopping = False
-        self.plain = fast_path.PlainReader(limits.headers)
+        self.source = source
+        """Which header of a check names its client's address."""
+        self.plain = fast_path.PlainReader(limits.headers, source)
         self.plain_most = min(fast_path.MOST, limits.head, limits.url)
         """Longest read, in bytes, that may be a plain check; 0 while stopping, when every answer
         says that it is the last.

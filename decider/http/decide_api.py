@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from decider.contracts import ids
+from decider.contracts.normalise.addresses import source_of
 from decider.contracts.requests import CheckRequest, Decision
 from decider.contracts.vocabulary import HTTP_STATUS, Action, Reason, Stage
 from decider.http import check
@@ -38,7 +39,6 @@ class DecideRequest(CheckRequest, gc=False, forbid_unknown_fields=True):
     method: Annotated[str, Meta(pattern=_whole(check.METHOD_PATTERN))]
     path: Annotated[str, Meta(pattern=_whole(check.PATH_PATTERN))]
     token: Annotated[str, Meta(pattern=_whole(check.TOKEN_PATTERN))] = ""
-    source: Annotated[str, Meta(pattern=_whole(check.SOURCE_PATTERN))] = ""
     request_id: Annotated[str, Meta(pattern=_whole(check.REQUEST_ID_PATTERN))] = ""
     payload_bytes: Annotated[int, Meta(ge=0, le=check.MAX_BYTES)] = 0
     attempt: Annotated[int, Meta(ge=0, le=check.MAX_ATTEMPT)] = 0
@@ -72,7 +72,6 @@ _TEXTS = [
         ("method", check.METHOD_PATTERN),
         ("path", check.PATH_PATTERN),
         ("token", check.TOKEN_PATTERN),
-        ("source", check.SOURCE_PATTERN),
         ("request_id", check.REQUEST_ID_PATTERN),
     )
 ]
@@ -188,16 +187,22 @@ def form_of(fields: check.Fields) -> Form:
 def read_requests(form: Form, body: bytes) -> Sequence[CheckRequest]:
     """Return all requests of a body, each of them checked. Raise RefusedError (400), which says
     what is wrong with the first bad one.
+
+    A source that is no address becomes "", as for checks: it may be a client's own words.
     """
     try:
-        if _fits(found := form.quick(body).requests):
-            return found
-        # Decoded again with a pattern per text, which is slow but says which text is wrong.
-        return form.decode(body).requests
+        found: Sequence[CheckRequest] = form.quick(body).requests
+        if not _fits(found):
+            # Decoded again with a pattern per text, which is slow but says which text is wrong.
+            found = form.decode(body).requests
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RefusedError(
             malformed(f"The body is not a valid list of requests: {_plain(str(error))}")
         ) from error
+    for request in found:
+        if request.source:
+            request.source = source_of(request.source)
+    return found
 
 
 def _plain(text: str) -> str:

@@ -16,6 +16,7 @@ from typing import cast
 
 from decider.contracts.requests import CheckRequest
 from decider.http import check
+from decider.http.source import NAMED, SourceRule
 
 # Longest head, in bytes, that may be plain. Chosen: as much as `transport.HEAD_STEP` parses in one
 # turn, so that the fast path holds up the other connections no longer than the parser would.
@@ -41,13 +42,14 @@ _VALUES = {
     "content-length": "0",
     "x-sluice-app": rf"(?P<app>{check.APP_PATTERN}+)",
     "authorization": rf"[!-~]++ (?P<token>(?! ){check.TOKEN_PATTERN}+)(?<! )",
-    "x-forwarded-for": rf"(?P<source>[!-+\--~]{{1,{check.MAX_SOURCE}}}+)(?:,[ -~]*+)?",
     "x-request-id": rf"(?P<request_id>[!-~]{{1,{check.MAX_REQUEST_ID}}}+)",
     "x-sluice-bytes": "(?P<payload>[0-9]{1,15}+)",
     "x-sluice-attempt": "(?P<attempt>[0-9]{1,6}+)",
     "x-envoy-attempt-count": "(?P<tries>[0-9]{1,6}+)",
 }
 _ANY_VALUE = "[ -~]*+"
+# The value of the header that names the client's address; what of it is one, `SourceRule` says.
+_SOURCE = f"(?P<source>{_ANY_VALUE})"
 _TEXTS = ("app", "token", "source", "request_id")
 
 Reader = Callable[[str], CheckRequest | None]
@@ -56,10 +58,11 @@ Reader = Callable[[str], CheckRequest | None]
 class PlainReader:
     """The shapes that one server knows."""
 
-    __slots__ = ("_learn_at", "_most_fields", "_shapes")
+    __slots__ = ("_learn_at", "_most_fields", "_shapes", "_source")
 
-    def __init__(self, most_fields: int) -> None:
+    def __init__(self, most_fields: int, source: SourceRule = NAMED) -> None:
         self._most_fields = most_fields
+        self._source = source
         self._shapes: list[Reader] = []
         self._learn_at = 0.0
 
@@ -92,37 +95,46 @@ class PlainReader:
             and known >= _NEEDED
             and known.isdisjoint(_UNUSUAL)
         ):
-            shape = _reader([name.decode("latin-1") for name in names])
+            shape = _reader([name.decode("latin-1") for name in names], self._source)
             # The check must match its own shape, or the shape would only cost time.
             if shape(data.decode("latin-1")) is not None:
                 self._shapes = [shape, *self._shapes[: SHAPES - 1]]
 
 
-def _pattern(names: list[str]) -> re.Pattern[str]:
+def _pattern(names: list[str], source_header: str) -> re.Pattern[str]:
+    values = _VALUES | {source_header: _SOURCE}
     fields = "".join(
-        rf"{re.escape(name)}: ?+{_VALUES.get(name.lower(), _ANY_VALUE)}\r\n" for name in names
+        rf"{re.escape(name)}: ?+{values.get(name.lower(), _ANY_VALUE)}\r\n" for name in names
     )
     return re.compile(rf"{_START}{fields}\r\n()", re.ASCII)
 
 
-def _reader(names: list[str]) -> Reader:
+def _reader(names: list[str], source: SourceRule) -> Reader:
     """Return a reader of checks whose header fields have exactly these names in this order."""
-    pattern = _pattern(names)
+    pattern, to_source = _pattern(names, source.header), source.read
     # The last group is empty: a field that the shape lacks reads as "" without a branch per check.
     group, nothing = pattern.groupindex, pattern.groups
     app, *texts = (group.get(name, nothing) for name in _TEXTS)
     order = (app, 1, 2, *texts)
-    payload, attempt, tries = (group.get(name) for name in ("payload", "attempt", "tries"))
+    payload, attempt, tries, named = (
+        group.get(name) for name in ("payload", "attempt", "tries", "source")
+    )
     match = pattern.fullmatch
 
     def read(text: str) -> CheckRequest | None:
-        found = match(text)
-        return None if found is None else CheckRequest(*cast(tuple[str, ...], found.group(*order)))  # type: ignore[arg-type]
+        if (found := match(text)) is None:
+            return None
+        request = CheckRequest(*cast(tuple[str, ...], found.group(*order)))  # type: ignore[arg-type]
+        if named is not None:
+            request.source = to_source(request.source)
+        return request
 
     def read_numbers(text: str) -> CheckRequest | None:
         if (found := match(text)) is None:
             return None
         request = CheckRequest(*cast(tuple[str, ...], found.group(*order)))  # type: ignore[arg-type]
+        if named is not None:
+            request.source = to_source(request.source)
         if payload is not None:
             request.payload_bytes = int(found[payload])
         if attempt is not None:

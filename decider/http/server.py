@@ -10,6 +10,7 @@ from decider.http.batcher import Batcher, Decides, Stats
 from decider.http.connection import Connection
 from decider.http.context import Health, Limits, Metrics, ServerContext
 from decider.http.responses import Answers
+from decider.http.source import NAMED, SourceRule
 
 # Connections the kernel holds until they are accepted: as many as `Limits.connections`, so that all
 # of a gateway's may come at once after a restart. Linux caps it at somaxconn, 4096 by default.
@@ -32,9 +33,10 @@ class HttpServer:
         metrics: Metrics,
         limits: Limits | None = None,
         on_decided: Callable[[], None] = _nothing,
+        source: SourceRule = NAMED,
     ) -> None:
         """Serve `engine`. `on_decided` is called after each engine.decide, before its answers are
-        written; it must be quick.
+        written; it must be quick. `source` says which header of a check names its client's address.
         """
         self.limits = limits or Limits()
         self.stats = Stats()
@@ -44,6 +46,7 @@ class HttpServer:
         self._health = health
         self._metrics = metrics
         self._on_decided = on_decided
+        self._source = source
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.TimerHandle | None = None
 
@@ -58,7 +61,13 @@ class HttpServer:
         answers = Answers(time.time())
         batcher = Batcher(self._engine, answers, self.stats, self._on_decided)
         self._context = ServerContext(
-            batcher, answers, self.stats, self.limits, self._health, self._metrics
+            batcher,
+            answers,
+            self.stats,
+            self.limits,
+            self._health,
+            self._metrics,
+            self._source,
         )
         self._server = await loop.create_server(
             lambda: Connection(self._context), host, port, backlog=BACKLOG

@@ -17,14 +17,17 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from decider.contracts import config as configs
 from decider.contracts import defaults
+from decider.contracts.event import REPLAY_NODE
 from decider.contracts.files import write_atomically
 from decider.contracts.requests import CheckRequest, Outcome
 from decider.contracts.store import Profile
 from decider.contracts.vocabulary import Action, MlState
 from decider.engine import kernels
+from decider.engine.buffers import NO_SOURCE
 from decider.engine.engine import Engine
 from decider.engine.known_apps import table as known_apps
 from decider.engine.quota import POOL_SHARE
+from decider.http import source
 from decider.http.server import HttpServer
 from decider.node.config_keeper import Keeper
 from decider.node.known_keeper import KnownKeeper
@@ -71,9 +74,19 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         action="store_true",
         help="believe x-sluice-attempt: only where the gateway sets it and drops the client's own",
     )
+    parser.add_argument(
+        "--trusted-hops",
+        type=int,
+        choices=range(source.MOST_HOPS + 1),
+        metavar="N",
+        help="read the client's address from x-forwarded-for, with N trusted proxies in front of"
+        " the gateway; when left out, from x-sluice-source, which the gateway must set",
+    )
     options = parser.parse_args(arguments)
     if not options.valkey:
         parser.error("set VALKEY_URL, or name Valkey with --valkey")
+    if options.node == REPLAY_NODE:
+        parser.error(f"--node {REPLAY_NODE} is kept for replays, whose decisions are not counted")
     return options
 
 
@@ -143,6 +156,7 @@ class Decider:
 
     def __init__(self, options: argparse.Namespace) -> None:
         keys, token_key = read_keys(options.keys)
+        hops: int | None = options.trusted_hops
         self.options = options
         self.engine = Engine(
             options.node,
@@ -159,7 +173,11 @@ class Decider:
         )
         self.known = KnownKeeper(self.engine, keys, options.data)
         self.http = HttpServer(
-            self.engine, self.health, self.metrics, on_decided=self.store_sync.look_at_wants
+            self.engine,
+            self.health,
+            self.metrics,
+            on_decided=self.store_sync.look_at_wants,
+            source=source.NAMED if hops is None else source.forwarded(hops),
         )
         self._day = ""
 
@@ -192,6 +210,7 @@ class Decider:
             "sluice_known_apps_rejected_total": ("counter", status.known_rejected),
             "sluice_decision_p99_seconds": ("gauge", status.latency_p99_us / 1e6),
             "sluice_clock_steps_total": ("counter", self.engine.clock.steps),
+            "sluice_unknown_sources_total": ("counter", self.engine.batch.serial[NO_SOURCE]),
             "sluice_http_refused_total": ("counter", self.http.stats.refused),
             "sluice_http_timeouts_total": ("counter", self.http.stats.timeouts),
             "sluice_refusals_explained_total": ("counter", self.teller.explained),

@@ -7,8 +7,10 @@ It reads the document directly. The engine does the same in compiled form (`engi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
 
 from decider.contracts.config import Config, ListEntry, Override, error_budget_of, in_force
+from decider.contracts.normalise.addresses import AddressError, network
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,27 @@ def lists_of(config: Config, *, app: str, tenant: str, now: float) -> list[ListE
     """
     about = {("app", app), ("tenant", tenant)}
     return [e for e in in_force(config.lists, now) if (e.kind, e.subject) in about]
+
+
+def lists_about_source(config: Config, source: str, now: float) -> list[ListEntry]:
+    """Return the guard rules in force at `now` (unix seconds) about a source, itself or in a
+    network. Raise AddressError for a text that is no source.
+    """
+    about = network(source)
+    return [
+        e
+        for e in in_force(config.lists, now)
+        if e.kind == "source" and (listed := _network(e.subject)) is not None
+        # one version of IP knows nothing of the other
+        if listed.version == about.version and about.subnet_of(listed)  # type: ignore[arg-type]
+    ]
+
+
+def _network(subject: str) -> IPv4Network | IPv6Network | None:
+    try:
+        return network(subject)
+    except AddressError:
+        return None  # in an old document
 
 
 def _last(overrides: list[Override], kind: str, subject: str, now: float) -> Override | None:

@@ -7,6 +7,7 @@ models describe them.
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import ClassVar, cast
 
 from django.conf import settings
 from django.db import models
@@ -17,7 +18,7 @@ from decider.contracts.event import Event
 from decider.contracts.ids import format_decision_id
 
 
-class Decision(models.Model):
+class KeptDecision(models.Model):
     """One kept decision: the fields of `decider.contracts.event.Event`, column for column, and when
     it was stored.
 
@@ -61,13 +62,11 @@ class Decision(models.Model):
     payload_bytes = models.BigIntegerField()
     stored_at = models.DateTimeField(db_default=Now())
 
+    replayed: ClassVar[bool]
+    """Whether it was made in a replay of a log."""
+
     class Meta:
-        db_table = "decisions_decision"
-        default_permissions = ("view",)
-        permissions = [
-            ("view_token_digest", "Can see the keyed digest of the credential a request carried"),
-            ("view_decision_export", "Can export decisions as CSV"),
-        ]
+        abstract = True
 
     def __str__(self) -> str:
         return self.name
@@ -92,6 +91,37 @@ class Decision(models.Model):
             "signals": bytes(self.signals),
         }
         return Event(**stored)
+
+
+class Decision(KeptDecision):
+    """A decision about live traffic."""
+
+    replayed = False
+
+    class Meta:
+        db_table = "decisions_decision"
+        default_permissions = ("view",)
+        permissions = [
+            ("view_token_digest", "Can see the keyed digest of the credential a request carried"),
+            ("view_decision_export", "Can export decisions as CSV"),
+        ]
+
+
+class Replayed(KeptDecision):
+    """A decision that a replay of a log made, in a table of its own: no figure of live traffic can
+    count it by mistake. It is found by its id, or by its app in a search for replayed decisions.
+    """
+
+    replayed = True
+
+    class Meta:
+        db_table = "decisions_replayed"
+        default_permissions = ()
+
+
+# The same fields in another table: whatever shows a decision shows a replayed one too, so both have
+# one type.
+ReplayedDecision = cast("type[Decision]", Replayed)
 
 
 class IngestedBatch(models.Model):

@@ -70,9 +70,11 @@ def check_may_adjudicate(user: object) -> None:
 
 
 def check_can_open(d: Decision) -> None:
-    """Raise Refused when a decision cannot be disputed: its request was admitted, or a dispute of
-    it is open or was upheld.
+    """Raise Refused when a decision cannot be disputed: its request was admitted, it was made in a
+    replay, or a dispute of it is open or was upheld.
     """
+    if d.replayed:
+        raise Refused("This decision was made in a replay of a log, so no client was refused.")
     if Action(d.action) == Action.ADMIT or d.observed:
         raise Refused("This request was admitted, so there is no refusal to dispute.")
     if (there := standing(d.id)) is not None:

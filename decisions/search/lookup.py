@@ -5,17 +5,22 @@ time.
 from __future__ import annotations
 
 import re
+import time
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Literal
 
 from django.db.models import Q, QuerySet
 
+from control.config import documents
 from control.directory import apps as directory
 from decider.contracts.ids import PREFIX, decision_time, format_decision_id, parse_decision_id
+from decider.contracts.normalise.addresses import source_of
+from decider.whatif.plan import lists_about_source
 from decisions.counts import seen_tokens
-from decisions.models import Decision, utc
+from decisions.models import Decision, ReplayedDecision, utc
 from decisions.search.filters import DAY_S, DIMENSIONS, Filters
 
 # Rows. Chosen: one or two screens, and quick to draw.
@@ -26,7 +31,7 @@ TOKEN = "token:"  # noqa: S105
 
 ReadingKind = Literal["all", "decision", "request", "app", "apps", "tenant", "token", "nothing"]
 # The readings that a person can ask for when the search box read a text otherwise.
-READINGS = ("request", "app", "name")
+READINGS = ("request", "app", "name", "replay")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,8 @@ class QueryReading:
     decision: uuid.UUID | None = None
     digest: str = ""
     """Keyed digest of the credential that was read."""
+    replayed: bool = False
+    """Whether it selects what replays of logs decided, and no live traffic."""
     hint: str = ""
     """For a text that matches nothing: what it looks like, and what is wrong with it."""
 
@@ -70,8 +77,14 @@ def interpret(text: str, insist: str = "") -> QueryReading:
         )
     if not insist and text.startswith(TOKEN):
         return of_digest(text.removeprefix(TOKEN))
-    readers = {"app": (_as_app, _as_unregistered), "request": (_as_request,), "name": (_as_name,)}
-    for reader in readers.get(insist, (_as_app, _as_request, _as_unregistered, _as_name)):
+    readers = {
+        "app": (_as_app, _as_unregistered),
+        "request": (_as_request,),
+        "name": (_as_name,),
+        "replay": (_as_replayed,),
+    }
+    usual = (_as_app, _as_request, _as_unregistered, _as_replayed, _as_name)
+    for reader in readers.get(insist, usual):
         if reading := reader(text):
             return reading
     return QueryReading("nothing", text, hint=_almost(text))
@@ -86,6 +99,8 @@ def _almost(text: str) -> str:
     there is no guess.
     """
     digits = text.removeprefix(PREFIX).replace("-", "")
+    if source := source_of(text):
+        return _about_source(source)
     if text.startswith(PREFIX) or _ALMOST_ID.fullmatch(text):
         if odd := re.sub(r"[0-9a-fA-F]", "", digits):
             return f"It looks like a decision id, but “{odd[0]}” is not a hexadecimal digit."
@@ -99,6 +114,18 @@ def _almost(text: str) -> str:
             " as all decision ids are. It may be another system’s id."
         )
     return ""
+
+
+def _about_source(source: str) -> str:
+    """Return what is known of an IP address, of which decisions keep nothing."""
+    config = documents.newest()
+    listed = lists_about_source(config, source, time.time()) if config else []
+    entries = ", ".join(f"{e.verdict} {e.subject}" for e in listed)
+    return (
+        f"It is an IP address, which deciders count as the source {source}. Decisions are stored"
+        " without it, so look up the app or the request. "
+        + (f"Lists in force name it: {entries}." if entries else "No list in force names it.")
+    )
 
 
 def of_digest(digest: str) -> QueryReading:
@@ -131,6 +158,13 @@ def _as_unregistered(text: str) -> QueryReading | None:
     """Read a text as the id of an app that sent requests but was never registered."""
     if Decision.objects.filter(app=text).exists():
         return QueryReading("app", text, f"app {text}, which is not registered", apps=(text,))
+    return None
+
+
+def _as_replayed(text: str) -> QueryReading | None:
+    """Read a text as the id of an app in a replayed log."""
+    if ReplayedDecision.objects.filter(app=text).exists():
+        return QueryReading("app", text, f"app {text} in replayed logs", (text,), replayed=True)
     return None
 
 
@@ -176,7 +210,8 @@ def rows(reading: QueryReading, filters: Filters, now: float) -> QuerySet[Decisi
     if reading.kind == "nothing":
         return Decision.objects.none()
     if reading.decision is not None:
-        return near(reading.decision)
+        live = near(reading.decision)
+        return live if live.exists() else near(reading.decision, ReplayedDecision)
     if reading.kind == "request":
         return Decision.objects.order_by("-id").filter(request_id=reading.text)
     return unfiltered(reading, filters, now).filter(filters.condition())
@@ -186,7 +221,7 @@ def unfiltered(reading: QueryReading, filters: Filters, now: float) -> QuerySet[
     """Return the decisions that a reading selects in the filters' time, newest first. The other
     filters do not apply.
     """
-    found = Decision.objects.order_by("-id")
+    found = (ReplayedDecision if reading.replayed else Decision).objects.order_by("-id")
     if reading.apps:
         found = found.filter(app__in=reading.apps)
     if reading.digest:
@@ -223,29 +258,45 @@ def page(
     return some[:size], len(some) > size
 
 
-def near(decision: uuid.UUID) -> QuerySet[Decision]:
+def near(decision: uuid.UUID, table: type[Decision] = Decision) -> QuerySet[Decision]:
     """Return a query for one decision by its id, in the partitions around the time that the id
     holds.
     """
     at = decision_time(decision.bytes)
     # 1970 to 2191: an id outside is not ours, and its datetime might overflow
     if not DAY_S < at < 7e9:
-        return Decision.objects.none()
-    return Decision.objects.filter(id=decision, at__gte=utc(at - DAY_S), at__lt=utc(at + DAY_S))
+        return table.objects.none()
+    return table.objects.filter(id=decision, at__gte=utc(at - DAY_S), at__lt=utc(at + DAY_S))
 
 
 def find(decision: uuid.UUID) -> Decision | None:
-    """Return one decision by its id; None when it is not stored. Look in the partitions around its
-    time first, then in all.
+    """Return one decision by its id, live or replayed; None when it is not stored. Look in the
+    partitions around its time first, then in all.
     """
-    return near(decision).first() or Decision.objects.filter(id=decision).first()
+    tables = (Decision, ReplayedDecision)
+    # lazy: nearly always the first query finds it
+    lately = (near(decision, table).first() for table in tables)
+    ever = (table.objects.filter(id=decision).first() for table in tables)
+    return next((one for one in chain(lately, ever) if one is not None), None)
+
+
+def beside(decision: Decision) -> QuerySet[Decision]:
+    """Return the decisions of the same origin: those of replays beside a replayed one, else those
+    of live traffic.
+    """
+    return type(decision).objects.all()
+
+
+def is_seen(app: str) -> bool:
+    """Return whether a decision about this app is stored, live or replayed."""
+    return any(table.objects.filter(app=app).exists() for table in (Decision, ReplayedDecision))
 
 
 def neighbours(decision: Decision) -> tuple[Decision | None, Decision | None]:
     """Return the next newer and the next older stored decision of the same app, each None when
     there is none within a day.
     """
-    same = Decision.objects.filter(app=decision.app).defer("features", "signals")
+    same = beside(decision).filter(app=decision.app).defer("features", "signals")
     at = decision.at.timestamp()
     newer = within(same, at - 60, at + DAY_S).filter(id__gt=decision.id).order_by("id").first()
     older = within(same, at - DAY_S, at + 60).filter(id__lt=decision.id).order_by("-id").first()

@@ -57,7 +57,13 @@ _TEXTS = (
 _BYTES = ("features", "signals")
 
 COLUMNS = (*_FIXED, *_SCORES, _UNIQUE_TEXT, *_TEXTS, *_BYTES)
-COPY = f"COPY decisions_decision ({', '.join(COLUMNS)}) FROM STDIN (FORMAT BINARY)"
+
+
+def copy_into(table: str) -> str:
+    """Return the statement that takes these rows into a table of decisions."""
+    return f"COPY {table} ({', '.join(COLUMNS)}) FROM STDIN (FORMAT BINARY)"
+
+
 # The format's signature, then flags and the length of a header extension, both zero.
 HEADER = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
 # A field count of -1 ends the stream.

@@ -33,6 +33,7 @@ class Parted:
 
 
 DECISIONS = Parted("decisions_decision", "stored_at")
+REPLAYED = Parted("decisions_replayed", "stored_at")
 
 
 def name_of(parted: Parted, day: date) -> str:

@@ -203,7 +203,9 @@ class Worker:
             copy_events([e for b in fresh for e in b.events], self._texts, self._counts)
         # only now are new keys committed; a rollback must not leave their numbers remembered
         self._counts.settle()
-        if newest := max((e.at for b in fresh for e in b.events), default=0.0):
+        # a replay gives its decisions times of the past, which says nothing of this worker
+        live = (b for b in fresh if b.node != events.REPLAY_NODE)
+        if newest := max((e.at for b in live for e in b.events), default=0.0):
             self.lag_s = max(0.0, time.time() - newest)
         return sum(len(b.events) for b in fresh)
 
@@ -219,7 +221,8 @@ class Worker:
         }
         days = {datetime.fromtimestamp(day * 86_400, UTC).date() for day in near}
         if days - self._days:
-            partitions.create(partitions.DECISIONS, days)
+            for table in (partitions.DECISIONS, partitions.REPLAYED):
+                partitions.create(table, days)
             self._days |= days
 
     def _new(self) -> list[Entry]:
@@ -285,19 +288,31 @@ DEAD_COUNT_KEY = "sluice:events:dead:count"
 def copy_events(
     rows: Sequence[events.Event], texts: copy_format.Texts, counts: append.Counts | None = None
 ) -> None:
-    """Copy events into their partitions and count them, within the caller's transaction.
+    """Copy events into their partitions and count them, within the caller's transaction. Those of
+    a replay go into a table of their own and are not counted.
 
     A caller that passes `counts` calls its `settle` after the commit. Raise PoisonError, DataError,
     IntegrityError.
     """
+    live = [e for e in rows if e.node != events.REPLAY_NODE]
+    _copy(partitions.DECISIONS, live, texts)
+    _copy(partitions.REPLAYED, [e for e in rows if e.node == events.REPLAY_NODE], texts)
+    (counts or append.Counts()).add(live)
+
+
+def _copy(
+    parted: partitions.Parted, rows: Sequence[events.Event], texts: copy_format.Texts
+) -> None:
+    """Copy events into one table. Raise PoisonError, DataError, IntegrityError."""
+    if not rows:
+        return
     with (
         connection.wrap_database_errors,
         connection.cursor() as cursor,
-        cursor.copy(copy_format.COPY) as copy,
+        cursor.copy(copy_format.copy_into(parted.table)) as copy,
     ):
         for block in copy_format.blocks(rows, texts):
             copy.write(block)
-    (counts or append.Counts()).add(rows)
 
 
 def _take(batches: dict[uuid.UUID, EventBatch]) -> list[uuid.UUID]:

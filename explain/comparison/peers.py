@@ -86,7 +86,7 @@ def compare_with_peers(d: Decision, names: tuple[str, ...] = ()) -> Peers:
 def _read_peers(d: Decision) -> list[_PeerRow]:
     """Return kept requests of other apps of the same tier and service, newest first."""
     at = d.at.timestamp()
-    alike = Decision.objects.filter(tier=d.tier, service=d.service, feature_schema=SCHEMA)
+    alike = lookup.beside(d).filter(tier=d.tier, service=d.service, feature_schema=SCHEMA)
     # The upper end lies a second after the decision, so that requests of the same moment count.
     found = lookup.within(alike, at - LOOK_BACK_S, at + 1.0).exclude(app=d.app)
     return list(

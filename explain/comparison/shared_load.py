@@ -132,7 +132,7 @@ _SQL = """
 SELECT grp, method, endpoint, grouping(endpoint) = 1, sum(1 / p), sum((1 - p) / (p * p)),
        count(*), count(DISTINCT who)
 FROM (SELECT {group} AS grp, {who} AS who, method, endpoint, inclusion_probability AS p
-      FROM decisions_decision
+      FROM {table}
       WHERE at >= %(since)s AND at < %(until)s AND id >= %(first)s AND id < %(last)s
         AND region = %(region)s
         AND (action = 0 OR observed) AND {where}) AS d
@@ -214,7 +214,8 @@ def _groups(d: Decision, scope: str, config: Config | None) -> list[LoadGroup]:
         "last": lookup.id_at(until + 300.0),
     }
     with connection.cursor() as cursor:
-        cursor.execute(_SQL.format(group=group, who=who, where=where), values)
+        sql = _SQL.format(group=group, who=who, where=where, table=d._meta.db_table)
+        cursor.execute(sql, values)
         rows = cursor.fetchall()
     costs = _endpoint_costs(config)
     return [

@@ -63,7 +63,7 @@ def build_timeline(d: Decision, http: str) -> tuple[TimelineEvent, ...]:
     client received.
     """
     at = d.at.timestamp()
-    near = lookup.within(Decision.objects.filter(app=d.app), at - SIDE_S, at + SIDE_S).values_list(
+    near = lookup.within(lookup.beside(d).filter(app=d.app), at - SIDE_S, at + SIDE_S).values_list(
         *_Kept._fields
     )
     # Both sides are read from the decision outwards, so that the limit cuts what is furthest away.

@@ -246,16 +246,21 @@ def _search_ways(case: _Case) -> Recourse:
     # and more changes only when no pair does.
     if not ways and (way := _search_pairs(case, levels) or _search_more(case, levels)):
         ways = [way]
-    # The response asked for a batch, so what that leads to is always shown.
-    asked = "batch" if event.action == Action.BATCH else ""
-    ways = sorted(ways, key=lambda way: (way.changes[0].lever != asked, way.effort))[:SHOWN_WAYS]
-    ways.sort(key=lambda way: way.effort)
+    ways = _choose_ways(ways, event)
     missed = _choose_misses(missed, event, {change.lever for way in ways for change in way.changes})
     return Recourse(
         tuple(_with_edge(case, way) for way in ways),
         tuple(_with_edge(case, way) for way in missed[: _count_misses(missed, ways)]),
         "" if ways else _explain_none(case, levels),
     )
+
+
+def _choose_ways(ways: list[Way], event: Event) -> list[Way]:
+    """Return the ways to show, smallest change first."""
+    # The response asked for a batch, so what that leads to is always shown.
+    asked = "batch" if event.action == Action.BATCH else ""
+    chosen = sorted(ways, key=lambda way: (way.changes[0].lever != asked, way.effort))
+    return sorted(chosen[:SHOWN_WAYS], key=lambda way: way.effort)
 
 
 def _count_misses(missed: list[Way], ways: list[Way]) -> int:

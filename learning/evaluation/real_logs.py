@@ -201,7 +201,7 @@ def _password_attack(site: Path) -> Recording:
 
 
 def _entries(path: Path) -> Iterator[LogEntry]:
-    return access_log.read_entries(path, KEY, ReadReport(), "auto")
+    return access_log.read_entries(path, KEY, ReadReport())
 
 
 def _crawlers(path: Path) -> frozenset[str]:

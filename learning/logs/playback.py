@@ -26,10 +26,11 @@ from decider.contracts.store import Profile
 from decider.contracts.units import rounded_span
 from decider.contracts.vocabulary import REASONS, Action, Reason
 from decider.engine.engine import Engine
-from learning.logs.access_log import LogEntry, LogFormat, ReadReport, read_entries
+from learning.logs.access_log import LogEntry, ReadReport, read_entries
+from learning.logs.formats import AUTO
 from learning.traffic.client import GatewayAnswer, GatewayClient, GatewayError
 
-NODE = "replay"
+NODE = event.REPLAY_NODE
 # Seconds. Requests this close in time are decided together: one call for many is faster, and the
 # clocks of access logs are coarser than that.
 BATCH_S = 0.02
@@ -50,6 +51,9 @@ REFUSED_SHOWN = 8
 IN_FLIGHT_MOST = 256
 # Bytes. The client sends bodies of filler, and has no more of it.
 LARGEST_BODY = 65_536
+# Seconds of a log's quiet time that are waited through at most. Chosen: after an hour every bucket
+# is full and every price is down, and a log of months must not take months.
+LONGEST_QUIET_S = 3_600.0
 
 AdvanceBar = Callable[[int], object]
 PublishBatch = Callable[[bytes], object]
@@ -58,6 +62,10 @@ LookUpProfiles = Callable[[Sequence[str]], list[Profile]]
 
 class ReplayError(Exception):
     """A replay cannot be done; the message says why and what would help."""
+
+
+class NothingReadError(ReplayError):
+    """Every line of a log was skipped."""
 
 
 class LogSpan(NamedTuple):
@@ -100,11 +108,12 @@ class ReplaySummary:
         mine.reasons[why] += 1
 
 
-def survey_logs(paths: Sequence[Path], key: bytes, form: LogFormat, limit: int | None) -> LogSpan:
+def survey_logs(paths: Sequence[Path], key: bytes, form: str, limit: int | None) -> LogSpan:
     """Return the newest time of each log and the number of requests, for a replay of the same logs
     with the same `limit`.
 
-    Raises LogError for a log that cannot be read, ReplayError for one that holds no request.
+    Raises LogError for a log that cannot be read, ReplayError for one that holds no request,
+    ValueError for a format that does not exist.
     """
     last: list[float] = []
     total = 0
@@ -115,18 +124,17 @@ def survey_logs(paths: Sequence[Path], key: bytes, form: LogFormat, limit: int |
             total += 1
         last.append(newest)
         if newest == float("-inf"):
-            why = (
-                ", ".join(f"{n:,} lines: {reason}" for reason, n in report.skipped.most_common(3))
-                or "it is empty"
-            )
-            raise ReplayError(f"{path} holds no request that can be read ({why}).")
+            if not report.lines:
+                raise ReplayError(f"{path} holds no request: it is empty.")
+            why = "; ".join(_skipped_rows(report))
+            raise NothingReadError(f"{path} holds no request that can be read: {why}.")
     return LogSpan(last, total if limit is None else min(total, limit))
 
 
 def _shifted(
     paths: Sequence[Path],
     key: bytes,
-    form: LogFormat,
+    form: str,
     span: LogSpan,
     end: float,
     report: ReadReport,
@@ -158,7 +166,7 @@ class OfflineReplay:
         self,
         paths: Sequence[Path],
         key: bytes,
-        form: LogFormat = "auto",
+        form: str = AUTO,
         limit: int | None = None,
         end: float | None = None,
         span: LogSpan | None = None,
@@ -288,7 +296,7 @@ async def replay_through_gateway(
     key: bytes,
     url: str,
     speed: float,
-    form: LogFormat = "auto",
+    form: str = AUTO,
     limit: int | None = None,
     span: LogSpan | None = None,
     advance: AdvanceBar | None = None,
@@ -333,11 +341,18 @@ async def _send_all(
             if advance is not None:
                 advance(1)
 
+    left_out = 0.0
     for entry in entries:
         summary.first = summary.first or entry.at
+        quiet = entry.at - (summary.last or entry.at)
+        if quiet > LONGEST_QUIET_S:
+            left_out += quiet - LONGEST_QUIET_S
+            summary.report.noticed[
+                "after a quiet time of over an hour, of which an hour was played"
+            ] += 1
         summary.last, summary.requests = entry.at, summary.requests + 1
         # Each request waits for its time since the start, so that delays do not add up.
-        due = (entry.at - summary.first) / speed
+        due = (entry.at - summary.first - left_out) / speed
         await asyncio.sleep(max(0.0, due - (time.perf_counter() - began)))
         await room.acquire()
         tasks.add(task := asyncio.create_task(send(entry)))
@@ -359,15 +374,45 @@ def _account(entry: LogEntry, answer: GatewayAnswer, summary: ReplaySummary) -> 
 
 
 def describe_summary(summary: ReplaySummary) -> str:
-    """Return the summary as a table for a terminal."""
+    """Return the summary as a table for a terminal. It begins with a warning when so many lines
+    were skipped that the rest may not hold.
+    """
+    report = summary.report
     rows = [
+        *(("format", text) for text in _format_rows(report)),
         *_traffic_rows(summary),
-        *(("skipped", f"{n:,} lines: {why}") for why, n in summary.report.skipped.most_common()),
-        *(("noticed", f"{n:,} lines: {what}") for what, n in summary.report.noticed.most_common()),
-        *_sharing_rows(summary.report),
+        *(("skipped", text) for text in _skipped_rows(report)),
+        *(("noticed", f"{_lines(n)}: {what}") for what, n in report.noticed.most_common() if n),
+        *_sharing_rows(report),
     ]
     lines = [f"  {name:12} {text}" for name, text in rows]
-    return "\n".join([*lines, *_refused_lines(summary)])
+    return "\n".join([*_warning(report), *lines, *_refused_lines(summary)])
+
+
+def _warning(report: ReadReport) -> list[str]:
+    if not report.doubtful:
+        return []
+    skipped = report.skipped.total()
+    return [
+        f"{skipped:,} of {report.lines:,} lines were skipped ({report.skipped_share:.1%}), so these"
+        " figures may not hold for the whole log. The reasons are below."
+    ]
+
+
+def _format_rows(report: ReadReport) -> Iterator[str]:
+    for log, choice in report.choices:
+        name = choice.form.label if choice.form else "none that is known"
+        yield f"{name}: {choice.fitted:,} of the first {choice.of:,} lines of {log} fit"
+
+
+def _skipped_rows(report: ReadReport) -> Iterator[str]:
+    for reason, n in report.skipped.most_common():
+        log, line = report.first_skipped[reason]
+        yield f"{_lines(n)}: {reason}, first line {line:,} of {log}"
+
+
+def _lines(n: int) -> str:
+    return f"{n:,} line{'s' if n > 1 else ''}"
 
 
 def _traffic_rows(summary: ReplaySummary) -> Iterator[tuple[str, str]]:

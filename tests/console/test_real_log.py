@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import html
 import re
+import uuid
 from pathlib import Path
 
 import pytest
@@ -58,8 +59,10 @@ def worst(settings, tmp_path, publish, stored, small_training) -> str:
     summary = playback.OfflineReplay(engine, published.append, lambda apps: []).run([LOG], KEY)
     stored([e for data in published for e in event.decode_batch(data).events])
     keep_version(config)
-    backlog.explain_waiting(0.0, most=2_000)
-    return max(summary.refused.values(), key=lambda refused: refused.count).decision
+    worst = max(summary.refused.values(), key=lambda refused: refused.count).decision
+    # what a replay decided is explained when somebody opens it
+    backlog.explain_decision(uuid.UUID(worst.removeprefix("dec_")))
+    return worst
 
 
 def test_the_worst_client_is_explained_in_words_its_owner_understands(worst, signed_in) -> None:

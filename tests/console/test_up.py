@@ -111,3 +111,6 @@ def test_every_marked_line_of_the_gateways_example_is_filled_in(tmp_path: Path) 
     assert len(marked) >= 10
     assert all(str(ports[line.rpartition("# up: ")[2]]) in line for line in marked)
     assert f'path: "{tmp_path / "log.json"}"' in text
+    # the traffic of a demo comes from one place and names many clients
+    assert "xff_num_trusted_hops: 1 #" in text
+    assert "xff_num_trusted_hops: 0 #" in gateway.EXAMPLE.read_text()

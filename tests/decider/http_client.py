@@ -15,6 +15,7 @@ from decider.contracts.requests import CheckRequest, Decision
 from decider.contracts.vocabulary import Action, Reason, Stage
 from decider.http.context import Limits
 from decider.http.server import HttpServer
+from decider.http.source import NAMED, SourceRule
 
 T = TypeVar("T")
 DEC = bytes(range(16))
@@ -139,11 +140,14 @@ class World:
 
 @asynccontextmanager
 async def serving(
-    limits: Limits | None = None, health: dict[str, object] | None = None
+    limits: Limits | None = None,
+    health: dict[str, object] | None = None,
+    source: SourceRule = NAMED,
 ) -> AsyncIterator[World]:
     engine = FakeEngine()
     told = {"config_version": 7, "ml": "live"} if health is None else health
-    server = HttpServer(engine, lambda: told, lambda: b"sluice_decisions_total 1\n", limits)
+    metrics = b"sluice_decisions_total 1\n"
+    server = HttpServer(engine, lambda: told, lambda: metrics, limits, source=source)
     await server.start("127.0.0.1", 0)
     world = World(server, engine)
     try:
@@ -157,6 +161,7 @@ def run(
     test: Callable[[World], Awaitable[T]],
     limits: Limits | None = None,
     health: dict[str, object] | None = None,
+    source: SourceRule = NAMED,
 ) -> T:
     """Runs a test against a fresh server on uvloop, as in production; fails on whatever the loop
     reports.
@@ -165,7 +170,7 @@ def run(
     async def whole() -> T:
         errors: list[dict[str, object]] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
-        async with serving(limits, health) as world:
+        async with serving(limits, health, source) as world:
             result = await test(world)
         assert not errors, errors
         return result

@@ -19,7 +19,6 @@ def told(**fields: bytes) -> CheckRequest:
     ("field", "most", "seen"),
     [
         ("authorization", b"t" * check.MAX_TOKEN, "token"),
-        ("x_forwarded_for", b"1" * check.MAX_SOURCE, "source"),
         ("x_request_id", b"r" * check.MAX_REQUEST_ID, "request_id"),
     ],
 )
@@ -49,10 +48,6 @@ def test_a_number_is_taken_from_zero_to_its_bound(field: str, most: int, seen: s
 def test_a_credential_is_read_without_its_scheme() -> None:
     assert told(authorization=b"Bearer tok_1").token == "tok_1"
     assert told(authorization=b"tok_1").token == "tok_1"
-
-
-def test_the_clients_address_is_the_first_of_those_forwarded() -> None:
-    assert told(x_forwarded_for=b"192.0.2.1, 198.51.100.7").source == "192.0.2.1"
 
 
 @pytest.mark.parametrize(("count", "attempt"), [(b"0", 0), (b"1", 0), (b"3", 2)])

@@ -52,6 +52,7 @@ def test_everything_a_gateway_says_reaches_the_engine(plain: bool) -> None:
     fields = {
         "authorization": "Bearer s3cret",
         "x_forwarded_for": "203.0.113.9, 10.0.0.1",
+        "x_sluice_source": "[2001:DB8::1]:443",
         "x_request_id": "req-1",
         "x_sluice_bytes": "120",
         "x_sluice_attempt": "2",
@@ -65,7 +66,7 @@ def test_everything_a_gateway_says_reaches_the_engine(plain: bool) -> None:
             world.engine.seen
             == [
                 CheckRequest(
-                    "app_1", "POST", "/v2/orders", "s3cret", "203.0.113.9", "req-1", 120, 2
+                    "app_1", "POST", "/v2/orders", "s3cret", "2001:db8::/64", "req-1", 120, 2
                 )
             ]
             * 2

@@ -16,6 +16,7 @@ import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from decider.contracts.normalise.addresses import source_of
 from decider.http import check
 from decider.http import transport as transport_module
 from decider.http.batcher import Batcher, Stats
@@ -23,6 +24,7 @@ from decider.http.connection import Connection
 from decider.http.context import Limits, ServerContext
 from decider.http.fast_path import END, PlainReader
 from decider.http.responses import Answers
+from decider.http.source import NAMED, SourceRule, forwarded
 from tests.decider.http_client import FakeEngine, parse, request
 
 LIMITS = Limits(head=2048, url=512, headers=20, body=1000, decide_body=3000, outstanding=8)
@@ -41,6 +43,7 @@ SEEDS = [
         x_request_id="r1",
         authorization="Bearer t",
         x_forwarded_for="1.2.3.4, 5.6.7.8",
+        x_sluice_source="1.2.3.4:80",
         x_sluice_bytes="7",
     ),
     request("HEAD", x_sluice_app="shed").replace(b"HEAD", b"PUT"),
@@ -116,7 +119,7 @@ class FakeTransport:
 
 
 async def _converse(
-    pieces: list[bytes], plain: bool, errors: list[object]
+    pieces: list[bytes], plain: bool, errors: list[object], source: SourceRule
 ) -> tuple[bytes, FakeEngine]:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: errors.append(context))
@@ -128,6 +131,7 @@ async def _converse(
         LIMITS,
         lambda: {"config_version": 1},
         lambda: b"m 1\n",
+        source,
     )
     if plain:
         context.plain = KNOWING
@@ -169,11 +173,11 @@ def runner() -> Iterator[asyncio.Runner]:
 
 
 def converse(
-    runner: asyncio.Runner, pieces: list[bytes], plain: bool = True
+    runner: asyncio.Runner, pieces: list[bytes], plain: bool = True, source: SourceRule = NAMED
 ) -> tuple[bytes, FakeEngine]:
     """All that one connection answers to `pieces`, and the engine it asked."""
     errors: list[object] = []
-    written, engine = runner.run(_converse(pieces, plain, errors))
+    written, engine = runner.run(_converse(pieces, plain, errors, source))
     assert not errors, errors
     return written, engine
 
@@ -203,7 +207,7 @@ def assert_valid(engine: FakeEngine) -> None:
         assert re.fullmatch(check.METHOD_PATTERN, r.method)
         assert re.fullmatch(check.PATH_PATTERN, r.path)
         assert re.fullmatch(check.TOKEN_PATTERN, r.token)
-        assert re.fullmatch(check.SOURCE_PATTERN, r.source)
+        assert source_of(r.source) == r.source
         assert re.fullmatch(check.REQUEST_ID_PATTERN, r.request_id)
         assert 0 <= r.payload_bytes <= check.MAX_BYTES
         assert 0 <= r.attempt <= check.MAX_ATTEMPT
@@ -254,7 +258,8 @@ FIELDS = {
     "host": "a:1",
     "X-Sluice-App": "app_1",
     "Authorization": "Bearer t",
-    "x-forwarded-for": "1.2.3.4, 5.6.7.8",
+    "x-forwarded-for": "1.2.3.4, 5.6.7.8:9",
+    "X-Sluice-Source": "[2001:DB8::1]:443",
     "x-request-id": "r1",
     "x-sluice-bytes": "7",
     "x-sluice-attempt": "2",
@@ -271,16 +276,16 @@ SHAPED = st.lists(st.sampled_from(sorted(FIELDS)), unique=True, min_size=2).map(
 )
 
 
-@settings(max_examples=600, deadline=None)
-@given(data=SHAPED, changes=CHANGES)
+@settings(max_examples=900, deadline=None)
+@given(data=SHAPED, changes=CHANGES, source=st.sampled_from([NAMED, forwarded(0), forwarded(1)]))
 def test_the_short_way_reads_what_the_parser_reads_or_nothing(
-    runner: asyncio.Runner, data: bytes, changes: list
+    runner: asyncio.Runner, data: bytes, changes: list, source: SourceRule
 ) -> None:
-    reader = PlainReader(LIMITS.headers)
+    reader = PlainReader(LIMITS.headers, source)
     reader.learn(data, 0.0)
     for text in (data, mutate(data, changes)):
         request = reader.read(text)
-        _, engine = converse(runner, [text], plain=False)
+        _, engine = converse(runner, [text], plain=False, source=source)
         assert request is None or engine.seen == [request]
         assert_valid(engine)
 

@@ -53,7 +53,6 @@ GONE = (ConnectionResetError, BrokenPipeError)
         (request(x_sluice_attempt="inf"), 400),
         (request(x_request_id="a b"), 400),
         (request(x_request_id="r" * 129), 400),
-        (request(x_forwarded_for="1" * 65), 400),
         (request(authorization="Bearer " + "t" * 8193), 400),
         (request(target="/v1/check"), 400),
         (request(target="/v1/check", x_forwarded_method="get", x_forwarded_uri="/"), 400),

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import http.client
 import json
+import re
 import secrets
 import signal
 import subprocess
@@ -271,6 +272,8 @@ def test_paying_apps_are_known_before_their_profiles_and_after_a_start_without_v
     )
     assert b"\nsluice_known_apps 2\n" in world.get("/metrics")[2]
     assert "r=3999" in world.get("/v1/check/v2/orders/1", names[0])[1]["ratelimit"]
+    # nobody named a client's address here
+    assert re.search(rb"^sluice_unknown_sources_total [1-9]", world.get("/metrics")[2], re.M)
     world.end("decider")
     world.end("valkey", signal.SIGTERM)
     world.start_decider()

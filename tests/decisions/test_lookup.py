@@ -7,11 +7,14 @@ from __future__ import annotations
 import time
 import uuid
 
+import msgspec
 import pytest
 
 from console.pages.lookup import page as lookup_page
 from control.directory import apps as directory
 from control.models import App, Tenant
+from decider.contracts import defaults
+from decider.contracts.config import ListEntry
 from decider.contracts.ids import format_decision_id
 from decider.contracts.vocabulary import Action, Stage
 from decisions.counts import seen_tokens
@@ -234,3 +237,20 @@ def test_an_id_of_a_time_no_clock_shows_is_no_id(db, digits: str) -> None:
     reading = lookup.interpret(f"dec_{digits}")
     assert reading.kind == "nothing"
     assert "not a version 7 UUID" in reading.hint
+
+
+def test_a_pasted_address_is_read_as_deciders_count_it(store, monkeypatch) -> None:
+    entries = [
+        ListEntry(verdict="block", kind="source", subject="2001:db8::/32"),
+        ListEntry(verdict="allow", kind="source", subject="2001:db8::/64", until=1.0),
+        ListEntry(verdict="block", kind="source", subject="banana"),
+        ListEntry(verdict="allow", kind="source", subject="192.0.2.0/24"),
+    ]
+    document = msgspec.structs.replace(defaults.config(1, 0.0), lists=entries)
+    monkeypatch.setattr(lookup.documents, "newest", lambda: document)
+    reading = lookup.interpret("[2001:DB8::1]:443")
+    assert reading.kind == "nothing"
+    assert "as the source 2001:db8::/64" in reading.hint
+    assert reading.hint.endswith("Lists in force name it: block 2001:db8::/32.")
+    assert lookup.interpret("203.0.113.9").hint.endswith("No list in force names it.")
+    assert "allow 192.0.2.0/24" in lookup.interpret("::ffff:192.0.2.7").hint

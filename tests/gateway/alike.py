@@ -42,6 +42,27 @@ def test_an_app_always_meets_the_same_decider(gateway: Gateway) -> None:
     assert all(len(met) == 1 for met in deciders.values())
 
 
+CLAIMS = {
+    "x_forwarded_for": "203.0.113.9",
+    "X_FORWARDED_FOR": "203.0.113.9, 198.51.100.7, 127.0.0.1",
+    "x_sluice_source": "203.0.113.9",
+    "X_Sluice_Source": "203.0.113.8",
+    "x_real_ip": "203.0.113.9",
+    "forwarded": "for=203.0.113.9",
+    "x_envoy_external_address": "203.0.113.9",
+    "true_client_ip": "203.0.113.9",
+}
+
+
+@pytest.mark.parametrize("claimed", [{}, *({name: text} for name, text in CLAIMS.items()), CLAIMS])
+def test_the_decider_is_told_the_clients_address_and_a_client_cannot_forge_it(
+    gateway: Gateway, claimed: dict[str, str]
+) -> None:
+    answer = gateway.get("good", **claimed)
+    assert answer.status == 200
+    assert answer.headers["ratelimit-policy"] == '"source";127.0.0.1'
+
+
 def kill_one_of_two(gateway: Gateway) -> None:
     """Kills a decider; its apps are decided by the other at once, and no request is lost."""
     apps = [f"app-{i}" for i in range(24)]

@@ -119,18 +119,23 @@ def both_asked(gateway: Gateway) -> bool:
 
 
 @contextmanager
-def envoy(folder: Path, *, patience: str = "0.5s") -> Iterator[Gateway]:
+def envoy(
+    folder: Path,
+    *,
+    patience: str = "0.5s",
+    trusted_hops: int = 0,
+    adapt: Callable[[str], str] = str,
+) -> Iterator[Gateway]:
     """Envoy with the example configuration and a service that echoes; the caller starts the
     deciders.
 
     `patience` replaces the 15 ms that a check may take, which a busy test machine does not always
-    give a stub.
+    give a stub. `adapt` changes the configuration further.
     """
     running = Gateway({name: servers.free_port() for name in NAMES}, folder / "envoy-access.json")
     config = folder / "envoy.yaml"
-    config.write_text(
-        gateway.render_envoy_config(running.ports, running.log).replace("0.015s", patience)
-    )
+    text = gateway.render_envoy_config(running.ports, running.log, trusted_hops)
+    config.write_text(adapt(text.replace("0.015s", patience)))
     try:
         running.start(
             "services",

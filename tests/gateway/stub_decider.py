@@ -31,6 +31,8 @@ class Stub(BaseHTTPRequestHandler):
             "sluice-decision": "dec_" + "0" * 32,
             "ratelimit": f'"burst";r=1;{sys.argv[1]}',
             "sluice-status": str(true_status),
+            # every gateway hands this field on
+            "ratelimit-policy": f'"source";{seen.get("x-sluice-source", "")}',
         }
         if true_status in {429, 503}:
             fields["retry-after"] = "7"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +14,9 @@ import pytest
 
 from console.local.gateway import EXAMPLE
 from tests.gateway import running
+from tests.gateway.alike import (  # noqa: F401 - run here, on this gateway
+    test_the_decider_is_told_the_clients_address_and_a_client_cannot_forge_it,
+)
 from tests.gateway.running import Gateway, stub, until
 
 # in order: one of them kills the deciders
@@ -26,10 +29,23 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         yield it
 
 
+@pytest.fixture(scope="module")
+def behind_a_proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    with with_stubs(tmp_path_factory.mktemp("behind"), trusted_hops=1) as it:
+        yield it
+
+
 @contextmanager
-def with_stubs(folder: Path, *, patience: str = "0.5s") -> Iterator[Gateway]:
+def with_stubs(
+    folder: Path,
+    *,
+    patience: str = "0.5s",
+    trusted_hops: int = 0,
+    adapt: Callable[[str], str] = str,
+) -> Iterator[Gateway]:
     """Envoy and two deciders that answer as told, once requests meet both."""
-    with running.envoy(folder, patience=patience) as gateway:
+    options = {"patience": patience, "trusted_hops": trusted_hops, "adapt": adapt}
+    with running.envoy(folder, **options) as gateway:
         for node in ("d01", "d02"):
             gateway.start(node, stub(node, gateway.ports[node]))
         until(lambda: running.both_asked(gateway), "both deciders")
@@ -86,7 +102,36 @@ def test_the_decider_is_told_the_path_the_size_and_the_client(gateway: Gateway) 
         "Bearer t",
         "r-1",
     )
-    assert seen["x-forwarded-for"]
+    assert seen["x-sluice-source"] == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "source"),
+    [
+        ("203.0.113.9", "203.0.113.9"),
+        ("6.6.6.6, 203.0.113.9", "203.0.113.9"),
+        ("6.6.6.6, 2001:DB8::9", "2001:db8::9"),
+        ("", "127.0.0.1"),
+        ("203.0.113.9, unknown", "127.0.0.1"),
+    ],
+)
+def test_behind_a_trusted_proxy_its_word_counts_and_no_word_before(
+    behind_a_proxy: Gateway, forwarded: str, source: str
+) -> None:
+    claims = {"x_forwarded_for": forwarded} if forwarded else {}
+    answer = behind_a_proxy.get("good", x_sluice_source="6.6.6.6", **claims)
+    assert answer.headers["ratelimit-policy"] == f'"source";{source}'
+
+
+def test_a_gateway_may_remove_the_forwarded_list_and_loses_no_address(tmp_path: Path) -> None:
+    def remove(text: str) -> str:
+        mark = "- remove: x-sluice-source\n"
+        indent = " " * (text.index(mark) - text.rindex("\n", 0, text.index(mark)) - 1)
+        return text.replace(mark, f"{mark}{indent}- remove: x-forwarded-for\n")
+
+    with with_stubs(tmp_path, adapt=remove) as gateway:
+        answer = gateway.get("good", x_forwarded_for="203.0.113.9")
+        assert answer.headers["ratelimit-policy"] == '"source";127.0.0.1'
 
 
 def test_a_client_cannot_speak_for_the_gateway(gateway: Gateway) -> None:

@@ -49,7 +49,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
     client = redis.Redis.from_url(os.environ["VALKEY_URL"])
     client.flushdb()
     publish(client, folder / "keys")
-    with running.envoy(folder) as gateway:
+    with running.envoy(folder, trusted_hops=1) as gateway:
         for node in ("d01", "d02"):
             gateway.start(node, decider(folder, node, gateway.ports[node]))
         log = ["--log", str(gateway.log), "--valkey", os.environ["VALKEY_URL"]]
@@ -65,7 +65,10 @@ def publish(client: redis.Redis, keys: Path) -> None:
     document = msgspec.structs.replace(
         defaults.config(),
         issued_at=time.time(),
-        lists=[ListEntry(verdict="block", kind="app", subject=BLOCKED)],
+        lists=[
+            ListEntry(verdict="block", kind="app", subject=BLOCKED),
+            ListEntry(verdict="block", kind="source", subject="203.0.113.0/24", network=True),
+        ],
     )
     client.set(store.CONFIG_KEY, config.sign(document, key))
 
@@ -141,6 +144,23 @@ def test_a_block_listed_app_gets_403_and_no_retry_after(whole: Whole) -> None:
     assert answer.status == 403
     assert "retry-after" not in answer.headers
     assert answer.json()["status"] == 403
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "status"),
+    [
+        ("203.0.113.9", 403),
+        ("198.51.100.7, ::FFFF:203.0.113.9", 403),
+        ("203.0.113.9, 198.51.100.7", 200),
+        ("198.51.100.7", 200),
+    ],
+)
+def test_a_block_listed_network_is_met_and_no_client_writes_itself_in_or_out(
+    whole: Whole, forwarded: str, status: int
+) -> None:
+    forged = {"x_sluice_source": "198.51.100.7" if status == 403 else "203.0.113.9"}
+    answer = whole.gateway.get("app-modest", x_forwarded_for=forwarded, **forged)
+    assert answer.status == status
 
 
 def test_a_request_without_an_app_is_malformed(whole: Whole) -> None:

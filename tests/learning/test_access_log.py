@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learning.logs import access_log
+from learning.logs import access_log, order
 from learning.logs.access_log import LineError, LogError, ReadReport, parse_line, read_entries
 from tests.learning import logs
 from tests.learning.logs import KEY, combined
@@ -105,11 +106,11 @@ def test_odd_lines_are_read(line: str, path: str) -> None:
         (combined().replace("22/Jan", "31/Feb").encode(), "does not exist"),
         (combined(status=999).encode(), "no status"),
         (combined()[:40].encode(), "known format"),
-        (b'{"ts": 1}', "gateway's"),
+        (b'{"ts": 1}', "known format"),
         (json.dumps({**ENVOY, "ts": 1e300}).encode(), "after 5138"),
-        (json.dumps({**ENVOY, "app": None, "source": None}).encode(), "neither an app"),
+        (json.dumps({**ENVOY, "app": None, "source": None}).encode(), "no client address"),
         (b"[" * 70_000, "longer than"),
-        (b'{"ts": ' + b"[" * 50_000, "gateway's"),
+        (b'{"ts": ' + b"[" * 50_000, "known format"),
     ],
 )
 def test_lines_that_cannot_be_read_say_why(raw: bytes, reason: str) -> None:
@@ -157,11 +158,11 @@ def test_time_running_backwards_is_put_in_order_and_counted(tmp_path: Path) -> N
 
 
 def test_the_sort_is_bounded_and_says_when_that_was_not_enough() -> None:
-    report = ReadReport()
+    noticed: Counter[str] = Counter()
     tangled = [parse_line(combined(s).encode(), KEY) for s in (50, 51, 52, 1)]
-    found = list(access_log._in_order(iter(tangled), report, most=2))
+    found = list(order.in_order(iter(tangled), noticed, most=2))
     assert len(found) == 4
-    assert report.noticed["too far out of order to sort"] == 1
+    assert noticed["too far out of order to sort"] == 1
 
 
 def test_skipped_lines_are_counted_by_reason(tmp_path: Path) -> None:
@@ -175,7 +176,12 @@ def test_skipped_lines_are_counted_by_reason(tmp_path: Path) -> None:
         combined().encode(),
     )
     assert len(found) == report.read == 2
-    assert report.skipped == {"empty": 1, "not a line of a known format": 2, "longer than 64 kB": 1}
+    assert report.skipped == {
+        "empty": 1,
+        "not a line of the combined format": 2,
+        "longer than 64 kB": 1,
+    }
+    assert report.first_skipped["not a line of the combined format"] == ("a.log", 3)
 
 
 def test_a_gzip_cut_short_gives_what_it_holds(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from django.core.management import CommandError, call_command
 from control.deciders import keys as key_files
 from decider.contracts import defaults, event, store
 from decider.engine.engine import Engine
-from learning.logs import playback
+from learning.logs import formats, playback
 from tests.learning import logs
 from tests.learning.logs import KEY, combined
 
@@ -77,7 +77,7 @@ def test_a_limit_stops_early(tmp_path: Path) -> None:
 
 def test_a_log_without_a_request_is_refused_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / "a.log").write_text("nothing\nhere\n")
-    with pytest.raises(playback.ReplayError, match="2 lines: not a line of a known format"):
+    with pytest.raises(playback.NothingReadError, match="2 lines: not a line of a known format"):
         play(tmp_path / "a.log")
 
 
@@ -126,6 +126,62 @@ def test_the_command_replays_into_the_events_stream(
     sent = [event.decode_batch(fields[b"b"]) for _, fields in valkey.xrange(store.EVENTS_STREAM)]
     assert {batch.node for batch in sent} == {"replay"}
     assert sum(len(batch.events) for batch in sent) > 100
+
+
+def test_a_run_that_skipped_much_says_so_first_and_ends_with_status_3(
+    installation: Path, valkey: redis.Redis, capsys
+) -> None:
+    path = burst(installation / "a.log")
+    path.write_text(f"{path.read_text()}\n" + "damage\n" * 22)
+    with pytest.raises(SystemExit) as ended:
+        call_command("replay", str(path))
+    assert ended.value.code == 3
+    first, *rest = capsys.readouterr().out.splitlines()
+    assert first.startswith("22 of 427 lines were skipped (5.2%)")
+    assert any(
+        line.endswith("22 lines: not a line of the combined format, first line 406 of a.log")
+        for line in rest
+    )
+
+
+def test_a_run_that_skipped_little_ends_well(
+    installation: Path, valkey: redis.Redis, capsys
+) -> None:
+    path = burst(installation / "a.log")
+    path.write_text(f"{path.read_text()}\n" + "damage\n" * 21)
+    call_command("replay", str(path))
+    said = capsys.readouterr().out
+    assert "combined, of nginx and Apache: 100 of the first 100 lines of a.log fit" in said
+    assert said.index("21 lines: not a line") > said.index("requests")
+
+
+def test_a_log_of_skipped_lines_only_ends_with_status_3(
+    installation: Path, valkey: redis.Redis
+) -> None:
+    path = installation / "a.log"
+    path.write_text("\n".join(combined(k, address="-") for k in range(30)))
+    with pytest.raises(CommandError, match="30 lines: no client address, first line 1") as told:
+        call_command("replay", str(path))
+    assert told.value.returncode == 3
+
+
+def test_the_formats_are_in_the_help_and_an_unknown_one_is_told_them(
+    installation: Path, capsys
+) -> None:
+    with pytest.raises(CommandError, match=r"'iis'.*nginx.*combined.*envoy-json"):
+        call_command("replay", "a.log", "--format", "iis")
+    with pytest.raises(SystemExit):
+        call_command("replay", "--help")
+    said = " ".join(capsys.readouterr().out.split())
+    assert all(f"{one.name}: {one.label}" in said for one in formats.FORMATS)
+
+
+def test_a_replay_writes_nothing_but_its_batches(
+    installation: Path, valkey: redis.Redis, capsys
+) -> None:
+    before = set(valkey.keys())
+    call_command("replay", str(burst(installation / "a.log")))
+    assert set(valkey.keys()) - before == {store.EVENTS_STREAM.encode()}
 
 
 def test_the_command_says_what_is_wrong_with_a_file(

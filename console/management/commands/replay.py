@@ -6,7 +6,6 @@ import asyncio
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, cast
 
 import msgspec
 import redis
@@ -22,33 +21,44 @@ from decider.contracts.config import Config, ConfigError
 from decider.contracts.store import Profile
 from decider.engine.engine import Engine
 from decider.scoring.model import Model
-from learning.logs import playback
-from learning.logs.access_log import LogError
-from learning.logs.playback import ReplayError
+from learning.logs import formats, playback
+from learning.logs.access_log import SKIPPED_USUAL, LogError
+from learning.logs.playback import NothingReadError, ReplayError, ReplaySummary
 
 # Apps that the engine can track. Chosen: more than any one log is likely to name.
 CAPACITY = 200_000
+# Status of a run that skipped too many lines. Not 1, with which a run ends that did nothing, nor 2,
+# with which argparse refuses its arguments.
+SKIPPED_STATUS = 3
 
 
 class Command(BaseCommand):
     help = (
-        "Replays access logs (combined, common or the gateway's JSON; also gzipped). Without"
-        " --through-envoy, an engine in this process decides with the live config and model, as"
-        " fast as it can; times are shifted so that each log ends now, and the decisions appear in"
-        " the console under the node replay. Client addresses become pseudonyms."
+        "Replays access logs, also gzipped. Without --through-envoy, an engine in this process"
+        " decides with the live config and model, as fast as it can; times are shifted so that each"
+        " log ends now. Each decision can be looked up by its id or its app, and none counts as"
+        " live traffic. Client addresses become pseudonyms. Lines that cannot be read, that name no"
+        " client address, or whose time lies more than a day from the median of the lines around"
+        " them (or before 1990) are skipped and counted. A run that skips over"
+        f" {SKIPPED_USUAL:.0%} of the lines says so first and ends with status {SKIPPED_STATUS}."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
         parser.add_argument(
             "--format",
-            choices=["auto", "combined", "envoy"],
-            default="auto",
-            help="combined also reads the common format",
+            choices=formats.NAMES,
+            default=formats.AUTO,
+            help=(
+                f"auto tells it by the first {formats.SAMPLE} lines; nginx is combined; "
+                + "; ".join(f"{one.name}: {one.label}" for one in formats.FORMATS)
+            ),
         )
         parser.add_argument("--limit", type=int, default=None, help="stop after this many requests")
         parser.add_argument(
-            "--through-envoy", action="store_true", help="send real requests to the gateway instead"
+            "--through-envoy",
+            action="store_true",
+            help="send real requests to the gateway instead, which count as live traffic",
         )
         parser.add_argument(
             "--speed",
@@ -68,7 +78,9 @@ class Command(BaseCommand):
         try:
             keys.ensure(settings.SLUICE_KEYS)
             key = keys.load_token_key(settings.SLUICE_KEYS)
-            self._play(files, key, limit, options)
+            summary = self._play(files, key, limit, options)
+        except NothingReadError as error:
+            raise CommandError(str(error), returncode=SKIPPED_STATUS) from error
         except (
             LogError,
             ReplayError,
@@ -82,12 +94,14 @@ class Command(BaseCommand):
             raise CommandError(
                 f"The Valkey of VALKEY_URL does not answer: {error}. Start it with `make run`."
             ) from error
+        self.stdout.write(playback.describe_summary(summary))
+        if summary.report.doubtful:
+            raise SystemExit(SKIPPED_STATUS)
 
     def _play(
         self, files: Sequence[Path], key: bytes, limit: int | None, options: dict[str, object]
-    ) -> None:
-        # argparse accepts only these three words
-        form = cast("Literal['auto', 'combined', 'envoy']", options["format"])
+    ) -> ReplaySummary:
+        form = str(options["format"])
         client = redis.Redis.from_url(settings.VALKEY_URL)
         offline = (
             None
@@ -101,20 +115,18 @@ class Command(BaseCommand):
             total=span.requests, unit=" requests", desc="Replay", leave=False, disable=None
         ) as bar:
             if offline is not None:
-                summary = offline.run(files, key, form, limit, span=span, advance=bar.update)
-            else:
-                sending = playback.replay_through_gateway(
-                    files,
-                    key,
-                    str(options["gateway"]),
-                    float(str(options["speed"])),
-                    form,
-                    limit,
-                    span,
-                    bar.update,
-                )
-                summary = asyncio.run(sending)
-        self.stdout.write(playback.describe_summary(summary))
+                return offline.run(files, key, form, limit, span=span, advance=bar.update)
+            sending = playback.replay_through_gateway(
+                files,
+                key,
+                str(options["gateway"]),
+                float(str(options["speed"])),
+                form,
+                limit,
+                span,
+                bar.update,
+            )
+            return asyncio.run(sending)
 
     def _engine(self, client: redis.Redis, key: bytes) -> Engine:
         """Return an engine of its own with the published config and the live model.

@@ -50,8 +50,8 @@ def customer_texts(
 def customer_answer(shown: DecisionPage) -> Answer:
     """Read the panels for those who answer the customer."""
     d, found = shown.d, disputes.of_decision(shown.d.id)
-    # An observed refusal was served, so there is nothing to dispute.
-    refused = d.action != Action.ADMIT and not d.observed
+    # An observed refusal was served and a replayed one had no client: there is nothing to dispute.
+    refused = d.action != Action.ADMIT and not d.observed and not d.replayed
     # A verdict is shown with its dispute, so it is not listed again as an outcome.
     verdicts = {x.outcome_id for x in found}
     later = tuple(one for one in reports.of_decision(d) if one.outcome.pk not in verdicts)

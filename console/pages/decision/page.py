@@ -235,7 +235,7 @@ def traffic_around(d: Decision) -> TrafficAround:
     # Columns begin at multiples of their width, so that two pages of one minute agree.
     since = (at - SIDE_S) // BUCKET_S * BUCKET_S
     count = int(2 * SIDE_S / BUCKET_S)
-    rows = lookup.within(Decision.objects.filter(app=d.app), since, since + count * BUCKET_S)
+    rows = lookup.within(lookup.beside(d).filter(app=d.app), since, since + count * BUCKET_S)
     cells = aggregate.cells(rows, since, BUCKET_S)
     chart = columns.columns(cells, since, BUCKET_S, count, floor=186, height=160)
     seen = sorted({c.action for c in cells})
@@ -257,7 +257,7 @@ def standing_wait(d: Decision) -> str:
     if d.retry_after < SHORT_WAIT_S or Stage(d.stage) == Stage.GUARD or d.observed:
         return ""
     at = d.at.timestamp()
-    before = lookup.within(Decision.objects.filter(app=d.app), at - TOLD_WITHIN_S, at)
+    before = lookup.within(lookup.beside(d).filter(app=d.app), at - TOLD_WITHIN_S, at)
     told = before.filter(id__lt=d.id, retry_after__gt=d.retry_after, observed=False).order_by("-id")
     ends = at + d.retry_after
     if not any(

@@ -90,8 +90,11 @@ FILTERS = [
     OpenApiParameter(
         "as",
         str,
-        enum=["request", "app", "name"],
-        description="What q is, when it could be several things.",
+        enum=list(lookup.READINGS),
+        description=(
+            "What q is, when it could be several things; “replay” finds what replays of logs"
+            " decided about an app."
+        ),
     ),
     OpenApiParameter("range", str, enum=list(RANGES), description="How far back; default 1h."),
     OpenApiParameter(
