@@ -119,7 +119,7 @@ PROVEN_AFTER_DAYS = 30.0
 # Largest shares of sign-ins and of writes with which an app can be proven honest. Chosen: even a
 # portal's sign-ins and a bookkeeper's writes are seldom a larger share of its requests.
 PROVEN_SIGN_INS, PROVEN_WRITES = 0.5, 0.9
-# Price from which a service is far short of room, of at most `service_control.PRICE_MAX` (4). Chosen:
+# Price from which a service is far short of room, at most `service_control.PRICE_MAX` (4). Chosen:
 # in the referee's usual world, where nothing fails, prices end below it; in a rush they pass it
 # within seconds.
 HIGH_PRICE = 2.0
@@ -231,9 +231,9 @@ def error_budget_rate(signals: np.ndarray, rules: Rules) -> float:
     what its tenant asks beyond its fair share.
     """
     tier = int(signals[S_TIER])
-    if tier != ENTERPRISE and busy(signals):
-        if signals[S_PRICE] >= HIGH_PRICE or signals[S_USAGE] > signals[S_FAIR]:
-            return 1.0
+    beyond = signals[S_PRICE] >= HIGH_PRICE or signals[S_USAGE] > signals[S_FAIR]
+    if tier != ENTERPRISE and beyond and busy(signals):
+        return 1.0
     return float(rules.tiers[tier, T_ERROR_BUDGET])
 
 

@@ -71,6 +71,12 @@ NODE_TTL_S = 15
 # known.
 NODES_KEY = "sluice:nodes"
 
+# Sealed `engine.shared.report.Report` of one decider, at REPORT_PREFIX + node; gone after
+# REPORT_TTL_S.
+REPORT_PREFIX = "sluice:report:"
+# Chosen: no decider listens to one that has been silent for so long.
+REPORT_TTL_S = 5
+
 # Hash of app -> requests leased to all deciders, at QUOTA_PREFIX + UTC day (YYYYMMDD).
 QUOTA_PREFIX = "sluice:quota:"
 
@@ -167,6 +173,13 @@ class NodeStatus(msgspec.Struct, array_like=True, frozen=True):
     """Messages about that table that it ignored since it started: not signed, damaged, or not
     following on what it holds.
     """
+    peers: int = 0
+    """Other deciders of the region whose reports it has."""
+    alone: bool = False
+    """Whether the store no longer passes reports on, so that it decides by its part of the region.
+    """
+    reports_rejected: int = 0
+    """Reports that it ignored since it started: not authentic, damaged or out of range."""
 
 
 class IngestStatus(msgspec.Struct, array_like=True, frozen=True):

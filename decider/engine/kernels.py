@@ -70,37 +70,9 @@ ML_LIVE, ML_BAD_SCORE = int(MlState.LIVE), int(MlState.BAD_SCORE)
 
 
 @njit(cache=True, inline="always")
-def _share_of(region: shared.Region, service: int, pair: int) -> float:
-    asked = region.pair[pair]["demand"] + tenant_use.others_demand(region, pair)
-    return min(1.0, asked / region.service[service, shared.CAPACITY])
-
-
-@njit(cache=True, inline="always")
-def _note_demand(
-    state: apps.State, slot: int, region: shared.Region, request: np.void, now: float
-) -> int:
-    """Count a request as asked of its service, and return the row of its tenant's pair."""
-    service, row, cost = request["service"], state.tenant[slot], request["cost"]
-    tier = region.tier[row]
-    service_control.note_offered(region, service, cost)
-    pair = tenant_use.place(region, service, state.tenant_key[slot], tier)
-    tenant_use.note_demand(region, pair, region.weight[row], tier, cost, now)
-    return pair
-
-
-@njit(cache=True, inline="always")
 def _tier_row(state: apps.State, slot: int) -> int:
     """Return the row that stands for all apps of an app's tier."""
     return shared.SHARED_ROWS + int(state.profile[slot, apps.P_TIER])
-
-
-@njit(cache=True, inline="always")
-def _service_view(region: shared.Region, service: int, view: np.ndarray) -> None:
-    """Write utilisation, latency ratio and error share of a service into `view`, float64 (3,)."""
-    row = region.service[service]
-    view[0] = row[shared.UTILISATION]
-    view[1] = row[shared.LATENCY] / row[shared.USUAL_MS] if row[shared.LATENCY] > 0.0 else 1.0
-    view[2] = row[shared.ERRORS]
 
 
 @njit(cache=True, inline="always")
@@ -246,12 +218,14 @@ def observe(table: np.ndarray, count: int, now: float) -> int:
         )
         source_table.note_request(sources, source, np.uint64(request["app"]), new, now)
         batch.serial[NO_SOURCE] += source == 0
-        batch.answer[i]["pair"] = pair = _note_demand(state, slot, region, request, now)
+        service_control.note_offered(region, service, cost)
+        pair = tenant_use.note_demand(region, service, state.tenant_key[slot], tenant, cost, now)
+        batch.answer[i]["pair"] = pair
         _standing_signals(state, slot, region, subjects, rules, batch, i, wall, found)
         _spent_signals(state, slot, region, sources, rules, batch, i, now)
-        _service_view(region, service, view)
+        service_control.look(region, service, view)
         used = state.clock[slot, apps.QUOTA_USED] / batch.signals[i][S_QUOTA_LIMIT]
-        share, out = _share_of(region, service, pair), batch.features[i]
+        share, out = tenant_use.share_of_capacity(region, pair), batch.features[i]
         source_table.look(sources, source, now, address)
         tier_row = _tier_row(state, slot)
         usuals.look(usual, tier_row, tenant, paces)
@@ -414,7 +388,7 @@ def project(table: np.ndarray, low: np.ndarray, high: np.ndarray, count: int, no
         # as `finish` will note it, once the wait is known
         retries.note(trial.refused, 0, now, path, token, endpoint, wait)
         apps.observe(trial, 0, now + wait, token, source, path, endpoint, cost, size, kind, attempt)
-        _service_view(region, request["service"], view)
+        service_control.look(region, request["service"], view)
         source_table.look(sources, source, now + wait, address)
         usuals.look(usual, _tier_row(state, slot), state.tenant[slot], paces)
         features_of.features_of(

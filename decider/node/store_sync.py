@@ -25,6 +25,7 @@ from decider.contracts.requests import Outcome
 from decider.contracts.store import NodeStatus, Profile
 from decider.engine.engine import Engine
 from decider.engine.quota import POOL_SHARE
+from decider.engine.shared.peers import MOST_PEERS, REPORT_S
 from decider.node import commands
 from decider.node.config_keeper import Keeper
 from decider.node.known_keeper import KnownKeeper
@@ -34,6 +35,9 @@ from decider.node.known_keeper import KnownKeeper
 # fresh. Status: well within NODE_TTL_S, so that lost heartbeats do no harm. Fetch: wants gather for
 # this time, so that many apps share a round trip.
 PUSH_S, POLL_S, FLUSH_S, STATUS_S, FETCH_S = 1.0, 2.0, 0.2, 1.0, 0.02
+# Seconds without a heartbeat after which a decider's reports are no longer asked for. Chosen: ten
+# heartbeats.
+LISTED_S = 10.0
 # Events in one stream entry at most. Chosen small, because encoding them holds up decisions.
 BATCH_EVENTS = 500
 # Messages about known apps in one round trip. Chosen: some hundred kilobytes, which are read in a
@@ -74,6 +78,7 @@ class StoreSync:
         self._unsent: EventBatch | None = None
         self._outcomes_from: Any = "$"
         self._wanted = asyncio.Event()
+        self._peers: list[str] | None = None
 
     @property
     def last_error(self) -> str:
@@ -104,6 +109,7 @@ class StoreSync:
     async def run(self, keeper: Keeper, known: KnownKeeper) -> None:
         """Run all duties until cancelled."""
         self.keeper, self.known = keeper, known
+        self.engine.sharing.peers.join(self.started_at)
         duties: list[tuple[Callable[[], Awaitable[None]], float]] = [
             (self._push, PUSH_S),
             (self._poll, POLL_S),
@@ -114,6 +120,7 @@ class StoreSync:
             (self._fetch, FETCH_S),
             (self._obey, PUSH_S),
             (self._status, STATUS_S),
+            (self._exchange, REPORT_S),
         ]
         async with asyncio.TaskGroup() as group:
             for duty, pause in duties:
@@ -311,7 +318,24 @@ class StoreSync:
         async with self.store.pipeline(transaction=False) as pipe:
             pipe.set(store.NODE_PREFIX + node, data, ex=store.NODE_TTL_S)
             pipe.zadd(store.NODES_KEY, {node: time.time()})
-            await pipe.execute()
+            pipe.zrangebyscore(store.NODES_KEY, time.time() - LISTED_S, "+inf", 0, MOST_PEERS)
+            *_, found = await pipe.execute()
+        self._peers = [name for one in found if (name := one.decode("utf-8", "replace")) != node]
+
+    async def _exchange(self) -> None:
+        """Tell the other deciders of this one's traffic, and hear of theirs."""
+        engine = self.engine
+        # until the first heartbeat, this decider does not know whom to ask
+        if engine.config is None or self._peers is None:
+            return
+        keys = [store.REPORT_PREFIX + name for name in self._peers]
+        async with self.store.pipeline(transaction=False) as pipe:
+            data = engine.sharing.speak(engine.clock.at(None))
+            pipe.set(store.REPORT_PREFIX + engine.node, data, ex=store.REPORT_TTL_S)
+            if keys:
+                pipe.mget(keys)
+            _, *heard = await pipe.execute()
+        engine.sharing.hear(heard[0] if heard else [], engine.clock.at(None))
 
     def status(self) -> NodeStatus:
         """Return this node's state for the heartbeat."""
@@ -342,7 +366,17 @@ class StoreSync:
             known_apps=self.known.apps if self.known else 0,
             known_version=self.known.version if self.known else 0,
             known_rejected=self.known.rejected if self.known else 0,
+            **self._fleet_status(),
         )
+
+    def _fleet_status(self) -> dict[str, Any]:
+        """Return what the heartbeat says of the other deciders."""
+        peers, now = self.engine.sharing.peers, self.engine.clock.at(None)
+        return {
+            "peers": len(peers.alive(now)),
+            "alone": peers.silent(now),
+            "reports_rejected": peers.rejected,
+        }
 
     async def close(self) -> None:
         """Send what is left and give leases back, if the store answers, then close the connections.

@@ -1,1 +1,1 @@
-"""What all apps and all deciders of a region share: services, their prices, tenants and their use."""
+"""What all apps and all deciders of a region share: services, prices, tenants and their use."""

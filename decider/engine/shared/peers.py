@@ -65,8 +65,8 @@ class Peer:
 class Peers:
     """The other deciders, and this one's voice among them."""
 
-    def __init__(self, node: str, token_key: bytes, started_at: float = 0.0) -> None:
-        self.node, self.started_at = node, started_at
+    def __init__(self, node: str, token_key: bytes) -> None:
+        self.node, self.started_at = node, 0.0
         self.key = reports.derive_key(token_key)
         self.in_fleet = False
         """Whether this decider exchanges reports at all; a replay or a test does not."""
@@ -76,6 +76,10 @@ class Peers:
         self._number = 0
         self._answered_at = -np.inf
         self._index: Mapping[str, int] = {}
+
+    def join(self, started_at: float) -> None:
+        """Exchange reports from now on. `started_at`: start of the process, unix seconds."""
+        self.in_fleet, self.started_at = True, started_at
 
     # ---- speaking
 

@@ -22,7 +22,7 @@ from decider.engine.shared.state import N_TIERS
 ASKED, ADMITTED, PRICE, REST = range(4)
 N_FIGURES = REST + 2 * N_TIERS
 # One named tenant: its service's row in the report, its tier and weight, and how many cost units a
-# second it asks for and uses here. `tenant`: keyed hash of its id, which all deciders compute alike.
+# second it asks for and uses here. `tenant`: keyed hash of its id, the same at all deciders.
 NAMED = np.dtype(
     [
         ("service", "<u2"),

@@ -139,6 +139,15 @@ def note_answer(region: Region, service: int, status: int, latency_ms: float, no
 
 
 @njit(cache=True, inline="always")
+def look(region: Region, service: int, out: np.ndarray) -> None:
+    """Write utilisation, latency ratio and error share of a service into `out`, float64 (3,)."""
+    row = region.service[service]
+    out[0] = row[UTILISATION]
+    out[1] = row[LATENCY] / row[USUAL_MS] if row[LATENCY] > 0.0 else 1.0
+    out[2] = row[ERRORS]
+
+
+@njit(cache=True, inline="always")
 def note_offered(region: Region, service: int, cost: float) -> None:
     """Count what a service was asked for."""
     region.service[service, OFFERED] += cost

@@ -63,7 +63,7 @@ def carry_over(
 
 
 def _keep_pairs(old: Region, new: Region, rows: Sequence[int]) -> Region:
-    """Return `new` with the pairs of `old`. `rows`: the row in `old` of each service, -1 for none."""
+    """Return `new` with the pairs of `old`. `rows`: each service's row in `old`, -1 for none."""
     new = _with_present(new, 2 * int(old.pairs_of[USED]))
     to = np.full(len(old.service), -1, np.int64)
     for now, was in enumerate(rows):

@@ -22,6 +22,7 @@ from numba import njit
 
 from decider.engine.shared.report import NAMED
 from decider.engine.shared.state import (
+    CAPACITY,
     EARLIER,
     EARLIER_SIZE,
     LEVEL,
@@ -39,8 +40,8 @@ USE_TAU_S = 5.0
 # Time constant of what a tenant asks for. Chosen shorter, so that fair levels follow a surge within
 # seconds: while they lag behind it, room is left unused.
 DEMAND_TAU_S = 2.0
-# Seconds after which a pair that asks for nothing no longer counts: hardly any of its demand is left
-# then, and a twentieth of its use.
+# Seconds after which a pair that asks for nothing no longer counts: hardly any of its demand is
+# left then, and a twentieth of its use.
 ACTIVE_S = 3.0 * USE_TAU_S
 # Seconds between two rotations of the tables. Chosen: four times ACTIVE_S, so that hardly a row
 # that still counts is moved, and what is idle is forgotten within two minutes.
@@ -113,10 +114,16 @@ def _move(region: Region, key: np.uint64, at: int) -> None:
 
 
 @njit(cache=True)
-def note_demand(region: Region, at: int, weight: float, tier: int, cost: float, now: float) -> None:
-    """Add a request of `cost` units to what a pair asks for; first decay its use and demand to
-    `now`. `at`: its row, from `place`.
+def note_demand(
+    region: Region, service: int, tenant: int, number: int, cost: float, now: float
+) -> int:
+    """Add a request of `cost` units to what a tenant asks of a service; first decay its use and
+    demand to `now`. Return the pair's row.
+
+    `tenant`: hash of its id. `number`: its row in `region.tier` and `region.weight`.
     """
+    tier = region.tier[number]
+    at = place(region, service, tenant, tier)
     row = region.pair[at]
     if row["at"] == 0.0:
         row["use"] = row["demand"] = 0.0
@@ -126,7 +133,8 @@ def note_demand(region: Region, at: int, weight: float, tier: int, cost: float, 
         row["demand"] *= math.exp((row["at"] - now) / DEMAND_TAU_S)
         row["at"] = now
     row["demand"] += cost / DEMAND_TAU_S
-    row["weight"], row["tier"] = weight, tier
+    row["weight"], row["tier"] = region.weight[number], tier
+    return at
 
 
 @njit(cache=True, inline="always")
@@ -140,6 +148,14 @@ def others_demand(region: Region, at: int) -> float:
     """Return what a pair asks for at the other deciders, cost units a second."""
     row = region.pair[at]
     return row["others_demand"] if row["merge"] == region.pairs_of[MERGE] else 0.0
+
+
+@njit(cache=True, inline="always")
+def share_of_capacity(region: Region, at: int) -> float:
+    """Return the share of the service's capacity, up to 1, that a pair asks all deciders for."""
+    row = region.pair[at]
+    asked = row["demand"] + others_demand(region, at)
+    return min(1.0, asked / region.service[row["service"], CAPACITY])
 
 
 @njit(cache=True, inline="always")

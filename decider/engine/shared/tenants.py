@@ -11,8 +11,8 @@ from decider.contracts.store import Profile
 from decider.engine.memory.app_state import State
 from decider.engine.shared.state import FIRST_OWN_ROW, SHARED_ROWS, Region
 
-# Rows of tenants. Further tenants share the row of their tier, so memory stays bounded. Chosen: more
-# tenants than a platform of ten million apps has active in a region; 24 bytes each, once used.
+# Rows of tenants. Further tenants share the row of their tier, so memory stays bounded. Chosen:
+# more tenants than a platform of ten million apps has active in a region; 24 bytes each, once used.
 MAX_TENANTS = 1 << 20
 
 
