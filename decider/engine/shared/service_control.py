@@ -55,6 +55,7 @@ from decider.engine.shared.state import (
     PRICE,
     QUEUE,
     ROOM,
+    SHORT_AT,
     TARGET,
     USUAL_MS,
     UTILISATION,
@@ -91,6 +92,9 @@ PRICE_GAIN = 0.5
 # the share of the demand for which there is no room. Chosen: the worth of the best request, at
 # which tenants get their fair share, from a demand that is half as much again as the room.
 PRICE_START, START_GAIN = 1.5, 3.0
+# Seconds for which a falling fair level forgives what was used before, once a service has become
+# short of room. Chosen: the levels follow most of a surge in that time.
+SETTLE_S = 1.0
 # Share of the way to the mean price of the other deciders that a price goes in a tick. Chosen:
 # deciders that began at different times agree within a second.
 AGREE = 0.3
@@ -326,12 +330,14 @@ def share_out(region: Region, service: int, now: float) -> None:
     """
     row = region.service[service]
     if row[PRICE] > 0.0:
-        began = row[LEVEL:].min() == np.inf
+        before = row[LEVEL:].copy()
         room = row[ROOM] * region.part[0] / _unknown_factor(row)
         share_levels(region, service, room, now)
-        if began:
-            # what was used before the service was known to be short of room is no debt: paying it
-            # back would leave room unused for seconds
-            forgive(region, service)
+        if before.min() == np.inf:
+            row[SHORT_AT] = now
+        # Not for longer: levels rise and fall a little all the time, and whoever is over its share
+        # would be forgiven with each fall.
+        if now - row[SHORT_AT] < SETTLE_S:
+            forgive(region, service, before)
     else:
         row[LEVEL:] = np.inf

@@ -45,11 +45,12 @@ from decider.contracts.store import ServiceStatus
     OTHERS_ADMIT,  # the same at the region's other deciders, and their mean price, -1 for none
     OTHERS_ASKED,
     OTHERS_PRICE,
+    SHORT_AT,  # engine time since when it has been short of room
     BACKLOG,  # seconds of work that would wait if the service did all of its capacity
     GIVEN_LONG,  # cost units a second that all deciders admitted, and that were answered, of late
     ANSWERED_LONG,
     LEVEL,  # the fair level of the lowest tier; those of the others follow
-) = range(33)
+) = range(34)
 N_TIERS = 4  # as many as `vocabulary.Tier` has
 N_SERVICE = LEVEL + N_TIERS
 # Rows of tenants. Row 0 is of all apps that are not known. One row for each tier is shared by the

@@ -260,12 +260,21 @@ def share_levels(region: Region, service: int, supply: float, now: float) -> Non
 
 
 @njit(cache=True)
-def forgive(region: Region, service: int) -> None:
-    """Lower the use of a service's pairs to their fair share where it is above that."""
+def forgive(region: Region, service: int, before: np.ndarray) -> None:
+    """Lower the use of a service's pairs as their fair shares fell from the levels `before`,
+    float64 (N_TIERS,), but not below their share.
+
+    What a tenant used while its share was larger, or before the service was known to be short of
+    room, is no debt: paying it back would leave room unused for seconds.
+    """
+    levels = region.service[service, LEVEL:]
     at = region.first[PRESENT, service]
     while at >= 0:
         row = region.pair[at]
-        row["use"] = min(row["use"], fair_share(region, at))
+        level, was = levels[row["tier"]], before[row["tier"]]
+        share = fair_share(region, at)
+        if level < was and row["use"] > share:
+            row["use"] = max(share, row["use"] * level / was)
         at = row["next"]
 
 
