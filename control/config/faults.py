@@ -119,17 +119,18 @@ def _example(service: Service) -> str:
 
 
 def _limits(config: Config) -> Iterator[str]:
-    for tier, policy in zip(Tier, config.tiers, strict=True):
-        yield from _below_one(f"the burst of tier {tier.name.lower()}", policy.burst)
-        yield from _below_one(
-            f"the quota per day of tier {tier.name.lower()}", policy.quota_per_day
-        )
+    for tier, plan in zip(Tier, config.tiers, strict=True):
+        yield from _below_one(f"the burst of tier {tier.word}", plan.burst)
+        yield from _below_one(f"the quota per day of tier {tier.word}", plan.quota_per_day)
     yield from _below_one("the burst of unknown apps", config.unknown_apps.burst)
-    largest = max(policy.burst for policy in config.tiers)
+    largest = max(plan.burst for plan in config.tiers)
     for override in config.overrides:
         if override.action is None:
             scaled = largest * override.multiplier
             yield from _below_one(f"the largest burst times override {override.id}", scaled)
+    for policy in config.tenants:
+        if _NAME(policy.tenant) is None:
+            yield f"the tenant {policy.tenant!r} is not 1 to 128 visible ASCII characters"
     for tenant, count in Counter(policy.tenant for policy in config.tenants).items():
         if count > 1:
             yield f"tenant {tenant} has {count} weights: name it once"

@@ -33,6 +33,8 @@ LONGEST_TEMPLATE = 200
 MOST_OTHERS = 500
 # Names that stand for all further endpoints, and for a method that HTTP does not know.
 OTHER, OTHER_METHOD = "/{other}", "OTHER"
+# Name that stands for all paths that cannot be read.
+UNREADABLE = "/{unreadable}"
 WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 # The kinds of endpoints that the features tell apart. A sign-in counts as a write, too.
 READ, WRITE, SIGN_IN = range(3)
@@ -79,6 +81,8 @@ class Strays:
     """Requests for which the gateway named a service that the config document does not have."""
 
 
+# method and template of an endpoint
+Names = tuple[str, str]
 # by method, then by the path or a part of it
 _Routes = dict[str, dict[str, Route]]
 
@@ -86,17 +90,17 @@ _Routes = dict[str, dict[str, Route]]
 def template_of(path: str) -> str:
     """Return a path with identifiers replaced: `/v2/orders/123` -> `/v2/orders/{id}`.
 
-    It is cut to 200 characters. OTHER stands for what is no path.
+    It is cut to 200 characters. UNREADABLE stands for what is no path.
     """
     if not path:
-        return OTHER
+        return UNREADABLE
     parts = ["{id}" if _IDENTIFIER.fullmatch(part) else part for part in path.split("/")]
     return "/".join(parts)[:LONGEST_TEMPLATE]
 
 
 def read_template(written: str) -> str:
     """Return the template that requests have to which a config document refers as `written`:
-    "/v2/orders/:order" -> "/v2/orders/{id}"; OTHER when there is none.
+    "/v2/orders/:order" -> "/v2/orders/{id}"; UNREADABLE when there is none.
     """
     # a number stands in for each parameter, because braces would be read as text
     return template_of(path_of(PARAMETER.sub("/0", written)))
@@ -146,13 +150,9 @@ class Router:
         self._prefixes = sorted(prefixes, key=lambda item: -len(item[0]))
         # takes requests without a service: the one that has "/", else the first of the document
         self._fallback = self.service_at("/") or 0
-        self._endpoints = [_policies(service) for service in config.services]
-        # what an unreadable path costs: an odd spelling must not be cheaper than a plain one
-        self._dearest = [
-            max([1.0, *(policy.cost for policy in own.values())]) for own in self._endpoints
-        ]
+        self._endpoints = [listed_endpoints(service) for service in config.services]
         self._ids_tell = any(template_of(prefix) != prefix for prefix, _ in prefixes)
-        self._others: dict[int | None, set[tuple[str, str]]] = {}
+        self._others: dict[int | None, set[Names]] = {}
         self._forget()
 
     def _forget(self) -> None:
@@ -218,18 +218,18 @@ class Router:
 
     def _make(self, method: str, template: str, service: int | None) -> Route:
         row = self._fallback if service is None else service
-        policy = self._endpoints[row].get((method, template))
-        cost, batch = (policy.cost, policy.batch) if policy else (1.0, "")
-        if template == OTHER:
-            cost = self._dearest[row]
+        names, listed = (method, template), self._endpoints[row]
+        policy = listed.get(names)
+        cost, batch = cost_of(names, listed), policy.batch if policy else ""
         kind = kind_of(method, template, policy.sign_in if policy else None)
         packed = _PACK(self._hash.one(method + template), cost, row, kind, batch != "")
-        names = (method, template)
-        if policy is None and not self._told_apart(service, names):
-            names = (method if method in _METHODS else OTHER_METHOD, OTHER)
-        return Route(packed, *names, row, cost, batch, service is None or template == OTHER)
+        unreadable = template == UNREADABLE
+        if policy is None and (unreadable or not self._told_apart(service, names)):
+            known_method = method if method in _METHODS else OTHER_METHOD
+            names = (known_method, template if unreadable else OTHER)
+        return Route(packed, *names, row, cost, batch, service is None or unreadable)
 
-    def _told_apart(self, service: int | None, names: tuple[str, str]) -> bool:
+    def _told_apart(self, service: int | None, names: Names) -> bool:
         """Return whether an endpoint that the config does not name keeps its own name. The first
         MOST_OTHERS of each service do, and as many that no service has.
         """
@@ -239,11 +239,21 @@ class Router:
         return names in others
 
 
-def _policies(service: Service) -> dict[tuple[str, str], EndpointPolicy]:
-    """Return the endpoints of a service by method and template. Older documents may write
-    parameters in other ways.
+def listed_endpoints(service: Service) -> dict[Names, EndpointPolicy]:
+    """Return the endpoints of a service that the config document lists, by their names. Older
+    documents may write parameters in other ways.
     """
     return {(e.method, read_template(e.template)): e for e in service.endpoints}
+
+
+def cost_of(names: Names, listed: dict[Names, EndpointPolicy]) -> float:
+    """Return what an endpoint costs in a service with these endpoints: 1 when it is not listed.
+
+    An unreadable path costs as much as the dearest, as no spelling may be cheaper than a plain one.
+    """
+    if names[1] == UNREADABLE:
+        return max([1.0, *(policy.cost for policy in listed.values())])
+    return listed[names].cost if names in listed else 1.0
 
 
 def lies_below(path: str, prefix: str) -> bool:

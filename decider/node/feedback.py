@@ -78,6 +78,7 @@ class LogLine(msgspec.Struct):
     flags: str | None = None
     method: str | None = None
     path: str | None = None
+    """As the gateway routed it."""
     named: str | None = None
     """Service that the gateway named when it asked."""
 

@@ -104,6 +104,7 @@ REFUSED = [
     (payments(target=0.0), "target of service payments is 0"),
     ({"tenants": [TenantPolicy("ten_1", -1.0)]}, r"> 0.0 - at `\$.tenants\[0\].weight`"),
     ({"tenants": [TenantPolicy("ten_1")] * 2}, "tenant ten_1 has 2 weights: name it once"),
+    ({"tenants": [TenantPolicy("ten_1\n")]}, r"tenant 'ten_1\\n' is not 1 to 128"),
     (free(weight=-1.0), r"> 0.0 - at `\$.tiers\[0\].weight`"),
     (free(burst=0.5), "burst of tier free is 0.5, .* write at least 1"),
     (free(quota_per_day=0.2), "quota per day of tier free is 0.2, .* write at least 1"),

@@ -16,6 +16,7 @@ from decider.engine.routing import (
     OTHER_METHOD,
     READ,
     SIGN_IN,
+    UNREADABLE,
     WRITE,
     Route,
     Router,
@@ -178,9 +179,14 @@ def test_unknown_paths_take_no_names_from_the_fallbacks_own_endpoints() -> None:
 
 
 def test_a_path_that_cannot_be_read_is_never_cheaper_than_one_that_can() -> None:
-    assert asked("POST", "/v2/payments%2Fcharges", "payments") == ("payments", OTHER, 3.0, True)
-    assert asked("POST", "/v2/payments%2Fcharges") == ("orders-read", OTHER, 4.0, True)
-    assert asked("GET", "/v2/auth%2Fx", "auth") == ("auth", OTHER, 1.0, True)
+    assert asked("POST", "/v2/payments%2Fcharges", "payments") == (
+        "payments",
+        UNREADABLE,
+        3.0,
+        True,
+    )
+    assert asked("POST", "/v2/payments%2Fcharges") == ("orders-read", UNREADABLE, 4.0, True)
+    assert asked("GET", "/v2/auth%2Fx", "auth") == ("auth", UNREADABLE, 1.0, True)
 
 
 def test_the_service_with_the_prefix_of_all_paths_takes_what_no_other_has() -> None:
@@ -206,7 +212,11 @@ def test_templates_of_older_documents_are_read_as_paths_are(written: str) -> Non
 def test_an_endpoint_tells_its_service_unless_prefixes_tell_ids_apart() -> None:
     router = Router(CONFIG, TextHash(b"k" * 32))
     assert router.service_of("POST /v2/payments/charges") == "payments"
-    assert router.service_of("GET /elsewhere") == router.service_of("GET /{other}") == "orders-read"
+    assert (
+        router.service_of("GET /elsewhere")
+        == router.service_of("GET /{unreadable}")
+        == "orders-read"
+    )
     assert router.service_of("") is None
     by_id = services(service("a", "/shops/17"), service("b", "/shops/18"))
     assert by_id.service_of("GET /shops/{id}/items") is None
