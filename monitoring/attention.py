@@ -28,8 +28,12 @@ BACKLOG = 0.1
 BURIED_S = 86_400.0
 # Seconds that a decision may wait for its explanation.
 BACKLOG_S = 30.0
-# With fewer refusals than this in the minute, their share says nothing about a backlog.
+# With fewer refusals than this in the minute, their share says nothing about a backlog; fewer
+# unknown paths than this say nothing about a route.
 FEW = 10
+# Share of the last minutes' requests with an unknown path. Above it a route or a prefix is missing
+# rather than that somebody probes for addresses.
+UNKNOWN_PATHS = 0.01
 # Chosen: what a person takes in at one look; more would hide the urgent ones.
 MOST = 6
 
@@ -122,6 +126,8 @@ def _in_fleet(fleet: Fleet, targets: dict[str, float]) -> list[AttentionItem]:
         *_switches(fleet),
         *_lag(fleet),
         *_buried(fleet),
+        *_misrouted(fleet),
+        *_unknown_paths(fleet),
         *_late_feedback(fleet),
         *_services(fleet, targets),
     ]
@@ -287,6 +293,32 @@ def _late_feedback(fleet: Fleet) -> list[AttentionItem]:
     names = ", ".join(late[:3]) + (f" and {len(late) - 3} more" if len(late) > 3 else "")
     detail = f"No outcome in {span(FEEDBACK_LATE_S)} from {names}. Their load is not known."
     return [AttentionItem(50, "alert", "Feedback is late", detail, "SRE", "services")]
+
+
+def _misrouted(fleet: Fleet) -> list[AttentionItem]:
+    found = fleet.misrouted
+    if not found.recent_misrouted:
+        return []
+    # chosen: above a busy service (65): limits protect one service and another gets the load
+    title = f"{found.recent_misrouted:,} requests went to another service than decided"
+    detail = (
+        f"The last: {found.example}. Give the gateway’s route, its cluster and the service the same"
+        " name."
+    )
+    return [AttentionItem(73, "alert", title, detail, "SRE", "services")]
+
+
+def _unknown_paths(fleet: Fleet) -> list[AttentionItem]:
+    unknown, share = fleet.unknown_paths
+    if unknown < FEW or share <= UNKNOWN_PATHS:
+        return []
+    # chosen: above late feedback (50), as these requests count for a service they may not go to
+    title = f"{share:.1%} of requests have an unknown path"
+    detail = (
+        "No service has a prefix of it and the gateway named none, so they count for the fallback"
+        " service. Add the prefix, or have the gateway send x-sluice-service."
+    )
+    return [AttentionItem(52, "alert", title, detail, "SRE", "services")]
 
 
 def _services(fleet: Fleet, targets: dict[str, float]) -> list[AttentionItem]:

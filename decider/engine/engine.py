@@ -40,7 +40,7 @@ from decider.engine.known_apps.review import KnownTable
 from decider.engine.known_apps.table import KnownApps
 from decider.engine.leases import Leases
 from decider.engine.memory import app_state, source_table, usual
-from decider.engine.routing import Route, Router
+from decider.engine.routing import Route, Router, Strays
 from decider.engine.shared.peers import Peers
 from decider.engine.shared.sharing import Sharing
 from decider.engine.shared.state import Region
@@ -107,7 +107,7 @@ class Engine:
         self.node, self.region_name, self.quota_share = node, region, quota_share
         self.token_key, self.keep_all = token_key, keep_all
         self.trust_attempts = trust_attempts
-        self.text_hash = TextHash(token_key)
+        self.text_hash, self.strays = TextHash(token_key), Strays()
         self.clock = Clock()
         self.config: Config | None = None
         self.model: Model | None = None
@@ -161,7 +161,7 @@ class Engine:
         records which model was live.
         """
         # all that may fail comes first, so that a bad document leaves the one before in force
-        rules, router = policy.rules_of(config), Router(config, self.text_hash)
+        rules, router = policy.rules_of(config), Router(config, self.text_hash, self.strays)
         networks = lists.Networks(config, self.text_hash)
         found = lists.compile_subjects(config, self.text_hash, networks)
         self._apply_sampling(config.sampling)
@@ -353,7 +353,7 @@ class Engine:
         network, network_of = 0, self._network_of
         if len(requests) == 1:
             q = requests[0]
-            found = self.router.route(q.method, q.path)
+            found = self.router.route(q.method, q.path, q.service)
             if network_of is not None:
                 network = network_of(q.source)
             attempt = q.attempt if trust else 0
@@ -361,7 +361,7 @@ class Engine:
             return [found], self._lay_out(requests, f"{q.app}\0{q.token}\0{q.source}\0{q.path}\0")
         routes, texts, route, size, at = [], [], self.router.route, _PACK.size, 0
         for q in requests:
-            found = route(q.method, q.path)
+            found = route(q.method, q.path, q.service)
             routes.append(found)
             texts.append(f"{q.app}\0{q.token}\0{q.source}\0{q.path}\0")
             if network_of is not None:

@@ -207,7 +207,7 @@ def observe(table: np.ndarray, count: int, now: float) -> int:
     view, address, found, ranked = np.zeros(3), np.zeros(3), np.zeros(4), 0
     wall = now + batch.world[W_SKEW]
     for i in range(count):
-        request, slot = batch.request[i], batch.answer[i]["slot"]
+        request, answer, slot = batch.request[i], batch.answer[i], batch.answer[i]["slot"]
         service, tenant, kind = request["service"], state.tenant[slot], request["kind"]
         token, source = np.uint64(request["token"]), np.uint64(request["source"])
         path, endpoint = np.uint64(request["path"]), np.uint64(request["endpoint"])
@@ -218,9 +218,8 @@ def observe(table: np.ndarray, count: int, now: float) -> int:
         )
         source_table.note_request(sources, source, np.uint64(request["app"]), new, now)
         batch.serial[NO_SOURCE] += source == 0
-        service_control.note_offered(region, service, cost)
-        pair = tenant_use.note_demand(region, service, state.tenant_key[slot], tenant, cost, now)
-        batch.answer[i]["pair"] = pair
+        owner = state.tenant_key[slot]
+        answer["pair"] = pair = tenant_use.note_demand(region, service, owner, tenant, cost, now)
         _standing_signals(state, slot, region, subjects, rules, batch, i, wall, found)
         _spent_signals(state, slot, region, sources, rules, batch, i, now)
         service_control.look(region, service, view)
@@ -235,17 +234,16 @@ def observe(table: np.ndarray, count: int, now: float) -> int:
         usuals.note_paces(usual, tier_row, tenant, out[f.RATE_60S])
         sig = batch.signals[i]
         sig[p.S_WITHHELD] = p.withheld(sig[p.S_BURST], int(sig[p.S_TIER]), out, rules)
-        batch.answer[i]["repeat"], sig[p.S_WAITED] = repeat, waits.take_place(state, slot, repeat)
+        answer["repeat"], sig[p.S_WAITED] = repeat, waits.take_place(state, slot, repeat)
         state.clock[slot, apps.LAST] = now
         batch.scores[i, :] = np.nan
         # count all earlier rows of this app as admitted, so that each row that may want a score has
         # one
         batch.signals[i][p.S_TOKENS] -= state.clock[slot, apps.PENDING]
         state.clock[slot, apps.PENDING] += 1.0
-        batch.answer[i]["ranked"] = wanted = p.wants_rank(sig, out, rules)
-        if wanted:
-            batch.rows[ranked] = i
-            ranked += 1
+        answer["ranked"] = wanted = p.wants_rank(sig, out, rules)
+        batch.rows[ranked] = i
+        ranked += wanted
     for i in range(count):
         state.clock[batch.answer[i]["slot"], apps.PENDING] = 0.0
     return ranked
@@ -273,7 +271,6 @@ def _consume(
         if unknown and batch.world[W_TREAT] == TREAT_SHARE:
             source_table.spend(sources, np.uint64(request["source"]), now)
             batch.world[W_ALL_TOKENS] -= 1.0
-        service_control.note_given(region, request["service"], request["cost"])
         tenant_use.note_admitted(region, batch.answer[i]["pair"], request["cost"])
         return
     state.counts[slot, apps.C_REFUSED] += 1.0

@@ -29,6 +29,7 @@ from decider.engine.shared.peers import MOST_PEERS, REPORT_S
 from decider.node import commands
 from decider.node.config_keeper import Keeper
 from decider.node.known_keeper import KnownKeeper
+from decider.node.routing_watch import RoutingWatch
 
 # Pauses of the duties, seconds, all chosen. Push: before subscribing again when a connection broke.
 # Poll: a lost push delays a kill switch by this much. Flush: the live tail shows decisions this
@@ -67,6 +68,7 @@ class StoreSync:
             url, socket_timeout=2.0, socket_connect_timeout=1.0, health_check_interval=10
         )
         self.engine, self.started_at = engine, started_at
+        self.routing = RoutingWatch(engine)
         self.keeper: Keeper | None = None
         self.known: KnownKeeper | None = None
         self.events_sent = 0
@@ -254,7 +256,9 @@ class StoreSync:
             for entry_id, fields in entries:
                 # Before decoding: an unreadable entry must not come back for ever.
                 self._outcomes_from = entry_id
-                self.engine.learn(_decode_outcomes(fields.get(b"b", b"")))
+                outcomes = _decode_outcomes(fields.get(b"b", b""))
+                self.engine.learn(outcomes)
+                self.routing.look(outcomes, time.monotonic())
 
     async def _fetch(self) -> None:
         """Wait until decisions want something, and fetch it: profiles of apps seen for the first
@@ -366,6 +370,7 @@ class StoreSync:
             known_apps=self.known.apps if self.known else 0,
             known_version=self.known.version if self.known else 0,
             known_rejected=self.known.rejected if self.known else 0,
+            routing=self.routing.status(time.monotonic()),
             **self._fleet_status(),
         )
 

@@ -18,7 +18,7 @@ from learning.training import train
 from tests.test_architecture import imported, modules
 
 START = 1_790_000_000.0
-ORDINARY_REQUESTS = "374fb219c3d123b8"
+ORDINARY_REQUESTS = "36ee56dc9f2560aa"
 ORDINARY_RUN = "dbcf264f69283173"
 DIFFERS = {
     "usual": set(),

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from decider.contracts import defaults
 from decider.contracts.config import ModelRef, Switch
-from decider.contracts.store import IngestStatus
+from decider.contracts.store import IngestStatus, RoutingStatus
 from decider.contracts.vocabulary import MlState
 from monitoring import attention, guardrails
 from monitoring.attention import Explained, Facts
@@ -71,6 +71,32 @@ def test_a_decider_whose_clock_jumped_is_named() -> None:
     (item,) = attention.find(Facts(jumped))
     assert item.title == "A decider’s clock jumped"
     assert item.detail.startswith("d02: up to 2 times since the start. Limits went on")
+
+
+def test_requests_that_went_to_another_service_are_shown_with_the_last_one() -> None:
+    wrong = RoutingStatus(
+        misrouted=9,
+        recent_misrouted=2,
+        example="POST /v2/payments/{id} was decided for orders-read and served by payments",
+    )
+    nodes = (status("d01", NOW), status("d02", NOW, routing=wrong))
+    (item,) = attention.find(Facts(replace(CALM, nodes=nodes)))
+    assert item.title == "2 requests went to another service than decided"
+    assert "decided for orders-read and served by payments" in item.detail
+    over = (status("d01", NOW, routing=RoutingStatus(misrouted=9)),)
+    assert titles(replace(CALM, nodes=over)) == []
+
+
+def test_unknown_paths_are_shown_above_one_in_a_hundred_of_all_deciders_requests() -> None:
+    def shown(*unknown: int) -> list[str]:
+        each = [RoutingStatus(recent_decisions=1000, recent_unknown_paths=k) for k in unknown]
+        nodes = tuple(status(f"d0{k}", NOW, routing=one) for k, one in enumerate(each))
+        return titles(replace(CALM, nodes=nodes))
+
+    assert shown(20, 0) == []
+    assert shown(10, 11) == ["1.1% of requests have an unknown path"]
+    few = RoutingStatus(recent_decisions=20, recent_unknown_paths=9)
+    assert titles(replace(CALM, nodes=(status("d01", NOW, routing=few),))) == []
 
 
 def test_no_model_is_said_once_not_per_decider() -> None:

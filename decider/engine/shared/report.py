@@ -20,7 +20,7 @@ from decider.engine.shared.state import N_TIERS
 # Columns of a report's figures (float32), a row for each service: cost units a second asked for and
 # admitted here of late, the price here, and for each tier demand and weight of unnamed tenants.
 ASKED, ADMITTED, PRICE, REST = range(4)
-N_FIGURES = REST + 2 * N_TIERS
+N_FIGURES = REST + 2 * N_TIERS  # two for each tier
 # One named tenant: its service's row in the report, its tier and weight, and how many cost units a
 # second it asks for and uses here. `tenant`: keyed hash of its id, the same at all deciders.
 NAMED = np.dtype(
@@ -33,14 +33,15 @@ NAMED = np.dtype(
         ("tenant", "<i8"),
     ]
 )
-# Most services, tenants and bytes of a report. Chosen: four times the services that a region is
-# built for; as many tenants as cost each reader a few microseconds; and both together.
+# Most services of a report. Chosen: four times those that a region is built for.
 MOST_SERVICES: Final = 1_024
+# Most tenants that a report names. Chosen: they cost each reader some ten microseconds.
 MOST_NAMED: Final = 1_024
+# Most bytes of a report. Chosen: as many as so many services and tenants take.
 MOST_BYTES: Final = 262_144
 # Largest figure, cost units a second. Chosen: beyond any service.
 MOST_UNITS: Final = 1e9
-_MAC_BYTES: Final = 32
+_MAC_BYTES: Final = 32  # of SHA-256
 
 
 class ReportError(Exception):

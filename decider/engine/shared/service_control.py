@@ -151,19 +151,6 @@ def look(region: Region, service: int, out: np.ndarray) -> None:
     out[2] = row[ERRORS]
 
 
-@njit(cache=True, inline="always")
-def note_offered(region: Region, service: int, cost: float) -> None:
-    """Count what a service was asked for."""
-    region.service[service, OFFERED] += cost
-
-
-@njit(cache=True, inline="always")
-def note_given(region: Region, service: int, cost: float) -> None:
-    """Count what a service was given."""
-    region.service[service, ADMITTED] += cost
-    region.service[service, ADMITS] += 1.0
-
-
 @njit(cache=True)
 def _measure(row: np.ndarray, seconds: float, part: float, now: float) -> None:
     """Turn the counts of the last `seconds` into smoothed rates, and count from zero again."""

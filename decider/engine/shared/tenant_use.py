@@ -22,12 +22,15 @@ from numba import njit
 
 from decider.engine.shared.report import NAMED
 from decider.engine.shared.state import (
+    ADMITS,
+    ADMITTED,
     CAPACITY,
     EARLIER,
     EARLIER_SIZE,
     LEVEL,
     MERGE,
     N_TIERS,
+    OFFERED,
     PRESENT,
     SIZE,
     USED,
@@ -117,8 +120,8 @@ def _move(region: Region, key: np.uint64, at: int) -> None:
 def note_demand(
     region: Region, service: int, tenant: int, number: int, cost: float, now: float
 ) -> int:
-    """Add a request of `cost` units to what a tenant asks of a service; first decay its use and
-    demand to `now`. Return the pair's row.
+    """Add a request of `cost` units to what a service and a tenant's pair with it are asked for;
+    first decay the pair's use and demand to `now`. Return the pair's row.
 
     `tenant`: hash of its id. `number`: its row in `region.tier` and `region.weight`.
     """
@@ -133,14 +136,20 @@ def note_demand(
         row["demand"] *= math.exp((row["at"] - now) / DEMAND_TAU_S)
         row["at"] = now
     row["demand"] += cost / DEMAND_TAU_S
+    region.service[service, OFFERED] += cost
     row["weight"], row["tier"] = region.weight[number], tier
     return at
 
 
 @njit(cache=True, inline="always")
 def note_admitted(region: Region, at: int, cost: float) -> None:
-    """Add an admitted request to a pair's use. Call `note_demand` first, which decays."""
-    region.pair[at]["use"] += cost / USE_TAU_S
+    """Add an admitted request to what a pair and its service were given. Call `note_demand` first,
+    which decays.
+    """
+    row = region.pair[at]
+    row["use"] += cost / USE_TAU_S
+    region.service[row["service"], ADMITTED] += cost
+    region.service[row["service"], ADMITS] += 1.0
 
 
 @njit(cache=True, inline="always")
