@@ -120,6 +120,8 @@ def _in_fleet(fleet: Fleet, targets: dict[str, float]) -> list[AttentionItem]:
     return [
         *_config_error(fleet),
         *_deciders(fleet),
+        *_alone(fleet),
+        *_rejected_reports(fleet),
         *_dropped(fleet),
         *_clocks(fleet),
         *_ml(fleet),
@@ -153,6 +155,34 @@ def _deciders(fleet: Fleet) -> list[AttentionItem]:
 def _lost(node: str, silent_s: float) -> AttentionItem:
     detail = f"Last report {span(silent_s)} ago. The gateway gives its apps to the others."
     return AttentionItem(85, "alert", f"{node} has stopped reporting", detail, "SRE", "propagation")
+
+
+def _alone(fleet: Fleet) -> list[AttentionItem]:
+    """Return the deciders that do not hear of the others' traffic."""
+    # chosen: above late feedback (50), as services are used less than they could be meanwhile
+    alone = [node.node for node in fleet.nodes if node.alone]
+    if not alone:
+        return []
+    detail = (
+        f"{', '.join(alone)}: no reports of the other deciders arrive. Each gives a service no more"
+        " than its equal part of the room. Check Valkey and the network."
+    )
+    return [AttentionItem(60, "alert", "Deciders decide alone", detail, "SRE", "propagation")]
+
+
+def _rejected_reports(fleet: Fleet) -> list[AttentionItem]:
+    """Return the deciders that got reports which no decider of their fleet made."""
+    # chosen: as a config that nobody can use (92) is worse, and a lost decider (85) as well
+    rejected = [node for node in fleet.nodes if node.reports_rejected]
+    if not rejected:
+        return []
+    detail = (
+        f"{', '.join(node.node for node in rejected)}: up to"
+        f" {max(node.reports_rejected for node in rejected):,} since the start. They were ignored."
+        " Either a decider has another token.key, or somebody writes to Valkey."
+    )
+    title = "Reports between deciders were not authentic"
+    return [AttentionItem(75, "alert", title, detail, "SRE", "propagation")]
 
 
 def _dropped(fleet: Fleet) -> list[AttentionItem]:

@@ -9,7 +9,8 @@ from functools import cache
 import numpy as np
 import pytest
 
-from tests.decider.fleet_world import TARGET, Result, World, due
+from bench.fleet.world import TARGET, Result, World, due
+from tests.decider.model import small_model
 
 # what is judged begins two seconds after the surge
 SETTLED, SECONDS = 2, 22
@@ -17,7 +18,7 @@ SETTLED, SECONDS = 2, 22
 
 @cache
 def surge(deciders: int, load: float) -> Result:
-    return World(deciders, load, SECONDS).run()
+    return World(small_model(), deciders, load, SECONDS).run()
 
 
 def test_the_due_is_the_max_min_share() -> None:
@@ -64,7 +65,7 @@ def test_the_same_holds_while_a_decider_joins_leaves_or_hangs(away) -> None:
             return homes
         return np.where(homes == 0, 1 + np.arange(len(homes)) % (deciders - 1), homes)
 
-    found = World(deciders, 1.8, SECONDS, away=away, home=home).run()
+    found = World(small_model(), deciders, 1.8, SECONDS, away=away, home=home).run()
     # what a hanging decider would have answered is not asked of any, so its time is judged alone,
     # and with a margin, as five seconds are few
     if away is hanging:
@@ -77,7 +78,7 @@ def test_the_same_holds_while_a_decider_joins_leaves_or_hangs(away) -> None:
 
 
 def test_while_the_store_is_silent_a_service_never_gets_more_than_it_has_room_for() -> None:
-    found = World(3, 1.8, 44, silent=(8.0, 38.0)).run()
+    found = World(small_model(), 3, 1.8, 44, silent=(8.0, 38.0)).run()
     for start in range(8, 38, 5):
         assert 0.5 <= found.share(start, start + 5) <= 1.1, start
     assert 0.9 <= found.share(40, 44) <= 1.1

@@ -73,6 +73,20 @@ def test_a_decider_whose_clock_jumped_is_named() -> None:
     assert item.detail.startswith("d02: up to 2 times since the start. Limits went on")
 
 
+def test_deciders_that_do_not_hear_of_the_others_are_named() -> None:
+    nodes = (status("d01", NOW), status("d02", NOW, alone=True))
+    (item,) = attention.find(Facts(replace(CALM, nodes=nodes)))
+    assert item.title == "Deciders decide alone"
+    assert item.detail.startswith("d02: no reports of the other deciders arrive.")
+
+
+def test_forged_reports_between_deciders_are_told() -> None:
+    nodes = (status("d01", NOW, reports_rejected=3), status("d02", NOW))
+    (item,) = attention.find(Facts(replace(CALM, nodes=nodes)))
+    assert item.title == "Reports between deciders were not authentic"
+    assert item.detail.startswith("d01: up to 3 since the start. They were ignored.")
+
+
 def test_requests_that_went_to_another_service_are_shown_with_the_last_one() -> None:
     wrong = RoutingStatus(
         misrouted=9,

@@ -42,6 +42,7 @@ MOST_BYTES: Final = 262_144
 # Largest figure, cost units a second. Chosen: beyond any service.
 MOST_UNITS: Final = 1e9
 _MAC_BYTES: Final = 32  # of SHA-256
+_PURPOSE: Final = b"sluice-reports"  # at most 16 bytes
 
 
 class ReportError(Exception):
@@ -76,8 +77,8 @@ _decode = msgspec.msgpack.Decoder(Report).decode
 
 
 def derive_key(token_key: bytes) -> bytes:
-    """Return the key of a fleet's reports."""
-    return hmac.digest(token_key, b"sluice: reports between deciders", hashlib.sha256)
+    """Return the key of a fleet's reports. It is not `token.key` itself, which has other uses."""
+    return hashlib.blake2b(key=token_key, person=_PURPOSE, digest_size=32).digest()
 
 
 def seal(report: Report, key: bytes) -> bytes:

@@ -18,18 +18,28 @@ from decider.contracts.store import Profile
 from decider.contracts.vocabulary import Action, Tier
 from decider.engine.engine import Engine
 from decider.engine.shared.peers import REPORT_S
-from tests.decider.model import small_model
+from decider.scoring.model import Model
 
-NOW = 1_790_000_000.0
-SERVICE, PATH, TENANTS, APPS = "orders-read", "/v2/orders/17", 8, 16
+NOW = 1_790_000_000.0  # any moment
+SERVICE, PATH = "orders-read", "/v2/orders/17"
+# Tenants, and apps of each. Chosen: so few that each one's share can be told from chance within
+# twenty seconds.
+TENANTS, APPS = 8, 16
+# Requests a second that the service does, and those to which it is held when it is short of room.
 CAPACITY = 200.0
-TARGET = 0.85 * CAPACITY
+TARGET = 0.85 * CAPACITY  # as the document says
+# Latency of the service with little to do, seconds: below what the document calls usual.
 USUAL_S = 0.008
+# Seconds of one step of the world, and between two ticks of a decider.
 STEP_S, TICK_S = 0.05, 0.2
+# What all tenants send before the surge, as a share of the capacity, and for how many seconds.
+BEFORE, BEFORE_S = 0.6, 20.0
+# How much more the first tenant sends than each of the others.
+HEAVY = 6.0
 
 
 def config() -> Config:
-    """The usual document, with a service of 200 units a second and plans that never bind."""
+    """Return the usual document, with a service of CAPACITY and plans that never bind."""
     found = defaults.config()
     services = [
         structs.replace(s, capacity=CAPACITY) if s.name == SERVICE else s for s in found.services
@@ -46,23 +56,25 @@ class Result:
     admitted: np.ndarray
 
     def share(self, start: int, end: int) -> float:
-        """What was admitted in these seconds, as a share of what may be."""
+        """Return what was admitted in these seconds, as a share of what may be."""
         asked = self.asked[start:end].sum() / (end - start)
         return float(self.admitted[start:end].sum() / (end - start) / min(asked, TARGET))
 
     def parts(self, start: int, end: int) -> np.ndarray:
-        """What each tenant got in these seconds, as a share of its due."""
+        """Return what each tenant got in these seconds, as a share of its due."""
         asked, admitted = self.asked[start:end].mean(axis=0), self.admitted[start:end].mean(axis=0)
         return admitted / due(asked)
 
     def jain(self, start: int, end: int) -> float:
-        """Jain's index over these shares."""
+        """Return Jain's index over these shares (Jain, Chiu and Hawe, 1984)."""
         parts = self.parts(start, end)
         return float(parts.sum() ** 2 / (len(parts) * (parts**2).sum()))
 
 
 def due(asked: np.ndarray) -> np.ndarray:
-    """The max-min share of the target, capped at what each asks for, by exact filling."""
+    """Return the max-min shares of the target, capped at what each asks for, by exact filling.
+    `asked`: requests a second, float64 (tenants,).
+    """
     if asked.sum() <= TARGET:
         return asked
     left, got = TARGET, np.zeros(len(asked))
@@ -74,12 +86,13 @@ def due(asked: np.ndarray) -> np.ndarray:
 
 @dataclass
 class World:
-    """A region of `deciders`. Before second 0 all tenants send alike, 60% of the capacity."""
+    """A region. Before second 0 all tenants send alike, and far less than the service can do."""
 
+    model: Model
     deciders: int
     load: float
-    """Requests from second 0 on, as a multiple of the capacity; the first tenant sends six times
-    what each other one sends.
+    """Requests from second 0 on, as a multiple of the capacity. The first tenant sends HEAVY times
+    what each of the others sends.
     """
     seconds: int
     seed: int = 1
@@ -108,21 +121,23 @@ class World:
             for k, app in enumerate(self.apps)
         ]
         for engine in self.engines:
-            engine.apply(config(), small_model())
+            engine.apply(config(), self.model)
             engine.know(profiles, NOW - 60.0)
             engine.sharing.peers.join(NOW - 60.0)
         self.homes = self.rng.integers(0, self.deciders, len(self.apps))
-        self.backlog, self.pending = 0.0, []
+        self.backlog = 0.0
+        self.pending: list[tuple[float, float]] = []
 
     def run(self) -> Result:
+        """Play it, and return what was asked for and admitted."""
         shape = (self.seconds, TENANTS)
         result = Result(np.zeros(shape), np.zeros(shape))
         weights = np.ones(TENANTS)
-        weights[0] = 6.0
-        for step in range(round(-20.0 / STEP_S), round(self.seconds / STEP_S)):
+        weights[0] = HEAVY
+        for step in range(round(-BEFORE_S / STEP_S), round(self.seconds / STEP_S)):
             t = step * STEP_S
             rates = (
-                np.full(TENANTS, 0.6 * CAPACITY / TENANTS)
+                np.full(TENANTS, BEFORE * CAPACITY / TENANTS)
                 if t < 0.0
                 else self.load * CAPACITY * weights / weights.sum()
             )
@@ -171,6 +186,7 @@ class World:
             self.engines[k].learn(done, NOW + t)
 
     def _exchange(self, t: float, running: list[int]) -> None:
+        """Pass the reports on."""
         if self.silent[0] <= t < self.silent[1]:
             return
         for k in running:
