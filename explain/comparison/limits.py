@@ -261,7 +261,7 @@ def _share(event: Event, see: dict[str, float], admitted: bool) -> _Row:
     return (
         "share",
         Stage.RERANK.label,
-        "Tenant’s use of the service",
+        "Tenant’s use, at this decider",
         f"{was} units/s",
         limit,
         f"{now} units/s",

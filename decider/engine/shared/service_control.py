@@ -88,6 +88,9 @@ UNSEEN_S = 1.0
 # Price that a pressure of 1 adds in a second. Chosen: at twice its target, a service's price
 # reaches 1, the worth of an ordinary request, within two seconds.
 PRICE_GAIN = 0.5
+# How much faster a price falls than it rises. Chosen: at 1, three times the capacity left 5% of the
+# room unused for half a minute.
+FALL_FASTER = 2.0
 # Highest price at which a service starts to be short of room, and how fast it starts higher with
 # the share of the demand for which there is no room. Chosen: the worth of the best request, at
 # which tenants get their fair share, from a demand that is half as much again as the room.
@@ -304,7 +307,9 @@ def _next_price(row: np.ndarray, seconds: float, part: float) -> float:
     if price <= 0.0:
         price = min(PRICE_START, START_GAIN * (asked / row[ROOM] - 1.0))
     given = (row[ADMIT_NOW] + row[OTHERS_ADMIT]) / part * unknown
-    price += seconds * PRICE_GAIN * (given / row[ROOM] - 1.0)
+    pressure = given / row[ROOM] - 1.0
+    gain = PRICE_GAIN * (FALL_FASTER if pressure < 0.0 else 1.0)
+    price += seconds * gain * pressure
     # above 0, so that the service is still short of room in the next tick
     return min(PRICE_MAX, max(PRICE_FLOOR, price))
 
