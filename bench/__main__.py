@@ -24,6 +24,7 @@ PARTS = (
     "kill_switch",
     "lookup",
     "waiting_clients",
+    "fleet",
 )
 FIELDS = ("name", "figure", "unit", "peer", "peer_figure", "ratio", "target", "met", "conditions")
 RESULT = installation.data_folder() / "bench.json"

@@ -119,7 +119,7 @@ PROVEN_AFTER_DAYS = 30.0
 # Largest shares of sign-ins and of writes with which an app can be proven honest. Chosen: even a
 # portal's sign-ins and a bookkeeper's writes are seldom a larger share of its requests.
 PROVEN_SIGN_INS, PROVEN_WRITES = 0.5, 0.9
-# Price from which a service is far short of room, of at most `shared_state.PRICE_MAX` (4). Chosen:
+# Price from which a service is far short of room, at most `service_control.PRICE_MAX` (4). Chosen:
 # in the referee's usual world, where nothing fails, prices end below it; in a rush they pass it
 # within seconds.
 HIGH_PRICE = 2.0
@@ -227,10 +227,12 @@ def error_budget_rate(signals: np.ndarray, rules: Rules) -> float:
     """Return the share of its requests that ML may refuse an app wrongly, 1 for no limit.
 
     While a service is far short of room, some requests must be refused, those of honest apps too.
-    So only enterprise has a budget then.
+    So only enterprise has a budget then. While it is short of room at all, no other app has one for
+    what its tenant asks beyond its fair share.
     """
     tier = int(signals[S_TIER])
-    if tier != ENTERPRISE and busy(signals) and signals[S_PRICE] >= HIGH_PRICE:
+    beyond = signals[S_PRICE] >= HIGH_PRICE or signals[S_USAGE] > signals[S_FAIR]
+    if tier != ENTERPRISE and beyond and busy(signals):
         return 1.0
     return float(rules.tiers[tier, T_ERROR_BUDGET])
 

@@ -28,8 +28,12 @@ BACKLOG = 0.1
 BURIED_S = 86_400.0
 # Seconds that a decision may wait for its explanation.
 BACKLOG_S = 30.0
-# With fewer refusals than this in the minute, their share says nothing about a backlog.
+# With fewer refusals than this in the minute, their share says nothing about a backlog; fewer
+# unknown paths than this say nothing about a route.
 FEW = 10
+# Share of the last minutes' requests with an unknown path. Above it a route or a prefix is missing
+# rather than that somebody probes for addresses.
+UNKNOWN_PATHS = 0.01
 # Chosen: what a person takes in at one look; more would hide the urgent ones.
 MOST = 6
 
@@ -116,6 +120,8 @@ def _in_fleet(fleet: Fleet, targets: dict[str, float]) -> list[AttentionItem]:
     return [
         *_config_error(fleet),
         *_deciders(fleet),
+        *_alone(fleet),
+        *_rejected_reports(fleet),
         *_dropped(fleet),
         *_clocks(fleet),
         *_leases(fleet),
@@ -123,6 +129,8 @@ def _in_fleet(fleet: Fleet, targets: dict[str, float]) -> list[AttentionItem]:
         *_switches(fleet),
         *_lag(fleet),
         *_buried(fleet),
+        *_misrouted(fleet),
+        *_unknown_paths(fleet),
         *_late_feedback(fleet),
         *_services(fleet, targets),
     ]
@@ -148,6 +156,34 @@ def _deciders(fleet: Fleet) -> list[AttentionItem]:
 def _lost(node: str, silent_s: float) -> AttentionItem:
     detail = f"Last report {span(silent_s)} ago. The gateway gives its apps to the others."
     return AttentionItem(85, "alert", f"{node} has stopped reporting", detail, "SRE", "propagation")
+
+
+def _alone(fleet: Fleet) -> list[AttentionItem]:
+    """Return the deciders that do not hear of the others' traffic."""
+    # chosen: above late feedback (50), as services are used less than they could be meanwhile
+    alone = [node.node for node in fleet.nodes if node.alone]
+    if not alone:
+        return []
+    detail = (
+        f"{', '.join(alone)}: no reports of the other deciders arrive. Each gives a service no more"
+        " than its equal part of the room. Check Valkey and the network."
+    )
+    return [AttentionItem(60, "alert", "Deciders decide alone", detail, "SRE", "propagation")]
+
+
+def _rejected_reports(fleet: Fleet) -> list[AttentionItem]:
+    """Return the deciders that got reports which no decider of their fleet made."""
+    # chosen: as a config that nobody can use (92) is worse, and a lost decider (85) as well
+    rejected = [node for node in fleet.nodes if node.reports_rejected]
+    if not rejected:
+        return []
+    detail = (
+        f"{', '.join(node.node for node in rejected)}: up to"
+        f" {max(node.reports_rejected for node in rejected):,} since the start. They were ignored."
+        " Either a decider has another token.key, or somebody writes to Valkey."
+    )
+    title = "Reports between deciders were not authentic"
+    return [AttentionItem(75, "alert", title, detail, "SRE", "propagation")]
 
 
 def _dropped(fleet: Fleet) -> list[AttentionItem]:
@@ -312,6 +348,32 @@ def _late_feedback(fleet: Fleet) -> list[AttentionItem]:
     names = _and_more(late)
     detail = f"No outcome in {span(FEEDBACK_LATE_S)} from {names}. Their load is not known."
     return [AttentionItem(50, "alert", "Feedback is late", detail, "SRE", "services")]
+
+
+def _misrouted(fleet: Fleet) -> list[AttentionItem]:
+    found = fleet.misrouted
+    if not found.recent_misrouted:
+        return []
+    # chosen: above a busy service (65): limits protect one service and another gets the load
+    title = f"{found.recent_misrouted:,} requests went to another service than decided"
+    detail = (
+        f"The last: {found.example}. Give the gateway’s route, its cluster and the service the same"
+        " name."
+    )
+    return [AttentionItem(73, "alert", title, detail, "SRE", "services")]
+
+
+def _unknown_paths(fleet: Fleet) -> list[AttentionItem]:
+    unknown, share = fleet.unknown_paths
+    if unknown < FEW or share <= UNKNOWN_PATHS:
+        return []
+    # chosen: above late feedback (50), as these requests count for a service they may not go to
+    title = f"{share:.1%} of requests have an unknown path"
+    detail = (
+        "No service has a prefix of it and the gateway named none, so they count for the fallback"
+        " service. Add the prefix, or have the gateway send x-sluice-service."
+    )
+    return [AttentionItem(52, "alert", title, detail, "SRE", "services")]
 
 
 def _services(fleet: Fleet, targets: dict[str, float]) -> list[AttentionItem]:

@@ -122,6 +122,23 @@ class Fleet:
         return max(self.ingest.lag_s, silent)
 
     @property
+    def unknown_paths(self) -> tuple[int, float]:
+        """The last minutes' requests with an unknown path over all deciders: their number, and
+        their share of all, 0 to 1.
+        """
+        unknown = sum(node.routing.recent_unknown_paths for node in self.nodes)
+        decisions = sum(node.routing.recent_decisions for node in self.nodes)
+        return unknown, unknown / max(decisions, 1)
+
+    @property
+    def misrouted(self) -> store.RoutingStatus:
+        """The routing of the decider that saw the most outcomes of another service than decided
+        for, lately. Each decider reads all outcomes, so the counts are no sum.
+        """
+        every = (node.routing for node in self.nodes)
+        return max(every, key=lambda r: r.recent_misrouted, default=store.RoutingStatus())
+
+    @property
     def services(self) -> tuple[ServiceLoad, ...]:
         """The services, the one with the highest share of capacity in use first."""
         by_name: dict[str, list[store.ServiceStatus]] = {}

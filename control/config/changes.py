@@ -19,7 +19,7 @@ from django.utils import timezone
 
 from control.audit import chain
 from control.audit.actors import Actor
-from control.config import subjects
+from control.config import faults, subjects
 from control.deciders import formats, keys, publish
 from control.errors import ControlError, Refused
 from control.models import ConfigVersion
@@ -69,6 +69,8 @@ def make_version(
         new = _next(old, subjects.checked(edit(old), old), now)
         formats.check_readable(old, new, now.timestamp())
         row = store(new, by=by, reason=reason, made_at=now)
+        # after that, because only a document that deciders read can be looked through
+        faults.check(new, old, now.timestamp())
         if within is not None:
             within(row, old)
         chain.append(

@@ -141,7 +141,9 @@ class EndpointPolicy(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Service(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A protected service, found by the longest matching path prefix."""
+    """A protected service. The gateway names it, else the longest matching path prefix finds it
+    (`routing.Router`).
+    """
 
     name: Name
     prefixes: list[Annotated[str, Meta(pattern=r"^/", max_length=256)]]
@@ -255,7 +257,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     tiers: Annotated[list[TierPolicy], Meta(min_length=4, max_length=4)]
     """In `Tier` order."""
     services: Annotated[list[Service], Meta(min_length=1, max_length=64)]
-    """The first one also takes requests that match no prefix."""
+    """The one with the prefix "/" also takes requests that match no prefix, else the first one."""
     switches: list[Switch] = []
     model: ModelRef | None = None
     """Live model; without one the fallback limiter decides."""
@@ -419,6 +421,11 @@ def check(config: Config) -> None:
 def _times(config: Config) -> Iterator[tuple[str, float | None]]:
     """Yield name and value (unix seconds, None for never) of each time in the document."""
     yield "issued_at", config.issued_at
+    yield from ends(config)
+
+
+def ends(config: Config) -> Iterator[tuple[str, float | None]]:
+    """Yield name and end (unix seconds, None for never) of each rule that may end by itself."""
     yield from ((f"the end (until) of override {o.id}", o.until) for o in config.overrides)
     yield from ((f"the end (until) of the switch {s.name}", s.until) for s in config.switches)
     for entry in config.lists:

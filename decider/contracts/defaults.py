@@ -61,12 +61,12 @@ TIERS = [
     ),
 ]
 
-# Chosen for the demo. Capacities are small, so that a laptop's load shows prices and refusals. The
-# first service also takes "/", that is all paths that no other prefix matches.
+# Chosen for the demo. Capacities are small, so that a laptop's load shows prices and refusals. None
+# has the prefix "/", so a path that no service has is counted as unknown.
 SERVICES = [
     Service(
         name="orders-read",
-        prefixes=["/v2/orders", "/"],
+        prefixes=["/v2/orders"],
         capacity=400,
         latency_ms=12,
         endpoints=[

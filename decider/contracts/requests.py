@@ -18,7 +18,9 @@ class CheckRequest(msgspec.Struct, gc=False):
     method: str
     """HTTP method, upper case."""
     path: str
-    """Path of the original request, beginning with "/", query removed."""
+    """Path of the original request as `normalise.paths.path_of` writes it; empty when it cannot be
+    read.
+    """
     token: str = ""
     """Raw credential; hashed in memory, never stored or logged."""
     source: str = ""
@@ -31,6 +33,10 @@ class CheckRequest(msgspec.Struct, gc=False):
     attempt: int = 0
     """Number of the retry as the client or gateway says, 0 for a first try. Ignored unless the
     decider runs with --trust-attempts.
+    """
+    service: str = ""
+    """Service that the gateway will call, empty when it names none. One that the config document
+    does not have counts as none.
     """
 
 
@@ -84,3 +90,5 @@ class Outcome(msgspec.Struct, array_like=True, gc=False):
     bytes_out: int = 0
     endpoint: str = ""
     """Method and template of the path (`routing.endpoint_of`), empty when unknown."""
+    named: str = ""
+    """Service that the gateway named when it asked, empty when it named none."""

@@ -55,12 +55,12 @@ SIGNALS: tuple[Signal, ...] = (
         "the controller's price for the service, 0 when there is room",
     ),
     Signal("service_utilisation", "share", "load of the service over its capacity"),
-    Signal("tenant_usage", "cost units per s", "the tenant's use of the service"),
+    Signal("tenant_usage", "cost units per s", "the tenant's use of the service, at this decider"),
     Signal(
         "tenant_fair_share",
         "cost units per s",
-        "what the tenant is owed of the service under load; inf while the service has room for all"
-        " that the tenant's tier and the tiers above ask for",
+        "what the tenant is owed of the service under load, at this decider; inf while the service"
+        " has room for all that the tenant's tier and the tiers above ask for",
     ),
     Signal(
         "error_budget_left",

@@ -71,6 +71,12 @@ NODE_TTL_S = 15
 # known.
 NODES_KEY = "sluice:nodes"
 
+# Sealed `engine.shared.report.Report` of one decider, at REPORT_PREFIX + node; gone after
+# REPORT_TTL_S.
+REPORT_PREFIX = "sluice:report:"
+# Chosen: no decider listens to one that has been silent for so long.
+REPORT_TTL_S = 5
+
 # Hash: the head of the ledger of leases. It holds the ledger's id, the server on which it began,
 # whether it is open, and which nodes are in it (`node.leasing`).
 LEDGER_KEY = "sluice:ledger"
@@ -138,6 +144,26 @@ class ServiceStatus(msgspec.Struct, array_like=True, frozen=True):
     """Seconds since the last outcome; large when the feed is late."""
 
 
+class RoutingStatus(msgspec.Struct, array_like=True, frozen=True):
+    """How far one decider's idea of where requests go holds. Counts since its start, and of the
+    last minutes (`routing_watch.RECENT_S`).
+    """
+
+    unknown_paths: int = 0
+    """Requests whose path cannot be read, or is below no service's prefix while the gateway named
+    none. They count for the fallback service.
+    """
+    unknown_services: int = 0
+    """Requests for which the gateway named a service that the config document does not have."""
+    misrouted: int = 0
+    """Outcomes of another service than the one that the request was decided for."""
+    recent_decisions: int = 0
+    recent_unknown_paths: int = 0
+    recent_misrouted: int = 0
+    example: str = ""
+    """The last of the recent misrouted ones, as a clause."""
+
+
 class NodeStatus(msgspec.Struct, array_like=True, frozen=True):
     """Heartbeat of a decider, once a second."""
 
@@ -171,6 +197,14 @@ class NodeStatus(msgspec.Struct, array_like=True, frozen=True):
     """Messages about that table that it ignored since it started: not signed, damaged, or not
     following on what it holds.
     """
+    routing: RoutingStatus = RoutingStatus()
+    peers: int = 0
+    """Other deciders of the region whose reports it has."""
+    alone: bool = False
+    """Whether the store no longer passes reports on, so that it decides by its part of the region.
+    """
+    reports_rejected: int = 0
+    """Reports that it ignored since it started: not authentic, damaged or out of range."""
     leases_wait: str = ""
     """What new leases of daily quotas wait for while their ledger is rebuilt; "" when they do not.
     """

@@ -23,7 +23,7 @@ from decider.engine.lists import Subjects
 from decider.engine.memory.app_state import State
 from decider.engine.memory.source_table import Sources
 from decider.engine.memory.usual import Usual
-from decider.engine.shared_state import Region
+from decider.engine.shared.state import PAIR, Region
 from decider.engine.text_hash import Texts
 from decider.policy import Rules
 
@@ -185,11 +185,14 @@ def region_in(t):  # type: ignore[no-untyped-def]
     """Return the services and tenants."""
     return Region(
         _grid(t, _REGION, np.float64),
-        _grid(t, _REGION + 1, np.float64),
-        _grid(t, _REGION + 2, np.float64),
-        _grid(t, _REGION + 3, np.float64),
-        _row(t, _REGION + 4, np.float64),
-        _row(t, _REGION + 5, np.int64),
+        _row(t, _REGION + 1, PAIR),
+        _row(t, _REGION + 2, PAIR),
+        _grid(t, _REGION + 3, np.int64),
+        _row(t, _REGION + 4, np.int64),
+        _grid(t, _REGION + 5, np.float64),
+        _row(t, _REGION + 6, np.float64),
+        _row(t, _REGION + 7, np.float64),
+        _row(t, _REGION + 8, np.int64),
     )
 
 

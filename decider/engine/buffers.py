@@ -60,9 +60,10 @@ ANSWER = np.dtype(
         ("probability", "f8"),
         ("lease", "f8"),
         ("repeat", "i8"),
+        ("pair", "i8"),
     ]
 )
-ANSWER_FORMAT = "<16sqqqdqqqd72x"
+ANSWER_FORMAT = "<16sqqqdqqqd80x"
 
 # Bits of ANSWER["wants"]: what the engine must fetch for the app
 WANTS_LEASE, WANTS_PROFILE = 1, 2

@@ -32,8 +32,6 @@ from decider.engine import (
     address_table,
     kernels,
     lists,
-    shared_state,
-    tenants,
     text_hash,
 )
 from decider.engine import buffers as layout
@@ -42,9 +40,11 @@ from decider.engine.known_apps.review import KnownTable
 from decider.engine.known_apps.table import KnownApps
 from decider.engine.leases import Leases
 from decider.engine.memory import app_state, source_table, usual
-from decider.engine.routing import Route, Router
-from decider.engine.shared_state import FIRST_OWN_ROW, SHARED_ROWS
-from decider.engine.tenants import Tenants
+from decider.engine.routing import Route, Router, Strays
+from decider.engine.shared.peers import Peers
+from decider.engine.shared.sharing import Sharing
+from decider.engine.shared.state import Region
+from decider.engine.shared.tenants import MAX_TENANTS, Tenants
 from decider.engine.text_hash import TextHash
 from decider.refusal.client import Basis, Teller
 from decider.scoring.model import Model, Workspace
@@ -107,7 +107,7 @@ class Engine:
         self.node, self.region_name, self.quota_share = node, region, quota_share
         self.token_key, self.keep_all = token_key, keep_all
         self.trust_attempts = trust_attempts
-        self.text_hash = TextHash(token_key)
+        self.text_hash, self.strays = TextHash(token_key), Strays()
         self.clock = Clock()
         self.config: Config | None = None
         self.model: Model | None = None
@@ -115,7 +115,7 @@ class Engine:
         """It tells refused clients why; None where there are no clients."""
         self.state = app_state.allocate(capacity)
         self.sources = source_table.allocate(max(1024, capacity // APPS_PER_SOURCE))
-        self.usual = usual.allocate(tenants.MAX_TENANTS)
+        self.usual = usual.allocate(MAX_TENANTS)
         self.leases = Leases(self.state, self.slot_of)
         self.events: deque[Event] = deque()
         self.events_dropped = 0
@@ -124,11 +124,11 @@ class Engine:
         self.last_decision_at = 0.0
         self.batch_us: deque[tuple[float, int]] = deque(maxlen=1024)
         self.tenants = Tenants()
-        self._index: dict[str, int] = {}
         self._endpoint_keys: dict[str, int] = {}
         self._slow_in_a_row = 0
-        self._late_until = self._ticked_at = self._ml_off_until = self._observe_until = 0.0
+        self._late_until = self._ml_off_until = self._observe_until = 0.0
         self._allocate_buffers()
+        self.sharing = Sharing(self.arena, Peers(node, token_key))
 
     def _allocate_buffers(self) -> None:
         """Allocate all that the kernels work in, once, so that a decision allocates none of it."""
@@ -161,22 +161,17 @@ class Engine:
         records which model was live.
         """
         # all that may fail comes first, so that a bad document leaves the one before in force
-        rules, router = policy.rules_of(config), Router(config, self.text_hash)
+        rules, router = policy.rules_of(config), Router(config, self.text_hash, self.strays)
         networks = lists.Networks(config, self.text_hash)
         found = lists.compile_subjects(config, self.text_hash, networks)
-        old = getattr(self, "shared", None)
-        shared = shared_state.carry_over(old, self._index, config.services, tenants.MAX_TENANTS)
         self._apply_sampling(config.sampling)
-        shared.tier[0] = config.unknown_tier
-        by_tier = slice(SHARED_ROWS, FIRST_OWN_ROW)
-        shared.tier[by_tier] = range(len(rules.tiers))
-        shared.weight[by_tier] = rules.tiers[:, policy.T_WEIGHT]
+        self.sharing.apply(config, rules, router.index)
         self._unknown[:] = (config.unknown_tier, 0, 0, Profile("").cohort_prior, 0, 0, 0, 0)
         self._apply_unknown(config.unknown_apps)
         self._weights = {t.tenant: t.weight for t in config.tenants}
         self._network_of = networks.finder()
-        self.router, self.rules, self.shared, self._index = router, rules, shared, router.index
-        self.arena.hold(region=shared, subjects=found, rules=rules)
+        self.router, self.rules = router, rules
+        self.arena.hold(subjects=found, rules=rules)
         self._ml_off_until = engaged_until(config, ALL_ML)
         self._observe_until = engaged_until(config, OBSERVE_ONLY)
         self.config, self.model = config, model
@@ -280,17 +275,7 @@ class Engine:
 
     def tick_in_parts(self, now: float | None = None) -> Iterator[None]:
         """Do what `tick` does in parts of about 1 ms, between which requests may be decided."""
-        now = self.clock.at(now)
-        seconds, shared = now - self._ticked_at, self.shared
-        if self._ticked_at and seconds <= 0.0:
-            return
-        if self._ticked_at:
-            # after a long pause, a step of the whole pause would throw the price far off
-            shared_state.control(shared, min(seconds, 5.0), now)
-            for service in range(len(shared.service)):
-                yield
-                shared_state.share_out(shared, service, now)
-        self._ticked_at = now
+        yield from self.sharing.tick_in_parts(self.clock.at(now))
 
     # ---- deciding
     # ---------------------------------------------------------------------
@@ -368,7 +353,7 @@ class Engine:
         network, network_of = 0, self._network_of
         if len(requests) == 1:
             q = requests[0]
-            found = self.router.route(q.method, q.path)
+            found = self.router.route(q.method, q.path, q.service)
             if network_of is not None:
                 network = network_of(q.source)
             attempt = q.attempt if trust else 0
@@ -376,7 +361,7 @@ class Engine:
             return [found], self._lay_out(requests, f"{q.app}\0{q.token}\0{q.source}\0{q.path}\0")
         routes, texts, route, size, at = [], [], self.router.route, _PACK.size, 0
         for q in requests:
-            found = route(q.method, q.path)
+            found = route(q.method, q.path, q.service)
             routes.append(found)
             texts.append(f"{q.app}\0{q.token}\0{q.source}\0{q.path}\0")
             if network_of is not None:
@@ -559,7 +544,12 @@ class Engine:
 
     def services(self, now: float) -> list[ServiceStatus]:
         """Return the services as this node sees them."""
-        return shared_state.describe(self.shared, self.router.names, self.clock.at(now))
+        return self.sharing.describe(self.clock.at(now))
+
+    @property
+    def shared(self) -> Region:
+        """The services and tenants, as compiled code sees them."""
+        return self.sharing.region
 
     def latency_p99_us(self) -> float:
         """Return the 99th percentile of decision times over the last batches, microseconds.

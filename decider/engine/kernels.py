@@ -26,7 +26,6 @@ from decider.engine import (
     sampling,
     text_hash,
 )
-from decider.engine import shared_state as shared
 from decider.engine.answers import ratelimit, waits
 from decider.engine.buffers import (
     K_KEPT,
@@ -53,6 +52,8 @@ from decider.engine.buffers import (
 from decider.engine.memory import app_state as apps
 from decider.engine.memory import error_budget, retries, source_table
 from decider.engine.memory import usual as usuals
+from decider.engine.shared import service_control, tenant_use
+from decider.engine.shared import state as shared
 
 S_OBSERVE, S_QUOTA_LIMIT, S_MULTIPLIER, S_UTILISATION = (
     S["observe_only"],
@@ -69,23 +70,9 @@ ML_LIVE, ML_BAD_SCORE = int(MlState.LIVE), int(MlState.BAD_SCORE)
 
 
 @njit(cache=True, inline="always")
-def _share_of(region: shared.Region, service: int, tenant: int) -> float:
-    return min(1.0, region.demand[service, tenant] / region.service[service, shared.CAPACITY])
-
-
-@njit(cache=True, inline="always")
 def _tier_row(state: apps.State, slot: int) -> int:
     """Return the row that stands for all apps of an app's tier."""
     return shared.SHARED_ROWS + int(state.profile[slot, apps.P_TIER])
-
-
-@njit(cache=True, inline="always")
-def _service_view(region: shared.Region, service: int, view: np.ndarray) -> None:
-    """Write utilisation, latency ratio and error share of a service into `view`, float64 (3,)."""
-    row = region.service[service]
-    view[0] = row[shared.UTILISATION]
-    view[1] = row[shared.LATENCY] / row[shared.USUAL_MS] if row[shared.LATENCY] > 0.0 else 1.0
-    view[2] = row[shared.ERRORS]
 
 
 @njit(cache=True, inline="always")
@@ -106,7 +93,7 @@ def _standing_signals(
     float64 (4,).
     """
     request, sig, world = batch.request[i], batch.signals[i], batch.world
-    tier, tenant = int(state.profile[slot, apps.P_TIER]), state.tenant[slot]
+    tier = int(state.profile[slot, apps.P_TIER])
     # nothing found: not listed, no compliance rule, no override, multiplier 1
     found[0], found[1], found[2], found[3] = 0.0, 0.0, -1.0, 1.0
     lists.consult(subjects, lists.APP, request["app"], wall, found)
@@ -127,10 +114,9 @@ def _standing_signals(
     sig[p.S_COST], sig[p.S_BATCHABLE] = request["cost"], request["batchable"]
     row = region.service[request["service"]]
     sig[p.S_PRICE], sig[S_UTILISATION] = row[shared.PRICE], row[shared.UTILISATION]
-    sig[p.S_FAIR] = row[shared.LEVEL + region.tier[tenant]] * region.weight[tenant]
+    sig[p.S_FAIR] = tenant_use.fair_share(region, batch.answer[i]["pair"])
     sig[p.S_PRIOR_RISK] = state.profile[slot, apps.P_COHORT]
     sig[p.S_PRIOR_VALUE] = world[W_PRIOR_VALUE]
-    sig[p.S_BUDGET_RATE] = p.error_budget_rate(sig, rules)
     # the row may still hold the hint of an earlier batch
     sig[p.S_RETRY_HINT] = 0.0
 
@@ -157,8 +143,9 @@ def _spent_signals(
     sig[p.S_LEASE] = (
         batch.world[W_LEASE_WAIT] if quota.may_lease(state, slot, sig[S_QUOTA_LIMIT]) else 0.0
     )
+    sig[p.S_USAGE] = region.pair[batch.answer[i]["pair"]]["use"]
+    sig[p.S_BUDGET_RATE] = p.error_budget_rate(sig, rules)
     sig[p.S_BUDGET] = error_budget.left(state, slot, now, sig[p.S_BUDGET_RATE])
-    sig[p.S_USAGE] = region.use[batch.request[i]["service"], state.tenant[slot]]
     known = state.profile[slot, apps.P_KNOWN] >= apps.KNOWN
     unlimited = known or batch.world[W_TREAT] == TREAT_PLAN
     sig[p.S_UNKNOWN_WAIT] = 0.0 if unlimited else _unknown_wait(sources, batch, i, now)
@@ -220,7 +207,7 @@ def observe(table: np.ndarray, count: int, now: float) -> int:
     view, address, found, ranked = np.zeros(3), np.zeros(3), np.zeros(4), 0
     wall = now + batch.world[W_SKEW]
     for i in range(count):
-        request, slot = batch.request[i], batch.answer[i]["slot"]
+        request, answer, slot = batch.request[i], batch.answer[i], batch.answer[i]["slot"]
         service, tenant, kind = request["service"], state.tenant[slot], request["kind"]
         token, source = np.uint64(request["token"]), np.uint64(request["source"])
         path, endpoint = np.uint64(request["path"]), np.uint64(request["endpoint"])
@@ -231,12 +218,13 @@ def observe(table: np.ndarray, count: int, now: float) -> int:
         )
         source_table.note_request(sources, source, np.uint64(request["app"]), new, now)
         batch.serial[NO_SOURCE] += source == 0
-        shared.note_demand(region, service, tenant, request["cost"], now)
+        owner = state.tenant_key[slot]
+        answer["pair"] = pair = tenant_use.note_demand(region, service, owner, tenant, cost, now)
         _standing_signals(state, slot, region, subjects, rules, batch, i, wall, found)
         _spent_signals(state, slot, region, sources, rules, batch, i, now)
-        _service_view(region, service, view)
+        service_control.look(region, service, view)
         used = state.clock[slot, apps.QUOTA_USED] / batch.signals[i][S_QUOTA_LIMIT]
-        share, out = _share_of(region, service, tenant), batch.features[i]
+        share, out = tenant_use.share_of_capacity(region, pair), batch.features[i]
         source_table.look(sources, source, now, address)
         tier_row = _tier_row(state, slot)
         usuals.look(usual, tier_row, tenant, paces)
@@ -246,17 +234,16 @@ def observe(table: np.ndarray, count: int, now: float) -> int:
         usuals.note_paces(usual, tier_row, tenant, out[f.RATE_60S])
         sig = batch.signals[i]
         sig[p.S_WITHHELD] = p.withheld(sig[p.S_BURST], int(sig[p.S_TIER]), out, rules)
-        batch.answer[i]["repeat"], sig[p.S_WAITED] = repeat, waits.take_place(state, slot, repeat)
+        answer["repeat"], sig[p.S_WAITED] = repeat, waits.take_place(state, slot, repeat)
         state.clock[slot, apps.LAST] = now
         batch.scores[i, :] = np.nan
         # count all earlier rows of this app as admitted, so that each row that may want a score has
         # one
         batch.signals[i][p.S_TOKENS] -= state.clock[slot, apps.PENDING]
         state.clock[slot, apps.PENDING] += 1.0
-        batch.answer[i]["ranked"] = wanted = p.wants_rank(sig, out, rules)
-        if wanted:
-            batch.rows[ranked] = i
-            ranked += 1
+        answer["ranked"] = wanted = p.wants_rank(sig, out, rules)
+        batch.rows[ranked] = i
+        ranked += wanted
     for i in range(count):
         state.clock[batch.answer[i]["slot"], apps.PENDING] = 0.0
     return ranked
@@ -284,7 +271,7 @@ def _consume(
         if unknown and batch.world[W_TREAT] == TREAT_SHARE:
             source_table.spend(sources, np.uint64(request["source"]), now)
             batch.world[W_ALL_TOKENS] -= 1.0
-        shared.note_admitted(region, request["service"], state.tenant[slot], request["cost"])
+        tenant_use.note_admitted(region, batch.answer[i]["pair"], request["cost"])
         return
     state.counts[slot, apps.C_REFUSED] += 1.0
     stage = batch.answer[i]["stage"]
@@ -398,7 +385,7 @@ def project(table: np.ndarray, low: np.ndarray, high: np.ndarray, count: int, no
         # as `finish` will note it, once the wait is known
         retries.note(trial.refused, 0, now, path, token, endpoint, wait)
         apps.observe(trial, 0, now + wait, token, source, path, endpoint, cost, size, kind, attempt)
-        _service_view(region, request["service"], view)
+        service_control.look(region, request["service"], view)
         source_table.look(sources, source, now + wait, address)
         usuals.look(usual, _tier_row(state, slot), state.tenant[slot], paces)
         features_of.features_of(
@@ -580,7 +567,7 @@ def learn(table: np.ndarray, outcomes: np.ndarray, count: int, now: float) -> No
     )
     usual = address_table.usual_in(table)
     for i in range(count):
-        shared.note_answer(
+        service_control.note_answer(
             region,
             int(outcomes[i]["service"]),
             int(outcomes[i]["status"]),

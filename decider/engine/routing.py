@@ -1,16 +1,19 @@
-"""The router: it finds the endpoint, service and cost of a request from its method and path.
+"""The router: it finds the endpoint, service and cost of a request.
 
-Path segments that look like identifiers become `{id}`, so that endpoints are few and no identifier
-is stored.
+The gateway may name the service that it will call; else the longest prefix of the path tells it.
+The path tells the endpoint: segments that look like identifiers become `{id}`, so that endpoints
+are few and no identifier is stored. Paths are as `normalise.paths.path_of` writes them.
 """
 
 from __future__ import annotations
 
 import re
 import struct
+from dataclasses import dataclass
 from typing import NamedTuple
 
-from decider.contracts.config import Config, EndpointPolicy
+from decider.contracts.config import Config, EndpointPolicy, Service
+from decider.contracts.normalise.paths import path_of
 from decider.engine.buffers import ROUTE_FORMAT
 from decider.engine.text_hash import TextHash
 
@@ -24,12 +27,14 @@ _IDENTIFIER = re.compile(
 _CACHED_PATHS = 65_536
 # Characters. Bounded, as the template is stored with each kept decision; a longer one is a client's
 # invention.
-_LONGEST_TEMPLATE = 200
+LONGEST_TEMPLATE = 200
 # Endpoints of a service that are told apart though the config does not name them. Bounded, as
 # clients choose their paths; chosen above the number of endpoints a service really has.
 MOST_OTHERS = 500
 # Names that stand for all further endpoints, and for a method that HTTP does not know.
 OTHER, OTHER_METHOD = "/{other}", "OTHER"
+# Name that stands for all paths that cannot be read.
+UNREADABLE = "/{unreadable}"
 WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 # The kinds of endpoints that the features tell apart. A sign-in counts as a write, too.
 READ, WRITE, SIGN_IN = range(3)
@@ -43,7 +48,8 @@ _TAKES_CREDENTIALS = re.compile(
     re.IGNORECASE,
 )
 _METHODS = WRITES | {"GET", "HEAD", "OPTIONS", "TRACE", "CONNECT"}
-
+# Whole segments with which a template may write that any identifier stands there.
+PARAMETER = re.compile(r"/(?:\{[^/{}]*+\}|<[^/<>]*+>|:[^/:]++|\*)(?=/|$)")
 
 _PACK = struct.Struct(ROUTE_FORMAT).pack
 
@@ -61,25 +67,52 @@ class Route(NamedTuple):
     cost: float
     batch: str
     """How to ask for many at once, empty when there is no batch form."""
+    unknown: bool
+    """Whether the path could not be read, or no service was named and none has a prefix of it."""
+
+
+@dataclass
+class Strays:
+    """Requests since the start whose route was guessed."""
+
+    paths: int = 0
+    """Requests with an unknown path (`Route.unknown`)."""
+    services: int = 0
+    """Requests for which the gateway named a service that the config document does not have."""
+
+
+# method and template of an endpoint
+Names = tuple[str, str]
+# by method, then by the path or a part of it
+_Routes = dict[str, dict[str, Route]]
 
 
 def template_of(path: str) -> str:
     """Return a path with identifiers replaced: `/v2/orders/123` -> `/v2/orders/{id}`.
 
-    It is cut to 200 characters.
+    It is cut to 200 characters. UNREADABLE stands for what is no path.
     """
+    if not path:
+        return UNREADABLE
     parts = ["{id}" if _IDENTIFIER.fullmatch(part) else part for part in path.split("/")]
-    return "/".join(parts)[:_LONGEST_TEMPLATE]
+    return "/".join(parts)[:LONGEST_TEMPLATE]
+
+
+def read_template(written: str) -> str:
+    """Return the template that requests have to which a config document refers as `written`:
+    "/v2/orders/:order" -> "/v2/orders/{id}"; UNREADABLE when there is none.
+    """
+    # a number stands in for each parameter, because braces would be read as text
+    return template_of(path_of(PARAMETER.sub("/0", written)))
 
 
 def endpoint_of(method: str, path: str) -> str:
     """Return the name of an endpoint without a router: "GET /v2/orders/{id}".
 
-    Return an empty text for a method that HTTP does not know, or a path that does not begin with
-    "/". `path` may have a query, which is left out.
+    Return an empty text for a method that HTTP does not know, or without a path. `path`: as a log
+    has it.
     """
-    path = path.partition("?")[0]
-    return f"{method} {template_of(path)}" if method in _METHODS and path[:1] == "/" else ""
+    return f"{method} {template_of(path_of(path))}" if method in _METHODS and path else ""
 
 
 def kind_of(method: str, template: str, sign_in: bool | None = None) -> int:
@@ -101,72 +134,104 @@ class Router:
     features still tell every path apart.
     """
 
-    def __init__(self, config: Config, text_hash: TextHash) -> None:
-        """Compile the routes of `config`. The kernels tell endpoints apart by their `text_hash`."""
-        self._hash = text_hash
+    def __init__(self, config: Config, text_hash: TextHash, strays: Strays | None = None) -> None:
+        """Compile the routes of `config`. The kernels tell endpoints apart by their `text_hash`.
+        Requests without a route of their own are counted in `strays`.
+        """
+        self._hash, self.strays = text_hash, strays or Strays()
         self.names = [s.name for s in config.services]
         self.index = {name: row for row, name in enumerate(self.names)}
-        self._prefixes = sorted(
-            ((prefix, row) for row, s in enumerate(config.services) for prefix in s.prefixes),
-            key=lambda item: -len(item[0]),
-        )
-        self._endpoints: dict[tuple[int, str, str], EndpointPolicy] = {
-            (row, e.method, e.template): e
-            for row, s in enumerate(config.services)
-            for e in s.endpoints
-        }
-        self._tails_count = any(
-            prefix.rpartition("/")[2].isdigit() for s in config.services for prefix in s.prefixes
-        )
-        self._others: dict[int, set[tuple[str, str]]] = {}
+        prefixes = [
+            (prefix, row)
+            for row, service in enumerate(config.services)
+            for prefix in map(path_of, service.prefixes)
+            if prefix
+        ]
+        self._prefixes = sorted(prefixes, key=lambda item: -len(item[0]))
+        # takes requests without a service: the one that has "/", else the first of the document
+        self._fallback = self.service_at("/") or 0
+        self._endpoints = [listed_endpoints(service) for service in config.services]
+        self._ids_tell = any(template_of(prefix) != prefix for prefix, _ in prefixes)
+        self._others: dict[int | None, set[Names]] = {}
         self._forget()
 
     def _forget(self) -> None:
-        # by method and the path before a last segment of digits
-        self._numbered: dict[str, dict[str, Route]] = {}
-        # by method and path
-        self._named: dict[str, dict[str, Route]] = {}
+        # for each service that a gateway may name, and "" for none: by method and path, or by
+        # method and the path before a last segment of digits
+        self._known: dict[str, tuple[_Routes, _Routes]] = {
+            name: ({}, {}) for name in ("", *self.names)
+        }
         # by method, template and service: paths of one template share a route
-        self._made: dict[tuple[str, str, int], Route] = {}
+        self._made: dict[tuple[str, str, int | None], Route] = {}
         self._kept = 0
 
-    def route(self, method: str, path: str) -> Route:
-        """Return the route of a request. `path`: without its query."""
+    def route(self, method: str, path: str, service: str = "") -> Route:
+        """Return the route of a request, and count it where it strays.
+
+        `service`: the one that the gateway names, "" for none. A service that the document does not
+        have counts as none.
+        """
+        known = self._known.get(service)
+        if known is None:
+            self.strays.services += 1
+            service, known = "", self._known[""]
         # a number at the end is replaced in every template, so all such paths share one entry
         head, _, tail = path.rpartition("/")
-        known, key = (
-            (self._numbered, head)
-            if tail.isdigit() and not self._tails_count
-            else (self._named, path)
-        )
+        if tail.isdigit() and not self._ids_tell:
+            routes, key = known[1], head
+        else:
+            routes, key = known[0], path
         try:
-            return known[method][key]
+            found = routes[method][key]
         except KeyError:
-            found = self._find(method, path)
-            known.setdefault(method, {})[key] = found
-            return found
+            found = self._find(method, path, service)
+            # looked up anew: `_find` may have forgotten all routes
+            kept = self._known[service][routes is known[1]]
+            kept.setdefault(method, {})[key] = found
+        if found.unknown:
+            self.strays.paths += 1
+        return found
 
-    def _find(self, method: str, path: str) -> Route:
+    def service_at(self, path: str) -> int | None:
+        """Return the row of the service with the longest prefix of a path; None without one."""
+        return next((row for prefix, row in self._prefixes if lies_below(path, prefix)), None)
+
+    def service_of(self, endpoint: str) -> str | None:
+        """Return the service that requests to an endpoint ("GET /v2/orders/{id}") are decided for
+        when the gateway names none; None where the endpoint does not tell.
+        """
+        template = endpoint.partition(" ")[2]
+        if not template or self._ids_tell:
+            return None
+        row = self.service_at(template)
+        return self.names[self._fallback if row is None else row]
+
+    def _find(self, method: str, path: str, named: str) -> Route:
         if self._kept >= _CACHED_PATHS:
             self._forget()
         self._kept += 1
         template = template_of(path)
-        service = next((row for prefix, row in self._prefixes if _under(path, prefix)), 0)
-        if (made := self._made.get((method, template, service))) is not None:
-            return made
-        policy = self._endpoints.get((service, method, template))
-        cost, batch = (policy.cost, policy.batch) if policy else (1.0, "")
-        kind = kind_of(method, template, policy.sign_in if policy else None)
-        packed = _PACK(self._hash.one(method + template), cost, service, kind, batch != "")
-        names = (method, template)
-        if policy is None and not self._told_apart(service, names):
-            names = (method if method in _METHODS else OTHER_METHOD, OTHER)
-        route = self._made[method, template, service] = Route(packed, *names, service, cost, batch)
-        return route
+        service = self.index[named] if named else self.service_at(path)
+        if (made := self._made.get((method, template, service))) is None:
+            made = self._made[method, template, service] = self._make(method, template, service)
+        return made
 
-    def _told_apart(self, service: int, names: tuple[str, str]) -> bool:
+    def _make(self, method: str, template: str, service: int | None) -> Route:
+        row = self._fallback if service is None else service
+        names, listed = (method, template), self._endpoints[row]
+        policy = listed.get(names)
+        cost, batch = cost_of(names, listed), policy.batch if policy else ""
+        kind = kind_of(method, template, policy.sign_in if policy else None)
+        packed = _PACK(self._hash.one(method + template), cost, row, kind, batch != "")
+        unreadable = template == UNREADABLE
+        if policy is None and (unreadable or not self._told_apart(service, names)):
+            known_method = method if method in _METHODS else OTHER_METHOD
+            names = (known_method, template if unreadable else OTHER)
+        return Route(packed, *names, row, cost, batch, service is None or unreadable)
+
+    def _told_apart(self, service: int | None, names: Names) -> bool:
         """Return whether an endpoint that the config does not name keeps its own name. The first
-        MOST_OTHERS of each service do.
+        MOST_OTHERS of each service do, and as many that no service has.
         """
         others = self._others.setdefault(service, set())
         if len(others) < MOST_OTHERS:
@@ -174,11 +239,28 @@ class Router:
         return names in others
 
 
-def _under(path: str, prefix: str) -> bool:
-    """Return whether a path is the prefix or lies below it.
+def listed_endpoints(service: Service) -> dict[Names, EndpointPolicy]:
+    """Return the endpoints of a service that the config document lists, by their names. Older
+    documents may write parameters in other ways.
+    """
+    return {(e.method, read_template(e.template)): e for e in service.endpoints}
 
-    `/v2/orders:batchGet` lies below `/v2/orders`, `/v2/ordersX` does not.
+
+def cost_of(names: Names, listed: dict[Names, EndpointPolicy]) -> float:
+    """Return what an endpoint costs in a service with these endpoints: 1 when it is not listed.
+
+    An unreadable path costs as much as the dearest, as no spelling may be cheaper than a plain one.
+    """
+    if names[1] == UNREADABLE:
+        return max([1.0, *(policy.cost for policy in listed.values())])
+    return listed[names].cost if names in listed else 1.0
+
+
+def lies_below(path: str, prefix: str) -> bool:
+    """Return whether a path is the prefix or lies below it. Prefixes end where segments end.
+
+    `/v2/orders/1` and `/v2/orders:batchGet` lie below `/v2/orders`, `/v2/ordersX` does not.
     """
     return path.startswith(prefix) and (
-        prefix.endswith("/") or path[len(prefix) : len(prefix) + 1] in ("", "/", ":")
+        prefix == "/" or path[len(prefix) : len(prefix) + 1] in ("", "/", ":")
     )

@@ -7,21 +7,22 @@ Three gateways ask in three ways, and the address tells them apart:
   X-Original-Method;
 - Caddy (forward_auth to /v1/check) names them in X-Forwarded-Uri and X-Forwarded-Method.
 
-A header x-sluice-answer stands in for the answer= of the address.
+A header x-sluice-answer stands in for the answer= of the address. In x-sluice-service the gateway
+names the service that it will call.
+
+The path is the client's: one that cannot be read is decided as an unknown path, and refuses nobody.
 """
 
 from __future__ import annotations
 
 import re
 
+from decider.contracts.normalise.paths import path_of
 from decider.contracts.requests import CheckRequest
-from decider.http.problem import RefusedError, malformed, url_too_long
+from decider.http.problem import RefusedError, malformed
 from decider.http.source import NAMED, SourceRule
 
 PREFIX = b"/v1/check"
-# Characters of the path without its query. Chosen: far above real routes, and it bounds the work of
-# routing and hashing, which every request pays.
-MAX_PATH = 1024
 # Characters of a credential. Chosen: half of all header fields (`Limits.head`), room for a large
 # signed token; only a hash of it is kept.
 MAX_TOKEN = 8192
@@ -41,21 +42,17 @@ Fields = dict[bytes, bytes]
 # Visible ASCII without the comma: a gateway joins a field that was sent twice with a comma.
 APP_PATTERN = r"[!-+\--~]{1,128}"
 METHOD_PATTERN = r"[A-Z][A-Z_-]{0,31}"
-# Visible ASCII without "?" and "#".
-PATH_PATTERN = r"/[!-\"$->@-~]{0,1023}"
 TOKEN_PATTERN = rf"[ -~]{{0,{MAX_TOKEN}}}"
 REQUEST_ID_PATTERN = rf"[!-~]{{0,{MAX_REQUEST_ID}}}"
 
 APP = re.compile(APP_PATTERN.encode()).fullmatch
 _method = re.compile(METHOD_PATTERN.encode()).fullmatch
-_path = re.compile(PATH_PATTERN.encode()).fullmatch
 # Problems whose text never changes are made once, so that a flood of bad checks stays cheap.
 _NO_APP = malformed("The header x-sluice-app is missing: the gateway must say which app is asking.")
 _BAD_APP = malformed(
     "The header x-sluice-app must hold one app id of 1 to 128 visible ASCII characters, without a"
     " comma."
 )
-_BAD_PATH = malformed("The original path must begin with a slash and be visible ASCII.")
 _BAD_TOKEN = malformed(
     f"The credential in the header authorization must be at most {MAX_TOKEN} printable ASCII"
     " characters."
@@ -63,7 +60,6 @@ _BAD_TOKEN = malformed(
 _BAD_REQUEST_ID = malformed(
     "The header x-request-id must be visible ASCII of at most 128 characters."
 )
-_LONG_PATH = url_too_long("The original path", MAX_PATH)
 
 
 def read_check(
@@ -81,11 +77,9 @@ def read_check(
     path = url[len(PREFIX) :]
     if path[:1] != b"/":
         method, path = _named(path, fields)
-    # Queries often hold personal data, and no route depends on them.
-    path = path.partition(b"?")[0]
-    if _path(path) is None:
-        raise RefusedError(_LONG_PATH if len(path) > MAX_PATH else _BAD_PATH)
-    request = CheckRequest(app.decode(), method.decode(), path.decode(), payload_bytes=body_bytes)
+    # The query is left out, too: it often holds personal data, and no route depends on it.
+    read = path_of(path.decode(errors="replace"))
+    request = CheckRequest(app.decode(), method.decode(), read, payload_bytes=body_bytes)
     if len(fields) > 1:
         add_optional(request, fields, source)
     return request
@@ -135,6 +129,9 @@ def add_optional(request: CheckRequest, fields: Fields, source: SourceRule = NAM
         request.token = token
     if (value := fields.get(source.header.encode())) is not None:
         request.source = source.read(value.decode())
+    if (value := fields.get(b"x-sluice-service")) is not None:
+        # any text: what is no service of the config document counts as none
+        request.service = value.decode()
     if (value := fields.get(b"x-request-id")) is not None:
         request_id = value.decode()
         if not _visible(request_id, MAX_REQUEST_ID):

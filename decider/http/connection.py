@@ -26,14 +26,16 @@ _WANTED = frozenset(
     b"host connection upgrade expect content-type content-encoding content-length authorization"
     b" x-request-id x-forwarded-for x-original-method x-original-uri x-forwarded-method"
     b" x-forwarded-uri x-envoy-attempt-count x-sluice-app x-sluice-answer x-sluice-bytes"
-    b" x-sluice-attempt x-sluice-source".split()
+    b" x-sluice-attempt x-sluice-source x-sluice-service".split()
 )
 # Fields that may come more than once. A request with a second one of any other wanted field is
 # refused: gateway and decider might each believe a different one.
 _LISTS = frozenset((b"connection", b"upgrade"))  # the first one counts
 # Several make one list (RFC 9110, section 5.3), whose end counts; of x-sluice-source it is no
-# address.
-_JOINED = frozenset((b"x-forwarded-for", b"x-sluice-source"))
+# address, and of x-sluice-service no service.
+_JOINED = frozenset((b"x-forwarded-for", b"x-sluice-source", b"x-sluice-service"))
+# Paths as clients wrote them, which may be any bytes.
+_PATHS = frozenset((b"x-original-uri", b"x-forwarded-uri"))
 _DECIDE = b"/v1/decide"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _DOCUMENTS = (b"/healthz", b"/metrics")
@@ -149,14 +151,14 @@ class Connection(StatefulProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         self._count += 1
         self._head_bytes += len(name) + len(value)
-        if not value.isascii():
+        name = name.lower()
+        if not value.isascii() and name not in _PATHS:
             try:
                 value.decode()
             except UnicodeDecodeError:
                 raise RefusedError(
                     problem.malformed("A header field is not valid UTF-8.")
                 ) from None
-        name = name.lower()
         if name in _WANTED and not self._head_done:  # trailers say nothing here
             if name not in self._fields:
                 self._fields[name] = value

@@ -16,6 +16,7 @@ from msgspec import Meta
 
 from decider.contracts import ids
 from decider.contracts.normalise.addresses import source_of
+from decider.contracts.normalise.paths import path_of
 from decider.contracts.requests import CheckRequest, Decision
 from decider.contracts.vocabulary import HTTP_STATUS, Action, Reason, Stage
 from decider.http import check
@@ -37,7 +38,6 @@ class DecideRequest(CheckRequest, gc=False, forbid_unknown_fields=True):
 
     app: Annotated[str, Meta(pattern=_whole(check.APP_PATTERN))]
     method: Annotated[str, Meta(pattern=_whole(check.METHOD_PATTERN))]
-    path: Annotated[str, Meta(pattern=_whole(check.PATH_PATTERN))]
     token: Annotated[str, Meta(pattern=_whole(check.TOKEN_PATTERN))] = ""
     request_id: Annotated[str, Meta(pattern=_whole(check.REQUEST_ID_PATTERN))] = ""
     payload_bytes: Annotated[int, Meta(ge=0, le=check.MAX_BYTES)] = 0
@@ -70,7 +70,6 @@ _TEXTS = [
     for name, pattern in (
         ("app", check.APP_PATTERN),
         ("method", check.METHOD_PATTERN),
-        ("path", check.PATH_PATTERN),
         ("token", check.TOKEN_PATTERN),
         ("request_id", check.REQUEST_ID_PATTERN),
     )
@@ -188,7 +187,8 @@ def read_requests(form: Form, body: bytes) -> Sequence[CheckRequest]:
     """Return all requests of a body, each of them checked. Raise RefusedError (400), which says
     what is wrong with the first bad one.
 
-    A source that is no address becomes "", as for checks: it may be a client's own words.
+    A source that is no address becomes "", and so does a path that cannot be read, as for checks:
+    they may be a client's own words.
     """
     try:
         found: Sequence[CheckRequest] = form.quick(body).requests
@@ -200,6 +200,7 @@ def read_requests(form: Form, body: bytes) -> Sequence[CheckRequest]:
             malformed(f"The body is not a valid list of requests: {_plain(str(error))}")
         ) from error
     for request in found:
+        request.path = path_of(request.path)
         if request.source:
             request.source = source_of(request.source)
     return found

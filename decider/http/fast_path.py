@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable
 from typing import cast
 
+from decider.contracts.normalise.paths import path_of
 from decider.contracts.requests import CheckRequest
 from decider.http import check
 from decider.http.source import NAMED, SourceRule
@@ -32,8 +33,9 @@ LEARN_EVERY_S = 0.1
 # Fields that change how a request is read or answered, which only `connection` knows how to do.
 _UNUSUAL = frozenset(b"connection transfer-encoding upgrade expect x-sluice-answer".split())
 _NEEDED = frozenset((b"host", b"x-sluice-app"))
+# Visible ASCII without "?" and "#", which end a path; what of it is one, `path_of` says.
 # Possessive, here and below: a match that fails must fail in linear time.
-_PATH = rf"{check.PATH_PATTERN}+"
+_PATH = r"/[!-\"$->@-~]*+"
 _START = rf"(GET|POST|PUT|PATCH|DELETE|OPTIONS) /v1/check({_PATH})(?:\?[!-~]*+)? HTTP/1\.1\r\n"
 # Patterns of the values with which a field is plain. Each accepts no more than `check` does, and a
 # value means the same on both paths; else they would decide differently.
@@ -42,6 +44,7 @@ _VALUES = {
     "content-length": "0",
     "x-sluice-app": rf"(?P<app>{check.APP_PATTERN}+)",
     "authorization": rf"[!-~]++ (?P<token>(?! ){check.TOKEN_PATTERN}+)(?<! )",
+    "x-sluice-service": "(?P<service>[!-~]*+)",
     "x-request-id": rf"(?P<request_id>[!-~]{{1,{check.MAX_REQUEST_ID}}}+)",
     "x-sluice-bytes": "(?P<payload>[0-9]{1,15}+)",
     "x-sluice-attempt": "(?P<attempt>[0-9]{1,6}+)",
@@ -116,25 +119,27 @@ def _reader(names: list[str], source: SourceRule) -> Reader:
     group, nothing = pattern.groupindex, pattern.groups
     app, *texts = (group.get(name, nothing) for name in _TEXTS)
     order = (app, 1, 2, *texts)
-    payload, attempt, tries, named = (
-        group.get(name) for name in ("payload", "attempt", "tries", "source")
+    payload, attempt, tries, named, service = (
+        group.get(name) for name in ("payload", "attempt", "tries", "source", "service")
     )
     match = pattern.fullmatch
 
-    def read(text: str) -> CheckRequest | None:
-        if (found := match(text)) is None:
-            return None
+    def read_texts(found: re.Match[str]) -> CheckRequest:
         request = CheckRequest(*cast(tuple[str, ...], found.group(*order)))  # type: ignore[arg-type]
+        request.path = path_of(request.path)
         if named is not None:
             request.source = to_source(request.source)
+        if service is not None:
+            request.service = found[service]
         return request
+
+    def read(text: str) -> CheckRequest | None:
+        return None if (found := match(text)) is None else read_texts(found)
 
     def read_numbers(text: str) -> CheckRequest | None:
         if (found := match(text)) is None:
             return None
-        request = CheckRequest(*cast(tuple[str, ...], found.group(*order)))  # type: ignore[arg-type]
-        if named is not None:
-            request.source = to_source(request.source)
+        request = read_texts(found)
         if payload is not None:
             request.payload_bytes = int(found[payload])
         if attempt is not None:

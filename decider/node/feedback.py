@@ -78,7 +78,9 @@ class LogLine(msgspec.Struct):
     flags: str | None = None
     method: str | None = None
     path: str | None = None
-    """Without its query."""
+    """As the gateway routed it."""
+    named: str | None = None
+    """Service that the gateway named when it asked."""
 
 
 _decode = msgspec.json.Decoder(LogLine, strict=False).decode
@@ -116,6 +118,7 @@ def outcome(line: bytes, now: float) -> Outcome | None:
     decision = read.decision if read.decision and _decision(read.decision) else ""
     size = min(max(0, read.bytes_out or 0), 2**53)
     endpoint = endpoint_of(read.method or "", read.path or "")
+    named = read.named if read.named and _name(read.named) else ""
     return Outcome(
         read.app,
         read.service,
@@ -126,6 +129,7 @@ def outcome(line: bytes, now: float) -> Outcome | None:
         decision,
         size,
         endpoint,
+        named,
     )
 
 

@@ -24,11 +24,13 @@ from decider.contracts.ids import IdSource
 from decider.contracts.requests import Outcome
 from decider.contracts.store import NodeStatus, Profile
 from decider.engine.engine import Engine
+from decider.engine.shared.peers import MOST_PEERS, REPORT_S
 from decider.node import commands
 from decider.node.config_keeper import Keeper
 from decider.node.known_keeper import KnownKeeper
 from decider.node.lease_ledger import LeaseLedger
 from decider.node.leasing import Leasing
+from decider.node.routing_watch import RoutingWatch
 
 # Pauses of the duties, seconds, all chosen. Push: before subscribing again when a connection broke.
 # Poll: a lost push delays a kill switch by this much. Flush: the live tail shows decisions this
@@ -36,6 +38,9 @@ from decider.node.leasing import Leasing
 # this time, so that many apps share a round trip. Look: a store that lost the ledger of leases is
 # noticed this soon.
 PUSH_S, POLL_S, FLUSH_S, STATUS_S, FETCH_S, LOOK_S = 1.0, 2.0, 0.2, 1.0, 0.02, 1.0
+# Seconds without a heartbeat after which a decider's reports are no longer asked for. Chosen: ten
+# heartbeats.
+LISTED_S = 10.0
 # Events in one stream entry at most. Chosen small, because encoding them holds up decisions.
 BATCH_EVENTS = 500
 # Messages about known apps in one round trip. Chosen: some hundred kilobytes, which are read in a
@@ -64,6 +69,7 @@ class StoreSync:
             url, socket_timeout=2.0, socket_connect_timeout=1.0, health_check_interval=10
         )
         self.engine, self.started_at = engine, started_at
+        self.routing = RoutingWatch(engine)
         self.keeper: Keeper | None = None
         self.known: KnownKeeper | None = None
         self.events_sent = 0
@@ -77,6 +83,7 @@ class StoreSync:
         self._wanted = asyncio.Event()
         self._ledger = LeaseLedger(data / "leases.db", time.time())
         self.leasing = Leasing(self.store, engine, self._ledger, self._note_bad)
+        self._peers: list[str] | None = None
 
     @property
     def last_error(self) -> str:
@@ -107,6 +114,7 @@ class StoreSync:
     async def run(self, keeper: Keeper, known: KnownKeeper) -> None:
         """Run all duties until cancelled."""
         self.keeper, self.known = keeper, known
+        self.engine.sharing.peers.join(self.started_at)
         duties: list[tuple[Callable[[], Awaitable[None]], float]] = [
             (self._push, PUSH_S),
             (self._poll, POLL_S),
@@ -118,6 +126,7 @@ class StoreSync:
             (self._obey, PUSH_S),
             (self._status, STATUS_S),
             (self.leasing.look, LOOK_S),
+            (self._exchange, REPORT_S),
         ]
         async with asyncio.TaskGroup() as group:
             for duty, pause in duties:
@@ -251,7 +260,9 @@ class StoreSync:
             for entry_id, fields in entries:
                 # Before decoding: an unreadable entry must not come back for ever.
                 self._outcomes_from = entry_id
-                self.engine.learn(_decode_outcomes(fields.get(b"b", b"")))
+                outcomes = _decode_outcomes(fields.get(b"b", b""))
+                self.engine.learn(outcomes)
+                self.routing.look(outcomes, time.monotonic())
 
     async def _fetch(self) -> None:
         """Wait until decisions want something, and fetch it: profiles of apps seen for the first
@@ -283,7 +294,24 @@ class StoreSync:
         async with self.store.pipeline(transaction=False) as pipe:
             pipe.set(store.NODE_PREFIX + node, data, ex=store.NODE_TTL_S)
             pipe.zadd(store.NODES_KEY, {node: time.time()})
-            await pipe.execute()
+            pipe.zrangebyscore(store.NODES_KEY, time.time() - LISTED_S, "+inf", 0, MOST_PEERS)
+            *_, found = await pipe.execute()
+        self._peers = [name for one in found if (name := one.decode("utf-8", "replace")) != node]
+
+    async def _exchange(self) -> None:
+        """Tell the other deciders of this one's traffic, and hear of theirs."""
+        engine = self.engine
+        # until the first heartbeat, this decider does not know whom to ask
+        if engine.config is None or self._peers is None:
+            return
+        keys = [store.REPORT_PREFIX + name for name in self._peers]
+        async with self.store.pipeline(transaction=False) as pipe:
+            data = engine.sharing.speak(engine.clock.at(None))
+            pipe.set(store.REPORT_PREFIX + engine.node, data, ex=store.REPORT_TTL_S)
+            if keys:
+                pipe.mget(keys)
+            _, *heard = await pipe.execute()
+        engine.sharing.hear(heard[0] if heard else [], engine.clock.at(None))
 
     def status(self) -> NodeStatus:
         """Return this node's state for the heartbeat."""
@@ -316,7 +344,18 @@ class StoreSync:
             known_rejected=self.known.rejected if self.known else 0,
             leases_wait=self.leasing.waits_for,
             leases_refused=self.leasing.refused,
+            routing=self.routing.status(time.monotonic()),
+            **self._fleet_status(),
         )
+
+    def _fleet_status(self) -> dict[str, Any]:
+        """Return what the heartbeat says of the other deciders."""
+        peers, now = self.engine.sharing.peers, self.engine.clock.at(None)
+        return {
+            "peers": len(peers.alive(now)),
+            "alone": peers.silent(now),
+            "reports_rejected": peers.rejected,
+        }
 
     async def close(self) -> None:
         """Send what is left and give leases back, if the store answers, then close the connections.

@@ -21,7 +21,8 @@ from decider.contracts.signals import INDEX as S
 from decider.engine.features_of import LEAST_OF_DAY
 from decider.engine.memory.retries import RETRY_WITHIN_S
 from decider.engine.memory.windows import EPOCH
-from decider.engine.shared_state import RECOVERY, USE_TAU_S
+from decider.engine.shared.service_control import RECOVERY
+from decider.engine.shared.tenant_use import USE_TAU_S
 
 Rows = NDArray[np.float64]
 Levels = NDArray[np.float64]
@@ -106,7 +107,7 @@ def own_use(x: Rows, s: Rows) -> Levels:
     """Return the most that the app itself can add to its tenant's use of the service, cost units a
     second (n,).
     """
-    # The rate over 10 s, because use is smoothed over a similar time (`shared_state.USE_TAU_S`).
+    # The rate over 10 s, because use is smoothed over a similar time (`tenant_use.USE_TAU_S`).
     mean_cost = np.maximum(x[:, F["cost_rate_60s"]], 0.0) / np.maximum(
         x[:, F["rate_60s"]], 1.0 / 60.0
     )

@@ -16,7 +16,7 @@ from decider.contracts.event import Event
 from decider.contracts.signals import INDEX as S
 from decider.contracts.signals import service_is_short
 from decider.contracts.vocabulary import Action, MlState, Reason, Stage
-from decider.engine.shared_state import USE_TAU_S
+from decider.engine.shared.tenant_use import USE_TAU_S
 from decider.whatif import replay
 from decisions.reason_text import cut_figures, figure, find_telling_reason, price_figure
 
@@ -261,7 +261,7 @@ def _share(event: Event, see: dict[str, float], admitted: bool) -> _Row:
     return (
         "share",
         Stage.RERANK.label,
-        "Tenant’s use of the service",
+        "Tenant’s use, at this decider",
         f"{was} units/s",
         limit,
         f"{now} units/s",

@@ -31,9 +31,10 @@ from datetime import datetime
 from django.db import connection
 
 from control.config import documents
-from decider.contracts.config import Config
+from decider.contracts.config import Config, EndpointPolicy
 from decider.contracts.signals import service_is_short
 from decider.contracts.vocabulary import Action, Reason
+from decider.engine.routing import Names, cost_of, listed_endpoints
 from decisions import reason_text
 from decisions.models import Decision, utc
 from decisions.search import lookup
@@ -217,24 +218,18 @@ def _groups(d: Decision, scope: str, config: Config | None) -> list[LoadGroup]:
         sql = _SQL.format(group=group, who=who, where=where, table=d._meta.db_table)
         cursor.execute(sql, values)
         rows = cursor.fetchall()
-    costs = _endpoint_costs(config)
+    services = config.services if config else []
+    listed = {names: e for s in services for names, e in listed_endpoints(s).items()}
     return [
-        _add_up(key, [row for row in rows if row[0] == key], costs)
+        _add_up(key, [row for row in rows if row[0] == key], listed)
         for key in sorted({row[0] for row in rows})
     ]
 
 
-def _endpoint_costs(config: Config | None) -> dict[tuple[str, str], float]:
-    if config is None:
-        return {}
-    return {(e.method, e.template): e.cost for s in config.services for e in s.endpoints}
-
-
-def _add_up(key: str, rows: list[_LoadRow], costs: dict[tuple[str, str], float]) -> LoadGroup:
+def _add_up(key: str, rows: list[_LoadRow], listed: dict[Names, EndpointPolicy]) -> LoadGroup:
     """Return the load of one group from its rows by endpoint and the one over all endpoints."""
     whole = next(row for row in rows if row[3])
-    # An endpoint that the config does not list costs one, as the engine counts it.
-    by_cost = [(costs.get((row[1], row[2]), 1.0), row) for row in rows if not row[3]]
+    by_cost = [(cost_of((row[1], row[2]), listed), row) for row in rows if not row[3]]
     load = sum(c * row[4] for c, row in by_cost)
     # Variance of a weighted sum: costs enter squared.
     variance = sum(c * c * row[5] for c, row in by_cost)

@@ -22,7 +22,7 @@ from decider.contracts.config import Config, EndpointPolicy
 from decider.contracts.event import Event
 from decider.contracts.signals import INDEX as S
 from decider.contracts.vocabulary import Action, MlState, Reason, Stage
-from decider.engine.routing import WRITES
+from decider.engine.routing import WRITES, listed_endpoints
 from decider.scoring.model import Model
 from decider.whatif import replay
 from decider.whatif.levers import BY_NAME, LEVERS, Lever
@@ -185,24 +185,16 @@ class _Case:
 
 
 def _endpoints(event: Event, config: Config) -> list[EndpointPolicy]:
-    return [
-        e
-        for s in config.services
-        if s.name == event.service
-        for e in s.endpoints
-        if (e.method, e.template) == (event.method, event.endpoint)
-    ]
+    names = (event.method, event.endpoint)
+    listed = (listed_endpoints(s).get(names) for s in config.services if s.name == event.service)
+    return [found for found in listed if found]
 
 
 def _ground(event: Event, config: Config, s: NDArray[np.float64], batch: str) -> Ground:
     # The batch form has a cost of its own. Without an entry it costs what the request did.
     method, _, template = batch.partition(" ")
-    costs = [
-        e.cost
-        for service in config.services
-        for e in service.endpoints
-        if (e.method, e.template) == (method, template)
-    ]
+    listed = (listed_endpoints(s).get((method, template)) for s in config.services)
+    costs = [found.cost for found in listed if found]
     return Ground(
         quota=float(s[S["quota_limit"]]) / max(1, config.nodes),
         budget_per_hour=0.0

@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from decider.contracts.normalise import addresses
+from decider.contracts.normalise.paths import MOST_CHARACTERS
 from learning.logs.cdn import is_cdn
 
-# Characters. A longer path is cut; routes are decided by its beginning.
-MAX_PATH = 1_024
+# Characters. A longer path is cut to one more than is read, so that it is too long here as well.
+MAX_PATH = MOST_CHARACTERS + 1
 # Bytes. A larger size is a broken field, and is read as unknown.
 MAX_SIZE = 10**12
 # One hour. A longer duration is a broken field, and is read as unknown.
@@ -85,7 +86,7 @@ class LogEntry:
     source: str
     method: str
     path: str
-    """Begins with "/", without its query, ASCII."""
+    """As it was written: begins with "/", without its query, ASCII."""
     status: int
     duration_ms: float | None
     """None when the log does not say."""

@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 from decider.contracts import event, ids
 from decider.contracts.event import Event, EventBatch
+from decider.contracts.normalise.paths import path_of
 from decider.contracts.requests import CheckRequest, Decision, Outcome
 from decider.contracts.store import Profile
 from decider.contracts.units import rounded_span
@@ -195,7 +196,7 @@ class OfflineReplay:
         now = batch[-1].at
         self._catch_up(now)
         requests = [
-            CheckRequest(e.app, e.method, e.path, "", e.source, e.request_id, e.bytes_in)
+            CheckRequest(e.app, e.method, path_of(e.path), "", e.source, e.request_id, e.bytes_in)
             for e in batch
         ]
         decisions = self._engine.decide(requests, now=now)
@@ -226,7 +227,7 @@ class OfflineReplay:
 
         Refused requests are left out: here they never reach the service, whatever the log says.
         """
-        route = self._engine.router.route(entry.method, entry.path)
+        route = self._engine.router.route(entry.method, path_of(entry.path))
         assert self._engine.config is not None
         service = self._engine.config.services[route.service]
         # A log without durations gets the service's usual latency: neither slow nor fast.

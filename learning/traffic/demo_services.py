@@ -20,6 +20,7 @@ import uvicorn
 
 from decider.contracts import defaults
 from decider.contracts.config import Config
+from decider.contracts.normalise.paths import path_of
 from decider.engine.routing import Router
 from decider.engine.text_hash import TextHash
 from learning.traffic import services
@@ -69,7 +70,7 @@ class DemoServices:
     def _decide(self, scope: Message) -> tuple[int, float]:
         """Return the status and the seconds to wait before it."""
         method, path = scope["method"], scope["path"]
-        route = self._router.route(method, path)
+        route = self._router.route(method, path_of(path))
         ok, latency_ms = self._models[self._router.names[route.service]].offer(
             route.cost, time.time(), self._rng.random()
         )

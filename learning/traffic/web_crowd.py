@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from itertools import count
 from random import Random
 
+from decider.contracts.normalise.paths import path_of
 from decider.contracts.requests import CheckRequest
 from decider.contracts.store import Profile
 from learning.traffic.behaviour import PlannedRequest, draw_address
@@ -246,7 +247,8 @@ class WebCrowd:
 
     def _request(self, client: _WebClient, method: str, path: str, size: int) -> CheckRequest:
         number = f"req_{self._rng.getrandbits(64):016x}"
-        return CheckRequest(client.name, method, path, "", client.source, number, size)
+        # as a decider reads it: some clients end a path with a slash
+        return CheckRequest(client.name, method, path_of(path), "", client.source, number, size)
 
     def react(self, sent: PlannedRequest, status: int, retry_after: float, now: float) -> None:
         """Let the client of `sent` act on its answer at `now` (unix seconds).

@@ -47,8 +47,8 @@ def change(**fields) -> int:
     return row.version
 
 
-def lines(about: Subject = ABOUT) -> dict[str, effective.PolicyLine]:
-    return {line.name: line for line in effective.lines(changes.current(), about, NOW)}
+def lines(about: Subject = ABOUT, now: float = NOW) -> dict[str, effective.PolicyLine]:
+    return {line.name: line for line in effective.lines(changes.current(), about, now)}
 
 
 def test_without_anything_special_the_tier_says_everything(first) -> None:
@@ -142,18 +142,18 @@ def test_an_override_is_told_with_its_end_and_hides_the_tier(first) -> None:
 
 
 def test_one_that_has_expired_holds_no_longer(first) -> None:
-    change(
-        overrides=[Override(id="ovr_1", kind="app", subject="app_1", until=NOW - 1, multiplier=2.0)]
-    )
-    assert lines()["Refill"].source == "Standard tier"
-    assert effective.overrides(changes.current(), "app_1", "ten_1", NOW) == []
+    end = NOW + 3_600
+    change(overrides=[Override(id="ovr_1", kind="app", subject="app_1", until=end, multiplier=2.0)])
+    assert lines()["Refill"].source != "Standard tier"
+    assert lines(now=end)["Refill"].source == "Standard tier"
+    assert effective.overrides(changes.current(), "app_1", "ten_1", end) == []
 
 
 def test_lists_and_compliance_come_first(first) -> None:
     entries = [
         ListEntry(verdict="allow", kind="app", subject="app_1"),
         ListEntry(verdict="compliance", kind="tenant", subject="ten_1"),
-        ListEntry(verdict="block", kind="app", subject="app_1", until=NOW + 60),
+        ListEntry(verdict="block", kind="app", subject="app_1", until=NOW + 3_600),
         ListEntry(verdict="block", kind="app", subject="another"),
     ]
     version = change(lists=entries, switches=[Switch("all_ml")])

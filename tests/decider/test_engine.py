@@ -18,12 +18,13 @@ from decider.contracts.requests import CheckRequest, Outcome
 from decider.contracts.signals import N_SIGNALS, unpack
 from decider.contracts.store import Profile
 from decider.contracts.vocabulary import Action, MlState, Reason, Stage, Tier
-from decider.engine import kernels, shared_state
+from decider.engine import kernels
 from decider.engine.buffers import WAITS
 from decider.engine.engine import APPS_PER_SOURCE, Engine
 from decider.engine.known_apps import table as known_apps
 from decider.engine.memory import app_state, retries, source_table, usual
-from decider.engine.tenants import MAX_TENANTS
+from decider.engine.shared import state as shared_state
+from decider.engine.shared.tenants import MAX_TENANTS
 from decider.whatif.replay import decide_again
 from tests.decider.model import small_model
 from tests.decider.test_config import in_format_1

@@ -25,11 +25,13 @@ from decider.contracts.signals import INDEX as S
 from decider.contracts.signals import N_SIGNALS, unpack
 from decider.contracts.store import Profile
 from decider.contracts.vocabulary import Action, MlState, Reason, Stage, Tier
-from decider.engine import kernels, shared_state
+from decider.engine import kernels
 from decider.engine.buffers import WAITS
 from decider.engine.engine import Engine
 from decider.engine.memory import app_state, error_budget
 from decider.engine.memory.windows import EPOCH
+from decider.engine.shared import service_control
+from decider.engine.shared import state as shared_state
 from decider.whatif.replay import decide_again
 from tests.decider.model import small_model
 from tests.decider.test_config import in_format_1
@@ -190,7 +192,7 @@ def with_budget(tier: Tier, risk: float, short: bool) -> Engine:
     of_tier(made, tier, cohort_prior=0.9)
     if short:
         row = made.shared.service[0]
-        row[shared_state.PRICE] = shared_state.PRICE_MAX
+        row[shared_state.PRICE] = service_control.PRICE_MAX
         row[shared_state.LEVEL :] = 0.0
     return made
 

@@ -81,15 +81,24 @@ def test_a_line_becomes_an_outcome_dated_when_the_response_ended() -> None:
     assert outcome(line(), NOW) == expected
 
 
+@pytest.mark.parametrize(("named", "told"), [("search", "search"), (None, ""), ("a b", "")])
+def test_an_outcome_tells_which_service_the_gateway_named(named: str | None, told: str) -> None:
+    read = outcome(line(named=named), NOW)
+    assert read is not None
+    assert read.named == told
+
+
 @pytest.mark.parametrize(
     ("changes", "endpoint"),
     [
         ({"method": "POST", "path": "/v2/login?user=a@b.example&code=77"}, "POST /v2/login"),
         ({"path": "/v2/orders/ord_8fa2c0/lines/17"}, "GET /v2/orders/{id}/lines/{id}"),
-        ({"path": "/" + "a/" * 5_000}, "GET /" + ("a/" * 5_000)[:199]),
+        ({"path": "/v2//orders/./7/;x"}, "GET /v2/orders/{id}"),
+        ({"path": "/" + "a/" * 500}, "GET /" + ("a/" * 500)[:199]),
+        ({"path": "/" + "a/" * 5_000}, "GET /{unreadable}"),
         ({"method": "BREW"}, ""),
         ({"method": "G" * 5_000}, ""),
-        ({"path": "*"}, ""),
+        ({"path": "*"}, "GET /{unreadable}"),
         ({"path": None}, ""),
         ({"method": None}, ""),
         ({"path": ""}, ""),

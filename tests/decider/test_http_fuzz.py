@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from decider.contracts.normalise.addresses import source_of
+from decider.contracts.normalise.paths import path_of
 from decider.http import check
 from decider.http import transport as transport_module
 from decider.http.batcher import Batcher, Stats
@@ -44,6 +45,7 @@ SEEDS = [
         authorization="Bearer t",
         x_forwarded_for="1.2.3.4, 5.6.7.8",
         x_sluice_source="1.2.3.4:80",
+        x_sluice_service="payments",
         x_sluice_bytes="7",
     ),
     request("HEAD", x_sluice_app="shed").replace(b"HEAD", b"PUT"),
@@ -205,7 +207,7 @@ def assert_valid(engine: FakeEngine) -> None:
     for r in engine.seen:
         assert re.fullmatch(check.APP_PATTERN, r.app)
         assert re.fullmatch(check.METHOD_PATTERN, r.method)
-        assert re.fullmatch(check.PATH_PATTERN, r.path)
+        assert path_of(r.path) == r.path
         assert re.fullmatch(check.TOKEN_PATTERN, r.token)
         assert source_of(r.source) == r.source
         assert re.fullmatch(check.REQUEST_ID_PATTERN, r.request_id)
@@ -260,6 +262,7 @@ FIELDS = {
     "Authorization": "Bearer t",
     "x-forwarded-for": "1.2.3.4, 5.6.7.8:9",
     "X-Sluice-Source": "[2001:DB8::1]:443",
+    "x-sluice-service": "payments",
     "x-request-id": "r1",
     "x-sluice-bytes": "7",
     "x-sluice-attempt": "2",
@@ -271,7 +274,11 @@ FIELDS = {
 }
 SHAPED = st.lists(st.sampled_from(sorted(FIELDS)), unique=True, min_size=2).map(
     lambda names: "".join(
-        ["GET /v1/check/a?b HTTP/1.1\r\n", *(f"{n}: {FIELDS[n]}\r\n" for n in names), "\r\n"]
+        [
+            "GET /v1/check/a/./%62//;c?d HTTP/1.1\r\n",
+            *(f"{n}: {FIELDS[n]}\r\n" for n in names),
+            "\r\n",
+        ]
     ).encode()
 )
 

@@ -17,7 +17,6 @@ GONE = (ConnectionResetError, BrokenPipeError)
     ("sent", "status"),
     [
         (request(target="/v1/check/" + "a" * 9000), 414),
-        (request(target="/v1/check/" + "a" * 1024), 414),
         (request(x_filler="f" * 17_000), 431),
         (request(x_filler="f" * 100_000), 431),
         (request(**{f"x_{k}": "v" for k in range(100)}), 431),
@@ -56,9 +55,6 @@ GONE = (ConnectionResetError, BrokenPipeError)
         (request(authorization="Bearer " + "t" * 8193), 400),
         (request(target="/v1/check"), 400),
         (request(target="/v1/check", x_forwarded_method="get", x_forwarded_uri="/"), 400),
-        (request(target="/v1/check", x_forwarded_method="GET", x_forwarded_uri="no-slash"), 400),
-        (request(target="/v1/check", x_forwarded_method="GET", x_forwarded_uri="/\xc3\xa9"), 400),
-        (request(target="/v1/check/a#b"), 400),
         (request(expect="200-ok"), 417),
         (b"nonsense\r\n\r\n", 400),
         (b"GET /v1/check/a HTTP/1.1\nhost: a\n\n", 400),

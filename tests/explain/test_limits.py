@@ -9,9 +9,12 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from decider import policy
+from decider.contracts import defaults
 from decider.contracts.features import INDEX
 from decider.contracts.vocabulary import REASONS, Action, MlState, Reason
-from explain.comparison import limits
+from decider.engine.routing import Router
+from decider.engine.text_hash import TextHash
+from explain.comparison import effective_config, limits
 from tests.decisions.factory import signal_vector
 from tests.explain import world
 
@@ -179,3 +182,21 @@ def test_what_a_request_is_worth_stands_beside_the_usual_and_the_price(seen, lim
 
 def test_every_machine_reason_that_names_a_limit_names_one_that_is_shown() -> None:
     assert set(limits.FIRED.values()) <= set(by_key())
+
+
+def test_a_request_costs_what_the_engine_counted_whatever_its_path_was() -> None:
+    """Another document is tried with the same rule: an unreadable path is never the cheapest."""
+    config = structs.replace(world.config(), services=defaults.SERVICES)
+    for method, path, batchable in (
+        ("POST", "/v2/payments/charges", 0.0),
+        ("POST", "", 0.0),
+        ("GET", "/v2/payments/17", 0.0),
+        ("GET", "/v2/orders/17", 1.0),
+    ):
+        router = Router(config, TextHash(b"k" * 32))
+        route = router.route(method, path, "" if "orders" in path else "payments")
+        service = router.names[route.service]
+        event = structs.replace(
+            world.decided(ROW), method=method, endpoint=route.endpoint, service=service
+        )
+        assert effective_config.find_endpoint(config, event) == (route.cost, batchable)

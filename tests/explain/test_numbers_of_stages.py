@@ -14,7 +14,7 @@ import pytest
 from console.pages.decision import page
 from decider import policy
 from decider.contracts.vocabulary import REASONS, Action, MlState, Reason, Stage
-from decider.engine.shared_state import USE_TAU_S
+from decider.engine.shared.tenant_use import USE_TAU_S
 from decider.whatif import replay
 from decisions import reason_text
 from explain.comparison import limits

@@ -27,6 +27,16 @@ class Answer(NamedTuple):
     def json(self) -> dict[str, object]:
         return dict(json.loads(self.body))
 
+    @property
+    def source(self) -> str:
+        """What the gateway named to the stub as the client's address."""
+        return self.headers["ratelimit-policy"].split(";")[1]
+
+    @property
+    def service(self) -> str:
+        """What the gateway named to the stub as the service it will call."""
+        return self.headers["ratelimit-policy"].split(";")[2]
+
 
 @dataclass
 class Gateway:

@@ -32,7 +32,8 @@ class Stub(BaseHTTPRequestHandler):
             "ratelimit": f'"burst";r=1;{sys.argv[1]}',
             "sluice-status": str(true_status),
             # every gateway hands this field on
-            "ratelimit-policy": f'"source";{seen.get("x-sluice-source", "")}',
+            "ratelimit-policy": '"named";'
+            + ";".join(seen.get(f"x-sluice-{name}", "") for name in ("source", "service")),
         }
         if true_status in {429, 503}:
             fields["retry-after"] = "7"

@@ -18,7 +18,9 @@ from tests.gateway.alike import (  # noqa: F401 - run here, on this gateway
     test_a_refusal_reaches_the_client_with_its_true_status_and_fields,
     test_an_admitted_request_reaches_its_service_and_its_answer_carries_the_fields,
     test_an_app_always_meets_the_same_decider,
+    test_an_encoded_slash_is_refused_because_each_server_reads_it_differently,
     test_the_decider_is_told_the_clients_address_and_a_client_cannot_forge_it,
+    test_the_decider_is_told_the_service_that_is_called_and_a_client_cannot_forge_it,
 )
 from tests.gateway.running import HERE, NAMES, Gateway, stub, until
 

@@ -180,7 +180,8 @@ def test_outcomes_of_served_requests_reach_the_stream_within_seconds(whole: Whol
         return [one for one in every if one.request_id == "r-outcome"]
 
     until(lambda: bool(told()), "the outcome")
-    assert (told()[0].app, told()[0].service, told()[0].status) == ("app-outcome", "search", 500)
+    one = told()[0]
+    assert (one.app, one.service, one.named, one.status) == ("app-outcome", "search", "search", 500)
 
 
 def test_a_log_is_played_through_the_gateway_and_its_busiest_client_is_slowed(

@@ -18,8 +18,8 @@ from learning.training import train
 from tests.test_architecture import imported, modules
 
 START = 1_790_000_000.0
-ORDINARY_REQUESTS = "374fb219c3d123b8"
-ORDINARY_RUN = "dbcf264f69283173"
+ORDINARY_REQUESTS = "36ee56dc9f2560aa"
+ORDINARY_RUN = "21617481d77703d0"
 DIFFERS = {
     "usual": set(),
     "calm": {"abusive_apps"},

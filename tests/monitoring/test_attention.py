@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from decider.contracts import defaults
 from decider.contracts.config import ModelRef, Switch
-from decider.contracts.store import IngestStatus
+from decider.contracts.store import IngestStatus, RoutingStatus
 from decider.contracts.vocabulary import MlState
 from monitoring import attention, guardrails
 from monitoring.attention import Explained, Facts
@@ -85,6 +85,44 @@ def test_quotas_that_are_rebuilt_say_who_waits_for_whom_and_until_when() -> None
 def test_leases_that_the_store_must_not_grant_are_counted() -> None:
     lied = replace(CALM, nodes=(status("d01", NOW, leases_refused=2), status("d02", NOW)))
     assert titles(lied) == ["Answers about 2 leases were refused"]
+def test_deciders_that_do_not_hear_of_the_others_are_named() -> None:
+    nodes = (status("d01", NOW), status("d02", NOW, alone=True))
+    (item,) = attention.find(Facts(replace(CALM, nodes=nodes)))
+    assert item.title == "Deciders decide alone"
+    assert item.detail.startswith("d02: no reports of the other deciders arrive.")
+
+
+def test_forged_reports_between_deciders_are_told() -> None:
+    nodes = (status("d01", NOW, reports_rejected=3), status("d02", NOW))
+    (item,) = attention.find(Facts(replace(CALM, nodes=nodes)))
+    assert item.title == "Reports between deciders were not authentic"
+    assert item.detail.startswith("d01: up to 3 since the start. They were ignored.")
+
+
+def test_requests_that_went_to_another_service_are_shown_with_the_last_one() -> None:
+    wrong = RoutingStatus(
+        misrouted=9,
+        recent_misrouted=2,
+        example="POST /v2/payments/{id} was decided for orders-read and served by payments",
+    )
+    nodes = (status("d01", NOW), status("d02", NOW, routing=wrong))
+    (item,) = attention.find(Facts(replace(CALM, nodes=nodes)))
+    assert item.title == "2 requests went to another service than decided"
+    assert "decided for orders-read and served by payments" in item.detail
+    over = (status("d01", NOW, routing=RoutingStatus(misrouted=9)),)
+    assert titles(replace(CALM, nodes=over)) == []
+
+
+def test_unknown_paths_are_shown_above_one_in_a_hundred_of_all_deciders_requests() -> None:
+    def shown(*unknown: int) -> list[str]:
+        each = [RoutingStatus(recent_decisions=1000, recent_unknown_paths=k) for k in unknown]
+        nodes = tuple(status(f"d0{k}", NOW, routing=one) for k, one in enumerate(each))
+        return titles(replace(CALM, nodes=nodes))
+
+    assert shown(20, 0) == []
+    assert shown(10, 11) == ["1.1% of requests have an unknown path"]
+    few = RoutingStatus(recent_decisions=20, recent_unknown_paths=9)
+    assert titles(replace(CALM, nodes=(status("d01", NOW, routing=few),))) == []
 
 
 def test_no_model_is_said_once_not_per_decider() -> None:

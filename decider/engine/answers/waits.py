@@ -14,10 +14,11 @@ from numba import njit
 
 from decider import policy as p
 from decider.contracts.signals import INDEX as S
-from decider.engine import shared_state as shared
 from decider.engine.buffers import Batch
 from decider.engine.memory import app_state as apps
 from decider.engine.memory import retries
+from decider.engine.shared import service_control
+from decider.engine.shared.state import Region
 
 S_OBSERVE = S["observe_only"]
 # JITTER: largest share by which a told wait is longer than needed. Chosen: clients that were
@@ -58,7 +59,7 @@ def gets_place(state: apps.State, slot: int, sig: np.ndarray, repeat: int) -> bo
 
 
 @njit(cache=True)
-def least(region: shared.Region, batch: Batch, i: int, now: float) -> float:
+def least(region: Region, batch: Batch, i: int, now: float) -> float:
     """Return the shortest wait, seconds, of a refused request. At a service short of room, book a
     place and return the time until then, at most LONGEST_WAIT_S. Else return RISK_WAIT_S for a
     refusal for risk, and 0 for any other.
@@ -69,7 +70,7 @@ def least(region: shared.Region, batch: Batch, i: int, now: float) -> float:
     if sig[S_OBSERVE] != 0.0 or answer["repeat"] == apps.EARLY:
         return 0.0
     if p.busy(sig):
-        placed = shared.book(region, batch.request[i]["service"], sig[p.S_COST], now)
+        placed = service_control.book(region, batch.request[i]["service"], sig[p.S_COST], now)
         return min(p.LONGEST_WAIT_S, placed)
     return RISK_WAIT_S if answer["reason"] == p.RISK_HIGH else 0.0
 

@@ -13,7 +13,7 @@ from decider import policy as p
 from decider.engine import address_table
 from decider.engine.known_apps import table as known_apps
 from decider.engine.memory import app_state as apps
-from decider.engine.shared_state import SHARED_ROWS
+from decider.engine.shared.state import SHARED_ROWS
 
 # Tracked apps that one step brings in line with a new table; requests are decided between steps.
 # Chosen: a step takes a third of a millisecond. Counted and not timed, so that a step does the same

@@ -25,7 +25,7 @@ from decider.engine.memory import retries
 from decider.engine.memory.prefetch import prefetch
 from decider.engine.memory.windows import EPOCH, WINDOWS
 from decider.engine.routing import READ, SIGN_IN
-from decider.engine.shared_state import SHARED_ROWS
+from decider.engine.shared.state import SHARED_ROWS
 
 # Slots looked at for the least recently seen one. Chosen: four times in five, the oldest of 16
 # is among the oldest tenth of all, and a decision that evicts takes hardly longer
@@ -144,7 +144,7 @@ class State(NamedTuple):
     profile: np.ndarray
     """float32 (capacity, N_PROFILE)."""
     tenant: np.ndarray
-    """int32 (capacity,): row of the tenant in `shared_state.Region`; several may share one."""
+    """int32 (capacity,): row of the tenant in `shared.state.Region`; several may share one."""
     tenant_key: np.ndarray
     """int64 (capacity,): keyed hash of the tenant id, 0 while it is unknown; rules go by it."""
     meta: np.ndarray

@@ -9,11 +9,11 @@ import numpy as np
 from decider import policy
 from decider.contracts.store import Profile
 from decider.engine.memory.app_state import State
-from decider.engine.shared_state import FIRST_OWN_ROW, SHARED_ROWS, Region
+from decider.engine.shared.state import FIRST_OWN_ROW, SHARED_ROWS, Region
 
-# Rows for fair shares. Further tenants share the row of their tier, so memory stays bounded.
-# Chosen: more tenants than are active at once on one decider.
-MAX_TENANTS = 65_536
+# Rows of tenants. Further tenants share the row of their tier, so memory stays bounded. Chosen:
+# more tenants than a platform of ten million apps has active in a region; 24 bytes each, once used.
+MAX_TENANTS = 1 << 20
 
 
 class Tenants:

@@ -1,0 +1,1 @@
+"""What all apps and all deciders of a region share: services, prices, tenants and their use."""
