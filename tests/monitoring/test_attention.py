@@ -85,6 +85,8 @@ def test_quotas_that_are_rebuilt_say_who_waits_for_whom_and_until_when() -> None
 def test_leases_that_the_store_must_not_grant_are_counted() -> None:
     lied = replace(CALM, nodes=(status("d01", NOW, leases_refused=2), status("d02", NOW)))
     assert titles(lied) == ["Answers about 2 leases were refused"]
+
+
 def test_deciders_that_do_not_hear_of_the_others_are_named() -> None:
     nodes = (status("d01", NOW), status("d02", NOW, alone=True))
     (item,) = attention.find(Facts(replace(CALM, nodes=nodes)))
