@@ -63,7 +63,8 @@ class Result:
     def parts(self, start: int, end: int) -> np.ndarray:
         """Return what each tenant got in these seconds, as a share of its due."""
         asked, admitted = self.asked[start:end].mean(axis=0), self.admitted[start:end].mean(axis=0)
-        return admitted / due(asked)
+        found: np.ndarray = admitted / due(asked)
+        return found
 
     def jain(self, start: int, end: int) -> float:
         """Return Jain's index over these shares (Jain, Chiu and Hawe, 1984)."""

@@ -76,8 +76,15 @@ def describe_way(
         f"{full[:1].upper()}{full[1:]}, {_outcome(action, event)}{hope}.{told}",
         short,
         _notes(changes, event, recovery=recovery, steady=steady)
-        + (". The risk rises, and the limit rises more" if _rises(action, risk, event) else ""),
+        + _why(changes, action, risk, event),
     )
+
+
+def _why(changes: Sequence[PulledLever], action: int, risk: float | None, event: Event) -> str:
+    """Return why a request would be admitted whose risk the change does not lower."""
+    if action == Action.ADMIT and _told(event) and any(c.lever == "wait" for c in changes):
+        return ". Who waited as told is not asked to wait again"
+    return ". The risk rises, and the limit rises more" if _rises(action, risk, event) else ""
 
 
 def _rises(action: int, risk: float | None, event: Event) -> bool:

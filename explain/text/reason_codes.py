@@ -138,7 +138,8 @@ def _write_weightier(strongest: ReasonCode, usual: Sequence[tuple[str, float]]) 
     label, effect = usual[0]
     # A tier is always usual for its tier, so that need not be said.
     who = "its tier alone" if label == _TIER else f"“{label}”, at a usual value,"
-    return f"; {who} raised its risk {'as much' if effect == strongest.effect else 'more'}"
+    much = "as much as" if effect == strongest.effect else "more than"
+    return f"; {who} raised its risk {much} that"
 
 
 _TIER = next(feature.label for feature in FEATURES if feature.name == "tier")
@@ -197,15 +198,16 @@ def _reason(finding: Finding, fall: Waterfall, heaviest: float) -> ReasonCode:
 
 def write_clause(reason: ReasonCode) -> str:
     """Return a reason as it continues "because": its first sentence, then how many times the usual
-    its value was, or what is usual. If many features of a cause add up, the clause says so first.
+    its value was, or what is usual. If many features of a cause add up, the clause says so.
     """
     alone = _write_alone(reason)
     if not reason.minor:
         return alone
-    count, spans = 1 + len(reason.others), _list_spans(reason)
+    count, spans = len(reason.others), _list_spans(reason)
     if spans:
         return f"{alone}; the same over {spans} adds to it"
-    return f"{count} findings of cause “{reason.cause}” add up, the strongest being that {alone}"
+    more, add = ("findings", "add") if count > 1 else ("finding", "adds")
+    return f"{alone}; {count} more {more} of cause “{reason.cause}” {add} to it"
 
 
 # The spans of time that end the names of features.

@@ -41,8 +41,8 @@ def test_a_cause_whose_parts_are_small_says_that_they_add_up() -> None:
         reason("rate_10s", 0.3), minor=True, others=(FEATURES[INDEX["burst_ratio"]],), typical=0.5
     )
     assert write_because([pace, reason("distinct_sources_60s", 0.2)]) == (
-        "because 2 findings of cause “Pace” add up, the strongest being that by rate_10s, 4 times"
-        " what was usual in training"
+        "because by rate_10s, 4 times what was usual in training; 1 more finding of cause “Pace”"
+        " adds to it"
     )
 
 
@@ -59,11 +59,11 @@ def test_a_usual_value_that_weighs_more_is_named_in_the_headline() -> None:
     told = write_because(found, [("Tier", 0.20), ("Hour of the week", 0.03)])
     assert told == (
         "because by app_age; its behaviour now added: by rate_10s; its tier alone raised its risk"
-        " more"
+        " more than that"
     )
     told = write_because([reason("rate_10s", 0.17)], [("Hour of the week", 0.17)])
     assert told == (
-        "because by rate_10s; “Hour of the week”, at a usual value, raised its risk as much"
+        "because by rate_10s; “Hour of the week”, at a usual value, raised its risk as much as that"
     )
     assert write_because(found, [("Tier", 0.16)]).startswith("most of all because by app_age; its")
 

@@ -204,14 +204,13 @@ def check_clause(told: Told, reason: ReasonCode, clause: str) -> None:
     # where another reason's feature weighs more, the clause says that its cause's add up
     heaviest = max(told.contributions[INDEX[r.feature.name]] for r in told.reasons)
     if reason.others and told.contributions[k] < heaviest:
-        together = f"{1 + len(reason.others)} findings of cause “{reason.cause}” add up"
         measures = {re.sub(r"_\d+s$", "", f.name) for f in (reason.feature, *reason.others)}
         if len(measures) == 1:  # one fact over several spans
             clause, same, _ = clause.partition("; the same over ")
-            assert same
         else:
-            assert clause.startswith(f"{together}, the strongest being that "), clause
-            clause = clause.removeprefix(f"{together}, the strongest being that ")
+            clause, same, rest = clause.partition(f"; {len(reason.others)} more finding")
+            assert f" of cause “{reason.cause}” add" in rest
+        assert same
     assert clause.lower().startswith(first.lower()), (clause, first)
     rest = clause[len(first) :]
     if times := re.fullmatch(r", ([\d.,]+) times what was usual in training", rest):
@@ -268,7 +267,8 @@ def test_the_headline_names_the_strongest_reason(everything) -> None:
 def split_weightier(headline: str) -> tuple[str, str]:
     """A headline without what it says of usual values, and how much they weighed beside it."""
     rest, much, _ = re.split(
-        r"; (?:its tier alone|“[^”]+”, at a usual value,) raised its risk (as much|more)$|$",
+        r"; (?:its tier alone|“[^”]+”, at a usual value,) raised its risk (as much|more)"
+        r" (?:as|than) that$|$",
         headline,
         maxsplit=1,
     )

@@ -112,8 +112,8 @@ def test_a_small_part_of_a_strong_cause_does_not_stand_for_it_alone() -> None:
     parts = dict.fromkeys(("rate_1s", "rate_10s", "rate_60s", "burst_ratio"), 0.3)
     pace, sources = reason_codes.rank_reasons(fall(**parts, distinct_sources_60s=0.9))
     assert (pace.feature.name, pace.minor, sources.minor) == ("rate_1s", True, False)
-    assert reason_codes.write_because([pace, sources]).startswith(
-        "because 4 findings of cause “Pace” add up, the strongest being that it sent 3 requests"
+    assert reason_codes.write_because([pace, sources]) == (
+        "because it sent 3 requests in the last second; 3 more findings of cause “Pace” add to it"
     )
     (alone,) = reason_codes.rank_reasons(fall(**parts))
     assert not alone.minor

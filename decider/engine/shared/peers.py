@@ -159,10 +159,10 @@ def _add(region: Region, peer: Peer, prices: np.ndarray) -> None:
     known = (peer.rows >= 0) & (peer.rows < len(region.service))
     rows, figures = peer.rows[known], peer.report.read_figures()[known].astype(np.float64)
     # a report may name a service twice
-    np.add.at(region.service, (rows, OTHERS_ASKED), figures[:, reports.ASKED])
-    np.add.at(region.service, (rows, OTHERS_ADMIT), figures[:, reports.ADMITTED])
-    np.add.at(prices, (rows, 0), figures[:, reports.PRICE])
-    np.add.at(prices, (rows, 1), 1.0)
+    np.add.at(region.service[:, OTHERS_ASKED], rows, figures[:, reports.ASKED])
+    np.add.at(region.service[:, OTHERS_ADMIT], rows, figures[:, reports.ADMITTED])
+    np.add.at(prices[:, 0], rows, figures[:, reports.PRICE])
+    np.add.at(prices[:, 1], rows, 1.0)
     np.add.at(region.rest, rows, figures[:, reports.REST :])
     named = peer.report.read_named()
     if len(named):
@@ -182,7 +182,7 @@ def describe(region: Region, now: float) -> tuple[np.ndarray, bytes]:
     pressed = pressed[np.argsort(-service[pressed, PRICE] - service[pressed, UTILISATION])]
     parts, room = [], reports.MOST_NAMED
     for row in pressed:
-        own = tenant_use.own_pairs(region, row, now)
+        own = tenant_use.own_pairs(region, int(row), now)
         most = min(room, NAMED_EACH)
         if len(own) > most:
             order = np.argsort(-own["demand"] / own["weight"])

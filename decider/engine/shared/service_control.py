@@ -189,7 +189,7 @@ def _unknown_factor(row: np.ndarray) -> float:
     if row[ANSWERED_LONG] <= UNKNOWN_FROM * row[GIVEN_LONG] or row[GIVEN_LONG] <= 0.0:
         return 1.0
     # at most as many as a fleet has: with hardly any traffic of its own, the factor means little
-    return min(20.0, row[ANSWERED_LONG] / row[GIVEN_LONG])
+    return min(20.0, float(row[ANSWERED_LONG] / row[GIVEN_LONG]))
 
 
 @njit(cache=True)
@@ -257,7 +257,7 @@ def _own_part(row: np.ndarray, part: float) -> float:
     known = (row[LOCAL_RATE] + row[OTHERS_ADMIT]) / part
     if known <= 0.0:
         return part
-    return max(0.05, row[LOCAL_RATE] / (known * _unknown_factor(row)))
+    return max(0.05, float(row[LOCAL_RATE] / (known * _unknown_factor(row))))
 
 
 @njit(cache=True)
@@ -271,7 +271,7 @@ def book(region: Region, service: int, cost: float, now: float) -> float:
     room = row[ROOM] if row[ROOM] > 0.0 else row[TARGET] * row[CAPACITY]
     at = max(now, row[BOOKED]) + cost / (KEPT_SHARE * room * _own_part(row, region.part[0]))
     row[BOOKED] = at
-    return at - now
+    return float(at - now)
 
 
 @njit(cache=True)
@@ -303,7 +303,7 @@ def _next_price(row: np.ndarray, seconds: float, part: float) -> float:
     )
     if not short:
         price -= seconds * PRICE_FALL
-        return price if price > PRICE_FLOOR else 0.0
+        return float(price) if price > PRICE_FLOOR else 0.0
     if price <= 0.0:
         price = min(PRICE_START, START_GAIN * (asked / row[ROOM] - 1.0))
     given = (row[ADMIT_NOW] + row[OTHERS_ADMIT]) / part * unknown
@@ -311,7 +311,7 @@ def _next_price(row: np.ndarray, seconds: float, part: float) -> float:
     gain = PRICE_GAIN * (FALL_FASTER if pressure < 0.0 else 1.0)
     price += seconds * gain * pressure
     # above 0, so that the service is still short of room in the next tick
-    return min(PRICE_MAX, max(PRICE_FLOOR, price))
+    return min(PRICE_MAX, max(PRICE_FLOOR, float(price)))
 
 
 @njit(cache=True)

@@ -4,7 +4,7 @@ their controllers, and the reports.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from decider import policy
@@ -73,7 +73,7 @@ class Sharing:
         """Return this decider's report to the others."""
         return self.peers.speak(self.region, self.names, now)
 
-    def hear(self, heard: list[bytes | None], now: float) -> None:
+    def hear(self, heard: Sequence[bytes | None], now: float) -> None:
         """Take in the reports of the others, which count from the next tick on."""
         self.peers.hear(heard, self.index, now)
 

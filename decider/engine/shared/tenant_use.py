@@ -68,7 +68,7 @@ def _row_of(rows: np.ndarray, size: int, key: np.uint64) -> int:
     at = np.int64(key >> np.uint64(1)) & mask
     while rows[at]["key"] != 0 and rows[at]["key"] != key:
         at = (at + 1) & mask
-    return at
+    return int(at)
 
 
 @njit(cache=True)
@@ -84,7 +84,7 @@ def place(region: Region, service: int, tenant: int, tier: int) -> int:
 
     While the table is nearly full, new pairs share their tier's spare row.
     """
-    size, key = region.pairs_of[SIZE], _key_of(service, tenant)
+    size, key = int(region.pairs_of[SIZE]), _key_of(service, tenant)
     at = _row_of(region.pair, size, key)
     if region.pair[at]["key"] == key:
         return at
@@ -156,7 +156,7 @@ def note_admitted(region: Region, at: int, cost: float) -> None:
 def others_demand(region: Region, at: int) -> float:
     """Return what a pair asks for at the other deciders, cost units a second."""
     row = region.pair[at]
-    return row["others_demand"] if row["merge"] == region.pairs_of[MERGE] else 0.0
+    return float(row["others_demand"]) if row["merge"] == region.pairs_of[MERGE] else 0.0
 
 
 @njit(cache=True, inline="always")
@@ -164,7 +164,7 @@ def share_of_capacity(region: Region, at: int) -> float:
     """Return the share of the service's capacity, up to 1, that a pair asks all deciders for."""
     row = region.pair[at]
     asked = row["demand"] + others_demand(region, at)
-    return min(1.0, asked / region.service[row["service"], CAPACITY])
+    return min(1.0, float(asked / region.service[row["service"], CAPACITY]))
 
 
 @njit(cache=True, inline="always")
@@ -177,7 +177,8 @@ def fair_share(region: Region, at: int) -> float:
     row = region.pair[at]
     share = region.service[row["service"], LEVEL + row["tier"]] * row["weight"]
     others = others_demand(region, at)
-    return share * row["demand"] / (row["demand"] + others) if others > 0.0 else share
+    part = row["demand"] / (row["demand"] + others) if others > 0.0 else 1.0
+    return float(share * part)
 
 
 @njit(cache=True)
@@ -296,7 +297,7 @@ def take_others(region: Region, services: np.ndarray, named: np.ndarray) -> None
     for k in range(len(named)):
         if services[k] < 0:
             continue
-        tier = np.int64(named[k]["tier"])
+        tier = int(named[k]["tier"])
         row = region.pair[place(region, services[k], named[k]["tenant"], tier)]
         if row["merge"] != merge:
             row["merge"], row["others_use"], row["others_demand"] = merge, 0.0, 0.0
