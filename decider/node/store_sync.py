@@ -38,9 +38,9 @@ from decider.node.routing_watch import RoutingWatch
 # this time, so that many apps share a round trip. Look: a store that lost the ledger of leases is
 # noticed this soon.
 PUSH_S, POLL_S, FLUSH_S, STATUS_S, FETCH_S, LOOK_S = 1.0, 2.0, 0.2, 1.0, 0.02, 1.0
-# Seconds without a heartbeat after which a decider's reports are no longer asked for. Chosen: ten
-# heartbeats.
-LISTED_S = 10.0
+# Seconds without a heartbeat after which a decider's reports are no longer asked for. Chosen: far
+# above what machines' clocks differ by, as each decider dates its heartbeats by its own.
+LISTED_S = 300.0
 # Events in one stream entry at most. Chosen small, because encoding them holds up decisions.
 BATCH_EVENTS = 500
 # Messages about known apps in one round trip. Chosen: some hundred kilobytes, which are read in a

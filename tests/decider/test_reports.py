@@ -183,3 +183,17 @@ def test_a_sealed_report_of_any_content_is_read_or_refused(figures, named, servi
     except ReportError:
         return
     assert len(found.read_figures()) == len(services)
+
+
+def test_a_document_with_fewer_services_may_come_between_two_parts_of_a_tick() -> None:
+    made, now = engine(), NOW
+    made.tick(now)
+    held = made.shared
+    parts = made.tick_in_parts(now + 0.2)
+    next(parts)
+    fewer = structs.replace(defaults.config(), services=defaults.config().services[:1])
+    made.apply(fewer, small_model())
+    before = made.shared.service.copy()
+    assert len(list(parts)) == len(held.service) - 1
+    # what remained of the tick went to the tables that it began with
+    assert (made.shared.service == before).all()

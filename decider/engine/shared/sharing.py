@@ -59,11 +59,14 @@ class Sharing:
         if self._ticked_at and seconds <= 0.0:
             return
         if self._ticked_at:
-            self.peers.merge(self.region, self._deciders, now)
-            service_control.control(self.region, min(seconds, LONGEST_STEP_S), now)
-            for service in range(len(self.region.service)):
+            # the one at the start: a document that is applied between two parts may have fewer
+            # services, and compiled code does not check its bounds
+            region = self.region
+            self.peers.merge(region, self._deciders, now)
+            service_control.control(region, min(seconds, LONGEST_STEP_S), now)
+            for service in range(len(region.service)):
                 yield
-                service_control.share_out(self.region, service, now)
+                service_control.share_out(region, service, now)
         self._ticked_at = now
         if tables.wants_rotation(self.region, now - self._rotated_at):
             self._hold(tables.rotate(self.region))
