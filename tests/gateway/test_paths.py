@@ -1,75 +1,35 @@
-"""The one reading of paths against a real Envoy: what is one path to it, and where it goes."""
+"""The one reading of paths and addresses against a real Envoy: what is one path to it, where it
+goes, and whom it names. `python -m tests.gateway.fuzz` goes on for as long as it is told.
+"""
 
 from __future__ import annotations
 
-import http.client
-import json
-import re
 from collections.abc import Iterator
-from typing import NamedTuple
+from contextlib import closing
+from random import Random
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from decider.contracts import defaults
-from decider.contracts.normalise.paths import path_of
-from decider.engine.routing import Router
-from decider.engine.text_hash import TextHash
-from tests.gateway import running
-from tests.gateway.running import Gateway, stub, until
+from tests.gateway import fuzz, running
+from tests.gateway.fuzz import Client, Seen, address_disagreement, path_disagreement
+from tests.gateway.running import stub, until
 
 pytestmark = pytest.mark.parts
-ROUTER = Router(defaults.config(), TextHash(bytes(32)))
-# Dots before a parameter: Envoy reads them as a dot segment when they are plain, and as text when
-# one is encoded, which it then decodes. What it hands on is another path to the next reader.
-QUIRK = re.compile(r"/(?:\.|%2e){1,2};", re.IGNORECASE)
-
-
-class Seen(NamedTuple):
-    """What became of a request at Envoy."""
-
-    status: int
-    service: str
-    """As the decider was told it, empty when it was not asked."""
-    path: str
-    """As the decider was told it."""
 
 
 @pytest.fixture(scope="module")
-def envoy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    with running.envoy(tmp_path_factory.mktemp("paths")) as gateway:
+def envoy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    with running.envoy(tmp_path_factory.mktemp("paths"), trusted_hops=1) as gateway:
         for node in ("d01", "d02"):
             gateway.start(node, stub(node, gateway.ports[node]))
         until(lambda: running.both_asked(gateway), "both deciders")
-        yield gateway
+        with closing(Client(gateway.ports["gateway"])) as client:
+            yield client
 
 
-def sent(gateway: Gateway, target: str) -> Seen:
-    """Send a request target as it is; the stub refuses, and says what it was asked."""
-    connection = http.client.HTTPConnection("127.0.0.1", gateway.ports["gateway"], timeout=5)
-    connection.putrequest("GET", target, skip_accept_encoding=True)
-    connection.putheader("x-sluice-app", "malformed")
-    connection.endheaders()
-    response = connection.getresponse()
-    body = response.read()
-    connection.close()
-    if b'"seen"' not in body:
-        return Seen(response.status, "", "")
-    told = json.loads(body)
-    path = told["path"].removeprefix("/v1/check")
-    return Seen(response.status, told["seen"].get("x-sluice-service", ""), path)
-
-
-PARTS = st.sampled_from(
-    [
-        *("/", "/", "//", ".", "..", "/./", "/../", "%2e", "%2E%2e", "\\", "%2f", "%5C", "%00"),
-        *("v2", "v2", "/v2", "orders", "/v2/orders", "/v2/payments", "payments", "search", "auth"),
-        *("%70", "%76", "2", "X", "charges", "1", ";", ";x=1", "..;", ":", ":batchGet", "%3A"),
-        *("%", "%zz", "%25", "%252e", "%7E", "~", "!", "%21", "{id}", "|", '"', "%01", "%ff", "+"),
-        *("?a=/v2/auth", "?", "%3F", "%3b", "..."),
-    ]
-)
+PARTS = st.sampled_from(fuzz.PARTS)
 TARGETS = st.lists(PARTS, max_size=9).map(lambda parts: "/" + "".join(parts)) | st.lists(
     PARTS, max_size=6
 ).map(lambda parts: "/v2/orders/" + "".join(parts))
@@ -84,17 +44,39 @@ TARGETS = st.lists(PARTS, max_size=9).map(lambda parts: "/" + "".join(parts)) | 
 @example("/v2//./%70ayments/")
 @example("/v2/orders/..;/search")
 @example("/v2/orders%3AbatchGet")
+@example("/v2/auth:sign")
 def test_a_path_has_the_reading_and_the_service_that_envoy_gives_it(
-    envoy: Gateway, target: str
+    envoy: Client, target: str
 ) -> None:
-    seen, read = sent(envoy, target), path_of(target)
-    own = ROUTER.service_at(read)
-    if seen.service:
-        assert path_of(seen.path) == read
-        if not QUIRK.search(target):
-            assert own is not None
-            assert ROUTER.names[own] == seen.service
-    elif seen.status == 404 and not re.search("[;%]", target.partition("?")[0]):
-        assert own is None
-    if re.search("%(?:2f|5c|00)", target.partition("?")[0], re.IGNORECASE):
-        assert (seen.status, read) == (400, "")
+    assert path_disagreement(target, fuzz.sent(envoy, target)) == ""
+
+
+def test_any_bytes_in_paths_and_addresses_are_read_as_envoy_reads_them(envoy: Client) -> None:
+    drawn = fuzz.Fuzz(Random(1))
+    for _ in range(1_000):
+        drawn.step(envoy)
+    assert drawn.findings == {}
+    # each kind of answer came, so that each was compared
+    assert min(drawn.counts[kind] for kind in ("paths asked", "paths 404", "paths 400")) > 50
+    assert drawn.counts["addresses of a list"] > 100
+
+
+@pytest.mark.parametrize(
+    ("target", "seen"),
+    [
+        ("/v2/orders/1", Seen(400, "payments", "/v2/orders/1")),
+        ("/v2/orders/1", Seen(400, "orders-read", "/v2/orders/2")),
+        ("/v2/orders/1", Seen(404)),
+        ("/v2/orders/1%2F2", Seen(400, "orders-read", "/v2/orders/1%2F2")),
+    ],
+)
+def test_a_path_that_is_read_differently_would_be_found(target: str, seen: Seen) -> None:
+    assert path_disagreement(target, seen)
+
+
+@pytest.mark.parametrize(
+    ("named", "handed"),
+    [("6.6.6.6", "6.6.6.6,203.0.113.9,127.0.0.1"), ("", "203.0.113.9,127.0.0.1")],
+)
+def test_an_address_that_is_read_differently_would_be_found(named: str, handed: str) -> None:
+    assert address_disagreement(named, handed)
